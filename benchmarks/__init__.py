@@ -1,0 +1,1 @@
+"""Quality, recall and latency, measured by commands that anyone can run."""

@@ -1,0 +1,1 @@
+"""Learning from clicks and the cross-attention reranker."""

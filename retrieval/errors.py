@@ -1,0 +1,118 @@
+"""Every error that Shelfwise raises on purpose. A message names the thing, what was wrong, what is right, what to do.
+
+ShelfwiseError
+├── InputError                    what the caller handed over cannot be used
+│   ├── FeedError                 a whole feed or mapping file (one bad row is set aside, not raised)
+│   ├── RowError                  one row of a feed: caught by the reader, counted, reported
+│   ├── QueryError                a search request: its text, size or page
+│   ├── FilterError               a filter expression: names the column and what was expected there
+│   ├── UnknownFieldError         a field that the catalog does not have: names the close ones
+│   ├── UnknownProductError       a product id that the index does not hold
+│   ├── JudgmentsError            a judgments file
+│   └── SettingError              a setting or an option
+├── StoreError                    the index directory
+│   ├── StoreMissingError         nothing is published there
+│   ├── StoreForeignError         it holds something that Shelfwise did not write
+│   ├── StoreDamagedError         a file is missing, short or has another checksum
+│   ├── StoreLockedError          another rebuild is at work there
+│   └── EmptyCatalogError         a version without products is never published
+└── EncoderError                  the model that makes vectors
+    ├── EncoderUnavailableError   it cannot be found or loaded
+    └── EncoderMismatchError      it makes vectors of another dimension or kind than the index holds
+"""
+
+from __future__ import annotations
+
+
+class ShelfwiseError(Exception):
+    """The root: catching it catches everything that Shelfwise refuses on purpose."""
+
+
+class InputError(ShelfwiseError):
+    """What the caller handed over cannot be used."""
+
+
+class FeedError(InputError):
+    """A feed or a mapping file cannot be used at all."""
+
+
+class RowError(InputError):
+    """One row of a feed cannot be used; `reason` is short and the same for every row with this fault."""
+
+    def __init__(self, reason: str, detail: str = "") -> None:
+        super().__init__(f"{reason}: {detail}" if detail else reason)
+        self.reason = reason
+        self.detail = detail
+
+
+class QueryError(InputError):
+    """A search request is outside what can be answered."""
+
+
+class FilterError(InputError):
+    """A filter expression that cannot be read.
+
+    `column` counts characters of the expression from 1; `expected` says what could stand there.
+    """
+
+    def __init__(self, message: str, column: int, expected: tuple[str, ...] = ()) -> None:
+        super().__init__(message)
+        self.column = column
+        self.expected = expected
+
+
+class UnknownFieldError(InputError):
+    """A field that the catalog does not have; `close` holds the nearest names that it does have."""
+
+    def __init__(self, message: str, field: str, close: tuple[str, ...] = ()) -> None:
+        super().__init__(message)
+        self.field = field
+        self.close = close
+
+
+class UnknownProductError(InputError):
+    """A product id that the index does not hold."""
+
+
+class JudgmentsError(InputError):
+    """A judgments file that cannot be read."""
+
+
+class SettingError(InputError):
+    """A setting or an option with a value that cannot be used."""
+
+
+class StoreError(ShelfwiseError):
+    """The index directory cannot be used as asked."""
+
+
+class StoreMissingError(StoreError):
+    """Nothing is published at this place."""
+
+
+class StoreForeignError(StoreError):
+    """The directory holds something that Shelfwise did not write, or wrote in a schema it no longer reads."""
+
+
+class StoreDamagedError(StoreError):
+    """A file of a version is missing, short or has another checksum than its manifest says."""
+
+
+class StoreLockedError(StoreError):
+    """Another rebuild holds the lock."""
+
+
+class EmptyCatalogError(StoreError):
+    """A version without products is never published."""
+
+
+class EncoderError(ShelfwiseError):
+    """The model that makes vectors cannot be used as asked."""
+
+
+class EncoderUnavailableError(EncoderError):
+    """The model cannot be found or loaded."""
+
+
+class EncoderMismatchError(EncoderError):
+    """The model makes vectors of another dimension or kind than the index holds."""

@@ -1,0 +1,132 @@
+"""The values that travel between the parts: products in, queries in, pages of hits out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+
+AttributeValue = str | float | bool | tuple[str, ...]
+
+
+class Availability(StrEnum):
+    """Whether a shopper can have the product now (the values of Google's product data specification)."""
+
+    IN_STOCK = "in_stock"
+    OUT_OF_STOCK = "out_of_stock"
+    PREORDER = "preorder"
+    BACKORDER = "backorder"
+
+
+@dataclass(frozen=True, slots=True)
+class Product:
+    """One product of a catalog. Only `id` and `title` must be there; what is unknown is None or empty, never made up."""
+
+    id: str
+    title: str
+    description: str = ""
+    brand: str = ""
+    category: tuple[str, ...] = ()
+    """The path from the widest category to the narrowest."""
+    price: float | None = None
+    """In units of `currency` (dollars, not cents)."""
+    currency: str = ""
+    """ISO 4217, or empty where the feed does not say."""
+    availability: Availability | None = None
+    rating: float | None = None
+    """Mean rating, 0 to 5."""
+    rating_count: int | None = None
+    images: tuple[str, ...] = ()
+    identifiers: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """Kind ("sku", "ean", "mpn", ...) to its values, as the feed spells them."""
+    attributes: Mapping[str, AttributeValue] = field(default_factory=dict)
+    """Free attributes: a number or a boolean where the feed has one, else text or several texts."""
+    created: datetime | None = None
+    updated: datetime | None = None
+    language: str = ""
+    """ISO 639-1, or empty where it is not known."""
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """One search as the engine takes it. `size` and `page` bound what is returned, never what is counted."""
+
+    text: str
+    size: int = 20
+    page: int = 1
+    """From 1."""
+    filters: str = ""
+    facets: tuple[str, ...] = ()
+    sort: str = ""
+    """A field, with a leading "-" for descending; empty sorts by relevance."""
+    stage: str = "merged"
+    """Which order to answer with: "bm25", "dense" or "merged"."""
+
+
+@dataclass(frozen=True, slots=True)
+class StageScore:
+    """What one stage gave a product: its rank in that stage's own order (from 1; None when past its depth), its score."""
+
+    rank: int | None
+    score: float
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A product that a retriever proposes, by its row in the index, with what each stage gave it."""
+
+    row: int
+    score: float
+    stages: Mapping[str, StageScore]
+
+
+@dataclass(frozen=True, slots=True)
+class Hit:
+    """One result: the product, the score that ordered it, and what each stage gave it."""
+
+    product: Product
+    score: float
+    stages: Mapping[str, StageScore]
+    identifier: str = ""
+    """The identifier that the query spelled exactly, when that is why the product comes first."""
+
+
+@dataclass(frozen=True, slots=True)
+class FacetCount:
+    """One value of a facet and the number of hits that filtering by it gives."""
+
+    value: str | float | bool
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
+class Facet:
+    """The values of one field over all hits (not only this page's), most frequent first; ties by value.
+
+    `minimum` and `maximum` are there for a numeric field.
+    """
+
+    field: str
+    counts: tuple[FacetCount, ...]
+    minimum: float | None = None
+    maximum: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """One page of the answer. `total` and `facets` are about all hits."""
+
+    hits: tuple[Hit, ...]
+    total: int
+    page: int
+    size: int
+    facets: Mapping[str, Facet] = field(default_factory=dict)
+    degraded: tuple[str, ...] = ()
+    """Stages that should have taken part and could not; empty for a whole answer."""
+    relaxed: bool = False
+    """Nothing matched inside the filter, so these are the nearest products that the filter lets through."""
+    timings: Mapping[str, float] = field(default_factory=dict)
+    """Stage to milliseconds."""
+    version: str = ""
+    """The published version that answered."""
