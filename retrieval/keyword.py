@@ -1,0 +1,144 @@
+"""What every keyword index can do: BM25 over finished terms, filters, facets, sort and exact identifiers.
+
+Rows number a version's products from 0 in the order of their ids, so a tie broken by row is a tie broken by product id.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from retrieval.analysis import TermGroup
+from retrieval.conditions import Condition
+from retrieval.fields import Columns, FieldInfo, Kind, fold
+from retrieval.filters import value_text
+from retrieval.records import Facet, FacetCount
+
+Rows = NDArray[np.int64]
+Scores = NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True)
+class KeywordDocument:
+    """One product as a keyword index takes it: everything is analysed, folded and typed already."""
+
+    row: int
+    terms: Sequence[str]
+    identifiers: Sequence[str]
+    """Folded by `retrieval.analysis.identifier_key`."""
+    columns: Columns
+
+
+@dataclass(frozen=True, slots=True)
+class Matches:
+    """The best matches of a query, best first (ties by row), and how many products match in all."""
+
+    rows: Rows
+    scores: Scores
+    total: int
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """A set of products: those that match `groups`, and `rows` besides; of both only what `where` lets through.
+
+    Without groups it is `rows` alone, or, where `everything` is set, all products.
+    """
+
+    groups: tuple[TermGroup, ...] = ()
+    rows: Rows = field(default_factory=lambda: np.empty(0, dtype=np.int64))
+    where: Condition | None = None
+    everything: bool = False
+
+
+class KeywordIndex(Protocol):
+    """An opened keyword index. It is read-only and may be asked from many threads at once."""
+
+    @property
+    def size(self) -> int:
+        """The number of products."""
+        ...
+
+    def search(self, groups: tuple[TermGroup, ...], limit: int, where: Condition | None = None) -> Matches:
+        """The `limit` best matches by BM25 (Robertson & Zaragoza 2009, section 3.2; k1 = 1.2, b = 0.75)."""
+        ...
+
+    def score(self, rows: Rows, groups: tuple[TermGroup, ...], where: Condition | None = None) -> Matches:
+        """Those of `rows` that `where` lets through, by row, with their BM25; 0 for a row that does not match."""
+        ...
+
+    def identified(self, key: str) -> Rows:
+        """The rows that carry this folded identifier."""
+        ...
+
+    def select(self, selection: Selection) -> Rows:
+        """Every row of the selection, ascending."""
+        ...
+
+    def count(self, selection: Selection) -> int:
+        """The number of products in the selection."""
+        ...
+
+    def facets(self, selection: Selection, fields: Sequence[str], size: int) -> dict[str, Facet]:
+        """For each field its `size` most frequent values in the selection, and the range of a numeric one."""
+        ...
+
+    def sort(self, selection: Selection, field: str, descending: bool) -> Rows:
+        """The selection ordered by a sortable field; products without it come last, ties by row."""
+        ...
+
+
+class KeywordIndexBuilder(Protocol):
+    """Writes a keyword index once; `finish` makes it durable."""
+
+    def add(self, documents: Iterable[KeywordDocument]) -> None:
+        """Adds documents in the order of their rows."""
+        ...
+
+    def finish(self) -> Path:
+        """Commits and returns the folder that was written."""
+        ...
+
+
+def minimum_matches(groups: int) -> int:
+    """How many words of a query a product must have to match.
+
+    All of one or two, about two thirds of more: a total and facet counts over everything that shares one word with a
+    long query would mean nothing. What is near in meaning without the words comes from the vectors.
+    """
+    return groups if groups <= 2 else math.ceil(groups * 2 / 3)
+
+
+def make_facet(
+    info: FieldInfo, texts: Iterable[tuple[str, int]], numbers: Iterable[tuple[float, int]], size: int
+) -> Facet:
+    """A facet from the values that a backend counted: most frequent first, ties by value, `size` at most.
+
+    In a field of both kinds the number 12 and the text "12" are one value, as they are to a filter.
+    """
+    counts: dict[str, FacetCount] = {}
+    numbers = tuple(numbers)
+    shown = [(_shown_text(info, text), count) for text, count in texts]
+    for value, count in itertools.chain(shown, ((_shown_number(info, number), count) for number, count in numbers)):
+        key = fold(value_text(value))
+        before = counts.get(key)
+        counts[key] = FacetCount(before.value if before else value, count + (before.count if before else 0))
+    ordered = sorted(counts.values(), key=lambda each: (-each.count, isinstance(each.value, str), each.value))
+    values = [number for number, _ in numbers]
+    return Facet(info.name, tuple(ordered[:size]), min(values, default=None), max(values, default=None))
+
+
+def _shown_text(info: FieldInfo, text: str) -> str | bool:
+    return text == "true" if info.kinds == {Kind.BOOLEAN} else text
+
+
+def _shown_number(info: FieldInfo, number: float) -> str | float:
+    return datetime.fromtimestamp(number, UTC).isoformat() if Kind.TIME in info.kinds else number

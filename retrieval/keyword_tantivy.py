@@ -1,0 +1,264 @@
+"""The keyword index on one machine: tantivy, on disk and memory-mapped. The only file that imports tantivy.
+
+A field's numbers live in a float column of their own (`n7`), its texts under one key (`t7`) of two JSON fields: `filter`
+holds them folded, `facet` as they are shown. The number is the field's place among the catalog's sorted names, so no
+field name of a feed ever meets tantivy's own syntax.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tantivy
+from tantivy import Occur, Query
+
+from retrieval.analysis import TermGroup
+from retrieval.conditions import AllOf, AnyOf, Condition, HasNumber, HasText, NotThat, NumberWithin, TextIn
+from retrieval.errors import StoreDamagedError
+from retrieval.fields import FieldCatalog, FieldInfo
+from retrieval.keyword import KeywordDocument, Matches, Rows, Scores, Selection, make_facet, minimum_matches
+from retrieval.records import Facet
+
+TEXT = "text"
+IDENTIFIERS = "identifiers"
+ROW = "row"
+_HEAP_BYTES = 256 * 1024 * 1024
+_ALL_BUCKETS = 65_000
+"""tantivy refuses more; a field with more values than this has no use as a facet."""
+
+
+class TantivyBuilder:
+    """Writes a keyword index into an empty folder."""
+
+    def __init__(self, folder: Path, catalog: FieldCatalog) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self._folder = folder
+        self._ordinals = _ordinals(catalog)
+        # One thread keeps documents in the order of their rows, so that equal scores come out in that order.
+        self._writer = tantivy.Index(_schema(catalog), str(folder)).writer(_HEAP_BYTES, 1)
+
+    def add(self, documents: Iterable[KeywordDocument]) -> None:
+        """Adds documents in the order of their rows."""
+        for document in documents:
+            self._writer.add_document(self._document(document))
+
+    def finish(self) -> Path:
+        """Commits and returns the folder that was written."""
+        self._writer.commit()
+        self._writer.wait_merging_threads()
+        for lock in self._folder.glob("*.lock"):
+            lock.unlink()
+        return self._folder
+
+    def _document(self, document: KeywordDocument) -> tantivy.Document:
+        made = tantivy.Document()
+        made.add_unsigned(ROW, document.row)
+        made.add_text(TEXT, " ".join(document.terms))
+        for key in document.identifiers:
+            made.add_text(IDENTIFIERS, key)
+        columns, ordinals = document.columns, self._ordinals
+        for name, numbers in columns.numbers.items():
+            for number in numbers:
+                made.add_float(f"n{ordinals[name]}", number)
+        if columns.texts:
+            made.add_json("filter", {f"t{ordinals[name]}": texts for name, texts in columns.texts.items()})
+        if columns.shown:
+            made.add_json("facet", {f"t{ordinals[name]}": texts for name, texts in columns.shown.items()})
+        return made
+
+
+class TantivyIndex:
+    """An opened keyword index: read-only, safe to ask from many threads at once."""
+
+    def __init__(self, folder: Path, catalog: FieldCatalog) -> None:
+        try:
+            index = tantivy.Index.open(str(folder))
+        except ValueError as error:
+            message = f"{folder} holds no keyword index that can be opened ({error}); rebuild the index"
+            raise StoreDamagedError(message) from error
+        self._schema = index.schema
+        self._searcher = index.searcher()
+        self._catalog = catalog
+        self._ordinals = _ordinals(catalog)
+
+    @property
+    def size(self) -> int:
+        """The number of products."""
+        return int(self._searcher.num_docs)
+
+    def search(self, groups: tuple[TermGroup, ...], limit: int, where: Condition | None = None) -> Matches:
+        """The `limit` best matches by BM25, best first, ties by row."""
+        match = self._match(groups)
+        if match is None or limit < 1:
+            return _NO_MATCHES
+        result = self._searcher.search(self._filtered(match, where), min(limit, max(self.size, 1)))
+        return Matches(*self._ranked(result.hits), total=_count(result))
+
+    def score(self, rows: Rows, groups: tuple[TermGroup, ...], where: Condition | None = None) -> Matches:
+        """Those of `rows` that `where` lets through, by row, with their BM25; 0 for a row that does not match."""
+        if not len(rows):
+            return _NO_MATCHES
+        match = self._match(groups)
+        clauses = [(Occur.Must, self._rows(rows))]
+        if where is not None:
+            clauses.append((Occur.Must, Query.const_score_query(self._where(where), 0.0)))
+        if match is not None:
+            clauses.append((Occur.Should, match))
+        hits = self._searcher.search(Query.boolean_query(clauses), len(rows), count=False).hits
+        found, scores = self._ranked(hits)
+        order = np.argsort(found)
+        return Matches(found[order], scores[order], total=len(found))
+
+    def identified(self, key: str) -> Rows:
+        """The rows that carry this folded identifier."""
+        return self._all_rows(Query.term_query(self._schema, IDENTIFIERS, key, "basic")) if key else _NO_MATCHES.rows
+
+    def select(self, selection: Selection) -> Rows:
+        """Every row of the selection, ascending."""
+        return self._all_rows(self._selected(selection))
+
+    def count(self, selection: Selection) -> int:
+        """The number of products in the selection."""
+        return _count(self._searcher.search(self._selected(selection), 1))
+
+    def facets(self, selection: Selection, fields: Sequence[str], size: int) -> dict[str, Facet]:
+        """For each field its `size` most frequent values in the selection, and the range of a numeric one."""
+        infos = [self._catalog.fields[name] for name in fields]
+        wanted = dict(itertools.chain.from_iterable(self._aggregations(info) for info in infos))
+        got = self._searcher.aggregate(self._selected(selection), wanted) if wanted else {}
+        return {info.name: self._facet(info, got, size) for info in infos}
+
+    def sort(self, selection: Selection, field: str, descending: bool) -> Rows:
+        """The selection ordered by a numeric field; products without it come last, ties by row."""
+        hits = self._searcher.search(self._selected(selection), max(self.size, 1), count=False).hits
+        addresses = [address for _, address in hits]
+        rows = np.array(self._searcher.fast_field_values(ROW, addresses), dtype=np.int64)
+        column = f"n{self._ordinals[field]}"
+        values = np.array(self._searcher.fast_field_values(column, addresses), dtype=np.float64)
+        # None became NaN, and NaN sorts last whichever way the numbers go.
+        return rows[np.lexsort((rows, -values if descending else values))]
+
+    def _match(self, groups: tuple[TermGroup, ...]) -> Query | None:
+        wanted = [self._group(group) for group in groups]
+        if not wanted:
+            return None
+        if len(wanted) == 1:
+            return wanted[0]
+        return Query.boolean_query([(Occur.Should, each) for each in wanted], minimum_matches(len(wanted)))
+
+    def _group(self, group: TermGroup) -> Query:
+        alternatives = [self._conjunction(terms) for terms in group.alternatives]
+        return alternatives[0] if len(alternatives) == 1 else Query.disjunction_max_query(alternatives)
+
+    def _conjunction(self, terms: tuple[str, ...]) -> Query:
+        wanted = [Query.term_query(self._schema, TEXT, term, "freq") for term in terms]
+        return wanted[0] if len(wanted) == 1 else Query.boolean_query([(Occur.Must, each) for each in wanted])
+
+    def _rows(self, rows: Iterable[int]) -> Query:
+        # Ten times faster than a term set of the same 200 rows, which walks the whole dictionary.
+        each = [Query.term_query(self._schema, ROW, int(row), "basic") for row in rows]
+        return Query.const_score_query(Query.boolean_query([(Occur.Should, one) for one in each]), 0.0)
+
+    def _filtered(self, match: Query, where: Condition | None) -> Query:
+        if where is None:
+            return match
+        return Query.boolean_query(
+            [(Occur.Must, match), (Occur.Must, Query.const_score_query(self._where(where), 0.0))]
+        )
+
+    def _selected(self, selection: Selection) -> Query:
+        parts = [] if (match := self._match(selection.groups)) is None else [match]
+        if len(selection.rows):
+            parts.append(self._rows(selection.rows))
+        if selection.everything:
+            parts = [Query.all_query()]
+        either = Query.boolean_query([(Occur.Should, part) for part in parts]) if parts else Query.empty_query()
+        return self._filtered(either, selection.where)
+
+    def _where(self, condition: Condition) -> Query:
+        match condition:
+            case AllOf(operands):
+                return Query.boolean_query([(Occur.Must, self._where(each)) for each in operands] or [_EVERYTHING])
+            case AnyOf(operands):
+                if not operands:
+                    return Query.empty_query()
+                return Query.boolean_query([(Occur.Should, self._where(each)) for each in operands])
+            case NotThat(operand):
+                return Query.boolean_query([_EVERYTHING, (Occur.MustNot, self._where(operand))])
+            case TextIn(field, values):
+                path = f"filter.t{self._ordinals[field]}"
+                each = [Query.term_query(self._schema, path, value, "basic") for value in values]
+                return Query.boolean_query([(Occur.Should, one) for one in each])
+            case HasText(field):
+                return Query.exists_query(f"facet.t{self._ordinals[field]}")
+            case HasNumber(field):
+                return Query.exists_query(f"n{self._ordinals[field]}")
+            case NumberWithin():
+                return self._within(condition)
+
+    def _within(self, condition: NumberWithin) -> Query:
+        return Query.range_query(
+            self._schema,
+            f"n{self._ordinals[condition.field]}",
+            tantivy.FieldType.Float,
+            None if condition.low == -math.inf else condition.low,
+            None if condition.high == math.inf else condition.high,
+            condition.include_low,
+            condition.include_high,
+        )
+
+    def _aggregations(self, info: FieldInfo) -> Iterable[tuple[str, dict[str, Any]]]:
+        ordinal = self._ordinals[info.name]
+        if info.is_textual:
+            yield f"t{ordinal}", {"terms": {"field": f"facet.t{ordinal}", "size": _ALL_BUCKETS}}
+        if info.is_numeric:
+            yield f"n{ordinal}", {"terms": {"field": f"n{ordinal}", "size": _ALL_BUCKETS}}
+
+    def _facet(self, info: FieldInfo, got: Mapping[str, Any], size: int) -> Facet:
+        ordinal = self._ordinals[info.name]
+        texts = [(b["key"], b["doc_count"]) for b in got.get(f"t{ordinal}", {}).get("buckets", ())]
+        numbers = [(float(b["key"]), b["doc_count"]) for b in got.get(f"n{ordinal}", {}).get("buckets", ())]
+        return make_facet(info, texts, numbers, size)
+
+    def _ranked(self, hits: Sequence[tuple[float, tantivy.DocAddress]]) -> tuple[Rows, Scores]:
+        scores = np.array([score for score, _ in hits], dtype=np.float32)
+        return self._row_numbers(hits), scores
+
+    def _row_numbers(self, hits: Sequence[tuple[float, tantivy.DocAddress]]) -> Rows:
+        values = self._searcher.fast_field_values(ROW, [address for _, address in hits])
+        return np.array(values, dtype=np.int64)
+
+    def _all_rows(self, query: Query) -> Rows:
+        hits = self._searcher.search(Query.const_score_query(query, 1.0), max(self.size, 1), count=False).hits
+        return np.sort(self._row_numbers(hits))
+
+
+_EVERYTHING = (Occur.Must, Query.all_query())
+_NO_MATCHES = Matches(np.empty(0, dtype=np.int64), np.empty(0, dtype=np.float32), 0)
+
+
+def _count(result: tantivy.SearchResult) -> int:
+    """The number of matches, which tantivy's type stub leaves out."""
+    return int(getattr(result, "count", 0) or 0)
+
+
+def _ordinals(catalog: FieldCatalog) -> Mapping[str, int]:
+    return {name: ordinal for ordinal, name in enumerate(sorted(catalog.fields))}
+
+
+def _schema(catalog: FieldCatalog) -> tantivy.Schema:
+    builder = tantivy.SchemaBuilder()
+    builder.add_unsigned_field(ROW, indexed=True, fast=True)
+    builder.add_text_field(TEXT, tokenizer_name="whitespace", index_option="freq")
+    builder.add_text_field(IDENTIFIERS, tokenizer_name="raw", index_option="basic")
+    builder.add_json_field("filter", tokenizer_name="raw", index_option="basic")
+    builder.add_json_field("facet", tokenizer_name="raw", index_option="basic", fast=True)
+    for name, ordinal in _ordinals(catalog).items():
+        if catalog.fields[name].is_numeric:
+            builder.add_float_field(f"n{ordinal}", fast=True)
+    return builder.build()

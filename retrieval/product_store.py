@@ -1,0 +1,80 @@
+"""The products of a version on disk: one JSON line a product in the order of ids, read by row through a memory map."""
+
+from __future__ import annotations
+
+import bisect
+import mmap
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from retrieval.errors import StoreDamagedError
+from retrieval.product_json import product_from_json, product_to_json
+from retrieval.records import Product
+
+PRODUCTS_FILE = "products.jsonl"
+IDS_FILE = "ids.txt"
+OFFSETS_FILE = "offsets.npy"
+
+
+def write_products(products: Iterable[Product], folder: Path) -> int:
+    """Writes products, which come in the order of their ids, and returns how many there were."""
+    product_ends, id_ends = [0], [0]
+    with (folder / PRODUCTS_FILE).open("wb") as records, (folder / IDS_FILE).open("wb") as ids:
+        for product in products:
+            product_ends.append(product_ends[-1] + records.write(product_to_json(product) + b"\n"))
+            id_ends.append(id_ends[-1] + ids.write(product.id.encode() + b"\n"))
+    np.save(folder / OFFSETS_FILE, np.array([product_ends, id_ends], dtype=np.int64))
+    return len(product_ends) - 1
+
+
+class ProductStore:
+    """Opened products. Reading is safe from many threads; nothing is read before it is asked for."""
+
+    def __init__(self, folder: Path) -> None:
+        self._records = _mapped(folder / PRODUCTS_FILE)
+        self._ids = _mapped(folder / IDS_FILE)
+        offsets = _offsets(folder / OFFSETS_FILE)
+        if offsets[0][-1] != len(self._records) or offsets[1][-1] != len(self._ids):
+            raise StoreDamagedError(f"{folder}: {OFFSETS_FILE} does not fit {PRODUCTS_FILE}; rebuild the index")
+        self._product_ends, self._id_ends = offsets
+
+    def __len__(self) -> int:
+        return len(self._product_ends) - 1
+
+    def __getitem__(self, row: int) -> Product:
+        start, end = self._product_ends[row], self._product_ends[row + 1]
+        return product_from_json(self._records[start : end - 1])
+
+    def id_of(self, row: int) -> str:
+        """The id of one row, without reading the product."""
+        return self._id_bytes(row).decode()
+
+    def row_of(self, product_id: str) -> int | None:
+        """The row of a product id, or None where there is no such product."""
+        wanted = product_id.encode("utf-8", "replace")
+        row = bisect.bisect_left(range(len(self)), wanted, key=self._id_bytes)
+        return row if row < len(self) and self._id_bytes(row) == wanted else None
+
+    def _id_bytes(self, row: int) -> bytes:
+        return bytes(self._ids[self._id_ends[row] : self._id_ends[row + 1] - 1])
+
+
+def _mapped(path: Path) -> mmap.mmap:
+    try:
+        with path.open("rb") as file:
+            return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+    except (OSError, ValueError) as error:
+        raise StoreDamagedError(f"{path} cannot be read ({error}); rebuild the index") from error
+
+
+def _offsets(path: Path) -> NDArray[np.int64]:
+    try:
+        offsets = np.load(path, allow_pickle=False)
+    except (OSError, ValueError) as error:
+        raise StoreDamagedError(f"{path} cannot be read ({error}); rebuild the index") from error
+    if offsets.ndim != 2 or len(offsets) != 2 or offsets.dtype != np.int64:
+        raise StoreDamagedError(f"{path} is no table of offsets; rebuild the index")
+    return np.asarray(offsets)

@@ -1,0 +1,247 @@
+"""The vector index: FAISS over unit vectors, exact or approximate by size and memory. The only file that imports faiss.
+
+The vectors themselves stay in one memory-mapped array beside the index. Whatever the index proposes is scored again with
+them, so every score that leaves here is the exact inner product, and a filter that lets little through is answered by
+scanning just that.
+"""
+
+from __future__ import annotations
+
+import os
+from enum import StrEnum
+from pathlib import Path
+
+import faiss
+import numpy as np
+from numpy.typing import NDArray
+
+from retrieval.errors import StoreDamagedError
+from retrieval.vectors import Neighbours, Rows, Vectors
+
+VECTORS_FILE = "vectors.npy"
+INDEX_FILE = "index.faiss"
+
+EXACT_BELOW = 50_000
+"""Up to here a scan of everything takes no longer than a graph would, and misses nothing."""
+GRAPH_NEIGHBOURS = 32
+GRAPH_CONSTRUCTION = 200
+GRAPH_SEARCH = 600
+"""HNSW's M, efConstruction and efSearch (Malkov & Yashunin 2018, section 4)."""
+SCAN_SHARE = 0.2
+"""A filter that lets less than this share through is answered by scanning what it allows."""
+_SCAN_ROWS = 16_384
+_GPU_MOST = 2_048
+"""FAISS's own limit for the number of results of one search on a GPU."""
+
+
+class IndexKind(StrEnum):
+    """How the nearest are found."""
+
+    EXACT = "exact"
+    GRAPH = "graph"
+    QUANTISED = "quantised"
+
+
+def choose_kind(count: int, dimension: int, memory: int) -> IndexKind:
+    """The kind for `count` vectors on a machine with `memory` bytes: never the caller's business.
+
+    A graph over 8-bit vectors is the faster one; past half of the memory, inverted lists over product codes are a fifth of
+    its size.
+    """
+    if count <= EXACT_BELOW:
+        return IndexKind.EXACT
+    graph_bytes = count * (dimension + 2 * GRAPH_NEIGHBOURS * 4 + 16)
+    return IndexKind.GRAPH if graph_bytes <= memory // 2 else IndexKind.QUANTISED
+
+
+def create_vectors(folder: Path, count: int, dimension: int) -> Vectors:
+    """An array (count, dimension) on disk to write unit vectors into, before `build_index`; memory holds no copy of it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    return np.lib.format.open_memmap(folder / VECTORS_FILE, "w+", dtype=np.float32, shape=(count, dimension))
+
+
+def build_index(folder: Path, kind: IndexKind | None = None) -> IndexKind:
+    """Writes, beside the vectors of a folder, what finds them; returns the kind, chosen by size and memory if not given."""
+    vectors = _mapped(folder / VECTORS_FILE)
+    kind = kind or choose_kind(*vectors.shape, physical_memory())
+    if kind is not IndexKind.EXACT:
+        faiss.write_index(_trained(vectors, kind), str(folder / INDEX_FILE))
+    return kind
+
+
+def physical_memory() -> int:
+    """The machine's memory in bytes."""
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
+def gpu_count() -> int:
+    """The number of GPUs that this build of faiss can use; 0 for faiss-cpu."""
+    return int(faiss.get_num_gpus()) if hasattr(faiss, "StandardGpuResources") else 0
+
+
+class FaissIndex:
+    """An opened vector index: read-only, safe to ask from many threads at once.
+
+    On a GPU, when there is one and `gpu` is not False, everything is scanned there.
+    """
+
+    def __init__(self, folder: Path, *, gpu: bool | None = None) -> None:
+        self._vectors = _mapped(folder / VECTORS_FILE)
+        self._graph = _read(folder / INDEX_FILE) if (folder / INDEX_FILE).exists() else None
+        self._on_gpu = gpu_count() > 0 if gpu is None else gpu
+        self._index = self._gpu_index() if self._on_gpu else self._graph or self._exact_index()
+        if self._index.ntotal != len(self._vectors):
+            message = f"{folder}: {self._index.ntotal} vectors in the index, {len(self._vectors)} beside it; rebuild it"
+            raise StoreDamagedError(message)
+        # Requests already run side by side; a team of threads for each would only make them wait for each other.
+        faiss.omp_set_num_threads(1)
+
+    @property
+    def size(self) -> int:
+        """The number of vectors."""
+        return len(self._vectors)
+
+    @property
+    def dimension(self) -> int:
+        """The length of each vector."""
+        return int(self._vectors.shape[1])
+
+    @property
+    def kind(self) -> IndexKind:
+        """How the nearest are found."""
+        if self._graph is None or self._on_gpu:
+            return IndexKind.EXACT
+        return IndexKind.GRAPH if isinstance(self._graph, faiss.IndexHNSW) else IndexKind.QUANTISED
+
+    def search(self, query: Vectors, limit: int, allowed: Rows | None = None) -> Neighbours:
+        """The `limit` nearest rows to `query` (dimension,), of `allowed` (ascending, distinct) where it is given."""
+        limit = min(limit, self.size if allowed is None else len(allowed))
+        if limit < 1:
+            return Neighbours(np.empty(0, dtype=np.int64), np.empty(0, dtype=np.float32))
+        if allowed is not None and len(allowed) < self.size * SCAN_SHARE:
+            return self._scan(query, limit, allowed)
+        rows = self._propose(query, limit, allowed)
+        if len(rows) < limit and allowed is not None:
+            return self._scan(query, limit, allowed)
+        return _best(rows, self.similarity(query, rows), limit)
+
+    def similarity(self, query: Vectors, rows: Rows) -> NDArray[np.float32]:
+        """The exact cosine of `query` (dimension,) with each of `rows`, in their order."""
+        return np.asarray(self._vectors[rows] @ query, dtype=np.float32)
+
+    def vector(self, row: int) -> Vectors:
+        """The stored vector of one row, (dimension,)."""
+        return np.array(self._vectors[row], dtype=np.float32)
+
+    def save(self, folder: Path) -> None:
+        """Writes the index into an empty folder, from which it opens again with the same answers."""
+        folder.mkdir(parents=True, exist_ok=True)
+        np.save(folder / VECTORS_FILE, self._vectors)
+        if self._graph is not None:
+            faiss.write_index(self._graph, str(folder / INDEX_FILE))
+
+    def _propose(self, query: Vectors, limit: int, allowed: Rows | None) -> Rows:
+        """More than `limit` rows of which, by the index's own rounded scores, the nearest are among."""
+        share = 1.0 if allowed is None else len(allowed) / self.size
+        if self._on_gpu:
+            return self._propose_on_gpu(query, limit, allowed, share)
+        wanted = min(self.size, limit if self.kind is IndexKind.EXACT else limit + limit // 2 + 50)
+        if self.kind is IndexKind.QUANTISED:
+            wanted = min(self.size, limit * 10)
+        parameters = self._parameters(wanted, share, _selector(allowed, self.size))
+        _, found = self._index.search(query[None, :], wanted, params=parameters)
+        return np.asarray(found[0][found[0] >= 0], dtype=np.int64)
+
+    def _parameters(self, wanted: int, share: float, selector: faiss.IDSelector | None) -> faiss.SearchParameters | None:
+        chosen = {} if selector is None else {"sel": selector}
+        match self.kind:
+            case IndexKind.GRAPH:
+                # The graph is walked over what is not allowed too, so the list of candidates grows by what falls out.
+                return faiss.SearchParametersHNSW(efSearch=int(max(GRAPH_SEARCH, 2 * wanted) / share), **chosen)
+            case IndexKind.QUANTISED:
+                lists = self._index.nlist
+                return faiss.SearchParametersIVF(nprobe=max(16, lists // 8), **chosen)
+            case IndexKind.EXACT:
+                return faiss.SearchParameters(**chosen) if chosen else None
+
+    def _propose_on_gpu(self, query: Vectors, limit: int, allowed: Rows | None, share: float) -> Rows:
+        wanted = min(self.size, _GPU_MOST, int(limit / share * 1.5) + 50)
+        _, found = self._index.search(query[None, :], max(wanted, min(limit, _GPU_MOST)))
+        rows = np.asarray(found[0][found[0] >= 0], dtype=np.int64)
+        return rows if allowed is None else rows[np.isin(rows, allowed, assume_unique=True)]
+
+    def _scan(self, query: Vectors, limit: int, allowed: Rows) -> Neighbours:
+        parts = [
+            self.similarity(query, allowed[start : start + _SCAN_ROWS]) for start in range(0, len(allowed), _SCAN_ROWS)
+        ]
+        return _best(allowed, np.concatenate(parts), limit)
+
+    def _exact_index(self) -> faiss.Index:
+        index = faiss.IndexFlatIP(self.dimension)
+        index.add(np.ascontiguousarray(self._vectors, dtype=np.float32))
+        return index
+
+    def _gpu_index(self) -> faiss.Index:
+        config = faiss.GpuIndexFlatConfig()
+        config.useFloat16 = True
+        # The resources must live as long as the index does.
+        self._resources = faiss.StandardGpuResources()
+        index = faiss.GpuIndexFlatIP(self._resources, self.dimension, config)
+        index.add(np.ascontiguousarray(self._vectors, dtype=np.float32))
+        return index
+
+
+def _trained(vectors: Vectors, kind: IndexKind) -> faiss.Index:
+    """An index over all vectors; all cores work on it."""
+    faiss.omp_set_num_threads(os.cpu_count() or 1)
+    count, dimension = vectors.shape
+    if kind is IndexKind.GRAPH:
+        index = faiss.IndexHNSWSQ(
+            dimension, faiss.ScalarQuantizer.QT_8bit, GRAPH_NEIGHBOURS, faiss.METRIC_INNER_PRODUCT
+        )
+        index.hnsw.efConstruction = GRAPH_CONSTRUCTION
+    else:
+        lists = max(1, min(count // 40, int(4 * count**0.5)))
+        index = faiss.index_factory(dimension, f"IVF{lists},PQ{dimension // 4}", faiss.METRIC_INNER_PRODUCT)
+    sample = np.random.default_rng(0).permutation(count)[: max(100_000, count // 20)]
+    index.train(np.ascontiguousarray(vectors[np.sort(sample)], dtype=np.float32))
+    for start in range(0, count, _SCAN_ROWS):
+        index.add(np.ascontiguousarray(vectors[start : start + _SCAN_ROWS], dtype=np.float32))
+    faiss.omp_set_num_threads(1)
+    return index
+
+
+def _best(rows: Rows, scores: NDArray[np.float32], limit: int) -> Neighbours:
+    """The `limit` highest scores, ties by row."""
+    if len(rows) > limit:
+        # A tie across the cut is decided by row too, so everything that reaches the cut's score is kept until then.
+        cut = np.partition(scores, len(scores) - limit)[len(scores) - limit]
+        kept = scores >= cut
+        rows, scores = rows[kept], scores[kept]
+    order = np.lexsort((rows, -scores))[:limit]
+    return Neighbours(rows[order], scores[order])
+
+
+def _selector(allowed: Rows | None, size: int) -> faiss.IDSelector | None:
+    if allowed is None:
+        return None
+    bits = np.zeros(size, dtype=bool)
+    bits[allowed] = True
+    return faiss.IDSelectorBitmap(np.packbits(bits, bitorder="little"))
+
+
+def _mapped(path: Path) -> Vectors:
+    try:
+        vectors = np.load(path, mmap_mode="r", allow_pickle=False)
+    except (OSError, ValueError) as error:
+        raise StoreDamagedError(f"{path} cannot be read ({error}); rebuild the index") from error
+    if vectors.ndim != 2 or vectors.dtype != np.float32:
+        raise StoreDamagedError(f"{path} holds {vectors.dtype}{vectors.shape}, not rows of float32; rebuild the index")
+    return np.asarray(vectors) if len(vectors) == 0 else vectors
+
+
+def _read(path: Path) -> faiss.Index:
+    try:
+        return faiss.read_index(str(path))
+    except RuntimeError as error:
+        raise StoreDamagedError(f"{path} cannot be read ({error}); rebuild the index") from error

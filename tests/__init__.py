@@ -1,0 +1,1 @@
+"""Unit, contract, property and integration tests."""

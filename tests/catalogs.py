@@ -1,0 +1,85 @@
+"""Small random catalogs whose values meet often, so that filters, facets and ties have something to be wrong about."""
+
+from __future__ import annotations
+
+import dataclasses
+from datetime import UTC, datetime, timedelta
+
+from hypothesis import strategies as st
+
+from retrieval.filters import And, Comparison, Exists, Filter, In, Not, Or, Value
+from retrieval.records import Availability, Product
+
+WORDS = ("drill", "cordless", "12v", "saw", "bit", "case", "red", "电钻", "无线")
+BRANDS = ("Bosch", "BOSCH", "Max Pro", "牧田", "")
+PATHS = ((), ("Tools",), ("Tools", "Drills"), ("Tools", "Drills", "Cordless"), ("Garden", "Saws"))
+PRICES = (None, 5.0, 9.99, 10.0, 99.5)
+COLOURS = ("red", "Red", "dark  blue", "ＲＥＤ", "12", "true")
+MOMENTS = tuple(datetime(2024, 1, 1, tzinfo=UTC) + timedelta(days=30 * month) for month in range(4))
+
+
+def attributes() -> st.SearchStrategy[dict[str, str | float | bool | tuple[str, ...]]]:
+    value = st.one_of(
+        st.sampled_from(COLOURS),
+        st.sampled_from((-1.5, 0.0, 12.0, 1e6)),
+        st.booleans(),
+        st.lists(st.sampled_from(COLOURS), min_size=1, max_size=3).map(tuple),
+    )
+    return st.dictionaries(st.sampled_from(("colour", "screen size", "a.b", "wär")), value, max_size=3)
+
+
+def products(minimum: int = 1, maximum: int = 12) -> st.SearchStrategy[list[Product]]:
+    """Products with distinct ids, in the order of their ids."""
+    one = st.builds(
+        Product,
+        id=st.text("ab1-é", min_size=1, max_size=4),
+        title=st.lists(st.sampled_from(WORDS), min_size=1, max_size=5).map(" ".join),
+        brand=st.sampled_from(BRANDS),
+        category=st.sampled_from(PATHS),
+        price=st.sampled_from(PRICES),
+        availability=st.sampled_from((None, *Availability)),
+        rating_count=st.sampled_from((None, 0, 3)),
+        identifiers=st.dictionaries(st.just("sku"), st.tuples(st.sampled_from(("AB-12", "x9", "0012"))), max_size=1),
+        attributes=attributes(),
+        created=st.sampled_from((None, *MOMENTS)),
+    )
+    return st.lists(one, min_size=minimum, max_size=maximum, unique_by=lambda product: product.id).map(
+        lambda each: sorted(each, key=lambda product: product.id.encode())
+    )
+
+
+def numbered(count: int, **changes: object) -> list[Product]:
+    """`count` products that differ in their ids only."""
+    base = Product(id="", title="cordless drill")
+    return [dataclasses.replace(base, id=f"p{place:04d}", **changes) for place in range(count)]
+
+
+_FIELDS = ("id", "brand", "category", "price", "availability", "rating_count", "created", "attributes.colour")
+_TEXTS = (*BRANDS[:4], *COLOURS, "Tools", "Tools > Drills", "garden>saws", "Drills", "in_stock", "ab")
+_NUMERIC = ("price", "rating_count")
+
+
+def filters() -> st.SearchStrategy[Filter]:
+    """Filters that are right in type, over the fields of `products`."""
+    texts: st.SearchStrategy[Value] = st.sampled_from(_TEXTS)
+    numbers: st.SearchStrategy[Value] = st.sampled_from((-1.5, 0.0, 5.0, 9.99, 10.0, 12.0))
+    days: st.SearchStrategy[Value] = st.sampled_from(("2024-01-01", "2024-03-01", "2024-02-15"))
+    textual = st.sampled_from(("id", "brand", "category", "availability", "attributes.colour"))
+    orders = st.sampled_from(("=", "!=", "<", "<=", ">", ">="))
+    leaf = st.one_of(
+        st.builds(Comparison, textual, st.sampled_from(("=", "!=")), texts),
+        st.builds(In, textual, st.lists(texts, min_size=1, max_size=3).map(tuple)),
+        st.builds(Comparison, st.sampled_from(_NUMERIC), orders, numbers),
+        st.builds(In, st.sampled_from(_NUMERIC), st.lists(numbers, min_size=1, max_size=3).map(tuple)),
+        st.builds(Comparison, st.just("created"), orders, days),
+        st.builds(Exists, st.sampled_from(_FIELDS)),
+    )
+    return st.recursive(
+        leaf,
+        lambda inner: st.one_of(
+            st.builds(Not, inner),
+            st.builds(And, st.lists(inner, min_size=2, max_size=3).map(tuple)),
+            st.builds(Or, st.lists(inner, min_size=2, max_size=3).map(tuple)),
+        ),
+        max_leaves=5,
+    )

@@ -1,0 +1,202 @@
+"""What every keyword index, and its reloaded copy, must do. A backend joins by adding itself to `BACKENDS`."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from retrieval.analysis import Analyzer, identifier_key
+from retrieval.errors import FilterError, UnknownFieldError
+from retrieval.fields import ColumnMaker, FieldCatalog, FieldCounter, fold
+from retrieval.filters import In, parse_filter, value_text
+from retrieval.keyword import KeywordDocument, KeywordIndex, Selection
+from retrieval.keyword_tantivy import TantivyBuilder, TantivyIndex
+from retrieval.product_text import keyword_terms
+from retrieval.records import Product
+from tests import catalogs, oracle
+
+ANALYZER = Analyzer()
+Opened = tuple[KeywordIndex, FieldCatalog]
+Backend = Callable[[Sequence[Product]], AbstractContextManager[Opened]]
+
+
+def documents(products: Sequence[Product], catalog: FieldCatalog) -> Iterator[KeywordDocument]:
+    columns = ColumnMaker(catalog)
+    for row, product in enumerate(products):
+        keys = [identifier_key(value) for values in product.identifiers.values() for value in values]
+        yield KeywordDocument(row, keyword_terms(product, ANALYZER), keys, columns.columns(product))
+
+
+def counted(products: Sequence[Product]) -> FieldCatalog:
+    counter = FieldCounter()
+    # Not indexed, only counted: so that a filter by colour has its field whatever the products have.
+    any_colour = [Product("", "", attributes={"colour": value}) for value in ("red", 12.0, True)]
+    for product in (*products, *any_colour):
+        counter.add(product)
+    return counter.catalog()
+
+
+@contextmanager
+def tantivy(products: Sequence[Product]) -> Iterator[Opened]:
+    catalog = counted(products)
+    with TemporaryDirectory() as folder:
+        builder = TantivyBuilder(Path(folder), catalog)
+        builder.add(documents(products, catalog))
+        yield TantivyIndex(builder.finish(), catalog), catalog
+
+
+@contextmanager
+def tantivy_copied(products: Sequence[Product]) -> Iterator[Opened]:
+    catalog = counted(products)
+    with TemporaryDirectory() as folder:
+        builder = TantivyBuilder(Path(folder, "made"), catalog)
+        builder.add(documents(products, catalog))
+        shutil.move(builder.finish(), Path(folder, "moved"))
+        yield TantivyIndex(Path(folder, "moved"), catalog), catalog
+
+
+BACKENDS = (tantivy, tantivy_copied)
+
+
+@pytest.fixture(params=BACKENDS, ids=lambda backend: backend.__name__)
+def backend(request: pytest.FixtureRequest) -> Backend:
+    chosen: Backend = request.param
+    return chosen
+
+
+def rows_where(index: KeywordIndex, catalog: FieldCatalog, text: str) -> list[int]:
+    tree = parse_filter(text)
+    assert tree is not None
+    return index.select(Selection(where=catalog.condition(tree), everything=True)).tolist()
+
+
+class TestKeywordIndex:
+    @given(products=catalogs.products(), tree=catalogs.filters())
+    def test_a_filter_lets_through_what_the_oracle_does(self, backend, products, tree) -> None:
+        with backend(products) as (index, catalog):
+            found = index.select(Selection(where=catalog.condition(tree), everything=True)).tolist()
+        expected = [
+            row for row, product in enumerate(products) if oracle.matches(tree, oracle.product_values(product))
+        ]
+        assert found == expected
+
+    @given(products=catalogs.products(), query=st.lists(st.sampled_from(catalogs.WORDS), min_size=1, max_size=4))
+    def test_matches_are_ordered_counted_and_the_same_under_a_filter(self, backend, products, query) -> None:
+        groups = ANALYZER.groups(" ".join(query))
+        with backend(products) as (index, catalog):
+            matches = index.search(groups, 100)
+            few = index.search(groups, 2)
+            condition = catalog.condition(parse_filter("price EXISTS"))
+            filtered = index.search(groups, 100, condition)
+            chosen = index.select(Selection(groups))
+        assert matches.total == len(matches.rows) == len(set(matches.rows.tolist()))
+        assert few.total == matches.total and few.rows.tolist() == matches.rows[:2].tolist()
+        pairs = list(zip(-matches.scores, matches.rows, strict=True))
+        assert pairs == sorted(pairs)
+        kept = [row for row in matches.rows.tolist() if products[row].price is not None]
+        assert filtered.rows.tolist() == kept and filtered.total == len(kept)
+        assert chosen.tolist() == sorted(matches.rows.tolist())
+
+    @given(products=catalogs.products(), query=st.sampled_from(catalogs.WORDS))
+    def test_score_gives_each_row_the_score_of_the_search(self, backend, products, query) -> None:
+        groups = ANALYZER.groups(query)
+        every = np.arange(len(products))
+        with backend(products) as (index, catalog):
+            matches = index.search(groups, 100)
+            scored = index.score(every, groups)
+            some = index.score(every[::2], groups, catalog.condition(parse_filter("NOT brand = bosch")))
+        given_scores = dict(zip(matches.rows.tolist(), matches.scores.tolist(), strict=True))
+        assert scored.rows.tolist() == every.tolist()
+        assert scored.scores.tolist() == pytest.approx([given_scores.get(row, 0.0) for row in every.tolist()])
+        assert some.rows.tolist() == [row for row in every[::2].tolist() if fold(products[row].brand) != "bosch"]
+
+    @given(products=catalogs.products(), data=st.data())
+    def test_a_facets_count_is_what_choosing_the_value_gives(self, backend, products, data) -> None:
+        field = data.draw(st.sampled_from(("brand", "category", "price", "availability", "created", "id")))
+        groups = ANALYZER.groups("drill")
+        with backend(products) as (index, catalog):
+            facet = index.facets(Selection(groups), [field], 100)[field]
+            for each in facet.counts:
+                where = catalog.condition(In(field, (each.value,)))
+                assert index.count(Selection(groups, where=where)) == each.count > 0
+        order = [(-each.count, each.value) for each in facet.counts]
+        assert order == sorted(order)
+
+    @given(products=catalogs.products())
+    def test_facets_of_attributes_of_any_name_and_mixed_types(self, backend, products) -> None:
+        everything = Selection(everything=True)
+        with backend(products) as (index, catalog):
+            names = [name for name in catalog.fields if name.startswith("attributes.")]
+            for name, facet in index.facets(everything, names, 100).items():
+                assert len({fold(value_text(each.value)) for each in facet.counts}) == len(facet.counts)
+                for each in facet.counts:
+                    where = catalog.condition(In(name, (each.value,)))
+                    assert index.count(Selection(where=where, everything=True)) == each.count
+
+    @given(products=catalogs.products(), descending=st.booleans())
+    def test_sort_puts_missing_values_last_and_ties_by_row(self, backend, products, descending) -> None:
+        with backend(products) as (index, _):
+            rows = index.sort(Selection(everything=True), "price", descending).tolist()
+        sign = -1 if descending else 1
+
+        def key(row: int) -> tuple[bool, float, int]:
+            price = products[row].price
+            return price is None, sign * (price or 0.0), row
+
+        assert rows == sorted(range(len(products)), key=key)
+
+    def test_equal_scores_come_in_the_order_of_rows_past_any_page(self, backend) -> None:
+        with backend(catalogs.numbered(500)) as (index, _):
+            matches = index.search(ANALYZER.groups("drill"), 123)
+        assert matches.rows.tolist() == list(range(123))
+        assert matches.total == 500
+
+    def test_rows_beside_the_matches_belong_to_the_selection_once(self, backend) -> None:
+        products = [Product("a", "drill", price=1.0), Product("b", "saw", price=2.0), Product("c", "saw", price=9.0)]
+        groups = ANALYZER.groups("drill")
+        with backend(products) as (index, catalog):
+            cheap = catalog.condition(parse_filter("price < 5"))
+            selection = Selection(groups, np.array([0, 1, 2]), cheap)
+            assert index.select(selection).tolist() == [0, 1]
+            assert index.count(selection) == 2
+            assert index.facets(selection, ["price"], 10)["price"].maximum == 2.0
+
+    def test_an_identifier_is_found_however_it_is_typed(self, backend) -> None:
+        products = [Product("a", "drill", identifiers={"sku": ("DCD-771 C2",)}), Product("b", "drill")]
+        with backend(products) as (index, _):
+            assert index.identified(identifier_key("dcd771c2")).tolist() == [0]
+            assert index.identified(identifier_key("dcd771")).tolist() == []
+            assert index.identified("").tolist() == []
+
+    def test_nothing_to_search_for_finds_nothing(self, backend) -> None:
+        with backend(catalogs.numbered(3)) as (index, _):
+            assert index.search((), 10).total == 0
+            assert index.search(ANALYZER.groups("drill"), 0).rows.tolist() == []
+            assert index.select(Selection()).tolist() == []
+            assert index.score(np.empty(0, dtype=np.int64), ()).rows.tolist() == []
+
+    def test_a_level_that_is_also_a_root_means_the_root(self, backend) -> None:
+        products = [Product("a", "x", category=("Tools",)), Product("b", "x", category=("Garden", "Tools"))]
+        with backend(products) as (index, catalog):
+            assert rows_where(index, catalog, "category = Tools") == [0]
+            assert rows_where(index, catalog, 'category = "garden > tools"') == [1]
+
+    def test_a_filter_of_the_wrong_type_names_its_column(self, backend) -> None:
+        with backend([Product("a", "x", brand="Bosch", price=1.0)]) as (_, catalog):
+            with pytest.raises(FilterError, match="column 1: brand holds text") as raised:
+                catalog.condition(parse_filter("brand < 3"))
+            assert raised.value.column == 1
+            with pytest.raises(FilterError, match="price is compared with a number, not with 'cheap'"):
+                catalog.condition(parse_filter("brand = x AND price < cheap"))
+            with pytest.raises(UnknownFieldError, match="price"):
+                catalog.condition(parse_filter("prise < 3"))
+            with pytest.raises(UnknownFieldError, match="sort by a number"):
+                catalog.sortable("brand")
