@@ -1,8 +1,8 @@
 """The keyword index on one machine: tantivy, on disk and memory-mapped. The only file that imports tantivy.
 
-A field's numbers live in a float column of their own (`n7`), its texts under one key (`t7`) of two JSON fields: `filter`
-holds them folded, `facet` as they are shown. The number is the field's place among the catalog's sorted names, so no
-field name of a feed ever meets tantivy's own syntax.
+A field's numbers live in a float column of their own (`n7`), its texts under one key (`t7`) of two JSON fields:
+`filter` holds them folded, `facet` as they are shown. The number is the field's place among the catalog's sorted
+names, so no field name of a feed ever meets tantivy's own syntax.
 """
 
 from __future__ import annotations

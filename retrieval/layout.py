@@ -1,4 +1,5 @@
-"""The files of one version, by name, and the small ones' way to disk and back. The build writes them, serving reads them."""
+"""The files of one version, by name, and the small ones' way to disk and back. The build writes them, serving reads
+them."""
 
 from __future__ import annotations
 
@@ -14,7 +15,8 @@ SYNONYMS_FILE = "synonyms.txt"
 KEYWORD_FOLDER = "keyword"
 VECTORS_FOLDER = "vectors"
 TEXT_KEYS_FILE = "text_keys.npy"
-"""For each row the fingerprint of the text that became its vector (n, 16) uint8: equal texts need no second encoding."""
+"""For each row the fingerprint of the text that became its vector (n, 16) uint8: equal texts need no second
+encoding."""
 
 
 def write_fields(catalog: FieldCatalog, path: Path) -> None:

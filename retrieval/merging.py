@@ -37,9 +37,9 @@ Merge = Callable[[Evidence], Array]
 def per_word(weight: float) -> Merge:
     """BM25 for each word of the query, plus the weighted cosine.
 
-    BM25 adds up over words while the cosine does not, so without the division a long query would hardly hear the vectors.
-    A convex combination with fixed normalisation in the sense of Bruch, Gai & Ingber 2023 (An Analysis of Fusion
-    Functions for Hybrid Retrieval, section 3).
+    BM25 adds up over words while the cosine does not, so without the division a long query would hardly hear the
+    vectors. A convex combination with fixed normalisation in the sense of Bruch, Gai & Ingber 2023 (An Analysis of
+    Fusion Functions for Hybrid Retrieval, section 3).
     """
 
     def merge(evidence: Evidence) -> Array:
@@ -49,7 +49,8 @@ def per_word(weight: float) -> Merge:
 
 
 def by_maximum(weight: float) -> Merge:
-    """BM25 as a share of the query's best, plus the weighted cosine (theoretical-minimum, maximum scaling, ibid. 3.1)."""
+    """BM25 as a share of the query's best, plus the weighted cosine (theoretical-minimum, maximum scaling, ibid.
+    3.1)."""
 
     def merge(evidence: Evidence) -> Array:
         best = evidence.bm25.max(initial=0.0)
@@ -82,7 +83,8 @@ METHODS: Mapping[str, Merge] = {
     "z-score": z_scores(0.25),
     "rrf": reciprocal_rank(),
 }
-"""The methods that `shelfwise bench quality` compares; each with the weight that did best over the dev sets together."""
+"""The methods that `shelfwise bench quality` compares; each with the weight that did best over the dev sets
+together."""
 DEFAULT = "per-word"
 
 
@@ -90,4 +92,4 @@ def _standardised(scores: Array) -> Array:
     if not len(scores):
         return scores
     deviation = scores.std()
-    return (scores - scores.mean()) / (deviation if deviation > 0 else 1.0)
+    return np.asarray((scores - scores.mean()) / (deviation if deviation > 0 else 1.0))

@@ -73,7 +73,7 @@ def _mapped(path: Path) -> mmap.mmap:
 def _offsets(path: Path) -> NDArray[np.int64]:
     try:
         offsets = np.load(path, allow_pickle=False)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, EOFError) as error:
         raise StoreDamagedError(f"{path} cannot be read ({error}); rebuild the index") from error
     if offsets.ndim != 2 or len(offsets) != 2 or offsets.dtype != np.int64:
         raise StoreDamagedError(f"{path} is no table of offsets; rebuild the index")

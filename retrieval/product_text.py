@@ -10,8 +10,8 @@ from retrieval.records import Product
 
 TITLE_WEIGHT, BRAND_WEIGHT, CATEGORY_WEIGHT, DESCRIPTION_WEIGHT, ATTRIBUTE_WEIGHT = 5, 2, 2, 2, 1
 """How often a field's terms count (BM25 over one text in which a field is repeated by its weight: Robertson, Zaragoza &
-Taylor 2004, Simple BM25 Extension to Multiple Weighted Fields, section 3). Chosen on icecat's queries, where summing the
-fields' own BM25 lost 0.07 nDCG@10 to it: see docs/decisions."""
+Taylor 2004, Simple BM25 Extension to Multiple Weighted Fields, section 3). Chosen on icecat's queries, where summing
+the fields' own BM25 lost 0.07 nDCG@10 to it: see docs/decisions."""
 _ENCODED_DESCRIPTION = 200
 _TERM_DESCRIPTION = 4_000
 

@@ -1,12 +1,12 @@
 """The published index: a directory of immutable versions and one pointer, replaced atomically.
 
-    STORE/
-      shelfwise.json            says that this directory is ours, and in which schema
-      CURRENT                   the name of the version that serves
-      lock                      held by the one rebuild at work
-      encoders/IDENTITY/        exported models, shared by the versions that they made
-      versions/v000007/         manifest.json and everything it lists, never changed again
-      staging/                  what an interrupted rebuild had done so far
+STORE/
+  shelfwise.json            says that this directory is ours, and in which schema
+  CURRENT                   the name of the version that serves
+  lock                      held by the one rebuild at work
+  encoders/IDENTITY/        exported models, shared by the versions that they made
+  versions/v000007/         manifest.json and everything it lists, never changed again
+  staging/                  what an interrupted rebuild had done so far
 """
 
 from __future__ import annotations
@@ -139,8 +139,8 @@ class Store:
     def serving(self) -> tuple[Manifest, tuple[str, ...]]:
         """The manifest of the version to serve, verified, and what had to be passed over to find it.
 
-        That is the current version, or, when it is damaged, the newest whole one. Raises StoreDamagedError when there is
-        none.
+        That is the current version, or, when it is damaged, the newest whole one. Raises StoreDamagedError when there
+        is none.
         """
         notices: list[str] = []
         try:
@@ -224,7 +224,9 @@ class Store:
         doomed = [name for name in self.versions()[:-keep] if name != current]
         for name in doomed:
             shutil.rmtree(self.version_folder(name))
-        used = {self.manifest(name).encoder for name in self.versions() if (self.version_folder(name) / MANIFEST).exists()}
+        used = {
+            self.manifest(name).encoder for name in self.versions() if (self.version_folder(name) / MANIFEST).exists()
+        }
         for folder in self.encoders.iterdir() if self.encoders.is_dir() else ():
             if folder.name not in used:
                 shutil.rmtree(folder)

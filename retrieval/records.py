@@ -21,7 +21,8 @@ class Availability(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Product:
-    """One product of a catalog. Only `id` and `title` must be there; what is unknown is None or empty, never made up."""
+    """One product of a catalog. Only `id` and `title` must be there; what is unknown is None or empty, never made
+    up."""
 
     id: str
     title: str
@@ -66,7 +67,8 @@ class Query:
 
 @dataclass(frozen=True, slots=True)
 class StageScore:
-    """What one stage gave a product: its rank in that stage's own order (from 1; None when past its depth), its score."""
+    """What one stage gave a product: its rank in that stage's own order (from 1; None when past its depth), its
+    score."""
 
     rank: int | None
     score: float

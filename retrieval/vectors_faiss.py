@@ -1,8 +1,8 @@
 """The vector index: FAISS over unit vectors, exact or approximate by size and memory. The only file that imports faiss.
 
-The vectors themselves stay in one memory-mapped array beside the index. Whatever the index proposes is scored again with
-them, so every score that leaves here is the exact inner product, and a filter that lets little through is answered by
-scanning just that.
+The vectors themselves stay in one memory-mapped array beside the index. Whatever the index proposes is scored again
+with them, so every score that leaves here is the exact inner product, and a filter that lets little through is
+answered by scanning just that.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ GRAPH_SEARCH = 600
 SCAN_SHARE = 0.2
 """A filter that lets less than this share through is answered by scanning what it allows."""
 _SCAN_ROWS = 16_384
+_PROBES = 32
 _GPU_MOST = 2_048
 """FAISS's own limit for the number of results of one search on a GPU."""
 
@@ -45,8 +46,8 @@ class IndexKind(StrEnum):
 def choose_kind(count: int, dimension: int, memory: int) -> IndexKind:
     """The kind for `count` vectors on a machine with `memory` bytes: never the caller's business.
 
-    A graph over 8-bit vectors is the faster one; past half of the memory, inverted lists over product codes are a fifth of
-    its size.
+    A graph over 8-bit vectors is the faster one; past half of the memory, inverted lists over 4-bit vectors take a
+    third of its bytes.
     """
     if count <= EXACT_BELOW:
         return IndexKind.EXACT
@@ -55,15 +56,17 @@ def choose_kind(count: int, dimension: int, memory: int) -> IndexKind:
 
 
 def create_vectors(folder: Path, count: int, dimension: int) -> Vectors:
-    """An array (count, dimension) on disk to write unit vectors into, before `build_index`; memory holds no copy of it."""
+    """An array (count, dimension) on disk to write unit vectors into, before `build_index`; memory holds no copy of
+    it."""
     folder.mkdir(parents=True, exist_ok=True)
     return np.lib.format.open_memmap(folder / VECTORS_FILE, "w+", dtype=np.float32, shape=(count, dimension))
 
 
 def build_index(folder: Path, kind: IndexKind | None = None) -> IndexKind:
-    """Writes, beside the vectors of a folder, what finds them; returns the kind, chosen by size and memory if not given."""
+    """Writes, beside the vectors of a folder, what finds them; returns the kind, chosen by size and memory if not
+    given."""
     vectors = _mapped(folder / VECTORS_FILE)
-    kind = kind or choose_kind(*vectors.shape, physical_memory())
+    kind = kind or choose_kind(len(vectors), vectors.shape[1], physical_memory())
     if kind is not IndexKind.EXACT:
         faiss.write_index(_trained(vectors, kind), str(folder / INDEX_FILE))
     return kind
@@ -152,15 +155,17 @@ class FaissIndex:
         _, found = self._index.search(query[None, :], wanted, params=parameters)
         return np.asarray(found[0][found[0] >= 0], dtype=np.int64)
 
-    def _parameters(self, wanted: int, share: float, selector: faiss.IDSelector | None) -> faiss.SearchParameters | None:
+    def _parameters(
+        self, wanted: int, share: float, selector: faiss.IDSelector | None
+    ) -> faiss.SearchParameters | None:
         chosen = {} if selector is None else {"sel": selector}
         match self.kind:
             case IndexKind.GRAPH:
                 # The graph is walked over what is not allowed too, so the list of candidates grows by what falls out.
                 return faiss.SearchParametersHNSW(efSearch=int(max(GRAPH_SEARCH, 2 * wanted) / share), **chosen)
             case IndexKind.QUANTISED:
-                lists = self._index.nlist
-                return faiss.SearchParametersIVF(nprobe=max(16, lists // 8), **chosen)
+                probes = int(max(_PROBES, self._index.nlist // 8) / share)
+                return faiss.SearchParametersIVF(nprobe=min(probes, self._index.nlist), **chosen)
             case IndexKind.EXACT:
                 return faiss.SearchParameters(**chosen) if chosen else None
 
@@ -202,7 +207,7 @@ def _trained(vectors: Vectors, kind: IndexKind) -> faiss.Index:
         index.hnsw.efConstruction = GRAPH_CONSTRUCTION
     else:
         lists = max(1, min(count // 40, int(4 * count**0.5)))
-        index = faiss.index_factory(dimension, f"IVF{lists},PQ{dimension // 4}", faiss.METRIC_INNER_PRODUCT)
+        index = faiss.index_factory(dimension, f"IVF{lists},SQ4", faiss.METRIC_INNER_PRODUCT)
     sample = np.random.default_rng(0).permutation(count)[: max(100_000, count // 20)]
     index.train(np.ascontiguousarray(vectors[np.sort(sample)], dtype=np.float32))
     for start in range(0, count, _SCAN_ROWS):
@@ -233,11 +238,11 @@ def _selector(allowed: Rows | None, size: int) -> faiss.IDSelector | None:
 def _mapped(path: Path) -> Vectors:
     try:
         vectors = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, EOFError) as error:
         raise StoreDamagedError(f"{path} cannot be read ({error}); rebuild the index") from error
     if vectors.ndim != 2 or vectors.dtype != np.float32:
         raise StoreDamagedError(f"{path} holds {vectors.dtype}{vectors.shape}, not rows of float32; rebuild the index")
-    return np.asarray(vectors) if len(vectors) == 0 else vectors
+    return np.asanyarray(vectors)
 
 
 def _read(path: Path) -> faiss.Index:

@@ -48,10 +48,10 @@ def products(minimum: int = 1, maximum: int = 12) -> st.SearchStrategy[list[Prod
     )
 
 
-def numbered(count: int, **changes: object) -> list[Product]:
+def numbered(count: int) -> list[Product]:
     """`count` products that differ in their ids only."""
     base = Product(id="", title="cordless drill")
-    return [dataclasses.replace(base, id=f"p{place:04d}", **changes) for place in range(count)]
+    return [dataclasses.replace(base, id=f"p{place:04d}") for place in range(count)]
 
 
 _FIELDS = ("id", "brand", "category", "price", "availability", "rating_count", "created", "attributes.colour")

@@ -14,9 +14,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from retrieval.analysis import Analyzer, identifier_key
+from retrieval.conditions import Condition
 from retrieval.errors import FilterError, UnknownFieldError
 from retrieval.fields import ColumnMaker, FieldCatalog, FieldCounter, fold
-from retrieval.filters import In, parse_filter, value_text
+from retrieval.filters import Filter, In, parse_filter, value_text
 from retrieval.keyword import KeywordDocument, KeywordIndex, Selection
 from retrieval.keyword_tantivy import TantivyBuilder, TantivyIndex
 from retrieval.product_text import keyword_terms
@@ -72,30 +73,37 @@ def backend(request: pytest.FixtureRequest) -> Backend:
     return chosen
 
 
-def rows_where(index: KeywordIndex, catalog: FieldCatalog, text: str) -> list[int]:
+def condition(catalog: FieldCatalog, text: str) -> Condition:
     tree = parse_filter(text)
     assert tree is not None
-    return index.select(Selection(where=catalog.condition(tree), everything=True)).tolist()
+    return catalog.condition(tree)
+
+
+def rows_where(index: KeywordIndex, catalog: FieldCatalog, text: str) -> list[int]:
+    rows: list[int] = index.select(Selection(where=condition(catalog, text), everything=True)).tolist()
+    return rows
 
 
 class TestKeywordIndex:
     @given(products=catalogs.products(), tree=catalogs.filters())
-    def test_a_filter_lets_through_what_the_oracle_does(self, backend, products, tree) -> None:
+    def test_a_filter_lets_through_what_the_oracle_does(
+        self, backend: Backend, products: list[Product], tree: Filter
+    ) -> None:
         with backend(products) as (index, catalog):
             found = index.select(Selection(where=catalog.condition(tree), everything=True)).tolist()
-        expected = [
-            row for row, product in enumerate(products) if oracle.matches(tree, oracle.product_values(product))
-        ]
+        expected = [row for row, product in enumerate(products) if oracle.matches(tree, oracle.product_values(product))]
         assert found == expected
 
     @given(products=catalogs.products(), query=st.lists(st.sampled_from(catalogs.WORDS), min_size=1, max_size=4))
-    def test_matches_are_ordered_counted_and_the_same_under_a_filter(self, backend, products, query) -> None:
+    def test_matches_are_ordered_counted_and_the_same_under_a_filter(
+        self, backend: Backend, products: list[Product], query: list[str]
+    ) -> None:
         groups = ANALYZER.groups(" ".join(query))
         with backend(products) as (index, catalog):
             matches = index.search(groups, 100)
             few = index.search(groups, 2)
-            condition = catalog.condition(parse_filter("price EXISTS"))
-            filtered = index.search(groups, 100, condition)
+            priced = condition(catalog, "price EXISTS")
+            filtered = index.search(groups, 100, priced)
             chosen = index.select(Selection(groups))
         assert matches.total == len(matches.rows) == len(set(matches.rows.tolist()))
         assert few.total == matches.total and few.rows.tolist() == matches.rows[:2].tolist()
@@ -106,20 +114,24 @@ class TestKeywordIndex:
         assert chosen.tolist() == sorted(matches.rows.tolist())
 
     @given(products=catalogs.products(), query=st.sampled_from(catalogs.WORDS))
-    def test_score_gives_each_row_the_score_of_the_search(self, backend, products, query) -> None:
+    def test_score_gives_each_row_the_score_of_the_search(
+        self, backend: Backend, products: list[Product], query: str
+    ) -> None:
         groups = ANALYZER.groups(query)
         every = np.arange(len(products))
         with backend(products) as (index, catalog):
             matches = index.search(groups, 100)
             scored = index.score(every, groups)
-            some = index.score(every[::2], groups, catalog.condition(parse_filter("NOT brand = bosch")))
+            some = index.score(every[::2], groups, condition(catalog, "NOT brand = bosch"))
         given_scores = dict(zip(matches.rows.tolist(), matches.scores.tolist(), strict=True))
         assert scored.rows.tolist() == every.tolist()
         assert scored.scores.tolist() == pytest.approx([given_scores.get(row, 0.0) for row in every.tolist()])
         assert some.rows.tolist() == [row for row in every[::2].tolist() if fold(products[row].brand) != "bosch"]
 
     @given(products=catalogs.products(), data=st.data())
-    def test_a_facets_count_is_what_choosing_the_value_gives(self, backend, products, data) -> None:
+    def test_a_facets_count_is_what_choosing_the_value_gives(
+        self, backend: Backend, products: list[Product], data: st.DataObject
+    ) -> None:
         field = data.draw(st.sampled_from(("brand", "category", "price", "availability", "created", "id")))
         groups = ANALYZER.groups("drill")
         with backend(products) as (index, catalog):
@@ -131,7 +143,7 @@ class TestKeywordIndex:
         assert order == sorted(order)
 
     @given(products=catalogs.products())
-    def test_facets_of_attributes_of_any_name_and_mixed_types(self, backend, products) -> None:
+    def test_facets_of_attributes_of_any_name_and_mixed_types(self, backend: Backend, products: list[Product]) -> None:
         everything = Selection(everything=True)
         with backend(products) as (index, catalog):
             names = [name for name in catalog.fields if name.startswith("attributes.")]
@@ -142,7 +154,9 @@ class TestKeywordIndex:
                     assert index.count(Selection(where=where, everything=True)) == each.count
 
     @given(products=catalogs.products(), descending=st.booleans())
-    def test_sort_puts_missing_values_last_and_ties_by_row(self, backend, products, descending) -> None:
+    def test_sort_puts_missing_values_last_and_ties_by_row(
+        self, backend: Backend, products: list[Product], descending: bool
+    ) -> None:
         with backend(products) as (index, _):
             rows = index.sort(Selection(everything=True), "price", descending).tolist()
         sign = -1 if descending else 1
@@ -153,50 +167,50 @@ class TestKeywordIndex:
 
         assert rows == sorted(range(len(products)), key=key)
 
-    def test_equal_scores_come_in_the_order_of_rows_past_any_page(self, backend) -> None:
+    def test_equal_scores_come_in_the_order_of_rows_past_any_page(self, backend: Backend) -> None:
         with backend(catalogs.numbered(500)) as (index, _):
             matches = index.search(ANALYZER.groups("drill"), 123)
         assert matches.rows.tolist() == list(range(123))
         assert matches.total == 500
 
-    def test_rows_beside_the_matches_belong_to_the_selection_once(self, backend) -> None:
+    def test_rows_beside_the_matches_belong_to_the_selection_once(self, backend: Backend) -> None:
         products = [Product("a", "drill", price=1.0), Product("b", "saw", price=2.0), Product("c", "saw", price=9.0)]
         groups = ANALYZER.groups("drill")
         with backend(products) as (index, catalog):
-            cheap = catalog.condition(parse_filter("price < 5"))
+            cheap = condition(catalog, "price < 5")
             selection = Selection(groups, np.array([0, 1, 2]), cheap)
             assert index.select(selection).tolist() == [0, 1]
             assert index.count(selection) == 2
             assert index.facets(selection, ["price"], 10)["price"].maximum == 2.0
 
-    def test_an_identifier_is_found_however_it_is_typed(self, backend) -> None:
+    def test_an_identifier_is_found_however_it_is_typed(self, backend: Backend) -> None:
         products = [Product("a", "drill", identifiers={"sku": ("DCD-771 C2",)}), Product("b", "drill")]
         with backend(products) as (index, _):
             assert index.identified(identifier_key("dcd771c2")).tolist() == [0]
             assert index.identified(identifier_key("dcd771")).tolist() == []
             assert index.identified("").tolist() == []
 
-    def test_nothing_to_search_for_finds_nothing(self, backend) -> None:
+    def test_nothing_to_search_for_finds_nothing(self, backend: Backend) -> None:
         with backend(catalogs.numbered(3)) as (index, _):
             assert index.search((), 10).total == 0
             assert index.search(ANALYZER.groups("drill"), 0).rows.tolist() == []
             assert index.select(Selection()).tolist() == []
             assert index.score(np.empty(0, dtype=np.int64), ()).rows.tolist() == []
 
-    def test_a_level_that_is_also_a_root_means_the_root(self, backend) -> None:
+    def test_a_level_that_is_also_a_root_means_the_root(self, backend: Backend) -> None:
         products = [Product("a", "x", category=("Tools",)), Product("b", "x", category=("Garden", "Tools"))]
         with backend(products) as (index, catalog):
             assert rows_where(index, catalog, "category = Tools") == [0]
             assert rows_where(index, catalog, 'category = "garden > tools"') == [1]
 
-    def test_a_filter_of_the_wrong_type_names_its_column(self, backend) -> None:
+    def test_a_filter_of_the_wrong_type_names_its_column(self, backend: Backend) -> None:
         with backend([Product("a", "x", brand="Bosch", price=1.0)]) as (_, catalog):
             with pytest.raises(FilterError, match="column 1: brand holds text") as raised:
-                catalog.condition(parse_filter("brand < 3"))
+                condition(catalog, "brand < 3")
             assert raised.value.column == 1
             with pytest.raises(FilterError, match="price is compared with a number, not with 'cheap'"):
-                catalog.condition(parse_filter("brand = x AND price < cheap"))
+                condition(catalog, "brand = x AND price < cheap")
             with pytest.raises(UnknownFieldError, match="price"):
-                catalog.condition(parse_filter("prise < 3"))
+                condition(catalog, "prise < 3")
             with pytest.raises(UnknownFieldError, match="sort by a number"):
                 catalog.sortable("brand")

@@ -1,0 +1,193 @@
+"""The commands that measure: `shelfwise evaluate` and `shelfwise bench`."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from retrieval.errors import SettingError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from benchmarks.measures import Run
+    from service.engine import SearchEngine
+
+bench = typer.Typer(help="Measure an index: latency, recall, ways of merging.", no_args_is_help=True)
+
+IndexArgument = Annotated[Path, typer.Argument(help="An index directory, made by: shelfwise rebuild", metavar="DIR")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else.")]
+
+
+def evaluate(
+    index: IndexArgument,
+    judgments: Annotated[
+        Path, typer.Argument(help="Tab-separated: query, product_id, grade.", metavar="JUDGMENTS.tsv")
+    ],
+    stages: Annotated[str, typer.Option("--stage", help="Stages to compare, separated by commas.")] = "merged",
+    run_file: Annotated[Path | None, typer.Option("--run", help="Also write the ranking in TREC's run format.")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Measure the ranking against judgments: nDCG@10, recall@100, MRR, precision, recall and F1 at 10.
+
+    Example: shelfwise evaluate store judgments.tsv --stage bm25,dense,merged
+    """
+    import msgspec
+
+    from benchmarks.evaluation import evaluate_stages, run_stage, write_run
+    from benchmarks.judgments import read_judgments
+    from benchmarks.tables import show_measures
+    from service.engine import SearchEngine
+    from service.ranking import STAGES
+    from service.terminal import ProgressLines, show_notices, write_json
+
+    wanted = [stage.strip() for stage in stages.split(",")]
+    if unknown := [stage for stage in wanted if stage not in STAGES]:
+        raise SettingError(f"--stage: {unknown[0]!r} is no stage, it can be {', '.join(STAGES)}")
+    judged = read_judgments(judgments)
+    queries = list(judged.grades)
+    runs: dict[str, Run] = {}
+    with SearchEngine.open(index) as engine, ProgressLines() as progress:
+        show_notices((*engine.notices, *_missing(engine, judged.grades)))
+        for stage in wanted:
+            progress.begin(stage, len(queries), "queries")
+            runs[stage] = run_stage(engine, queries, stage, advance=progress.advance)
+            progress.end(f"{len(queries):,} queries")
+    for stage, run in runs.items() if run_file else ():
+        write_run(run, _run_path(run_file, stage, alone=len(runs) == 1), stage)
+    measures = evaluate_stages(runs, judged)
+    write_json(msgspec.json.encode(measures)) if as_json else show_measures(measures, len(queries))
+
+
+@bench.command("latency", epilog="Example: shelfwise bench latency store --judgments judgments.tsv")
+def bench_latency(
+    index: IndexArgument,
+    judgments: Annotated[Path | None, typer.Option(help="Take the queries of this file; else parts of titles.")] = None,
+    count: Annotated[int, typer.Option(help="How many searches.", min=100)] = 2_000,
+    threads: Annotated[int, typer.Option(help="Threads for searches a second.", min=1)] = 4,
+    facet: Annotated[list[str] | None, typer.Option(help="A field to count in each search. Repeatable.")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Time searches from text to page: percentiles one after the other, and searches a second from threads."""
+    import msgspec
+
+    from benchmarks.latency import measure_latency, opening_seconds, searcher, title_queries
+    from benchmarks.tables import show_latency
+    from service.engine import SearchEngine
+    from service.ranking import STAGES
+    from service.terminal import ProgressLines, write_json
+
+    with SearchEngine.open(index) as engine, ProgressLines() as progress:
+        queries = _repeated(_queries_of(judgments), count) if judgments else title_queries(engine, count)
+        measured = {}
+        for stage in STAGES:
+            progress.begin(stage, None, "")
+            measured[stage] = measure_latency(searcher(engine, stage, facets=facet or ()), queries, threads=threads)
+            progress.end(f"{2 * len(queries):,} searches")
+        products = engine.manifest.products
+    imported, opened = opening_seconds(index)
+    result = {
+        "products": products,
+        "searches": len(queries),
+        "threads": threads,
+        "import_seconds": imported,
+        "open_seconds": opened,
+        "stages": {stage: asdict(latency) for stage, latency in measured.items()},
+    }
+    write_json(msgspec.json.encode(result)) if as_json else show_latency(result)
+
+
+@bench.command("recall", epilog="Example: shelfwise bench recall store")
+def bench_recall(
+    index: IndexArgument,
+    judgments: Annotated[Path | None, typer.Option(help="Take the queries of this file; else parts of titles.")] = None,
+    count: Annotated[int, typer.Option(help="How many queries.", min=10)] = 300,
+    as_json: JsonOption = False,
+) -> None:
+    """Compare the vector index with a scan of everything: recall@100 plain and under filters of any width."""
+    import msgspec
+    import numpy as np
+
+    from benchmarks.latency import title_queries
+    from benchmarks.recall import measure_recall
+    from benchmarks.tables import show_recall
+    from retrieval.layout import VECTORS_FOLDER
+    from service.engine import SearchEngine
+    from service.terminal import write_json
+
+    with SearchEngine.open(index) as engine:
+        snapshot = engine.snapshot
+        texts = _repeated(_queries_of(judgments), count) if judgments else title_queries(engine, count)
+        folder = index / "versions" / engine.manifest.version / VECTORS_FOLDER
+        vectors = np.array(np.load(folder / "vectors.npy", mmap_mode="r"))
+        measured = list(measure_recall(snapshot.vectors, vectors, snapshot.encoder.encode_queries(texts)))
+        result = {
+            "vectors": snapshot.vectors.size,
+            "index": engine.manifest.vectors,
+            "recall": [asdict(each) for each in measured],
+        }
+    write_json(msgspec.json.encode(result)) if as_json else show_recall(result)
+
+
+@bench.command("quality", epilog="Example: shelfwise bench quality icecat=icecat/judgments.tsv hd=hd/judgments.tsv")
+def bench_quality(
+    sets: Annotated[list[str], typer.Argument(help="Dev sets, each as DIR=JUDGMENTS.tsv.", metavar="DIR=FILE...")],
+    as_json: JsonOption = False,
+) -> None:
+    """Compare both retrievers and every way of merging them, over all dev sets together."""
+    import msgspec
+
+    from benchmarks.evaluation import run_stage
+    from benchmarks.judgments import read_judgments
+    from benchmarks.measures import measure
+    from benchmarks.tables import show_quality
+    from retrieval.merging import METHODS
+    from service.engine import SearchEngine
+    from service.terminal import ProgressLines, write_json
+
+    results: dict[str, dict[str, dict[str, float]]] = {}
+    with ProgressLines() as progress:
+        for each in sets:
+            directory, _, file = each.rpartition("=")
+            if not directory:
+                raise SettingError(f"{each!r}: name the index and its judgments as DIR=JUDGMENTS.tsv")
+            judged = read_judgments(Path(file))
+            queries = list(judged.grades)
+            ways = [("bm25", "bm25"), ("dense", "dense"), *((f"merged {name}", name) for name in METHODS)]
+            results[directory] = {}
+            with SearchEngine.open(directory) as engine:
+                for label, way in ways:
+                    stage, merge = (way, next(iter(METHODS))) if way in {"bm25", "dense"} else ("merged", way)
+                    progress.begin(f"{directory} {label}", len(queries), "queries")
+                    run = run_stage(engine, queries, stage, merge=merge, advance=progress.advance)
+                    results[directory][label] = measure(run, judged)
+                    progress.end(f"nDCG@10 {results[directory][label]['nDCG@10']:.4f}")
+    write_json(msgspec.json.encode(results)) if as_json else show_quality(results)
+
+
+def _missing(engine: SearchEngine, grades: Mapping[str, Mapping[str, float]]) -> Sequence[str]:
+    """A warning where judged products are not in the index: they can only lower the figures."""
+    judged = {product for each in grades.values() for product in each}
+    absent = [product for product in judged if engine.snapshot.products.row_of(product) is None]
+    if not absent:
+        return ()
+    return (f"{len(absent):,} of {len(judged):,} judged products are not in the index, such as {min(absent)}",)
+
+
+def _run_path(path: Path | None, stage: str, *, alone: bool) -> Path:
+    """One file for a stage: its own name where there is one stage only, else with the stage in it."""
+    path = path or Path("run.txt")
+    return path if alone else path.with_name(f"{path.stem}.{stage}{path.suffix}")
+
+
+def _queries_of(judgments: Path) -> list[str]:
+    from benchmarks.judgments import read_judgments
+
+    return list(read_judgments(judgments).grades)
+
+
+def _repeated(queries: list[str], count: int) -> list[str]:
+    return (queries * (count // len(queries) + 1))[:count]

@@ -1,0 +1,65 @@
+"""The measures of a ranking. All but nDCG come from ir-measures, whose providers take whole grades only."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+
+import ir_measures
+from ir_measures import RR, P, Qrel, R, ScoredDoc
+
+from benchmarks.judgments import Judgments
+
+Run = Mapping[str, Sequence[str]]
+"""Query to product ids, best first."""
+Relevance = Callable[[Mapping[str, float], float], bool]
+"""From a query's grades and one of them, whether that one counts."""
+
+
+def ndcg(ranked: Sequence[str], judged: Mapping[str, float], judgments: Judgments, depth: int = 10) -> float:
+    """Normalised discounted cumulated gain of one query (Järvelin & Kekäläinen 2002, section 3).
+
+    The gain is 2^(grade - lowest) - 1 (Burges et al. 2005, section 6), also between whole grades; what is not judged
+    gains 0. A query without any gain to be had counts as 0.
+    """
+    gains = (judgments.gain(judged[product]) if product in judged else 0.0 for product in ranked[:depth])
+    best = sorted((judgments.gain(grade) for grade in judged.values()), reverse=True)[:depth]
+    ideal = _discounted(best)
+    return _discounted(gains) / ideal if ideal > 0 else 0.0
+
+
+def measure(run: Run, judgments: Judgments) -> dict[str, float]:
+    """The mean over all judged queries of each measure.
+
+    `R@100` is about the products of a query's top grade; the others count what is graded above the file's lowest.
+    """
+    names = {query: str(place) for place, query in enumerate(judgments.grades, 1)}
+    documents = [
+        ScoredDoc(names[query], product, -float(place))
+        for query, ranked in run.items()
+        for place, product in enumerate(ranked)
+    ]
+    relevant = list(_qrels(judgments, names, lambda _, grade: grade > judgments.lowest))
+    top = list(_qrels(judgments, names, lambda judged, grade: grade == max(judged.values())))
+    rates = ir_measures.calc_aggregate([RR, P @ 10, R @ 10], relevant, documents)
+    recall = ir_measures.calc_aggregate([R @ 100], top, documents)
+    gained = [ndcg(run.get(query, ()), judged, judgments) for query, judged in judgments.grades.items()]
+    precision, found = float(rates[P @ 10]), float(rates[R @ 10])
+    return {
+        "nDCG@10": math.fsum(gained) / len(gained),
+        "R@100": float(recall[R @ 100]),
+        "MRR": float(rates[RR]),
+        "P@10": precision,
+        "R@10": found,
+        "F1@10": 2 * precision * found / (precision + found) if precision + found else 0.0,
+    }
+
+
+def _discounted(gains: Iterable[float]) -> float:
+    return math.fsum(gain / math.log2(place + 1) for place, gain in enumerate(gains, 1))
+
+
+def _qrels(judgments: Judgments, names: Mapping[str, str], is_relevant: Relevance) -> Iterator[Qrel]:
+    for query, judged in judgments.grades.items():
+        for product, grade in judged.items():
+            yield Qrel(names[query], product, int(is_relevant(judged, grade)))

@@ -1,0 +1,58 @@
+"""The tables that the measuring commands print."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from rich.table import Table
+
+from service.terminal import out
+
+
+def show_measures(measures: Mapping[str, Mapping[str, float]], queries: int) -> None:
+    """Stages by measures."""
+    names = list(next(iter(measures.values())))
+    table = _table(["stage", *names], f"{queries:,} queries")
+    for stage, values in measures.items():
+        table.add_row(stage, *(f"{values[name]:.4f}" for name in names))
+    out.print(table)
+
+
+def show_latency(result: Mapping[str, Any]) -> None:
+    """Percentiles and throughput of each stage, then the seconds to open."""
+    title = f"{result['products']:,} products, {result['searches']:,} searches, {result['threads']} threads"
+    table = _table(["stage", "p50 ms", "p90 ms", "p99 ms", "a second", "median ms by part"], title)
+    for stage, latency in result["stages"].items():
+        parts = ", ".join(f"{part} {spent:.2f}" for part, spent in latency["stages"].items())
+        figures = (f"{latency[name]:.2f}" for name in ("p50", "p90", "p99"))
+        table.add_row(stage, *figures, f"{latency['per_second']:.0f}", parts)
+    out.print(table)
+    out.print(f"import shelfwise {result['import_seconds']:.3f} s, opening {result['open_seconds']:.3f} s")
+
+
+def show_recall(result: Mapping[str, Any]) -> None:
+    """Recall by width of filter."""
+    title = f"{result['vectors']:,} vectors, {result['index']} index"
+    table = _table(["filter keeps", "products", "recall@100", "ms", "ms of a full scan"], title)
+    for each in result["recall"]:
+        spent = (f"{each['milliseconds']:.2f}", f"{each['exact_milliseconds']:.2f}")
+        table.add_row(f"{each['share']:.2%}", f"{each['allowed']:,}", f"{each['recall']:.4f}", *spent)
+    out.print(table)
+
+
+def show_quality(results: Mapping[str, Mapping[str, Mapping[str, float]]]) -> None:
+    """Ways of merging by dev set, nDCG@10 / R@100, and the mean nDCG@10 over the sets."""
+    table = _table(["", *results, "mean nDCG@10"], "nDCG@10 / R@100")
+    for label in next(iter(results.values())):
+        measured = [each[label] for each in results.values()]
+        cells = (f"{values['nDCG@10']:.4f} / {values['R@100']:.4f}" for values in measured)
+        table.add_row(label, *cells, f"{sum(values['nDCG@10'] for values in measured) / len(measured):.4f}")
+    out.print(table)
+
+
+def _table(columns: Sequence[str], title: str) -> Table:
+    table = Table(box=None, header_style="bold", title=title, title_justify="left", title_style="")
+    for place, column in enumerate(columns):
+        table.add_column(column, justify="right" if place else "left")
+    return table

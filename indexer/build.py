@@ -1,0 +1,303 @@
+"""The rebuild: feeds in, a published version out. Read, check, encode, index, publish; nothing half done ever
+serves."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Protocol, TypeVar
+
+import msgspec
+import numpy as np
+from retrieval.encoder import Encoder
+from retrieval.encoders import open_encoder, store_encoder
+from retrieval.weights import DEFAULT_CHINESE_MODEL, DEFAULT_MODEL
+
+from indexer.feeds import Noted, Rejected, read_feeds
+from indexer.lines import feed_size
+from indexer.mapping import FeedMapping
+from indexer.spool import Spool
+from indexer.vectors import ChunkFolder, KnownVectors, encode_missing, key_array, text_key
+from retrieval.analysis import Analyzer, identifier_key
+from retrieval.errors import EmptyCatalogError, StoreError
+from retrieval.fields import ColumnMaker, FieldCatalog
+from retrieval.keyword import KeywordDocument
+from retrieval.keyword_tantivy import TantivyBuilder
+from retrieval.layout import FIELDS_FILE, KEYWORD_FOLDER, SYNONYMS_FILE, TEXT_KEYS_FILE, VECTORS_FOLDER, write_fields
+from retrieval.product_store import write_products
+from retrieval.product_text import encoder_text, keyword_terms
+from retrieval.published import SCHEMA, Manifest, Store
+from retrieval.synonyms import Synonyms
+from retrieval.vectors_faiss import VECTORS_FILE, build_index, create_vectors
+
+REJECTED_FILE = "rejected.jsonl"
+CHINESE_SHARE = 0.01
+"""From this share of Chinese titles on, a catalog gets the multilingual encoder unless one is named."""
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class RebuildOptions:
+    """What to build, and from what."""
+
+    feeds: tuple[str, ...]
+    cache: Path
+    """Where exported models are kept between rebuilds of any index."""
+    mapping: FeedMapping = field(default_factory=FeedMapping)
+    encoder: str = ""
+    """A model's name or folder; empty chooses by the catalog's language."""
+    runtime: str = "auto"
+    synonyms: Path | None = None
+    keep: int = 3
+    """Versions to keep, the new one among them."""
+
+
+class RebuildReport(msgspec.Struct, frozen=True):
+    """What a rebuild did. `published` is False when nothing had changed and the version before serves on."""
+
+    version: str
+    published: bool
+    products: int
+    read: int
+    rejected: dict[str, int]
+    noted: dict[str, int]
+    encoder: str
+    encoder_reason: str
+    encoded: int
+    reused: int
+    bytes: int
+    seconds: dict[str, float]
+
+
+class Observer(Protocol):
+    """Hears how a rebuild gets on; the commands draw it."""
+
+    def begin(self, phase: str, total: int | None, unit: str) -> None:
+        """A phase begins; `total` is None where it cannot be known."""
+        ...
+
+    def advance(self, amount: int) -> None:
+        """So much more of the phase is done."""
+        ...
+
+    def end(self, summary: str) -> None:
+        """The phase is over."""
+        ...
+
+
+class Silence:
+    """An observer that does not listen."""
+
+    def begin(self, phase: str, total: int | None, unit: str) -> None:
+        """Nothing."""
+
+    def advance(self, amount: int) -> None:
+        """Nothing."""
+
+    def end(self, summary: str) -> None:
+        """Nothing."""
+
+
+def rebuild(root: Path, options: RebuildOptions, observer: Observer | None = None) -> RebuildReport:
+    """Reads, checks, encodes, indexes and publishes a new version of the index at `root`.
+
+    Only texts that no earlier version and no interrupted run encoded are encoded. Raises FeedError for a feed that
+    cannot be read at all, EmptyCatalogError when no product is left, StoreError or EncoderError as their names say;
+    whatever is raised, the version before serves on.
+    """
+    store = Store(root)
+    with store.locked():
+        return _Rebuild(store, options, observer or Silence()).run()
+
+
+class _Rebuild:
+    """One run. Each step is a method; what passes between them is an attribute named for it."""
+
+    def __init__(self, store: Store, options: RebuildOptions, observer: Observer) -> None:
+        self._store = store
+        self._options = options
+        self._observer = observer
+        self._rejected: Counter[str] = Counter()
+        self._noted: Counter[str] = Counter()
+        self._seconds: dict[str, float] = {}
+        self._store.staging.mkdir(exist_ok=True)
+        self._spool = Spool(store.staging / "spool.jsonl")
+        self._rejected_path = store.staging / REJECTED_FILE
+        synonyms = Synonyms.load(options.synonyms) if options.synonyms else None
+        self._analyzer = Analyzer(synonyms)
+        self._read = 0
+
+    def run(self) -> RebuildReport:
+        """All steps in order."""
+        self._timed("read", self._read_feeds)
+        name, reason = self._encoder_choice()
+        self._observer.begin("load encoder", None, "")
+        encoder = open_encoder(name, self._options.runtime, self._options.cache)
+        self._observer.end(f"{name}: {reason}")
+        fingerprint = self._spool.fingerprint()
+        before = self._manifest_before()
+        if before and self._is_unchanged(before, fingerprint, encoder):
+            return self._report(before, name, reason, published=False, encoded=0, reused=len(self._spool))
+        building = self._store.building()
+        encoded, kind = self._timed("encode", lambda: self._encode(encoder, building, before))
+        self._timed("index", lambda: self._index(building))
+        manifest = self._timed("publish", lambda: self._publish(building, fingerprint, encoder, name, kind))
+        return self._report(manifest, name, reason, published=True, encoded=encoded, reused=len(self._spool) - encoded)
+
+    def _read_feeds(self) -> None:
+        sizes = [feed_size(path) for path in self._options.feeds]
+        self._observer.begin("read", None if None in sizes else sum(size or 0 for size in sizes), "bytes")
+        with self._rejected_path.open("wb") as aside:
+
+            def reject(row: Rejected) -> None:
+                self._rejected[row.reason] += 1
+                aside.write(msgspec.json.encode(row) + b"\n")
+
+            def note(noted: Noted) -> None:
+                self._noted[f"{noted.field}: {noted.reason}"] += 1
+
+            consumed = 0
+
+            def progress(count: int, _: int | None) -> None:
+                nonlocal consumed
+                self._observer.advance(count - consumed)
+                consumed = count
+
+            rows = read_feeds(self._options.feeds, self._options.mapping, reject, note=note, progress=progress)
+            self._spool.write(row.product for row in rows)
+        self._read = len(self._spool) + self._rejected.total()
+        if not len(self._spool):
+            raise EmptyCatalogError(self._nothing_left())
+        self._observer.end(f"{len(self._spool):,} products, {self._rejected.total():,} rows set aside")
+
+    def _nothing_left(self) -> str:
+        feeds = ", ".join(self._options.feeds)
+        if not self._rejected:
+            return f"{feeds}: no rows in it; nothing was published"
+        reasons = ", ".join(f"{reason} ({count})" for reason, count in self._rejected.most_common(3))
+        return f"{feeds}: no row can be used ({reasons}); nothing was published; the rows are in {self._rejected_path}"
+
+    def _encoder_choice(self) -> tuple[str, str]:
+        """The encoder's name, and why that one."""
+        if self._options.encoder:
+            return self._options.encoder, "as asked for"
+        chinese = self._spool.chinese / len(self._spool)
+        if chinese >= CHINESE_SHARE:
+            return DEFAULT_CHINESE_MODEL, f"{chinese:.0%} of the titles are Chinese, so the encoder is multilingual"
+        return DEFAULT_MODEL, "the default for English catalogs"
+
+    def _manifest_before(self) -> Manifest | None:
+        try:
+            return self._store.serving()[0]
+        except StoreError:
+            return None
+
+    def _is_unchanged(self, before: Manifest, fingerprint: str, encoder: Encoder) -> bool:
+        made_of = (before.catalog, before.encoder, before.analyzer, before.schema)
+        return made_of == (fingerprint, encoder.identity, self._analyzer.identity, SCHEMA)
+
+    def _encode(self, encoder: Encoder, building: Path, before: Manifest | None) -> tuple[int, str]:
+        keys: list[bytes] = []
+        texts: dict[bytes, str] = {}
+        for product in self._spool.products():
+            text = encoder_text(product)
+            keys.append(text_key(text))
+            texts.setdefault(keys[-1], text)
+        known = KnownVectors(encoder.dimension)
+        if before and before.encoder == encoder.identity:
+            self._add_before(known, before)
+        chunks = ChunkFolder(self._store.staging / f"vectors-{encoder.identity}")
+        chunks.load(known)
+        missing = sum(key not in known for key in texts)
+        self._observer.begin("encode", missing, "products")
+        encoded = encode_missing(texts, known, chunks, encoder, self._observer.advance)
+        folder = building / VECTORS_FOLDER
+        known.fill(keys, create_vectors(folder, len(keys), encoder.dimension))
+        np.save(building / TEXT_KEYS_FILE, key_array(keys))
+        self._observer.end(f"{encoded:,} texts encoded, {len(texts) - encoded:,} vectors reused")
+        return encoded, build_index(folder).value
+
+    def _add_before(self, known: KnownVectors, before: Manifest) -> None:
+        folder = self._store.version_folder(before.version)
+        keys = np.load(folder / TEXT_KEYS_FILE, allow_pickle=False)
+        known.add(keys, np.load(folder / VECTORS_FOLDER / VECTORS_FILE, mmap_mode="r", allow_pickle=False))
+
+    def _index(self, building: Path) -> None:
+        self._observer.begin("index", len(self._spool), "products")
+        catalog = self._spool.fields
+        write_fields(catalog, building / FIELDS_FILE)
+        write_products(self._spool.products(), building)
+        builder = TantivyBuilder(building / KEYWORD_FOLDER, catalog)
+        builder.add(self._documents(catalog))
+        builder.finish()
+        if self._options.synonyms:
+            shutil.copyfile(self._options.synonyms, building / SYNONYMS_FILE)
+        shutil.copyfile(self._rejected_path, building / REJECTED_FILE)
+        self._observer.end(f"{len(catalog.fields):,} fields")
+
+    def _documents(self, catalog: FieldCatalog) -> Iterator[KeywordDocument]:
+        columns = ColumnMaker(catalog)
+        for row, product in enumerate(self._spool.products()):
+            identifiers = {identifier_key(value) for values in product.identifiers.values() for value in values}
+            identifiers.add(identifier_key(product.id))
+            terms = keyword_terms(product, self._analyzer)
+            yield KeywordDocument(row, terms, sorted(identifiers - {""}), columns.columns(product))
+            self._observer.advance(1)
+
+    def _publish(self, building: Path, fingerprint: str, encoder: Encoder, name: str, kind: str) -> Manifest:
+        self._observer.begin("publish", None, "")
+        store = self._store
+        model = store_encoder(encoder, store.encoders / encoder.identity)
+        version = store.next_version()
+        files = store.entries(building, store.version_folder(version).relative_to(store.root))
+        files |= store.entries(model, model.relative_to(store.root))
+        report = {"read": self._read, "rejected": dict(self._rejected), "noted": dict(self._noted)}
+        manifest = Manifest(
+            schema=SCHEMA,
+            version=version,
+            created=datetime.now(UTC).isoformat(timespec="seconds"),
+            products=len(self._spool),
+            catalog=fingerprint,
+            analyzer=self._analyzer.identity,
+            encoder=encoder.identity,
+            encoder_name=name,
+            dimension=encoder.dimension,
+            vectors=kind,
+            files=files,
+            report=report,
+        )
+        store.publish(building, manifest)
+        pruned = store.prune(self._options.keep)
+        shutil.rmtree(store.staging)
+        self._observer.end(f"{version} serves" + (f", {', '.join(pruned)} removed" if pruned else ""))
+        return manifest
+
+    def _timed(self, phase: str, work: Callable[[], T]) -> T:
+        started = time.perf_counter()
+        result = work()
+        self._seconds[phase] = round(time.perf_counter() - started, 3)
+        return result
+
+    def _report(
+        self, manifest: Manifest, name: str, reason: str, *, published: bool, encoded: int, reused: int
+    ) -> RebuildReport:
+        return RebuildReport(
+            version=manifest.version,
+            published=published,
+            products=manifest.products,
+            read=self._read,
+            rejected=dict(self._rejected.most_common()),
+            noted=dict(self._noted.most_common()),
+            encoder=name,
+            encoder_reason=reason,
+            encoded=encoded,
+            reused=reused,
+            bytes=sum(entry.bytes for entry in manifest.files.values()),
+            seconds=self._seconds,
+        )

@@ -1,0 +1,176 @@
+"""Which field of a feed's rows becomes which field of a product: the names known by default, a mapping file, flags.
+
+A mapping file is TOML or JSON, its keys are fields of a product:
+
+    title = "product_name"                      # another name
+    brand = "maker.name"                        # inside an object of the row
+    description = ["long_text", "short_text"]   # the first that has a value
+    price = {field = "cost", unit = "cents"}
+    currency = {value = "EUR"}                  # for every row; beside a field, for the rows without it
+    identifiers.ean = "barcode"
+    attributes.colour = "farbe"
+
+What it names replaces the known names of that product field; the other fields keep theirs.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+
+import msgspec
+
+from retrieval.errors import FeedError
+from retrieval.records import Product
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Where a value stands in a row: a field's name, or a path with dots into the objects of the row."""
+
+    name: str
+    unit: str = ""
+    """"cents" for a price in hundredths."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """The sources of one product field, the first with a value wins; `value` stands in where none has one."""
+
+    sources: tuple[Source, ...] = ()
+    value: object = None
+
+
+def _names(*names: str) -> Rule:
+    return Rule(tuple(Source(name, "cents" if name.endswith("_cents") else "") for name in names))
+
+
+DEFAULT_RULES: Mapping[str, Rule] = {
+    "id": _names("id", "product_id", "sku", "asin"),
+    "title": _names("title", "name"),
+    "description": _names("description", "long_description", "short_description"),
+    "brand": _names("brand", "manufacturer", "vendor"),
+    "category": _names("category", "categories", "product_type", "google_product_category"),
+    "price": _names("sale_price", "sale_price_cents", "price", "price_cents"),
+    "currency": _names("currency", "price_currency", "currency_code"),
+    "availability": _names("availability", "in_stock"),
+    "rating": _names("rating", "average_rating"),
+    "rating_count": _names("rating_count", "review_count"),
+    "images": _names("image", "images", "image_url", "image_link", "image_urls", "additional_image_link"),
+    "identifiers": _names("identifiers"),
+    "identifiers.sku": _names("sku"),
+    "identifiers.ean": _names("ean"),
+    "identifiers.gtin": _names("gtin"),
+    "identifiers.upc": _names("upc"),
+    "identifiers.mpn": _names("mpn"),
+    "identifiers.isbn": _names("isbn"),
+    "identifiers.asin": _names("asin"),
+    "identifiers.model": _names("model", "model_number"),
+    "attributes": _names("attributes"),
+    "created": _names("created", "created_at", "released", "release_date"),
+    "updated": _names("updated", "updated_at"),
+    "language": _names("language", "lang"),
+}
+_CONTAINERS = ("identifiers", "attributes")
+_FIELDS = tuple(field.name for field in fields(Product))
+_KEYS = {"field", "unit", "value"}
+
+
+@dataclass(frozen=True, slots=True)
+class FeedMapping:
+    """The rule of each product field; as it comes, the names that are known by default."""
+
+    rules: Mapping[str, Rule] = field(default_factory=lambda: DEFAULT_RULES)
+    asked: frozenset[str] = frozenset()
+    """The source names that the user gave: one that no row has is worth a warning."""
+
+    def replacing(self, rules: Mapping[str, Rule]) -> FeedMapping:
+        """This mapping with the rules of some fields replaced by a user's."""
+        names = {source.name for rule in rules.values() for source in rule.sources}
+        return FeedMapping({**self.rules, **rules}, self.asked | names)
+
+
+def load_mapping(path: str | Path) -> FeedMapping:
+    """The default mapping with what a TOML or JSON file (told by its first character) replaces.
+
+    Raises FeedError when the file cannot be read, names an unknown product field, or holds anything but rules.
+    """
+    try:
+        content = Path(path).read_text(encoding="utf-8-sig")
+        is_json = content.lstrip().startswith("{")
+        table = msgspec.json.decode(content) if is_json else tomllib.loads(content)
+    except (OSError, ValueError, RecursionError, msgspec.MsgspecError) as error:
+        raise FeedError(f"mapping {path}: cannot be read as TOML or JSON: {error}") from error
+    return FeedMapping().replacing(dict(_rules(table, f"mapping {path}")))
+
+
+def parse_map_flags(flags: Iterable[str], mapping: FeedMapping | None = None) -> FeedMapping:
+    """`mapping` (the default one when None) with what flags such as `title=product_name` replace.
+
+    What follows the first `=` is a name, or a rule as a TOML value: `price={field = "cost", unit = "cents"}`.
+    Raises FeedError for anything else, and for an unknown product field.
+    """
+    result = mapping or FeedMapping()
+    for flag in flags:
+        target, separator, source = (part.strip() for part in flag.partition("="))
+        if not separator or not target or not source:
+            raise FeedError(f"--map {flag}: expected FIELD=NAME, such as title=product_name")
+        result = result.replacing(dict(_rules({target: _flag_value(source, flag)}, f"--map {flag}")))
+    return result
+
+
+def _flag_value(source: str, flag: str) -> object:
+    if source[0] not in "{[\"'":
+        return source
+    try:
+        return tomllib.loads(f"rule = {source}")["rule"]
+    except ValueError as error:
+        raise FeedError(f"--map {flag}: {source} is no TOML value: {error}") from error
+
+
+def _rules(table: Mapping[str, object], place: str) -> Iterable[tuple[str, Rule]]:
+    for target, content in table.items():
+        # `identifiers.ean = ...` is a table in a table; `attributes = {field = ...}` is a rule of its own
+        if target in _CONTAINERS and isinstance(content, dict) and "field" not in content:
+            for name, rule in content.items():
+                yield f"{target}.{name}", _rule(rule, f"{place}: {target}.{name}")
+            continue
+        _check_target(target, place)
+        yield target, _rule(content, f"{place}: {target}")
+
+
+def _check_target(target: str, place: str) -> None:
+    container, _, name = target.partition(".")
+    if target in _FIELDS or (container in _CONTAINERS and name):
+        return
+    close = close_names(target, _FIELDS)
+    advice = f"did you mean {' or '.join(close)}?" if close else f"the fields are {', '.join(_FIELDS)}"
+    raise FeedError(f"{place}: a product has no field {target!r}; {advice}")
+
+
+def _rule(content: object, place: str) -> Rule:
+    if isinstance(content, list):
+        parts = [_rule(part, place) for part in content]
+        return Rule(tuple(source for part in parts for source in part.sources))
+    if isinstance(content, str) and content:
+        return Rule((Source(content),))
+    if not isinstance(content, dict) or not content or not content.keys() <= _KEYS:
+        raise FeedError(f"{place}: expected a name, a list of names, or a table of field, unit and value")
+    name, unit, value = content.get("field"), content.get("unit", ""), content.get("value")
+    if unit not in ("", "cents"):
+        raise FeedError(f"{place}: unit is {unit!r}; the only unit is 'cents'")
+    if not isinstance(value, str | int | float | list | None) or (name is None and value is None):
+        raise FeedError(f"{place}: expected a field, a value (a text, a number, true, false or a list), or both")
+    if name is not None and (not isinstance(name, str) or not name):
+        raise FeedError(f"{place}: field is {name!r}; expected a name")
+    return Rule((Source(name, unit),) if name else (), value)
+
+
+def close_names(name: str, known: Iterable[str]) -> tuple[str, ...]:
+    """Up to three known names that are spelled nearly so."""
+    from rapidfuzz import fuzz, process
+
+    found = process.extract(name, list(known), scorer=fuzz.ratio, processor=str.casefold, score_cutoff=65, limit=3)
+    return tuple(close for close, _, _ in found)

@@ -1,0 +1,218 @@
+"""The values of one row, taken by the rules of a mapping: what was found for which field, and what is left over."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Mapping
+from typing import TypeVar
+
+from indexer import values
+from indexer.attributes import Note, add_attributes, named_attributes
+from indexer.mapping import Rule, Source
+from indexer.prices import currency_code, price
+from indexer.values import UnusableValueError
+from retrieval.errors import RowError
+from retrieval.records import AttributeValue
+
+MAX_ID_BYTES = 512
+
+T = TypeVar("T")
+D = TypeVar("D")
+
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
+_MODEL = re.compile(r"(?=\D*\d)\S+")
+
+
+class Plan:
+    """The rules for rows with the same names, without the sources that none of them has."""
+
+    def __init__(self, rules: Mapping[str, Rule], targets: Mapping[str, str], names: frozenset[str]) -> None:
+        self.targets = targets
+        """The product field that each name of the mapping stands for first."""
+        self.rules: dict[str, Rule] = {}
+        for target, rule in rules.items():
+            sources = tuple(one for one in rule.sources if one.name in names or one.name.partition(".")[0] in names)
+            if sources or rule.value is not None:
+                self.rules[target] = Rule(sources, rule.value)
+        self.kinds = [target.partition(".")[2] for target in self.rules if target.startswith("identifiers.")]
+        self.named = [target.partition(".")[2] for target in self.rules if target.startswith("attributes.")]
+
+
+class Reading:
+    """One row on its way: what was found for which product field, and which names of the row were taken."""
+
+    __slots__ = ("_found", "_is_on_sale", "_note", "_plan", "_row", "_taken")
+
+    def __init__(self, plan: Plan, row: Mapping[str, object], note: Note) -> None:
+        self._plan = plan
+        self._row = row
+        self._note = note
+        self._found: dict[str, object] = {}
+        self._taken: set[str] = set()
+        self._is_on_sale = False
+
+    def find(self, target: str) -> tuple[Source, object] | None:
+        """The first value that the rule of a product field gives, with where it stood."""
+        rule = self._plan.rules.get(target)
+        if rule is None:
+            return None
+        for source in rule.sources:
+            value = value_at(self._row, source.name)
+            if not _is_blank(value):
+                self._found[target] = value
+                self._take(source)
+                return source, value
+        return None if rule.value is None else (_CONSTANT, rule.value)
+
+    def optional(self, target: str, parse: Callable[[str, object], T], default: D) -> T | D:
+        """What `parse` makes of the value of a field; the default where there is none, or none that says anything."""
+        if target not in self._plan.rules:
+            return default
+        found = self.find(target)
+        return default if found is None else self._parsed(found, target, parse, default)
+
+    def _parsed(
+        self, found: tuple[Source, object], target: str, parse: Callable[[str, object], T], default: D
+    ) -> T | D:
+        source, value = found
+        try:
+            return parse(source.name, value)
+        except UnusableValueError as error:
+            self._note(target, error.reason, error.detail)
+            return default
+
+    def identity(self) -> str:
+        """The id. Raises RowError without one, and for one that could not be a key."""
+        found = self.find("id")
+        if found is None:
+            raise RowError("no id")
+        spelled = found[1] if isinstance(found[1], str) else values.text("id", found[1])
+        if _CONTROL.search(spelled):
+            raise RowError("bad id", f"{spelled[:80]!r} has control characters")
+        if len(spelled) > MAX_ID_BYTES // 4 and len(spelled.encode()) > MAX_ID_BYTES:
+            raise RowError("bad id", f"over {MAX_ID_BYTES} bytes: {spelled[:80]!r}...")
+        return spelled.strip()
+
+    def title(self) -> str:
+        """The title. Raises RowError without one."""
+        found = self.find("title")
+        if found is None:
+            raise RowError("no title")
+        return values.text(found[0].name, found[1])
+
+    def price(self) -> tuple[float | None, str]:
+        """The price, a sale's before the regular one, and the currency it spells. Raises RowError for a broken one."""
+        for source, value in self._candidates("price"):
+            is_sale = source.name.startswith("sale_price")
+            amount, currency = _amount(source, value)
+            self._take(source)
+            if is_sale and not amount:
+                continue  # how feeds say that there is no sale
+            self._is_on_sale = is_sale
+            return amount, currency
+        return None, ""
+
+    def images(self) -> tuple[str, ...]:
+        """The images of all the names that the row has."""
+        found: list[str] = []
+        for source, value in self._candidates("images"):
+            self._take(source)
+            found += self._parsed((source, value), "images", values.images, ())
+        return tuple(dict.fromkeys(found))
+
+    def _candidates(self, target: str) -> Iterator[tuple[Source, object]]:
+        rule = self._plan.rules.get(target, Rule())
+        for source in rule.sources:
+            value = value_at(self._row, source.name)
+            if not _is_blank(value):
+                yield source, value
+        if rule.value is not None:
+            yield _CONSTANT, rule.value
+
+    def _take(self, source: Source) -> None:
+        self._taken.add(source.name if source.name in self._row else source.name.partition(".")[0])
+
+    def identifiers(self, title: str) -> dict[str, tuple[str, ...]]:
+        """The identifiers by kind, with the model number that stands under `name` beside a title."""
+        found: dict[str, tuple[str, ...]] = {}
+        container = self.find("identifiers")
+        if container is not None:
+            for kind, value in named_attributes("identifiers", container[1]).items():
+                if not _is_blank(value):
+                    self._add_identifier(found, kind, (container[0], value))
+        for kind in self._plan.kinds:
+            one = self.find(f"identifiers.{kind}")
+            if one is not None:
+                self._add_identifier(found, kind, one)
+        name = self._row.get("name")
+        if "name" not in self._taken and isinstance(name, str) and name != title and _MODEL.fullmatch(name.strip()):
+            self._taken.add("name")
+            self._add_identifier(found, "model", (Source("name"), name))
+        return found
+
+    def _add_identifier(self, found: dict[str, tuple[str, ...]], kind: str, value: tuple[Source, object]) -> None:
+        spelled = self._parsed(value, f"identifiers.{kind}", values.texts, ())
+        if spelled:
+            found[kind] = tuple(dict.fromkeys(found.get(kind, ()) + spelled))
+
+    def attributes(self, title: str) -> dict[str, AttributeValue]:
+        """The attributes, and what nothing else has taken: so this is asked last."""
+        found: dict[str, AttributeValue] = {}
+        for name in self._plan.named:
+            one = self.find(f"attributes.{name}")
+            if one is not None:
+                add_attributes(found, {name: one[1]}, self._note)
+        container = self.find("attributes")
+        if container is not None:
+            add_attributes(found, named_attributes(container[0].name, container[1]), self._note)
+        rest = {name: value for name, value in self._row.items() if name not in self._taken}
+        if rest:
+            add_attributes(found, dict(self._leftovers(rest, title)), self._note)
+        return found
+
+    def _leftovers(self, rest: Mapping[str, object], title: str) -> Iterator[tuple[str, object]]:
+        for name, value in rest.items():
+            target = self._plan.targets.get(name)
+            if target == "price":
+                if self._is_on_sale and not name.startswith("sale_price") and not _is_blank(value):
+                    yield "regular_price", _amount(self._price_source(name), value)[0]
+            elif name == "name" and isinstance(value, str) and value.strip().casefold() in title.casefold():
+                continue
+            elif target is None or value != self._found.get(target):
+                yield name, value
+
+    def _price_source(self, name: str) -> Source:
+        return next(source for source in self._plan.rules["price"].sources if source.name == name)
+
+
+_CONSTANT = Source("value")
+
+
+def value_at(row: Mapping[str, object], name: str) -> object:
+    """What a row has under a name, or under a path with dots into its objects; None where there is nothing."""
+    value = row.get(name)
+    if value is not None or "." not in name:
+        return value
+    inner: object = row
+    for part in name.split("."):
+        inner = inner.get(part) if isinstance(inner, dict) else None
+    return inner
+
+
+def _is_blank(value: object) -> bool:
+    if isinstance(value, str):
+        return not value or value.isspace()
+    return value is None or value in ([], {})
+
+
+def _amount(source: Source, value: object) -> tuple[float, str]:
+    """A price in units of its currency, from a number, a text, or an object with value (or amount) and currency."""
+    currency = ""
+    if isinstance(value, dict):
+        unit = value.get("currency") or value.get("currency_code")
+        currency = currency_code(unit) if isinstance(unit, str) else ""
+        value = value.get("value", value.get("amount"))
+    if isinstance(value, bool) or not isinstance(value, str | int | float):
+        raise values.wrong_type(source.name, value)
+    amount, spelled = price(source.name, value)
+    return amount / 100 if source.unit == "cents" else amount, currency or spelled

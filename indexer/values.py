@@ -1,0 +1,211 @@
+"""One value of a feed's row to one field of a product: pure functions, each for one kind of field.
+
+A value of the wrong type (a list where a text belongs) raises RowError: the row is set aside. A value of the right type
+that says nothing usable (a date nobody can read) raises UnusableValueError: the row stays, without the field. A null,
+a blank text and an empty list are no value at all, and are never given to these functions.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+
+from indexer.prices import currency_code, decimal_of
+from retrieval.errors import RowError
+from retrieval.records import Availability
+
+BAD_TYPE = "bad type"
+NOT_FINITE = "not a finite number"
+NOT_A_NUMBER = "not a number"
+
+_NOT_LETTERS = re.compile(r"[^a-z]")
+_LANGUAGE = re.compile(r"([a-z]{2})(?:[-_][a-z0-9_-]*)?", re.IGNORECASE)
+_LEVEL_MARKS = (">", "›", "»", "|", "/")
+_AVAILABILITY = {
+    Availability.IN_STOCK: "instock available limitedavailability onlineonly true yes",
+    Availability.OUT_OF_STOCK: "outofstock soldout unavailable discontinued false no",
+    Availability.PREORDER: "preorder presale",
+    Availability.BACKORDER: "backorder backordered availablefororder",
+}
+_AVAILABILITY_BY_WORD = {word: value for value, words in _AVAILABILITY.items() for word in words.split()}
+_IMAGE_KEYS = ("url", "src", "link", "href")
+
+
+class UnusableValueError(RowError):
+    """A value that is dropped while its row stays; `reason` is the same for every value with this fault."""
+
+
+def wrong_type(field: str, value: object) -> RowError:
+    """The error that sets a row aside because a field holds something of another type."""
+    kinds = {dict: "an object", list: "a list", bool: "true or false", type(None): "null"}
+    return RowError(BAD_TYPE, f"{field} is {kinds.get(type(value), 'a number')}")
+
+
+def text(field: str, value: object) -> str:
+    """A text without the blanks around it; a number as its digits."""
+    if isinstance(value, str):
+        return value.strip()
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise wrong_type(field, value)
+    return digits(value)
+
+
+def digits(value: float) -> str:
+    """A number as a person writes it: `95205603217`, whether the feed has it as an integer or as 95205603217.0."""
+    if isinstance(value, float) and not math.isfinite(value):
+        raise UnusableValueError(NOT_FINITE, str(value))
+    return str(int(value)) if isinstance(value, int) or value.is_integer() else repr(value)
+
+
+def paragraphs(field: str, value: object) -> str:
+    """A text, or a list of texts one under the other."""
+    return "\n".join(texts(field, value)) if isinstance(value, list) else text(field, value)
+
+
+def texts(field: str, value: object) -> tuple[str, ...]:
+    """A text or a list of them, blank ones left out, each once."""
+    values = value if isinstance(value, list) else [value]
+    found = (text(field, one) for one in values if one is not None)
+    return tuple(dict.fromkeys(filter(None, found)))
+
+
+def images(field: str, value: object) -> tuple[str, ...]:
+    """Addresses as texts, or as objects that have one under `url`, `src`, `link` or `href`."""
+    values = value if isinstance(value, list) else [value]
+    return texts(field, [_address(field, one) if isinstance(one, dict) else one for one in values])
+
+
+def _address(field: str, value: dict[str, object]) -> object:
+    for key in _IMAGE_KEYS:
+        if value.get(key):
+            return value[key]
+    raise wrong_type(field, value)
+
+
+def brand(field: str, value: object) -> str:
+    """A text, or an object with the brand's name, as schema.org has it."""
+    return text(field, value["name"] if isinstance(value, dict) and "name" in value else value)
+
+
+def category(field: str, value: object) -> tuple[str, ...]:
+    """A path from a list of levels, or from a text with `>`, `›`, `»`, `|` or `/` between them.
+
+    Of several paths (a list of lists, or a list of texts with `>`) the first one is taken.
+    """
+    if isinstance(value, list) and value:
+        if isinstance(value[0], list) or (isinstance(value[0], str) and ">" in value[0]):
+            return category(field, value[0])
+        return tuple(filter(None, (text(field, level) for level in value if level is not None)))
+    path = text(field, value)
+    mark = next((mark for mark in _LEVEL_MARKS if mark in path), None)
+    levels = path.split(mark) if mark else [path]
+    return tuple(level for level in map(str.strip, levels) if level)
+
+
+def number(field: str, value: object) -> float:
+    """A finite number, from a number or a text that spells one."""
+    if isinstance(value, str):
+        spelled = decimal_of(value)
+        if spelled is None:
+            raise UnusableValueError(NOT_FINITE if _spells_none(value) else NOT_A_NUMBER, value[:80])
+        return spelled
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise wrong_type(field, value)
+    try:
+        result = float(value)
+    except OverflowError:
+        result = math.inf
+    if not math.isfinite(result):
+        raise UnusableValueError(NOT_FINITE, str(result))
+    return result
+
+
+def _spells_none(value: str) -> bool:
+    return value.strip().lstrip("+-").lower() in ("nan", "inf", "infinity")
+
+
+def rating(field: str, value: object) -> float:
+    """A mean rating, 0 to 5."""
+    result = number(field, value)
+    if not 0 <= result <= 5:
+        raise UnusableValueError("outside 0 to 5", str(result))
+    return result
+
+
+def count(field: str, value: object) -> int:
+    """A whole number from 0."""
+    result = number(field, value)
+    if result < 0 or not result.is_integer():
+        raise UnusableValueError("not a count", str(result))
+    return int(result)
+
+
+def availability(field: str, value: object) -> Availability:
+    """Google's values in any spelling, schema.org's addresses, yes and no, or the number in stock."""
+    if isinstance(value, bool):
+        return Availability.IN_STOCK if value else Availability.OUT_OF_STOCK
+    if isinstance(value, str):
+        word = _NOT_LETTERS.sub("", value.lower().rsplit("/", 1)[-1])
+        if word in _AVAILABILITY_BY_WORD:
+            return _AVAILABILITY_BY_WORD[word]
+        if decimal_of(value) is None:
+            raise UnusableValueError("unknown availability", value[:80])
+    return Availability.IN_STOCK if number(field, value) > 0 else Availability.OUT_OF_STOCK
+
+
+def currency(field: str, value: object) -> str:
+    """An ISO 4217 code, from a code or from a symbol that only one currency has."""
+    spelled = text(field, value)
+    code = currency_code(spelled)
+    if not code:
+        raise UnusableValueError("unknown currency", spelled[:80])
+    return code
+
+
+def language(field: str, value: object) -> str:
+    """An ISO 639-1 code, from one with or without a region ("en-US")."""
+    spelled = text(field, value)
+    match = _LANGUAGE.fullmatch(spelled)
+    if not match:
+        raise UnusableValueError("no ISO 639-1 code", spelled[:80])
+    return match[1].lower()
+
+
+def time(field: str, value: object) -> datetime:
+    """A time in UTC (which no zone means): ISO 8601, RFC 2822, YYYYMMDD, seconds or milliseconds since 1970."""
+    if not isinstance(value, str):
+        return _epoch(number(field, value))
+    spelled = value.strip()
+    if len(spelled) <= 64:
+        for found in _readings(spelled):
+            return found
+    raise UnusableValueError("not a date", spelled[:80])
+
+
+def _readings(spelled: str) -> Iterator[datetime]:
+    if len(spelled) > 8 and spelled.isdecimal():
+        yield _epoch(float(spelled))
+    for read in (datetime.fromisoformat, _with_dashes, parsedate_to_datetime):
+        try:
+            found = read(spelled)
+            yield found.astimezone(UTC) if found.tzinfo else found.replace(tzinfo=UTC)
+        except (ValueError, TypeError, IndexError, OverflowError):
+            continue
+
+
+def _with_dashes(spelled: str) -> datetime:
+    return datetime.fromisoformat(spelled.replace("/", "-"))
+
+
+def _epoch(value: float) -> datetime:
+    try:
+        if 1e7 <= value < 1e8:
+            return datetime.strptime(digits(value), "%Y%m%d").replace(tzinfo=UTC)
+        if value >= 1e8:
+            return datetime.fromtimestamp(value / 1000 if value > 1e11 else value, UTC)
+    except (ValueError, OverflowError, OSError):
+        pass
+    raise UnusableValueError("not a date", digits(value))

@@ -1,0 +1,59 @@
+"""The fields of a filter checked against those that a catalog has. Imported through `retrieval.filters`."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import replace
+
+from retrieval.errors import UnknownFieldError
+from retrieval.filter_tree import And, Filter, Leaf, Not, Or
+
+MAX_LISTED = 20
+
+
+def check_fields(tree: Filter, known: Collection[str]) -> Filter:
+    """The same filter with every field resolved: `colour` becomes `attributes.colour` where only that is known.
+
+    Raises UnknownFieldError with the column and up to three close names.
+    """
+    names = frozenset(known)
+
+    def resolve(node: Filter) -> Filter:
+        match node:
+            case Not():
+                return Not(resolve(node.operand))
+            case And():
+                return And(tuple(map(resolve, node.operands)))
+            case Or():
+                return Or(tuple(map(resolve, node.operands)))
+        return replace(node, field=_resolved(node, names))
+
+    return resolve(tree)
+
+
+def _resolved(leaf: Leaf, names: frozenset[str]) -> str:
+    for name in (leaf.field, f"attributes.{leaf.field}"):
+        if name in names:
+            return name
+    close = _close_names(leaf.field, names)
+    advice = f"did you mean {' or '.join(close)}?" if close else f"known fields: {_listed(names)}"
+    raise UnknownFieldError(f"column {leaf.column}: no field {leaf.field!r}; {advice}", leaf.field, close)
+
+
+def _close_names(name: str, names: frozenset[str]) -> tuple[str, ...]:
+    from rapidfuzz import fuzz, process
+
+    wanted = _short(name)
+    spellings = {known: _short(known) for known in sorted(names)}
+    found = process.extract(wanted, spellings, scorer=fuzz.ratio, score_cutoff=65, limit=3)
+    return tuple(known for _, _, known in found)
+
+
+def _short(name: str) -> str:
+    return name.removeprefix("attributes.").casefold()
+
+
+def _listed(names: frozenset[str]) -> str:
+    shown = sorted(names)[:MAX_LISTED]
+    more = f" and {len(names) - len(shown):,} more" if len(names) > len(shown) else ""
+    return (", ".join(shown) or "none") + more

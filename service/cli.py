@@ -1,0 +1,146 @@
+"""The `shelfwise` program: rebuild, search, similar, demo, and the commands that other parts add to it."""
+
+from __future__ import annotations
+
+import os
+import sys
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from retrieval.errors import ShelfwiseError
+
+app = typer.Typer(
+    name="shelfwise",
+    help="Product search for web stores: rebuild an index from a catalog, search it, measure it.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+IndexOption = Annotated[Path, typer.Option("--index", help="The index directory.")]
+IndexArgument = Annotated[Path, typer.Argument(help="An index directory, made by: shelfwise rebuild", metavar="DIR")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else.")]
+
+
+def main() -> None:
+    """Runs the program. Exit codes: 0 done, 1 refused or failed, 2 misuse."""
+    for extra in entry_points(group="shelfwise.commands"):
+        command = extra.load()
+        if isinstance(command, typer.Typer):
+            app.add_typer(command, name=extra.name)
+        else:
+            app.command(name=extra.name)(command)
+    try:
+        app()
+    except ShelfwiseError as error:
+        from service.terminal import show_error
+
+        show_error(str(error))
+        sys.exit(1)
+
+
+@app.command(epilog="Example: shelfwise rebuild products.jsonl.gz --index store")
+def rebuild(
+    feeds: Annotated[list[str], typer.Argument(help="Feeds in JSON lines, plain, gzip or zstd; - is standard input.")],
+    index: IndexOption = Path("store"),
+    mapping: Annotated[
+        Path | None, typer.Option("--mapping", help="A JSON or TOML file that names the feed's fields.")
+    ] = None,
+    maps: Annotated[list[str] | None, typer.Option("--map", help="One field: title=product_name. Repeatable.")] = None,
+    encoder: Annotated[str, typer.Option(help="A model's name or folder; by default the catalog decides.")] = "",
+    runtime: Annotated[str, typer.Option(help="auto, torch, onnx-fp32 or onnx-int8.")] = "auto",
+    synonyms: Annotated[
+        Path | None, typer.Option(help="A file of synonyms: 'sofa, couch' or 'hdd => hard disk'.")
+    ] = None,
+    keep: Annotated[int, typer.Option(help="Versions to keep, the new one among them.", min=1)] = 3,
+    as_json: JsonOption = False,
+) -> None:
+    """Read, check, encode, index and publish a catalog; only what changed is encoded again."""
+    import msgspec
+
+    from indexer.build import RebuildOptions
+    from indexer.build import rebuild as run
+    from indexer.mapping import FeedMapping, load_mapping, parse_map_flags
+    from service.terminal import ProgressLines, show_report, write_json
+
+    fields = load_mapping(mapping) if mapping else FeedMapping()
+    options = RebuildOptions(
+        feeds=tuple(feeds),
+        cache=cache_folder(),
+        mapping=parse_map_flags(maps or (), fields),
+        encoder=encoder,
+        runtime=runtime,
+        synonyms=synonyms,
+        keep=keep,
+    )
+    with ProgressLines() as progress:
+        report = run(index, options, progress)
+    write_json(msgspec.json.encode(report)) if as_json else show_report(report)
+
+
+@app.command(epilog='Example: shelfwise search store "cordless drill" --filter "price < 100" --facet brand --explain')
+def search(
+    index: IndexArgument,
+    query: Annotated[str, typer.Argument(help="What a shopper would type; '' browses everything.", metavar="QUERY")],
+    filters: Annotated[
+        str, typer.Option("--filter", help='For example: price < 100 AND brand IN (Bosch, "Max Pro")')
+    ] = "",
+    facets: Annotated[list[str] | None, typer.Option("--facet", help="A field to count values of. Repeatable.")] = None,
+    sort: Annotated[str, typer.Option(help="A numeric field; -price for descending.")] = "",
+    stage: Annotated[str, typer.Option(help="bm25, dense or merged.")] = "merged",
+    size: Annotated[int, typer.Option(help="Hits on a page.")] = 10,
+    page: Annotated[int, typer.Option(help="Which page, from 1.")] = 1,
+    explain: Annotated[bool, typer.Option("--explain", help="Show what each stage gave each hit.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Search an index and show the hits."""
+    import msgspec
+
+    from service.engine import SearchEngine
+    from service.terminal import show_notices, show_page, write_json
+
+    with SearchEngine.open(index) as engine:
+        show_notices(engine.notices)
+        found = engine.search(query, size=size, page=page, filters=filters, facets=facets or (), sort=sort, stage=stage)
+    write_json(msgspec.json.encode(found)) if as_json else show_page(found, explain=explain)
+
+
+@app.command(epilog="Example: shelfwise similar store 3920564")
+def similar(
+    index: IndexArgument,
+    product: Annotated[str, typer.Argument(help="A product's id.", metavar="PRODUCT")],
+    filters: Annotated[str, typer.Option("--filter", help="Only products that this expression lets through.")] = "",
+    size: Annotated[int, typer.Option(help="How many.")] = 10,
+    as_json: JsonOption = False,
+) -> None:
+    """Show the products nearest to one."""
+    import msgspec
+
+    from service.engine import SearchEngine
+    from service.terminal import show_notices, show_page, write_json
+
+    with SearchEngine.open(index) as engine:
+        show_notices(engine.notices)
+        found = engine.similar(product, size=size, filters=filters)
+    write_json(msgspec.json.encode(found)) if as_json else show_page(found, explain=False)
+
+
+@app.command(epilog="Example: shelfwise demo --folder demo-store")
+def demo(
+    folder: Annotated[Path, typer.Option(help="Where the demo store is written.")] = Path("demo-store"),
+    products: Annotated[int, typer.Option(help="How many products to invent.", min=100, max=1_000_000)] = 2_000,
+    seed: Annotated[int, typer.Option(help="Another seed makes another store.")] = 7,
+) -> None:
+    """Make a small lifelike store, English and Chinese, build its index and search it."""
+    from service.tour import show_demo
+
+    show_demo(folder, products=products, seed=seed, cache=cache_folder())
+
+
+def cache_folder() -> Path:
+    """Where exported models are kept: $XDG_CACHE_HOME/shelfwise, or ~/.cache/shelfwise."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "shelfwise"

@@ -1,0 +1,215 @@
+"""From a query to its candidates in order: both retrievers side by side, one candidate set, one merged score.
+
+The candidate set is what matches the words, and the products nearest in meaning: those among the whole catalog's
+`DENSE_DEPTH` nearest. Both are properties of a product and the query alone, so a filter keeps exactly its own part of
+the set: hits, count, facets and pages are all about the same products, and choosing a facet's value gives as many
+hits as it announced.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from concurrent.futures import Executor
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from retrieval.analysis import TermGroup, identifier_key
+from retrieval.conditions import Condition
+from retrieval.errors import EncoderError
+from retrieval.keyword import Matches, Rows, Selection
+from retrieval.merging import DEFAULT, METHODS, Evidence, Merge
+from retrieval.records import StageScore
+from retrieval.vectors import Neighbours, Vectors
+from service.snapshot import Snapshot
+
+KEYWORD_DEPTH = 1_000
+"""Keyword matches that are merged with the vectors; those behind them follow in their own order."""
+DENSE_DEPTH = 200
+STAGES = ("bm25", "dense", "merged")
+
+T = TypeVar("T")
+
+_NONE = Neighbours(np.empty(0, dtype=np.int64), np.empty(0, dtype=np.float32))
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """A search with its text analysed and its filter resolved."""
+
+    text: str
+    groups: tuple[TermGroup, ...]
+    where: Condition | None = None
+    stage: str = "merged"
+    merge: Merge = METHODS[DEFAULT]
+
+
+@dataclass(slots=True)
+class Ranking:
+    """The candidates of a request, best first.
+
+    All arrays are (n,) and in the same order. `total` counts what follows the ranked part as well; `selection` names
+    the whole candidate set to the keyword index.
+    """
+
+    rows: Rows
+    scores: NDArray[np.float64]
+    evidence: Evidence
+    total: int
+    selection: Selection
+    identified: frozenset[int] = frozenset()
+    degraded: tuple[str, ...] = ()
+    relaxed: bool = False
+    timings: dict[str, float] = field(default_factory=dict)
+
+    def stages(self, at: int) -> Mapping[str, StageScore]:
+        """What each stage gave the candidate at this place."""
+        evidence = self.evidence
+        return {
+            "bm25": StageScore(_rank(evidence.bm25_rank[at]), float(evidence.bm25[at])),
+            "dense": StageScore(_rank(evidence.dense_rank[at]), float(evidence.cosine[at])),
+            "merged": StageScore(at + 1, float(self.scores[at])),
+        }
+
+
+class Ranker:
+    """Ranks candidates of one snapshot. Threads of `executor` let the two retrievers work side by side."""
+
+    def __init__(self, snapshot: Snapshot, executor: Executor) -> None:
+        self._snapshot = snapshot
+        self._executor = executor
+
+    def rank(self, request: Request) -> Ranking:
+        """The candidate set of a request, its ranked part in order."""
+        timings: dict[str, float] = {}
+        keyword = self._executor.submit(_timed, timings, "bm25", lambda: self._keyword(request))
+        query, degraded = self._encoded(request, timings)
+        nearest = _timed(timings, "dense", lambda: self._nearest(query))
+        matches = keyword.result()
+        ranking = _timed(timings, "merge", lambda: self._merged(request, query, matches, nearest))
+        if not ranking.total and request.where is not None and query is not None:
+            ranking = self._relaxed(request, query)
+        ranking.degraded, ranking.timings = degraded, timings
+        return ranking
+
+    def further(self, request: Request, ranking: Ranking, end: int) -> Rows:
+        """The rows up to place `end`, those behind the ranked part in the order of their BM25."""
+        if end <= len(ranking.rows) or ranking.total <= len(ranking.rows):
+            return ranking.rows[:end]
+        matches = self._snapshot.keyword.search(request.groups, end + len(ranking.rows), request.where)
+        behind = matches.rows[~np.isin(matches.rows, ranking.rows)]
+        return np.concatenate([ranking.rows, behind])[:end]
+
+    def _keyword(self, request: Request) -> Matches:
+        if request.stage == "dense":
+            return Matches(_NONE.rows, _NONE.scores, 0)
+        return self._snapshot.keyword.search(request.groups, KEYWORD_DEPTH, request.where)
+
+    def _encoded(self, request: Request, timings: dict[str, float]) -> tuple[Vectors | None, tuple[str, ...]]:
+        if request.stage == "bm25":
+            return None, ()
+        try:
+            vectors = _timed(timings, "encode", lambda: self._snapshot.encoder.encode_queries([request.text]))
+        except EncoderError:
+            return None, ("dense",)
+        return vectors[0], ()
+
+    def _nearest(self, query: Vectors | None) -> Neighbours:
+        return _NONE if query is None else self._snapshot.vectors.search(query, DENSE_DEPTH)
+
+    def _merged(self, request: Request, query: Vectors | None, matches: Matches, nearest: Neighbours) -> Ranking:
+        besides = self._besides(request, matches, nearest)
+        rows = np.concatenate([matches.rows, besides.rows])
+        evidence = _evidence(request, matches, besides, nearest, self._similarity(query, rows))
+        extra = besides.rows[besides.scores == 0]
+        groups = () if request.stage == "dense" else request.groups
+        ranking = Ranking(
+            rows,
+            _scores(request, evidence),
+            evidence,
+            matches.total + len(extra),
+            Selection(groups, np.sort(extra), request.where),
+            self._identified(request, rows),
+        )
+        return _ordered(ranking)
+
+    def _besides(self, request: Request, matches: Matches, nearest: Neighbours) -> Matches:
+        """The candidates that are not among the best keyword matches: near vectors and exact identifiers."""
+        named = self._snapshot.keyword.identified(identifier_key(request.text))
+        wanted = np.setdiff1d(np.concatenate([nearest.rows, named]), matches.rows)
+        all_matches_known = matches.total <= len(matches.rows)
+        if request.where is None and (all_matches_known or request.stage == "dense"):
+            return Matches(wanted, np.zeros(len(wanted), dtype=np.float32), len(wanted))
+        groups = () if request.stage == "dense" else request.groups
+        return self._snapshot.keyword.score(wanted, groups, request.where)
+
+    def _identified(self, request: Request, rows: Rows) -> frozenset[int]:
+        named = self._snapshot.keyword.identified(identifier_key(request.text))
+        return frozenset(np.intersect1d(named, rows).tolist())
+
+    def _similarity(self, query: Vectors | None, rows: Rows) -> NDArray[np.float32]:
+        if query is None:
+            return np.zeros(len(rows), dtype=np.float32)
+        return self._snapshot.vectors.similarity(query, rows)
+
+    def _relaxed(self, request: Request, query: Vectors) -> Ranking:
+        """The nearest products that the filter lets through, when it lets no candidate through."""
+        allowed = self._snapshot.keyword.select(Selection(where=request.where, everything=True))
+        nearest = self._snapshot.vectors.search(query, DENSE_DEPTH, allowed)
+        rows, count = nearest.rows, len(nearest.rows)
+        nothing, ranks = np.zeros(count), np.arange(1.0, count + 1)
+        cosine = nearest.scores.astype(np.float64)
+        evidence = Evidence(len(request.groups), nothing, cosine, np.full(count, np.inf), ranks)
+        return Ranking(rows, cosine, evidence, count, Selection((), np.sort(rows), request.where), relaxed=count > 0)
+
+
+def _evidence(
+    request: Request, matches: Matches, besides: Matches, nearest: Neighbours, cosine: NDArray[np.float32]
+) -> Evidence:
+    rows = np.concatenate([matches.rows, besides.rows])
+    bm25_rank = np.full(len(rows), np.inf)
+    bm25_rank[: len(matches.rows)] = np.arange(1, len(matches.rows) + 1)
+    dense_rank = np.full(len(rows), np.inf)
+    if len(nearest.rows):
+        by_row = np.argsort(nearest.rows)
+        place = np.searchsorted(nearest.rows, rows, sorter=by_row).clip(max=len(by_row) - 1)
+        found = nearest.rows[by_row[place]] == rows
+        dense_rank[found] = by_row[place[found]] + 1
+    bm25 = np.concatenate([matches.scores, besides.scores]).astype(np.float64)
+    return Evidence(len(request.groups), bm25, cosine.astype(np.float64), bm25_rank, dense_rank)
+
+
+def _scores(request: Request, evidence: Evidence) -> NDArray[np.float64]:
+    match request.stage:
+        case "bm25":
+            return evidence.bm25
+        case "dense":
+            return evidence.cosine
+        case _:
+            return request.merge(evidence)
+
+
+def _ordered(ranking: Ranking) -> Ranking:
+    """Exact identifiers first, then by score, ties by row."""
+    first = np.isin(ranking.rows, list(ranking.identified))
+    order = np.lexsort((ranking.rows, -ranking.scores, ~first))
+    each = ranking.evidence
+    ranking.rows, ranking.scores = ranking.rows[order], ranking.scores[order]
+    ranking.evidence = Evidence(
+        each.words, each.bm25[order], each.cosine[order], each.bm25_rank[order], each.dense_rank[order]
+    )
+    return ranking
+
+
+def _rank(rank: float) -> int | None:
+    return int(rank) if np.isfinite(rank) else None
+
+
+def _timed(timings: dict[str, float], stage: str, work: Callable[[], T]) -> T:
+    started = time.perf_counter()
+    result = work()
+    timings[stage] = (time.perf_counter() - started) * 1_000
+    return result

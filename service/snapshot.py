@@ -1,0 +1,93 @@
+"""One opened version: everything that answers a query, verified, immutable, shared by all requests until it is
+swapped."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from retrieval.encoder import Encoder
+from retrieval.encoders import load_encoder
+
+from retrieval.analysis import Analyzer
+from retrieval.errors import EncoderMismatchError, StoreDamagedError, StoreForeignError
+from retrieval.fields import FieldCatalog
+from retrieval.keyword import KeywordIndex
+from retrieval.keyword_tantivy import TantivyIndex
+from retrieval.layout import FIELDS_FILE, KEYWORD_FOLDER, SYNONYMS_FILE, VECTORS_FOLDER, read_fields
+from retrieval.product_store import ProductStore
+from retrieval.published import Manifest, Store
+from retrieval.synonyms import Synonyms
+from retrieval.vectors import VectorIndex
+from retrieval.vectors_faiss import FaissIndex
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """A version, opened. `notices` says what was passed over to find a whole one."""
+
+    manifest: Manifest
+    products: ProductStore
+    catalog: FieldCatalog
+    analyzer: Analyzer
+    keyword: KeywordIndex
+    vectors: VectorIndex
+    encoder: Encoder
+    notices: tuple[str, ...] = ()
+
+
+def open_snapshot(store: Store, *, encoder: Encoder | None = None) -> Snapshot:
+    """Opens the version that serves; `encoder` is used again where it is the one that made its vectors.
+
+    Raises StoreMissingError, StoreForeignError or StoreDamagedError for a directory that cannot serve, EncoderError
+    where the model cannot be loaded or makes other vectors.
+    """
+    manifest, notices = store.serving()
+    folder = store.version_folder(manifest.version)
+    if encoder is None or encoder.identity != manifest.encoder:
+        encoder = load_encoder(store.encoders / manifest.encoder)
+    analyzer = _analyzer(folder, manifest)
+    catalog = read_fields(folder / FIELDS_FILE)
+    snapshot = Snapshot(
+        manifest,
+        ProductStore(folder),
+        catalog,
+        analyzer,
+        TantivyIndex(folder / KEYWORD_FOLDER, catalog),
+        FaissIndex(folder / VECTORS_FOLDER),
+        encoder,
+        notices,
+    )
+    _check_agreement(snapshot)
+    return snapshot
+
+
+def _analyzer(folder: Path, manifest: Manifest) -> Analyzer:
+    path = folder / SYNONYMS_FILE
+    analyzer = Analyzer(Synonyms.load(path) if path.exists() else None)
+    if analyzer.identity != manifest.analyzer:
+        message = (
+            f"version {manifest.version} was made with the text analysis {manifest.analyzer}, this program has "
+            f"{analyzer.identity}: a query would miss what it holds; rebuild the index"
+        )
+        raise StoreForeignError(message)
+    return analyzer
+
+
+def _check_agreement(snapshot: Snapshot) -> None:
+    manifest, encoder = snapshot.manifest, snapshot.encoder
+    sizes = {
+        "manifest": manifest.products,
+        "products": len(snapshot.products),
+        "keyword index": snapshot.keyword.size,
+        "vector index": snapshot.vectors.size,
+    }
+    if len(set(sizes.values())) > 1:
+        listed = ", ".join(f"{size} in the {part}" for part, size in sizes.items())
+        raise StoreDamagedError(f"version {manifest.version} does not agree with itself: {listed}; rebuild the index")
+    if encoder.dimension != snapshot.vectors.dimension or encoder.identity != manifest.encoder:
+        message = (
+            f"dimension {snapshot.vectors.dimension} in the index ({manifest.encoder_name}), "
+            f"{encoder.dimension} in the encoder at hand: rebuild the index with the encoder that shall serve it"
+        )
+        raise EncoderMismatchError(message)

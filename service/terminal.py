@@ -1,0 +1,170 @@
+"""What the commands show in a terminal: progress, tables of hits, facets and reports. The only place that prints."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    SpinnerColumn,
+    TaskID,
+    TextColumn,
+    TimeRemainingColumn,
+)
+from rich.table import Table
+from rich.text import Text
+
+from indexer.build import RebuildReport
+from retrieval.records import Facet, Hit, Page, Product
+
+out = Console()
+err = Console(stderr=True)
+
+_STAGES = ("bm25", "dense", "merged")
+
+
+class ProgressLines:
+    """Draws a rebuild: a bar while a phase runs, one line of what it did when it is over. Writes to standard error."""
+
+    def __init__(self) -> None:
+        self._progress = Progress(
+            SpinnerColumn(),
+            TextColumn("{task.description:<13}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[unit]}"),
+            TimeRemainingColumn(),
+            console=err,
+            transient=True,
+        )
+        self._task: TaskID | None = None
+        self._phase = ""
+
+    def __enter__(self) -> ProgressLines:
+        self._progress.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._progress.stop()
+
+    def begin(self, phase: str, total: int | None, unit: str) -> None:
+        """Starts a bar."""
+        self._phase = phase
+        self._task = self._progress.add_task(phase, total=total, unit=unit)
+
+    def advance(self, amount: int) -> None:
+        """Moves the bar."""
+        if self._task is not None:
+            self._progress.advance(self._task, amount)
+
+    def end(self, summary: str) -> None:
+        """Replaces the bar by a line."""
+        if self._task is not None:
+            self._progress.remove_task(self._task)
+            self._task = None
+        err.print(f"[green]✓[/] {self._phase:<13} ", Text(summary), sep="")
+
+
+def show_error(message: str) -> None:
+    """One line to standard error."""
+    err.print(Text("error: ", style="bold red"), Text(message), sep="", soft_wrap=True)
+
+
+def show_notices(notices: tuple[str, ...]) -> None:
+    """What is wrong although an answer was possible."""
+    for notice in notices:
+        err.print(Text("warning: ", style="bold yellow"), Text(notice), sep="", soft_wrap=True)
+
+
+def write_json(encoded: bytes) -> None:
+    """One JSON document to standard output, as it is."""
+    sys.stdout.write(encoded.decode() + "\n")
+
+
+def show_report(report: RebuildReport) -> None:
+    """The summary of a rebuild."""
+    table = Table.grid(padding=(0, 2))
+    table.add_row("products", f"{report.products:,} of {report.read:,} rows read")
+    table.add_row("set aside", _counted(report.rejected) or "none")
+    if report.noted:
+        table.add_row("values dropped", _counted(report.noted))
+    table.add_row("encoder", report.encoder)
+    table.add_row("vectors", f"{report.encoded:,} encoded, {report.reused:,} reused")
+    seconds = ", ".join(f"{phase} {spent:.1f}" for phase, spent in report.seconds.items())
+    table.add_row("seconds", f"{sum(report.seconds.values()):.1f} ({seconds})")
+    table.add_row("size", f"{report.bytes / 1e6:,.1f} MB")
+    out.print(table)
+    if report.published:
+        out.print(f"[bold]{report.version}[/] is published and serves.")
+    else:
+        out.print(f"Nothing changed since [bold]{report.version}[/], which serves on.")
+
+
+def show_page(page: Page, *, explain: bool) -> None:
+    """One page of hits, with what each stage gave them where `explain` is set."""
+    if page.degraded:
+        show_notices((f"answered without {', '.join(page.degraded)}",))
+    if page.relaxed:
+        show_notices(("nothing matches inside the filter; these are the nearest products that it lets through",))
+    if not page.hits:
+        out.print("No products." if not page.total else f"No products on page {page.page}; there are {page.total:,}.")
+        return
+    out.print(_hits_table(page, explain=explain))
+    took = sum(page.timings.get(stage, 0.0) for stage in ("encode", "dense", "merge"))
+    out.print(Text(f"{page.total:,} products, page {page.page}" + (f", ranked in {took:.1f} ms" if took else "")))
+    for facet in page.facets.values():
+        out.print(_facet_line(facet))
+
+
+def _hits_table(page: Page, *, explain: bool) -> Table:
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    table.add_column("#", justify="right")
+    table.add_column("product", ratio=1, no_wrap=True, overflow="ellipsis")
+    table.add_column("price", justify="right", no_wrap=True)
+    table.add_column("id", no_wrap=True)
+    if explain:
+        for stage in _STAGES:
+            table.add_column(f"{stage} (rank)", justify="right", no_wrap=True)
+    first = (page.page - 1) * page.size + 1
+    for place, hit in enumerate(page.hits, first):
+        product = hit.product
+        stages = _stage_cells(hit) if explain else ()
+        table.add_row(str(place), Text(_name(product)), price_text(product), Text(product.id), *stages)
+    return table
+
+
+def _stage_cells(hit: Hit) -> list[str]:
+    cells = []
+    for stage in _STAGES:
+        given = hit.stages.get(stage)
+        rank = "" if given is None or given.rank is None else f" ({given.rank})"
+        cells.append(
+            "exact id" if stage == "merged" and hit.identifier else f"{given.score:.3f}{rank}" if given else ""
+        )
+    return cells
+
+
+def _name(product: Product) -> str:
+    brand = product.brand
+    return product.title if not brand or brand.casefold() in product.title.casefold() else f"{product.title} · {brand}"
+
+
+def price_text(product: Product) -> str:
+    """The price as a table shows it."""
+    return "" if product.price is None else f"{product.price:,.2f} {product.currency}".strip()
+
+
+def _facet_line(facet: Facet) -> Text:
+    values = ", ".join(f"{each.value} ({each.count:,})" for each in facet.counts[:12])
+    spread = (
+        f"{facet.minimum:g} to {facet.maximum:g}; " if facet.minimum is not None and facet.maximum is not None else ""
+    )
+    return Text(f"{facet.field}: {spread}{values or 'none'}")
+
+
+def _counted(counts: Mapping[str, int]) -> str:
+    return ", ".join(f"{name}: {count:,}" for name, count in counts.items())

@@ -1,0 +1,112 @@
+"""What a filter means, as plainly as it can be said: the yardstick that every backend is compared with. Never fast."""
+
+from __future__ import annotations
+
+import operator
+import unicodedata
+from collections.abc import Callable
+from datetime import UTC, datetime
+
+from retrieval.filters import And, Comparison, Exists, Filter, In, Leaf, Not, Or, Value, value_text
+from retrieval.records import Product
+
+Stored = str | float | bool | datetime
+Get = Callable[[str], tuple[Stored, ...]]
+"""The values of a field of one product; none where it is missing. `category` gives the path, widest first."""
+
+_ORDERS: dict[str, Callable[[float, float], bool]] = {
+    "<": operator.lt,
+    "<=": operator.le,
+    ">": operator.gt,
+    ">=": operator.ge,
+}
+
+
+def matches(tree: Filter, get: Get) -> bool:
+    """Whether the product whose fields `get` gives passes the filter. The fields are resolved (`attributes.colour`)."""
+    match tree:
+        case Not(operand):
+            return not matches(operand, get)
+        case And(operands):
+            return all(matches(operand, get) for operand in operands)
+        case Or(operands):
+            return any(matches(operand, get) for operand in operands)
+    return _leaf_matches(tree, get(tree.field))
+
+
+def _leaf_matches(leaf: Leaf, stored: tuple[Stored, ...]) -> bool:
+    match leaf:
+        case Exists():
+            return bool(stored)
+        case In(field, values):
+            return any(_equals(field, stored, value) for value in values)
+        case Comparison(field, "=" | "!=" as symbol, value):
+            return _equals(field, stored, value) is (symbol == "=")
+        case Comparison(_, symbol, value):
+            return any(_ordered(symbol, one, value) for one in stored)
+
+
+def product_values(product: Product) -> Get:
+    """The fields of a product by the names that a filter uses: `brand`, `identifiers.ean`, `attributes.colour`."""
+
+    def get(field: str) -> tuple[Stored, ...]:
+        kind, _, name = field.partition(".")
+        if kind == "identifiers":
+            return tuple(product.identifiers.get(name, ()))
+        value = product.attributes.get(name) if kind == "attributes" else getattr(product, field)
+        if isinstance(value, tuple):
+            return value
+        return () if value is None or value == "" else (value,)
+
+    return get
+
+
+def _equals(field: str, stored: tuple[Stored, ...], value: Value) -> bool:
+    if field == "category" and _starts_path(stored, value_text(value)):
+        return True
+    return any(_equal(one, value) for one in stored)
+
+
+def _starts_path(levels: tuple[Stored, ...], text: str) -> bool:
+    wanted = [part.strip().casefold() for part in text.split(">")]
+    return [str(level).strip().casefold() for level in levels[: len(wanted)]] == wanted
+
+
+def _equal(stored: Stored, value: Value) -> bool:
+    if isinstance(stored, str):
+        return _folded(stored) == _folded(value_text(value))
+    if isinstance(stored, bool) or isinstance(value, bool):
+        return value_text(value).casefold() == (value_text(stored) if isinstance(stored, bool) else "")
+    one, other = _comparable(stored), _asked(stored, value)
+    return one is not None and one == other
+
+
+def _folded(text: str) -> str:
+    return " ".join(unicodedata.normalize("NFKC", text).casefold().split())
+
+
+def _ordered(symbol: str, stored: Stored, value: Value) -> bool:
+    one, other = _comparable(stored), _asked(stored, value)
+    return one is not None and other is not None and _ORDERS[symbol](one, other)
+
+
+def _comparable(stored: Stored) -> float | None:
+    """A number, or the seconds of a time; text and booleans have no order."""
+    if isinstance(stored, str | bool):
+        return None
+    return _seconds(stored) if isinstance(stored, datetime) else float(stored)
+
+
+def _asked(stored: Stored, value: Value) -> float | None:
+    if isinstance(value, bool):
+        return None
+    try:
+        if isinstance(stored, datetime):
+            return _seconds(datetime.fromisoformat(value_text(value)))
+        return float(value)
+    except ValueError:
+        return None
+
+
+def _seconds(time: datetime) -> float:
+    return (time if time.tzinfo else time.replace(tzinfo=UTC)).timestamp()
