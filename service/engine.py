@@ -17,7 +17,7 @@ from retrieval.filters import parse_filter
 from retrieval.keyword import Rows, Selection
 from retrieval.merging import DEFAULT, METHODS
 from retrieval.published import CURRENT, Manifest, Store
-from retrieval.records import Facet, Hit, Page, Product, Query, StageScore
+from retrieval.records import Candidate, Facet, Hit, Page, Product, Query, StageScore
 from service.ranking import STAGES, Ranker, Ranking, Request
 from service.snapshot import Snapshot, open_snapshot
 
@@ -206,14 +206,14 @@ class _Search:
 
     def _hits(self, rows: Rows, ranking: Ranking) -> tuple[Hit, ...]:
         places = {int(row): at for at, row in enumerate(ranking.rows)}
-        return tuple(self._hit(row, places.get(row), ranking) for row in self._cut(rows))
+        candidates = (
+            ranking.candidate(places[row]) if row in places else Candidate(row, 0.0, {}) for row in self._cut(rows)
+        )
+        return tuple(self._hit(candidate, ranking) for candidate in candidates)
 
-    def _hit(self, row: int, place: int | None, ranking: Ranking) -> Hit:
-        product = self._snapshot.products[row]
-        if place is None:
-            return Hit(product, 0.0, {})
-        identifier = self._query.text.strip() if row in ranking.identified else ""
-        return Hit(product, float(ranking.scores[place]), ranking.stages(place), identifier)
+    def _hit(self, candidate: Candidate, ranking: Ranking) -> Hit:
+        identifier = self._query.text.strip() if candidate.row in ranking.identified else ""
+        return Hit(self._snapshot.products[candidate.row], candidate.score, candidate.stages, identifier)
 
     def _answer(self, hits: tuple[Hit, ...], total: int, selection: Selection, ranking: Ranking | None = None) -> Page:
         return Page(

@@ -9,7 +9,7 @@ hits as it announced.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
 from typing import TypeVar
@@ -22,7 +22,7 @@ from retrieval.conditions import Condition
 from retrieval.errors import EncoderError
 from retrieval.keyword import Matches, Rows, Selection
 from retrieval.merging import DEFAULT, METHODS, Evidence, Merge
-from retrieval.records import StageScore
+from retrieval.records import Candidate, StageScore
 from retrieval.vectors import Neighbours, Vectors
 from service.snapshot import Snapshot
 
@@ -65,14 +65,15 @@ class Ranking:
     relaxed: bool = False
     timings: dict[str, float] = field(default_factory=dict)
 
-    def stages(self, at: int) -> Mapping[str, StageScore]:
-        """What each stage gave the candidate at this place."""
-        evidence = self.evidence
-        return {
+    def candidate(self, at: int) -> Candidate:
+        """The candidate at this place, with what each stage gave it."""
+        evidence, score = self.evidence, float(self.scores[at])
+        stages = {
             "bm25": StageScore(_rank(evidence.bm25_rank[at]), float(evidence.bm25[at])),
             "dense": StageScore(_rank(evidence.dense_rank[at]), float(evidence.cosine[at])),
-            "merged": StageScore(at + 1, float(self.scores[at])),
+            "merged": StageScore(at + 1, score),
         }
+        return Candidate(int(self.rows[at]), score, stages)
 
 
 class Ranker:

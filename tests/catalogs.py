@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 from hypothesis import strategies as st
 
 from retrieval.filters import And, Comparison, Exists, Filter, In, Not, Or, Value
+from retrieval.product_json import product_to_json
 from retrieval.records import Availability, Product
 
 WORDS = ("drill", "cordless", "12v", "saw", "bit", "case", "red", "电钻", "无线")
@@ -52,6 +55,12 @@ def numbered(count: int) -> list[Product]:
     """`count` products that differ in their ids only."""
     base = Product(id="", title="cordless drill")
     return [dataclasses.replace(base, id=f"p{place:04d}") for place in range(count)]
+
+
+def write_feed(path: Path, made: Iterable[Product]) -> Path:
+    """Writes products as a feed of JSON lines, and returns its path."""
+    path.write_bytes(b"".join(product_to_json(product) + b"\n" for product in made))
+    return path
 
 
 _FIELDS = ("id", "brand", "category", "price", "availability", "rating_count", "created", "attributes.colour")
