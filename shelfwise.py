@@ -1,8 +1,14 @@
 """Shelfwise: product search for web stores. The public names; everything else may change between versions."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 from retrieval.errors import ShelfwiseError
 from retrieval.records import Availability, Candidate, Facet, FacetCount, Hit, Page, Product, Query, StageScore
-from service.engine import SearchEngine
+
+if TYPE_CHECKING:
+    from service.engine import SearchEngine
 
 __all__ = [
     "Availability",
@@ -17,3 +23,12 @@ __all__ = [
     "ShelfwiseError",
     "StageScore",
 ]
+
+
+def __getattr__(name: str) -> object:
+    """Loads the engine, and numpy with it, when it is first used."""
+    if name == "SearchEngine":
+        from service.engine import SearchEngine
+
+        return SearchEngine
+    raise AttributeError(f"module 'shelfwise' has no attribute {name!r}")
