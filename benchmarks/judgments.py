@@ -33,12 +33,13 @@ def read_judgments(path: Path) -> Judgments:
     twice, or a file without judgments.
     """
     try:
-        lines = path.read_text("utf-8-sig").splitlines()
+        # Not splitlines: a query may hold a character that only Python takes for the end of a line.
+        lines = path.read_text("utf-8-sig").split("\n")
     except (OSError, UnicodeDecodeError) as error:
         raise JudgmentsError(f"{path} cannot be read: {error}") from error
-    if not lines or tuple(lines[0].split("\t")) != HEADER:
-        found = lines[0][:80] if lines else "nothing"
-        raise JudgmentsError(f"{path}, line 1: the header must be {'<tab>'.join(HEADER)}, it is {found!r}")
+    if tuple(lines[0].split("\t")) != HEADER:
+        found = repr(lines[0][:80]) if lines[0] else "empty"
+        raise JudgmentsError(f"{path}, line 1: the header must be {'<tab>'.join(HEADER)}, it is {found}")
     grades: dict[str, dict[str, float]] = {}
     for number, query, product, grade in _rows(path, lines):
         judged = grades.setdefault(query, {})

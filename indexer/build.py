@@ -14,9 +14,6 @@ from typing import Protocol, TypeVar
 
 import msgspec
 import numpy as np
-from retrieval.encoder import Encoder
-from retrieval.encoders import open_encoder, store_encoder
-from retrieval.weights import DEFAULT_CHINESE_MODEL, DEFAULT_MODEL
 
 from indexer.feeds import Noted, Rejected, read_feeds
 from indexer.lines import feed_size
@@ -24,6 +21,8 @@ from indexer.mapping import FeedMapping
 from indexer.spool import Spool
 from indexer.vectors import ChunkFolder, KnownVectors, encode_missing, key_array, text_key
 from retrieval.analysis import Analyzer, identifier_key
+from retrieval.encoder import Encoder
+from retrieval.encoders import open_encoder, store_encoder
 from retrieval.errors import EmptyCatalogError, StoreError
 from retrieval.fields import ColumnMaker, FieldCatalog
 from retrieval.keyword import KeywordDocument
@@ -33,7 +32,9 @@ from retrieval.product_store import write_products
 from retrieval.product_text import encoder_text, keyword_terms
 from retrieval.published import SCHEMA, Manifest, Store
 from retrieval.synonyms import Synonyms
+from retrieval.vectors import measure_background
 from retrieval.vectors_faiss import VECTORS_FILE, build_index, create_vectors
+from retrieval.weights import DEFAULT_CHINESE_MODEL, DEFAULT_MODEL
 
 REJECTED_FILE = "rejected.jsonl"
 CHINESE_SHARE = 0.01
@@ -141,8 +142,9 @@ class _Rebuild:
         encoder = open_encoder(name, self._options.runtime, self._options.cache)
         self._observer.end(f"{name}: {reason}")
         fingerprint = self._spool.fingerprint()
-        before = self._manifest_before()
-        if before and self._is_unchanged(before, fingerprint, encoder):
+        before, is_whole = self._version_before()
+        if before and is_whole and self._is_unchanged(before, fingerprint, encoder):
+            self._clear_up()
             return self._report(before, name, reason, published=False, encoded=0, reused=len(self._spool))
         building = self._store.building()
         encoded, kind = self._timed("encode", lambda: self._encode(encoder, building, before))
@@ -192,11 +194,13 @@ class _Rebuild:
             return DEFAULT_CHINESE_MODEL, f"{chinese:.0%} of the titles are Chinese, so the encoder is multilingual"
         return DEFAULT_MODEL, "the default for English catalogs"
 
-    def _manifest_before(self) -> Manifest | None:
+    def _version_before(self) -> tuple[Manifest | None, bool]:
+        """The version that serves, if any, and whether nothing damaged had to be passed over to find it."""
         try:
-            return self._store.serving()[0]
+            manifest, notices = self._store.serving()
         except StoreError:
-            return None
+            return None, False
+        return manifest, not notices
 
     def _is_unchanged(self, before: Manifest, fingerprint: str, encoder: Encoder) -> bool:
         made_of = (before.catalog, before.encoder, before.analyzer, before.schema)
@@ -253,10 +257,12 @@ class _Rebuild:
     def _publish(self, building: Path, fingerprint: str, encoder: Encoder, name: str, kind: str) -> Manifest:
         self._observer.begin("publish", None, "")
         store = self._store
+        store.drop_doubtful_encoder(encoder.identity)
         model = store_encoder(encoder, store.encoders / encoder.identity)
         version = store.next_version()
         files = store.entries(building, store.version_folder(version).relative_to(store.root))
         files |= store.entries(model, model.relative_to(store.root))
+        vectors = building / VECTORS_FOLDER / VECTORS_FILE
         report = {"read": self._read, "rejected": dict(self._rejected), "noted": dict(self._noted)}
         manifest = Manifest(
             schema=SCHEMA,
@@ -269,14 +275,20 @@ class _Rebuild:
             encoder_name=name,
             dimension=encoder.dimension,
             vectors=kind,
+            background=measure_background(np.load(vectors, mmap_mode="r", allow_pickle=False)),
             files=files,
             report=report,
         )
         store.publish(building, manifest)
-        pruned = store.prune(self._options.keep)
-        shutil.rmtree(store.staging)
+        pruned = self._clear_up()
         self._observer.end(f"{version} serves" + (f", {', '.join(pruned)} removed" if pruned else ""))
         return manifest
+
+    def _clear_up(self) -> list[str]:
+        """Removes what is of no more use, and returns the versions among it."""
+        pruned = self._store.prune(self._options.keep)
+        shutil.rmtree(self._store.staging)
+        return pruned
 
     def _timed(self, phase: str, work: Callable[[], T]) -> T:
         started = time.perf_counter()

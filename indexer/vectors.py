@@ -12,8 +12,8 @@ from pathlib import Path
 import numpy as np
 import xxhash
 from numpy.typing import NDArray
-from retrieval.encoder import Encoder
 
+from retrieval.encoder import Encoder
 from retrieval.vectors import Vectors
 
 CHUNK = 1_024
@@ -73,7 +73,8 @@ class ChunkFolder:
                 with np.load(path, allow_pickle=False) as chunk:
                     known.add(chunk["keys"], chunk["vectors"])
                     loaded += len(chunk["keys"])
-            except (OSError, ValueError, KeyError, zipfile.BadZipFile):
+            except (OSError, ValueError, KeyError, EOFError, RuntimeError, zipfile.BadZipFile):
+                # RuntimeError: a flipped bit makes an archive look encrypted, or packed by an unknown method.
                 path.unlink()
         return loaded
 

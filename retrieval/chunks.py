@@ -11,7 +11,6 @@ from functools import cache, lru_cache
 from itertools import combinations, pairwise
 from typing import cast
 
-import rjieba
 import Stemmer
 
 from retrieval import units
@@ -107,6 +106,9 @@ def _chinese(chunk: str) -> Chunk:
 @cache
 def _cut() -> Callable[[str], list[str]]:
     # A segmenter of our own: words added to the library's shared one elsewhere must not change terms.
+    # Its dictionary takes longer to load than all else here, and a store may never need it.
+    import rjieba
+
     return cast(Callable[[str], list[str]], rjieba.Jieba().cut_for_search)
 
 

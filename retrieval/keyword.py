@@ -6,7 +6,6 @@ Rows number a version's products from 0 in the order of their ids, so a tie brok
 from __future__ import annotations
 
 import itertools
-import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -109,12 +108,12 @@ class KeywordIndexBuilder(Protocol):
 
 
 def minimum_matches(groups: int) -> int:
-    """How many words of a query a product must have to match.
+    """How many words of a query a product must have to match: half of them, rounded down, and at least one.
 
-    All of one or two, about two thirds of more: a total and facet counts over everything that shares one word with a
-    long query would mean nothing. What is near in meaning without the words comes from the vectors.
+    A total and facet counts over everything that shares one word with a long query would mean little; asking for more
+    loses recall that the vectors do not make up for. See docs/decisions for both.
     """
-    return groups if groups <= 2 else math.ceil(groups * 2 / 3)
+    return max(1, groups // 2)
 
 
 def make_facet(

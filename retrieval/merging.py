@@ -12,6 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from retrieval.vectors import Background
+
 Array = NDArray[np.float64]
 
 
@@ -25,17 +27,24 @@ class Evidence:
 
     words: int
     """The number of words in the query."""
+    background: Background
+    """What the cosine of unrelated products is with this encoder and catalog."""
     bm25: Array
     cosine: Array
     bm25_rank: Array
     dense_rank: Array
+
+    @property
+    def similarity(self) -> Array:
+        """The cosine in deviations above that of unrelated products (n,)."""
+        return self.background.standardised(self.cosine)
 
 
 Merge = Callable[[Evidence], Array]
 
 
 def per_word(weight: float) -> Merge:
-    """BM25 for each word of the query, plus the weighted cosine.
+    """BM25 for each word of the query, plus the weighted cosine in deviations above the background.
 
     BM25 adds up over words while the cosine does not, so without the division a long query would hardly hear the
     vectors. A convex combination with fixed normalisation in the sense of Bruch, Gai & Ingber 2023 (An Analysis of
@@ -43,7 +52,7 @@ def per_word(weight: float) -> Merge:
     """
 
     def merge(evidence: Evidence) -> Array:
-        return evidence.bm25 / max(evidence.words, 1) + weight * evidence.cosine
+        return evidence.bm25 / max(evidence.words, 1) + weight * evidence.similarity
 
     return merge
 
@@ -54,7 +63,7 @@ def by_maximum(weight: float) -> Merge:
 
     def merge(evidence: Evidence) -> Array:
         best = evidence.bm25.max(initial=0.0)
-        return evidence.bm25 / (best if best > 0 else 1.0) + weight * evidence.cosine
+        return evidence.bm25 / (best if best > 0 else 1.0) + weight * evidence.similarity
 
     return merge
 
@@ -78,8 +87,8 @@ def reciprocal_rank(k: float = 60.0) -> Merge:
 
 
 METHODS: Mapping[str, Merge] = {
-    "per-word": per_word(4.0),
-    "maximum": by_maximum(0.7),
+    "per-word": per_word(0.7),
+    "maximum": by_maximum(0.08),
     "z-score": z_scores(0.25),
     "rrf": reciprocal_rank(),
 }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import bisect
 import mmap
+import tokenize
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -54,7 +55,8 @@ class ProductStore:
 
     def row_of(self, product_id: str) -> int | None:
         """The row of a product id, or None where there is no such product."""
-        wanted = product_id.encode("utf-8", "replace")
+        # A lone surrogate becomes bytes that no stored id has.
+        wanted = product_id.encode("utf-8", "surrogatepass")
         row = bisect.bisect_left(range(len(self)), wanted, key=self._id_bytes)
         return row if row < len(self) and self._id_bytes(row) == wanted else None
 
@@ -73,8 +75,9 @@ def _mapped(path: Path) -> mmap.mmap:
 def _offsets(path: Path) -> NDArray[np.int64]:
     try:
         offsets = np.load(path, allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
+    except (OSError, ValueError, EOFError, TypeError, SyntaxError, tokenize.TokenError) as error:
+        # numpy reads a header as Python source and lets that parser's errors through.
         raise StoreDamagedError(f"{path} cannot be read ({error}); rebuild the index") from error
-    if offsets.ndim != 2 or len(offsets) != 2 or offsets.dtype != np.int64:
+    if offsets.ndim != 2 or len(offsets) != 2 or not offsets.size or offsets.dtype != np.int64:
         raise StoreDamagedError(f"{path} is no table of offsets; rebuild the index")
     return np.asarray(offsets)

@@ -5,7 +5,7 @@ STORE/
   CURRENT                   the name of the version that serves
   lock                      held by the one rebuild at work
   encoders/IDENTITY/        exported models, shared by the versions that they made
-  versions/v000007/         manifest.json and everything it lists, never changed again
+  versions/v000007/         manifest.json, its checksum, and everything it lists; never changed again
   staging/                  what an interrupted rebuild had done so far
 """
 
@@ -15,7 +15,7 @@ import os
 import re
 import shutil
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -24,12 +24,15 @@ import msgspec
 import xxhash
 
 from retrieval.errors import StoreDamagedError, StoreForeignError, StoreLockedError, StoreMissingError
+from retrieval.vectors import USUAL_BACKGROUND, Background
 
 SCHEMA = 1
 """Counts up when a version's files change so that an older program could not read them."""
 MARKER = "shelfwise.json"
 CURRENT = "CURRENT"
 MANIFEST = "manifest.json"
+SEAL = "manifest.xxh3"
+"""Beside a manifest: the checksum of the manifest itself."""
 _VERSION_NAME = re.compile(r"v\d{6,}")
 _CHUNK_BYTES = 1 << 20
 
@@ -59,6 +62,8 @@ class Manifest(msgspec.Struct, frozen=True):
     """How the nearest vectors are found: exact, graph or quantised."""
     files: Mapping[str, FileEntry]
     """Paths relative to the store."""
+    background: Background = USUAL_BACKGROUND
+    """The cosine of unrelated products, from which similarity is measured."""
     report: Mapping[str, Any] = {}
     """What the rebuild counted: rows read, rejected by reason, encoded, reused, seconds."""
 
@@ -101,17 +106,19 @@ class Store:
     def check_ours(self) -> None:
         """Raises StoreMissingError or StoreForeignError unless the directory is a store in a schema that we read."""
         if not self.root.is_dir():
-            place = f"{self.root} is no directory" if self.root.exists() else f"{self.root} does not exist"
-            raise StoreMissingError(f"{place}; run: shelfwise rebuild FEED --index {self.root}")
+            if self.root.exists():
+                raise StoreMissingError(f"{self.root} is no directory; name another place for the index")
+            raise StoreMissingError(f"{self.root} does not exist; run: shelfwise rebuild FEED --index {self.root}")
         try:
             schema = msgspec.json.decode((self.root / MARKER).read_bytes(), type=dict[str, int])["schema"]
         except FileNotFoundError as error:
-            if any(self.root.iterdir()):
+            # A rebuild that was killed while it made the directory ours leaves a marker that is not in place yet.
+            if any(entry.name != _scratch(self.root / MARKER).name for entry in self.root.iterdir()):
                 message = f"{self.root} holds something else than an index (no {MARKER}); name another directory"
                 raise StoreForeignError(message) from error
             message = f"{self.root} is empty; run: shelfwise rebuild FEED --index {self.root}"
             raise StoreMissingError(message) from error
-        except (OSError, KeyError, msgspec.MsgspecError) as error:
+        except (OSError, KeyError, msgspec.MsgspecError, UnicodeDecodeError) as error:
             raise StoreForeignError(f"{self.root / MARKER} cannot be read ({error}); restore it or rebuild") from error
         if schema != SCHEMA:
             message = f"{self.root} is in schema {schema}, this program reads {SCHEMA}; rebuild into a new directory"
@@ -121,9 +128,13 @@ class Store:
         """The manifest of a version; raises StoreDamagedError when it cannot be read."""
         path = self.version_folder(name) / MANIFEST
         try:
-            return msgspec.json.decode(path.read_bytes(), type=Manifest)
-        except (OSError, msgspec.MsgspecError) as error:
+            manifest = msgspec.json.decode(path.read_bytes(), type=Manifest)
+            sealed = path.with_name(SEAL).read_bytes().strip()
+        except (OSError, msgspec.MsgspecError, UnicodeDecodeError) as error:
             raise StoreDamagedError(f"version {name} is damaged: {path} cannot be read ({error})") from error
+        if sealed != checksum(path).encode():
+            raise StoreDamagedError(f"version {name} is damaged: {path} has another checksum than {SEAL} says")
+        return manifest
 
     def verified(self, name: str) -> Manifest:
         """The manifest of a version whose every file is there with its checksum; else raises StoreDamagedError."""
@@ -188,8 +199,7 @@ class Store:
 
     def building(self) -> Path:
         """An empty folder for the next version, beside the published ones and never taken for one."""
-        for leftover in (self.root / "versions").glob(".building-*"):
-            shutil.rmtree(leftover)
+        self._sweep()
         folder = self.root / "versions" / f".building-{self.next_version()}"
         folder.mkdir(parents=True)
         return folder
@@ -213,35 +223,63 @@ class Store:
     def publish(self, building: Path, manifest: Manifest) -> None:
         """Turns a finished folder into the version that serves. A crash leaves either the old one or the new one."""
         write_durably(building / MANIFEST, msgspec.json.format(msgspec.json.encode(manifest), indent=1))
+        write_durably(building / SEAL, f"{checksum(building / MANIFEST)}\n".encode())
         folder = self.version_folder(manifest.version)
         building.rename(folder)
         _sync(folder.parent)
         write_durably(self.root / CURRENT, f"{manifest.version}\n".encode())
 
     def prune(self, keep: int) -> list[str]:
-        """Removes all but the `keep` newest versions, never the one that serves, and encoders that none uses."""
+        """Removes all but the `keep` newest versions, never the one that serves, encoders that none uses, and what an
+        interrupted rebuild left."""
+        self._sweep()
         current = self.current()
         doomed = [name for name in self.versions()[:-keep] if name != current]
         for name in doomed:
             shutil.rmtree(self.version_folder(name))
-        used = {
-            self.manifest(name).encoder for name in self.versions() if (self.version_folder(name) / MANIFEST).exists()
-        }
+        used = {manifest.encoder for manifest in self._readable_manifests()}
         for folder in self.encoders.iterdir() if self.encoders.is_dir() else ():
             if folder.name not in used:
                 shutil.rmtree(folder)
         return doomed
 
+    def drop_doubtful_encoder(self, identity: str) -> None:
+        """Removes a stored encoder unless a version vouches for every file of it, so that it is stored anew.
+
+        Without this a rebuild would take a damaged model over, and its new checksums would call it whole.
+        """
+        folder = self.encoders / identity
+        prefix = f"{folder.relative_to(self.root).as_posix()}/"
+        for manifest in self._readable_manifests():
+            listed = {path: entry for path, entry in manifest.files.items() if path.startswith(prefix)}
+            if listed and not any(_problem(self.root / path, entry) for path, entry in listed.items()):
+                return
+        shutil.rmtree(folder, ignore_errors=True)
+
+    def _readable_manifests(self) -> Iterator[Manifest]:
+        for name in self.versions():
+            with suppress(StoreDamagedError):
+                yield self.manifest(name)
+
+    def _sweep(self) -> None:
+        """Removes the unfinished folders of interrupted rebuilds."""
+        for leftover in (self.root / "versions").glob(".building-*"):
+            shutil.rmtree(leftover)
+
 
 def write_durably(path: Path, content: bytes) -> None:
     """Replaces a file at once: a reader, or a crash, meets the old content or the new, never a part."""
-    scratch = path.with_name(f".{path.name}.new")
+    scratch = _scratch(path)
     with scratch.open("wb") as file:
         file.write(content)
         file.flush()
         os.fsync(file.fileno())
     scratch.replace(path)
     _sync(path.parent)
+
+
+def _scratch(path: Path) -> Path:
+    return path.with_name(f".{path.name}.new")
 
 
 def checksum(path: Path) -> str:

@@ -43,6 +43,14 @@ class IndexKind(StrEnum):
     QUANTISED = "quantised"
 
 
+_WANTED = {
+    IndexKind.EXACT: lambda limit: limit + 50,
+    IndexKind.GRAPH: lambda limit: limit + limit // 2 + 50,
+    IndexKind.QUANTISED: lambda limit: limit * 10,
+}
+"""How many rows to ask each kind for, so that its rounding does not cost any of the `limit` nearest."""
+
+
 def choose_kind(count: int, dimension: int, memory: int) -> IndexKind:
     """The kind for `count` vectors on a machine with `memory` bytes: never the caller's business.
 
@@ -148,9 +156,7 @@ class FaissIndex:
         share = 1.0 if allowed is None else len(allowed) / self.size
         if self._on_gpu:
             return self._propose_on_gpu(query, limit, allowed, share)
-        wanted = min(self.size, limit if self.kind is IndexKind.EXACT else limit + limit // 2 + 50)
-        if self.kind is IndexKind.QUANTISED:
-            wanted = min(self.size, limit * 10)
+        wanted = min(self.size, _WANTED[self.kind](limit))
         parameters = self._parameters(wanted, share, _selector(allowed, self.size))
         _, found = self._index.search(query[None, :], wanted, params=parameters)
         return np.asarray(found[0][found[0] >= 0], dtype=np.int64)
@@ -182,7 +188,8 @@ class FaissIndex:
         return _best(allowed, np.concatenate(parts), limit)
 
     def _exact_index(self) -> faiss.Index:
-        index = faiss.IndexFlatIP(self.dimension)
+        # Half the bytes to scan in half the time; what it proposes is scored again with the whole numbers.
+        index = faiss.IndexScalarQuantizer(self.dimension, faiss.ScalarQuantizer.QT_fp16, faiss.METRIC_INNER_PRODUCT)
         index.add(np.ascontiguousarray(self._vectors, dtype=np.float32))
         return index
 
@@ -242,7 +249,8 @@ def _mapped(path: Path) -> Vectors:
         raise StoreDamagedError(f"{path} cannot be read ({error}); rebuild the index") from error
     if vectors.ndim != 2 or vectors.dtype != np.float32:
         raise StoreDamagedError(f"{path} holds {vectors.dtype}{vectors.shape}, not rows of float32; rebuild the index")
-    return np.asanyarray(vectors)
+    # A plain view of the mapped file: numpy's own memmap class makes every look-up slower.
+    return np.asarray(vectors)
 
 
 def _read(path: Path) -> faiss.Index:

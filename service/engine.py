@@ -205,11 +205,7 @@ class _Search:
         return [int(row) for row in rows[start : start + self._query.size]]
 
     def _hits(self, rows: Rows, ranking: Ranking) -> tuple[Hit, ...]:
-        places = {int(row): at for at, row in enumerate(ranking.rows)}
-        candidates = (
-            ranking.candidate(places[row]) if row in places else Candidate(row, 0.0, {}) for row in self._cut(rows)
-        )
-        return tuple(self._hit(candidate, ranking) for candidate in candidates)
+        return tuple(self._hit(ranking.candidate(row), ranking) for row in self._cut(rows))
 
     def _hit(self, candidate: Candidate, ranking: Ranking) -> Hit:
         identifier = self._query.text.strip() if candidate.row in ranking.identified else ""

@@ -23,7 +23,7 @@ from retrieval.errors import EncoderError
 from retrieval.keyword import Matches, Rows, Selection
 from retrieval.merging import DEFAULT, METHODS, Evidence, Merge
 from retrieval.records import Candidate, StageScore
-from retrieval.vectors import Neighbours, Vectors
+from retrieval.vectors import Background, Neighbours, Vectors
 from service.snapshot import Snapshot
 
 KEYWORD_DEPTH = 1_000
@@ -65,15 +65,19 @@ class Ranking:
     relaxed: bool = False
     timings: dict[str, float] = field(default_factory=dict)
 
-    def candidate(self, at: int) -> Candidate:
-        """The candidate at this place, with what each stage gave it."""
+    def candidate(self, row: int) -> Candidate:
+        """The candidate of this row, with what each stage gave it; nothing for one behind the ranked part."""
+        places = np.flatnonzero(self.rows == row)
+        if not len(places):
+            return Candidate(row, 0.0, {})
+        at = int(places[0])
         evidence, score = self.evidence, float(self.scores[at])
         stages = {
             "bm25": StageScore(_rank(evidence.bm25_rank[at]), float(evidence.bm25[at])),
             "dense": StageScore(_rank(evidence.dense_rank[at]), float(evidence.cosine[at])),
             "merged": StageScore(at + 1, score),
         }
-        return Candidate(int(self.rows[at]), score, stages)
+        return Candidate(row, score, stages)
 
 
 class Ranker:
@@ -122,9 +126,12 @@ class Ranker:
         return _NONE if query is None else self._snapshot.vectors.search(query, DENSE_DEPTH)
 
     def _merged(self, request: Request, query: Vectors | None, matches: Matches, nearest: Neighbours) -> Ranking:
-        besides = self._besides(request, matches, nearest)
+        named = self._snapshot.keyword.identified(identifier_key(request.text))
+        besides = self._besides(request, matches, np.concatenate([nearest.rows, named]))
         rows = np.concatenate([matches.rows, besides.rows])
-        evidence = _evidence(request, matches, besides, nearest, self._similarity(query, rows))
+        background = self._snapshot.manifest.background
+        cosine = self._similarity(query, rows).astype(np.float64)
+        evidence = _evidence(len(request.groups), background, (matches, besides, nearest), cosine)
         extra = besides.rows[besides.scores == 0]
         groups = () if request.stage == "dense" else request.groups
         ranking = Ranking(
@@ -133,23 +140,18 @@ class Ranker:
             evidence,
             matches.total + len(extra),
             Selection(groups, np.sort(extra), request.where),
-            self._identified(request, rows),
+            frozenset(np.intersect1d(named, rows).tolist()) if len(named) else frozenset(),
         )
         return _ordered(ranking)
 
-    def _besides(self, request: Request, matches: Matches, nearest: Neighbours) -> Matches:
+    def _besides(self, request: Request, matches: Matches, proposed: Rows) -> Matches:
         """The candidates that are not among the best keyword matches: near vectors and exact identifiers."""
-        named = self._snapshot.keyword.identified(identifier_key(request.text))
-        wanted = np.setdiff1d(np.concatenate([nearest.rows, named]), matches.rows)
+        wanted = np.setdiff1d(proposed, matches.rows)
         all_matches_known = matches.total <= len(matches.rows)
         if request.where is None and (all_matches_known or request.stage == "dense"):
             return Matches(wanted, np.zeros(len(wanted), dtype=np.float32), len(wanted))
         groups = () if request.stage == "dense" else request.groups
         return self._snapshot.keyword.score(wanted, groups, request.where)
-
-    def _identified(self, request: Request, rows: Rows) -> frozenset[int]:
-        named = self._snapshot.keyword.identified(identifier_key(request.text))
-        return frozenset(np.intersect1d(named, rows).tolist())
 
     def _similarity(self, query: Vectors | None, rows: Rows) -> NDArray[np.float32]:
         if query is None:
@@ -163,13 +165,17 @@ class Ranker:
         rows, count = nearest.rows, len(nearest.rows)
         nothing, ranks = np.zeros(count), np.arange(1.0, count + 1)
         cosine = nearest.scores.astype(np.float64)
-        evidence = Evidence(len(request.groups), nothing, cosine, np.full(count, np.inf), ranks)
+        background = self._snapshot.manifest.background
+        evidence = Evidence(len(request.groups), background, nothing, cosine, np.full(count, np.inf), ranks)
         return Ranking(rows, cosine, evidence, count, Selection((), np.sort(rows), request.where), relaxed=count > 0)
 
 
 def _evidence(
-    request: Request, matches: Matches, besides: Matches, nearest: Neighbours, cosine: NDArray[np.float32]
+    words: int, background: Background, found: tuple[Matches, Matches, Neighbours], cosine: NDArray[np.float64]
 ) -> Evidence:
+    """Lines up what the retrievers found: the best keyword matches, the candidates besides them, the nearest
+    vectors."""
+    matches, besides, nearest = found
     rows = np.concatenate([matches.rows, besides.rows])
     bm25_rank = np.full(len(rows), np.inf)
     bm25_rank[: len(matches.rows)] = np.arange(1, len(matches.rows) + 1)
@@ -177,10 +183,10 @@ def _evidence(
     if len(nearest.rows):
         by_row = np.argsort(nearest.rows)
         place = np.searchsorted(nearest.rows, rows, sorter=by_row).clip(max=len(by_row) - 1)
-        found = nearest.rows[by_row[place]] == rows
-        dense_rank[found] = by_row[place[found]] + 1
+        is_near = nearest.rows[by_row[place]] == rows
+        dense_rank[is_near] = by_row[place[is_near]] + 1
     bm25 = np.concatenate([matches.scores, besides.scores]).astype(np.float64)
-    return Evidence(len(request.groups), bm25, cosine.astype(np.float64), bm25_rank, dense_rank)
+    return Evidence(words, background, bm25, cosine, bm25_rank, dense_rank)
 
 
 def _scores(request: Request, evidence: Evidence) -> NDArray[np.float64]:
@@ -195,12 +201,14 @@ def _scores(request: Request, evidence: Evidence) -> NDArray[np.float64]:
 
 def _ordered(ranking: Ranking) -> Ranking:
     """Exact identifiers first, then by score, ties by row."""
-    first = np.isin(ranking.rows, list(ranking.identified))
-    order = np.lexsort((ranking.rows, -ranking.scores, ~first))
+    keys: list[NDArray[np.generic]] = [ranking.rows, -ranking.scores]
+    if ranking.identified:
+        keys.append(~np.isin(ranking.rows, list(ranking.identified)))
+    order = np.lexsort(keys)
     each = ranking.evidence
     ranking.rows, ranking.scores = ranking.rows[order], ranking.scores[order]
     ranking.evidence = Evidence(
-        each.words, each.bm25[order], each.cosine[order], each.bm25_rank[order], each.dense_rank[order]
+        each.words, each.background, each.bm25[order], each.cosine[order], each.bm25_rank[order], each.dense_rank[order]
     )
     return ranking
 

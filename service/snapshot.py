@@ -6,20 +6,17 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from retrieval.analysis import Analyzer
 from retrieval.encoder import Encoder
 from retrieval.encoders import load_encoder
-
-from retrieval.analysis import Analyzer
 from retrieval.errors import EncoderMismatchError, StoreDamagedError, StoreForeignError
 from retrieval.fields import FieldCatalog
 from retrieval.keyword import KeywordIndex
-from retrieval.keyword_tantivy import TantivyIndex
 from retrieval.layout import FIELDS_FILE, KEYWORD_FOLDER, SYNONYMS_FILE, VECTORS_FOLDER, read_fields
 from retrieval.product_store import ProductStore
 from retrieval.published import Manifest, Store
 from retrieval.synonyms import Synonyms
 from retrieval.vectors import VectorIndex
-from retrieval.vectors_faiss import FaissIndex
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +39,10 @@ def open_snapshot(store: Store, *, encoder: Encoder | None = None) -> Snapshot:
     Raises StoreMissingError, StoreForeignError or StoreDamagedError for a directory that cannot serve, EncoderError
     where the model cannot be loaded or makes other vectors.
     """
+    # Loaded when the first index is opened: importing the engine stays fast.
+    from retrieval.keyword_tantivy import TantivyIndex
+    from retrieval.vectors_faiss import FaissIndex
+
     manifest, notices = store.serving()
     folder = store.version_folder(manifest.version)
     if encoder is None or encoder.identity != manifest.encoder:

@@ -126,26 +126,24 @@ def _hits_table(page: Page, *, explain: bool) -> Table:
     table.add_column("product", ratio=1, no_wrap=True, overflow="ellipsis")
     table.add_column("price", justify="right", no_wrap=True)
     table.add_column("id", no_wrap=True)
-    if explain:
-        for stage in _STAGES:
-            table.add_column(f"{stage} (rank)", justify="right", no_wrap=True)
     first = (page.page - 1) * page.size + 1
     for place, hit in enumerate(page.hits, first):
         product = hit.product
-        stages = _stage_cells(hit) if explain else ()
-        table.add_row(str(place), Text(_name(product)), price_text(product), Text(product.id), *stages)
+        name = Text(_name(product))
+        if explain:
+            name.append(f"\n{_stages_line(hit)}", style="dim")
+        table.add_row(str(place), name, price_text(product), Text(product.id))
     return table
 
 
-def _stage_cells(hit: Hit) -> list[str]:
-    cells = []
+def _stages_line(hit: Hit) -> str:
+    """What each stage gave a hit, with its rank there: "bm25 16.40 #2, dense 0.701 #5, merged 12.37 #1"."""
+    parts = ["exact identifier"] if hit.identifier else []
     for stage in _STAGES:
         given = hit.stages.get(stage)
-        rank = "" if given is None or given.rank is None else f" ({given.rank})"
-        cells.append(
-            "exact id" if stage == "merged" and hit.identifier else f"{given.score:.3f}{rank}" if given else ""
-        )
-    return cells
+        if given is not None:
+            parts.append(f"{stage} {given.score:.3f}" + (f" #{given.rank}" if given.rank else ""))
+    return ", ".join(parts)
 
 
 def _name(product: Product) -> str:

@@ -43,7 +43,7 @@ def show_demo(folder: Path, *, products: int, seed: int, cache: Path) -> None:
         out.print(Rule(Text.assemble((query, "bold"), "  (with a filter and facets)"), align="left"))
         filtered = engine.search(query, size=5, filters="price < 30 AND availability = in_stock", facets=["category"])
         show_page(filtered, explain=True)
-    out.print(_next_steps(folder, files))
+    out.print(_next_steps(folder, files), soft_wrap=True)
 
 
 def _examples(files: DemoFiles) -> Iterator[tuple[str, str]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -26,7 +26,7 @@ from retrieval.errors import (
 )
 from retrieval.merging import METHODS
 from retrieval.published import Store
-from retrieval.records import Page
+from retrieval.records import Page, Product
 from service.demo import DemoFiles
 from service.engine import SearchEngine
 from service.snapshot import open_snapshot
@@ -34,7 +34,7 @@ from tests.catalogs import products, write_feed
 from tests.conftest import ENCODER
 
 QUERIES = ("drill", "running shoes", "gift for a gardener", "耳机", "cordless drll", "red mug 350ml", "zzzz qqqq")
-FILTERS = ("", "price < 40", "availability = in_stock AND NOT brand = Pellamo", 'language = zh OR price 10 TO 20')
+FILTERS = ("", "price < 40", "availability = in_stock AND NOT brand = Pellamo", "language = zh OR price 10 TO 20")
 
 
 def ids(page: Page) -> list[str]:
@@ -57,7 +57,8 @@ def test_pages_go_on_behind_the_ranked_part(engine: SearchEngine, monkeypatch: p
     monkeypatch.setattr(service.ranking, "DENSE_DEPTH", 5)
     whole = engine.search("steel", size=600)
     assert whole.total > 20
-    gathered = [product for number in range(1, whole.total // 3 + 2) for product in ids(engine.search("steel", size=3, page=number))]
+    pages = [engine.search("steel", size=3, page=number) for number in range(1, whole.total // 3 + 2)]
+    gathered = [product for page in pages for product in ids(page)]
     assert gathered == ids(whole)
     assert len(set(gathered)) == whole.total
 
@@ -160,38 +161,37 @@ def test_nothing_inside_the_filter_gives_the_nearest_and_says_so(engine: SearchE
 @example("\ud800")
 @example("a" * 10_000)
 @example("drill " * 1_600)
-@example("OR AND NOT ( ) : * ^ ~ \"")
+@example('OR AND NOT ( ) : * ^ ~ "')
 def test_any_text_is_answered(engine: SearchEngine, text: str) -> None:
     page = engine.search(text, size=3, facets=["brand"])
     assert page.total >= len(page.hits)
 
 
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        ({"text": "a" * 10_001}, "10001 characters, at most 10000"),
-        ({"size": -1}, "size is -1"),
-        ({"size": 1_001}, "size is 1001"),
-        ({"page": 0}, "page 0"),
-        ({"page": 2**40}, "reaches past place 100000"),
-        ({"stage": "magic"}, "stage is 'magic', it can be bm25, dense, merged"),
-        ({"merge": "magic"}, "merge is 'magic'"),
-        ({"facets": ["brand"] * 51}, "51 facets"),
-    ],
-)
+REFUSED: list[tuple[Callable[[SearchEngine], Page], str]] = [
+    (lambda engine: engine.search("a" * 10_001), "10001 characters, at most 10000"),
+    (lambda engine: engine.search("drill", size=-1), "size is -1"),
+    (lambda engine: engine.search("drill", size=1_001), "size is 1001"),
+    (lambda engine: engine.search("drill", page=0), "page 0"),
+    (lambda engine: engine.search("drill", page=2**40), "reaches past place 100000"),
+    (lambda engine: engine.search("drill", stage="magic"), "stage is 'magic', it can be bm25, dense, merged"),
+    (lambda engine: engine.search("drill", merge="magic"), "merge is 'magic'"),
+    (lambda engine: engine.search("drill", facets=["brand"] * 51), "51 facets"),
+]
+
+
+@pytest.mark.parametrize(("search", "message"), REFUSED)
 def test_what_no_page_can_be_made_for_is_refused_by_name(
-    engine: SearchEngine, arguments: dict[str, object], message: str
+    engine: SearchEngine, search: Callable[[SearchEngine], Page], message: str
 ) -> None:
-    search = engine.search
     with pytest.raises(QueryError, match=message):
-        search(**{"text": "drill", **arguments})  # pyright does not follow the dictionary
+        search(engine)
 
 
 def test_an_unknown_field_is_refused_with_the_close_ones(engine: SearchEngine) -> None:
     with pytest.raises(UnknownFieldError, match="brand") as raised:
         engine.search("drill", filters="brnd = Bosch")
     assert "brand" in raised.value.close
-    with pytest.raises(UnknownFieldError, match="colour|color"):
+    with pytest.raises(UnknownFieldError, match=r"did you mean .*color"):
         engine.search("drill", facets=["colour"])
     with pytest.raises(UnknownFieldError, match="sort by a number"):
         engine.search("drill", sort="-brand")
@@ -279,14 +279,16 @@ def test_a_new_version_that_cannot_be_opened_leaves_the_old_one_serving(own_inde
     with SearchEngine.open(own_index) as engine:
         for path in own_index.glob("versions/*/products.jsonl"):
             path.write_bytes(b"")
-        with pytest.raises(StoreDamagedError, match="products.jsonl has 0 bytes"):
+        with pytest.raises(StoreDamagedError, match=r"products\.jsonl has 0 bytes"):
             engine.refresh()
         assert engine.manifest.version == "v000001"
 
 
 @settings(max_examples=8)
 @given(made=products(minimum=2, maximum=30))
-def test_promises_hold_on_any_catalog(made: list, cache: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
+def test_promises_hold_on_any_catalog(
+    made: list[Product], cache: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
     folder = tmp_path_factory.mktemp("any")
     feed = write_feed(folder / "feed.jsonl", made)
     rebuild(folder / "index", RebuildOptions((str(feed),), cache, encoder=ENCODER))

@@ -1,0 +1,108 @@
+"""Opens encoders by name or from a folder, and stores them beside an index; imports a runtime only when it is used."""
+
+from __future__ import annotations
+
+import ctypes
+from pathlib import Path
+from typing import Literal, Protocol, runtime_checkable
+
+from retrieval.encoder import DEFAULT_MAX_LENGTH, Encoder, Runtime
+from retrieval.encoder_folder import SPEC_FILE, TORCH_FOLDER, identity_of, read_spec
+from retrieval.errors import EncoderUnavailableError, SettingError
+from retrieval.weights import DEFAULT_CHINESE_MODEL, DEFAULT_MODEL, ModelSource, find_model
+
+__all__ = ["DEFAULT_CHINESE_MODEL", "DEFAULT_MODEL", "RUNTIMES", "load_encoder", "open_encoder", "store_encoder"]
+
+RUNTIMES = ("auto", "torch", "torch-bf16", "onnx-fp32", "onnx-int8")
+
+
+@runtime_checkable
+class _Storable(Protocol):
+    def save(self, folder: Path) -> None: ...
+
+
+def open_encoder(
+    name_or_folder: str,
+    runtime: Runtime | Literal["auto"] = "auto",
+    cache: Path = Path(".cache"),
+    *,
+    max_length: int = DEFAULT_MAX_LENGTH,
+) -> Encoder:
+    """The encoder of a model's name or folder (see `retrieval.weights.find_model`), or of a stored encoder's folder.
+
+    "auto" is torch where it sees a GPU, else ONNX in int8. An ONNX export is made once, kept under `cache` by the
+    fingerprint of the model's files, and opened without torch from then on; two processes may do that at once.
+    Raises EncoderUnavailableError where the model cannot be found, loaded or exported, SettingError for a runtime that
+    does not exist.
+    """
+    if runtime not in RUNTIMES:
+        raise SettingError(f"runtime {runtime!r} does not exist; it is one of {', '.join(RUNTIMES)}")
+    stored = Path(name_or_folder).expanduser()
+    if (stored / SPEC_FILE).is_file():
+        return load_encoder(stored)
+    source = find_model(name_or_folder, cache)
+    chosen = _automatic() if runtime == "auto" else runtime
+    if chosen in ("torch", "torch-bf16"):
+        from retrieval.encoder_torch import TorchEncoder
+
+        return TorchEncoder(source, runtime=chosen, max_length=max_length)
+    return load_encoder(_exported(source, chosen, cache, max_length))
+
+
+def load_encoder(folder: Path) -> Encoder:
+    """A stored encoder; raises EncoderUnavailableError naming the file that is missing or damaged."""
+    spec = read_spec(folder)
+    if spec.runtime in ("onnx-fp32", "onnx-int8"):
+        from retrieval.encoder_onnx import OnnxEncoder
+
+        return OnnxEncoder(folder)
+    from retrieval.encoder_torch import TorchEncoder
+
+    source = ModelSource(spec.name, folder / TORCH_FOLDER)
+    encoder = TorchEncoder(source, runtime=spec.runtime, max_length=spec.max_length)
+    if encoder.identity != spec.identity:
+        message = f"{folder} holds another model ({encoder.identity}) than it says ({spec.identity}); rebuild the index"
+        raise EncoderUnavailableError(message)
+    return encoder
+
+
+def store_encoder(encoder: Encoder, folder: Path) -> Path:
+    """Writes what `load_encoder` needs to `folder`, at once and complete, unless it is there already; returns `folder`.
+
+    Raises EncoderUnavailableError for an encoder that has no files to store.
+    """
+    if (folder / SPEC_FILE).is_file():
+        return folder
+    if not isinstance(encoder, _Storable):
+        raise EncoderUnavailableError(f"{encoder.identity} cannot be stored; open it with open_encoder")
+    encoder.save(folder)
+    return folder
+
+
+def _exported(source: ModelSource, runtime: Runtime, cache: Path, max_length: int) -> Path:
+    """The folder of the model's export, made now where the cache does not have it."""
+    # Keyed by the length asked for: what the model allows is known only once it is loaded.
+    folder = cache / "onnx" / identity_of(source.name, source.fingerprint, runtime, max_length)
+    if not folder.is_dir():
+        from retrieval.onnx_export import export_onnx
+
+        export_onnx(source, folder, "int8" if runtime == "onnx-int8" else "fp32", max_length=max_length)
+    return folder
+
+
+def _automatic() -> Runtime:
+    if not _has_nvidia_driver():
+        return "onnx-int8"
+    from retrieval.encoder_torch import gpu_ready
+
+    return "torch" if gpu_ready() else "onnx-int8"
+
+
+def _has_nvidia_driver() -> bool:
+    """Whether the driver finds a GPU: asking it takes a millisecond, importing torch to ask takes a second."""
+    try:
+        driver = ctypes.CDLL("libcuda.so.1")
+    except OSError:
+        return False
+    count = ctypes.c_int(0)
+    return driver.cuInit(0) == 0 and driver.cuDeviceGetCount(ctypes.byref(count)) == 0 and count.value > 0

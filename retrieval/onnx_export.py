@@ -1,0 +1,159 @@
+"""Exports a sentence-transformers model as one ONNX graph, token ids in and unit vectors out, beside its tokenizer."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import logging
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Literal
+
+import onnx
+import onnx_ir as ir
+import torch
+from onnx_ir.passes.common import ShapeInferencePass
+from onnxscript.optimizer import optimize
+from onnxscript.rewriter.ort_fusions.mha import fuse_mha1, fuse_mha2
+from onnxscript.rewriter.ort_fusions.mha_bias import fuse_mha_bias
+from onnxscript.rewriter.ort_fusions.sdpa import fuse_sdpa
+from sentence_transformers import SentenceTransformer
+
+from retrieval.encoder import DEFAULT_MAX_LENGTH, Runtime
+from retrieval.encoder_folder import (
+    FORMAT,
+    MODEL_FILE,
+    TOKENIZER_FILE,
+    EncoderSpec,
+    identity_of,
+    whole_folder,
+    write_spec,
+)
+from retrieval.encoder_torch import dimension, load_model, model_length, pooling, prompts
+from retrieval.errors import EncoderUnavailableError
+from retrieval.onnx_int8 import quantised
+from retrieval.weights import ModelSource
+
+Precision = Literal["fp32", "int8"]
+OPSET = 20
+_LOGGERS = ("torch.onnx", "torch.onnx._internal.exporter._registration", "onnxscript", "onnx_ir")
+
+
+def export_onnx(
+    source: ModelSource, folder: Path, precision: Precision, *, max_length: int = DEFAULT_MAX_LENGTH
+) -> EncoderSpec:
+    """Writes `folder`: model.onnx, tokenizer.json and encoder.json, all that serving needs; complete or not at all.
+
+    The graph takes `input_ids` (batch, tokens) int64 without padding and gives `vectors` (batch, dimension) float32.
+    Leaving padding out of the graph saves its attention mask, and a text's vector cannot depend on its neighbours'
+    lengths. Raises EncoderUnavailableError for a model that cannot be loaded or exported.
+    """
+    model = load_model(source, device="cpu")
+    spec = _spec(source, model, precision, max_length)
+    tokenizer = getattr(model.tokenizer, "backend_tokenizer", None)
+    if tokenizer is None:
+        raise EncoderUnavailableError(f"{source.name} has no fast tokenizer, which ONNX runtimes need; use torch")
+    graph = _exported(model, source.name)
+    with whole_folder(folder) as scratch:
+        onnx.save(quantised(graph) if precision == "int8" else graph, scratch / MODEL_FILE)
+        tokenizer.save(str(scratch / TOKENIZER_FILE))
+        write_spec(spec, scratch)
+    return spec
+
+
+def _spec(source: ModelSource, model: SentenceTransformer, precision: Precision, max_length: int) -> EncoderSpec:
+    runtime: Runtime = "onnx-int8" if precision == "int8" else "onnx-fp32"
+    query, document = prompts(model)
+    return EncoderSpec(
+        format=FORMAT,
+        identity=identity_of(source.name, source.fingerprint, runtime, min(max_length, model_length(model))),
+        name=source.name,
+        runtime=runtime,
+        dimension=dimension(model),
+        max_length=min(max_length, model_length(model)),
+        query_prompt=query,
+        document_prompt=document,
+        pooling=pooling(model),
+        opset=OPSET,
+    )
+
+
+class _Vectors(torch.nn.Module):
+    """Token ids to unit vectors: the transformer, then whatever modules follow it in the model."""
+
+    def __init__(self, model: SentenceTransformer) -> None:
+        super().__init__()
+        first, *rest = model
+        body: Any = first.auto_model
+        self.body = body
+        self.rest = torch.nn.ModuleList(rest)
+
+    def forward(self, input_ids: torch.Tensor) -> torch.Tensor:
+        tokens = self.body(input_ids=input_ids, attention_mask=None).last_hidden_state
+        features = {"token_embeddings": tokens, "attention_mask": torch.ones_like(input_ids)}
+        for module in self.rest:
+            if getattr(module, "pooling_mode", "") == "mean":
+                # A product of matrices: ONNX Runtime's sums add up in another order for one text than for many.
+                ones = torch.ones_like(input_ids, dtype=tokens.dtype).unsqueeze(1)
+                features["sentence_embedding"] = torch.bmm(ones, tokens).squeeze(1) / input_ids.shape[1]
+            else:
+                features = module(features)
+        return torch.nn.functional.normalize(features["sentence_embedding"], dim=-1)
+
+
+def _exported(model: SentenceTransformer, name: str) -> onnx.ModelProto:
+    """The graph in float32, attention fused into ONNX Runtime's operator where its pattern is found."""
+    size = {
+        0: torch.export.Dim("batch", min=1, max=4_096),
+        1: torch.export.Dim("tokens", min=2, max=model_length(model)),
+    }
+    example = torch.full((2, 16), 5, dtype=torch.long)
+    try:
+        with _quiet(), torch.inference_mode():
+            program = torch.onnx.export(
+                _Vectors(model).eval(),
+                (example,),
+                dynamo=True,
+                opset_version=OPSET,
+                input_names=["input_ids"],
+                output_names=["vectors"],
+                dynamic_shapes={"input_ids": size},
+                verbose=False,
+            )
+            if program is None:
+                raise EncoderUnavailableError(f"{name} cannot be exported to ONNX; run it with runtime torch")
+            return ir.to_proto(_fused(program.model))
+    except (RuntimeError, AttributeError, TypeError, torch.onnx.OnnxExporterError) as error:
+        message = f"{name} cannot be exported to ONNX ({str(error)[:300]}); run it with runtime torch"
+        raise EncoderUnavailableError(message) from error
+
+
+def _fused(model: ir.Model) -> ir.Model:
+    """Scaled dot-product attention as one MultiHeadAttention node a layer.
+
+    Only that: ONNX Runtime's SkipLayerNormalization takes four times as long on a CPU as the Add and LayerNormalization
+    that it replaces, and BiasGelu is no faster than Add and Gelu.
+    """
+    ShapeInferencePass()(model)
+    optimize(model)
+    fuse_sdpa(model, apply_shape_inference=True)
+    if fuse_mha1(model) + fuse_mha2(model):
+        fuse_mha_bias(model)
+    optimize(model)
+    return model
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """The exporter reports its steps on stdout, by warnings and by logging; only its errors matter here."""
+    levels = {name: logging.getLogger(name).level for name in _LOGGERS}
+    try:
+        for name in _LOGGERS:
+            logging.getLogger(name).setLevel(logging.ERROR)
+        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        for name, level in levels.items():
+            logging.getLogger(name).setLevel(level)

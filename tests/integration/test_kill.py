@@ -1,0 +1,200 @@
+"""A rebuild that is killed, at many moments and at every step of publishing: whatever was whole before serves on.
+
+Each rebuild is a process of its own, forked from one that has everything imported, and ended by SIGKILL.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import multiprocessing
+import os
+import random
+import shutil
+import signal
+import sys
+import time
+from collections.abc import Sequence
+from multiprocessing.context import ForkServerProcess
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import indexer.vectors
+from indexer.build import RebuildOptions, rebuild
+from indexer.feeds import read_feed
+from indexer.mapping import FeedMapping
+from retrieval.layout import VECTORS_FOLDER
+from retrieval.product_store import ProductStore
+from retrieval.published import Store
+from retrieval.records import Product
+from retrieval.vectors_faiss import VECTORS_FILE
+from service.demo import write_demo_store
+from service.engine import SearchEngine
+from tests.catalogs import write_feed
+from tests.conftest import ENCODER
+
+MOMENTS = 25
+SEED = 3
+QUERIES = ("cordless drill", "耳机", "red mug", "gift for a gardener", "")
+
+Answers = list[list[str]]
+
+
+def run_rebuild(root: Path, feed: Path, cache: Path, fatal_step: int = 0) -> None:
+    """What the processes do. At the `fatal_step`-th change to a folder, from 1, they kill themselves."""
+    indexer.vectors.CHUNK = 16
+    if fatal_step:
+        _die_at(fatal_step)
+    rebuild(root, RebuildOptions((str(feed),), cache, encoder=ENCODER, runtime="onnx-int8", keep=1))
+
+
+def _die_at(fatal_step: int) -> None:
+    step, last = 0, ""
+
+    def look(event: str, _: tuple[object, ...]) -> None:
+        nonlocal step, last
+        if event in {"os.rename", "os.remove", "os.rmdir", "os.mkdir"}:
+            # Files removed one after the other are one step, or half of the steps would be the same.
+            step += (event, last) != ("os.remove", "os.remove")
+            last = event
+            if step == fatal_step:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+    sys.addaudithook(look)
+
+
+@dataclasses.dataclass(frozen=True)
+class Scratch:
+    """A catalog's feed, and its index as one undisturbed build makes it."""
+
+    feed: Path
+    index: Path
+    catalog: str
+    answers: Answers
+
+
+@pytest.fixture(scope="module")
+def forks() -> multiprocessing.context.ForkServerContext:
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload([__name__, "retrieval.encoder_onnx", "zstandard"])
+    return context
+
+
+@pytest.fixture(scope="module")
+def two_catalogs(tmp_path_factory: pytest.TempPathFactory, cache: Path) -> tuple[Scratch, Scratch]:
+    """A demo store of 200 products, and the same store after a season: products gone, new titles, new prices."""
+    folder = tmp_path_factory.mktemp("catalogs")
+    demo = write_demo_store(folder / "demo", products=200, sessions=0)
+    before = [row.product for row in read_feed(str(demo.products), FeedMapping(), lambda _: None)]
+    after = [_after_a_season(place, product) for place, product in enumerate(before) if place % 10]
+    return _scratch(folder, "before", before, cache), _scratch(folder, "after", after, cache)
+
+
+def _after_a_season(place: int, product: Product) -> Product:
+    title = f"{product.title} new edition" if place % 4 == 1 else product.title
+    return dataclasses.replace(product, title=title, price=(product.price or 0) + 1)
+
+
+def _scratch(folder: Path, name: str, products: Sequence[Product], cache: Path) -> Scratch:
+    feed = write_feed(folder / f"{name}.jsonl", products)
+    run_rebuild(folder / name, feed, cache)
+    catalog = Store(folder / name).serving()[0].catalog
+    return Scratch(feed, folder / name, catalog, _answers(folder / name))
+
+
+def _answers(index: Path) -> Answers:
+    with SearchEngine.open(index) as engine:
+        assert engine.notices == ()
+        return [[hit.product.id for hit in engine.search(query, size=200).hits] for query in QUERIES]
+
+
+def _assert_whole(index: Path, catalogs: tuple[Scratch, Scratch]) -> Scratch:
+    """Opens the index, which must answer as one of the two catalogs does; returns which one that is."""
+    serving = Store(index).serving()[0].catalog
+    (scratch,) = (each for each in catalogs if each.catalog == serving)
+    assert _answers(index) == scratch.answers
+    return scratch
+
+
+def _assert_equal(index: Path, scratch: Scratch) -> None:
+    """An index holds exactly what a build from scratch holds."""
+    ours, theirs = (Store(root).version_folder(Store(root).current()) for root in (index, scratch.index))
+    ids = [[store.id_of(row) for row in range(len(store))] for store in (ProductStore(ours), ProductStore(theirs))]
+    assert ids[0] == ids[1]
+    vectors = [np.load(folder / VECTORS_FOLDER / VECTORS_FILE) for folder in (ours, theirs)]
+    assert np.array_equal(vectors[0], vectors[1])
+    assert _answers(index) == scratch.answers
+
+
+def _assert_tidy(index: Path) -> None:
+    """Nothing lies in an index but what it is made of."""
+    names = {path.name for path in index.iterdir()}
+    assert names == {"CURRENT", "encoders", "lock", "shelfwise.json", "versions"}
+    assert len(list((index / "versions").iterdir())) == len(list((index / "encoders").iterdir())) == 1
+
+
+def _start(forks: multiprocessing.context.ForkServerContext, *arguments: object) -> ForkServerProcess:
+    process = forks.Process(target=run_rebuild, args=arguments)
+    process.start()
+    return process
+
+
+def test_killed_at_any_moment_the_last_whole_version_serves_and_the_next_run_goes_on(
+    forks: multiprocessing.context.ForkServerContext,
+    two_catalogs: tuple[Scratch, Scratch],
+    cache: Path,
+    tmp_path: Path,
+) -> None:
+    before, after = two_catalogs
+    index = Path(shutil.copytree(before.index, tmp_path / "index"))
+    measured = Path(shutil.copytree(before.index, tmp_path / "measured"))
+    _start(forks, tmp_path / "first", before.feed, cache).join()  # starts the process that the others are forked from
+    started = time.monotonic()
+    _start(forks, measured, after.feed, cache).join()
+    duration = time.monotonic() - started
+    _assert_equal(measured, after)
+
+    moments = [(place + random.Random(SEED + place).random()) / MOMENTS * duration for place in range(MOMENTS)]
+    random.Random(SEED).shuffle(moments)
+    killed, serving = 0, before
+    for moment in moments:
+        # Once a run got through, the next ones have the other catalog to publish.
+        process = _start(forks, index, (after if serving is before else before).feed, cache)
+        process.join(moment)
+        process.kill()
+        process.join()
+        killed += process.exitcode == -signal.SIGKILL
+        serving = _assert_whole(index, two_catalogs)
+    assert killed > MOMENTS // 2
+
+    last = after if serving is before else before
+    undisturbed = _start(forks, index, last.feed, cache)
+    undisturbed.join()
+    assert undisturbed.exitcode == 0
+    _assert_equal(index, last)
+    _assert_tidy(index)
+
+
+def test_killed_before_any_change_to_a_folder_the_next_run_leaves_nothing_behind(
+    forks: multiprocessing.context.ForkServerContext, tmp_path: Path, cache: Path
+) -> None:
+    """Moments by the clock seldom meet the few milliseconds of publishing; these do, one after the other."""
+    old = [Product(f"p{place}", f"cordless drill {place}", price=1.0) for place in range(8)]
+    new = [dataclasses.replace(product, price=2.0) for product in old]
+    catalogs = (_scratch(tmp_path, "old", old, cache), _scratch(tmp_path, "new", new, cache))
+    served = []
+    for step in range(1, 100):
+        index = Path(shutil.copytree(catalogs[0].index, tmp_path / f"index-{step}", copy_function=os.link))
+        process = _start(forks, index, catalogs[1].feed, cache, step)
+        process.join()
+        served.append(_assert_whole(index, catalogs))
+        if process.exitcode == 0:
+            break
+        assert process.exitcode == -signal.SIGKILL
+        run_rebuild(index, catalogs[1].feed, cache)
+        _assert_equal(index, catalogs[1])
+        _assert_tidy(index)
+    assert len(served) > 10
+    assert served == sorted(served, key=catalogs.index)
+    assert served[-1] is catalogs[1]

@@ -1,0 +1,92 @@
+"""Judgments files: what is read, and which line is named when something cannot be."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from benchmarks.judgments import read_judgments
+from retrieval.errors import JudgmentsError
+
+HEADER = "query\tproduct_id\tgrade\n"
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "judgments.tsv"
+
+
+def test_queries_come_in_the_order_of_their_first_line(path: Path) -> None:
+    path.write_text(HEADER + "saw\t2\t1\ndrill\t1\t0\nsaw\t1\t2.67\n")
+    judgments = read_judgments(path)
+    assert judgments.grades == {"saw": {"2": 1.0, "1": 2.67}, "drill": {"1": 0.0}}
+    assert list(judgments.grades) == ["saw", "drill"]
+    assert judgments.lowest == 0
+
+
+@pytest.mark.parametrize(("grades", "lowest"), [("1 1.33 3", 1.0), ("-1 0", -1.0), ("2 2", 1.0), ("0", -1.0)])
+def test_the_lowest_grade_is_that_of_no_relevance_unless_it_is_the_only_one(
+    path: Path, grades: str, lowest: float
+) -> None:
+    path.write_text(HEADER + "".join(f"q\t{place}\t{grade}\n" for place, grade in enumerate(grades.split())))
+    judgments = read_judgments(path)
+    assert judgments.lowest == lowest
+    assert judgments.gain(lowest) == 0
+    assert judgments.gain(lowest + 1.5) == 2**1.5 - 1
+
+
+@pytest.mark.parametrize("newline", ["\n", "\r\n"])
+@pytest.mark.parametrize("mark", [b"", b"\xef\xbb\xbf"], ids=["plain", "byte order mark"])
+def test_byte_order_marks_windows_lines_blank_lines_and_a_missing_last_newline_are_taken(
+    path: Path, newline: str, mark: bytes
+) -> None:
+    text = "query\tproduct_id\tgrade\n\n电钻\ta b\t1e0\n\nsaw\tc\t0"
+    path.write_bytes(mark + text.replace("\n", newline).encode())
+    assert read_judgments(path).grades == {"电钻": {"a b": 1.0}, "saw": {"c": 0.0}}
+
+
+@pytest.mark.parametrize("mark", ["\u2028", "\x85", "\x0b", "\x0c", "\x1c"])
+def test_a_query_may_hold_what_only_python_takes_for_the_end_of_a_line(path: Path, mark: str) -> None:
+    path.write_text(HEADER + f"red{mark}mug\ta\t1\nsaw\ta\t0\n", "utf-8")
+    assert list(read_judgments(path).grades) == [f"red{mark}mug", "saw"]
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("", r"line 1: the header must be query<tab>product_id<tab>grade, it is empty"),
+        ("\n", r"line 1: the header must be"),
+        ("query,product_id,grade\nq,a,1\n", r"line 1: the header must be .*, it is 'query,product_id,grade'"),
+        ("query\tgrade\tproduct_id\nq\t1\ta\n", r"line 1: the header must be"),
+        ("q\ta\t1\n", r"line 1: the header must be .*, it is 'q\\ta\\t1'"),
+        (HEADER, r"has a header and no judgments"),
+        (HEADER + "\n \n", r"has a header and no judgments"),
+        (HEADER + "q\ta\t1\nq\tb\n", r"line 3: expected query, product_id and grade between tabs"),
+        (HEADER + "q\ta\t1\tmore\n", r"line 2: expected query, product_id and grade"),
+        (HEADER + "q a 1\n", r"line 2: expected query"),
+        (HEADER + "\ta\t1\n", r"line 2: expected query"),
+        (HEADER + "\nq\t \t1\n", r"line 3: expected query"),
+        (HEADER + "q\ta\t\n", r"line 2: the grade '' is not a number"),
+        (HEADER + "q\ta\t1\nq\tb\tgood\n", r"line 3: the grade 'good' is not a number"),
+        (HEADER + "q\ta\tnan\n", r"line 2: the grade 'nan' is not a number"),
+        (HEADER + "q\ta\tinf\n", r"line 2: the grade 'inf' is not a number"),
+        (HEADER + "q\ta\t1,5\n", r"line 2: the grade '1,5' is not a number"),
+        (HEADER + "q\ta\t1\nr\ta\t1\nq\ta\t1\n", r"line 4: 'a' is judged twice for 'q'"),
+    ],
+)
+def test_what_cannot_be_read_is_named_with_its_line(path: Path, content: str, message: str) -> None:
+    path.write_text(content)
+    with pytest.raises(JudgmentsError, match=message) as raised:
+        read_judgments(path)
+    assert "judgments.tsv" in str(raised.value)
+
+
+def test_a_missing_file_and_one_that_is_not_utf8_cannot_be_read(path: Path) -> None:
+    with pytest.raises(JudgmentsError, match=r"judgments\.tsv cannot be read"):
+        read_judgments(path)
+    path.write_bytes(HEADER.encode() + b"caf\xe9\ta\t1\n")
+    with pytest.raises(JudgmentsError, match=r"judgments\.tsv cannot be read"):
+        read_judgments(path)
+    with pytest.raises(JudgmentsError, match="cannot be read"):
+        read_judgments(path.parent)

@@ -1,0 +1,189 @@
+"""The measures of a ranking, against arithmetic and against ir-measures."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from math import log2
+from pathlib import Path
+
+import ir_measures
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from ir_measures import RR, Qrel, ScoredDoc, nDCG
+
+from benchmarks.evaluation import evaluate_stages, write_run
+from benchmarks.judgments import Judgments, read_judgments
+from benchmarks.measures import measure, ndcg
+
+Grades = Mapping[str, Mapping[str, float]]
+
+
+def judgments_of(grades: Grades) -> Judgments:
+    return Judgments(grades, min(grade for judged in grades.values() for grade in judged.values()))
+
+
+def one_ndcg(ranked: Sequence[str], judged: Mapping[str, float]) -> float:
+    return ndcg(ranked, judged, judgments_of({"query": judged}))
+
+
+JUDGED = {"a": 3.0, "b": 2.0, "c": 1.0, "d": 0.0}
+BEST = (2**3 - 1) / log2(1 + 1) + (2**2 - 1) / log2(2 + 1) + (2**1 - 1) / log2(3 + 1)
+
+
+class TestNdcg:
+    def test_the_ideal_order_gains_everything(self) -> None:
+        assert one_ndcg("abcd", JUDGED) == 1
+        assert one_ndcg("abc", JUDGED) == 1
+
+    def test_the_gain_is_two_to_the_grade_less_one_over_the_logarithm_of_the_place(self) -> None:
+        gained = (2**2 - 1) / log2(1 + 1) + (2**1 - 1) / log2(2 + 1) + (2**3 - 1) / log2(4 + 1)
+        assert one_ndcg("bcda", JUDGED) == pytest.approx(gained / BEST)
+
+    def test_what_is_not_judged_gains_nothing_and_takes_a_place(self) -> None:
+        gained = (2**3 - 1) / log2(2 + 1) + (2**1 - 1) / log2(5 + 1)
+        assert one_ndcg(["x", "a", "y", "z", "c"], JUDGED) == pytest.approx(gained / BEST)
+
+    def test_nothing_found_gains_nothing(self) -> None:
+        assert one_ndcg([], JUDGED) == 0
+        assert one_ndcg("xyz", JUDGED) == 0
+
+    def test_ten_places_count_of_the_ranking_and_of_the_ideal(self) -> None:
+        judged = {"none": 0.0} | {f"p{place}": 1.0 for place in range(12)}
+        ideal = sum((2**1 - 1) / log2(place + 1) for place in range(1, 11))
+        late = ["x"] * 9 + ["p0", "p1"]
+        assert one_ndcg(late, judged) == pytest.approx((2**1 - 1) / log2(10 + 1) / ideal)
+        assert one_ndcg([f"p{place}" for place in range(12)], judged) == 1
+
+    def test_fractional_grades_count_above_the_files_lowest(self) -> None:
+        judged = {"a": 3.0, "b": 2.67, "c": 1.33, "d": 1.0}
+        ideal = (2 ** (3 - 1) - 1) / log2(2) + (2 ** (2.67 - 1) - 1) / log2(3) + (2 ** (1.33 - 1) - 1) / log2(4)
+        gained = (2 ** (1.33 - 1) - 1) / log2(2) + (2 ** (3 - 1) - 1) / log2(3) + (2 ** (2.67 - 1) - 1) / log2(5)
+        assert one_ndcg("cadb", judged) == pytest.approx(gained / ideal)
+
+    def test_the_lowest_grade_is_the_whole_files_not_the_querys(self) -> None:
+        judgments = judgments_of({"one": {"a": 3.0, "b": 2.0}, "other": {"c": 1.0}})
+        ideal = (2 ** (3 - 1) - 1) / log2(2) + (2 ** (2 - 1) - 1) / log2(3)
+        gained = (2 ** (2 - 1) - 1) / log2(2) + (2 ** (3 - 1) - 1) / log2(3)
+        assert ndcg("ba", judgments.grades["one"], judgments) == pytest.approx(gained / ideal)
+
+    def test_negative_grades_are_grades(self) -> None:
+        gained = (2 ** (0 + 1) - 1) / log2(2) + (2 ** (1 + 1) - 1) / log2(3)
+        ideal = (2 ** (1 + 1) - 1) / log2(2) + (2 ** (0 + 1) - 1) / log2(3)
+        assert one_ndcg("bac", {"a": 1.0, "b": 0.0, "c": -1.0}) == pytest.approx(gained / ideal)
+
+    def test_a_query_without_anything_relevant_counts_as_nothing(self) -> None:
+        judgments = judgments_of({"one": {"a": 1.0}, "none": {"b": 0.0}})
+        assert ndcg("b", judgments.grades["none"], judgments) == 0
+        assert measure({"one": ["a"], "none": ["b"]}, judgments)["nDCG@10"] == pytest.approx((1 + 0) / 2)
+
+    def test_one_grade_only_says_that_everything_listed_is_relevant(self, tmp_path: Path) -> None:
+        path = tmp_path / "judgments.tsv"
+        path.write_text("query\tproduct_id\tgrade\nq\ta\t4\nq\tb\t4\n")
+        measured = measure({"q": ["x", "a"]}, read_judgments(path))
+        ideal = (2**1 - 1) / log2(1 + 1) + (2**1 - 1) / log2(2 + 1)
+        assert measured["nDCG@10"] == pytest.approx((2**1 - 1) / log2(2 + 1) / ideal)
+        assert (measured["R@100"], measured["R@10"], measured["P@10"], measured["MRR"]) == (1 / 2, 1 / 2, 1 / 10, 1 / 2)
+
+    @given(
+        grades=st.dictionaries(
+            st.sampled_from("pqrs"),
+            st.dictionaries(st.sampled_from("abcdefghijklmno"), st.sampled_from([0.0, 1.0]), min_size=1),
+            min_size=1,
+        ),
+        rankings=st.lists(st.permutations("abcdefghijklmnoxyz"), min_size=4, max_size=4),
+        length=st.integers(0, 18),
+    )
+    def test_for_grades_of_0_and_1_it_is_that_of_ir_measures(
+        self, grades: Grades, rankings: list[list[str]], length: int
+    ) -> None:
+        run = {query: ranking[:length] for query, ranking in zip(grades, rankings, strict=False)}
+        qrels = [Qrel(query, item, int(grade)) for query, judged in grades.items() for item, grade in judged.items()]
+        scored = [ScoredDoc(query, item, -float(place)) for query, ids in run.items() for place, item in enumerate(ids)]
+        theirs = ir_measures.calc_aggregate([nDCG @ 10], qrels, scored)[nDCG @ 10]
+        assert measure(run, Judgments(grades, 0.0))["nDCG@10"] == pytest.approx(theirs)
+
+    @given(
+        judged=st.dictionaries(st.sampled_from("abcdef"), st.floats(-5, 5), min_size=2),
+        ranked=st.permutations("abcdefxyz"),
+    )
+    def test_no_order_gains_more_than_that_by_grade(self, judged: dict[str, float], ranked: list[str]) -> None:
+        best = sorted(judged, key=lambda product: -judged[product])
+        assert 0 <= one_ndcg(ranked, judged) <= one_ndcg(best, judged) + 1e-12
+        assert one_ndcg(best, judged) == pytest.approx(1 if len(set(judged.values())) > 1 else 0)
+
+
+class TestMeasure:
+    def test_recall_at_100_counts_only_a_querys_top_grade(self) -> None:
+        judgments = judgments_of({"q": {"a": 3.0, "b": 3.0, "c": 2.0, "d": 0.0}, "r": {"e": 1.0, "f": 0.0}})
+        assert measure({"q": ["a", "c", "d"], "r": ["e"]}, judgments)["R@100"] == pytest.approx((1 / 2 + 1 / 1) / 2)
+        assert measure({"q": ["c", "d"], "r": ["f"]}, judgments)["R@100"] == 0
+
+    def test_recall_at_100_reaches_to_place_100(self) -> None:
+        judgments = judgments_of({"q": {"a": 1.0, "b": 0.0}})
+        unjudged = [f"x{place}" for place in range(99)]
+        assert measure({"q": [*unjudged, "a"]}, judgments)["R@100"] == 1
+        assert measure({"q": [*unjudged, "y", "a"]}, judgments)["R@100"] == 0
+
+    def test_the_others_count_whatever_is_above_the_lowest_grade(self) -> None:
+        judgments = judgments_of({"q": {"a": 2.67, "b": 1.33, "c": 1.0}, "r": {"d": 3.0}})
+        measured = measure({"q": ["c", "b", "x"], "r": ["y", "z", "d"]}, judgments)
+        assert measured["MRR"] == pytest.approx((1 / 2 + 1 / 3) / 2)
+        assert measured["P@10"] == pytest.approx((1 / 10 + 1 / 10) / 2)
+        assert measured["R@10"] == pytest.approx((1 / 2 + 1 / 1) / 2)
+
+    def test_f1_is_the_harmonic_mean_of_precision_and_recall(self) -> None:
+        judgments = judgments_of({"q": {"a": 1.0, "b": 1.0, "c": 1.0, "d": 1.0, "e": 0.0}})
+        measured = measure({"q": ["a", "b", "e"]}, judgments)
+        assert (measured["P@10"], measured["R@10"]) == (2 / 10, 2 / 4)
+        assert measured["F1@10"] == pytest.approx(2 / (1 / (2 / 10) + 1 / (2 / 4)))
+
+    def test_a_query_without_hits_or_without_a_ranking_counts_as_nothing(self) -> None:
+        judgments = judgments_of({"q": {"a": 1.0, "b": 0.0}, "r": {"a": 1.0}, "s": {"a": 1.0}})
+        measured = measure({"q": ["a"], "r": []}, judgments)
+        thirds = {name: measured[name] for name in ("nDCG@10", "R@100", "MRR", "R@10")}
+        assert thirds == pytest.approx(dict.fromkeys(thirds, 1 / 3))
+        assert measured["P@10"] == pytest.approx(1 / 10 / 3)
+
+    def test_nothing_found_at_all_is_nought_in_every_measure(self) -> None:
+        judgments = judgments_of({"q": {"a": 1.0, "b": 0.0}})
+        assert set(measure({"q": []}, judgments).values()) == {0.0}
+        assert set(measure({"q": ["b", "x"]}, judgments).values()) == {0.0}
+
+    def test_queries_and_ids_may_hold_spaces(self) -> None:
+        judgments = judgments_of({"red  mug 350ml": {"a b": 1.0, "c\u2028d": 1.0, "e": 0.0}})
+        assert measure({"red  mug 350ml": ["a b", "c\u2028d"]}, judgments)["R@10"] == 1
+
+    def test_each_stage_is_measured_by_itself(self) -> None:
+        judgments = judgments_of({"q": {"a": 1.0, "b": 0.0}})
+        measured = evaluate_stages({"bm25": {"q": ["a"]}, "dense": {"q": ["b"]}}, judgments)
+        assert {stage: values["nDCG@10"] for stage, values in measured.items()} == {"bm25": 1, "dense": 0}
+
+
+class TestWriteRun:
+    def test_a_query_is_named_by_its_place_among_the_distinct_queries_from_1(self, tmp_path: Path) -> None:
+        judgments, run_file = tmp_path / "judgments.tsv", tmp_path / "run.txt"
+        judgments.write_text("query\tproduct_id\tgrade\nz\ta\t1\na\tb\t0\nz\tb\t0\nm\ta\t1\n")
+        queries = list(read_judgments(judgments).grades)
+        write_run({query: ["a", "b"][: len(queries) - place] for place, query in enumerate(queries)}, run_file, "bm25")
+        assert run_file.read_text().splitlines() == [
+            "1 Q0 a 1 100 shelfwise-bm25",
+            "1 Q0 b 2 99 shelfwise-bm25",
+            "2 Q0 a 1 100 shelfwise-bm25",
+            "2 Q0 b 2 99 shelfwise-bm25",
+            "3 Q0 a 1 100 shelfwise-bm25",
+        ]
+
+    def test_a_query_without_hits_keeps_its_number(self, tmp_path: Path) -> None:
+        write_run({"q": [], "r": ["a"]}, tmp_path / "run.txt", "merged")
+        assert (tmp_path / "run.txt").read_text() == "2 Q0 a 1 100 shelfwise-merged\n"
+
+    def test_white_space_inside_an_id_becomes_an_underscore(self, tmp_path: Path) -> None:
+        write_run({"q": ["a b\u3000c"]}, tmp_path / "run.txt", "merged")
+        assert (tmp_path / "run.txt").read_text("utf-8").split(" ")[2] == "a_b_c"
+
+    def test_other_programs_read_what_is_measured(self, tmp_path: Path) -> None:
+        write_run({"q": ["b", "a"], "r": ["a"]}, tmp_path / "run.txt", "merged")
+        qrels = [Qrel("1", "a", 1), Qrel("2", "a", 1)]
+        measured = ir_measures.calc_aggregate([RR], qrels, str(tmp_path / "run.txt"))
+        assert measured[RR] == (1 / 2 + 1 / 1) / 2

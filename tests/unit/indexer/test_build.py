@@ -1,0 +1,425 @@
+"""The rebuild, with the real encoder on small catalogs: what it publishes, what it reuses, and what stops it."""
+
+from __future__ import annotations
+
+import dataclasses
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+import indexer.build
+import indexer.vectors
+from indexer.build import REJECTED_FILE, RebuildOptions, RebuildReport, Silence, rebuild
+from indexer.feeds import Rejected
+from indexer.vectors import key_array, text_key
+from retrieval.encoders import DEFAULT_CHINESE_MODEL, DEFAULT_MODEL, load_encoder, open_encoder
+from retrieval.errors import (
+    EmptyCatalogError,
+    EncoderUnavailableError,
+    FeedError,
+    StoreForeignError,
+    StoreLockedError,
+    StoreMissingError,
+)
+from retrieval.layout import TEXT_KEYS_FILE, VECTORS_FOLDER
+from retrieval.product_store import ProductStore
+from retrieval.product_text import encoder_text
+from retrieval.published import CURRENT, Store
+from retrieval.records import Product
+from retrieval.vectors_faiss import VECTORS_FILE
+from service.engine import SearchEngine
+from tests.catalogs import write_feed
+from tests.conftest import ENCODER
+
+TITLES = (
+    "cordless drill 18 V",
+    "hammer drill",
+    "garden hose 20 m",
+    "steel frying pan",
+    "running shoes for men",
+    "leather wallet",
+    "desk lamp with a clamp",
+    "wireless headphones",
+    "paper shredder",
+    "camping tent for four",
+    "rain jacket",
+    "toy train of wood",
+)
+CATALOG = tuple(Product(f"p{place:02d}", title, price=10.0 + place) for place, title in enumerate(TITLES))
+
+
+@dataclasses.dataclass(frozen=True)
+class Workshop:
+    """An index of its own for one test, and the way to rebuild it."""
+
+    root: Path
+    cache: Path
+
+    @property
+    def store(self) -> Store:
+        return Store(self.root)
+
+    def rebuild(
+        self,
+        products: Sequence[Product],
+        *,
+        encoder: str = ENCODER,
+        synonyms: Path | None = None,
+        keep: int = 3,
+        observer: Silence | None = None,
+    ) -> RebuildReport:
+        feed = write_feed(self.root.with_name(f"{self.root.name}.jsonl"), products)
+        return self.rebuild_from(feed, encoder=encoder, synonyms=synonyms, keep=keep, observer=observer)
+
+    def rebuild_from(
+        self,
+        feed: Path,
+        *,
+        encoder: str = ENCODER,
+        synonyms: Path | None = None,
+        keep: int = 3,
+        observer: Silence | None = None,
+    ) -> RebuildReport:
+        options = RebuildOptions(
+            (str(feed),), self.cache, encoder=encoder, runtime="onnx-int8", synonyms=synonyms, keep=keep
+        )
+        return rebuild(self.root, options, observer)
+
+    def folder(self) -> Path:
+        """That of the version that serves."""
+        return self.store.version_folder(self.store.serving()[0].version)
+
+    def vectors(self) -> NDArray[np.float32]:
+        return np.array(np.load(self.folder() / VECTORS_FOLDER / VECTORS_FILE))
+
+    def products(self) -> list[Product]:
+        store = ProductStore(self.folder())
+        return [store[row] for row in range(len(store))]
+
+
+@pytest.fixture(scope="module")
+def first(cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Workshop:
+    """An index of the catalog, built once; no test changes it."""
+    workshop = Workshop(tmp_path_factory.mktemp("first") / "index", cache)
+    workshop.rebuild(CATALOG)
+    return workshop
+
+
+@pytest.fixture
+def built(first: Workshop, tmp_path: Path) -> Workshop:
+    """A copy of it that a test may change."""
+    return Workshop(Path(shutil.copytree(first.root, tmp_path / "index")), first.cache)
+
+
+@pytest.fixture
+def fresh(cache: Path, tmp_path: Path) -> Workshop:
+    """No index yet."""
+    return Workshop(tmp_path / "index", cache)
+
+
+def with_title(products: Sequence[Product], row: int, title: str) -> list[Product]:
+    return [dataclasses.replace(each, title=title) if at == row else each for at, each in enumerate(products)]
+
+
+class TestTheFirstBuild:
+    def test_it_publishes_every_product_and_says_what_it_did(self, fresh: Workshop) -> None:
+        report = fresh.rebuild(CATALOG[:3])
+        assert (report.version, report.published, report.products, report.read) == ("v000001", True, 3, 3)
+        assert (report.encoded, report.reused, report.rejected) == (3, 0, {})
+        assert (report.encoder, report.encoder_reason) == (ENCODER, "as asked for")
+        assert set(report.seconds) == {"read", "encode", "index", "publish"}
+        manifest, notices = fresh.store.serving()
+        assert (manifest.version, manifest.products, notices) == ("v000001", 3, ())
+        assert report.bytes == sum(entry.bytes for entry in manifest.files.values())
+
+    def test_rows_are_in_the_order_of_ids_whatever_the_feeds_order(self, fresh: Workshop) -> None:
+        ids = ["é", "a9", "Z", "中", "a10"]
+        made = [Product(each, title) for each, title in zip(ids, TITLES, strict=False)]
+        fresh.rebuild(made)
+        ordered = sorted(made, key=lambda product: product.id.encode())
+        assert fresh.products() == ordered
+        texts = [encoder_text(product) for product in ordered]
+        encoder = load_encoder(fresh.store.encoders / fresh.store.serving()[0].encoder)
+        assert np.array_equal(fresh.vectors(), encoder.encode_products(texts))
+        keys = np.load(fresh.folder() / TEXT_KEYS_FILE)
+        assert np.array_equal(keys, key_array([text_key(text) for text in texts]))
+
+    def test_equal_texts_are_encoded_once(self, fresh: Workshop) -> None:
+        made = [Product(f"p{place}", "hammer drill" if place else "saw", price=float(place)) for place in range(6)]
+        report = fresh.rebuild(made)
+        assert (report.products, report.encoded, report.reused) == (6, 2, 4)
+        vectors = fresh.vectors()
+        assert np.array_equal(vectors[1:], np.repeat(vectors[1:2], 5, axis=0))
+        assert not np.array_equal(vectors[0], vectors[1])
+
+    def test_nothing_half_done_stays_behind(self, first: Workshop) -> None:
+        assert sorted(path.name for path in first.root.iterdir()) == [
+            "CURRENT",
+            "encoders",
+            "lock",
+            "shelfwise.json",
+            "versions",
+        ]
+        assert [path.name for path in (first.root / "versions").iterdir()] == ["v000001"]
+
+
+class TestRebuilding:
+    def test_without_changes_nothing_is_published(self, built: Workshop) -> None:
+        report = built.rebuild(CATALOG[::-1])
+        assert (report.version, report.published, report.encoded, report.reused) == ("v000001", False, 0, 12)
+        assert built.store.versions() == ["v000001"]
+        assert not built.store.staging.exists()
+
+    def test_a_changed_price_is_published_with_all_vectors_reused(self, built: Workshop) -> None:
+        before = built.vectors()
+        report = built.rebuild([dataclasses.replace(CATALOG[0], price=1.5), *CATALOG[1:]])
+        assert (report.version, report.published, report.encoded, report.reused) == ("v000002", True, 0, 12)
+        assert built.products()[0].price == 1.5
+        assert np.array_equal(built.vectors(), before)
+
+    def test_one_changed_title_encodes_exactly_one_text(self, built: Workshop) -> None:
+        before = built.vectors()
+        report = built.rebuild(with_title(CATALOG, 4, "walking boots for women"))
+        assert (report.published, report.encoded, report.reused) == (True, 1, 11)
+        after = built.vectors()
+        changed = [row for row in range(12) if not np.array_equal(before[row], after[row])]
+        assert changed == [4]
+        with SearchEngine.open(built.root) as engine:
+            assert engine.search("walking boots").hits[0].product.id == "p04"
+
+    def test_products_that_come_and_go_move_the_others_vectors_along(self, built: Workshop) -> None:
+        before = built.vectors()
+        report = built.rebuild([*CATALOG[3:], Product("p00a", "soup ladle")])
+        assert (report.products, report.encoded, report.reused) == (10, 1, 9)
+        assert np.array_equal(built.vectors()[1:], before[3:])
+
+    def test_changed_synonyms_are_published_with_all_vectors_reused(self, built: Workshop, tmp_path: Path) -> None:
+        rules = tmp_path / "synonyms.txt"
+        rules.write_text("billfold => wallet\n")
+        report = built.rebuild(CATALOG, synonyms=rules)
+        assert (report.version, report.published, report.encoded, report.reused) == ("v000002", True, 0, 12)
+        with SearchEngine.open(built.root) as engine:
+            assert engine.search("billfold", stage="bm25").hits[0].product.title == "leather wallet"
+        rules.write_text("# a remark changes nothing\nbillfold  =>  wallet\n")
+        assert not built.rebuild(CATALOG, synonyms=rules).published
+        assert built.rebuild(CATALOG).version == "v000003"
+
+    def test_only_the_versions_asked_for_are_kept(self, built: Workshop) -> None:
+        for number in range(2, 5):
+            built.rebuild(with_title(CATALOG, 0, f"drill {number}"), keep=2)
+        assert built.store.versions() == ["v000003", "v000004"]
+
+    def test_another_encoder_reuses_nothing(self, built: Workshop, tmp_path: Path) -> None:
+        stored = next(built.store.encoders.iterdir())
+        other = Path(shutil.copytree(stored, tmp_path / "other-model"))
+        spec = msgspec.json.decode((other / "encoder.json").read_bytes())
+        (other / "encoder.json").write_bytes(msgspec.json.encode({**spec, "identity": "other-model"}))
+        report = built.rebuild(CATALOG, encoder=str(other), keep=1)
+        assert (report.version, report.published, report.encoded, report.reused) == ("v000002", True, 12, 0)
+        assert [path.name for path in built.store.encoders.iterdir()] == ["other-model"]
+        assert built.store.serving()[0].encoder == "other-model"
+
+
+class TestBadInput:
+    def feed(self, folder: Path, *lines: str) -> Path:
+        path = folder / "feed.jsonl"
+        path.write_text("".join(f"{line}\n" for line in lines))
+        return path
+
+    def test_rejected_rows_are_counted_by_reason_and_written_into_the_version(
+        self, fresh: Workshop, tmp_path: Path
+    ) -> None:
+        good = '{"id": "1", "title": "hammer drill"}'
+        bad = ('{"title": "no id"}', '{"id": "2"}', "{", '{"id": "3"}', good, '{"id": "4", "title": "a", "price": -1}')
+        feed = self.feed(tmp_path, good, *bad)
+        report = fresh.rebuild_from(feed)
+        assert (report.products, report.read) == (1, 7)
+        assert sum(report.rejected.values()) == 6
+        assert (report.rejected["duplicate id"], report.rejected["broken price"], report.rejected["not JSON"]) == (
+            1,
+            1,
+            1,
+        )
+        lines = (fresh.folder() / REJECTED_FILE).read_bytes().splitlines()
+        rows = [msgspec.json.decode(line, type=Rejected) for line in lines]
+        assert [(row.file, row.line) for row in rows] == [(str(feed), line) for line in range(2, 8)]
+        assert {row.reason for row in rows} == set(report.rejected)
+        manifest = fresh.store.serving()[0]
+        assert (manifest.report["read"], manifest.report["rejected"]) == (7, report.rejected)
+        assert f"versions/v000001/{REJECTED_FILE}" in manifest.files
+
+    def test_dropped_values_are_counted_by_field_and_reason(self, fresh: Workshop, tmp_path: Path) -> None:
+        feed = self.feed(tmp_path, *(f'{{"id": "{n}", "title": "a", "rating": 9}}' for n in range(3)))
+        assert list(fresh.rebuild_from(feed).noted.values()) == [3]
+
+    def test_without_a_usable_row_nothing_is_published_and_the_old_version_serves(
+        self, built: Workshop, tmp_path: Path
+    ) -> None:
+        feed = self.feed(tmp_path, '{"id": "1"}', '{"id": "2"}', "{")
+        with pytest.raises(
+            EmptyCatalogError, match=r"no row can be used \(.* \(2\), not JSON \(1\)\); nothing"
+        ) as raised:
+            built.rebuild_from(feed)
+        path = Path(str(raised.value).rpartition(" ")[2])
+        assert len(path.read_bytes().splitlines()) == 3
+        assert built.store.serving()[0].version == "v000001"
+        assert built.store.versions() == ["v000001"]
+
+    def test_an_empty_feed_is_no_catalog(self, fresh: Workshop, tmp_path: Path) -> None:
+        with pytest.raises(EmptyCatalogError, match=r"feed\.jsonl: no rows in it; nothing was published"):
+            fresh.rebuild_from(self.feed(tmp_path, "", "  "))
+        with pytest.raises(StoreMissingError, match="no published version yet"):
+            fresh.store.serving()
+
+    def test_a_missing_feed_leaves_the_old_version_serving(self, built: Workshop, tmp_path: Path) -> None:
+        with pytest.raises(FeedError, match=r"nowhere\.jsonl: cannot be read"):
+            built.rebuild_from(tmp_path / "nowhere.jsonl")
+        assert built.store.serving()[0].version == "v000001"
+
+    def test_somebody_elses_directory_is_left_alone(self, fresh: Workshop) -> None:
+        fresh.root.mkdir()
+        (fresh.root / "thesis.doc").write_text("mine")
+        with pytest.raises(StoreForeignError):
+            fresh.rebuild(CATALOG)
+        assert [path.name for path in fresh.root.iterdir()] == ["thesis.doc"]
+
+    def test_two_rebuilds_at_once_are_refused(self, built: Workshop) -> None:
+        with built.store.locked(), pytest.raises(StoreLockedError):
+            built.rebuild(CATALOG)
+
+
+class StopAfter(Silence):
+    """Ends a rebuild, as a kill would, once more than so many texts are encoded."""
+
+    def __init__(self, texts: int) -> None:
+        self._left = texts
+        self._phase = ""
+
+    def begin(self, phase: str, total: int | None, unit: str) -> None:
+        self._phase = phase
+
+    def advance(self, amount: int) -> None:
+        if self._phase == "encode":
+            self._left -= amount
+            if self._left < 0:
+                raise KeyboardInterrupt
+
+
+class TestInterruption:
+    @pytest.fixture(autouse=True)
+    def _small_chunks(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(indexer.vectors, "CHUNK", 4)
+
+    def test_the_next_run_encodes_the_rest_and_gives_the_vectors_of_an_uninterrupted_one(
+        self, fresh: Workshop, first: Workshop
+    ) -> None:
+        with pytest.raises(KeyboardInterrupt):
+            fresh.rebuild(CATALOG, observer=StopAfter(4))
+        with pytest.raises(StoreMissingError):
+            fresh.store.serving()
+        report = fresh.rebuild(CATALOG)
+        assert (report.encoded, report.reused) == (8, 4)
+        assert np.array_equal(fresh.vectors(), first.vectors())
+        assert not fresh.store.staging.exists()
+
+    def test_work_is_kept_over_many_interruptions(self, fresh: Workshop, first: Workshop) -> None:
+        for _ in range(2):
+            with pytest.raises(KeyboardInterrupt):
+                fresh.rebuild(CATALOG, observer=StopAfter(4))
+        assert fresh.rebuild(CATALOG).encoded == 4
+        assert np.array_equal(fresh.vectors(), first.vectors())
+
+    def test_the_old_version_serves_on_and_its_vectors_are_reused_too(self, built: Workshop) -> None:
+        changed = [dataclasses.replace(each, title=f"{each.title} mark II") for each in CATALOG[:6]]
+        with pytest.raises(KeyboardInterrupt):
+            built.rebuild([*changed, *CATALOG[6:]], observer=StopAfter(4))
+        assert built.store.serving()[0].version == "v000001"
+        report = built.rebuild([*changed, *CATALOG[6:]])
+        assert (report.version, report.encoded, report.reused) == ("v000002", 2, 10)
+        assert [path.name for path in sorted((built.root / "versions").iterdir())] == ["v000001", "v000002"]
+
+    def test_the_leftovers_of_a_run_go_also_when_the_next_one_has_nothing_to_publish(self, built: Workshop) -> None:
+        with pytest.raises(KeyboardInterrupt):
+            built.rebuild(with_title(CATALOG, 0, "saw"), observer=StopAfter(0))
+        assert list((built.root / "versions").glob(".building-*"))
+        assert not built.rebuild(CATALOG).published
+        assert [path.name for path in (built.root / "versions").iterdir()] == ["v000001"]
+        assert not built.store.staging.exists()
+
+
+class TestRepair:
+    def damage(self, path: Path) -> None:
+        content = bytearray(path.read_bytes())
+        content[len(content) // 2] ^= 1
+        path.write_bytes(content)
+
+    def test_an_unchanged_catalog_is_published_again_when_the_newest_version_is_damaged(self, built: Workshop) -> None:
+        built.rebuild(with_title(CATALOG, 0, "saw"))
+        self.damage(built.store.version_folder("v000002") / "products.jsonl")
+        assert built.store.serving()[1]
+        report = built.rebuild(CATALOG)
+        assert (report.version, report.published, report.encoded) == ("v000003", True, 0)
+        assert built.store.serving()[1] == ()
+
+    def test_a_damaged_pointer_is_mended(self, built: Workshop) -> None:
+        (built.root / CURRENT).write_text("garbage")
+        assert built.rebuild(CATALOG).published
+        assert (built.store.current(), built.store.serving()[1]) == ("v000002", ())
+
+    @pytest.mark.parametrize("name", ["model.onnx", "encoder.json"])
+    @pytest.mark.parametrize("is_removed", [True, False], ids=["removed", "flipped"])
+    def test_a_damaged_stored_encoder_is_stored_anew(
+        self, built: Workshop, first: Workshop, name: str, is_removed: bool
+    ) -> None:
+        path = next(built.store.encoders.iterdir()) / name
+        if is_removed:
+            path.unlink()
+        else:
+            self.damage(path)
+        assert built.rebuild(CATALOG).published
+        assert path.read_bytes() == (next(first.store.encoders.iterdir()) / name).read_bytes()
+        with SearchEngine.open(built.root) as engine:
+            assert engine.search("frying pan", stage="dense").hits[0].product.title == "steel frying pan"
+
+
+class TestTheChoiceOfAnEncoder:
+    @pytest.mark.parametrize(
+        ("chinese", "asked", "chosen"),
+        [
+            (0, "", DEFAULT_MODEL),
+            (1, "", DEFAULT_MODEL),
+            (2, "", DEFAULT_CHINESE_MODEL),
+            (200, "", DEFAULT_CHINESE_MODEL),
+            (200, ENCODER, ENCODER),
+            (0, "a/model", "a/model"),
+        ],
+    )
+    def test_one_title_in_a_hundred_makes_a_catalog_chinese_unless_an_encoder_is_named(
+        self, fresh: Workshop, monkeypatch: pytest.MonkeyPatch, chinese: int, asked: str, chosen: str
+    ) -> None:
+        opened: list[str] = []
+
+        def refuse(name: str, *_: object) -> None:
+            opened.append(name)
+            raise EncoderUnavailableError("the choice is all that is asked for")
+
+        monkeypatch.setattr(indexer.build, "open_encoder", refuse)
+        made = [Product(f"p{place:03d}", "无线电钻" if place < chinese else "drill") for place in range(200)]
+        with pytest.raises(EncoderUnavailableError):
+            fresh.rebuild(made, encoder=asked)
+        assert opened == [chosen]
+
+    def test_the_report_says_why(self, fresh: Workshop, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(
+            indexer.build, "open_encoder", lambda _, __, cache: open_encoder(ENCODER, "onnx-int8", cache)
+        )
+        made = [Product("1", "无线电钻"), Product("2", "drill")]
+        report = fresh.rebuild(made, encoder="")
+        assert report.encoder == DEFAULT_CHINESE_MODEL
+        assert report.encoder_reason == "50% of the titles are Chinese, so the encoder is multilingual"
+        assert fresh.rebuild(made[1:], encoder="").encoder_reason == "the default for English catalogs"
