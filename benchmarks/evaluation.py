@@ -9,6 +9,7 @@ from pathlib import Path
 
 from benchmarks.judgments import Judgments
 from benchmarks.measures import Run, measure
+from retrieval.errors import SettingError
 from retrieval.merging import DEFAULT
 from service.engine import SearchEngine
 
@@ -43,9 +44,13 @@ def write_run(run: Run, path: Path, tag: str) -> None:
     """Writes a run in TREC's format: query number, Q0, product id, rank, score, tag.
 
     A query's number is its place among the judgments' distinct queries, from 1. White space inside an id, which the
-    format cannot hold, becomes an underscore.
+    format cannot hold, becomes an underscore. Raises SettingError when the file cannot be written.
     """
-    with path.open("w", encoding="utf-8") as file:
+    try:
+        file = path.open("w", encoding="utf-8")
+    except OSError as error:
+        raise SettingError(f"run file {path}: cannot be written ({error.strerror}); name another place") from error
+    with file:
         for number, ranked in enumerate(run.values(), 1):
             for rank, product in enumerate(ranked, 1):
                 file.write(f"{number} Q0 {'_'.join(product.split())} {rank} {DEPTH + 1 - rank} shelfwise-{tag}\n")

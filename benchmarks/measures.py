@@ -31,7 +31,9 @@ def ndcg(ranked: Sequence[str], judged: Mapping[str, float], judgments: Judgment
 def measure(run: Run, judgments: Judgments) -> dict[str, float]:
     """The mean over all judged queries of each measure.
 
-    `R@100` is about the products of a query's top grade; the others count what is graded above the file's lowest.
+    `R@100` is about the products of a query's top grade, over the queries that have one above the file's lowest: where
+    nothing is relevant, nothing can be missed. The others are means over all queries, and count what is graded above
+    the lowest.
     """
     names = {query: str(place) for place, query in enumerate(judgments.grades, 1)}
     documents = [
@@ -39,15 +41,16 @@ def measure(run: Run, judgments: Judgments) -> dict[str, float]:
         for query, ranked in run.items()
         for place, product in enumerate(ranked)
     ]
-    relevant = list(_qrels(judgments, names, lambda _, grade: grade > judgments.lowest))
-    top = list(_qrels(judgments, names, lambda judged, grade: grade == max(judged.values())))
+    relevant = list(_qrels(judgments.grades, names, lambda _, grade: grade > judgments.lowest))
+    findable = {query: judged for query, judged in judgments.grades.items() if max(judged.values()) > judgments.lowest}
+    top = list(_qrels(findable, names, lambda judged, grade: grade == max(judged.values())))
     rates = ir_measures.calc_aggregate([RR, P @ 10, R @ 10], relevant, documents)
     recall = ir_measures.calc_aggregate([R @ 100], top, documents)
     gained = [ndcg(run.get(query, ()), judged, judgments) for query, judged in judgments.grades.items()]
     precision, found = float(rates[P @ 10]), float(rates[R @ 10])
     return {
         "nDCG@10": math.fsum(gained) / len(gained),
-        "R@100": float(recall[R @ 100]),
+        "R@100": float(recall[R @ 100]) if findable else 0.0,
         "MRR": float(rates[RR]),
         "P@10": precision,
         "R@10": found,
@@ -59,7 +62,9 @@ def _discounted(gains: Iterable[float]) -> float:
     return math.fsum(gain / math.log2(place + 1) for place, gain in enumerate(gains, 1))
 
 
-def _qrels(judgments: Judgments, names: Mapping[str, str], is_relevant: Relevance) -> Iterator[Qrel]:
-    for query, judged in judgments.grades.items():
+def _qrels(
+    grades: Mapping[str, Mapping[str, float]], names: Mapping[str, str], is_relevant: Relevance
+) -> Iterator[Qrel]:
+    for query, judged in grades.items():
         for product, grade in judged.items():
             yield Qrel(names[query], product, int(is_relevant(judged, grade)))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ctypes
 from pathlib import Path
-from typing import Literal, Protocol, runtime_checkable
+from typing import Protocol, cast, get_args, runtime_checkable
 
 from retrieval.encoder import DEFAULT_MAX_LENGTH, Encoder, Runtime
 from retrieval.encoder_folder import SPEC_FILE, TORCH_FOLDER, identity_of, read_spec
@@ -13,7 +13,7 @@ from retrieval.weights import DEFAULT_CHINESE_MODEL, DEFAULT_MODEL, ModelSource,
 
 __all__ = ["DEFAULT_CHINESE_MODEL", "DEFAULT_MODEL", "RUNTIMES", "load_encoder", "open_encoder", "store_encoder"]
 
-RUNTIMES = ("auto", "torch", "torch-bf16", "onnx-fp32", "onnx-int8")
+RUNTIMES = ("auto", *get_args(Runtime))
 
 
 @runtime_checkable
@@ -23,7 +23,7 @@ class _Storable(Protocol):
 
 def open_encoder(
     name_or_folder: str,
-    runtime: Runtime | Literal["auto"] = "auto",
+    runtime: str = "auto",
     cache: Path = Path(".cache"),
     *,
     max_length: int = DEFAULT_MAX_LENGTH,
@@ -35,18 +35,27 @@ def open_encoder(
     Raises EncoderUnavailableError where the model cannot be found, loaded or exported, SettingError for a runtime that
     does not exist.
     """
-    if runtime not in RUNTIMES:
-        raise SettingError(f"runtime {runtime!r} does not exist; it is one of {', '.join(RUNTIMES)}")
+    wanted = _runtime(runtime)
     stored = Path(name_or_folder).expanduser()
     if (stored / SPEC_FILE).is_file():
         return load_encoder(stored)
     source = find_model(name_or_folder, cache)
-    chosen = _automatic() if runtime == "auto" else runtime
+    chosen = wanted or _automatic()
     if chosen in ("torch", "torch-bf16"):
         from retrieval.encoder_torch import TorchEncoder
 
         return TorchEncoder(source, runtime=chosen, max_length=max_length)
     return load_encoder(_exported(source, chosen, cache, max_length))
+
+
+def _runtime(name: str) -> Runtime | None:
+    """The runtime of this name; None for "auto"."""
+    for known in get_args(Runtime):
+        if name == known:
+            return cast(Runtime, known)
+    if name == "auto":
+        return None
+    raise SettingError(f"runtime {name!r} does not exist; it is one of {', '.join(RUNTIMES)}")
 
 
 def load_encoder(folder: Path) -> Encoder:

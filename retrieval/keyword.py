@@ -108,12 +108,12 @@ class KeywordIndexBuilder(Protocol):
 
 
 def minimum_matches(groups: int) -> int:
-    """How many words of a query a product must have to match: half of them, rounded down, and at least one.
+    """How many words of a query a product must have to match: half of them, rounded up.
 
     A total and facet counts over everything that shares one word with a long query would mean little; asking for more
-    loses recall that the vectors do not make up for. See docs/decisions for both.
+    loses recall that the vectors do not make up for (docs/decisions/0001-one-candidate-set.md).
     """
-    return max(1, groups // 2)
+    return (groups + 1) // 2
 
 
 def make_facet(

@@ -28,5 +28,5 @@ def read_fields(path: Path) -> FieldCatalog:
     """Reads what `write_fields` wrote; raises StoreDamagedError for anything else."""
     try:
         return msgspec.json.decode(path.read_bytes(), type=FieldCatalog)
-    except (OSError, msgspec.MsgspecError) as error:
+    except (OSError, msgspec.MsgspecError, UnicodeDecodeError) as error:
         raise StoreDamagedError(f"{path} cannot be read ({error}); rebuild the index") from error

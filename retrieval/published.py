@@ -178,15 +178,15 @@ class Store:
     def locked(self) -> Iterator[None]:
         """Makes the directory a store and holds its lock.
 
-        Raises StoreLockedError when another rebuild is at work, StoreForeignError when the directory is not ours.
+        Raises StoreLockedError when another rebuild is at work, StoreForeignError when the directory is not ours,
+        StoreMissingError when it cannot be made.
         """
         try:
             self.check_ours()
         except StoreMissingError:
             if self.root.exists() and not self.root.is_dir():
                 raise
-            self.root.mkdir(parents=True, exist_ok=True)
-            write_durably(self.root / MARKER, msgspec.json.encode({"schema": SCHEMA}))
+            self._make_ours()
         lock = filelock.FileLock(self.root / "lock")
         try:
             lock.acquire(timeout=0)
@@ -196,6 +196,14 @@ class Store:
             yield
         finally:
             lock.release()
+
+    def _make_ours(self) -> None:
+        try:
+            self.root.mkdir(parents=True, exist_ok=True)
+            write_durably(self.root / MARKER, msgspec.json.encode({"schema": SCHEMA}))
+        except OSError as error:
+            message = f"{self.root} cannot be made ({error.strerror}); name a directory that you may write to"
+            raise StoreMissingError(message) from error
 
     def building(self) -> Path:
         """An empty folder for the next version, beside the published ones and never taken for one."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 from importlib.metadata import entry_points
@@ -28,6 +29,10 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON documen
 
 def main() -> None:
     """Runs the program. Exit codes: 0 done, 1 refused or failed, 2 misuse."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            # A terminal that cannot show a character shows its escape; a title is no reason to fail.
+            stream.reconfigure(errors="backslashreplace")
     for extra in entry_points(group="shelfwise.commands"):
         command = extra.load()
         if isinstance(command, typer.Typer):
@@ -36,7 +41,7 @@ def main() -> None:
             app.command(name=extra.name)(command)
     try:
         app()
-    except ShelfwiseError as error:
+    except (ShelfwiseError, OSError) as error:
         from service.terminal import show_error
 
         show_error(str(error))

@@ -40,6 +40,7 @@ class ProgressLines:
             TimeRemainingColumn(),
             console=err,
             transient=True,
+            disable=not err.is_terminal,
         )
         self._task: TaskID | None = None
         self._phase = ""
@@ -81,8 +82,10 @@ def show_notices(notices: tuple[str, ...]) -> None:
 
 
 def write_json(encoded: bytes) -> None:
-    """One JSON document to standard output, as it is."""
-    sys.stdout.write(encoded.decode() + "\n")
+    """One JSON document to standard output, in UTF-8 whatever the terminal speaks."""
+    sys.stdout.flush()
+    sys.stdout.buffer.write(encoded + b"\n")
+    sys.stdout.buffer.flush()
 
 
 def show_report(report: RebuildReport) -> None:

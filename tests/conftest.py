@@ -33,7 +33,9 @@ REAL_DATA = Path(__file__).parents[2] / "shared" / "data"
 @pytest.fixture(scope="session")
 def cache(pytestconfig: pytest.Config) -> Path:
     """Where exported encoders are kept from run to run: making one takes longer than most tests."""
-    return Path(pytestconfig.cache.mkdir("shelfwise")) if pytestconfig.cache else Path(".pytest_cache/d/shelfwise")
+    cache = pytestconfig.cache
+    assert cache is not None
+    return Path(cache.mkdir("shelfwise"))
 
 
 @pytest.fixture(scope="session")

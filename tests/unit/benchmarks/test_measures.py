@@ -10,11 +10,12 @@ import ir_measures
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from ir_measures import RR, Qrel, ScoredDoc, nDCG
+from ir_measures import Qrel, ScoredDoc, nDCG
 
 from benchmarks.evaluation import evaluate_stages, write_run
 from benchmarks.judgments import Judgments, read_judgments
 from benchmarks.measures import measure, ndcg
+from retrieval.errors import SettingError
 
 Grades = Mapping[str, Mapping[str, float]]
 
@@ -104,7 +105,7 @@ class TestNdcg:
         assert measure(run, Judgments(grades, 0.0))["nDCG@10"] == pytest.approx(theirs)
 
     @given(
-        judged=st.dictionaries(st.sampled_from("abcdef"), st.floats(-5, 5), min_size=2),
+        judged=st.dictionaries(st.sampled_from("abcdef"), st.integers(-300, 300).map(lambda n: n / 100), min_size=2),
         ranked=st.permutations("abcdefxyz"),
     )
     def test_no_order_gains_more_than_that_by_grade(self, judged: dict[str, float], ranked: list[str]) -> None:
@@ -124,6 +125,12 @@ class TestMeasure:
         unjudged = [f"x{place}" for place in range(99)]
         assert measure({"q": [*unjudged, "a"]}, judgments)["R@100"] == 1
         assert measure({"q": [*unjudged, "y", "a"]}, judgments)["R@100"] == 0
+
+    def test_recall_at_100_is_a_mean_over_the_queries_that_have_something_relevant(self) -> None:
+        judgments = judgments_of({"q": {"a": 1.0, "b": 1.0, "c": 0.0}, "nothing": {"d": 0.0}})
+        measured = measure({"q": ["a"], "nothing": ["d"]}, judgments)
+        assert measured["R@100"] == 1 / 2
+        assert measured["R@10"] == pytest.approx((1 / 2 + 0) / 2)
 
     def test_the_others_count_whatever_is_above_the_lowest_grade(self) -> None:
         judgments = judgments_of({"q": {"a": 2.67, "b": 1.33, "c": 1.0}, "r": {"d": 3.0}})
@@ -182,8 +189,6 @@ class TestWriteRun:
         write_run({"q": ["a b\u3000c"]}, tmp_path / "run.txt", "merged")
         assert (tmp_path / "run.txt").read_text("utf-8").split(" ")[2] == "a_b_c"
 
-    def test_other_programs_read_what_is_measured(self, tmp_path: Path) -> None:
-        write_run({"q": ["b", "a"], "r": ["a"]}, tmp_path / "run.txt", "merged")
-        qrels = [Qrel("1", "a", 1), Qrel("2", "a", 1)]
-        measured = ir_measures.calc_aggregate([RR], qrels, str(tmp_path / "run.txt"))
-        assert measured[RR] == (1 / 2 + 1 / 1) / 2
+    def test_a_place_that_cannot_be_written_is_named(self, tmp_path: Path) -> None:
+        with pytest.raises(SettingError, match=r"nowhere/run\.txt: cannot be written \(No such file or directory\)"):
+            write_run({"q": ["a"]}, tmp_path / "nowhere" / "run.txt", "merged")

@@ -154,6 +154,11 @@ class TestForeignDirectories:
                 ask()
         assert store.root.read_text() == "mine"
 
+    def test_a_directory_that_cannot_be_made_is_named(self, tmp_path: Path) -> None:
+        (tmp_path / "file").write_text("mine")
+        with pytest.raises(StoreMissingError, match=r"file/store cannot be made \(.*\); name a directory that you may"):
+            Store(tmp_path / "file" / "store").locked().__enter__()
+
     def test_somebody_elses_files_are_neither_read_nor_added_to(self, store: Store) -> None:
         store.root.mkdir()
         (store.root / "thesis.doc").write_text("mine")
@@ -374,7 +379,7 @@ class TestPruning:
     def test_a_damaged_manifest_of_an_old_version_does_not_stop_it(self, store: Store) -> None:
         for number in range(1, 4):
             publish(store, encoder=f"encoder-{number}")
-        flip(store.version_folder("v000002") / MANIFEST)
+        empty(store.version_folder("v000002") / MANIFEST)
         assert store.prune(2) == ["v000001"]
         assert store.serving()[0].version == "v000003"
 
