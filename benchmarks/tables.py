@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from rich.table import Table
@@ -43,10 +44,10 @@ def show_recall(result: Mapping[str, Any]) -> None:
 
 def show_quality(results: Mapping[str, Mapping[str, Mapping[str, float]]]) -> None:
     """Ways of merging by dev set, nDCG@10 / R@100, and the mean nDCG@10 over the sets."""
-    table = _table(["", *results, "mean nDCG@10"], "nDCG@10 / R@100")
+    table = _table(["", *(Path(index).name for index in results), "mean nDCG@10"], "nDCG@10, R@100")
     for label in next(iter(results.values())):
         measured = [each[label] for each in results.values()]
-        cells = (f"{values['nDCG@10']:.4f} / {values['R@100']:.4f}" for values in measured)
+        cells = (f"{values['nDCG@10']:.4f} {values['R@100']:.4f}" for values in measured)
         table.add_row(label, *cells, f"{sum(values['nDCG@10'] for values in measured) / len(measured):.4f}")
     out.print(table)
 

@@ -25,7 +25,7 @@ EXACT_BELOW = 50_000
 """Up to here a scan of everything takes no longer than a graph would, and misses nothing."""
 GRAPH_NEIGHBOURS = 32
 GRAPH_CONSTRUCTION = 200
-GRAPH_SEARCH = 600
+GRAPH_SEARCH = 1_000
 """HNSW's M, efConstruction and efSearch (Malkov & Yashunin 2018, section 4)."""
 SCAN_SHARE = 0.2
 """A filter that lets less than this share through is answered by scanning what it allows."""
