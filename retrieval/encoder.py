@@ -35,7 +35,10 @@ class Encoder(Protocol):
         ...
 
     def encode_queries(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        """Vectors of queries, (n, dimension), rows as in `texts`, each of length 1; never raises on a text."""
+        """Vectors of queries, (n, dimension), rows as in `texts`, each of length 1.
+
+        No text is refused; raises EncoderError when the device or the runtime fails.
+        """
         ...
 
     def encode_products(

@@ -16,7 +16,7 @@ from tokenizers import Tokenizer
 
 from retrieval.encoder import prepared, unit_rows
 from retrieval.encoder_folder import MODEL_FILE, TOKENIZER_FILE, EncoderSpec, read_spec, whole_folder
-from retrieval.errors import EncoderUnavailableError
+from retrieval.errors import EncoderError, EncoderUnavailableError
 
 _BATCH_TOKENS = 320
 """Tokens that one run takes: their activations stay in a core's second-level cache."""
@@ -94,7 +94,11 @@ class OnnxEncoder:
         return [encoding.ids or [0] for encoding in self._tokenizer.encode_batch_fast(ready)]
 
     def _run(self, ids: NDArray[np.int64]) -> NDArray[np.float32]:
-        (vectors,) = self._session.run(None, {"input_ids": ids})
+        try:
+            (vectors,) = self._session.run(None, {"input_ids": ids})
+        except Exception as error:
+            # ONNX Runtime's exceptions have no common base but Exception.
+            raise EncoderError(f"{self._folder}: the model failed on a text ({str(error)[:300]})") from error
         return unit_rows(np.asarray(vectors, np.float32))
 
     def _check_graph(self) -> None:

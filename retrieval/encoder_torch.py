@@ -23,7 +23,7 @@ from retrieval.encoder_folder import (
     whole_folder,
     write_spec,
 )
-from retrieval.errors import EncoderUnavailableError
+from retrieval.errors import EncoderError, EncoderUnavailableError
 from retrieval.weights import ModelSource
 
 _BATCH_CPU, _BATCH_GPU = 32, 256
@@ -91,7 +91,11 @@ class TorchEncoder:
         for start in range(0, len(texts), _CHUNK):
             chunk = [prepared(text, prompt, self.spec.max_length) for text in texts[start : start + _CHUNK]]
             # An empty prompt, or sentence-transformers would add the model's default one to ours.
-            vectors = self._model.encode(chunk, prompt="", batch_size=self._batch, show_progress_bar=False)
+            try:
+                vectors = self._model.encode(chunk, prompt="", batch_size=self._batch, show_progress_bar=False)
+            except RuntimeError as error:
+                # A GPU that is lost or full, above all.
+                raise EncoderError(f"{self.spec.name} failed on a text ({str(error)[:300]})") from error
             result[start : start + len(chunk)] = unit_rows(np.asarray(vectors, np.float32))
             if progress:
                 progress(len(chunk))
