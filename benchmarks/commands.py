@@ -50,7 +50,7 @@ def evaluate(
     judged = read_judgments(judgments)
     queries = list(judged.grades)
     runs: dict[str, Run] = {}
-    with SearchEngine.open(index) as engine, ProgressLines() as progress:
+    with SearchEngine.open(index, follow=False) as engine, ProgressLines() as progress:
         show_notices((*engine.notices, *_missing(engine, judged.grades)))
         for stage in wanted:
             progress.begin(stage, len(queries), "queries")
@@ -80,7 +80,7 @@ def bench_latency(
     from service.ranking import STAGES
     from service.terminal import ProgressLines, write_json
 
-    with SearchEngine.open(index) as engine, ProgressLines() as progress:
+    with SearchEngine.open(index, follow=False) as engine, ProgressLines() as progress:
         queries = _repeated(_queries_of(judgments), count) if judgments else title_queries(engine, count)
         measured = {}
         for stage in STAGES:
@@ -118,7 +118,7 @@ def bench_recall(
     from service.engine import SearchEngine
     from service.terminal import write_json
 
-    with SearchEngine.open(index) as engine:
+    with SearchEngine.open(index, follow=False) as engine:
         snapshot = engine.snapshot
         texts = _repeated(_queries_of(judgments), count) if judgments else title_queries(engine, count)
         folder = index / "versions" / engine.manifest.version / VECTORS_FOLDER
@@ -158,7 +158,7 @@ def bench_quality(
             queries = list(judged.grades)
             ways = [("bm25", "bm25"), ("dense", "dense"), *((f"merged {name}", name) for name in METHODS)]
             results[directory] = {}
-            with SearchEngine.open(directory) as engine:
+            with SearchEngine.open(directory, follow=False) as engine:
                 for label, way in ways:
                     stage, merge = (way, next(iter(METHODS))) if way in {"bm25", "dense"} else ("merged", way)
                     progress.begin(f"{directory} {label}", len(queries), "queries")

@@ -9,6 +9,8 @@ from pathlib import Path
 
 from retrieval.errors import JudgmentsError
 
+_HIGHEST_GRADE = 100.0
+"""Gains double with each grade; past this they mean nothing."""
 HEADER = ("query", "product_id", "grade")
 
 
@@ -63,6 +65,6 @@ def _rows(path: Path, lines: list[str]) -> Iterator[tuple[int, str, str, float]]
             grade = float(cells[2])
         except ValueError:
             grade = math.nan
-        if not math.isfinite(grade):
+        if not abs(grade) <= _HIGHEST_GRADE:
             raise JudgmentsError(f"{path}, line {number}: the grade {cells[2]!r} is not a number")
         yield number, cells[0], cells[1], grade

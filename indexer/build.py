@@ -3,6 +3,7 @@ serves."""
 
 from __future__ import annotations
 
+import dataclasses
 import shutil
 import time
 from collections import Counter
@@ -21,6 +22,7 @@ from indexer.mapping import FeedMapping
 from indexer.spool import Spool
 from indexer.vectors import ChunkFolder, KnownVectors, encode_missing, key_array, text_key
 from retrieval.analysis import Analyzer, identifier_key
+from retrieval.arrays import load_array
 from retrieval.encoder import Encoder
 from retrieval.encoders import open_encoder, store_encoder
 from retrieval.errors import EmptyCatalogError, StoreError
@@ -29,14 +31,17 @@ from retrieval.keyword import KeywordDocument
 from retrieval.keyword_tantivy import TantivyBuilder
 from retrieval.layout import FIELDS_FILE, KEYWORD_FOLDER, SYNONYMS_FILE, TEXT_KEYS_FILE, VECTORS_FOLDER, write_fields
 from retrieval.product_store import write_products
-from retrieval.product_text import encoder_text, keyword_terms
+from retrieval.product_text import RECIPE, encoder_text, keyword_terms
 from retrieval.published import SCHEMA, Manifest, Store
+from retrieval.records import Product
 from retrieval.synonyms import Synonyms
 from retrieval.vectors import measure_background
 from retrieval.vectors_faiss import VECTORS_FILE, build_index, create_vectors
 from retrieval.weights import DEFAULT_CHINESE_MODEL, DEFAULT_MODEL
 
 REJECTED_FILE = "rejected.jsonl"
+MOST_SHARING = 50
+"""An identifier that more products carry ("does not apply") names none of them."""
 CHINESE_SHARE = 0.01
 """From this share of Chinese titles on, a catalog gets the multilingual encoder unless one is named."""
 
@@ -129,9 +134,9 @@ class _Rebuild:
         self._seconds: dict[str, float] = {}
         self._store.staging.mkdir(exist_ok=True)
         self._spool = Spool(store.staging / "spool.jsonl")
-        self._rejected_path = store.staging / REJECTED_FILE
-        synonyms = Synonyms.load(options.synonyms) if options.synonyms else None
-        self._analyzer = Analyzer(synonyms)
+        self._rejected_path = store.root / REJECTED_FILE
+        self._synonyms = Synonyms.load(options.synonyms) if options.synonyms else Synonyms()
+        self._analyzer = Analyzer(self._synonyms)
         self._read = 0
 
     def run(self) -> RebuildReport:
@@ -159,7 +164,9 @@ class _Rebuild:
 
             def reject(row: Rejected) -> None:
                 self._rejected[row.reason] += 1
-                aside.write(msgspec.json.encode(row) + b"\n")
+                # A file's name is bytes and need not be UTF-8.
+                name = row.file.encode("utf-8", "backslashreplace").decode()
+                aside.write(msgspec.json.encode(dataclasses.replace(row, file=name)) + b"\n")
 
             def note(noted: Noted) -> None:
                 self._noted[f"{noted.field}: {noted.reason}"] += 1
@@ -203,8 +210,8 @@ class _Rebuild:
         return manifest, not notices
 
     def _is_unchanged(self, before: Manifest, fingerprint: str, encoder: Encoder) -> bool:
-        made_of = (before.catalog, before.encoder, before.analyzer, before.schema)
-        return made_of == (fingerprint, encoder.identity, self._analyzer.identity, SCHEMA)
+        made_of = (before.catalog, before.encoder, before.analyzer, before.recipe)
+        return made_of == (fingerprint, encoder.identity, self._analyzer.identity, RECIPE)
 
     def _encode(self, encoder: Encoder, building: Path, before: Manifest | None) -> tuple[int, str]:
         keys: list[bytes] = []
@@ -229,8 +236,7 @@ class _Rebuild:
 
     def _add_before(self, known: KnownVectors, before: Manifest) -> None:
         folder = self._store.version_folder(before.version)
-        keys = np.load(folder / TEXT_KEYS_FILE, allow_pickle=False)
-        known.add(keys, np.load(folder / VECTORS_FOLDER / VECTORS_FILE, mmap_mode="r", allow_pickle=False))
+        known.add(load_array(folder / TEXT_KEYS_FILE), load_array(folder / VECTORS_FOLDER / VECTORS_FILE, mapped=True))
 
     def _index(self, building: Path) -> None:
         self._observer.begin("index", len(self._spool), "products")
@@ -240,18 +246,17 @@ class _Rebuild:
         builder = TantivyBuilder(building / KEYWORD_FOLDER, catalog)
         builder.add(self._documents(catalog))
         builder.finish()
-        if self._options.synonyms:
-            shutil.copyfile(self._options.synonyms, building / SYNONYMS_FILE)
+        # Not the file's copy: it may have been edited since its rules were read.
+        (building / SYNONYMS_FILE).write_text(self._synonyms.text, "utf-8")
         shutil.copyfile(self._rejected_path, building / REJECTED_FILE)
         self._observer.end(f"{len(catalog.fields):,} fields")
 
     def _documents(self, catalog: FieldCatalog) -> Iterator[KeywordDocument]:
         columns = ColumnMaker(catalog)
+        carried = Counter(key for product in self._spool.products() for key in _identifier_keys(product))
         for row, product in enumerate(self._spool.products()):
-            identifiers = {identifier_key(value) for values in product.identifiers.values() for value in values}
-            identifiers.add(identifier_key(product.id))
-            terms = keyword_terms(product, self._analyzer)
-            yield KeywordDocument(row, terms, sorted(identifiers - {""}), columns.columns(product))
+            keys = [key for key in _identifier_keys(product) if carried[key] <= MOST_SHARING]
+            yield KeywordDocument(row, keyword_terms(product, self._analyzer), keys, columns.columns(product))
             self._observer.advance(1)
 
     def _publish(self, building: Path, fingerprint: str, encoder: Encoder, name: str, kind: str) -> Manifest:
@@ -275,7 +280,8 @@ class _Rebuild:
             encoder_name=name,
             dimension=encoder.dimension,
             vectors=kind,
-            background=measure_background(np.load(vectors, mmap_mode="r", allow_pickle=False)),
+            background=measure_background(load_array(vectors, mapped=True)),
+            recipe=RECIPE,
             files=files,
             report=report,
         )
@@ -313,3 +319,9 @@ class _Rebuild:
             bytes=sum(entry.bytes for entry in manifest.files.values()),
             seconds=self._seconds,
         )
+
+
+def _identifier_keys(product: Product) -> list[str]:
+    """The identifiers that name a product when they are typed, its id among them, each once."""
+    values = (value for values in product.identifiers.values() for value in values)
+    return sorted({identifier_key(value) for value in (product.id, *values)} - {""})

@@ -171,7 +171,7 @@ class ColumnMaker:
         return made
 
     def _add_text(self, made: Columns, name: str, text: str, *, facet: bool) -> None:
-        folded = fold(text)
+        folded = _folded_value(name, text)
         texts = made.texts.setdefault(name, [])
         if folded not in texts:
             texts.append(folded)

@@ -37,7 +37,8 @@ def _resolved(leaf: Leaf, names: frozenset[str]) -> str:
             return name
     close = _close_names(leaf.field, names)
     advice = f"did you mean {' or '.join(close)}?" if close else f"known fields: {_listed(names)}"
-    raise UnknownFieldError(f"column {leaf.column}: no field {leaf.field!r}; {advice}", leaf.field, close)
+    place = f"column {leaf.column}: " if leaf.column else ""
+    raise UnknownFieldError(f"{place}no field {leaf.field!r}; {advice}", leaf.field, close)
 
 
 def _close_names(name: str, names: frozenset[str]) -> tuple[str, ...]:

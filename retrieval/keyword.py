@@ -9,7 +9,6 @@ import itertools
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Protocol
 
 import numpy as np
@@ -95,18 +94,6 @@ class KeywordIndex(Protocol):
         ...
 
 
-class KeywordIndexBuilder(Protocol):
-    """Writes a keyword index once; `finish` makes it durable."""
-
-    def add(self, documents: Iterable[KeywordDocument]) -> None:
-        """Adds documents in the order of their rows."""
-        ...
-
-    def finish(self) -> Path:
-        """Commits and returns the folder that was written."""
-        ...
-
-
 def minimum_matches(groups: int) -> int:
     """How many words of a query a product must have to match: half of them, rounded up.
 
@@ -117,22 +104,27 @@ def minimum_matches(groups: int) -> int:
 
 
 def make_facet(
-    info: FieldInfo, texts: Iterable[tuple[str, int]], numbers: Iterable[tuple[float, int]], size: int
+    info: FieldInfo,
+    texts: Iterable[tuple[str, int]],
+    numbers: Iterable[tuple[float, int]],
+    size: int,
+    span: tuple[float | None, float | None] = (None, None),
 ) -> Facet:
     """A facet from the values that a backend counted: most frequent first, ties by value, `size` at most.
+
+    `span` is the lowest and the highest number, None where there is none; times are left out of it.
 
     In a field of both kinds the number 12 and the text "12" are one value, as they are to a filter.
     """
     counts: dict[str, FacetCount] = {}
-    numbers = tuple(numbers)
     shown = [(_shown_text(info, text), count) for text, count in texts]
     for value, count in itertools.chain(shown, ((_shown_number(info, number), count) for number, count in numbers)):
         key = fold(value_text(value))
         before = counts.get(key)
         counts[key] = FacetCount(before.value if before else value, count + (before.count if before else 0))
     ordered = sorted(counts.values(), key=lambda each: (-each.count, isinstance(each.value, str), each.value))
-    values = [number for number, _ in numbers]
-    return Facet(info.name, tuple(ordered[:size]), min(values, default=None), max(values, default=None))
+    lowest, highest = (None, None) if Kind.TIME in info.kinds else span
+    return Facet(info.name, tuple(ordered[:size]), lowest, highest)
 
 
 def _shown_text(info: FieldInfo, text: str) -> str | bool:

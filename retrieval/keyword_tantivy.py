@@ -7,8 +7,8 @@ names, so no field name of a feed ever meets tantivy's own syntax.
 
 from __future__ import annotations
 
-import itertools
 import math
+import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -28,8 +28,9 @@ TEXT = "text"
 IDENTIFIERS = "identifiers"
 ROW = "row"
 _HEAP_BYTES = 256 * 1024 * 1024
-_ALL_BUCKETS = 65_000
+_MOST_BUCKETS = 65_000
 """tantivy refuses more; a field with more values than this has no use as a facet."""
+Hits = Sequence[tuple[float, tantivy.DocAddress]]
 
 
 class TantivyBuilder:
@@ -76,13 +77,15 @@ class TantivyIndex:
     """An opened keyword index: read-only, safe to ask from many threads at once."""
 
     def __init__(self, folder: Path, catalog: FieldCatalog) -> None:
+        # Lives as long as this object: tantivy looks into the folder from time to time.
+        self._links = _linked(folder)
         try:
-            index = tantivy.Index.open(str(folder))
+            index = tantivy.Index.open(self._links.name)
+            index.config_reader("manual")
+            self._schema, self._searcher = index.schema, index.searcher()
         except ValueError as error:
             message = f"{folder} holds no keyword index that can be opened ({error}); rebuild the index"
             raise StoreDamagedError(message) from error
-        self._schema = index.schema
-        self._searcher = index.searcher()
         self._catalog = catalog
         self._ordinals = _ordinals(catalog)
 
@@ -96,8 +99,11 @@ class TantivyIndex:
         match = self._match(groups)
         if match is None or limit < 1:
             return _NO_MATCHES
-        result = self._searcher.search(self._filtered(match, where), min(limit, max(self.size, 1)))
-        return Matches(*self._ranked(result.hits), total=_count(result))
+        query = self._filtered(match, where)
+        result = self._searcher.search(query, min(limit, max(self.size, 1)))
+        total = _count(result)
+        rows, scores = self._ranked(self._with_ties(query, result.hits, total))
+        return Matches(rows[:limit], scores[:limit], total)
 
     def score(self, rows: Rows, groups: tuple[TermGroup, ...], where: Condition | None = None) -> Matches:
         """Those of `rows` that `where` lets through, by row, with their BM25; 0 for a row that does not match."""
@@ -129,9 +135,8 @@ class TantivyIndex:
     def facets(self, selection: Selection, fields: Sequence[str], size: int) -> dict[str, Facet]:
         """For each field its `size` most frequent values in the selection, and the range of a numeric one."""
         infos = [self._catalog.fields[name] for name in fields]
-        wanted = dict(itertools.chain.from_iterable(self._aggregations(info) for info in infos))
-        got = self._searcher.aggregate(self._selected(selection), wanted) if wanted else {}
-        return {info.name: self._facet(info, got, size) for info in infos}
+        query = self._selected(selection)
+        return {info.name: self._facet(info, query, size) for info in infos}
 
     def sort(self, selection: Selection, field: str, descending: bool) -> Rows:
         """The selection ordered by a numeric field; products without it come last, ties by row."""
@@ -212,24 +217,37 @@ class TantivyIndex:
             condition.include_high,
         )
 
-    def _aggregations(self, info: FieldInfo) -> Iterable[tuple[str, dict[str, Any]]]:
+    def _facet(self, info: FieldInfo, query: Query, size: int) -> Facet:
         ordinal = self._ordinals[info.name]
-        if info.is_textual:
-            yield f"t{ordinal}", {"terms": {"field": f"facet.t{ordinal}", "size": _ALL_BUCKETS}}
-        if info.is_numeric:
-            yield f"n{ordinal}", {"terms": {"field": f"n{ordinal}", "size": _ALL_BUCKETS}}
+        texts = self._buckets(query, f"facet.t{ordinal}") if info.is_textual else []
+        if not info.is_numeric:
+            return make_facet(info, texts, (), size)
+        numbers = [(float(value), count) for value, count in self._buckets(query, f"n{ordinal}")]
+        span = self._searcher.aggregate(query, {"span": {"stats": {"field": f"n{ordinal}"}}})["span"]
+        return make_facet(info, texts, numbers, size, (span["min"], span["max"]))
 
-    def _facet(self, info: FieldInfo, got: Mapping[str, Any], size: int) -> Facet:
-        ordinal = self._ordinals[info.name]
-        texts = [(b["key"], b["doc_count"]) for b in got.get(f"t{ordinal}", {}).get("buckets", ())]
-        numbers = [(float(b["key"]), b["doc_count"]) for b in got.get(f"n{ordinal}", {}).get("buckets", ())]
-        return make_facet(info, texts, numbers, size)
+    def _buckets(self, query: Query, column: str) -> list[tuple[Any, int]]:
+        """Each value of a column with its count. One column at a time: tantivy bounds the buckets of a request."""
+        wanted = {"values": {"terms": {"field": column, "size": _MOST_BUCKETS}}}
+        buckets = self._searcher.aggregate(query, wanted)["values"]["buckets"]
+        return [(bucket["key"], bucket["doc_count"]) for bucket in buckets]
 
-    def _ranked(self, hits: Sequence[tuple[float, tantivy.DocAddress]]) -> tuple[Rows, Scores]:
+    def _with_ties(self, query: Query, hits: Hits, total: int) -> Hits:
+        """The hits and whatever ties with the last: several segments hold equal scores in no order of rows."""
+        if self._searcher.num_segments < 2 or not hits:
+            return hits
+        last = hits[-1][0]
+        while len(hits) < total and hits[-1][0] == last:
+            hits = self._searcher.search(query, 2 * len(hits), count=False).hits
+        return hits
+
+    def _ranked(self, hits: Hits) -> tuple[Rows, Scores]:
+        rows = self._row_numbers(hits)
         scores = np.array([score for score, _ in hits], dtype=np.float32)
-        return self._row_numbers(hits), scores
+        order = np.lexsort((rows, -scores))
+        return rows[order], scores[order]
 
-    def _row_numbers(self, hits: Sequence[tuple[float, tantivy.DocAddress]]) -> Rows:
+    def _row_numbers(self, hits: Hits) -> Rows:
         values = self._searcher.fast_field_values(ROW, [address for _, address in hits])
         return np.array(values, dtype=np.int64)
 
@@ -240,6 +258,14 @@ class TantivyIndex:
 
 _EVERYTHING = (Occur.Must, Query.all_query())
 _NO_MATCHES = Matches(np.empty(0, dtype=np.int64), np.empty(0, dtype=np.float32), 0)
+
+
+def _linked(folder: Path) -> tempfile.TemporaryDirectory[str]:
+    """Links to an index's files: tantivy writes a lock beside what it reads, and a published folder is only read."""
+    links = tempfile.TemporaryDirectory(prefix="shelfwise-", ignore_cleanup_errors=True)
+    for path in folder.iterdir() if folder.is_dir() else ():
+        Path(links.name, path.name).symlink_to(path.resolve())
+    return links
 
 
 def _count(result: tantivy.SearchResult) -> int:

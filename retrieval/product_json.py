@@ -32,7 +32,8 @@ class _Compact(msgspec.Struct, omit_defaults=True, frozen=True):
     language: str = ""
 
 
-_encoder = msgspec.json.Encoder(enc_hook=dict)  # a read-only mapping is written as the dict it shows
+# A read-only mapping is written as the dict it shows, its names sorted: equal products are equal lines.
+_encoder = msgspec.json.Encoder(order="deterministic", enc_hook=dict)
 _decoder = msgspec.json.Decoder(Product)
 
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import bisect
 import mmap
-import tokenize
 from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from retrieval.arrays import load_array
 from retrieval.errors import StoreDamagedError
 from retrieval.product_json import product_from_json, product_to_json
 from retrieval.records import Product
@@ -73,11 +73,7 @@ def _mapped(path: Path) -> mmap.mmap:
 
 
 def _offsets(path: Path) -> NDArray[np.int64]:
-    try:
-        offsets = np.load(path, allow_pickle=False)
-    except (OSError, ValueError, EOFError, TypeError, SyntaxError, tokenize.TokenError) as error:
-        # numpy reads a header as Python source and lets that parser's errors through.
-        raise StoreDamagedError(f"{path} cannot be read ({error}); rebuild the index") from error
+    offsets = load_array(path)
     if offsets.ndim != 2 or len(offsets) != 2 or not offsets.size or offsets.dtype != np.int64:
         raise StoreDamagedError(f"{path} is no table of offsets; rebuild the index")
     return np.asarray(offsets)

@@ -12,6 +12,8 @@ TITLE_WEIGHT, BRAND_WEIGHT, CATEGORY_WEIGHT, DESCRIPTION_WEIGHT, ATTRIBUTE_WEIGH
 """How often a field's terms count (BM25 over one text in which a field is repeated by its weight: Robertson, Zaragoza &
 Taylor 2004, Simple BM25 Extension to Multiple Weighted Fields, section 3). Chosen on icecat's queries, where summing
 the fields' own BM25 lost 0.07 nDCG@10 to it: see docs/decisions."""
+RECIPE = "1"
+"""Goes up with every change here or in `retrieval.fields`: a version made by another recipe is built again."""
 _ENCODED_DESCRIPTION = 200
 _TERM_DESCRIPTION = 4_000
 

@@ -23,6 +23,7 @@ import filelock
 import msgspec
 import xxhash
 
+from retrieval.encoder_folder import SPEC_FILE
 from retrieval.errors import StoreDamagedError, StoreForeignError, StoreLockedError, StoreMissingError
 from retrieval.vectors import USUAL_BACKGROUND, Background
 
@@ -33,6 +34,7 @@ CURRENT = "CURRENT"
 MANIFEST = "manifest.json"
 SEAL = "manifest.xxh3"
 """Beside a manifest: the checksum of the manifest itself."""
+_MEND_MARKER = 'write {"schema": 1} into it if the versions beside it are yours, or rebuild into a new directory'
 _VERSION_NAME = re.compile(r"v\d{6,}")
 _CHUNK_BYTES = 1 << 20
 
@@ -64,6 +66,8 @@ class Manifest(msgspec.Struct, frozen=True):
     """Paths relative to the store."""
     background: Background = USUAL_BACKGROUND
     """The cosine of unrelated products, from which similarity is measured."""
+    recipe: str = ""
+    """`retrieval.product_text.RECIPE`: which parts of a product were read, and with what weights."""
     report: Mapping[str, Any] = {}
     """What the rebuild counted: rows read, rejected by reason, encoded, reused, seconds."""
 
@@ -113,13 +117,16 @@ class Store:
             schema = msgspec.json.decode((self.root / MARKER).read_bytes(), type=dict[str, int])["schema"]
         except FileNotFoundError as error:
             # A rebuild that was killed while it made the directory ours leaves a marker that is not in place yet.
+            if self.versions():
+                message = f"{self.root / MARKER} is missing beside the versions; {_MEND_MARKER}"
+                raise StoreForeignError(message) from error
             if any(entry.name != _scratch(self.root / MARKER).name for entry in self.root.iterdir()):
                 message = f"{self.root} holds something else than an index (no {MARKER}); name another directory"
                 raise StoreForeignError(message) from error
             message = f"{self.root} is empty; run: shelfwise rebuild FEED --index {self.root}"
             raise StoreMissingError(message) from error
         except (OSError, KeyError, msgspec.MsgspecError, UnicodeDecodeError) as error:
-            raise StoreForeignError(f"{self.root / MARKER} cannot be read ({error}); restore it or rebuild") from error
+            raise StoreForeignError(f"{self.root / MARKER} cannot be read ({error}); {_MEND_MARKER}") from error
         if schema != SCHEMA:
             message = f"{self.root} is in schema {schema}, this program reads {SCHEMA}; rebuild into a new directory"
             raise StoreForeignError(message)
@@ -141,6 +148,8 @@ class Store:
         manifest = self.manifest(name)
         if manifest.version != name:
             raise StoreDamagedError(f"version {name} is damaged: its manifest is that of {manifest.version}")
+        if f"{self.encoders.name}/{manifest.encoder}/{SPEC_FILE}" not in manifest.files or "/" in manifest.encoder:
+            raise StoreDamagedError(f"version {name} is damaged: its manifest lists no files of its encoder")
         for relative, entry in manifest.files.items():
             problem = _problem(self._inside(name, relative), entry)
             if problem:

@@ -106,7 +106,7 @@ class FacetCount:
 class Facet:
     """The values of one field over all hits (not only this page's), most frequent first; ties by value.
 
-    `minimum` and `maximum` are there for a numeric field.
+    `minimum` and `maximum` are there for a field of numbers.
     """
 
     field: str
@@ -127,7 +127,7 @@ class Page:
     degraded: tuple[str, ...] = ()
     """Stages that should have taken part and could not; empty for a whole answer."""
     relaxed: bool = False
-    """Nothing matched inside the filter, so these are the nearest products that the filter lets through."""
+    """Nothing matched inside the filter, so these are the nearest products that it lets through; facets stay empty."""
     timings: Mapping[str, float] = field(default_factory=dict)
     """Stage to milliseconds."""
     version: str = ""

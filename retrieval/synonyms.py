@@ -1,4 +1,4 @@
-"""Synonyms, read from a text file in Solr's format and applied to queries only, so a change needs no rebuild."""
+"""Synonyms, read from a text file in Solr's format and applied to queries only, so a change encodes nothing again."""
 
 from __future__ import annotations
 
@@ -54,6 +54,11 @@ class Synonyms:
         return cls(tuple(rules))
 
     @property
+    def text(self) -> str:
+        """A file that gives these rules again."""
+        return "".join(f"{rule.phrase} => {', '.join(rule.others)}\n" for rule in self.rules)
+
+    @property
     def fingerprint(self) -> str:
         """Sixteen hex digits that change when a rule does; comments, spacing and the file's name do not count."""
         lines = ("\t".join((rule.phrase, *rule.others)) for rule in self.rules)
@@ -67,8 +72,9 @@ def _rules(text: str, where: str) -> Iterator[SynonymRule]:
     if not rest and len(left) < 2:
         raise SettingError(f"{where}: {text!r} has nothing to be a synonym of; {_RIGHT}")
     for phrase in left:
-        others = rest[0] if rest else left
-        yield SynonymRule(phrase, tuple(other for other in others if other != phrase))
+        others = tuple(other for other in (rest[0] if rest else left) if other != phrase)
+        if others:
+            yield SynonymRule(phrase, others)
 
 
 def _phrases(side: str, where: str) -> tuple[str, ...]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Protocol
 
 import numpy as np
@@ -79,8 +78,4 @@ class VectorIndex(Protocol):
 
     def vector(self, row: int) -> Vectors:
         """The stored vector of one row, (dimension,)."""
-        ...
-
-    def save(self, folder: Path) -> None:
-        """Writes the index into an empty folder, from which it opens again with the same answers."""
         ...

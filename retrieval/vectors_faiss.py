@@ -7,7 +7,9 @@ answered by scanning just that.
 
 from __future__ import annotations
 
+import contextlib
 import os
+import threading
 from enum import StrEnum
 from pathlib import Path
 
@@ -15,6 +17,7 @@ import faiss
 import numpy as np
 from numpy.typing import NDArray
 
+from retrieval.arrays import load_array
 from retrieval.errors import StoreDamagedError
 from retrieval.vectors import Neighbours, Rows, Vectors
 
@@ -31,6 +34,7 @@ SCAN_SHARE = 0.2
 """A filter that lets less than this share through is answered by scanning what it allows."""
 _SCAN_ROWS = 16_384
 _PROBES = 32
+_settled = threading.local()
 _GPU_MOST = 2_048
 """FAISS's own limit for the number of results of one search on a GPU."""
 
@@ -104,8 +108,8 @@ class FaissIndex:
         if self._index.ntotal != len(self._vectors):
             message = f"{folder}: {self._index.ntotal} vectors in the index, {len(self._vectors)} beside it; rebuild it"
             raise StoreDamagedError(message)
-        # Requests already run side by side; a team of threads for each would only make them wait for each other.
-        faiss.omp_set_num_threads(1)
+        # FAISS's own rule: a GPU index answers one search at a time.
+        self._turn = threading.Lock() if self._on_gpu else contextlib.nullcontext()
 
     @property
     def size(self) -> int:
@@ -132,24 +136,18 @@ class FaissIndex:
         if allowed is not None and len(allowed) < self.size * SCAN_SHARE:
             return self._scan(query, limit, allowed)
         rows = self._propose(query, limit, allowed)
-        if len(rows) < limit and allowed is not None:
-            return self._scan(query, limit, allowed)
+        if len(rows) < limit:
+            return self._scan(query, limit, np.arange(self.size) if allowed is None else allowed)
         return _best(rows, self.similarity(query, rows), limit)
 
     def similarity(self, query: Vectors, rows: Rows) -> NDArray[np.float32]:
         """The exact cosine of `query` (dimension,) with each of `rows`, in their order."""
-        return np.asarray(self._vectors[rows] @ query, dtype=np.float32)
+        # Not BLAS: there a row's last digit depends on how many rows stand beside it, and equal products would not tie.
+        return np.asarray(np.einsum("ij,j->i", self._vectors[rows], query), dtype=np.float32)
 
     def vector(self, row: int) -> Vectors:
         """The stored vector of one row, (dimension,)."""
         return np.array(self._vectors[row], dtype=np.float32)
-
-    def save(self, folder: Path) -> None:
-        """Writes the index into an empty folder, from which it opens again with the same answers."""
-        folder.mkdir(parents=True, exist_ok=True)
-        np.save(folder / VECTORS_FILE, self._vectors)
-        if self._graph is not None:
-            faiss.write_index(self._graph, str(folder / INDEX_FILE))
 
     def _propose(self, query: Vectors, limit: int, allowed: Rows | None) -> Rows:
         """More than `limit` rows of which, by the index's own rounded scores, the nearest are among."""
@@ -158,6 +156,7 @@ class FaissIndex:
             return self._propose_on_gpu(query, limit, allowed, share)
         wanted = min(self.size, _WANTED[self.kind](limit))
         parameters = self._parameters(wanted, share, _selector(allowed, self.size))
+        _search_in_this_thread_alone()
         _, found = self._index.search(query[None, :], wanted, params=parameters)
         return np.asarray(found[0][found[0] >= 0], dtype=np.int64)
 
@@ -177,7 +176,8 @@ class FaissIndex:
 
     def _propose_on_gpu(self, query: Vectors, limit: int, allowed: Rows | None, share: float) -> Rows:
         wanted = min(self.size, _GPU_MOST, int(limit / share * 1.5) + 50)
-        _, found = self._index.search(query[None, :], max(wanted, min(limit, _GPU_MOST)))
+        with self._turn:
+            _, found = self._index.search(query[None, :], max(wanted, min(limit, _GPU_MOST)))
         rows = np.asarray(found[0][found[0] >= 0], dtype=np.int64)
         return rows if allowed is None else rows[np.isin(rows, allowed, assume_unique=True)]
 
@@ -204,8 +204,16 @@ class FaissIndex:
 
 
 def _trained(vectors: Vectors, kind: IndexKind) -> faiss.Index:
-    """An index over all vectors; all cores work on it."""
-    faiss.omp_set_num_threads(os.cpu_count() or 1)
+    """An index over all vectors; all cores work on it, whatever the calling thread was set to."""
+    before = faiss.omp_get_max_threads()
+    faiss.omp_set_num_threads(len(os.sched_getaffinity(0)))
+    try:
+        return _filled(vectors, kind)
+    finally:
+        faiss.omp_set_num_threads(before)
+
+
+def _filled(vectors: Vectors, kind: IndexKind) -> faiss.Index:
     count, dimension = vectors.shape
     if kind is IndexKind.GRAPH:
         index = faiss.IndexHNSWSQ(
@@ -219,8 +227,14 @@ def _trained(vectors: Vectors, kind: IndexKind) -> faiss.Index:
     index.train(np.ascontiguousarray(vectors[np.sort(sample)], dtype=np.float32))
     for start in range(0, count, _SCAN_ROWS):
         index.add(np.ascontiguousarray(vectors[start : start + _SCAN_ROWS], dtype=np.float32))
-    faiss.omp_set_num_threads(1)
     return index
+
+
+def _search_in_this_thread_alone() -> None:
+    """Searches already run side by side; a team of threads for each would only make them wait for each other."""
+    if not getattr(_settled, "done", False):
+        faiss.omp_set_num_threads(1)
+        _settled.done = True
 
 
 def _best(rows: Rows, scores: NDArray[np.float32], limit: int) -> Neighbours:
@@ -243,14 +257,10 @@ def _selector(allowed: Rows | None, size: int) -> faiss.IDSelector | None:
 
 
 def _mapped(path: Path) -> Vectors:
-    try:
-        vectors = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
-        raise StoreDamagedError(f"{path} cannot be read ({error}); rebuild the index") from error
+    vectors = load_array(path, mapped=True)
     if vectors.ndim != 2 or vectors.dtype != np.float32:
         raise StoreDamagedError(f"{path} holds {vectors.dtype}{vectors.shape}, not rows of float32; rebuild the index")
-    # A plain view of the mapped file: numpy's own memmap class makes every look-up slower.
-    return np.asarray(vectors)
+    return vectors
 
 
 def _read(path: Path) -> faiss.Index:

@@ -57,7 +57,7 @@ def rebuild(
     ] = None,
     maps: Annotated[list[str] | None, typer.Option("--map", help="One field: title=product_name. Repeatable.")] = None,
     encoder: Annotated[str, typer.Option(help="A model's name or folder; by default the catalog decides.")] = "",
-    runtime: Annotated[str, typer.Option(help="auto, torch, onnx-fp32 or onnx-int8.")] = "auto",
+    runtime: Annotated[str, typer.Option(help="auto, torch, torch-bf16, onnx-fp32 or onnx-int8.")] = "auto",
     synonyms: Annotated[
         Path | None, typer.Option(help="A file of synonyms: 'sofa, couch' or 'hdd => hard disk'.")
     ] = None,

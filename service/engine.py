@@ -12,7 +12,7 @@ from types import TracebackType
 from typing import Self
 
 from retrieval.conditions import Condition
-from retrieval.errors import QueryError, UnknownProductError
+from retrieval.errors import QueryError, ShelfwiseError, UnknownProductError
 from retrieval.filters import parse_filter
 from retrieval.keyword import Rows, Selection
 from retrieval.merging import DEFAULT, METHODS
@@ -40,8 +40,11 @@ class SearchEngine:
     >>> page.hits[0].product.title, page.total, page.facets["brand"].counts
     """
 
-    def __init__(self, store: Store, snapshot: Snapshot) -> None:
+    def __init__(self, store: Store, snapshot: Snapshot, *, follow: bool = True) -> None:
         self._store = store
+        self._follow = follow
+        self._closed = False
+        self._trouble = ""
         self._snapshot = snapshot
         self._executor = ThreadPoolExecutor(max_workers=2 * (os.cpu_count() or 1), thread_name_prefix="shelfwise")
         self._swap = threading.Lock()
@@ -49,14 +52,17 @@ class SearchEngine:
         self._looked = time.monotonic()
 
     @classmethod
-    def open(cls, path: str | os.PathLike[str]) -> Self:
+    def open(cls, path: str | os.PathLike[str], *, follow: bool = True) -> Self:
         """Opens the version that serves, every file of it verified.
+
+        Unless `follow` is False, versions that are published later are taken up by themselves, within a second of the
+        next search.
 
         Raises StoreMissingError, StoreForeignError or StoreDamagedError for a directory that cannot serve, EncoderError
         where the model cannot be loaded or makes other vectors.
         """
         store = Store(Path(path))
-        return cls(store, open_snapshot(store))
+        return cls(store, open_snapshot(store), follow=follow)
 
     @property
     def manifest(self) -> Manifest:
@@ -70,8 +76,8 @@ class SearchEngine:
 
     @property
     def notices(self) -> tuple[str, ...]:
-        """What had to be passed over to serve at all, such as a damaged newer version."""
-        return self._snapshot.notices
+        """What is wrong although searches are answered, such as a newer version that is damaged."""
+        return self._snapshot.notices + ((self._trouble,) if self._trouble else ())
 
     def search(
         self,
@@ -93,6 +99,8 @@ class SearchEngine:
 
         Raises QueryError, FilterError or UnknownFieldError for what cannot be answered.
         """
+        if isinstance(facets, str):
+            raise QueryError(f"facets must be a list of field names, such as [{facets!r}]")
         query = Query(text, size, page, filters, tuple(facets), sort, stage)
         _check(query, merge)
         self._look_for_newer()
@@ -128,14 +136,15 @@ class SearchEngine:
         and the error is raised.
         """
         with self._swap:
-            stamp = _stamp(self._store)
+            self._seen = _stamp(self._store)
             newer = open_snapshot(self._store, encoder=self._snapshot.encoder)
             changed = newer.manifest.version != self._snapshot.manifest.version
-            self._snapshot, self._seen = newer, stamp
+            self._snapshot, self._trouble = newer, ""
             return changed
 
     def close(self) -> None:
-        """Ends the engine's threads; searches under way are finished first."""
+        """Ends the engine's threads; searches under way are finished first, later ones are refused."""
+        self._closed = True
         self._executor.shutdown(wait=True)
 
     def __enter__(self) -> Self:
@@ -148,21 +157,22 @@ class SearchEngine:
 
     def _look_for_newer(self) -> None:
         """Once a second, starts opening a newly published version beside the one that serves."""
+        if self._closed:
+            raise QueryError("the engine is closed; open it again with SearchEngine.open")
         now = time.monotonic()
-        if now - self._looked < _LOOK_SECONDS:
+        if not self._follow or now - self._looked < _LOOK_SECONDS:
             return
         self._looked = now
         if _stamp(self._store) != self._seen and not self._swap.locked():
-            threading.Thread(target=self._refresh_quietly, name="shelfwise-refresh", daemon=True).start()
+            threading.Thread(target=self._follow_store, name="shelfwise-refresh", daemon=True).start()
 
-    def _refresh_quietly(self) -> None:
-        """A version that cannot be opened is not asked for again; `refresh` says why."""
-        stamp = _stamp(self._store)
+    def _follow_store(self) -> None:
+        """A version that cannot be opened is not asked for again until another is published; `notices` says why."""
         try:
             self.refresh()
-        except Exception:
-            self._seen = stamp
-            raise
+        except ShelfwiseError as error:
+            version = self._snapshot.manifest.version
+            self._trouble = f"{version} serves on: the newly published version cannot be opened: {error}"
 
 
 class _Search:
@@ -171,7 +181,7 @@ class _Search:
     def __init__(self, snapshot: Snapshot, executor: ThreadPoolExecutor, query: Query, merge: str) -> None:
         self._snapshot = snapshot
         self._query = query
-        self._facets = {snapshot.catalog.known(name, "count").name: name for name in query.facets}
+        self._facets = {name: snapshot.catalog.known(name, "count").name for name in query.facets}
         self._sort = snapshot.catalog.sortable(query.sort.removeprefix("-")).name if query.sort else ""
         where = _condition(snapshot, query.filters)
         groups = snapshot.analyzer.groups(query.text)
@@ -217,7 +227,7 @@ class _Search:
             total,
             self._query.page,
             self._query.size,
-            self._counted(selection),
+            self._counted(Selection() if ranking and ranking.relaxed else selection),
             ranking.degraded if ranking else (),
             ranking.relaxed if ranking else False,
             ranking.timings if ranking else {},
@@ -227,17 +237,20 @@ class _Search:
     def _counted(self, selection: Selection) -> dict[str, Facet]:
         if not self._facets:
             return {}
-        counted = self._snapshot.keyword.facets(selection, list(self._facets), FACET_VALUES)
-        return {asked: counted[name] for name, asked in self._facets.items()}
+        counted = self._snapshot.keyword.facets(selection, sorted(set(self._facets.values())), FACET_VALUES)
+        return {asked: counted[name] for asked, name in self._facets.items()}
 
 
 def _check(query: Query, merge: str) -> None:
     """Refuses what no page can be made for, naming the argument."""
+    _check_types(query)
     if len(query.text) > MOST_TEXT:
         raise QueryError(f"the query has {len(query.text)} characters, at most {MOST_TEXT} are searched for")
     if not 0 <= query.size <= MOST_SIZE:
         raise QueryError(f"size is {query.size}, it can be 0 to {MOST_SIZE}")
-    if query.page < 1 or query.page * query.size > DEEPEST:
+    if query.page < 1:
+        raise QueryError(f"page is {query.page}, pages count from 1")
+    if query.page * query.size > DEEPEST:
         raise QueryError(
             f"page {query.page} of {query.size} reaches past place {DEEPEST}; narrow the search by a filter"
         )
@@ -247,6 +260,18 @@ def _check(query: Query, merge: str) -> None:
         raise QueryError(f"merge is {merge!r}, it can be {', '.join(METHODS)}")
     if len(query.facets) > MOST_FACETS:
         raise QueryError(f"{len(query.facets)} facets are asked for, at most {MOST_FACETS} are counted at once")
+
+
+def _check_types(query: Query) -> None:
+    """A caller without a type checker is told as clearly as one with it."""
+    for name in ("text", "filters", "sort", "stage"):
+        if not isinstance(getattr(query, name), str):
+            raise QueryError(f"{name} is {type(getattr(query, name)).__name__}, it must be str")
+    for name in ("size", "page"):
+        if type(getattr(query, name)) is not int:
+            raise QueryError(f"{name} is {type(getattr(query, name)).__name__}, it must be int")
+    if not all(isinstance(field, str) for field in query.facets):
+        raise QueryError("facets must be a list of field names")
 
 
 def _condition(snapshot: Snapshot, filters: str) -> Condition | None:

@@ -61,6 +61,8 @@ class Ranking:
     total: int
     selection: Selection
     identified: frozenset[int] = frozenset()
+    ran: tuple[str, ...] = STAGES
+    """The stages that took part; the others gave nothing."""
     degraded: tuple[str, ...] = ()
     relaxed: bool = False
     timings: dict[str, float] = field(default_factory=dict)
@@ -77,7 +79,7 @@ class Ranking:
             "dense": StageScore(_rank(evidence.dense_rank[at]), float(evidence.cosine[at])),
             "merged": StageScore(at + 1, score),
         }
-        return Candidate(row, score, stages)
+        return Candidate(row, score, {stage: stages[stage] for stage in self.ran})
 
 
 class Ranker:
@@ -98,6 +100,7 @@ class Ranker:
         if not ranking.total and request.where is not None and query is not None:
             ranking = self._relaxed(request, query)
         ranking.degraded, ranking.timings = degraded, timings
+        ranking.ran = _stages_run(request, degraded)
         return ranking
 
     def further(self, request: Request, ranking: Ranking, end: int) -> Rows:
@@ -111,7 +114,13 @@ class Ranker:
     def _keyword(self, request: Request) -> Matches:
         if request.stage == "dense":
             return Matches(_NONE.rows, _NONE.scores, 0)
-        return self._snapshot.keyword.search(request.groups, KEYWORD_DEPTH, request.where)
+        keyword = self._snapshot.keyword
+        matches = keyword.search(request.groups, KEYWORD_DEPTH, request.where)
+        if request.where is None:
+            return matches
+        # Merged are the best matches of the whole catalog, filter or not: else a filter would change the order.
+        best = keyword.search(request.groups, KEYWORD_DEPTH)
+        return matches if best.total <= len(best.rows) else _down_to(matches, best)
 
     def _encoded(self, request: Request, timings: dict[str, float]) -> tuple[Vectors | None, tuple[str, ...]]:
         if request.stage == "bm25":
@@ -189,6 +198,13 @@ def _evidence(
     return Evidence(words, background, bm25, cosine, bm25_rank, dense_rank)
 
 
+def _down_to(matches: Matches, best: Matches) -> Matches:
+    """The matches that are no worse than the last of `best`; `total` stays."""
+    score, row = best.scores[-1], best.rows[-1]
+    kept = (matches.scores > score) | ((matches.scores == score) & (matches.rows <= row))
+    return Matches(matches.rows[kept], matches.scores[kept], matches.total)
+
+
 def _scores(request: Request, evidence: Evidence) -> NDArray[np.float64]:
     match request.stage:
         case "bm25":
@@ -211,6 +227,11 @@ def _ordered(ranking: Ranking) -> Ranking:
         each.words, each.background, each.bm25[order], each.cosine[order], each.bm25_rank[order], each.dense_rank[order]
     )
     return ranking
+
+
+def _stages_run(request: Request, degraded: tuple[str, ...]) -> tuple[str, ...]:
+    asked = STAGES if request.stage == "merged" else (request.stage,)
+    return tuple(stage for stage in asked if stage not in degraded)
 
 
 def _rank(rank: float) -> int | None:

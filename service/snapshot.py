@@ -9,7 +9,7 @@ from pathlib import Path
 from retrieval.analysis import Analyzer
 from retrieval.encoder import Encoder
 from retrieval.encoders import load_encoder
-from retrieval.errors import EncoderMismatchError, StoreDamagedError, StoreForeignError
+from retrieval.errors import EncoderMismatchError, EncoderUnavailableError, StoreDamagedError, StoreForeignError
 from retrieval.fields import FieldCatalog
 from retrieval.keyword import KeywordIndex
 from retrieval.layout import FIELDS_FILE, KEYWORD_FOLDER, SYNONYMS_FILE, VECTORS_FOLDER, read_fields
@@ -33,12 +33,27 @@ class Snapshot:
     notices: tuple[str, ...] = ()
 
 
+_TRIES = 3
+
+
 def open_snapshot(store: Store, *, encoder: Encoder | None = None) -> Snapshot:
     """Opens the version that serves; `encoder` is used again where it is the one that made its vectors.
 
     Raises StoreMissingError, StoreForeignError or StoreDamagedError for a directory that cannot serve, EncoderError
     where the model cannot be loaded or makes other vectors.
     """
+    for _ in range(_TRIES - 1):
+        versions = store.versions()
+        try:
+            return _opened(store, encoder)
+        except (StoreDamagedError, EncoderUnavailableError):
+            # A version that was removed under our hands by a rebuild is no damage: the newer one is there.
+            if store.versions() == versions:
+                raise
+    return _opened(store, encoder)
+
+
+def _opened(store: Store, encoder: Encoder | None) -> Snapshot:
     # Loaded when the first index is opened: importing the engine stays fast.
     from retrieval.keyword_tantivy import TantivyIndex
     from retrieval.vectors_faiss import FaissIndex

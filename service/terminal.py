@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import unicodedata
 from collections.abc import Mapping
 
 from rich.console import Console
@@ -24,6 +25,7 @@ from retrieval.records import Facet, Hit, Page, Product
 out = Console()
 err = Console(stderr=True)
 
+_LONGEST_ID = 24
 _STAGES = ("bm25", "dense", "merged")
 
 
@@ -113,29 +115,46 @@ def show_page(page: Page, *, explain: bool) -> None:
         show_notices((f"answered without {', '.join(page.degraded)}",))
     if page.relaxed:
         show_notices(("nothing matches inside the filter; these are the nearest products that it lets through",))
-    if not page.hits:
-        out.print("No products." if not page.total else f"No products on page {page.page}; there are {page.total:,}.")
-        return
-    out.print(_hits_table(page, explain=explain))
-    took = sum(page.timings.get(stage, 0.0) for stage in ("encode", "dense", "merge"))
-    out.print(Text(f"{page.total:,} products, page {page.page}" + (f", ranked in {took:.1f} ms" if took else "")))
+    if page.hits:
+        out.print(_hits_table(page, explain=explain))
+        out.print(f"{page.total:,} products, page {page.page}{_took(page)}", highlight=False)
+    elif page.size and page.total:
+        out.print(f"No products on page {page.page}; there are {page.total:,}.", highlight=False)
+    else:
+        out.print(f"{page.total:,} products." if page.total else "No products.", highlight=False)
     for facet in page.facets.values():
         out.print(_facet_line(facet))
 
 
+def _took(page: Page) -> str:
+    """The retrievers work side by side, so the slower one counts."""
+    spent = page.timings
+    beside = max(spent.get("bm25", 0.0), spent.get("encode", 0.0) + spent.get("dense", 0.0))
+    return f", ranked in {beside + spent['merge']:.1f} ms" if spent else ""
+
+
 def _hits_table(page: Page, *, explain: bool) -> Table:
     table = Table(box=None, header_style="bold", pad_edge=False)
-    table.add_column("#", justify="right")
-    table.add_column("product", ratio=1, no_wrap=True, overflow="ellipsis")
-    table.add_column("price", justify="right", no_wrap=True)
-    table.add_column("id", no_wrap=True)
     first = (page.page - 1) * page.size + 1
+    # Only the title may be shortened: place, price and id are what a reader needs whole.
+    places, prices, ids = (
+        max(len(cell) for cell in column)
+        for column in (
+            (str(first + len(page.hits)),),
+            ("price", *(price_text(hit.product) for hit in page.hits)),
+            ("id", *(shown(hit.product.id)[:_LONGEST_ID] for hit in page.hits)),
+        )
+    )
+    table.add_column("#", justify="right", min_width=places)
+    table.add_column("product", ratio=1, no_wrap=True, overflow="ellipsis")
+    table.add_column("price", justify="right", no_wrap=True, min_width=prices)
+    table.add_column("id", no_wrap=True, overflow="ellipsis", min_width=ids)
     for place, hit in enumerate(page.hits, first):
         product = hit.product
-        name = Text(_name(product))
+        name = Text(shown(_name(product)))
         if explain:
             name.append(f"\n{_stages_line(hit)}", style="dim")
-        table.add_row(str(place), name, price_text(product), Text(product.id))
+        table.add_row(str(place), name, price_text(product), Text(shown(product.id)))
     return table
 
 
@@ -154,13 +173,18 @@ def _name(product: Product) -> str:
     return product.title if not brand or brand.casefold() in product.title.casefold() else f"{product.title} · {brand}"
 
 
+def shown(text: str) -> str:
+    """Text from a feed as a terminal may see it: without control characters, which could do anything there."""
+    return "".join("\ufffd" if unicodedata.category(character) == "Cc" else character for character in text)
+
+
 def price_text(product: Product) -> str:
     """The price as a table shows it."""
     return "" if product.price is None else f"{product.price:,.2f} {product.currency}".strip()
 
 
 def _facet_line(facet: Facet) -> Text:
-    values = ", ".join(f"{each.value} ({each.count:,})" for each in facet.counts[:12])
+    values = ", ".join(f"{shown(str(each.value))} ({each.count:,})" for each in facet.counts[:12])
     spread = (
         f"{facet.minimum:g} to {facet.maximum:g}; " if facet.minimum is not None and facet.maximum is not None else ""
     )

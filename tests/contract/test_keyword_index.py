@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
@@ -13,6 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import retrieval.keyword_tantivy
 from retrieval.analysis import Analyzer, identifier_key
 from retrieval.conditions import Condition
 from retrieval.errors import FilterError, UnknownFieldError
@@ -172,6 +174,37 @@ class TestKeywordIndex:
             matches = index.search(ANALYZER.groups("drill"), 123)
         assert matches.rows.tolist() == list(range(123))
         assert matches.total == 500
+
+    def test_equal_scores_come_in_the_order_of_rows_over_several_segments(
+        self, backend: Backend, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(retrieval.keyword_tantivy, "_HEAP_BYTES", 15_000_000)
+        with backend(catalogs.numbered(60_000)) as (index, _):
+            matches = index.search(ANALYZER.groups("drill"), 1_000)
+        assert matches.rows.tolist() == list(range(1_000))
+
+    def test_the_range_of_a_field_with_more_values_than_a_facet_counts(self, backend: Backend) -> None:
+        products = [dataclasses.replace(each, price=float(row)) for row, each in enumerate(catalogs.numbered(70_000))]
+        with backend(products) as (index, _):
+            facets = index.facets(Selection(everything=True), ["price", "id"], 5)
+        assert (facets["price"].minimum, facets["price"].maximum) == (0.0, 69_999.0)
+        assert len(facets["id"].counts) == 5
+
+    def test_a_published_folder_is_only_read(self, tmp_path: Path) -> None:
+        products = catalogs.numbered(3)
+        catalog = counted(products)
+        builder = TantivyBuilder(tmp_path, catalog)
+        builder.add(documents(products, catalog))
+        before = sorted(path.name for path in builder.finish().iterdir())
+        index = TantivyIndex(tmp_path, catalog)
+        assert index.search(ANALYZER.groups("drill"), 10).total == 3
+        assert sorted(path.name for path in tmp_path.iterdir()) == before
+
+    def test_a_category_whose_level_has_the_separator_in_it_is_chosen_by_its_facet(self, backend: Backend) -> None:
+        with backend([Product("a", "x", category=("X", "A>B"))]) as (index, catalog):
+            for each in index.facets(Selection(everything=True), ["category"], 10)["category"].counts:
+                where = catalog.condition(In("category", (each.value,)))
+                assert index.count(Selection(where=where, everything=True)) == each.count
 
     def test_rows_beside_the_matches_belong_to_the_selection_once(self, backend: Backend) -> None:
         products = [Product("a", "drill", price=1.0), Product("b", "saw", price=2.0), Product("c", "saw", price=9.0)]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -56,13 +58,11 @@ def gpu(request: pytest.FixtureRequest) -> bool:
     return bool(request.param)
 
 
-@pytest.fixture(params=["opened", "saved and opened"])
+@pytest.fixture(params=["opened", "copied and opened"])
 def index(request: pytest.FixtureRequest, folder: Path, gpu: bool, tmp_path: Path) -> FaissIndex:
-    opened = FaissIndex(folder, gpu=gpu)
     if request.param == "opened":
-        return opened
-    opened.save(tmp_path / "copy")
-    return FaissIndex(tmp_path / "copy", gpu=gpu)
+        return FaissIndex(folder, gpu=gpu)
+    return FaissIndex(Path(shutil.copytree(folder, tmp_path / "copy")), gpu=gpu)
 
 
 def exact(query: Vectors, limit: int, allowed: np.ndarray) -> list[int]:
@@ -104,10 +104,29 @@ class TestVectorIndex:
         assert len(index.search(QUERIES[0], COUNT * 2, np.arange(0, COUNT, 7)).rows) == len(range(0, COUNT, 7))
 
 
-def test_equal_vectors_come_in_the_order_of_rows(tmp_path: Path) -> None:
-    same = np.tile(VECTORS[:1], (100, 1))
-    found = FaissIndex(built(tmp_path, IndexKind.EXACT, same), gpu=False).search(VECTORS[0], 10)
-    assert found.rows.tolist() == list(range(10))
+@pytest.mark.parametrize("count", [61, 63, 67, 100])
+def test_equal_vectors_tie_to_the_last_digit_and_come_in_the_order_of_rows(tmp_path: Path, count: int) -> None:
+    index = FaissIndex(built(tmp_path, IndexKind.EXACT, np.tile(VECTORS[:1], (count, 1))), gpu=False)
+    found = index.search(QUERIES[0], count)
+    assert found.rows.tolist() == list(range(count))
+    assert len(set(found.scores.tolist())) == 1
+    alone = index.similarity(QUERIES[0], np.array([count - 1]))
+    assert alone.tolist() == [found.scores[0]]
+
+
+def test_threads_get_the_answers_that_one_thread_gets(index: FaissIndex) -> None:
+    alone = [index.search(query, 20).rows.tolist() for query in QUERIES]
+    together: dict[int, list[int]] = {}
+
+    def search(place: int) -> None:
+        together[place] = index.search(QUERIES[place], 20).rows.tolist()
+
+    threads = [threading.Thread(target=search, args=(place,)) for place in range(len(QUERIES))]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert [together[place] for place in range(len(QUERIES))] == alone
 
 
 def test_one_vector_is_an_index(tmp_path: Path) -> None:

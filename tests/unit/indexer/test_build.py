@@ -162,6 +162,7 @@ class TestTheFirstBuild:
             "CURRENT",
             "encoders",
             "lock",
+            "rejected.jsonl",
             "shelfwise.json",
             "versions",
         ]

@@ -12,6 +12,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from retrieval.encoder_folder import SPEC_FILE
 from retrieval.errors import StoreDamagedError, StoreForeignError, StoreLockedError, StoreMissingError
 from retrieval.published import CURRENT, MANIFEST, MARKER, SCHEMA, SEAL, Manifest, Store, checksum, write_durably
 
@@ -27,6 +28,7 @@ def publish(store: Store, *, encoder: str = "encoder-1") -> str:
         model = store.encoders / encoder
         model.mkdir(parents=True, exist_ok=True)
         (model / "model.onnx").write_text(f"weights of {encoder}")
+        (model / SPEC_FILE).write_text("{}")
         files = store.entries(building, store.version_folder(name).relative_to(store.root))
         files |= store.entries(model, model.relative_to(store.root))
         manifest = Manifest(SCHEMA, name, "2025-01-01", 3, "catalog", "terms", encoder, "MiniLM", 8, "exact", files)
@@ -54,6 +56,7 @@ class TestPublishing:
         assert set(manifest.files) == {
             "versions/v000001/products.jsonl",
             "versions/v000001/keyword/segment",
+            "encoders/encoder-1/encoder.json",
             "encoders/encoder-1/model.onnx",
         }
         assert manifest == store.manifest("v000001") == store.verified("v000001")
@@ -177,7 +180,7 @@ class TestForeignDirectories:
     def test_an_unreadable_marker_is_refused_by_name(self, store: Store, content: bytes) -> None:
         publish(store)
         (store.root / MARKER).write_bytes(content)
-        with pytest.raises(StoreForeignError, match=r"shelfwise\.json cannot be read .*; restore it or rebuild"):
+        with pytest.raises(StoreForeignError, match=r"shelfwise\.json cannot be read .*; write"):
             store.serving()
 
     def test_a_kill_before_the_first_marker_is_in_place_does_not_make_the_directory_foreign(self, store: Store) -> None:
