@@ -8,6 +8,9 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 UV := VIRTUAL_ENV=$(CURDIR)/$(VENV) $(BIN)/uv
+UV_VERSION := 0.13.9
+# Both packages fill one folder, so one must go before the other comes.
+USE_GPU = $(UV) pip uninstall faiss-cpu faiss-gpu && $(UV) pip install "faiss-gpu>=1.12"
 
 .PHONY: demo test lint types imports tests lock gpu clean
 
@@ -33,9 +36,10 @@ lock: $(BIN)/uv
 	$(UV) pip compile setup.cfg --extra demo --extra test --universal --python-version 3.11 --generate-hashes \
 		--quiet --custom-compile-command "make lock" --output-file requirements.lock
 
+# The stamp keeps faiss-gpu when a renewed lock file installs everything again.
 gpu: $(VENV)/.installed
-	$(UV) pip uninstall faiss-cpu
-	$(UV) pip install "faiss-gpu>=1.12"
+	touch $(VENV)/.gpu
+	$(USE_GPU)
 
 clean:
 	rm -rf $(VENV) demo-store .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache *.egg-info
@@ -43,9 +47,10 @@ clean:
 $(BIN)/uv:
 	$(PYTHON) -c "import sys; sys.exit(sys.version_info < (3, 11) and 'Shelfwise needs Python 3.11 or newer')"
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)
 
 $(VENV)/.installed: requirements.lock setup.cfg pyproject.toml | $(BIN)/uv
 	$(UV) pip sync --quiet --require-hashes requirements.lock
 	$(UV) pip install --quiet --no-deps --editable .
+	if [ -f $(VENV)/.gpu ]; then $(USE_GPU); fi
 	touch $@

@@ -130,7 +130,7 @@ def _assert_equal(index: Path, scratch: Scratch) -> None:
 def _assert_tidy(index: Path) -> None:
     """Nothing lies in an index but what it is made of."""
     names = {path.name for path in index.iterdir()}
-    assert names == {"CURRENT", "encoders", "lock", "shelfwise.json", "versions"}
+    assert names == {"CURRENT", "encoders", "lock", "rejected.jsonl", "shelfwise.json", "versions"}
     assert len(list((index / "versions").iterdir())) == len(list((index / "encoders").iterdir())) == 1
 
 
