@@ -26,6 +26,8 @@ out = Console()
 err = Console(stderr=True)
 
 _LONGEST_ID = 24
+_GAPS = 6
+"""Two spaces between each of the four columns."""
 _STAGES = ("bm25", "dense", "merged")
 
 
@@ -134,28 +136,33 @@ def _took(page: Page) -> str:
 
 
 def _hits_table(page: Page, *, explain: bool) -> Table:
-    table = Table(box=None, header_style="bold", pad_edge=False)
     first = (page.page - 1) * page.size + 1
-    # Only the title may be shortened: place, price and id are what a reader needs whole.
-    places, prices, ids = (
-        max(len(cell) for cell in column)
-        for column in (
-            (str(first + len(page.hits)),),
-            ("price", *(price_text(hit.product) for hit in page.hits)),
-            ("id", *(shown(hit.product.id)[:_LONGEST_ID] for hit in page.hits)),
-        )
-    )
-    table.add_column("#", justify="right", min_width=places)
-    table.add_column("product", ratio=1, no_wrap=True, overflow="ellipsis")
-    table.add_column("price", justify="right", no_wrap=True, min_width=prices)
-    table.add_column("id", no_wrap=True, overflow="ellipsis", min_width=ids)
-    for place, hit in enumerate(page.hits, first):
-        product = hit.product
-        name = Text(shown(_name(product)))
-        if explain:
-            name.append(f"\n{_stages_line(hit)}", style="dim")
-        table.add_row(str(place), name, price_text(product), Text(shown(product.id)))
+    places = [str(first + place) for place in range(len(page.hits))]
+    prices = [price_text(hit.product) for hit in page.hits]
+    ids = [Text(shown(hit.product.id)) for hit in page.hits]
+    for each in ids:
+        each.truncate(_LONGEST_ID, overflow="ellipsis")
+    # Only the title is shortened: place, price and id are what a reader needs whole.
+    taken = len(places[-1]) + max(map(len, ["price", *prices])) + max([2, *(each.cell_len for each in ids)])
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    table.add_column("#", justify="right", no_wrap=True)
+    table.add_column("product", no_wrap=True)
+    table.add_column("price", justify="right", no_wrap=True)
+    table.add_column("id", no_wrap=True)
+    for place, hit, price, product_id in zip(places, page.hits, prices, ids, strict=True):
+        table.add_row(place, _described(hit, max(20, out.width - taken - _GAPS), explain=explain), price, product_id)
     return table
+
+
+def _described(hit: Hit, width: int, *, explain: bool) -> Text:
+    """The product's name, and on a second line what each stage gave it, each at most `width` cells wide."""
+    name = Text(shown(_name(hit.product)))
+    name.truncate(width, overflow="ellipsis")
+    if explain:
+        stages = Text(_stages_line(hit), style="dim")
+        stages.truncate(width, overflow="ellipsis")
+        name.append("\n").append_text(stages)
+    return name
 
 
 def _stages_line(hit: Hit) -> str:
