@@ -4,7 +4,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from retrieval.errors import ShelfwiseError
+from retrieval.errors import (
+    EncoderError,
+    FilterError,
+    InputError,
+    QueryError,
+    ShelfwiseError,
+    StoreError,
+    UnknownFieldError,
+    UnknownProductError,
+)
 from retrieval.records import Availability, Candidate, Facet, FacetCount, Hit, Page, Product, Query, StageScore
 
 if TYPE_CHECKING:
@@ -13,15 +22,22 @@ if TYPE_CHECKING:
 __all__ = [
     "Availability",
     "Candidate",
+    "EncoderError",
     "Facet",
     "FacetCount",
+    "FilterError",
     "Hit",
+    "InputError",
     "Page",
     "Product",
     "Query",
+    "QueryError",
     "SearchEngine",
     "ShelfwiseError",
     "StageScore",
+    "StoreError",
+    "UnknownFieldError",
+    "UnknownProductError",
 ]
 
 

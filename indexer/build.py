@@ -141,11 +141,13 @@ class _Rebuild:
 
     def run(self) -> RebuildReport:
         """All steps in order."""
+        name, reason = self._options.encoder, "as asked for"
+        # A model that cannot be had is told before a long feed is read.
+        asked = self._open_encoder(name, reason) if name else None
         self._timed("read", self._read_feeds)
-        name, reason = self._encoder_choice()
-        self._observer.begin("load encoder", None, "")
-        encoder = open_encoder(name, self._options.runtime, self._options.cache)
-        self._observer.end(f"{name}: {reason}")
+        if not name:
+            name, reason = self._encoder_choice()
+        encoder = asked or self._open_encoder(name, reason)
         fingerprint = self._spool.fingerprint()
         before, is_whole = self._version_before()
         if before and is_whole and self._is_unchanged(before, fingerprint, encoder):
@@ -192,10 +194,14 @@ class _Rebuild:
         reasons = ", ".join(f"{reason} ({count})" for reason, count in self._rejected.most_common(3))
         return f"{feeds}: no row can be used ({reasons}); nothing was published; the rows are in {self._rejected_path}"
 
+    def _open_encoder(self, name: str, reason: str) -> Encoder:
+        self._observer.begin("load encoder", None, "")
+        encoder = open_encoder(name, self._options.runtime, self._options.cache)
+        self._observer.end(f"{name}: {reason}")
+        return encoder
+
     def _encoder_choice(self) -> tuple[str, str]:
-        """The encoder's name, and why that one."""
-        if self._options.encoder:
-            return self._options.encoder, "as asked for"
+        """The encoder that suits the catalog's language, and why that one."""
         chinese = self._spool.chinese / len(self._spool)
         if chinese >= CHINESE_SHARE:
             return DEFAULT_CHINESE_MODEL, f"{chinese:.0%} of the titles are Chinese, so the encoder is multilingual"

@@ -27,7 +27,6 @@ settings.load_profile("shelfwise")
 os.environ["HF_HUB_OFFLINE"] = "1"
 
 ENCODER = "all-MiniLM-L6-v2"
-REAL_DATA = Path(__file__).parents[2] / "shared" / "data"
 
 
 @pytest.fixture(scope="session")
@@ -57,11 +56,3 @@ def engine(demo_index: Path) -> Iterator[SearchEngine]:
     """The demo store, opened."""
     with SearchEngine.open(demo_index) as opened:
         yield opened
-
-
-@pytest.fixture
-def real_data() -> Path:
-    """The folder of real catalogs; the test is skipped where it is not there."""
-    if not REAL_DATA.is_dir():
-        pytest.skip(f"the real catalogs are not at {REAL_DATA}")
-    return REAL_DATA
