@@ -132,6 +132,31 @@ def bench_recall(
     write_json(msgspec.json.encode(result)) if as_json else show_recall(result)
 
 
+@bench.command("throughput", epilog="Example: shelfwise bench throughput store")
+def bench_throughput(
+    index: IndexArgument,
+    count: Annotated[int, typer.Option(help="How many of the index's products to encode.", min=100)] = 2_000,
+    model: Annotated[str, typer.Option(help="A model's name or folder.")] = "all-MiniLM-L6-v2",
+    as_json: JsonOption = False,
+) -> None:
+    """Time text analysis and every runtime of the encoder over an index's own products."""
+    import msgspec
+
+    from benchmarks.tables import show_throughput
+    from benchmarks.throughput import measure_runtimes, terms_per_second
+    from service.cli import cache_folder
+    from service.engine import SearchEngine
+    from service.terminal import write_json
+
+    with SearchEngine.open(index, follow=False) as engine:
+        products = engine.snapshot.products
+        titles = [products[row].title for row in range(len(products))]
+    analysed = terms_per_second(titles)
+    measured = measure_runtimes(model, titles[:: max(1, len(titles) // count)][:count], cache_folder())
+    result = {"titles": len(titles), "terms_per_second": analysed, "runtimes": [asdict(each) for each in measured]}
+    write_json(msgspec.json.encode(result)) if as_json else show_throughput(result)
+
+
 @bench.command("quality", epilog="Example: shelfwise bench quality icecat=icecat/judgments.tsv hd=hd/judgments.tsv")
 def bench_quality(
     sets: Annotated[list[str], typer.Argument(help="Dev sets, each as DIR=JUDGMENTS.tsv.", metavar="DIR=FILE...")],

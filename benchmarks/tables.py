@@ -42,6 +42,16 @@ def show_recall(result: Mapping[str, Any]) -> None:
     out.print(table)
 
 
+def show_throughput(result: Mapping[str, Any]) -> None:
+    """Titles analysed a second, then runtimes by speed and nearness to the first."""
+    table = _table(["runtime", "products a second", "query p50 ms", "p99 ms", "cosine with torch"], "")
+    for each in result["runtimes"]:
+        spent = (f"{each['query_p50']:.2f}", f"{each['query_p99']:.2f}")
+        table.add_row(each["runtime"], f"{each['products_per_second']:.0f}", *spent, f"{each['cosine']:.5f}")
+    out.print(f"{result['titles']:,} titles analysed, {result['terms_per_second']:,.0f} a second on one core")
+    out.print(table)
+
+
 def show_quality(results: Mapping[str, Mapping[str, Mapping[str, float]]]) -> None:
     """Ways of merging by dev set, nDCG@10 / R@100, and the mean nDCG@10 over the sets."""
     table = _table(["", *(Path(index).name for index in results), "mean nDCG@10"], "nDCG@10, R@100")
