@@ -28,6 +28,7 @@ COMMANDS = (
     "bench latency",
     "bench recall",
     "bench quality",
+    "bench throughput",
 )
 CATALOG = (
     Product("1", "cordless drill 18 V", brand="Bosch", price=89.0),
