@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from retrieval.errors import SettingError
+from service.cli import IndexArgument, JsonOption, cache_folder
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -17,9 +18,6 @@ if TYPE_CHECKING:
     from service.engine import SearchEngine
 
 bench = typer.Typer(help="Measure an index: latency, recall, ways of merging.", no_args_is_help=True)
-
-IndexArgument = Annotated[Path, typer.Argument(help="An index directory, made by: shelfwise rebuild", metavar="DIR")]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else.")]
 
 
 def evaluate(
@@ -109,12 +107,13 @@ def bench_recall(
 ) -> None:
     """Compare the vector index with a scan of everything: recall@100 plain and under filters of any width."""
     import msgspec
-    import numpy as np
 
     from benchmarks.latency import title_queries
     from benchmarks.recall import measure_recall
     from benchmarks.tables import show_recall
+    from retrieval.arrays import load_array
     from retrieval.layout import VECTORS_FOLDER
+    from retrieval.vectors_faiss import VECTORS_FILE
     from service.engine import SearchEngine
     from service.terminal import write_json
 
@@ -122,7 +121,7 @@ def bench_recall(
         snapshot = engine.snapshot
         texts = _repeated(_queries_of(judgments), count) if judgments else title_queries(engine, count)
         folder = index / "versions" / engine.manifest.version / VECTORS_FOLDER
-        vectors = np.array(np.load(folder / "vectors.npy", mmap_mode="r"))
+        vectors = load_array(folder / VECTORS_FILE)
         measured = list(measure_recall(snapshot.vectors, vectors, snapshot.encoder.encode_queries(texts)))
         result = {
             "vectors": snapshot.vectors.size,
@@ -144,7 +143,6 @@ def bench_throughput(
 
     from benchmarks.tables import show_throughput
     from benchmarks.throughput import measure_runtimes, terms_per_second
-    from service.cli import cache_folder
     from service.engine import SearchEngine
     from service.terminal import write_json
 

@@ -14,8 +14,9 @@ from dataclasses import dataclass
 import msgspec
 
 from indexer.lines import MAX_LINE, Progress, feed_size, read_lines
-from indexer.mapping import FeedMapping, close_names
+from indexer.mapping import FeedMapping
 from indexer.rows import RowReader
+from retrieval.close_names import close_names
 from retrieval.errors import RowError
 from retrieval.records import Product
 

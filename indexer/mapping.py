@@ -22,6 +22,7 @@ from pathlib import Path
 
 import msgspec
 
+from retrieval.close_names import close_names
 from retrieval.errors import FeedError
 from retrieval.records import Product
 
@@ -166,11 +167,3 @@ def _rule(content: object, place: str) -> Rule:
     if name is not None and (not isinstance(name, str) or not name):
         raise FeedError(f"{place}: field is {name!r}; expected a name")
     return Rule((Source(name, unit),) if name else (), value)
-
-
-def close_names(name: str, known: Iterable[str]) -> tuple[str, ...]:
-    """Up to three known names that are spelled nearly so."""
-    from rapidfuzz import fuzz, process
-
-    found = process.extract(name, list(known), scorer=fuzz.ratio, processor=str.casefold, score_cutoff=65, limit=3)
-    return tuple(close for close, _, _ in found)

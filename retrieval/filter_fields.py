@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import replace
 
+from retrieval.close_names import close_names
 from retrieval.errors import UnknownFieldError
 from retrieval.filter_tree import And, Filter, Leaf, Not, Or
 
@@ -35,23 +36,14 @@ def _resolved(leaf: Leaf, names: frozenset[str]) -> str:
     for name in (leaf.field, f"attributes.{leaf.field}"):
         if name in names:
             return name
-    close = _close_names(leaf.field, names)
+    close = close_names(leaf.field, sorted(names), _short)
     advice = f"did you mean {' or '.join(close)}?" if close else f"known fields: {_listed(names)}"
     place = f"column {leaf.column}: " if leaf.column else ""
     raise UnknownFieldError(f"{place}no field {leaf.field!r}; {advice}", leaf.field, close)
 
 
-def _close_names(name: str, names: frozenset[str]) -> tuple[str, ...]:
-    from rapidfuzz import fuzz, process
-
-    wanted = _short(name)
-    spellings = {known: _short(known) for known in sorted(names)}
-    found = process.extract(wanted, spellings, scorer=fuzz.ratio, score_cutoff=65, limit=3)
-    return tuple(known for _, _, known in found)
-
-
 def _short(name: str) -> str:
-    return name.removeprefix("attributes.").casefold()
+    return name.removeprefix("attributes.")
 
 
 def _listed(names: frozenset[str]) -> str:

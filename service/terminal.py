@@ -21,6 +21,7 @@ from rich.text import Text
 
 from indexer.build import RebuildReport
 from retrieval.records import Facet, Hit, Page, Product
+from service.ranking import STAGES
 
 out = Console()
 err = Console(stderr=True)
@@ -28,7 +29,6 @@ err = Console(stderr=True)
 _LONGEST_ID = 24
 _GAPS = 6
 """Two spaces between each of the four columns."""
-_STAGES = ("bm25", "dense", "merged")
 
 
 class ProgressLines:
@@ -168,7 +168,7 @@ def _described(hit: Hit, width: int, *, explain: bool) -> Text:
 def _stages_line(hit: Hit) -> str:
     """What each stage gave a hit, with its rank there: "bm25 16.40 #2, dense 0.701 #5, merged 12.37 #1"."""
     parts = ["exact identifier"] if hit.identifier else []
-    for stage in _STAGES:
+    for stage in STAGES:
         given = hit.stages.get(stage)
         if given is not None:
             parts.append(f"{stage} {given.score:.3f}" + (f" #{given.rank}" if given.rank else ""))

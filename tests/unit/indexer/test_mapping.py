@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from indexer.mapping import DEFAULT_RULES, FeedMapping, Rule, Source, close_names, load_mapping, parse_map_flags
+from indexer.mapping import DEFAULT_RULES, FeedMapping, Rule, Source, load_mapping, parse_map_flags
 from retrieval.errors import FeedError
 
 TOML = """
@@ -104,8 +104,3 @@ def test_any_flags_make_a_mapping_or_a_feed_error(flags: list[str]) -> None:
     except FeedError:
         return
     assert mapping.rules.keys() >= DEFAULT_RULES.keys()
-
-
-def test_close_names_are_those_spelled_nearly_so() -> None:
-    assert close_names("pric", ["price", "colour", "Price_Cents"]) == ("price",)
-    assert close_names("x", []) == ()
