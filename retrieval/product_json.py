@@ -8,7 +8,16 @@ from datetime import UTC, datetime, timedelta
 import msgspec
 
 from retrieval.errors import StoreDamagedError
-from retrieval.records import AttributeValue, Availability, Product
+from retrieval.records import AttributeValue, Availability, Product, Variant
+
+
+class _CompactVariant(msgspec.Struct, omit_defaults=True, frozen=True):
+    id: str
+    options: Mapping[str, str] = msgspec.field(default_factory=dict)
+    price: float | None = None
+    availability: Availability | None = None
+    identifiers: Mapping[str, tuple[str, ...]] = msgspec.field(default_factory=dict)
+    image: str = ""
 
 
 class _Compact(msgspec.Struct, omit_defaults=True, frozen=True):
@@ -30,6 +39,7 @@ class _Compact(msgspec.Struct, omit_defaults=True, frozen=True):
     created: datetime | None = None
     updated: datetime | None = None
     language: str = ""
+    variants: tuple[_CompactVariant, ...] = ()
 
 
 # A read-only mapping is written as the dict it shows, its names sorted: equal products are equal lines.
@@ -57,7 +67,14 @@ def product_to_json(product: Product) -> bytes:
             _whole_minutes(product.created),
             _whole_minutes(product.updated),
             product.language,
+            tuple(map(_compact_variant, product.variants)),
         )
+    )
+
+
+def _compact_variant(variant: Variant) -> _CompactVariant:
+    return _CompactVariant(
+        variant.id, variant.options, variant.price, variant.availability, variant.identifiers, variant.image
     )
 
 

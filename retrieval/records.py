@@ -20,6 +20,22 @@ class Availability(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class Variant:
+    """One of the forms in which a product is sold: a size, a colour.
+
+    Its product answers searches for all of them: with the lowest price, every identifier and every option's value.
+    """
+
+    id: str
+    options: Mapping[str, str] = field(default_factory=dict)
+    """The name of each option ("Size") to this variant's value ("XL")."""
+    price: float | None = None
+    availability: Availability | None = None
+    identifiers: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    image: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Product:
     """One product of a catalog. Only `id` and `title` must be there; what is unknown is None or empty, never made
     up."""
@@ -47,6 +63,7 @@ class Product:
     updated: datetime | None = None
     language: str = ""
     """ISO 639-1, or empty where it is not known."""
+    variants: tuple[Variant, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from retrieval.errors import StoreDamagedError
 from retrieval.product_json import product_from_json, product_to_json
-from retrieval.records import Availability, Product
+from retrieval.records import Availability, Product, Variant
 
 # Offsets with seconds exist (time zones before 1900), and times near the first and last year leave the calendar in UTC.
 # Named zones are left out: Python holds a time in the hour that daylight saving skips or repeats unequal to any other.
@@ -20,6 +20,15 @@ OFFSETS = st.integers(-86_399, 86_399).map(lambda seconds: timezone(timedelta(se
 TIMES = st.datetimes(datetime(2, 1, 1), datetime(9998, 1, 1), timezones=st.one_of(st.none(), st.just(UTC), OFFSETS))
 TEXTS = st.lists(st.text(), max_size=3).map(tuple)
 NUMBERS = st.floats(allow_nan=False, allow_infinity=False)
+VARIANTS = st.builds(
+    Variant,
+    id=st.text(min_size=1),
+    options=st.dictionaries(st.text(), st.text(), max_size=2),
+    price=st.none() | NUMBERS,
+    availability=st.none() | st.sampled_from(Availability),
+    identifiers=st.dictionaries(st.text(), TEXTS, max_size=2),
+    image=st.text(),
+)
 PRODUCTS = st.builds(
     Product,
     id=st.text(min_size=1),
@@ -38,6 +47,7 @@ PRODUCTS = st.builds(
     created=st.none() | TIMES,
     updated=st.none() | TIMES,
     language=st.sampled_from(["", "en", "zh"]),
+    variants=st.lists(VARIANTS, max_size=2).map(tuple),
 )
 
 
@@ -72,6 +82,7 @@ def test_every_field_of_a_product_is_stored() -> None:
         created=datetime(2024, 1, 31, tzinfo=UTC),
         updated=datetime(2024, 2, 1, 12, 30, 0, 5),
         language="en",
+        variants=(Variant("a1-5", {"Size": "5"}, 99.5, Availability.IN_STOCK, {"sku": ("A1-5",)}, "a1-5.jpg"),),
     )
     defaults = Product("", "")
     names = [field.name for field in dataclasses.fields(Product)]
