@@ -72,6 +72,7 @@ DEFAULT_RULES: Mapping[str, Rule] = {
     "attributes": _names("attributes"),
     "created": _names("created", "created_at", "released", "release_date"),
     "updated": _names("updated", "updated_at"),
+    "expires": _names("expires", "expiration_date", "valid_until", "price_valid_until"),
     "language": _names("language", "lang"),
 }
 _CONTAINERS = ("identifiers", "attributes")

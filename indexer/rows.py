@@ -13,7 +13,7 @@ What becomes of a value that cannot be used:
 | availability                         | row set aside     | an unknown word: dropped with a note                    |
 | rating                               | row set aside     | no number, NaN, outside 0 to 5: dropped with a note     |
 | rating_count                         | row set aside     | no whole number from 0: dropped with a note             |
-| created, updated                     | row set aside     | not a date: dropped with a note                         |
+| created, updated, expires            | row set aside     | not a date: dropped with a note                         |
 | attributes                           | row set aside     | NaN, lists of objects, too deep: dropped with a note    |
 
 A null, a blank text, an empty list and an empty object are no value: the next name of the mapping is tried. A field of
@@ -82,6 +82,7 @@ class RowReader:
             images=reading.images(),
             created=reading.optional("created", values.time, None),
             updated=reading.optional("updated", values.time, None),
+            expires=reading.optional("expires", values.time, None),
             language=reading.optional("language", values.language, ""),
             identifiers=reading.identifiers(title),
             attributes=reading.attributes(title),  # the last: what nothing else took

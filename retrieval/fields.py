@@ -53,6 +53,7 @@ CORE_KINDS: Mapping[str, Kind] = {
     "language": Kind.TEXT,
     "created": Kind.TIME,
     "updated": Kind.TIME,
+    "expires": Kind.TIME,
 }
 
 
@@ -204,7 +205,7 @@ def field_values(product: Product) -> Iterator[tuple[str, Kind, Value]]:
     for name, value in core:
         if value is not None and value != "":
             yield name, CORE_KINDS[name], value
-    for name, moment in (("created", product.created), ("updated", product.updated)):
+    for name, moment in (("created", product.created), ("updated", product.updated), ("expires", product.expires)):
         if moment is not None:
             yield name, Kind.TIME, _seconds(moment)
     for depth in range(1, len(product.category) + 1):

@@ -40,6 +40,7 @@ class _Compact(msgspec.Struct, omit_defaults=True, frozen=True):
     updated: datetime | None = None
     language: str = ""
     variants: tuple[_CompactVariant, ...] = ()
+    expires: datetime | None = None
 
 
 # A read-only mapping is written as the dict it shows, its names sorted: equal products are equal lines.
@@ -68,6 +69,7 @@ def product_to_json(product: Product) -> bytes:
             _whole_minutes(product.updated),
             product.language,
             tuple(map(_compact_variant, product.variants)),
+            _whole_minutes(product.expires),
         )
     )
 

@@ -64,6 +64,8 @@ class Product:
     language: str = ""
     """ISO 639-1, or empty where it is not known."""
     variants: tuple[Variant, ...] = ()
+    expires: datetime | None = None
+    """The offer holds until then."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -46,6 +46,7 @@ PRODUCTS = st.builds(
     attributes=st.dictionaries(st.text(), st.text() | NUMBERS | st.booleans() | TEXTS, max_size=4),
     created=st.none() | TIMES,
     updated=st.none() | TIMES,
+    expires=st.none() | TIMES,
     language=st.sampled_from(["", "en", "zh"]),
     variants=st.lists(VARIANTS, max_size=2).map(tuple),
 )
@@ -81,6 +82,7 @@ def test_every_field_of_a_product_is_stored() -> None:
         attributes={"colour": ("blue", "green"), "voltage": 18.0, "brushless": True, "size": "5"},
         created=datetime(2024, 1, 31, tzinfo=UTC),
         updated=datetime(2024, 2, 1, 12, 30, 0, 5),
+        expires=datetime(2030, 1, 1, tzinfo=UTC),
         language="en",
         variants=(Variant("a1-5", {"Size": "5"}, 99.5, Availability.IN_STOCK, {"sku": ("A1-5",)}, "a1-5.jpg"),),
     )
