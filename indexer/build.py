@@ -21,27 +21,24 @@ from indexer.lines import feed_size
 from indexer.mapping import FeedMapping
 from indexer.spool import Spool
 from indexer.vectors import ChunkFolder, KnownVectors, encode_missing, key_array, text_key
-from retrieval.analysis import Analyzer, identifier_key
+from retrieval.analysis import Analyzer
 from retrieval.arrays import load_array
 from retrieval.encoder import Encoder
 from retrieval.encoders import open_encoder, store_encoder
 from retrieval.errors import EmptyCatalogError, StoreError
-from retrieval.fields import ColumnMaker, FieldCatalog
+from retrieval.fields import FieldCatalog
 from retrieval.keyword import KeywordDocument
 from retrieval.keyword_tantivy import TantivyBuilder
 from retrieval.layout import FIELDS_FILE, KEYWORD_FOLDER, SYNONYMS_FILE, TEXT_KEYS_FILE, VECTORS_FOLDER, write_fields
 from retrieval.product_store import write_products
-from retrieval.product_text import RECIPE, encoder_text, keyword_terms
+from retrieval.product_text import RECIPE, encoder_text, keyword_document
 from retrieval.published import SCHEMA, Manifest, Store
-from retrieval.records import Product
 from retrieval.synonyms import Synonyms
 from retrieval.vectors import measure_background
 from retrieval.vectors_faiss import VECTORS_FILE, build_index, create_vectors
 from retrieval.weights import DEFAULT_CHINESE_MODEL, DEFAULT_MODEL
 
 REJECTED_FILE = "rejected.jsonl"
-MOST_SHARING = 50
-"""An identifier that more products carry ("does not apply") names none of them."""
 CHINESE_SHARE = 0.01
 """From this share of Chinese titles on, a catalog gets the multilingual encoder unless one is named."""
 
@@ -258,11 +255,8 @@ class _Rebuild:
         self._observer.end(f"{len(catalog.fields):,} fields")
 
     def _documents(self, catalog: FieldCatalog) -> Iterator[KeywordDocument]:
-        columns = ColumnMaker(catalog)
-        carried = Counter(key for product in self._spool.products() for key in _identifier_keys(product))
         for row, product in enumerate(self._spool.products()):
-            keys = [key for key in _identifier_keys(product) if carried[key] <= MOST_SHARING]
-            yield KeywordDocument(row, keyword_terms(product, self._analyzer), keys, columns.columns(product))
+            yield keyword_document(row, product, self._analyzer, catalog)
             self._observer.advance(1)
 
     def _publish(self, building: Path, fingerprint: str, encoder: Encoder, name: str, kind: str) -> Manifest:
@@ -325,9 +319,3 @@ class _Rebuild:
             bytes=sum(entry.bytes for entry in manifest.files.values()),
             seconds=self._seconds,
         )
-
-
-def _identifier_keys(product: Product) -> list[str]:
-    """The identifiers that name a product when they are typed, its id among them, each once."""
-    values = (value for values in product.identifiers.values() for value in values)
-    return sorted({identifier_key(value) for value in (product.id, *values)} - {""})

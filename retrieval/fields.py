@@ -6,12 +6,13 @@ A field holds text, numbers, or both (a feed may say "12" in one row and 12 in a
 
 from __future__ import annotations
 
+import itertools
 import math
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from enum import StrEnum
 
@@ -64,6 +65,9 @@ class FieldInfo:
     name: str
     kinds: frozenset[Kind]
     products: int
+    place: int = 0
+    """Its number in the keyword index: a later version gives a field that stays the same one, so that what was indexed
+    for an unchanged product can be taken over."""
 
     @property
     def is_numeric(self) -> bool:
@@ -91,6 +95,21 @@ class FieldCatalog:
         """
         return _condition(check_fields(tree, self.fields), self.fields)
 
+    def extended(self, products: Iterable[Product]) -> FieldCatalog:
+        """This catalog with the fields that more products bring, behind those that it has; their counts stay."""
+        counter = FieldCounter()
+        for product in products:
+            counter.add(product)
+        found = counter.catalog(self).fields
+        grown = dict(self.fields)
+        for name, info in found.items():
+            known = self.fields.get(name)
+            if known is None:
+                grown[name] = info
+            elif not info.kinds <= known.kinds:
+                grown[name] = replace(known, kinds=known.kinds | info.kinds)
+        return self if grown == self.fields else FieldCatalog(grown, self.category_roots)
+
     def known(self, name: str, purpose: str) -> FieldInfo:
         """The field of this name, or of the attribute of this name; raises UnknownFieldError naming close ones."""
         checked = check_fields(Exists(name), self.fields)
@@ -110,7 +129,7 @@ class FieldCatalog:
 
 
 class FieldCounter:
-    """Counts the fields of a catalog while it is read."""
+    """Counts the fields of a catalog while it is read; counters over parts of it add up to one over all."""
 
     def __init__(self) -> None:
         self._kinds: dict[str, set[Kind]] = {name: {kind} for name, kind in CORE_KINDS.items()}
@@ -127,10 +146,25 @@ class FieldCounter:
         if product.category:
             self._roots.add(fold(product.category[0]))
 
-    def catalog(self) -> FieldCatalog:
-        """What was counted, fields in the order of their names."""
+    def merge(self, other: FieldCounter) -> None:
+        """Takes what another one counted into account."""
+        for name, kinds in other._kinds.items():
+            self._kinds.setdefault(name, set()).update(kinds)
+        self._products.update(other._products)
+        self._roots |= other._roots
+
+    def catalog(self, before: FieldCatalog | None = None) -> FieldCatalog:
+        """What was counted, fields in the order of their names; those that `before` has keep their place there."""
+        places = {name: info.place for name, info in before.fields.items()} if before else {}
+        following = itertools.count(max(places.values(), default=-1) + 1)
         infos = {
-            name: FieldInfo(name, frozenset(kinds), self._products[name]) for name, kinds in sorted(self._kinds.items())
+            name: FieldInfo(
+                name,
+                frozenset(kinds),
+                self._products[name],
+                places[name] if name in places else next(following),
+            )
+            for name, kinds in sorted(self._kinds.items())
         }
         return FieldCatalog(infos, frozenset(self._roots))
 
@@ -143,41 +177,32 @@ class Columns:
     texts: dict[str, list[str]] = field(default_factory=dict)
     """Folded: what a filter compares with."""
     shown: dict[str, list[str]] = field(default_factory=dict)
-    """The catalog's own spelling: what a facet shows. One spelling for each folded text."""
+    """The product's own spelling: what a facet counts. One spelling for each folded text."""
 
 
-class ColumnMaker:
-    """Makes columns, product by product in the order of their rows.
+def columns(product: Product, category_roots: Collection[str]) -> Columns:
+    """The columns of one product, repeated values once. They depend on nothing else of the catalog than its roots."""
+    made = Columns()
+    for name, kind, value in field_values(product):
+        if kind in NUMERIC:
+            numbers = made.numbers.setdefault(name, [])
+            if float(value) not in numbers:
+                numbers.append(float(value))
+        else:
+            _add_text(made, name, value_text(value), facet=True)
+    for level in product.category[1:]:
+        if fold(level) not in category_roots:
+            _add_text(made, "category", level, facet=False)
+    return made
 
-    The spelling that a facet shows is the first one met, so "BOSCH" and "Bosch" are one value with one count.
-    """
 
-    def __init__(self, catalog: FieldCatalog) -> None:
-        self._roots = catalog.category_roots
-        self._spelling: dict[tuple[str, str], str] = {}
-
-    def columns(self, product: Product) -> Columns:
-        """The columns of one product; repeated values once."""
-        made = Columns()
-        for name, kind, value in field_values(product):
-            if kind in NUMERIC:
-                numbers = made.numbers.setdefault(name, [])
-                if float(value) not in numbers:
-                    numbers.append(float(value))
-            else:
-                self._add_text(made, name, value_text(value), facet=True)
-        for level in product.category[1:]:
-            if fold(level) not in self._roots:
-                self._add_text(made, "category", level, facet=False)
-        return made
-
-    def _add_text(self, made: Columns, name: str, text: str, *, facet: bool) -> None:
-        folded = _folded_value(name, text)
-        texts = made.texts.setdefault(name, [])
-        if folded not in texts:
-            texts.append(folded)
-            if facet:
-                made.shown.setdefault(name, []).append(self._spelling.setdefault((name, folded), tidy(text)))
+def _add_text(made: Columns, name: str, text: str, *, facet: bool) -> None:
+    folded = _folded_value(name, text)
+    texts = made.texts.setdefault(name, [])
+    if folded not in texts:
+        texts.append(folded)
+        if facet:
+            made.shown.setdefault(name, []).append(tidy(text))
 
 
 def tidy(text: str) -> str:

@@ -22,6 +22,8 @@ from retrieval.records import Facet, FacetCount
 
 Rows = NDArray[np.int64]
 Scores = NDArray[np.float32]
+MOST_SHARING = 50
+"""An identifier that more products carry ("does not apply") names none of them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +76,7 @@ class KeywordIndex(Protocol):
         ...
 
     def identified(self, key: str) -> Rows:
-        """The rows that carry this folded identifier."""
+        """The rows that carry this folded identifier, ascending; none where more than `MOST_SHARING` do."""
         ...
 
     def select(self, selection: Selection) -> Rows:
@@ -112,12 +114,15 @@ def make_facet(
 ) -> Facet:
     """A facet from the values that a backend counted: most frequent first, ties by value, `size` at most.
 
+    "BOSCH" and "Bosch" are one value, shown in the spelling that more products have.
+
     `span` is the lowest and the highest number, None where there is none; times are left out of it.
 
     In a field of both kinds the number 12 and the text "12" are one value, as they are to a filter.
     """
     counts: dict[str, FacetCount] = {}
-    shown = [(_shown_text(info, text), count) for text, count in texts]
+    shown: list[tuple[str | float | bool, int]] = [(_shown_text(info, text), count) for text, count in texts]
+    shown.sort(key=lambda each: (-each[1], str(each[0])))
     for value, count in itertools.chain(shown, ((_shown_number(info, number), count) for number, count in numbers)):
         key = fold(value_text(value))
         before = counts.get(key)

@@ -1,15 +1,16 @@
 """The keyword index on one machine: tantivy, on disk and memory-mapped. The only file that imports tantivy.
 
 A field's numbers live in a float column of their own (`n7`), its texts under one key (`t7`) of two JSON fields:
-`filter` holds them folded, `facet` as they are shown. The number is the field's place among the catalog's sorted
-names, so no field name of a feed ever meets tantivy's own syntax.
+`filter` holds them folded, `facet` as they are shown. The number is the field's place in the catalog, so no field name
+of a feed ever meets tantivy's own syntax.
 """
 
 from __future__ import annotations
 
 import math
 import tempfile
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
+from copy import copy
 from pathlib import Path
 from typing import Any
 
@@ -21,73 +22,100 @@ from retrieval.analysis import TermGroup
 from retrieval.conditions import AllOf, AnyOf, Condition, HasNumber, HasText, NotThat, NumberWithin, TextIn
 from retrieval.errors import StoreDamagedError
 from retrieval.fields import FieldCatalog, FieldInfo
-from retrieval.keyword import KeywordDocument, Matches, Rows, Scores, Selection, make_facet, minimum_matches
+from retrieval.keyword import (
+    MOST_SHARING,
+    KeywordDocument,
+    Matches,
+    Rows,
+    Scores,
+    Selection,
+    make_facet,
+    minimum_matches,
+)
+from retrieval.keyword_lines import KeywordLine, LineWriter, decode_line, encode_line, keyword_line, read_lines
 from retrieval.records import Facet
 
 TEXT = "text"
 IDENTIFIERS = "identifiers"
 ROW = "row"
 _HEAP_BYTES = 256 * 1024 * 1024
+_LIVE_HEAP_BYTES = 15_000_000
+"""tantivy's least; live changes are few."""
+_SPARE_PLACES = 64
 _MOST_BUCKETS = 65_000
 """tantivy refuses more; a field with more values than this has no use as a facet."""
 Hits = Sequence[tuple[float, tantivy.DocAddress]]
 
 
 class TantivyBuilder:
-    """Writes a keyword index into an empty folder."""
+    """Writes a keyword index into an empty folder, documents in the order of their rows.
 
-    def __init__(self, folder: Path, catalog: FieldCatalog) -> None:
+    `before` is the folder of an index with the same fields in the same places, made by the same analysis: what it holds
+    of an unchanged product is taken over from there.
+    """
+
+    def __init__(self, folder: Path, catalog: FieldCatalog, before: Path | None = None) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self._folder = folder
-        self._ordinals = _ordinals(catalog)
+        self._catalog = catalog
+        self._lines = LineWriter(folder)
+        self._before = enumerate(read_lines(before)) if before else iter(())
         # One thread keeps documents in the order of their rows, so that equal scores come out in that order.
         self._writer = tantivy.Index(_schema(catalog), str(folder)).writer(_HEAP_BYTES, 1)
 
     def add(self, documents: Iterable[KeywordDocument]) -> None:
-        """Adds documents in the order of their rows."""
+        """Adds documents."""
         for document in documents:
-            self._writer.add_document(self._document(document))
+            self._add(document.row, encode_line(keyword_line(document, self._catalog)))
+
+    def add_as_before(self, row: int, row_before: int) -> None:
+        """Adds what the index before holds at `row_before`; these rows come in ascending order."""
+        for place, line in self._before:
+            if place == row_before:
+                return self._add(row, line)
+        raise StoreDamagedError(f"the keyword index before has no row {row_before}; rebuild the index")
 
     def finish(self) -> Path:
         """Commits and returns the folder that was written."""
+        self._lines.close()
         self._writer.commit()
         self._writer.wait_merging_threads()
         for lock in self._folder.glob("*.lock"):
             lock.unlink()
         return self._folder
 
-    def _document(self, document: KeywordDocument) -> tantivy.Document:
-        made = tantivy.Document()
-        made.add_unsigned(ROW, document.row)
-        made.add_text(TEXT, " ".join(document.terms))
-        for key in document.identifiers:
-            made.add_text(IDENTIFIERS, key)
-        columns, ordinals = document.columns, self._ordinals
-        for name, numbers in columns.numbers.items():
-            for number in numbers:
-                made.add_float(f"n{ordinals[name]}", number)
-        if columns.texts:
-            made.add_json("filter", {f"t{ordinals[name]}": texts for name, texts in columns.texts.items()})
-        if columns.shown:
-            made.add_json("facet", {f"t{ordinals[name]}": texts for name, texts in columns.shown.items()})
-        return made
+    def _add(self, row: int, encoded: bytes) -> None:
+        self._lines.write(encoded)
+        self._writer.add_document(_document(row, decode_line(encoded)))
 
 
 class TantivyIndex:
     """An opened keyword index: read-only, safe to ask from many threads at once."""
 
     def __init__(self, folder: Path, catalog: FieldCatalog) -> None:
-        # Lives as long as this object: tantivy looks into the folder from time to time.
-        self._links = _linked(folder)
-        try:
-            index = tantivy.Index.open(self._links.name)
-            index.config_reader("manual")
-            self._schema, self._searcher = index.schema, index.searcher()
-        except ValueError as error:
-            message = f"{folder} holds no keyword index that can be opened ({error}); rebuild the index"
-            raise StoreDamagedError(message) from error
+        self._copy = _WorkingCopy(folder, catalog)
+        self._searcher = self._copy.searcher()
+        self._schema = self._copy.schema
         self._catalog = catalog
-        self._ordinals = _ordinals(catalog)
+        self._ties_by_row = self._searcher.num_segments < 2
+
+    def changed(self, documents: Iterable[KeywordDocument], gone: Iterable[int], catalog: FieldCatalog) -> TantivyIndex:
+        """This index with the documents of some rows replaced or added and others gone; this one stays as it is.
+
+        `catalog` is the one this index was opened with, or an extension of it up to `places` fields. Only the newest
+        index may be changed, and by one thread at a time. Until the next version the word statistics count replaced
+        documents too.
+        """
+        lines = [(document.row, keyword_line(document, catalog)) for document in documents]
+        searcher = self._copy.replace(lines, [*(row for row, _ in lines), *gone])
+        newer = copy(self)
+        newer._searcher, newer._catalog, newer._ties_by_row = searcher, catalog, False
+        return newer
+
+    @property
+    def places(self) -> int:
+        """How many fields the index has room for."""
+        return _places_used(self._copy.catalog) + _SPARE_PLACES
 
     @property
     def size(self) -> int:
@@ -121,8 +149,11 @@ class TantivyIndex:
         return Matches(found[order], scores[order], total=len(found))
 
     def identified(self, key: str) -> Rows:
-        """The rows that carry this folded identifier."""
-        return self._all_rows(Query.term_query(self._schema, IDENTIFIERS, key, "basic")) if key else _NO_MATCHES.rows
+        """The rows that carry this folded identifier, ascending; none where more than `MOST_SHARING` do."""
+        if not key:
+            return _NO_MATCHES.rows
+        rows = self._all_rows(Query.term_query(self._schema, IDENTIFIERS, key, "basic"))
+        return rows if len(rows) <= MOST_SHARING else _NO_MATCHES.rows
 
     def select(self, selection: Selection) -> Rows:
         """Every row of the selection, ascending."""
@@ -143,7 +174,7 @@ class TantivyIndex:
         hits = self._searcher.search(self._selected(selection), max(self.size, 1), count=False).hits
         addresses = [address for _, address in hits]
         rows = np.array(self._searcher.fast_field_values(ROW, addresses), dtype=np.int64)
-        column = f"n{self._ordinals[field]}"
+        column = f"n{self._catalog.fields[field].place}"
         values = np.array(self._searcher.fast_field_values(column, addresses), dtype=np.float64)
         # None became NaN, and NaN sorts last whichever way the numbers go.
         return rows[np.lexsort((rows, -values if descending else values))]
@@ -196,20 +227,20 @@ class TantivyIndex:
             case NotThat(operand):
                 return Query.boolean_query([_EVERYTHING, (Occur.MustNot, self._where(operand))])
             case TextIn(field, values):
-                path = f"filter.t{self._ordinals[field]}"
+                path = f"filter.t{self._catalog.fields[field].place}"
                 each = [Query.term_query(self._schema, path, value, "basic") for value in values]
                 return Query.boolean_query([(Occur.Should, one) for one in each])
             case HasText(field):
-                return Query.exists_query(f"facet.t{self._ordinals[field]}")
+                return Query.exists_query(f"facet.t{self._catalog.fields[field].place}")
             case HasNumber(field):
-                return Query.exists_query(f"n{self._ordinals[field]}")
+                return Query.exists_query(f"n{self._catalog.fields[field].place}")
             case NumberWithin():
                 return self._within(condition)
 
     def _within(self, condition: NumberWithin) -> Query:
         return Query.range_query(
             self._schema,
-            f"n{self._ordinals[condition.field]}",
+            f"n{self._catalog.fields[condition.field].place}",
             tantivy.FieldType.Float,
             None if condition.low == -math.inf else condition.low,
             None if condition.high == math.inf else condition.high,
@@ -218,12 +249,12 @@ class TantivyIndex:
         )
 
     def _facet(self, info: FieldInfo, query: Query, size: int) -> Facet:
-        ordinal = self._ordinals[info.name]
-        texts = self._buckets(query, f"facet.t{ordinal}") if info.is_textual else []
+        place = info.place
+        texts = self._buckets(query, f"facet.t{place}") if info.is_textual else []
         if not info.is_numeric:
             return make_facet(info, texts, (), size)
-        numbers = [(float(value), count) for value, count in self._buckets(query, f"n{ordinal}")]
-        span = self._searcher.aggregate(query, {"span": {"stats": {"field": f"n{ordinal}"}}})["span"]
+        numbers = [(float(value), count) for value, count in self._buckets(query, f"n{place}")]
+        span = self._searcher.aggregate(query, {"span": {"stats": {"field": f"n{place}"}}})["span"]
         return make_facet(info, texts, numbers, size, (span["min"], span["max"]))
 
     def _buckets(self, query: Query, column: str) -> list[tuple[Any, int]]:
@@ -233,8 +264,9 @@ class TantivyIndex:
         return [(bucket["key"], bucket["doc_count"]) for bucket in buckets]
 
     def _with_ties(self, query: Query, hits: Hits, total: int) -> Hits:
-        """The hits and whatever ties with the last: several segments hold equal scores in no order of rows."""
-        if self._searcher.num_segments < 2 or not hits:
+        """The hits and whatever ties with the last, where equal scores come in no order of rows: in an index of several
+        segments, or one that was changed."""
+        if self._ties_by_row or not hits:
             return hits
         last = hits[-1][0]
         while len(hits) < total and hits[-1][0] == last:
@@ -260,21 +292,61 @@ _EVERYTHING = (Occur.Must, Query.all_query())
 _NO_MATCHES = Matches(np.empty(0, dtype=np.int64), np.empty(0, dtype=np.float32), 0)
 
 
-def _linked(folder: Path) -> tempfile.TemporaryDirectory[str]:
-    """Links to an index's files: tantivy writes a lock beside what it reads, and a published folder is only read."""
-    links = tempfile.TemporaryDirectory(prefix="shelfwise-", ignore_cleanup_errors=True)
-    for path in folder.iterdir() if folder.is_dir() else ():
-        Path(links.name, path.name).symlink_to(path.resolve())
-    return links
+class _WorkingCopy:
+    """Links to an index's files in a folder of our own: tantivy writes a lock beside what it reads, and new segments
+    when something changes, while a published folder is only read."""
+
+    def __init__(self, folder: Path, catalog: FieldCatalog) -> None:
+        self.catalog = catalog
+        # Lives as long as this object: tantivy looks into the folder from time to time.
+        self._links = tempfile.TemporaryDirectory(prefix="shelfwise-", ignore_cleanup_errors=True)
+        for path in folder.iterdir() if folder.is_dir() else ():
+            Path(self._links.name, path.name).symlink_to(path.resolve())
+        self._writer: tantivy.IndexWriter | None = None
+        try:
+            self._index = tantivy.Index.open(self._links.name)
+            self._index.config_reader("manual")
+        except ValueError as error:
+            message = f"{folder} holds no keyword index that can be opened ({error}); rebuild the index"
+            raise StoreDamagedError(message) from error
+        self.schema = self._index.schema
+
+    def searcher(self) -> tantivy.Searcher:
+        """What is committed now; later changes do not reach it."""
+        return self._index.searcher()
+
+    def replace(self, lines: Iterable[tuple[int, KeywordLine]], gone: Iterable[int]) -> tantivy.Searcher:
+        """Removes the documents of the rows `gone`, adds those of `lines`, and returns a searcher that sees it."""
+        if self._writer is None:
+            self._writer = self._index.writer(_LIVE_HEAP_BYTES, 1)
+        for row in gone:
+            self._writer.delete_documents_by_query(Query.term_query(self.schema, ROW, int(row), "basic"))
+        for row, line in lines:
+            self._writer.add_document(_document(row, line))
+        self._writer.commit()
+        self._index.reload()
+        return self.searcher()
+
+
+def _document(row: int, line: KeywordLine) -> tantivy.Document:
+    # Not as one JSON text: tantivy's reader of JSON rounds some numbers in their last digit, and a filter misses them.
+    made = tantivy.Document()
+    made.add_unsigned(ROW, row)
+    made.add_text(TEXT, line.text)
+    for key in line.identifiers:
+        made.add_text(IDENTIFIERS, key)
+    for place, number in line.numbers:
+        made.add_float(f"n{place}", number)
+    if line.texts:
+        made.add_json("filter", line.texts)
+    if line.shown:
+        made.add_json("facet", line.shown)
+    return made
 
 
 def _count(result: tantivy.SearchResult) -> int:
     """The number of matches, which tantivy's type stub leaves out."""
     return int(getattr(result, "count", 0) or 0)
-
-
-def _ordinals(catalog: FieldCatalog) -> Mapping[str, int]:
-    return {name: ordinal for ordinal, name in enumerate(sorted(catalog.fields))}
 
 
 def _schema(catalog: FieldCatalog) -> tantivy.Schema:
@@ -284,7 +356,11 @@ def _schema(catalog: FieldCatalog) -> tantivy.Schema:
     builder.add_text_field(IDENTIFIERS, tokenizer_name="raw", index_option="basic")
     builder.add_json_field("filter", tokenizer_name="raw", index_option="basic")
     builder.add_json_field("facet", tokenizer_name="raw", index_option="basic", fast=True)
-    for name, ordinal in _ordinals(catalog).items():
-        if catalog.fields[name].is_numeric:
-            builder.add_float_field(f"n{ordinal}", fast=True)
+    # Every field may come to hold numbers, and some fields are yet to come: a live change cannot alter the schema.
+    for place in range(_places_used(catalog) + _SPARE_PLACES):
+        builder.add_float_field(f"n{place}", fast=True)
     return builder.build()
+
+
+def _places_used(catalog: FieldCatalog) -> int:
+    return max((info.place for info in catalog.fields.values()), default=-1) + 1

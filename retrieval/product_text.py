@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from retrieval.analysis import Analyzer
-from retrieval.fields import CATEGORY_SEPARATOR, tidy
+from retrieval.analysis import Analyzer, identifier_key
+from retrieval.fields import CATEGORY_SEPARATOR, FieldCatalog, columns, tidy
+from retrieval.keyword import KeywordDocument
 from retrieval.records import Product
 
 TITLE_WEIGHT, BRAND_WEIGHT, CATEGORY_WEIGHT, DESCRIPTION_WEIGHT, ATTRIBUTE_WEIGHT = 5, 2, 2, 2, 1
@@ -40,6 +41,22 @@ def keyword_terms(product: Product, analyzer: Analyzer) -> list[str]:
         *analyzer.terms("\n".join(_attribute_texts(product))) * ATTRIBUTE_WEIGHT,
         *analyzer.terms("\n".join(value for values in product.identifiers.values() for value in values)),
     ]
+
+
+def keyword_document(row: int, product: Product, analyzer: Analyzer, catalog: FieldCatalog) -> KeywordDocument:
+    """The product as a keyword index takes it. It depends on the catalog's category roots and on nothing else of it."""
+    return KeywordDocument(
+        row,
+        keyword_terms(product, analyzer),
+        identifier_keys(product),
+        columns(product, catalog.category_roots),
+    )
+
+
+def identifier_keys(product: Product) -> list[str]:
+    """The identifiers that name a product when they are typed, its id among them, folded, each once."""
+    values = (value for values in product.identifiers.values() for value in values)
+    return sorted({identifier_key(value) for value in (product.id, *values)} - {""})
 
 
 def _attribute_texts(product: Product) -> Iterator[str]:

@@ -18,11 +18,11 @@ import retrieval.keyword_tantivy
 from retrieval.analysis import Analyzer, identifier_key
 from retrieval.conditions import Condition
 from retrieval.errors import FilterError, UnknownFieldError
-from retrieval.fields import ColumnMaker, FieldCatalog, FieldCounter, fold
+from retrieval.fields import FieldCatalog, FieldCounter, fold
 from retrieval.filters import Filter, In, parse_filter, value_text
 from retrieval.keyword import KeywordDocument, KeywordIndex, Selection
 from retrieval.keyword_tantivy import TantivyBuilder, TantivyIndex
-from retrieval.product_text import keyword_terms
+from retrieval.product_text import keyword_document
 from retrieval.records import Product
 from tests import catalogs, oracle
 
@@ -32,10 +32,7 @@ Backend = Callable[[Sequence[Product]], AbstractContextManager[Opened]]
 
 
 def documents(products: Sequence[Product], catalog: FieldCatalog) -> Iterator[KeywordDocument]:
-    columns = ColumnMaker(catalog)
-    for row, product in enumerate(products):
-        keys = [identifier_key(value) for values in product.identifiers.values() for value in values]
-        yield KeywordDocument(row, keyword_terms(product, ANALYZER), keys, columns.columns(product))
+    return (keyword_document(row, product, ANALYZER, catalog) for row, product in enumerate(products))
 
 
 def counted(products: Sequence[Product]) -> FieldCatalog:

@@ -1,0 +1,97 @@
+"""What a keyword index on one machine holds of each product, kept in a file: the next version takes over the lines of
+unchanged products, whose text needs no second analysis."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import BinaryIO, Self
+
+import msgspec
+import zstandard
+
+from retrieval.errors import StoreDamagedError
+from retrieval.fields import FieldCatalog
+from retrieval.keyword import KeywordDocument
+
+LINES_FILE = "lines.zst"
+_LEVEL = 1
+_LENGTH_BYTES = 4
+
+
+class KeywordLine(msgspec.Struct, frozen=True, array_like=True):
+    """A document without its row, its fields by their places in the catalog."""
+
+    text: str
+    """The terms, with blanks between them."""
+    identifiers: tuple[str, ...]
+    numbers: tuple[tuple[int, float], ...]
+    texts: str
+    """JSON: the texts of each field, folded."""
+    shown: str
+    """JSON: the texts of each field, as a facet counts them."""
+
+
+def keyword_line(document: KeywordDocument, catalog: FieldCatalog) -> KeywordLine:
+    """The line of one document, without the fields that the catalog does not have."""
+    fields, made = catalog.fields, document.columns
+    numbers = ((fields[name].place, number) for name, each in made.numbers.items() if name in fields for number in each)
+    return KeywordLine(
+        " ".join(document.terms),
+        tuple(document.identifiers),
+        tuple(numbers),
+        _by_place(made.texts, catalog),
+        _by_place(made.shown, catalog),
+    )
+
+
+def _by_place(texts: Mapping[str, list[str]], catalog: FieldCatalog) -> str:
+    placed = {f"t{catalog.fields[name].place}": each for name, each in texts.items() if name in catalog.fields}
+    return msgspec.json.encode(placed).decode() if placed else ""
+
+
+class LineWriter:
+    """Writes encoded lines, one after the other."""
+
+    def __init__(self, folder: Path) -> None:
+        self._file = (folder / LINES_FILE).open("wb")
+        self._packed: BinaryIO = zstandard.ZstdCompressor(_LEVEL).stream_writer(self._file, closefd=False)
+
+    def write(self, line: bytes) -> None:
+        """Adds one line."""
+        self._packed.write(len(line).to_bytes(_LENGTH_BYTES, "little") + line)
+
+    def close(self) -> None:
+        """Ends the file."""
+        self._packed.close()
+        self._file.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def read_lines(folder: Path) -> Iterator[bytes]:
+    """The encoded lines of a version's keyword index in the order of its rows; raises StoreDamagedError."""
+    path = folder / LINES_FILE
+    try:
+        with path.open("rb") as file, zstandard.ZstdDecompressor().stream_reader(file) as unpacked:
+            while length := unpacked.read(_LENGTH_BYTES):
+                yield _whole(path, unpacked.read(int.from_bytes(length, "little")), length)
+    except (OSError, zstandard.ZstdError) as error:
+        raise StoreDamagedError(f"{path} cannot be read ({error}); rebuild the index") from error
+
+
+def _whole(path: Path, line: bytes, length: bytes) -> bytes:
+    if len(length) < _LENGTH_BYTES or len(line) != int.from_bytes(length, "little"):
+        raise StoreDamagedError(f"{path} breaks off; rebuild the index")
+    return line
+
+
+encode_line = msgspec.msgpack.Encoder().encode
+decode_line = msgspec.msgpack.Decoder(KeywordLine).decode
