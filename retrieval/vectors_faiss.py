@@ -10,8 +10,11 @@ from __future__ import annotations
 import contextlib
 import os
 import threading
+from collections.abc import Iterator
+from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
+from typing import Any
 
 import faiss
 import numpy as np
@@ -23,6 +26,8 @@ from retrieval.vectors import Neighbours, Rows, Vectors
 
 VECTORS_FILE = "vectors.npy"
 INDEX_FILE = "index.faiss"
+ROWS_FILE = "rows.npy"
+"""For each vector of the index file its row (n,) int64; -1 where the row is gone or has another vector now."""
 
 EXACT_BELOW = 50_000
 """Up to here a scan of everything takes no longer than a graph would, and misses nothing."""
@@ -30,6 +35,8 @@ GRAPH_NEIGHBOURS = 32
 GRAPH_CONSTRUCTION = 200
 GRAPH_SEARCH = 1_000
 """HNSW's M, efConstruction and efSearch (Malkov & Yashunin 2018, section 4)."""
+MOST_STALE = 0.2
+"""An index file is continued until this share of it is stale; then it is made anew."""
 SCAN_SHARE = 0.2
 """A filter that lets less than this share through is answered by scanning what it allows."""
 _SCAN_ROWS = 16_384
@@ -74,14 +81,49 @@ def create_vectors(folder: Path, count: int, dimension: int) -> Vectors:
     return np.lib.format.open_memmap(folder / VECTORS_FILE, "w+", dtype=np.float32, shape=(count, dimension))
 
 
-def build_index(folder: Path, kind: IndexKind | None = None) -> IndexKind:
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """What the vectors of an earlier folder have in common with the new ones."""
+
+    folder: Path
+    rows: Rows
+    """For each new row the earlier row that has the same vector, or -1 (n,)."""
+
+
+def build_index(folder: Path, kind: IndexKind | None = None, before: Kept | None = None) -> IndexKind:
     """Writes, beside the vectors of a folder, what finds them; returns the kind, chosen by size and memory if not
-    given."""
+    given.
+
+    The index of an earlier folder of the same kind is continued where most of its vectors are still there: only the
+    new ones are added, which gives the same recall in a fraction of the time.
+    """
     vectors = _mapped(folder / VECTORS_FILE)
     kind = kind or choose_kind(len(vectors), vectors.shape[1], physical_memory())
     if kind is not IndexKind.EXACT:
-        faiss.write_index(_trained(vectors, kind), str(folder / INDEX_FILE))
+        index, rows = _continued(vectors, kind, before) or (_trained(vectors, kind), np.arange(len(vectors)))
+        faiss.write_index(index, str(folder / INDEX_FILE))
+        np.save(folder / ROWS_FILE, rows)
     return kind
+
+
+def _continued(vectors: Vectors, kind: IndexKind, before: Kept | None) -> tuple[faiss.Index, Rows] | None:
+    """The earlier index with the vectors that it lacks, and the rows of all; None where it cannot be continued."""
+    if before is None or not (before.folder / INDEX_FILE).exists():
+        return None
+    index = _read(before.folder / INDEX_FILE)
+    if _kind_of(index) is not kind or index.d != vectors.shape[1]:
+        return None
+    rows_before = load_array(before.folder / ROWS_FILE)
+    new_row = np.full(len(_mapped(before.folder / VECTORS_FILE)), -1, dtype=np.int64)
+    same = before.rows >= 0
+    new_row[before.rows[same]] = np.flatnonzero(same)
+    rows = np.where(rows_before >= 0, new_row[rows_before], -1)
+    missing = np.setdiff1d(np.arange(len(vectors)), rows)
+    if (rows < 0).sum() > MOST_STALE * len(rows) or len(missing) > MOST_STALE * len(rows):
+        return None
+    with _all_cores():
+        _add(index, vectors, missing)
+    return index, np.concatenate([rows, missing])
 
 
 def physical_memory() -> int:
@@ -102,11 +144,13 @@ class FaissIndex:
 
     def __init__(self, folder: Path, *, gpu: bool | None = None) -> None:
         self._vectors = _mapped(folder / VECTORS_FILE)
-        self._graph = _read(folder / INDEX_FILE) if (folder / INDEX_FILE).exists() else None
+        self._graph: Any = _read(folder / INDEX_FILE) if (folder / INDEX_FILE).exists() else None
+        self._rows = None if self._graph is None else load_array(folder / ROWS_FILE)
         self._on_gpu = gpu_count() > 0 if gpu is None else gpu
         self._index = self._gpu_index() if self._on_gpu else self._graph or self._exact_index()
-        if self._index.ntotal != len(self._vectors):
-            message = f"{folder}: {self._index.ntotal} vectors in the index, {len(self._vectors)} beside it; rebuild it"
+        found = self._index.ntotal if self._rows is None or self._on_gpu else int((self._rows >= 0).sum())
+        if found != len(self._vectors) or (self._rows is not None and len(self._rows) != self._graph.ntotal):
+            message = f"{folder}: {found} vectors in the index, {len(self._vectors)} beside it; rebuild it"
             raise StoreDamagedError(message)
         # FAISS's own rule: a GPU index answers one search at a time.
         self._turn = threading.Lock() if self._on_gpu else contextlib.nullcontext()
@@ -126,7 +170,7 @@ class FaissIndex:
         """How the nearest are found."""
         if self._graph is None or self._on_gpu:
             return IndexKind.EXACT
-        return IndexKind.GRAPH if isinstance(self._graph, faiss.IndexHNSW) else IndexKind.QUANTISED
+        return _kind_of(self._graph)
 
     def search(self, query: Vectors, limit: int, allowed: Rows | None = None) -> Neighbours:
         """The `limit` nearest rows to `query` (dimension,), of `allowed` (ascending, distinct) where it is given."""
@@ -154,11 +198,20 @@ class FaissIndex:
         share = 1.0 if allowed is None else len(allowed) / self.size
         if self._on_gpu:
             return self._propose_on_gpu(query, limit, allowed, share)
-        wanted = min(self.size, _WANTED[self.kind](limit))
-        parameters = self._parameters(wanted, share, _selector(allowed, self.size))
+        wanted = min(self._index.ntotal, _WANTED[self.kind](limit))
+        parameters = self._parameters(wanted, share, self._selector(allowed))
         _search_in_this_thread_alone()
         _, found = self._index.search(query[None, :], wanted, params=parameters)
-        return np.asarray(found[0][found[0] >= 0], dtype=np.int64)
+        places = np.asarray(found[0][found[0] >= 0], dtype=np.int64)
+        return places if self._rows is None else self._rows[places]
+
+    def _selector(self, allowed: Rows | None) -> faiss.IDSelector | None:
+        """What the index may propose; None where that is everything."""
+        if allowed is None:
+            return None if self._rows is None or len(self._rows) == self.size else _bitmap(self._rows >= 0)
+        wanted = np.zeros(self.size + 1, dtype=bool)  # the last is where -1 points to
+        wanted[allowed] = True
+        return _bitmap(wanted if self._rows is None else wanted[self._rows])
 
     def _parameters(
         self, wanted: int, share: float, selector: faiss.IDSelector | None
@@ -203,17 +256,12 @@ class FaissIndex:
         return index
 
 
+def _kind_of(index: faiss.Index) -> IndexKind:
+    return IndexKind.GRAPH if isinstance(index, faiss.IndexHNSW) else IndexKind.QUANTISED
+
+
 def _trained(vectors: Vectors, kind: IndexKind) -> faiss.Index:
-    """An index over all vectors; all cores work on it, whatever the calling thread was set to."""
-    before = faiss.omp_get_max_threads()
-    faiss.omp_set_num_threads(len(os.sched_getaffinity(0)))
-    try:
-        return _filled(vectors, kind)
-    finally:
-        faiss.omp_set_num_threads(before)
-
-
-def _filled(vectors: Vectors, kind: IndexKind) -> faiss.Index:
+    """An index over all vectors."""
     count, dimension = vectors.shape
     if kind is IndexKind.GRAPH:
         index = faiss.IndexHNSWSQ(
@@ -224,10 +272,26 @@ def _filled(vectors: Vectors, kind: IndexKind) -> faiss.Index:
         lists = max(1, min(count // 40, int(4 * count**0.5)))
         index = faiss.index_factory(dimension, f"IVF{lists},SQ4", faiss.METRIC_INNER_PRODUCT)
     sample = np.random.default_rng(0).permutation(count)[: max(100_000, count // 20)]
-    index.train(np.ascontiguousarray(vectors[np.sort(sample)], dtype=np.float32))
-    for start in range(0, count, _SCAN_ROWS):
-        index.add(np.ascontiguousarray(vectors[start : start + _SCAN_ROWS], dtype=np.float32))
+    with _all_cores():
+        index.train(np.ascontiguousarray(vectors[np.sort(sample)], dtype=np.float32))
+        _add(index, vectors, np.arange(count))
     return index
+
+
+def _add(index: faiss.Index, vectors: Vectors, rows: Rows) -> None:
+    for start in range(0, len(rows), _SCAN_ROWS):
+        index.add(np.ascontiguousarray(vectors[rows[start : start + _SCAN_ROWS]], dtype=np.float32))
+
+
+@contextlib.contextmanager
+def _all_cores() -> Iterator[None]:
+    """Lets FAISS work on all cores, whatever the calling thread was set to."""
+    before = faiss.omp_get_max_threads()
+    faiss.omp_set_num_threads(len(os.sched_getaffinity(0)))
+    try:
+        yield
+    finally:
+        faiss.omp_set_num_threads(before)
 
 
 def _search_in_this_thread_alone() -> None:
@@ -248,12 +312,8 @@ def _best(rows: Rows, scores: NDArray[np.float32], limit: int) -> Neighbours:
     return Neighbours(rows[order], scores[order])
 
 
-def _selector(allowed: Rows | None, size: int) -> faiss.IDSelector | None:
-    if allowed is None:
-        return None
-    bits = np.zeros(size, dtype=bool)
-    bits[allowed] = True
-    return faiss.IDSelectorBitmap(np.packbits(bits, bitorder="little"))
+def _bitmap(chosen: NDArray[np.bool_]) -> faiss.IDSelector:
+    return faiss.IDSelectorBitmap(np.packbits(chosen, bitorder="little"))
 
 
 def _mapped(path: Path) -> Vectors:

@@ -16,6 +16,7 @@ from retrieval.vectors_faiss import (
     VECTORS_FILE,
     FaissIndex,
     IndexKind,
+    Kept,
     build_index,
     choose_kind,
     create_vectors,
@@ -102,6 +103,34 @@ class TestVectorIndex:
         assert index.search(QUERIES[0], 5, nobody).rows.tolist() == []
         assert index.search(QUERIES[0], 5, np.array([3])).rows.tolist() == [3]
         assert len(index.search(QUERIES[0], COUNT * 2, np.arange(0, COUNT, 7)).rows) == len(range(0, COUNT, 7))
+
+
+@pytest.mark.parametrize("kind", list(IndexKind))
+def test_an_index_continued_over_many_versions_finds_what_a_new_one_does(kind: IndexKind, tmp_path: Path) -> None:
+    random = np.random.default_rng(5)
+    vectors, folder = VECTORS, built(tmp_path / "v0", kind)
+    for version in range(1, 6):
+        # A twentieth goes, a twentieth comes, and what stays moves to other rows.
+        stays = np.sort(random.choice(len(vectors), len(vectors) * 19 // 20, replace=False))
+        fresh = clustered(COUNT // 20, seed=10 + version)
+        rows = np.concatenate([stays, np.full(len(fresh), -1)])
+        moved = random.permutation(len(rows))
+        newer = np.concatenate([vectors[stays], fresh])[moved]
+        next_folder = tmp_path / f"v{version}"
+        create_vectors(next_folder, *newer.shape)[:] = newer
+        assert build_index(next_folder, kind, Kept(folder, rows[moved])) is kind
+        vectors, folder = newer, next_folder
+    index = FaissIndex(folder, gpu=False)
+    allowed = np.sort(random.choice(len(vectors), len(vectors) // 2, replace=False))
+    recalls = []
+    for query in QUERIES:
+        for given, among in ((None, np.arange(len(vectors))), (allowed, allowed)):
+            best = among[np.argsort(-(vectors[among] @ query))[:50]]
+            found = index.search(query, 50, given)
+            assert found.scores == pytest.approx(vectors[found.rows] @ query, abs=1e-6)
+            assert set(found.rows.tolist()) <= set(among.tolist())
+            recalls.append(len(set(found.rows.tolist()) & set(best.tolist())) / 50)
+    assert np.mean(recalls) >= LEAST_RECALL[kind]
 
 
 @pytest.mark.parametrize("count", [61, 63, 67, 100])
