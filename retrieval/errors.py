@@ -8,6 +8,7 @@ ShelfwiseError
 │   ├── FilterError               a filter expression: names the column and what was expected there
 │   ├── UnknownFieldError         a field that the catalog does not have: names the close ones
 │   ├── UnknownProductError       a product id that the index does not hold
+│   ├── ChangeError               a live change that cannot be taken: names the product and the field
 │   ├── JudgmentsError            a judgments file
 │   └── SettingError              a setting or an option
 ├── StoreError                    the index directory
@@ -15,6 +16,7 @@ ShelfwiseError
 │   ├── StoreForeignError         it holds something that Shelfwise did not write
 │   ├── StoreDamagedError         a file is missing, short or has another checksum
 │   ├── StoreLockedError          another rebuild is at work there
+│   ├── UnknownVersionError       a version that the index does not hold: names those that it does
 │   └── EmptyCatalogError         a version without products is never published
 └── EncoderError                  the model that makes vectors
     ├── EncoderUnavailableError   it cannot be found or loaded
@@ -74,6 +76,15 @@ class UnknownProductError(InputError):
     """A product id that the index does not hold."""
 
 
+class ChangeError(InputError):
+    """A live change that cannot be taken; `product` is the id it names, `field` the field that is wrong, if one is."""
+
+    def __init__(self, message: str, product: str = "", field: str = "") -> None:
+        super().__init__(message)
+        self.product = product
+        self.field = field
+
+
 class JudgmentsError(InputError):
     """A judgments file that cannot be read."""
 
@@ -100,6 +111,10 @@ class StoreDamagedError(StoreError):
 
 class StoreLockedError(StoreError):
     """Another rebuild holds the lock."""
+
+
+class UnknownVersionError(StoreError):
+    """A version that the index does not hold; the message names those that it does."""
 
 
 class EmptyCatalogError(StoreError):

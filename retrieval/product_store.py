@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import bisect
 import mmap
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -46,8 +46,16 @@ class ProductStore:
         return len(self._product_ends) - 1
 
     def __getitem__(self, row: int) -> Product:
-        start, end = self._product_ends[row], self._product_ends[row + 1]
-        return product_from_json(self._records[start : end - 1])
+        return product_from_json(self.line(row))
+
+    def line(self, row: int) -> bytes:
+        """One product as it is stored. Equal lines are equal products."""
+        return self._records[self._product_ends[row] : self._product_ends[row + 1] - 1]
+
+    def lines(self) -> Iterator[tuple[bytes, bytes]]:
+        """Each product's id and line, in the order of ids; memory holds one at a time."""
+        for row in range(len(self)):
+            yield self._id_bytes(row), self.line(row)
 
     def id_of(self, row: int) -> str:
         """The id of one row, without reading the product."""

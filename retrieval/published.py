@@ -3,7 +3,7 @@
 STORE/
   shelfwise.json            says that this directory is ours, and in which schema
   CURRENT                   the name of the version that serves
-  lock                      held by the one rebuild at work
+  lock, lock.json           held by the one rebuild at work; who that is
   encoders/IDENTITY/        exported models, shared by the versions that they made
   versions/v000007/         manifest.json, its checksum, and everything it lists; never changed again
   staging/                  what an interrupted rebuild had done so far
@@ -14,62 +14,45 @@ from __future__ import annotations
 import os
 import re
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import filelock
 import msgspec
-import xxhash
 
 from retrieval.encoder_folder import SPEC_FILE
-from retrieval.errors import StoreDamagedError, StoreForeignError, StoreLockedError, StoreMissingError
-from retrieval.vectors import USUAL_BACKGROUND, Background
+from retrieval.errors import StoreDamagedError, StoreForeignError, StoreMissingError, UnknownVersionError
+from retrieval.manifest import (
+    MANIFEST,
+    SEAL,
+    FileEntry,
+    Manifest,
+    checksum,
+    file_problem,
+    scratch_path,
+    sync,
+    write_durably,
+)
+from retrieval.store_lock import held_lock
 
 SCHEMA = 1
 """Counts up when a version's files change so that an older program could not read them."""
 MARKER = "shelfwise.json"
 CURRENT = "CURRENT"
-MANIFEST = "manifest.json"
-SEAL = "manifest.xxh3"
-"""Beside a manifest: the checksum of the manifest itself."""
 _MEND_MARKER = 'write {"schema": 1} into it if the versions beside it are yours, or rebuild into a new directory'
 _VERSION_NAME = re.compile(r"v\d{6,}")
-_CHUNK_BYTES = 1 << 20
+_UNFINISHED = ".building-"
+_GOING = ".removed-"
 
 
-class FileEntry(msgspec.Struct, frozen=True):
-    """One file of a version: its length in bytes and its XXH3 checksum (128 bits, hexadecimal)."""
+@dataclass(frozen=True, slots=True)
+class Surplus:
+    """What pruning removes: versions, oldest first, the encoders that only they used, and the bytes of both."""
 
+    versions: tuple[str, ...]
+    encoders: tuple[str, ...]
     bytes: int
-    xxh3: str
-
-
-class Manifest(msgspec.Struct, frozen=True):
-    """What a version is made of. Everything that another version could differ in is named here."""
-
-    schema: int
-    version: str
-    created: str
-    products: int
-    catalog: str
-    """Fingerprint of all products in the order of their ids."""
-    analyzer: str
-    encoder: str
-    """Identity of the encoder that made the vectors; its files are under encoders/ of the store."""
-    encoder_name: str
-    dimension: int
-    vectors: str
-    """How the nearest vectors are found: exact, graph or quantised."""
-    files: Mapping[str, FileEntry]
-    """Paths relative to the store."""
-    background: Background = USUAL_BACKGROUND
-    """The cosine of unrelated products, from which similarity is measured."""
-    recipe: str = ""
-    """`retrieval.product_text.RECIPE`: which parts of a product were read, and with what weights."""
-    report: Mapping[str, Any] = {}
-    """What the rebuild counted: rows read, rejected by reason, encoded, reused, seconds."""
 
 
 class Store:
@@ -89,6 +72,21 @@ class Store:
         folder = self.root / "versions"
         names = [entry.name for entry in folder.iterdir()] if folder.is_dir() else []
         return sorted((name for name in names if _VERSION_NAME.fullmatch(name)), key=lambda name: int(name[1:]))
+
+    def check_known(self, name: str) -> None:
+        """Raises UnknownVersionError, which names the versions that there are, for any other name."""
+        self.check_ours()
+        if name not in (names := self.versions()):
+            there = f"it holds {', '.join(names)}" if names else "it holds none"
+            raise UnknownVersionError(f"{self.root} has no version {name!r}; {there}")
+
+    def size(self, name: str) -> int:
+        """The bytes of a version's own files, those of its encoder not among them."""
+        return _folder_size(self.version_folder(name))
+
+    def encoders_size(self) -> int:
+        """The bytes of all stored encoders."""
+        return _folder_size(self.encoders)
 
     def current(self) -> str:
         """The name of the version that serves.
@@ -120,7 +118,7 @@ class Store:
             if self.versions():
                 message = f"{self.root / MARKER} is missing beside the versions; {_MEND_MARKER}"
                 raise StoreForeignError(message) from error
-            if any(entry.name != _scratch(self.root / MARKER).name for entry in self.root.iterdir()):
+            if any(entry.name != scratch_path(self.root / MARKER).name for entry in self.root.iterdir()):
                 message = f"{self.root} holds something else than an index (no {MARKER}); name another directory"
                 raise StoreForeignError(message) from error
             message = f"{self.root} is empty; run: shelfwise rebuild FEED --index {self.root}"
@@ -146,15 +144,22 @@ class Store:
     def verified(self, name: str) -> Manifest:
         """The manifest of a version whose every file is there with its checksum; else raises StoreDamagedError."""
         manifest = self.manifest(name)
+        for relative, path, entry in self.listed_files(name, manifest):
+            problem = file_problem(path, entry)
+            if problem:
+                raise StoreDamagedError(f"version {name} is damaged: {relative} {problem}")
+        return manifest
+
+    def listed_files(self, name: str, manifest: Manifest) -> list[tuple[str, Path, FileEntry]]:
+        """Each file of a version: its name in the manifest, its path, and what it should be.
+
+        Raises StoreDamagedError for a manifest that is another version's, or that no version could have.
+        """
         if manifest.version != name:
             raise StoreDamagedError(f"version {name} is damaged: its manifest is that of {manifest.version}")
         if f"{self.encoders.name}/{manifest.encoder}/{SPEC_FILE}" not in manifest.files or "/" in manifest.encoder:
             raise StoreDamagedError(f"version {name} is damaged: its manifest lists no files of its encoder")
-        for relative, entry in manifest.files.items():
-            problem = _problem(self._inside(name, relative), entry)
-            if problem:
-                raise StoreDamagedError(f"version {name} is damaged: {relative} {problem}")
-        return manifest
+        return [(relative, self._inside(name, relative), entry) for relative, entry in manifest.files.items()]
 
     def serving(self) -> tuple[Manifest, tuple[str, ...]]:
         """The manifest of the version to serve, verified, and what had to be passed over to find it.
@@ -184,10 +189,10 @@ class Store:
         return path
 
     @contextmanager
-    def locked(self) -> Iterator[None]:
-        """Makes the directory a store and holds its lock.
+    def locked(self, purpose: str = "rebuild") -> Iterator[None]:
+        """Makes the directory a store and holds its lock; a rival is told the purpose.
 
-        Raises StoreLockedError when another rebuild is at work, StoreForeignError when the directory is not ours,
+        Raises StoreLockedError when another process holds it, StoreForeignError when the directory is not ours,
         StoreMissingError when it cannot be made.
         """
         try:
@@ -196,15 +201,8 @@ class Store:
             if self.root.exists() and not self.root.is_dir():
                 raise
             self._make_ours()
-        lock = filelock.FileLock(self.root / "lock")
-        try:
-            lock.acquire(timeout=0)
-        except filelock.Timeout as error:
-            raise StoreLockedError(f"another rebuild is at work in {self.root}; wait for it to end") from error
-        try:
+        with held_lock(self.root, purpose):
             yield
-        finally:
-            lock.release()
 
     def _make_ours(self) -> None:
         try:
@@ -217,7 +215,7 @@ class Store:
     def building(self) -> Path:
         """An empty folder for the next version, beside the published ones and never taken for one."""
         self._sweep()
-        folder = self.root / "versions" / f".building-{self.next_version()}"
+        folder = self.root / "versions" / f"{_UNFINISHED}{self.next_version()}"
         folder.mkdir(parents=True)
         return folder
 
@@ -231,10 +229,10 @@ class Store:
         entries = {}
         for path in sorted(folder.rglob("*")):
             if path.is_file():
-                _sync(path)
+                sync(path)
                 entries[(prefix / path.relative_to(folder)).as_posix()] = FileEntry(path.stat().st_size, checksum(path))
         for path in (folder, *(each for each in folder.rglob("*") if each.is_dir())):
-            _sync(path)
+            sync(path)
         return entries
 
     def publish(self, building: Path, manifest: Manifest) -> None:
@@ -243,22 +241,43 @@ class Store:
         write_durably(building / SEAL, f"{checksum(building / MANIFEST)}\n".encode())
         folder = self.version_folder(manifest.version)
         building.rename(folder)
-        _sync(folder.parent)
+        sync(folder.parent)
         write_durably(self.root / CURRENT, f"{manifest.version}\n".encode())
 
-    def prune(self, keep: int) -> list[str]:
-        """Removes all but the `keep` newest versions, never the one that serves, encoders that none uses, and what an
-        interrupted rebuild left."""
+    def rollback(self, name: str) -> Manifest:
+        """Lets another version serve, verified first. Engines take it up as they would a new one.
+
+        Raises UnknownVersionError where there is none of this name, StoreDamagedError where it is not whole; the
+        pointer then stays as it is.
+        """
+        self.check_known(name)
+        manifest = self.verified(name)
+        write_durably(self.root / CURRENT, f"{name}\n".encode())
+        return manifest
+
+    def prune(self, keep: int, spare: Collection[str] = ()) -> list[str]:
+        """Removes what `surplus` lists and what an interrupted rebuild left; returns the versions among it."""
         self._sweep()
-        current = self.current()
-        doomed = [name for name in self.versions()[:-keep] if name != current]
-        for name in doomed:
-            shutil.rmtree(self.version_folder(name))
-        used = {manifest.encoder for manifest in self._readable_manifests()}
-        for folder in self.encoders.iterdir() if self.encoders.is_dir() else ():
-            if folder.name not in used:
-                shutil.rmtree(folder)
-        return doomed
+        surplus = self.surplus(keep, spare)
+        for name in surplus.versions:
+            # Renamed first, so that a crash leaves no part of a version under a version's name.
+            going = self.version_folder(_GOING + name)
+            self.version_folder(name).rename(going)
+            shutil.rmtree(going)
+        for name in surplus.encoders:
+            shutil.rmtree(self.encoders / name)
+        return list(surplus.versions)
+
+    def surplus(self, keep: int, spare: Collection[str] = ()) -> Surplus:
+        """All but the `keep` newest versions, never the one that serves nor one of `spare`; and unused encoders."""
+        names = self.versions()
+        spared = {self.current(), *spare, *(names[-keep:] if keep > 0 else ())}
+        versions = tuple(name for name in names if name not in spared)
+        used = {manifest.encoder for manifest in self._readable_manifests() if manifest.version not in versions}
+        stored = sorted(self.encoders.iterdir()) if self.encoders.is_dir() else []
+        encoders = tuple(folder.name for folder in stored if folder.name not in used)
+        freed = [self.version_folder(name) for name in versions] + [self.encoders / name for name in encoders]
+        return Surplus(versions, encoders, sum(map(_folder_size, freed)))
 
     def drop_doubtful_encoder(self, identity: str) -> None:
         """Removes a stored encoder unless a version vouches for every file of it, so that it is stored anew.
@@ -269,7 +288,7 @@ class Store:
         prefix = f"{folder.relative_to(self.root).as_posix()}/"
         for manifest in self._readable_manifests():
             listed = {path: entry for path, entry in manifest.files.items() if path.startswith(prefix)}
-            if listed and not any(_problem(self.root / path, entry) for path, entry in listed.items()):
+            if listed and not any(file_problem(self.root / path, entry) for path, entry in listed.items()):
                 return
         shutil.rmtree(folder, ignore_errors=True)
 
@@ -279,49 +298,17 @@ class Store:
                 yield self.manifest(name)
 
     def _sweep(self) -> None:
-        """Removes the unfinished folders of interrupted rebuilds."""
-        for leftover in (self.root / "versions").glob(".building-*"):
-            shutil.rmtree(leftover)
+        """Removes the unfinished folders of interrupted rebuilds, and what an interrupted pruning had begun on."""
+        for pattern in (_UNFINISHED, _GOING):
+            for leftover in (self.root / "versions").glob(f"{pattern}*"):
+                shutil.rmtree(leftover)
 
 
-def write_durably(path: Path, content: bytes) -> None:
-    """Replaces a file at once: a reader, or a crash, meets the old content or the new, never a part."""
-    scratch = _scratch(path)
-    with scratch.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    scratch.replace(path)
-    _sync(path.parent)
-
-
-def _scratch(path: Path) -> Path:
-    return path.with_name(f".{path.name}.new")
-
-
-def checksum(path: Path) -> str:
-    """The XXH3 checksum of a file (128 bits, hexadecimal)."""
-    digest = xxhash.xxh3_128()
-    with path.open("rb") as file:
-        while chunk := file.read(_CHUNK_BYTES):
-            digest.update(chunk)
-    return digest.hexdigest()
-
-
-def _problem(path: Path, entry: FileEntry) -> str:
-    """What is wrong with a file, or nothing."""
-    try:
-        length = path.stat().st_size
-        if length != entry.bytes:
-            return f"has {length} bytes, not {entry.bytes}"
-        return "" if checksum(path) == entry.xxh3 else "has another checksum than when it was published"
-    except OSError as error:
-        return f"cannot be read ({error.strerror})"
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+def _folder_size(folder: Path) -> int:
+    size = 0
+    for place, _, names in os.walk(folder):
+        for name in names:
+            # A rebuild may be removing the very folder.
+            with suppress(OSError):
+                size += Path(place, name).lstat().st_size
+    return size

@@ -44,15 +44,17 @@ class Holder(msgspec.Struct, frozen=True):
     @property
     def may_live(self) -> bool:
         """Whether the process may still be there: that of another machine cannot be asked for."""
-        if self.host != socket.gethostname():
+        if self.host != _writable(socket.gethostname()):
             return True
-        try:
-            os.kill(self.pid, 0)
-        except ProcessLookupError:
+        if self.pid < 1:
             return False
-        except (OSError, OverflowError):
-            return self.pid > 0
-        return self.pid > 0
+        try:
+            # One of another user may not be asked, so it is there.
+            with suppress(PermissionError):
+                os.kill(self.pid, 0)
+        except (ProcessLookupError, OverflowError):
+            return False
+        return True
 
 
 @contextmanager
@@ -89,8 +91,8 @@ def _held_by_another(folder: Path) -> str:
     while not (holder := lock_holder(folder)) and time.monotonic() < until:
         time.sleep(_NOTE_SECONDS / 10)
     if holder is None:
-        return f"another rebuild is at work in {folder}; wait for it to end"
-    return f"another {holder.purpose} is at work in {folder}: {holder}; wait for it to end"
+        return f"another program is at work in {folder}; wait for it to end"
+    return f"a {holder.purpose} is at work in {folder}: {holder}; wait for it to end"
 
 
 def _this_process(purpose: str) -> Holder:
@@ -100,6 +102,9 @@ def _this_process(purpose: str) -> Holder:
         user = str(os.getuid())
     program = Path(sys.argv[0]).name or Path(sys.executable).name
     since = datetime.now(UTC).isoformat(timespec="seconds")
-    # A program's or a machine's name is bytes and need not be UTF-8.
-    names = (name.encode("utf-8", "backslashreplace").decode() for name in (socket.gethostname(), user, program))
-    return Holder(purpose, os.getpid(), *names, since)
+    return Holder(purpose, os.getpid(), _writable(socket.gethostname()), _writable(user), _writable(program), since)
+
+
+def _writable(name: str) -> str:
+    """A name of a program or a machine is bytes and need not be UTF-8."""
+    return name.encode("utf-8", "backslashreplace").decode()

@@ -13,8 +13,15 @@ import msgspec
 import pytest
 
 from retrieval.encoder_folder import SPEC_FILE
-from retrieval.errors import StoreDamagedError, StoreForeignError, StoreLockedError, StoreMissingError
-from retrieval.published import CURRENT, MANIFEST, MARKER, SCHEMA, SEAL, Manifest, Store, checksum, write_durably
+from retrieval.errors import (
+    StoreDamagedError,
+    StoreForeignError,
+    StoreLockedError,
+    StoreMissingError,
+    UnknownVersionError,
+)
+from retrieval.manifest import MANIFEST, SEAL, Manifest, checksum, write_durably
+from retrieval.published import CURRENT, MARKER, SCHEMA, Store
 
 
 def publish(store: Store, *, encoder: str = "encoder-1") -> str:
@@ -325,7 +332,7 @@ class TestDamage:
 class TestTheLock:
     def test_a_second_rebuild_of_the_same_process_is_refused(self, store: Store) -> None:
         rival = Store(store.root).locked()
-        with store.locked(), pytest.raises(StoreLockedError, match=r"another rebuild is at work in .*store; wait"):
+        with store.locked(), pytest.raises(StoreLockedError, match=r"a rebuild is at work in .*store: .*; wait"):
             rival.__enter__()
         with Store(store.root).locked():
             assert store.root.is_dir()
@@ -341,7 +348,7 @@ class TestTheLock:
         with holder:
             assert holder.stdout is not None
             assert holder.stdout.readline() == "held\n"
-            with pytest.raises(StoreLockedError):
+            with pytest.raises(StoreLockedError, match=rf"a rebuild is at work in .*: -c, process {holder.pid} of "):
                 publish(store)
             holder.kill()
         assert publish(store) == "v000001"
@@ -355,6 +362,38 @@ class TestTheLock:
         publish(store)
         with store.locked():
             assert Store(store.root).serving()[0].version == "v000001"
+
+
+class TestRollingBack:
+    def test_an_older_version_serves_again_and_the_newer_stay(self, store: Store) -> None:
+        names = [publish(store) for _ in range(3)]
+        assert store.rollback("v000001") == store.manifest("v000001")
+        assert store.serving() == (store.manifest("v000001"), ())
+        assert store.versions() == names
+        assert publish(store) == "v000004"
+
+    def test_a_damaged_version_is_refused_and_the_pointer_stays(self, store: Store) -> None:
+        publish(store)
+        publish(store)
+        flip(store.version_folder("v000001") / "products.jsonl")
+        with pytest.raises(StoreDamagedError, match=r"v000001 is damaged: .*products\.jsonl has another checksum"):
+            store.rollback("v000001")
+        assert store.current() == "v000002"
+
+    @pytest.mark.parametrize("name", ["v000009", "", "..", "v1", "v000001/", "../versions/v000001", ".building-v1"])
+    def test_any_other_name_is_refused_with_those_that_there_are(self, store: Store, name: str) -> None:
+        publish(store)
+        publish(store)
+        for ask in (store.rollback, store.check_known):
+            with pytest.raises(UnknownVersionError, match=r"has no version '.*'; it holds v000001, v000002$"):
+                ask(name)
+        assert store.current() == "v000002"
+
+    def test_a_store_without_versions_says_that_it_holds_none(self, store: Store) -> None:
+        with store.locked():
+            pass
+        with pytest.raises(UnknownVersionError, match="it holds none"):
+            store.check_known("v000001")
 
 
 class TestPruning:
@@ -373,6 +412,47 @@ class TestPruning:
         assert store.prune(1) == ["v000002"]
         assert store.versions() == ["v000001", "v000003"]
         assert store.serving() == (store.verified("v000001"), ())
+
+    def test_what_is_spared_stays_however_old_it_is(self, store: Store) -> None:
+        for number in range(1, 5):
+            publish(store, encoder=f"encoder-{number}")
+        assert store.prune(1, spare=("v000002",)) == ["v000001", "v000003"]
+        assert store.versions() == ["v000002", "v000004"]
+        assert sorted(path.name for path in store.encoders.iterdir()) == ["encoder-2", "encoder-4"]
+
+    def test_what_would_go_is_listed_with_its_bytes_and_nothing_goes(self, store: Store) -> None:
+        for number in range(1, 4):
+            publish(store, encoder=f"encoder-{(number + 1) // 2}")
+        before = store.size("v000001") + store.size("v000002") + store.size("v000003") + store.encoders_size()
+        surplus = store.surplus(1)
+        assert (surplus.versions, surplus.encoders) == (("v000001", "v000002"), ("encoder-1",))
+        assert store.versions() == ["v000001", "v000002", "v000003"]
+        store.prune(1)
+        assert before - surplus.bytes == store.size("v000003") + store.encoders_size()
+
+    def test_none_to_keep_keeps_the_one_that_serves(self, store: Store) -> None:
+        publish(store)
+        publish(store)
+        assert store.prune(0) == ["v000001"]
+        assert store.serving()[0].version == "v000002"
+
+    def test_a_kill_while_a_version_is_removed_leaves_no_part_of_it_under_its_name(
+        self, store: Store, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        publish(store)
+        publish(store)
+
+        def crash(folder: Path) -> None:
+            (folder / "products.jsonl").unlink()
+            raise KeyboardInterrupt
+
+        with monkeypatch.context() as killed:
+            killed.setattr("shutil.rmtree", crash)
+            with pytest.raises(KeyboardInterrupt):
+                store.prune(1)
+        assert store.versions() == ["v000002"]
+        assert store.prune(1) == []
+        assert [path.name for path in (store.root / "versions").iterdir()] == ["v000002"]
 
     def test_nothing_goes_while_there_are_fewer_than_asked_for(self, store: Store) -> None:
         publish(store)

@@ -1,0 +1,178 @@
+"""Processes that work on batches beside the one that reads: Python code on as many cores as there are.
+
+Each worker is a fresh interpreter that is told what to do over a pipe. It shares nothing with the program that started
+it, needs no guard in that program's main module, and ends when the program ends, however that ends.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import pickle
+import signal
+import subprocess
+import sys
+import threading
+import traceback
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
+from types import TracebackType
+from typing import IO, Self, TypeVar, cast
+
+from retrieval.errors import ShelfwiseError
+
+B = TypeVar("B")
+R = TypeVar("R")
+
+INLINE_BATCHES = 4
+"""Starting processes pays only for more work than this."""
+_AHEAD = 2
+"""Batches under way for each worker: one at work, one to follow."""
+_LENGTH_BYTES = 8
+_START = "import sys; sys.path[:] = {path!r}; from indexer.workers import serve; serve()"
+
+
+class WorkerDiedError(ShelfwiseError):
+    """A worker process ended in the middle of its work, most likely for want of memory."""
+
+
+class Workers:
+    """A pool for one run. The same batches give the same results in the same order, whatever `count` is."""
+
+    def __init__(self, count: int | None = None) -> None:
+        self._count = len(os.sched_getaffinity(0)) if count is None else count
+        self._local = threading.local()
+        self._threads: ThreadPoolExecutor | None = None
+        self._processes: list[_Process] = []
+
+    def map(self, work: Callable[[B], R], batches: Iterable[B]) -> Iterator[R]:
+        """What `work`, which must be picklable, makes of each batch, in their order; few batches are under way at once.
+
+        An error that `work` raises is raised here.
+        """
+        remaining = iter(batches)
+        first = list(itertools.islice(remaining, INLINE_BATCHES))
+        if len(first) < INLINE_BATCHES or self._count < 2:
+            yield from map(work, itertools.chain(first, remaining))
+        else:
+            yield from self._beside(work, itertools.chain(first, remaining))
+
+    def close(self) -> None:
+        """Ends the processes."""
+        for process in self._processes:
+            process.end()
+        if self._threads is not None:
+            self._threads.shutdown(cancel_futures=True)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _beside(self, work: Callable[[B], R], batches: Iterator[B]) -> Iterator[R]:
+        if self._threads is None:
+            self._threads = ThreadPoolExecutor(self._count, "shelfwise-worker")
+        packed = pickle.dumps(work)
+        waiting: deque[Future[object]] = deque()
+        for batch in batches:
+            waiting.append(self._threads.submit(self._ask, packed, batch))
+            if len(waiting) > self._count * _AHEAD:
+                yield cast(R, waiting.popleft().result())
+        while waiting:
+            yield cast(R, waiting.popleft().result())
+
+    def _ask(self, packed: bytes, batch: object) -> object:
+        """Runs in one of our threads, which has one process of its own."""
+        process: _Process | None = getattr(self._local, "process", None)
+        if process is None:
+            process = self._local.process = _Process()
+            self._processes.append(process)
+        return process.ask(packed, batch)
+
+
+class _Process:
+    """One worker process, and what it has been told to do."""
+
+    def __init__(self) -> None:
+        start = _START.format(path=sys.path)
+        command = [sys.executable, "-c", start]
+        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        self._into, self._out_of = cast(IO[bytes], self._process.stdin), cast(IO[bytes], self._process.stdout)
+        self._work = b""
+
+    def ask(self, packed: bytes, batch: object) -> object:
+        """What the work makes of a batch; raises its error, and WorkerDiedError where the process ended."""
+        try:
+            if packed != self._work:
+                _send(self._into, b"w" + packed)
+                self._work = packed
+            _send(self._into, b"b" + pickle.dumps(batch, pickle.HIGHEST_PROTOCOL))
+            answer = _receive(self._out_of)
+        except (OSError, EOFError, ValueError) as error:
+            message = f"a worker process ended at its work ({error}); try again with --workers 1, or with more memory"
+            raise WorkerDiedError(message) from error
+        is_fine, result = pickle.loads(answer)
+        if not is_fine:
+            raise result
+        return cast(object, result)
+
+    def end(self) -> None:
+        self._process.kill()
+        self._process.communicate()
+
+
+def serve() -> None:
+    """What a worker process does: batches in, results out, until the pipe closes."""
+    # Ctrl-C reaches every process of a terminal; ours ends with the one that started it.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    source, sink = sys.stdin.buffer, os.fdopen(os.dup(sys.stdout.fileno()), "wb")
+    # What a library prints must not end up between the results.
+    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
+    work: Callable[[object], object] | None = None
+    while True:
+        try:
+            message = _receive(source)
+        except EOFError:
+            return
+        if message[:1] == b"w":
+            work = pickle.loads(message[1:])
+        elif work is not None:
+            _send(sink, _answer(work, message[1:]))
+
+
+def _answer(work: Callable[[object], object], batch: bytes) -> bytes:
+    try:
+        return pickle.dumps((True, work(pickle.loads(batch))), pickle.HIGHEST_PROTOCOL)
+    except Exception as error:
+        return pickle.dumps((False, _portable(error)), pickle.HIGHEST_PROTOCOL)
+
+
+def _portable(error: Exception) -> Exception:
+    """The error itself where it arrives as what it is; else one that tells the same."""
+    with suppress(Exception):
+        if str(pickle.loads(pickle.dumps(error))) == str(error):
+            return error
+    return RuntimeError("in a worker process:\n" + "".join(traceback.format_exception(error)))
+
+
+def _send(pipe: IO[bytes], message: bytes) -> None:
+    pipe.write(len(message).to_bytes(_LENGTH_BYTES, "little"))
+    pipe.write(message)
+    pipe.flush()
+
+
+def _receive(pipe: IO[bytes]) -> bytes:
+    length = int.from_bytes(_exactly(pipe, _LENGTH_BYTES), "little")
+    return _exactly(pipe, length)
+
+
+def _exactly(pipe: IO[bytes], length: int) -> bytes:
+    received = pipe.read(length)
+    if len(received) < length:
+        raise EOFError("its pipe is closed")
+    return received
