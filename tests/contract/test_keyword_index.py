@@ -63,7 +63,54 @@ def tantivy_copied(products: Sequence[Product]) -> Iterator[Opened]:
         yield TantivyIndex(Path(folder, "moved"), catalog), catalog
 
 
-BACKENDS = (tantivy, tantivy_copied)
+def as_they_were(products: Sequence[Product]) -> list[Product]:
+    """The products before every second of them changed, and one more that is gone now."""
+    other = Product("", "saw of another make", brand="Bosch", price=9.99, attributes={"colour": "red"})
+    were = [dataclasses.replace(other, id=each.id) if row % 2 else each for row, each in enumerate(products)]
+    return [*were, dataclasses.replace(other, id="zz")]
+
+
+@contextmanager
+def tantivy_changed(products: Sequence[Product]) -> Iterator[Opened]:
+    """Live changes over what was before, in two steps."""
+    before = counted(as_they_were(products))
+    with TemporaryDirectory() as folder:
+        builder = TantivyBuilder(Path(folder), before)
+        builder.add(documents(as_they_were(products), before))
+        index, catalog = TantivyIndex(builder.finish(), before), before
+        for changed, gone in ((products[1::4], []), (products[3::4], [len(products)])):
+            catalog = catalog.extended(changed)
+            rows = {product.id: row for row, product in enumerate(products)}
+            made = [keyword_document(rows[each.id], each, ANALYZER, catalog) for each in changed]
+            index = index.changed(made, gone, catalog)
+        # A catalog is counted again with every version; until then it names what it ever held.
+        yield index, FieldCatalog(counted(products).fields | catalog.fields, catalog.category_roots)
+
+
+@contextmanager
+def tantivy_continued(products: Sequence[Product]) -> Iterator[Opened]:
+    """A version that takes over what the version before holds of the products that stayed as they were."""
+    were = as_they_were(products)
+    roots = frozenset(fold(each.category[0]) for each in (*were, *products) if each.category)
+    before = FieldCatalog(counted(were).fields, roots)
+    with TemporaryDirectory() as folder:
+        builder = TantivyBuilder(Path(folder, "before"), before)
+        builder.add(documents(were, before))
+        builder.finish()
+        counter = FieldCounter()
+        for product in products:
+            counter.add(product)
+        catalog = FieldCatalog(before.extended(products).fields, roots)
+        builder = TantivyBuilder(Path(folder, "after"), catalog, Path(folder, "before"))
+        for row, product in enumerate(products):
+            if product == were[row]:
+                builder.add_as_before(row, row)
+            else:
+                builder.add([keyword_document(row, product, ANALYZER, catalog)])
+        yield TantivyIndex(builder.finish(), catalog), catalog
+
+
+BACKENDS = (tantivy, tantivy_copied, tantivy_changed, tantivy_continued)
 
 
 @pytest.fixture(params=BACKENDS, ids=lambda backend: backend.__name__)
