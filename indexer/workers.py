@@ -21,7 +21,7 @@ from contextlib import suppress
 from types import TracebackType
 from typing import IO, Self, TypeVar, cast
 
-from retrieval.errors import ShelfwiseError
+from retrieval.errors import WorkerError
 
 B = TypeVar("B")
 R = TypeVar("R")
@@ -32,10 +32,6 @@ _AHEAD = 2
 """Batches under way for each worker: one at work, one to follow."""
 _LENGTH_BYTES = 8
 _START = "import sys; sys.path[:] = {path!r}; from indexer.workers import serve; serve()"
-
-
-class WorkerDiedError(ShelfwiseError):
-    """A worker process ended in the middle of its work, most likely for want of memory."""
 
 
 class Workers:
@@ -106,7 +102,7 @@ class _Process:
         self._work = b""
 
     def ask(self, packed: bytes, batch: object) -> object:
-        """What the work makes of a batch; raises its error, and WorkerDiedError where the process ended."""
+        """What the work makes of a batch; raises its error, and WorkerError where the process ended."""
         try:
             if packed != self._work:
                 _send(self._into, b"w" + packed)
@@ -115,7 +111,7 @@ class _Process:
             answer = _receive(self._out_of)
         except (OSError, EOFError, ValueError) as error:
             message = f"a worker process ended at its work ({error}); try again with --workers 1, or with more memory"
-            raise WorkerDiedError(message) from error
+            raise WorkerError(message) from error
         is_fine, result = pickle.loads(answer)
         if not is_fine:
             raise result

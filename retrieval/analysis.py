@@ -16,7 +16,8 @@ from retrieval.textfold import contains_chinese, fold, identifier_key
 
 __all__ = ["Analyzer", "TermGroup", "contains_chinese", "identifier_key"]
 
-_RULES = "terms-1"  # goes up whenever a text would give other terms: an index made by other rules must be rebuilt
+RULES = "terms-1"
+"""Goes up whenever a text would give other terms: an index made by other rules must be rebuilt."""
 MAX_TEXT = 200_000
 """Characters of one text that are analysed; what stands behind them is not searched."""
 MAX_GROUPS = 128
@@ -48,7 +49,7 @@ class Analyzer:
 
     def __init__(self, synonyms: Synonyms | None = None) -> None:
         synonyms = synonyms or Synonyms()
-        self.identity = f"{_RULES}+{synonyms.fingerprint}"
+        self.identity = f"{RULES}+{synonyms.fingerprint}"
         self._expansions = _expansions(synonyms)
         self._longest = max(map(len, self._expansions), default=0)
 

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from retrieval.analysis import TermGroup
 from retrieval.conditions import Condition
-from retrieval.fields import Columns, FieldInfo, Kind, fold
+from retrieval.fields import Columns, FieldCatalog, FieldInfo, Kind, fold
 from retrieval.filters import value_text
 from retrieval.records import Facet, FacetCount
 
@@ -61,6 +61,19 @@ class Selection:
 
 class KeywordIndex(Protocol):
     """An opened keyword index. It is read-only and may be asked from many threads at once."""
+
+    def changed(self, documents: Iterable[KeywordDocument], gone: Iterable[int], catalog: FieldCatalog) -> KeywordIndex:
+        """This index with the documents of some rows replaced or added and others gone; this one stays as it is.
+
+        `catalog` is the one this index was opened with, or an extension of it up to `places` fields. Only the newest
+        index may be changed, and by one thread at a time.
+        """
+        ...
+
+    @property
+    def places(self) -> int:
+        """How many fields the index has room for."""
+        ...
 
     @property
     def size(self) -> int:

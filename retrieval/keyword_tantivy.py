@@ -66,13 +66,18 @@ class TantivyBuilder:
     def add(self, documents: Iterable[KeywordDocument]) -> None:
         """Adds documents."""
         for document in documents:
-            self._add(document.row, encode_line(keyword_line(document, self._catalog)))
+            self.add_line(document.row, encode_line(keyword_line(document, self._catalog)))
+
+    def add_line(self, row: int, encoded: bytes) -> None:
+        """Adds a document that was made into its line elsewhere, by `encode_line(keyword_line(...))`."""
+        self._lines.write(encoded)
+        self._writer.add_document(_document(row, decode_line(encoded)))
 
     def add_as_before(self, row: int, row_before: int) -> None:
         """Adds what the index before holds at `row_before`; these rows come in ascending order."""
         for place, line in self._before:
             if place == row_before:
-                return self._add(row, line)
+                return self.add_line(row, line)
         raise StoreDamagedError(f"the keyword index before has no row {row_before}; rebuild the index")
 
     def finish(self) -> Path:
@@ -83,10 +88,6 @@ class TantivyBuilder:
         for lock in self._folder.glob("*.lock"):
             lock.unlink()
         return self._folder
-
-    def _add(self, row: int, encoded: bytes) -> None:
-        self._lines.write(encoded)
-        self._writer.add_document(_document(row, decode_line(encoded)))
 
 
 class TantivyIndex:

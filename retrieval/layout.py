@@ -14,6 +14,8 @@ FIELDS_FILE = "fields.json"
 SYNONYMS_FILE = "synonyms.txt"
 KEYWORD_FOLDER = "keyword"
 VECTORS_FOLDER = "vectors"
+STANDING_FILE = "standing.jsonl"
+"""Live changes that stand in the version although the feed does not say so yet."""
 TEXT_KEYS_FILE = "text_keys.npy"
 """For each row the fingerprint of the text that became its vector (n, 16) uint8: equal texts need no second
 encoding."""

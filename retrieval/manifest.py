@@ -61,6 +61,8 @@ class Manifest(msgspec.Struct, frozen=True):
     """What the rebuild counted: rows read, rejected by reason, encoded, reused, seconds."""
     changes: VersionChanges | None = None
     """None where there was no version before, or where the rebuild was of a program that did not count them."""
+    folded: int = 0
+    """The number of the last live change that is in it; those of the journal behind it are laid over it."""
 
 
 def write_durably(path: Path, content: bytes) -> None:

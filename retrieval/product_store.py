@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import bisect
 import mmap
+from array import array
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -20,15 +21,35 @@ IDS_FILE = "ids.txt"
 OFFSETS_FILE = "offsets.npy"
 
 
+class ProductWriter:
+    """Writes products, which come in the order of their ids, into a folder; memory holds none of them."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._records = (folder / PRODUCTS_FILE).open("wb")
+        self._ids = (folder / IDS_FILE).open("wb")
+        self._ends = array("q", (0,)), array("q", (0,))
+
+    def add(self, product_id: bytes, line: bytes) -> None:
+        """Takes the next product: its id in UTF-8, and the line that `product_to_json` makes."""
+        product_ends, id_ends = self._ends
+        product_ends.append(product_ends[-1] + self._records.write(line + b"\n"))
+        id_ends.append(id_ends[-1] + self._ids.write(product_id + b"\n"))
+
+    def finish(self) -> int:
+        """Ends the files and returns how many products there are."""
+        self._records.close()
+        self._ids.close()
+        np.save(self._folder / OFFSETS_FILE, np.array([np.frombuffer(ends, np.int64) for ends in self._ends]))
+        return len(self._ends[0]) - 1
+
+
 def write_products(products: Iterable[Product], folder: Path) -> int:
     """Writes products, which come in the order of their ids, and returns how many there were."""
-    product_ends, id_ends = [0], [0]
-    with (folder / PRODUCTS_FILE).open("wb") as records, (folder / IDS_FILE).open("wb") as ids:
-        for product in products:
-            product_ends.append(product_ends[-1] + records.write(product_to_json(product) + b"\n"))
-            id_ends.append(id_ends[-1] + ids.write(product.id.encode() + b"\n"))
-    np.save(folder / OFFSETS_FILE, np.array([product_ends, id_ends], dtype=np.int64))
-    return len(product_ends) - 1
+    writer = ProductWriter(folder)
+    for product in products:
+        writer.add(product.id.encode(), product_to_json(product))
+    return writer.finish()
 
 
 class ProductStore:

@@ -149,7 +149,8 @@ class FaissIndex:
         self._on_gpu = gpu_count() > 0 if gpu is None else gpu
         self._index = self._gpu_index() if self._on_gpu else self._graph or self._exact_index()
         found = self._index.ntotal if self._rows is None or self._on_gpu else int((self._rows >= 0).sum())
-        if found != len(self._vectors) or (self._rows is not None and len(self._rows) != self._graph.ntotal):
+        is_listed = self._rows is None or self._graph is None or len(self._rows) == self._graph.ntotal
+        if found != len(self._vectors) or not is_listed:
             message = f"{folder}: {found} vectors in the index, {len(self._vectors)} beside it; rebuild it"
             raise StoreDamagedError(message)
         # FAISS's own rule: a GPU index answers one search at a time.
