@@ -17,7 +17,9 @@ ShelfwiseError
 │   ├── StoreDamagedError         a file is missing, short or has another checksum
 │   ├── StoreLockedError          another rebuild is at work there
 │   ├── UnknownVersionError       a version that the index does not hold: names those that it does
-│   └── EmptyCatalogError         a version without products is never published
+│   ├── EmptyCatalogError         a version without products is never published
+│   └── PublishRefusedError       a publish would lose much of the catalog: says how much, of what
+├── WorkerError                   a process that worked beside ended before its work was done
 └── EncoderError                  the model that makes vectors
     ├── EncoderUnavailableError   it cannot be found or loaded
     └── EncoderMismatchError      it makes vectors of another dimension or kind than the index holds
@@ -119,6 +121,14 @@ class UnknownVersionError(StoreError):
 
 class EmptyCatalogError(StoreError):
     """A version without products is never published."""
+
+
+class PublishRefusedError(StoreError):
+    """A publish would lose more of the catalog than it may; the message has the numbers."""
+
+
+class WorkerError(ShelfwiseError):
+    """A process that worked beside this one ended before its work was done, most likely for want of memory."""
 
 
 class EncoderError(ShelfwiseError):

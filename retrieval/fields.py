@@ -15,11 +15,12 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from enum import StrEnum
+from operator import attrgetter
 
 from retrieval.conditions import AllOf, AnyOf, Condition, HasNumber, HasText, NotThat, NumberWithin, TextIn
 from retrieval.errors import FilterError, UnknownFieldError
 from retrieval.filters import And, Comparison, Exists, Filter, In, Not, Or, Value, check_fields, value_text
-from retrieval.records import Product
+from retrieval.records import AttributeValue, Product
 
 CATEGORY_SEPARATOR = " > "
 LONGEST_VALUE = 256
@@ -56,6 +57,10 @@ CORE_KINDS: Mapping[str, Kind] = {
     "updated": Kind.TIME,
     "expires": Kind.TIME,
 }
+
+
+_Shape = tuple[tuple[tuple[str, Kind], ...], str, tuple[str, ...], tuple[tuple[str, Kind], ...]]
+_MOST_SHAPES = 4_096
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,26 +140,42 @@ class FieldCounter:
         self._kinds: dict[str, set[Kind]] = {name: {kind} for name, kind in CORE_KINDS.items()}
         self._products: Counter[str] = Counter()
         self._roots: set[str] = set()
+        self._shapes: Counter[_Shape] = Counter()
+        """Products by the fields that they have: far fewer than products, and counted together."""
 
     def add(self, product: Product) -> None:
         """Takes one more product into account."""
-        seen = set()
-        for name, kind, _ in field_values(product):
-            self._kinds.setdefault(name, set()).add(kind)
-            seen.add(name)
-        self._products.update(seen)
-        if product.category:
-            self._roots.add(fold(product.category[0]))
+        self._shapes[_shape(product)] += 1
+        if len(self._shapes) > _MOST_SHAPES:
+            self._count_shapes()
+
+    def _count_shapes(self) -> None:
+        for (core, root, identifiers, attributes), count in self._shapes.items():
+            pairs = [*core, *((f"identifiers.{name}", Kind.TEXT) for name in identifiers)]
+            pairs += ((f"attributes.{name}", kind) for name, kind in attributes)
+            for name, kind in pairs:
+                self._kinds.setdefault(name, set()).add(kind)
+            for name in {name for name, _ in pairs}:
+                self._products[name] += count
+            if root:
+                self._roots.add(fold(root))
+        self._shapes.clear()
 
     def merge(self, other: FieldCounter) -> None:
         """Takes what another one counted into account."""
+        other._count_shapes()
         for name, kinds in other._kinds.items():
             self._kinds.setdefault(name, set()).update(kinds)
         self._products.update(other._products)
         self._roots |= other._roots
 
+    def __getstate__(self) -> dict[str, object]:
+        self._count_shapes()
+        return self.__dict__
+
     def catalog(self, before: FieldCatalog | None = None) -> FieldCatalog:
         """What was counted, fields in the order of their names; those that `before` has keep their place there."""
+        self._count_shapes()
         places = {name: info.place for name, info in before.fields.items()} if before else {}
         following = itertools.count(max(places.values(), default=-1) + 1)
         infos = {
@@ -167,6 +188,25 @@ class FieldCounter:
             for name, kinds in sorted(self._kinds.items())
         }
         return FieldCatalog(infos, frozenset(self._roots))
+
+
+def _shape(product: Product) -> _Shape:
+    """Which fields `field_values` gives of a product, the widest category, and the kinds of the attributes."""
+    core = tuple([pair for pair, value in zip(_CORE_PAIRS, _core_values(product), strict=True) if value not in _NONE])
+    attributes: list[tuple[str, Kind]] = []
+    for name, value in product.attributes.items():
+        if isinstance(value, str):
+            if 0 < len(value) <= LONGEST_VALUE:
+                attributes.append((name, Kind.TEXT))
+        else:
+            attributes += dict.fromkeys((name, kind) for kind, _ in _attribute_kinds(value))
+    root = product.category[0] if product.category else ""
+    return core, root, tuple([name for name, values in product.identifiers.items() if values]), tuple(attributes)
+
+
+_core_values = attrgetter(*CORE_KINDS)
+_CORE_PAIRS = tuple(CORE_KINDS.items())
+_NONE = frozenset((None, "", ()))
 
 
 @dataclass(slots=True)
@@ -243,13 +283,19 @@ def field_values(product: Product) -> Iterator[tuple[str, Kind, Value]]:
 
 def _attribute_values(product: Product) -> Iterator[tuple[str, Kind, Value]]:
     for name, value in product.attributes.items():
-        for one in value if isinstance(value, tuple) else (value,):
-            if isinstance(one, bool):
-                yield f"attributes.{name}", Kind.BOOLEAN, one
-            elif isinstance(one, int | float):
-                yield f"attributes.{name}", Kind.NUMBER, one
-            elif 0 < len(one) <= LONGEST_VALUE:
-                yield f"attributes.{name}", Kind.TEXT, one
+        for kind, one in _attribute_kinds(value):
+            yield f"attributes.{name}", kind, one
+
+
+def _attribute_kinds(value: AttributeValue) -> Iterator[tuple[Kind, Value]]:
+    """The values of an attribute that can be filtered by, each with its kind."""
+    for one in value if isinstance(value, tuple) else (value,):
+        if isinstance(one, bool):
+            yield Kind.BOOLEAN, one
+        elif isinstance(one, int | float):
+            yield Kind.NUMBER, one
+        elif 0 < len(one) <= LONGEST_VALUE:
+            yield Kind.TEXT, one
 
 
 def _seconds(moment: datetime) -> float:

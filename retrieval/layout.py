@@ -11,6 +11,9 @@ from retrieval.errors import StoreDamagedError
 from retrieval.fields import FieldCatalog
 
 FIELDS_FILE = "fields.json"
+QUALITY_FILE = "quality.json"
+QUALITY_PAGE = "quality.html"
+"""The quality report for programs and for people."""
 SYNONYMS_FILE = "synonyms.txt"
 KEYWORD_FOLDER = "keyword"
 VECTORS_FOLDER = "vectors"

@@ -6,6 +6,9 @@ STORE/
   lock, lock.json           held by the one rebuild at work; who that is
   encoders/IDENTITY/        exported models, shared by the versions that they made
   versions/v000007/         manifest.json, its checksum, and everything it lists; never changed again
+  live.log, live.log.copy   live changes that came since, twice: retrieval/journal.py
+  rejected.jsonl            rows that the last rebuild set aside
+  quality.json, .html       what it found in the feed
   staging/                  what an interrupted rebuild had done so far
 """
 
@@ -291,6 +294,11 @@ class Store:
             if listed and not any(file_problem(self.root / path, entry) for path, entry in listed.items()):
                 return
         shutil.rmtree(folder, ignore_errors=True)
+
+    def folded(self) -> list[int]:
+        """For each version the number of the last live change in it; nothing where one cannot be read."""
+        manifests = list(self._readable_manifests())
+        return [each.folded for each in manifests] if len(manifests) == len(self.versions()) else []
 
     def _readable_manifests(self) -> Iterator[Manifest]:
         for name in self.versions():

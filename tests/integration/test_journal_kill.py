@@ -1,0 +1,174 @@
+"""Processes that append to the journal of live changes and are killed, or meet a full disk, in the middle of it.
+
+Every change whose number was given is there afterwards, and no append is there in part; also when one of the journal's
+files is harmed before anybody has opened it again.
+"""
+
+from __future__ import annotations
+
+import itertools
+import multiprocessing
+import random
+import resource
+import signal
+import time
+from multiprocessing.connection import Connection
+from pathlib import Path
+
+import pytest
+
+from retrieval.changes import Change, Delete, Upsert
+from retrieval.errors import StoreError
+from retrieval.journal import COPY, JOURNAL, Journal
+from retrieval.manifest import scratch_path
+from retrieval.records import Product
+
+ROUNDS = 15
+SEED = 5
+WRITERS = 2
+SPAWN = multiprocessing.get_context("spawn")
+
+
+def changes_of(name: str) -> list[Change]:
+    """What is appended at once: it must be there whole or not at all."""
+    return [Delete(f"{name} first"), Upsert(Product(f"{name} second", "drill", "x" * 3_000)), Delete(f"{name} third")]
+
+
+def append_on(root: Path, writer: str, told: Connection) -> None:
+    """Appends until killed; tells each append's name and numbers once they are given."""
+    with Journal(root) as journal:
+        for place in range(1_000_000):
+            name = f"{writer} {place}"
+            told.send((name, journal.append(changes_of(name))))
+            if place % 50 == 49:
+                journal.forget(journal.last() - 200)
+
+
+def kill_writers(root: Path, link: Connection) -> None:
+    """For each moment that it is sent, starts writers, kills them that much later, and sends what they were told.
+
+    A process of its own because it has no threads, so that the writers can be forked from it, which takes no time.
+    """
+    forks = multiprocessing.get_context("fork")
+    for attempt in itertools.count():
+        moment = link.recv()
+        pairs = [forks.Pipe(duplex=False) for _ in range(WRITERS)]
+        writers = []
+        for place, (_, told) in enumerate(pairs):
+            writers.append(forks.Process(target=append_on, args=(root, f"{attempt}-{place}", told)))
+            writers[-1].start()
+        for _, told in pairs:
+            told.close()
+        pairs[0][0].poll(30)  # the first change was acknowledged, so there is something to lose from the first round on
+        time.sleep(moment)
+        for writer in writers:
+            writer.kill()
+            writer.join()
+        given = {name: seqs for listener, _ in pairs for name, seqs in heard(listener).items()}
+        link.send(([writer.exitcode for writer in writers], given))
+
+
+def append_to_a_full_disk(root: Path, told: Connection) -> None:
+    """A file that may not grow stands for a disk that is full."""
+    resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, resource.RLIM_INFINITY))
+    with Journal(root) as journal:
+        try:
+            for place in range(1_000_000):
+                told.send((str(place), journal.append(changes_of(str(place)))))
+        except StoreError as error:
+            told.send((str(error), []))
+        resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+        told.send(("after", journal.append(changes_of("after"))))
+    told.close()
+
+
+def heard(listener: Connection) -> dict[str, list[int]]:
+    """All that was told until the process ended."""
+    found: dict[str, list[int]] = {}
+    try:
+        while listener.poll(30):
+            name, seqs = listener.recv()
+            found[name] = seqs
+    except (EOFError, OSError):
+        pass
+    return found
+
+
+def harm(root: Path, chance: random.Random) -> None:
+    """Flips a byte of one of the journal's files, cuts it off, or removes it."""
+    path = root / chance.choice((JOURNAL, COPY))
+    content = bytearray(path.read_bytes())
+    place = chance.choice((chance.randrange(len(content)), chance.randrange(100), len(content) - 1))
+    kind = chance.choice(("flip", "flip", "cut", "remove"))
+    if kind == "flip":
+        content[place] ^= 1 << chance.randrange(8)
+        path.write_bytes(content)
+    elif kind == "cut":
+        path.write_bytes(content[:place])
+    else:
+        path.unlink()
+
+
+def assert_whole(root: Path, given: dict[str, list[int]]) -> int:
+    """Every change that was acknowledged and not forgotten is there under its number; returns the last number."""
+    with Journal(root) as journal:
+        entries = {entry.seq: entry.change for entry in journal.since(0)}
+        assert list(entries) == list(range(min(entries), journal.last() + 1))
+        for name, seqs in given.items():
+            for seq, change in zip(seqs, changes_of(name), strict=True):
+                assert entries.get(seq) == change if seq >= min(entries) else seq <= journal.last() - 200
+        whole = [change.id.rpartition(" ")[2] for seq, change in entries.items() if seq % 3 == 1]
+        assert set(whole) == {"first"}, "an append was kept in part"
+        assert journal.problems() == []
+        assert (root / JOURNAL).read_bytes() == (root / COPY).read_bytes()
+        return journal.last()
+
+
+@pytest.mark.parametrize("harmed", [False, True])
+def test_killed_at_any_moment_no_acknowledged_change_is_lost(tmp_path: Path, harmed: bool) -> None:
+    moments = random.Random(SEED)
+    link, end = SPAWN.Pipe()
+    killer = SPAWN.Process(target=kill_writers, args=(tmp_path, end))
+    killer.start()
+    last, acknowledged = 0, 0
+    try:
+        for _ in range(ROUNDS):
+            link.send(moments.uniform(0, 0.06))
+            exits, given = link.recv()
+            assert exits == [-signal.SIGKILL] * WRITERS
+            if harmed:
+                harm(tmp_path, moments)
+            else:
+                with Journal(tmp_path) as journal:
+                    assert journal.problems() == [], "a kill alone damages nothing"
+            reached = assert_whole(tmp_path, given)
+            assert min(seq for seqs in given.values() for seq in seqs) > last, "a number was given twice"
+            last = reached
+            acknowledged += len(given)
+    finally:
+        killer.terminate()
+        killer.join()
+    assert acknowledged > 2 * ROUNDS
+
+
+def test_on_a_full_disk_nothing_is_half_taken_and_later_changes_are(tmp_path: Path) -> None:
+    listener, told = SPAWN.Pipe(duplex=False)
+    process = SPAWN.Process(target=append_to_a_full_disk, args=(tmp_path, told))
+    process.start()
+    told.close()
+    given = heard(listener)
+    process.join()
+    assert process.exitcode == 0
+    (error,) = (name for name, seqs in given.items() if not seqs)
+    assert str(tmp_path / JOURNAL) in error
+    assert "not taken" in error or "nothing of the change is taken" in error
+    del given[error]
+    assert len(given) > 5
+    assert_whole(tmp_path, given)
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+def test_a_journal_that_cannot_be_made_takes_nothing(tmp_path: Path) -> None:
+    scratch_path(tmp_path / JOURNAL).symlink_to("/dev/full")
+    with Journal(tmp_path) as journal, pytest.raises(StoreError, match=r"No space left on device.*the change is not"):
+        journal.append(changes_of("a"))
