@@ -23,22 +23,31 @@ def add_attributes(
     Dropped with a note: a number that is not finite, a list with objects in it, an object more than eight deep.
     """
     for key, value in values.items():
-        name = prefix + key.strip()
+        kind = type(value)
         converted: AttributeValue | None
-        if type(value) is str:  # nearly all are texts and booleans, so they go the shortest way
-            converted = value.strip() or None
-        elif type(value) is bool:
-            converted = value
+        # Nearly all are texts, booleans and small numbers, so they go the shortest way.
+        if kind is str:
+            converted = value.strip() or None  # type: ignore[attr-defined]
+        elif kind is bool:
+            converted = value  # type: ignore[assignment]
+        elif kind is int and -_EXACT <= value <= _EXACT:  # type: ignore[operator]
+            converted = float(value)  # type: ignore[arg-type]
         elif isinstance(value, dict):
-            if name.count(".") < _MAX_DEPTH:
-                add_attributes(found, value, note, f"{name}.")
-            else:
-                note(f"attributes.{name}", "nested too deep", f"more than {_MAX_DEPTH} objects in one another")
+            _add_inner(found, prefix + key.strip(), value, note)
             continue
         else:
-            converted = _converted(name, value, note)
-        if converted is not None and name and name not in found:
-            found[name] = converted
+            converted = _converted(prefix + key.strip(), value, note)
+        if converted is not None:
+            name = prefix + key.strip()
+            if name and name not in found:
+                found[name] = converted
+
+
+def _add_inner(found: dict[str, AttributeValue], name: str, values: Mapping[str, object], note: Note) -> None:
+    if name.count(".") < _MAX_DEPTH:
+        add_attributes(found, values, note, f"{name}.")
+    else:
+        note(f"attributes.{name}", "nested too deep", f"more than {_MAX_DEPTH} objects in one another")
 
 
 def named_attributes(field: str, value: object) -> Mapping[str, object]:

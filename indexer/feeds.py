@@ -1,92 +1,72 @@
-"""Catalog feeds in JSON lines: every good row as a product, every bad one set aside with its line and its reason.
+"""Feeds in, products out: records in the process that reads, products wherever they are made.
 
-Set aside: what is not UTF-8, not JSON or not an object, a line over a megabyte, an id that was there before (the first
-stays, across feeds too), and what `indexer.rows` says in its table. Blank lines are nothing. A file that breaks off
-raises FeedError after the rows before the break: a broken file must never look like a small catalog.
+`records` opens the feeds, recognises each one's format and gives its raw rows with their lines; `RecordReader` makes a
+product of one of them. `read_products` does both in one process. A row that cannot be used is set aside with its line
+and its reason (see `indexer.rows`); a file that breaks off raises FeedError after the rows before the break: a broken
+file must never look like a small catalog.
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 
 import msgspec
 
-from indexer.lines import MAX_LINE, Progress, feed_size, read_lines
+from indexer.formats.format import Feed
+from indexer.formats.jsonlines import unwrapped
+from indexer.formats.records import Noted, Noting, Record, Rejected, ignore
+from indexer.formats.registry import FORMATS, format_named, recognised
+from indexer.formats.variants import with_variants
+from indexer.lines import Progress, feed_size, open_source
 from indexer.mapping import FeedMapping
 from indexer.rows import RowReader
 from retrieval.close_names import close_names
 from retrieval.errors import RowError
 from retrieval.records import Product
 
-_EXCERPT = 120
+__all__ = [
+    "FieldNames",
+    "Noted",
+    "Noting",
+    "ProductRow",
+    "Record",
+    "RecordReader",
+    "Rejected",
+    "read_products",
+    "records",
+]
+_MAX_NAMES = 10_000
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class ProductRow:
     """A product with the line of its feed, counted from 1."""
 
     line: int
     product: Product
 
 
-@dataclass(frozen=True, slots=True)
-class Rejected:
-    """A row that was set aside. `reason` is short and the same for every row with this fault, so that it counts."""
-
-    file: str
-    line: int
-    reason: str
-    detail: str
-    excerpt: str
-    """The beginning of the line, for people."""
-
-
-@dataclass(frozen=True, slots=True)
-class Noted:
-    """A value that was dropped while its row stayed, or a name of the mapping that no row of any feed had (line 0)."""
-
-    file: str
-    line: int
-    field: str
-    reason: str
-    detail: str
-
-
-def _ignore(*_: object) -> None:
-    pass
-
-
-def read_feed(
-    path: str,
-    mapping: FeedMapping,
-    reject: Callable[[Rejected], None],
-    *,
-    note: Callable[[Noted], None] = _ignore,
-    progress: Progress = _ignore,
-) -> Iterator[Row]:
-    """The rows of one feed; "-" is standard input. See `read_feeds`."""
-    return read_feeds([path], mapping, reject, note=note, progress=progress)
-
-
-def read_feeds(
+def records(
     paths: Sequence[str],
-    mapping: FeedMapping,
-    reject: Callable[[Rejected], None],
     *,
-    note: Callable[[Noted], None] = _ignore,
-    progress: Progress = _ignore,
-) -> Iterator[Row]:
-    """The rows of several feeds, one after the other, as one catalog.
+    mapping: FeedMapping | None = None,
+    format: str = "",  # noqa: A002  # as the option is called
+    note: Noting = ignore,
+    progress: Progress = ignore,
+) -> Iterator[Record | Rejected]:
+    """The rows of several feeds, one after the other, undecoded; and those that are none already here.
 
-    `progress` counts over all of them; the total is None where one is standard input or a pipe. Raises FeedError for a
-    feed that cannot be opened (before the first row, when it is missing) or breaks off (after its rows before that).
+    `format` is the name of all feeds' format; empty recognises each one's. `note` is told what is true of a whole feed
+    and which products are not for sale. `progress` counts over all feeds; the total is None where one is standard
+    input or a pipe. Raises FeedError for a feed that cannot be opened (before the first row, when it is missing), is of
+    no known format, lacks a column, or breaks off (after its rows before that).
     """
+    asked = format_named(format) if format else None
     sizes = [feed_size(path) for path in paths]
     total = None if None in sizes else sum(size or 0 for size in sizes)
     before = 0
-    reader = _FeedReader(RowReader(mapping), reject, note)
     for path in paths:
         consumed = 0
 
@@ -95,88 +75,135 @@ def read_feeds(
             consumed = count
             progress(before + count, total)
 
-        yield from reader.rows(path, report)
+        with open_source(path, report) as source:
+            feed = Feed(source, mapping or FeedMapping(), note)
+            yield from (asked or recognised(feed)).read(feed)
         before += consumed
-    reader.note_unseen(", ".join(paths))
 
 
-class _FeedReader:
-    """What stays the same from feed to feed: the mapping, the hooks and the ids that were there."""
+@dataclass(frozen=True, slots=True)
+class FieldNames:
+    """Which of the user's names no row had, and the names that there were. What several readers say merges."""
 
-    def __init__(self, rows: RowReader, reject: Callable[[Rejected], None], note: Callable[[Noted], None]) -> None:
-        self._rows = rows
-        self._reject = reject
-        self._note = note
-        self._ids: set[str] = set()
-        self._file = ""
-        self._line = 0
+    unseen: frozenset[str]
+    names: frozenset[str]
 
-    def rows(self, path: str, consumed: Callable[[int], None]) -> Iterator[Row]:
-        self._file = path
-        for number, line in read_lines(path, consumed):
-            if not line or line.isspace():
-                continue
-            self._line = number
-            try:
-                product = self._product(line)
-            except RowError as error:
-                self._reject(Rejected(path, number, error.reason, error.detail, _excerpt(line)))
-            else:
-                yield Row(number, product)
+    def merged(self, other: FieldNames) -> FieldNames:
+        """What two readers of parts of the rows say of all of them."""
+        return FieldNames(self.unseen & other.unseen, self.names | other.names)
 
-    def note_unseen(self, files: str) -> None:
-        """Says which of the user's names no row had: most likely they are misspelled."""
-        for name in sorted(self._rows.unseen):
-            close = close_names(name, sorted(self._rows.names))
+    def noted(self, files: str) -> Iterator[Noted]:
+        """A note for each unseen name: most likely it is misspelled."""
+        for name in sorted(self.unseen):
+            close = close_names(name, sorted(self.names))
             advice = f"did you mean {' or '.join(close)}?" if close else "the mapping has no effect there"
-            self._note(Noted(files, 0, name, "no row has this field", advice))
-
-    def _product(self, line: bytes) -> Product:
-        product = self._rows.read(_decoded(line), self._noted)
-        if product.id in self._ids:
-            raise RowError("duplicate id", repr(product.id))
-        self._ids.add(product.id)
-        return product
-
-    def _noted(self, field: str, reason: str, detail: str) -> None:
-        self._note(Noted(self._file, self._line, field, reason, detail))
+            yield Noted(files, 0, name, "no row has this field", advice)
 
 
-_decoder = msgspec.json.Decoder()
+class RecordReader:
+    """Makes products of records, by a mapping and as of a time: it decides which sale prices hold."""
+
+    def __init__(self, mapping: FeedMapping, *, now: datetime | None = None) -> None:
+        self._mapping = mapping
+        self._now = now or datetime.now(UTC)
+        self._readers: dict[str, RowReader] = {}
+
+    def product(self, record: Record, note: Noting = ignore) -> Product:
+        """The product of a record; `note` is told of each value that was dropped.
+
+        Raises RowError when the row has to be set aside.
+        """
+        record = _inner(record)
+        known = FORMATS[record.format]
+        reader = self._readers.get(record.format)
+        if reader is None:
+            reader = self._readers[record.format] = RowReader(self._mapping.under(known.rules), self._now)
+
+        def noted(field: str, reason: str, detail: str) -> None:
+            note(Noted(record.file, record.line, field, reason, detail))
+
+        row, variants = known.assemble(known.rows(record.row), noted, self._now)
+        product = reader.read(row, noted)
+        return with_variants(product, variants) if variants else product
+
+    def row_of(self, record: Record) -> object:
+        """The row of a record as JSON can hold it: decoded, or the text of what cannot be."""
+        return _row_of(_innermost(record))
+
+    def rejected(self, record: Record, error: RowError) -> Rejected:
+        """A record as a row that was set aside for an error."""
+        inner = _innermost(record)
+        return Rejected(record.file, record.line, error.reason, error.detail, inner.format, _row_of(inner))
+
+    @property
+    def fields(self) -> FieldNames:
+        """Which of the user's names none of the rows had so far, and the names that they had."""
+        unseen = self._mapping.asked
+        for reader in self._readers.values():
+            unseen = unseen & reader.unseen
+        names = [name for reader in self._readers.values() for name in reader.names]
+        return FieldNames(frozenset(unseen), frozenset(sorted(names)[:_MAX_NAMES]))
 
 
-def _decoded(line: bytes) -> dict[str, object]:
-    if len(line) > MAX_LINE:
-        raise RowError("over 1 MB", f"a line may have {MAX_LINE:,} bytes")
+def _inner(record: Record) -> Record:
+    """The record itself, or the one inside a rejected row. Raises RowError where that has no format."""
+    if record.format == "rejected":
+        record = unwrapped(record)
+        if record.format not in FORMATS or record.format == "rejected":
+            raise RowError("not a rejected row", f"its format is {record.format[:80]!r}")
+    return record
+
+
+def _innermost(record: Record) -> Record:
+    """As `_inner`, but a rejected row without a format is taken as it is."""
     try:
-        row = _decoder.decode(line)
-    except UnicodeDecodeError as error:
-        raise RowError("not UTF-8", str(error)) from error
-    except (msgspec.MsgspecError, RecursionError) as error:
-        row = _lenient(line, error)
-    if not isinstance(row, dict):
-        raise RowError("not an object", "a row is a JSON object with the fields of one product")
+        return _inner(record)
+    except RowError:
+        return record
+
+
+def _row_of(record: Record) -> object:
+    if not isinstance(record.row, bytes):
+        try:
+            return FORMATS[record.format].rows(record.row)[0] if record.format == "parquet" else record.row
+        except RowError:
+            return str(record.row)
+    try:
+        row: object = msgspec.json.decode(record.row)
+        msgspec.json.encode(row)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, OverflowError):
+        return record.row.decode(errors="replace")
     return row
 
 
-def _lenient(line: bytes, error: Exception) -> object:
-    """JSON with NaN and Infinity, or numbers past a float's range, as some writers make it; the field is judged later.
+def read_products(
+    paths: Sequence[str],
+    mapping: FeedMapping,
+    reject: Callable[[Rejected], None],
+    *,
+    format: str = "",  # noqa: A002  # as the option is called
+    note: Noting = ignore,
+    progress: Progress = ignore,
+    now: datetime | None = None,
+) -> Iterator[ProductRow]:
+    """The products of several feeds as one catalog, in one process. The first of equal ids stays, across feeds too.
 
-    Lone surrogates are refused here: they could never be written again.
+    See `records` for the hooks, and for what it raises. The ids are held in memory.
     """
-    try:
-        text = line.decode()
-    except UnicodeDecodeError as cause:
-        raise RowError("not UTF-8", str(cause)) from cause
-    try:
-        row = json.loads(text)
-        text = json.dumps(row, ensure_ascii=False)
-        text.encode()
-    except (ValueError, RecursionError):
-        raise RowError("not JSON", str(error)) from error
-    return row
-
-
-def _excerpt(line: bytes) -> str:
-    text = line[:_EXCERPT].decode(errors="replace").strip()
-    return "".join(mark if mark.isprintable() else "\N{REPLACEMENT CHARACTER}" for mark in text)
+    reader = RecordReader(mapping, now=now)
+    ids: set[str] = set()
+    for record in records(paths, mapping=mapping, format=format, note=note, progress=progress):
+        if isinstance(record, Rejected):
+            reject(record)
+            continue
+        try:
+            product = reader.product(record, note)
+            if product.id in ids:
+                raise RowError("duplicate id", repr(product.id))
+        except RowError as error:
+            reject(reader.rejected(record, error))
+        else:
+            ids.add(product.id)
+            yield ProductRow(record.line, product)
+    for unseen in reader.fields.noted(", ".join(paths)):
+        note(unseen)

@@ -1,4 +1,4 @@
-"""The lines of a feed file: plain, gzip or zstd (told by the first bytes, never by the name), in bounded memory."""
+"""The bytes of one feed, unpacked and in UTF-8, its first megabyte to recognise it by, and its lines."""
 
 from __future__ import annotations
 
@@ -7,33 +7,26 @@ import stat
 import sys
 import zlib
 from collections.abc import Callable, Iterator
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
+from itertools import chain
 from pathlib import Path
-from typing import BinaryIO, Protocol
+from typing import BinaryIO
 
+from indexer.formats.encodings import UTF_8, as_utf8, marked_encoding
+from indexer.formats.unpacking import BombError, foreign, is_packed, unpacked
 from retrieval.errors import FeedError
 
 STANDARD_INPUT = "-"
 MAX_LINE = 1_000_000
-"""Bytes of one line. A longer one comes cut to a little more than this, so its length tells."""
+"""Bytes of one row, whatever its format. A longer line comes cut to a little more than this, so its length tells."""
+HEAD_BYTES = 1 << 20
+"""How much of a feed is looked at before it is read."""
 
 Progress = Callable[[int, int | None], None]
 """Told the bytes of the (compressed) feeds consumed so far, and their total size where it is known."""
 
 _BLOCK = 1 << 17
-# What one call may unpack is bounded by what it is given: 64 KiB of gzip or 2 KiB of zstd hold 64 MiB at the worst.
-_GZIP_PIECE = 1 << 16
-_ZSTD_PIECE = 1 << 11
-_GZIP, _ZSTD, _SKIPPABLE = b"\x1f\x8b", b"\x28\xb5\x2f\xfd", b"\x2a\x4d\x18"
-_FOREIGN = {
-    b"BZh": "is compressed by bzip2; pack it with gzip or zstd",
-    b"\xfd7zXZ": "is compressed by xz; pack it with gzip or zstd",
-    b"PK\x03\x04": "is a zip archive; unpack it, or pack it with gzip or zstd",
-    b"PAR1": "is a Parquet file; a feed is JSON lines",
-    b"\xff\xfe": "is UTF-16; convert it to UTF-8",
-    b"\xfe\xff": "is UTF-16; convert it to UTF-8",
-}
-_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+_FIRST = 512
 
 
 class _Counted:
@@ -43,7 +36,7 @@ class _Counted:
         self._file = file
         self.consumed = 0
         self.head = b""
-        while len(self.head) < 8 and (more := file.read(8 - len(self.head))):  # a pipe gives what it has
+        while len(self.head) < _FIRST and (more := file.read(_FIRST - len(self.head))):  # a pipe gives what it has
             self.head += more
 
     def blocks(self) -> Iterator[bytes]:
@@ -52,16 +45,6 @@ class _Counted:
             self.consumed += len(block)
             yield block
             block = self._file.read(_BLOCK)
-
-
-class _Decompressor(Protocol):
-    """One member or frame of a compressed file, as zlib and zstandard both have it."""
-
-    def decompress(self, data: bytes, /) -> bytes: ...
-    @property
-    def eof(self) -> bool: ...
-    @property
-    def unused_data(self) -> bytes: ...
 
 
 def feed_size(path: str) -> int | None:
@@ -80,82 +63,121 @@ def feed_size(path: str) -> int | None:
     return state.st_size if stat.S_ISREG(state.st_mode) else None
 
 
-def read_lines(path: str, consumed: Callable[[int], None]) -> Iterator[tuple[int, bytes]]:
-    """Every line with its number from 1, without its newline and the file's byte order mark.
+class Source:
+    """One open feed. `head` is its beginning; `chunks` gives all of it once, as the format's reader asks for it."""
 
-    `consumed` is told the bytes taken from the file as they grow.
+    def __init__(self, path: str, file: BinaryIO, consumed: Callable[[int], None]) -> None:
+        self.path = path
+        self.line = 0
+        """The last line that was read whole: kept by the format's reader, for what is said when the file breaks off."""
+        self._report = consumed
+        self._counted = _Counted(file)
+        if fault := foreign(self._counted.head):
+            raise FeedError(f"{path}: {fault}")
+        self.is_plain = path != STANDARD_INPUT and not is_packed(self._counted.head) and Path(path).is_file()
+        """Whether the bytes lie in the file as they are, so that it can be opened by its path."""
+        self._broken: Exception | None = None
+        self._content = unpacked(self._counted.head, self._counted.blocks())
+        self._before = list(self._beginning())
+        self.is_short = sum(map(len, self._before)) < HEAD_BYTES
+        """Whether `head` is the whole feed."""
+        self.encoding = ""
+        self.head = b"".join(self._before)[:HEAD_BYTES]
+        if fault := foreign(self.head):
+            raise FeedError(f"{path}: {fault}")
+        self.decode(marked_encoding(self.head) or UTF_8)
 
-    Raises FeedError when the file cannot be opened, is of a foreign format, or breaks off: after the lines before that.
+    def _beginning(self) -> Iterator[bytes]:
+        size = 0
+        while size < HEAD_BYTES:
+            try:
+                chunk = next(self._content, b"")
+            except Exception as error:  # told by `chunks`, after the rows before it
+                self._broken = error
+                return
+            if not chunk:
+                return
+            size += len(chunk)
+            yield chunk
+
+    def decode(self, encoding: str) -> None:
+        """Takes the bytes for text in an encoding, from the first on."""
+        self.encoding = encoding
+        self.head = b"".join(as_utf8(iter([b"".join(self._before)[:HEAD_BYTES]]), encoding))
+
+    def raw(self) -> Iterator[bytes]:
+        """The unpacked content in chunks as it is. Raises FeedError where it breaks off."""
+        chunks = chain(self._before, self._rest())
+        self._before = []
+        reported = 0
+        while chunk := self._next(chunks):
+            if self._counted.consumed != reported:
+                reported = self._counted.consumed
+                self._report(reported)
+            yield chunk
+
+    def _rest(self) -> Iterator[bytes]:
+        if self._broken:
+            raise self._broken
+        yield from self._content
+
+    def chunks(self) -> Iterator[bytes]:
+        """The content in chunks of UTF-8, without a byte order mark. Raises FeedError where it breaks off."""
+        return as_utf8(self.raw(), self.encoding)
+
+    def _next(self, chunks: Iterator[bytes]) -> bytes:
+        from zstandard import ZstdError
+
+        try:
+            return next(chunks, b"")
+        except BombError as error:
+            raise FeedError(f"{self.path}: line {self.line + 1:,}: {error}; a feed does not pack so well") from error
+        except (OSError, EOFError, zlib.error, ZstdError) as error:
+            raise self.broken(_why(error)) from error
+
+    def finish(self) -> None:
+        """Tells that all of it was read, where it was not read by `raw` or `chunks`."""
+        if self.is_plain:
+            self._report(Path(self.path).stat().st_size)
+
+    def broken(self, why: str) -> FeedError:
+        """The error for a feed that breaks off after the line that was read last."""
+        advice = "the rows up to there were read; fetch the file again"
+        return FeedError(f"{self.path}: breaks off after line {self.line:,}: {why}; {advice}")
+
+
+@contextmanager
+def open_source(path: str, consumed: Callable[[int], None]) -> Iterator[Source]:
+    """A feed, open: a file's path, or "-" for standard input. `consumed` is told the bytes taken from it as they grow.
+
+    Raises FeedError when it cannot be opened or is of a foreign format.
     """
-    for number, line in _numbered(path, consumed):
-        yield number, line.removeprefix(_BYTE_ORDER_MARK) if number == 1 else line
-
-
-def _numbered(path: str, consumed: Callable[[int], None]) -> Iterator[tuple[int, bytes]]:
-    number = reported = 0
-    rest = b""
     try:
         file: BinaryIO = sys.stdin.buffer if path == STANDARD_INPUT else io.FileIO(path)
-        counted = _Counted(file)
     except OSError as error:
         raise FeedError(f"{path}: cannot be read: {_why(error)}") from error
     with nullcontext() if path == STANDARD_INPUT else file:
-        chunks = _content(path, counted)
-        while chunk := _next_chunk(path, chunks, number):
-            if counted.consumed != reported:
-                reported = counted.consumed
-                consumed(reported)
-            if len(rest) > MAX_LINE and b"\n" not in chunk:
-                continue  # the middle of a line that is already too long
-            *lines, rest = (rest + chunk).split(b"\n")
-            for line in lines:
-                number += 1
-                yield number, line
+        try:
+            source = Source(path, file, consumed)
+        except OSError as error:
+            raise FeedError(f"{path}: cannot be read: {_why(error)}") from error
+        yield source
+
+
+def numbered_lines(source: Source) -> Iterator[tuple[int, bytes]]:
+    """Every line with its number from 1, without its newline. Raises FeedError where the feed breaks off."""
+    number = 0
+    rest = b""
+    for chunk in source.chunks():
+        if len(rest) > MAX_LINE and b"\n" not in chunk:
+            continue  # the middle of a line that is already too long
+        *lines, rest = (rest + chunk).split(b"\n")
+        for line in lines:
+            number += 1
+            yield number, line
+        source.line = number
     if rest:
         yield number + 1, rest
-
-
-def _next_chunk(path: str, chunks: Iterator[bytes], number: int) -> bytes:
-    from zstandard import ZstdError
-
-    try:
-        return next(chunks, b"")
-    except (OSError, EOFError, zlib.error, ZstdError) as error:
-        advice = "the rows up to there were read; fetch the file again"
-        raise FeedError(f"{path}: breaks off after line {number:,}: {_why(error)}; {advice}") from error
-
-
-def _content(path: str, file: _Counted) -> Iterator[bytes]:
-    """The unpacked content in chunks, none of them empty."""
-    for magic, fault in _FOREIGN.items():
-        if file.head.startswith(magic):
-            raise FeedError(f"{path}: {fault}")
-    if file.head.startswith(_GZIP):
-        return _unpacked(file.blocks(), _GZIP_PIECE, lambda: zlib.decompressobj(wbits=31))
-    if file.head.startswith(_ZSTD) or file.head[1:4] == _SKIPPABLE:
-        from zstandard import ZstdDecompressor
-
-        # Not zstandard's stream reader: it takes a truncated file for a whole one.
-        return _unpacked(file.blocks(), _ZSTD_PIECE, ZstdDecompressor().decompressobj)
-    return file.blocks()
-
-
-def _unpacked(blocks: Iterator[bytes], size: int, opened: Callable[[], _Decompressor]) -> Iterator[bytes]:
-    """One member after another; zeros between and behind them are padding."""
-    member = opened()
-    is_inside = False
-    for block in blocks:
-        for start in range(0, len(block), size):
-            piece = block[start : start + size]
-            while piece := piece if is_inside else piece.lstrip(b"\0"):
-                chunk = member.decompress(piece)
-                is_inside, piece = not member.eof, member.unused_data
-                if not is_inside:
-                    member = opened()
-                if chunk:
-                    yield chunk
-    if is_inside:
-        raise EOFError("the compressed data ends before its end mark")
 
 
 def _why(error: BaseException) -> str:

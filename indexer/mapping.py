@@ -44,39 +44,44 @@ class Rule:
     value: object = None
 
 
-def _names(*names: str) -> Rule:
+def names_rule(*names: str) -> Rule:
+    """The first of these names that has a value."""
     return Rule(tuple(Source(name, "cents" if name.endswith("_cents") else "") for name in names))
 
 
+SALE_PERIOD = "sale_period"
+"""No field of a product: when its sale price holds, as two times with a slash between them."""
+
 DEFAULT_RULES: Mapping[str, Rule] = {
-    "id": _names("id", "product_id", "sku", "asin"),
-    "title": _names("title", "name"),
-    "description": _names("description", "long_description", "short_description"),
-    "brand": _names("brand", "manufacturer", "vendor"),
-    "category": _names("category", "categories", "product_type", "google_product_category"),
-    "price": _names("sale_price", "sale_price_cents", "price", "price_cents"),
-    "currency": _names("currency", "price_currency", "currency_code"),
-    "availability": _names("availability", "in_stock"),
-    "rating": _names("rating", "average_rating"),
-    "rating_count": _names("rating_count", "review_count"),
-    "images": _names("image", "images", "image_url", "image_link", "image_urls", "additional_image_link"),
-    "identifiers": _names("identifiers"),
-    "identifiers.sku": _names("sku"),
-    "identifiers.ean": _names("ean"),
-    "identifiers.gtin": _names("gtin"),
-    "identifiers.upc": _names("upc"),
-    "identifiers.mpn": _names("mpn"),
-    "identifiers.isbn": _names("isbn"),
-    "identifiers.asin": _names("asin"),
-    "identifiers.model": _names("model", "model_number"),
-    "attributes": _names("attributes"),
-    "created": _names("created", "created_at", "released", "release_date"),
-    "updated": _names("updated", "updated_at"),
-    "expires": _names("expires", "expiration_date", "valid_until", "price_valid_until"),
-    "language": _names("language", "lang"),
+    "id": names_rule("id", "product_id", "sku", "asin"),
+    "title": names_rule("title", "name"),
+    "description": names_rule("description", "long_description", "short_description"),
+    "brand": names_rule("brand", "manufacturer", "vendor"),
+    "category": names_rule("category", "categories", "product_type", "google_product_category"),
+    "price": names_rule("sale_price", "sale_price_cents", "price", "price_cents"),
+    "currency": names_rule("currency", "price_currency", "currency_code"),
+    "availability": names_rule("availability", "in_stock"),
+    "rating": names_rule("rating", "average_rating"),
+    "rating_count": names_rule("rating_count", "review_count"),
+    "images": names_rule("image", "images", "image_url", "image_link", "image_urls", "additional_image_link"),
+    "identifiers": names_rule("identifiers"),
+    "identifiers.sku": names_rule("sku"),
+    "identifiers.ean": names_rule("ean"),
+    "identifiers.gtin": names_rule("gtin"),
+    "identifiers.upc": names_rule("upc"),
+    "identifiers.mpn": names_rule("mpn"),
+    "identifiers.isbn": names_rule("isbn"),
+    "identifiers.asin": names_rule("asin"),
+    "identifiers.model": names_rule("model", "model_number"),
+    "attributes": names_rule("attributes"),
+    "created": names_rule("created", "created_at", "released", "release_date"),
+    "updated": names_rule("updated", "updated_at"),
+    "expires": names_rule("expires", "expiration_date", "valid_until", "price_valid_until"),
+    "language": names_rule("language", "lang"),
+    SALE_PERIOD: names_rule("sale_price_effective_date"),
 }
 _CONTAINERS = ("identifiers", "attributes")
-_FIELDS = tuple(field.name for field in fields(Product))
+_FIELDS = tuple(field.name for field in fields(Product) if field.name != "variants")
 _KEYS = {"field", "unit", "value"}
 
 
@@ -87,11 +92,20 @@ class FeedMapping:
     rules: Mapping[str, Rule] = field(default_factory=lambda: DEFAULT_RULES)
     asked: frozenset[str] = frozenset()
     """The source names that the user gave: one that no row has is worth a warning."""
+    given: frozenset[str] = frozenset()
+    """The product fields that the user gave rules for: these go over what a format's columns mean."""
 
     def replacing(self, rules: Mapping[str, Rule]) -> FeedMapping:
         """This mapping with the rules of some fields replaced by a user's."""
         names = {source.name for rule in rules.values() for source in rule.sources}
-        return FeedMapping({**self.rules, **rules}, self.asked | names)
+        return FeedMapping({**self.rules, **rules}, self.asked | names, self.given | rules.keys())
+
+    def under(self, rules: Mapping[str, Rule]) -> FeedMapping:
+        """This mapping for a format whose columns mean `rules`, where the user has not said otherwise."""
+        if not rules:
+            return self
+        known = {target: rule for target, rule in rules.items() if target not in self.given}
+        return FeedMapping({**self.rules, **known}, self.asked, self.given)
 
 
 def load_mapping(path: str | Path) -> FeedMapping:
@@ -145,7 +159,7 @@ def _rules(table: Mapping[str, object], place: str) -> Iterable[tuple[str, Rule]
 
 def _check_target(target: str, place: str) -> None:
     container, _, name = target.partition(".")
-    if target in _FIELDS or (container in _CONTAINERS and name):
+    if target in (*_FIELDS, SALE_PERIOD) or (container in _CONTAINERS and name):
         return
     close = close_names(target, _FIELDS)
     advice = f"did you mean {' or '.join(close)}?" if close else f"the fields are {', '.join(_FIELDS)}"

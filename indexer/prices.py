@@ -1,4 +1,17 @@
-"""Prices and currencies as feeds spell them: `12.99 USD`, `$12.99`, `1.299,00 €`."""
+"""Prices and currencies as feeds spell them: `12.99 USD`, `$12.99`, `1.299,00 €`, `CHF 1'299.-`.
+
+Rows are independent, so each price is read by itself:
+
+| a price has                                  | so it is                                                         |
+|----------------------------------------------|------------------------------------------------------------------|
+| a point and a comma                          | the last of them is before the decimals: `1.299,00`, `1,299.00`  |
+| one mark two or more times, by threes        | that mark is between thousands: `1.299.000`, `1,29,900` in India |
+| a comma before three digits                  | a thousand: `1,299`; but `0,500` is a half                       |
+| a point before three digits, and a currency  | a thousand: `1.299 €`, unless that currency has three decimals   |
+| a point before three digits, and no currency | a little over one: `1.299`, as JSON has it                       |
+| blanks or apostrophes                        | they are between thousands: `1 299,00`, `1'299.-`                |
+| a dash for the decimals                      | none: `12.-`, `12,--`                                            |
+"""
 
 from __future__ import annotations
 
@@ -22,9 +35,12 @@ _CODES = frozenset(_CODE_LIST.split())
 # "$", "¥" and "kr" belong to several currencies, so they say none.
 _SYMBOLS = {"€": "EUR", "£": "GBP", "₹": "INR", "₩": "KRW", "₽": "RUB", "₺": "TRY", "US$": "USD", "R$": "BRL"}
 _SHARED = frozenset({"KR", "RS", "ZŁ", "元", "円"})
-_PRICE = re.compile(r"([^\d\s.,+-]*)\s*([-+]?[\d.,'’\s]*\d)\s*([^\d\s.,+-]*)")
+# "'" and "’" stand between thousands, a dash for decimals that are none.
+_PRICE = re.compile(r"([^\d\s.,+-]*)\s*([-+]?[\d.,'’\s]*\d)(?:[.,](?:--?|–|—))?\s*([^\d\s.,+–—-]*)")
 _GROUP_MARKS = re.compile(r"[\s'’]")
-_THOUSANDS = re.compile(r"[-+]?[1-9]\d{0,2}(?:([.,])\d{3})(?:\1\d{3})*")
+_THOUSANDS = re.compile(r"[-+]?[1-9]\d{0,2}(?:([.,])\d{3})(?:\1\d{3})*|[-+]?[1-9]\d?(?:,\d{2})+,\d{3}")
+_ONE_THOUSAND = re.compile(r"[1-9]\d{0,2}\.\d{3}")
+_THREE_DECIMALS = frozenset({"BHD", "IQD", "JOD", "KWD", "LYD", "OMR", "TND"})
 _MAX_LENGTH = 64
 
 
@@ -46,11 +62,16 @@ def price(field: str, value: str | float) -> tuple[float, str]:
 def _spelled_price(spelled: str) -> tuple[float, str]:
     stripped = spelled.strip()
     match = _PRICE.fullmatch(stripped) if len(stripped) <= _MAX_LENGTH else None
-    amount = decimal_of(match[2]) if match else None
-    units = [unit for unit in (match[1], match[3]) if unit] if match else []
+    if match is None:
+        return math.nan, ""
+    amount = decimal_of(match[2])
+    units = [unit for unit in (match[1], match[3]) if unit]
     if amount is None or not all(map(_is_currency, units)):
         return math.nan, ""
-    return amount, next(filter(None, map(currency_code, units)), "")
+    code = next(filter(None, map(currency_code, units)), "")
+    if units and code not in _THREE_DECIMALS and _ONE_THOUSAND.fullmatch(match[2]):
+        amount *= 1000
+    return amount, code
 
 
 def _is_currency(unit: str) -> bool:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Mapping
+from datetime import datetime
 from typing import TypeVar
 
 from indexer import values
 from indexer.attributes import Note, add_attributes, named_attributes
-from indexer.mapping import Rule, Source
+from indexer.mapping import SALE_PERIOD, Rule, Source
 from indexer.prices import currency_code, price
 from indexer.values import UnusableValueError
 from retrieval.errors import RowError
@@ -17,7 +18,20 @@ from retrieval.records import AttributeValue
 MAX_ID_BYTES = 512
 
 T = TypeVar("T")
-D = TypeVar("D")
+
+_PARSERS: Mapping[str, Callable[[str, object], object]] = {
+    "description": values.paragraphs,
+    "brand": values.brand,
+    "category": values.category,
+    "currency": values.currency,
+    "availability": values.availability,
+    "rating": values.rating,
+    "rating_count": values.count,
+    "created": values.time,
+    "updated": values.time,
+    "expires": values.time,
+    "language": values.language,
+}
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 _MODEL = re.compile(r"(?=\D*\d)\S+")
@@ -34,6 +48,10 @@ class Plan:
             sources = tuple(one for one in rule.sources if one.name in names or one.name.partition(".")[0] in names)
             if sources or rule.value is not None:
                 self.rules[target] = Rule(sources, rule.value)
+        self.parsers = [(target, parse) for target, parse in _PARSERS.items() if target in self.rules]
+        self.has_price = "price" in self.rules
+        self.has_images = "images" in self.rules
+        self.has_name = "name" in names
         self.kinds = [target.partition(".")[2] for target in self.rules if target.startswith("identifiers.")]
         self.named = [target.partition(".")[2] for target in self.rules if target.startswith("attributes.")]
 
@@ -57,29 +75,29 @@ class Reading:
         if rule is None:
             return None
         for source in rule.sources:
-            value = value_at(self._row, source.name)
-            if not _is_blank(value):
+            value = self._row.get(source.name)
+            if value is not None and not _is_blank(value):  # nearly always, so it goes the shortest way
+                self._found[target] = value
+                self._taken.add(source.name)
+                return source, value
+            if value is None and not _is_blank(value := value_at(self._row, source.name)):
                 self._found[target] = value
                 self._take(source)
                 return source, value
         return None if rule.value is None else (_CONSTANT, rule.value)
 
-    def optional(self, target: str, parse: Callable[[str, object], T], default: D) -> T | D:
-        """What `parse` makes of the value of a field; the default where there is none, or none that says anything."""
-        if target not in self._plan.rules:
-            return default
+    def optional(self, target: str, parse: Callable[[str, object], T]) -> T | None:
+        """What `parse` makes of the value of a field; None where there is none, or none that says anything."""
         found = self.find(target)
-        return default if found is None else self._parsed(found, target, parse, default)
+        return None if found is None else self._parsed(found, target, parse)
 
-    def _parsed(
-        self, found: tuple[Source, object], target: str, parse: Callable[[str, object], T], default: D
-    ) -> T | D:
+    def _parsed(self, found: tuple[Source, object], target: str, parse: Callable[[str, object], T]) -> T | None:
         source, value = found
         try:
             return parse(source.name, value)
         except UnusableValueError as error:
             self._note(target, error.reason, error.detail)
-            return default
+            return None
 
     def identity(self) -> str:
         """The id. Raises RowError without one, and for one that could not be a key."""
@@ -100,31 +118,41 @@ class Reading:
             raise RowError("no title")
         return values.text(found[0].name, found[1])
 
-    def price(self) -> tuple[float | None, str]:
+    def price(self, now: datetime) -> tuple[float | None, str]:
         """The price, a sale's before the regular one, and the currency it spells. Raises RowError for a broken one."""
+        is_over = SALE_PERIOD in self._plan.rules and not self._is_sale_time(now)
         for source, value in self._candidates("price"):
             is_sale = source.name.startswith("sale_price")
             amount, currency = _amount(source, value)
             self._take(source)
-            if is_sale and not amount:
-                continue  # how feeds say that there is no sale
+            if is_sale and (is_over or not amount):
+                continue  # zero is how feeds say that there is no sale
             self._is_on_sale = is_sale
             return amount, currency
         return None, ""
 
+    def _is_sale_time(self, now: datetime) -> bool:
+        """Whether the row's sale price holds: always, where it says no period; never, where that cannot be read."""
+        found = self.find(SALE_PERIOD)
+        if found is None:
+            return True
+        period = self._parsed(found, SALE_PERIOD, values.period)
+        return period is not None and values.holds(period, now)
+
     def images(self) -> tuple[str, ...]:
         """The images of all the names that the row has."""
-        found: list[str] = []
+        found: tuple[str, ...] = ()
         for source, value in self._candidates("images"):
             self._take(source)
-            found += self._parsed((source, value), "images", values.images, ())
-        return tuple(dict.fromkeys(found))
+            images = self._parsed((source, value), "images", values.images) or ()
+            found = tuple(dict.fromkeys(found + images)) if found else images
+        return found
 
     def _candidates(self, target: str) -> Iterator[tuple[Source, object]]:
         rule = self._plan.rules.get(target, Rule())
         for source in rule.sources:
             value = value_at(self._row, source.name)
-            if not _is_blank(value):
+            if value is not None and not _is_blank(value):
                 yield source, value
         if rule.value is not None:
             yield _CONSTANT, rule.value
@@ -144,16 +172,16 @@ class Reading:
             one = self.find(f"identifiers.{kind}")
             if one is not None:
                 self._add_identifier(found, kind, one)
-        name = self._row.get("name")
+        name = self._row.get("name") if self._plan.has_name else None
         if "name" not in self._taken and isinstance(name, str) and name != title and _MODEL.fullmatch(name.strip()):
             self._taken.add("name")
             self._add_identifier(found, "model", (Source("name"), name))
         return found
 
     def _add_identifier(self, found: dict[str, tuple[str, ...]], kind: str, value: tuple[Source, object]) -> None:
-        spelled = self._parsed(value, f"identifiers.{kind}", values.texts, ())
+        spelled = self._parsed(value, f"identifiers.{kind}", values.texts)
         if spelled:
-            found[kind] = tuple(dict.fromkeys(found.get(kind, ()) + spelled))
+            found[kind] = tuple(dict.fromkeys(found[kind] + spelled)) if kind in found else spelled
 
     def attributes(self, title: str) -> dict[str, AttributeValue]:
         """The attributes, and what nothing else has taken: so this is asked last."""
@@ -200,9 +228,9 @@ def value_at(row: Mapping[str, object], name: str) -> object:
 
 
 def _is_blank(value: object) -> bool:
-    if isinstance(value, str):
+    if type(value) is str:
         return not value or value.isspace()
-    return value is None or value in ([], {})
+    return value is None or (not value and isinstance(value, list | dict))
 
 
 def _amount(source: Source, value: object) -> tuple[float, str]:

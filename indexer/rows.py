@@ -20,29 +20,36 @@ A null, a blank text, an empty list and an empty object are no value: the next n
 the row that no rule took becomes an attribute, with three exceptions: a name known for a product field is left out when
 it says the same as the one that was taken; a `name` beside the title becomes the identifier "model" when it looks like
 a model number (a digit, no blanks), and is left out when the title holds it; and the price beside a sale price becomes
-the attribute "regular_price".
+the attribute "regular_price". A sale price counts only inside the period that the row gives for it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
 
-from indexer import values
 from indexer.attributes import Note
 from indexer.mapping import FeedMapping
 from indexer.reading import Plan, Reading, value_at
 from retrieval.records import Product
 
+MAX_NAMES = 10_000
+"""How many names of rows are kept, to say what a misspelled one may have meant."""
 _MAX_PLANS = 1_000
 
 
 class RowReader:
-    """Makes products of rows by one mapping, and remembers which of the user's names no row has had."""
+    """Makes products of rows by one mapping, and remembers which of the user's names no row has had.
 
-    def __init__(self, mapping: FeedMapping) -> None:
+    `now` is the time that decides which sale prices hold.
+    """
+
+    def __init__(self, mapping: FeedMapping, now: datetime) -> None:
         self.unseen = set(mapping.asked)
         self.names: set[str] = set()
         """The names of the rows, gathered while some of the user's are still unseen."""
+        self._now = now
         self._rules = {target: rule for target, rule in mapping.rules.items() if rule.sources or rule.value is not None}
         self._plans: dict[tuple[str, ...], Plan] = {}
         self._targets: dict[str, str] = {}
@@ -63,27 +70,20 @@ class RowReader:
     def read(self, row: Mapping[str, object], note: Note) -> Product:
         """The product of a row. Raises RowError when the row has to be set aside."""
         if self.unseen:
-            self.names.update(row)
+            if len(self.names) < MAX_NAMES:
+                self.names.update(row)
             self.unseen = {name for name in self.unseen if value_at(row, name) is None and name not in row}
-        reading = Reading(self._plan(row), row, note)
+        plan = self._plan(row)
+        reading = Reading(plan, row, note)
         identity, title = reading.identity(), reading.title()
-        amount, currency = reading.price()
-        return Product(
-            id=identity,
-            title=title,
-            description=reading.optional("description", values.paragraphs, ""),
-            brand=reading.optional("brand", values.brand, ""),
-            category=reading.optional("category", values.category, ()),
-            price=amount,
-            currency=reading.optional("currency", values.currency, "") or currency,
-            availability=reading.optional("availability", values.availability, None),
-            rating=reading.optional("rating", values.rating, None),
-            rating_count=reading.optional("rating_count", values.count, None),
-            images=reading.images(),
-            created=reading.optional("created", values.time, None),
-            updated=reading.optional("updated", values.time, None),
-            expires=reading.optional("expires", values.time, None),
-            language=reading.optional("language", values.language, ""),
-            identifiers=reading.identifiers(title),
-            attributes=reading.attributes(title),  # the last: what nothing else took
-        )
+        amount, currency = reading.price(self._now) if plan.has_price else (None, "")
+        found: dict[str, Any] = {
+            target: value for target, parse in plan.parsers if (value := reading.optional(target, parse)) is not None
+        }
+        if currency and "currency" not in found:
+            found["currency"] = currency
+        if plan.has_images:
+            found["images"] = reading.images()
+        identifiers = reading.identifiers(title)
+        attributes = reading.attributes(title)  # the last: what nothing else took
+        return Product(identity, title, price=amount, identifiers=identifiers, attributes=attributes, **found)

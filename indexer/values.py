@@ -10,8 +10,9 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
+from functools import lru_cache
 
 from indexer.prices import currency_code, decimal_of
 from retrieval.errors import RowError
@@ -25,12 +26,15 @@ _NOT_LETTERS = re.compile(r"[^a-z]")
 _LANGUAGE = re.compile(r"([a-z]{2})(?:[-_][a-z0-9_-]*)?", re.IGNORECASE)
 _LEVEL_MARKS = (">", "›", "»", "|", "/")
 _AVAILABILITY = {
-    Availability.IN_STOCK: "instock available limitedavailability onlineonly true yes",
-    Availability.OUT_OF_STOCK: "outofstock soldout unavailable discontinued false no",
+    Availability.IN_STOCK: "instock available limitedavailability onlineonly true yes ja oui si sim "
+    "auflager lieferbar enstock disponible",
+    Availability.OUT_OF_STOCK: "outofstock soldout unavailable discontinued false no nein non nee "
+    "ausverkauft vergriffen nichtlieferbar agotado",
     Availability.PREORDER: "preorder presale",
     Availability.BACKORDER: "backorder backordered availablefororder",
 }
 _AVAILABILITY_BY_WORD = {word: value for value, words in _AVAILABILITY.items() for word in words.split()}
+_AVAILABILITY_BY_WORD |= {value.value: value for value in Availability}
 _IMAGE_KEYS = ("url", "src", "link", "href")
 
 
@@ -67,6 +71,8 @@ def paragraphs(field: str, value: object) -> str:
 
 def texts(field: str, value: object) -> tuple[str, ...]:
     """A text or a list of them, blank ones left out, each once."""
+    if type(value) is str:
+        return (value.strip(),) if value and not value.isspace() else ()
     values = value if isinstance(value, list) else [value]
     found = (text(field, one) for one in values if one is not None)
     return tuple(dict.fromkeys(filter(None, found)))
@@ -74,6 +80,8 @@ def texts(field: str, value: object) -> tuple[str, ...]:
 
 def images(field: str, value: object) -> tuple[str, ...]:
     """Addresses as texts, or as objects that have one under `url`, `src`, `link` or `href`."""
+    if type(value) is str:
+        return texts(field, value)
     values = value if isinstance(value, list) else [value]
     return texts(field, [_address(field, one) if isinstance(one, dict) else one for one in values])
 
@@ -99,7 +107,11 @@ def category(field: str, value: object) -> tuple[str, ...]:
         if isinstance(value[0], list) or (isinstance(value[0], str) and ">" in value[0]):
             return category(field, value[0])
         return tuple(filter(None, (text(field, level) for level in value if level is not None)))
-    path = text(field, value)
+    return _path(text(field, value))
+
+
+@lru_cache(maxsize=4096)  # a catalog has few categories
+def _path(path: str) -> tuple[str, ...]:
     mark = next((mark for mark in _LEVEL_MARKS if mark in path), None)
     levels = path.split(mark) if mark else [path]
     return tuple(level for level in map(str.strip, levels) if level)
@@ -148,12 +160,16 @@ def availability(field: str, value: object) -> Availability:
     if isinstance(value, bool):
         return Availability.IN_STOCK if value else Availability.OUT_OF_STOCK
     if isinstance(value, str):
-        word = _NOT_LETTERS.sub("", value.lower().rsplit("/", 1)[-1])
-        if word in _AVAILABILITY_BY_WORD:
-            return _AVAILABILITY_BY_WORD[word]
+        known = _AVAILABILITY_BY_WORD.get(value) or _spelled_availability(value)
+        if known:
+            return known
         if decimal_of(value) is None:
             raise UnusableValueError("unknown availability", value[:80])
     return Availability.IN_STOCK if number(field, value) > 0 else Availability.OUT_OF_STOCK
+
+
+def _spelled_availability(value: str) -> Availability | None:
+    return _AVAILABILITY_BY_WORD.get(_NOT_LETTERS.sub("", value.lower().rsplit("/", 1)[-1]))
 
 
 def currency(field: str, value: object) -> str:
@@ -183,6 +199,31 @@ def time(field: str, value: object) -> datetime:
         for found in _readings(spelled):
             return found
     raise UnusableValueError("not a date", spelled[:80])
+
+
+Period = tuple[datetime | None, datetime | None]
+
+
+def period(field: str, value: object) -> Period:
+    """Two times with a slash between them, the second after the first; one of them may be missing (no bound there).
+
+    An end without a time of day means the whole of that day.
+    """
+    start, slash, end = text(field, value).partition("/")
+    if slash and start.count("-") < 2 and "/" in end:  # a date that is written with slashes
+        raise UnusableValueError("not two dates", f"{start}/{end}"[:80])
+    first, last = (time(field, part) if part.strip() else None for part in (start, end))
+    if last and len(end.strip()) <= len("2024-01-31"):
+        last += timedelta(days=1)
+    if first and last and last < first:
+        raise UnusableValueError("ends before it begins", f"{start}/{end}"[:80])
+    return first, last
+
+
+def holds(period: Period, now: datetime) -> bool:
+    """Whether a time lies in a period; its end is no part of it."""
+    start, end = period
+    return (start is None or start <= now) and (end is None or now < end)
 
 
 def _readings(spelled: str) -> Iterator[datetime]:

@@ -7,8 +7,7 @@ import io
 import json
 import math
 import sys
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -17,57 +16,14 @@ import zstandard
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from indexer.feeds import Noted, Rejected, Row, read_feed, read_feeds
+from indexer.feeds import Record, RecordReader, read_products, records
 from indexer.lines import MAX_LINE
 from indexer.mapping import FeedMapping, parse_map_flags
-from retrieval.errors import FeedError
-from retrieval.records import Availability, Product
+from retrieval.records import Availability, Product, Variant
+from tests.unit.indexer.feed_outcome import read, read_bytes, read_rows
 
 DATA = Path(__file__).parents[3].parent / "shared" / "data"
 Pack = Callable[[bytes], bytes]
-
-
-@dataclass
-class Outcome:
-    rows: list[Row] = field(default_factory=list)
-    rejected: list[Rejected] = field(default_factory=list)
-    noted: list[Noted] = field(default_factory=list)
-    progress: list[tuple[int, int | None]] = field(default_factory=list)
-    error: str = ""
-
-    @property
-    def ids(self) -> list[str]:
-        return [row.product.id for row in self.rows]
-
-    @property
-    def reasons(self) -> list[tuple[int, str]]:
-        return [(rejected.line, rejected.reason) for rejected in self.rejected]
-
-
-def read(*paths: Path | str, flags: Iterable[str] = ()) -> Outcome:
-    outcome = Outcome()
-    rows = read_feeds(
-        [str(path) for path in paths],
-        parse_map_flags(flags),
-        outcome.rejected.append,
-        note=outcome.noted.append,
-        progress=lambda consumed, total: outcome.progress.append((consumed, total)),
-    )
-    try:
-        outcome.rows.extend(rows)
-    except FeedError as error:
-        outcome.error = str(error)
-    return outcome
-
-
-def read_bytes(folder: Path, content: bytes, flags: Iterable[str] = ()) -> Outcome:
-    path = folder / "feed"
-    path.write_bytes(content)
-    return read(path, flags=flags)
-
-
-def read_rows(folder: Path, *rows: object, flags: Iterable[str] = ()) -> Outcome:
-    return read_bytes(folder, "\n".join(map(json.dumps, rows)).encode(), flags)
 
 
 def mapped(folder: Path, values: dict[str, object], *flags: str) -> Product:
@@ -161,8 +117,9 @@ class TestFiles:
             (b"BZh91AY&SY", "is compressed by bzip2"),
             (b"\xfd7zXZ\x00\x00", "is compressed by xz"),
             (b"PK\x03\x04\x14\x00", "is a zip archive"),
-            (b"PAR1\x15\x04", "is a Parquet file"),
-            ("{}".encode("utf-16"), "is UTF-16; convert it to UTF-8"),
+            (b"\0" * 257 + b"ustar", "is a tar archive"),
+            (gzip.compress(b"\0" * 257 + b"ustar", mtime=0), "is a tar archive"),
+            (zstandard.compress(b"PK\x03\x04\x14\x00"), "is a zip archive"),
         ],
     )
     def test_a_foreign_format_is_refused_by_its_name(self, tmp_path: Path, content: bytes, fault: str) -> None:
@@ -181,7 +138,7 @@ class TestFiles:
         outcome = read_bytes(tmp_path, lines(1) + long + b'{"id": "b", "title": "b"}\n' + long)
         assert outcome.ids == ["0", "b"]
         assert outcome.reasons == [(2, "over 1 MB"), (4, "over 1 MB")]
-        assert all(len(rejected.excerpt) <= 120 for rejected in outcome.rejected)
+        assert all(len(str(rejected.row)) <= 1_003 for rejected in outcome.rejected)
 
     def test_a_line_just_under_a_megabyte_is_a_row(self, tmp_path: Path) -> None:
         row = b'{"id": "9", "title": "' + b"x" * (MAX_LINE - 24) + b'"}'
@@ -266,12 +223,15 @@ class TestRejected:
         outcome = read_rows(tmp_path, {"id": "1", "title": "a", "price": "x"}, {"id": "1", "title": "b", "price": 1})
         assert [row.product.title for row in outcome.rows] == ["b"]
 
-    def test_an_excerpt_and_a_detail_are_given_for_people(self, tmp_path: Path) -> None:
+    def test_a_row_is_kept_as_it_was_with_a_detail_for_people(self, tmp_path: Path) -> None:
         (rejected,) = read_rows(tmp_path, {"id": "1", "title": "a", "price": "call"}).rejected
-        assert rejected.excerpt == '{"id": "1", "title": "a", "price": "call"}'
+        assert rejected.row == {"id": "1", "title": "a", "price": "call"}
         assert rejected.detail == "price is 'call'; a price is a number from 0"
-        (rejected,) = read_bytes(tmp_path, b"\x1b[31m\xff").rejected
-        assert rejected.excerpt == "\ufffd[31m\ufffd"
+        (rejected,) = read_bytes(tmp_path, b"\x1b[31m\xff", format="jsonl").rejected
+        assert (rejected.format, rejected.row) == ("jsonl", "\x1b[31m\ufffd")
+        line = b'{"id": "1", "title": "a", "price": NaN}'
+        (rejected,) = read_bytes(tmp_path, line).rejected
+        assert rejected.row == line.decode(), "JSON could not hold it, so it stays a text"
 
 
 class TestFields:
@@ -292,6 +252,17 @@ class TestFields:
             ("12,99", 12.99, ""),
             ("1 299 kr", 1299.0, ""),
             ("0,500", 0.5, ""),
+            ("1 299,00", 1299.0, ""),
+            ("1\u00a0299,00 €", 1299.0, "EUR"),
+            ("CHF 1'299.-", 1299.0, "CHF"),
+            ("CHF 12.–", 12.0, "CHF"),
+            ("12,-- €", 12.0, "EUR"),
+            ("US$ 12", 12.0, "USD"),
+            ("1.299 €", 1299.0, "EUR"),
+            ("1.299", 1.299, ""),
+            ("1.299 KWD", 1.299, "KWD"),
+            ("1.299.000", 1299000.0, ""),
+            ("₹1,29,900", 129900.0, "INR"),
             ("¥1,234,567", 1234567.0, ""),
             ({"value": "15.00", "currency": "USD"}, 15.0, "USD"),
             ({"amount": 15}, 15.0, ""),
@@ -309,6 +280,30 @@ class TestFields:
         assert (on_sale.price, on_sale.currency, on_sale.attributes) == (15.0, "EUR", {"regular_price": 20.0})
         assert product(tmp_path, price=20, sale_price="0.00") == product(tmp_path, price=20)
         assert product(tmp_path, price=20, price_cents=2000).attributes == {}
+
+    @pytest.mark.parametrize(
+        ("period", "price"),
+        [
+            ("2024-06-01T00:00+0100/2024-06-30T23:59+0100", 15.0),
+            ("2024-06-15T00:00:00Z/2024-06-16", 15.0),
+            ("2024-06-01/2024-06-14", 20.0),
+            ("2024-06-01/2024-06-15", 15.0),
+            ("2024-06-15T00:01:00Z/2024-06-30", 20.0),
+            ("2024-05-01/", 15.0),
+            ("/2024-05-01", 20.0),
+        ],
+    )
+    def test_a_sale_price_counts_only_in_its_period(self, tmp_path: Path, period: str, price: float) -> None:
+        read = product(tmp_path, price=20, sale_price=15, sale_price_effective_date=period)
+        regular = {"regular_price": 20.0} if price == 15 else {}
+        assert (read.price, read.attributes) == (price, regular), "now is the start of 2024-06-15"
+
+    @pytest.mark.parametrize("period", ["soon", "2024-06-30/2024-06-01", "2024/06/01/2024/07/01", "/soon"])
+    def test_a_period_that_cannot_be_read_ends_the_sale_with_a_note(self, tmp_path: Path, period: str) -> None:
+        row = {"id": "1", "title": "a", "price": 20, "sale_price": 15, "sale_price_effective_date": period}
+        outcome = read_rows(tmp_path, row)
+        assert outcome.rows[0].product.price == 20
+        assert [noted.field for noted in outcome.noted] == ["sale_period"]
 
     def test_the_currency_of_its_own_field_goes_first(self, tmp_path: Path) -> None:
         assert product(tmp_path, price="12 USD", currency="eur").currency == "EUR"
@@ -434,6 +429,29 @@ class TestFields:
         read = product(tmp_path, brand="Bosch", manufacturer="Bosch", vendor="Tools Ltd")
         assert (read.brand, read.attributes) == ("Bosch", {"vendor": "Tools Ltd"})
 
+    def test_an_object_may_list_its_variants(self, tmp_path: Path) -> None:
+        small = {"id": "1-S", "options": {"Size": "S", "Fit": None}, "price": "12,50 €", "sku": "S1", "image": "s.jpg"}
+        large = {"id": 7, "options": {"Size": "L"}, "price": 11, "availability": "in stock", "identifiers": {"ean": 4}}
+        read = product(tmp_path, variants=[small, large], sku="S0", Fit="slim")
+        assert read.variants == (
+            Variant("1-S", {"Size": "S"}, 12.5, None, {"sku": ("S1",)}, "s.jpg"),
+            Variant("7", {"Size": "L"}, 11.0, Availability.IN_STOCK, {"ean": ("4",)}),
+        )
+        assert (read.price, read.availability) == (11.0, Availability.IN_STOCK)
+        assert read.identifiers == {"sku": ("S0", "S1"), "ean": ("4",)}
+        assert read.attributes == {"Size": ("S", "L"), "Fit": "slim"}
+        assert product(tmp_path, variants=["S", "L"]).attributes == {"variants": ("S", "L")}
+        assert product(tmp_path, price=9, variants=[{"price": 5}]).price == 9, "the row's own price goes first"
+
+    @pytest.mark.parametrize(
+        ("variant", "reason"),
+        [({"price": "x"}, "broken price"), ({"options": "S"}, "bad type"), ({"options": {"a": [1]}}, "bad type")],
+    )
+    def test_a_variant_that_cannot_be_used_sets_its_product_aside(
+        self, tmp_path: Path, variant: dict[str, object], reason: str
+    ) -> None:
+        assert read_rows(tmp_path, {"id": "1", "title": "a", "variants": [variant]}).reasons == [(1, reason)]
+
     def test_other_shapes_that_feeds_have(self, tmp_path: Path) -> None:
         read = product(
             tmp_path,
@@ -512,6 +530,32 @@ class TestMapped:
         ]
 
 
+class TestSeveralReaders:
+    """Records are made into products by several processes; what they say together is what one would say."""
+
+    def test_only_a_name_that_no_reader_saw_is_noted(self, tmp_path: Path) -> None:
+        path = tmp_path / "feed"
+        path.write_bytes(b'{"id": "1", "title": "a", "colour": "red"}\n{"id": "2", "title": "b", "size": "XL"}\n')
+        mapping = parse_map_flags(["attributes.a=colour", "attributes.b=size", "attributes.c=colur"])
+        readers = [RecordReader(mapping), RecordReader(mapping), RecordReader(mapping)]
+        for reader, record in zip(readers, records([str(path)], mapping=mapping), strict=False):
+            assert isinstance(record, Record)
+            reader.product(record)
+        first, second, idle = (reader.fields for reader in readers)
+        merged = first.merged(second).merged(idle)
+        assert merged == idle.merged(second.merged(first))
+        assert [(noted.field, noted.detail) for noted in merged.noted("feed")] == [("colur", "did you mean colour?")]
+
+    def test_a_reader_says_the_time_that_decides_about_sales(self, tmp_path: Path) -> None:
+        path = tmp_path / "feed"
+        path.write_bytes(b'{"id":"1","title":"a","price":9,"sale_price":5,"sale_price_effective_date":"2024-01-01/"}')
+        (record,) = records([str(path)])
+        assert isinstance(record, Record)
+        for year, price in ((2023, 9.0), (2024, 5.0)):
+            reader = RecordReader(FeedMapping(), now=datetime(year, 6, 1, tzinfo=UTC))
+            assert reader.product(record).price == price
+
+
 VALUES = st.recursive(
     st.none()
     | st.booleans()
@@ -532,10 +576,10 @@ ROWS = st.dictionaries(NAMES | st.text(max_size=5), VALUES, max_size=8).map(
 @given(st.lists(ROWS | st.binary(max_size=40), max_size=6))
 @example([b'{"id":"1","title":"a","attributes":{"":{"":1}}}'])
 def test_any_lines_become_products_or_rejections_and_nothing_else(tmp_path: Path, rows: list[bytes]) -> None:
-    content = b"\n".join(rows)
+    content = b"{}\n" + b"\n".join(rows)
     outcome = read_bytes(tmp_path, content)
     if not outcome.error:
-        written = [line for line in content.removeprefix(b"\xef\xbb\xbf").split(b"\n") if line and not line.isspace()]
+        written = [line for line in content.split(b"\n") if line and not line.isspace()]
         assert len(outcome.rows) + len(outcome.rejected) == len(written)
     for row in outcome.rows:
         assert row.product.id.strip() == row.product.id != ""
@@ -547,7 +591,7 @@ def test_any_lines_become_products_or_rejections_and_nothing_else(tmp_path: Path
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 @given(st.data())
 def test_a_damaged_compressed_file_raises_nothing_but_feed_errors(tmp_path: Path, data: st.DataObject) -> None:
-    packed = bytearray(data.draw(st.sampled_from([gzip.compress(lines(200)), zstandard.compress(lines(200))])))
+    packed = bytearray(data.draw(st.sampled_from([gzip.compress(lines(200), mtime=0), zstandard.compress(lines(200))])))
     for _ in range(data.draw(st.integers(1, 4))):
         packed[data.draw(st.integers(0, len(packed) - 1))] = data.draw(st.integers(0, 255))
     read_bytes(tmp_path, bytes(packed))
@@ -565,7 +609,8 @@ class TestRealCatalogs:
         assert (len(outcome.rows), outcome.rejected, outcome.noted, outcome.error) == (count, [], [], "")
 
     def test_an_icecat_product_has_all_its_fields(self) -> None:
-        row = next(read_feed(str(DATA / "icecat" / "products.jsonl.gz"), FeedMapping(), lambda _: None))
+        path = str(DATA / "icecat" / "products.jsonl.gz")
+        row = next(read_products([path], FeedMapping(), lambda _: None))
         read = row.product
         assert (read.id, read.brand, read.price) == ("3920564", "Xerox", 4995 / 100)
         assert read.identifiers == {"ean": ("0095205603217",), "model": ("006R90321",)}

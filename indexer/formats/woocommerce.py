@@ -1,0 +1,236 @@
+"""WooCommerce's product CSV: variations are rows of their own that name their parent, anywhere in the file.
+
+A product that may have variations waits, with these, in a private database of SQLite that goes to disk when it grows;
+all others go on at once. What is not for sale (Published 0 or -1, hidden in catalog) is left out with a note.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import closing
+from datetime import datetime
+
+from indexer.attributes import Note
+from indexer.formats.columns import read_table, table_rows
+from indexer.formats.format import Feed, Format, Row
+from indexer.formats.records import Noted, Record, Rejected
+from indexer.formats.table import Table
+from indexer.formats.variants import (
+    Offer,
+    amount,
+    availability_of,
+    check_count,
+    listed,
+    lowest,
+    option_values,
+)
+from indexer.formats.waiting import Waiting
+from indexer.mapping import Rule, names_rule
+from indexer.prices import decimal_of
+from indexer.values import UnusableValueError, holds, period
+from retrieval.errors import FeedError, RowError
+from retrieval.records import Availability, Variant
+
+REQUIRED = ("ID", "Type", "Name")
+NO_PARENT = "no parent"
+_KNOWN = (
+    "ID",
+    "Type",
+    "SKU",
+    "GTIN, UPC, EAN, or ISBN",
+    "Name",
+    "Published",
+    "Is featured?",
+    "Visibility in catalog",
+    "Short description",
+    "Description",
+    "Date sale price starts",
+    "Date sale price ends",
+    "In stock?",
+    "Stock",
+    "Backorders allowed?",
+    "Sale price",
+    "Regular price",
+    "Categories",
+    "Tags",
+    "Images",
+    "Parent",
+    "Brands",
+)
+_BY_SPELLING = {name.lower(): name for name in _KNOWN} | {"gtin/upc/ean/isbn": "GTIN, UPC, EAN, or ISBN"}
+_TYPICAL = re.compile(
+    r"is featured\?|visibility in catalog|in stock\?|backorders allowed\?|regular price|date sale price .*"
+    r"|sold individually\?|attribute 1 (name|value\(s\)|visible|global)|gtin, upc, ean, or isbn|download expiry days",
+    re.IGNORECASE,
+)
+_ENOUGH = 2
+_LEFT_OUT = re.compile(
+    r"Type|Published|Visibility in catalog|Position|Parent|Tax status|Tax class|Purchase note|Shipping class"
+    r"|Attribute \d+ .*|Meta: .*|Download .*|Stock|In stock\?|Low stock amount|Backorders allowed\?|Sold individually\?"
+    r"|Allow customer reviews\?|Date sale price .*|Sale price|Upsells|Cross-sells|Grouped products|Button text"
+    r"|Short description|Is featured\?",
+    re.IGNORECASE,
+)
+_ATTRIBUTE = re.compile(r"Attribute (\d+) name", re.IGNORECASE)
+_COMMA = re.compile(r"(?<!\\),")
+_HIDDEN = {"Published": {"0", "-1", "false", "no"}, "Visibility in catalog": {"hidden"}}
+
+RULES: Mapping[str, Rule] = {
+    "id": names_rule("ID"),
+    "title": names_rule("Name"),
+    "description": names_rule("Description"),
+    "brand": names_rule("Brands"),
+    "category": names_rule("Categories"),
+    "price": names_rule("Regular price"),
+    "availability": names_rule("availability"),
+    "images": names_rule("Images"),
+    "identifiers.sku": names_rule("SKU"),
+    "identifiers.gtin": names_rule("GTIN, UPC, EAN, or ISBN"),
+}
+
+
+def resembles_woocommerce(names: Collection[str]) -> bool:
+    """Whether columns are those of WooCommerce's export: two that are nobody else's."""
+    return sum(bool(_TYPICAL.fullmatch(name)) for name in names) >= _ENOUGH
+
+
+def woocommerce_columns(table: Table) -> dict[str, str]:
+    """The columns in the spelling of the export."""
+    return {name: _BY_SPELLING[name.lower()] for name in table.names if name.lower() in _BY_SPELLING}
+
+
+def read_woocommerce(feed: Feed) -> Iterator[Record | Rejected]:
+    """A record for each product, with its variations behind its own row, blank cells left out."""
+    import sqlite3
+
+    try:
+        with closing(Waiting()) as waiting:
+            yield from _products(feed, waiting)
+    except sqlite3.Error as error:
+        raise FeedError(
+            f"{feed.source.path}: its variations cannot be kept on disk: {error}; free some space"
+        ) from error
+
+
+def _products(feed: Feed, waiting: Waiting) -> Iterator[Record | Rejected]:
+    path = feed.source.path
+    for row in read_table(feed, "woocommerce", woocommerce_columns, REQUIRED):
+        if isinstance(row, Rejected):
+            yield row
+            continue
+        line, cells = row
+        filled = {name: value for name, value in cells.items() if value}
+        kinds = set(listed(*filled.get("Type", "").lower().split(",")))
+        if kinds & {"variable", "variation"}:
+            waiting.add(line, filled, is_parent="variable" in kinds)
+        elif _is_for_sale(feed, line, filled):
+            yield Record(path, line, "woocommerce", [filled])
+    for product in waiting.products():
+        if _is_for_sale(feed, product.line, product.rows[0]):
+            yield product.record(path, "woocommerce")
+    for line, one in waiting.orphans():
+        yield Rejected(path, line, NO_PARENT, f"no product is {one.get('Parent', '')!r}", "woocommerce", [one])
+
+
+def _is_for_sale(feed: Feed, line: int, row: Mapping[str, str]) -> bool:
+    for name, values in _HIDDEN.items():
+        if row.get(name, "").strip().lower() in values:
+            feed.note(Noted(feed.source.path, line, name, "not for sale", row[name]))
+            return False
+    return True
+
+
+def assemble_woocommerce(rows: Sequence[Row], note: Note, now: datetime) -> tuple[Row, tuple[Variant, ...]]:
+    """The product's own row with what it takes from its variations, and these.
+
+    Raises RowError for a broken price, and for a variation without its product.
+    """
+    check_count(rows)
+    own = rows[0]
+    if "variation" in str(own.get("Type", "")).lower():
+        raise RowError(NO_PARENT, f"a variation alone is no product; its parent is {own.get('Parent', '')!r}")
+    sold = [row for row in rows[1:] if str(row.get("Published", "1")).strip() not in _HIDDEN["Published"]]
+    variants = tuple(_variant(row, note, now) for row in sold)
+    offer = lowest(_offer(row, note, now) for row in sold) or _offer(own, note, now)
+    row = {name: value for name, value in own.items() if not _LEFT_OUT.fullmatch(name)}
+    if offer:
+        row["Regular price"] = offer.price
+        if offer.regular is not None:
+            row["regular_price"] = offer.regular
+    row["availability"] = availability_of(variants) or _stock(own)
+    row["SKU"] = listed(own.get("SKU"), *(one.get("SKU") for one in sold))
+    row["GTIN, UPC, EAN, or ISBN"] = listed(*(one.get("GTIN, UPC, EAN, or ISBN") for one in (own, *sold)))
+    texts = (own.get("Short description"), own.get("Description"))
+    row["Description"] = listed(*(str(text).replace("\\n", "\n") for text in texts if text))
+    row["Categories"] = (_several(own.get("Categories")) or [""])[0]
+    row["Tags"] = _several(own.get("Tags"))
+    row["Images"] = listed(*_several(own.get("Images")), *(variant.image for variant in variants))
+    row["attributes"] = {**_attributes(own), **option_values(variants)}
+    return row, variants
+
+
+def _several(value: object) -> list[str]:
+    """The values of a cell with commas between them; a comma that belongs to a value has a backslash."""
+    parts = _COMMA.split(value) if isinstance(value, str) else []
+    return listed(*(part.replace("\\,", ",") for part in parts))
+
+
+def _attributes(row: Row) -> dict[str, object]:
+    """The values of each attribute that has a name: one as a text, several as a list."""
+    found: dict[str, object] = {}
+    for column, name in row.items():
+        match = _ATTRIBUTE.fullmatch(column)
+        if match and isinstance(name, str) and name.strip():
+            values = _several(row.get(f"Attribute {match[1]} value(s)"))
+            found[name.strip()] = values[0] if len(values) == 1 else values
+    return found
+
+
+def _offer(row: Row, note: Note, now: datetime) -> Offer | None:
+    regular = amount("Regular price", row.get("Regular price"))
+    sale = amount("Sale price", row.get("Sale price"))
+    if not sale or not _is_on_sale(row, note, now):
+        return None if regular is None else Offer(regular)
+    return Offer(sale, regular if regular is not None and regular > sale else None)
+
+
+def _is_on_sale(row: Row, note: Note, now: datetime) -> bool:
+    start, end = (str(row.get(f"Date sale price {edge}") or "") for edge in ("starts", "ends"))
+    try:
+        return holds(period("Date sale price", f"{start}/{end}"), now)
+    except UnusableValueError as error:
+        note("sale_period", error.reason, error.detail)
+        return False
+
+
+def _variant(row: Row, note: Note, now: datetime) -> Variant:
+    offer = _offer(row, note, now)
+    pairs = (("sku", row.get("SKU")), ("gtin", row.get("GTIN, UPC, EAN, or ISBN")))
+    return Variant(
+        id=str(row.get("ID") or row.get("SKU") or "").strip(),
+        options={name: value for name, value in _attributes(row).items() if isinstance(value, str)},
+        price=offer.price if offer else None,
+        availability=_stock(row),
+        identifiers={kind: tuple(found) for kind, value in pairs if (found := listed(value))},
+        image=next(iter(_several(row.get("Images"))), ""),
+    )
+
+
+def _stock(row: Row) -> Availability | None:
+    spelled = str(row.get("In stock?") or "").strip().lower()
+    if spelled in ("1", "true", "yes"):
+        return Availability.IN_STOCK
+    if spelled == "backorder":
+        return Availability.BACKORDER
+    quantity = row.get("Stock")
+    count = decimal_of(quantity) if isinstance(quantity, str) else None
+    if spelled not in ("0", "false", "no"):
+        return None if count is None or spelled else Availability.IN_STOCK if count > 0 else Availability.OUT_OF_STOCK
+    may_wait = str(row.get("Backorders allowed?") or "").strip().lower() in ("1", "notify", "yes")
+    return Availability.BACKORDER if may_wait else Availability.OUT_OF_STOCK
+
+
+WOOCOMMERCE = Format(
+    "woocommerce", "WooCommerce product CSV", read_woocommerce, RULES, rows=table_rows, assemble=assemble_woocommerce
+)
