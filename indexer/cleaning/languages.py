@@ -1,0 +1,127 @@
+"""The language of a title: by its script, by words and endings that tell, and by lingua where those disagree.
+
+Built for precision, for a wrong language makes a wrong finding and a wrong filter: what nothing speaks for, model
+numbers and names of brands above all, has no language. docs/cleaning.md says how often it is right.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from functools import cache, lru_cache
+from typing import TYPE_CHECKING
+
+from indexer.cleaning.language_words import ENDINGS, FUNCTION_WORDS, HEADS, LETTERS, SHOP_WORDS
+from indexer.cleaning.scripts import script_language
+
+if TYPE_CHECKING:
+    from lingua import LanguageDetector
+
+_SLOTS = tuple(FUNCTION_WORDS)
+_OTHER = "other"
+LATIN_LANGUAGES = tuple(slot for slot in _SLOTS if slot != _OTHER)
+"""The languages in Latin script that are told apart (ISO 639-1)."""
+_BITS = 8
+_COUNT = (1 << _BITS) - 1
+_MOST_LETTERS = 200
+"""Longer texts are read to here: a language shows within a few words, and its votes must fit their bits."""
+_MARGIN = 2
+_SHORTEST_COMPOUND = 8
+_SURE = 0.5
+# Letters that none of our languages has, but Nordic, Czech, Slovak, Croatian, Baltic, Hungarian, Romanian, Turkish and
+# Vietnamese: such a title is in a language that nobody here can tell.
+_ELSEWHERE = re.compile("[æøðþğışřěůžščťďľĺŕőűțșăđģķļņėāēīūơư\u1ea0-\u1ef9]")
+_PLAIN_WORD = re.compile(r"(?<![\w./-])[^\W\d_]{3,}(?![\w./])")
+_BETWEEN = str.maketrans(dict.fromkeys(",;:()[]{}!?\"'’“”„«»+&|", " "))
+
+
+def detect(titles: Sequence[str]) -> list[str]:
+    """The language of each title as ISO 639-1, "" where nothing sure can be said.
+
+    The answer for a title depends on that title alone.
+    """
+    return [_language(title) for title in titles]
+
+
+def _language(title: str) -> str:
+    text = title[:_MOST_LETTERS]
+    if not text.isascii():
+        by_script = script_language(text)
+        if by_script is not None:
+            return by_script
+    votes = _votes(text.lower())
+    if not votes:
+        return ""
+    clear, candidates = _verdict(votes)
+    return clear if clear or not candidates else _by_lingua(text, candidates)
+
+
+def _packed(lists: Mapping[str, str], weight: int) -> dict[str, int]:
+    """Each word to its votes: `_BITS` bits a language, all in one integer, so that adding integers adds up votes."""
+    votes: dict[str, int] = {}
+    for slot, words in lists.items():
+        for word in words.split():
+            votes[word] = votes.get(word, 0) | weight << _SLOTS.index(slot) * _BITS
+    return votes
+
+
+_WORD_VOTES = _packed(SHOP_WORDS, 1) | _packed(FUNCTION_WORDS, 2)
+_LETTER_VOTES = _packed(LETTERS, 1)
+_ENDING_VOTES = _packed(ENDINGS, 1) | _packed(HEADS, 1)
+_ENDING_LENGTHS = tuple(sorted({len(ending) for ending in _ENDING_VOTES}, reverse=True))
+
+
+def _votes(text: str) -> int:
+    """What the different words and letters of a lower-case text say; 0 for nothing, or for letters from elsewhere."""
+    votes = 0
+    if not text.isascii():
+        if _ELSEWHERE.search(text):
+            return 0
+        votes = sum(_LETTER_VOTES[letter] for letter in set(text) & _LETTER_VOTES.keys())
+    for word in set(text.translate(_BETWEEN).split()):
+        if word in _WORD_VOTES:
+            votes += _WORD_VOTES[word]
+        elif len(word) >= _SHORTEST_COMPOUND:
+            votes += _ending_votes(word)
+    return votes
+
+
+@lru_cache(maxsize=1 << 16)
+def _ending_votes(word: str) -> int:
+    endings = (word[-length:] for length in _ENDING_LENGTHS)
+    return next((_ENDING_VOTES[ending] for ending in endings if ending in _ENDING_VOTES), 0)
+
+
+@lru_cache(maxsize=1 << 14)
+def _verdict(votes: int) -> tuple[str, frozenset[str]]:
+    """The language that wins clearly, or "" and those that lingua may choose from (none: it need not be asked).
+
+    One English word alone decides nothing: product lines have English names in every country.
+    """
+    counts = {slot: votes >> place * _BITS & _COUNT for place, slot in enumerate(_SLOTS)}
+    ordered = sorted(counts.values())
+    best = frozenset(slot for slot, count in counts.items() if count == ordered[-1])
+    if _OTHER in best or (best == {"en"} and ordered[-1] == 1):
+        return "", frozenset()
+    if ordered[-1] >= ordered[-2] + _MARGIN:
+        return next(iter(best)), frozenset()
+    return "", best
+
+
+def _by_lingua(text: str, candidates: frozenset[str]) -> str:
+    """The candidate that lingua's trigrams find by themselves, over all our languages, with a clear lead; else ""."""
+    words = [word for word in _PLAIN_WORD.findall(text) if not word.isupper() or text.isupper()]
+    if len(words) < 2:
+        return ""
+    first, second, *_ = _detector().compute_language_confidence_values(" ".join(words))
+    found = first.language.iso_code_639_1.name.lower()
+    return found if found in candidates and first.value - second.value >= _SURE else ""
+
+
+@cache
+def _detector() -> LanguageDetector:
+    """Trigrams only: the larger models take 250 MB and four times as long, and the words have had their say before."""
+    from lingua import IsoCode639_1, LanguageDetectorBuilder
+
+    codes = [getattr(IsoCode639_1, code.upper()) for code in LATIN_LANGUAGES]
+    return LanguageDetectorBuilder.from_iso_codes_639_1(*codes).with_low_accuracy_mode().build()

@@ -1,0 +1,103 @@
+"""HTML to text: tags, comments and scripts out, entities written as characters. selectolax is imported here alone."""
+
+from __future__ import annotations
+
+import html
+import re
+
+_NAME_LIST = """
+a abbr acronym address article aside audio b blockquote body br button caption center cite code col colgroup dd del dfn
+div dl dt em embed fieldset figcaption figure font footer form h1 h2 h3 h4 h5 h6 head header hr html i iframe img input
+ins kbd label legend li link main map mark meta nav noscript object ol optgroup option p param picture pre q s samp
+section select small source span strike strong sub sup svg table tbody td tfoot th thead time tr tt u ul var video wbr
+o:p
+"""
+_BLOCK_LIST = "address article blockquote br center dd div dl dt h1 h2 h3 h4 h5 h6 hr li ol p pre section table tr ul"
+_NAMES = frozenset(_NAME_LIST.split())
+_BLOCKS = frozenset(_BLOCK_LIST.split())
+_CELLS = frozenset({"td", "th"})
+_ATTRIBUTE = r"""\s++[a-z_:@][\w:.-]*+(?:\s*+=\s*+(?:"[^"<]*+"|'[^'<]*+'|[^\s"'<>]++))?+"""
+# A "<" alone matches too, so that one pass sees every one of them.
+_OPENING = re.compile(rf"<(?:/?([a-z][a-z0-9]*+(?::p)?+)((?:{_ATTRIBUTE})*+)\s*+/?>)?+", re.IGNORECASE)
+_CUT_OFF = re.compile(r"<(?:/|/?([a-z][a-z0-9]*+)(?:\s[^<>=]*+=[^<>]*+)?+)", re.IGNORECASE)
+_SCRIPT = re.compile(r"<(script|style|template)(?:\s[^<>]*+)?>", re.IGNORECASE)
+_END_OF = {name: re.compile(rf"</{name}\s*+>", re.IGNORECASE) for name in ("script", "style", "template")}
+_ENTITY = re.compile(r"&(?:#[0-9]{1,7}|#x[0-9a-f]{1,6}|[a-z][a-z0-9]{1,31});", re.IGNORECASE)
+_AMPERSANDS = re.compile(r"&(?:(?:amp|#0{0,5}38|#x0{0,4}26);)++", re.IGNORECASE)
+
+
+def without_markup(text: str) -> str:
+    """A text without HTML: blocks and breaks become lines, scripts and comments go, entities stay as they are.
+
+    Only tags of HTML count: "<3", "a < b" and "<new>" are text.
+    """
+    if "<" not in text:
+        return text
+    text = _without(text, "<!--", "-->")
+    text = _without_scripts(text.replace("<![CDATA[", "").replace("]]>", "") if "<![CDATA[" in text else text)
+    return _parsed(text) if any(map(_is_tag, _OPENING.finditer(text))) else text
+
+
+def without_entities(text: str) -> str:
+    """A text with HTML's entities as characters, those that were escaped several times too.
+
+    Only what ends with a semicolon counts: "AT&T" and "R&D" are text.
+    """
+    if "&" not in text or ";" not in text:
+        return text
+    return _ENTITY.sub(lambda found: html.unescape(found[0]), _AMPERSANDS.sub("&", text))
+
+
+def _parsed(text: str) -> str:
+    from selectolax.lexbor import LexborHTMLParser
+
+    text = _without_cut_off(text)
+    if any(found[1] and found[1].lower() in _BLOCKS for found in _OPENING.finditer(text)):
+        text = text.replace("\n", " ")
+    # Each entity passes through the parser as it is.
+    guarded = _OPENING.sub(_guarded, text.replace("&", "&amp;").replace("\x00", ""))
+    body = LexborHTMLParser(f"<body>{guarded}").body
+    return body.text() if body is not None else ""
+
+
+def _is_tag(found: re.Match[str]) -> bool:
+    """Whether it is a tag of HTML. Those of one letter have real attributes: "a <b and c> d" is no markup."""
+    name, attributes = found[1], found[2]
+    return name is not None and name.lower() in _NAMES and (len(name) > 1 or not attributes or "=" in attributes)
+
+
+def _guarded(found: re.Match[str]) -> str:
+    """A tag with the line or the blank that it stands for before it; any other "<" written so that it stays."""
+    if not _is_tag(found):
+        return f"&lt;{found[0][1:]}"
+    name = found[1].lower()
+    return f"\n{found[0]}" if name in _BLOCKS else f" {found[0]}" if name in _CELLS else found[0]
+
+
+def _without_cut_off(text: str) -> str:
+    """A text without the tag at its end that the feed's limit of length cut in two."""
+    place = text.rfind("<")
+    found = _CUT_OFF.fullmatch(text, place) if place >= 0 else None
+    if found is None or (found[1] and found[1].lower() not in _NAMES):
+        return text
+    return text[:place]
+
+
+def _without(text: str, begin: str, end: str) -> str:
+    """A text without what stands between the two marks; where the end is missing, it stays."""
+    kept, place = [], 0
+    while (start := text.find(begin, place)) >= 0 and (stop := text.find(end, start + len(begin))) >= 0:
+        kept.append(text[place:start])
+        place = stop + len(end)
+    return "".join((*kept, text[place:])) if place else text
+
+
+def _without_scripts(text: str) -> str:
+    kept, place = [], 0
+    while opening := _SCRIPT.search(text, place):
+        closing = _END_OF[opening[1].lower()].search(text, opening.end())
+        if closing is None:
+            break
+        kept.append(text[place : opening.start()])
+        place = closing.end()
+    return "".join((*kept, text[place:])) if place else text

@@ -1,0 +1,161 @@
+"""Every rule of cleaning in one table: the report counts by it, and docs/cleaning.md shows it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+TEXTS = "title, description, brand, category, attributes, options, identifiers"
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """One rule: its name in counts, the fields it works on, what it does, and an example in one of the fields."""
+
+    name: str
+    fields: str
+    does: str
+    field: str
+    before: str
+    after: str
+
+
+def _table(*rules: Rule) -> Mapping[str, Rule]:
+    return {rule.name: rule for rule in rules}
+
+
+RULES: Mapping[str, Rule] = _table(
+    Rule(
+        "mojibake",
+        TEXTS,
+        "repairs text that was decoded with the wrong encoding, where that is certain",
+        "title",
+        "CafetiÃ¨re Ã\xa0 piston",
+        "Cafetière à piston",
+    ),
+    Rule(
+        "markup",
+        TEXTS,
+        "takes HTML out; paragraphs, list items and breaks become lines; `a < b` and `<3` stay",
+        "description",
+        "<p>Oak table</p><ul><li>solid<li>oiled</ul>",
+        "Oak table\nsolid\noiled",
+    ),
+    Rule("entities", TEXTS, "writes HTML's entities as characters", "title", "Salt &amp;amp; pepper", "Salt & pepper"),
+    Rule(
+        "characters",
+        TEXTS,
+        "drops control, zero-width and direction characters and soft hyphens",
+        "brand",
+        "Bo\u200bsch\x07",
+        "Bosch",
+    ),
+    Rule("composition", TEXTS, "composes letters and their accents (Unicode NFC)", "brand", "Nestle\u0301", "Nestlé"),
+    Rule(
+        "spaces",
+        TEXTS,
+        "makes runs of white space one space; descriptions, attributes and options keep their lines",
+        "title",
+        " Oak\u00a0 table ",
+        "Oak table",
+    ),
+    Rule(
+        "placeholders",
+        "description, brand, category, identifiers",
+        "empties a value that only says that there is none (`N/A`, `unknown`, `does not apply`, `-`, `无`)",
+        "brand",
+        "Does not apply",
+        "",
+    ),
+    Rule(
+        "category-levels",
+        "category",
+        "splits a level that is a path (`>`, `›`, `»`, `|`) into its levels",
+        "category",
+        "Tools > Drills | Cordless",
+        "Tools / Drills / Cordless",
+    ),
+    Rule(
+        "category-root",
+        "category",
+        "drops a first level that stands for the whole store (`Root`, `All products`, `Default Category`, `首页`)",
+        "category",
+        "All products / Tools",
+        "Tools",
+    ),
+    Rule(
+        "category-repeats",
+        "category",
+        "drops empty levels and a level that repeats the one before",
+        "category",
+        "Tools / tools / Drills",
+        "Tools / Drills",
+    ),
+    Rule(
+        "identifier-digits",
+        "identifiers ean, gtin, upc, isbn, barcode",
+        "takes spaces, hyphens, Excel's apostrophe and `.0` out of a code of digits; check digits are not touched",
+        "ean",
+        "'4-006381 333931",
+        "4006381333931",
+    ),
+    Rule(
+        "broken-identifiers",
+        "identifiers",
+        "drops what a spreadsheet made of a code: its last digits are lost",
+        "ean",
+        "4.00638E+12",
+        "",
+    ),
+    Rule(
+        "measures",
+        "attributes",
+        "adds a number in one unit for each dimension beside a text that is one quantity; the text stays",
+        "weight",
+        "1,5 kg",
+        "weight_g = 1500",
+    ),
+    Rule(
+        "image-addresses",
+        "images",
+        "trims addresses, completes `//host/...`, writes blanks as `%20`, drops repeated ones",
+        "image",
+        " //shop.example/a b.jpg",
+        "https://shop.example/a%20b.jpg",
+    ),
+    Rule(
+        "unusable-images",
+        "images",
+        "drops what is no `http` or `https` address",
+        "image",
+        "data:image/png;base64,AAAA",
+        "",
+    ),
+    Rule("currency", "currency", "writes an ISO 4217 code in capitals, a symbol as its code", "currency", "eur", "EUR"),
+    Rule("language-code", "language", "keeps the ISO 639-1 part of a code", "language", "EN-us", "en"),
+    Rule(
+        "language-detected",
+        "language",
+        "finds the language of the title, then of the description, where the feed has none",
+        "title",
+        "Schreibtischlampe mit Netzteil",
+        "language = de",
+    ),
+    Rule(
+        "brand-spelling",
+        "brand",
+        "writes a brand as most of its products have it; case, accents, punctuation and legal forms do not count",
+        "brand",
+        "BOSCH GmbH",
+        "Bosch",
+    ),
+    Rule(
+        "category-spelling",
+        "category",
+        "writes a level as most products have it; case, accents and punctuation do not count",
+        "category",
+        "power tools",
+        "Power Tools",
+    ),
+)
+"""By name, in the order in which they apply; the last two need the whole catalog (`indexer.cleaning.census`)."""

@@ -1,0 +1,170 @@
+"""Spellings counted over a catalog and settled: the commonest wins, whatever the order and the split."""
+
+from __future__ import annotations
+
+import pickle
+from random import Random
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from indexer.cleaning.census import Census, SpellingCounter
+from indexer.cleaning.settler import Settler
+from indexer.cleaning.spellings import brand_key, level_key
+from retrieval.records import Product
+
+BRANDS = (
+    "Bosch",
+    "BOSCH",
+    "Bosch GmbH",
+    "bosch",
+    "Böhm",
+    "Bohm",
+    "Max Pro",
+    "MaxPro",
+    "",
+    "3M",
+    "牧田",
+    "牧田有限公司",
+)
+LEVELS = ("Tools", "tools", "TOOLS", "Power Tools", "power-tools", "Café", "Cafe")
+made_products = st.lists(
+    st.builds(
+        Product,
+        id=st.just("1"),
+        title=st.just("x"),
+        brand=st.sampled_from(BRANDS),
+        category=st.lists(st.sampled_from(LEVELS), max_size=2).map(tuple),
+    ),
+    max_size=30,
+)
+
+
+def census_of(products: list[Product], most: int = 200_000) -> Census:
+    census = Census(most)
+    for product in products:
+        census.add(product)
+    return census
+
+
+def branded(*brands: str) -> list[Product]:
+    return [Product("1", "x", brand=brand) for brand in brands]
+
+
+@pytest.mark.parametrize(
+    "brands",
+    [
+        ("Bosch", "BOSCH", "Bosch GmbH", "bosch gmbh & co. kg"),
+        ("Black & Decker", "BLACK+DECKER", "Black and Decker", "Black & Decker Inc."),
+        ("Nestlé", "Nestle", "NESTLÉ S.A."),
+        ("Coca-Cola", "Coca Cola", "CocaCola", "Coca-Cola Co."),
+        ("Xiaomi", "Xiaomi Co., Ltd.", "XIAOMI CO.,LTD"),
+        ("小米", "小米有限公司"),
+        ("ソニー", "ソニー株式会社", "株式会社ソニー"),
+        ("Grundfos", "Grundfos A/S"),
+        ("Intel", "Intel®", "Intel Corporation"),
+    ],
+)
+def test_spellings_of_one_brand_have_one_key(brands: tuple[str, ...]) -> None:
+    assert len(set(map(brand_key, brands))) == 1
+
+
+@pytest.mark.parametrize(
+    "brands",
+    [
+        ("Bosch", "Bosh"),
+        ("H&M", "HM"),
+        ("C#", "C"),
+        ("A+", "A"),
+        ("Canon", "Cannon"),
+        ("AG", "SA"),
+        ("Co", "Ltd"),
+        ("-", "--"),
+        ("Costa", "Cos"),
+        ("Sega", "Seg"),
+        ("Metabo", "Meta"),
+    ],
+)
+def test_two_brands_have_two_keys(brands: tuple[str, str]) -> None:
+    assert brand_key(brands[0]) != brand_key(brands[1])
+
+
+def test_levels_keep_plurals_and_legal_forms_apart() -> None:
+    assert level_key("Power Tools") == level_key("POWER-TOOLS") != level_key("Power Tool")
+    assert level_key("Tools Inc") != level_key("Tools")
+
+
+def test_the_commonest_spelling_wins_and_of_equal_ones_the_first() -> None:
+    settler = census_of(branded("BOSCH", "Bosch", "Bosch", "bosch GmbH", "sony", "SONY")).settler()
+    assert [settler.settle(each).brand for each in branded("BOSCH", "bosch GmbH", "Bosch", "sony")] == [
+        *["Bosch"] * 3,
+        "SONY",
+    ]
+
+
+def test_a_brand_with_one_spelling_keeps_its_legal_form() -> None:
+    settler = census_of(branded("Bosch GmbH", "Sony")).settler()
+    assert settler.settle_all(branded("Bosch GmbH")).counts == {}
+
+
+@given(made=made_products, cut=st.integers(0, 30), random=st.randoms(use_true_random=False))
+def test_order_and_split_change_nothing(made: list[Product], cut: int, random: Random) -> None:
+    for most in (200_000, 3):
+        whole = census_of(made, most).settler()
+        shuffled = list(made)
+        random.shuffle(shuffled)
+        parts = census_of(shuffled[cut:], most)
+        parts.merge(census_of(shuffled[:cut], most))
+        assert parts.settler() == whole
+
+
+@given(made=made_products)
+def test_settling_twice_is_settling_once(made: list[Product]) -> None:
+    settler = census_of(made).settler()
+    once = settler.settle_all(made)
+    twice = settler.settle_all(once.products)
+    assert twice.counts == {}
+    assert all(after is before for before, after in zip(once.products, twice.products, strict=True))
+    assert census_of(once.products).settler() == Settler({}, {})
+
+
+def test_levels_that_become_one_are_one_level() -> None:
+    product = Product("1", "x", category=("Power Tools", "power-tools", "Drills"))
+    census = census_of([product, Product("2", "x", category=("Power Tools",))])
+    assert census.settler().settle(product).category == ("Power Tools", "Drills")
+
+
+def test_memory_is_bounded_and_says_so() -> None:
+    counter = SpellingCounter(brand_key, most=100)
+    for number in range(5_000):
+        counter.add(f"Brand {number}")
+        counter.add(f"BRAND {number}")
+    assert len(counter.counts) <= 100
+    assert counter.depth > 0
+    kept = {brand_key(spelling) for spelling in counter.counts}
+    assert len(counter.counts) == 2 * len(kept)
+
+
+def test_what_was_counted_is_exact_however_late_the_bound_was_met() -> None:
+    counter = SpellingCounter(brand_key, most=100)
+    for _ in range(3):
+        for number in range(1_000):
+            counter.add(f"Brand {number}")
+    assert set(counter.counts.values()) == {3}
+
+
+def test_a_settler_says_what_it_could_not_count() -> None:
+    census = census_of(branded(*(f"Brand {number}" for number in range(50))), most=10)
+    settler = census.settler()
+    assert settler.unsettled_brands > 0
+    assert settler.unsettled_levels == 0
+
+
+def test_both_travel_between_processes_and_a_settler_is_json() -> None:
+    census = census_of(branded("BOSCH", "Bosch", "Bosch"))
+    assert pickle.loads(pickle.dumps(census)).settler() == census.settler()
+    settler = census.settler()
+    assert pickle.loads(pickle.dumps(settler)) == settler
+    assert msgspec.json.decode(msgspec.json.encode(settler), type=Settler) == settler

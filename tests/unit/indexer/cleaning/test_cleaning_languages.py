@@ -1,0 +1,101 @@
+"""The language of titles: right where something speaks for one, none where nothing does."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from pathlib import Path
+
+import pytest
+
+from indexer.cleaning.languages import detect
+
+DATA = Path(__file__).parents[5] / "shared/data"
+
+
+@pytest.mark.parametrize(
+    ("title", "language"),
+    [
+        ("Cordless drill driver 18V with two batteries and case", "en"),
+        ("Women's winter jacket with hood", "en"),
+        ("Damen Winterjacke wasserdicht mit Kapuze", "de"),
+        ("Klappbarer Campingstuhl", "de"),
+        ("Perceuse visseuse sans fil 18V avec deux batteries", "fr"),
+        ("Imprimante multifonction pour le bureau", "fr"),
+        ("Abrigo de invierno para mujer con capucha", "es"),
+        ("Trapano avvitatore a batteria 18V con valigetta", "it"),
+        ("Winterjas voor dames met capuchon", "nl"),
+        ("Luminária de mesa LED com fio", "pt"),
+        ("Kurtka zimowa damska z kapturem", "pl"),
+        ("Mobilskal till Samsung Galaxy genomskinligt", "sv"),
+        ("得力电钻家用充电式手电钻", "zh"),
+        ("Bosch 电动工具套装 12V", "zh"),
+        ("コードレスドリル 18V", "ja"),
+        ("무선 드릴 18V", "ko"),
+        ("Чайник электрический, чёрный", "ru"),
+        ("Шуруповерт акумуляторний із двома батареями", "uk"),
+        ("Κατσαβίδι μπαταρίας 18V", "el"),
+        ("مثقاب لاسلكي 18 فولت", "ar"),
+        ("สว่านไร้สาย 18V", "th"),
+    ],
+)
+def test_a_title_has_its_language(title: str, language: str) -> None:
+    assert detect([title]) == [language]
+
+
+@pytest.mark.parametrize(
+    "title",
+    [
+        "GSR 12V-15",
+        "HP EliteBook 840 G5",
+        "iPhone 12 Pro Max",
+        "006R90321",
+        "Bosch",
+        "Le Creuset",
+        "10 kΩ",
+        "",
+        "-",
+        "Samsung Galaxy Black",
+        "Nike Air Max 90",
+        "Philips Hue",
+        "1/2 in. x 4 in.",
+        "Apple iPhone 15 Pro Max Silicone 壳",
+    ],
+)
+def test_a_name_a_number_or_a_word_alone_has_none(title: str) -> None:
+    assert detect([title]) == [""]
+
+
+@pytest.mark.parametrize(
+    "title",
+    [
+        "Skruemaskine med to batterier og taske",
+        "Zahradní hadice s tryskou",
+        "Şarjlı matkap",
+        "Mașină de găurit cu acumulator",
+    ],
+)
+def test_a_language_that_is_not_told_apart_is_not_taken_for_one_that_is(title: str) -> None:
+    assert detect([title]) == [""]
+
+
+def test_an_answer_does_not_depend_on_the_titles_beside_it() -> None:
+    titles = ["Damen Winterjacke", "Cordless drill", "GSR 12V", "电钻", "Silla plegable para camping"] * 3
+    assert detect(titles) == [detect([title])[0] for title in titles]
+    assert detect([]) == []
+
+
+@pytest.mark.data
+@pytest.mark.parametrize(
+    ("catalog", "language", "wrong", "told"),
+    [("icecat", "en", 0.003, 0.4), ("homedepot", "en", 0.001, 0.75), ("chinese", "zh", 0.005, 0.98)],
+)
+def test_real_titles(catalog: str, language: str, wrong: float, told: float) -> None:
+    feed = DATA / catalog / "products.jsonl.gz"
+    if not feed.exists():
+        pytest.skip(f"{feed} is not here")
+    with gzip.open(feed) as lines:
+        titles = [json.loads(line)["title"] for line, _ in zip(lines, range(5_000), strict=False)]
+    found = detect(titles)
+    assert found.count(language) / len(titles) >= told
+    assert sum(each not in ("", language) for each in found) / len(titles) <= wrong

@@ -1,0 +1,203 @@
+"""One text: each rule by itself, and all of them until nothing changes any more."""
+
+from __future__ import annotations
+
+import unicodedata
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from indexer.cleaning.markup import without_entities, without_markup
+from indexer.cleaning.mojibake import without_mojibake
+from indexer.cleaning.texts import all_plain, cleaned_text, composed, one_line, tidy_lines, without_invisible
+
+PIECES = st.sampled_from(
+    (
+        "<b>",
+        "</b>",
+        "<br>",
+        "<p",
+        ">",
+        "<",
+        "&",
+        "amp;",
+        "lt;",
+        "&lt;",
+        "&#60;",
+        "&nbsp;",
+        "a",
+        " ",
+        "\n",
+        "<!--",
+        "-->",
+        "<script>",
+        "</script>",
+        "\u200b",
+        "\u200d",
+        "é",
+        "Ã©",
+        "Ã",
+        "©",
+        "\x85",
+        "\u3000",
+        "“",
+        "é",
+        "中",
+        '="',
+        "'",
+        "/",
+    )
+)
+texts = st.one_of(st.lists(PIECES, max_size=14).map("".join), st.text(max_size=30))
+
+
+@pytest.mark.parametrize(
+    "text", ["I <3 you", "a < b", "5 <6", "a <b and c> d", "use <new> here", "<>", "AT&T", "R&D; more", "x <y@z.org>"]
+)
+def test_what_only_looks_like_markup_stays(text: str) -> None:
+    assert without_entities(without_markup(text)) == text
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("<b>Oak</b> table", "Oak table"),
+        ("one<br>two<br/>three", "one\ntwo\nthree"),
+        ("<ul>\n  <li>one</li>\n  <li>two</li>\n</ul>", "one\ntwo"),
+        ("<P CLASS=x>Big</P>", "Big"),
+        ('<a href="http://x.example/?a=1&b=2" title="a > b">link</a>!', "link!"),
+        ("a<style>p {color: red}</style>b<script>if (a < b) {}</script>c", "abc"),
+        ("a<!-- <b> -->b", "ab"),
+        ("<![CDATA[<p>inside</p>]]>", "inside"),
+        ("<td>1</td><td>2</td>", "1 2"),
+        ("<p>width < 5 and <new></p>", "width < 5 and <new>"),
+        ("<p>cut off</p> in a <a href='http", "cut off\nin a"),
+        ("<p>Tom &amp; Jerry</p>", "Tom & Jerry"),
+        ("&lt;p&gt;twice&lt;/p&gt;", "twice"),
+        ("<o:p></o:p>Word", "Word"),
+        ("How to use <script> well", "How to use <script> well"),
+        ("an open <!-- comment", "an open <!-- comment"),
+    ],
+)
+def test_markup_goes_and_its_lines_stay(text: str, expected: str) -> None:
+    assert cleaned_text(text, set(), lines=True) == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("&eacute;t&eacute;", "été"),
+        ("5 &#8364; &#x20AC;", "5 € €"),
+        ("&amp;amp;amp;lt;", "<"),
+        ("A&regular", "A&regular"),
+        ("&unknown;", "&unknown;"),
+    ],
+)
+def test_entities_become_characters(text: str, expected: str) -> None:
+    assert without_entities(text) == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("CafÃ©", "Café"),
+        ("MÃ¼ller GroÃŸ", "Müller Groß"),
+        ("schÃ¶n â€“ gut", "schön – gut"),
+        ("ä¸\xadå›½", "中国"),
+        ("\x93quoted\x94", "“quoted”"),
+    ],
+)
+def test_wrongly_decoded_text_is_repaired(text: str, expected: str) -> None:
+    assert without_mojibake(text) == expected
+
+
+@pytest.mark.parametrize(
+    "text", ["LANCÔME® “x”", "CAFÉ™", "Ã", "Škoda®", "naïve façade", "20°C", "São Paulo", "Ångström…"]
+)
+def test_text_that_can_be_meant_is_not_repaired(text: str) -> None:
+    assert without_mojibake(text) == text
+
+
+def test_invisible_characters_go_but_joiners_of_a_script_stay() -> None:
+    assert without_invisible("a\u200bb\x00c\ufeff\u200ed\u00ade\ud800") == "abcde"
+    assert without_invisible("می\u200cخواهم") == "می\u200cخواهم"
+    assert without_invisible("x\u200cy") == "xy"
+
+
+def test_letters_and_accents_are_composed() -> None:
+    assert composed("e\u0301") == "é"
+
+
+def test_white_space_becomes_single_spaces_and_lines() -> None:
+    assert one_line(" a\u00a0 b\n\tc\u3000") == "a b c"
+    assert tidy_lines(" a  b \r\n\r\n c\u2028d\v") == "a b\nc\nd"
+
+
+@given(text=texts, lines=st.booleans())
+def test_cleaning_twice_is_cleaning_once(text: str, lines: bool) -> None:
+    once = cleaned_text(text, set(), lines=lines)
+    changed: set[str] = set()
+    assert cleaned_text(once, changed, lines=lines) == once
+    assert not changed
+
+
+@given(text=texts)
+def test_a_clean_text_is_composed_tidy_and_writable(text: str) -> None:
+    cleaned = cleaned_text(text, set())
+    assert cleaned == unicodedata.normalize("NFC", cleaned) == " ".join(cleaned.split())
+    cleaned.encode()
+
+
+@given(one_liners=st.lists(texts, max_size=3), others=st.lists(texts, max_size=3))
+def test_what_counts_as_plain_is_changed_by_no_rule(one_liners: list[str], others: list[str]) -> None:
+    if all_plain(one_liners, others):
+        assert [cleaned_text(text, set()) for text in one_liners] == one_liners
+        assert [cleaned_text(text, set(), lines=True) for text in others] == others
+
+
+@pytest.mark.parametrize(
+    "text", ["Black & Decker drill", "Intel® Core™2", "牧田 充电式电钻", "Fahrrad für Große, grün"]
+)
+def test_ordinary_titles_go_the_quick_way(text: str) -> None:
+    assert all_plain([text])
+
+
+def test_a_text_with_tidy_lines_is_plain_where_lines_may_be() -> None:
+    assert all_plain(["title"], ["one\ntwo"])
+    assert not all_plain(["one\ntwo"])
+    assert not all_plain([], ["one\n\ntwo"])
+    assert not all_plain([], [""])
+
+
+def test_markup_nested_without_end_loses_its_marks() -> None:
+    nested = "<" * 40 + "<b></b>" + "b></b>" * 40
+    cleaned = cleaned_text(nested, set())
+    assert "<" not in cleaned
+    assert cleaned_text(cleaned, set()) == cleaned
+
+
+@pytest.mark.parametrize(
+    "piece",
+    [
+        "<a ",
+        '<a "',
+        "<!--",
+        "<script>",
+        "&amp;",
+        "&#",
+        "<a href=",
+        "</",
+        "<b></b>",
+        "<br",
+        "\u200d",
+        "Ã©",
+        "<p a=b ",
+        " ",
+        " \n",
+    ],
+)
+def test_a_long_hostile_text_is_cleaned_as_any_other(piece: str) -> None:
+    """Each would take minutes if a rule looked at the rest of the text again from every place."""
+    cleaned = cleaned_text(piece * (200_000 // len(piece)), set(), lines=True)
+    assert cleaned_text(cleaned, set(), lines=True) == cleaned
