@@ -1,0 +1,205 @@
+"""The kinds of defect that are planted in a clean feed: what each does to a row, and what must come of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from enum import StrEnum
+from typing import Any
+
+Row = dict[str, Any]
+Spoil = Callable[[Row, datetime], None]
+
+
+class Outcome(StrEnum):
+    """What the checker does with a defect."""
+
+    REJECTED = "rejected"
+    NOTED = "noted"
+    CLEANED = "cleaned"
+    FINDING = "finding"
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """One kind of defect. `key` is the reason, the field, the cleaning rule or the rule that must tell it."""
+
+    name: str
+    outcome: Outcome
+    key: str
+    spoil: Spoil
+    repeats: bool = False
+    """Whether the row is put in again, as another row, and spoiled there; the first one stays as it is."""
+
+
+def _sets(**values: object) -> Spoil:
+    """Puts values in place of those of the row."""
+    return lambda row, _: row.update(values)
+
+
+def _without(*names: str) -> Spoil:
+    def spoil(row: Row, _: datetime) -> None:
+        for name in names:
+            row.pop(name, None)
+
+    return spoil
+
+
+def _changes(name: str, change: Callable[[Any], object]) -> Spoil:
+    def spoil(row: Row, _: datetime) -> None:
+        row[name] = change(row[name])
+
+    return spoil
+
+
+def _days(name: str, days: int) -> Spoil:
+    """Puts a date so many days from now."""
+
+    def spoil(row: Row, now: datetime) -> None:
+        row[name] = (now + timedelta(days=days)).isoformat()
+
+    return spoil
+
+
+def _attribute(name: str, value: object) -> Spoil:
+    return _changes("attributes", lambda before: {**before, name: value})
+
+
+def _identifier(kind: str, change: Callable[[str], str]) -> Spoil:
+    return _changes("identifiers", lambda before: {**before, kind: [change(before[kind][0])]})
+
+
+def _last_digit_up(number: str) -> str:
+    return number[:-1] + str((int(number[-1]) + 1) % 10)
+
+
+def _renamed(row: Row, suffix: str) -> None:
+    row["id"] = f"{row['id']}{suffix}"
+    row["identifiers"] = {**row["identifiers"], "sku": [f"{row['identifiers']['sku'][0]}{suffix}"]}
+
+
+def _copied(row: Row, _: datetime) -> None:
+    _renamed(row, "-copy")
+
+
+def _nearly_copied(row: Row, _: datetime) -> None:
+    _renamed(row, "-again")
+    row["identifiers"] = {"sku": row["identifiers"]["sku"]}
+    words = row["description"].split()
+    row["description"] = " ".join([*words[:-1], f"{words[-1]} New"])
+    row["title"] = row["title"].replace(",", "")
+
+
+def _same_number(row: Row, _: datetime) -> None:
+    """Another product under the same EAN."""
+    _renamed(row, "-other")
+    row["title"] = " ".join(["Spare lid for", row["id"], *row["title"].split()[:2]])
+    row["description"] = "Fits every pot of the series. Dishwasher safe, oven safe to two hundred degrees."
+    row["identifiers"] = {key: row["identifiers"][key] for key in ("sku", "ean")}
+
+
+def _on_sale_for_more(row: Row, _: datetime) -> None:
+    row["sale_price"] = round(row["price"] * 1.5, 2)
+
+
+def _updated_before_created(row: Row, now: datetime) -> None:
+    row["created"] = (now - timedelta(days=20)).isoformat()
+    row["updated"] = (now - timedelta(days=40)).isoformat()
+
+
+def _gone(row: Row, now: datetime) -> None:
+    row["created"] = (now - timedelta(days=900)).isoformat()
+    row["updated"] = (now - timedelta(days=500)).isoformat()
+
+
+def _sold_out(row: Row, _: datetime) -> None:
+    row["availability"] = "in_stock"
+    row["attributes"] = {**row["attributes"], "stock": 0}
+
+
+def _german(row: Row, _: datetime) -> None:
+    row["title"] = f"Schwere Bratpfanne mit Deckel für alle Herdarten, auch für Induktion geeignet {row['id']}"
+
+
+def _in_german(row: Row, now: datetime) -> None:
+    _german(row, now)
+    row["description"] = (
+        "Die Pfanne wird schnell heiß und lässt sich leicht reinigen. Sie ist auch für den Ofen geeignet."
+    )
+    row["language"] = "de"
+
+
+_FINDINGS: Mapping[str, Spoil] = {
+    "no_description": _without("description"),
+    "no_brand": _without("brand"),
+    "no_category": _without("category"),
+    "no_price": _without("price"),
+    "no_currency": _without("currency"),
+    "no_image": _without("images"),
+    "no_availability": _without("availability"),
+    "short_title": lambda row, _: row.update(title=f"Pan {row['id'][-2:]}"),
+    "title_as_description": lambda row, _: row.update(description=row["title"]),
+    "odd_currency": _sets(currency="SEK"),
+    "sale_over_regular": _on_sale_for_more,
+    "flat_category": _changes("category", lambda path: path[:1]),
+    "updated_before_created": _updated_before_created,
+    "in_stock_without_stock": _sold_out,
+    "price_zero": _sets(price=0),
+    "price_outlier": _sets(price=3_141_592.65),
+    "negative_stock": _attribute("stock", -4),
+    "broken_gtin": _identifier("ean", _last_digit_up),
+    "declared_language": _german,
+    "odd_language": _in_german,
+    "title_in_capitals": _changes("title", str.upper),
+    "placeholder_title": lambda row, _: row.update(title=f"Lorem ipsum dolor {row['id']}"),
+    "title_without_words": lambda row, _: row.update(title=f"4711 / 0815 - {row['id'][-6:]}"),
+    "address_in_title": _changes("title", lambda title: f"{title} www.shop.example"),
+    "markup_left": _changes("description", lambda text: f"{text} {{{{ product.care }}}}"),
+    "broken_text": _changes("description", lambda text: f"{text} Caf\ufffd style."),
+    "broken_image": _sets(images=["https://oak-table.jpg"]),
+    "created_later": _days("created", 90),
+    "not_updated_for_a_year": _gone,
+    "expired": _days("expires", -5),
+}
+
+KINDS: Sequence[Kind] = (
+    Kind("no_id", Outcome.REJECTED, "no id", _without("id")),
+    Kind("no_title", Outcome.REJECTED, "no title", _without("title")),
+    Kind("repeated_id", Outcome.REJECTED, "duplicate id", _sets(), repeats=True),
+    Kind("price_of_letters", Outcome.REJECTED, "broken price", _sets(price="call us")),
+    Kind("price_below_zero", Outcome.REJECTED, "broken price", _sets(price=-5)),
+    Kind("list_for_a_title", Outcome.REJECTED, "bad type", _sets(title=["a", "b"])),
+    Kind("rating_past_the_scale", Outcome.NOTED, "rating", _sets(rating=9.5)),
+    Kind("unknown_availability", Outcome.NOTED, "availability", _sets(availability="perhaps")),
+    Kind("unreadable_date", Outcome.NOTED, "updated", _sets(updated="last spring")),
+    Kind("unknown_currency", Outcome.NOTED, "currency", _sets(currency="Dollars")),
+    Kind(
+        "markup",
+        Outcome.CLEANED,
+        "markup",
+        _changes("description", lambda text: f"<p>{text}</p><ul><li>boxed</li></ul>"),
+    ),
+    Kind("double_blanks", Outcome.CLEANED, "spaces", _changes("title", lambda title: title.replace(" ", "   "))),
+    Kind("entities", Outcome.CLEANED, "entities", _changes("title", lambda title: f"{title} &amp; case")),
+    Kind(
+        "mojibake", Outcome.CLEANED, "mojibake", _changes("description", lambda text: f"{text} CafetiÃ¨re Ã© piston.")
+    ),
+    Kind(
+        "brand_spelled_otherwise", Outcome.CLEANED, "brand-spelling", _changes("brand", lambda brand: f"{brand} GmbH")
+    ),
+    Kind(
+        "category_spelled_otherwise",
+        Outcome.CLEANED,
+        "category-spelling",
+        _changes("category", lambda path: [path[0].upper(), *path[1:]]),
+    ),
+    Kind("placeholder_brand", Outcome.CLEANED, "placeholders", _sets(brand="N/A")),
+    Kind("spreadsheet_number", Outcome.CLEANED, "broken-identifiers", _identifier("ean", lambda _: "2.00012E+12")),
+    Kind("image_in_the_row", Outcome.CLEANED, "unusable-images", _sets(images=["data:image/png;base64,AAAA"])),
+    *(Kind(rule, Outcome.FINDING, rule, spoil) for rule, spoil in _FINDINGS.items()),
+    Kind("shared_identifier", Outcome.FINDING, "shared_identifier", _same_number, repeats=True),
+    Kind("exact_copy", Outcome.FINDING, "exact_copy", _copied, repeats=True),
+    Kind("near_copy", Outcome.FINDING, "near_copy", _nearly_copied, repeats=True),
+)
+"""Each is planted in rows of its own."""

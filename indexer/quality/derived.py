@@ -1,0 +1,211 @@
+"""What rules look at beyond a product's own fields: pure functions of a product, or of a batch with its norms."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from indexer.quality.gtins import TradeNumber, broken, trade_numbers
+from indexer.quality.norms import Norm, Norms, Usual
+from retrieval.records import AttributeValue, Product, Variant
+
+Values = Sequence[object]
+"""One value a product, None where it has none."""
+Detect = Callable[[Sequence[str]], Sequence[str]]
+"""Titles to ISO 639-1 codes, empty where unsure."""
+
+_IDENTIFYING = ("ean", "gtin", "upc", "isbn", "mpn", "asin", "model")
+_STOCK_NAMES = ("stock", "stock_quantity", "stock_level", "quantity", "qty", "inventory", "inventory_quantity")
+_STOCK = frozenset(
+    [*_STOCK_NAMES, *map(str.capitalize, _STOCK_NAMES), "Variant Inventory Qty", "variant inventory qty"]
+)
+_NUMBER = re.compile(r"-?\d{1,15}(\.\d{1,10})?")
+_VARIANT_FACTOR = 20.0
+"""Variants of one product that differ more in price are rather an error."""
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Products with what they are judged by: for each the norm of its category, and whether its language was detected
+    rather than declared. Made by `batch_of`.
+    """
+
+    products: Sequence[Product]
+    guessed: Sequence[bool]
+    norms: Sequence[Norm]
+    now: datetime
+    detect: Detect
+    numbers: Sequence[TradeNumber] = ()
+    """Every trade number of all products, in their order."""
+
+    def pairs(self) -> Iterator[tuple[Product, Norm]]:
+        """Each product with what is usual in its category."""
+        return zip(self.products, self.norms, strict=True)
+
+
+def batch_of(
+    products: Sequence[Product], guessed: Sequence[bool], norms: Norms, now: datetime, detect: Detect
+) -> Batch:
+    """The batch of some products; what several fields need is worked out once."""
+    known: dict[tuple[str, ...], Norm] = {}
+    each = []
+    for product in products:
+        norm = known.get(product.category)
+        if norm is None:
+            norm = known[product.category] = norms.of(product.category)
+        each.append(norm)
+    return Batch(products, guessed, each, now, detect, trade_numbers(products))
+
+
+def plain_number(spelled: str) -> float | None:
+    """The number that a text spells in digits with a point, or None."""
+    stripped = spelled.strip()
+    return float(stripped) if _NUMBER.fullmatch(stripped) else None
+
+
+def stock(product: Product) -> float | None:
+    """Pieces in stock."""
+    names = product.attributes.keys() & _STOCK
+    return _stock_number(product.attributes[min(names)]) if names else None
+
+
+def _stock_number(value: AttributeValue) -> float | None:
+    if isinstance(value, str):
+        return plain_number(value)
+    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
+
+
+def identifier(product: Product) -> str | None:
+    """The first identifier that a maker, not the store, gave."""
+    for kind in _IDENTIFYING:
+        values = product.identifiers.get(kind)
+        if values:
+            return values[0]
+    return None
+
+
+def trade_number(batch: Batch) -> Values:
+    """The first EAN, GTIN, UPC or ISBN of each product."""
+    found: list[str | None] = [None] * len(batch.products)
+    for place, _, number in reversed(batch.numbers):
+        found[place] = number
+    return found
+
+
+def broken_gtin(batch: Batch) -> Values:
+    """The first trade number that cannot be right, with its kind."""
+    found: list[str | None] = [None] * len(batch.products)
+    for (place, kind, number), is_broken in zip(batch.numbers[::-1], broken(batch.numbers)[::-1], strict=True):
+        if is_broken:
+            found[place] = f"{kind} {number}"
+    return found
+
+
+def variant_fault(product: Product) -> str | None:
+    """What is wrong between the variants of a product."""
+    variants = product.variants
+    if not variants:
+        return None
+    repeated = _repeated([variant.id for variant in variants])
+    if repeated:
+        return f"two variants have the id {repeated}"
+    options = [tuple(sorted(variant.options.items())) for variant in variants]
+    if len(variants) > 1 and len(set(options)) < len(options):
+        return f"two variants have the same options: {_spelled(_repeated(options) or ())}"
+    if len({tuple(name for name, _ in each) for each in options}) > 1:
+        return "not every variant names the same options"
+    return _price_fault(product, variants)
+
+
+def _repeated(values: Sequence[object]) -> object | None:
+    return next((value for place, value in enumerate(values) if value in values[:place]), None)
+
+
+def _spelled(options: object) -> str:
+    pairs = options if isinstance(options, tuple) else ()
+    return ", ".join(f"{name} {value}" for name, value in pairs) or "none"
+
+
+def _price_fault(product: Product, variants: Sequence[Variant]) -> str | None:
+    prices = [variant.price for variant in variants if variant.price is not None]
+    if not prices:
+        return None
+    if len(prices) < len(variants):
+        return "some variants have a price, some have none"
+    low, high = min(prices), max(prices)
+    if high > _VARIANT_FACTOR * low:
+        return f"prices from {low:,.2f} to {high:,.2f}"
+    if product.price is not None and not math.isclose(product.price, low):
+        return f"the product costs {product.price:,.2f}, its cheapest variant {low:,.2f}"
+    return None
+
+
+def odd_price(batch: Batch) -> Values:
+    """Prices outside the bounds of their category, with its median."""
+    return [_odd_price(product, norm) if product.price and norm.prices else None for product, norm in batch.pairs()]
+
+
+def _odd_price(product: Product, norm: Norm) -> str | None:
+    prices = norm.prices.get(product.currency)
+    price = product.price or 0.0
+    if prices is None or not prices.is_outlier(price):
+        return None
+    return f"{price:,.2f}; the median of {prices.category} is {prices.median:,.2f}"
+
+
+def odd_currency(batch: Batch) -> Values:
+    """Currencies that are not their category's."""
+    return [_odd(product.currency, norm.currency) for product, norm in batch.pairs()]
+
+
+def odd_language(batch: Batch) -> Values:
+    """Languages that are not their category's; one that was detected counts only where the title confirms it."""
+    found = [_odd(product.language, norm.language) for product, norm in batch.pairs()]
+    unsure = [place for place, odd in enumerate(found) if odd and batch.guessed[place]]
+    languages = [batch.products[place].language for place in unsure]
+    for place, is_confirmed in zip(unsure, _confirmed(batch, unsure, languages), strict=True):
+        if not is_confirmed:
+            found[place] = None
+    return found
+
+
+def _odd(value: str, usual: Usual | None) -> str | None:
+    if usual is None or not value or value == usual.value:
+        return None
+    return f"{value}; in {usual.category} {usual.value} is usual"
+
+
+def other_language(batch: Batch) -> Values:
+    """The languages of titles that are not the declared ones; a title that tells no language passes."""
+    asked = [
+        place
+        for place, (product, guessed) in enumerate(zip(batch.products, batch.guessed, strict=True))
+        if product.language and not guessed
+    ]
+    found: list[str | None] = [None] * len(batch.products)
+    detected = dict(zip(asked, batch.detect([batch.products[place].title for place in asked]), strict=True))
+    others = {place: one for place, one in detected.items() if one and one != batch.products[place].language}
+    confirmed = _confirmed(batch, list(others), list(others.values()))
+    for (place, language), is_confirmed in zip(others.items(), confirmed, strict=True):
+        if is_confirmed:
+            found[place] = f"{language}, declared {batch.products[place].language}"
+    return found
+
+
+def _confirmed(batch: Batch, places: Sequence[int], languages: Sequence[str]) -> list[bool]:
+    """Whether both halves of each title are in the language. Made-up brands sound like some language once in a thousand
+    titles, but hardly ever in both halves.
+    """
+    halves = [_halves(batch.products[place].title) for place in places]
+    first, second = (batch.detect([each[side] for each in halves]) for side in (0, 1))
+    return [one == other == language for one, other, language in zip(first, second, languages, strict=True)]
+
+
+def _halves(title: str) -> tuple[str, str]:
+    middle = len(title) // 2
+    blank = title.find(" ", middle)
+    cut = blank if blank > 0 else middle  # Chinese has no blanks
+    return title[:cut], title[cut:]

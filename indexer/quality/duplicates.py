@@ -1,0 +1,246 @@
+"""Finds rows that meet: equal values of a field that should be unique, and copies of products.
+
+Hashes go to files as they come, each file for a part of their range, and come back one file at a time: memory is that
+of one part and a byte for each row. Candidates for copies are compared as they are; no estimate is reported.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from indexer.quality.copies import CopyJudge, Likeness
+from indexer.quality.findings import MOST_EXAMPLES, DuplicateFindings, Example, Failures, Place, shortened
+from indexer.quality.rule import Check, Rule
+from indexer.quality.signatures import COPIES, Meeting, Signatures
+from retrieval.records import Product
+
+RowOf = Callable[[int], tuple[Product, Place]]
+"""The product of a row, by its position in the order of ids, and where it stood."""
+
+MOST_PAIRS = 500_000
+"""Candidate pairs that are compared; a report says when there were more."""
+_PARTS = 32
+_BUFFERED = 1 << 16
+_NEIGHBOURS = 4
+_SHIFT, _LOW = 31, (1 << 31) - 1
+_MOST_MEETINGS = 8_000_000
+_LEAST_BANDS = 2
+"""How many bands two rows share before they are compared."""
+_CLAIM_BYTES = 8
+_NO_CLAIMS = np.empty((0, 2), dtype=np.uint32)
+_RECORD = np.dtype([("hash", "<u8"), ("row", "<i8")])
+
+
+class DuplicateFinder:
+    """Gathers the signatures of all batches in a folder of its own, in any order, and then finds the groups."""
+
+    def __init__(self, folder: Path, rules: Sequence[Rule]) -> None:
+        self._folder = folder
+        self._rules = {rule.name: rule for rule in rules if rule.check is Check.UNIQUE}
+        self._copies = {
+            likeness: rule.name
+            for rule in rules
+            for check, likeness in ((Check.NO_COPIES, Likeness.EXACT), (Check.NO_NEAR_COPIES, Likeness.NEAR))
+            if rule.check is check
+        }
+        self._count = 0
+        self._waiting: dict[str, list[NDArray[np.void]]] = {}
+        folder.mkdir(parents=True, exist_ok=True)
+        self._claims = folder / "claims"
+        self._claims.touch()
+
+    def add(self, signatures: Signatures) -> None:
+        """Takes what one batch gave."""
+        self._count += signatures.count
+        with self._claims.open("r+b") as file:
+            file.seek(signatures.first_row * _CLAIM_BYTES)
+            file.write(signatures.claims.tobytes())
+        for key, meeting in signatures.meetings.items():
+            waiting = self._waiting.setdefault(key, [])
+            waiting.append(_records(meeting))
+            if sum(map(len, waiting)) >= _BUFFERED:
+                self._write(key)
+
+    def groups(self, row_of: RowOf) -> DuplicateFindings:
+        """Reads everything back and compares the candidates. The rows must be those of all batches, from 0 on."""
+        for key in self._waiting:
+            self._write(key)
+        found = DuplicateFindings()
+        for name in self._rules:
+            self._unique(name, row_of, found)
+        if self._copies:
+            self._find_copies(row_of, found)
+        return found
+
+    def _write(self, key: str) -> None:
+        if not self._waiting[key]:
+            return
+        records = np.concatenate(self._waiting[key])
+        self._waiting[key] = []
+        parts = (records["hash"] >> np.uint64(59)).astype(np.int64)
+        records = records[np.argsort(parts, kind="stable")]
+        ends = np.searchsorted(np.sort(parts), np.arange(_PARTS), side="right").tolist()
+        for part, (start, end) in enumerate(zip([0, *ends[:-1]], ends, strict=True)):
+            if end > start:
+                with self._path(key, part).open("ab") as file:
+                    file.write(records[start:end].tobytes())
+
+    def _path(self, key: str, part: int) -> Path:
+        return self._folder / f"{key}-{part:02d}.rows"
+
+    def _parts(self, key: str) -> Iterator[_Runs]:
+        for part in range(_PARTS):
+            path = self._path(key, part)
+            if path.exists():
+                yield _Runs(np.fromfile(path, dtype=_RECORD))
+
+    def _unique(self, name: str, row_of: RowOf, found: DuplicateFindings) -> None:
+        flagged = np.zeros(self._count, dtype=bool)
+        first: list[NDArray[np.int64]] = []
+        groups = 0
+        for runs in self._parts(name):
+            flagged[runs.shared_rows()] = True
+            groups += len(runs.shared)
+            first = sorted([*first, *runs.first_groups()], key=lambda rows: int(rows[0]))[:MOST_EXAMPLES]
+        if groups:
+            self._report(name, np.flatnonzero(flagged), _partners(first), row_of, found)
+            found.groups[name] = groups
+
+    def _find_copies(self, row_of: RowOf, found: DuplicateFindings) -> None:
+        pairs = self._candidates(found)
+        judge = CopyJudge(lambda row: row_of(row)[0])
+        likeness: dict[Likeness, dict[int, int]] = {Likeness.EXACT: {}, Likeness.NEAR: {}}
+        flagged = {kind: np.zeros(self._count, dtype=bool) for kind in likeness}
+        originals = {kind: np.zeros(self._count, dtype=bool) for kind in likeness}
+        for later, earlier in pairs:
+            if flagged[Likeness.EXACT][later]:
+                continue
+            kind = judge.likeness(earlier, later)
+            if kind is None or flagged[kind][later]:
+                continue
+            flagged[kind][later] = True
+            flagged[Likeness.NEAR][later] &= kind is Likeness.NEAR
+            originals[kind][earlier] = True
+            if len(likeness[kind]) <= 4 * MOST_EXAMPLES:
+                likeness[kind][later] = earlier
+        for kind, name in self._copies.items():
+            rows = np.flatnonzero(flagged[kind])
+            if len(rows):
+                partners = {row: [original] for row, original in likeness[kind].items()}
+                self._report(name, rows, partners, row_of, found)
+                found.groups[name] = int((originals[kind] & ~flagged[kind]).sum()) or 1
+
+    def _candidates(self, found: DuplicateFindings) -> Iterator[tuple[int, int]]:
+        """Pairs of rows that share a band, the later one first, ascending; bounded."""
+        claims = np.memmap(self._claims, dtype=np.uint32, mode="r").reshape(-1, 2) if self._count else _NO_CLAIMS
+        met: list[NDArray[np.int64]] = [np.empty(0, dtype=np.int64)]
+        for runs in self._parts(COPIES):
+            pairs = runs.pairs()
+            met.append(pairs[~_claim_otherwise(claims, pairs)])
+            if sum(map(len, met)) > _MOST_MEETINGS:
+                met = [_bounded(np.sort(np.concatenate(met)), _MOST_MEETINGS // 2, found)]
+        pairs, bands = np.unique(np.concatenate(met), return_counts=True)
+        kept = _bounded(pairs[bands >= _LEAST_BANDS], MOST_PAIRS, found)
+        found.pairs = len(kept)
+        return zip((kept >> _SHIFT).tolist(), (kept & _LOW).tolist(), strict=True)
+
+    def _report(
+        self,
+        name: str,
+        rows: NDArray[np.int64],
+        partners: Mapping[int, Sequence[int]],
+        row_of: RowOf,
+        found: DuplicateFindings,
+    ) -> None:
+        examples = [
+            _example(row, partners.get(row, ()), row_of)
+            for row in rows[: 4 * MOST_EXAMPLES].tolist()
+            if row in partners
+        ]
+        found.failures[name] = Failures(len(rows), examples[:MOST_EXAMPLES])
+        found.rows[name] = rows
+
+
+def _records(meeting: Meeting) -> NDArray[np.void]:
+    records = np.empty(len(meeting.rows), dtype=_RECORD)
+    records["hash"] = meeting.hashes
+    records["row"] = meeting.rows
+    return records
+
+
+class _Runs:
+    """The records of one part in the order of their hashes and rows; a run is the rows that share a hash."""
+
+    def __init__(self, records: NDArray[np.void]) -> None:
+        order = np.lexsort((records["row"], records["hash"]))
+        hashes, rows = records["hash"][order], records["row"][order]
+        is_new = np.r_[True, (hashes[1:] != hashes[:-1]) | (rows[1:] != rows[:-1])]  # a row may have met itself
+        hashes, self._rows = hashes[is_new], rows[is_new]
+        starts = np.flatnonzero(np.r_[True, hashes[1:] != hashes[:-1]])
+        self._sizes = np.diff(np.r_[starts, len(hashes)])
+        self._starts = starts
+        self.shared: NDArray[np.intp] = np.flatnonzero(self._sizes > 1)
+        """The runs of several rows."""
+
+    def shared_rows(self) -> NDArray[np.int64]:
+        """The rows of the runs of several rows."""
+        rows: NDArray[np.int64] = self._rows[np.repeat(self._sizes > 1, self._sizes)]
+        return rows
+
+    def first_groups(self) -> list[NDArray[np.int64]]:
+        """Of the runs of several rows those with the smallest first rows, each cut to what a report shows."""
+        firsts = np.argsort(self._rows[self._starts[self.shared]], kind="stable")[:MOST_EXAMPLES]
+        starts = self._starts[self.shared[firsts]]
+        ends = starts + np.minimum(self._sizes[self.shared[firsts]], MOST_EXAMPLES + 1)
+        return [self._rows[start:end] for start, end in zip(starts.tolist(), ends.tolist(), strict=True)]
+
+    def pairs(self) -> NDArray[np.int64]:
+        """Each row with the four before it in its run and the first, as one number: all pairs of a small run, few of a
+        large one.
+        """
+        places = np.arange(len(self._rows))
+        starts = np.repeat(self._starts, self._sizes)
+        later, earlier = [], []
+        for step in range(1, _NEIGHBOURS + 1):
+            found = np.flatnonzero(places - starts >= step)
+            later.append(found)
+            earlier.append(found - step)
+        far = np.flatnonzero(places - starts > _NEIGHBOURS)
+        later.append(far)
+        earlier.append(starts[far])
+        pairs: NDArray[np.int64] = (self._rows[np.concatenate(later)] << _SHIFT) | self._rows[np.concatenate(earlier)]
+        return pairs
+
+
+def _claim_otherwise(claims: NDArray[np.uint32], pairs: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """Pairs whose trade numbers, or makers' numbers, are both there and not the same."""
+    later, earlier = claims[pairs >> _SHIFT], claims[pairs & _LOW]
+    otherwise: NDArray[np.bool_] = ((later != earlier) & (later != 0) & (earlier != 0)).any(axis=1)
+    return otherwise
+
+
+def _bounded(pairs: NDArray[np.int64], most: int, found: DuplicateFindings) -> NDArray[np.int64]:
+    """The first of sorted pairs; which ones does not depend on the order in which they came."""
+    found.unchecked += max(0, len(pairs) - most)
+    return pairs[:most]
+
+
+def _partners(groups: Sequence[NDArray[np.int64]]) -> dict[int, list[int]]:
+    found: dict[int, list[int]] = {}
+    for rows in groups:
+        for row in rows.tolist():
+            found.setdefault(row, []).extend(other for other in rows.tolist() if other != row)
+    return found
+
+
+def _example(row: int, partners: Sequence[int], row_of: RowOf) -> Example:
+    product, place = row_of(row)
+    others = [row_of(other)[0].id for other in partners[:3]]
+    more = f" and {len(partners) - 3} more" if len(partners) > 3 else ""
+    return Example(
+        product.id, shortened(product.title), place.file, place.line, shortened(f"like {', '.join(others)}{more}")
+    )

@@ -1,0 +1,159 @@
+"""What inspecting some of a catalog's products gave: counts that merge to the same sums for any split of the rows."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from indexer.quality.rule import Measure
+
+MOST_EXAMPLES = 10
+_MOST_TEXT = 160
+
+AGES: Mapping[str, float] = {
+    "a week": 7,
+    "a month": 30,
+    "3 months": 91,
+    "6 months": 183,
+    "a year": 365,
+    "2 years": 730,
+    "5 years": 1826,
+    "older": math.inf,
+}
+"""Labels ("up to ...") and most days."""
+NO_DATE = "no date"
+COMPLETENESS_FIELDS = (
+    "title",
+    "price",
+    "currency",
+    "category",
+    "brand",
+    "description",
+    "image",
+    "identifier",
+    "availability",
+    "language",
+    "updated",
+    "rating",
+)
+PRICE_STEPS = 4
+"""Bins a decade."""
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a product stood: the feed and the line in it. `guessed`: its language was detected, not declared."""
+
+    file: str
+    line: int
+    guessed: bool = False
+
+
+class Example(msgspec.Struct, frozen=True):
+    """A row that fails a rule, and the value that does."""
+
+    id: str
+    title: str
+    file: str
+    line: int
+    value: str = ""
+
+
+def shortened(text: str) -> str:
+    """The beginning of a text, for people, on one line and without control characters."""
+    shown = "".join(mark if mark.isprintable() else " " for mark in text[: _MOST_TEXT + 1])
+    return shown if len(shown) <= _MOST_TEXT else f"{shown[: _MOST_TEXT - 1]}…"
+
+
+def first_examples(examples: Iterable[Example]) -> list[Example]:
+    """Those with the smallest ids: the same ones whatever came first."""
+    return sorted(examples, key=lambda example: example.id)[:MOST_EXAMPLES]
+
+
+@dataclass(slots=True)
+class Failures:
+    """The products that fail one rule: how many, and the first of them by id."""
+
+    count: int = 0
+    examples: list[Example] = field(default_factory=list)
+
+    def merge(self, other: Failures) -> None:
+        """Adds those of other rows."""
+        self.count += other.count
+        self.examples = first_examples([*self.examples, *other.examples])
+
+
+@dataclass(slots=True)
+class Findings:
+    """Counts over the inspected products."""
+
+    products: int = 0
+    failures: dict[str, Failures] = field(default_factory=dict)
+    """By the rule's name; rules that nothing fails are not there."""
+    filled: Counter[str] = field(default_factory=Counter)
+    """How many products have a value in each of the fields that completeness looks at."""
+    ages: Counter[str] = field(default_factory=Counter)
+    """Products by the time since they were updated, under the labels of `AGES`."""
+    prices: dict[str, Counter[int]] = field(default_factory=dict)
+    """By currency: products in each quarter of a decade of price."""
+    languages: Counter[str] = field(default_factory=Counter)
+    """By ISO 639-1 code; empty where unknown."""
+    marks: dict[tuple[Measure, int], bytes] = field(default_factory=dict)
+    """For each measure and first row of a batch: one bit a product, set where a rule of more than info fails."""
+
+    def merge(self, other: Findings) -> None:
+        """Adds what other rows gave."""
+        self.products += other.products
+        for name, failures in other.failures.items():
+            self.failures.setdefault(name, Failures()).merge(failures)
+        self.filled.update(other.filled)
+        self.ages.update(other.ages)
+        for currency, bins in other.prices.items():
+            self.prices.setdefault(currency, Counter()).update(bins)
+        self.languages.update(other.languages)
+        self.marks.update(other.marks)
+
+    def marked(self, measure: Measure, rows: Iterable[NDArray[np.int64]] = ()) -> int:
+        """How many products fail a rule of more than info under a measure; `rows` are further ones that do."""
+        marks = {
+            first: np.unpackbits(np.frombuffer(bits, dtype=np.uint8))
+            for (of, first), bits in self.marks.items()
+            if of is measure
+        }
+        further = np.unique(np.concatenate([np.empty(0, dtype=np.int64), *rows]))
+        total = sum(int(bits.sum()) for bits in marks.values())
+        firsts = np.array(sorted(marks), dtype=np.int64)
+        for row in further.tolist():
+            place = int(np.searchsorted(firsts, row, side="right")) - 1
+            bits = marks[int(firsts[place])] if place >= 0 else np.zeros(0, dtype=np.uint8)
+            offset = row - int(firsts[place]) if place >= 0 else 0
+            total += not (offset < len(bits) and bits[offset])
+        return total
+
+
+@dataclass(slots=True)
+class DuplicateFindings:
+    """What was found across rows: failures by rule, and the rows that fail each, ascending."""
+
+    failures: dict[str, Failures] = field(default_factory=dict)
+    rows: dict[str, NDArray[np.int64]] = field(default_factory=dict)
+    groups: dict[str, int] = field(default_factory=dict)
+    """By rule, how many groups of rows meet."""
+    pairs: int = 0
+    """Candidate pairs that were compared."""
+    unchecked: int = 0
+    """Candidate pairs past the bound on comparisons, which were not."""
+
+
+def packed(rows: Sequence[NDArray[np.int64]], count: int) -> bytes:
+    """One bit for each of `count` rows, set for those named."""
+    bits = np.zeros(count, dtype=np.uint8)
+    for each in rows:
+        bits[each] = 1
+    return np.packbits(bits).tobytes()

@@ -1,0 +1,213 @@
+"""What is usual in each category: the median price and its spread, the currency, the language.
+
+A census counts the whole catalog before any product is judged. Its memory is bounded: where a catalog has more
+categories than it keeps, the narrowest levels are counted with the level above. Counts of any split of the rows merge
+to the same census.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from functools import lru_cache
+
+from retrieval.fields import fold
+from retrieval.records import Product
+
+CategoryPath = tuple[str, ...]
+
+MOST_CATEGORIES = 5_000
+LEAST_PRODUCTS = 20
+"""A category of fewer products has no norm of its own; that of the level above stands in."""
+OUTLIER = 20.0
+"""A price is never an outlier within this factor of the median of its category."""
+WIDE_OUTLIER = 100.0
+"""Nor within this one of the median of a wider category: shoes and laces are both under Shoes."""
+_DEVIATIONS = 5.0
+_USUAL_SHARE = 0.95
+_STEP = 0.05
+"""Width of a bin of prices in natural logarithms: medians are right to five percent."""
+
+
+@dataclass(frozen=True, slots=True)
+class PriceNorm:
+    """Prices of one category in one currency; a price further from the median than by the factor is an outlier."""
+
+    category: str
+    median: float
+    factor: float
+
+    def is_outlier(self, price: float) -> bool:
+        """Whether a price is not to be believed here."""
+        return not self.median / self.factor <= price <= self.median * self.factor
+
+    def for_narrower(self) -> PriceNorm:
+        """The norm for a category inside this one, where all that is known is that it may be unlike the rest."""
+        return replace(self, factor=max(self.factor, WIDE_OUTLIER))
+
+
+@dataclass(frozen=True, slots=True)
+class Usual:
+    """The value that nearly all products of a category have."""
+
+    category: str
+    value: str
+
+
+@dataclass(frozen=True, slots=True)
+class Norm:
+    """What is usual for a product; None where nothing is (under 95% agree, or there are too few products)."""
+
+    currency: Usual | None = None
+    language: Usual | None = None
+    prices: Mapping[str, PriceNorm] = field(default_factory=dict)
+    """By currency."""
+
+    def under(self, wider: Norm) -> Norm:
+        """This norm, with what it lacks taken from that of a wider category."""
+        prices = {currency: norm.for_narrower() for currency, norm in wider.prices.items()}
+        return Norm(self.currency or wider.currency, self.language or wider.language, {**prices, **self.prices})
+
+
+_NOTHING = Norm()
+
+
+@dataclass(frozen=True, slots=True)
+class Norms:
+    """The norms of a catalog, by folded category path; picklable, and bounded as the census is."""
+
+    categories: Mapping[CategoryPath, Norm]
+
+    def of(self, category: CategoryPath) -> Norm:
+        """The norm of a category; what it has none of is that of the narrowest level above that has one."""
+        path = folded_path(category)
+        norm = Norm()
+        for depth in range(1, len(path) + 1):
+            norm = self.categories.get(path[:depth], _NOTHING).under(norm)
+        return norm
+
+
+NO_NORMS = Norms({})
+
+
+class _Counts:
+    """The counts of one category."""
+
+    __slots__ = ("currencies", "languages", "prices")
+
+    def __init__(self) -> None:
+        self.currencies: Counter[str] = Counter()
+        self.languages: Counter[str] = Counter()
+        self.prices: dict[str, Counter[int]] = {}
+
+    def merge(self, other: _Counts) -> None:
+        self.currencies.update(other.currencies)
+        self.languages.update(other.languages)
+        for currency, bins in other.prices.items():
+            self.prices.setdefault(currency, Counter()).update(bins)
+
+
+class CategoryCensus:
+    """Counts prices, currencies and languages by category."""
+
+    def __init__(self) -> None:
+        self._counts: dict[CategoryPath, _Counts] = {}
+        self._depth = 100
+
+    def add(self, product: Product) -> None:
+        """Counts one product; one without a category is not counted."""
+        if not product.category:
+            return
+        path = folded_path(product.category)
+        counts = self._counts.get(path[: self._depth])
+        if counts is None:
+            self._counts[path[: self._depth]] = _Counts()
+            self._bound()
+            counts = self._counts[path[: self._depth]]  # where it is counted now
+        if product.language:
+            counts.languages[product.language] += 1
+        price = product.price
+        if price is None:
+            return
+        if product.currency:
+            counts.currencies[product.currency] += 1
+        if price > 0:
+            bins = counts.prices.get(product.currency)
+            if bins is None:
+                bins = counts.prices[product.currency] = Counter()
+            bins[math.floor(math.log(price) / _STEP)] += 1
+
+    def merge(self, other: CategoryCensus) -> None:
+        """Adds the counts of other rows."""
+        self._depth = min(self._depth, other._depth)
+        before, self._counts = self._counts, {}
+        for part in (before, other._counts):
+            for path, counts in part.items():
+                self._counts.setdefault(path[: self._depth], _Counts()).merge(counts)
+        self._bound()
+
+    def norms(self) -> Norms:
+        """What is usual in every category and every level above that has enough products."""
+        levels: dict[CategoryPath, _Counts] = {}
+        for path, counts in self._counts.items():
+            for depth in range(1, len(path) + 1):
+                levels.setdefault(path[:depth], _Counts()).merge(counts)
+        return Norms({path: norm for path, counts in sorted(levels.items()) if (norm := _norm(path, counts))})
+
+    def _bound(self) -> None:
+        while len(self._counts) > MOST_CATEGORIES and self._depth > 1:
+            self._depth = min(self._depth, max(map(len, self._counts))) - 1
+            before, self._counts = self._counts, {}
+            for path, counts in before.items():
+                self._counts.setdefault(path[: self._depth], _Counts()).merge(counts)
+
+
+@lru_cache(maxsize=20_000)
+def folded_path(category: CategoryPath) -> CategoryPath:
+    """A category in the form in which two spellings of it are equal."""
+    return tuple(map(fold, category))
+
+
+def _norm(path: CategoryPath, counts: _Counts) -> Norm | None:
+    name = " > ".join(path)
+    prices = {
+        currency: norm
+        for currency, bins in sorted(counts.prices.items())
+        if (norm := _price_norm(name, bins)) is not None
+    }
+    currency, language = _usual(name, counts.currencies), _usual(name, counts.languages)
+    return Norm(currency, language, prices) if prices or currency or language else None
+
+
+def _usual(name: str, values: Counter[str]) -> Usual | None:
+    total = values.total()
+    if total < LEAST_PRODUCTS:
+        return None
+    value, count = max(values.items(), key=lambda item: (item[1], item[0]))
+    return Usual(name, value) if count >= _USUAL_SHARE * total else None
+
+
+def _price_norm(name: str, bins: Mapping[int, int]) -> PriceNorm | None:
+    """Median and median absolute deviation of the logarithms, which a tenth of wrong prices cannot move (Leys et al.
+    2013, "Detecting outliers: do not use standard deviation around the mean"). 1.4826 makes the deviation comparable
+    with a standard deviation.
+    """
+    if sum(bins.values()) < LEAST_PRODUCTS:
+        return None
+    median = _median(((place + 0.5) * _STEP, count) for place, count in sorted(bins.items()))
+    spread = _median(sorted((abs((place + 0.5) * _STEP - median), count) for place, count in bins.items()))
+    reach = max(math.log(OUTLIER), _DEVIATIONS * 1.4826 * spread)
+    return PriceNorm(name, math.exp(median), math.exp(reach))
+
+
+def _median(values: Iterator[tuple[float, int]] | list[tuple[float, int]]) -> float:
+    """The lower median of values with counts, given in ascending order."""
+    pairs = list(values)
+    half = (sum(count for _, count in pairs) + 1) // 2
+    for value, count in pairs:
+        half -= count
+        if half <= 0:
+            return value
+    raise ValueError("the median of nothing")

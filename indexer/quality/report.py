@@ -1,0 +1,223 @@
+"""The quality report as a value: what was read, what was wrong with it, and the four scores. Its JSON is its schema."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+
+import msgspec
+
+from indexer.quality.findings import (
+    AGES,
+    COMPLETENESS_FIELDS,
+    NO_DATE,
+    PRICE_STEPS,
+    DuplicateFindings,
+    Example,
+    Failures,
+    Findings,
+)
+from indexer.quality.rule import Measure, Rule, Severity
+from retrieval.errors import StoreDamagedError
+
+SCHEMA = 1
+
+HOW: Mapping[Measure, str] = {
+    Measure.COMPLETENESS: "the mean share of products with a value in the fields of the completeness chart",
+    Measure.CONSISTENCY: "the share of products without an error or warning under consistency",
+    Measure.ACCURACY: "the share of products without an error or warning under accuracy",
+    Measure.TIMELINESS: "the share of products without an error or warning under timeliness",
+}
+_ORDER = tuple(Severity)
+
+
+class Counted(msgspec.Struct, frozen=True):
+    """Something that was counted while reading or cleaning, with rows that show it."""
+
+    count: int
+    examples: tuple[Example, ...] = ()
+
+
+class Intake(msgspec.Struct, frozen=True):
+    """What happened before inspection."""
+
+    created: datetime
+    feeds: tuple[str, ...]
+    read: int
+    rejected: Mapping[str, Counted] = {}
+    """By reason: rows that were set aside."""
+    noted: Mapping[str, Counted] = {}
+    """By field and reason: values that were dropped while their rows stayed."""
+    cleaned: Mapping[str, int] = {}
+    """By cleaning rule: values that were changed."""
+
+
+class Score(msgspec.Struct, frozen=True):
+    """One of the four measures: a share from 0 to 1, and how it is worked out. None for a catalog without products."""
+
+    measure: Measure
+    score: float | None
+    how: str
+
+
+class Finding(msgspec.Struct, frozen=True):
+    """A rule that products fail."""
+
+    rule: str
+    measure: Measure
+    severity: Severity
+    count: int
+    share: float
+    says: str
+    advice: str
+    examples: tuple[Example, ...]
+    """Those with the smallest ids."""
+    groups: int = 0
+    """For rules across rows: how many groups of products meet."""
+
+
+class PriceBin(msgspec.Struct, frozen=True):
+    """Products with a price from `low` up to, but not including, `high`."""
+
+    low: float
+    high: float
+    count: int
+
+
+class Charts(msgspec.Struct, frozen=True):
+    """What the plots show."""
+
+    filled: Mapping[str, float]
+    """By field: the share of products that have it."""
+    ages: Mapping[str, int]
+    """By "up to ..." since the last update, youngest first."""
+    prices: Mapping[str, tuple[PriceBin, ...]]
+    """By currency."""
+    languages: Mapping[str, int]
+    """By ISO 639-1 code, most frequent first; empty where unknown."""
+
+
+class QualityReport(msgspec.Struct, frozen=True):
+    """All of it."""
+
+    schema: int
+    created: datetime
+    feeds: tuple[str, ...]
+    read: int
+    products: int
+    rejected: Mapping[str, Counted]
+    noted: Mapping[str, Counted]
+    cleaned: Mapping[str, int]
+    scores: tuple[Score, ...]
+    findings: tuple[Finding, ...]
+    """Errors first, then warnings, then infos; in each the most frequent first."""
+    charts: Charts
+    pairs_compared: int = 0
+    pairs_unchecked: int = 0
+    """Candidates for copies past the bound on comparisons; 0 but in odd catalogs."""
+
+    def to_json(self) -> bytes:
+        """One JSON document; `report_from_json` reads it."""
+        return msgspec.json.format(msgspec.json.encode(self), indent=2)
+
+
+def report_from_json(document: bytes) -> QualityReport:
+    """The report that `to_json` wrote.
+
+    Raises StoreDamagedError for anything else.
+    """
+    try:
+        return msgspec.json.decode(document, type=QualityReport)
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        raise StoreDamagedError(f"a quality report cannot be read: {error}; rebuild the index") from error
+
+
+def share_text(share: float | None) -> str:
+    """A share in percent, 100% or 0% only when it is so to the last product."""
+    if share is None:
+        return "–"
+    if share in (0.0, 1.0):
+        return f"{share:.0%}"
+    return f"{max(share, 0.0001):.2%}" if share < 0.01 else f"{min(share, 0.999):.1%}"
+
+
+def make_report(
+    intake: Intake, findings: Findings, duplicates: DuplicateFindings, rules: Sequence[Rule]
+) -> QualityReport:
+    """Puts the parts together; `rules` are all that were asked."""
+    return QualityReport(
+        schema=SCHEMA,
+        created=intake.created,
+        feeds=intake.feeds,
+        read=intake.read,
+        products=findings.products,
+        rejected=_by_count(intake.rejected),
+        noted=_by_count(intake.noted),
+        cleaned=dict(sorted(intake.cleaned.items(), key=lambda item: (-item[1], item[0]))),
+        scores=_scores(findings, duplicates, rules),
+        findings=_findings(findings, duplicates, rules),
+        charts=_charts(findings),
+        pairs_compared=duplicates.pairs,
+        pairs_unchecked=duplicates.unchecked,
+    )
+
+
+def _by_count(counted: Mapping[str, Counted]) -> dict[str, Counted]:
+    return dict(sorted(counted.items(), key=lambda item: (-item[1].count, item[0])))
+
+
+def _findings(findings: Findings, duplicates: DuplicateFindings, rules: Sequence[Rule]) -> tuple[Finding, ...]:
+    failures = {**findings.failures, **duplicates.failures}
+    made = [
+        _finding(rule, failures[rule.name], findings.products, duplicates.groups.get(rule.name, 0))
+        for rule in rules
+        if rule.name in failures
+    ]
+    return tuple(sorted(made, key=lambda finding: (_ORDER.index(finding.severity), -finding.count, finding.rule)))
+
+
+def _finding(rule: Rule, failures: Failures, products: int, groups: int) -> Finding:
+    return Finding(
+        rule=rule.name,
+        measure=rule.measure,
+        severity=rule.severity,
+        count=failures.count,
+        share=failures.count / products,
+        says=rule.says,
+        advice=rule.advice,
+        examples=tuple(failures.examples),
+        groups=groups,
+    )
+
+
+def _scores(findings: Findings, duplicates: DuplicateFindings, rules: Sequence[Rule]) -> tuple[Score, ...]:
+    products = findings.products
+    if not products:
+        return tuple(Score(measure, None, HOW[measure]) for measure in Measure)
+    shares = [findings.filled[name] / products for name in COMPLETENESS_FIELDS]
+    scores = {Measure.COMPLETENESS: sum(shares) / len(shares)}
+    for measure in (Measure.CONSISTENCY, Measure.ACCURACY, Measure.TIMELINESS):
+        across = [
+            duplicates.rows[rule.name]
+            for rule in rules
+            if rule.measure is measure and rule.severity is not Severity.INFO and rule.name in duplicates.rows
+        ]
+        scores[measure] = 1 - findings.marked(measure, across) / products
+    return tuple(Score(measure, scores[measure], HOW[measure]) for measure in Measure)
+
+
+def _charts(findings: Findings) -> Charts:
+    products = max(1, findings.products)
+    by_count = sorted(findings.languages.items(), key=lambda item: (-item[1], item[0]))
+    return Charts(
+        filled={name: findings.filled[name] / products for name in COMPLETENESS_FIELDS},
+        ages={label: findings.ages[label] for label in (*AGES, NO_DATE)},
+        prices={
+            currency: tuple(
+                PriceBin(10 ** (place / PRICE_STEPS), 10 ** ((place + 1) / PRICE_STEPS), count)
+                for place, count in sorted(bins.items())
+            )
+            for currency, bins in sorted(findings.prices.items())
+        },
+        languages=dict(by_count),
+    )

@@ -1,0 +1,160 @@
+"""Copies, near copies and values that should be unique: found wherever they stand, and nothing else."""
+
+from __future__ import annotations
+
+import random
+from collections import defaultdict
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from indexer.quality import duplicates as module
+from indexer.quality.rule import Check, Rule
+from indexer.quality.shingles import BANDS, band_hashes, jaccard, shingles
+from retrieval.records import Product
+from tests.quality_rows import failing, judged, rule
+
+EXACT = rule("product", Check.NO_COPIES)
+NEAR = rule("product", Check.NO_NEAR_COPIES)
+WORDS = "light oak table with four legs and a drawer for cutlery made by hand in a small shop near the sea since 1950"
+TABLE = Product(
+    "a",
+    "Oak table 120",
+    WORDS,
+    brand="Holz",
+    price=100.0,
+    identifiers={"sku": ("1",), "ean": ("4006381333931",)},
+    attributes={"colour": "Oak"},
+)
+
+
+def both(one: Product, other: Product, folder: Path) -> tuple[list[str], list[str]]:
+    products = [one, replace(other, id="b")]
+    return failing(products, EXACT, folder / "exact"), failing(products, NEAR, folder / "near")
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({}, "exact"),
+        ({"identifiers": {"sku": ("2",), "ean": ("4006381333931",)}}, "exact"),
+        ({"price": 101.0}, "near"),
+        ({"brand": "HOLZ"}, "near"),
+        ({"description": WORDS + " now"}, "near"),
+        ({"title": "Table, oak: 120"}, "near"),
+        ({"identifiers": {}}, "near"),
+        ({"attributes": {"colour": "oak", "legs": 4.0}}, "near"),
+        ({"description": WORDS + " and far more than that, which nobody would call the same"}, ""),
+        ({"title": "Oak table 140"}, ""),
+        ({"brand": "Wood"}, ""),
+        ({"attributes": {"colour": "Walnut"}}, ""),
+        ({"identifiers": {"ean": ("4006381333948",)}}, ""),
+    ],
+)
+def test_a_copy_is_exact_near_or_another_product(changes: dict[str, object], expected: str, tmp_path: Path) -> None:
+    found = both(TABLE, replace(TABLE, **changes), tmp_path)  # type: ignore[arg-type]
+    assert found == {"exact": (["b"], []), "near": ([], ["b"]), "": ([], [])}[expected]
+
+
+def test_the_later_one_is_the_copy_and_names_the_first(tmp_path: Path) -> None:
+    products = [replace(TABLE, id=name) for name in "cab"]
+    _, found = judged(products, [EXACT], tmp_path)
+    failures = found.failures[EXACT.name]
+    assert [(one.id, one.line, one.value) for one in failures.examples] == [("b", 3, "like a"), ("c", 1, "like a")]
+    assert (failures.count, found.groups[EXACT.name]) == (2, 1)
+
+
+def test_copies_of_chinese_products_are_found(tmp_path: Path) -> None:
+    pan = Product(
+        "a",
+        "红木茶几客厅小户型",
+        "纯手工打造，结实耐用，适合小客厅使用，送货上门并免费安装，质保三年，支持七天无理由退货。",
+    )
+    assert both(pan, replace(pan, description=f"{pan.description}好"), tmp_path) == ([], ["b"])
+    assert both(pan, replace(pan, title="白色电脑椅办公室用"), tmp_path / "other") == ([], [])
+
+
+def test_a_thousand_equal_products_are_compared_a_bounded_number_of_times(tmp_path: Path) -> None:
+    _, found = judged([replace(TABLE, id=f"{at:04d}") for at in range(1_000)], [EXACT, NEAR], tmp_path)
+    assert found.failures[EXACT.name].count == 999
+    assert NEAR.name not in found.failures
+    assert found.pairs < 6_000
+
+
+def test_pairs_past_the_bound_are_counted_as_unchecked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "MOST_PAIRS", 10)
+    _, found = judged([replace(TABLE, id=f"{at:04d}") for at in range(100)], [EXACT], tmp_path)
+    assert found.pairs == 10
+    assert found.unchecked > 300
+
+
+def test_near_copies_share_two_bands_nearly_always() -> None:
+    dice = random.Random(1)
+    missed = 0
+    for _ in range(400):
+        words = [f"w{dice.randrange(10**6)}" for _ in range(40)]
+        changed = [*words[:38], "new1", "new2"]
+        one, other = (Product("a", "T", " ".join(each)) for each in (words, changed))
+        assert jaccard(frozenset(shingles(one)), frozenset(shingles(other))) >= 0.9
+        hashes = band_hashes([one, other])
+        assert hashes.shape == (2, BANDS)
+        missed += int(np.count_nonzero(hashes[0] == hashes[1])) < 2
+    assert missed <= 16  # 2% are expected at exactly 0.9
+
+
+def products() -> st.SearchStrategy[list[tuple[str, ...]]]:
+    return st.lists(
+        st.lists(st.sampled_from(("1", "01", "2", "3-4", "34", "", "A b")), max_size=3).map(tuple), max_size=30
+    )
+
+
+@given(products(), st.integers(1, 40))
+def test_shared_values_are_those_of_a_stupid_oracle(numbers: list[tuple[str, ...]], batch: int) -> None:
+    import tempfile
+
+    one = rule("identifiers.mpn", Check.UNIQUE)
+    rows = [Product(f"{at:03d}", "T", identifiers={"mpn": each}) for at, each in enumerate(numbers)]
+    holders: dict[str, set[str]] = defaultdict(set)
+    for product in rows:
+        for value in product.identifiers["mpn"]:
+            key = "".join(filter(str.isalnum, value)).lower().lstrip("0")
+            if key:
+                holders[key].add(product.id)
+    expected = sorted(set().union(*(held for held in holders.values() if len(held) > 1)))
+    with tempfile.TemporaryDirectory() as folder:
+        _, found = judged(rows, [one], Path(folder), batch=batch)
+    failures = found.failures.get(one.name)
+    assert (failures.count if failures else 0) == len(expected)
+    assert [example.id for example in failures.examples] == expected[:10] if failures else not expected
+
+
+@pytest.mark.parametrize(
+    ("one", "first", "second", "meet"),
+    [
+        (rule("title", Check.UNIQUE), Product("a", "Oak  Table"), Product("b", "oak table"), True),
+        (rule("title", Check.UNIQUE), Product("a", "Oak Table"), Product("b", "Oak Tables"), False),
+        (
+            rule("gtin", Check.UNIQUE),
+            Product("a", "A", identifiers={"upc": ("036000291452",)}),
+            Product("b", "B", identifiers={"ean": ("0036000291452",)}),
+            True,
+        ),
+        (
+            rule("attributes.slug", Check.UNIQUE),
+            Product("a", "A", attributes={"slug": "x"}),
+            Product("b", "B", attributes={"slug": "x"}),
+            True,
+        ),
+    ],
+)
+def test_spellings_of_one_value_meet(one: Rule, first: Product, second: Product, meet: bool, tmp_path: Path) -> None:
+    assert failing([first, second], one, tmp_path) == (["a", "b"] if meet else [])
+
+
+def test_one_product_with_a_number_twice_shares_it_with_nobody(tmp_path: Path) -> None:
+    product = Product("a", "A", identifiers={"ean": ("4006381333931",), "gtin": ("04006381333931",)})
+    assert failing([product], rule("gtin", Check.UNIQUE), tmp_path) == []

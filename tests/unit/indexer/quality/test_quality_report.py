@@ -1,0 +1,222 @@
+"""The report: the same for any split of the rows, scores worked out by hand, JSON and a page that is safe."""
+
+from __future__ import annotations
+
+import re
+import tempfile
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import timedelta
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from indexer.quality.findings import DuplicateFindings, Example, Findings, shortened
+from indexer.quality.page import html
+from indexer.quality.report import (
+    Counted,
+    Intake,
+    QualityReport,
+    make_report,
+    report_from_json,
+    share_text,
+)
+from indexer.quality.rule import Check, Measure, Rule, Severity
+from indexer.quality.rules import built_in_rules
+from retrieval.errors import StoreDamagedError
+from retrieval.records import Product
+from tests.catalogs import products as catalogs
+from tests.quality_rows import NOW, detect_by_word, judged, rule
+
+HOSTILE = '<script>alert(1)</script>"onmouseover="x" &amp; \x07\u202egnp.exe {{ 7*7 }} $x^2$'
+
+
+def report_of(products: Sequence[Product], rules: Sequence[Rule], folder: Path, batch: int = 1_000) -> QualityReport:
+    findings, duplicates = judged(products, rules, folder, batch=batch)
+    return make_report(Intake(NOW, ("feed.jsonl",), len(products)), findings, duplicates, rules)
+
+
+@given(catalogs(maximum=30), st.integers(1, 30))
+@settings(max_examples=15, deadline=None)
+def test_batches_of_any_size_give_the_same_report(products: list[Product], batch: int) -> None:
+    twice = [*products, *(replace(product, id=f"{product.id}+") for product in products)]
+    with tempfile.TemporaryDirectory() as one, tempfile.TemporaryDirectory() as other:
+        whole = report_of(twice, built_in_rules(), Path(one))
+        parts = report_of(twice, built_in_rules(), Path(other), batch)
+    assert parts.to_json() == whole.to_json()
+
+
+def test_findings_merge_in_any_order(tmp_path: Path) -> None:
+    rules = [rule("brand", Check.NOT_NULL)]
+    parts = []
+    for start in (0, 20, 40):
+        products = [Product(f"{at:02d}", "T", price=at + 1.0) for at in range(start, start + 20)]
+        parts.append(judged(products, rules, tmp_path / str(start))[0])
+    forwards, backwards = Findings(), Findings()
+    for part in parts:
+        forwards.merge(part)
+    for part in reversed(parts):
+        backwards.merge(part)
+    assert forwards.failures == backwards.failures
+    assert [example.id for example in forwards.failures["brand_not_null"].examples] == [f"{at:02d}" for at in range(10)]
+    assert (forwards.prices, forwards.ages, forwards.filled) == (backwards.prices, backwards.ages, backwards.filled)
+    assert forwards.failures["brand_not_null"].count == 60
+
+
+def test_scores_can_be_worked_out_by_hand(tmp_path: Path) -> None:
+    rules = [
+        replace(rule("price", Check.COMPARE, op=">", values=(1.0,)), name="cheap", measure=Measure.ACCURACY),
+        replace(rule("price", Check.COMPARE, op="<", values=(9.0,)), name="dear", measure=Measure.ACCURACY),
+        replace(rule("brand", Check.NOT_NULL), name="bare", measure=Measure.ACCURACY, severity=Severity.INFO),
+        rule("title", Check.UNIQUE),
+        rule("product", Check.NO_COPIES),
+    ]
+    prices = (1.0, 5.0, 9.0, 5.0)
+    products = [Product(str(at), "Same" if at < 2 else f"T{at}", price=price) for at, price in enumerate(prices)]
+    scores = {score.measure: score.score for score in report_of(products, rules, tmp_path).scores}
+    assert scores[Measure.ACCURACY] == 1 - 2 / 4
+    assert scores[Measure.CONSISTENCY] == 1 - 2 / 4
+    assert scores[Measure.TIMELINESS] == 1
+    assert scores[Measure.COMPLETENESS] == pytest.approx((4 / 4 + 4 / 4) / 12)  # title and price, of twelve fields
+
+
+def test_a_product_that_fails_alone_and_with_others_counts_once(tmp_path: Path) -> None:
+    rules = [rule("price", Check.NOT_NULL), rule("title", Check.UNIQUE)]
+    products = [Product("a", "T"), Product("b", "T", price=1.0), Product("c", "U"), Product("d", "V", price=1.0)]
+    for batch in (1, 3, 4):
+        scores = report_of(products, rules, tmp_path / str(batch), batch).scores
+        assert scores[1].score == 1 - 3 / 4
+
+
+def test_a_catalog_without_products_has_no_scores(tmp_path: Path) -> None:
+    report = report_of([], built_in_rules(), tmp_path)
+    assert [score.score for score in report.scores] == [None] * 4
+    assert report.findings == ()
+    assert "No rule found anything" in html(report)
+    assert report_from_json(report.to_json()) == report
+
+
+def test_findings_come_by_severity_then_by_count(tmp_path: Path) -> None:
+    rules = [
+        replace(rule("brand", Check.NOT_NULL), name="info", severity=Severity.INFO),
+        replace(rule("price", Check.NOT_NULL), name="few"),
+        replace(rule("image", Check.NOT_NULL), name="many"),
+        replace(rule("description", Check.NOT_NULL), name="error", severity=Severity.ERROR),
+    ]
+    products = [Product("a", "T", price=1.0), Product("b", "U")]
+    report = report_of(products, rules, tmp_path)
+    assert [finding.rule for finding in report.findings] == ["error", "many", "few", "info"]
+    assert [finding.share for finding in report.findings] == [1.0, 1.0, 0.5, 1.0]
+
+
+def test_charts_count_ages_prices_and_languages(tmp_path: Path) -> None:
+    ages = (None, -1, 3, 100, 400, 4_000)
+    products = [
+        Product(
+            str(at), "T", price=1.1 * 10.0 ** (at / 2), updated=None if days is None else NOW - timedelta(days=days)
+        )
+        for at, days in enumerate(ages)
+    ]
+    charts = report_of(products, built_in_rules(), tmp_path).charts
+    assert {label: count for label, count in charts.ages.items() if count} == {
+        "a week": 2,
+        "6 months": 1,
+        "2 years": 1,
+        "older": 1,
+        "no date": 1,
+    }
+    assert list(charts.ages)[:2] == ["a week", "a month"]
+    assert [(round(one.low, 2), one.count) for one in charts.prices[""]] == [
+        (1.0, 1),
+        (3.16, 1),
+        (10.0, 1),
+        (31.62, 1),
+        (100.0, 1),
+        (316.23, 1),
+    ]
+    assert charts.languages == {"": 6}
+    assert charts.filled["price"] == 1.0
+    assert charts.filled["updated"] == 5 / 6
+
+
+@pytest.fixture
+def hostile(tmp_path: Path) -> QualityReport:
+    product = Product(HOSTILE, HOSTILE, category=(HOSTILE,), price=1.0, currency="USD")
+    findings, duplicates = judged([product], built_in_rules(), tmp_path)
+    example = Example("", HOSTILE, HOSTILE, 3, HOSTILE)
+    counted = {HOSTILE: Counted(1, (example,))}
+    intake = Intake(NOW, (HOSTILE,), 1, rejected=counted, noted=counted, cleaned={HOSTILE: 1})
+    return make_report(intake, findings, duplicates, built_in_rules())
+
+
+def attributes_of(page: str) -> set[str]:
+    """The names of all attributes of all elements, as a parser sees them."""
+    found: set[str] = set()
+
+    class Names(HTMLParser):
+        def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+            found.update(name for name, _ in attrs)
+
+    Names().feed(page)
+    return found
+
+
+def test_nothing_of_a_feed_becomes_markup(hostile: QualityReport) -> None:
+    page = html(hostile)
+    assert "<script" not in page
+    assert page.count("&lt;script&gt;") >= 5
+    assert not [name for name in attributes_of(page) if name.startswith("on")]
+    assert "\x07" not in page
+    assert "\u202e" not in page
+    assert "{{ 7*7 }}" in page
+
+
+def test_the_page_asks_for_nothing_from_outside(hostile: QualityReport) -> None:
+    page = html(hostile)
+    assert not re.search(r"<(link|img|iframe|object|embed|base)\b", page)
+    assert not re.search(
+        r"""(src|href|action)\s*=\s*["']?(?!#)""", page.replace('xlink:href="#', "").replace('href="#', "")
+    )
+    assert "@import" not in page
+    assert "default-src 'none'" in page
+
+
+def test_every_link_of_the_page_leads_to_an_anchor(tmp_path: Path) -> None:
+    page = html(report_of([Product("a", "T"), Product("b", "T")], built_in_rules(), tmp_path))
+    anchors = set(re.findall(r'id="([^"]+)"', page))
+    links = set(re.findall(r'<a href="#([^"]+)"', page))
+    assert links
+    assert links <= anchors
+
+
+def test_the_same_report_gives_the_same_page(hostile: QualityReport) -> None:
+    again = report_from_json(hostile.to_json())
+    assert again == hostile
+    assert html(again) == html(hostile)
+
+
+def test_a_damaged_report_is_refused() -> None:
+    with pytest.raises(StoreDamagedError, match="quality report"):
+        report_from_json(b'{"schema": 1}')
+
+
+@pytest.mark.parametrize(
+    ("share", "text"),
+    [(None, "–"), (0.0, "0%"), (1.0, "100%"), (0.99999, "99.9%"), (1e-9, "0.01%"), (0.005, "0.50%"), (0.25, "25.0%")],
+)
+def test_a_share_is_all_or_nothing_only_when_it_is(share: float | None, text: str) -> None:
+    assert share_text(share) == text
+
+
+def test_long_texts_are_shortened_to_one_printable_line() -> None:
+    assert shortened("a\nb\x1b[31m") == "a b [31m"
+    assert len(shortened("x" * 1_000)) == 160
+
+
+def test_no_rows_across_batches_leave_the_findings_alone() -> None:
+    assert Findings().marked(Measure.ACCURACY) == 0
+    assert DuplicateFindings().failures == {}
+    assert detect_by_word(["a with b"]) == ["en"]
