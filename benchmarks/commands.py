@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from retrieval.errors import SettingError
-from service.cli import IndexArgument, JsonOption, cache_folder
+from service.options import IndexArgument, JsonOption, cache_folder
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

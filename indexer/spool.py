@@ -1,74 +1,106 @@
-"""The checked rows of all feeds on disk, in the order of product ids when they are read back: what a build works from.
+"""The products of all feeds in the order of their ids: sorted on disk, so that memory does not grow with the feed.
 
-Memory holds an id and a place for each product, never the products.
+An external merge sort (Knuth, The Art of Computer Programming 3, section 5.4.1): what comes is gathered up to a bound,
+sorted and written as a run; the runs are merged when they are read back. Of several products with one id the first
+stays.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+import heapq
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO, NamedTuple
 
-import xxhash
+RUN_BYTES = 48_000_000
+"""Of lines that are held in memory before they are written as a run."""
+MOST_RUNS = 64
+"""Runs merged at once: each is an open file with a buffer of its own."""
+_HEAD = struct.Struct("<IIQIQ")
+_BUFFER = 1 << 18
 
-from retrieval.analysis import contains_chinese
-from retrieval.fields import FieldCatalog, FieldCounter
-from retrieval.product_json import product_from_json, product_to_json
-from retrieval.records import Product
+
+class Entry(NamedTuple):
+    """One product, as it compares: by its id, then by when it came."""
+
+    id: bytes
+    """UTF-8."""
+    number: int
+    """The place among all that came, from 0."""
+    line: bytes
+    """The product as JSON."""
+    file: int
+    """The number of its feed."""
+    row: int
+    """The line of the feed, from 1."""
+
+
+@dataclass(slots=True)
+class _Held:
+    """What waits in memory for the next run."""
+
+    entries: list[Entry]
+    bytes: int = 0
 
 
 class Spool:
-    """Products written once in any order, read back in the order of their ids (that of their UTF-8 bytes)."""
+    """Products come in any order and leave in the order of their ids (that of their UTF-8 bytes)."""
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._places: list[tuple[bytes, int, int]] = []
-        self._fields = FieldCounter()
-        self._chinese = 0
-        self._sorted = True
+    def __init__(self, folder: Path, *, run_bytes: int = RUN_BYTES) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self._folder = folder
+        self._run_bytes = run_bytes
+        self._held = _Held([])
+        self._runs: list[Path] = []
+        self._count = self._written = 0
 
     def __len__(self) -> int:
-        return len(self._places)
+        """How many came, those with an id that was there before among them."""
+        return self._count
 
-    @property
-    def fields(self) -> FieldCatalog:
-        """The fields of what was written."""
-        return self._fields.catalog()
+    def add(self, product_id: bytes, line: bytes, file: int, row: int) -> None:
+        """Takes one product."""
+        self._held.entries.append(Entry(product_id, self._count, line, file, row))
+        self._held.bytes += len(line) + len(product_id)
+        self._count += 1
+        if self._held.bytes >= self._run_bytes:
+            self._write_run(sorted(self._held.entries))
+            self._held = _Held([])
+            if len(self._runs) > MOST_RUNS:
+                self._merge_runs()
 
-    @property
-    def chinese(self) -> int:
-        """The number of products with Chinese in their title."""
-        return self._chinese
+    def sorted(self) -> Iterator[tuple[Entry, bool]]:
+        """Every product in the order of ids; False beside those whose id came before."""
+        last = None
+        for entry in heapq.merge(*map(_read_run, self._runs), sorted(self._held.entries)):
+            yield entry, entry.id != last
+            last = entry.id
 
-    def write(self, products: Iterable[Product]) -> None:
-        """Takes products, each id once."""
-        with self._path.open("wb") as file:
-            at = 0
-            for product in products:
-                length = file.write(product_to_json(product))
-                self._places.append((product.id.encode(), at, length))
-                at += length
-                self._fields.add(product)
-                self._chinese += contains_chinese(product.title)
-        self._sorted = False
+    def _write_run(self, entries: Iterator[Entry] | list[Entry]) -> None:
+        path = self._folder / f"run-{self._written:06d}"
+        self._written += 1
+        with path.open("wb", _BUFFER) as file:
+            for entry in entries:
+                head = _HEAD.pack(len(entry.id), len(entry.line), entry.number, entry.file, entry.row)
+                file.write(head + entry.id + entry.line)
+        self._runs.append(path)
 
-    def lines(self) -> Iterator[bytes]:
-        """Each product as JSON, in the order of ids."""
-        if not self._sorted:
-            self._places.sort()
-            self._sorted = True
-        with self._path.open("rb") as file:
-            for _, at, length in self._places:
-                file.seek(at)
-                yield file.read(length)
+    def _merge_runs(self) -> None:
+        runs, self._runs = self._runs, []
+        self._write_run(heapq.merge(*map(_read_run, runs)))
+        for path in runs:
+            path.unlink()
 
-    def products(self) -> Iterator[Product]:
-        """Each product, in the order of ids."""
-        return map(product_from_json, self.lines())
 
-    def fingerprint(self) -> str:
-        """Equal for two spools exactly when they hold the same products."""
-        digest = xxhash.xxh3_128()
-        for line in self.lines():
-            digest.update(line)
-            digest.update(b"\n")
-        return digest.hexdigest()
+def _read_run(path: Path) -> Iterator[Entry]:
+    with path.open("rb", _BUFFER) as file:
+        while head := file.read(_HEAD.size):
+            yield _entry(file, head)
+
+
+def _entry(file: BinaryIO, head: bytes) -> Entry:
+    id_length, line_length, number, feed, row = _HEAD.unpack(head)
+    content = file.read(id_length + line_length)
+    return Entry(content[:id_length], number, content[id_length:], feed, row)

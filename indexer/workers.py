@@ -6,6 +6,7 @@ it, needs no guard in that program's main module, and ends when the program ends
 
 from __future__ import annotations
 
+import gc
 import itertools
 import os
 import pickle
@@ -97,7 +98,9 @@ class _Process:
     def __init__(self) -> None:
         start = _START.format(path=sys.path)
         command = [sys.executable, "-c", start]
-        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        # There is one process for each core already.
+        variables = {**os.environ, "POLARS_MAX_THREADS": "1"}
+        self._process = subprocess.Popen(command, env=variables, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
         self._into, self._out_of = cast(IO[bytes], self._process.stdin), cast(IO[bytes], self._process.stdout)
         self._work = b""
 
@@ -130,7 +133,10 @@ def serve() -> None:
     # What a library prints must not end up between the results.
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
     work: Callable[[object], object] | None = None
+    # A batch makes many objects that live until its end, and no cycles: looking for some again and again is wasted.
+    gc.disable()
     while True:
+        gc.collect(1)
         try:
             message = _receive(source)
         except EOFError:

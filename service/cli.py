@@ -1,9 +1,8 @@
-"""The `shelfwise` program: rebuild, search, similar, demo, and the commands that other parts add to it."""
+"""The `shelfwise` program: its commands, from modules of their own, and those that other parts add to it."""
 
 from __future__ import annotations
 
 import io
-import os
 import sys
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -12,6 +11,8 @@ from typing import Annotated
 import typer
 
 from retrieval.errors import ShelfwiseError
+from service import changes, feed_commands, versions
+from service.options import IndexArgument, JsonOption, cache_folder
 
 app = typer.Typer(
     name="shelfwise",
@@ -22,9 +23,8 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-IndexOption = Annotated[Path, typer.Option("--index", help="The index directory.")]
-IndexArgument = Annotated[Path, typer.Argument(help="An index directory, made by: shelfwise rebuild", metavar="DIR")]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else.")]
+
+feed_commands.add_commands(app)
 
 
 def main() -> None:
@@ -46,45 +46,6 @@ def main() -> None:
 
         show_error(str(error))
         sys.exit(1)
-
-
-@app.command(epilog="Example: shelfwise rebuild products.jsonl.gz --index store")
-def rebuild(
-    feeds: Annotated[list[str], typer.Argument(help="Feeds in JSON lines, plain, gzip or zstd; - is standard input.")],
-    index: IndexOption = Path("store"),
-    mapping: Annotated[
-        Path | None, typer.Option("--mapping", help="A JSON or TOML file that names the feed's fields.")
-    ] = None,
-    maps: Annotated[list[str] | None, typer.Option("--map", help="One field: title=product_name. Repeatable.")] = None,
-    encoder: Annotated[str, typer.Option(help="A model's name or folder; by default the catalog decides.")] = "",
-    runtime: Annotated[str, typer.Option(help="auto, torch, torch-bf16, onnx-fp32 or onnx-int8.")] = "auto",
-    synonyms: Annotated[
-        Path | None, typer.Option(help="A file of synonyms: 'sofa, couch' or 'hdd => hard disk'.")
-    ] = None,
-    keep: Annotated[int, typer.Option(help="Versions to keep, the new one among them.", min=1)] = 3,
-    as_json: JsonOption = False,
-) -> None:
-    """Read, check, encode, index and publish a catalog; only what changed is encoded again."""
-    import msgspec
-
-    from indexer.build import RebuildOptions
-    from indexer.build import rebuild as run
-    from indexer.mapping import FeedMapping, load_mapping, parse_map_flags
-    from service.terminal import ProgressLines, show_report, write_json
-
-    fields = load_mapping(mapping) if mapping else FeedMapping()
-    options = RebuildOptions(
-        feeds=tuple(feeds),
-        cache=cache_folder(),
-        mapping=parse_map_flags(maps or (), fields),
-        encoder=encoder,
-        runtime=runtime,
-        synonyms=synonyms,
-        keep=keep,
-    )
-    with ProgressLines() as progress:
-        report = run(index, options, progress)
-    write_json(msgspec.json.encode(report)) if as_json else show_report(report)
 
 
 @app.command(epilog='Example: shelfwise search store "cordless drill" --filter "price < 100" --facet brand --explain')
@@ -146,6 +107,5 @@ def demo(
     show_demo(folder, products=products, seed=seed, cache=cache_folder())
 
 
-def cache_folder() -> Path:
-    """Where exported models are kept: $XDG_CACHE_HOME/shelfwise, or ~/.cache/shelfwise."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "shelfwise"
+changes.add_commands(app)
+versions.add_commands(app)

@@ -13,10 +13,12 @@ from retrieval.errors import EncoderMismatchError, EncoderUnavailableError, Stor
 from retrieval.fields import FieldCatalog
 from retrieval.keyword import KeywordIndex
 from retrieval.layout import FIELDS_FILE, KEYWORD_FOLDER, SYNONYMS_FILE, VECTORS_FOLDER, read_fields
+from retrieval.manifest import Manifest
 from retrieval.product_store import ProductStore
-from retrieval.published import Manifest, Store
+from retrieval.published import Store
 from retrieval.synonyms import Synonyms
 from retrieval.vectors import VectorIndex
+from service.overlay import Products
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +26,7 @@ class Snapshot:
     """A version, opened. `notices` says what was passed over to find a whole one."""
 
     manifest: Manifest
-    products: ProductStore
+    products: Products
     catalog: FieldCatalog
     analyzer: Analyzer
     keyword: KeywordIndex

@@ -5,6 +5,8 @@ from __future__ import annotations
 import sys
 import unicodedata
 from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.progress import (
@@ -19,9 +21,12 @@ from rich.progress import (
 from rich.table import Table
 from rich.text import Text
 
-from indexer.build import RebuildReport
+from retrieval.layout import QUALITY_PAGE
 from retrieval.records import Facet, Hit, Page, Product
 from service.ranking import STAGES
+
+if TYPE_CHECKING:
+    from indexer.build import RebuildReport
 
 out = Console()
 err = Console(stderr=True)
@@ -92,13 +97,22 @@ def write_json(encoded: bytes) -> None:
     sys.stdout.buffer.flush()
 
 
-def show_report(report: RebuildReport) -> None:
+def show_report(report: RebuildReport, index: Path) -> None:
     """The summary of a rebuild."""
     table = Table.grid(padding=(0, 2))
     table.add_row("products", f"{report.products:,} of {report.read:,} rows read")
+    if report.changes is not None:
+        made = report.changes
+        table.add_row("changes", f"+{made.added:,} ~{made.changed:,} -{made.removed:,} since {made.before}")
+    if report.live:
+        table.add_row("live changes", f"{report.live:,} stand over what the feed says")
     table.add_row("set aside", _counted(report.rejected) or "none")
     if report.noted:
         table.add_row("values dropped", _counted(report.noted))
+    if report.cleaned:
+        table.add_row("cleaned", _counted(report.cleaned))
+    found = ", ".join(f"{count:,} {severity}{'s' if count != 1 else ''}" for severity, count in report.findings.items())
+    table.add_row("quality", f"{found or 'no findings'}; see {index / QUALITY_PAGE}")
     table.add_row("encoder", report.encoder)
     table.add_row("vectors", f"{report.encoded:,} encoded, {report.reused:,} reused")
     seconds = ", ".join(f"{phase} {spent:.1f}" for phase, spent in report.seconds.items())

@@ -34,7 +34,7 @@ def show_demo(folder: Path, *, products: int, seed: int, cache: Path) -> None:
         progress.end(f"{products:,} products in {folder}")
         options = RebuildOptions(feeds=(str(files.products),), cache=cache, synonyms=files.synonyms)
         report = rebuild(folder / "index", options, progress)
-    show_report(report)
+    show_report(report, folder / "index")
     with SearchEngine.open(folder / "index") as engine:
         for label, query in _examples(files):
             out.print(Rule(Text.assemble((query, "bold"), f"  ({label})"), align="left"))

@@ -84,7 +84,7 @@ def tantivy_changed(products: Sequence[Product]) -> Iterator[Opened]:
             made = [keyword_document(rows[each.id], each, ANALYZER, catalog) for each in changed]
             index = index.changed(made, gone, catalog)
         # A catalog is counted again with every version; until then it names what it ever held.
-        yield index, FieldCatalog(counted(products).fields | catalog.fields, catalog.category_roots)
+        yield index, FieldCatalog({**counted(products).fields, **catalog.fields}, catalog.category_roots)
 
 
 @contextmanager

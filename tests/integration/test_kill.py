@@ -22,7 +22,7 @@ import pytest
 
 import indexer.vectors
 from indexer.build import RebuildOptions, rebuild
-from indexer.feeds import read_feed
+from indexer.feeds import read_products
 from indexer.mapping import FeedMapping
 from retrieval.layout import VECTORS_FOLDER
 from retrieval.product_store import ProductStore
@@ -86,7 +86,7 @@ def two_catalogs(tmp_path_factory: pytest.TempPathFactory, cache: Path) -> tuple
     """A demo store of 200 products, and the same store after a season: products gone, new titles, new prices."""
     folder = tmp_path_factory.mktemp("catalogs")
     demo = write_demo_store(folder / "demo", products=200, sessions=0)
-    before = [row.product for row in read_feed(str(demo.products), FeedMapping(), lambda _: None)]
+    before = [row.product for row in read_products([str(demo.products)], FeedMapping(), lambda _: None)]
     after = [_after_a_season(place, product) for place, product in enumerate(before) if place % 10]
     return _scratch(folder, "before", before, cache), _scratch(folder, "after", after, cache)
 
@@ -130,7 +130,8 @@ def _assert_equal(index: Path, scratch: Scratch) -> None:
 def _assert_tidy(index: Path) -> None:
     """Nothing lies in an index but what it is made of."""
     names = {path.name for path in index.iterdir()}
-    assert names == {"CURRENT", "encoders", "lock", "rejected.jsonl", "shelfwise.json", "versions"}
+    quality = {"quality.html", "quality.json"}
+    assert names == {"CURRENT", "encoders", "lock", "rejected.jsonl", "shelfwise.json", "versions"} | quality
     assert len(list((index / "versions").iterdir())) == len(list((index / "encoders").iterdir())) == 1
 
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 import indexer.vectors
-from indexer.vectors import ChunkFolder, KnownVectors, encode_missing, key_array, text_key
+from indexer.vectors import ChunkFolder, Keys, KnownVectors, encode_rows, key_array, missing_rows, spread, text_key
 
 DIMENSION = 4
 
@@ -44,13 +44,17 @@ class Recorder:
         return vectors_of(texts)
 
 
-def keyed(texts: Sequence[str]) -> dict[bytes, str]:
-    return {text_key(text): text for text in texts}
+def keys_of(texts: Sequence[str]) -> Keys:
+    return key_array([text_key(text) for text in texts])
+
+
+def is_known(known: KnownVectors, text: str) -> bool:
+    return bool(known.known(keys_of([text]))[0])
 
 
 def filled(known: KnownVectors, texts: Sequence[str]) -> NDArray[np.float32]:
     into = np.zeros((len(texts), DIMENSION), dtype=np.float32)
-    known.fill([text_key(text) for text in texts], into)
+    known.fill(keys_of(texts), np.arange(len(texts)), into)
     return into
 
 
@@ -61,7 +65,7 @@ def ignore(amount: int) -> None:
 def test_a_key_has_sixteen_bytes_for_any_text() -> None:
     assert len({text_key(text) for text in ("", "a", "A", "a ", "\ud800", "电钻")}) == 6
     assert key_array([text_key("a"), text_key("\ud800")]).shape == (2, 16)
-    assert key_array([]).shape == (0, 16)
+    assert key_array([]).shape == key_array(b"").shape == (0, 16)
 
 
 class TestKnownVectors:
@@ -72,39 +76,45 @@ class TestKnownVectors:
     def test_fill_copies_exactly_the_vectors_asked_for(self, sources: list[list[str]], data: st.DataObject) -> None:
         known = KnownVectors(DIMENSION)
         for source in sources:
-            known.add(key_array([text_key(text) for text in source]), vectors_of(source))
+            known.add(keys_of(source), vectors_of(source))
         there = sorted({text for source in sources for text in source})
-        assert [text for text in "abcdefgh" if text_key(text) in known] == there
+        assert [text for text in "abcdefgh" if is_known(known, text)] == there
         asked = data.draw(st.lists(st.sampled_from(there), max_size=10)) if there else []
         assert np.array_equal(filled(known, asked), vectors_of(asked))
 
     def test_the_first_vector_of_a_key_stays(self) -> None:
         known = KnownVectors(DIMENSION)
-        keys = key_array([text_key("a")])
+        keys = keys_of("a")
         known.add(keys, vectors_of(["a"]))
         known.add(keys, np.zeros((1, DIMENSION), dtype=np.float32))
         assert np.array_equal(filled(known, ["a"]), vectors_of(["a"]))
 
+    def test_a_key_without_a_vector_is_told(self) -> None:
+        known = KnownVectors(DIMENSION)
+        known.add(keys_of("a"), vectors_of("a"))
+        with pytest.raises(KeyError, match="1 texts have no vector"):
+            filled(known, "ab")
+
     @pytest.mark.parametrize("shape", [(2, DIMENSION + 1), (2, DIMENSION - 1), (2,), (1, DIMENSION), (3, DIMENSION)])
     def test_vectors_of_another_dimension_or_number_are_of_no_use(self, shape: tuple[int, ...]) -> None:
         known = KnownVectors(DIMENSION)
-        known.add(key_array([text_key("a"), text_key("b")]), np.ones(shape, dtype=np.float32))
-        assert text_key("a") not in known
-        known.add(key_array([text_key("a")]), vectors_of(["a"]))
+        known.add(keys_of("ab"), np.ones(shape, dtype=np.float32))
+        assert not is_known(known, "a")
+        known.add(keys_of("a"), vectors_of(["a"]))
         assert np.array_equal(filled(known, ["a"]), vectors_of(["a"]))
 
 
 @pytest.fixture
 def chunks(tmp_path: Path) -> ChunkFolder:
-    return ChunkFolder(tmp_path / "chunks")
+    return ChunkFolder(tmp_path / "chunks", DIMENSION)
 
 
 class TestChunkFolder:
     def test_chunks_come_back_exactly(self, chunks: ChunkFolder, tmp_path: Path) -> None:
         for texts in (["a", "b"], ["c"]):
-            chunks.save([text_key(text) for text in texts], vectors_of(texts))
+            chunks.save(keys_of(texts), vectors_of(texts))
         known = KnownVectors(DIMENSION)
-        assert ChunkFolder(tmp_path / "chunks").load(known) == 3
+        assert ChunkFolder(tmp_path / "chunks", DIMENSION).load(known) == 3
         assert np.array_equal(filled(known, "cab"), vectors_of("cab"))
 
     def test_a_half_written_chunk_is_not_taken_for_one(self, chunks: ChunkFolder, tmp_path: Path) -> None:
@@ -115,7 +125,7 @@ class TestChunkFolder:
     def test_garbage_is_removed_and_the_other_chunks_are_kept(
         self, chunks: ChunkFolder, tmp_path: Path, content: bytes
     ) -> None:
-        chunks.save([text_key("b")], vectors_of(["b"]))
+        chunks.save(keys_of("b"), vectors_of("b"))
         damaged = tmp_path / "chunks" / "chunk-0.npz"
         damaged.write_bytes(content)
         known = KnownVectors(DIMENSION)
@@ -132,7 +142,7 @@ class TestChunkFolder:
     def test_whichever_bit_flips_a_chunk_gives_its_vectors_or_none(
         self, chunks: ChunkFolder, tmp_path: Path, bit: int
     ) -> None:
-        chunks.save([text_key(text) for text in "ab"], vectors_of("ab"))
+        chunks.save(keys_of("ab"), vectors_of("ab"))
         (path,) = (tmp_path / "chunks").iterdir()
         whole = path.read_bytes()
         refused = 0
@@ -140,31 +150,57 @@ class TestChunkFolder:
             path.write_bytes(whole[:place] + bytes([whole[place] ^ bit]) + whole[place + 1 :])
             known = KnownVectors(DIMENSION)
             chunks.load(known)
-            there = [text for text in "ab" if text_key(text) in known]
+            there = [text for text in "ab" if is_known(known, text)]
             assert np.array_equal(filled(known, there), vectors_of(there))
             refused += not there
         assert refused > len(whole) // 2
 
     def test_wherever_it_is_cut_a_chunk_gives_nothing(self, chunks: ChunkFolder, tmp_path: Path) -> None:
-        chunks.save([text_key(text) for text in "ab"], vectors_of("ab"))
+        chunks.save(keys_of("ab"), vectors_of("ab"))
         (path,) = (tmp_path / "chunks").iterdir()
         whole = path.read_bytes()
         for length in range(len(whole)):
             path.write_bytes(whole[:length])
             known = KnownVectors(DIMENSION)
             assert chunks.load(known) == 0
-            assert text_key("a") not in known
+            assert not is_known(known, "a")
 
 
-class TestEncodeMissing:
-    def test_only_what_is_not_known_is_encoded(self, chunks: ChunkFolder) -> None:
-        known, encoder = KnownVectors(DIMENSION), Recorder()
-        known.add(key_array([text_key("b")]), vectors_of(["b"]))
-        assert encode_missing(keyed("abc"), known, chunks, encoder, ignore) == 2
-        assert encoder.calls == [["a", "c"]]
-        assert np.array_equal(filled(known, "abc"), vectors_of("abc"))
-        assert encode_missing(keyed("abc"), known, chunks, encoder, ignore) == 0
-        assert len(encoder.calls) == 1
+class TestMissingRows:
+    def test_they_are_the_first_of_each_text_without_a_vector(self) -> None:
+        known = KnownVectors(DIMENSION)
+        known.add(keys_of("b"), vectors_of("b"))
+        assert missing_rows(keys_of("abcacb"), known).tolist() == [0, 2]
+        assert missing_rows(keys_of("bb"), known).tolist() == []
+        assert missing_rows(keys_of(""), known).tolist() == []
+
+    @given(texts=st.lists(st.sampled_from("abcdef"), max_size=12))
+    def test_spreading_their_vectors_fills_the_other_rows(self, texts: list[str]) -> None:
+        keys = keys_of(texts)
+        rows = missing_rows(keys, KnownVectors(DIMENSION))
+        into = np.zeros((len(texts), DIMENSION), dtype=np.float32)
+        into[rows] = vectors_of([texts[row] for row in rows])
+        spread(keys, rows, into)
+        assert np.array_equal(into, vectors_of(texts))
+
+
+class TestEncodeRows:
+    def encode(
+        self,
+        texts: Sequence[str],
+        chunks: ChunkFolder,
+        encoder: Recorder,
+        advance: Callable[[int], None] = ignore,
+    ) -> NDArray[np.float32]:
+        into = np.zeros((len(texts), DIMENSION), dtype=np.float32)
+        for rows, made in encode_rows(
+            np.arange(len(texts)), keys_of(texts), texts.__getitem__, encoder, chunks, advance
+        ):
+            into[rows] = made
+        return into
+
+    def test_every_row_gets_the_vector_of_its_text(self, chunks: ChunkFolder) -> None:
+        assert np.array_equal(self.encode("cab", chunks, Recorder()), vectors_of("cab"))
 
     def test_every_chunk_is_kept_before_the_next_begins(
         self, chunks: ChunkFolder, monkeypatch: pytest.MonkeyPatch
@@ -180,8 +216,7 @@ class TestEncodeMissing:
                 return super().encode_products(texts, progress)
 
         done: list[int] = []
-        known = KnownVectors(DIMENSION)
-        assert encode_missing(keyed("abcde"), known, chunks, Looking(), done.append) == 5
+        self.encode("abcde", chunks, Looking(), done.append)
         assert kept == [0, 2, 4]
         assert done == [2, 2, 1]
 
@@ -190,5 +225,5 @@ class TestEncodeMissing:
     ) -> None:
         monkeypatch.setattr(indexer.vectors, "CHUNK", 2)
         encoder = Recorder()
-        encode_missing(keyed(["long text", "a", "long words", "b"]), KnownVectors(DIMENSION), chunks, encoder, ignore)
+        self.encode(["long text", "a", "long words", "b"], chunks, encoder)
         assert encoder.calls == [["a", "b"], ["long text", "long words"]]

@@ -21,9 +21,18 @@ from tests.conftest import ENCODER
 PROGRAM = Path(sys.executable).with_name("shelfwise")
 COMMANDS = (
     "rebuild",
+    "check",
     "search",
     "similar",
     "demo",
+    "upsert",
+    "delete",
+    "patch",
+    "versions",
+    "compare",
+    "rollback",
+    "prune",
+    "verify",
     "evaluate",
     "bench latency",
     "bench recall",
@@ -89,7 +98,16 @@ def built(run: Run, tmp_path_factory: pytest.TempPathFactory) -> Built:
         "query\tproduct_id\tgrade\ncordless drill\t1\t2\ncordless drill\t2\t1\nhose\t3\t1\nhose\t1\t0\n"
     )
     rebuilt = run(
-        "rebuild", feed, "--index", folder / "index", "--encoder", ENCODER, "--runtime", "onnx-int8", "--json"
+        "rebuild",
+        feed,
+        "--index",
+        folder / "index",
+        "--encoder",
+        ENCODER,
+        "--runtime",
+        "onnx-int8",
+        "--json",
+        "--force",
     )
     return Built(folder / "index", feed, judgments, rebuilt)
 
@@ -97,7 +115,7 @@ def built(run: Run, tmp_path_factory: pytest.TempPathFactory) -> Built:
 def assert_refused(done: Done, *words: str) -> None:
     """It ended with code 1, one line that says why, and no traceback."""
     assert (done.code, done.out) == (1, ""), done.err
-    (line,) = done.err.strip().splitlines()
+    (line,) = [line for line in done.err.strip().splitlines() if not line.startswith("✓")]
     assert line.startswith("error: ")
     for word in words:
         assert word in line
@@ -124,6 +142,37 @@ class TestOneJsonDocument:
         assert all(
             f"✓ {phase}" in built.rebuilt.err for phase in ("read", "load encoder", "encode", "index", "publish")
         )
+
+    def test_check(self, run: Run, built: Built, tmp_path: Path) -> None:
+        page, rejected = tmp_path / "report.html", tmp_path / "rejected.jsonl"
+        report = run("check", built.feed, "--html", page, "--rejected", rejected, "--json").document()
+        assert (report["read"], report["products"], report["rejected"]["no title"]["count"]) == (5, 4, 1)
+        assert any(finding["rule"] == "no_image" and finding["count"] == 4 for finding in report["findings"])
+        assert page.read_text().startswith("<!DOCTYPE html>")
+        assert msgspec.json.decode(rejected.read_bytes())["row"] == {"id": "5"}
+
+    def test_live_changes(self, run: Run, built: Built, tmp_path: Path) -> None:
+        index = Path(shutil.copytree(built.index, tmp_path / "index"))
+        feed = write_feed(tmp_path / "more.jsonl", [Product("9", "enamel kettle", price=30.0)])
+        assert run("upsert", index, feed, "--json").document() == {"sequence": 1, "products": 1, "rejected": {}}
+        assert run("patch", index, "9", "price=19.5", "--json").document() == {"sequence": 2, "products": 1}
+        assert run("delete", index, "1", "nope", "--json").document() == {"sequence": 3, "products": 1}
+        hits = run("search", index, "", "--json").document()["hits"]
+        assert {hit["product"]["id"]: hit["product"].get("price") for hit in hits} == {
+            "2": 129.0,
+            "3": 25.5,
+            "4": 75.0,
+            "9": 19.5,
+        }
+        report = run("rebuild", built.feed, "--index", index, "--encoder", ENCODER, "--force", "--json").document()
+        assert (report["published"], report["products"], report["live"]) == (True, 4, 2)
+        changes = {"before": "v000001", "added": 1, "changed": 0, "removed": 1}
+        assert report["changes"] == changes
+        assert run("compare", index, "--json").document()["products"]["added"]["count"] == 1
+        assert run("rollback", index, "--json").document()["version"] == "v000001"
+        listed = run("versions", index, "--json")
+        assert (listed.code, listed.out.count("v00000")) == (0, 3)
+        assert run("verify", index, "--all").code == 0
 
     def test_search(self, run: Run, built: Built) -> None:
         arguments = ("search", built.index, "cordless drill", "--filter", "price < 100", "--facet", "brand", "--json")
@@ -183,7 +232,7 @@ class TestForPeople:
 
     def test_an_unchanged_rebuild_says_that_nothing_changed(self, run: Run, built: Built, tmp_path: Path) -> None:
         index = shutil.copytree(built.index, tmp_path / "index")
-        done = run("rebuild", built.feed, "--index", index, "--encoder", ENCODER, "--runtime", "onnx-int8")
+        done = run("rebuild", built.feed, "--index", index, "--encoder", ENCODER, "--runtime", "onnx-int8", "--force")
         assert done.code == 0
         assert "Nothing changed since v000001, which serves on." in done.out
         assert "4 of 5 rows read" in done.out
@@ -198,6 +247,22 @@ class TestForPeople:
 
 
 class TestRefusals:
+    def test_a_publish_that_would_lose_rows_is_refused_with_both_numbers(self, run: Run, built: Built) -> None:
+        done = run("rebuild", built.feed, "--index", built.index, "--encoder", ENCODER)
+        assert_refused(done, "1 of 5 rows (20.0%) were set aside, more than 5%", "--force")
+
+    def test_a_publish_that_would_lose_products_is_refused_with_both_numbers(
+        self, run: Run, built: Built, tmp_path: Path
+    ) -> None:
+        feed = write_feed(tmp_path / "half.jsonl", CATALOG[:2])
+        done = run("rebuild", feed, "--index", built.index, "--encoder", ENCODER)
+        assert_refused(done, "2 products, the version that serves has 4: 50.0% would go, more than 20%", "--force")
+
+    def test_an_unknown_rule_is_named(self, run: Run, built: Built, tmp_path: Path) -> None:
+        rules = tmp_path / "rules.toml"
+        rules.write_text('[[rule]]\nname = "mine"\ncheck = "magic"\n')
+        assert_refused(run("check", built.feed, "--rules", rules), "rules.toml", "mine", "magic")
+
     @pytest.mark.parametrize("command", [("search", "drill"), ("evaluate",)])
     def test_a_missing_index_is_named_with_the_command_that_makes_it(
         self, run: Run, built: Built, tmp_path: Path, command: tuple[str, ...]

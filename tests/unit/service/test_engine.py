@@ -252,7 +252,7 @@ def own_index(demo_index: Path, tmp_path: Path) -> Path:
 def test_searches_go_on_unharmed_while_a_new_version_is_published(
     own_index: Path, demo: DemoFiles, cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(service.engine, "_LOOK_SECONDS", 0.0)
+    monkeypatch.setattr(service.engine, "_LOOK_SECONDS", 0.01)
     failures: list[Exception] = []
     versions: set[str] = set()
     stop = threading.Event()
@@ -296,7 +296,7 @@ def test_a_new_version_that_cannot_be_opened_leaves_the_old_one_serving(own_inde
 def test_a_damaged_newer_version_is_told_and_the_old_one_serves_on(
     own_index: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(service.engine, "_LOOK_SECONDS", 0.0)
+    monkeypatch.setattr(service.engine, "_LOOK_SECONDS", 0.01)
     with SearchEngine.open(own_index) as engine:
         for path in own_index.glob("versions/*/manifest.json"):
             path.write_bytes(b"{}")

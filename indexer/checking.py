@@ -1,0 +1,59 @@
+"""A feed's quality report alone: everything that a rebuild does before it encodes, and nothing is published."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from indexer.aside import Aside
+from indexer.intake import Intake, IntakeOptions
+from indexer.observing import Observer, Silence
+from indexer.quality.report import QualityReport
+from indexer.workers import Workers
+from retrieval.errors import EmptyCatalogError
+from retrieval.product_store import ProductStore, ProductWriter
+from retrieval.records import Product
+
+
+def check(
+    options: IntakeOptions,
+    rejected: Path | None = None,
+    observer: Observer | None = None,
+    *,
+    workers: int | None = None,
+) -> QualityReport:
+    """Reads, cleans and inspects feeds; rejected rows are written to the file `rejected` where one is named.
+
+    Raises FeedError for a feed that cannot be read at all, EmptyCatalogError for feeds without a row.
+    """
+    with TemporaryDirectory(prefix="shelfwise-check-") as scratch, Workers(workers) as pool:
+        folder = Path(scratch)
+        with Aside(rejected or folder / "rejected.jsonl") as aside:
+            intake = Intake(options, folder, aside, pool, observer or Silence(), datetime.now(UTC))
+            intake.read()
+            if not intake.rows:
+                raise EmptyCatalogError(f"{', '.join(options.feeds)}: no rows in it")
+            return _inspected(intake, folder, observer or Silence())
+
+
+def _inspected(intake: Intake, folder: Path, observer: Observer) -> QualityReport:
+    observer.begin("inspect", intake.usable, "products")
+    products = ProductWriter(folder)
+    for settled in intake.settle():
+        for row in settled.rows:
+            products.add(row.id, row.line)
+        observer.advance(len(settled.rows))
+    products.finish()
+    report = intake.report(_product_of(folder) if intake.products else _none)
+    observer.end(f"{intake.products:,} products")
+    return report
+
+
+def _product_of(folder: Path) -> Callable[[int], Product]:
+    return ProductStore(folder).__getitem__
+
+
+def _none(row: int) -> Product:
+    raise IndexError(f"there is no product in row {row}")

@@ -1,0 +1,235 @@
+"""From feeds to the products of a catalog: read, clean, sort, settle, inspect. What `check` shows and `rebuild` builds.
+
+Two passes, both over batches that worker processes share. The first reads and cleans rows, counts what is known only
+of all of them (spellings, prices, fields), and leaves the products sorted by id on disk. The second settles spellings
+and inspects, in the order of ids. Batches give the same results however they are cut and whoever works on them.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import TypeVar
+
+import msgspec
+
+from indexer.aside import Aside, printable
+from indexer.before import Before, Cursor
+from indexer.cleaning.census import Census
+from indexer.cleaning.languages import detect
+from indexer.feeds import FieldNames, Record, Rejected, records
+from indexer.lines import feed_size
+from indexer.mapping import FeedMapping
+from indexer.observing import Observer
+from indexer.passes import CleanedRows, Documents, Item, ReadRows, SettledRows, SettleRows
+from indexer.pending import Folding
+from indexer.places import Places
+from indexer.quality.duplicates import DuplicateFinder
+from indexer.quality.findings import Findings, Place
+from indexer.quality.inspector import Inspector
+from indexer.quality.norms import CategoryCensus
+from indexer.quality.report import Intake as Origin
+from indexer.quality.report import QualityReport, make_report
+from indexer.quality.rule import Rule
+from indexer.quality.rules import built_in_rules
+from indexer.spool import Entry, Spool
+from indexer.workers import Workers
+from retrieval.fields import FieldCatalog, FieldCounter
+from retrieval.records import Product
+
+ROWS = 1_000
+"""Rows of a batch of the first pass."""
+PRODUCTS = 8_192
+"""Products of a batch of the second: judging them costs some milliseconds a rule, whatever the products."""
+LIVE = "live change"
+"""Stands where the name of a feed would, for a product that came between rebuilds."""
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class IntakeOptions:
+    """What to read, and how."""
+
+    feeds: tuple[str, ...]
+    mapping: FeedMapping = field(default_factory=FeedMapping)
+    format: str = ""
+    """A feed format's name; empty recognises each feed's by looking."""
+    rules: tuple[Rule, ...] = ()
+    """Quality rules; none asks the built-in ones."""
+
+
+class Intake:
+    """One run over feeds. Its files go into `folder`; `now` is what ages are counted from."""
+
+    def __init__(
+        self, options: IntakeOptions, folder: Path, aside: Aside, workers: Workers, observer: Observer, now: datetime
+    ) -> None:
+        self._options = options
+        self._rules = options.rules or built_in_rules()
+        self._folder = folder
+        self._aside = aside
+        self._workers = workers
+        self._observer = observer
+        self._now = now
+        self._spool = Spool(folder / "runs")
+        self._files: dict[str, int] = {}
+        self._spellings = Census()
+        self._categories = CategoryCensus()
+        self._found = FieldCounter()
+        self._counted = FieldCounter()
+        self._findings = Findings()
+        self._duplicates = DuplicateFinder(folder / "duplicates", self._rules)
+        self._places = Places(folder / "places")
+        self._cleaned: Counter[str] = Counter()
+        self.rows = 0
+        """Rows of the feeds, those that were set aside among them."""
+        self.chinese = 0
+        """Titles with Chinese in them, of the rows that can be used."""
+        self.products = 0
+        """Products that the second pass gave so far."""
+
+    @property
+    def usable(self) -> int:
+        """Rows that can be used, as far as the first pass can tell."""
+        return len(self._spool)
+
+    def read(self) -> None:
+        """The first pass. Raises FeedError for a feed that cannot be read."""
+        sizes = [feed_size(path) for path in self._options.feeds]
+        self._observer.begin("read", None if None in sizes else sum(size or 0 for size in sizes), "bytes")
+        names: FieldNames | None = None
+        for cleaned in self._workers.map(ReadRows(self._options.mapping, self._now), _batches(self._records(), ROWS)):
+            self._take(cleaned)
+            names = cleaned.names if names is None or cleaned.names is None else names.merged(cleaned.names)
+        for noted in names.noted(", ".join(self._options.feeds)) if names else ():
+            self._aside.noted.add(noted)
+        self._observer.end(f"{self.rows:,} rows, {self._aside.rejected.total():,} set aside")
+
+    def _records(self) -> Iterator[Record | Rejected]:
+        consumed = 0
+
+        def progress(count: int, _: int | None) -> None:
+            nonlocal consumed
+            self._observer.advance(count - consumed)
+            consumed = count
+
+        options, note = self._options, self._aside.noted.add
+        return records(options.feeds, mapping=options.mapping, format=options.format, note=note, progress=progress)
+
+    def _take(self, cleaned: CleanedRows) -> None:
+        for row in cleaned.rows:
+            file = self._files.setdefault(row.place.file, len(self._files))
+            self._spool.add(row.id, row.line, 2 * file + row.place.guessed, row.place.line)
+        self._aside.reject(cleaned.rejected)
+        self._aside.noted.merge(cleaned.noted)
+        self.rows += len(cleaned.rows) + len(cleaned.rejected)
+        self._cleaned.update(cleaned.cleaned)
+        self._spellings.merge(cleaned.spellings)
+        self._categories.merge(cleaned.categories)
+        self._found.merge(cleaned.fields)
+        self.chinese += cleaned.chinese
+
+    def fields(self, live: Iterable[Product] = (), before: FieldCatalog | None = None) -> FieldCatalog:
+        """The fields that products may have, known after the first pass: a place for each, and the category roots."""
+        for product in live:
+            self._found.add(product)
+        return self._found.catalog(before)
+
+    def counted_fields(self, found: FieldCatalog) -> FieldCatalog:
+        """The fields that the products have, known after the second pass, in the places of those that were `found`."""
+        return FieldCatalog(self._counted.catalog(found).fields, found.category_roots)
+
+    def settle(
+        self, folding: Folding | None = None, before: Before | None = None, documents: Documents | None = None
+    ) -> Iterator[SettledRows]:
+        """The second pass: the products to publish in the order of their ids, batch by batch."""
+        settler = self._spellings.settler()
+        inspector = Inspector(self._rules, self._categories.norms(), self._now, detect)
+        items = self._items((folding or Folding()).using(settler), Cursor(before))
+        batches = _numbered(_batches(items, PRODUCTS))
+        for settled in self._workers.map(SettleRows(settler, inspector, documents), batches):
+            self._counted.merge(settled.fields)
+            self._findings.merge(settled.findings)
+            self._duplicates.add(settled.signatures)
+            self._cleaned.update(settled.settled)
+            self._places.add(self._number(row.place) for row in settled.rows)
+            self.products += len(settled.rows)
+            yield settled
+
+    def _items(self, folding: Folding, before: Cursor) -> Iterator[Item]:
+        names = list(self._files)
+        for product_id, entry in _with_ids(self._unique(names), folding.ids):
+            line = folding.line(product_id, entry.line if entry else None)
+            if line is not None:
+                yield Item(product_id, line, _place(entry, names), *before.at(product_id))
+
+    def _unique(self, names: list[str]) -> Iterator[Entry]:
+        for entry, is_first in self._spool.sorted():
+            if is_first:
+                yield entry
+            else:
+                self._aside.reject([_duplicate(entry, names[entry.file // 2])])
+
+    def _number(self, place: Place) -> tuple[int, int]:
+        return self._files.get(place.file, -1), place.line
+
+    def report(self, product_of: Callable[[int], Product]) -> QualityReport:
+        """What was found, known after the second pass; `product_of` gives a product by its row."""
+        names = [*self._files, LIVE]
+
+        def row_of(row: int) -> tuple[Product, Place]:
+            file, line = self._places[row]
+            return product_of(row), Place(names[file], line)
+
+        aside = self._aside
+        origin = Origin(
+            created=self._now,
+            feeds=tuple(map(printable, self._options.feeds)),
+            read=self.rows,
+            rejected=aside.counted_rejections,
+            noted=aside.counted_notes,
+            cleaned=self._cleaned,
+        )
+        return make_report(origin, self._findings, self._duplicates.groups(row_of), self._rules)
+
+
+def _place(entry: Entry | None, names: list[str]) -> Place:
+    if entry is None:
+        return Place(LIVE, 0)
+    return Place(names[entry.file // 2], entry.row, guessed=bool(entry.file % 2))
+
+
+def _duplicate(entry: Entry, file: str) -> Rejected:
+    """The row as a product: what it was in the feed is gone by the time that its id turns out to be there before."""
+    return Rejected(file, entry.row, "duplicate id", repr(entry.id.decode()), "jsonl", msgspec.json.decode(entry.line))
+
+
+def _with_ids(entries: Iterable[Entry], ids: list[bytes]) -> Iterator[tuple[bytes, Entry | None]]:
+    """The entries with, in between, those ids that none of them has; both are in ascending order."""
+    at = 0
+    for entry in entries:
+        while at < len(ids) and ids[at] < entry.id:
+            yield ids[at], None
+            at += 1
+        at += at < len(ids) and ids[at] == entry.id
+        yield entry.id, entry
+    for product_id in ids[at:]:
+        yield product_id, None
+
+
+def _batches(each: Iterable[T], size: int) -> Iterator[list[T]]:
+    remaining = iter(each)
+    while batch := list(itertools.islice(remaining, size)):
+        yield batch
+
+
+def _numbered(batches: Iterable[list[T]]) -> Iterator[tuple[int, list[T]]]:
+    """Each batch with the number of its first row."""
+    first = 0
+    for batch in batches:
+        yield first, batch
+        first += len(batch)

@@ -1,0 +1,91 @@
+"""Writes what a version holds of its products, batch by batch in the order of ids: records, terms, fingerprints."""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+import xxhash
+
+from indexer.before import Before
+from indexer.passes import SettledRow
+from indexer.vectors import Keys, key_array
+from retrieval.fields import FieldCatalog
+from retrieval.keyword_tantivy import TantivyBuilder
+from retrieval.layout import FIELDS_FILE, KEYWORD_FOLDER, STANDING_FILE, write_fields
+from retrieval.manifest import VersionChanges
+from retrieval.product_store import ProductWriter
+from retrieval.standing import Standing, write_standing
+from retrieval.vectors import Rows
+
+
+class VersionWriter:
+    """Fills the folder of a version to be. `before` is the version that unchanged products' terms are taken from."""
+
+    def __init__(self, folder: Path, found: FieldCatalog, before: Before | None, *, takes_over: bool) -> None:
+        self._folder = folder
+        self._before = before
+        self._products = ProductWriter(folder)
+        self._terms = TantivyBuilder(folder / KEYWORD_FOLDER, found, before.keyword if before and takes_over else None)
+        self._digest = xxhash.xxh3_128()
+        self._keys = bytearray()
+        self._rows_before = array("q")
+        self._same = 0
+
+    def add(self, rows: Iterable[SettledRow]) -> None:
+        """Takes the next products."""
+        for row in rows:
+            self._add(row)
+
+    def _add(self, row: SettledRow) -> None:
+        number = len(self._rows_before)
+        self._products.add(row.id, row.line)
+        if row.terms:
+            self._terms.add_line(number, row.terms)
+        else:
+            self._terms.add_as_before(number, row.row_before)
+        self._digest.update(row.line)
+        self._digest.update(b"\n")
+        self._keys += row.key
+        self._rows_before.append(row.row_before)
+        self._same += row.is_as_before
+
+    def __len__(self) -> int:
+        return len(self._rows_before)
+
+    def finish(self, counted: FieldCatalog, standing: Iterable[Standing]) -> None:
+        """Ends all files."""
+        self._products.finish()
+        self._terms.finish()
+        write_fields(counted, self._folder / FIELDS_FILE)
+        write_standing(self._folder / STANDING_FILE, standing)
+
+    @property
+    def fingerprint(self) -> str:
+        """Equal for two catalogs exactly when they hold the same products."""
+        return self._digest.hexdigest()
+
+    @property
+    def keys(self) -> Keys:
+        """The fingerprint of each row's text (n, 16)."""
+        return key_array(self._keys)
+
+    @property
+    def rows_before(self) -> Rows:
+        """For each row that of the same product in the version before, or -1 (n,)."""
+        return np.frombuffer(self._rows_before, dtype=np.int64) if self._rows_before else np.empty(0, dtype=np.int64)
+
+    @property
+    def changes(self) -> VersionChanges | None:
+        """How many products are new, other or gone."""
+        if self._before is None:
+            return None
+        known = int((self.rows_before >= 0).sum())
+        return VersionChanges(
+            self._before.manifest.version,
+            added=len(self._rows_before) - known,
+            changed=known - self._same,
+            removed=len(self._before.products) - known,
+        )

@@ -1,0 +1,117 @@
+"""The commands that read a store's feeds: rebuild and check."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from service.options import (
+    FeedsArgument,
+    FormatOption,
+    IndexOption,
+    JsonOption,
+    MapOption,
+    MappingOption,
+    RulesOption,
+    WorkersOption,
+    cache_folder,
+    feed_mapping,
+)
+
+if TYPE_CHECKING:
+    from indexer.quality.rule import Rule
+
+
+def rebuild(
+    feeds: FeedsArgument,
+    index: IndexOption = Path("store"),
+    feed_format: FormatOption = "",
+    mapping: MappingOption = None,
+    maps: MapOption = None,
+    rules: RulesOption = None,
+    encoder: Annotated[str, typer.Option(help="A model's name or folder; by default the catalog decides.")] = "",
+    runtime: Annotated[str, typer.Option(help="auto, torch, torch-bf16, onnx-fp32 or onnx-int8.")] = "auto",
+    synonyms: Annotated[
+        Path | None, typer.Option(help="A file of synonyms: 'sofa, couch' or 'hdd => hard disk'.")
+    ] = None,
+    keep: Annotated[int, typer.Option(help="Versions to keep, the new one among them.", min=1)] = 3,
+    force: Annotated[
+        bool, typer.Option("--force", help="Publish even where much of the catalog would be lost.")
+    ] = False,
+    workers: WorkersOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Read, check, encode, index and publish a catalog; only what changed is encoded again."""
+    import msgspec
+
+    from indexer.build import RebuildOptions
+    from indexer.build import rebuild as run
+    from service.terminal import ProgressLines, show_report, write_json
+
+    options = RebuildOptions(
+        feeds=tuple(feeds),
+        cache=cache_folder(),
+        mapping=feed_mapping(mapping, maps),
+        encoder=encoder,
+        runtime=runtime,
+        synonyms=synonyms,
+        keep=keep,
+        format=feed_format,
+        rules=_rules(rules),
+        workers=workers,
+        force=force,
+    )
+    with ProgressLines() as progress:
+        report = run(index, options, progress)
+    write_json(msgspec.json.encode(report)) if as_json else show_report(report, index)
+
+
+def check(
+    feeds: FeedsArgument,
+    feed_format: FormatOption = "",
+    mapping: MappingOption = None,
+    maps: MapOption = None,
+    rules: RulesOption = None,
+    page: Annotated[Path | None, typer.Option("--html", help="Also write the report as one HTML page.")] = None,
+    rejected: Annotated[
+        Path | None, typer.Option("--rejected", help="Write the rows that cannot be used, to be repaired and read.")
+    ] = None,
+    workers: WorkersOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Report a feed's data quality: what is missing, inconsistent, wrong or old, with example rows. Changes nothing."""
+    import msgspec
+
+    from indexer.checking import check as run
+    from indexer.intake import IntakeOptions
+    from service.quality_view import show_quality
+    from service.terminal import ProgressLines, write_json
+
+    options = IntakeOptions(tuple(feeds), feed_mapping(mapping, maps), feed_format, _rules(rules))
+    with ProgressLines() as progress:
+        report = run(options, rejected, progress, workers=workers)
+    if page is not None:
+        from indexer.quality.page import html
+
+        page.write_text(html(report), "utf-8")
+    write_json(msgspec.json.encode(report)) if as_json else show_quality(report)
+
+
+def _rules(path: Path | None) -> tuple[Rule, ...]:
+    from indexer.quality.rules import built_in_rules, with_own_rules
+
+    return with_own_rules(path) if path else built_in_rules()
+
+
+EXAMPLES = (
+    (rebuild, "Example: shelfwise rebuild products.jsonl.gz --index store"),
+    (check, "Example: shelfwise check products.csv --html report.html"),
+)
+
+
+def add_commands(app: typer.Typer) -> None:
+    """Makes these commands part of a program."""
+    for command, example in EXAMPLES:
+        app.command(epilog=example)(command)

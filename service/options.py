@@ -1,0 +1,41 @@
+"""Arguments and options that several commands share."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from indexer.mapping import FeedMapping
+
+IndexOption = Annotated[Path, typer.Option("--index", help="The index directory.")]
+IndexArgument = Annotated[Path, typer.Argument(help="An index directory, made by: shelfwise rebuild", metavar="DIR")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else.")]
+FeedsArgument = Annotated[
+    list[str],
+    typer.Argument(help="Feeds as a shop exports them, plain, gzip or zstd; - is standard input.", metavar="FEED..."),
+]
+FormatOption = Annotated[str, typer.Option("--format", help="The feeds' format; by default it is recognised.")]
+MappingOption = Annotated[
+    Path | None, typer.Option("--mapping", help="A JSON or TOML file that names the feed's fields.")
+]
+MapOption = Annotated[list[str] | None, typer.Option("--map", help="One field: title=product_name. Repeatable.")]
+RulesOption = Annotated[Path | None, typer.Option("--rules", help="A TOML file with quality rules of your own.")]
+WorkersOption = Annotated[
+    int | None, typer.Option("--workers", help="Processes that read and check; by default one a core.", min=1)
+]
+
+
+def feed_mapping(mapping: Path | None, maps: list[str] | None) -> FeedMapping:
+    """The mapping that a file and flags make; raises FeedError for one that cannot be used."""
+    from indexer.mapping import FeedMapping, load_mapping, parse_map_flags
+
+    return parse_map_flags(maps or (), load_mapping(mapping) if mapping else FeedMapping())
+
+
+def cache_folder() -> Path:
+    """Where exported models are kept: $XDG_CACHE_HOME/shelfwise, or ~/.cache/shelfwise."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "shelfwise"

@@ -1,0 +1,70 @@
+"""Going back to an earlier version: the one asked for, or the newest that can serve."""
+
+from __future__ import annotations
+
+import msgspec
+
+from retrieval.analysis import Analyzer
+from retrieval.errors import SettingError, StoreDamagedError, StoreForeignError, UnknownVersionError
+from retrieval.layout import SYNONYMS_FILE
+from retrieval.manifest import Manifest
+from retrieval.published import Store
+from retrieval.synonyms import Synonyms
+from service.version_list import current_name, versions_before
+
+
+class RolledBack(msgspec.Struct, frozen=True):
+    """What a rollback did."""
+
+    before: str
+    """The version that served; empty where none was named."""
+    version: str
+    """The one that serves now."""
+    products: int
+    created: str
+    passed_over: tuple[str, ...] = ()
+    """Versions that cannot serve, with the reason."""
+
+
+def roll_back(store: Store, name: str = "") -> RolledBack:
+    """Lets a version serve: the one of this name, or the newest before the current one that is whole.
+
+    The caller holds the lock. Raises UnknownVersionError where there is no such version, StoreDamagedError where the
+    one asked for is not whole, StoreForeignError where this program cannot serve it; the pointer then stays.
+    """
+    before = current_name(store)
+    if name:
+        return _rolled_back(before, _serve(store, name), ())
+    passed_over: list[str] = []
+    for older in reversed(versions_before(store, before)):
+        try:
+            return _rolled_back(before, _serve(store, older), tuple(passed_over))
+        except (StoreDamagedError, StoreForeignError) as error:
+            passed_over.append(str(error))
+    there = "; ".join(passed_over) or f"it holds {', '.join(store.versions()) or 'none'}"
+    raise UnknownVersionError(f"{store.root} has no whole version before {before or 'the current one'}: {there}")
+
+
+def _serve(store: Store, name: str) -> Manifest:
+    store.check_known(name)
+    _check_analysis(store, name)
+    return store.rollback(name)
+
+
+def _check_analysis(store: Store, name: str) -> None:
+    """An engine refuses a version that another text analysis made, so it must not become the current one."""
+    path = store.version_folder(name) / SYNONYMS_FILE
+    wanted = store.manifest(name).analyzer
+    try:
+        here = Analyzer(Synonyms.load(path) if path.exists() else None).identity
+    except SettingError as error:
+        raise StoreDamagedError(f"version {name} is damaged: {error}") from error
+    if here != wanted:
+        message = (
+            f"version {name} was made with the text analysis {wanted}, this program has {here}: it cannot serve it"
+        )
+        raise StoreForeignError(message)
+
+
+def _rolled_back(before: str, manifest: Manifest, passed_over: tuple[str, ...]) -> RolledBack:
+    return RolledBack(before, manifest.version, manifest.products, manifest.created, passed_over)

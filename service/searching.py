@@ -1,0 +1,148 @@
+"""One search of one snapshot: the request checked, ranked, counted, and made into a page."""
+
+from __future__ import annotations
+
+from concurrent.futures import Executor
+
+from retrieval.conditions import Condition
+from retrieval.errors import QueryError, UnknownProductError
+from retrieval.filters import parse_filter
+from retrieval.keyword import Rows, Selection
+from retrieval.merging import METHODS
+from retrieval.records import Candidate, Facet, Hit, Page, Query, StageScore
+from service.ranking import STAGES, Ranker, Ranking, Request
+from service.snapshot import Snapshot
+
+MOST_TEXT = 10_000
+"""Characters of a query; longer ones are refused rather than cut."""
+MOST_SIZE = 1_000
+DEEPEST = 100_000
+"""The last place that a page may reach."""
+MOST_FACETS = 50
+FACET_VALUES = 100
+
+
+class Search:
+    """One search of one snapshot."""
+
+    def __init__(self, snapshot: Snapshot, executor: Executor, query: Query, merge: str) -> None:
+        self._snapshot = snapshot
+        self._query = query
+        self._facets = {name: snapshot.catalog.known(name, "count").name for name in query.facets}
+        self._sort = snapshot.catalog.sortable(query.sort.removeprefix("-")).name if query.sort else ""
+        where = _condition(snapshot, query.filters)
+        groups = snapshot.analyzer.groups(query.text)
+        self._request = Request(query.text, groups, where, query.stage, METHODS[merge])
+        self._ranker = Ranker(snapshot, executor)
+
+    def page(self) -> Page:
+        """The answer."""
+        if not self._query.text.strip():
+            return self._browsed()
+        if not self._request.groups:
+            return self._answer((), 0, Selection())
+        ranking = self._ranker.rank(self._request)
+        if self._sort:
+            rows = self._snapshot.keyword.sort(ranking.selection, self._sort, self._query.sort.startswith("-"))
+        else:
+            rows = self._ranker.further(self._request, ranking, self._query.page * self._query.size)
+        return self._answer(self._hits(rows, ranking), ranking.total, ranking.selection, ranking)
+
+    def _browsed(self) -> Page:
+        """Everything that the filter lets through: the best known products first, unless asked otherwise."""
+        selection = Selection(where=self._request.where, everything=True)
+        sort = self._sort or "rating_count"
+        descending = self._query.sort.startswith("-") or not self._sort
+        rows = self._snapshot.keyword.sort(selection, sort, descending)
+        hits = tuple(Hit(self._snapshot.products[row], 0.0, {}) for row in self._cut(rows))
+        return self._answer(hits, len(rows), selection)
+
+    def _cut(self, rows: Rows) -> list[int]:
+        start = (self._query.page - 1) * self._query.size
+        return [int(row) for row in rows[start : start + self._query.size]]
+
+    def _hits(self, rows: Rows, ranking: Ranking) -> tuple[Hit, ...]:
+        return tuple(self._hit(ranking.candidate(row), ranking) for row in self._cut(rows))
+
+    def _hit(self, candidate: Candidate, ranking: Ranking) -> Hit:
+        identifier = self._query.text.strip() if candidate.row in ranking.identified else ""
+        return Hit(self._snapshot.products[candidate.row], candidate.score, candidate.stages, identifier)
+
+    def _answer(self, hits: tuple[Hit, ...], total: int, selection: Selection, ranking: Ranking | None = None) -> Page:
+        return Page(
+            hits,
+            total,
+            self._query.page,
+            self._query.size,
+            self._counted(Selection() if ranking and ranking.relaxed else selection),
+            ranking.degraded if ranking else (),
+            ranking.relaxed if ranking else False,
+            ranking.timings if ranking else {},
+            self._snapshot.manifest.version,
+        )
+
+    def _counted(self, selection: Selection) -> dict[str, Facet]:
+        if not self._facets:
+            return {}
+        counted = self._snapshot.keyword.facets(selection, sorted(set(self._facets.values())), FACET_VALUES)
+        return {asked: counted[name] for asked, name in self._facets.items()}
+
+
+def similar_products(snapshot: Snapshot, product_id: str, size: int, filters: str) -> Page:
+    """The products nearest to one, itself left out; raises UnknownProductError where there is no such product."""
+    row = row_of(snapshot, product_id)
+    where = _condition(snapshot, filters)
+    allowed = None if where is None else snapshot.keyword.select(Selection(where=where, everything=True))
+    nearest = snapshot.vectors.search(snapshot.vectors.vector(row), size + 1, allowed)
+    pairs = [(other, float(score)) for other, score in zip(nearest.rows, nearest.scores, strict=True) if other != row]
+    hits = tuple(
+        Hit(snapshot.products[other], score, {"dense": StageScore(rank, score)})
+        for rank, (other, score) in enumerate(pairs[:size], 1)
+    )
+    return Page(hits, len(hits), 1, size, version=snapshot.manifest.version)
+
+
+def check_query(query: Query, merge: str) -> None:
+    """Refuses what no page can be made for, naming the argument."""
+    _check_types(query)
+    if len(query.text) > MOST_TEXT:
+        raise QueryError(f"the query has {len(query.text)} characters, at most {MOST_TEXT} are searched for")
+    if not 0 <= query.size <= MOST_SIZE:
+        raise QueryError(f"size is {query.size}, it can be 0 to {MOST_SIZE}")
+    if query.page < 1:
+        raise QueryError(f"page is {query.page}, pages count from 1")
+    if query.page * query.size > DEEPEST:
+        raise QueryError(
+            f"page {query.page} of {query.size} reaches past place {DEEPEST}; narrow the search by a filter"
+        )
+    if query.stage not in STAGES:
+        raise QueryError(f"stage is {query.stage!r}, it can be {', '.join(STAGES)}")
+    if merge not in METHODS:
+        raise QueryError(f"merge is {merge!r}, it can be {', '.join(METHODS)}")
+    if len(query.facets) > MOST_FACETS:
+        raise QueryError(f"{len(query.facets)} facets are asked for, at most {MOST_FACETS} are counted at once")
+
+
+def _check_types(query: Query) -> None:
+    """A caller without a type checker is told as clearly as one with it."""
+    for name in ("text", "filters", "sort", "stage"):
+        if not isinstance(getattr(query, name), str):
+            raise QueryError(f"{name} is {type(getattr(query, name)).__name__}, it must be str")
+    for name in ("size", "page"):
+        if type(getattr(query, name)) is not int:
+            raise QueryError(f"{name} is {type(getattr(query, name)).__name__}, it must be int")
+    if not all(isinstance(field, str) for field in query.facets):
+        raise QueryError("facets must be a list of field names")
+
+
+def _condition(snapshot: Snapshot, filters: str) -> Condition | None:
+    tree = parse_filter(filters)
+    return None if tree is None else snapshot.catalog.condition(tree)
+
+
+def row_of(snapshot: Snapshot, product_id: str) -> int:
+    """The row of a product; raises UnknownProductError where there is none of this id."""
+    row = snapshot.products.row_of(product_id)
+    if row is None:
+        raise UnknownProductError(f"there is no product with the id {product_id!r} in {snapshot.manifest.version}")
+    return row

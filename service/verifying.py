@@ -1,0 +1,242 @@
+"""Verifying a version: every checksum, and whether its records, terms and vectors agree. Nothing is changed by it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+
+import numpy as np
+
+from indexer.vectors import Keys
+from retrieval.analysis import Analyzer
+from retrieval.arrays import load_array
+from retrieval.encoders import load_encoder
+from retrieval.errors import ShelfwiseError, StoreDamagedError
+from retrieval.fields import FieldCatalog
+from retrieval.keyword_tantivy import TantivyIndex
+from retrieval.layout import FIELDS_FILE, KEYWORD_FOLDER, SYNONYMS_FILE, TEXT_KEYS_FILE, VECTORS_FOLDER, read_fields
+from retrieval.manifest import MANIFEST, SEAL, Manifest, file_problem
+from retrieval.product_store import IDS_FILE, OFFSETS_FILE, PRODUCTS_FILE, ProductStore
+from retrieval.product_text import RECIPE
+from retrieval.published import Store
+from retrieval.synonyms import Synonyms
+from retrieval.vectors_faiss import FaissIndex
+from service.problems import Problem, Verified
+from service.verify_indexes import IDS, check_encoder, check_keyword, check_vectors
+from service.verify_rows import Records, check_rows
+from service.version_list import current_name
+
+if TYPE_CHECKING:
+    from indexer.observing import Observer
+
+_SERVES = (
+    "let a whole version serve: shelfwise rollback {root}; then make a new one: shelfwise rebuild FEED --index {root}"
+)
+_WAITS = "this version does not serve: do not go back to it; shelfwise prune {root} removes it with the other old ones"
+_ENCODER_AGAIN = "a rebuild stores the encoder anew: shelfwise rebuild FEED --index {root}"
+_STRAY = "remove it: nothing reads it"
+_PRODUCT_FILES = (PRODUCTS_FILE, IDS_FILE, OFFSETS_FILE)
+_ENCODER = "encoder"
+T = TypeVar("T")
+
+
+def verify(store: Store, name: str, observer: Observer, *, encode: bool = False) -> Verified:
+    """Verifies one version; with `encode` a sample of its vectors is made again, which takes its encoder to be loaded.
+
+    Raises UnknownVersionError for a version that is not there; whatever is wrong with one that is there is returned.
+    """
+    store.check_known(name)
+    return _Verification(store, name, observer).run(encode=encode)
+
+
+@dataclass(frozen=True, slots=True)
+class _Parts:
+    """A version's parts, opened; None is damaged."""
+
+    products: ProductStore | None
+    catalog: FieldCatalog | None
+    analyzer: Analyzer | None
+    keyword: TantivyIndex | None
+    vectors: FaissIndex | None
+    text_keys: Keys | None
+
+    def sizes(self) -> dict[str, int]:
+        """How many products each part holds."""
+        sizes = {
+            PRODUCTS_FILE: None if self.products is None else len(self.products),
+            KEYWORD_FOLDER: None if self.keyword is None else self.keyword.size,
+            VECTORS_FOLDER: None if self.vectors is None else self.vectors.size,
+            TEXT_KEYS_FILE: None if self.text_keys is None else len(self.text_keys),
+        }
+        return {part: size for part, size in sizes.items() if size is not None}
+
+
+class _Verification:
+    """One run. A part with a damaged file is not opened: a library may trip over it."""
+
+    def __init__(self, store: Store, name: str, observer: Observer) -> None:
+        self._store, self._name, self._observer = store, name, observer
+        self._folder = store.version_folder(name)
+        self._problems: list[Problem] = []
+        self._skipped: list[str] = []
+        self._damaged: set[str] = set()
+
+    def run(self, *, encode: bool) -> Verified:
+        manifest = self._checked_manifest()
+        if manifest is None:
+            return Verified(self._name, 0, 0, 0, tuple(self._problems), ("everything else: its manifest is damaged",))
+        self._check_files(manifest)
+        self._check_agreement(manifest, encode=encode)
+        size = sum(entry.bytes for entry in manifest.files.values())
+        return Verified(
+            self._name, manifest.products, len(manifest.files), size, tuple(self._problems), tuple(self._skipped)
+        )
+
+    def _found(self, part: str, what: str, advice: str = "") -> None:
+        if not advice:
+            advice = _SERVES if self._name == current_name(self._store) else _WAITS
+        self._add(Problem(part, what, advice.format(root=self._store.root)))
+
+    def _checked_manifest(self) -> Manifest | None:
+        try:
+            manifest = self._store.manifest(self._name)
+            self._store.listed_files(self._name, manifest)
+        except StoreDamagedError as error:
+            self._found(MANIFEST, str(error).removeprefix(f"version {self._name} is damaged: "))
+            return None
+        return manifest
+
+    def _check_files(self, manifest: Manifest) -> None:
+        files = self._store.listed_files(self._name, manifest)
+        self._observer.begin("checksums", sum(entry.bytes for _, _, entry in files), "bytes")
+        for relative, path, entry in files:
+            if problem := file_problem(path, entry):
+                self._damaged.add(part := self._part(path))
+                self._found(relative, problem, _ENCODER_AGAIN if part == _ENCODER else "")
+            self._observer.advance(entry.bytes)
+        listed = {path for _, path, _ in files} | {self._folder / MANIFEST, self._folder / SEAL}
+        for path in sorted(self._folder.rglob("*")):
+            if path not in listed and not path.is_dir():
+                self._found(path.relative_to(self._store.root).as_posix(), "is not in the manifest", _STRAY)
+        self._observer.end(f"{self._name}: {len(files):,} files")
+
+    def _part(self, path: Path) -> str:
+        """The part that a file belongs to: its name, its folder, or one name for the three files of the products."""
+        if not path.is_relative_to(self._folder):
+            return _ENCODER
+        first = path.relative_to(self._folder).parts[0]
+        return PRODUCTS_FILE if first in _PRODUCT_FILES else first
+
+    def _opened(self, part: str, opened: Callable[[], T]) -> T | None:
+        """A part, or None where it is damaged, which is a problem if it is not known as one yet."""
+        if part in self._damaged:
+            self._skipped.append(f"the agreement of {part}: it is damaged")
+            return None
+        try:
+            return opened()
+        except (ShelfwiseError, OSError) as error:
+            self._found(part, str(error))
+            return None
+
+    def _check_agreement(self, manifest: Manifest, *, encode: bool) -> None:
+        parts = self._open_parts(manifest)
+        self._check_sizes(parts, manifest)
+        if parts.products is None:
+            self._skipped.append("whether fields, terms and vectors agree with the products: those cannot be read")
+            return
+        is_ours = manifest.recipe == RECIPE
+        if not is_ours:
+            self._skipped.append(f"terms and texts: made by recipe {manifest.recipe!r}, this program has {RECIPE!r}")
+        self._check_records(parts, parts.products, is_ours=is_ours)
+        self._check_found(parts, parts.products, is_ours=is_ours)
+        if encode:
+            self._check_encoder(manifest, parts)
+
+    def _open_parts(self, manifest: Manifest) -> _Parts:
+        folder = self._folder
+        catalog = self._opened(FIELDS_FILE, lambda: read_fields(folder / FIELDS_FILE))
+        return _Parts(
+            self._opened(PRODUCTS_FILE, lambda: ProductStore(folder)),
+            catalog,
+            self._opened(SYNONYMS_FILE, lambda: _analyzer(folder / SYNONYMS_FILE, manifest)),
+            self._open_keyword(catalog),
+            self._opened(VECTORS_FOLDER, lambda: FaissIndex(folder / VECTORS_FOLDER, gpu=False)),
+            self._opened(TEXT_KEYS_FILE, lambda: _text_keys(folder / TEXT_KEYS_FILE)),
+        )
+
+    def _open_keyword(self, catalog: FieldCatalog | None) -> TantivyIndex | None:
+        if catalog is None:
+            self._skipped.append(f"the agreement of {KEYWORD_FOLDER}: {FIELDS_FILE} is damaged")
+            return None
+        return self._opened(KEYWORD_FOLDER, lambda: TantivyIndex(self._folder / KEYWORD_FOLDER, catalog))
+
+    def _check_sizes(self, parts: _Parts, manifest: Manifest) -> None:
+        for part, size in parts.sizes().items():
+            if size != manifest.products:
+                self._add(Problem(part, f"it holds {size:,} products, the manifest says {manifest.products:,}"))
+        if parts.vectors and parts.vectors.dimension != manifest.dimension:
+            what = f"it holds vectors of dimension {parts.vectors.dimension}, the manifest says {manifest.dimension}"
+            self._add(Problem(VECTORS_FOLDER, what))
+        if parts.vectors and parts.vectors.kind.value != manifest.vectors:
+            what = f"it is of the kind {parts.vectors.kind.value}, the manifest says {manifest.vectors}"
+            self._add(Problem(VECTORS_FOLDER, what))
+
+    def _check_records(self, parts: _Parts, products: ProductStore, *, is_ours: bool) -> None:
+        self._observer.begin("records", len(products), "products")
+        records = Records(
+            products,
+            parts.catalog,
+            parts.analyzer if is_ours else None,
+            self._folder / KEYWORD_FOLDER if parts.keyword and is_ours else None,
+            parts.text_keys if is_ours else None,
+        )
+        self._add(*check_rows(records, self._observer.advance))
+        self._observer.end(f"{self._name}: {len(products):,} products against their terms, fields and texts")
+
+    def _check_found(self, parts: _Parts, products: ProductStore, *, is_ours: bool) -> None:
+        keyword, vectors, advance = parts.keyword, parts.vectors, self._observer.advance
+        self._observer.begin("find", min(len(products), IDS), "products")
+        if keyword:
+            analyzer = parts.analyzer if is_ours else None
+            self._look(KEYWORD_FOLDER, lambda: check_keyword(keyword, products, analyzer, advance))
+        if vectors:
+            folder = self._folder / VECTORS_FOLDER
+            self._look(VECTORS_FOLDER, lambda: check_vectors(folder, vectors, products, parts.text_keys))
+        self._observer.end(f"{self._name}: a sample of the products by id, by terms and by vector")
+
+    def _check_encoder(self, manifest: Manifest, parts: _Parts) -> None:
+        products, vectors = parts.products, parts.vectors
+        if products is None or vectors is None:
+            return
+        self._observer.begin("encode", None, "")
+        encoder = self._opened(_ENCODER, lambda: load_encoder(self._store.encoders / manifest.encoder))
+        if encoder:
+            self._look(_ENCODER, lambda: check_encoder(encoder, vectors, products))
+        self._observer.end(f"{self._name}: a sample of the vectors by {manifest.encoder_name}")
+
+    def _look(self, part: str, check: Callable[[], list[Problem]]) -> None:
+        """Adds what a check finds; one that cannot be ended is a problem of the part."""
+        try:
+            self._add(*check())
+        except (ShelfwiseError, OSError, ValueError) as error:
+            self._found(part, str(error))
+
+    def _add(self, *problems: Problem) -> None:
+        self._problems.extend(problems)
+
+
+def _analyzer(path: Path, manifest: Manifest) -> Analyzer:
+    analyzer = Analyzer(Synonyms.load(path) if path.exists() else None)
+    if analyzer.identity != manifest.analyzer:
+        what = f"the text analysis of this program is {analyzer.identity}, the manifest says {manifest.analyzer}"
+        raise StoreDamagedError(f"{what}: rebuild the index")
+    return analyzer
+
+
+def _text_keys(path: Path) -> Keys:
+    keys = load_array(path)
+    if keys.ndim != 2 or keys.shape[1] != 16 or keys.dtype != np.uint8:
+        raise StoreDamagedError(f"{path} holds {keys.dtype}{keys.shape}, not 16 bytes for each product")
+    return keys

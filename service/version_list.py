@@ -1,0 +1,96 @@
+"""The versions of an index at a glance: what each holds, which one serves, which cannot."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import msgspec
+
+from retrieval.errors import StoreDamagedError, StoreError
+from retrieval.manifest import VersionChanges
+from retrieval.published import Store
+
+
+class VersionInfo(msgspec.Struct, frozen=True):
+    """One version. Of one whose manifest cannot be read only its name and its size are known."""
+
+    version: str
+    serves: bool
+    bytes: int
+    """Of its own files; encoders are shared between versions."""
+    created: str = ""
+    products: int = 0
+    changes: VersionChanges | None = None
+    encoder: str = ""
+    encoder_name: str = ""
+    problem: str = ""
+    """What is missing or too short; checksums are for `shelfwise verify`, which reads every byte."""
+
+
+def list_versions(store: Store) -> list[VersionInfo]:
+    """All versions, oldest first, looked at without reading what is in their files.
+
+    Raises StoreMissingError or StoreForeignError for a directory that is no index.
+    """
+    store.check_ours()
+    names = store.versions()
+    problems = {name: _problem(store, name) for name in names}
+    serving = _serving(store, [name for name in names if not problems[name]])
+    return [_info(store, name, problems[name], serves=name == serving) for name in names]
+
+
+def _serving(store: Store, whole: Sequence[str]) -> str:
+    """The version that an engine would open: the current one, or the newest where that cannot be opened."""
+    named = current_name(store)
+    if named in whole:
+        return named
+    return whole[-1] if whole else ""
+
+
+def current_name(store: Store) -> str:
+    """The version that the pointer names, or nothing."""
+    try:
+        return store.current()
+    except StoreError:
+        return ""
+
+
+def _problem(store: Store, name: str) -> str:
+    try:
+        manifest = store.manifest(name)
+        for relative, path, entry in store.listed_files(name, manifest):
+            if not path.is_file():
+                return f"{relative} is missing"
+            if (length := path.stat().st_size) != entry.bytes:
+                return f"{relative} has {length} bytes, not {entry.bytes}"
+    except StoreDamagedError as error:
+        return str(error).removeprefix(f"version {name} is damaged: ")
+    except OSError as error:
+        return str(error)
+    return ""
+
+
+def _info(store: Store, name: str, problem: str, *, serves: bool) -> VersionInfo:
+    size = store.size(name)
+    try:
+        manifest = store.manifest(name)
+    except StoreDamagedError:
+        return VersionInfo(name, serves, size, problem=problem)
+    return VersionInfo(
+        name,
+        serves,
+        size,
+        manifest.created,
+        manifest.products,
+        manifest.changes,
+        manifest.encoder,
+        manifest.encoder_name,
+        problem,
+    )
+
+
+def versions_before(store: Store, name: str) -> list[str]:
+    """The versions that are older than this one, oldest first; all, where the index does not hold it."""
+    store.check_ours()
+    names = store.versions()
+    return names[: names.index(name)] if name in names else names

@@ -1,0 +1,128 @@
+"""Batches in processes of our own: the same results in the same order, errors that arrive, and no process left."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from indexer.workers import Workers
+from retrieval.errors import RowError, WorkerError
+
+
+def doubled(batch: Sequence[int]) -> list[int]:
+    return [2 * each for each in batch]
+
+
+def process_id(batch: Sequence[int]) -> int:
+    return os.getpid()
+
+
+def refuse_seven(batch: Sequence[int]) -> int:
+    if 7 in batch:
+        raise RowError("seven", "is refused")
+    return len(batch)
+
+
+def die_of_seven(batch: Sequence[int]) -> int:
+    if 7 in batch:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return len(batch)
+
+
+def print_something(batch: Sequence[int]) -> int:
+    sys.stdout.write("between the results")
+    sys.stdout.flush()
+    return len(batch)
+
+
+class NoCopyError(Exception):
+    def __init__(self, one: int, two: int) -> None:
+        super().__init__(f"{one} and {two}")
+
+
+def raise_what_cannot_travel(batch: Sequence[int]) -> None:
+    raise NoCopyError(1, 2)
+
+
+BATCHES = [[number, number + 1] for number in range(40)]
+
+
+@pytest.mark.parametrize("count", [1, 2, 3])
+def test_results_come_in_the_order_of_the_batches_whatever_the_count(count: int) -> None:
+    with Workers(count) as workers:
+        assert list(workers.map(doubled, BATCHES)) == [doubled(batch) for batch in BATCHES]
+        assert list(workers.map(len, BATCHES)) == [2] * 40
+
+
+def test_many_batches_are_shared_and_a_few_stay_here() -> None:
+    with Workers(2) as workers:
+        assert set(workers.map(process_id, BATCHES[:3])) == {os.getpid()}
+        others = set(workers.map(process_id, BATCHES))
+        assert os.getpid() not in others and len(others) == 2
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_an_error_of_the_work_arrives_as_what_it_is(count: int) -> None:
+    with Workers(count) as workers, pytest.raises(RowError, match="seven: is refused"):
+        list(workers.map(refuse_seven, BATCHES))
+
+
+def test_an_error_that_cannot_travel_is_told_with_its_traceback() -> None:
+    with Workers(2) as workers, pytest.raises(RuntimeError, match=r"(?s)raise_what_cannot_travel.*1 and 2"):
+        list(workers.map(raise_what_cannot_travel, BATCHES))
+
+
+def test_a_process_that_dies_is_told() -> None:
+    with Workers(2) as workers, pytest.raises(WorkerError, match="--workers 1"):
+        list(workers.map(die_of_seven, BATCHES))
+
+
+def test_what_the_work_prints_is_no_result() -> None:
+    with Workers(2) as workers:
+        assert list(workers.map(print_something, BATCHES)) == [2] * 40
+
+
+def test_no_process_is_left_when_the_work_is_not_finished() -> None:
+    with Workers(2) as workers:
+        children = next(workers.map(process_id, BATCHES))
+    with pytest.raises(ProcessLookupError):
+        os.kill(children, 0)
+
+
+PROGRAM = """
+import sys, time
+from indexer.workers import Workers
+from tests.unit.indexer.test_workers import process_id
+with Workers(2) as workers:
+    print(*set(workers.map(process_id, [[n] for n in range(40)])), flush=True)
+    time.sleep(60)
+"""
+
+
+def test_the_processes_end_when_the_program_is_killed() -> None:
+    # No guard by __name__: what a user's script does must not start again in every worker.
+    program = subprocess.Popen([sys.executable, "-c", PROGRAM], stdout=subprocess.PIPE, text=True)
+    assert program.stdout is not None
+    children = [int(each) for each in program.stdout.readline().split()]
+    assert len(children) == 2
+    program.kill()
+    program.communicate()
+    until = time.monotonic() + 10
+    while any(map(is_alive, children)) and time.monotonic() < until:
+        time.sleep(0.02)
+    assert not any(map(is_alive, children))
+
+
+def is_alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] != "Z"

@@ -1,0 +1,109 @@
+"""Versions of an index made without feeds and without a model: each product's vector is drawn from its text."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import msgspec
+import numpy as np
+
+from indexer.vectors import key_array, text_key
+from retrieval.analysis import Analyzer
+from retrieval.encoder_folder import SPEC_FILE
+from retrieval.fields import FieldCounter
+from retrieval.keyword_tantivy import TantivyBuilder
+from retrieval.layout import FIELDS_FILE, KEYWORD_FOLDER, SYNONYMS_FILE, TEXT_KEYS_FILE, VECTORS_FOLDER, write_fields
+from retrieval.manifest import MANIFEST, SEAL, Manifest, checksum
+from retrieval.product_store import write_products
+from retrieval.product_text import RECIPE, encoder_text, keyword_document
+from retrieval.published import SCHEMA, Store
+from retrieval.records import Product
+from retrieval.synonyms import Synonyms
+from retrieval.vectors import Vectors
+from retrieval.vectors_faiss import IndexKind, build_index, create_vectors
+
+DIMENSION = 16
+
+
+@dataclass(frozen=True, slots=True)
+class Made:
+    """How a version is made, where it is not made as usual."""
+
+    encoder: str = "encoder-1"
+    synonyms: str = ""
+    kind: IndexKind | None = None
+    created: str = "2025-01-01T00:00:00+00:00"
+    report: dict[str, object] = field(default_factory=dict)
+
+
+def vector_of(text: str) -> Vectors:
+    """The unit vector of a text (DIMENSION,)."""
+    drawn = np.random.default_rng(int.from_bytes(text_key(text)[:8], "little")).standard_normal(DIMENSION)
+    return np.asarray(drawn / np.linalg.norm(drawn), dtype=np.float32)
+
+
+def publish_products(root: Path, products: Sequence[Product], made: Made | None = None) -> str:
+    """Publishes a version of these products and returns its name."""
+    store, made = Store(root), made or Made()
+    ordered = sorted(products, key=lambda product: product.id.encode())
+    synonyms = Synonyms.parse(made.synonyms.splitlines())
+    analyzer = Analyzer(synonyms)
+    with store.locked():
+        building, name = store.building(), store.next_version()
+        _write(building, ordered, analyzer, made.kind)
+        (building / SYNONYMS_FILE).write_text(synonyms.text, "utf-8")
+        model = store.encoders / made.encoder
+        model.mkdir(parents=True, exist_ok=True)
+        (model / SPEC_FILE).write_text("{}")
+        files = store.entries(building, store.version_folder(name).relative_to(store.root))
+        files |= store.entries(model, model.relative_to(store.root))
+        manifest = Manifest(
+            schema=SCHEMA,
+            version=name,
+            created=made.created,
+            products=len(ordered),
+            catalog="catalog",
+            analyzer=analyzer.identity,
+            encoder=made.encoder,
+            encoder_name=made.encoder.title(),
+            dimension=DIMENSION,
+            vectors=(made.kind or IndexKind.EXACT).value,
+            recipe=RECIPE,
+            files=files,
+            report=made.report,
+        )
+        store.publish(building, manifest)
+    return name
+
+
+def _write(folder: Path, products: Sequence[Product], analyzer: Analyzer, kind: IndexKind | None) -> None:
+    counter = FieldCounter()
+    for product in products:
+        counter.add(product)
+    catalog = counter.catalog()
+    write_fields(catalog, folder / FIELDS_FILE)
+    write_products(products, folder)
+    builder = TantivyBuilder(folder / KEYWORD_FOLDER, catalog)
+    builder.add(keyword_document(row, product, analyzer, catalog) for row, product in enumerate(products))
+    builder.finish()
+    texts = list(map(encoder_text, products))
+    vectors = create_vectors(folder / VECTORS_FOLDER, len(products), DIMENSION)
+    for row, text in enumerate(texts):
+        vectors[row] = vector_of(text)
+    build_index(folder / VECTORS_FOLDER, kind)
+    np.save(folder / TEXT_KEYS_FILE, key_array([text_key(text) for text in texts]))
+
+
+def reseal(root: Path, name: str, edit: Callable[[Manifest], Manifest] = lambda manifest: manifest) -> None:
+    """Gives a version that was changed by hand the right list of files, and its manifest the `edit`."""
+    store = Store(root)
+    folder = store.version_folder(name)
+    manifest = edit(msgspec.json.decode((folder / MANIFEST).read_bytes(), type=Manifest))
+    for sealed in (MANIFEST, SEAL):
+        (folder / sealed).unlink()
+    files = {path: entry for path, entry in manifest.files.items() if path.startswith(f"{store.encoders.name}/")}
+    files |= store.entries(folder, folder.relative_to(root))
+    (folder / MANIFEST).write_bytes(msgspec.json.encode(msgspec.structs.replace(manifest, files=files)))
+    (folder / SEAL).write_text(checksum(folder / MANIFEST))
