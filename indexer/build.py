@@ -20,11 +20,10 @@ from indexer.guard import check_publish
 from indexer.intake import Intake, IntakeOptions
 from indexer.mapping import FeedMapping
 from indexer.observing import Observer, Silence
-from indexer.passes import Documents
 from indexer.pending import Folding, forget_folded, pending_changes
-from indexer.quality.page import html
 from indexer.quality.report import QualityReport
 from indexer.quality.rule import Rule
+from indexer.second_pass import Documents
 from indexer.vectors import ChunkFolder, KnownVectors, encode_rows, missing_rows, spread
 from indexer.workers import Workers
 from indexer.writing import VersionWriter
@@ -182,12 +181,12 @@ class _Rebuild:
     def _index(self, building: Path) -> VersionWriter:
         self._observer.begin("index", self._intake.usable, "products")
         before = self._before
-        found = self._intake.fields(self._folding.products, before.catalog if before else None)
+        found = self._intake.found_fields(self._folding.products, before.catalog if before else None)
         documents = Documents(found, takes_over=bool(before and before.shares_analysis(found)))
         written = VersionWriter(building, found, before, takes_over=documents.takes_over)
         for settled in self._intake.settle(self._folding, before, documents):
-            written.add(settled.rows)
-            self._observer.advance(len(settled.rows))
+            written.add(settled)
+            self._observer.advance(len(settled.ids))
         counted = self._intake.counted_fields(found)
         written.finish(counted, self._folding.standing)
         # Not the file's copy: it may have been edited since its rules were read.
@@ -197,6 +196,8 @@ class _Rebuild:
 
     def _report_quality(self, building: Path) -> QualityReport:
         """Writes the report beside the index, for whoever repairs the feed, and into the version."""
+        from indexer.quality.page import html
+
         self._observer.begin("report", None, "")
         report = self._intake.report(ProductStore(building).__getitem__)
         for name, content in ((QUALITY_FILE, report.to_json()), (QUALITY_PAGE, html(report).encode())):

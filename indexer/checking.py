@@ -42,9 +42,9 @@ def _inspected(intake: Intake, folder: Path, observer: Observer) -> QualityRepor
     observer.begin("inspect", intake.usable, "products")
     products = ProductWriter(folder)
     for settled in intake.settle():
-        for row in settled.rows:
-            products.add(row.id, row.line)
-        observer.advance(len(settled.rows))
+        for product_id, line in zip(settled.ids, settled.lines, strict=True):
+            products.add(product_id, line)
+        observer.advance(len(settled.ids))
     products.finish()
     report = intake.report(_product_of(folder) if intake.products else _none)
     observer.end(f"{intake.products:,} products")

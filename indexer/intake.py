@@ -20,25 +20,25 @@ import msgspec
 from indexer.aside import Aside, printable
 from indexer.before import Before, Cursor
 from indexer.cleaning.census import Census
-from indexer.cleaning.languages import detect
 from indexer.feeds import FieldNames, Record, Rejected, records
+from indexer.first_pass import CleanedRows, ReadRows
 from indexer.lines import feed_size
 from indexer.mapping import FeedMapping
 from indexer.observing import Observer
-from indexer.passes import CleanedRows, Documents, Item, ReadRows, SettledRows, SettleRows
 from indexer.pending import Folding
 from indexer.places import Places
 from indexer.quality.duplicates import DuplicateFinder
 from indexer.quality.findings import Findings, Place
-from indexer.quality.inspector import Inspector
 from indexer.quality.norms import CategoryCensus
 from indexer.quality.report import Intake as Origin
 from indexer.quality.report import QualityReport, make_report
 from indexer.quality.rule import Rule
 from indexer.quality.rules import built_in_rules
+from indexer.second_pass import Documents, Items, Judging, Settled, SettleRows
 from indexer.spool import Entry, Spool
 from indexer.workers import Workers
 from retrieval.fields import FieldCatalog, FieldCounter
+from retrieval.product_json import product_from_json
 from retrieval.records import Product
 
 ROWS = 1_000
@@ -79,8 +79,7 @@ class Intake:
         self._files: dict[str, int] = {}
         self._spellings = Census()
         self._categories = CategoryCensus()
-        self._found = FieldCounter()
-        self._counted = FieldCounter()
+        self._fields = FieldCounter()
         self._findings = Findings()
         self._duplicates = DuplicateFinder(folder / "duplicates", self._rules)
         self._places = Places(folder / "places")
@@ -121,61 +120,84 @@ class Intake:
         return records(options.feeds, mapping=options.mapping, format=options.format, note=note, progress=progress)
 
     def _take(self, cleaned: CleanedRows) -> None:
-        for row in cleaned.rows:
-            file = self._files.setdefault(row.place.file, len(self._files))
-            self._spool.add(row.id, row.line, 2 * file + row.place.guessed, row.place.line)
+        columns = (cleaned.ids, cleaned.lines, cleaned.files, cleaned.rows, cleaned.guessed)
+        for product_id, line, file, row, guessed in zip(*columns, strict=True):
+            self._spool.add(product_id, line, 2 * self._files.setdefault(file, len(self._files)) + guessed, row)
         self._aside.reject(cleaned.rejected)
         self._aside.noted.merge(cleaned.noted)
-        self.rows += len(cleaned.rows) + len(cleaned.rejected)
+        self.rows += len(cleaned.ids) + len(cleaned.rejected)
         self._cleaned.update(cleaned.cleaned)
         self._spellings.merge(cleaned.spellings)
         self._categories.merge(cleaned.categories)
-        self._found.merge(cleaned.fields)
+        self._fields.merge(cleaned.fields)
         self.chinese += cleaned.chinese
 
-    def fields(self, live: Iterable[Product] = (), before: FieldCatalog | None = None) -> FieldCatalog:
+    def found_fields(self, live: Iterable[Product] = (), before: FieldCatalog | None = None) -> FieldCatalog:
         """The fields that products may have, known after the first pass: a place for each, and the category roots."""
+        live_fields = FieldCounter()
         for product in live:
-            self._found.add(product)
-        return self._found.catalog(before)
+            live_fields.add(product)
+        live_fields.merge(self._fields)
+        return live_fields.catalog(before, self._spellings.settler().levels)
 
     def counted_fields(self, found: FieldCatalog) -> FieldCatalog:
         """The fields that the products have, known after the second pass, in the places of those that were `found`."""
-        return FieldCatalog(self._counted.catalog(found).fields, found.category_roots)
+        return FieldCatalog(self._fields.catalog(found).fields, found.category_roots)
 
     def settle(
         self, folding: Folding | None = None, before: Before | None = None, documents: Documents | None = None
-    ) -> Iterator[SettledRows]:
+    ) -> Iterator[Settled]:
         """The second pass: the products to publish in the order of their ids, batch by batch."""
         settler = self._spellings.settler()
-        inspector = Inspector(self._rules, self._categories.norms(), self._now, detect)
+        work = SettleRows(settler, Judging(self._rules, self._categories.norms(), self._now), documents)
         items = self._items((folding or Folding()).using(settler), Cursor(before))
-        batches = _numbered(_batches(items, PRODUCTS))
-        for settled in self._workers.map(SettleRows(settler, inspector, documents), batches):
-            self._counted.merge(settled.fields)
+        for settled in self._workers.map(work, items):
             self._findings.merge(settled.findings)
             self._duplicates.add(settled.signatures)
             self._cleaned.update(settled.settled)
-            self._places.add(self._number(row.place) for row in settled.rows)
-            self.products += len(settled.rows)
+            self.products += len(settled.ids)
             yield settled
 
-    def _items(self, folding: Folding, before: Cursor) -> Iterator[Item]:
-        names = list(self._files)
+    def _items(self, folding: Folding, before: Cursor) -> Iterator[Items]:
+        names = [*self._files, LIVE]
+        items = Items(0)
         for product_id, entry in _with_ids(self._unique(names), folding.ids):
-            line = folding.line(product_id, entry.line if entry else None)
-            if line is not None:
-                yield Item(product_id, line, _place(entry, names), *before.at(product_id))
+            feed = entry.line if entry else None
+            line = folding.line(product_id, feed)
+            if line is not feed:
+                self._recount(feed, line)
+            if line is None:
+                continue
+            file, row = (entry.file, entry.row) if entry else (2 * len(self._files), 0)
+            self._places.add(file // 2, row)
+            row_before, line_before = before.at(product_id)
+            items.ids.append(product_id)
+            items.lines.append(line)
+            items.files.append(names[file // 2])
+            items.rows.append(row)
+            items.guessed.append(bool(file % 2))
+            items.rows_before.append(row_before)
+            items.lines_before.append(line_before)
+            if len(items.ids) == PRODUCTS:
+                yield items
+                items = Items(items.first_row + PRODUCTS)
+        if items.ids:
+            yield items
 
     def _unique(self, names: list[str]) -> Iterator[Entry]:
         for entry, is_first in self._spool.sorted():
             if is_first:
                 yield entry
             else:
+                self._recount(entry.line, None)
                 self._aside.reject([_duplicate(entry, names[entry.file // 2])])
 
-    def _number(self, place: Place) -> tuple[int, int]:
-        return self._files.get(place.file, -1), place.line
+    def _recount(self, before: bytes | None, after: bytes | None) -> None:
+        """Another product than the one that was counted, or none, will be published."""
+        if before is not None:
+            self._fields.remove(product_from_json(before))
+        if after is not None:
+            self._fields.add(product_from_json(after))
 
     def report(self, product_of: Callable[[int], Product]) -> QualityReport:
         """What was found, known after the second pass; `product_of` gives a product by its row."""
@@ -195,12 +217,6 @@ class Intake:
             cleaned=self._cleaned,
         )
         return make_report(origin, self._findings, self._duplicates.groups(row_of), self._rules)
-
-
-def _place(entry: Entry | None, names: list[str]) -> Place:
-    if entry is None:
-        return Place(LIVE, 0)
-    return Place(names[entry.file // 2], entry.row, guessed=bool(entry.file % 2))
 
 
 def _duplicate(entry: Entry, file: str) -> Rejected:
@@ -225,11 +241,3 @@ def _batches(each: Iterable[T], size: int) -> Iterator[list[T]]:
     remaining = iter(each)
     while batch := list(itertools.islice(remaining, size)):
         yield batch
-
-
-def _numbered(batches: Iterable[list[T]]) -> Iterator[tuple[int, list[T]]]:
-    """Each batch with the number of its first row."""
-    first = 0
-    for batch in batches:
-        yield first, batch
-        first += len(batch)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterable
 from pathlib import Path
 
 _PLACE = struct.Struct("<iQ")
@@ -16,9 +15,9 @@ class Places:
         path.parent.mkdir(parents=True, exist_ok=True)
         self._file = path.open("w+b")
 
-    def add(self, places: Iterable[tuple[int, int]]) -> None:
-        """Takes those of the next rows."""
-        self._file.write(b"".join(_PLACE.pack(*place) for place in places))
+    def add(self, file: int, line: int) -> None:
+        """Takes that of the next row."""
+        self._file.write(_PLACE.pack(file, line))
 
     def __getitem__(self, row: int) -> tuple[int, int]:
         self._file.seek(row * _PLACE.size)

@@ -48,12 +48,23 @@ class Plan:
             sources = tuple(one for one in rule.sources if one.name in names or one.name.partition(".")[0] in names)
             if sources or rule.value is not None:
                 self.rules[target] = Rule(sources, rule.value)
-        self.parsers = [(target, parse) for target, parse in _PARSERS.items() if target in self.rules]
+        parsers = [(target, parse) for target, parse in _PARSERS.items() if target in self.rules]
+        alone = {target: name for target, _ in parsers if (name := _only_name(self.rules[target], names))}
+        self.singles = [(target, alone[target], parse) for target, parse in parsers if target in alone]
+        """Fields that only one name of the row can give: nearly all of them, so they are read the shortest way."""
+        self.parsers = [(target, parse) for target, parse in parsers if target not in alone]
         self.has_price = "price" in self.rules
         self.has_images = "images" in self.rules
         self.has_name = "name" in names
         self.kinds = [target.partition(".")[2] for target in self.rules if target.startswith("identifiers.")]
         self.named = [target.partition(".")[2] for target in self.rules if target.startswith("attributes.")]
+
+
+def _only_name(rule: Rule, names: frozenset[str]) -> str:
+    """The name that alone can give a field its value; empty where there are others, or a constant."""
+    if len(rule.sources) != 1 or rule.value is not None or rule.sources[0].name not in names:
+        return ""
+    return rule.sources[0].name
 
 
 class Reading:
@@ -85,6 +96,20 @@ class Reading:
                 self._take(source)
                 return source, value
         return None if rule.value is None else (_CONSTANT, rule.value)
+
+    def singles(self) -> dict[str, object]:
+        """What the fields say that one name of the row gives; those that say nothing are left out."""
+        found: dict[str, object] = {}
+        for target, name, parse in self._plan.singles:
+            value = self._row[name]
+            if value is None or _is_blank(value):
+                continue
+            self._taken.add(name)
+            try:
+                found[target] = parse(name, value)
+            except UnusableValueError as error:
+                self._note(target, error.reason, error.detail)
+        return found
 
     def optional(self, target: str, parse: Callable[[str, object], T]) -> T | None:
         """What `parse` makes of the value of a field; None where there is none, or none that says anything."""

@@ -77,9 +77,10 @@ class RowReader:
         reading = Reading(plan, row, note)
         identity, title = reading.identity(), reading.title()
         amount, currency = reading.price(self._now) if plan.has_price else (None, "")
-        found: dict[str, Any] = {
-            target: value for target, parse in plan.parsers if (value := reading.optional(target, parse)) is not None
-        }
+        found: dict[str, Any] = reading.singles()
+        for target, parse in plan.parsers:
+            if (value := reading.optional(target, parse)) is not None:
+                found[target] = value
         if currency and "currency" not in found:
             found["currency"] = currency
         if plan.has_images:

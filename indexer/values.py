@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterator
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 from functools import lru_cache
@@ -194,6 +195,9 @@ def time(field: str, value: object) -> datetime:
     """A time in UTC (which no zone means): ISO 8601, RFC 2822, YYYYMMDD, seconds or milliseconds since 1970."""
     if not isinstance(value, str):
         return _epoch(number(field, value))
+    if value[-1:] == "Z" and value[4:5] == "-":  # nearly always, so it goes the shortest way
+        with suppress(ValueError):
+            return datetime.fromisoformat(value)
     spelled = value.strip()
     if len(spelled) <= 64:
         for found in _readings(spelled):

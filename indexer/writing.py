@@ -10,7 +10,7 @@ import numpy as np
 import xxhash
 
 from indexer.before import Before
-from indexer.passes import SettledRow
+from indexer.second_pass import Settled
 from indexer.vectors import Keys, key_array
 from retrieval.fields import FieldCatalog
 from retrieval.keyword_tantivy import TantivyBuilder
@@ -34,23 +34,21 @@ class VersionWriter:
         self._rows_before = array("q")
         self._same = 0
 
-    def add(self, rows: Iterable[SettledRow]) -> None:
+    def add(self, settled: Settled) -> None:
         """Takes the next products."""
-        for row in rows:
-            self._add(row)
-
-    def _add(self, row: SettledRow) -> None:
         number = len(self._rows_before)
-        self._products.add(row.id, row.line)
-        if row.terms:
-            self._terms.add_line(number, row.terms)
-        else:
-            self._terms.add_as_before(number, row.row_before)
-        self._digest.update(row.line)
-        self._digest.update(b"\n")
-        self._keys += row.key
-        self._rows_before.append(row.row_before)
-        self._same += row.is_as_before
+        columns = (settled.ids, settled.lines, settled.terms, settled.rows_before)
+        for product_id, line, terms, row_before in zip(*columns, strict=True):
+            self._products.add(product_id, line)
+            if terms:
+                self._terms.add_line(number, terms)
+            else:
+                self._terms.add_as_before(number, row_before)
+            number += 1
+        self._digest.update(b"".join(line + b"\n" for line in settled.lines))
+        self._keys += b"".join(settled.keys)
+        self._rows_before.extend(settled.rows_before)
+        self._same += sum(settled.are_as_before)
 
     def __len__(self) -> int:
         return len(self._rows_before)

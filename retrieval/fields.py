@@ -16,6 +16,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from enum import StrEnum
 from operator import attrgetter
+from types import MappingProxyType
 
 from retrieval.conditions import AllOf, AnyOf, Condition, HasNumber, HasText, NotThat, NumberWithin, TextIn
 from retrieval.errors import FilterError, UnknownFieldError
@@ -59,7 +60,7 @@ CORE_KINDS: Mapping[str, Kind] = {
 }
 
 
-_Shape = tuple[tuple[tuple[str, Kind], ...], str, tuple[str, ...], tuple[tuple[str, Kind], ...]]
+_Shape = tuple[tuple[bool, ...], str, tuple[str, ...], tuple[tuple[str, Kind], ...]]
 _MOST_SHAPES = 4_096
 
 
@@ -137,9 +138,9 @@ class FieldCounter:
     """Counts the fields of a catalog while it is read; counters over parts of it add up to one over all."""
 
     def __init__(self) -> None:
-        self._kinds: dict[str, set[Kind]] = {name: {kind} for name, kind in CORE_KINDS.items()}
+        self._kinds: Counter[tuple[str, Kind]] = Counter()
         self._products: Counter[str] = Counter()
-        self._roots: set[str] = set()
+        self._roots: Counter[str] = Counter()
         self._shapes: Counter[_Shape] = Counter()
         """Products by the fields that they have: far fewer than products, and counted together."""
 
@@ -149,64 +150,85 @@ class FieldCounter:
         if len(self._shapes) > _MOST_SHAPES:
             self._count_shapes()
 
+    def remove(self, product: Product) -> None:
+        """Takes a product that was added out of account."""
+        self._shapes[_shape(product)] -= 1
+
     def _count_shapes(self) -> None:
         for (core, root, identifiers, attributes), count in self._shapes.items():
-            pairs = [*core, *((f"identifiers.{name}", Kind.TEXT) for name in identifiers)]
-            pairs += ((f"attributes.{name}", kind) for name, kind in attributes)
-            for name, kind in pairs:
-                self._kinds.setdefault(name, set()).add(kind)
+            pairs = {pair for pair, is_there in zip(_CORE_PAIRS, core, strict=True) if is_there}
+            pairs.update((f"identifiers.{name}", Kind.TEXT) for name in identifiers)
+            pairs.update((f"attributes.{name}", kind) for name, kind in attributes)
+            for pair in pairs:
+                self._kinds[pair] += count
             for name in {name for name, _ in pairs}:
                 self._products[name] += count
-            if root:
-                self._roots.add(fold(root))
+            self._roots[root] += count
         self._shapes.clear()
 
     def merge(self, other: FieldCounter) -> None:
         """Takes what another one counted into account."""
         other._count_shapes()
-        for name, kinds in other._kinds.items():
-            self._kinds.setdefault(name, set()).update(kinds)
+        self._kinds.update(other._kinds)
         self._products.update(other._products)
-        self._roots |= other._roots
+        self._roots.update(other._roots)
 
     def __getstate__(self) -> dict[str, object]:
         self._count_shapes()
         return self.__dict__
 
-    def catalog(self, before: FieldCatalog | None = None) -> FieldCatalog:
-        """What was counted, fields in the order of their names; those that `before` has keep their place there."""
+    def catalog(
+        self, before: FieldCatalog | None = None, spelling: Mapping[str, str] = MappingProxyType({})
+    ) -> FieldCatalog:
+        """What was counted, fields in the order of their names; those that `before` has keep their place there.
+
+        `spelling` says how some category levels were spelled in the end.
+        """
         self._count_shapes()
+        kinds: dict[str, set[Kind]] = {name: {kind} for name, kind in CORE_KINDS.items()}
+        for (name, kind), count in self._kinds.items():
+            if count:
+                kinds.setdefault(name, set()).add(kind)
         places = {name: info.place for name, info in before.fields.items()} if before else {}
         following = itertools.count(max(places.values(), default=-1) + 1)
         infos = {
             name: FieldInfo(
                 name,
-                frozenset(kinds),
+                frozenset(kinds[name]),
                 self._products[name],
                 places[name] if name in places else next(following),
             )
-            for name, kinds in sorted(self._kinds.items())
+            for name in sorted(kinds)
         }
-        return FieldCatalog(infos, frozenset(self._roots))
+        roots = (spelling.get(root, root) for root, count in self._roots.items() if root and count)
+        return FieldCatalog(infos, frozenset(map(fold, roots)))
 
 
 def _shape(product: Product) -> _Shape:
     """Which fields `field_values` gives of a product, the widest category, and the kinds of the attributes."""
-    core = tuple([pair for pair, value in zip(_CORE_PAIRS, _core_values(product), strict=True) if value not in _NONE])
     attributes: list[tuple[str, Kind]] = []
     for name, value in product.attributes.items():
-        if isinstance(value, str):
+        kind = _OF_ONE_KIND.get(type(value))
+        if kind:
+            attributes.append((name, kind))
+        elif isinstance(value, str):
             if 0 < len(value) <= LONGEST_VALUE:
                 attributes.append((name, Kind.TEXT))
         else:
-            attributes += dict.fromkeys((name, kind) for kind, _ in _attribute_kinds(value))
-    root = product.category[0] if product.category else ""
-    return core, root, tuple([name for name, values in product.identifiers.items() if values]), tuple(attributes)
+            attributes += dict.fromkeys((name, each) for each, _ in _attribute_kinds(value))
+    identifiers = product.identifiers
+    return (
+        tuple([value is not None and value not in _NOTHING for value in _core_values(product)]),
+        product.category[0] if product.category else "",
+        tuple(identifiers) if all(identifiers.values()) else tuple(name for name in identifiers if identifiers[name]),
+        tuple(attributes),
+    )
 
 
 _core_values = attrgetter(*CORE_KINDS)
 _CORE_PAIRS = tuple(CORE_KINDS.items())
-_NONE = frozenset((None, "", ()))
+_NOTHING = ("", ())
+_OF_ONE_KIND: Mapping[type, Kind] = {bool: Kind.BOOLEAN, float: Kind.NUMBER, int: Kind.NUMBER}
 
 
 @dataclass(slots=True)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from retrieval.fields import fold
 
 _LONGEST = 32
@@ -14,6 +16,7 @@ _WORDS = (
     "niet van toepassing|geen merk|nieznany|brak|brak danych|bez marki|okänd|saknas|"
     "无|無|暂无|暫無|无品牌|没有|未知|不适用|不详|なし|該当なし|不明"
 )
+_LETTER_OR_DIGIT = re.compile("[a-zA-Z0-9]")
 _SAYS_NOTHING = frozenset(_WORDS.split("|"))
 
 
@@ -21,5 +24,7 @@ def is_placeholder(text: str) -> bool:
     """Whether a brand, an identifier, a category or a description says only that it is not there: "N/A", "-", "无"."""
     if len(text) > _LONGEST:
         return False
-    folded = text.lower() if text.isascii() else fold(text)
+    if text.isascii():
+        return text.lower() in _SAYS_NOTHING or not _LETTER_OR_DIGIT.search(text)
+    folded = fold(text)
     return folded in _SAYS_NOTHING or not any(map(str.isalnum, folded))
