@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from benchmarks import data_commands
 from retrieval.errors import SettingError
 from service.options import IndexArgument, JsonOption, cache_folder
 
@@ -17,7 +18,8 @@ if TYPE_CHECKING:
     from benchmarks.measures import Run
     from service.engine import SearchEngine
 
-bench = typer.Typer(help="Measure an index: latency, recall, ways of merging.", no_args_is_help=True)
+bench = typer.Typer(help="Measure: latency, recall, ways of merging, how data comes in.", no_args_is_help=True)
+data_commands.add_commands(bench)
 
 
 def evaluate(

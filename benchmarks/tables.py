@@ -14,7 +14,7 @@ from service.terminal import out
 def show_measures(measures: Mapping[str, Mapping[str, float]], queries: int) -> None:
     """Stages by measures."""
     names = list(next(iter(measures.values())))
-    table = _table(["stage", *names], f"{queries:,} queries")
+    table = plain_table(["stage", *names], f"{queries:,} queries")
     for stage, values in measures.items():
         table.add_row(stage, *(f"{values[name]:.4f}" for name in names))
     out.print(table)
@@ -23,7 +23,7 @@ def show_measures(measures: Mapping[str, Mapping[str, float]], queries: int) -> 
 def show_latency(result: Mapping[str, Any]) -> None:
     """Percentiles and throughput of each stage, then the seconds to open."""
     title = f"{result['products']:,} products, {result['searches']:,} searches, {result['threads']} threads"
-    table = _table(["stage", "p50 ms", "p90 ms", "p99 ms", "a second", "median ms by part"], title)
+    table = plain_table(["stage", "p50 ms", "p90 ms", "p99 ms", "a second", "median ms by part"], title)
     for stage, latency in result["stages"].items():
         parts = ", ".join(f"{part} {spent:.2f}" for part, spent in latency["stages"].items())
         figures = (f"{latency[name]:.2f}" for name in ("p50", "p90", "p99"))
@@ -35,7 +35,7 @@ def show_latency(result: Mapping[str, Any]) -> None:
 def show_recall(result: Mapping[str, Any]) -> None:
     """Recall by width of filter."""
     title = f"{result['vectors']:,} vectors, {result['index']} index"
-    table = _table(["filter keeps", "products", "recall@100", "ms", "ms of a full scan"], title)
+    table = plain_table(["filter keeps", "products", "recall@100", "ms", "ms of a full scan"], title)
     for each in result["recall"]:
         spent = (f"{each['milliseconds']:.2f}", f"{each['exact_milliseconds']:.2f}")
         table.add_row(f"{each['share']:.2%}", f"{each['allowed']:,}", f"{each['recall']:.4f}", *spent)
@@ -44,7 +44,7 @@ def show_recall(result: Mapping[str, Any]) -> None:
 
 def show_throughput(result: Mapping[str, Any]) -> None:
     """Titles analysed a second, then runtimes by speed and nearness to the first."""
-    table = _table(["runtime", "products a second", "query p50 ms", "p99 ms", "cosine with torch"], "")
+    table = plain_table(["runtime", "products a second", "query p50 ms", "p99 ms", "cosine with torch"], "")
     for each in result["runtimes"]:
         spent = (f"{each['query_p50']:.2f}", f"{each['query_p99']:.2f}")
         table.add_row(each["runtime"], f"{each['products_per_second']:.0f}", *spent, f"{each['cosine']:.5f}")
@@ -54,7 +54,7 @@ def show_throughput(result: Mapping[str, Any]) -> None:
 
 def show_quality(results: Mapping[str, Mapping[str, Mapping[str, float]]]) -> None:
     """Ways of merging by dev set, nDCG@10 / R@100, and the mean nDCG@10 over the sets."""
-    table = _table(["", *(Path(index).name for index in results), "mean nDCG@10"], "nDCG@10, R@100")
+    table = plain_table(["", *(Path(index).name for index in results), "mean nDCG@10"], "nDCG@10, R@100")
     for label in next(iter(results.values())):
         measured = [each[label] for each in results.values()]
         cells = (f"{values['nDCG@10']:.4f} {values['R@100']:.4f}" for values in measured)
@@ -62,7 +62,8 @@ def show_quality(results: Mapping[str, Mapping[str, Mapping[str, float]]]) -> No
     out.print(table)
 
 
-def _table(columns: Sequence[str], title: str) -> Table:
+def plain_table(columns: Sequence[str], title: str) -> Table:
+    """A table without lines, its first column to the left."""
     table = Table(box=None, header_style="bold", title=title, title_justify="left", title_style="")
     for place, column in enumerate(columns):
         table.add_column(column, justify="right" if place else "left")

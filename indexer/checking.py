@@ -23,15 +23,18 @@ def check(
     observer: Observer | None = None,
     *,
     workers: int | None = None,
+    now: datetime | None = None,
 ) -> QualityReport:
     """Reads, cleans and inspects feeds; rejected rows are written to the file `rejected` where one is named.
+
+    `workers` processes share the work, one for each core where it is None; ages are counted from `now`.
 
     Raises FeedError for a feed that cannot be read at all, EmptyCatalogError for feeds without a row.
     """
     with TemporaryDirectory(prefix="shelfwise-check-") as scratch, Workers(workers) as pool:
         folder = Path(scratch)
         with Aside(rejected or folder / "rejected.jsonl") as aside:
-            intake = Intake(options, folder, aside, pool, observer or Silence(), datetime.now(UTC))
+            intake = Intake(options, folder, aside, pool, observer or Silence(), now or datetime.now(UTC))
             intake.read()
             if not intake.rows:
                 raise EmptyCatalogError(f"{', '.join(options.feeds)}: no rows in it")

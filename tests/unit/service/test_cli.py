@@ -38,6 +38,10 @@ COMMANDS = (
     "bench recall",
     "bench quality",
     "bench throughput",
+    "bench reading",
+    "bench incremental",
+    "bench freshness",
+    "bench defects",
 )
 CATALOG = (
     Product("1", "cordless drill 18 V", brand="Bosch", price=89.0),

@@ -339,7 +339,7 @@ def share_place(folder: Path) -> None:
 
 def other_roots(folder: Path) -> None:
     catalog = read_fields(folder / FIELDS_FILE)
-    write_fields(dataclasses.replace(catalog, category_roots=frozenset({"garden", "tools"})), folder / FIELDS_FILE)
+    write_fields(dataclasses.replace(catalog, category_roots=frozenset({"garden"})), folder / FIELDS_FILE)
 
 
 DISAGREEMENTS: dict[Callable[[Path], None], dict[str, str]] = {

@@ -1,0 +1,93 @@
+"""How fast feeds are read and checked, and whether memory grows with them."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from indexer.lines import numbered_lines, open_source
+from retrieval.errors import SettingError
+
+_PROGRAM = """
+import json, resource, sys, time
+started = time.perf_counter()
+from indexer.checking import check
+from indexer.intake import IntakeOptions
+report = check(IntakeOptions((sys.argv[1],)))
+seconds = time.perf_counter() - started
+peaks = [resource.getrusage(who).ru_maxrss / 1024 for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+spent = sum(sum(resource.getrusage(who)[:2]) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+print(json.dumps([report.read, seconds, spent, *peaks]))
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """One check of a feed in a program of its own, from its start to the report."""
+
+    rows: int
+    bytes: int
+    """Of the feed, unpacked."""
+    seconds: float
+    processor_seconds: float
+    """Of all processes together."""
+    peak_megabytes: float
+    """Resident memory of the program at its largest."""
+    worker_megabytes: float
+    """That of the largest of its workers."""
+
+    @property
+    def rows_per_second(self) -> float:
+        """Rows read and checked a second."""
+        return self.rows / self.seconds
+
+
+def measure_reading(feed: Path, folder: Path, rows: int) -> Reading:
+    """Checks a feed of so many rows, made from those of `feed` (JSON lines, each with an id and a title)."""
+    grown = folder / f"{rows}.jsonl"
+    with grown.open("wb") as file:
+        size = sum(file.write(line) for line in grown_rows(feed, rows))
+    done = subprocess.run([sys.executable, "-c", _PROGRAM, str(grown)], capture_output=True, text=True, check=True)
+    grown.unlink()
+    read, seconds, spent, peak, worker = json.loads(done.stdout)
+    return Reading(read, size, seconds, spent, peak, worker)
+
+
+def grown_rows(feed: Path, rows: int) -> Iterator[bytes]:
+    """So many rows: those of the feed, then copies of them that are products of their own: other ids, models, codes.
+
+    Raises SettingError for a feed that is no JSON lines.
+    """
+    made = 0
+    for generation in itertools.count():
+        for row in json_rows(feed):
+            if made == rows:
+                return
+            yield msgspec.json.encode(_of_its_own(row, generation) if generation else row) + b"\n"
+            made += 1
+        if not made:
+            raise SettingError(f"{feed}: no rows in it")
+
+
+def json_rows(feed: Path) -> Iterator[dict[str, Any]]:
+    """The rows of a feed in JSON lines; raises SettingError for another one."""
+    with open_source(str(feed), lambda _: None) as source:
+        for number, line in numbered_lines(source):
+            try:
+                yield msgspec.json.decode(line, type=dict[str, Any])
+            except msgspec.MsgspecError as error:
+                raise SettingError(f"{feed} line {number}: a row is a JSON object, this is not one: {error}") from error
+
+
+def _of_its_own(row: dict[str, Any], generation: int) -> dict[str, Any]:
+    codes = {"sku": f"{row['id']}-{generation}"}
+    title = f"{row['title']} M{generation}"
+    return {**row, "id": f"{row['id']}-{generation}", "title": title, "identifiers": codes}
