@@ -88,6 +88,18 @@ def json_rows(feed: Path) -> Iterator[dict[str, Any]]:
 
 
 def _of_its_own(row: dict[str, Any], generation: int) -> dict[str, Any]:
-    codes = {"sku": f"{row['id']}-{generation}"}
+    codes = {
+        kind: [_own_code(str(code), generation) for code in (spelled if isinstance(spelled, list) else [spelled])]
+        for kind, spelled in row.get("identifiers", {}).items()
+    }
     title = f"{row['title']} M{generation}"
     return {**row, "id": f"{row['id']}-{generation}", "title": title, "identifiers": codes}
+
+
+def _own_code(code: str, generation: int) -> str:
+    """Another code; of an EAN-13 another one with a right check digit."""
+    if len(code) != 13 or not code.isdecimal():
+        return f"{code}-{generation}"
+    digits = f"{(int(code[:12]) + generation * 7_000_003) % 10**12:012d}"
+    total = sum(int(digit) * (3 if place % 2 else 1) for place, digit in enumerate(digits))
+    return f"{digits}{-total % 10}"

@@ -41,7 +41,7 @@ from retrieval.fields import FieldCatalog, FieldCounter
 from retrieval.product_json import product_from_json
 from retrieval.records import Product
 
-ROWS = 1_000
+ROWS = 2_000
 """Rows of a batch of the first pass."""
 PRODUCTS = 8_192
 """Products of a batch of the second: judging them costs some milliseconds a rule, whatever the products."""

@@ -102,7 +102,10 @@ class Reading:
         found: dict[str, object] = {}
         for target, name, parse in self._plan.singles:
             value = self._row[name]
-            if value is None or _is_blank(value):
+            if type(value) is str:  # as in _is_blank, without the call
+                if not value or value.isspace():
+                    continue
+            elif _is_blank(value):
                 continue
             self._taken.add(name)
             try:
@@ -218,7 +221,9 @@ class Reading:
         container = self.find("attributes")
         if container is not None:
             add_attributes(found, named_attributes(container[0].name, container[1]), self._note)
-        rest = {name: value for name, value in self._row.items() if name not in self._taken}
+        # Cheaper than a difference of sets, and most of what is left is nothing.
+        taken = self._taken
+        rest = {name: value for name, value in self._row.items() if name not in taken and not _is_blank(value)}
         if rest:
             add_attributes(found, dict(self._leftovers(rest, title)), self._note)
         return found

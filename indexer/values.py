@@ -10,7 +10,6 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterator
-from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 from functools import lru_cache
@@ -75,7 +74,9 @@ def texts(field: str, value: object) -> tuple[str, ...]:
     if type(value) is str:
         return (value.strip(),) if value and not value.isspace() else ()
     values = value if isinstance(value, list) else [value]
-    found = (text(field, one) for one in values if one is not None)
+    found = [one.strip() if type(one) is str else text(field, one) for one in values if one is not None]
+    if len(found) == 1:
+        return (found[0],) if found[0] else ()
     return tuple(dict.fromkeys(filter(None, found)))
 
 
@@ -196,8 +197,10 @@ def time(field: str, value: object) -> datetime:
     if not isinstance(value, str):
         return _epoch(number(field, value))
     if value[-1:] == "Z" and value[4:5] == "-":  # nearly always, so it goes the shortest way
-        with suppress(ValueError):
+        try:
             return datetime.fromisoformat(value)
+        except ValueError:
+            pass
     spelled = value.strip()
     if len(spelled) <= 64:
         for found in _readings(spelled):

@@ -44,13 +44,16 @@ def cleaned_identifier(kind: str, text: str, changed: list[str]) -> str:
     """The identifier after every rule, "" where nothing is left; the rule that changed it is added."""
     if is_plain_code(text):
         return text
+    is_digital = kind.lower() in _DIGIT_KINDS
+    if not is_digital and text.isupper() and "+" not in text and not is_placeholder(text):
+        return text  # nearly every SKU and model number
     if is_placeholder(text) or _ALL_ZEROS.fullmatch(text):
         changed.append("placeholders")
         return ""
     if is_broken(text, kind):
         changed.append("broken-identifiers")
         return ""
-    if kind.lower() not in _DIGIT_KINDS:
+    if not is_digital:
         return text
     digits = digits_only(text)
     if digits != text:

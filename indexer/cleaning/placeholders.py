@@ -25,6 +25,6 @@ def is_placeholder(text: str) -> bool:
     if len(text) > _LONGEST:
         return False
     if text.isascii():
-        return text.lower() in _SAYS_NOTHING or not _LETTER_OR_DIGIT.search(text)
+        return text.lower() in _SAYS_NOTHING or not (text[:1].isalnum() or _LETTER_OR_DIGIT.search(text))
     folded = fold(text)
     return folded in _SAYS_NOTHING or not any(map(str.isalnum, folded))

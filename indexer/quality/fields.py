@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from enum import StrEnum
+from operator import attrgetter
 
 from indexer.quality import derived
 from indexer.quality.derived import Batch, Values
@@ -38,31 +38,37 @@ def _each(kind: Kind, says: str, read: Callable[[Product], object]) -> Field:
     return Field(kind, says, lambda batch: [read(product) for product in batch.products])
 
 
-def _seconds(time: datetime | None) -> float | None:
-    return None if time is None else time.timestamp()
-
-
 def _text(says: str, read: Callable[[Product], object]) -> Field:
     return _each(Kind.TEXT, says, read)
 
 
+def _own(kind: Kind, says: str, name: str) -> Field:
+    """A field of the product itself, where an empty text is no value."""
+    read = attrgetter(name)
+    if kind is Kind.TEXT:
+        return Field(kind, says, lambda batch: [value or None for value in map(read, batch.products)])
+    if kind is Kind.TIME:
+        return Field(kind, says, lambda batch: [time and time.timestamp() for time in map(read, batch.products)])
+    return Field(kind, says, lambda batch: list(map(read, batch.products)))
+
+
 FIELDS: Mapping[str, Field] = {
-    "id": _text("the product's id", lambda product: product.id),
-    "title": _text("the title", lambda product: product.title),
-    "description": _text("the description", lambda product: product.description or None),
+    "id": _own(Kind.TEXT, "the product's id", "id"),
+    "title": _own(Kind.TEXT, "the title", "title"),
+    "description": _own(Kind.TEXT, "the description", "description"),
     "text": _text("title and description", lambda product: f"{product.title}\n{product.description}"),
-    "brand": _text("the brand", lambda product: product.brand or None),
+    "brand": _own(Kind.TEXT, "the brand", "brand"),
     "category": _text("the path, with > between levels", lambda product: " > ".join(product.category) or None),
-    "price": _each(Kind.NUMBER, "the price", lambda product: product.price),
-    "currency": _text("the currency, ISO 4217", lambda product: product.currency or None),
-    "availability": _text("in_stock, out_of_stock, preorder or backorder", lambda product: product.availability),
-    "rating": _each(Kind.NUMBER, "the mean rating, 0 to 5", lambda product: product.rating),
-    "rating_count": _each(Kind.NUMBER, "the number of ratings", lambda product: product.rating_count),
-    "language": _text("the language, ISO 639-1", lambda product: product.language or None),
+    "price": _own(Kind.NUMBER, "the price", "price"),
+    "currency": _own(Kind.TEXT, "the currency, ISO 4217", "currency"),
+    "availability": _own(Kind.TEXT, "in_stock, out_of_stock, preorder or backorder", "availability"),
+    "rating": _own(Kind.NUMBER, "the mean rating, 0 to 5", "rating"),
+    "rating_count": _own(Kind.NUMBER, "the number of ratings", "rating_count"),
+    "language": _own(Kind.TEXT, "the language, ISO 639-1", "language"),
     "image": _text("the first image", lambda product: product.images[0] if product.images else None),
-    "created": _each(Kind.TIME, "when it was created", lambda product: _seconds(product.created)),
-    "updated": _each(Kind.TIME, "when it was last updated", lambda product: _seconds(product.updated)),
-    "expires": _each(Kind.TIME, "until when the offer holds", lambda product: _seconds(product.expires)),
+    "created": _own(Kind.TIME, "when it was created", "created"),
+    "updated": _own(Kind.TIME, "when it was last updated", "updated"),
+    "expires": _own(Kind.TIME, "until when the offer holds", "expires"),
     "title_length": _each(
         Kind.NUMBER, "bytes of the title; a Chinese character is three", lambda product: len(product.title.encode())
     ),
