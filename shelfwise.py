@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from retrieval.errors import (
+    ChangeError,
     EncoderError,
     FilterError,
     InputError,
@@ -14,7 +15,7 @@ from retrieval.errors import (
     UnknownFieldError,
     UnknownProductError,
 )
-from retrieval.records import Availability, Candidate, Facet, FacetCount, Hit, Page, Product, Query, StageScore
+from retrieval.records import Availability, Candidate, Facet, FacetCount, Hit, Page, Product, Query, StageScore, Variant
 
 if TYPE_CHECKING:
     from service.engine import SearchEngine
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Availability",
     "Candidate",
+    "ChangeError",
     "EncoderError",
     "Facet",
     "FacetCount",
@@ -38,6 +40,7 @@ __all__ = [
     "StoreError",
     "UnknownFieldError",
     "UnknownProductError",
+    "Variant",
 ]
 
 

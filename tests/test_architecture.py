@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-PAGES = ("README.md", "docs/architecture.md", "docs/benchmarks.md", "docs/feeds.md", "docs/filters.md")
+PAGES = ("README.md", *(path.relative_to(ROOT).as_posix() for path in sorted((ROOT / "docs").rglob("*.md"))))
 _CODE_PATH = re.compile(r"\b((?:retrieval|rerank|indexer|service|benchmarks|tests|docs)/[\w./-]*\w)")
 _LINK = re.compile(r"\]\((?!https?:)([^)#]+)\)")
 
