@@ -61,9 +61,11 @@ def _next_steps(folder: Path, files: DemoFiles) -> Text:
     index = folder / "index"
     commands = (
         ("search it", f'.venv/bin/shelfwise search {index} "12v drill" --filter "price < 150" --facet brand --explain'),
+        ("check its feed", f".venv/bin/shelfwise check {files.products} --html report.html"),
+        ("change a price", f".venv/bin/shelfwise patch {index} d000001 price=9.99"),
         ("measure it", f".venv/bin/shelfwise evaluate {index} {files.judgments_test} --stage bm25,dense,merged"),
         ("time it", f".venv/bin/shelfwise bench latency {index} --judgments {files.judgments_dev}"),
         ("use your own", ".venv/bin/shelfwise rebuild YOUR-CATALOG.jsonl --index store"),
     )
-    lines = "\n".join(f"  {purpose:<13} {command}" for purpose, command in commands)
+    lines = "\n".join(f"  {purpose:<14} {command}" for purpose, command in commands)
     return Text(f"\nThe demo store is in {folder}. Next:\n{lines}")
