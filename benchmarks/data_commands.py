@@ -115,11 +115,33 @@ def defects(
     write_json(msgspec.json.encode(score)) if as_json else show_defects(score)
 
 
+def faults(
+    rounds: Annotated[int, typer.Option(help="Pieces of work, each hurt in its own way.", min=1)] = 1_000,
+    seed: Annotated[int, typer.Option(help="Of the first round; round n is drawn by the seed n further on.")] = 0,
+    as_json: JsonOption = False,
+) -> None:
+    """Kill processes, fill the disk, harm files, and check what is served after each. Exit code 1 on a failure."""
+    import msgspec
+
+    from benchmarks.data_tables import show_faults
+    from benchmarks.faults import run_faults
+    from service.terminal import ProgressLines, write_json
+
+    with TemporaryDirectory() as folder, ProgressLines() as progress:
+        progress.begin("faults", rounds, "rounds")
+        report = run_faults(Path(folder), rounds, seed, lambda: progress.advance(1))
+        progress.end(f"{rounds:,} rounds, {len(report.failures):,} failures")
+    write_json(msgspec.json.encode(report)) if as_json else show_faults(report)
+    if report.failures:
+        raise typer.Exit(1)
+
+
 EXAMPLES = (
     (reading, "Example: shelfwise bench reading products.jsonl.gz --rows 100000,2000000"),
     (incremental, "Example: shelfwise bench incremental products.jsonl.gz --share 0.01"),
     (freshness, "Example: shelfwise bench freshness store"),
     (defects, "Example: shelfwise bench defects --products 2000"),
+    (faults, "Example: shelfwise bench faults --rounds 1000 --seed 0"),
 )
 
 

@@ -10,6 +10,7 @@ from service.terminal import out
 
 if TYPE_CHECKING:
     from benchmarks.defects import DefectScore
+    from benchmarks.faults import FaultReport
     from benchmarks.freshness import Freshness
     from benchmarks.incremental import Build
     from benchmarks.reading import Reading
@@ -55,3 +56,21 @@ def show_defects(score: DefectScore) -> None:
     out.print(f"{score.found} of {score.kinds} planted kinds of defect are told, in a feed of {score.rows:,} rows")
     out.print(f"missed: {', '.join(score.missed) or 'none'}")
     out.print(f"said of the clean half: {', '.join(score.false_findings) or 'nothing'}")
+
+
+def show_faults(report: FaultReport) -> None:
+    """Rounds by work and fault, and each failure with how to repeat it."""
+    names = sorted({fault for counted in report.counts.values() for fault in counted})
+    table = plain_table(["rounds", *names], "")
+    for work, counted in sorted(report.counts.items()):
+        table.add_row(work, *(f"{counted.get(fault, 0):,}" for fault in names))
+    out.print(table)
+    harmed = ", ".join(f"{target} {count:,}" for target, count in sorted(report.harmed.items()))
+    out.print(f"harmed at rest: {harmed or 'nothing'}")
+    out.print(
+        f"{report.rounds:,} rounds in {report.seconds:,.0f} s: {report.killed:,} processes killed at work, "
+        f"{report.refused:,} refusals, {report.changes:,} acknowledged changes, {len(report.failures):,} failures"
+    )
+    for failure in report.failures:
+        out.print(f"round {failure.round:,}: {failure.work}, {failure.fault}, {failure.detail}: {failure.wrong}")
+        out.print(f"  on a new index: shelfwise bench faults --rounds 1 --seed {failure.seed}")

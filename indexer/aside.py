@@ -14,6 +14,7 @@ import msgspec
 from indexer.feeds import Noted, Rejected
 from indexer.quality.findings import Example
 from indexer.quality.report import Counted
+from retrieval.manifest import scratch_path
 
 REJECTED_FILE = "rejected.jsonl"
 EXAMPLES = 10
@@ -41,14 +42,20 @@ class Notes:
 
 
 class Aside:
-    """Writes rejected rows to a file as they come, and counts them and the values that were dropped."""
+    """Writes rejected rows to a file as they come, and counts them and the values that were dropped.
+
+    The file takes its place when it is flushed or closed: until then the one there before may be a feed that is read.
+    After an error before that it stays as it is.
+    """
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self.rejected: Counter[str] = Counter()
         self.noted = Notes()
         self._examples: dict[str, list[Example]] = {}
-        self._file = path.open("wb")
+        is_file = path.is_file() or not path.exists()  # and no terminal, pipe or /dev/null
+        self._scratch = scratch_path(path.resolve()) if is_file else None
+        self._file = (self._scratch or path).open("wb")
 
     def reject(self, rows: Iterable[Rejected]) -> None:
         """Takes rows that cannot be used."""
@@ -72,9 +79,13 @@ class Aside:
     def flush(self) -> None:
         """Lets a reader of the file see everything so far."""
         self._file.flush()
+        if self._scratch is not None:
+            self._scratch.replace(self.path.resolve())
+            self._scratch = None
 
     def close(self) -> None:
         """Ends the file."""
+        self.flush()
         self._file.close()
 
     def __enter__(self) -> Self:
@@ -83,7 +94,12 @@ class Aside:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.close()
+        if error is None:
+            self.close()
+            return
+        self._file.close()
+        if self._scratch is not None:
+            self._scratch.unlink()
 
 
 def printable(name: str) -> str:

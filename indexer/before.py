@@ -22,7 +22,7 @@ from retrieval.layout import (
 from retrieval.manifest import Manifest, file_problem
 from retrieval.product_store import ProductStore
 from retrieval.product_text import RECIPE
-from retrieval.published import Store
+from retrieval.published import Serving, Store
 from retrieval.records import Product
 from retrieval.standing import Standing, read_standing
 from retrieval.vectors_faiss import VECTORS_FILE
@@ -31,9 +31,13 @@ from retrieval.vectors_faiss import VECTORS_FILE
 class Before:
     """A whole version that was published earlier, opened for reading."""
 
-    def __init__(self, store: Store, manifest: Manifest) -> None:
-        self.manifest = manifest
-        self.folder = store.version_folder(manifest.version)
+    def __init__(self, store: Store, serving: Serving) -> None:
+        self.manifest = serving.manifest
+        self.damaged = serving.damaged
+        """Versions that were passed over for it."""
+        self.is_unharmed = not serving.notices
+        """Whether nothing damaged had to be passed over to find it."""
+        self.folder = store.version_folder(self.manifest.version)
         self.products = ProductStore(self.folder)
         self.catalog = read_fields(self.folder / FIELDS_FILE)
 
@@ -74,13 +78,12 @@ class Cursor:
         return self._head[0], self._head[1][1]
 
 
-def open_before(store: Store) -> tuple[Before | None, bool]:
-    """The version that serves, if any, and whether nothing damaged had to be passed over to find it."""
+def open_before(store: Store) -> Before | None:
+    """The version that serves, if any."""
     try:
-        manifest, notices = store.serving()
-        return Before(store, manifest), not notices
+        return Before(store, store.find_serving())
     except StoreError:
-        return None, False
+        return None
 
 
 def add_vectors_of_versions(store: Store, encoder: str, known: KnownVectors, first: str = "") -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import time
 from collections import Counter
@@ -31,9 +32,16 @@ from retrieval.analysis import Analyzer
 from retrieval.arrays import load_array
 from retrieval.encoder import Encoder
 from retrieval.encoders import open_encoder, store_encoder
-from retrieval.errors import EmptyCatalogError, PublishRefusedError
-from retrieval.layout import QUALITY_FILE, QUALITY_PAGE, SYNONYMS_FILE, TEXT_KEYS_FILE, VECTORS_FOLDER
-from retrieval.manifest import Manifest, VersionChanges
+from retrieval.errors import EmptyCatalogError, PublishRefusedError, StoreError
+from retrieval.layout import (
+    QUALITY_FILE,
+    QUALITY_PAGE,
+    STANDING_FILE,
+    SYNONYMS_FILE,
+    TEXT_KEYS_FILE,
+    VECTORS_FOLDER,
+)
+from retrieval.manifest import Manifest, VersionChanges, checksum, write_durably
 from retrieval.product_store import ProductStore
 from retrieval.product_text import RECIPE, encoder_text
 from retrieval.published import SCHEMA, Store
@@ -45,6 +53,7 @@ from retrieval.weights import DEFAULT_CHINESE_MODEL, DEFAULT_MODEL
 CHINESE_SHARE = 0.01
 """From this share of Chinese titles on, a catalog gets the multilingual encoder unless one is named."""
 
+_INTAKE = "intake"
 T = TypeVar("T")
 
 
@@ -109,10 +118,23 @@ def rebuild(root: Path, options: RebuildOptions, observer: Observer | None = Non
     whatever is raised, the version before serves on.
     """
     store = Store(root)
-    with store.locked(), Workers(options.workers) as workers:
-        store.staging.mkdir(exist_ok=True)
-        with Aside(store.root / REJECTED_FILE) as aside:
-            return _Rebuild(store, options, observer or Silence(), aside, workers).run()
+    try:
+        with store.locked(), Workers(options.workers) as workers:
+            _clear_leftovers(store)
+            with Aside(store.root / REJECTED_FILE) as aside:
+                return _Rebuild(store, options, observer or Silence(), aside, workers).run()
+    except OSError as error:
+        message = f"{root} cannot be rebuilt ({error}); nothing was published: see to the disk and to the rights to it"
+        raise StoreError(message) from error
+
+
+def _clear_leftovers(store: Store) -> None:
+    """Removes what an interrupted run left of its reading; the vectors that it made stay. So does a list of rejected
+    rows, which may be a feed of this run, unless nobody can read it."""
+    store.staging.mkdir(exist_ok=True)
+    shutil.rmtree(store.staging / _INTAKE, ignore_errors=True)
+    if not os.access(store.root / REJECTED_FILE, os.R_OK):
+        (store.root / REJECTED_FILE).unlink(missing_ok=True)
 
 
 class _Rebuild:
@@ -127,7 +149,7 @@ class _Rebuild:
         self._aside = aside
         self._seconds: dict[str, float] = {}
         self._now = datetime.now(UTC)
-        self._intake = Intake(options.intake, store.staging, aside, workers, observer, self._now)
+        self._intake = Intake(options.intake, store.staging / _INTAKE, aside, workers, observer, self._now)
         self._synonyms = Synonyms.load(options.synonyms) if options.synonyms else Synonyms()
         self._analyzer = Analyzer(self._synonyms)
         self._before: Before | None = None
@@ -140,7 +162,7 @@ class _Rebuild:
         # A model that cannot be had is told before a long feed is read.
         asked = self._open_encoder(name, reason) if name else None
         self._timed("read", self._intake.read)
-        self._before, is_whole = open_before(self._store)
+        self._before = open_before(self._store)
         self._folding = pending_changes(self._store.root, self._before)
         if not self._intake.usable:
             raise EmptyCatalogError(self._nothing_left())
@@ -149,11 +171,13 @@ class _Rebuild:
         encoder = asked or self._open_encoder(name, reason)
         building = self._store.building()
         written = self._timed("index", lambda: self._index(building))
+        self._check_products(building, written)
         quality = self._timed("report", lambda: self._report_quality(building))
         self._check_publish(building)
-        if self._before and is_whole and self._is_unchanged(self._before.manifest, written, encoder):
+        before = self._before
+        if before and before.is_unharmed and self._is_unchanged(before, building, written, encoder):
             self._clear_up()
-            return self._report(self._before.manifest, name, reason, quality, published=False)
+            return self._report(before.manifest, name, reason, quality, published=False)
         kind = self._timed("encode", lambda: self._encode(encoder, building, written))
         manifest = self._timed("publish", lambda: self._publish(building, written, encoder, name, kind))
         return self._report(manifest, name, reason, quality, published=True)
@@ -162,6 +186,7 @@ class _Rebuild:
         feeds, rejected = ", ".join(self._options.feeds), self._aside.rejected
         if not rejected:
             return f"{feeds}: no rows in it; nothing was published"
+        self._aside.flush()
         reasons = ", ".join(f"{reason} ({count})" for reason, count in rejected.most_common(3))
         return f"{feeds}: no row can be used ({reasons}); nothing was published; the rows are in {self._aside.path}"
 
@@ -181,7 +206,7 @@ class _Rebuild:
     def _index(self, building: Path) -> VersionWriter:
         self._observer.begin("index", self._intake.usable, "products")
         before = self._before
-        found = self._intake.found_fields(self._folding.products, before.catalog if before else None)
+        found = self._intake.found_fields(self._folding, before.catalog if before else None)
         documents = Documents(found, takes_over=bool(before and before.shares_analysis(found)))
         written = VersionWriter(building, found, before, takes_over=documents.takes_over)
         for settled in self._intake.settle(self._folding, before, documents):
@@ -202,11 +227,19 @@ class _Rebuild:
         report = self._intake.report(ProductStore(building).__getitem__)
         for name, content in ((QUALITY_FILE, report.to_json()), (QUALITY_PAGE, html(report).encode())):
             (building / name).write_bytes(content)
-            (self._store.root / name).write_bytes(content)
+            write_durably(self._store.root / name, content)
         self._aside.flush()
         shutil.copyfile(self._aside.path, building / REJECTED_FILE)
         self._observer.end(f"{len(report.findings):,} kinds of finding")
         return report
+
+    def _check_products(self, building: Path, written: VersionWriter) -> None:
+        if len(written):
+            return
+        shutil.rmtree(building)
+        feeds = ", ".join(self._options.feeds)
+        message = f"{feeds}: all of its products were deleted by live changes; nothing was published"
+        raise EmptyCatalogError(f"{message}: upsert one, or let the feed have another")
 
     def _check_publish(self, building: Path) -> None:
         served = self._before.manifest.products if self._before else None
@@ -217,10 +250,14 @@ class _Rebuild:
             shutil.rmtree(building)
             raise
 
-    def _is_unchanged(self, before: Manifest, written: VersionWriter, encoder: Encoder) -> bool:
-        made_of = (before.catalog, before.encoder, before.analyzer, before.recipe, before.folded)
+    def _is_unchanged(self, before: Before, building: Path, written: VersionWriter, encoder: Encoder) -> bool:
+        made = before.manifest
+        made_of = (made.catalog, made.encoder, made.analyzer, made.recipe, made.folded)
         wanted = (written.fingerprint, encoder.identity, self._analyzer.identity, RECIPE, self._folding.sequence)
-        return made_of == wanted
+        standing = before.folder / STANDING_FILE
+        # The same products may now be what the feed itself says: then no live change stands any more.
+        is_standing = standing.exists() and checksum(standing) == checksum(building / STANDING_FILE)
+        return made_of == wanted and is_standing
 
     def _encode(self, encoder: Encoder, building: Path, written: VersionWriter) -> str:
         keys, folder = written.keys, building / VECTORS_FOLDER
@@ -288,7 +325,7 @@ class _Rebuild:
 
     def _clear_up(self) -> list[str]:
         """Removes what is of no more use, and returns the versions among it."""
-        pruned = self._store.prune(self._options.keep)
+        pruned = self._store.prune(self._options.keep, damaged=self._before.damaged if self._before else ())
         shutil.rmtree(self._store.staging)
         forget_folded(self._store.root, self._store.folded())
         return pruned

@@ -132,13 +132,32 @@ class Intake:
         self._fields.merge(cleaned.fields)
         self.chinese += cleaned.chinese
 
-    def found_fields(self, live: Iterable[Product] = (), before: FieldCatalog | None = None) -> FieldCatalog:
+    def found_fields(self, folding: Folding | None = None, before: FieldCatalog | None = None) -> FieldCatalog:
         """The fields that products may have, known after the first pass: a place for each, and the category roots."""
-        live_fields = FieldCounter()
+        settler = self._spellings.settler()
+        folding = (folding or Folding()).using(settler)
+        found = self._fields_with(folding.products).catalog(before, settler.levels)
+        if found.category_roots == self._fields_with(()).catalog(None, settler.levels).category_roots:
+            return found
+        # A root that only live changes bring is one as far as those changes stand on.
+        standing = self._fields_with(self._folded(folding)).catalog(None, settler.levels)
+        return FieldCatalog(found.fields, standing.category_roots)
+
+    def _fields_with(self, live: Iterable[Product]) -> FieldCounter:
+        fields = FieldCounter()
         for product in live:
-            live_fields.add(product)
-        live_fields.merge(self._fields)
-        return live_fields.catalog(before, self._spellings.settler().levels)
+            fields.add(product)
+        fields.merge(self._fields)
+        return fields
+
+    def _folded(self, folding: Folding) -> Iterator[Product]:
+        """The products that live changes make of what the feed says."""
+        ids = set(folding.ids)
+        lines = {entry.id: entry.line for entry, is_first in self._spool.sorted() if is_first and entry.id in ids}
+        for product_id in folding.ids:
+            rebased = folding.rebased(product_id, lines.get(product_id))
+            if rebased is not None and rebased.live is not None:
+                yield rebased.live
 
     def counted_fields(self, found: FieldCatalog) -> FieldCatalog:
         """The fields that the products have, known after the second pass, in the places of those that were `found`."""

@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from indexer.before import Before
 from indexer.cleaning.settler import Settler
+from indexer.cleaning.spellings import brand_key, level_key
 from retrieval.changes import after
 from retrieval.journal import Journal
 from retrieval.product_json import product_from_json, product_to_json
 from retrieval.records import Product
 from retrieval.standing import Standing
+
+_SPELLED: Mapping[str, Callable[[Any], object]] = {
+    "brand": brand_key,
+    "category": lambda levels: tuple(map(level_key, levels)),
+}
 
 
 class Folding:
@@ -40,18 +48,41 @@ class Folding:
 
     def line(self, product_id: bytes, feed: bytes | None) -> bytes | None:
         """The product of an id as JSON, given what the feed says; None where there is none. Each is asked for once."""
+        rebased = self.rebased(product_id, feed)
+        if rebased is None or not rebased.stands:
+            return feed
+        self.standing.append(rebased)
+        return None if rebased.live is None else product_to_json(rebased.live)
+
+    def rebased(self, product_id: bytes, feed: bytes | None) -> Standing | None:
+        """The change of a product on top of what the feed says of it now; None where there is no change."""
         change = self._changes.get(product_id)
         if change is None:
-            return feed
-        rebased = Standing(change.id, self._settled(change.base), self._settled(change.live)).rebased(
-            self._settled(None if feed is None else product_from_json(feed))
-        )
-        if rebased.stands:
-            self.standing.append(rebased)
-        return None if rebased.live is None else product_to_json(rebased.live)
+            return None
+        now = self._settled(None if feed is None else product_from_json(feed))
+        base, live = _respelled(self._settled(change.base), self._settled(change.live), now)
+        return Standing(change.id, base, live).rebased(now)
 
     def _settled(self, product: Product | None) -> Product | None:
         return product if product is None or self._settler is None else self._settler.settle(product)
+
+
+def _respelled(
+    base: Product | None, live: Product | None, feed: Product | None
+) -> tuple[Product | None, Product | None]:
+    """`base` and `live` in the spelling of `feed`: how the rest of the catalog spells a value is no change of it."""
+    for name, key in _SPELLED.items():
+        if base is None or feed is None:
+            break
+        before, now = getattr(base, name), getattr(feed, name)
+        if before != now and key(before) == key(now):
+            base = _with(base, name, now)
+            live = _with(live, name, now) if live and getattr(live, name) == before else live
+    return base, live
+
+
+def _with(product: Product, name: str, value: object) -> Product:
+    return replace(product, **{name: value})  # type: ignore[arg-type]
 
 
 def pending_changes(root: Path, before: Before | None) -> Folding:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import ctypes
+import shutil
 from pathlib import Path
 from typing import Protocol, cast, get_args, runtime_checkable
 
 from retrieval.encoder import DEFAULT_MAX_LENGTH, Encoder, Runtime
 from retrieval.encoder_folder import SPEC_FILE, TORCH_FOLDER, identity_of, read_spec
-from retrieval.errors import EncoderUnavailableError, SettingError
+from retrieval.errors import EncoderUnavailableError, SettingError, StoreError
 from retrieval.weights import DEFAULT_CHINESE_MODEL, DEFAULT_MODEL, ModelSource, find_model
 
 __all__ = ["DEFAULT_CHINESE_MODEL", "DEFAULT_MODEL", "RUNTIMES", "load_encoder", "open_encoder", "store_encoder"]
@@ -78,14 +79,24 @@ def load_encoder(folder: Path) -> Encoder:
 def store_encoder(encoder: Encoder, folder: Path) -> Path:
     """Writes what `load_encoder` needs to `folder`, at once and complete, unless it is there already; returns `folder`.
 
-    Raises EncoderUnavailableError for an encoder that has no files to store.
+    Raises EncoderUnavailableError for an encoder that has no files to store, StoreError where they cannot be written.
     """
     if (folder / SPEC_FILE).is_file():
         return folder
     if not isinstance(encoder, _Storable):
         raise EncoderUnavailableError(f"{encoder.identity} cannot be stored; open it with open_encoder")
-    encoder.save(folder)
+    try:
+        encoder.save(folder)
+    except OSError as error:
+        message = f"the encoder cannot be stored as {folder} ({_reason(error)}); see to the disk, then try again"
+        raise StoreError(message) from error
     return folder
+
+
+def _reason(error: OSError) -> str:
+    """What the system said; of the files that could not be copied, of the first."""
+    copied = error.args[0] if isinstance(error, shutil.Error) else ()
+    return str(copied[0][2]) if copied and isinstance(copied, list) else error.strerror or str(error)
 
 
 def _exported(source: ModelSource, runtime: Runtime, cache: Path, max_length: int) -> Path:

@@ -245,8 +245,7 @@ def _identity(path: Path) -> tuple[int, ...]:
     """What tells a file from another that took its name, and from itself after it was written to."""
     try:
         state = path.stat()
-    except FileNotFoundError:
+    except OSError:
+        # What it is that stands in its way is told, or made good from the other copy, when both are read.
         return ()
-    except OSError as error:
-        raise StoreError(f"{path} cannot be read ({error.strerror}); mind the rights to its folder") from error
     return state.st_ino, state.st_size, state.st_mtime_ns

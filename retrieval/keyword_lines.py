@@ -18,6 +18,7 @@ from retrieval.keyword import KeywordDocument
 LINES_FILE = "lines.zst"
 _LEVEL = 1
 _LENGTH_BYTES = 4
+_BLOCK_BYTES = 1 << 17
 
 
 class KeywordLine(msgspec.Struct, frozen=True, array_like=True):
@@ -79,18 +80,36 @@ class LineWriter:
 def read_lines(folder: Path) -> Iterator[bytes]:
     """The encoded lines of a version's keyword index in the order of its rows; raises StoreDamagedError."""
     path = folder / LINES_FILE
+    rest = b""
     try:
-        with path.open("rb") as file, zstandard.ZstdDecompressor().stream_reader(file) as unpacked:
-            while length := unpacked.read(_LENGTH_BYTES):
-                yield _whole(path, unpacked.read(int.from_bytes(length, "little")), length)
-    except (OSError, zstandard.ZstdError) as error:
+        with path.open("rb") as file:
+            for chunk in _unpacked(file):
+                unread = rest + chunk
+                start = 0
+                while line := _line_at(unread, start):
+                    yield line
+                    start += _LENGTH_BYTES + len(line)
+                rest = unread[start:]
+    except (OSError, EOFError, zstandard.ZstdError) as error:
         raise StoreDamagedError(f"{path} cannot be read ({error}); rebuild the index") from error
-
-
-def _whole(path: Path, line: bytes, length: bytes) -> bytes:
-    if len(length) < _LENGTH_BYTES or len(line) != int.from_bytes(length, "little"):
+    if rest:
         raise StoreDamagedError(f"{path} breaks off; rebuild the index")
-    return line
+
+
+def _unpacked(file: BinaryIO) -> Iterator[bytes]:
+    # Not zstandard's stream reader: it takes a truncated file for a whole one.
+    frame = zstandard.ZstdDecompressor().decompressobj()
+    while block := file.read(_BLOCK_BYTES):
+        yield frame.decompress(block)
+    if not frame.eof or frame.unused_data:
+        raise EOFError("the compressed data does not end with its end mark")
+
+
+def _line_at(unread: bytes, start: int) -> bytes:
+    """The line whose length stands at `start`, or nothing while it is not there whole; no line is empty."""
+    begin = start + _LENGTH_BYTES
+    end = begin + int.from_bytes(unread[start:begin], "little")
+    return unread[begin:end] if end <= len(unread) else b""
 
 
 encode_line = msgspec.msgpack.Encoder().encode

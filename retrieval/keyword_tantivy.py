@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import math
 import tempfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from copy import copy
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ from tantivy import Occur, Query
 
 from retrieval.analysis import TermGroup
 from retrieval.conditions import AllOf, AnyOf, Condition, HasNumber, HasText, NotThat, NumberWithin, TextIn
-from retrieval.errors import StoreDamagedError
+from retrieval.errors import StoreDamagedError, StoreError
 from retrieval.fields import FieldCatalog, FieldInfo
 from retrieval.keyword import (
     MOST_SHARING,
@@ -61,7 +62,8 @@ class TantivyBuilder:
         self._lines = LineWriter(folder)
         self._before = enumerate(read_lines(before)) if before else iter(())
         # One thread keeps documents in the order of their rows, so that equal scores come out in that order.
-        self._writer = tantivy.Index(_schema(catalog), str(folder)).writer(_HEAP_BYTES, 1)
+        with _written(folder):
+            self._writer = tantivy.Index(_schema(catalog), str(folder)).writer(_HEAP_BYTES, 1)
 
     def add(self, documents: Iterable[KeywordDocument]) -> None:
         """Adds documents."""
@@ -71,7 +73,9 @@ class TantivyBuilder:
     def add_line(self, row: int, encoded: bytes) -> None:
         """Adds a document that was made into its line elsewhere, by `encode_line(keyword_line(...))`."""
         self._lines.write(encoded)
-        self._writer.add_document(_document(row, decode_line(encoded)))
+        document = _document(row, decode_line(encoded))
+        with _written(self._folder):
+            self._writer.add_document(document)
 
     def add_as_before(self, row: int, row_before: int) -> None:
         """Adds what the index before holds at `row_before`; these rows come in ascending order."""
@@ -83,11 +87,21 @@ class TantivyBuilder:
     def finish(self) -> Path:
         """Commits and returns the folder that was written."""
         self._lines.close()
-        self._writer.commit()
-        self._writer.wait_merging_threads()
+        with _written(self._folder):
+            self._writer.commit()
+            self._writer.wait_merging_threads()
         for lock in self._folder.glob("*.lock"):
             lock.unlink()
         return self._folder
+
+
+@contextmanager
+def _written(folder: Path) -> Iterator[None]:
+    """Raises StoreError where tantivy, whose errors are all ValueError, cannot write."""
+    try:
+        yield
+    except ValueError as error:
+        raise StoreError(f"{folder} cannot be written to ({error}); see to the disk, then try again") from error
 
 
 class TantivyIndex:
@@ -300,9 +314,7 @@ class _WorkingCopy:
     def __init__(self, folder: Path, catalog: FieldCatalog) -> None:
         self.catalog = catalog
         # Lives as long as this object: tantivy looks into the folder from time to time.
-        self._links = tempfile.TemporaryDirectory(prefix="shelfwise-", ignore_cleanup_errors=True)
-        for path in folder.iterdir() if folder.is_dir() else ():
-            Path(self._links.name, path.name).symlink_to(path.resolve())
+        self._links = _linked(folder)
         self._writer: tantivy.IndexWriter | None = None
         try:
             self._index = tantivy.Index.open(self._links.name)
@@ -317,16 +329,41 @@ class _WorkingCopy:
         return self._index.searcher()
 
     def replace(self, lines: Iterable[tuple[int, KeywordLine]], gone: Iterable[int]) -> tantivy.Searcher:
-        """Removes the documents of the rows `gone`, adds those of `lines`, and returns a searcher that sees it."""
-        if self._writer is None:
-            self._writer = self._index.writer(_LIVE_HEAP_BYTES, 1)
-        for row in gone:
-            self._writer.delete_documents_by_query(Query.term_query(self.schema, ROW, int(row), "basic"))
-        for row, line in lines:
-            self._writer.add_document(_document(row, line))
-        self._writer.commit()
-        self._index.reload()
+        """Removes the documents of the rows `gone`, adds those of `lines`, and returns a searcher that sees it.
+
+        Raises StoreError where nothing can be written; nothing is changed then.
+        """
+        documents = [_document(row, line) for row, line in lines]
+        # A writer that failed is of no more use; what it did not commit goes with it.
+        writer, self._writer = self._writer, None
+        with _written(Path(self._links.name)):
+            writer = writer or self._new_writer()
+            for row in gone:
+                writer.delete_documents_by_query(Query.term_query(self.schema, ROW, int(row), "basic"))
+            for document in documents:
+                writer.add_document(document)
+            writer.commit()
+            self._index.reload()
+        self._writer = writer
         return self.searcher()
+
+    def _new_writer(self) -> tantivy.IndexWriter:
+        writer = self._index.writer(_LIVE_HEAP_BYTES, 1)
+        # What a writer that failed began under a name would stop this one, which comes to the same names.
+        writer.garbage_collect_files()
+        return writer
+
+
+def _linked(folder: Path) -> tempfile.TemporaryDirectory[str]:
+    """A folder of our own with links to an index's files."""
+    try:
+        links = tempfile.TemporaryDirectory(prefix="shelfwise-", ignore_cleanup_errors=True)
+        for path in folder.iterdir() if folder.is_dir() else ():
+            Path(links.name, path.name).symlink_to(path.resolve())
+    except OSError as error:
+        message = f"no temporary folder can be made to open {folder} in ({error.strerror}); see to its disk"
+        raise StoreError(message) from error
+    return links
 
 
 def _document(row: int, line: KeywordLine) -> tantivy.Document:

@@ -1,8 +1,8 @@
 """The published index: a directory of immutable versions and one pointer, replaced atomically.
 
 STORE/
-  shelfwise.json            says that this directory is ours, and in which schema
-  CURRENT                   the name of the version that serves
+  shelfwise.json            says that this directory is ours, and in which schema: retrieval/store_files.py
+  CURRENT                   the name of the version that serves, with a checksum
   lock, lock.json           held by the one rebuild at work; who that is
   encoders/IDENTITY/        exported models, shared by the versions that they made
   versions/v000007/         manifest.json, its checksum, and everything it lists; never changed again
@@ -15,7 +15,6 @@ STORE/
 from __future__ import annotations
 
 import os
-import re
 import shutil
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
@@ -37,14 +36,22 @@ from retrieval.manifest import (
     sync,
     write_durably,
 )
+from retrieval.store_files import (
+    CURRENT,
+    MARKER,
+    SCHEMA,
+    VERSION_NAME,
+    marker_content,
+    pointer_content,
+    read_marker,
+    read_pointer,
+)
 from retrieval.store_lock import held_lock
 
-SCHEMA = 1
-"""Counts up when a version's files change so that an older program could not read them."""
-MARKER = "shelfwise.json"
-CURRENT = "CURRENT"
+__all__ = ["CURRENT", "MARKER", "SCHEMA", "Serving", "Store", "Surplus"]
+
 _MEND_MARKER = 'write {"schema": 1} into it if the versions beside it are yours, or rebuild into a new directory'
-_VERSION_NAME = re.compile(r"v\d{6,}")
+_WORDS_ALONE = "products are found by words alone until a rebuild stores the encoder anew"
 _UNFINISHED = ".building-"
 _GOING = ".removed-"
 
@@ -56,6 +63,18 @@ class Surplus:
     versions: tuple[str, ...]
     encoders: tuple[str, ...]
     bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Serving:
+    """The version to serve, and what had to be passed over to find it."""
+
+    manifest: Manifest
+    notices: tuple[str, ...] = ()
+    damaged: tuple[str, ...] = ()
+    """Versions that were passed over."""
+    lost_encoder: str = ""
+    """What is wrong with its stored encoder, where everything else of it is whole."""
 
 
 class Store:
@@ -74,7 +93,7 @@ class Store:
         """The names of all versions, oldest first."""
         folder = self.root / "versions"
         names = [entry.name for entry in folder.iterdir()] if folder.is_dir() else []
-        return sorted((name for name in names if _VERSION_NAME.fullmatch(name)), key=lambda name: int(name[1:]))
+        return sorted((name for name in names if VERSION_NAME.fullmatch(name)), key=lambda name: int(name[1:]))
 
     def check_known(self, name: str) -> None:
         """Raises UnknownVersionError, which names the versions that there are, for any other name."""
@@ -97,40 +116,56 @@ class Store:
         Raises StoreMissingError where nothing is published, StoreForeignError where the directory is not ours.
         """
         self.check_ours()
+        path = self.root / CURRENT
         try:
-            name = (self.root / CURRENT).read_text("ascii").strip()
-        except (OSError, ValueError):
-            name = ""
-        if not name and not self.versions():
-            message = f"{self.root} has no published version yet; run: shelfwise rebuild FEED --index {self.root}"
-            raise StoreMissingError(message)
-        if not _VERSION_NAME.fullmatch(name):
-            raise StoreDamagedError(f"{self.root / CURRENT} names no version (it says {name[:40]!r})")
-        return name
+            return read_pointer(path)
+        except (OSError, ValueError) as error:
+            if isinstance(error, FileNotFoundError) and not self.versions():
+                message = f"{self.root} has no published version yet; run: shelfwise rebuild FEED --index {self.root}"
+                raise StoreMissingError(message) from error
+            raise StoreDamagedError(f"{path} names no version ({error})") from error
 
     def check_ours(self) -> None:
         """Raises StoreMissingError or StoreForeignError unless the directory is a store in a schema that we read."""
+        self.marker_problem()
+
+    def marker_problem(self) -> str:
+        """What is wrong with the marker although the versions beside it vouch for the directory; nothing where it is
+        whole. Raises as `check_ours` does."""
         if not self.root.is_dir():
-            if self.root.exists():
-                raise StoreMissingError(f"{self.root} is no directory; name another place for the index")
-            raise StoreMissingError(f"{self.root} does not exist; run: shelfwise rebuild FEED --index {self.root}")
+            raise self._missing()
+        path = self.root / MARKER
         try:
-            schema = msgspec.json.decode((self.root / MARKER).read_bytes(), type=dict[str, int])["schema"]
-        except FileNotFoundError as error:
-            # A rebuild that was killed while it made the directory ours leaves a marker that is not in place yet.
-            if self.versions():
-                message = f"{self.root / MARKER} is missing beside the versions; {_MEND_MARKER}"
-                raise StoreForeignError(message) from error
-            if any(entry.name != scratch_path(self.root / MARKER).name for entry in self.root.iterdir()):
-                message = f"{self.root} holds something else than an index (no {MARKER}); name another directory"
-                raise StoreForeignError(message) from error
-            message = f"{self.root} is empty; run: shelfwise rebuild FEED --index {self.root}"
-            raise StoreMissingError(message) from error
-        except (OSError, KeyError, msgspec.MsgspecError, UnicodeDecodeError) as error:
-            raise StoreForeignError(f"{self.root / MARKER} cannot be read ({error}); {_MEND_MARKER}") from error
+            schema = read_marker(path)
+        except (OSError, ValueError) as error:
+            is_missing = isinstance(error, FileNotFoundError)
+            if {manifest.schema for manifest in self._readable_manifests()} == {SCHEMA}:
+                what = "is missing" if is_missing else f"cannot be read ({error})"
+                return f"{path} {what}; the versions beside it say what it should, and a rebuild writes it anew"
+            raise (
+                self._unmarked()
+                if is_missing
+                else StoreForeignError(f"{path} cannot be read ({error}); {_MEND_MARKER}")
+            ) from error
         if schema != SCHEMA:
             message = f"{self.root} is in schema {schema}, this program reads {SCHEMA}; rebuild into a new directory"
             raise StoreForeignError(message)
+        return ""
+
+    def _missing(self) -> StoreMissingError:
+        if self.root.exists():
+            return StoreMissingError(f"{self.root} is no directory; name another place for the index")
+        return StoreMissingError(f"{self.root} does not exist; run: shelfwise rebuild FEED --index {self.root}")
+
+    def _unmarked(self) -> StoreForeignError | StoreMissingError:
+        """The error for a directory without a marker that no version vouches for."""
+        if self.versions():
+            return StoreForeignError(f"{self.root / MARKER} is missing beside the versions; {_MEND_MARKER}")
+        # A rebuild that was killed while it made the directory ours leaves a marker that is not in place yet.
+        if any(entry.name != scratch_path(self.root / MARKER).name for entry in self.root.iterdir()):
+            message = f"{self.root} holds something else than an index (no {MARKER}); name another directory"
+            return StoreForeignError(message)
+        return StoreMissingError(f"{self.root} is empty; run: shelfwise rebuild FEED --index {self.root}")
 
     def manifest(self, name: str) -> Manifest:
         """The manifest of a version; raises StoreDamagedError when it cannot be read."""
@@ -146,12 +181,23 @@ class Store:
 
     def verified(self, name: str) -> Manifest:
         """The manifest of a version whose every file is there with its checksum; else raises StoreDamagedError."""
-        manifest = self.manifest(name)
+        manifest, lost_encoder = self._verified(name)
+        if lost_encoder:
+            raise StoreDamagedError(lost_encoder)
+        return manifest
+
+    def _verified(self, name: str) -> tuple[Manifest, str]:
+        """The manifest of a version whose own files are whole, and what is wrong with those of its encoder."""
+        manifest, lost_encoder = self.manifest(name), ""
         for relative, path, entry in self.listed_files(name, manifest):
             problem = file_problem(path, entry)
-            if problem:
-                raise StoreDamagedError(f"version {name} is damaged: {relative} {problem}")
-        return manifest
+            if not problem:
+                continue
+            message = f"version {name} is damaged: {relative} {problem}"
+            if not path.is_relative_to(self.encoders):
+                raise StoreDamagedError(message)
+            lost_encoder = lost_encoder or message
+        return manifest, lost_encoder
 
     def listed_files(self, name: str, manifest: Manifest) -> list[tuple[str, Path, FileEntry]]:
         """Each file of a version: its name in the manifest, its path, and what it should be.
@@ -165,24 +211,42 @@ class Store:
         return [(relative, self._inside(name, relative), entry) for relative, entry in manifest.files.items()]
 
     def serving(self) -> tuple[Manifest, tuple[str, ...]]:
-        """The manifest of the version to serve, verified, and what had to be passed over to find it.
+        """The manifest of the version to serve, and notices, as `find_serving` has them."""
+        found = self.find_serving()
+        return found.manifest, found.notices
 
-        That is the current version, or, when it is damaged, the newest whole one. Raises StoreDamagedError when there
-        is none.
+    def find_serving(self) -> Serving:
+        """The version to serve, verified: the current one, or, when it is damaged, the newest whole one.
+
+        Where none is whole, one of which only the encoder is damaged. Raises StoreDamagedError when there is neither.
         """
-        notices: list[str] = []
-        try:
-            names = [self.current()]
-        except StoreDamagedError as error:
-            notices.append(str(error))
-            names = []
-        names += [name for name in reversed(self.versions()) if name not in names]
-        for name in names:
+        notices = [problem] if (problem := self.marker_problem()) else []
+        damaged: list[str] = []
+        without_encoder = None
+        for name in self._in_order(notices):
             try:
-                return self.verified(name), tuple(notices)
+                manifest, lost_encoder = self._verified(name)
             except StoreDamagedError as error:
                 notices.append(str(error))
+                damaged.append(name)
+                continue
+            if not lost_encoder:
+                return Serving(manifest, tuple(notices), tuple(damaged))
+            notices.append(lost_encoder)
+            told = (*notices[:-1], f"{lost_encoder}; {_WORDS_ALONE}")
+            without_encoder = without_encoder or Serving(manifest, told, tuple(damaged), lost_encoder)
+        if without_encoder:
+            return without_encoder
         raise StoreDamagedError("; ".join(notices) + "; no whole version is left: rebuild the index")
+
+    def _in_order(self, notices: list[str]) -> list[str]:
+        """The current version, if the pointer names one, then all others, newest first."""
+        try:
+            first = [self.current()]
+        except StoreDamagedError as error:
+            notices.append(str(error))
+            first = []
+        return first + [name for name in reversed(self.versions()) if name not in first]
 
     def _inside(self, name: str, relative: str) -> Path:
         """The path of a listed file; a manifest can name nothing outside its store."""
@@ -199,10 +263,12 @@ class Store:
         StoreMissingError when it cannot be made.
         """
         try:
-            self.check_ours()
+            is_marked = not self.marker_problem()
         except StoreMissingError:
             if self.root.exists() and not self.root.is_dir():
                 raise
+            is_marked = False
+        if not is_marked:
             self._make_ours()
         with held_lock(self.root, purpose):
             yield
@@ -210,7 +276,7 @@ class Store:
     def _make_ours(self) -> None:
         try:
             self.root.mkdir(parents=True, exist_ok=True)
-            write_durably(self.root / MARKER, msgspec.json.encode({"schema": SCHEMA}))
+            write_durably(self.root / MARKER, marker_content())
         except OSError as error:
             message = f"{self.root} cannot be made ({error.strerror}); name a directory that you may write to"
             raise StoreMissingError(message) from error
@@ -245,7 +311,7 @@ class Store:
         folder = self.version_folder(manifest.version)
         building.rename(folder)
         sync(folder.parent)
-        write_durably(self.root / CURRENT, f"{manifest.version}\n".encode())
+        write_durably(self.root / CURRENT, pointer_content(manifest.version))
 
     def rollback(self, name: str) -> Manifest:
         """Lets another version serve, verified first. Engines take it up as they would a new one.
@@ -255,13 +321,13 @@ class Store:
         """
         self.check_known(name)
         manifest = self.verified(name)
-        write_durably(self.root / CURRENT, f"{name}\n".encode())
+        write_durably(self.root / CURRENT, pointer_content(name))
         return manifest
 
-    def prune(self, keep: int, spare: Collection[str] = ()) -> list[str]:
+    def prune(self, keep: int, spare: Collection[str] = (), damaged: Collection[str] = ()) -> list[str]:
         """Removes what `surplus` lists and what an interrupted rebuild left; returns the versions among it."""
         self._sweep()
-        surplus = self.surplus(keep, spare)
+        surplus = self.surplus(keep, spare, damaged)
         for name in surplus.versions:
             # Renamed first, so that a crash leaves no part of a version under a version's name.
             going = self.version_folder(_GOING + name)
@@ -271,10 +337,14 @@ class Store:
             shutil.rmtree(self.encoders / name)
         return list(surplus.versions)
 
-    def surplus(self, keep: int, spare: Collection[str] = ()) -> Surplus:
-        """All but the `keep` newest versions, never the one that serves nor one of `spare`; and unused encoders."""
+    def surplus(self, keep: int, spare: Collection[str] = (), damaged: Collection[str] = ()) -> Surplus:
+        """All but the `keep` newest versions, never the one that serves nor one of `spare`; and unused encoders.
+
+        Versions that are known to be `damaged` go, too, and are not counted among those to keep.
+        """
         names = self.versions()
-        spared = {self.current(), *spare, *(names[-keep:] if keep > 0 else ())}
+        whole = [name for name in names if name not in damaged]
+        spared = {self.current(), *spare, *(whole[-keep:] if keep > 0 else ())}
         versions = tuple(name for name in names if name not in spared)
         used = {manifest.encoder for manifest in self._readable_manifests() if manifest.version not in versions}
         stored = sorted(self.encoders.iterdir()) if self.encoders.is_dir() else []

@@ -18,7 +18,7 @@ from pathlib import Path
 import filelock
 import msgspec
 
-from retrieval.errors import StoreLockedError
+from retrieval.errors import StoreError, StoreLockedError
 from retrieval.manifest import write_durably
 
 LOCK = "lock"
@@ -59,12 +59,18 @@ class Holder(msgspec.Struct, frozen=True):
 
 @contextmanager
 def held_lock(folder: Path, purpose: str) -> Iterator[None]:
-    """Holds the lock of a directory; raises StoreLockedError, which says who does, when another process holds it."""
+    """Holds the lock of a directory.
+
+    Raises StoreLockedError, which says who does, when another process holds it, StoreError where it cannot be taken.
+    """
     lock = filelock.FileLock(folder / LOCK)
     try:
         lock.acquire(timeout=0)
     except filelock.Timeout as error:
         raise StoreLockedError(_held_by_another(folder)) from error
+    except OSError as error:
+        message = f"{folder / LOCK} cannot be taken ({error.strerror}); see to the disk and to the rights to its folder"
+        raise StoreError(message) from error
     note = folder / HOLDER
     try:
         # A full disk is no reason to refuse what may free it: the lock holds without its note.

@@ -3,8 +3,10 @@
 
 from __future__ import annotations
 
+import math
 import os
 import threading
+import time
 import weakref
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -20,11 +22,15 @@ from retrieval.merging import DEFAULT
 from retrieval.published import CURRENT, Store
 from retrieval.records import Page, Product, Query
 from service.live import Changed, LiveSnapshot
+from service.patch_measures import with_measures
 from service.searching import Search, check_query, row_of, similar_products
 from service.snapshot import Snapshot, open_snapshot
 
 _LOOK_SECONDS = 0.05
 """How often an engine looks for live changes of other processes, and for newly published versions."""
+
+_AGAIN_SECONDS = 5.0
+"""After which a version that could not be opened is tried again."""
 
 
 class SearchEngine:
@@ -50,6 +56,8 @@ class SearchEngine:
         self._seen = _stamp(store)
         self._seen_changes: tuple[int, int] | None = None
         self._trouble: dict[str, str] = {}
+        self._again = math.inf
+        """When to try again to open a version that could not be opened."""
         self._live = LiveSnapshot(snapshot)
         if follow:
             self._catch_up()
@@ -156,13 +164,17 @@ class SearchEngine:
         checked = [sound(change) for change in changes]
         with self._swap:
             self._apply_new()
-            for change in checked:
-                if isinstance(change, Patch):
-                    row_of(self.snapshot, change.id)
-            wanted = self._live.effective(checked)
+            wanted = self._live.effective([self._with_measures(change) for change in checked])
             numbers = self._journal.append(wanted, above=self.manifest.folded)
-            self._apply_new()
+            # It is taken, whatever comes next: an error would say that it is not.
+            self._apply_or_tell()
         return Changed(numbers[-1] if numbers else 0, len({change.id for change in wanted}))
+
+    def _with_measures(self, change: Change) -> Change:
+        """A patch with the measures that follow from it; raises UnknownProductError where there is no such product."""
+        if not isinstance(change, Patch):
+            return change
+        return Patch(change.id, with_measures(self.product(change.id), change.values))
 
     def refresh(self) -> bool:
         """Swaps to the version that is published now; returns whether that is another one.
@@ -205,33 +217,41 @@ class SearchEngine:
     def look(self) -> None:
         """Takes up what others changed or published since the last look; `notices` says what could not be."""
         self._catch_up()
-        if _stamp(self._store) != self._seen and not self._opening.locked():
+        is_due = _stamp(self._store) != self._seen or time.monotonic() > self._again
+        if is_due and not self._opening.locked():
+            self._again = math.inf
             threading.Thread(target=self._follow_store, name="shelfwise-refresh", daemon=True).start()
 
     def _catch_up(self) -> None:
         with self._swap:
             if self._stop.is_set():
                 return
-            try:
-                stamp = self._journal.changed_stamp()
-                if stamp != self._seen_changes:
-                    self._apply_new()
-                    self._seen_changes = stamp
-                self._trouble.pop("journal", None)
-            except ShelfwiseError as error:
-                self._trouble["journal"] = f"live changes are not taken up: {error}"
+            stamp = self._journal.changed_stamp()
+            if stamp != self._seen_changes and self._apply_or_tell():
+                self._seen_changes = stamp
+
+    def _apply_or_tell(self) -> bool:
+        """Takes up new live changes; where that fails, `notices` says why, and the next look tries again."""
+        try:
+            self._apply_new()
+        except ShelfwiseError as error:
+            self._trouble["journal"] = f"live changes are not taken up: {error}"
+            return False
+        self._trouble.pop("journal", None)
+        return True
 
     def _apply_new(self) -> None:
         self._live.apply(self._journal.since(self._live.sequence))
 
     def _follow_store(self) -> None:
-        """A version that cannot be opened is not asked for again until another is published; `notices` says why."""
+        """A version that cannot be opened, as on a full disk, is tried again later; `notices` says why."""
         try:
             self.refresh()
         except ShelfwiseError as error:
             version = self.manifest.version
             trouble = f"{version} serves on: the newly published version cannot be opened: {error}"
             self._trouble["version"] = trouble
+            self._again = time.monotonic() + _AGAIN_SECONDS
 
 
 def _look_again_and_again(engine: weakref.ref[SearchEngine], stop: threading.Event) -> None:

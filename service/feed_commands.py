@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from retrieval.errors import SettingError
 from service.options import (
     FeedsArgument,
     FormatOption,
@@ -89,6 +90,8 @@ def check(
     from service.quality_view import show_quality
     from service.terminal import ProgressLines, write_json
 
+    _check_writable("--html", page)
+    _check_writable("--rejected", rejected)
     options = IntakeOptions(tuple(feeds), feed_mapping(mapping, maps), feed_format, _rules(rules))
     with ProgressLines() as progress:
         report = run(options, rejected, progress, workers=workers)
@@ -97,6 +100,14 @@ def check(
 
         page.write_text(html(report), "utf-8")
     write_json(msgspec.json.encode(report)) if as_json else show_quality(report)
+
+
+def _check_writable(option: str, path: Path | None) -> None:
+    """Raises SettingError where a file cannot be there: it is told before a long feed is read."""
+    if path is not None and path.is_dir():
+        raise SettingError(f"{option}: {path} is a directory; name a file in it")
+    if path is not None and not path.absolute().parent.is_dir():
+        raise SettingError(f"{option}: there is no folder {path.parent}; make it, or name another file")
 
 
 def _rules(path: Path | None) -> tuple[Rule, ...]:

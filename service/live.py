@@ -6,7 +6,10 @@ import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 from retrieval.changes import Change, after
+from retrieval.errors import EncoderUnavailableError
 from retrieval.fields import FieldCatalog
 from retrieval.journal import Entry
 from retrieval.product_text import encoder_text, keyword_document
@@ -56,12 +59,18 @@ class LiveSnapshot:
         return [change for change in changes if change.id in found]
 
     def apply(self, entries: Iterable[Entry]) -> None:
-        """Lays more entries of the journal over the version; raises EncoderError where a text cannot be encoded."""
+        """Lays more entries of the journal over the version; raises EncoderError where a text cannot be encoded.
+
+        Where the version's encoder is lost, products whose text is new are found by words alone.
+        """
         taken = list(entries)
         if not taken:
             return
         found = self._outcome(entry.change for entry in taken)
-        vectors = self._encoded(found)
+        try:
+            vectors = self._encoded(found)
+        except EncoderUnavailableError:
+            vectors = dict.fromkeys(self._new_texts(found), np.zeros(self.snapshot.vectors.dimension, np.float32))
         self._lay(found, vectors)
         self.sequence = taken[-1].seq
         self._texts = {}
@@ -80,12 +89,13 @@ class LiveSnapshot:
 
     def _encoded(self, found: Found) -> dict[str, Vectors]:
         """The vectors of the texts that are new: a price changes none."""
-        texts = {
-            text for product in found.values() if product and (text := encoder_text(product)) != self._text(product)
-        }
-        missing = sorted(texts - self._texts.keys())
+        missing = sorted(self._new_texts(found) - self._texts.keys())
         made = self.snapshot.encoder.encode_products(missing) if missing else ()
         return {**self._texts, **dict(zip(missing, made, strict=True))}
+
+    def _new_texts(self, found: Found) -> set[str]:
+        products = [product for product in found.values() if product]
+        return {text for product in products if (text := encoder_text(product)) != self._text(product)}
 
     def _text(self, product: Product) -> str:
         """The text that the product's vector was made of, if it has one."""

@@ -25,7 +25,7 @@ def show_quality(report: QualityReport, console: Console = out) -> None:
     if report.findings:
         console.print(_findings(report.findings, console.width))
     else:
-        console.print("No rule found anything.")
+        console.print("No rule found anything." if report.products else "There is no product to judge.")
     counted = {"set aside": _numbers(report.rejected), "dropped": _numbers(report.noted), "cleaned": report.cleaned}
     for line in filter(None, (_line(label, counts) for label, counts in counted.items())):
         console.print(Text(line))

@@ -93,7 +93,11 @@ def similar_products(snapshot: Snapshot, product_id: str, size: int, filters: st
     row = row_of(snapshot, product_id)
     where = _condition(snapshot, filters)
     allowed = None if where is None else snapshot.keyword.select(Selection(where=where, everything=True))
-    nearest = snapshot.vectors.search(snapshot.vectors.vector(row), size + 1, allowed)
+    vector = snapshot.vectors.vector(row)
+    if not vector.any():
+        # It came as a live change while the encoder was lost.
+        return Page((), 0, 1, size, degraded=("dense",), version=snapshot.manifest.version)
+    nearest = snapshot.vectors.search(vector, size + 1, allowed)
     pairs = [(other, float(score)) for other, score in zip(nearest.rows, nearest.scores, strict=True) if other != row]
     hits = tuple(
         Hit(snapshot.products[other], score, {"dense": StageScore(rank, score)})

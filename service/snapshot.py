@@ -15,9 +15,10 @@ from retrieval.keyword import KeywordIndex
 from retrieval.layout import FIELDS_FILE, KEYWORD_FOLDER, SYNONYMS_FILE, VECTORS_FOLDER, read_fields
 from retrieval.manifest import Manifest
 from retrieval.product_store import ProductStore
-from retrieval.published import Store
+from retrieval.published import Serving, Store
 from retrieval.synonyms import Synonyms
 from retrieval.vectors import VectorIndex
+from service.lost_encoder import LostEncoder
 from service.overlay import Products
 
 
@@ -60,10 +61,11 @@ def _opened(store: Store, encoder: Encoder | None) -> Snapshot:
     from retrieval.keyword_tantivy import TantivyIndex
     from retrieval.vectors_faiss import FaissIndex
 
-    manifest, notices = store.serving()
+    serving = store.find_serving()
+    manifest = serving.manifest
     folder = store.version_folder(manifest.version)
-    if encoder is None or encoder.identity != manifest.encoder:
-        encoder = load_encoder(store.encoders / manifest.encoder)
+    if encoder is None or encoder.identity != manifest.encoder or isinstance(encoder, LostEncoder):
+        encoder = _encoder(store, serving)
     analyzer = _analyzer(folder, manifest)
     catalog = read_fields(folder / FIELDS_FILE)
     snapshot = Snapshot(
@@ -74,10 +76,17 @@ def _opened(store: Store, encoder: Encoder | None) -> Snapshot:
         TantivyIndex(folder / KEYWORD_FOLDER, catalog),
         FaissIndex(folder / VECTORS_FOLDER),
         encoder,
-        notices,
+        serving.notices,
     )
     _check_agreement(snapshot)
     return snapshot
+
+
+def _encoder(store: Store, serving: Serving) -> Encoder:
+    manifest = serving.manifest
+    if serving.lost_encoder:
+        return LostEncoder(manifest.encoder, manifest.dimension, serving.lost_encoder)
+    return load_encoder(store.encoders / manifest.encoder)
 
 
 def _analyzer(folder: Path, manifest: Manifest) -> Analyzer:

@@ -1,4 +1,4 @@
-"""Verifying what all versions of an index share: the file that names the one that serves, and the live changes."""
+"""Verifying what all versions of an index share: its marker, the pointer to the one that serves, the live changes."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from contextlib import suppress
 
 from retrieval.errors import StoreDamagedError
 from retrieval.journal import COPY, JOURNAL, Journal
-from retrieval.published import CURRENT, Store
+from retrieval.published import CURRENT, MARKER, Store
 from service.problems import Problem
 
 _MADE_ANEW = "the newest whole version serves; shelfwise rollback {root} VERSION writes the file anew"
@@ -16,7 +16,13 @@ _LOST = f"restore {JOURNAL} and {COPY} from a copy, or lose the live changes beh
 
 def store_problems(store: Store) -> list[Problem]:
     """What is wrong beside the versions; raises StoreMissingError where there are none."""
-    return [*_pointer_problems(store), *_journal_problems(store)]
+    return [*_marker_problems(store), *_pointer_problems(store), *_journal_problems(store)]
+
+
+def _marker_problems(store: Store) -> Iterator[Problem]:
+    if told := store.marker_problem():
+        what, _, advice = told.partition("; ")
+        yield Problem(MARKER, what, advice)
 
 
 def _pointer_problems(store: Store) -> Iterator[Problem]:

@@ -84,9 +84,10 @@ def prune(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would go, and let it stay.")] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Remove old versions and encoders that none uses; the version that serves always stays."""
+    """Remove old versions, encoders that none uses and live changes that all have; the version that serves stays."""
     import msgspec
 
+    from indexer.pending import forget_folded
     from retrieval.published import Store
     from service.terminal import write_json
     from service.versions_view import show_pruned
@@ -100,6 +101,7 @@ def prune(
         with store.locked("prune"):
             surplus = store.surplus(keep, spare)
             store.prune(keep, spare)
+            forget_folded(store.root, store.folded())
     document = {"dry_run": dry_run, "versions": surplus.versions, "encoders": surplus.encoders, "bytes": surplus.bytes}
     write_json(msgspec.json.encode(document)) if as_json else show_pruned(surplus, dry_run=dry_run)
 

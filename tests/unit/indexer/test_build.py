@@ -24,6 +24,7 @@ from retrieval.errors import (
     EmptyCatalogError,
     EncoderUnavailableError,
     FeedError,
+    StoreError,
     StoreForeignError,
     StoreLockedError,
     StoreMissingError,
@@ -296,6 +297,12 @@ class TestBadInput:
             fresh.rebuild(CATALOG)
         assert [path.name for path in fresh.root.iterdir()] == ["thesis.doc"]
 
+    def test_a_folder_that_cannot_be_written_to_is_named_and_the_old_version_serves_on(self, built: Workshop) -> None:
+        built.store.staging.write_text("no folder")
+        with pytest.raises(StoreError, match=r"index cannot be rebuilt .*staging.*nothing was published"):
+            built.rebuild(CATALOG)
+        assert built.store.serving()[0].version == "v000001"
+
     def test_two_rebuilds_at_once_are_refused(self, built: Workshop) -> None:
         with built.store.locked(), pytest.raises(StoreLockedError):
             built.rebuild(CATALOG)
@@ -359,6 +366,17 @@ class TestInterruption:
         assert [path.name for path in (built.root / "versions").iterdir()] == ["v000001"]
         assert not built.store.staging.exists()
 
+    def test_what_an_interrupted_run_read_is_not_read_again(self, built: Workshop) -> None:
+        """Signatures of its products were taken for the next run's: IndexError, or copies of products that are gone."""
+        copies = [dataclasses.replace(CATALOG[0], id=f"copy-{place}", title="paper lantern") for place in range(30)]
+        with pytest.raises(KeyboardInterrupt):
+            built.rebuild([*CATALOG, *copies], observer=StopAfter(0))
+        assert built.store.staging.exists()
+        changed = with_title(CATALOG, 0, "saw")
+        report = built.rebuild(changed)
+        assert report.published
+        assert report.findings == built.rebuild(changed).findings
+
 
 class TestRepair:
     def damage(self, path: Path) -> None:
@@ -373,6 +391,24 @@ class TestRepair:
         report = built.rebuild(CATALOG)
         assert (report.version, report.published, report.encoded) == ("v000003", True, 0)
         assert built.store.serving()[1] == ()
+
+    def test_damaged_versions_that_are_passed_over_go(self, built: Workshop) -> None:
+        """They counted among those to keep, so the whole ones went: a second damage then left none."""
+        for row in (0, 1):
+            built.rebuild(with_title(CATALOG, row, "saw"))
+        for name in ("v000002", "v000003"):
+            self.damage(built.store.version_folder(name) / "products.jsonl")
+        built.rebuild(CATALOG[1:])
+        assert built.store.versions() == ["v000001", "v000004"]
+
+    @pytest.mark.parametrize("name", ["quality.json", "quality.html", "rejected.jsonl"])
+    def test_a_report_that_nobody_can_read_is_made_anew(self, built: Workshop, name: str) -> None:
+        path = built.root / name
+        path.unlink()
+        path.symlink_to(name)
+        built.rebuild(CATALOG[1:])
+        assert path.is_file()
+        assert not path.is_symlink()
 
     def test_a_damaged_pointer_is_mended(self, built: Workshop) -> None:
         (built.root / CURRENT).write_text("garbage")

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from retrieval.encoder import Encoder
 from retrieval.encoders import load_encoder, store_encoder
-from retrieval.errors import EncoderUnavailableError
+from retrieval.errors import EncoderUnavailableError, StoreError
+from tests.full_disk import full_disk
 from tests.unit.retrieval.encoder_texts import product_texts
 
 HOSTILE = [
@@ -71,6 +72,12 @@ def test_a_stored_encoder_gives_the_same_vectors(minilm_int8: Encoder, tmp_path:
     texts = product_texts(5)
     assert np.array_equal(again.encode_queries(texts), minilm_int8.encode_queries(texts))
     assert store_encoder(minilm_int8, folder) == folder
+
+
+def test_on_a_full_disk_an_encoder_is_not_stored_in_part(minilm_int8: Encoder, tmp_path: Path) -> None:
+    with full_disk(room=1_000), pytest.raises(StoreError, match=r"cannot be stored as .*File too large.*; see to the"):
+        store_encoder(minilm_int8, tmp_path / "encoders" / "one")
+    assert list((tmp_path / "encoders").iterdir()) == []
 
 
 @pytest.mark.parametrize("name", ["model.onnx", "tokenizer.json", "encoder.json"])

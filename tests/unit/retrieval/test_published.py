@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import subprocess
 import sys
@@ -21,7 +22,8 @@ from retrieval.errors import (
     UnknownVersionError,
 )
 from retrieval.manifest import MANIFEST, SEAL, Manifest, checksum, write_durably
-from retrieval.published import CURRENT, MARKER, SCHEMA, Store
+from retrieval.published import _WORDS_ALONE, CURRENT, MARKER, SCHEMA, Store
+from retrieval.store_files import pointer_content
 
 
 def publish(store: Store, *, encoder: str = "encoder-1") -> str:
@@ -100,7 +102,7 @@ class TestPublishing:
         stop.set()
         reader.join()
         assert not faults
-        assert seen <= {f"{name}\n" for name in names}
+        assert seen <= {pointer_content(name).decode() for name in names}
         assert len(seen) > 1
 
     def test_a_crash_before_the_pointer_is_replaced_leaves_the_old_version_serving(
@@ -184,11 +186,45 @@ class TestForeignDirectories:
             store.serving()
 
     @pytest.mark.parametrize("content", [b"", b"{", b"[]", b"{}", b'{"schema": "1"}', b"\xff\xfe", b'{"\xff": 1}'])
-    def test_an_unreadable_marker_is_refused_by_name(self, store: Store, content: bytes) -> None:
+    def test_an_unreadable_marker_is_refused_by_name_where_no_version_vouches(
+        self, store: Store, content: bytes
+    ) -> None:
         publish(store)
         (store.root / MARKER).write_bytes(content)
+        (store.version_folder("v000001") / SEAL).unlink()
         with pytest.raises(StoreForeignError, match=r"shelfwise\.json cannot be read .*; write"):
             store.serving()
+
+    def test_versions_of_another_schema_vouch_for_nothing(self, store: Store) -> None:
+        publish(store)
+        reseal(store, "v000001", msgspec.structs.replace(store.manifest("v000001"), schema=SCHEMA + 1))
+        (store.root / MARKER).unlink()
+        with pytest.raises(StoreForeignError, match=r"shelfwise\.json is missing beside the versions; write"):
+            store.serving()
+
+    def test_every_flipped_bit_of_the_marker_is_told_and_mended_by_the_next_writer(self, store: Store) -> None:
+        publish(store)
+        path = store.root / MARKER
+        whole = path.read_bytes()
+        for place, bit in itertools.product(range(len(whole)), range(8)):
+            path.write_bytes(flipped(whole, place, bit))
+            manifest, (notice,) = store.serving()
+            assert manifest.version == "v000001"
+            assert "shelfwise.json cannot be read" in notice
+        with store.locked():
+            assert path.read_bytes() == whole
+
+    def test_a_missing_marker_is_made_anew_where_a_version_vouches(self, store: Store) -> None:
+        publish(store)
+        (store.root / MARKER).unlink()
+        assert "shelfwise.json is missing" in store.serving()[1][0]
+        publish(store)
+        assert store.serving() == (store.manifest("v000002"), ())
+
+    def test_a_marker_that_a_person_wrote_is_read(self, store: Store) -> None:
+        publish(store)
+        (store.root / MARKER).write_text('{"schema": 1}')
+        assert store.serving()[1] == ()
 
     def test_a_kill_before_the_first_marker_is_in_place_does_not_make_the_directory_foreign(self, store: Store) -> None:
         store.root.mkdir()
@@ -209,6 +245,18 @@ class TestThePointer:
         (notice,) = notices
         assert "CURRENT names no version" in notice
         assert len(notice) < 500
+
+    def test_every_flipped_bit_is_told(self, store: Store) -> None:
+        """v000003 is one bit from v000002: without a checksum, an older catalog served and nobody knew."""
+        names = [publish(store) for _ in range(3)]
+        store.rollback(names[1])
+        path = store.root / CURRENT
+        whole = path.read_bytes()
+        for place, bit in itertools.product(range(len(whole)), range(8)):
+            path.write_bytes(flipped(whole, place, bit))
+            manifest, notices = store.serving()
+            assert manifest.version == names[2]
+            assert "CURRENT names no version" in notices[0]
 
     def test_without_it_the_newest_version_serves_with_a_notice(self, store: Store) -> None:
         publish(store)
@@ -242,6 +290,10 @@ def flip(path: Path) -> None:
     content = bytearray(path.read_bytes())
     content[len(content) // 2] ^= 1
     path.write_bytes(content)
+
+
+def flipped(content: bytes, place: int, bit: int) -> bytes:
+    return content[:place] + bytes([content[place] ^ 1 << bit]) + content[place + 1 :]
 
 
 def lengthen(path: Path) -> None:
@@ -309,6 +361,25 @@ class TestDamage:
             store.serving()
         assert all(f"version {name} is damaged" in str(raised.value) for name in names)
         assert "no whole version is left: rebuild the index" in str(raised.value)
+
+    def test_where_only_the_encoder_is_damaged_in_all_the_current_version_serves_without_it(self, store: Store) -> None:
+        """Every version shares the encoder: one flipped bit of it left no whole version, and the index did not open."""
+        for _ in range(2):
+            publish(store)
+        flip(store.encoders / "encoder-1" / "model.onnx")
+        found = store.find_serving()
+        assert (found.manifest.version, found.damaged) == ("v000002", ())
+        assert "model.onnx has another checksum" in found.lost_encoder
+        assert found.notices == (f"{found.lost_encoder}; {_WORDS_ALONE}",)
+
+    def test_a_version_damaged_itself_is_passed_over_for_one_without_its_encoder(self, store: Store) -> None:
+        for _ in range(2):
+            publish(store)
+        flip(store.encoders / "encoder-1" / "model.onnx")
+        flip(store.version_folder("v000002") / "products.jsonl")
+        found = store.find_serving()
+        assert (found.manifest.version, found.damaged) == ("v000001", ("v000002",))
+        assert len(found.notices) == 2
 
     def test_a_manifest_of_another_version_is_refused(self, store: Store) -> None:
         publish(store)
@@ -429,6 +500,13 @@ class TestPruning:
         assert store.versions() == ["v000001", "v000002", "v000003"]
         store.prune(1)
         assert before - surplus.bytes == store.size("v000003") + store.encoders_size()
+
+    def test_damaged_versions_go_and_are_not_counted(self, store: Store) -> None:
+        """Three kept of which two are damaged were one: the next damage left none."""
+        for _ in range(4):
+            publish(store)
+        assert store.prune(2, damaged=("v000002", "v000003")) == ["v000002", "v000003"]
+        assert store.versions() == ["v000001", "v000004"]
 
     def test_none_to_keep_keeps_the_one_that_serves(self, store: Store) -> None:
         publish(store)

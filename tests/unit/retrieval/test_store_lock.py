@@ -14,8 +14,8 @@ import msgspec
 import pytest
 
 from retrieval import store_lock
-from retrieval.errors import StoreLockedError
-from retrieval.store_lock import HOLDER, Holder, held_lock, lock_holder
+from retrieval.errors import StoreError, StoreLockedError
+from retrieval.store_lock import HOLDER, LOCK, Holder, held_lock, lock_holder
 
 PROGRAM = (
     "import sys, pathlib; from retrieval.store_lock import held_lock\n"
@@ -122,6 +122,12 @@ def test_a_full_disk_does_not_stop_what_may_free_it(tmp_path: Path, monkeypatch:
     monkeypatch.setattr(store_lock, "_NOTE_SECONDS", 0.01)
     with held_lock(tmp_path, "prune"):
         assert_refused(tmp_path, "another program is at work")
+
+
+def test_a_lock_that_cannot_be_taken_is_named(tmp_path: Path) -> None:
+    (tmp_path / LOCK).mkdir()
+    with pytest.raises(StoreError, match=r"lock cannot be taken .*see to the disk"), held_lock(tmp_path, "rebuild"):
+        pass
 
 
 def test_an_error_under_the_lock_lets_it_go_and_takes_the_note_away(tmp_path: Path) -> None:

@@ -42,6 +42,7 @@ COMMANDS = (
     "bench incremental",
     "bench freshness",
     "bench defects",
+    "bench faults",
 )
 CATALOG = (
     Product("1", "cordless drill 18 V", brand="Bosch", price=89.0),
@@ -266,6 +267,16 @@ class TestRefusals:
         rules = tmp_path / "rules.toml"
         rules.write_text('[[rule]]\nname = "mine"\ncheck = "magic"\n')
         assert_refused(run("check", built.feed, "--rules", rules), "rules.toml", "mine", "magic")
+
+    @pytest.mark.parametrize("option", ["--html", "--rejected"])
+    def test_a_file_that_cannot_be_written_is_named_before_the_feed_is_read(
+        self, run: Run, built: Built, tmp_path: Path, option: str
+    ) -> None:
+        nowhere = tmp_path / "nowhere" / "file"
+        done = run("check", built.feed, option, nowhere)
+        assert_refused(done, f"{option}: there is no folder {nowhere.parent}")
+        assert "read" not in done.err.split("error:")[0]
+        assert_refused(run("check", built.feed, option, tmp_path), f"{option}: {tmp_path} is a directory")
 
     @pytest.mark.parametrize("command", [("search", "drill"), ("evaluate",)])
     def test_a_missing_index_is_named_with_the_command_that_makes_it(

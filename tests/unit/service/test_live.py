@@ -8,23 +8,35 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+import service.engine
 from indexer.build import RebuildOptions, rebuild
-from retrieval.errors import ChangeError, EncoderError, QueryError, SettingError, UnknownProductError
+from retrieval.errors import (
+    ChangeError,
+    EncoderError,
+    EncoderUnavailableError,
+    QueryError,
+    SettingError,
+    UnknownProductError,
+)
 from retrieval.filters import parse_filter
 from retrieval.journal import COPY, JOURNAL, Journal
 from retrieval.published import Store
 from retrieval.records import Availability, Page, Product
+from service.demo import DemoFiles
 from service.engine import SearchEngine
 from service.snapshot import open_snapshot
 from tests import catalogs, oracle
 from tests.catalogs import write_feed
 from tests.conftest import ENCODER
+from tests.full_disk import full_disk
+from tests.versions import reseal
 
 KETTLE = Product(
     "kettle-1",
@@ -88,6 +100,16 @@ class TestPatch:
         assert live.product(product.id).attributes == {**product.attributes, "shelf": "A7"}
         assert live.product(product.id).description == ""
 
+    def test_the_measure_beside_a_quantity_follows_it(self, live: SearchEngine) -> None:
+        """It kept the old number, so filters and sorting went by a weight that the product no longer had."""
+        product = live.snapshot.products[7]
+        live.patch(product.id, **{"attributes.parcel": "1,5 kg"})
+        assert live.product(product.id).attributes["parcel_g"] == 1_500.0
+        live.patch(product.id, **{"attributes.parcel": "2 kg"})
+        assert ids(live.search("", filters="parcel_g = 2000")) == [product.id]
+        live.patch(product.id, **{"attributes.parcel": None})
+        assert live.product(product.id).attributes == product.attributes
+
     def test_what_cannot_be_taken_leaves_no_trace(self, live: SearchEngine) -> None:
         product = live.snapshot.products[7]
         with pytest.raises(UnknownProductError, match="'nope'"):
@@ -98,6 +120,81 @@ class TestPatch:
             live.patch(product.id, prize=1.0)
         assert live.product(product.id) == product
         assert Journal(live._store.root).last() == 0
+
+
+def test_a_change_that_is_durable_is_no_error_where_the_engine_cannot_lay_it_over_its_version(
+    live: SearchEngine,
+) -> None:
+    """A disk that is full but for the journal: the call raised ValueError, and the change was there all the same."""
+    product = live.snapshot.products[7]
+    with full_disk(room=1_000):
+        assert live.patch(product.id, price=12345.5).sequence == 1
+        assert "live changes are not taken up" in live.notices[0]
+    assert eventually(lambda: live.product(product.id).price == 12345.5)
+    assert ids(live.search("", filters="price = 12345.5")) == [product.id]
+    assert live.notices == ()
+    assert live.patch(product.id, price=12346.5).sequence == 2
+
+
+def test_a_version_that_a_full_disk_kept_from_being_opened_is_tried_again(
+    live: SearchEngine, own_index: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was asked for once, and the older version served until the program was started again."""
+    monkeypatch.setattr(service.engine, "_AGAIN_SECONDS", 0.1)
+    store = Store(own_index)
+    shutil.copytree(store.version_folder("v000001"), store.version_folder("v000002"))
+    reseal(own_index, "v000002", lambda manifest: msgspec.structs.replace(manifest, version="v000002"))
+    live.patch(live.snapshot.products[7].id, price=12345.5)
+    with full_disk(room=1_000):
+        store.rollback("v000002")
+        assert eventually(lambda: any("cannot be opened" in notice for notice in live.notices))
+    assert eventually(lambda: live.manifest.version == "v000002" and not live.notices)
+    assert live.search("", filters="price = 12345.5").total == 1
+
+
+class TestALostEncoder:
+    """Its stored files are damaged: words alone find products, live ones too, and a rebuild heals it."""
+
+    @pytest.fixture
+    def lost(self, live: SearchEngine, own_index: Path) -> Path:
+        live.patch(live.snapshot.products[7].id, title="a brass sextant")
+        live.upsert([KETTLE])
+        live.close()
+        path = next((own_index / "encoders").iterdir()) / "model.onnx"
+        content = bytearray(path.read_bytes())
+        content[len(content) // 2] ^= 1
+        path.write_bytes(content)
+        return own_index
+
+    def test_words_find_products_and_live_changes_and_the_page_says_so(self, lost: Path) -> None:
+        with SearchEngine.open(lost) as opened:
+            (notice,) = opened.notices
+            assert "model.onnx has another checksum" in notice
+            assert "by words alone until a rebuild" in notice
+            page = opened.search("whistling kettle")
+            assert (ids(page)[0], page.degraded) == (KETTLE.id, ("dense",))
+            assert opened.search("sextant").hits[0].product.title == "a brass sextant"
+            assert opened.search("cordless drill").total > 0
+
+    def test_what_needs_no_encoder_works(self, lost: Path) -> None:
+        with SearchEngine.open(lost) as opened:
+            products = opened.snapshot.products
+            assert opened.similar(products.id_of(3)).hits
+            assert opened.similar(KETTLE.id).degraded == ("dense",)
+            assert opened.patch(KETTLE.id, price=31.5).products == 1
+            with pytest.raises(EncoderUnavailableError, match=r"model\.onnx .*; a rebuild stores the encoder anew"):
+                opened.patch(KETTLE.id, title="another kettle")
+            assert opened.product(KETTLE.id) == dataclasses.replace(KETTLE, price=31.5)
+
+    def test_a_rebuild_heals_it_and_loses_no_live_change(self, lost: Path, demo: DemoFiles, cache: Path) -> None:
+        """No whole version was found, so the changes that stood in it were taken for none."""
+        with SearchEngine.open(lost) as opened:
+            rebuild(lost, RebuildOptions((str(demo.products),), cache, encoder=ENCODER, synonyms=demo.synonyms))
+            opened.refresh()
+            assert opened.notices == ()
+            assert opened.product(KETTLE.id) == KETTLE
+            page = opened.search("teapot that whistles", stage="dense")
+            assert (ids(page)[0], page.degraded) == (KETTLE.id, ())
 
 
 class TestUpsert:

@@ -9,7 +9,7 @@ import pytest
 from retrieval.changes import Delete
 from retrieval.journal import COPY, JOURNAL, Journal
 from retrieval.manifest import Manifest
-from retrieval.published import CURRENT, Store
+from retrieval.published import CURRENT, MARKER, Store
 from service.verify_store import store_problems
 
 
@@ -64,3 +64,11 @@ def test_where_no_version_is_named_that_of_the_newest_counts(store: Store) -> No
     (store.root / CURRENT).write_text("v000009\n")
     (problem,) = store_problems(store)
     assert problem.part == CURRENT
+
+
+def test_a_damaged_marker_is_named(store: Store) -> None:
+    (store.root / MARKER).write_text("{")
+    (problem,) = store_problems(store)
+    assert problem.part == MARKER
+    assert "shelfwise.json cannot be read" in problem.what
+    assert problem.advice == "the versions beside it say what it should, and a rebuild writes it anew"

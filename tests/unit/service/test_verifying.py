@@ -369,7 +369,7 @@ DISAGREEMENTS: dict[Callable[[Path], None], dict[str, str]] = {
         KEYWORD_FOLDER: "not found by the id at the row: 2 products (p004, p008)",
     },
     lose_terms: {KEYWORD_FOLDER: "it holds 60 products, the manifest says 61", LINES: "not in it: 1 product (p060)"},
-    cut_off: {LINES: "not in it: 61 products (p000, p001, p002, p003, p004, ...)"},
+    cut_off: {LINES: "cannot be read (the compressed data does not end with its end mark); rebuild the index"},
     miscount_field: {FIELDS_FILE: "it says otherwise than the products: ghost: 3 (text), counted none; price: 7"},
     share_place: {FIELDS_FILE: "two fields have one place in the keyword index"},
     other_roots: {FIELDS_FILE: "its widest categories are others than the products have"},

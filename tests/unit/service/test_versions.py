@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
+from retrieval.changes import Delete
 from retrieval.errors import (
     ShelfwiseError,
     StoreDamagedError,
@@ -23,6 +25,7 @@ from retrieval.errors import (
     StoreMissingError,
     UnknownVersionError,
 )
+from retrieval.journal import Journal
 from retrieval.manifest import MANIFEST, VersionChanges
 from retrieval.product_store import PRODUCTS_FILE
 from retrieval.published import CURRENT, Store
@@ -271,6 +274,19 @@ class TestPrune:
         }
         assert Store(root).versions() == ["v000003"]
         assert run("prune", root, "--keep", "1").out == "Nothing to remove.\n"
+
+    def test_live_changes_that_all_versions_left_have_are_forgotten(self, run: Run, root: Path) -> None:
+        with Journal(root) as journal:
+            numbers = journal.append([Delete(str(number)) for number in range(4)])
+        for name, folded in zip(NAMES, (0, 2, 3), strict=True):
+            reseal(root, name, partial(msgspec.structs.replace, folded=folded))
+        left = []
+        for keep in (3, 2, 1):
+            run("prune", root, "--keep", str(keep), "--dry-run")
+            run("prune", root, "--keep", str(keep))
+            with Journal(root) as journal:
+                left.append([entry.seq for entry in journal.since(0)])
+        assert left == [numbers, numbers[2:], numbers[3:]]
 
     def test_the_version_that_serves_stays_although_the_current_one_is_damaged(self, run: Run, root: Path) -> None:
         damage(root, "v000003")

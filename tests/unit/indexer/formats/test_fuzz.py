@@ -3,13 +3,17 @@ else."""
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 
 import msgspec
+import pyarrow  # type: ignore[import-untyped]
+import pyarrow.parquet  # type: ignore[import-untyped]
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from indexer.formats.registry import FORMATS
 from tests.unit.indexer.feed_outcome import FEEDS, Outcome, read_bytes
 
 NAMES = sorted(path.name for path in FEEDS.iterdir())
@@ -37,11 +41,24 @@ def check(outcome: Outcome) -> None:
         assert msgspec.json.decode(line)["line"] > 0
 
 
-@pytest.mark.parametrize("name", NAMES)
+def parquet() -> bytes:
+    """A Parquet feed of two row groups, with nested columns and a row without a title."""
+    ids, titles = ["1", "2", "3", "4"], ["drill", None, "saw", "hose"]
+    offers = [{"amount": 1.5}, None, {"amount": 2.5}, {"amount": -1.0}]
+    table = pyarrow.table({"id": ids, "title": titles, "price": offers, "tags": [["a"], [], None, ["b", "c"]]})
+    file = io.BytesIO()
+    pyarrow.parquet.write_table(table, file, row_group_size=2)
+    return file.getvalue()
+
+
+WHOLE = {name: (FEEDS / name).read_bytes() for name in NAMES} | {"products.parquet": parquet()}
+
+
+@pytest.mark.parametrize("name", WHOLE)
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=40)
 @given(st.data())
 def test_a_feed_with_scraps_in_it_is_read_or_refused(tmp_path: Path, name: str, data: st.DataObject) -> None:
-    content = bytearray((FEEDS / name).read_bytes())
+    content = bytearray(WHOLE[name])
     for _ in range(data.draw(st.integers(1, 4))):
         start = data.draw(st.integers(0, len(content)))
         length = data.draw(st.sampled_from([0, 1, 5, 50]))
@@ -51,7 +68,14 @@ def test_a_feed_with_scraps_in_it_is_read_or_refused(tmp_path: Path, name: str, 
     check(read_bytes(tmp_path, first.rejected_file))
 
 
+@pytest.mark.parametrize("name", WHOLE)
+def test_a_feed_that_is_cut_off_anywhere_is_read_or_refused(tmp_path: Path, name: str) -> None:
+    content = WHOLE[name]
+    for length in range(0, len(content), max(1, len(content) // 60)):
+        check(read_bytes(tmp_path, content[:length]))
+
+
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=150)
-@given(st.binary(max_size=200), st.sampled_from(["", "csv", "json", "google-xml", "shopify", "rejected", "parquet"]))
+@given(st.binary(max_size=200), st.sampled_from(["", *FORMATS]))
 def test_any_bytes_in_any_format_are_read_or_refused(tmp_path: Path, content: bytes, name: str) -> None:
     check(read_bytes(tmp_path, content, format=name))

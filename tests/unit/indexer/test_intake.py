@@ -1,0 +1,166 @@
+"""The intake: whoever works on its batches, and however they are cut, the same products and the same report."""
+
+from __future__ import annotations
+
+import dataclasses
+import random
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+import msgspec
+import pytest
+
+import indexer.intake
+import indexer.spool
+from indexer.aside import Aside
+from indexer.intake import Intake, IntakeOptions
+from indexer.observing import Silence
+from indexer.quality.report import QualityReport
+from indexer.workers import Workers
+from retrieval.errors import FeedError
+from retrieval.fields import FieldCatalog
+from retrieval.product_json import product_from_json, product_to_json
+from retrieval.product_store import ProductWriter
+from retrieval.records import Product
+
+NOW = datetime(2025, 6, 1, tzinfo=UTC)
+BRANDS = ("Bosch", "BOSCH", "Bosch GmbH", "Makita", "", "N/A")
+PATHS = ((), ("Tools", "Drills"), ("tools", "drills"), ("Garden",))
+BROKEN = (b"{", b'{"id": "x"}', b'{"title": "no id"}', b'{"id": "y", "title": "a", "price": "call us"}')
+
+
+def write_catalog(path: Path, rows: int, seed: int) -> None:
+    """Products of which some repeat an id, a title or a whole product, and rows that are broken."""
+    draw = random.Random(seed)
+    lines = []
+    for row in range(rows):
+        product = Product(
+            f"p{draw.randrange(rows)}" if draw.random() < 0.1 else f"p{row}",
+            draw.choice(("cordless drill", "garden hose 20 m", "oak table", "无线电钻")) + f" {draw.randrange(rows)}",
+            draw.choice(("", "A good thing for home and garden, with a case of steel.")),
+            brand=draw.choice(BRANDS),
+            category=draw.choice(PATHS),
+            price=draw.choice((9.99, 10.0, 12.5, 0.0, 100_000.0)),
+            currency="EUR",
+            attributes={"weight": draw.choice(("1,5 kg", "heavy")), f"a{draw.randrange(5)}": draw.random() < 0.5},
+        )
+        lines.append(product_to_json(product))
+        if draw.random() < 0.05:
+            lines.append(draw.choice(BROKEN))
+    path.write_bytes(b"\n".join(lines))
+
+
+@dataclass(frozen=True)
+class Taken:
+    """Everything that an intake gives."""
+
+    products: list[bytes]
+    rejected: bytes
+    report: QualityReport
+    fields: FieldCatalog
+    rows: int
+
+
+def take_in(feeds: list[Path], folder: Path, workers: int = 1) -> Taken:
+    folder.mkdir()
+    options = IntakeOptions(tuple(map(str, feeds)))
+    with Workers(workers) as pool, Aside(folder / "rejected.jsonl") as aside:
+        intake = Intake(options, folder, aside, pool, Silence(), NOW)
+        intake.read()
+        found = intake.found_fields()
+        writer = ProductWriter(folder)
+        lines = []
+        for settled in intake.settle():
+            for product_id, line in zip(settled.ids, settled.lines, strict=True):
+                writer.add(product_id, line)
+            lines += settled.lines
+        writer.finish()
+        report = intake.report([product_from_json(line) for line in lines].__getitem__)
+        aside.flush()
+        return Taken(lines, aside.path.read_bytes(), report, intake.counted_fields(found), intake.rows)
+
+
+@pytest.fixture(scope="module")
+def feeds(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    folder = tmp_path_factory.mktemp("feeds")
+    paths = [folder / "a.jsonl", folder / "b.jsonl"]
+    for seed, path in enumerate(paths):
+        write_catalog(path, 400, seed)
+    return paths
+
+
+@pytest.fixture(scope="module")
+def usual(feeds: list[Path], tmp_path_factory: pytest.TempPathFactory) -> Taken:
+    """With batches as they are, in one process."""
+    return take_in(feeds, tmp_path_factory.mktemp("usual") / "work")
+
+
+def test_every_row_is_a_product_or_set_aside_and_the_report_counts_both(usual: Taken) -> None:
+    set_aside = usual.rejected.splitlines()
+    assert usual.rows == len(usual.products) + len(set_aside)
+    assert usual.report.read == usual.rows
+    assert usual.report.products == len(usual.products)
+    assert sum(each.count for each in usual.report.rejected.values()) == len(set_aside)
+    assert {"duplicate id", "not JSON", "no id", "no title", "broken price"} == set(usual.report.rejected)
+    ids = [product_from_json(line).id.encode() for line in usual.products]
+    assert ids == sorted(set(ids))
+
+
+@pytest.mark.parametrize(("rows", "products", "run_bytes"), [(3, 29, 900), (97, 64, 20_000), (5_000, 9_999, 1 << 30)])
+def test_batches_of_any_size_give_the_same(
+    feeds: list[Path],
+    usual: Taken,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    rows: int,
+    products: int,
+    run_bytes: int,
+) -> None:
+    monkeypatch.setattr(indexer.intake, "ROWS", rows)
+    monkeypatch.setattr(indexer.intake, "PRODUCTS", products)
+    monkeypatch.setattr(indexer.spool.Spool.__init__, "__kwdefaults__", {"run_bytes": run_bytes})
+    assert take_in(feeds, tmp_path / "work") == usual
+
+
+@pytest.mark.parametrize("workers", [3])
+def test_any_number_of_workers_gives_the_same(
+    feeds: list[Path], usual: Taken, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, workers: int
+) -> None:
+    monkeypatch.setattr(indexer.intake, "ROWS", 100)
+    monkeypatch.setattr(indexer.intake, "PRODUCTS", 200)
+    assert take_in(feeds, tmp_path / "work", workers) == usual
+
+
+def test_the_rows_order_changes_no_product_but_which_of_equal_ids_stays(tmp_path: Path) -> None:
+    lines = [product_to_json(Product(f"p{number}", f"drill {number}")) for number in range(50)]
+    paths = [tmp_path / "one.jsonl", tmp_path / "other.jsonl"]
+    for path, order in zip(paths, (lines, lines[::-1]), strict=True):
+        path.write_bytes(b"\n".join(order))
+    one, other = (take_in([path], tmp_path / path.stem) for path in paths)
+    assert one.products == other.products
+
+
+def test_the_first_of_equal_ids_stays_across_feeds(tmp_path: Path) -> None:
+    made = [Product("1", "from the first"), Product("1", "from the second")]
+    paths = [tmp_path / "b.jsonl", tmp_path / "a.jsonl"]
+    for path, product in zip(paths, made, strict=True):
+        path.write_bytes(product_to_json(product))
+    taken = take_in(paths, tmp_path / "work")
+    assert [product_from_json(line).title for line in taken.products] == ["from the first"]
+    (row,) = map(msgspec.json.decode, taken.rejected.splitlines())
+    assert (row["file"], row["line"], row["reason"], row["detail"]) == (str(paths[1]), 1, "duplicate id", "'1'")
+
+
+def test_a_feed_that_breaks_off_in_a_later_batch_is_an_error_with_its_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import gzip
+
+    monkeypatch.setattr(indexer.intake, "ROWS", 10)
+    path = tmp_path / "feed.jsonl.gz"
+    lines = [product_to_json(dataclasses.replace(Product("", f"drill {n * 7919}"), id=f"p{n}")) for n in range(9_000)]
+    packed = gzip.compress(b"\n".join(lines))
+    path.write_bytes(packed[: len(packed) // 2])
+    with pytest.raises(FeedError, match=r"breaks off after line [1-9][\d,]*"):
+        take_in([path], tmp_path / "work", workers=2)
