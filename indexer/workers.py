@@ -6,6 +6,7 @@ it, needs no guard in that program's main module, and ends when the program ends
 
 from __future__ import annotations
 
+import fcntl
 import gc
 import itertools
 import os
@@ -32,6 +33,8 @@ INLINE_BATCHES = 4
 _AHEAD = 2
 """Batches under way for each worker: one at work, one to follow."""
 _LENGTH_BYTES = 8
+_PIPE_BYTES = 1 << 20
+"""Each look into a pipe may have to wait for Python's lock, so one that holds a batch saves most of the waiting."""
 _START = "import sys; sys.path[:] = {path!r}; from indexer.workers import serve; serve()"
 
 
@@ -102,6 +105,9 @@ class _Process:
         variables = {**os.environ, "POLARS_MAX_THREADS": "1"}
         self._process = subprocess.Popen(command, env=variables, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
         self._into, self._out_of = cast(IO[bytes], self._process.stdin), cast(IO[bytes], self._process.stdout)
+        for pipe in (self._into, self._out_of):
+            with suppress(OSError):  # a user may have used up what the system allows
+                fcntl.fcntl(pipe, fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
         self._work = b""
 
     def ask(self, packed: bytes, batch: object) -> object:
