@@ -14,7 +14,7 @@ import msgspec
 from indexer.feeds import Noted, Rejected
 from indexer.quality.findings import Example
 from indexer.quality.report import Counted
-from retrieval.manifest import scratch_path
+from retrieval.manifest import open_scratch, scratch_path
 
 REJECTED_FILE = "rejected.jsonl"
 EXAMPLES = 10
@@ -55,7 +55,7 @@ class Aside:
         self._examples: dict[str, list[Example]] = {}
         is_file = path.is_file() or not path.exists()  # and no terminal, pipe or /dev/null
         self._scratch = scratch_path(path.resolve()) if is_file else None
-        self._file = (self._scratch or path).open("wb")
+        self._file = open_scratch(self._scratch) if self._scratch else path.open("wb")
 
     def reject(self, rows: Iterable[Rejected]) -> None:
         """Takes rows that cannot be used."""

@@ -16,6 +16,7 @@ import xxhash
 from numpy.typing import NDArray
 
 from retrieval.encoder import Encoder
+from retrieval.manifest import open_scratch
 from retrieval.vectors import Rows, Vectors
 
 CHUNK = 1_024
@@ -123,7 +124,7 @@ class ChunkFolder:
         """Keeps a chunk; a kill while it is written leaves no part of it."""
         name = f"chunk-{xxhash.xxh3_64_hexdigest(keys.tobytes())}.npz"
         scratch = self._folder / f".{name}"
-        with scratch.open("wb") as file:
+        with open_scratch(scratch) as file:
             np.savez(file, keys=keys, vectors=vectors)
         scratch.replace(self._folder / name)
 

@@ -13,7 +13,7 @@ from retrieval.errors import StoreDamagedError, StoreError
 from retrieval.journal_copies import COPY, JOURNAL, Copies, Copy, Place, beginning, header_of
 from retrieval.journal_frames import HEADER_BYTES, Header, packed_frame
 from retrieval.journal_walk import Frame, Walk
-from retrieval.manifest import scratch_path, sync
+from retrieval.manifest import open_scratch, scratch_path, sync
 
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
@@ -182,7 +182,7 @@ def _replace(path: Path, other: Path | None, content: Iterator[bytes] | Sequence
     """Writes a file anew, at once, and returns its size."""
     scratch = scratch_path(path)
     try:
-        with scratch.open("wb") as file:
+        with open_scratch(scratch) as file:
             for piece in content:
                 file.write(piece)
             _take_rights(file.fileno(), path, other)

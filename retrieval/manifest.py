@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import msgspec
 import xxhash
@@ -68,7 +68,7 @@ class Manifest(msgspec.Struct, frozen=True):
 def write_durably(path: Path, content: bytes) -> None:
     """Replaces a file at once: a reader, or a crash, meets the old content or the new, never a part."""
     scratch = scratch_path(path)
-    with scratch.open("wb") as file:
+    with open_scratch(scratch) as file:
         file.write(content)
         file.flush()
         os.fsync(file.fileno())
@@ -79,6 +79,15 @@ def write_durably(path: Path, content: bytes) -> None:
 def scratch_path(path: Path) -> Path:
     """Where `write_durably` writes before the file takes its name."""
     return path.with_name(f".{path.name}.new")
+
+
+def open_scratch(scratch: Path) -> BinaryIO:
+    """Opens a scratch file for writing; one that a killed process left and that cannot be opened is removed first."""
+    try:
+        return scratch.open("wb")
+    except OSError:
+        scratch.unlink(missing_ok=True)
+        return scratch.open("wb")
 
 
 def checksum(path: Path) -> str:

@@ -45,13 +45,13 @@ class Life:
         self._tally = tally
         self.truth = Truth()
         self._known: dict[str, Ended] = {}
-        """How each kind of work ends undisturbed."""
+        """How each kind of work ended when it was last undisturbed."""
 
     def begin(self, dice: random.Random) -> None:
         """Builds the index and does each kind of work once; raises WrongError where that fails."""
         self._shop = Shop(dice)
         for kind in _PREPARED:
-            self._known[kind] = self._done(self._drawn(kind, dice), dice)
+            self._done(self._drawn(kind, dice), dice)
 
     def survives(self, seed: int, number: int) -> bool:
         """One round: whether the index is what it must be after it. What is wrong goes into the tally."""
@@ -115,7 +115,7 @@ class Life:
             raise WrongError(f"nothing is damaged, but it says: {'; '.join(notices)}")
         self.truth = found
 
-    def _done(self, work: Work, dice: random.Random) -> Ended:
+    def _done(self, work: Work, dice: random.Random) -> None:
         """Does a piece of work undisturbed."""
         ended, allowed = self._run(work, Hurt())
         if ended.exit_code:
@@ -123,7 +123,6 @@ class Life:
         self.truth, notices = check_index(self.root, allowed, dice)
         if notices:
             raise WrongError(f"after {work.kind} undisturbed it says: {'; '.join(notices)}")
-        return ended
 
     def _run(self, work: Work, hurt: Hurt) -> tuple[Ended, list[Truth]]:
         made = None
@@ -133,6 +132,8 @@ class Life:
         ended = self._processes.run(work, hurt)
         if ended.hung:
             raise WrongError(f"{work.kind} did not end")
+        if hurt == Hurt() and not ended.exit_code:
+            self._known[work.kind] = ended
         self._tally.killed += ended.exit_code < 0
         self._tally.refused += ended.exit_code > 0
         self._tally.changes += sum(what == "taken" for what, _ in ended.told)

@@ -115,27 +115,25 @@ def _ended(work: Work, hurt: Hurt) -> Ended:
     process.start()
     teller.close()
     told: list[tuple[str, Any]] = []
-    while (left := started + hurt.seconds - time.monotonic()) > 0 and _hear(listener, told, left):
-        pass
+    is_over = _heard(listener, told, hurt.seconds)
     seconds = time.monotonic() - started
-    if left <= 0:
+    if not is_over:
         process.kill()
     process.join()
-    while _hear(listener, told, 0):
-        pass
+    _heard(listener, told, 0)
     known = dict(told)
     calls = tuple(each for each in told if each[0] in ("begun", "taken", "refused"))
     return Ended(calls, process.exitcode or 0, known.get("error", ""), seconds, known.get("steps", 0))
 
 
-def _hear(listener: Connection, told: list[tuple[str, Any]], seconds: float) -> bool:
-    """Takes one more thing that the process tells; False at its end, or when nothing came."""
+def _heard(listener: Connection, told: list[tuple[str, Any]], seconds: float) -> bool:
+    """Takes what a process tells in so many seconds; whether it came to its end."""
+    until = time.monotonic() + seconds
     try:
-        if listener.poll(seconds):
+        while listener.poll(max(0.0, until - time.monotonic())):
             told.append(listener.recv())
-            return True
     except (EOFError, OSError):
-        pass
+        return True
     return False
 
 

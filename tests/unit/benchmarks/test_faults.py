@@ -125,6 +125,19 @@ class TestTheProcesses:
         assert killed.exit_code == -9
         assert killed.told[:3] == (("begun", 0), ("taken", 1), ("begun", 1))
 
+    def test_one_is_killed_by_the_clock(self, processes: Processes, root: Path, truth: Truth) -> None:
+        product_id = next(iter(truth.served(truth.serving)))
+        calls = tuple(Call("patch", ((product_id, {"price": float(place)}),)) for place in range(1, 1_000))
+        killed = processes.run(Work("live changes", root, calls=calls), Hurt(seconds=1.0))
+        assert killed.exit_code == -9
+        assert 1.0 <= killed.seconds < 2.0
+        assert 1 < len(killed.told) < 2 * len(calls)
+        taken = sum(what == "taken" for what, _ in killed.told)
+        truth.calls += calls[:taken]
+        in_flight = truth.copy()
+        in_flight.calls.append(calls[taken])
+        check_index(root, [truth, in_flight], random.Random(1))
+
     def test_on_a_full_disk_the_error_is_told(self, processes: Processes, root: Path, truth: Truth) -> None:
         product_id = next(iter(truth.served(truth.serving)))
         call = Call("patch", ((product_id, {"price": 1.0}),))

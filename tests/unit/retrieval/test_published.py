@@ -21,7 +21,7 @@ from retrieval.errors import (
     StoreMissingError,
     UnknownVersionError,
 )
-from retrieval.manifest import MANIFEST, SEAL, Manifest, checksum, write_durably
+from retrieval.manifest import MANIFEST, SEAL, Manifest, checksum, scratch_path, write_durably
 from retrieval.published import _WORDS_ALONE, CURRENT, MARKER, SCHEMA, Store
 from retrieval.store_files import pointer_content
 
@@ -123,6 +123,14 @@ class TestPublishing:
         assert store.serving()[0].version == "v000001"
         assert publish(store) == "v000003"
         assert store.serving()[0].version == "v000003"
+
+    def test_a_scratch_file_that_a_killed_process_left_is_no_hindrance(self, tmp_path: Path) -> None:
+        """One that could not be opened stopped every later rebuild, after it had done all its work."""
+        scratch = scratch_path(tmp_path / "file")
+        scratch.symlink_to(scratch.name)
+        write_durably(tmp_path / "file", b"new")
+        assert [path.name for path in tmp_path.iterdir()] == ["file"]
+        assert (tmp_path / "file").read_bytes() == b"new"
 
     def test_a_durable_write_is_synced_before_it_takes_its_name(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
