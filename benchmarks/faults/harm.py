@@ -34,14 +34,15 @@ class Harm:
 def harm(root: Path, truth: Truth, kind: str, target: str, dice: random.Random) -> Harm:
     """Harms an index and notes in `truth` what is harmed. One whole version is left, and one copy of each live change.
 
-    What there is nothing of is replaced by the pointer.
+    In place of what there is nothing of, the pointer is harmed.
     """
     if target == "both journals" and kind == FLIPPED and len(frames := _frames(root)) > 1:
         for name, (start, end) in zip((JOURNAL, COPY), dice.sample(frames, 2), strict=True):
             _flip(root / name, dice.randrange(start, end), dice)
         return Harm(kind, target, (JOURNAL, COPY))
+    target = target.replace("both journals", "journal")
     paths = _paths(root, truth, target, dice)
-    path = dice.choice(paths) if paths else root / CURRENT
+    target, path = (target, dice.choice(paths)) if paths else ("pointer", root / CURRENT)
     _note(path.relative_to(root).parts, truth)
     _harm(path, kind, dice)
     return Harm(kind, target, (path.relative_to(root).as_posix(),))
@@ -61,7 +62,7 @@ def _paths(root: Path, truth: Truth, target: str, dice: random.Random) -> list[P
             return [root / MARKER]
         case "encoder":
             return _filled((root / "encoders").rglob("*"))
-        case "journal" | "both journals":
+        case "journal":
             return [root / JOURNAL, root / COPY] if _frames(root) else []
         case _:
             main = {root / name for name in (CURRENT, MARKER, JOURNAL, COPY)}
