@@ -10,7 +10,7 @@ import typer
 
 from benchmarks import data_commands
 from retrieval.errors import SettingError
-from service.options import IndexArgument, JsonOption, cache_folder
+from service.options import IndexArgument, JsonOption, add_commands, cache_folder
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from service.engine import SearchEngine
 
 bench = typer.Typer(help="Measure: latency, recall, ways of merging, how data comes in.", no_args_is_help=True)
-data_commands.add_commands(bench)
+add_commands(bench, data_commands.EXAMPLES)
 
 
 def evaluate(

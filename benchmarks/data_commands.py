@@ -104,14 +104,10 @@ def defects(
 
     from benchmarks.data_tables import show_defects
     from benchmarks.defects import defects as planted_defects
-    from indexer.checking import check
-    from indexer.intake import IntakeOptions
     from service.terminal import write_json
 
     with TemporaryDirectory() as folder:
-        score = planted_defects(
-            lambda path, now: check(IntakeOptions((str(path),)), now=now), Path(folder), seed=seed, products=products
-        )
+        score = planted_defects(Path(folder), seed=seed, products=products)
     write_json(msgspec.json.encode(score)) if as_json else show_defects(score)
 
 
@@ -143,9 +139,3 @@ EXAMPLES = (
     (defects, "Example: shelfwise bench defects --products 2000"),
     (faults, "Example: shelfwise bench faults --rounds 1000 --seed 0"),
 )
-
-
-def add_commands(app: typer.Typer) -> None:
-    """Makes these commands part of a program."""
-    for command, example in EXAMPLES:
-        app.command(epilog=example)(command)

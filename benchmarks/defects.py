@@ -7,9 +7,9 @@ rejected rows, some are dropped or cleaned values, most are findings; each says 
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import timedelta
 from itertools import accumulate
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,8 @@ from typing import Any
 import msgspec
 
 from benchmarks.defect_kinds import KINDS, Kind, Outcome, Row
+from indexer.checking import check
+from indexer.intake import IntakeOptions
 from indexer.quality.findings import MOST_EXAMPLES, Example
 from indexer.quality.report import QualityReport
 from retrieval.errors import SettingError
@@ -29,9 +31,6 @@ NOW = CATALOG_DAY + timedelta(days=1)
 """The time as of which the feed is checked."""
 ROWS_PER_KIND = 2
 _LEAST = 1_000
-
-Check = Callable[[Path, datetime], QualityReport]
-"""The checker: a feed in JSON lines, and the time, to its report."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,12 +56,12 @@ class DefectScore(msgspec.Struct, frozen=True):
     """What it said of the clean half."""
 
 
-def defects(check: Check, folder: Path, *, seed: int = 7, products: int = 2_000) -> DefectScore:
-    """Writes a feed with defects from the demo store's catalog, lets the checker read it, and scores the report."""
+def defects(folder: Path, *, seed: int = 7, products: int = 2_000) -> DefectScore:
+    """Writes a feed with defects from the demo store's catalog, checks it, and scores the report."""
     feed = planted([item.product for item in make_catalog(seed, products).products], seed)
     path = folder / "defects.jsonl"
     path.write_bytes(b"".join(line + b"\n" for line in feed.lines))
-    return score(check(path, NOW), feed)
+    return score(check(IntakeOptions((str(path),)), now=NOW), feed)
 
 
 def planted(products: Sequence[Product], seed: int) -> DefectFeed:

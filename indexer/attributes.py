@@ -7,12 +7,12 @@ from collections.abc import Callable, Mapping
 
 from indexer.values import NOT_FINITE, digits, wrong_type
 from retrieval.records import AttributeValue
+from retrieval.value_checks import EXACT
 
 Note = Callable[[str, str, str], None]
 """Told the field, the reason and the detail of a value that was dropped."""
 
 _MAX_DEPTH = 8
-_EXACT = 2**53
 
 
 def add_attributes(
@@ -30,7 +30,7 @@ def add_attributes(
             converted = value.strip() or None  # type: ignore[attr-defined]
         elif kind is bool:
             converted = value  # type: ignore[assignment]
-        elif kind is int and -_EXACT <= value <= _EXACT:  # type: ignore[operator]
+        elif kind is int and -EXACT <= value <= EXACT:  # type: ignore[operator]
             converted = float(value)  # type: ignore[arg-type]
         elif isinstance(value, dict):
             _add_inner(found, prefix + key.strip(), value, note)
@@ -77,7 +77,7 @@ def _converted(name: str, value: object, note: Note) -> AttributeValue | None:
             return value
         note(f"attributes.{name}", NOT_FINITE, str(value))
     elif isinstance(value, int):
-        return float(value) if -_EXACT <= value <= _EXACT else str(value)
+        return float(value) if -EXACT <= value <= EXACT else str(value)
     elif isinstance(value, list):
         return _several(name, value, note) or None
     return None

@@ -31,14 +31,15 @@ def check(
 
     Raises FeedError for a feed that cannot be read at all, EmptyCatalogError for feeds without a row.
     """
+    heard = observer or Silence()
     with TemporaryDirectory(prefix="shelfwise-check-") as scratch, Workers(workers) as pool:
         folder = Path(scratch)
         with Aside(rejected or folder / "rejected.jsonl") as aside:
-            intake = Intake(options, folder, aside, pool, observer or Silence(), now or datetime.now(UTC))
+            intake = Intake(options, folder, aside, pool, heard, now or datetime.now(UTC))
             intake.read()
             if not intake.rows:
                 raise EmptyCatalogError(f"{', '.join(options.feeds)}: no rows in it")
-            return _inspected(intake, folder, observer or Silence())
+            return _inspected(intake, folder, heard)
 
 
 def _inspected(intake: Intake, folder: Path, observer: Observer) -> QualityReport:

@@ -14,8 +14,7 @@ from indexer.prices import currency_code, price
 from indexer.values import UnusableValueError
 from retrieval.errors import RowError
 from retrieval.records import AttributeValue
-
-MAX_ID_BYTES = 512
+from retrieval.value_checks import CONTROL, MAX_ID_BYTES
 
 T = TypeVar("T")
 
@@ -33,7 +32,6 @@ _PARSERS: Mapping[str, Callable[[str, object], object]] = {
     "language": values.language,
 }
 
-_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 _MODEL = re.compile(r"(?=\D*\d)\S+")
 
 
@@ -133,7 +131,7 @@ class Reading:
         if found is None:
             raise RowError("no id")
         spelled = found[1] if isinstance(found[1], str) else values.text("id", found[1])
-        if _CONTROL.search(spelled):
+        if CONTROL.search(spelled):
             raise RowError("bad id", f"{spelled[:80]!r} has control characters")
         if len(spelled) > MAX_ID_BYTES // 4 and len(spelled.encode()) > MAX_ID_BYTES:
             raise RowError("bad id", f"over {MAX_ID_BYTES} bytes: {spelled[:80]!r}...")

@@ -19,8 +19,8 @@ from retrieval.records import AttributeValue, Availability, Variant
 Check = Callable[[object], object]
 
 MAX_ID_BYTES = 512
-_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
-_EXACT = 2**53
+CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
+EXACT = 2**53
 """Whole numbers up to here are exact as floats."""
 
 
@@ -28,7 +28,7 @@ def id_problem(spelled: str) -> str:
     """Why a text cannot be the id of a product, or nothing."""
     if not spelled or spelled != spelled.strip():
         return "has blanks around it" if spelled.strip() else "is empty"
-    if _CONTROL.search(spelled):
+    if CONTROL.search(spelled):
         return "has control characters"
     if not is_writable(spelled):
         return "has characters that UTF-8 cannot write"
@@ -93,7 +93,7 @@ def price(value: object) -> float:
 
 def count(value: object) -> int:
     """A whole number from 0."""
-    found = number(value, 0, _EXACT)
+    found = number(value, 0, EXACT)
     if not found.is_integer():
         raise ValueError
     return int(found)
@@ -132,7 +132,7 @@ def attribute(value: object) -> AttributeValue | None:
         return value
     if isinstance(value, list | tuple):
         return texts(value) or None
-    return str(value) if isinstance(value, int) and abs(value) > _EXACT else number(value)
+    return str(value) if isinstance(value, int) and abs(value) > EXACT else number(value)
 
 
 def attributes(value: object) -> dict[str, AttributeValue]:

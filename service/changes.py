@@ -11,11 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from service.options import (
-    IndexArgument,
-    JsonOption,
-    feed_mapping,
-)
+from service.options import FormatOption, IndexArgument, JsonOption, MapOption, MappingOption, feed_mapping
 
 if TYPE_CHECKING:
     from indexer.feeds import Rejected
@@ -41,11 +37,9 @@ def upsert(
         list[str],
         typer.Argument(help="Feeds in any format that rebuild reads; - is standard input.", metavar="FEED"),
     ],
-    mapping: Annotated[
-        Path | None, typer.Option("--mapping", help="A JSON or TOML file that names the feed's fields.")
-    ] = None,
-    maps: Annotated[list[str] | None, typer.Option("--map", help="One field: title=product_name. Repeatable.")] = None,
-    feed_format: Annotated[str, typer.Option("--format", help="The feeds' format; by default it is recognised.")] = "",
+    mapping: MappingOption = None,
+    maps: MapOption = None,
+    feed_format: FormatOption = "",
     as_json: JsonOption = False,
 ) -> None:
     """Add the products of a feed to an index, or replace those of the same id, at once and without a rebuild."""
@@ -150,9 +144,3 @@ EXAMPLES = (
     (patch, "Example: shelfwise patch store 3920564 price=9.99 availability=in_stock attributes.colour=red expires="),
 )
 """Each command, and what its help ends with."""
-
-
-def add_commands(app: typer.Typer) -> None:
-    """Makes these commands part of a program."""
-    for command, example in EXAMPLES:
-        app.command(epilog=example)(command)

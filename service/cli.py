@@ -12,7 +12,7 @@ import typer
 
 from retrieval.errors import ShelfwiseError
 from service import changes, feed_commands, versions
-from service.options import IndexArgument, JsonOption, cache_folder
+from service.options import IndexArgument, JsonOption, add_commands, cache_folder
 
 app = typer.Typer(
     name="shelfwise",
@@ -24,7 +24,7 @@ app = typer.Typer(
 )
 
 
-feed_commands.add_commands(app)
+add_commands(app, feed_commands.EXAMPLES)
 
 
 def main() -> None:
@@ -107,5 +107,5 @@ def demo(
     show_demo(folder, products=products, seed=seed, cache=cache_folder())
 
 
-changes.add_commands(app)
-versions.add_commands(app)
+add_commands(app, changes.EXAMPLES)
+add_commands(app, versions.EXAMPLES)

@@ -120,9 +120,3 @@ EXAMPLES = (
     (rebuild, "Example: shelfwise rebuild products.jsonl.gz --index store"),
     (check, "Example: shelfwise check products.csv --html report.html"),
 )
-
-
-def add_commands(app: typer.Typer) -> None:
-    """Makes these commands part of a program."""
-    for command, example in EXAMPLES:
-        app.command(epilog=example)(command)

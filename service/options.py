@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -27,6 +28,12 @@ RulesOption = Annotated[Path | None, typer.Option("--rules", help="A TOML file w
 WorkersOption = Annotated[
     int | None, typer.Option("--workers", help="Processes that read and check; by default one a core.", min=1)
 ]
+
+
+def add_commands(app: typer.Typer, commands: Sequence[tuple[Callable[..., None], str]]) -> None:
+    """Makes commands part of a program, each with the example that its help ends with."""
+    for command, example in commands:
+        app.command(epilog=example)(command)
 
 
 def feed_mapping(mapping: Path | None, maps: list[str] | None) -> FeedMapping:

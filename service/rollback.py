@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import msgspec
 
-from retrieval.analysis import Analyzer
 from retrieval.errors import SettingError, StoreDamagedError, StoreForeignError, UnknownVersionError
-from retrieval.layout import SYNONYMS_FILE
 from retrieval.manifest import Manifest
 from retrieval.published import Store
-from retrieval.synonyms import Synonyms
+from service.snapshot import stored_analyzer
 from service.version_list import current_name, versions_before
 
 
@@ -53,10 +51,9 @@ def _serve(store: Store, name: str) -> Manifest:
 
 def _check_analysis(store: Store, name: str) -> None:
     """An engine refuses a version that another text analysis made, so it must not become the current one."""
-    path = store.version_folder(name) / SYNONYMS_FILE
     wanted = store.manifest(name).analyzer
     try:
-        here = Analyzer(Synonyms.load(path) if path.exists() else None).identity
+        here = stored_analyzer(store.version_folder(name)).identity
     except SettingError as error:
         raise StoreDamagedError(f"version {name} is damaged: {error}") from error
     if here != wanted:

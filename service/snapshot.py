@@ -89,9 +89,14 @@ def _encoder(store: Store, serving: Serving) -> Encoder:
     return load_encoder(store.encoders / manifest.encoder)
 
 
-def _analyzer(folder: Path, manifest: Manifest) -> Analyzer:
+def stored_analyzer(folder: Path) -> Analyzer:
+    """The text analysis of this program with the synonyms of a version; raises SettingError where those are damaged."""
     path = folder / SYNONYMS_FILE
-    analyzer = Analyzer(Synonyms.load(path) if path.exists() else None)
+    return Analyzer(Synonyms.load(path) if path.exists() else None)
+
+
+def _analyzer(folder: Path, manifest: Manifest) -> Analyzer:
+    analyzer = stored_analyzer(folder)
     if analyzer.identity != manifest.analyzer:
         message = (
             f"version {manifest.version} was made with the text analysis {manifest.analyzer}, this program has "

@@ -21,9 +21,9 @@ from retrieval.manifest import MANIFEST, SEAL, Manifest, file_problem
 from retrieval.product_store import IDS_FILE, OFFSETS_FILE, PRODUCTS_FILE, ProductStore
 from retrieval.product_text import RECIPE
 from retrieval.published import Store
-from retrieval.synonyms import Synonyms
 from retrieval.vectors_faiss import FaissIndex
 from service.problems import Problem, Verified
+from service.snapshot import stored_analyzer
 from service.verify_indexes import IDS, check_encoder, check_keyword, check_vectors
 from service.verify_rows import Records, check_rows
 from service.version_list import current_name
@@ -160,7 +160,7 @@ class _Verification:
         return _Parts(
             self._opened(PRODUCTS_FILE, lambda: ProductStore(folder)),
             catalog,
-            self._opened(SYNONYMS_FILE, lambda: _analyzer(folder / SYNONYMS_FILE, manifest)),
+            self._opened(SYNONYMS_FILE, lambda: _analyzer(folder, manifest)),
             self._open_keyword(catalog),
             self._opened(VECTORS_FOLDER, lambda: FaissIndex(folder / VECTORS_FOLDER, gpu=False)),
             self._opened(TEXT_KEYS_FILE, lambda: _text_keys(folder / TEXT_KEYS_FILE)),
@@ -227,8 +227,8 @@ class _Verification:
         self._problems.extend(problems)
 
 
-def _analyzer(path: Path, manifest: Manifest) -> Analyzer:
-    analyzer = Analyzer(Synonyms.load(path) if path.exists() else None)
+def _analyzer(folder: Path, manifest: Manifest) -> Analyzer:
+    analyzer = stored_analyzer(folder)
     if analyzer.identity != manifest.analyzer:
         what = f"the text analysis of this program is {analyzer.identity}, the manifest says {manifest.analyzer}"
         raise StoreDamagedError(f"{what}: rebuild the index")

@@ -146,9 +146,3 @@ EXAMPLES = (
     (verify, "Example: shelfwise verify store --all"),
 )
 """Each command, and what its help ends with."""
-
-
-def add_commands(app: typer.Typer) -> None:
-    """Makes these commands part of a program."""
-    for command, example in EXAMPLES:
-        app.command(epilog=example)(command)

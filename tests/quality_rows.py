@@ -6,9 +6,11 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
+from indexer.quality.duplicates import DuplicateFinder
 from indexer.quality.findings import DuplicateFindings, Findings, Place
+from indexer.quality.inspector import Inspector
+from indexer.quality.norms import CategoryCensus
 from indexer.quality.rule import Check, Measure, Rule, Severity
-from indexer.quality.whole import Asked, inspect_catalog
 from retrieval.records import Product
 
 NOW = datetime(2025, 1, 6, 12, tzinfo=UTC)
@@ -31,7 +33,19 @@ def judged(
 ) -> tuple[Findings, DuplicateFindings]:
     """What the rules find in a catalog; product number n stood in line n + 1 of feed.jsonl."""
     rows = [(product, Place("feed.jsonl", at + 1, guessed)) for at, product in enumerate(products)]
-    return inspect_catalog(rows, Asked(rules, NOW, detect_by_word), folder, batch)
+    ordered = sorted(rows, key=lambda row: row[0].id)
+    census = CategoryCensus()
+    for product, _ in ordered:
+        census.add(product)
+    inspector = Inspector(rules, census.norms(), NOW, detect_by_word)
+    finder = DuplicateFinder(folder, rules)
+    findings = Findings()
+    for first in range(0, len(ordered), batch):
+        part = ordered[first : first + batch]
+        inspected = inspector.inspect([product for product, _ in part], [place for _, place in part], first)
+        findings.merge(inspected.findings)
+        finder.add(inspected.signatures)
+    return findings, finder.groups(ordered.__getitem__)
 
 
 def failing(products: Sequence[Product], one: Rule, folder: Path) -> list[str]:

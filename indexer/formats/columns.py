@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+import re
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 
 from indexer.formats.encodings import detected_encoding
 from indexer.formats.format import Feed, Format, Row, object_row
@@ -13,6 +14,7 @@ from retrieval.close_names import close_names
 from retrieval.errors import FeedError, RowError
 
 _NEEDED = ("id", "title")
+_ENOUGH = 2
 _TITLES = {"google-tsv": "Google Merchant", "shopify": "Shopify", "woocommerce": "WooCommerce"}
 
 
@@ -53,6 +55,20 @@ def read_table(
             yield row
         else:
             yield row[0], dict(zip(names, row[1], strict=True))
+
+
+def resembles(names: Iterable[str], typical: re.Pattern[str]) -> bool:
+    """Whether columns are those of one shop software's export: two that are nobody else's."""
+    return sum(bool(typical.fullmatch(name)) for name in names) >= _ENOUGH
+
+
+def is_for_sale(feed: Feed, line: int, row: Mapping[str, str], hidden: Mapping[str, Collection[str]]) -> bool:
+    """Whether no column has one of its `hidden` values; a product that is not for sale is noted."""
+    for name, values in hidden.items():
+        if row.get(name, "").strip().lower() in values:
+            feed.note(Noted(feed.source.path, line, name, "not for sale", row[name]))
+            return False
+    return True
 
 
 def first_line(head: bytes) -> str:

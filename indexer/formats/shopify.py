@@ -11,9 +11,9 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from datetime import datetime
 
 from indexer.attributes import Note
-from indexer.formats.columns import read_table, table_rows
+from indexer.formats.columns import is_for_sale, read_table, resembles, table_rows
 from indexer.formats.format import Feed, Format, Row
-from indexer.formats.records import Noted, Record, Rejected
+from indexer.formats.records import Record, Rejected
 from indexer.formats.table import Table
 from indexer.formats.variants import (
     Joined,
@@ -76,7 +76,6 @@ _BY_SPELLING = {**_ALIASES, **{name.lower(): name for name in _KNOWN}}
 _TYPICAL = re.compile(
     r"handle|url handle|body \(html\)|variant .*|option1 .*|compare-at price|image src", re.IGNORECASE
 )
-_ENOUGH = 2
 # What is said of a variant, of an image or of the shop, and nothing to a shopper; costs are nobody's business.
 _LEFT_OUT = re.compile(
     r"Variant .*|Option\d .*|Image .*|Published|Status|Gift Card|SEO .*|Cost per item|Unit price.*|Included / .*"
@@ -105,7 +104,7 @@ RULES: Mapping[str, Rule] = {
 
 def resembles_shopify(names: Collection[str]) -> bool:
     """Whether columns are those of Shopify's export: two that are nobody else's."""
-    return sum(bool(_TYPICAL.fullmatch(name)) for name in names) >= _ENOUGH
+    return resembles(names, _TYPICAL)
 
 
 def shopify_columns(table: Table) -> dict[str, str]:
@@ -131,20 +130,11 @@ def read_shopify(feed: Feed) -> Iterator[Record | Rejected]:
         if product and filled.get("Handle") == product.rows[0].get("Handle"):
             product.add(filled)
             continue
-        if product and _is_for_sale(feed, product):
+        if product and is_for_sale(feed, product.line, product.rows[0], _NOT_FOR_SALE):
             yield product.record(path, "shopify")
         product = Joined(line, filled)
-    if product and _is_for_sale(feed, product):
+    if product and is_for_sale(feed, product.line, product.rows[0], _NOT_FOR_SALE):
         yield product.record(path, "shopify")
-
-
-def _is_for_sale(feed: Feed, product: Joined) -> bool:
-    for name, values in _NOT_FOR_SALE.items():
-        value = product.rows[0].get(name, "")
-        if value.strip().lower() in values:
-            feed.note(Noted(feed.source.path, product.line, name, "not for sale", value))
-            return False
-    return True
 
 
 def assemble_shopify(rows: Sequence[Row], _note: Note, _now: datetime) -> tuple[Row, tuple[Variant, ...]]:

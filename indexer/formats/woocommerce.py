@@ -12,9 +12,9 @@ from contextlib import closing
 from datetime import datetime
 
 from indexer.attributes import Note
-from indexer.formats.columns import read_table, table_rows
+from indexer.formats.columns import is_for_sale, read_table, resembles, table_rows
 from indexer.formats.format import Feed, Format, Row
-from indexer.formats.records import Noted, Record, Rejected
+from indexer.formats.records import Record, Rejected
 from indexer.formats.table import Table
 from indexer.formats.variants import (
     Offer,
@@ -64,7 +64,6 @@ _TYPICAL = re.compile(
     r"|sold individually\?|attribute 1 (name|value\(s\)|visible|global)|gtin, upc, ean, or isbn|download expiry days",
     re.IGNORECASE,
 )
-_ENOUGH = 2
 _LEFT_OUT = re.compile(
     r"Type|Published|Visibility in catalog|Position|Parent|Tax status|Tax class|Purchase note|Shipping class"
     r"|Attribute \d+ .*|Meta: .*|Download .*|Stock|In stock\?|Low stock amount|Backorders allowed\?|Sold individually\?"
@@ -92,7 +91,7 @@ RULES: Mapping[str, Rule] = {
 
 def resembles_woocommerce(names: Collection[str]) -> bool:
     """Whether columns are those of WooCommerce's export: two that are nobody else's."""
-    return sum(bool(_TYPICAL.fullmatch(name)) for name in names) >= _ENOUGH
+    return resembles(names, _TYPICAL)
 
 
 def woocommerce_columns(table: Table) -> dict[str, str]:
@@ -124,21 +123,13 @@ def _products(feed: Feed, waiting: Waiting) -> Iterator[Record | Rejected]:
         kinds = set(listed(*filled.get("Type", "").lower().split(",")))
         if kinds & {"variable", "variation"}:
             waiting.add(line, filled, is_parent="variable" in kinds)
-        elif _is_for_sale(feed, line, filled):
+        elif is_for_sale(feed, line, filled, _HIDDEN):
             yield Record(path, line, "woocommerce", [filled])
     for product in waiting.products():
-        if _is_for_sale(feed, product.line, product.rows[0]):
+        if is_for_sale(feed, product.line, product.rows[0], _HIDDEN):
             yield product.record(path, "woocommerce")
     for line, one in waiting.orphans():
         yield Rejected(path, line, NO_PARENT, f"no product is {one.get('Parent', '')!r}", "woocommerce", [one])
-
-
-def _is_for_sale(feed: Feed, line: int, row: Mapping[str, str]) -> bool:
-    for name, values in _HIDDEN.items():
-        if row.get(name, "").strip().lower() in values:
-            feed.note(Noted(feed.source.path, line, name, "not for sale", row[name]))
-            return False
-    return True
 
 
 def assemble_woocommerce(rows: Sequence[Row], note: Note, now: datetime) -> tuple[Row, tuple[Variant, ...]]:

@@ -1,7 +1,4 @@
-"""Judges batches of products by rules, in any process and order: what comes back merges.
-
-A batch is cheapest at `BATCH` products: the validation library costs some milliseconds a rule whatever the rows.
-"""
+"""Judges batches of products by rules, in any process and order: what comes back merges."""
 
 from __future__ import annotations
 
@@ -32,8 +29,6 @@ from indexer.quality.rule import ACROSS_ROWS, Check, Measure, Rule, Severity
 from indexer.quality.signatures import Signatures, signatures
 from indexer.quality.steps import failing_rows
 from retrieval.records import Product
-
-BATCH = 16_384
 
 _SHOWS_NOTHING = frozenset({Check.NOT_NULL})
 _YEAR_MOST = 253_402_300_800.0

@@ -89,9 +89,6 @@ class Norms:
         return norm
 
 
-NO_NORMS = Norms({})
-
-
 class _Counts:
     """The counts of one category."""
 

@@ -9,12 +9,13 @@ import pytest
 
 from benchmarks.defect_kinds import KINDS, Outcome
 from benchmarks.defects import NOW, ROWS_PER_KIND, DefectFeed, defects, planted, score
+from indexer.checking import check
 from indexer.cleaning.rules import RULES
+from indexer.intake import IntakeOptions
 from indexer.quality.report import QualityReport
 from indexer.quality.rules import built_in_rules
 from retrieval.errors import SettingError
 from service.demo.catalog import make_catalog
-from tests.quality_chain import check_feed
 
 
 @pytest.fixture(scope="module")
@@ -26,17 +27,17 @@ def feed() -> DefectFeed:
 def report(feed: DefectFeed, tmp_path_factory: pytest.TempPathFactory) -> QualityReport:
     path = tmp_path_factory.mktemp("defects") / "feed.jsonl"
     path.write_bytes(b"\n".join(feed.lines))
-    return check_feed(path, NOW)
+    return check(IntakeOptions((str(path),)), now=NOW)
 
 
 def test_every_kind_is_found_and_nothing_in_the_clean_half(tmp_path: Path) -> None:
-    result = defects(check_feed, tmp_path, seed=7, products=1_000)
+    result = defects(tmp_path, seed=7, products=1_000)
     assert (result.missed, result.false_findings) == ((), ())
     assert result.found == result.kinds == len(KINDS) >= 30
 
 
 def test_another_seed_plants_elsewhere_and_is_found_too(tmp_path: Path, feed: DefectFeed) -> None:
-    result = defects(check_feed, tmp_path, seed=11, products=1_200)
+    result = defects(tmp_path, seed=11, products=1_200)
     assert (result.missed, result.false_findings) == ((), ())
 
 

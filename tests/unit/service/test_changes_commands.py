@@ -14,8 +14,9 @@ from typer.testing import CliRunner, Result
 
 from retrieval.errors import ChangeError, FeedError, UnknownProductError
 from retrieval.records import Availability, Product
-from service.changes import EXAMPLES, add_commands
+from service.changes import EXAMPLES
 from service.engine import SearchEngine
+from service.options import add_commands
 from tests.catalogs import write_feed
 
 Command = Callable[..., Result]
@@ -32,7 +33,7 @@ def index(demo_index: Path, tmp_path: Path) -> Path:
 @pytest.fixture(scope="module")
 def command() -> Command:
     app = typer.Typer()
-    add_commands(app)
+    add_commands(app, EXAMPLES)
 
     def run(*arguments: object) -> Result:
         return CliRunner().invoke(app, [str(each) for each in arguments])

@@ -4,20 +4,17 @@ from __future__ import annotations
 
 import shutil
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from numpy.typing import NDArray
 
 import service.engine
 import service.ranking
 from indexer.build import RebuildOptions, rebuild
 from retrieval.errors import (
-    EncoderError,
     FilterError,
     QueryError,
     StoreDamagedError,
@@ -30,6 +27,7 @@ from retrieval.records import Page, Product
 from service.demo import DemoFiles
 from service.engine import SearchEngine
 from service.snapshot import open_snapshot
+from tests.broken_encoder import BrokenEncoder
 from tests.catalogs import products, write_feed
 from tests.conftest import ENCODER
 
@@ -220,23 +218,9 @@ def test_similar_leaves_the_product_itself_out(engine: SearchEngine) -> None:
     assert engine.product(product.id) == product
 
 
-class _BrokenEncoder:
-    """An encoder whose runtime fails, as a GPU that is lost does."""
-
-    def __init__(self, engine: SearchEngine) -> None:
-        self.identity = engine.snapshot.encoder.identity
-        self.dimension = engine.snapshot.encoder.dimension
-
-    def encode_queries(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        raise EncoderError("the device is gone")
-
-    def encode_products(self, texts: Sequence[str], progress: object = None) -> NDArray[np.float32]:
-        raise EncoderError("the device is gone")
-
-
 def test_without_the_encoder_words_still_answer_and_the_page_says_so(engine: SearchEngine, demo_index: Path) -> None:
     store = Store(demo_index)
-    broken = SearchEngine(store, open_snapshot(store, encoder=_BrokenEncoder(engine)))
+    broken = SearchEngine(store, open_snapshot(store, encoder=BrokenEncoder(engine)))
     page = broken.search("cordless drill")
     assert page.degraded == ("dense",)
     assert page.total > 0

@@ -5,15 +5,13 @@ from __future__ import annotations
 import dataclasses
 import shutil
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import msgspec
-import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from numpy.typing import NDArray
 
 import service.engine
 from indexer.build import RebuildOptions, rebuild
@@ -33,6 +31,7 @@ from service.demo import DemoFiles
 from service.engine import SearchEngine
 from service.snapshot import open_snapshot
 from tests import catalogs, oracle
+from tests.broken_encoder import BrokenEncoder
 from tests.catalogs import write_feed
 from tests.conftest import ENCODER
 from tests.full_disk import full_disk
@@ -86,7 +85,7 @@ class TestPatch:
         product = live.snapshot.products[7]
         live.close()
         store = Store(live._store.root)
-        with SearchEngine(store, open_snapshot(store, encoder=_BrokenEncoder(live))) as broken:
+        with SearchEngine(store, open_snapshot(store, encoder=BrokenEncoder(live))) as broken:
             assert broken.patch(product.id, price=1.0).products == 1
             with pytest.raises(EncoderError):
                 broken.patch(product.id, title="another title")
@@ -284,20 +283,6 @@ class TestOthers:
         with SearchEngine.open(own_index) as opened:
             assert "live changes are not taken up" in opened.notices[0]
             assert opened.search("drill").hits
-
-
-class _BrokenEncoder:
-    """An encoder whose runtime fails, as a GPU that is lost does."""
-
-    def __init__(self, engine: SearchEngine) -> None:
-        self.identity = engine.snapshot.encoder.identity
-        self.dimension = engine.snapshot.encoder.dimension
-
-    def encode_queries(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        raise EncoderError("the device is gone")
-
-    def encode_products(self, texts: Sequence[str], progress: object = None) -> NDArray[np.float32]:
-        raise EncoderError("the device is gone")
 
 
 @settings(max_examples=8)

@@ -31,8 +31,9 @@ from retrieval.product_store import PRODUCTS_FILE
 from retrieval.published import CURRENT, Store
 from retrieval.records import Product
 from retrieval.store_lock import held_lock
+from service.options import add_commands
 from service.version_list import list_versions
-from service.versions import EXAMPLES, add_commands
+from service.versions import EXAMPLES
 from service.versions_view import size_text
 from tests.versions import Made, publish_products, reseal
 
@@ -62,7 +63,7 @@ def run(monkeypatch: pytest.MonkeyPatch) -> Run:
     """Runs a program that has these commands; what they refuse is raised."""
     monkeypatch.setenv("COLUMNS", "200")
     app = typer.Typer()
-    add_commands(app)
+    add_commands(app, EXAMPLES)
 
     def run(*arguments: str | Path) -> Done:
         done = CliRunner().invoke(app, list(map(str, arguments)))

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from indexer.quality.derived import batch_of, identifier, stock, variant_fault
 from indexer.quality.fields import FIELDS, read_field
 from indexer.quality.gtins import broken
-from indexer.quality.norms import NO_NORMS
+from indexer.quality.norms import Norms
 from indexer.quality.rule import Check
 from retrieval.records import Product, Variant
 from service.demo.identifiers import ean13
@@ -70,7 +70,7 @@ def test_the_first_broken_number_is_shown_with_its_kind() -> None:
 
 
 def read(field: str, product: Product) -> object:
-    batch = batch_of([product], [False], NO_NORMS, NOW, detect_by_word)
+    batch = batch_of([product], [False], Norms({}), NOW, detect_by_word)
     return read_field(field, FIELDS[field].kind, batch)[0]
 
 
@@ -129,7 +129,7 @@ def test_a_title_in_another_language_than_declared(product: Product, expected: s
 
 
 def test_a_language_that_was_detected_is_not_held_against_itself() -> None:
-    batch = batch_of([titled("Pfanne mit Deckel mit Griff", "en")], [True], NO_NORMS, NOW, detect_by_word)
+    batch = batch_of([titled("Pfanne mit Deckel mit Griff", "en")], [True], Norms({}), NOW, detect_by_word)
     assert list(read_field("other_language", FIELDS["other_language"].kind, batch)) == [None]
 
 
