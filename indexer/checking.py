@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -14,7 +13,6 @@ from indexer.quality.report import QualityReport
 from indexer.workers import Workers
 from retrieval.errors import EmptyCatalogError
 from retrieval.product_store import ProductStore, ProductWriter
-from retrieval.records import Product
 
 
 def check(
@@ -50,14 +48,6 @@ def _inspected(intake: Intake, folder: Path, observer: Observer) -> QualityRepor
             products.add(product_id, line)
         observer.advance(len(settled.ids))
     products.finish()
-    report = intake.report(_product_of(folder) if intake.products else _none)
+    report = intake.report(ProductStore(folder).__getitem__)
     observer.end(f"{intake.products:,} products")
     return report
-
-
-def _product_of(folder: Path) -> Callable[[int], Product]:
-    return ProductStore(folder).__getitem__
-
-
-def _none(row: int) -> Product:
-    raise IndexError(f"there is no product in row {row}")

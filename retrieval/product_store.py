@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import bisect
 import mmap
+import os
 from array import array
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -93,10 +94,11 @@ class ProductStore:
         return bytes(self._ids[self._id_ends[row] : self._id_ends[row + 1] - 1])
 
 
-def _mapped(path: Path) -> mmap.mmap:
+def _mapped(path: Path) -> mmap.mmap | bytes:
     try:
         with path.open("rb") as file:
-            return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+            is_empty = os.fstat(file.fileno()).st_size == 0  # of which there is no map
+            return b"" if is_empty else mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
     except (OSError, ValueError) as error:
         raise StoreDamagedError(f"{path} cannot be read ({error}); rebuild the index") from error
 
