@@ -18,7 +18,7 @@ from indexer.mapping import FeedMapping
 from indexer.quality.norms import CategoryCensus
 from retrieval.analysis import contains_chinese
 from retrieval.errors import RowError
-from retrieval.fields import FieldCounter
+from retrieval.field_counter import FieldCounter
 from retrieval.product_json import product_to_json
 from retrieval.records import Product
 

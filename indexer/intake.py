@@ -37,7 +37,8 @@ from indexer.quality.rules import built_in_rules
 from indexer.second_pass import Documents, Items, Judging, Settled, SettleRows
 from indexer.spool import Entry, Spool
 from indexer.workers import Workers
-from retrieval.fields import FieldCatalog, FieldCounter
+from retrieval.field_counter import FieldCounter
+from retrieval.fields import FieldCatalog
 from retrieval.product_json import product_from_json
 from retrieval.records import Product
 

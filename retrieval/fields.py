@@ -6,17 +6,13 @@ A field holds text, numbers, or both (a feed may say "12" in one row and 12 in a
 
 from __future__ import annotations
 
-import itertools
 import math
 import re
 import unicodedata
-from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import StrEnum
-from operator import attrgetter
-from types import MappingProxyType
 
 from retrieval.conditions import AllOf, AnyOf, Condition, HasNumber, HasText, NotThat, NumberWithin, TextIn
 from retrieval.errors import FilterError, UnknownFieldError
@@ -60,10 +56,6 @@ CORE_KINDS: Mapping[str, Kind] = {
 }
 
 
-_Shape = tuple[tuple[bool, ...], str, tuple[str, ...], tuple[tuple[str, Kind], ...]]
-_MOST_SHAPES = 4_096
-
-
 @dataclass(frozen=True, slots=True)
 class FieldInfo:
     """One field: what kinds of value it holds, and in how many products."""
@@ -101,21 +93,6 @@ class FieldCatalog:
         """
         return _condition(check_fields(tree, self.fields), self.fields)
 
-    def extended(self, products: Iterable[Product]) -> FieldCatalog:
-        """This catalog with the fields that more products bring, behind those that it has; their counts stay."""
-        counter = FieldCounter()
-        for product in products:
-            counter.add(product)
-        found = counter.catalog(self).fields
-        grown = dict(self.fields)
-        for name, info in found.items():
-            known = self.fields.get(name)
-            if known is None:
-                grown[name] = info
-            elif not info.kinds <= known.kinds:
-                grown[name] = replace(known, kinds=known.kinds | info.kinds)
-        return self if grown == self.fields else FieldCatalog(grown, self.category_roots)
-
     def known(self, name: str, purpose: str) -> FieldInfo:
         """The field of this name, or of the attribute of this name; raises UnknownFieldError naming close ones."""
         checked = check_fields(Exists(name), self.fields)
@@ -132,103 +109,6 @@ class FieldCatalog:
             message = f"sort: {info.name} holds text; sort by a number, such as {', '.join(close) or 'none here'}"
             raise UnknownFieldError(message, name, close)
         return info
-
-
-class FieldCounter:
-    """Counts the fields of a catalog while it is read; counters over parts of it add up to one over all."""
-
-    def __init__(self) -> None:
-        self._kinds: Counter[tuple[str, Kind]] = Counter()
-        self._products: Counter[str] = Counter()
-        self._roots: Counter[str] = Counter()
-        self._shapes: Counter[_Shape] = Counter()
-        """Products by the fields that they have: far fewer than products, and counted together."""
-
-    def add(self, product: Product) -> None:
-        """Takes one more product into account."""
-        self._shapes[_shape(product)] += 1
-        if len(self._shapes) > _MOST_SHAPES:
-            self._count_shapes()
-
-    def remove(self, product: Product) -> None:
-        """Takes a product that was added out of account."""
-        self._shapes[_shape(product)] -= 1
-
-    def _count_shapes(self) -> None:
-        for (core, root, identifiers, attributes), count in self._shapes.items():
-            pairs = {pair for pair, is_there in zip(_CORE_PAIRS, core, strict=True) if is_there}
-            pairs.update((f"identifiers.{name}", Kind.TEXT) for name in identifiers)
-            pairs.update((f"attributes.{name}", kind) for name, kind in attributes)
-            for pair in pairs:
-                self._kinds[pair] += count
-            for name in {name for name, _ in pairs}:
-                self._products[name] += count
-            self._roots[root] += count
-        self._shapes.clear()
-
-    def merge(self, other: FieldCounter) -> None:
-        """Takes what another one counted into account."""
-        other._count_shapes()
-        self._kinds.update(other._kinds)
-        self._products.update(other._products)
-        self._roots.update(other._roots)
-
-    def __getstate__(self) -> dict[str, object]:
-        self._count_shapes()
-        return self.__dict__
-
-    def catalog(
-        self, before: FieldCatalog | None = None, spelling: Mapping[str, str] = MappingProxyType({})
-    ) -> FieldCatalog:
-        """What was counted, fields in the order of their names; those that `before` has keep their place there.
-
-        `spelling` says how some category levels were spelled in the end.
-        """
-        self._count_shapes()
-        kinds: dict[str, set[Kind]] = {name: {kind} for name, kind in CORE_KINDS.items()}
-        for (name, kind), count in self._kinds.items():
-            if count:
-                kinds.setdefault(name, set()).add(kind)
-        places = {name: info.place for name, info in before.fields.items()} if before else {}
-        following = itertools.count(max(places.values(), default=-1) + 1)
-        infos = {
-            name: FieldInfo(
-                name,
-                frozenset(kinds[name]),
-                self._products[name],
-                places[name] if name in places else next(following),
-            )
-            for name in sorted(kinds)
-        }
-        roots = (spelling.get(root, root) for root, count in self._roots.items() if root and count)
-        return FieldCatalog(infos, frozenset(map(fold, roots)))
-
-
-def _shape(product: Product) -> _Shape:
-    """Which fields `field_values` gives of a product, the widest category, and the kinds of the attributes."""
-    attributes: list[tuple[str, Kind]] = []
-    for name, value in product.attributes.items():
-        kind = _OF_ONE_KIND.get(type(value))
-        if kind:
-            attributes.append((name, kind))
-        elif isinstance(value, str):
-            if 0 < len(value) <= LONGEST_VALUE:
-                attributes.append((name, Kind.TEXT))
-        else:
-            attributes += dict.fromkeys((name, each) for each, _ in _attribute_kinds(value))
-    identifiers = product.identifiers
-    return (
-        tuple([value is not None and value not in _NOTHING for value in _core_values(product)]),
-        product.category[0] if product.category else "",
-        tuple(identifiers) if all(identifiers.values()) else tuple(name for name in identifiers if identifiers[name]),
-        tuple(attributes),
-    )
-
-
-_core_values = attrgetter(*CORE_KINDS)
-_CORE_PAIRS = tuple(CORE_KINDS.items())
-_NOTHING = ("", ())
-_OF_ONE_KIND: Mapping[type, Kind] = {bool: Kind.BOOLEAN, float: Kind.NUMBER, int: Kind.NUMBER}
 
 
 @dataclass(slots=True)
@@ -305,11 +185,11 @@ def field_values(product: Product) -> Iterator[tuple[str, Kind, Value]]:
 
 def _attribute_values(product: Product) -> Iterator[tuple[str, Kind, Value]]:
     for name, value in product.attributes.items():
-        for kind, one in _attribute_kinds(value):
+        for kind, one in attribute_kinds(value):
             yield f"attributes.{name}", kind, one
 
 
-def _attribute_kinds(value: AttributeValue) -> Iterator[tuple[Kind, Value]]:
+def attribute_kinds(value: AttributeValue) -> Iterator[tuple[Kind, Value]]:
     """The values of an attribute that can be filtered by, each with its kind."""
     for one in value if isinstance(value, tuple) else (value,):
         if isinstance(one, bool):

@@ -10,6 +10,7 @@ import numpy as np
 
 from retrieval.changes import Change, after
 from retrieval.errors import EncoderUnavailableError
+from retrieval.field_counter import extended
 from retrieval.fields import FieldCatalog
 from retrieval.journal import Entry
 from retrieval.product_text import encoder_text, keyword_document
@@ -130,9 +131,9 @@ class LiveSnapshot:
 
     def _catalog(self, products: Iterable[Product]) -> FieldCatalog:
         """The fields, with those that are new as far as the keyword index has room for them."""
-        extended = self.snapshot.catalog.extended(products)
+        catalog = extended(self.snapshot.catalog, products)
         room = self.snapshot.keyword.places
-        if all(info.place < room for info in extended.fields.values()):
-            return extended
-        fields = {name: info for name, info in extended.fields.items() if info.place < room}
-        return FieldCatalog(fields, extended.category_roots)
+        if all(info.place < room for info in catalog.fields.values()):
+            return catalog
+        fields = {name: info for name, info in catalog.fields.items() if info.place < room}
+        return FieldCatalog(fields, catalog.category_roots)

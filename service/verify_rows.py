@@ -14,7 +14,8 @@ import numpy as np
 from indexer.vectors import Keys, text_key
 from retrieval.analysis import Analyzer
 from retrieval.errors import StoreDamagedError
-from retrieval.fields import FieldCatalog, FieldCounter
+from retrieval.field_counter import FieldCounter
+from retrieval.fields import FieldCatalog
 from retrieval.keyword_lines import LINES_FILE, KeywordLine, decode_line, encode_line, keyword_line, read_lines
 from retrieval.layout import FIELDS_FILE, KEYWORD_FOLDER, TEXT_KEYS_FILE
 from retrieval.product_json import product_from_json

@@ -12,7 +12,7 @@ import numpy as np
 from indexer.vectors import key_array, text_key
 from retrieval.analysis import Analyzer
 from retrieval.encoder_folder import SPEC_FILE
-from retrieval.fields import FieldCounter
+from retrieval.field_counter import FieldCounter
 from retrieval.keyword_tantivy import TantivyBuilder
 from retrieval.layout import FIELDS_FILE, KEYWORD_FOLDER, SYNONYMS_FILE, TEXT_KEYS_FILE, VECTORS_FOLDER, write_fields
 from retrieval.manifest import MANIFEST, SEAL, Manifest, checksum

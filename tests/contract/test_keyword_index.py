@@ -18,7 +18,8 @@ import retrieval.keyword_tantivy
 from retrieval.analysis import Analyzer, identifier_key
 from retrieval.conditions import Condition
 from retrieval.errors import FilterError, UnknownFieldError
-from retrieval.fields import FieldCatalog, FieldCounter, fold
+from retrieval.field_counter import FieldCounter, extended
+from retrieval.fields import FieldCatalog, fold
 from retrieval.filters import Filter, In, parse_filter, value_text
 from retrieval.keyword import KeywordDocument, KeywordIndex, Selection
 from retrieval.keyword_tantivy import TantivyBuilder, TantivyIndex
@@ -79,7 +80,7 @@ def tantivy_changed(products: Sequence[Product]) -> Iterator[Opened]:
         builder.add(documents(as_they_were(products), before))
         index, catalog = TantivyIndex(builder.finish(), before), before
         for changed, gone in ((products[1::4], []), (products[3::4], [len(products)])):
-            catalog = catalog.extended(changed)
+            catalog = extended(catalog, changed)
             rows = {product.id: row for row, product in enumerate(products)}
             made = [keyword_document(rows[each.id], each, ANALYZER, catalog) for each in changed]
             index = index.changed(made, gone, catalog)
@@ -100,7 +101,7 @@ def tantivy_continued(products: Sequence[Product]) -> Iterator[Opened]:
         counter = FieldCounter()
         for product in products:
             counter.add(product)
-        catalog = FieldCatalog(before.extended(products).fields, roots)
+        catalog = FieldCatalog(extended(before, products).fields, roots)
         builder = TantivyBuilder(Path(folder, "after"), catalog, Path(folder, "before"))
         for row, product in enumerate(products):
             if product == were[row]:

@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-import retrieval.fields
-from retrieval.fields import CORE_KINDS, FieldCounter, field_values, fold
+import retrieval.field_counter
+from retrieval.field_counter import FieldCounter
+from retrieval.fields import CORE_KINDS, field_values, fold
 from retrieval.records import Product
 from tests import catalogs
 
@@ -26,7 +27,7 @@ def test_a_catalog_has_the_fields_of_its_products_however_it_is_counted(
     products: list[Product], cut: int, most: int
 ) -> None:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(retrieval.fields, "_MOST_SHAPES", most)
+        patch.setattr(retrieval.field_counter, "_MOST_SHAPES", most)
         parts = counted(products[:cut])
         parts.merge(pickle.loads(pickle.dumps(counted(products[cut:]))))
     catalog = parts.catalog()

@@ -8,7 +8,7 @@ import pytest
 
 from retrieval.analysis import Analyzer
 from retrieval.errors import StoreError
-from retrieval.fields import FieldCounter
+from retrieval.field_counter import FieldCounter
 from retrieval.keyword_tantivy import TantivyBuilder, TantivyIndex
 from retrieval.product_text import keyword_document
 from tests.catalogs import numbered
