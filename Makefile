@@ -1,5 +1,6 @@
 # make demo  - an environment, a demo store, its index, a few searches
 # make test  - lint, types, import rules and tests
+# make servers - Java 17 and Maven for the tests against a real Elasticsearch; make test runs it first
 # make lock  - renews requirements.lock from setup.cfg
 # make gpu   - the same environment with FAISS for NVIDIA GPUs
 # make clean - removes what make made
@@ -12,7 +13,11 @@ UV_VERSION := 0.13.9
 # Both packages fill one folder, so one must go before the other comes.
 USE_GPU = $(UV) pip uninstall faiss-cpu faiss-gpu && $(UV) pip install "faiss-gpu>=1.12"
 
-.PHONY: demo test lint types imports tests lock gpu clean
+# What the tests call a usable Java, so that make and they never disagree.
+FIND_JAVA = $(BIN)/python -c "from tests.servers import distribution as d; d.find_java(d.VERSION_8)" 2>/dev/null
+APT_INSTALL = DEBIAN_FRONTEND=noninteractive apt-get install -qq --no-install-recommends openssl maven
+
+.PHONY: demo test lint types imports servers tests lock gpu clean
 
 demo: $(VENV)/.installed
 	$(BIN)/shelfwise demo
@@ -29,7 +34,21 @@ types: $(VENV)/.installed
 imports: $(VENV)/.installed
 	$(BIN)/lint-imports
 
-tests: $(VENV)/.installed
+# Debian and Ubuntu each carry one of the two Javas. What cannot be installed is no error here: the tests say it.
+servers: $(VENV)/.installed
+	@if $(FIND_JAVA) && command -v mvn >/dev/null && command -v openssl >/dev/null; then :; \
+	elif [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+		apt-get update -qq && \
+		{ $(APT_INSTALL) openjdk-17-jre-headless || $(APT_INSTALL) openjdk-21-jre-headless; } || \
+		echo "not all could be installed: tests against a real Elasticsearch are skipped"; \
+	else \
+		$(FIND_JAVA) || echo "missing: Java 17 or newer (openjdk-17-jre-headless)"; \
+		command -v mvn >/dev/null || echo "missing: Maven (maven)"; \
+		command -v openssl >/dev/null || echo "missing: openssl (openssl)"; \
+		echo "without them, tests against a real Elasticsearch are skipped"; \
+	fi
+
+tests: servers
 	HF_HUB_OFFLINE=1 $(BIN)/pytest -n auto
 
 lock: $(BIN)/uv

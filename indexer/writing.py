@@ -13,6 +13,7 @@ from indexer.before import Before
 from indexer.second_pass import Settled
 from indexer.vectors import Keys, key_array
 from retrieval.fields import FieldCatalog
+from retrieval.keyword_lines import KeywordBuilder
 from retrieval.keyword_tantivy import TantivyBuilder
 from retrieval.layout import FIELDS_FILE, KEYWORD_FOLDER, STANDING_FILE, write_fields
 from retrieval.manifest import VersionChanges
@@ -24,11 +25,20 @@ from retrieval.vectors import Rows
 class VersionWriter:
     """Fills the folder of a version to be. `before` is the version that unchanged products' terms are taken from."""
 
-    def __init__(self, folder: Path, found: FieldCatalog, before: Before | None, *, takes_over: bool) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        found: FieldCatalog,
+        before: Before | None,
+        *,
+        takes_over: bool,
+        builder: type[KeywordBuilder] = TantivyBuilder,
+    ) -> None:
+        """`builder` makes the keyword index; one in a cluster is filled from the lines later."""
         self._folder = folder
         self._before = before
         self._products = ProductWriter(folder)
-        self._terms = TantivyBuilder(folder / KEYWORD_FOLDER, found, before.keyword if before and takes_over else None)
+        self._terms = builder(folder / KEYWORD_FOLDER, found, before.keyword if before and takes_over else None)
         self._digest = xxhash.xxh3_128()
         self._keys = bytearray()
         self._rows_before = array("q")

@@ -19,6 +19,9 @@ ShelfwiseError
 │   ├── UnknownVersionError       a version that the index does not hold: names those that it does
 │   ├── EmptyCatalogError         a version without products is never published
 │   └── PublishRefusedError       a publish would lose much of the catalog: says how much, of what
+├── ClusterError                  the Elasticsearch cluster
+│   ├── ClusterUnavailableError   it does not answer, or not in time: searches go on without it
+│   └── ClusterRefusedError       it answers, and will not do what was asked: rights, blocks, versions, another's index
 ├── WorkerError                   a process that worked beside ended before its work was done
 └── EncoderError                  the model that makes vectors
     ├── EncoderUnavailableError   it cannot be found or loaded
@@ -125,6 +128,18 @@ class EmptyCatalogError(StoreError):
 
 class PublishRefusedError(StoreError):
     """A publish would lose more of the catalog than it may; the message has the numbers."""
+
+
+class ClusterError(ShelfwiseError):
+    """The Elasticsearch cluster cannot be used as asked."""
+
+
+class ClusterUnavailableError(ClusterError):
+    """The cluster does not answer, or not before its deadline; what was asked may be tried again."""
+
+
+class ClusterRefusedError(ClusterError):
+    """The cluster answers and refuses; trying again does not help before something is put right."""
 
 
 class WorkerError(ShelfwiseError):

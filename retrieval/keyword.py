@@ -38,6 +38,19 @@ class KeywordDocument:
 
 
 @dataclass(frozen=True, slots=True)
+class DocumentChange:
+    """What a live change makes of one row."""
+
+    row: int
+    sequence: int
+    """The number of the change, as the journal counts them: of two changes of a row the higher one stands."""
+    document: KeywordDocument | None
+    """None where the product is gone."""
+    product: bytes = b""
+    """The product as `retrieval.product_json` writes it."""
+
+
+@dataclass(frozen=True, slots=True)
 class Matches:
     """The best matches of a query, best first (ties by row), and how many products match in all."""
 
@@ -59,15 +72,76 @@ class Selection:
     everything: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class Ordered:
+    """The first products of a selection in an order that is not their score's, and how many it has in all."""
+
+    rows: Rows
+    total: int
+
+
+@dataclass(frozen=True, slots=True)
+class Sort:
+    """An order by a numeric field: the first `limit` products of it; those without the field come last, ties by row."""
+
+    field: str
+    descending: bool
+    limit: int
+
+
+@dataclass(frozen=True, slots=True)
+class Retrieved:
+    """What the words of a query find."""
+
+    matches: Matches
+    """Under the filter."""
+    best: Matches
+    """Without it."""
+    identified: Rows
+    """The rows that carry the whole query as an identifier."""
+
+
+@dataclass(frozen=True, slots=True)
+class Completion:
+    """What is asked once the candidates are known: `rows` are those that the words alone did not find.
+
+    Facets and order are over everything that matches `groups`, and `rows`; of both only what `where` lets through.
+    """
+
+    rows: Rows
+    groups: tuple[TermGroup, ...]
+    where: Condition | None = None
+    facets: tuple[str, ...] = ()
+    facet_size: int = 100
+    sort: Sort | None = None
+    is_scored: bool = True
+    """Whether the scores of `rows` are wanted. Without a filter a row that is not among all matches has none."""
+
+
+@dataclass(frozen=True, slots=True)
+class Completed:
+    """The answer to a `Completion`."""
+
+    besides: Matches
+    """Those of the rows that the filter lets through, with their BM25."""
+    facets: dict[str, Facet]
+    ordered: Ordered | None = None
+
+
 class KeywordIndex(Protocol):
     """An opened keyword index. It is read-only and may be asked from many threads at once."""
 
-    def changed(self, documents: Iterable[KeywordDocument], gone: Iterable[int], catalog: FieldCatalog) -> KeywordIndex:
-        """This index with the documents of some rows replaced or added and others gone; this one stays as it is.
+    def changed(self, changes: Sequence[DocumentChange], catalog: FieldCatalog) -> KeywordIndex:
+        """This index with some rows replaced, added or gone.
 
-        `catalog` is the one this index was opened with, or an extension of it up to `places` fields. Only the newest
-        index may be changed, and by one thread at a time.
+        This one stays as it is where it lies on this machine; one in a cluster is shared, and shows the change to
+        every process as soon as one of them makes it. `catalog` is the one this index was opened with, or an extension
+        of it up to `places` fields. Only the newest index may be changed, and by one thread at a time.
         """
+        ...
+
+    def check_changeable(self) -> None:
+        """Raises ClusterError where a change could not be taken now."""
         ...
 
     @property
@@ -78,6 +152,16 @@ class KeywordIndex(Protocol):
     @property
     def size(self) -> int:
         """The number of products."""
+        ...
+
+    def retrieve(
+        self, groups: tuple[TermGroup, ...], identifier: str, limit: int, where: Condition | None = None
+    ) -> Retrieved:
+        """`search` with the filter and without it, and `identified`: all that the words alone can tell, in one go."""
+        ...
+
+    def complete(self, wanted: Completion) -> Completed:
+        """`score`, `facets` and `sort` for candidates that are known, in one go."""
         ...
 
     def search(self, groups: tuple[TermGroup, ...], limit: int, where: Condition | None = None) -> Matches:
@@ -104,9 +188,36 @@ class KeywordIndex(Protocol):
         """For each field its `size` most frequent values in the selection, and the range of a numeric one."""
         ...
 
-    def sort(self, selection: Selection, field: str, descending: bool) -> Rows:
-        """The selection ordered by a sortable field; products without it come last, ties by row."""
+    def sort(self, selection: Selection, by: Sort) -> Ordered:
+        """The first products of a selection in an order by a sortable field."""
         ...
+
+
+NO_ROWS: Rows = np.empty(0, dtype=np.int64)
+NO_MATCHES = Matches(NO_ROWS, np.empty(0, dtype=np.float32), 0)
+
+
+class InParts:
+    """The composed questions of a keyword index that asks nobody: one part after the other."""
+
+    def retrieve(
+        self: KeywordIndex,
+        groups: tuple[TermGroup, ...],
+        identifier: str,
+        limit: int,
+        where: Condition | None = None,
+    ) -> Retrieved:
+        """`search` with the filter and without it, and `identified`."""
+        best = self.search(groups, limit)
+        matches = best if where is None else self.search(groups, limit, where)
+        return Retrieved(matches, best, self.identified(identifier))
+
+    def complete(self: KeywordIndex, wanted: Completion) -> Completed:
+        """`score`, `facets` and `sort` for candidates that are known."""
+        selection = Selection(wanted.groups, np.sort(wanted.rows), wanted.where)
+        besides = self.score(wanted.rows, wanted.groups, wanted.where) if wanted.is_scored else NO_MATCHES
+        facets = self.facets(selection, wanted.facets, wanted.facet_size) if wanted.facets else {}
+        return Completed(besides, facets, self.sort(selection, wanted.sort) if wanted.sort else None)
 
 
 def minimum_matches(groups: int) -> int:

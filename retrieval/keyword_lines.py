@@ -1,9 +1,9 @@
-"""What a keyword index on one machine holds of each product, kept in a file: the next version takes over the lines of
-unchanged products, whose text needs no second analysis."""
+"""What a keyword index holds of each product, kept in a file: every backend is filled from it, and the next version
+takes over the lines of unchanged products, whose text needs no second analysis."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO, Self
@@ -50,6 +50,46 @@ def keyword_line(document: KeywordDocument, catalog: FieldCatalog) -> KeywordLin
 def _by_place(texts: Mapping[str, list[str]], catalog: FieldCatalog) -> str:
     placed = {f"t{catalog.fields[name].place}": each for name, each in texts.items() if name in catalog.fields}
     return msgspec.json.encode(placed).decode() if placed else ""
+
+
+class KeywordBuilder:
+    """Writes the lines of a version's keyword index into an empty folder, documents in the order of their rows.
+
+    `before` is the folder of an index with the same fields in the same places, made by the same analysis: what it holds
+    of an unchanged product is taken over from there.
+    """
+
+    def __init__(self, folder: Path, catalog: FieldCatalog, before: Path | None = None) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self._folder = folder
+        self._catalog = catalog
+        self._lines = LineWriter(folder)
+        self._before = enumerate(read_lines(before)) if before else iter(())
+
+    def add(self, documents: Iterable[KeywordDocument]) -> None:
+        """Adds documents."""
+        for document in documents:
+            self.add_line(document.row, encode_line(keyword_line(document, self._catalog)))
+
+    def add_line(self, row: int, encoded: bytes) -> None:
+        """Adds a document that was made into its line elsewhere, by `encode_line(keyword_line(...))`."""
+        self._index(row, encoded)
+        self._lines.write(encoded)
+
+    def _index(self, row: int, encoded: bytes) -> None:
+        """What a backend on this machine does with a line besides."""
+
+    def add_as_before(self, row: int, row_before: int) -> None:
+        """Adds what the index before holds at `row_before`; these rows come in ascending order."""
+        for place, line in self._before:
+            if place == row_before:
+                return self.add_line(row, line)
+        raise StoreDamagedError(f"the keyword index before has no row {row_before}; rebuild the index")
+
+    def finish(self) -> Path:
+        """Ends the files and returns the folder that was written."""
+        self._lines.close()
+        return self._folder
 
 
 class LineWriter:

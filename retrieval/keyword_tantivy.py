@@ -25,15 +25,20 @@ from retrieval.errors import StoreDamagedError, StoreError
 from retrieval.fields import FieldCatalog, FieldInfo
 from retrieval.keyword import (
     MOST_SHARING,
-    KeywordDocument,
+    NO_MATCHES,
+    NO_ROWS,
+    DocumentChange,
+    InParts,
     Matches,
+    Ordered,
     Rows,
     Scores,
     Selection,
+    Sort,
     make_facet,
     minimum_matches,
 )
-from retrieval.keyword_lines import KeywordLine, LineWriter, decode_line, encode_line, keyword_line, read_lines
+from retrieval.keyword_lines import KeywordBuilder, KeywordLine, decode_line, keyword_line
 from retrieval.records import Facet
 
 TEXT = "text"
@@ -48,51 +53,29 @@ _MOST_BUCKETS = 65_000
 Hits = Sequence[tuple[float, tantivy.DocAddress]]
 
 
-class TantivyBuilder:
-    """Writes a keyword index into an empty folder, documents in the order of their rows.
-
-    `before` is the folder of an index with the same fields in the same places, made by the same analysis: what it holds
-    of an unchanged product is taken over from there.
-    """
+class TantivyBuilder(KeywordBuilder):
+    """Writes a keyword index into an empty folder, documents in the order of their rows."""
 
     def __init__(self, folder: Path, catalog: FieldCatalog, before: Path | None = None) -> None:
-        folder.mkdir(parents=True, exist_ok=True)
-        self._folder = folder
-        self._catalog = catalog
-        self._lines = LineWriter(folder)
-        self._before = enumerate(read_lines(before)) if before else iter(())
+        super().__init__(folder, catalog, before)
         # One thread keeps documents in the order of their rows, so that equal scores come out in that order.
         with _written(folder):
             self._writer = tantivy.Index(_schema(catalog), str(folder)).writer(_HEAP_BYTES, 1)
 
-    def add(self, documents: Iterable[KeywordDocument]) -> None:
-        """Adds documents."""
-        for document in documents:
-            self.add_line(document.row, encode_line(keyword_line(document, self._catalog)))
-
-    def add_line(self, row: int, encoded: bytes) -> None:
-        """Adds a document that was made into its line elsewhere, by `encode_line(keyword_line(...))`."""
-        self._lines.write(encoded)
+    def _index(self, row: int, encoded: bytes) -> None:
         document = _document(row, decode_line(encoded))
         with _written(self._folder):
             self._writer.add_document(document)
 
-    def add_as_before(self, row: int, row_before: int) -> None:
-        """Adds what the index before holds at `row_before`; these rows come in ascending order."""
-        for place, line in self._before:
-            if place == row_before:
-                return self.add_line(row, line)
-        raise StoreDamagedError(f"the keyword index before has no row {row_before}; rebuild the index")
-
     def finish(self) -> Path:
         """Commits and returns the folder that was written."""
-        self._lines.close()
-        with _written(self._folder):
+        folder = super().finish()
+        with _written(folder):
             self._writer.commit()
             self._writer.wait_merging_threads()
-        for lock in self._folder.glob("*.lock"):
+        for lock in folder.glob("*.lock"):
             lock.unlink()
-        return self._folder
+        return folder
 
 
 @contextmanager
@@ -104,7 +87,7 @@ def _written(folder: Path) -> Iterator[None]:
         raise StoreError(f"{folder} cannot be written to ({error}); see to the disk, then try again") from error
 
 
-class TantivyIndex:
+class TantivyIndex(InParts):
     """An opened keyword index: read-only, safe to ask from many threads at once."""
 
     def __init__(self, folder: Path, catalog: FieldCatalog) -> None:
@@ -114,18 +97,21 @@ class TantivyIndex:
         self._catalog = catalog
         self._ties_by_row = self._searcher.num_segments < 2
 
-    def changed(self, documents: Iterable[KeywordDocument], gone: Iterable[int], catalog: FieldCatalog) -> TantivyIndex:
-        """This index with the documents of some rows replaced or added and others gone; this one stays as it is.
+    def changed(self, changes: Sequence[DocumentChange], catalog: FieldCatalog) -> TantivyIndex:
+        """This index with some rows replaced, added or gone; this one stays as it is.
 
         `catalog` is the one this index was opened with, or an extension of it up to `places` fields. Only the newest
         index may be changed, and by one thread at a time. Until the next version the word statistics count replaced
         documents too.
         """
-        lines = [(document.row, keyword_line(document, catalog)) for document in documents]
-        searcher = self._copy.replace(lines, [*(row for row, _ in lines), *gone])
+        lines = [(each.row, keyword_line(each.document, catalog)) for each in changes if each.document]
+        searcher = self._copy.replace(lines, [each.row for each in changes])
         newer = copy(self)
         newer._searcher, newer._catalog, newer._ties_by_row = searcher, catalog, False
         return newer
+
+    def check_changeable(self) -> None:
+        """Nothing stands in the way of a change that could be told before it is tried."""
 
     @property
     def places(self) -> int:
@@ -141,7 +127,7 @@ class TantivyIndex:
         """The `limit` best matches by BM25, best first, ties by row."""
         match = self._match(groups)
         if match is None or limit < 1:
-            return _NO_MATCHES
+            return NO_MATCHES
         query = self._filtered(match, where)
         result = self._searcher.search(query, min(limit, max(self.size, 1)))
         total = _count(result)
@@ -151,7 +137,7 @@ class TantivyIndex:
     def score(self, rows: Rows, groups: tuple[TermGroup, ...], where: Condition | None = None) -> Matches:
         """Those of `rows` that `where` lets through, by row, with their BM25; 0 for a row that does not match."""
         if not len(rows):
-            return _NO_MATCHES
+            return NO_MATCHES
         match = self._match(groups)
         clauses = [(Occur.Must, self._rows(rows))]
         if where is not None:
@@ -166,9 +152,9 @@ class TantivyIndex:
     def identified(self, key: str) -> Rows:
         """The rows that carry this folded identifier, ascending; none where more than `MOST_SHARING` do."""
         if not key:
-            return _NO_MATCHES.rows
+            return NO_ROWS
         rows = self._all_rows(Query.term_query(self._schema, IDENTIFIERS, key, "basic"))
-        return rows if len(rows) <= MOST_SHARING else _NO_MATCHES.rows
+        return rows if len(rows) <= MOST_SHARING else NO_ROWS
 
     def select(self, selection: Selection) -> Rows:
         """Every row of the selection, ascending."""
@@ -184,15 +170,16 @@ class TantivyIndex:
         query = self._selected(selection)
         return {info.name: self._facet(info, query, size) for info in infos}
 
-    def sort(self, selection: Selection, field: str, descending: bool) -> Rows:
-        """The selection ordered by a numeric field; products without it come last, ties by row."""
+    def sort(self, selection: Selection, by: Sort) -> Ordered:
+        """The first products of a selection in an order by a numeric field."""
         hits = self._searcher.search(self._selected(selection), max(self.size, 1), count=False).hits
         addresses = [address for _, address in hits]
         rows = np.array(self._searcher.fast_field_values(ROW, addresses), dtype=np.int64)
-        column = f"n{self._catalog.fields[field].place}"
+        column = f"n{self._catalog.fields[by.field].place}"
         values = np.array(self._searcher.fast_field_values(column, addresses), dtype=np.float64)
         # None became NaN, and NaN sorts last whichever way the numbers go.
-        return rows[np.lexsort((rows, -values if descending else values))]
+        order = np.lexsort((rows, -values if by.descending else values))
+        return Ordered(rows[order[: by.limit]], len(rows))
 
     def _match(self, groups: tuple[TermGroup, ...]) -> Query | None:
         wanted = [self._group(group) for group in groups]
@@ -304,7 +291,6 @@ class TantivyIndex:
 
 
 _EVERYTHING = (Occur.Must, Query.all_query())
-_NO_MATCHES = Matches(np.empty(0, dtype=np.int64), np.empty(0, dtype=np.float32), 0)
 
 
 class _WorkingCopy:

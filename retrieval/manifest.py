@@ -35,6 +35,18 @@ class VersionChanges(msgspec.Struct, frozen=True):
     removed: int = 0
 
 
+class ClusterPlace(msgspec.Struct, frozen=True):
+    """Where a version's indexes are in an Elasticsearch cluster. Which cluster that is, and who may ask it, is a matter
+    of settings."""
+
+    alias: str
+    """Names the keyword index of the version that serves."""
+    store: str
+    """Tells the indexes of one index directory from those of others."""
+    vectors: bool = False
+    """Whether its vectors are there, too."""
+
+
 class Manifest(msgspec.Struct, frozen=True):
     """What a version is made of. Everything that another version could differ in is named here."""
 
@@ -63,6 +75,8 @@ class Manifest(msgspec.Struct, frozen=True):
     """None where there was no version before, or where the rebuild was of a program that did not count them."""
     folded: int = 0
     """The number of the last live change that is in it; those of the journal behind it are laid over it."""
+    cluster: ClusterPlace | None = None
+    """None where its indexes are among its own files."""
 
 
 def write_durably(path: Path, content: bytes) -> None:

@@ -8,11 +8,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from retrieval.changes import Change, after
+from retrieval.changes import Change, Upsert, after
 from retrieval.errors import EncoderUnavailableError
 from retrieval.field_counter import extended
 from retrieval.fields import FieldCatalog
 from retrieval.journal import Entry
+from retrieval.keyword import DocumentChange
+from retrieval.product_json import product_to_json
 from retrieval.product_text import encoder_text, keyword_document
 from retrieval.records import Product
 from retrieval.standing import same_product
@@ -55,7 +57,8 @@ class LiveSnapshot:
 
         Their vectors are made at once, so that a failing encoder refuses them before they are taken.
         """
-        found = self._outcome(changes)
+        outcome = self._outcome(changes)
+        found = {key: each for key, each in outcome.items() if not same_product(each, self.product(key))}
         self._texts = self._encoded(found)
         return [change for change in changes if change.id in found]
 
@@ -72,21 +75,17 @@ class LiveSnapshot:
             vectors = self._encoded(found)
         except EncoderUnavailableError:
             vectors = dict.fromkeys(self._new_texts(found), np.zeros(self.snapshot.vectors.dimension, np.float32))
-        self._lay(found, vectors)
+        self._lay(found, vectors, {entry.change.id: entry.seq for entry in taken}, self._added(taken))
         self.sequence = taken[-1].seq
         self._texts = {}
 
     def _outcome(self, changes: Iterable[Change]) -> dict[str, Product | None]:
-        """What the products that changes name are after all of them, those that stay as they are left out."""
+        """What the products that changes name are after all of them."""
         found: dict[str, Product | None] = {}
         for change in changes:
             known = found[change.id] if change.id in found else self.product(change.id)
             found[change.id] = after(known, change)
-        return {
-            product_id: product
-            for product_id, product in found.items()
-            if not same_product(product, self.product(product_id))
-        }
+        return found
 
     def _encoded(self, found: Found) -> dict[str, Vectors]:
         """The vectors of the texts that are new: a price changes none."""
@@ -103,31 +102,46 @@ class LiveSnapshot:
         known = self.product(product.id)
         return encoder_text(known) if known else ""
 
-    def _lay(self, found: Found, vectors: Mapping[str, Vectors]) -> None:
-        rows, added = self._rows(found)
+    def _added(self, entries: Iterable[Entry]) -> dict[str, int]:
+        """The rows of products that are new: the next free ones, in the order in which the journal brings them.
+
+        So every engine gives a product the same row, however many entries it reads at a time.
+        """
+        added: dict[str, int] = {}
+        for entry in entries:
+            product_id = entry.change.id
+            is_new = isinstance(entry.change, Upsert) and self._products.place_of(product_id) is None
+            if is_new and product_id not in added:
+                added[product_id] = len(self._products) + len(added)
+        return added
+
+    def _lay(
+        self, found: Found, vectors: Mapping[str, Vectors], sequences: Mapping[str, int], added: Mapping[str, int]
+    ) -> None:
+        places = {key: added[key] if key in added else self._products.place_of(key) for key in found}
+        rows = {place: found[key] for key, place in places.items() if place is not None}
         present = {row: product for row, product in rows.items() if product is not None}
-        snapshot = self.snapshot
         catalog = self._catalog(present.values())
-        documents = [keyword_document(row, product, snapshot.analyzer, catalog) for row, product in present.items()]
-        keyword = snapshot.keyword.changed(documents, [row for row, each in rows.items() if each is None], catalog)
+        # Those that stay as they are, too: another engine may have written to a shared index what they were in between.
+        changes = [
+            self._document(place, found[key], catalog, sequences[key])
+            for key, place in places.items()
+            if place is not None
+        ]
+        keyword = self.snapshot.keyword.changed(changes, catalog) if changes else self.snapshot.keyword
         laid: dict[int, Vectors | None] = {row: None for row, product in rows.items() if product is None}
         laid |= {row: vectors[text] for row, product in present.items() if (text := encoder_text(product)) in vectors}
         self._vectors = self._vectors.with_changes(laid)
         self._products = self._products.with_changes(rows, added)
         self.snapshot = dataclasses.replace(
-            snapshot, products=self._products, catalog=catalog, keyword=keyword, vectors=self._vectors
+            self.snapshot, products=self._products, catalog=catalog, keyword=keyword, vectors=self._vectors
         )
 
-    def _rows(self, found: Found) -> tuple[dict[int, Product | None], dict[str, int]]:
-        """The row of each product, and those among them that are new."""
-        added: dict[str, int] = {}
-        rows: dict[int, Product | None] = {}
-        for product_id, product in found.items():
-            row = self._products.place_of(product_id)
-            if row is None:
-                row = added[product_id] = len(self._products) + len(added)
-            rows[row] = product
-        return rows, added
+    def _document(self, row: int, product: Product | None, catalog: FieldCatalog, sequence: int) -> DocumentChange:
+        if product is None:
+            return DocumentChange(row, sequence, None)
+        document = keyword_document(row, product, self.snapshot.analyzer, catalog)
+        return DocumentChange(row, sequence, document, product_to_json(product))
 
     def _catalog(self, products: Iterable[Product]) -> FieldCatalog:
         """The fields, with those that are new as far as the keyword index has room for them."""

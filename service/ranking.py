@@ -11,7 +11,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from concurrent.futures import Executor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
 import numpy as np
@@ -20,9 +20,9 @@ from numpy.typing import NDArray
 from retrieval.analysis import TermGroup, identifier_key
 from retrieval.conditions import Condition
 from retrieval.errors import EncoderError
-from retrieval.keyword import Matches, Rows, Selection
+from retrieval.keyword import Completed, Completion, Matches, Ordered, Retrieved, Rows, Selection, Sort
 from retrieval.merging import DEFAULT, METHODS, Evidence, Merge
-from retrieval.records import Candidate, StageScore
+from retrieval.records import Candidate, Facet, StageScore
 from retrieval.vectors import Background, Neighbours, Vectors
 from service.snapshot import Snapshot
 
@@ -45,6 +45,9 @@ class Request:
     where: Condition | None = None
     stage: str = "merged"
     merge: Merge = METHODS[DEFAULT]
+    facets: tuple[str, ...] = ()
+    facet_size: int = 100
+    sort: Sort | None = None
 
 
 @dataclass(slots=True)
@@ -61,6 +64,10 @@ class Ranking:
     total: int
     selection: Selection
     identified: frozenset[int] = frozenset()
+    facets: dict[str, Facet] = field(default_factory=dict)
+    """Over the whole candidate set."""
+    ordered: Ordered | None = None
+    """The whole candidate set in the order that was asked for, where one was."""
     ran: tuple[str, ...] = STAGES
     """The stages that took part; the others gave nothing."""
     degraded: tuple[str, ...] = ()
@@ -92,11 +99,11 @@ class Ranker:
     def rank(self, request: Request) -> Ranking:
         """The candidate set of a request, its ranked part in order."""
         timings: dict[str, float] = {}
-        keyword = self._executor.submit(_timed, timings, "bm25", lambda: self._keyword(request))
+        keyword = self._executor.submit(_timed, timings, "bm25", lambda: self._retrieved(request))
         query, degraded = self._encoded(request, timings)
         nearest = _timed(timings, "dense", lambda: self._nearest(query))
-        matches = keyword.result()
-        ranking = _timed(timings, "merge", lambda: self._merged(request, query, matches, nearest))
+        retrieved = keyword.result()
+        ranking = _timed(timings, "merge", lambda: self._merged(request, query, retrieved, nearest))
         if not ranking.total and request.where is not None and query is not None:
             ranking = self._relaxed(request, query)
         ranking.degraded, ranking.timings = degraded, timings
@@ -111,16 +118,9 @@ class Ranker:
         behind = matches.rows[~np.isin(matches.rows, ranking.rows)]
         return np.concatenate([ranking.rows, behind])[:end]
 
-    def _keyword(self, request: Request) -> Matches:
-        if request.stage == "dense":
-            return Matches(_NONE.rows, _NONE.scores, 0)
-        keyword = self._snapshot.keyword
-        matches = keyword.search(request.groups, KEYWORD_DEPTH, request.where)
-        if request.where is None:
-            return matches
-        # Merged are the best matches of the whole catalog, filter or not: else a filter would change the order.
-        best = keyword.search(request.groups, KEYWORD_DEPTH)
-        return matches if best.total <= len(best.rows) else _down_to(matches, best)
+    def _retrieved(self, request: Request) -> Retrieved:
+        groups = () if request.stage == "dense" else request.groups
+        return self._snapshot.keyword.retrieve(groups, identifier_key(request.text), KEYWORD_DEPTH, request.where)
 
     def _encoded(self, request: Request, timings: dict[str, float]) -> tuple[Vectors | None, tuple[str, ...]]:
         if request.stage == "bm25":
@@ -134,15 +134,16 @@ class Ranker:
     def _nearest(self, query: Vectors | None) -> Neighbours:
         return _NONE if query is None else self._snapshot.vectors.search(query, DENSE_DEPTH)
 
-    def _merged(self, request: Request, query: Vectors | None, matches: Matches, nearest: Neighbours) -> Ranking:
-        named = self._snapshot.keyword.identified(identifier_key(request.text))
-        besides = self._besides(request, matches, np.concatenate([nearest.rows, named]))
+    def _merged(self, request: Request, query: Vectors | None, retrieved: Retrieved, nearest: Neighbours) -> Ranking:
+        matches, named = _ranked_part(retrieved), retrieved.identified
+        groups = () if request.stage == "dense" else request.groups
+        completed = self._completed(request, groups, matches, np.concatenate([nearest.rows, named]))
+        besides = completed.besides
         rows = np.concatenate([matches.rows, besides.rows])
         background = self._snapshot.manifest.background
         cosine = self._similarity(query, rows).astype(np.float64)
         evidence = _evidence(len(request.groups), background, (matches, besides, nearest), cosine)
         extra = besides.rows[besides.scores == 0]
-        groups = () if request.stage == "dense" else request.groups
         ranking = Ranking(
             rows,
             _scores(request, evidence),
@@ -150,17 +151,25 @@ class Ranker:
             matches.total + len(extra),
             Selection(groups, np.sort(extra), request.where),
             frozenset(np.intersect1d(named, rows).tolist()) if len(named) else frozenset(),
+            completed.facets,
+            completed.ordered,
         )
         return _ordered(ranking)
 
-    def _besides(self, request: Request, matches: Matches, proposed: Rows) -> Matches:
-        """The candidates that are not among the best keyword matches: near vectors and exact identifiers."""
+    def _completed(
+        self, request: Request, groups: tuple[TermGroup, ...], matches: Matches, proposed: Rows
+    ) -> Completed:
+        """The candidates that are not among the best keyword matches, near vectors and exact identifiers, with their
+        scores; facets and order over all candidates."""
         wanted = np.setdiff1d(proposed, matches.rows)
         all_matches_known = matches.total <= len(matches.rows)
-        if request.where is None and (all_matches_known or request.stage == "dense"):
-            return Matches(wanted, np.zeros(len(wanted), dtype=np.float32), len(wanted))
-        groups = () if request.stage == "dense" else request.groups
-        return self._snapshot.keyword.score(wanted, groups, request.where)
+        is_scored = request.where is not None or not (all_matches_known or request.stage == "dense")
+        asked = Completion(wanted, groups, request.where, request.facets, request.facet_size, request.sort, is_scored)
+        completed = self._snapshot.keyword.complete(asked)
+        if is_scored:
+            return completed
+        unscored = Matches(wanted, np.zeros(len(wanted), dtype=np.float32), len(wanted))
+        return replace(completed, besides=unscored)
 
     def _similarity(self, query: Vectors | None, rows: Rows) -> NDArray[np.float32]:
         if query is None:
@@ -176,7 +185,9 @@ class Ranker:
         cosine = nearest.scores.astype(np.float64)
         background = self._snapshot.manifest.background
         evidence = Evidence(len(request.groups), background, nothing, cosine, np.full(count, np.inf), ranks)
-        return Ranking(rows, cosine, evidence, count, Selection((), np.sort(rows), request.where), relaxed=count > 0)
+        selection = Selection((), np.sort(rows), request.where)
+        ordered = self._snapshot.keyword.sort(selection, request.sort) if request.sort else None
+        return Ranking(rows, cosine, evidence, count, selection, ordered=ordered, relaxed=count > 0)
 
 
 def _evidence(
@@ -196,6 +207,12 @@ def _evidence(
         dense_rank[is_near] = by_row[place[is_near]] + 1
     bm25 = np.concatenate([matches.scores, besides.scores]).astype(np.float64)
     return Evidence(words, background, bm25, cosine, bm25_rank, dense_rank)
+
+
+def _ranked_part(retrieved: Retrieved) -> Matches:
+    """What is merged: the best of the whole catalog, filter or not; else a filter would change the order."""
+    best, matches = retrieved.best, retrieved.matches
+    return matches if best is matches or best.total <= len(best.rows) else _down_to(matches, best)
 
 
 def _down_to(matches: Matches, best: Matches) -> Matches:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from concurrent.futures import Executor
 
 from retrieval.conditions import Condition
 from retrieval.errors import QueryError, UnknownProductError
 from retrieval.filters import parse_filter
-from retrieval.keyword import Rows, Selection
+from retrieval.keyword import Rows, Selection, Sort
 from retrieval.merging import METHODS
 from retrieval.records import Candidate, Facet, Hit, Page, Query, StageScore
 from service.ranking import STAGES, Ranker, Ranking, Request
@@ -29,10 +30,13 @@ class Search:
         self._snapshot = snapshot
         self._query = query
         self._facets = {name: snapshot.catalog.known(name, "count").name for name in query.facets}
-        self._sort = snapshot.catalog.sortable(query.sort.removeprefix("-")).name if query.sort else ""
+        self._counted = tuple(sorted(set(self._facets.values())))
+        self._sort = self._sorted_by(query.sort) if query.sort else None
         where = _condition(snapshot, query.filters)
         groups = snapshot.analyzer.groups(query.text)
-        self._request = Request(query.text, groups, where, query.stage, METHODS[merge])
+        self._request = Request(
+            query.text, groups, where, query.stage, METHODS[merge], self._counted, FACET_VALUES, self._sort
+        )
         self._ranker = Ranker(snapshot, executor)
 
     def page(self) -> Page:
@@ -40,22 +44,30 @@ class Search:
         if not self._query.text.strip():
             return self._browsed()
         if not self._request.groups:
-            return self._answer((), 0, Selection())
+            return self._answer((), 0, self._empty())
         ranking = self._ranker.rank(self._request)
-        if self._sort:
-            rows = self._snapshot.keyword.sort(ranking.selection, self._sort, self._query.sort.startswith("-"))
+        if ranking.ordered:
+            rows = ranking.ordered.rows
         else:
             rows = self._ranker.further(self._request, ranking, self._query.page * self._query.size)
-        return self._answer(self._hits(rows, ranking), ranking.total, ranking.selection, ranking)
+        return self._answer(self._hits(rows, ranking), ranking.total, ranking.facets or self._empty(), ranking)
 
     def _browsed(self) -> Page:
         """Everything that the filter lets through: the best known products first, unless asked otherwise."""
-        selection = Selection(where=self._request.where, everything=True)
-        sort = self._sort or "rating_count"
-        descending = self._query.sort.startswith("-") or not self._sort
-        rows = self._snapshot.keyword.sort(selection, sort, descending)
-        hits = tuple(Hit(self._snapshot.products[row], 0.0, {}) for row in self._cut(rows))
-        return self._answer(hits, len(rows), selection)
+        by = self._sort or self._sorted_by("-rating_count")
+        everything = Selection(where=self._request.where, everything=True)
+        ordered = self._snapshot.keyword.sort(everything, by)
+        hits = tuple(Hit(self._snapshot.products[row], 0.0, {}) for row in self._cut(ordered.rows))
+        facets = self._snapshot.keyword.facets(everything, self._counted, FACET_VALUES) if self._counted else {}
+        return self._answer(hits, ordered.total, facets)
+
+    def _sorted_by(self, name: str) -> Sort:
+        field = self._snapshot.catalog.sortable(name.removeprefix("-")).name
+        return Sort(field, name.startswith("-"), self._query.page * self._query.size)
+
+    def _empty(self) -> dict[str, Facet]:
+        """Facets that count nothing."""
+        return {name: Facet(name, ()) for name in self._counted}
 
     def _cut(self, rows: Rows) -> list[int]:
         start = (self._query.page - 1) * self._query.size
@@ -68,24 +80,20 @@ class Search:
         identifier = self._query.text.strip() if candidate.row in ranking.identified else ""
         return Hit(self._snapshot.products[candidate.row], candidate.score, candidate.stages, identifier)
 
-    def _answer(self, hits: tuple[Hit, ...], total: int, selection: Selection, ranking: Ranking | None = None) -> Page:
+    def _answer(
+        self, hits: tuple[Hit, ...], total: int, facets: Mapping[str, Facet], ranking: Ranking | None = None
+    ) -> Page:
         return Page(
             hits,
             total,
             self._query.page,
             self._query.size,
-            self._counted(Selection() if ranking and ranking.relaxed else selection),
+            {asked: facets[name] for asked, name in self._facets.items()},
             ranking.degraded if ranking else (),
             ranking.relaxed if ranking else False,
             ranking.timings if ranking else {},
             self._snapshot.manifest.version,
         )
-
-    def _counted(self, selection: Selection) -> dict[str, Facet]:
-        if not self._facets:
-            return {}
-        counted = self._snapshot.keyword.facets(selection, sorted(set(self._facets.values())), FACET_VALUES)
-        return {asked: counted[name] for asked, name in self._facets.items()}
 
 
 def similar_products(snapshot: Snapshot, product_id: str, size: int, filters: str) -> Page:

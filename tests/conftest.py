@@ -2,16 +2,27 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import shutil
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Protocol
+from uuid import uuid4
 
 import pytest
 from hypothesis import HealthCheck, settings
 
 from indexer.build import RebuildOptions, rebuild
+from retrieval.cluster import Cluster, ClusterSettings
 from service.demo import DemoFiles, write_demo_store
 from service.engine import SearchEngine
+from tests.servers.configuration import Options
+from tests.servers.distribution import VERSION_9
+from tests.servers.server import Server
+from tests.servers.shared import SharedServers
+from tests.servers.skips import get_or_skip, print_skips
 
 # Every machine draws the same examples: what fails in CI fails at home.
 settings.register_profile(
@@ -27,6 +38,41 @@ settings.load_profile("shelfwise")
 os.environ["HF_HUB_OFFLINE"] = "1"
 
 ENCODER = "all-MiniLM-L6-v2"
+
+SERVERS = pytest.StashKey[SharedServers]()
+
+
+class Worker(Protocol):
+    """One of pytest-xdist's workers, as the process that starts it sees it; pytest-xdist ships no types."""
+
+    config: pytest.Config
+    workerinput: dict[str, object]
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """The process that the user started owns the servers of the run; pytest-xdist's workers are told where they are."""
+    told = getattr(config, "workerinput", None)
+    if told is None:
+        config.stash[SERVERS] = SharedServers(Path(tempfile.mkdtemp(prefix="shelfwise-servers-")), os.getpid())
+    else:
+        config.stash[SERVERS] = SharedServers(Path(told["servers_folder"]), told["servers_owner"])
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_configure_node(node: Worker) -> None:
+    servers = node.config.stash[SERVERS]
+    node.workerinput |= {"servers_folder": str(servers.folder), "servers_owner": servers.owner}
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    servers = config.stash.get(SERVERS, None)
+    if servers is not None and servers.owner == os.getpid():
+        servers.stop()
+        shutil.rmtree(servers.folder)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    print_skips(terminalreporter)
 
 
 @pytest.fixture(scope="session")
@@ -55,4 +101,36 @@ def demo_index(demo: DemoFiles, cache: Path, tmp_path_factory: pytest.TempPathFa
 def engine(demo_index: Path) -> Iterator[SearchEngine]:
     """The demo store, opened."""
     with SearchEngine.open(demo_index) as opened:
+        yield opened
+
+
+@pytest.fixture(scope="session")
+def servers(pytestconfig: pytest.Config) -> SharedServers:
+    """The servers that all processes of this run share; a test names its indices so that no other test meets them."""
+    return pytestconfig.stash[SERVERS]
+
+
+@pytest.fixture(scope="session")
+def elasticsearch(servers: SharedServers) -> Server:
+    """Elasticsearch 8, open to everybody."""
+    return get_or_skip(servers, "elasticsearch", Options())
+
+
+@pytest.fixture(scope="session")
+def elasticsearch_9(servers: SharedServers) -> Server:
+    """Elasticsearch 9, open to everybody; skipped where there is no Java 21."""
+    return get_or_skip(servers, "elasticsearch-9", Options(version=VERSION_9))
+
+
+@pytest.fixture(scope="session")
+def secured_elasticsearch(servers: SharedServers) -> Server:
+    """Elasticsearch 8 with TLS and passwords: `elastic` may do everything, `reader` may only search."""
+    return get_or_skip(servers, "secured-elasticsearch", Options(secured=True))
+
+
+@pytest.fixture(scope="session")
+def cluster(elasticsearch: Server) -> Iterator[Cluster]:
+    """The shared server as the engine uses it, under a name that no other test has."""
+    settings = ClusterSettings((elasticsearch.url,), alias=f"test-{uuid4().hex[:12]}", deadline=20.0)
+    with contextlib.closing(Cluster(settings)) as opened:
         yield opened

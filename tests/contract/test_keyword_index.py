@@ -5,9 +5,11 @@ from __future__ import annotations
 import dataclasses
 import shutil
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, closing, contextmanager
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from uuid import uuid4
 
 import numpy as np
 import pytest
@@ -16,13 +18,18 @@ from hypothesis import strategies as st
 
 import retrieval.keyword_tantivy
 from retrieval.analysis import Analyzer, identifier_key
+from retrieval.cluster import Cluster
+from retrieval.cluster_index import WHOLE, load_keyword
 from retrieval.conditions import Condition
 from retrieval.errors import FilterError, UnknownFieldError
 from retrieval.field_counter import FieldCounter, extended
 from retrieval.fields import FieldCatalog, fold
 from retrieval.filters import Filter, In, parse_filter, value_text
-from retrieval.keyword import KeywordDocument, KeywordIndex, Selection
+from retrieval.keyword import Completion, DocumentChange, KeywordDocument, KeywordIndex, Selection, Sort
+from retrieval.keyword_elasticsearch import ElasticsearchIndex
+from retrieval.keyword_lines import KeywordBuilder
 from retrieval.keyword_tantivy import TantivyBuilder, TantivyIndex
+from retrieval.product_json import product_to_json
 from retrieval.product_text import keyword_document
 from retrieval.records import Product
 from tests import catalogs, oracle
@@ -71,6 +78,23 @@ def as_they_were(products: Sequence[Product]) -> list[Product]:
     return [*were, dataclasses.replace(other, id="zz")]
 
 
+def changed_in_steps(index: KeywordIndex, catalog: FieldCatalog, products: Sequence[Product]) -> Opened:
+    """An index of the products `as_they_were`, made that of `products` by two live changes."""
+    rows = {product.id: row for row, product in enumerate(products)}
+    steps: tuple[tuple[Sequence[Product], list[int]], ...] = (
+        (products[1::4], []),
+        (products[3::4], [len(products)]),
+    )
+    for sequence, (changed, gone) in enumerate(steps, 1):
+        catalog = extended(catalog, changed)
+        made = [keyword_document(rows[each.id], each, ANALYZER, catalog) for each in changed]
+        changes = [DocumentChange(document.row, sequence, document) for document in made]
+        changes += [DocumentChange(row, sequence, None) for row in gone]
+        index = index.changed(changes, catalog) if changes else index
+    # A catalog is counted again with every version; until then it names what it ever held.
+    return index, FieldCatalog({**counted(products).fields, **catalog.fields}, catalog.category_roots)
+
+
 @contextmanager
 def tantivy_changed(products: Sequence[Product]) -> Iterator[Opened]:
     """Live changes over what was before, in two steps."""
@@ -78,14 +102,7 @@ def tantivy_changed(products: Sequence[Product]) -> Iterator[Opened]:
     with TemporaryDirectory() as folder:
         builder = TantivyBuilder(Path(folder), before)
         builder.add(documents(as_they_were(products), before))
-        index, catalog = TantivyIndex(builder.finish(), before), before
-        for changed, gone in ((products[1::4], []), (products[3::4], [len(products)])):
-            catalog = extended(catalog, changed)
-            rows = {product.id: row for row, product in enumerate(products)}
-            made = [keyword_document(rows[each.id], each, ANALYZER, catalog) for each in changed]
-            index = index.changed(made, gone, catalog)
-        # A catalog is counted again with every version; until then it names what it ever held.
-        yield index, FieldCatalog({**counted(products).fields, **catalog.fields}, catalog.category_roots)
+        yield changed_in_steps(TantivyIndex(builder.finish(), before), before, products)
 
 
 @contextmanager
@@ -111,13 +128,60 @@ def tantivy_continued(products: Sequence[Product]) -> Iterator[Opened]:
         yield TantivyIndex(builder.finish(), catalog), catalog
 
 
+@contextmanager
+def loaded(cluster: Cluster, products: Sequence[Product], catalog: FieldCatalog) -> Iterator[ElasticsearchIndex]:
+    """An index in a cluster, removed in the end."""
+    name, made_of = f"{cluster.settings.alias}-{uuid4().hex}", {"products": len(products)}
+    with TemporaryDirectory() as folder:
+        builder = KeywordBuilder(Path(folder), catalog)
+        builder.add(documents(products, catalog))
+        load_keyword(cluster, name, builder.finish(), map(product_to_json, products), made_of)
+    try:
+        yield ElasticsearchIndex(cluster, name, catalog, len(products), {**made_of, WHOLE: True})
+    finally:
+        cluster.delete([name])
+
+
+@contextmanager
+def elasticsearch(cluster: Cluster, products: Sequence[Product]) -> Iterator[Opened]:
+    catalog = counted(products)
+    with loaded(cluster, products, catalog) as index:
+        yield index, catalog
+
+
+@contextmanager
+def elasticsearch_in_shards(cluster: Cluster, products: Sequence[Product]) -> Iterator[Opened]:
+    """Three shards, and opened by another client than the one that filled it."""
+    catalog = counted(products)
+    sharded = Cluster(dataclasses.replace(cluster.settings, shards=3))
+    with closing(sharded), loaded(sharded, products, catalog) as index, closing(Cluster(sharded.settings)) as other:
+        yield ElasticsearchIndex(other, index.name, catalog, index.size, {"products": len(products)}), catalog
+
+
+@contextmanager
+def elasticsearch_changed(cluster: Cluster, products: Sequence[Product]) -> Iterator[Opened]:
+    """Live changes over what was before, each made twice, as by two processes, the second time late."""
+    before = counted(as_they_were(products))
+    with loaded(cluster, as_they_were(products), before) as opened:
+        index, catalog = changed_in_steps(opened, before, products)
+        changed_in_steps(opened, before, products)
+        yield index, catalog
+
+
 BACKENDS = (tantivy, tantivy_copied, tantivy_changed, tantivy_continued)
+CLUSTERED = (elasticsearch, elasticsearch_in_shards, elasticsearch_changed)
 
 
-@pytest.fixture(params=BACKENDS, ids=lambda backend: backend.__name__)
+@pytest.fixture(
+    params=[*BACKENDS, *(pytest.param(each, marks=pytest.mark.elasticsearch) for each in CLUSTERED)],
+    ids=lambda backend: backend.__name__,
+)
 def backend(request: pytest.FixtureRequest) -> Backend:
-    chosen: Backend = request.param
-    return chosen
+    chosen = request.param
+    if chosen in CLUSTERED:
+        return partial(chosen, request.getfixturevalue("cluster"))
+    made: Backend = chosen
+    return made
 
 
 def condition(catalog: FieldCatalog, text: str) -> Condition:
@@ -205,7 +269,7 @@ class TestKeywordIndex:
         self, backend: Backend, products: list[Product], descending: bool
     ) -> None:
         with backend(products) as (index, _):
-            rows = index.sort(Selection(everything=True), "price", descending).tolist()
+            rows = index.sort(Selection(everything=True), Sort("price", descending, 100)).rows.tolist()
         sign = -1 if descending else 1
 
         def key(row: int) -> tuple[bool, float, int]:
@@ -267,6 +331,31 @@ class TestKeywordIndex:
             assert index.identified(identifier_key("dcd771c2")).tolist() == [0]
             assert index.identified(identifier_key("dcd771")).tolist() == []
             assert index.identified("").tolist() == []
+
+    @given(products=catalogs.products(), query=st.lists(st.sampled_from(catalogs.WORDS), min_size=1, max_size=3))
+    def test_questions_asked_in_one_go_are_answered_as_each_alone(
+        self, backend: Backend, products: list[Product], query: list[str]
+    ) -> None:
+        groups, every = ANALYZER.groups(" ".join(query)), np.arange(len(products))
+        by = Sort("price", descending=True, limit=5)
+        with backend(products) as (index, catalog):
+            where = condition(catalog, "price EXISTS")
+            retrieved = index.retrieve(groups, identifier_key("ab12"), 3, where)
+            completed = index.complete(Completion(every[::2], groups, where, ("brand", "price"), 10, by))
+            selection = Selection(groups, every[::2], where)
+            best, matches = index.search(groups, 3), index.search(groups, 3, where)
+            scored, identified = index.score(every[::2], groups, where), index.identified(identifier_key("ab12"))
+            assert completed.facets == index.facets(selection, ["brand", "price"], 10)
+            ordered = index.sort(selection, by)
+        assert completed.ordered is not None
+        assert completed.ordered.rows.tolist() == ordered.rows.tolist()
+        assert completed.ordered.total == ordered.total
+        assert retrieved.identified.tolist() == identified.tolist()
+        pairs = ((retrieved.best, best), (retrieved.matches, matches), (completed.besides, scored))
+        for together, alone in pairs:
+            assert together.rows.tolist() == alone.rows.tolist()
+            assert together.scores.tolist() == alone.scores.tolist()
+            assert together.total == alone.total
 
     def test_nothing_to_search_for_finds_nothing(self, backend: Backend) -> None:
         with backend(catalogs.numbered(3)) as (index, _):

@@ -9,6 +9,7 @@ import pytest
 from retrieval.analysis import Analyzer
 from retrieval.errors import StoreError
 from retrieval.field_counter import FieldCounter
+from retrieval.keyword import DocumentChange
 from retrieval.keyword_tantivy import TantivyBuilder, TantivyIndex
 from retrieval.product_text import keyword_document
 from tests.catalogs import numbered
@@ -32,9 +33,14 @@ def test_after_a_full_disk_changes_are_laid_over_an_index_as_if_nothing_had_been
     documents = [keyword_document(row, product, analyzer, catalog) for row, product in enumerate(products)]
     builder = TantivyBuilder(tmp_path / "keyword", catalog)
     builder.add(documents)
-    index = TantivyIndex(builder.finish(), catalog).changed(documents[:1], [1], catalog)
+
+    def changes(replaced: slice, gone: int) -> list[DocumentChange]:
+        laid = [DocumentChange(document.row, 1, document) for document in documents[replaced]]
+        return [*laid, DocumentChange(gone, 1, None)]
+
+    index = TantivyIndex(builder.finish(), catalog).changed(changes(slice(1), 1), catalog)
     for room in (0, 100, 200, 300, 400, 600, 1_000, 2_000):
         with full_disk(room), pytest.raises(StoreError):
-            index.changed(documents[2:4], [5], catalog)
+            index.changed(changes(slice(2, 4), 5), catalog)
     assert index.size == 19
-    assert index.changed(documents[2:4], [5], catalog).size == 18
+    assert index.changed(changes(slice(2, 4), 5), catalog).size == 18

@@ -1,0 +1,389 @@
+"""One Elasticsearch cluster: its connections, deadlines, retries and errors. The only file that imports elasticsearch.
+
+What is safe to try again is tried on another node. A cluster that keeps failing is left alone for a while, so that a
+search without it costs no deadline; after that the next request tries it again.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+import elastic_transport
+import elasticsearch
+from circuitbreaker import CircuitBreaker
+from elasticsearch import Elasticsearch, helpers
+
+from retrieval.errors import ClusterError, ClusterRefusedError, ClusterUnavailableError, SettingError
+
+OLDEST_SERVER = (8, 19)
+_TAKEN_ALREADY = 409
+_GONE_ALREADY = 404
+_BUSY = 429
+_FAILURES_TO_OPEN = 3
+_REST_SECONDS = 2
+"""How long a cluster that failed is left alone."""
+_SLOW_SECONDS = 60.0
+"""For what is not a search: loading, making and removing indexes."""
+_WRITE_SECONDS = 5.0
+_BULK_DOCUMENTS = 1_000
+_BULK_BYTES = 8 * 1024 * 1024
+_BULK_RETRIES = 8
+_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,199}", re.ASCII)
+_FOREIGN = frozenset({400, 404, 405, 406, 501})
+"""What a server that is no Elasticsearch may answer."""
+_FLOOD = "read-only-allow-delete"
+
+T = TypeVar("T")
+Document = tuple[str, int, bytes | None]
+"""An id, a version, and the document as JSON; None where it is gone."""
+
+
+@dataclass(frozen=True, slots=True)
+class ClusterSettings:
+    """Where a cluster is and how it is asked. Secrets are in no text that this makes of itself."""
+
+    urls: tuple[str, ...]
+    alias: str = "shelfwise"
+    """Names the index that serves; the index of a version is named `ALIAS-VERSION`."""
+    username: str = ""
+    password: str = field(default="", repr=False)
+    api_key: str = field(default="", repr=False)
+    ca_certificate: Path | None = None
+    deadline: float = 1.0
+    """Seconds that one request of a search may take."""
+    connections: int = 16
+    """To each node."""
+    shards: int = 1
+    replicas: int | None = None
+    """None keeps one where there are two nodes or more."""
+
+    def __post_init__(self) -> None:
+        """Raises SettingError for what no cluster can be asked with."""
+        if not self.urls:
+            raise SettingError("elasticsearch.url is not set; name the cluster, such as http://localhost:9200")
+        for url in self.urls:
+            _check_url(url)
+        if not _NAME.fullmatch(self.alias):
+            raise SettingError(
+                f"elasticsearch.alias is {self.alias!r}; it can have small letters, digits, '.', '_' and '-', and "
+                f"begins with a letter or a digit"
+            )
+        if self.api_key and self.password:
+            raise SettingError("elasticsearch.api_key and elasticsearch.password are both set; leave one of them out")
+        if bool(self.username) != bool(self.password):
+            raise SettingError("elasticsearch.username and elasticsearch.password go together; one of them is not set")
+        if self.ca_certificate and not self.ca_certificate.is_file():
+            raise SettingError(f"elasticsearch.ca_certificate names {self.ca_certificate}, where there is no file")
+        if not 0 < self.deadline <= _SLOW_SECONDS:
+            raise SettingError(f"elasticsearch.deadline is {self.deadline}; it can be up to {_SLOW_SECONDS:g} seconds")
+
+
+def _check_url(url: str) -> None:
+    found = re.fullmatch(r"https?://(?P<secret>[^/@]*@)?[^/@:]+(?P<port>:\d+)?(/.*)?", url)
+    if not found:
+        shown = re.sub(r"//[^/]*@", "//", url)
+        raise SettingError(f"elasticsearch.url is {shown!r}; it must be such as https://search.example:9200")
+    if found["secret"]:
+        raise SettingError(
+            "elasticsearch.url holds a name or a password; set elasticsearch.username and elasticsearch.password"
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class IndexState:
+    """An index as the cluster has it."""
+
+    name: str
+    meta: Mapping[str, Any]
+    """What its maker wrote into its mapping."""
+    aliases: frozenset[str]
+
+
+class Cluster:
+    """A cluster. May be asked from many threads at once.
+
+    Every method raises ClusterUnavailableError where the cluster does not answer in time, and ClusterRefusedError where
+    it answers and refuses.
+    """
+
+    def __init__(self, settings: ClusterSettings) -> None:
+        self.settings = settings
+        self._breaker = CircuitBreaker(_FAILURES_TO_OPEN, _REST_SECONDS, ClusterUnavailableError, "elasticsearch")
+        urls = [url if re.search(r":\d+(/|$)", url) else f"{url.rstrip('/')}:{_port(url)}" for url in settings.urls]
+        secrets: dict[str, Any] = {}
+        if settings.api_key:
+            secrets["api_key"] = settings.api_key
+        elif settings.username:
+            secrets["basic_auth"] = (settings.username, settings.password)
+        if settings.ca_certificate:
+            secrets["ca_certs"] = str(settings.ca_certificate)
+        self._client = Elasticsearch(
+            urls,
+            connections_per_node=settings.connections,
+            request_timeout=_SLOW_SECONDS,
+            max_retries=2 + len(urls),
+            retry_on_status=(502, 503, 504),
+            **secrets,
+        )
+        self._search = self._client.options(request_timeout=settings.deadline, max_retries=len(urls))
+
+    def search(self, index: str, searches: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+        """The answers to several searches of one index, in one round trip and before the deadline."""
+        lines: list[Mapping[str, Any]] = []
+        for body in searches:
+            lines += [{}, body]
+        kind = "dfs_query_then_fetch" if self.settings.shards > 1 else "query_then_fetch"
+
+        def ask() -> list[dict[str, Any]]:
+            answer = self._search.msearch(
+                index=index,
+                searches=lines,
+                search_type=kind,
+                filter_path="responses.hits.hits.sort,responses.hits.total.value,responses.aggregations,"
+                "responses.timed_out,responses._shards.failed,responses.error,responses.status",
+            )
+            found: list[dict[str, Any]] = answer["responses"]
+            for each in found:
+                _check_whole(each)
+            return found
+
+        return self._guarded(ask)
+
+    def count(self, index: str) -> int:
+        """How many documents an index has."""
+        return self._guarded(lambda: int(self._client.count(index=index)["count"]))
+
+    def state(self, index: str) -> IndexState | None:
+        """An index as it is, or None where there is none of this name."""
+        states = self.states(index)
+        return next((state for state in states if state.name == index), None)
+
+    def states(self, pattern: str) -> list[IndexState]:
+        """All indexes whose names fit a pattern such as `shelfwise-*`, or that are behind an alias."""
+
+        def ask() -> list[IndexState]:
+            found = self._client.options(ignore_status=404).indices.get(
+                index=pattern, allow_no_indices=True, ignore_unavailable=True, filter_path="*.mappings._meta,*.aliases"
+            )
+            if found.meta.status == 404:
+                return []
+            return [
+                IndexState(name, each.get("mappings", {}).get("_meta", {}), frozenset(each.get("aliases", {})))
+                for name, each in sorted(found.body.items())
+            ]
+
+        return self._guarded(ask)
+
+    def check_server(self) -> None:
+        """Raises ClusterRefusedError for a server that is too old, or that is no Elasticsearch."""
+
+        def ask() -> str:
+            found = self._client.nodes.info(node_id="_local", metric="_none", filter_path="nodes.*.version")
+            return next((str(node["version"]) for node in found.body.get("nodes", {}).values()), "")
+
+        try:
+            version = self._guarded(ask)
+        except ClusterRefusedError as error:
+            if isinstance(error.__cause__, elasticsearch.AuthorizationException):
+                return  # who may not look at nodes may still read and write indexes
+            raise
+        parts = tuple(int(part) for part in re.findall(r"\d+", version)[:2])
+        if parts and parts < OLDEST_SERVER:
+            wanted = ".".join(map(str, OLDEST_SERVER))
+            raise ClusterRefusedError(f"{self._place()} runs Elasticsearch {version}; {wanted} or newer is needed")
+
+    def check_writable(self, index: str, document_id: str) -> None:
+        """Raises unless documents of an index can be written now; writes nothing."""
+
+        def ask() -> None:
+            self._search.options(ignore_status=404).update(index=index, id=document_id, doc={}, refresh=False)
+
+        self._guarded(ask)
+
+    def create(self, index: str, settings: Mapping[str, Any], mappings: Mapping[str, Any]) -> None:
+        """Makes an index anew; one of this name is removed first."""
+        self.delete([index])
+        self._guarded(lambda: self._client.indices.create(index=index, settings=settings, mappings=mappings))
+
+    def delete(self, names: Iterable[str]) -> None:
+        """Removes indexes; those that are not there are no error."""
+        for name in names:
+            self._guarded(lambda name=name: self._client.options(ignore_status=404).indices.delete(index=name))  # type: ignore[misc]
+
+    def configure(self, index: str, settings: Mapping[str, Any]) -> None:
+        """Changes settings of an index."""
+        self._guarded(lambda: self._client.indices.put_settings(index=index, settings=settings))
+
+    def describe(self, index: str, meta: Mapping[str, Any]) -> None:
+        """Replaces what the maker of an index says of it."""
+        self._guarded(lambda: self._client.indices.put_mapping(index=index, meta=meta))
+
+    def refresh(self, index: str) -> None:
+        """Lets searches find what was written."""
+        self._guarded(lambda: self._client.indices.refresh(index=index))
+
+    def wait_for_copies(self, index: str, seconds: float) -> bool:
+        """Waits until every shard has all of its copies; whether they came in time."""
+        try:
+            health = self._guarded(
+                lambda: self._client.options(request_timeout=seconds + 5, ignore_status=408).cluster.health(
+                    index=index, wait_for_status="green", timeout=f"{seconds:g}s"
+                )
+            )
+        except ClusterRefusedError:
+            return False  # not everybody may ask for it
+        return bool(health.body.get("status") == "green")
+
+    def point(self, alias: str, index: str) -> None:
+        """Lets an alias name one index, instead of all that it named, at once."""
+        actions: list[dict[str, Any]] = [
+            {"remove": {"index": state.name, "alias": alias}} for state in self.states(alias) if state.name != index
+        ]
+        actions.append({"add": {"index": index, "alias": alias}})
+        self._guarded(lambda: self._client.indices.update_aliases(actions=actions))
+
+    def load(self, index: str, documents: Iterable[Document]) -> Iterator[int]:
+        """Writes documents in bulk and yields 1 for each that was taken.
+
+        It slows down where the cluster is busy. A document whose version is there already counts as taken.
+        """
+        client = self._client.options(retry_on_timeout=True)
+        for ok, item in self._bulk(index, documents, client, _BULK_RETRIES, refresh=False):
+            self._check_taken(index, ok, item, _TAKEN_ALREADY)
+            yield 1
+
+    def write(self, index: str, documents: Sequence[Document]) -> None:
+        """Writes documents so that searches find them when it returns; older versions of them are passed over."""
+        client = self._client.options(request_timeout=_WRITE_SECONDS, max_retries=len(self.settings.urls))
+        results = self._guarded(lambda: list(self._bulk(index, documents, client, 2, refresh=True)))
+        for ok, item in results:
+            self._check_taken(index, ok, item, _TAKEN_ALREADY, _GONE_ALREADY)
+
+    def close(self) -> None:
+        """Ends all connections."""
+        self._client.close()
+
+    def _bulk(
+        self, index: str, documents: Iterable[Document], client: Elasticsearch, max_retries: int, *, refresh: bool
+    ) -> Iterator[tuple[bool, dict[str, Any]]]:
+        # The helper's types know documents as dicts only; it sends bytes as they are.
+        actions: Any = documents
+        expand: Any = _action
+        with self._told():
+            yield from helpers.streaming_bulk(
+                client,
+                actions,
+                index=index,
+                chunk_size=_BULK_DOCUMENTS,
+                max_chunk_bytes=_BULK_BYTES,
+                expand_action_callback=expand,
+                initial_backoff=0.5,
+                max_backoff=20,
+                retry_on_status=(_BUSY, 503),
+                raise_on_error=False,
+                timeout="30s",
+                filter_path="took,errors,items.*.status,items.*.error",
+                max_retries=max_retries,
+                refresh=refresh,
+            )
+
+    def _check_taken(self, index: str, ok: bool, item: Mapping[str, Any], *fine: int) -> None:
+        result = next(iter(item.values()))
+        if not ok and result["status"] not in fine:
+            raise _refused(self._place(), f"{index}: {_reason(result.get('error'))}", result["status"])
+
+    def _guarded(self, work: Callable[[], T]) -> T:
+        if self._breaker.opened:
+            last = self._breaker.last_failure
+            raise ClusterUnavailableError(f"{self._place()} failed {_FAILURES_TO_OPEN} times and is left alone: {last}")
+        with self._breaker, self._told():
+            return work()
+
+    @contextmanager
+    def _told(self) -> Iterator[None]:
+        """Every foreign error becomes one of ours."""
+        try:
+            yield
+        except ClusterError:
+            raise
+        except elasticsearch.ApiError as error:
+            if error.status_code in _FOREIGN and "x-elastic-product" not in error.meta.headers:
+                raise self._foreign() from error
+            raise _refused(self._place(), _reason(error.body), error.status_code) from error
+        except elasticsearch.UnsupportedProductError as error:
+            raise self._foreign() from error
+        except elastic_transport.TlsError as error:
+            message = (
+                f"{self._place()}: its certificate is not trusted ({error.message}); set elasticsearch.ca_certificate"
+            )
+            raise ClusterRefusedError(message) from error
+        except elastic_transport.TransportError as error:
+            raise ClusterUnavailableError(f"{self._place()} does not answer: {_shortened(str(error))}") from error
+
+    def _foreign(self) -> ClusterRefusedError:
+        return ClusterRefusedError(
+            f"{self._place()} does not answer as Elasticsearch does; is elasticsearch.url right?"
+        )
+
+    def _place(self) -> str:
+        return f"Elasticsearch at {', '.join(self.settings.urls)}"
+
+
+def _port(url: str) -> int:
+    return 443 if url.startswith("https:") else 9200
+
+
+def _action(document: Document) -> tuple[dict[str, Any], bytes | None]:
+    name, version, content = document
+    what = "delete" if content is None else "index"
+    return {what: {"_id": name, "version": version, "version_type": "external"}}, content
+
+
+def _check_whole(answer: Mapping[str, Any]) -> None:
+    """An answer from a part of the shards is none: it would miss products in silence."""
+    if "error" in answer:
+        status = int(answer.get("status", 500))
+        raise _refused("Elasticsearch", _reason(answer), status)
+    if answer.get("timed_out") or answer.get("_shards", {}).get("failed"):
+        raise ClusterUnavailableError("Elasticsearch answers from a part of its shards only")
+
+
+def _refused(place: str, reason: str, status: int) -> ClusterError:
+    """The error for a status: what to do stands in its message."""
+    if status in (408, _BUSY) or status >= 500:
+        return ClusterUnavailableError(f"{place} cannot answer now ({status}): {reason}")
+    cure = ""
+    if status == 401:
+        cure = "; see to elasticsearch.username and elasticsearch.password, or elasticsearch.api_key"
+    elif _FLOOD in reason.replace(" ", "") or "flood-stage" in reason:
+        cure = "; its disk is nearly full, so it only lets documents be deleted: make room on it"
+    elif "block" in reason and status == 403:
+        cure = "; the index or the cluster is read-only: lift its block"
+    elif status == 403:
+        cure = "; give this user the right to it"
+    elif status == 406 or "media_type_header" in reason:
+        cure = f"; the server is too old, {'.'.join(map(str, OLDEST_SERVER))} or newer is needed"
+    return ClusterRefusedError(f"{place} refuses ({status}): {reason}{cure}")
+
+
+def _reason(body: object) -> str:
+    """What an error's body says, in a line."""
+    error = body.get("error", body) if isinstance(body, Mapping) else body
+    if isinstance(error, Mapping):
+        causes = error.get("root_cause") or [error]
+        cause = error.get("caused_by") or {}
+        told = [str(each.get("reason") or each.get("type")) for each in causes[:1]]
+        if cause.get("reason"):
+            told.append(str(cause["reason"]))
+        return _shortened(": ".join(dict.fromkeys(told)))
+    return _shortened(str(error))
+
+
+def _shortened(text: str, most: int = 300) -> str:
+    text = " ".join(text.split())
+    return text if len(text) <= most else f"{text[: most - 3]}..."

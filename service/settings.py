@@ -1,0 +1,126 @@
+"""The settings of a program that uses an index: read from a TOML file and the environment, and checked.
+
+docs/settings.md lists them. The file is `shelfwise.toml` in the working directory, or the one that `SHELFWISE_SETTINGS`
+names; the environment goes before it.
+"""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
+from pydantic_settings import BaseSettings, EnvSettingsSource, SettingsConfigDict, SettingsError
+
+from retrieval.close_names import close_names
+from retrieval.cluster import ClusterSettings
+from retrieval.errors import SettingError
+
+FILE = "shelfwise.toml"
+FILE_VARIABLE = "SHELFWISE_SETTINGS"
+
+
+class ElasticsearchSettings(BaseModel):
+    """How an Elasticsearch cluster is reached."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    url: str | tuple[str, ...] = ()
+    alias: str = "shelfwise"
+    username: str = ""
+    password: SecretStr = SecretStr("")
+    api_key: SecretStr = SecretStr("")
+    ca_certificate: Path | None = None
+    deadline: float = Field(default=1.0, gt=0, le=60)
+    connections: int = Field(default=16, ge=1, le=1_000)
+    shards: int = Field(default=1, ge=1, le=100)
+    replicas: int | None = Field(default=None, ge=0, le=10)
+
+
+class Settings(BaseSettings):
+    """Every setting; what `load_settings` returns."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="SHELFWISE_",
+        env_nested_delimiter="__",
+        extra="forbid",
+        frozen=True,
+        nested_model_default_partial_update=True,
+    )
+
+    backend: Literal["embedded", "elasticsearch"] = "embedded"
+    vectors: Literal["faiss", "elasticsearch"] = "faiss"
+    elasticsearch: ElasticsearchSettings = ElasticsearchSettings()
+
+    @property
+    def cluster(self) -> ClusterSettings:
+        """The cluster that is named; raises SettingError where none is, or what is said of it cannot be."""
+        given = self.elasticsearch
+        named = given.url.split(",") if isinstance(given.url, str) else given.url
+        return ClusterSettings(
+            urls=tuple(url.strip() for url in named if url.strip()),
+            alias=given.alias,
+            username=given.username,
+            password=given.password.get_secret_value(),
+            api_key=given.api_key.get_secret_value(),
+            ca_certificate=given.ca_certificate,
+            deadline=given.deadline,
+            connections=given.connections,
+            shards=given.shards,
+            replicas=given.replicas,
+        )
+
+
+def load_settings(path: Path | None = None, environment: Mapping[str, str] | None = None) -> Settings:
+    """The settings of a file and the environment; raises SettingError, which names the setting.
+
+    Without a path the file is the one of `SHELFWISE_SETTINGS`, or `shelfwise.toml` if there is one.
+    """
+    named = (os.environ if environment is None else environment).get(FILE_VARIABLE, "")
+    path = path or (Path(named) if named else None)
+    read = _read(path) if path else _read(Path(FILE)) if Path(FILE).is_file() else {}
+    where = str(path or FILE)
+    try:
+        # Values that are handed over would go before the environment.
+        return Settings(**_merged(read, EnvSettingsSource(Settings)()))
+    except ValidationError as error:
+        told = "; ".join(_told(where, each["loc"], each["msg"], each["type"]) for each in error.errors())
+        raise SettingError(told) from None  # pydantic's own text would show values, a password among them
+    except SettingsError as error:
+        raise SettingError(f"a variable that begins with SHELFWISE_ cannot be read: {error}") from None
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text("utf-8-sig"))
+    except OSError as error:
+        raise SettingError(f"the settings {path} cannot be read ({error.strerror})") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise SettingError(f"the settings {path} are no TOML: {error}") from error
+
+
+def _merged(table: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
+    inner = {
+        key: _merged(table[key], value)
+        for key, value in above.items()
+        if isinstance(value, dict) and isinstance(table.get(key), dict)
+    }
+    return {**table, **above, **inner}
+
+
+def _told(where: str, place: tuple[int | str, ...], what: str, kind: str) -> str:
+    name = ".".join(str(part) for part in place if part not in ("str", "tuple[str, ...]"))
+    if kind != "extra_forbidden":
+        return f"the setting {name} (in {where}, or the environment): {what}"
+    close = close_names(name, setting_names())
+    meant = f"; did you mean {' or '.join(close)}?" if close else ""
+    return f"there is no setting {name} (in {where}){meant}"
+
+
+def setting_names() -> tuple[str, ...]:
+    """The name of every setting, as docs/settings.md lists them."""
+    inner = (f"elasticsearch.{name}" for name in ElasticsearchSettings.model_fields)
+    return (*(name for name in Settings.model_fields if name != "elasticsearch"), *inner)

@@ -1,0 +1,112 @@
+"""The servers that other tests rely on: they answer, they guard what they should, and nothing of them stays behind."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.servers import ServerUnavailableError
+from tests.servers.configuration import Options
+from tests.servers.server import Server
+from tests.servers.shared import SharedServers
+from tests.servers.skips import REQUIRE, get_or_skip
+
+ROOT = Path(__file__).parents[2]
+DRILL = {"title": "cordless drill"}
+START = """
+import time
+from tests.servers.server import start
+server = start()
+print(server.port, server.folder, flush=True)
+time.sleep(600)
+"""
+
+
+def put_and_find(server: Server, index: str) -> int:
+    assert server.request("PUT", f"/{index}/_doc/1?refresh=true", DRILL).status == 201
+    found = server.request("GET", f"/{index}/_search", {"query": {"match": {"title": "drill"}}})
+    return int(found.body["hits"]["total"]["value"])
+
+
+def is_open(port: int) -> bool:
+    with socket.socket() as connection:
+        return connection.connect_ex(("127.0.0.1", port)) == 0
+
+
+def eventually(true: Callable[[], bool], seconds: float = 10) -> bool:
+    deadline = time.monotonic() + seconds
+    while not true():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.05)
+    return True
+
+
+@pytest.mark.elasticsearch
+def test_a_document_is_found(elasticsearch: Server) -> None:
+    assert put_and_find(elasticsearch, "harness") == 1
+
+
+@pytest.mark.elasticsearch
+def test_a_document_is_found_by_the_next_major_version(elasticsearch_9: Server) -> None:
+    assert put_and_find(elasticsearch_9, "harness") == 1
+
+
+@pytest.mark.elasticsearch
+def test_all_processes_of_a_run_share_one_server(elasticsearch: Server, servers: SharedServers) -> None:
+    assert servers.get("elasticsearch", Options()) == elasticsearch
+
+
+@pytest.mark.elasticsearch
+def test_a_secured_server_refuses_strangers_and_lets_a_reader_only_read(secured_elasticsearch: Server) -> None:
+    server = secured_elasticsearch
+    assert put_and_find(server, "harness") == 1
+    assert server.url.startswith("https://")
+    assert server.request("GET", "/harness/_search", user=None).status == 401
+    assert server.request("GET", "/harness/_search", user="reader").body["hits"]["total"]["value"] == 1
+    assert server.request("PUT", "/harness/_doc/2", DRILL, user="reader").status == 403
+
+
+@pytest.mark.elasticsearch
+def test_a_killed_process_leaves_no_server_behind(elasticsearch: Server) -> None:
+    with subprocess.Popen([sys.executable, "-c", START], cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:  # noqa: S603
+        assert process.stdout is not None
+        port, folder = process.stdout.readline().split()
+        was_open = is_open(int(port))
+        os.kill(process.pid, signal.SIGKILL)
+    assert was_open
+    assert eventually(lambda: not is_open(int(port)))
+    assert eventually(lambda: not Path(folder).exists())
+    assert is_open(elasticsearch.port)
+
+
+def without_java(folder: Path) -> SharedServers:
+    """The servers of a run that has found out that there is no Java."""
+    (folder / "elasticsearch.missing").write_text("no Java", "utf-8")
+    return SharedServers(folder, os.getpid())
+
+
+def test_what_a_machine_lacks_is_looked_for_once_a_run(tmp_path: Path) -> None:
+    with pytest.raises(ServerUnavailableError, match="no Java"):
+        without_java(tmp_path).get("elasticsearch", Options())
+
+
+@pytest.mark.parametrize("variable", ["CI", REQUIRE])
+def test_a_required_server_that_cannot_be_started_fails_the_test(
+    variable: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("CI", REQUIRE):
+        monkeypatch.delenv(name, raising=False)
+    with pytest.raises(pytest.skip.Exception, match="no Java"):
+        get_or_skip(without_java(tmp_path), "elasticsearch", Options())
+    monkeypatch.setenv(variable, "1")
+    with pytest.raises(pytest.fail.Exception, match="no Java"):
+        get_or_skip(without_java(tmp_path), "elasticsearch", Options())

@@ -1,0 +1,220 @@
+"""Starts Elasticsearch, one node or several, waits until it answers, and ends it."""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import http.client
+import json
+import os
+import select
+import shutil
+import signal
+import ssl
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from http import HTTPStatus
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self, TypeVar
+
+from tests.servers import ServerStartError, security
+from tests.servers.account import find_account
+from tests.servers.configuration import NodeFiles, Options, node_command, write_nodes
+from tests.servers.distribution import elasticsearch_home, find_java
+from tests.servers.keeper import Kept, Order, keep
+
+T = TypeVar("T")
+
+READY_SECONDS = 120
+_STOP_MILLISECONDS = 30_000
+_LOG_LINES = 30
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """A node of a running server; `process` leads its process group."""
+
+    name: str
+    port: int
+    process: int
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a server said: the HTTP status and the parsed JSON."""
+
+    status: int
+    body: Any
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    """A running server on 127.0.0.1. Leaving it as a context manager stops it.
+
+    `passwords` holds those of `elastic`, who may do everything, and of `reader`, who may only search; without security
+    there are none, and no `ca_certificate`.
+    """
+
+    version: str
+    nodes: tuple[Node, ...]
+    keeper: int
+    folder: Path
+    passwords: Mapping[str, str]
+    ca_certificate: Path | None
+
+    @property
+    def port(self) -> int:
+        return self.nodes[0].port
+
+    @property
+    def urls(self) -> tuple[str, ...]:
+        """The address of every node."""
+        scheme = "https" if self.ca_certificate else "http"
+        return tuple(f"{scheme}://127.0.0.1:{node.port}" for node in self.nodes)
+
+    @property
+    def url(self) -> str:
+        return self.urls[0]
+
+    @property
+    def password(self) -> str:
+        """The password of `elastic`; empty without security."""
+        return self.passwords.get(security.SUPERUSER, "")
+
+    def request(self, method: str, path: str, body: object = None, user: str | None = security.SUPERUSER) -> Answer:
+        """Asks the first node, as one of the users, or as nobody with None."""
+        headers = {"Content-Type": "application/json"}
+        if user is not None and user in self.passwords:
+            token = base64.b64encode(f"{user}:{self.passwords[user]}".encode()).decode()
+            headers["Authorization"] = f"Basic {token}"
+        with contextlib.closing(self._connection()) as connection:
+            connection.request(method, path, None if body is None else json.dumps(body), headers)
+            response = connection.getresponse()
+            return Answer(response.status, json.loads(response.read() or b"null"))
+
+    def _connection(self) -> http.client.HTTPConnection:
+        if self.ca_certificate is None:
+            return http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)
+        trust = ssl.create_default_context(cafile=self.ca_certificate)
+        return http.client.HTTPSConnection("127.0.0.1", self.port, timeout=30, context=trust)
+
+    def kill(self, node: int = 0) -> None:
+        """Ends one node by SIGKILL, as a crash does; its files stay until `stop`."""
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.nodes[node].process, signal.SIGKILL)
+
+    def stop(self) -> None:
+        """Ends all nodes and removes their files; does nothing the second time."""
+        _stop(self.keeper)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+
+def start(options: Options = Options(), owner: int | None = None) -> Server:  # noqa: B008 (it is frozen)
+    """Starts a server that lives until `stop`, or until the process `owner` ends, by default this one.
+
+    Raises ServerUnavailableError where Java, Maven or the network are missing, ServerStartError when it does not get
+    ready.
+    """
+    java = find_java(options.version)
+    account = find_account()
+    home = elasticsearch_home(options.version, java, account.cache)
+    folder = account.new_folder()
+    try:
+        nodes = write_nodes(options, home, folder)
+        account.own(folder)
+        commands = [node_command(node, options, home, java) for node in nodes]
+        passwords = security.make_users(home, commands, account) if options.secured else {}
+        order = Order(owner or os.getpid(), str(folder), commands, account.user, account.group, account.extra_groups)
+        kept = keep(order)
+    except BaseException:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
+    try:
+        return _Starting(nodes, kept, time.monotonic() + READY_SECONDS).server(options, passwords)
+    except BaseException:
+        _stop(kept.keeper)
+        raise
+
+
+@dataclass(frozen=True, slots=True)
+class _Starting:
+    """Nodes that were started and do not answer yet."""
+
+    nodes: list[NodeFiles]
+    kept: Kept
+    deadline: float
+
+    def server(self, options: Options, passwords: Mapping[str, str]) -> Server:
+        """Waits until all nodes are one cluster that answers."""
+        if len(self.nodes) > 1:
+            seeds = self._ports("transport")
+            for node in self.nodes:
+                node.seed(seeds)
+        folder = self.nodes[0].folder.parent
+        server = Server(
+            version=options.version,
+            nodes=tuple(map(Node, (node.name for node in self.nodes), self._ports("http"), self.kept.nodes)),
+            keeper=self.kept.keeper,
+            folder=folder,
+            passwords=passwords,
+            ca_certificate=folder / security.CA_CERTIFICATE if options.secured else None,
+        )
+        self._until(lambda: True if _healthy(server) else None, "a healthy cluster")
+        return server
+
+    def _ports(self, kind: str) -> list[int]:
+        return [self._until(partial(node.port, kind), f"the {kind} port of {node.name}") for node in self.nodes]
+
+    def _until(self, found: Callable[[], T | None], awaited: str) -> T:
+        while (value := found()) is None:
+            if not all(map(_runs, self.kept.nodes)):
+                raise ServerStartError(f"Elasticsearch ended before there was {awaited}:\n{self._logs()}")
+            if time.monotonic() > self.deadline:
+                raise ServerStartError(f"there was not {awaited} in {READY_SECONDS} s:\n{self._logs()}")
+            time.sleep(0.1)
+        return value
+
+    def _logs(self) -> str:
+        """The end of what every node printed."""
+        lines = ((node.name, node.console.read_text("utf-8", "replace").splitlines()) for node in self.nodes)
+        return "\n".join(f"[{name}] {line}" for name, printed in lines for line in printed[-_LOG_LINES:])
+
+
+def _healthy(server: Server) -> bool:
+    """Health is what this build answers; it has no `GET /`."""
+    try:
+        wanted = f"wait_for_status=yellow&wait_for_nodes={len(server.nodes)}&timeout=1s"
+        return server.request("GET", f"/_cluster/health?{wanted}").status == HTTPStatus.OK
+    except (OSError, http.client.HTTPException):
+        return False
+
+
+def _runs(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+def _stop(keeper: int) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        watched = os.pidfd_open(keeper)
+        try:
+            os.kill(keeper, signal.SIGTERM)
+            ended = select.poll()
+            ended.register(watched, select.POLLIN)
+            if not ended.poll(_STOP_MILLISECONDS):
+                raise TimeoutError(f"process {keeper}, which keeps a server, did not end")
+        finally:
+            os.close(watched)

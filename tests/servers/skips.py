@@ -1,0 +1,51 @@
+"""A test without its server is skipped, but never in silence; where servers are required it fails."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Iterable
+
+import pytest
+
+from tests.servers import ServerUnavailableError
+from tests.servers.configuration import Options
+from tests.servers.distribution import VERSION_8
+from tests.servers.server import Server
+from tests.servers.shared import SharedServers
+
+REQUIRE = "SHELFWISE_REQUIRE_SERVERS"
+_SKIPPED = "no Elasticsearch server: "
+
+
+def get_or_skip(servers: SharedServers, name: str, options: Options) -> Server:
+    """The run's server of a name. Without the means to start it the test is skipped, or fails where it is required."""
+    try:
+        return servers.get(name, options)
+    except ServerUnavailableError as error:
+        missing = str(error)
+    # Outside of the clause, or pytest would print the reason twice.
+    if options.version == VERSION_8 and _required():
+        pytest.fail(f"{missing} (CI or {REQUIRE} is set, so this is no reason to skip)", pytrace=False)
+    pytest.skip(f"{_SKIPPED}{missing}")
+
+
+def _required() -> bool:
+    return bool(os.environ.get("CI")) or os.environ.get(REQUIRE) == "1"
+
+
+def skip_reasons(skipped: Iterable[pytest.TestReport]) -> Counter[str]:
+    """How many of the skipped tests lacked a server, by what was missing."""
+    texts = (report.longrepr[2] for report in skipped if isinstance(report.longrepr, tuple))
+    return Counter(text.partition(_SKIPPED)[2] for text in texts if _SKIPPED in text)
+
+
+def print_skips(terminal: pytest.TerminalReporter) -> None:
+    """Says at the end of a run, in colour, what was not tested and what to do about it."""
+    reasons = skip_reasons(terminal.stats.get("skipped", ()))
+    if not reasons:
+        return
+    terminal.section("ELASTICSEARCH TESTS SKIPPED", yellow=True, bold=True)
+    for reason, count in reasons.items():
+        terminal.write_line(f"{count} skipped: {reason}", yellow=True, bold=True)
+    terminal.write_line(f"As root on Debian or Ubuntu `make servers` installs it; {REQUIRE}=1 makes such tests fail.")
