@@ -115,7 +115,7 @@ def bench_recall(
     from benchmarks.tables import show_recall
     from retrieval.arrays import load_array
     from retrieval.layout import VECTORS_FOLDER
-    from retrieval.vectors_faiss import VECTORS_FILE
+    from retrieval.stored_vectors import VECTORS_FILE
     from service.engine import SearchEngine
     from service.terminal import write_json
 

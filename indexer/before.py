@@ -25,7 +25,7 @@ from retrieval.product_text import RECIPE
 from retrieval.published import Serving, Store
 from retrieval.records import Product
 from retrieval.standing import Standing, read_standing
-from retrieval.vectors_faiss import VECTORS_FILE
+from retrieval.stored_vectors import VECTORS_FILE
 
 
 class Before:

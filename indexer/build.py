@@ -7,6 +7,7 @@ import shutil
 import time
 from collections import Counter
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -25,11 +26,13 @@ from indexer.pending import Folding, forget_folded, pending_changes
 from indexer.quality.report import QualityReport
 from indexer.quality.rule import Rule
 from indexer.second_pass import Documents
+from indexer.target import Target, open_target
 from indexer.vectors import ChunkFolder, KnownVectors, encode_rows, missing_rows, spread
 from indexer.workers import Workers
 from indexer.writing import VersionWriter
 from retrieval.analysis import Analyzer
 from retrieval.arrays import load_array
+from retrieval.cluster_settings import ClusterSettings
 from retrieval.encoder import Encoder
 from retrieval.encoders import open_encoder, store_encoder
 from retrieval.errors import EmptyCatalogError, PublishRefusedError, StoreError
@@ -45,9 +48,10 @@ from retrieval.manifest import Manifest, VersionChanges, checksum, write_durably
 from retrieval.product_store import ProductStore
 from retrieval.product_text import RECIPE, encoder_text
 from retrieval.published import SCHEMA, Store
+from retrieval.stored_vectors import VECTORS_FILE, create_vectors
 from retrieval.synonyms import Synonyms
 from retrieval.vectors import measure_background
-from retrieval.vectors_faiss import VECTORS_FILE, Kept, build_index, create_vectors
+from retrieval.vectors_faiss import Kept, build_index
 from retrieval.weights import DEFAULT_CHINESE_MODEL, DEFAULT_MODEL
 
 CHINESE_SHARE = 0.01
@@ -79,6 +83,9 @@ class RebuildOptions:
     """Processes that read and check; None takes one for each core."""
     force: bool = False
     """Publish even where many rows were set aside or many products are gone."""
+    cluster: ClusterSettings | None = None
+    """The Elasticsearch cluster that words are searched in; None searches them in the index directory."""
+    vectors_in_cluster: bool = False
 
     @property
     def intake(self) -> IntakeOptions:
@@ -119,10 +126,15 @@ def rebuild(root: Path, options: RebuildOptions, observer: Observer | None = Non
     """
     store = Store(root)
     try:
-        with store.locked(), Workers(options.workers) as workers:
+        with (
+            store.locked(),
+            closing(open_target(options.cluster, store, vectors=options.vectors_in_cluster)) as target,
+            Workers(options.workers) as workers,
+        ):
+            target.check()
             _clear_leftovers(store)
             with Aside(store.root / REJECTED_FILE) as aside:
-                return _Rebuild(store, options, observer or Silence(), aside, workers).run()
+                return _Rebuild(store, target, options, observer or Silence(), aside, workers).run()
     except OSError as error:
         message = f"{root} cannot be rebuilt ({error}); nothing was published: see to the disk and to the rights to it"
         raise StoreError(message) from error
@@ -141,9 +153,16 @@ class _Rebuild:
     """One run. Each step is a method; what passes between them is an attribute named for it."""
 
     def __init__(
-        self, store: Store, options: RebuildOptions, observer: Observer, aside: Aside, workers: Workers
+        self,
+        store: Store,
+        target: Target,
+        options: RebuildOptions,
+        observer: Observer,
+        aside: Aside,
+        workers: Workers,
     ) -> None:
         self._store = store
+        self._target = target
         self._options = options
         self._observer = observer
         self._aside = aside
@@ -176,10 +195,14 @@ class _Rebuild:
         self._check_publish(building)
         before = self._before
         if before and before.is_unharmed and self._is_unchanged(before, building, written, encoder):
+            self._target.restore(before.manifest, before.folder, self._observer)
             self._clear_up()
             return self._report(before.manifest, name, reason, quality, published=False)
         kind = self._timed("encode", lambda: self._encode(encoder, building, written))
-        manifest = self._timed("publish", lambda: self._publish(building, written, encoder, name, kind))
+        manifest = self._timed("publish", lambda: self._sealed(building, written, encoder, name, kind))
+        if manifest.cluster:
+            self._timed("load", lambda: self._target.fill(manifest, building, self._observer))
+        self._timed("publish", lambda: self._publish(building, manifest))
         return self._report(manifest, name, reason, quality, published=True)
 
     def _nothing_left(self) -> str:
@@ -208,7 +231,8 @@ class _Rebuild:
         before = self._before
         found = self._intake.found_fields(self._folding, before.catalog if before else None)
         documents = Documents(found, takes_over=bool(before and before.shares_analysis(found)))
-        written = VersionWriter(building, found, before, takes_over=documents.takes_over)
+        builder = self._target.builder
+        written = VersionWriter(building, found, before, takes_over=documents.takes_over, builder=builder)
         for settled in self._intake.settle(self._folding, before, documents):
             written.add(settled)
             self._observer.advance(len(settled.ids))
@@ -252,8 +276,9 @@ class _Rebuild:
 
     def _is_unchanged(self, before: Before, building: Path, written: VersionWriter, encoder: Encoder) -> bool:
         made = before.manifest
-        made_of = (made.catalog, made.encoder, made.analyzer, made.recipe, made.folded)
-        wanted = (written.fingerprint, encoder.identity, self._analyzer.identity, RECIPE, self._folding.sequence)
+        made_of = (made.catalog, made.encoder, made.analyzer, made.recipe, made.folded, made.cluster)
+        analyzer, folded = self._analyzer.identity, self._folding.sequence
+        wanted = (written.fingerprint, encoder.identity, analyzer, RECIPE, folded, self._target.place)
         standing = before.folder / STANDING_FILE
         # The same products may now be what the feed itself says: then no live change stands any more.
         is_standing = standing.exists() and checksum(standing) == checksum(building / STANDING_FILE)
@@ -291,8 +316,8 @@ class _Rebuild:
         is_same = (rows >= 0) & (keys[rows] == written.keys).all(axis=1)
         return Kept(self._before.folder / VECTORS_FOLDER, np.where(is_same, rows, -1).astype(np.int64))
 
-    def _publish(self, building: Path, written: VersionWriter, encoder: Encoder, name: str, kind: str) -> Manifest:
-        self._observer.begin("publish", None, "")
+    def _sealed(self, building: Path, written: VersionWriter, encoder: Encoder, name: str, kind: str) -> Manifest:
+        """The manifest of what was built."""
         store = self._store
         store.drop_doubtful_encoder(encoder.identity)
         model = store_encoder(encoder, store.encoders / encoder.identity)
@@ -300,7 +325,7 @@ class _Rebuild:
         files = store.entries(building, store.version_folder(version).relative_to(store.root))
         files |= store.entries(model, model.relative_to(store.root))
         aside = self._aside
-        manifest = Manifest(
+        return Manifest(
             schema=SCHEMA,
             version=version,
             created=self._now.isoformat(timespec="seconds"),
@@ -317,15 +342,20 @@ class _Rebuild:
             report={"read": self._intake.rows, "rejected": dict(aside.rejected), "noted": dict(aside.noted.counts)},
             changes=written.changes,
             folded=self._folding.sequence,
+            cluster=self._target.place,
         )
-        store.publish(building, manifest)
+
+    def _publish(self, building: Path, manifest: Manifest) -> None:
+        self._observer.begin("publish", None, "")
+        self._store.publish(building, manifest)
+        self._target.serve(manifest)
         pruned = self._clear_up()
-        self._observer.end(f"{version} serves" + (f", {', '.join(pruned)} removed" if pruned else ""))
-        return manifest
+        self._observer.end(f"{manifest.version} serves" + (f", {', '.join(pruned)} removed" if pruned else ""))
 
     def _clear_up(self) -> list[str]:
         """Removes what is of no more use, and returns the versions among it."""
         pruned = self._store.prune(self._options.keep, damaged=self._before.damaged if self._before else ())
+        self._target.clear_up()
         shutil.rmtree(self._store.staging)
         forget_folded(self._store.root, self._store.folded())
         return pruned
@@ -333,7 +363,7 @@ class _Rebuild:
     def _timed(self, phase: str, work: Callable[[], T]) -> T:
         started = time.perf_counter()
         result = work()
-        self._seconds[phase] = round(time.perf_counter() - started, 3)
+        self._seconds[phase] = round(self._seconds.get(phase, 0.0) + time.perf_counter() - started, 3)
         return result
 
     def _report(

@@ -9,8 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
-from pathlib import Path
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import elastic_transport
@@ -18,7 +17,8 @@ import elasticsearch
 from circuitbreaker import CircuitBreaker
 from elasticsearch import Elasticsearch, helpers
 
-from retrieval.errors import ClusterError, ClusterRefusedError, ClusterUnavailableError, SettingError
+from retrieval.cluster_settings import ClusterSettings
+from retrieval.errors import ClusterError, ClusterRefusedError, ClusterUnavailableError
 
 OLDEST_SERVER = (8, 19)
 _TAKEN_ALREADY = 409
@@ -33,7 +33,6 @@ _WRITE_SECONDS = 5.0
 _BULK_DOCUMENTS = 1_000
 _BULK_BYTES = 8 * 1024 * 1024
 _BULK_RETRIES = 8
-_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,199}", re.ASCII)
 _FOREIGN = frozenset({400, 404, 405, 406, 501})
 """What a server that is no Elasticsearch may answer."""
 _FLOOD = "read-only-allow-delete"
@@ -41,57 +40,6 @@ _FLOOD = "read-only-allow-delete"
 T = TypeVar("T")
 Document = tuple[str, int, bytes | None]
 """An id, a version, and the document as JSON; None where it is gone."""
-
-
-@dataclass(frozen=True, slots=True)
-class ClusterSettings:
-    """Where a cluster is and how it is asked. Secrets are in no text that this makes of itself."""
-
-    urls: tuple[str, ...]
-    alias: str = "shelfwise"
-    """Names the index that serves; the index of a version is named `ALIAS-VERSION`."""
-    username: str = ""
-    password: str = field(default="", repr=False)
-    api_key: str = field(default="", repr=False)
-    ca_certificate: Path | None = None
-    deadline: float = 1.0
-    """Seconds that one request of a search may take."""
-    connections: int = 16
-    """To each node."""
-    shards: int = 1
-    replicas: int | None = None
-    """None keeps one where there are two nodes or more."""
-
-    def __post_init__(self) -> None:
-        """Raises SettingError for what no cluster can be asked with."""
-        if not self.urls:
-            raise SettingError("elasticsearch.url is not set; name the cluster, such as http://localhost:9200")
-        for url in self.urls:
-            _check_url(url)
-        if not _NAME.fullmatch(self.alias):
-            raise SettingError(
-                f"elasticsearch.alias is {self.alias!r}; it can have small letters, digits, '.', '_' and '-', and "
-                f"begins with a letter or a digit"
-            )
-        if self.api_key and self.password:
-            raise SettingError("elasticsearch.api_key and elasticsearch.password are both set; leave one of them out")
-        if bool(self.username) != bool(self.password):
-            raise SettingError("elasticsearch.username and elasticsearch.password go together; one of them is not set")
-        if self.ca_certificate and not self.ca_certificate.is_file():
-            raise SettingError(f"elasticsearch.ca_certificate names {self.ca_certificate}, where there is no file")
-        if not 0 < self.deadline <= _SLOW_SECONDS:
-            raise SettingError(f"elasticsearch.deadline is {self.deadline}; it can be up to {_SLOW_SECONDS:g} seconds")
-
-
-def _check_url(url: str) -> None:
-    found = re.fullmatch(r"https?://(?P<secret>[^/@]*@)?[^/@:]+(?P<port>:\d+)?(/.*)?", url)
-    if not found:
-        shown = re.sub(r"//[^/]*@", "//", url)
-        raise SettingError(f"elasticsearch.url is {shown!r}; it must be such as https://search.example:9200")
-    if found["secret"]:
-        raise SettingError(
-            "elasticsearch.url holds a name or a password; set elasticsearch.username and elasticsearch.password"
-        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,15 +107,17 @@ class Cluster:
         return self._guarded(lambda: int(self._client.count(index=index)["count"]))
 
     def state(self, index: str) -> IndexState | None:
-        """An index as it is, or None where there is none of this name."""
-        states = self.states(index)
+        """An index as it is, or None where there is none of this name; asked before the deadline, as a search is."""
+        states = self._states(index, self._search)
         return next((state for state in states if state.name == index), None)
 
     def states(self, pattern: str) -> list[IndexState]:
         """All indexes whose names fit a pattern such as `shelfwise-*`, or that are behind an alias."""
+        return self._states(pattern, self._client)
 
+    def _states(self, pattern: str, client: Elasticsearch) -> list[IndexState]:
         def ask() -> list[IndexState]:
-            found = self._client.options(ignore_status=404).indices.get(
+            found = client.options(ignore_status=404).indices.get(
                 index=pattern, allow_no_indices=True, ignore_unavailable=True, filter_path="*.mappings._meta,*.aliases"
             )
             if found.meta.status == 404:
@@ -355,13 +305,14 @@ def _check_whole(answer: Mapping[str, Any]) -> None:
 
 def _refused(place: str, reason: str, status: int) -> ClusterError:
     """The error for a status: what to do stands in its message."""
-    if status in (408, _BUSY) or status >= 500:
+    is_full = _FLOOD in reason  # with the status of one that is busy, and waiting does not help
+    if not is_full and (status in (408, _BUSY) or status >= 500):
         return ClusterUnavailableError(f"{place} cannot answer now ({status}): {reason}")
     cure = ""
     if status == 401:
         cure = "; see to elasticsearch.username and elasticsearch.password, or elasticsearch.api_key"
-    elif _FLOOD in reason.replace(" ", "") or "flood-stage" in reason:
-        cure = "; its disk is nearly full, so it only lets documents be deleted: make room on it"
+    elif is_full:
+        cure = "; its disk is nearly full, so it only lets indexes be deleted: make room on it"
     elif "block" in reason and status == 403:
         cure = "; the index or the cluster is read-only: lift its block"
     elif status == 403:

@@ -8,18 +8,21 @@ whoever opens the index sees to it that they agree.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from retrieval.cluster import Cluster, IndexState
-from retrieval.cluster_index import SCHEMA, WHOLE, load_keyword
+from retrieval.cluster_filling import WHOLE, check_index
+from retrieval.cluster_index import SCHEMA, load_keyword
 from retrieval.errors import ClusterRefusedError, StoreDamagedError
 from retrieval.fields import FieldCatalog
 from retrieval.keyword_elasticsearch import ElasticsearchIndex
-from retrieval.layout import KEYWORD_FOLDER
+from retrieval.layout import KEYWORD_FOLDER, VECTORS_FOLDER
 from retrieval.manifest import ClusterPlace, Manifest
 from retrieval.product_store import ProductStore
 from retrieval.published import Store
+from retrieval.vectors_elasticsearch import SCHEMA as VECTORS_SCHEMA
+from retrieval.vectors_elasticsearch import ElasticsearchVectors, load_vectors
 
 
 class ClusterVersions:
@@ -48,21 +51,31 @@ class ClusterVersions:
         self.cluster.delete([probe])
 
     def fill(self, manifest: Manifest, folder: Path, advance: Callable[[int], None]) -> None:
-        """Makes the index of a version from its folder."""
-        products = _Lines(ProductStore(folder))
-        load_keyword(
-            self.cluster, keyword_name(manifest), folder / KEYWORD_FOLDER, products, _made_of(manifest), advance
-        )
+        """Makes the indexes of a version from its folder; `advance` is told how many more products are in each."""
+        name, products = keyword_name(manifest), _Lines(ProductStore(folder))
+        load_keyword(self.cluster, name, folder / KEYWORD_FOLDER, products, _made_of(manifest), advance)
+        if _place(manifest).vectors:
+            load_vectors(
+                self.cluster, vectors_name(manifest), folder / VECTORS_FOLDER, _vectors_made_of(manifest), advance
+            )
 
     def serve(self, manifest: Manifest) -> None:
         """Lets the alias name the index of a version."""
         self.cluster.point(_place(manifest).alias, keyword_name(manifest))
 
     def is_whole(self, manifest: Manifest) -> bool:
-        """Whether the index of a version is there, whole."""
-        state = self.cluster.state(keyword_name(manifest))
-        wanted = {**_made_of(manifest), WHOLE: True}
-        return state is not None and all(state.meta.get(key) == value for key, value in wanted.items())
+        """Whether all that a version has in the cluster is there, whole."""
+        try:
+            self.check(manifest)
+        except StoreDamagedError:
+            return False
+        return True
+
+    def check(self, manifest: Manifest) -> None:
+        """Raises StoreDamagedError for what is not there, or not whole."""
+        check_index(self.cluster, keyword_name(manifest), {**_made_of(manifest), WHOLE: True})
+        if _place(manifest).vectors:
+            check_index(self.cluster, vectors_name(manifest), {**_vectors_made_of(manifest), WHOLE: True})
 
     def agree(self, manifest: Manifest) -> str:
         """Sees to it that the alias names the version that serves; returns why that could not be, if it could not."""
@@ -77,23 +90,30 @@ class ClusterVersions:
             return f"{told}; it cannot be put right: {error}"
         return ""
 
+    def open_vectors(self, manifest: Manifest, folder: Path) -> ElasticsearchVectors:
+        """The vectors of a version whose folder this is; the cluster is asked nothing yet."""
+        made_of = {**_vectors_made_of(manifest), WHOLE: True}
+        return ElasticsearchVectors(self.cluster, vectors_name(manifest), folder / VECTORS_FOLDER, made_of)
+
     def open(self, manifest: Manifest, catalog: FieldCatalog) -> ElasticsearchIndex:
         """The index of a version, which is asked nothing yet."""
         made_of = {**_made_of(manifest), WHOLE: True}
         return ElasticsearchIndex(self.cluster, keyword_name(manifest), catalog, manifest.products, made_of)
 
-    def prune(self, place: ClusterPlace) -> list[str]:
+    def places(self) -> set[ClusterPlace]:
+        """Where versions of the store are."""
+        return {manifest.cluster for manifest in self._store.manifests() if manifest.cluster}
+
+    def prune(self, places: Iterable[ClusterPlace]) -> list[str]:
         """Removes the indexes of versions that the store does not hold any more; returns their names."""
-        kept = set()
-        for name in self._store.versions():
-            try:
-                manifest = self._store.manifest(name)
-            except StoreDamagedError:
-                return []  # whose index is whose cannot be told
-            if manifest.cluster:
-                kept.add(keyword_name(manifest))
-        ours = (state.name for state in self._states(place) if state.meta.get("store") == place.store)
-        gone = [name for name in ours if name not in kept]
+        manifests = list(self._store.manifests())
+        if len(manifests) < len(self._store.versions()):
+            return []  # whose index is whose cannot be told
+        kept = {name for manifest in manifests if manifest.cluster for name in index_names(manifest)}
+        gone: list[str] = []
+        for place in places:
+            ours = (state.name for state in self._states(place) if state.meta.get("store") == place.store)
+            gone += [name for name in ours if name not in kept]
         self.cluster.delete(gone)
         return gone
 
@@ -119,6 +139,16 @@ def keyword_name(manifest: Manifest) -> str:
     return f"{_place(manifest).alias}-{manifest.version}"
 
 
+def vectors_name(manifest: Manifest) -> str:
+    """The name of the index that holds a version's vectors."""
+    return f"{keyword_name(manifest)}-vectors"
+
+
+def index_names(manifest: Manifest) -> list[str]:
+    """The names of all indexes of a version."""
+    return [keyword_name(manifest), *([vectors_name(manifest)] if _place(manifest).vectors else [])]
+
+
 def _place(manifest: Manifest) -> ClusterPlace:
     if manifest.cluster is None:
         raise ValueError(f"{manifest.version} is in no cluster")
@@ -133,5 +163,16 @@ def _made_of(manifest: Manifest) -> dict[str, object]:
         "version": manifest.version,
         "catalog": manifest.catalog,
         "analyzer": manifest.analyzer,
+        "products": manifest.products,
+    }
+
+
+def _vectors_made_of(manifest: Manifest) -> dict[str, object]:
+    return {
+        "schema": VECTORS_SCHEMA,
+        "store": _place(manifest).store,
+        "version": manifest.version,
+        "catalog": manifest.catalog,
+        "encoder": manifest.encoder,
         "products": manifest.products,
     }

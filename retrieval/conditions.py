@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,3 +63,42 @@ class AnyOf:
 
 
 Condition = TextIn | NumberWithin | HasText | HasNumber | NotThat | AllOf | AnyOf
+
+
+class Values(Protocol):
+    """One product's values by field, as `retrieval.fields.Columns` has them."""
+
+    @property
+    def numbers(self) -> Mapping[str, Sequence[float]]:
+        """The numbers of each field."""
+        ...
+
+    @property
+    def texts(self) -> Mapping[str, Sequence[str]]:
+        """The folded texts of each field."""
+        ...
+
+
+def holds(condition: Condition, values: Values) -> bool:
+    """Whether one product's values pass a filter: what a keyword index does for all products at once."""
+    match condition:
+        case AllOf(operands):
+            return all(holds(each, values) for each in operands)
+        case AnyOf(operands):
+            return any(holds(each, values) for each in operands)
+        case NotThat(operand):
+            return not holds(operand, values)
+        case TextIn(field, wanted):
+            return not set(wanted).isdisjoint(values.texts.get(field, ()))
+        case HasText(field):
+            return field in values.texts
+        case HasNumber(field):
+            return field in values.numbers
+        case NumberWithin(field):
+            return any(_is_within(condition, number) for number in values.numbers.get(field, ()))
+
+
+def _is_within(wanted: NumberWithin, number: float) -> bool:
+    above = number >= wanted.low if wanted.include_low else number > wanted.low
+    below = number <= wanted.high if wanted.include_high else number < wanted.high
+    return above and below

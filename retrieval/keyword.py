@@ -220,6 +220,28 @@ class InParts:
         return Completed(besides, facets, self.sort(selection, wanted.sort) if wanted.sort else None)
 
 
+_STEPS = np.float32(1 << 14)
+LOOK_AHEAD = 16
+"""Matches behind the last one wanted that are ranked along, since one of them may tie with it."""
+
+
+def settled(scores: Scores) -> Scores:
+    """BM25 in steps of 2^-14, some 0.00006.
+
+    A sum in single precision depends in its last digits on the order of the words, which is another in every backend
+    and, in tantivy, for every product: without this, products with equal words would not tie, and so not come in the
+    order of their ids.
+    """
+    return np.asarray(np.round(scores * _STEPS) / _STEPS, dtype=np.float32)
+
+
+def best_first(rows: Rows, scores: Scores, limit: int) -> tuple[Rows, Scores]:
+    """The `limit` best of some matches by their settled scores, ties by row."""
+    scores = settled(scores)
+    order = np.lexsort((rows, -scores))[:limit]
+    return rows[order], scores[order]
+
+
 def minimum_matches(groups: int) -> int:
     """How many words of a query a product must have to match: half of them, rounded up.
 

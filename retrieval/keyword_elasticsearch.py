@@ -18,10 +18,11 @@ import numpy as np
 
 from retrieval.analysis import TermGroup
 from retrieval.cluster import Cluster, Document
+from retrieval.cluster_filling import check_index
 from retrieval.conditions import AllOf, AnyOf, Condition, HasNumber, HasText, NotThat, NumberWithin, TextIn
-from retrieval.errors import StoreDamagedError
 from retrieval.fields import FieldCatalog, FieldInfo
 from retrieval.keyword import (
+    LOOK_AHEAD,
     MOST_SHARING,
     NO_MATCHES,
     NO_ROWS,
@@ -35,8 +36,10 @@ from retrieval.keyword import (
     Scores,
     Selection,
     Sort,
+    best_first,
     make_facet,
     minimum_matches,
+    settled,
 )
 from retrieval.keyword_lines import KeywordLine, keyword_line
 from retrieval.records import Facet
@@ -142,16 +145,8 @@ class ElasticsearchIndex:
 
     def check(self) -> None:
         """Raises StoreDamagedError unless the cluster holds this very index, whole."""
-        state = self._cluster.state(self.name)
-        if state is None:
-            message = f"the cluster has no index {self.name}"
-        elif differing := [key for key, value in self._made_of.items() if state.meta.get(key) != value]:
-            told = ", ".join(f"{key} is {state.meta.get(key)!r}, not {self._made_of[key]!r}" for key in differing)
-            message = f"the cluster's index {self.name} is another one: {told}"
-        else:
-            self._is_checked = True
-            return
-        raise StoreDamagedError(message)
+        check_index(self._cluster, self.name, self._made_of)
+        self._is_checked = True
 
     def changed(self, changes: Sequence[DocumentChange], catalog: FieldCatalog) -> ElasticsearchIndex:
         """This index with some rows replaced, added or gone: for every process that has it open.
@@ -186,8 +181,8 @@ class ElasticsearchIndex:
         if where is not None:
             searches.append(self._best(groups, limit, where))
         answers = self._ask(searches)
-        best = self._matches(answers[0])
-        matches = best if where is None else self._matches(answers[2])
+        best = self._matches(answers[0], limit)
+        matches = best if where is None else self._matches(answers[2], limit)
         return Retrieved(matches, best, self._sharing(answers[1]))
 
     def complete(self, wanted: Completion) -> Completed:
@@ -210,7 +205,8 @@ class ElasticsearchIndex:
 
     def search(self, groups: tuple[TermGroup, ...], limit: int, where: Condition | None = None) -> Matches:
         """The `limit` best matches by BM25, best first, ties by row."""
-        return self._matches(*self._ask([self._best(groups, limit, where)]))
+        (answer,) = self._ask([self._best(groups, limit, where)])
+        return self._matches(answer, limit)
 
     def score(self, rows: Rows, groups: tuple[TermGroup, ...], where: Condition | None = None) -> Matches:
         """Those of `rows` that `where` lets through, by row, with their BM25; 0 for a row that does not match."""
@@ -255,14 +251,14 @@ class ElasticsearchIndex:
         match = _match(groups)
         query = {"match_none": {}} if match is None or limit < 1 else self._filtered(match, where)
         return {
-            **_rows_only(query, max(0, min(limit, MOST_ROWS))),
+            **_rows_only(query, max(0, min(limit + LOOK_AHEAD, MOST_ROWS)) if match else 0),
             "sort": [{"row": "asc"}] if match is None else _BEST,
         }
 
-    def _matches(self, answer: Mapping[str, Any]) -> Matches:
+    def _matches(self, answer: Mapping[str, Any], limit: int) -> Matches:
         rows, scores = _rows(answer, 1), _scores(answer, 0)
         known = rows < self._rows
-        return Matches(rows[known], scores[known], _total(answer))
+        return Matches(*best_first(rows[known], scores[known], max(0, limit)), _total(answer))
 
     def _scored(self, rows: Rows, groups: tuple[TermGroup, ...], where: Condition | None) -> Search:
         wanted: list[Query] = [_these(rows)]
@@ -273,7 +269,7 @@ class ElasticsearchIndex:
         return {**_rows_only(query, len(rows)), "sort": [{"row": "asc"}, "_score"]}
 
     def _scores(self, answer: Mapping[str, Any]) -> Matches:
-        rows, scores = _rows(answer, 0), _scores(answer, 1)
+        rows, scores = _rows(answer, 0), settled(_scores(answer, 1))
         return Matches(rows, scores, len(rows))
 
     def _sharing(self, answer: Mapping[str, Any]) -> Rows:

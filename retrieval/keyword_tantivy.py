@@ -24,6 +24,7 @@ from retrieval.conditions import AllOf, AnyOf, Condition, HasNumber, HasText, No
 from retrieval.errors import StoreDamagedError, StoreError
 from retrieval.fields import FieldCatalog, FieldInfo
 from retrieval.keyword import (
+    LOOK_AHEAD,
     MOST_SHARING,
     NO_MATCHES,
     NO_ROWS,
@@ -35,8 +36,10 @@ from retrieval.keyword import (
     Scores,
     Selection,
     Sort,
+    best_first,
     make_facet,
     minimum_matches,
+    settled,
 )
 from retrieval.keyword_lines import KeywordBuilder, KeywordLine, decode_line, keyword_line
 from retrieval.records import Facet
@@ -129,10 +132,10 @@ class TantivyIndex(InParts):
         if match is None or limit < 1:
             return NO_MATCHES
         query = self._filtered(match, where)
-        result = self._searcher.search(query, min(limit, max(self.size, 1)))
+        result = self._searcher.search(query, min(limit + LOOK_AHEAD, max(self.size, 1)))
         total = _count(result)
-        rows, scores = self._ranked(self._with_ties(query, result.hits, total))
-        return Matches(rows[:limit], scores[:limit], total)
+        rows, scores = self._scored(self._with_ties(query, result.hits, total))
+        return Matches(*best_first(rows, scores, limit), total)
 
     def score(self, rows: Rows, groups: tuple[TermGroup, ...], where: Condition | None = None) -> Matches:
         """Those of `rows` that `where` lets through, by row, with their BM25; 0 for a row that does not match."""
@@ -145,9 +148,9 @@ class TantivyIndex(InParts):
         if match is not None:
             clauses.append((Occur.Should, match))
         hits = self._searcher.search(Query.boolean_query(clauses), len(rows), count=False).hits
-        found, scores = self._ranked(hits)
+        found, scores = self._scored(hits)
         order = np.argsort(found)
-        return Matches(found[order], scores[order], total=len(found))
+        return Matches(found[order], settled(scores[order]), total=len(found))
 
     def identified(self, key: str) -> Rows:
         """The rows that carry this folded identifier, ascending; none where more than `MOST_SHARING` do."""
@@ -275,11 +278,8 @@ class TantivyIndex(InParts):
             hits = self._searcher.search(query, 2 * len(hits), count=False).hits
         return hits
 
-    def _ranked(self, hits: Hits) -> tuple[Rows, Scores]:
-        rows = self._row_numbers(hits)
-        scores = np.array([score for score, _ in hits], dtype=np.float32)
-        order = np.lexsort((rows, -scores))
-        return rows[order], scores[order]
+    def _scored(self, hits: Hits) -> tuple[Rows, Scores]:
+        return self._row_numbers(hits), np.array([score for score, _ in hits], dtype=np.float32)
 
     def _row_numbers(self, hits: Hits) -> Rows:
         values = self._searcher.fast_field_values(ROW, [address for _, address in hits])

@@ -139,7 +139,7 @@ class Store:
             schema = read_marker(path)
         except (OSError, ValueError) as error:
             is_missing = isinstance(error, FileNotFoundError)
-            if {manifest.schema for manifest in self._readable_manifests()} == {SCHEMA}:
+            if {manifest.schema for manifest in self.manifests()} == {SCHEMA}:
                 what = "is missing" if is_missing else f"cannot be read ({error})"
                 return f"{path} {what}; the versions beside it say what it should, and a rebuild writes it anew"
             raise (
@@ -346,7 +346,7 @@ class Store:
         whole = [name for name in names if name not in damaged]
         spared = {self.current(), *spare, *(whole[-keep:] if keep > 0 else ())}
         versions = tuple(name for name in names if name not in spared)
-        used = {manifest.encoder for manifest in self._readable_manifests() if manifest.version not in versions}
+        used = {manifest.encoder for manifest in self.manifests() if manifest.version not in versions}
         stored = sorted(self.encoders.iterdir()) if self.encoders.is_dir() else []
         encoders = tuple(folder.name for folder in stored if folder.name not in used)
         freed = [self.version_folder(name) for name in versions] + [self.encoders / name for name in encoders]
@@ -359,7 +359,7 @@ class Store:
         """
         folder = self.encoders / identity
         prefix = f"{folder.relative_to(self.root).as_posix()}/"
-        for manifest in self._readable_manifests():
+        for manifest in self.manifests():
             listed = {path: entry for path, entry in manifest.files.items() if path.startswith(prefix)}
             if listed and not any(file_problem(self.root / path, entry) for path, entry in listed.items()):
                 return
@@ -367,10 +367,11 @@ class Store:
 
     def folded(self) -> list[int]:
         """For each version the number of the last live change in it; nothing where one cannot be read."""
-        manifests = list(self._readable_manifests())
+        manifests = list(self.manifests())
         return [each.folded for each in manifests] if len(manifests) == len(self.versions()) else []
 
-    def _readable_manifests(self) -> Iterator[Manifest]:
+    def manifests(self) -> Iterator[Manifest]:
+        """The manifests that can be read, oldest first."""
         for name in self.versions():
             with suppress(StoreDamagedError):
                 yield self.manifest(name)

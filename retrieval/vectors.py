@@ -79,3 +79,8 @@ class VectorIndex(Protocol):
     def vector(self, row: int) -> Vectors:
         """The stored vector of one row, (dimension,)."""
         ...
+
+    @property
+    def without_cluster(self) -> VectorIndex:
+        """The same vectors where no cluster is asked: itself, unless it asks one."""
+        ...

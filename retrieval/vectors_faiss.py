@@ -1,8 +1,7 @@
 """The vector index: FAISS over unit vectors, exact or approximate by size and memory. The only file that imports faiss.
 
-The vectors themselves stay in one memory-mapped array beside the index. Whatever the index proposes is scored again
-with them, so every score that leaves here is the exact inner product, and a filter that lets little through is
-answered by scanning just that.
+Whatever the index proposes is scored again with the stored vectors, so every score that leaves here is the exact inner
+product, and a filter that lets little through is answered by scanning just that.
 """
 
 from __future__ import annotations
@@ -22,9 +21,9 @@ from numpy.typing import NDArray
 
 from retrieval.arrays import load_array
 from retrieval.errors import StoreDamagedError
-from retrieval.vectors import Neighbours, Rows, Vectors
+from retrieval.stored_vectors import CHUNK_ROWS, StoredVectors, map_vectors
+from retrieval.vectors import Rows, Vectors
 
-VECTORS_FILE = "vectors.npy"
 INDEX_FILE = "index.faiss"
 ROWS_FILE = "rows.npy"
 """For each vector of the index file its row (n,) int64; -1 where the row is gone or has another vector now."""
@@ -39,7 +38,6 @@ MOST_STALE = 0.2
 """An index file is continued until this share of it is stale; then it is made anew."""
 SCAN_SHARE = 0.2
 """A filter that lets less than this share through is answered by scanning what it allows."""
-_SCAN_ROWS = 16_384
 _PROBES = 32
 _settled = threading.local()
 _GPU_MOST = 2_048
@@ -74,13 +72,6 @@ def choose_kind(count: int, dimension: int, memory: int) -> IndexKind:
     return IndexKind.GRAPH if graph_bytes <= memory // 2 else IndexKind.QUANTISED
 
 
-def create_vectors(folder: Path, count: int, dimension: int) -> Vectors:
-    """An array (count, dimension) on disk to write unit vectors into, before `build_index`; memory holds no copy of
-    it."""
-    folder.mkdir(parents=True, exist_ok=True)
-    return np.lib.format.open_memmap(folder / VECTORS_FILE, "w+", dtype=np.float32, shape=(count, dimension))
-
-
 @dataclass(frozen=True, slots=True)
 class Kept:
     """What the vectors of an earlier folder have in common with the new ones."""
@@ -97,7 +88,7 @@ def build_index(folder: Path, kind: IndexKind | None = None, before: Kept | None
     The index of an earlier folder of the same kind is continued where most of its vectors are still there: only the
     new ones are added, which gives the same recall in a fraction of the time.
     """
-    vectors = _mapped(folder / VECTORS_FILE)
+    vectors = map_vectors(folder)
     kind = kind or choose_kind(len(vectors), vectors.shape[1], physical_memory())
     if kind is not IndexKind.EXACT:
         index, rows = _continued(vectors, kind, before) or (_trained(vectors, kind), np.arange(len(vectors)))
@@ -114,7 +105,7 @@ def _continued(vectors: Vectors, kind: IndexKind, before: Kept | None) -> tuple[
     if _kind_of(index) is not kind or index.d != vectors.shape[1]:
         return None
     rows_before = load_array(before.folder / ROWS_FILE)
-    new_row = np.full(len(_mapped(before.folder / VECTORS_FILE)), -1, dtype=np.int64)
+    new_row = np.full(len(map_vectors(before.folder)), -1, dtype=np.int64)
     same = before.rows >= 0
     new_row[before.rows[same]] = np.flatnonzero(same)
     rows = np.where(rows_before >= 0, new_row[rows_before], -1)
@@ -136,14 +127,14 @@ def gpu_count() -> int:
     return int(faiss.get_num_gpus()) if hasattr(faiss, "StandardGpuResources") else 0
 
 
-class FaissIndex:
+class FaissIndex(StoredVectors):
     """An opened vector index: read-only, safe to ask from many threads at once.
 
     On a GPU, when there is one and `gpu` is not False, everything is scanned there.
     """
 
     def __init__(self, folder: Path, *, gpu: bool | None = None) -> None:
-        self._vectors = _mapped(folder / VECTORS_FILE)
+        super().__init__(folder)
         self._graph: Any = _read(folder / INDEX_FILE) if (folder / INDEX_FILE).exists() else None
         self._rows = None if self._graph is None else load_array(folder / ROWS_FILE)
         self._on_gpu = gpu_count() > 0 if gpu is None else gpu
@@ -157,45 +148,16 @@ class FaissIndex:
         self._turn = threading.Lock() if self._on_gpu else contextlib.nullcontext()
 
     @property
-    def size(self) -> int:
-        """The number of vectors."""
-        return len(self._vectors)
-
-    @property
-    def dimension(self) -> int:
-        """The length of each vector."""
-        return int(self._vectors.shape[1])
-
-    @property
     def kind(self) -> IndexKind:
         """How the nearest are found."""
         if self._graph is None or self._on_gpu:
             return IndexKind.EXACT
         return _kind_of(self._graph)
 
-    def search(self, query: Vectors, limit: int, allowed: Rows | None = None) -> Neighbours:
-        """The `limit` nearest rows to `query` (dimension,), of `allowed` (ascending, distinct) where it is given."""
-        limit = min(limit, self.size if allowed is None else len(allowed))
-        if limit < 1:
-            return Neighbours(np.empty(0, dtype=np.int64), np.empty(0, dtype=np.float32))
+    def _propose(self, query: Vectors, limit: int, allowed: Rows | None) -> Rows | None:
+        """More than `limit` rows that, by the index's own rounded scores, the nearest are among."""
         if allowed is not None and len(allowed) < self.size * SCAN_SHARE:
-            return self._scan(query, limit, allowed)
-        rows = self._propose(query, limit, allowed)
-        if len(rows) < limit:
-            return self._scan(query, limit, np.arange(self.size) if allowed is None else allowed)
-        return _best(rows, self.similarity(query, rows), limit)
-
-    def similarity(self, query: Vectors, rows: Rows) -> NDArray[np.float32]:
-        """The exact cosine of `query` (dimension,) with each of `rows`, in their order."""
-        # Not BLAS: there a row's last digit depends on how many rows stand beside it, and equal products would not tie.
-        return np.asarray(np.einsum("ij,j->i", self._vectors[rows], query), dtype=np.float32)
-
-    def vector(self, row: int) -> Vectors:
-        """The stored vector of one row, (dimension,)."""
-        return np.array(self._vectors[row], dtype=np.float32)
-
-    def _propose(self, query: Vectors, limit: int, allowed: Rows | None) -> Rows:
-        """More than `limit` rows of which, by the index's own rounded scores, the nearest are among."""
+            return None
         share = 1.0 if allowed is None else len(allowed) / self.size
         if self._on_gpu:
             return self._propose_on_gpu(query, limit, allowed, share)
@@ -234,12 +196,6 @@ class FaissIndex:
             _, found = self._index.search(query[None, :], max(wanted, min(limit, _GPU_MOST)))
         rows = np.asarray(found[0][found[0] >= 0], dtype=np.int64)
         return rows if allowed is None else rows[np.isin(rows, allowed, assume_unique=True)]
-
-    def _scan(self, query: Vectors, limit: int, allowed: Rows) -> Neighbours:
-        parts = [
-            self.similarity(query, allowed[start : start + _SCAN_ROWS]) for start in range(0, len(allowed), _SCAN_ROWS)
-        ]
-        return _best(allowed, np.concatenate(parts), limit)
 
     def _exact_index(self) -> faiss.Index:
         # Half the bytes to scan in half the time; what it proposes is scored again with the whole numbers.
@@ -280,8 +236,8 @@ def _trained(vectors: Vectors, kind: IndexKind) -> faiss.Index:
 
 
 def _add(index: faiss.Index, vectors: Vectors, rows: Rows) -> None:
-    for start in range(0, len(rows), _SCAN_ROWS):
-        index.add(np.ascontiguousarray(vectors[rows[start : start + _SCAN_ROWS]], dtype=np.float32))
+    for start in range(0, len(rows), CHUNK_ROWS):
+        index.add(np.ascontiguousarray(vectors[rows[start : start + CHUNK_ROWS]], dtype=np.float32))
 
 
 @contextlib.contextmanager
@@ -302,26 +258,8 @@ def _search_in_this_thread_alone() -> None:
         _settled.done = True
 
 
-def _best(rows: Rows, scores: NDArray[np.float32], limit: int) -> Neighbours:
-    """The `limit` highest scores, ties by row."""
-    if len(rows) > limit:
-        # A tie across the cut is decided by row too, so everything that reaches the cut's score is kept until then.
-        cut = np.partition(scores, len(scores) - limit)[len(scores) - limit]
-        kept = scores >= cut
-        rows, scores = rows[kept], scores[kept]
-    order = np.lexsort((rows, -scores))[:limit]
-    return Neighbours(rows[order], scores[order])
-
-
 def _bitmap(chosen: NDArray[np.bool_]) -> faiss.IDSelector:
     return faiss.IDSelectorBitmap(np.packbits(chosen, bitorder="little"))
-
-
-def _mapped(path: Path) -> Vectors:
-    vectors = load_array(path, mapped=True)
-    if vectors.ndim != 2 or vectors.dtype != np.float32:
-        raise StoreDamagedError(f"{path} holds {vectors.dtype}{vectors.shape}, not rows of float32; rebuild the index")
-    return vectors
 
 
 def _read(path: Path) -> faiss.Index:

@@ -8,23 +8,28 @@ import os
 import threading
 import time
 import weakref
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 from retrieval.changes import Change, Delete, Patch, Upsert, sound
-from retrieval.errors import QueryError, SettingError, ShelfwiseError
+from retrieval.errors import ClusterError, QueryError, SettingError, ShelfwiseError, StoreDamagedError
 from retrieval.journal import Journal
 from retrieval.manifest import Manifest
 from retrieval.merging import DEFAULT
 from retrieval.published import CURRENT, Store
 from retrieval.records import Page, Product, Query
+from service.connection import Connection
 from service.live import Changed, LiveSnapshot
+from service.metrics import DEGRADED
 from service.patch_measures import with_measures
 from service.searching import Search, check_query, row_of, similar_products
 from service.snapshot import Snapshot, open_snapshot
+
+if TYPE_CHECKING:
+    from service.settings import Settings
 
 _LOOK_SECONDS = 0.05
 """How often an engine looks for live changes of other processes, and for newly published versions."""
@@ -43,8 +48,9 @@ class SearchEngine:
     >>> engine.patch("B0042", price=89.0, availability="in_stock")
     """
 
-    def __init__(self, store: Store, snapshot: Snapshot, *, follow: bool = True) -> None:
+    def __init__(self, store: Store, snapshot: Snapshot, connection: Connection, *, follow: bool = True) -> None:
         self._store = store
+        self._connection = connection
         self._follow = follow
         self._journal = Journal(store.root)
         self._stop = threading.Event()
@@ -59,6 +65,7 @@ class SearchEngine:
         self._again = math.inf
         """When to try again to open a version that could not be opened."""
         self._live = LiveSnapshot(snapshot)
+        self._tell_unanswered(snapshot)
         if follow:
             self._catch_up()
             threading.Thread(
@@ -69,17 +76,26 @@ class SearchEngine:
             ).start()
 
     @classmethod
-    def open(cls, path: str | os.PathLike[str], *, follow: bool = True) -> Self:
+    def open(cls, path: str | os.PathLike[str], *, settings: Settings | None = None, follow: bool = True) -> Self:
         """Opens the version that serves, every file of it verified, with the live changes since it was built.
 
         Versions that are published later and live changes of other processes are taken up by themselves, unless
         `follow` is False: then the engine answers from the published version as it is, for as long as it is open.
 
+        `settings` say how the cluster is reached of an index that is in one; by default they are read as
+        `service.settings.load_settings` does. While the cluster does not answer, searches go by vectors alone.
+
         Raises StoreMissingError, StoreForeignError or StoreDamagedError for a directory that cannot serve, EncoderError
-        where the model cannot be loaded or makes other vectors.
+        where the model cannot be loaded or makes other vectors, SettingError or ClusterRefusedError where the cluster
+        cannot be used as it is set.
         """
         store = Store(Path(path))
-        return cls(store, open_snapshot(store), follow=follow)
+        connection = Connection(store, settings)
+        try:
+            return cls(store, open_snapshot(store, connection), connection, follow=follow)
+        except BaseException:
+            connection.close()
+            raise
 
     @property
     def manifest(self) -> Manifest:
@@ -121,13 +137,29 @@ class SearchEngine:
         query = Query(text, size, page, filters, tuple(facets), sort, stage)
         check_query(query, merge)
         self._check_open()
-        return Search(self.snapshot, self._executor, query, merge).page()
+        return self._answered(lambda snapshot, lost: Search(snapshot, self._executor, query, merge, lost).page())
 
     def similar(self, product_id: str, *, size: int = 20, filters: str = "") -> Page:
         """The products nearest to one, itself left out; raises UnknownProductError where there is no such product."""
         check_query(Query("", size, 1, filters), DEFAULT)
         self._check_open()
-        return similar_products(self.snapshot, product_id, size, filters)
+        return self._answered(lambda snapshot, lost: similar_products(snapshot, product_id, size, filters, lost))
+
+    def _answered(self, answer: Callable[[Snapshot, tuple[str, ...]], Page]) -> Page:
+        """An answer, made without the cluster where that fails: then the page says what is missing."""
+        snapshot = self.snapshot
+        try:
+            page = answer(snapshot, ())
+        except (ClusterError, StoreDamagedError) as error:
+            if snapshot.manifest.cluster is None:
+                raise
+            self._trouble["cluster"] = f"searches go by vectors alone: {error}"
+            page = answer(snapshot.without_cluster, ("bm25",))
+        else:
+            self._trouble.pop("cluster", None)
+        for stage in page.degraded:
+            DEGRADED.labels(stage).inc()
+        return page
 
     def product(self, product_id: str) -> Product:
         """One product; raises UnknownProductError where there is none of this id."""
@@ -139,7 +171,7 @@ class SearchEngine:
 
         All are taken or none; those that are there already, the same in every field, are not counted. Raises
         ChangeError for a product that cannot be taken, EncoderError where its text cannot be encoded, StoreError where
-        nothing can be written.
+        nothing can be written, ClusterError where the cluster cannot take it now.
         """
         return self._change([Upsert(product) for product in products])
 
@@ -164,6 +196,8 @@ class SearchEngine:
         checked = [sound(change) for change in changes]
         with self._swap:
             self._apply_new()
+            # Refused before it is taken: once it is in the journal it stands.
+            self.snapshot.keyword.check_changeable()
             wanted = self._live.effective([self._with_measures(change) for change in checked])
             numbers = self._journal.append(wanted, above=self.manifest.folded)
             # It is taken, whatever comes next: an error would say that it is not.
@@ -184,7 +218,7 @@ class SearchEngine:
         """
         with self._opening:
             self._seen = _stamp(self._store)
-            newer = LiveSnapshot(open_snapshot(self._store, encoder=self.snapshot.encoder))
+            newer = LiveSnapshot(open_snapshot(self._store, self._connection, encoder=self.snapshot.encoder))
             if self._follow:
                 newer.apply(self._journal.since(newer.sequence))
             with self._swap:
@@ -193,7 +227,13 @@ class SearchEngine:
                 changed = newer.snapshot.manifest.version != self.manifest.version
                 self._live = newer
             self._trouble.pop("version", None)
+            self._tell_unanswered(newer.snapshot)
             return changed
+
+    def _tell_unanswered(self, snapshot: Snapshot) -> None:
+        """Until a search finds that the cluster is there."""
+        if snapshot.unanswered:
+            self._trouble["cluster"] = snapshot.unanswered
 
     def close(self) -> None:
         """Ends the engine's threads; searches under way are finished first, later ones are refused."""
@@ -201,6 +241,7 @@ class SearchEngine:
         self._executor.shutdown(wait=True)
         with self._swap:
             self._journal.close()
+        self._connection.close()
 
     def __enter__(self) -> Self:
         return self

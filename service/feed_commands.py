@@ -9,13 +9,19 @@ import typer
 
 from retrieval.errors import SettingError
 from service.options import (
+    Backend,
+    BackendOption,
     FeedsArgument,
     FormatOption,
     IndexOption,
     JsonOption,
     MapOption,
     MappingOption,
+    OptionalFeedsArgument,
     RulesOption,
+    SettingsOption,
+    VectorsBackend,
+    VectorsOption,
     WorkersOption,
     cache_folder,
     feed_mapping,
@@ -23,11 +29,15 @@ from service.options import (
 
 if TYPE_CHECKING:
     from indexer.quality.rule import Rule
+    from retrieval.cluster_settings import ClusterSettings
 
 
 def rebuild(
-    feeds: FeedsArgument,
+    feeds: OptionalFeedsArgument = None,
     index: IndexOption = Path("store"),
+    backend: BackendOption = None,
+    vectors: VectorsOption = None,
+    settings: SettingsOption = None,
     feed_format: FormatOption = "",
     mapping: MappingOption = None,
     maps: MapOption = None,
@@ -51,6 +61,10 @@ def rebuild(
     from indexer.build import rebuild as run
     from service.terminal import ProgressLines, show_report, write_json
 
+    cluster, vectors_in_cluster = _backends(index, settings, backend, vectors)
+    if not feeds:
+        _move(index, cluster, keep, vectors_in_cluster=vectors_in_cluster, as_json=as_json)
+        return
     options = RebuildOptions(
         feeds=tuple(feeds),
         cache=cache_folder(),
@@ -63,10 +77,45 @@ def rebuild(
         rules=_rules(rules),
         workers=workers,
         force=force,
+        cluster=cluster,
+        vectors_in_cluster=vectors_in_cluster,
     )
     with ProgressLines() as progress:
         report = run(index, options, progress)
     write_json(msgspec.json.encode(report)) if as_json else show_report(report, index)
+
+
+def _backends(
+    index: Path, path: Path | None, backend: Backend | None, vectors: VectorsBackend | None
+) -> tuple[ClusterSettings | None, bool]:
+    """The cluster, where words are to be searched in one, and whether vectors are, too: as asked for, or as set, or as
+    it is with the version that serves."""
+    from retrieval.published import Store
+    from service.settings import load_settings
+    from service.version_list import current_manifest
+
+    settings = load_settings(path)
+    serving = current_manifest(Store(index))
+    place = serving.cluster if serving else None
+    is_clustered = (backend or settings.backend or (place and Backend.ELASTICSEARCH)) == Backend.ELASTICSEARCH
+    has_vectors = place and place.vectors and VectorsBackend.ELASTICSEARCH
+    in_cluster = (vectors or settings.vectors or has_vectors) == VectorsBackend.ELASTICSEARCH
+    if is_clustered:
+        return settings.cluster, in_cluster
+    if (vectors or settings.vectors) == VectorsBackend.ELASTICSEARCH:
+        raise SettingError("vectors are searched in Elasticsearch only where words are: set backend to elasticsearch")
+    return None, False
+
+
+def _move(index: Path, cluster: ClusterSettings | None, keep: int, *, vectors_in_cluster: bool, as_json: bool) -> None:
+    import msgspec
+
+    from indexer.moving import move
+    from service.terminal import ProgressLines, show_move, write_json
+
+    with ProgressLines() as progress:
+        report = move(index, cluster, progress, vectors=vectors_in_cluster, keep=keep)
+    write_json(msgspec.json.encode(report)) if as_json else show_move(report)
 
 
 def check(

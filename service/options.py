@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -12,12 +13,46 @@ import typer
 if TYPE_CHECKING:
     from indexer.mapping import FeedMapping
 
+
+class Backend(StrEnum):
+    """Where words are searched."""
+
+    EMBEDDED = "embedded"
+    ELASTICSEARCH = "elasticsearch"
+
+
+class VectorsBackend(StrEnum):
+    """Where vectors are searched."""
+
+    FAISS = "faiss"
+    ELASTICSEARCH = "elasticsearch"
+
+
 IndexOption = Annotated[Path, typer.Option("--index", help="The index directory.")]
 IndexArgument = Annotated[Path, typer.Argument(help="An index directory, made by: shelfwise rebuild", metavar="DIR")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else.")]
 FeedsArgument = Annotated[
     list[str],
     typer.Argument(help="Feeds as a shop exports them, plain, gzip or zstd; - is standard input.", metavar="FEED..."),
+]
+OptionalFeedsArgument = Annotated[
+    list[str] | None,
+    typer.Argument(
+        help="Feeds as a shop exports them, plain, gzip or zstd; - is standard input. "
+        "Without one, the version that serves is moved to the backend.",
+        metavar="[FEED...]",
+    ),
+]
+BackendOption = Annotated[
+    Backend | None,
+    typer.Option("--backend", help="Where words are searched; by default as set, or as it is with the index."),
+]
+VectorsOption = Annotated[
+    VectorsBackend | None,
+    typer.Option("--vectors", help="Where vectors are searched; by default as set, or as it is with the index."),
+]
+SettingsOption = Annotated[
+    Path | None, typer.Option("--settings", help="A TOML file; by default shelfwise.toml, if there is one.")
 ]
 FormatOption = Annotated[str, typer.Option("--format", help="The feeds' format; by default it is recognised.")]
 MappingOption = Annotated[

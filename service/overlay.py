@@ -164,3 +164,8 @@ class ChangedVectors:
         if at < len(self._rows) and self._rows[at] == row:
             return np.array(self._vectors[at], dtype=np.float32)
         return self._base.vector(row)
+
+    @property
+    def without_cluster(self) -> ChangedVectors:
+        """The same changes over the same vectors, where no cluster is asked."""
+        return ChangedVectors(self._base.without_cluster, self._masked, self._rows, self._vectors)

@@ -29,6 +29,8 @@ from service.snapshot import Snapshot
 KEYWORD_DEPTH = 1_000
 """Keyword matches that are merged with the vectors; those behind them follow in their own order."""
 DENSE_DEPTH = 200
+FILTERED_DEPTH = 1_000
+"""How many of the nearest a filter is applied to one by one, where no keyword index applies it to all."""
 STAGES = ("bm25", "dense", "merged")
 
 T = TypeVar("T")
@@ -48,6 +50,8 @@ class Request:
     facets: tuple[str, ...] = ()
     facet_size: int = 100
     sort: Sort | None = None
+    lost: tuple[str, ...] = ()
+    """Stages that cannot take part."""
 
 
 @dataclass(slots=True)
@@ -101,13 +105,15 @@ class Ranker:
         timings: dict[str, float] = {}
         keyword = self._executor.submit(_timed, timings, "bm25", lambda: self._retrieved(request))
         query, degraded = self._encoded(request, timings)
-        nearest = _timed(timings, "dense", lambda: self._nearest(query))
+        # Without words the filter has only what is near to choose from.
+        depth = FILTERED_DEPTH if request.lost and request.where is not None else DENSE_DEPTH
+        nearest = _timed(timings, "dense", lambda: self._nearest(query, depth))
         retrieved = keyword.result()
         ranking = _timed(timings, "merge", lambda: self._merged(request, query, retrieved, nearest))
         if not ranking.total and request.where is not None and query is not None:
             ranking = self._relaxed(request, query)
-        ranking.degraded, ranking.timings = degraded, timings
-        ranking.ran = _stages_run(request, degraded)
+        ranking.degraded, ranking.timings = (*request.lost, *degraded), timings
+        ranking.ran = _stages_run(request, ranking.degraded)
         return ranking
 
     def further(self, request: Request, ranking: Ranking, end: int) -> Rows:
@@ -131,8 +137,8 @@ class Ranker:
             return None, ("dense",)
         return vectors[0], ()
 
-    def _nearest(self, query: Vectors | None) -> Neighbours:
-        return _NONE if query is None else self._snapshot.vectors.search(query, DENSE_DEPTH)
+    def _nearest(self, query: Vectors | None, depth: int) -> Neighbours:
+        return _NONE if query is None else self._snapshot.vectors.search(query, depth)
 
     def _merged(self, request: Request, query: Vectors | None, retrieved: Retrieved, nearest: Neighbours) -> Ranking:
         matches, named = _ranked_part(retrieved), retrieved.identified

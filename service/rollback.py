@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import msgspec
 
 from retrieval.errors import SettingError, StoreDamagedError, StoreForeignError, UnknownVersionError
@@ -9,6 +11,9 @@ from retrieval.manifest import Manifest
 from retrieval.published import Store
 from service.snapshot import stored_analyzer
 from service.version_list import current_name, versions_before
+
+if TYPE_CHECKING:
+    from retrieval.cluster_versions import ClusterVersions
 
 
 class RolledBack(msgspec.Struct, frozen=True):
@@ -24,29 +29,36 @@ class RolledBack(msgspec.Struct, frozen=True):
     """Versions that cannot serve, with the reason."""
 
 
-def roll_back(store: Store, name: str = "") -> RolledBack:
+def roll_back(store: Store, name: str = "", cluster: ClusterVersions | None = None) -> RolledBack:
     """Lets a version serve: the one of this name, or the newest before the current one that is whole.
 
-    The caller holds the lock. Raises UnknownVersionError where there is no such version, StoreDamagedError where the
+    One that is in the `cluster` is filled into it again where it is not there any more, and the alias follows. The
+    caller holds the lock. Raises UnknownVersionError where there is no such version, StoreDamagedError where the
     one asked for is not whole, StoreForeignError where this program cannot serve it; the pointer then stays.
     """
     before = current_name(store)
     if name:
-        return _rolled_back(before, _serve(store, name), ())
+        return _rolled_back(before, _serve(store, name, cluster), ())
     passed_over: list[str] = []
     for older in reversed(versions_before(store, before)):
         try:
-            return _rolled_back(before, _serve(store, older), tuple(passed_over))
+            return _rolled_back(before, _serve(store, older, cluster), tuple(passed_over))
         except (StoreDamagedError, StoreForeignError) as error:
             passed_over.append(str(error))
     there = "; ".join(passed_over) or f"it holds {', '.join(store.versions()) or 'none'}"
     raise UnknownVersionError(f"{store.root} has no whole version before {before or 'the current one'}: {there}")
 
 
-def _serve(store: Store, name: str) -> Manifest:
+def _serve(store: Store, name: str, cluster: ClusterVersions | None) -> Manifest:
     store.check_known(name)
     _check_analysis(store, name)
-    return store.rollback(name)
+    manifest = store.verified(name)
+    if cluster and manifest.cluster and not cluster.is_whole(manifest):
+        cluster.fill(manifest, store.version_folder(name), lambda _: None)
+    store.rollback(name)
+    if cluster and manifest.cluster:
+        cluster.serve(manifest)
+    return manifest
 
 
 def _check_analysis(store: Store, name: str) -> None:

@@ -5,13 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from concurrent.futures import Executor
 
+import numpy as np
+
 from retrieval.conditions import Condition
 from retrieval.errors import QueryError, UnknownProductError
 from retrieval.filters import parse_filter
 from retrieval.keyword import Rows, Selection, Sort
 from retrieval.merging import METHODS
 from retrieval.records import Candidate, Facet, Hit, Page, Query, StageScore
-from service.ranking import STAGES, Ranker, Ranking, Request
+from retrieval.vectors import Neighbours, Vectors
+from service.ranking import FILTERED_DEPTH, STAGES, Ranker, Ranking, Request
 from service.snapshot import Snapshot
 
 MOST_TEXT = 10_000
@@ -26,7 +29,10 @@ FACET_VALUES = 100
 class Search:
     """One search of one snapshot."""
 
-    def __init__(self, snapshot: Snapshot, executor: Executor, query: Query, merge: str) -> None:
+    def __init__(
+        self, snapshot: Snapshot, executor: Executor, query: Query, merge: str, lost: tuple[str, ...] = ()
+    ) -> None:
+        """`lost` are the stages that cannot take part."""
         self._snapshot = snapshot
         self._query = query
         self._facets = {name: snapshot.catalog.known(name, "count").name for name in query.facets}
@@ -35,7 +41,7 @@ class Search:
         where = _condition(snapshot, query.filters)
         groups = snapshot.analyzer.groups(query.text)
         self._request = Request(
-            query.text, groups, where, query.stage, METHODS[merge], self._counted, FACET_VALUES, self._sort
+            query.text, groups, where, query.stage, METHODS[merge], self._counted, FACET_VALUES, self._sort, lost
         )
         self._ranker = Ranker(snapshot, executor)
 
@@ -89,29 +95,39 @@ class Search:
             self._query.page,
             self._query.size,
             {asked: facets[name] for asked, name in self._facets.items()},
-            ranking.degraded if ranking else (),
+            ranking.degraded if ranking else self._request.lost,
             ranking.relaxed if ranking else False,
             ranking.timings if ranking else {},
             self._snapshot.manifest.version,
         )
 
 
-def similar_products(snapshot: Snapshot, product_id: str, size: int, filters: str) -> Page:
+def similar_products(snapshot: Snapshot, product_id: str, size: int, filters: str, lost: tuple[str, ...] = ()) -> Page:
     """The products nearest to one, itself left out; raises UnknownProductError where there is no such product."""
     row = row_of(snapshot, product_id)
     where = _condition(snapshot, filters)
-    allowed = None if where is None else snapshot.keyword.select(Selection(where=where, everything=True))
     vector = snapshot.vectors.vector(row)
     if not vector.any():
         # It came as a live change while the encoder was lost.
-        return Page((), 0, 1, size, degraded=("dense",), version=snapshot.manifest.version)
-    nearest = snapshot.vectors.search(vector, size + 1, allowed)
+        return Page((), 0, 1, size, degraded=(*lost, "dense"), version=snapshot.manifest.version)
+    nearest = _nearest(snapshot, vector, size + 1, where, is_lost=bool(lost))
     pairs = [(other, float(score)) for other, score in zip(nearest.rows, nearest.scores, strict=True) if other != row]
     hits = tuple(
         Hit(snapshot.products[other], score, {"dense": StageScore(rank, score)})
         for rank, (other, score) in enumerate(pairs[:size], 1)
     )
-    return Page(hits, len(hits), 1, size, version=snapshot.manifest.version)
+    return Page(hits, len(hits), 1, size, degraded=lost, version=snapshot.manifest.version)
+
+
+def _nearest(snapshot: Snapshot, vector: Vectors, limit: int, where: Condition | None, *, is_lost: bool) -> Neighbours:
+    if where is None:
+        return snapshot.vectors.search(vector, limit)
+    if not is_lost:
+        allowed = snapshot.keyword.select(Selection(where=where, everything=True))
+        return snapshot.vectors.search(vector, limit, allowed)
+    nearest = snapshot.vectors.search(vector, FILTERED_DEPTH)
+    kept = np.isin(nearest.rows, snapshot.keyword.select(Selection(rows=nearest.rows, where=where)))
+    return Neighbours(nearest.rows[kept][:limit], nearest.scores[kept][:limit])
 
 
 def check_query(query: Query, merge: str) -> None:

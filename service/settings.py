@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, EnvSettingsSource, SettingsConfigDict, SettingsError
 
 from retrieval.close_names import close_names
-from retrieval.cluster import ClusterSettings
+from retrieval.cluster_settings import ClusterSettings
 from retrieval.errors import SettingError
 
 FILE = "shelfwise.toml"
@@ -51,8 +51,8 @@ class Settings(BaseSettings):
         nested_model_default_partial_update=True,
     )
 
-    backend: Literal["embedded", "elasticsearch"] = "embedded"
-    vectors: Literal["faiss", "elasticsearch"] = "faiss"
+    backend: Literal["embedded", "elasticsearch"] | None = None
+    vectors: Literal["faiss", "elasticsearch"] | None = None
     elasticsearch: ElasticsearchSettings = ElasticsearchSettings()
 
     @property

@@ -3,13 +3,19 @@ swapped."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from retrieval.analysis import Analyzer
 from retrieval.encoder import Encoder
 from retrieval.encoders import load_encoder
-from retrieval.errors import EncoderMismatchError, EncoderUnavailableError, StoreDamagedError, StoreForeignError
+from retrieval.errors import (
+    ClusterUnavailableError,
+    EncoderMismatchError,
+    EncoderUnavailableError,
+    StoreDamagedError,
+    StoreForeignError,
+)
 from retrieval.fields import FieldCatalog
 from retrieval.keyword import KeywordIndex
 from retrieval.layout import FIELDS_FILE, KEYWORD_FOLDER, SYNONYMS_FILE, VECTORS_FOLDER, read_fields
@@ -18,7 +24,9 @@ from retrieval.product_store import ProductStore
 from retrieval.published import Serving, Store
 from retrieval.synonyms import Synonyms
 from retrieval.vectors import VectorIndex
+from service.connection import Connection
 from service.lost_encoder import LostEncoder
+from service.lost_keyword import LostKeyword
 from service.overlay import Products
 
 
@@ -34,33 +42,37 @@ class Snapshot:
     vectors: VectorIndex
     encoder: Encoder
     notices: tuple[str, ...] = ()
+    unanswered: str = ""
+    """Why its cluster could not be asked when it was opened, if it could not; a later search may find it there."""
+
+    @property
+    def without_cluster(self) -> Snapshot:
+        """The same version with whatever is in a cluster lost."""
+        return replace(self, keyword=LostKeyword(self.products, self.catalog), vectors=self.vectors.without_cluster)
 
 
 _TRIES = 3
 
 
-def open_snapshot(store: Store, *, encoder: Encoder | None = None) -> Snapshot:
+def open_snapshot(store: Store, connection: Connection, *, encoder: Encoder | None = None) -> Snapshot:
     """Opens the version that serves; `encoder` is used again where it is the one that made its vectors.
 
-    Raises StoreMissingError, StoreForeignError or StoreDamagedError for a directory that cannot serve, EncoderError
-    where the model cannot be loaded or makes other vectors.
+    A cluster that does not answer is no reason not to open: a notice says so. Raises StoreMissingError,
+    StoreForeignError or StoreDamagedError for a directory that cannot serve, or whose cluster lacks the version,
+    EncoderError where the model cannot be loaded or makes other vectors, ClusterRefusedError where the cluster refuses.
     """
     for _ in range(_TRIES - 1):
         versions = store.versions()
         try:
-            return _opened(store, encoder)
+            return _opened(store, connection, encoder)
         except (StoreDamagedError, EncoderUnavailableError):
             # A version that was removed under our hands by a rebuild is no damage: the newer one is there.
             if store.versions() == versions:
                 raise
-    return _opened(store, encoder)
+    return _opened(store, connection, encoder)
 
 
-def _opened(store: Store, encoder: Encoder | None) -> Snapshot:
-    # Loaded when the first index is opened: importing the engine stays fast.
-    from retrieval.keyword_tantivy import TantivyIndex
-    from retrieval.vectors_faiss import FaissIndex
-
+def _opened(store: Store, connection: Connection, encoder: Encoder | None) -> Snapshot:
     serving = store.find_serving()
     manifest = serving.manifest
     folder = store.version_folder(manifest.version)
@@ -68,18 +80,51 @@ def _opened(store: Store, encoder: Encoder | None) -> Snapshot:
         encoder = _encoder(store, serving)
     analyzer = _analyzer(folder, manifest)
     catalog = read_fields(folder / FIELDS_FILE)
+    keyword, notices, unanswered = _keyword(store, manifest, catalog, connection)
     snapshot = Snapshot(
         manifest,
         ProductStore(folder),
         catalog,
         analyzer,
-        TantivyIndex(folder / KEYWORD_FOLDER, catalog),
-        FaissIndex(folder / VECTORS_FOLDER),
+        keyword,
+        _vectors(store, manifest, connection),
         encoder,
-        serving.notices,
+        (*serving.notices, *notices),
+        unanswered,
     )
     _check_agreement(snapshot)
     return snapshot
+
+
+def _keyword(
+    store: Store, manifest: Manifest, catalog: FieldCatalog, connection: Connection
+) -> tuple[KeywordIndex, tuple[str, ...], str]:
+    """The keyword index, what is wrong with it although it can be used, and why it could not be asked."""
+    if manifest.cluster is None:
+        from retrieval.keyword_tantivy import TantivyIndex
+
+        return TantivyIndex(store.version_folder(manifest.version) / KEYWORD_FOLDER, catalog), (), ""
+    versions = connection.versions()
+    index = versions.open(manifest, catalog)
+    try:
+        versions.check(manifest)
+        trouble = versions.agree(manifest)
+    except ClusterUnavailableError as error:
+        return index, (), f"searches go by vectors alone until the cluster answers: {error}"
+    except StoreDamagedError as error:
+        cure = f"fill it from the version: shelfwise rebuild --index {store.root} --backend elasticsearch"
+        raise StoreDamagedError(f"{error}; {cure}") from error
+    return index, (trouble,) if trouble else (), ""
+
+
+def _vectors(store: Store, manifest: Manifest, connection: Connection) -> VectorIndex:
+    folder = store.version_folder(manifest.version)
+    if manifest.cluster and manifest.cluster.vectors:
+        return connection.versions().open_vectors(manifest, folder)
+    # Loaded when the first index is opened: importing the engine stays fast.
+    from retrieval.vectors_faiss import FaissIndex
+
+    return FaissIndex(folder / VECTORS_FOLDER)
 
 
 def _encoder(store: Store, serving: Serving) -> Encoder:

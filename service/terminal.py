@@ -27,6 +27,7 @@ from service.ranking import STAGES
 
 if TYPE_CHECKING:
     from indexer.build import RebuildReport
+    from indexer.moving import MoveReport
 
 out = Console()
 err = Console(stderr=True)
@@ -123,6 +124,17 @@ def show_report(report: RebuildReport, index: Path) -> None:
         out.print(f"[bold]{report.version}[/] is published and serves.")
     else:
         out.print(f"Nothing changed since [bold]{report.version}[/], which serves on.")
+
+
+def show_move(report: MoveReport) -> None:
+    """What a move did."""
+    where = "in the index directory" if report.backend == "embedded" else "in Elasticsearch"
+    if report.published:
+        out.print(f"[bold]{report.version}[/] is published and serves: {report.products:,} products, {where}.")
+    elif report.restored:
+        out.print(f"[bold]{report.version}[/] serves on; what the cluster had lost of it is there again.")
+    else:
+        out.print(f"[bold]{report.version}[/] serves on: it is {where} already.")
 
 
 def show_page(page: Page, *, explain: bool) -> None:

@@ -18,8 +18,9 @@ from retrieval.keyword import KeywordIndex, Selection
 from retrieval.layout import KEYWORD_FOLDER, TEXT_KEYS_FILE, VECTORS_FOLDER
 from retrieval.product_store import ProductStore
 from retrieval.product_text import encoder_text, keyword_terms
+from retrieval.stored_vectors import VECTORS_FILE
 from retrieval.vectors import VectorIndex, Vectors
-from retrieval.vectors_faiss import INDEX_FILE, ROWS_FILE, VECTORS_FILE
+from retrieval.vectors_faiss import INDEX_FILE, ROWS_FILE
 from service.problems import Problem, Tally
 from service.verify_rows import sample
 

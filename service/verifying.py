@@ -13,8 +13,9 @@ from indexer.vectors import Keys
 from retrieval.analysis import Analyzer
 from retrieval.arrays import load_array
 from retrieval.encoders import load_encoder
-from retrieval.errors import ShelfwiseError, StoreDamagedError
+from retrieval.errors import ClusterError, ShelfwiseError, StoreDamagedError
 from retrieval.fields import FieldCatalog
+from retrieval.keyword import KeywordIndex
 from retrieval.keyword_tantivy import TantivyIndex
 from retrieval.layout import FIELDS_FILE, KEYWORD_FOLDER, SYNONYMS_FILE, TEXT_KEYS_FILE, VECTORS_FOLDER, read_fields
 from retrieval.manifest import MANIFEST, SEAL, Manifest, file_problem
@@ -30,25 +31,31 @@ from service.version_list import current_name
 
 if TYPE_CHECKING:
     from indexer.observing import Observer
+    from retrieval.cluster_versions import ClusterVersions
 
 _SERVES = (
     "let a whole version serve: shelfwise rollback {root}; then make a new one: shelfwise rebuild FEED --index {root}"
 )
 _WAITS = "this version does not serve: do not go back to it; shelfwise prune {root} removes it with the other old ones"
 _ENCODER_AGAIN = "a rebuild stores the encoder anew: shelfwise rebuild FEED --index {root}"
+_FILL_AGAIN = "fill it from the version: shelfwise rebuild --index {root} --backend elasticsearch"
 _STRAY = "remove it: nothing reads it"
 _PRODUCT_FILES = (PRODUCTS_FILE, IDS_FILE, OFFSETS_FILE)
 _ENCODER = "encoder"
 T = TypeVar("T")
 
 
-def verify(store: Store, name: str, observer: Observer, *, encode: bool = False) -> Verified:
+def verify(
+    store: Store, name: str, observer: Observer, *, encode: bool = False, cluster: ClusterVersions | None = None
+) -> Verified:
     """Verifies one version; with `encode` a sample of its vectors is made again, which takes its encoder to be loaded.
+
+    Of what a version has in a `cluster` is seen whether it is there, whole; its documents are not read.
 
     Raises UnknownVersionError for a version that is not there; whatever is wrong with one that is there is returned.
     """
     store.check_known(name)
-    return _Verification(store, name, observer).run(encode=encode)
+    return _Verification(store, name, observer, cluster).run(encode=encode)
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +65,7 @@ class _Parts:
     products: ProductStore | None
     catalog: FieldCatalog | None
     analyzer: Analyzer | None
-    keyword: TantivyIndex | None
+    keyword: KeywordIndex | None
     vectors: FaissIndex | None
     text_keys: Keys | None
 
@@ -76,8 +83,8 @@ class _Parts:
 class _Verification:
     """One run. A part with a damaged file is not opened: a library may trip over it."""
 
-    def __init__(self, store: Store, name: str, observer: Observer) -> None:
-        self._store, self._name, self._observer = store, name, observer
+    def __init__(self, store: Store, name: str, observer: Observer, cluster: ClusterVersions | None) -> None:
+        self._store, self._name, self._observer, self._cluster = store, name, observer, cluster
         self._folder = store.version_folder(name)
         self._problems: list[Problem] = []
         self._skipped: list[str] = []
@@ -149,7 +156,7 @@ class _Verification:
         is_ours = manifest.recipe == RECIPE
         if not is_ours:
             self._skipped.append(f"terms and texts: made by recipe {manifest.recipe!r}, this program has {RECIPE!r}")
-        self._check_records(parts, parts.products, is_ours=is_ours)
+        self._check_records(parts, parts.products, manifest, is_ours=is_ours)
         self._check_found(parts, parts.products, is_ours=is_ours)
         if encode:
             self._check_encoder(manifest, parts)
@@ -161,16 +168,30 @@ class _Verification:
             self._opened(PRODUCTS_FILE, lambda: ProductStore(folder)),
             catalog,
             self._opened(SYNONYMS_FILE, lambda: _analyzer(folder, manifest)),
-            self._open_keyword(catalog),
+            self._open_keyword(catalog, manifest),
             self._opened(VECTORS_FOLDER, lambda: FaissIndex(folder / VECTORS_FOLDER, gpu=False)),
             self._opened(TEXT_KEYS_FILE, lambda: _text_keys(folder / TEXT_KEYS_FILE)),
         )
 
-    def _open_keyword(self, catalog: FieldCatalog | None) -> TantivyIndex | None:
+    def _open_keyword(self, catalog: FieldCatalog | None, manifest: Manifest) -> KeywordIndex | None:
         if catalog is None:
             self._skipped.append(f"the agreement of {KEYWORD_FOLDER}: {FIELDS_FILE} is damaged")
             return None
+        if manifest.cluster:
+            self._check_cluster(manifest)
+            return None
         return self._opened(KEYWORD_FOLDER, lambda: TantivyIndex(self._folder / KEYWORD_FOLDER, catalog))
+
+    def _check_cluster(self, manifest: Manifest) -> None:
+        if self._cluster is None:
+            self._skipped.append("its index in the cluster: no cluster is set")
+            return
+        try:
+            self._cluster.check(manifest)
+        except StoreDamagedError as error:
+            self._found("cluster", str(error), _FILL_AGAIN)
+        except ClusterError as error:
+            self._skipped.append(f"its index in the cluster: {error}")
 
     def _check_sizes(self, parts: _Parts, manifest: Manifest) -> None:
         for part, size in parts.sizes().items():
@@ -183,13 +204,13 @@ class _Verification:
             what = f"it is of the kind {parts.vectors.kind.value}, the manifest says {manifest.vectors}"
             self._add(Problem(VECTORS_FOLDER, what))
 
-    def _check_records(self, parts: _Parts, products: ProductStore, *, is_ours: bool) -> None:
+    def _check_records(self, parts: _Parts, products: ProductStore, manifest: Manifest, *, is_ours: bool) -> None:
         self._observer.begin("records", len(products), "products")
         records = Records(
             products,
             parts.catalog,
             parts.analyzer if is_ours else None,
-            self._folder / KEYWORD_FOLDER if parts.keyword and is_ours else None,
+            self._folder / KEYWORD_FOLDER if (parts.keyword or manifest.cluster) and is_ours else None,
             parts.text_keys if is_ours else None,
         )
         self._add(*check_rows(records, self._observer.advance))

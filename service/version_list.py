@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import msgspec
 
 from retrieval.errors import StoreDamagedError, StoreError
-from retrieval.manifest import VersionChanges
+from retrieval.manifest import Manifest, VersionChanges
 from retrieval.published import Store
 
 
@@ -53,6 +53,14 @@ def current_name(store: Store) -> str:
         return store.current()
     except StoreError:
         return ""
+
+
+def current_manifest(store: Store) -> Manifest | None:
+    """The manifest of the version that the pointer names, or None where there is none that can be read."""
+    try:
+        return store.manifest(store.current())
+    except StoreError:
+        return None
 
 
 def _problem(store: Store, name: str) -> str:

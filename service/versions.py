@@ -67,14 +67,15 @@ def rollback(
     import msgspec
 
     from retrieval.published import Store
+    from service.connection import cluster_versions
     from service.rollback import roll_back
     from service.terminal import write_json
     from service.versions_view import show_rollback
 
     store = Store(index)
     store.check_ours()
-    with store.locked("rollback"):
-        done = roll_back(store, version)
+    with store.locked("rollback"), cluster_versions(store) as cluster:
+        done = roll_back(store, version, cluster)
     write_json(msgspec.json.encode(done)) if as_json else show_rollback(done, index)
 
 
@@ -89,6 +90,7 @@ def prune(
 
     from indexer.pending import forget_folded
     from retrieval.published import Store
+    from service.connection import cluster_versions
     from service.terminal import write_json
     from service.versions_view import show_pruned
 
@@ -98,9 +100,12 @@ def prune(
     if dry_run:
         surplus = store.surplus(keep, spare)
     else:
-        with store.locked("prune"):
+        with store.locked("prune"), cluster_versions(store) as cluster:
             surplus = store.surplus(keep, spare)
+            places = cluster.places() if cluster else set()
             store.prune(keep, spare)
+            if cluster:
+                cluster.prune(places)
             forget_folded(store.root, store.folded())
     document = {"dry_run": dry_run, "versions": surplus.versions, "encoders": surplus.encoders, "bytes": surplus.bytes}
     write_json(msgspec.json.encode(document)) if as_json else show_pruned(surplus, dry_run=dry_run)
@@ -119,6 +124,7 @@ def verify(
     import msgspec
 
     from retrieval.published import Store
+    from service.connection import cluster_versions
     from service.terminal import ProgressLines, write_json
     from service.verify_store import store_problems
     from service.verifying import verify as verified
@@ -130,8 +136,10 @@ def verify(
     problems = store_problems(store)
     current = current_name(store)
     names = [version] if version else [current] if current in store.versions() else store.versions()[-1:]
-    with ProgressLines() as progress:
-        results = [verified(store, name, progress, encode=encode) for name in (store.versions() if every else names)]
+    if every:
+        names = store.versions()
+    with ProgressLines() as progress, cluster_versions(store, must=False) as cluster:
+        results = [verified(store, name, progress, encode=encode, cluster=cluster) for name in names]
     document = {"problems": problems, "versions": results}
     write_json(msgspec.json.encode(document)) if as_json else show_verified(results, problems)
     if problems or any(result.problems for result in results):

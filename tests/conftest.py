@@ -15,7 +15,8 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from indexer.build import RebuildOptions, rebuild
-from retrieval.cluster import Cluster, ClusterSettings
+from retrieval.cluster import Cluster
+from retrieval.cluster_settings import ClusterSettings
 from service.demo import DemoFiles, write_demo_store
 from service.engine import SearchEngine
 from tests.servers.configuration import Options

@@ -20,9 +20,10 @@ from retrieval.product_store import write_products
 from retrieval.product_text import RECIPE, encoder_text, keyword_document
 from retrieval.published import SCHEMA, Store
 from retrieval.records import Product
+from retrieval.stored_vectors import create_vectors
 from retrieval.synonyms import Synonyms
 from retrieval.vectors import Vectors
-from retrieval.vectors_faiss import IndexKind, build_index, create_vectors
+from retrieval.vectors_faiss import IndexKind, build_index
 
 DIMENSION = 16
 

@@ -19,7 +19,8 @@ from hypothesis import strategies as st
 import retrieval.keyword_tantivy
 from retrieval.analysis import Analyzer, identifier_key
 from retrieval.cluster import Cluster
-from retrieval.cluster_index import WHOLE, load_keyword
+from retrieval.cluster_filling import WHOLE
+from retrieval.cluster_index import load_keyword
 from retrieval.conditions import Condition
 from retrieval.errors import FilterError, UnknownFieldError
 from retrieval.field_counter import FieldCounter, extended

@@ -1,30 +1,28 @@
-"""What every vector index, and its saved copy, must do, on the CPU and, where there is one, on the GPU."""
+"""What every vector index, and its copy, must do: FAISS on the CPU and, where there is one, the GPU, Elasticsearch."""
 
 from __future__ import annotations
 
+import functools
 import shutil
 import threading
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from dataclasses import replace
 from pathlib import Path
+from uuid import uuid4
 
 import numpy as np
 import pytest
 
-from retrieval.errors import StoreDamagedError
-from retrieval.vectors import Vectors
-from retrieval.vectors_faiss import (
-    INDEX_FILE,
-    VECTORS_FILE,
-    FaissIndex,
-    IndexKind,
-    Kept,
-    build_index,
-    choose_kind,
-    create_vectors,
-    gpu_count,
-)
+from retrieval.cluster import Cluster
+from retrieval.cluster_filling import WHOLE
+from retrieval.errors import ClusterRefusedError, StoreDamagedError
+from retrieval.stored_vectors import VECTORS_FILE, StoredVectors, create_vectors
+from retrieval.vectors import Rows, VectorIndex, Vectors
+from retrieval.vectors_elasticsearch import ElasticsearchVectors, load_vectors
+from retrieval.vectors_faiss import INDEX_FILE, FaissIndex, IndexKind, Kept, build_index, choose_kind, gpu_count
 
 COUNT, DIMENSION = 3_000, 32
-DEVICES = [pytest.param(False, id="cpu"), pytest.param(True, id="gpu", marks=pytest.mark.gpu)]
 
 
 def clustered(count: int = COUNT, dimension: int = DIMENSION, seed: int = 0) -> Vectors:
@@ -36,8 +34,10 @@ def clustered(count: int = COUNT, dimension: int = DIMENSION, seed: int = 0) -> 
 
 
 LEAST_RECALL = {IndexKind.EXACT: 1.0, IndexKind.GRAPH: 0.98, IndexKind.QUANTISED: 0.95}
+LEAST_RECALL_OF_CLUSTER = 0.99
 VECTORS = clustered()
 QUERIES = clustered(40, seed=1)
+MADE_OF = {"vectors": COUNT}
 
 
 def built(folder: Path, kind: IndexKind, vectors: Vectors = VECTORS) -> Path:
@@ -46,24 +46,69 @@ def built(folder: Path, kind: IndexKind, vectors: Vectors = VECTORS) -> Path:
     return folder
 
 
-@pytest.fixture(scope="module", params=list(IndexKind))
-def folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    kind: IndexKind = request.param
-    return built(tmp_path_factory.mktemp(kind.value), kind)
+@contextmanager
+def loaded(cluster: Cluster, folder: Path) -> Iterator[str]:
+    """The name of an index in a cluster, filled from a folder and removed in the end."""
+    name = f"{cluster.settings.alias}-{uuid4().hex}"
+    try:
+        load_vectors(cluster, name, folder, MADE_OF)
+        yield name
+    finally:
+        cluster.delete([name])
 
 
-@pytest.fixture(params=DEVICES)
-def gpu(request: pytest.FixtureRequest) -> bool:
-    if request.param and not gpu_count():
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory: pytest.TempPathFactory) -> Callable[[IndexKind], Path]:
+    """For every kind the folder of an index of `VECTORS`, built when it is first asked for."""
+    return functools.cache(lambda kind: built(tmp_path_factory.mktemp(kind.value), kind))
+
+
+@pytest.fixture(scope="module")
+def elasticsearch_index(cluster: Cluster, folders: Callable[[IndexKind], Path]) -> Iterator[ElasticsearchVectors]:
+    """Every filter is the cluster's business."""
+    folder = folders(IndexKind.EXACT)
+    with loaded(cluster, folder) as name:
+        yield ElasticsearchVectors(cluster, name, folder, {**MADE_OF, WHOLE: True}, most_scanned=0)
+
+
+@pytest.fixture(scope="module")
+def elasticsearch_index_in_shards(
+    cluster: Cluster, folders: Callable[[IndexKind], Path]
+) -> Iterator[ElasticsearchVectors]:
+    """Two shards, and opened by another client than the one that filled it; narrow filters are scanned."""
+    folder = folders(IndexKind.EXACT)
+    sharded = Cluster(replace(cluster.settings, shards=2))
+    with closing(sharded), loaded(sharded, folder) as name, closing(Cluster(sharded.settings)) as other:
+        yield ElasticsearchVectors(other, name, folder, MADE_OF, most_scanned=COUNT // 4)
+
+
+def faiss_case(kind: IndexKind, gpu: bool, copied: bool) -> object:
+    name = "-".join((kind, "gpu" if gpu else "cpu", "copied" if copied else "opened"))
+    return pytest.param((kind, gpu, copied), id=name, marks=[pytest.mark.gpu] if gpu else [])
+
+
+FAISS = [faiss_case(kind, gpu, copied) for kind in IndexKind for gpu in (False, True) for copied in (False, True)]
+CLUSTERED = ("elasticsearch_index", "elasticsearch_index_in_shards")
+
+
+@pytest.fixture(params=[*FAISS, "stored", *(pytest.param(each, marks=pytest.mark.elasticsearch) for each in CLUSTERED)])
+def index(request: pytest.FixtureRequest, folders: Callable[[IndexKind], Path], tmp_path: Path) -> VectorIndex:
+    if request.param == "stored":
+        return StoredVectors(folders(IndexKind.EXACT))
+    if request.param in CLUSTERED:
+        made: VectorIndex = request.getfixturevalue(request.param)
+        return made
+    kind, gpu, copied = request.param
+    if gpu and not gpu_count():
         pytest.skip("no GPU that this build of faiss can use")
-    return bool(request.param)
+    folder = folders(kind)
+    return FaissIndex(Path(shutil.copytree(folder, tmp_path / "copy")) if copied else folder, gpu=gpu)
 
 
-@pytest.fixture(params=["opened", "copied and opened"])
-def index(request: pytest.FixtureRequest, folder: Path, gpu: bool, tmp_path: Path) -> FaissIndex:
-    if request.param == "opened":
-        return FaissIndex(folder, gpu=gpu)
-    return FaissIndex(Path(shutil.copytree(folder, tmp_path / "copy")), gpu=gpu)
+def least_recall(index: VectorIndex) -> float:
+    if isinstance(index, ElasticsearchVectors):
+        return LEAST_RECALL_OF_CLUSTER
+    return LEAST_RECALL[index.kind] if isinstance(index, FaissIndex) else 1.0
 
 
 def exact(query: Vectors, limit: int, allowed: np.ndarray) -> list[int]:
@@ -72,19 +117,19 @@ def exact(query: Vectors, limit: int, allowed: np.ndarray) -> list[int]:
 
 
 class TestVectorIndex:
-    def test_it_has_the_vectors_it_was_given(self, index: FaissIndex) -> None:
+    def test_it_has_the_vectors_it_was_given(self, index: VectorIndex) -> None:
         assert (index.size, index.dimension) == (COUNT, DIMENSION)
         assert np.array_equal(index.vector(7), VECTORS[7])
 
-    def test_scores_are_exact_ordered_and_distinct(self, index: FaissIndex) -> None:
+    def test_scores_are_exact_ordered_and_distinct(self, index: VectorIndex) -> None:
         found = index.search(QUERIES[0], 50)
         assert len(set(found.rows.tolist())) == 50
         assert found.scores == pytest.approx(VECTORS[found.rows] @ QUERIES[0], abs=1e-6)
         assert (np.diff(found.scores) <= 0).all()
         assert index.similarity(QUERIES[0], found.rows) == pytest.approx(found.scores, abs=1e-6)
 
-    @pytest.mark.parametrize("share", [1.0, 0.5, 0.25, 0.05, 0.005, 1 / COUNT])
-    def test_recall_holds_at_any_selectivity(self, index: FaissIndex, share: float) -> None:
+    @pytest.mark.parametrize("share", [1.0, 0.9, 0.5, 0.25, 0.05, 0.005, 1 / COUNT])
+    def test_recall_holds_at_any_selectivity(self, index: VectorIndex, share: float) -> None:
         random = np.random.default_rng(2)
         allowed = np.sort(random.choice(COUNT, max(1, round(COUNT * share)), replace=False))
         given = None if share == 1.0 else allowed
@@ -95,9 +140,9 @@ class TestVectorIndex:
             assert set(rows) <= set(allowed.tolist())
             assert len(rows) == min(50, len(allowed))
             recalls.append(len(set(rows) & set(best)) / len(best))
-        assert np.mean(recalls) >= LEAST_RECALL[index.kind]
+        assert np.mean(recalls) >= least_recall(index)
 
-    def test_limits_at_the_edges(self, index: FaissIndex) -> None:
+    def test_limits_at_the_edges(self, index: VectorIndex) -> None:
         nobody = np.empty(0, dtype=np.int64)
         assert index.search(QUERIES[0], 0).rows.tolist() == []
         assert index.search(QUERIES[0], 5, nobody).rows.tolist() == []
@@ -143,7 +188,7 @@ def test_equal_vectors_tie_to_the_last_digit_and_come_in_the_order_of_rows(tmp_p
     assert alone.tolist() == [found.scores[0]]
 
 
-def test_threads_get_the_answers_that_one_thread_gets(index: FaissIndex) -> None:
+def test_threads_get_the_answers_that_one_thread_gets(index: VectorIndex) -> None:
     alone = [index.search(query, 20).rows.tolist() for query in QUERIES]
     together: dict[int, list[int]] = {}
 
@@ -180,3 +225,41 @@ def test_a_damaged_file_is_named(tmp_path: Path, content: bytes) -> None:
     (folder / VECTORS_FILE).write_bytes(content)
     with pytest.raises(StoreDamagedError, match=VECTORS_FILE):
         FaissIndex(folder, gpu=False)
+
+
+@pytest.mark.elasticsearch
+@pytest.mark.parametrize("count", [1, 63, 100])
+def test_equal_vectors_come_from_a_cluster_in_the_order_of_rows(cluster: Cluster, tmp_path: Path, count: int) -> None:
+    create_vectors(tmp_path, count, DIMENSION)[:] = VECTORS[0]
+    with loaded(cluster, tmp_path) as name:
+        found = ElasticsearchVectors(cluster, name, tmp_path, MADE_OF).search(QUERIES[0], 100)
+    assert found.rows.tolist() == list(range(count))
+    assert len(set(found.scores.tolist())) == 1
+
+
+@pytest.mark.elasticsearch
+@pytest.mark.parametrize("allowed", [None, np.arange(0, COUNT, 2), np.arange(100, COUNT)], ids=["all", "half", "most"])
+def test_a_cluster_finds_enough_without_a_scan(
+    elasticsearch_index: ElasticsearchVectors, monkeypatch: pytest.MonkeyPatch, allowed: Rows | None
+) -> None:
+    monkeypatch.setattr(StoredVectors, "_scan", None)
+    for query in QUERIES:
+        assert len(elasticsearch_index.search(query, 200, allowed).rows) == 200
+
+
+@pytest.mark.elasticsearch
+def test_an_index_of_other_vectors_or_none_is_refused(
+    cluster: Cluster, elasticsearch_index: ElasticsearchVectors, folders: Callable[[IndexKind], Path]
+) -> None:
+    name, folder = elasticsearch_index.name, folders(IndexKind.EXACT)
+    with pytest.raises(StoreDamagedError, match="vectors is 3000, not 3001"):
+        ElasticsearchVectors(cluster, name, folder, {"vectors": COUNT + 1}).search(QUERIES[0], 5)
+    with pytest.raises(StoreDamagedError, match=f"no index {name}-gone"):
+        ElasticsearchVectors(cluster, f"{name}-gone", folder, MADE_OF).check()
+
+
+@pytest.mark.elasticsearch
+def test_vectors_that_a_cluster_will_not_take_are_named(cluster: Cluster, tmp_path: Path) -> None:
+    create_vectors(tmp_path, 3, DIMENSION)[:] = 2 * VECTORS[:3]
+    with pytest.raises(ClusterRefusedError, match="unit-length"), loaded(cluster, tmp_path):
+        pass

@@ -28,7 +28,7 @@ from retrieval.layout import VECTORS_FOLDER
 from retrieval.product_store import ProductStore
 from retrieval.published import Store
 from retrieval.records import Product
-from retrieval.vectors_faiss import VECTORS_FILE
+from retrieval.stored_vectors import VECTORS_FILE
 from service.demo import write_demo_store
 from service.engine import SearchEngine
 from tests.catalogs import write_feed

@@ -34,7 +34,7 @@ from retrieval.product_store import ProductStore
 from retrieval.product_text import encoder_text
 from retrieval.published import CURRENT, Store
 from retrieval.records import Product
-from retrieval.vectors_faiss import VECTORS_FILE
+from retrieval.stored_vectors import VECTORS_FILE
 from service.engine import SearchEngine
 from tests.catalogs import write_feed
 from tests.conftest import ENCODER

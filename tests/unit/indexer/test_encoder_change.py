@@ -20,7 +20,7 @@ from retrieval.errors import EncoderError
 from retrieval.layout import VECTORS_FOLDER
 from retrieval.published import Store
 from retrieval.records import Availability, Product
-from retrieval.vectors_faiss import VECTORS_FILE
+from retrieval.stored_vectors import VECTORS_FILE
 from service.engine import SearchEngine
 from tests.catalogs import write_feed
 from tests.conftest import ENCODER

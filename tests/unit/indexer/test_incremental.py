@@ -28,7 +28,7 @@ from retrieval.layout import (
 )
 from retrieval.product_store import PRODUCTS_FILE, ProductStore
 from retrieval.published import Store
-from retrieval.vectors_faiss import VECTORS_FILE
+from retrieval.stored_vectors import VECTORS_FILE
 from service.engine import SearchEngine
 from service.rollback import roll_back
 from service.verifying import verify

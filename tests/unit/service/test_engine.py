@@ -24,6 +24,7 @@ from retrieval.errors import (
 from retrieval.merging import METHODS
 from retrieval.published import Store
 from retrieval.records import Page, Product
+from service.connection import Connection
 from service.demo import DemoFiles
 from service.engine import SearchEngine
 from service.snapshot import open_snapshot
@@ -220,7 +221,8 @@ def test_similar_leaves_the_product_itself_out(engine: SearchEngine) -> None:
 
 def test_without_the_encoder_words_still_answer_and_the_page_says_so(engine: SearchEngine, demo_index: Path) -> None:
     store = Store(demo_index)
-    broken = SearchEngine(store, open_snapshot(store, encoder=BrokenEncoder(engine)))
+    connection = Connection(store)
+    broken = SearchEngine(store, open_snapshot(store, connection, encoder=BrokenEncoder(engine)), connection)
     page = broken.search("cordless drill")
     assert page.degraded == ("dense",)
     assert page.total > 0

@@ -27,6 +27,7 @@ from retrieval.filters import parse_filter
 from retrieval.journal import COPY, JOURNAL, Journal
 from retrieval.published import Store
 from retrieval.records import Availability, Page, Product
+from service.connection import Connection
 from service.demo import DemoFiles
 from service.engine import SearchEngine
 from service.snapshot import open_snapshot
@@ -85,7 +86,8 @@ class TestPatch:
         product = live.snapshot.products[7]
         live.close()
         store = Store(live._store.root)
-        with SearchEngine(store, open_snapshot(store, encoder=BrokenEncoder(live))) as broken:
+        connection = Connection(store)
+        with SearchEngine(store, open_snapshot(store, connection, encoder=BrokenEncoder(live)), connection) as broken:
             assert broken.patch(product.id, price=1.0).products == 1
             with pytest.raises(EncoderError):
                 broken.patch(product.id, title="another title")

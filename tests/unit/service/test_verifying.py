@@ -32,8 +32,9 @@ from retrieval.product_store import IDS_FILE, OFFSETS_FILE, PRODUCTS_FILE, Produ
 from retrieval.product_text import keyword_document
 from retrieval.published import CURRENT, Store
 from retrieval.records import Product
+from retrieval.stored_vectors import VECTORS_FILE
 from retrieval.vectors import Vectors
-from retrieval.vectors_faiss import INDEX_FILE, ROWS_FILE, VECTORS_FILE, FaissIndex, IndexKind
+from retrieval.vectors_faiss import INDEX_FILE, ROWS_FILE, FaissIndex, IndexKind
 from service.problems import Problem, Tally, Verified
 from service.verify_indexes import check_encoder
 from service.verify_rows import sample

@@ -1,0 +1,65 @@
+"""How a cluster is reached, checked. Importing it loads no client."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from retrieval.errors import SettingError
+
+_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,199}", re.ASCII)
+_LONGEST_DEADLINE = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class ClusterSettings:
+    """Where a cluster is and how it is asked. Secrets are in no text that this makes of itself."""
+
+    urls: tuple[str, ...]
+    alias: str = "shelfwise"
+    """Names the index that serves; the index of a version is named `ALIAS-VERSION`."""
+    username: str = ""
+    password: str = field(default="", repr=False)
+    api_key: str = field(default="", repr=False)
+    ca_certificate: Path | None = None
+    deadline: float = 1.0
+    """Seconds that one request of a search may take."""
+    connections: int = 16
+    """To each node."""
+    shards: int = 1
+    replicas: int | None = None
+    """None keeps one where there are two nodes or more."""
+
+    def __post_init__(self) -> None:
+        """Raises SettingError for what no cluster can be asked with."""
+        if not self.urls:
+            raise SettingError("elasticsearch.url is not set; name the cluster, such as http://localhost:9200")
+        for url in self.urls:
+            _check_url(url)
+        if not _NAME.fullmatch(self.alias):
+            raise SettingError(
+                f"elasticsearch.alias is {self.alias!r}; it can have small letters, digits, '.', '_' and '-', and "
+                f"begins with a letter or a digit"
+            )
+        if self.api_key and self.password:
+            raise SettingError("elasticsearch.api_key and elasticsearch.password are both set; leave one of them out")
+        if bool(self.username) != bool(self.password):
+            raise SettingError("elasticsearch.username and elasticsearch.password go together; one of them is not set")
+        if self.ca_certificate and not self.ca_certificate.is_file():
+            raise SettingError(f"elasticsearch.ca_certificate names {self.ca_certificate}, where there is no file")
+        if not 0 < self.deadline <= _LONGEST_DEADLINE:
+            raise SettingError(
+                f"elasticsearch.deadline is {self.deadline}; it can be up to {_LONGEST_DEADLINE:g} seconds"
+            )
+
+
+def _check_url(url: str) -> None:
+    found = re.fullmatch(r"https?://(?P<secret>[^/@]*@)?[^/@:]+(?P<port>:\d+)?(/.*)?", url)
+    if not found:
+        shown = re.sub(r"//[^/]*@", "//", url)
+        raise SettingError(f"elasticsearch.url is {shown!r}; it must be such as https://search.example:9200")
+    if found["secret"]:
+        raise SettingError(
+            "elasticsearch.url holds a name or a password; set elasticsearch.username and elasticsearch.password"
+        )

@@ -1,0 +1,100 @@
+"""The vectors of a version in one memory-mapped array: every score that leaves a vector index is computed from it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from retrieval.arrays import load_array
+from retrieval.errors import StoreDamagedError
+from retrieval.vectors import Neighbours, Rows, VectorIndex, Vectors
+
+VECTORS_FILE = "vectors.npy"
+CHUNK_ROWS = 16_384
+"""Rows that are brought into memory at once."""
+
+
+def create_vectors(folder: Path, count: int, dimension: int) -> Vectors:
+    """An array (count, dimension) on disk to write unit vectors into; memory holds no copy of it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    return np.lib.format.open_memmap(folder / VECTORS_FILE, "w+", dtype=np.float32, shape=(count, dimension))
+
+
+def map_vectors(folder: Path) -> Vectors:
+    """The vectors in a folder, (n, dimension), memory-mapped; raises StoreDamagedError for a file of anything else."""
+    path = folder / VECTORS_FILE
+    vectors = load_array(path, mapped=True)
+    if vectors.ndim != 2 or vectors.dtype != np.float32:
+        raise StoreDamagedError(f"{path} holds {vectors.dtype}{vectors.shape}, not rows of float32; rebuild the index")
+    return vectors
+
+
+class StoredVectors:
+    """The vector index without an index: exact, by scanning what is allowed.
+
+    A faster one derives from it and says in `_propose` which rows are worth a score. Raises StoreDamagedError for a
+    folder whose vectors cannot be read.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._vectors = map_vectors(folder)
+
+    @property
+    def size(self) -> int:
+        """The number of vectors."""
+        return len(self._vectors)
+
+    @property
+    def dimension(self) -> int:
+        """The length of each vector."""
+        return int(self._vectors.shape[1])
+
+    @property
+    def without_cluster(self) -> VectorIndex:
+        """Itself: it asks no cluster."""
+        return self
+
+    def search(self, query: Vectors, limit: int, allowed: Rows | None = None) -> Neighbours:
+        """The `limit` nearest rows to `query` (dimension,), of `allowed` (ascending, distinct) where it is given."""
+        limit = min(limit, self.size if allowed is None else len(allowed))
+        if limit < 1:
+            return Neighbours(np.empty(0, dtype=np.int64), np.empty(0, dtype=np.float32))
+        proposed = self._propose(query, limit, allowed)
+        if proposed is None or len(proposed) < limit:
+            return self._scan(query, limit, np.arange(self.size) if allowed is None else allowed)
+        return _best(proposed, self.similarity(query, proposed), limit)
+
+    def similarity(self, query: Vectors, rows: Rows) -> NDArray[np.float32]:
+        """The exact cosine of `query` (dimension,) with each of `rows`, in their order."""
+        # Not BLAS: there a row's last digit depends on how many rows stand beside it, and equal products would not tie.
+        return np.asarray(np.einsum("ij,j->i", self._vectors[rows], query), dtype=np.float32)
+
+    def vector(self, row: int) -> Vectors:
+        """The stored vector of one row, (dimension,)."""
+        return np.array(self._vectors[row], dtype=np.float32)
+
+    def _propose(self, query: Vectors, limit: int, allowed: Rows | None) -> Rows | None:  # noqa: ARG002 (for others)
+        """Distinct rows, of `allowed` where it is given, that the `limit` nearest are among.
+
+        None, or fewer than `limit`, has all of them scanned.
+        """
+        return None
+
+    def _scan(self, query: Vectors, limit: int, allowed: Rows) -> Neighbours:
+        parts = [
+            self.similarity(query, allowed[start : start + CHUNK_ROWS]) for start in range(0, len(allowed), CHUNK_ROWS)
+        ]
+        return _best(allowed, np.concatenate(parts), limit)
+
+
+def _best(rows: Rows, scores: NDArray[np.float32], limit: int) -> Neighbours:
+    """The `limit` highest scores, ties by row."""
+    if len(rows) > limit:
+        # A tie across the cut is decided by row too, so everything that reaches the cut's score is kept until then.
+        cut = np.partition(scores, len(scores) - limit)[len(scores) - limit]
+        kept = scores >= cut
+        rows, scores = rows[kept], scores[kept]
+    order = np.lexsort((rows, -scores))[:limit]
+    return Neighbours(rows[order], scores[order])

@@ -1,0 +1,133 @@
+"""The same answers from both backends: hits, their order and scores, totals, facets; filters and orders included."""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from benchmarks.judgments import read_judgments
+from benchmarks.parity import compare, varied
+from indexer.feeds import read_products
+from indexer.mapping import FeedMapping
+from retrieval.analysis import Analyzer
+from retrieval.cluster import Cluster
+from retrieval.cluster_index import load_keyword
+from retrieval.field_counter import FieldCounter
+from retrieval.fields import FieldCatalog
+from retrieval.keyword import Completion, KeywordIndex, Sort
+from retrieval.keyword_elasticsearch import ElasticsearchIndex
+from retrieval.keyword_tantivy import TantivyBuilder, TantivyIndex
+from retrieval.product_json import product_to_json
+from retrieval.product_text import keyword_document
+from service.demo import DemoFiles
+from service.engine import SearchEngine
+from service.settings import Settings
+from tests.clusters import moved, settings_for
+from tests.servers.server import Server
+
+pytestmark = pytest.mark.elasticsearch
+
+ICECAT = Path(__file__).parents[2].parent / "shared" / "data" / "icecat"
+
+
+def opened(index: Path, settings: Settings) -> contextlib.AbstractContextManager[SearchEngine]:
+    return SearchEngine.open(index, settings=settings)
+
+
+@pytest.mark.parametrize("shards", [1, 3])
+@pytest.mark.parametrize("vectors", ["faiss", "elasticsearch"])
+def test_the_demo_store(
+    engine: SearchEngine,
+    demo: DemoFiles,
+    demo_index: Path,
+    elasticsearch: Server,
+    tmp_path: Path,
+    shards: int,
+    vectors: str,
+) -> None:
+    settings = settings_for(elasticsearch, shards=shards).model_copy(update={"vectors": vectors})
+    queries = list(read_judgments(demo.judgments).grades)[::10]
+    searches = varied(queries, engine)
+    with moved(demo_index, tmp_path / "moved", settings) as index, opened(index, settings) as other:
+        found = compare(engine, other, searches)
+    assert found.differing == ()
+    # Equal scores tie, but for the few whose last digits fall on two sides of a step.
+    assert len(found.swapped) <= 0.01 * found.searches
+    assert found.searches == len(searches) > 50
+    assert found.hits > 1_000
+
+
+def test_after_live_changes_hits_totals_and_facets_are_the_same(
+    demo_index: Path, elasticsearch: Server, tmp_path: Path
+) -> None:
+    """Scores may differ: until the next version the statistics of words count what is replaced, each in its way."""
+    settings = settings_for(elasticsearch)
+    here = Path(shutil.copytree(demo_index, tmp_path / "here"))
+    with (
+        moved(demo_index, tmp_path / "moved", settings) as there,
+        SearchEngine.open(here) as one,
+        opened(there, settings) as other,
+    ):
+        products = [one.snapshot.products[row] for row in range(0, 60, 3)]
+        for engine in (one, other):
+            engine.delete([product.id for product in products[:5]])
+            for product in products[5:15]:
+                engine.patch(product.id, price=1.25)
+        cheap = [engine.search("", filters="price = 1.25", facets=["brand"], size=100) for engine in (one, other)]
+        gone = [engine.search(products[0].title, size=300, stage="bm25") for engine in (one, other)]
+    assert cheap[0].total == cheap[1].total == 10
+    assert cheap[0].facets == cheap[1].facets
+    assert [hit.product for hit in cheap[0].hits] == [hit.product for hit in cheap[1].hits]
+    assert {hit.product.id for hit in gone[0].hits} == {hit.product.id for hit in gone[1].hits}
+    assert products[0].id not in {hit.product.id for hit in gone[0].hits}
+
+
+@contextlib.contextmanager
+def icecat(cluster: Cluster, folder: Path) -> Iterator[tuple[KeywordIndex, KeywordIndex, Analyzer, FieldCatalog]]:
+    """The keyword index of a real catalog in both backends."""
+    rows = read_products([str(ICECAT / "products.jsonl.gz")], FeedMapping(), lambda _: None)
+    products = sorted((row.product for row in rows), key=lambda product: product.id.encode())
+    counter, analyzer = FieldCounter(), Analyzer()
+    for product in products:
+        counter.add(product)
+    catalog = counter.catalog()
+    builder = TantivyBuilder(folder, catalog)
+    builder.add(keyword_document(row, product, analyzer, catalog) for row, product in enumerate(products))
+    builder.finish()
+    name = f"{cluster.settings.alias}-icecat"
+    load_keyword(cluster, name, folder, list(map(product_to_json, products)), {"catalog": "icecat"})
+    try:
+        there = ElasticsearchIndex(cluster, name, catalog, len(products), {"catalog": "icecat"})
+        yield TantivyIndex(folder, catalog), there, analyzer, catalog
+    finally:
+        cluster.delete([name])
+
+
+@pytest.mark.data
+@pytest.mark.skipif(not ICECAT.is_dir(), reason="the real catalogs are not beside the checkout")
+def test_every_query_of_a_real_catalog(cluster: Cluster, tmp_path: Path) -> None:
+    queries = list(read_judgments(ICECAT / "judgments.tsv").grades)
+    by = Sort("rating_count", descending=True, limit=50)
+    with icecat(cluster, tmp_path) as (here, there, analyzer, catalog):
+        commonest = sorted(catalog.fields.values(), key=lambda info: -info.products)
+        facets = tuple(info.name for info in commonest if info.name != "id")[:12]
+        swapped = 0
+        for text in queries:
+            groups = analyzer.groups(text)
+            one, other = (index.retrieve(groups, text, 1_000) for index in (here, there))
+            swapped += one.matches.rows.tolist() != other.matches.rows.tolist()
+            assert set(one.matches.rows.tolist()) == set(other.matches.rows.tolist()), text
+            assert np.abs(one.matches.scores - other.matches.scores).max(initial=0.0) <= 1e-4, text
+            assert one.matches.total == other.matches.total
+            wanted = Completion(np.arange(0, 19_000, 400), groups, None, facets, 100, by)
+            ours, theirs = here.complete(wanted), there.complete(wanted)
+            assert ours.facets == theirs.facets, text
+            assert ours.besides.scores.tolist() == pytest.approx(theirs.besides.scores.tolist(), abs=1e-4)
+            assert ours.ordered is not None and theirs.ordered is not None
+            assert ours.ordered.rows.tolist() == theirs.ordered.rows.tolist(), text
+    assert swapped <= 0.03 * len(queries)
