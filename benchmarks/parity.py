@@ -65,26 +65,27 @@ def compare(
 
 def varied(queries: Sequence[str], engine: SearchEngine) -> list[Asked]:
     """Each query plainly, with the words alone, under filters, with facets, and sorted; then what is browsed."""
-    facets, (value, price) = ("brand", "category", "price"), _usual(engine)
+    facets, (chosen, price) = ("brand", "category", "price"), _usual(engine)
     made = []
     for text in queries:
         made += [
             Asked(text, facets=facets),
             Asked(text, stage="bm25", size=300),
-            Asked(text, f'category = "{value}"', facets),
+            Asked(text, chosen, facets),
             Asked(text, f"price < {price} OR NOT price EXISTS", facets),
-            Asked(text, f'NOT (category = "{value}" AND price >= {price})', sort="-price"),
+            Asked(text, f"NOT ({chosen} AND price >= {price})", sort="-price"),
         ]
     return [*made, Asked("", facets=facets, sort="price"), Asked("", f"price > {price}", facets)]
 
 
 def _usual(engine: SearchEngine) -> tuple[str, float]:
-    """The commonest category and the middle price of a catalog."""
-    page = engine.search("", size=0, facets=("category",))
-    counts = page.facets["category"].counts
+    """A filter by the commonest category, or brand where there are none, and the middle price of a catalog."""
+    facets = engine.search("", size=0, facets=("category", "brand")).facets
+    counted = facets["category"] if facets["category"].counts else facets["brand"]
+    chosen = f'{counted.field} = "{counted.counts[0].value}"' if counted.counts else "brand EXISTS"
     products = engine.snapshot.products
     prices = [price for row in range(0, len(products), 17) if (price := products[row].price) is not None]
-    return str(counts[0].value) if counts else "none", float(np.median(prices)) if prices else 10.0
+    return chosen, float(np.median(prices)) if prices else 10.0
 
 
 def _page(engine: SearchEngine, asked: Asked) -> Page:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.table import Table
 
 from service.terminal import out
+
+if TYPE_CHECKING:
+    from benchmarks.backends import BackendFigures, BackendsReport
 
 
 def show_measures(measures: Mapping[str, Mapping[str, float]], queries: int) -> None:
@@ -60,6 +63,31 @@ def show_quality(results: Mapping[str, Mapping[str, Mapping[str, float]]]) -> No
         cells = (f"{values['nDCG@10']:.4f} {values['R@100']:.4f}" for values in measured)
         table.add_row(label, *cells, f"{sum(values['nDCG@10'] for values in measured) / len(measured):.4f}")
     out.print(table)
+
+
+def show_backends(report: BackendsReport) -> None:
+    """Backends beside each other, and what two of them answered differently."""
+    title = f"{report.products:,} products, {report.searches:,} searches with facets, {report.threads} threads"
+    table = plain_table(["", *(each.backend for each in report.backends)], title)
+    rows: dict[str, Callable[[BackendFigures], str]] = {
+        "seconds to fill": lambda each: f"{each.fill_seconds:.1f}",
+        "products a second": lambda each: f"{each.products_per_second:,.0f}",
+        "MB on disk": lambda each: f"{each.bytes / 1e6:,.1f}",
+        "search p50 / p99 ms": lambda each: f"{each.latency.p50:.1f} / {each.latency.p99:.1f}",
+        "searches a second": lambda each: f"{each.latency.per_second:,.0f}",
+        "round trips, mean (most)": lambda each: f"{each.round_trips:.2f} ({each.most_round_trips})",
+        "vectors' recall@100": lambda each: f"{each.recall:.4f}",
+        "compared searches": lambda each: f"{each.parity.searches:,}" if each.parity else "",
+        "as good as equal swapped": lambda each: f"{len(each.parity.swapped):,}" if each.parity else "",
+        "answered differently": lambda each: f"{len(each.parity.differing):,}" if each.parity else "",
+        "largest difference of scores": lambda each: f"{each.parity.largest:.6f}" if each.parity else "",
+    }
+    for name, shown in rows.items():
+        table.add_row(name, *map(shown, report.backends))
+    out.print(table)
+    for each in report.backends:
+        for told in each.parity.differing if each.parity else ():
+            out.print(f"{each.backend}: {told}", markup=False, soft_wrap=True)
 
 
 def plain_table(columns: Sequence[str], title: str) -> Table:

@@ -78,6 +78,8 @@ class Cluster:
             retry_on_status=(502, 503, 504),
             **secrets,
         )
+        self.round_trips = 0
+        """How often searches have asked the cluster. Threads that ask at once may be counted as one."""
         self._search = self._client.options(request_timeout=settings.deadline, max_retries=len(urls))
 
     def search(self, index: str, searches: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
@@ -88,6 +90,7 @@ class Cluster:
         kind = "dfs_query_then_fetch" if self.settings.shards > 1 else "query_then_fetch"
 
         def ask() -> list[dict[str, Any]]:
+            self.round_trips += 1
             answer = self._search.msearch(
                 index=index,
                 searches=lines,
@@ -105,6 +108,16 @@ class Cluster:
     def count(self, index: str) -> int:
         """How many documents an index has."""
         return self._guarded(lambda: int(self._client.count(index=index)["count"]))
+
+    def bytes(self, index: str) -> int:
+        """What an index takes on disk, its copies among it."""
+        return self._guarded(
+            lambda: int(
+                self._client.indices.stats(index=index, metric="store", filter_path="_all.total.store").body["_all"][
+                    "total"
+                ]["store"]["size_in_bytes"]
+            )
+        )
 
     def state(self, index: str) -> IndexState | None:
         """An index as it is, or None where there is none of this name; asked before the deadline, as a search is."""

@@ -41,6 +41,11 @@ class Connection:
                     raise SettingError(f"{self._store.root} is searched in Elasticsearch: {error}") from error
             return ClusterVersions(self._cluster, self._store)
 
+    @property
+    def round_trips(self) -> int:
+        """How often searches have asked the cluster."""
+        return self._cluster.round_trips if self._cluster else 0
+
     def close(self) -> None:
         """Ends its connections."""
         with self._lock:

@@ -108,6 +108,11 @@ class SearchEngine:
         return self._live.snapshot
 
     @property
+    def round_trips(self) -> int:
+        """How often searches have asked the cluster; 0 without one."""
+        return self._connection.round_trips
+
+    @property
     def notices(self) -> tuple[str, ...]:
         """What is wrong although searches are answered, such as a newer version that is damaged."""
         return (*self.snapshot.notices, *self._journal.notices, *self._trouble.values())

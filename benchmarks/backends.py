@@ -1,0 +1,172 @@
+"""One index in every backend, measured in one run: what it takes to fill, its bytes, its speed, and whether it answers
+as the embedded one does."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Sequence
+from contextlib import ExitStack, closing
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from benchmarks.latency import Latency, measure_latency, searcher
+from benchmarks.parity import Parity, compare, varied
+from benchmarks.recall import measure_recall
+from indexer.moving import move
+from indexer.observing import Observer
+from retrieval.arrays import load_array
+from retrieval.cluster import Cluster
+from retrieval.cluster_versions import index_names
+from retrieval.errors import SettingError
+from retrieval.keyword_lines import LINES_FILE, read_lines
+from retrieval.keyword_tantivy import TantivyBuilder
+from retrieval.layout import FIELDS_FILE, KEYWORD_FOLDER, VECTORS_FOLDER, read_fields
+from retrieval.published import Store
+from retrieval.stored_vectors import VECTORS_FILE
+from service.engine import SearchEngine
+from service.settings import Settings
+
+FACETS = ("brand", "category", "price")
+_RECALL_QUERIES = 200
+_PARITY_QUERIES = 150
+
+
+@dataclass(frozen=True, slots=True)
+class BackendFigures:
+    """What one backend takes and gives."""
+
+    backend: str
+    fill_seconds: float
+    """To make the indexes of the version's terms, and of its vectors where they are in the cluster: nothing is read,
+    analysed or encoded in it."""
+    products_per_second: float
+    bytes: int
+    """Of those indexes."""
+    latency: Latency
+    """Of merged searches with `FACETS`."""
+    round_trips: float
+    """To the cluster, for one search on average."""
+    most_round_trips: int
+    recall: float
+    """Recall@100 of the vector index against a scan of everything."""
+    parity: Parity | None = None
+    """Against the embedded backend."""
+
+
+@dataclass(frozen=True, slots=True)
+class BackendsReport:
+    """All backends over one catalog."""
+
+    products: int
+    searches: int
+    threads: int
+    backends: list[BackendFigures] = field(default_factory=list)
+
+
+def measure_backends(
+    index: Path, folder: Path, settings: Settings, queries: Sequence[str], threads: int, observer: Observer
+) -> BackendsReport:
+    """Measures the embedded index at `index`, then copies of it in `folder` whose words, and then vectors too, are in
+    the cluster; what is made there is removed in the end.
+
+    Raises SettingError for an index that is in a cluster itself.
+    """
+    with SearchEngine.open(index, follow=False) as embedded:
+        if embedded.manifest.cluster:
+            raise SettingError(f"{index} is in a cluster; name an embedded index, which is copied there")
+        report = BackendsReport(embedded.manifest.products, len(queries), threads)
+        report.backends.append(_embedded(index, folder, embedded, queries, threads))
+        for vectors in (False, True):
+            copied = Path(shutil.copytree(index, folder / f"vectors-{vectors}"))
+            report.backends.append(_clustered(copied, settings, embedded, queries, threads, observer, vectors=vectors))
+    return report
+
+
+def _embedded(index: Path, folder: Path, engine: SearchEngine, queries: Sequence[str], threads: int) -> BackendFigures:
+    version = index / "versions" / engine.manifest.version
+    started = time.perf_counter()
+    builder = TantivyBuilder(folder / "keyword", read_fields(version / FIELDS_FILE))
+    for row, line in enumerate(read_lines(version / KEYWORD_FOLDER)):
+        builder.add_line(row, line)
+    builder.finish()
+    seconds = time.perf_counter() - started
+    size = sum(path.stat().st_size for path in (folder / "keyword").iterdir() if path.name != LINES_FILE)
+    latency = measure_latency(searcher(engine, "merged", facets=FACETS), queries, threads=threads)
+    products = engine.manifest.products
+    return BackendFigures("embedded", seconds, products / seconds, size, latency, 0.0, 0, _recall(engine, version))
+
+
+def _clustered(
+    copied: Path,
+    settings: Settings,
+    embedded: SearchEngine,
+    queries: Sequence[str],
+    threads: int,
+    observer: Observer,
+    *,
+    vectors: bool,
+) -> BackendFigures:
+    timed = _Timed(observer)
+    move(copied, settings.cluster, timed, vectors=vectors)
+    store = Store(copied)
+    manifest = store.manifest(store.current())
+    with ExitStack() as undo:
+        cluster = undo.enter_context(closing(Cluster(settings.cluster)))
+        undo.callback(cluster.delete, index_names(manifest))
+        engine = undo.enter_context(SearchEngine.open(copied, settings=settings, follow=False))
+        latency = measure_latency(searcher(engine, "merged", facets=FACETS), queries, threads=threads)
+        mean, most = _round_trips(engine, queries[:_RECALL_QUERIES])
+        found = compare(embedded, engine, varied(list(dict.fromkeys(queries))[:_PARITY_QUERIES], embedded))
+        return BackendFigures(
+            "elasticsearch, vectors too" if vectors else "elasticsearch",
+            timed.seconds["load"],
+            manifest.products / timed.seconds["load"],
+            sum(cluster.bytes(name) for name in index_names(manifest)),
+            latency,
+            mean,
+            most,
+            _recall(engine, store.version_folder(manifest.version)),
+            found,
+        )
+
+
+def _round_trips(engine: SearchEngine, queries: Sequence[str]) -> tuple[float, int]:
+    """Of one search with facets: the mean, and the most."""
+    asked = []
+    for text in queries:
+        before = engine.round_trips
+        engine.search(text, facets=FACETS)
+        asked.append(engine.round_trips - before)
+    return float(np.mean(asked)), max(asked)
+
+
+def _recall(engine: SearchEngine, version: Path) -> float:
+    snapshot = engine.snapshot
+    random = np.random.default_rng(0)
+    rows = random.choice(len(snapshot.products), min(_RECALL_QUERIES, len(snapshot.products)), replace=False)
+    texts = [" ".join(snapshot.products[int(row)].title.split()[:4]) for row in rows]
+    exact = load_array(version / VECTORS_FOLDER / VECTORS_FILE)
+    return next(iter(measure_recall(snapshot.vectors, exact, snapshot.encoder.encode_queries(texts)))).recall
+
+
+class _Timed:
+    """An observer that also keeps the seconds of every phase."""
+
+    def __init__(self, observer: Observer) -> None:
+        self.seconds: dict[str, float] = {}
+        self._observer = observer
+        self._phase, self._began = "", 0.0
+
+    def begin(self, phase: str, total: int | None, unit: str) -> None:
+        self._observer.begin(phase, total, unit)
+        self._phase, self._began = phase, time.perf_counter()
+
+    def advance(self, amount: int) -> None:
+        self._observer.advance(amount)
+
+    def end(self, summary: str) -> None:
+        self.seconds[self._phase] = time.perf_counter() - self._began
+        self._observer.end(summary)
