@@ -1,12 +1,14 @@
 """One Elasticsearch cluster: its connections, deadlines, retries and errors. The only file that imports elasticsearch.
 
 What is safe to try again is tried on another node. A cluster that keeps failing is left alone for a while, so that a
-search without it costs no deadline; after that the next request tries it again.
+search without it costs no deadline; after that one request at a time tries it again. Live changes that it cannot take
+leave searches as they are.
 """
 
 from __future__ import annotations
 
 import re
+import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -14,7 +16,7 @@ from typing import Any, TypeVar
 
 import elastic_transport
 import elasticsearch
-from circuitbreaker import CircuitBreaker
+from circuitbreaker import STATE_HALF_OPEN, CircuitBreaker
 from elasticsearch import Elasticsearch, helpers
 
 from retrieval.cluster_settings import ClusterSettings
@@ -61,7 +63,9 @@ class Cluster:
 
     def __init__(self, settings: ClusterSettings) -> None:
         self.settings = settings
-        self._breaker = CircuitBreaker(_FAILURES_TO_OPEN, _REST_SECONDS, ClusterUnavailableError, "elasticsearch")
+        self._circuit = _Circuit()
+        self._changing = _Circuit()
+        """Of live changes: a cluster that is too busy to take them, or has no master, can still be searched."""
         urls = [url if re.search(r":\d+(/|$)", url) else f"{url.rstrip('/')}:{_port(url)}" for url in settings.urls]
         secrets: dict[str, Any] = {}
         if settings.api_key:
@@ -166,7 +170,7 @@ class Cluster:
         def ask() -> None:
             self._search.options(ignore_status=404).update(index=index, id=document_id, doc={}, refresh=False)
 
-        self._guarded(ask)
+        self._guarded(ask, self._changing)
 
     def create(self, index: str, settings: Mapping[str, Any], mappings: Mapping[str, Any]) -> None:
         """Makes an index anew; one of this name is removed first."""
@@ -223,7 +227,7 @@ class Cluster:
     def write(self, index: str, documents: Sequence[Document]) -> None:
         """Writes documents so that searches find them when it returns; older versions of them are passed over."""
         client = self._client.options(request_timeout=_WRITE_SECONDS, max_retries=len(self.settings.urls))
-        results = self._guarded(lambda: list(self._bulk(index, documents, client, 2, refresh=True)))
+        results = self._guarded(lambda: list(self._bulk(index, documents, client, 2, refresh=True)), self._changing)
         for ok, item in results:
             self._check_taken(index, ok, item, _TAKEN_ALREADY, _GONE_ALREADY)
 
@@ -260,11 +264,8 @@ class Cluster:
         if not ok and result["status"] not in fine:
             raise _refused(self._place(), f"{index}: {_reason(result.get('error'))}", result["status"])
 
-    def _guarded(self, work: Callable[[], T]) -> T:
-        if self._breaker.opened:
-            last = self._breaker.last_failure
-            raise ClusterUnavailableError(f"{self._place()} failed {_FAILURES_TO_OPEN} times and is left alone: {last}")
-        with self._breaker, self._told():
+    def _guarded(self, work: Callable[[], T], circuit: _Circuit | None = None) -> T:
+        with (circuit or self._circuit).through(self._place()), self._told():
             return work()
 
     @contextmanager
@@ -295,6 +296,28 @@ class Cluster:
 
     def _place(self) -> str:
         return f"Elasticsearch at {', '.join(self.settings.urls)}"
+
+
+class _Circuit:
+    """Lets requests through to a cluster unless it keeps failing; after a rest one of them at a time tries it."""
+
+    def __init__(self) -> None:
+        self._breaker = CircuitBreaker(_FAILURES_TO_OPEN, _REST_SECONDS, ClusterUnavailableError, "elasticsearch")
+        self._trial = threading.Lock()
+
+    @contextmanager
+    def through(self, place: str) -> Iterator[None]:
+        """Raises ClusterUnavailableError where the cluster is left alone."""
+        is_trial = self._breaker.state == STATE_HALF_OPEN
+        if self._breaker.opened or (is_trial and not self._trial.acquire(blocking=False)):
+            last = self._breaker.last_failure
+            raise ClusterUnavailableError(f"{place} failed {_FAILURES_TO_OPEN} times and is left alone: {last}")
+        try:
+            with self._breaker:
+                yield
+        finally:
+            if is_trial:
+                self._trial.release()
 
 
 def _port(url: str) -> int:
