@@ -39,18 +39,26 @@ def opened(index: Path, settings: Settings) -> contextlib.AbstractContextManager
     return SearchEngine.open(index, settings=settings)
 
 
-@pytest.mark.parametrize("shards", [1, 3])
-@pytest.mark.parametrize("vectors", ["faiss", "elasticsearch"])
+@pytest.mark.parametrize(
+    ("server", "shards", "vectors"),
+    [
+        ("elasticsearch", 1, "faiss"),
+        ("elasticsearch", 3, "elasticsearch"),
+        ("elasticsearch_9", 2, "faiss"),
+        ("elasticsearch_9", 1, "elasticsearch"),
+    ],
+)
 def test_the_demo_store(
     engine: SearchEngine,
     demo: DemoFiles,
     demo_index: Path,
-    elasticsearch: Server,
+    request: pytest.FixtureRequest,
     tmp_path: Path,
+    server: str,
     shards: int,
     vectors: str,
 ) -> None:
-    settings = settings_for(elasticsearch, shards=shards).model_copy(update={"vectors": vectors})
+    settings = settings_for(request.getfixturevalue(server), shards=shards).model_copy(update={"vectors": vectors})
     queries = list(read_judgments(demo.judgments).grades)[::10]
     searches = varied(queries, engine)
     with moved(demo_index, tmp_path / "moved", settings) as index, opened(index, settings) as other:
