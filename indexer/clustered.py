@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from uuid import uuid4
 
 from indexer.observing import Observer
 from retrieval.cluster import Cluster
@@ -20,9 +19,9 @@ class InCluster:
     builder: type[KeywordBuilder] = KeywordBuilder
 
     def __init__(self, settings: ClusterSettings, store: Store, *, vectors: bool = False) -> None:
-        known = (manifest.cluster.store for manifest in store.manifests() if manifest.cluster)
-        self.place: ClusterPlace | None = ClusterPlace(settings.alias, next(known, "") or uuid4().hex, vectors)
-        self._place = ClusterPlace(settings.alias, self.place.store, vectors)
+        self._place = ClusterPlace(settings.alias, store.identity(), vectors)
+        self.place: ClusterPlace | None = self._place
+        self._store = store
         self._cluster = Cluster(settings)
         self._versions = ClusterVersions(self._cluster, store)
         self._places = self._versions.places() | {self._place}
@@ -46,6 +45,7 @@ class InCluster:
         is_lost = not self._versions.is_whole(manifest)
         if is_lost:
             self.fill(manifest, folder, observer)
+            self._store.reopen()  # engines lay the live changes over it that it had
         self.serve(manifest)
         return is_lost
 

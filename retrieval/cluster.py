@@ -66,7 +66,7 @@ class Cluster:
         self._circuit = _Circuit()
         self._changing = _Circuit()
         """Of live changes: a cluster that is too busy to take them, or has no master, can still be searched."""
-        urls = [url if re.search(r":\d+(/|$)", url) else f"{url.rstrip('/')}:{_port(url)}" for url in settings.urls]
+        urls = list(map(_with_port, settings.urls))
         secrets: dict[str, Any] = {}
         if settings.api_key:
             secrets["api_key"] = settings.api_key
@@ -251,7 +251,8 @@ class Cluster:
                 expand_action_callback=expand,
                 initial_backoff=0.5,
                 max_backoff=20,
-                retry_on_status=(_BUSY, 503),
+                # Not 503: for a shard that was lost the server has waited itself, for as long as `timeout` says.
+                retry_on_status=_BUSY,
                 raise_on_error=False,
                 timeout="30s",
                 filter_path="took,errors,items.*.status,items.*.error",
@@ -282,12 +283,16 @@ class Cluster:
         except elasticsearch.UnsupportedProductError as error:
             raise self._foreign() from error
         except elastic_transport.TlsError as error:
-            message = (
-                f"{self._place()}: its certificate is not trusted ({error.message}); set elasticsearch.ca_certificate"
-            )
-            raise ClusterRefusedError(message) from error
+            cure = "its certificate is not trusted ({}); set elasticsearch.ca_certificate"
+            if "WRONG_VERSION_NUMBER" in str(error.message):
+                cure = "it speaks no TLS ({}); elasticsearch.url should begin with http://"
+            raise ClusterRefusedError(f"{self._place()}: {cure.format(error.message)}") from error
         except elastic_transport.TransportError as error:
-            raise ClusterUnavailableError(f"{self._place()} does not answer: {_shortened(str(error))}") from error
+            cure = ""
+            if "Remote end closed connection" in str(error) and any(map(_is_plain, self.settings.urls)):
+                cure = "; where it speaks TLS, elasticsearch.url must begin with https://"
+            message = f"{self._place()} does not answer: {_shortened(str(error))}{cure}"
+            raise ClusterUnavailableError(message) from error
 
     def _foreign(self) -> ClusterRefusedError:
         return ClusterRefusedError(
@@ -320,8 +325,15 @@ class _Circuit:
                 self._trial.release()
 
 
-def _port(url: str) -> int:
-    return 443 if url.startswith("https:") else 9200
+def _with_port(url: str) -> str:
+    place = re.match(r"https?://[^/]+", url)
+    if place is None or re.search(r":\d+$", place[0]):
+        return url
+    return f"{place[0]}:{9200 if _is_plain(url) else 443}{url[place.end() :]}"
+
+
+def _is_plain(url: str) -> bool:
+    return url.startswith("http:")
 
 
 def _action(document: Document) -> tuple[dict[str, Any], bytes | None]:

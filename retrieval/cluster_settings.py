@@ -55,11 +55,9 @@ class ClusterSettings:
 
 
 def _check_url(url: str) -> None:
-    found = re.fullmatch(r"https?://(?P<secret>[^/@]*@)?[^/@:]+(?P<port>:\d+)?(/.*)?", url)
-    if not found:
-        shown = re.sub(r"//[^/]*@", "//", url)
-        raise SettingError(f"elasticsearch.url is {shown!r}; it must be such as https://search.example:9200")
-    if found["secret"]:
+    if "@" in url:  # shown nowhere: what stands before it may be a password
         raise SettingError(
             "elasticsearch.url holds a name or a password; set elasticsearch.username and elasticsearch.password"
         )
+    if not re.fullmatch(r"https?://(\[[0-9a-fA-F:.]+\]|[^/:\s]+)(:\d+)?(/\S*)?", url):
+        raise SettingError(f"elasticsearch.url is {url!r}; it must be such as https://search.example:9200")

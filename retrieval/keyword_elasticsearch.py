@@ -15,6 +15,7 @@ from typing import Any
 
 import msgspec
 import numpy as np
+from numpy.typing import NDArray
 
 from retrieval.analysis import TermGroup
 from retrieval.cluster import Cluster, Document
@@ -140,6 +141,8 @@ class ElasticsearchIndex:
         self._size = size
         self._rows = size
         """Rows from here on are of changes that came later than this index was opened."""
+        self._gone: Rows = NO_ROWS
+        """Rows that are of no product here, whatever the cluster has of them: it may be ahead of us, or behind."""
         self._made_of = made_of
         self._is_checked = False
 
@@ -153,14 +156,20 @@ class ElasticsearchIndex:
 
         A row whose later change was written already, by another process, keeps that.
         """
+        if not self._is_checked:
+            self.check()  # the cluster would make an index of its own for what is written to none
         self._cluster.write(self.name, [_document(each, catalog) for each in changes])
         newer = copy(self)
         newer._catalog = catalog
+        present = [each.row for each in changes if each.document is not None]
+        gone = [each.row for each in changes if each.document is None]
+        newer._gone = np.union1d(np.setdiff1d(self._gone, present), np.array(gone, dtype=np.int64))
         newer._rows = max(self._rows, *(each.row + 1 for each in changes))
         return newer
 
     def check_changeable(self) -> None:
-        """Raises ClusterError where a change could not be taken now."""
+        """Raises ClusterError where a change could not be taken now, StoreDamagedError where the index was lost."""
+        self.check()
         self._cluster.check_writable(self.name, "0")
 
     @property
@@ -257,7 +266,7 @@ class ElasticsearchIndex:
 
     def _matches(self, answer: Mapping[str, Any], limit: int) -> Matches:
         rows, scores = _rows(answer, 1), _scores(answer, 0)
-        known = rows < self._rows
+        known = self._are_known(rows)
         return Matches(*best_first(rows[known], scores[known], max(0, limit)), _total(answer))
 
     def _scored(self, rows: Rows, groups: tuple[TermGroup, ...], where: Condition | None) -> Search:
@@ -286,7 +295,11 @@ class ElasticsearchIndex:
         return Ordered(self._known(_rows(answer, 1)), _total(answer))
 
     def _known(self, rows: Rows) -> Rows:
-        return rows[rows < self._rows]
+        return rows[self._are_known(rows)]
+
+    def _are_known(self, rows: Rows) -> NDArray[np.bool_]:
+        known = rows < self._rows
+        return known & ~np.isin(rows, self._gone) if len(self._gone) else known
 
     def _counted(self, selected: Query, fields: Sequence[str]) -> Search:
         infos = [self._catalog.fields[name] for name in fields]

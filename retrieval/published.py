@@ -3,6 +3,7 @@
 STORE/
   shelfwise.json            says that this directory is ours, and in which schema: retrieval/store_files.py
   CURRENT                   the name of the version that serves, with a checksum
+  identity                  tells its indexes from others' in a cluster; there once it was in one
   lock, lock.json           held by the one rebuild at work; who that is
   encoders/IDENTITY/        exported models, shared by the versions that they made
   versions/v000007/         manifest.json, its checksum, and everything it lists; never changed again
@@ -15,11 +16,13 @@ STORE/
 from __future__ import annotations
 
 import os
+import re
 import shutil
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from uuid import uuid4
 
 import msgspec
 
@@ -52,6 +55,7 @@ __all__ = ["CURRENT", "MARKER", "SCHEMA", "Serving", "Store", "Surplus"]
 
 _MEND_MARKER = 'write {"schema": 1} into it if the versions beside it are yours, or rebuild into a new directory'
 _WORDS_ALONE = "products are found by words alone until a rebuild stores the encoder anew"
+IDENTITY = "identity"
 _UNFINISHED = ".building-"
 _GOING = ".removed-"
 
@@ -312,6 +316,25 @@ class Store:
         building.rename(folder)
         sync(folder.parent)
         write_durably(self.root / CURRENT, pointer_content(manifest.version))
+
+    def identity(self) -> str:
+        """What tells the directory from others that share a cluster with it.
+
+        It is drawn once, and outlives interrupted rebuilds and the versions that were in the cluster. The caller holds
+        the lock.
+        """
+        path = self.root / IDENTITY
+        kept = path.read_text("ascii", "replace").strip() if path.exists() else ""
+        kept = kept if re.fullmatch(r"[0-9a-f]{32}", kept) else ""
+        known = next((manifest.cluster.store for manifest in self.manifests() if manifest.cluster), kept) or uuid4().hex
+        if known != kept:
+            write_durably(path, f"{known}\n".encode())
+        return known
+
+    def reopen(self) -> None:
+        """Has engines open the version that serves anew, as they would another one."""
+        with suppress(FileNotFoundError):
+            os.utime(self.root / CURRENT)
 
     def rollback(self, name: str) -> Manifest:
         """Lets another version serve, verified first. Engines take it up as they would a new one.

@@ -13,7 +13,13 @@ from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
-from pydantic_settings import BaseSettings, EnvSettingsSource, SettingsConfigDict, SettingsError
+from pydantic_settings import (
+    BaseSettings,
+    EnvSettingsSource,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    SettingsError,
+)
 
 from retrieval.close_names import close_names
 from retrieval.cluster_settings import ClusterSettings
@@ -21,6 +27,8 @@ from retrieval.errors import SettingError
 
 FILE = "shelfwise.toml"
 FILE_VARIABLE = "SHELFWISE_SETTINGS"
+_PREFIX = "SHELFWISE_"
+_DELIMITER = "__"
 
 
 class ElasticsearchSettings(BaseModel):
@@ -44,8 +52,8 @@ class Settings(BaseSettings):
     """Every setting; what `load_settings` returns."""
 
     model_config = SettingsConfigDict(
-        env_prefix="SHELFWISE_",
-        env_nested_delimiter="__",
+        env_prefix=_PREFIX,
+        env_nested_delimiter=_DELIMITER,
         extra="forbid",
         frozen=True,
         nested_model_default_partial_update=True,
@@ -54,6 +62,18 @@ class Settings(BaseSettings):
     backend: Literal["embedded", "elasticsearch"] | None = None
     vectors: Literal["faiss", "elasticsearch"] | None = None
     elasticsearch: ElasticsearchSettings = ElasticsearchSettings()
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],  # noqa: ARG003
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Only what is handed over: `load_settings` reads the environment; code that makes settings means them."""
+        return (init_settings,)
 
     @property
     def cluster(self) -> ClusterSettings:
@@ -77,20 +97,44 @@ class Settings(BaseSettings):
 def load_settings(path: Path | None = None, environment: Mapping[str, str] | None = None) -> Settings:
     """The settings of a file and the environment; raises SettingError, which names the setting.
 
-    Without a path the file is the one of `SHELFWISE_SETTINGS`, or `shelfwise.toml` if there is one.
+    Without a path the file is the one of `SHELFWISE_SETTINGS`, or `shelfwise.toml` if there is one; without an
+    environment it is that of this process.
     """
-    named = (os.environ if environment is None else environment).get(FILE_VARIABLE, "")
+    environment = os.environ if environment is None else environment
+    _check_variables(environment)
+    named = environment.get(FILE_VARIABLE, "")
     path = path or (Path(named) if named else None)
     read = _read(path) if path else _read(Path(FILE)) if Path(FILE).is_file() else {}
     where = str(path or FILE)
     try:
-        # Values that are handed over would go before the environment.
-        return Settings(**_merged(read, EnvSettingsSource(Settings)()))
+        source = EnvSettingsSource(Settings)
+        source.env_vars = {name.lower(): value for name, value in environment.items()}
+        return Settings(**_merged(read, source()))
     except ValidationError as error:
         told = "; ".join(_told(where, each["loc"], each["msg"], each["type"]) for each in error.errors())
         raise SettingError(told) from None  # pydantic's own text would show values, a password among them
     except SettingsError as error:
         raise SettingError(f"a variable that begins with SHELFWISE_ cannot be read: {error}") from None
+
+
+def _check_variables(environment: Mapping[str, str]) -> None:
+    """Raises SettingError for a variable that is nearly a setting's: it would be passed over in silence."""
+    known = {variable_name(name): name for name in setting_names()}
+    inside = f"{_PREFIX}ELASTICSEARCH{_DELIMITER}"
+    for name in map(str.upper, environment):
+        is_read = name in known or name.startswith(inside) or name in (FILE_VARIABLE, inside.removesuffix(_DELIMITER))
+        close = () if is_read or not name.startswith(_PREFIX) else close_names(name, known, _typed_part)
+        if close:
+            raise SettingError(f"{name} in the environment is no setting; did you mean {' or '.join(close)}?")
+
+
+def _typed_part(variable: str) -> str:
+    return variable.removeprefix(_PREFIX)
+
+
+def variable_name(name: str) -> str:
+    """The environment's name of a setting."""
+    return f"{_PREFIX}{name.replace('.', _DELIMITER).upper()}"
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -117,7 +161,7 @@ def _told(where: str, place: tuple[int | str, ...], what: str, kind: str) -> str
         return f"the setting {name} (in {where}, or the environment): {what}"
     close = close_names(name, setting_names())
     meant = f"; did you mean {' or '.join(close)}?" if close else ""
-    return f"there is no setting {name} (in {where}){meant}"
+    return f"there is no setting {name} (in {where}, or the environment){meant}"
 
 
 def setting_names() -> tuple[str, ...]:

@@ -1,0 +1,495 @@
+"""A cluster that is gone, slow, or refuses: searches go on and say what is missing, and no change is half taken."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import shutil
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from functools import partial
+from http.client import HTTPConnection
+from pathlib import Path
+from typing import Any
+
+import pytest
+from prometheus_client import REGISTRY
+
+from indexer.moving import move
+from indexer.observing import Silence
+from retrieval.cluster import _REST_SECONDS, Cluster
+from retrieval.cluster_settings import ClusterSettings
+from retrieval.errors import ClusterRefusedError, ClusterUnavailableError, UnknownProductError
+from retrieval.journal import Journal
+from retrieval.keyword_elasticsearch import ElasticsearchIndex
+from retrieval.published import Store
+from retrieval.records import Page, Product
+from service.engine import SearchEngine
+from service.live import Changed
+from service.settings import ElasticsearchSettings, Settings
+from tests.clusters import moved, removed, settings_for
+from tests.servers.configuration import Options
+from tests.servers.proxy import Mode, Proxy
+from tests.servers.server import Server, start
+
+pytestmark = pytest.mark.elasticsearch
+
+TEXT = "wireless headphones"
+KETTLE = Product("kettle-1", "zweeble whistling kettle", brand="Torvald", price=49.0, category=("Kitchen", "Kettles"))
+PATIENT = 30.0
+"""A deadline that no working server misses, however busy the machine is."""
+ROOM = 8 * 1024 * 1024
+"""Bytes of documents that the small server has in its hands at once; it refuses more with 429."""
+EVERYTHING: dict[str, Any] = {"query": {"match_all": {}}, "size": 0}
+_BARELY = 500
+"""Bytes; every document of a product takes more."""
+
+
+@dataclass(frozen=True, slots=True)
+class Served:
+    """An index whose words are in the shared server, which is reached through a proxy."""
+
+    index: Path
+    alias: str
+    proxy: Proxy
+
+    def opened(self, *, deadline: float = PATIENT) -> SearchEngine:
+        reached = ElasticsearchSettings(url=self.proxy.url, alias=self.alias, deadline=deadline)
+        return SearchEngine.open(self.index, settings=Settings(backend="elasticsearch", elasticsearch=reached))
+
+    def changes(self) -> int:
+        """How many changes were ever taken, as the disk has it."""
+        return Journal(self.index).last()
+
+
+@pytest.fixture
+def served(demo_index: Path, tmp_path: Path, elasticsearch: Server) -> Iterator[Served]:
+    settings = settings_for(elasticsearch)
+    with moved(demo_index, tmp_path / "served", settings) as index, Proxy(elasticsearch.port) as proxy:
+        yield Served(index, settings.elasticsearch.alias, proxy)
+
+
+@pytest.fixture(scope="module")
+def small_server(elasticsearch: Server) -> Iterator[Server]:
+    """A server that may be kept busy or made read-only, since no other test needs it."""
+    with start(Options(settings={"indexing_pressure.memory.limit": f"{ROOM}b"})) as server:
+        # No node may hold it: what is written to it waits, and takes up room.
+        held = {"index.routing.allocation.require._name": "nobody"}
+        assert server.request("PUT", "/held?wait_for_active_shards=0", {"settings": held}).status == 200
+        yield server
+
+
+@contextmanager
+def busy(server: Server, seconds: int) -> Iterator[None]:
+    """For so long the small server has no room for a single document."""
+
+    def wait() -> None:
+        body = json.dumps({"index": {}}) + "\n" + json.dumps({"text": "x" * (ROOM - _BARELY)}) + "\n"
+        with closing(HTTPConnection("127.0.0.1", server.port, timeout=seconds + 120)) as connection:
+            asked = f"/held/_bulk?timeout={seconds}s"
+            connection.request("POST", asked, body, {"Content-Type": "application/json"})
+            connection.getresponse().read()
+
+    with ThreadPoolExecutor(1) as thread:
+        waiting = thread.submit(wait)
+        assert eventually(lambda: _pressure(server)["current"]["coordinating_in_bytes"] >= ROOM - _BARELY)
+        yield
+    waiting.result()
+
+
+def _pressure(server: Server) -> dict[str, dict[str, int]]:
+    (node,) = server.request("GET", "/_nodes/stats/indexing_pressure").body["nodes"].values()
+    memory: dict[str, dict[str, int]] = node["indexing_pressure"]["memory"]
+    return memory
+
+
+@pytest.fixture
+def live(served: Served) -> Iterator[SearchEngine]:
+    with served.opened() as engine:
+        yield engine
+
+
+def ids(page: Page) -> list[str]:
+    return [hit.product.id for hit in page.hits]
+
+
+def eventually(holds: Callable[[], bool], seconds: float = 60) -> bool:
+    until = time.monotonic() + seconds
+    while not holds():
+        if time.monotonic() > until:
+            return False
+        time.sleep(0.05)
+    return True
+
+
+def is_whole(engine: SearchEngine) -> bool:
+    return not engine.search(TEXT).degraded and not engine.notices
+
+
+def finds(engine: SearchEngine, product: Product) -> bool:
+    """Whether a product is found by a word that no other has."""
+    page = engine.search(product.title.split()[0], size=1, stage="bm25")
+    return not page.degraded and ids(page) == [product.id]
+
+
+def degraded_searches() -> float:
+    return REGISTRY.get_sample_value("shelfwise_degraded_searches_total", {"stage": "bm25"}) or 0.0
+
+
+def attempts(engine: SearchEngine, product_id: str) -> tuple[Callable[[], Changed], ...]:
+    """A live change of each kind."""
+    return (
+        lambda: engine.upsert([KETTLE]),
+        lambda: engine.patch(product_id, price=12345.5),
+        lambda: engine.delete([product_id]),
+    )
+
+
+def seconds_of(work: Callable[[], object]) -> float:
+    started = time.monotonic()
+    work()
+    return time.monotonic() - started
+
+
+class TestGone:
+    def test_the_vectors_alone_answer_and_every_such_page_is_counted(
+        self, served: Served, live: SearchEngine, engine: SearchEngine
+    ) -> None:
+        whole, dense = live.search(TEXT), engine.search(TEXT, stage="dense")
+        served.proxy.switch(Mode.REFUSE)
+        before = degraded_searches()
+        pages = [live.search(TEXT) for _ in range(5)]
+        assert degraded_searches() - before == 5
+        assert not whole.degraded
+        assert ids(whole) != ids(dense)
+        for page in pages:
+            assert page.degraded == ("bm25",)
+            assert ids(page) == ids(dense)
+            assert all(set(hit.stages) == {"dense", "merged"} for hit in page.hits)
+        assert any("searches go by vectors alone" in notice and served.proxy.url in notice for notice in live.notices)
+
+    def test_filter_facets_and_order_are_about_the_candidates(self, served: Served, live: SearchEngine) -> None:
+        served.proxy.switch(Mode.REFUSE)
+        page = live.search(TEXT, size=1_000, filters="price < 60", facets=["brand", "price"], sort="-price")
+        prices = [hit.product.price for hit in page.hits]
+        assert page.degraded == ("bm25",)
+        assert page.total == len(prices) > 10
+        assert all(price is not None and price < 60 for price in prices)
+        assert prices == sorted(prices, key=lambda price: -(price or 0))
+        brands = Counter(hit.product.brand for hit in page.hits if hit.product.brand)
+        assert {count.value: count.count for count in page.facets["brand"].counts} == brands
+        assert (page.facets["price"].minimum, page.facets["price"].maximum) == (prices[-1], prices[0])
+
+    def test_similar_products_are_found_and_filtered(self, served: Served, live: SearchEngine) -> None:
+        product = live.snapshot.products[7]
+        whole = live.similar(product.id, size=5, filters="price < 60")
+        served.proxy.switch(Mode.REFUSE)
+        page = live.similar(product.id, size=5, filters="price < 60")
+        assert page.degraded == ("bm25",)
+        assert ids(page) == ids(whole)
+
+    def test_answers_are_whole_again_once_it_is_back(self, served: Served, live: SearchEngine) -> None:
+        whole = live.search(TEXT)
+        served.proxy.switch(Mode.REFUSE)
+        assert all(live.search(TEXT).degraded for _ in range(5))
+        served.proxy.switch(Mode.FORWARD)
+        assert eventually(lambda: is_whole(live))
+        before = degraded_searches()
+        assert ids(live.search(TEXT)) == ids(whole)
+        assert degraded_searches() == before
+        assert live.notices == ()
+
+
+class TestSlow:
+    DEADLINE = 2.0
+
+    def test_a_search_waits_for_the_deadline_and_soon_no_longer(self, served: Served) -> None:
+        with served.opened(deadline=self.DEADLINE) as engine:
+            assert eventually(lambda: is_whole(engine))
+            served.proxy.switch(Mode.SILENT)
+            pages: list[Page] = []
+            first = seconds_of(lambda: pages.append(engine.search(TEXT)))
+            assert pages[0].degraded == ("bm25",)
+            assert pages[0].hits
+            assert first < 5 * self.DEADLINE
+            for _ in range(2):
+                engine.search(TEXT)
+            # Now and then one of them tries the cluster again.
+            times = sorted(seconds_of(lambda: engine.search(TEXT)) for _ in range(9))
+            assert times[4] < self.DEADLINE
+            served.proxy.switch(Mode.FORWARD)
+            assert eventually(lambda: is_whole(engine))
+
+    def test_a_change_is_refused_once_the_deadline_is_over(self, served: Served) -> None:
+        with served.opened(deadline=self.DEADLINE) as engine:
+            product = engine.snapshot.products[7]
+            served.proxy.switch(Mode.SILENT)
+            for change in attempts(engine, product.id):
+                started = time.monotonic()
+                with pytest.raises(ClusterUnavailableError):
+                    change()
+                assert time.monotonic() - started < 5 * self.DEADLINE
+            assert served.changes() == 0
+
+    def test_one_search_at_a_time_finds_out_whether_it_is_back(self, elasticsearch: Server) -> None:
+        with Proxy(elasticsearch.port) as proxy:
+            settings = ClusterSettings((proxy.url,), deadline=PATIENT)
+            with closing(Cluster(settings)) as cluster, ThreadPoolExecutor(1) as thread:
+                proxy.switch(Mode.REFUSE)
+                for _ in range(3):
+                    with pytest.raises(ClusterUnavailableError, match="does not answer"):
+                        cluster.search("none", [EVERYTHING])
+                proxy.switch(Mode.SILENT)
+                time.sleep(_REST_SECONDS + 0.5)
+                waiting = thread.submit(cluster.search, "none", [EVERYTHING])
+                time.sleep(1)
+                with pytest.raises(ClusterUnavailableError, match="is left alone"):
+                    cluster.search("none", [EVERYTHING])
+                assert not waiting.done()
+                proxy.switch(Mode.REFUSE)
+                with pytest.raises(ClusterUnavailableError, match="does not answer"):
+                    waiting.result()
+
+    def test_an_engine_opened_meanwhile_waits_no_longer_either(self, served: Served) -> None:
+        served.proxy.switch(Mode.SILENT)
+        started = time.monotonic()
+        with served.opened(deadline=self.DEADLINE) as engine:
+            assert engine.search(TEXT).degraded == ("bm25",)
+            assert time.monotonic() - started < 10 * self.DEADLINE
+            served.proxy.switch(Mode.FORWARD)
+            assert eventually(lambda: is_whole(engine))
+
+
+class TestChangesWhileItIsGone:
+    def test_they_are_refused_and_nothing_of_them_stays(self, served: Served, live: SearchEngine) -> None:
+        product = live.snapshot.products[7]
+        served.proxy.switch(Mode.REFUSE)
+        for change in attempts(live, product.id):
+            with pytest.raises(ClusterUnavailableError, match=f"Elasticsearch at {served.proxy.url}"):
+                change()
+        assert served.changes() == 0
+        served.proxy.switch(Mode.FORWARD)
+        with served.opened() as again:
+            for each in (live, again):
+                assert eventually(lambda each=each: is_whole(each))  # type: ignore[misc]
+                assert each.product(product.id) == product
+                assert each.search("", filters="price = 12345.5").total == 0
+                found = each.search("zweeble", stage="bm25")
+                assert (found.total, found.degraded) == (0, ())
+                with pytest.raises(UnknownProductError):
+                    each.product(KETTLE.id)
+
+    def test_one_that_was_taken_before_is_found_by_another_engine(self, served: Served, live: SearchEngine) -> None:
+        with served.opened() as other:
+            assert live.upsert([KETTLE]).sequence == 1
+            served.proxy.switch(Mode.REFUSE)
+            assert other.search(TEXT).degraded == ("bm25",)
+            served.proxy.switch(Mode.FORWARD)
+            assert eventually(lambda: finds(other, KETTLE) and finds(live, KETTLE))
+
+    @pytest.mark.parametrize("stays", [True, False], ids=["same engine", "next engine"])
+    def test_one_whose_cluster_died_once_it_was_in_the_journal_is_found_later(
+        self, stays: bool, served: Served, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        check = ElasticsearchIndex.check_changeable
+
+        def check_and_die(index: ElasticsearchIndex) -> None:
+            check(index)
+            served.proxy.switch(Mode.REFUSE)
+
+        engine = served.opened()
+        with monkeypatch.context() as dying, closing(engine):
+            dying.setattr(ElasticsearchIndex, "check_changeable", check_and_die)
+            assert engine.upsert([KETTLE]).sequence == 1
+            assert served.changes() == 1
+            assert any("live changes are not taken up" in notice for notice in engine.notices)
+            assert engine.search(TEXT).degraded == ("bm25",)
+            if stays:
+                served.proxy.switch(Mode.FORWARD)
+                assert eventually(lambda: finds(engine, KETTLE) and is_whole(engine))
+                assert engine.product(KETTLE.id) == KETTLE
+        served.proxy.switch(Mode.FORWARD)
+        with served.opened() as again:
+            assert eventually(lambda: finds(again, KETTLE) and is_whole(again))
+            assert again.product(KETTLE.id) == KETTLE
+
+
+class TestReadOnly:
+    BLOCKS = (
+        ("index.blocks.write", "the index or the cluster is read-only: lift its block"),
+        ("index.blocks.read_only_allow_delete", "its disk is nearly full, .*: make room on it"),
+    )
+
+    @pytest.mark.parametrize(("block", "cure"), BLOCKS)
+    def test_a_change_is_refused_with_what_to_do_and_searches_go_on(
+        self, block: str, cure: str, served: Served, live: SearchEngine, elasticsearch: Server
+    ) -> None:
+        product = live.snapshot.products[7]
+        whole = live.search(TEXT)
+        settings = f"/{served.alias}/_settings"
+        assert elasticsearch.request("PUT", settings, {block: True}).status == 200
+        for _ in range(4):
+            for change in attempts(live, product.id):
+                with pytest.raises(ClusterRefusedError, match=cure):
+                    change()
+            page = live.search(TEXT)
+            assert not page.degraded
+            assert ids(page) == ids(whole)
+        assert served.changes() == 0
+        assert elasticsearch.request("PUT", settings, {block: None}).status == 200
+        assert live.upsert([KETTLE]).sequence == 1
+        assert finds(live, KETTLE)
+
+    def test_a_move_into_a_cluster_that_is_read_only_is_refused_before_it_begins(
+        self, demo_index: Path, tmp_path: Path, small_server: Server
+    ) -> None:
+        index = Path(shutil.copytree(demo_index, tmp_path / "embedded"))
+        settings = settings_for(small_server)
+        with removed(settings.cluster), SearchEngine.open(index, settings=settings) as engine:
+            whole = engine.search(TEXT)
+            with cluster_read_only(small_server):
+                with pytest.raises(ClusterRefusedError, match="the index or the cluster is read-only: lift its block"):
+                    move(index, settings.cluster, Silence())
+                assert Store(index).find_serving().manifest.version == whole.version
+                assert ids(engine.search(TEXT)) == ids(whole)
+            assert move(index, settings.cluster, Silence()).published
+            assert eventually(lambda: engine.search(TEXT).version != whole.version)
+            assert ids(engine.search(TEXT)) == ids(whole)
+
+
+@contextmanager
+def cluster_read_only(server: Server) -> Iterator[None]:
+    def block(value: bool | None) -> None:
+        answer = server.request("PUT", "/_cluster/settings", {"persistent": {"cluster.blocks.read_only": value}})
+        assert answer.status == 200
+
+    block(True)
+    try:
+        yield
+    finally:
+        block(None)
+
+
+class TestBusy:
+    def test_a_load_slows_down_until_there_is_room(
+        self, demo_index: Path, tmp_path: Path, small_server: Server
+    ) -> None:
+        index = Path(shutil.copytree(demo_index, tmp_path / "loaded"))
+        settings = settings_for(small_server)
+        with removed(settings.cluster):
+            before = _pressure(small_server)["total"]["coordinating_rejections"]
+            with busy(small_server, seconds=4):
+                report = move(index, settings.cluster, Silence())
+            assert _pressure(small_server)["total"]["coordinating_rejections"] > before
+            with closing(Cluster(settings.cluster)) as cluster:
+                assert cluster.count(f"{settings.cluster.alias}-{report.version}") == report.products == 600
+
+    def test_writes_that_are_rejected_do_not_stop_searches(self, small_server: Server) -> None:
+        settings = settings_for(small_server).cluster
+        document = ("0", 1, json.dumps({"title": "kettle " * 200}).encode())
+        with removed(settings), closing(Cluster(settings)) as cluster:
+            index = f"{settings.alias}-v000001"
+            cluster.create(index, {"number_of_replicas": 0}, {})
+            with busy(small_server, seconds=12):
+                for _ in range(4):
+                    with pytest.raises(ClusterUnavailableError, match="cannot answer now \\(429\\)"):
+                        cluster.write(index, [document])
+                assert cluster.search(index, [EVERYTHING])[0]["hits"]["total"]["value"] == 0
+            cluster.write(index, [document])
+            assert cluster.search(index, [EVERYTHING])[0]["hits"]["total"]["value"] == 1
+
+    def test_a_change_that_is_taken_meanwhile_is_found_afterwards(
+        self, demo_index: Path, tmp_path: Path, small_server: Server
+    ) -> None:
+        settings = settings_for(small_server)
+        with (
+            moved(demo_index, tmp_path / "moved", settings) as index,
+            SearchEngine.open(index, settings=settings) as engine,
+        ):
+            with busy(small_server, seconds=6):
+                assert engine.upsert([KETTLE]).sequence == 1
+                assert any("live changes are not taken up" in notice for notice in engine.notices)
+                assert not engine.search(TEXT).degraded
+            assert eventually(lambda: finds(engine, KETTLE) and is_whole(engine))
+
+
+def test_an_index_whose_only_copy_is_lost_while_others_are_made_is_loaded_anew(
+    demo_index: Path, tmp_path: Path, elasticsearch: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lost: list[str] = []
+
+    def lose(cluster: Cluster, index: str, seconds: float) -> bool:
+        if not lost:
+            take_away_its_shard(elasticsearch, index)
+            lost.append(index)
+        return wait(cluster, index, seconds)
+
+    wait = Cluster.wait_for_copies
+    monkeypatch.setattr(Cluster, "wait_for_copies", lose)
+    monkeypatch.setattr("retrieval.cluster_filling._COPIES_SECONDS", 1.0)
+    settings = settings_for(elasticsearch)
+    with (
+        moved(demo_index, tmp_path / "moved", settings) as index,
+        SearchEngine.open(index, settings=settings) as engine,
+    ):
+        assert lost
+        assert is_whole(engine)
+
+
+def take_away_its_shard(server: Server, index: str) -> None:
+    nowhere = {"index.routing.allocation.require._name": "nobody"}
+    assert server.request("PUT", f"/{index}/_settings", nowhere).status == 200
+    cancel = {"index": index, "shard": 0, "node": server.nodes[0].name, "allow_primary": True}
+    assert server.request("POST", "/_cluster/reroute", {"commands": [{"cancel": cancel}]}).status == 200
+
+
+def test_an_engine_opens_while_it_is_gone_and_is_whole_once_it_is_back(served: Served, live: SearchEngine) -> None:
+    live.upsert([KETTLE])
+    served.proxy.switch(Mode.REFUSE)
+    with served.opened() as engine:
+        assert any("searches go by vectors alone until the cluster answers" in notice for notice in engine.notices)
+        page = engine.search(TEXT)
+        assert page.degraded == ("bm25",)
+        assert page.hits
+        served.proxy.switch(Mode.FORWARD)
+        assert eventually(lambda: finds(engine, KETTLE))
+        assert eventually(lambda: is_whole(engine))
+
+
+def test_pages_of_many_threads_are_whole_or_say_what_is_missing(served: Served, engine: SearchEngine) -> None:
+    expected = {(): ids(engine.search(TEXT)), ("bm25",): ids(engine.search(TEXT, stage="dense"))}
+    with served.opened(deadline=0.5) as live:
+        pages = _pages_while_flipping(served.proxy, lambda: live.search(TEXT, facets=["brand"]))
+        for page in pages:
+            assert ids(page) == expected[page.degraded]
+        assert {page.degraded for page in pages} == {(), ("bm25",)}
+        assert eventually(lambda: is_whole(live))
+
+
+def _pages_while_flipping(proxy: Proxy, search: Callable[[], Page]) -> list[Page]:
+    """What six threads are answered while the cluster comes and goes; it is there in the end."""
+    stop = threading.Event()
+
+    def search_on() -> list[Page]:
+        return [search() for _ in itertools.takewhile(lambda _: not stop.is_set(), itertools.count())]
+
+    with ThreadPoolExecutor(6) as threads:
+        running = [threads.submit(search_on) for _ in range(6)]
+        try:
+            for mode in (Mode.REFUSE, Mode.FORWARD, Mode.SILENT, Mode.FORWARD, Mode.SILENT, Mode.REFUSE, Mode.FORWARD):
+                proxy.switch(mode)
+                assert eventually(partial(_answers, search, is_whole=mode is Mode.FORWARD))
+                time.sleep(0.5)
+        finally:
+            stop.set()
+            proxy.switch(Mode.FORWARD)
+    return [page for each in running for page in each.result()]
+
+
+def _answers(search: Callable[[], Page], *, is_whole: bool) -> bool:
+    return is_whole is not bool(search().degraded)

@@ -1,0 +1,275 @@
+"""A secured cluster: what each user may do, which setting a refusal names, and that no secret leaves by any way."""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import logging
+import traceback
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from indexer.build import RebuildOptions, rebuild
+from indexer.moving import move
+from indexer.observing import Silence
+from retrieval.cluster import Cluster
+from retrieval.errors import ClusterError, ClusterRefusedError, ClusterUnavailableError
+from retrieval.journal import Journal
+from retrieval.published import Store
+from service.engine import SearchEngine
+from service.settings import ElasticsearchSettings, Settings
+from tests.clusters import moved, settings_for
+from tests.conftest import ENCODER
+from tests.servers.server import Server
+
+pytestmark = pytest.mark.elasticsearch
+
+TEXT = "wireless headphones"
+WRONG_KEY = base64.b64encode(b"a-key-of-nobody:that-opens-nothing").decode()
+WRONG_PASSWORD = "that-opens-nothing-either"
+NOBODY = {"username": "", "password": ""}
+SEE_TO_USER = "see to elasticsearch.username and elasticsearch.password, or elasticsearch.api_key"
+SEE_TO_CERTIFICATE = "its certificate is not trusted .*; set elasticsearch.ca_certificate"
+SEE_TO_URL = "elasticsearch.url must begin with https://"
+
+REFUSED = (
+    pytest.param({"password": WRONG_PASSWORD}, rf"401.*elastic.*{SEE_TO_USER}", id="wrong password"),
+    pytest.param(NOBODY, rf"401.*missing authentication.*{SEE_TO_USER}", id="no password"),
+    pytest.param({**NOBODY, "api_key": WRONG_KEY}, rf"401.*{SEE_TO_USER}", id="wrong API key"),
+    pytest.param({"ca_certificate": None}, SEE_TO_CERTIFICATE, id="no authority"),
+    pytest.param({"ca_certificate": Path(__file__)}, SEE_TO_CERTIFICATE, id="no certificate of an authority"),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Served:
+    """An index whose words are in the secured server, put there by somebody who may do everything."""
+
+    index: Path
+    server: Server
+    settings: Settings
+
+    def given(self, changed: dict[str, object]) -> Settings:
+        """The right settings, but for those that are changed."""
+        given = {**self.settings.elasticsearch.model_dump(), **changed}
+        return Settings(backend="elasticsearch", elasticsearch=ElasticsearchSettings.model_validate(given))
+
+    @property
+    def reader(self) -> Settings:
+        return self.given({"username": "reader", "password": self.server.passwords["reader"]})
+
+    @property
+    def plain(self) -> Settings:
+        return self.given({"url": self.server.url.replace("https:", "http:"), "ca_certificate": None})
+
+    def opened(self, settings: Settings | None = None) -> SearchEngine:
+        return SearchEngine.open(self.index, settings=settings or self.settings)
+
+    @property
+    def name(self) -> str:
+        """The index of the version that serves."""
+        return f"{self.settings.elasticsearch.alias}-{Store(self.index).current()}"
+
+    def named(self) -> list[str]:
+        """What the alias names."""
+        with contextlib.closing(Cluster(self.settings.cluster)) as cluster:
+            return [state.name for state in cluster.states(self.settings.elasticsearch.alias)]
+
+
+@pytest.fixture
+def served(demo_index: Path, tmp_path: Path, secured_elasticsearch: Server) -> Iterator[Served]:
+    server = secured_elasticsearch
+    user = {"username": "elastic", "password": server.password, "ca_certificate": server.ca_certificate}
+    settings = settings_for(server, **user)
+    with moved(demo_index, tmp_path / "index", settings) as index:
+        yield Served(index, server, settings)
+
+
+def rebuilt(root: Path, settings: Settings) -> None:
+    """A rebuild of a feed that is not there: nobody gets so far as to miss it."""
+    rebuild(root, RebuildOptions(("no-such-feed.jsonl",), root / "cache", encoder=ENCODER, cluster=settings.cluster))
+
+
+def ids(engine: SearchEngine, text: str = "", filters: str = "") -> list[str]:
+    page = engine.search(text, size=1_000, filters=filters)
+    assert not page.degraded, engine.notices
+    return [hit.product.id for hit in page.hits]
+
+
+def test_with_authority_and_password_everything_works(served: Served, engine: SearchEngine) -> None:
+    with served.opened() as secured:
+        assert secured.notices == ()
+        assert ids(secured, TEXT) == ids(engine, TEXT)
+        product = secured.snapshot.products[3]
+        secured.patch(product.id, price=1.25)
+        assert ids(secured, filters="price = 1.25") == [product.id]
+    move(served.index, None, Silence())
+    assert move(served.index, served.settings.cluster, Silence()).published
+    with served.opened() as secured:
+        assert ids(secured, filters="price = 1.25") == [product.id]
+    assert served.named() == [served.name]
+
+
+class TestRefused:
+    @pytest.mark.parametrize(("changed", "told"), REFUSED)
+    def test_it_is_not_opened_and_the_setting_is_named(
+        self, served: Served, changed: dict[str, object], told: str
+    ) -> None:
+        with pytest.raises(ClusterRefusedError, match=told):
+            served.opened(served.given(changed))
+
+    @pytest.mark.parametrize(("changed", "told"), REFUSED)
+    def test_nothing_is_rebuilt_and_the_setting_is_named(
+        self, served: Served, tmp_path: Path, changed: dict[str, object], told: str
+    ) -> None:
+        settings = served.given(changed)
+        for root in (served.index, tmp_path / "new"):
+            held = Store(root).versions()
+            with pytest.raises(ClusterRefusedError, match=told):
+                rebuilt(root, settings)
+            assert Store(root).versions() == held
+        with pytest.raises(ClusterRefusedError, match=told):
+            move(served.index, settings.cluster, Silence())
+
+    def test_an_address_without_tls_does_not_answer_and_that_is_told(self, served: Served) -> None:
+        """As a node does not that is going down, so searches go on without the cluster."""
+        with pytest.raises(ClusterUnavailableError, match=SEE_TO_URL):
+            rebuilt(served.index, served.plain)
+        with served.opened(served.plain) as engine:
+            assert any(SEE_TO_URL in notice for notice in engine.notices)
+            assert engine.search(TEXT).degraded == ("bm25",)
+            assert any(SEE_TO_URL in notice for notice in engine.notices)
+            with pytest.raises(ClusterUnavailableError, match=SEE_TO_URL):
+                engine.patch(engine.snapshot.products[3].id, price=1.25)
+        assert Journal(served.index).last() == 0
+
+    def test_tls_for_a_server_without_it_is_told_likewise(self, demo_index: Path, elasticsearch: Server) -> None:
+        settings = settings_for(elasticsearch, url=elasticsearch.url.replace("http:", "https:"))
+        with (
+            contextlib.closing(Cluster(settings.cluster)) as cluster,
+            pytest.raises(ClusterRefusedError, match=r"it speaks no TLS .* should begin with http://"),
+        ):
+            cluster.check_server()
+
+
+class TestReader:
+    def test_opens_and_searches(self, served: Served, engine: SearchEngine) -> None:
+        with served.opened(served.reader) as reading:
+            assert reading.notices == ()
+            assert ids(reading, TEXT) == ids(engine, TEXT)
+            assert ids(reading, filters="price < 60") == ids(engine, filters="price < 60")
+
+    def test_changes_are_refused_before_they_are_taken(self, served: Served) -> None:
+        with served.opened(served.reader) as reading:
+            product = reading.snapshot.products[3]
+            changes: tuple[Callable[[], object], ...] = (
+                lambda: reading.patch(product.id, price=1.25),
+                lambda: reading.upsert([product]),
+                lambda: reading.delete([product.id]),
+            )
+            for change in changes:
+                with pytest.raises(ClusterRefusedError, match=r"403.*user \[reader\].*give this user the right to it"):
+                    change()
+            assert Journal(served.index).last() == 0
+            assert reading.product(product.id) == product
+            assert reading.notices == ()
+
+    def test_rebuilds_and_moves_are_refused_with_the_right_that_lacks(self, served: Served, tmp_path: Path) -> None:
+        new = served.given({**served.reader.elasticsearch.model_dump(), "alias": "test-of-the-reader"})
+        with pytest.raises(ClusterRefusedError, match=r"user \[reader\].*privileges \[.*manage.*\]; give this user"):
+            rebuilt(tmp_path / "new", new)
+        with pytest.raises(ClusterRefusedError, match=r"user \[reader\].*privileges \[.*manage.*\]; give this user"):
+            move(served.index, served.reader.cluster, Silence())
+        assert served.named() == [served.name]
+
+    def test_an_alias_that_disagrees_is_told_and_stays(self, served: Served) -> None:
+        alias = served.settings.elasticsearch.alias
+        assert served.server.request("DELETE", f"/{served.name}/_alias/{alias}").status == 200
+        with served.opened(served.reader) as reading:
+            (notice,) = reading.notices
+            assert notice.startswith(f"the alias {alias} names nothing, {served.name} serves; it cannot be put right: ")
+            assert "user [reader]" in notice
+            assert len(ids(reading)) == 600
+        assert served.named() == []
+        served.opened().close()
+        assert served.named() == [served.name]
+
+    def test_what_others_change_meanwhile_it_cannot_take_up_and_says_so(self, served: Served) -> None:
+        with served.opened() as writing:
+            writing.patch(writing.snapshot.products[3].id, price=1.25)
+        with served.opened(served.reader) as reading:
+            assert any(
+                notice.startswith("live changes are not taken up: ") and "user [reader]" in notice
+                for notice in reading.notices
+            )
+
+
+class Heard(logging.Handler):
+    """Everything that is logged, with whatever belongs to it."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.DEBUG)
+        self.said: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.said.append(f"{record.name} {self.format(record)} {vars(record)}")
+
+
+@pytest.fixture
+def heard() -> Iterator[list[str]]:
+    """What all loggers say meanwhile, those that keep to themselves included."""
+    handler, root = Heard(), logging.getLogger()
+    known = [each for each in root.manager.loggerDict.values() if isinstance(each, logging.Logger)]
+    kept = [each for each in known if not each.propagate or each.level]
+    before = [(logger, logger.level) for logger in (root, *kept)]
+    for logger, _ in before:
+        logger.addHandler(handler)
+        logger.setLevel(logging.DEBUG)
+    yield handler.said
+    for logger, level in before:
+        logger.removeHandler(handler)
+        logger.setLevel(level)
+
+
+def told_by(settings: Settings, index: Path) -> str:
+    """All that is said where something is refused: the error, what it came of, the notices of an engine that opens."""
+    told = [repr(settings), str(settings), repr(settings.cluster), settings.model_dump_json()]
+    with contextlib.closing(Cluster(settings.cluster)) as cluster:
+        told += [repr(cluster), repr(vars(cluster))]
+    attempts: tuple[Callable[[Path, Settings], None], ...] = (rebuilt, partial(_searched, told))
+    for attempt in attempts:
+        try:
+            attempt(index, settings)
+        except ClusterError as error:
+            told += [str(error), repr(error), "".join(traceback.format_exception(error))]
+    return "\n".join(told)
+
+
+def _searched(told: list[str], index: Path, settings: Settings) -> None:
+    with SearchEngine.open(index, settings=settings) as engine:
+        told += engine.notices
+        told.append(repr(engine.search(TEXT, size=1)))
+        engine.patch(engine.snapshot.products[3].id, price=1.25)
+
+
+def test_no_secret_is_told_logged_or_written(served: Served, heard: list[str]) -> None:
+    password, reading = served.server.password, served.server.passwords["reader"]
+    users = {"elastic": password, "reader": reading}
+    headers = [base64.b64encode(f"{user}:{secret}".encode()).decode() for user, secret in users.items()]
+    wrong = base64.b64encode(f"elastic:{WRONG_PASSWORD}".encode()).decode()
+    secrets = (password, reading, WRONG_PASSWORD, WRONG_KEY, wrong, *headers)
+    refused = [served.given(changed) for case in REFUSED if isinstance(changed := case.values[0], dict)]
+    assert served.server.request("DELETE", f"/{served.name}").status == 200
+    assert move(served.index, served.settings.cluster, Silence()).restored
+    told = [told_by(each, served.index) for each in (*refused, served.reader, served.plain)]
+    _searched(told, served.index, served.settings)
+    files = [path.read_bytes() for path in sorted(served.index.rglob("*")) if path.is_file()]
+    assert any("Authorization: Basic <hidden>" in line for line in heard)
+    assert len(files) > 20
+    for secret in secrets:
+        assert not any(secret in text for text in (*told, *heard))
+        assert not any(secret.encode() in content for content in files)

@@ -1,0 +1,802 @@
+"""The versions of an index in a real cluster: rebuilt, lost, moved, gone back to, pruned, changed by many at once."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import gzip
+import itertools
+import os
+import random
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer
+from typer.testing import CliRunner
+
+from indexer.build import RebuildOptions, RebuildReport, rebuild
+from indexer.moving import MoveReport, move
+from indexer.observing import Silence
+from retrieval.cluster import Cluster, Document
+from retrieval.errors import ClusterError, ClusterRefusedError, StoreDamagedError
+from retrieval.journal import Journal
+from retrieval.keyword import Selection
+from retrieval.product_store import ProductStore
+from retrieval.published import Store
+from retrieval.records import Product
+from service import feed_commands, versions
+from service.demo import DemoFiles
+from service.engine import SearchEngine
+from service.options import add_commands
+from service.searching import row_of
+from service.settings import Settings
+from tests.catalogs import write_feed
+from tests.clusters import removed, settings_for
+from tests.conftest import ENCODER
+from tests.servers.server import Server
+
+pytestmark = pytest.mark.elasticsearch
+
+COUNT = 60
+QUERIES = ("wireless headphones", "garden", "black", "cotton shirt")
+KETTLE = Product("kettle-1", "zweeble whistling kettle", brand="Torvald", price=49.0, category=("Kitchen", "Kettles"))
+LADLE = Product("ladle-1", "quorble soup ladle", brand="Torvald", price=7.0, category=("Kitchen", "Ladles"))
+V1, V2, V3 = "v000001", "v000002", "v000003"
+
+
+class Shop:
+    """An index directory, what its settings say, and what the cluster has of it."""
+
+    def __init__(self, root: Path, server: Server, settings: Settings, cache: Path) -> None:
+        self.root = root
+        self.server = server
+        self.settings = settings
+        self.cache = cache
+        self.alias = settings.elasticsearch.alias
+
+    @property
+    def store(self) -> Store:
+        return Store(self.root)
+
+    @property
+    def has_vectors(self) -> bool:
+        return self.settings.vectors == "elasticsearch"
+
+    def rebuild(self, products: Iterable[Product], *, keep: int = 3, embedded: bool = False) -> RebuildReport:
+        self.root.parent.mkdir(exist_ok=True)
+        feed = write_feed(self.root.with_name("feed.jsonl"), products)
+        cluster = None if embedded else self.settings.cluster
+        options = RebuildOptions(
+            (str(feed),),
+            self.cache,
+            encoder=ENCODER,
+            runtime="onnx-int8",
+            keep=keep,
+            workers=1,
+            force=True,
+            cluster=cluster,
+            vectors_in_cluster=self.has_vectors and not embedded,
+        )
+        return rebuild(self.root, options)
+
+    def move(self, *, embedded: bool = False, keep: int = 3) -> MoveReport:
+        cluster = None if embedded else self.settings.cluster
+        return move(self.root, cluster, Silence(), vectors=self.has_vectors and not embedded, keep=keep)
+
+    def open(self) -> SearchEngine:
+        return SearchEngine.open(self.root, settings=self.settings)
+
+    def products(self) -> list[Product]:
+        """Those of the version that serves, without live changes."""
+        store = ProductStore(self.store.version_folder(self.store.current()))
+        return [store[row] for row in range(len(store))]
+
+    def index(self, version: str) -> str:
+        return f"{self.alias}-{version}"
+
+    def indexes(self) -> list[str]:
+        """All indexes whose names begin with the alias."""
+        return [state.name for state in self.states(f"{self.alias}-*")]
+
+    def named(self) -> list[str]:
+        """What the alias names."""
+        return [state.name for state in self.states(self.alias)]
+
+    def meta(self, name: str) -> dict[str, Any]:
+        return dict(self.states(name)[0].meta)
+
+    def states(self, pattern: str) -> list[Any]:
+        with contextlib.closing(Cluster(self.settings.cluster)) as cluster:
+            return cluster.states(pattern)
+
+    def ask(self, method: str, path: str, body: object = None) -> Any:  # noqa: ANN401 (JSON)
+        answer = self.server.request(method, path, body)
+        assert answer.status < 300, answer
+        return answer.body
+
+
+@pytest.fixture(scope="module")
+def built(demo: DemoFiles, cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small index on this machine; a test copies it first."""
+    folder = tmp_path_factory.mktemp("built")
+    with gzip.open(demo.products) as lines:
+        (folder / "feed.jsonl").write_bytes(b"".join(itertools.islice(lines, COUNT)))
+    options = RebuildOptions(
+        (str(folder / "feed.jsonl"),), cache, encoder=ENCODER, runtime="onnx-int8", workers=1, force=True
+    )
+    rebuild(folder / "index", options)
+    return folder / "index"
+
+
+@pytest.fixture(scope="module")
+def products(built: Path) -> list[Product]:
+    store = ProductStore(Store(built).version_folder(V1))
+    return [store[row] for row in range(len(store))]
+
+
+@pytest.fixture(params=["faiss"])
+def shop(
+    request: pytest.FixtureRequest, built: Path, tmp_path: Path, elasticsearch: Server, cache: Path
+) -> Iterator[Shop]:
+    """A copy of the small index, which is in no cluster yet."""
+    settings = settings_for(elasticsearch).model_copy(update={"vectors": request.param})
+    shutil.copytree(built, tmp_path / "index")
+    with removed(settings.cluster):
+        yield Shop(tmp_path / "index", elasticsearch, settings, cache)
+
+
+@pytest.fixture
+def empty(tmp_path: Path, elasticsearch: Server, cache: Path) -> Iterator[Shop]:
+    """A place where nothing is published."""
+    settings = settings_for(elasticsearch)
+    with removed(settings.cluster):
+        yield Shop(tmp_path / "empty" / "index", elasticsearch, settings, cache)
+
+
+@pytest.fixture
+def served(shop: Shop) -> Shop:
+    """The small index, its second version in the cluster; the first is on this machine."""
+    shop.move()
+    return shop
+
+
+with_vectors = pytest.mark.parametrize("shop", ["elasticsearch"], indirect=True)
+
+Run = Callable[[Shop, str], str]
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Run:
+    """Runs a command of the program with a shop's settings in the environment; what it refuses is raised."""
+    app = typer.Typer()
+    add_commands(app, feed_commands.EXAMPLES)
+    add_commands(app, versions.EXAMPLES)
+    monkeypatch.chdir(tmp_path)
+
+    def run(shop: Shop, line: str) -> str:
+        done = CliRunner(env=environment(shop)).invoke(app, shlex.split(line))
+        if isinstance(done.exception, Exception):
+            raise done.exception
+        return done.stdout
+
+    return run
+
+
+def environment(shop: Shop) -> dict[str, str]:
+    given = shop.settings.elasticsearch
+    return {
+        "SHELFWISE_ELASTICSEARCH__URL": shop.server.url,
+        "SHELFWISE_ELASTICSEARCH__ALIAS": shop.alias,
+        "SHELFWISE_ELASTICSEARCH__DEADLINE": str(given.deadline),
+    }
+
+
+def priced(products: Iterable[Product], price: float) -> list[Product]:
+    """The same with another price for the first, so that another version comes of them."""
+    first, *others = products
+    return [dataclasses.replace(first, price=price), *others]
+
+
+def everything(engine: SearchEngine) -> dict[str, Product]:
+    return {hit.product.id: hit.product for hit in engine.search("", size=1_000).hits}
+
+
+def ids(engine: SearchEngine, text: str, stage: str = "merged", filters: str = "") -> list[str]:
+    page = engine.search(text, size=1_000, stage=stage, filters=filters)
+    assert not page.degraded, engine.notices
+    return [hit.product.id for hit in page.hits]
+
+
+def eventually(holds: Callable[[], bool], seconds: float = 30) -> bool:
+    until = time.monotonic() + seconds
+    while not holds():
+        if time.monotonic() > until:
+            return False
+        time.sleep(0.05)
+    return True
+
+
+class Killed(BaseException):
+    """Nothing is tidied up after it, as after a kill."""
+
+
+def dies_while_loading(monkeypatch: pytest.MonkeyPatch, *, at: str = "") -> Callable[[], None]:
+    """Lets loads of an index whose name ends with `at` end midway, until what is returned is called."""
+    load = Cluster.load
+
+    def ends(self: Cluster, index: str, documents: Iterable[Document]) -> Iterator[int]:
+        if not index.endswith(at):
+            yield from load(self, index, documents)
+            return
+        yield from load(self, index, itertools.islice(documents, COUNT // 2))
+        raise Killed
+
+    monkeypatch.setattr(Cluster, "load", ends)
+    return lambda: monkeypatch.setattr(Cluster, "load", load)
+
+
+@contextlib.contextmanager
+def watched(look: Callable[[], object]) -> Iterator[list[object]]:
+    """What is seen meanwhile, again and again."""
+    seen: list[object] = []
+    stop = threading.Event()
+
+    def watch() -> None:
+        while not stop.is_set():
+            seen.append(look())
+
+    with ThreadPoolExecutor(1) as executor:
+        watching = executor.submit(watch)
+        try:
+            yield seen
+        finally:
+            stop.set()
+            watching.result()
+
+
+class TestRebuild:
+    def test_the_index_is_whole_counted_and_alone_behind_the_alias(self, empty: Shop, products: list[Product]) -> None:
+        report = empty.rebuild(products)
+        assert (report.version, report.published, report.products) == (V1, True, COUNT)
+        name = empty.index(V1)
+        assert empty.indexes() == empty.named() == [name]
+        assert empty.ask("GET", f"/{name}/_count")["count"] == COUNT
+        assert empty.meta(name)["whole"] is True
+        with empty.open() as engine:
+            assert engine.notices == ()
+            assert set(ids(engine, "")) == {product.id for product in products}
+
+    def test_what_makes_loading_fast_is_taken_back(self, served: Shop) -> None:
+        index = served.ask("GET", f"/{served.index(V2)}/_settings")[served.index(V2)]["settings"]["index"]
+        assert "refresh_interval" not in index
+        assert "translog" not in index
+        assert index["auto_expand_replicas"] == "0-1"
+
+    def test_as_many_copies_are_kept_as_are_set(self, shop: Shop) -> None:
+        given = shop.settings.elasticsearch.model_copy(update={"replicas": 0, "shards": 2})
+        shop.settings = shop.settings.model_copy(update={"elasticsearch": given})
+        shop.move()
+        index = shop.ask("GET", f"/{shop.index(V2)}/_settings")[shop.index(V2)]["settings"]["index"]
+        assert (index["number_of_replicas"], index["number_of_shards"]) == ("0", "2")
+        assert "auto_expand_replicas" not in index
+
+    def test_only_what_changed_is_published_and_the_alias_moves_in_one_step(
+        self, empty: Shop, products: list[Product]
+    ) -> None:
+        empty.rebuild(products)
+        again = empty.rebuild(products)
+        assert (again.version, again.published) == (V1, False)
+        assert empty.indexes() == [empty.index(V1)]
+        with watched(lambda: tuple(empty.named())) as seen:
+            later = empty.rebuild(priced(products, 1.25))
+        assert (later.version, later.published) == (V2, True)
+        assert set(seen) <= {(empty.index(V1),), (empty.index(V2),)}
+        assert empty.named() == [empty.index(V2)]
+        assert empty.indexes() == [empty.index(V1), empty.index(V2)]
+
+    def test_versions_beyond_those_to_keep_go_and_nothing_else_does(
+        self, served: Shop, products: list[Product]
+    ) -> None:
+        others = [f"other-{served.alias}-1", f"{served.alias}-vault", f"{served.alias}-v1"]
+        with removed(dataclasses.replace(served.settings.cluster, alias=f"other-{served.alias}")):
+            for name in others:
+                served.ask("PUT", f"/{name}/_doc/1", {"title": "not ours"})
+            assert served.rebuild(priced(products, 1.25), keep=2).version == V3
+            assert served.store.versions() == [V2, V3]
+            assert set(served.indexes()) == {*others[1:], served.index(V2), served.index(V3)}
+            served.rebuild(priced(products, 2.25), keep=1)
+            assert set(served.indexes()) == {*others[1:], served.index("v000004")}
+            for name in others:
+                assert served.ask("GET", f"/{name}/_doc/1")["_source"] == {"title": "not ours"}
+
+    def test_a_running_engine_takes_up_each_version(self, served: Shop, products: list[Product]) -> None:
+        with served.open() as engine:
+            served.rebuild(priced(products, 1.25), keep=1)
+            assert eventually(lambda: engine.manifest.version == V3)
+            assert ids(engine, "", filters="price = 1.25") == [products[0].id]
+            assert engine.notices == ()
+
+    def test_another_alias_takes_over_and_the_one_before_goes_with_its_versions(
+        self, served: Shop, products: list[Product]
+    ) -> None:
+        before = served.alias
+        served.alias = f"{before}-b"
+        given = served.settings.elasticsearch.model_copy(update={"alias": served.alias})
+        served.settings = served.settings.model_copy(update={"elasticsearch": given})
+        served.rebuild(products, keep=2)
+        assert served.named() == [served.index(V3)]
+        assert [state.name for state in served.states(before)] == [f"{before}-{V2}"]
+        served.rebuild(priced(products, 1.25), keep=1)
+        assert [state.name for state in served.states(f"{before}*")] == [served.index("v000004")]
+
+
+class TestRefused:
+    """What stands in the way is told before the feed is read: there is none, and nobody complains of that."""
+
+    @staticmethod
+    def refused(shop: Shop) -> str:
+        before = shop.indexes()
+        held = shop.store.versions()
+        options = RebuildOptions(("no-such-feed.jsonl",), shop.cache, encoder=ENCODER, cluster=shop.settings.cluster)
+        with pytest.raises(ClusterRefusedError) as caught:
+            rebuild(shop.root, options)
+        assert shop.store.versions() == held
+        assert shop.indexes() == before
+        assert "elasticsearch.alias" in str(caught.value)
+        return str(caught.value)
+
+    def test_the_alias_of_another_store(self, served: Shop, empty: Shop) -> None:
+        empty.settings, empty.alias = served.settings, served.alias
+        told = self.refused(empty)
+        assert f"the alias {served.alias} names {served.index(V2)}, which is not of {empty.root}" in told
+        assert served.named() == [served.index(V2)]
+
+    def test_an_index_that_has_the_name_of_the_alias(self, empty: Shop) -> None:
+        empty.ask("PUT", f"/{empty.alias}")
+        try:
+            assert f"there is an index {empty.alias}, which is not of {empty.root}" in self.refused(empty)
+        finally:
+            empty.ask("DELETE", f"/{empty.alias}")
+
+    @pytest.mark.parametrize("version", [V1, V3, f"{V3}-vectors"])
+    def test_an_index_of_another_program_that_is_named_like_ours(self, empty: Shop, version: str) -> None:
+        empty.ask("PUT", f"/{empty.index(version)}/_doc/1", {"title": "not ours"})
+        assert f"there is an index {empty.index(version)}, which is not of" in self.refused(empty)
+        assert empty.ask("GET", f"/{empty.index(version)}/_doc/1")["_source"] == {"title": "not ours"}
+
+    def test_a_move_is_refused_likewise(self, served: Shop, built: Path, tmp_path: Path) -> None:
+        other = Shop(Path(shutil.copytree(built, tmp_path / "other")), served.server, served.settings, served.cache)
+        with pytest.raises(ClusterRefusedError, match=f"the alias {served.alias} names {served.index(V2)}"):
+            other.move()
+        assert other.store.versions() == [V1]
+
+
+def is_deleted(shop: Shop, name: str) -> None:
+    shop.ask("DELETE", f"/{name}")
+
+
+def is_half_loaded(shop: Shop, name: str) -> None:
+    with contextlib.closing(Cluster(shop.settings.cluster)) as cluster:
+        cluster.write(name, [(str(row), 1, None) for row in range(COUNT // 2, COUNT)])
+    shop.ask("PUT", f"/{name}/_mapping", {"_meta": {**shop.meta(name), "whole": False}})
+
+
+def is_older(shop: Shop, name: str) -> None:
+    shop.ask("PUT", f"/{name}/_mapping", {"_meta": {**shop.meta(name), "schema": 0}})
+
+
+def is_anothers(shop: Shop, name: str) -> None:
+    shop.ask("PUT", f"/{name}/_mapping", {"_meta": {**shop.meta(name), "products": 7}})
+
+
+class TestLost:
+    @pytest.mark.parametrize(
+        ("lose", "told"),
+        [
+            (is_deleted, "the cluster has no index {name}"),
+            (is_half_loaded, "index {name} is another one: whole is False, not True"),
+            (is_older, "index {name} is another one: schema is 0, not 1"),
+            (is_anothers, f"index {{name}} is another one: products is 7, not {COUNT}"),
+        ],
+    )
+    @pytest.mark.parametrize("shop", ["faiss", "elasticsearch"], indirect=True)
+    def test_it_is_refused_with_the_command_that_restores_it(
+        self, served: Shop, run: Run, lose: Callable[[Shop, str], None], told: str
+    ) -> None:
+        name = served.index(V2) + ("-vectors" if served.has_vectors else "")
+        with served.open() as engine:
+            before = [ids(engine, query) for query in QUERIES]
+        lose(served, name)
+        with pytest.raises(StoreDamagedError, match=told.format(name=re.escape(name))) as caught:
+            served.open()
+        command = re.search(r"shelfwise (rebuild .*)$", str(caught.value))
+        assert command, caught.value
+        run(served, command[1])
+        assert served.store.versions() == [V1, V2]
+        assert served.named() == [served.index(V2)]
+        assert not served.move().restored
+        with served.open() as engine:
+            assert engine.notices == ()
+            assert [ids(engine, query) for query in QUERIES] == before
+
+    def test_a_rebuild_without_changes_restores_it_too(self, empty: Shop, products: list[Product]) -> None:
+        empty.rebuild(products)
+        is_deleted(empty, empty.index(V1))
+        assert not empty.rebuild(products).published
+        assert empty.named() == [empty.index(V1)]
+        with empty.open() as engine:
+            assert len(ids(engine, "")) == COUNT
+
+    def test_under_a_running_engine_no_change_is_taken_and_no_index_made(
+        self, served: Shop, products: list[Product]
+    ) -> None:
+        with served.open() as engine:
+            is_deleted(served, served.index(V2))
+            with pytest.raises((ClusterError, StoreDamagedError), match=served.index(V2)):
+                engine.patch(products[0].id, price=1.25)
+            assert Journal(served.root).last() == 0
+            assert served.indexes() == []
+            page = engine.search(QUERIES[0])
+            assert page.degraded == ("bm25",)
+            assert page.hits
+
+    def test_what_is_restored_under_a_running_engine_has_its_live_changes(
+        self, served: Shop, products: list[Product]
+    ) -> None:
+        with served.open() as engine:
+            engine.patch(products[0].id, price=1.25)
+            engine.upsert([KETTLE])
+            engine.delete([products[1].id])
+            is_deleted(served, served.index(V2))
+            assert served.move().restored
+            expected = {product.id for product in products[2:]} | {products[0].id, KETTLE.id}
+            assert eventually(lambda: {hit.product.id for hit in engine.search("", size=1_000).hits} == expected)
+            assert eventually(lambda: ids(engine, "", filters="price = 1.25") == [products[0].id])
+            assert ids(engine, "zweeble", "bm25") == [KETTLE.id]
+
+
+class TestPointer:
+    """The directory's pointer decides what serves, and whoever opens the index lets the alias follow it."""
+
+    def test_an_alias_that_names_an_older_version_is_put_right(self, served: Shop, products: list[Product]) -> None:
+        served.rebuild(priced(products, 1.25))
+        with contextlib.closing(Cluster(served.settings.cluster)) as cluster:
+            cluster.point(served.alias, served.index(V2))
+        assert served.named() == [served.index(V2)]
+        with served.open() as engine:
+            assert (engine.manifest.version, engine.notices) == (V3, ())
+        assert served.named() == [served.index(V3)]
+
+    def test_an_alias_that_is_missing_is_made(self, served: Shop) -> None:
+        served.ask("DELETE", f"/{served.index(V2)}/_alias/{served.alias}")
+        assert served.named() == []
+        with served.open() as engine:
+            assert engine.notices == ()
+        assert served.named() == [served.index(V2)]
+
+    def test_an_alias_that_names_two_names_one_again(self, served: Shop, products: list[Product]) -> None:
+        served.rebuild(priced(products, 1.25))
+        served.ask("PUT", f"/{served.index(V2)}/_alias/{served.alias}")
+        served.open().close()
+        assert served.named() == [served.index(V3)]
+
+    def test_as_a_crash_between_the_publish_and_the_alias_leaves_it(
+        self, served: Shop, products: list[Product], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def ends(*_: object) -> None:
+            raise Killed
+
+        with monkeypatch.context() as patched, pytest.raises(Killed):
+            patched.setattr(Cluster, "point", ends)
+            served.rebuild(priced(products, 1.25))
+        assert served.store.current() == V3
+        assert served.named() == [served.index(V2)]
+        with served.open() as engine:
+            assert ids(engine, "", filters="price = 1.25") == [products[0].id]
+        assert served.named() == [served.index(V3)]
+
+
+class TestKilledWhileLoading:
+    def test_the_version_before_serves_on_and_the_next_rebuild_succeeds(
+        self, served: Shop, products: list[Product], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        with served.open() as engine:
+            spared = dies_while_loading(monkeypatch)
+            with pytest.raises(Killed):
+                served.rebuild(priced(products, 1.25))
+            assert served.store.current() == V2
+            assert served.named() == [served.index(V2)]
+            assert served.meta(served.index(V3))["whole"] is False
+            assert set(ids(engine, "")) == {product.id for product in products}
+            spared()
+            assert served.rebuild(priced(products, 2.25), keep=1).version == V3
+            assert served.indexes() == served.named() == [served.index(V3)]
+            assert eventually(lambda: ids(engine, "", filters="price = 2.25") == [products[0].id])
+
+    def test_so_it_does_where_nothing_was_published_before(
+        self, empty: Shop, products: list[Product], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        spared = dies_while_loading(monkeypatch)
+        with pytest.raises(Killed):
+            empty.rebuild(products)
+        assert empty.store.versions() == []
+        assert empty.indexes() == [empty.index(V1)]
+        spared()
+        assert empty.rebuild(products).published
+        assert empty.indexes() == empty.named() == [empty.index(V1)]
+
+    def test_so_does_a_move(self, shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+        spared = dies_while_loading(monkeypatch)
+        with pytest.raises(Killed):
+            shop.move()
+        assert shop.store.versions() == [V1]
+        with SearchEngine.open(shop.root) as engine:
+            assert len(ids(engine, "")) == COUNT
+        spared()
+        assert shop.move().published
+        assert shop.indexes() == shop.named() == [shop.index(V2)]
+
+    @with_vectors
+    def test_a_rebuild_that_finds_nothing_new_removes_what_was_left(
+        self, served: Shop, products: list[Product], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        served.rebuild(products)
+        held = served.indexes()
+        spared = dies_while_loading(monkeypatch, at="-vectors")
+        with pytest.raises(Killed):
+            served.rebuild(priced(products, 1.25))
+        assert len(served.indexes()) == len(held) + 2
+        spared()
+        assert not served.rebuild(products).published
+        assert served.indexes() == held
+
+
+def changed_before(engine: SearchEngine, products: list[Product]) -> None:
+    engine.upsert([KETTLE])
+    engine.delete([products[3].id])
+    engine.patch(products[5].id, price=1.25)
+
+
+def changed_after(engine: SearchEngine, products: list[Product]) -> None:
+    engine.upsert([LADLE])
+    engine.delete([products[4].id])
+    engine.patch(products[6].id, price=2.25)
+    engine.patch(KETTLE.id, price=3.25)
+
+
+def answers(engine: SearchEngine) -> list[object]:
+    """What does not hang on the statistics of words, which live changes lead away from each other."""
+    found: list[object] = [everything(engine)]
+    for query in (*QUERIES, "zweeble", "quorble"):
+        page = engine.search(query, size=1_000, facets=["brand", "price"])
+        assert not page.degraded
+        found += [sorted(hit.product.id for hit in page.hits), page.total, page.facets, ids(engine, query, "dense")]
+    return [*found, *(sorted(ids(engine, "", filters=f"price = {price}")) for price in (1.25, 2.25, 3.25, 7, 49))]
+
+
+class TestMoving:
+    def test_there_and_back_answers_are_the_same(self, shop: Shop) -> None:
+        orders = []
+        for embedded in (None, False, True):
+            if embedded is not None:
+                assert shop.move(embedded=embedded).published
+            with shop.open() as engine:
+                orders.append([ids(engine, query, stage) for query in QUERIES for stage in ("bm25", "dense", "merged")])
+        assert orders[0] == orders[1] == orders[2]
+        assert shop.store.current() == V3
+
+    def test_live_changes_of_before_and_after_are_in_each_backend(self, shop: Shop, products: list[Product]) -> None:
+        with shop.open() as engine:
+            changed_before(engine, products)
+            before = answers(engine)
+        shop.move()
+        with shop.open() as engine:
+            assert answers(engine) == before
+            changed_after(engine, products)
+            after = answers(engine)
+        assert after != before
+        for embedded in (True, False):
+            shop.move(embedded=embedded)
+            with shop.open() as engine:
+                assert answers(engine) == after
+        found = after[0]
+        assert isinstance(found, dict)
+        assert set(found) == {each.id for each in (*products[:3], *products[5:], KETTLE, LADLE)}
+        assert found[KETTLE.id] == dataclasses.replace(KETTLE, price=3.25)
+
+    @pytest.mark.parametrize("embedded", [False, True])
+    def test_what_stands_survives_the_feed_as_it_does_without_a_move(
+        self, shop: Shop, built: Path, products: list[Product], tmp_path: Path, embedded: bool
+    ) -> None:
+        feed = priced(products, 5.5)
+        feed[6] = dataclasses.replace(feed[6], price=6.5)
+        folder = tmp_path / "twin"
+        twin = Shop(Path(shutil.copytree(built, folder / "index")), shop.server, shop.settings, shop.cache)
+        with twin.open() as engine:
+            changed_before(engine, products)
+            changed_after(engine, products)
+        with shop.open() as engine:
+            changed_before(engine, products)
+        shop.move()
+        with shop.open() as engine:
+            changed_after(engine, products)
+        shop.move(embedded=embedded)
+        live = twin.rebuild(feed, embedded=True).live
+        assert shop.rebuild(feed, embedded=embedded).live == live > 0
+        with twin.open() as one, shop.open() as other:
+            assert answers(one) == answers(other)
+            assert everything(other)[products[5].id].price == 1.25
+            assert everything(other)[products[6].id].price == 6.5
+
+    def test_it_comes_back_to_the_cluster_after_all_versions_of_there_are_gone(self, served: Shop) -> None:
+        served.move(embedded=True, keep=1)
+        assert served.store.versions() == [V3]
+        assert served.move(keep=1).published
+        assert served.indexes() == served.named() == [served.index("v000004")]
+
+    def test_a_second_move_changes_nothing(self, served: Shop) -> None:
+        report = served.move()
+        assert (report.version, report.published, report.restored) == (V2, False, False)
+
+
+class TestCommands:
+    def test_going_back_to_a_version_that_the_cluster_lost_fills_it_again(
+        self, served: Shop, products: list[Product], run: Run
+    ) -> None:
+        with served.open() as engine:
+            before = [ids(engine, query) for query in QUERIES]
+            served.rebuild(priced(products, 1.25))
+            assert eventually(lambda: engine.manifest.version == V3)
+            is_deleted(served, served.index(V2))
+            run(served, f"rollback {served.root} {V2}")
+            assert served.named() == [served.index(V2)]
+            assert eventually(lambda: engine.manifest.version == V2)
+            assert [ids(engine, query) for query in QUERIES] == before
+            assert engine.notices == ()
+
+    def test_going_back_keeps_the_newer_one_there(self, served: Shop, products: list[Product], run: Run) -> None:
+        served.rebuild(priced(products, 1.25))
+        run(served, f"rollback {served.root}")
+        assert served.named() == [served.index(V2)]
+        run(served, f"rollback {served.root} {V3}")
+        assert served.named() == [served.index(V3)]
+        assert served.indexes() == [served.index(V2), served.index(V3)]
+
+    @pytest.mark.parametrize("shop", ["faiss", "elasticsearch"], indirect=True)
+    def test_pruning_removes_the_indexes_of_what_goes(self, served: Shop, products: list[Product], run: Run) -> None:
+        served.rebuild(priced(products, 1.25))
+        held = served.indexes()
+        run(served, f"prune {served.root} --keep 1 --dry-run")
+        assert served.indexes() == held
+        run(served, f"prune {served.root} --keep 1")
+        assert served.store.versions() == [V3]
+        assert served.indexes() == [name for name in held if V3 in name]
+        assert served.named() == [served.index(V3)]
+
+
+class TestVectors:
+    @with_vectors
+    def test_both_indexes_are_there_and_are_pruned_together(self, served: Shop, products: list[Product]) -> None:
+        both = {served.index(V2), f"{served.index(V2)}-vectors"}
+        assert set(served.indexes()) == both
+        assert all(served.meta(name)["whole"] for name in both)
+        assert served.ask("GET", f"/{served.index(V2)}-vectors/_count")["count"] == COUNT
+        assert served.named() == [served.index(V2)]
+        served.rebuild(priced(products, 1.25), keep=1)
+        assert set(served.indexes()) == {served.index(V3), f"{served.index(V3)}-vectors"}
+
+    @with_vectors
+    def test_they_are_the_same_as_on_this_machine(self, shop: Shop) -> None:
+        with shop.open() as engine:
+            before = [ids(engine, query, "dense") for query in QUERIES]
+        shop.move()
+        with shop.open() as engine:
+            assert [ids(engine, query, "dense") for query in QUERIES] == before
+
+
+WORKER = """
+import random, sys
+from retrieval.records import Product
+from service.engine import SearchEngine
+root, *ids = sys.argv[1:]
+draw = random.Random(7)
+with SearchEngine.open(root) as engine:
+    print("open", flush=True)
+    sys.stdin.readline()
+    for turn in range(25):
+        engine.patch(draw.choice(ids), price=float(draw.randrange(1, 9)))
+        if turn % 5 == 0:
+            engine.upsert([Product(f"process-{turn}", f"plonker {turn}", price=turn + 0.5)])
+"""
+
+
+class TestManyEngines:
+    def test_what_one_takes_the_other_finds(self, served: Shop, products: list[Product]) -> None:
+        with served.open() as one, served.open() as other:
+            one.patch(products[0].id, price=1.25)
+            assert eventually(lambda: ids(other, "", filters="price = 1.25") == [products[0].id])
+            other.upsert([KETTLE])
+            assert eventually(lambda: ids(one, "zweeble", "bm25") == [KETTLE.id])
+            one.delete([KETTLE.id, products[1].id])
+            assert eventually(lambda: ids(other, "zweeble", "bm25") == [])
+            assert products[1].id not in ids(other, "")
+
+    def test_an_older_view_finds_no_product_that_it_knows_to_be_gone(
+        self, served: Shop, products: list[Product]
+    ) -> None:
+        everywhere = Selection((), everything=True)
+        with served.open() as engine:
+            row = row_of(engine.snapshot, products[1].id)
+            engine.delete([products[1].id])
+            older = engine.snapshot.keyword
+            engine.upsert([products[1]])
+            assert row not in older.select(everywhere)
+            assert row in engine.snapshot.keyword.select(everywhere)
+            assert len(ids(engine, "")) == COUNT
+
+    def test_changes_of_threads_and_processes_end_in_one_state(self, served: Shop, products: list[Product]) -> None:
+        changed = [product.id for product in products[:8]]
+
+        def work(number: int, engine: SearchEngine) -> None:
+            draw = random.Random(number)
+            for turn in range(15):
+                engine.patch(draw.choice(changed), price=float(draw.randrange(1, 9)))
+                if turn % 5 == 0:
+                    engine.upsert([Product(f"thread-{number}-{turn}", f"plonker {number}", price=number + 0.25)])
+                    engine.delete([f"thread-{number}-{turn - 5}"])
+
+        command = [sys.executable, "-c", WORKER, str(served.root), *changed]
+        with (
+            subprocess.Popen(  # noqa: S603
+                command, env=_with_path(environment(served)), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+            ) as process,
+            served.open() as one,
+            served.open() as other,
+            ThreadPoolExecutor(4) as executor,
+        ):
+            assert process.stdout is not None
+            assert process.stdout.readline() == "open\n"
+            works = [executor.submit(work, number, (one, other)[number % 2]) for number in range(4)]
+            process.communicate("go\n", timeout=120)
+            for each in works:
+                each.result()
+            assert process.returncode == 0
+            assert eventually(lambda: everything(one) == everything(other))
+            self.check_agreement(served, one, other)
+
+    @staticmethod
+    def check_agreement(shop: Shop, one: SearchEngine, other: SearchEngine) -> None:
+        found = everything(one)
+        added = sorted(key for key in found if key.startswith(("thread-", "process-")))
+        assert len(added) == 4 + 5
+        assert [row_of(one.snapshot, key) for key in found] == [row_of(other.snapshot, key) for key in found]
+        assert len({row_of(one.snapshot, key) for key in found}) == len(found)
+        for price in {product.price for product in found.values() if product.price is not None}:
+            wanted = {key for key, product in found.items() if product.price == price}
+            for engine in (one, other):
+                assert set(ids(engine, "", filters=f"price = {price}")) == wanted
+        search = {"size": 1_000, "_source": ["product.id", "product.price", "row"], "query": {"match_all": {}}}
+        hits = shop.ask("POST", f"/{shop.index(V2)}/_search", search)["hits"]["hits"]
+        there = {hit["_source"]["product"]["id"]: hit["_source"] for hit in hits}
+        assert {key: source["product"].get("price") for key, source in there.items()} == {
+            key: product.price for key, product in found.items()
+        }
+        assert {key: source["row"] for key, source in there.items()} == {
+            key: row_of(one.snapshot, key) for key in found
+        }
+        with shop.open() as later:
+            assert everything(later) == found
+
+
+def _with_path(given: dict[str, str]) -> dict[str, str]:
+    return {**os.environ, **given, "PYTHONPATH": str(Path(__file__).parents[2])}

@@ -1,0 +1,310 @@
+"""Settings of the file and the environment: which one goes first, what is refused by which name, and that no secret is
+shown."""
+
+from __future__ import annotations
+
+import re
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import SecretStr
+
+from retrieval.cluster import Cluster
+from retrieval.errors import SettingError
+from service.settings import ElasticsearchSettings, Settings, load_settings, setting_names, variable_name
+
+PAGE = Path(__file__).parents[3] / "docs" / "settings.md"
+SECRET = "hush-hush"
+URLS = ("http://one.example:9200", "http://two.example:9200")
+
+EXAMPLES: dict[str, tuple[str, str, object]] = {
+    "backend": ('"elasticsearch"', "elasticsearch", "elasticsearch"),
+    "vectors": ('"faiss"', "faiss", "faiss"),
+    "elasticsearch.url": ('"http://one.example:9200"', "http://one.example:9200", URLS[0]),
+    "elasticsearch.alias": ('"shop"', "shop", "shop"),
+    "elasticsearch.username": ('"me"', "me", "me"),
+    "elasticsearch.password": (f'"{SECRET}"', SECRET, SecretStr(SECRET)),
+    "elasticsearch.api_key": (f'"{SECRET}"', SECRET, SecretStr(SECRET)),
+    "elasticsearch.ca_certificate": ('"ca.pem"', "ca.pem", Path("ca.pem")),
+    "elasticsearch.deadline": ("2.5", "2.5", 2.5),
+    "elasticsearch.connections": ("4", "4", 4),
+    "elasticsearch.shards": ("3", "3", 3),
+    "elasticsearch.replicas": ("0", "0", 0),
+}
+"""Each setting in the file, in the environment, and what comes of both."""
+
+WRONG = {
+    "backend": ('"solr"', "solr"),
+    "vectors": ('"annoy"', "annoy"),
+    "elasticsearch.alias": ("5", None),
+    "elasticsearch.username": ("[1]", None),
+    "elasticsearch.password": ("5", None),
+    "elasticsearch.api_key": ("{}", None),
+    "elasticsearch.url": ("5", None),
+    "elasticsearch.ca_certificate": ("5", None),
+    "elasticsearch.deadline": ("0", "soon"),
+    "elasticsearch.connections": ("0", "many"),
+    "elasticsearch.shards": ("1.5", "-1"),
+    "elasticsearch.replicas": ("-1", "eleven"),
+}
+"""Each setting with values that cannot be."""
+
+
+def in_file(name: str, value: str) -> str:
+    table, _, key = name.rpartition(".")
+    return f"[{table}]\n{key} = {value}\n" if table else f"{key} = {value}\n"
+
+
+def value_of(settings: Settings, name: str) -> object:
+    found: Any = settings
+    for part in name.split("."):
+        found = getattr(found, part)
+    return found
+
+
+@pytest.fixture(autouse=True)
+def elsewhere(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """A working directory without a file, and none of our variables in the environment."""
+    monkeypatch.chdir(tmp_path)
+    for name in (*map(variable_name, setting_names()), "SHELFWISE_SETTINGS"):
+        monkeypatch.delenv(name, raising=False)
+    return tmp_path
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    """Where a test writes its settings."""
+    return tmp_path / "settings.toml"
+
+
+def refusal(path: Path | None, environment: dict[str, str]) -> str:
+    with pytest.raises(SettingError) as caught:
+        load_settings(path, environment)
+    assert SECRET not in str(caught.value)
+    return str(caught.value)
+
+
+def test_without_any_nothing_is_set() -> None:
+    assert load_settings(environment={}) == Settings()
+    with pytest.raises(SettingError, match=r"elasticsearch\.url is not set"):
+        _ = Settings().cluster
+
+
+def test_the_examples_are_of_every_setting() -> None:
+    assert set(EXAMPLES) == set(WRONG) == set(setting_names())
+
+
+@pytest.mark.parametrize("name", EXAMPLES)
+class TestEach:
+    def test_from_the_file(self, name: str, file: Path) -> None:
+        file.write_text(in_file(name, EXAMPLES[name][0]))
+        assert value_of(load_settings(file, {}), name) == EXAMPLES[name][2]
+
+    def test_from_the_environment(self, name: str) -> None:
+        assert value_of(load_settings(None, {variable_name(name): EXAMPLES[name][1]}), name) == EXAMPLES[name][2]
+
+    def test_from_the_environment_of_this_process(self, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv(variable_name(name), EXAMPLES[name][1])
+        assert value_of(load_settings(), name) == EXAMPLES[name][2]
+        assert value_of(load_settings(environment={}), name) == value_of(Settings(), name)
+
+    def test_the_environment_goes_before_the_file(self, name: str, file: Path) -> None:
+        other, *_ = WRONG[name]
+        file.write_text(in_file(name, other))
+        assert value_of(load_settings(file, {variable_name(name): EXAMPLES[name][1]}), name) == EXAMPLES[name][2]
+
+    def test_a_wrong_value_is_named_with_its_setting(self, name: str, file: Path) -> None:
+        in_table, in_environment = WRONG[name]
+        file.write_text(in_file(name, in_table))
+        assert f"the setting {name} (in {file}, or the environment): " in refusal(file, {})
+        if in_environment is not None:
+            assert f"the setting {name} (in " in refusal(None, {variable_name(name): in_environment})
+
+
+def test_file_and_environment_fill_one_table_together(file: Path) -> None:
+    file.write_text(f'[elasticsearch]\npassword = "{SECRET}"\nurl = "http://one.example:9200"\nalias = "shop"\n')
+    environment = {"SHELFWISE_ELASTICSEARCH__ALIAS": "other", "SHELFWISE_ELASTICSEARCH__USERNAME": "me"}
+    cluster = load_settings(file, environment).cluster
+    assert (cluster.urls, cluster.alias, cluster.username, cluster.password) == (URLS[:1], "other", "me", SECRET)
+
+
+class TestUrls:
+    @pytest.mark.parametrize(
+        "value", ['["http://one.example:9200", "http://two.example:9200"]', f'"{", ".join(URLS)}"']
+    )
+    def test_several_in_the_file(self, file: Path, value: str) -> None:
+        file.write_text(in_file("elasticsearch.url", value))
+        assert load_settings(file, {}).cluster.urls == URLS
+
+    @pytest.mark.parametrize("value", [",".join(URLS), f" {URLS[0]} ,, {URLS[1]},", f'["{URLS[0]}", "{URLS[1]}"]'])
+    def test_several_in_the_environment(self, value: str) -> None:
+        assert load_settings(None, {"SHELFWISE_ELASTICSEARCH__URL": value}).cluster.urls == URLS
+
+    @pytest.mark.parametrize(
+        "url", ["https://[::1]:9200", "http://one.example", "https://one.example/search/", URLS[0]]
+    )
+    def test_addresses_that_can_be_asked(self, url: str) -> None:
+        assert Settings(elasticsearch=ElasticsearchSettings(url=url)).cluster.urls == (url,)
+
+    @pytest.mark.parametrize(
+        ("url", "asked"),
+        [
+            ("http://one.example", "http://one.example:9200"),
+            ("https://one.example", "https://one.example:443"),
+            ("https://one.example/search/", "https://one.example:443/search"),
+            ("http://one.example:9201/search", "http://one.example:9201/search"),
+            ("http://[::1]", "http://[::1]:9200"),
+        ],
+    )
+    def test_without_a_port_the_usual_one_is_asked(self, url: str, asked: str) -> None:
+        with closing(Cluster(Settings(elasticsearch=ElasticsearchSettings(url=url)).cluster)) as cluster:
+            assert [node.base_url for node in cluster._client.transport.node_pool.all()] == [asked]
+
+    @pytest.mark.parametrize(
+        "url",
+        [
+            f"http://me:{SECRET}@one.example:9200",
+            f"http://me:{SECRET}/{SECRET}@one.example:9200",
+            f"http://me:9/{SECRET}@one.example:9200",
+            f"me:{SECRET}@one.example:9200",
+            f"me@{SECRET}@one.example:9200",
+        ],
+    )
+    def test_one_with_a_password_is_refused_and_not_shown(self, url: str) -> None:
+        settings = load_settings(None, {"SHELFWISE_ELASTICSEARCH__URL": f"{URLS[0]},{url}"})
+        with pytest.raises(SettingError, match=r"elasticsearch\.url holds a name or a password; set elastic") as caught:
+            _ = settings.cluster
+        assert SECRET not in str(caught.value)
+
+
+class TestWhichFile:
+    def test_the_one_in_the_working_directory(self, elsewhere: Path) -> None:
+        (elsewhere / "shelfwise.toml").write_text('vectors = "faiss"')
+        assert load_settings(environment={}).vectors == "faiss"
+
+    def test_before_that_the_one_that_the_environment_names(self, elsewhere: Path, file: Path) -> None:
+        (elsewhere / "shelfwise.toml").write_text('vectors = "faiss"')
+        file.write_text('vectors = "elasticsearch"')
+        assert load_settings(environment={"SHELFWISE_SETTINGS": str(file)}).vectors == "elasticsearch"
+
+    def test_before_both_the_one_that_is_asked_for(self, elsewhere: Path, file: Path) -> None:
+        (elsewhere / "other.toml").write_text('vectors = "faiss"')
+        file.write_text('vectors = "elasticsearch"')
+        assert load_settings(file, {"SHELFWISE_SETTINGS": "other.toml"}).vectors == "elasticsearch"
+
+    def test_one_that_is_named_must_be_there(self, file: Path) -> None:
+        assert f"the settings {file} cannot be read (No such file" in refusal(file, {})
+        assert "nowhere.toml cannot be read" in refusal(None, {"SHELFWISE_SETTINGS": "nowhere.toml"})
+
+    @pytest.mark.parametrize(
+        "content", [f'password = "{SECRET}'.encode(), f'[elasticsearch]\npassword: "{SECRET}"'.encode(), b"\xff\xfe"]
+    )
+    def test_one_that_is_no_toml_is_named(self, file: Path, content: bytes) -> None:
+        file.write_bytes(content)
+        assert f"the settings {file} are no TOML" in refusal(file, {})
+
+    def test_a_byte_order_mark_is_no_trouble(self, file: Path) -> None:
+        file.write_bytes(b'\xef\xbb\xbfvectors = "faiss"')
+        assert load_settings(file, {}).vectors == "faiss"
+
+
+class TestUnknownNames:
+    @pytest.mark.parametrize(
+        ("content", "name", "meant"),
+        [
+            ('bakend = "embedded"', "bakend", "backend"),
+            ('[elasticsearch]\nurls = "x"', "elasticsearch.urls", "elasticsearch.url"),
+            (f'[elasticsearch]\npasswort = "{SECRET}"', "elasticsearch.passwort", "elasticsearch.password"),
+        ],
+    )
+    def test_in_the_file(self, file: Path, content: str, name: str, meant: str) -> None:
+        file.write_text(content)
+        told = refusal(file, {})
+        assert f"there is no setting {name} (in {file}, or the environment); did you mean {meant}" in told
+
+    def test_without_a_near_one_nothing_is_suggested(self, file: Path) -> None:
+        file.write_text('zzz = "x"')
+        assert refusal(file, {}) == f"there is no setting zzz (in {file}, or the environment)"
+
+    @pytest.mark.parametrize(
+        ("name", "meant"),
+        [
+            ("SHELFWISE_BAKEND", "SHELFWISE_BACKEND"),
+            ("SHELFWISE_ELASTICSEARCH_URL", "SHELFWISE_ELASTICSEARCH__URL"),
+            ("SHELFWISE_ELASTICSEARCH_PASSWORD", "SHELFWISE_ELASTICSEARCH__PASSWORD"),
+        ],
+    )
+    def test_in_the_environment(self, name: str, meant: str) -> None:
+        told = refusal(None, {name: SECRET})
+        assert told.startswith(f"{name} in the environment is no setting; did you mean {meant}")
+
+    def test_in_a_table_of_the_environment(self) -> None:
+        told = refusal(None, {"SHELFWISE_ELASTICSEARCH__PASSWORT": SECRET})
+        assert "there is no setting elasticsearch.passwort (in " in told
+        assert "did you mean elasticsearch.password" in told
+
+    def test_variables_of_other_programs_are_left_alone(self) -> None:
+        assert load_settings(None, {"SHELFWISE_LOG_LEVEL": "x", "BACKEND": "solr"}) == Settings()
+
+    def test_all_that_is_wrong_is_told_at_once(self, file: Path) -> None:
+        file.write_text('backend = "solr"\nzzz = 1\n[elasticsearch]\nshards = 0\n')
+        told = refusal(file, {})
+        assert all(name in told for name in ("backend", "zzz", "elasticsearch.shards"))
+
+
+class TestSecrets:
+    @pytest.mark.parametrize(
+        "content",
+        [
+            f'elasticsearch = "{SECRET}"',
+            f'[elasticsearch]\npassword = ["{SECRET}"]',
+            f'[elasticsearch.password]\nvalue = "{SECRET}"',
+            f'[elasticsearch]\nurl = {{ password = "{SECRET}" }}',
+            f'[elasticsearch]\napi_key = "{SECRET}"\nshards = 0',
+        ],
+    )
+    def test_none_is_in_an_error(self, file: Path, content: str) -> None:
+        file.write_text(content)
+        refusal(file, {})
+
+    def test_none_of_a_table_that_cannot_be_read(self) -> None:
+        assert "SHELFWISE_" in refusal(None, {"SHELFWISE_ELASTICSEARCH": f'{{"password": "{SECRET}"'})
+
+    def test_none_is_shown(self) -> None:
+        environment = {"SHELFWISE_ELASTICSEARCH__PASSWORD": SECRET, "SHELFWISE_ELASTICSEARCH__API_KEY": SECRET}
+        settings = load_settings(None, environment)
+        assert SECRET not in f"{settings!r} {settings} {settings.model_dump()} {settings.model_dump_json()}"
+
+
+def documented() -> dict[str, tuple[str, str]]:
+    """Name to default and help, of the page's table."""
+    rows = re.findall(r"^\| `([\w.]+)` \| (.+?) \| (.+) \|$", PAGE.read_text("utf-8"), re.MULTILINE)
+    return {name: (default, told) for name, default, told in rows}
+
+
+class TestPage:
+    def test_every_setting_is_in_the_table_and_nothing_else(self) -> None:
+        assert tuple(documented()) == setting_names()
+
+    def test_defaults_are_those_of_the_program(self) -> None:
+        fields = {**ElasticsearchSettings.model_fields, **Settings.model_fields}
+        for name, (told, _) in documented().items():
+            default = fields[name.rpartition(".")[2]].default
+            is_nothing = default in (None, "", ()) or default == SecretStr("")
+            assert is_nothing == ("`" not in told), name
+            assert is_nothing or told == f"`{default}`", name
+
+    def test_its_example_can_be_used(self, file: Path, tmp_path: Path) -> None:
+        (example,) = re.findall(r"```toml\n(.*?)```", PAGE.read_text("utf-8"), re.DOTALL)
+        (tmp_path / "ca.pem").touch()
+        file.write_text(example.replace("/etc/shelfwise/ca.pem", str(tmp_path / "ca.pem")))
+        settings = load_settings(file, {"SHELFWISE_ELASTICSEARCH__PASSWORD": SECRET})
+        assert settings.backend == "elasticsearch"
+        assert len(settings.cluster.urls) == 2
+
+    def test_the_environments_names_in_it_are_right(self) -> None:
+        named = set(re.findall(r"export (\w+)=", PAGE.read_text("utf-8")))
+        assert named <= set(map(variable_name, setting_names()))
+        assert named
