@@ -225,11 +225,27 @@ class Cluster:
             yield 1
 
     def write(self, index: str, documents: Sequence[Document]) -> None:
-        """Writes documents so that searches find them when it returns; older versions of them are passed over."""
+        """Writes documents so that searches find them when it returns; older versions of them are passed over.
+
+        Who may only read is content where another has written them.
+        """
         client = self._client.options(request_timeout=_WRITE_SECONDS, max_retries=len(self.settings.urls))
-        results = self._guarded(lambda: list(self._bulk(index, documents, client, 2, refresh=True)), self._changing)
-        for ok, item in results:
-            self._check_taken(index, ok, item, _TAKEN_ALREADY, _GONE_ALREADY)
+        try:
+            results = self._guarded(lambda: list(self._bulk(index, documents, client, 2, refresh=True)), self._changing)
+            for ok, item in results:
+                self._check_taken(index, ok, item, _TAKEN_ALREADY, _GONE_ALREADY)
+        except ClusterRefusedError:
+            if not self._holds(index, documents):
+                raise
+
+    def _holds(self, index: str, documents: Sequence[Document]) -> bool:
+        """Whether each document is there in this version or a later one, or is gone as it should be."""
+        wanted = {name: (version, content) for name, version, content in documents}
+        found = self._guarded(lambda: self._client.mget(index=index, ids=list(wanted), source=False).body["docs"])
+        return all(
+            each["_version"] >= wanted[each["_id"]][0] if each.get("found") else wanted[each["_id"]][1] is None
+            for each in found
+        )
 
     def close(self) -> None:
         """Ends all connections."""

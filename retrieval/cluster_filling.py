@@ -69,11 +69,17 @@ def _filled(
         taken += one
         advance(one)
     cluster.refresh(name)
-    if (there := cluster.count(name)) != taken:
-        raise ClusterError(f"{name}: {taken:,} documents were written and {there:,} are there; rebuild the index")
+    _check_count(cluster, name, taken)
     cluster.configure(name, {"refresh_interval": None, "translog.durability": None, **_copies(cluster.settings)})
     cluster.wait_for_copies(name, _COPIES_SECONDS)
+    # Again: the node with the only copy may have been lost before there was another.
+    _check_count(cluster, name, taken)
     cluster.describe(name, {**made_of, WHOLE: True})
+
+
+def _check_count(cluster: Cluster, name: str, taken: int) -> None:
+    if (there := cluster.count(name)) != taken:
+        raise ClusterError(f"{name}: {taken:,} documents were written and {there:,} are there; rebuild the index")
 
 
 def _copies(settings: ClusterSettings) -> dict[str, Any]:

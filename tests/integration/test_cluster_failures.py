@@ -8,7 +8,7 @@ import shutil
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
@@ -421,31 +421,30 @@ class TestBusy:
 def test_an_index_whose_only_copy_is_lost_while_others_are_made_is_loaded_anew(
     demo_index: Path, tmp_path: Path, elasticsearch: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    lost: list[str] = []
+    count, create = Cluster.count, Cluster.create
+    made: list[str] = []
+    counted: list[str] = []
 
-    def lose(cluster: Cluster, index: str, seconds: float) -> bool:
-        if not lost:
-            take_away_its_shard(elasticsearch, index)
-            lost.append(index)
-        return wait(cluster, index, seconds)
+    def create_and_tell(cluster: Cluster, index: str, *kind: Mapping[str, Any]) -> None:
+        made.append(index)
+        create(cluster, index, *kind)
 
-    wait = Cluster.wait_for_copies
-    monkeypatch.setattr(Cluster, "wait_for_copies", lose)
-    monkeypatch.setattr("retrieval.cluster_filling._COPIES_SECONDS", 1.0)
+    def lose_once(cluster: Cluster, index: str) -> int:
+        counted.append(index)
+        if len(counted) == 2:
+            raise ClusterUnavailableError("all shards failed")
+        return count(cluster, index)
+
+    monkeypatch.setattr(Cluster, "create", create_and_tell)
+    monkeypatch.setattr(Cluster, "count", lose_once)
     settings = settings_for(elasticsearch)
     with (
         moved(demo_index, tmp_path / "moved", settings) as index,
         SearchEngine.open(index, settings=settings) as engine,
     ):
-        assert lost
+        assert len(counted) == 4
+        assert made.count(counted[0]) == 3  # once to see whether it can be
         assert is_whole(engine)
-
-
-def take_away_its_shard(server: Server, index: str) -> None:
-    nowhere = {"index.routing.allocation.require._name": "nobody"}
-    assert server.request("PUT", f"/{index}/_settings", nowhere).status == 200
-    cancel = {"index": index, "shard": 0, "node": server.nodes[0].name, "allow_primary": True}
-    assert server.request("POST", "/_cluster/reroute", {"commands": [{"cancel": cancel}]}).status == 200
 
 
 def test_an_engine_opens_while_it_is_gone_and_is_whole_once_it_is_back(served: Served, live: SearchEngine) -> None:

@@ -16,8 +16,9 @@ import pytest
 from indexer.build import RebuildOptions, rebuild
 from indexer.moving import move
 from indexer.observing import Silence
+from retrieval.changes import Patch
 from retrieval.cluster import Cluster
-from retrieval.errors import ClusterError, ClusterRefusedError, ClusterUnavailableError
+from retrieval.errors import ClusterError, ClusterRefusedError, ClusterUnavailableError, UnknownProductError
 from retrieval.journal import Journal
 from retrieval.published import Store
 from service.engine import SearchEngine
@@ -198,9 +199,22 @@ class TestReader:
         served.opened().close()
         assert served.named() == [served.name]
 
-    def test_what_others_change_meanwhile_it_cannot_take_up_and_says_so(self, served: Served) -> None:
+    def test_what_others_change_is_taken_up(self, served: Served) -> None:
+        """It may not write them to the cluster, and need not: they are there."""
         with served.opened() as writing:
-            writing.patch(writing.snapshot.products[3].id, price=1.25)
+            changed, gone = writing.snapshot.products[3], writing.snapshot.products[4]
+            writing.patch(changed.id, price=1.25)
+            writing.delete([gone.id])
+            with served.opened(served.reader) as reading:
+                assert reading.notices == ()
+                assert ids(reading, filters="price = 1.25") == [changed.id]
+                assert reading.product(changed.id).price == 1.25
+                with pytest.raises(UnknownProductError):
+                    reading.product(gone.id)
+
+    def test_what_nobody_has_written_to_the_cluster_is_told(self, served: Served) -> None:
+        with served.opened(served.reader) as reading, Journal(served.index) as journal:
+            journal.append([Patch(reading.snapshot.products.id_of(3), {"price": 1.25})])
         with served.opened(served.reader) as reading:
             assert any(
                 notice.startswith("live changes are not taken up: ") and "user [reader]" in notice
