@@ -383,7 +383,7 @@ def _refused(place: str, reason: str, status: int) -> ClusterError:
         cure = "; give this user the right to it"
     elif status == 406 or "media_type_header" in reason:
         cure = f"; the server is too old, {'.'.join(map(str, OLDEST_SERVER))} or newer is needed"
-    return ClusterRefusedError(f"{place} refuses ({status}): {reason}{cure}")
+    return ClusterRefusedError(f"{place} refuses ({status}): {reason.rstrip('; ')}{cure}")
 
 
 def _reason(body: object) -> str:
