@@ -190,9 +190,10 @@ class Cluster:
         """Replaces what the maker of an index says of it."""
         self._guarded(lambda: self._client.indices.put_mapping(index=index, meta=meta))
 
-    def refresh(self, index: str) -> None:
-        """Lets searches find what was written."""
+    def settle(self, index: str) -> None:
+        """Lets searches find what was written, and writes it to the disk."""
         self._guarded(lambda: self._client.indices.refresh(index=index))
+        self._guarded(lambda: self._client.indices.flush(index=index))
 
     def wait_for_copies(self, index: str, seconds: float) -> bool:
         """Waits until every shard has all of its copies; whether they came in time."""

@@ -65,10 +65,14 @@ def _filled(
     }
     cluster.create(name, {**settings, **loading}, {**mappings, "_meta": {**made_of, WHOLE: False}})
     taken = 0
-    for one in cluster.load(name, documents):
-        taken += one
-        advance(one)
-    cluster.refresh(name)
+    try:
+        for one in cluster.load(name, documents):
+            taken += one
+            advance(one)
+    except ClusterError:
+        advance(-taken)
+        raise
+    cluster.settle(name)
     _check_count(cluster, name, taken)
     cluster.configure(name, {"refresh_interval": None, "translog.durability": None, **_copies(cluster.settings)})
     cluster.wait_for_copies(name, _COPIES_SECONDS)

@@ -145,32 +145,25 @@ def loaded(cluster: Cluster, products: Sequence[Product], catalog: FieldCatalog)
 
 @contextmanager
 def elasticsearch(cluster: Cluster, products: Sequence[Product]) -> Iterator[Opened]:
+    """Opened by another client than the one that filled it."""
     catalog = counted(products)
-    with loaded(cluster, products, catalog) as index:
-        yield index, catalog
-
-
-@contextmanager
-def elasticsearch_in_shards(cluster: Cluster, products: Sequence[Product]) -> Iterator[Opened]:
-    """Three shards, and opened by another client than the one that filled it."""
-    catalog = counted(products)
-    sharded = Cluster(dataclasses.replace(cluster.settings, shards=3))
-    with closing(sharded), loaded(sharded, products, catalog) as index, closing(Cluster(sharded.settings)) as other:
+    with loaded(cluster, products, catalog) as index, closing(Cluster(cluster.settings)) as other:
         yield ElasticsearchIndex(other, index.name, catalog, index.size, {"products": len(products)}), catalog
 
 
 @contextmanager
 def elasticsearch_changed(cluster: Cluster, products: Sequence[Product]) -> Iterator[Opened]:
-    """Live changes over what was before, each made twice, as by two processes, the second time late."""
+    """Three shards; live changes over what was before, each made twice, as by two processes, the second time late."""
     before = counted(as_they_were(products))
-    with loaded(cluster, as_they_were(products), before) as opened:
+    sharded = Cluster(dataclasses.replace(cluster.settings, shards=3))
+    with closing(sharded), loaded(sharded, as_they_were(products), before) as opened:
         index, catalog = changed_in_steps(opened, before, products)
         changed_in_steps(opened, before, products)
         yield index, catalog
 
 
 BACKENDS = (tantivy, tantivy_copied, tantivy_changed, tantivy_continued)
-CLUSTERED = (elasticsearch, elasticsearch_in_shards, elasticsearch_changed)
+CLUSTERED = (elasticsearch, elasticsearch_changed)
 
 
 @pytest.fixture(
