@@ -9,9 +9,12 @@ from __future__ import annotations
 
 import re
 import threading
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any, TypeVar
 
 import elastic_transport
@@ -35,6 +38,8 @@ _WRITE_SECONDS = 5.0
 _BULK_DOCUMENTS = 1_000
 _BULK_BYTES = 8 * 1024 * 1024
 _BULK_RETRIES = 8
+_SENDERS = 2
+"""Bulks under way at once: a shard takes one with one thread."""
 _FOREIGN = frozenset({400, 404, 405, 406, 501})
 """What a server that is no Elasticsearch may answer."""
 _FLOOD = "read-only-allow-delete"
@@ -216,14 +221,24 @@ class Cluster:
         self._guarded(lambda: self._client.indices.update_aliases(actions=actions))
 
     def load(self, index: str, documents: Iterable[Document]) -> Iterator[int]:
-        """Writes documents in bulk and yields 1 for each that was taken.
+        """Writes documents in bulk, and yields how many more were taken.
 
         It slows down where the cluster is busy. A document whose version is there already counts as taken.
         """
-        client = self._client.options(retry_on_timeout=True)
+        client, rest = self._client.options(retry_on_timeout=True), iter(documents)
+        with ThreadPoolExecutor(_SENDERS, thread_name_prefix="shelfwise-load") as senders:
+            under_way: deque[Future[int]] = deque()
+            while part := list(islice(rest, _BULK_DOCUMENTS)):
+                under_way.append(senders.submit(self._sent, index, part, client))
+                if len(under_way) > _SENDERS:
+                    yield under_way.popleft().result()
+            while under_way:
+                yield under_way.popleft().result()
+
+    def _sent(self, index: str, documents: Sequence[Document], client: Elasticsearch) -> int:
         for ok, item in self._bulk(index, documents, client, _BULK_RETRIES, refresh=False):
             self._check_taken(index, ok, item, _TAKEN_ALREADY)
-            yield 1
+        return len(documents)
 
     def write(self, index: str, documents: Sequence[Document]) -> None:
         """Writes documents so that searches find them when it returns; older versions of them are passed over.

@@ -90,7 +90,7 @@ class Killer(Silence):
 
     def advance(self, amount: int) -> None:
         self._taken += amount
-        if self._taken == 200:
+        if self._taken >= 200 and len(self.left.nodes) == 3:
             self.left = without(self.left, holder(self.left, self._index))
 
 
