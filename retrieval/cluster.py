@@ -38,6 +38,7 @@ _WRITE_SECONDS = 5.0
 _BULK_DOCUMENTS = 1_000
 _BULK_BYTES = 8 * 1024 * 1024
 _BULK_RETRIES = 8
+_ALIAS_TRIES = 5
 _SENDERS = 2
 """Bulks under way at once: a shard takes one with one thread."""
 _FOREIGN = frozenset({400, 404, 405, 406, 501})
@@ -214,6 +215,16 @@ class Cluster:
 
     def point(self, alias: str, index: str) -> None:
         """Lets an alias name one index, instead of all that it named, at once."""
+        for _ in range(_ALIAS_TRIES - 1):
+            try:
+                return self._point(alias, index)
+            except ClusterRefusedError as error:
+                # Another process may have moved the alias, or removed an index that it named, in between.
+                if not isinstance(error.__cause__, elasticsearch.NotFoundError):
+                    raise
+        return self._point(alias, index)
+
+    def _point(self, alias: str, index: str) -> None:
         actions: list[dict[str, Any]] = [
             {"remove": {"index": state.name, "alias": alias}} for state in self.states(alias) if state.name != index
         ]
