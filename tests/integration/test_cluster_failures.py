@@ -36,6 +36,7 @@ from tests.clusters import moved, removed, settings_for
 from tests.servers.configuration import Options
 from tests.servers.proxy import Mode, Proxy
 from tests.servers.server import Server, start
+from tests.waiting import within
 
 pytestmark = pytest.mark.elasticsearch
 
@@ -118,13 +119,7 @@ def ids(page: Page) -> list[str]:
     return [hit.product.id for hit in page.hits]
 
 
-def eventually(holds: Callable[[], bool], seconds: float = 60) -> bool:
-    until = time.monotonic() + seconds
-    while not holds():
-        if time.monotonic() > until:
-            return False
-        time.sleep(0.05)
-    return True
+eventually = partial(within, 60)
 
 
 def is_whole(engine: SearchEngine) -> bool:

@@ -14,9 +14,9 @@ import shutil
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +44,7 @@ from tests.catalogs import write_feed
 from tests.clusters import removed, settings_for
 from tests.conftest import ENCODER
 from tests.servers.server import Server
+from tests.waiting import within
 
 pytestmark = pytest.mark.elasticsearch
 
@@ -217,13 +218,7 @@ def ids(engine: SearchEngine, text: str, stage: str = "merged", filters: str = "
     return [hit.product.id for hit in page.hits]
 
 
-def eventually(holds: Callable[[], bool], seconds: float = 30) -> bool:
-    until = time.monotonic() + seconds
-    while not holds():
-        if time.monotonic() > until:
-            return False
-        time.sleep(0.05)
-    return True
+eventually = partial(within, 30)
 
 
 class Killed(BaseException):

@@ -7,8 +7,7 @@ import signal
 import socket
 import subprocess
 import sys
-import time
-from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -18,6 +17,7 @@ from tests.servers.configuration import Options
 from tests.servers.server import Server
 from tests.servers.shared import SharedServers
 from tests.servers.skips import REQUIRE, get_or_skip
+from tests.waiting import within
 
 ROOT = Path(__file__).parents[2]
 DRILL = {"title": "cordless drill"}
@@ -41,13 +41,7 @@ def is_open(port: int) -> bool:
         return connection.connect_ex(("127.0.0.1", port)) == 0
 
 
-def eventually(true: Callable[[], bool], seconds: float = 10) -> bool:
-    deadline = time.monotonic() + seconds
-    while not true():
-        if time.monotonic() > deadline:
-            return False
-        time.sleep(0.05)
-    return True
+eventually = partial(within, 10)
 
 
 @pytest.mark.elasticsearch

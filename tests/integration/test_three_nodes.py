@@ -6,7 +6,7 @@ import dataclasses
 import shutil
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from functools import partial
@@ -26,6 +26,7 @@ from service.engine import SearchEngine
 from tests.clusters import settings_for
 from tests.servers.configuration import Options
 from tests.servers.server import Server, start
+from tests.waiting import within
 
 pytestmark = pytest.mark.elasticsearch
 
@@ -47,13 +48,7 @@ def ids(page: Page) -> list[str]:
     return [hit.product.id for hit in page.hits]
 
 
-def eventually(holds: Callable[[], bool], seconds: float = 60) -> bool:
-    until = time.monotonic() + seconds
-    while not holds():
-        if time.monotonic() > until:
-            return False
-        time.sleep(0.05)
-    return True
+eventually = partial(within, 60)
 
 
 def is_whole(engine: SearchEngine) -> bool:
