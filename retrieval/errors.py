@@ -9,6 +9,7 @@ ShelfwiseError
 │   ├── UnknownFieldError         a field that the catalog does not have: names the close ones
 │   ├── UnknownProductError       a product id that the index does not hold
 │   ├── ChangeError               a live change that cannot be taken: names the product and the field
+│   ├── EventError                an event that cannot be taken: says why, in words that count
 │   ├── JudgmentsError            a judgments file
 │   └── SettingError              a setting or an option
 ├── StoreError                    the index directory
@@ -88,6 +89,15 @@ class ChangeError(InputError):
         super().__init__(message)
         self.product = product
         self.field = field
+
+
+class EventError(InputError):
+    """An event that cannot be taken; `reason` is short and the same for every event with this fault."""
+
+    def __init__(self, reason: str, detail: str = "") -> None:
+        super().__init__(f"{reason}: {detail}" if detail else reason)
+        self.reason = reason
+        self.detail = detail
 
 
 class JudgmentsError(InputError):

@@ -1,0 +1,1 @@
+"""Logs of events: from files in many formats into the store of events."""

@@ -1,0 +1,1 @@
+"""Click models: attractiveness told apart from position, and labels made of it."""

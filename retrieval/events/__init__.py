@@ -1,0 +1,1 @@
+"""What shoppers did: the record of it, its checks, its privacy, and where it is kept."""

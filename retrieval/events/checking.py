@@ -1,0 +1,99 @@
+"""Which events can be taken: every value in its bounds, and all that its kind needs."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
+from retrieval.errors import EventError
+from retrieval.events.event import Event, EventKind
+from retrieval.value_checks import CONTROL, MAX_ID_BYTES, is_writable
+
+MAX_QUERY = 1_000
+"""Characters of a query."""
+MAX_POSITION = 100_000
+MAX_QUANTITY = 1_000_000
+MAX_RESULTS = 2**31 - 1
+SKEW = timedelta(minutes=5)
+"""How far a client's clock may be ahead."""
+OLDEST = datetime(2000, 1, 1, tzinfo=UTC)
+
+_COUNTED = frozenset({EventKind.CART, EventKind.REMOVAL, EventKind.PURCHASE})
+_IDS = ("event_id", "query_id", "shopper", "session", "product_id")
+
+
+def sound(event: Event, now: datetime) -> Event:
+    """The event with its time and quantity filled in, if it can be taken; raises EventError where it cannot."""
+    kind = _kind(event.kind)
+    for name in _IDS:
+        _check_id(name, getattr(event, name))
+    query = _query(event.query)
+    if kind is EventKind.QUERY:
+        if not query or not event.query_id:
+            raise EventError("no query", "a query event needs the text and a query_id")
+    elif not event.product_id:
+        raise EventError("no product", f"a {kind} event needs a product_id")
+    if not (event.shopper or event.session or event.query_id):
+        raise EventError("nobody's", "an event needs a shopper, a session or a query_id")
+    _check_whole("position", event.position, 1, MAX_POSITION)
+    _check_whole("results", event.results, 0, MAX_RESULTS)
+    _check_whole("quantity", event.quantity, 1, MAX_QUANTITY)
+    _check_rating(kind, event.rating)
+    quantity = event.quantity or 1 if kind in _COUNTED else None
+    return replace(event, kind=kind, query=query, time=_time(event.time, now), quantity=quantity)
+
+
+def _kind(kind: object) -> EventKind:
+    try:
+        return EventKind(str(kind))
+    except ValueError:
+        kinds = ", ".join(EventKind)
+        raise EventError("unknown kind", f"{str(kind)[:80]!r}; the kinds are {kinds}") from None
+
+
+def _check_id(name: str, value: object) -> None:
+    if not isinstance(value, str):
+        raise EventError(f"bad {name}", f"{name} is a text, not {type(value).__name__}")
+    if not value:
+        return
+    if len(value) > MAX_ID_BYTES or not is_writable(value) or len(value.encode()) > MAX_ID_BYTES:
+        raise EventError(f"bad {name}", f"over {MAX_ID_BYTES} bytes, or no text: {value[:80]!r}")
+    if CONTROL.search(value):
+        raise EventError(f"bad {name}", f"{value[:80]!r} has control characters")
+
+
+def _query(query: object) -> str:
+    if not isinstance(query, str) or not is_writable(query):
+        raise EventError("bad query", "a query is a text that UTF-8 can write")
+    if len(query) > MAX_QUERY:
+        raise EventError("query too long", f"{len(query):,} characters; a query may have {MAX_QUERY:,}")
+    return " ".join(query.split())
+
+
+def _check_whole(name: str, value: object, least: int, most: int) -> None:
+    if value is None:
+        return
+    if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
+        raise EventError(f"bad {name}", f"{value!r:.80}; {name} is a whole number from {least:,} to {most:,}")
+
+
+def _check_rating(kind: EventKind, rating: object) -> None:
+    if rating is None and kind is not EventKind.RATING:
+        return
+    if isinstance(rating, bool) or not isinstance(rating, int | float) or not math.isfinite(rating):
+        raise EventError("bad rating", f"{rating!r:.80}; a rating event needs a number from 0 to 5")
+    if not 0 <= rating <= 5:
+        raise EventError("bad rating", f"{rating!r:.80}; stars are from 0 to 5")
+
+
+def _time(time: object, now: datetime) -> datetime:
+    if time is None:
+        return now
+    if not isinstance(time, datetime) or time.utcoffset() is None:
+        raise EventError("bad time", f"{time!r:.80}; a time has a date, a time of day and a zone")
+    if time - now > SKEW:
+        raise EventError("in the future", f"{time.isoformat()} comes after {now.isoformat(timespec='seconds')}")
+    if time < OLDEST:
+        raise EventError("too old", f"{time.isoformat()}; events are from {OLDEST.date()} on")
+    return time

@@ -1,0 +1,71 @@
+"""What every store of events does. One contract suite checks all of them."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import polars as pl
+
+from retrieval.events.stored import StoredEvent
+
+
+@dataclass(frozen=True, slots=True)
+class Appended:
+    """What became of events that were handed to a store: new ones are durable, those it had are as they were."""
+
+    taken: int
+    """How many were new."""
+    repeated: int
+    """How many were there already, word for word."""
+    differing: tuple[int, ...] = ()
+    """Places, from 0, of those whose id another event has: they were not taken."""
+
+
+@dataclass(frozen=True, slots=True)
+class DayState:
+    """One day of events (UTC) in a store. Two states of a day are equal only where its events are the same."""
+
+    count: int
+    mark: str
+    """Changes whenever an event of this day is added or removed."""
+
+
+class EventStore(Protocol):
+    """Keeps events. Safe to share between threads; several processes may write and read at once.
+
+    Methods raise StoreError where the store cannot be read or written, ClusterError where a cluster cannot.
+    """
+
+    def append(self, events: Sequence[StoredEvent]) -> Appended:
+        """Takes events: all that are new are durable when it returns. Each key is taken once, also within a call."""
+        ...
+
+    def count(self) -> int:
+        """How many events there are."""
+        ...
+
+    def days(self) -> Mapping[int, DayState]:
+        """The state of each day that has events, by days since 1970, ascending."""
+        ...
+
+    def read(self, first_day: int, last_day: int) -> Iterator[pl.DataFrame]:
+        """The events of some days, both included, in tables of `EVENT_SCHEMA` ordered by time, then by key."""
+        ...
+
+    def holds(self, shoppers: Collection[str]) -> int:
+        """How many events are under any of these pseudonyms."""
+        ...
+
+    def forget(self, shoppers: Collection[str]) -> int:
+        """Removes the events under these pseudonyms, and those without a shopper in the same sessions; how many."""
+        ...
+
+    def expire(self, before_day: int) -> int:
+        """Removes the events of all days before one; how many."""
+        ...
+
+    def close(self) -> None:
+        """Ends it. Appends under way are finished first."""
+        ...
