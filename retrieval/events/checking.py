@@ -68,7 +68,7 @@ def _query(query: object) -> str:
         raise EventError("bad query", "a query is a text that UTF-8 can write")
     if len(query) > MAX_QUERY:
         raise EventError("query too long", f"{len(query):,} characters; a query may have {MAX_QUERY:,}")
-    return " ".join(query.split())
+    return " ".join(CONTROL.sub(" ", query).split())
 
 
 def _check_whole(name: str, value: object, least: int, most: int) -> None:

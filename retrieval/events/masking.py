@@ -11,13 +11,13 @@ from collections.abc import Iterable
 from functools import lru_cache
 from ipaddress import ip_address
 
-from phonenumbers import Leniency, PhoneNumberMatcher
+from phonenumbers import SUPPORTED_REGIONS, Leniency, PhoneNumberMatcher
 from stdnum import ean, luhn
 
 REGIONS = ("US", "GB", "DE", "CN")
 """Whose phone numbers are known by default (ISO 3166-1), without a country's prefix."""
 
-_EMAIL = re.compile(r"[\w.+%'-]+\s?(?:@|＠)\s?[\w-]+(?:\.[\w-]+)+")  # full width, as Chinese keyboards type it
+_EMAIL = re.compile(r"[!-;=?A-~]+ ?[@＠] ?[a-zA-Z0-9À-ɏ-]+(?:\.[a-zA-Z0-9À-ɏ-]+)+")  # full width, too
 _CARD = re.compile(r"(?<![\d.])(?:\d[ -]?){14,18}\d(?![\d.])")
 _CARD_PREFIX = re.compile(r"3[47]|4|5[1-5]|2[2-7]|6(?:011|2|4[4-9]|5)|35(?:2[89]|[3-8])")
 _ADDRESS = re.compile(r"(?<![\w.:])(?:\d{1,3}(?:\.\d{1,3}){3}|[0-9a-fA-F]{0,4}(?::[0-9a-fA-F]{0,4}){2,7})(?![\w.:])")
@@ -48,6 +48,11 @@ class Masker:
                 if not ean.is_valid(match.raw_string):
                     query = f"{query[: match.start]}[phone]{query[match.end :]}"
         return query
+
+
+def is_region(name: str) -> bool:
+    """Whether there are phone numbers of a region (ISO 3166-1)."""
+    return name in SUPPORTED_REGIONS
 
 
 def _masked_card(match: re.Match[str]) -> str:

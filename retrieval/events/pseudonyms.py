@@ -90,7 +90,7 @@ class Pseudonyms:
 
     def rotate(self, now: datetime | None = None) -> str:
         """Adds a key, which is used from now on; returns its name."""
-        with journal_lock(self.path.parent, _WAIT_SECONDS):
+        with journal_lock(self.path.parent, _WAIT_SECONDS, "the keys"):
             self.look()
             number = 1 + max(int(name.removeprefix("k")) for name in self.names)
             added = Key(f"k{number}", secrets.token_bytes(_SECRET_BYTES), now or datetime.now(UTC))
@@ -99,7 +99,7 @@ class Pseudonyms:
 
     def retire(self, in_use: Collection[str]) -> tuple[str, ...]:
         """Removes old keys that are not in use: no pseudonym is under them any more. Returns their names."""
-        with journal_lock(self.path.parent, _WAIT_SECONDS):
+        with journal_lock(self.path.parent, _WAIT_SECONDS, "the keys"):
             self.look()
             *old, newest = self._keys.keys
             kept = tuple(key for key in old if key.name in in_use)

@@ -1,0 +1,279 @@
+"""The store of events on one machine: one SQLite file with a write-ahead log.
+
+A transaction is on the disk when it is committed (SQLite's `synchronous = FULL`). Threads that append at the same time
+share one: whoever gets to write takes along what the others wait with (group commit; DeWitt et al., Implementation
+Techniques for Main Memory Database Systems, 1984, section 5). Processes take turns by a lock.
+"""
+
+from __future__ import annotations
+
+import secrets
+import sqlite3
+import threading
+from collections import Counter
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
+from pathlib import Path
+
+import polars as pl
+
+from retrieval.errors import StoreDamagedError, StoreError, StoreForeignError
+from retrieval.events.store import Appended, DayState
+from retrieval.events.stored import DAY_MS, EVENT_SCHEMA, StoredEvent, event_table
+from retrieval.journal_lock import journal_lock
+from retrieval.manifest import sync
+
+EVENTS_FILE = "events.sqlite"
+_APPLICATION_ID = 0x53574556
+_SCHEMA_VERSION = 1
+_WAIT_SECONDS = 30.0
+_READ_ROWS = 50_000
+_MOST_TOGETHER = 2_000
+"""Events that threads commit together at most, so that the last of them does not wait for long."""
+
+_COLUMNS = ", ".join(EVENT_SCHEMA)
+# In order of time, so that a day is read in one go and new events come to the end.
+_SCHEMA = """
+CREATE TABLE events (
+    key BLOB NOT NULL, kind TEXT NOT NULL, time INTEGER NOT NULL, received INTEGER NOT NULL, shopper TEXT NOT NULL,
+    session TEXT NOT NULL, query_id TEXT NOT NULL, query TEXT NOT NULL, product_id TEXT NOT NULL, position INTEGER,
+    quantity INTEGER, rating REAL, results INTEGER, PRIMARY KEY (time, key)
+) WITHOUT ROWID;
+CREATE UNIQUE INDEX events_by_key ON events (key);
+CREATE TABLE days (day INTEGER PRIMARY KEY, count INTEGER NOT NULL, mark TEXT NOT NULL);
+"""
+_PLACES = ", ".join("?" * len(EVENT_SCHEMA))
+_INSERT = f"INSERT INTO events ({_COLUMNS}) VALUES ({_PLACES}) ON CONFLICT DO NOTHING"  # noqa: S608  # our own names
+_BY_KEY = f"SELECT {_COLUMNS} FROM events WHERE key = ?"  # noqa: S608
+_BY_TIME = f"SELECT {_COLUMNS} FROM events WHERE time >= ? AND time < ? ORDER BY time, key"  # noqa: S608
+_ADD_TO_DAY = """
+INSERT INTO days VALUES (?, ?, ?)
+ON CONFLICT (day) DO UPDATE SET count = count + excluded.count, mark = excluded.mark
+"""
+
+
+class SqliteEvents:
+    """The events of a folder; see `retrieval.events.store.EventStore`."""
+
+    def __init__(self, folder: Path) -> None:
+        self.path = folder / EVENTS_FILE
+        self._queue: list[_Append] = []
+        self._turn = threading.Condition()
+        self._is_writing = False
+        """Whether a thread is at work with the only connection that writes."""
+        with self._told():
+            folder.mkdir(parents=True, exist_ok=True)
+            self._connection = self._connect()
+            try:
+                self._prepare()
+            except BaseException:
+                self._connection.close()
+                raise
+
+    def append(self, events: Sequence[StoredEvent]) -> Appended:
+        """Takes events durably, together with those that other threads append at the moment."""
+        mine = _Append(events)
+        with self._turn:
+            self._queue.append(mine)
+            self._turn.wait_for(lambda: mine.is_done or not self._is_writing)
+            if mine.is_done:
+                return mine.result()
+            waiting, self._queue = self._queue, []
+            self._is_writing = True
+        try:
+            self._append_all(waiting)
+        finally:
+            self._end_turn()
+        return mine.result()
+
+    def _append_all(self, waiting: list[_Append]) -> None:
+        while waiting:
+            part = [waiting.pop(0)]
+            size = len(part[0].events)
+            while waiting and (size := size + len(waiting[0].events)) <= _MOST_TOGETHER:
+                part.append(waiting.pop(0))
+            try:
+                self._commit(part)
+            except Exception as error:  # each of the threads is told
+                for append in part:
+                    append.error = error
+
+    def _end_turn(self) -> None:
+        with self._turn:
+            self._is_writing = False
+            self._turn.notify_all()
+
+    @contextmanager
+    def _own_turn(self) -> Iterator[None]:
+        with self._turn:
+            self._turn.wait_for(lambda: not self._is_writing)
+            self._is_writing = True
+        try:
+            yield
+        finally:
+            self._end_turn()
+
+    def _commit(self, appends: Sequence[_Append]) -> None:
+        with self._transaction() as cursor:
+            results = [_insert(cursor, append.events) for append in appends]
+            days = Counter(event.time // DAY_MS for _, taken in results for event in taken)
+            cursor.executemany(_ADD_TO_DAY, [(day, count, _mark()) for day, count in days.items()])
+        for append, (appended, _) in zip(appends, results, strict=True):
+            append.appended = appended
+
+    def count(self) -> int:
+        """How many events there are."""
+        return sum(state.count for state in self.days().values())
+
+    def days(self) -> Mapping[int, DayState]:
+        """The state of each day that has events, ascending."""
+        with self._told(), closing(self._connect()) as connection:
+            rows = connection.execute("SELECT day, count, mark FROM days ORDER BY day").fetchall()
+        return {day: DayState(count, mark) for day, count, mark in rows}
+
+    def read(self, first_day: int, last_day: int) -> Iterator[pl.DataFrame]:
+        """The events of some days as they are now: what is written meanwhile is not among them."""
+        with self._told(), closing(self._connect()) as connection:
+            cursor = connection.execute(_BY_TIME, (first_day * DAY_MS, (last_day + 1) * DAY_MS))
+            while rows := cursor.fetchmany(_READ_ROWS):
+                yield event_table(rows)
+
+    def holds(self, shoppers: Collection[str]) -> int:
+        """How many events are under any of these pseudonyms."""
+        query = f"SELECT count(*) FROM events WHERE shopper IN ({_marks(shoppers)})"  # noqa: S608  # question marks only
+        with self._told(), closing(self._connect()) as connection:
+            return int(connection.execute(query, tuple(shoppers)).fetchone()[0])
+
+    def forget(self, shoppers: Collection[str]) -> int:
+        """Removes a shopper's events, and what was done without a name in the same sessions.
+
+        What they said is overwritten with zeros, in the log, too.
+        """
+        theirs = f"shopper IN ({_marks(shoppers)})"
+        sessions = f"SELECT session FROM events WHERE {theirs} AND session <> ''"  # noqa: S608  # question marks only
+        return self._remove(f"{theirs} OR (shopper = '' AND session IN ({sessions}))", (*shoppers, *shoppers))
+
+    def expire(self, before_day: int) -> int:
+        """Removes the events of all days before one, and gives their space back."""
+        return self._remove("time < ?", (before_day * DAY_MS,))
+
+    def _remove(self, which: str, values: Sequence[object]) -> int:
+        with self._own_turn():
+            with self._transaction() as cursor:
+                counts = f"SELECT time / {DAY_MS}, count(*) FROM events WHERE {which} GROUP BY 1"  # noqa: S608
+                days = cursor.execute(counts, values).fetchall()
+                cursor.execute(f"DELETE FROM events WHERE {which}", values)  # noqa: S608
+                cursor.executemany(_ADD_TO_DAY, [(day, -count, _mark()) for day, count in days])
+                cursor.execute("DELETE FROM days WHERE count = 0")
+            with journal_lock(self.path.parent, None, "the events"), self._told():
+                self._connection.executescript("PRAGMA incremental_vacuum")
+                is_busy = self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]
+        if is_busy:
+            raise StoreError(f"events were removed, but {self.path}-wal still holds them for a reader; do it again")
+        return sum(count for _, count in days)
+
+    def close(self) -> None:
+        """Ends it, once what is under way is written."""
+        with self._own_turn(), self._told():
+            self._connection.close()
+
+    def _connect(self) -> sqlite3.Connection:
+        connection = sqlite3.connect(self.path, _WAIT_SECONDS, isolation_level=None, check_same_thread=False)
+        connection.execute("PRAGMA synchronous = FULL")
+        connection.execute("PRAGMA secure_delete = ON")
+        return connection
+
+    def _prepare(self) -> None:
+        """Makes the tables of a new file; raises StoreForeignError for a file of somebody else's."""
+        connection = self._connection
+        if self._version() == 0:
+            with journal_lock(self.path.parent, _WAIT_SECONDS, "the events"):
+                connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
+                connection.execute("PRAGMA journal_mode = WAL")
+                if self._version() == 0:
+                    connection.executescript(
+                        f"BEGIN; {_SCHEMA} PRAGMA application_id = {_APPLICATION_ID};"
+                        f"PRAGMA user_version = {_SCHEMA_VERSION}; COMMIT;"
+                    )
+                sync(self.path.parent)
+
+    def _version(self) -> int:
+        """0 for a file that is new."""
+        application = int(self._connection.execute("PRAGMA application_id").fetchone()[0])
+        version = int(self._connection.execute("PRAGMA user_version").fetchone()[0])
+        tables = int(self._connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0])
+        if (application, version) == (_APPLICATION_ID, _SCHEMA_VERSION) or (application, version, tables) == (0, 0, 0):
+            return version
+        if application == _APPLICATION_ID:
+            raise StoreForeignError(f"{self.path} is of another version of Shelfwise: use that one, or import again")
+        raise StoreForeignError(f"{self.path} is no store of events; move it away")
+
+    @contextmanager
+    def _transaction(self) -> Iterator[sqlite3.Cursor]:
+        """All of it is durable after it, or nothing has happened."""
+        with journal_lock(self.path.parent, None, "the events"), self._told():
+            cursor = self._connection.cursor()
+            cursor.execute("BEGIN IMMEDIATE")
+            try:
+                yield cursor
+                cursor.execute("COMMIT")
+            except BaseException:
+                if self._connection.in_transaction:
+                    self._connection.rollback()
+                raise
+
+    @contextmanager
+    def _told(self) -> Iterator[None]:
+        """Every foreign error becomes one of ours."""
+        try:
+            yield
+        except sqlite3.OperationalError as error:
+            raise StoreError(f"{self.path} cannot be used: {error}; see to the disk and to the rights to it") from error
+        except sqlite3.ProgrammingError as error:
+            raise StoreError(f"{self.path} is closed; open it again") from error
+        except sqlite3.DatabaseError as error:
+            raise StoreDamagedError(f"{self.path} is damaged: {error}; restore it from a backup") from error
+        except OSError as error:
+            raise StoreError(
+                f"{self.path} cannot be used ({error.strerror}); see to the rights to its folder"
+            ) from error
+
+
+class _Append:
+    """What one thread waits with, and what became of it."""
+
+    __slots__ = ("appended", "error", "events")
+
+    def __init__(self, events: Sequence[StoredEvent]) -> None:
+        self.events = events
+        self.appended: Appended | None = None
+        self.error: Exception | None = None
+
+    @property
+    def is_done(self) -> bool:
+        return self.appended is not None or self.error is not None
+
+    def result(self) -> Appended:
+        if self.appended is None:
+            raise self.error or StoreError("an append was broken off; send its events again")
+        return self.appended
+
+
+def _insert(cursor: sqlite3.Cursor, events: Sequence[StoredEvent]) -> tuple[Appended, list[StoredEvent]]:
+    taken, repeated, differing = [], 0, []
+    for place, event in enumerate(events):
+        if cursor.execute(_INSERT, event).rowcount:
+            taken.append(event)
+        elif StoredEvent(*cursor.execute(_BY_KEY, (event.key,)).fetchone()).said == event.said:
+            repeated += 1
+        else:
+            differing.append(place)
+    return Appended(len(taken), repeated, tuple(differing)), taken
+
+
+def _mark() -> str:
+    return secrets.token_hex(8)
+
+
+def _marks(values: Collection[object]) -> str:
+    return ", ".join("?" * len(values))

@@ -1,0 +1,113 @@
+"""What only the store on one machine does: one transaction for many threads, its file, its errors."""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from retrieval.errors import StoreDamagedError, StoreError, StoreForeignError
+from retrieval.events.sqlite import EVENTS_FILE, SqliteEvents
+from retrieval.events.stored import DAY_MS, StoredEvent
+from retrieval.journal_lock import journal_lock
+
+DAY = 20_000
+
+
+def event(number: int, shopper: str = "k1~a", time: int = DAY * DAY_MS) -> StoredEvent:
+    key = number.to_bytes(16, "big")
+    return StoredEvent(key, "click", time, time, shopper, "k1~s", "q1", "drill", "p1", 1, None, None, None)
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[SqliteEvents]:
+    opened = SqliteEvents(tmp_path)
+    yield opened
+    opened.close()
+
+
+def test_what_waits_is_written_together(store: SqliteEvents, tmp_path: Path) -> None:
+    threads = [threading.Thread(target=store.append, args=([event(number)],)) for number in range(20)]
+    with journal_lock(tmp_path, None):
+        for thread in threads:
+            thread.start()
+        # One of them waits for the lock, with what was there when it began; the others wait for it.
+        while sum(not each.is_done for each in store._queue) < len(threads) - 1:
+            pass
+    for thread in threads:
+        thread.join()
+    marks = {state.mark for state in store.days().values()}
+    assert len(marks) == 1
+    assert store.count() == 20
+
+
+def test_all_that_waited_are_told_of_an_error_and_later_ones_are_taken(store: SqliteEvents) -> None:
+    broken = event(1)._replace(kind=None)  # type: ignore[arg-type]
+    with pytest.raises(StoreError):
+        store.append([event(2), broken])
+    assert store.count() == 0
+    assert store.append([event(2)]).taken == 1
+
+
+def test_it_waits_for_the_disk(store: SqliteEvents) -> None:
+    full = 2
+    assert store._connection.execute("PRAGMA synchronous").fetchone()[0] == full
+    assert store._connection.execute("PRAGMA journal_mode").fetchone()[0] == "wal"
+
+
+def test_what_was_forgotten_is_in_no_file(store: SqliteEvents, tmp_path: Path) -> None:
+    name = "k1~" + "FORGET" * 3
+    store.append([event(number, name) for number in range(1_000)])
+    store.append([event(number, "k1~other") for number in range(1_000, 2_000)])
+    assert any(name.encode() in path.read_bytes() for path in tmp_path.iterdir())
+    assert store.forget([name]) == 1_000
+    assert not any(name.encode() in path.read_bytes() for path in tmp_path.iterdir())
+
+
+def test_expired_events_give_their_space_back(store: SqliteEvents) -> None:
+    store.append([event(number, time=DAY * DAY_MS + number) for number in range(20_000)])
+    store.append([event(20_000, time=(DAY + 1) * DAY_MS)])
+    before = store.path.stat().st_size + store.path.with_name(f"{EVENTS_FILE}-wal").stat().st_size
+    assert store.expire(DAY + 1) == 20_000
+    assert store.path.stat().st_size < before / 10
+
+
+def test_a_file_of_somebody_else_is_left_alone(tmp_path: Path) -> None:
+    with sqlite3.connect(tmp_path / EVENTS_FILE) as connection:
+        connection.execute("CREATE TABLE theirs (a)")
+    connection.close()
+    before = (tmp_path / EVENTS_FILE).read_bytes()
+    with pytest.raises(StoreForeignError, match="no store of events"):
+        SqliteEvents(tmp_path)
+    assert (tmp_path / EVENTS_FILE).read_bytes() == before
+
+
+def test_a_file_of_a_later_version_is_left_alone(tmp_path: Path) -> None:
+    SqliteEvents(tmp_path).close()
+    with sqlite3.connect(tmp_path / EVENTS_FILE) as connection:
+        connection.execute("PRAGMA user_version = 9")
+    connection.close()
+    with pytest.raises(StoreForeignError, match="another version"):
+        SqliteEvents(tmp_path)
+
+
+def test_a_damaged_file_is_refused_by_name(tmp_path: Path) -> None:
+    (tmp_path / EVENTS_FILE).write_bytes(b"not a database" * 1_000)
+    with pytest.raises(StoreDamagedError, match=EVENTS_FILE):
+        SqliteEvents(tmp_path)
+
+
+def test_a_folder_that_is_none_is_an_error_of_ours(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(StoreError, match="cannot be used"):
+        SqliteEvents(tmp_path / "file")
+
+
+def test_a_closed_store_says_so(tmp_path: Path) -> None:
+    closed = SqliteEvents(tmp_path)
+    closed.close()
+    with pytest.raises(StoreError, match="is closed"):
+        closed.append([event(1)])
