@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from retrieval.errors import (
     ChangeError,
     EncoderError,
+    EventError,
     FilterError,
     InputError,
     QueryError,
@@ -15,6 +16,7 @@ from retrieval.errors import (
     UnknownFieldError,
     UnknownProductError,
 )
+from retrieval.events.event import Event, EventKind
 from retrieval.records import Availability, Candidate, Facet, FacetCount, Hit, Page, Product, Query, StageScore, Variant
 
 if TYPE_CHECKING:
@@ -25,6 +27,9 @@ __all__ = [
     "Candidate",
     "ChangeError",
     "EncoderError",
+    "Event",
+    "EventError",
+    "EventKind",
     "Facet",
     "FacetCount",
     "FilterError",

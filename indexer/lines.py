@@ -6,7 +6,7 @@ import io
 import stat
 import sys
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from itertools import chain
 from pathlib import Path
@@ -162,6 +162,27 @@ def open_source(path: str, consumed: Callable[[int], None]) -> Iterator[Source]:
         except OSError as error:
             raise FeedError(f"{path}: cannot be read: {_why(error)}") from error
         yield source
+
+
+def opened_sources(paths: Sequence[str], progress: Progress) -> Iterator[Source]:
+    """Several feeds, each open until the next one is asked for. `progress` counts over all of them.
+
+    Raises FeedError as `open_source`, and before the first one where any is missing.
+    """
+    sizes = [feed_size(path) for path in paths]
+    total = None if None in sizes else sum(size or 0 for size in sizes)
+    before = 0
+    for path in paths:
+        consumed = 0
+
+        def report(count: int, before: int = before) -> None:
+            nonlocal consumed
+            consumed = count
+            progress(before + count, total)
+
+        with open_source(path, report) as source:
+            yield source
+        before += consumed
 
 
 def numbered_lines(source: Source) -> Iterator[tuple[int, bytes]]:

@@ -22,13 +22,12 @@ import elasticsearch
 from circuitbreaker import STATE_HALF_OPEN, CircuitBreaker
 from elasticsearch import Elasticsearch, helpers
 
+from retrieval.cluster_errors import BUSY, OLDEST_SERVER, check_whole, reason_of, refused, shortened
 from retrieval.cluster_settings import ClusterSettings
 from retrieval.errors import ClusterError, ClusterRefusedError, ClusterUnavailableError
 
-OLDEST_SERVER = (8, 19)
 _TAKEN_ALREADY = 409
 _GONE_ALREADY = 404
-_BUSY = 429
 _FAILURES_TO_OPEN = 3
 _REST_SECONDS = 2
 """How long a cluster that failed is left alone."""
@@ -43,11 +42,11 @@ _SENDERS = 2
 """Bulks under way at once: a shard takes one with one thread."""
 _FOREIGN = frozenset({400, 404, 405, 406, 501})
 """What a server that is no Elasticsearch may answer."""
-_FLOOD = "read-only-allow-delete"
 
 T = TypeVar("T")
 Document = tuple[str, int, bytes | None]
 """An id, a version, and the document as JSON; None where it is gone."""
+Body = Mapping[str, Any] | list[bytes] | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +109,7 @@ class Cluster:
             )
             found: list[dict[str, Any]] = answer["responses"]
             for each in found:
-                _check_whole(each)
+                check_whole(each)
             return found
 
         return self._guarded(ask)
@@ -274,6 +273,34 @@ class Cluster:
             for each in found
         )
 
+    def request(
+        self,
+        method: str,
+        path: str,
+        body: Body = None,
+        params: Mapping[str, str] | None = None,
+        *,
+        fine: Sequence[int] = (),
+        is_write: bool = False,
+        seconds: float = _SLOW_SECONDS,
+    ) -> dict[str, Any]:
+        """The answer to any request that may be sent twice; `fine` are statuses that are no errors.
+
+        A list is sent line by line, as bulks are. A cluster that takes no writes is still read.
+        """
+        kind = "application/x-ndjson" if isinstance(body, list) else "application/json"
+        headers = {"accept": "application/json", "content-type": kind}
+        tries = len(self.settings.urls)
+        client = self._client.options(ignore_status=tuple(fine), max_retries=tries, request_timeout=seconds)
+
+        def ask() -> dict[str, Any]:
+            answer: dict[str, Any] = client.perform_request(
+                method, path, params=params, headers=headers, body=body
+            ).body
+            return answer
+
+        return self._guarded(ask, self._changing if is_write else None)
+
     def close(self) -> None:
         """Ends all connections."""
         self._client.close()
@@ -295,7 +322,7 @@ class Cluster:
                 initial_backoff=0.5,
                 max_backoff=20,
                 # Not 503: for a shard that was lost the server has waited itself, for as long as `timeout` says.
-                retry_on_status=_BUSY,
+                retry_on_status=BUSY,
                 raise_on_error=False,
                 timeout="30s",
                 filter_path="took,errors,items.*.status,items.*.error",
@@ -306,7 +333,7 @@ class Cluster:
     def _check_taken(self, index: str, ok: bool, item: Mapping[str, Any], *fine: int) -> None:
         result = next(iter(item.values()))
         if not ok and result["status"] not in fine:
-            raise _refused(self._place(), f"{index}: {_reason(result.get('error'))}", result["status"])
+            raise refused(self._place(), f"{index}: {reason_of(result.get('error'))}", result["status"])
 
     def _guarded(self, work: Callable[[], T], circuit: _Circuit | None = None) -> T:
         with (circuit or self._circuit).through(self._place()), self._told():
@@ -322,7 +349,7 @@ class Cluster:
         except elasticsearch.ApiError as error:
             if error.status_code in _FOREIGN and "x-elastic-product" not in error.meta.headers:
                 raise self._foreign() from error
-            raise _refused(self._place(), _reason(error.body), error.status_code) from error
+            raise refused(self._place(), reason_of(error.body), error.status_code) from error
         except elasticsearch.UnsupportedProductError as error:
             raise self._foreign() from error
         except elastic_transport.TlsError as error:
@@ -334,7 +361,7 @@ class Cluster:
             cure = ""
             if "Remote end closed connection" in str(error) and any(map(_is_plain, self.settings.urls)):
                 cure = "; where it speaks TLS, elasticsearch.url must begin with https://"
-            message = f"{self._place()} does not answer: {_shortened(str(error))}{cure}"
+            message = f"{self._place()} does not answer: {shortened(str(error))}{cure}"
             raise ClusterUnavailableError(message) from error
 
     def _foreign(self) -> ClusterRefusedError:
@@ -383,49 +410,3 @@ def _action(document: Document) -> tuple[dict[str, Any], bytes | None]:
     name, version, content = document
     what = "delete" if content is None else "index"
     return {what: {"_id": name, "version": version, "version_type": "external"}}, content
-
-
-def _check_whole(answer: Mapping[str, Any]) -> None:
-    """An answer from a part of the shards is none: it would miss products in silence."""
-    if "error" in answer:
-        status = int(answer.get("status", 500))
-        raise _refused("Elasticsearch", _reason(answer), status)
-    if answer.get("timed_out") or answer.get("_shards", {}).get("failed"):
-        raise ClusterUnavailableError("Elasticsearch answers from a part of its shards only")
-
-
-def _refused(place: str, reason: str, status: int) -> ClusterError:
-    """The error for a status: what to do stands in its message."""
-    is_full = _FLOOD in reason  # with the status of one that is busy, and waiting does not help
-    if not is_full and (status in (408, _BUSY) or status >= 500):
-        return ClusterUnavailableError(f"{place} cannot answer now ({status}): {reason}")
-    cure = ""
-    if status == 401:
-        cure = "; see to elasticsearch.username and elasticsearch.password, or elasticsearch.api_key"
-    elif is_full:
-        cure = "; its disk is nearly full, so it only lets indexes be deleted: make room on it"
-    elif "block" in reason and status == 403:
-        cure = "; the index or the cluster is read-only: lift its block"
-    elif status == 403:
-        cure = "; give this user the right to it"
-    elif status == 406 or "media_type_header" in reason:
-        cure = f"; the server is too old, {'.'.join(map(str, OLDEST_SERVER))} or newer is needed"
-    return ClusterRefusedError(f"{place} refuses ({status}): {reason.rstrip('; ')}{cure}")
-
-
-def _reason(body: object) -> str:
-    """What an error's body says, in a line."""
-    error = body.get("error", body) if isinstance(body, Mapping) else body
-    if isinstance(error, Mapping):
-        causes = error.get("root_cause") or [error]
-        cause = error.get("caused_by") or {}
-        told = [str(each.get("reason") or each.get("type")) for each in causes[:1]]
-        if cause.get("reason"):
-            told.append(str(cause["reason"]))
-        return _shortened(": ".join(dict.fromkeys(told)))
-    return _shortened(str(error))
-
-
-def _shortened(text: str, most: int = 300) -> str:
-    text = " ".join(text.split())
-    return text if len(text) <= most else f"{text[: most - 3]}..."

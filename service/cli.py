@@ -12,6 +12,7 @@ import typer
 
 from retrieval.errors import ShelfwiseError
 from service import changes, feed_commands, versions
+from service.event_commands import events
 from service.options import IndexArgument, JsonOption, add_commands, cache_folder
 
 app = typer.Typer(
@@ -109,3 +110,4 @@ def demo(
 
 add_commands(app, changes.EXAMPLES)
 add_commands(app, versions.EXAMPLES)
+app.add_typer(events)

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Self
 
 from retrieval.changes import Change, Delete, Patch, Upsert, sound
 from retrieval.errors import ClusterError, QueryError, SettingError, ShelfwiseError, StoreDamagedError
+from retrieval.events.event import Event
 from retrieval.journal import Journal
 from retrieval.manifest import Manifest
 from retrieval.merging import DEFAULT
@@ -25,10 +26,12 @@ from service.connection import Connection
 from service.live import Changed, LiveSnapshot
 from service.metrics import DEGRADED
 from service.patch_measures import with_measures
+from service.recording import Recorder
 from service.searching import Search, check_query, row_of, similar_products
 from service.snapshot import Snapshot, open_snapshot
 
 if TYPE_CHECKING:
+    from service.event_log import Recorded
     from service.settings import Settings
 
 _LOOK_SECONDS = 0.05
@@ -46,11 +49,21 @@ class SearchEngine:
     >>> page = engine.search("cordless drill", size=20, filters="price < 100 AND brand = Bosch", facets=["brand"])
     >>> page.hits[0].product.title, page.total, page.facets["brand"].counts
     >>> engine.patch("B0042", price=89.0, availability="in_stock")
+    >>> engine.record(Event(EventKind.CLICK, "B0042", query_id="q17", shopper="u17", position=3))
     """
 
-    def __init__(self, store: Store, snapshot: Snapshot, connection: Connection, *, follow: bool = True) -> None:
+    def __init__(
+        self,
+        store: Store,
+        snapshot: Snapshot,
+        connection: Connection,
+        *,
+        settings: Settings | None = None,
+        follow: bool = True,
+    ) -> None:
         self._store = store
         self._connection = connection
+        self._recorder = Recorder(store.root, settings)
         self._follow = follow
         self._journal = Journal(store.root)
         self._stop = threading.Event()
@@ -92,7 +105,7 @@ class SearchEngine:
         store = Store(Path(path))
         connection = Connection(store, settings)
         try:
-            return cls(store, open_snapshot(store, connection), connection, follow=follow)
+            return cls(store, open_snapshot(store, connection), connection, settings=settings, follow=follow)
         except BaseException:
             connection.close()
             raise
@@ -194,6 +207,16 @@ class SearchEngine:
         """
         return self._change([Patch(product_id, values)])
 
+    def record(self, *events: Event) -> Recorded:
+        """Takes down what shoppers did, durably: nothing that it returned for is lost, or counted twice.
+
+        An event that is sent again, with the same `event_id` or the same in everything, is counted once. Raises
+        EventError for one that cannot be taken, StoreError or ClusterError where it cannot be written now: send it
+        again.
+        """
+        self._check_open()
+        return self._recorder.record(events)
+
     def _change(self, changes: Sequence[Change]) -> Changed:
         self._check_open()
         if not self._follow:
@@ -246,6 +269,7 @@ class SearchEngine:
         self._executor.shutdown(wait=True)
         with self._swap:
             self._journal.close()
+        self._recorder.close()
         self._connection.close()
 
     def __enter__(self) -> Self:

@@ -24,6 +24,7 @@ from pydantic_settings import (
 from retrieval.close_names import close_names
 from retrieval.cluster_settings import ClusterSettings
 from retrieval.errors import SettingError
+from retrieval.events.masking import REGIONS, is_region
 
 FILE = "shelfwise.toml"
 FILE_VARIABLE = "SHELFWISE_SETTINGS"
@@ -48,6 +49,27 @@ class ElasticsearchSettings(BaseModel):
     replicas: int | None = Field(default=None, ge=0, le=10)
 
 
+class EventsSettings(BaseModel):
+    """How what shoppers did is kept, and what may be made of it."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    keys: Path | None = None
+    phone_regions: str | tuple[str, ...] = REGIONS
+    retention_days: int | None = Field(default=None, ge=1, le=36_500)
+    minimum_shoppers: int = Field(default=5, ge=1, le=1_000_000)
+
+    @property
+    def regions(self) -> tuple[str, ...]:
+        """Whose phone numbers are masked; raises SettingError for a region that there is not."""
+        named = self.phone_regions.split(",") if isinstance(self.phone_regions, str) else self.phone_regions
+        regions = tuple(region.strip().upper() for region in named if region.strip())
+        for region in regions:
+            if not is_region(region):
+                raise SettingError(f"events.phone_regions: {region} is no region; they are named as in US, GB, DE, CN")
+        return regions
+
+
 class Settings(BaseSettings):
     """Every setting; what `load_settings` returns."""
 
@@ -62,6 +84,7 @@ class Settings(BaseSettings):
     backend: Literal["embedded", "elasticsearch"] | None = None
     vectors: Literal["faiss", "elasticsearch"] | None = None
     elasticsearch: ElasticsearchSettings = ElasticsearchSettings()
+    events: EventsSettings = EventsSettings()
 
     @classmethod
     def settings_customise_sources(
@@ -120,9 +143,10 @@ def load_settings(path: Path | None = None, environment: Mapping[str, str] | Non
 def _check_variables(environment: Mapping[str, str]) -> None:
     """Raises SettingError for a variable that is nearly a setting's: it would be passed over in silence."""
     known = {variable_name(name): name for name in setting_names()}
-    inside = f"{_PREFIX}ELASTICSEARCH{_DELIMITER}"
+    tables = tuple(f"{_PREFIX}{table.upper()}" for table in _TABLES)
+    inside = tuple(f"{table}{_DELIMITER}" for table in tables)
     for name in map(str.upper, environment):
-        is_read = name in known or name.startswith(inside) or name in (FILE_VARIABLE, inside.removesuffix(_DELIMITER))
+        is_read = name in known or name.startswith(inside) or name in (FILE_VARIABLE, *tables)
         close = () if is_read or not name.startswith(_PREFIX) else close_names(name, known, _typed_part)
         if close:
             raise SettingError(f"{name} in the environment is no setting; did you mean {' or '.join(close)}?")
@@ -166,5 +190,8 @@ def _told(where: str, place: tuple[int | str, ...], what: str, kind: str) -> str
 
 def setting_names() -> tuple[str, ...]:
     """The name of every setting, as docs/settings.md lists them."""
-    inner = (f"elasticsearch.{name}" for name in ElasticsearchSettings.model_fields)
-    return (*(name for name in Settings.model_fields if name != "elasticsearch"), *inner)
+    inner = (f"{table}.{name}" for table, model in _TABLES.items() for name in model.model_fields)
+    return (*(name for name in Settings.model_fields if name not in _TABLES), *inner)
+
+
+_TABLES: Mapping[str, type[BaseModel]] = {"elasticsearch": ElasticsearchSettings, "events": EventsSettings}

@@ -13,6 +13,8 @@ from indexer.mapping import FeedMapping
 from retrieval.close_names import close_names
 from retrieval.errors import FeedError, RowError
 
+Check = Callable[[str, Sequence[str], FeedMapping], None]
+"""Told a feed's path, its columns under known names, and the mapping; raises FeedError where one is missing."""
 _NEEDED = ("id", "title")
 _ENOUGH = 2
 _TITLES = {"google-tsv": "Google Merchant", "shopify": "Shopify", "woocommerce": "WooCommerce"}
@@ -112,13 +114,13 @@ def known_names(names: Sequence[str], mapping: FeedMapping) -> dict[str, str]:
     return found
 
 
-def read_csv(feed: Feed) -> Iterator[Record | Rejected]:
+def read_csv(feed: Feed, check: Check = check_mapped) -> Iterator[Record | Rejected]:
     """A record for each row of a table whose columns are known names or mapped ones."""
     path = feed.source.path
 
     def renamed(table: Table) -> dict[str, str]:
         names = known_names(table.names, feed.mapping)
-        check_mapped(path, [names.get(name, name) for name in table.names], feed.mapping)
+        check(path, [names.get(name, name) for name in table.names], feed.mapping)
         return names
 
     for row in read_table(feed, "csv", renamed):

@@ -17,6 +17,8 @@ from indexer.lines import MAX_LINE, Source
 from retrieval.errors import FeedError
 
 _LONGEST = 16 * MAX_LINE
+_LONGEST_BEFORE = 1_000
+"""Bytes that a pattern of what stands before an array may match."""
 # A bracket or a comma, behind anything without: plain text and whole strings. JSON has no line end inside a string, but
 # careless writers do: such a string ends at a quote with a mark of structure behind it; where there is none, its first
 # quote is a stray one. Possessive, so that nothing is tried twice; and no choice depends on where a chunk ended.
@@ -25,13 +27,15 @@ _MARK = re.compile(rb'(?:[^"{}\[\],]++|' + _STRINGS + rb")*+([{}\[\],])", re.DOT
 _INNER = re.compile(rb'(?:[^"{}\[\]]++|' + _STRINGS + rb")*+([{}\[\]])", re.DOTALL)
 
 
-def read_array(feed: Feed) -> Iterator[Record | Rejected]:
+def read_array(feed: Feed, inside: re.Pattern[bytes] | None = None) -> Iterator[Record | Rejected]:
     """A record for each element, with the line on which it begins.
 
-    Raises FeedError for what is no array, never ends, goes on behind its end, or has an element over 16 MB.
+    Where the array stands inside something else, `inside` matches what is before it, up to its bracket; arrays that
+    follow are read, too. Raises FeedError for what is no array, never ends, goes on behind its end, or has an element
+    over 16 MB.
     """
     path = feed.source.path
-    for line, element in _Elements(feed.source):
+    for line, element in _Elements(feed.source, inside):
         if len(element) > MAX_LINE:
             yield too_long(path, line, "json", element)
         else:
@@ -41,8 +45,9 @@ def read_array(feed: Feed) -> Iterator[Record | Rejected]:
 class _Elements:
     """The elements of the array in a source. The buffer never holds more than one element and one chunk."""
 
-    def __init__(self, source: Source) -> None:
+    def __init__(self, source: Source, inside: re.Pattern[bytes] | None) -> None:
         self._source = source
+        self._inside = inside
         self._chunks = source.chunks()
         self._buffer = b""
         self._start = 0
@@ -55,13 +60,34 @@ class _Elements:
         self._needed = 0
 
     def __iter__(self) -> Iterator[tuple[int, bytes]]:
+        if self._inside is not None:
+            while self._find(self._inside):
+                yield from self._array()
+            return
         while not self._buffer.strip():
             if not self._more():
                 return
         if self._buffer.lstrip()[:1] != b"[":
             raise FeedError(f"{self._source.path}: line {self._line:,}: a JSON array begins with '['")
-        self._start = self._place = self._buffer.index(b"[") + 1
-        self._line += self._buffer.count(b"\n", 0, self._start)
+        self._begin(self._buffer.index(b"[") + 1)
+        yield from self._array()
+        self._check_end()
+
+    def _begin(self, start: int) -> None:
+        """An array begins before a place of the buffer."""
+        self._line += self._buffer.count(b"\n", self._start, start)
+        self._start = self._place = start
+
+    def _find(self, inside: re.Pattern[bytes]) -> bool:
+        """Goes to the next array; False where there is none."""
+        while (match := inside.search(self._buffer, self._start)) is None:
+            self._begin(max(self._start, len(self._buffer) - _LONGEST_BEFORE))
+            if not self._more():
+                return False
+        self._begin(match.end())
+        return True
+
+    def _array(self) -> Iterator[tuple[int, bytes]]:
         self._depth = 1
         while self._depth:
             match = (_MARK if self._depth == 1 else _INNER).match(self._buffer, self._place)
@@ -71,7 +97,6 @@ class _Elements:
                 continue
             self._place = match.end()
             yield from self._mark(match[1])
-        self._check_end()
 
     def _mark(self, mark: bytes) -> Iterator[tuple[int, bytes]]:
         if mark in b"{[":

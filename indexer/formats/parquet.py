@@ -9,7 +9,7 @@ from datetime import date, datetime, time, timedelta
 from decimal import Decimal
 from typing import BinaryIO
 
-from indexer.formats.columns import check_mapped, known_names
+from indexer.formats.columns import Check, check_mapped, known_names
 from indexer.formats.format import Feed, Format, Row, object_row
 from indexer.formats.objects import assemble_objects
 from indexer.formats.records import Record, Rejected
@@ -25,10 +25,11 @@ _BATCH = 500
 _BUFFER = 1 << 20
 
 
-def read_parquet(feed: Feed) -> Iterator[Record | Rejected]:
+def read_parquet(feed: Feed, check: Check = check_mapped) -> Iterator[Record | Rejected]:
     """A record for each row; its line is the number of the row.
 
-    Raises FeedError for a file that is damaged, has row groups over 4 GB, or no column for the id or the title.
+    Raises FeedError for a file that is damaged, has row groups over 4 GB, or one that lacks a column, as
+    `check` finds: for the id or the title of products.
     """
     import pyarrow  # type: ignore[import-untyped]
     from pyarrow.parquet import ParquetFile  # type: ignore[import-untyped]
@@ -41,7 +42,7 @@ def read_parquet(feed: Feed) -> Iterator[Record | Rejected]:
             _check_groups(source.path, file.metadata)
             columns = [str(name) for name in file.schema_arrow.names]
             names = known_names(columns, feed.mapping)
-            check_mapped(source.path, [names.get(name, name) for name in columns], feed.mapping)
+            check(source.path, [names.get(name, name) for name in columns], feed.mapping)
             for batch in file.iter_batches(batch_size=_BATCH):
                 for row in batch.to_pylist():
                     source.line += 1

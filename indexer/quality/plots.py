@@ -1,44 +1,23 @@
-"""The report's plots as SVG to stand inside a page: the only file that imports matplotlib.
-
-Text stays text, so the page's font shows it and a reader can search it; the same numbers give the same bytes.
-"""
+"""The quality report's plots: findings, filled fields, prices, ages and languages."""
 
 from __future__ import annotations
 
-import io
-import math
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
-
-from matplotlib import rc_context
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, MaxNLocator
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 from indexer.quality.findings import NO_DATE
 from indexer.quality.report import Finding, PriceBin, QualityReport
 from indexer.quality.rule import Measure, Severity
+from indexer.quality.svg import AMBER, BLUE, GREY, QUIET, RED, RULE, percent, show_counts, svg
 
-INK, QUIET, RULE = "#27313d", "#6b7785", "#e3e7ec"
-BLUE, AMBER, RED, GREY = "#3f6f9f", "#c98a1b", "#b4453f", "#9aa5b1"
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
 SEVERITY_COLOURS = {Severity.ERROR: RED, Severity.WARNING: AMBER, Severity.INFO: GREY}
 
-_WIDTH = 6.2
 _MOST_LANGUAGES = 8
 _MOST_CURRENCIES = 3
 _PRICE_COLOURS = (BLUE, AMBER, GREY)
-_STYLE: Any = {
-    "svg.fonttype": "none",
-    "svg.hashsalt": "shelfwise",
-    "font.family": "sans-serif",
-    "font.size": 10,
-    "text.color": INK,
-    "text.parse_math": False,
-    "axes.edgecolor": RULE,
-    "axes.labelcolor": QUIET,
-    "xtick.color": QUIET,
-    "ytick.color": INK,
-}
 
 
 def plots(report: QualityReport) -> Mapping[str, str]:
@@ -51,7 +30,7 @@ def plots(report: QualityReport) -> Mapping[str, str]:
         "Time since the last update": _ages(charts.ages),
         "Languages": _languages(charts.languages),
     }
-    return {title: svg for title, svg in drawn.items() if svg}
+    return {title: element for title, element in drawn.items() if element}
 
 
 def _findings(findings: Sequence[Finding]) -> str:
@@ -70,14 +49,13 @@ def _findings(findings: Sequence[Finding]) -> str:
                 axes.barh(measures, counts, left=left, color=SEVERITY_COLOURS[severity], height=0.6, label=severity)
             left = [before + count for before, count in zip(left, counts, strict=True)]
         axes.invert_yaxis()
-        axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
-        axes.xaxis.set_major_formatter(FuncFormatter(_count))
+        show_counts(axes.xaxis, 5)
         axes.legend(frameon=False, ncols=3, loc="upper center", bbox_to_anchor=(0.5, -0.16), fontsize=9)
         for place, count in enumerate(left):
             axes.annotate(f"{count:,}", (count, place), (4, 0), textcoords="offset points", va="center", color=QUIET)
         axes.set_xlim(0, max(*left, 1) * 1.14)
 
-    return _svg(2.6, draw, "Findings of each measure by severity")
+    return svg(2.6, draw, "Findings of each measure by severity")
 
 
 def _filled(filled: Mapping[str, float]) -> str:
@@ -87,12 +65,12 @@ def _filled(filled: Mapping[str, float]) -> str:
         colours = [RED if share < 50 else AMBER if share < 90 else BLUE for share in shares]
         axes.barh(names, shares, color=colours, height=0.66)
         for place, share in enumerate(shares):
-            axes.annotate(_percent(share), (100, place), (4, 0), textcoords="offset points", va="center", color=QUIET)
+            axes.annotate(percent(share), (100, place), (4, 0), textcoords="offset points", va="center", color=QUIET)
         axes.invert_yaxis()
         axes.set_xlim(0, 112)
         axes.set_xticks([])
 
-    return _svg(0.27 * len(filled) + 0.3, draw, "Share of products that have each field")
+    return svg(0.27 * len(filled) + 0.3, draw, "Share of products that have each field")
 
 
 def _prices(prices: Mapping[str, Sequence[PriceBin]]) -> str:
@@ -110,15 +88,14 @@ def _prices(prices: Mapping[str, Sequence[PriceBin]]) -> str:
             counts = [one.count for one in bins]
             axes.bar(lows, counts, widths, align="edge", color=colour, alpha=0.72, label=label, edgecolor="white")
         axes.set_xscale("log")
-        axes.xaxis.set_major_formatter(FuncFormatter(_count))
-        axes.yaxis.set_major_locator(MaxNLocator(4, integer=True))
-        axes.yaxis.set_major_formatter(FuncFormatter(_count))
+        show_counts(axes.xaxis)
+        show_counts(axes.yaxis, 4)
         axes.grid(axis="y", color=RULE)
         axes.set_axisbelow(True)
         axes.set_ylabel("products")
         axes.legend(frameon=False, fontsize=9, loc="upper right")
 
-    return _svg(2.6, draw, "Products by price, on a logarithmic scale")
+    return svg(2.6, draw, "Products by price, on a logarithmic scale")
 
 
 def _ages(ages: Mapping[str, int]) -> str:
@@ -139,7 +116,7 @@ def _ages(ages: Mapping[str, int]) -> str:
         axes.margins(y=0.14)
         axes.tick_params(axis="x", labelsize=9)
 
-    return _svg(2.4, draw, "Products by the time since they were updated, up to")
+    return svg(2.4, draw, "Products by the time since they were updated, up to")
 
 
 def _languages(languages: Mapping[str, int]) -> str:
@@ -153,40 +130,10 @@ def _languages(languages: Mapping[str, int]) -> str:
     def draw(axes: Axes) -> None:
         axes.barh(list(bars), list(bars.values()), color=BLUE, height=0.6)
         for place, count in enumerate(bars.values()):
-            text = f"{count:,}  {_percent(100 * count / total)}"
+            text = f"{count:,}  {percent(100 * count / total)}"
             axes.annotate(text, (count, place), (4, 0), textcoords="offset points", va="center", color=QUIET)
         axes.invert_yaxis()
         axes.set_xticks([])
         axes.set_xlim(0, max(bars.values()) * 1.28)
 
-    return _svg(0.3 * len(bars) + 0.4, draw, "Products by language")
-
-
-def _svg(height: float, draw: Callable[[Axes], None], label: str) -> str:
-    with rc_context(_STYLE):
-        figure = Figure(figsize=(_WIDTH, height), layout="constrained")
-        axes = figure.add_subplot()
-        for side in ("top", "right", "left"):
-            axes.spines[side].set_visible(False)
-        axes.tick_params(length=0)
-        draw(axes)
-        written = io.StringIO()
-        metadata = {"Date": None, "Creator": None, "Format": None, "Type": None}
-        figure.savefig(written, format="svg", transparent=True, metadata=metadata)
-    document = written.getvalue()
-    element = document[document.index("<svg") :]
-    return element.replace("<svg ", f'<svg role="img" aria-label="{label}" ', 1)
-
-
-def _count(value: float, _: object) -> str:
-    if value <= 0:
-        return "0" if value == 0 else ""
-    for least, letter in ((1e9, "G"), (1e6, "M"), (1e4, "k")):
-        if value >= least:
-            return f"{value / (1e3 if letter == 'k' else least):g}{letter}"
-    return f"{value:,.0f}" if value >= 1 else f"{value:.{max(1, math.ceil(-math.log10(value)))}f}"
-
-
-def _percent(share: float) -> str:
-    """A share in percent that is 100% only when nothing is missing."""
-    return "100%" if share >= 100 else f"{min(share, 99.9):.1f}%".replace(".0%", "%")
+    return svg(0.3 * len(bars) + 0.4, draw, "Products by language")

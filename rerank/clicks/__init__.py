@@ -1,1 +1,1 @@
-"""Click models: attractiveness told apart from position, and labels made of it."""
+"""From what shoppers clicked to what they wanted: click logs, click models, simulated shoppers, labels."""

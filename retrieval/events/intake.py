@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from pathlib import Path
 
 from retrieval.errors import EventError
 from retrieval.events.checking import sound
@@ -20,7 +21,11 @@ class Intake:
 
     def __init__(self, pseudonyms: Pseudonyms, masker: Masker) -> None:
         self.pseudonyms = pseudonyms
-        self._masked = masker.masked
+        self.masker = masker
+
+    def __reduce__(self) -> tuple[object, ...]:
+        # A worker process opens the same keys; what is remembered stays here.
+        return _opened, (self.pseudonyms.path, self.masker._regions)
 
     def stored(self, event: Event, now: datetime) -> StoredEvent:
         """The event as it is kept; `now` is when it came in. Raises EventError where it cannot be taken."""
@@ -35,13 +40,17 @@ class Intake:
             pseudonyms.shopper(event.shopper),
             pseudonyms.session(event.session),
             event.query_id,
-            self._masked(event.query),
+            self.masker.masked(event.query),
             event.product_id,
             event.position,
             event.quantity,
             event.rating,
             event.results,
         )
+
+
+def _opened(keys: Path, regions: tuple[str, ...]) -> Intake:
+    return Intake(Pseudonyms(keys), Masker(regions))
 
 
 def differing(event: Event) -> EventError:

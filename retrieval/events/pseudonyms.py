@@ -133,9 +133,14 @@ def key_name(pseudonym: str) -> str:
     return pseudonym.partition(_MARK)[0]
 
 
+def prefix(name: str) -> str:
+    """What every pseudonym begins with that a key of this name made."""
+    return f"{name}{_MARK}"
+
+
 def _pseudonym(key: Key, what: str, name: str) -> str:
     digest = hmac.digest(key.secret, f"{what}\0{name}".encode(), "sha256")[:_PSEUDONYM_BYTES]
-    return f"{key.name}{_MARK}{urlsafe_b64encode(digest).decode().rstrip('=')}"
+    return f"{prefix(key.name)}{urlsafe_b64encode(digest).decode().rstrip('=')}"
 
 
 def _make(path: Path) -> None:

@@ -18,7 +18,8 @@ from pathlib import Path
 import polars as pl
 
 from retrieval.errors import StoreDamagedError, StoreError, StoreForeignError
-from retrieval.events.store import Appended, DayState
+from retrieval.events.pseudonyms import prefix
+from retrieval.events.store import Appended, DayState, check_expected
 from retrieval.events.stored import DAY_MS, EVENT_SCHEMA, StoredEvent, event_table
 from retrieval.journal_lock import journal_lock
 from retrieval.manifest import sync
@@ -144,6 +145,13 @@ class SqliteEvents:
         with self._told(), closing(self._connect()) as connection:
             return int(connection.execute(query, tuple(shoppers)).fetchone()[0])
 
+    def holds_key(self, name: str) -> bool:
+        """Whether any event is under a pseudonym that a key of this name made."""
+        begin = f"{prefix(name)}*"
+        query = "SELECT 1 FROM events WHERE shopper GLOB ? OR session GLOB ? LIMIT 1"
+        with self._told(), closing(self._connect()) as connection:
+            return connection.execute(query, (begin, begin)).fetchone() is not None
+
     def forget(self, shoppers: Collection[str]) -> int:
         """Removes a shopper's events, and what was done without a name in the same sessions.
 
@@ -153,15 +161,16 @@ class SqliteEvents:
         sessions = f"SELECT session FROM events WHERE {theirs} AND session <> ''"  # noqa: S608  # question marks only
         return self._remove(f"{theirs} OR (shopper = '' AND session IN ({sessions}))", (*shoppers, *shoppers))
 
-    def expire(self, before_day: int) -> int:
+    def expire(self, before_day: int, expected: int | None = None) -> int:
         """Removes the events of all days before one, and gives their space back."""
-        return self._remove("time < ?", (before_day * DAY_MS,))
+        return self._remove("time < ?", (before_day * DAY_MS,), expected)
 
-    def _remove(self, which: str, values: Sequence[object]) -> int:
+    def _remove(self, which: str, values: Sequence[object], expected: int | None = None) -> int:
         with self._own_turn():
             with self._transaction() as cursor:
                 counts = f"SELECT time / {DAY_MS}, count(*) FROM events WHERE {which} GROUP BY 1"  # noqa: S608
                 days = cursor.execute(counts, values).fetchall()
+                check_expected(sum(count for _, count in days), expected)
                 cursor.execute(f"DELETE FROM events WHERE {which}", values)  # noqa: S608
                 cursor.executemany(_ADD_TO_DAY, [(day, -count, _mark()) for day, count in days])
                 cursor.execute("DELETE FROM days WHERE count = 0")

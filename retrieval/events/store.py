@@ -8,6 +8,7 @@ from typing import Protocol
 
 import polars as pl
 
+from retrieval.errors import StoreError
 from retrieval.events.stored import StoredEvent
 
 
@@ -58,14 +59,27 @@ class EventStore(Protocol):
         """How many events are under any of these pseudonyms."""
         ...
 
+    def holds_key(self, name: str) -> bool:
+        """Whether any event is under a pseudonym, of a shopper or a session, that a key of this name made."""
+        ...
+
     def forget(self, shoppers: Collection[str]) -> int:
         """Removes the events under these pseudonyms, and those without a shopper in the same sessions; how many."""
         ...
 
-    def expire(self, before_day: int) -> int:
-        """Removes the events of all days before one; how many."""
+    def expire(self, before_day: int, expected: int | None = None) -> int:
+        """Removes the events of all days before one; how many.
+
+        Raises StoreError, and removes none, where it would be another number than is expected.
+        """
         ...
 
     def close(self) -> None:
         """Ends it. Appends under way are finished first."""
         ...
+
+
+def check_expected(count: int, expected: int | None) -> None:
+    """Raises StoreError where another number of events would be removed than is expected."""
+    if expected is not None and count != expected:
+        raise StoreError(f"{count:,} events would be removed, not {expected:,}: others were recorded meanwhile")

@@ -6,24 +6,15 @@ import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
-from enum import StrEnum
 
+from retrieval.events.event import EventKind
 from service.demo.catalog import Catalog
 from service.demo.lines import CATALOG_DAY
 
 
-class EventKind(StrEnum):
-    """What happened, from the least to the most telling."""
-
-    IMPRESSION = "impression"
-    CLICK = "click"
-    CART = "cart"
-    PURCHASE = "purchase"
-
-
 @dataclass(frozen=True, slots=True)
 class DemoEvent:
-    """One row of the log, as in User Behavior Insights."""
+    """One row of the log: what `shelfwise events import` reads without a mapping."""
 
     event_id: str
     kind: EventKind

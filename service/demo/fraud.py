@@ -6,9 +6,10 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from retrieval.events.event import EventKind
 from service.demo.catalog import Catalog, DemoProduct
 from service.demo.dice import Dice
-from service.demo.events import Action, EventKind, Shown, impressions, opaque_id
+from service.demo.events import Action, Shown, impressions, opaque_id
 from service.demo.queries import QueryClass
 from service.demo.shelf import PAGE_SIZE, PERIODS, Shelf
 from service.demo.shoppers import DAY_MS, PERIOD_MS, WEEKS, session_starts

@@ -13,9 +13,10 @@ from itertools import accumulate
 
 import numpy as np
 
+from retrieval.events.event import EventKind
 from service.demo.catalog import Catalog
 from service.demo.dice import Dice, named_rng
-from service.demo.events import Action, EventKind, Shown, impressions, opaque_id
+from service.demo.events import Action, Shown, impressions, opaque_id
 from service.demo.queries import DemoQuery, QueryClass
 from service.demo.shelf import PAGE_SIZE, PERIODS, Shelf
 from service.demo.tastes import Attraction, Shopper, make_shoppers

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from retrieval.events.event import EventKind
 from service.demo.catalog import Catalog
-from service.demo.events import EventKind
 from service.demo.fraud import Fraud
 from service.demo.shelf import PAGE_SIZE, Shelf
 from service.demo.shoppers import ETA, Traffic, examination

@@ -13,7 +13,14 @@ from pydantic import SecretStr
 
 from retrieval.cluster import Cluster
 from retrieval.errors import SettingError
-from service.settings import ElasticsearchSettings, Settings, load_settings, setting_names, variable_name
+from service.settings import (
+    ElasticsearchSettings,
+    EventsSettings,
+    Settings,
+    load_settings,
+    setting_names,
+    variable_name,
+)
 
 PAGE = Path(__file__).parents[3] / "docs" / "settings.md"
 SECRET = "hush-hush"
@@ -32,6 +39,10 @@ EXAMPLES: dict[str, tuple[str, str, object]] = {
     "elasticsearch.connections": ("4", "4", 4),
     "elasticsearch.shards": ("3", "3", 3),
     "elasticsearch.replicas": ("0", "0", 0),
+    "events.keys": ('"/etc/keys.json"', "/etc/keys.json", Path("/etc/keys.json")),
+    "events.phone_regions": ('"FR,CN"', "FR,CN", "FR,CN"),
+    "events.retention_days": ("400", "400", 400),
+    "events.minimum_shoppers": ("10", "10", 10),
 }
 """Each setting in the file, in the environment, and what comes of both."""
 
@@ -48,6 +59,10 @@ WRONG = {
     "elasticsearch.connections": ("0", "many"),
     "elasticsearch.shards": ("1.5", "-1"),
     "elasticsearch.replicas": ("-1", "eleven"),
+    "events.keys": ("5", None),
+    "events.phone_regions": ("5", None),
+    "events.retention_days": ("0", "long"),
+    "events.minimum_shoppers": ("0", "few"),
 }
 """Each setting with values that cannot be."""
 
@@ -289,12 +304,13 @@ class TestPage:
         assert tuple(documented()) == setting_names()
 
     def test_defaults_are_those_of_the_program(self) -> None:
-        fields = {**ElasticsearchSettings.model_fields, **Settings.model_fields}
+        fields = {**ElasticsearchSettings.model_fields, **EventsSettings.model_fields, **Settings.model_fields}
         for name, (told, _) in documented().items():
             default = fields[name.rpartition(".")[2]].default
             is_nothing = default in (None, "", ()) or default == SecretStr("")
             assert is_nothing == ("`" not in told), name
-            assert is_nothing or told == f"`{default}`", name
+            shown = ",".join(default) if isinstance(default, tuple) else default
+            assert is_nothing or told == f"`{shown}`", name
 
     def test_its_example_can_be_used(self, file: Path, tmp_path: Path) -> None:
         (example,) = re.findall(r"```toml\n(.*?)```", PAGE.read_text("utf-8"), re.DOTALL)

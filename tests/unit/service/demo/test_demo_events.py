@@ -7,8 +7,9 @@ from dataclasses import dataclass
 
 import pytest
 
+from retrieval.events.event import EventKind
 from service.demo.catalog import Catalog, make_catalog
-from service.demo.events import DemoEvent, EventKind, to_events
+from service.demo.events import DemoEvent, to_events
 from service.demo.fraud import Fraud, plant_fraud
 from service.demo.queries import make_queries
 from service.demo.shelf import PAGE_SIZE, Shelf, stock_shelf

@@ -1,0 +1,121 @@
+"""The formats of event logs: how each is told by looking, read into raw rows, and decoded."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from indexer.events.mapping import EventMapping
+from indexer.events.plan import Row
+from indexer.formats.columns import Check, first_line, opened_table, read_csv
+from indexer.formats.format import Feed
+from indexer.formats.jsonarray import read_array
+from indexer.formats.jsonlines import decoded, read_lines
+from indexer.formats.parquet import parquet_rows, read_parquet
+from indexer.formats.records import Record, Rejected
+from indexer.mapping import FeedMapping
+from retrieval.close_names import close_names
+from retrieval.errors import FeedError, RowError
+from retrieval.events.event import EventKind
+
+_RESPONSE = re.compile(rb'\{\s*"(?:took|timed_out|_scroll_id|pit_id|_shards|hits)"\s*:')
+_HITS = re.compile(rb'"hits"\s*:\s*\[')
+_OWNERS = ("shopper", "session", "query_id")
+
+
+@dataclass(frozen=True, slots=True)
+class EventFormat:
+    """One format of event logs."""
+
+    name: str
+    title: str
+    """What people call it."""
+    read: Callable[[Feed, Check], Iterator[Record | Rejected]]
+    """The raw rows. Raises FeedError for what is not of this format, lacks a column, or breaks off."""
+    row: Callable[[object], Row]
+    """A raw row decoded. Raises RowError for what cannot be decoded."""
+
+
+def _object(line: object) -> Row:
+    value = decoded(line) if isinstance(line, bytes) else line
+    if not isinstance(value, Mapping):
+        raise RowError("not an object", "a row is a JSON object with the fields of one event")
+    return value
+
+
+EVENT_FORMATS: Mapping[str, EventFormat] = {
+    one.name: one
+    for one in (
+        EventFormat("jsonl", "JSON lines", lambda feed, _: read_lines(feed), _object),
+        EventFormat("json", "JSON array", lambda feed, _: read_array(feed), _object),
+        EventFormat("response", "search responses", lambda feed, _: read_array(feed, _HITS), _object),
+        EventFormat("csv", "table with a header (CSV, TSV)", read_csv, _object),
+        EventFormat("parquet", "Parquet", read_parquet, lambda row: parquet_rows(row)[0]),
+    )
+}
+
+
+def event_format(feed: Feed, name: str = "") -> EventFormat:
+    """The format with a name, or the one that a log has (an empty one: JSON lines). Raises FeedError for none."""
+    if name:
+        return _named(name)
+    head = feed.source.head.lstrip()
+    if head.startswith(b"PAR1"):
+        return EVENT_FORMATS["parquet"]
+    if head.startswith(b"["):
+        return EVENT_FORMATS["json"]
+    if _RESPONSE.match(head):
+        return EVENT_FORMATS["response"]
+    if not head or head.startswith(b"{"):
+        return EVENT_FORMATS["jsonl"]
+    if opened_table(feed, fewest=2) is None:
+        raise FeedError(
+            f"{feed.source.path}: line 1: cannot be recognised: {first_line(head)} begins no JSON and no table with a "
+            f"header; say what it is with --format ({', '.join(EVENT_FORMATS)})"
+        )
+    return EVENT_FORMATS["csv"]
+
+
+def _named(name: str) -> EventFormat:
+    if name not in EVENT_FORMATS:
+        close = close_names(name, EVENT_FORMATS)
+        advice = f"did you mean {' or '.join(close)}?" if close else f"the formats are {', '.join(EVENT_FORMATS)}"
+        raise FeedError(f"--format {name}: there is no such format; {advice}")
+    return EVENT_FORMATS[name]
+
+
+def column_check(mapping: EventMapping) -> Check:
+    """What a table's columns are held against: it raises FeedError where no row of it could be an event."""
+
+    def check(path: str, names: Sequence[str], _columns: FeedMapping) -> None:
+        present = {*names, *(name.partition(".")[0] for name in names)}
+        missing = [field for field in _needed(mapping) if not _has(mapping, field, present)]
+        if not any(_has(mapping, field, present) for field in _OWNERS):
+            missing.append("session")
+        if missing:
+            known = "; ".join(f"{field}: {', '.join(mapping.fields[field].names)}" for field in missing)
+            likely = _likely(mapping, missing, names)
+            raise FeedError(
+                f"{path}: no column is the {' or the '.join(missing)} (known: {known}); its columns are "
+                f"{', '.join(names[:20])}; say which in a mapping, such as {missing[0]} = {likely!r}"
+            )
+
+    return check
+
+
+def _needed(mapping: EventMapping) -> list[str]:
+    kinds = {rule.kind for rule in mapping.events}
+    product = [] if kinds == {EventKind.QUERY} else ["product_id"]
+    return [*(["kind"] if None in kinds else []), *product, "time"]
+
+
+def _has(mapping: EventMapping, field: str, present: set[str]) -> bool:
+    rule = mapping.fields[field]
+    found = [name in present or name.partition(".")[0] in present for name in rule.names]
+    return rule.value is not None or (all(found) and bool(found) if rule.is_joined else any(found))
+
+
+def _likely(mapping: EventMapping, missing: Sequence[str], names: Sequence[str]) -> str:
+    wanted = (missing[0], *mapping.fields[missing[0]].names)
+    return next(filter(None, (close_names(name, names) for name in wanted)), ("COLUMN",))[0]

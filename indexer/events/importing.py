@@ -1,0 +1,202 @@
+"""Event logs into a store of events: read, mapped, checked, made anonymous, and appended in batches.
+
+What was taken is durable batch by batch, and an event that is there already is counted as repeated, so an import that
+was broken off may simply be run again.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter, deque
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+
+from indexer.events.aside import EventAside, told
+from indexer.events.formats import column_check, event_format
+from indexer.events.making import Made, Maker
+from indexer.events.mapping import EventMapping
+from indexer.events.report import ImportReport
+from indexer.events.tally import Tally
+from indexer.feeds import FieldNames
+from indexer.formats.format import Feed
+from indexer.formats.records import Noted, Record, Rejected, ignore
+from indexer.lines import Progress, opened_sources
+from indexer.workers import Workers
+from retrieval.errors import EventError, FeedError, RowError
+from retrieval.events.intake import Intake, differing, utc_now
+from retrieval.events.store import EventStore
+from retrieval.events.stored import StoredEvent
+
+BATCH = 10_000
+"""Events that are appended, and made durable, together."""
+_ROWS = 2_000
+"""Rows that are made events of together."""
+
+
+@dataclass(frozen=True, slots=True)
+class ImportOptions:
+    """How logs are read; as it comes, by looking, and by the names that are known by default."""
+
+    mapping: EventMapping = field(default_factory=EventMapping)
+    format: str = ""
+    """The name of all logs' format (`indexer.events.formats.EVENT_FORMATS`); empty recognises each one's."""
+    clock: Callable[[], datetime] = utc_now
+    batch: int = BATCH
+    workers: int | None = None
+    """Processes that make events beside the one that reads; one for each core where it is None."""
+
+
+def import_events(
+    paths: Sequence[str],
+    store: EventStore,
+    intake: Intake,
+    options: ImportOptions | None = None,
+    *,
+    aside: Path,
+    progress: Progress = ignore,
+) -> ImportReport:
+    """Takes the events of several logs; what cannot be used is written to the file `aside`, without personal data.
+
+    `progress` counts the bytes of all logs; the total is None where one is standard input. Where nothing could be
+    used, the report's `why_useless` says why.
+
+    Raises FeedError for a log that cannot be opened (before the first row, when it is missing), is of no known format
+    or lacks a column, and for one that breaks off, after the events before the break are in the store. Raises
+    StoreError or ClusterError where the store cannot be written.
+    """
+    chosen = options or ImportOptions()
+    with EventAside(aside, intake.pseudonyms, intake.masker) as kept, Workers(chosen.workers) as pool:
+        run = _Import(store, intake, chosen, kept)
+        run.run(paths, progress, pool)
+        return run.report(paths)
+
+
+@dataclass(slots=True)
+class _Batch:
+    """Raw rows of one log, with their lines, and those that were none already when they were read."""
+
+    file: str
+    format: str
+    lines: list[int] = field(default_factory=list)
+    rows: list[object] = field(default_factory=list)
+    rejected: list[Rejected] = field(default_factory=list)
+
+    def add(self, record: Record | Rejected) -> None:
+        if isinstance(record, Rejected):
+            self.rejected.append(record)
+        else:
+            self.lines.append(record.line)
+            self.rows.append(record.row)
+
+    def __len__(self) -> int:
+        return len(self.rows) + len(self.rejected)
+
+
+class _Import:
+    """One import under way."""
+
+    def __init__(self, store: EventStore, intake: Intake, options: ImportOptions, aside: EventAside) -> None:
+        self._store = store
+        self._options = options
+        self._aside = aside
+        self._maker = Maker(options.mapping, intake, options.clock())
+        self._tally = Tally()
+        self._notes: dict[str, None] = {}
+        self._skipped: Counter[str] = Counter()
+        self._fields: FieldNames | None = None
+        self._count = 0
+        self._started = time.perf_counter()
+        self._under_way: deque[_Batch] = deque()
+        self._events: list[StoredEvent] = []
+        self._places: list[tuple[_Batch, int]] = []
+        self._error: FeedError | None = None
+
+    def run(self, paths: Sequence[str], progress: Progress, pool: Workers) -> None:
+        """Takes all events. A log that breaks off raises its FeedError when all before the break are in the store."""
+        for made in pool.map(self._maker.made, self._sent(paths, progress)):
+            self._take(self._under_way.popleft(), made)
+        self._flush()
+        if self._error is not None:
+            raise self._error
+
+    def _sent(self, paths: Sequence[str], progress: Progress) -> Iterator[tuple[str, Sequence[object]]]:
+        try:
+            for batch in self._batches(paths, progress):
+                self._under_way.append(batch)
+                yield batch.format, batch.rows
+        except FeedError as error:
+            self._error = error
+
+    def _batches(self, paths: Sequence[str], progress: Progress) -> Iterator[_Batch]:
+        check = column_check(self._options.mapping)
+        for source in opened_sources(paths, progress):
+            feed = Feed(source, self._options.mapping.columns, self._note)
+            known = event_format(feed, self._options.format)
+            batch = _Batch(source.path, known.name)
+            try:
+                for record in known.read(feed, check):
+                    batch.add(record)
+                    if len(batch) >= _ROWS:
+                        yield batch
+                        batch = _Batch(source.path, known.name)
+            except FeedError:
+                yield batch
+                raise
+            yield batch
+
+    def _note(self, noted: Noted) -> None:
+        self._notes[f"{noted.file}: {noted.field}: {noted.reason}: {noted.detail}"] = None
+
+    def _take(self, batch: _Batch, made: Made) -> None:
+        self._count += len(batch)
+        self._skipped.update(made.skipped)
+        self._fields = made.fields if self._fields is None else self._fields.merged(made.fields)
+        for row in batch.rejected:
+            self._aside.add(row.file, row.line, RowError(row.reason, row.detail))
+        for refused in made.refused:
+            error = EventError(refused.reason, refused.detail)
+            self._aside.add(batch.file, batch.lines[refused.row], error, refused.event)
+        self._events.extend(map(StoredEvent._make, made.events))
+        self._places.extend((batch, row) for row in made.rows)
+        if len(self._events) >= self._options.batch:
+            self._flush()
+
+    def _flush(self) -> None:
+        """Appends what has been gathered."""
+        events, places = self._events, self._places
+        self._events, self._places = [], []
+        if not events:
+            return
+        appended = self._store.append(events)
+        for place in appended.differing:
+            batch, row = places[place]
+            event = self._maker.event(batch.format, batch.rows[row], events[place].key)
+            self._aside.add(batch.file, batch.lines[row], differing(event), told(event))
+        self._tally.add(events, appended)
+
+    def report(self, paths: Sequence[str]) -> ImportReport:
+        """What was done."""
+        seconds = time.perf_counter() - self._started
+        tally = self._tally
+        unseen = self._fields.noted(", ".join(paths)) if self._fields else ()
+        for each in unseen:
+            self._note(each)
+        return ImportReport(
+            files=tuple(paths),
+            rows=self._count,
+            events=tally.kinds,
+            taken=tally.taken,
+            repeated=tally.repeated,
+            aside=self._aside.reasons,
+            skipped=dict(self._skipped.most_common()),
+            notes=tuple(self._notes),
+            first=tally.first,
+            last=tally.last,
+            products=tally.products,
+            shoppers=tally.shoppers,
+            sessions=tally.sessions,
+            seconds=seconds,
+            rows_per_second=self._count / seconds,
+        )

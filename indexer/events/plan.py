@@ -1,0 +1,249 @@
+"""A mapping worked out for rows of one set of names: what each field is read by, for each kind of event."""
+
+from __future__ import annotations
+
+import math
+from base64 import urlsafe_b64encode
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from functools import lru_cache
+
+from indexer.events.actions import plain_action
+from indexer.events.conditions import Condition
+from indexer.events.conversions import stars, text_reader, time_reader, whole_reader
+from indexer.events.mapping import EVENT_FIELDS, EventMapping, FieldRule
+from indexer.reading import value_at
+from retrieval.errors import EventError
+from retrieval.events.event import Event, EventKind
+from retrieval.events.stored import EPOCH
+
+Row = Mapping[str, object]
+_Reader = Callable[[Row], object]
+
+_COUNTED = frozenset({EventKind.CART, EventKind.REMOVAL, EventKind.PURCHASE})
+_ONLY = {
+    "quantity": _COUNTED,
+    "rating": frozenset({EventKind.RATING}),
+    "results": frozenset({EventKind.QUERY}),
+    "product_id": frozenset(EventKind) - {EventKind.QUERY},
+    "position": frozenset(EventKind) - {EventKind.QUERY},
+}
+"""Kinds that a field says something of; for the others it is not even read: a click's row may have a shop's rating."""
+_TEXTS = ("product_id", "query_id", "query", "shopper", "session", "event_id")
+_PLACE = {name: place - 1 for place, name in enumerate(EVENT_FIELDS)}
+_QUERY_ID, _QUERY, _SESSION = _PLACE["query_id"], _PLACE["query"], _PLACE["session"]
+_TIME, _EVENT_ID = _PLACE["time"], _PLACE["event_id"]
+_NOTHING = tuple("" if name in _TEXTS else None for name in EVENT_FIELDS[1:])
+_BETWEEN = "\x1f"
+_REMEMBERED = 65_536
+
+
+class SkipError(Exception):
+    """A row that makes no event, on purpose: the message is the reason it is counted under."""
+
+
+class Keyed:
+    """Ids made of others, such as of a session and a query: keyed hashes, so that nobody can try until one fits."""
+
+    def __init__(self, key: Callable[[str], bytes]) -> None:
+        self._key = key
+        self.made = lru_cache(_REMEMBERED)(self._made)
+
+    def _made(self, *parts: str) -> str:
+        return urlsafe_b64encode(self._key(_BETWEEN.join(parts))).decode().rstrip("=")
+
+
+@dataclass(frozen=True, slots=True)
+class _Making:
+    """One event that a row makes: when, of which kind where that is fixed."""
+
+    holds: tuple[Callable[[Row], bool], ...]
+    kind: EventKind | None
+
+
+class EventPlan:
+    """Makes events of rows that have these names, and no others."""
+
+    def __init__(self, mapping: EventMapping, names: Collection[str], keyed: Keyed) -> None:
+        self._keyed = keyed
+        self._names = names
+        self._kinds = mapping.kinds
+        self._getters = {field: got for field, rule in mapping.fields.items() if (got := _getter(rule, names))}
+        self._said = lru_cache(_REMEMBERED)(self._known_kind)
+        self._makings = tuple(_Making(_compiled(rule.when), rule.kind) for rule in mapping.events)
+        self._skips = tuple((skip.reason, _compiled(skip.when)) for skip in mapping.skips)
+        self._readers = {kind: tuple(self._readers_of(mapping, kind)) for kind in EventKind}
+        self._has_own_id = len(mapping.events) > 1 and "event_id" in self._getters
+
+    def _readers_of(self, mapping: EventMapping, kind: EventKind) -> list[tuple[int, _Reader]]:
+        fields = [field for field in self._getters if field != "kind" and kind in _ONLY.get(field, (kind,))]
+        return [(_PLACE[field], self._reader(field, mapping.fields[field], kind)) for field in fields]
+
+    def _reader(self, field: str, rule: FieldRule, kind: EventKind) -> _Reader:
+        if rule.is_joined:
+            return _joining(field, rule, self._getters[field], self._keyed)
+        convert = _converter(field, rule, kind)
+        name = _only_name(rule, self._names)
+        if not name:
+            return _reading(self._getters[field], convert)
+        is_as_it_is = field in _TEXTS and not rule.pad and not rule.whole
+        return _reading_text(name, convert) if is_as_it_is else _reading_name(name, convert)
+
+    def events(self, row: Row) -> list[Event]:
+        """The events of a row. Raises SkipError where it means to make none, EventError where one cannot be made."""
+        for reason, conditions in self._skips:
+            if all(holds(row) for holds in conditions):
+                raise SkipError(reason)
+        made = [
+            self._event(row, making.kind or self._kind(row))
+            for making in self._makings
+            if all(holds(row) for holds in making.holds)
+        ]
+        if not made:
+            raise SkipError("no event of the mapping")
+        return made
+
+    def shown(self, row: Row) -> dict[str, object]:
+        """What a row has for the fields of an event, unread: no other field of it."""
+        return {field: value for field, get in self._getters.items() if (value := get(row)) is not None}
+
+    def _kind(self, row: Row) -> EventKind:
+        get = self._getters.get("kind")
+        value = get(row) if get else None
+        if value is None:
+            raise EventError("no kind", "the row does not say what was done; the mapping can: [[events]] kind = ...")
+        return self._said(value if type(value) is str else f"{value!r:.80}")
+
+    def _known_kind(self, value: str) -> EventKind:
+        kind = self._kinds.get(plain_action(value))
+        if kind is None:
+            kinds = ", ".join(EventKind)
+            raise EventError("unknown kind", f"{value!r:.80}; the kinds are {kinds}; say which it is under [kinds]")
+        return kind
+
+    def _event(self, row: Row, kind: EventKind) -> Event:
+        values: list[object] = [*_NOTHING]
+        for place, read in self._readers[kind]:
+            value = read(row)
+            if value is not None:
+                values[place] = value
+        time = values[_TIME]
+        if not isinstance(time, datetime):
+            raise EventError("no time", "a logged event needs one; the mapping can give all the same: time.value")
+        if values[_QUERY] and values[_SESSION] and not values[_QUERY_ID]:
+            values[_QUERY_ID] = self._derived(values[_SESSION], values[_QUERY], time)
+        if self._has_own_id and values[_EVENT_ID]:
+            values[_EVENT_ID] = f"{values[_EVENT_ID]}:{kind}"
+        return Event(kind, *values)  # type: ignore[arg-type]
+
+    def _derived(self, session: object, query: object, time: datetime) -> str:
+        return self._keyed.made("query", str(session), " ".join(str(query).split()), str((time - EPOCH).days))
+
+
+def _compiled(conditions: Collection[Condition]) -> tuple[Callable[[Row], bool], ...]:
+    return tuple(condition.compiled() for condition in conditions)
+
+
+def _getter(rule: FieldRule, names: Collection[str]) -> _Reader | None:
+    """What gives a rule's value of a row with these names, as it stands there; None where none can have one."""
+    present = _present(rule, names)
+    if rule.is_joined:
+        return _joined(rule.names) if len(present) == len(rule.names) else None
+    if not present:
+        return None if rule.value is None else lambda _row: rule.value
+    return _first(present, rule.value)
+
+
+def _present(rule: FieldRule, names: Collection[str]) -> list[str]:
+    return [name for name in rule.names if name in names or name.partition(".")[0] in names]
+
+
+def _only_name(rule: FieldRule, names: Collection[str]) -> str:
+    """The one field of a row that can have a rule's value, where it is so simple; it is with nearly all logs."""
+    present = _present(rule, names)
+    is_simple = len(present) == 1 and present[0] in names and rule.value is None and not rule.is_joined
+    return present[0] if is_simple else ""
+
+
+def _first(names: Collection[str], otherwise: object) -> _Reader:
+    def get(row: Row) -> object:
+        for name in names:
+            value = _filled(value_at(row, name))
+            if value is not None:
+                return value
+        return otherwise
+
+    return get
+
+
+def _joined(names: Collection[str]) -> _Reader:
+    def get(row: Row) -> object:
+        values = [_filled(value_at(row, name)) for name in names]
+        return None if None in values else values
+
+    return get
+
+
+def _filled(value: object) -> object:
+    if type(value) is str:
+        return value.strip() or None
+    if isinstance(value, float) and math.isnan(value):  # as some writers put it for nothing
+        return None
+    return None if value is None or value in ([], {}) else value
+
+
+def _reading(get: _Reader, convert: Callable[[object], object]) -> _Reader:
+    def read(row: Row) -> object:
+        value = get(row)
+        return None if value is None else convert(value)
+
+    return read
+
+
+def _reading_name(name: str, convert: Callable[[object], object]) -> _Reader:
+    def read(row: Row) -> object:
+        value = row[name]
+        if type(value) is str:
+            value = value.strip()
+            return convert(value) if value else None
+        return None if (value := _filled(value)) is None else convert(value)
+
+    return read
+
+
+def _reading_text(name: str, convert: Callable[[object], object]) -> _Reader:
+    """As `_reading_name`, for a text that is taken as it is."""
+
+    def read(row: Row) -> object:
+        value = row[name]
+        if type(value) is str:
+            return value.strip()
+        return None if (value := _filled(value)) is None else convert(value)
+
+    return read
+
+
+def _joining(field: str, rule: FieldRule, get: _Reader, keyed: Keyed) -> _Reader:
+    convert = text_reader(field, rule)
+
+    def read(row: Row) -> object:
+        values = get(row)
+        if not isinstance(values, list):
+            return None
+        parts = [convert(value) for value in values]
+        return keyed.made(field, *parts) if field in ("query_id", "event_id") else ":".join(parts)
+
+    return read
+
+
+def _converter(field: str, rule: FieldRule, kind: EventKind) -> Callable[[object], object]:
+    if field in _TEXTS:
+        return text_reader(field, rule)
+    if field == "time":
+        return time_reader(rule)
+    if field == "rating":
+        return stars
+    if field == "position":
+        return whole_reader(field, 1 - rule.first)
+    return whole_reader(field, is_absolute=kind is EventKind.REMOVAL)

@@ -1,0 +1,137 @@
+"""A click log: the result lists that were shown, and what was clicked on them, as two matrices."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+
+from retrieval.errors import InputError
+
+Floats = npt.NDArray[np.float64]
+Ints = npt.NDArray[np.int32]
+Flags = npt.NDArray[np.bool_]
+
+NOTHING = -1
+"""Stands in `ClickLog.pairs` where no product was shown."""
+_CELL = ["query_id", "position"]
+
+
+def sums(places: npt.NDArray[np.integer], values: Floats, count: int) -> Floats:
+    """(count,): the sum of the values at each place."""
+    return np.asarray(np.bincount(places, values, count), np.float64)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ClickLog:
+    """Result lists that were shown, earliest first, and what was clicked on them.
+
+    Raises InputError where the matrices do not fit each other, or a pair is not below `count`.
+    """
+
+    pairs: Ints
+    """(n, depth): which (query, product) stood at each position; -1 in gaps and past the end of a shorter list."""
+    clicks: Flags
+    """(n, depth): whether it was clicked; never where nothing was shown."""
+    count: int
+    """How many pairs there are; those of a log that was cut out of another are numbered as in that one."""
+    weights: npt.NDArray[np.float32] | None = None
+    """(n,): how many sessions each row stands for; 1 each without."""
+
+    def __post_init__(self) -> None:
+        if self.pairs.ndim != 2 or self.pairs.shape != self.clicks.shape:
+            raise InputError(
+                f"a click log has pairs {self.pairs.shape} and clicks {self.clicks.shape}: (n, depth) both"
+            )
+        if self.weights is not None and self.weights.shape != self.pairs.shape[:1]:
+            raise InputError(f"a click log has {len(self.pairs):,} rows and weights {self.weights.shape}: one a row")
+        if self.pairs.size and not NOTHING <= self.pairs.min() <= self.pairs.max() < self.count:
+            highest = int(self.pairs.max())
+            raise InputError(f"a click log counts {self.count:,} pairs and holds number {highest:,}: count from 0")
+        if bool((self.clicks & ~self.shown).any()):
+            raise InputError("a click log has a click where nothing was shown: leave such clicks out")
+
+    @property
+    def size(self) -> int:
+        """The number of lists."""
+        return len(self.pairs)
+
+    @property
+    def depth(self) -> int:
+        """The number of positions."""
+        return int(self.pairs.shape[1])
+
+    @property
+    def shown(self) -> Flags:
+        """(n, depth): where a product was shown."""
+        return np.asarray(self.pairs != NOTHING)
+
+    @property
+    def row_weights(self) -> Floats:
+        """(n,): the weights, ones where there are none."""
+        return np.ones(self.size) if self.weights is None else self.weights.astype(np.float64)
+
+    def rows(self, chosen: slice | Flags) -> ClickLog:
+        """The chosen lists, pairs numbered as before."""
+        weights = None if self.weights is None else self.weights[chosen]
+        return ClickLog(self.pairs[chosen], self.clicks[chosen], self.count, weights)
+
+
+def held_out(log: ClickLog, share: float = 0.2) -> tuple[ClickLog, ClickLog]:
+    """The log without its last `share` of lists, and those: what is learned is tried on what came later."""
+    cut = log.size - round(log.size * share)
+    return log.rows(slice(0, cut)), log.rows(slice(cut, None))
+
+
+def click_log(events: pl.DataFrame, depth: int = 20) -> tuple[ClickLog, pl.DataFrame]:
+    """The log of cleaned events, one row for each `query_id` with impressions, in the order of their first.
+
+    `events` has the columns kind ("impression", "click", others are passed over), query_id (one shown answer), query,
+    product_id, position (from 1) and time. Positions past `depth` are left out. A list that was shown again counts
+    once; where it changed meanwhile, a position keeps what it showed first. A product that stands in a list twice keeps
+    both places: a click counts at the position that it names, or at the product's highest place where it names none or
+    another's. A click on what was not shown is left out.
+
+    Gives also the table of pairs: pair (its number in the log), query, product_id.
+    """
+    shown = _shown(events.filter(pl.col("kind").cast(pl.String) == "impression"), depth)
+    pairs = shown.select("query", "product_id").unique().sort("query", "product_id")
+    pairs = pairs.with_row_index("pair").with_columns(pl.col("pair").cast(pl.Int32))
+    cells = shown.join(pairs, on=["query", "product_id"], how="left").join(
+        _clicked(events, shown), on=_CELL, how="left", maintain_order="left"
+    )
+    rows, columns = cells["row"].to_numpy(), cells["position"].to_numpy() - 1
+    matrix = np.full((shown["query_id"].n_unique(), depth), NOTHING, np.int32)
+    matrix[rows, columns] = cells["pair"].to_numpy()
+    clicks = np.zeros(matrix.shape, np.bool_)
+    clicks[rows, columns] = cells["clicked"].fill_null(value=False).to_numpy()
+    return ClickLog(matrix, clicks, pairs.height), pairs
+
+
+def _shown(impressions: pl.DataFrame, depth: int) -> pl.DataFrame:
+    """One line for each place of each list, with the list's row in the log."""
+    first = (
+        impressions.filter(pl.col("position").is_between(1, depth))
+        .sort("time", "query_id", "position", maintain_order=True)
+        .unique(_CELL, keep="first", maintain_order=True)
+    )
+    rows = first.select(pl.col("query_id").unique(maintain_order=True)).with_row_index("row")
+    # A list is one answer to one query: what else its events say the query was is passed over.
+    query = first.group_by("query_id").agg(pl.col("query").first())
+    return first.drop("query").join(rows, on="query_id").join(query, on="query_id").sort("row", "position")
+
+
+def _clicked(events: pl.DataFrame, shown: pl.DataFrame) -> pl.DataFrame:
+    """The places that were clicked, each once."""
+    clicks = events.filter(pl.col("kind").cast(pl.String) == "click").select("query_id", "product_id", "position")
+    highest = shown.group_by("query_id", "product_id").agg(pl.col("position").min().alias("highest"))
+    named = shown.select(*_CELL, "product_id", pl.lit(value=True).alias("named"))
+    return (
+        clicks.join(highest, on=["query_id", "product_id"])
+        .join(named, on=[*_CELL, "product_id"], how="left")
+        .select("query_id", pl.when("named").then("position").otherwise("highest").alias("position"))
+        .unique()
+        .with_columns(clicked=pl.lit(value=True))
+    )

@@ -1,0 +1,77 @@
+"""The derived tables of an index directory as the commands work with them: refreshed with its catalog and settings."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+from datetime import datetime
+from pathlib import Path
+
+import polars as pl
+
+from rerank.behaviour.options import DeriveOptions
+from rerank.behaviour.products import product_table
+from rerank.behaviour.pseudonymous import count_of
+from rerank.behaviour.refresh import Progress, Refreshed, refresh
+from retrieval.errors import StoreMissingError
+from retrieval.events.intake import utc_now
+from retrieval.events.stored import DAY_MS, moment
+from retrieval.published import Store
+from service.event_log import EventLog
+from service.settings import EventsSettings
+
+DERIVED_FOLDER = "derived"
+"""Inside the folder of events."""
+_DAYS = 180
+
+
+class DerivedTables:
+    """Makes the tables of a store's events; `progress` is told the steps."""
+
+    def __init__(
+        self,
+        root: Path,
+        log: EventLog,
+        settings: EventsSettings,
+        *,
+        progress: Progress = lambda *_: None,
+        clock: Callable[[], datetime] = utc_now,
+    ) -> None:
+        self.folder = log.folder / DERIVED_FOLDER
+        self._root = root
+        self._log = log
+        self._settings = settings
+        self._progress = progress
+        self._clock = clock
+
+    def refresh(self, days: int | None = None, *, purge: bool = False) -> Refreshed:
+        """Brings them up to date; `days` is how far back they go, from now, or from the last day that has events."""
+        now = self._clock()
+        last_day = max(self._log.store.days(), default=None)
+        ends = now if last_day is None else min(now, moment((last_day + 1) * DAY_MS - 1))
+        options = DeriveOptions(until=ends, days=days or _DAYS, least_shoppers=self._settings.minimum_shoppers)
+        return refresh(
+            self._log.store,
+            self.folder,
+            catalog(self._root),
+            options,
+            now=now,
+            progress=self._progress,
+            purge=purge,
+        )
+
+    def purge(self) -> None:
+        """Makes them anew, if there are any, and leaves no earlier ones: of who was forgotten nothing stays."""
+        if self.folder.is_dir():
+            self.refresh(purge=True)
+
+    def rows_of(self, pseudonyms: Collection[str]) -> int:
+        """In how many values of all files any of these pseudonyms stands."""
+        return count_of(self.folder, pseudonyms) if self.folder.is_dir() else 0
+
+
+def catalog(root: Path) -> pl.DataFrame | None:
+    """The products of the version that serves; None where nothing is published yet."""
+    try:
+        return product_table(Store(root))
+    except StoreMissingError:
+        return None

@@ -1,0 +1,206 @@
+"""The commands for what shoppers did: `shelfwise events import, refresh, report, forget, export, expire, move, ...`."""
+
+from __future__ import annotations
+
+from contextlib import closing
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from retrieval.errors import FeedError, SettingError
+from service.options import Backend, JsonOption, SettingsOption, WorkersOption
+
+if TYPE_CHECKING:
+    from service.event_log import EventLog
+    from service.settings import Settings
+
+events = typer.Typer(
+    name="events",
+    help="What shoppers did: import logs of it, make tables of it, report it, forget a shopper.",
+    no_args_is_help=True,
+    rich_markup_mode="rich",
+)
+
+IndexDirectory = Annotated[Path, typer.Option("--index", help="The index directory whose store this is about.")]
+
+
+@events.command("import", epilog="Example: shelfwise events import log.jsonl.gz --index store --mapping ubi.toml")
+def import_logs(
+    logs: Annotated[
+        list[str],
+        typer.Argument(
+            help="Logs as UBI's JSON, JSON lines, CSV or Parquet, plain, gzip or zstd; - is standard input.",
+            metavar="LOG...",
+        ),
+    ],
+    index: IndexDirectory = Path("store"),
+    mapping: Annotated[
+        str,
+        typer.Option("--mapping", help="A file that names the log's columns; or retrotech, online_retail."),
+    ] = "",
+    log_format: Annotated[str, typer.Option("--format", help="The logs' format; by default it is recognised.")] = "",
+    workers: WorkersOption = None,
+    settings: SettingsOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Take the events of logs into the store of events; run again, it takes only what is new."""
+    import msgspec
+
+    from indexer.events.importing import ImportOptions, import_events
+    from indexer.events.mapping import EventMapping
+    from indexer.events.mapping_files import load_event_mapping
+    from retrieval.events.intake import utc_now
+    from service.event_log import aside_path
+    from service.event_views import BytesRead, show_import
+    from service.terminal import ProgressLines, write_json
+
+    fields = load_event_mapping(mapping) if mapping else EventMapping()
+    options = ImportOptions(fields, log_format, workers=workers)
+    with _opened(index, settings) as log, ProgressLines() as lines:
+        aside = aside_path(log.folder, utc_now())
+        with BytesRead(lines) as progress:
+            report = import_events(logs, log.store, log.intake, options, aside=aside, progress=progress)
+    write_json(msgspec.json.encode(report)) if as_json else show_import(report, aside)
+    if report.why_useless:
+        raise FeedError(report.why_useless)
+
+
+@events.command(epilog="Example: shelfwise events refresh --index store")
+def refresh(
+    index: IndexDirectory = Path("store"),
+    days: Annotated[int | None, typer.Option(help="How far back the tables go; by default 180.", min=1)] = None,
+    settings: SettingsOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Clean new events, find robots, and bring the tables that are made of events up to date."""
+    import msgspec
+
+    from service.derived_tables import DerivedTables
+    from service.event_views import StepsDone, show_refresh
+    from service.retention import expire as expired
+    from service.terminal import ProgressLines, write_json
+
+    chosen = _settings(settings).events
+    with _opened(index, settings) as log, ProgressLines() as lines, StepsDone(lines) as progress:
+        if chosen.retention_days is not None:
+            expired(log, chosen.retention_days)
+        done = DerivedTables(index, log, chosen, progress=progress).refresh(days)
+    write_json(msgspec.json.encode(done)) if as_json else show_refresh(done)
+
+
+@events.command(epilog="Example: shelfwise events export --index store --out events-parquet")
+def export(
+    index: IndexDirectory = Path("store"),
+    folder: Annotated[Path, typer.Option("--out", help="Where the files are written.")] = Path("events-export"),
+    settings: SettingsOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Write all events as Parquet, a file for each month, with pseudonyms in place of shoppers."""
+    import msgspec
+
+    from retrieval.events.export import export_events
+    from service.event_views import show_export
+    from service.terminal import ProgressLines, write_json
+
+    with _opened(index, settings) as log, ProgressLines() as progress:
+        progress.begin("export", log.store.count(), "events")
+        exported = export_events(log.store, folder, progress.advance)
+        progress.end(f"{sum(exported.files.values()):,} events, {exported.bytes / 1e6:,.1f} MB")
+    write_json(msgspec.json.encode(exported)) if as_json else show_export(exported, folder)
+
+
+@events.command(epilog="Example: shelfwise events forget u1042 --index store")
+def forget(
+    shopper: Annotated[str, typer.Argument(help="The shopper, as the store's events name them.", metavar="USER")],
+    index: IndexDirectory = Path("store"),
+    settings: SettingsOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Remove a shopper from the store of events and from every derived table, and prove that nothing is left."""
+    import msgspec
+
+    from service.derived_tables import DerivedTables
+    from service.event_views import StepsDone, show_forgotten
+    from service.forgetting import forget as run
+    from service.terminal import ProgressLines, write_json
+
+    with _opened(index, settings) as log, ProgressLines() as lines, StepsDone(lines) as progress:
+        tables = DerivedTables(index, log, _settings(settings).events, progress=progress)
+        done = run(log, shopper, tables.purge, tables.rows_of)
+    write_json(msgspec.json.encode(done)) if as_json else show_forgotten(done)
+    if not done.is_complete:
+        raise typer.Exit(1)
+
+
+@events.command(epilog="Example: shelfwise events expire --index store --days 400")
+def expire(
+    index: IndexDirectory = Path("store"),
+    days: Annotated[
+        int | None, typer.Option(help="How old events may be; by default events.retention_days.", min=1)
+    ] = None,
+    settings: SettingsOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Remove events that are older than so many days, and keys that no pseudonym is under any more."""
+    import msgspec
+
+    from service.event_views import show_expired
+    from service.retention import expire as run
+    from service.terminal import write_json
+
+    days = days or _settings(settings).events.retention_days
+    if days is None:
+        raise SettingError("say how old events may be, with --days or the setting events.retention_days")
+    with _opened(index, settings) as log:
+        done = run(log, days)
+    write_json(msgspec.json.encode(done)) if as_json else show_expired(done)
+
+
+@events.command("rotate-key", epilog="Example: shelfwise events rotate-key --index store")
+def rotate_key(index: IndexDirectory = Path("store"), settings: SettingsOption = None) -> None:
+    """Make a new key for pseudonyms: what a shopper does from now on is not linked with what they did before."""
+    from service.event_views import show_rotation
+
+    with _opened(index, settings) as log:
+        show_rotation(log.intake.pseudonyms.rotate(), log.intake.pseudonyms)
+
+
+@events.command(epilog="Example: shelfwise events move --index store --to elasticsearch")
+def move(
+    target: Annotated[Backend, typer.Option("--to", help="Where the events are kept from then on.")],
+    index: IndexDirectory = Path("store"),
+    settings: SettingsOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Move all events between this machine and the cluster; nothing may record events meanwhile."""
+    import msgspec
+
+    from service.event_log import open_store
+    from service.event_move import move_events
+    from service.event_views import show_move
+    from service.terminal import ProgressLines, write_json
+
+    loaded = _settings(settings)
+    is_clustered = target is Backend.ELASTICSEARCH
+    with (
+        closing(open_store(index, loaded, is_clustered=not is_clustered)) as source,
+        closing(open_store(index, loaded, is_clustered=is_clustered)) as moved_to,
+        ProgressLines() as progress,
+    ):
+        progress.begin("move", source.count(), "events")
+        moved = move_events(source, moved_to, progress.advance)
+        progress.end(f"{moved.moved:,} events")
+    write_json(msgspec.json.encode(moved)) if as_json else show_move(moved, target)
+
+
+def _opened(index: Path, settings: Path | None) -> EventLog:
+    from service.event_log import EventLog
+
+    return EventLog.open(index, _settings(settings))
+
+
+def _settings(path: Path | None) -> Settings:
+    from service.settings import load_settings
+
+    return load_settings(path)

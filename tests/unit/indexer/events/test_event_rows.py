@@ -1,0 +1,221 @@
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from hashlib import sha256
+from typing import Any
+
+import pytest
+
+from indexer.events.mapping_files import event_mapping
+from indexer.events.plan import Keyed, SkipError
+from indexer.events.rows import RowEvents
+from retrieval.errors import EventError
+from retrieval.events.event import Event, EventKind
+from tests.unit.indexer.events.event_logs import CLICK, UBI_EVENT, UBI_QUERY
+
+TIME = datetime(2024, 6, 1, 10, tzinfo=UTC)
+WHEN = "2024-06-01T10:00:00Z"
+
+
+def reader(content: dict[str, object] | None = None) -> RowEvents:
+    return RowEvents(event_mapping(content or {}, "mapping"), Keyed(lambda name: sha256(name.encode()).digest()[:16]))
+
+
+def events(row: dict[str, Any], **content: object) -> list[Event]:
+    return reader(content).events(row)
+
+
+def reason(row: dict[str, Any], **content: object) -> str:
+    with pytest.raises(EventError) as caught:
+        events(row, **content)
+    return caught.value.reason
+
+
+def test_a_row_by_the_names_that_are_known() -> None:
+    expected = Event(EventKind.CLICK, "B1", "q1", "cordless drill", "ann", "s1", 3, TIME, "e1")
+    assert events(CLICK) == [expected]
+    other = {
+        "event_type": "product-click",
+        "timestamp": WHEN,
+        "customer_id": "ann",
+        "session_id": "s1",
+        "query_id": "q1",
+        "user_query": "cordless drill",
+        "sku": "B1",
+        "rank": "3",
+        "id": "e1",
+    }
+    assert events(other) == [expected]
+
+
+def test_the_first_name_with_a_value_wins_and_blanks_are_none() -> None:
+    row = {**CLICK, "product_id": "  ", "object_id": None, "item_id": float("nan"), "sku": " B9 "}
+    assert events(row)[0].product_id == "B9"
+    fields = {"product_id": ["extra.code", "sku"]}
+    assert events({**CLICK, "extra": {"code": 7}, "sku": "B9"}, fields=fields)[0].product_id == "7"
+    assert events({**CLICK, "extra": {"cod": 7}, "sku": "B9"}, fields=fields)[0].product_id == "B9"
+    assert events({**CLICK, "extra.code": "7", "sku": "B9"}, fields=fields)[0].product_id == "7"
+    assert events({**CLICK, "sku": ""}, fields={"product_id": {"field": "sku", "value": "B0"}})[0].product_id == "B0"
+
+
+def test_kinds_by_the_users_names_and_by_the_known_ones() -> None:
+    kinds = {"In den Warenkorb": "cart"}
+    assert events({**CLICK, "kind": "in den warenkorb"}, kinds=kinds)[0].kind is EventKind.CART
+    assert events({**CLICK, "kind": "Add to cart"}, kinds=kinds)[0].kind is EventKind.CART
+    assert events({**CLICK, "kind": 1}, kinds={"1": "purchase"})[0].kind is EventKind.PURCHASE
+    assert reason({**CLICK, "kind": "hover"}) == "unknown kind"
+    assert reason({**CLICK, "kind": ["click"]}) == "unknown kind"
+    assert reason({**CLICK, "kind": ""}) == "no kind"
+    assert reason({key: value for key, value in CLICK.items() if key != "kind"}) == "no kind"
+
+
+def test_one_row_makes_several_events_with_ids_of_their_own() -> None:
+    made = events(
+        {**CLICK, "clicked": "True", "rank": 0},
+        fields={"position": {"field": "rank", "first": 0}},
+        events=[
+            {"kind": "query", "when": {"field": "rank", "equals": 0}},
+            {"kind": "impression"},
+            {"kind": "click", "when": "clicked"},
+            {"kind": "purchase", "when": ["clicked", {"field": "bought", "equals": "yes"}]},
+        ],
+    )
+    assert [(event.kind, event.product_id, event.position, event.event_id) for event in made] == [
+        ("query", "", None, "e1:query"),
+        ("impression", "B1", 1, "e1:impression"),
+        ("click", "B1", 1, "e1:click"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("condition", "yes", "no"),
+    [
+        ("a", [True, "true", "TRUE", 1, "1", "1.0", "Yes", " y "], [False, "false", 0, "0", "", None, "2", []]),
+        ({"field": "a", "above": 0}, [1, "2", "0.5", 3.0], [0, "-1", None, "", "x", True, []]),
+        ({"field": "a", "below": 0}, [-1, "-2"], [0, 1, None, "x"]),
+        ({"field": "a", "equals": 0}, [0, "0", "0.0", 0.0], [1, "", None, False]),
+        ({"field": "a", "equals": "x"}, ["x", " x "], ["X", None]),
+        ({"field": "a", "equals": True}, [True, "true"], [False, 1]),
+        ({"field": "a", "among": ["x", 3]}, ["x", 3, "3"], ["y", 4]),
+        ({"field": "a", "begins": "C"}, ["C1", " C1"], ["1C", None]),
+        ({"field": "a.b", "equals": 1}, [{"b": 1}], [{"b": 2}, {}, "b"]),
+    ],
+)
+def test_conditions(condition: object, yes: list[object], no: list[object]) -> None:
+    rows = reader({"events": [{"kind": "click", "when": condition}]})
+    assert all(rows.events({**CLICK, "a": value}) for value in yes)
+    for value in no:
+        with pytest.raises(SkipError, match="no event of the mapping"):
+            rows.events({**CLICK, "a": value})
+
+
+def test_rows_that_the_mapping_leaves_out() -> None:
+    skip = [{"reason": "postage", "when": {"field": "product_id", "among": ["POST", "DOT"]}}]
+    with pytest.raises(SkipError, match="postage"):
+        events({**CLICK, "product_id": "POST"}, skip=skip)
+    assert events(CLICK, skip=skip)
+
+
+def test_a_returned_quantity_is_told_by_its_sign() -> None:
+    kinds = [
+        {"kind": "purchase", "when": {"field": "Quantity", "above": 0}},
+        {"kind": "removal", "when": {"field": "Quantity", "below": 0}},
+    ]
+    fields = {"quantity": "Quantity"}
+    (bought,) = events({**CLICK, "Quantity": "6"}, fields=fields, events=kinds)
+    (returned,) = events({**CLICK, "Quantity": "-4.0"}, fields=fields, events=kinds)
+    assert [(one.kind, one.quantity) for one in (bought, returned)] == [("purchase", 6), ("removal", 4)]
+
+
+def test_a_field_that_says_nothing_of_the_kind_is_not_read() -> None:
+    row = {**CLICK, "rating": "4.5 stars", "quantity": "none", "results": "?"}
+    assert events(row) == events(CLICK)
+    assert reason({**row, "kind": "cart"}) == "bad quantity"
+    assert reason({**row, "kind": "rating"}) == "bad rating"
+    assert reason({**row, "kind": "query"}) == "bad results"
+
+
+def test_a_row_without_a_time_is_refused_because_it_could_not_be_imported_twice() -> None:
+    assert reason({**CLICK, "time": ""}) == "no time"
+    constant = {"time": {"value": "2020-01-01T00:00:00Z"}}
+    assert events({**CLICK, "time": ""}, fields=constant)[0].time == datetime(2020, 1, 1, tzinfo=UTC)
+
+
+def test_a_query_id_is_made_of_session_query_and_day() -> None:
+    def made(**changes: str) -> str:
+        return events({**CLICK, "query_id": "", **changes})[0].query_id
+
+    assert made() == made(kind="impression", product_id="B2", query=" cordless   drill ", time="2024-06-01T23:59:59Z")
+    assert made(time="2024-06-02T01:00:00+02:00") == made()
+    others = {made(session="s2"), made(query="drill"), made(time="2024-06-02T00:00:00Z"), made()}
+    assert len(others) == 4
+    assert not any("s1" in one for one in others)
+    assert (made(session=""), made(query="")) == ("", "")
+
+
+def test_joined_columns() -> None:
+    fields = {name: {"join": ["session", "query"]} for name in ("session", "query_id", "event_id", "product_id")}
+    (event,) = events(CLICK, fields=fields)
+    assert event.session == event.product_id == "s1:cordless drill"
+    assert event.query_id != event.event_id
+    assert not any("s1" in one or "drill" in one for one in (event.query_id, event.event_id))
+    assert events({**CLICK, "query": ""}, fields=fields)[0].session == ""
+    assert events({"kind": "click", "time": WHEN, "session": "s1"}, fields=fields)[0].session == ""
+
+
+def test_only_the_fields_of_events_are_shown() -> None:
+    row = {**CLICK, "ip": "10.1.2.3", "agent": "Mozilla", "position": "x"}
+    assert reader().shown(row) == {**CLICK, "position": "x"}
+
+
+def test_names_that_no_row_has() -> None:
+    rows = reader({"fields": {"query": "serch", "session": ["visit", "session"]}, "events": [{"when": "shwon"}]})
+    for row in ({**CLICK, "search": "x", "shown": 1}, {**CLICK, "visit": "v"}):
+        with pytest.raises(SkipError):
+            rows.events(row)
+    notes = [(note.field, note.detail) for note in rows.fields.noted("log")]
+    assert notes == [("serch", "did you mean search?"), ("shwon", "did you mean shown?")]
+
+
+def test_an_event_of_ubi() -> None:
+    assert events(UBI_EVENT) == [Event(EventKind.CLICK, "B1", "q1", "cordless drill", "ann", "s1", 3, TIME)]
+
+
+@pytest.mark.parametrize(
+    ("action", "kind"),
+    [
+        ("click", "click"),
+        ("add_to_cart", "cart"),
+        ("purchase", "purchase"),
+        ("impression", "impression"),
+        ("view", "impression"),
+        ("remove_from_cart", "removal"),
+        ("item_view", "consultation"),
+    ],
+)
+def test_actions_of_ubi(action: str, kind: str) -> None:
+    assert events({**UBI_EVENT, "action_name": action})[0].kind == kind
+
+
+def test_a_query_of_ubi_is_a_query_and_an_impression_of_each_hit() -> None:
+    query = Event(EventKind.QUERY, "", "q1", "cordless drill", "ann", "", None, TIME, results=3)
+    shown = [
+        Event(EventKind.IMPRESSION, product, "q1", "cordless drill", "ann", "", position, TIME)
+        for position, product in enumerate(("B7", "8", "B9"), 1)
+    ]
+    assert events(UBI_QUERY) == [query, *shown]
+    assert events({**UBI_QUERY, "results": 500})[0].results == 500
+    assert events({**UBI_QUERY, "query_response_hit_ids": []})[0].results == 0
+    assert [one.event_id for one in events({**UBI_QUERY, "event_id": "e"})] == ["e", "e:1", "e:2", "e:3"]
+
+
+def test_documents_of_a_search_engine_are_unwrapped() -> None:
+    assert events({"_index": "ubi_events", "_id": "x", "_source": UBI_EVENT}) == events(UBI_EVENT)
+    assert events({"_index": "ubi_queries", "_source": UBI_QUERY}) == events(UBI_QUERY)
+    with pytest.raises(SkipError, match="bulk"):
+        events({"index": {"_index": "ubi_events"}})
+
+
+def test_a_mapping_goes_over_what_ubi_means() -> None:
+    from_zero = {"position": {"field": "event_attributes.position.ordinal", "first": 0}}
+    assert events(UBI_EVENT, fields=from_zero)[0].position == 4

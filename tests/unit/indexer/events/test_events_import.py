@@ -1,0 +1,367 @@
+from __future__ import annotations
+
+import gzip
+import io
+import json
+import sys
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import polars as pl
+import pytest
+import zstandard
+
+from indexer.events.importing import ImportOptions, import_events
+from indexer.lines import MAX_LINE
+from retrieval.errors import FeedError, StoreError
+from retrieval.events.sqlite import SqliteEvents
+from retrieval.events.store import Appended
+from retrieval.events.stored import StoredEvent
+from tests.unit.indexer.events.event_logs import CLICK, NOW, UBI_EVENT, UBI_QUERY, Log
+
+SECRET = "secret-of-ann"
+PRIVATE = {"ip": "203.0.113.77", "user_agent": "Mozilla/5.0", "name": "Ann Example"}
+
+
+@pytest.fixture
+def log(tmp_path: Path) -> Log:
+    return Log(tmp_path)
+
+
+def clicks(count: int) -> list[dict[str, Any]]:
+    return [{**CLICK, "event_id": f"e{number}", "product_id": f"B{number}"} for number in range(count)]
+
+
+def lines(rows: Sequence[object]) -> bytes:
+    return b"".join(json.dumps(row).encode() + b"\n" for row in rows)
+
+
+def test_a_log_is_imported_and_reported(log: Log) -> None:
+    rows = [
+        *clicks(20),
+        {**CLICK, "event_id": "e20", "kind": "purchase", "time": "2024-06-02T10:00:00Z", "quantity": 2},
+    ]
+    report = log.take(log.write(rows))
+    assert (report.rows, report.taken, report.repeated, report.set_aside) == (21, 21, 0, 0)
+    assert report.events == {"click": 20, "purchase": 1}
+    assert report.first == datetime(2024, 6, 1, 10, tzinfo=UTC)
+    assert report.last == datetime(2024, 6, 2, 10, tzinfo=UTC)
+    assert (report.products, report.shoppers, report.sessions) == (20, 1, 1)
+    assert (report.notes, report.skipped, report.why_useless) == ((), {}, "")
+    assert msgspec.json.decode(msgspec.json.encode(report))["taken"] == 21
+    last = log.stored[-1]
+    assert last.pop("key") == log.intake.pseudonyms.key("e20")
+    assert last == {
+        "kind": "purchase",
+        "time": datetime(2024, 6, 2, 10, tzinfo=UTC),
+        "received": NOW,
+        "shopper": log.intake.pseudonyms.shopper("ann"),
+        "session": log.intake.pseudonyms.session("s1"),
+        "query_id": "q1",
+        "query": "cordless drill",
+        "product_id": "B1",
+        "position": 3,
+        "quantity": 2,
+    }
+
+
+def test_importing_again_counts_everything_as_repeated(log: Log) -> None:
+    rows = [{key: value for key, value in row.items() if key != "event_id"} for row in clicks(20)]
+    path = log.write([*rows, rows[0]])
+    first = log.take(path)
+    stored = log.stored
+    again = log.take(path)
+    assert (first.taken, first.repeated, again.taken, again.repeated) == (20, 1, 0, 21)
+    assert again.events == first.events == {"click": 21}
+    assert log.stored == stored
+
+
+def test_an_id_that_says_something_else_is_set_aside(log: Log) -> None:
+    path = log.write([CLICK, {**CLICK, "product_id": "B2", **PRIVATE}, {**CLICK, "event_id": "e2"}])
+    report = log.take(path)
+    assert (report.taken, report.repeated, report.events) == (2, 0, {"click": 2})
+    assert log.reasons == [(2, "another event's id")]
+    assert log.aside[0]["event"]["product_id"] == "B2"
+
+
+BAD: list[tuple[dict[str, Any], str]] = [
+    ({"time": "2024-06-15T12:06:00Z"}, "in the future"),
+    ({"time": "1999-01-01T00:00:00Z"}, "too old"),
+    ({"time": "2024-06-01T10:00:00"}, "bad time"),
+    ({"time": "soon"}, "bad time"),
+    ({"time": None}, "no time"),
+    ({"position": -1}, "bad position"),
+    ({"position": 0}, "bad position"),
+    ({"position": "first"}, "bad position"),
+    ({"kind": "hover"}, "unknown kind"),
+    ({"kind": None}, "no kind"),
+    ({"product_id": ""}, "no product"),
+    ({"product_id": ["B1"]}, "bad product_id"),
+    ({"product_id": "B\x001"}, "bad product_id"),
+    ({"product_id": "B" * 600}, "bad product_id"),
+    ({"query": "x" * 900_000}, "query too long"),
+    ({"shopper": {"id": 1}}, "bad shopper"),
+    ({"shopper": "", "session": "", "query_id": "", "query": ""}, "nobody's"),
+    ({"kind": "purchase", "quantity": 0}, "bad quantity"),
+    ({"kind": "rating"}, "bad rating"),
+    ({"kind": "rating", "rating": 7}, "bad rating"),
+    ({"kind": "query", "query": ""}, "no query"),
+]
+
+
+@pytest.mark.parametrize(("change", "reason"), BAD)
+def test_a_bad_row_is_set_aside_and_the_good_one_beside_it_taken(log: Log, change: dict[str, Any], reason: str) -> None:
+    bad = {**CLICK, "event_id": "bad", **change}
+    report = log.take(log.write([CLICK, bad]))
+    assert (report.taken, log.reasons) == (1, [(2, reason)])
+    (example,) = report.aside[reason].examples
+    assert (example.line, report.aside[reason].count) == (2, 1)
+    assert len((log.folder / "aside.jsonl").read_bytes()) < 3_000
+
+
+@pytest.mark.parametrize(
+    ("bad", "reason"),
+    [
+        (b"{", "not JSON"),
+        (b"not JSON", "not JSON"),
+        (b"[1]", "not an object"),
+        (b'"text"', "not an object"),
+        (b'{"kind": "\xff"}', "not UTF-8"),
+        (b'{"kind": "\\ud800"}', "not JSON"),
+        (b"\x00\x01\x02", "not JSON"),
+        (b"kind,product_id,time", "not JSON"),
+        (b'{"a":' * 5_000 + b"1" + b"}" * 5_000, "not JSON"),
+        (b'{"a": "' + b"x" * MAX_LINE + b'"}', "over 1 MB"),
+    ],
+)
+def test_of_a_row_that_cannot_be_read_no_text_is_kept(log: Log, bad: bytes, reason: str) -> None:
+    report = log.take(log.write(lines([CLICK]) + bad + b"\n" + lines([{**CLICK, "event_id": "e2"}])))
+    assert (report.taken, log.reasons) == (2, [(2, reason)])
+    assert log.aside[0].keys() == {"file", "line", "reason", "detail"}
+
+
+def test_nothing_private_is_kept_anywhere(log: Log) -> None:
+    private = {**CLICK, **PRIVATE, "shopper": SECRET, "session": f"{SECRET}-1", "query": "mail ann@example.com"}
+    rows = [
+        {**private, "event_id": "e1"},
+        {**private, "event_id": "e2", "position": "203.0.113.77"},
+        {**private, "event_id": "e3", "time": "2030-01-01T00:00:00Z"},
+        {**private, "event_id": "e4", "query": "ann@example.com " + "x" * 1_000},
+        {**private, "event_id": "e5", "shopper": f"{SECRET}\x07"},
+        {**private, "event_id": "e6", "session": SECRET * 100},
+        {**private, "event_id": "e7", "product_id": "ann@example.com", "kind": "ann@example.com"},
+        {**private, "event_id": "e8", "shopper": [SECRET]},
+        {**private, "event_id": "e1", "product_id": "B2"},
+    ]
+    report = log.take(log.write(rows))
+    assert (report.taken, report.set_aside) == (1, 8)
+    kept = b"".join(
+        path.read_bytes() for path in log.folder.iterdir() if path.name not in ("events.jsonl", "keys.json")
+    )
+    kept += msgspec.json.encode(report)
+    for secret in (SECRET, "ann@example.com", *PRIVATE.values()):
+        assert secret.encode() not in kept
+    assert log.aside[1]["event"]["shopper"] == log.intake.pseudonyms.shopper(SECRET)
+    assert log.aside[1]["event"]["session"] == log.intake.pseudonyms.session(f"{SECRET}-1")
+    assert log.aside[1]["event"]["query"] == "mail [email]"
+
+
+def test_a_joined_session_is_not_shown(log: Log) -> None:
+    mapping = {"fields": {"query_id": {"join": ["session", "product_id"]}}}
+    log.take(log.write([{**CLICK, "session": SECRET, "position": "x"}]), mapping=mapping)
+    assert SECRET not in json.dumps(log.aside)
+
+
+TABLE = "kind,time,Session ID,product_id,position\n"
+ROWS = "click,2024-06-01T10:00:00Z,s1,B1,3\nclick,2024-06-01T10:01:00Z,s1,B2,\n"
+
+
+@pytest.mark.parametrize("delimiter", [",", ";", "\t"])
+def test_tables(log: Log, delimiter: str) -> None:
+    report = log.take(log.write((TABLE + ROWS).replace(",", delimiter), "events.txt"))
+    assert (report.taken, report.sessions) == (2, 1)
+    assert [event.get("position") for event in log.stored] == [3, None]
+
+
+def test_a_row_of_a_table_with_another_number_of_cells(log: Log) -> None:
+    report = log.take(log.write(TABLE + f"click,{SECRET}\n" + ROWS, "events.csv"))
+    assert (report.taken, log.reasons) == (2, [(2, "wrong number of cells")])
+    assert SECRET not in json.dumps(log.aside)
+
+
+def test_a_table_in_another_encoding_is_noted(log: Log) -> None:
+    table = "kind,time,session,product_id,query\nclick,2024-06-01T10:00:00Z,s1,B1,küche grün straße\n" * 1
+    report = log.take(log.write(table.encode("cp1252"), "events.csv"))
+    assert (report.taken, log.stored[0]["query"]) == (1, "küche grün straße")
+    assert any("not UTF-8" in note for note in report.notes)
+
+
+@pytest.mark.parametrize(
+    ("header", "missing"),
+    [
+        ("kind,time,session,product", "no column is the product_id (known: product_id: product_id, object_id"),
+        ("kind,session,product_id", "no column is the time (known: time: time, timestamp)"),
+        ("time,session,product_id", "no column is the kind"),
+        ("kind,time,product_id", "no column is the session"),
+        ("a,b", "no column is the kind or the product_id or the time or the session"),
+    ],
+)
+def test_a_table_without_a_column_that_it_must_have(log: Log, header: str, missing: str) -> None:
+    assert missing in log.take_broken(log.write(f"{header}\n1,2,3,4\n", "events.csv"))
+
+
+def test_the_column_that_may_be_meant_is_named(log: Log) -> None:
+    message = log.take_broken(log.write("kind,time,session,prod_id\nclick,1,2,3\n", "events.csv"))
+    assert message.endswith("its columns are kind, time, session, prod_id; say which in a mapping, such as "
+                            "product_id = 'prod_id'")  # fmt: skip
+
+
+def test_a_table_of_queries_alone_needs_no_product(log: Log) -> None:
+    mapping = {"events": [{"kind": "query"}]}
+    report = log.take(log.write("time,session,query\n2024-06-01T10:00:00Z,s1,drill\n", "q.csv"), mapping=mapping)
+    assert report.events == {"query": 1}
+
+
+def test_parquet(log: Log) -> None:
+    path = log.folder / "events.parquet"
+    rows = [{**row, "time": datetime(2024, 6, 1, 10, tzinfo=UTC)} for row in clicks(3)]
+    pl.DataFrame(rows).write_parquet(path)
+    report = log.take(path)
+    assert (report.taken, report.set_aside) == (3, 0)
+    stored = log.stored
+    log.take(log.write(clicks(3)))
+    assert log.stored == stored
+    pl.DataFrame({"kind": ["click"], "sku": ["B1"], "session": ["s"]}).write_parquet(path)
+    assert "no column is the time" in log.take_broken(path)
+
+
+@pytest.mark.parametrize("indent", [None, 2])
+def test_arrays_and_search_responses(log: Log, indent: int | None) -> None:
+    hits = [{"_index": "ubi", "_id": str(place), "_source": row} for place, row in enumerate((UBI_EVENT, UBI_QUERY))]
+    response = {"took": 3, "hits": {"total": {"value": 2}, "max_score": 1.0, "hits": hits}}
+    array = log.take(log.write(json.dumps(hits, indent=indent)))
+    stored = log.stored
+    assert array.events == {"impression": 3, "click": 1, "query": 1}
+    assert log.take(log.write(json.dumps(response, indent=indent))).repeated == 5
+    assert log.take(log.write(lines(hits))).repeated == 5
+    bulk = [{"index": {}}, UBI_EVENT, {"index": {}}, UBI_QUERY]
+    report = log.take(log.write(lines(bulk)))
+    assert (report.repeated, report.skipped) == (5, {"a bulk request's action line": 2})
+    assert log.stored == stored
+
+
+def test_several_responses_in_one_file_are_all_read(log: Log) -> None:
+    pages = [{"took": 1, "hits": {"hits": [{"_source": {**UBI_EVENT, "query_id": f"q{page}"}}]}} for page in range(3)]
+    assert log.take(log.write(lines(pages))).taken == 3
+    assert log.take(log.write(b"\n" * 5_000 + lines(pages))).repeated == 3
+
+
+def test_a_response_that_breaks_off_is_no_small_one(log: Log) -> None:
+    whole = json.dumps({"took": 1, "hits": {"hits": [{"_source": UBI_EVENT}, {"_source": UBI_QUERY}]}})
+    assert "the array is not closed" in log.take_broken(log.write(whole[:-40]))
+    assert len(log.stored) == 1
+
+
+@pytest.mark.parametrize("packed", [gzip.compress, zstandard.compress])
+def test_packed_logs(log: Log, packed: Any) -> None:  # noqa: ANN401
+    assert log.take(log.write(packed(lines(clicks(30))))).taken == 30
+
+
+def test_standard_input(log: Log, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(lines(clicks(3)))))
+    assert log.take("-").taken == 3
+    assert log.progress[-1][1] is None
+
+
+def test_progress_counts_the_bytes_of_all_logs(log: Log) -> None:
+    first, second = log.write(clicks(30), "a.jsonl"), log.write(clicks(40), "b.jsonl")
+    log.take(first, second)
+    total = first.stat().st_size + second.stat().st_size
+    counts = [count for count, _ in log.progress]
+    assert counts == sorted(counts)
+    assert log.progress[-1] == (total, total)
+
+
+def test_what_was_before_a_break_is_stored(log: Log) -> None:
+    whole = gzip.compress(lines([{**row, "query": f"{number * 7919:x}"} for number, row in enumerate(clicks(9_000))]))
+    bad = log.write(whole[: len(whole) // 2])
+    message = log.take_broken(bad)
+    assert "breaks off after line" in message
+    stored = log.stored
+    assert 1_000 < len(stored) < 9_000
+    report = log.take(log.write(whole))
+    assert (report.repeated, report.taken) == (len(stored), 9_000 - len(stored))
+
+
+def test_a_missing_log_is_told_before_anything_is_taken(log: Log) -> None:
+    assert "cannot be read" in log.take_broken(log.write(clicks(3)), log.folder / "nowhere.jsonl")
+    assert log.stored == []
+
+
+@pytest.mark.parametrize(
+    ("content", "why"),
+    [
+        (b"", "no rows in it"),
+        (b"\n\n", "no rows in it"),
+        (TABLE.encode(), "no rows in it"),
+        (lines([{"a": 1}] * 3), "none of its 3 rows can be used: no kind (3); for example line 1 of "),
+        (lines([{**CLICK, "time": "x"}] * 2 + [{**CLICK, "kind": "x"}]), "bad time (2), unknown kind (1); for example"),
+    ],
+)
+def test_a_log_in_which_nothing_can_be_used_says_why(log: Log, content: bytes, why: str) -> None:
+    report = log.take(log.write(content))
+    assert why in report.why_useless
+    assert (report.taken, log.stored) == (0, [])
+
+
+@pytest.mark.parametrize("content", [b"\x89PNG\r\n\x1a\n\x00\x00", b"hello\n", b"<rss/>", b"\x00" * 50])
+def test_what_is_no_log_is_refused(log: Log, content: bytes) -> None:
+    assert str(log.folder) in log.take_broken(log.write(content))
+
+
+def test_an_unknown_format_names_the_known_ones(log: Log) -> None:
+    with pytest.raises(FeedError, match="there is no such format; did you mean json"):
+        log.take(log.write(clicks(1)), format="jsons")
+
+
+def test_a_misspelled_name_of_the_mapping_is_noted(log: Log) -> None:
+    report = log.take(log.write([{**CLICK, "term": "drill"}]), mapping={"fields": {"query": "trem"}})
+    assert any("did you mean term" in note for note in report.notes)
+
+
+def test_what_was_set_aside_replaces_what_was_before(log: Log) -> None:
+    log.take(log.write([{**CLICK, "kind": "x"}]))
+    log.take(log.write([{**CLICK, "time": "x"}]))
+    assert log.reasons == [(1, "bad time")]
+    log.take(log.write([CLICK]))
+    assert log.aside == []
+
+
+def test_a_store_that_cannot_be_written_ends_the_import(log: Log) -> None:
+    class Full(SqliteEvents):
+        def append(self, events: Sequence[StoredEvent]) -> Appended:
+            raise StoreError("the disk is full")
+
+    path = log.write(clicks(3))
+    with pytest.raises(StoreError, match="the disk is full"):
+        import_events([str(path)], Full(log.folder), log.intake, aside=log.folder / "aside.jsonl")
+
+
+def test_processes_beside_make_the_same_of_a_log(log: Log, tmp_path: Path) -> None:
+    rows = [{**row, "time": "soon"} if number % 1_000 == 7 else row for number, row in enumerate(clicks(11_000))]
+    rows.append({**CLICK, "event_id": "e1", "product_id": "other"})
+    path = log.write(rows)
+    alone = log.take(path, batch=1_000)
+    stored, aside = log.stored, log.aside
+    beside = Log(tmp_path)
+    for file in tmp_path.glob("events.sqlite*"):
+        file.unlink()
+    store = SqliteEvents(tmp_path)
+    options = ImportOptions(clock=lambda: NOW, batch=1_000, workers=2)
+    report = import_events([str(path)], store, beside.intake, options, aside=tmp_path / "aside.jsonl")
+    store.close()
+    assert (report.taken, report.aside) == (alone.taken, alone.aside)
+    assert (report.taken, beside.stored, beside.aside) == (10_989, stored, aside)

@@ -1,0 +1,77 @@
+"""Opening derived tables: what is there, what is missing, what is damaged, each said with what to do."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from rerank.behaviour.derived import Derived, open_derived
+from rerank.behaviour.folders import SUFFIX
+from rerank.behaviour.publishing import DERIVED, SCHEMA
+from rerank.behaviour.refresh import Steps, refresh
+from retrieval.errors import StoreDamagedError, StoreForeignError, StoreMissingError
+from tests.unit.rerank.behaviour.derived_log import NOW, MemoryEvents, nobody_is_a_robot
+
+
+@pytest.fixture
+def opened(tmp_path: Path) -> Derived:
+    refresh(MemoryEvents(), tmp_path, None, now=NOW, steps=Steps(score_visits=nobody_is_a_robot))
+    return open_derived(tmp_path)
+
+
+def test_every_table_has_its_name_and_the_time_it_was_made(opened: Derived) -> None:
+    for name in opened.manifest.tables:
+        assert getattr(opened, name).equals(opened.table(name))
+    assert (opened.made, opened.window.last) == (NOW, NOW)
+
+
+def test_nothing_there_yet(tmp_path: Path) -> None:
+    with pytest.raises(StoreMissingError, match="no derived tables yet; refresh"):
+        open_derived(tmp_path / "nowhere")
+
+
+def test_an_unknown_table_names_those_there_are(opened: Derived) -> None:
+    with pytest.raises(StoreMissingError, match=r"no table 'labels', only aside, neighbours"):
+        opened.table("labels")
+
+
+def test_a_generation_that_newer_ones_replaced(opened: Derived, tmp_path: Path) -> None:
+    shutil.rmtree(tmp_path / opened.manifest.folder)
+    with pytest.raises(StoreMissingError, match="open them anew"):
+        _ = opened.popularity
+
+
+@pytest.mark.parametrize("content", [b"", b"PAR1 and more"])
+def test_a_file_that_is_not_whole(opened: Derived, tmp_path: Path, content: bytes) -> None:
+    (tmp_path / opened.manifest.folder / f"queries{SUFFIX}").write_bytes(content)
+    with pytest.raises(StoreDamagedError, match=r"queries\.parquet has .* refresh the tables"):
+        _ = opened.queries
+    assert opened.popularity.is_empty()
+
+
+def test_a_flipped_bit(opened: Derived, tmp_path: Path) -> None:
+    path = tmp_path / opened.manifest.folder / f"queries{SUFFIX}"
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(StoreDamagedError, match="another checksum"):
+        _ = opened.queries
+
+
+@pytest.mark.parametrize("content", [b"", b"{}", b"\xff", b"[]"])
+def test_a_manifest_that_cannot_be_read(opened: Derived, tmp_path: Path, content: bytes) -> None:
+    (tmp_path / DERIVED).write_bytes(content)
+    with pytest.raises(StoreDamagedError, match=r"derived\.json cannot be read"):
+        open_derived(tmp_path)
+    refresh(MemoryEvents(), tmp_path, None, now=NOW)
+    assert open_derived(tmp_path).popularity.is_empty()
+
+
+def test_another_schema(opened: Derived, tmp_path: Path) -> None:
+    other = msgspec.structs.replace(opened.manifest, schema=SCHEMA + 1)
+    (tmp_path / DERIVED).write_bytes(msgspec.json.encode(other))
+    with pytest.raises(StoreForeignError, match=f"in schema {SCHEMA + 1}, this program reads {SCHEMA}"):
+        open_derived(tmp_path)

@@ -1,0 +1,82 @@
+"""Neighbours of products: cosines over shoppers against a plain count, thresholds, ranks."""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from datetime import timedelta
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from rerank.behaviour.neighbours import NEIGHBOURS
+from rerank.behaviour.options import DeriveOptions
+from tests.unit.rerank.behaviour.derived_log import NOW, derived, stored
+
+
+def view(shopper: str, product: str, days_ago: int = 0):  # type: ignore[no-untyped-def]  # noqa: ANN201
+    at = NOW - timedelta(days=days_ago, hours=1)
+    return stored("consultation", at, product_id=product, shopper=shopper)
+
+
+histories = st.lists(
+    st.tuples(st.sampled_from("stuvw"), st.sampled_from("abcd"), st.sampled_from([0, 7, 14])), max_size=25
+)
+
+
+@given(histories, st.integers(1, 3))
+@settings(max_examples=25, deadline=None)
+def test_similarities_are_those_of_a_plain_count(history: list[tuple[str, str, int]], least: int) -> None:
+    values: dict[str, dict[str, float]] = defaultdict(dict)
+    for shopper, product, days_ago in history:
+        value = 0.5 ** (days_ago / 14)
+        values[product][shopper] = max(value, values[product].get(shopper, 0.0))
+    expected = {}
+    for one in values:
+        for other in values.keys() - {one}:
+            common = values[one].keys() & values[other].keys()
+            if len(common) >= least:
+                dot = sum(values[one][shopper] * values[other][shopper] for shopper in common)
+                norms = math.prod(math.hypot(*values[product].values()) for product in (one, other))
+                expected[one, other] = dot / norms * len(common) / (len(common) + 10)
+    with TemporaryDirectory() as folder:
+        table = derived(
+            Path(folder), NEIGHBOURS, [view(*each) for each in history], DeriveOptions(least_shoppers=least)
+        )
+    found = {(row["product_id"], row["neighbour_id"]): row["similarity"] for row in table.to_dicts()}
+    assert found == pytest.approx(expected, rel=1e-4)
+
+
+def test_pairs_of_too_few_shoppers_are_left_out_and_ranks_count_from_1(tmp_path: Path) -> None:
+    events = [view(f"u{number}", product) for number in range(5) for product in "abc"]
+    events += [view(f"v{number}", "b") for number in range(3)] + [view("u0", "d")]
+    table = derived(tmp_path, NEIGHBOURS, events)
+    assert table.select("product_id", "neighbour_id", "shoppers", "rank").rows() == [
+        ("a", "c", 5, 1),
+        ("a", "b", 5, 2),
+        ("b", "a", 5, 1),
+        ("b", "c", 5, 2),
+        ("c", "a", 5, 1),
+        ("c", "b", 5, 2),
+    ]
+
+
+def test_purchases_are_a_kind_of_their_own(tmp_path: Path) -> None:
+    events = [
+        stored("purchase", NOW - timedelta(hours=1), product_id=product, shopper=f"u{number}", quantity=1)
+        for number in range(5)
+        for product in "ab"
+    ]
+    table = derived(tmp_path, NEIGHBOURS, events)
+    assert table.select("kind", "product_id", "neighbour_id").rows() == [("purchase", "a", "b"), ("purchase", "b", "a")]
+    assert table["similarity"].to_list() == pytest.approx([5 / (5 + 10)] * 2)
+
+
+def test_no_more_neighbours_are_kept_than_asked_for(tmp_path: Path) -> None:
+    events = [view(f"u{number}", product) for number in range(5) for product in "abcdef"]
+    table = derived(tmp_path, NEIGHBOURS, events, DeriveOptions(neighbours=2))
+    assert table.filter(product_id="a")["neighbour_id"].to_list() == ["b", "c"]
+    assert table.height == 6 * 2

@@ -1,0 +1,78 @@
+"""Popularity: counts, decayed scores, trends and ranks by category."""
+
+from __future__ import annotations
+
+import math
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from rerank.behaviour.options import DeriveOptions
+from rerank.behaviour.popularity import POPULARITY
+from tests.unit.rerank.behaviour.derived_log import NOW, catalog, derived, search, stored
+
+
+def clicked(shopper: str, product: str, days_ago: int = 0) -> list:  # type: ignore[type-arg]
+    return search(shopper, NOW - timedelta(days=days_ago, hours=1), "lamp", ["a", "b"], ("click", product))
+
+
+def test_acts_are_counted_with_who_did_them_and_decayed_by_their_age_in_days(tmp_path: Path) -> None:
+    bought = search(
+        "u3", NOW - timedelta(days=14, hours=1), "lamp", ["a", "b"], ("click", "a"), ("cart", "a"), ("purchase", "a")
+    )
+    events = clicked("u1", "a") + clicked("u1", "a", 7) + clicked("u2", "a", 14) + bought
+    table = derived(tmp_path, POPULARITY, events, DeriveOptions(least_shoppers=2))
+    (row,) = table.to_dicts()
+    assert (row["product_id"], row["category"], row["rank"]) == ("a", "", 1)
+    assert (row["impressions"], row["clicks"], row["carts"], row["purchases"], row["shoppers"]) == (4, 4, 1, 1, 3)
+    assert row["score"] == pytest.approx(1 + 0.5**0.5 + 0.5 * (1 + 1 + 3 + 5), abs=1e-5)
+
+
+def test_a_product_that_rises_has_a_trend_above_0_shrunk_by_the_prior(tmp_path: Path) -> None:
+    events = [event for number in range(8) for event in clicked(f"u{number}", "a")]
+    events += [event for number in range(8) for event in clicked(f"v{number}", "b", 9)]
+    options = DeriveOptions(half_life=8, trend_half_life=2, trend_prior=3)
+    trend = {row["product_id"]: row["trend"] for row in derived(tmp_path, POPULARITY, events, options).to_dicts()}
+    usual, recent = (sum(0.5 ** (age / life) for age in range(10)) for life in (8, 2))
+    assert trend["a"] == pytest.approx(math.log2((8 + 3) / (8 * recent / usual + 3)), abs=1e-5)
+    fallen = 8 * 0.5 ** (9 / 8)
+    assert trend["b"] == pytest.approx(math.log2((8 * 0.5**4.5 + 3) / (fallen * recent / usual + 3)), abs=1e-5)
+    assert trend["b"] < 0 < trend["a"]
+
+
+def test_ranks_are_within_a_category_and_ties_are_broken_by_id(tmp_path: Path) -> None:
+    events = [event for product in "ab" for event in clicked("u1", product)]
+    events += search(
+        "u2", NOW - timedelta(hours=2), "saw", ["c", "d", "e"], ("click", "c"), ("click", "d"), ("cart", "d")
+    )
+    products = catalog({"a": "Light", "b": "Light", "c": "Tools > Saws", "d": "Tools > Saws", "e": "Tools > Saws"})
+    table = derived(tmp_path, POPULARITY, events, DeriveOptions(least_shoppers=1), products)
+    assert table.select("category", "rank", "product_id").rows() == [
+        ("Light", 1, "a"),
+        ("Light", 2, "b"),
+        ("Tools > Saws", 1, "d"),
+        ("Tools > Saws", 2, "c"),
+    ]
+
+
+def test_a_product_of_too_few_shoppers_is_left_out_however_often_they_come(tmp_path: Path) -> None:
+    events = [event for day in range(9) for event in clicked("u1", "a", day)]
+    events += [event for number in range(5) for event in clicked(f"v{number}", "b")]
+    assert derived(tmp_path, POPULARITY, events)["product_id"].to_list() == ["b"]
+
+
+def test_a_visit_without_a_shopper_is_somebody_of_its_own_by_its_session(tmp_path: Path) -> None:
+    views = [
+        stored("consultation", NOW - timedelta(hours=hour), product_id="a", session=session)
+        for hour, session in ((1, "s1"), (5, "s1"), (9, "s2"))
+    ]
+    (row,) = derived(tmp_path, POPULARITY, views, DeriveOptions(least_shoppers=1)).to_dicts()
+    assert (row["consultations"], row["shoppers"], row["score"]) == (3, 2, 3 * 0.5)
+
+
+def test_what_a_visit_did_before_it_named_its_shopper_is_that_shoppers(tmp_path: Path) -> None:
+    anonymous = stored("consultation", NOW - timedelta(minutes=9), product_id="a", session="s1")
+    named = stored("cart", NOW - timedelta(minutes=8), product_id="a", session="s1", shopper="u1")
+    (row,) = derived(tmp_path, POPULARITY, [anonymous, named], DeriveOptions(least_shoppers=1)).to_dicts()
+    assert row["shoppers"] == 1

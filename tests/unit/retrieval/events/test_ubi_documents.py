@@ -1,0 +1,88 @@
+"""An event as a document of UBI: back from it is the same event, and what tells events apart does."""
+
+from __future__ import annotations
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from retrieval.events import ubi
+from retrieval.events.event import EventKind
+from retrieval.events.stored import DAY_MS, StoredEvent
+from tests.event_stores import event
+
+TEXTS = st.text(st.characters(exclude_categories=["Cs"]), max_size=12)
+NUMBERS = st.none() | st.integers(0, 2**31 - 1)
+EVENTS = st.builds(
+    StoredEvent,
+    key=st.binary(min_size=16, max_size=16),
+    kind=st.sampled_from([kind.value for kind in EventKind]),
+    time=st.integers(0, 60_000 * DAY_MS),
+    received=st.integers(0, 60_000 * DAY_MS),
+    shopper=TEXTS,
+    session=TEXTS,
+    query_id=TEXTS,
+    query=TEXTS,
+    product_id=TEXTS,
+    position=NUMBERS,
+    quantity=NUMBERS,
+    rating=st.none() | st.floats(0, 5),
+    results=NUMBERS,
+)
+CHANGES = ({"query": "a"}, {"session": "a"}, {"position": 0}, {"quantity": 0}, {"time": 1}, {"rating": 1.0})
+
+
+@given(EVENTS)
+def test_an_event_comes_back_as_it_was(said: StoredEvent) -> None:
+    source = msgspec.json.decode(ubi.document(said, "shop"))
+    assert source["shelfwise"]["key"] == said.key.hex()
+    assert ubi.row(source["shelfwise"]["key"], said.time, source) == said
+
+
+@given(EVENTS)
+def test_nothing_empty_is_written(said: StoredEvent) -> None:
+    source = msgspec.json.decode(ubi.document(said, "shop"))
+    assert all(value or value == 0 for value in source.values() if not isinstance(value, dict))
+    assert None not in source.get("query_attributes", source.get("event_attributes")).values()
+
+
+@pytest.mark.parametrize("kind", list(EventKind))
+def test_only_a_search_has_no_action(kind: EventKind) -> None:
+    source = msgspec.json.decode(ubi.document(event(1, kind=kind.value), "shop"))
+    is_query = kind is EventKind.QUERY
+    assert ("action_name" in source, "event_attributes" in source, "query_attributes" in source) == (
+        not is_query,
+        not is_query,
+        is_query,
+    )
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_another_saying_has_another_digest_and_another_mark(change: dict[str, object]) -> None:
+    said, other = event(1), event(1, **change)
+    assert ubi.said_digest(said) != ubi.said_digest(other)
+    assert _marks(said) != _marks(other)
+
+
+def test_when_it_came_in_is_not_said_but_marked() -> None:
+    said, again = event(1), event(1, received=8)
+    assert ubi.said_digest(said) == ubi.said_digest(again)
+    assert _marks(said) != _marks(again)
+
+
+def test_stars_are_the_same_with_a_point() -> None:
+    whole, pointed = event(1, rating=5), event(1, rating=5.0)
+    assert ubi.said_digest(whole) == ubi.said_digest(pointed)
+    assert _marks(whole) == _marks(pointed)
+
+
+@given(EVENTS)
+def test_marks_can_be_summed_exactly(said: StoredEvent) -> None:
+    assert all(0 <= mark < 2**24 for mark in _marks(said))
+    assert (2**24 - 1) * 2**29 < 2**53
+
+
+def _marks(said: StoredEvent) -> tuple[int, int]:
+    kept = msgspec.json.decode(ubi.document(said, "shop"))["shelfwise"]
+    return kept["mark_low"], kept["mark_high"]
