@@ -83,13 +83,13 @@ def time_reader(rule: FieldRule) -> Callable[[object], datetime]:
 
     def spelled(value: str) -> datetime:
         try:
-            if _SINCE.fullmatch(value) and not rule.format:
+            if value[4:5] != "-" and not rule.format and _SINCE.fullmatch(value):
                 return _since(float(value), rule.unit)
             moment = datetime.strptime(value, rule.format) if rule.format else datetime.fromisoformat(value)
             if moment.tzinfo is None and zone is not None:
                 moment = moment.replace(tzinfo=zone)
             # Once, because each later look at the clock of a place with summer time costs much.
-            return moment if moment.tzinfo in (None, UTC) else moment.astimezone(UTC)
+            return moment if moment.tzinfo is UTC or moment.tzinfo is None else moment.astimezone(UTC)
         except (ValueError, OverflowError, re.error):
             raise EventError("bad time", f"{value!r:.80}; {_expected(rule)}") from None
 

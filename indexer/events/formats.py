@@ -39,7 +39,7 @@ class EventFormat:
 
 def _object(line: object) -> Row:
     value = decoded(line) if isinstance(line, bytes) else line
-    if not isinstance(value, Mapping):
+    if not isinstance(value, dict):
         raise RowError("not an object", "a row is a JSON object with the fields of one event")
     return value
 

@@ -65,7 +65,9 @@ class _Making:
 class EventPlan:
     """Makes events of rows that have these names, and no others."""
 
-    def __init__(self, mapping: EventMapping, names: Collection[str], keyed: Keyed) -> None:
+    def __init__(self, mapping: EventMapping, names: Collection[str], keyed: Keyed, *, is_query: bool = False) -> None:
+        self.is_query = is_query
+        """Whether these are the names of a query of UBI."""
         self._keyed = keyed
         self._names = names
         self._kinds = mapping.kinds
@@ -73,6 +75,7 @@ class EventPlan:
         self._said = lru_cache(_REMEMBERED)(self._known_kind)
         self._makings = tuple(_Making(_compiled(rule.when), rule.kind) for rule in mapping.events)
         self._skips = tuple((skip.reason, _compiled(skip.when)) for skip in mapping.skips)
+        self._asks_nothing = not self._skips and len(self._makings) == 1 and not self._makings[0].holds
         self._readers = {kind: tuple(self._readers_of(mapping, kind)) for kind in EventKind}
         self._has_own_id = len(mapping.events) > 1 and "event_id" in self._getters
 
@@ -92,6 +95,8 @@ class EventPlan:
 
     def events(self, row: Row) -> list[Event]:
         """The events of a row. Raises SkipError where it means to make none, EventError where one cannot be made."""
+        if self._asks_nothing:
+            return [self._event(row, self._makings[0].kind or self._kind(row))]
         for reason, conditions in self._skips:
             if all(holds(row) for holds in conditions):
                 raise SkipError(reason)

@@ -40,7 +40,7 @@ class RowEvents:
         row = unwrapped(row)
         plan = self._plan(row)
         events = plan.events(row)
-        if self._is_query(row):
+        if plan.is_query:
             return [event for each in events for event in with_impressions(each, row.get(_HITS))]
         return events
 
@@ -62,17 +62,15 @@ class RowEvents:
         if plan is None:
             if len(self._plans) >= _MAX_PLANS:
                 self._plans.clear()
-            mapping = self._queries if self._is_query(row) else self._mapping
-            plan = self._plans[names] = EventPlan(mapping, frozenset(names), self._keyed)
+            is_query = self._takes_queries and not _QUERY_NAMES.isdisjoint(names)
+            mapping = self._queries if is_query else self._mapping
+            plan = self._plans[names] = EventPlan(mapping, frozenset(names), self._keyed, is_query=is_query)
         return plan
 
     def _look(self, row: Row) -> None:
         if len(self._names) < _MAX_NAMES:
             self._names.update(row)
         self._unseen = frozenset(name for name in self._unseen if name not in row and value_at(row, name) is None)
-
-    def _is_query(self, row: Row) -> bool:
-        return self._takes_queries and not _QUERY_NAMES.isdisjoint(row)
 
 
 def unwrapped(row: Row) -> Row:
@@ -81,7 +79,9 @@ def unwrapped(row: Row) -> Row:
         ((name, value),) = row.items()
         if name in _BULK_ACTIONS and isinstance(value, Mapping):
             raise SkipError("a bulk request's action line")
-    inner = row.get("_source")
+    if "_source" not in row:
+        return row
+    inner = row["_source"]
     return inner if isinstance(inner, Mapping) else row
 
 

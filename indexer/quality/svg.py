@@ -13,7 +13,6 @@ from typing import Any
 from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
-from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
@@ -65,13 +64,6 @@ def show_shares(axis: Axis, most: int) -> None:
     """Lets an axis tell shares from 0 to 1 in percent."""
     axis.set_major_locator(MaxNLocator(most))
     axis.set_major_formatter(FuncFormatter(_percent_tick))
-
-
-def show_days(axis: Axis, most: int) -> None:
-    """Lets an axis of dates name about `most` of them."""
-    locator = AutoDateLocator(maxticks=most)  # type: ignore[no-untyped-call]
-    axis.set_major_locator(locator)
-    axis.set_major_formatter(ConciseDateFormatter(locator))  # type: ignore[no-untyped-call]
 
 
 def percent(share: float) -> str:

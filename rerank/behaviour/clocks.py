@@ -2,7 +2,7 @@
 
 An event that comes in as it happens is received a moment later. Where several events of one client, over some time,
 are all off by the same large amount, its clock is; the smallest difference is the clock's, since a message can only be
-late (as NTP's clock filter takes it: Mills 1991, Internet Time Synchronization, section 5). A log that is imported, or
+late (as NTP's clock filter takes it: Mills 1991, Internet Time Synchronization). A log that is imported, or
 sent in one go by a client that was offline, is received all at once, so its differences are not the same, and its
 times stay.
 """

@@ -4,7 +4,7 @@ Two searches of a visit, one right after the other, are the same need when their
 words (generalised, specialised), they share enough of them (reformulated), or one is the other spelled differently
 (the kinds of Jansen, Booth & Spink 2009, Patterns of Query Reformulation During Web Searching); or when their answers
 show the same products. Such cues and a short pause separate the needs of a session well (Hagen et al. 2013, From Search
-Session Detection to Search Mission Detection; Hassan et al. 2013, Beyond Clicks, section 3).
+Session Detection to Search Mission Detection; Hassan et al. 2013, Beyond Clicks).
 """
 
 from __future__ import annotations

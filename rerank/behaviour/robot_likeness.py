@@ -26,8 +26,8 @@ _PRIOR = 10.0
 """Suspects that what the others click weighs, beside what the suspects do."""
 
 _TEMPER = 0.5
-"""What a click counts beside others of the same unit: one answer's clicks come together (Hand & Yu 2001, Idiot's Bayes,
-section 4)."""
+"""What a click counts beside others of the same unit: one answer's clicks come together (Hand & Yu 2001, Idiot's
+Bayes: Not So Stupid After All?)."""
 
 
 def likeness(units: pl.DataFrame, acts: Acts) -> Array:

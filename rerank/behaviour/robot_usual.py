@@ -117,7 +117,7 @@ def _rates(shown: pl.DataFrame) -> Array:
 
 
 def _spread(shown: pl.DataFrame, rates: Array) -> float:
-    """By moments over visits (Cameron & Trivedi 2013, Regression Analysis of Count Data, section 3.3)."""
+    """By moments over visits (Cameron & Trivedi 2013, Regression Analysis of Count Data)."""
     expected = shown.select("visit", "clicked", "weight", _rate=pl.Series(rates[shown["position"].to_numpy()]))
     by_visit = expected.group_by("visit").agg(pl.col("clicked", "_rate").sum(), pl.col("weight").first())
     mean, seen, weight = (by_visit[name].to_numpy().astype(float) for name in ("_rate", "clicked", "weight"))

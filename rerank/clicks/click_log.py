@@ -96,7 +96,7 @@ def click_log(events: pl.DataFrame, depth: int = 20) -> tuple[ClickLog, pl.DataF
 
     Gives also the table of pairs: pair (its number in the log), query, product_id.
     """
-    shown = _shown(events.filter(pl.col("kind").cast(pl.String) == "impression"), depth)
+    shown = shown_places(events, depth)
     pairs = shown.select("query", "product_id").unique().sort("query", "product_id")
     pairs = pairs.with_row_index("pair").with_columns(pl.col("pair").cast(pl.Int32))
     cells = shown.join(pairs, on=["query", "product_id"], how="left").join(
@@ -110,8 +110,9 @@ def click_log(events: pl.DataFrame, depth: int = 20) -> tuple[ClickLog, pl.DataF
     return ClickLog(matrix, clicks, pairs.height), pairs
 
 
-def _shown(impressions: pl.DataFrame, depth: int) -> pl.DataFrame:
-    """One line for each place of each list, with the list's row in the log."""
+def shown_places(events: pl.DataFrame, depth: int = 20) -> pl.DataFrame:
+    """One line for each place of each list: row (the list's in the log), query_id, position, query, product_id."""
+    impressions = events.filter(pl.col("kind").cast(pl.String) == "impression")
     first = (
         impressions.filter(pl.col("position").is_between(1, depth))
         .sort("time", "query_id", "position", maintain_order=True)
@@ -120,7 +121,8 @@ def _shown(impressions: pl.DataFrame, depth: int) -> pl.DataFrame:
     rows = first.select(pl.col("query_id").unique(maintain_order=True)).with_row_index("row")
     # A list is one answer to one query: what else its events say the query was is passed over.
     query = first.group_by("query_id").agg(pl.col("query").first())
-    return first.drop("query").join(rows, on="query_id").join(query, on="query_id").sort("row", "position")
+    joined = first.drop("query").join(rows, on="query_id").join(query, on="query_id")
+    return joined.sort("row", "position").select("row", *_CELL, "query", "product_id")
 
 
 def _clicked(events: pl.DataFrame, shown: pl.DataFrame) -> pl.DataFrame:

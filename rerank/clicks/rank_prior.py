@@ -14,6 +14,7 @@ _ROUNDS = 20
 _CLOSE = 0.01
 _QUERY_CLICKS = 10.0
 """How many clicks it takes until a query's own level counts as much as that of all."""
+_PAST_THE_END = 1.1
 _MEANS = (1e-4, 0.98)
 _STRENGTHS = (0.5, 1_000.0)
 
@@ -28,7 +29,8 @@ class _Exposure:
     squares: Floats
     """The sum of their squares."""
     rank: Floats
-    """Mean place in the lists as a share of their length."""
+    """Mean place in the query's lists since the pair was first shown, as a share of their length; past the end where
+    it was left out, or what only a shuffled list shows would pass for middling."""
 
 
 def rank_prior(log: ClickLog, model: ClickModel, query: Ints) -> PairPrior:
@@ -40,7 +42,7 @@ def rank_prior(log: ClickLog, model: ClickModel, query: Ints) -> PairPrior:
     that the ranking gave it, and one with many leaves it: a ranking is evidence too, and plain click rates owe it much
     of what they get right.
     """
-    exposure = _exposure(log, model)
+    exposure = _exposure(log, model, query)
     strength = PairPrior.ordinary(exposure.clicks, exposure.looks, 2.0).strength
     mean = np.full(log.count, 0.5)
     level = np.ones(log.count)
@@ -50,24 +52,41 @@ def rank_prior(log: ClickLog, model: ClickModel, query: Ints) -> PairPrior:
         by_rank = _falling(exposure, level, strength)
         level = _query_level(exposure, by_rank, strength, query)
         mean = np.clip(by_rank * level, *_MEANS)
-        before, strength = strength, _strength(exposure, mean)
+        before, strength = strength, prior_strength(exposure.clicks, exposure.looks, exposure.squares, mean)
         if abs(strength - before) < _CLOSE * strength:
             break
     return PairPrior(mean, strength)
 
 
-def _exposure(log: ClickLog, model: ClickModel) -> _Exposure:
+def _exposure(log: ClickLog, model: ClickModel, query: Ints) -> _Exposure:
     shown, weights = log.shown, np.broadcast_to(log.row_weights[:, None], log.pairs.shape)
     pairs, weight = log.pairs[shown], weights[shown]
     looked = model.conditional_examination(log)[shown]
-    place = (np.arange(1, log.depth + 1) / np.maximum(shown.sum(axis=1), 1)[:, None])[shown]
-    count = sums(pairs, weight, log.count)
     return _Exposure(
         sums(log.pairs[log.clicks], weights[log.clicks], log.count),
         sums(pairs, looked * weight, log.count),
         sums(pairs, looked**2 * weight, log.count),
-        np.where(count > 0, sums(pairs, place * weight, log.count) / np.where(count > 0, count, 1.0), np.inf),
+        _rank(log, query),
     )
+
+
+def _rank(log: ClickLog, query: Ints) -> Floats:
+    shown = log.shown
+    place = np.arange(1, log.depth + 1) / np.maximum(shown.sum(axis=1), 1)[:, None]
+    pairs, row = log.pairs[shown], np.nonzero(shown)[0]
+    count = sums(pairs, np.ones(len(pairs)), log.count)
+    first = np.full(log.count, log.size)
+    np.minimum.at(first, pairs, row)
+    # The number that each list has among its query's, so that those since the first are counted by a difference.
+    asked = np.where(shown.any(axis=1), np.append(query, -1)[log.pairs.max(axis=1, initial=-1)], -1)
+    order = np.argsort(asked, kind="stable")
+    total = np.bincount(asked + 1, minlength=int(query.max(initial=-1)) + 2)
+    number = np.empty(log.size + 1, np.int64)
+    number[order] = np.arange(log.size) - np.repeat(np.cumsum(total) - total, total)
+    number[log.size] = 0
+    since = np.maximum(total[query + 1] - number[first], count)
+    absent = (since - count) * _PAST_THE_END
+    return np.asarray((sums(pairs, place[shown], log.count) + absent) / np.maximum(since, 1))
 
 
 def _falling(exposure: _Exposure, level: Floats, strength: float) -> Floats:
@@ -92,11 +111,14 @@ def _query_level(exposure: _Exposure, by_rank: Floats, strength: float, query: I
     return np.asarray(((clicks + _QUERY_CLICKS) / (expected + _QUERY_CLICKS))[query])
 
 
-def _strength(exposure: _Exposure, mean: Floats) -> float:
-    """The count of the beta distribution whose variance explains how far clicks lie from the mean."""
-    looks, squares = exposure.looks, exposure.squares
-    weights = 1.0 / (1.0 + looks) ** 2
-    excess = (exposure.clicks - mean * looks) ** 2 - mean * looks + mean**2 * squares
-    scale = float(weights @ (mean * (1.0 - mean) * (looks**2 - squares)))
+def prior_strength(hits: Floats, trials: Floats, squares: Floats, mean: Floats) -> float:
+    """The count of the beta distribution whose variance explains how far hits lie from `mean`; arrays (pairs,).
+
+    A trial may be there by a probability only: `squares` sums those probabilities' squares, so it is `trials` again
+    where all are certain.
+    """
+    weights = 1.0 / (1.0 + trials) ** 2
+    excess = (hits - mean * trials) ** 2 - mean * trials + mean**2 * squares
+    scale = float(weights @ (mean * (1.0 - mean) * (trials**2 - squares)))
     correlation = float(weights @ excess) / scale if scale > 0 else 0.0
     return float(np.clip(1.0 / max(correlation, 1e-9) - 1.0, *_STRENGTHS))

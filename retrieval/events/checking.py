@@ -37,10 +37,14 @@ def sound(event: Event, now: datetime) -> Event:
         raise EventError("no product", f"a {kind} event needs a product_id")
     if not (event.shopper or event.session or event.query_id):
         raise EventError("nobody's", "an event needs a shopper, a session or a query_id")
-    _check_whole("position", event.position, 1, MAX_POSITION)
-    _check_whole("results", event.results, 0, MAX_RESULTS)
-    _check_whole("quantity", event.quantity, 1, MAX_QUANTITY)
-    _check_rating(kind, event.rating)
+    if event.position is not None:
+        _check_whole("position", event.position, 1, MAX_POSITION)
+    if event.results is not None:
+        _check_whole("results", event.results, 0, MAX_RESULTS)
+    if event.quantity is not None:
+        _check_whole("quantity", event.quantity, 1, MAX_QUANTITY)
+    if event.rating is not None or kind is EventKind.RATING:
+        _check_rating(event.rating)
     quantity = event.quantity or 1 if kind in _COUNTED else None
     time = _time(event.time, now)
     if kind is event.kind and query == event.query and time is event.time and quantity == event.quantity:
@@ -90,15 +94,11 @@ def _query(query: object) -> str:
 
 
 def _check_whole(name: str, value: object, least: int, most: int) -> None:
-    if value is None:
-        return
     if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
         raise EventError(f"bad {name}", f"{value!r:.80}; {name} is a whole number from {least:,} to {most:,}")
 
 
-def _check_rating(kind: EventKind, rating: object) -> None:
-    if rating is None and kind is not EventKind.RATING:
-        return
+def _check_rating(rating: object) -> None:
     if isinstance(rating, bool) or not isinstance(rating, int | float) or not math.isfinite(rating):
         raise EventError("bad rating", f"{rating!r:.80}; a rating event needs a number from 0 to 5")
     if not 0 <= rating <= 5:

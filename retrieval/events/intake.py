@@ -14,6 +14,7 @@ from retrieval.events.stored import StoredEvent, milliseconds
 
 _BETWEEN = "\x1f"
 """Between the values that an event's key is made of: no id has it."""
+_NEVER = datetime.min.replace(tzinfo=UTC)
 
 
 class Intake:
@@ -22,6 +23,8 @@ class Intake:
     def __init__(self, pseudonyms: Pseudonyms, masker: Masker) -> None:
         self.pseudonyms = pseudonyms
         self.masker = masker
+        self._received = (_NEVER, 0)
+        """The last time of arrival, which many events share, and its milliseconds."""
 
     def __reduce__(self) -> tuple[object, ...]:
         # A worker process opens the same keys; what is remembered stays here.
@@ -31,12 +34,15 @@ class Intake:
         """The event as it is kept; `now` is when it came in. Raises EventError where it cannot be taken."""
         event = sound(event, now)
         time = milliseconds(event.time or now)
+        received = self._received
+        if received[0] is not now:
+            received = self._received = (now, milliseconds(now))
         pseudonyms = self.pseudonyms
         return StoredEvent(
             pseudonyms.key(event.event_id or _content(event, time)),
             event.kind.value,
             time,
-            milliseconds(now),
+            received[1],
             pseudonyms.shopper(event.shopper),
             pseudonyms.session(event.session),
             event.query_id,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
@@ -15,7 +16,6 @@ from indexer.quality.svg import (
     RULE,
     percent,
     show_counts,
-    show_days,
     show_shares,
     svg,
 )
@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 
 _SOFT = "#f1f3f6"
 _SURE_CLICKS = 30
+_MOST_DAYS = 8
+"""That are named below the events of each day."""
 
 
 def plots(report: EventReport) -> Mapping[str, str]:
@@ -50,13 +52,14 @@ def _days(days: Sequence[DayCount]) -> str:
         return ""
 
     def draw(axes: Axes) -> None:
-        dates = [each.day for each in days]
+        places = range(len(days))
+        named = places[:: math.ceil(len(days) / _MOST_DAYS)]
         series = {"honest": ([each.honest for each in days], BLUE), "flagged": ([each.flagged for each in days], RED)}
         for label, (counts, colour) in series.items():
             if any(counts):
-                axes.plot(dates, counts, color=colour, label=label, marker="o", markersize=2.5, linewidth=1.4)  # type: ignore[arg-type]
+                axes.plot(places, counts, color=colour, label=label, marker="o", markersize=2.5, linewidth=1.4)
         axes.set_ylim(bottom=0)
-        show_days(axes.xaxis, 7)
+        axes.set_xticks(named, [f"{days[place].day:%m-%d}" for place in named])
         show_counts(axes.yaxis, 4)
         _grid(axes)
         _legend(axes)

@@ -31,7 +31,7 @@ class PositionOptions:
     """The last position."""
     least_impressions: int = 100
     """Positions that were shown less often are left out."""
-    most_answers: int = 50_000
+    most_answers: int = 25_000
     """The latest answers to searches that models are fitted to."""
     resamples: int = 30
     seed: int = 0

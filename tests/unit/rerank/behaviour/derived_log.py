@@ -16,6 +16,7 @@ from rerank.behaviour.options import DeriveOptions
 from rerank.behaviour.parts import TableMaker
 from rerank.behaviour.refresh import Steps, refresh
 from rerank.behaviour.robots import RobotOptions
+from retrieval.events.pseudonyms import key_name
 from retrieval.events.store import Appended, DayState
 from retrieval.events.stored import DAY_MS, StoredEvent, event_table, milliseconds
 
@@ -75,11 +76,14 @@ class MemoryEvents:
 
     def read(self, first_day: int, last_day: int) -> Iterator[pl.DataFrame]:
         self.read_days.extend(range(first_day, last_day + 1))
-        found = [event for event in self.events.values() if first_day <= event.day <= last_day]
-        yield event_table(sorted(found, key=lambda event: (event.time, event.key)))
+        ordered = sorted(self.events.values(), key=lambda event: (event.time, event.key))
+        yield event_table(event for event in ordered if first_day <= event.day <= last_day)
 
     def holds(self, shoppers: Collection[str]) -> int:
         return sum(event.shopper in shoppers for event in self.events.values())
+
+    def holds_key(self, name: str) -> bool:
+        return any(key_name(each) == name for event in self.events.values() for each in (event.shopper, event.session))
 
     def forget(self, shoppers: Collection[str]) -> int:
         before = len(self.events)
@@ -134,7 +138,7 @@ def derived(
 
 def catalog(categories: Mapping[str, str], created: datetime | None = None) -> pl.DataFrame:
     """A catalog of products with their categories, all created at one time."""
-    schema = {"product_id": pl.String, "category": pl.String, "created": pl.Datetime("ms", "UTC")}
+    schema = pl.Schema({"product_id": pl.String(), "category": pl.String(), "created": pl.Datetime("ms", "UTC")})
     return pl.DataFrame([(*row, created) for row in categories.items()], schema=schema, orient="row")
 
 

@@ -18,7 +18,7 @@ from rerank.behaviour.folders import SUFFIX, read_frame
 from rerank.behaviour.options import Window
 from rerank.behaviour.visits import VisitOptions
 from retrieval.errors import StoreDamagedError
-from retrieval.events.stored import DAY_MS, EVENT_SCHEMA, StoredEvent, milliseconds
+from retrieval.events.stored import DAY_MS, StoredEvent, milliseconds
 from tests.unit.rerank.behaviour.derived_log import NOW, TODAY, MemoryEvents, catalog, search, stored
 
 MIDNIGHT = datetime(2026, 11, 19, tzinfo=UTC)
@@ -98,7 +98,7 @@ anything = st.builds(
 
 
 @given(st.lists(anything, max_size=30))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=25, deadline=None)
 def test_every_event_is_in_one_day_once_and_visits_are_numbered_from_0(events: list[StoredEvent]) -> None:
     with TemporaryDirectory() as folder:
         days = list(maker(Path(folder), MemoryEvents(events)).days())
@@ -222,4 +222,3 @@ def test_a_day_that_cannot_be_read_is_named_with_what_to_do(tmp_path: Path) -> N
 
 def test_no_events_give_no_days(tmp_path: Path) -> None:
     assert list(maker(tmp_path, MemoryEvents()).days()) == []
-    assert pl.DataFrame(schema=EVENT_SCHEMA).is_empty()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections import defaultdict
 from datetime import timedelta
@@ -14,10 +15,11 @@ from hypothesis import strategies as st
 
 from rerank.behaviour.neighbours import NEIGHBOURS
 from rerank.behaviour.options import DeriveOptions
+from retrieval.events.stored import StoredEvent
 from tests.unit.rerank.behaviour.derived_log import NOW, derived, stored
 
 
-def view(shopper: str, product: str, days_ago: int = 0):  # type: ignore[no-untyped-def]  # noqa: ANN201
+def view(shopper: str, product: str, days_ago: int = 0) -> StoredEvent:
     at = NOW - timedelta(days=days_ago, hours=1)
     return stored("consultation", at, product_id=product, shopper=shopper)
 
@@ -35,13 +37,12 @@ def test_similarities_are_those_of_a_plain_count(history: list[tuple[str, str, i
         value = 0.5 ** (days_ago / 14)
         values[product][shopper] = max(value, values[product].get(shopper, 0.0))
     expected = {}
-    for one in values:
-        for other in values.keys() - {one}:
-            common = values[one].keys() & values[other].keys()
-            if len(common) >= least:
-                dot = sum(values[one][shopper] * values[other][shopper] for shopper in common)
-                norms = math.prod(math.hypot(*values[product].values()) for product in (one, other))
-                expected[one, other] = dot / norms * len(common) / (len(common) + 10)
+    for (one, ones), (other, others) in itertools.permutations(values.items(), 2):
+        common = ones.keys() & others.keys()
+        if len(common) >= least:
+            dot = sum(ones[shopper] * others[shopper] for shopper in common)
+            norms = math.hypot(*ones.values()) * math.hypot(*others.values())
+            expected[one, other] = dot / norms * len(common) / (len(common) + 10)
     with TemporaryDirectory() as folder:
         table = derived(
             Path(folder), NEIGHBOURS, [view(*each) for each in history], DeriveOptions(least_shoppers=least)

@@ -10,10 +10,11 @@ import pytest
 
 from rerank.behaviour.options import DeriveOptions
 from rerank.behaviour.popularity import POPULARITY
+from retrieval.events.stored import StoredEvent
 from tests.unit.rerank.behaviour.derived_log import NOW, catalog, derived, search, stored
 
 
-def clicked(shopper: str, product: str, days_ago: int = 0) -> list:  # type: ignore[type-arg]
+def clicked(shopper: str, product: str, days_ago: int = 0) -> list[StoredEvent]:
     return search(shopper, NOW - timedelta(days=days_ago, hours=1), "lamp", ["a", "b"], ("click", product))
 
 

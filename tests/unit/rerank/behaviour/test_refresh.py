@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import signal
+import subprocess
+import sys
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -21,7 +23,7 @@ from rerank.behaviour.parts import Context, Part, PartReader, TableMaker
 from rerank.behaviour.pseudonymous import count_of, shoppers_in
 from rerank.behaviour.publishing import FIRST, LAST
 from rerank.behaviour.refresh import Refreshed, Steps, refresh
-from retrieval.errors import SettingError, StoreLockedError
+from retrieval.errors import SettingError, StoreLockedError, StoreMissingError
 from retrieval.events.sqlite import SqliteEvents
 from retrieval.events.stored import StoredEvent
 from retrieval.store_lock import held_lock
@@ -37,6 +39,8 @@ from tests.unit.rerank.behaviour.derived_log import (
 )
 
 PRODUCTS = catalog({"a": "Light > Lamps", "b": "Light", "c": "Tools"}, datetime(2020, 1, 1, tzinfo=UTC))
+DAYS = 5
+ROOT = Path(__file__).parents[4]
 ANY = DeriveOptions(least_shoppers=1, days=10)
 ROBOTS = Steps(score_visits=most_active_are_robots)
 HONEST = Steps(score_visits=nobody_is_a_robot)
@@ -71,7 +75,7 @@ searches = st.builds(
 
 
 @given(st.lists(searches, min_size=1, max_size=12), st.data())
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=8, deadline=None)
 def test_any_order_of_arrival_gives_the_tables_of_a_refresh_from_nothing(
     drawn: list[list[StoredEvent]], data: st.DataObject
 ) -> None:
@@ -88,12 +92,12 @@ def test_any_order_of_arrival_gives_the_tables_of_a_refresh_from_nothing(
         assert all_tables(open_derived(Path(scratch, "grown"))) == all_tables(open_derived(Path(scratch, "anew")))
 
 
-def month() -> list[StoredEvent]:
-    """Ten shoppers who each search once a day, at noon, on the nine days up to yesterday, and buy now and then."""
+def some_days() -> list[StoredEvent]:
+    """Ten shoppers who each search once a day, at noon, on the days up to yesterday, and buy now and then."""
     noon = NOW - timedelta(days=1)
     return [
         event
-        for age in range(9)
+        for age in range(DAYS)
         for number in range(10)
         for event in search(
             f"shopper{number}",
@@ -108,26 +112,26 @@ def month() -> list[StoredEvent]:
 
 
 def test_another_day_is_added_without_reading_the_history(tmp_path: Path) -> None:
-    store = MemoryEvents(month())
+    store = MemoryEvents(some_days())
     first = refreshed(tmp_path, store)
-    assert (first.days_made, first.days_kept, first.parts_made, first.visits_scored) == (9, 0, 9, 90)
+    assert (first.days_made, first.days_kept, first.parts_made, first.visits_scored) == (DAYS, 0, DAYS, 10 * DAYS)
     store.append(search("shopper1", NOW - timedelta(hours=2), "lamp", ["a"]))
     store.read_days.clear()
     second = refreshed(tmp_path, store, replace(ANY, robot_visits=10))
-    assert (second.days_made, second.days_kept, second.parts_made) == (2, 8, 2)
+    assert (second.days_made, second.days_kept, second.parts_made) == (2, DAYS - 1, 2)
     assert len(store.read_days) == 2
     store.append(search("shopper2", NOW - timedelta(hours=1), "lamp", ["a"]))
     third = refreshed(tmp_path, store, replace(ANY, robot_visits=10))
-    assert (third.days_made, third.visits, third.visits_scored) == (2, 92, 12)
+    assert (third.days_made, third.visits, third.visits_scored) == (2, 10 * DAYS + 2, 10 + 2)
 
 
 def test_the_report_counts_what_there_is(tmp_path: Path) -> None:
-    store = MemoryEvents(month())
+    store = MemoryEvents(some_days())
     store.append([stored("click", NOW - timedelta(hours=1), product_id="x", query_id="q", shopper="u1")])
     report = refreshed(tmp_path, store)
     assert report.events + sum(report.aside.values()) == store.count()
     assert report.aside == {"unknown product": 1}
-    assert report.visits == 90
+    assert report.visits == 10 * DAYS
     opened = open_derived(tmp_path)
     assert report.tables == {name: opened.table(name).height for name in report.tables}
     assert opened.aside["events"].to_list() == [1]
@@ -135,7 +139,7 @@ def test_the_report_counts_what_there_is(tmp_path: Path) -> None:
 
 
 def test_no_event_after_until_has_a_part_in_any_table(tmp_path: Path) -> None:
-    events = month()
+    events = some_days()
     until = NOW - timedelta(days=3, hours=4)
     options = replace(ANY, until=until)
     refreshed(tmp_path / "all", MemoryEvents(events), options)
@@ -149,7 +153,7 @@ def test_no_event_after_until_has_a_part_in_any_table(tmp_path: Path) -> None:
 
 
 def test_each_file_of_a_table_says_its_window(tmp_path: Path) -> None:
-    report = refreshed(tmp_path, MemoryEvents(month()))
+    report = refreshed(tmp_path, MemoryEvents(some_days()))
     assert (report.window.first, report.window.last) == (datetime(2026, 11, 11, tzinfo=UTC), NOW)
     opened = open_derived(tmp_path)
     for name in opened.manifest.tables:
@@ -158,7 +162,7 @@ def test_each_file_of_a_table_says_its_window(tmp_path: Path) -> None:
 
 
 def test_robots_are_left_out_of_all_tables_but_that_of_visits(tmp_path: Path) -> None:
-    honest = month()
+    honest = some_days()
     crawl = [
         stored("click", NOW - timedelta(hours=2, seconds=-2 * step), product_id="abc"[step % 3], shopper="crawler")
         for step in range(60)
@@ -180,11 +184,11 @@ def test_an_empty_store_gives_empty_tables(tmp_path: Path) -> None:
 
 def test_the_real_scorer_and_a_real_store_work_together(tmp_path: Path) -> None:
     store = SqliteEvents(tmp_path / "events")
-    store.append(month())
+    store.append(some_days())
     refresh(store, tmp_path / "derived", PRODUCTS, ANY, now=NOW)
     again = refresh(store, tmp_path / "derived", PRODUCTS, ANY, now=NOW)
     store.close()
-    assert (again.days_made, again.visits, again.visits_scored) == (0, 90, 0)
+    assert (again.days_made, again.visits, again.visits_scored) == (0, 10 * DAYS, 0)
 
 
 def broken(at: str) -> TableMaker:
@@ -197,7 +201,7 @@ def broken(at: str) -> TableMaker:
 
 
 def test_a_refresh_that_is_broken_off_leaves_the_old_tables_and_can_be_run_again(tmp_path: Path) -> None:
-    store = MemoryEvents(month())
+    store = MemoryEvents(some_days())
     refreshed(tmp_path, store)
     before = all_tables(open_derived(tmp_path))
     store.append(search("shopper1", NOW - timedelta(hours=2), "lamp", ["a"], ("click", "a")))
@@ -213,13 +217,38 @@ def test_a_refresh_that_is_broken_off_leaves_the_old_tables_and_can_be_run_again
     assert not list(tmp_path.rglob(".making-*"))
 
 
+KILLED = """
+import os, pathlib, signal, sys
+from rerank.behaviour.parts import TableMaker
+from rerank.behaviour.refresh import Steps, refresh
+from tests.unit.rerank.behaviour.derived_log import NOW
+from retrieval.events.sqlite import SqliteEvents
+folder = pathlib.Path(sys.argv[1])
+kill = TableMaker("late", (), lambda *_: os.kill(os.getpid(), signal.SIGKILL))
+refresh(SqliteEvents(folder / "events"), folder / "tables", None, now=NOW, steps=Steps(tables=(kill,)))
+"""
+
+
+def test_a_refresh_that_is_killed_holds_nobody_up(tmp_path: Path) -> None:
+    store = SqliteEvents(tmp_path / "events")
+    store.append(some_days())
+    process = subprocess.run([sys.executable, "-c", KILLED, str(tmp_path)], cwd=ROOT, check=False)
+    assert process.returncode == -signal.SIGKILL
+    with pytest.raises(StoreMissingError):
+        open_derived(tmp_path / "tables")
+    report = refresh(store, tmp_path / "tables", None, now=NOW)
+    store.close()
+    assert (report.days_made, report.days_kept) == (0, DAYS)
+    assert open_derived(tmp_path / "tables").popularity.height == 3
+
+
 def test_one_refresh_at_a_time(tmp_path: Path) -> None:
     with held_lock(tmp_path, "refresh of derived tables"), pytest.raises(StoreLockedError, match="refresh"):
         refreshed(tmp_path, MemoryEvents())
 
 
 def test_one_generation_stays_for_its_readers_and_purge_keeps_none(tmp_path: Path) -> None:
-    store = MemoryEvents(month())
+    store = MemoryEvents(some_days())
     refreshed(tmp_path, store)
     reader = open_derived(tmp_path)
     refreshed(tmp_path, store)
@@ -231,13 +260,13 @@ def test_one_generation_stays_for_its_readers_and_purge_keeps_none(tmp_path: Pat
 
 
 def test_who_is_forgotten_is_in_no_file_and_has_left_no_trace_in_any_table(tmp_path: Path) -> None:
-    events = month()
+    events = some_days()
     lone = stored("consultation", NOW - timedelta(hours=3), product_id="a", session="session4/0")
     store = SqliteEvents(tmp_path / "events")
     store.append([*events, lone])
     refreshed(tmp_path / "tables", store)
     refreshed(tmp_path / "tables", store)
-    theirs = {"shopper4", *(f"session4/{age}" for age in range(9))}
+    theirs = {"shopper4", *(f"session4/{age}" for age in range(DAYS))}
     assert count_of(tmp_path / "tables", theirs) > 0
     store.forget(["shopper4"])
     refreshed(tmp_path / "tables", store, purge=True)
@@ -259,41 +288,38 @@ def test_the_proof_finds_a_pseudonym_in_every_kind_of_file(tmp_path: Path) -> No
 
 
 def test_retention_reaches_what_was_derived(tmp_path: Path) -> None:
-    store = MemoryEvents(month())
+    store = MemoryEvents(some_days())
     refreshed(tmp_path, store)
     store.expire(max(store.days()) - 1)
     report = refreshed(tmp_path, store)
-    assert (report.visits, report.days_made) == (20, 0)
+    assert (report.visits, report.days_made) == (2 * 10, 0)
     assert len(list((tmp_path / "days").iterdir())) == 2
 
 
 def test_a_table_of_ones_own_joins_in_and_is_made_of_days_that_are_kept(tmp_path: Path) -> None:
-    store = MemoryEvents(month())
+    store = MemoryEvents(some_days())
     refreshed(tmp_path, store, steps=HONEST)
     kinds = Part("kinds", lambda events: events.group_by("kind").len().sort("kind"))
-    total: Callable[[PartReader, Context], pl.DataFrame] = lambda read, _: (
-        read(kinds)
-        .group_by("kind")
-        .agg(  # noqa: E731
-            pl.col("len").sum()
-        )
-    )
+
+    def total(read: PartReader, _: Context) -> pl.DataFrame:
+        return read(kinds).group_by("kind").agg(pl.col("len").sum())
+
     own = replace(HONEST, tables=(*TABLES, TableMaker("kinds", (kinds,), total)))
     report = refreshed(tmp_path, store, steps=own)
-    assert (report.days_made, report.parts_made) == (0, 9)
-    assert dict(open_derived(tmp_path).table("kinds").iter_rows())["click"] == 90
+    assert (report.days_made, report.parts_made) == (0, DAYS)
+    assert dict(open_derived(tmp_path).table("kinds").iter_rows())["click"] == 10 * DAYS
 
 
-@pytest.mark.parametrize("values", [{"days": 0}, {"half_life": -1}, {"until": datetime(2026, 1, 1)}])  # noqa: DTZ001
+@pytest.mark.parametrize("values", [{"days": 0}, {"half_life": -1}, {"until": datetime(2026, 1, 1)}])
 def test_options_that_cannot_be_used_are_refused(values: dict[str, object]) -> None:
     with pytest.raises(SettingError, match=next(iter(values))):
         DeriveOptions(**values)  # type: ignore[arg-type]
 
 
 def test_weights_are_taken_up(tmp_path: Path) -> None:
-    store = MemoryEvents(month())
+    store = MemoryEvents(some_days())
     refreshed(tmp_path, store, replace(ANY, weights=ActWeights(0, 0, 0, 7)), steps=HONEST)
-    bought = sum(event.kind == "purchase" and event.product_id == "a" for event in month())
+    bought = sum(event.kind == "purchase" and event.product_id == "a" for event in some_days())
     row = open_derived(tmp_path).popularity.filter(product_id="a")
     assert row["purchases"].to_list() == [bought]
     assert 0 < row["score"][0] < 7 * bought

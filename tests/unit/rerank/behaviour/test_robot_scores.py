@@ -1,11 +1,15 @@
 import numpy as np
 import polars as pl
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from rerank.behaviour.cleaning import CLEAN_SCHEMA
+from rerank.behaviour.cleaning import CLEAN_SCHEMA, clean
 from rerank.behaviour.robot_signals import Signal
 from rerank.behaviour.robots import TOGETHER, RobotOptions, score_visits
+from retrieval.events.event import EventKind
 from tests.unit.rerank.behaviour.shopping import RESULTS, Shop
+from tests.unit.rerank.behaviour.visit_logs import event, log
 
 SCHEMA = {
     "visit": pl.UInt32(),
@@ -146,3 +150,19 @@ def test_visits_of_nobody_known_are_judged_alone(shop: Shop) -> None:
     shop.visit("").search(1)
     scores = score_visits(shop.cleaned()).filter(pl.col("shopper") == "")
     assert scores["is_fraud"].to_list() == [True, False]
+
+
+ids = st.sampled_from(["", "a", "b"])
+kinds = st.sampled_from([kind.value for kind in EventKind])
+positions = st.sampled_from([None, 1, 2, 70_000])
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.tuples(st.integers(0, 9_000), kinds, ids, ids, ids, ids, positions), max_size=40))
+def test_any_log_is_scored(drawn: list[tuple[int, str, str, str, str, str, int | None]]) -> None:
+    names = ("session", "shopper", "query_id", "product_id", "position")
+    events = log(event(time, kind, **dict(zip(names, values, strict=True))) for time, kind, *values in drawn)
+    cleaned = clean(events, None).events
+    scores = score_visits(cleaned)
+    assert scores["visit"].to_list() == sorted(set(cleaned["visit"]))
+    assert scores["score"].is_between(0, 1).all()

@@ -1,0 +1,460 @@
+"""What every store of events, opened once or anew for everything, must do. A store joins by a place in `BACKENDS`."""
+
+from __future__ import annotations
+
+import multiprocessing
+import threading
+from collections import defaultdict
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from contextlib import AbstractContextManager, closing, contextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import polars as pl
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from retrieval.errors import StoreError
+from retrieval.events.event import EventKind
+from retrieval.events.store import Appended, DayState, EventStore
+from retrieval.events.stored import EVENT_SCHEMA, StoredEvent, event_table
+from tests.event_stores import DECEMBER, Folder, Place, aliased, at, event
+
+EVER = (-(1 << 24), 1 << 24)
+"""Days before and after all others."""
+ANNA, BERT = "k1~anna", "k1~bert"
+
+
+class Reopened:
+    """A store that is opened anew for everything that it is asked."""
+
+    def __init__(self, place: Place) -> None:
+        self._place = place
+
+    def append(self, events: Sequence[StoredEvent]) -> Appended:
+        with closing(self._place.open()) as store:
+            return store.append(events)
+
+    def count(self) -> int:
+        with closing(self._place.open()) as store:
+            return store.count()
+
+    def days(self) -> Mapping[int, DayState]:
+        with closing(self._place.open()) as store:
+            return store.days()
+
+    def read(self, first_day: int, last_day: int) -> Iterator[pl.DataFrame]:
+        with closing(self._place.open()) as store:
+            yield from store.read(first_day, last_day)
+
+    def holds(self, shoppers: Collection[str]) -> int:
+        with closing(self._place.open()) as store:
+            return store.holds(shoppers)
+
+    def holds_key(self, name: str) -> bool:
+        with closing(self._place.open()) as store:
+            return store.holds_key(name)
+
+    def forget(self, shoppers: Collection[str]) -> int:
+        with closing(self._place.open()) as store:
+            return store.forget(shoppers)
+
+    def expire(self, before_day: int, expected: int | None = None) -> int:
+        with closing(self._place.open()) as store:
+            return store.expire(before_day, expected)
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+
+@dataclass(frozen=True, slots=True)
+class Backend:
+    """A kind of store. `place` makes one without events; `examples` is how many are drawn for it."""
+
+    place: Callable[[], AbstractContextManager[Place]]
+    examples: int
+    reopens: bool = False
+
+    @contextmanager
+    def opened(self) -> Iterator[EventStore]:
+        with self.place() as place:
+            if self.reopens:
+                yield Reopened(place)
+            else:
+                with closing(place.open()) as store:
+                    yield store
+
+
+@contextmanager
+def folder() -> Iterator[Place]:
+    with TemporaryDirectory() as made:
+        yield Folder(Path(made))
+
+
+def sqlite(_: pytest.FixtureRequest, *, reopens: bool) -> Backend:
+    return Backend(folder, 40, reopens)
+
+
+def clustered(request: pytest.FixtureRequest, *, reopens: bool) -> Backend:
+    # Each example makes up to five indexes.
+    return Backend(partial(aliased, request.getfixturevalue("elasticsearch").url), 8, reopens)
+
+
+BACKENDS = [
+    pytest.param(partial(make, reopens=reopens), id=f"{make.__name__}{' reopened' * reopens}", marks=marks)
+    for make, marks in ((sqlite, ()), (clustered, pytest.mark.elasticsearch))
+    for reopens in (False, True)
+]
+
+
+@pytest.fixture(params=BACKENDS)
+def backend(request: pytest.FixtureRequest) -> Backend:
+    made: Backend = request.param(request)
+    return made
+
+
+@pytest.fixture
+def store(backend: Backend) -> Iterator[EventStore]:
+    with backend.opened() as opened:
+        yield opened
+
+
+def table(events: Collection[StoredEvent]) -> pl.DataFrame:
+    ordered: list[StoredEvent] = sorted(events, key=lambda each: (each.time, each.key))
+    return event_table(ordered)
+
+
+def read(store: EventStore, first_day: int = EVER[0], last_day: int = EVER[1]) -> pl.DataFrame:
+    return pl.concat([pl.DataFrame(schema=EVENT_SCHEMA), *store.read(first_day, last_day)])
+
+
+def changed(before: Mapping[int, DayState], after: Mapping[int, DayState]) -> set[int]:
+    return {day for day in before.keys() | after.keys() if before.get(day) != after.get(day)}
+
+
+class TestEmpty:
+    def test_it_has_nothing(self, store: EventStore) -> None:
+        assert store.count() == 0
+        assert store.days() == {}
+        assert read(store).is_empty()
+        assert store.holds([ANNA]) == 0
+
+    def test_nothing_is_appended_or_removed(self, store: EventStore) -> None:
+        assert store.append([]) == Appended(0, 0)
+        assert store.forget([ANNA]) == 0
+        assert store.expire(EVER[1]) == 0
+
+
+class TestAppend:
+    def test_an_event_is_there_at_once_as_it_was(self, store: EventStore) -> None:
+        said = event(
+            1, kind="purchase", shopper=ANNA, session="k1~s", query_id="q", query="Bohrer 18 V 无绳电钻 🔩", quantity=3
+        )
+        assert store.append([said]) == Appended(1, 0)
+        assert store.count() == 1
+        assert read(store).equals(event_table([said]))
+
+    def test_what_was_not_said_stays_unsaid(self, store: EventStore) -> None:
+        (bare,) = events = [event(1, product_id="")]
+        store.append(events)
+        (row,) = read(store).rows()
+        assert row[4:] == bare[4:] == ("", "", "", "", "", None, None, None, None)
+
+    def test_one_that_is_sent_again_is_counted_once(self, store: EventStore) -> None:
+        events = [event(number, rating=4.5) for number in range(3)]
+        store.append(events)
+        again = [each._replace(received=each.received + 1) for each in events]
+        assert store.append([*again, event(3)]) == Appended(1, 3)
+        assert store.count() == 3 + 1
+        assert read(store, DECEMBER).filter(pl.col("rating") == 4.5)["received"].dt.epoch("ms").to_list() == [7, 7, 7]
+
+    def test_one_that_comes_twice_in_a_call_is_counted_once(self, store: EventStore) -> None:
+        assert store.append([event(1), event(2), event(1)]) == Appended(2, 1)
+        assert store.count() == 2
+
+    @pytest.mark.parametrize(
+        "other", [{"product_id": "other"}, {"time": at(1, 1)}, {"time": at(0)}, {"kind": "query"}, {"position": 1}]
+    )
+    def test_another_one_under_its_id_is_told_and_not_taken(self, store: EventStore, other: dict[str, object]) -> None:
+        """Also where it belongs to another month, or would stand in another index."""
+        store.append([event(1)])
+        differing = event(1)._replace(**other)  # type: ignore[arg-type]
+        assert store.append([event(2), differing, event(1), differing]) == Appended(1, 1, (1, 3))
+        assert read(store).equals(table([event(1), event(2)]))
+
+    def test_of_two_that_differ_in_a_call_the_first_is_taken(self, store: EventStore) -> None:
+        first, second = event(1), event(1, time=at(0))
+        assert store.append([first, second, first]) == Appended(1, 1, (1,))
+        assert read(store).equals(event_table([first]))
+
+    def test_a_rating_may_be_a_whole_number(self, store: EventStore) -> None:
+        store.append([event(1, kind="rating", rating=5)])
+        assert store.append([event(1, kind="rating", rating=5.0)]) == Appended(0, 1)
+
+    def test_twenty_thousand_at_once(self, store: EventStore) -> None:
+        kinds = [kind.value for kind in EventKind]
+        events = [event(n, kind=kinds[n % len(kinds)], time=at(n % 3, n % 1_000)) for n in range(20_000)]
+        assert store.append(events) == Appended(20_000, 0)
+        assert store.append(events[:100]) == Appended(0, 100)
+        assert [state.count for state in store.days().values()] == [6_667, 6_667, 6_666]
+        assert read(store).equals(table(events))
+
+
+class TestDays:
+    @pytest.fixture
+    def filled(self, store: EventStore) -> EventStore:
+        store.append([event(1, time=at(0), shopper=ANNA), event(2, time=at(0)), event(3), event(4, kind="query")])
+        return store
+
+    def test_each_is_counted(self, filled: EventStore) -> None:
+        assert [(day, state.count) for day, state in filled.days().items()] == [(DECEMBER - 1, 2), (DECEMBER, 2)]
+
+    def test_an_event_changes_its_own_day(self, filled: EventStore) -> None:
+        before = filled.days()
+        filled.append([event(5), event(6, time=at(2))])
+        assert changed(before, filled.days()) == {DECEMBER, DECEMBER + 1}
+
+    def test_what_is_there_already_changes_none(self, filled: EventStore) -> None:
+        before = filled.days()
+        filled.append([event(3, received=99), event(3, product_id="other")])
+        assert filled.days() == before
+
+    def test_what_is_removed_changes_its_day_also_when_another_comes_instead(self, filled: EventStore) -> None:
+        before = filled.days()
+        filled.forget([ANNA])
+        assert changed(before, between := filled.days()) == {DECEMBER - 1}
+        filled.append([event(7, time=at(0))])
+        after = filled.days()
+        assert after[DECEMBER - 1].count == before[DECEMBER - 1].count
+        assert changed(before, after) == changed(between, after) == {DECEMBER - 1}
+
+    def test_what_removes_nothing_changes_none(self, filled: EventStore) -> None:
+        before = filled.days()
+        filled.forget([BERT])
+        filled.expire(DECEMBER - 1)
+        assert filled.days() == before
+
+
+class TestRead:
+    def test_some_days_in_order_of_time_and_key(self, store: EventStore) -> None:
+        times = [at(-40), at(0), at(0, 86_399_999), at(1), at(1), at(2, -1), at(2), at(40)]
+        events = [event(len(times) - place, time=time) for place, time in enumerate(times)]
+        store.append(events)
+        assert read(store).equals(table(events))
+        assert read(store, DECEMBER - 1, DECEMBER).equals(table(events[1:6]))
+        assert read(store, DECEMBER, DECEMBER).equals(table(events[3:6]))
+        assert read(store, DECEMBER + 1, DECEMBER).is_empty()
+
+    def test_searches_stand_among_all_others(self, store: EventStore) -> None:
+        events = [event(n, kind="query" if n % 2 else "click", time=at(1, n // 3)) for n in range(12)]
+        store.append(events[::-1])
+        assert read(store).equals(table(events))
+
+    def test_a_reader_may_leave_before_the_end(self, store: EventStore) -> None:
+        store.append([event(1), event(2, time=at(-40))])
+        next(iter(store.read(*EVER)))
+        assert store.append([event(3)]) == Appended(1, 0)
+
+
+def test_which_keys_have_made_pseudonyms_that_are_there(store: EventStore) -> None:
+    store.append([event(1, shopper="k1~anna"), event(2, session="k20~s", kind="query")])
+    assert [name for name in ("k", "k1", "k2", "k20", "k200", "anna") if store.holds_key(name)] == ["k1", "k20"]
+
+
+class TestForget:
+    def test_what_a_shopper_did_under_any_name_and_nameless_in_the_same_sessions(self, store: EventStore) -> None:
+        gone = [
+            event(1, shopper=ANNA, session="k1~s"),
+            event(2, shopper="k2~anna", time=at(-3)),
+            event(3, session="k1~s", time=at(2)),
+            event(4, session="k1~s", kind="query", time=at(-3)),
+        ]
+        kept = [event(5, shopper=BERT, session="k1~s"), event(6, session="k1~t"), event(7), event(8, shopper=BERT)]
+        store.append([*gone, *kept])
+        assert store.holds([ANNA, "k2~anna"]) == 2
+        assert store.forget([ANNA, "k2~anna"]) == 4
+        assert store.holds([ANNA, "k2~anna"]) == 0
+        assert store.holds([BERT]) == 2
+        assert read(store).equals(table(kept))
+
+    def test_what_was_forgotten_may_come_again_and_differ(self, store: EventStore) -> None:
+        store.append([event(1, shopper=ANNA)])
+        store.forget([ANNA])
+        assert store.append([event(1, time=at(0))]) == Appended(1, 0)
+        assert store.count() == 1
+
+
+class TestExpire:
+    DAYS = (-70, -70, -1, 0, 1, 2, 3, 4)
+
+    def test_all_days_before_one(self, store: EventStore) -> None:
+        events = [event(n, time=at(day), kind="query" if n % 3 else "click") for n, day in enumerate(self.DAYS)]
+        store.append(events)
+        for before in (at(-50), at(1), at(3)):
+            kept = [each for each in events if each.time >= before]
+            gone = store.count() - len(kept)
+            assert store.expire(before // 86_400_000) == gone
+            assert read(store).equals(table(kept))
+        assert store.append(events) == Appended(len(events) - len(kept), len(kept))
+
+    def test_other_than_expected_none(self, store: EventStore) -> None:
+        store.append([event(1), event(2, time=at(3))])
+        for expected in (0, 2):
+            with pytest.raises(StoreError, match=f"1 events would be removed, not {expected}"):
+                store.expire(DECEMBER + 1, expected=expected)
+            assert store.count() == 2
+        assert store.expire(DECEMBER + 1, expected=1) == 1
+        assert store.count() == 1
+
+    def test_there_is_room_for_new_ones(self, store: EventStore) -> None:
+        store.append([event(1), event(2, kind="query")])
+        assert store.expire(EVER[1]) == 2
+        assert store.days() == {}
+        assert store.append([event(1), event(2, kind="query")]) == Appended(2, 0)
+        assert store.count() == 2
+
+
+class TestAtOnce:
+    THREADS = 8
+
+    def test_threads_take_each_event_once(self, store: EventStore) -> None:
+        shared = [event(n, time=at(n % 2)) for n in range(20)]
+        own = [[event(1_000 * thread + n, kind="query") for n in range(10)] for thread in range(1, self.THREADS + 1)]
+        ready = threading.Barrier(self.THREADS)
+
+        def append(mine: list[StoredEvent]) -> list[Appended]:
+            ready.wait()
+            return [store.append([*shared[step::2], *mine[step::2]]) for step in range(2)]
+
+        with ThreadPoolExecutor(self.THREADS) as threads:
+            appended = [one for each in threads.map(append, own) for one in each]
+        everything = [*shared, *(each for mine in own for each in mine)]
+        assert sum(one.taken for one in appended) == len(everything) == 20 + self.THREADS * 10
+        assert sum(one.repeated for one in appended) == (self.THREADS - 1) * 20
+        assert not any(one.differing for one in appended)
+        assert read(store).equals(table(everything))
+
+    def test_of_threads_that_differ_one_is_heard(self, store: EventStore) -> None:
+        """Each says something else under the same ids, in two months."""
+        said = [
+            [event(n, time=at(thread % 2), position=thread + 1) for n in range(10)] for thread in range(self.THREADS)
+        ]
+        ready = threading.Barrier(self.THREADS)
+
+        def append(mine: list[StoredEvent]) -> Appended:
+            ready.wait()
+            return store.append(mine)
+
+        with ThreadPoolExecutor(self.THREADS) as threads:
+            appended = list(threads.map(append, said))
+        assert sum(one.taken for one in appended) == 10
+        assert sum(len(one.differing) for one in appended) == (self.THREADS - 1) * 10
+        heard = [mine[n] for mine, one in zip(said, appended, strict=True) for n in range(10) if n not in one.differing]
+        assert read(store).equals(table(heard))
+
+    @pytest.mark.parametrize("backend", BACKENDS[::2], indirect=True)
+    def test_processes_take_each_event_once(self, backend: Backend) -> None:
+        shared = [event(n, time=at(n % 2)) for n in range(200)]
+        own = [[event(1_000 * process + n) for n in range(100)] for process in (1, 2)]
+        spawned = multiprocessing.get_context("spawn")
+        with backend.place() as place, ProcessPoolExecutor(2, spawned) as processes:
+            parts = [[*shared, *mine] for mine in own]
+            appended = list(processes.map(partial(append_in_steps, place), parts))
+            with closing(place.open()) as store:
+                assert sum(appended) == store.count() == 200 + 2 * 100
+                assert read(store).equals(table([*shared, *own[0], *own[1]]))
+
+
+def append_in_steps(place: Place, events: Sequence[StoredEvent]) -> int:
+    """How many of some events a process took, twenty at a time."""
+    with closing(place.open()) as store:
+        return sum(store.append(events[start : start + 20]).taken for start in range(0, len(events), 20))
+
+
+class Oracle:
+    """A store of events that is a dictionary."""
+
+    def __init__(self) -> None:
+        self.events: dict[bytes, StoredEvent] = {}
+
+    def append(self, events: Sequence[StoredEvent]) -> Appended:
+        taken, repeated, differing = 0, 0, []
+        for place, each in enumerate(events):
+            if each.key not in self.events:
+                self.events[each.key] = each
+                taken += 1
+            elif self.events[each.key].said == each.said:
+                repeated += 1
+            else:
+                differing.append(place)
+        return Appended(taken, repeated, tuple(differing))
+
+    def forget(self, shoppers: Collection[str]) -> int:
+        sessions = {each.session for each in self.events.values() if each.shopper in shoppers} - {""}
+        return self._remove(lambda each: each.shopper in shoppers or (not each.shopper and each.session in sessions))
+
+    def expire(self, before_day: int) -> int:
+        return self._remove(lambda each: each.day < before_day)
+
+    def _remove(self, goes: Callable[[StoredEvent], bool]) -> int:
+        kept = {key: each for key, each in self.events.items() if not goes(each)}
+        gone = len(self.events) - len(kept)
+        self.events = kept
+        return gone
+
+    def by_day(self) -> dict[int, set[StoredEvent]]:
+        days: dict[int, set[StoredEvent]] = defaultdict(set)
+        for each in self.events.values():
+            days[each.day].add(each)
+        return days
+
+
+TEXTS = st.text(st.characters(exclude_categories=("Cs", "Cc")), max_size=12)
+NUMBERS = st.none() | st.integers(0, 2**31 - 1)
+EVENTS = st.builds(
+    StoredEvent,
+    key=st.integers(0, 9).map(lambda number: number.to_bytes(16, "big")) | st.binary(min_size=16, max_size=16),
+    kind=st.sampled_from([kind.value for kind in EventKind]),
+    time=st.sampled_from([at(0), at(1) - 1, at(1)]) | st.integers(at(0), at(3) - 1),
+    received=st.integers(at(1), at(2)),
+    shopper=st.sampled_from(["", ANNA, BERT]),
+    session=st.sampled_from(["", "k1~s", "k1~t"]),
+    query_id=TEXTS,
+    query=TEXTS,
+    product_id=TEXTS,
+    position=NUMBERS,
+    quantity=NUMBERS,
+    rating=st.none() | st.floats(0, 5, width=32),
+    results=NUMBERS,
+)
+STEPS = st.lists(
+    st.tuples(st.just("append"), st.lists(EVENTS, max_size=12))
+    | st.tuples(st.just("forget"), st.lists(st.sampled_from([ANNA, BERT, "k1~nobody"]), min_size=1))
+    | st.tuples(st.just("expire"), st.integers(DECEMBER - 1, DECEMBER + 2)),
+    min_size=1,
+    max_size=5,
+)
+
+
+def test_whatever_is_done_it_is_as_a_dictionary_would_be(backend: Backend) -> None:
+    @settings(max_examples=backend.examples)
+    @given(STEPS)
+    def check(steps: list[tuple[str, object]]) -> None:
+        with backend.opened() as store:
+            oracle = Oracle()
+            for what, value in steps:
+                days, events = store.days(), oracle.by_day()
+                assert getattr(store, what)(value) == getattr(oracle, what)(value)
+                after = oracle.by_day()
+                assert read(store).equals(table(oracle.events.values()))
+                assert [(day, state.count) for day, state in store.days().items()] == [
+                    (day, len(after[day])) for day in sorted(after)
+                ]
+                moved = {day for day in events.keys() | after.keys() if events.get(day) != after.get(day)}
+                assert changed(days, store.days()) == moved
+
+    check()

@@ -1,0 +1,120 @@
+"""Small tables of events and derived tables, for the tests of the report on them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+
+import polars as pl
+
+from rerank.behaviour.cleaning import ASIDE_SCHEMA, CLEAN_SCHEMA
+from rerank.behaviour.options import Window
+from service.event_report.inputs import ReportInputs
+
+START = datetime(2026, 3, 2, 9, tzinfo=UTC)
+WINDOW = Window(datetime(2026, 2, 1, tzinfo=UTC), datetime(2026, 3, 4, 12, tzinfo=UTC))
+
+Event = Mapping[str, object]
+
+_EVENTS = {**CLEAN_SCHEMA, "who": pl.String(), "is_fraud": pl.Boolean()}
+_VISITS: dict[str, pl.DataType | type[pl.DataType]] = {
+    "visit": pl.UInt32,
+    "shopper": pl.String,
+    "session": pl.String,
+    "first": pl.Datetime("ms", "UTC"),
+    "events": pl.UInt32,
+    "clicks": pl.UInt32,
+    "score": pl.Float32,
+    "reasons": pl.List(pl.String),
+    "is_fraud": pl.Boolean,
+    "day": pl.Date,
+}
+_QUERIES = {
+    "query": pl.String,
+    "spelling": pl.String,
+    **dict.fromkeys(("searches", "shoppers", "impressions", "clicks", "carts", "purchases"), pl.UInt32),
+    **dict.fromkeys(("ctr", "clicked_share", "mean_first_click"), pl.Float64),
+    "empty": pl.UInt32,
+    **dict.fromkeys(("reformulated_share", "trend"), pl.Float64),
+}
+_REFORMULATIONS = {
+    **dict.fromkeys(("query", "to_query"), pl.String),
+    **dict.fromkeys(("count", "shoppers", "purchased", "carted", "clicked"), pl.UInt32),
+}
+_POPULARITY = {
+    **dict.fromkeys(("product_id", "category"), pl.String),
+    **dict.fromkeys(("impressions", "clicks", "consultations", "carts", "purchases", "shoppers"), pl.UInt32),
+    **dict.fromkeys(("score", "trend"), pl.Float64),
+    "rank": pl.UInt32,
+}
+
+
+def event(kind: str, visit: int, query_id: str = "", at: float = 0, **values: object) -> Event:
+    """An event, `at` minutes after the start, of shopper k1~N where N is the visit's number."""
+    time = START + timedelta(minutes=at)
+    shopper = f"k1~{visit}"
+    plain = {"time": time, "received": time, "shopper": shopper, "who": shopper, "need": visit, "is_fraud": False}
+    texts = dict.fromkeys(("session", "query", "product_id"), "")
+    return {"key": b"", **texts, **plain, "kind": kind, "visit": visit, "query_id": query_id, **values}
+
+
+def answer(visit: int, query_id: str, products: Sequence[str], query: str = "drill", at: float = 0) -> list[Event]:
+    """The impressions of an answer, from position 1."""
+    return [
+        event("impression", visit, query_id, at, query=query, product_id=product, position=position)
+        for position, product in enumerate(products, 1)
+    ]
+
+
+def event_frame(events: Sequence[Event] = ()) -> pl.DataFrame:
+    """The events as a report takes them."""
+    return pl.DataFrame(list(events), schema=_EVENTS).sort("visit", "time", maintain_order=True)
+
+
+def visit_frame(visits: Sequence[Event] = ()) -> pl.DataFrame:
+    """Visits with their scores; what is not told is that of an honest visit of nobody known."""
+    plain = {"shopper": "", "session": "", "first": START, "events": 1, "clicks": 0, "score": 0.0, "reasons": []}
+    return pl.DataFrame(
+        [{**plain, "is_fraud": False, "day": START.date(), "visit": at, **visit} for at, visit in enumerate(visits)],
+        schema=_VISITS,
+    )
+
+
+def query_frame(rows: Sequence[Event] = ()) -> pl.DataFrame:
+    """The derived table of queries; without being told, a query has 10 searches of 10 shoppers that all go well."""
+    counts = {"searches": 10, "shoppers": 10, "impressions": 100, "clicks": 10, "carts": 2, "purchases": 1}
+    shares = {"ctr": 0.1, "clicked_share": 1.0, "mean_first_click": 2.0, "empty": 0, "reformulated_share": 0.0}
+    full = [{**counts, **shares, "trend": 0.0, "spelling": row["query"], **row} for row in rows]
+    return pl.DataFrame(full, schema=_QUERIES)
+
+
+def reformulation_frame(rows: Sequence[Event] = ()) -> pl.DataFrame:
+    """The derived table of reformulations."""
+    plain = {"count": 10, "shoppers": 10, "purchased": 0, "carted": 0, "clicked": 0}
+    return pl.DataFrame([{**plain, **row} for row in rows], schema=_REFORMULATIONS)
+
+
+def popularity_frame(rows: Sequence[Event] = ()) -> pl.DataFrame:
+    """The derived table of popularity."""
+    plain = {"category": "Tools", "impressions": 100, "clicks": 10, "consultations": 0, "carts": 2, "purchases": 1}
+    full = [{**plain, "shoppers": 5, "score": 1.0, "trend": 0.0, "rank": 1, **row} for row in rows]
+    return pl.DataFrame(full, schema=_POPULARITY)
+
+
+def aside_frame(rows: Sequence[Event] = ()) -> pl.DataFrame:
+    """Events that cleaning set aside."""
+    plain = {"key": b"", "time": START, "kind": "click", "product_id": "p1", "query_id": "", "detail": ""}
+    return pl.DataFrame([{**plain, **row} for row in rows], schema=ASIDE_SCHEMA)
+
+
+def inputs(**tables: pl.DataFrame) -> ReportInputs:
+    """What a report is made from; tables that are not told are empty."""
+    empty = {
+        "events": event_frame(),
+        "aside": aside_frame(),
+        "visits": visit_frame(),
+        "queries": query_frame(),
+        "reformulations": reformulation_frame(),
+        "popularity": popularity_frame(),
+    }
+    return ReportInputs(window=WINDOW, made=START, least_shoppers=5, threshold=0.5, **(empty | tables))

@@ -1,0 +1,72 @@
+"""Stores of events for tests: where they are, so that they can be opened again or by another process; and events."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+from typing import Protocol
+from uuid import uuid4
+
+from retrieval.cluster import Cluster
+from retrieval.cluster_settings import ClusterSettings
+from retrieval.events.elasticsearch import ElasticsearchEvents
+from retrieval.events.event import EventKind
+from retrieval.events.sqlite import SqliteEvents
+from retrieval.events.store import EventStore
+from retrieval.events.stored import DAY_MS, StoredEvent
+
+DECEMBER = (date(2026, 12, 1) - date(1970, 1, 1)).days
+"""The first day of a month."""
+_NOTHING = StoredEvent(bytes(16), EventKind.CLICK, DECEMBER * DAY_MS, 7, "", "", "", "", "", None, None, None, None)
+
+
+class Place(Protocol):
+    """Where a store of events is; it can be sent to another process."""
+
+    def open(self) -> EventStore: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Folder:
+    """The place of an SQLite file."""
+
+    path: Path
+
+    def open(self) -> EventStore:
+        return SqliteEvents(self.path)
+
+
+@dataclass(frozen=True, slots=True)
+class Alias:
+    """The place of events in a cluster. Forgetting does not wait for files: that takes half a minute."""
+
+    settings: ClusterSettings
+
+    def open(self) -> ElasticsearchEvents:
+        return ElasticsearchEvents(Cluster(self.settings), waits_for_files=False)
+
+
+@contextmanager
+def aliased(url: str, **more: object) -> Iterator[Alias]:
+    """A place of no events in a cluster; in the end nothing of it is left."""
+    settings = ClusterSettings((url,), alias=f"test-{uuid4().hex[:12]}", **more)  # type: ignore[arg-type]
+    try:
+        yield Alias(settings)
+    finally:
+        with closing(Cluster(settings)) as cluster:
+            named = f"ubi_events-{settings.alias},ubi_queries-{settings.alias},ubi_keys-{settings.alias}"
+            cluster.delete([state.name for state in cluster.states(named)])
+
+
+def event(number: int, **said: object) -> StoredEvent:
+    """An event whose key is a number; a click at the beginning of December unless it says otherwise."""
+    plain = _NOTHING._replace(key=number.to_bytes(16, "big"), product_id=f"p{number}")
+    return plain._replace(**said)  # type: ignore[arg-type]
+
+
+def at(day: int, ms: int = 0) -> int:
+    """A time, in milliseconds since 1970, on a day of December; the days before are 0 and less."""
+    return (DECEMBER + day - 1) * DAY_MS + ms

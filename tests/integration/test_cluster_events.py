@@ -1,0 +1,392 @@
+"""Events in a real cluster: what people see of them there, what is left when it is cut off, and who may do what."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pytest
+
+from retrieval.cluster import Cluster
+from retrieval.cluster_documents import remove
+from retrieval.cluster_settings import ClusterSettings
+from retrieval.errors import ClusterRefusedError, ClusterUnavailableError
+from retrieval.events.elasticsearch import ElasticsearchEvents
+from retrieval.events.elasticsearch_indexes import EventIndexes
+from retrieval.events.store import Appended
+from retrieval.events.stored import StoredEvent, event_table
+from tests.event_stores import Alias, aliased, at, event
+from tests.servers.proxy import Mode, Proxy
+from tests.servers.server import Server
+from tests.waiting import within
+
+pytestmark = pytest.mark.elasticsearch
+
+EVER = 1 << 24
+ANNA = "k1~anna"
+CLICK = event(
+    1, time=at(1, 3_723_004), shopper=ANNA, session="k1~s", query_id="q7", query="cordless drill", product_id="B0042",
+    position=3,
+)  # fmt: skip
+SEARCH = event(2, kind="query", shopper=ANNA, query_id="q7", query="cordless drill", product_id="", results=120)
+
+
+@pytest.fixture(params=["elasticsearch", "elasticsearch_9"])
+def server(request: pytest.FixtureRequest) -> Server:
+    found: Server = request.getfixturevalue(request.param)
+    return found
+
+
+@pytest.fixture
+def place(server: Server) -> Iterator[Alias]:
+    with aliased(server.url) as made:
+        yield made
+
+
+@pytest.fixture
+def store(place: Alias) -> Iterator[ElasticsearchEvents]:
+    with closing(place.open()) as opened:
+        yield opened
+
+
+def indexes(server: Server, place: Alias) -> dict[str, Any]:
+    """All indexes of a store's events, as the server has them."""
+    alias = place.settings.alias
+    answer = server.request("GET", f"/*{alias}*?expand_wildcards=all")
+    assert answer.status == 200
+    found: dict[str, Any] = answer.body
+    return found
+
+
+class TestWhatPeopleSee:
+    def test_a_month_has_two_indexes_behind_two_aliases(
+        self, server: Server, place: Alias, store: ElasticsearchEvents
+    ) -> None:
+        alias = place.settings.alias
+        store.append([CLICK, SEARCH, event(3, time=at(1) - 1)])
+        found = indexes(server, place)
+        events, queries = f"ubi_events-{alias}", f"ubi_queries-{alias}"
+        assert sorted(found) == [f"{events}-2026-11", f"{events}-2026-12", f"ubi_keys-{alias}", f"{queries}-2026-12"]
+        seen = {
+            name: [each for each, what in index["aliases"].items() if not what.get("is_hidden")]
+            for name, index in found.items()
+        }
+        assert seen == {
+            f"{events}-2026-11": [events],
+            f"{events}-2026-12": [events],
+            f"{queries}-2026-12": [queries],
+            f"ubi_keys-{alias}": [],
+        }
+        for index in found.values():
+            assert index["mappings"]["_meta"] == {"made_by": "shelfwise", "schema": 1, "application": alias}
+            assert index["mappings"]["dynamic"] == "strict"
+            assert index["settings"]["index"]["translog"]["durability"] == "request"
+
+    def test_an_event_has_the_fields_of_ubi(self, server: Server, place: Alias, store: ElasticsearchEvents) -> None:
+        store.append([CLICK])
+        alias = place.settings.alias
+        said = server.request("GET", f"/ubi_events-{alias}-2026-12/_doc/{CLICK.key.hex()}").body["_source"]
+        assert said.pop("shelfwise")["day"] == CLICK.day
+        assert said == {
+            "application": alias,
+            "action_name": "click",
+            "client_id": ANNA,
+            "session_id": "k1~s",
+            "query_id": "q7",
+            "user_query": "cordless drill",
+            "timestamp": "2026-12-01T01:02:03.004+00:00",
+            "event_attributes": {"object": {"object_id": "B0042"}, "position": {"ordinal": 3}},
+        }
+
+    def test_a_search_has_the_fields_of_ubis_queries(
+        self, server: Server, place: Alias, store: ElasticsearchEvents
+    ) -> None:
+        store.append([SEARCH])
+        alias = place.settings.alias
+        said = server.request("GET", f"/ubi_queries-{alias}-2026-12/_doc/{SEARCH.key.hex()}").body["_source"]
+        del said["shelfwise"]
+        assert said == {
+            "application": alias,
+            "client_id": ANNA,
+            "query_id": "q7",
+            "user_query": "cordless drill",
+            "timestamp": "2026-12-01T00:00:00.000+00:00",
+            "query_attributes": {"results": 120},
+        }
+
+    def test_what_a_chart_asks_is_answered(self, server: Server, place: Alias, store: ElasticsearchEvents) -> None:
+        products = ["a", "a", "b", "a"]
+        store.append([event(n, kind="cart", product_id=product, time=at(n)) for n, product in enumerate(products)])
+        asked = {
+            "size": 0,
+            "query": {"range": {"timestamp": {"gte": "2026-12-01"}}},
+            "aggs": {"top": {"terms": {"field": "event_attributes.object.object_id"}}},
+        }
+        path = f"/ubi_events-{place.settings.alias}/_search"
+        assert store.count() == 4  # refreshes
+        (top, next_one) = server.request("POST", path, asked).body["aggregations"]["top"]["buckets"]
+        assert (top["key"], top["doc_count"], next_one["key"], next_one["doc_count"]) == ("a", 2, "b", 1)
+        asked["query"] = {"term": {"action_name": "add_to_cart"}}
+        assert server.request("POST", path, asked).body["hits"]["total"]["value"] == 4
+
+    def test_shards_and_copies_are_as_set(self, server: Server) -> None:
+        with aliased(server.url, shards=2, replicas=0) as place, closing(place.open()) as store:
+            store.append([CLICK, SEARCH])
+            for index in indexes(server, place).values():
+                settings = index["settings"]["index"]
+                assert (settings["number_of_shards"], settings["number_of_replicas"]) == ("2", "0")
+            assert [table.rows() for table in store.read(-EVER, EVER)] == [event_table([SEARCH, CLICK]).rows()]
+
+
+class TestForget:
+    def test_no_file_of_the_server_has_it_afterwards(self, server: Server) -> None:
+        """Elasticsearch keeps what was removed until its copies need no history any more."""
+        said = event(1, shopper=ANNA, query="zweeblefrotz", product_id="onlyoncebought")
+        with aliased(server.url) as place, closing(ElasticsearchEvents(Cluster(place.settings))) as store:
+            store.append([said, *(event(n) for n in range(2, 200))])
+            assert store.count() == 199
+            marks = ("zweeblefrotz", "onlyoncebought", ANNA)
+            assert any(_files_with(server, mark) for mark in marks)
+            assert store.forget([ANNA]) == 1
+            assert not any(_files_with(server, mark) for mark in marks)
+            assert store.count() == 198
+
+    def test_one_that_was_broken_off_is_done_again(
+        self, store: ElasticsearchEvents, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        events = [event(1, shopper=ANNA, session="k1~s"), event(2, session="k1~s", time=at(-5)), event(3)]
+        store.append(events)
+        calls = itertools.count(1)
+
+        def remove_and_die(cluster: Cluster, documents: Sequence[tuple[str, str]]) -> int:
+            if next(calls) in (2, 2 + 4):  # the nameless one; then, in the second attempt, the shopper's own
+                raise ClusterUnavailableError("gone")
+            return remove(cluster, documents)
+
+        monkeypatch.setattr("retrieval.events.elasticsearch.remove", remove_and_die)
+        for _ in range(2):
+            with pytest.raises(ClusterUnavailableError, match="gone"):
+                store.forget([ANNA])
+        assert store.forget([ANNA]) == 1
+        assert store.count() == 1
+        assert store.append(events) == Appended(2, 1)
+
+
+def _files_with(server: Server, text: str) -> list[str]:
+    files = (path for path in (server.folder / "node-1" / "data").rglob("*") if path.is_file())
+    return [str(path) for path in files if text.encode() in _content(path)]
+
+
+def _content(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:  # merged away meanwhile
+        return b""
+
+
+class TestCutOff:
+    EVENTS = tuple(event(n, time=at(n % 2), kind="query" if n % 3 else "click") for n in range(2_500))
+
+    @pytest.mark.parametrize(("write", "is_heard"), [(1, False), (2, False), (2, True), (3, True), (6, True)])
+    def test_what_is_sent_again_is_taken_once(
+        self, write: int, is_heard: bool, elasticsearch: Server, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """The connection is cut at one of the six writes of an append, before the server hears it or after."""
+        with aliased(elasticsearch.url) as place, Proxy(elasticsearch.port) as proxy:
+            through = Alias(ClusterSettings((proxy.url,), alias=place.settings.alias))
+            with closing(through.open()) as store:
+                done, calls = EventIndexes.write, itertools.count(1)
+
+                def cut(indexes: EventIndexes, documents: Sequence[tuple[str, str, bytes]]) -> list[int]:
+                    if next(calls) == write:
+                        if is_heard:
+                            done(indexes, documents)
+                        proxy.switch(Mode.REFUSE)
+                    return done(indexes, documents)
+
+                with monkeypatch.context() as cutting:
+                    cutting.setattr(EventIndexes, "write", cut)
+                    with pytest.raises(ClusterUnavailableError, match="does not answer"):
+                        store.append(self.EVENTS)
+                proxy.switch(Mode.FORWARD)
+                again = appended_at_last(store, self.EVENTS)
+                assert again.taken + again.repeated == store.count() == len(self.EVENTS)
+                assert store.append(self.EVENTS) == Appended(0, len(self.EVENTS))
+                assert pl.concat(store.read(-EVER, EVER)).height == len(self.EVENTS)
+
+    def test_an_id_whose_event_was_not_written_is_kept_for_it(
+        self, store: ElasticsearchEvents, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        done, calls = EventIndexes.write, itertools.count(1)
+
+        def die(indexes: EventIndexes, documents: Sequence[tuple[str, str, bytes]]) -> list[int]:
+            if next(calls) == 2:
+                raise ClusterUnavailableError("gone")
+            return done(indexes, documents)
+
+        monkeypatch.setattr(EventIndexes, "write", die)
+        with pytest.raises(ClusterUnavailableError, match="gone"):
+            store.append([CLICK])
+        assert store.count() == 0
+        assert store.append([CLICK._replace(time=at(-40))]) == Appended(0, 0, (0,))
+        assert store.append([CLICK]) == Appended(1, 0)
+
+    def test_a_reader_is_told(self, elasticsearch: Server) -> None:
+        with aliased(elasticsearch.url) as place, Proxy(elasticsearch.port) as proxy:
+            through = Alias(ClusterSettings((proxy.url,), alias=place.settings.alias))
+            with closing(through.open()) as store:
+                store.append([CLICK, event(3, time=at(-40))])
+                months = store.read(-EVER, EVER)
+                next(months)
+                proxy.switch(Mode.REFUSE)
+                with pytest.raises(ClusterUnavailableError, match="does not answer"):
+                    next(months)
+
+
+def appended_at_last(store: ElasticsearchEvents, events: Sequence[StoredEvent]) -> Appended:
+    """What came of events that were sent again until the cluster was no longer left alone."""
+    appended: list[Appended] = []
+
+    def is_sent() -> bool:
+        try:
+            appended.append(store.append(events))
+        except ClusterUnavailableError:
+            return False
+        return True
+
+    assert within(60, is_sent)
+    return appended[0]
+
+
+class TestRights:
+    @pytest.fixture
+    def secured(self, secured_elasticsearch: Server) -> Iterator[Alias]:
+        server = secured_elasticsearch
+        user = {"username": "elastic", "password": server.password, "ca_certificate": server.ca_certificate}
+        with aliased(server.url, **user) as place:
+            yield place
+
+    @pytest.fixture
+    def reader(self, secured: Alias, secured_elasticsearch: Server) -> Alias:
+        password = secured_elasticsearch.passwords["reader"]
+        return Alias(dataclasses.replace(secured.settings, username="reader", password=password))
+
+    def test_who_may_only_read_makes_no_index(self, secured: Alias, reader: Alias) -> None:
+        with closing(reader.open()) as reading, closing(secured.open()) as store:
+            with pytest.raises(ClusterRefusedError, match=r"403.*user \[reader\].*; give this user the right to it"):
+                reading.append([CLICK])
+            assert store.count() == 0
+
+    def test_who_may_only_read_writes_and_removes_nothing(self, secured: Alias, reader: Alias) -> None:
+        with closing(reader.open()) as reading, closing(secured.open()) as store:
+            store.append([CLICK])
+            attempts: tuple[Callable[[], object], ...] = (
+                lambda: reading.append([SEARCH]),
+                lambda: reading.forget([ANNA]),
+                lambda: reading.expire(EVER),
+            )
+            for attempt in attempts:
+                with pytest.raises(ClusterRefusedError, match=r"user \[reader\].*; give this user the right to it"):
+                    attempt()
+            assert store.count() == 1
+
+    def test_a_blocked_index_is_told_with_the_cure(
+        self, elasticsearch: Server, place: Alias, store: ElasticsearchEvents
+    ) -> None:
+        store.append([CLICK])
+        with closing(Cluster(place.settings)) as cluster:
+            cluster.configure(f"ubi_events-{place.settings.alias}-2026-12", {"index.blocks.write": True})
+            with pytest.raises(ClusterRefusedError, match="the index or the cluster is read-only: lift its block"):
+                store.append([event(3)])
+            assert store.append([SEARCH]) == Appended(1, 0)
+            cluster.configure(f"ubi_events-{place.settings.alias}-2026-12", {"index.blocks.write": None})
+        assert store.append([event(3)]) == Appended(1, 0)
+
+
+class TestOtherIndexes:
+    def test_one_of_the_same_name_that_somebody_else_made_is_left_alone(
+        self, place: Alias, store: ElasticsearchEvents
+    ) -> None:
+        name = f"ubi_events-{place.settings.alias}-2026-12"
+        with closing(Cluster(place.settings)) as cluster:
+            cluster.create(name, {"number_of_replicas": 0}, {})
+            try:
+                with pytest.raises(ClusterRefusedError, match=f"there is an index {name} that was not made here"):
+                    store.append([CLICK])
+                assert cluster.count(name) == store.count() == 0
+                assert store.append([SEARCH]) == Appended(1, 0)
+            finally:
+                cluster.delete([name])
+        assert store.append([CLICK]) == Appended(1, 0)
+
+    def test_one_that_somebody_put_behind_our_alias_is_not_emptied(
+        self, server: Server, place: Alias, store: ElasticsearchEvents
+    ) -> None:
+        store.append([CLICK])
+        alias, theirs = place.settings.alias, f"{place.settings.alias}-theirs"
+        with closing(Cluster(place.settings)) as cluster:
+            cluster.create(theirs, {"number_of_replicas": 0}, {"properties": {"client_id": {"type": "keyword"}}})
+            try:
+                document = {"client_id": ANNA, "shelfwise": {"day": 1}}
+                assert server.request("PUT", f"/{theirs}/_doc/1?refresh=true", document).status == 201
+                assert server.request("PUT", f"/{theirs}/_alias/ubi_events-{alias}").status == 200
+                attempts: tuple[Callable[[], int], ...] = (lambda: store.forget([ANNA]), lambda: store.expire(EVER))
+                for attempt in attempts:
+                    with pytest.raises(ClusterRefusedError, match=f"{theirs} is no index of events"):
+                        attempt()
+                assert cluster.count(theirs) == 1
+            finally:
+                cluster.delete([theirs])
+        assert store.forget([ANNA]) == 1
+
+    def test_versions_and_events_of_one_alias_never_meet(self, place: Alias, store: ElasticsearchEvents) -> None:
+        store.append([CLICK, SEARCH])
+        version = f"{place.settings.alias}-v000001"
+        with closing(Cluster(place.settings)) as cluster:
+            cluster.create(version, {"number_of_replicas": 0}, {})
+            cluster.point(place.settings.alias, version)
+            for pattern in (f"{place.settings.alias}-v*", f"{place.settings.alias}-*", place.settings.alias):
+                assert [state.name for state in cluster.states(pattern)] == [version]
+            store.expire(EVER)
+            assert cluster.state(version) is not None
+            cluster.delete([version])
+
+    def test_a_store_whose_name_begins_alike_is_another(self, place: Alias) -> None:
+        longer = Alias(dataclasses.replace(place.settings, alias=f"{place.settings.alias}-2026"))
+        with closing(place.open()) as store, closing(longer.open()) as other:
+            for each in (store, other):
+                assert each.append([CLICK, SEARCH]) == Appended(2, 0)
+            assert store.expire(EVER) == 2
+            assert (store.count(), other.count()) == (0, 2)
+            assert store.append([CLICK]) == Appended(1, 0)
+            assert other.forget([ANNA]) == 2
+            assert other.expire(EVER) == 0  # takes the empty indexes along
+            assert (store.count(), other.count()) == (1, 0)
+        with closing(Cluster(longer.settings)) as cluster:
+            cluster.delete([f"ubi_keys-{longer.settings.alias}"])
+
+    def test_a_month_that_was_removed_meanwhile_is_made_as_it_was(
+        self, server: Server, place: Alias, store: ElasticsearchEvents
+    ) -> None:
+        store.append([CLICK])
+        name = f"ubi_events-{place.settings.alias}-2026-12"
+        before = indexes(server, place)[name]["mappings"]
+        with closing(Cluster(place.settings)) as cluster:
+            cluster.delete([name])
+        assert store.append([event(3)]) == Appended(1, 0)
+        assert indexes(server, place)[name]["mappings"] == before
+
+    def test_only_whole_months_go_as_indexes(self, server: Server, place: Alias, store: ElasticsearchEvents) -> None:
+        later = event(13, time=at(5))
+        store.append([event(11, time=at(-40)), event(12, time=at(0), kind="query"), CLICK, later])
+        assert store.expire(CLICK.day + 1) == 3
+        keys = f"ubi_keys-{place.settings.alias}"
+        assert set(indexes(server, place)) == {f"ubi_events-{place.settings.alias}-2026-12", keys}
+        with closing(Cluster(place.settings)) as cluster:
+            cluster.settle(keys)
+            assert cluster.count(keys) == store.count() == 1
