@@ -139,7 +139,7 @@ def made_log(events: int, seed: int) -> pl.DataFrame:
     lifelike: the demo store's log is that.
     """
     random = np.random.default_rng(seed)
-    count = events // (_SHOWN + 2) + 1
+    count = events // (_SHOWN + 1) + 1  # each makes a query and what it shows at least
     at = np.sort(random.integers(0, _DAYS * 86_400_000, count))
     query = (random.pareto(1.0, count) * 20).astype(np.int64) % _QUERIES
     product = (random.pareto(1.0, (count, _SHOWN)) * 50).astype(np.int64) % _PRODUCTS

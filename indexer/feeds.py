@@ -19,7 +19,7 @@ from indexer.formats.jsonlines import unwrapped
 from indexer.formats.records import Noted, Noting, Record, Rejected, ignore
 from indexer.formats.registry import FORMATS, format_named, recognised
 from indexer.formats.variants import with_variants
-from indexer.lines import Progress, feed_size, open_source
+from indexer.lines import Progress, opened_sources
 from indexer.mapping import FeedMapping
 from indexer.rows import RowReader
 from retrieval.close_names import close_names
@@ -64,21 +64,9 @@ def records(
     no known format, lacks a column, or breaks off (after its rows before that).
     """
     asked = format_named(format) if format else None
-    sizes = [feed_size(path) for path in paths]
-    total = None if None in sizes else sum(size or 0 for size in sizes)
-    before = 0
-    for path in paths:
-        consumed = 0
-
-        def report(count: int, before: int = before) -> None:
-            nonlocal consumed
-            consumed = count
-            progress(before + count, total)
-
-        with open_source(path, report) as source:
-            feed = Feed(source, mapping or FeedMapping(), note)
-            yield from (asked or recognised(feed)).read(feed)
-        before += consumed
+    for source in opened_sources(paths, progress):
+        feed = Feed(source, mapping or FeedMapping(), note)
+        yield from (asked or recognised(feed)).read(feed)
 
 
 @dataclass(frozen=True, slots=True)

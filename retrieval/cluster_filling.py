@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from retrieval.cluster import Cluster, Document
-from retrieval.cluster_settings import ClusterSettings
 from retrieval.errors import ClusterError, ClusterUnavailableError, StoreDamagedError
 
 WHOLE = "whole"
@@ -74,7 +73,7 @@ def _filled(
         raise
     cluster.settle(name)
     _check_count(cluster, name, taken)
-    cluster.configure(name, {"refresh_interval": None, "translog.durability": None, **_copies(cluster.settings)})
+    cluster.configure(name, {"refresh_interval": None, "translog.durability": None, **cluster.settings.copies})
     cluster.wait_for_copies(name, _COPIES_SECONDS)
     # Again: the node with the only copy may have been lost before there was another.
     _check_count(cluster, name, taken)
@@ -84,9 +83,3 @@ def _filled(
 def _check_count(cluster: Cluster, name: str, taken: int) -> None:
     if (there := cluster.count(name)) != taken:
         raise ClusterError(f"{name}: {taken:,} documents were written and {there:,} are there; rebuild the index")
-
-
-def _copies(settings: ClusterSettings) -> dict[str, Any]:
-    if settings.replicas is None:
-        return {"auto_expand_replicas": "0-1"}
-    return {"number_of_replicas": settings.replicas}

@@ -31,6 +31,13 @@ class ClusterSettings:
     replicas: int | None = None
     """None keeps one where there are two nodes or more."""
 
+    @property
+    def copies(self) -> dict[str, object]:
+        """The index setting for how many copies of each shard there are besides the first."""
+        if self.replicas is None:
+            return {"auto_expand_replicas": "0-1"}
+        return {"number_of_replicas": self.replicas}
+
     def __post_init__(self) -> None:
         """Raises SettingError for what no cluster can be asked with."""
         if not self.urls:

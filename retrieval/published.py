@@ -8,6 +8,7 @@ STORE/
   encoders/IDENTITY/        exported models, shared by the versions that they made
   versions/v000007/         manifest.json, its checksum, and everything it lists; never changed again
   live.log, live.log.copy   live changes that came since, twice: retrieval/journal.py
+  events/                   what shoppers did, and tables made of it: service/event_log.py
   rejected.jsonl            rows that the last rebuild set aside
   quality.json, .html       what it found in the feed
   staging/                  what an interrupted rebuild had done so far
@@ -41,6 +42,7 @@ from retrieval.manifest import (
 )
 from retrieval.store_files import (
     CURRENT,
+    EVENTS_FOLDER,
     MARKER,
     SCHEMA,
     VERSION_NAME,
@@ -166,10 +168,13 @@ class Store:
         if self.versions():
             return StoreForeignError(f"{self.root / MARKER} is missing beside the versions; {_MEND_MARKER}")
         # A rebuild that was killed while it made the directory ours leaves a marker that is not in place yet.
-        if any(entry.name != scratch_path(self.root / MARKER).name for entry in self.root.iterdir()):
+        # Events may come before the first rebuild.
+        names = {entry.name for entry in self.root.iterdir()} - {scratch_path(self.root / MARKER).name}
+        if names - {EVENTS_FOLDER}:
             message = f"{self.root} holds something else than an index (no {MARKER}); name another directory"
             return StoreForeignError(message)
-        return StoreMissingError(f"{self.root} is empty; run: shelfwise rebuild FEED --index {self.root}")
+        what = "holds events and no index yet" if names else "is empty"
+        return StoreMissingError(f"{self.root} {what}; run: shelfwise rebuild FEED --index {self.root}")
 
     def manifest(self, name: str) -> Manifest:
         """The manifest of a version; raises StoreDamagedError when it cannot be read."""

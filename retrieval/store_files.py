@@ -15,6 +15,7 @@ import xxhash
 SCHEMA = 1
 """Counts up when a version's files change so that an older program could not read them."""
 MARKER = "shelfwise.json"
+EVENTS_FOLDER = "events"
 CURRENT = "CURRENT"
 VERSION_NAME = re.compile(r"v\d{6,}")
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from retrieval.errors import FeedError, SettingError
+from retrieval.manifest import write_durably
 from service.options import Backend, JsonOption, SettingsOption, WorkersOption
 
 if TYPE_CHECKING:
@@ -87,6 +88,33 @@ def refresh(
             expired(log, chosen.retention_days)
         done = DerivedTables(index, log, chosen, progress=progress).refresh(days)
     write_json(msgspec.json.encode(done)) if as_json else show_refresh(done)
+
+
+@events.command(epilog="Example: shelfwise events report --index store --html report.html")
+def report(
+    index: IndexDirectory = Path("store"),
+    page: Annotated[Path | None, typer.Option("--html", help="Also write the report as one HTML page.")] = None,
+    settings: SettingsOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Report what shoppers did: funnel, clicks by position, queries, products, fraud, what was set aside."""
+    from retrieval.published import Store
+    from service.derived_tables import DERIVED_FOLDER
+    from service.event_log import aside_files
+    from service.event_report.inputs import read_inputs
+    from service.event_report.page import html
+    from service.event_report.products import catalog_titles
+    from service.event_report.report import build_report
+    from service.event_report.set_aside import rows_aside
+    from service.event_report.view import show_report
+    from service.terminal import write_json
+
+    with _opened(index, settings) as log:
+        inputs = read_inputs(log.folder / DERIVED_FOLDER)
+        made = build_report(inputs, rows_aside(aside_files(log.folder)), catalog_titles(Store(index)))
+    if page:
+        write_durably(page, html(made).encode())
+    write_json(made.to_json()) if as_json else show_report(made)
 
 
 @events.command(epilog="Example: shelfwise events export --index store --out events-parquet")

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
-from retrieval.errors import EventError
+from retrieval.errors import EventError, StoreMissingError
 from retrieval.events.event import Event
 from retrieval.events.intake import Intake, differing, utc_now
 from retrieval.events.masking import Masker
@@ -16,13 +17,12 @@ from retrieval.events.pseudonyms import KEYS_FILE, Pseudonyms
 from retrieval.events.sqlite import SqliteEvents
 from retrieval.events.store import EventStore
 from retrieval.published import Store
+from retrieval.store_files import EVENTS_FOLDER
 from service.version_list import current_manifest
 
 if TYPE_CHECKING:
     from service.settings import Settings
 
-EVENTS_FOLDER = "events"
-"""Inside an index directory."""
 ASIDE_FOLDER = "aside"
 """Inside the folder of events: what each import set aside, a file for each."""
 
@@ -50,8 +50,11 @@ class EventLog:
     def open(cls, root: Path, settings: Settings) -> Self:
         """The events of an index directory, in its SQLite file, or in the cluster where the backend is that.
 
-        Raises StoreError where they cannot be opened, SettingError where a setting cannot be.
+        They may come before the first rebuild. Raises StoreError where they cannot be opened, or the directory is
+        somebody else's, SettingError where a setting cannot be.
         """
+        with suppress(StoreMissingError):
+            Store(root).check_ours()
         folder = root / EVENTS_FOLDER
         intake = Intake(Pseudonyms(settings.events.keys or folder / KEYS_FILE), Masker(settings.events.regions))
         return cls(folder, open_store(root, settings, is_clustered=is_in_cluster(root, settings)), intake)

@@ -10,8 +10,14 @@ from rich.rule import Rule
 from rich.text import Text
 
 from indexer.build import RebuildOptions, rebuild
+from indexer.events.importing import import_events
+from retrieval.events.intake import utc_now
 from service.demo import DemoFiles, write_demo_store
+from service.derived_tables import DerivedTables
 from service.engine import SearchEngine
+from service.event_log import EventLog, aside_path
+from service.event_views import BytesRead, StepsDone
+from service.settings import Settings
 from service.terminal import ProgressLines, out, show_page, show_report
 
 _SHOWN_CLASSES = (
@@ -34,6 +40,7 @@ def show_demo(folder: Path, *, products: int, seed: int, cache: Path) -> None:
         progress.end(f"{products:,} products in {folder}")
         options = RebuildOptions(feeds=(str(files.products),), cache=cache, synonyms=files.synonyms)
         report = rebuild(folder / "index", options, progress)
+        _take_events(folder / "index", files, progress)
     show_report(report, folder / "index")
     with SearchEngine.open(folder / "index") as engine:
         for label, query in _examples(files):
@@ -44,6 +51,17 @@ def show_demo(folder: Path, *, products: int, seed: int, cache: Path) -> None:
         filtered = engine.search(query, size=5, filters="price < 30 AND availability = in_stock", facets=["category"])
         show_page(filtered, explain=True)
     out.print(_next_steps(folder, files), soft_wrap=True)
+
+
+def _take_events(index: Path, files: DemoFiles, progress: ProgressLines) -> None:
+    """Imports the log of what its shoppers did, and makes the tables of it."""
+    settings = Settings()
+    with EventLog.open(index, settings) as log:
+        with BytesRead(progress) as read:
+            aside = aside_path(log.folder, utc_now())
+            import_events([str(files.events)], log.store, log.intake, aside=aside, progress=read)
+        with StepsDone(progress) as steps:
+            DerivedTables(index, log, settings.events, progress=steps).refresh()
 
 
 def _examples(files: DemoFiles) -> Iterator[tuple[str, str]]:
@@ -64,8 +82,9 @@ def _next_steps(folder: Path, files: DemoFiles) -> Text:
         ("check its feed", f".venv/bin/shelfwise check {files.products} --html report.html"),
         ("change a price", f".venv/bin/shelfwise patch {index} d000001 price=9.99"),
         ("measure it", f".venv/bin/shelfwise evaluate {index} {files.judgments_test} --stage bm25,dense,merged"),
+        ("what shoppers did", f".venv/bin/shelfwise events report --index {index} --html report.html"),
         ("time it", f".venv/bin/shelfwise bench latency {index} --judgments {files.judgments_dev}"),
         ("use your own", ".venv/bin/shelfwise rebuild YOUR-CATALOG.jsonl --index store"),
     )
-    lines = "\n".join(f"  {purpose:<14} {command}" for purpose, command in commands)
+    lines = "\n".join(f"  {purpose:<18} {command}" for purpose, command in commands)
     return Text(f"\nThe demo store is in {folder}. Next:\n{lines}")

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import fields
 from datetime import datetime
 from pathlib import Path
@@ -20,7 +21,7 @@ import msgspec
 
 from indexer.aside import printable
 from indexer.events.report import Example, SetAside
-from retrieval.errors import EventError, RowError
+from retrieval.errors import EventError, RowError, StoreError
 from retrieval.events.checking import MAX_QUERY
 from retrieval.events.event import Event
 from retrieval.events.masking import Masker
@@ -43,8 +44,9 @@ class EventAside:
         self._counts: Counter[str] = Counter()
         self._examples: dict[str, list[Example]] = {}
         self._scratch = scratch_path(path)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        self._file = open_scratch(self._scratch)
+        with self._told():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._file = open_scratch(self._scratch)
 
     def add(
         self, file: str, line: int, error: RowError | EventError, event: Mapping[str, object] | None = None
@@ -58,7 +60,8 @@ class EventAside:
         row = {"file": example.file, "line": line, "reason": error.reason, "detail": example.detail}
         if event is not None:
             row["event"] = {field: self._shown(field, value) for field, value in event.items()}
-        self._file.write(msgspec.json.encode(row) + b"\n")
+        with self._told():
+            self._file.write(msgspec.json.encode(row) + b"\n")
 
     @property
     def reasons(self) -> dict[str, SetAside]:
@@ -90,11 +93,24 @@ class EventAside:
 
     def close(self) -> None:
         """Ends the file; it is on the disk, under its name."""
-        self._file.flush()
-        os.fsync(self._file.fileno())
-        self._file.close()
-        self._scratch.replace(self.path)
-        sync(self.path.parent)
+        with self._told():
+            try:
+                self._file.flush()
+                os.fsync(self._file.fileno())
+            finally:
+                self._file.close()
+            self._scratch.replace(self.path)
+            sync(self.path.parent)
+
+    @contextmanager
+    def _told(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise StoreError(
+                f"{self.path}, for what is set aside, cannot be written ({error.strerror}); see to the disk and to the "
+                f"rights to its folder"
+            ) from error
 
     def __enter__(self) -> Self:
         return self

@@ -33,6 +33,10 @@ BATCH = 10_000
 """Events that are appended, and made durable, together."""
 _ROWS = 2_000
 """Rows that are made events of together."""
+_BYTES = 4_000_000
+"""Of long rows fewer are: a row may have a megabyte."""
+_HELD = 20
+"""Batches of rows that are kept at most until their events are appended, however few these are."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +86,7 @@ class _Batch:
     lines: list[int] = field(default_factory=list)
     rows: list[object] = field(default_factory=list)
     rejected: list[Rejected] = field(default_factory=list)
+    size: int = 0
 
     def add(self, record: Record | Rejected) -> None:
         if isinstance(record, Rejected):
@@ -89,6 +94,11 @@ class _Batch:
         else:
             self.lines.append(record.line)
             self.rows.append(record.row)
+            self.size += _size(record.row)
+
+    @property
+    def is_full(self) -> bool:
+        return len(self) >= _ROWS or self.size >= _BYTES
 
     def __len__(self) -> int:
         return len(self.rows) + len(self.rejected)
@@ -111,6 +121,7 @@ class _Import:
         self._under_way: deque[_Batch] = deque()
         self._events: list[StoredEvent] = []
         self._places: list[tuple[_Batch, int]] = []
+        self._held = 0
         self._error: FeedError | None = None
 
     def run(self, paths: Sequence[str], progress: Progress, pool: Workers) -> None:
@@ -138,7 +149,7 @@ class _Import:
             try:
                 for record in known.read(feed, check):
                     batch.add(record)
-                    if len(batch) >= _ROWS:
+                    if batch.is_full:
                         yield batch
                         batch = _Batch(source.path, known.name)
             except FeedError:
@@ -160,13 +171,14 @@ class _Import:
             self._aside.add(batch.file, batch.lines[refused.row], error, refused.event)
         self._events.extend(map(StoredEvent._make, made.events))
         self._places.extend((batch, row) for row in made.rows)
-        if len(self._events) >= self._options.batch:
+        self._held += 1
+        if len(self._events) >= self._options.batch or self._held >= _HELD:
             self._flush()
 
     def _flush(self) -> None:
         """Appends what has been gathered."""
         events, places = self._events, self._places
-        self._events, self._places = [], []
+        self._events, self._places, self._held = [], [], 0
         if not events:
             return
         appended = self._store.append(events)
@@ -200,3 +212,10 @@ class _Import:
             seconds=seconds,
             rows_per_second=self._count / seconds,
         )
+
+
+def _size(row: object) -> int:
+    """Roughly the bytes of a raw row: what a table's cells have, or a line. Nested rows of Parquet count little."""
+    if isinstance(row, bytes):
+        return len(row)
+    return sum(len(value) for value in row.values() if type(value) is str) if isinstance(row, dict) else 0

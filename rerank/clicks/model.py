@@ -81,13 +81,15 @@ class PairEstimates:
         """The equal-tailed credible interval of each attractiveness: lower and upper ends, (pairs,) each.
 
         Of the beta posterior with the estimate as its mean and effective examinations plus prior as its count. Beta
-        rather than Wilson, because the estimates are its means: no interval leaves out its estimate, and what was
-        never shown gets the prior's. That examination was estimated too is not in it.
+        rather than Wilson, because the estimates are its means, and what was never shown gets the prior's. It is
+        widened to hold its estimate, which the mean of a beta all but at 0 may lie outside of. That examination was
+        estimated too is not in it.
         """
         count = self.effective + self.strength
         shapes = self.attractiveness * count, (1.0 - self.attractiveness) * count
         tail = (1.0 - level) / 2
-        return betaincinv(*shapes, tail), betaincinv(*shapes, 1.0 - tail)
+        lower, upper = betaincinv(*shapes, tail), betaincinv(*shapes, 1.0 - tail)
+        return np.minimum(lower, self.attractiveness), np.maximum(upper, self.attractiveness)
 
 
 def pair_estimates(

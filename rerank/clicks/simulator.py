@@ -35,6 +35,9 @@ class Conditions:
     random."""
 
 
+USUAL = Conditions()
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Simulation:
     """Sessions, the earliest first, and what a log would not tell of them."""
@@ -57,7 +60,7 @@ class Simulation:
 
 
 def simulate(
-    store: SimulatedStore, shopper: Shopper, sessions: int, conditions: Conditions = Conditions(), seed: int = 0
+    store: SimulatedStore, shopper: Shopper, sessions: int, conditions: Conditions = USUAL, seed: int = 0
 ) -> Simulation:
     """Draws sessions; the same seed gives the same."""
     random = np.random.default_rng(seed)

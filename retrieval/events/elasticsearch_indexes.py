@@ -11,7 +11,6 @@ from typing import Any
 
 from retrieval.cluster import Cluster, IndexState
 from retrieval.cluster_documents import NO_INDEX, NewDocument, create, make_index
-from retrieval.cluster_settings import ClusterSettings
 from retrieval.errors import ClusterRefusedError
 from retrieval.events.event import EventKind
 from retrieval.events.stored import DAY_MS, EPOCH, StoredEvent, moment
@@ -98,7 +97,7 @@ class EventIndexes:
 
     def _make(self, index: str) -> None:
         self._cluster.check_server()
-        settings = {**_SETTINGS, "number_of_shards": self._cluster.settings.shards, **copies(self._cluster.settings)}
+        settings = {**_SETTINGS, "number_of_shards": self._cluster.settings.shards, **self._cluster.settings.copies}
         aliases: dict[str, dict[str, Any]] = {_written_by(index): {"is_hidden": True}}
         mapping = _KEYS_MAPPING
         if index == self.keys:
@@ -109,13 +108,6 @@ class EventIndexes:
             mapping = QUERIES_MAPPING if of == self.queries else EVENTS_MAPPING
         made_by = {"made_by": _MAKER, "schema": SCHEMA, "application": self.application}
         make_index(self._cluster, index, settings, {**mapping, "_meta": made_by}, aliases)
-
-
-def copies(settings: ClusterSettings) -> dict[str, Any]:
-    """The setting for how many copies of each shard there are besides the first."""
-    if settings.replicas is None:
-        return {"auto_expand_replicas": "0-1"}
-    return {"number_of_replicas": settings.replicas}
 
 
 def _written_by(index: str) -> str:

@@ -28,7 +28,7 @@ class Intake:
 
     def __reduce__(self) -> tuple[object, ...]:
         # A worker process opens the same keys; what is remembered stays here.
-        return _opened, (self.pseudonyms.path, self.masker._regions)
+        return _opened, (self.pseudonyms.path, self.masker.regions)
 
     def stored(self, event: Event, now: datetime) -> StoredEvent:
         """The event as it is kept; `now` is when it came in. Raises EventError where it cannot be taken."""

@@ -30,7 +30,7 @@ class Masker:
     """Masks personal data in queries. Queries that come again and again are remembered."""
 
     def __init__(self, regions: Iterable[str] = REGIONS) -> None:
-        self._regions = tuple(regions)
+        self.regions = tuple(regions)
         self.masked = lru_cache(_REMEMBERED)(self._masked)
 
     def _masked(self, query: str) -> str:
@@ -42,7 +42,7 @@ class Masker:
         return self._without_phones(query)
 
     def _without_phones(self, query: str) -> str:
-        for region in self._regions:
+        for region in self.regions:
             # From the last one on, so that what is left to do keeps its place.
             for match in reversed(list(PhoneNumberMatcher(query, region, leniency=Leniency.VALID))):
                 if not ean.is_valid(match.raw_string):

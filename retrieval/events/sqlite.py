@@ -29,6 +29,8 @@ _APPLICATION_ID = 0x53574556
 _SCHEMA_VERSION = 1
 _WAIT_SECONDS = 30.0
 _READ_ROWS = 50_000
+_CACHE_KB = 64_000
+"""Keys come at random places, so their index is best kept in memory."""
 _MOST_TOGETHER = 2_000
 """Events that threads commit together at most, so that the last of them does not wait for long."""
 
@@ -190,6 +192,7 @@ class SqliteEvents:
         connection = sqlite3.connect(self.path, _WAIT_SECONDS, isolation_level=None, check_same_thread=False)
         connection.execute("PRAGMA synchronous = FULL")
         connection.execute("PRAGMA secure_delete = ON")
+        connection.execute(f"PRAGMA cache_size = -{_CACHE_KB}")
         return connection
 
     def _prepare(self) -> None:

@@ -60,7 +60,7 @@ _COLUMNS: dict[str, pl.DataType | type[pl.DataType]] = {
     "product_id": pl.String,
     "position": pl.Int32,
     "quantity": pl.Int32,
-    "rating": pl.Float32,
+    "rating": pl.Float64,
     "results": pl.Int32,
 }
 EVENT_SCHEMA = pl.Schema(_COLUMNS)

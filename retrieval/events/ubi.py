@@ -45,7 +45,7 @@ _ATTRIBUTES = {
         "object": {"properties": {"object_id": _KEYWORD}},
         "position": {"properties": {"ordinal": {"type": "integer"}}},
         "quantity": {"type": "integer"},
-        "rating": {"type": "float"},
+        "rating": {"type": "double"},
         "results": {"type": "integer"},
     }
 }

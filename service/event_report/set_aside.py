@@ -1,8 +1,9 @@
-"""What cannot be learned from and was set aside, by reason, at the last import and by cleaning."""
+"""What cannot be learned from and was set aside, by reason, at imports and by cleaning."""
 
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -57,7 +58,7 @@ class SetAside:
     """By reason, the most frequent first, with the first examples."""
 
     rows: tuple[RowsAside, ...]
-    """At the last import."""
+    """At imports."""
     events: tuple[EventsAside, ...]
     """By cleaning, of the events in the window."""
 
@@ -69,26 +70,28 @@ class _Row(msgspec.Struct):
     detail: str = ""
 
 
-def rows_aside(path: Path) -> tuple[RowsAside, ...]:
-    """What an import has written to a file of rows that it set aside; nothing where there is no such file.
+def rows_aside(paths: Iterable[Path]) -> tuple[RowsAside, ...]:
+    """What imports have written to the files of rows that they set aside, the oldest first.
 
     Raises StoreDamagedError for a file that is something else.
     """
     counts: Counter[str] = Counter()
     examples: dict[str, list[RowExample]] = {}
+    for path in paths:
+        for row in _rows(path):
+            counts[row.reason] += 1
+            if counts[row.reason] <= _EXAMPLES:
+                examples.setdefault(row.reason, []).append(RowExample(row.file, row.line, row.detail))
+    return tuple(RowsAside(reason, count, tuple(examples[reason])) for reason, count in _ordered(counts))
+
+
+def _rows(path: Path) -> Iterator[_Row]:
     decoder = msgspec.json.Decoder(_Row)
     try:
         with path.open("rb") as file:
-            for line in file:
-                row = decoder.decode(line)
-                counts[row.reason] += 1
-                if counts[row.reason] <= _EXAMPLES:
-                    examples.setdefault(row.reason, []).append(RowExample(row.file, row.line, row.detail))
-    except FileNotFoundError:
-        return ()
+            yield from map(decoder.decode, file)
     except (OSError, msgspec.MsgspecError, UnicodeDecodeError) as error:
         raise StoreDamagedError(f"{path} cannot be read ({error}); remove it, an import makes it anew") from error
-    return tuple(RowsAside(reason, count, tuple(examples[reason])) for reason, count in _ordered(counts))
 
 
 def events_aside(aside: pl.DataFrame) -> tuple[EventsAside, ...]:

@@ -428,7 +428,7 @@ EVENTS = st.builds(
     product_id=TEXTS,
     position=NUMBERS,
     quantity=NUMBERS,
-    rating=st.none() | st.floats(0, 5, width=32),
+    rating=st.none() | st.floats(0, 5),
     results=NUMBERS,
 )
 STEPS = st.lists(

@@ -14,13 +14,16 @@ import polars as pl
 import pytest
 from typer.testing import CliRunner, Result
 
+from indexer.build import RebuildOptions, rebuild
 from rerank.behaviour.derived import open_derived
-from retrieval.errors import FeedError, SettingError
+from retrieval.errors import FeedError, SettingError, StoreForeignError
 from retrieval.events.sqlite import SqliteEvents
+from retrieval.store_files import EVENTS_FOLDER
+from service.demo import DemoFiles
 from service.derived_tables import DERIVED_FOLDER
 from service.engine import SearchEngine
 from service.event_commands import events
-from service.event_log import EVENTS_FOLDER
+from tests.conftest import ENCODER
 
 START = datetime(2026, 3, 2, 10, tzinfo=UTC)
 
@@ -177,7 +180,38 @@ def test_an_index_without_events_is_no_error(index: Path) -> None:
     assert document(run("forget", "nobody", "--index", index, "--json"))["events"] == 0
 
 
-@pytest.mark.parametrize("name", ["import", "refresh", "export", "forget", "expire", "rotate-key", "move"])
+def test_report_is_shown_written_as_a_page_and_as_json(filled: Path, tmp_path: Path) -> None:
+    run("refresh", "--index", filled)
+    page = tmp_path / "report.html"
+    shown = run("report", "--index", filled, "--html", page)
+    assert shown.exit_code == 0
+    assert "drill" in shown.stdout
+    assert "bad position" in page.read_text("utf-8")
+    told = document(run("report", "--index", filled, "--json"))
+    assert told["traffic"]["visits"] == 8
+
+
+def test_report_before_any_refresh_says_what_to_do(filled: Path) -> None:
+    assert "refresh" in str(run("report", "--index", filled).exception)
+
+
+@pytest.mark.parametrize("name", ["import", "refresh", "report", "export", "forget", "expire", "rotate-key", "move"])
 def test_every_command_has_an_example(name: str) -> None:
     result = run(name, "--help")
     assert f"Example: shelfwise events {name}" in " ".join(result.stdout.split())
+
+
+def test_events_may_come_before_the_first_rebuild(log: Path, tmp_path: Path, demo: DemoFiles, cache: Path) -> None:
+    index = tmp_path / "new"
+    document(run("import", log, "--index", index, "--workers", 1, "--json"))
+    assert document(run("refresh", "--index", index, "--json"))["visits"] == 8
+    rebuild(index, RebuildOptions((str(demo.products),), cache, encoder=ENCODER))
+    assert document(run("refresh", "--index", index, "--json"))["visits"] == 8
+
+
+def test_a_directory_of_somebody_else_gets_no_events(log: Path, tmp_path: Path) -> None:
+    (tmp_path / "theirs").mkdir()
+    (tmp_path / "theirs" / "letter.txt").touch()
+    result = run("import", log, "--index", tmp_path / "theirs")
+    assert isinstance(result.exception, StoreForeignError)
+    assert [path.name for path in (tmp_path / "theirs").iterdir()] == ["letter.txt"]

@@ -16,8 +16,9 @@ import pytest
 from retrieval.errors import EventError, QueryError, SettingError
 from retrieval.events.event import Event, EventKind
 from retrieval.events.sqlite import SqliteEvents
+from retrieval.store_files import EVENTS_FOLDER
 from service.engine import SearchEngine
-from service.event_log import EVENTS_FOLDER, EventLog
+from service.event_log import EventLog
 from service.settings import EventsSettings, Settings
 
 CLICK = Event(EventKind.CLICK, "p1", "q1", "cordless drill", "jo@example.com", "s1", 3, event_id="e1")

@@ -15,6 +15,7 @@ import pytest
 import zstandard
 
 from indexer.events.importing import ImportOptions, import_events
+from indexer.events.making import Made, Maker
 from indexer.lines import MAX_LINE
 from retrieval.errors import FeedError, StoreError
 from retrieval.events.sqlite import SqliteEvents
@@ -348,6 +349,25 @@ def test_a_store_that_cannot_be_written_ends_the_import(log: Log) -> None:
     path = log.write(clicks(3))
     with pytest.raises(StoreError, match="the disk is full"):
         import_events([str(path)], Full(log.folder), log.intake, aside=log.folder / "aside.jsonl")
+
+
+def test_a_file_for_what_is_set_aside_that_cannot_be_written(log: Log) -> None:
+    (log.folder / "aside.jsonl").mkdir()
+    with pytest.raises(StoreError, match="for what is set aside, cannot be written"):
+        log.take(log.write([CLICK]))
+
+
+def test_long_rows_go_in_smaller_batches(log: Log, monkeypatch: pytest.MonkeyPatch) -> None:
+    sizes: list[int] = []
+    made = Maker.made
+
+    def noted(self: Maker, batch: tuple[str, Sequence[object]]) -> Made:
+        sizes.append(len(batch[1]))
+        return made(self, batch)
+
+    monkeypatch.setattr(Maker, "made", noted)
+    report = log.take(log.write([{**row, "note": "x" * 900_000} for row in clicks(12)]))
+    assert (report.taken, sizes) == (12, [5, 5, 2])
 
 
 def test_processes_beside_make_the_same_of_a_log(log: Log, tmp_path: Path) -> None:

@@ -303,20 +303,21 @@ def test_events_set_aside_are_counted_with_the_first_examples() -> None:
 
 
 def test_rows_that_an_import_set_aside_are_read_from_its_file(tmp_path: Path) -> None:
-    path = tmp_path / "rejected.jsonl"
-    assert rows_aside(path) == ()
+    path, other = tmp_path / "1.jsonl", tmp_path / "2.jsonl"
+    assert rows_aside([]) == ()
     path.write_text(
         '{"file":"f","line":3,"reason":"bad time","detail":"x","event":{"kind":"click"}}\n'
-        '{"file":"f","line":1,"reason":"no JSON","detail":""}\n' + '{"file":"f","line":9,"reason":"no JSON"}\n' * 4
+        '{"file":"f","line":1,"reason":"no JSON","detail":""}\n' + '{"file":"f","line":9,"reason":"no JSON"}\n' * 3
     )
+    other.write_text('{"file":"g","line":5,"reason":"no JSON"}\n')
     first = tuple(RowExample("f", line, "") for line in (1, 9, 9))
-    assert rows_aside(path) == (
+    assert rows_aside([path, other]) == (
         RowsAside("no JSON", 1 + 4, first),
         RowsAside("bad time", 1, (RowExample("f", 3, "x"),)),
     )
     path.write_text("what is this\n")
     with pytest.raises(StoreDamagedError, match="an import makes it anew"):
-        rows_aside(path)
+        rows_aside([path])
 
 
 def test_days_are_those_of_utc() -> None:

@@ -1,0 +1,98 @@
+"""The commands that measure what becomes of shoppers' events: importing, recording, faults, fraud, click models."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Annotated
+
+import typer
+
+from service.options import JsonOption
+
+
+def event_import(
+    events: Annotated[int, typer.Option(help="How many events the log has.", min=1_000)] = 1_000_000,
+    as_json: JsonOption = False,
+) -> None:
+    """Time importing a log into a new store, as JSON lines and as CSV, with its memory and its disk."""
+    import msgspec
+
+    from benchmarks.events_import import measure_events_import, show_events_import
+    from service.terminal import ProgressLines, write_json
+
+    with TemporaryDirectory() as folder, ProgressLines() as progress:
+        progress.begin("import", None, "")
+        measured = measure_events_import(Path(folder), events)
+        progress.end(f"{measured[0].events_per_second:,.0f} events a second")
+    write_json(msgspec.json.encode([asdict(each) for each in measured])) if as_json else show_events_import(measured)
+
+
+def event_writes(
+    writers: Annotated[int, typer.Option(help="How many write at once.", min=1, max=256)] = 8,
+    events: Annotated[int, typer.Option(help="How many events each of them writes.", min=10)] = 2_000,
+    as_json: JsonOption = False,
+) -> None:
+    """Time single events, each durable before the next: threads, processes, and threads without group commit."""
+    import msgspec
+
+    from benchmarks.event_tables import show_event_writes
+    from benchmarks.event_writes import measure_event_writes
+    from service.terminal import ProgressLines, write_json
+
+    with TemporaryDirectory(dir=".") as folder, ProgressLines() as progress:
+        progress.begin("writes", None, "")
+        measured = measure_event_writes(Path(folder), writers, events)
+        progress.end(f"{measured[1].per_second:,.0f} events a second")
+    write_json(msgspec.json.encode(measured)) if as_json else show_event_writes(measured)
+
+
+def event_faults(
+    rounds: Annotated[int, typer.Option(help="How often to kill the writers.", min=1)] = 200,
+    as_json: JsonOption = False,
+) -> None:
+    """Kill processes while they write events, again and again, and look for events that are lost or doubled."""
+    import msgspec
+
+    from benchmarks.event_faults import measure_event_faults
+    from benchmarks.event_tables import show_event_faults
+    from service.terminal import ProgressLines, write_json
+
+    with TemporaryDirectory(dir=".") as folder, ProgressLines() as progress:
+        progress.begin("kills", rounds, "rounds")
+        measured = measure_event_faults(Path(folder), rounds, advance=progress.advance)
+        progress.end(f"{measured.acknowledged:,} events acknowledged")
+    write_json(msgspec.json.encode(measured)) if as_json else show_event_faults(measured)
+    if measured.lost or measured.doubled or measured.broken_days:
+        raise typer.Exit(1)
+
+
+def fraud(
+    seeds: Annotated[str, typer.Option(help="The stores to plant fraud in, by their seeds.")] = "1,2,3,4,5",
+    as_json: JsonOption = False,
+) -> None:
+    """Plant fraud in demo stores of several sizes and mixtures, and count what is flagged of it and of the rest."""
+    import msgspec
+
+    from benchmarks.fraud import SIZES, fraud_table, measure_fraud
+    from benchmarks.fraud_mixtures import MIXTURES
+    from service.terminal import ProgressLines, out, write_json
+
+    numbers = [int(seed) for seed in seeds.split(",")]
+    measured = []
+    with ProgressLines() as progress:
+        progress.begin("fraud", len(numbers) * len(SIZES) * len(MIXTURES), "logs")
+        for each in measure_fraud(numbers):
+            measured.append(each)
+            progress.advance(1)
+        progress.end(f"{len(measured)} logs")
+    write_json(msgspec.json.encode(measured)) if as_json else out.print(fraud_table(measured))
+
+
+EXAMPLES = (
+    (event_import, "Example: shelfwise bench event-import --events 100000"),
+    (event_writes, "Example: shelfwise bench event-writes --writers 8"),
+    (event_faults, "Example: shelfwise bench event-faults --rounds 20"),
+    (fraud, "Example: shelfwise bench fraud --seeds 1,2"),
+)

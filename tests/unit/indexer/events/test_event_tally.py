@@ -1,0 +1,31 @@
+from __future__ import annotations
+
+import pytest
+
+from indexer.events import tally
+from indexer.events.tally import Tally
+from retrieval.events.store import Appended
+from retrieval.events.stored import StoredEvent, moment
+
+
+def event(number: int, time: int) -> StoredEvent:
+    key = number.to_bytes(16, "big")
+    return StoredEvent(key, "click", time, 0, "u1", "", "q1", "", f"B{number}", None, None, None, None)
+
+
+def test_what_was_refused_is_not_counted() -> None:
+    counts = Tally()
+    counts.add([event(1, 50), event(2, 10), event(3, 70)], Appended(1, 1, (1,)))
+    counts.add([event(4, 40)], Appended(0, 0, (0,)))
+    counts.add([event(5, 60)], Appended(1, 0))
+    assert (counts.taken, counts.repeated, counts.kinds) == (2, 1, {"click": 3})
+    assert (counts.first, counts.last) == (moment(50), moment(70))
+    assert (counts.products, counts.shoppers, counts.sessions) == (3, 1, 0)
+
+
+def test_too_many_are_not_told_apart(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tally, "MOST_COUNTED", 3)
+    counts = Tally()
+    for number in range(5):
+        counts.add([event(number, 0)], Appended(1, 0))
+    assert (counts.products, counts.shoppers) == (None, 1)
