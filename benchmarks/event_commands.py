@@ -90,9 +90,49 @@ def fraud(
     write_json(msgspec.json.encode(measured)) if as_json else out.print(fraud_table(measured))
 
 
+def click_models(
+    sessions: Annotated[int, typer.Option(help="Sessions of ten results.", min=1_000)] = 1_000_000,
+    as_json: JsonOption = False,
+) -> None:
+    """Fit each click model to sessions simulated under it: time, planted parameters recovered, held-out likelihood."""
+    import msgspec
+
+    from benchmarks.click_models import SHOPPERS, measure_click_models, show_click_models
+    from service.terminal import ProgressLines, write_json
+
+    with ProgressLines() as progress:
+        progress.begin("click models", len(SHOPPERS), "logs")
+        report = measure_click_models(sessions, done=lambda: progress.advance(1))
+        progress.end(f"{sessions:,} sessions each")
+    write_json(msgspec.json.encode(report)) if as_json else show_click_models(report)
+
+
+def click_labels(
+    judgments: Annotated[Path, typer.Argument(help="Graded judgments: what the simulated shoppers go by.")],
+    sessions: Annotated[int, typer.Option(help="Sessions of each log.", min=1_000)] = 300_000,
+    seeds: Annotated[int, typer.Option(help="Logs at each strength of bias.", min=1)] = 3,
+    as_json: JsonOption = False,
+) -> None:
+    """Make labels from simulated clicks at several strengths of position bias, against the grades and naive CTR."""
+    import msgspec
+
+    from benchmarks.click_labels import STRENGTHS, measure_click_labels, show_click_labels
+    from benchmarks.judgments import read_judgments
+    from service.terminal import ProgressLines, write_json
+
+    with ProgressLines() as progress:
+        progress.begin("labels", len(STRENGTHS) * seeds, "logs")
+        grades = read_judgments(judgments).grades
+        report = measure_click_labels(grades, sessions, range(seeds), done=lambda: progress.advance(1))
+        progress.end(f"{report.queries:,} queries")
+    write_json(msgspec.json.encode(report)) if as_json else show_click_labels(report)
+
+
 EXAMPLES = (
     (event_import, "Example: shelfwise bench event-import --events 100000"),
     (event_writes, "Example: shelfwise bench event-writes --writers 8"),
     (event_faults, "Example: shelfwise bench event-faults --rounds 20"),
     (fraud, "Example: shelfwise bench fraud --seeds 1,2"),
+    (click_models, "Example: shelfwise bench click-models --sessions 100000"),
+    (click_labels, "Example: shelfwise bench click-labels judgments.tsv --sessions 50000 --seeds 1"),
 )

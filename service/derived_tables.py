@@ -8,6 +8,7 @@ from pathlib import Path
 
 import polars as pl
 
+from rerank.behaviour.derived import open_derived
 from rerank.behaviour.options import DeriveOptions
 from rerank.behaviour.products import product_table
 from rerank.behaviour.pseudonymous import count_of
@@ -58,6 +59,10 @@ class DerivedTables:
             progress=self._progress,
             purge=purge,
         )
+
+    def label_weights(self) -> pl.DataFrame:
+        """What a click, a cart and a purchase count for in the labels that were made last."""
+        return open_derived(self.folder).label_weights
 
     def purge(self) -> None:
         """Makes them anew, if there are any, and leaves no earlier ones: of who was forgotten nothing stays."""

@@ -86,8 +86,9 @@ def refresh(
     with _opened(index, settings) as log, ProgressLines() as lines, StepsDone(lines) as progress:
         if chosen.retention_days is not None:
             expired(log, chosen.retention_days)
-        done = DerivedTables(index, log, chosen, progress=progress).refresh(days)
-    write_json(msgspec.json.encode(done)) if as_json else show_refresh(done)
+        tables = DerivedTables(index, log, chosen, progress=progress)
+        done = tables.refresh(days)
+    write_json(msgspec.json.encode(done)) if as_json else show_refresh(done, tables.label_weights())
 
 
 @events.command(epilog="Example: shelfwise events report --index store --html report.html")

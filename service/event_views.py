@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
+import polars as pl
 from rich.table import Table
 from rich.text import Text
 
@@ -102,8 +103,8 @@ def show_import(report: ImportReport, aside: Path) -> None:
     out.print(table)
 
 
-def show_refresh(done: Refreshed) -> None:
-    """What a refresh did."""
+def show_refresh(done: Refreshed, weights: pl.DataFrame) -> None:
+    """What a refresh did, and what the acts of shoppers count for in the labels."""
     table = _grid()
     window = done.window
     table.add_row("window", f"{window.first:%Y-%m-%d} to {window.last:%Y-%m-%d %H:%M} UTC")
@@ -112,8 +113,19 @@ def show_refresh(done: Refreshed) -> None:
     table.add_row("robots", f"{done.flagged_visits:,} visits with {done.flagged_clicks:,} clicks are left out")
     table.add_row("set aside", _counted(done.aside) or "none")
     table.add_row("tables", _counted(done.tables))
+    table.add_row("labels", _weighed(weights))
     table.add_row("seconds", f"{done.seconds:.1f}")
     out.print(table)
+
+
+def _weighed(weights: pl.DataFrame) -> str:
+    """The weights, that of a click being 1."""
+    values = weights["weight"].to_list()
+    first = next((value for value in values if value > 0), 1.0)
+    told = ", ".join(f"{name} {value / first:.2g}" for name, value in zip(weights["signal"], values, strict=True))
+    if weights["fitted"].all():
+        return f"{told}: fitted to {weights['purchases'][0]:,} later purchases"
+    return f"{told}: a convention, since {weights['purchases'][0]:,} later purchases are too few to fit to"
 
 
 def show_export(exported: Exported, folder: Path) -> None:

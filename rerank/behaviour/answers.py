@@ -22,7 +22,7 @@ def normalised(queries: Iterable[str]) -> list[str]:
 
 def _answers(events: pl.DataFrame) -> pl.DataFrame:
     shows_lists = bool((events["kind"] == "impression").any())
-    answers = _with_answer(events).filter(pl.col("query_id") != "").group_by("visit", "query_id").agg(*_facts())
+    answers = with_answer(events).filter(pl.col("query_id") != "").group_by("visit", "query_id").agg(*_facts())
     answers = answers.filter(pl.col("spelling") != "")
     found_nothing = pl.col("results").fill_null(0 if shows_lists else -1) == 0
     empty = pl.col("asked") & found_nothing & (pl.col("results").is_not_null() | (pl.col("impressions") == 0))
@@ -58,7 +58,7 @@ def _with_normalised(answers: pl.DataFrame) -> pl.DataFrame:
     return answers.join(pl.DataFrame(known, schema=schema), on="spelling", how="left")
 
 
-def _with_answer(events: pl.DataFrame) -> pl.DataFrame:
+def with_answer(events: pl.DataFrame) -> pl.DataFrame:
     """The events, in their order, carts and purchases with the answer that they came of."""
     lacking = pl.col("kind").is_in(_LATER) & (pl.col("query_id") == "")
     rows = events.with_row_index("_row")
@@ -73,7 +73,7 @@ def _with_answer(events: pl.DataFrame) -> pl.DataFrame:
 
 def _query_products(events: pl.DataFrame) -> pl.DataFrame:
     told = _answers(events).select("visit", "query_id", "query")
-    acts = _with_answer(events).filter(pl.col("kind").is_in(("click", "consultation", *_LATER)))
+    acts = with_answer(events).filter(pl.col("kind").is_in(("click", "consultation", *_LATER)))
     acts = acts.select("visit", "query_id", WHO, "product_id", "kind").join(told, on=["visit", "query_id"])
     counts = acts.group_by("query", "product_id", WHO).agg(
         clicks=counted("click"),

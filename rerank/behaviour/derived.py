@@ -71,6 +71,16 @@ class Derived:
         return self.table("sequences")
 
     @property
+    def labels(self) -> pl.DataFrame:
+        """How well each product answers each query, as far as clicks, carts and purchases tell."""
+        return self.table("labels")
+
+    @property
+    def label_weights(self) -> pl.DataFrame:
+        """What a click, a cart and a purchase count for in the labels, and how well that foretells purchases."""
+        return self.table("label_weights")
+
+    @property
     def visits(self) -> pl.DataFrame:
         """Every visit, robots' among them, with its score and the reasons, under pseudonyms."""
         return self.table("visits")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from rerank.behaviour.labels import LABELS
 from rerank.behaviour.neighbours import NEIGHBOURS
 from rerank.behaviour.next_products import NEXT_PRODUCTS
 from rerank.behaviour.parts import TableMaker
@@ -19,4 +20,5 @@ TABLES: tuple[TableMaker, ...] = (
     QUERY_CATEGORIES,
     NEXT_PRODUCTS,
     SEQUENCES,
+    LABELS,
 )

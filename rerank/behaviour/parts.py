@@ -54,11 +54,12 @@ class Context:
 
 @dataclass(frozen=True, slots=True)
 class TableMaker:
-    """One derived table: the parts it is made of, and how."""
+    """One derived table, or several that are made together: the parts they are made of, and how."""
 
     name: str
     parts: tuple[Part, ...]
-    make: Callable[[PartReader, Context], pl.DataFrame]
+    make: Callable[[PartReader, Context], pl.DataFrame | Mapping[str, pl.DataFrame]]
+    """Gives the table, or several by their names."""
 
 
 class DayParts:

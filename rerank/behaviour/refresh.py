@@ -161,9 +161,10 @@ class _Work:
         return parts
 
     def tables(self, parts: DayParts) -> dict[str, pl.DataFrame]:
-        tables = {}
+        tables: dict[str, pl.DataFrame] = {}
         for done, table in enumerate(self.steps.tables, start=1):
-            tables[table.name] = table.make(parts.read, self.context)
+            made = table.make(parts.read, self.context)
+            tables.update({table.name: made} if isinstance(made, pl.DataFrame) else made)
             self.progress("tables", done, len(self.steps.tables))
         return tables
 

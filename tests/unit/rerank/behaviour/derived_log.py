@@ -129,11 +129,12 @@ def derived(
     events: Sequence[StoredEvent],
     options: DeriveOptions | None = None,
     products: pl.DataFrame | None = None,
+    table: str = "",
 ) -> pl.DataFrame:
-    """The one table that is made of events, robots not looked for."""
+    """The table that is made of events, robots not looked for: that of the maker's name, or of another."""
     steps = Steps(score_visits=nobody_is_a_robot, tables=(maker,))
     refresh(MemoryEvents(events), folder, products, options, now=NOW, steps=steps)
-    return open_derived(folder).table(maker.name)
+    return open_derived(folder).table(table or maker.name)
 
 
 def catalog(categories: Mapping[str, str], created: datetime | None = None) -> pl.DataFrame:
