@@ -149,9 +149,9 @@ def show_click_labels(report: ClickLabelsReport) -> None:
         f"Kendall's tau-b with the grades: {report.queries:,} queries, {report.sessions:,} sessions, "
         f"{report.seeds} seeds, labels of {report.model}"
     )
-    columns = ["bias", "debiased", "naive CTR", "CTR, same prior", "ranking", "debiased - naive", "95% interval"]
+    columns = ["bias", "debiased", "CTR", "CTR with prior", "ranking", "gain on CTR", "from", "to"]
     table = plain_table(columns, title)
     for each in report.strengths:
         taus = (f"{tau:.4f}" for tau in (each.debiased, each.naive, each.smoothed, each.ranking))
-        table.add_row(f"{each.strength}", *taus, f"{each.gain:+.4f}", f"{each.low:+.4f} to {each.high:+.4f}")
+        table.add_row(f"{each.strength}", *taus, f"{each.gain:+.4f}", f"{each.low:+.4f}", f"{each.high:+.4f}")
     out.print(table)

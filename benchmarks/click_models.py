@@ -132,7 +132,7 @@ def show_click_models(report: ClickModelsReport) -> None:
     """What each model recovers, then each log's held-out figures, the best first."""
     title = f"{report.sessions:,} sessions of {DEPTH} results each, {report.queries:,} queries"
     table = plain_table(
-        ["model", "seconds", "iterations", "pairs", "attractiveness RMSE", "in 95% interval", "examination error"],
+        ["model", "seconds", "iterations", "pairs", "RMSE", "in 95%", "examination"],
         title,
     )
     for each in report.models:

@@ -68,6 +68,23 @@ def event_faults(
         raise typer.Exit(1)
 
 
+def event_refresh(
+    events: Annotated[int, typer.Option(help="How many events the log has.", min=10_000)] = 1_000_000,
+    as_json: JsonOption = False,
+) -> None:
+    """Time making the derived tables from nothing and after one more day, and check that both give the same."""
+    import msgspec
+
+    from benchmarks.event_refresh import measure_event_refresh, show_event_refresh
+    from service.terminal import ProgressLines, write_json
+
+    with TemporaryDirectory() as folder, ProgressLines() as progress:
+        progress.begin("refresh", None, "")
+        measured = measure_event_refresh(Path(folder), events)
+        progress.end(f"{measured[-1].seconds:.1f} s from nothing")
+    write_json(msgspec.json.encode(measured)) if as_json else show_event_refresh(measured)
+
+
 def fraud(
     seeds: Annotated[str, typer.Option(help="The stores to plant fraud in, by their seeds.")] = "1,2,3,4,5",
     as_json: JsonOption = False,
@@ -132,6 +149,7 @@ EXAMPLES = (
     (event_import, "Example: shelfwise bench event-import --events 100000"),
     (event_writes, "Example: shelfwise bench event-writes --writers 8"),
     (event_faults, "Example: shelfwise bench event-faults --rounds 20"),
+    (event_refresh, "Example: shelfwise bench event-refresh --events 100000"),
     (fraud, "Example: shelfwise bench fraud --seeds 1,2"),
     (click_models, "Example: shelfwise bench click-models --sessions 100000"),
     (click_labels, "Example: shelfwise bench click-labels judgments.tsv --sessions 50000 --seeds 1"),

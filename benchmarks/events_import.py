@@ -111,8 +111,8 @@ def _imported(log: Path, folder: Path, events: int, decoding: float) -> EventsIm
 
 def show_events_import(measured: Sequence[EventsImport]) -> None:
     """Formats by speed, memory and disk."""
-    names = ["log", "events", "MB", "seconds", "events a second", "processor us an event", "decoding alone, seconds"]
-    table = plain_table([*names, "peak MB", "a worker's MB", "bytes an event on disk"], "")
+    names = ["log", "events", "MB", "seconds", "a second", "CPU us", "decoding s"]
+    table = plain_table([*names, "peak MB", "worker MB", "disk B"], "CPU and disk are for each event")
     for each in measured:
         spent = f"{each.processor_seconds / each.events * 1e6:.1f}"
         decoding = f"{each.decoding_seconds:.1f}" if each.decoding_seconds else ""
@@ -132,15 +132,15 @@ def decoding_seconds(log: Path) -> float:
     return time.perf_counter() - started
 
 
-def made_log(events: int, seed: int) -> pl.DataFrame:
-    """A log of so many events in the order of their times: queries, what each showed, and what came of some of it.
+def made_log(events: int, seed: int, days: int = _DAYS) -> pl.DataFrame:
+    """A log of so many events and days in order of time: queries, what each showed, and what came of some of it.
 
     Of each ten sessions' queries about eight have a click, two a cart, one a purchase. It is made to be big, not to be
     lifelike: the demo store's log is that.
     """
     random = np.random.default_rng(seed)
     count = events // (_SHOWN + 1) + 1  # each makes a query and what it shows at least
-    at = np.sort(random.integers(0, _DAYS * 86_400_000, count))
+    at = np.sort(random.integers(0, days * 86_400_000, count))
     query = (random.pareto(1.0, count) * 20).astype(np.int64) % _QUERIES
     product = (random.pareto(1.0, (count, _SHOWN)) * 50).astype(np.int64) % _PRODUCTS
     owners = {"number": np.arange(count), "query_number": query, "session_number": np.arange(count) // 2}
