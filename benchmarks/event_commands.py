@@ -92,7 +92,7 @@ def fraud(
     """Plant fraud in demo stores of several sizes and mixtures, and count what is flagged of it and of the rest."""
     import msgspec
 
-    from benchmarks.fraud import SIZES, fraud_table, measure_fraud
+    from benchmarks.fraud import SIZES, fraud_tables, measure_fraud
     from benchmarks.fraud_mixtures import MIXTURES
     from service.terminal import ProgressLines, out, write_json
 
@@ -104,7 +104,7 @@ def fraud(
             measured.append(each)
             progress.advance(1)
         progress.end(f"{len(measured)} logs")
-    write_json(msgspec.json.encode(measured)) if as_json else out.print(fraud_table(measured))
+    write_json(msgspec.json.encode(measured)) if as_json else out.print(*fraud_tables(measured))
 
 
 def click_models(

@@ -118,15 +118,16 @@ def _by_scheme(fraud: pl.DataFrame, flagged: pl.Expr) -> dict[str, float]:
     return {str(scheme): _share(visits, flagged) for (scheme,), visits in sorted(fraud.group_by("scheme"))}
 
 
-def fraud_table(measured: Sequence[FraudFigures]) -> Table:
-    """Sizes and mixtures by what was flagged; over several seeds the mean, and the worst."""
+def fraud_tables(measured: Sequence[FraudFigures]) -> Iterator[Table]:
+    """For each size the mixtures by what was flagged; over several seeds the mean, and the worst."""
     schemes = sorted({scheme for each in measured for scheme in each.caught})
-    columns = ["sessions", "mixture", *schemes, "all fraud", "worst", "honest flagged", "worst", "plain rule"]
-    table = plain_table(columns, "share of clicks in flagged visits")
-    for sessions, mixture in dict.fromkeys((each.sessions, each.mixture) for each in measured):
-        group = [each for each in measured if (each.sessions, each.mixture) == (sessions, mixture)]
-        table.add_row(f"{sessions:,}", mixture, *_cells(group, schemes))
-    return table
+    columns = ["mixture", *(scheme.rpartition("_")[2] for scheme in schemes), "all", "worst", "honest", "worst", "rule"]
+    for sessions in dict.fromkeys(each.sessions for each in measured):
+        table = plain_table(columns, f"{sessions:,} sessions: % of clicks in flagged visits, and by the plain rule")
+        of_size = [each for each in measured if each.sessions == sessions]
+        for mixture in dict.fromkeys(each.mixture for each in of_size):
+            table.add_row(mixture, *_cells([each for each in of_size if each.mixture == mixture], schemes))
+        yield table
 
 
 def _cells(group: Sequence[FraudFigures], schemes: Sequence[str]) -> Iterator[str]:
@@ -134,11 +135,11 @@ def _cells(group: Sequence[FraudFigures], schemes: Sequence[str]) -> Iterator[st
     for scheme in schemes:
         yield _mean([each.caught[scheme] for each in planted if scheme in each.caught])
     yield _mean([each.caught_in_all for each in planted])
-    yield f"{min(each.caught_in_all for each in planted):.1%}" if planted else ""
+    yield f"{100 * min(each.caught_in_all for each in planted):.1f}" if planted else ""
     yield _mean([each.honest_flagged for each in group])
-    yield f"{max(each.honest_flagged for each in group):.2%}"
+    yield f"{100 * max(each.honest_flagged for each in group):.2f}"
     yield _mean([each.plain_in_all for each in planted])
 
 
 def _mean(shares: Sequence[float]) -> str:
-    return f"{np.mean(shares):.2%}" if shares else ""
+    return f"{100 * np.mean(shares):.1f}" if shares else ""
