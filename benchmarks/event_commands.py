@@ -5,11 +5,14 @@ from __future__ import annotations
 from dataclasses import asdict
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
 from service.options import JsonOption
+
+ClickModelName = Literal["pbm", "dcm", "sdbn", "ubm"]
+"""The names in `rerank.clicks.models`, which is heavy to import."""
 
 
 def event_import(
@@ -64,7 +67,7 @@ def event_faults(
         measured = measure_event_faults(Path(folder), rounds, advance=progress.advance)
         progress.end(f"{measured.acknowledged:,} events acknowledged")
     write_json(msgspec.json.encode(measured)) if as_json else show_event_faults(measured)
-    if measured.lost or measured.doubled or measured.broken_days:
+    if measured.lost or measured.doubled or measured.altered or measured.broken_days:
         raise typer.Exit(1)
 
 
@@ -128,6 +131,7 @@ def click_labels(
     judgments: Annotated[Path, typer.Argument(help="Graded judgments: what the simulated shoppers go by.")],
     sessions: Annotated[int, typer.Option(help="Sessions of each log.", min=1_000)] = 300_000,
     seeds: Annotated[int, typer.Option(help="Logs at each strength of bias.", min=1)] = 3,
+    model: Annotated[ClickModelName, typer.Option(help="The click model that labels are made with.")] = "ubm",
     as_json: JsonOption = False,
 ) -> None:
     """Make labels from simulated clicks at several strengths of position bias, against the grades and naive CTR."""
@@ -140,7 +144,7 @@ def click_labels(
     with ProgressLines() as progress:
         progress.begin("labels", len(STRENGTHS) * seeds, "logs")
         grades = read_judgments(judgments).grades
-        report = measure_click_labels(grades, sessions, range(seeds), done=lambda: progress.advance(1))
+        report = measure_click_labels(grades, sessions, range(seeds), model, done=lambda: progress.advance(1))
         progress.end(f"{report.queries:,} queries")
     write_json(msgspec.json.encode(report)) if as_json else show_click_labels(report)
 

@@ -19,9 +19,10 @@ from multiprocessing.context import ForkServerContext
 from pathlib import Path
 
 import numpy as np
+import polars as pl
 
 from retrieval.events.sqlite import SqliteEvents
-from retrieval.events.stored import DAY_MS, KEY_BYTES, StoredEvent
+from retrieval.events.stored import DAY_MS, EVENT_SCHEMA, KEY_BYTES, StoredEvent, event_table
 
 _PROCESSES = 2
 _THREADS = 2
@@ -29,6 +30,7 @@ _LONGEST_SECONDS = 0.25
 _START_SECONDS = 30.0
 _DAY = 20_000
 _MOST_AT_ONCE = 5
+_NO_EVENTS = pl.DataFrame(schema=EVENT_SCHEMA)
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +46,8 @@ class EventFaults:
     """Acknowledged, and not in the store."""
     doubled: int
     """In the store more than once."""
+    altered: int
+    """In the store with other values than were sent."""
     broken_days: int
     """Days whose count is not the number of events that can be read."""
     seconds: float
@@ -52,7 +56,10 @@ class EventFaults:
 def measure_event_faults(
     folder: Path, rounds: int, seed: int = 7, advance: Callable[[int], None] = lambda _: None
 ) -> EventFaults:
-    """Kills as many rounds of writers, and then counts."""
+    """Kills as many rounds of writers, and then counts.
+
+    Raises AssertionError where a writer does not begin to write: its round would prove nothing.
+    """
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["retrieval.events.sqlite"])
     dice = np.random.default_rng(seed)
@@ -62,24 +69,28 @@ def measure_event_faults(
     sent = 0
     for number in range(rounds):
         writers = [_Writer(context, folder, number * _PROCESSES + each, pending) for each in range(_PROCESSES)]
-        for writer in writers:
-            writer.wait_until_it_writes()
-        time.sleep(dice.uniform(0, _LONGEST_SECONDS))
-        told = [writer.kill() for writer in writers]
+        try:
+            for writer in writers:
+                writer.wait_until_it_writes()
+            time.sleep(dice.uniform(0, _LONGEST_SECONDS))
+        finally:
+            told = [writer.kill() for writer in writers]
         acknowledged.update(key for done, _ in told for key in done)
         begun = {key for _, keys in told for key in keys}
         sent += len(begun - set(pending))
         pending = sorted((begun | set(pending)) - acknowledged)
         advance(1)
-    return _counted(folder, rounds, sent, acknowledged, time.monotonic() - started)
+    return counted(folder, rounds, sent, acknowledged, time.monotonic() - started)
 
 
-def _counted(folder: Path, rounds: int, sent: int, acknowledged: set[bytes], seconds: float) -> EventFaults:
+def counted(folder: Path, rounds: int, sent: int, acknowledged: set[bytes], seconds: float) -> EventFaults:
+    """What a store holds of the events that it was sent, whose keys are told where it acknowledged them."""
     with closing(SqliteEvents(folder)) as store:
         days = store.days()
-        read = {day: [key for table in store.read(day, day) for key in table["key"]] for day in days}
-    keys = [key for of_day in read.values() for key in of_day]
-    broken = sum(state.count != len(read[day]) for day, state in days.items())
+        read = {day: pl.concat([_NO_EVENTS, *store.read(day, day)]) for day in days}
+    events = pl.concat([_NO_EVENTS, *read.values()])
+    keys = events["key"].to_list()
+    broken = sum(state.count != read[day].height for day, state in days.items())
     return EventFaults(
         rounds,
         sent,
@@ -87,9 +98,16 @@ def _counted(folder: Path, rounds: int, sent: int, acknowledged: set[bytes], sec
         len(keys),
         len(acknowledged.difference(keys)),
         len(keys) - len(set(keys)),
+        _altered(events),
         broken,
         seconds,
     )
+
+
+def _altered(events: pl.DataFrame) -> int:
+    sent = event_table(sent_event(key) for key in events["key"])
+    same = [events[name].eq_missing(sent[name]) for name in events.columns]
+    return events.height - int(pl.select(pl.all_horizontal(same)).to_series().sum())
 
 
 class _Writer:
@@ -111,9 +129,13 @@ class _Writer:
             thread.start()
 
     def wait_until_it_writes(self) -> None:
-        """A process that is killed before it began proves nothing."""
+        """A process that is killed before it began proves nothing. Raises AssertionError where it does not begin."""
         until = time.monotonic() + _START_SECONDS
-        while not self._keys[1] and time.monotonic() < until:
+        while not self._keys[1]:
+            if not self._process.is_alive():
+                raise AssertionError(f"a writer ended with {self._process.exitcode} before it wrote anything")
+            if time.monotonic() >= until:
+                raise AssertionError(f"a writer has written nothing within {_START_SECONDS:.0f} s")
             time.sleep(0.001)
 
     def kill(self) -> tuple[list[bytes], list[bytes]]:
@@ -161,7 +183,7 @@ def _write_on(store: SqliteEvents, number: int, pending: Sequence[bytes], begun:
 def _send(store: SqliteEvents, keys: list[bytes], begun: Connection, done: Connection) -> None:
     if keys:
         os.write(begun.fileno(), b"".join(keys))
-        store.append([_event(key) for key in keys])
+        store.append([sent_event(key) for key in keys])
         os.write(done.fileno(), b"".join(keys))
 
 
@@ -169,7 +191,7 @@ def _key(number: int, count: int) -> bytes:
     return number.to_bytes(8, "big") + count.to_bytes(8, "big")
 
 
-def _event(key: bytes) -> StoredEvent:
+def sent_event(key: bytes) -> StoredEvent:
     """The same for the same key: an event that is sent again says the same."""
     ms = (_DAY + key[-1] % 5) * DAY_MS + int.from_bytes(key[8:], "big") % DAY_MS
     return StoredEvent(key, "click", ms, ms, "k1~shopper", "k1~session", "q1", "drill", "p1", 1, None, None, None)

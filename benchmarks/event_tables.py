@@ -25,9 +25,9 @@ def show_event_writes(measured: Sequence[EventWrites]) -> None:
 def show_event_faults(measured: EventFaults) -> None:
     """What became of the events."""
     table = plain_table(
-        ["kills", "sent", "acknowledged", "stored", "lost", "doubled", "days miscounted", "seconds"], ""
+        ["kills", "sent", "acknowledged", "stored", "lost", "doubled", "altered", "miscounted", "seconds"], ""
     )
     counts = (measured.rounds, measured.sent, measured.acknowledged, measured.stored)
-    faults = (measured.lost, measured.doubled, measured.broken_days)
+    faults = (measured.lost, measured.doubled, measured.altered, measured.broken_days)
     table.add_row(*(f"{count:,}" for count in (*counts, *faults)), f"{measured.seconds:.1f}")
     out.print(table)

@@ -6,12 +6,14 @@ The baseline is the same writers without group commit: a transaction of SQLite's
 from __future__ import annotations
 
 import multiprocessing
+import queue
 import secrets
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import dataclass
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Protocol
 
@@ -21,6 +23,8 @@ from retrieval.events.sqlite import SqliteEvents
 from retrieval.events.stored import DAY_MS, StoredEvent
 
 _DAY = 20_000
+_START_SECONDS = 60.0
+_LOOK_SECONDS = 1.0
 
 
 class Appends(Protocol):
@@ -79,24 +83,43 @@ def _by_threads(store: Appends, writers: int, events: int) -> tuple[float, list[
 
 def _by_processes(folder: Path, writers: int, events: int) -> tuple[float, list[float]]:
     context = multiprocessing.get_context("spawn")
-    together, told = context.Barrier(writers + 1), context.Queue()
-    processes = [context.Process(target=_process, args=(folder, events, together, told)) for _ in range(writers)]
+    together, told = context.Barrier(writers + 1, timeout=_START_SECONDS + writers), context.Queue()
+    given = (folder, events, together, told)
+    processes = [context.Process(target=_process, args=given, daemon=True) for _ in range(writers)]
     for process in processes:
         process.start()
-    together.wait()
+    try:
+        together.wait()
+    except threading.BrokenBarrierError as error:
+        raise AssertionError("a writer has not started; see above for its error") from error
     started = time.perf_counter()
-    taken = [seconds for _ in processes for seconds in told.get()]
+    taken = [seconds for _ in processes for seconds in _told(told, processes)]
     spent = time.perf_counter() - started
     for process in processes:
         process.join()
     return spent, taken
 
 
+def _told(told: multiprocessing.Queue[list[float]], processes: Sequence[BaseProcess]) -> list[float]:
+    """What the next writer tells. Raises AssertionError where one has ended badly, or all have ended untold."""
+    while True:
+        try:
+            return told.get(timeout=_LOOK_SECONDS)
+        except queue.Empty:
+            ended = [process.exitcode for process in processes if process.exitcode is not None]
+            if any(ended) or len(ended) == len(processes):
+                raise AssertionError(f"writers ended with {ended} and have not told their times") from None
+
+
 def _process(folder: Path, events: int, together: threading.Barrier, told: multiprocessing.Queue[list[float]]) -> None:
     taken: list[float] = []
-    with closing(SqliteEvents(folder)) as store:
-        together.wait()
-        _write(store, events, taken.append)
+    try:
+        with closing(SqliteEvents(folder)) as store:
+            together.wait()
+            _write(store, events, taken.append)
+    except BaseException:
+        together.abort()  # the others need not wait until their time is out
+        raise
     told.put(taken)
 
 

@@ -30,6 +30,8 @@ def journal_lock(folder: Path, wait_seconds: float | None, what: str = "the live
         _lock(folder, descriptor, wait_seconds, what)
         yield
     finally:
+        # Not by closing it alone: a process that was forked meanwhile would hold the lock on.
+        fcntl.flock(descriptor, fcntl.LOCK_UN)
         os.close(descriptor)
 
 

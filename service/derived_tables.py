@@ -13,15 +13,13 @@ from rerank.behaviour.options import DeriveOptions
 from rerank.behaviour.products import product_table
 from rerank.behaviour.pseudonymous import count_of
 from rerank.behaviour.refresh import Progress, Refreshed, refresh
-from retrieval.errors import StoreMissingError
+from retrieval.errors import StoreDamagedError, StoreMissingError
 from retrieval.events.intake import utc_now
 from retrieval.events.stored import DAY_MS, moment
 from retrieval.published import Store
-from service.event_log import EventLog
+from service.event_log import DERIVED_FOLDER, EventLog
 from service.settings import EventsSettings
 
-DERIVED_FOLDER = "derived"
-"""Inside the folder of events."""
 _DAYS = 180
 
 
@@ -49,7 +47,8 @@ class DerivedTables:
         now = self._clock()
         last_day = max(self._log.store.days(), default=None)
         ends = now if last_day is None else min(now, moment((last_day + 1) * DAY_MS - 1))
-        options = DeriveOptions(until=ends, days=days or _DAYS, least_shoppers=self._settings.minimum_shoppers)
+        days = days or _DAYS
+        options = DeriveOptions(until=ends, days=days, least_shoppers=self._settings.minimum_shoppers)
         return refresh(
             self._log.store,
             self.folder,
@@ -65,9 +64,16 @@ class DerivedTables:
         return open_derived(self.folder).label_weights
 
     def purge(self) -> None:
-        """Makes them anew, if there are any, and leaves no earlier ones: of who was forgotten nothing stays."""
+        """Makes them anew, if there are any, as far back as they were, and leaves no earlier ones: of who was forgotten
+        nothing stays."""
         if self.folder.is_dir():
-            self.refresh(purge=True)
+            self.refresh(self._days(), purge=True)
+
+    def _days(self) -> int | None:
+        try:
+            return int(open_derived(self.folder).manifest.options["days"])
+        except (StoreMissingError, StoreDamagedError):
+            return None
 
     def rows_of(self, pseudonyms: Collection[str]) -> int:
         """In how many values of all files any of these pseudonyms stands."""

@@ -210,7 +210,8 @@ class SearchEngine:
     def record(self, *events: Event) -> Recorded:
         """Takes down what shoppers did, durably: nothing that it returned for is lost, or counted twice.
 
-        An event that is sent again, with the same `event_id` or the same in everything, is counted once. Raises
+        An event that is sent again, with the same `event_id` or the same in everything (its time, too), is counted
+        once; without an id and a time, each call tells of another one. Raises
         EventError for one that cannot be taken, StoreError or ClusterError where it cannot be written now: send it
         again.
         """

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from retrieval.errors import FeedError, SettingError
+from retrieval.errors import FeedError, SettingError, StoreError
 from retrieval.manifest import write_durably
 from service.options import Backend, JsonOption, SettingsOption, WorkersOption
 
 if TYPE_CHECKING:
+    from retrieval.events.store import EventStore
     from service.event_log import EventLog
     from service.settings import Settings
 
@@ -48,17 +50,19 @@ def import_logs(
     """Take the events of logs into the store of events; run again, it takes only what is new."""
     import msgspec
 
+    from indexer.events.aside import remove_unfinished
     from indexer.events.importing import ImportOptions, import_events
     from indexer.events.mapping import EventMapping
     from indexer.events.mapping_files import load_event_mapping
     from retrieval.events.intake import utc_now
-    from service.event_log import aside_path
+    from service.event_log import ASIDE_FOLDER, aside_path
     from service.event_views import BytesRead, show_import
     from service.terminal import ProgressLines, write_json
 
     fields = load_event_mapping(mapping) if mapping else EventMapping()
     options = ImportOptions(fields, log_format, workers=workers)
-    with _opened(index, settings) as log, ProgressLines() as lines:
+    with _opened(index, settings, make=True) as log, ProgressLines() as lines:
+        remove_unfinished(log.folder / ASIDE_FOLDER)
         aside = aside_path(log.folder, utc_now())
         with BytesRead(lines) as progress:
             report = import_events(logs, log.store, log.intake, options, aside=aside, progress=progress)
@@ -70,7 +74,9 @@ def import_logs(
 @events.command(epilog="Example: shelfwise events refresh --index store")
 def refresh(
     index: IndexDirectory = Path("store"),
-    days: Annotated[int | None, typer.Option(help="How far back the tables go; by default 180.", min=1)] = None,
+    days: Annotated[
+        int | None, typer.Option(help="How far back the tables go; by default 180.", min=1, max=36_500)
+    ] = None,
     settings: SettingsOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -78,16 +84,25 @@ def refresh(
     import msgspec
 
     from service.derived_tables import DerivedTables
+    from service.event_log import other_stores
     from service.event_views import StepsDone, show_refresh
     from service.retention import expire as expired
-    from service.terminal import ProgressLines, write_json
+    from service.terminal import ProgressLines, show_notices, write_json
 
-    chosen = _settings(settings).events
-    with _opened(index, settings) as log, ProgressLines() as lines, StepsDone(lines) as progress:
-        if chosen.retention_days is not None:
-            expired(log, chosen.retention_days)
-        tables = DerivedTables(index, log, chosen, progress=progress)
-        done = tables.refresh(days)
+    loaded = _settings(settings)
+    with (
+        _opened(index, settings) as log,
+        other_stores(index, loaded) as others,
+        ProgressLines() as lines,
+        StepsDone(lines) as progress,
+    ):
+        show_notices(notices(others))
+        kept_days = loaded.events.retention_days
+        gone = expired(log, kept_days, others).events if kept_days is not None else 0
+        if gone:
+            show_notices((f"{gone:,} events were removed: they were older than events.retention_days, {kept_days}",))
+        tables = DerivedTables(index, log, loaded.events, progress=progress)
+        done = tables.refresh(days, purge=gone > 0)
     write_json(msgspec.json.encode(done)) if as_json else show_refresh(done, tables.label_weights())
 
 
@@ -95,13 +110,12 @@ def refresh(
 def report(
     index: IndexDirectory = Path("store"),
     page: Annotated[Path | None, typer.Option("--html", help="Also write the report as one HTML page.")] = None,
-    settings: SettingsOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Report what shoppers did: funnel, clicks by position, queries, products, fraud, what was set aside."""
     from retrieval.published import Store
-    from service.derived_tables import DERIVED_FOLDER
-    from service.event_log import aside_files
+    from retrieval.store_files import EVENTS_FOLDER
+    from service.event_log import DERIVED_FOLDER, aside_files
     from service.event_report.inputs import read_inputs
     from service.event_report.page import html
     from service.event_report.products import catalog_titles
@@ -110,11 +124,15 @@ def report(
     from service.event_report.view import show_report
     from service.terminal import write_json
 
-    with _opened(index, settings) as log:
-        inputs = read_inputs(log.folder / DERIVED_FOLDER)
-        made = build_report(inputs, rows_aside(aside_files(log.folder)), catalog_titles(Store(index)))
+    folder = index / EVENTS_FOLDER
+    made = build_report(
+        read_inputs(folder / DERIVED_FOLDER), rows_aside(aside_files(folder)), catalog_titles(Store(index))
+    )
     if page:
-        write_durably(page, html(made).encode())
+        try:
+            write_durably(page, html(made).encode())
+        except OSError as error:
+            raise StoreError(f"{page} cannot be written ({error.strerror}); see to its folder") from error
     write_json(made.to_json()) if as_json else show_report(made)
 
 
@@ -150,13 +168,22 @@ def forget(
     import msgspec
 
     from service.derived_tables import DerivedTables
+    from service.event_log import other_stores
     from service.event_views import StepsDone, show_forgotten
     from service.forgetting import forget as run
     from service.terminal import ProgressLines, write_json
 
-    with _opened(index, settings) as log, ProgressLines() as lines, StepsDone(lines) as progress:
-        tables = DerivedTables(index, log, _settings(settings).events, progress=progress)
-        done = run(log, shopper, tables.purge, tables.rows_of)
+    if not shopper:
+        raise typer.BadParameter("name the shopper", param_hint="USER")
+    loaded = _settings(settings)
+    with (
+        _opened(index, settings) as log,
+        other_stores(index, loaded) as others,
+        ProgressLines() as lines,
+        StepsDone(lines) as progress,
+    ):
+        tables = DerivedTables(index, log, loaded.events, progress=progress)
+        done = run(log, shopper, tables.purge, tables.rows_of, others)
     write_json(msgspec.json.encode(done)) if as_json else show_forgotten(done)
     if not done.is_complete:
         raise typer.Exit(1)
@@ -166,23 +193,33 @@ def forget(
 def expire(
     index: IndexDirectory = Path("store"),
     days: Annotated[
-        int | None, typer.Option(help="How old events may be; by default events.retention_days.", min=1)
+        int | None, typer.Option(help="How old events may be; by default events.retention_days.", min=1, max=36_500)
     ] = None,
     settings: SettingsOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Remove events that are older than so many days, and keys that no pseudonym is under any more."""
+    """Remove events that are older than so many days, what was made of them, and keys that are not needed."""
     import msgspec
 
-    from service.event_views import show_expired
+    from service.derived_tables import DerivedTables
+    from service.event_log import other_stores
+    from service.event_views import StepsDone, show_expired
     from service.retention import expire as run
-    from service.terminal import write_json
+    from service.terminal import ProgressLines, write_json
 
-    days = days or _settings(settings).events.retention_days
+    loaded = _settings(settings)
+    days = days or loaded.events.retention_days
     if days is None:
         raise SettingError("say how old events may be, with --days or the setting events.retention_days")
-    with _opened(index, settings) as log:
-        done = run(log, days)
+    with (
+        _opened(index, settings) as log,
+        other_stores(index, loaded) as others,
+        ProgressLines() as lines,
+        StepsDone(lines) as progress,
+    ):
+        done = run(log, days, others)
+        if done.events:
+            DerivedTables(index, log, loaded.events, progress=progress).purge()
     write_json(msgspec.json.encode(done)) if as_json else show_expired(done)
 
 
@@ -205,13 +242,18 @@ def move(
     """Move all events between this machine and the cluster; nothing may record events meanwhile."""
     import msgspec
 
-    from service.event_log import open_store
+    from service.event_log import is_in_cluster, open_store
     from service.event_move import move_events
     from service.event_views import show_move
     from service.terminal import ProgressLines, write_json
 
     loaded = _settings(settings)
     is_clustered = target is Backend.ELASTICSEARCH
+    if is_in_cluster(index, loaded) != is_clustered:
+        raise SettingError(
+            f"events are recorded where the index is searched, which is not {target}: run first "
+            f"shelfwise rebuild --index {index} --backend {target}"
+        )
     with (
         closing(open_store(index, loaded, is_clustered=not is_clustered)) as source,
         closing(open_store(index, loaded, is_clustered=is_clustered)) as moved_to,
@@ -223,10 +265,18 @@ def move(
     write_json(msgspec.json.encode(moved)) if as_json else show_move(moved, target)
 
 
-def _opened(index: Path, settings: Path | None) -> EventLog:
+def notices(others: Sequence[EventStore]) -> tuple[str, ...]:
+    """What a user should know of events that are kept elsewhere."""
+    left = sum(store.count() for store in others)
+    if not left:
+        return ()
+    return (f"{left:,} events are still where they were kept before: shelfwise events move brings them here",)
+
+
+def _opened(index: Path, settings: Path | None, *, make: bool = False) -> EventLog:
     from service.event_log import EventLog
 
-    return EventLog.open(index, _settings(settings))
+    return EventLog.open(index, _settings(settings), make=make)
 
 
 def _settings(path: Path | None) -> Settings:

@@ -2,27 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
-from retrieval.errors import EventError, StoreMissingError
+from retrieval.errors import EventError, StoreError, StoreForeignError, StoreMissingError
 from retrieval.events.event import Event
 from retrieval.events.intake import Intake, differing, utc_now
 from retrieval.events.masking import Masker
 from retrieval.events.pseudonyms import KEYS_FILE, Pseudonyms
-from retrieval.events.sqlite import SqliteEvents
+from retrieval.events.sqlite import EVENTS_FILE, SqliteEvents
 from retrieval.events.store import EventStore
 from retrieval.published import Store
 from retrieval.store_files import EVENTS_FOLDER
-from service.version_list import current_manifest
 
 if TYPE_CHECKING:
     from service.settings import Settings
 
+DERIVED_FOLDER = "derived"
+"""Inside the folder of events: the tables that are made of them."""
+_ASIDE_TIME = "%Y-%m-%dT%H-%M-%S.%f"
 ASIDE_FOLDER = "aside"
 """Inside the folder of events: what each import set aside, a file for each."""
 
@@ -47,17 +49,28 @@ class EventLog:
         self._clock = clock
 
     @classmethod
-    def open(cls, root: Path, settings: Settings) -> Self:
+    def open(cls, root: Path, settings: Settings, *, make: bool = True) -> Self:
         """The events of an index directory, in its SQLite file, or in the cluster where the backend is that.
 
-        They may come before the first rebuild. Raises StoreError where they cannot be opened, or the directory is
-        somebody else's, SettingError where a setting cannot be.
+        With `make` they may be the first ones, also before the first rebuild; without, StoreMissingError is raised
+        where there are none. Raises StoreError where they cannot be opened, the keys of their pseudonyms are missing,
+        or the directory is somebody else's, SettingError where a setting cannot be.
         """
         with suppress(StoreMissingError):
             Store(root).check_ours()
-        folder = root / EVENTS_FOLDER
-        intake = Intake(Pseudonyms(settings.events.keys or folder / KEYS_FILE), Masker(settings.events.regions))
-        return cls(folder, open_store(root, settings, is_clustered=is_in_cluster(root, settings)), intake)
+        folder, is_clustered = root / EVENTS_FOLDER, is_in_cluster(root, settings)
+        if not make and not is_clustered and not (folder / EVENTS_FILE).exists():
+            raise StoreMissingError(f"{root} has no events; run: shelfwise events import LOG --index {root}")
+        regions = settings.events.regions
+        _make_private(folder)
+        store = open_store(root, settings, is_clustered=is_clustered)
+        try:
+            is_new = store.count() == 0 and not aside_files(folder) and not (folder / DERIVED_FOLDER).exists()
+            pseudonyms = Pseudonyms(settings.events.keys or folder / KEYS_FILE, make=is_new)
+        except BaseException:
+            store.close()
+            raise
+        return cls(folder, store, Intake(pseudonyms, Masker(regions)))
 
     def record(self, events: Iterable[Event]) -> Recorded:
         """Takes events durably; one that was taken before is counted, not taken twice.
@@ -93,7 +106,15 @@ class EventLog:
 
 def aside_path(folder: Path, now: datetime) -> Path:
     """Where an import that begins now keeps what it sets aside, inside the folder of events."""
-    return folder / ASIDE_FOLDER / f"{now:%Y-%m-%dT%H-%M-%S.%f}.jsonl"
+    return folder / ASIDE_FOLDER / f"{now.astimezone(UTC).strftime(_ASIDE_TIME)}.jsonl"
+
+
+def aside_time(path: Path) -> datetime:
+    """When the import began that set a file aside; raises StoreForeignError for a file of another name."""
+    try:
+        return datetime.strptime(path.stem, _ASIDE_TIME).replace(tzinfo=UTC)
+    except ValueError as error:
+        raise StoreForeignError(f"{path} was not set aside by an import; move it away") from error
 
 
 def aside_files(folder: Path) -> list[Path]:
@@ -102,11 +123,37 @@ def aside_files(folder: Path) -> list[Path]:
 
 
 def is_in_cluster(root: Path, settings: Settings) -> bool:
-    """Whether a store's events are kept in a cluster: as set, or as it is with the version that serves."""
+    """Whether a store's events are kept in a cluster: as set, or as it is with the version that serves.
+
+    Raises StoreError where that version cannot be told.
+    """
     if settings.backend is not None:
         return settings.backend == "elasticsearch"
-    serving = current_manifest(Store(root))
-    return serving is not None and serving.cluster is not None
+    store = Store(root)
+    try:
+        return store.manifest(store.current()).cluster is not None
+    except StoreMissingError:
+        return False
+
+
+@contextmanager
+def other_stores(root: Path, settings: Settings) -> Iterator[tuple[EventStore, ...]]:
+    """The stores besides the one in use that may hold events of this directory still, as after a change of backend."""
+    is_clustered = is_in_cluster(root, settings)
+    is_there = (root / EVENTS_FOLDER / EVENTS_FILE).exists() if is_clustered else bool(settings.elasticsearch.url)
+    if not is_there:
+        yield ()
+        return
+    with closing(open_store(root, settings, is_clustered=not is_clustered)) as other:
+        yield (other,)
+
+
+def _make_private(folder: Path) -> None:
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(mode=0o700, exist_ok=True)
+    except OSError as error:
+        raise StoreError(f"{folder} cannot be made ({error.strerror}); see to the rights to it") from error
 
 
 def open_store(root: Path, settings: Settings, *, is_clustered: bool) -> EventStore:

@@ -31,7 +31,8 @@ def move_events(source: EventStore, target: EventStore, advance: Callable[[int],
     has the id of another one, or where events were recorded meanwhile.
     """
     taken = repeated = 0
-    for day in source.days():
+    days = source.days()
+    for day in days:
         for table in source.read(day, day):
             for batch in table.iter_slices(_BATCH):
                 appended = target.append(stored_events(batch))
@@ -40,8 +41,8 @@ def move_events(source: EventStore, target: EventStore, advance: Callable[[int],
                 taken += appended.taken
                 repeated += appended.repeated
                 advance(batch.height)
-    # Events that were recorded meanwhile are not lost: then none is removed.
-    source.expire(_EVER, expected=taken + repeated)
+    # What was recorded meanwhile is not lost: then none is removed.
+    source.expire(_EVER, expected=days)
     return EventsMoved(taken, repeated)
 
 

@@ -119,10 +119,10 @@ def show_refresh(done: Refreshed, weights: pl.DataFrame) -> None:
 
 
 def _weighed(weights: pl.DataFrame) -> str:
-    """The weights, that of a click being 1."""
+    """The weights, as shares of their sum."""
     values = weights["weight"].to_list()
-    first = next((value for value in values if value > 0), 1.0)
-    told = ", ".join(f"{name} {value / first:.2g}" for name, value in zip(weights["signal"], values, strict=True))
+    whole = sum(values) or 1.0
+    told = ", ".join(f"{name} {value / whole:.0%}" for name, value in zip(weights["signal"], values, strict=True))
     if weights["fitted"].all():
         return f"{told}: fitted to {weights['purchases'][0]:,} later purchases"
     return f"{told}: a convention, since {weights['purchases'][0]:,} later purchases are too few to fit to"
@@ -144,6 +144,8 @@ def show_forgotten(done: Forgotten) -> None:
     found = ", ".join(done.found_in) if done.found_in else "in none of them"
     table.add_row("searched", f"{done.files:,} files; the shopper is {found}")
     out.print(table)
+    if not done.events:
+        out.print("No events of this shopper were found; is the name spelled as in the log?")
     out.print(
         Text("Nothing of this shopper is left.", style="green")
         if done.is_complete

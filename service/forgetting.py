@@ -1,15 +1,19 @@
-"""Forgetting a shopper: out of the store of events, of the rows set aside and of every derived table, and the proof."""
+"""Forgetting a shopper: out of the stores of events, of rows set aside and of every derived table, and the proof."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
 
-from retrieval.manifest import write_durably
-from service.event_log import EventLog, aside_files
+from indexer.events.aside import remove_unfinished
+from retrieval.errors import StoreDamagedError, StoreLockedError
+from retrieval.events.store import EventStore
+from retrieval.journal_lock import journal_lock
+from retrieval.manifest import scratch_path, write_durably
+from service.event_log import ASIDE_FOLDER, EventLog, aside_files
 
 _CHUNK = 1 << 20
 
@@ -35,34 +39,70 @@ class Forgotten:
 
 
 def forget(
-    log: EventLog, shopper: str, renew: Callable[[], object], rows_of: Callable[[Collection[str]], int]
+    log: EventLog,
+    shopper: str,
+    renew: Callable[[], object],
+    rows_of: Callable[[Collection[str]], int],
+    others: Collection[EventStore] = (),
 ) -> Forgotten:
-    """Removes a shopper, named as the store's events named them.
+    """Removes a shopper, named as the store's events named them, from the other stores, too.
 
     `renew` makes the derived tables anew without leaving old ones; `rows_of` counts their rows under pseudonyms.
     """
     pseudonyms = log.intake.pseudonyms.all_of(shopper)
-    events = log.store.forget(pseudonyms)
-    set_aside = sum(_without(path, pseudonyms) for path in aside_files(log.folder))
-    renew()
+    aside = log.folder / ASIDE_FOLDER
+    remove_unfinished(aside)
+    sessions = {row.session for path in aside_files(log.folder) for _, row in _rows(path) if row.shopper in pseudonyms}
+    set_aside = 0
+    if aside.is_dir():
+        with journal_lock(aside, None):
+            set_aside = sum(_without(path, pseudonyms, sessions - {""}) for path in aside_files(log.folder))
+    events = sum(store.forget(pseudonyms) for store in (log.store, *others))
+    try:
+        renew()
+    except StoreLockedError as error:
+        told = f"{events:,} events were removed, and tables still have the shopper: {error}; then forget again"
+        raise StoreLockedError(told) from error
     files = sorted(path for path in log.folder.rglob("*") if path.is_file())
     needles = [pseudonym.encode() for pseudonym in pseudonyms]
     found = tuple(str(path.relative_to(log.folder)) for path in files if _holds(path, needles))
-    left = log.store.holds(pseudonyms)
+    left = sum(store.holds(pseudonyms) for store in (log.store, *others))
     return Forgotten(events, set_aside, left, rows_of(pseudonyms), len(files), found)
 
 
-def _without(path: Path, pseudonyms: Collection[str]) -> int:
-    """Takes the lines of a shopper out of the rows that were set aside; how many there were."""
+class _Owner(msgspec.Struct):
+    shopper: str = ""
+    session: str = ""
+
+
+class _Row(msgspec.Struct):
+    event: _Owner | None = None
+
+
+def _rows(path: Path) -> Iterator[tuple[bytes, _Owner]]:
+    """Each line with whose it is. Raises StoreDamagedError for a file that no import has written."""
+    decoder = msgspec.json.Decoder(_Row)
+    try:
+        with path.open("rb") as file:
+            for line in file:
+                yield line, decoder.decode(line).event or _Owner()
+    except (OSError, msgspec.MsgspecError, UnicodeDecodeError) as error:
+        raise StoreDamagedError(
+            f"{path} cannot be read ({error}); remove it: it only has what was set aside"
+        ) from error
+
+
+def _without(path: Path, pseudonyms: Collection[str], sessions: Collection[str]) -> int:
+    """Takes out the lines of a shopper, and those without a name in the same sessions; how many there were."""
     kept, removed = [], 0
-    for line in path.read_bytes().splitlines(keepends=True):
-        event = msgspec.json.decode(line).get("event") or {}
-        if event.get("shopper") in pseudonyms:
+    for line, owner in _rows(path):
+        if owner.shopper in pseudonyms or (not owner.shopper and owner.session in sessions):
             removed += 1
         else:
             kept.append(line)
     if removed:
         write_durably(path, b"".join(kept))
+    scratch_path(path).unlink(missing_ok=True)
     return removed
 
 

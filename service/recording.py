@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from retrieval.events.event import Event
+from retrieval.store_files import CURRENT
 
 if TYPE_CHECKING:
     from service.event_log import EventLog, Recorded
@@ -22,6 +23,9 @@ class Recorder:
         self._settings = settings
         self._opening = threading.Lock()
         self._log: EventLog | None = None
+        self._stamp = 0
+        """Of the pointer to the version that serves: with another one events may be kept elsewhere."""
+        self._is_clustered = False
 
     def record(self, events: Iterable[Event]) -> Recorded:
         """As `EventLog.record`."""
@@ -29,12 +33,21 @@ class Recorder:
 
     def _opened(self) -> EventLog:
         # What an engine that only searches does without.
-        from service.event_log import EventLog
+        from service.event_log import EventLog, is_in_cluster
         from service.settings import load_settings
 
         with self._opening:
+            stamp = _stamp(self._root / CURRENT)
+            if self._log is not None and stamp == self._stamp:
+                return self._log
+            settings = self._settings or load_settings()
+            is_clustered = is_in_cluster(self._root, settings)
+            if self._log is not None and is_clustered != self._is_clustered:
+                self._log.close()
+                self._log = None
             if self._log is None:
-                self._log = EventLog.open(self._root, self._settings or load_settings())
+                self._log = EventLog.open(self._root, settings)
+            self._stamp, self._is_clustered = stamp, is_clustered
             return self._log
 
     def close(self) -> None:
@@ -42,3 +55,10 @@ class Recorder:
         with self._opening:
             if self._log is not None:
                 self._log.close()
+
+
+def _stamp(path: Path) -> int:
+    try:
+        return path.stat().st_mtime_ns
+    except OSError:
+        return 0

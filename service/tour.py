@@ -17,7 +17,7 @@ from service.derived_tables import DerivedTables
 from service.engine import SearchEngine
 from service.event_log import EventLog, aside_path
 from service.event_views import BytesRead, StepsDone
-from service.settings import Settings
+from service.settings import Settings, load_settings
 from service.terminal import ProgressLines, out, show_page, show_report
 
 _SHOWN_CLASSES = (
@@ -55,7 +55,7 @@ def show_demo(folder: Path, *, products: int, seed: int, cache: Path) -> None:
 
 def _take_events(index: Path, files: DemoFiles, progress: ProgressLines) -> None:
     """Imports the log of what its shoppers did, and makes the tables of it."""
-    settings = Settings()
+    settings = Settings(backend="embedded", events=load_settings().events)
     with EventLog.open(index, settings) as log:
         with BytesRead(progress) as read:
             aside = aside_path(log.folder, utc_now())

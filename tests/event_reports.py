@@ -16,7 +16,7 @@ WINDOW = Window(datetime(2026, 2, 1, tzinfo=UTC), datetime(2026, 3, 4, 12, tzinf
 
 Event = Mapping[str, object]
 
-_EVENTS = {**CLEAN_SCHEMA, "who": pl.String(), "is_fraud": pl.Boolean()}
+_EVENTS = {**CLEAN_SCHEMA, "who": pl.String(), "day": pl.Date(), "is_fraud": pl.Boolean()}
 _VISITS: dict[str, pl.DataType | type[pl.DataType]] = {
     "visit": pl.UInt32,
     "shopper": pl.String,
@@ -55,19 +55,30 @@ def event(kind: str, visit: int, query_id: str = "", at: float = 0, **values: ob
     shopper = f"k1~{visit}"
     plain = {"time": time, "received": time, "shopper": shopper, "who": shopper, "need": visit, "is_fraud": False}
     texts = dict.fromkeys(("session", "query", "product_id"), "")
-    return {"key": b"", **texts, **plain, "kind": kind, "visit": visit, "query_id": query_id, **values}
+    return {
+        "key": b"",
+        **texts,
+        **plain,
+        "kind": kind,
+        "visit": visit,
+        "query_id": query_id,
+        "day": time.date(),
+        **values,
+    }
 
 
-def answer(visit: int, query_id: str, products: Sequence[str], query: str = "drill", at: float = 0) -> list[Event]:
+def answer(
+    visit: int, query_id: str, products: Sequence[str], query: str = "drill", at: float = 0, **values: object
+) -> list[Event]:
     """The impressions of an answer, from position 1."""
     return [
-        event("impression", visit, query_id, at, query=query, product_id=product, position=position)
+        event("impression", visit, query_id, at, query=query, product_id=product, position=position, **values)
         for position, product in enumerate(products, 1)
     ]
 
 
 def event_frame(events: Sequence[Event] = ()) -> pl.DataFrame:
-    """The events as a report takes them."""
+    """The events as a report takes them, with `is_fraud`."""
     return pl.DataFrame(list(events), schema=_EVENTS).sort("visit", "time", maintain_order=True)
 
 
@@ -107,10 +118,12 @@ def aside_frame(rows: Sequence[Event] = ()) -> pl.DataFrame:
     return pl.DataFrame([{**plain, **row} for row in rows], schema=ASIDE_SCHEMA)
 
 
-def inputs(**tables: pl.DataFrame) -> ReportInputs:
-    """What a report is made from; tables that are not told are empty."""
+def inputs(events: pl.DataFrame | None = None, **tables: pl.DataFrame) -> ReportInputs:
+    """What a report is made from; `events` have `is_fraud`, and tables that are not told are empty."""
+    each = event_frame() if events is None else events
     empty = {
-        "events": event_frame(),
+        "honest": each.filter(~pl.col("is_fraud")),
+        "flagged": each.filter("is_fraud"),
         "aside": aside_frame(),
         "visits": visit_frame(),
         "queries": query_frame(),

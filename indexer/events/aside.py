@@ -1,57 +1,68 @@
 """What an import sets aside: counted by reason, with the first examples, and kept in a file to be looked at.
 
-The file is JSON lines of `file`, `line`, `reason`, `detail` and `event`: only what the mapping took for fields of an
-event, never another column, with the shopper and the session as pseudonyms and every text masked and shortened. Of a
-row that could not be read there is no `event`.
+Where nothing is set aside there is no file. It is JSON lines of `file`, `line`, `reason`, `detail` and `event`: only
+what the mapping took for fields of an event, never another column, with the shopper and the session as pseudonyms and
+every text masked and shortened. Of a row that could not be read there is no `event`.
 """
 
 from __future__ import annotations
 
+import fcntl
 import os
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import fields
 from datetime import datetime
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import BinaryIO, Self
 
 import msgspec
 
 from indexer.aside import printable
+from indexer.events.masked import masked_text, printable_text
 from indexer.events.report import Example, SetAside
 from retrieval.errors import EventError, RowError, StoreError
-from retrieval.events.checking import MAX_QUERY
 from retrieval.events.event import Event
 from retrieval.events.masking import Masker
 from retrieval.events.pseudonyms import Pseudonyms
-from retrieval.manifest import open_scratch, scratch_path, sync
+from retrieval.journal_lock import journal_lock
+from retrieval.manifest import scratch_path, sync
 
 EXAMPLES = 5
 """Rows that a report shows of one reason."""
 _SHOWN = 200
 """Characters that are kept of a text."""
+_WAIT_SECONDS = 10.0
+_WHAT = "the files of what is set aside"
 
 
 class EventAside:
-    """Writes events and rows that cannot be taken to a file, which takes its place, durably, when it is closed."""
+    """Writes events and rows that cannot be taken to a file, which takes its place, durably, when it is closed.
+
+    The first of them makes the file; without any there is none, nor one of an earlier import under this name. Until it
+    takes its place it is a scratch file, locked, so that `remove_unfinished` knows those that a killed import left.
+    """
 
     def __init__(self, path: Path, pseudonyms: Pseudonyms, masker: Masker) -> None:
         self.path = path
         self._pseudonyms = pseudonyms
-        self._masked = masker.masked
+        self._masker = masker
         self._counts: Counter[str] = Counter()
         self._examples: dict[str, list[Example]] = {}
-        self._scratch = scratch_path(path)
-        with self._told():
+        self._file: BinaryIO | None = None
+        with _told(path):
             path.parent.mkdir(parents=True, exist_ok=True)
-            self._file = open_scratch(self._scratch)
 
     def add(
         self, file: str, line: int, error: RowError | EventError, event: Mapping[str, object] | None = None
     ) -> None:
-        """Takes what was refused for an error; `event` is what there is of its fields, as the log has it."""
+        """Takes what was refused for an error; `event` is what there is of its fields, as the log has it.
+
+        Shopper and session are spelled as in an event, since their pseudonyms are made of them. Raises StoreError where
+        the file cannot be written.
+        """
         example = Example(printable(file), line, self._text(error.detail))
         self._counts[error.reason] += 1
         examples = self._examples.setdefault(error.reason, [])
@@ -60,7 +71,9 @@ class EventAside:
         row = {"file": example.file, "line": line, "reason": error.reason, "detail": example.detail}
         if event is not None:
             row["event"] = {field: self._shown(field, value) for field, value in event.items()}
-        with self._told():
+        with _told(self.path):
+            if self._file is None:
+                self._file = _locked_scratch(self.path)
             self._file.write(msgspec.json.encode(row) + b"\n")
 
     @property
@@ -81,36 +94,26 @@ class EventAside:
         return self._text(str(value))
 
     def _pseudonym(self, field: str, value: object) -> str:
-        if not isinstance(value, str | int | float):
+        if not isinstance(value, str):
             return ""
         made = self._pseudonyms.shopper if field == "shopper" else self._pseudonyms.session
-        return made(printable_text(str(value)))
+        return made(printable_text(value))
 
     def _text(self, text: str) -> str:
-        # Masked before it is cut: half an address would no longer look like one.
-        masked = self._masked(printable_text(text[:MAX_QUERY]))
-        return masked if len(masked) <= _SHOWN else f"{masked[:_SHOWN]}..."
+        return masked_text(text, self._masker, _SHOWN)
 
     def close(self) -> None:
         """Ends the file; it is on the disk, under its name."""
-        with self._told():
-            try:
+        with _told(self.path):
+            if self._file is None:
+                self.path.unlink(missing_ok=True)
+                return
+            # It is closed, and no longer locked, when it is no scratch file any more.
+            with self._file:
                 self._file.flush()
                 os.fsync(self._file.fileno())
-            finally:
-                self._file.close()
-            self._scratch.replace(self.path)
+                scratch_path(self.path).replace(self.path)
             sync(self.path.parent)
-
-    @contextmanager
-    def _told(self) -> Iterator[None]:
-        try:
-            yield
-        except OSError as error:
-            raise StoreError(
-                f"{self.path}, for what is set aside, cannot be written ({error.strerror}); see to the disk and to the "
-                f"rights to its folder"
-            ) from error
 
     def __enter__(self) -> Self:
         return self
@@ -121,9 +124,53 @@ class EventAside:
         self.close()
 
 
-def printable_text(text: str) -> str:
-    """A text as UTF-8 can write it."""
-    return text.encode("utf-8", "replace").decode()
+def remove_unfinished(folder: Path) -> None:
+    """Removes scratch files in a folder that imports left which were killed; those of imports under way stay.
+
+    Raises StoreError where one cannot be removed.
+    """
+    if not folder.is_dir():
+        return
+    with _told(folder), journal_lock(folder, _WAIT_SECONDS, _WHAT):
+        for scratch in folder.glob(scratch_path(folder / "*").name):
+            _remove_unheld(scratch)
+
+
+def _remove_unheld(scratch: Path) -> None:
+    with suppress(FileNotFoundError), scratch.open("rb") as file:
+        if _try_lock(file):
+            scratch.unlink()
+
+
+def _locked_scratch(path: Path) -> BinaryIO:
+    """An empty scratch file for a path, locked until it is closed. Raises StoreError where another import has it."""
+    # Under the folder's lock, or it would be removed before it is locked itself.
+    with journal_lock(path.parent, _WAIT_SECONDS, _WHAT):
+        file = scratch_path(path).open("ab")  # not "wb", which would empty another import's
+        if _try_lock(file):
+            file.truncate(0)
+            return file
+        file.close()
+    raise StoreError(f"{path} is being written by another import; wait for its end, or name another file")
+
+
+def _try_lock(file: BinaryIO) -> bool:
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+@contextmanager
+def _told(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise StoreError(
+            f"{path}, for what is set aside, cannot be written ({error.strerror}); see to the disk and to the rights "
+            f"to its folder"
+        ) from error
 
 
 def told(event: Event) -> dict[str, object]:

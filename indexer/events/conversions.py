@@ -13,6 +13,7 @@ from zoneinfo import ZoneInfo
 
 from indexer.events.mapping import FieldRule
 from retrieval.errors import EventError
+from retrieval.events.checking import quoted
 from retrieval.events.stored import EPOCH
 
 _WHOLE = re.compile(r"(-?\d+)\.0*")
@@ -64,7 +65,7 @@ def _whole(field: str, value: object) -> int:
             return int(value)
     except ValueError:
         pass
-    raise EventError(f"bad {field}", f"{value!r:.80}; {field} is a whole number")
+    raise EventError(f"bad {field}", f"{quoted(value)}; {field} is a whole number")
 
 
 def stars(value: object) -> float:
@@ -74,7 +75,7 @@ def stars(value: object) -> float:
             return float(value)
         except (ValueError, OverflowError):
             pass
-    raise EventError("bad rating", f"{value!r:.80}; a rating is a number from 0 to 5")
+    raise EventError("bad rating", f"{quoted(value)}; a rating is a number from 0 to 5")
 
 
 def time_reader(rule: FieldRule) -> Callable[[object], datetime]:
@@ -91,7 +92,7 @@ def time_reader(rule: FieldRule) -> Callable[[object], datetime]:
             # Once, because each later look at the clock of a place with summer time costs much.
             return moment if moment.tzinfo is UTC or moment.tzinfo is None else moment.astimezone(UTC)
         except (ValueError, OverflowError, re.error):
-            raise EventError("bad time", f"{value!r:.80}; {_expected(rule)}") from None
+            raise EventError("bad time", f"{quoted(value)}; {_expected(rule)}") from None
 
     # Where logs name no zone, their times have no fraction either, and come again and again.
     remembered = lru_cache(_REMEMBERED)(spelled) if zone or rule.format else spelled
@@ -104,7 +105,7 @@ def time_reader(rule: FieldRule) -> Callable[[object], datetime]:
         else:
             raise EventError("bad time", f"a {type(value).__name__}; {_expected(rule)}")
         if moment.tzinfo is None:
-            raise EventError("bad time", f"{value!r:.80} names no zone; say which in the mapping: time.zone")
+            raise EventError("bad time", f"{quoted(value)} names no zone; say which in the mapping: time.zone")
         return moment
 
     return read
@@ -120,4 +121,4 @@ def _since(value: float, unit: str) -> datetime:
             return EPOCH + timedelta(milliseconds=value)
         return EPOCH + timedelta(seconds=value)
     except (ValueError, OverflowError):
-        raise EventError("bad time", f"{value!r:.80}; no date has this number") from None
+        raise EventError("bad time", f"{quoted(value)}; no date has this number") from None

@@ -1,14 +1,20 @@
-"""The formats of event logs: how each is told by looking, read into raw rows, and decoded."""
+"""The formats of event logs: how each is told by looking, read into raw rows, and decoded.
+
+What is said of a log that is of none shows no personal data: the first line of a table may be no header but a row.
+"""
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+from indexer.events.conditions import number
 from indexer.events.mapping import EventMapping
+from indexer.events.masked import masked_text
 from indexer.events.plan import Row
-from indexer.formats.columns import Check, first_line, opened_table, read_csv
+from indexer.formats.columns import Check, opened_table, read_csv
 from indexer.formats.format import Feed
 from indexer.formats.jsonarray import read_array
 from indexer.formats.jsonlines import decoded, read_lines
@@ -18,10 +24,16 @@ from indexer.mapping import FeedMapping
 from retrieval.close_names import close_names
 from retrieval.errors import FeedError, RowError
 from retrieval.events.event import EventKind
+from retrieval.events.masking import Masker
 
 _RESPONSE = re.compile(rb'\{\s*"(?:took|timed_out|_scroll_id|pit_id|_shards|hits)"\s*:')
 _HITS = re.compile(rb'"hits"\s*:\s*\[')
 _OWNERS = ("shopper", "session", "query_id")
+_VALUE = re.compile(r"[\W\d_]*\d[\W\d_]*|.*(?:\d[-/.]\d+[-/.]\d|\d:\d\d).*|\d{8}T\d+.*")
+"""What is no name of a column: digits without a letter (a number, an IP address), or a date or a time of day in it."""
+_SHOWN = 60
+"""Characters of a first line that a message shows."""
+_SHOWN_NAMES = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,20 +56,26 @@ def _object(line: object) -> Row:
     return value
 
 
+def _read_table(feed: Feed, check: Check) -> Iterator[Record | Rejected]:
+    if opened_table(feed) is None and feed.source.head.strip():
+        raise FeedError(f"{feed.source.path}: line 1: is no header of a table; put the names of its columns there")
+    return read_csv(feed, check)
+
+
 EVENT_FORMATS: Mapping[str, EventFormat] = {
     one.name: one
     for one in (
         EventFormat("jsonl", "JSON lines", lambda feed, _: read_lines(feed), _object),
         EventFormat("json", "JSON array", lambda feed, _: read_array(feed), _object),
         EventFormat("response", "search responses", lambda feed, _: read_array(feed, _HITS), _object),
-        EventFormat("csv", "table with a header (CSV, TSV)", read_csv, _object),
+        EventFormat("csv", "table with a header (CSV, TSV)", _read_table, _object),
         EventFormat("parquet", "Parquet", read_parquet, lambda row: parquet_rows(row)[0]),
     )
 }
 
 
-def event_format(feed: Feed, name: str = "") -> EventFormat:
-    """The format with a name, or the one that a log has (an empty one: JSON lines). Raises FeedError for none."""
+def event_format(feed: Feed, name: str, masker: Masker) -> EventFormat:
+    """The format with a name, or without one that of the log (an empty log: JSON lines). Raises FeedError for none."""
     if name:
         return _named(name)
     head = feed.source.head.lstrip()
@@ -70,9 +88,10 @@ def event_format(feed: Feed, name: str = "") -> EventFormat:
     if not head or head.startswith(b"{"):
         return EVENT_FORMATS["jsonl"]
     if opened_table(feed, fewest=2) is None:
+        line = feed.source.head.decode(errors="replace").lstrip().partition("\n")[0].rstrip()
         raise FeedError(
-            f"{feed.source.path}: line 1: cannot be recognised: {first_line(head)} begins no JSON and no table with a "
-            f"header; say what it is with --format ({', '.join(EVENT_FORMATS)})"
+            f"{feed.source.path}: line 1: cannot be recognised: {masked_text(line, masker, _SHOWN)!r} begins no JSON "
+            f"and no table with a header; say what it is with --format ({', '.join(EVENT_FORMATS)})"
         )
     return EVENT_FORMATS["csv"]
 
@@ -85,7 +104,7 @@ def _named(name: str) -> EventFormat:
     return EVENT_FORMATS[name]
 
 
-def column_check(mapping: EventMapping) -> Check:
+def column_check(mapping: EventMapping, masker: Masker) -> Check:
     """What a table's columns are held against: it raises FeedError where no row of it could be an event."""
 
     def check(path: str, names: Sequence[str], _columns: FeedMapping) -> None:
@@ -95,13 +114,25 @@ def column_check(mapping: EventMapping) -> Check:
             missing.append("session")
         if missing:
             known = "; ".join(f"{field}: {', '.join(mapping.fields[field].names)}" for field in missing)
-            likely = _likely(mapping, missing, names)
-            raise FeedError(
-                f"{path}: no column is the {' or the '.join(missing)} (known: {known}); its columns are "
-                f"{', '.join(names[:20])}; say which in a mapping, such as {missing[0]} = {likely!r}"
-            )
+            what = f"{path}: no column is the {' or the '.join(missing)} (known: {known})"
+            raise FeedError(f"{what}; {_advice(mapping, missing, names, masker)}")
 
     return check
+
+
+def _advice(mapping: EventMapping, missing: Sequence[str], names: Sequence[str], masker: Masker) -> str:
+    if any(_is_value(name, masker) for name in names):
+        return (
+            "the first line is no header: it has values in it, a number, a time or the like; put names of columns there"
+        )
+    likely = _likely(mapping, missing, names)
+    shown = ", ".join(names[:_SHOWN_NAMES])
+    return f"its columns are {shown}; say which in a mapping, such as {missing[0]} = {likely!r}"
+
+
+def _is_value(name: str, masker: Masker) -> bool:
+    is_number = not math.isnan(number(name))
+    return is_number or _VALUE.fullmatch(name) is not None or masker.masked(name) != name
 
 
 def _needed(mapping: EventMapping) -> list[str]:

@@ -64,7 +64,7 @@ def import_events(
     """Takes the events of several logs; what cannot be used is written to the file `aside`, without personal data.
 
     `progress` counts the bytes of all logs; the total is None where one is standard input. Where nothing could be
-    used, the report's `why_useless` says why.
+    used, the report's `why_useless` says why. Where nothing is set aside there is no file.
 
     Raises FeedError for a log that cannot be opened (before the first row, when it is missing), is of no known format
     or lacks a column, and for one that breaks off, after the events before the break are in the store. Raises
@@ -111,6 +111,7 @@ class _Import:
         self._store = store
         self._options = options
         self._aside = aside
+        self._masker = intake.masker
         self._maker = Maker(options.mapping, intake, options.clock())
         self._tally = Tally()
         self._notes: dict[str, None] = {}
@@ -130,7 +131,9 @@ class _Import:
             self._take(self._under_way.popleft(), made)
         self._flush()
         if self._error is not None:
-            raise self._error
+            taken = self._tally.taken
+            told = f"; {taken:,} events of what came before it were taken" if taken else ""
+            raise FeedError(f"{self._error}{told}") from self._error
 
     def _sent(self, paths: Sequence[str], progress: Progress) -> Iterator[tuple[str, Sequence[object]]]:
         try:
@@ -141,10 +144,10 @@ class _Import:
             self._error = error
 
     def _batches(self, paths: Sequence[str], progress: Progress) -> Iterator[_Batch]:
-        check = column_check(self._options.mapping)
+        check = column_check(self._options.mapping, self._masker)
         for source in opened_sources(paths, progress):
             feed = Feed(source, self._options.mapping.columns, self._note)
-            known = event_format(feed, self._options.format)
+            known = event_format(feed, self._options.format, self._masker)
             batch = _Batch(source.path, known.name)
             try:
                 for record in known.read(feed, check):
@@ -192,7 +195,7 @@ class _Import:
         """What was done."""
         seconds = time.perf_counter() - self._started
         tally = self._tally
-        unseen = self._fields.noted(", ".join(paths)) if self._fields else ()
+        unseen = self._fields.noted(", ".join(paths)) if self._fields and self._count else ()
         for each in unseen:
             self._note(each)
         return ImportReport(

@@ -15,6 +15,7 @@ from indexer.events.conversions import stars, text_reader, time_reader, whole_re
 from indexer.events.mapping import EVENT_FIELDS, EventMapping, FieldRule
 from indexer.reading import value_at
 from retrieval.errors import EventError
+from retrieval.events.checking import quoted
 from retrieval.events.event import Event, EventKind
 from retrieval.events.stored import EPOCH
 
@@ -77,6 +78,11 @@ class EventPlan:
         self._skips = tuple((skip.reason, _compiled(skip.when)) for skip in mapping.skips)
         self._asks_nothing = not self._skips and len(self._makings) == 1 and not self._makings[0].holds
         self._readers = {kind: tuple(self._readers_of(mapping, kind)) for kind in EventKind}
+        self._owners = {
+            field: self._reader(field, mapping.fields[field], EventKind.CLICK)
+            for field in ("shopper", "session")
+            if field in self._getters
+        }
         self._has_own_id = len(mapping.events) > 1 and "event_id" in self._getters
 
     def _readers_of(self, mapping: EventMapping, kind: EventKind) -> list[tuple[int, _Reader]]:
@@ -110,21 +116,28 @@ class EventPlan:
         return made
 
     def shown(self, row: Row) -> dict[str, object]:
-        """What a row has for the fields of an event, unread: no other field of it."""
-        return {field: value for field, get in self._getters.items() if (value := get(row)) is not None}
+        """What a row has for the fields of an event: no other field of it, and unread but for shopper and session.
+
+        Those are spelled as in the row's events, so that they are found under the same names; empty where they cannot
+        be read.
+        """
+        found = {field: value for field, get in self._getters.items() if (value := get(row)) is not None}
+        for field in self._owners.keys() & found.keys():
+            found[field] = _readable(self._owners[field], row)
+        return found
 
     def _kind(self, row: Row) -> EventKind:
         get = self._getters.get("kind")
         value = get(row) if get else None
         if value is None:
             raise EventError("no kind", "the row does not say what was done; the mapping can: [[events]] kind = ...")
-        return self._said(value if type(value) is str else f"{value!r:.80}")
+        return self._said(value if type(value) is str else quoted(value))
 
     def _known_kind(self, value: str) -> EventKind:
         kind = self._kinds.get(plain_action(value))
         if kind is None:
             kinds = ", ".join(EventKind)
-            raise EventError("unknown kind", f"{value!r:.80}; the kinds are {kinds}; say which it is under [kinds]")
+            raise EventError("unknown kind", f"{quoted(value)}; the kinds are {kinds}; say which it is under [kinds]")
         return kind
 
     def _event(self, row: Row, kind: EventKind) -> Event:
@@ -227,6 +240,13 @@ def _reading_text(name: str, convert: Callable[[object], object]) -> _Reader:
         return None if (value := _filled(value)) is None else convert(value)
 
     return read
+
+
+def _readable(read: _Reader, row: Row) -> object:
+    try:
+        return read(row)
+    except EventError:
+        return ""
 
 
 def _joining(field: str, rule: FieldRule, get: _Reader, keyed: Keyed) -> _Reader:

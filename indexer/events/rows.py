@@ -45,7 +45,7 @@ class RowEvents:
         return events
 
     def shown(self, row: Row) -> dict[str, object]:
-        """What a row has for the fields of an event, unread: no other field of it."""
+        """What a row has for the fields of an event, as `EventPlan.shown` gives it."""
         row = unwrapped(row)
         return self._plan(row).shown(row)
 
@@ -87,8 +87,11 @@ def unwrapped(row: Row) -> Row:
 
 def with_impressions(query: Event, hits: object) -> list[Event]:
     """A query and an impression of each product that it returned, in their order from position 1."""
-    ids = hits if isinstance(hits, list) else []
-    if query.results is None and isinstance(hits, list):
+    # Where only one product was returned, its id may stand alone.
+    ids = hits if isinstance(hits, list) else [hits] if isinstance(hits, str | int) else None
+    if ids is None:
+        return [query]
+    if query.results is None:
         query = replace(query, results=len(ids))
     return [query, *(_impression(query, product, position) for position, product in enumerate(ids, 1))]
 

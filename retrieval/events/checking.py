@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
@@ -25,6 +24,10 @@ _IDS = ("event_id", "query_id", "shopper", "session", "product_id")
 
 def sound(event: Event, now: datetime) -> Event:
     """The event with its time and quantity filled in, if it can be taken; raises EventError where it cannot."""
+    if not isinstance(event, Event):
+        raise EventError(
+            "no event", f"expected an Event, not {type(event).__name__}; several are handed over one by one"
+        )
     kind = event.kind if type(event.kind) is EventKind else _kind(event.kind)
     if not _are_plain(event):
         for name in _IDS:
@@ -34,7 +37,7 @@ def sound(event: Event, now: datetime) -> Event:
         if not query or not event.query_id:
             raise EventError("no query", "a query event needs the text and a query_id")
     elif not event.product_id:
-        raise EventError("no product", f"a {kind} event needs a product_id")
+        raise EventError("no product", f"events of kind {kind} need a product_id")
     if not (event.shopper or event.session or event.query_id):
         raise EventError("nobody's", "an event needs a shopper, a session or a query_id")
     if event.position is not None:
@@ -52,6 +55,17 @@ def sound(event: Event, now: datetime) -> Event:
     return replace(event, kind=kind, query=query, time=time, quantity=quantity)
 
 
+def quoted(value: object) -> str:
+    """A value for a message, up to the length of a query.
+
+    Not shorter: personal data in it is masked before the message is kept, and half an address would not be known.
+    """
+    try:
+        return f"{value!r:.{MAX_QUERY}}"
+    except ValueError:  # more digits than Python writes
+        return "a number of thousands of digits"
+
+
 def _are_plain(event: Event) -> bool:
     """Whether the ids together are what nearly all are, so that none needs a closer look."""
     try:
@@ -66,7 +80,7 @@ def _kind(kind: object) -> EventKind:
         return EventKind(str(kind))
     except ValueError:
         kinds = ", ".join(EventKind)
-        raise EventError("unknown kind", f"{str(kind)[:80]!r}; the kinds are {kinds}") from None
+        raise EventError("unknown kind", f"{quoted(kind)}; the kinds are {kinds}") from None
 
 
 def _check_id(name: str, value: object) -> None:
@@ -81,8 +95,8 @@ def _check_id(name: str, value: object) -> None:
 
 
 def _shown(name: str, value: str) -> str:
-    """The beginning of an id, for a message; nothing of what a person or a visit is called."""
-    return "" if name in ("shopper", "session") else f": {value[:80]!r}"
+    """An id, for a message; nothing of what a person or a visit is called."""
+    return "" if name in ("shopper", "session") else f": {quoted(value)}"
 
 
 def _query(query: object) -> str:
@@ -95,21 +109,21 @@ def _query(query: object) -> str:
 
 def _check_whole(name: str, value: object, least: int, most: int) -> None:
     if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
-        raise EventError(f"bad {name}", f"{value!r:.80}; {name} is a whole number from {least:,} to {most:,}")
+        raise EventError(f"bad {name}", f"{quoted(value)}; {name} is a whole number from {least:,} to {most:,}")
 
 
 def _check_rating(rating: object) -> None:
-    if isinstance(rating, bool) or not isinstance(rating, int | float) or not math.isfinite(rating):
-        raise EventError("bad rating", f"{rating!r:.80}; a rating event needs a number from 0 to 5")
+    if isinstance(rating, bool) or not isinstance(rating, int | float):
+        raise EventError("bad rating", f"{quoted(rating)}; a rating event needs a number from 0 to 5")
     if not 0 <= rating <= 5:
-        raise EventError("bad rating", f"{rating!r:.80}; stars are from 0 to 5")
+        raise EventError("bad rating", f"{quoted(rating)}; stars are from 0 to 5")
 
 
 def _time(time: object, now: datetime) -> datetime:
     if time is None:
         return now
     if not isinstance(time, datetime) or time.utcoffset() is None:
-        raise EventError("bad time", f"{time!r:.80}; a time has a date, a time of day and a zone")
+        raise EventError("bad time", f"{quoted(time)}; a time has a date, a time of day and a zone")
     if time - now > SKEW:
         raise EventError("in the future", f"{time.isoformat()} comes after {now.isoformat(timespec='seconds')}")
     if time < OLDEST:

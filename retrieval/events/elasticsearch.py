@@ -133,10 +133,13 @@ class ElasticsearchEvents:
             )
         return removed
 
-    def expire(self, before_day: int, expected: int | None = None) -> int:
+    def expire(self, before_day: int, expected: Mapping[int, DayState] | None = None) -> int:
         """Removes the events of all days before one, and the indexes of months that have none left."""
+        if expected is not None:
+            check_expected(self.days(), before_day, expected)
         self._refresh()
-        removed = self._remove({"range": {ubi.DAY: {"lt": before_day}}}, expected)
+        count = None if expected is None else sum(state.count for state in expected.values())
+        removed = self._remove({"range": {ubi.DAY: {"lt": before_day}}}, count)
         for month in self._indexes.months():
             if month.last_day < before_day:
                 drop_empty(self._cluster, month.name)
@@ -176,12 +179,14 @@ class ElasticsearchEvents:
                 yield from page
 
     def _remove(self, query: Mapping[str, Any], expected: int | None = None) -> int:
-        """Removes the events that there are now; raises StoreError where they are not as many as expected."""
+        """Removes the events that there are now; raises StoreError, and removes none, where others came meanwhile."""
         self._indexes.months()  # raises where one is behind our aliases that is not ours
         removed = 0
         with PointInTime(self._cluster, self._indexes.aliases) as now:
             if expected is not None:
-                check_expected(now.count(query), expected)
+                found = now.count(query)
+                if found != expected:
+                    raise StoreError(f"there are {found:,} events, not {expected:,}: nothing was removed; do it again")
             for page in now.pages(query, BULK_DOCUMENTS):
                 # Claims go first: whoever is broken off before the events finds these again.
                 remove(self._cluster, [(self._indexes.keys, found.id) for found in page])

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 
 import msgspec
 
@@ -32,6 +33,14 @@ def append(cluster: Cluster, indexes: EventIndexes, events: Sequence[StoredEvent
         return _sum(senders.map(call.append, keys))
 
 
+@dataclass(frozen=True, slots=True)
+class _Claim:
+    """What a key stands for: a digest of what was said, and when it happened."""
+
+    said: str
+    time: int
+
+
 class _Call:
     """Events that are appended in one call, by their keys."""
 
@@ -47,19 +56,24 @@ class _Call:
 
     def append(self, keys: Sequence[str]) -> Appended:
         """Takes the events of some keys."""
-        claimed = self._claim({key: self._said[self.places[key][0]] for key in keys})
-        equal = {key: [p for p in self.places[key] if self._said[p] == claimed[key]] for key in keys}
+        claimed = self._claim({key: self._claim_of(self.places[key][0]) for key in keys})
+        equal = {key: [p for p in self.places[key] if self._said[p] == claimed[key].said] for key in keys}
         differing = {place for key in keys for place in self.places[key]}.difference(*equal.values())
-        taken = self._write({key: self._events[places[0]] for key, places in equal.items() if places})
+        # One that told no time has that of the first time that it was sent, and so its month.
+        first = {key: self._events[places[0]] for key, places in equal.items() if places}
+        taken = self._write({key: event._replace(time=claimed[key].time) for key, event in first.items()})
         return Appended(taken, sum(map(len, equal.values())) - taken, tuple(differing))
 
-    def _claim(self, said: Mapping[str, str]) -> dict[str, str]:
+    def _claim_of(self, place: int) -> _Claim:
+        return _Claim(self._said[place], self._events[place].time)
+
+    def _claim(self, claims: Mapping[str, _Claim]) -> dict[str, _Claim]:
         """Claims keys for what is said under them; what is said under each in the store, by whomever."""
         index = self._indexes.keys
-        statuses = self._indexes.write([(index, key, msgspec.json.encode({"said": it})) for key, it in said.items()])
-        there = [key for key, status in zip(said, statuses, strict=True) if status == THERE_ALREADY]
+        statuses = self._indexes.write([(index, key, msgspec.json.encode(each)) for key, each in claims.items()])
+        there = [key for key, status in zip(claims, statuses, strict=True) if status == THERE_ALREADY]
         found = sources(self._cluster, index, there) if there else {}
-        return {**said, **{key: source["said"] for key, source in found.items()}}
+        return {**claims, **{key: _Claim(source["said"], source["time"]) for key, source in found.items()}}
 
     def _write(self, events: Mapping[str, StoredEvent]) -> int:
         """Writes events that are not there; how many were not."""

@@ -19,7 +19,10 @@ from retrieval.events.ubi import EVENTS_MAPPING, QUERIES_MAPPING, SCHEMA
 _MAKER = "shelfwise"
 _KEYS_MAPPING: Mapping[str, Any] = {
     "dynamic": "strict",
-    "properties": {"said": {"type": "keyword", "index": False, "doc_values": False}},
+    "properties": {
+        "said": {"type": "keyword", "index": False, "doc_values": False},
+        "time": {"type": "long", "index": False, "doc_values": False},
+    },
 }
 _SETTINGS: Mapping[str, Any] = {
     "translog.durability": "request",

@@ -56,12 +56,12 @@ class Intake:
 
 
 def _opened(keys: Path, regions: tuple[str, ...]) -> Intake:
-    return Intake(Pseudonyms(keys), Masker(regions))
+    return Intake(Pseudonyms(keys, make=False), Masker(regions))
 
 
 def differing(event: Event) -> EventError:
     """The error for an event whose id another one has."""
-    what = f"event_id {event.event_id[:80]!r}" if event.event_id else "an event"
+    what = f"event_id {event.event_id!r}" if event.event_id else "an event"
     return EventError("another event's id", f"{what} was taken before and said otherwise; give each event its own id")
 
 

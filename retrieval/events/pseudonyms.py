@@ -12,10 +12,11 @@ import os
 import secrets
 import tempfile
 from base64 import urlsafe_b64encode
-from collections.abc import Callable, Collection
-from contextlib import suppress
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from functools import lru_cache, partial
+from itertools import pairwise
 from pathlib import Path
 
 import msgspec
@@ -29,7 +30,6 @@ KEYS_FILE = "keys.json"
 _SECRET_BYTES = 32
 _PSEUDONYM_BYTES = 16
 _REMEMBERED = 65_536
-_WAIT_SECONDS = 10.0
 _MARK = "~"
 """Between a key's name and what it made: never part of a name."""
 
@@ -50,14 +50,16 @@ class _Keys(msgspec.Struct, frozen=True):
 
 
 class Pseudonyms:
-    """Makes pseudonyms with the keys of a file, which is made, for its owner's eyes only, where there is none.
+    """Makes pseudonyms with the keys of a file. The file is read again when it changes, so a rotation reaches every
+    process. Safe to share between threads.
 
-    The file is read again when it changes, so a rotation reaches every process. Safe to share between threads.
+    With `make` a file that is not there is made, for its owner's eyes only; without, StoreError is raised: where there
+    are events, other keys than theirs would find nobody.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, make: bool = True) -> None:
         self.path = path
-        if not path.exists():
+        if make and not path.exists():
             _make(path)
         self._look()
 
@@ -90,22 +92,34 @@ class Pseudonyms:
 
     def rotate(self, now: datetime | None = None) -> str:
         """Adds a key, which is used from now on; returns its name."""
-        with journal_lock(self.path.parent, _WAIT_SECONDS, "the keys"):
-            self.look()
+        with self._locked():
             number = 1 + max(int(name.removeprefix("k")) for name in self.names)
             added = Key(f"k{number}", secrets.token_bytes(_SECRET_BYTES), now or datetime.now(UTC))
             self._write((*self._keys.keys, added))
         return added.name
 
-    def retire(self, in_use: Collection[str]) -> tuple[str, ...]:
-        """Removes old keys that are not in use: no pseudonym is under them any more. Returns their names."""
-        with journal_lock(self.path.parent, _WAIT_SECONDS, "the keys"):
+    def retire(self, in_use: Collection[str], replaced_before: datetime) -> tuple[str, ...]:
+        """Removes old keys that are not in use, as no pseudonym is under them any more, and that were replaced before
+        a time: whoever had them open then has ended. Returns their names."""
+        with self._locked():
+            keys = self._keys.keys
+            gone = {
+                key.name
+                for key, following in pairwise(keys)
+                if key.name not in in_use and following.made < replaced_before
+            }
+            if gone:
+                self._write(tuple(key for key in keys if key.name not in gone))
+        return tuple(key.name for key in keys if key.name in gone)
+
+    @contextmanager
+    def _locked(self) -> Iterator[None]:
+        """Under the lock, what killed processes left is removed, and the newest keys are read."""
+        with journal_lock(self.path.parent, None, "the keys"):
+            for left in self.path.parent.glob(f".{self.path.name}.*"):
+                left.unlink(missing_ok=True)
             self.look()
-            *old, newest = self._keys.keys
-            kept = tuple(key for key in old if key.name in in_use)
-            if len(kept) < len(old):
-                self._write((*kept, newest))
-        return tuple(key.name for key in old if key.name not in in_use)
+            yield
 
     def _write(self, keys: tuple[Key, ...]) -> None:
         try:
@@ -120,7 +134,10 @@ class Pseudonyms:
         try:
             self._keys = msgspec.json.decode(self.path.read_bytes(), type=_Keys)
         except OSError as error:
-            raise StoreError(f"the keys {self.path} cannot be read ({error.strerror})") from error
+            raise StoreError(
+                f"the keys {self.path} cannot be read ({error.strerror}); without them nobody's events can be told: "
+                f"restore them, or name them by events.keys"
+            ) from error
         except (msgspec.MsgspecError, UnicodeDecodeError) as error:
             raise StoreDamagedError(f"{self.path} is no file of keys ({error}); restore it from a backup") from error
         if not self._keys.keys or not self._keys.salt:

@@ -1,23 +1,25 @@
 """The store of events on one machine: one SQLite file with a write-ahead log.
 
 A transaction is on the disk when it is committed (SQLite's `synchronous = FULL`). Threads that append at the same time
-share one: whoever gets to write takes along what the others wait with (group commit; DeWitt et al., Implementation
-Techniques for Main Memory Database Systems, 1984, section 5). Processes take turns by a lock.
+share one (`retrieval.events.group_commit`), processes take turns by a lock. A process that was forked while the file
+was open is refused: SQLite's locks do not come along, and the log could be removed from under it.
 """
 
 from __future__ import annotations
 
+import os
 import secrets
 import sqlite3
-import threading
+import time
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
 
 import polars as pl
 
 from retrieval.errors import StoreDamagedError, StoreError, StoreForeignError
+from retrieval.events.group_commit import GroupCommit, Waiting
 from retrieval.events.pseudonyms import prefix
 from retrieval.events.store import Appended, DayState, check_expected
 from retrieval.events.stored import DAY_MS, EVENT_SCHEMA, StoredEvent, event_table
@@ -28,11 +30,12 @@ EVENTS_FILE = "events.sqlite"
 _APPLICATION_ID = 0x53574556
 _SCHEMA_VERSION = 1
 _WAIT_SECONDS = 30.0
+_PAUSE_SECONDS = 0.05
 _READ_ROWS = 50_000
 _CACHE_KB = 64_000
 """Keys come at random places, so their index is best kept in memory."""
-_MOST_TOGETHER = 2_000
-"""Events that threads commit together at most, so that the last of them does not wait for long."""
+_OPENED: Counter[tuple[Path, int]] = Counter()
+"""How often each file is open, by process: what a process was forked with is not its own."""
 
 _COLUMNS = ", ".join(EVENT_SCHEMA)
 # In order of time, so that a day is read in one go and new events come to the end.
@@ -59,64 +62,24 @@ class SqliteEvents:
     """The events of a folder; see `retrieval.events.store.EventStore`."""
 
     def __init__(self, folder: Path) -> None:
-        self.path = folder / EVENTS_FILE
-        self._queue: list[_Append] = []
-        self._turn = threading.Condition()
-        self._is_writing = False
-        """Whether a thread is at work with the only connection that writes."""
+        self.path = folder.absolute() / EVENTS_FILE
+        self._commits = GroupCommit(self._commit)
         with self._told():
             folder.mkdir(parents=True, exist_ok=True)
             self._connection = self._connect()
+            _OPENED[self.path, os.getpid()] += 1
             try:
                 self._prepare()
             except BaseException:
-                self._connection.close()
+                self._close()
                 raise
 
     def append(self, events: Sequence[StoredEvent]) -> Appended:
         """Takes events durably, together with those that other threads append at the moment."""
-        mine = _Append(events)
-        with self._turn:
-            self._queue.append(mine)
-            self._turn.wait_for(lambda: mine.is_done or not self._is_writing)
-            if mine.is_done:
-                return mine.result()
-            waiting, self._queue = self._queue, []
-            self._is_writing = True
-        try:
-            self._append_all(waiting)
-        finally:
-            self._end_turn()
-        return mine.result()
+        self._check_process()
+        return self._commits.append(events)
 
-    def _append_all(self, waiting: list[_Append]) -> None:
-        while waiting:
-            part = [waiting.pop(0)]
-            size = len(part[0].events)
-            while waiting and (size := size + len(waiting[0].events)) <= _MOST_TOGETHER:
-                part.append(waiting.pop(0))
-            try:
-                self._commit(part)
-            except Exception as error:  # each of the threads is told
-                for append in part:
-                    append.error = error
-
-    def _end_turn(self) -> None:
-        with self._turn:
-            self._is_writing = False
-            self._turn.notify_all()
-
-    @contextmanager
-    def _own_turn(self) -> Iterator[None]:
-        with self._turn:
-            self._turn.wait_for(lambda: not self._is_writing)
-            self._is_writing = True
-        try:
-            yield
-        finally:
-            self._end_turn()
-
-    def _commit(self, appends: Sequence[_Append]) -> None:
+    def _commit(self, appends: Sequence[Waiting]) -> None:
         with self._transaction() as cursor:
             results = [_insert(cursor, append.events) for append in appends]
             days = Counter(event.time // DAY_MS for _, taken in results for event in taken)
@@ -131,8 +94,7 @@ class SqliteEvents:
     def days(self) -> Mapping[int, DayState]:
         """The state of each day that has events, ascending."""
         with self._told(), closing(self._connect()) as connection:
-            rows = connection.execute("SELECT day, count, mark FROM days ORDER BY day").fetchall()
-        return {day: DayState(count, mark) for day, count, mark in rows}
+            return _days(connection.cursor())
 
     def read(self, first_day: int, last_day: int) -> Iterator[pl.DataFrame]:
         """The events of some days as they are now: what is written meanwhile is not among them."""
@@ -163,32 +125,66 @@ class SqliteEvents:
         sessions = f"SELECT session FROM events WHERE {theirs} AND session <> ''"  # noqa: S608  # question marks only
         return self._remove(f"{theirs} OR (shopper = '' AND session IN ({sessions}))", (*shoppers, *shoppers))
 
-    def expire(self, before_day: int, expected: int | None = None) -> int:
+    def expire(self, before_day: int, expected: Mapping[int, DayState] | None = None) -> int:
         """Removes the events of all days before one, and gives their space back."""
-        return self._remove("time < ?", (before_day * DAY_MS,), expected)
 
-    def _remove(self, which: str, values: Sequence[object], expected: int | None = None) -> int:
-        with self._own_turn():
+        def check(cursor: sqlite3.Cursor) -> None:
+            if expected is not None:
+                check_expected(_days(cursor), before_day, expected)
+
+        return self._remove("time < ?", (before_day * DAY_MS,), check)
+
+    def _remove(
+        self, which: str, values: Sequence[object], check: Callable[[sqlite3.Cursor], None] = lambda _: None
+    ) -> int:
+        with self._commits.alone():
             with self._transaction() as cursor:
+                check(cursor)
                 counts = f"SELECT time / {DAY_MS}, count(*) FROM events WHERE {which} GROUP BY 1"  # noqa: S608
                 days = cursor.execute(counts, values).fetchall()
-                check_expected(sum(count for _, count in days), expected)
                 cursor.execute(f"DELETE FROM events WHERE {which}", values)  # noqa: S608
                 cursor.executemany(_ADD_TO_DAY, [(day, -count, _mark()) for day, count in days])
                 cursor.execute("DELETE FROM days WHERE count = 0")
-            with journal_lock(self.path.parent, None, "the events"), self._told():
-                self._connection.executescript("PRAGMA incremental_vacuum")
-                is_busy = self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]
-        if is_busy:
-            raise StoreError(f"events were removed, but {self.path}-wal still holds them for a reader; do it again")
+            self._overwrite()
         return sum(count for _, count in days)
+
+    def _overwrite(self) -> None:
+        """Writes the file anew, since pages keep stale copies of what was in them, and empties the log; others write
+        while a reader is waited for that still needs it."""
+        until, is_new = time.monotonic() + _WAIT_SECONDS, False
+        while True:
+            with journal_lock(self.path.parent, None, "the events"), self._told():
+                if not is_new:
+                    self._connection.execute("VACUUM")
+                    is_new = True
+                self._connection.execute("PRAGMA busy_timeout = 0")
+                is_busy = self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]
+                self._connection.execute(f"PRAGMA busy_timeout = {int(1_000 * _WAIT_SECONDS)}")
+            if not is_busy:
+                return
+            if time.monotonic() > until:
+                raise StoreError(f"events were removed, but {self.path}-wal still holds them for a reader; do it again")
+            time.sleep(_PAUSE_SECONDS)
 
     def close(self) -> None:
         """Ends it, once what is under way is written."""
-        with self._own_turn(), self._told():
-            self._connection.close()
+        with self._commits.alone(), self._told():
+            self._close()
+
+    def _close(self) -> None:
+        if _OPENED[self.path, os.getpid()] > 0:
+            _OPENED[self.path, os.getpid()] -= 1
+        self._connection.close()
+
+    def _check_process(self) -> None:
+        if any(count and path == self.path and process != os.getpid() for (path, process), count in _OPENED.items()):
+            raise StoreError(
+                f"{self.path} was open when this process was forked, and SQLite's locks do not come along: open it in "
+                f"each process after the fork, or start processes by spawn"
+            )
 
     def _connect(self) -> sqlite3.Connection:
+        self._check_process()
         connection = sqlite3.connect(self.path, _WAIT_SECONDS, isolation_level=None, check_same_thread=False)
         connection.execute("PRAGMA synchronous = FULL")
         connection.execute("PRAGMA secure_delete = ON")
@@ -199,8 +195,7 @@ class SqliteEvents:
         """Makes the tables of a new file; raises StoreForeignError for a file of somebody else's."""
         connection = self._connection
         if self._version() == 0:
-            with journal_lock(self.path.parent, _WAIT_SECONDS, "the events"):
-                connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
+            with journal_lock(self.path.parent, None, "the events"):
                 connection.execute("PRAGMA journal_mode = WAL")
                 if self._version() == 0:
                     connection.executescript(
@@ -210,10 +205,10 @@ class SqliteEvents:
                 sync(self.path.parent)
 
     def _version(self) -> int:
-        """0 for a file that is new."""
-        application = int(self._connection.execute("PRAGMA application_id").fetchone()[0])
-        version = int(self._connection.execute("PRAGMA user_version").fetchone()[0])
-        tables = int(self._connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0])
+        """0 for a file that is new. Read in one go: another process may be making it."""
+        told = "SELECT count(*), (SELECT * FROM pragma_application_id), (SELECT * FROM pragma_user_version)"
+        counts: tuple[int, int, int] = self._connection.execute(f"{told} FROM sqlite_master").fetchone()
+        tables, application, version = counts
         if (application, version) == (_APPLICATION_ID, _SCHEMA_VERSION) or (application, version, tables) == (0, 0, 0):
             return version
         if application == _APPLICATION_ID:
@@ -223,6 +218,7 @@ class SqliteEvents:
     @contextmanager
     def _transaction(self) -> Iterator[sqlite3.Cursor]:
         """All of it is durable after it, or nothing has happened."""
+        self._check_process()
         with journal_lock(self.path.parent, None, "the events"), self._told():
             cursor = self._connection.cursor()
             cursor.execute("BEGIN IMMEDIATE")
@@ -251,26 +247,6 @@ class SqliteEvents:
             ) from error
 
 
-class _Append:
-    """What one thread waits with, and what became of it."""
-
-    __slots__ = ("appended", "error", "events")
-
-    def __init__(self, events: Sequence[StoredEvent]) -> None:
-        self.events = events
-        self.appended: Appended | None = None
-        self.error: Exception | None = None
-
-    @property
-    def is_done(self) -> bool:
-        return self.appended is not None or self.error is not None
-
-    def result(self) -> Appended:
-        if self.appended is None:
-            raise self.error or StoreError("an append was broken off; send its events again")
-        return self.appended
-
-
 def _insert(cursor: sqlite3.Cursor, events: Sequence[StoredEvent]) -> tuple[Appended, list[StoredEvent]]:
     taken, repeated, differing = [], 0, []
     for place, event in enumerate(events):
@@ -281,6 +257,11 @@ def _insert(cursor: sqlite3.Cursor, events: Sequence[StoredEvent]) -> tuple[Appe
         else:
             differing.append(place)
     return Appended(len(taken), repeated, tuple(differing)), taken
+
+
+def _days(cursor: sqlite3.Cursor) -> dict[int, DayState]:
+    rows = cursor.execute("SELECT day, count, mark FROM days ORDER BY day").fetchall()
+    return {day: DayState(count, mark) for day, count, mark in rows}
 
 
 def _mark() -> str:

@@ -67,10 +67,10 @@ class EventStore(Protocol):
         """Removes the events under these pseudonyms, and those without a shopper in the same sessions; how many."""
         ...
 
-    def expire(self, before_day: int, expected: int | None = None) -> int:
+    def expire(self, before_day: int, expected: Mapping[int, DayState] | None = None) -> int:
         """Removes the events of all days before one; how many.
 
-        Raises StoreError, and removes none, where it would be another number than is expected.
+        Raises StoreError, and removes none, where these days are not in the state that is expected.
         """
         ...
 
@@ -79,7 +79,7 @@ class EventStore(Protocol):
         ...
 
 
-def check_expected(count: int, expected: int | None) -> None:
-    """Raises StoreError where another number of events would be removed than is expected."""
-    if expected is not None and count != expected:
-        raise StoreError(f"{count:,} events would be removed, not {expected:,}: others were recorded meanwhile")
+def check_expected(days: Mapping[int, DayState], before_day: int, expected: Mapping[int, DayState]) -> None:
+    """Raises StoreError where the days before one are in another state than is expected."""
+    if {day: state for day, state in days.items() if day < before_day} != dict(expected):
+        raise StoreError("events were recorded or removed meanwhile: nothing was removed; do it again")

@@ -43,8 +43,12 @@ class StoredEvent(NamedTuple):
 
     @property
     def said(self) -> tuple[object, ...]:
-        """All that its client said; an event that is sent again says the same."""
-        return self._replace(received=0)
+        """What its client said: an event that is sent again says the same.
+
+        Not who it was, since a new key for pseudonyms would change that; and no time where it is when the event came
+        in, as the client has told none then.
+        """
+        return self._replace(received=0, shopper="", session="", time=0 if self.time == self.received else self.time)
 
 
 _TIME = pl.Datetime("ms", "UTC")

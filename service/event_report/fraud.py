@@ -5,13 +5,14 @@ Nothing of it is deleted. It is left out of what is learned, and can be looked a
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
 import polars as pl
 
 from rerank.behaviour.answers import normalised
+from rerank.clicks.answer_words import words_of_answers
 from service.event_report.inputs import ReportInputs
 from service.event_report.products import Titles, no_titles
 
@@ -74,6 +75,8 @@ class Suspect:
     rare_queries: int
     """How many of these there are."""
     products: tuple[Subject, ...]
+    """The same of products."""
+    rare_products: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,13 +146,12 @@ def _suspects(flagged: pl.DataFrame, inputs: ReportInputs, titles: Titles) -> It
     shown = pl.col("score").round(2)
     worst = grouped.sort(shown, "clicks", "visits", "_who", descending=[True, True, True, False]).head(_MOST)
     theirs = flagged.join(worst, on="_who", how="semi")
-    acts = _clicks_of(theirs, inputs)
-    queries, products = _queries(acts, inputs.queries), _by_count(acts, "product_id")
+    acts = _clicks_of(theirs, inputs.flagged)
+    queries, products = _queries(acts, inputs.queries), _products(acts, inputs.popularity)
     reasons = _reasons_of(theirs)
-    named = titles({name for subjects in products.values() for name, _ in subjects[:_MOST_SUBJECTS]})
+    named = titles({name for about in products.values() for name, _ in about.known})
     for who, score, visits, clicks, first, last in worst.iter_rows():
-        asked = queries.get(who, [])
-        known = [(name, count) for name, count in asked if name is not None]
+        asked, clicked = queries.get(who, _NOTHING), products.get(who, _NOTHING)
         yield Suspect(
             who=_shortened(who),
             score=score,
@@ -158,11 +160,10 @@ def _suspects(flagged: pl.DataFrame, inputs: ReportInputs, titles: Titles) -> It
             first=first,
             last=last,
             reasons=tuple(reasons.get(who, ())),
-            queries=tuple(Subject(name, "", count) for name, count in known[:_MOST_SUBJECTS]),
-            rare_queries=len(asked) - len(known),
-            products=tuple(
-                Subject(name, named.get(name, ""), count) for name, count in products.get(who, [])[:_MOST_SUBJECTS]
-            ),
+            queries=tuple(Subject(name, "", count) for name, count in asked.known),
+            rare_queries=asked.rare,
+            products=tuple(Subject(name, named.get(name, ""), count) for name, count in clicked.known),
+            rare_products=clicked.rare,
         )
 
 
@@ -175,26 +176,47 @@ def _reasons_of(flagged: pl.DataFrame) -> dict[str, list[str]]:
     return dict(ordered.group_by("_who").agg("reasons").iter_rows())
 
 
-def _clicks_of(visits: pl.DataFrame, inputs: ReportInputs) -> pl.DataFrame:
-    """The clicks of visits, with `_who` and the words of the answer that each was on."""
-    events = inputs.events.join(visits.select("visit", "_who"), on="visit")
-    words = events.filter(pl.col("query") != "").group_by("query_id").agg(_words=pl.col("query").first())
-    joined = events.filter(pl.col("kind") == "click").join(words, on="query_id", how="left")
-    text = pl.coalesce(pl.when(pl.col("query") != "").then("query"), "_words")
-    return joined.select("_who", "product_id", query=text)
+@dataclass(frozen=True, slots=True)
+class _About:
+    """What the clicks of one are about."""
+
+    known: tuple[tuple[str, int], ...]
+    """The first few that may be named, most clicked first, with the clicks."""
+    rare: int
+    """How many different ones are of too few shoppers."""
 
 
-def _queries(acts: pl.DataFrame, known: pl.DataFrame) -> dict[str, list[tuple[str | None, int]]]:
-    """The queries of each, most clicked first; None for each that too few shoppers search."""
+_NOTHING = _About((), 0)
+
+
+def _clicks_of(visits: pl.DataFrame, events: pl.DataFrame) -> pl.DataFrame:
+    """The clicks of visits, with `_who` and the words of the answer that each was on; else its own, or null."""
+    theirs = events.join(visits.select("visit", "_who"), on="visit")
+    words = words_of_answers(theirs).select("query_id", _words="query")
+    joined = theirs.filter(pl.col("kind") == "click").join(words, on="query_id", how="left")
+    own = pl.when(pl.col("query") != "").then("query")
+    return joined.select("_who", "product_id", query=pl.coalesce("_words", own))
+
+
+def _queries(acts: pl.DataFrame, known: pl.DataFrame) -> dict[str, _About]:
     texts = acts["query"].drop_nulls().unique().to_list()
     schema = {"query": pl.String, "_plain": pl.String}
     plain = pl.DataFrame({"query": texts, "_plain": normalised(texts)}, schema=schema)
     found = acts.join(plain, on="query").select("_who", query="_plain")
-    spellings = dict(known.select("query", "spelling").iter_rows())
-    return {
-        who: [(spellings.get(name), clicks) for name, clicks in subjects]
-        for who, subjects in _by_count(found, "query").items()
-    }
+    return _about(_by_count(found, "query"), dict(known.select("query", "spelling").iter_rows()))
+
+
+def _products(acts: pl.DataFrame, known: pl.DataFrame) -> dict[str, _About]:
+    return _about(_by_count(acts, "product_id"), {name: name for name in known["product_id"]})
+
+
+def _about(counts: Mapping[str, list[tuple[str, int]]], names: Mapping[str, str]) -> dict[str, _About]:
+    """Of each what is known, by its name, and how much is not."""
+    found = {}
+    for who, subjects in counts.items():
+        known = [(names[each], clicks) for each, clicks in subjects if each in names]
+        found[who] = _About(tuple(known[:_MOST_SUBJECTS]), len(subjects) - len(known))
+    return found
 
 
 def _by_count(rows: pl.DataFrame, column: str) -> dict[str, list[tuple[str, int]]]:

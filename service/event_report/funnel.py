@@ -8,6 +8,7 @@ from itertools import pairwise
 import polars as pl
 
 from rerank.behaviour.answers import ANSWER_PART
+from rerank.clicks.answer_words import words_of_answers
 
 _BROWSED = "\x00"
 """Stands in for the words of an answer that was browsed: no query that was taken has it."""
@@ -43,8 +44,9 @@ class Funnel:
 
 
 def funnel(events: pl.DataFrame) -> Funnel:
-    """The funnel of events of honest visits, with `who`; docs/event-report.md says how acts find their answers."""
-    answers = ANSWER_PART.make(_marked(events))
+    """The funnel of events of honest visits, with `who` and `day`; docs/event-report.md says how acts find their
+    answers."""
+    answers = _answers(_marked(events))
     shown = answers.filter("searched")
     is_browsed = pl.col("query") == _BROWSED
     return Funnel(
@@ -56,8 +58,16 @@ def funnel(events: pl.DataFrame) -> Funnel:
 
 
 def _marked(events: pl.DataFrame) -> pl.DataFrame:
-    wordless = (pl.col("query_id") != "") & (pl.col("query").max().over("query_id") == "")
-    return events.with_columns(query=pl.when(wordless).then(pl.lit(_BROWSED)).otherwise("query"))
+    """The events, those of answers without words with what stands in for them."""
+    searched = words_of_answers(events)["query_id"].implode()
+    browsed = (pl.col("query_id") != "") & ~pl.col("query_id").is_in(searched)
+    return events.with_columns(query=pl.when(browsed).then(pl.lit(_BROWSED)).otherwise("query"))
+
+
+def _answers(events: pl.DataFrame) -> pl.DataFrame:
+    """Made day by day, as the tables are: whether a log tells what was shown is a matter of each day."""
+    days = events.partition_by("day", maintain_order=True)
+    return pl.concat([ANSWER_PART.make(day) for day in [events.clear(), *days]])
 
 
 def _elsewhere(kind: str, events: pl.DataFrame, of_answers: pl.Series) -> int:

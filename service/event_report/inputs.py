@@ -13,8 +13,11 @@ from rerank.behaviour.derived import Derived, open_derived
 from rerank.behaviour.folders import SUFFIX, read_frame
 from rerank.behaviour.options import Window
 from rerank.behaviour.parts import EMPTY, with_who
+from rerank.behaviour.publishing import DERIVED
+from retrieval.errors import StoreDamagedError, StoreMissingError
 
-_EVENTS = EMPTY.with_columns(is_fraud=pl.lit(value=False))
+_NEEDED = ("time", "kind", "shopper", "who", "query_id", "query", "product_id", "position", "results", "visit", "need")
+_NO_EVENTS = EMPTY.select(*_NEEDED, day=pl.lit(None, pl.Date), is_fraud=pl.lit(value=False))
 _DAYS = "days"
 _OF_PARTS = "-parts-"
 """Stands in the name of a day's parts after the name of the day that they were made from."""
@@ -31,8 +34,11 @@ class ReportInputs:
     """Nothing that fewer have brought about is told of."""
     threshold: float
     """The score from which on a visit is called fraud."""
-    events: pl.DataFrame
-    """Of `CLEAN_SCHEMA` with `who` and `is_fraud`, ordered by visit and time; visits as in `visits`."""
+    honest: pl.DataFrame
+    """The events that the tables are made from, ordered by visit and time: what is needed of `CLEAN_SCHEMA`, `who`, and
+    `day`, on which the visit began; visits as in `visits`."""
+    flagged: pl.DataFrame
+    """The same of robots and fraud."""
     aside: pl.DataFrame
     """Of `ASIDE_SCHEMA`."""
     visits: pl.DataFrame
@@ -40,27 +46,25 @@ class ReportInputs:
     reformulations: pl.DataFrame
     popularity: pl.DataFrame
 
-    @property
-    def honest(self) -> pl.DataFrame:
-        """The events without those of robots and fraud, as the tables are made from them."""
-        return self.events.filter(~pl.col("is_fraud"))
-
 
 def read_inputs(folder: Path) -> ReportInputs:
     """The newest tables of a folder that `refresh` has written, with their events.
 
-    Raises StoreMissingError where there are none, StoreDamagedError where a file cannot be read, as one that a refresh
-    has removed meanwhile.
+    Raises StoreMissingError where there are none, or a refresh has replaced them meanwhile, StoreDamagedError where a
+    file cannot be read.
     """
     derived = open_derived(folder)
-    options = derived.manifest.options
+    least_shoppers, threshold = _rules(folder, derived)
     visits = derived.visits
+    events = _events(folder, derived, visits)
+    honest = ~pl.col("is_fraud")
     return ReportInputs(
         window=derived.window,
         made=derived.made,
-        least_shoppers=int(options["least_shoppers"]),
-        threshold=float(options["robots"]["threshold"]),
-        events=_events(folder, derived, visits),
+        least_shoppers=least_shoppers,
+        threshold=threshold,
+        honest=events.filter(honest).drop("is_fraud"),
+        flagged=events.filter(~honest).drop("is_fraud"),
         aside=_aside(folder, derived),
         visits=visits,
         queries=derived.queries,
@@ -69,26 +73,48 @@ def read_inputs(folder: Path) -> ReportInputs:
     )
 
 
+def _rules(folder: Path, derived: Derived) -> tuple[int, float]:
+    options = derived.manifest.options
+    try:
+        return int(options["least_shoppers"]), float(options["robots"]["threshold"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise StoreDamagedError(f"{folder / DERIVED} does not tell its options; refresh the tables") from error
+
+
 def _events(folder: Path, derived: Derived, visits: pl.DataFrame) -> pl.DataFrame:
     # A day's visits are numbered from 0, in the order in which the table of visits has them.
     place = pl.int_range(pl.len(), dtype=pl.UInt32).over("day")
-    told = visits.select(pl.col("day").to_physical(), "is_fraud", _number="visit", visit=place)
-    tables = [_EVENTS]
+    told = visits.select("day", "is_fraud", _number="visit", visit=place)
+    tables = [_NO_EVENTS]
     for day, path in _days(folder, derived):
-        of_day = told.filter(pl.col("day") == day).drop("day")
-        events = with_who(read_frame(path / f"events{SUFFIX}"))
+        of_day = told.filter(pl.col("day").to_physical() == day).drop("day")
+        date = pl.lit(day, pl.Int32).cast(pl.Date)
+        events = with_who(_read(path / f"events{SUFFIX}", EMPTY.drop("who").schema))
         joined = events.join(of_day, on="visit", how="left", maintain_order="left")
-        known = joined.with_columns(visit="_number", is_fraud=pl.col("is_fraud").fill_null(value=False))
-        tables.append(known.select(_EVENTS.columns))
+        known = joined.with_columns(visit="_number", is_fraud=pl.col("is_fraud").fill_null(value=False), day=date)
+        tables.append(known.select(_NO_EVENTS.columns))
     return pl.concat(tables)
 
 
 def _aside(folder: Path, derived: Derived) -> pl.DataFrame:
-    tables = [read_frame(path / f"aside{SUFFIX}") for _, path in _days(folder, derived)]
+    tables = [_read(path / f"aside{SUFFIX}", ASIDE_SCHEMA) for _, path in _days(folder, derived)]
     return pl.concat([pl.DataFrame(schema=ASIDE_SCHEMA), *tables])
+
+
+def _read(path: Path, schema: pl.Schema) -> pl.DataFrame:
+    """A file of a day; days have no checksums, and a refresh removes those that its tables are not made from."""
+    if not path.parent.is_dir():
+        raise StoreMissingError(f"{path.parent} is gone: a refresh has removed it; ask again, or refresh the tables")
+    frame = read_frame(path)
+    if frame.schema != schema:
+        raise StoreDamagedError(f"{path} has other columns than a day has; remove its folder and refresh")
+    return frame
 
 
 def _days(folder: Path, derived: Derived) -> list[tuple[int, Path]]:
     """Each day (since 1970) of a generation and the folder of its cleaned events, ascending."""
-    days = {int(day): name.partition(_OF_PARTS)[0] for day, name in derived.manifest.days.items()}
+    try:
+        days = {int(day): name.partition(_OF_PARTS)[0] for day, name in derived.manifest.days.items()}
+    except ValueError as error:
+        raise StoreDamagedError(f"{folder / DERIVED} does not tell its days; refresh the tables") from error
     return [(day, folder / _DAYS / days[day]) for day in sorted(days)]

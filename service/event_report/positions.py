@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 import polars as pl
 
+from rerank.clicks.answer_words import words_of_answers
 from rerank.clicks.click_log import ClickLog, Floats, click_log
 from rerank.clicks.model import FitOptions
 from rerank.clicks.pbm import PositionBased
@@ -94,7 +95,8 @@ def positions(events: pl.DataFrame, options: PositionOptions = PositionOptions()
 
 def _latest_searches(events: pl.DataFrame, most: int) -> pl.DataFrame:
     """The events of the latest answers to queries."""
-    searched = events.filter((pl.col("kind") == "impression") & (pl.col("query") != "") & (pl.col("query_id") != ""))
+    impressions = events.filter(pl.col("kind") == "impression")
+    searched = impressions.join(words_of_answers(events), on="query_id", how="semi")
     starts = searched.group_by("query_id").agg(start=pl.col("time").min()).sort("start", "query_id")
     return events.join(starts.tail(most), on="query_id", how="semi")
 

@@ -27,12 +27,10 @@ class RowExample:
 
 @dataclass(frozen=True, slots=True)
 class EventExample:
-    """An event of the store."""
+    """An event of the store: one shopper's, so what it was about is not told."""
 
     time: datetime
     kind: str
-    product_id: str
-    detail: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +97,7 @@ def events_aside(aside: pl.DataFrame) -> tuple[EventsAside, ...]:
     counts = dict(aside.group_by("reason").len().iter_rows())
     first = aside.sort("time", "key").group_by("reason", maintain_order=True).head(_EXAMPLES)
     examples: dict[str, list[EventExample]] = {}
-    for reason, *told in first.select("reason", "time", "kind", "product_id", "detail").iter_rows():
+    for reason, *told in first.select("reason", "time", "kind").iter_rows():
         examples.setdefault(reason, []).append(EventExample(*told))
     return tuple(EventsAside(reason, count, tuple(examples[reason])) for reason, count in _ordered(counts))
 

@@ -62,14 +62,15 @@ class Traffic:
 
 def traffic(inputs: ReportInputs) -> Traffic:
     """Counts the events of the window."""
-    events, visits = inputs.events, inputs.visits
+    visits = inputs.visits
     honest = visits.filter(~pl.col("is_fraud"))
+    times = pl.concat([inputs.honest["time"], inputs.flagged["time"]])
     named = inputs.honest.filter(pl.col("shopper") != "")
     return Traffic(
-        first=events["time"].min(),  # type: ignore[arg-type]
-        last=events["time"].max(),  # type: ignore[arg-type]
+        first=times.min(),  # type: ignore[arg-type]
+        last=times.max(),  # type: ignore[arg-type]
         kinds=_kinds(inputs),
-        days=_days(events),
+        days=_days(inputs),
         visits=visits.height,
         flagged_visits=visits.height - honest.height,
         shoppers=named["shopper"].n_unique(),
@@ -78,7 +79,7 @@ def traffic(inputs: ReportInputs) -> Traffic:
 
 
 def _kinds(inputs: ReportInputs) -> tuple[KindCount, ...]:
-    counts = [_by_kind(frame) for frame in (inputs.honest, inputs.events.filter("is_fraud"), inputs.aside)]
+    counts = [_by_kind(frame) for frame in (inputs.honest, inputs.flagged, inputs.aside)]
     found = (KindCount(kind.value, *(count.get(kind.value, 0) for count in counts)) for kind in EventKind)
     return tuple(each for each in found if each.honest or each.flagged or each.aside)
 
@@ -87,11 +88,14 @@ def _by_kind(events: pl.DataFrame) -> dict[str, int]:
     return dict(events.group_by("kind").len().iter_rows())
 
 
-def _days(events: pl.DataFrame) -> tuple[DayCount, ...]:
-    if events.is_empty():
+def _days(inputs: ReportInputs) -> tuple[DayCount, ...]:
+    told = {"honest": inputs.honest, "flagged": inputs.flagged}
+    times = [events.select(pl.col("time").dt.date().alias("day"), _of=pl.lit(name)) for name, events in told.items()]
+    each = pl.concat(times)
+    if each.is_empty():
         return ()
-    flagged = pl.col("is_fraud")
-    counted = events.group_by(day=pl.col("time").dt.date()).agg(honest=(~flagged).sum(), flagged=flagged.sum())
+    counts = ((pl.col("_of") == name).sum().alias(name) for name in told)
+    counted = each.group_by("day").agg(*counts)
     every = pl.select(day=pl.date_range(pl.lit(counted["day"].min()), pl.lit(counted["day"].max())))
     filled = every.join(counted, on="day", how="left", maintain_order="left").fill_null(0)
-    return tuple(DayCount(*row) for row in filled.select("day", "honest", "flagged").iter_rows())
+    return tuple(DayCount(*row) for row in filled.select("day", *told).iter_rows())

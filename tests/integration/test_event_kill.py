@@ -10,5 +10,5 @@ from benchmarks.event_faults import measure_event_faults
 def test_no_acknowledged_event_is_lost_and_none_is_doubled(tmp_path: Path) -> None:
     result = measure_event_faults(tmp_path, rounds=10, seed=11)
     assert result.acknowledged > 10
-    assert (result.lost, result.doubled, result.broken_days) == (0, 0, 0)
+    assert (result.lost, result.doubled, result.altered, result.broken_days) == (0, 0, 0, 0)
     assert result.acknowledged <= result.stored <= result.sent

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import stat
 from collections.abc import Sequence
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
@@ -16,13 +17,16 @@ from typer.testing import CliRunner, Result
 
 from indexer.build import RebuildOptions, rebuild
 from rerank.behaviour.derived import open_derived
-from retrieval.errors import FeedError, SettingError, StoreForeignError
+from rerank.behaviour.pseudonymous import shoppers_in
+from retrieval.errors import FeedError, SettingError, StoreError, StoreForeignError, StoreMissingError
 from retrieval.events.sqlite import SqliteEvents
 from retrieval.store_files import EVENTS_FOLDER
 from service.demo import DemoFiles
-from service.derived_tables import DERIVED_FOLDER
 from service.engine import SearchEngine
 from service.event_commands import events
+from service.event_log import DERIVED_FOLDER, EventLog
+from service.retention import expire
+from service.settings import Settings
 from tests.conftest import ENCODER
 
 START = datetime(2026, 3, 2, 10, tzinfo=UTC)
@@ -156,10 +160,24 @@ def test_export_writes_what_is_there(filled: Path, tmp_path: Path) -> None:
     assert pl.read_parquet(tmp_path / "out" / "events-2026-03.parquet").height == 8 * (5 + 2)
 
 
-def test_expire_removes_events_and_the_keys_that_made_their_pseudonyms(filled: Path) -> None:
-    run("rotate-key", "--index", filled)
+def test_expire_removes_events_and_what_was_made_of_them(filled: Path) -> None:
+    run("refresh", "--index", filled, "--days", 20)
     done = document(run("expire", "--index", filled, "--days", 1, "--json"))
-    assert (done["events"], done["keys"], held(filled)) == (8 * (5 + 2), ["k1"], 0)
+    assert (done["events"], held(filled)) == (8 * (5 + 2), 0)
+    derived = filled / EVENTS_FOLDER / DERIVED_FOLDER
+    assert shoppers_in(derived) == set()
+    assert open_derived(derived).manifest.options["days"] == 20
+
+
+def test_a_key_goes_when_nothing_is_under_it_any_more(filled: Path) -> None:
+    run("rotate-key", "--index", filled)
+    with EventLog.open(filled, Settings(), make=False) as log:
+        later = datetime.now(UTC) + timedelta(days=3)
+        assert expire(log, 10_000, now=later).keys == ()
+        aside = next((filled / EVENTS_FOLDER / "aside").iterdir())
+        assert expire(log, 30, now=later).keys == ()  # a row that was set aside is under it still
+        aside.unlink()
+        assert expire(log, 30, now=later).keys == ("k1",)
 
 
 def test_expire_asks_how_old(filled: Path) -> None:
@@ -175,9 +193,68 @@ def test_refresh_removes_what_is_too_old_where_that_is_set(filled: Path, tmp_pat
     assert held(filled) == 0
 
 
-def test_an_index_without_events_is_no_error(index: Path) -> None:
-    assert document(run("refresh", "--index", index, "--json"))["events"] == 0
-    assert document(run("forget", "nobody", "--index", index, "--json"))["events"] == 0
+@pytest.mark.parametrize("command", [["refresh"], ["report"], ["forget", "u1"], ["export"], ["rotate-key"]])
+def test_a_place_without_events_is_told_and_left_as_it_is(command: list[str], tmp_path: Path) -> None:
+    result = run(*command, "--index", tmp_path / "typo")
+    assert isinstance(result.exception, StoreMissingError)
+    assert not (tmp_path / "typo").exists()
+
+
+def test_an_import_again_after_a_rotation_takes_nothing_twice(filled: Path, log: Path) -> None:
+    run("rotate-key", "--index", filled)
+    report = document(run("import", log, "--index", filled, "--workers", 1, "--json"))
+    assert (report["taken"], report["repeated"]) == (0, 8 * (5 + 2))
+
+
+def test_forgetting_nobody_is_misuse(filled: Path) -> None:
+    assert run("forget", "", "--index", filled).exit_code == 2
+
+
+def test_a_shopper_of_logs_that_interleave_is_in_no_file(filled: Path, tmp_path: Path) -> None:
+    for part in range(2):
+        rows = [
+            {"kind": "click", "product_id": f"p{n}", "shopper": f"u{n % 97}", "time": START + timedelta(seconds=n)}
+            for n in range(part, 6_000, 2)
+        ]
+        (tmp_path / f"{part}.jsonl").write_bytes(b"".join(msgspec.json.encode(row) + b"\n" for row in rows))
+        run("import", tmp_path / f"{part}.jsonl", "--index", filled, "--workers", 1)
+    for number in range(20):
+        done = document(run("forget", f"u{number}", "--index", filled, "--json"))
+        assert (done["events"] > 0, done["found_in"]) == (True, [])
+
+
+def test_events_without_their_keys_are_no_ones_and_that_is_told(filled: Path) -> None:
+    (filled / EVENTS_FOLDER / "keys.json").unlink()
+    for command in (["forget", "shopper-1"], ["import", "nothing.jsonl"]):
+        result = run(*command, "--index", filled)
+        assert isinstance(result.exception, StoreError)
+        assert "restore them" in str(result.exception)
+    assert not (filled / EVENTS_FOLDER / "keys.json").exists()
+
+
+def test_what_was_set_aside_without_a_name_in_a_forgotten_session_goes_too(filled: Path, tmp_path: Path) -> None:
+    named = {"kind": "click", "product_id": "p", "shopper": "gone", "session": "s", "position": -1, "time": START}
+    rows = [named, {**named, "shopper": ""}, {**named, "shopper": "", "session": "other"}]
+    (tmp_path / "more.jsonl").write_bytes(b"".join(msgspec.json.encode(row) + b"\n" for row in rows))
+    run("import", tmp_path / "more.jsonl", "--index", filled, "--workers", 1)
+    assert document(run("forget", "gone", "--index", filled, "--json"))["set_aside"] == 2
+
+
+def test_events_are_moved_only_to_where_they_are_recorded(filled: Path) -> None:
+    result = run("move", "--index", filled, "--to", "elasticsearch")
+    assert isinstance(result.exception, SettingError)
+    assert "rebuild" in str(result.exception)
+
+
+def test_a_page_that_cannot_be_written_is_named(filled: Path, tmp_path: Path) -> None:
+    run("refresh", "--index", filled)
+    result = run("report", "--index", filled, "--html", tmp_path / "nowhere" / "report.html")
+    assert "nowhere/report.html cannot be written" in str(result.exception)
+
+
+def test_nobody_else_may_look_into_the_folder_of_events(index: Path, log: Path) -> None:
+    run("import", log, "--index", index, "--workers", 1)
+    assert stat.S_IMODE((index / EVENTS_FOLDER).stat().st_mode) == 0o700
 
 
 def test_report_is_shown_written_as_a_page_and_as_json(filled: Path, tmp_path: Path) -> None:

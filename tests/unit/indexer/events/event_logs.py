@@ -113,7 +113,9 @@ class Log:
 
     @property
     def aside(self) -> list[dict[str, Any]]:
-        return [json.loads(line) for line in (self.folder / "aside.jsonl").read_text(encoding="utf-8").splitlines()]
+        """What the last import set aside; nothing where it left no file."""
+        path = self.folder / "aside.jsonl"
+        return [json.loads(line) for line in path.read_text("utf-8").splitlines()] if path.exists() else []
 
     @property
     def reasons(self) -> list[tuple[int, str]]:

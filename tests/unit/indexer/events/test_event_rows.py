@@ -8,7 +8,7 @@ import pytest
 
 from indexer.events.mapping_files import event_mapping
 from indexer.events.plan import Keyed, SkipError
-from indexer.events.rows import RowEvents
+from indexer.events.rows import RowEvents, with_impressions
 from retrieval.errors import EventError
 from retrieval.events.event import Event, EventKind
 from tests.unit.indexer.events.event_logs import CLICK, UBI_EVENT, UBI_QUERY
@@ -168,6 +168,30 @@ def test_only_the_fields_of_events_are_shown() -> None:
     assert reader().shown(row) == {**CLICK, "position": "x"}
 
 
+@pytest.mark.parametrize(
+    ("rule", "row"),
+    [
+        ({"field": "who", "whole": True}, {"who": "17850.0"}),
+        ({"field": "who", "pad": 9}, {"who": 17850}),
+        ("who", {"who": 17850.0}),
+        ("who", {"who": " ann "}),
+        (["who", "user"], {"who": None, "user": 7.0}),
+        ({"join": ["who", "tab"]}, {"who": "ann", "tab": 2.0}),
+        ({"value": "anybody"}, {}),
+    ],
+)
+@pytest.mark.parametrize("field", ["shopper", "session"])
+def test_shopper_and_session_are_shown_as_events_have_them(field: str, rule: object, row: dict[str, object]) -> None:
+    rows = reader({"fields": {field: rule}})
+    whole = {**CLICK, **row}
+    (event,) = rows.events(whole)
+    assert rows.shown({**whole, "time": "soon"})[field] == getattr(event, field) != ""
+
+
+def test_a_shopper_that_cannot_be_read_is_not_shown() -> None:
+    assert reader().shown({**CLICK, "shopper": ["ann"]})["shopper"] == ""
+
+
 def test_names_that_no_row_has() -> None:
     rows = reader({"fields": {"query": "serch", "session": ["visit", "session"]}, "events": [{"when": "shwon"}]})
     for row in ({**CLICK, "search": "x", "shown": 1}, {**CLICK, "visit": "v"}):
@@ -219,3 +243,10 @@ def test_documents_of_a_search_engine_are_unwrapped() -> None:
 def test_a_mapping_goes_over_what_ubi_means() -> None:
     from_zero = {"position": {"field": "event_attributes.position.ordinal", "first": 0}}
     assert events(UBI_EVENT, fields=from_zero)[0].position == 4
+
+
+def test_a_single_hit_may_stand_alone() -> None:
+    query = Event(EventKind.QUERY, query_id="q1", query="lamp", session="s1")
+    search, shown = with_impressions(query, "B1")
+    assert (search.results, shown.product_id, shown.position) == (1, "B1", 1)
+    assert with_impressions(query, None) == [query]

@@ -155,15 +155,19 @@ def test_nothing_private_is_kept_anywhere(log: Log) -> None:
         {**private, "event_id": "e6", "session": SECRET * 100},
         {**private, "event_id": "e7", "product_id": "ann@example.com", "kind": "ann@example.com"},
         {**private, "event_id": "e8", "shopper": [SECRET]},
+        {**private, "event_id": "e9", "position": "x" * 70 + " ann@example.com"},
+        {**private, "event_id": "e10", "time": "x" * 70 + " ann@example.com"},
+        {**private, "event_id": "e11", "product_id": "x" * 70 + " ann@example.com\x07"},
+        {**private, "event_id": "e12", "kind": "x" * 70 + " ann@example.com"},
         {**private, "event_id": "e1", "product_id": "B2"},
     ]
     report = log.take(log.write(rows))
-    assert (report.taken, report.set_aside) == (1, 8)
+    assert (report.taken, report.set_aside) == (1, 12)
     kept = b"".join(
         path.read_bytes() for path in log.folder.iterdir() if path.name not in ("events.jsonl", "keys.json")
     )
     kept += msgspec.json.encode(report)
-    for secret in (SECRET, "ann@example.com", *PRIVATE.values()):
+    for secret in (SECRET, "ann@ex", *PRIVATE.values()):
         assert secret.encode() not in kept
     assert log.aside[1]["event"]["shopper"] == log.intake.pseudonyms.shopper(SECRET)
     assert log.aside[1]["event"]["session"] == log.intake.pseudonyms.session(f"{SECRET}-1")
@@ -208,6 +212,7 @@ def test_a_table_in_another_encoding_is_noted(log: Log) -> None:
         ("time,session,product_id", "no column is the kind"),
         ("kind,time,product_id", "no column is the session"),
         ("a,b", "no column is the kind or the product_id or the time or the session"),
+        (",a", "its columns are column 1, a; say which"),
     ],
 )
 def test_a_table_without_a_column_that_it_must_have(log: Log, header: str, missing: str) -> None:
@@ -218,6 +223,35 @@ def test_the_column_that_may_be_meant_is_named(log: Log) -> None:
     message = log.take_broken(log.write("kind,time,session,prod_id\nclick,1,2,3\n", "events.csv"))
     assert message.endswith("its columns are kind, time, session, prod_id; say which in a mapping, such as "
                             "product_id = 'prod_id'")  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        "2025-01-01T00:00:00Z,jo.doe@example.com,192.168.1.10,jo doe",
+        "20250101T000000Z,jo doe",
+        "01.12.2010 08:26,jo doe",
+        "jo doe,9:05 PM",
+        "17850.0,jo doe",
+        "1e5,jo doe",
+        "10.1.2.3,jo doe",
+        "jo.doe@example.com,jo doe",
+        *("x," * 30 + "jo doe,7",),
+    ],
+)
+def test_a_row_where_the_header_should_be_is_not_shown(log: Log, row: str) -> None:
+    message = log.take_broken(log.write(f"{row}\n{row}\n", "events.csv"))
+    assert "the first line is no header" in message
+    assert not any(cell in message.removeprefix(str(log.folder)) for cell in row.split(",") if len(cell) > 1)
+
+
+def test_the_first_line_of_what_is_no_log_is_masked(log: Log) -> None:
+    path = log.write("who: " + "x" * 48 + " jo.doe@example.com\n")
+    assert "jo.doe" not in log.take_broken(path)
+    with pytest.raises(FeedError) as caught:
+        log.take(log.write("jo.doe@example.com \x07\n"), format="csv")
+    assert "is no header of a table" in str(caught.value)
+    assert "jo.doe" not in str(caught.value)
 
 
 def test_a_table_of_queries_alone_needs_no_product(log: Log) -> None:
@@ -338,7 +372,7 @@ def test_what_was_set_aside_replaces_what_was_before(log: Log) -> None:
     log.take(log.write([{**CLICK, "time": "x"}]))
     assert log.reasons == [(1, "bad time")]
     log.take(log.write([CLICK]))
-    assert log.aside == []
+    assert not (log.folder / "aside.jsonl").exists()
 
 
 def test_a_store_that_cannot_be_written_ends_the_import(log: Log) -> None:
@@ -349,6 +383,35 @@ def test_a_store_that_cannot_be_written_ends_the_import(log: Log) -> None:
     path = log.write(clicks(3))
     with pytest.raises(StoreError, match="the disk is full"):
         import_events([str(path)], Full(log.folder), log.intake, aside=log.folder / "aside.jsonl")
+
+
+def test_what_was_taken_and_set_aside_before_a_store_fails_is_kept_and_the_next_import_does_the_rest(log: Log) -> None:
+    class Filling(SqliteEvents):
+        def append(self, events: Sequence[StoredEvent]) -> Appended:
+            if self.count():
+                raise StoreError("the disk is full")
+            return super().append(events)
+
+    path = log.write([{**CLICK, "event_id": "bad", "time": "soon"}, *clicks(9_000)])
+    store = Filling(log.folder)
+    options = ImportOptions(clock=lambda: NOW, batch=3_000, workers=1)
+    with pytest.raises(StoreError, match="the disk is full"):
+        import_events([str(path)], store, log.intake, options, aside=log.folder / "aside.jsonl")
+    taken = store.count()
+    store.close()
+    assert 0 < taken < 9_000
+    assert log.reasons == [(1, "bad time")]
+    report = log.take(path, batch=3_000)
+    assert (report.repeated, report.taken, report.set_aside) == (taken, 9_000 - taken, 1)
+
+
+def test_a_query_that_says_something_else_beside_a_hit_without_a_product(log: Log) -> None:
+    query = {**UBI_QUERY, "id": "e", "query_response_hit_ids": ["", "B1"]}
+    log.take(log.write([query]))
+    report = log.take(log.write([{**query, "user_query": "hammer"}, CLICK]))
+    assert (report.taken, report.repeated) == (1, 0)
+    assert log.reasons == [(1, "no product"), (1, "another event's id"), (1, "another event's id")]
+    assert [row["event"]["kind"] for row in log.aside] == ["impression", "query", "impression"]
 
 
 def test_a_file_for_what_is_set_aside_that_cannot_be_written(log: Log) -> None:

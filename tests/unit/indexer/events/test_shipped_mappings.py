@@ -52,6 +52,14 @@ def test_online_retail(tmp_path: Path) -> None:
     assert "shopper" not in returned
 
 
+def test_what_is_set_aside_of_a_shopper_is_under_the_pseudonym_of_their_events(tmp_path: Path) -> None:
+    log = Log(tmp_path)
+    table = ONLINE_RETAIL.replace("2010-12-01 08:26:00,2.55", "yesterday,2.55")
+    report = log.take(log.write(table, "retail.csv"), mapping=load_event_mapping("online_retail"))
+    assert list(report.aside) == ["bad time"]
+    assert log.aside[0]["event"]["shopper"] == log.intake.pseudonyms.shopper("17850")
+
+
 @pytest.mark.data
 @pytest.mark.skipif(not DATA.is_dir(), reason="the real logs are not beside this checkout")
 def test_the_real_sessions_of_retrotech(tmp_path: Path) -> None:

@@ -71,4 +71,26 @@ def test_refuses(change: dict[str, Any], reason: str) -> None:
     with pytest.raises(EventError) as caught:
         sound(replace(CLICK, **change), NOW)
     assert caught.value.reason == reason
-    assert len(str(caught.value)) < 400
+    assert len(str(caught.value)) < 1_500
+
+
+@pytest.mark.parametrize("field", ["product_id", "position", "rating", "time", "kind"])
+def test_an_address_in_a_message_is_whole_so_that_it_can_be_masked(field: str) -> None:
+    value: Any = "x" * 70 + " john.doe@example.com\x07"
+    with pytest.raises(EventError, match=r"john\.doe@example\.com"):
+        sound(replace(CLICK, **{field: value}), NOW)
+
+
+@pytest.mark.parametrize(
+    "value", ["x" * 1_000_000, [0] * 100_000, 10**400, 10**5_000], ids=("text", "list", "big", "huge")
+)
+@pytest.mark.parametrize("field", ["product_id", "position", "quantity", "time", "kind", "rating"])
+def test_messages_are_short(field: str, value: Any) -> None:  # noqa: ANN401
+    with pytest.raises(EventError) as caught:
+        sound(replace(CLICK, **{field: value}), NOW)
+    assert len(str(caught.value)) < 1_500
+
+
+def test_a_kind_with_a_vowel_reads_well() -> None:
+    with pytest.raises(EventError, match="events of kind impression need a product_id"):
+        sound(replace(CLICK, kind=EventKind.IMPRESSION, product_id=""), NOW)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from stdnum import isbn, luhn
 
 from retrieval.events.masking import Masker, is_region
 
@@ -56,6 +57,140 @@ def test_leaves_alone(query: str) -> None:
     assert MASKER.masked(query) == query
 
 
+@pytest.mark.parametrize(
+    ("query", "masked"),
+    [
+        ("4111111111111111 12/25 123", "[card] 12/25 123"),  # its expiry, its code
+        ("1 4111111111111111", "1 [card]"),
+        ("4111111111111111.", "[card]."),
+        ("卡号4111111111111111谢谢", "卡号[card]谢谢"),
+        ("\uff14" + "\uff11" * 15, "[card]"),  # full width
+        ("4111\u00a01111\u00a01111\u00a01111", "[card]"),  # blanks that do not break
+        ("4111\u20131111\u20131111\u20131111", "[card]"),  # en dashes
+        ("4111.1111.1111.1111", "[card]"),
+        ("4111/1111/1111/1111", "[card]"),
+        ("4111  1111  1111  1111", "[card]"),
+        ("41 11 11 11 11 11 11 11", "[card]"),
+        ("4222222222222", "[card]"),  # thirteen digits, Visa
+        ("4222222222222+", "[card]+"),
+        ("30569309025904", "[card]"),  # fourteen, Diners Club
+        ("3056 930902 5904", "[card]"),
+        ("3530111333300000", "[card]"),  # JCB
+        ("6200000000000005", "[card]"),  # UnionPay
+        ("4111111111111111 5555555555554444", "[card] [card]"),
+    ],
+)
+def test_masks_cards_however_they_are_written(query: str, masked: str) -> None:
+    assert MASKER.masked(query) == masked
+
+
+@pytest.mark.parametrize(
+    ("query", "masked"),
+    [
+        ("192.168.1.10:8080", "[address]:8080"),
+        ("10.0.0.1", "[address]"),
+        ("8.8.8.8", "[address]"),
+        ("10.0.0.1.", "[address]."),
+        ("ip地址192.168.1.10谢谢", "ip地址[address]谢谢"),
+        ("::ffff:192.168.1.1", "[address]"),
+        ("[2001:db8::1]:443", "[[address]]:443"),
+    ],
+)
+def test_masks_addresses_beside_other_text(query: str, masked: str) -> None:
+    assert MASKER.masked(query) == masked
+
+
+@pytest.mark.parametrize(
+    ("query", "masked"),
+    [
+        ("josé.müller@example.com", "[email]"),
+        ("жора@example.com", "[email]"),
+        ("jo@例子.com", "[email]"),
+        ("jo@例子.中国", "[email]"),
+        ("jo\uff20qq\uff0ecom", "[email]"),  # full width
+        ("\uff4a\uff4f\uff20qq.com", "[email]"),
+        ("jo@qq。com", "[email]"),
+        ("jo  @example.com", "[email]"),
+        ("我的jo@qq.com谢谢", "我的[email]谢谢"),
+        ("jo@qq.com。谢谢", "[email]。谢谢"),
+        ("jo@例子.com谢谢", "[email]谢谢"),
+        ("jo@example.com@example.org", "[email]"),
+    ],
+)
+def test_masks_emails_of_many_scripts(query: str, masked: str) -> None:
+    assert MASKER.masked(query) == masked
+
+
+@pytest.mark.parametrize(
+    "number",
+    [
+        "212-555-2368",
+        "212.555.2368",
+        "(212) 555-2368",
+        "1 212 555 2368",
+        "12125552368",
+        "+12125552368",
+        "0151 12345678",
+        "015112345678",
+        "020 7946 0958",
+        "13812345678",
+        "138 1234 5678",
+        "\uff11\uff13\uff18\uff11\uff12\uff13\uff14\uff15\uff16\uff17\uff18",  # full width
+        "+49 151 12345678",
+    ],
+)
+def test_masks_phone_numbers_as_their_country_writes_them(number: str) -> None:
+    assert MASKER.masked(number) == "[phone]"
+    assert MASKER.masked(f"call {number} now") == "call [phone] now"
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        "0306406152",  # an ISBN of ten digits, which Berlin's phone numbers look like
+        "0-306-40615-2",
+        "lego 75192 75313",
+        "2.5 3.5 4.5 6 8 10",
+        "21 31 41 51 61",
+        "iphone 13 128 256 512",
+        "bosch 2608900033",
+        "3m 7100044325",
+        "v10.1.2.3",
+        "12:30:45",
+        "std :: vector",
+        "drill @ 5.5ah",
+        "4006381333931 256 512",
+        "100 200 300 400 500",
+    ],
+)
+def test_what_is_sold_under_numbers_is_no_personal_data(query: str) -> None:
+    assert MASKER.masked(query) == query
+
+
+def test_a_fourteen_digit_article_number_is_no_card() -> None:
+    diners_but_for_its_check_digit = "3000000000002"
+    gtin = diners_but_for_its_check_digit + str(-(3 * 3 + 3 * 0 + 2 * 3) % 10)
+    assert MASKER.masked(gtin) == gtin
+
+
+def test_rising_sizes_are_no_card_though_their_check_digit_is_one() -> None:
+    sizes = "40 41 42 43 44 45 46 SIZE"
+    last = next(size for size in range(47, 57) if luhn.is_valid(sizes.replace("SIZE", str(size)).replace(" ", "")))
+    query = sizes.replace("SIZE", str(last))
+    assert MASKER.masked(query) == query
+    assert MASKER.masked(query.replace(" ", "")) == "[card]"
+
+
+def test_an_article_numbers_check_digit_does_not_hide_a_number_with_a_countrys_prefix() -> None:
+    number = next(f"+1 212555{line}" for line in range(2000, 2100) if isbn.is_valid(f"212555{line}"))
+    assert MASKER.masked(number) == "[phone]"
+
+
+def test_mobile_numbers_without_a_prefix_are_known_where_a_region_sets_them_apart() -> None:
+    assert Masker(["IN"]).masked("9876543211") == "[phone]"
+    assert Masker(["US", "CA"]).masked("9876543211") == "9876543211"
+
+
 def test_sixteen_digits_without_the_check_digit_of_a_card_are_no_card() -> None:
     assert MASKER.masked("4111111111111112") == "4111111111111112"
 
@@ -66,12 +201,31 @@ def test_phone_numbers_are_those_of_the_regions() -> None:
     assert Masker([]).masked(number) == number
 
 
+def test_numbers_with_a_countrys_prefix_are_known_without_regions() -> None:
+    assert Masker([]).masked("+44 20 7946 0958 drill") == "[phone] drill"
+
+
 def test_regions_are_known() -> None:
     assert is_region("CN")
     assert not is_region("XX")
 
 
-@given(st.text(max_size=60))
+PIECES = st.sampled_from(
+    [
+        *"0123456789 .-/@:af[]+()谢。１",
+        "4111111111111111",
+        "13812345678",
+        "212",
+        "555",
+        "2368",
+        "10.0.0.1",
+        "a@b.co",
+        "::1",
+    ]
+)
+
+
+@given(st.text(max_size=60) | st.lists(PIECES, max_size=14).map("".join))
 def test_any_text_is_masked_once(text: str) -> None:
     masked = MASKER.masked(text)
     assert MASKER.masked(masked) == masked
@@ -82,3 +236,20 @@ def test_any_text_is_masked_once(text: str) -> None:
 )
 def test_no_address_of_ordinary_letters_is_left(email: str, before: str) -> None:
     assert email.rpartition("@")[2] not in MASKER.masked(before + email)
+
+
+@given(
+    st.integers(10**14, 10**15 - 1).map(lambda digits: f"4{digits}"[:15]),
+    st.lists(st.sampled_from(["", " ", "-", "  ", ".", "/", "\u00a0", "\u2013", " - "]), min_size=3, max_size=3),
+)
+def test_cards_in_groups_of_four_are_masked_with_any_separators(digits: str, separators: list[str]) -> None:
+    card = digits + luhn.calc_check_digit(digits)
+    groups = [card[at : at + 4] for at in range(0, 16, 4)]
+    written = "".join(group + separator for group, separator in zip(groups, [*separators, ""], strict=True))
+    assert MASKER.masked(f"refund {written} please") == "refund [card] please"
+
+
+@pytest.mark.parametrize("text", ["4 ", "1-", "0 1 - ", "a@b.", "::1", "1.1.1.1", "(1", "a", "@", "1/2 ", "978-1-1-1 "])
+def test_thousands_of_pieces_that_are_nearly_something_end(text: str) -> None:
+    masked = MASKER.masked(text * 1000)
+    assert MASKER.masked(masked) == masked

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import stat
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -69,11 +70,31 @@ def test_a_key_that_nothing_is_under_is_retired_but_never_the_newest(path: Path)
     pseudonyms = Pseudonyms(path)
     pseudonyms.rotate()
     pseudonyms.rotate()
-    assert pseudonyms.retire({"k1"}) == ("k2",)
+    later = datetime.now(UTC) + timedelta(seconds=1)
+    assert pseudonyms.retire({"k1"}, later) == ("k2",)
     assert pseudonyms.names == ("k1", "k3")
-    assert pseudonyms.retire(set()) == ("k1",)
+    assert pseudonyms.retire(set(), later) == ("k1",)
     assert pseudonyms.names == Pseudonyms(path).names == ("k3",)
     assert pseudonyms.rotate() == "k4"
+
+
+def test_a_key_that_was_replaced_just_now_stays(path: Path) -> None:
+    pseudonyms = Pseudonyms(path)
+    pseudonyms.rotate()
+    assert pseudonyms.retire(set(), datetime.now(UTC) - timedelta(days=1)) == ()
+
+
+def test_keys_that_are_not_there_are_made_only_where_they_may_be(path: Path) -> None:
+    with pytest.raises(StoreError, match="restore them"):
+        Pseudonyms(path, make=False)
+    assert not path.exists()
+
+
+def test_what_a_killed_rotation_left_is_removed(path: Path) -> None:
+    pseudonyms = Pseudonyms(path)
+    (path.parent / ".keys.json.abc123").write_bytes(b"secrets")
+    pseudonyms.rotate()
+    assert [each.name for each in path.parent.iterdir()] == ["keys.json"]
 
 
 def test_many_that_begin_at_once_agree_on_one_key(path: Path) -> None:

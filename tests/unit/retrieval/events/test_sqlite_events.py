@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import sqlite3
 import threading
+import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -35,7 +39,7 @@ def test_what_waits_is_written_together(store: SqliteEvents, tmp_path: Path) -> 
         for thread in threads:
             thread.start()
         # One of them waits for the lock, with what was there when it began; the others wait for it.
-        while sum(not each.is_done for each in store._queue) < len(threads) - 1:
+        while store._commits.waiting < len(threads) - 1:
             pass
     for thread in threads:
         thread.join()
@@ -111,3 +115,37 @@ def test_a_closed_store_says_so(tmp_path: Path) -> None:
     closed.close()
     with pytest.raises(StoreError, match="is closed"):
         closed.append([event(1)])
+
+
+def test_a_forked_process_is_told_to_open_it_itself_and_loses_nothing(store: SqliteEvents) -> None:
+    store.append([event(1)])
+    for use in (lambda: store.append([event(2)]), lambda: SqliteEvents(store.path.parent), store.count):
+        child = os.fork()
+        if child == 0:
+            try:
+                use()
+            except StoreError as error:
+                os._exit(0 if "forked" in str(error) else 1)
+            os._exit(2)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    assert store.append([event(2)]).taken == 1
+
+
+def test_a_process_that_was_forked_in_a_transaction_does_not_keep_the_lock(tmp_path: Path) -> None:
+    with journal_lock(tmp_path, None):
+        child = os.fork()
+        if child == 0:
+            time.sleep(600)
+            os._exit(0)
+    try:
+        with journal_lock(tmp_path, 5.0):
+            pass
+    finally:
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+
+
+def test_many_that_make_the_file_at_once_all_have_it(tmp_path: Path) -> None:
+    with ThreadPoolExecutor(8) as threads:
+        for store in threads.map(lambda _: SqliteEvents(tmp_path), range(40)):
+            store.close()

@@ -30,7 +30,7 @@ EVENTS = st.builds(
     rating=st.none() | st.floats(0, 5),
     results=NUMBERS,
 )
-CHANGES = ({"query": "a"}, {"session": "a"}, {"position": 0}, {"quantity": 0}, {"time": 1}, {"rating": 1.0})
+CHANGES = ({"query": "a"}, {"product_id": "a"}, {"position": 0}, {"quantity": 0}, {"time": 1}, {"rating": 1.0})
 
 
 @given(EVENTS)

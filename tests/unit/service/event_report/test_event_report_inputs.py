@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
@@ -13,12 +14,13 @@ import pytest
 from rerank.behaviour.options import DeriveOptions
 from rerank.behaviour.refresh import Steps, refresh
 from rerank.behaviour.robots import RobotOptions, score_visits
-from retrieval.errors import StoreMissingError
+from retrieval.errors import StoreDamagedError, StoreMissingError
 from retrieval.events.event import EventKind
 from retrieval.events.sqlite import SqliteEvents
-from retrieval.events.stored import StoredEvent, milliseconds
+from retrieval.events.stored import DAY_MS, StoredEvent, milliseconds
 from service.event_report.inputs import ReportInputs, read_inputs
 from service.event_report.page import html
+from service.event_report.queries import Problem
 from service.event_report.report import build_report
 
 NOON = datetime(2026, 3, 2, 12, tzinfo=UTC)
@@ -74,11 +76,13 @@ def test_every_event_is_honest_or_flagged_or_set_aside(read: ReportInputs) -> No
 
 
 def test_visits_are_numbered_as_in_their_table(read: ReportInputs) -> None:
-    shoppers = read.events.group_by("visit").agg(of_events=pl.col("shopper").first())
+    events = pl.concat([read.honest, read.flagged])
+    shoppers = events.group_by("visit").agg(of_events=pl.col("shopper").first(), of_day=pl.col("day").first())
     joined = read.visits.join(shoppers, on="visit")
     assert joined.height == read.visits.height == 2 * 7
-    assert joined.filter(pl.col("shopper") != pl.col("of_events")).is_empty()
-    assert read.events.filter("is_fraud")["shopper"].unique().to_list() == [ROBOT]
+    assert joined.filter((pl.col("shopper") != pl.col("of_events")) | (pl.col("day") != pl.col("of_day"))).is_empty()
+    assert read.flagged["shopper"].unique().to_list() == [ROBOT]
+    assert ROBOT not in read.honest["shopper"]
 
 
 def test_the_report_leaves_robots_out_and_names_them(read: ReportInputs) -> None:
@@ -89,7 +93,8 @@ def test_the_report_leaves_robots_out_and_names_them(read: ReportInputs) -> None
     (suspect,) = report.fraud.suspects
     assert (suspect.who, suspect.visits, suspect.clicks, suspect.reasons) == (ROBOT, 2, 2 * 3, ("is one",))
     assert [subject.name for subject in suspect.queries] == ["drill"]
-    assert [subject.name for subject in suspect.products] == ["p1", "p2", "p3"]
+    assert [(subject.name, subject.clicks) for subject in suspect.products] == [("p2", 2)]
+    assert suspect.rare_products == 2  # p1 and p3: nobody else has done anything with them
     assert [(one.reason, one.count) for one in report.aside.events] == [("unknown query", 1)]
     assert (report.first, report.last, report.least_shoppers) == (read.window.first, NOW, 5)
     assert "is one" in html(report)
@@ -99,6 +104,85 @@ def test_a_store_without_events_makes_an_empty_report(tmp_path: Path) -> None:
     with closing(SqliteEvents(tmp_path / "events")) as store:
         refresh(store, tmp_path / "derived", None, now=NOW)
     assert build_report(read_inputs(tmp_path / "derived")).is_empty
+
+
+def derived(tmp_path: Path) -> Path:
+    """A folder of tables of the log."""
+    with closing(SqliteEvents(tmp_path / "events")) as store:
+        store.append(list(log()))
+        refresh(store, tmp_path / "derived", None, DeriveOptions(days=30), now=NOW)
+    return tmp_path / "derived"
+
+
+def test_a_day_that_tells_nothing_shown_is_judged_as_in_the_table_of_queries(tmp_path: Path) -> None:
+    """Whether a log tells what was shown differs by day; the funnel went by the whole window."""
+    with closing(SqliteEvents(tmp_path / "events")) as store:
+        # On the second day searches are told, and nothing of what they showed.
+        asked = [
+            stored(1_000 + at, EventKind.QUERY, f"k1~shopper{at}", NOON + timedelta(days=1), f"asked{at}", "")
+            for at in range(6)
+        ]
+        shown = [
+            each for each in log() if each.time < milliseconds(NOON + timedelta(hours=6)) and each.shopper != ROBOT
+        ]
+        store.append([*shown, *asked])
+        refresh(store, tmp_path / "derived", None, DeriveOptions(days=30), now=NOW)
+    report = build_report(read_inputs(tmp_path / "derived"))
+    assert [(step.name, step.answers) for step in report.funnel.searches[:3]] == [
+        ("searches", 6 + 6),
+        ("with results", 6 + 6),
+        ("clicked", 6),
+    ]
+    assert [row.problem for row in report.queries.failing if row.problem is Problem.EMPTY] == []
+
+
+@pytest.mark.parametrize("name", ["events.parquet", "aside.parquet"])
+def test_a_damaged_file_of_a_day_says_what_to_do(tmp_path: Path, name: str) -> None:
+    folder = derived(tmp_path)
+    path = next(each for each in sorted(folder.glob(f"days/*/{name}")))
+    whole = path.read_bytes()
+    path.write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(StoreDamagedError, match="remove its folder and refresh"):
+        read_inputs(folder)
+    pl.DataFrame({"kind": ["click"]}).write_parquet(path)
+    with pytest.raises(StoreDamagedError, match="other columns than a day has"):
+        read_inputs(folder)
+    path.unlink()
+    with pytest.raises(StoreDamagedError, match="remove its folder and refresh"):
+        read_inputs(folder)
+
+
+@pytest.mark.parametrize("name", ["visits", "queries", "reformulations", "popularity"])
+def test_a_damaged_table_says_what_to_do(tmp_path: Path, name: str) -> None:
+    folder = derived(tmp_path)
+    (path,) = folder.glob(f"tables-*/{name}.parquet")
+    path.write_bytes(path.read_bytes()[:-1])
+    with pytest.raises(StoreDamagedError, match="refresh the tables"):
+        read_inputs(folder)
+    path.unlink()
+    with pytest.raises(StoreDamagedError, match="refresh the tables"):
+        read_inputs(folder)
+
+
+@pytest.mark.parametrize("gone", ["days/*", "tables-*"])
+def test_what_a_refresh_removes_meanwhile_is_said_to_be_gone(tmp_path: Path, gone: str) -> None:
+    folder = derived(tmp_path)
+    for each in folder.glob(gone):
+        shutil.rmtree(each)
+    with pytest.raises(StoreMissingError, match="is gone"):
+        read_inputs(folder)
+
+
+@pytest.mark.parametrize(
+    ("told", "changed"),
+    [('"least_shoppers"', '"fewest"'), ('"threshold"', '"limit"'), (f'"{milliseconds(NOON) // DAY_MS}"', '"Monday"')],
+)
+def test_a_manifest_that_lacks_something_says_what_to_do(tmp_path: Path, told: str, changed: str) -> None:
+    path = derived(tmp_path) / "derived.json"
+    assert told in path.read_text()
+    path.write_text(path.read_text().replace(told, changed))
+    with pytest.raises(StoreDamagedError, match="refresh the tables"):
+        read_inputs(path.parent)
 
 
 def test_without_tables_it_is_said_what_to_do(tmp_path: Path) -> None:

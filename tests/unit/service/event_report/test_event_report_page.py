@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import re
+from collections.abc import Iterable, Mapping
 from html.parser import HTMLParser
 
 import msgspec
@@ -192,16 +193,26 @@ def test_sections_without_anything_say_so() -> None:
     assert "1 purchase came of no answer" in texts[0].replace("0 carts and ", "")
 
 
+def private_titles(ids: Iterable[str]) -> Mapping[str, str]:
+    return dict.fromkeys(ids, "a private title")
+
+
 def test_what_too_few_shoppers_did_is_not_named_anywhere() -> None:
-    secret = "very private wish"
+    secret, product, answer_id = "very private wish", "private-product", "private-answer"
     events = [
-        *answer(0, "a", ["p1"], secret),
-        event("click", 0, "a", 1, product_id="p1", query=secret),
-        event("click", 1, "b", 1, product_id="p1", query=secret, is_fraud=True),
+        *answer(0, "a", [product], secret),
+        event("click", 0, "a", 1, product_id=product, query=secret),
+        event("click", 1, "b", 1, product_id=product, query=secret, is_fraud=True),
     ]
+    detail = f"the product {product} was not shown by {answer_id}"
+    aside = aside_frame([{"reason": "never shown", "product_id": product, "query_id": answer_id, "detail": detail}])
     visits = visit_frame([{"clicks": 1}, {"shopper": "k1~x", "clicks": 1, "is_fraud": True, "reasons": ["fast"]}])
-    report = build_report(inputs(events=event_frame(events), visits=visits))
-    assert report.fraud.suspects[0].rare_queries == 1
+    report = build_report(inputs(events=event_frame(events), visits=visits, aside=aside), titles=private_titles)
+    (suspect,) = report.fraud.suspects
+    assert (suspect.rare_queries, suspect.rare_products) == (1, 1)
+    assert "1 that too few others search" in html(report)
+    assert "1 that too few others look at" in html(report)
     for text in (report.to_json().decode(), html(report), "\n".join(shown(report))):
-        assert secret not in text
+        assert "private" not in text
+        assert "never shown" in text
         assert "fewer than 5 shoppers" in text or '"least_shoppers": 5' in text

@@ -112,6 +112,17 @@ def test_the_funnel_counts_answers_and_visits_that_came_at_least_so_far() -> Non
     assert (found.carts_elsewhere, found.purchases_elsewhere) == (1, 1)
 
 
+def test_whether_a_search_found_nothing_is_judged_by_what_its_day_tells() -> None:
+    next_day = 24 * 60
+    events = [
+        *answer(0, "shown", ["p1"]),
+        event("query", 1, "empty", 5, query="dril"),
+        event("query", 2, "untold", next_day, query="dril"),
+    ]
+    searches = funnel(event_frame(events)).searches
+    assert [(step.name, step.answers) for step in searches[:2]] == [("searches", 3), ("with results", 3 - 1)]
+
+
 def test_a_funnel_of_nothing_has_no_shares() -> None:
     found = funnel(event_frame())
     assert {(step.answers, step.answer_share, step.answer_rate) for step in found.searches} == {(0, None, None)}
@@ -161,6 +172,16 @@ def test_positions_that_were_shown_rarely_and_browsed_pages_are_left_out() -> No
     assert [(row.position, row.impressions) for row in found.rows] == [(1, 2 * 10 + 1), (2, 2 * 10 + 1)]
     assert positions(event_frame(events), PositionOptions(least_impressions=22)).rows == ()
     assert positions(event_frame(), PositionOptions(least_impressions=0)).rows == ()
+
+
+def test_an_answer_is_a_search_where_only_its_query_has_the_words() -> None:
+    told = swapped_answers(10, 6, 2)
+    untold = [
+        *({**each, "query": ""} for each in told),
+        *(event("query", at, f"a{at}", at - 0.1, query="drill") for at in range(2 * 10)),
+    ]
+    options = PositionOptions(least_impressions=1, resamples=3)
+    assert positions(event_frame(untold), options) == positions(event_frame(told), options)
 
 
 def test_only_the_latest_answers_are_fitted() -> None:
@@ -261,14 +282,21 @@ def test_fraud_is_counted_by_reason_and_by_shopper() -> None:
         ]
     )
     events = [
-        *answer(1, "a", ["p1", "p2"], "Cordless  drill"),
-        event("click", 1, "a", 1, product_id="p2"),
-        event("click", 1, "a", 2, product_id="p2"),
-        event("click", 1, "a", 3, product_id="p1"),
-        event("click", 2, "b", 4, product_id="p2", query="secret wish"),
-        event("click", 2, "", 5, product_id="p2"),
+        *answer(1, "a", ["p1", "p2"], query="", is_fraud=True),
+        event("query", 1, "a", 0.5, query="Cordless  drill", is_fraud=True),
+        event("click", 1, "a", 1, product_id="p2", is_fraud=True),
+        event("click", 1, "a", 2, product_id="p2", is_fraud=True),
+        event("click", 1, "a", 3, product_id="p1", is_fraud=True),
+        event("click", 2, "b", 4, product_id="p2", query="secret wish", is_fraud=True),
+        event("click", 2, "", 5, product_id="p2", is_fraud=True),
+        event("click", 2, "", 6, product_id="rare", is_fraud=True),
     ]
-    tables = {"visits": visits, "events": event_frame(events), "queries": query_frame([{"query": "cordless drill"}])}
+    tables = {
+        "visits": visits,
+        "events": event_frame(events),
+        "queries": query_frame([{"query": "cordless drill"}]),
+        "popularity": popularity_frame([{"product_id": "p1"}, {"product_id": "p2"}]),
+    }
     found = fraud_found(inputs(**tables), lambda ids: {name: "Drill" for name in ids if name == "p2"})
     assert (found.visits, found.clicks, found.shoppers) == (4, 3 + 2 + 1, 3)
     assert found.click_share == (3 + 2 + 1) / (4 + 3 + 2 + 1)
@@ -283,7 +311,8 @@ def test_fraud_is_counted_by_reason_and_by_shopper() -> None:
     assert shopper.queries == (Subject("cordless drill", "", 3),)
     assert shopper.rare_queries == 1
     assert shopper.products == (Subject("p2", "Drill", 2 + 2), Subject("p1", "", 1))
-    assert nobody.products == ()
+    assert shopper.rare_products == 1
+    assert (nobody.products, nobody.rare_products) == ((), 0)
 
 
 def test_scores_fall_into_bins_and_one_is_in_the_last() -> None:
@@ -295,11 +324,11 @@ def test_scores_fall_into_bins_and_one_is_in_the_last() -> None:
 
 
 def test_events_set_aside_are_counted_with_the_first_examples() -> None:
-    rows = [{"reason": "duplicate", "time": START + timedelta(minutes=at), "detail": str(at)} for at in (5, 3, 1, 4)]
+    rows = [{"reason": "duplicate", "time": START + timedelta(minutes=at)} for at in (5, 3, 1, 4)]
     found = events_aside(aside_frame([*rows, {"reason": "never shown", "kind": "cart"}]))
     assert [(one.reason, one.count) for one in found] == [("duplicate", 4), ("never shown", 1)]
-    assert [example.detail for example in found[0].examples] == ["1", "3", "4"]
-    assert found[1].examples == (EventExample(START, "cart", "p1", ""),)
+    assert [example.time for example in found[0].examples] == [START + timedelta(minutes=at) for at in (1, 3, 4)]
+    assert found[1].examples == (EventExample(START, "cart"),)
 
 
 def test_rows_that_an_import_set_aside_are_read_from_its_file(tmp_path: Path) -> None:
