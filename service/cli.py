@@ -12,7 +12,7 @@ import typer
 
 from retrieval.errors import ShelfwiseError
 from service import changes, feed_commands, versions
-from service.event_commands import events
+from service.event_upkeep import events
 from service.options import IndexArgument, JsonOption, add_commands, cache_folder
 
 app = typer.Typer(

@@ -23,8 +23,8 @@ from retrieval.events.sqlite import SqliteEvents
 from retrieval.store_files import EVENTS_FOLDER
 from service.demo import DemoFiles
 from service.engine import SearchEngine
-from service.event_commands import events
 from service.event_log import DERIVED_FOLDER, EventLog
+from service.event_upkeep import events
 from service.retention import expire
 from service.settings import Settings
 from tests.conftest import ENCODER
