@@ -112,6 +112,8 @@ def show_refresh(done: Refreshed, weights: pl.DataFrame) -> None:
     table.add_row("events", f"{done.events:,} in {done.visits:,} visits")
     table.add_row("robots", f"{done.flagged_visits:,} visits with {done.flagged_clicks:,} clicks are left out")
     table.add_row("set aside", _counted(done.aside) or "none")
+    if done.corrected:
+        table.add_row("clocks", f"{done.corrected:,} events had their times put right")
     table.add_row("tables", _counted(done.tables))
     table.add_row("labels", _weighed(weights))
     table.add_row("seconds", f"{done.seconds:.1f}")

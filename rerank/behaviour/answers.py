@@ -1,6 +1,7 @@
 """Answers: one row for each answer to a search, with what was shown and done on it; by day.
 
 Carts and purchases that name no answer belong to the last one of their visit on which their product was clicked.
+What names an answer of another visit of the day, without its words, belongs to that visit's answer.
 """
 
 from __future__ import annotations
@@ -22,7 +23,8 @@ def normalised(queries: Iterable[str]) -> list[str]:
 
 def _answers(events: pl.DataFrame) -> pl.DataFrame:
     shows_lists = bool((events["kind"] == "impression").any())
-    answers = with_answer(events).filter(pl.col("query_id") != "").group_by("visit", "query_id").agg(*_facts())
+    answered = _where_asked(with_answer(events).filter(pl.col("query_id") != ""))
+    answers = answered.group_by("visit", "query_id").agg(*_facts())
     answers = answers.filter(pl.col("spelling") != "")
     found_nothing = pl.col("results").fill_null(0 if shows_lists else -1) == 0
     empty = pl.col("asked") & found_nothing & (pl.col("results").is_not_null() | (pl.col("impressions") == 0))
@@ -39,7 +41,7 @@ def _facts() -> tuple[pl.Expr, ...]:
         pl.col(WHO).first(),
         pl.col("need").first(),
         query.filter(query != "").first().fill_null("").alias("spelling"),
-        pl.col("time").min().alias("start"),
+        pl.col("time").first().alias("start"),
         kind.is_in(("query", "impression")).any().alias("searched"),
         (kind == "query").any().alias("asked"),
         pl.col("results").max(),
@@ -71,9 +73,22 @@ def with_answer(events: pl.DataFrame) -> pl.DataFrame:
     return joined.with_columns(query_id=answer).drop("_row", "_answer")
 
 
+def _where_asked(answered: pl.DataFrame) -> pl.DataFrame:
+    """Events that name an answer, those of visits that do not say its words with the visit that first said them, such
+    as a purchase that the server tells of an hour later; by visit, the visit's own before those that join it."""
+    said = answered.filter(pl.col("query") != "")
+    there = said.select("visit", "query_id", _asked="visit").unique()
+    first = said.group_by("query_id").agg(_elsewhere=pl.col("visit").min())
+    joined = answered.join(there, on=["visit", "query_id"], how="left", maintain_order="left")
+    joined = joined.join(first, on="query_id", how="left", maintain_order="left")
+    visit = pl.coalesce("_asked", "_elsewhere", "visit")
+    moved = joined.with_columns(visit=visit, _joins=pl.col("_asked").is_null())
+    return moved.sort("visit", "_joins", "time", maintain_order=True).drop("_asked", "_elsewhere", "_joins")
+
+
 def _query_products(events: pl.DataFrame) -> pl.DataFrame:
     told = _answers(events).select("visit", "query_id", "query")
-    acts = with_answer(events).filter(pl.col("kind").is_in(("click", "consultation", *_LATER)))
+    acts = _where_asked(with_answer(events)).filter(pl.col("kind").is_in(("click", "consultation", *_LATER)))
     acts = acts.select("visit", "query_id", WHO, "product_id", "kind").join(told, on=["visit", "query_id"])
     counts = acts.group_by("query", "product_id", WHO).agg(
         clicks=counted("click"),
@@ -84,9 +99,9 @@ def _query_products(events: pl.DataFrame) -> pl.DataFrame:
     return counts.sort("query", "product_id", WHO)
 
 
-ANSWER_PART = Part("answers", _answers)
+ANSWER_PART = Part("answers", _answers, version=2)
 """visit, query_id, who, need (the day's numbers), query (normalised), spelling, start (time of its first event),
 searched (its query or impressions are told), empty (nothing was found), impressions, clicks, first_click (position),
 carts, purchases, following (the other query that the same need went on with, or null). Browsed pages are left out."""
-QUERY_PRODUCT_PART = Part("query_products", _query_products)
+QUERY_PRODUCT_PART = Part("query_products", _query_products, version=2)
 """query (normalised), product_id, who, clicks, consultations, carts, purchases: what came of a query."""

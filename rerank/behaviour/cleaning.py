@@ -42,21 +42,25 @@ class Cleaned:
     """Of `CLEAN_SCHEMA`, ordered by visit and time. Visits and needs are unique over the table; numbers can lack."""
     aside: pl.DataFrame
     """Of `ASIDE_SCHEMA`, ordered by time."""
-    corrected: int = 0
-    """How many events had their time corrected, of those in both tables."""
 
 
-def clean(events: pl.DataFrame, products: pl.DataFrame | None, options: CleaningOptions | None = None) -> Cleaned:
+def clean(
+    events: pl.DataFrame,
+    products: pl.DataFrame | None,
+    options: CleaningOptions | None = None,
+    *,
+    told: pl.DataFrame | None = None,
+) -> Cleaned:
     """Cleans a table of `EVENT_SCHEMA`; the order of its rows does not matter.
 
     `products` is the catalog: product_id (String) and created (Datetime, null where not known). Without one, no event
-    is judged by it.
+    is judged by it. `told` are events that came before all of these, of which answers are known: see `faults`.
     """
     options = options or CleaningOptions()
-    timed, corrected = with_right_times(events.select(EVENT_SCHEMA.names()), options.clocks)
+    timed = with_right_times(events.select(EVENT_SCHEMA.names()), options.clocks)
     visits = with_visits(timed, options.visits)
-    judged = faults(visits, products, options.faults)
+    judged = faults(visits, products, options.faults, told=told)
     sound = judged.filter(pl.col("reason").is_null()).select(visits.columns)
     aside = judged.filter(pl.col("reason").is_not_null()).sort("time", "key")
     cleaned = with_needs(sound, options.needs).select(pl.col(name).cast(kind) for name, kind in CLEAN_SCHEMA.items())
-    return Cleaned(cleaned, aside.select(pl.col(name).cast(kind) for name, kind in ASIDE_SCHEMA.items()), corrected)
+    return Cleaned(cleaned, aside.select(pl.col(name).cast(kind) for name, kind in ASIDE_SCHEMA.items()))

@@ -32,17 +32,17 @@ class ClockOptions:
     """A longer pause between two events that come in begins a new look: clocks are set."""
 
 
-def with_right_times(events: pl.DataFrame, options: ClockOptions | None = None) -> tuple[pl.DataFrame, int]:
-    """The events with the times of wrong clocks corrected, in their order, and how many times that were."""
+def with_right_times(events: pl.DataFrame, options: ClockOptions | None = None) -> pl.DataFrame:
+    """The events with the times of wrong clocks corrected, in their order."""
     options = options or ClockOptions()
     rows = events.with_row_index("_row")
     off = rows.filter((pl.col("received") - pl.col("time")).abs() > options.tolerance)
     if off.is_empty():
-        return events, 0
+        return events
     shifts = _shifts(off, options)
     moved = rows.join(shifts, on="_row", how="left", maintain_order="left")
     right = pl.col("time") + pl.coalesce("_shift", pl.duration(milliseconds=0, time_unit="ms"))
-    return moved.with_columns(time=right).select(events.columns), len(shifts)
+    return moved.with_columns(time=right).select(events.columns)
 
 
 def _shifts(off: pl.DataFrame, options: ClockOptions) -> pl.DataFrame:

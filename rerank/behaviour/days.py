@@ -1,20 +1,23 @@
 """Cleaned events by the day (UTC) that their visits begin in: kept as files, made again only where they would differ.
 
-A day's folder is named by the day and by everything that it was made from: the states of its events and of the next
-day's, what the day before has claimed of them, the rules, and what the catalog says of its products.
+A day's folder is named by the day and by everything that it was made from: the states of its events, of the next day's
+and of those of the day before, among which answers are looked up; what the day before has claimed; the rules; and what
+the catalog says of its products.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 import msgspec
 import polars as pl
 import xxhash
 
 from rerank.behaviour.cleaning import Cleaned, CleaningOptions
+from rerank.behaviour.faults import telling_of_answers
 from rerank.behaviour.folders import SUFFIX, read_frame, write_folder
 from rerank.behaviour.midnight import OwnVisits, own_visits, related
 from rerank.behaviour.options import Window
@@ -22,14 +25,27 @@ from retrieval.errors import StoreDamagedError
 from retrieval.events.store import DayState, EventStore
 from retrieval.events.stored import DAY_MS, EVENT_SCHEMA, milliseconds, moment
 
-RECIPE = 1
+RECIPE = 2
 """Counts up when cleaning changes, so that what an older program made is made again."""
 AFTER_WINDOW = "after the window"
 """The reason of events that a corrected clock puts past the window's end."""
 _FACTS = "day.json"
 _NO_CLAIMS = pl.DataFrame(schema={"key": EVENT_SCHEMA["key"]})
 
-Clean = Callable[[pl.DataFrame, pl.DataFrame | None, CleaningOptions], Cleaned]
+
+class Clean(Protocol):
+    """What cleans a day, as `cleaning.clean` does."""
+
+    def __call__(
+        self,
+        events: pl.DataFrame,
+        products: pl.DataFrame | None,
+        options: CleaningOptions,
+        *,
+        told: pl.DataFrame | None = None,
+    ) -> Cleaned:
+        """Cleans events of `EVENT_SCHEMA`; `told` are earlier ones, of which answers are known."""
+        ...
 
 
 class DayFacts(msgspec.Struct, frozen=True):
@@ -44,6 +60,8 @@ class DayFacts(msgspec.Struct, frozen=True):
     """Milliseconds since 1970 of the last event that had a part in it, or, where it was cut, would have had one."""
     claims: str
     """Fingerprint of the events of the day after that its visits hold."""
+    corrected: int
+    """How many events had their time corrected. A visit's day is that of the time as it was told."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +125,7 @@ class DayMaker:
         made_from = (
             str(states[number]),
             str(states.get(number + 1)),
+            str(states.get(number - 1)),
             before.facts.claims if before else _digest_of(_NO_CLAIMS),
             self._rules,
         )
@@ -117,7 +136,7 @@ class DayMaker:
                 self.kept += 1
                 return kept
         self.made += 1
-        return self._made(number, name, number + 1 in states, before)
+        return self._made(number, name, states, before)
 
     def _found(self, number: int, name: str) -> Day | None:
         for folder in self._folder.glob(f"{name}-catalog-*"):
@@ -126,13 +145,15 @@ class DayMaker:
                 return Day(number, folder, _read_facts(folder / _FACTS))
         return None
 
-    def _made(self, number: int, name: str, has_next: bool, before: Day | None) -> Day:
+    def _made(self, number: int, name: str, states: Mapping[int, DayState], before: Day | None) -> Day:
+        earlier = self._events(number - 1)[0] if number - 1 in states else None
         own, latest = self._events(number)
         own = own.join(before.claims(), on="key", how="anti", maintain_order="left") if before else own
-        following, next_latest = self._events(number + 1) if has_next else (own.clear(), 0)
+        following, next_latest = self._events(number + 1) if number + 1 in states else (own.clear(), 0)
         following = related(own, following)
         together = pl.concat([own, following])
-        cleaned = self._source.clean(together, self._source.products, self._source.options)
+        told = None if earlier is None else answers_of(together, earlier)
+        cleaned = self._source.clean(together, self._source.products, self._source.options, told=told)
         latest = max(latest, next_latest, _latest(cleaned.events))
         visits = own_visits(own, following, _until(cleaned, self._source.window))
         ids = together["product_id"].unique().sort()
@@ -148,6 +169,7 @@ class DayMaker:
             aside=dict(sorted(visits.aside.group_by("reason").len().iter_rows())),
             latest=latest,
             claims=_digest_of(visits.claims),
+            corrected=visits.corrected,
         )
         frames = {"events": visits.events, "aside": visits.aside, "claims": visits.claims}
         folder = self._folder / name
@@ -163,6 +185,11 @@ class DayMaker:
             self._raw = {day: kept for day, kept in self._raw.items() if day == number - 1}
             self._raw[number] = seen, _latest(events)
         return self._raw[number]
+
+
+def answers_of(events: pl.DataFrame, earlier: pl.DataFrame) -> pl.DataFrame:
+    """What earlier events tell of the answers that events name."""
+    return earlier.filter(telling_of_answers()).join(events, on="query_id", how="semi", maintain_order="left")
 
 
 class _Standing:

@@ -10,6 +10,7 @@ import math
 import polars as pl
 
 from rerank.behaviour.options import DeriveOptions, Window
+from retrieval.events.stored import DAY_MS, milliseconds
 
 _SCALE = 2**20
 
@@ -36,10 +37,15 @@ def with_trend(daily: pl.DataFrame, key: str, amount: pl.Expr, window: Window, o
     with `trend_half_life`, e what that would be had the amounts come at the even rate that the score tells of, p the
     prior `trend_prior`. 0 is no trend, 1 twice as much as usual. The shrunk observed-to-expected ratio of Norén,
     Hopstadius & Bate 2013 (Shrinkage Observed-to-Expected Ratios for Robust and Transparent Large-Scale Pattern
-    Discovery), over the two rates of exponentially weighted averages (Roberts 1959).
+    Discovery), over the two rates of exponentially weighted averages (Roberts 1959). Of the window's last day only the
+    part that is over counts, or else everything would fall each morning.
     """
-    ages = range(window.last_day - _first_day(daily, window) + 1)
-    usual, recent = (sum(0.5 ** (age / life) for age in ages) for life in (options.half_life, options.trend_half_life))
+    days = window.last_day - _first_day(daily, window) + 1
+    over = (milliseconds(window.last) % DAY_MS + 1) / DAY_MS
+    usual, recent = (
+        over + sum(0.5 ** (age / life) for age in range(1, days))
+        for life in (options.half_life, options.trend_half_life)
+    )
     sums = daily.group_by(key).agg(
         score=exact_sum(amount * day_decay(window, options.half_life)),
         _observed=exact_sum(amount * day_decay(window, options.trend_half_life)),

@@ -47,14 +47,21 @@ _MADE_ON_ANSWERS = ("click", "cart")
 _TELL_OF_ANSWERS = ("query", "impression")
 
 
-def faults(events: pl.DataFrame, products: pl.DataFrame | None, options: FaultOptions | None = None) -> pl.DataFrame:
+def faults(
+    events: pl.DataFrame,
+    products: pl.DataFrame | None,
+    options: FaultOptions | None = None,
+    *,
+    told: pl.DataFrame | None = None,
+) -> pl.DataFrame:
     """The events (with `visit`, ordered by visit and time) with `reason` and `detail`, both null where all is well.
 
     Acts are judged by their answers only in a log that tells of answers, and a product is called never shown only
-    where the answer's impressions are told.
+    where the answer's impressions are told. `told` are events of `EVENT_SCHEMA` that came before all of these, such as
+    those of the day before: answers are looked up among them, too, and they are not judged.
     """
     options = options or FaultOptions()
-    rows = _with_answers(_with_catalog(_with_doubles(events, options), products))
+    rows = _with_answers(_with_catalog(_with_doubles(events, options), products), told)
     verdicts = (*_verdicts(options), *_answer_verdicts(options))
     reason = pl.coalesce(*(pl.when(holds).then(pl.lit(str(reason))) for reason, holds, _ in verdicts))
     detail = pl.coalesce(*(pl.when(holds).then(detail) for _, holds, detail in verdicts))
@@ -81,8 +88,8 @@ def _verdicts(options: FaultOptions) -> tuple[_Verdict, ...]:
 def _answer_verdicts(options: FaultOptions) -> tuple[_Verdict, ...]:
     product, answer = pl.col("product_id"), pl.col("query_id")
     on_answer = pl.col("kind").is_in(_MADE_ON_ANSWERS) & (answer != "")
-    unseen = on_answer & pl.col("_log_tells") & pl.col("_answered").is_null()
-    not_shown = on_answer & pl.col("_shows") & pl.col("_shown").is_null()
+    unseen = on_answer & pl.col("_log_tells") & pl.col("_known_answer").is_null()
+    not_shown = on_answer & pl.col("_shows") & pl.col("_known_place").is_null()
     since = pl.coalesce("_shown", "_answered")
     early = on_answer & (pl.col("time") + options.order < since)
     lead = (since - pl.col("time")).dt.total_milliseconds() / 1000
@@ -95,7 +102,8 @@ def _answer_verdicts(options: FaultOptions) -> tuple[_Verdict, ...]:
 
 def _with_doubles(events: pl.DataFrame, options: FaultOptions) -> pl.DataFrame:
     """Adds `_doubled`, and `_since`, the milliseconds from the same event before."""
-    what = ["visit", "query_id", "kind", "product_id", "position"]
+    # Of one order, lines of the same product differ in nothing but the quantity.
+    what = ["visit", "query_id", "kind", "product_id", "position", "quantity", "rating"]
     ordered = events.sort(*what, "time", "key")
     same = pl.all_horizontal(pl.col(column).eq_missing(pl.col(column).shift(1)) for column in what)
     since = pl.when(same).then(pl.col("time").diff().dt.total_milliseconds())
@@ -114,14 +122,27 @@ def _with_catalog(events: pl.DataFrame, products: pl.DataFrame | None) -> pl.Dat
     return joined.with_columns(_unknown=(pl.col("product_id") != "") & pl.col("_known").is_null())
 
 
-def _with_answers(events: pl.DataFrame) -> pl.DataFrame:
-    """Adds when the answer was there, when it showed the product (null: never), and whether its impressions are told.
+def telling_of_answers() -> pl.Expr:
+    """Whether an event says that an answer was there, or what it showed."""
+    return pl.col("kind").is_in(_TELL_OF_ANSWERS) & (pl.col("query_id") != "")
+
+
+def _with_answers(events: pl.DataFrame, earlier: pl.DataFrame | None) -> pl.DataFrame:
+    """Adds whether the answer, and this product on it, is known (null: it is not), since when (null: before all of
+    these events), and whether its impressions are told.
 
     What is told of an answer counts also where it is set aside itself.
     """
-    told = events.filter(pl.col("kind").is_in(_TELL_OF_ANSWERS) & (pl.col("query_id") != ""))
+    columns = ("query_id", "product_id", "kind", "time")
+    tables = [events.select(*columns, _earlier=pl.lit(False))]
+    if earlier is not None:
+        tables.append(earlier.select(*columns, _earlier=pl.lit(True)))
+    told = pl.concat(tables).filter(telling_of_answers())
     is_shown = pl.col("kind") == "impression"
-    answers = told.group_by("query_id").agg(_answered=pl.col("time").min(), _shows=is_shown.any())
-    shown = told.filter(is_shown).group_by("query_id", "product_id").agg(_shown=pl.col("time").min())
+    # Clocks of the events before are as they came: that they were before is all that is taken from them.
+    since = pl.when(~pl.col("_earlier").any()).then(pl.col("time").min())
+    known = pl.lit(True)
+    answers = told.group_by("query_id").agg(_known_answer=known, _answered=since, _shows=is_shown.any())
+    shown = told.filter(is_shown).group_by("query_id", "product_id").agg(_known_place=known, _shown=since)
     joined = events.join(answers, on="query_id", how="left").join(shown, on=["query_id", "product_id"], how="left")
     return joined.with_columns(pl.col("_shows").fill_null(False), _log_tells=pl.lit(not told.is_empty()))

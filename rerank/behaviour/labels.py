@@ -8,6 +8,7 @@ import polars as pl
 
 from rerank.behaviour.answers import normalised, with_answer
 from rerank.behaviour.parts import Context, Part, PartReader, TableMaker
+from rerank.clicks.answer_words import words_of_answers
 from rerank.clicks.label_weights import SIGNALS
 from rerank.clicks.labels import ClickLabels, click_labels
 
@@ -18,12 +19,12 @@ _COLUMNS = ("time", "query_id", "position", "product_id", "kind", "query")
 def _lists(events: pl.DataFrame) -> pl.DataFrame:
     """What was shown for each search and done on it. Browsed pages are left out: they have no query to learn of."""
     answered = with_answer(events).filter(pl.col("query_id") != "")
-    # Often only the search itself says what was searched.
-    queries = answered.filter(pl.col("query") != "").group_by("query_id").agg(_spelling=pl.col("query").min())
-    spelled = queries["_spelling"].to_list()
-    queries = queries.select("query_id", query=pl.Series(normalised(spelled), dtype=pl.String))
-    joined = answered.filter(pl.col("kind").is_in(_KINDS)).drop("query").join(queries, on="query_id")
-    return joined.select(_COLUMNS).sort(_COLUMNS[:-1])
+    words = words_of_answers(answered)
+    words = words.with_columns(query=pl.Series(normalised(words["query"].to_list()), dtype=pl.String))
+    done = answered.filter(pl.col("kind").is_in(_KINDS)).drop("query").join(words, on="query_id", how="left")
+    # What comes of an answer of the day before has no words on its own day.
+    done = done.filter((pl.col("kind") != "impression") | pl.col("query").is_not_null())
+    return done.with_columns(pl.col("query").fill_null("")).select(_COLUMNS).sort(_COLUMNS[:-1])
 
 
 def labels(read: PartReader, _: Context) -> Mapping[str, pl.DataFrame]:
@@ -31,8 +32,18 @@ def labels(read: PartReader, _: Context) -> Mapping[str, pl.DataFrame]:
 
     Rare behaviour is among them, since they are to learn from and are shown to nobody.
     """
-    made = click_labels(read(LIST_PART))
+    made = click_labels(with_own_ids(read(LIST_PART)))
     return {"labels": made.table.sort("query", "product_id"), "label_weights": _weights(made)}
+
+
+def with_own_ids(lists: pl.DataFrame) -> pl.DataFrame:
+    """The rows of `LIST_PART` with ids that no other day has, in the order of time: some stores number their answers
+    from 1 each day. An act belongs to the last answer of its id that was shown up to its day.
+    """
+    shown = lists.filter(pl.col("kind") == "impression").select("query_id", "day", _of="day").unique().sort("day")
+    found = lists.sort("day").join_asof(shown, on="day", by="query_id", check_sortedness=False)
+    own = pl.format("{}/{}", pl.coalesce("_of", "day"), "query_id")
+    return found.with_columns(query_id=own).select(_COLUMNS).sort(_COLUMNS[:-1])
 
 
 def _weights(made: ClickLabels) -> pl.DataFrame:
@@ -43,8 +54,10 @@ def _weights(made: ClickLabels) -> pl.DataFrame:
         "error": pl.Series(weights.errors, dtype=pl.Float64),
     }
     return pl.DataFrame(told).with_columns(
+        pl.col("error").fill_nan(None),
         fitted=pl.lit(weights.fitted),
         purchases=pl.lit(weights.purchases, pl.UInt32),
+        unattributed=pl.lit(made.unattributed, pl.UInt32),
         log_likelihood=pl.lit(seen.log_likelihood if seen else None, pl.Float64),
         clicks_log_likelihood=pl.lit(seen.clicks_log_likelihood if seen else None, pl.Float64),
         rank_correlation=pl.lit(seen.rank_correlation if seen else None, pl.Float64),
@@ -52,6 +65,6 @@ def _weights(made: ClickLabels) -> pl.DataFrame:
     )
 
 
-LIST_PART = Part("lists", _lists)
-"""time, query_id, position, product_id, kind, query (normalised)."""
+LIST_PART = Part("lists", _lists, version=2)
+"""time, query_id, position, product_id, kind, query (normalised; empty for acts of whose answer the day says none)."""
 LABELS = TableMaker("labels", (LIST_PART,), labels)

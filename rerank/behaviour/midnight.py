@@ -21,11 +21,13 @@ _NEAR = timedelta(minutes=30)
 
 @dataclass(frozen=True, slots=True, eq=False)
 class OwnVisits:
-    """What belongs to a day: events of its visits (numbered from 0), those set aside, and the keys that it claims."""
+    """What belongs to a day: events of its visits (numbered from 0), those set aside, and the keys that it claims;
+    and of how many of these events the time was corrected."""
 
     events: pl.DataFrame
     aside: pl.DataFrame
     claims: pl.DataFrame
+    corrected: int
 
 
 def related(own: pl.DataFrame, following: pl.DataFrame) -> pl.DataFrame:
@@ -48,7 +50,15 @@ def own_visits(own: pl.DataFrame, following: pl.DataFrame, cleaned: Cleaned) -> 
     beyond = _set_aside_in(begun, following, cleaned)
     aside = pl.concat([cleaned.aside.join(own, on="key", how="semi", maintain_order="left"), beyond])
     claims = pl.concat([events.join(own, on="key", how="anti").select("key"), beyond.select("key")])
-    return OwnVisits(_renumbered(events), aside.sort("time", "key"), claims.sort("key"))
+    corrected = _corrected(
+        pl.concat([own, following]), pl.concat([each.select("key", "time") for each in (events, aside)])
+    )
+    return OwnVisits(_renumbered(events), aside.sort("time", "key"), claims.sort("key"), corrected)
+
+
+def _corrected(told: pl.DataFrame, cleaned: pl.DataFrame) -> int:
+    both = cleaned.join(told.select("key", _told="time"), on="key")
+    return both.filter(pl.col("time") != pl.col("_told")).height
 
 
 def _set_aside_in(begun: pl.DataFrame, following: pl.DataFrame, cleaned: Cleaned) -> pl.DataFrame:

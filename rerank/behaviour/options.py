@@ -10,6 +10,9 @@ from rerank.behaviour.robots import RobotOptions
 from retrieval.errors import SettingError
 from retrieval.events.stored import DAY_MS, milliseconds, moment
 
+LONGEST_WINDOW = 36_500
+"""Days: a hundred years."""
+
 
 @dataclass(frozen=True, slots=True)
 class ActWeights:
@@ -48,7 +51,7 @@ class DeriveOptions:
     until: datetime | None = None
     """No event after it is seen; by default the time of the refresh."""
     days: int = 180
-    """How far back the window goes, the day of its end included."""
+    """How far back the window goes, the day of its end included; at most `LONGEST_WINDOW`."""
     least_shoppers: int = 5
     """Rows that fewer have brought about are left out."""
     half_life: float = 14.0
@@ -79,6 +82,8 @@ class DeriveOptions:
         for name in names:
             if not getattr(self, name) > 0:
                 raise SettingError(f"{name} is {getattr(self, name)}; it must be above 0")
+        if self.days > LONGEST_WINDOW:
+            raise SettingError(f"days is {self.days:,}; it must be at most {LONGEST_WINDOW:,}")
         if self.until is not None and self.until.utcoffset() is None:
             raise SettingError(f"until is {self.until.isoformat()}; a time needs a zone, such as +00:00")
 

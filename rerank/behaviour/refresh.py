@@ -59,6 +59,8 @@ class Refreshed:
     """Cleaned ones, robots' among them."""
     aside: Mapping[str, int]
     """Reason to how many events were set aside for it."""
+    corrected: int
+    """Events whose time was corrected, of both: the clock of their shopper was wrong."""
     visits: int
     visits_scored: int
     """Those of stretches in which a day changed."""
@@ -108,6 +110,7 @@ def refresh(
         parts_made=parts.made,
         events=sum(day.facts.events for day in days),
         aside=dict(sum((Counter(day.facts.aside) for day in days), Counter())),
+        corrected=sum(day.facts.corrected for day in days),
         visits=visits.height,
         visits_scored=scorer.scored,
         flagged_visits=flagged.height,

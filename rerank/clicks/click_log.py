@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
+from rerank.clicks.answer_words import words_of_answers
 from retrieval.errors import InputError
 
 Floats = npt.NDArray[np.float64]
@@ -88,11 +89,12 @@ def held_out(log: ClickLog, share: float = 0.2) -> tuple[ClickLog, ClickLog]:
 def click_log(events: pl.DataFrame, depth: int = 20) -> tuple[ClickLog, pl.DataFrame]:
     """The log of cleaned events, one row for each `query_id` with impressions, in the order of their first.
 
-    `events` has the columns kind ("impression", "click", others are passed over), query_id (one shown answer), query,
-    product_id, position (from 1) and time. Positions past `depth` are left out. A list that was shown again counts
-    once; where it changed meanwhile, a position keeps what it showed first. A product that stands in a list twice keeps
-    both places: a click counts at the position that it names, or at the product's highest place where it names none or
-    another's. A click on what was not shown is left out.
+    `events` has the columns kind ("impression", "click"; of others only the words count), query_id (one shown answer;
+    pages without one were browsed, and are left out), query, product_id, position (from 1) and time. A list's query is
+    what `words_of_answers` says, empty where no event of it does. Positions past `depth` are left out. A list that was
+    shown again counts once; where it changed meanwhile, a position keeps what it showed first. A product that stands
+    in a list twice keeps both places: a click counts at the position that it names, or at the product's highest place
+    where it names none or another's. A click on what was not shown is left out.
 
     Gives also the table of pairs: pair (its number in the log), query, product_id.
     """
@@ -112,7 +114,7 @@ def click_log(events: pl.DataFrame, depth: int = 20) -> tuple[ClickLog, pl.DataF
 
 def shown_places(events: pl.DataFrame, depth: int = 20) -> pl.DataFrame:
     """One line for each place of each list: row (the list's in the log), query_id, position, query, product_id."""
-    impressions = events.filter(pl.col("kind").cast(pl.String) == "impression")
+    impressions = events.filter((pl.col("kind").cast(pl.String) == "impression") & (pl.col("query_id") != ""))
     first = (
         impressions.filter(pl.col("position").is_between(1, depth))
         .sort("time", "query_id", "position", maintain_order=True)
@@ -120,8 +122,8 @@ def shown_places(events: pl.DataFrame, depth: int = 20) -> pl.DataFrame:
     )
     rows = first.select(pl.col("query_id").unique(maintain_order=True)).with_row_index("row")
     # A list is one answer to one query: what else its events say the query was is passed over.
-    query = first.group_by("query_id").agg(pl.col("query").first())
-    joined = first.drop("query").join(rows, on="query_id").join(query, on="query_id")
+    joined = first.drop("query").join(rows, on="query_id").join(words_of_answers(events), on="query_id", how="left")
+    joined = joined.with_columns(pl.col("query").fill_null(""))
     return joined.sort("row", "position").select("row", *_CELL, "query", "product_id")
 
 

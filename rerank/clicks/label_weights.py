@@ -38,13 +38,14 @@ class Foresight:
     """How well purchases of queries that the weights were not fitted to are foretold, and by clicks alone.
 
     Log-likelihoods are of Poisson counts, in the mean over the pairs that were looked at later, without the part that
-    no prediction changes; correlations are Spearman's, of predicted with actual rates over the same pairs.
+    no prediction changes; correlations are Spearman's, of predicted with actual rates over the same pairs,
+    None where one of both does not vary.
     """
 
     log_likelihood: float
     clicks_log_likelihood: float
-    rank_correlation: float
-    clicks_rank_correlation: float
+    rank_correlation: float | None
+    clicks_rank_correlation: float | None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -66,10 +67,11 @@ def fit_weights(later: Later) -> LabelWeights:
 
     Standard errors are those of the expected information, widened by the square root of Pearson's dispersion where
     purchases vary more than Poisson counts do (McCullagh & Nelder 1989, Generalized Linear Models, section 6.2.3).
-    With fewer than `LEAST_PURCHASES` the default weights are given, and said to be those.
+    With fewer than `LEAST_PURCHASES`, or where nothing was looked at, the default weights are given, and said to be
+    those.
     """
     purchases = round(float(later.purchases.sum()))
-    if purchases < LEAST_PURCHASES:
+    if purchases < LEAST_PURCHASES or not later.looks.any():
         return LabelWeights(DEFAULT_WEIGHTS, np.full(len(SIGNALS), np.nan), fitted=False, purchases=purchases)
     weights = _regression(later.signals, later.looks, later.purchases)
     rate = np.maximum(later.signals @ weights, _LEAST_RATE)
@@ -81,9 +83,16 @@ def fit_weights(later: Later) -> LabelWeights:
     return LabelWeights(weights, errors, fitted=True, purchases=purchases)
 
 
-def foresight(later: Later) -> Foresight:
-    """Fits weights to four fifths of the queries and tries them on the others, five times."""
+def foresight(later: Later) -> Foresight | None:
+    """Fits weights to four fifths of the queries and tries them on the others, five times.
+
+    None where all that was looked at and bought later is of one fifth: nothing is left to fit weights to.
+    """
     fold = later.query % _FOLDS
+    seen = later.looks > 0
+    bought = seen & (later.purchases > 0)
+    if not all(bool(bought[fold != number].any()) for number in range(_FOLDS)):
+        return None
     joined, clicks = np.zeros(len(fold)), np.zeros(len(fold))
     for number in range(_FOLDS):
         out = fold == number
@@ -91,12 +100,19 @@ def foresight(later: Later) -> Foresight:
             signals = later.signals[:, columns]
             weights = _regression(signals[~out], later.looks[~out], later.purchases[~out])
             predicted[out] = signals[out] @ weights
-    seen = later.looks > 0
+    rate = later.purchases[seen] / later.looks[seen]
     return Foresight(
         _mean_log_likelihood(joined[seen], later.looks[seen], later.purchases[seen]),
         _mean_log_likelihood(clicks[seen], later.looks[seen], later.purchases[seen]),
-        *(float(spearmanr(each[seen], later.purchases[seen] / later.looks[seen])[0]) for each in (joined, clicks)),
+        _rank_correlation(joined[seen], rate),
+        _rank_correlation(clicks[seen], rate),
     )
+
+
+def _rank_correlation(predicted: Floats, actual: Floats) -> float | None:
+    if not np.ptp(predicted) or not np.ptp(actual):
+        return None
+    return float(spearmanr(predicted, actual)[0])
 
 
 def _regression(signals: Floats, looks: Floats, purchases: Floats) -> Floats:
@@ -116,4 +132,4 @@ def _regression(signals: Floats, looks: Floats, purchases: Floats) -> Floats:
 
 def _mean_log_likelihood(rate: Floats, looks: Floats, purchases: Floats) -> float:
     rate = np.maximum(rate, _LEAST_RATE)
-    return float((purchases * np.log(rate * looks) - rate * looks).mean()) if len(rate) else float("nan")
+    return float((purchases * np.log(rate * looks) - rate * looks).mean())

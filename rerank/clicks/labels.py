@@ -42,11 +42,9 @@ class ClickLabels:
     (0 to 1: how much of the attractiveness comes from clicks, and not from what was supposed before)."""
     weights: LabelWeights
     foresight: Foresight | None
-    """None where the weights were not fitted."""
-    examination: Floats
-    """(depth,): how often each position is looked at."""
+    """None where the weights were not fitted, or to too few queries to try them on others."""
     unattributed: int
-    """Carts and purchases that no list led to; they are not in the table."""
+    """Carts and purchases that no list led to, each once a list and product; they are not in the table."""
 
 
 def click_labels(events: pl.DataFrame, options: LabelOptions = LabelOptions()) -> ClickLabels:
@@ -64,7 +62,6 @@ def click_labels(events: pl.DataFrame, options: LabelOptions = LabelOptions()) -
         _table(happened, model, signals @ weights.values),
         weights,
         foresight(later) if weights.fitted else None,
-        model.examination,
         happened.unattributed,
     )
 

@@ -90,7 +90,7 @@ class MemoryEvents:
         self.events = {key: event for key, event in self.events.items() if event.shopper not in shoppers}
         return before - len(self.events)
 
-    def expire(self, before_day: int, expected: int | None = None) -> int:
+    def expire(self, before_day: int, expected: Mapping[int, DayState] | None = None) -> int:
         before = len(self.events)
         self.events = {key: event for key, event in self.events.items() if event.day >= before_day}
         return before - len(self.events)

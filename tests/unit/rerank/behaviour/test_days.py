@@ -83,6 +83,38 @@ def test_a_visit_that_never_ends_is_shared_out_without_loss(tmp_path: Path) -> N
     assert sorted(key for of_day in found for key in of_day) == sorted(event.key for event in events)
 
 
+@pytest.mark.parametrize("minutes", [40, 20 * 60])
+def test_what_comes_of_an_answer_of_the_day_before_is_no_act_on_an_unknown_one(tmp_path: Path, minutes: int) -> None:
+    asked = search("u1", MIDNIGHT - timedelta(minutes=20), "lamp", ["a", "b"])
+    late, query_id = MIDNIGHT + timedelta(minutes=minutes), asked[0].query_id
+    acts = [stored(kind, late, product_id="a", query_id=query_id, shopper="u1") for kind in ("click", "cart")]
+    wrong = stored("click", late, product_id="c", query_id=query_id, shopper="u1")
+    others = search("u2", late, "saw", ["a"])
+    _, day = maker(tmp_path, MemoryEvents([*asked, *acts, wrong, *others])).days()
+    assert {event.key for event in acts} <= set(day.events()["key"])
+    assert aside(day).select("key", "reason").rows() == [(wrong.key, "never shown")]
+
+
+def test_an_answer_of_two_days_before_is_not_looked_for(tmp_path: Path) -> None:
+    asked = search("u1", MIDNIGHT - timedelta(days=1, minutes=20), "lamp", ["a"])
+    between = search("u2", MIDNIGHT - timedelta(hours=2), "saw", ["a"])
+    click = stored("click", MIDNIGHT + timedelta(hours=1), product_id="a", query_id=asked[0].query_id, shopper="u1")
+    others = search("u3", MIDNIGHT + timedelta(hours=1), "saw", ["a"])
+    *_, day = maker(tmp_path, MemoryEvents([*asked, *between, click, *others])).days()
+    assert day.facts.aside == {"unknown query": 1}
+
+
+def test_times_that_were_corrected_are_counted_once_over_days(tmp_path: Path) -> None:
+    hour = timedelta(hours=1)
+    events = [view(MIDNIGHT + timedelta(minutes=step), "ab"[step % 2]) for step in (-4, -2, 2, 4)]
+    slow = [
+        event._replace(received=event.received + milliseconds(MIDNIGHT + hour) - milliseconds(MIDNIGHT))
+        for event in events
+    ]
+    days = list(maker(tmp_path, MemoryEvents([*slow, view(MIDNIGHT + 9 * hour)])).days())
+    assert [day.facts.corrected for day in days] == [4, 0]
+
+
 moments = st.integers(-36 * 60, 36 * 60).map(lambda minutes: MIDNIGHT + timedelta(minutes=minutes / 2))
 anything = st.builds(
     lambda kind, time, shopper, session, query, product: stored(
@@ -113,6 +145,36 @@ def test_every_event_is_in_one_day_once_and_visits_are_numbered_from_0(events: l
         }
 
 
+told_or_done = st.builds(
+    lambda kind, time, session, query, product: stored(
+        kind, time, session=session, query_id=query, product_id="" if kind == "query" else product
+    ),
+    st.sampled_from(["query", "impression", "impression", "click", "click", "cart"]),
+    moments,
+    st.sampled_from(["s1", "s2"]),
+    st.sampled_from(["q1", "q2", "q3"]),
+    st.sampled_from("ab"),
+)
+
+
+@given(st.lists(told_or_done, min_size=1, max_size=25), st.data())
+@settings(max_examples=40, deadline=None)
+def test_days_that_are_kept_equal_those_made_anew_also_where_acts_name_answers_of_the_day_before(
+    events: list[StoredEvent], data: st.DataObject
+) -> None:
+    cut = data.draw(st.integers(0, len(events)))
+    with TemporaryDirectory() as folder:
+        store = MemoryEvents(events[:cut])
+        list(maker(Path(folder, "grown"), store).days())
+        store.append(events[cut:])
+        grown = list(maker(Path(folder, "grown"), store).days())
+        anew = list(maker(Path(folder, "anew"), store).days())
+        assert [day.facts for day in grown] == [day.facts for day in anew]
+        for one, other in zip(grown, anew, strict=True):
+            assert one.events().equals(other.events())
+            assert aside(one).equals(aside(other))
+
+
 def logged(days: int) -> MemoryEvents:
     """A search at noon on each of some days up to yesterday."""
     noon = datetime(2026, 11, 19, 12, tzinfo=UTC)
@@ -141,16 +203,16 @@ def test_a_new_day_makes_itself_and_the_day_before_which_may_go_on_in_it(tmp_pat
     made_of(tmp_path, store)
     store.append(search("u9", NOW - timedelta(hours=2), "lamp", ["a"]))
     assert made_of(tmp_path, store) == (2, 6)
-    assert store.read_days == [TODAY - 1, TODAY]
+    assert store.read_days == [TODAY - 2, TODAY - 1, TODAY]
 
 
-def test_a_late_event_makes_its_day_and_the_one_before(tmp_path: Path) -> None:
+def test_a_late_event_makes_its_day_and_those_beside_it(tmp_path: Path) -> None:
     store = logged(7)
     made_of(tmp_path, store)
     store.append([view(datetime(2026, 11, 16, 18, tzinfo=UTC))])
-    assert made_of(tmp_path, store) == (2, 5)
+    assert made_of(tmp_path, store) == (3, 4)
     late = milliseconds(datetime(2026, 11, 16, tzinfo=UTC)) // DAY_MS
-    assert store.read_days == [late - 1, late, late + 1]
+    assert store.read_days == [late - 2, late - 1, late, late + 1, late + 2]
 
 
 def test_a_day_whose_first_events_go_over_to_the_day_before_is_made_again(tmp_path: Path) -> None:
@@ -202,8 +264,14 @@ def test_events_after_the_window_are_not_seen_and_a_later_window_sees_them(tmp_p
 
 
 def test_an_event_that_a_corrected_clock_puts_after_the_window_is_set_aside(tmp_path: Path) -> None:
-    def a_day_on(events: pl.DataFrame, products: pl.DataFrame | None, options: CleaningOptions) -> Cleaned:
-        cleaned = clean(events, products, options)
+    def a_day_on(
+        events: pl.DataFrame,
+        products: pl.DataFrame | None,
+        options: CleaningOptions,
+        *,
+        told: pl.DataFrame | None = None,
+    ) -> Cleaned:
+        cleaned = clean(events, products, options, told=told)
         return Cleaned(cleaned.events.with_columns(pl.col("time") + timedelta(days=1)), cleaned.aside)
 
     store = MemoryEvents([view(NOW - timedelta(hours=1)), view(NOW - timedelta(days=2))])
@@ -211,6 +279,7 @@ def test_an_event_that_a_corrected_clock_puts_after_the_window_is_set_aside(tmp_
         days = list(DayMaker(DaySource(store, None, a_day_on, CleaningOptions(), WINDOW), tmp_path).days())
         assert [day.facts.events for day in days] == [1, 0]
         assert [day.facts.aside for day in days] == [{}, {AFTER_WINDOW: 1}]
+        assert [day.facts.corrected for day in days] == [1, 1]
 
 
 def test_a_day_that_cannot_be_read_is_named_with_what_to_do(tmp_path: Path) -> None:

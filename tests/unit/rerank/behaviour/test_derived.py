@@ -34,8 +34,8 @@ def test_nothing_there_yet(tmp_path: Path) -> None:
 
 
 def test_an_unknown_table_names_those_there_are(opened: Derived) -> None:
-    with pytest.raises(StoreMissingError, match=r"no table 'labels', only aside, neighbours"):
-        opened.table("labels")
+    with pytest.raises(StoreMissingError, match=r"no table 'nowhere', only aside, label_weights"):
+        opened.table("nowhere")
 
 
 def test_a_generation_that_newer_ones_replaced(opened: Derived, tmp_path: Path) -> None:

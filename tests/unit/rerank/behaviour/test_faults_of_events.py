@@ -30,6 +30,22 @@ def test_what_differs_is_no_duplicate(other: dict[str, object]) -> None:
     assert reasons(one, {**event(5.2, product_id="a", position=1, session="s"), **other}) == [None, None]
 
 
+@pytest.mark.parametrize("other", [{"quantity": 6}, {"rating": 4.0}])
+def test_lines_of_one_order_are_no_duplicates(other: dict[str, object]) -> None:
+    line = event(5, "purchase", product_id="a", session="s", quantity=1, rating=5.0)
+    assert reasons(line, {**line, **other}) == [None, None]
+    assert reasons(line, line) == [None, Reason.DUPLICATE]
+
+
+def test_an_answer_that_was_told_of_before_is_known() -> None:
+    answer = {"session": "s", "query_id": "q", "query": "drill"}
+    told = log(shown(7_200, "ab", **answer))
+    acts = [event(0, product_id=each, **answer) for each in "ac"]
+    # Shown again later, and by a clock that is ahead: it was there before all the same.
+    judged = faults(with_visits(log([*acts, *shown(300, "ab", **answer)])), None, told=told)
+    assert in_order(judged, "reason") == [None, Reason.NEVER_SHOWN, None, None]
+
+
 def test_an_answer_shown_again_by_a_reload_keeps_the_first() -> None:
     found = reasons(*shown(0, "ab", **ANSWER), *shown(300, "ab", **ANSWER), event(301, product_id="b", **ANSWER))
     assert found == [None, None, Reason.DUPLICATE, Reason.DUPLICATE, None]

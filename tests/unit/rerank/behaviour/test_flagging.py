@@ -13,7 +13,7 @@ from rerank.behaviour.flagging import stretches
 
 
 def day(number: int, visits: int) -> Day:
-    return Day(number, Path(str(number)), DayFacts(0, visits, 0, {}, 0, ""))
+    return Day(number, Path(str(number)), DayFacts(0, visits, 0, {}, 0, "", 0))
 
 
 def numbers(days: list[list[Day]]) -> list[list[int]]:

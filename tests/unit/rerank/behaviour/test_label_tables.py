@@ -47,6 +47,33 @@ def test_pages_that_were_browsed_teach_nothing_about_a_query(tmp_path: Path) -> 
     assert derived(tmp_path, LABELS, search("u1", START, "", ["a", "b"], ("click", "b"))).is_empty()
 
 
+def test_ids_that_start_anew_each_day_keep_queries_apart(tmp_path: Path) -> None:
+    events: list[StoredEvent] = []
+    for day, (query, product) in enumerate((("lamp", "a"), ("saw", "b"))):
+        found = search("u1", START + timedelta(days=day), query, [product], ("click", product))
+        events += [event._replace(query_id="1") for event in found]
+    table = derived(tmp_path, LABELS, events)
+    assert table.select("query", "product_id", "impressions", "clicks").rows() == [
+        ("lamp", "a", 1, 1),
+        ("saw", "b", 1, 1),
+    ]
+
+
+def test_what_is_done_a_day_later_belongs_to_the_answer_that_it_names(tmp_path: Path) -> None:
+    events = search("u1", START, "lamp", ["a", "b"], ("click", "b"))
+    bought = stored("purchase", START + timedelta(days=1), shopper="u1", product_id="b", query_id=events[0].query_id)
+    table = derived(tmp_path, LABELS, [*events, bought])
+    assert table.filter(pl.col("product_id") == "b")["purchases"].to_list() == [1]
+
+
+def test_weights_say_what_no_list_led_to(tmp_path: Path) -> None:
+    events = search("u1", START, "lamp", ["a"], ("click", "a"))
+    bought = stored("purchase", START + timedelta(minutes=1), shopper="u1", product_id="z", query_id=events[0].query_id)
+    weights = derived(tmp_path, LABELS, [*events, bought], table="label_weights")
+    assert weights["unattributed"].to_list() == [1] * len(SIGNALS)
+    assert weights["error"].to_list() == [None] * len(SIGNALS)
+
+
 def test_weights_say_that_they_are_not_fitted_where_purchases_are_few(tmp_path: Path) -> None:
     weights = derived(tmp_path, LABELS, shopping(40), table="label_weights")
     assert weights["signal"].to_list() == list(SIGNALS)

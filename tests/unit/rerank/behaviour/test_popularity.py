@@ -35,11 +35,24 @@ def test_a_product_that_rises_has_a_trend_above_0_shrunk_by_the_prior(tmp_path: 
     events += [event for number in range(8) for event in clicked(f"v{number}", "b", 9)]
     options = DeriveOptions(half_life=8, trend_half_life=2, trend_prior=3)
     trend = {row["product_id"]: row["trend"] for row in derived(tmp_path, POPULARITY, events, options).to_dicts()}
-    usual, recent = (sum(0.5 ** (age / life) for age in range(10)) for life in (8, 2))
+    # It is noon: half of today is over.
+    usual, recent = (1 / 2 + sum(0.5 ** (age / life) for age in range(1, 10)) for life in (8, 2))
     assert trend["a"] == pytest.approx(math.log2((8 + 3) / (8 * recent / usual + 3)), abs=1e-5)
     fallen = 8 * 0.5 ** (9 / 8)
     assert trend["b"] == pytest.approx(math.log2((8 * 0.5**4.5 + 3) / (fallen * recent / usual + 3)), abs=1e-5)
     assert trend["b"] < 0 < trend["a"]
+
+
+@pytest.mark.parametrize("hour", [1, 12, 23])
+def test_what_comes_at_an_even_rate_has_no_trend_at_any_hour(tmp_path: Path, hour: int) -> None:
+    until = NOW.replace(hour=hour)
+    events = [
+        stored("click", until - timedelta(hours=age, minutes=30), product_id="a", shopper=f"u{age}")
+        for age in range(30 * 24 + hour)
+    ]
+    options = DeriveOptions(until=until)
+    (row,) = derived(tmp_path, POPULARITY, events, options).to_dicts()
+    assert row["trend"] == pytest.approx(0, abs=0.01)
 
 
 def test_ranks_are_within_a_category_and_ties_are_broken_by_id(tmp_path: Path) -> None:

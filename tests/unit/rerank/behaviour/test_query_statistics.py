@@ -8,10 +8,11 @@ from pathlib import Path
 import pytest
 
 from rerank.behaviour.options import DeriveOptions
+from rerank.behaviour.query_categories import QUERY_CATEGORIES
 from rerank.behaviour.query_changes import REFORMULATIONS
 from rerank.behaviour.query_statistics import QUERIES
 from retrieval.events.stored import StoredEvent
-from tests.unit.rerank.behaviour.derived_log import NOW, derived, search, stored
+from tests.unit.rerank.behaviour.derived_log import NOW, catalog, derived, search, stored
 
 START = NOW - timedelta(hours=3)
 ANY = DeriveOptions(least_shoppers=1)
@@ -63,6 +64,23 @@ def test_a_purchase_without_an_answer_belongs_to_the_last_one_on_which_its_produ
     assert dict(table.select("query", "purchases").iter_rows()) == {"lamp": 0, "light": 1, "saw": 0}
 
 
+@pytest.mark.parametrize("apart", [timedelta(hours=1), timedelta(minutes=-20)])
+def test_a_purchase_that_the_server_tells_of_later_belongs_to_the_answer_that_it_names(
+    tmp_path: Path, apart: timedelta
+) -> None:
+    events = search("u1", START, "lamp", ["a"], ("click", "a"), session="s1")
+    query_id = events[0].query_id
+    # Its own visit may begin before the search, too.
+    told = stored(
+        "purchase", START + timedelta(minutes=5), product_id="a", session="pay", query_id=query_id, quantity=1
+    )
+    other = stored("consultation", START + apart, product_id="b", session="pay")
+    (row,) = derived(tmp_path, QUERIES, [*events, told, other], ANY).to_dicts()
+    assert (row["searches"], row["clicks"], row["purchases"]) == (1, 1, 1)
+    products = derived(tmp_path / "c", QUERY_CATEGORIES, [*events, told, other], ANY, catalog({"a": "A", "b": "B"}))
+    assert products.select("query", "category", "weight").rows() == [("lamp", "A", 1 + 5)]
+
+
 def test_queries_of_too_few_shoppers_are_left_out(tmp_path: Path) -> None:
     rare = [event for minute in range(9) for event in search("u1", later(minute), "my own name", ["a"])]
     common = [event for number in range(5) for event in search(f"v{number}", START, "lamp", ["a"])]
@@ -96,6 +114,13 @@ def test_the_share_that_is_reformulated_is_told_and_another_need_is_none(tmp_pat
     events = chains() + search("u4", START, "desk lamp", ["a"]) + search("u4", later(3), "garden hose", ["h"])
     table = derived(tmp_path, QUERIES, events, ANY)
     assert table.filter(query="desk lamp")["reformulated_share"].to_list() == [3 / 4]
+
+
+def test_a_chain_that_goes_back_and_forth_counts_once(tmp_path: Path) -> None:
+    asked = ("desk lamp", "lamp", "desk lamp", "lamp")
+    events = [event for minute, query in enumerate(asked) for event in search("u1", later(minute), query, ["a"])]
+    table = derived(tmp_path, REFORMULATIONS, events, ANY)
+    assert table.select("query", "to_query", "count").rows() == [("desk lamp", "lamp", 1), ("lamp", "desk lamp", 1)]
 
 
 def test_rare_reformulations_are_left_out(tmp_path: Path) -> None:

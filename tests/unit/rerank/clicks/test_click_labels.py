@@ -144,12 +144,32 @@ class TestWeights:
 
     def test_foresight_of_what_carts_and_purchases_add(self) -> None:
         made = foresight(self.later((0.01, 0.05, 0.8)))
+        assert made
+        assert made.rank_correlation
+        assert made.clicks_rank_correlation
         assert made.log_likelihood > made.clicks_log_likelihood
         assert made.rank_correlation > made.clicks_rank_correlation + 0.2
 
     def test_foresight_where_only_clicks_matter(self) -> None:
         made = foresight(self.later((0.1, 0.0, 0.0)))
+        assert made
         assert made.log_likelihood == pytest.approx(made.clicks_log_likelihood, abs=0.01)
+
+    @pytest.mark.parametrize("column", ["looks", "purchases"])
+    def test_nothing_is_foretold_where_one_part_of_the_queries_has_all(self, column: str) -> None:
+        later = self.later((0.01, 0.05, 0.8))
+        alone = np.where(later.query % 5 == 2, getattr(later, column), 0.0)
+        assert foresight(replace(later, **{column: alone})) is None
+
+    def test_what_does_not_vary_has_no_rank(self) -> None:
+        later = self.later((0.1, 0.0, 0.0))
+        made = foresight(replace(later, purchases=later.looks))
+        assert made
+        assert (made.rank_correlation, made.clicks_rank_correlation) == (None, None)
+
+    def test_purchases_without_looks_fit_nothing(self) -> None:
+        later = self.later((0.01, 0.05, 0.8))
+        assert not fit_weights(replace(later, looks=np.zeros(len(later.looks)))).fitted
 
 
 class TestLabels:
@@ -176,7 +196,9 @@ class TestLabels:
         made = labels()
         assert made.weights.fitted
         assert made.weights.values[2] > 3 * made.weights.errors[2]
-        assert made.foresight is not None
+        assert made.foresight
+        assert made.foresight.rank_correlation
+        assert made.foresight.clicks_rank_correlation
         assert made.foresight.log_likelihood > made.foresight.clicks_log_likelihood
         assert made.foresight.rank_correlation > made.foresight.clicks_rank_correlation
 
@@ -189,7 +211,6 @@ class TestLabels:
 
     def test_attractiveness_is_nearer_to_the_grades_than_plain_rates(self) -> None:
         table = labels().table.join(shop()[1], on=["query", "product_id"])
-        assert labels().examination == pytest.approx(1.0 / np.arange(1, DEPTH + 1), abs=0.06)
         taus = [
             [kendalltau(part[column], part["grade"]).statistic for part in table.partition_by("query")]
             for column in ("attractiveness", "ctr")

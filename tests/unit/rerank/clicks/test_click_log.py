@@ -105,6 +105,24 @@ class TestClickLog:
         assert shown(log, pairs) == [["p1", "p2", "p1"]]
         assert log.clicks.tolist() == [expected]
 
+    def test_pages_that_were_browsed_are_no_lists(self) -> None:
+        browsed = [("impression", "", "", f"p{number}", 1, number) for number in range(2)]
+        log, pairs = click_log(events(*browsed, ("impression", "a", "saw", "p9", 1, 5)), depth=2)
+        assert shown(log, pairs) == [["p9", ""]]
+
+    def test_a_list_whose_search_alone_says_the_words_has_them(self) -> None:
+        log, pairs = click_log(
+            events(
+                ("query", "a", "drill", "", None, 0),
+                ("impression", "a", "", "p1", 1, 0),
+                ("query", "b", "saw", "", None, 3),
+                ("impression", "b", "", "p1", 1, 3),
+            ),
+            depth=1,
+        )
+        assert pairs.select("query", "product_id").rows() == [("drill", "p1"), ("saw", "p1")]
+        assert log.pairs.tolist() == [[0], [1]]
+
     def test_a_click_on_what_was_not_shown_is_left_out(self) -> None:
         log, _ = click_log(
             events(("impression", "a", "drill", "p1", 1, 0), ("click", "a", "drill", "p7", 1, 1)), depth=1
