@@ -31,7 +31,7 @@ def _marks() -> str:
 # Words that titles, too, write with a space, a hyphen or neither. A longer list did not pay (head phone, lap top, ...).
 _SPACED = r"(?:(?:wi|hi) fi|t shirts?|blu rays?|x rays?|dish washers?)(?![a-z0-9])"
 _WORD = rf"[a-z0-9]{{1,{MAX_WORD}}}+"
-_COMPOUND = rf"{_WORD}(?:[-'.&_]{_WORD}){{0,7}}+"
+_COMPOUND = rf"{_WORD}(?>(?:[-'.&_]{_WORD}){{0,7}})"  # atomic: see retrieval/units.py
 _PLAIN = rf"[a-z]{{1,{MAX_WORD}}}+(?![a-z0-9]|[-'.&_][a-z0-9])"
 _OTHER_SCRIPT = rf"(?:[^\W_a-z0-9{HAN}]|[{_marks()}]){{1,{MAX_WORD}}}+"
 # Plain words come early because nearly every chunk is one.

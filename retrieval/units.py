@@ -108,25 +108,26 @@ WORDS = {
 }
 """A unit's spelling that is a word ("gallons") to the one word that it is indexed as ("gal")."""
 
+# Atomic groups, not possessive ones: Python 3.11 before 3.11.5 leaves a possessive group in the midst of what failed.
 # Only the denominators of rulers, pipes and recipes: "24/7" is no fraction.
 _FRACTION = "[0-9]{1,3}/(?:2|3|4|5|6|8|10|12|16|32|64)(?![0-9])"
-_DECIMAL = r"(?:[0-9]{1,3}(?:,[0-9]{3}){1,4}+(?![0-9])|[0-9]{1,15}+)(?:\.[0-9]{1,15}+)?+|\.[0-9]{1,15}+"
+_DECIMAL = r"(?:[0-9]{1,3}(?>(?:,[0-9]{3}){1,4})(?![0-9])|[0-9]{1,15}+)(?>(?:\.[0-9]{1,15}+)?)|\.[0-9]{1,15}+"
 _NUMBER = rf"(?>(?:[0-9]{{1,3}}[ -]{{1,2}})?{_FRACTION}|{_DECIMAL})"
 _END = r"(?:(?![a-z0-9])|(?=x ?[0-9]))"
 _APART = _alternation(spelling for spelling in _TABLE if spelling not in _NEVER_APART)
 _UNIT = rf"(?:[ -]{{0,2}}+(?:{_APART})|-?(?:{'|'.join(_NEVER_APART)})){_END}\.?+"
 # "24 in. W x 36 in. H": which side a length is of is not part of what meets.
-_SIDE = r"(?: ?[wdhl](?![a-z0-9]))?+"
+_SIDE = r"(?>(?: ?[wdhl](?![a-z0-9]))?)"
 _TIMES = r" ?(?:[x*]|by(?= )) ?"
-_MORE = rf"(?:{_SIDE}{_TIMES}{_NUMBER}(?:{_UNIT})?+){{1,3}}+{_SIDE}"
+_MORE = rf"(?>(?:{_SIDE}{_TIMES}{_NUMBER}(?>(?:{_UNIT})?)){{1,3}}){_SIDE}"
 # What may not follow a bare number: then it is the beginning of a model number or of "2-light".
 _ALONE = r"(?![0-9a-z]|[-'.&_][a-z0-9])"
 _MANY_IN_ONE = r"[0-9]{1,2}[ -]in[ -]1(?![0-9a-z./]|[ -]{1,2}[0-9]{1,3}/)"
 
-QUANTITIES = rf"{_MANY_IN_ONE}|{_NUMBER}(?:{_UNIT}(?:{_MORE})?+|{_MORE}|{_ALONE})|m[0-9]{{1,2}}{_MORE}(?![a-z])"
+QUANTITIES = rf"{_MANY_IN_ONE}|{_NUMBER}(?:{_UNIT}(?>(?:{_MORE})?)|{_MORE}|{_ALONE})|m[0-9]{{1,2}}{_MORE}(?![a-z])"
 """A number, alone or with its unit ("12-volt"), dimensions ("M8 x 40", "2 in. x 4 in.") or "3-in-1"."""
 
-_PARTS = re.compile(rf"(m?)({_NUMBER})({_UNIT})?+")
+_PARTS = re.compile(rf"(m?)({_NUMBER})(?>({_UNIT})?)")
 _IN_ONE = re.compile(_MANY_IN_ONE)
 
 

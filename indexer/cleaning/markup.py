@@ -16,14 +16,14 @@ _BLOCK_LIST = "address article blockquote br center dd div dl dt h1 h2 h3 h4 h5 
 _NAMES = frozenset(_NAME_LIST.split())
 _BLOCKS = frozenset(_BLOCK_LIST.split())
 _CELLS = frozenset({"td", "th"})
-_ATTRIBUTE = r"""\s++[a-z_:@][\w:.-]*+(?:\s*+=\s*+(?:"[^"<]*+"|'[^'<]*+'|[^\s"'<>]++))?+"""
+_ATTRIBUTE = r"""\s++[a-z_:@][\w:.-]*+(?>(?:\s*+=\s*+(?:"[^"<]*+"|'[^'<]*+'|[^\s"'<>]++))?)"""
 # A "<" alone matches too, so that one pass sees every one of them.
-_OPENING = re.compile(rf"<(?:/?([a-z][a-z0-9]*+(?::p)?+)((?:{_ATTRIBUTE})*+)\s*+/?>)?+", re.IGNORECASE)
-_CUT_OFF = re.compile(r"<(?:/|/?([a-z][a-z0-9]*+)(?:\s[^<>=]*+=[^<>]*+)?+)", re.IGNORECASE)
+_OPENING = re.compile(rf"<(?>(?:/?([a-z][a-z0-9]*+(?>(?::p)?))((?>(?:{_ATTRIBUTE})*))\s*+/?>)?)", re.IGNORECASE)
+_CUT_OFF = re.compile(r"<(?:/|/?([a-z][a-z0-9]*+)(?>(?:\s[^<>=]*+=[^<>]*+)?))", re.IGNORECASE)
 _SCRIPT = re.compile(r"<(script|style|template)(?:\s[^<>]*+)?>", re.IGNORECASE)
 _END_OF = {name: re.compile(rf"</{name}\s*+>", re.IGNORECASE) for name in ("script", "style", "template")}
 _ENTITY = re.compile(r"&(?:#[0-9]{1,7}|#x[0-9a-f]{1,6}|[a-z][a-z0-9]{1,31});", re.IGNORECASE)
-_AMPERSANDS = re.compile(r"&(?:(?:amp|#0{0,5}38|#x0{0,4}26);)++", re.IGNORECASE)
+_AMPERSANDS = re.compile(r"&(?>(?:(?:amp|#0{0,5}38|#x0{0,4}26);)+)", re.IGNORECASE)
 
 
 def without_markup(text: str) -> str:

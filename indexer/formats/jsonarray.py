@@ -22,9 +22,11 @@ _LONGEST_BEFORE = 1_000
 # A bracket or a comma, behind anything without: plain text and whole strings. JSON has no line end inside a string, but
 # careless writers do: such a string ends at a quote with a mark of structure behind it; where there is none, its first
 # quote is a stray one. Possessive, so that nothing is tried twice; and no choice depends on where a chunk ended.
-_STRINGS = rb'"(?:[^"\\\n]++|\\[^\n])*+"|"(?:[^"\\]++|\\.)*+"(?=\s*+[,:}\]])|"(?=(?:[^"\\]++|\\.)*+"\s*+[^\s,:}\]])'
-_MARK = re.compile(rb'(?:[^"{}\[\],]++|' + _STRINGS + rb")*+([{}\[\],])", re.DOTALL)
-_INNER = re.compile(rb'(?:[^"{}\[\]]++|' + _STRINGS + rb")*+([{}\[\]])", re.DOTALL)
+_STRINGS = (
+    rb'"(?>(?:[^"\\\n]++|\\[^\n])*)"|"(?>(?:[^"\\]++|\\.)*)"(?=\s*+[,:}\]])|"(?=(?>(?:[^"\\]++|\\.)*)"\s*+[^\s,:}\]])'
+)
+_MARK = re.compile(rb'(?>(?:[^"{}\[\],]++|' + _STRINGS + rb")*)([{}\[\],])", re.DOTALL)
+_INNER = re.compile(rb'(?>(?:[^"{}\[\]]++|' + _STRINGS + rb")*)([{}\[\]])", re.DOTALL)
 
 
 def read_array(feed: Feed, inside: re.Pattern[bytes] | None = None) -> Iterator[Record | Rejected]:
