@@ -21,7 +21,7 @@ _LONGEST_BEFORE = 1_000
 """Bytes that a pattern of what stands before an array may match."""
 # A bracket or a comma, behind anything without: plain text and whole strings. JSON has no line end inside a string, but
 # careless writers do: such a string ends at a quote with a mark of structure behind it; where there is none, its first
-# quote is a stray one. Possessive, so that nothing is tried twice; and no choice depends on where a chunk ended.
+# quote is a stray one. Atomic, so that nothing is tried twice; and no choice depends on where a chunk ended.
 _STRINGS = (
     rb'"(?>(?:[^"\\\n]++|\\[^\n])*)"|"(?>(?:[^"\\]++|\\.)*)"(?=\s*+[,:}\]])|"(?=(?>(?:[^"\\]++|\\.)*)"\s*+[^\s,:}\]])'
 )
