@@ -90,6 +90,15 @@ def write_durably(path: Path, content: bytes) -> None:
     sync(path.parent)
 
 
+def file_stamp(path: Path) -> tuple[int, int]:
+    """Changes whenever a file is replaced; zeros where there is none."""
+    try:
+        status = path.stat()
+    except OSError:
+        return (0, 0)
+    return status.st_mtime_ns, status.st_ino
+
+
 def scratch_path(path: Path) -> Path:
     """Where `write_durably` writes before the file takes its name."""
     return path.with_name(f".{path.name}.new")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 
@@ -19,8 +20,6 @@ from retrieval.events.stored import DAY_MS, moment
 from retrieval.published import Store
 from service.event_log import DERIVED_FOLDER, EventLog
 from service.settings import EventsSettings
-
-_DAYS = 180
 
 
 class DerivedTables:
@@ -47,8 +46,9 @@ class DerivedTables:
         now = self._clock()
         last_day = max(self._log.store.days(), default=None)
         ends = now if last_day is None else min(now, moment((last_day + 1) * DAY_MS - 1))
-        days = days or _DAYS
-        options = DeriveOptions(until=ends, days=days, least_shoppers=self._settings.minimum_shoppers)
+        options = DeriveOptions(until=ends, least_shoppers=self._settings.minimum_shoppers)
+        if days is not None:
+            options = replace(options, days=days)
         return refresh(
             self._log.store,
             self.folder,

@@ -18,7 +18,7 @@ from retrieval.changes import Change, Delete, Patch, Upsert, sound
 from retrieval.errors import ClusterError, QueryError, SettingError, ShelfwiseError, StoreDamagedError
 from retrieval.events.event import Event
 from retrieval.journal import Journal
-from retrieval.manifest import Manifest
+from retrieval.manifest import Manifest, file_stamp
 from retrieval.merging import DEFAULT
 from retrieval.published import CURRENT, Store
 from retrieval.records import Page, Product, Query
@@ -72,7 +72,7 @@ class SearchEngine:
         """Held while the snapshot is replaced: by a live change, or by a new version."""
         self._opening = threading.Lock()
         """Held while a new version is opened."""
-        self._seen = _stamp(store)
+        self._seen = file_stamp(store.root / CURRENT)
         self._seen_changes: tuple[int, int] | None = None
         self._trouble: dict[str, str] = {}
         self._again = math.inf
@@ -246,7 +246,7 @@ class SearchEngine:
         and the error is raised.
         """
         with self._opening:
-            self._seen = _stamp(self._store)
+            self._seen = file_stamp(self._store.root / CURRENT)
             newer = LiveSnapshot(open_snapshot(self._store, self._connection, encoder=self.snapshot.encoder))
             if self._follow:
                 newer.apply(self._journal.since(newer.sequence))
@@ -288,7 +288,7 @@ class SearchEngine:
     def look(self) -> None:
         """Takes up what others changed or published since the last look; `notices` says what could not be."""
         self._catch_up()
-        is_due = _stamp(self._store) != self._seen or time.monotonic() > self._again
+        is_due = file_stamp(self._store.root / CURRENT) != self._seen or time.monotonic() > self._again
         if is_due and not self._opening.locked():
             self._again = math.inf
             threading.Thread(target=self._follow_store, name="shelfwise-refresh", daemon=True).start()
@@ -333,12 +333,3 @@ def _look_again_and_again(engine: weakref.ref[SearchEngine], stop: threading.Eve
             return
         alive.look()
         del alive
-
-
-def _stamp(store: Store) -> tuple[int, int]:
-    """Changes whenever the pointer is replaced."""
-    try:
-        status = (store.root / CURRENT).stat()
-    except OSError:
-        return (0, 0)
-    return status.st_mtime_ns, status.st_ino

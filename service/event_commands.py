@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -14,6 +15,7 @@ from service.options import JsonOption, SettingsOption, WorkersOption
 
 if TYPE_CHECKING:
     from retrieval.events.store import EventStore
+    from service.derived_tables import DerivedTables
     from service.event_log import EventLog
     from service.settings import Settings
 
@@ -60,7 +62,7 @@ def import_logs(
 
     fields = load_event_mapping(mapping) if mapping else EventMapping()
     options = ImportOptions(fields, log_format, workers=workers)
-    with opened(index, settings, make=True) as log, ProgressLines() as lines:
+    with opened(index, loaded_settings(settings), make=True) as log, ProgressLines() as lines:
         remove_unfinished(log.folder / ASIDE_FOLDER)
         aside = aside_path(log.folder, utc_now())
         with BytesRead(lines) as progress:
@@ -82,25 +84,17 @@ def refresh(
     """Clean new events, find robots, and bring the tables that are made of events up to date."""
     import msgspec
 
-    from service.derived_tables import DerivedTables
-    from service.event_log import other_stores
-    from service.event_views import StepsDone, show_refresh
+    from service.event_views import show_refresh
     from service.retention import expire as expired
-    from service.terminal import ProgressLines, show_notices, write_json
+    from service.terminal import show_notices, write_json
 
     loaded = loaded_settings(settings)
-    with (
-        opened(index, settings) as log,
-        other_stores(index, loaded) as others,
-        ProgressLines() as lines,
-        StepsDone(lines) as progress,
-    ):
+    with upkeep(index, loaded) as (log, others, tables):
         show_notices(notices(others))
         kept_days = loaded.events.retention_days
         gone = expired(log, kept_days, others).events if kept_days is not None else 0
         if gone:
             show_notices((f"{gone:,} events were removed: they were older than events.retention_days, {kept_days}",))
-        tables = DerivedTables(index, log, loaded.events, progress=progress)
         done = tables.refresh(days, purge=gone > 0)
     write_json(msgspec.json.encode(done)) if as_json else show_refresh(done, tables.label_weights())
 
@@ -149,7 +143,7 @@ def export(
     from service.event_views import show_export
     from service.terminal import ProgressLines, write_json
 
-    with opened(index, settings) as log, ProgressLines() as progress:
+    with opened(index, loaded_settings(settings)) as log, ProgressLines() as progress:
         progress.begin("export", log.store.count(), "events")
         exported = export_events(log.store, folder, progress.advance)
         progress.end(f"{sum(exported.files.values()):,} events, {exported.bytes / 1e6:,.1f} MB")
@@ -164,11 +158,28 @@ def notices(others: Sequence[EventStore]) -> tuple[str, ...]:
     return (f"{left:,} events are still where they were kept before: shelfwise events move brings them here",)
 
 
-def opened(index: Path, settings: Path | None, *, make: bool = False) -> EventLog:
+def opened(index: Path, settings: Settings, *, make: bool = False) -> EventLog:
     """The events of an index directory; see `EventLog.open`."""
     from service.event_log import EventLog
 
-    return EventLog.open(index, loaded_settings(settings), make=make)
+    return EventLog.open(index, settings, make=make)
+
+
+@contextmanager
+def upkeep(index: Path, settings: Settings) -> Iterator[tuple[EventLog, tuple[EventStore, ...], DerivedTables]]:
+    """The events of an index directory, other stores that may hold some, and their tables, whose steps are drawn."""
+    from service.derived_tables import DerivedTables
+    from service.event_log import other_stores
+    from service.event_views import StepsDone
+    from service.terminal import ProgressLines
+
+    with (
+        opened(index, settings) as log,
+        other_stores(index, settings) as others,
+        ProgressLines() as lines,
+        StepsDone(lines) as progress,
+    ):
+        yield log, others, DerivedTables(index, log, settings.events, progress=progress)
 
 
 def loaded_settings(path: Path | None) -> Settings:

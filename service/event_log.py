@@ -65,8 +65,8 @@ class EventLog:
         _make_private(folder)
         store = open_store(root, settings, is_clustered=is_clustered)
         try:
-            is_new = store.count() == 0 and not aside_files(folder) and not (folder / DERIVED_FOLDER).exists()
-            pseudonyms = Pseudonyms(settings.events.keys or folder / KEYS_FILE, make=is_new)
+            keys = settings.events.keys or folder / KEYS_FILE
+            pseudonyms = Pseudonyms(keys, make=not keys.exists() and _is_new(folder, store))
         except BaseException:
             store.close()
             raise
@@ -146,6 +146,11 @@ def other_stores(root: Path, settings: Settings) -> Iterator[tuple[EventStore, .
         return
     with closing(open_store(root, settings, is_clustered=not is_clustered)) as other:
         yield (other,)
+
+
+def _is_new(folder: Path, store: EventStore) -> bool:
+    """Whether nothing is under any pseudonym yet."""
+    return store.count() == 0 and not aside_files(folder) and not (folder / DERIVED_FOLDER).exists()
 
 
 def _make_private(folder: Path) -> None:

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from retrieval.errors import SettingError
-from service.event_commands import IndexDirectory, events, loaded_settings, opened
+from service.event_commands import IndexDirectory, events, loaded_settings, opened, upkeep
 from service.options import Backend, JsonOption, SettingsOption
 
 __all__ = ["events"]
@@ -25,22 +25,14 @@ def forget(
     """Remove a shopper from the store of events and from every derived table, and prove that nothing is left."""
     import msgspec
 
-    from service.derived_tables import DerivedTables
-    from service.event_log import other_stores
-    from service.event_views import StepsDone, show_forgotten
+    from service.event_views import show_forgotten
     from service.forgetting import forget as run
-    from service.terminal import ProgressLines, write_json
+    from service.terminal import write_json
 
     if not shopper:
         raise typer.BadParameter("name the shopper", param_hint="USER")
     loaded = loaded_settings(settings)
-    with (
-        opened(index, settings) as log,
-        other_stores(index, loaded) as others,
-        ProgressLines() as lines,
-        StepsDone(lines) as progress,
-    ):
-        tables = DerivedTables(index, log, loaded.events, progress=progress)
+    with upkeep(index, loaded) as (log, others, tables):
         done = run(log, shopper, tables.purge, tables.rows_of, others)
     write_json(msgspec.json.encode(done)) if as_json else show_forgotten(done)
     if not done.is_complete:
@@ -59,25 +51,18 @@ def expire(
     """Remove events that are older than so many days, what was made of them, and keys that are not needed."""
     import msgspec
 
-    from service.derived_tables import DerivedTables
-    from service.event_log import other_stores
-    from service.event_views import StepsDone, show_expired
+    from service.event_views import show_expired
     from service.retention import expire as run
-    from service.terminal import ProgressLines, write_json
+    from service.terminal import write_json
 
     loaded = loaded_settings(settings)
     days = days or loaded.events.retention_days
     if days is None:
         raise SettingError("say how old events may be, with --days or the setting events.retention_days")
-    with (
-        opened(index, settings) as log,
-        other_stores(index, loaded) as others,
-        ProgressLines() as lines,
-        StepsDone(lines) as progress,
-    ):
+    with upkeep(index, loaded) as (log, others, tables):
         done = run(log, days, others)
         if done.events:
-            DerivedTables(index, log, loaded.events, progress=progress).purge()
+            tables.purge()
     write_json(msgspec.json.encode(done)) if as_json else show_expired(done)
 
 
@@ -86,7 +71,7 @@ def rotate_key(index: IndexDirectory = Path("store"), settings: SettingsOption =
     """Make a new key for pseudonyms: what a shopper does from now on is not linked with what they did before."""
     from service.event_views import show_rotation
 
-    with opened(index, settings) as log:
+    with opened(index, loaded_settings(settings)) as log:
         show_rotation(log.intake.pseudonyms.rotate(), log.intake.pseudonyms)
 
 

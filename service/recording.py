@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from retrieval.events.event import Event
+from retrieval.manifest import file_stamp
 from retrieval.store_files import CURRENT
 
 if TYPE_CHECKING:
@@ -23,7 +24,7 @@ class Recorder:
         self._settings = settings
         self._opening = threading.Lock()
         self._log: EventLog | None = None
-        self._stamp = 0
+        self._stamp = (0, 0)
         """Of the pointer to the version that serves: with another one events may be kept elsewhere."""
         self._is_clustered = False
 
@@ -37,7 +38,7 @@ class Recorder:
         from service.settings import load_settings
 
         with self._opening:
-            stamp = _stamp(self._root / CURRENT)
+            stamp = file_stamp(self._root / CURRENT)
             if self._log is not None and stamp == self._stamp:
                 return self._log
             settings = self._settings or load_settings()
@@ -55,10 +56,3 @@ class Recorder:
         with self._opening:
             if self._log is not None:
                 self._log.close()
-
-
-def _stamp(path: Path) -> int:
-    try:
-        return path.stat().st_mtime_ns
-    except OSError:
-        return 0

@@ -24,7 +24,7 @@ import msgspec
 from retrieval.errors import StoreDamagedError, StoreError
 from retrieval.events.stored import KEY_BYTES
 from retrieval.journal_lock import journal_lock
-from retrieval.manifest import sync
+from retrieval.manifest import file_stamp, sync
 
 KEYS_FILE = "keys.json"
 _SECRET_BYTES = 32
@@ -77,7 +77,7 @@ class Pseudonyms:
 
     def look(self) -> None:
         """Takes up a key that another process has added."""
-        if _stamp(self.path) != self._stamp:
+        if file_stamp(self.path) != self._stamp:
             self._look()
 
     def all_of(self, shopper: str) -> tuple[str, ...]:
@@ -130,7 +130,7 @@ class Pseudonyms:
         self._look()
 
     def _look(self) -> None:
-        self._stamp = _stamp(self.path)
+        self._stamp = file_stamp(self.path)
         try:
             self._keys = msgspec.json.decode(self.path.read_bytes(), type=_Keys)
         except OSError as error:
@@ -184,11 +184,3 @@ def _written(path: Path, keys: _Keys) -> Path:
         file.flush()
         os.fsync(file.fileno())
     return Path(scratch)
-
-
-def _stamp(path: Path) -> tuple[int, int]:
-    try:
-        status = path.stat()
-    except OSError:
-        return (0, 0)
-    return status.st_mtime_ns, status.st_ino

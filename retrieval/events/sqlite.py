@@ -151,12 +151,11 @@ class SqliteEvents:
     def _overwrite(self) -> None:
         """Writes the file anew, since pages keep stale copies of what was in them, and empties the log; others write
         while a reader is waited for that still needs it."""
-        until, is_new = time.monotonic() + _WAIT_SECONDS, False
+        with journal_lock(self.path.parent, None, "the events"), self._told():
+            self._connection.execute("VACUUM")
+        until = time.monotonic() + _WAIT_SECONDS
         while True:
             with journal_lock(self.path.parent, None, "the events"), self._told():
-                if not is_new:
-                    self._connection.execute("VACUUM")
-                    is_new = True
                 self._connection.execute("PRAGMA busy_timeout = 0")
                 is_busy = self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]
                 self._connection.execute(f"PRAGMA busy_timeout = {int(1_000 * _WAIT_SECONDS)}")
