@@ -24,9 +24,15 @@ ShelfwiseError
 │   ├── ClusterUnavailableError   it does not answer, or not in time: searches go on without it
 │   └── ClusterRefusedError       it answers, and will not do what was asked: rights, blocks, versions, another's index
 ├── WorkerError                   a process that worked beside ended before its work was done
-└── EncoderError                  the model that makes vectors
-    ├── EncoderUnavailableError   it cannot be found or loaded
-    └── EncoderMismatchError      it makes vectors of another dimension or kind than the index holds
+├── EncoderError                  the model that makes vectors
+│   ├── EncoderUnavailableError   it cannot be found or loaded
+│   └── EncoderMismatchError      it makes vectors of another dimension or kind than the index holds
+└── RankerError                   a trained ranker
+    ├── UnknownRankerError        one that the index does not hold: names those that it does
+    ├── RankerDamagedError        a file of it is missing, short, or has another checksum
+    ├── RankerForeignError        of another format, of features or operators that this program does not know
+    ├── RankerRefusedError        it is whole, and was not good enough to serve
+    └── TrainingError             there is too little to train one on
 """
 
 from __future__ import annotations
@@ -166,3 +172,27 @@ class EncoderUnavailableError(EncoderError):
 
 class EncoderMismatchError(EncoderError):
     """The model makes vectors of another dimension or kind than the index holds."""
+
+
+class RankerError(ShelfwiseError):
+    """A trained ranker cannot be used as asked."""
+
+
+class UnknownRankerError(RankerError):
+    """A ranker that the index does not hold; the message names those that it does."""
+
+
+class RankerDamagedError(RankerError):
+    """A file of a ranker is missing, short, cannot be read, or has another checksum than when it was written."""
+
+
+class RankerForeignError(RankerError):
+    """A ranker of another format, for another index, or with features or operators that this program does not know."""
+
+
+class RankerRefusedError(RankerError):
+    """A ranker that was kept aside, as it was not better than the one that served; the message says why."""
+
+
+class TrainingError(RankerError):
+    """A ranker cannot be trained on what is there; the message says what is missing."""

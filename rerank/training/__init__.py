@@ -1,0 +1,1 @@
+"""Training the ranker: from a catalog alone, then from what shoppers clicked."""
