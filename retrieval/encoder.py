@@ -1,9 +1,11 @@
-"""What an encoder is: texts in, unit vectors out. Light to import; `retrieval.encoders` opens the implementations."""
+"""What an encoder is: texts in, unit vectors out, and where it can, a state of each token. Light to import;
+`retrieval.encoders` opens the implementations."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Literal, Protocol
+from dataclasses import dataclass
+from typing import Literal, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +15,7 @@ Runtime = Literal["torch", "torch-bf16", "onnx-fp32", "onnx-int8"]
 
 DEFAULT_MAX_LENGTH = 128
 """Tokens of a text that are read, prompt and special tokens included, unless the model itself reads fewer."""
+NO_STATES = "gives no states of tokens; rebuild the index to have the encoder made again"
 _CHARACTERS_PER_TOKEN = 24
 """More than any tokenizer puts into one token of real text, so the cut by characters never decides about words."""
 _WHITESPACE_ALLOWANCE = 8
@@ -46,6 +49,62 @@ class Encoder(Protocol):
     ) -> NDArray[np.float32]:
         """Vectors of product texts, as `encode_queries`; `progress` is told how many more texts are done."""
         ...
+
+
+@dataclass(frozen=True, slots=True)
+class Tokens:
+    """The tokens of one text, special tokens and the prompt's left out; an empty text has none."""
+
+    ids: NDArray[np.int32]
+    """(t,)"""
+    states: NDArray[np.float32]
+    """(t, state_dimension): the last layer's states, projected (`retrieval.token_projection`), each of length 1. The
+    columns are ordered: the first ones, at length 1 again, are states of fewer dimensions."""
+
+    def narrowed(self, dimension: int) -> Tokens:
+        """The same tokens with the first `dimension` columns of their states, at length 1 again."""
+        if dimension >= self.states.shape[1]:
+            return self
+        return Tokens(self.ids, unit_rows(self.states[:, :dimension]))
+
+
+@runtime_checkable
+class TokenEncoder(Encoder, Protocol):
+    """An encoder that also tells each token in its context; one run of the model gives both.
+
+    The vectors are those that `encode_queries` and `encode_products` give.
+    """
+
+    @property
+    def state_dimension(self) -> int:
+        """Columns of the states; 0 where the model at hand gives none, as one that an older program stored."""
+        ...
+
+    @property
+    def vocabulary(self) -> int:
+        """All token ids are below it."""
+        ...
+
+    def encode_queries_with_tokens(self, texts: Sequence[str]) -> tuple[NDArray[np.float32], list[Tokens]]:
+        """Vectors of queries (n, dimension), and each one's tokens; raises EncoderError as `encode_queries` does, and
+        EncoderUnavailableError where `state_dimension` is 0."""
+        ...
+
+    def encode_products_with_tokens(
+        self, texts: Sequence[str], progress: Callable[[int], None] | None = None
+    ) -> tuple[NDArray[np.float32], list[Tokens]]:
+        """Vectors of product texts (n, dimension), and each one's tokens."""
+        ...
+
+
+def with_tokens(encoder: Encoder) -> TokenEncoder | None:
+    """The encoder, where it gives states of tokens."""
+    return encoder if isinstance(encoder, TokenEncoder) and encoder.state_dimension else None
+
+
+def no_tokens(dimension: int) -> Tokens:
+    """The tokens of an empty text."""
+    return Tokens(np.empty(0, np.int32), np.empty((0, dimension), np.float32))
 
 
 def prepared(text: str, prompt: str, max_length: int) -> str:

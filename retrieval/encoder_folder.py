@@ -14,8 +14,11 @@ import xxhash
 from retrieval.encoder import Runtime
 from retrieval.errors import EncoderUnavailableError
 
-FORMAT = 1
-"""Part of every identity: counts up when the export or the quantiser changes what vectors come out."""
+FORMAT = 2
+"""Part of every identity: counts up when the export or the quantiser changes what comes out of a model."""
+FIRST_WITH_STATES = 2
+_READABLE = (1, FORMAT)
+"""A folder of format 1 gives no states of tokens: versions made with it serve on until the next rebuild."""
 SPEC_FILE = "encoder.json"
 MODEL_FILE = "model.onnx"
 TOKENIZER_FILE = "tokenizer.json"
@@ -54,7 +57,7 @@ def read_spec(folder: Path) -> EncoderSpec:
     except (OSError, msgspec.MsgspecError, UnicodeDecodeError) as error:
         message = f"{path} cannot be read ({error}); rebuild the index, or remove the folder to have it made again"
         raise EncoderUnavailableError(message) from error
-    if spec.format != FORMAT:
+    if spec.format not in _READABLE:
         message = f"{path} is of format {spec.format}, this program reads {FORMAT}; rebuild with the encoder's name"
         raise EncoderUnavailableError(message)
     return spec
@@ -65,9 +68,10 @@ def write_spec(spec: EncoderSpec, folder: Path) -> None:
     (folder / SPEC_FILE).write_bytes(msgspec.json.format(msgspec.json.encode(spec), indent=1))
 
 
-def identity_of(name: str, fingerprint: str, runtime: Runtime, max_length: int) -> str:
-    """The identity of a model's vectors, a folder's name. `fingerprint` covers weights, tokenizer and prompts."""
-    digest = xxhash.xxh3_64_hexdigest(f"{FORMAT} {fingerprint} {runtime} {max_length}".encode())
+def identity_of(name: str, fingerprint: str, runtime: Runtime, max_length: int, *, made_in: int = FORMAT) -> str:
+    """The identity of a model's vectors, a folder's name. `fingerprint` covers weights, tokenizer and prompts,
+    `made_in` is the format of the program that made them."""
+    digest = xxhash.xxh3_64_hexdigest(f"{made_in} {fingerprint} {runtime} {max_length}".encode())
     readable = "".join(c if c.isascii() and (c.isalnum() or c in "-._") else "-" for c in name).strip(".-")[:64]
     return f"{readable or 'model'}-{runtime}-{max_length}-{digest}"
 

@@ -6,7 +6,8 @@ import os
 import shutil
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from functools import cache
+from dataclasses import dataclass
+from functools import cache, cached_property
 from pathlib import Path
 
 import numpy as np
@@ -14,9 +15,10 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
-from retrieval.encoder import prepared, unit_rows
+from retrieval.encoder import NO_STATES, Tokens, no_tokens, prepared, unit_rows
 from retrieval.encoder_folder import MODEL_FILE, TOKENIZER_FILE, EncoderSpec, read_spec, whole_folder
 from retrieval.errors import EncoderError, EncoderUnavailableError
+from retrieval.own_tokens import own_tokens
 
 _BATCH_TOKENS = 320
 """Tokens that one run takes: their activations stay in a core's second-level cache."""
@@ -42,8 +44,10 @@ class OnnxEncoder:
         """Opens an exported folder; raises EncoderUnavailableError naming the file that is missing or damaged."""
         self.spec: EncoderSpec = read_spec(folder)
         self._folder = folder
-        self._tokenizer = _tokenizer(folder / TOKENIZER_FILE, self.spec.max_length)
-        self._session = _session(folder / MODEL_FILE)
+        self._tokenizer = open_tokenizer(folder / TOKENIZER_FILE, self.spec.max_length)
+        self._session = open_session(folder / MODEL_FILE)
+        self.state_dimension = self._state_dimension()
+        """See `retrieval.encoder.TokenEncoder`."""
         self._check_graph()
 
     @property
@@ -56,12 +60,25 @@ class OnnxEncoder:
         """Columns of the vectors."""
         return self.spec.dimension
 
+    @cached_property
+    def vocabulary(self) -> int:
+        """See `retrieval.encoder.TokenEncoder`."""
+        return max(self._tokenizer.get_vocab().values(), default=0) + 1
+
     def encode_queries(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """Unit vectors of queries, (n, dimension), computed in the calling thread."""
         result = np.empty((len(texts), self.dimension), np.float32)
         for rows, ids in _batches(self._token_ids(texts, self.spec.query_prompt)):
             result[rows] = self._run(ids)
         return result
+
+    def encode_queries_with_tokens(self, texts: Sequence[str]) -> tuple[NDArray[np.float32], list[Tokens]]:
+        """Unit vectors of queries, (n, dimension), and each one's tokens, computed in the calling thread."""
+        result = _Result(len(texts), self.dimension, self.state_dimension)
+        read = self._read(texts, self.spec.query_prompt)
+        for rows, ids in _batches([text.ids for text in read]):
+            self._run_with_tokens(rows, ids, read, result)
+        return result.vectors, result.tokens
 
     def encode_products(
         self, texts: Sequence[str], progress: Callable[[int], None] | None = None
@@ -72,16 +89,27 @@ class OnnxEncoder:
         for start in range(0, len(texts), _CHUNK):
             tokens += self._token_ids(texts[start : start + _CHUNK], self.spec.document_prompt)
 
-        def run(batch: tuple[list[int], NDArray[np.int64]]) -> int:
-            rows, ids = batch
+        def run(rows: list[int], ids: NDArray[np.int64]) -> None:
             result[rows] = self._run(ids)
-            return len(rows)
 
-        with ThreadPoolExecutor(len(os.sched_getaffinity(0)), thread_name_prefix="encode") as threads:
-            for done in threads.map(run, _batches(tokens)):
-                if progress:
-                    progress(done)
+        _on_all_cores(run, _batches(tokens), progress)
         return result
+
+    def encode_products_with_tokens(
+        self, texts: Sequence[str], progress: Callable[[int], None] | None = None
+    ) -> tuple[NDArray[np.float32], list[Tokens]]:
+        """Unit vectors of product texts, (n, dimension), and each one's tokens, computed on all cores.
+
+        Memory holds the states of all tokens: hand over some thousand texts at a time.
+        """
+        result = _Result(len(texts), self.dimension, self.state_dimension)
+        read = self._read(texts, self.spec.document_prompt)
+
+        def run(rows: list[int], ids: NDArray[np.int64]) -> None:
+            self._run_with_tokens(rows, ids, read, result)
+
+        _on_all_cores(run, _batches([text.ids for text in read]), progress)
+        return result.vectors, result.tokens
 
     def save(self, folder: Path) -> None:
         """Copies the exported files to `folder`, complete or not at all."""
@@ -93,13 +121,38 @@ class OnnxEncoder:
         # A tokenizer without special tokens gives an empty text none; the graph needs one.
         return [encoding.ids or [0] for encoding in self._tokenizer.encode_batch_fast(ready)]
 
+    def _read(self, texts: Sequence[str], prompt: str) -> list[_Read]:
+        ready = [prepared(text, prompt, self.spec.max_length) for text in texts]
+        return [
+            _Read(encoding.ids or [0], own_tokens(encoding, prompt)) for encoding in self._tokenizer.encode_batch(ready)
+        ]
+
     def _run(self, ids: NDArray[np.int64]) -> NDArray[np.float32]:
+        (vectors,) = self._outputs(["vectors"], ids)
+        return unit_rows(vectors)
+
+    def _run_with_tokens(self, rows: list[int], ids: NDArray[np.int64], read: Sequence[_Read], result: _Result) -> None:
+        """Runs a batch, the texts at `rows` of `read`, and sets its part of the result."""
+        if not self.state_dimension:
+            raise EncoderUnavailableError(f"{self._folder} {NO_STATES}")
+        vectors, states = self._outputs(["vectors", "states"], ids)
+        result.vectors[rows] = unit_rows(vectors)
+        for row, token_ids, token_states in zip(rows, ids, states, strict=True):
+            own = read[row].own
+            result.tokens[row] = Tokens(token_ids[own].astype(np.int32), token_states[own])
+
+    def _outputs(self, names: list[str], ids: NDArray[np.int64]) -> list[NDArray[np.float32]]:
         try:
-            (vectors,) = self._session.run(None, {"input_ids": ids})
+            outputs = self._session.run(names, {"input_ids": ids}, _NOTHING_ELSE)
         except Exception as error:
             # ONNX Runtime's exceptions have no common base but Exception.
             raise EncoderError(f"{self._folder}: the model failed on a text ({str(error)[:300]})") from error
-        return unit_rows(np.asarray(vectors, np.float32))
+        return [np.asarray(output, np.float32) for output in outputs]
+
+    def _state_dimension(self) -> int:
+        """That of the graph's second output, which graphs of older programs do not have."""
+        shapes = {output.name: output.shape for output in self._session.get_outputs()}
+        return int(shapes["states"][-1]) if "states" in shapes else 0
 
     def _check_graph(self) -> None:
         vectors = self._run(np.array([self._tokenizer.encode("a").ids or [0]], np.int64))
@@ -109,6 +162,39 @@ class OnnxEncoder:
                 f"{self.dimension}; export the model again"
             )
             raise EncoderUnavailableError(message)
+
+
+@dataclass(frozen=True, slots=True)
+class _Read:
+    """A text as the tokenizer reads it: all ids, and which of them are the text's own."""
+
+    ids: list[int]
+    own: list[int]
+
+
+class _Result:
+    """What comes of some texts, filled batch by batch."""
+
+    def __init__(self, count: int, dimension: int, state_dimension: int) -> None:
+        self.vectors = np.empty((count, dimension), np.float32)
+        self.tokens = [no_tokens(state_dimension)] * count
+
+
+def _on_all_cores(
+    run: Callable[[list[int], NDArray[np.int64]], None],
+    batches: Iterable[tuple[list[int], NDArray[np.int64]]],
+    progress: Callable[[int], None] | None,
+) -> None:
+    """Runs each batch; `progress` is told how many more texts are done."""
+
+    def counted(batch: tuple[list[int], NDArray[np.int64]]) -> int:
+        run(*batch)
+        return len(batch[0])
+
+    with ThreadPoolExecutor(len(os.sched_getaffinity(0)), thread_name_prefix="encode") as threads:
+        for done in threads.map(counted, batches):
+            if progress:
+                progress(done)
 
 
 def _batches(tokens: Sequence[list[int]]) -> Iterable[tuple[list[int], NDArray[np.int64]]]:
@@ -124,7 +210,8 @@ def _batches(tokens: Sequence[list[int]]) -> Iterable[tuple[list[int], NDArray[n
             yield batch, np.array([tokens[row] for row in batch], np.int64)
 
 
-def _tokenizer(path: Path, max_length: int) -> Tokenizer:
+def open_tokenizer(path: Path, max_length: int) -> Tokenizer:
+    """A stored tokenizer that cuts to `max_length` tokens; raises EncoderUnavailableError naming a damaged file."""
     try:
         tokenizer = Tokenizer.from_file(str(path))
     except Exception as error:
@@ -135,7 +222,8 @@ def _tokenizer(path: Path, max_length: int) -> Tokenizer:
     return tokenizer
 
 
-def _session(path: Path) -> ort.InferenceSession:
+def open_session(path: Path) -> ort.InferenceSession:
+    """A stored graph, run by the calling thread alone; raises EncoderUnavailableError naming a damaged file."""
     options = ort.SessionOptions()
     options.intra_op_num_threads = 1
     options.inter_op_num_threads = 1
@@ -150,6 +238,16 @@ def _session(path: Path) -> ort.InferenceSession:
     except Exception as error:
         # ONNX Runtime's exceptions have no common base but Exception.
         raise EncoderUnavailableError(_damaged(path, error)) from error
+
+
+def _nothing_else() -> ort.RunOptions:
+    options = ort.RunOptions()
+    options.only_execute_path_to_fetches = True
+    return options
+
+
+_NOTHING_ELSE = _nothing_else()
+"""Whoever asks for vectors alone does not pay for the states."""
 
 
 @cache

@@ -5,6 +5,8 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +16,9 @@ import transformers.utils.logging
 from numpy.typing import NDArray
 from sentence_transformers import SentenceTransformer
 
-from retrieval.encoder import DEFAULT_MAX_LENGTH, Runtime, prepared, unit_rows
+from retrieval.encoder import DEFAULT_MAX_LENGTH, NO_STATES, Runtime, Tokens, no_tokens, prepared, unit_rows
 from retrieval.encoder_folder import (
+    FIRST_WITH_STATES,
     FORMAT,
     TORCH_FOLDER,
     EncoderSpec,
@@ -24,11 +27,15 @@ from retrieval.encoder_folder import (
     write_spec,
 )
 from retrieval.errors import EncoderError, EncoderUnavailableError
+from retrieval.own_tokens import own_tokens
+from retrieval.token_projection import PROJECTION_FILE, principal_directions, sample_texts, stored_projection
 from retrieval.weights import ModelSource
 
 _BATCH_CPU, _BATCH_GPU = 32, 256
 _CHUNK = 4_096
 """Texts between two calls of `progress`; sentence-transformers sorts each chunk by length."""
+_TOKEN_CHUNK = 512
+"""Fewer where the states of all tokens are kept: they stand in the device's memory until the chunk is done."""
 
 
 class TorchEncoder:
@@ -40,8 +47,14 @@ class TorchEncoder:
     """
 
     def __init__(
-        self, source: ModelSource, *, runtime: Runtime = "torch", max_length: int = DEFAULT_MAX_LENGTH
+        self,
+        source: ModelSource,
+        *,
+        runtime: Runtime = "torch",
+        max_length: int = DEFAULT_MAX_LENGTH,
+        made_in: int = FORMAT,
     ) -> None:
+        """`made_in` is the format of the program that stored the model, where one did."""
         model = load_model(source)
         self._model = model.bfloat16() if runtime == "torch-bf16" else model
         self._model.max_seq_length = min(max_length, model_length(model))
@@ -49,8 +62,8 @@ class TorchEncoder:
         self._batch = _BATCH_GPU if self._model.device.type == "cuda" else _BATCH_CPU
         query, document = prompts(model)
         self.spec = EncoderSpec(
-            format=FORMAT,
-            identity=identity_of(source.name, source.fingerprint, runtime, self._model.max_seq_length),
+            format=made_in,
+            identity=identity_of(source.name, source.fingerprint, runtime, self._model.max_seq_length, made_in=made_in),
             name=source.name,
             runtime=runtime,
             dimension=dimension(model),
@@ -70,6 +83,25 @@ class TorchEncoder:
         """Columns of the vectors."""
         return self.spec.dimension
 
+    @property
+    def state_dimension(self) -> int:
+        """See `retrieval.encoder.TokenEncoder`."""
+        return self._projection.shape[1] if self._has_states else 0
+
+    @cached_property
+    def vocabulary(self) -> int:
+        """See `retrieval.encoder.TokenEncoder`."""
+        return max(self._model.tokenizer.get_vocab().values(), default=0) + 1
+
+    @property
+    def _has_states(self) -> bool:
+        # What an older program stored gives what it gave then, whoever runs it.
+        return self.spec.format >= FIRST_WITH_STATES and _has_tokens(self._model)
+
+    @cached_property
+    def _projection(self) -> NDArray[np.float32]:
+        return token_projection(self._model, self._folder)
+
     def encode_queries(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """Unit vectors of queries, (n, dimension)."""
         return self._encode(texts, self.spec.query_prompt, None)
@@ -80,10 +112,26 @@ class TorchEncoder:
         """Unit vectors of product texts, (n, dimension); batches are sorted by length."""
         return self._encode(texts, self.spec.document_prompt, progress)
 
+    def encode_queries_with_tokens(self, texts: Sequence[str]) -> tuple[NDArray[np.float32], list[Tokens]]:
+        """Unit vectors of queries, (n, dimension), and each one's tokens."""
+        return self._encode_with_tokens(texts, self.spec.query_prompt, None)
+
+    def encode_products_with_tokens(
+        self, texts: Sequence[str], progress: Callable[[int], None] | None = None
+    ) -> tuple[NDArray[np.float32], list[Tokens]]:
+        """Unit vectors of product texts, (n, dimension), and each one's tokens.
+
+        Memory holds the states of all tokens: hand over some thousand texts at a time.
+        """
+        return self._encode_with_tokens(texts, self.spec.document_prompt, progress)
+
     def save(self, folder: Path) -> None:
-        """Writes a folder that `retrieval.encoders.load_encoder` opens: the model as it came, and encoder.json."""
+        """Writes a folder that `retrieval.encoders.load_encoder` opens: the model as it came with the projection of its
+        states, and encoder.json."""
         with whole_folder(folder) as scratch:
             shutil.copytree(self._folder, scratch / TORCH_FOLDER)
+            if self._has_states:
+                np.save(scratch / TORCH_FOLDER / PROJECTION_FILE, self._projection)
             write_spec(self.spec, scratch)
 
     def _encode(self, texts: Sequence[str], prompt: str, progress: Callable[[int], None] | None) -> NDArray[np.float32]:
@@ -91,15 +139,83 @@ class TorchEncoder:
         for start in range(0, len(texts), _CHUNK):
             chunk = [prepared(text, prompt, self.spec.max_length) for text in texts[start : start + _CHUNK]]
             # An empty prompt, or sentence-transformers would add the model's default one to ours.
-            try:
+            with self._failures_told():
                 vectors = self._model.encode(chunk, prompt="", batch_size=self._batch, show_progress_bar=False)
-            except RuntimeError as error:
-                # A GPU that is lost or full, above all.
-                raise EncoderError(f"{self.spec.name} failed on a text ({str(error)[:300]})") from error
             result[start : start + len(chunk)] = unit_rows(np.asarray(vectors, np.float32))
             if progress:
                 progress(len(chunk))
         return result
+
+    def _encode_with_tokens(
+        self, texts: Sequence[str], prompt: str, progress: Callable[[int], None] | None
+    ) -> tuple[NDArray[np.float32], list[Tokens]]:
+        if not self.state_dimension:
+            raise EncoderUnavailableError(f"{self.spec.identity} {NO_STATES}")
+        vectors, tokens = np.empty((len(texts), self.dimension), np.float32), []
+        for start in range(0, len(texts), _TOKEN_CHUNK):
+            chunk = [prepared(text, prompt, self.spec.max_length) for text in texts[start : start + _TOKEN_CHUNK]]
+            with self._failures_told():
+                for row, told in enumerate(_run_with_tokens(self._model, chunk, prompt, self._batch), start):
+                    vectors[row] = told.vector
+                    tokens.append(self._projected(told))
+            if progress:
+                progress(len(chunk))
+        return unit_rows(vectors), tokens
+
+    def _projected(self, told: _Told) -> Tokens:
+        if not len(told.ids):
+            return no_tokens(self.state_dimension)
+        return Tokens(told.ids, unit_rows(told.states @ self._projection))
+
+    @contextmanager
+    def _failures_told(self) -> Iterator[None]:
+        """A GPU that is lost or full, above all, is an EncoderError."""
+        try:
+            yield
+        except RuntimeError as error:
+            raise EncoderError(f"{self.spec.name} failed on a text ({str(error)[:300]})") from error
+
+
+@dataclass(frozen=True, slots=True)
+class _Told:
+    """What the model tells of one text: its vector (dimension,), its own tokens (t,) and their states (t, hidden)."""
+
+    vector: NDArray[np.float32]
+    ids: NDArray[np.int32]
+    states: NDArray[np.float32]
+
+
+def _run_with_tokens(model: SentenceTransformer, ready: list[str], prompt: str, batch: int) -> Iterator[_Told]:
+    """Runs texts that have their prompt before them already."""
+    # An empty prompt, or sentence-transformers would add the model's default one to ours.
+    outputs: Any = model.encode(ready, prompt="", batch_size=batch, show_progress_bar=False, output_value=None)
+    tokenizer: Any = model.tokenizer
+    read = tokenizer(ready, truncation=True, max_length=model.max_seq_length).encodings
+    for output, encoding in zip(outputs, read, strict=True):
+        own = own_tokens(encoding, prompt)
+        states = output["token_embeddings"][output["attention_mask"].bool()][own]
+        yield _Told(
+            output["sentence_embedding"].float().cpu().numpy(),
+            np.array(encoding.ids, np.int32)[own],
+            states.float().cpu().numpy(),
+        )
+
+
+def token_projection(model: SentenceTransformer, folder: Path) -> NDArray[np.float32]:
+    """The projection of a model's token states (hidden, at most 128): what stands in its `folder`, or else found now
+    on the texts that ship with this program, as products."""
+    body: Any = model[0]
+    stored = stored_projection(folder, int(body.auto_model.config.hidden_size))
+    if stored is not None:
+        return stored
+    _, prompt = prompts(model)
+    ready = [prompt + text for text in sample_texts()]
+    return principal_directions(told.states for told in _run_with_tokens(model, ready, prompt, _BATCH_CPU))
+
+
+def _has_tokens(model: SentenceTransformer) -> bool:
+    """Whether it is a transformer whose tokenizer says where in the text each token stands."""
+    return hasattr(model[0], "auto_model") and getattr(model.tokenizer, "backend_tokenizer", None) is not None
 
 
 def load_model(source: ModelSource, *, device: str | None = None) -> SentenceTransformer:

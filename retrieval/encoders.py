@@ -36,12 +36,12 @@ def open_encoder(
     Raises EncoderUnavailableError where the model cannot be found, loaded or exported, SettingError for a runtime that
     does not exist.
     """
-    wanted = _runtime(runtime)
+    wanted = named_runtime(runtime)
     stored = Path(name_or_folder).expanduser()
     if (stored / SPEC_FILE).is_file():
         return load_encoder(stored)
     source = find_model(name_or_folder, cache)
-    chosen = wanted or _automatic()
+    chosen = wanted or automatic_runtime()
     if chosen in ("torch", "torch-bf16"):
         from retrieval.encoder_torch import TorchEncoder
 
@@ -49,7 +49,7 @@ def open_encoder(
     return load_encoder(_exported(source, chosen, cache, max_length))
 
 
-def _runtime(name: str) -> Runtime | None:
+def named_runtime(name: str) -> Runtime | None:
     """The runtime of this name; None for "auto"."""
     for known in get_args(Runtime):
         if name == known:
@@ -69,7 +69,7 @@ def load_encoder(folder: Path) -> Encoder:
     from retrieval.encoder_torch import TorchEncoder
 
     source = ModelSource(spec.name, folder / TORCH_FOLDER)
-    encoder = TorchEncoder(source, runtime=spec.runtime, max_length=spec.max_length)
+    encoder = TorchEncoder(source, runtime=spec.runtime, max_length=spec.max_length, made_in=spec.format)
     if encoder.identity != spec.identity:
         message = f"{folder} holds another model ({encoder.identity}) than it says ({spec.identity}); rebuild the index"
         raise EncoderUnavailableError(message)
@@ -110,7 +110,8 @@ def _exported(source: ModelSource, runtime: Runtime, cache: Path, max_length: in
     return folder
 
 
-def _automatic() -> Runtime:
+def automatic_runtime() -> Runtime:
+    """What "auto" is on this machine."""
     if not _has_nvidia_driver():
         return "onnx-int8"
     from retrieval.encoder_torch import gpu_ready

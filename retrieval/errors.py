@@ -32,6 +32,7 @@ ShelfwiseError
     ├── RankerDamagedError        a file of it is missing, short, or has another checksum
     ├── RankerForeignError        of another format, of features or operators that this program does not know
     ├── RankerRefusedError        it is whole, and was not good enough to serve
+    ├── RankerLateError           it gave no scores by the deadline: the merged order stands
     └── TrainingError             there is too little to train one on
 """
 
@@ -192,6 +193,10 @@ class RankerForeignError(RankerError):
 
 class RankerRefusedError(RankerError):
     """A ranker that was kept aside, as it was not better than the one that served; the message says why."""
+
+
+class RankerLateError(RankerError):
+    """A ranker gave no scores by the deadline: results keep the merged order."""
 
 
 class TrainingError(RankerError):

@@ -1,4 +1,5 @@
-"""Exports a sentence-transformers model as one ONNX graph, token ids in and unit vectors out, beside its tokenizer."""
+"""Exports a sentence-transformers model as one ONNX graph, token ids in, unit vectors and states of the tokens out,
+beside its tokenizer."""
 
 from __future__ import annotations
 
@@ -10,9 +11,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 import onnx
 import onnx_ir as ir
 import torch
+from numpy.typing import NDArray
 from onnx_ir.passes.common import ShapeInferencePass
 from onnxscript.optimizer import optimize
 from onnxscript.rewriter.ort_fusions.mha import fuse_mha1, fuse_mha2
@@ -30,7 +33,7 @@ from retrieval.encoder_folder import (
     whole_folder,
     write_spec,
 )
-from retrieval.encoder_torch import dimension, load_model, model_length, pooling, prompts
+from retrieval.encoder_torch import dimension, load_model, model_length, pooling, prompts, token_projection
 from retrieval.errors import EncoderUnavailableError
 from retrieval.onnx_int8 import quantised
 from retrieval.weights import ModelSource
@@ -45,8 +48,9 @@ def export_onnx(
 ) -> EncoderSpec:
     """Writes `folder`: model.onnx, tokenizer.json and encoder.json, all that serving needs; complete or not at all.
 
-    The graph takes `input_ids` (batch, tokens) int64 without padding and gives `vectors` (batch, dimension) float32.
-    Leaving padding out of the graph saves its attention mask, and a text's vector cannot depend on its neighbours'
+    The graph takes `input_ids` (batch, tokens) int64 without padding and gives `vectors` (batch, dimension) float32 and
+    `states` (batch, tokens, at most 128) float32: those of the last layer, projected, each of length 1. Leaving padding
+    out of the graph saves its attention mask, and a text's vector cannot depend on its neighbours'
     lengths. Raises EncoderUnavailableError for a model that cannot be loaded or exported.
     """
     model = load_model(source, device="cpu")
@@ -54,7 +58,7 @@ def export_onnx(
     tokenizer = getattr(model.tokenizer, "backend_tokenizer", None)
     if tokenizer is None:
         raise EncoderUnavailableError(f"{source.name} has no fast tokenizer, which ONNX runtimes need; use torch")
-    graph = _exported(model, source.name)
+    graph = _exported(model, source)
     with whole_folder(folder) as scratch:
         onnx.save(quantised(graph) if precision == "int8" else graph, scratch / MODEL_FILE)
         tokenizer.save(str(scratch / TOKENIZER_FILE))
@@ -79,17 +83,21 @@ def _spec(source: ModelSource, model: SentenceTransformer, precision: Precision,
     )
 
 
-class _Vectors(torch.nn.Module):
-    """Token ids to unit vectors: the transformer, then whatever modules follow it in the model."""
+class _Outputs(torch.nn.Module):
+    """Token ids to unit vectors: the transformer, then whatever modules follow it in the model. And to the states of
+    the tokens: what the transformer gives, projected."""
 
-    def __init__(self, model: SentenceTransformer) -> None:
+    projection: torch.Tensor
+
+    def __init__(self, model: SentenceTransformer, projection: NDArray[np.float32]) -> None:
         super().__init__()
+        self.register_buffer("projection", torch.from_numpy(projection))
         first, *rest = model
         body: Any = first.auto_model
         self.body = body
         self.rest = torch.nn.ModuleList(rest)
 
-    def forward(self, input_ids: torch.Tensor) -> torch.Tensor:
+    def forward(self, input_ids: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         tokens = self.body(input_ids=input_ids, attention_mask=None).last_hidden_state
         features = {"token_embeddings": tokens, "attention_mask": torch.ones_like(input_ids)}
         for module in self.rest:
@@ -99,10 +107,11 @@ class _Vectors(torch.nn.Module):
                 features["sentence_embedding"] = torch.bmm(ones, tokens).squeeze(1) / input_ids.shape[1]
             else:
                 features = module(features)
-        return torch.nn.functional.normalize(features["sentence_embedding"], dim=-1)
+        unit = torch.nn.functional.normalize
+        return unit(features["sentence_embedding"], dim=-1), unit(tokens @ self.projection, dim=-1)
 
 
-def _exported(model: SentenceTransformer, name: str) -> onnx.ModelProto:
+def _exported(model: SentenceTransformer, source: ModelSource) -> onnx.ModelProto:
     """The graph in float32, attention fused into ONNX Runtime's operator where its pattern is found."""
     size = {
         0: torch.export.Dim("batch", min=1, max=4_096),
@@ -110,26 +119,26 @@ def _exported(model: SentenceTransformer, name: str) -> onnx.ModelProto:
     }
     example = torch.full((2, 16), 5, dtype=torch.long)
     try:
-        with _quiet(), torch.inference_mode():
+        with quiet(), torch.inference_mode():
             program = torch.onnx.export(
-                _Vectors(model).eval(),
+                _Outputs(model, token_projection(model, source.folder)).eval(),
                 (example,),
                 dynamo=True,
                 opset_version=OPSET,
                 input_names=["input_ids"],
-                output_names=["vectors"],
+                output_names=["vectors", "states"],
                 dynamic_shapes={"input_ids": size},
                 verbose=False,
             )
             if program is None:
-                raise EncoderUnavailableError(f"{name} cannot be exported to ONNX; run it with runtime torch")
-            return ir.to_proto(_fused(program.model))
+                raise EncoderUnavailableError(f"{source.name} cannot be exported to ONNX; run it with runtime torch")
+            return ir.to_proto(fused(program.model))
     except (RuntimeError, AttributeError, TypeError, torch.onnx.OnnxExporterError) as error:
-        message = f"{name} cannot be exported to ONNX ({str(error)[:300]}); run it with runtime torch"
+        message = f"{source.name} cannot be exported to ONNX ({str(error)[:300]}); run it with runtime torch"
         raise EncoderUnavailableError(message) from error
 
 
-def _fused(model: ir.Model) -> ir.Model:
+def fused(model: ir.Model) -> ir.Model:
     """Scaled dot-product attention as one MultiHeadAttention node a layer.
 
     Only that: ONNX Runtime's SkipLayerNormalization takes four times as long on a CPU as the Add and LayerNormalization
@@ -145,7 +154,7 @@ def _fused(model: ir.Model) -> ir.Model:
 
 
 @contextlib.contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """The exporter reports its steps on stdout, by warnings and by logging; only its errors matter here."""
     levels = {name: logging.getLogger(name).level for name in _LOGGERS}
     try:

@@ -1,0 +1,193 @@
+"""Fine-tunes a cross-encoder on graded lists, listwise, and saves it in the layout of sentence-transformers."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import cast
+
+import msgspec
+import numpy as np
+import torch
+import xxhash
+from numpy.typing import NDArray
+from safetensors import SafetensorError
+from sentence_transformers import CrossEncoder
+from torch import Tensor, nn
+
+from rerank.gate.measures import ndcg
+from rerank.teacher.cross_encoder import fast_tokenizer, load_cross_encoder, logits, spec_of
+from rerank.teacher.graded_lists import GradedList, drawn, fingerprint, split_by_query, teaching
+from rerank.teacher.pairs import PairTokenizer
+from rerank.teacher.source import find_cross_encoder
+from rerank.training.checkpoint import Epoch
+from rerank.training.loop import LoopOptions, Training, train
+from rerank.training.losses import list_softmax
+from retrieval.encoder import DEFAULT_MAX_LENGTH
+from retrieval.encoder_folder import whole_folder
+from retrieval.errors import SettingError, StoreError
+from retrieval.weights import ModelSource
+
+_PAIRS = 64
+"""Pairs that are validated at a time."""
+
+
+@dataclass(frozen=True, slots=True)
+class FineTuningOptions:
+    """How to fine-tune; the defaults are for a model of 12 layers and some thousand queries."""
+
+    loop: LoopOptions = field(default_factory=lambda: LoopOptions(epochs=3, learning_rate=2e-5, patience=1))
+    lists: int = 4
+    """Queries a step."""
+    texts: int = 16
+    """Of each that a step reads, at most."""
+    held_out: float = 0.1
+    """The share of queries that only validate."""
+    max_length: int = DEFAULT_MAX_LENGTH
+    """Tokens of a pair."""
+    seed: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class FineTuned:
+    """What came of it."""
+
+    folder: Path
+    curve: tuple[Epoch, ...]
+    """Line 0 is the model as it was; validation is nDCG@10 of the queries held out."""
+
+    @property
+    def improved(self) -> bool:
+        """False where no epoch was better than the model as it was, which then is what the folder holds."""
+        return max(self.curve, key=lambda epoch: epoch.validation).number > 0
+
+
+def fine_tune(
+    name_or_folder: str,
+    lists: Sequence[GradedList],
+    target: Path,
+    options: FineTuningOptions | None = None,
+    *,
+    cache: Path = Path(".cache"),
+    advance: Callable[[int, float], None] = lambda _steps, _loss: None,
+) -> FineTuned:
+    """Trains a cross-encoder on `lists` and writes it to the new folder `target`, which `open_teacher` opens.
+
+    The loss is ListNet's (see `rerank.training.losses.list_softmax`); a share of the queries is held out, and the
+    weights that order those best are kept. The state after each epoch waits under `cache`, until `target` is written:
+    the same call goes on where it was interrupted. `advance` is told of steps done and the loss of the last. It runs on
+    the GPU where there is one.
+
+    Raises TrainingError where the lists teach too little, EncoderUnavailableError as `open_teacher` does, SettingError
+    where `target` exists, StoreError where it cannot be written.
+    """
+    options = options or FineTuningOptions()
+    if target.exists():
+        raise SettingError(f"{target} exists; name a new folder for the fine-tuned cross-encoder, or remove it")
+    kept = teaching(lists)
+    source = find_cross_encoder(name_or_folder, cache)
+    work = cache / "fine-tuning" / _run_name(source, kept, options)
+    model = load_cross_encoder(source)
+    curve = _trained(model, source, kept, options, work, advance)
+    _save(model, target)
+    shutil.rmtree(work, ignore_errors=True)
+    return FineTuned(target, curve)
+
+
+def _run_name(source: ModelSource, lists: Sequence[GradedList], options: FineTuningOptions) -> str:
+    """Another one for another model, other lists or other options: what one run left is of no use to the other."""
+    told = f"{source.fingerprint} {fingerprint(lists)} {msgspec.json.encode(asdict(options)).decode()}"
+    return xxhash.xxh3_64_hexdigest(told.encode())
+
+
+def _trained(
+    model: CrossEncoder,
+    source: ModelSource,
+    lists: Sequence[GradedList],
+    options: FineTuningOptions,
+    work: Path,
+    advance: Callable[[int, float], None],
+) -> tuple[Epoch, ...]:
+    spec = spec_of(source, model, "torch", options.max_length)
+    pairs = PairTokenizer(fast_tokenizer(model, source.name), spec.max_length, spec.prompt)
+    training, validation = split_by_query(lists, options.held_out, options.seed)
+
+    def batches(epoch: int) -> Iterator[_Step]:
+        # Dropout's randomness too is the epoch's own, so a resumed run ends as one that was not interrupted.
+        torch.manual_seed(options.seed * 1_000 + epoch)
+        return _shuffled(training, options, epoch)
+
+    def loss(network: nn.Module, step: object) -> Tensor:
+        return _loss(cast(CrossEncoder, network), cast(_Step, step), pairs)
+
+    def validate(network: nn.Module) -> float:
+        return _quality(cast(CrossEncoder, network), validation, pairs)
+
+    steps = -(-len(training) // options.lists)
+    try:
+        return train(model, Training(batches, steps, loss, validate), options.loop, work, advance)
+    finally:
+        model.eval()
+
+
+@dataclass(frozen=True, slots=True)
+class _Step:
+    """Some lists, each with the places of its texts that are read."""
+
+    lists: Sequence[GradedList]
+    places: Sequence[NDArray[np.int64]]
+
+
+def _shuffled(lists: Sequence[GradedList], options: FineTuningOptions, epoch: int) -> Iterator[_Step]:
+    rng = np.random.default_rng([options.seed, epoch])
+    order = rng.permutation(len(lists)).tolist()
+    for start in range(0, len(order), options.lists):
+        chosen = [lists[number] for number in order[start : start + options.lists]]
+        yield _Step(chosen, [drawn(each, options.texts, rng) for each in chosen])
+
+
+def _loss(model: CrossEncoder, step: _Step, pairs: PairTokenizer) -> Tensor:
+    queries = [each.query for each, places in zip(step.lists, step.places, strict=True) for _ in places]
+    texts = [each.texts[at] for each, places in zip(step.lists, step.places, strict=True) for at in places.tolist()]
+    (batch,) = pairs.tokens(queries, texts).sorted_by_length(len(queries))
+    scores = logits(model, batch)
+    in_order = scores[torch.from_numpy(np.argsort(batch.rows)).to(scores.device)]
+    chosen = zip(step.lists, step.places, strict=True)
+    gains, is_candidate = _padded([np.asarray(each.gains, np.float64)[places] for each, places in chosen])
+    kept = torch.from_numpy(is_candidate).to(scores.device)
+    lists = torch.zeros(kept.shape, device=scores.device).masked_scatter(kept, in_order)
+    return list_softmax(lists, torch.from_numpy(gains).to(scores.device), kept)
+
+
+def _padded(gains: Sequence[NDArray[np.float64]]) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+    """Gains (B, c), 0 where there is no text, and where there is one."""
+    lengths = np.array([len(each) for each in gains])
+    is_candidate = np.arange(lengths.max()) < lengths[:, None]
+    result = np.zeros(is_candidate.shape, np.float32)
+    result[is_candidate] = np.concatenate(gains)
+    return result, is_candidate
+
+
+def _quality(model: CrossEncoder, lists: Sequence[GradedList], pairs: PairTokenizer) -> float:
+    """nDCG@10 of the model's order, a mean over lists."""
+    model.eval()
+    queries = [each.query for each in lists for _ in each.texts]
+    scores = np.empty(len(queries), np.float32)
+    with torch.inference_mode():
+        for batch in pairs.tokens(queries, [text for each in lists for text in each.texts]).sorted_by_length(_PAIRS):
+            scores[batch.rows] = logits(model, batch).cpu().numpy()
+    gains, is_candidate = _padded([np.asarray(each.gains, np.float64) for each in lists])
+    padded = np.zeros(gains.shape)
+    padded[is_candidate] = scores
+    return float(np.mean(ndcg(gains.astype(np.float64), padded, is_candidate)))
+
+
+def _save(model: CrossEncoder, target: Path) -> None:
+    try:
+        with whole_folder(target) as scratch:
+            model.save(str(scratch), create_model_card=False)
+    except (OSError, SafetensorError) as error:
+        message = f"the model cannot be stored as {target} ({str(error)[:200]}); see to the disk, then try again"
+        raise StoreError(message) from error

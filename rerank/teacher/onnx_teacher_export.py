@@ -1,0 +1,87 @@
+"""Exports a cross-encoder as one ONNX graph, token ids in and logits out, beside its tokenizer."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import onnx
+import onnx_ir as ir
+import torch
+from sentence_transformers import CrossEncoder
+
+from rerank.teacher.cross_encoder import fast_tokenizer, load_cross_encoder, model_length, reads_type_ids, spec_of
+from rerank.teacher.folder import TeacherSpec, write_spec
+from retrieval.encoder import Runtime
+from retrieval.encoder_folder import MODEL_FILE, TOKENIZER_FILE, whole_folder
+from retrieval.errors import EncoderUnavailableError
+from retrieval.onnx_export import OPSET, Precision, fused, quiet
+from retrieval.onnx_int8 import quantised
+from retrieval.weights import ModelSource
+
+
+def export_teacher(source: ModelSource, folder: Path, precision: Precision, *, max_length: int) -> TeacherSpec:
+    """Writes `folder`: model.onnx, tokenizer.json and teacher.json, all that scoring needs; complete or not at all.
+
+    The graph takes `input_ids` and, where the model reads them, `token_type_ids`, both (batch, tokens) int64 without
+    padding, and gives `scores` (batch, 1) float32. Raises EncoderUnavailableError for a model that cannot be loaded or
+    exported.
+    """
+    model = load_cross_encoder(source, device="cpu")
+    runtime: Runtime = "onnx-int8" if precision == "int8" else "onnx-fp32"
+    spec = spec_of(source, model, runtime, max_length, OPSET)
+    tokenizer = fast_tokenizer(model, source.name)
+    graph = _exported(model, source.name)
+    with whole_folder(folder) as scratch:
+        onnx.save(quantised(graph) if precision == "int8" else graph, scratch / MODEL_FILE)
+        tokenizer.save(str(scratch / TOKENIZER_FILE))
+        write_spec(spec, scratch)
+    return spec
+
+
+class _Scores(torch.nn.Module):
+    """Token ids to logits: the transformer without an attention mask, then whatever modules follow it in the model."""
+
+    def __init__(self, model: CrossEncoder) -> None:
+        super().__init__()
+        self.body, *rest = model
+        self.rest = torch.nn.ModuleList(rest)
+
+    def forward(self, input_ids: torch.Tensor, token_type_ids: torch.Tensor | None = None) -> torch.Tensor:
+        features: dict[str, Any] = {"input_ids": input_ids, "attention_mask": None}
+        if token_type_ids is not None:
+            features["token_type_ids"] = token_type_ids
+        features = self.body(features)
+        features["attention_mask"] = torch.ones_like(input_ids)
+        for module in self.rest:
+            features = module(features)
+        scores: torch.Tensor = features["scores"]
+        return scores
+
+
+def _exported(model: CrossEncoder, name: str) -> onnx.ModelProto:
+    """The graph in float32, attention fused into ONNX Runtime's operator where its pattern is found."""
+    inputs = ["input_ids", "token_type_ids"] if reads_type_ids(model) else ["input_ids"]
+    size = {
+        0: torch.export.Dim("batch", min=1, max=4_096),
+        1: torch.export.Dim("tokens", min=2, max=max(model_length(model), 17)),
+    }
+    examples = tuple(torch.full((2, 16), 5 if place == 0 else 0, dtype=torch.long) for place in range(len(inputs)))
+    try:
+        with quiet(), torch.inference_mode():
+            program = torch.onnx.export(
+                _Scores(model).eval(),
+                examples,
+                dynamo=True,
+                opset_version=OPSET,
+                input_names=inputs,
+                output_names=["scores"],
+                dynamic_shapes=tuple(size for _ in inputs),
+                verbose=False,
+            )
+            if program is None:
+                raise EncoderUnavailableError(f"{name} cannot be exported to ONNX; run it with runtime torch")
+            return ir.to_proto(fused(program.model))
+    except (RuntimeError, AttributeError, TypeError, torch.onnx.OnnxExporterError) as error:
+        message = f"{name} cannot be exported to ONNX ({str(error)[:300]}); run it with runtime torch"
+        raise EncoderUnavailableError(message) from error

@@ -1,0 +1,80 @@
+"""What a teacher is, pairs of query and text in and scores out, and how one is opened."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rerank.teacher.folder import SPEC_FILE, identity_for, read_spec
+from rerank.teacher.source import DEFAULT_TEACHER, find_cross_encoder
+from retrieval.encoder import DEFAULT_MAX_LENGTH, Runtime
+from retrieval.encoders import automatic_runtime, named_runtime
+from retrieval.errors import SettingError
+
+
+class Teacher(Protocol):
+    """Scores how well texts answer queries, reading both together."""
+
+    @property
+    def identity(self) -> str:
+        """Names weights, tokenizer, runtime and length: scores of one identity may be kept together."""
+        ...
+
+    def score(
+        self, queries: Sequence[str], texts: Sequence[str], progress: Callable[[int], None] | None = None
+    ) -> NDArray[np.float32]:
+        """Logits (n,) of the pairs (queries[i], texts[i]): higher fits better; only order and distance count.
+
+        Pass many pairs at once, in any order: each different text is tokenized once, and pairs of equal length run
+        together. `progress` is told how many more pairs are done. No text is refused: a pair that is longer than the
+        model reads loses the end of its text first. Raises EncoderError when the device or the runtime fails,
+        ValueError where there are not as many queries as texts.
+        """
+        ...
+
+
+def open_teacher(
+    name_or_folder: str = DEFAULT_TEACHER,
+    runtime: str = "auto",
+    cache: Path = Path(".cache"),
+    *,
+    max_length: int = DEFAULT_MAX_LENGTH,
+) -> Teacher:
+    """The teacher of a cross-encoder's name on the hub or folder, or of an exported teacher's folder.
+
+    "auto" is torch where it sees a GPU, else ONNX in int8. `max_length` is in tokens of a pair. An ONNX export is made
+    once, kept under `cache` by the fingerprint of the model's files, and opened without torch from then on; two
+    processes may do that at once. Raises EncoderUnavailableError where the model cannot be found, loaded or exported or
+    is no cross-encoder with one output, SettingError for a runtime that does not exist, or that an exported folder was
+    not made for.
+    """
+    wanted = named_runtime(runtime)
+    exported = Path(name_or_folder).expanduser()
+    if (exported / SPEC_FILE).is_file():
+        _check_runtime(exported, wanted)
+    else:
+        source = find_cross_encoder(name_or_folder, cache)
+        chosen = wanted or automatic_runtime()
+        if chosen in ("torch", "torch-bf16"):
+            from rerank.teacher.torch_teacher import TorchTeacher
+
+            return TorchTeacher(source, runtime=chosen, max_length=max_length)
+        exported = cache / "teachers" / identity_for(source, chosen, max_length)
+        if not exported.is_dir():
+            from rerank.teacher.onnx_teacher_export import export_teacher
+
+            export_teacher(source, exported, "int8" if chosen == "onnx-int8" else "fp32", max_length=max_length)
+    from rerank.teacher.onnx_teacher import OnnxTeacher
+
+    return OnnxTeacher(exported)
+
+
+def _check_runtime(exported: Path, wanted: Runtime | None) -> None:
+    made_for = read_spec(exported).runtime
+    if wanted not in (None, made_for):
+        message = f"{exported} was exported for runtime {made_for}, not {wanted}; name the model that it was made of"
+        raise SettingError(message)

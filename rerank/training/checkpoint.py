@@ -1,0 +1,102 @@
+"""What a training run keeps between epochs, so that it can be killed: tensors and numbers in safetensors, no pickle."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import msgspec
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from retrieval.manifest import open_scratch, scratch_path, write_durably
+
+STATE_FILE, CURVE_FILE = "training.safetensors", "curve.json"
+_PROGRESS = "progress"
+
+
+class Epoch(msgspec.Struct, frozen=True):
+    """One line of a training curve."""
+
+    number: int
+    """From 1; 0 is the network before its first step."""
+    loss: float | None
+    """The mean over the epoch's steps; None before the first."""
+    validation: float
+    """Higher is better."""
+
+
+class Progress(msgspec.Struct):
+    """How far a run is."""
+
+    done: int = 0
+    """Epochs."""
+    waited: int = 0
+    """Of those, how many since the best."""
+    best: float = -math.inf
+    curve: list[Epoch] = []
+
+
+@dataclass(slots=True)
+class RunState:
+    """A run between two epochs, besides its network and optimizer."""
+
+    progress: Progress = field(default_factory=Progress)
+    best_weights: dict[str, Tensor] = field(default_factory=dict)
+
+    def judge(self, network: nn.Module, epoch: Epoch) -> None:
+        """Adds an epoch to the curve, and keeps the weights where it is the best."""
+        so_far = self.progress
+        so_far.curve.append(epoch)
+        if epoch.validation > so_far.best:
+            so_far.best, so_far.waited = epoch.validation, 0
+            self.best_weights = {name: value.detach().clone() for name, value in network.state_dict().items()}
+        else:
+            so_far.waited += 1
+
+
+def keep(folder: Path, network: nn.Module, optimizer: Optimizer, state: RunState) -> None:
+    """Writes a run to `folder`, whole or not at all."""
+    tensors = {f"network.{name}": value for name, value in network.state_dict().items()}
+    tensors |= {f"best.{name}": value for name, value in state.best_weights.items()}
+    for number, moments in optimizer.state_dict()["state"].items():
+        tensors |= {f"optimizer.{number}.{name}": value for name, value in moments.items()}
+    progress = {_PROGRESS: msgspec.json.encode(state.progress).decode()}
+    scratch = scratch_path(folder / STATE_FILE)
+    with open_scratch(scratch) as file:
+        # Tensors that share memory may not stand in one file.
+        file.write(save({name: value.detach().clone().contiguous() for name, value in tensors.items()}, progress))
+    scratch.replace(folder / STATE_FILE)
+    write_durably(folder / CURVE_FILE, msgspec.json.encode(state.progress.curve))
+
+
+def resumed(folder: Path, network: nn.Module, optimizer: Optimizer) -> RunState:
+    """What an interrupted run left in `folder`, its network and optimizer set; a new run where that cannot be read or
+    is of another network."""
+    before = {name: value.clone() for name, value in network.state_dict().items()}
+    try:
+        with safe_open(folder / STATE_FILE, framework="pt") as file:
+            progress = msgspec.json.decode((file.metadata() or {})[_PROGRESS], type=Progress)
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  # it is no dictionary
+        network.load_state_dict(_under("network", tensors))
+        groups = optimizer.state_dict()["param_groups"]
+        optimizer.load_state_dict({"state": _moments(tensors), "param_groups": groups})
+    except (OSError, SafetensorError, KeyError, ValueError, RuntimeError):
+        network.load_state_dict(before)
+        return RunState()
+    return RunState(progress, _under("best", tensors))
+
+
+def _moments(tensors: dict[str, Tensor]) -> dict[int, dict[str, Tensor]]:
+    moments: dict[int, dict[str, Tensor]] = {}
+    for name, value in _under("optimizer", tensors).items():
+        number, moment = name.split(".")
+        moments.setdefault(int(number), {})[moment] = value
+    return moments
+
+
+def _under(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {name.removeprefix(f"{prefix}."): value for name, value in tensors.items() if name.startswith(f"{prefix}.")}

