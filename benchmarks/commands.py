@@ -29,13 +29,13 @@ def evaluate(
     judgments: Annotated[
         Path, typer.Argument(help="Tab-separated: query, product_id, grade.", metavar="JUDGMENTS.tsv")
     ],
-    stages: Annotated[str, typer.Option("--stage", help="Stages to compare, separated by commas.")] = "merged",
+    stages: Annotated[str, typer.Option("--stage", help="Stages to compare, separated by commas.")] = "ranked",
     run_file: Annotated[Path | None, typer.Option("--run", help="Also write the ranking in TREC's run format.")] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Measure the ranking against judgments: nDCG@10, recall@100, MRR, precision, recall and F1 at 10.
 
-    Example: shelfwise evaluate store judgments.tsv --stage bm25,dense,merged
+    Example: shelfwise evaluate store judgments.tsv --stage bm25,dense,merged,ranked
     """
     import msgspec
 
@@ -79,13 +79,12 @@ def bench_latency(
     from benchmarks.latency import measure_latency, opening_seconds, searcher, title_queries
     from benchmarks.tables import show_latency
     from service.engine import SearchEngine
-    from service.ranking import STAGES
     from service.terminal import ProgressLines, write_json
 
     with SearchEngine.open(index, follow=False) as engine, ProgressLines() as progress:
         queries = _repeated(_queries_of(judgments), count) if judgments else title_queries(engine, count)
         measured = {}
-        for stage in STAGES:
+        for stage in engine.stages:
             progress.begin(stage, None, "")
             measured[stage] = measure_latency(searcher(engine, stage, facets=facet or ()), queries, threads=threads)
             progress.end(f"{2 * len(queries):,} searches")

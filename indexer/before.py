@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from indexer.vectors import KnownVectors
+from indexer.known import KnownVectors
 from retrieval.analysis import RULES
 from retrieval.arrays import load_array
 from retrieval.errors import StoreDamagedError, StoreError
@@ -15,6 +15,7 @@ from retrieval.layout import (
     FIELDS_FILE,
     KEYWORD_FOLDER,
     STANDING_FILE,
+    STATES_FOLDER,
     TEXT_KEYS_FILE,
     VECTORS_FOLDER,
     read_fields,
@@ -26,6 +27,7 @@ from retrieval.published import Serving, Store
 from retrieval.records import Product
 from retrieval.standing import Standing, read_standing
 from retrieval.stored_vectors import VECTORS_FILE
+from retrieval.token_states import MOST_TOKENS, STATES_FILES, StoredStates, TokenRuns
 
 
 class Before:
@@ -86,26 +88,38 @@ def open_before(store: Store) -> Before | None:
         return None
 
 
-def add_vectors_of_versions(store: Store, encoder: str, known: KnownVectors, first: str = "") -> None:
+def add_vectors_of_versions(
+    store: Store, encoder: str, known: KnownVectors, first: str = "", state_dimension: int = 0
+) -> None:
     """Adds the vectors of every version that this encoder made, those of the version `first` before the others.
 
-    A version with other damage still gives its vectors where these are whole.
+    Where states of `state_dimension` are wanted, only a version with such states is of use. A version with other damage
+    still gives its vectors where these are whole.
     """
     names = sorted(store.versions(), key=lambda name: (name == first, name), reverse=True)
     for name in names:
         try:
             manifest = store.manifest(name)
-            if manifest.encoder == encoder and _are_whole(store, manifest):
+            if manifest.encoder == encoder and _are_whole(store, manifest, with_states=state_dimension > 0):
                 folder = store.version_folder(name)
                 vectors = load_array(folder / VECTORS_FOLDER / VECTORS_FILE, mapped=True)
-                known.add(load_array(folder / TEXT_KEYS_FILE), vectors)
+                tokens = _tokens(folder / STATES_FOLDER, encoder, state_dimension) if state_dimension else None
+                known.add(load_array(folder / TEXT_KEYS_FILE), vectors, tokens)
         except StoreDamagedError:
             continue
 
 
-def _are_whole(store: Store, manifest: Manifest) -> bool:
+def _tokens(folder: Path, encoder: str, dimension: int) -> TokenRuns | None:
+    """The tokens of a version, where its states are such as would be made now."""
+    states = StoredStates(folder)
+    facts = states.facts
+    return states.runs if (facts.encoder, facts.dimension, facts.most) == (encoder, dimension, MOST_TOKENS) else None
+
+
+def _are_whole(store: Store, manifest: Manifest, *, with_states: bool) -> bool:
     prefix = f"versions/{manifest.version}"
-    for name in (TEXT_KEYS_FILE, f"{VECTORS_FOLDER}/{VECTORS_FILE}"):
+    states = (f"{STATES_FOLDER}/{name}" for name in STATES_FILES) if with_states else ()
+    for name in (TEXT_KEYS_FILE, f"{VECTORS_FOLDER}/{VECTORS_FILE}", *states):
         entry = manifest.files.get(f"{prefix}/{name}")
         if entry is None or file_problem(store.root / prefix / name, entry):
             return False

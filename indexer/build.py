@@ -17,7 +17,8 @@ import msgspec
 import numpy as np
 
 from indexer.aside import REJECTED_FILE, Aside
-from indexer.before import Before, add_vectors_of_versions, open_before
+from indexer.before import Before, open_before
+from indexer.encoding import CatalogEncoder, state_columns
 from indexer.guard import check_publish
 from indexer.intake import Intake, IntakeOptions
 from indexer.mapping import FeedMapping
@@ -27,7 +28,6 @@ from indexer.quality.report import QualityReport
 from indexer.quality.rule import Rule
 from indexer.second_pass import Documents
 from indexer.target import Target, open_target
-from indexer.vectors import ChunkFolder, KnownVectors, encode_rows, missing_rows, spread
 from indexer.workers import Workers
 from indexer.writing import VersionWriter
 from retrieval.analysis import Analyzer
@@ -46,10 +46,11 @@ from retrieval.layout import (
 )
 from retrieval.manifest import Manifest, VersionChanges, checksum, write_durably
 from retrieval.product_store import ProductStore
-from retrieval.product_text import RECIPE, encoder_text
+from retrieval.product_text import RECIPE
 from retrieval.published import SCHEMA, Store
-from retrieval.stored_vectors import VECTORS_FILE, create_vectors
+from retrieval.stored_vectors import VECTORS_FILE
 from retrieval.synonyms import Synonyms
+from retrieval.token_states import DIMENSION, StatesFacts
 from retrieval.vectors import measure_background
 from retrieval.vectors_faiss import Kept, build_index
 from retrieval.weights import DEFAULT_CHINESE_MODEL, DEFAULT_MODEL
@@ -86,6 +87,8 @@ class RebuildOptions:
     cluster: ClusterSettings | None = None
     """The Elasticsearch cluster that words are searched in; None searches them in the index directory."""
     vectors_in_cluster: bool = False
+    state_dimension: int = DIMENSION
+    """Columns of the products' token states, fewer where the encoder gives fewer; 0 makes no states."""
 
     @property
     def intake(self) -> IntakeOptions:
@@ -110,6 +113,8 @@ class RebuildReport(msgspec.Struct, frozen=True):
     encoder_reason: str
     encoded: int
     reused: int
+    token_states: int
+    """The products' tokens whose states are in the version; 0 where the encoder gives none, or none were asked for."""
     findings: dict[str, int]
     """What the quality report found, by severity."""
     bytes: int
@@ -174,6 +179,7 @@ class _Rebuild:
         self._before: Before | None = None
         self._folding = Folding()
         self._encoded = 0
+        self._states: StatesFacts | None = None
 
     def run(self) -> RebuildReport:
         """All steps in order."""
@@ -276,37 +282,22 @@ class _Rebuild:
 
     def _is_unchanged(self, before: Before, building: Path, written: VersionWriter, encoder: Encoder) -> bool:
         made = before.manifest
-        made_of = (made.catalog, made.encoder, made.analyzer, made.recipe, made.folded, made.cluster)
+        columns = made.states.dimension if made.states else 0
+        made_of = (made.catalog, made.encoder, made.analyzer, made.recipe, made.folded, made.cluster, columns)
         analyzer, folded = self._analyzer.identity, self._folding.sequence
-        wanted = (written.fingerprint, encoder.identity, analyzer, RECIPE, folded, self._target.place)
+        columns = state_columns(encoder, self._options.state_dimension)
+        wanted = (written.fingerprint, encoder.identity, analyzer, RECIPE, folded, self._target.place, columns)
         standing = before.folder / STANDING_FILE
         # The same products may now be what the feed itself says: then no live change stands any more.
         is_standing = standing.exists() and checksum(standing) == checksum(building / STANDING_FILE)
         return made_of == wanted and is_standing
 
     def _encode(self, encoder: Encoder, building: Path, written: VersionWriter) -> str:
-        keys, folder = written.keys, building / VECTORS_FOLDER
-        known = KnownVectors(encoder.dimension)
-        add_vectors_of_versions(
-            self._store, encoder.identity, known, self._before.manifest.version if self._before else ""
-        )
-        chunks = ChunkFolder(self._store.staging / f"vectors-{encoder.identity}", encoder.dimension)
-        chunks.load(known)
-        rows = missing_rows(keys, known)
-        self._observer.begin("encode", len(rows), "products")
-        vectors = create_vectors(folder, len(keys), encoder.dimension)
-        is_known = known.known(keys)
-        known.fill(keys[is_known], np.flatnonzero(is_known), vectors)
-        products = ProductStore(building)
-        for chunk, made in encode_rows(
-            rows, keys, lambda row: encoder_text(products[row]), encoder, chunks, self._observer.advance
-        ):
-            vectors[chunk] = made
-        spread(keys, rows, vectors)
-        np.save(building / TEXT_KEYS_FILE, keys)
-        self._encoded = len(rows)
-        self._observer.end(f"{len(rows):,} texts encoded, {len(keys) - len(rows):,} vectors reused")
-        return build_index(folder, before=self._kept(encoder, written)).value
+        before = self._before.manifest.version if self._before else ""
+        columns = state_columns(encoder, self._options.state_dimension)
+        made = CatalogEncoder(self._store, encoder, columns, self._observer).run(building, written.keys, before)
+        self._encoded, self._states = made.texts, made.states
+        return build_index(building / VECTORS_FOLDER, before=self._kept(encoder, written)).value
 
     def _kept(self, encoder: Encoder, written: VersionWriter) -> Kept | None:
         """The vectors that stayed where they belong: those of products whose text is that of the version before."""
@@ -343,6 +334,7 @@ class _Rebuild:
             changes=written.changes,
             folded=self._folding.sequence,
             cluster=self._target.place,
+            states=self._states,
         )
 
     def _publish(self, building: Path, manifest: Manifest) -> None:
@@ -386,6 +378,7 @@ class _Rebuild:
             encoder_reason=reason,
             encoded=self._encoded,
             reused=manifest.products - self._encoded,
+            token_states=manifest.states.tokens if manifest.states else 0,
             findings=dict(findings),
             bytes=sum(entry.bytes for entry in manifest.files.values()),
             seconds=self._seconds,

@@ -12,7 +12,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from indexer.cleaning.settler import Settler
-from indexer.vectors import text_key
+from indexer.text_keys import text_key
 from retrieval.analysis import Analyzer
 from retrieval.fields import FieldCatalog
 from retrieval.keyword_lines import encode_line, keyword_line

@@ -11,12 +11,13 @@ import xxhash
 
 from indexer.before import Before
 from indexer.second_pass import Settled
-from indexer.vectors import Keys, key_array
+from indexer.text_keys import Keys, key_array
 from retrieval.fields import FieldCatalog
 from retrieval.keyword_lines import KeywordBuilder
 from retrieval.keyword_tantivy import TantivyBuilder
 from retrieval.layout import FIELDS_FILE, KEYWORD_FOLDER, STANDING_FILE, write_fields
 from retrieval.manifest import VersionChanges
+from retrieval.product_signals import SignalsWriter
 from retrieval.product_store import ProductWriter
 from retrieval.standing import Standing, write_standing
 from retrieval.vectors import Rows
@@ -38,6 +39,7 @@ class VersionWriter:
         self._folder = folder
         self._before = before
         self._products = ProductWriter(folder)
+        self._signals = SignalsWriter(folder)
         self._terms = builder(folder / KEYWORD_FOLDER, found, before.keyword if before and takes_over else None)
         self._digest = xxhash.xxh3_128()
         self._keys = bytearray()
@@ -55,6 +57,7 @@ class VersionWriter:
             else:
                 self._terms.add_as_before(number, row_before)
             number += 1
+        self._signals.add(settled.lines)
         self._digest.update(b"".join(line + b"\n" for line in settled.lines))
         self._keys += b"".join(settled.keys)
         self._rows_before.extend(settled.rows_before)
@@ -66,6 +69,7 @@ class VersionWriter:
     def finish(self, counted: FieldCatalog, standing: Iterable[Standing]) -> None:
         """Ends all files."""
         self._products.finish()
+        self._signals.finish()
         self._terms.finish()
         write_fields(counted, self._folder / FIELDS_FILE)
         write_standing(self._folder / STANDING_FILE, standing)

@@ -10,6 +10,7 @@ from typing import Any, BinaryIO
 import msgspec
 import xxhash
 
+from retrieval.token_states import StatesFacts
 from retrieval.vectors import USUAL_BACKGROUND, Background
 
 MANIFEST = "manifest.json"
@@ -77,6 +78,8 @@ class Manifest(msgspec.Struct, frozen=True):
     """The number of the last live change that is in it; those of the journal behind it are laid over it."""
     cluster: ClusterPlace | None = None
     """None where its indexes are among its own files."""
+    states: StatesFacts | None = None
+    """Its token states; None where its encoder gave none, and in a version that an older program built."""
 
 
 def write_durably(path: Path, content: bytes) -> None:

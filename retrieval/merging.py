@@ -39,6 +39,11 @@ class Evidence:
         """The cosine in deviations above that of unrelated products (n,)."""
         return self.background.standardised(self.cosine)
 
+    def taken(self, places: NDArray[np.int64]) -> Evidence:
+        """Of the candidates at `places`, in their order."""
+        bm25_rank, dense_rank = self.bm25_rank[places], self.dense_rank[places]
+        return Evidence(self.words, self.background, self.bm25[places], self.cosine[places], bm25_rank, dense_rank)
+
 
 Merge = Callable[[Evidence], Array]
 

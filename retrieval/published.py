@@ -9,6 +9,7 @@ STORE/
   versions/v000007/         manifest.json, its checksum, and everything it lists; never changed again
   live.log, live.log.copy   live changes that came since, twice: retrieval/journal.py
   events/                   what shoppers did, and tables made of it: service/event_log.py
+  rankers/                  rankers that were trained for it, and which one serves: rerank/ranker/registry.py
   rejected.jsonl            rows that the last rebuild set aside
   quality.json, .html       what it found in the feed
   staging/                  what an interrupted rebuild had done so far

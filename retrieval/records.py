@@ -80,8 +80,8 @@ class Query:
     facets: tuple[str, ...] = ()
     sort: str = ""
     """A field, with a leading "-" for descending; empty sorts by relevance."""
-    stage: str = "merged"
-    """Which order to answer with: "bm25", "dense" or "merged"."""
+    stage: str = "ranked"
+    """Which order to answer with: "bm25", "dense", "merged" or "ranked"."""
 
 
 @dataclass(frozen=True, slots=True)

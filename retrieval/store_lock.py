@@ -58,14 +58,15 @@ class Holder(msgspec.Struct, frozen=True):
 
 
 @contextmanager
-def held_lock(folder: Path, purpose: str) -> Iterator[None]:
+def held_lock(folder: Path, purpose: str, wait: float = 0.0) -> Iterator[None]:
     """Holds the lock of a directory.
 
-    Raises StoreLockedError, which says who does, when another process holds it, StoreError where it cannot be taken.
+    Raises StoreLockedError, which says who does, when another process holds it and has not ended after `wait` seconds,
+    StoreError where it cannot be taken.
     """
     lock = filelock.FileLock(folder / LOCK)
     try:
-        lock.acquire(timeout=0)
+        lock.acquire(timeout=wait)
     except filelock.Timeout as error:
         raise StoreLockedError(_held_by_another(folder)) from error
     except OSError as error:

@@ -13,6 +13,7 @@ import typer
 from retrieval.errors import ShelfwiseError
 from service import changes, feed_commands, versions
 from service.event_upkeep import events
+from service.model_commands import models
 from service.options import IndexArgument, JsonOption, add_commands, cache_folder
 
 app = typer.Typer(
@@ -58,7 +59,7 @@ def search(
     ] = "",
     facets: Annotated[list[str] | None, typer.Option("--facet", help="A field to count values of. Repeatable.")] = None,
     sort: Annotated[str, typer.Option(help="A numeric field; -price for descending.")] = "",
-    stage: Annotated[str, typer.Option(help="bm25, dense or merged.")] = "merged",
+    stage: Annotated[str, typer.Option(help="bm25, dense, merged or ranked.")] = "ranked",
     size: Annotated[int, typer.Option(help="Hits on a page.")] = 10,
     page: Annotated[int, typer.Option(help="Which page, from 1.")] = 1,
     explain: Annotated[bool, typer.Option("--explain", help="Show what each stage gave each hit.")] = False,
@@ -111,3 +112,4 @@ def demo(
 add_commands(app, changes.EXAMPLES)
 add_commands(app, versions.EXAMPLES)
 app.add_typer(events)
+app.add_typer(models)

@@ -26,8 +26,10 @@ from service.connection import Connection
 from service.live import Changed, LiveSnapshot
 from service.metrics import DEGRADED
 from service.patch_measures import with_measures
+from service.ranking import STAGES
 from service.recording import Recorder
 from service.searching import Search, check_query, row_of, similar_products
+from service.served_ranker import ServedRanker
 from service.snapshot import Snapshot, open_snapshot
 
 if TYPE_CHECKING:
@@ -64,6 +66,7 @@ class SearchEngine:
         self._store = store
         self._connection = connection
         self._recorder = Recorder(store.root, settings)
+        self._ranker = ServedRanker(store.root, settings)
         self._follow = follow
         self._journal = Journal(store.root)
         self._stop = threading.Event()
@@ -79,6 +82,7 @@ class SearchEngine:
         """When to try again to open a version that could not be opened."""
         self._live = LiveSnapshot(snapshot)
         self._tell_unanswered(snapshot)
+        self._ranker.look(snapshot)
         if follow:
             self._catch_up()
             threading.Thread(
@@ -126,9 +130,14 @@ class SearchEngine:
         return self._connection.round_trips
 
     @property
+    def stages(self) -> tuple[str, ...]:
+        """What a search can stop at; "ranked" only where a ranker serves."""
+        return STAGES if self._ranker.stage(self.snapshot) else STAGES[:-1]
+
+    @property
     def notices(self) -> tuple[str, ...]:
         """What is wrong although searches are answered, such as a newer version that is damaged."""
-        return (*self.snapshot.notices, *self._journal.notices, *self._trouble.values())
+        return (*self.snapshot.notices, *self._ranker.notices, *self._journal.notices, *self._trouble.values())
 
     def search(
         self,
@@ -139,14 +148,15 @@ class SearchEngine:
         filters: str = "",
         facets: Sequence[str] = (),
         sort: str = "",
-        stage: str = "merged",
+        stage: str = "ranked",
         merge: str = DEFAULT,
     ) -> Page:
         """The products for a query, one page of them, with counts over all of them.
 
         `filters` is an expression such as `price < 100 AND brand IN (Bosch, Makita)`; `facets` are fields to count;
-        `sort` is a numeric field, "-" before it for descending; `stage` is "bm25", "dense" or "merged"; `merge` names
-        one of `retrieval.merging.METHODS`. An empty text browses everything that the filter lets through.
+        `sort` is a numeric field, "-" before it for descending; `stage` is "bm25", "dense", "merged" or "ranked", which
+        is what merging gave, reordered by the ranker where one serves; `merge` names one of
+        `retrieval.merging.METHODS`. An empty text browses everything that the filter lets through.
 
         Raises QueryError, FilterError or UnknownFieldError for what cannot be answered.
         """
@@ -155,7 +165,11 @@ class SearchEngine:
         query = Query(text, size, page, filters, tuple(facets), sort, stage)
         check_query(query, merge)
         self._check_open()
-        return self._answered(lambda snapshot, lost: Search(snapshot, self._executor, query, merge, lost).page())
+
+        def answer(snapshot: Snapshot, lost: tuple[str, ...]) -> Page:
+            return Search(snapshot, self._executor, query, merge, lost, self._ranker.stage(snapshot)).page()
+
+        return self._answered(answer)
 
     def similar(self, product_id: str, *, size: int = 20, filters: str = "") -> Page:
         """The products nearest to one, itself left out; raises UnknownProductError where there is no such product."""
@@ -255,6 +269,7 @@ class SearchEngine:
                     newer.apply(self._journal.since(newer.sequence))
                 changed = newer.snapshot.manifest.version != self.manifest.version
                 self._live = newer
+            self._ranker.look(newer.snapshot)
             self._trouble.pop("version", None)
             self._tell_unanswered(newer.snapshot)
             return changed
@@ -271,6 +286,7 @@ class SearchEngine:
         with self._swap:
             self._journal.close()
         self._recorder.close()
+        self._ranker.close()
         self._connection.close()
 
     def __enter__(self) -> Self:
@@ -288,6 +304,7 @@ class SearchEngine:
     def look(self) -> None:
         """Takes up what others changed or published since the last look; `notices` says what could not be."""
         self._catch_up()
+        self._ranker.look(self.snapshot)
         is_due = file_stamp(self._store.root / CURRENT) != self._seen or time.monotonic() > self._again
         if is_due and not self._opening.locked():
             self._again = math.inf

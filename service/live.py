@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from retrieval.changes import Change, Upsert, after
+from retrieval.encoder import with_tokens
 from retrieval.errors import EncoderUnavailableError
 from retrieval.field_counter import extended
 from retrieval.fields import FieldCatalog
@@ -18,12 +19,22 @@ from retrieval.product_json import product_to_json
 from retrieval.product_text import encoder_text, keyword_document
 from retrieval.records import Product
 from retrieval.standing import same_product
+from retrieval.token_states import TokenRuns, quantised
 from retrieval.vectors import Vectors
+from service.changed_states import ChangedSignals, ChangedStates
 from service.overlay import ChangedProducts, ChangedVectors
 from service.snapshot import Snapshot
 
 Found = Mapping[str, Product | None]
 """What products are by their ids; None for one that is gone."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Encoded:
+    """What the encoder makes of a text; without tokens where the version has no states, or the encoder is lost."""
+
+    vector: Vectors
+    tokens: TokenRuns | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +56,9 @@ class LiveSnapshot:
         """The number of the last entry that is in the snapshot."""
         self._products = ChangedProducts(base.products)
         self._vectors = ChangedVectors.over(base.vectors)
-        self._texts: dict[str, Vectors] = {}
+        self._states = ChangedStates(base.states, base.manifest.products) if base.states else None
+        self._signals = ChangedSignals(base.signals, base.manifest.products)
+        self._texts: dict[str, _Encoded] = {}
 
     def product(self, product_id: str) -> Product | None:
         """A product as it is now."""
@@ -72,10 +85,11 @@ class LiveSnapshot:
             return
         found = self._outcome(entry.change for entry in taken)
         try:
-            vectors = self._encoded(found)
+            encoded = self._encoded(found)
         except EncoderUnavailableError:
-            vectors = dict.fromkeys(self._new_texts(found), np.zeros(self.snapshot.vectors.dimension, np.float32))
-        self._lay(found, vectors, {entry.change.id: entry.seq for entry in taken}, self._added(taken))
+            nothing = _Encoded(np.zeros(self.snapshot.vectors.dimension, np.float32))
+            encoded = dict.fromkeys(self._new_texts(found), nothing)
+        self._lay(found, encoded, {entry.change.id: entry.seq for entry in taken}, self._added(taken))
         self.sequence = taken[-1].seq
         self._texts = {}
 
@@ -87,11 +101,21 @@ class LiveSnapshot:
             found[change.id] = after(known, change)
         return found
 
-    def _encoded(self, found: Found) -> dict[str, Vectors]:
-        """The vectors of the texts that are new: a price changes none."""
+    def _encoded(self, found: Found) -> dict[str, _Encoded]:
+        """The vectors and tokens of the texts that are new: a price changes none."""
         missing = sorted(self._new_texts(found) - self._texts.keys())
-        made = self.snapshot.encoder.encode_products(missing) if missing else ()
-        return {**self._texts, **dict(zip(missing, made, strict=True))}
+        return {**self._texts, **dict(zip(missing, self._made(missing), strict=True))}
+
+    def _made(self, texts: Sequence[str]) -> list[_Encoded]:
+        if not texts:
+            return []
+        encoder, states = self.snapshot.encoder, self._states
+        telling = with_tokens(encoder) if states else None
+        if states is None or telling is None:
+            return [_Encoded(vector) for vector in encoder.encode_products(texts)]
+        vectors, tokens = telling.encode_products_with_tokens(texts)
+        runs = (quantised([each], states.dimension) for each in tokens)
+        return [_Encoded(vector, run) for vector, run in zip(vectors, runs, strict=True)]
 
     def _new_texts(self, found: Found) -> set[str]:
         products = [product for product in found.values() if product]
@@ -116,7 +140,7 @@ class LiveSnapshot:
         return added
 
     def _lay(
-        self, found: Found, vectors: Mapping[str, Vectors], sequences: Mapping[str, int], added: Mapping[str, int]
+        self, found: Found, encoded: Mapping[str, _Encoded], sequences: Mapping[str, int], added: Mapping[str, int]
     ) -> None:
         places = {key: added[key] if key in added else self._products.place_of(key) for key in found}
         rows = {place: found[key] for key, place in places.items() if place is not None}
@@ -129,12 +153,22 @@ class LiveSnapshot:
             if place is not None
         ]
         keyword = self.snapshot.keyword.changed(changes, catalog) if changes else self.snapshot.keyword
-        laid: dict[int, Vectors | None] = {row: None for row, product in rows.items() if product is None}
-        laid |= {row: vectors[text] for row, product in present.items() if (text := encoder_text(product)) in vectors}
-        self._vectors = self._vectors.with_changes(laid)
+        laid: dict[int, _Encoded | None] = {row: None for row, product in rows.items() if product is None}
+        laid |= {row: encoded[text] for row, product in present.items() if (text := encoder_text(product)) in encoded}
+        self._vectors = self._vectors.with_changes({row: each.vector if each else None for row, each in laid.items()})
+        if self._states:
+            tokens = {row: each.tokens if each else None for row, each in laid.items()}
+            self._states = self._states.with_changes(tokens)
+        self._signals = self._signals.with_changes(rows)
         self._products = self._products.with_changes(rows, added)
         self.snapshot = dataclasses.replace(
-            self.snapshot, products=self._products, catalog=catalog, keyword=keyword, vectors=self._vectors
+            self.snapshot,
+            products=self._products,
+            catalog=catalog,
+            keyword=keyword,
+            vectors=self._vectors,
+            states=self._states,
+            signals=self._signals,
         )
 
     def _document(self, row: int, product: Product | None, catalog: FieldCatalog, sequence: int) -> DocumentChange:

@@ -1,41 +1,19 @@
-"""From a query to its candidates in order: both retrievers side by side, one candidate set, one merged score.
-
-The candidate set is what matches the words, and the products nearest in meaning: those among the whole catalog's
-`DENSE_DEPTH` nearest. Both are properties of a product and the query alone, so a filter keeps exactly its own part of
-the set: hits, count, facets and pages are all about the same products, and choosing a facet's value gives as many
-hits as it announced.
-"""
+"""A search on its way: the request, and its candidates in order with what each stage gave them."""
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable
-from concurrent.futures import Executor
-from dataclasses import dataclass, field, replace
-from typing import TypeVar
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
-from retrieval.analysis import TermGroup, identifier_key
+from retrieval.analysis import TermGroup
 from retrieval.conditions import Condition
-from retrieval.errors import EncoderError
-from retrieval.keyword import Completed, Completion, Matches, Ordered, Retrieved, Rows, Selection, Sort
+from retrieval.keyword import Ordered, Rows, Selection, Sort
 from retrieval.merging import DEFAULT, METHODS, Evidence, Merge
 from retrieval.records import Candidate, Facet, StageScore
-from retrieval.vectors import Background, Neighbours, Vectors
-from service.snapshot import Snapshot
 
-KEYWORD_DEPTH = 1_000
-"""Keyword matches that are merged with the vectors; those behind them follow in their own order."""
-DENSE_DEPTH = 200
-FILTERED_DEPTH = 1_000
-"""How many of the nearest a filter is applied to one by one, where no keyword index applies it to all."""
-STAGES = ("bm25", "dense", "merged")
-
-T = TypeVar("T")
-
-_NONE = Neighbours(np.empty(0, dtype=np.int64), np.empty(0, dtype=np.float32))
+STAGES = ("bm25", "dense", "merged", "ranked")
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +23,7 @@ class Request:
     text: str
     groups: tuple[TermGroup, ...]
     where: Condition | None = None
-    stage: str = "merged"
+    stage: str = "ranked"
     merge: Merge = METHODS[DEFAULT]
     facets: tuple[str, ...] = ()
     facet_size: int = 100
@@ -67,15 +45,23 @@ class Ranking:
     evidence: Evidence
     total: int
     selection: Selection
+    merged: NDArray[np.float64]
+    """What merging gave; `scores`, unless a ranker has spoken."""
+    merged_rank: Rows
+    """From 1."""
     identified: frozenset[int] = frozenset()
     facets: dict[str, Facet] = field(default_factory=dict)
     """Over the whole candidate set."""
     ordered: Ordered | None = None
     """The whole candidate set in the order that was asked for, where one was."""
-    ran: tuple[str, ...] = STAGES
+    ran: tuple[str, ...] = ()
     """The stages that took part; the others gave nothing."""
     degraded: tuple[str, ...] = ()
     relaxed: bool = False
+    best_bm25: float = 0.0
+    """The highest of the whole catalog, filter or not."""
+    about: Rows = field(default_factory=lambda: np.empty(0, dtype=np.int64))
+    """The products that the query is most about, by its words and by its meaning, filter or not."""
     timings: dict[str, float] = field(default_factory=dict)
 
     def candidate(self, row: int) -> Candidate:
@@ -88,181 +74,39 @@ class Ranking:
         stages = {
             "bm25": StageScore(_rank(evidence.bm25_rank[at]), float(evidence.bm25[at])),
             "dense": StageScore(_rank(evidence.dense_rank[at]), float(evidence.cosine[at])),
-            "merged": StageScore(at + 1, score),
+            "merged": StageScore(int(self.merged_rank[at]), float(self.merged[at])),
+            "ranked": StageScore(at + 1, score),
         }
         return Candidate(row, score, {stage: stages[stage] for stage in self.ran})
 
 
-class Ranker:
-    """Ranks candidates of one snapshot. Threads of `executor` let the two retrievers work side by side."""
-
-    def __init__(self, snapshot: Snapshot, executor: Executor) -> None:
-        self._snapshot = snapshot
-        self._executor = executor
-
-    def rank(self, request: Request) -> Ranking:
-        """The candidate set of a request, its ranked part in order."""
-        timings: dict[str, float] = {}
-        keyword = self._executor.submit(_timed, timings, "bm25", lambda: self._retrieved(request))
-        query, degraded = self._encoded(request, timings)
-        # Without words the filter has only what is near to choose from.
-        depth = FILTERED_DEPTH if request.lost and request.where is not None else DENSE_DEPTH
-        nearest = _timed(timings, "dense", lambda: self._nearest(query, depth))
-        retrieved = keyword.result()
-        ranking = _timed(timings, "merge", lambda: self._merged(request, query, retrieved, nearest))
-        if not ranking.total and request.where is not None and query is not None:
-            ranking = self._relaxed(request, query)
-        ranking.degraded, ranking.timings = (*request.lost, *degraded), timings
-        ranking.ran = _stages_run(request, ranking.degraded)
-        return ranking
-
-    def further(self, request: Request, ranking: Ranking, end: int) -> Rows:
-        """The rows up to place `end`, those behind the ranked part in the order of their BM25."""
-        if end <= len(ranking.rows) or ranking.total <= len(ranking.rows):
-            return ranking.rows[:end]
-        matches = self._snapshot.keyword.search(request.groups, end + len(ranking.rows), request.where)
-        behind = matches.rows[~np.isin(matches.rows, ranking.rows)]
-        return np.concatenate([ranking.rows, behind])[:end]
-
-    def _retrieved(self, request: Request) -> Retrieved:
-        groups = () if request.stage == "dense" else request.groups
-        return self._snapshot.keyword.retrieve(groups, identifier_key(request.text), KEYWORD_DEPTH, request.where)
-
-    def _encoded(self, request: Request, timings: dict[str, float]) -> tuple[Vectors | None, tuple[str, ...]]:
-        if request.stage == "bm25":
-            return None, ()
-        try:
-            vectors = _timed(timings, "encode", lambda: self._snapshot.encoder.encode_queries([request.text]))
-        except EncoderError:
-            return None, ("dense",)
-        return vectors[0], ()
-
-    def _nearest(self, query: Vectors | None, depth: int) -> Neighbours:
-        return _NONE if query is None else self._snapshot.vectors.search(query, depth)
-
-    def _merged(self, request: Request, query: Vectors | None, retrieved: Retrieved, nearest: Neighbours) -> Ranking:
-        matches, named = _ranked_part(retrieved), retrieved.identified
-        groups = () if request.stage == "dense" else request.groups
-        completed = self._completed(request, groups, matches, np.concatenate([nearest.rows, named]))
-        besides = completed.besides
-        rows = np.concatenate([matches.rows, besides.rows])
-        background = self._snapshot.manifest.background
-        cosine = self._similarity(query, rows).astype(np.float64)
-        evidence = _evidence(len(request.groups), background, (matches, besides, nearest), cosine)
-        extra = besides.rows[besides.scores == 0]
-        ranking = Ranking(
-            rows,
-            _scores(request, evidence),
-            evidence,
-            matches.total + len(extra),
-            Selection(groups, np.sort(extra), request.where),
-            frozenset(np.intersect1d(named, rows).tolist()) if len(named) else frozenset(),
-            completed.facets,
-            completed.ordered,
-        )
-        return _ordered(ranking)
-
-    def _completed(
-        self, request: Request, groups: tuple[TermGroup, ...], matches: Matches, proposed: Rows
-    ) -> Completed:
-        """The candidates that are not among the best keyword matches, near vectors and exact identifiers, with their
-        scores; facets and order over all candidates."""
-        wanted = np.setdiff1d(proposed, matches.rows)
-        all_matches_known = matches.total <= len(matches.rows)
-        is_scored = request.where is not None or not (all_matches_known or request.stage == "dense")
-        asked = Completion(wanted, groups, request.where, request.facets, request.facet_size, request.sort, is_scored)
-        completed = self._snapshot.keyword.complete(asked)
-        if is_scored:
-            return completed
-        unscored = Matches(wanted, np.zeros(len(wanted), dtype=np.float32), len(wanted))
-        return replace(completed, besides=unscored)
-
-    def _similarity(self, query: Vectors | None, rows: Rows) -> NDArray[np.float32]:
-        if query is None:
-            return np.zeros(len(rows), dtype=np.float32)
-        return self._snapshot.vectors.similarity(query, rows)
-
-    def _relaxed(self, request: Request, query: Vectors) -> Ranking:
-        """The nearest products that the filter lets through, when it lets no candidate through."""
-        allowed = self._snapshot.keyword.select(Selection(where=request.where, everything=True))
-        nearest = self._snapshot.vectors.search(query, DENSE_DEPTH, allowed)
-        rows, count = nearest.rows, len(nearest.rows)
-        nothing, ranks = np.zeros(count), np.arange(1.0, count + 1)
-        cosine = nearest.scores.astype(np.float64)
-        background = self._snapshot.manifest.background
-        evidence = Evidence(len(request.groups), background, nothing, cosine, np.full(count, np.inf), ranks)
-        selection = Selection((), np.sort(rows), request.where)
-        ordered = self._snapshot.keyword.sort(selection, request.sort) if request.sort else None
-        return Ranking(rows, cosine, evidence, count, selection, ordered=ordered, relaxed=count > 0)
+def put_in_order(ranking: Ranking, scores: NDArray[np.float64]) -> None:
+    """Reorders the head of a ranking, its first len(scores) candidates, by what a ranker gave them (c,): exact
+    identifiers first, ties by row. Those behind stay in their order, their scores moved down to follow the head's."""
+    count = len(scores)
+    fallen = scores.min() - ranking.merged[:count].min()
+    ranking.scores = np.concatenate([scores, ranking.merged[count:] + fallen])
+    _permute(ranking, np.concatenate([_best_first(ranking, count), np.arange(count, len(ranking.rows))]))
 
 
-def _evidence(
-    words: int, background: Background, found: tuple[Matches, Matches, Neighbours], cosine: NDArray[np.float64]
-) -> Evidence:
-    """Lines up what the retrievers found: the best keyword matches, the candidates besides them, the nearest
-    vectors."""
-    matches, besides, nearest = found
-    rows = np.concatenate([matches.rows, besides.rows])
-    bm25_rank = np.full(len(rows), np.inf)
-    bm25_rank[: len(matches.rows)] = np.arange(1, len(matches.rows) + 1)
-    dense_rank = np.full(len(rows), np.inf)
-    if len(nearest.rows):
-        by_row = np.argsort(nearest.rows)
-        place = np.searchsorted(nearest.rows, rows, sorter=by_row).clip(max=len(by_row) - 1)
-        is_near = nearest.rows[by_row[place]] == rows
-        dense_rank[is_near] = by_row[place[is_near]] + 1
-    bm25 = np.concatenate([matches.scores, besides.scores]).astype(np.float64)
-    return Evidence(words, background, bm25, cosine, bm25_rank, dense_rank)
+def put_in_merged_order(ranking: Ranking) -> None:
+    """Exact identifiers first, then by score, ties by row; these are the merged ranks."""
+    _permute(ranking, _best_first(ranking, len(ranking.rows)))
+    ranking.merged_rank = np.arange(1, len(ranking.rows) + 1)
 
 
-def _ranked_part(retrieved: Retrieved) -> Matches:
-    """What is merged: the best of the whole catalog, filter or not; else a filter would change the order."""
-    best, matches = retrieved.best, retrieved.matches
-    return matches if best is matches or best.total <= len(best.rows) else _down_to(matches, best)
-
-
-def _down_to(matches: Matches, best: Matches) -> Matches:
-    """The matches that are no worse than the last of `best`; `total` stays."""
-    score, row = best.scores[-1], best.rows[-1]
-    kept = (matches.scores > score) | ((matches.scores == score) & (matches.rows <= row))
-    return Matches(matches.rows[kept], matches.scores[kept], matches.total)
-
-
-def _scores(request: Request, evidence: Evidence) -> NDArray[np.float64]:
-    match request.stage:
-        case "bm25":
-            return evidence.bm25
-        case "dense":
-            return evidence.cosine
-        case _:
-            return request.merge(evidence)
-
-
-def _ordered(ranking: Ranking) -> Ranking:
-    """Exact identifiers first, then by score, ties by row."""
-    keys: list[NDArray[np.generic]] = [ranking.rows, -ranking.scores]
+def _best_first(ranking: Ranking, count: int) -> NDArray[np.int64]:
+    keys: list[NDArray[np.generic]] = [ranking.rows[:count], -ranking.scores[:count]]
     if ranking.identified:
-        keys.append(~np.isin(ranking.rows, list(ranking.identified)))
-    order = np.lexsort(keys)
-    each = ranking.evidence
+        keys.append(~np.isin(ranking.rows[:count], list(ranking.identified)))
+    return np.lexsort(keys)
+
+
+def _permute(ranking: Ranking, order: NDArray[np.int64]) -> None:
     ranking.rows, ranking.scores = ranking.rows[order], ranking.scores[order]
-    ranking.evidence = Evidence(
-        each.words, each.background, each.bm25[order], each.cosine[order], each.bm25_rank[order], each.dense_rank[order]
-    )
-    return ranking
-
-
-def _stages_run(request: Request, degraded: tuple[str, ...]) -> tuple[str, ...]:
-    asked = STAGES if request.stage == "merged" else (request.stage,)
-    return tuple(stage for stage in asked if stage not in degraded)
+    ranking.merged, ranking.merged_rank = ranking.merged[order], ranking.merged_rank[order]
+    ranking.evidence = ranking.evidence.taken(order)
 
 
 def _rank(rank: float) -> int | None:
     return int(rank) if np.isfinite(rank) else None
-
-
-def _timed(timings: dict[str, float], stage: str, work: Callable[[], T]) -> T:
-    started = time.perf_counter()
-    result = work()
-    timings[stage] = (time.perf_counter() - started) * 1_000
-    return result

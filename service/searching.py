@@ -14,8 +14,9 @@ from retrieval.keyword import Rows, Selection, Sort
 from retrieval.merging import METHODS
 from retrieval.records import Candidate, Facet, Hit, Page, Query, StageScore
 from retrieval.vectors import Neighbours, Vectors
-from service.ranking import FILTERED_DEPTH, STAGES, Ranker, Ranking, Request
+from service.ranking import STAGES, Ranking, Request
 from service.snapshot import Snapshot
+from service.stages import FILTERED_DEPTH, LastStage, Stages
 
 MOST_TEXT = 10_000
 """Characters of a query; longer ones are refused rather than cut."""
@@ -30,9 +31,15 @@ class Search:
     """One search of one snapshot."""
 
     def __init__(
-        self, snapshot: Snapshot, executor: Executor, query: Query, merge: str, lost: tuple[str, ...] = ()
+        self,
+        snapshot: Snapshot,
+        executor: Executor,
+        query: Query,
+        merge: str,
+        lost: tuple[str, ...] = (),
+        last: LastStage | None = None,
     ) -> None:
-        """`lost` are the stages that cannot take part."""
+        """`lost` are the stages that cannot take part; `last` reorders what merging gave."""
         self._snapshot = snapshot
         self._query = query
         self._facets = {name: snapshot.catalog.known(name, "count").name for name in query.facets}
@@ -43,7 +50,7 @@ class Search:
         self._request = Request(
             query.text, groups, where, query.stage, METHODS[merge], self._counted, FACET_VALUES, self._sort, lost
         )
-        self._ranker = Ranker(snapshot, executor)
+        self._stages = Stages(snapshot, executor, last)
 
     def page(self) -> Page:
         """The answer."""
@@ -51,11 +58,11 @@ class Search:
             return self._browsed()
         if not self._request.groups:
             return self._answer((), 0, self._empty())
-        ranking = self._ranker.rank(self._request)
+        ranking = self._stages.rank(self._request)
         if ranking.ordered:
             rows = ranking.ordered.rows
         else:
-            rows = self._ranker.further(self._request, ranking, self._query.page * self._query.size)
+            rows = self._stages.further(self._request, ranking, self._query.page * self._query.size)
         return self._answer(self._hits(rows, ranking), ranking.total, ranking.facets or self._empty(), ranking)
 
     def _browsed(self) -> Page:

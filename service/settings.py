@@ -70,6 +70,14 @@ class EventsSettings(BaseModel):
         return regions
 
 
+class RankerSettings(BaseModel):
+    """How a trained ranker serves."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    deadline: float = Field(default=0.1, gt=0, le=60)
+
+
 class Settings(BaseSettings):
     """Every setting; what `load_settings` returns."""
 
@@ -85,6 +93,7 @@ class Settings(BaseSettings):
     vectors: Literal["faiss", "elasticsearch"] | None = None
     elasticsearch: ElasticsearchSettings = ElasticsearchSettings()
     events: EventsSettings = EventsSettings()
+    ranker: RankerSettings = RankerSettings()
 
     @classmethod
     def settings_customise_sources(
@@ -194,4 +203,8 @@ def setting_names() -> tuple[str, ...]:
     return (*(name for name in Settings.model_fields if name not in _TABLES), *inner)
 
 
-_TABLES: Mapping[str, type[BaseModel]] = {"elasticsearch": ElasticsearchSettings, "events": EventsSettings}
+_TABLES: Mapping[str, type[BaseModel]] = {
+    "elasticsearch": ElasticsearchSettings,
+    "events": EventsSettings,
+    "ranker": RankerSettings,
+}

@@ -18,11 +18,13 @@ from retrieval.errors import (
 )
 from retrieval.fields import FieldCatalog
 from retrieval.keyword import KeywordIndex
-from retrieval.layout import FIELDS_FILE, KEYWORD_FOLDER, SYNONYMS_FILE, VECTORS_FOLDER, read_fields
+from retrieval.layout import FIELDS_FILE, KEYWORD_FOLDER, STATES_FOLDER, SYNONYMS_FILE, VECTORS_FOLDER, read_fields
 from retrieval.manifest import Manifest
+from retrieval.product_signals import ProductSignals, StoredSignals
 from retrieval.product_store import ProductStore
 from retrieval.published import Serving, Store
 from retrieval.synonyms import Synonyms
+from retrieval.token_states import StoredStates, TokenStates
 from retrieval.vectors import VectorIndex
 from service.connection import Connection
 from service.lost_encoder import LostEncoder
@@ -41,6 +43,9 @@ class Snapshot:
     keyword: KeywordIndex
     vectors: VectorIndex
     encoder: Encoder
+    states: TokenStates | None
+    """None in a version whose encoder gives no states of tokens."""
+    signals: ProductSignals
     notices: tuple[str, ...] = ()
     unanswered: str = ""
     """Why its cluster could not be asked when it was opened, if it could not; a later search may find it there."""
@@ -89,6 +94,8 @@ def _opened(store: Store, connection: Connection, encoder: Encoder | None) -> Sn
         keyword,
         _vectors(store, manifest, connection),
         encoder,
+        _states(folder, manifest),
+        StoredSignals(folder, manifest.products),
         (*serving.notices, *notices),
         unanswered,
     )
@@ -125,6 +132,19 @@ def _vectors(store: Store, manifest: Manifest, connection: Connection) -> Vector
     from retrieval.vectors_faiss import FaissIndex
 
     return FaissIndex(folder / VECTORS_FOLDER)
+
+
+def _states(folder: Path, manifest: Manifest) -> StoredStates | None:
+    if manifest.states is None:
+        return None
+    states = StoredStates(folder / STATES_FOLDER)
+    if states.facts != manifest.states or (states.encoder, states.size) != (manifest.encoder, manifest.products):
+        message = (
+            f"version {manifest.version} does not agree with itself: its token states are of {states.size} products by "
+            f"{states.encoder}, its manifest is of {manifest.products} by {manifest.encoder}; rebuild the index"
+        )
+        raise StoreDamagedError(message)
+    return states
 
 
 def _encoder(store: Store, serving: Serving) -> Encoder:

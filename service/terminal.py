@@ -116,6 +116,9 @@ def show_report(report: RebuildReport, index: Path) -> None:
     table.add_row("quality", f"{found or 'no findings'}; see {index / QUALITY_PAGE}")
     table.add_row("encoder", report.encoder)
     table.add_row("vectors", f"{report.encoded:,} encoded, {report.reused:,} reused")
+    table.add_row(
+        "token states", f"{report.token_states:,}" if report.token_states else "none: this encoder gives none"
+    )
     seconds = ", ".join(f"{phase} {spent:.1f}" for phase, spent in report.seconds.items())
     table.add_row("seconds", f"{sum(report.seconds.values()):.1f} ({seconds})")
     table.add_row("size", f"{report.bytes / 1e6:,.1f} MB")

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from indexer.vectors import Keys
+from indexer.text_keys import Keys
 from retrieval.analysis import Analyzer, TermGroup, identifier_key
 from retrieval.arrays import load_array
 from retrieval.conditions import TextIn

@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from indexer.vectors import Keys, text_key
+from indexer.text_keys import Keys, text_key
 from retrieval.analysis import Analyzer
 from retrieval.errors import StoreDamagedError
 from retrieval.field_counter import FieldCounter

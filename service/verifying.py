@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
-from indexer.vectors import Keys
+from indexer.text_keys import Keys
 from retrieval.analysis import Analyzer
 from retrieval.arrays import load_array
 from retrieval.encoders import load_encoder
@@ -17,11 +17,21 @@ from retrieval.errors import ClusterError, ShelfwiseError, StoreDamagedError
 from retrieval.fields import FieldCatalog
 from retrieval.keyword import KeywordIndex
 from retrieval.keyword_tantivy import TantivyIndex
-from retrieval.layout import FIELDS_FILE, KEYWORD_FOLDER, SYNONYMS_FILE, TEXT_KEYS_FILE, VECTORS_FOLDER, read_fields
+from retrieval.layout import (
+    FIELDS_FILE,
+    KEYWORD_FOLDER,
+    STATES_FOLDER,
+    SYNONYMS_FILE,
+    TEXT_KEYS_FILE,
+    VECTORS_FOLDER,
+    read_fields,
+)
 from retrieval.manifest import MANIFEST, SEAL, Manifest, file_problem
+from retrieval.product_signals import SIGNALS_FILE, StoredSignals
 from retrieval.product_store import IDS_FILE, OFFSETS_FILE, PRODUCTS_FILE, ProductStore
 from retrieval.product_text import RECIPE
 from retrieval.published import Store
+from retrieval.token_states import StoredStates
 from retrieval.vectors_faiss import FaissIndex
 from service.problems import Problem, Verified
 from service.snapshot import stored_analyzer
@@ -68,6 +78,8 @@ class _Parts:
     keyword: KeywordIndex | None
     vectors: FaissIndex | None
     text_keys: Keys | None
+    states: StoredStates | None
+    signals: StoredSignals | None
 
     def sizes(self) -> dict[str, int]:
         """How many products each part holds."""
@@ -76,6 +88,7 @@ class _Parts:
             KEYWORD_FOLDER: None if self.keyword is None else self.keyword.size,
             VECTORS_FOLDER: None if self.vectors is None else self.vectors.size,
             TEXT_KEYS_FILE: None if self.text_keys is None else len(self.text_keys),
+            STATES_FOLDER: None if self.states is None else self.states.size,
         }
         return {part: size for part, size in sizes.items() if size is not None}
 
@@ -171,6 +184,8 @@ class _Verification:
             self._open_keyword(catalog, manifest),
             self._opened(VECTORS_FOLDER, lambda: FaissIndex(folder / VECTORS_FOLDER, gpu=False)),
             self._opened(TEXT_KEYS_FILE, lambda: _text_keys(folder / TEXT_KEYS_FILE)),
+            self._opened(STATES_FOLDER, lambda: StoredStates(folder / STATES_FOLDER)) if manifest.states else None,
+            self._opened(SIGNALS_FILE, lambda: StoredSignals(folder, manifest.products)),
         )
 
     def _open_keyword(self, catalog: FieldCatalog | None, manifest: Manifest) -> KeywordIndex | None:

@@ -9,7 +9,7 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
-from indexer.vectors import key_array, text_key
+from indexer.text_keys import key_array, text_key
 from retrieval.analysis import Analyzer
 from retrieval.encoder_folder import SPEC_FILE
 from retrieval.field_counter import FieldCounter

@@ -24,11 +24,12 @@ import indexer.vectors
 from indexer.build import RebuildOptions, rebuild
 from indexer.feeds import read_products
 from indexer.mapping import FeedMapping
-from retrieval.layout import VECTORS_FOLDER
+from retrieval.layout import STATES_FOLDER, VECTORS_FOLDER
 from retrieval.product_store import ProductStore
 from retrieval.published import Store
 from retrieval.records import Product
 from retrieval.stored_vectors import VECTORS_FILE
+from retrieval.token_states import STATES_FILES
 from service.demo import write_demo_store
 from service.engine import SearchEngine
 from tests.catalogs import write_feed
@@ -124,6 +125,10 @@ def _assert_equal(index: Path, scratch: Scratch) -> None:
     assert ids[0] == ids[1]
     vectors = [np.load(folder / VECTORS_FOLDER / VECTORS_FILE) for folder in (ours, theirs)]
     assert np.array_equal(vectors[0], vectors[1])
+    assert all(
+        (ours / STATES_FOLDER / name).read_bytes() == (theirs / STATES_FOLDER / name).read_bytes()
+        for name in STATES_FILES
+    )
     assert _answers(index) == scratch.answers
 
 

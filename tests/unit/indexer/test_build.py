@@ -18,7 +18,7 @@ from indexer.aside import REJECTED_FILE
 from indexer.build import RebuildOptions, RebuildReport, rebuild
 from indexer.feeds import Rejected
 from indexer.observing import Silence
-from indexer.vectors import key_array, text_key
+from indexer.text_keys import key_array, text_key
 from retrieval.encoders import DEFAULT_CHINESE_MODEL, DEFAULT_MODEL, load_encoder, open_encoder
 from retrieval.errors import (
     EmptyCatalogError,

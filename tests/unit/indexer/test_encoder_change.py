@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -14,8 +13,9 @@ from numpy.typing import NDArray
 
 import indexer.vectors
 from indexer.build import RebuildOptions, RebuildReport, rebuild
+from retrieval.encoder import Tokens
 from retrieval.encoder_onnx import OnnxEncoder
-from retrieval.encoders import open_encoder
+from retrieval.encoders import open_encoder, store_encoder
 from retrieval.errors import EncoderError
 from retrieval.layout import VECTORS_FOLDER
 from retrieval.published import Store
@@ -41,26 +41,24 @@ class Encoded:
 @pytest.fixture
 def encoded(monkeypatch: pytest.MonkeyPatch) -> Encoded:
     """Counts what the real encoder is given."""
-    seen, encode = Encoded(), OnnxEncoder.encode_products
+    seen, encode = Encoded(), OnnxEncoder.encode_products_with_tokens
 
     def counting(
         encoder: OnnxEncoder, texts: Sequence[str], progress: Callable[[int], None] | None = None
-    ) -> NDArray[np.float32]:
+    ) -> tuple[NDArray[np.float32], list[Tokens]]:
         if seen.fails_after is not None and len(seen.texts) + len(texts) > seen.fails_after:
             raise EncoderError("the device is gone")
         seen.texts += texts
         return encode(encoder, texts, progress)
 
-    monkeypatch.setattr(OnnxEncoder, "encode_products", counting)
+    monkeypatch.setattr(OnnxEncoder, "encode_products_with_tokens", counting)
     return seen
 
 
 @pytest.fixture(scope="session")
 def other_encoder(cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The same model under another name: to a rebuild it is another encoder."""
-    open_encoder(ENCODER, "onnx-int8", cache)
-    (stored,) = (cache / "onnx").glob(f"{ENCODER}-*")
-    folder = Path(shutil.copytree(stored, tmp_path_factory.mktemp("encoders") / "other"))
+    folder = store_encoder(open_encoder(ENCODER, "onnx-int8", cache), tmp_path_factory.mktemp("encoders") / "other")
     spec = msgspec.json.decode((folder / "encoder.json").read_bytes())
     (folder / "encoder.json").write_bytes(msgspec.json.encode({**spec, "identity": "other", "name": "other"}))
     return folder

@@ -12,7 +12,10 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 import indexer.vectors
-from indexer.vectors import ChunkFolder, Keys, KnownVectors, encode_rows, key_array, missing_rows, spread, text_key
+from indexer.chunks import ChunkFolder
+from indexer.known import KnownVectors
+from indexer.text_keys import Keys, key_array, text_key
+from indexer.vectors import encode_rows, missing_rows, spread
 
 DIMENSION = 4
 

@@ -12,7 +12,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 import service.engine
-import service.ranking
+import service.stages
 from indexer.build import RebuildOptions, rebuild
 from retrieval.errors import (
     FilterError,
@@ -52,8 +52,8 @@ def test_pages_share_nothing_and_skip_nothing(engine: SearchEngine, query: str, 
 
 
 def test_pages_go_on_behind_the_ranked_part(engine: SearchEngine, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(service.ranking, "KEYWORD_DEPTH", 5)
-    monkeypatch.setattr(service.ranking, "DENSE_DEPTH", 5)
+    monkeypatch.setattr(service.stages, "KEYWORD_DEPTH", 5)
+    monkeypatch.setattr(service.stages, "DENSE_DEPTH", 5)
     whole = engine.search("steel", size=600)
     assert whole.total > 20
     pages = [engine.search("steel", size=3, page=number) for number in range(1, whole.total // 3 + 2)]
@@ -83,7 +83,7 @@ def test_a_facets_count_is_the_number_of_hits_that_choosing_it_gives(
 def test_a_filter_keeps_its_part_of_the_hits_in_their_order(
     engine: SearchEngine, query: str, depth: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(service.ranking, "KEYWORD_DEPTH", depth)
+    monkeypatch.setattr(service.stages, "KEYWORD_DEPTH", depth)
     everything = engine.search(query, size=600)
     kept = [hit.product.id for hit in everything.hits if hit.product.price is not None and hit.product.price < 40]
     cheap = engine.search(query, size=600, filters="price < 40")

@@ -15,7 +15,6 @@ from retrieval.cluster import Cluster
 from retrieval.errors import SettingError
 from service.settings import (
     ElasticsearchSettings,
-    EventsSettings,
     Settings,
     load_settings,
     setting_names,
@@ -43,6 +42,7 @@ EXAMPLES: dict[str, tuple[str, str, object]] = {
     "events.phone_regions": ('"FR,CN"', "FR,CN", "FR,CN"),
     "events.retention_days": ("400", "400", 400),
     "events.minimum_shoppers": ("10", "10", 10),
+    "ranker.deadline": ("0.02", "0.02", 0.02),
 }
 """Each setting in the file, in the environment, and what comes of both."""
 
@@ -63,6 +63,7 @@ WRONG = {
     "events.phone_regions": ("5", None),
     "events.retention_days": ("0", "long"),
     "events.minimum_shoppers": ("0", "few"),
+    "ranker.deadline": ("0", "soon"),
 }
 """Each setting with values that cannot be."""
 
@@ -304,9 +305,10 @@ class TestPage:
         assert tuple(documented()) == setting_names()
 
     def test_defaults_are_those_of_the_program(self) -> None:
-        fields = {**ElasticsearchSettings.model_fields, **EventsSettings.model_fields, **Settings.model_fields}
         for name, (told, _) in documented().items():
-            default = fields[name.rpartition(".")[2]].default
+            table, _, key = name.rpartition(".")
+            holder = getattr(Settings(), table) if table else Settings()
+            default = type(holder).model_fields[key].default
             is_nothing = default in (None, "", ()) or default == SecretStr("")
             assert is_nothing == ("`" not in told), name
             shown = ",".join(default) if isinstance(default, tuple) else default

@@ -1,0 +1,72 @@
+"""Writes a trained network as one ONNX graph, in float32 or with its matrices in int8."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import onnx
+import torch
+
+from rerank.ranker.network import Inputs, NetworkShape, RankerNetwork
+from rerank.ranker.onnx_ranker import OUTPUT
+from retrieval.errors import RankerError
+from retrieval.onnx_export import OPSET, quiet
+from retrieval.onnx_int8 import quantised
+
+
+def export_network(network: RankerNetwork, path: Path, precision: str = "fp32") -> None:
+    """Writes the graph to `path`: the arrays of `rerank.ranker.inputs.RankerInputs` by their names in, scores
+    (B, c, 3) out.
+
+    `rerank.ranker.model_files` says which operators a stored ranker may have: who changes what is exported here changes
+    that too. Raises RankerError where PyTorch's exporter gives no graph.
+    """
+    example = tuple(example_inputs(network.shape))
+    lists, candidates, history = (
+        torch.export.Dim(name, min=1, max=4_096) for name in ("lists", "candidates", "history")
+    )
+    words, tokens = (torch.export.Dim(name, min=1, max=512) for name in ("words", "tokens"))
+    axes = (
+        {0: lists, 1: words},
+        {0: lists, 1: words},
+        {0: lists, 1: words},
+        {0: lists, 1: candidates, 2: tokens},
+        {0: lists, 1: candidates, 2: tokens},
+        {0: lists, 1: candidates},
+        {0: lists, 1: candidates},
+        {0: lists, 1: history},
+        {0: lists, 1: history},
+        {0: lists, 1: history},
+    )
+    with quiet(), torch.inference_mode():
+        program = torch.onnx.export(
+            network.eval(),
+            example,
+            dynamo=True,
+            opset_version=OPSET,
+            input_names=list(Inputs._fields),
+            output_names=[OUTPUT],
+            dynamic_shapes={"arrays": axes},
+            verbose=False,
+        )
+    if program is None:
+        raise RankerError(f"{path} cannot be made: PyTorch's exporter gave no graph of the network")
+    graph = program.model_proto
+    onnx.save(quantised(graph) if precision == "int8" else graph, path)
+
+
+def example_inputs(shape: NetworkShape) -> Inputs:
+    """Inputs of the right shapes, of no meaning."""
+    b, c, q, t, h, d, v = 2, 3, 4, 5, 6, shape.state_dimension, shape.vector_dimension
+    return Inputs(
+        torch.ones(b, q, dtype=torch.int64),
+        torch.ones(b, q, d),
+        torch.ones(b, q),
+        torch.ones(b, c, t, dtype=torch.int64),
+        torch.ones(b, c, t, d, dtype=torch.int8),
+        torch.ones(b, c, shape.features),
+        torch.ones(b, c, v),
+        torch.ones(b, h, v),
+        torch.ones(b, h, dtype=torch.int64),
+        torch.ones(b, h),
+    )

@@ -1,0 +1,103 @@
+"""What the ranker's head reads of a candidate besides its words: the first stage's scores, and the store's signals.
+
+Every feature is a property of the query and the product alone, never of the list they stand in, so that a filter or a
+page leaves the order of what remains as it was. What is not known is 0, and a feature of its own says so.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from retrieval.product_signals import SignalColumns
+
+Floats = NDArray[np.float32]
+
+FIRST_STAGE = ("merged", "bm25_per_word", "bm25_share", "bm25", "cosine", "similarity", "words")
+SIGNALS = (
+    "has_states",
+    "price_gap",
+    "has_price",
+    "availability",
+    "popularity",
+    "freshness",
+    "has_created",
+    "rating",
+    "has_rating",
+)
+FEATURES = (*FIRST_STAGE, *SIGNALS)
+"""The columns of a feature matrix, in their order. A stored ranker names its own: one that knows others is refused."""
+
+MERGED, HAS_STATES = FEATURES.index("merged"), FEATURES.index("has_states")
+_BM25_SCALE = 20.0
+_HALF_LIFE_DAYS = 90.0
+_PRIOR_RATINGS, _PRIOR_RATING = 10.0, 3.5
+
+
+@dataclass(frozen=True, slots=True)
+class FirstStage:
+    """What the retrievers and their merging say of c candidates, each (c,)."""
+
+    merged: NDArray[np.float64]
+    bm25: NDArray[np.float64]
+    cosine: NDArray[np.float64]
+    similarity: NDArray[np.float64]
+    """The cosine in deviations above that of unrelated products."""
+    words: int
+    """The number of words in the query."""
+    best_bm25: float
+    """The highest of the whole catalog for this query, under a filter, too."""
+
+
+@dataclass(frozen=True, slots=True)
+class Signals:
+    """What is known of c products whatever the query."""
+
+    told: SignalColumns
+    """By the catalog."""
+    popularity: Floats
+    """(c,): the decayed score of clicks, carts and purchases; 0 for a product that nobody has chosen."""
+    has_states: NDArray[np.bool_]
+    """(c,): whether its tokens are known."""
+    today: float
+    """Days since 1970."""
+
+
+def feature_matrix(first: FirstStage, signals: Signals, usual_price: float) -> Floats:
+    """The features (c, len(FEATURES)); `usual_price` is what products for this query cost, NaN where it is unknown."""
+    count = len(first.merged)
+    columns = {
+        "merged": first.merged,
+        "bm25_per_word": first.bm25 / max(first.words, 1),
+        "bm25_share": first.bm25 / first.best_bm25 if first.best_bm25 > 0 else np.zeros(count),
+        "bm25": first.bm25 / _BM25_SCALE,
+        "cosine": first.cosine,
+        "similarity": first.similarity,
+        "words": np.full(count, np.log1p(first.words)),
+        "has_states": signals.has_states,
+        **_store_columns(signals, usual_price),
+    }
+    return np.stack([np.asarray(columns[name], np.float32) for name in FEATURES], axis=1)
+
+
+def _store_columns(signals: Signals, usual_price: float) -> dict[str, NDArray[np.generic]]:
+    told = signals.told
+    with np.errstate(divide="ignore", invalid="ignore"):
+        gap = np.log(told.price / usual_price)
+    has_gap, has_created, has_rating = np.isfinite(gap), np.isfinite(told.created), np.isfinite(told.rating)
+    age = np.nan_to_num(signals.today - told.created, nan=0.0).clip(min=0)
+    ratings = np.nan_to_num(told.rating_count, nan=1.0)
+    # A mean of few ratings is drawn to the usual one.
+    rating = (told.rating * ratings + _PRIOR_RATING * _PRIOR_RATINGS) / (ratings + _PRIOR_RATINGS) - _PRIOR_RATING
+    return {
+        "price_gap": np.where(has_gap, np.clip(gap, -3, 3), 0),
+        "has_price": has_gap,
+        "availability": np.nan_to_num(told.availability, nan=0.0),
+        "popularity": np.log1p(signals.popularity.clip(min=0)),
+        "freshness": np.where(has_created, 0.5 ** (age / _HALF_LIFE_DAYS), 0),
+        "has_created": has_created,
+        "rating": np.where(has_rating, rating, 0),
+        "has_rating": has_rating,
+    }

@@ -1,0 +1,264 @@
+"""The ranker's network, in torch: trained here, exported to ONNX to serve.
+
+A query's tokens meet each candidate's cached token states three ways. *MaxSim* (Khattab & Zaharia 2020, ColBERT,
+section 3.2) takes for each query token its best match among the product's, and weighs the tokens by what they are;
+*coverage* does the same for equal tokens; one layer of *cross-attention* lets each query token read the product's
+states, which are keys and values as they are, so that nothing of a product is computed at query time but dot products.
+What comes of it goes, with the first stage's scores and the store's own signals, into a small head with a linear path
+beside it.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+EVENTS = ("click", "cart", "purchase")
+"""What the head's outputs tell of, in their order."""
+HISTORY_KINDS = 4
+"""Kinds of event in a history: impression or view, click, cart, purchase."""
+_FAR = -1e4
+"""What masked positions score: less than anything real, and still finite in half precision."""
+_SIMILARITIES = 6
+_LEAST_SPREAD = 1e-6
+
+
+@dataclass(frozen=True, slots=True)
+class NetworkShape:
+    """The sizes of a ranker's network."""
+
+    state_dimension: int
+    """Columns of token states."""
+    vector_dimension: int
+    """Columns of product vectors, which a history is made of."""
+    features: int
+    layers: int = 1
+    """Cross-attention layers: 1, or 0 for the features head alone."""
+    attention_heads: int = 4
+    feed_forward: int = 256
+    hidden: int = 64
+    history: int = 32
+    """Columns of the attention over a shopper's history; 0 leaves it out."""
+
+    def as_dict(self) -> dict[str, int]:
+        """For the file beside the weights."""
+        return asdict(self)
+
+
+class Inputs(NamedTuple):
+    """B queries with c candidates each; q query tokens, t product tokens, h products in the history, all padded.
+
+    A candidate without states has only padding among its tokens; padding is -1 in ids and kinds.
+    """
+
+    query_ids: Tensor
+    """(B, q) int64."""
+    query_states: Tensor
+    """(B, q, d) float32, rows of length 1."""
+    query_idf: Tensor
+    """(B, q) float32: inverse document frequencies in this catalog."""
+    product_ids: Tensor
+    """(B, c, t) int64."""
+    product_states: Tensor
+    """(B, c, t, d) int8, rows of length about 127."""
+    features: Tensor
+    """(B, c, F) float32, as `rerank.ranker.features` makes them."""
+    candidate_vectors: Tensor
+    """(B, c, v) float32."""
+    history_vectors: Tensor
+    """(B, h, v) float32."""
+    history_kinds: Tensor
+    """(B, h) int64."""
+    history_gaps: Tensor
+    """(B, h) float32: days between the event and the query."""
+
+
+class Matching(NamedTuple):
+    """How each query token meets each candidate."""
+
+    similarity: Tensor
+    """(B, c, q, t): cosines."""
+    is_equal: Tensor
+    """(B, c, q, t) float: 1 where both tokens are the same word piece."""
+    is_product_token: Tensor
+    """(B, c, t) bool."""
+    best: Tensor
+    """(B, c, q): MaxSim of each query token, 0 for a candidate without states."""
+    covered: Tensor
+    """(B, c, q): 1 where the product has the token itself."""
+
+
+class RankerNetwork(nn.Module):
+    """Scores candidates: higher is better, for each kind of event."""
+
+    def __init__(self, shape: NetworkShape) -> None:
+        super().__init__()
+        self.shape = shape
+        d = shape.state_dimension
+        self.query_map = nn.Linear(d, d, bias=False)
+        nn.init.eye_(self.query_map.weight)
+        self.weigh_similar = nn.Linear(d + 1, 1)
+        self.weigh_covered = nn.Linear(d + 1, 1)
+        self.attention = nn.ModuleList(CrossAttention(shape) for _ in range(shape.layers))
+        pooled = 2 * d if shape.layers else 0
+        self.centre = nn.Parameter(torch.zeros(shape.features), requires_grad=False)
+        self.spread = nn.Parameter(torch.ones(shape.features), requires_grad=False)
+        inner = shape.features + _SIMILARITIES + pooled
+        self.mlp = nn.Sequential(nn.Linear(inner, shape.hidden), nn.GELU(), nn.Linear(shape.hidden, len(EVENTS)))
+        self.linear = nn.Linear(shape.features + _SIMILARITIES, len(EVENTS))
+        self.history = HistoryAttention(shape) if shape.history else None
+
+    def forward(self, *arrays: Tensor) -> Tensor:
+        """Scores (B, c, 3) of `Inputs`, given one by one."""
+        inputs = Inputs(*arrays)
+        matching = self.match(inputs)
+        scalars = torch.cat([self.scaled(inputs.features), self.similarities(inputs, matching)], dim=-1)
+        known = [scalars]
+        if self.shape.layers:
+            known.append(self.attended(inputs, matching))
+        scores: Tensor = self.linear(scalars) + self.mlp(torch.cat(known, dim=-1))
+        if self.history is not None:
+            scores = scores + self.history(inputs)
+        return scores
+
+    def scaled(self, features: Tensor) -> Tensor:
+        """Features (B, c, F) at the scale of the training data, outliers held in."""
+        return ((features - self.centre) / self.spread).clamp(-5, 5)
+
+    def fit_scale(self, features: Tensor) -> None:
+        """Tells the network what its features (m, F) usually are. One that never varies counts for nothing, later,
+        too: what it would mean was never learned."""
+        spread = features.std(dim=0, correction=0)
+        self.centre.copy_(features.mean(dim=0))
+        self.spread.copy_(torch.where(spread > _LEAST_SPREAD, spread, torch.full_like(spread, 1 / _LEAST_SPREAD)))
+
+    def match(self, inputs: Inputs) -> Matching:
+        """The query's tokens against each candidate's."""
+        products = inputs.product_states.float() / 127
+        query = torch.nn.functional.normalize(self.query_map(inputs.query_states), dim=-1)
+        # One product of matrices for all candidates: many small ones take several times as long.
+        batch, candidates, tokens, d = products.shape
+        flat = products.reshape(batch, candidates * tokens, d) @ query.transpose(1, 2)
+        similarity = flat.reshape(batch, candidates, tokens, -1).transpose(2, 3)
+        is_product_token = inputs.product_ids >= 0
+        is_equal = (inputs.query_ids[:, None, :, None] == inputs.product_ids[:, :, None, :]).float()
+        is_equal = is_equal * is_product_token[:, :, None, :]
+        masked = similarity.masked_fill(~is_product_token[:, :, None, :], _FAR)
+        best = masked.amax(dim=-1).clamp(min=0)
+        return Matching(similarity, is_equal, is_product_token, best, is_equal.amax(dim=-1))
+
+    def token_weights(self, inputs: Inputs) -> tuple[Tensor, Tensor]:
+        """How much each query token counts, for similarity and for coverage: each (B, q), adding up to 1."""
+        known = torch.cat([inputs.query_states, inputs.query_idf[..., None] / 10], dim=-1)
+        is_token = (inputs.query_ids >= 0).float()
+        weights = (
+            nn.functional.softplus(layer(known)[..., 0]) * is_token
+            for layer in (self.weigh_similar, self.weigh_covered)
+        )
+        similar, covered = (weight / weight.sum(dim=-1, keepdim=True).clamp(min=1e-6) for weight in weights)
+        return similar, covered
+
+    def similarities(self, inputs: Inputs, matching: Matching) -> Tensor:
+        """Scalars (B, c, 6): weighted and plain MaxSim and coverage, the worst token's match, the share of the
+        product's tokens that the query names."""
+        similar, covered = self.token_weights(inputs)
+        is_token = (inputs.query_ids >= 0).float()
+        count = is_token.sum(dim=-1, keepdim=True).clamp(min=1)
+        worst = (matching.best + (1 - is_token)[:, None]).amin(dim=-1).clamp(max=1)
+        length = matching.is_product_token.float().sum(dim=-1).clamp(min=1)
+        named = (matching.is_equal * is_token[:, None, :, None]).amax(dim=2).sum(dim=-1) / length
+        return torch.stack(
+            [
+                (matching.best @ similar[..., None])[..., 0],
+                (matching.covered @ covered[..., None])[..., 0],
+                (matching.best @ (is_token / count)[..., None])[..., 0],
+                (matching.covered @ (is_token / count)[..., None])[..., 0],
+                worst,
+                named,
+            ],
+            dim=-1,
+        )
+
+    def attended(self, inputs: Inputs, matching: Matching) -> Tensor:
+        """What the query's tokens read in each candidate (B, c, 2d): their weighted mean, and their maximum."""
+        products = inputs.product_states.float() / 127
+        query = inputs.query_states[:, None].expand(-1, inputs.features.shape[1], -1, -1)
+        for layer in self.attention:
+            query = layer(query, products, matching)
+        weights, _ = self.token_weights(inputs)
+        mean = (query * weights[:, None, :, None]).sum(dim=2)
+        is_padding = (inputs.query_ids < 0)[:, None, :, None]
+        most = query.masked_fill(is_padding, _FAR).amax(dim=2).clamp(min=-100)
+        return torch.cat([mean, most], dim=-1)
+
+
+class CrossAttention(nn.Module):
+    """Each query token reads a product's states, which are keys and values as they are."""
+
+    def __init__(self, shape: NetworkShape) -> None:
+        super().__init__()
+        d, heads = shape.state_dimension, shape.attention_heads
+        self.heads = heads
+        self.told = nn.Linear(2, d)
+        self.query = nn.Linear(d, d)
+        self.equal = nn.Parameter(torch.ones(heads))
+        self.output = nn.Linear(d, d)
+        self.norm = nn.LayerNorm(d)
+        self.feed_forward = nn.Sequential(nn.Linear(d, shape.feed_forward), nn.GELU(), nn.Linear(shape.feed_forward, d))
+        self.last_norm = nn.LayerNorm(d)
+        self.scale = nn.Parameter(torch.full((heads,), 4.0))
+
+    def forward(self, query: Tensor, products: Tensor, matching: Matching) -> Tensor:
+        """Query tokens (B, c, q, d) over product tokens (B, c, t, d), the result as the query tokens."""
+        batch, candidates, tokens, d = query.shape
+        query = query + self.told(torch.stack([matching.best, matching.covered], dim=-1))
+        by_head = self.query(query).reshape(batch, candidates, tokens, self.heads, d // self.heads).transpose(2, 3)
+        cached = products.reshape(batch, candidates, -1, self.heads, d // self.heads).transpose(2, 3)
+        logits = (by_head @ cached.transpose(3, 4)) * self.scale[:, None, None]
+        logits = logits + matching.is_equal[:, :, None] * self.equal[:, None, None]
+        logits = logits.masked_fill(~matching.is_product_token[:, :, None, None, :], _FAR)
+        read = (logits.softmax(dim=-1) @ cached).transpose(2, 3)
+        query = self.norm(query + self.output(read.reshape(batch, candidates, tokens, d)))
+        result: Tensor = self.last_norm(query + self.feed_forward(query))
+        return result
+
+
+class HistoryAttention(nn.Module):
+    """Target attention (Zhou et al. 2018, Deep Interest Network, section 4.3): each candidate looks at what the shopper
+    did before. A place of zeros to attend to lets it look away (Ai et al. 2019, A Zero Attention Model for Personalized
+    Product Search, section 3.3), and the last layer begins at zero: without training, a history changes nothing."""
+
+    def __init__(self, shape: NetworkShape) -> None:
+        super().__init__()
+        v, n = shape.vector_dimension, shape.history
+        self.candidate = nn.Linear(v, n)
+        self.event = nn.Linear(v, n)
+        self.kind = nn.Embedding(HISTORY_KINDS, n)
+        self.gap = nn.Linear(1, n)
+        self.nothing = nn.Parameter(torch.zeros(1))
+        last = nn.Linear(n, len(EVENTS))
+        nn.init.zeros_(last.weight)
+        nn.init.zeros_(last.bias)
+        self.score = nn.Sequential(nn.Linear(n + 1, n), nn.GELU(), last)
+
+    def forward(self, inputs: Inputs) -> Tensor:
+        """What the history adds to the scores (B, c, 3); nothing where it is empty."""
+        is_event = inputs.history_kinds >= 0
+        kinds = self.kind(inputs.history_kinds.clamp(min=0))
+        gaps = self.gap(torch.log1p(inputs.history_gaps.clamp(min=0))[..., None])
+        events = self.event(inputs.history_vectors) + kinds + gaps
+        candidates = self.candidate(inputs.candidate_vectors)
+        logits = (candidates @ events.transpose(1, 2)) / math.sqrt(events.shape[-1])
+        logits = logits.masked_fill(~is_event[:, None], _FAR)
+        nothing = self.nothing.expand(logits.shape[0], logits.shape[1], 1)
+        attention = torch.cat([nothing, logits], dim=-1).softmax(dim=-1)[..., 1:]
+        read = attention @ events
+        alike = inputs.candidate_vectors @ inputs.history_vectors.transpose(1, 2)
+        nearest = (attention * alike).sum(dim=-1, keepdim=True)
+        any_event = is_event.any(dim=-1).float()[:, None, None]
+        result: Tensor = self.score(torch.cat([candidates * read, nearest], dim=-1)) * any_event
+        return result

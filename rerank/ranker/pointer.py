@@ -1,0 +1,67 @@
+"""The file that names the ranker which serves, replaced at once: a reader meets the old name or the new one."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from retrieval.errors import RankerDamagedError
+from retrieval.manifest import file_stamp, write_durably
+from retrieval.store_files import CURRENT, pointer_content
+
+RANKER_NAME = re.compile(r"ranker-[0-9]{4,}")
+_OFF = "off"
+_MOST_BYTES = 256
+_CURE = "let a ranker serve anew: shelfwise models rollback"
+
+
+class RankerPointer:
+    """CURRENT in a folder of rankers: a name, or "off", with a checksum."""
+
+    def __init__(self, folder: Path) -> None:
+        self._path = folder / CURRENT
+
+    def read(self) -> str:
+        """The ranker that serves; nothing where none was published or rankers are switched off.
+
+        Raises RankerDamagedError for a file that cannot be read, or names no ranker.
+        """
+        said = self._said()
+        return "" if said == _OFF else said
+
+    def is_off(self) -> bool:
+        """Whether somebody switched rankers off; False where it cannot be read."""
+        try:
+            return self._said() == _OFF
+        except RankerDamagedError:
+            return False
+
+    def readable(self) -> str:
+        """As `read`, and nothing where it cannot be read."""
+        try:
+            return self.read()
+        except RankerDamagedError:
+            return ""
+
+    def write(self, name: str) -> None:
+        """Lets a ranker serve, or none where the name is empty."""
+        write_durably(self._path, pointer_content(name or _OFF))
+
+    def stamp(self) -> tuple[int, int]:
+        """Changes whenever it is written."""
+        return file_stamp(self._path)
+
+    def _said(self) -> str:
+        try:
+            with self._path.open("rb") as file:
+                said = file.read(_MOST_BYTES).decode("ascii", "replace").strip()
+        except FileNotFoundError:
+            return ""
+        except OSError as error:
+            raise RankerDamagedError(f"{self._path} cannot be read ({error.strerror}); {_CURE}") from error
+        name = said.partition(" ")[0]
+        # Also without a checksum, as a person writes it.
+        is_whole = said in (name, pointer_content(name).decode().strip())
+        if not is_whole or not (name == _OFF or RANKER_NAME.fullmatch(name)):
+            raise RankerDamagedError(f"{self._path} names no ranker, it says {said[:40]!r}; {_CURE}")
+        return name

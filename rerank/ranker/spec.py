@@ -1,0 +1,248 @@
+"""The folder of a trained ranker: what ranker.json and report.json say, and the seal that vouches for every file.
+
+model.onnx            the network as it is served
+weights.safetensors   the same as it is trained on from there
+ranker.json           RankerSpec: what running it takes besides
+report.json           RankerReport: what it was measured by, and whether it may serve
+seal.json             length and XXH3 checksum of each of them
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, TypeVar
+
+import msgspec
+import xxhash
+
+from rerank.gate.verdict import Verdict
+from rerank.ranker.features import FEATURES
+from rerank.ranker.model_files import check_graph, check_weights
+from retrieval.errors import InputError, RankerDamagedError, RankerForeignError
+from retrieval.manifest import FileEntry, checksum, file_problem, sync
+
+FORMAT = 1
+"""Counts up when a ranker's files change so that an older program could not use them. The seal stays as it is."""
+MODEL_FILE = "model.onnx"
+WEIGHTS_FILE = "weights.safetensors"
+SPEC_FILE = "ranker.json"
+REPORT_FILE = "report.json"
+SEAL_FILE = "seal.json"
+MOST_MODEL_BYTES = 256 << 20
+"""Of one file of a ranker: fifty times the largest that we made."""
+MOST_TOLD_BYTES = 4 << 20
+"""Of each JSON file."""
+_NEEDED = (MODEL_FILE, WEIGHTS_FILE, SPEC_FILE, REPORT_FILE)
+_CURE = "let another one serve (shelfwise models rollback) or train it again (shelfwise train ranker)"
+
+_Read = TypeVar("_Read")
+
+
+class RankerSpec(msgspec.Struct, frozen=True, kw_only=True):
+    """What ranker.json holds: all that running the network takes besides its weights."""
+
+    format: int = FORMAT
+    identity: str = ""
+    """Names weights, graph and whatever else decides its scores; `write_ranker` fills it in."""
+    encoder: str
+    """Identity of the encoder whose token states and vectors it was trained on."""
+    state_dimension: int
+    """Columns of token states."""
+    vector_dimension: int
+    """Columns of product vectors."""
+    features: tuple[str, ...]
+    """The columns of its feature matrix, in their order; names from `rerank.ranker.features`."""
+    layers: int
+    """Cross-attention layers; 0 is the features head alone."""
+    precision: Literal["fp32", "int8"]
+    mix: float
+    """A candidate's score is the network's plus `mix` times the merged one."""
+    event_weights: tuple[float, float, float]
+    """What a click, a cart and a purchase are worth in the network's score."""
+    calibration: tuple[float, float]
+    """Slope and intercept: the probability that a product fits is sigmoid(slope * score + intercept)."""
+    trained_on: Mapping[str, str | int | float] = {}
+    """Data, seed, rows, date: for people."""
+    parent: str = ""
+    """Identity of the ranker that its training began from; empty for one from nothing."""
+
+
+class RankerReport(msgspec.Struct, frozen=True, kw_only=True):
+    """What report.json holds: how good a ranker is, by what it was not trained on."""
+
+    created: str
+    """ISO 8601, UTC."""
+    measured_on: str = ""
+    """Names the held-out data: figures of two rankers compare only where this is the same."""
+    measures: Mapping[str, float] = {}
+    """By name, nDCG@10 for one, in the order in which they are shown."""
+    against: str = ""
+    """What it was judged against: a ranker's name, or the merged order."""
+    verdict: Verdict | None = None
+    """The gate's, where it was asked."""
+    aside: tuple[str, ...] = ()
+    """Why it is kept aside; empty for one that was published."""
+
+
+@dataclass(frozen=True, slots=True)
+class Encoding:
+    """What an index holds of its products for a ranker to read."""
+
+    encoder: str
+    """Identity of its encoder."""
+    vector_dimension: int
+    state_dimension: int | None = None
+    """None where it is not known, or where there are no states: those rankers read features alone then."""
+
+
+def misfit(spec: RankerSpec, encoding: Encoding) -> str:
+    """Why a ranker cannot serve an index, or nothing."""
+    if spec.encoder != encoding.encoder:
+        why = f"it was trained on the encoder {spec.encoder}, the index has {encoding.encoder}"
+    elif spec.vector_dimension != encoding.vector_dimension:
+        why = f"it reads vectors of dimension {spec.vector_dimension}, the index has {encoding.vector_dimension}"
+    elif encoding.state_dimension not in (None, spec.state_dimension):
+        why = f"it reads token states of dimension {spec.state_dimension}, the index has {encoding.state_dimension}"
+    else:
+        return ""
+    return f"{why}; train one for this index: shelfwise train ranker"
+
+
+def write_ranker(folder: Path, spec: RankerSpec, report: RankerReport) -> RankerSpec:
+    """Completes a folder that holds a ranker's weights and graph: writes what it says of itself, seals and syncs all.
+
+    Gives the spec with its identity. Raises InputError for values that no ranker has, RankerDamagedError or
+    RankerForeignError where the folder is then none that `verified` takes.
+    """
+    if problem := _problem(spec):
+        raise InputError(f"no ranker is so: {problem}")
+    if not all(map(math.isfinite, report.measures.values())):
+        raise InputError(f"a ranker's measures are finite numbers; these are {dict(report.measures)}")
+    spec = msgspec.structs.replace(spec, format=FORMAT, identity=_identity(folder, spec))
+    for name, content in ((SPEC_FILE, spec), (REPORT_FILE, report)):
+        (folder / name).write_bytes(msgspec.json.format(msgspec.json.encode(content), indent=1))
+    sealed = sorted(path for path in folder.iterdir() if path.is_file() and path.name != SEAL_FILE)
+    seal = {path.name: FileEntry(path.stat().st_size, checksum(path)) for path in sealed}
+    (folder / SEAL_FILE).write_bytes(msgspec.json.format(msgspec.json.encode(seal), indent=1))
+    for path in (*sealed, folder / SEAL_FILE, folder):
+        sync(path)
+    read_report(folder)
+    return verified(folder)
+
+
+def read_spec(folder: Path) -> RankerSpec:
+    """What a ranker says of itself; its model files are not looked at.
+
+    Raises RankerDamagedError where ranker.json or the seal cannot be read or do not agree, RankerForeignError where
+    it is of another format, or knows features that this program does not.
+    """
+    path = folder / SPEC_FILE
+    _check_sealed(path, _seal(folder))
+    made = _read(path, _Format).format
+    if made != FORMAT:
+        age = "a newer" if made > FORMAT else "an older"
+        message = f"{path} is of format {made}, made by {age} program; this one reads {FORMAT}: {_CURE}"
+        raise RankerForeignError(message)
+    spec = _read(path, RankerSpec)
+    if unknown := [name for name in spec.features if name not in FEATURES]:
+        message = f"{path} reads the features {', '.join(unknown)}, which this program does not have: {_CURE}"
+        raise RankerForeignError(message)
+    if problem := _problem(spec):
+        raise RankerDamagedError(f"{path} describes no ranker: {problem}; {_CURE}")
+    return spec
+
+
+def read_report(folder: Path) -> RankerReport:
+    """What a ranker was measured by; raises RankerDamagedError as `read_spec`."""
+    _check_sealed(folder / REPORT_FILE, _seal(folder))
+    return _read(folder / REPORT_FILE, RankerReport)
+
+
+def verified(folder: Path) -> RankerSpec:
+    """The spec of a ranker whose every file is whole, and whose model files hold nothing that runs code.
+
+    Other files than those named above are checked by their endings: a second graph is held to the same rule. Raises
+    RankerDamagedError or RankerForeignError, which name the file.
+    """
+    spec, seal = read_spec(folder), _seal(folder)
+    for name in seal:
+        _check_sealed(folder / name, seal)
+    for name in seal:
+        if name.endswith(".safetensors"):
+            check_weights(folder / name)
+        elif name.endswith(".onnx"):
+            check_graph(folder / name, _columns(spec) if name == MODEL_FILE else None)
+    return spec
+
+
+class _Format(msgspec.Struct, frozen=True):
+    format: int
+
+
+def _problem(spec: RankerSpec) -> str:
+    """Which value of a spec no ranker has, or nothing."""
+    if not all(map(math.isfinite, (spec.mix, *spec.event_weights, *spec.calibration))):
+        return f"mix {spec.mix}, event weights {spec.event_weights} and calibration {spec.calibration} are to be finite"
+    if min(spec.state_dimension, spec.vector_dimension) < 1 or spec.layers < 0:
+        dimensions = f"{spec.state_dimension} and {spec.vector_dimension}"
+        return f"dimensions {dimensions} are to be 1 at least, layers {spec.layers} not negative"
+    if not spec.features or len(set(spec.features)) < len(spec.features):
+        return f"its features are to be named, each once, they are {', '.join(spec.features) or 'none'}"
+    return ""
+
+
+def _columns(spec: RankerSpec) -> dict[str, int]:
+    """The last axes of what its graph takes: arrays of `rerank.ranker.inputs.RankerInputs`."""
+    return {
+        "features": len(spec.features),
+        "query_states": spec.state_dimension,
+        "product_states": spec.state_dimension,
+        "candidate_vectors": spec.vector_dimension,
+        "history_vectors": spec.vector_dimension,
+    }
+
+
+def _identity(folder: Path, spec: RankerSpec) -> str:
+    """XXH3 (64 bits, hexadecimal) over all that decides scores."""
+    scoring = msgspec.structs.replace(spec, format=FORMAT, identity="", trained_on={}, parent="")
+    digest = xxhash.xxh3_64(msgspec.json.encode(scoring))
+    for name in (MODEL_FILE, WEIGHTS_FILE):
+        try:
+            digest.update(checksum(folder / name).encode())
+        except OSError as error:
+            raise RankerDamagedError(f"{folder / name} cannot be read ({error.strerror}); {_CURE}") from error
+    return f"ranker-{digest.hexdigest()}"
+
+
+def _seal(folder: Path) -> dict[str, FileEntry]:
+    path = folder / SEAL_FILE
+    seal = _read(path, dict[str, FileEntry])
+    for name in (*_NEEDED, *seal):
+        if name not in seal or name != Path(name).name or name == "..":
+            named = ", ".join(seal) or "nothing"
+            raise RankerDamagedError(f"{path} vouches for {named}; it is to name {', '.join(_NEEDED)}: {_CURE}")
+        most = MOST_TOLD_BYTES if name.endswith(".json") else MOST_MODEL_BYTES
+        if seal[name].bytes > most:
+            message = f"{folder / name} has {seal[name].bytes:,} bytes; a ranker's file has {most:,} at most: {_CURE}"
+            raise RankerForeignError(message)
+    return seal
+
+
+def _check_sealed(path: Path, seal: Mapping[str, FileEntry]) -> None:
+    problem = "is a link" if path.is_symlink() else file_problem(path, seal[path.name])
+    if problem:
+        raise RankerDamagedError(f"{path} {problem}; {_CURE}")
+
+
+def _read(path: Path, kind: type[_Read]) -> _Read:
+    try:
+        with path.open("rb") as file:
+            said = file.read(MOST_TOLD_BYTES + 1)
+        if len(said) > MOST_TOLD_BYTES:
+            raise RankerDamagedError(f"{path} has more than {MOST_TOLD_BYTES:,} bytes; {_CURE}")
+        return msgspec.json.decode(said, type=kind)
+    except (OSError, msgspec.MsgspecError, UnicodeDecodeError) as error:
+        raise RankerDamagedError(f"{path} cannot be read ({error}); {_CURE}") from error

@@ -1,0 +1,122 @@
+"""Distillation: the ranker learns to order candidates as a teacher does, without any label.
+
+What it learns from is the teacher mixed with the first stage, which is better than either (docs/decisions): a
+cross-encoder knows what words mean, BM25 knows which of them are rare here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from rerank.ranker.network import EVENTS, NetworkShape, RankerNetwork
+from rerank.training.batches import Batch, ListData, merged_scores, shuffled, whole
+from rerank.training.checkpoint import Epoch
+from rerank.training.evaluation import ndcg, scores_of
+from rerank.training.lists import CandidateLists
+from rerank.training.loop import LoopOptions, Training, train
+from rerank.training.losses import distillation
+from retrieval.errors import TrainingError
+
+Floats = NDArray[np.float32]
+FIRST_STAGE_WEIGHT = 0.5
+"""What the merged score weighs beside the teacher's, both by their usual deviation within a list."""
+LEAST_QUERIES = 50
+
+
+@dataclass(frozen=True, slots=True)
+class DistilOptions:
+    """How to distil."""
+
+    loop: LoopOptions = field(default_factory=LoopOptions)
+    lists: int = 16
+    """Queries a step."""
+    dropped: float = 0.05
+    """The share of candidates that lose their states, as a product has none that came a moment ago."""
+    seed: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Split:
+    """Which lists train and which only judge, each ascending."""
+
+    training: NDArray[np.int64]
+    held_out: NDArray[np.int64]
+
+
+def split(lists: CandidateLists, share: float = 0.05, seed: int = 0) -> Split:
+    """Holds out a share of the queries that have candidates to choose among, drawn by the seed; 10 at least.
+
+    Raises TrainingError for fewer than 50 such queries.
+    """
+    usable = np.flatnonzero(lists.lengths > 1)
+    if len(usable) < LEAST_QUERIES:
+        raise TrainingError(
+            f"{len(usable)} of {len(lists)} queries have two candidates or more; at least {LEAST_QUERIES} are needed"
+        )
+    order = np.random.default_rng(seed).permutation(usable)
+    held = max(LEAST_QUERIES // 5, int(len(order) * share))
+    return Split(np.sort(order[held:]), np.sort(order[:held]))
+
+
+def targets(lists: CandidateLists, teacher: Floats, weight: float = FIRST_STAGE_WEIGHT) -> Floats:
+    """The teacher's scores (m,) mixed with the first stage's (m,), at the teacher's scale."""
+    merged = merged_scores(lists)
+    scale = usual_deviation(teacher, lists) / max(usual_deviation(merged, lists), 1e-6)
+    return np.asarray(teacher + weight * scale * merged, np.float32)
+
+
+def usual_deviation(scores: Floats, lists: CandidateLists) -> float:
+    """The mean of the standard deviations (of scores (m,)) within the lists of at least two."""
+    deviations = [float(scores[lists.place(number)].std()) for number in np.flatnonzero(lists.lengths > 1).tolist()]
+    return float(np.mean(deviations)) if deviations else 0.0
+
+
+def distil(
+    data: ListData,
+    parts: Split,
+    shape: NetworkShape,
+    options: DistilOptions,
+    folder: Path,
+    advance: Callable[[int, float], None] = lambda _steps, _loss: None,
+) -> tuple[RankerNetwork, tuple[Epoch, ...]]:
+    """Trains a new network on `data`, whose targets are the teacher's (`targets`); returns it with its curve.
+
+    Its validation is the mean `agreement` on the held-out lists. `folder` keeps its state between epochs: see
+    `rerank.training.loop`.
+    """
+    torch.manual_seed(options.seed)
+    network = RankerNetwork(shape)
+    network.fit_scale(torch.from_numpy(data.lists.features))
+
+    def batches(epoch: int) -> Iterator[Batch]:
+        seed = options.seed * 1_000 + epoch
+        return shuffled(data, parts.training, lists=options.lists, dropped=options.dropped, seed=seed)
+
+    def validate(trained: RankerNetwork) -> float:
+        return float(agreement(data, parts.held_out, scores_of(trained, whole(data, parts.held_out))).mean())
+
+    steps = -(-len(parts.training) // options.lists)
+    return network, train(network, Training(batches, steps, teacher_loss, validate), options.loop, folder, advance)
+
+
+def teacher_loss(network: RankerNetwork, batch: Batch) -> torch.Tensor:
+    """Every output learns from the teacher: what it says of relevance holds for clicks, carts and purchases alike."""
+    scores = network(*batch.inputs)
+    losses = [distillation(scores[..., event], batch.targets, batch.is_candidate) for event in range(len(EVENTS))]
+    return torch.stack(losses).mean()
+
+
+def agreement(data: ListData, numbers: NDArray[np.int64], scores: Floats) -> NDArray[np.float64]:
+    """nDCG@10 against the targets of each list in `numbers` (n,), by the scores of their candidates end to end.
+
+    A candidate's gain is its share of the softmax of the targets.
+    """
+    wanted = [data.targets[data.lists.place(number)] for number in numbers.tolist()]
+    gains = np.concatenate([np.exp(each - each.max()) for each in wanted])
+    return ndcg(scores, gains.astype(np.float32), np.cumsum([0, *(len(each) for each in wanted)]))

@@ -1,0 +1,133 @@
+"""What a store knows of its products whatever the query: price, ratings, age, availability, in columns by row.
+
+A keyword index holds these too, but for filters: it gives them for all matches of a query, not for a hundred rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Protocol
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from retrieval.arrays import GrowingArray, load_array
+from retrieval.errors import StoreDamagedError
+from retrieval.records import Availability, Product
+
+SIGNALS_FILE = "signals.npy"
+COLUMNS = ("price", "rating", "rating_count", "created", "availability")
+_SECONDS_A_DAY = 86_400.0
+
+Floats = NDArray[np.float32]
+Rows = NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True)
+class SignalColumns:
+    """What is known of c products, each (c,); NaN for unknown."""
+
+    price: Floats
+    """As the feed has it, in the product's own currency."""
+    rating: Floats
+    """Mean rating, 0 to 5."""
+    rating_count: Floats
+    created: Floats
+    """Days since 1970."""
+    availability: Floats
+    """1 where a shopper can have it now, -1 where not."""
+
+
+class ProductSignals(Protocol):
+    """The signals of a snapshot's products. Read-only; may be asked from many threads at once."""
+
+    def at(self, rows: Rows) -> SignalColumns:
+        """Those of the products at `rows` (c,), in their order."""
+        ...
+
+
+def signal_row(product: Product) -> Floats:
+    """The signals of one product (5,), in the order of COLUMNS."""
+    known = _Signals(product.price, product.rating, product.rating_count, product.created, product.availability)
+    return _table([known]).reshape(-1)
+
+
+def columns_of(table: Floats) -> SignalColumns:
+    """A table of signals (c, 5) as columns."""
+    return SignalColumns(*(np.ascontiguousarray(column) for column in table.T))
+
+
+class SignalsWriter:
+    """Writes the signals of products, which come in the order of their rows; memory holds none of them."""
+
+    def __init__(self, folder: Path) -> None:
+        self._file = GrowingArray(folder / SIGNALS_FILE, np.dtype(np.float32), len(COLUMNS))
+
+    def add(self, lines: Iterable[bytes]) -> None:
+        """Takes the next products, as `retrieval.product_json` writes them."""
+        self._file.add(_table([_decode(line) for line in lines]))
+
+    def finish(self) -> None:
+        """Ends the file."""
+        self._file.close()
+
+
+class StoredSignals:
+    """The signals of a version, memory-mapped. One that an older program built has none: then all are unknown."""
+
+    def __init__(self, folder: Path, products: int) -> None:
+        """Raises StoreDamagedError for a file that is not of so many products."""
+        path, shape = folder / SIGNALS_FILE, (products, len(COLUMNS))
+        self.are_known = path.exists()
+        self._table: Floats = load_array(path, mapped=True) if self.are_known else np.broadcast_to(_UNKNOWN, shape)
+        if self._table.shape != shape or self._table.dtype != np.float32:
+            message = f"{path} holds {self._table.dtype}{self._table.shape}, not float32{shape}; rebuild the index"
+            raise StoreDamagedError(message)
+
+    def at(self, rows: Rows) -> SignalColumns:
+        """See `ProductSignals`."""
+        return columns_of(self._table[rows])
+
+
+_UNKNOWN = np.full(len(COLUMNS), np.nan, np.float32)
+
+
+class _Signals(msgspec.Struct, frozen=True):
+    """The fields of a stored product that are signals."""
+
+    price: float | None = None
+    rating: float | None = None
+    rating_count: int | None = None
+    created: datetime | None = None
+    availability: Availability | None = None
+
+
+_decode = msgspec.json.Decoder(_Signals).decode
+
+
+def _table(products: list[_Signals]) -> Floats:
+    rows = [
+        (
+            each.price,
+            each.rating,
+            each.rating_count,
+            _days(each.created),
+            None if each.availability is None else 1 if each.availability is Availability.IN_STOCK else -1,
+        )
+        for each in products
+    ]
+    # What is too large for a float is no price.
+    with np.errstate(over="ignore"):
+        table = np.array(rows, np.float64).astype(np.float32).reshape(len(rows), len(COLUMNS))
+    table[~np.isfinite(table)] = np.nan
+    return table
+
+
+def _days(time: datetime | None) -> float | None:
+    if time is None:
+        return None
+    return (time if time.tzinfo else time.replace(tzinfo=UTC)).timestamp() / _SECONDS_A_DAY

@@ -1,0 +1,38 @@
+"""The features of a query's candidates, from what the first stage found and what the store knows of its products."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rerank.ranker.features import FirstStage, Signals, feature_matrix
+from service.ranking import Ranking
+from service.snapshot import Snapshot
+
+_SECONDS_A_DAY = 86_400.0
+
+
+def candidate_features(
+    snapshot: Snapshot, ranking: Ranking, count: int, has_states: NDArray[np.bool_], now: float
+) -> NDArray[np.float32]:
+    """The features (c, F) of the first `count` candidates of a merged ranking; `has_states` (c,) tells whose tokens are
+    at hand, `now` is in seconds since 1970."""
+    found = ranking.evidence
+    first = FirstStage(
+        merged=ranking.merged[:count],
+        bm25=found.bm25[:count],
+        cosine=found.cosine[:count],
+        similarity=found.similarity[:count],
+        words=found.words,
+        best_bm25=ranking.best_bm25,
+    )
+    told = snapshot.signals.at(ranking.rows[:count])
+    signals = Signals(told, np.zeros(count, np.float32), has_states, now / _SECONDS_A_DAY)
+    return feature_matrix(first, signals, _usual_price(snapshot, ranking))
+
+
+def _usual_price(snapshot: Snapshot, ranking: Ranking) -> float:
+    """The median price of what the query is about; NaN where no price is known."""
+    prices = snapshot.signals.at(ranking.about).price
+    known = prices[prices > 0]
+    return float(np.median(known)) if len(known) else np.nan

@@ -1,0 +1,154 @@
+"""The commands for the rankers of an index: `shelfwise models list, show, compare, rollback, off`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from retrieval.errors import UnknownRankerError
+from service.options import JsonOption
+
+if TYPE_CHECKING:
+    from rerank.ranker.registry import Published, RankerRegistry
+    from rerank.ranker.spec import Encoding
+
+models = typer.Typer(
+    name="models",
+    help="The rankers that were trained for an index: how good each is, and which one serves.",
+    no_args_is_help=True,
+    rich_markup_mode="rich",
+)
+
+IndexDirectory = Annotated[Path, typer.Option("--index", help="The index directory whose rankers these are.")]
+
+
+@models.command("list", epilog="Example: shelfwise models list --index store")
+def list_models(index: IndexDirectory = Path("store"), as_json: JsonOption = False) -> None:
+    """List the rankers of an index: how each was judged, and which one serves."""
+    import msgspec
+
+    from rerank.ranker.ranker_list import list_rankers
+    from service.model_views import show_rankers
+    from service.terminal import write_json
+
+    listed = list_rankers(_registry(index), _encoding(index))
+    write_json(msgspec.json.encode(listed)) if as_json else show_rankers(listed, index)
+
+
+@models.command(epilog="Example: shelfwise models show ranker-0003 --index store")
+def show(
+    ranker: Annotated[str, typer.Argument(help="By default the one that serves.", metavar="RANKER")] = "",
+    index: IndexDirectory = Path("store"),
+    as_json: JsonOption = False,
+) -> None:
+    """Show what a ranker is, what it was trained on, and how it was judged."""
+    import msgspec
+
+    from service.model_views import show_ranker
+    from service.terminal import write_json
+
+    registry = _registry(index)
+    serving = registry.serving(_encoding(index)).ranker
+    made = registry.open(ranker or _serving(registry, index))
+    document = {"name": made.name, "serves": serving is not None and made.name == serving.name}
+    document |= {"spec": made.spec, "report": made.report}
+    write_json(msgspec.json.encode(document)) if as_json else show_ranker(made)
+
+
+@models.command(epilog="Example: shelfwise models compare ranker-0002 ranker-0003 --index store")
+def compare(
+    before: Annotated[
+        str, typer.Argument(help="By default what the other was judged against, or the one before.", metavar="BEFORE")
+    ] = "",
+    after: Annotated[str, typer.Argument(help="The later one; by default the one that serves.", metavar="AFTER")] = "",
+    index: IndexDirectory = Path("store"),
+    as_json: JsonOption = False,
+) -> None:
+    """Show the measures of two rankers side by side, with the difference."""
+    import msgspec
+
+    from service.model_comparison import compare_rankers
+    from service.model_views import show_comparison
+    from service.terminal import write_json
+
+    registry = _registry(index)
+    later = registry.open(after or _serving(registry, index))
+    compared = compare_rankers(registry.open(before or _compared_with(registry, later)), later)
+    write_json(msgspec.json.encode(compared)) if as_json else show_comparison(compared)
+
+
+@models.command(epilog="Example: shelfwise models rollback ranker-0002 --index store")
+def rollback(
+    ranker: Annotated[
+        str, typer.Argument(help="By default the newest before the one that serves that can.", metavar="RANKER")
+    ] = "",
+    index: IndexDirectory = Path("store"),
+    as_json: JsonOption = False,
+) -> None:
+    """Let an earlier ranker serve again; engines that have the index open take it up by themselves."""
+    import msgspec
+
+    from service.model_views import show_model_rollback
+    from service.terminal import write_json
+
+    done = _registry(index).rollback(ranker, _encoding(index))
+    document = {"before": done.before, "ranker": done.ranker.name, "passed_over": done.passed_over}
+    write_json(msgspec.json.encode(document)) if as_json else show_model_rollback(done, index)
+
+
+@models.command(epilog="Example: shelfwise models off --index store")
+def off(index: IndexDirectory = Path("store"), as_json: JsonOption = False) -> None:
+    """Let no ranker serve, also none that is published later: results keep the merged order until a rollback."""
+    import msgspec
+
+    from service.model_views import show_off
+    from service.terminal import write_json
+
+    before = _registry(index).off()
+    write_json(msgspec.json.encode({"before": before})) if as_json else show_off(before, index)
+
+
+def _registry(index: Path) -> RankerRegistry:
+    """The rankers of what is found to be an index directory."""
+    from rerank.ranker.registry import RankerRegistry
+    from retrieval.published import Store
+
+    Store(index).check_ours()
+    return RankerRegistry(index)
+
+
+def _encoding(index: Path) -> Encoding | None:
+    """What the version that serves holds for rankers; None where that cannot be read."""
+    from rerank.ranker.spec import Encoding
+    from retrieval.published import Store
+    from service.version_list import current_manifest
+
+    manifest = current_manifest(Store(index))
+    return Encoding(manifest.encoder, manifest.dimension) if manifest else None
+
+
+def _serving(registry: RankerRegistry, index: Path) -> str:
+    """The ranker that serves; raises UnknownRankerError where none does, which says why."""
+    from service.terminal import show_notices
+
+    found = registry.serving(_encoding(index))
+    if found.ranker is not None:
+        show_notices(found.notices)
+        return found.ranker.name
+    there = f"name one of {', '.join(registry.names())}" if registry.names() else "train one: shelfwise train ranker"
+    why = "".join(f" ({notice})" for notice in found.notices)
+    raise UnknownRankerError(f"no ranker serves in {registry.store}{why}; {there}")
+
+
+def _compared_with(registry: RankerRegistry, later: Published) -> str:
+    """What a ranker was judged against, or the one before it; raises UnknownRankerError where there is neither."""
+    names = registry.names()
+    if later.report.against in names:
+        return later.report.against
+    older = names[: names.index(later.name)]
+    if not older:
+        message = f"{registry.store} has no ranker before {later.name} to compare it with; name two of its own"
+        raise UnknownRankerError(message)
+    return older[-1]

@@ -1,0 +1,85 @@
+"""An engine's way to its ranker: opened when one is published, swapped when another is, by settings read then."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rerank.ranker.registry import RankerRegistry
+from rerank.ranker.spec import Encoding, misfit
+from retrieval.errors import ShelfwiseError
+from service.reranking import Reranking
+from service.snapshot import Snapshot
+
+if TYPE_CHECKING:
+    from service.reranker import Reranker
+    from service.settings import Settings
+
+
+class ServedRanker:
+    """The ranker of an index directory that serves now. Without `settings` they are read from the file and the
+    environment."""
+
+    def __init__(self, root: Path, settings: Settings | None = None) -> None:
+        self._registry = RankerRegistry(root)
+        self._settings = settings
+        self._lock = threading.Lock()
+        self._seen: object = None
+        self._reranker: Reranker | None = None
+        self._deadline = 0.0
+        self.notices: tuple[str, ...] = ()
+        """Why another one serves than should, or none."""
+
+    def look(self, snapshot: Snapshot) -> None:
+        """Takes up what was published, rolled back or switched off since the last look, for this snapshot."""
+        encoding = encoding_of(snapshot)
+        seen = (self._registry.pointer.stamp(), encoding)
+        if seen == self._seen:
+            return
+        with self._lock:
+            if seen != self._seen:
+                self._open(encoding)
+                self._seen = seen
+
+    def stage(self, snapshot: Snapshot) -> Reranking | None:
+        """The last stage of a search of this snapshot; None where no ranker serves, or the one that does is for
+        another encoder."""
+        reranker = self._reranker
+        if reranker is None or misfit(reranker.ranker.spec, encoding_of(snapshot)):
+            return None
+        return Reranking(snapshot, reranker, self._deadline)
+
+    def close(self) -> None:
+        """Ends its threads."""
+        with self._lock:
+            self._swap(None)
+
+    def _open(self, encoding: Encoding) -> None:
+        try:
+            found = self._registry.serving(encoding)
+            self.notices = found.notices
+            if found.ranker is None:
+                self._swap(None)
+                return
+            # A graph's runtime, which an engine without a ranker does without.
+            from rerank.ranker.onnx_ranker import OnnxRanker
+            from service.reranker import Reranker
+            from service.settings import load_settings
+
+            self._deadline = (self._settings or load_settings()).ranker.deadline
+            self._swap(Reranker(OnnxRanker(found.ranker)))
+        except ShelfwiseError as error:
+            self._swap(None)
+            self.notices = (f"results keep the merged order: {error}",)
+
+    def _swap(self, reranker: Reranker | None) -> None:
+        before, self._reranker = self._reranker, reranker
+        if before is not None:
+            before.close()
+
+
+def encoding_of(snapshot: Snapshot) -> Encoding:
+    """What a snapshot holds for a ranker to read."""
+    states, manifest = snapshot.states, snapshot.manifest
+    return Encoding(manifest.encoder, manifest.dimension, None if states is None else states.dimension)

@@ -1,0 +1,248 @@
+"""From a query to its candidates in order: both retrievers side by side, one candidate set, one merged score.
+
+The candidate set is what matches the words, and the products nearest in meaning: those among the whole catalog's
+`DENSE_DEPTH` nearest. Both are properties of a product and the query alone, so a filter keeps exactly its own part of
+the set: hits, count, facets and pages are all about the same products, and choosing a facet's value gives as many
+hits as it announced.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from concurrent.futures import Executor
+from dataclasses import dataclass, replace
+from typing import Protocol, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from retrieval.analysis import TermGroup, identifier_key
+from retrieval.encoder import Tokens, with_tokens
+from retrieval.errors import EncoderError, RankerError
+from retrieval.keyword import Completed, Completion, Matches, Retrieved, Rows, Selection
+from retrieval.merging import Evidence
+from retrieval.vectors import Background, Neighbours, Vectors
+from service.ranking import STAGES, Ranking, Request, put_in_merged_order
+from service.snapshot import Snapshot
+
+KEYWORD_DEPTH = 1_000
+"""Keyword matches that are merged with the vectors; those behind them follow in their own order."""
+DENSE_DEPTH = 200
+FILTERED_DEPTH = 1_000
+"""How many of the nearest a filter is applied to one by one, where no keyword index applies it to all."""
+ABOUT_DEPTH = 20
+"""Of each retriever's best, which show what a query is about, such as what its products usually cost."""
+
+T = TypeVar("T")
+
+_NONE = Neighbours(np.empty(0, dtype=np.int64), np.empty(0, dtype=np.float32))
+
+
+class LastStage(Protocol):
+    """What puts the head of a merged ranking into an order of its own."""
+
+    @property
+    def reads_tokens(self) -> bool:
+        """Whether it is to be given the query's tokens."""
+        ...
+
+    def rerank(self, ranking: Ranking, tokens: Tokens | None) -> None:
+        """Reorders in place; raises RankerError where it cannot, the ranking then being as it was."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class EncodedQuery:
+    """A query as the encoder tells it: its vector (dimension,) and, where they were asked for, its tokens."""
+
+    vector: Vectors
+    tokens: Tokens | None = None
+
+
+class Stages:
+    """Finds and ranks candidates of one snapshot. Threads of `executor` let the two retrievers work side by side."""
+
+    def __init__(self, snapshot: Snapshot, executor: Executor, last: LastStage | None = None) -> None:
+        self._snapshot = snapshot
+        self._executor = executor
+        self._last = last
+
+    def rank(self, request: Request) -> Ranking:
+        """The candidate set of a request, its ranked part in order."""
+        timings: dict[str, float] = {}
+        keyword = self._executor.submit(_timed, timings, "bm25", lambda: self._retrieved(request))
+        encoded, degraded = self._encoded(request, timings)
+        query = None if encoded is None else encoded.vector
+        # Without words the filter has only what is near to choose from.
+        depth = FILTERED_DEPTH if request.lost and request.where is not None else DENSE_DEPTH
+        nearest = _timed(timings, "dense", lambda: self._nearest(query, depth))
+        retrieved = keyword.result()
+        ranking = _timed(timings, "merge", lambda: self._merged(request, query, retrieved, nearest))
+        if not ranking.total and request.where is not None and query is not None:
+            ranking = self._relaxed(request, query)
+        elif request.stage == "ranked" and self._last is not None:
+            degraded = (*degraded, *self._reranked(self._last, ranking, encoded, timings))
+        ranking.degraded, ranking.timings = (*request.lost, *degraded), timings
+        ranking.ran = self._stages_run(request, ranking)
+        return ranking
+
+    def further(self, request: Request, ranking: Ranking, end: int) -> Rows:
+        """The rows up to place `end`, those behind the ranked part in the order of their BM25."""
+        if end <= len(ranking.rows) or ranking.total <= len(ranking.rows):
+            return ranking.rows[:end]
+        matches = self._snapshot.keyword.search(request.groups, end + len(ranking.rows), request.where)
+        behind = matches.rows[~np.isin(matches.rows, ranking.rows)]
+        return np.concatenate([ranking.rows, behind])[:end]
+
+    def _retrieved(self, request: Request) -> Retrieved:
+        groups = () if request.stage == "dense" else request.groups
+        return self._snapshot.keyword.retrieve(groups, identifier_key(request.text), KEYWORD_DEPTH, request.where)
+
+    def _encoded(self, request: Request, timings: dict[str, float]) -> tuple[EncodedQuery | None, tuple[str, ...]]:
+        if request.stage == "bm25":
+            return None, ()
+        try:
+            return _timed(timings, "encode", lambda: self._encode(request)), ()
+        except EncoderError:
+            return None, ("dense",)
+
+    def _encode(self, request: Request) -> EncodedQuery:
+        reads_tokens = request.stage == "ranked" and self._last is not None and self._last.reads_tokens
+        encoder = with_tokens(self._snapshot.encoder) if reads_tokens else None
+        if encoder is None:
+            return EncodedQuery(self._snapshot.encoder.encode_queries([request.text])[0])
+        vectors, tokens = encoder.encode_queries_with_tokens([request.text])
+        return EncodedQuery(vectors[0], tokens[0])
+
+    def _reranked(
+        self, last: LastStage, ranking: Ranking, encoded: EncodedQuery | None, timings: dict[str, float]
+    ) -> tuple[str, ...]:
+        """The stages that were lost."""
+        try:
+            _timed(timings, "rerank", lambda: last.rerank(ranking, encoded.tokens if encoded else None))
+        except RankerError:
+            return ("ranked",)
+        return ()
+
+    def _stages_run(self, request: Request, ranking: Ranking) -> tuple[str, ...]:
+        asked: tuple[str, ...] = (request.stage,)
+        if request.stage in ("merged", "ranked"):
+            asked = ("bm25", "dense", "merged")
+        if request.stage == "ranked" and self._last is not None and not ranking.relaxed:
+            asked = STAGES
+        return tuple(stage for stage in asked if stage not in ranking.degraded)
+
+    def _nearest(self, query: Vectors | None, depth: int) -> Neighbours:
+        return _NONE if query is None else self._snapshot.vectors.search(query, depth)
+
+    def _merged(self, request: Request, query: Vectors | None, retrieved: Retrieved, nearest: Neighbours) -> Ranking:
+        matches, named = _ranked_part(retrieved), retrieved.identified
+        groups = () if request.stage == "dense" else request.groups
+        completed = self._completed(request, groups, matches, np.concatenate([nearest.rows, named]))
+        besides = completed.besides
+        rows = np.concatenate([matches.rows, besides.rows])
+        background = self._snapshot.manifest.background
+        cosine = self._similarity(query, rows).astype(np.float64)
+        evidence = _evidence(len(request.groups), background, (matches, besides, nearest), cosine)
+        extra = besides.rows[besides.scores == 0]
+        scores = _scores(request, evidence)
+        ranking = Ranking(
+            rows,
+            scores,
+            evidence,
+            matches.total + len(extra),
+            Selection(groups, np.sort(extra), request.where),
+            scores,
+            np.arange(len(rows)),
+            frozenset(np.intersect1d(named, rows).tolist()) if len(named) else frozenset(),
+            completed.facets,
+            completed.ordered,
+            best_bm25=float(retrieved.best.scores.max(initial=0.0)),
+            about=np.union1d(retrieved.best.rows[:ABOUT_DEPTH], nearest.rows[:ABOUT_DEPTH]),
+        )
+        put_in_merged_order(ranking)
+        return ranking
+
+    def _completed(
+        self, request: Request, groups: tuple[TermGroup, ...], matches: Matches, proposed: Rows
+    ) -> Completed:
+        """The candidates that are not among the best keyword matches, near vectors and exact identifiers, with their
+        scores; facets and order over all candidates."""
+        wanted = np.setdiff1d(proposed, matches.rows)
+        all_matches_known = matches.total <= len(matches.rows)
+        is_scored = request.where is not None or not (all_matches_known or request.stage == "dense")
+        asked = Completion(wanted, groups, request.where, request.facets, request.facet_size, request.sort, is_scored)
+        completed = self._snapshot.keyword.complete(asked)
+        if is_scored:
+            return completed
+        unscored = Matches(wanted, np.zeros(len(wanted), dtype=np.float32), len(wanted))
+        return replace(completed, besides=unscored)
+
+    def _similarity(self, query: Vectors | None, rows: Rows) -> NDArray[np.float32]:
+        if query is None:
+            return np.zeros(len(rows), dtype=np.float32)
+        return self._snapshot.vectors.similarity(query, rows)
+
+    def _relaxed(self, request: Request, query: Vectors) -> Ranking:
+        """The nearest products that the filter lets through, when it lets no candidate through."""
+        allowed = self._snapshot.keyword.select(Selection(where=request.where, everything=True))
+        nearest = self._snapshot.vectors.search(query, DENSE_DEPTH, allowed)
+        rows, count = nearest.rows, len(nearest.rows)
+        nothing, ranks = np.zeros(count), np.arange(1.0, count + 1)
+        cosine = nearest.scores.astype(np.float64)
+        background = self._snapshot.manifest.background
+        evidence = Evidence(len(request.groups), background, nothing, cosine, np.full(count, np.inf), ranks)
+        selection = Selection((), np.sort(rows), request.where)
+        ordered = self._snapshot.keyword.sort(selection, request.sort) if request.sort else None
+        places = np.arange(1, count + 1)
+        return Ranking(rows, cosine, evidence, count, selection, cosine, places, ordered=ordered, relaxed=count > 0)
+
+
+def _evidence(
+    words: int, background: Background, found: tuple[Matches, Matches, Neighbours], cosine: NDArray[np.float64]
+) -> Evidence:
+    """Lines up what the retrievers found: the best keyword matches, the candidates besides them, the nearest
+    vectors."""
+    matches, besides, nearest = found
+    rows = np.concatenate([matches.rows, besides.rows])
+    bm25_rank = np.full(len(rows), np.inf)
+    bm25_rank[: len(matches.rows)] = np.arange(1, len(matches.rows) + 1)
+    dense_rank = np.full(len(rows), np.inf)
+    if len(nearest.rows):
+        by_row = np.argsort(nearest.rows)
+        place = np.searchsorted(nearest.rows, rows, sorter=by_row).clip(max=len(by_row) - 1)
+        is_near = nearest.rows[by_row[place]] == rows
+        dense_rank[is_near] = by_row[place[is_near]] + 1
+    bm25 = np.concatenate([matches.scores, besides.scores]).astype(np.float64)
+    return Evidence(words, background, bm25, cosine, bm25_rank, dense_rank)
+
+
+def _ranked_part(retrieved: Retrieved) -> Matches:
+    """What is merged: the best of the whole catalog, filter or not; else a filter would change the order."""
+    best, matches = retrieved.best, retrieved.matches
+    return matches if best is matches or best.total <= len(best.rows) else _down_to(matches, best)
+
+
+def _down_to(matches: Matches, best: Matches) -> Matches:
+    """The matches that are no worse than the last of `best`; `total` stays."""
+    score, row = best.scores[-1], best.rows[-1]
+    kept = (matches.scores > score) | ((matches.scores == score) & (matches.rows <= row))
+    return Matches(matches.rows[kept], matches.scores[kept], matches.total)
+
+
+def _scores(request: Request, evidence: Evidence) -> NDArray[np.float64]:
+    match request.stage:
+        case "bm25":
+            return evidence.bm25
+        case "dense":
+            return evidence.cosine
+        case _:
+            return request.merge(evidence)
+
+
+def _timed(timings: dict[str, float], stage: str, work: Callable[[], T]) -> T:
+    started = time.perf_counter()
+    result = work()
+    timings[stage] = (time.perf_counter() - started) * 1_000
+    return result

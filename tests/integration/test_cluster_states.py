@@ -1,0 +1,95 @@
+"""Token states and signals where the words, and the vectors, are in a cluster: they stay among the version's files."""
+
+from __future__ import annotations
+
+import dataclasses
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from indexer.build import RebuildOptions, RebuildReport, rebuild
+from indexer.moving import move
+from indexer.observing import Silence
+from retrieval.layout import STATES_FOLDER
+from retrieval.product_signals import SIGNALS_FILE
+from retrieval.published import Store
+from retrieval.records import Product
+from retrieval.token_states import STATES_FILES
+from service.engine import SearchEngine
+from service.settings import Settings
+from tests.catalogs import write_feed
+from tests.clusters import removed, settings_for
+from tests.conftest import ENCODER
+from tests.servers.server import Server
+
+pytestmark = pytest.mark.elasticsearch
+
+CATALOG = tuple(
+    Product(f"p{place}", title, price=10.0 + place)
+    for place, title in enumerate(("cordless drill", "hammer drill", "garden hose", "frying pan", "desk lamp"))
+)
+KETTLE = Product("kettle-1", "enamel whistling kettle", price=49.0)
+
+
+def built(root: Path, cache: Path, settings: Settings | None, *, vectors: bool = False) -> RebuildReport:
+    feed = write_feed(root.with_name("feed.jsonl"), CATALOG)
+    return rebuild(
+        root,
+        RebuildOptions(
+            (str(feed),),
+            cache,
+            encoder=ENCODER,
+            runtime="onnx-int8",
+            workers=1,
+            cluster=settings.cluster if settings else None,
+            vectors_in_cluster=vectors,
+        ),
+    )
+
+
+def contents(root: Path) -> list[bytes]:
+    """The files of states and signals of the version that serves."""
+    folder = Store(root).version_folder(Store(root).current())
+    names = [*(f"{STATES_FOLDER}/{name}" for name in STATES_FILES), SIGNALS_FILE]
+    return [(folder / name).read_bytes() for name in names]
+
+
+@pytest.fixture(scope="module")
+def embedded(cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The catalog's index on this machine; a test copies it first."""
+    root = tmp_path_factory.mktemp("embedded") / "index"
+    assert built(root, cache, None).token_states
+    return root
+
+
+@pytest.mark.parametrize("vectors", ["faiss", "elasticsearch"])
+def test_a_rebuild_into_a_cluster_has_them_and_live_changes_too(
+    embedded: Path, elasticsearch: Server, cache: Path, tmp_path: Path, vectors: str
+) -> None:
+    settings = settings_for(elasticsearch).model_copy(update={"vectors": vectors})
+    root = tmp_path / "index"
+    with removed(settings.cluster):
+        built(root, cache, settings, vectors=vectors == "elasticsearch")
+        assert contents(root) == contents(embedded)
+        with SearchEngine.open(root, settings=settings) as engine:
+            engine.upsert([KETTLE, dataclasses.replace(CATALOG[1], price=1.5)])
+            states, row = engine.snapshot.states, engine.snapshot.products.row_of(KETTLE.id)
+            assert states is not None
+            assert row == len(CATALOG)
+            told = states.gather(np.array([row, 1]))
+            assert (told.ids >= 0).any(axis=1).all()
+            assert engine.snapshot.signals.at(np.array([row, 1])).price.tolist() == [49, 1.5]
+
+
+def test_they_travel_with_a_move(embedded: Path, elasticsearch: Server, tmp_path: Path) -> None:
+    settings = settings_for(elasticsearch)
+    root = Path(shutil.copytree(embedded, tmp_path / "index"))
+    before = contents(root)
+    with removed(settings.cluster):
+        assert move(root, settings.cluster, Silence()).published
+        assert contents(root) == before
+        with SearchEngine.open(root, settings=settings) as engine:
+            assert engine.manifest.version == "v000002"
+            assert engine.snapshot.states is not None

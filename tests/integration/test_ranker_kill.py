@@ -1,0 +1,85 @@
+"""A publish that is killed at every step: what served serves on or the new ranker does, and nothing half written stays.
+
+Each publish is a process of its own, forked from one that has everything imported, and ended by SIGKILL.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import shutil
+import signal
+import sys
+from pathlib import Path
+
+from rerank.ranker.registry import RankerRegistry
+from retrieval.published import CURRENT
+from retrieval.records import Product
+from retrieval.store_lock import HOLDER, LOCK
+from tests.rankers import ENCODING, REPORT, SPEC, building
+from tests.versions import publish_products
+
+KEEP = 2
+
+
+def run_publish(root: Path, fatal_step: int) -> None:
+    """What the processes do: publish a third ranker, for which the first is one too many."""
+    _die_at(fatal_step)
+    RankerRegistry(root, KEEP).publish(building(3), SPEC, REPORT)
+
+
+def _die_at(fatal_step: int) -> None:
+    step = 0
+
+    def look(event: str, arguments: tuple[object, ...]) -> None:
+        nonlocal step
+        is_writing = event == "open" and isinstance(arguments[1], str) and arguments[1][:1] in ("w", "x")
+        if is_writing or event in {"os.rename", "os.remove", "os.rmdir", "os.mkdir"}:
+            step += 1
+            if step == fatal_step:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+    sys.addaudithook(look)
+
+
+def _whole(root: Path) -> tuple[str, list[str]]:
+    """The ranker that serves, and all that there are, each of which must be whole."""
+    registry = RankerRegistry(root, KEEP)
+    for name in registry.names():
+        registry.open(name)
+    found = registry.serving(ENCODING)
+    assert found.ranker is not None
+    assert found.notices == ()
+    return found.ranker.name, registry.names()
+
+
+def test_killed_before_any_change_to_a_folder_the_next_publish_leaves_nothing_behind(tmp_path: Path) -> None:
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload([__name__, "onnx"])
+    before = tmp_path / "before"
+    publish_products(before, [Product("1", "cordless drill")])
+    for number in (1, 2):
+        RankerRegistry(before, KEEP).publish(building(number), SPEC, REPORT)
+
+    states = []
+    for step in range(1, 100):
+        root = Path(shutil.copytree(before, tmp_path / f"store-{step}"))
+        process = context.Process(target=run_publish, args=(root, step))
+        process.start()
+        process.join()
+        states.append(_whole(root))
+        if process.exitcode == 0:
+            break
+        assert process.exitcode == -signal.SIGKILL
+        name = RankerRegistry(root, KEEP).publish(building(4), SPEC, REPORT).ranker.name
+        assert _whole(root)[0] == name
+        kept = {path.name for path in (root / "rankers").iterdir()} - {HOLDER}
+        assert kept == {CURRENT, LOCK, *_whole(root)[1]}
+        assert len(_whole(root)[1]) == KEEP
+
+    first, last = ("ranker-0002", ["ranker-0001", "ranker-0002"]), ("ranker-0003", ["ranker-0002", "ranker-0003"])
+    added = ("ranker-0002", ["ranker-0001", "ranker-0002", "ranker-0003"])
+    serving = ("ranker-0003", ["ranker-0001", "ranker-0002", "ranker-0003"])
+    order = [first, added, serving, last]
+    assert [state for place, state in enumerate(states) if state not in states[:place]] == order
+    assert states == sorted(states, key=order.index)

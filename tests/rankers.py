@@ -1,0 +1,79 @@
+"""Small rankers that serve: a linear graph over features, its weights, what is said of it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import onnx
+from onnx import TensorProto, helper, numpy_helper
+from safetensors.numpy import save_file
+
+from rerank.ranker.features import FEATURES
+from rerank.ranker.registry import Build
+from rerank.ranker.spec import (
+    MODEL_FILE,
+    SEAL_FILE,
+    WEIGHTS_FILE,
+    Encoding,
+    RankerReport,
+    RankerSpec,
+)
+from retrieval.manifest import FileEntry, checksum
+from tests.versions import DIMENSION
+
+ENCODING = Encoding("encoder-1", DIMENSION)
+"""What the versions of tests.versions hold."""
+SPEC = RankerSpec(
+    encoder="encoder-1",
+    state_dimension=8,
+    vector_dimension=DIMENSION,
+    features=FEATURES,
+    layers=0,
+    precision="fp32",
+    mix=0.5,
+    event_weights=(1.0, 2.0, 4.0),
+    calibration=(1.5, -0.5),
+    trained_on={"sessions": 2_000, "seed": 7},
+)
+REPORT = RankerReport(
+    created="2026-11-10T03:12:00+00:00",
+    measured_on="sessions from 2026-11-01",
+    measures={"nDCG@10": 0.43, "MRR": 0.5},
+    against="merged order",
+)
+
+
+def linear_graph(seed: int = 0, features: int = len(FEATURES)) -> onnx.ModelProto:
+    """Features (B, c, F) to scores (B, c, 3)."""
+    weights = np.random.default_rng(seed).standard_normal((features, 3)).astype(np.float32)
+    taken = helper.make_tensor_value_info("features", TensorProto.FLOAT, ["lists", "candidates", features])
+    made = helper.make_tensor_value_info("scores", TensorProto.FLOAT, ["lists", "candidates", 3])
+    node = helper.make_node("MatMul", ["features", "weights"], ["scores"])
+    graph = helper.make_graph([node], "ranker", [taken], [made], [numpy_helper.from_array(weights, "weights")])
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
+
+
+def building(seed: int = 0, graph: onnx.ModelProto | None = None) -> Build:
+    """What puts a ranker's two model files into a folder."""
+
+    def build(folder: Path) -> None:
+        onnx.save(graph or linear_graph(seed), folder / MODEL_FILE)
+        save_file({"weights": np.full((2, 2), seed, np.float32)}, folder / WEIGHTS_FILE)
+
+    return build
+
+
+def reseal_ranker(folder: Path) -> None:
+    """Vouches for a ranker's files as they are now, as another program would."""
+    names = sorted(path.name for path in folder.iterdir() if path.name != SEAL_FILE)
+    seal = {name: FileEntry((folder / name).stat().st_size, checksum(folder / name)) for name in names}
+    (folder / SEAL_FILE).write_bytes(msgspec.json.encode(seal))
+
+
+def rewrite(path: Path, **values: object) -> None:
+    """Changes values in a JSON file of a ranker, and vouches for it."""
+    said = msgspec.json.decode(path.read_bytes())
+    path.write_bytes(msgspec.json.encode(said | values))
+    reseal_ranker(path.parent)

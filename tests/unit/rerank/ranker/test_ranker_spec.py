@@ -1,0 +1,235 @@
+"""The folder of a ranker: whatever is damaged, foreign or too large in it is refused by name, with the cure."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from pathlib import Path
+from typing import Literal
+
+import msgspec
+import pytest
+from onnx import helper
+
+from rerank.gate.verdict import Verdict
+from rerank.ranker import spec as spec_module
+from rerank.ranker.features import FEATURES
+from rerank.ranker.spec import (
+    MODEL_FILE,
+    REPORT_FILE,
+    SEAL_FILE,
+    SPEC_FILE,
+    WEIGHTS_FILE,
+    RankerSpec,
+    misfit,
+    read_report,
+    verified,
+    write_ranker,
+)
+from retrieval.errors import InputError, RankerDamagedError, RankerForeignError
+from tests.rankers import ENCODING, REPORT, SPEC, building, linear_graph, reseal_ranker, rewrite
+
+FILES = (MODEL_FILE, WEIGHTS_FILE, SPEC_FILE, REPORT_FILE)
+CURE = "shelfwise (models rollback|train ranker)"
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    building()(tmp_path)
+    write_ranker(tmp_path, SPEC, REPORT)
+    return tmp_path
+
+
+def test_what_is_written_is_read(folder: Path) -> None:
+    told = verified(folder)
+    assert msgspec.structs.replace(told, identity="") == SPEC
+    assert told.identity.startswith("ranker-")
+    assert read_report(folder) == REPORT
+    assert {path.name for path in folder.iterdir()} == {*FILES, SEAL_FILE}
+
+
+def test_the_identity_is_of_what_decides_scores(tmp_path: Path) -> None:
+    def identity(spec: RankerSpec, seed: int = 0) -> str:
+        building(seed)(tmp_path)
+        return write_ranker(tmp_path, spec, REPORT).identity
+
+    usual = identity(SPEC)
+    assert identity(msgspec.structs.replace(SPEC, trained_on={"seed": 8}, parent="ranker-1", identity="x")) == usual
+    assert identity(msgspec.structs.replace(SPEC, mix=0.6)) != usual
+    assert identity(SPEC, seed=1) != usual
+
+
+class TestWriting:
+    @pytest.mark.parametrize(
+        "values",
+        [
+            {"mix": float("nan")},
+            {"calibration": (1.0, float("inf"))},
+            {"state_dimension": 0},
+            {"layers": -1},
+            {"features": ()},
+            {"features": ("merged", "merged")},
+        ],
+    )
+    def test_values_that_no_ranker_has_are_refused(self, tmp_path: Path, values: dict[str, object]) -> None:
+        building()(tmp_path)
+        with pytest.raises(InputError, match="no ranker is so"):
+            write_ranker(tmp_path, msgspec.structs.replace(SPEC, **values), REPORT)
+
+    def test_a_measure_that_is_no_number_is_refused(self, tmp_path: Path) -> None:
+        building()(tmp_path)
+        with pytest.raises(InputError, match="measures are finite numbers"):
+            write_ranker(tmp_path, SPEC, msgspec.structs.replace(REPORT, measures={"MRR": float("nan")}))
+
+    def test_a_graph_that_disagrees_with_the_spec_is_refused(self, tmp_path: Path) -> None:
+        building(graph=linear_graph(features=9))(tmp_path)
+        with pytest.raises(RankerDamagedError, match="takes features of 9 columns, what is beside it says 16"):
+            write_ranker(tmp_path, SPEC, REPORT)
+
+    def test_a_missing_model_file_is_told(self, tmp_path: Path) -> None:
+        with pytest.raises(RankerDamagedError, match=r"model\.onnx cannot be read \(No such file"):
+            write_ranker(tmp_path, SPEC, REPORT)
+
+    def test_a_second_graph_is_held_to_the_same_rule(self, tmp_path: Path) -> None:
+        building()(tmp_path)
+        graph = linear_graph()
+        graph.graph.node.append(helper.make_node("PyOp", ["scores"], ["more"], domain="ai.onnx.contrib"))
+        (tmp_path / "query_encoder.onnx").write_bytes(graph.SerializeToString())
+        with pytest.raises(RankerForeignError, match=r"query_encoder\.onnx needs the operator 'PyOp'"):
+            write_ranker(tmp_path, SPEC, REPORT)
+
+
+class TestDamage:
+    @pytest.mark.parametrize("name", [*FILES, SEAL_FILE])
+    @pytest.mark.parametrize(
+        "damage",
+        [
+            Path.unlink,
+            lambda path: path.write_bytes(b""),
+            lambda path: path.write_bytes(path.read_bytes()[:-1]),
+            lambda path: path.write_bytes(path.read_bytes().replace(b"e", b"f", 1)),
+            lambda path: (path.unlink(), path.mkdir()),
+            lambda path: (path.rename(path.with_name("other")), path.symlink_to("other")),
+        ],
+        ids=["missing", "empty", "short", "changed", "folder", "link"],
+    )
+    def test_any_file_that_is_not_as_it_was_written(
+        self, folder: Path, name: str, damage: Callable[[Path], object]
+    ) -> None:
+        if name == SEAL_FILE:
+            before = (folder / name).read_bytes()
+            damage(folder / name)
+            if (folder / name).is_file() and (folder / name).read_bytes() == before:
+                return  # a link to the same seal vouches for the same
+        else:
+            damage(folder / name)
+        with pytest.raises(RankerDamagedError, match=CURE) as told:
+            verified(folder), read_report(folder)
+        assert str(folder) in str(told.value)
+
+    @pytest.mark.parametrize("name", [SPEC_FILE, REPORT_FILE])
+    @pytest.mark.parametrize(
+        "content", [b"", b"{", b"[]", b"null", b"\xff\xfe", b'{"format": "one"}', b"[" * 100_000, b'{"format":1}']
+    )
+    def test_json_that_is_sealed_and_still_no_ranker(self, folder: Path, name: str, content: bytes) -> None:
+        (folder / name).write_bytes(content)
+        reseal_ranker(folder)
+        with pytest.raises(RankerDamagedError, match=f"{name} cannot be read .*{CURE}"):
+            verified(folder), read_report(folder)
+
+    def test_sealed_values_that_no_ranker_has(self, folder: Path) -> None:
+        rewrite(folder / SPEC_FILE, vector_dimension=0)
+        with pytest.raises(RankerDamagedError, match=r"ranker\.json describes no ranker: dimensions 8 and 0"):
+            verified(folder)
+
+    @pytest.mark.parametrize("name", ["../../etc/passwd", "..", "/etc/passwd", "a/b"])
+    def test_a_seal_vouches_for_files_of_its_folder_alone(self, folder: Path, name: str) -> None:
+        seal = msgspec.json.decode((folder / SEAL_FILE).read_bytes())
+        seal[name] = seal[MODEL_FILE]
+        (folder / SEAL_FILE).write_bytes(msgspec.json.encode(seal))
+        with pytest.raises(RankerDamagedError, match=r"seal\.json vouches for"):
+            verified(folder)
+
+    def test_a_seal_without_one_of_the_files(self, folder: Path) -> None:
+        (folder / REPORT_FILE).unlink()
+        reseal_ranker(folder)
+        with pytest.raises(RankerDamagedError, match=r"it is to name model\.onnx, .*report\.json"):
+            verified(folder)
+
+
+class TestSize:
+    def test_a_file_beyond_the_limit_is_refused_unread(self, folder: Path) -> None:
+        seal = msgspec.json.decode((folder / SEAL_FILE).read_bytes())
+        seal[MODEL_FILE]["bytes"] = spec_module.MOST_MODEL_BYTES + 1
+        (folder / SEAL_FILE).write_bytes(msgspec.json.encode(seal))
+        with pytest.raises(RankerForeignError, match=r"model\.onnx has 268,435,457 bytes; .* 268,435,456 at most"):
+            verified(folder)
+
+    def test_a_seal_beyond_the_limit_is_refused(self, folder: Path) -> None:
+        (folder / SEAL_FILE).write_bytes(b" " * (spec_module.MOST_TOLD_BYTES + 1))
+        with pytest.raises(RankerDamagedError, match=r"seal\.json has more than 4,194,304 bytes"):
+            verified(folder)
+
+
+class TestForeign:
+    @pytest.mark.parametrize(("made", "age"), [(0, "an older"), (2, "a newer")])
+    def test_another_format_is_told_with_its_age(self, folder: Path, made: int, age: str) -> None:
+        rewrite(folder / SPEC_FILE, format=made, precision="fp4")
+        with pytest.raises(
+            RankerForeignError, match=f"of format {made}, made by {age} program; this one reads 1: .*{CURE}"
+        ):
+            verified(folder)
+
+    def test_unknown_features_are_named(self, folder: Path) -> None:
+        rewrite(folder / SPEC_FILE, features=["merged", "phase_of_the_moon", "tide"])
+        with pytest.raises(RankerForeignError, match=f"the features phase_of_the_moon, tide, which .*{CURE}"):
+            verified(folder)
+
+    def test_fewer_features_in_another_order_are_none(self, tmp_path: Path) -> None:
+        building(graph=linear_graph(features=2))(tmp_path)
+        chosen = (FEATURES[3], FEATURES[0])
+        assert write_ranker(tmp_path, msgspec.structs.replace(SPEC, features=chosen), REPORT).features == chosen
+
+    def test_what_a_later_program_adds_to_the_report_is_passed_over(self, folder: Path) -> None:
+        rewrite(folder / REPORT_FILE, phase="waxing")
+        assert read_report(folder) == REPORT
+
+
+class TestMisfit:
+    def test_a_ranker_of_the_same_encoder_fits(self) -> None:
+        assert misfit(SPEC, ENCODING) == ""
+        assert misfit(SPEC, dataclasses.replace(ENCODING, state_dimension=8)) == ""
+
+    @pytest.mark.parametrize(
+        ("change", "words"),
+        [
+            ({"encoder": "encoder-2"}, "on the encoder encoder-1, the index has encoder-2"),
+            ({"vector_dimension": 32}, "vectors of dimension 16, the index has 32"),
+            ({"state_dimension": 64}, "token states of dimension 8, the index has 64"),
+        ],
+    )
+    def test_another_is_told_with_both_and_the_cure(self, change: dict[str, object], words: str) -> None:
+        why = misfit(SPEC, dataclasses.replace(ENCODING, **change))  # type: ignore[arg-type]
+        assert words in why
+        assert why.endswith("train one for this index: shelfwise train ranker")
+
+
+def test_a_verdict_comes_back_as_it_was(tmp_path: Path) -> None:
+    building()(tmp_path)
+    report = msgspec.structs.replace(REPORT, verdict=Verdict(publish=True, reasons=("better",), comparisons=()))
+    write_ranker(tmp_path, SPEC, report)
+    assert read_report(tmp_path) == report
+
+
+@pytest.mark.parametrize("precision", ["fp32", "int8"])
+def test_what_our_export_writes_is_taken(tmp_path: Path, precision: Literal["fp32", "int8"]) -> None:
+    from rerank.ranker.export import export_network
+    from rerank.ranker.network import NetworkShape, RankerNetwork
+
+    building()(tmp_path)
+    shape = NetworkShape(SPEC.state_dimension, SPEC.vector_dimension, len(FEATURES), attention_heads=2, history=4)
+    export_network(RankerNetwork(shape), tmp_path / MODEL_FILE, precision)
+    spec = msgspec.structs.replace(SPEC, precision=precision, layers=1)
+    assert write_ranker(tmp_path, spec, REPORT).precision == precision
+    with pytest.raises(RankerDamagedError, match="takes candidate_vectors of 16 columns, what is beside it says 32"):
+        write_ranker(tmp_path, msgspec.structs.replace(spec, vector_dimension=32), REPORT)
