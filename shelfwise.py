@@ -17,7 +17,21 @@ from retrieval.errors import (
     UnknownProductError,
 )
 from retrieval.events.event import Event, EventKind
-from retrieval.records import Availability, Candidate, Facet, FacetCount, Hit, Page, Product, Query, StageScore, Variant
+from retrieval.records import (
+    Availability,
+    Candidate,
+    Contribution,
+    Explanation,
+    Facet,
+    FacetCount,
+    Hit,
+    Page,
+    Product,
+    Query,
+    StageScore,
+    TermMatch,
+    Variant,
+)
 
 if TYPE_CHECKING:
     from service.engine import SearchEngine
@@ -26,10 +40,12 @@ __all__ = [
     "Availability",
     "Candidate",
     "ChangeError",
+    "Contribution",
     "EncoderError",
     "Event",
     "EventError",
     "EventKind",
+    "Explanation",
     "Facet",
     "FacetCount",
     "FilterError",
@@ -43,6 +59,7 @@ __all__ = [
     "ShelfwiseError",
     "StageScore",
     "StoreError",
+    "TermMatch",
     "UnknownFieldError",
     "UnknownProductError",
     "Variant",

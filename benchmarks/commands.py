@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from benchmarks import cluster_commands, data_commands, event_commands
+from benchmarks import cluster_commands, data_commands, event_commands, ranker_commands
 from retrieval.errors import SettingError
 from service.options import IndexArgument, JsonOption, add_commands, cache_folder
 
@@ -22,6 +22,7 @@ bench = typer.Typer(help="Measure: latency, recall, ways of merging, how data co
 add_commands(bench, data_commands.EXAMPLES)
 add_commands(bench, cluster_commands.EXAMPLES)
 add_commands(bench, event_commands.EXAMPLES)
+add_commands(bench, ranker_commands.EXAMPLES)
 
 
 def evaluate(

@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from service.options import JsonOption
+from service.options import IndexArgument, JsonOption
 
 ClickModelName = Literal["pbm", "dcm", "sdbn", "ubm"]
 """The names in `rerank.clicks.models`, which is heavy to import."""
@@ -149,6 +149,35 @@ def click_labels(
     write_json(msgspec.json.encode(report)) if as_json else show_click_labels(report)
 
 
+def ranker_clicks(
+    index: IndexArgument,
+    judgments: Annotated[Path, typer.Argument(help="Graded judgments: what the simulated shoppers go by.")],
+    sessions: Annotated[int, typer.Option(help="Sessions of each log.", min=1_000)] = 100_000,
+    seeds: Annotated[int, typer.Option(help="Logs at each strength of bias.", min=1)] = 3,
+    folds: Annotated[int, typer.Option(help="Parts of the queries, each ranked by networks of the others.", min=2)] = 5,
+    as_json: JsonOption = False,
+) -> None:
+    """Train the ranker on simulated clicks in every way, at several strengths of position bias, and on the grades."""
+    import msgspec
+
+    from benchmarks.judged_lists import judged_lists
+    from benchmarks.judgments import read_judgments
+    from benchmarks.ranker_clicks import BenchOptions, measure_ranker_clicks, show_ranker_clicks, trainings
+    from service.engine import SearchEngine
+    from service.terminal import ProgressLines, write_json
+
+    told = read_judgments(judgments)
+    options = BenchOptions(sessions=sessions, seeds=seeds, folds=folds)
+    with SearchEngine.open(index, follow=False) as engine, ProgressLines() as progress:
+        progress.begin("candidates", len(told.grades), "queries")
+        judged = judged_lists(engine.snapshot, told, progress=progress.advance)
+        progress.end(f"{len(judged.gains):,} candidates")
+        progress.begin("training", trainings(options), "networks")
+        report = measure_ranker_clicks(judged, told, options, done=lambda: progress.advance(1))
+        progress.end(f"{report.queries:,} queries")
+    write_json(msgspec.json.encode(report)) if as_json else show_ranker_clicks(report)
+
+
 EXAMPLES = (
     (event_import, "Example: shelfwise bench event-import --events 100000"),
     (event_writes, "Example: shelfwise bench event-writes --writers 8"),
@@ -157,4 +186,5 @@ EXAMPLES = (
     (fraud, "Example: shelfwise bench fraud --seeds 1,2"),
     (click_models, "Example: shelfwise bench click-models --sessions 100000"),
     (click_labels, "Example: shelfwise bench click-labels judgments.tsv --sessions 50000 --seeds 1"),
+    (ranker_clicks, "Example: shelfwise bench ranker-clicks store judgments.tsv --sessions 20000 --seeds 1"),
 )

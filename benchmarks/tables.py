@@ -12,6 +12,7 @@ from service.terminal import out
 
 if TYPE_CHECKING:
     from benchmarks.backends import BackendFigures, BackendsReport
+    from benchmarks.ranker_quality import Ordered
 
 
 def show_measures(measures: Mapping[str, Mapping[str, float]], queries: int) -> None:
@@ -42,6 +43,17 @@ def show_recall(result: Mapping[str, Any]) -> None:
     for each in result["recall"]:
         spent = (f"{each['milliseconds']:.2f}", f"{each['exact_milliseconds']:.2f}")
         table.add_row(f"{each['share']:.2%}", f"{each['allowed']:,}", f"{each['recall']:.4f}", *spent)
+    out.print(table)
+
+
+def show_orders(measured: Mapping[str, Ordered], queries: int) -> None:
+    """nDCG@10 by system, and its difference from the merged order with its interval."""
+    title = f"{queries:,} queries; differences from the merged order, paired by query, 95% by bootstrap"
+    table = plain_table(["order", "nDCG@10", "difference", "from", "to"], title)
+    for name, each in measured.items():
+        found = each.against_merged
+        differences = (f"{value:+.4f}" for value in (found.mean, found.low, found.high))
+        table.add_row(name, f"{each.ndcg:.4f}", *differences)
     out.print(table)
 
 

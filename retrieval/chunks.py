@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cache, lru_cache
 from itertools import combinations, pairwise
-from typing import cast
+from typing import Any, cast
 
 import Stemmer
 
@@ -97,19 +97,24 @@ def _cached(chunk: str) -> Chunk:
 
 def _chinese(chunk: str) -> Chunk:
     """Words and characters: the two cut differently when a title and a query break a word at different places."""
-    words = _cut()(chunk)
+    words = cast(list[str], _segmenter().cut_for_search(chunk))
     known = set(words)
     characters = tuple(character for character in chunk if character not in known)
     return Chunk((*words, *characters), tuple(((word,),) for word in words), characters)
 
 
+def chinese_words(run: str) -> list[str]:
+    """The words of a run of Chinese, end to end: what a person reads, where terms overlap."""
+    return cast(list[str], _segmenter().cut(run))
+
+
 @cache
-def _cut() -> Callable[[str], list[str]]:
+def _segmenter() -> Any:  # noqa: ANN401 - the library ships no types
     # A segmenter of our own: words added to the library's shared one elsewhere must not change terms.
     # Its dictionary takes longer to load than all else here, and a store may never need it.
     import rjieba
 
-    return cast(Callable[[str], list[str]], rjieba.Jieba().cut_for_search)
+    return rjieba.Jieba()
 
 
 def _quantities(chunk: str) -> Chunk:

@@ -68,6 +68,18 @@ class Tokens:
         return Tokens(self.ids, unit_rows(self.states[:, :dimension]))
 
 
+@dataclass(frozen=True, slots=True)
+class TokenPlaces:
+    """Where the tokens of one text stand in it, for people who want to see words; in the order of `Tokens`."""
+
+    text: str
+    """As the encoder reads it: cut, whitespace made one."""
+    ids: NDArray[np.int32]
+    """(t,)"""
+    spans: NDArray[np.int64]
+    """(t, 2): the characters from and up to which each token covers `text`."""
+
+
 @runtime_checkable
 class TokenEncoder(Encoder, Protocol):
     """An encoder that also tells each token in its context; one run of the model gives both.
@@ -94,6 +106,14 @@ class TokenEncoder(Encoder, Protocol):
         self, texts: Sequence[str], progress: Callable[[int], None] | None = None
     ) -> tuple[NDArray[np.float32], list[Tokens]]:
         """Vectors of product texts (n, dimension), and each one's tokens."""
+        ...
+
+    def query_places(self, text: str) -> TokenPlaces:
+        """Where the tokens of a query stand in it; the model is not run."""
+        ...
+
+    def product_places(self, text: str) -> TokenPlaces:
+        """Where the tokens of a product's text stand in it."""
         ...
 
 

@@ -15,10 +15,10 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
-from retrieval.encoder import NO_STATES, Tokens, no_tokens, prepared, unit_rows
+from retrieval.encoder import NO_STATES, TokenPlaces, Tokens, no_tokens, prepared, unit_rows
 from retrieval.encoder_folder import MODEL_FILE, TOKENIZER_FILE, EncoderSpec, read_spec, whole_folder
 from retrieval.errors import EncoderError, EncoderUnavailableError
-from retrieval.own_tokens import own_tokens
+from retrieval.own_tokens import own_tokens, token_places
 
 _BATCH_TOKENS = 320
 """Tokens that one run takes: their activations stay in a core's second-level cache."""
@@ -111,6 +111,14 @@ class OnnxEncoder:
         _on_all_cores(run, _batches([text.ids for text in read]), progress)
         return result.vectors, result.tokens
 
+    def query_places(self, text: str) -> TokenPlaces:
+        """See `retrieval.encoder.TokenEncoder`."""
+        return self._places(text, self.spec.query_prompt)
+
+    def product_places(self, text: str) -> TokenPlaces:
+        """See `retrieval.encoder.TokenEncoder`."""
+        return self._places(text, self.spec.document_prompt)
+
     def save(self, folder: Path) -> None:
         """Copies the exported files to `folder`, complete or not at all."""
         with whole_folder(folder) as scratch:
@@ -126,6 +134,10 @@ class OnnxEncoder:
         return [
             _Read(encoding.ids or [0], own_tokens(encoding, prompt)) for encoding in self._tokenizer.encode_batch(ready)
         ]
+
+    def _places(self, text: str, prompt: str) -> TokenPlaces:
+        ready = prepared(text, prompt, self.spec.max_length)
+        return token_places(self._tokenizer.encode(ready), ready, prompt)
 
     def _run(self, ids: NDArray[np.int64]) -> NDArray[np.float32]:
         (vectors,) = self._outputs(["vectors"], ids)

@@ -15,8 +15,18 @@ import torch
 import transformers.utils.logging
 from numpy.typing import NDArray
 from sentence_transformers import SentenceTransformer
+from tokenizers import Encoding
 
-from retrieval.encoder import DEFAULT_MAX_LENGTH, NO_STATES, Runtime, Tokens, no_tokens, prepared, unit_rows
+from retrieval.encoder import (
+    DEFAULT_MAX_LENGTH,
+    NO_STATES,
+    Runtime,
+    TokenPlaces,
+    Tokens,
+    no_tokens,
+    prepared,
+    unit_rows,
+)
 from retrieval.encoder_folder import (
     FIRST_WITH_STATES,
     FORMAT,
@@ -27,7 +37,7 @@ from retrieval.encoder_folder import (
     write_spec,
 )
 from retrieval.errors import EncoderError, EncoderUnavailableError
-from retrieval.own_tokens import own_tokens
+from retrieval.own_tokens import own_tokens, token_places
 from retrieval.token_projection import PROJECTION_FILE, principal_directions, sample_texts, stored_projection
 from retrieval.weights import ModelSource
 
@@ -125,6 +135,14 @@ class TorchEncoder:
         """
         return self._encode_with_tokens(texts, self.spec.document_prompt, progress)
 
+    def query_places(self, text: str) -> TokenPlaces:
+        """See `retrieval.encoder.TokenEncoder`."""
+        return self._places(text, self.spec.query_prompt)
+
+    def product_places(self, text: str) -> TokenPlaces:
+        """See `retrieval.encoder.TokenEncoder`."""
+        return self._places(text, self.spec.document_prompt)
+
     def save(self, folder: Path) -> None:
         """Writes a folder that `retrieval.encoders.load_encoder` opens: the model as it came with the projection of its
         states, and encoder.json."""
@@ -162,6 +180,10 @@ class TorchEncoder:
                 progress(len(chunk))
         return unit_rows(vectors), tokens
 
+    def _places(self, text: str, prompt: str) -> TokenPlaces:
+        ready = prepared(text, prompt, self.spec.max_length)
+        return token_places(_read(self._model, [ready])[0], ready, prompt)
+
     def _projected(self, told: _Told) -> Tokens:
         if not len(told.ids):
             return no_tokens(self.state_dimension)
@@ -189,9 +211,7 @@ def _run_with_tokens(model: SentenceTransformer, ready: list[str], prompt: str, 
     """Runs texts that have their prompt before them already."""
     # An empty prompt, or sentence-transformers would add the model's default one to ours.
     outputs: Any = model.encode(ready, prompt="", batch_size=batch, show_progress_bar=False, output_value=None)
-    tokenizer: Any = model.tokenizer
-    read = tokenizer(ready, truncation=True, max_length=model.max_seq_length).encodings
-    for output, encoding in zip(outputs, read, strict=True):
+    for output, encoding in zip(outputs, _read(model, ready), strict=True):
         own = own_tokens(encoding, prompt)
         states = output["token_embeddings"][output["attention_mask"].bool()][own]
         yield _Told(
@@ -199,6 +219,13 @@ def _run_with_tokens(model: SentenceTransformer, ready: list[str], prompt: str, 
             np.array(encoding.ids, np.int32)[own],
             states.float().cpu().numpy(),
         )
+
+
+def _read(model: SentenceTransformer, ready: list[str]) -> list[Encoding]:
+    """Texts as the model's tokenizer reads them."""
+    tokenizer: Any = model.tokenizer
+    found: list[Encoding] = tokenizer(ready, truncation=True, max_length=model.max_seq_length).encodings
+    return found
 
 
 def token_projection(model: SentenceTransformer, folder: Path) -> NDArray[np.float32]:

@@ -82,6 +82,8 @@ class Query:
     """A field, with a leading "-" for descending; empty sorts by relevance."""
     stage: str = "ranked"
     """Which order to answer with: "bm25", "dense", "merged" or "ranked"."""
+    explain: bool = False
+    """Whether the hits that a ranker scored say what their scores are made of."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +105,40 @@ class Candidate:
 
 
 @dataclass(frozen=True, slots=True)
+class Contribution:
+    """What one thing that a ranker knows of a hit does for its score."""
+
+    name: str
+    """In words: "price"."""
+    value: str
+    """What it is with this hit, in words: "20% below what such products usually cost"."""
+    contribution: float
+    """The hit's score less what it would be, all else being equal, if this were as usual."""
+
+
+@dataclass(frozen=True, slots=True)
+class TermMatch:
+    """A word of the query and the word of the product that it is nearest to."""
+
+    query_word: str
+    product_word: str
+    similarity: float
+    """Cosine of the two in their contexts, -1 to 1."""
+    exact: bool
+    """Whether it is the same word."""
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """What a ranker's score of a hit is made of. The contributions do not add up to it: see docs/ranking.md."""
+
+    contributions: tuple[Contribution, ...]
+    """Those that change the score most come first."""
+    matches: tuple[TermMatch, ...]
+    """The words that met most, strongest first."""
+
+
+@dataclass(frozen=True, slots=True)
 class Hit:
     """One result: the product, the score that ordered it, and what each stage gave it."""
 
@@ -111,6 +147,8 @@ class Hit:
     stages: Mapping[str, StageScore]
     identifier: str = ""
     """The identifier that the query spelled exactly, when that is why the product comes first."""
+    explanation: Explanation | None = None
+    """What its score is made of, where that was asked for and a ranker gave it."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rerank.ranker.features import FirstStage, Signals, feature_matrix
+from retrieval.merging import DEFAULT, METHODS
 from service.ranking import Ranking
 from service.snapshot import Snapshot
 
@@ -19,7 +20,8 @@ def candidate_features(
     at hand, `now` is in seconds since 1970."""
     found = ranking.evidence
     first = FirstStage(
-        merged=ranking.merged[:count],
+        # Whatever merging was asked for: a ranker reads what it was trained on.
+        merged=METHODS[DEFAULT](found)[:count],
         bm25=found.bm25[:count],
         cosine=found.cosine[:count],
         similarity=found.similarity[:count],

@@ -15,6 +15,7 @@ from service import changes, feed_commands, versions
 from service.event_upkeep import events
 from service.model_commands import models
 from service.options import IndexArgument, JsonOption, add_commands, cache_folder
+from service.training_commands import train
 
 app = typer.Typer(
     name="shelfwise",
@@ -62,18 +63,31 @@ def search(
     stage: Annotated[str, typer.Option(help="bm25, dense, merged or ranked.")] = "ranked",
     size: Annotated[int, typer.Option(help="Hits on a page.")] = 10,
     page: Annotated[int, typer.Option(help="Which page, from 1.")] = 1,
-    explain: Annotated[bool, typer.Option("--explain", help="Show what each stage gave each hit.")] = False,
+    explain: Annotated[
+        bool,
+        typer.Option("--explain", help="Show what each stage gave each hit, and what the ranker's score is made of."),
+    ] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Search an index and show the hits."""
     import msgspec
 
     from service.engine import SearchEngine
-    from service.terminal import show_notices, show_page, write_json
+    from service.page_view import show_page
+    from service.terminal import show_notices, write_json
 
     with SearchEngine.open(index) as engine:
         show_notices(engine.notices)
-        found = engine.search(query, size=size, page=page, filters=filters, facets=facets or (), sort=sort, stage=stage)
+        found = engine.search(
+            query,
+            size=size,
+            page=page,
+            filters=filters,
+            facets=facets or (),
+            sort=sort,
+            stage=stage,
+            explain=explain,
+        )
     write_json(msgspec.json.encode(found)) if as_json else show_page(found, explain=explain)
 
 
@@ -89,7 +103,8 @@ def similar(
     import msgspec
 
     from service.engine import SearchEngine
-    from service.terminal import show_notices, show_page, write_json
+    from service.page_view import show_page
+    from service.terminal import show_notices, write_json
 
     with SearchEngine.open(index) as engine:
         show_notices(engine.notices)
@@ -113,3 +128,4 @@ add_commands(app, changes.EXAMPLES)
 add_commands(app, versions.EXAMPLES)
 app.add_typer(events)
 app.add_typer(models)
+app.add_typer(train)

@@ -150,19 +150,21 @@ class SearchEngine:
         sort: str = "",
         stage: str = "ranked",
         merge: str = DEFAULT,
+        explain: bool = False,
     ) -> Page:
         """The products for a query, one page of them, with counts over all of them.
 
         `filters` is an expression such as `price < 100 AND brand IN (Bosch, Makita)`; `facets` are fields to count;
         `sort` is a numeric field, "-" before it for descending; `stage` is "bm25", "dense", "merged" or "ranked", which
         is what merging gave, reordered by the ranker where one serves; `merge` names one of
-        `retrieval.merging.METHODS`. An empty text browses everything that the filter lets through.
+        `retrieval.merging.METHODS`; `explain` has each hit that the ranker scored say what its score is made of. An
+        empty text browses everything that the filter lets through.
 
         Raises QueryError, FilterError or UnknownFieldError for what cannot be answered.
         """
         if isinstance(facets, str):
             raise QueryError(f"facets must be a list of field names, such as [{facets!r}]")
-        query = Query(text, size, page, filters, tuple(facets), sort, stage)
+        query = Query(text, size, page, filters, tuple(facets), sort, stage, explain)
         check_query(query, merge)
         self._check_open()
 

@@ -82,7 +82,23 @@ def rebuild(
     )
     with ProgressLines() as progress:
         report = run(index, options, progress)
-    write_json(msgspec.json.encode(report)) if as_json else show_report(report, index)
+    if as_json:
+        write_json(msgspec.json.encode(report))
+        return
+    show_report(report, index)
+    if report.token_states:
+        _offer_training(index)
+
+
+def _offer_training(index: Path) -> None:
+    """Names the next step to better results, where it was not taken yet."""
+    from rerank.ranker.registry import RankerRegistry
+    from service.terminal import out
+
+    if not RankerRegistry(index).names():
+        out.print(
+            f"To rank better: shelfwise train ranker --from-catalog --index {index}", markup=False, soft_wrap=True
+        )
 
 
 def _backends(

@@ -9,7 +9,7 @@ from rich.text import Text
 
 from rerank.gate.verdict import NDCG, Comparison, Verdict
 from rerank.ranker.ranker_list import RankerEntry, RankerList
-from rerank.ranker.registry import Published, RolledBack
+from rerank.ranker.registry import Added, Published, RolledBack
 from rerank.ranker.spec import RankerReport, RankerSpec
 from service.model_comparison import ComparedRankers
 from service.terminal import out, show_notices, shown
@@ -105,6 +105,22 @@ def _show_comparisons(verdict: Verdict) -> None:
 def _interval(each: Comparison) -> str:
     found = each.difference
     return "too few to tell" if found is None else f"{found.mean:+z.4f} ({found.low:+z.4f} to {found.high:+z.4f})"
+
+
+def show_trained(added: Added, index: Path) -> None:
+    """What a training gave, and whether it serves."""
+    made = added.ranker
+    show_ranker(made)
+    if added.serves:
+        out.print(f"\n[bold]{made.name}[/] serves.", highlight=False)
+        if made.report.against.startswith("ranker-"):
+            undo = f"{made.report.against} is kept; to go back to it: shelfwise models rollback --index {index}"
+            out.print(Text(undo), soft_wrap=True)
+    elif made.report.aside:
+        out.print(f"\n[bold]{made.name}[/] is kept aside, and {made.report.against} serves on.", highlight=False)
+    if added.removed:
+        out.print(Text(f"Removed, being the oldest: {', '.join(added.removed)}"), soft_wrap=True)
+    show_notices(added.notices)
 
 
 def show_comparison(compared: ComparedRankers) -> None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from rerank.ranker.inputs import Candidates
 from retrieval.analysis import TermGroup
 from retrieval.conditions import Condition
 from retrieval.keyword import Ordered, Rows, Selection, Sort
@@ -30,6 +31,15 @@ class Request:
     sort: Sort | None = None
     lost: tuple[str, ...] = ()
     """Stages that cannot take part."""
+
+
+@dataclass(frozen=True, slots=True)
+class Scored:
+    """What a ranker was asked about: the head of the merged order, before it was reordered."""
+
+    rows: Rows
+    """(c,)"""
+    candidates: Candidates
 
 
 @dataclass(slots=True)
@@ -63,12 +73,15 @@ class Ranking:
     about: Rows = field(default_factory=lambda: np.empty(0, dtype=np.int64))
     """The products that the query is most about, by its words and by its meaning, filter or not."""
     timings: dict[str, float] = field(default_factory=dict)
+    scored: Scored | None = None
+    """None where no ranker has spoken."""
 
     def candidate(self, row: int) -> Candidate:
-        """The candidate of this row, with what each stage gave it; nothing for one behind the ranked part."""
+        """The candidate of this row, with what each stage gave it; one behind the ranked part was given nothing, and
+        scores no more than any in it."""
         places = np.flatnonzero(self.rows == row)
         if not len(places):
-            return Candidate(row, 0.0, {})
+            return Candidate(row, min(0.0, float(self.scores.min(initial=0.0))), {})
         at = int(places[0])
         evidence, score = self.evidence, float(self.scores[at])
         stages = {
@@ -84,7 +97,8 @@ def put_in_order(ranking: Ranking, scores: NDArray[np.float64]) -> None:
     """Reorders the head of a ranking, its first len(scores) candidates, by what a ranker gave them (c,): exact
     identifiers first, ties by row. Those behind stay in their order, their scores moved down to follow the head's."""
     count = len(scores)
-    fallen = scores.min() - ranking.merged[:count].min()
+    # By the best of those behind: an exact identifier stands before what scores higher.
+    fallen = scores.min() - ranking.merged[count - 1 :].max()
     ranking.scores = np.concatenate([scores, ranking.merged[count:] + fallen])
     _permute(ranking, np.concatenate([_best_first(ranking, count), np.arange(count, len(ranking.rows))]))
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from rerank.ranker.inputs import Candidates
 from rerank.ranker.onnx_ranker import OnnxRanker
-from retrieval.errors import RankerLateError
+from retrieval.errors import RankerError, RankerLateError
 
 MOST_TOGETHER = 8
 """Requests that one run of the network scores: more would make the first of them wait for no gain."""
@@ -39,6 +39,8 @@ class Reranker:
     def __init__(self, ranker: OnnxRanker, *, threads: int = THREADS) -> None:
         self.ranker = ranker
         self._is_closed = False
+        self._closing = threading.Lock()
+        """So that nothing is asked behind the end of the queue, where nobody would answer it."""
         self._queue: queue.SimpleQueue[_Asked | None] = queue.SimpleQueue()
         self._threads = [
             threading.Thread(target=self._work, name="shelfwise-rerank", daemon=True) for _ in range(threads)
@@ -51,11 +53,10 @@ class Reranker:
 
         Raises RankerLateError where they are not there after `deadline` seconds, RankerError where the network fails.
         """
-        if self._is_closed:
-            # A search that began before another ranker took over.
-            return self.ranker.score([candidates])[0]
         asked = _Asked(candidates, time.monotonic() + deadline)
-        self._queue.put(asked)
+        if not self._is_queued(asked):
+            # A search that began before another ranker took over.
+            self._answer([asked])
         try:
             return asked.answer.result(deadline)
         except LateError:
@@ -63,11 +64,18 @@ class Reranker:
             late = f"{self.ranker.name} gave no scores within {deadline * 1_000:.0f} ms"
             raise RankerLateError(f"{late}; results keep the merged order") from None
 
+    def _is_queued(self, asked: _Asked) -> bool:
+        with self._closing:
+            if not self._is_closed:
+                self._queue.put(asked)
+            return not self._is_closed
+
     def close(self) -> None:
         """Ends the threads, once what was asked is answered; later calls compute in their own."""
-        self._is_closed = True
-        for _ in self._threads:
-            self._queue.put(None)
+        with self._closing:
+            self._is_closed = True
+            for _ in self._threads:
+                self._queue.put(None)
         for thread in self._threads:
             thread.join()
 
@@ -97,8 +105,9 @@ class Reranker:
         try:
             scores = self.ranker.score([asked.candidates for asked in waited_for])
         except Exception as error:  # whoever waits is told, whatever it was
+            failure = error if isinstance(error, RankerError) else RankerError(f"{self.ranker.name} failed: {error!r}")
             for asked in waited_for:
-                asked.answer.set_exception(error)
+                asked.answer.set_exception(failure)
             return
         for asked, found in zip(waited_for, scores, strict=True):
             asked.answer.set_result(found)

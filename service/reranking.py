@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,11 +13,14 @@ from numpy.typing import NDArray
 from rerank.ranker.inputs import Candidates, History
 from retrieval.encoder import Tokens, no_tokens
 from retrieval.keyword import Rows
+from retrieval.records import Explanation
 from retrieval.token_states import ProductTokens
 from service.candidate_features import candidate_features
-from service.ranking import Ranking, put_in_order
-from service.reranker import Reranker
+from service.ranking import Ranking, Scored, put_in_order
 from service.snapshot import Snapshot
+
+if TYPE_CHECKING:
+    from service.reranker import Reranker
 
 DEPTH = 100
 """How many of the merged order are scored; those behind them keep their places."""
@@ -42,8 +47,19 @@ class Reranking:
         """
         count = min(DEPTH, len(ranking.rows))
         if count:
-            scores = self.reranker.score(self._candidates(ranking, count, tokens), self.deadline)
-            put_in_order(ranking, scores)
+            candidates = self._candidates(ranking, count, tokens)
+            scored = Scored(ranking.rows[:count], candidates)
+            put_in_order(ranking, self.reranker.score(candidates, self.deadline))
+            ranking.scored = scored
+
+    def explain(self, ranking: Ranking, text: str, rows: Rows) -> Mapping[int, Explanation]:
+        """See `service.stages.LastStage`; the network runs in the calling thread, after the answer's order is found."""
+        if ranking.scored is None:
+            return {}
+        # A graph's runtime, which an engine without a ranker does without.
+        from service.explaining import explanations
+
+        return explanations(self.snapshot, self.reranker.ranker, ranking.scored, text, rows)
 
     def _candidates(self, ranking: Ranking, count: int, tokens: Tokens | None) -> Candidates:
         rows = ranking.rows[:count]

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from concurrent.futures import Executor
+from dataclasses import replace
 
 import numpy as np
 
 from retrieval.conditions import Condition
-from retrieval.errors import QueryError, UnknownProductError
+from retrieval.errors import QueryError, RankerError, UnknownProductError
 from retrieval.filters import parse_filter
 from retrieval.keyword import Rows, Selection, Sort
 from retrieval.merging import METHODS
@@ -25,6 +26,8 @@ DEEPEST = 100_000
 """The last place that a page may reach."""
 MOST_FACETS = 50
 FACET_VALUES = 100
+EXPLANATION = "explanation"
+"""What a page names among what is missing where a ranker could not say how it scored."""
 
 
 class Search:
@@ -50,6 +53,7 @@ class Search:
         self._request = Request(
             query.text, groups, where, query.stage, METHODS[merge], self._counted, FACET_VALUES, self._sort, lost
         )
+        self._last = last
         self._stages = Stages(snapshot, executor, last)
 
     def page(self) -> Page:
@@ -63,7 +67,8 @@ class Search:
             rows = ranking.ordered.rows
         else:
             rows = self._stages.further(self._request, ranking, self._query.page * self._query.size)
-        return self._answer(self._hits(rows, ranking), ranking.total, ranking.facets or self._empty(), ranking)
+        hits = self._explained(self._hits(rows, ranking), rows, ranking)
+        return self._answer(hits, ranking.total, ranking.facets or self._empty(), ranking)
 
     def _browsed(self) -> Page:
         """Everything that the filter lets through: the best known products first, unless asked otherwise."""
@@ -92,6 +97,17 @@ class Search:
     def _hit(self, candidate: Candidate, ranking: Ranking) -> Hit:
         identifier = self._query.text.strip() if candidate.row in ranking.identified else ""
         return Hit(self._snapshot.products[candidate.row], candidate.score, candidate.stages, identifier)
+
+    def _explained(self, hits: tuple[Hit, ...], rows: Rows, ranking: Ranking) -> tuple[Hit, ...]:
+        if not self._query.explain or self._last is None:
+            return hits
+        shown = self._cut(rows)
+        try:
+            told = self._last.explain(ranking, self._query.text, np.array(shown, np.int64))
+        except RankerError:
+            ranking.degraded = (*ranking.degraded, EXPLANATION)
+            return hits
+        return tuple(replace(hit, explanation=told.get(row)) for hit, row in zip(hits, shown, strict=True))
 
     def _answer(
         self, hits: tuple[Hit, ...], total: int, facets: Mapping[str, Facet], ranking: Ranking | None = None
@@ -166,6 +182,8 @@ def _check_types(query: Query) -> None:
     for name in ("size", "page"):
         if type(getattr(query, name)) is not int:
             raise QueryError(f"{name} is {type(getattr(query, name)).__name__}, it must be int")
+    if type(query.explain) is not bool:
+        raise QueryError(f"explain is {type(query.explain).__name__}, it must be bool")
     if not all(isinstance(field, str) for field in query.facets):
         raise QueryError("facets must be a list of field names")
 

@@ -26,6 +26,7 @@ class ServedRanker:
         self._settings = settings
         self._lock = threading.Lock()
         self._seen: object = None
+        self._is_closed = False
         self._reranker: Reranker | None = None
         self._deadline = 0.0
         self.notices: tuple[str, ...] = ()
@@ -38,7 +39,7 @@ class ServedRanker:
         if seen == self._seen:
             return
         with self._lock:
-            if seen != self._seen:
+            if seen != self._seen and not self._is_closed:
                 self._open(encoding)
                 self._seen = seen
 
@@ -53,6 +54,7 @@ class ServedRanker:
     def close(self) -> None:
         """Ends its threads."""
         with self._lock:
+            self._is_closed = True
             self._swap(None)
 
     def _open(self, encoding: Encoding) -> None:
@@ -69,7 +71,7 @@ class ServedRanker:
 
             self._deadline = (self._settings or load_settings()).ranker.deadline
             self._swap(Reranker(OnnxRanker(found.ranker)))
-        except ShelfwiseError as error:
+        except (ShelfwiseError, OSError) as error:
             self._swap(None)
             self.notices = (f"results keep the merged order: {error}",)
 

@@ -9,7 +9,7 @@ hits as it announced.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import Executor
 from dataclasses import dataclass, replace
 from typing import Protocol, TypeVar
@@ -22,6 +22,7 @@ from retrieval.encoder import Tokens, with_tokens
 from retrieval.errors import EncoderError, RankerError
 from retrieval.keyword import Completed, Completion, Matches, Retrieved, Rows, Selection
 from retrieval.merging import Evidence
+from retrieval.records import Explanation
 from retrieval.vectors import Background, Neighbours, Vectors
 from service.ranking import STAGES, Ranking, Request, put_in_merged_order
 from service.snapshot import Snapshot
@@ -49,6 +50,11 @@ class LastStage(Protocol):
 
     def rerank(self, ranking: Ranking, tokens: Tokens | None) -> None:
         """Reorders in place; raises RankerError where it cannot, the ranking then being as it was."""
+        ...
+
+    def explain(self, ranking: Ranking, text: str, rows: Rows) -> Mapping[int, Explanation]:
+        """What the scores of those products at `rows` (n,) that it scored are made of, by row; `text` is the query.
+        Raises RankerError where it cannot tell."""
         ...
 
 

@@ -17,8 +17,9 @@ from service.derived_tables import DerivedTables
 from service.engine import SearchEngine
 from service.event_log import EventLog, aside_path
 from service.event_views import BytesRead, StepsDone
+from service.page_view import show_page
 from service.settings import Settings, load_settings
-from service.terminal import ProgressLines, out, show_page, show_report
+from service.terminal import ProgressLines, out, show_report
 
 _SHOWN_CLASSES = (
     ("head", "en"),

@@ -8,7 +8,9 @@ from pathlib import Path
 import polars as pl
 
 from rerank.behaviour.folders import SUFFIX, read_frame
+from rerank.behaviour.labels import LIST_PART, with_own_ids
 from rerank.behaviour.options import Window
+from rerank.behaviour.parts import read_part
 from rerank.behaviour.publishing import DerivedManifest, read_manifest
 from retrieval.errors import StoreDamagedError, StoreMissingError
 from retrieval.manifest import file_problem
@@ -101,6 +103,14 @@ class Derived:
         if problem := file_problem(path, self.manifest.tables[name].file):
             raise StoreDamagedError(f"{path} {problem}; refresh the tables: they are made anew")
         return read_frame(path)
+
+    def lists(self) -> pl.DataFrame:
+        """What was shown for each search and done on it, robots left out, in the order of time: the columns that
+        `rerank.clicks.click_log.click_log` takes. Raises StoreMissingError where newer tables have replaced these."""
+        found = {int(day): self._folder / "parts" / name for day, name in self.manifest.days.items()}
+        if missing := [each for each in found.values() if not each.is_dir()]:
+            raise StoreMissingError(f"{missing[0]} is gone: newer tables have replaced it; open them anew")
+        return with_own_ids(read_part(LIST_PART, found))
 
 
 def open_derived(folder: Path) -> Derived:

@@ -84,12 +84,17 @@ class DayParts:
 
     def read(self, part: Part) -> pl.DataFrame:
         """All rows of a part, in the order of days, with `day`."""
-        empty = part.make(EMPTY).with_columns(day=pl.lit(0, pl.Int32))
-        tables = [
-            read_frame(folder / f"{part.name}{SUFFIX}").with_columns(day=pl.lit(day, pl.Int32))
-            for day, folder in self.folders.items()
-        ]
-        return pl.concat([empty, *tables])
+        return read_part(part, self.folders)
+
+
+def read_part(part: Part, folders: Mapping[int, Path]) -> pl.DataFrame:
+    """All rows of a part from the folders of days, in their order, with `day`."""
+    empty = part.make(EMPTY).with_columns(day=pl.lit(0, pl.Int32))
+    tables = [
+        read_frame(folder / f"{part.name}{SUFFIX}").with_columns(day=pl.lit(day, pl.Int32))
+        for day, folder in folders.items()
+    ]
+    return pl.concat([empty, *tables])
 
 
 def with_who(events: pl.DataFrame) -> pl.DataFrame:

@@ -90,11 +90,14 @@ def _signals(happened: Outcomes, model: ClickModel, begin: int, end: int) -> Flo
     all three, and pairs with few clicks are taken for as persuasive as others that attract as much.
     """
     made = model.estimates
-    led = (_share(counted, made.clicks) for counted in (happened.carts(begin, end), happened.purchases(begin, end)))
+    led = (
+        shares_of_clicks(counted, made.clicks)
+        for counted in (happened.carts(begin, end), happened.purchases(begin, end))
+    )
     return np.column_stack([made.attractiveness, *(made.attractiveness * share for share in led)])
 
 
-def _share(hits: Floats, clicks: Floats) -> Floats:
+def shares_of_clicks(hits: Floats, clicks: Floats) -> Floats:
     """(pairs,): hits by clicks, drawn towards the mean as far as clicks are few."""
     # A cart may come from a list without a click there, by a button beside the product.
     trials = np.maximum(clicks, hits)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import onnx
 import torch
+from torch import Tensor, nn
 
 from rerank.ranker.network import Inputs, NetworkShape, RankerNetwork
 from rerank.ranker.onnx_ranker import OUTPUT
@@ -13,15 +14,18 @@ from retrieval.errors import RankerError
 from retrieval.onnx_export import OPSET, quiet
 from retrieval.onnx_int8 import quantised
 
+_HISTORY = Inputs._fields.index("candidate_vectors")
+"""Where the arrays begin that only a network with a history reads."""
+
 
 def export_network(network: RankerNetwork, path: Path, precision: str = "fp32") -> None:
-    """Writes the graph to `path`: the arrays of `rerank.ranker.inputs.RankerInputs` by their names in, scores
-    (B, c, 3) out.
+    """Writes the graph to `path`: the arrays of `rerank.ranker.inputs.RankerInputs` by their names in, those that the
+    network reads, scores (B, c, 3) out.
 
     `rerank.ranker.model_files` says which operators a stored ranker may have: who changes what is exported here changes
     that too. Raises RankerError where PyTorch's exporter gives no graph.
     """
-    example = tuple(example_inputs(network.shape))
+    count = len(Inputs._fields) if network.history is not None else _HISTORY
     lists, candidates, history = (
         torch.export.Dim(name, min=1, max=4_096) for name in ("lists", "candidates", "history")
     )
@@ -40,19 +44,32 @@ def export_network(network: RankerNetwork, path: Path, precision: str = "fp32") 
     )
     with quiet(), torch.inference_mode():
         program = torch.onnx.export(
-            network.eval(),
-            example,
+            network.eval() if count > _HISTORY else _WithoutHistory(network).eval(),
+            tuple(example_inputs(network.shape))[:count],
             dynamo=True,
             opset_version=OPSET,
-            input_names=list(Inputs._fields),
+            input_names=list(Inputs._fields[:count]),
             output_names=[OUTPUT],
-            dynamic_shapes={"arrays": axes},
+            dynamic_shapes={"arrays": axes[:count]},
             verbose=False,
         )
     if program is None:
         raise RankerError(f"{path} cannot be made: PyTorch's exporter gave no graph of the network")
     graph = program.model_proto
     onnx.save(quantised(graph) if precision == "int8" else graph, path)
+
+
+class _WithoutHistory(nn.Module):
+    """A network that has no use for a history, and is given none: so who serves it need not make one."""
+
+    def __init__(self, network: RankerNetwork) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, *arrays: Tensor) -> Tensor:
+        """Scores of the arrays before those of a history."""
+        scores: Tensor = self.network(*arrays, *arrays[:1] * (len(Inputs._fields) - _HISTORY))
+        return scores
 
 
 def example_inputs(shape: NetworkShape) -> Inputs:

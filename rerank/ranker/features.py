@@ -31,8 +31,8 @@ FEATURES = (*FIRST_STAGE, *SIGNALS)
 """The columns of a feature matrix, in their order. A stored ranker names its own: one that knows others is refused."""
 
 MERGED, HAS_STATES = FEATURES.index("merged"), FEATURES.index("has_states")
-_BM25_SCALE = 20.0
-_HALF_LIFE_DAYS = 90.0
+BM25_SCALE = 20.0
+HALF_LIFE_DAYS = 90.0
 _PRIOR_RATINGS, _PRIOR_RATING = 10.0, 3.5
 
 
@@ -72,7 +72,7 @@ def feature_matrix(first: FirstStage, signals: Signals, usual_price: float) -> F
         "merged": first.merged,
         "bm25_per_word": first.bm25 / max(first.words, 1),
         "bm25_share": first.bm25 / first.best_bm25 if first.best_bm25 > 0 else np.zeros(count),
-        "bm25": first.bm25 / _BM25_SCALE,
+        "bm25": first.bm25 / BM25_SCALE,
         "cosine": first.cosine,
         "similarity": first.similarity,
         "words": np.full(count, np.log1p(first.words)),
@@ -96,7 +96,7 @@ def _store_columns(signals: Signals, usual_price: float) -> dict[str, NDArray[np
         "has_price": has_gap,
         "availability": np.nan_to_num(told.availability, nan=0.0),
         "popularity": np.log1p(signals.popularity.clip(min=0)),
-        "freshness": np.where(has_created, 0.5 ** (age / _HALF_LIFE_DAYS), 0),
+        "freshness": np.where(has_created, 0.5 ** (age / HALF_LIFE_DAYS), 0),
         "has_created": has_created,
         "rating": np.where(has_rating, rating, 0),
         "has_rating": has_rating,

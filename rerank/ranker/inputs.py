@@ -104,6 +104,7 @@ def _fill(batch: RankerInputs, place: int, each: Candidates) -> None:
     batch.features[place, :c] = each.features
     if each.vectors.shape[1]:
         batch.candidate_vectors[place, :c] = each.vectors
-    batch.history_vectors[place, :h] = each.history.vectors
+    if h:
+        batch.history_vectors[place, :h] = each.history.vectors
     batch.history_kinds[place, :h] = each.history.kinds
     batch.history_gaps[place, :h] = each.history.gaps

@@ -24,7 +24,10 @@ HISTORY_KINDS = 4
 _FAR = -1e4
 """What masked positions score: less than anything real, and still finite in half precision."""
 _SIMILARITIES = 6
-_LEAST_SPREAD = 1e-6
+_LEAST_SPREAD = 1e-3
+"""What varies by less is told as if it never varied: its one outlier would speak loudest of all."""
+_CONSTANT_SPREAD = 1e6
+"""By which what never varied is divided: nothing is left of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,7 +137,12 @@ class RankerNetwork(nn.Module):
         too: what it would mean was never learned."""
         spread = features.std(dim=0, correction=0)
         self.centre.copy_(features.mean(dim=0))
-        self.spread.copy_(torch.where(spread > _LEAST_SPREAD, spread, torch.full_like(spread, 1 / _LEAST_SPREAD)))
+        self.spread.copy_(torch.where(spread > _LEAST_SPREAD, spread, torch.full_like(spread, _CONSTANT_SPREAD)))
+
+    @property
+    def constant_features(self) -> Tensor:
+        """(F,) bool: those that never varied in what `fit_scale` was told."""
+        return self.spread >= _CONSTANT_SPREAD / 2
 
     def match(self, inputs: Inputs) -> Matching:
         """The query's tokens against each candidate's."""
@@ -168,7 +176,8 @@ class RankerNetwork(nn.Module):
         similar, covered = self.token_weights(inputs)
         is_token = (inputs.query_ids >= 0).float()
         count = is_token.sum(dim=-1, keepdim=True).clamp(min=1)
-        worst = (matching.best + (1 - is_token)[:, None]).amin(dim=-1).clamp(max=1)
+        # A query without tokens matches nothing: else it would be told as one that is matched in full.
+        worst = (matching.best + (1 - is_token)[:, None]).amin(dim=-1).clamp(max=1) * _any(is_token)
         length = matching.is_product_token.float().sum(dim=-1).clamp(min=1)
         named = (matching.is_equal * is_token[:, None, :, None]).amax(dim=2).sum(dim=-1) / length
         return torch.stack(
@@ -191,9 +200,14 @@ class RankerNetwork(nn.Module):
             query = layer(query, products, matching)
         weights, _ = self.token_weights(inputs)
         mean = (query * weights[:, None, :, None]).sum(dim=2)
-        is_padding = (inputs.query_ids < 0)[:, None, :, None]
-        most = query.masked_fill(is_padding, _FAR).amax(dim=2).clamp(min=-100)
+        is_token = inputs.query_ids >= 0
+        most = query.masked_fill(~is_token[:, None, :, None], _FAR).amax(dim=2) * _any(is_token.float())[..., None]
         return torch.cat([mean, most], dim=-1)
+
+
+def _any(is_token: Tensor) -> Tensor:
+    """Of (B, q), 1 where there is any token (B, 1)."""
+    return is_token.amax(dim=-1, keepdim=True)
 
 
 class CrossAttention(nn.Module):

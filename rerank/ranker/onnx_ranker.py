@@ -53,7 +53,7 @@ class OnnxRanker:
         the merged score by the learned one. Depends on query, history and candidate alone, not on what else is in the
         list, or in the batch.
 
-        Raises RankerError where the graph fails.
+        Raises RankerError where the graph fails, or a score is no number.
         """
         filled = [each for each in lists if len(each.features)]
         if not filled:
@@ -62,9 +62,11 @@ class OnnxRanker:
         given["features"] = given["features"][:, :, self._columns]
         try:
             (scores,) = self._session.run(None, {name: given[name] for name in self._inputs})
+            # What is no number is told below.
+            with np.errstate(invalid="ignore"):
+                mixed = iter(scores @ self._event_weights)
         except Exception as error:
             raise RankerError(f"{self.name} failed on its candidates ({str(error)[:300]})") from error
-        mixed = iter(scores @ self._event_weights)
         return [self._mixed(next(mixed), each) if len(each.features) else np.empty(0) for each in lists]
 
     def fit(self, scores: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -74,7 +76,10 @@ class OnnxRanker:
 
     def _mixed(self, network: NDArray[np.float32], each: Candidates) -> NDArray[np.float64]:
         merged = each.features[:, MERGED].astype(np.float64)
-        return np.asarray(network[: len(merged)].astype(np.float64) + self.spec.mix * merged)
+        scores = np.asarray(network[: len(merged)].astype(np.float64) + self.spec.mix * merged)
+        if not np.isfinite(scores).all():
+            raise RankerError(f"{self.name} gave {scores[~np.isfinite(scores)][0]} for a candidate: train it again")
+        return scores
 
 
 def _options() -> ort.SessionOptions:

@@ -64,6 +64,9 @@ class RankerSpec(msgspec.Struct, frozen=True, kw_only=True):
     """What a click, a cart and a purchase are worth in the network's score."""
     calibration: tuple[float, float]
     """Slope and intercept: the probability that a product fits is sigmoid(slope * score + intercept)."""
+    neutral: tuple[float, ...] = ()
+    """What each of `features` was on average in training, which its part in a score is told against; empty for a
+    ranker that does not say, whose features are told against 0."""
     trained_on: Mapping[str, str | int | float] = {}
     """Data, seed, rows, date: for people."""
     parent: str = ""
@@ -191,6 +194,8 @@ def _problem(spec: RankerSpec) -> str:
         return f"dimensions {dimensions} are to be 1 at least, layers {spec.layers} not negative"
     if not spec.features or len(set(spec.features)) < len(spec.features):
         return f"its features are to be named, each once, they are {', '.join(spec.features) or 'none'}"
+    if spec.neutral and not (len(spec.neutral) == len(spec.features) and all(map(math.isfinite, spec.neutral))):
+        return f"neutral has {len(spec.neutral)} values; it is to have a finite one for each of {len(spec.features)}"
     return ""
 
 
@@ -207,7 +212,7 @@ def _columns(spec: RankerSpec) -> dict[str, int]:
 
 def _identity(folder: Path, spec: RankerSpec) -> str:
     """XXH3 (64 bits, hexadecimal) over all that decides scores."""
-    scoring = msgspec.structs.replace(spec, format=FORMAT, identity="", trained_on={}, parent="")
+    scoring = msgspec.structs.replace(spec, format=FORMAT, identity="", neutral=(), trained_on={}, parent="")
     digest = xxhash.xxh3_64(msgspec.json.encode(scoring))
     for name in (MODEL_FILE, WEIGHTS_FILE):
         try:

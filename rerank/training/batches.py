@@ -8,7 +8,6 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from retrieval.token_states import ProductTokens, TokenStates
 from torch import Tensor
 
 from rerank.ranker.features import HAS_STATES, MERGED
@@ -16,6 +15,7 @@ from rerank.ranker.inputs import Candidates, History, batched
 from rerank.ranker.network import Inputs
 from rerank.training.lists import CandidateLists
 from retrieval.encoder import Tokens
+from retrieval.token_states import ProductTokens, TokenStates
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +65,16 @@ class ListData:
             torch.from_numpy(is_candidate),
             torch.from_numpy(weights),
         )
+
+    def shown_features(self, dropped: float, seed: int) -> NDArray[np.float32]:
+        """The features (m, F) of all candidates as batches show them: a share of them has lost its states."""
+        features = self.lists.features.copy()
+        features[np.random.default_rng(seed).random(len(features)) < dropped, HAS_STATES] = 0
+        return features
+
+    def candidates(self, number: int) -> Candidates:
+        """One list as a ranker is asked about it."""
+        return self._candidates(number, 0.0, np.random.default_rng(0))
 
     def _candidates(self, number: int, dropped: float, rng: np.random.Generator) -> Candidates:
         place = self.lists.place(number)

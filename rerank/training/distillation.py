@@ -24,9 +24,9 @@ from rerank.training.losses import distillation
 from retrieval.errors import TrainingError
 
 Floats = NDArray[np.float32]
-FIRST_STAGE_WEIGHT = 0.5
+FIRST_STAGE_WEIGHT = 1.5
 """What the merged score weighs beside the teacher's, both by their usual deviation within a list."""
-LEAST_QUERIES = 50
+LEAST_QUERIES = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,25 +43,31 @@ class DistilOptions:
 
 @dataclass(frozen=True, slots=True)
 class Split:
-    """Which lists train and which only judge, each ascending."""
+    """Which lists train, which choose between networks, and which judge the chosen one; each ascending."""
 
     training: NDArray[np.int64]
+    validation: NDArray[np.int64]
     held_out: NDArray[np.int64]
 
 
 def split(lists: CandidateLists, share: float = 0.05, seed: int = 0) -> Split:
-    """Holds out a share of the queries that have candidates to choose among, drawn by the seed; 10 at least.
+    """Holds out two shares of the queries that have candidates to choose among, drawn by the seed, each of 50 at least.
 
-    Raises TrainingError for fewer than 50 such queries.
+    Raises TrainingError for fewer than 200 such queries.
     """
+    order = np.random.default_rng(seed).permutation(usable_lists(lists))
+    held = max(LEAST_QUERIES // 4, int(len(order) * share))
+    return Split(np.sort(order[2 * held :]), np.sort(order[held : 2 * held]), np.sort(order[:held]))
+
+
+def usable_lists(lists: CandidateLists) -> NDArray[np.int64]:
+    """The numbers of those with candidates to choose among; raises TrainingError for fewer than 200."""
     usable = np.flatnonzero(lists.lengths > 1)
     if len(usable) < LEAST_QUERIES:
         raise TrainingError(
             f"{len(usable)} of {len(lists)} queries have two candidates or more; at least {LEAST_QUERIES} are needed"
         )
-    order = np.random.default_rng(seed).permutation(usable)
-    held = max(LEAST_QUERIES // 5, int(len(order) * share))
-    return Split(np.sort(order[held:]), np.sort(order[:held]))
+    return usable
 
 
 def targets(lists: CandidateLists, teacher: Floats, weight: float = FIRST_STAGE_WEIGHT) -> Floats:
@@ -87,19 +93,19 @@ def distil(
 ) -> tuple[RankerNetwork, tuple[Epoch, ...]]:
     """Trains a new network on `data`, whose targets are the teacher's (`targets`); returns it with its curve.
 
-    Its validation is the mean `agreement` on the held-out lists. `folder` keeps its state between epochs: see
+    Its validation is the mean `agreement` on the validation lists. `folder` keeps its state between epochs: see
     `rerank.training.loop`.
     """
     torch.manual_seed(options.seed)
     network = RankerNetwork(shape)
-    network.fit_scale(torch.from_numpy(data.lists.features))
+    network.fit_scale(torch.from_numpy(data.shown_features(options.dropped, options.seed)))
 
     def batches(epoch: int) -> Iterator[Batch]:
         seed = options.seed * 1_000 + epoch
         return shuffled(data, parts.training, lists=options.lists, dropped=options.dropped, seed=seed)
 
     def validate(trained: RankerNetwork) -> float:
-        return float(agreement(data, parts.held_out, scores_of(trained, whole(data, parts.held_out))).mean())
+        return float(agreement(data, parts.validation, scores_of(trained, whole(data, parts.validation))).mean())
 
     steps = -(-len(parts.training) // options.lists)
     return network, train(network, Training(batches, steps, teacher_loss, validate), options.loop, folder, advance)
@@ -112,7 +118,7 @@ def teacher_loss(network: RankerNetwork, batch: Batch) -> torch.Tensor:
     return torch.stack(losses).mean()
 
 
-def agreement(data: ListData, numbers: NDArray[np.int64], scores: Floats) -> NDArray[np.float64]:
+def agreement(data: ListData, numbers: NDArray[np.int64], scores: NDArray[np.floating]) -> NDArray[np.float64]:
     """nDCG@10 against the targets of each list in `numbers` (n,), by the scores of their candidates end to end.
 
     A candidate's gain is its share of the softmax of the targets.

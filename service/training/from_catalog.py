@@ -15,13 +15,15 @@ from numpy.typing import NDArray
 from rerank.teacher.source import DEFAULT_TEACHER
 from rerank.teacher.teacher import Teacher, open_teacher
 from rerank.training.batches import ListData
+from rerank.training.distillation import usable_lists
 from rerank.training.lists import CandidateLists
 from rerank.training.synthetic_queries import synthetic_queries
 from rerank.training.teacher_scores import TeacherScores
-from retrieval.encoder import with_tokens
+from retrieval.encoder import TokenEncoder, with_tokens
 from retrieval.errors import TrainingError
 from retrieval.product_text import encoder_text
 from retrieval.records import Product
+from retrieval.token_states import TokenStates
 from service.snapshot import Snapshot
 from service.training.candidate_lists import candidate_lists
 
@@ -75,8 +77,10 @@ def taught_lists(
 ) -> TaughtLists:
     """Makes queries, finds their candidates, and has the teacher score them; its scores are kept in `folder`.
 
-    Raises TrainingError where the catalog gives too few queries, EncoderError where a model cannot be had.
+    Raises TrainingError for an index without token states, or where the catalog gives too few queries, before the
+    teacher has scored anything; EncoderError where a model cannot be had.
     """
+    _token_encoder(snapshot)
     teacher = _opened_teacher(options, progress)
     progress.begin("queries", None, "queries")
     made = synthetic_queries(_products(snapshot), options.queries, options.seed)
@@ -86,21 +90,35 @@ def taught_lists(
     found = candidate_lists(snapshot, queries, now, depth=options.depth, progress=progress.advance)
     lists = found.thinned(options.candidates, options.seed)
     progress.end(f"{len(lists.rows):,} of {len(found.rows):,} candidates, drawn from the best {options.depth} of each")
+    usable_lists(lists)
     return TaughtLists(lists, _scored(snapshot, lists, teacher, folder, progress), teacher.identity)
 
 
 def list_data(snapshot: Snapshot, lists: CandidateLists, targets: NDArray[np.float32]) -> ListData:
     """Lists with all that training on them takes; raises TrainingError for an index without token states."""
+    encoder, states = _token_encoder(snapshot)
+    chunks = [lists.queries[start : start + _CHUNK] for start in range(0, len(lists), _CHUNK)]
+    with ThreadPoolExecutor(len(os.sched_getaffinity(0)), thread_name_prefix="encode") as threads:
+        read = list(threads.map(encoder.encode_queries_with_tokens, chunks))
+    tokens = [states.cut(each) for _, part in read for each in part]
+    return ListData(lists, tokens, states, targets)
+
+
+def pairs_of(snapshot: Snapshot, lists: CandidateLists) -> tuple[list[str], list[str]]:
+    """What a teacher reads of each candidate (m,): its query, and its product's text."""
+    rows, place = np.unique(lists.rows, return_inverse=True)
+    texts = [encoder_text(snapshot.products[row]) for row in rows.tolist()]
+    queries = [lists.queries[number] for number in lists.query_of.tolist()]
+    return queries, [texts[at] for at in place.tolist()]
+
+
+def _token_encoder(snapshot: Snapshot) -> tuple[TokenEncoder, TokenStates]:
     encoder = with_tokens(snapshot.encoder)
     if encoder is None or snapshot.states is None:
         raise TrainingError(
             f"version {snapshot.manifest.version} has no token states, which a ranker reads: rebuild the index"
         )
-    chunks = [lists.queries[start : start + _CHUNK] for start in range(0, len(lists), _CHUNK)]
-    with ThreadPoolExecutor(len(os.sched_getaffinity(0)), thread_name_prefix="encode") as threads:
-        read = list(threads.map(encoder.encode_queries_with_tokens, chunks))
-    tokens = [snapshot.states.cut(each) for _, part in read for each in part]
-    return ListData(lists, tokens, snapshot.states, targets)
+    return encoder, snapshot.states
 
 
 def _opened_teacher(options: CatalogOptions, progress: Progress) -> Teacher:
@@ -113,12 +131,9 @@ def _opened_teacher(options: CatalogOptions, progress: Progress) -> Teacher:
 def _scored(
     snapshot: Snapshot, lists: CandidateLists, teacher: Teacher, folder: Path, progress: Progress
 ) -> NDArray[np.float32]:
-    rows, place = np.unique(lists.rows, return_inverse=True)
-    texts = [encoder_text(snapshot.products[row]) for row in rows.tolist()]
-    progress.begin("teaching", len(place), "pairs")
+    progress.begin("teaching", len(lists.rows), "pairs")
     kept = TeacherScores(teacher, folder)
-    queries = [lists.queries[number] for number in lists.query_of.tolist()]
-    scores = kept.score(queries, [texts[at] for at in place.tolist()], progress.advance)
+    scores = kept.score(*pairs_of(snapshot, lists), progress.advance)
     kept.compact()
     progress.end(f"{len(scores):,} pairs of query and product scored by the teacher")
     return scores

@@ -105,6 +105,23 @@ def test_tokens_are_the_texts_own_without_prompt_and_special_ones(
         assert query.ids.tolist() == product.ids.tolist() == own
 
 
+def test_every_token_is_told_where_it_stands(encoder: TokenEncoder) -> None:
+    (_, queries), (_, products) = encoder.encode_queries_with_tokens(TEXTS), encoder.encode_products_with_tokens(TEXTS)
+    for text, query, product in zip(TEXTS, queries, products, strict=True):
+        for told, places in ((query, encoder.query_places(text)), (product, encoder.product_places(text))):
+            assert places.ids.tolist() == told.ids.tolist()
+            assert " ".join(text.split()).startswith(places.text)
+            begins, ends = places.spans.T
+            assert (begins < ends).all()
+            assert (np.diff(begins) >= 0).all()
+            assert (ends <= len(places.text)).all()
+    stands = encoder.query_places("Café  press 1/2")
+    assert [stands.text[start:end].strip() for start, end in stands.spans] in (
+        ["Café", "press", "1", "/", "2"],
+        ["Café", "press", "1/2"],
+    )
+
+
 def test_an_empty_text_has_no_tokens(encoder: TokenEncoder) -> None:
     for text in ("", " \n "):
         for _, (told,) in (encoder.encode_queries_with_tokens([text]), encoder.encode_products_with_tokens([text])):

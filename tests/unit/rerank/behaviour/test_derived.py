@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from datetime import timedelta
 from pathlib import Path
 
 import msgspec
@@ -13,7 +14,7 @@ from rerank.behaviour.folders import SUFFIX
 from rerank.behaviour.publishing import DERIVED, SCHEMA
 from rerank.behaviour.refresh import Steps, refresh
 from retrieval.errors import StoreDamagedError, StoreForeignError, StoreMissingError
-from tests.unit.rerank.behaviour.derived_log import NOW, MemoryEvents, nobody_is_a_robot
+from tests.unit.rerank.behaviour.derived_log import NOW, MemoryEvents, nobody_is_a_robot, stored
 
 
 @pytest.fixture
@@ -31,6 +32,38 @@ def test_every_table_has_its_name_and_the_time_it_was_made(opened: Derived) -> N
 def test_nothing_there_yet(tmp_path: Path) -> None:
     with pytest.raises(StoreMissingError, match="no derived tables yet; refresh"):
         open_derived(tmp_path / "nowhere")
+
+
+def test_lists_are_what_was_shown_and_done_on_it_in_the_order_of_time(tmp_path: Path) -> None:
+    shown = NOW - timedelta(hours=2)
+    events = [
+        stored("click", shown + timedelta(minutes=1), product_id="x", query_id="q1", position=1),
+        stored("impression", shown, product_id="x", query_id="q1", query="Kettle", position=1),
+        stored("impression", shown - timedelta(days=1), product_id="y", query_id="q1", query="mug", position=1),
+    ]
+    refresh(MemoryEvents(events), tmp_path, None, now=NOW, steps=Steps(score_visits=nobody_is_a_robot))
+    lists = open_derived(tmp_path).lists()
+    assert lists.select("kind", "query", "product_id").rows() == [
+        ("impression", "mug", "y"),
+        ("impression", "kettle", "x"),
+        ("click", "kettle", "x"),
+    ]
+    assert lists["query_id"].n_unique() == 2
+
+
+def test_lists_whose_days_newer_tables_replaced(opened: Derived, tmp_path: Path) -> None:
+    assert opened.lists().is_empty()
+    refresh(
+        MemoryEvents([stored("click", NOW - timedelta(hours=1), product_id="x")]),
+        tmp_path,
+        None,
+        now=NOW,
+        steps=Steps(score_visits=nobody_is_a_robot),
+    )
+    found = open_derived(tmp_path)
+    shutil.rmtree(tmp_path / "parts")
+    with pytest.raises(StoreMissingError, match="open them anew"):
+        found.lists()
 
 
 def test_an_unknown_table_names_those_there_are(opened: Derived) -> None:

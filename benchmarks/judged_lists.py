@@ -1,0 +1,29 @@
+"""The candidates of judged queries, with what the judgments say of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import datetime
+
+import numpy as np
+
+from benchmarks.judgments import Judgments
+from benchmarks.ranker_clicks import JudgedLists
+from service.snapshot import Snapshot
+from service.training.candidate_lists import candidate_lists
+from service.training.from_catalog import list_data
+
+DEPTH = 100
+
+
+def judged_lists(
+    snapshot: Snapshot, judgments: Judgments, progress: Callable[[int], None] = lambda _count: None
+) -> JudgedLists:
+    """The best 100 candidates of each judged query in the merged order; what was not judged is worth nothing."""
+    built = datetime.fromisoformat(snapshot.manifest.created).timestamp()
+    lists = candidate_lists(snapshot, list(judgments.grades), built, depth=DEPTH, progress=progress)
+    ids = [snapshot.products.id_of(row) for row in lists.rows.tolist()]
+    names = (lists.queries[number] for number in lists.query_of.tolist())
+    grades = (judgments.grades[query].get(product) for query, product in zip(names, ids, strict=True))
+    gains = np.array([0.0 if grade is None else judgments.gain(grade) for grade in grades], np.float32)
+    return JudgedLists(list_data(snapshot, lists, gains), gains, ids)

@@ -1,0 +1,98 @@
+"""What a ranker's score is made of: the ranker is asked again, with one thing at a time left out.
+
+Each contribution is a difference of two scores of the served network, so it is exact for what it says: how much lower
+the score would be, all else being equal, if this one thing were as usual (features at a default, removed one by one:
+Covert, Lundberg & Lee 2021, Explaining by Removing, sections 4 and 6). The words of a product, which the network reads
+by cross-attention and MaxSim, are left out by taking its token states away. What several things say together is missed
+or counted twice, so contributions do not add up to the score.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from enum import Enum
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rerank.ranker.features import FEATURES, HAS_STATES
+from rerank.ranker.inputs import Candidates, History
+from rerank.ranker.onnx_ranker import OnnxRanker
+from rerank.ranker.spec import RankerSpec
+from retrieval.token_states import ProductTokens
+
+Scores = NDArray[np.float64]
+
+
+class Factor(Enum):
+    """A thing that a ranker knows of a candidate, with the features that tell it."""
+
+    MERGED = ("merged",)
+    """Both in the network and in what the merged score is mixed with."""
+    KEYWORDS = ("bm25_per_word", "bm25_share", "bm25")
+    MEANING = ("cosine", "similarity")
+    WORDS = ("has_states",)
+    """The product's words as the network itself reads them."""
+    PRICE = ("price_gap", "has_price")
+    AVAILABILITY = ("availability",)
+    POPULARITY = ("popularity",)
+    AGE = ("freshness", "has_created")
+    RATING = ("rating", "has_rating")
+    HISTORY = ()
+    """What the shopper did before."""
+
+
+OF_THE_QUERY = ("words",)
+"""Features that are the same for all candidates of a query: they set none before another."""
+
+
+def contributions(ranker: OnnxRanker, candidates: Candidates) -> Mapping[Factor, Scores]:
+    """What each factor that the ranker reads does for the score of each candidate (c,).
+
+    Raises RankerError where the graph fails.
+    """
+    usual = neutral_features(ranker.spec)
+    factors = [factor for factor in Factor if _is_read(factor, ranker, candidates)]
+    whole, *others = ranker.score([candidates, *(left_out(candidates, factor, usual) for factor in factors)])
+    return {factor: whole - other for factor, other in zip(factors, others, strict=True)}
+
+
+def neutral_features(spec: RankerSpec) -> NDArray[np.float32]:
+    """What each of FEATURES usually is (F,): its mean in the ranker's training, 0 for what it does not know."""
+    usual = np.zeros(len(FEATURES), np.float32)
+    if spec.neutral:
+        usual[[FEATURES.index(name) for name in spec.features]] = spec.neutral
+    return usual
+
+
+def left_out(candidates: Candidates, factor: Factor, usual: NDArray[np.float32]) -> Candidates:
+    """The same candidates, one thing of them as usual, or gone where it is words or events."""
+    if factor is Factor.HISTORY:
+        return replace(candidates, history=History.none(candidates.history.vectors.shape[1]))
+    features = candidates.features.copy()
+    if factor is Factor.WORDS:
+        # As in training, where candidates lost their states by chance.
+        features[:, HAS_STATES] = 0
+        nothing = ProductTokens.none(len(features), candidates.products.states.shape[2])
+        return replace(candidates, features=features, products=nothing)
+    columns = [FEATURES.index(name) for name in factor.value]
+    features[:, columns] = usual[columns]
+    return replace(candidates, features=features)
+
+
+def taken(candidates: Candidates, places: NDArray[np.int64]) -> Candidates:
+    """Those of the candidates that stand at `places`, in that order."""
+    products = ProductTokens(candidates.products.ids[places], candidates.products.states[places])
+    return replace(
+        candidates, products=products, features=candidates.features[places], vectors=candidates.vectors[places]
+    )
+
+
+def _is_read(factor: Factor, ranker: OnnxRanker, candidates: Candidates) -> bool:
+    known = set(factor.value) & set(ranker.spec.features)
+    if factor is Factor.WORDS:
+        return ranker.reads_states and bool(candidates.products.ids.size)
+    if factor is Factor.HISTORY:
+        return ranker.reads_history and bool(len(candidates.history.kinds))
+    return bool(known) or (factor is Factor.MERGED and ranker.spec.mix != 0)

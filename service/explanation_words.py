@@ -1,0 +1,136 @@
+"""What an explanation says, in the words of a merchandiser."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rerank.ranker.explanation import Factor
+from rerank.ranker.features import BM25_SCALE, FEATURES, HALF_LIFE_DAYS
+from retrieval.records import Product, TermMatch
+
+MOST_MATCHES = 3
+"""Words of a query that are shown with what they met."""
+_UNKNOWN = "not known"
+_SAME_PRICE = 0.03
+_MONTH, _YEAR = 30.4, 365.25
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """What there is to tell of one hit."""
+
+    product: Product
+    features: NDArray[np.float32]
+    """(F,)"""
+    merged_rank: int
+    unrelated: float
+    """The cosine that unrelated products have."""
+    matches: tuple[TermMatch, ...]
+
+    def feature(self, name: str) -> float:
+        """One of FEATURES."""
+        return float(self.features[FEATURES.index(name)])
+
+
+def factor_name(factor: Factor) -> str:
+    """What a person calls it."""
+    return _WORDS[factor][0]
+
+
+def value_in_words(factor: Factor, told: Told) -> str:
+    """What it is with one hit."""
+    return _WORDS[factor][1](told)
+
+
+def matches_in_words(matches: tuple[TermMatch, ...]) -> str:
+    """The strongest matches: "cordless = cordless, drill ~ screwdriver (0.82)"."""
+    return ", ".join(map(_match, matches[:MOST_MATCHES]))
+
+
+def _match(match: TermMatch) -> str:
+    if match.exact:
+        return f"{match.query_word} = {match.product_word}"
+    return f"{match.query_word} ~ {match.product_word} ({match.similarity:.2f})"
+
+
+def _merged(told: Told) -> str:
+    return f"{told.feature('merged'):.2f}, #{told.merged_rank} before the ranker"
+
+
+def _keywords(told: Told) -> str:
+    score, share = told.feature("bm25") * BM25_SCALE, told.feature("bm25_share")
+    return f"{score:.1f}, {share:.0%} of the best match" if score > 0 else "none of them"
+
+
+def _meaning(told: Told) -> str:
+    return f"{told.feature('cosine'):.2f}; unrelated products have {told.unrelated:.2f}"
+
+
+def _product_words(told: Told) -> str:
+    if told.matches:
+        return matches_in_words(told.matches)
+    return "read" if told.feature("has_states") else "not read yet"
+
+
+def _price(told: Told) -> str:
+    if not told.feature("has_price"):
+        return _UNKNOWN
+    share = float(np.exp(told.feature("price_gap")))
+    if abs(share - 1) < _SAME_PRICE:
+        return "what such products usually cost"
+    if share > 2:
+        return f"{share:.1f} times what such products usually cost"
+    return f"{abs(share - 1):.0%} {'below' if share < 1 else 'above'} what such products usually cost"
+
+
+def _in_stock(told: Told) -> str:
+    return {1.0: "yes", -1.0: "no"}.get(told.feature("availability"), _UNKNOWN)
+
+
+def _popularity(told: Told) -> str:
+    score = float(np.expm1(told.feature("popularity")))
+    return f"{score:.1f} from recent clicks, carts and purchases" if score > 0 else "nobody has chosen it of late"
+
+
+def _age(told: Told) -> str:
+    freshness = told.feature("freshness")
+    if not told.feature("has_created"):
+        return _UNKNOWN
+    # Less than the smallest float: some 35 years.
+    if not freshness:
+        return "listed decades ago"
+    days = -HALF_LIFE_DAYS * float(np.log2(freshness))
+    if days < 3 * _MONTH:
+        return f"listed {days:.0f} days ago"
+    if days < 2 * _YEAR:
+        return f"listed {days / _MONTH:.0f} months ago"
+    return f"listed {days / _YEAR:.0f} years ago"
+
+
+def _rating(told: Told) -> str:
+    rating, count = told.product.rating, told.product.rating_count
+    if rating is None:
+        return "none yet"
+    return f"{rating:.1f} of 5" + (f", {count:,} rating{'s' if count != 1 else ''}" if count is not None else "")
+
+
+def _history(_told: Told) -> str:
+    return "what this shopper looked at before"
+
+
+_WORDS: Mapping[Factor, tuple[str, Callable[[Told], str]]] = {
+    Factor.MERGED: ("merged score", _merged),
+    Factor.KEYWORDS: ("matches the words (BM25)", _keywords),
+    Factor.MEANING: ("similar in meaning", _meaning),
+    Factor.WORDS: ("its words, in context", _product_words),
+    Factor.PRICE: ("price", _price),
+    Factor.AVAILABILITY: ("in stock", _in_stock),
+    Factor.POPULARITY: ("popularity", _popularity),
+    Factor.AGE: ("new", _age),
+    Factor.RATING: ("rating", _rating),
+    Factor.HISTORY: ("history", _history),
+}

@@ -1,0 +1,195 @@
+"""From taught lists to a published ranker: networks distilled, the better one chosen, judged, and then published."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import xxhash
+from numpy.typing import NDArray
+from scipy.special import expit
+
+from rerank.gate.bootstrap import paired_bootstrap
+from rerank.gate.verdict import NDCG, QueryMeasures, Verdict, judge
+from rerank.ranker.export import export_network
+from rerank.ranker.features import FEATURES
+from rerank.ranker.network import NetworkShape, RankerNetwork
+from rerank.ranker.network_file import save_network
+from rerank.ranker.onnx_ranker import OnnxRanker
+from rerank.ranker.registry import Added, Published, RankerRegistry
+from rerank.ranker.spec import MODEL_FILE, WEIGHTS_FILE, RankerReport, RankerSpec
+from rerank.training.batches import ListData, merged_scores, whole
+from rerank.training.calibration import fit_calibration
+from rerank.training.checkpoint import CURVE_FILE, Epoch
+from rerank.training.distillation import DistilOptions, Split, agreement, distil, split, targets
+from rerank.training.evaluation import scores_of
+from service.served_ranker import encoding_of
+from service.snapshot import Snapshot
+from service.training.from_catalog import Progress, TaughtLists, list_data
+
+MIXES = (0.0, 0.05, 0.1, 0.2, 0.4)
+"""Weights of the merged score beside the network's that are tried."""
+_RUN = "catalog-"
+_EVENT_WEIGHTS = (0.5, 0.3, 0.2)
+"""A distilled network says the same of all events."""
+
+
+@dataclass(frozen=True, slots=True)
+class Contender:
+    """A network that was trained, with the mixing weight that suits it."""
+
+    network: RankerNetwork
+    curve: tuple[Epoch, ...]
+    mix: float
+    agreement: NDArray[np.float64]
+    """With the teacher (validation queries,): see `rerank.training.distillation.agreement`."""
+
+    @property
+    def kind(self) -> str:
+        """What a person calls it."""
+        return "cross-attention" if self.network.shape.layers else "features head"
+
+
+def distil_ranker(
+    snapshot: Snapshot, taught: TaughtLists, work: Path, root: Path, options: DistilOptions, progress: Progress
+) -> Added:
+    """Trains the features head and a cross-attention layer, chooses between them on validation queries, and publishes
+    the chosen one for the index directory `root` where it is better than what serves on others; see `rerank.gate`.
+
+    A run that was interrupted left its state in `work`, and goes on from there. Raises TrainingError, and what the
+    registry raises.
+    """
+    data = list_data(snapshot, taught.lists, targets(taught.lists, taught.teacher_scores))
+    parts = split(taught.lists, seed=options.seed)
+    run = work / f"{_RUN}{_digest(snapshot, data, options)}"
+    contenders = [_contender(data, parts, layers, options, run, progress) for layers in (0, 1)]
+    chosen = choose(contenders)
+    added = _published(snapshot, data, parts, chosen, _spec(snapshot, data, taught, parts, chosen, options), root)
+    for over in work.glob(f"{_RUN}*"):
+        shutil.rmtree(over)
+    return added
+
+
+def choose(contenders: Sequence[Contender]) -> Contender:
+    """The last one that is surely better than all before it: what costs more has to earn it."""
+    best, *others = contenders
+    for other in others:
+        if paired_bootstrap(other.agreement, best.agreement).low > 0:
+            best = other
+    return best
+
+
+def _contender(
+    data: ListData, parts: Split, layers: int, options: DistilOptions, run: Path, progress: Progress
+) -> Contender:
+    dimension = data.states.dimension
+    shape = NetworkShape(dimension, data.vector_dimension, len(FEATURES), layers=layers, history=0)
+    name = "attention" if layers else "features"
+    steps = -(-len(parts.training) // options.lists) * options.loop.epochs
+    progress.begin(name, steps, "steps")
+    network, curve = distil(data, parts, shape, options, run / name, lambda done, _loss: progress.advance(done))
+    found = scores_of(network, whole(data, parts.validation), _EVENT_WEIGHTS)
+    merged = merged_scores(data.lists)[_places(data, parts.validation)]
+    agreements = {mix: agreement(data, parts.validation, found + mix * merged) for mix in MIXES}
+    mix = max(MIXES, key=lambda each: float(agreements[each].mean()))
+    best = max(curve, key=lambda epoch: epoch.validation)
+    progress.end(f"epoch {best.number} is best: agreement {best.validation:.4f}, {agreements[mix].mean():.4f} mixed")
+    return Contender(network, curve, mix, agreements[mix])
+
+
+def _digest(snapshot: Snapshot, data: ListData, options: DistilOptions) -> str:
+    """Another one where a run would train on anything else, or otherwise."""
+    digest = xxhash.xxh3_64(f"{snapshot.manifest.version} {snapshot.manifest.encoder} {options}".encode())
+    for array in (data.lists.offsets, data.lists.rows, data.lists.features, data.targets):
+        digest.update(np.ascontiguousarray(array).tobytes())
+    return digest.hexdigest()
+
+
+def _spec(
+    snapshot: Snapshot, data: ListData, taught: TaughtLists, parts: Split, chosen: Contender, options: DistilOptions
+) -> RankerSpec:
+    places = _places(data, parts.validation)
+    found = scores_of(chosen.network, whole(data, parts.validation), _EVENT_WEIGHTS)
+    found = found + chosen.mix * merged_scores(data.lists)[places]
+    fits = expit(taught.teacher_scores[places].astype(np.float64))
+    encoding = encoding_of(snapshot)
+    return RankerSpec(
+        encoder=encoding.encoder,
+        state_dimension=data.states.dimension,
+        vector_dimension=encoding.vector_dimension,
+        features=FEATURES,
+        layers=chosen.network.shape.layers,
+        precision="fp32",
+        mix=chosen.mix,
+        event_weights=_EVENT_WEIGHTS,
+        calibration=fit_calibration(found.astype(np.float64), fits),
+        neutral=tuple(chosen.network.centre.tolist()),
+        trained_on={
+            "catalog": snapshot.manifest.version,
+            "queries": len(parts.training),
+            "teacher": taught.teacher,
+            "seed": options.seed,
+        },
+    )
+
+
+def _published(
+    snapshot: Snapshot, data: ListData, parts: Split, chosen: Contender, spec: RankerSpec, root: Path
+) -> Added:
+    registry = RankerRegistry(root)
+    served = registry.serving(encoding_of(snapshot)).ranker
+    with tempfile.TemporaryDirectory() as scratch:
+        made = Path(scratch)
+        export_network(chosen.network, made / MODEL_FILE)
+        save_network(chosen.network, made / WEIGHTS_FILE)
+        (made / CURVE_FILE).write_bytes(msgspec.json.encode(chosen.curve))
+        challenger = Published("the new ranker", made, spec, RankerReport(created=""))
+        report, verdict = _judged(data, parts, challenger, served)
+
+        def build(folder: Path) -> None:
+            shutil.copytree(made, folder, dirs_exist_ok=True)
+
+        if verdict.publish:
+            return registry.publish(build, spec, report)
+        return registry.keep_aside(build, spec, report, verdict.reasons)
+
+
+def _judged(data: ListData, parts: Split, made: Published, served: Published | None) -> tuple[RankerReport, Verdict]:
+    """What it reaches on the held-out queries, as it will be served, against what serves."""
+    reached, merged = _agreement(data, parts.held_out, OnnxRanker(made)), _merged_agreement(data, parts.held_out)
+    against = _agreement(data, parts.held_out, OnnxRanker(served)) if served else merged
+    verdict = judge(_measures(reached), _measures(against))
+    report = RankerReport(
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        measured_on=f"{len(parts.held_out)} synthetic queries by {made.spec.trained_on['teacher']}",
+        measures={NDCG: float(reached.mean()), f"{NDCG} of the merged order": float(merged.mean())},
+        against=served.name if served else "the merged order",
+        verdict=verdict,
+    )
+    return report, verdict
+
+
+def _agreement(data: ListData, numbers: NDArray[np.int64], ranker: OnnxRanker) -> NDArray[np.float64]:
+    scores = [ranker.score([data.candidates(number)])[0] for number in numbers.tolist()]
+    return agreement(data, numbers, np.concatenate(scores))
+
+
+def _merged_agreement(data: ListData, numbers: NDArray[np.int64]) -> NDArray[np.float64]:
+    return agreement(data, numbers, merged_scores(data.lists)[_places(data, numbers)])
+
+
+def _places(data: ListData, numbers: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Where the candidates of some lists are, end to end."""
+    return np.concatenate([np.arange(each.start, each.stop) for each in map(data.lists.place, numbers.tolist())])
+
+
+def _measures(agreements: NDArray[np.float64]) -> QueryMeasures:
+    """nDCG@10 alone: there are no clicks, and to a teacher every candidate is worth something."""
+    unknown = np.full(len(agreements), np.nan)
+    return QueryMeasures(agreements, unknown, unknown)

@@ -1,0 +1,65 @@
+"""One training from its start to its verdict, on the version of an index that serves now."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from datetime import datetime
+from pathlib import Path
+
+from rerank.behaviour.derived import open_derived
+from rerank.ranker.registry import Added
+from rerank.training.distillation import DistilOptions
+from retrieval.published import Store
+from retrieval.store_lock import held_lock
+from service.connection import Connection
+from service.derived_tables import DerivedTables
+from service.event_log import EventLog
+from service.settings import Settings
+from service.snapshot import Snapshot, open_snapshot
+from service.training.distilled import distil_ranker
+from service.training.from_catalog import CatalogOptions, Progress, taught_lists
+from service.training.from_clicks import FromClicks, click_ranker
+
+TRAINING_FOLDER = "training"
+
+
+def train_from_catalog(root: Path, catalog: CatalogOptions, options: DistilOptions, progress: Progress) -> Added:
+    """Distils a ranker for an index directory on queries made from its catalog.
+
+    Its folder `training` keeps what is costly: the teacher's scores, for the next time, and a run that was interrupted.
+    Raises StoreMissingError, StoreForeignError or StoreDamagedError for a directory that cannot serve, StoreLockedError
+    where another program trains for it, TrainingError where there is too little to learn from, EncoderError where a
+    model cannot be had.
+    """
+    with _working(root) as (snapshot, work, built):
+        taught = taught_lists(snapshot, catalog, work / "teacher-scores", built, progress)
+        return distil_ranker(snapshot, taught, work, root, options, progress)
+
+
+def train_from_clicks(root: Path, settings: Settings, options: FromClicks, progress: Progress) -> Added:
+    """Trains a ranker for an index directory on what its shoppers did; the tables made of events are brought up
+    to date first.
+
+    Raises what `train_from_catalog` does, StoreMissingError where there are no events, and StoreError where they cannot
+    be read.
+    """
+    with closing(EventLog.open(root, settings, make=False)) as log, _working(root) as (snapshot, work, built):
+        progress.begin("events", None, "")
+        tables = DerivedTables(root, log, settings.events)
+        done = tables.refresh()
+        progress.end(f"{done.events:,} events, {done.flagged_visits:,} visits of robots left out")
+        return click_ranker(snapshot, open_derived(tables.folder).lists(), work, root, options, built, progress)
+
+
+@contextmanager
+def _working(root: Path) -> Iterator[tuple[Snapshot, Path, float]]:
+    """The version that serves, a folder that nobody else works in, and when the version was built, in seconds since
+    1970: a product's age is that at the build, so that a run that goes on tomorrow learns from the same features."""
+    store = Store(root)
+    with closing(Connection(store)) as connection:
+        snapshot = open_snapshot(store, connection)
+        work = root / TRAINING_FOLDER
+        work.mkdir(exist_ok=True)
+        with held_lock(work, "training"):
+            yield snapshot, work, datetime.fromisoformat(snapshot.manifest.created).timestamp()

@@ -1,0 +1,82 @@
+"""The commands that train: `shelfwise train ranker`."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from service.options import JsonOption, SettingsOption, cache_folder
+
+ClickWay = Literal["debiased", "propensity", "tower", "naive"]
+"""The names in `rerank.training.click_training`, which is heavy to import."""
+
+train = typer.Typer(
+    name="train",
+    help="Train the ranker of an index, on its shoppers' clicks or on its own catalog.",
+    no_args_is_help=True,
+    rich_markup_mode="rich",
+)
+
+
+@train.callback()
+def _train() -> None:
+    """Keeps the name of the command where it is the only one."""
+
+
+@train.command(epilog="Example: shelfwise train ranker --index store")
+def ranker(
+    index: Annotated[Path, typer.Option("--index", help="The index directory whose products are ranked.")] = Path(
+        "store"
+    ),
+    from_catalog: Annotated[
+        bool,
+        typer.Option("--from-catalog", help="Learn from a teacher, on queries made from the catalog, not from clicks."),
+    ] = False,
+    way: Annotated[
+        ClickWay, typer.Option(help="Of learning from clicks: what is made of the place that a product stood at.")
+    ] = "debiased",
+    teacher: Annotated[
+        str,
+        typer.Option(help="A cross-encoder's name or folder.", show_default="cross-encoder/ms-marco-MiniLM-L-12-v2"),
+    ] = "",
+    runtime: Annotated[
+        str, typer.Option(help="Of the teacher: auto, torch, torch-bf16, onnx-fp32 or onnx-int8.")
+    ] = "auto",
+    queries: Annotated[
+        int, typer.Option(help="How many queries to make, or to learn from the clicks of.", min=200, max=1_000_000)
+    ] = 20_000,
+    epochs: Annotated[int, typer.Option(help="The most epochs; it stops early.", min=1, max=100)] = 6,
+    settings: SettingsOption = None,
+    seed: Annotated[int, typer.Option(help="Another one makes other queries and weights.", min=0)] = 0,
+    as_json: JsonOption = False,
+) -> None:
+    """Train a ranker, and let it serve if it is better than what does; what was interrupted goes on where it was."""
+    import msgspec
+
+    from rerank.teacher.source import DEFAULT_TEACHER
+    from rerank.training.click_training import ClickOptions
+    from rerank.training.distillation import DistilOptions
+    from rerank.training.loop import LoopOptions
+    from service.model_views import show_trained
+    from service.settings import load_settings
+    from service.terminal import ProgressLines, write_json
+    from service.training.from_catalog import CatalogOptions
+    from service.training.from_clicks import FromClicks
+    from service.training.training import train_from_catalog, train_from_clicks
+
+    catalog = CatalogOptions(
+        queries=queries, teacher=teacher or DEFAULT_TEACHER, runtime=runtime, cache=cache_folder(), seed=seed
+    )
+    plain = ClickOptions(seed=seed)
+    clicks = FromClicks(way, replace(plain, loop=replace(plain.loop, epochs=epochs)), queries)
+    with ProgressLines() as progress:
+        if from_catalog:
+            added = train_from_catalog(index, catalog, DistilOptions(LoopOptions(epochs=epochs), seed=seed), progress)
+        else:
+            added = train_from_clicks(index, load_settings(settings), clicks, progress)
+    document = {"ranker": added.ranker.name, "serves": added.serves, "report": added.ranker.report}
+    document |= {"removed": added.removed, "notices": added.notices}
+    write_json(msgspec.json.encode(document)) if as_json else show_trained(added, index)

@@ -1,0 +1,205 @@
+"""`shelfwise train ranker --from-catalog` from its start to a ranker that serves, killed, repeated and refused."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+import torch
+from typer.testing import CliRunner
+
+from rerank.ranker.registry import Added, RankerRegistry
+from rerank.ranker.spec import WEIGHTS_FILE
+from rerank.training.distillation import DistilOptions
+from rerank.training.loop import LoopOptions
+from retrieval.errors import ShelfwiseError, StoreLockedError, StoreMissingError, TrainingError
+from retrieval.manifest import Manifest
+from retrieval.store_lock import held_lock
+from service.engine import SearchEngine
+from service.settings import RankerSettings, Settings
+from service.training.from_catalog import CatalogOptions
+from service.training.training import TRAINING_FOLDER, train_from_catalog
+from service.training_commands import train
+from tests.unit.rerank.teacher.tiny_cross_encoder import make_cross_encoder
+from tests.unit.service.demo_rankers import publish, spec_for, weighing
+from tests.versions import reseal
+
+QUERIES, EPOCHS, SEED = 260, 2, 4
+STEPS = -(-(QUERIES - 100) // 16)
+"""Of an epoch: 50 queries choose, 50 judge."""
+
+
+class _KilledError(Exception):
+    pass
+
+
+@dataclass(slots=True)
+class Watching:
+    """Notes what is done, and may put an end to it."""
+
+    kill_in: str = ""
+    after: int = 0
+    done: dict[str, list[int]] = field(default_factory=dict)
+    told: dict[str, str] = field(default_factory=dict)
+    _phase: str = ""
+
+    def begin(self, phase: str, total: int | None, unit: str) -> None:
+        self._phase = phase
+        self.done[phase] = []
+
+    def advance(self, amount: int) -> None:
+        self.done[self._phase].append(amount)
+        if self._phase == self.kill_in and len(self.done[self._phase]) > self.after:
+            raise _KilledError
+
+    def end(self, summary: str) -> None:
+        self.told[self._phase] = summary
+
+
+@pytest.fixture(scope="module")
+def teacher(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    torch.set_num_threads(1)
+    return make_cross_encoder(tmp_path_factory.mktemp("teacher") / "tiny")
+
+
+@pytest.fixture(scope="module")
+def trained(demo_index: Path, teacher: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An index whose ranker ranks by the wrong end, and then one that was trained."""
+    root = Path(shutil.copytree(demo_index, tmp_path_factory.mktemp("trained") / "index"))
+    with SearchEngine.open(root, follow=False) as engine:
+        publish(root, spec_for(engine.snapshot), weighing(merged=-1.0))
+    document = run(root, teacher, "--json")
+    (root / "told.json").write_bytes(msgspec.json.encode(document))
+    return root
+
+
+@pytest.fixture
+def root(demo_index: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(demo_index, tmp_path / "index"))
+
+
+def run(root: Path, teacher: Path, *arguments: str) -> Any:  # noqa: ANN401 - JSON
+    numbers = ("--queries", str(QUERIES), "--epochs", str(EPOCHS), "--seed", str(SEED))
+    given = ("ranker", "--from-catalog", "--index", str(root), "--teacher", str(teacher), "--runtime", "torch")
+    done = CliRunner().invoke(train, [*given, *numbers, *arguments])
+    if isinstance(done.exception, ShelfwiseError):
+        raise done.exception
+    assert done.exit_code == 0, done.output
+    return msgspec.json.decode(done.stdout) if "--json" in arguments else done.stdout
+
+
+def distilled(root: Path, teacher: Path, watching: Watching, queries: int = QUERIES) -> Added:
+    catalog = CatalogOptions(queries, teacher=str(teacher), runtime="torch", seed=SEED)
+    return train_from_catalog(root, catalog, DistilOptions(LoopOptions(epochs=EPOCHS), seed=SEED), watching)
+
+
+def weights(root: Path, name: str) -> bytes:
+    return (root / "rankers" / name / WEIGHTS_FILE).read_bytes()
+
+
+def test_a_better_ranker_is_published_and_serves(trained: Path) -> None:
+    document = msgspec.json.decode((trained / "told.json").read_bytes())
+    assert (document["ranker"], document["serves"], document["notices"]) == ("ranker-0002", True, [])
+    report = document["report"]
+    assert report["against"] == "ranker-0001"
+    assert report["verdict"]["publish"]
+    assert report["measured_on"].startswith("50 synthetic queries by ")
+    assert 0 < report["measures"]["nDCG@10"] <= 1
+    made = RankerRegistry(trained).open("ranker-0002")
+    assert made.spec.trained_on["queries"] == QUERIES - 100
+    assert made.spec.trained_on["seed"] == SEED
+    assert made.spec.calibration[0] >= 0
+    # What an interrupted run would go on from is gone, what the teacher said is kept.
+    assert {path.name for path in (trained / TRAINING_FOLDER).iterdir()} <= {"teacher-scores", "lock"}
+
+
+def test_searches_are_ranked_by_it(trained: Path) -> None:
+    with SearchEngine.open(trained, settings=Settings(ranker=RankerSettings(deadline=60)), follow=False) as engine:
+        assert engine.notices == ()
+        page, merged = (engine.search("steel pan", size=50, stage=stage) for stage in ("ranked", "merged"))
+        assert page.degraded == ()
+        assert [hit.product.id for hit in page.hits] != [hit.product.id for hit in merged.hits]
+        scores = [hit.score for hit in page.hits]
+        assert scores == sorted(scores, reverse=True)
+        assert all("ranked" in hit.stages for hit in page.hits)
+
+
+def test_one_that_is_not_better_is_kept_aside_and_the_same_seed_gives_the_same_weights(
+    trained: Path, teacher: Path
+) -> None:
+    watching = Watching()
+    added = distilled(trained, teacher, watching)
+    assert not added.serves
+    assert added.ranker.report.against == "ranker-0002"
+    assert any("not surely better" in reason for reason in added.ranker.report.aside)
+    assert weights(trained, added.ranker.name) == weights(trained, "ranker-0002")
+    assert RankerRegistry(trained).pointer.read() == "ranker-0002"
+    # All pairs were known already.
+    assert len(watching.done["teaching"]) == 1
+    assert set(watching.told) == {"teacher", "queries", "candidates", "teaching", "features", "attention"}
+
+
+def test_a_killed_training_goes_on_and_ends_with_the_same_weights(root: Path, trained: Path, teacher: Path) -> None:
+    with pytest.raises(_KilledError):
+        distilled(root, teacher, Watching(kill_in="attention", after=STEPS + 3))
+    assert RankerRegistry(root).names() == []
+    watching = Watching()
+    added = distilled(root, teacher, watching)
+    assert len(watching.done["teaching"]) == 1
+    assert watching.done["features"] == [EPOCHS * STEPS]
+    assert watching.done["attention"] == [STEPS, *[1] * STEPS]
+    assert added.ranker.report.against == "the merged order"
+    assert weights(root, added.ranker.name) == weights(trained, "ranker-0002")
+
+
+class TestRefused:
+    def test_without_a_catalog_to_learn_from_nor_events(self, root: Path) -> None:
+        done = CliRunner().invoke(train, ["ranker", "--index", str(root)])
+        assert isinstance(done.exception, StoreMissingError)
+        assert "has no events" in str(done.exception)
+
+    def test_while_another_program_trains(self, root: Path, teacher: Path) -> None:
+        (root / TRAINING_FOLDER).mkdir()
+        with (
+            held_lock(root / TRAINING_FOLDER, "training"),
+            pytest.raises(StoreLockedError, match="a training is at work"),
+        ):
+            run(root, teacher)
+
+    def test_a_folder_that_is_no_index(self, tmp_path: Path, teacher: Path) -> None:
+        with pytest.raises(StoreMissingError):
+            run(tmp_path / "nothing", teacher)
+        assert not (tmp_path / "nothing").exists()
+
+    def test_an_index_without_states_before_anything_is_made(self, root: Path, teacher: Path) -> None:
+        _edit(root, lambda manifest: msgspec.structs.replace(manifest, states=None))
+        watching = Watching()
+        with pytest.raises(TrainingError, match="has no token states, which a ranker reads: rebuild the index"):
+            distilled(root, teacher, watching)
+        assert watching.done == {}
+
+    def test_too_few_queries_before_the_teacher_is_asked(self, root: Path, teacher: Path) -> None:
+        watching = Watching()
+        with pytest.raises(TrainingError, match=r"\d+ of 150 queries have two candidates or more; at least 200"):
+            distilled(root, teacher, watching, queries=150)
+        assert "teaching" not in watching.done
+
+    def test_fewer_queries_than_can_be_split(self, root: Path) -> None:
+        arguments = ["ranker", "--index", str(root), "--from-catalog", "--queries", "199"]
+        assert CliRunner().invoke(train, arguments).exit_code == 2
+
+
+def test_the_command_shows_its_example() -> None:
+    shown = " ".join(CliRunner().invoke(train, ["ranker", "--help"]).output.split())
+    assert "Example: shelfwise train ranker --" in shown
+
+
+def _edit(root: Path, edit: Callable[[Manifest], Manifest]) -> None:
+    with SearchEngine.open(root, follow=False) as engine:
+        name = engine.manifest.version
+    reseal(root, name, edit)

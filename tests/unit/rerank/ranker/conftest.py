@@ -1,0 +1,45 @@
+"""Small networks, exported once for all tests of this folder: an export takes seconds."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from rerank.ranker.spec import MODEL_FILE
+
+if TYPE_CHECKING:
+    from rerank.ranker.network import RankerNetwork
+
+
+@dataclass(frozen=True, slots=True)
+class Exported:
+    """A network, and the folder of its graph."""
+
+    network: RankerNetwork
+    folder: Path
+
+
+@pytest.fixture(scope="session", params=["cross-attention and history", "features head"])
+def exported(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Exported:
+    from rerank.ranker.export import export_network
+    from tests.unit.rerank.ranker.random_candidates import network
+
+    made = network(1) if request.param.startswith("cross") else network(0, history=0)
+    folder = tmp_path_factory.mktemp("exported")
+    export_network(made, folder / MODEL_FILE)
+    return Exported(made, folder)
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    """Of torch: more of them wait for each other where the network is so small."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)

@@ -1,0 +1,96 @@
+"""Candidates of no meaning, in every shape that a ranker may meet, and small networks that score them."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from rerank.ranker.features import FEATURES, HAS_STATES
+from rerank.ranker.inputs import Candidates, History, batched
+from rerank.ranker.network import HISTORY_KINDS, Inputs, NetworkShape, RankerNetwork
+from retrieval.encoder import Tokens, unit_rows
+from retrieval.token_states import SCALE, ProductTokens
+from tests.versions import DIMENSION
+
+STATE_DIMENSION = 8
+_VOCABULARY = 12
+"""Few, so that queries and products share tokens."""
+
+
+def network(layers: int, *, history: int = 6, seed: int = 3) -> RankerNetwork:
+    """A small one whose every weight is drawn, the history's too, and which has seen features."""
+    torch.manual_seed(seed)
+    made = RankerNetwork(shape(layers, history))
+    with torch.no_grad():
+        for weight in made.parameters():
+            if weight.requires_grad:
+                weight.add_(0.2 * torch.randn(weight.shape))
+    made.fit_scale(torch.from_numpy(candidates(40, seed=seed).features))
+    return made.eval()
+
+
+def shape(layers: int, history: int = 6) -> NetworkShape:
+    """Of a small network."""
+    return NetworkShape(
+        STATE_DIMENSION, DIMENSION, len(FEATURES), layers=layers, feed_forward=12, hidden=8, history=history
+    )
+
+
+def candidates(count: int, words: int = 4, tokens: int = 5, events: int = 0, seed: int = 0) -> Candidates:
+    """So many candidates of a query of so many tokens; about one in five has no states."""
+    rng = np.random.default_rng((seed, count, words, tokens, events))
+    products = _products(rng, count, tokens)
+    features = rng.standard_normal((count, len(FEATURES))).astype(np.float32)
+    features[:, HAS_STATES] = products.has_any
+    return Candidates(
+        Tokens(rng.integers(0, _VOCABULARY, words).astype(np.int32), _units(rng, words, STATE_DIMENSION)),
+        rng.uniform(1, 9, words).astype(np.float32),
+        products,
+        features,
+        _units(rng, count, DIMENSION),
+        History(
+            _units(rng, events, DIMENSION),
+            rng.integers(0, HISTORY_KINDS, events),
+            rng.uniform(0, 50, events).astype(np.float32),
+        ),
+    )
+
+
+def some_of(whole: Candidates, places: list[int]) -> Candidates:
+    """The same query with some of its candidates, their tokens padded no further than they need."""
+    ids, states = whole.products.ids[places], whole.products.states[places]
+    longest = int((ids >= 0).sum(axis=1).max(initial=0))
+    products = ProductTokens(ids[:, :longest], states[:, :longest])
+    features, vectors = whole.features[places], whole.vectors[places]
+    return Candidates(whole.query, whole.query_idf, products, features, vectors, whole.history)
+
+
+def tensors(*lists: Candidates) -> Inputs:
+    """A batch as the network takes it in training."""
+    return Inputs(*(torch.from_numpy(array) for array in batched(lists, DIMENSION).arrays().values()))
+
+
+def scored(by: RankerNetwork, *lists: Candidates) -> list[NDArray[np.float32]]:
+    """Each list's scores (c, 3), all of them scored in one batch."""
+    with torch.inference_mode():
+        scores: Tensor = by(*tensors(*lists))
+    return [scores[place, : len(each.features)].numpy() for place, each in enumerate(lists)]
+
+
+def near(found: NDArray[np.floating], expected: NDArray[np.floating]) -> bool:
+    """Whether scores are the same but for their last digits, which the shape of a batch may change."""
+    return found.shape == expected.shape and bool(np.allclose(found, expected, rtol=1e-4, atol=1e-5))
+
+
+def _products(rng: np.random.Generator, count: int, tokens: int) -> ProductTokens:
+    lengths = rng.integers(1, tokens + 2, count).clip(max=tokens) * (rng.random(count) > 0.2)
+    is_token = np.arange(tokens) < lengths[:, None]
+    ids = np.where(is_token, rng.integers(0, _VOCABULARY, (count, tokens)), -1).astype(np.int32)
+    states = _units(rng, count * tokens, STATE_DIMENSION).reshape(count, tokens, STATE_DIMENSION)
+    return ProductTokens(ids, np.rint(states * SCALE * is_token[:, :, None]).astype(np.int8))
+
+
+def _units(rng: np.random.Generator, count: int, dimension: int) -> NDArray[np.float32]:
+    return unit_rows(rng.standard_normal((count, dimension)).astype(np.float32))

@@ -1,0 +1,168 @@
+"""What a score is made of: every contribution is what asking the ranker again gives."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from onnx import numpy_helper
+
+from rerank.ranker.explanation import OF_THE_QUERY, Factor, contributions, neutral_features, taken
+from rerank.ranker.features import FEATURES, HAS_STATES, MERGED
+from rerank.ranker.inputs import Candidates, History
+from rerank.ranker.onnx_ranker import OnnxRanker
+from rerank.ranker.registry import Published
+from rerank.ranker.spec import RankerSpec, read_spec, write_ranker
+from retrieval.errors import InputError
+from retrieval.token_states import ProductTokens
+from tests.rankers import REPORT, SPEC, building, linear_graph
+from tests.unit.rerank.ranker.conftest import Exported
+from tests.unit.rerank.ranker.random_candidates import candidates, scored, some_of
+from tests.versions import DIMENSION
+
+NEUTRAL = tuple(place / 10 - 0.5 for place in range(len(FEATURES)))
+TOLD = msgspec.structs.replace(SPEC, neutral=NEUTRAL)
+WEIGHTS = np.array(SPEC.event_weights)
+
+
+def linear(folder: Path, spec: RankerSpec) -> OnnxRanker:
+    building(5, linear_graph(5, len(spec.features)))(folder)
+    return OnnxRanker(Published("ranker-0007", folder, spec, REPORT))
+
+
+def changed(whole: Candidates, **columns: float) -> Candidates:
+    features = whole.features.copy()
+    for name, value in columns.items():
+        features[:, FEATURES.index(name)] = value
+    return dataclasses.replace(whole, features=features)
+
+
+def without_words(whole: Candidates) -> Candidates:
+    ids, states = np.full_like(whole.products.ids, -1), np.zeros_like(whole.products.states)
+    return dataclasses.replace(changed(whole, has_states=0), products=ProductTokens(ids, states))
+
+
+def test_every_feature_belongs_to_one_thing_or_to_the_query() -> None:
+    told = [name for factor in Factor for name in factor.value]
+    assert sorted((*told, *OF_THE_QUERY)) == sorted(FEATURES)
+
+
+def test_contributions_of_a_linear_ranker_are_its_weights_times_what_is_unusual(tmp_path: Path) -> None:
+    whole = candidates(7)
+    found = contributions(linear(tmp_path, TOLD), whole)
+    weights = numpy_helper.to_array(linear_graph(5).graph.initializer[0]).astype(np.float64) @ WEIGHTS
+    weights[MERGED] += SPEC.mix
+    assert set(found) == set(Factor) - {Factor.WORDS, Factor.HISTORY}
+    for factor, scores in found.items():
+        columns = [FEATURES.index(name) for name in factor.value]
+        expected = (whole.features[:, columns] - np.array(NEUTRAL)[columns]) @ weights[columns]
+        np.testing.assert_allclose(scores, expected, rtol=1e-4, atol=1e-4)
+
+
+def test_each_contribution_is_what_rescoring_gives(exported: Exported) -> None:
+    """By the network in torch, over candidates that were changed by hand."""
+    whole = candidates(9)
+    ranker = OnnxRanker(Published("ranker-0007", exported.folder, TOLD, REPORT))
+    found = contributions(ranker, whole)
+    usual = dict(zip(FEATURES, NEUTRAL, strict=True))
+    assert set(found) == set(Factor) - {Factor.HISTORY}
+
+    def scores(each: Candidates) -> NDArray[np.float64]:
+        return np.asarray(scored(exported.network, each)[0] @ WEIGHTS + SPEC.mix * each.features[:, MERGED])
+
+    for factor in found:
+        others = without_words(whole)
+        if factor is not Factor.WORDS:
+            others = changed(whole, **{name: usual[name] for name in factor.value})
+        np.testing.assert_allclose(found[factor], scores(whole) - scores(others), atol=1e-4)
+    assert all(np.abs(each).max() > 1e-3 for each in found.values())
+
+
+def test_contributions_need_not_add_up(exported: Exported) -> None:
+    """docs/ranking.md says why: what two things say together is missed, or counted twice."""
+    whole = candidates(9)
+    ranker = OnnxRanker(Published("ranker-0007", exported.folder, TOLD, REPORT))
+    usual = dict(zip(FEATURES, NEUTRAL, strict=True))
+    asked = {name: usual[name] for name in set(FEATURES) - {*OF_THE_QUERY, "has_states"}}
+    nothing = without_words(changed(whole, **asked))
+    scores, of_nothing = ranker.score([whole, nothing])
+    total = np.sum([*contributions(ranker, whole).values()], axis=0)
+    assert np.abs(total - (scores - of_nothing)).max() > 0.01
+
+
+def test_a_product_without_states_owes_nothing_to_its_words(exported: Exported) -> None:
+    whole = candidates(20)
+    has_states = whole.products.has_any
+    assert 0 < has_states.sum() < 20
+    found = contributions(OnnxRanker(Published("r", exported.folder, TOLD, REPORT)), whole)[Factor.WORDS]
+    np.testing.assert_allclose(found[~has_states], 0, atol=1e-5)
+    assert (np.abs(found[has_states]) > 1e-3).all()
+
+
+def test_a_history_is_told_of_where_it_is_read(exported: Exported) -> None:
+    ranker = OnnxRanker(Published("r", exported.folder, TOLD, REPORT))
+    whole = candidates(6, events=3)
+    found = contributions(ranker, whole)
+    assert (Factor.HISTORY in found) == ranker.reads_history
+    if ranker.reads_history:
+        without, with_it = ranker.score([dataclasses.replace(whole, history=History.none(DIMENSION)), whole])
+        np.testing.assert_allclose(found[Factor.HISTORY], with_it - without, atol=1e-5)
+
+
+def test_what_a_ranker_does_not_read_is_not_told_of(tmp_path: Path) -> None:
+    some = msgspec.structs.replace(SPEC, features=("cosine", "words", "rating"), neutral=(0.5, 1.0, 2.0), mix=0.0)
+    assert set(contributions(linear(tmp_path, some), candidates(3))) == {Factor.MEANING, Factor.RATING}
+    usual = neutral_features(some)
+    assert (usual[FEATURES.index("rating")], usual[FEATURES.index("cosine")], usual.sum()) == (2, 0.5, 3.5)
+
+
+def test_a_ranker_that_only_mixes_tells_of_the_merged_score(tmp_path: Path) -> None:
+    mixed = msgspec.structs.replace(SPEC, features=("cosine",), neutral=(0.5,))
+    whole = candidates(3)
+    found = contributions(linear(tmp_path, mixed), whole)
+    np.testing.assert_allclose(found[Factor.MERGED], SPEC.mix * whole.features[:, MERGED], atol=1e-5)
+
+
+def test_a_ranker_that_does_not_say_what_is_usual_is_told_against_0(tmp_path: Path) -> None:
+    assert not neutral_features(SPEC).any()
+    whole = candidates(3)
+    found = contributions(linear(tmp_path, SPEC), whole)
+    assert (found[Factor.PRICE] != 0).all()
+    again = contributions(linear(tmp_path, SPEC), changed(whole, price_gap=0, has_price=0))
+    np.testing.assert_allclose(again[Factor.PRICE], 0, atol=1e-6)
+
+
+@pytest.mark.parametrize("events", [0, 3])
+def test_one_candidate_is_told_as_among_others(exported: Exported, events: int) -> None:
+    ranker = OnnxRanker(Published("r", exported.folder, TOLD, REPORT))
+    whole, places = candidates(9, events=events), [4, 0]
+    among = contributions(ranker, whole)
+    for told in (contributions(ranker, some_of(whole, places)), contributions(ranker, taken(whole, np.array(places)))):
+        for factor, scores in told.items():
+            np.testing.assert_allclose(scores, among[factor][places], atol=1e-5)
+
+
+def test_what_is_usual_is_kept_with_a_ranker_and_does_not_name_it(tmp_path: Path) -> None:
+    for name, spec in (("told", TOLD), ("untold", SPEC)):
+        (tmp_path / name).mkdir()
+        building(5)(tmp_path / name)
+        write_ranker(tmp_path / name, spec, REPORT)
+    told, untold = read_spec(tmp_path / "told"), read_spec(tmp_path / "untold")
+    assert (told.neutral, untold.neutral) == (NEUTRAL, ())
+    assert told.identity == untold.identity
+
+
+@pytest.mark.parametrize("neutral", [(1.0,), (*NEUTRAL[1:], float("nan"))], ids=["too few", "not finite"])
+def test_a_ranker_whose_usual_features_do_not_fit_is_none(tmp_path: Path, neutral: tuple[float, ...]) -> None:
+    building(5)(tmp_path)
+    with pytest.raises(InputError, match=r"neutral has \d+ values; it is to have a finite one for each of 16"):
+        write_ranker(tmp_path, msgspec.structs.replace(SPEC, neutral=neutral), REPORT)
+
+
+def test_has_states_follows_the_states() -> None:
+    """The oracle above takes both away together, as training does."""
+    assert not without_words(candidates(9)).features[:, HAS_STATES].any()

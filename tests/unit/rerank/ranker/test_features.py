@@ -1,0 +1,110 @@
+"""Features: each in its column, what is not known told as such, none of them a matter of the list."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+
+import numpy as np
+import pytest
+
+from rerank.ranker.features import FEATURES, HAS_STATES, MERGED, FirstStage, Signals, feature_matrix
+from retrieval.product_signals import SignalColumns
+
+_NAN = math.nan
+FIRST = FirstStage(
+    merged=np.array([3.0, 2.0, 1.0]),
+    bm25=np.array([12.0, 6.0, 0.0]),
+    cosine=np.array([0.7, 0.5, 0.6]),
+    similarity=np.array([4.0, 2.0, 3.0]),
+    words=3,
+    best_bm25=24.0,
+)
+SIGNALS = Signals(
+    SignalColumns(
+        price=np.array([50, 200, _NAN], np.float32),
+        rating=np.array([5, 3.5, _NAN], np.float32),
+        rating_count=np.array([10, _NAN, 40], np.float32),
+        created=np.array([910, 1_030, _NAN], np.float32),
+        availability=np.array([1, -1, _NAN], np.float32),
+    ),
+    popularity=np.array([0, 9, 99], np.float32),
+    has_states=np.array([True, True, False]),
+    today=1_000.0,
+)
+
+
+def column(name: str, first: FirstStage = FIRST, signals: Signals = SIGNALS, usual: float = 100.0) -> list[float]:
+    found: list[float] = feature_matrix(first, signals, usual)[:, FEATURES.index(name)].tolist()
+    return found
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("merged", [3, 2, 1]),
+        ("bm25_per_word", [12 / 3, 6 / 3, 0]),
+        ("bm25_share", [12 / 24, 6 / 24, 0]),
+        ("bm25", [12 / 20, 6 / 20, 0]),
+        ("cosine", [0.7, 0.5, 0.6]),
+        ("similarity", [4, 2, 3]),
+        ("words", [math.log(1 + 3)] * 3),
+        ("has_states", [1, 1, 0]),
+        ("price_gap", [math.log(50 / 100), math.log(200 / 100), 0]),
+        ("has_price", [1, 1, 0]),
+        ("availability", [1, -1, 0]),
+        ("popularity", [0, math.log(1 + 9), math.log(1 + 99)]),
+        # Half of it after 90 days; one from tomorrow is as new as can be.
+        ("freshness", [0.5, 1, 0]),
+        ("has_created", [1, 1, 0]),
+        # As if ten more shoppers had given 3.5; an unknown count counts as one.
+        ("rating", [(5 * 10 + 3.5 * 10) / 20 - 3.5, 0, 0]),
+        ("has_rating", [1, 1, 0]),
+    ],
+)
+def test_each_feature_is_in_its_column(name: str, expected: list[float]) -> None:
+    assert column(name) == pytest.approx(expected)
+
+
+def test_named_columns_are_where_their_names_are() -> None:
+    assert (FEATURES[MERGED], FEATURES[HAS_STATES]) == ("merged", "has_states")
+    assert feature_matrix(FIRST, SIGNALS, 100).shape == (3, len(FEATURES))
+
+
+def test_where_no_usual_price_is_known_no_price_is_far_or_near() -> None:
+    assert column("price_gap", usual=_NAN) == [0, 0, 0]
+    assert column("has_price", usual=_NAN) == [0, 0, 0]
+
+
+def test_prices_of_nothing_and_of_a_fortune_stay_finite() -> None:
+    told = dataclasses.replace(SIGNALS.told, price=np.array([0, 1e30, -5], np.float32))
+    signals = dataclasses.replace(SIGNALS, told=told)
+    assert column("price_gap", signals=signals) == [0, 3, 0]
+    assert column("has_price", signals=signals) == [0, 1, 0]
+
+
+def test_a_query_that_matches_no_word_has_no_share() -> None:
+    nothing = dataclasses.replace(FIRST, bm25=np.zeros(3), words=0, best_bm25=0.0)
+    for name in ("bm25_share", "bm25_per_word", "bm25"):
+        assert column(name, nothing) == [0, 0, 0]
+
+
+def test_no_candidates_have_no_rows() -> None:
+    none = np.empty(0)
+    unknown = np.empty(0, np.float32)
+    told = SignalColumns(unknown, unknown, unknown, unknown, unknown)
+    first = FirstStage(none, none, none, none, 2, 3.0)
+    assert feature_matrix(first, Signals(told, unknown, np.empty(0, bool), 1.0), 10).shape == (0, len(FEATURES))
+
+
+def test_a_candidates_features_do_not_depend_on_the_others() -> None:
+    whole = feature_matrix(FIRST, SIGNALS, 100)
+    told = SignalColumns(*(getattr(SIGNALS.told, each.name)[1:2] for each in dataclasses.fields(SignalColumns)))
+    first = dataclasses.replace(
+        FIRST, **{name: getattr(FIRST, name)[1:2] for name in ("merged", "bm25", "cosine", "similarity")}
+    )
+    signals = dataclasses.replace(
+        SIGNALS, told=told, popularity=SIGNALS.popularity[1:2], has_states=SIGNALS.has_states[1:2]
+    )
+    np.testing.assert_array_equal(feature_matrix(first, signals, 100), whole[1:2])
+    assert np.isfinite(whole).all()

@@ -1,0 +1,181 @@
+"""The network: what is padded, unknown or never varied changes no score."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+
+from rerank.ranker.features import FEATURES, HAS_STATES
+from rerank.ranker.inputs import Candidates, History
+from rerank.ranker.network import RankerNetwork
+from retrieval.encoder import no_tokens
+from retrieval.token_states import SCALE, ProductTokens
+from tests.unit.rerank.ranker.random_candidates import (
+    STATE_DIMENSION,
+    candidates,
+    near,
+    network,
+    scored,
+    shape,
+    some_of,
+    tensors,
+)
+from tests.versions import DIMENSION
+
+LAYERS = pytest.mark.parametrize("layers", [0, 1])
+
+
+def without_tokens(whole: Candidates) -> Candidates:
+    return dataclasses.replace(whole, query=no_tokens(STATE_DIMENSION), query_idf=np.empty(0, np.float32))
+
+
+def without_states(whole: Candidates) -> Candidates:
+    nothing = ProductTokens.none(len(whole.features), STATE_DIMENSION)
+    features = whole.features.copy()
+    features[:, HAS_STATES] = 0
+    return dataclasses.replace(whole, products=nothing, features=features)
+
+
+@LAYERS
+def test_a_list_scores_the_same_alone_and_beside_longer_ones(layers: int) -> None:
+    by = network(layers)
+    lists = [
+        candidates(7, words=3, tokens=4, events=2),
+        candidates(1, words=1, tokens=1),
+        candidates(19, words=9, tokens=11, events=5),
+        candidates(4, words=0),
+    ]
+    for together, each in zip(scored(by, *lists), lists, strict=True):
+        (alone,) = scored(by, each)
+        assert near(together, alone)
+        assert np.isfinite(alone).all()
+
+
+@LAYERS
+def test_a_candidate_scores_the_same_whatever_stands_beside_it(layers: int) -> None:
+    by, whole = network(layers), candidates(12, words=5, tokens=9, events=3)
+    (expected,) = scored(by, whole)
+    assert expected.std(axis=0).min() > 0.05
+    for places in ([0], [11, 3], [4, 4, 5, 1]):
+        (found,) = scored(by, some_of(whole, places))
+        assert near(found, expected[places])
+
+
+def test_similarities_are_those_of_their_definitions() -> None:
+    by, whole = network(0), candidates(9, words=4, tokens=6)
+    torch.nn.init.eye_(by.query_map.weight)
+    inputs = tensors(whole)
+    with torch.inference_mode():
+        found = by.similarities(inputs, by.match(inputs))[0].numpy()
+    for number in range(9):
+        ids = whole.products.ids[number]
+        ids, states = ids[ids >= 0], whole.products.states[number, ids >= 0] / SCALE
+        cosines = [max([0.0, *(float(word @ state) for state in states)]) for word in whole.query.states]
+        covered = [float(word in ids) for word in whole.query.ids]
+        named = [float(token in whole.query.ids) for token in ids]
+        assert found[number, 2:] == pytest.approx(
+            [sum(cosines) / 4, sum(covered) / 4, min(cosines), sum(named) / max(len(named), 1)], abs=1e-4
+        )
+
+
+@LAYERS
+def test_weighted_similarities_lie_between_the_least_and_the_most_of_the_words(layers: int) -> None:
+    by, inputs = network(layers), tensors(candidates(30, words=6, tokens=8))
+    with torch.inference_mode():
+        matching = by.match(inputs)
+        found = by.similarities(inputs, matching)
+        weights = torch.stack(by.token_weights(inputs))
+    assert weights.sum(dim=-1).numpy() == pytest.approx(1)
+    assert bool((found[..., 0] >= matching.best.amin(dim=-1) - 1e-5).all())
+    assert bool((found[..., 0] <= matching.best.amax(dim=-1) + 1e-5).all())
+    assert bool((found[..., 1] <= matching.covered.amax(dim=-1) + 1e-5).all())
+
+
+@LAYERS
+def test_products_without_states_are_scored_by_their_features(layers: int) -> None:
+    by, with_states = network(layers), candidates(20, words=4)
+    whole = without_states(with_states)
+    (found,) = scored(by, whole)
+    assert np.isfinite(found).all()
+    assert found.std(axis=0).min() > 0.05
+    (beside,) = scored(by, with_states)
+    is_lost = ~with_states.products.has_any
+    assert is_lost.any()
+    assert near(found[is_lost], beside[is_lost])
+
+
+def test_the_features_head_does_not_hear_the_query_of_a_product_without_states() -> None:
+    by = network(0)
+    one, other = without_states(candidates(6, words=3)), without_states(candidates(6, words=8, seed=1))
+    other = dataclasses.replace(other, features=one.features)
+    assert near(scored(by, one)[0], scored(by, other)[0])
+
+
+@LAYERS
+def test_a_query_without_tokens_matches_nothing(layers: int) -> None:
+    by, whole = network(layers), without_tokens(candidates(6))
+    inputs = tensors(whole)
+    with torch.inference_mode():
+        matching = by.match(inputs)
+        assert not by.similarities(inputs, matching).any()
+        assert not by.attended(inputs, matching).any()
+    # As one whose products have no states: there is nothing to tell them apart by.
+    (found,), (expected,) = scored(by, whole), scored(by, dataclasses.replace(whole, products=ProductTokens.none(6, 8)))
+    assert near(found, expected)
+
+
+@LAYERS
+def test_a_history_without_events_changes_nothing(layers: int) -> None:
+    by, whole = network(layers), candidates(6, events=3)
+    nothing = dataclasses.replace(whole, history=History.none(DIMENSION))
+    (with_events,), (without) = scored(by, whole), scored(by, nothing)[0]
+    assert not near(with_events, without)
+    by.history = None
+    np.testing.assert_array_equal(scored(by, nothing)[0], without)
+
+
+def test_a_history_tells_candidates_and_kinds_and_times_apart() -> None:
+    by, whole = network(0), candidates(6, events=1)
+    events = whole.history
+    (before,) = scored(by, whole)
+    for other in (
+        dataclasses.replace(events, vectors=-events.vectors),
+        dataclasses.replace(events, kinds=(events.kinds + 1) % 4),
+        dataclasses.replace(events, gaps=events.gaps + 100),
+    ):
+        assert not near(scored(by, dataclasses.replace(whole, history=other))[0], before)
+
+
+@LAYERS
+def test_an_untrained_history_adds_nothing(layers: int) -> None:
+    torch.manual_seed(1)
+    by, whole = RankerNetwork(shape(layers)), candidates(6, events=4)
+    np.testing.assert_array_equal(
+        scored(by, whole)[0], scored(by, dataclasses.replace(whole, history=History.none(DIMENSION)))[0]
+    )
+
+
+@LAYERS
+def test_a_feature_that_never_varied_counts_for_nothing_later(layers: int) -> None:
+    by, whole = network(layers), candidates(6)
+    column = FEATURES.index("popularity")
+    seen = candidates(50, seed=1).features
+    seen[:, column] = 2.5
+    by.fit_scale(torch.from_numpy(seen))
+    later = whole.features.copy()
+    later[:, column] = np.linspace(0, 30, 6)
+    (before,), (after,) = scored(by, whole), scored(by, dataclasses.replace(whole, features=later))
+    np.testing.assert_allclose(after, before, atol=1e-3)
+    varied = whole.features.copy()
+    varied[:, column + 1] += 2
+    assert not np.allclose(scored(by, dataclasses.replace(whole, features=varied))[0], before, atol=1e-3)
+
+
+def test_a_feature_far_outside_what_was_seen_is_held_in() -> None:
+    by, whole = network(1), candidates(5)
+    found = [scored(by, dataclasses.replace(whole, features=whole.features + far))[0] for far in (1e3, 1e30)]
+    np.testing.assert_array_equal(found[0], found[1])
+    assert np.isfinite(found[1]).all()

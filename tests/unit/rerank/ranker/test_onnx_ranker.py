@@ -1,0 +1,115 @@
+"""The served ranker: what its scores are made of, and what it does where its graph is none, or fails."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+from rerank.ranker.features import FEATURES, MERGED
+from rerank.ranker.onnx_ranker import OnnxRanker
+from rerank.ranker.registry import Published
+from rerank.ranker.spec import MODEL_FILE, RankerSpec
+from retrieval.errors import RankerDamagedError, RankerError
+from tests.rankers import REPORT, SPEC, building, linear_graph
+from tests.unit.rerank.ranker.random_candidates import candidates
+
+
+def opened(folder: Path, graph: onnx.ModelProto | None = None, spec: RankerSpec = SPEC) -> OnnxRanker:
+    building(5, graph)(folder)
+    return OnnxRanker(Published("ranker-0007", folder, spec, REPORT))
+
+
+def reshaping(*axes: int) -> onnx.ModelProto:
+    """A graph that makes an array of these axes of three features, whatever it is given."""
+    taken = helper.make_tensor_value_info("features", TensorProto.FLOAT, ["lists", "candidates", 3])
+    made = helper.make_tensor_value_info("scores", TensorProto.FLOAT, None)
+    node = helper.make_node("Reshape", ["features", "axes"], ["scores"])
+    shape = numpy_helper.from_array(np.array(axes, np.int64), "axes")
+    graph = helper.make_graph([node], "ranker", [taken], [made], [shape])
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
+
+
+THREE = msgspec.structs.replace(SPEC, features=("cosine", "words", "merged"))
+
+
+def test_a_score_is_what_the_events_are_worth_and_the_merged_score(tmp_path: Path) -> None:
+    ranker, whole = opened(tmp_path), candidates(6)
+    weights = numpy_helper.to_array(linear_graph(5).graph.initializer[0]).astype(np.float64)
+    clicks, carts, purchases = (whole.features.astype(np.float64) @ weights).T
+    expected = 1 * clicks + 2 * carts + 4 * purchases + 0.5 * whole.features[:, MERGED]
+    np.testing.assert_allclose(ranker.score([whole])[0], expected, rtol=1e-5, atol=1e-5)
+
+
+def test_features_come_in_the_order_that_the_ranker_names(tmp_path: Path) -> None:
+    names = tuple(reversed(FEATURES[2:]))
+    (tmp_path / "some").mkdir()
+    (tmp_path / "all").mkdir()
+    graph = linear_graph(5, len(names))
+    some = opened(tmp_path / "some", graph, msgspec.structs.replace(SPEC, features=names))
+    wide = linear_graph(5)
+    weights = np.zeros((len(FEATURES), 3), np.float32)
+    for place, name in enumerate(names):
+        weights[FEATURES.index(name)] = numpy_helper.to_array(graph.graph.initializer[0])[place]
+    wide.graph.initializer[0].CopyFrom(numpy_helper.from_array(weights, "weights"))
+    lists = [candidates(5)]
+    np.testing.assert_allclose(some.score(lists)[0], opened(tmp_path / "all", wide).score(lists)[0], atol=1e-5)
+
+
+def test_no_candidates_have_no_scores_and_take_no_others_place(tmp_path: Path) -> None:
+    ranker = opened(tmp_path)
+    assert ranker.score([]) == []
+    assert [each.tolist() for each in ranker.score([candidates(0), candidates(0)])] == [[], []]
+    found = ranker.score([candidates(0), candidates(3), candidates(0), candidates(1)])
+    assert [len(each) for each in found] == [0, 3, 0, 1]
+    np.testing.assert_allclose(found[3], ranker.score([candidates(1)])[0], rtol=1e-6)
+
+
+def test_what_fits_is_told_by_the_calibration(tmp_path: Path) -> None:
+    found = opened(tmp_path).fit(np.array([0.0, 1 / 3, -1e9, 1e9]))
+    assert found.tolist() == pytest.approx([1 / (1 + np.exp(0.5)), 0.5, 0, 1], abs=1e-9)
+
+
+@pytest.mark.parametrize("axes", [(2, 2), (1, -1, 5), (7,)], ids=["too few", "no multiple", "too many"])
+def test_a_graph_that_fails_as_it_runs_is_told(tmp_path: Path, axes: tuple[int, ...]) -> None:
+    with pytest.raises(RankerError, match="ranker-0007 failed on its candidates"):
+        opened(tmp_path, reshaping(*axes), THREE).score([candidates(2)])
+
+
+def test_scores_of_another_shape_are_told(tmp_path: Path) -> None:
+    with pytest.raises(RankerError, match="ranker-0007 failed on its candidates"):
+        opened(tmp_path, reshaping(1, 3, -1), THREE).score([candidates(2)])
+
+
+def test_a_score_that_is_no_number_is_told(tmp_path: Path) -> None:
+    whole = candidates(4)
+    features = whole.features.copy()
+    features[2, 3] = np.inf
+    with pytest.raises(RankerError, match=r"ranker-0007 gave -?(nan|inf) for a candidate"):
+        opened(tmp_path).score([dataclasses.replace(whole, features=features)])
+
+
+def test_a_file_that_is_no_graph_is_damaged(tmp_path: Path) -> None:
+    ranker = opened(tmp_path)
+    (tmp_path / MODEL_FILE).write_bytes(b"no graph")
+    with pytest.raises(RankerDamagedError, match=r"model\.onnx cannot be run .*; train the ranker again"):
+        OnnxRanker(Published(ranker.name, tmp_path, SPEC, REPORT))
+
+
+@pytest.mark.parametrize(("kind", "name"), [("input", "prices"), ("output", "logits")])
+def test_a_graph_of_something_else_is_told(tmp_path: Path, kind: str, name: str) -> None:
+    graph = linear_graph()
+    getattr(graph.graph, kind)[0].name = name
+    getattr(graph.graph.node[0], kind)[0] = name
+    with pytest.raises(RankerDamagedError, match="no ranker's graph"):
+        opened(tmp_path, graph)
+
+
+def test_without_a_history_nobody_looks_one_up(tmp_path: Path) -> None:
+    assert not opened(tmp_path).reads_history
+    assert not opened(tmp_path).reads_states

@@ -1,0 +1,95 @@
+"""A small shop whose shoppers want products with the query's words, while it lists them in another order: what they
+click says both, and only one of them is to be learned."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from rerank.clicks.click_log import NOTHING
+from rerank.clicks.shoppers import PositionShopper, falling_examination
+from rerank.clicks.simulated_store import SimulatedStore
+from rerank.clicks.simulator import Conditions, simulate, simulated_events
+from rerank.training.batches import ListData, merged_scores
+from rerank.training.click_batches import ClickData
+from rerank.training.click_evidence import learned
+from rerank.training.click_lists import ClickLists, click_lists
+from rerank.training.evaluation import ndcg
+from rerank.training.lists import CandidateLists
+from tests.unit.rerank.training.taught_lists import taught
+
+START = datetime(2026, 5, 1)
+DEPTH = 10
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Shop:
+    """Queries with their candidates, and what shoppers think of them."""
+
+    data: ListData
+    relevance: NDArray[np.float64]
+    """(m,): the share of the query's words that each candidate has."""
+
+    def events(self, sessions: int, strength: float = 1.5, seed: int = 1) -> pl.DataFrame:
+        """What shoppers did, whose looks at position p are as likely as 1 / p^strength."""
+        lists = self.data.lists
+        table = pl.DataFrame(
+            {
+                "pair": np.arange(len(lists.rows), dtype=np.int32),
+                "query": [lists.queries[number] for number in lists.query_of.tolist()],
+                "product_id": [f"p{row}" for row in lists.rows.tolist()],
+            }
+        )
+        conditions = Conditions(depth=DEPTH, exploration=0.1)
+        store = self._store()
+        shopper = PositionShopper(falling_examination(strength, DEPTH))
+        return simulated_events(simulate(store, shopper, sessions, conditions, seed), store, table, START, seed)
+
+    def ndcg(self, scores: NDArray[np.floating]) -> float:
+        """How well scores (m,) order all candidates, by what shoppers think."""
+        return float(ndcg(scores, self.relevance.astype(np.float32), self.data.lists.offsets).mean())
+
+    def _store(self) -> SimulatedStore:
+        lists = self.data.lists
+        merged = merged_scores(lists)
+        rankings = np.full((1, len(lists), int(lists.lengths.max())), NOTHING, np.int32)
+        for number in range(len(lists)):
+            place = lists.place(number)
+            order = np.argsort(-merged[place], kind="stable") + place.start
+            rankings[0, number, : len(order)] = order
+        attractive = 0.05 + 0.7 * self.relevance
+        alike = np.ones(len(attractive))
+        traffic = np.full(len(lists), 1 / len(lists))
+        return SimulatedStore(rankings, traffic, attractive, 0.0 * alike, 0.4 * alike, 0.5 * alike, alike)
+
+
+def shop(folder: Path, queries: int = 60, candidates: int = 16) -> Shop:
+    """`folder` takes the products' states."""
+    data = taught(folder, [candidates] * queries, seed=2)
+    return Shop(data, np.clip(data.targets - 0.3 * merged_scores(data.lists), 0, None).astype(np.float64) / 3)
+
+
+def row_of(product: str) -> int | None:
+    """The row of one of the shop's products."""
+    return int(product.removeprefix("p"))
+
+
+def learned_lists(made: Shop, events: pl.DataFrame, most: int = 16) -> ClickLists:
+    """What its clicks say of its candidates."""
+    return click_lists(learned(events), made.data.lists, row_of, most)
+
+
+def click_data(made: Shop, clicks: ClickLists) -> ClickData:
+    """With what batches take."""
+    data = made.data
+    return ClickData(clicks, ListData(clicks.lists, data.queries, data.states, clicks.gains[:, 0]))
+
+
+def no_lists() -> CandidateLists:
+    """None at all."""
+    return CandidateLists((), np.zeros(1, np.int64), np.empty(0, np.int64), np.empty((0, 16), np.float32))

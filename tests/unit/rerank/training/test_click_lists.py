@@ -1,0 +1,119 @@
+"""What shoppers did joins the candidates that queries have now; what cannot be learned from is counted, or refused."""
+
+from __future__ import annotations
+
+import numpy as np
+import polars as pl
+import pytest
+
+from rerank.training.click_evidence import learned, queries_with_clicks
+from rerank.training.click_lists import click_lists
+from retrieval.errors import TrainingError
+from tests.unit.rerank.training.clicked_shop import DEPTH, Shop, learned_lists, no_lists, row_of, shop
+
+KINDS = pl.col("kind")
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Shop:
+    return shop(tmp_path_factory.mktemp("shop"), queries=30)
+
+
+@pytest.fixture(scope="module")
+def events(made: Shop) -> pl.DataFrame:
+    return made.events(1_500, strength=1.0)
+
+
+def test_gains_and_displays_stand_at_the_candidates_that_they_are_of(made: Shop, events: pl.DataFrame) -> None:
+    clicks, evidence = learned_lists(made, events), learned(events)
+    told = {
+        (query, product): gain
+        for query, product, gain in zip(
+            evidence.pairs["query"], evidence.pairs["product_id"], evidence.gains[:, 0], strict=True
+        )
+    }
+    for at, (number, row) in enumerate(zip(clicks.lists.query_of.tolist(), clicks.lists.rows.tolist(), strict=True)):
+        gain = told.get((clicks.lists.queries[number], f"p{row}"))
+        assert clicks.is_shown[at] == (gain is not None)
+        assert clicks.gains[at, 0] == pytest.approx(gain or 0.0)
+    counted = events.filter(KINDS == "click").group_by("query", "product_id").len().rows()
+    by_place: dict[tuple[str, str], float] = {}
+    for number, places, acts in zip(
+        clicks.displays.list_of, clicks.displays.places, clicks.displays.acts[..., 0], strict=True
+    ):
+        rows = clicks.lists.rows[clicks.lists.place(number)]
+        for place, count in zip(places, acts, strict=True):
+            key = clicks.lists.queries[number], f"p{rows[place]}"
+            by_place[key] = by_place.get(key, 0.0) + float(count)
+    assert {key: count for key, count in by_place.items() if count} == {
+        (one, two): count for one, two, count in counted
+    }
+
+
+def test_equal_displays_are_counted_together(made: Shop, events: pl.DataFrame) -> None:
+    displays = learned_lists(made, events).displays
+    keys = np.column_stack([displays.list_of, displays.places])
+    assert len(np.unique(keys, axis=0)) == len(keys)
+    assert displays.acts.max() > 1
+    assert (np.diff(displays.list_of) >= 0).all()
+    assert (displays.places[:, DEPTH:] == -1).all()
+
+
+def test_lists_are_filled_with_candidates_that_nobody_saw(made: Shop, events: pl.DataFrame) -> None:
+    full, bare = learned_lists(made, events, most=16), learned_lists(made, events, most=1)
+    assert full.lists.lengths.tolist() == [16] * 30
+    assert bare.is_shown.all()
+    assert np.array_equal(full.gains[full.is_shown], bare.gains)
+    assert not full.gains[~full.is_shown].any()
+
+
+def test_gone_products_lost_candidates_and_unclicked_queries_are_counted(made: Shop, events: pl.DataFrame) -> None:
+    first, second = made.data.lists.queries[:2]
+    never = events.filter((pl.col("query") != first) | (KINDS == "impression"))
+    evidence = learned(never)
+    assert first not in queries_with_clicks(evidence, 100)
+    lost = made.data.lists.place(1).start
+    kept = np.delete(np.arange(len(made.data.lists.rows)), lost)
+    gone = int(made.data.lists.rows[made.data.lists.place(2).start])
+    clicks = click_lists(
+        evidence, made.data.lists.taken(kept), lambda name: None if row_of(name) == gone else row_of(name)
+    )
+    said = clicks.left_out
+    asked = evidence.pairs.filter(pl.col("product_id") == f"p{gone}").height
+    was_shown = evidence.pairs.filter(
+        (pl.col("query") == second) & (pl.col("product_id") == f"p{made.data.lists.rows[lost]}")
+    ).height
+    assert (said.unclicked_queries, said.gone_products, said.lost_candidates) == (1, asked, was_shown)
+    assert said.unanswered_queries == 1
+    assert 0 not in clicks.usable
+
+
+def test_few_carts_and_purchases_are_told_by_clicks(made: Shop, events: pl.DataFrame) -> None:
+    none = learned(events.filter(KINDS.is_in(("impression", "click"))))
+    assert none.borrowed == ("carts", "purchases")
+    assert np.array_equal(none.gains[:, 0], none.gains[:, 2])
+    assert np.array_equal(none.acts[..., 0], none.acts[..., 1])
+    full = learned(events)
+    assert full.borrowed == ()
+    assert full.acts[..., 1].sum() > full.acts[..., 2].sum() > 0
+
+
+def test_a_log_without_a_click_is_refused(made: Shop, events: pl.DataFrame) -> None:
+    with pytest.raises(TrainingError, match="nothing was clicked on any of 1,500 lists"):
+        learned_lists(made, events.filter(KINDS == "impression"))
+
+
+def test_an_empty_log_is_refused(made: Shop, events: pl.DataFrame) -> None:
+    with pytest.raises(TrainingError, match="nothing was clicked on any of 0 lists"):
+        learned_lists(made, events.clear())
+
+
+def test_clicks_whose_queries_find_nothing_are_refused(events: pl.DataFrame) -> None:
+    with pytest.raises(TrainingError, match="0 of 0 queries have a candidate that was clicked"):
+        click_lists(learned(events), no_lists(), row_of)
+
+
+def test_queries_come_by_their_traffic(events: pl.DataFrame) -> None:
+    more = pl.concat([events, events.filter(pl.col("query") == "query 7").with_columns(pl.col("query_id") + "again")])
+    assert queries_with_clicks(learned(more), 5)[0] == "query 7"
+    assert len(queries_with_clicks(learned(more), 5)) == 5

@@ -1,0 +1,175 @@
+"""Distillation: a network learns its teacher's order, the same one from the same seed, however often it is killed."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from rerank.ranker.features import FEATURES, HAS_STATES, MERGED
+from rerank.ranker.network import EVENTS, RankerNetwork
+from rerank.training.batches import ListData, merged_scores, whole
+from rerank.training.distillation import (
+    DistilOptions,
+    Split,
+    agreement,
+    distil,
+    split,
+    targets,
+    teacher_loss,
+    usual_deviation,
+)
+from rerank.training.evaluation import scores_of
+from rerank.training.lists import CandidateLists
+from rerank.training.loop import LoopOptions
+from retrieval.errors import TrainingError
+from tests.unit.rerank.training.taught_lists import SHAPE, taught
+
+OPTIONS = DistilOptions(LoopOptions(epochs=4, learning_rate=0.01, warm_up=5, patience=9), seed=5)
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> ListData:
+    return taught(tmp_path_factory.mktemp("states"), [10, 1, 0, 12] * 110)
+
+
+@pytest.fixture(scope="module")
+def parts(data: ListData) -> Split:
+    return split(data.lists, seed=OPTIONS.seed)
+
+
+@pytest.fixture(scope="module")
+def distilled(data: ListData, parts: Split, tmp_path_factory: pytest.TempPathFactory) -> RankerNetwork:
+    torch.set_num_threads(1)
+    return distil(data, parts, SHAPE, OPTIONS, tmp_path_factory.mktemp("run"))[0]
+
+
+def lists_of(lengths: list[int], merged: list[float]) -> CandidateLists:
+    features = np.zeros((len(merged), len(FEATURES)), np.float32)
+    features[:, MERGED] = merged
+    names = tuple(map(str, range(len(lengths))))
+    return CandidateLists(names, np.cumsum([0, *lengths]), np.arange(len(merged)), features)
+
+
+class TestSplit:
+    def test_lists_with_a_choice_are_each_in_one_part(self, data: ListData, parts: Split) -> None:
+        assert [len(part) for part in (parts.training, parts.validation, parts.held_out)] == [120, 50, 50]
+        together = np.concatenate([parts.training, parts.validation, parts.held_out])
+        assert sorted(together.tolist()) == np.flatnonzero(data.lists.lengths > 1).tolist()
+        for part in (parts.training, parts.validation, parts.held_out):
+            assert (np.diff(part) > 0).all()
+
+    def test_it_is_drawn_by_the_seed(self, data: ListData, parts: Split) -> None:
+        assert split(data.lists, seed=5).held_out.tolist() == parts.held_out.tolist()
+        assert split(data.lists, seed=6).held_out.tolist() != parts.held_out.tolist()
+
+    def test_of_many_it_is_a_share(self) -> None:
+        parts = split(lists_of([2] * 4_000, [0.0] * 8_000), share=0.05)
+        assert [len(part) for part in (parts.training, parts.validation, parts.held_out)] == [3_600, 200, 200]
+
+    def test_too_few_are_refused(self) -> None:
+        few = lists_of([2] * 199 + [1] * 50, [0.0] * 448)
+        with pytest.raises(TrainingError, match="199 of 249 queries have two candidates or more; at least 200"):
+            split(few)
+
+
+class TestTargets:
+    def test_the_first_stage_counts_at_the_scale_of_the_teacher(self) -> None:
+        lists, teacher = lists_of([2, 2], [1.0, 3.0, 2.0, 6.0]), np.array([10, 30, 10, 70], np.float32)
+        # Deviations within lists: of the teacher 10 and 30, of the merged scores 1 and 2.
+        scale = ((10 + 30) / 2) / ((1 + 2) / 2)
+        expected = teacher + 1.5 * scale * np.array([1, 3, 2, 6])
+        assert targets(lists, teacher).tolist() == pytest.approx(expected.tolist())
+        assert targets(lists, teacher, weight=0.0).tolist() == teacher.tolist()
+
+    def test_lists_of_one_say_nothing_of_deviations(self) -> None:
+        lists = lists_of([1, 2, 0], [9.0, 1.0, 3.0])
+        assert usual_deviation(np.array([100, 0, 4], np.float32), lists) == 2
+        assert usual_deviation(np.array([7], np.float32), lists_of([1, 0], [1.0])) == 0
+
+    def test_a_first_stage_that_says_nothing_leaves_the_teacher(self) -> None:
+        teacher = np.array([1, 2], np.float32)
+        found = targets(lists_of([2], [0.0, 0.0]), teacher)
+        assert found.tolist() == teacher.tolist()
+
+
+class TestAgreement:
+    def test_the_teachers_own_order_agrees_in_full(self, data: ListData, parts: Split) -> None:
+        wanted = np.concatenate([data.targets[data.lists.place(number)] for number in parts.held_out])
+        assert agreement(data, parts.held_out, wanted) == pytest.approx(1)
+        assert agreement(data, parts.held_out, -wanted).max() < 1
+
+    def test_a_gain_is_the_share_of_a_softmax(self, data: ListData) -> None:
+        two = dataclasses.replace(data, lists=lists_of([2], [0.0, 0.0]), targets=np.array([0, 2], np.float32))
+        ideal = 1 + np.exp(-2) / np.log2(3)
+        found = agreement(two, np.array([0]), np.array([1.0, 0.0]))
+        assert found == pytest.approx((np.exp(-2) + 1 / np.log2(3)) / ideal)
+
+
+class TestDistil:
+    def test_it_learns_the_teachers_order(self, data: ListData, parts: Split, distilled: RankerNetwork) -> None:
+        merged = [merged_scores(data.lists)[data.lists.place(number)] for number in parts.held_out]
+        first_stage = agreement(data, parts.held_out, np.concatenate(merged)).mean()
+        for event in range(len(EVENTS)):
+            weights = tuple(float(event == other) for other in range(len(EVENTS)))
+            found = scores_of(distilled, whole(data, parts.held_out), weights)
+            assert agreement(data, parts.held_out, found).mean() > max(0.9, first_stage + 0.1)
+
+    def test_it_learns_to_do_without_states_where_every_product_has_them(
+        self, data: ListData, parts: Split, tmp_path: Path
+    ) -> None:
+        features = data.lists.features.copy()
+        features[:, HAS_STATES] = 1
+        everywhere = dataclasses.replace(data, lists=dataclasses.replace(data.lists, features=features))
+        untrained = dataclasses.replace(OPTIONS, loop=LoopOptions(epochs=0))
+        seen, _ = distil(everywhere, parts, SHAPE, untrained, tmp_path)
+        with_states, without = (seen.scaled(torch.full((len(FEATURES),), told))[HAS_STATES] for told in (1.0, 0.0))
+        assert float(with_states - without) > 2
+
+    def test_the_same_seed_gives_the_same_weights(
+        self, data: ListData, parts: Split, distilled: RankerNetwork, tmp_path: Path
+    ) -> None:
+        again, curve = distil(data, parts, SHAPE, OPTIONS, tmp_path / "again")
+        assert [epoch.number for epoch in curve] == [0, 1, 2, 3, 4]
+        same = again.state_dict()
+        assert all(torch.equal(value, same[name]) for name, value in distilled.state_dict().items())
+        other, _ = distil(data, parts, SHAPE, dataclasses.replace(OPTIONS, seed=6), tmp_path / "other")
+        assert not torch.equal(other.linear.weight, distilled.linear.weight)
+
+    def test_a_killed_run_ends_with_the_same_weights(
+        self, data: ListData, parts: Split, distilled: RankerNetwork, tmp_path: Path
+    ) -> None:
+        steps: list[int] = []
+
+        def killed(done: int, _loss: float) -> None:
+            steps.append(done)
+            if len(steps) == 21:
+                raise KeyboardInterrupt
+
+        with pytest.raises(KeyboardInterrupt):
+            distil(data, parts, SHAPE, OPTIONS, tmp_path, killed)
+        steps.clear()
+        resumed, _ = distil(data, parts, SHAPE, OPTIONS, tmp_path, lambda done, _loss: steps.append(done))
+        # Two whole epochs of eight steps were kept.
+        assert steps == [16, *[1] * 16]
+        same = resumed.state_dict()
+        assert all(torch.equal(value, same[name]) for name, value in distilled.state_dict().items())
+
+    def test_the_loss_is_nothing_where_every_output_says_what_the_teacher_does(self, data: ListData) -> None:
+        batch = data.batch([0, 3], dropped=0.0, seed=0)
+
+        class Teaching(RankerNetwork):
+            """Gives the targets of one batch, one output moved by a constant, another reversed where asked."""
+
+            sign = 1.0
+
+            def forward(self, *_arrays: torch.Tensor) -> torch.Tensor:
+                return torch.stack([batch.targets, batch.targets + 7, self.sign * batch.targets], dim=-1)
+
+        teaching = Teaching(SHAPE)
+        assert float(teacher_loss(teaching, batch)) == pytest.approx(0, abs=1e-5)
+        teaching.sign = -1.0
+        assert float(teacher_loss(teaching, batch)) > 0.1

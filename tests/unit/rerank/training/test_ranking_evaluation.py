@@ -1,0 +1,76 @@
+"""Evaluation: nDCG@10 by its formula, and a network's scores in the order of its candidates."""
+
+from __future__ import annotations
+
+import dataclasses
+from math import log2
+from pathlib import Path
+
+import ir_measures
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from ir_measures import Qrel, ScoredDoc
+
+from rerank.ranker.network import RankerNetwork
+from rerank.training.batches import whole
+from rerank.training.evaluation import ndcg, scores_of
+from tests.unit.rerank.training.taught_lists import SHAPE, taught
+
+
+def of(scores: list[float], gains: list[float]) -> float:
+    found = ndcg(np.array(scores), np.array(gains, np.float32), np.array([0, len(gains)]))
+    return float(found[0])
+
+
+def test_it_is_the_discounted_gain_over_the_best_there_is() -> None:
+    assert of([1, 3, 2], [3, 0, 1]) == pytest.approx((1 / log2(3) + 3 / log2(4)) / (3 + 1 / log2(3)))
+    assert of([3, 2, 1], [5, 2, 1]) == 1
+
+
+def test_what_stands_behind_the_tenth_place_gains_nothing() -> None:
+    assert of(list(range(11, 0, -1)), [0.0] * 10 + [1.0]) == 0
+    assert of(list(range(11, 0, -1)), [0.0] * 9 + [1.0, 0.0]) == pytest.approx(1 / log2(11))
+
+
+def test_equal_scores_keep_the_order_that_they_have() -> None:
+    assert of([0, 0, 0], [0, 0, 1]) == pytest.approx(1 / log2(4))
+
+
+def test_lists_without_gains_or_candidates_have_none() -> None:
+    found = ndcg(np.array([1.0, 2.0, 5.0]), np.array([0, 0, 2], np.float32), np.array([0, 2, 2, 3]))
+    assert found.tolist() == [0, 0, 1]
+
+
+@given(
+    st.lists(
+        st.tuples(st.integers(-1_000, 1_000), st.integers(0, 4)), min_size=1, max_size=15, unique_by=lambda x: x[0]
+    )
+)
+def test_it_is_what_the_reference_implementation_gives(pairs: list[tuple[int, int]]) -> None:
+    scores, gains = [float(score) for score, _ in pairs], [gain for _, gain in pairs]
+    judged = [Qrel("q", str(place), gain) for place, gain in enumerate(gains)]
+    run = [ScoredDoc("q", str(place), score) for place, score in enumerate(scores)]
+    expected = ir_measures.calc_aggregate([ir_measures.nDCG @ 10], judged, run)[ir_measures.nDCG @ 10]
+    assert of(scores, list(map(float, gains))) == pytest.approx(expected, abs=1e-6)
+
+
+def test_scores_are_of_the_candidates_in_their_order_by_what_the_events_are_worth(tmp_path: Path) -> None:
+    data = taught(tmp_path, [3, 9, 1, 0, 4])
+    torch.manual_seed(2)
+    network, numbers = RankerNetwork(SHAPE), np.array([1, 2, 4])
+    network.train()
+    found = scores_of(network, whole(data, numbers, lists=2), (0.5, 2.0, -1.0))
+    assert not network.training
+    alone = []
+    for number in numbers.tolist():
+        with torch.inference_mode():
+            (scores,) = network(*data.batch([number], 0.0, 0).inputs).numpy()
+        alone.append(scores @ np.array([0.5, 2.0, -1.0], np.float32))
+    np.testing.assert_allclose(found, np.concatenate(alone), rtol=1e-4, atol=1e-5)
+    clicks = scores_of(network, whole(data, numbers))
+    np.testing.assert_allclose(clicks, scores_of(network, whole(data, numbers), (1.0, 0.0, 0.0)))
+    assert not np.allclose(clicks, scores_of(network, whole(data, numbers), (0.0, 1.0, 0.0)))
+    assert scores_of(network, whole(dataclasses.replace(data), np.empty(0, np.int64))).shape == (0,)

@@ -1,0 +1,106 @@
+"""Batches: every candidate in its place with its own tokens and target, some of them made to lose their states."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+
+from rerank.ranker.features import HAS_STATES, MERGED
+from rerank.ranker.inputs import PADDING, History
+from rerank.training.batches import ListData, merged_scores, shuffled, whole, without_states
+from tests.unit.rerank.training.taught_lists import taught
+
+LENGTHS = [3, 0, 12, 1, 5]
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> ListData:
+    return taught(tmp_path_factory.mktemp("states"), LENGTHS)
+
+
+def test_each_candidate_has_its_features_its_tokens_and_its_target(data: ListData) -> None:
+    batch = data.batch([2, 0], dropped=0.0, seed=1)
+    assert batch.is_candidate.sum(dim=1).tolist() == [12, 3]
+    for at, number in enumerate((2, 0)):
+        place, count = data.lists.place(number), LENGTHS[number]
+        assert batch.is_candidate[at, :count].all()
+        np.testing.assert_array_equal(batch.targets[at, :count], data.targets[place])
+        np.testing.assert_array_equal(batch.inputs.features[at, :count], data.lists.features[place])
+        products = data.states.gather(data.lists.rows[place])
+        tokens = products.ids.shape[1]
+        np.testing.assert_array_equal(batch.inputs.product_ids[at, :count, :tokens], products.ids)
+        np.testing.assert_array_equal(batch.inputs.product_states[at, :count, :tokens], products.states)
+        np.testing.assert_array_equal(batch.inputs.query_ids[at], data.queries[number].ids)
+        np.testing.assert_array_equal(batch.inputs.query_idf[at], data.states.idf[data.queries[number].ids])
+    assert not batch.targets[1, 3:].any()
+    assert (batch.weights == 1).all()
+
+
+def test_weights_are_those_of_the_candidates(data: ListData) -> None:
+    weights = np.arange(len(data.lists.rows), dtype=np.float32)
+    batch = dataclasses.replace(data, weights=weights).batch([4, 0], dropped=0.0, seed=1)
+    np.testing.assert_array_equal(batch.weights[0], weights[data.lists.place(4)])
+    assert batch.weights[1].tolist() == [0, 1, 2, 1, 1]
+
+
+def test_an_epoch_shows_every_list_once_in_an_order_of_its_own(data: ListData) -> None:
+    numbers = np.array([0, 2, 3, 4])
+    orders = []
+    for seed in (1, 1, 2):
+        batches = list(shuffled(data, numbers, lists=3, dropped=0.0, seed=seed))
+        assert [len(batch.targets) for batch in batches] == [3, 1]
+        counts = [int(count) for batch in batches for count in batch.is_candidate.sum(dim=1)]
+        assert sorted(counts) == [1, 3, 5, 12]
+        orders.append(counts)
+    assert orders[0] == orders[1] != orders[2]
+
+
+def test_whole_lists_come_as_they_are_and_in_order(data: ListData) -> None:
+    counts = [batch.is_candidate.sum(dim=1).tolist() for batch in whole(data, np.array([0, 1, 2]), lists=2)]
+    assert counts == [[3, 0], [12]]
+
+
+def test_who_loses_its_states_loses_its_tokens_and_says_so(data: ListData) -> None:
+    batch, kept = data.batch([2], dropped=0.5, seed=3), data.batch([2], dropped=0.0, seed=3)
+    has_tokens = (batch.inputs.product_ids >= 0).any(dim=-1)[0]
+    had_tokens = (kept.inputs.product_ids >= 0).any(dim=-1)[0]
+    assert 0 < has_tokens.sum() < had_tokens.sum()
+    assert torch.equal(batch.inputs.features[0, :, HAS_STATES] > 0, has_tokens)
+    assert not batch.inputs.product_states[0][~has_tokens].any()
+    others = [column for column in range(batch.inputs.features.shape[2]) if column != HAS_STATES]
+    assert torch.equal(batch.inputs.features[..., others], kept.inputs.features[..., others])
+    # What the lists hold stays as it was for the next epoch.
+    again = data.batch([2], dropped=0.0, seed=3)
+    assert torch.equal(again.inputs.product_states, kept.inputs.product_states)
+    assert torch.equal(again.inputs.features, kept.inputs.features)
+
+
+def test_features_are_shown_as_training_sees_them(data: ListData) -> None:
+    shown = data.shown_features(0.5, 3)
+    before = data.lists.features[:, HAS_STATES]
+    assert 0 < shown[:, HAS_STATES].sum() < before.sum()
+    assert (shown[:, HAS_STATES] <= before).all()
+    np.testing.assert_array_equal(data.shown_features(0.0, 3), data.lists.features)
+    np.testing.assert_array_equal(shown[:, MERGED], merged_scores(data.lists))
+
+
+def test_products_without_states_have_only_padding(data: ListData) -> None:
+    products = data.states.gather(np.arange(4))
+    found = without_states(products, np.array([False, True, False, True]))
+    assert found.has_any.tolist() == [True, False, True, False]
+    assert (found.ids[1] == PADDING).all()
+    assert not found.states[[1, 3]].any()
+    np.testing.assert_array_equal(found.states[0], products.states[0])
+
+
+def test_a_list_as_a_ranker_is_asked_about_it_has_its_shoppers_history(data: ListData) -> None:
+    vectors, history = np.ones((3, 2), np.float32), History.none(2)
+    told = dataclasses.replace(data, vector_dimension=2, histories=lambda _number: (vectors, history))
+    asked = told.candidates(0)
+    assert asked.vectors is vectors
+    assert asked.history is history
+    assert told.batch([0], 0.0, 0).inputs.candidate_vectors.tolist() == [[[1, 1]] * 3]
+    assert data.candidates(0).vectors.shape == (3, 0)

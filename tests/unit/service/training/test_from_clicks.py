@@ -1,0 +1,117 @@
+"""From a log of clicks to a ranker with a verdict: on the demo index, whose shoppers are simulated from its grades."""
+
+from __future__ import annotations
+
+import csv
+import shutil
+from collections.abc import Iterator
+from contextlib import closing
+from datetime import datetime
+from pathlib import Path
+
+import polars as pl
+import pytest
+import torch
+
+from rerank.clicks.shoppers import PositionShopper, falling_examination
+from rerank.clicks.simulated_store import graded_store
+from rerank.clicks.simulator import Conditions, simulate, simulated_events
+from rerank.ranker.registry import Added, RankerRegistry
+from rerank.training.click_training import ClickOptions
+from rerank.training.loop import LoopOptions
+from retrieval.errors import TrainingError
+from retrieval.published import Store
+from service.connection import Connection
+from service.demo import DemoFiles
+from service.snapshot import open_snapshot
+from service.training.from_clicks import FromClicks, click_ranker
+
+BUILT = datetime(2026, 5, 1).timestamp()
+OPTIONS = FromClicks(
+    training=ClickOptions(loop=LoopOptions(epochs=1, learning_rate=3e-3, warm_up=5)),
+    queries=60,
+    depth=15,
+    candidates=12,
+    validating=30,
+)
+START = datetime(2026, 5, 1)
+
+
+class Quiet:
+    """Progress that nobody looks at."""
+
+    def begin(self, phase: str, total: int | None, unit: str) -> None:
+        """See `service.training.from_catalog.Progress`."""
+
+    def advance(self, amount: int) -> None:
+        """The same."""
+
+    def end(self, summary: str) -> None:
+        """The same."""
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _one_thread() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="module")
+def events(demo: DemoFiles) -> pl.DataFrame:
+    """What shoppers who know the grades clicked on."""
+    grades: dict[str, dict[str, float]] = {}
+    with demo.judgments.open(encoding="utf-8") as file:
+        for row in csv.DictReader(file, delimiter="\t"):
+            grades.setdefault(row["query"].lower(), {})[row["product_id"]] = float(row["grade"])
+    told = dict(
+        list({query: judged for query, judged in grades.items() if len(set(judged.values())) > 1}.items())[:120]
+    )
+    store, pairs = graded_store(told, seed=1)
+    shopper = PositionShopper(falling_examination(1.0))
+    return simulated_events(simulate(store, shopper, 4_000, Conditions(), 1), store, pairs, START, 1)
+
+
+@pytest.fixture
+def root(demo_index: Path, tmp_path: Path) -> Path:
+    """A copy of the demo index, which may be given rankers."""
+    return Path(shutil.copytree(demo_index, tmp_path / "store"))
+
+
+def trained(root: Path, events: pl.DataFrame, options: FromClicks = OPTIONS) -> Added:
+    store = Store(root)
+    work = root / "training"
+    work.mkdir(exist_ok=True)
+    with closing(Connection(store)) as connection:
+        return click_ranker(open_snapshot(store, connection), events, work, root, options, BUILT, Quiet())
+
+
+def test_clicks_make_a_ranker_with_a_verdict_on_later_lists(root: Path, events: pl.DataFrame) -> None:
+    added = trained(root, events)
+    made = added.ranker
+    verdict = made.report.verdict
+    assert verdict is not None
+    assert added.serves == verdict.publish
+    assert made.report.against == "the merged order"
+    named = {(each.measure, each.slice) for each in verdict.comparisons}
+    assert {(name, "all queries") for name in ("nDCG@10", "MRR", "click likelihood")} <= named
+    assert {("nDCG@10", name) for name in ("head queries", "tail queries", "new products")} <= named
+    told = made.report.measures
+    assert told["above naive, at least"] <= told["above naive"] <= told["above naive, at most"]
+    assert told["above naive"] == pytest.approx(told["nDCG@10"] - told["nDCG@10 of naive training"])
+    assert made.spec.trained_on["way"] == "debiased"
+    assert made.spec.calibration[0] >= 0
+    assert list((root / "training").iterdir()) == []
+
+
+def test_a_log_without_clicks_trains_nothing(root: Path, events: pl.DataFrame) -> None:
+    with pytest.raises(TrainingError, match="nothing was clicked"):
+        trained(root, events.filter(pl.col("kind") == "impression"))
+    assert RankerRegistry(root).names() == []
+
+
+def test_products_that_are_gone_are_no_reason_to_fail(root: Path, events: pl.DataFrame) -> None:
+    others = events.with_columns(product_id=pl.format("gone-{}", "product_id"))
+    with pytest.raises(TrainingError, match="queries have a candidate that was clicked"):
+        trained(root, others)
