@@ -20,6 +20,7 @@ from rerank.ranker.onnx_ranker import OnnxRanker
 from rerank.teacher.teacher import Teacher
 from rerank.training.batches import merged_scores
 from rerank.training.distillation import targets
+from rerank.training.evaluation import ranker_scores
 from rerank.training.lists import CandidateLists
 from rerank.training.teacher_scores import TeacherScores
 from service.snapshot import Snapshot
@@ -63,8 +64,8 @@ def compare_orders(
         pairs = zip(orders, lists.queries, strict=True)
         return np.array([ndcg(order, judgments.grades[query], judgments) for order, query in pairs])
 
-    merged = reached(systems[MERGED])
     found = {name: reached(scores) for name, scores in systems.items()}
+    merged = found[MERGED]
     return {name: Ordered(float(each.mean()), paired_bootstrap(each, merged)) for name, each in found.items()}
 
 
@@ -85,8 +86,7 @@ def score_systems(
             yield f"teacher + {mix:g} merged", targets(lists, taught, mix)
     if ranker is not None:
         data = list_data(snapshot, lists, np.zeros(len(lists.rows), np.float32))
-        scored = [ranker.score([data.candidates(number)])[0] for number in range(len(lists))]
-        yield f"ranked by {ranker.name}", np.concatenate(scored)
+        yield f"ranked by {ranker.name}", ranker_scores(ranker, data, range(len(lists)))
 
 
 def _best_first(lists: CandidateLists, ids: list[str], scores: NDArray[np.floating], number: int) -> list[str]:

@@ -252,7 +252,7 @@ def load_model(source: ModelSource, *, device: str | None = None) -> SentenceTra
     """
     place = device or ("cuda" if torch.cuda.is_available() else "cpu")
     try:
-        with _no_progress_bar():
+        with no_progress_bar():
             return SentenceTransformer(str(source.folder), device=place, local_files_only=True).float().eval()
     except Exception as error:
         # What loading raises depends on the file that is broken: OSError, ValueError, KeyError, safetensors' own.
@@ -266,7 +266,7 @@ def download(name: str, folder: Path) -> None:
 
 
 @contextmanager
-def _no_progress_bar() -> Iterator[None]:
+def no_progress_bar() -> Iterator[None]:
     """Keeps transformers from drawing its own bar while weights are read."""
     bars: Any = transformers.utils.logging
     shown = bars.is_progress_bar_enabled()

@@ -7,7 +7,7 @@ import contextlib
 import io
 import logging
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -112,33 +112,44 @@ class _Outputs(torch.nn.Module):
 
 
 def _exported(model: SentenceTransformer, source: ModelSource) -> onnx.ModelProto:
-    """The graph in float32, attention fused into ONNX Runtime's operator where its pattern is found."""
+    outputs = _Outputs(model, token_projection(model, source.folder))
+    return exported_graph(outputs, ["input_ids"], ["vectors", "states"], model_length(model), source.name)
+
+
+def exported_graph(
+    module: torch.nn.Module, inputs: Sequence[str], outputs: Sequence[str], longest: int, name: str
+) -> onnx.ModelProto:
+    """The float32 graph of a module over token ids, attention fused into ONNX Runtime's operator where it is found.
+
+    Each input is (batch, tokens) int64, the first of them the ids; `longest` is the most tokens, `name` what people
+    call the model. Raises EncoderUnavailableError for one that cannot be exported.
+    """
     size = {
         0: torch.export.Dim("batch", min=1, max=4_096),
-        1: torch.export.Dim("tokens", min=2, max=model_length(model)),
+        1: torch.export.Dim("tokens", min=2, max=longest),
     }
-    example = torch.full((2, 16), 5, dtype=torch.long)
+    examples = tuple(torch.full((2, 16), 0 if place else 5, dtype=torch.long) for place in range(len(inputs)))
     try:
         with quiet(), torch.inference_mode():
             program = torch.onnx.export(
-                _Outputs(model, token_projection(model, source.folder)).eval(),
-                (example,),
+                module.eval(),
+                examples,
                 dynamo=True,
                 opset_version=OPSET,
-                input_names=["input_ids"],
-                output_names=["vectors", "states"],
-                dynamic_shapes={"input_ids": size},
+                input_names=list(inputs),
+                output_names=list(outputs),
+                dynamic_shapes=tuple(size for _ in inputs),
                 verbose=False,
             )
             if program is None:
-                raise EncoderUnavailableError(f"{source.name} cannot be exported to ONNX; run it with runtime torch")
-            return ir.to_proto(fused(program.model))
+                raise EncoderUnavailableError(f"{name} cannot be exported to ONNX; run it with runtime torch")
+            return ir.to_proto(_fused(program.model))
     except (RuntimeError, AttributeError, TypeError, torch.onnx.OnnxExporterError) as error:
-        message = f"{source.name} cannot be exported to ONNX ({str(error)[:300]}); run it with runtime torch"
+        message = f"{name} cannot be exported to ONNX ({str(error)[:300]}); run it with runtime torch"
         raise EncoderUnavailableError(message) from error
 
 
-def fused(model: ir.Model) -> ir.Model:
+def _fused(model: ir.Model) -> ir.Model:
     """Scaled dot-product attention as one MultiHeadAttention node a layer.
 
     Only that: ONNX Runtime's SkipLayerNormalization takes four times as long on a CPU as the Add and LayerNormalization

@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
-import transformers.utils.logging
 from safetensors import safe_open
 from sentence_transformers import CrossEncoder
 from tokenizers import Tokenizer
@@ -17,6 +13,7 @@ from tokenizers import Tokenizer
 from rerank.teacher.folder import FORMAT, TeacherSpec, identity_for
 from rerank.teacher.pairs import Batch
 from retrieval.encoder import DEFAULT_MAX_LENGTH, Runtime
+from retrieval.encoder_torch import no_progress_bar
 from retrieval.errors import EncoderUnavailableError
 from retrieval.weights import ModelSource
 
@@ -30,7 +27,7 @@ def load_cross_encoder(source: ModelSource, *, device: str | None = None) -> Cro
     """
     place = device or ("cuda" if torch.cuda.is_available() else "cpu")
     try:
-        with _quiet_loading():
+        with no_progress_bar():
             model: CrossEncoder = CrossEncoder(
                 str(source.folder), device=place, local_files_only=True, model_kwargs=_SAFE
             )
@@ -110,16 +107,3 @@ def spec_of(source: ModelSource, model: CrossEncoder, runtime: Runtime, max_leng
         prompt=model.prompts.get(model.default_prompt_name or "", "") or "",
         opset=opset,
     )
-
-
-@contextmanager
-def _quiet_loading() -> Iterator[None]:
-    """Keeps transformers from drawing its own bar while weights are read."""
-    bars: Any = transformers.utils.logging
-    shown = bars.is_progress_bar_enabled()
-    bars.disable_progress_bar()
-    try:
-        yield
-    finally:
-        if shown:
-            bars.enable_progress_bar()

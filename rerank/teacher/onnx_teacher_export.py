@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import onnx
-import onnx_ir as ir
 import torch
 from sentence_transformers import CrossEncoder
 
@@ -14,8 +13,7 @@ from rerank.teacher.cross_encoder import fast_tokenizer, load_cross_encoder, mod
 from rerank.teacher.folder import TeacherSpec, write_spec
 from retrieval.encoder import Runtime
 from retrieval.encoder_folder import MODEL_FILE, TOKENIZER_FILE, whole_folder
-from retrieval.errors import EncoderUnavailableError
-from retrieval.onnx_export import OPSET, Precision, fused, quiet
+from retrieval.onnx_export import OPSET, Precision, exported_graph
 from retrieval.onnx_int8 import quantised
 from retrieval.weights import ModelSource
 
@@ -60,28 +58,6 @@ class _Scores(torch.nn.Module):
 
 
 def _exported(model: CrossEncoder, name: str) -> onnx.ModelProto:
-    """The graph in float32, attention fused into ONNX Runtime's operator where its pattern is found."""
     inputs = ["input_ids", "token_type_ids"] if reads_type_ids(model) else ["input_ids"]
-    size = {
-        0: torch.export.Dim("batch", min=1, max=4_096),
-        1: torch.export.Dim("tokens", min=2, max=max(model_length(model), 17)),
-    }
-    examples = tuple(torch.full((2, 16), 5 if place == 0 else 0, dtype=torch.long) for place in range(len(inputs)))
-    try:
-        with quiet(), torch.inference_mode():
-            program = torch.onnx.export(
-                _Scores(model).eval(),
-                examples,
-                dynamo=True,
-                opset_version=OPSET,
-                input_names=inputs,
-                output_names=["scores"],
-                dynamic_shapes=tuple(size for _ in inputs),
-                verbose=False,
-            )
-            if program is None:
-                raise EncoderUnavailableError(f"{name} cannot be exported to ONNX; run it with runtime torch")
-            return ir.to_proto(fused(program.model))
-    except (RuntimeError, AttributeError, TypeError, torch.onnx.OnnxExporterError) as error:
-        message = f"{name} cannot be exported to ONNX ({str(error)[:300]}); run it with runtime torch"
-        raise EncoderUnavailableError(message) from error
+    # The example has 16 tokens, and the longest must be longer.
+    return exported_graph(_Scores(model), inputs, ["scores"], max(model_length(model), 17), name)

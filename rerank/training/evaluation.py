@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Iterable
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from rerank.gate import measures
 from rerank.ranker.network import RankerNetwork
-from rerank.training.batches import Batch
+from rerank.ranker.onnx_ranker import OnnxRanker
+from rerank.training.batches import Batch, ListData
 
 DEPTH = 10
 CLICKS_ALONE = (1.0, 0.0, 0.0)
@@ -32,17 +33,19 @@ def scores_of(
 
 
 def ndcg(scores: NDArray[np.floating], gains: NDArray[np.float32], offsets: NDArray[np.int64]) -> NDArray[np.float64]:
-    """nDCG@10 (Järvelin & Kekäläinen 2002, section 3) of each list (n,): of the candidates that it has, by their gains
-    (m,); 0 for a list without any gain. Equal scores stay in the order that they have."""
-    result = np.zeros(len(offsets) - 1)
-    for number, (start, stop) in enumerate(itertools.pairwise(offsets.tolist())):
-        gained = gains[start:stop]
-        ideal = _discounted(np.sort(gained)[::-1])
-        if ideal > 0:
-            result[number] = _discounted(gained[np.argsort(-scores[start:stop], kind="stable")]) / ideal
-    return result
+    """nDCG@10 (see `rerank.gate.measures.ndcg`) of each list (n,): of the candidates that it has, by their gains (m,);
+    0 for a list without any gain. Equal scores stay in the order that they have."""
+    lengths = np.diff(offsets)
+    is_candidate = np.arange(lengths.max(initial=0)) < lengths[:, None]
+
+    def padded(values: NDArray[np.floating]) -> NDArray[np.float64]:
+        made = np.zeros(is_candidate.shape)
+        made[is_candidate] = values
+        return made
+
+    return np.nan_to_num(measures.ndcg(padded(gains), padded(scores), is_candidate, DEPTH))
 
 
-def _discounted(gains: NDArray[np.float32]) -> float:
-    top = gains[:DEPTH].astype(np.float64)
-    return float((top / np.log2(np.arange(2, len(top) + 2))).sum())
+def ranker_scores(ranker: OnnxRanker, data: ListData, numbers: Iterable[int]) -> NDArray[np.float64]:
+    """What a ranker as it is served scores the candidates of some lists, end to end (m,)."""
+    return np.concatenate([np.empty(0), *(ranker.score([data.candidates(number)])[0] for number in numbers)])

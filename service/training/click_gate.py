@@ -14,6 +14,7 @@ from rerank.gate.slices import Slice, language_slices, new_product_slice, traffi
 from rerank.gate.verdict import QueryMeasures, Verdict, judge
 from rerank.ranker.onnx_ranker import OnnxRanker
 from rerank.training.batches import merged_scores
+from rerank.training.evaluation import ranker_scores
 from service.snapshot import Snapshot
 from service.training.click_trials import Trial
 
@@ -80,7 +81,6 @@ def ranked_by(ranker: OnnxRanker) -> Scorer:
     """The scores of a ranker as it is served."""
 
     def scores(trial: Trial) -> NDArray[np.float64]:
-        found = [ranker.score([trial.data.candidates(number)])[0] for number in range(len(trial.data.lists))]
-        return np.concatenate([np.empty(0), *found])
+        return ranker_scores(ranker, trial.data, range(len(trial.data.lists)))
 
     return scores

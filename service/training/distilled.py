@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import shutil
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
-import msgspec
 import numpy as np
 import xxhash
 from numpy.typing import NDArray
@@ -17,21 +16,20 @@ from scipy.special import expit
 
 from rerank.gate.bootstrap import paired_bootstrap
 from rerank.gate.verdict import NDCG, QueryMeasures, Verdict, judge
-from rerank.ranker.export import export_network
 from rerank.ranker.features import FEATURES
 from rerank.ranker.network import NetworkShape, RankerNetwork
-from rerank.ranker.network_file import save_network
 from rerank.ranker.onnx_ranker import OnnxRanker
 from rerank.ranker.registry import Added, Published, RankerRegistry
-from rerank.ranker.spec import MODEL_FILE, WEIGHTS_FILE, RankerReport, RankerSpec
+from rerank.ranker.spec import RankerReport, RankerSpec
 from rerank.training.batches import ListData, merged_scores, whole
 from rerank.training.calibration import fit_calibration
-from rerank.training.checkpoint import CURVE_FILE, Epoch
+from rerank.training.checkpoint import Epoch
 from rerank.training.distillation import DistilOptions, Split, agreement, distil, split, targets
-from rerank.training.evaluation import scores_of
+from rerank.training.evaluation import ranker_scores, scores_of
 from service.served_ranker import encoding_of
 from service.snapshot import Snapshot
 from service.training.from_catalog import Progress, TaughtLists, list_data
+from service.training.publishing import publish_judged
 
 MIXES = (0.0, 0.05, 0.1, 0.2, 0.4)
 """Weights of the merged score beside the network's that are tried."""
@@ -47,13 +45,10 @@ class Contender:
     network: RankerNetwork
     curve: tuple[Epoch, ...]
     mix: float
+    scores: NDArray[np.float32]
+    """Of the candidates of the validation queries (m,), mixed."""
     agreement: NDArray[np.float64]
     """With the teacher (validation queries,): see `rerank.training.distillation.agreement`."""
-
-    @property
-    def kind(self) -> str:
-        """What a person calls it."""
-        return "cross-attention" if self.network.shape.layers else "features head"
 
 
 def distil_ranker(
@@ -100,7 +95,7 @@ def _contender(
     mix = max(MIXES, key=lambda each: float(agreements[each].mean()))
     best = max(curve, key=lambda epoch: epoch.validation)
     progress.end(f"epoch {best.number} is best: agreement {best.validation:.4f}, {agreements[mix].mean():.4f} mixed")
-    return Contender(network, curve, mix, agreements[mix])
+    return Contender(network, curve, mix, found + mix * merged, agreements[mix])
 
 
 def _digest(snapshot: Snapshot, data: ListData, options: DistilOptions) -> str:
@@ -114,10 +109,7 @@ def _digest(snapshot: Snapshot, data: ListData, options: DistilOptions) -> str:
 def _spec(
     snapshot: Snapshot, data: ListData, taught: TaughtLists, parts: Split, chosen: Contender, options: DistilOptions
 ) -> RankerSpec:
-    places = _places(data, parts.validation)
-    found = scores_of(chosen.network, whole(data, parts.validation), _EVENT_WEIGHTS)
-    found = found + chosen.mix * merged_scores(data.lists)[places]
-    fits = expit(taught.teacher_scores[places].astype(np.float64))
+    fits = expit(taught.teacher_scores[_places(data, parts.validation)].astype(np.float64))
     encoding = encoding_of(snapshot)
     return RankerSpec(
         encoder=encoding.encoder,
@@ -128,7 +120,7 @@ def _spec(
         precision="fp32",
         mix=chosen.mix,
         event_weights=_EVENT_WEIGHTS,
-        calibration=fit_calibration(found.astype(np.float64), fits),
+        calibration=fit_calibration(chosen.scores.astype(np.float64), fits),
         neutral=tuple(chosen.network.centre.tolist()),
         trained_on={
             "catalog": snapshot.manifest.version,
@@ -144,23 +136,11 @@ def _published(
 ) -> Added:
     registry = RankerRegistry(root)
     served = registry.serving(encoding_of(snapshot)).ranker
-    with tempfile.TemporaryDirectory() as scratch:
-        made = Path(scratch)
-        export_network(chosen.network, made / MODEL_FILE)
-        save_network(chosen.network, made / WEIGHTS_FILE)
-        (made / CURVE_FILE).write_bytes(msgspec.json.encode(chosen.curve))
-        challenger = Published("the new ranker", made, spec, RankerReport(created=""))
-        report, verdict = _judged(data, parts, challenger, served)
-
-        def build(folder: Path) -> None:
-            shutil.copytree(made, folder, dirs_exist_ok=True)
-
-        if verdict.publish:
-            return registry.publish(build, spec, report)
-        return registry.keep_aside(build, spec, report, verdict.reasons)
+    judge_made = partial(_judged, data, parts, served)
+    return publish_judged(registry, chosen.network, chosen.curve, spec, judge_made)
 
 
-def _judged(data: ListData, parts: Split, made: Published, served: Published | None) -> tuple[RankerReport, Verdict]:
+def _judged(data: ListData, parts: Split, served: Published | None, made: Published) -> tuple[RankerReport, Verdict]:
     """What it reaches on the held-out queries, as it will be served, against what serves."""
     reached, merged = _agreement(data, parts.held_out, OnnxRanker(made)), _merged_agreement(data, parts.held_out)
     against = _agreement(data, parts.held_out, OnnxRanker(served)) if served else merged
@@ -176,8 +156,7 @@ def _judged(data: ListData, parts: Split, made: Published, served: Published | N
 
 
 def _agreement(data: ListData, numbers: NDArray[np.int64], ranker: OnnxRanker) -> NDArray[np.float64]:
-    scores = [ranker.score([data.candidates(number)])[0] for number in numbers.tolist()]
-    return agreement(data, numbers, np.concatenate(scores))
+    return agreement(data, numbers, ranker_scores(ranker, data, numbers.tolist()))
 
 
 def _merged_agreement(data: ListData, numbers: NDArray[np.int64]) -> NDArray[np.float64]:

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import shutil
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
-import msgspec
 import numpy as np
 import polars as pl
 import xxhash
@@ -17,16 +16,15 @@ from numpy.typing import NDArray
 
 from rerank.gate.bootstrap import paired_bootstrap
 from rerank.gate.likelihood import ClickLikelihood
-from rerank.gate.verdict import LIKELIHOOD, MRR, NDCG, QueryMeasures
-from rerank.ranker.export import export_network
+from rerank.gate.verdict import LIKELIHOOD, MRR, NDCG, QueryMeasures, Verdict
 from rerank.ranker.features import FEATURES
 from rerank.ranker.network import NetworkShape, RankerNetwork
-from rerank.ranker.network_file import load_network, save_network
+from rerank.ranker.network_file import load_network
 from rerank.ranker.onnx_ranker import OnnxRanker
 from rerank.ranker.registry import Added, Published, RankerRegistry
-from rerank.ranker.spec import MODEL_FILE, WEIGHTS_FILE, RankerReport, RankerSpec
+from rerank.ranker.spec import WEIGHTS_FILE, RankerReport, RankerSpec
 from rerank.training.calibration import fit_calibration
-from rerank.training.checkpoint import CURVE_FILE, Epoch
+from rerank.training.checkpoint import Epoch
 from rerank.training.click_batches import ClickData
 from rerank.training.click_evidence import ClickEvidence, learned, queries_with_clicks
 from rerank.training.click_lists import ClickLists, click_lists
@@ -41,6 +39,7 @@ from service.training.candidate_lists import candidate_lists
 from service.training.click_gate import ClickGate, Scorer, merged_order, ranked_by
 from service.training.click_trials import Trial, TrialOptions, trial
 from service.training.from_catalog import Progress, list_data
+from service.training.publishing import publish_judged
 
 NAIVE: Way = "naive"
 _RUN = "clicks-"
@@ -186,22 +185,10 @@ def _digest(made: _Material, parent: str) -> str:
 
 def _published(made: _Material, chosen: Taught, naive: Taught, parent: str, registry: RankerRegistry) -> Added:
     spec = _spec(made, chosen, parent)
-    with tempfile.TemporaryDirectory() as scratch:
-        folder = Path(scratch)
-        export_network(chosen.network, folder / MODEL_FILE)
-        save_network(chosen.network, folder / WEIGHTS_FILE)
-        (folder / CURVE_FILE).write_bytes(msgspec.json.encode(chosen.curve))
-        report = _report(made, Published("the new ranker", folder, spec, RankerReport(created="")), naive)
-
-        def build(target: Path) -> None:
-            shutil.copytree(folder, target, dirs_exist_ok=True)
-
-        if report.verdict is not None and report.verdict.publish:
-            return registry.publish(build, spec, report)
-        return registry.keep_aside(build, spec, report, report.verdict.reasons if report.verdict else ())
+    return publish_judged(registry, chosen.network, chosen.curve, spec, partial(_judged, made, naive))
 
 
-def _report(made: _Material, challenger: Published, naive: Taught) -> RankerReport:
+def _judged(made: _Material, naive: Taught, challenger: Published) -> tuple[RankerReport, Verdict]:
     known = frozenset(made.evidence.pairs["product_id"])
     likelihood = ClickLikelihood.fit(made.evidence.log)
     gate = ClickGate(made.snapshot, made.validating, made.held_out, likelihood, known)
@@ -210,13 +197,15 @@ def _report(made: _Material, challenger: Published, naive: Taught) -> RankerRepo
     measures = {name: _mean(values, made.held_out.traffic) for name, values in _named(reached)}
     measures |= {f"{NDCG} of the merged order": _mean(merged.ndcg, made.held_out.traffic)}
     measures |= _beside_naive(reached, gate.measures(_by_network(naive)), made.held_out.traffic)
-    return RankerReport(
+    verdict = gate.verdict(reached, against)
+    report = RankerReport(
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         measured_on=f"{made.held_out.log.size:,} lists, the last ones, of {len(made.held_out.traffic):,} queries",
         measures={name: value for name, value in measures.items() if np.isfinite(value)},
         against=made.served.name if made.served else "the merged order",
-        verdict=gate.verdict(reached, against),
+        verdict=verdict,
     )
+    return report, verdict
 
 
 def _beside_naive(reached: QueryMeasures, naive: QueryMeasures, traffic: NDArray[np.float64]) -> dict[str, float]:
