@@ -2,18 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 
 import numpy as np
+from numpy.typing import NDArray
 
 from benchmarks.judgments import Judgments
-from benchmarks.ranker_clicks import JudgedLists
+from rerank.training.batches import ListData
+from rerank.training.lists import CandidateLists
 from service.snapshot import Snapshot
 from service.training.candidate_lists import candidate_lists
 from service.training.from_catalog import list_data
 
 DEPTH = 100
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class JudgedLists:
+    """Judged queries with their candidates, and what these are worth by the grades (m,)."""
+
+    data: ListData
+    gains: NDArray[np.float32]
+    product_ids: Sequence[str]
+    """(m,)."""
+
+    @property
+    def lists(self) -> CandidateLists:
+        """Queries and candidates."""
+        return self.data.lists
 
 
 def judged_lists(

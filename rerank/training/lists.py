@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -62,17 +61,6 @@ class CandidateLists:
         rng = np.random.default_rng(xxhash.xxh3_64_intdigest(text))
         behind = rng.choice(np.arange(head, count), most - head, replace=False)
         return np.asarray(np.concatenate([np.arange(head), np.sort(behind)]) + place.start)
-
-    @classmethod
-    def joined(cls, parts: Sequence[CandidateLists]) -> CandidateLists:
-        """Several, one behind the other."""
-        lengths = np.concatenate([np.zeros(1, np.int64), *(part.lengths for part in parts)])
-        return cls(
-            tuple(query for part in parts for query in part.queries),
-            np.cumsum(lengths),
-            np.concatenate([part.rows for part in parts]),
-            np.concatenate([part.features for part in parts]),
-        )
 
 
 _NONE = np.empty(0, np.int64)

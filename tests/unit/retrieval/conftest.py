@@ -12,6 +12,7 @@ import pytest
 from retrieval.encoder import Encoder
 from retrieval.encoders import DEFAULT_CHINESE_MODEL, DEFAULT_MODEL, open_encoder
 from retrieval.weights import ModelSource, find_model
+from tests.shared_folders import shared_folder
 
 os.environ["HF_HUB_OFFLINE"] = "1"
 
@@ -23,11 +24,7 @@ def _needs(package: str) -> None:
 
 @pytest.fixture(scope="session")
 def encoder_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """One cache for all processes of a parallel run."""
-    own = tmp_path_factory.getbasetemp()
-    folder = (own.parent if "PYTEST_XDIST_WORKER" in os.environ else own) / "encoders"
-    folder.mkdir(exist_ok=True)
-    return folder
+    return shared_folder(tmp_path_factory, "encoders")
 
 
 @pytest.fixture(scope="session")

@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from rerank.teacher.teacher import Teacher, open_teacher
+from tests.shared_folders import shared_folder
 from tests.unit.rerank.teacher.tiny_cross_encoder import make_cross_encoder
 
 os.environ["HF_HUB_OFFLINE"] = "1"
@@ -27,11 +28,7 @@ def one_thread() -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def teacher_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """One cache for all processes of a parallel run."""
-    own = tmp_path_factory.getbasetemp()
-    folder = (own.parent if "PYTEST_XDIST_WORKER" in os.environ else own) / "teacher-cache"
-    folder.mkdir(exist_ok=True)
-    return folder
+    return shared_folder(tmp_path_factory, "teacher-cache")
 
 
 @pytest.fixture(scope="session")

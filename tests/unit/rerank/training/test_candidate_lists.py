@@ -1,4 +1,4 @@
-"""Candidate lists: taken, thinned and joined without mixing queries up."""
+"""Candidate lists: taken and thinned without mixing queries up."""
 
 from __future__ import annotations
 
@@ -43,8 +43,7 @@ def test_a_querys_draw_does_not_depend_on_the_others() -> None:
     assert lists.thinned(10, 3).rows.tolist() != lists.thinned(10, 4).rows.tolist()
 
 
-def test_joined_lists_follow_each_other() -> None:
-    joined = CandidateLists.joined([_lists([2, 0]), _lists([3])])
-    assert joined.queries == ("query 0", "query 1", "query 0")
-    assert joined.offsets.tolist() == [0, 2, 2, 5]
-    assert joined.query_of.tolist() == [0, 0, 2, 2, 2]
+def test_each_candidate_knows_its_query() -> None:
+    lists = _lists([2, 0, 3])
+    assert lists.offsets.tolist() == [0, 2, 2, 5]
+    assert lists.query_of.tolist() == [0, 0, 2, 2, 2]
