@@ -11,7 +11,8 @@ import polars as pl
 from scipy.stats import kendalltau
 
 from benchmarks.tables import plain_table
-from rerank.clicks.click_log import ClickLog, Floats, Ints
+from rerank.clicks.arrays import Floats, Ints
+from rerank.clicks.click_log import ClickLog
 from rerank.clicks.model import DEFAULTS
 from rerank.clicks.models import BASELINES, MODELS
 from rerank.clicks.rank_prior import rank_prior

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from benchmarks.tables import plain_table
-from rerank.clicks.click_log import Floats, held_out
+from rerank.clicks.arrays import Floats
+from rerank.clicks.click_log import held_out
 from rerank.clicks.evaluation import compare
 from rerank.clicks.models import MODELS
 from rerank.clicks.shoppers import (

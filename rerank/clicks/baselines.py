@@ -7,7 +7,8 @@ from typing import ClassVar, Self
 
 import numpy as np
 
-from rerank.clicks.click_log import ClickLog, Floats, sums
+from rerank.clicks.arrays import Floats, sums
+from rerank.clicks.click_log import ClickLog
 from rerank.clicks.model import DEFAULTS, FitOptions, PairEstimates, PairPrior, Progress, attraction, pair_estimates
 
 

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from rerank.clicks.click_log import ClickLog, Floats, sums
+from rerank.clicks.arrays import Floats, sums
+from rerank.clicks.click_log import ClickLog
 from rerank.clicks.model import FitOptions, PairEstimates, PairPrior, Progress, pair_estimates
 
 Indices = npt.NDArray[np.int64]

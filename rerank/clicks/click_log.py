@@ -9,20 +9,12 @@ import numpy.typing as npt
 import polars as pl
 
 from rerank.clicks.answer_words import words_of_answers
+from rerank.clicks.arrays import Flags, Floats, Ints
 from retrieval.errors import InputError
-
-Floats = npt.NDArray[np.float64]
-Ints = npt.NDArray[np.int32]
-Flags = npt.NDArray[np.bool_]
 
 NOTHING = -1
 """Stands in `ClickLog.pairs` where no product was shown."""
 _CELL = ["query_id", "position"]
-
-
-def sums(places: npt.NDArray[np.integer], values: Floats, count: int) -> Floats:
-    """(count,): the sum of the values at each place."""
-    return np.asarray(np.bincount(places, values, count), np.float64)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 import polars as pl
 
-from rerank.clicks.click_log import ClickLog, Floats
+from rerank.clicks.arrays import Floats
+from rerank.clicks.click_log import ClickLog
 from rerank.clicks.model import DEFAULTS, ClickModel, FitOptions
 from rerank.clicks.models import BASELINES, MODELS
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from rerank.clicks.click_log import Floats
+from rerank.clicks.arrays import Floats
 from rerank.clicks.model import FitOptions, PairEstimates, PairPrior, Progress, pair_estimates
 from rerank.clicks.slot_examination import Cells, slot_examination
 

@@ -8,7 +8,7 @@ import numpy as np
 from scipy.optimize import minimize
 from scipy.stats import spearmanr
 
-from rerank.clicks.click_log import Floats, Ints
+from rerank.clicks.arrays import Floats, Ints
 
 SIGNALS = ("attractiveness", "cart rate", "purchase rate")
 """The columns of the signals: each a probability for a product that is looked at."""

@@ -7,7 +7,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 import polars as pl
 
-from rerank.clicks.click_log import ClickLog, Floats, sums
+from rerank.clicks.arrays import Floats, sums
+from rerank.clicks.click_log import ClickLog
 from rerank.clicks.label_weights import Foresight, LabelWeights, Later, fit_weights, foresight
 from rerank.clicks.model import DEFAULTS, ClickModel, FitOptions, PairPrior
 from rerank.clicks.models import BASELINES, MODELS

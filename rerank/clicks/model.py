@@ -9,7 +9,8 @@ from typing import ClassVar, Protocol, Self
 import numpy as np
 from scipy.special import betaincinv
 
-from rerank.clicks.click_log import ClickLog, Floats
+from rerank.clicks.arrays import Floats
+from rerank.clicks.click_log import ClickLog
 from retrieval.errors import InputError
 
 Progress = Callable[[int, float], None]

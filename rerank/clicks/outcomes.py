@@ -8,7 +8,8 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from rerank.clicks.click_log import ClickLog, Floats, Ints, click_log, shown_places, sums
+from rerank.clicks.arrays import Floats, Ints, sums
+from rerank.clicks.click_log import ClickLog, click_log, shown_places
 
 Indices = npt.NDArray[np.int64]
 

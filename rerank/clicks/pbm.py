@@ -7,7 +7,8 @@ from typing import ClassVar, Self
 
 import numpy as np
 
-from rerank.clicks.click_log import ClickLog, Floats
+from rerank.clicks.arrays import Floats
+from rerank.clicks.click_log import ClickLog
 from rerank.clicks.examination_em import fit_cells
 from rerank.clicks.model import DEFAULTS, FitOptions, PairEstimates, Progress, attraction
 from rerank.clicks.slot_examination import fold

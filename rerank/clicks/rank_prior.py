@@ -7,7 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from sklearn.isotonic import IsotonicRegression
 
-from rerank.clicks.click_log import ClickLog, Floats, Ints, sums
+from rerank.clicks.arrays import Floats, Ints, sums
+from rerank.clicks.click_log import ClickLog
 from rerank.clicks.model import ClickModel, PairPrior
 
 _ROUNDS = 20

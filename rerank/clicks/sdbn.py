@@ -7,8 +7,9 @@ from typing import ClassVar, Self
 
 import numpy as np
 
+from rerank.clicks.arrays import Floats
 from rerank.clicks.cascade_em import examined, examined_given_clicks, fit_cascade, gather, mean_examination
-from rerank.clicks.click_log import ClickLog, Floats
+from rerank.clicks.click_log import ClickLog
 from rerank.clicks.model import DEFAULTS, FitOptions, PairEstimates, Progress, attraction
 
 

@@ -10,7 +10,7 @@ from typing import Protocol
 
 import numpy as np
 
-from rerank.clicks.click_log import Flags, Floats
+from rerank.clicks.arrays import Flags, Floats
 
 
 @dataclass(frozen=True, slots=True, eq=False)

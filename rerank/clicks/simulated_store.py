@@ -9,7 +9,8 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from rerank.clicks.click_log import NOTHING, Floats, Ints
+from rerank.clicks.arrays import Floats, Ints
+from rerank.clicks.click_log import NOTHING
 from retrieval.errors import InputError
 
 

@@ -12,7 +12,8 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from rerank.clicks.click_log import NOTHING, ClickLog, Flags, Floats, Ints
+from rerank.clicks.arrays import Flags, Floats, Ints
+from rerank.clicks.click_log import NOTHING, ClickLog
 from rerank.clicks.shoppers import Shopper, View
 from rerank.clicks.simulated_store import SimulatedStore
 

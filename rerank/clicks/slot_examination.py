@@ -11,7 +11,8 @@ import numpy as np
 import numpy.typing as npt
 from scipy import sparse
 
-from rerank.clicks.click_log import ClickLog, Floats, sums
+from rerank.clicks.arrays import Floats, sums
+from rerank.clicks.click_log import ClickLog
 
 _STEPS = 100
 _LONGEST_STEP = 2.0

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from rerank.clicks.click_log import Floats, sums
+from rerank.clicks.arrays import Floats, sums
 from retrieval.errors import InputError
 
 _CHUNK_DRAWS = 1 << 21

@@ -23,8 +23,9 @@ import numpy as np
 from scipy.optimize import minimize
 from scipy.special import expit
 
+from rerank.clicks.arrays import Flags, Floats
 from rerank.clicks.baselines import PositionRate
-from rerank.clicks.click_log import ClickLog, Flags, Floats
+from rerank.clicks.click_log import ClickLog
 from rerank.clicks.pbm import PositionBased
 from retrieval.errors import InputError
 

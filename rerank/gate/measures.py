@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from rerank.clicks.click_log import Flags, Floats, sums
+from rerank.clicks.arrays import Flags, Floats, sums
 
 
 def ndcg(gains: Floats, scores: Floats, is_candidate: Flags, depth: int = 10) -> Floats:

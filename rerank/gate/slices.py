@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from rerank.clicks.click_log import Flags, Floats
+from rerank.clicks.arrays import Flags, Floats
 
 TRAFFIC_NAMES = ("head queries", "torso queries", "tail queries")
 NEW_PRODUCTS = "new products"

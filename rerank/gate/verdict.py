@@ -21,7 +21,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from rerank.clicks.click_log import Floats
+from rerank.clicks.arrays import Floats
 from rerank.gate.bootstrap import Difference, paired_bootstrap
 from rerank.gate.slices import Slice
 from retrieval.errors import InputError

@@ -9,7 +9,8 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from rerank.clicks.click_log import ClickLog, Flags, Floats, Ints
+from rerank.clicks.arrays import Flags, Floats, Ints
+from rerank.clicks.click_log import ClickLog
 from rerank.clicks.labels import LabelOptions, fit_twice, shares_of_clicks
 from rerank.clicks.outcomes import Outcomes, outcomes
 

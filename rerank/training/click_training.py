@@ -21,7 +21,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from rerank.clicks.click_log import Floats
+from rerank.clicks.arrays import Floats
 from rerank.ranker.network import RankerNetwork
 from rerank.training.batches import ListData, whole
 from rerank.training.checkpoint import Epoch

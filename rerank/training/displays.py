@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from rerank.clicks.click_log import ClickLog, Flags
+from rerank.clicks.arrays import Flags
+from rerank.clicks.click_log import ClickLog
 
 NOT_A_CANDIDATE = -1
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from rerank.clicks.arrays import Floats, Ints, sums
 from rerank.clicks.click_log import NOTHING as NOTHING_SHOWN
-from rerank.clicks.click_log import Floats, Ints, sums
 
 LEAST_PROPENSITY = 0.1
 """Rarer looks count as this: one act far down a list would outweigh all others (clipping: Strehl et al. 2010, Learning

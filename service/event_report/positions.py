@@ -14,7 +14,8 @@ import numpy as np
 import polars as pl
 
 from rerank.clicks.answer_words import words_of_answers
-from rerank.clicks.click_log import ClickLog, Floats, click_log
+from rerank.clicks.arrays import Floats
+from rerank.clicks.click_log import ClickLog, click_log
 from rerank.clicks.model import FitOptions
 from rerank.clicks.pbm import PositionBased
 from rerank.clicks.ubm import UserBrowsing

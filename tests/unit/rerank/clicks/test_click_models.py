@@ -7,7 +7,8 @@ import itertools
 import numpy as np
 import pytest
 
-from rerank.clicks.click_log import ClickLog, Floats, held_out
+from rerank.clicks.arrays import Floats
+from rerank.clicks.click_log import ClickLog, held_out
 from rerank.clicks.dcm import DependentClick
 from rerank.clicks.evaluation import compare, evaluate
 from rerank.clicks.model import ClickModel, FitOptions, PairPrior

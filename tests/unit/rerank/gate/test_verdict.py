@@ -8,7 +8,7 @@ import msgspec
 import numpy as np
 import pytest
 
-from rerank.clicks.click_log import Floats
+from rerank.clicks.arrays import Floats
 from rerank.gate.slices import Slice
 from rerank.gate.verdict import GateRules, QueryMeasures, Verdict, judge
 from retrieval.errors import InputError
