@@ -49,7 +49,7 @@ servers: $(VENV)/.installed
 	fi
 
 tests: servers
-	HF_HUB_OFFLINE=1 $(BIN)/pytest -n auto
+	HF_HUB_OFFLINE=1 $(BIN)/pytest -n auto --dist worksteal
 
 lock: $(BIN)/uv
 	$(UV) pip compile setup.cfg --extra demo --extra test --universal --python-version 3.11 --generate-hashes \

@@ -54,14 +54,18 @@ class EventFaults:
 
 
 def measure_event_faults(
-    folder: Path, rounds: int, seed: int = 7, advance: Callable[[int], None] = lambda _: None
+    folder: Path,
+    rounds: int,
+    seed: int = 7,
+    advance: Callable[[int], None] = lambda _: None,
+    context: ForkServerContext | None = None,
 ) -> EventFaults:
-    """Kills as many rounds of writers, and then counts.
+    """Kills as many rounds of writers, and then counts; `context` is where they are forked from, by default one that
+    has imported what they need.
 
     Raises AssertionError where a writer does not begin to write: its round would prove nothing.
     """
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["retrieval.events.sqlite"])
+    context = context or _forks()
     dice = np.random.default_rng(seed)
     started = time.monotonic()
     acknowledged: set[bytes] = set()
@@ -81,6 +85,12 @@ def measure_event_faults(
         pending = sorted((begun | set(pending)) - acknowledged)
         advance(1)
     return counted(folder, rounds, sent, acknowledged, time.monotonic() - started)
+
+
+def _forks() -> ForkServerContext:
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["retrieval.events.sqlite"])
+    return context
 
 
 def counted(folder: Path, rounds: int, sent: int, acknowledged: set[bytes], seconds: float) -> EventFaults:

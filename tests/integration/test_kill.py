@@ -6,7 +6,6 @@ Each rebuild is a process of its own, forked from one that has everything import
 from __future__ import annotations
 
 import dataclasses
-import multiprocessing
 import os
 import random
 import shutil
@@ -14,7 +13,7 @@ import signal
 import sys
 import time
 from collections.abc import Sequence
-from multiprocessing.context import ForkServerProcess
+from multiprocessing.context import ForkServerContext, ForkServerProcess
 from pathlib import Path
 
 import numpy as np
@@ -34,6 +33,7 @@ from service.demo import write_demo_store
 from service.engine import SearchEngine
 from tests.catalogs import write_feed
 from tests.conftest import ENCODER
+from tests.forks import fork_context
 
 MOMENTS = 25
 SEED = 3
@@ -76,10 +76,8 @@ class Scratch:
 
 
 @pytest.fixture(scope="module")
-def forks() -> multiprocessing.context.ForkServerContext:
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload([__name__, "retrieval.encoder_onnx", "zstandard"])
-    return context
+def forks() -> ForkServerContext:
+    return fork_context()
 
 
 @pytest.fixture(scope="module")
@@ -140,14 +138,14 @@ def _assert_tidy(index: Path) -> None:
     assert len(list((index / "versions").iterdir())) == len(list((index / "encoders").iterdir())) == 1
 
 
-def _start(forks: multiprocessing.context.ForkServerContext, *arguments: object) -> ForkServerProcess:
+def _start(forks: ForkServerContext, *arguments: object) -> ForkServerProcess:
     process = forks.Process(target=run_rebuild, args=arguments)
     process.start()
     return process
 
 
 def test_killed_at_any_moment_the_last_whole_version_serves_and_the_next_run_goes_on(
-    forks: multiprocessing.context.ForkServerContext,
+    forks: ForkServerContext,
     two_catalogs: tuple[Scratch, Scratch],
     cache: Path,
     tmp_path: Path,
@@ -183,7 +181,7 @@ def test_killed_at_any_moment_the_last_whole_version_serves_and_the_next_run_goe
 
 
 def test_killed_before_any_change_to_a_folder_the_next_run_leaves_nothing_behind(
-    forks: multiprocessing.context.ForkServerContext, tmp_path: Path, cache: Path
+    forks: ForkServerContext, tmp_path: Path, cache: Path
 ) -> None:
     """Moments by the clock seldom meet the few milliseconds of publishing; these do, one after the other."""
     old = [Product(f"p{place}", f"cordless drill {place}", price=1.0) for place in range(8)]

@@ -5,7 +5,6 @@ Each publish is a process of its own, forked from one that has everything import
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import shutil
 import signal
@@ -16,6 +15,7 @@ from rerank.ranker.registry import RankerRegistry
 from retrieval.published import CURRENT
 from retrieval.records import Product
 from retrieval.store_lock import HOLDER, LOCK
+from tests.forks import fork_context
 from tests.rankers import ENCODING, REPORT, SPEC, building
 from tests.versions import publish_products
 
@@ -54,8 +54,7 @@ def _whole(root: Path) -> tuple[str, list[str]]:
 
 
 def test_killed_before_any_change_to_a_folder_the_next_publish_leaves_nothing_behind(tmp_path: Path) -> None:
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload([__name__, "onnx"])
+    context = fork_context()
     before = tmp_path / "before"
     publish_products(before, [Product("1", "cordless drill")])
     for number in (1, 2):

@@ -14,6 +14,7 @@ from benchmarks.event_writes import measure_event_writes
 from rerank.clicks.models import MODELS
 from retrieval.events.sqlite import SqliteEvents
 from retrieval.events.stored import StoredEvent
+from tests.forks import fork_context
 
 
 def found(folder: Path, events: list[StoredEvent], acknowledged: set[bytes]) -> tuple[int, int, int, int, int]:
@@ -36,7 +37,7 @@ def test_a_round_whose_writers_do_not_begin_is_no_round(tmp_path: Path) -> None:
     file = tmp_path / "no folder"
     file.touch()
     with pytest.raises(AssertionError, match="before it wrote anything"):
-        measure_event_faults(file, rounds=1)
+        measure_event_faults(file, rounds=1, context=fork_context())
 
 
 def test_a_writer_that_dies_ends_the_measurement(tmp_path: Path) -> None:
