@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from benchmarks.judgments import Judgments
 from rerank.training.batches import ListData
 from rerank.training.lists import CandidateLists
+from service.popularity import UNKNOWN, Popularity
 from service.snapshot import Snapshot
 from service.training.candidate_lists import candidate_lists
 from service.training.from_catalog import list_data
@@ -35,11 +36,15 @@ class JudgedLists:
 
 
 def judged_lists(
-    snapshot: Snapshot, judgments: Judgments, progress: Callable[[int], None] = lambda _count: None
+    snapshot: Snapshot,
+    judgments: Judgments,
+    progress: Callable[[int], None] = lambda _count: None,
+    popularity: Popularity = UNKNOWN,
 ) -> JudgedLists:
     """The best 100 candidates of each judged query in the merged order; what was not judged is worth nothing."""
     built = datetime.fromisoformat(snapshot.manifest.created).timestamp()
-    lists = candidate_lists(snapshot, list(judgments.grades), built, depth=DEPTH, progress=progress)
+    queries = list(judgments.grades)
+    lists = candidate_lists(snapshot, queries, built, depth=DEPTH, popularity=popularity, progress=progress)
     ids = [snapshot.products.id_of(row) for row in lists.rows.tolist()]
     names = (lists.queries[number] for number in lists.query_of.tolist())
     grades = (judgments.grades[query].get(product) for query, product in zip(names, ids, strict=True))

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from retrieval.errors import SettingError
-from service.options import IndexArgument, JsonOption, cache_folder
+from service.options import IndexArgument, JsonOption, SettingsOption, cache_folder
 
 
 def ranker(
@@ -30,6 +30,7 @@ def ranker(
     from rerank.ranker.registry import RankerRegistry
     from rerank.teacher.teacher import open_teacher
     from service.engine import SearchEngine
+    from service.popularity import read_popularity
     from service.served_ranker import encoding_of
     from service.terminal import ProgressLines, show_notices, write_json
     from service.training.candidate_lists import candidate_lists
@@ -42,7 +43,8 @@ def ranker(
     with SearchEngine.open(index, follow=False) as engine, ProgressLines() as progress:
         snapshot = engine.snapshot
         progress.begin("candidates", len(queries), "queries")
-        lists = candidate_lists(snapshot, queries, 0.0, depth=depth, progress=progress.advance)
+        popularity = read_popularity(index)
+        lists = candidate_lists(snapshot, queries, 0.0, depth=depth, popularity=popularity, progress=progress.advance)
         progress.end(f"{len(lists.rows):,} of {len(queries):,} queries")
         serving = RankerRegistry(index).serving(encoding_of(snapshot))
         served = OnnxRanker(serving.ranker) if serving.ranker else None
@@ -61,5 +63,128 @@ def ranker(
     write_json(msgspec.json.encode(result)) if as_json else show_orders(measured, len(queries))
 
 
-_EXAMPLE = "shelfwise bench ranker store judgments.tsv --teacher cross-encoder/ms-marco-MiniLM-L-12-v2"
-EXAMPLES = ((ranker, f"Example: {_EXAMPLE}"),)
+def ranker_learning(
+    index: IndexArgument,
+    judgments: Annotated[Path, typer.Argument(help="A judgments file.", metavar="JUDGMENTS")],
+    teacher: Annotated[
+        str,
+        typer.Option(help="A cross-encoder's name or folder.", show_default="cross-encoder/ms-marco-MiniLM-L-12-v2"),
+    ] = "",
+    from_catalog: Annotated[
+        bool, typer.Option("--from-catalog", help="Distil on made queries, and test on all that were judged.")
+    ] = False,
+    queries: Annotated[int, typer.Option(help="How many queries to make.", min=200, max=1_000_000)] = 20_000,
+    seeds: Annotated[int, typer.Option(help="Trainings of each kind.", min=1, max=100)] = 3,
+    depth: Annotated[int, typer.Option(help="Candidates of each query.", min=10, max=1_000)] = 50,
+    as_json: JsonOption = False,
+) -> None:
+    """Train rankers on some judged queries, or on made ones, and measure them on others: distilled, tuned on grades."""
+    import msgspec
+
+    from benchmarks.judgments import read_judgments
+    from benchmarks.ranker_learning import LearningOptions, measure_learning, show_learning
+    from rerank.teacher.source import DEFAULT_TEACHER
+    from rerank.teacher.teacher import open_teacher
+    from service.engine import SearchEngine
+    from service.terminal import ProgressLines, write_json
+    from service.training.from_catalog import CatalogOptions
+    from service.training.training import TRAINING_FOLDER
+
+    judged, name = read_judgments(judgments), teacher or DEFAULT_TEACHER
+    catalog = CatalogOptions(queries=queries, teacher=name, cache=cache_folder()) if from_catalog else None
+    kept = index / TRAINING_FOLDER / "teacher-scores"
+    options = LearningOptions(depth=depth, seeds=seeds, catalog=catalog, kept=kept)
+    with SearchEngine.open(index, follow=False) as engine, ProgressLines() as progress:
+        opened = open_teacher(name, cache=cache_folder())
+        report = measure_learning(engine.snapshot, judged, opened, options, progress)
+    write_json(msgspec.json.encode(report)) if as_json else show_learning(report)
+
+
+def ranker_sessions(
+    index: IndexArgument,
+    seeds: Annotated[int, typer.Option(help="Trainings of each kind.", min=1, max=100)] = 3,
+    settings: SettingsOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Train rankers on some of an index's own click sessions, and tell how well they foretell the clicks of others."""
+    from contextlib import closing
+
+    import msgspec
+
+    from benchmarks.ranker_sessions import SessionOptions, measure_sessions, show_sessions
+    from rerank.behaviour.derived import open_derived
+    from service.derived_tables import DerivedTables
+    from service.engine import SearchEngine
+    from service.event_log import EventLog
+    from service.settings import load_settings
+    from service.terminal import ProgressLines, write_json
+
+    read = load_settings(settings)
+    with (
+        closing(EventLog.open(index, read, make=False)) as log,
+        SearchEngine.open(index, follow=False) as engine,
+        ProgressLines() as progress,
+    ):
+        tables = DerivedTables(index, log, read.events)
+        progress.begin("events", None, "")
+        progress.end(f"{tables.refresh().events:,} events")
+        events = open_derived(tables.folder).lists()
+        report = measure_sessions(engine.snapshot, events, SessionOptions(seeds=seeds), progress)
+    write_json(msgspec.json.encode(report)) if as_json else show_sessions(report)
+
+
+def ranker_speed(
+    index: IndexArgument,
+    teacher: Annotated[str, typer.Option(help="A cross-encoder's name or folder; without, none is timed.")] = "",
+    queries: Annotated[int, typer.Option(help="Made of words of titles.", min=20, max=10_000)] = 400,
+    as_json: JsonOption = False,
+) -> None:
+    """Time the last stage over 100 candidates: features head, cross-attention, a shopper's history, a teacher."""
+    import msgspec
+
+    from benchmarks.latency import title_queries
+    from benchmarks.ranker_speed import measure_ranker_speed, show_ranker_speed
+    from rerank.teacher.teacher import open_teacher
+    from service.engine import SearchEngine
+    from service.terminal import ProgressLines, write_json
+
+    with SearchEngine.open(index, follow=False) as engine, ProgressLines() as progress:
+        opened = open_teacher(teacher, cache=cache_folder()) if teacher else None
+        progress.begin("timing", queries, "queries")
+        asked = title_queries(engine, queries)
+        report = measure_ranker_speed(engine.snapshot, asked, opened, progress.advance)
+        progress.end(f"{report.queries:,} queries with 100 candidates")
+    write_json(msgspec.json.encode(report)) if as_json else show_ranker_speed(report)
+
+
+def ranker_pruning(
+    index: IndexArgument,
+    judgments: Annotated[Path, typer.Argument(help="A judgments file.", metavar="JUDGMENTS")],
+    name: Annotated[
+        str, typer.Option("--ranker", help="By default the one that serves, or the newest with cross-attention.")
+    ] = "",
+    as_json: JsonOption = False,
+) -> None:
+    """Measure smaller networks of a ranker on judged queries: what they lose, what they take, and how fast they are."""
+    import msgspec
+
+    from benchmarks.judgments import read_judgments
+    from benchmarks.ranker_pruning import measure_pruning, show_pruning, with_layer
+    from service.engine import SearchEngine
+    from service.terminal import ProgressLines, write_json
+
+    judged = read_judgments(judgments)
+    with SearchEngine.open(index, follow=False) as engine, ProgressLines() as progress:
+        found = with_layer(index, engine.snapshot, name)
+        report = measure_pruning(index, engine.snapshot, judged, found, progress)
+    write_json(msgspec.json.encode(report)) if as_json else show_pruning(report)
+
+
+_TEACHER = "cross-encoder/ms-marco-MiniLM-L-12-v2"
+EXAMPLES = (
+    (ranker, f"Example: shelfwise bench ranker store judgments.tsv --teacher {_TEACHER}"),
+    (ranker_learning, "Example: shelfwise bench ranker-learning store judgments.tsv"),
+    (ranker_pruning, "Example: shelfwise bench ranker-pruning store judgments.tsv"),
+    (ranker_speed, f"Example: shelfwise bench ranker-speed store --teacher {_TEACHER}"),
+    (ranker_sessions, "Example: shelfwise bench ranker-sessions store"),
+)

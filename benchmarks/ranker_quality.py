@@ -57,16 +57,43 @@ def compare_orders(
     snapshot: Snapshot, judgments: Judgments, lists: CandidateLists, systems: Mapping[str, NDArray[np.floating]]
 ) -> dict[str, Ordered]:
     """The measures of systems, given as the scores (m,) of the lists' candidates; MERGED has to be among them."""
-    ids = [snapshot.products.id_of(row) for row in lists.rows.tolist()]
-
-    def reached(scores: NDArray[np.floating]) -> NDArray[np.float64]:
-        orders = (_best_first(lists, ids, scores, number) for number in range(len(lists)))
-        pairs = zip(orders, lists.queries, strict=True)
-        return np.array([ndcg(order, judgments.grades[query], judgments) for order, query in pairs])
-
-    found = {name: reached(scores) for name, scores in systems.items()}
+    graded = GradedOrders(snapshot, judgments, lists)
+    found = {name: graded.ndcg(scores) for name, scores in systems.items()}
     merged = found[MERGED]
     return {name: Ordered(float(each.mean()), paired_bootstrap(each, merged)) for name, each in found.items()}
+
+
+class GradedOrders:
+    """Judged queries' candidates, which any scores put into an order."""
+
+    def __init__(self, snapshot: Snapshot, judgments: Judgments, lists: CandidateLists) -> None:
+        self._judgments, self._lists = judgments, lists
+        self._ids = [snapshot.products.id_of(row) for row in lists.rows.tolist()]
+
+    def ndcg(self, scores: NDArray[np.floating], *, judged_only: bool = False) -> NDArray[np.float64]:
+        """nDCG@10 of each query (n,) by the scores of its candidates, end to end (m,).
+
+        `judged_only` passes over what nobody judged (Sakai 2007, Alternatives to Bpref, section 3): a system that finds
+        what the judges were not shown loses nothing there.
+        """
+        reached = []
+        for number, query in enumerate(self._lists.queries):
+            grades = self._judgments.grades[query]
+            order = self._best_first(scores, number)
+            shown = [each for each in order if each in grades] if judged_only else order
+            reached.append(ndcg(shown, grades, self._judgments))
+        return np.array(reached)
+
+    def gains(self) -> NDArray[np.float32]:
+        """What each candidate is worth (m,); what was not judged is worth nothing."""
+        names = (self._lists.queries[number] for number in self._lists.query_of.tolist())
+        grades = (self._judgments.grades[query].get(each) for query, each in zip(names, self._ids, strict=True))
+        return np.array([0.0 if grade is None else self._judgments.gain(grade) for grade in grades], np.float32)
+
+    def _best_first(self, scores: NDArray[np.floating], number: int) -> list[str]:
+        place = self._lists.place(number)
+        order = np.argsort(-scores[place], kind="stable") + place.start
+        return [self._ids[at] for at in order.tolist()]
 
 
 def score_systems(
@@ -87,9 +114,3 @@ def score_systems(
     if ranker is not None:
         data = list_data(snapshot, lists, np.zeros(len(lists.rows), np.float32))
         yield f"ranked by {ranker.name}", ranker_scores(ranker, data, range(len(lists)))
-
-
-def _best_first(lists: CandidateLists, ids: list[str], scores: NDArray[np.floating], number: int) -> list[str]:
-    place = lists.place(number)
-    order = np.argsort(-scores[place], kind="stable") + place.start
-    return [ids[at] for at in order.tolist()]

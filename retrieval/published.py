@@ -45,6 +45,7 @@ from retrieval.store_files import (
     CURRENT,
     EVENTS_FOLDER,
     MARKER,
+    POPULARITY_FILE,
     SCHEMA,
     VERSION_NAME,
     marker_content,
@@ -169,9 +170,10 @@ class Store:
         if self.versions():
             return StoreForeignError(f"{self.root / MARKER} is missing beside the versions; {_MEND_MARKER}")
         # A rebuild that was killed while it made the directory ours leaves a marker that is not in place yet.
-        # Events may come before the first rebuild.
-        names = {entry.name for entry in self.root.iterdir()} - {scratch_path(self.root / MARKER).name}
-        if names - {EVENTS_FOLDER}:
+        # Events may come before the first rebuild, and what is made of them.
+        ours = (self.root / name for name in (MARKER, POPULARITY_FILE))
+        names = {entry.name for entry in self.root.iterdir()} - {scratch_path(path).name for path in ours}
+        if names - {EVENTS_FOLDER, POPULARITY_FILE}:
             message = f"{self.root} holds something else than an index (no {MARKER}); name another directory"
             return StoreForeignError(message)
         what = "holds events and no index yet" if names else "is empty"

@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 
+from retrieval.events.event import EventKind
+
 AttributeValue = str | float | bool | tuple[str, ...]
 
 
@@ -69,6 +71,17 @@ class Product:
 
 
 @dataclass(frozen=True, slots=True)
+class PastAct:
+    """Something that the shopper who searches did before."""
+
+    product_id: str
+    kind: EventKind = EventKind.CLICK
+    """A consultation, a click, a cart or a purchase."""
+    at: datetime | None = None
+    """When, with its zone; None for just now."""
+
+
+@dataclass(frozen=True, slots=True)
 class Query:
     """One search as the engine takes it. `size` and `page` bound what is returned, never what is counted."""
 
@@ -84,6 +97,8 @@ class Query:
     """Which order to answer with: "bm25", "dense", "merged" or "ranked"."""
     explain: bool = False
     """Whether the hits that a ranker scored say what their scores are made of."""
+    history: tuple[PastAct, ...] = ()
+    """What this shopper did before, oldest first, for a ranker that reads it."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,6 +16,8 @@ SCHEMA = 1
 """Counts up when a version's files change so that an older program could not read them."""
 MARKER = "shelfwise.json"
 EVENTS_FOLDER = "events"
+POPULARITY_FILE = "popularity.json"
+"""Made of events, for the ranker: service/popularity.py."""
 CURRENT = "CURRENT"
 VERSION_NAME = re.compile(r"v\d{6,}")
 

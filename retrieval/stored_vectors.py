@@ -75,6 +75,10 @@ class StoredVectors:
         """The stored vector of one row, (dimension,)."""
         return np.array(self._vectors[row], dtype=np.float32)
 
+    def gather(self, rows: Rows) -> Vectors:
+        """The stored vectors of `rows` (n, dimension), in their order."""
+        return np.array(self._vectors[rows], dtype=np.float32)
+
     def _propose(self, query: Vectors, limit: int, allowed: Rows | None) -> Rows | None:  # noqa: ARG002 (for others)
         """Distinct rows, of `allowed` where it is given, that the `limit` nearest are among.
 

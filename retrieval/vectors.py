@@ -80,6 +80,10 @@ class VectorIndex(Protocol):
         """The stored vector of one row, (dimension,)."""
         ...
 
+    def gather(self, rows: Rows) -> Vectors:
+        """The stored vectors of `rows` (n, dimension), in their order."""
+        ...
+
     @property
     def without_cluster(self) -> VectorIndex:
         """The same vectors where no cluster is asked: itself, unless it asks one."""

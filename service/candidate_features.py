@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 
 from rerank.ranker.features import FirstStage, Signals, feature_matrix
 from retrieval.merging import DEFAULT, METHODS
+from service.popularity import Popularity
 from service.ranking import Ranking
 from service.snapshot import Snapshot
 
@@ -14,7 +15,12 @@ _SECONDS_A_DAY = 86_400.0
 
 
 def candidate_features(
-    snapshot: Snapshot, ranking: Ranking, count: int, has_states: NDArray[np.bool_], now: float
+    snapshot: Snapshot,
+    ranking: Ranking,
+    count: int,
+    has_states: NDArray[np.bool_],
+    now: float,
+    popularity: Popularity,
 ) -> NDArray[np.float32]:
     """The features (c, F) of the first `count` candidates of a merged ranking; `has_states` (c,) tells whose tokens are
     at hand, `now` is in seconds since 1970."""
@@ -28,8 +34,9 @@ def candidate_features(
         words=found.words,
         best_bm25=ranking.best_bm25,
     )
-    told = snapshot.signals.at(ranking.rows[:count])
-    signals = Signals(told, np.zeros(count, np.float32), has_states, now / _SECONDS_A_DAY)
+    rows = ranking.rows[:count]
+    chosen = popularity.of(map(snapshot.products.id_of, rows.tolist()))
+    signals = Signals(snapshot.signals.at(rows), chosen, has_states, now / _SECONDS_A_DAY)
     return feature_matrix(first, signals, _usual_price(snapshot, ranking))
 
 

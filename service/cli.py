@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from retrieval.errors import ShelfwiseError
-from service import changes, feed_commands, versions
+from service import changes, feed_commands, learning_command, versions
 from service.event_upkeep import events
 from service.model_commands import models
 from service.options import IndexArgument, JsonOption, add_commands, cache_folder
@@ -67,6 +67,13 @@ def search(
         bool,
         typer.Option("--explain", help="Show what each stage gave each hit, and what the ranker's score is made of."),
     ] = False,
+    history: Annotated[
+        str,
+        typer.Option(
+            help="What this shopper did before, oldest first: ids of products, with :consultation, :cart or :purchase "
+            "where it was no click. For example: 3920564,1187:cart"
+        ),
+    ] = "",
     as_json: JsonOption = False,
 ) -> None:
     """Search an index and show the hits."""
@@ -74,10 +81,13 @@ def search(
 
     from service.engine import SearchEngine
     from service.page_view import show_page
+    from service.past_acts import UNREAD, parsed_history
     from service.terminal import show_notices, write_json
 
+    past = parsed_history(history)
     with SearchEngine.open(index) as engine:
-        show_notices(engine.notices)
+        unread = () if engine.reads_history or not past else (UNREAD,)
+        show_notices((*engine.notices, *unread))
         found = engine.search(
             query,
             size=size,
@@ -87,6 +97,7 @@ def search(
             sort=sort,
             stage=stage,
             explain=explain,
+            history=past,
         )
     write_json(msgspec.json.encode(found)) if as_json else show_page(found, explain=explain)
 
@@ -117,15 +128,19 @@ def demo(
     folder: Annotated[Path, typer.Option(help="Where the demo store is written.")] = Path("demo-store"),
     products: Annotated[int, typer.Option(help="How many products to invent.", min=100, max=1_000_000)] = 2_000,
     seed: Annotated[int, typer.Option(help="Another seed makes another store.")] = 7,
+    sessions: Annotated[
+        int, typer.Option(help="How many visits of shoppers to invent, of some 25 events each.", min=0, max=1_000_000)
+    ] = 3_000,
 ) -> None:
     """Make a small lifelike store, English and Chinese, build its index and search it."""
     from service.tour import show_demo
 
-    show_demo(folder, products=products, seed=seed, cache=cache_folder())
+    show_demo(folder, products=products, seed=seed, sessions=sessions, cache=cache_folder())
 
 
 add_commands(app, changes.EXAMPLES)
 add_commands(app, versions.EXAMPLES)
+add_commands(app, learning_command.EXAMPLES)
 app.add_typer(events)
 app.add_typer(models)
 app.add_typer(train)

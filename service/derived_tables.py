@@ -19,6 +19,7 @@ from retrieval.events.intake import utc_now
 from retrieval.events.stored import DAY_MS, moment
 from retrieval.published import Store
 from service.event_log import DERIVED_FOLDER, EventLog
+from service.popularity import write_popularity
 from service.settings import EventsSettings
 
 
@@ -42,14 +43,15 @@ class DerivedTables:
         self._clock = clock
 
     def refresh(self, days: int | None = None, *, purge: bool = False) -> Refreshed:
-        """Brings them up to date; `days` is how far back they go, from now, or from the last day that has events."""
+        """Brings them up to date, and popularity as the ranker reads it; `days` is how far back they go, from now, or
+        from the last day that has events."""
         now = self._clock()
         last_day = max(self._log.store.days(), default=None)
         ends = now if last_day is None else min(now, moment((last_day + 1) * DAY_MS - 1))
         options = DeriveOptions(until=ends, least_shoppers=self._settings.minimum_shoppers)
         if days is not None:
             options = replace(options, days=days)
-        return refresh(
+        done = refresh(
             self._log.store,
             self.folder,
             catalog(self._root),
@@ -58,6 +60,13 @@ class DerivedTables:
             progress=self._progress,
             purge=purge,
         )
+        self._tell_popularity()
+        return done
+
+    def _tell_popularity(self) -> None:
+        """Engines read it from a file of its own: they open without a table library."""
+        derived = open_derived(self.folder)
+        write_popularity(self._root, popularity_scores(derived.popularity), derived.made)
 
     def label_weights(self) -> pl.DataFrame:
         """What a click, a cart and a purchase count for in the labels that were made last."""
@@ -78,6 +87,11 @@ class DerivedTables:
     def rows_of(self, pseudonyms: Collection[str]) -> int:
         """In how many values of all files any of these pseudonyms stands."""
         return count_of(self.folder, pseudonyms) if self.folder.is_dir() else 0
+
+
+def popularity_scores(table: pl.DataFrame) -> dict[str, float]:
+    """The score of each product of a table with product_id and score."""
+    return dict(zip(table["product_id"].to_list(), table["score"].to_list(), strict=True))
 
 
 def catalog(root: Path) -> pl.DataFrame | None:

@@ -10,6 +10,7 @@ import time
 import weakref
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
@@ -21,10 +22,11 @@ from retrieval.journal import Journal
 from retrieval.manifest import Manifest, file_stamp
 from retrieval.merging import DEFAULT
 from retrieval.published import CURRENT, Store
-from retrieval.records import Page, Product, Query
+from retrieval.records import Page, PastAct, Product, Query
 from service.connection import Connection
 from service.live import Changed, LiveSnapshot
 from service.metrics import DEGRADED
+from service.past_acts import checked_history
 from service.patch_measures import with_measures
 from service.ranking import STAGES
 from service.recording import Recorder
@@ -135,6 +137,13 @@ class SearchEngine:
         return STAGES if self._ranker.stage(self.snapshot) else STAGES[:-1]
 
     @property
+    def reads_history(self) -> bool:
+        """Whether the ranker that serves reads what a shopper did before; without, a search's `history` counts for
+        nothing."""
+        stage = self._ranker.stage(self.snapshot)
+        return stage is not None and stage.reads_history
+
+    @property
     def notices(self) -> tuple[str, ...]:
         """What is wrong although searches are answered, such as a newer version that is damaged."""
         return (*self.snapshot.notices, *self._ranker.notices, *self._journal.notices, *self._trouble.values())
@@ -151,25 +160,28 @@ class SearchEngine:
         stage: str = "ranked",
         merge: str = DEFAULT,
         explain: bool = False,
+        history: Sequence[PastAct] = (),
     ) -> Page:
         """The products for a query, one page of them, with counts over all of them.
 
         `filters` is an expression such as `price < 100 AND brand IN (Bosch, Makita)`; `facets` are fields to count;
         `sort` is a numeric field, "-" before it for descending; `stage` is "bm25", "dense", "merged" or "ranked", which
         is what merging gave, reordered by the ranker where one serves; `merge` names one of
-        `retrieval.merging.METHODS`; `explain` has each hit that the ranker scored say what its score is made of. An
-        empty text browses everything that the filter lets through.
+        `retrieval.merging.METHODS`; `explain` has each hit that the ranker scored say what its score is made of;
+        `history` is what this shopper did before, oldest first, for a ranker that reads it: the newest 50 acts count,
+        products that are not there do not. An empty text browses everything that the filter lets through.
 
         Raises QueryError, FilterError or UnknownFieldError for what cannot be answered.
         """
         if isinstance(facets, str):
             raise QueryError(f"facets must be a list of field names, such as [{facets!r}]")
-        query = Query(text, size, page, filters, tuple(facets), sort, stage, explain)
+        past = checked_history(history, datetime.now(UTC))
+        query = Query(text, size, page, filters, tuple(facets), sort, stage, explain, past)
         check_query(query, merge)
         self._check_open()
 
         def answer(snapshot: Snapshot, lost: tuple[str, ...]) -> Page:
-            return Search(snapshot, self._executor, query, merge, lost, self._ranker.stage(snapshot)).page()
+            return Search(snapshot, self._executor, query, merge, lost, self._ranker.stage(snapshot, past)).page()
 
         return self._answered(answer)
 

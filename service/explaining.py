@@ -15,6 +15,7 @@ from retrieval.keyword import Rows
 from retrieval.product_text import encoder_text
 from retrieval.records import Contribution, Explanation, TermMatch
 from retrieval.token_states import MOST_TOKENS
+from retrieval.vectors import Vectors
 from retrieval.word_spans import token_words
 from service.explanation_words import Told, factor_name, value_in_words
 from service.ranking import Scored
@@ -34,14 +35,22 @@ def explanations(
     candidates = taken(scored.candidates, places)
     found = contributions(ranker, candidates)
     matches = _Matching(snapshot, candidates, text)
+    alike = _alike(candidates)
     made: dict[int, Explanation] = {}
     for at, place in enumerate(places.tolist()):
         row = int(scored.rows[place])
         met = matches.of(at, row)
-        told = Told(snapshot.products[row], candidates.features[at], place + 1, snapshot.manifest.background.mean, met)
+        unrelated = snapshot.manifest.background.mean
+        told = Told(snapshot.products[row], candidates.features[at], place + 1, unrelated, met, alike[at])
         parts = _in_words(told, {factor: float(scores[at]) for factor, scores in found.items()})
         made[row] = Explanation(tuple(parts), met)
     return made
+
+
+def _alike(candidates: Candidates) -> Vectors:
+    """(c, h): the cosines of candidates with the products of the shopper's history; (c, 0) where there is none."""
+    past = candidates.history.vectors
+    return candidates.vectors @ past.T if len(past) else np.empty((len(candidates.features), 0), np.float32)
 
 
 def _in_words(told: Told, found: Mapping[Factor, float]) -> Iterator[Contribution]:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
 from rerank.ranker.explanation import Factor
-from rerank.ranker.features import BM25_SCALE, FEATURES, HALF_LIFE_DAYS
+from rerank.ranker.features import BM25_SCALE, FEATURES, HALF_LIFE_DAYS, popularity_share
 from retrieval.records import Product, TermMatch
 
 MOST_MATCHES = 3
@@ -30,6 +30,8 @@ class Told:
     unrelated: float
     """The cosine that unrelated products have."""
     matches: tuple[TermMatch, ...]
+    alike: NDArray[np.float32] = field(default_factory=lambda: np.empty(0, np.float32))
+    """(h,): its cosine with each product of the shopper's history."""
 
     def feature(self, name: str) -> float:
         """One of FEATURES."""
@@ -92,8 +94,12 @@ def _in_stock(told: Told) -> str:
 
 
 def _popularity(told: Told) -> str:
-    score = float(np.expm1(told.feature("popularity")))
-    return f"{score:.1f} from recent clicks, carts and purchases" if score > 0 else "nobody has chosen it of late"
+    share = popularity_share(told.feature("popularity"))
+    if share <= 0:
+        return "hardly chosen of late"
+    if share > 0.995:
+        return "the most chosen product of late"
+    return f"{share:.0%} of the most chosen product's" if share >= 0.01 else "under 1% of the most chosen product's"
 
 
 def _age(told: Told) -> str:
@@ -118,8 +124,12 @@ def _rating(told: Told) -> str:
     return f"{rating:.1f} of 5" + (f", {count:,} rating{'s' if count != 1 else ''}" if count is not None else "")
 
 
-def _history(_told: Told) -> str:
-    return "what this shopper looked at before"
+def _history(told: Told) -> str:
+    count = len(told.alike)
+    if not count:
+        return _UNKNOWN
+    acts = f"{count} act{'s' if count != 1 else ''}"
+    return f"{acts}; the product nearest in meaning: {float(told.alike.max()):.2f}"
 
 
 _WORDS: Mapping[Factor, tuple[str, Callable[[Told], str]]] = {
@@ -132,5 +142,5 @@ _WORDS: Mapping[Factor, tuple[str, Callable[[Told], str]]] = {
     Factor.POPULARITY: ("popularity", _popularity),
     Factor.AGE: ("new", _age),
     Factor.RATING: ("rating", _rating),
-    Factor.HISTORY: ("history", _history),
+    Factor.HISTORY: ("what this shopper looked at before", _history),
 }

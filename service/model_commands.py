@@ -1,9 +1,9 @@
-"""The commands for the rankers of an index: `shelfwise models list, show, compare, rollback, off`."""
+"""The commands for the rankers of an index: `shelfwise models list, show, compare, rollback, off, shrink`."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -13,6 +13,8 @@ from service.options import IndexOption, JsonOption
 if TYPE_CHECKING:
     from rerank.ranker.registry import Published, RankerRegistry
     from rerank.ranker.spec import Encoding
+
+RankerPrecision = Literal["fp32", "int8"]
 
 models = typer.Typer(
     name="models",
@@ -106,6 +108,39 @@ def off(index: IndexOption = Path("store"), as_json: JsonOption = False) -> None
 
     before = _registry(index).off()
     write_json(msgspec.json.encode({"before": before})) if as_json else show_off(before, index)
+
+
+@models.command(epilog="Example: shelfwise models shrink ranker-0003 --heads 1 --feed-forward 64 --precision int8")
+def shrink(
+    ranker: Annotated[str, typer.Argument(help="By default the one that serves.", metavar="RANKER")] = "",
+    heads: Annotated[int | None, typer.Option(help="Attention heads to leave; by default all.", min=1)] = None,
+    feed_forward: Annotated[int | None, typer.Option(help="Units behind them to leave; by default all.", min=0)] = None,
+    layers: Annotated[
+        int | None, typer.Option(help="0 leaves the features head alone; by default the layer stays.", min=0, max=1)
+    ] = None,
+    precision: Annotated[
+        RankerPrecision | None, typer.Option(help="Of the graph that serves; by default as it is.")
+    ] = None,
+    publish: Annotated[bool, typer.Option("--publish", help="Let the smaller ranker serve.")] = False,
+    index: IndexOption = Path("store"),
+    as_json: JsonOption = False,
+) -> None:
+    """Make a smaller ranker of a stored one, without the parts that matter least, and say how far both agree."""
+    import msgspec
+
+    from rerank.ranker.pruning import Left
+    from service.model_views import show_shrunk
+    from service.terminal import ProgressLines, write_json
+    from service.training.shrinking import ShrinkOptions, shrink_ranker
+
+    registry = _registry(index)
+    options = ShrinkOptions(Left(heads, feed_forward, layers), precision, publish)
+    with ProgressLines() as progress:
+        done = shrink_ranker(index, ranker or _serving(registry, index), options, progress)
+    document = {"ranker": done.added.ranker.name, "serves": done.added.serves, "report": done.added.ranker.report}
+    document |= {"likeness": done.likeness, "before": done.before, "after": done.after}
+    document |= {"removed": done.added.removed, "notices": done.added.notices}
+    write_json(msgspec.json.encode(document)) if as_json else show_shrunk(done, index)
 
 
 def _registry(index: Path) -> RankerRegistry:

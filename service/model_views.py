@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rich.table import Table
 from rich.text import Text
@@ -15,7 +16,10 @@ from service.model_comparison import ComparedRankers
 from service.terminal import out, show_notices, shown
 from service.versions_view import size_text
 
-_RIGHT = {"size", "before", "after", "difference", "served", "challenger", "queries", NDCG}
+if TYPE_CHECKING:
+    from service.training.shrinking import Shrunk
+
+_RIGHT = {"size", "before", "after", "difference", "served", "challenger", "queries", "graph", "100 candidates", NDCG}
 
 
 def show_rankers(listed: RankerList, index: Path) -> None:
@@ -121,6 +125,31 @@ def show_trained(added: Added, index: Path) -> None:
     if added.removed:
         out.print(Text(f"Removed, being the oldest: {', '.join(added.removed)}"), soft_wrap=True)
     show_notices(added.notices)
+
+
+def show_shrunk(done: Shrunk, index: Path) -> None:
+    """What a smaller ranker takes and how far it agrees with the one that it was made of, and whether it serves."""
+    made, before = done.added.ranker, done.added.ranker.report.against
+    table = _table("", "graph", "100 candidates")
+    for name, size in ((before, done.before), (made.name, done.after)):
+        table.add_row(name, size_text(size.bytes), f"{size.milliseconds:.2f} ms")
+    out.print(table)
+    alike = done.likeness
+    out.print(
+        f"On {alike.queries:,} synthetic queries: agreement {alike.agreement:.4f} (nDCG@10 by the scores of {before}), "
+        f"{alike.first_ten:.1%} of its first ten stay.",
+        highlight=False,
+        soft_wrap=True,
+    )
+    if done.added.serves:
+        undo = f"{before} is kept; to go back to it: shelfwise models rollback {before} --index {index}"
+        out.print(Text(f"{made.name} serves. {undo}"), soft_wrap=True)
+    elif made.report.aside:
+        again = "to let one serve: the same command with --publish"
+        out.print(Text(f"{made.name} is kept aside; {again}"), soft_wrap=True)
+    if done.added.removed:
+        out.print(Text(f"Removed, being the oldest: {', '.join(done.added.removed)}"), soft_wrap=True)
+    show_notices(done.added.notices)
 
 
 def show_comparison(compared: ComparedRankers) -> None:

@@ -151,8 +151,7 @@ class ChangedVectors:
         """The exact cosine of `query` (dimension,) with each of `rows`, in their order."""
         if not len(self._rows):
             return self._base.similarity(query, rows)
-        at = np.searchsorted(self._rows, rows).clip(max=len(self._rows) - 1)
-        is_laid = self._rows[at] == rows
+        at, is_laid = self._laid(rows)
         scores = np.empty(len(rows), dtype=np.float32)
         scores[~is_laid] = self._base.similarity(query, rows[~is_laid])
         scores[is_laid] = np.einsum("ij,j->i", self._vectors[at[is_laid]], query)
@@ -164,6 +163,21 @@ class ChangedVectors:
         if at < len(self._rows) and self._rows[at] == row:
             return np.array(self._vectors[at], dtype=np.float32)
         return self._base.vector(row)
+
+    def gather(self, rows: Rows) -> Vectors:
+        """The vectors of `rows` (n, dimension), in their order."""
+        if not len(self._rows):
+            return self._base.gather(rows)
+        at, is_laid = self._laid(rows)
+        vectors = np.empty((len(rows), self.dimension), dtype=np.float32)
+        vectors[~is_laid] = self._base.gather(rows[~is_laid])
+        vectors[is_laid] = self._vectors[at[is_laid]]
+        return vectors
+
+    def _laid(self, rows: Rows) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+        """Where each of `rows` stands among the vectors that are laid over, and whether it is there at all."""
+        at = np.searchsorted(self._rows, rows).clip(max=len(self._rows) - 1)
+        return at, self._rows[at] == rows
 
     @property
     def without_cluster(self) -> ChangedVectors:

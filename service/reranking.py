@@ -13,9 +13,12 @@ from numpy.typing import NDArray
 from rerank.ranker.inputs import Candidates, History
 from retrieval.encoder import Tokens, no_tokens
 from retrieval.keyword import Rows
-from retrieval.records import Explanation
+from retrieval.records import Explanation, PastAct
 from retrieval.token_states import ProductTokens
+from retrieval.vectors import Vectors
 from service.candidate_features import candidate_features
+from service.past_acts import read_history
+from service.popularity import UNKNOWN, Popularity
 from service.ranking import Ranking, Scored, put_in_order
 from service.snapshot import Snapshot
 
@@ -34,11 +37,19 @@ class Reranking:
     reranker: Reranker
     deadline: float
     """Seconds."""
+    past: tuple[PastAct, ...] = ()
+    """What the shopper who searches did before."""
+    popularity: Popularity = UNKNOWN
 
     @property
     def reads_tokens(self) -> bool:
         """Whether the query's tokens are needed, which its encoder then gives with its vector."""
         return self.snapshot.states is not None and self.reranker.ranker.reads_states
+
+    @property
+    def reads_history(self) -> bool:
+        """Whether what the shopper did before counts."""
+        return self.reranker.ranker.reads_history
 
     def rerank(self, ranking: Ranking, tokens: Tokens | None) -> None:
         """Puts the ranking's head in the ranker's order, exact identifiers staying first.
@@ -64,10 +75,19 @@ class Reranking:
     def _candidates(self, ranking: Ranking, count: int, tokens: Tokens | None) -> Candidates:
         rows = ranking.rows[:count]
         query, idf, products = self._tokens(rows, tokens)
-        features = candidate_features(self.snapshot, ranking, count, products.has_any, time.time())
-        vectors = np.empty((count, 0), np.float32)
-        history = History.none(self.snapshot.vectors.dimension)
+        now = time.time()
+        features = candidate_features(self.snapshot, ranking, count, products.has_any, now, self.popularity)
+        vectors, history = self._history(rows, now)
         return Candidates(query, idf, products, features, vectors, history)
+
+    def _history(self, rows: Rows, now: float) -> tuple[Vectors, History]:
+        """The candidates' vectors and the shopper's history; nothing is looked up that the ranker would not read."""
+        vectors = self.snapshot.vectors
+        if self.past and self.reads_history:
+            history = read_history(self.snapshot, self.past, now)
+            if len(history.kinds):
+                return vectors.gather(rows), history
+        return np.empty((len(rows), 0), np.float32), History.none(vectors.dimension)
 
     def _tokens(self, rows: Rows, tokens: Tokens | None) -> tuple[Tokens, NDArray[np.float32], ProductTokens]:
         states = self.snapshot.states

@@ -33,11 +33,11 @@ _SHOWN_CLASSES = (
 )
 
 
-def show_demo(folder: Path, *, products: int, seed: int, cache: Path) -> None:
+def show_demo(folder: Path, *, products: int, seed: int, sessions: int, cache: Path) -> None:
     """The whole tour; run again it finds its work done and takes seconds."""
     with ProgressLines() as progress:
         progress.begin("demo store", None, "")
-        files = write_demo_store(folder, seed=seed, products=products)
+        files = write_demo_store(folder, seed=seed, products=products, sessions=sessions)
         progress.end(f"{products:,} products in {folder}")
         options = RebuildOptions(feeds=(str(files.products),), cache=cache, synonyms=files.synonyms)
         report = rebuild(folder / "index", options, progress)
@@ -84,6 +84,7 @@ def _next_steps(folder: Path, files: DemoFiles) -> Text:
         ("change a price", f".venv/bin/shelfwise patch {index} d000001 price=9.99"),
         ("measure it", f".venv/bin/shelfwise evaluate {index} {files.judgments_test} --stage bm25,dense,merged"),
         ("what shoppers did", f".venv/bin/shelfwise events report --index {index} --html report.html"),
+        ("learn from it", f".venv/bin/shelfwise learn --index {index}"),
         ("time it", f".venv/bin/shelfwise bench latency {index} --judgments {files.judgments_dev}"),
         ("use your own", ".venv/bin/shelfwise rebuild YOUR-CATALOG.jsonl --index store"),
     )

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from service.options import IndexOption, JsonOption, SettingsOption, cache_folder
+
+if TYPE_CHECKING:
+    from service.training.click_material import FromClicks
 
 ClickWay = Literal["debiased", "propensity", "tower", "naive"]
 """The names in `rerank.training.click_training`, which is heavy to import."""
@@ -55,26 +58,32 @@ def ranker(
     import msgspec
 
     from rerank.teacher.source import DEFAULT_TEACHER
-    from rerank.training.click_training import ClickOptions
     from rerank.training.distillation import DistilOptions
     from rerank.training.loop import LoopOptions
     from service.model_views import show_trained
     from service.settings import load_settings
     from service.terminal import ProgressLines, write_json
     from service.training.from_catalog import CatalogOptions
-    from service.training.from_clicks import FromClicks
     from service.training.training import train_from_catalog, train_from_clicks
 
     catalog = CatalogOptions(
         queries=queries, teacher=teacher or DEFAULT_TEACHER, runtime=runtime, cache=cache_folder(), seed=seed
     )
-    plain = ClickOptions(seed=seed)
-    clicks = FromClicks(way, replace(plain, loop=replace(plain.loop, epochs=epochs)), queries)
     with ProgressLines() as progress:
         if from_catalog:
             added = train_from_catalog(index, catalog, DistilOptions(LoopOptions(epochs=epochs), seed=seed), progress)
         else:
-            added = train_from_clicks(index, load_settings(settings), clicks, progress)
+            clicks = click_options(way, queries, epochs, seed)
+            added = train_from_clicks(index, load_settings(settings), clicks, progress).added
     document = {"ranker": added.ranker.name, "serves": added.serves, "report": added.ranker.report}
     document |= {"removed": added.removed, "notices": added.notices}
     write_json(msgspec.json.encode(document)) if as_json else show_trained(added, index)
+
+
+def click_options(way: ClickWay, queries: int, epochs: int, seed: int) -> FromClicks:
+    """How to learn from clicks, as the options of a command say."""
+    from rerank.training.click_training import ClickOptions
+    from service.training.click_material import FromClicks
+
+    plain = ClickOptions(seed=seed)
+    return FromClicks(way, replace(plain, loop=replace(plain.loop, epochs=epochs)), queries)

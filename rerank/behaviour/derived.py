@@ -5,12 +5,15 @@ from __future__ import annotations
 from datetime import datetime
 from pathlib import Path
 
+import msgspec
 import polars as pl
 
+from rerank.behaviour.acts import ACT_PART
 from rerank.behaviour.folders import SUFFIX, read_frame
 from rerank.behaviour.labels import LIST_PART, with_own_ids
-from rerank.behaviour.options import Window
-from rerank.behaviour.parts import read_part
+from rerank.behaviour.options import DeriveOptions, Window
+from rerank.behaviour.parts import Context, Part, read_part, shopper_is_known
+from rerank.behaviour.popularity import scores_before
 from rerank.behaviour.publishing import DerivedManifest, read_manifest
 from retrieval.errors import StoreDamagedError, StoreMissingError
 from retrieval.manifest import file_problem
@@ -106,11 +109,26 @@ class Derived:
 
     def lists(self) -> pl.DataFrame:
         """What was shown for each search and done on it, robots left out, in the order of time: the columns that
-        `rerank.clicks.click_log.click_log` takes. Raises StoreMissingError where newer tables have replaced these."""
+        `rerank.clicks.click_log.click_log` takes, and shopper. Raises StoreMissingError where newer tables have
+        replaced these."""
+        return with_own_ids(self._part(LIST_PART))
+
+    def acts(self) -> pl.DataFrame:
+        """All that shoppers who are known did beyond looking at lists, of the whole window: shopper (pseudonym),
+        product_id, kind, time. Raises as `lists`."""
+        return self._part(ACT_PART).filter(shopper_is_known()).select("shopper", "product_id", "kind", "time")
+
+    def popularity_before(self, end: datetime) -> pl.DataFrame:
+        """product_id and score of `popularity` as they stood at a time within the window; nothing that came later has
+        a part in them. Raises as `lists`."""
+        options = msgspec.convert(self.manifest.options, DeriveOptions)
+        return scores_before(self._part(ACT_PART), end, Context(self.window, options, None))
+
+    def _part(self, part: Part) -> pl.DataFrame:
         found = {int(day): self._folder / "parts" / name for day, name in self.manifest.days.items()}
         if missing := [each for each in found.values() if not each.is_dir()]:
             raise StoreMissingError(f"{missing[0]} is gone: newer tables have replaced it; open them anew")
-        return with_own_ids(read_part(LIST_PART, found))
+        return read_part(part, found)
 
 
 def open_derived(folder: Path) -> Derived:

@@ -13,7 +13,8 @@ from rerank.clicks.label_weights import SIGNALS
 from rerank.clicks.labels import ClickLabels, click_labels
 
 _KINDS = ("impression", "click", "cart", "purchase")
-_COLUMNS = ("time", "query_id", "position", "product_id", "kind", "query")
+_ORDER = ("time", "query_id", "position", "product_id", "kind")
+_COLUMNS = (*_ORDER, "query", "shopper")
 
 
 def _lists(events: pl.DataFrame) -> pl.DataFrame:
@@ -24,7 +25,7 @@ def _lists(events: pl.DataFrame) -> pl.DataFrame:
     done = answered.filter(pl.col("kind").is_in(_KINDS)).drop("query").join(words, on="query_id", how="left")
     # What comes of an answer of the day before has no words on its own day.
     done = done.filter((pl.col("kind") != "impression") | pl.col("query").is_not_null())
-    return done.with_columns(pl.col("query").fill_null("")).select(_COLUMNS).sort(_COLUMNS[:-1])
+    return done.with_columns(pl.col("query").fill_null("")).select(_COLUMNS).sort(_ORDER)
 
 
 def labels(read: PartReader, _: Context) -> Mapping[str, pl.DataFrame]:
@@ -43,7 +44,7 @@ def with_own_ids(lists: pl.DataFrame) -> pl.DataFrame:
     shown = lists.filter(pl.col("kind") == "impression").select("query_id", "day", _of="day").unique().sort("day")
     found = lists.sort("day").join_asof(shown, on="day", by="query_id", check_sortedness=False)
     own = pl.format("{}/{}", pl.coalesce("_of", "day"), "query_id")
-    return found.with_columns(query_id=own).select(_COLUMNS).sort(_COLUMNS[:-1])
+    return found.with_columns(query_id=own).select(_COLUMNS).sort(_ORDER)
 
 
 def _weights(made: ClickLabels) -> pl.DataFrame:
@@ -65,6 +66,7 @@ def _weights(made: ClickLabels) -> pl.DataFrame:
     )
 
 
-LIST_PART = Part("lists", _lists, version=2)
-"""time, query_id, position, product_id, kind, query (normalised; empty for acts of whose answer the day says none)."""
+LIST_PART = Part("lists", _lists, version=3)
+"""time, query_id, position, product_id, kind, query (normalised; empty for acts of whose answer the day says none),
+shopper (empty where not known)."""
 LABELS = TableMaker("labels", (LIST_PART,), labels)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from datetime import datetime, timedelta
+
 import polars as pl
 
-from rerank.behaviour.acts import ACT_PART, COUNT_PART
-from rerank.behaviour.decay import with_trend
-from rerank.behaviour.options import ActWeights
+from rerank.behaviour.acts import ACT_PART, COUNT_PART, counted
+from rerank.behaviour.decay import day_decay, exact_sum, with_trend
+from rerank.behaviour.options import ActWeights, Window
 from rerank.behaviour.parts import WHO, Context, PartReader, TableMaker
 
 _COUNTS = ("impressions", "clicks", "consultations", "carts", "purchases")
@@ -27,6 +29,25 @@ def popularity(read: PartReader, context: Context) -> pl.DataFrame:
     ranked = table.sort("category", "score", "product_id", descending=[False, True, False])
     rank = pl.int_range(1, pl.len() + 1, dtype=pl.UInt32).over("category")
     return ranked.select("product_id", "category", *_COUNTS, "shoppers", "score", "trend", rank=rank)
+
+
+def scores_before(acts: pl.DataFrame, end: datetime, context: Context) -> pl.DataFrame:
+    """product_id and score as that table had them at a time within its window: of the rows of `ACT_PART` before `end`
+    alone, so that who learns from what came then is told nothing of it."""
+    options = context.options
+    before = acts.filter(pl.col("time") < end)
+    daily = before.group_by("product_id", "day").agg(
+        clicks=counted("click"),
+        consultations=counted("consultation"),
+        carts=counted("cart"),
+        purchases=counted("purchase"),
+    )
+    window = Window(context.window.first, end - timedelta(milliseconds=1))
+    amount = weighted(options.weights) * day_decay(window, options.half_life)
+    scores = daily.group_by("product_id").agg(score=exact_sum(amount))
+    shoppers = before.group_by("product_id").agg(shoppers=pl.col(WHO).n_unique())
+    known = scores.join(shoppers, on="product_id").filter(pl.col("shoppers") >= options.least_shoppers)
+    return known.select("product_id", "score").sort("product_id")
 
 
 def weighted(weights: ActWeights) -> pl.Expr:

@@ -33,6 +33,8 @@ FEATURES = (*FIRST_STAGE, *SIGNALS)
 MERGED, HAS_STATES = FEATURES.index("merged"), FEATURES.index("has_states")
 BM25_SCALE = 20.0
 HALF_LIFE_DAYS = 90.0
+_POPULARITY_SCALE = 1_000.0
+"""Shares of the highest popularity differ down to a thousandth; what is less is told as next to nothing."""
 _PRIOR_RATINGS, _PRIOR_RATING = 10.0, 3.5
 
 
@@ -58,7 +60,8 @@ class Signals:
     told: SignalColumns
     """By the catalog."""
     popularity: Floats
-    """(c,): the decayed score of clicks, carts and purchases; 0 for a product that nobody has chosen."""
+    """(c,): the decayed score of clicks, carts and purchases as a share of the highest in the store; 0 for a product
+    that nobody has chosen."""
     has_states: NDArray[np.bool_]
     """(c,): whether its tokens are known."""
     today: float
@@ -82,6 +85,20 @@ def feature_matrix(first: FirstStage, signals: Signals, usual_price: float) -> F
     return np.stack([np.asarray(columns[name], np.float32) for name in FEATURES], axis=1)
 
 
+def popularity_feature(share: Floats) -> Floats:
+    """What the column holds of shares of the highest popularity: 0 to 1, by the logarithm, since a second click tells
+    more than a hundredth one.
+
+    A share, since a store's traffic grows, and falls in summer: what a ranker has learned holds at any traffic.
+    """
+    return np.asarray(np.log1p(_POPULARITY_SCALE * share.clip(0, 1)) / np.log1p(_POPULARITY_SCALE), np.float32)
+
+
+def popularity_share(feature: float) -> float:
+    """The share that the column's value tells of."""
+    return float(np.expm1(feature * np.log1p(_POPULARITY_SCALE)) / _POPULARITY_SCALE)
+
+
 def _store_columns(signals: Signals, usual_price: float) -> dict[str, NDArray[np.generic]]:
     told = signals.told
     with np.errstate(divide="ignore", invalid="ignore"):
@@ -95,7 +112,7 @@ def _store_columns(signals: Signals, usual_price: float) -> dict[str, NDArray[np
         "price_gap": np.where(has_gap, np.clip(gap, -3, 3), 0),
         "has_price": has_gap,
         "availability": np.nan_to_num(told.availability, nan=0.0),
-        "popularity": np.log1p(signals.popularity.clip(min=0)),
+        "popularity": popularity_feature(signals.popularity),
         "freshness": np.where(has_created, 0.5 ** (age / HALF_LIFE_DAYS), 0),
         "has_created": has_created,
         "rating": np.where(has_rating, rating, 0),

@@ -15,11 +15,16 @@ from retrieval.token_states import ProductTokens
 PADDING = -1
 MOST_QUERY_TOKENS = 32
 """Tokens of a query that the ranker reads; those behind them still count in the first stage."""
+ACT_KINDS = ("consultation", "click", "cart", "purchase")
+"""What a shopper may have done in a history, as `retrieval.events.event.EventKind` names it; a network knows them by
+their places here."""
+MOST_ACTS = 50
+"""Of a history, the newest; those before them are not read."""
 
 
 @dataclass(frozen=True, slots=True)
 class History:
-    """What a shopper did before, oldest first: product vectors (h, v), kinds of event (h,), days ago (h,)."""
+    """What a shopper did before, oldest first: product vectors (h, v), places in ACT_KINDS (h,), days ago (h,)."""
 
     vectors: NDArray[np.float32]
     kinds: NDArray[np.int64]

@@ -11,16 +11,16 @@ beside it.
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
+from rerank.ranker.inputs import ACT_KINDS
+
 EVENTS = ("click", "cart", "purchase")
 """What the head's outputs tell of, in their order."""
-HISTORY_KINDS = 4
-"""Kinds of event in a history: impression or view, click, cart, purchase."""
 _FAR = -1e4
 """What masked positions score: less than anything real, and still finite in half precision."""
 _SIMILARITIES = 6
@@ -42,14 +42,31 @@ class NetworkShape:
     layers: int = 1
     """Cross-attention layers: 1, or 0 for the features head alone."""
     attention_heads: int = 4
+    """Between which the columns of token states are divided."""
     feed_forward: int = 256
+    """Units behind the attention; 0 for none."""
     hidden: int = 64
     history: int = 32
     """Columns of the attention over a shopper's history; 0 leaves it out."""
+    kept_heads: tuple[int, ...] = ()
+    """Of the attention heads, those that `rerank.ranker.pruning` has left, ascending; empty for all of them."""
 
-    def as_dict(self) -> dict[str, int]:
-        """For the file beside the weights."""
-        return asdict(self)
+    def __post_init__(self) -> None:
+        """Raises ValueError for heads that there are not."""
+        if self.attention_heads < 1 or not self.state_dimension >= self.attention_heads:
+            raise ValueError(f"{self.state_dimension} columns cannot be divided between {self.attention_heads} heads")
+        if list(self.kept_heads) != sorted({*range(self.attention_heads)}.intersection(self.kept_heads)):
+            raise ValueError(f"kept_heads {self.kept_heads} are to be some of {self.attention_heads}, ascending")
+
+    @property
+    def heads(self) -> tuple[int, ...]:
+        """The attention heads that there are, by their places among the columns of states."""
+        return self.kept_heads or tuple(range(self.attention_heads))
+
+    @property
+    def head_columns(self) -> int:
+        """Columns of states that each head reads."""
+        return self.state_dimension // self.attention_heads
 
 
 class Inputs(NamedTuple):
@@ -75,7 +92,7 @@ class Inputs(NamedTuple):
     history_vectors: Tensor
     """(B, h, v) float32."""
     history_kinds: Tensor
-    """(B, h) int64."""
+    """(B, h) int64: places in `rerank.ranker.inputs.ACT_KINDS`."""
     history_gaps: Tensor
     """(B, h) float32: days between the event and the query."""
 
@@ -124,8 +141,10 @@ class RankerNetwork(nn.Module):
         if self.shape.layers:
             known.append(self.attended(inputs, matching))
         scores: Tensor = self.linear(scalars) + self.mlp(torch.cat(known, dim=-1))
-        if self.history is not None:
-            scores = scores + self.history(inputs)
+        # Training data that has no shoppers has no vectors: as with an empty history, nothing is added.
+        if self.history is not None and inputs.candidate_vectors.shape[-1]:
+            past = inputs.history_vectors, inputs.history_kinds, inputs.history_gaps
+            scores = scores + self.history(inputs.candidate_vectors, *past)
         return scores
 
     def scaled(self, features: Tensor) -> Tensor:
@@ -215,30 +234,51 @@ class CrossAttention(nn.Module):
 
     def __init__(self, shape: NetworkShape) -> None:
         super().__init__()
-        d, heads = shape.state_dimension, shape.attention_heads
-        self.heads = heads
+        d, heads, units = shape.state_dimension, len(shape.heads), shape.feed_forward
+        self.shape = shape
         self.told = nn.Linear(2, d)
-        self.query = nn.Linear(d, d)
+        self.query = nn.Linear(d, heads * shape.head_columns)
         self.equal = nn.Parameter(torch.ones(heads))
-        self.output = nn.Linear(d, d)
+        self.output = nn.Linear(heads * shape.head_columns, d)
         self.norm = nn.LayerNorm(d)
-        self.feed_forward = nn.Sequential(nn.Linear(d, shape.feed_forward), nn.GELU(), nn.Linear(shape.feed_forward, d))
+        self.feed_forward = nn.Sequential(nn.Linear(d, units), nn.GELU(), nn.Linear(units, d)) if units else Constant(d)
         self.last_norm = nn.LayerNorm(d)
         self.scale = nn.Parameter(torch.full((heads,), 4.0))
 
     def forward(self, query: Tensor, products: Tensor, matching: Matching) -> Tensor:
         """Query tokens (B, c, q, d) over product tokens (B, c, t, d), the result as the query tokens."""
-        batch, candidates, tokens, d = query.shape
+        batch, candidates, tokens, _ = query.shape
+        heads, columns = len(self.shape.heads), self.shape.head_columns
         query = query + self.told(torch.stack([matching.best, matching.covered], dim=-1))
-        by_head = self.query(query).reshape(batch, candidates, tokens, self.heads, d // self.heads).transpose(2, 3)
-        cached = products.reshape(batch, candidates, -1, self.heads, d // self.heads).transpose(2, 3)
+        by_head = self.query(query).reshape(batch, candidates, tokens, heads, columns).transpose(2, 3)
+        cached = self._divided(products)
         logits = (by_head @ cached.transpose(3, 4)) * self.scale[:, None, None]
         logits = logits + matching.is_equal[:, :, None] * self.equal[:, None, None]
         logits = logits.masked_fill(~matching.is_product_token[:, :, None, None, :], _FAR)
         read = (logits.softmax(dim=-1) @ cached).transpose(2, 3)
-        query = self.norm(query + self.output(read.reshape(batch, candidates, tokens, d)))
+        query = self.norm(query + self.output(read.reshape(batch, candidates, tokens, heads * columns)))
         result: Tensor = self.last_norm(query + self.feed_forward(query))
         return result
+
+    def _divided(self, products: Tensor) -> Tensor:
+        """What each head reads of the product tokens (B, c, heads, t, columns)."""
+        batch, candidates, tokens, _ = products.shape
+        every = products.reshape(batch, candidates, tokens, self.shape.attention_heads, self.shape.head_columns)
+        if self.shape.kept_heads:
+            every = torch.stack([every[:, :, :, head] for head in self.shape.kept_heads], dim=3)
+        return every.transpose(2, 3)
+
+
+class Constant(nn.Module):
+    """What is left of a feed-forward layer that lost all its units: it says the same (d,) of everything."""
+
+    def __init__(self, columns: int) -> None:
+        super().__init__()
+        self.bias = nn.Parameter(torch.zeros(columns))
+
+    def forward(self, _query: Tensor) -> Tensor:
+        """The constant."""
+        return self.bias
 
 
 class HistoryAttention(nn.Module):
@@ -251,28 +291,35 @@ class HistoryAttention(nn.Module):
         v, n = shape.vector_dimension, shape.history
         self.candidate = nn.Linear(v, n)
         self.event = nn.Linear(v, n)
-        self.kind = nn.Embedding(HISTORY_KINDS, n)
+        self.kind = nn.Embedding(len(ACT_KINDS), n)
         self.gap = nn.Linear(1, n)
         self.nothing = nn.Parameter(torch.zeros(1))
         last = nn.Linear(n, len(EVENTS))
-        nn.init.zeros_(last.weight)
-        nn.init.zeros_(last.bias)
         self.score = nn.Sequential(nn.Linear(n + 1, n), nn.GELU(), last)
+        for weight in (self.candidate.bias, self.event.bias, self.gap.bias, last.weight, last.bias):
+            nn.init.zeros_(weight)
+        # Vectors have length 1, not each of their columns: torch's own weights would tell hardly anything of them. Both
+        # maps begin the same, so that a candidate looks at what is like it, whatever its kind and however long ago.
+        nn.init.normal_(self.candidate.weight, std=0.5)
+        with torch.no_grad():
+            self.event.weight.copy_(self.candidate.weight)
+        for part in (self.kind, self.gap):
+            nn.init.normal_(part.weight, std=0.1)
 
-    def forward(self, inputs: Inputs) -> Tensor:
-        """What the history adds to the scores (B, c, 3); nothing where it is empty."""
-        is_event = inputs.history_kinds >= 0
-        kinds = self.kind(inputs.history_kinds.clamp(min=0))
-        gaps = self.gap(torch.log1p(inputs.history_gaps.clamp(min=0))[..., None])
-        events = self.event(inputs.history_vectors) + kinds + gaps
-        candidates = self.candidate(inputs.candidate_vectors)
-        logits = (candidates @ events.transpose(1, 2)) / math.sqrt(events.shape[-1])
+    def forward(self, candidates: Tensor, vectors: Tensor, kinds: Tensor, gaps: Tensor) -> Tensor:
+        """What the history adds to the scores (B, c, 3), nothing where it is empty; of `Inputs`, candidate_vectors and
+        the history's vectors, kinds and gaps."""
+        is_event = kinds >= 0
+        told = self.kind(kinds.clamp(min=0)) + self.gap(torch.log1p(gaps.clamp(min=0))[..., None])
+        events = self.event(vectors) + told
+        asking = self.candidate(candidates)
+        logits = (asking @ events.transpose(1, 2)) / math.sqrt(events.shape[-1])
         logits = logits.masked_fill(~is_event[:, None], _FAR)
         nothing = self.nothing.expand(logits.shape[0], logits.shape[1], 1)
         attention = torch.cat([nothing, logits], dim=-1).softmax(dim=-1)[..., 1:]
         read = attention @ events
-        alike = inputs.candidate_vectors @ inputs.history_vectors.transpose(1, 2)
+        alike = candidates @ vectors.transpose(1, 2)
         nearest = (attention * alike).sum(dim=-1, keepdim=True)
         any_event = is_event.any(dim=-1).float()[:, None, None]
-        result: Tensor = self.score(torch.cat([candidates * read, nearest], dim=-1)) * any_event
+        result: Tensor = self.score(torch.cat([asking * read, nearest], dim=-1)) * any_event
         return result

@@ -35,6 +35,9 @@ MOST_MODEL_BYTES = 256 << 20
 """Of one file of a ranker: fifty times the largest that we made."""
 MOST_TOLD_BYTES = 4 << 20
 """Of each JSON file."""
+ORDERS = MERGED, SERVED, NAIVE, NEW = "merged", "served", "naive", "new"
+"""The first stages' order; the ranker that served before; what learning from clicks as they are gives; the ranker
+itself."""
 _NEEDED = (MODEL_FILE, WEIGHTS_FILE, SPEC_FILE, REPORT_FILE)
 _CURE = "let another one serve (shelfwise models rollback) or train it again (shelfwise train ranker)"
 
@@ -73,6 +76,21 @@ class RankerSpec(msgspec.Struct, frozen=True, kw_only=True):
     """Identity of the ranker that its training began from; empty for one from nothing."""
 
 
+class Reached(msgspec.Struct, frozen=True):
+    """The mean nDCG@10 of an order over the held-out queries, each by its traffic."""
+
+    order: str
+    """One of `ORDERS`."""
+    ndcg: float
+    low: float
+    high: float
+    """The ends of its 95% interval, from a bootstrap over queries."""
+    queries: int
+
+    def __str__(self) -> str:
+        return f"{self.order} {self.ndcg:.4f}"
+
+
 class RankerReport(msgspec.Struct, frozen=True, kw_only=True):
     """What report.json holds: how good a ranker is, by what it was not trained on."""
 
@@ -88,6 +106,8 @@ class RankerReport(msgspec.Struct, frozen=True, kw_only=True):
     """The gate's, where it was asked."""
     aside: tuple[str, ...] = ()
     """Why it is kept aside; empty for one that was published."""
+    orders: tuple[Reached, ...] = ()
+    """Of one that learned from clicks, what it reaches and what others do on the same queries."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -31,7 +31,8 @@ class Batch:
 
 @dataclass(frozen=True, slots=True)
 class ListData:
-    """Lists, and all that their batches are made of."""
+    """Lists, and all that their batches are made of. Nobody's history is among it: see
+    `rerank.training.history_batches`."""
 
     lists: CandidateLists
     queries: Sequence[Tokens]
@@ -41,15 +42,12 @@ class ListData:
     """(m,): what each candidate should score."""
     weights: NDArray[np.float32] | None = None
     """(m,); None counts all alike."""
-    vector_dimension: int = 0
-    histories: Callable[[int], tuple[NDArray[np.float32], History]] | None = None
-    """Of a list's number, the vectors of its candidates (c, v) and its shopper's history."""
 
     def batch(self, numbers: Sequence[int], dropped: float, seed: int) -> Batch:
         """The batch of some lists. A share of the candidates, `dropped`, lose their states: so the network learns to
         do without."""
         rng = np.random.default_rng(seed)
-        inputs = batched([self._candidates(number, dropped, rng) for number in numbers], self.vector_dimension)
+        inputs = batched([self._candidates(number, dropped, rng) for number in numbers], 0)
         shape = inputs.features.shape[:2]
         targets, weights = np.zeros(shape, np.float32), np.ones(shape, np.float32)
         is_candidate = np.zeros(shape, bool)
@@ -85,13 +83,8 @@ class ListData:
             products, features = without_states(products, lost), features.copy()
             features[lost, HAS_STATES] = 0
         query = self.queries[number]
-        vectors, history = self._history(number, len(features))
-        return Candidates(query, self.states.idf[query.ids], products, features, vectors, history)
-
-    def _history(self, number: int, count: int) -> tuple[NDArray[np.float32], History]:
-        if self.histories is None:
-            return np.empty((count, 0), np.float32), History.none(self.vector_dimension)
-        return self.histories(number)
+        vectors = np.empty((len(features), 0), np.float32)
+        return Candidates(query, self.states.idf[query.ids], products, features, vectors, History.none(0))
 
 
 def without_states(products: ProductTokens, lost: NDArray[np.bool_]) -> ProductTokens:

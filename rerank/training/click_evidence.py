@@ -16,7 +16,7 @@ from rerank.clicks.outcomes import Outcomes, outcomes
 
 LEAST_ACTS = 50
 """Carts, or purchases, that it takes to learn from them; with fewer, their outputs learn from clicks."""
-_LABELS = LabelOptions()
+LABELS = LabelOptions()
 KINDS = ("clicks", "carts", "purchases")
 """The last axis of acts and gains, as `rerank.ranker.network.EVENTS`."""
 
@@ -52,7 +52,7 @@ class ClickEvidence:
         return asked
 
 
-def learned(events: pl.DataFrame, options: LabelOptions = _LABELS) -> ClickEvidence:
+def learned(events: pl.DataFrame, options: LabelOptions = LABELS) -> ClickEvidence:
     """Fits a click model to a period's events (see `rerank.clicks.click_log.click_log` for their columns)."""
     happened = outcomes(events, options.depth)
     model = fit_twice(happened.log, happened, options)

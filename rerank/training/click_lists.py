@@ -58,20 +58,25 @@ class ClickLists:
 
 
 def click_lists(
-    evidence: ClickEvidence, found: CandidateLists, row_of: Callable[[str], int | None], most: int = 28, seed: int = 0
+    evidence: ClickEvidence,
+    found: CandidateLists,
+    row_of: Callable[[str], int | None],
+    most: int = 28,
+    seed: int = 0,
+    least: int = LEAST_LISTS,
 ) -> ClickLists:
     """Joins what clicks say with the candidates that the queries have now.
 
     `found` are queries of the evidence with their best candidates, `row_of` gives the row of a product id, None where
     it is gone. Of candidates that were not shown, as many as fill a list up to `most` are drawn, by the seed and the
-    query alone: they stand for all that a ranker meets besides. Raises TrainingError where fewer than 20 queries have
-    both a candidate that was clicked and another one.
+    query alone: they stand for all that a ranker meets besides. Raises TrainingError where fewer than `least` queries
+    have both a candidate that was clicked and another one.
     """
     if not evidence.acts.any():
         raise TrainingError(
             f"nothing was clicked on any of {evidence.log.size:,} lists; train with --from-catalog until something is"
         )
-    pairs, gone = _placed(evidence, found, row_of)
+    pairs, gone = placed(evidence.pairs, found, row_of)
     place = pairs["place"].fill_null(-1).to_numpy()
     is_shown = np.zeros(len(found.rows), np.bool_)
     is_shown[place[place >= 0]] = True
@@ -85,10 +90,10 @@ def click_lists(
     told = displays(evidence.log, evidence.acts, _lists_of(evidence, pairs), local)
     weights = _evidence_of(evidence, known, lists.query_of[at], len(lists))
     usable = np.intersect1d(np.unique(told.list_of), np.flatnonzero(lists.lengths > 1))
-    if len(usable) < LEAST_LISTS:
+    if len(usable) < least:
         raise TrainingError(
             f"{len(usable)} of {len(found)} queries have a candidate that was clicked and one beside it; at least "
-            f"{LEAST_LISTS} are needed: gather more clicks, or train with --from-catalog"
+            f"{least} are needed: gather more clicks, or train with --from-catalog"
         )
     left_out = LeftOut(
         unclicked_queries=_unclicked(evidence),
@@ -101,12 +106,10 @@ def click_lists(
     return ClickLists(lists, gains, is_shown[kept], weights, told, evidence.examination, usable, left_out)
 
 
-def _placed(
-    evidence: ClickEvidence, found: CandidateLists, row_of: Callable[[str], int | None]
-) -> tuple[pl.DataFrame, int]:
-    """The pairs, in their order, with their list, their row and their place in `found.rows`, null where there is none;
-    and how many have no row."""
-    ids = evidence.pairs["product_id"].unique()
+def placed(pairs: pl.DataFrame, found: CandidateLists, row_of: Callable[[str], int | None]) -> tuple[pl.DataFrame, int]:
+    """The pairs (query, product_id), in their order, with their list, their row and their place in `found.rows`, null
+    where there is none; and how many have no row."""
+    ids = pairs["product_id"].unique()
     rows = pl.DataFrame(
         {"product_id": ids, "row": [row_of(each) for each in ids.to_list()]},
         schema={"product_id": pl.String, "row": pl.Int64},
@@ -116,7 +119,7 @@ def _placed(
     )
     places = pl.DataFrame({"list": found.query_of, "row": found.rows, "place": np.arange(len(found.rows))})
     joined = (
-        evidence.pairs.join(rows, on="product_id", how="left", maintain_order="left")
+        pairs.join(rows, on="product_id", how="left", maintain_order="left")
         .join(numbers, on="query", how="left", maintain_order="left")
         .join(places, on=_JOINED, how="left", maintain_order="left")
     )

@@ -49,6 +49,17 @@ def displayed_loss(
     return _weighted(told_by_list, nothing.index_add(0, batch.list_of, acted), batch.weights, tasks)
 
 
+def single_displays_loss(
+    scores: Tensor, is_candidate: Tensor, acts: Tensor, chances: Tensor, tasks: Sequence[float]
+) -> Tensor:
+    """The same with the scores (K, depth, 3) of what stood on each of K displays, every one of them with scores of its
+    own: a mean over all acts by their weights, since a display of one act would else count alike whatever its place."""
+    given = log_softmax(scores.masked_fill(~is_candidate[..., None], _FAR), dim=1)
+    weighted = acts / chances[None, : acts.shape[1], None]
+    entropy = -(weighted * given).sum(dim=(0, 1))
+    return (entropy / weighted.sum(dim=(0, 1)).clamp(min=_LEAST) * torch.tensor(tasks)).sum()
+
+
 def _weighted(entropy: Tensor, total: Tensor, weights: Tensor, tasks: Sequence[float]) -> Tensor:
     """The mean over lists of entropy (B, 3) by the total (B, 3) of what it is over; a list without any adds nothing."""
     each = entropy / total.clamp(min=_LEAST)

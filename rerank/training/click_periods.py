@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import datetime
+from typing import cast
 
 import polars as pl
 
@@ -21,6 +23,11 @@ class Periods:
     validation: pl.DataFrame
     held_out: pl.DataFrame
 
+    @property
+    def choosing(self) -> datetime:
+        """When the second one begins: what is told from before may be told to all three."""
+        return cast(datetime, self.validation["time"].min())
+
 
 def by_time(events: pl.DataFrame, validation: float = 0.1, held_out: float = 0.2) -> Periods:
     """Divides a log by the time of its lists: the last share of them is held out, the one before it validates.
@@ -28,8 +35,22 @@ def by_time(events: pl.DataFrame, validation: float = 0.1, held_out: float = 0.2
     Acts on answers of which no list was shown are in no period. Raises TrainingError for an empty log, or one of too
     few lists to divide.
     """
+    return _divided(events, _shown_lists(events).sort("start", "query_id"), validation, held_out)
+
+
+def by_list(events: pl.DataFrame, validation: float = 0.1, held_out: float = 0.2, seed: int = 0) -> Periods:
+    """Divides a log that has no times by drawing its lists, each whole with all that was done on it; raises as
+    `by_time`."""
+    return _divided(events, _shown_lists(events).sort(pl.col("query_id").hash(seed), "query_id"), validation, held_out)
+
+
+def _shown_lists(events: pl.DataFrame) -> pl.DataFrame:
     starts = events.filter((pl.col("kind") == "impression") & (pl.col("query_id") != ""))
-    lists = starts.group_by("query_id").agg(pl.col("time").min().alias("start")).sort("start", "query_id")
+    return starts.group_by("query_id").agg(pl.col("time").min().alias("start"))
+
+
+def _divided(events: pl.DataFrame, lists: pl.DataFrame, validation: float, held_out: float) -> Periods:
+    """By `lists` in their order."""
     if lists.height < LEAST_LISTS:
         raise TrainingError(
             f"the log has {lists.height} shown lists; learning from clicks takes {LEAST_LISTS} at least: import more "

@@ -87,11 +87,13 @@ def train_on_clicks(
     options: ClickOptions,
     folder: Path,
     advance: Callable[[int, float], None] = lambda _steps, _loss: None,
+    *,
+    judged: Callable[[Epoch], None] = lambda _epoch: None,
 ) -> tuple[RankerNetwork, tuple[Epoch, ...]]:
     """Trains a copy of `start`; returns it as its best validation left it, with the curve.
 
-    `folder` keeps its state between epochs: see `rerank.training.loop`. Raises TrainingError where the loss is no
-    number any more.
+    `folder` keeps its state between epochs: see `rerank.training.loop`, also for `advance` and `judged`. Raises
+    TrainingError where the loss is no number any more.
     """
     ranker = copy.deepcopy(start)
     tower = PositionTower(len(data.clicks.examination))
@@ -105,7 +107,7 @@ def train_on_clicks(
     training: Training[nn.ModuleList, ClickBatch] = Training(
         batches, steps, lambda _, batch: loss(ranker(*batch.inputs), batch), lambda _: validation.of(ranker)
     )
-    curve = train(network, training, options.loop, folder, advance)
+    curve = train(network, training, options.loop, folder, advance, judged=judged)
     return ranker.eval(), curve
 
 

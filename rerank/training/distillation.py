@@ -6,7 +6,7 @@ cross-encoder knows what words mean, BM25 knows which of them are rare here.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -83,32 +83,62 @@ def usual_deviation(scores: Floats, lists: CandidateLists) -> float:
     return float(np.mean(deviations)) if deviations else 0.0
 
 
+@dataclass(frozen=True, slots=True)
+class Taught:
+    """A catalog's lists, and which of them train."""
+
+    data: ListData
+    """Its targets are the teacher's: see `targets`."""
+    parts: Split
+
+
 def distil(
-    data: ListData,
-    parts: Split,
+    catalogs: Sequence[Taught],
     shape: NetworkShape,
     options: DistilOptions,
     folder: Path,
     advance: Callable[[int, float], None] = lambda _steps, _loss: None,
+    *,
+    judged: Callable[[Epoch], None] = lambda _epoch: None,
 ) -> tuple[RankerNetwork, tuple[Epoch, ...]]:
-    """Trains a new network on `data`, whose targets are the teacher's (`targets`); returns it with its curve.
+    """Trains a new network on one catalog, or on several at once, and returns it with its curve.
 
-    Its validation is the mean `agreement` on the validation lists. `folder` keeps its state between epochs: see
-    `rerank.training.loop`.
+    Each step reads lists of one catalog; its validation is the mean `agreement` on the validation lists, catalogs
+    counting alike. `folder` keeps its state between epochs: see `rerank.training.loop`, also for `advance` and
+    `judged`.
     """
     torch.manual_seed(options.seed)
     network = RankerNetwork(shape)
-    network.fit_scale(torch.from_numpy(data.shown_features(options.dropped, options.seed)))
+    shown = [each.data.shown_features(options.dropped, options.seed) for each in catalogs]
+    network.fit_scale(torch.from_numpy(np.concatenate(shown)))
 
     def batches(epoch: int) -> Iterator[Batch]:
-        seed = options.seed * 1_000 + epoch
-        return shuffled(data, parts.training, lists=options.lists, dropped=options.dropped, seed=seed)
+        return _interleaved(catalogs, options, options.seed * 1_000 + epoch)
 
     def validate(trained: RankerNetwork) -> float:
-        return float(agreement(data, parts.validation, scores_of(trained, whole(data, parts.validation))).mean())
+        return float(np.mean([_agreed(trained, each) for each in catalogs]))
 
-    steps = -(-len(parts.training) // options.lists)
-    return network, train(network, Training(batches, steps, teacher_loss, validate), options.loop, folder, advance)
+    steps = sum(_steps(each, options) for each in catalogs)
+    training = Training(batches, steps, teacher_loss, validate)
+    return network, train(network, training, options.loop, folder, advance, judged=judged)
+
+
+def _interleaved(catalogs: Sequence[Taught], options: DistilOptions, seed: int) -> Iterator[Batch]:
+    """An epoch of all catalogs' batches, each catalog's in an order of its own, in an order drawn by the seed."""
+    lists, dropped = options.lists, options.dropped
+    each = [shuffled(one.data, one.parts.training, lists=lists, dropped=dropped, seed=seed) for one in catalogs]
+    turns = np.repeat(np.arange(len(catalogs)), [_steps(one, options) for one in catalogs])
+    for turn in np.random.default_rng(seed).permutation(turns).tolist():
+        yield next(each[turn])
+
+
+def _steps(catalog: Taught, options: DistilOptions) -> int:
+    return -(-len(catalog.parts.training) // options.lists)
+
+
+def _agreed(network: RankerNetwork, catalog: Taught) -> float:
+    data, numbers = catalog.data, catalog.parts.validation
+    return float(agreement(data, numbers, scores_of(network, whole(data, numbers))).mean())
 
 
 def teacher_loss(network: RankerNetwork, batch: Batch) -> torch.Tensor:

@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 
 from rerank.gate import measures
-from rerank.ranker.network import RankerNetwork
+from rerank.ranker.network import EVENTS, RankerNetwork
 from rerank.ranker.onnx_ranker import OnnxRanker
 from rerank.training.batches import Batch, ListData
 
@@ -23,13 +23,18 @@ def scores_of(
 ) -> NDArray[np.float32]:
     """What the network scores the candidates of all batches, end to end (m,); `weights` say what each kind of event is
     worth."""
+    return np.asarray(outputs_of(network, batches) @ np.array(weights, np.float32))
+
+
+def outputs_of(network: RankerNetwork, batches: Iterable[Batch]) -> NDArray[np.float32]:
+    """The same for each kind of event (m, 3)."""
     network.eval()
-    parts, worth = [], torch.tensor(weights)
+    parts = [np.empty((0, len(EVENTS)), np.float32)]
     with torch.inference_mode():
         for batch in batches:
-            scores = network(*batch.inputs) @ worth
+            scores = network(*batch.inputs)
             parts += [row[kept].numpy() for row, kept in zip(scores, batch.is_candidate, strict=True)]
-    return np.concatenate(parts) if parts else np.empty(0, np.float32)
+    return np.concatenate(parts)
 
 
 def ndcg(scores: NDArray[np.floating], gains: NDArray[np.float32], offsets: NDArray[np.int64]) -> NDArray[np.float64]:

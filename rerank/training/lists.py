@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -61,6 +62,17 @@ class CandidateLists:
         rng = np.random.default_rng(xxhash.xxh3_64_intdigest(text))
         behind = rng.choice(np.arange(head, count), most - head, replace=False)
         return np.asarray(np.concatenate([np.arange(head), np.sort(behind)]) + place.start)
+
+
+def joined(parts: Sequence[CandidateLists]) -> CandidateLists:
+    """The lists of all parts, one part's behind the other's."""
+    lengths = np.concatenate([_NONE, *(part.lengths for part in parts)])
+    return CandidateLists(
+        tuple(query for part in parts for query in part.queries),
+        np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths)]),
+        np.concatenate([part.rows for part in parts]),
+        np.concatenate([part.features for part in parts]),
+    )
 
 
 _NONE = np.empty(0, np.int64)

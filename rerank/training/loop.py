@@ -55,11 +55,13 @@ def train(
     options: LoopOptions,
     folder: Path,
     advance: Callable[[int, float], None] = lambda _steps, _loss: None,
+    *,
+    judged: Callable[[Epoch], None] = lambda _epoch: None,
 ) -> tuple[Epoch, ...]:
     """Trains `network` in place, leaves it with the weights of its best validation, and returns the curve.
 
-    `advance` is told of steps that are done and the loss of the last. Raises TrainingError where the loss is no number
-    any more.
+    `advance` is told of steps that are done and the loss of the last, `judged` of every epoch of the curve, at once of
+    those that an interrupted run has left. Raises TrainingError where the loss is no number any more.
     """
     folder.mkdir(parents=True, exist_ok=True)
     optimizer = torch.optim.AdamW(
@@ -73,10 +75,13 @@ def train(
         advance(so_far.done * training.steps, so_far.curve[-1].loss or math.nan)
     else:
         state.judge(network, Epoch(0, None, training.validate(network)))
+    for epoch in so_far.curve:
+        judged(epoch)
     while so_far.done < options.epochs and so_far.waited < options.patience:
         loss = _epoch(network, training, options, optimizer, so_far.done, advance)
         so_far.done += 1
         state.judge(network, Epoch(so_far.done, loss, training.validate(network)))
+        judged(so_far.curve[-1])
         keep(folder, network, optimizer, state)
     network.load_state_dict(state.best_weights)
     return tuple(so_far.curve)

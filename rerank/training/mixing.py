@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from rerank.ranker.network import RankerNetwork
 from rerank.training.batches import merged_scores, whole
 from rerank.training.click_training import Validation
-from rerank.training.evaluation import CLICKS_ALONE, scores_of
+from rerank.training.evaluation import CLICKS_ALONE, outputs_of, scores_of
 
 MIXES = (0.0, 0.05, 0.1, 0.2, 0.4, 0.8)
 """Weights of the merged score that are tried beside the network's."""
@@ -40,7 +40,8 @@ class Mixing:
 def best_mixing(network: RankerNetwork, validation: Validation) -> Mixing:
     """The one of the highest nDCG@10; of equal ones the first, which is the simplest."""
     merged = merged_scores(validation.data.lists)[validation.places]
-    outputs = {each: scores_of(network, whole(validation.data, validation.numbers), each) for each in EVENT_WEIGHTS}
+    made = outputs_of(network, whole(validation.data, validation.numbers))
+    outputs = {each: made @ np.array(each, np.float32) for each in EVENT_WEIGHTS}
     tried = [
         Mixing(weights, mix, float(validation.ndcg(outputs[weights] + mix * merged).mean()))
         for weights, mix in itertools.product(EVENT_WEIGHTS, MIXES)

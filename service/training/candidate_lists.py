@@ -13,6 +13,7 @@ from rerank.ranker.features import FEATURES
 from rerank.training.lists import CandidateLists
 from retrieval.errors import EncoderError
 from service.candidate_features import candidate_features
+from service.popularity import UNKNOWN, Popularity
 from service.ranking import Request
 from service.snapshot import Snapshot
 from service.stages import Stages
@@ -27,9 +28,12 @@ def candidate_lists(
     now: float,
     *,
     depth: int = DEPTH,
+    popularity: Popularity = UNKNOWN,
     progress: Callable[[int], None] = lambda _count: None,
 ) -> CandidateLists:
     """The best `depth` candidates of each query in their merged order, a query without any among them.
+
+    `popularity` is to be of a time before what is learned from, or judged by, happened.
 
     Raises EncoderError where the queries cannot be encoded: lists that one retriever alone has found teach nothing.
     """
@@ -37,7 +41,7 @@ def candidate_lists(
     with ThreadPoolExecutor(threads, thread_name_prefix="retrieve") as beside, ThreadPoolExecutor(threads) as workers:
         stages = Stages(snapshot, beside)
         found = []
-        for each in workers.map(lambda query: _found(snapshot, stages, query, depth, now), queries):
+        for each in workers.map(lambda query: _found(snapshot, stages, query, depth, now, popularity), queries):
             found.append(each)
             progress(1)
     return CandidateLists(
@@ -49,7 +53,7 @@ def candidate_lists(
 
 
 def _found(
-    snapshot: Snapshot, stages: Stages, query: str, depth: int, now: float
+    snapshot: Snapshot, stages: Stages, query: str, depth: int, now: float, popularity: Popularity
 ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
     groups = snapshot.analyzer.groups(query)
     if not groups:
@@ -59,4 +63,4 @@ def _found(
         raise EncoderError(f"{', '.join(ranking.degraded)} is lost for the query {query[:80]!r}: train once it is back")
     rows = ranking.rows[:depth]
     has_states = np.zeros(len(rows), bool) if snapshot.states is None else snapshot.states.gather(rows).has_any
-    return rows, candidate_features(snapshot, ranking, len(rows), has_states, now)
+    return rows, candidate_features(snapshot, ranking, len(rows), has_states, now, popularity)

@@ -24,17 +24,18 @@ from rerank.ranker.spec import RankerReport, RankerSpec
 from rerank.training.batches import ListData, merged_scores, whole
 from rerank.training.calibration import fit_calibration
 from rerank.training.checkpoint import Epoch
-from rerank.training.distillation import DistilOptions, Split, agreement, distil, split, targets
+from rerank.training.distillation import DistilOptions, Split, Taught, agreement, distil, split, targets
 from rerank.training.evaluation import ranker_scores, scores_of
+from rerank.training.tensorboard import charted
 from service.served_ranker import encoding_of
 from service.snapshot import Snapshot
 from service.training.from_catalog import Progress, TaughtLists, list_data
-from service.training.publishing import publish_judged
+from service.training.publishing import gated, publish_judged
 
 MIXES = (0.0, 0.05, 0.1, 0.2, 0.4)
 """Weights of the merged score beside the network's that are tried."""
 _RUN = "catalog-"
-_EVENT_WEIGHTS = (0.5, 0.3, 0.2)
+EVENT_WEIGHTS = (0.5, 0.3, 0.2)
 """A distilled network says the same of all events."""
 
 
@@ -65,7 +66,8 @@ def distil_ranker(
     run = work / f"{_RUN}{_digest(snapshot, data, options)}"
     contenders = [_contender(data, parts, layers, options, run, progress) for layers in (0, 1)]
     chosen = choose(contenders)
-    added = _published(snapshot, data, parts, chosen, _spec(snapshot, data, taught, parts, chosen, options), root)
+    spec = _spec(snapshot, data, taught, parts, chosen, options)
+    added = _published(snapshot, data, parts, chosen, spec, root, progress)
     for over in work.glob(f"{_RUN}*"):
         shutil.rmtree(over)
     return added
@@ -84,12 +86,15 @@ def _contender(
     data: ListData, parts: Split, layers: int, options: DistilOptions, run: Path, progress: Progress
 ) -> Contender:
     dimension = data.states.dimension
-    shape = NetworkShape(dimension, data.vector_dimension, len(FEATURES), layers=layers, history=0)
+    shape = NetworkShape(dimension, 0, len(FEATURES), layers=layers, history=0)
     name = "attention" if layers else "features"
     steps = -(-len(parts.training) // options.lists) * options.loop.epochs
     progress.begin(name, steps, "steps")
-    network, curve = distil(data, parts, shape, options, run / name, lambda done, _loss: progress.advance(done))
-    found = scores_of(network, whole(data, parts.validation), _EVENT_WEIGHTS)
+    with charted(run.parent, run.name, name) as judged:
+        network, curve = distil(
+            [Taught(data, parts)], shape, options, run / name, lambda done, _loss: progress.advance(done), judged=judged
+        )
+    found = scores_of(network, whole(data, parts.validation), EVENT_WEIGHTS)
     merged = merged_scores(data.lists)[_places(data, parts.validation)]
     agreements = {mix: agreement(data, parts.validation, found + mix * merged) for mix in MIXES}
     mix = max(MIXES, key=lambda each: float(agreements[each].mean()))
@@ -119,7 +124,7 @@ def _spec(
         layers=chosen.network.shape.layers,
         precision="fp32",
         mix=chosen.mix,
-        event_weights=_EVENT_WEIGHTS,
+        event_weights=EVENT_WEIGHTS,
         calibration=fit_calibration(chosen.scores.astype(np.float64), fits),
         neutral=tuple(chosen.network.centre.tolist()),
         trained_on={
@@ -132,19 +137,31 @@ def _spec(
 
 
 def _published(
-    snapshot: Snapshot, data: ListData, parts: Split, chosen: Contender, spec: RankerSpec, root: Path
+    snapshot: Snapshot,
+    data: ListData,
+    parts: Split,
+    chosen: Contender,
+    spec: RankerSpec,
+    root: Path,
+    progress: Progress,
 ) -> Added:
     registry = RankerRegistry(root)
     served = registry.serving(encoding_of(snapshot)).ranker
-    judge_made = partial(_judged, data, parts, served)
-    return publish_judged(registry, chosen.network, chosen.curve, spec, judge_made)
+    judge_made = partial(_judged, data, parts, served, progress)
+    return publish_judged(registry, chosen.network, chosen.curve, spec, judge_made, progress)
 
 
-def _judged(data: ListData, parts: Split, served: Published | None, made: Published) -> tuple[RankerReport, Verdict]:
+def _judged(
+    data: ListData, parts: Split, served: Published | None, progress: Progress, made: Published
+) -> tuple[RankerReport, Verdict]:
     """What it reaches on the held-out queries, as it will be served, against what serves."""
+    progress.begin("evaluation", None, "")
     reached, merged = _agreement(data, parts.held_out, OnnxRanker(made)), _merged_agreement(data, parts.held_out)
     against = _agreement(data, parts.held_out, OnnxRanker(served)) if served else merged
+    progress.end(f"agreement {reached.mean():.4f} on held-out queries, {merged.mean():.4f} of the merged order")
+    progress.begin("gate", None, "")
     verdict = judge(_measures(reached), _measures(against))
+    progress.end(gated(verdict))
     report = RankerReport(
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         measured_on=f"{len(parts.held_out)} synthetic queries by {made.spec.trained_on['teacher']}",

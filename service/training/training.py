@@ -2,26 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from datetime import datetime
 from pathlib import Path
 
 from rerank.behaviour.derived import open_derived
+from rerank.behaviour.refresh import Refreshed
 from rerank.ranker.registry import Added
 from rerank.training.distillation import DistilOptions
 from retrieval.published import Store
 from retrieval.store_lock import held_lock
 from service.connection import Connection
-from service.derived_tables import DerivedTables
+from service.derived_tables import DerivedTables, popularity_scores
 from service.event_log import EventLog
+from service.popularity import Popularity
 from service.settings import Settings
 from service.snapshot import Snapshot, open_snapshot
+from service.training.click_material import ClickTraining, FromClicks
 from service.training.distilled import distil_ranker
 from service.training.from_catalog import CatalogOptions, Progress, taught_lists
-from service.training.from_clicks import FromClicks, click_ranker
+from service.training.from_clicks import click_ranker
 
 TRAINING_FOLDER = "training"
+TEACHER_SCORES = "teacher-scores"
 
 
 def train_from_catalog(root: Path, catalog: CatalogOptions, options: DistilOptions, progress: Progress) -> Added:
@@ -33,13 +37,19 @@ def train_from_catalog(root: Path, catalog: CatalogOptions, options: DistilOptio
     model cannot be had.
     """
     with _working(root) as (snapshot, work, built):
-        taught = taught_lists(snapshot, catalog, work / "teacher-scores", built, progress)
+        taught = taught_lists(snapshot, catalog, work / TEACHER_SCORES, built, progress)
         return distil_ranker(snapshot, taught, work, root, options, progress)
 
 
-def train_from_clicks(root: Path, settings: Settings, options: FromClicks, progress: Progress) -> Added:
+def train_from_clicks(
+    root: Path,
+    settings: Settings,
+    options: FromClicks,
+    progress: Progress,
+    refreshed: Callable[[Refreshed], None] = lambda _: None,
+) -> ClickTraining:
     """Trains a ranker for an index directory on what its shoppers did; the tables made of events are brought up
-    to date first.
+    to date first, and `refreshed` is told of that.
 
     Raises what `train_from_catalog` does, StoreMissingError where there are no events, and StoreError where they cannot
     be read.
@@ -49,7 +59,14 @@ def train_from_clicks(root: Path, settings: Settings, options: FromClicks, progr
         tables = DerivedTables(root, log, settings.events)
         done = tables.refresh()
         progress.end(f"{done.events:,} events, {done.flagged_visits:,} visits of robots left out")
-        return click_ranker(snapshot, open_derived(tables.folder).lists(), work, root, options, built, progress)
+        refreshed(done)
+        derived = open_derived(tables.folder)
+        lists, acts = derived.lists(), derived.acts()
+
+        def popular(end: datetime) -> Popularity:
+            return Popularity.of_scores(popularity_scores(derived.popularity_before(end)))
+
+        return click_ranker(snapshot, lists, work, root, options, built, progress, acts=acts, popular=popular)
 
 
 @contextmanager

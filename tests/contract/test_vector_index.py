@@ -120,6 +120,8 @@ class TestVectorIndex:
     def test_it_has_the_vectors_it_was_given(self, index: VectorIndex) -> None:
         assert (index.size, index.dimension) == (COUNT, DIMENSION)
         assert np.array_equal(index.vector(7), VECTORS[7])
+        assert np.array_equal(index.gather(np.array([7, 0, 7])), VECTORS[[7, 0, 7]])
+        assert index.gather(np.empty(0, np.int64)).shape == (0, DIMENSION)
 
     def test_scores_are_exact_ordered_and_distinct(self, index: VectorIndex) -> None:
         found = index.search(QUERIES[0], 50)

@@ -115,7 +115,9 @@ def test_a_better_ranker_is_published_and_serves(trained: Path) -> None:
     assert made.spec.trained_on["seed"] == SEED
     assert made.spec.calibration[0] >= 0
     # What an interrupted run would go on from is gone, what the teacher said is kept.
-    assert {path.name for path in (trained / TRAINING_FOLDER).iterdir()} <= {"teacher-scores", "lock"}
+    assert {path.name for path in (trained / TRAINING_FOLDER).iterdir()} <= {"teacher-scores", "tensorboard", "lock"}
+    curves = (trained / TRAINING_FOLDER / "tensorboard").glob("catalog-*/*/events.out.*")
+    assert {path.parent.name for path in curves} == {"features", "attention"}
 
 
 def test_searches_are_ranked_by_it(trained: Path) -> None:
@@ -141,7 +143,8 @@ def test_one_that_is_not_better_is_kept_aside_and_the_same_seed_gives_the_same_w
     assert RankerRegistry(trained).pointer.read() == "ranker-0002"
     # All pairs were known already.
     assert len(watching.done["teaching"]) == 1
-    assert set(watching.told) == {"teacher", "queries", "candidates", "teaching", "features", "attention"}
+    judging = {"export", "evaluation", "gate", "publish"}
+    assert set(watching.told) == {"teacher", "queries", "candidates", "teaching", "features", "attention"} | judging
 
 
 def test_a_killed_training_goes_on_and_ends_with_the_same_weights(root: Path, trained: Path, teacher: Path) -> None:

@@ -63,6 +63,7 @@ def test_what_needs_no_cluster_asks_none(index: ElasticsearchVectors) -> None:
     assert index.search(QUERY, 5, np.array([1, 3])).rows.tolist() == [3, 1]
     assert index.similarity(QUERY, np.array([4, 1])) == pytest.approx([0.0, 0.6])
     assert np.array_equal(index.vector(2), VECTORS[2])
+    assert np.array_equal(index.gather(np.array([3, 2])), VECTORS[[3, 2]])
 
 
 def test_one_vector_answers_without_the_cluster(gone: Cluster, tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ from retrieval.merging import METHODS
 from service.candidate_features import candidate_features
 from service.changed_states import ChangedSignals
 from service.engine import SearchEngine
+from service.popularity import UNKNOWN, Popularity
 from service.ranking import Ranking, Request
 from service.snapshot import Snapshot
 from service.stages import Stages
@@ -38,7 +39,7 @@ def ranked(engine: SearchEngine, executor: ThreadPoolExecutor, text: str, **valu
 
 def features(snapshot: Snapshot, ranking: Ranking, count: int | None = None) -> NDArray[np.float32]:
     count = len(ranking.rows) if count is None else count
-    return candidate_features(snapshot, ranking, count, np.ones(count, bool), NOW)
+    return candidate_features(snapshot, ranking, count, np.ones(count, bool), NOW, UNKNOWN)
 
 
 def column(table: NDArray[np.float32], name: str) -> NDArray[np.float32]:
@@ -97,11 +98,23 @@ def test_a_filter_leaves_a_products_features_as_they_were(engine: SearchEngine, 
 def test_who_has_states_is_told_and_time_goes_on(engine: SearchEngine, executor: ThreadPoolExecutor) -> None:
     ranking = ranked(engine, executor, "steel pan")
     has_states = np.arange(10) % 3 > 0
-    one, later = (candidate_features(engine.snapshot, ranking, 10, has_states, now) for now in (NOW, NOW + 90 * 86_400))
+    one, later = (
+        candidate_features(engine.snapshot, ranking, 10, has_states, now, UNKNOWN) for now in (NOW, NOW + 90 * 86_400)
+    )
     np.testing.assert_array_equal(column(one, "has_states"), has_states)
     dated = column(one, "has_created") > 0
     assert dated.any()
     np.testing.assert_allclose(column(later, "freshness")[dated] * 2, column(one, "freshness")[dated], rtol=1e-3)
+
+
+def test_popularity_goes_by_the_ids_of_products(engine: SearchEngine, executor: ThreadPoolExecutor) -> None:
+    ranking, snapshot = ranked(engine, executor, "steel pan"), engine.snapshot
+    first, third = (snapshot.products[int(ranking.rows[place])].id for place in (0, 2))
+    popularity = Popularity.of_scores({third: 8.0, first: 2.0, "gone": 4.0})
+    told = column(candidate_features(snapshot, ranking, 5, np.ones(5, bool), NOW, popularity), "popularity")
+    share = math.log(1 + 1_000 / 4) / math.log(1 + 1_000)
+    assert told.tolist() == pytest.approx([share, 0, 1, 0, 0])
+    assert not column(features(snapshot, ranking), "popularity").any()
 
 
 def test_where_no_price_is_known_none_is_near_or_far(engine: SearchEngine, executor: ThreadPoolExecutor) -> None:

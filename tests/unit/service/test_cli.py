@@ -33,6 +33,7 @@ COMMANDS = (
     "rollback",
     "prune",
     "verify",
+    "learn",
     "evaluate",
     "bench latency",
     "bench recall",

@@ -17,7 +17,7 @@ from onnx import numpy_helper
 import service.reranking
 from rerank.ranker.explanation import Factor
 from rerank.ranker.export import export_network
-from rerank.ranker.features import FEATURES
+from rerank.ranker.features import FEATURES, popularity_feature
 from rerank.ranker.network import NetworkShape, RankerNetwork
 from rerank.ranker.registry import RankerRegistry
 from rerank.ranker.spec import MODEL_FILE
@@ -240,6 +240,10 @@ def hit_of(product: Product = Product("1", "drill"), **features: float) -> Told:
     return Told(product, values, 3, 0.2, ())
 
 
+def popularity(share: float) -> float:
+    return float(popularity_feature(np.array(share, np.float32)))
+
+
 @pytest.mark.parametrize(
     ("factor", "told", "words"),
     [
@@ -256,8 +260,10 @@ def hit_of(product: Product = Product("1", "drill"), **features: float) -> Told:
         (Factor.AVAILABILITY, hit_of(availability=1), "yes"),
         (Factor.AVAILABILITY, hit_of(availability=-1), "no"),
         (Factor.AVAILABILITY, hit_of(), "not known"),
-        (Factor.POPULARITY, hit_of(popularity=np.log1p(12.3)), "12.3 from recent clicks, carts and purchases"),
-        (Factor.POPULARITY, hit_of(), "nobody has chosen it of late"),
+        (Factor.POPULARITY, hit_of(popularity=popularity(0.123)), "12% of the most chosen product's"),
+        (Factor.POPULARITY, hit_of(popularity=popularity(0.002)), "under 1% of the most chosen product's"),
+        (Factor.POPULARITY, hit_of(popularity=popularity(1.0)), "the most chosen product of late"),
+        (Factor.POPULARITY, hit_of(), "hardly chosen of late"),
         (Factor.AGE, hit_of(has_created=1, freshness=0.5 ** (12 / 90)), "listed 12 days ago"),
         (Factor.AGE, hit_of(has_created=1, freshness=0.5 ** (304 / 90)), "listed 10 months ago"),
         (Factor.AGE, hit_of(has_created=1, freshness=0.5 ** (1461 / 90)), "listed 4 years ago"),

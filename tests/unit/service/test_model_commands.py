@@ -80,7 +80,7 @@ def document(*arguments: str) -> Any:  # noqa: ANN401 - JSON
     return msgspec.json.decode(CliRunner().invoke(models, [*arguments, "--json"]).stdout)
 
 
-@pytest.mark.parametrize("command", ["list", "show", "compare", "rollback", "off"])
+@pytest.mark.parametrize("command", ["list", "show", "compare", "rollback", "off", "shrink"])
 def test_each_command_shows_its_example(command: str) -> None:
     assert f"Example: shelfwise models {command} " in " ".join(run(command, "--help").split())
 

@@ -51,6 +51,22 @@ def test_lists_are_what_was_shown_and_done_on_it_in_the_order_of_time(tmp_path: 
     assert lists["query_id"].n_unique() == 2
 
 
+def test_lists_and_acts_name_their_shoppers(tmp_path: Path) -> None:
+    shown = NOW - timedelta(hours=2)
+    events = [
+        stored("impression", shown, product_id="x", query_id="q1", query="mug", position=1, session="s1"),
+        stored("click", shown + timedelta(minutes=1), product_id="x", query_id="q1", session="s1", shopper="u1"),
+        stored("cart", shown + timedelta(minutes=2), product_id="x", session="s1"),
+        stored("consultation", shown, product_id="y", session="s2"),
+    ]
+    refresh(MemoryEvents(events), tmp_path, None, now=NOW, steps=Steps(score_visits=nobody_is_a_robot))
+    found = open_derived(tmp_path)
+    assert found.lists().select("kind", "shopper").rows() == [(kind, "u1") for kind in ("impression", "click", "cart")]
+    acts = found.acts()
+    assert acts.columns == ["shopper", "product_id", "kind", "time"]
+    assert acts.select("shopper", "product_id", "kind").rows() == [("u1", "x", "click"), ("u1", "x", "cart")]
+
+
 def test_lists_whose_days_newer_tables_replaced(opened: Derived, tmp_path: Path) -> None:
     assert opened.lists().is_empty()
     refresh(
@@ -62,8 +78,9 @@ def test_lists_whose_days_newer_tables_replaced(opened: Derived, tmp_path: Path)
     )
     found = open_derived(tmp_path)
     shutil.rmtree(tmp_path / "parts")
-    with pytest.raises(StoreMissingError, match="open them anew"):
-        found.lists()
+    for read in (found.lists, found.acts):
+        with pytest.raises(StoreMissingError, match="open them anew"):
+            read()
 
 
 def test_an_unknown_table_names_those_there_are(opened: Derived) -> None:

@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from rerank.behaviour.derived import open_derived
 from rerank.behaviour.options import DeriveOptions
 from rerank.behaviour.popularity import POPULARITY
-from retrieval.events.stored import StoredEvent
+from retrieval.events.stored import StoredEvent, milliseconds
 from tests.unit.rerank.behaviour.derived_log import NOW, catalog, derived, search, stored
 
 
@@ -74,6 +75,34 @@ def test_a_product_of_too_few_shoppers_is_left_out_however_often_they_come(tmp_p
     events = [event for day in range(9) for event in clicked("u1", "a", day)]
     events += [event for number in range(5) for event in clicked(f"v{number}", "b")]
     assert derived(tmp_path, POPULARITY, events)["product_id"].to_list() == ["b"]
+
+
+def test_what_was_popular_at_a_time_is_told_of_what_came_before_it_alone(tmp_path: Path) -> None:
+    events = [event for number in range(6) for event in clicked(f"u{number}", "a", number)]
+    events += [event for number in range(5) for event in clicked(f"v{number}", "b", number + 3)]
+    table = derived(tmp_path, POPULARITY, events)
+    opened = open_derived(tmp_path)
+    now = opened.popularity_before(NOW)
+    assert now.rows() == table.select("product_id", "score").sort("product_id").rows()
+    assert now["product_id"].to_list() == ["a", "b"]
+    # Three shoppers had chosen "a" by then.
+    assert opened.popularity_before(NOW - timedelta(days=3))["product_id"].to_list() == ["b"]
+    at = NOW - timedelta(days=1)
+    earlier = [event for event in events if event.time < milliseconds(at)]
+    options = DeriveOptions(until=at - timedelta(milliseconds=1))
+    expected = derived(tmp_path / "earlier", POPULARITY, earlier, options).select("product_id", "score")
+    assert opened.popularity_before(at).rows() == expected.sort("product_id").rows()
+
+
+def test_what_a_visit_does_behind_midnight_is_no_earlier_than_it_was(tmp_path: Path) -> None:
+    night = NOW.replace(hour=0)
+    events = []
+    for shopper in "uvwxy":
+        events += search(shopper, night - timedelta(minutes=1), "lamp", ["a"], ("click", "a"))
+        events.append(stored("cart", night + timedelta(minutes=9), product_id="a", shopper=shopper))
+    derived(tmp_path, POPULARITY, events)
+    (row,) = open_derived(tmp_path).popularity_before(night + timedelta(minutes=5)).rows()
+    assert row == ("a", pytest.approx(5 * 0.5 ** (1 / 14), abs=1e-5))
 
 
 def test_a_visit_without_a_shopper_is_somebody_of_its_own_by_its_session(tmp_path: Path) -> None:

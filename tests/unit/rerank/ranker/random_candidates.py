@@ -8,8 +8,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from rerank.ranker.features import FEATURES, HAS_STATES
-from rerank.ranker.inputs import Candidates, History, batched
-from rerank.ranker.network import HISTORY_KINDS, Inputs, NetworkShape, RankerNetwork
+from rerank.ranker.inputs import ACT_KINDS, Candidates, History, batched
+from rerank.ranker.network import Inputs, NetworkShape, RankerNetwork
 from retrieval.encoder import Tokens, unit_rows
 from retrieval.token_states import SCALE, ProductTokens
 from tests.versions import DIMENSION
@@ -52,7 +52,7 @@ def candidates(count: int, words: int = 4, tokens: int = 5, events: int = 0, see
         _units(rng, count, DIMENSION),
         History(
             _units(rng, events, DIMENSION),
-            rng.integers(0, HISTORY_KINDS, events),
+            rng.integers(0, len(ACT_KINDS), events),
             rng.uniform(0, 50, events).astype(np.float32),
         ),
     )

@@ -8,7 +8,16 @@ import math
 import numpy as np
 import pytest
 
-from rerank.ranker.features import FEATURES, HAS_STATES, MERGED, FirstStage, Signals, feature_matrix
+from rerank.ranker.features import (
+    FEATURES,
+    HAS_STATES,
+    MERGED,
+    FirstStage,
+    Signals,
+    feature_matrix,
+    popularity_feature,
+    popularity_share,
+)
 from retrieval.product_signals import SignalColumns
 
 _NAN = math.nan
@@ -28,7 +37,7 @@ SIGNALS = Signals(
         created=np.array([910, 1_030, _NAN], np.float32),
         availability=np.array([1, -1, _NAN], np.float32),
     ),
-    popularity=np.array([0, 9, 99], np.float32),
+    popularity=np.array([0, 0.009, 1], np.float32),
     has_states=np.array([True, True, False]),
     today=1_000.0,
 )
@@ -53,7 +62,8 @@ def column(name: str, first: FirstStage = FIRST, signals: Signals = SIGNALS, usu
         ("price_gap", [math.log(50 / 100), math.log(200 / 100), 0]),
         ("has_price", [1, 1, 0]),
         ("availability", [1, -1, 0]),
-        ("popularity", [0, math.log(1 + 9), math.log(1 + 99)]),
+        # A product chosen a thousandth as often as the first one is next to nothing.
+        ("popularity", [0, math.log(1 + 1_000 * 0.009) / math.log(1 + 1_000), 1]),
         # Half of it after 90 days; one from tomorrow is as new as can be.
         ("freshness", [0.5, 1, 0]),
         ("has_created", [1, 1, 0]),
@@ -81,6 +91,13 @@ def test_prices_of_nothing_and_of_a_fortune_stay_finite() -> None:
     signals = dataclasses.replace(SIGNALS, told=told)
     assert column("price_gap", signals=signals) == [0, 3, 0]
     assert column("has_price", signals=signals) == [0, 1, 0]
+
+
+@pytest.mark.parametrize("share", [0.0, 1e-4, 0.013, 0.5, 1.0])
+def test_the_share_that_popularity_tells_of_can_be_read_back(share: float) -> None:
+    feature = popularity_feature(np.array([share], np.float32))
+    assert 0 <= feature[0] <= 1
+    assert popularity_share(float(feature[0])) == pytest.approx(share, rel=1e-4, abs=1e-7)
 
 
 def test_a_query_that_matches_no_word_has_no_share() -> None:

@@ -15,6 +15,7 @@ from rerank.training.batches import ListData, merged_scores, whole
 from rerank.training.distillation import (
     DistilOptions,
     Split,
+    Taught,
     agreement,
     distil,
     split,
@@ -44,7 +45,7 @@ def parts(data: ListData) -> Split:
 @pytest.fixture(scope="module")
 def distilled(data: ListData, parts: Split, tmp_path_factory: pytest.TempPathFactory) -> RankerNetwork:
     torch.set_num_threads(1)
-    return distil(data, parts, SHAPE, OPTIONS, tmp_path_factory.mktemp("run"))[0]
+    return distil([Taught(data, parts)], SHAPE, OPTIONS, tmp_path_factory.mktemp("run"))[0]
 
 
 def lists_of(lengths: list[int], merged: list[float]) -> CandidateLists:
@@ -125,19 +126,29 @@ class TestDistil:
         features[:, HAS_STATES] = 1
         everywhere = dataclasses.replace(data, lists=dataclasses.replace(data.lists, features=features))
         untrained = dataclasses.replace(OPTIONS, loop=LoopOptions(epochs=0))
-        seen, _ = distil(everywhere, parts, SHAPE, untrained, tmp_path)
+        seen, _ = distil([Taught(everywhere, parts)], SHAPE, untrained, tmp_path)
         with_states, without = (seen.scaled(torch.full((len(FEATURES),), told))[HAS_STATES] for told in (1.0, 0.0))
         assert float(with_states - without) > 2
 
     def test_the_same_seed_gives_the_same_weights(
         self, data: ListData, parts: Split, distilled: RankerNetwork, tmp_path: Path
     ) -> None:
-        again, curve = distil(data, parts, SHAPE, OPTIONS, tmp_path / "again")
+        again, curve = distil([Taught(data, parts)], SHAPE, OPTIONS, tmp_path / "again")
         assert [epoch.number for epoch in curve] == [0, 1, 2, 3, 4]
         same = again.state_dict()
         assert all(torch.equal(value, same[name]) for name, value in distilled.state_dict().items())
-        other, _ = distil(data, parts, SHAPE, dataclasses.replace(OPTIONS, seed=6), tmp_path / "other")
+        other, _ = distil([Taught(data, parts)], SHAPE, dataclasses.replace(OPTIONS, seed=6), tmp_path / "other")
         assert not torch.equal(other.linear.weight, distilled.linear.weight)
+
+    def test_several_catalogs_train_one_network_each_by_its_own_lists(
+        self, data: ListData, parts: Split, tmp_path: Path
+    ) -> None:
+        halves = [dataclasses.replace(parts, training=parts.training[at::2]) for at in range(2)]
+        steps: list[int] = []
+        together = [Taught(data, half) for half in halves]
+        _, curve = distil(together, SHAPE, OPTIONS, tmp_path, lambda done, _loss: steps.append(done))
+        assert len(steps) == OPTIONS.loop.epochs * sum(-(-len(half.training) // OPTIONS.lists) for half in halves)
+        assert max(epoch.validation for epoch in curve) > curve[0].validation
 
     def test_a_killed_run_ends_with_the_same_weights(
         self, data: ListData, parts: Split, distilled: RankerNetwork, tmp_path: Path
@@ -150,9 +161,9 @@ class TestDistil:
                 raise KeyboardInterrupt
 
         with pytest.raises(KeyboardInterrupt):
-            distil(data, parts, SHAPE, OPTIONS, tmp_path, killed)
+            distil([Taught(data, parts)], SHAPE, OPTIONS, tmp_path, killed)
         steps.clear()
-        resumed, _ = distil(data, parts, SHAPE, OPTIONS, tmp_path, lambda done, _loss: steps.append(done))
+        resumed, _ = distil([Taught(data, parts)], SHAPE, OPTIONS, tmp_path, lambda done, _loss: steps.append(done))
         # Two whole epochs of eight steps were kept.
         assert steps == [16, *[1] * 16]
         same = resumed.state_dict()

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from rerank.ranker.features import HAS_STATES, MERGED
-from rerank.ranker.inputs import PADDING, History
+from rerank.ranker.inputs import PADDING
 from rerank.training.batches import ListData, merged_scores, shuffled, whole, without_states
 from tests.unit.rerank.training.taught_lists import taught
 
@@ -96,11 +96,7 @@ def test_products_without_states_have_only_padding(data: ListData) -> None:
     np.testing.assert_array_equal(found.states[0], products.states[0])
 
 
-def test_a_list_as_a_ranker_is_asked_about_it_has_its_shoppers_history(data: ListData) -> None:
-    vectors, history = np.ones((3, 2), np.float32), History.none(2)
-    told = dataclasses.replace(data, vector_dimension=2, histories=lambda _number: (vectors, history))
-    asked = told.candidates(0)
-    assert asked.vectors is vectors
-    assert asked.history is history
-    assert told.batch([0], 0.0, 0).inputs.candidate_vectors.tolist() == [[[1, 1]] * 3]
-    assert data.candidates(0).vectors.shape == (3, 0)
+def test_a_list_as_a_ranker_is_asked_about_it_has_nobodys_history(data: ListData) -> None:
+    asked = data.candidates(0)
+    assert asked.vectors.shape == (3, 0)
+    assert len(asked.history.kinds) == 0

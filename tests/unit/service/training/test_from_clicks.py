@@ -16,6 +16,7 @@ import torch
 from rerank.clicks.shoppers import PositionShopper, falling_examination
 from rerank.clicks.simulated_store import graded_store
 from rerank.clicks.simulator import Conditions, simulate, simulated_events
+from rerank.ranker.features import FEATURES
 from rerank.ranker.registry import Added, RankerRegistry
 from rerank.training.click_training import ClickOptions
 from rerank.training.loop import LoopOptions
@@ -23,8 +24,10 @@ from retrieval.errors import TrainingError
 from retrieval.published import Store
 from service.connection import Connection
 from service.demo import DemoFiles
+from service.popularity import Popularity
 from service.snapshot import open_snapshot
-from service.training.from_clicks import FromClicks, click_ranker
+from service.training.click_material import FromClicks, material
+from service.training.from_clicks import click_ranker
 
 BUILT = datetime(2026, 5, 1).timestamp()
 OPTIONS = FromClicks(
@@ -84,7 +87,7 @@ def trained(root: Path, events: pl.DataFrame, options: FromClicks = OPTIONS) -> 
     work = root / "training"
     work.mkdir(exist_ok=True)
     with closing(Connection(store)) as connection:
-        return click_ranker(open_snapshot(store, connection), events, work, root, options, BUILT, Quiet())
+        return click_ranker(open_snapshot(store, connection), events, work, root, options, BUILT, Quiet()).added
 
 
 def test_clicks_make_a_ranker_with_a_verdict_on_later_lists(root: Path, events: pl.DataFrame) -> None:
@@ -102,7 +105,32 @@ def test_clicks_make_a_ranker_with_a_verdict_on_later_lists(root: Path, events: 
     assert told["above naive"] == pytest.approx(told["nDCG@10"] - told["nDCG@10 of naive training"])
     assert made.spec.trained_on["way"] == "debiased"
     assert made.spec.calibration[0] >= 0
-    assert list((root / "training").iterdir()) == []
+    assert {path.name for path in (root / "training").iterdir()} <= {"tensorboard"}
+
+
+def test_in_all_periods_products_are_as_popular_as_before_the_lists_that_choose(
+    root: Path, events: pl.DataFrame
+) -> None:
+    product = events.filter(pl.col("kind") == "click")["product_id"].mode().sort()[0]
+    asked = []
+
+    def popular(end: datetime) -> Popularity:
+        asked.append(end)
+        return Popularity.of_scores({product: 4.0})
+
+    store = Store(root)
+    with closing(Connection(store)) as connection:
+        snapshot = open_snapshot(store, connection)
+        made = material(snapshot, events, None, OPTIONS, BUILT, Quiet(), popular)
+        row = snapshot.products.row_of(product)
+    (end,) = asked
+    first = pl.col("time").filter(pl.col("kind") == "impression").min().over("query_id")
+    assert (made.periods.training.select(first).to_series() < end).all()
+    assert made.periods.validation["time"].min() == end
+    for lists in (made.clicks.lists, made.validating.data.lists, made.held_out.data.lists):
+        told = lists.features[:, FEATURES.index("popularity")]
+        assert (told == (lists.rows == row)).all()
+        assert told.any()
 
 
 def test_a_log_without_clicks_trains_nothing(root: Path, events: pl.DataFrame) -> None:

@@ -1,0 +1,217 @@
+"""Structured pruning: a smaller network out of a trained one, without the attention heads and feed-forward units that
+move its scores least, or without the whole cross-attention layer.
+
+How much a part matters is told by the first-order Taylor expansion of what its removal changes, activation times
+gradient (Molchanov et al. 2017, Pruning Convolutional Neural Networks for Resource Efficient Inference, section 2.2; of
+heads Michel, Levy & Neubig 2019, Are Sixteen Heads Really Better than One?, section 4.1). The gradient is that of the
+score, where theirs is of a loss: so it takes no labels, and what counts is what moves candidates of one query against
+each other. In the place of what is removed stands its mean, in a bias.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from copy import deepcopy
+from dataclasses import dataclass, replace
+from typing import cast
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from rerank.ranker.network import CrossAttention, Inputs, NetworkShape, RankerNetwork
+from retrieval.errors import InputError, RankerError
+
+Sample = Sequence[tuple[Inputs, Tensor]]
+"""Batches of lists, each with which of its places hold a candidate (B, c)."""
+_LAYER = "attention.0."
+_Weights = dict[str, Tensor]
+
+
+@dataclass(frozen=True, slots=True)
+class Left:
+    """What is to be left of a network; None leaves all that there is."""
+
+    heads: int | None = None
+    feed_forward: int | None = None
+    layers: int | None = None
+    """0 takes the cross-attention layer away, whatever else is said."""
+
+
+def filled(left: Left, shape: NetworkShape) -> Left:
+    """The same in numbers, for a network of these sizes; raises InputError where it has not so much, or no head is
+    left."""
+    if not shape.layers and (left.heads, left.feed_forward) != (None, None):
+        raise InputError("this ranker has no cross-attention layer: there are no heads or units to be left of it")
+    if left.layers == 0:
+        left = Left(layers=0)
+    heads = _number("heads", left.heads, 1, len(shape.heads))
+    units = _number("feed-forward units", left.feed_forward, 0, shape.feed_forward)
+    return Left(heads, units, _number("layers", left.layers, 0, shape.layers))
+
+
+def _number(what: str, wanted: int | None, least: int, most: int) -> int:
+    wanted = most if wanted is None else wanted
+    if not least <= wanted <= most:
+        raise InputError(f"{wanted} {what} cannot be left of this ranker: it can be {least} to {most}")
+    return wanted
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Measured:
+    """What the parts of a network's layer do on a sample of lists."""
+
+    heads: NDArray[np.float64]
+    """(heads,): by how much each moves candidates apart, in the scores' unit."""
+    units: NDArray[np.float64]
+    """(feed_forward,)."""
+    read: Tensor
+    """(heads * columns,): the mean of what the heads read."""
+    fired: Tensor
+    """(feed_forward,): the mean of what the units say."""
+    pooled: Tensor
+    """(2d,): the mean of what the layer gives to the head of the network."""
+
+
+def measure(network: RankerNetwork, sample: Sample, weights: Sequence[float]) -> Measured:
+    """Runs a trained network on a sample; `weights` say what each kind of event is worth in its score.
+
+    Raises RankerError for a network without a cross-attention layer, InputError for a sample without a candidate.
+    """
+    # What a history adds depends on no other part.
+    base = deepcopy(network).eval()
+    base.history = None
+    columns = _layer(base).shape.head_columns
+    if not any(is_candidate.any() for _, is_candidate in sample):
+        raise InputError("there is no candidate in the sample that a network's parts are to be measured on")
+    read, fired, pooled = _means(base, sample)
+    worth, lists = torch.tensor(weights, dtype=torch.float32), sum(len(is_candidate) for _, is_candidate in sample)
+    heads, units = torch.zeros(len(read) // columns), torch.zeros(len(fired))
+    for inputs, is_candidate in sample:
+        scores, activations = _run(base, inputs)
+        gradients = torch.autograd.grad((scores @ worth)[is_candidate].sum(), activations)
+        # (B, c, n): by how much each candidate's score changes where each activation becomes its mean.
+        by_column, *by_unit = (
+            ((activation - mean) * gradient).sum(dim=2).detach()
+            for activation, mean, gradient in zip(activations, (read, fired), gradients, strict=False)
+        )
+        heads += _apart(by_column.reshape(*by_column.shape[:2], -1, columns).sum(dim=-1), is_candidate) / lists
+        units += sum(_apart(each, is_candidate) / lists for each in by_unit)
+    return Measured(_told(heads), _told(units), read, fired, pooled)
+
+
+def pruned(network: RankerNetwork, measured: Measured, left: Left) -> RankerNetwork:
+    """A network of its own with what is to be left of this one. With everything left its scores are the same.
+
+    Raises InputError where more is to be left than there is, or no head.
+    """
+    shape = _layer(network).shape
+    left = filled(left, shape)
+    weights = {name: value.clone() for name, value in network.state_dict().items()}
+    if left.layers == 0:
+        made = replace(shape, layers=0, kept_heads=())
+        _drop_layer(weights, measured.pooled)
+    else:
+        heads, units = _most(measured.heads, left.heads), _most(measured.units, left.feed_forward)
+        names = tuple(shape.heads[place] for place in heads)
+        made = replace(shape, kept_heads=names if len(names) < shape.attention_heads else (), feed_forward=len(units))
+        _keep_heads(weights, heads, shape.head_columns, measured.read)
+        _keep_units(weights, units, measured.fired)
+    smaller = RankerNetwork(made)
+    smaller.load_state_dict(weights)
+    return smaller.eval()
+
+
+def _layer(network: RankerNetwork) -> CrossAttention:
+    layers = list(network.attention)
+    if len(layers) != 1:
+        raise RankerError(f"the ranker has {len(layers)} cross-attention layers; only one with 1 can be made smaller")
+    return cast(CrossAttention, layers[0])
+
+
+def _run(network: RankerNetwork, inputs: Inputs) -> tuple[Tensor, tuple[Tensor, ...]]:
+    """Scores (B, c, 3), and for each query token what the heads read (B, c, q, heads * columns) and what the units say
+    (B, c, q, feed_forward), if there are any."""
+    layer, found = _layer(network), list[Tensor]()
+    last = [cast(nn.Sequential, layer.feed_forward)[2]] if network.shape.feed_forward else []
+
+    def tap(_module: nn.Module, given: tuple[Tensor, ...]) -> None:
+        found.append(given[0])
+
+    handles = [module.register_forward_pre_hook(tap) for module in (layer.output, *last)]
+    try:
+        scores: Tensor = network(*inputs)
+    finally:
+        for handle in handles:
+            handle.remove()
+    return scores, tuple(found)
+
+
+def _means(network: RankerNetwork, sample: Sample) -> tuple[Tensor, Tensor, Tensor]:
+    """Of what the heads read and what the units say, over all query tokens; of what the layer gives, over all
+    candidates."""
+    read, pooled = list[Tensor](), list[Tensor]()
+    fired = [torch.empty(0, network.shape.feed_forward)]
+    with torch.no_grad():
+        for inputs, is_candidate in sample:
+            _, activations = _run(network, inputs)
+            is_place = is_candidate[:, :, None] & (inputs.query_ids >= 0)[:, None]
+            for kept, activation in zip((read, fired), activations, strict=False):
+                kept.append(activation[is_place])
+            pooled.append(network.attended(inputs, network.match(inputs))[is_candidate])
+    # Without any token there is nothing to tell a mean of.
+    first, second, third = (torch.cat(each).mean(dim=0).nan_to_num() for each in (read, fired, pooled))
+    return first, second, third
+
+
+def _apart(changes: Tensor, is_candidate: Tensor) -> Tensor:
+    """Of changes (B, c, n) the standard deviations over each list's candidates, added up over the lists (n,)."""
+    kept = is_candidate[..., None].float()
+    count = kept.sum(dim=1, keepdim=True).clamp(min=1)
+    centred = (changes - (changes * kept).sum(dim=1, keepdim=True) / count) * kept
+    return (centred.square().sum(dim=1) / count[:, 0]).sqrt().sum(dim=0)
+
+
+def _told(importance: Tensor) -> NDArray[np.float64]:
+    return np.asarray(importance.double().numpy())
+
+
+def _most(importance: NDArray[np.float64], count: int | None) -> list[int]:
+    """The places of so many of the most important ones, ascending."""
+    return sorted(np.argsort(-importance, kind="stable")[:count].tolist())
+
+
+def _others(kept: Sequence[int], count: int) -> list[int]:
+    return sorted(set(range(count)).difference(kept))
+
+
+def _keep_heads(weights: _Weights, kept: Sequence[int], columns: int, read: Tensor) -> None:
+    places = [head * columns + column for head in kept for column in range(columns)]
+    output, lost = weights[f"{_LAYER}output.weight"], _others(places, len(read))
+    weights[f"{_LAYER}output.bias"] += output[:, lost] @ read[lost]
+    weights[f"{_LAYER}output.weight"] = output[:, places]
+    for name, at in (("query.weight", places), ("query.bias", places), ("equal", kept), ("scale", kept)):
+        weights[_LAYER + name] = weights[_LAYER + name][at]
+
+
+def _keep_units(weights: _Weights, kept: Sequence[int], fired: Tensor) -> None:
+    lost, layer = _others(kept, len(fired)), f"{_LAYER}feed_forward."
+    if not lost:
+        return
+    first, bias, last, constant = (weights.pop(layer + name) for name in ("0.weight", "0.bias", "2.weight", "2.bias"))
+    constant = constant + last[:, lost] @ fired[lost]
+    if kept:
+        weights |= {f"{layer}0.weight": first[kept], f"{layer}0.bias": bias[kept]}
+        weights |= {f"{layer}2.weight": last[:, kept], f"{layer}2.bias": constant}
+    else:
+        weights[f"{layer}bias"] = constant
+
+
+def _drop_layer(weights: _Weights, pooled: Tensor) -> None:
+    for name in [name for name in weights if name.startswith(_LAYER)]:
+        del weights[name]
+    inner = weights["mlp.0.weight"]
+    scalars = inner.shape[1] - len(pooled)
+    weights["mlp.0.bias"] += inner[:, scalars:] @ pooled
+    weights["mlp.0.weight"] = inner[:, :scalars]

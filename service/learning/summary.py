@@ -1,0 +1,74 @@
+"""What a run decided and why, in a few sentences for whoever minds the shop and not the program."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from rerank.gate.verdict import ALL_QUERIES, NDCG, Comparison
+from rerank.ranker.spec import NAIVE
+from rerank.training.click_training import Way
+from service.learning.report import Decision, EventsRead, Findings
+
+_NAIVE_WAY: Way = "naive"
+
+
+def told(decision: Decision, ranker: str, against: str, found: Findings, events: EventsRead | None) -> tuple[str, ...]:
+    """Of a run that came to its end; `against` is what the new ranker was judged against."""
+    return tuple(_sentences(decision, ranker, against, found, events))
+
+
+def refused(why: str, stage: str) -> tuple[str, ...]:
+    """Of a run that stopped in a stage."""
+    return f"No ranker was trained: {why}.", f"It stopped at: {stage}. What served before serves on."
+
+
+def _sentences(
+    decision: Decision, ranker: str, against: str, found: Findings, events: EventsRead | None
+) -> Iterator[str]:
+    if decision is Decision.SERVES:
+        yield f"The new ranker, {ranker}, serves from now on. It was found better than {against}, which served before."
+    elif decision is Decision.SWITCHED_OFF:
+        yield f"The new ranker, {ranker}, may serve: it was found better than {against}. Rankers are switched off."
+    else:
+        yield f"The new ranker, {ranker}, does not serve; {against} serves on. {_why_not(found.comparisons)}"
+    yield from _reached(against, found)
+    robots = f" Robots and fraud are left out: {events.flagged_visits:,} visits." if events else ""
+    yield f"It learned from {found.lists:,} lists that shoppers were shown, of {found.queries:,} queries.{robots}"
+    yield from _beside_naive(found)
+
+
+def _why_not(comparisons: Sequence[Comparison]) -> str:
+    if worse := [each for each in comparisons if each.is_worse]:
+        named = (each.measure if each.slice == ALL_QUERIES else f"{each.measure} on {each.slice}" for each in worse)
+        return f"It is surely worse in {', '.join(named)}."
+    whole = _whole(comparisons)
+    if whole is None or whole.difference is None:
+        return f"Only {whole.queries if whole else 0:,} queries of the last lists can judge it: too few to decide."
+    return "It is not surely better: the difference may be chance."
+
+
+def _reached(against: str, found: Findings) -> Iterator[str]:
+    whole = _whole(found.comparisons)
+    if whole is not None and whole.challenger is not None and whole.served is not None:
+        yield (
+            f"On the last {found.judging_lists:,} lists, which it had not seen, it puts what shoppers clicked and "
+            f"bought at {whole.challenger:.1%} of the best possible order, {against} at {whole.served:.1%} ({NDCG})."
+        )
+
+
+def _beside_naive(found: Findings) -> Iterator[str]:
+    """Where the way that was asked for is not that one itself."""
+    reached = {each.order: each.ndcg for each in found.orders}
+    gain = found.above_naive
+    if gain is None or NAIVE not in reached or found.curves[0].way == _NAIVE_WAY:
+        return
+    sure = "surely less" if gain.low > 0 else "surely more" if gain.high < 0 else "no sure difference"
+    yield (
+        "Learning from clicks as they are, as if shoppers looked at every position alike, would have reached "
+        f"{reached[NAIVE]:.1%}: {sure}."
+    )
+
+
+def _whole(comparisons: Sequence[Comparison]) -> Comparison | None:
+    """nDCG@10 over all queries."""
+    return next((each for each in comparisons if (each.measure, each.slice) == (NDCG, ALL_QUERIES)), None)

@@ -1,0 +1,56 @@
+"""`shelfwise learn`: from the store of events to a ranker with a verdict, in one command that may run every night."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from service.options import IndexOption, JsonOption, SettingsOption
+from service.training_commands import ClickWay, click_options
+
+if TYPE_CHECKING:
+    from service.learning.report import LearnReport
+
+
+def learn(
+    index: IndexOption = Path("store"),
+    if_new: Annotated[
+        int, typer.Option("--if-new", help="Only if so many events came since the last time.", min=0)
+    ] = 0,
+    way: Annotated[ClickWay, typer.Option(help="What is made of the place that a product stood at.")] = "debiased",
+    queries: Annotated[
+        int, typer.Option(help="How many queries to learn from the clicks of.", min=200, max=1_000_000)
+    ] = 20_000,
+    epochs: Annotated[int, typer.Option(help="The most epochs; it stops early.", min=1, max=100)] = 6,
+    seed: Annotated[int, typer.Option(help="Another one makes other weights.", min=0)] = 0,
+    settings: SettingsOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Learn from what shoppers did: clean the events, train the ranker on them, judge it, and publish it if it is
+    better. A report says what each step did; what was interrupted goes on where it was."""
+    import msgspec
+
+    from service.learning.learn import learn as run
+    from service.learning.learn import page_path
+    from service.learning.remembered import last_learned, new_events, stored_days
+    from service.learning.view import show_learned, show_waiting
+    from service.settings import load_settings
+    from service.terminal import ProgressLines, write_json
+
+    loaded = load_settings(settings)
+    if if_new and (new := new_events(stored_days(index, loaded), last_learned(index))) < if_new:
+        waiting = {"decision": "not enough new events", "new_events": new, "needed": if_new}
+        write_json(msgspec.json.encode(waiting)) if as_json else show_waiting(new, if_new)
+        return
+    reports: list[LearnReport] = []
+    try:
+        with ProgressLines() as progress:
+            run(index, loaded, click_options(way, queries, epochs, seed), progress, reports.append)
+    finally:
+        for report in reports:
+            write_json(report.to_json()) if as_json else show_learned(report, page_path(index), index)
+
+
+EXAMPLES = ((learn, "Example: shelfwise learn --index store --if-new 5000"),)

@@ -1,0 +1,94 @@
+"""A shopper's history in a search: checked as a caller gives it, and made into what a ranker reads."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from itertools import islice
+
+import numpy as np
+
+from rerank.ranker.inputs import ACT_KINDS, MOST_ACTS, History
+from retrieval.errors import QueryError
+from retrieval.events.event import EventKind
+from retrieval.records import PastAct
+from service.snapshot import Snapshot
+
+MOST_GIVEN = 1_000
+"""Acts of a history; longer ones are refused rather than cut."""
+UNREAD = "the history counts for nothing: no ranker serves that reads one"
+"""What to say to who gave one where `SearchEngine.reads_history` is false."""
+_KINDS = ", ".join(ACT_KINDS[:-1]) + f" or {ACT_KINDS[-1]}"
+_LONGEST = timedelta(days=36_500)
+_AHEAD = timedelta(days=1)
+"""By how much a shop's clock may be ahead of ours."""
+_DAY = 86_400.0
+
+
+def checked_history(history: Sequence[PastAct], now: datetime) -> tuple[PastAct, ...]:
+    """The acts as a query holds them; raises QueryError, which names the act, for what is no history."""
+    if isinstance(history, str) or not isinstance(history, Sequence):
+        raise QueryError(f"history is {type(history).__name__}, it must be a list such as [PastAct('B0042')]")
+    if len(history) > MOST_GIVEN:
+        raise QueryError(f"the history has {len(history):,} acts, at most {MOST_GIVEN:,} are taken; give the newest")
+    for number, act in enumerate(history, 1):
+        if problem := _problem(act, now):
+            raise QueryError(f"act {number} of the history {problem}")
+    return tuple(history)
+
+
+def _problem(act: PastAct, now: datetime) -> str:
+    """What is wrong with an act, or nothing; a caller without a type checker is told as clearly as one with it."""
+    if not isinstance(act, PastAct):
+        return f"is {type(act).__name__}, it must be PastAct"
+    if not isinstance(act.product_id, str) or not act.product_id:
+        return f"is of the product {act.product_id!r}, a product's id must be a text that is not empty"
+    if not isinstance(act.kind, str) or act.kind not in ACT_KINDS:
+        return f"is of the kind {act.kind!r}, it can be {_KINDS}"
+    return "" if act.at is None else _time_problem(act.at, now)
+
+
+def _time_problem(at: datetime, now: datetime) -> str:
+    if not isinstance(at, datetime):
+        return f"has the time {at!r}, it must be a datetime"
+    if at.utcoffset() is None:
+        return f"is at {at.isoformat()}, a time needs a zone, such as +00:00"
+    if not -_AHEAD <= now - at <= _LONGEST:
+        return f"is at {at.isoformat()}, it can be a hundred years ago and a day ahead of now at most"
+    return ""
+
+
+def parsed_history(text: str) -> tuple[PastAct, ...]:
+    """The acts in a text such as "B0042,B0007:cart", oldest first: ids of products, with a kind where it is no click.
+
+    Raises QueryError, which says what it should be, for anything else.
+    """
+    return tuple(_parsed(part.strip(), text) for part in text.split(",")) if text.strip() else ()
+
+
+def _parsed(part: str, text: str) -> PastAct:
+    product_id, colon, kind = part.rpartition(":")
+    if not colon:
+        product_id, kind = part, EventKind.CLICK
+    if not product_id:
+        raise QueryError(f"history is {text!r}, which has an act without a product; it is like B0042,B0007:cart")
+    if kind not in ACT_KINDS:
+        raise QueryError(f"history has {part!r}; behind an id's last colon stands {_KINDS}, as in B0007:cart")
+    return PastAct(product_id, EventKind(kind))
+
+
+def read_history(snapshot: Snapshot, acts: Sequence[PastAct], now: float) -> History:
+    """The newest acts whose products the catalog has, as a ranker reads them; `now` is in seconds since 1970.
+
+    A product without a vector, which came as a live change while the encoder was lost, is passed over, too.
+    """
+    times = [now if act.at is None else act.at.timestamp() for act in acts]
+    # Acts of the same time stand in the order in which they were given.
+    newest_first = sorted(range(len(acts)), key=times.__getitem__)[::-1]
+    places = ((snapshot.products.row_of(acts[number].product_id), number) for number in newest_first)
+    known = list(islice(((row, number) for row, number in places if row is not None), MOST_ACTS))[::-1]
+    vectors = snapshot.vectors.gather(np.array([row for row, _ in known], np.int64))
+    kinds = np.array([ACT_KINDS.index(acts[number].kind) for _, number in known], np.int64)
+    gaps = np.array([max(0.0, now - times[number]) / _DAY for _, number in known], np.float32)
+    has_vector = vectors.any(axis=1)
+    return History(vectors[has_vector], kinds[has_vector], gaps[has_vector])

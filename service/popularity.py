@@ -1,0 +1,127 @@
+"""How popular products are, as the ranker reads it: one small file beside the index, made with the tables of events.
+
+STORE/popularity.json holds the decayed scores of the derived table `popularity` by product id, under a checksum. It is
+replaced whole, and engines take it up by themselves. Products go by their ids, so a new version or a live change leaves
+a product as popular as it was. Nobody is told apart by it: products of too few shoppers are not in that table.
+"""
+
+from __future__ import annotations
+
+import math
+import threading
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import xxhash
+from numpy.typing import NDArray
+
+from retrieval.errors import StoreDamagedError, StoreError, StoreForeignError
+from retrieval.manifest import file_stamp, write_durably
+from retrieval.store_files import POPULARITY_FILE
+
+SCHEMA = 1
+"""Counts up when the file changes so that an older program could not read it."""
+MOST_BYTES = 256 << 20
+"""Of the file: several million products."""
+_CURE = "shelfwise events refresh makes it anew"
+
+
+class _File(msgspec.Struct, frozen=True):
+    schema: int
+    made: datetime
+    xxh3: str
+    """Of the bytes of `scores`."""
+    scores: msgspec.Raw
+
+
+class _Schema(msgspec.Struct, frozen=True):
+    schema: int
+
+
+@dataclass(frozen=True, slots=True)
+class Popularity:
+    """The products that were chosen of late, by id: each one's score as a share of the highest in the store."""
+
+    shares: Mapping[str, float]
+
+    @classmethod
+    def of_scores(cls, scores: Mapping[str, float]) -> Popularity:
+        """From decayed scores, none of them negative."""
+        highest = max(scores.values(), default=0.0)
+        return cls({name: score / highest for name, score in scores.items() if score > 0})
+
+    def of(self, ids: Iterable[str]) -> NDArray[np.float32]:
+        """The shares (c,) of products; 0 for one that nobody, or hardly anybody, has chosen."""
+        return np.array([self.shares.get(name, 0.0) for name in ids], np.float32)
+
+
+UNKNOWN = Popularity({})
+"""Where nobody has chosen anything yet, or nothing of it is told."""
+PopularBefore = Callable[[datetime], Popularity]
+"""Tells what was popular at a time, by nothing that came later."""
+
+
+def write_popularity(root: Path, scores: Mapping[str, float], made: datetime) -> None:
+    """Replaces the file of an index directory; raises StoreError where it cannot be written."""
+    told = msgspec.json.encode(dict(sorted(scores.items())))
+    content = _File(SCHEMA, made, xxhash.xxh3_64_hexdigest(told), msgspec.Raw(told))
+    path = root / POPULARITY_FILE
+    try:
+        write_durably(path, msgspec.json.encode(content))
+    except OSError as error:
+        raise StoreError(f"{path} cannot be written ({error.strerror}); see to the disk and to the rights") from error
+
+
+def read_popularity(root: Path) -> Popularity:
+    """What the file of an index directory says; UNKNOWN where there is none.
+
+    Raises StoreDamagedError for a file that cannot be read or is not whole, StoreForeignError for one of another
+    schema.
+    """
+    path = root / POPULARITY_FILE
+    try:
+        with path.open("rb") as file:
+            said = file.read(MOST_BYTES + 1)
+        if len(said) > MOST_BYTES:
+            raise StoreDamagedError(f"{path} has more than {MOST_BYTES:,} bytes; {_CURE}")
+        if (schema := msgspec.json.decode(said, type=_Schema).schema) != SCHEMA:
+            raise StoreForeignError(f"{path} is in schema {schema}, this program reads {SCHEMA}; {_CURE}")
+        content = msgspec.json.decode(said, type=_File)
+        scores = msgspec.json.decode(content.scores, type=dict[str, float])
+    except FileNotFoundError:
+        return UNKNOWN
+    except (OSError, msgspec.MsgspecError, UnicodeDecodeError) as error:
+        raise StoreDamagedError(f"{path} cannot be read ({error}); {_CURE}") from error
+    if content.xxh3 != xxhash.xxh3_64_hexdigest(bytes(content.scores)):
+        raise StoreDamagedError(f"{path} has another checksum than when it was written; {_CURE}")
+    if not all(0 <= score < math.inf for score in scores.values()):
+        raise StoreDamagedError(f"{path} holds scores that are negative or not finite; {_CURE}")
+    return Popularity.of_scores(scores)
+
+
+class ServedPopularity:
+    """The popularity that an engine ranks by: read again when the file was replaced. Thread-safe."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+        self._lock = threading.Lock()
+        self._seen: tuple[int, int] | None = None
+        self.now = UNKNOWN
+        self.notices: tuple[str, ...] = ()
+        """Why nothing counts as popular although there is a file, or none."""
+
+    def look(self) -> None:
+        """Takes up a file that was written since the last look."""
+        seen = file_stamp(self._root / POPULARITY_FILE)
+        with self._lock:
+            if seen == self._seen:
+                return
+            try:
+                self.now, self.notices = read_popularity(self._root), ()
+            except StoreError as error:
+                self.now, self.notices = UNKNOWN, (f"no product counts as popular: {error}",)
+            self._seen = seen

@@ -1,0 +1,235 @@
+"""`shelfwise learn` from the events of a demo store to its report: whole, waiting, refused, and killed."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import shutil
+import signal
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import msgspec
+import pytest
+import torch
+from typer.testing import CliRunner
+
+from rerank.ranker.registry import RankerRegistry
+from rerank.ranker.spec import WEIGHTS_FILE
+from retrieval.errors import StoreLockedError, StoreMissingError, TrainingError
+from retrieval.store_lock import held_lock
+from service.cli import app
+from service.learning.learn import PAGE_FILE, REPORT_FILE, learn, page_path
+from service.learning.remembered import LEARNED_FILE, last_learned, new_events, stored_days
+from service.learning.report import Decision, LearnReport
+from service.learning.steps import Outcome
+from service.training.training import TRAINING_FOLDER
+from tests.learning_stores import SETTINGS, SMALL, Quiet, with_events
+
+STAGES = ["clean", "click model", "labels", "towers", "ranker", "evaluation", "gate", "publish"]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _one_thread() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="module")
+def eventful(demo_index: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A store that nothing was learned from yet."""
+    return with_events(demo_index, tmp_path_factory.mktemp("eventful"))
+
+
+@pytest.fixture(scope="module")
+def learned(eventful: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same, once it was."""
+    root = Path(shutil.copytree(eventful, tmp_path_factory.mktemp("learned") / "store"))
+    learn(root, SETTINGS, SMALL, Quiet())
+    return root
+
+
+def report_of(root: Path) -> LearnReport:
+    return msgspec.json.decode((root / TRAINING_FOLDER / REPORT_FILE).read_bytes(), type=LearnReport)
+
+
+def written(root: Path) -> set[str]:
+    return {name for name in (PAGE_FILE, REPORT_FILE, LEARNED_FILE) if (root / TRAINING_FOLDER / name).exists()}
+
+
+class TestLearned:
+    def test_every_stage_is_told_and_the_towers_are_said_to_stay(self, learned: Path) -> None:
+        stages = report_of(learned).stages
+        assert [stage.name for stage in stages] == STAGES
+        towers = stages[STAGES.index("towers")]
+        assert (towers.outcome, towers.steps) == (Outcome.NOT_MADE, ())
+        assert {stage.outcome for stage in stages if stage is not towers} == {Outcome.DONE}
+        assert all(step.did and step.seconds >= 0 for stage in stages for step in stage.steps)
+
+    def test_the_decision_is_that_of_the_registry(self, learned: Path) -> None:
+        report, registry = report_of(learned), RankerRegistry(learned)
+        made = registry.open(report.ranker)
+        assert registry.names() == [report.ranker]
+        assert made.report.verdict is not None
+        expected = Decision.SERVES if made.report.verdict.publish else Decision.ASIDE
+        assert report.decision is expected
+        assert report.reasons == made.report.verdict.reasons
+        assert report.summary[0].startswith(f"The new ranker, {report.ranker}, ")
+
+    def test_what_was_found_is_in_the_report(self, learned: Path) -> None:
+        found, events = report_of(learned).findings, report_of(learned).events
+        assert found is not None
+        assert events is not None
+        assert events.flagged_visits > 0
+        assert [model.model for model in found.models] == ["ubm", "ctr", "position"]
+        assert all(model.perplexity and 1 < model.perplexity < 2 for model in found.models)
+        first = found.positions[0]
+        assert (first.position, first.shown, first.examination) == (1, found.lists, 1.0)
+        assert [curve.way for curve in found.curves] == ["debiased", "naive"]
+        assert [epoch.number for epoch in found.curves[0].epochs] == [0, 1, 2]
+        reached = {each.order: each for each in found.orders}
+        assert list(reached) == ["merged", "naive", "new"]
+        assert all(each.low <= each.ndcg <= each.high for each in found.orders)
+        assert found.above_naive is not None
+        assert found.above_naive.mean == pytest.approx(reached["new"].ndcg - reached["naive"].ndcg)
+
+    def test_the_page_stands_beside_it(self, learned: Path) -> None:
+        page = page_path(learned).read_text("utf-8")
+        assert page.count("<svg") >= 4
+        assert "<script" not in page
+
+    def test_the_curves_are_there_for_tensorboard(self, learned: Path) -> None:
+        curves = (learned / TRAINING_FOLDER / "tensorboard").glob("clicks-*/*/events.out.*")
+        assert {path.parent.name for path in curves} >= {"debiased", "naive"}
+
+    def test_what_was_learned_from_is_remembered(self, learned: Path) -> None:
+        before = last_learned(learned)
+        assert before is not None
+        now = stored_days(learned, SETTINGS)
+        assert before.events == sum(now.values()) > 5_000
+        assert before.ranker == report_of(learned).ranker
+        assert new_events(now, before) == 0
+
+
+class TestWaiting:
+    def test_too_few_new_events_change_nothing(self, learned: Path) -> None:
+        before = page_path(learned).stat()
+        done = CliRunner().invoke(app, ["learn", "--index", str(learned), "--if-new", "1"])
+        assert done.exit_code == 0, done.output
+        assert done.stdout.splitlines() == ["Nothing to learn yet: 0 events are new since the last time, 1 are needed."]
+        assert page_path(learned).stat() == before
+
+    def test_as_json(self, learned: Path) -> None:
+        done = CliRunner().invoke(app, ["learn", "--index", str(learned), "--if-new", "7", "--json"])
+        expected = {"decision": "not enough new events", "new_events": 0, "needed": 7}
+        assert msgspec.json.decode(done.stdout) == expected
+
+    def test_a_store_without_events_waits_for_some(self, demo_index: Path, tmp_path: Path) -> None:
+        root = Path(shutil.copytree(demo_index, tmp_path / "store"))
+        done = CliRunner().invoke(app, ["learn", "--index", str(root), "--if-new", "1"])
+        assert done.exit_code == 0, done.output
+        assert "0 events are new" in done.stdout
+
+    def test_a_folder_that_is_no_index_is_told(self, tmp_path: Path) -> None:
+        done = CliRunner().invoke(app, ["learn", "--index", str(tmp_path / "nothing"), "--if-new", "1"])
+        assert isinstance(done.exception, StoreMissingError)
+        assert not (tmp_path / "nothing").exists()
+
+
+class TestRefused:
+    def test_without_events_the_report_says_so(self, demo_index: Path, tmp_path: Path) -> None:
+        root = Path(shutil.copytree(demo_index, tmp_path / "store"))
+        done = CliRunner().invoke(app, ["learn", "--index", str(root)])
+        assert isinstance(done.exception, StoreMissingError)
+        report = report_of(root)
+        assert report.decision is Decision.REFUSED
+        assert report.reasons == (str(done.exception),)
+        assert report.stages[0].outcome is Outcome.STOPPED
+        assert {stage.outcome for stage in report.stages[1:]} == {Outcome.NOT_REACHED, Outcome.NOT_MADE}
+        assert written(root) == {PAGE_FILE, REPORT_FILE}
+        assert "No ranker was trained" in page_path(root).read_text("utf-8")
+        assert "The whole report: " in done.stdout
+
+    def test_with_too_few_lists_what_was_read_is_told(self, demo_index: Path, tmp_path: Path) -> None:
+        root = with_events(demo_index, tmp_path, sessions=20)
+        with pytest.raises(TrainingError, match="shown lists; learning from clicks takes 100"):
+            learn(root, SETTINGS, SMALL, Quiet())
+        report = report_of(root)
+        assert report.events is not None
+        assert report.events.events > 0
+        outcomes = [stage.outcome for stage in report.stages[:3]]
+        assert outcomes == [Outcome.DONE, Outcome.STOPPED, Outcome.NOT_REACHED]
+        assert last_learned(root) is None
+
+    def test_while_another_program_trains_no_report_is_written(self, learned: Path, tmp_path: Path) -> None:
+        root = Path(shutil.copytree(learned, tmp_path / "store"))
+        before = page_path(root).read_bytes()
+        with held_lock(root / TRAINING_FOLDER, "training"), pytest.raises(StoreLockedError):
+            learn(root, SETTINGS, SMALL, Quiet())
+        assert page_path(root).read_bytes() == before
+
+
+class _Dying(Quiet):
+    """Progress that ends its process when a step begins, or at so many advances of it."""
+
+    def __init__(self, step: str, after: int) -> None:
+        self._step, self._after, self._current = step, after, ""
+
+    def begin(self, phase: str, total: int | None, unit: str) -> None:
+        self._current = phase
+        self._look()
+
+    def advance(self, amount: int) -> None:
+        if self._current == self._step:
+            self._after -= amount
+        self._look()
+
+    def _look(self) -> None:
+        if self._current == self._step and self._after <= 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+
+def run_learn(root: Path, step: str, after: int) -> None:
+    """What the processes do."""
+    torch.set_num_threads(1)
+    if step == PAGE_FILE:
+        sys.addaudithook(_die_at_page)
+    learn(root, SETTINGS, SMALL, _Dying(step, after))
+
+
+def _die_at_page(event: str, arguments: tuple[object, ...]) -> None:
+    if event == "os.rename" and str(arguments[1]).endswith(PAGE_FILE):
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+def killed(root: Path, step: str, after: int = 0) -> None:
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload([__name__])
+    process = context.Process(target=run_learn, args=(root, step, after))
+    process.start()
+    process.join()
+    assert process.exitcode == -signal.SIGKILL
+
+
+def test_killed_at_any_moment_the_next_run_goes_on(eventful: Path, learned: Path, tmp_path: Path) -> None:
+    root = Path(shutil.copytree(eventful, tmp_path / "store"))
+    before = report_of(learned)
+    assert before.findings is not None
+    steps = -(-before.findings.queries // SMALL.training.draw.lists)
+    for way, after in (("debiased", steps + 1), ("naive", 2 * steps)):
+        killed(root, way, after)
+        assert RankerRegistry(root).names() == []
+        assert written(root) == set()
+    # What two killed runs and a third one have trained is what one run trains.
+    killed(root, PAGE_FILE)
+    assert RankerRegistry(root).names() == [before.ranker]
+    weights = [(each / "rankers" / before.ranker / WEIGHTS_FILE).read_bytes() for each in (root, learned)]
+    assert weights[0] == weights[1]
+    # The report was half written, and so nothing is called learned.
+    assert written(root) == {REPORT_FILE}
+    assert report_of(root).decision is before.decision
+    learn(root, SETTINGS, SMALL, Quiet())
+    assert written(root) == {PAGE_FILE, REPORT_FILE, LEARNED_FILE}

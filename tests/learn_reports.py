@@ -1,0 +1,75 @@
+"""A report of `shelfwise learn` for the tests of how it is told."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, datetime
+
+from rerank.gate.bootstrap import Difference
+from rerank.gate.verdict import LIKELIHOOD, NDCG, Comparison
+from rerank.ranker.spec import Reached
+from rerank.training.checkpoint import Epoch
+from rerank.training.foretelling import Foretold
+from service.learning.report import Curve, Decision, EventsRead, Findings, Gain, LearnReport, Position
+from service.learning.steps import Outcome, Stage, Step
+
+BETTER, WORSE, UNSURE = (Difference(mean, mean - 0.01, mean + 0.01, 0.5, 400) for mean in (0.03, -0.03, 0.002))
+
+
+def comparison(difference: Difference | None, measure: str = NDCG, part: str = "all queries") -> Comparison:
+    """One of the gate's, of 400 queries."""
+    return Comparison(measure, part, 400, 0.53, 0.5, difference)
+
+
+def findings(**said: object) -> Findings:
+    """What a training found; `said` replaces some of it."""
+    plain = Findings(
+        lists=7_000,
+        queries=900,
+        judging_lists=2_000,
+        left_out={"unclicked_queries": 12, "gone_products": 0},
+        borrowed=(),
+        models=(Foretold("ubm", 1.2, -2.5), Foretold("position", 1.3, None)),
+        positions=(Position(1, 7_000, 2_100, 1.0), Position(2, 6_900, 900, None)),
+        curves=tuple(
+            Curve(way, (Epoch(0, None, 0.3), Epoch(1, 2.5, 0.5), Epoch(2, 2.25, 0.4)), 0.51)
+            for way in ("debiased", "naive")
+        ),
+        orders=(Reached("merged", 0.5, 0.48, 0.52, 400), Reached("naive", 0.51, 0.5, 0.53, 400)),
+        above_naive=Gain(0.02, 0.01, 0.03),
+        comparisons=(comparison(BETTER), comparison(UNSURE, LIKELIHOOD), comparison(None, NDCG, "language zh")),
+    )
+    return replace(plain, **said)  # type: ignore[arg-type]
+
+
+def learn_report(text: str = "nothing was clicked", **said: object) -> LearnReport:
+    """A report in which every text that may come from outside is this one; `said` replaces some of it."""
+    events = EventsRead(
+        first=datetime(2026, 5, 1, tzinfo=UTC),
+        last=datetime(2026, 10, 1, tzinfo=UTC),
+        events=200_000,
+        aside={text: 3},
+        corrected=0,
+        visits=9_000,
+        flagged_visits=40,
+        flagged_clicks=700,
+    )
+    plain = LearnReport(
+        started=datetime(2026, 10, 2, 3, 12, tzinfo=UTC),
+        seconds=75.0,
+        decision=Decision.ASIDE,
+        summary=(text,),
+        reasons=(text,),
+        ranker="ranker-0002",
+        against=text,
+        notices=(text,),
+        removed=("ranker-0001",),
+        stages=(
+            Stage("clean", "What is there is cleaned.", Outcome.DONE, (Step("events", text, 4.0),)),
+            Stage("towers", "They stay.", Outcome.NOT_MADE),
+            Stage("ranker", "It is trained.", Outcome.STOPPED, (Step("debiased", "", 71.0),)),
+        ),
+        events=events,
+        findings=findings(comparisons=(comparison(WORSE, NDCG, f"language {text}"),)),
+    )
+    return replace(plain, **said)  # type: ignore[arg-type]

@@ -1,0 +1,46 @@
+"""Stores whose shoppers left enough to learn from, for the tests of `shelfwise learn`; and a small way to learn."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+from indexer.events.importing import import_events
+from rerank.training.click_training import ClickOptions
+from rerank.training.loop import LoopOptions
+from retrieval.events.intake import utc_now
+from service.demo import write_demo_store
+from service.event_log import EventLog, aside_path
+from service.settings import Settings
+from service.training.click_material import FromClicks
+
+SETTINGS = Settings(backend="embedded")
+SMALL = FromClicks(
+    training=ClickOptions(loop=LoopOptions(epochs=2, learning_rate=3e-3, warm_up=5)),
+    queries=60,
+    depth=15,
+    candidates=12,
+    validating=30,
+)
+
+
+def with_events(index: Path, folder: Path, sessions: int = 300) -> Path:
+    """A copy of the demo index, in `folder`, with what its shoppers did."""
+    root = Path(shutil.copytree(index, folder / "store"))
+    log = write_demo_store(folder / "demo", products=600, sessions=sessions).events
+    with EventLog.open(root, SETTINGS) as events:
+        import_events([str(log)], events.store, events.intake, aside=aside_path(events.folder, utc_now()))
+    return root
+
+
+class Quiet:
+    """Progress that nobody looks at."""
+
+    def begin(self, phase: str, total: int | None, unit: str) -> None:
+        """See `service.training.from_catalog.Progress`."""
+
+    def advance(self, amount: int) -> None:
+        """The same."""
+
+    def end(self, summary: str) -> None:
+        """The same."""

@@ -1,0 +1,239 @@
+"""Pruning: what is left scores as before but for what was taken away, in whose place stands its mean."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import onnx
+import pytest
+import torch
+from torch import Tensor, nn
+
+from rerank.ranker.export import export_network
+from rerank.ranker.features import FEATURES
+from rerank.ranker.network import CrossAttention, RankerNetwork
+from rerank.ranker.network_file import load_network, save_network
+from rerank.ranker.onnx_ranker import OnnxRanker
+from rerank.ranker.pruning import Left, Measured, Sample, measure, pruned
+from rerank.ranker.registry import Published
+from rerank.ranker.spec import MODEL_FILE, WEIGHTS_FILE, RankerSpec, write_ranker
+from retrieval.errors import InputError, RankerDamagedError, RankerError
+from retrieval.onnx_int8 import quantised
+from tests.rankers import REPORT, SPEC
+from tests.unit.rerank.ranker.random_candidates import candidates, near, network, scored, tensors
+
+WEIGHTS = (0.5, 0.3, 0.2)
+LISTS = [candidates(9, words=3, events=2), candidates(4, words=1, seed=2), candidates(13, words=6, tokens=9, seed=3)]
+
+
+def sample() -> Sample:
+    """Two lists beside each other, and one alone."""
+    places = torch.arange(9)[None] < torch.tensor([[9], [4]])
+    return [(tensors(*LISTS[:2]), places), (tensors(LISTS[2]), torch.ones(1, 13, dtype=torch.bool))]
+
+
+def layer_of(by: RankerNetwork) -> CrossAttention:
+    (layer,) = by.attention
+    assert isinstance(layer, CrossAttention)
+    return layer
+
+
+def replacing(module: nn.Module, places: list[int], mean: Tensor) -> Callable[[], None]:
+    """Puts means in the place of some columns of what a module is given; gives what ends that."""
+
+    def hook(_module: nn.Module, given: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        changed = given[0].clone()
+        changed[..., places] = mean[places]
+        return (changed,)
+
+    return module.register_forward_pre_hook(hook).remove
+
+
+def same_scores(one: RankerNetwork, other: RankerNetwork) -> bool:
+    return all(near(a, b) for a, b in zip(scored(one, *LISTS), scored(other, *LISTS), strict=True))
+
+
+def served(folder: Path, spec: RankerSpec) -> OnnxRanker:
+    return OnnxRanker(Published("ranker-0001", folder, spec, REPORT))
+
+
+@pytest.fixture(scope="module")
+def by() -> RankerNetwork:
+    """Four heads of two columns, twelve units, a history."""
+    return network(1)
+
+
+@pytest.fixture(scope="module")
+def found(by: RankerNetwork) -> Measured:
+    return measure(by, sample(), WEIGHTS)
+
+
+@pytest.mark.parametrize("left", [Left(), Left(heads=4, feed_forward=12, layers=1)], ids=["unsaid", "said"])
+def test_where_nothing_is_taken_away_scores_and_sizes_are_the_same(
+    by: RankerNetwork, found: Measured, left: Left
+) -> None:
+    made = pruned(by, found, left)
+    assert made.shape == by.shape
+    assert made is not by
+    assert same_scores(made, by)
+
+
+@pytest.mark.parametrize("heads", [1, 2, 3])
+@pytest.mark.parametrize("with_means", [False, True], ids=["zeroed", "at its mean"])
+def test_without_some_heads_it_scores_as_if_these_read_nothing_or_their_mean(
+    by: RankerNetwork, found: Measured, heads: int, with_means: bool
+) -> None:
+    measured = found if with_means else dataclasses.replace(found, read=torch.zeros(8))
+    made = pruned(by, measured, Left(heads=heads))
+    kept = made.shape.kept_heads
+    assert list(kept) == sorted(np.argsort(-found.heads)[:heads].tolist())
+    lost = [column for head in range(4) if head not in kept for column in (2 * head, 2 * head + 1)]
+    end = replacing(layer_of(by).output, lost, measured.read)
+    try:
+        assert same_scores(made, by)
+    finally:
+        end()
+    assert not same_scores(made, by)
+
+
+@pytest.mark.parametrize("units", [0, 1, 7])
+def test_without_some_units_it_scores_as_if_these_said_their_mean(
+    by: RankerNetwork, found: Measured, units: int
+) -> None:
+    made = pruned(by, found, Left(feed_forward=units))
+    assert made.shape.feed_forward == units
+    lost = np.argsort(-found.units)[units:].tolist()
+    feed_forward = layer_of(by).feed_forward
+    assert isinstance(feed_forward, nn.Sequential)
+    end = replacing(feed_forward[2], lost, found.fired)
+    try:
+        assert same_scores(made, by)
+    finally:
+        end()
+
+
+def test_without_the_layer_it_scores_as_if_that_gave_its_mean(by: RankerNetwork, found: Measured) -> None:
+    made = pruned(by, found, Left(heads=1, layers=0))
+    assert (made.shape.layers, made.shape.kept_heads) == (0, ())
+    scalars = len(FEATURES) + 6
+    end = replacing(by.mlp[0], list(range(scalars, scalars + 16)), torch.cat([torch.zeros(scalars), found.pooled]))
+    try:
+        assert same_scores(made, by)
+    finally:
+        end()
+
+
+def test_means_are_those_of_all_tokens_and_candidates(by: RankerNetwork, found: Measured) -> None:
+    whole = tensors(*LISTS)
+    with torch.inference_mode():
+        pooled = by.attended(whole, by.match(whole))
+    given = torch.cat([pooled[place, : len(each.features)] for place, each in enumerate(LISTS)])
+    torch.testing.assert_close(found.pooled, given.mean(dim=0), rtol=1e-4, atol=1e-5)
+    assert len(given) == 9 + 4 + 13
+
+
+def test_a_part_that_says_the_same_of_all_matters_nothing_and_goes_first(by: RankerNetwork) -> None:
+    made = network(1)
+    layer = layer_of(made)
+    with torch.no_grad():
+        layer.output.weight[:, 4:6] = 0.0
+        for name, weight in layer.feed_forward.named_parameters():
+            if name == "2.weight":
+                weight[:, [1, 8]] = 0.0
+    found = measure(made, sample(), WEIGHTS)
+    assert found.heads[2] == pytest.approx(0, abs=1e-7)
+    assert (np.delete(found.heads, 2) > 1e-4).all()
+    assert found.units[[1, 8]] == pytest.approx(0, abs=1e-7)
+    assert (np.delete(found.units, [1, 8]) > 1e-5).all()
+    smaller = pruned(made, found, Left(heads=3, feed_forward=10))
+    assert smaller.shape.kept_heads == (0, 1, 3)
+    assert same_scores(smaller, made)
+
+
+def test_importance_is_what_a_small_step_towards_the_mean_does(by: RankerNetwork, found: Measured) -> None:
+    """Finite differences, of one head, list by list."""
+    layer, step, spread = layer_of(by), 1e-2, []
+    mean = found.read
+
+    def towards(_module: nn.Module, given: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        changed = given[0].clone()
+        changed[..., 2:4] += step * (mean[2:4] - changed[..., 2:4])
+        return (changed,)
+
+    for each in LISTS:
+        before = scored(by, each)[0] @ np.array(WEIGHTS)
+        handle = layer.output.register_forward_pre_hook(towards)
+        after = scored(by, each)[0] @ np.array(WEIGHTS)
+        handle.remove()
+        spread.append(float(np.std((after - before) / step)))
+    assert found.heads[1] == pytest.approx(np.mean(spread), rel=0.05)
+
+
+def test_it_can_be_made_smaller_again_down_to_the_features_head(by: RankerNetwork, found: Measured) -> None:
+    once = pruned(by, found, Left(heads=3, feed_forward=5))
+    again = pruned(once, measure(once, sample(), WEIGHTS), Left(heads=1, feed_forward=0))
+    assert again.shape.kept_heads[0] in once.shape.kept_heads
+    last = measure(again, sample(), WEIGHTS)
+    assert (len(last.heads), len(last.units)) == (1, 0)
+    assert pruned(again, last, Left(layers=0)).shape.layers == 0
+    assert same_scores(pruned(again, last, Left()), again)
+
+
+def test_it_is_stored_exported_and_read_again(by: RankerNetwork, found: Measured, tmp_path: Path) -> None:
+    made = pruned(by, found, Left(heads=2, feed_forward=0))
+    save_network(made, tmp_path / WEIGHTS_FILE)
+    again = load_network(tmp_path / WEIGHTS_FILE)
+    assert again.shape == made.shape
+    assert same_scores(again, made)
+    export_network(made, tmp_path / MODEL_FILE)
+    spec = msgspec.structs.replace(SPEC, mix=0.0, event_weights=(1.0, 0.0, 0.0), layers=1)
+    write_ranker(tmp_path, spec, REPORT)
+    expected = [each[:, 0] for each in scored(made, *LISTS)]
+    for told, wanted in zip(served(tmp_path, spec).score(LISTS), expected, strict=True):
+        assert near(told, wanted)
+    onnx.save(quantised(onnx.load(tmp_path / MODEL_FILE)), tmp_path / MODEL_FILE)
+    for told, wanted in zip(served(tmp_path, spec).score(LISTS), expected, strict=True):
+        assert np.abs(told - wanted).max() < 0.05 * wanted.std() + 0.02
+
+
+def test_fewer_parts_make_a_smaller_graph(by: RankerNetwork, found: Measured, tmp_path: Path) -> None:
+    sizes = []
+    for place, left in enumerate((Left(), Left(heads=1, feed_forward=0), Left(layers=0))):
+        save_network(pruned(by, found, left), tmp_path / str(place))
+        sizes.append((tmp_path / str(place)).stat().st_size)
+    assert sizes == sorted(sizes, reverse=True)
+
+
+@pytest.mark.parametrize(
+    ("left", "why"),
+    [
+        (Left(heads=0), "0 heads cannot be left of this ranker: it can be 1 to 4"),
+        (Left(heads=5), "5 heads cannot be left of this ranker: it can be 1 to 4"),
+        (Left(feed_forward=-1), "-1 feed-forward units cannot be left of this ranker: it can be 0 to 12"),
+        (Left(feed_forward=13), "13 feed-forward units"),
+        (Left(layers=2), "2 layers cannot be left of this ranker: it can be 0 to 1"),
+    ],
+)
+def test_what_cannot_be_left_is_refused(by: RankerNetwork, found: Measured, left: Left, why: str) -> None:
+    with pytest.raises(InputError, match=why):
+        pruned(by, found, left)
+
+
+def test_a_features_head_has_nothing_to_prune_and_no_candidates_tell_nothing(by: RankerNetwork) -> None:
+    with pytest.raises(RankerError, match="has 0 cross-attention layers"):
+        measure(network(0), sample(), WEIGHTS)
+    with pytest.raises(InputError, match="no candidate in the sample"):
+        measure(by, [], WEIGHTS)
+
+
+def test_a_file_with_heads_that_there_are_not_is_damaged(by: RankerNetwork, tmp_path: Path) -> None:
+    from safetensors.torch import save_file
+
+    told = msgspec.to_builtins(by.shape) | {"kept_heads": [1, 4]}
+    save_file(dict(by.state_dict()), tmp_path / "weights", {"shape": msgspec.json.encode(told).decode()})
+    with pytest.raises(RankerDamagedError, match="kept_heads"):
+        load_network(tmp_path / "weights")

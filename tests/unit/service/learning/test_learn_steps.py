@@ -1,0 +1,58 @@
+"""Steps as they are noted, under the stages that every run has."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from service.learning.steps import Outcome, RecordedSteps, Step
+from tests.learning_stores import Quiet
+
+
+def clock() -> Iterator[float]:
+    """A second passes between any two looks."""
+    second = 0.0
+    while True:
+        yield second
+        second += 1.0
+
+
+def recorded(*names: str) -> RecordedSteps:
+    """Steps that came to their end."""
+    ticks = clock()
+    steps = RecordedSteps(Quiet(), lambda: next(ticks))
+    for name in names:
+        steps.begin(name, None, "")
+        steps.advance(1)
+        steps.end(f"{name} is done")
+    return steps
+
+
+def test_each_step_is_timed_and_stands_under_its_stage() -> None:
+    stages = {stage.name: stage for stage in recorded("events", "labels", "trials").stages(is_over=True)}
+    assert stages["clean"].steps == (Step("events", "events is done", 1.0),)
+    assert [step.name for step in stages["labels"].steps] == ["labels", "trials"]
+    assert stages["labels"].seconds == 2.0
+
+
+def test_whatever_is_trained_is_of_one_stage() -> None:
+    stages = {stage.name: stage for stage in recorded("debiased", "naive", "histories").stages(is_over=True)}
+    assert [step.name for step in stages["ranker"].steps] == ["debiased", "naive", "histories"]
+
+
+def test_a_run_that_is_not_over_stopped_where_it_was() -> None:
+    steps = recorded("events", "click model")
+    steps.begin("labels", None, "")
+    stages = steps.stages(is_over=False)
+    outcomes = [stage.outcome for stage in stages[:5]]
+    assert outcomes == [Outcome.DONE, Outcome.DONE, Outcome.STOPPED, Outcome.NOT_MADE, Outcome.NOT_REACHED]
+    assert stages[2].steps == (Step("labels", "", 1.0),)
+
+
+def test_one_that_stopped_between_two_steps_stopped_in_the_first() -> None:
+    stages = recorded("events").stages(is_over=False)
+    assert [stage.outcome for stage in stages[:2]] == [Outcome.STOPPED, Outcome.NOT_REACHED]
+
+
+def test_one_that_never_began_stopped_at_once() -> None:
+    stages = recorded().stages(is_over=False)
+    assert [stage.outcome for stage in stages[:2]] == [Outcome.STOPPED, Outcome.NOT_REACHED]

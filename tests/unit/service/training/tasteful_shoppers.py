@@ -1,0 +1,78 @@
+"""Shoppers of the demo store who each like one brand, or none: what they were shown and clicked, and who they are."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+import numpy as np
+import polars as pl
+
+from service.snapshot import Snapshot
+from service.training.candidate_lists import candidate_lists
+
+QUERIES = (
+    "cordless drill",
+    "impact driver",
+    "screwdriver set",
+    "frying pan",
+    "travel mug",
+    "electric kettle",
+    "headphones",
+    "usb-c cable",
+    "running shoes",
+    "tent",
+    "dog bed",
+    "rain jacket",
+    "wireless mouse",
+    "garden hose",
+    "chef knife",
+    "water bottle",
+    "desk lamp",
+    "shampoo",
+    "bluetooth speaker",
+    "backpack",
+    "cutting board",
+    "phone case",
+    "yoga mat",
+    "gloves",
+)
+START = datetime(2026, 5, 1)
+DEPTH = 10
+_ACTED = ("shopper", "product_id", "kind", "time")
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """What tables made of events say."""
+
+    lists: pl.DataFrame
+    """As `rerank.behaviour.derived.Derived.lists`."""
+    acts: pl.DataFrame
+    """As `rerank.behaviour.derived.Derived.acts`."""
+
+
+def told(snapshot: Snapshot, *, tastes: bool, shoppers: int = 300, searches: int = 14, seed: int = 3) -> Told:
+    """Each shopper asks three queries again and again, and clicks mostly on one brand, or on anything alike; the higher
+    a product stands, the more often it is looked at."""
+    rng = np.random.default_rng(seed)
+    found = candidate_lists(snapshot, QUERIES, 0.0, depth=DEPTH)
+    brands = np.array([snapshot.products[row].brand for row in found.rows.tolist()])
+    looks = 1 / np.arange(1, DEPTH + 1) ** 0.5
+    asks = [rng.choice(len(QUERIES), 3, replace=False) for _ in range(shoppers)]
+    liked = [str(rng.choice(np.concatenate([brands[found.place(number)] for number in each]))) for each in asks]
+    rows = []
+    for at, shopper in enumerate(rng.permutation(np.repeat(np.arange(shoppers), searches)).tolist()):
+        number = int(rng.choice(asks[shopper]))
+        shown = rng.permutation(np.arange(len(found.rows))[found.place(number)])
+        wanted = np.where(brands[shown] == liked[shopper], 0.9, 0.05) if tastes else np.full(len(shown), 0.3)
+        clicked = rng.random(len(shown)) < looks[: len(shown)] * wanted
+        asked = START + timedelta(minutes=10 * at)
+        for position, place in enumerate(shown.tolist(), 1):
+            common = (f"q{at}", QUERIES[number], snapshot.products.id_of(int(found.rows[place])), position)
+            rows.append(("impression", *common, asked, f"u{shopper}"))
+            if clicked[position - 1]:
+                rows.append(("click", *common, asked + timedelta(seconds=5 + position), f"u{shopper}"))
+    names = ("kind", "query_id", "query", "product_id", "position", "time", "shopper")
+    lists = pl.DataFrame(rows, schema=names, orient="row").with_columns(pl.col("position").cast(pl.Int32))
+    return Told(lists.sort("time", "query_id", "position"), lists.filter(pl.col("kind") == "click").select(_ACTED))

@@ -1,0 +1,73 @@
+"""Lists of a later period as a trial: what is no candidate, or gone, has no part in it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+
+import numpy as np
+import polars as pl
+import pytest
+
+from service.engine import SearchEngine
+from service.training.click_trials import Trial, TrialOptions, trial
+
+CHANCES = np.array([1.0, 0.5, 0.25])
+START = datetime(2026, 5, 1)
+GONE = "gone-from-the-catalog"
+
+
+def shown(number: int, query: str, products: Sequence[str], acts: Sequence[tuple[str, str]]) -> list[dict[str, object]]:
+    """A list and what was done on it, by kind and product."""
+    said = {"query_id": f"q{number}", "query": query, "time": START + timedelta(minutes=number), "shopper": ""}
+    impressions = [
+        {**said, "kind": "impression", "product_id": each, "position": at} for at, each in enumerate(products, 1)
+    ]
+    return impressions + [{**said, "kind": kind, "product_id": each, "position": None} for kind, each in acts]
+
+
+@pytest.fixture
+def candidates(engine: SearchEngine) -> list[str]:
+    return [hit.product.id for hit in engine.search("steel pan", size=20, stage="merged").hits]
+
+
+def tried(engine: SearchEngine, rows: list[dict[str, object]], queries: int = 10) -> Trial:
+    return trial(engine.snapshot, pl.DataFrame(rows), CHANCES, TrialOptions(0.0, depth=20, queries=queries))
+
+
+def test_acts_count_by_the_inverse_of_their_position(engine: SearchEngine, candidates: list[str]) -> None:
+    first, second, third = candidates[:3]
+    rows = [
+        *shown(1, "steel pan", (first, second, third), [("click", second), ("cart", second)]),
+        *shown(2, "steel pan", (first, GONE), [("click", GONE)]),
+        *shown(3, "drill", (GONE,), []),
+    ]
+    made = tried(engine, rows)
+    assert made.traffic.tolist() == [1.0, 2.0]
+    pan = made.data.lists.queries.index("steel pan")
+    place = made.data.lists.place(pan)
+    ids = [engine.snapshot.products.id_of(row) for row in made.data.lists.rows[place].tolist()]
+    gains = dict(zip(ids, made.data.targets[place].tolist(), strict=True))
+    # A click counts 1 and a cart 3, at a position that half the shoppers look at, shown once.
+    assert {name: gain for name, gain in gains.items() if gain} == {second: pytest.approx((1 + 3) / 0.5)}
+    assert made.numbers.tolist() == [pan]
+
+
+def test_what_is_gone_is_taken_out_of_the_lists(engine: SearchEngine, candidates: list[str]) -> None:
+    rows = shown(1, "steel pan", (GONE, candidates[0]), [("click", GONE), ("click", candidates[0])])
+    made = tried(engine, rows)
+    assert made.log.shown.tolist() == [[False, True, False]]
+    assert made.log.clicks.tolist() == [[False, True, False]]
+    assert made.asked.tolist() == [0]
+    scores = np.arange(len(made.data.lists.rows), dtype=float)
+    at = made.data.lists.rows.tolist().index(engine.snapshot.products.row_of(candidates[0]))
+    assert made.shown_scores(scores)[0, 1] == at
+
+
+def test_the_most_frequent_queries_are_tried(engine: SearchEngine, candidates: list[str]) -> None:
+    rows = [row for number in range(3) for row in shown(number, "steel pan", candidates[:2], [])]
+    rows += shown(9, "drill", candidates[:2], [])
+    made = tried(engine, rows, queries=1)
+    assert made.data.lists.queries == ("steel pan",)
+    assert (made.traffic.tolist(), made.asked.tolist()) == ([3.0], [0, 0, 0])
+    assert made.numbers.tolist() == []

@@ -1,0 +1,153 @@
+"""Smaller rankers of a stored one: compared with it, kept aside or published, refused where there is no sense in it."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import pytest
+import torch
+from rich.console import Console
+from typer.testing import CliRunner
+
+from rerank.ranker.export import export_network
+from rerank.ranker.features import FEATURES
+from rerank.ranker.network import NetworkShape, RankerNetwork
+from rerank.ranker.network_file import load_network, save_network
+from rerank.ranker.registry import RankerRegistry
+from rerank.ranker.spec import MODEL_FILE, WEIGHTS_FILE
+from retrieval.errors import InputError, RankerForeignError, RankerRefusedError, ShelfwiseError
+from retrieval.token_states import DIMENSION
+from service import model_views
+from service.engine import SearchEngine
+from service.model_commands import models
+from service.settings import RankerSettings, Settings
+from service.training.likeness import likeness
+from tests.rankers import REPORT, rewrite
+from tests.unit.rerank.training.taught_lists import taught
+from tests.unit.service.demo_rankers import spec_for
+
+PATIENT = Settings(ranker=RankerSettings(deadline=60))
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _one_thread() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(autouse=True)
+def _few_queries(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("service.training.shrinking.MEASURING", 30)
+    monkeypatch.setattr("service.training.shrinking.JUDGING", 40)
+
+
+@pytest.fixture(scope="module")
+def ranked(demo_index: Path, engine: SearchEngine, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The demo index with a ranker of drawn weights, one of whose four heads says nothing."""
+    root = Path(shutil.copytree(demo_index, tmp_path_factory.mktemp("shrinking") / "index"))
+    torch.manual_seed(5)
+    shape = NetworkShape(DIMENSION, engine.manifest.dimension, len(FEATURES), feed_forward=16, history=0)
+    network = RankerNetwork(shape)
+    with torch.no_grad():
+        dict(network.named_parameters())["attention.0.output.weight"][:, 48:72] = 0.0
+
+    def build(folder: Path) -> None:
+        export_network(network, folder / MODEL_FILE)
+        save_network(network, folder / WEIGHTS_FILE)
+
+    RankerRegistry(root).publish(build, spec_for(engine.snapshot, layers=1), REPORT)
+    return root
+
+
+@pytest.fixture
+def root(ranked: Path, tmp_path: Path) -> Path:
+    """A copy that a test may change."""
+    return Path(shutil.copytree(ranked, tmp_path / "index"))
+
+
+def run(root: Path, *arguments: str) -> str:
+    done = CliRunner().invoke(models, ["shrink", *arguments, "--index", str(root)])
+    if isinstance(done.exception, ShelfwiseError):
+        raise done.exception
+    assert done.exit_code == 0, done.output
+    return done.stdout
+
+
+def test_a_head_that_says_nothing_can_go_and_the_smaller_one_serves_where_that_is_asked_for(root: Path) -> None:
+    registry = RankerRegistry(root)
+    with SearchEngine.open(root, settings=PATIENT, follow=False) as engine:
+        before = [hit.product.id for hit in engine.search("steel pan").hits]
+    told = msgspec.json.decode(run(root, "--heads", "3", "--publish", "--json"))
+    assert (told["ranker"], told["serves"]) == ("ranker-0002", True)
+    assert told["likeness"]["agreement"] == pytest.approx(1, abs=1e-6)
+    assert told["likeness"]["first_ten"] == pytest.approx(1, abs=0.01)
+    assert told["after"]["bytes"] < told["before"]["bytes"]
+    assert min(told[each]["milliseconds"] for each in ("before", "after")) > 0
+    made, parent = registry.open("ranker-0002"), registry.open("ranker-0001")
+    assert load_network(made.folder / WEIGHTS_FILE).shape.kept_heads == (0, 1, 3)
+    assert (made.spec.parent, made.spec.layers, made.report.against) == (parent.spec.identity, 1, "ranker-0001")
+    assert made.spec.trained_on["heads"] == 3
+    assert made.spec.trained_on["made of"] == "ranker-0001"
+    assert made.report.measures["agreement with ranker-0001"] == told["likeness"]["agreement"]
+    with SearchEngine.open(root, settings=PATIENT, follow=False) as engine:
+        assert [hit.product.id for hit in engine.search("steel pan").hits] == before
+        assert engine.notices == ()
+
+
+def test_without_publish_it_is_kept_aside_with_how_far_it_agrees(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    console = Console(width=200)
+    monkeypatch.setattr(model_views, "out", console)
+    with console.capture() as capture:
+        run(root, "ranker-0001", "--layers", "0", "--precision", "int8")
+    told = capture.get()
+    registry = RankerRegistry(root)
+    made = registry.open("ranker-0002")
+    assert registry.pointer.read() == "ranker-0001"
+    assert (made.spec.layers, made.spec.precision) == (0, "int8")
+    agreed = made.report.measures["agreement with ranker-0001"]
+    assert 0.3 < agreed < 1
+    assert made.report.aside == (
+        f"made smaller from ranker-0001, with which it agrees by {agreed:.4f}: --publish lets one serve",
+    )
+    assert f"agreement {agreed:.4f}" in told
+    assert "ranker-0002 is kept aside" in told
+    with pytest.raises(RankerRefusedError, match="ranker-0002 was kept aside: nothing that is made of it may serve"):
+        run(root, "ranker-0002", "--precision", "fp32", "--publish")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "why"),
+    [
+        ((), "nothing of ranker-0001 would be smaller"),
+        (("--heads", "4", "--feed-forward", "16", "--layers", "1", "--precision", "fp32"), "nothing of ranker-0001"),
+        (("--heads", "5"), "5 heads cannot be left of this ranker: it can be 1 to 4"),
+        (("--feed-forward", "17"), "17 feed-forward units cannot be left of this ranker: it can be 0 to 16"),
+    ],
+)
+def test_what_would_not_be_smaller_is_refused(ranked: Path, arguments: tuple[str, ...], why: str) -> None:
+    with pytest.raises(InputError, match=why):
+        run(ranked, *arguments)
+    assert RankerRegistry(ranked).names() == ["ranker-0001"]
+
+
+def test_one_of_another_index_is_refused(root: Path) -> None:
+    rewrite(root / "rankers" / "ranker-0001" / "ranker.json", encoder="another")
+    with pytest.raises(RankerForeignError, match="ranker-0001 cannot be compared with: it was trained on the encoder"):
+        run(root, "ranker-0001", "--heads", "1")
+
+
+def test_likeness_is_1_for_the_same_order_and_less_for_another(tmp_path: Path) -> None:
+    data, numbers = taught(tmp_path, [15, 2, 0, 30, 12]), np.array([0, 3, 4])
+    before = np.random.default_rng(1).standard_normal(15 + 30 + 12) * 3
+    same, turned = likeness(data, numbers, before, 2 * before + 1), likeness(data, numbers, before, -before)
+    assert same.agreement == pytest.approx(1)
+    assert (same.first_ten, same.queries) == (1, 3)
+    assert turned.agreement < 0.9
+    # Of 15, 30 and 12 candidates the ten best and the ten worst share five, none and eight.
+    assert turned.first_ten == pytest.approx((5 + 0 + 8) / 30)
