@@ -25,7 +25,7 @@ from rerank.ranker.features import FEATURES
 from rerank.ranker.network import NetworkShape
 from rerank.training.click_batches import ClickData
 from rerank.training.click_evidence import ClickEvidence, learned, queries_with_clicks
-from rerank.training.click_lists import ClickLists, click_lists
+from rerank.training.click_lists import click_lists
 from rerank.training.click_periods import by_list
 from rerank.training.click_training import ClickOptions, Validation, Way, train_on_clicks
 from rerank.training.loop import LoopOptions
@@ -43,8 +43,10 @@ LOGGED, MERGED = "logged order", "merged order"
 WAYS: tuple[Way, ...] = ("debiased", "naive")
 SHAPES = {"head": 0, "cross-attention": 1}
 LEAST_QUERIES = 2
-_TRAINING = ClickOptions(loop=LoopOptions(epochs=120, learning_rate=1e-3, warm_up=20, patience=20))
-"""Of networks that begin from nothing, on a few queries that are asked again and again: an epoch is a step or two."""
+REPEATS = 8
+"""How often an epoch reads each list: of a few queries that are asked again and again, once is hardly a step."""
+_TRAINING = ClickOptions(loop=LoopOptions(epochs=20, learning_rate=1e-3, warm_up=20, patience=5))
+"""Of networks that begin from nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +54,7 @@ class SessionOptions:
     """What to train on, and how."""
 
     seeds: int = 3
-    depth: int = 1_000
+    depth: int = 300
     """Candidates of each query: real logs list what our first stage has far behind."""
     candidates: int = 100
     """Of each query that are trained on: all that were shown, and some that were not."""
@@ -86,7 +88,6 @@ class SessionsReport:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Material:
-    clicks: ClickLists
     data: ClickData
     validating: Trial
     held_out: Trial
@@ -151,8 +152,9 @@ def _material(
         for part in (periods.validation, periods.held_out)
     )
     shown = int(click_log(periods.held_out, len(chances))[0].shown.sum())
-    data = ClickData(clicks, list_data(snapshot, clicks.lists, clicks.gains[:, 0]))
-    material = _Material(clicks, data, validating, held_out, ClickLikelihood.fit(evidence.log))
+    repeated = replace(clicks, usable=np.repeat(clicks.usable, REPEATS))
+    data = ClickData(repeated, list_data(snapshot, clicks.lists, clicks.gains[:, 0]))
+    material = _Material(data, validating, held_out, ClickLikelihood.fit(evidence.log))
     return material, evidence, float(held_out.log.shown.sum()) / max(shown, 1)
 
 

@@ -127,6 +127,15 @@ def show_trained(added: Added, index: Path) -> None:
     show_notices(added.notices)
 
 
+def show_default(report: RankerReport, folder: Path) -> None:
+    """What a ranker for stores without one reaches on each catalog that it was left out of."""
+    table = _table("measure", NDCG)
+    for name, value in report.measures.items():
+        table.add_row(Text(name), f"{value:.4f}")
+    out.print(table)
+    out.print(Text(f"Written to {folder}: measured on {report.measured_on}"), soft_wrap=True)
+
+
 def show_shrunk(done: Shrunk, index: Path) -> None:
     """What a smaller ranker takes and how far it agrees with the one that it was made of, and whether it serves."""
     made, before = done.added.ranker, done.added.ranker.report.against

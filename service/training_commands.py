@@ -80,6 +80,44 @@ def ranker(
     write_json(msgspec.json.encode(document)) if as_json else show_trained(added, index)
 
 
+@train.command(epilog="Example: shelfwise train default first-store second-store --out default-ranker")
+def default(
+    indexes: Annotated[list[Path], typer.Argument(help="Index directories of different stores.", metavar="INDEX...")],
+    out: Annotated[Path, typer.Option(help="A new folder for the ranker.")],
+    teacher: Annotated[
+        str,
+        typer.Option(help="A cross-encoder's name or folder.", show_default="cross-encoder/ms-marco-MiniLM-L-12-v2"),
+    ] = "",
+    runtime: Annotated[
+        str, typer.Option(help="Of the teacher: auto, torch, torch-bf16, onnx-fp32 or onnx-int8.")
+    ] = "auto",
+    queries: Annotated[int, typer.Option(help="How many to make of each catalog.", min=200, max=1_000_000)] = 4_000,
+    epochs: Annotated[int, typer.Option(help="The most epochs; it stops early.", min=1, max=100)] = 6,
+    seed: Annotated[int, typer.Option(help="Another one makes other queries and weights.", min=0)] = 0,
+    as_json: JsonOption = False,
+) -> None:
+    """Train one ranker on the catalogs of several stores, for stores that have none of their own: how the one that
+    comes with the program was made."""
+    import msgspec
+
+    from rerank.teacher.source import DEFAULT_TEACHER
+    from rerank.training.distillation import DistilOptions
+    from rerank.training.loop import LoopOptions
+    from service.model_views import show_default
+    from service.terminal import ProgressLines, write_json
+    from service.training.default_ranker import DefaultOptions, train_default
+    from service.training.from_catalog import CatalogOptions
+
+    name = teacher or DEFAULT_TEACHER
+    options = DefaultOptions(
+        CatalogOptions(queries=queries, teacher=name, runtime=runtime, cache=cache_folder(), seed=seed),
+        DistilOptions(LoopOptions(epochs=epochs), seed=seed),
+    )
+    with ProgressLines() as progress:
+        report = train_default(indexes, out, options, progress)
+    write_json(msgspec.json.encode(report)) if as_json else show_default(report, out)
+
+
 def click_options(way: ClickWay, queries: int, epochs: int, seed: int) -> FromClicks:
     """How to learn from clicks, as the options of a command say."""
     from rerank.training.click_training import ClickOptions

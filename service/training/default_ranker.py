@@ -1,0 +1,175 @@
+"""The ranker that the project ships: a features head distilled on the catalogs of several stores at once, so that it
+carries over to others.
+
+What it is mixed with the first stage by is chosen on catalogs that its networks have not seen: each is left out once.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import expit
+
+from rerank.gate.verdict import NDCG
+from rerank.ranker.export import export_network
+from rerank.ranker.features import FEATURES
+from rerank.ranker.network import NetworkShape, RankerNetwork
+from rerank.ranker.network_file import save_network
+from rerank.ranker.spec import MODEL_FILE, WEIGHTS_FILE, RankerReport, RankerSpec, write_ranker
+from rerank.training.batches import merged_scores, whole
+from rerank.training.calibration import fit_calibration
+from rerank.training.distillation import DistilOptions, Taught, agreement, distil, split, targets
+from rerank.training.evaluation import scores_of
+from retrieval.encoder_folder import whole_folder
+from retrieval.errors import TrainingError
+from retrieval.published import Store
+from service.connection import Connection
+from service.snapshot import Snapshot, open_snapshot
+from service.training.distilled import EVENT_WEIGHTS
+from service.training.from_catalog import CatalogOptions, Progress, list_data, taught_lists
+from service.training.training import TEACHER_SCORES, TRAINING_FOLDER
+
+MIXES = (0.0, 0.1, 0.2, 0.4, 0.8, 1.6)
+"""Weights of the merged score beside the network's that are tried."""
+Floats = NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True)
+class DefaultOptions:
+    """What to train on, and how."""
+
+    catalog: CatalogOptions = field(default_factory=lambda: CatalogOptions(queries=4_000))
+    """Of each of them."""
+    distilling: DistilOptions = field(default_factory=DistilOptions)
+
+
+@dataclass(frozen=True, slots=True)
+class _Store:
+    name: str
+    encoder: str
+    vector_dimension: int
+    taught: Taught
+    fits: NDArray[np.float64]
+    """(m,): how well each candidate fits, as the teacher says."""
+
+
+def train_default(indexes: Sequence[Path], target: Path, options: DefaultOptions, progress: Progress) -> RankerReport:
+    """Trains on the versions of several index directories that serve, and writes a ranker's folder.
+
+    Raises TrainingError for fewer than two indexes, or indexes of different encoders, SettingError where `target`
+    exists, and what `service.training.training.train_from_catalog` does.
+    """
+    if len(indexes) < 2:
+        raise TrainingError("a ranker that is to carry over learns from two catalogs at least")
+    stores = [_store(root, options, progress) for root in indexes]
+    if len(kinds := sorted({store.encoder for store in stores})) > 1:
+        raise TrainingError(f"the indexes have different encoders: {', '.join(kinds)}; rebuild them with one")
+    progress.begin("left out", len(stores), "catalogs")
+    agreements = np.array([_left_out(stores, at, options, progress) for at in range(len(stores))])
+    # Of what each catalog gains over its merged order, the least counts: it is to lose nowhere.
+    gains = agreements[:, :-1] - agreements[:, -1:]
+    chosen = int(gains.min(axis=0).argmax())
+    progress.end(f"the merged score is mixed in by {MIXES[chosen]:g}")
+    progress.begin("features", None, "steps")
+    network = _trained(stores, options, progress)
+    progress.end(f"{len(stores)} catalogs")
+    spec = _spec(stores, network, MIXES[chosen], options)
+    report = RankerReport(
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        measured_on="synthetic queries of each catalog, by the teacher, with networks that it was left out of",
+        measures=dict(_measures(stores, agreements[:, chosen], agreements[:, -1])),
+        against="the merged order",
+    )
+    with whole_folder(target) as scratch:
+        export_network(network, scratch / MODEL_FILE)
+        save_network(network, scratch / WEIGHTS_FILE)
+        write_ranker(scratch, spec, report)
+    return report
+
+
+def _measures(
+    stores: Sequence[_Store], reached: NDArray[np.float64], merged: NDArray[np.float64]
+) -> Iterator[tuple[str, float]]:
+    for store, here, before in zip(stores, reached.tolist(), merged.tolist(), strict=True):
+        yield f"{NDCG} on {store.name}", here
+        yield f"{NDCG} on {store.name} of the merged order", before
+
+
+def _store(root: Path, options: DefaultOptions, progress: Progress) -> _Store:
+    with _opened(root) as snapshot:
+        built = datetime.fromisoformat(snapshot.manifest.created).timestamp()
+        kept = root / TRAINING_FOLDER / TEACHER_SCORES
+        made = taught_lists(snapshot, options.catalog, kept, built, progress)
+        data = list_data(snapshot, made.lists, targets(made.lists, made.teacher_scores))
+        manifest = snapshot.manifest
+        taught = Taught(data, split(made.lists, seed=options.distilling.seed))
+        fits = expit(made.teacher_scores.astype(np.float64))
+        return _Store(root.name, manifest.encoder_name, manifest.dimension, taught, fits)
+
+
+@contextmanager
+def _opened(root: Path) -> Iterator[Snapshot]:
+    store = Store(root)
+    with closing(Connection(store)) as connection:
+        yield open_snapshot(store, connection)
+
+
+def _left_out(stores: Sequence[_Store], at: int, options: DefaultOptions, progress: Progress) -> list[float]:
+    """What a network of the other catalogs reaches on this one, by each mixing weight, and the merged order at last."""
+    network = _trained([store for place, store in enumerate(stores) if place != at], options)
+    data, parts = stores[at].taught.data, stores[at].taught.parts
+    numbers = np.sort(np.concatenate([parts.validation, parts.held_out]))
+    merged = merged_scores(data.lists)[_places(stores[at].taught, numbers)]
+    found = scores_of(network, whole(data, numbers), EVENT_WEIGHTS)
+    progress.advance(1)
+    orders = (*(found + mix * merged for mix in MIXES), merged)
+    return [float(agreement(data, numbers, scores).mean()) for scores in orders]
+
+
+def _trained(stores: Sequence[_Store], options: DefaultOptions, progress: Progress | None = None) -> RankerNetwork:
+    dimension = stores[0].taught.data.states.dimension
+    shape = NetworkShape(dimension, 0, len(FEATURES), layers=0, history=0)
+    advance = (lambda done, _loss: progress.advance(done)) if progress else (lambda _done, _loss: None)
+    with tempfile.TemporaryDirectory() as folder:
+        network, _ = distil([store.taught for store in stores], shape, options.distilling, Path(folder), advance)
+    return network.eval()
+
+
+def _places(taught: Taught, numbers: NDArray[np.int64]) -> NDArray[np.int64]:
+    lists = taught.data.lists
+    return np.concatenate([np.arange(*lists.offsets[each : each + 2]) for each in numbers.tolist()])
+
+
+def _spec(stores: Sequence[_Store], network: RankerNetwork, mix: float, options: DefaultOptions) -> RankerSpec:
+    scores, fits = [], []
+    for store in stores:
+        numbers = store.taught.parts.validation
+        places = _places(store.taught, numbers)
+        found = scores_of(network, whole(store.taught.data, numbers), EVENT_WEIGHTS)
+        scores.append(found + mix * merged_scores(store.taught.data.lists)[places])
+        fits.append(store.fits[places])
+    return RankerSpec(
+        encoder=stores[0].encoder,
+        state_dimension=network.shape.state_dimension,
+        vector_dimension=stores[0].vector_dimension,
+        features=FEATURES,
+        layers=0,
+        precision="fp32",
+        mix=mix,
+        event_weights=EVENT_WEIGHTS,
+        calibration=fit_calibration(np.concatenate(scores).astype(np.float64), np.concatenate(fits)),
+        neutral=tuple(network.centre.tolist()),
+        trained_on={
+            "catalogs": ", ".join(store.name for store in stores),
+            "queries": sum(len(store.taught.parts.training) for store in stores),
+            "teacher": options.catalog.teacher,
+            "seed": options.distilling.seed,
+        },
+    )
