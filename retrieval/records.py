@@ -204,3 +204,8 @@ class Page:
     """Stage to milliseconds."""
     version: str = ""
     """The published version that answered."""
+    fit: float | None = None
+    """The probability that the best hit fits the query; None where no ranker has told it."""
+    nothing_fits: bool = False
+    """Whether that is below the floor of the settings: the hits are the nearest that there are, and none may be what
+    was looked for."""

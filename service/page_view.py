@@ -27,6 +27,8 @@ def show_page(page: Page, *, explain: bool) -> None:
         show_notices((f"answered without {', '.join(page.degraded)}",))
     if page.relaxed:
         show_notices(("nothing matches inside the filter; these are the nearest products that it lets through",))
+    if page.nothing_fits and page.fit is not None:
+        show_notices((f"nothing may fit: the best hit does with a probability of {page.fit:.0%}",))
     if page.hits:
         _show_hits(page, explain=explain)
         out.print(f"{page.total:,} products, page {page.page}{_took(page)}", highlight=False)

@@ -73,6 +73,10 @@ class Ranking:
     about: Rows = field(default_factory=lambda: np.empty(0, dtype=np.int64))
     """The products that the query is most about, by its words and by its meaning, filter or not."""
     timings: dict[str, float] = field(default_factory=dict)
+    fit: float | None = None
+    """The probability that the best hit fits, where a ranker has told it."""
+    nothing_fits: bool = False
+    """Whether that is below the floor of the settings."""
     scored: Scored | None = None
     """None where no ranker has spoken."""
 

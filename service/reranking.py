@@ -40,6 +40,8 @@ class Reranking:
     past: tuple[PastAct, ...] = ()
     """What the shopper who searches did before."""
     popularity: Popularity = UNKNOWN
+    floor: float = 0.0
+    """The probability that the best candidate has to fit by."""
 
     @property
     def reads_tokens(self) -> bool:
@@ -60,8 +62,12 @@ class Reranking:
         if count:
             candidates = self._candidates(ranking, count, tokens)
             scored = Scored(ranking.rows[:count], candidates)
-            put_in_order(ranking, self.reranker.score(candidates, self.deadline))
+            scores = self.reranker.score(candidates, self.deadline)
+            put_in_order(ranking, scores)
             ranking.scored = scored
+            ranking.fit = float(self.reranker.ranker.fit(scores).max())
+            # An exact identifier is what was asked for, whatever a ranker says.
+            ranking.nothing_fits = ranking.fit < self.floor and not ranking.identified
 
     def explain(self, ranking: Ranking, text: str, rows: Rows) -> Mapping[int, Explanation]:
         """See `service.stages.LastStage`; the network runs in the calling thread, after the answer's order is found."""

@@ -122,6 +122,8 @@ class Search:
             ranking.relaxed if ranking else False,
             ranking.timings if ranking else {},
             self._snapshot.manifest.version,
+            ranking.fit if ranking else None,
+            ranking.nothing_fits if ranking else False,
         )
 
 

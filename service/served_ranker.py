@@ -37,6 +37,7 @@ class ServedRanker:
         self._is_closed = False
         self._reranker: Reranker | None = None
         self._deadline = 0.0
+        self._floor = 0.0
         self._popularity = ServedPopularity(root)
         self._notices: tuple[str, ...] = ()
 
@@ -64,7 +65,7 @@ class ServedRanker:
         reranker = self._reranker
         if reranker is None or misfit(reranker.ranker.spec, encoding_of(snapshot)):
             return None
-        return Reranking(snapshot, reranker, self._deadline, past, self._popularity.now)
+        return Reranking(snapshot, reranker, self._deadline, past, self._popularity.now, self._floor)
 
     def close(self) -> None:
         """Ends its threads."""
@@ -84,8 +85,9 @@ class ServedRanker:
             from service.reranker import Reranker
             from service.settings import load_settings
 
-            self._deadline = (self._settings or load_settings()).ranker.deadline
-            ranker = OnnxRanker(found.ranker)
+            given = (self._settings or load_settings()).ranker
+            self._deadline, self._floor = given.deadline, given.floor
+            ranker = OnnxRanker(found.ranker, given.event_weights)
             if ranker.reads_states and encoding.state_dimension is None:
                 self._notices = (*found.notices, f"{ranker.name} {_NO_STATES}")
             self._swap(Reranker(ranker))

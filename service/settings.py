@@ -6,13 +6,14 @@ names; the environment goes before it.
 
 from __future__ import annotations
 
+import math
 import os
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError
 from pydantic_settings import (
     BaseSettings,
     EnvSettingsSource,
@@ -70,12 +71,29 @@ class EventsSettings(BaseModel):
         return regions
 
 
+def _event_weights(given: object) -> object:
+    """What a click, a cart and a purchase are worth, adding up to 1; raises ValueError for what cannot be."""
+    if given is None:
+        return None
+    told = given.split(",") if isinstance(given, str) else given
+    try:
+        click, cart, purchase = (float(each) for each in told)  # type: ignore[attr-defined]  # else a TypeError
+    except (TypeError, ValueError):
+        raise ValueError("a click, a cart and a purchase weigh three numbers, as in 1,3,5") from None
+    total = click + cart + purchase
+    if min(click, cart, purchase) < 0 or not 0 < total < math.inf:
+        raise ValueError("weights of events are not negative, and one of the three is above 0")
+    return click / total, cart / total, purchase / total
+
+
 class RankerSettings(BaseModel):
     """How a trained ranker serves."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     deadline: float = Field(default=0.1, gt=0, le=60)
+    event_weights: Annotated[tuple[float, float, float] | None, BeforeValidator(_event_weights)] = None
+    floor: float = Field(default=0.0, ge=0, lt=1)
 
 
 class Settings(BaseSettings):

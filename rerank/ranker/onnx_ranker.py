@@ -20,12 +20,15 @@ OUTPUT = "scores"
 class OnnxRanker:
     """Scores candidates by a ranker that was published. Thread-safe; each call computes in the calling thread."""
 
-    def __init__(self, ranker: Published) -> None:
-        """Raises RankerDamagedError where its graph cannot be run, or takes other arrays than `RankerInputs` has."""
+    def __init__(self, ranker: Published, event_weights: tuple[float, float, float] | None = None) -> None:
+        """`event_weights` say what a click, a cart and a purchase are worth, in place of the ranker's own.
+
+        Raises RankerDamagedError where its graph cannot be run, or takes other arrays than `RankerInputs` has.
+        """
         self.name = ranker.name
         self.spec: RankerSpec = ranker.spec
         self._columns = np.array([FEATURES.index(name) for name in self.spec.features])
-        self._event_weights = np.array(self.spec.event_weights, np.float32)
+        self._event_weights = np.array(event_weights or self.spec.event_weights, np.float32)
         path = ranker.folder / MODEL_FILE
         try:
             self._session = ort.InferenceSession(path, _options(), providers=["CPUExecutionProvider"])

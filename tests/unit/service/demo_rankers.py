@@ -10,6 +10,7 @@ import onnx
 from onnx import helper, numpy_helper
 
 from rerank.ranker.features import FEATURES
+from rerank.ranker.network import EVENTS
 from rerank.ranker.registry import RankerRegistry
 from rerank.ranker.spec import RankerSpec
 from service.snapshot import Snapshot
@@ -34,6 +35,16 @@ def weighing(**weights: float) -> onnx.ModelProto:
     table = np.zeros((len(FEATURES), 3), np.float32)
     for name, weight in weights.items():
         table[FEATURES.index(name)] = weight
+    graph = linear_graph()
+    graph.graph.initializer[0].CopyFrom(numpy_helper.from_array(table, "weights"))
+    return graph
+
+
+def by_event(**features: str) -> onnx.ModelProto:
+    """A graph that says of each kind of event what one feature says."""
+    table = np.zeros((len(FEATURES), len(EVENTS)), np.float32)
+    for event, feature in features.items():
+        table[FEATURES.index(feature), EVENTS.index(event)] = 1.0
     graph = linear_graph()
     graph.graph.initializer[0].CopyFrom(numpy_helper.from_array(table, "weights"))
     return graph

@@ -34,7 +34,7 @@ from service.settings import RankerSettings, Settings
 from service.snapshot import Snapshot
 from service.stages import Stages
 from tests.rankers import REPORT
-from tests.unit.service.demo_rankers import failing, publish, spec_for, weighing
+from tests.unit.service.demo_rankers import by_event, failing, publish, spec_for, weighing
 
 QUERIES = ("cordless drill", "stainless pan", "steel", "无线 耳机")
 AGAINST = {"merged": -1.0}
@@ -287,3 +287,48 @@ def _reranked(by: Reranking, text: str, *, has_tokens: bool) -> NDArray[np.float
     ranking = _merged(by.snapshot, text)
     by.rerank(ranking, _tokens(by.snapshot, text) if has_tokens else None)
     return ranking.scores[np.argsort(ranking.rows)]
+
+
+class TestFit:
+    """What the scores say of whether anything fits; the demo ranker's calibration is that of tests.rankers."""
+
+    def opened(self, root: Path, floor: float) -> SearchEngine:
+        return SearchEngine.open(root, settings=Settings(ranker=RankerSettings(deadline=60, floor=floor)), follow=False)
+
+    def test_the_page_tells_the_best_hits_probability(self, root: Path) -> None:
+        with self.opened(root, 0.0) as engine:
+            page = engine.search("stainless pan")
+            slope, intercept = 1.5, -0.5
+            assert page.fit == pytest.approx(1 / (1 + np.exp(-(slope * page.hits[0].score + intercept))))
+            assert not page.nothing_fits
+            assert engine.search("stainless pan", stage="merged").fit is None
+
+    def test_below_the_floor_it_says_so_and_keeps_all_hits(self, root: Path) -> None:
+        with self.opened(root, 0.0) as low, self.opened(root, 0.999) as high:
+            before, after = low.search("stainless pan"), high.search("stainless pan")
+            assert after.nothing_fits
+            assert (ids(after), after.total, after.fit) == (ids(before), before.total, before.fit)
+
+    def test_an_exact_identifier_fits_whatever_a_ranker_says(self, root: Path) -> None:
+        with self.opened(root, 0.999) as engine:
+            named = next(iter(engine.search("drill").hits)).product
+            code = next(value for values in named.identifiers.values() for value in values)
+            assert not engine.search(code).nothing_fits
+
+    def test_a_terminal_says_it_too(self, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        told: list[tuple[str, ...]] = []
+        monkeypatch.setattr(page_view, "show_notices", told.append)
+        with self.opened(root, 0.999) as engine:
+            page_view.show_page(engine.search("stainless pan"), explain=False)
+        assert any("nothing may fit: the best hit does with a probability of" in text for (text,) in told)
+
+
+def test_the_settings_weigh_events_otherwise(root: Path, engine: SearchEngine, tmp_path: Path) -> None:
+    copied = Path(shutil.copytree(root, tmp_path / "index"))
+    publish(copied, spec_for(engine.snapshot, event_weights=(1.0, 0.0, 0.0)), by_event(click="merged", cart="bm25"))
+    scores = {}
+    for weights in (None, (0.0, 1.0, 0.0)):
+        settings = Settings(ranker=RankerSettings(deadline=60, event_weights=weights))
+        with SearchEngine.open(copied, settings=settings, follow=False) as opened:
+            scores[weights] = [hit.score for hit in opened.search("stainless pan").hits]
+    assert scores[None] != scores[0.0, 1.0, 0.0]

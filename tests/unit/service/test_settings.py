@@ -43,6 +43,8 @@ EXAMPLES: dict[str, tuple[str, str, object]] = {
     "events.retention_days": ("400", "400", 400),
     "events.minimum_shoppers": ("10", "10", 10),
     "ranker.deadline": ("0.02", "0.02", 0.02),
+    "ranker.event_weights": ("[1, 2, 5]", "1,2,5", (0.125, 0.25, 0.625)),
+    "ranker.floor": ("0.2", "0.2", 0.2),
 }
 """Each setting in the file, in the environment, and what comes of both."""
 
@@ -64,6 +66,8 @@ WRONG = {
     "events.retention_days": ("0", "long"),
     "events.minimum_shoppers": ("0", "few"),
     "ranker.deadline": ("0", "soon"),
+    "ranker.event_weights": ("[1, -2, 5]", "1,2"),
+    "ranker.floor": ("1", "low"),
 }
 """Each setting with values that cannot be."""
 
