@@ -74,8 +74,12 @@ def ranker_learning(
         bool, typer.Option("--from-catalog", help="Distil on made queries, and test on all that were judged.")
     ] = False,
     queries: Annotated[int, typer.Option(help="How many queries to make.", min=200, max=1_000_000)] = 20_000,
+    *,
     seeds: Annotated[int, typer.Option(help="Trainings of each kind.", min=1, max=100)] = 3,
     depth: Annotated[int, typer.Option(help="Candidates of each query.", min=10, max=1_000)] = 50,
+    dimension: Annotated[
+        int | None, typer.Option(help="Columns of token states, the first ones of those in the index.", min=1)
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Train rankers on some judged queries, or on made ones, and measure them on others: distilled, tuned on grades."""
@@ -93,7 +97,7 @@ def ranker_learning(
     judged, name = read_judgments(judgments), teacher or DEFAULT_TEACHER
     catalog = CatalogOptions(queries=queries, teacher=name, cache=cache_folder()) if from_catalog else None
     kept = index / TRAINING_FOLDER / "teacher-scores"
-    options = LearningOptions(depth=depth, seeds=seeds, catalog=catalog, kept=kept)
+    options = LearningOptions(depth=depth, seeds=seeds, dimension=dimension, catalog=catalog, kept=kept)
     with SearchEngine.open(index, follow=False) as engine, ProgressLines() as progress:
         opened = open_teacher(name, cache=cache_folder())
         report = measure_learning(engine.snapshot, judged, opened, options, progress)

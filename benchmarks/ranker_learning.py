@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.judgments import Judgments
+from benchmarks.narrow_states import NarrowStates
 from benchmarks.ranker_quality import MERGED, GradedOrders, part_of
 from benchmarks.tables import plain_table
 from rerank.gate.bootstrap import Difference, paired_bootstrap
@@ -53,6 +54,8 @@ class LearningOptions:
     candidates: int = 28
     """Of each training query."""
     seeds: int = 3
+    dimension: int | None = None
+    """Columns of token states; None for all that the index has."""
     catalog: CatalogOptions | None = None
     """To distil on queries made from the catalog; there is no tuning then."""
     distilling: DistilOptions = field(default_factory=DistilOptions)
@@ -83,6 +86,8 @@ class LearningReport:
     trained_on: str
     test_queries: int
     depth: int
+    dimension: int
+    """Columns of token states."""
     systems: Mapping[str, LearnedFigures]
 
 
@@ -103,6 +108,8 @@ def measure_learning(
     snapshot: Snapshot, judgments: Judgments, teacher: Teacher, options: LearningOptions, progress: Progress
 ) -> LearningReport:
     """Trains every shape with every seed, and measures it beside what it learned from."""
+    if options.dimension is not None and snapshot.states is not None:
+        snapshot = replace(snapshot, states=NarrowStates(snapshot.states, options.dimension))
     material, graded = _material(snapshot, judgments, teacher, options, progress)
     reached: dict[str, list[NDArray[np.float64]]] = {}
     alone: dict[str, list[NDArray[np.float64]]] = {}
@@ -116,7 +123,7 @@ def measure_learning(
     figures = {name: _figures(values, alone[name], merged, gain) for name, values in reached.items()}
     on = "synthetic" if options.catalog else "judged"
     told = f"{len(material.parts.training):,} {on} queries"
-    return LearningReport(told, len(material.test.lists), options.depth, figures)
+    return LearningReport(told, len(material.test.lists), options.depth, material.data.states.dimension, figures)
 
 
 def _figures(
@@ -215,7 +222,10 @@ def _mixed(material: _Material, network: RankerNetwork, data: ListData, quality:
 
 def show_learning(report: LearningReport) -> None:
     """nDCG@10 by system."""
-    title = f"nDCG@10 over {report.test_queries:,} test queries, top {report.depth}; trained on {report.trained_on}"
+    title = (
+        f"nDCG@10 over {report.test_queries:,} test queries, top {report.depth}; trained on {report.trained_on}, "
+        f"states of {report.dimension} columns"
+    )
     columns = ["", "nDCG@10", "± seeds", "judged only", "against merged", "from", "to", "of the mixture's gain"]
     table = plain_table(columns, title)
     for name, each in report.systems.items():

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+import numpy as np
 import pytest
 import torch
 
 from benchmarks.judgments import Judgments, read_judgments
+from benchmarks.narrow_states import NarrowStates
 from benchmarks.ranker_learning import (
     MIXTURE,
     TEACHER,
@@ -22,6 +24,7 @@ from rerank.training.batches import merged_scores
 from rerank.training.distillation import DistilOptions
 from rerank.training.grades import GradesOptions
 from rerank.training.loop import LoopOptions
+from retrieval.errors import SettingError
 from service.demo import DemoFiles
 from service.engine import SearchEngine
 from service.training.candidate_lists import candidate_lists
@@ -107,3 +110,19 @@ def test_what_nobody_judged_is_passed_over_where_only_judged_products_count(
     whole, alone = graded.ndcg(merged_scores(lists)), graded.ndcg(merged_scores(lists), judged_only=True)
     assert (alone >= whole - 1e-9).all()
     assert (alone > whole).any()
+
+
+def test_narrow_states_are_the_first_columns_at_length_1(engine: SearchEngine) -> None:
+    stored = engine.snapshot.states
+    assert stored is not None
+    narrow, rows = NarrowStates(stored, 32), np.arange(5)
+    before, after = stored.gather(rows), narrow.gather(rows)
+    assert after.states.shape == (*before.ids.shape, 32)
+    is_token = after.ids >= 0
+    assert np.abs(np.linalg.norm(after.states[is_token].astype(float), axis=1) - 127).max() < 3
+    assert not after.states[~is_token].any()
+    whole = before.states[is_token][:, :32].astype(float)
+    cosines = (whole * after.states[is_token]).sum(axis=1) / np.linalg.norm(whole, axis=1) / 127
+    assert cosines.min() > 0.97
+    with pytest.raises(SettingError, match="96 columns, not 97"):
+        NarrowStates(stored, 97)
