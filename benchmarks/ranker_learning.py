@@ -192,7 +192,7 @@ def _systems(material: _Material, options: LearningOptions, progress: Progress) 
             progress.advance(1)
             yield f"{name}, distilled", _mixed(material, distilled, material.data, agreement)
             if material.graded is not None:
-                tuned = _tuned(material.graded, material.parts, distilled, replace(options.tuning, seed=seed))
+                tuned = _tuned(material, material.graded, distilled, replace(options.tuning, seed=seed))
                 progress.advance(1)
                 yield f"{name}, tuned on grades", _mixed(material, tuned, material.graded, graded_ndcg)
 
@@ -203,10 +203,11 @@ def _distilled(material: _Material, layers: int, options: DistilOptions) -> Rank
         return distil([Taught(material.data, material.parts)], shape, options, Path(folder))[0].eval()
 
 
-def _tuned(data: ListData, parts: Split, start: RankerNetwork, options: GradesOptions) -> RankerNetwork:
+def _tuned(material: _Material, graded: ListData, start: RankerNetwork, options: GradesOptions) -> RankerNetwork:
     """A network that goes on from a distilled one."""
+    teacher, parts = material.data.targets, material.parts
     with tempfile.TemporaryDirectory() as folder:
-        return tune_on_grades(start, data, parts.training, parts.validation, options, Path(folder))[0]
+        return tune_on_grades(start, graded, teacher, parts.training, parts.validation, options, Path(folder))[0]
 
 
 def _mixed(material: _Material, network: RankerNetwork, data: ListData, quality: Quality) -> Floats:

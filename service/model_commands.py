@@ -49,9 +49,9 @@ def show(
     from service.model_views import show_ranker
     from service.terminal import write_json
 
-    registry = _registry(index)
-    serving = registry.serving(_encoding(index)).ranker
-    made = registry.open(ranker or _serving(registry, index))
+    registry, encoding = _registry(index), _encoding(index)
+    serving = registry.serving(encoding).ranker
+    made = registry.open(ranker or _serving(registry, index), encoding)
     document = {"name": made.name, "serves": serving is not None and made.name == serving.name}
     document |= {"spec": made.spec, "report": made.report}
     write_json(msgspec.json.encode(document)) if as_json else show_ranker(made)
@@ -73,9 +73,9 @@ def compare(
     from service.model_views import show_comparison
     from service.terminal import write_json
 
-    registry = _registry(index)
-    later = registry.open(after or _serving(registry, index))
-    compared = compare_rankers(registry.open(before or _compared_with(registry, later)), later)
+    registry, encoding = _registry(index), _encoding(index)
+    later = registry.open(after or _serving(registry, index), encoding)
+    compared = compare_rankers(registry.open(before or _compared_with(registry, later), encoding), later)
     write_json(msgspec.json.encode(compared)) if as_json else show_comparison(compared)
 
 
@@ -159,7 +159,9 @@ def _encoding(index: Path) -> Encoding | None:
     from service.version_list import current_manifest
 
     manifest = current_manifest(Store(index))
-    return Encoding(manifest.encoder, manifest.dimension) if manifest else None
+    if manifest is None:
+        return None
+    return Encoding(manifest.encoder, manifest.dimension, manifest.states.dimension if manifest.states else None)
 
 
 def _serving(registry: RankerRegistry, index: Path) -> str:

@@ -11,6 +11,7 @@ from rich.text import Text
 from rerank.gate.verdict import NDCG, Comparison, Verdict
 from rerank.ranker.ranker_list import RankerEntry, RankerList
 from rerank.ranker.registry import Added, Published, RolledBack
+from rerank.ranker.shipped import DEFAULT_RANKER
 from rerank.ranker.spec import RankerReport, RankerSpec
 from service.model_comparison import ComparedRankers
 from service.terminal import out, show_notices, shown
@@ -24,13 +25,16 @@ _RIGHT = {"size", "before", "after", "difference", "served", "challenger", "quer
 
 def show_rankers(listed: RankerList, index: Path) -> None:
     """A table, newest first: the one that serves has a mark; why others do not is said below."""
+    if listed.serving == DEFAULT_RANKER:
+        out.print(Text(f"{DEFAULT_RANKER}, the ranker that comes with the program, serves."), soft_wrap=True)
     if listed.rankers:
         table = _table("", "ranker", "made", "kind", NDCG, "verdict", "size")
         for entry in reversed(listed.rankers):
             table.add_row(*_row(entry))
         out.print(table)
     else:
-        out.print(Text(f"No ranker yet. To train one: shelfwise train ranker --index {index}"), soft_wrap=True)
+        how = f"To train one: shelfwise train ranker --index {index}"
+        out.print(Text(f"No ranker of its own yet. {how}"), soft_wrap=True)
     for entry in reversed(listed.rankers):
         if entry.problem:
             out.print(Text(f"{entry.name} cannot be used: {shown(entry.problem)}", style="red"), soft_wrap=True)

@@ -105,6 +105,12 @@ def engine(demo_index: Path) -> Iterator[SearchEngine]:
         yield opened
 
 
+@pytest.fixture
+def without_default(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No ranker comes with the program, as for an encoder that it has none for."""
+    monkeypatch.setattr("rerank.ranker.registry.shipped_ranker", lambda _encoding: None)
+
+
 @pytest.fixture(scope="session")
 def servers(pytestconfig: pytest.Config) -> SharedServers:
     """The servers that all processes of this run share; a test names its indices so that no other test meets them."""

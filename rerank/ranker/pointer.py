@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 from retrieval.errors import RankerDamagedError
-from retrieval.manifest import file_stamp, write_durably
+from retrieval.manifest import file_stamp, sync, write_durably
 from retrieval.store_files import CURRENT, pointer_content
 
 RANKER_NAME = re.compile(r"ranker-[0-9]{4,}")
@@ -46,6 +46,11 @@ class RankerPointer:
     def write(self, name: str) -> None:
         """Lets a ranker serve, or none where the name is empty."""
         write_durably(self._path, pointer_content(name or _OFF))
+
+    def remove(self) -> None:
+        """Names none, as before the first was published."""
+        self._path.unlink(missing_ok=True)
+        sync(self._path.parent)
 
     def stamp(self) -> tuple[int, int]:
         """Changes whenever it is written."""

@@ -5,9 +5,11 @@ STORE/rankers/
   ranker-0001/         one ranker: rerank/ranker/spec.py
   lock, lock.json      held by the one program that writes; who that is
 
-Published rankers and those kept aside are numbered together, in the order of their training; report.json tells them
-apart. Reading needs no lock: what a pointer names is whole, and stays while it is named. A program that is killed
-leaves no trace of the ranker that it was adding, or a whole one; the pointer moves after that, or not.
+Where none was published the ranker that comes with the program serves (`rerank.ranker.shipped`), if there is one for
+the index's encoder. Published rankers and those kept aside are numbered together, in the order of their training;
+report.json tells them apart. Reading needs no lock: what a pointer names is whole, and stays while it is named. A
+program that is killed leaves no trace of the ranker that it was adding, or a whole one; the pointer moves after that,
+or not.
 """
 
 from __future__ import annotations
@@ -21,6 +23,7 @@ import msgspec
 
 from rerank.ranker.pointer import RANKER_NAME, RankerPointer
 from rerank.ranker.retention import remove, surplus, sweep
+from rerank.ranker.shipped import DEFAULT_RANKER, shipped_ranker
 from rerank.ranker.spec import (
     Encoding,
     RankerReport,
@@ -70,7 +73,8 @@ class Serving:
     """The ranker to serve, and what a user should know of it."""
 
     ranker: Published | None
-    """None where none is published, it is switched off, or none fits: the merged order stands then."""
+    """None where rankers are switched off, or none fits, also none that comes with the program: the merged order stands
+    then."""
     notices: tuple[str, ...] = ()
 
 
@@ -115,11 +119,13 @@ class RankerRegistry:
         names = [entry.name for entry in self.folder.iterdir()] if self.folder.is_dir() else []
         return sorted((name for name in names if RANKER_NAME.fullmatch(name)), key=_number)
 
-    def open(self, name: str) -> Published:
-        """A ranker of this name, verified.
+    def open(self, name: str, encoding: Encoding | None = None) -> Published:
+        """A ranker of this name, verified; "default" is the one that comes with the program for an index's encoding.
 
         Raises UnknownRankerError, which names those that there are, RankerDamagedError or RankerForeignError.
         """
+        if name == DEFAULT_RANKER and (default := self._default(encoding)):
+            return default
         if name not in (names := self.names()):
             there = f"it holds {', '.join(names)}" if names else "it holds none"
             raise UnknownRankerError(f"{self.folder} has no ranker {name!r}; {there}")
@@ -163,13 +169,18 @@ class RankerRegistry:
             )
 
     def rollback(self, name: str = "", encoding: Encoding | None = None) -> RolledBack:
-        """Lets the ranker of this name serve, or the newest before the current one that can.
+        """Lets the ranker of this name serve, or the newest before the current one that can; "default" is the one that
+        comes with the program.
 
         Raises UnknownRankerError where there is none, RankerRefusedError for one that was kept aside,
         RankerForeignError for one that does not fit the encoding, RankerDamagedError; the pointer then stays.
         """
         with self._locked("rollback"):
             before = self.pointer.readable()
+            if name == DEFAULT_RANKER:
+                default = self.open(name, encoding)
+                self.pointer.remove()
+                return RolledBack(before, default)
             if name:
                 return RolledBack(before, self._serve(name, encoding))
             passed_over: list[str] = []
@@ -240,11 +251,25 @@ class RankerRegistry:
         except RankerDamagedError as error:
             return Serving(None, (f"{error}; {_MERGED}",))
         if not current:
-            return Serving(None)
+            return self._serving_default(encoding)
         try:
             return Serving(self._fitting(current, encoding))
         except RankerError as error:
             return self._find_older(current, encoding, str(error))
+
+    def _serving_default(self, encoding: Encoding | None) -> Serving:
+        if self.pointer.is_off():
+            return Serving(None)
+        try:
+            return Serving(self._default(encoding))
+        except RankerError as error:
+            return Serving(None, (f"{error}; {_MERGED}",))
+
+    @staticmethod
+    def _default(encoding: Encoding | None) -> Published | None:
+        """The one that comes with the program; None where there is none for this encoding, or that is not known."""
+        found = shipped_ranker(encoding) if encoding else None
+        return Published(DEFAULT_RANKER, *found) if found else None
 
     def _find_older(self, current: str, encoding: Encoding | None, notice: str) -> Serving:
         for name in reversed(self._before(current)):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -16,24 +16,27 @@ from rerank.training.batches import Batch, ListData, shuffled, whole
 from rerank.training.checkpoint import Epoch
 from rerank.training.evaluation import ndcg, scores_of
 from rerank.training.loop import LoopOptions, Training, train
-from rerank.training.losses import list_softmax
+from rerank.training.losses import distillation, list_softmax
 
 
 @dataclass(frozen=True, slots=True)
 class GradesOptions:
     """How to tune; the defaults are for a network that was distilled before, and some thousand queries."""
 
-    loop: LoopOptions = field(default_factory=lambda: LoopOptions(epochs=4, learning_rate=3e-4))
+    loop: LoopOptions = field(default_factory=lambda: LoopOptions(epochs=4, warm_up=20))
     lists: int = 16
     """Queries a step."""
     dropped: float = 0.05
     """The share of candidates that lose their states."""
+    teacher_weight: float = 0.3
+    """What a teacher's word counts beside the grades."""
     seed: int = 0
 
 
 def tune_on_grades(
     start: RankerNetwork,
     data: ListData,
+    teacher: NDArray[np.float32],
     training: NDArray[np.int64],
     validation: NDArray[np.int64],
     options: GradesOptions,
@@ -43,20 +46,25 @@ def tune_on_grades(
     """Trains a copy of `start` on the lists numbered in `training`, whose `data.targets` are gains of grades, 0 for
     what nobody judged; returns it with its curve.
 
-    The loss is ListNet's, the validation is the mean nDCG@10 of the lists in `validation`. `folder` keeps the state
+    The loss is ListNet's, and the one of distillation from `teacher` (m,) beside it (see
+    `rerank.training.distillation.targets`): a few grades a query alone teach which products were judged, and undo what
+    the teacher taught. The validation is the mean nDCG@10 of the lists in `validation`. `folder` keeps the state
     between epochs: see `rerank.training.loop`.
     """
-    network = copy.deepcopy(start)
+    network, told = copy.deepcopy(start), replace(data, weights=teacher)
 
     def batches(epoch: int) -> Iterator[Batch]:
         seed = options.seed * 1_000 + epoch
-        return shuffled(data, training, lists=options.lists, dropped=options.dropped, seed=seed)
+        return shuffled(told, training, lists=options.lists, dropped=options.dropped, seed=seed)
+
+    def loss(trained: RankerNetwork, batch: Batch) -> torch.Tensor:
+        return _loss(trained, batch, options.teacher_weight)
 
     def validate(trained: RankerNetwork) -> float:
         return float(graded_ndcg(data, validation, scores_of(trained, whole(data, validation))).mean())
 
     steps = -(-len(training) // options.lists)
-    curve = train(network, Training(batches, steps, _loss, validate), options.loop, folder, advance)
+    curve = train(network, Training(batches, steps, loss, validate), options.loop, folder, advance)
     return network.eval(), curve
 
 
@@ -66,8 +74,12 @@ def graded_ndcg(data: ListData, numbers: NDArray[np.int64], scores: NDArray[np.f
     return ndcg(scores, np.concatenate(gains), np.cumsum([0, *map(len, gains)]))
 
 
-def _loss(network: RankerNetwork, batch: Batch) -> torch.Tensor:
-    """Every output learns from the grades."""
-    scores = network(*batch.inputs)
-    losses = [list_softmax(scores[..., event], batch.targets, batch.is_candidate) for event in range(len(EVENTS))]
+def _loss(network: RankerNetwork, batch: Batch, teacher_weight: float) -> torch.Tensor:
+    """Every output learns from the grades; the batch's weights are what the teacher says."""
+    scores, kept = network(*batch.inputs), batch.is_candidate
+    losses = [
+        list_softmax(scores[..., event], batch.targets, kept)
+        + teacher_weight * distillation(scores[..., event], batch.weights, kept)
+        for event in range(len(EVENTS))
+    ]
     return torch.stack(losses).mean()

@@ -55,6 +55,8 @@ class _Store:
     name: str
     encoder: str
     vector_dimension: int
+    teacher: str
+    """Its identity."""
     taught: Taught
     fits: NDArray[np.float64]
     """(m,): how well each candidate fits, as the teacher says."""
@@ -111,7 +113,7 @@ def _store(root: Path, options: DefaultOptions, progress: Progress) -> _Store:
         manifest = snapshot.manifest
         taught = Taught(data, split(made.lists, seed=options.distilling.seed))
         fits = expit(made.teacher_scores.astype(np.float64))
-        return _Store(root.name, manifest.encoder_name, manifest.dimension, taught, fits)
+        return _Store(root.name, manifest.encoder_name, manifest.dimension, made.teacher, taught, fits)
 
 
 @contextmanager
@@ -169,7 +171,7 @@ def _spec(stores: Sequence[_Store], network: RankerNetwork, mix: float, options:
         trained_on={
             "catalogs": ", ".join(store.name for store in stores),
             "queries": sum(len(store.taught.parts.training) for store in stores),
-            "teacher": options.catalog.teacher,
+            "teacher": stores[0].teacher,
             "seed": options.distilling.seed,
         },
     )

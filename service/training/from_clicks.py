@@ -14,6 +14,7 @@ from rerank.ranker.features import FEATURES
 from rerank.ranker.network import HistoryAttention, NetworkShape, RankerNetwork
 from rerank.ranker.network_file import load_network
 from rerank.ranker.registry import Added, RankerRegistry
+from rerank.ranker.shipped import DEFAULT_RANKER
 from rerank.ranker.spec import WEIGHTS_FILE
 from rerank.training.click_training import Way, train_on_clicks
 from rerank.training.mixing import best_mixing
@@ -69,7 +70,7 @@ def click_ranker(
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Start:
-    """What training begins with: the ranker that serves, or a new one."""
+    """What training begins with: the ranker that serves, or a new one where that is nobody's own."""
 
     network: RankerNetwork
     """Without a history."""
@@ -81,7 +82,7 @@ class _Start:
 
 def _start(made: Material) -> _Start:
     features = made.clicks.lists.features
-    if made.served is not None:
+    if made.served is not None and made.served.name != DEFAULT_RANKER:
         served = load_network(made.served.folder / WEIGHTS_FILE)
         network = with_attention(served, None)
         take_up_features(network, features)

@@ -155,10 +155,10 @@ class TestGone:
     def test_the_vectors_alone_answer_and_every_such_page_is_counted(
         self, served: Served, live: SearchEngine, engine: SearchEngine
     ) -> None:
-        whole, dense = live.search(TEXT), engine.search(TEXT, stage="dense")
+        whole, dense = live.search(TEXT, stage="merged"), engine.search(TEXT, stage="dense")
         served.proxy.switch(Mode.REFUSE)
         before = degraded_searches()
-        pages = [live.search(TEXT) for _ in range(5)]
+        pages = [live.search(TEXT, stage="merged") for _ in range(5)]
         assert degraded_searches() - before == 5
         assert not whole.degraded
         assert ids(whole) != ids(dense)

@@ -91,7 +91,7 @@ class TestLearned:
         assert [curve.way for curve in found.curves] == ["debiased", "naive"]
         assert [epoch.number for epoch in found.curves[0].epochs] == [0, 1, 2]
         reached = {each.order: each for each in found.orders}
-        assert list(reached) == ["merged", "naive", "new"]
+        assert list(reached) == ["merged", "served", "naive", "new"]
         assert all(each.low <= each.ndcg <= each.high for each in found.orders)
         assert found.above_naive is not None
         assert found.above_naive.mean == pytest.approx(reached["new"].ndcg - reached["naive"].ndcg)

@@ -156,7 +156,7 @@ def test_a_killed_training_goes_on_and_ends_with_the_same_weights(root: Path, tr
     assert len(watching.done["teaching"]) == 1
     assert watching.done["features"] == [EPOCHS * STEPS]
     assert watching.done["attention"] == [STEPS, *[1] * STEPS]
-    assert added.ranker.report.against == "the merged order"
+    assert added.ranker.report.against == "default"
     assert weights(root, added.ranker.name) == weights(trained, "ranker-0002")
 
 

@@ -208,7 +208,7 @@ class TestOneJsonDocument:
     def test_bench_latency(self, run: Run, built: Built) -> None:
         result = run("bench", "latency", built.index, "--count", "100", "--threads", "2", "--json").document()
         assert (result["products"], result["searches"], result["threads"]) == (4, 100, 2)
-        assert list(result["stages"]) == ["bm25", "dense", "merged"]
+        assert list(result["stages"]) == ["bm25", "dense", "merged", "ranked"]
         for stage in result["stages"].values():
             assert 0 < stage["p50"] <= stage["p90"] <= stage["p99"]
             assert stage["per_second"] > 0

@@ -131,8 +131,10 @@ def test_a_stage_without_the_ranker_has_none(explaining: SearchEngine, stage: st
     assert all(hit.explanation is None for hit in explaining.search("drill", stage=stage, explain=True).hits)
 
 
-def test_without_a_ranker_there_is_none(engine: SearchEngine) -> None:
-    page = engine.search("drill", explain=True)
+@pytest.mark.usefixtures("without_default")
+def test_without_a_ranker_there_is_none(demo_index: Path) -> None:
+    with SearchEngine.open(demo_index, follow=False) as engine:
+        page = engine.search("drill", explain=True)
     assert page.hits
     assert page.degraded == ()
     assert all(hit.explanation is None for hit in page.hits)

@@ -116,7 +116,7 @@ class TestList:
 
     def test_an_index_without_rankers(self, tmp_path: Path) -> None:
         publish_products(tmp_path, [Product("1", "cordless drill")])
-        assert "No ranker yet. To train one: shelfwise train ranker" in run("list", "--index", str(tmp_path))
+        assert "No ranker of its own yet. To train one: shelfwise train ranker" in run("list", "--index", str(tmp_path))
         assert document("list", "--index", str(tmp_path))["rankers"] == []
 
     def test_no_index(self, tmp_path: Path) -> None:

@@ -74,9 +74,11 @@ def reading(engine: SearchEngine, tmp_path_factory: pytest.TempPathFactory) -> I
 
 
 class TestOrder:
-    def test_without_a_ranker_everything_is_as_it_was(self, engine: SearchEngine) -> None:
-        assert engine.stages == ("bm25", "dense", "merged")
-        page, merged = engine.search("stainless pan", size=50), engine.search("stainless pan", size=50, stage="merged")
+    @pytest.mark.usefixtures("without_default")
+    def test_without_a_ranker_everything_is_as_it_was(self, demo_index: Path) -> None:
+        with SearchEngine.open(demo_index, follow=False) as engine:
+            assert engine.stages == ("bm25", "dense", "merged")
+            page, merged = (engine.search("stainless pan", size=50, stage=stage) for stage in ("ranked", "merged"))
         assert dataclasses.replace(page, timings={}) == dataclasses.replace(merged, timings={})
         assert page.degraded == ()
         assert "rerank" not in page.timings

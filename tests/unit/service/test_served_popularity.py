@@ -166,6 +166,7 @@ class TestServing:
         assert order(live)[0] == before[5]
         assert live.notices == ()
 
+    @pytest.mark.usefixtures("without_default")
     def test_where_no_ranker_serves_nobody_reads_it(self, root: Path) -> None:
         (root / POPULARITY_FILE).write_bytes(b"damaged")
         with SearchEngine.open(root, follow=False) as opened:

@@ -19,6 +19,8 @@ from service.served_ranker import ServedRanker, encoding_of
 from service.settings import FILE_VARIABLE, RankerSettings, Settings
 from tests.unit.service.demo_rankers import publish, spec_for, weighing
 
+pytestmark = pytest.mark.usefixtures("without_default")
+
 PATIENT = Settings(ranker=RankerSettings(deadline=60))
 QUERY = "steel pan"
 REVERSED, STRAIGHT = {"merged": -1.0}, {"merged": 1.0}

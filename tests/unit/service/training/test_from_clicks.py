@@ -96,7 +96,7 @@ def test_clicks_make_a_ranker_with_a_verdict_on_later_lists(root: Path, events: 
     verdict = made.report.verdict
     assert verdict is not None
     assert added.serves == verdict.publish
-    assert made.report.against == "the merged order"
+    assert made.report.against == "default"
     named = {(each.measure, each.slice) for each in verdict.comparisons}
     assert {(name, "all queries") for name in ("nDCG@10", "MRR", "click likelihood")} <= named
     assert {("nDCG@10", name) for name in ("head queries", "tail queries", "new products")} <= named

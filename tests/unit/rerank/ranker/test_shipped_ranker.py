@@ -1,0 +1,117 @@
+"""The ranker that comes with the program: it serves where an index has none of its own, until one is better."""
+
+from __future__ import annotations
+
+import dataclasses
+import shutil
+from pathlib import Path
+
+import msgspec
+import pytest
+from typer.testing import CliRunner
+
+from rerank.ranker.features import FEATURES
+from rerank.ranker.onnx_ranker import OnnxRanker
+from rerank.ranker.registry import Published, RankerRegistry
+from rerank.ranker.shipped import DEFAULT_RANKER, SHIPPED, shipped_ranker
+from rerank.ranker.spec import MODEL_FILE, Encoding, read_report, verified
+from retrieval.errors import RankerDamagedError, UnknownRankerError
+from service.engine import SearchEngine
+from service.model_commands import models
+from service.served_ranker import encoding_of
+from tests.rankers import REPORT, building
+from tests.unit.service.demo_rankers import spec_for
+
+MINI = Encoding("all-MiniLM-L6-v2-onnx-int8-128-0123456789abcdef", 384, 96)
+OF_ANOTHER = (
+    dataclasses.replace(MINI, encoder="all-MiniLM-L6-v2b-torch-128-0123456789abcdef"),
+    dataclasses.replace(MINI, state_dimension=64),
+    dataclasses.replace(MINI, state_dimension=None),
+    dataclasses.replace(MINI, vector_dimension=128),
+)
+
+
+@pytest.fixture
+def root(demo_index: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(demo_index, tmp_path / "index"))
+
+
+@pytest.mark.parametrize("folder", sorted(SHIPPED.iterdir()), ids=lambda folder: str(folder.name))
+def test_each_is_whole_small_and_says_what_it_was_trained_on(folder: Path) -> None:
+    spec, report = verified(folder), read_report(folder)
+    assert (spec.encoder, spec.features, spec.layers) == (folder.name, FEATURES, 0)
+    assert {"catalogs", "queries", "teacher", "seed"} <= set(spec.trained_on)
+    assert "/" not in str(spec.trained_on)
+    names = str(spec.trained_on["catalogs"]).split(", ")
+    assert all(
+        report.measures[f"nDCG@10 on {each}"] > report.measures[f"nDCG@10 on {each} of the merged order"]
+        for each in names
+    )
+    assert sum(path.stat().st_size for path in folder.iterdir()) < 8_000_000
+    assert OnnxRanker(Published(DEFAULT_RANKER, folder, spec, report)).reads_states
+
+
+def test_it_is_for_the_encoders_model_however_that_runs() -> None:
+    for encoder in (MINI.encoder, "all-MiniLM-L6-v2-torch-256-fedcba9876543210"):
+        found = shipped_ranker(dataclasses.replace(MINI, encoder=encoder))
+        assert found is not None
+        assert found[1].encoder == encoder
+    assert all(shipped_ranker(encoding) is None for encoding in OF_ANOTHER)
+
+
+def test_it_serves_until_an_index_has_one_of_its_own_and_can_be_switched_off_and_back(root: Path) -> None:
+    with SearchEngine.open(root, follow=False) as engine:
+        page = engine.search("cordless drill", explain=True)
+        assert "ranked" in page.hits[0].stages
+        assert page.fit is not None
+        snapshot = engine.snapshot
+    encoding, registry = encoding_of(snapshot), RankerRegistry(root)
+
+    def serving() -> str:
+        found = registry.serving(encoding).ranker
+        return found.name if found else ""
+
+    assert serving() == DEFAULT_RANKER
+    registry.publish(building(1), spec_for(snapshot), REPORT)
+    assert serving() == "ranker-0001"
+    assert registry.rollback(DEFAULT_RANKER, encoding).before == "ranker-0001"
+    assert serving() == DEFAULT_RANKER
+    registry.off()
+    assert serving() == ""
+    registry.rollback(DEFAULT_RANKER, encoding)
+    assert serving() == DEFAULT_RANKER
+
+
+def test_an_index_of_another_encoder_has_none(root: Path) -> None:
+    registry = RankerRegistry(root)
+    assert registry.serving(OF_ANOTHER[0]).ranker is None
+    with pytest.raises(UnknownRankerError, match="has no ranker 'default'"):
+        registry.rollback(DEFAULT_RANKER, OF_ANOTHER[0])
+
+
+def test_a_damaged_one_leaves_the_merged_order_and_is_told(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    copied = Path(shutil.copytree(SHIPPED, tmp_path / "shipped"))
+    (copied / "all-MiniLM-L6-v2" / MODEL_FILE).write_bytes(b"nothing")
+    with pytest.raises(RankerDamagedError):
+        shipped_ranker(MINI, copied)
+    monkeypatch.setattr("rerank.ranker.registry.shipped_ranker", lambda encoding: shipped_ranker(encoding, copied))
+    found = RankerRegistry(root).serving(MINI)
+    assert found.ranker is None
+    assert "results keep the merged order" in found.notices[0]
+
+
+def test_the_commands_name_it(root: Path) -> None:
+    def run(*arguments: str) -> str:
+        done = CliRunner().invoke(models, [*arguments, "--index", str(root)])
+        assert done.exit_code == 0, done.output
+        return done.stdout
+
+    assert "default, the ranker that comes with the program, serves." in run("list")
+    assert msgspec.json.decode(run("list", "--json"))["serving"] == DEFAULT_RANKER
+    assert "icecat, retrotech" in run("show")
+    run("off")
+    assert "serves." not in run("list").split("\n")[0]
+    run("rollback", DEFAULT_RANKER)
+    assert msgspec.json.decode(run("list", "--json"))["serving"] == DEFAULT_RANKER
