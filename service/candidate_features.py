@@ -35,7 +35,7 @@ def candidate_features(
         best_bm25=ranking.best_bm25,
     )
     rows = ranking.rows[:count]
-    chosen = popularity.of(map(snapshot.products.id_of, rows.tolist()))
+    chosen = popularity.of_rows(rows, snapshot.products.id_of)
     signals = Signals(snapshot.signals.at(rows), chosen, has_states, now / _SECONDS_A_DAY)
     return feature_matrix(first, signals, _usual_price(snapshot, ranking))
 

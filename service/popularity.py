@@ -20,6 +20,7 @@ import xxhash
 from numpy.typing import NDArray
 
 from retrieval.errors import StoreDamagedError, StoreError, StoreForeignError
+from retrieval.keyword import Rows
 from retrieval.manifest import file_stamp, write_durably
 from retrieval.store_files import POPULARITY_FILE
 
@@ -57,6 +58,12 @@ class Popularity:
     def of(self, ids: Iterable[str]) -> NDArray[np.float32]:
         """The shares (c,) of products; 0 for one that nobody, or hardly anybody, has chosen."""
         return np.array([self.shares.get(name, 0.0) for name in ids], np.float32)
+
+    def of_rows(self, rows: Rows, id_of: Callable[[int], str]) -> NDArray[np.float32]:
+        """The same of products by their rows (c,), whose ids are looked up only where anything is known."""
+        if not self.shares:
+            return np.zeros(len(rows), np.float32)
+        return self.of(map(id_of, rows.tolist()))
 
 
 UNKNOWN = Popularity({})

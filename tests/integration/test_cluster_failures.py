@@ -456,9 +456,9 @@ def test_an_engine_opens_while_it_is_gone_and_is_whole_once_it_is_back(served: S
 
 
 def test_pages_of_many_threads_are_whole_or_say_what_is_missing(served: Served, engine: SearchEngine) -> None:
-    expected = {(): ids(engine.search(TEXT)), ("bm25",): ids(engine.search(TEXT, stage="dense"))}
+    expected = {(): ids(engine.search(TEXT, stage="merged")), ("bm25",): ids(engine.search(TEXT, stage="dense"))}
     with served.opened(deadline=0.5) as live:
-        pages = _pages_while_flipping(served.proxy, lambda: live.search(TEXT, facets=["brand"]))
+        pages = _pages_while_flipping(served.proxy, lambda: live.search(TEXT, facets=["brand"], stage="merged"))
         for page in pages:
             assert ids(page) == expected[page.degraded]
         assert {page.degraded for page in pages} == {(), ("bm25",)}
