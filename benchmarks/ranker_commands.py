@@ -18,6 +18,9 @@ def ranker(
     teacher: Annotated[str, typer.Option(help="A cross-encoder's name or folder; without, none is measured.")] = "",
     part: Annotated[str, typer.Option(help="train, validation, test or all: a part of the queries.")] = "all",
     depth: Annotated[int, typer.Option(help="Candidates of each query.", min=10, max=1_000)] = 50,
+    folder: Annotated[
+        Path | None, typer.Option("--ranker", help="A ranker's folder, in place of the one that serves.")
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Compare orders of the same candidates: merged, a teacher's, both mixed, and the ranker's that serves."""
@@ -27,7 +30,7 @@ def ranker(
     from benchmarks.ranker_quality import PARTS, compare_orders, part_of, score_systems
     from benchmarks.tables import show_orders
     from rerank.ranker.onnx_ranker import OnnxRanker
-    from rerank.ranker.registry import RankerRegistry
+    from rerank.ranker.registry import RankerRegistry, Serving, opened_ranker
     from rerank.teacher.teacher import open_teacher
     from service.engine import SearchEngine
     from service.popularity import read_popularity
@@ -46,7 +49,7 @@ def ranker(
         popularity = read_popularity(index)
         lists = candidate_lists(snapshot, queries, 0.0, depth=depth, popularity=popularity, progress=progress.advance)
         progress.end(f"{len(lists.rows):,} of {len(queries):,} queries")
-        serving = RankerRegistry(index).serving(encoding_of(snapshot))
+        serving = Serving(opened_ranker(folder)) if folder else RankerRegistry(index).serving(encoding_of(snapshot))
         served = OnnxRanker(serving.ranker) if serving.ranker else None
         opened = open_teacher(teacher, cache=cache_folder()) if teacher else None
         kept = index / TRAINING_FOLDER / "teacher-scores"

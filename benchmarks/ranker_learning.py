@@ -7,6 +7,7 @@ catalog. All systems order the same candidates.
 
 from __future__ import annotations
 
+import math
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
@@ -76,7 +77,7 @@ class LearnedFigures:
     """nDCG@10 of what was judged alone."""
     against_merged: Difference
     share: float
-    """Of the gain over the merged order that the teacher reaches mixed with it."""
+    """Of the gain over the merged order that the teacher reaches mixed with it; NaN where it has none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -234,5 +235,6 @@ def show_learning(report: LearningReport) -> None:
             f"{value:+.4f}" for value in (each.against_merged.mean, each.against_merged.low, each.against_merged.high)
         )
         spread = f"{each.spread:.4f}" if each.spread else ""
-        table.add_row(name, f"{each.ndcg:.4f}", spread, f"{each.judged_only:.4f}", *ends, f"{each.share:.0%}")
+        share = "" if math.isnan(each.share) else f"{each.share:.0%}"
+        table.add_row(name, f"{each.ndcg:.4f}", spread, f"{each.judged_only:.4f}", *ends, share)
     out.print(table)

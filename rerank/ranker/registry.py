@@ -129,8 +129,7 @@ class RankerRegistry:
         if name not in (names := self.names()):
             there = f"it holds {', '.join(names)}" if names else "it holds none"
             raise UnknownRankerError(f"{self.folder} has no ranker {name!r}; {there}")
-        folder = self.folder / name
-        return Published(name, folder, verified(folder), read_report(folder))
+        return opened_ranker(self.folder / name)
 
     def serving(self, encoding: Encoding | None = None) -> Serving:
         """The ranker that serves an index, verified.
@@ -300,6 +299,11 @@ class RankerRegistry:
         with suppress(RankerError):
             return not self.open(name).report.aside
         return False
+
+
+def opened_ranker(folder: Path) -> Published:
+    """The ranker of a folder, by the folder's name, verified; raises RankerDamagedError or RankerForeignError."""
+    return Published(folder.name, folder, verified(folder), read_report(folder))
 
 
 def _number(name: str) -> int:
