@@ -74,12 +74,12 @@ class PruningReport:
 def with_layer(root: Path, snapshot: Snapshot, name: str = "") -> Published:
     """The ranker of this name; else the one that serves, where it has a cross-attention layer, or the newest that has
     one and fits the index, also of those kept aside. Raises UnknownRankerError where there is none."""
-    registry = RankerRegistry(root)
-    serving = registry.serving(encoding_of(snapshot)).ranker
+    registry, encoding = RankerRegistry(root), encoding_of(snapshot)
+    serving = registry.serving(encoding).ranker
     names = [name] if name else [*([serving.name] if serving else []), *reversed(registry.names())]
     for each in names:
-        found = registry.open(each)
-        if found.spec.layers and not misfit(found.spec, encoding_of(snapshot)):
+        found = registry.open(each, encoding)
+        if found.spec.layers and not misfit(found.spec, encoding):
             return found
     which = f"{name} has none, or is for another index" if name else "none of its rankers has one"
     raise UnknownRankerError(

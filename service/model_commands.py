@@ -136,7 +136,8 @@ def shrink(
     registry = _registry(index)
     options = ShrinkOptions(Left(heads, feed_forward, layers), precision, publish)
     with ProgressLines() as progress:
-        done = shrink_ranker(index, ranker or _serving(registry, index), options, progress)
+        parent = registry.open(ranker or _serving(registry, index), _encoding(index))
+        done = shrink_ranker(index, parent, options, progress)
     document = {"ranker": done.added.ranker.name, "serves": done.added.serves, "report": done.added.ranker.report}
     document |= {"likeness": done.likeness, "before": done.before, "after": done.after}
     document |= {"removed": done.added.removed, "notices": done.added.notices}

@@ -73,16 +73,15 @@ class Shrunk:
     after: Size
 
 
-def shrink_ranker(root: Path, name: str, options: ShrinkOptions, progress: Progress) -> Shrunk:
-    """Makes a smaller ranker of one of an index directory, compares it with that one, and stores it.
+def shrink_ranker(root: Path, parent: Published, options: ShrinkOptions, progress: Progress) -> Shrunk:
+    """Makes a smaller ranker of one of an index directory's, compares it with that one, and stores it.
 
     Whether it serves is for who asks to say: the gate has seen the other one. Raises InputError where nothing would be
     smaller or what is to be left is not there, RankerError for a ranker without a cross-attention layer to prune,
     RankerForeignError for one of another index, RankerRefusedError where it is to be published though the other one was
     kept aside, TrainingError where the catalog gives too few queries, and what the registry and `open_snapshot` raise.
     """
-    registry = RankerRegistry(root)
-    parent = registry.open(name)
+    registry, name = RankerRegistry(root), parent.name
     if options.publish and parent.report.aside:
         raise RankerRefusedError(f"{name} was kept aside: nothing that is made of it may serve; leave --publish out")
     network = load_network(parent.folder / WEIGHTS_FILE)
