@@ -9,7 +9,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -19,7 +19,7 @@ from scipy.special import expit
 
 from rerank.gate.verdict import NDCG
 from rerank.ranker.export import export_network
-from rerank.ranker.features import FEATURES
+from rerank.ranker.features import FEATURES, SIGNALS
 from rerank.ranker.network import NetworkShape, RankerNetwork
 from rerank.ranker.network_file import save_network
 from rerank.ranker.spec import MODEL_FILE, WEIGHTS_FILE, RankerReport, RankerSpec, write_ranker
@@ -109,11 +109,20 @@ def _store(root: Path, options: DefaultOptions, progress: Progress) -> _Store:
         built = datetime.fromisoformat(snapshot.manifest.created).timestamp()
         kept = root / TRAINING_FOLDER / TEACHER_SCORES
         made = taught_lists(snapshot, options.catalog, kept, built, progress)
-        data = list_data(snapshot, made.lists, targets(made.lists, made.teacher_scores))
+        lists = replace(made.lists, features=_of_words(made.lists.features))
+        data = list_data(snapshot, lists, targets(lists, made.teacher_scores))
         manifest = snapshot.manifest
         taught = Taught(data, split(made.lists, seed=options.distilling.seed))
         fits = expit(made.teacher_scores.astype(np.float64))
         return _Store(root.name, manifest.encoder_name, manifest.dimension, made.teacher, taught, fits)
+
+
+def _of_words(features: Floats) -> Floats:
+    """The features (m, F) without what only some catalogs tell, such as prices: that would tell catalogs apart, and
+    mean something else in a store where some products have it. What never varies counts for nothing, later, too."""
+    kept = features.copy()
+    kept[:, [FEATURES.index(name) for name in SIGNALS if name != "has_states"]] = 0
+    return kept
 
 
 @contextmanager

@@ -10,11 +10,12 @@ import msgspec
 import pytest
 from typer.testing import CliRunner
 
-from rerank.ranker.features import FEATURES
+from rerank.ranker.features import FEATURES, SIGNALS
+from rerank.ranker.network_file import load_network
 from rerank.ranker.onnx_ranker import OnnxRanker
 from rerank.ranker.registry import Published, RankerRegistry
 from rerank.ranker.shipped import DEFAULT_RANKER, SHIPPED, shipped_ranker
-from rerank.ranker.spec import MODEL_FILE, Encoding, read_report, verified
+from rerank.ranker.spec import MODEL_FILE, WEIGHTS_FILE, Encoding, read_report, verified
 from retrieval.errors import RankerDamagedError, UnknownRankerError
 from service.engine import SearchEngine
 from service.model_commands import models
@@ -48,6 +49,10 @@ def test_each_is_whole_small_and_says_what_it_was_trained_on(folder: Path) -> No
         for each in names
     )
     assert sum(path.stat().st_size for path in folder.iterdir()) < 8_000_000
+    # What only some stores tell would mean something else in the next one.
+    constant = load_network(folder / WEIGHTS_FILE).constant_features.tolist()
+    of_stores = set(SIGNALS) - {"has_states"}
+    assert {name for name, is_constant in zip(FEATURES, constant, strict=True) if is_constant} == of_stores
     assert OnnxRanker(Published(DEFAULT_RANKER, folder, spec, report)).reads_states
 
 
