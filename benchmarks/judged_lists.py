@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import datetime
 
 import numpy as np
 from numpy.typing import NDArray
@@ -42,9 +41,8 @@ def judged_lists(
     popularity: Popularity = UNKNOWN,
 ) -> JudgedLists:
     """The best 100 candidates of each judged query in the merged order; what was not judged is worth nothing."""
-    built = datetime.fromisoformat(snapshot.manifest.created).timestamp()
     queries = list(judgments.grades)
-    lists = candidate_lists(snapshot, queries, built, depth=DEPTH, popularity=popularity, progress=progress)
+    lists = candidate_lists(snapshot, queries, snapshot.built, depth=DEPTH, popularity=popularity, progress=progress)
     ids = [snapshot.products.id_of(row) for row in lists.rows.tolist()]
     names = (lists.queries[number] for number in lists.query_of.tolist())
     grades = (judgments.grades[query].get(product) for query, product in zip(names, ids, strict=True))

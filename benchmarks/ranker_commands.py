@@ -37,7 +37,7 @@ def ranker(
     from service.served_ranker import encoding_of
     from service.terminal import ProgressLines, show_notices, write_json
     from service.training.candidate_lists import candidate_lists
-    from service.training.training import TRAINING_FOLDER
+    from service.training.training import TEACHER_SCORES, TRAINING_FOLDER
 
     if part not in PARTS:
         raise SettingError(f"--part: {part!r} is none, it can be {', '.join(PARTS)}")
@@ -52,7 +52,7 @@ def ranker(
         serving = Serving(opened_ranker(folder)) if folder else RankerRegistry(index).serving(encoding_of(snapshot))
         served = OnnxRanker(serving.ranker) if serving.ranker else None
         opened = open_teacher(teacher, cache=cache_folder()) if teacher else None
-        kept = index / TRAINING_FOLDER / "teacher-scores"
+        kept = index / TRAINING_FOLDER / TEACHER_SCORES
         progress.begin("scores", len(lists.rows), "candidates")
         systems = dict(score_systems(snapshot, lists, opened, served, kept, progress.advance))
         progress.end(f"{len(systems)} orders of the same candidates")
@@ -95,11 +95,11 @@ def ranker_learning(
     from service.engine import SearchEngine
     from service.terminal import ProgressLines, write_json
     from service.training.from_catalog import CatalogOptions
-    from service.training.training import TRAINING_FOLDER
+    from service.training.training import TEACHER_SCORES, TRAINING_FOLDER
 
     judged, name = read_judgments(judgments), teacher or DEFAULT_TEACHER
     catalog = CatalogOptions(queries=queries, teacher=name, cache=cache_folder()) if from_catalog else None
-    kept = index / TRAINING_FOLDER / "teacher-scores"
+    kept = index / TRAINING_FOLDER / TEACHER_SCORES
     options = LearningOptions(depth=depth, seeds=seeds, dimension=dimension, catalog=catalog, kept=kept)
     with SearchEngine.open(index, follow=False) as engine, ProgressLines() as progress:
         opened = open_teacher(name, cache=cache_folder())

@@ -11,7 +11,6 @@ import math
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from datetime import datetime
 from pathlib import Path
 
 import numpy as np
@@ -145,12 +144,11 @@ def _figures(
 def _material(
     snapshot: Snapshot, judgments: Judgments, teacher: Teacher, options: LearningOptions, progress: Progress
 ) -> tuple[_Material, GradedOrders]:
-    built = datetime.fromisoformat(snapshot.manifest.created).timestamp()
 
     def found(part: str) -> CandidateLists:
         queries = part_of(list(judgments.grades), part)
         progress.begin(f"{part} queries", len(queries), "queries")
-        lists = candidate_lists(snapshot, queries, built, depth=options.depth, progress=progress.advance)
+        lists = candidate_lists(snapshot, queries, snapshot.built, depth=options.depth, progress=progress.advance)
         progress.end(f"{len(lists.rows):,} candidates")
         return lists
 
@@ -162,7 +160,7 @@ def _material(
 
     if options.catalog is not None:
         test = found("all")
-        made = taught_lists(snapshot, options.catalog, options.kept, built, progress)
+        made = taught_lists(snapshot, options.catalog, options.kept, snapshot.built, progress)
         data = list_data(snapshot, made.lists, targets(made.lists, made.teacher_scores))
         parts, graded_data = split(made.lists, seed=options.catalog.seed), None
     else:
@@ -214,8 +212,7 @@ def _tuned(material: _Material, graded: ListData, start: RankerNetwork, options:
 def _mixed(material: _Material, network: RankerNetwork, data: ListData, quality: Quality) -> Floats:
     """The test candidates' scores, mixed with the merged ones by the weight that is best on the validation lists."""
     numbers = material.parts.validation
-    places = [np.arange(each.start, each.stop) for each in map(data.lists.place, numbers.tolist())]
-    merged = merged_scores(data.lists)[np.concatenate(places)]
+    merged = merged_scores(data.lists)[data.lists.places(numbers)]
     found = scores_of(network, whole(data, numbers))
     best = max(MIXES, key=lambda mix: float(quality(data, numbers, found + mix * merged).mean()))
     everything = np.arange(len(material.test.lists))

@@ -10,7 +10,6 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from datetime import datetime
 from pathlib import Path
 
 import numpy as np
@@ -35,7 +34,7 @@ from rerank.training.starting import new_network
 from service.snapshot import Snapshot
 from service.terminal import out
 from service.training.candidate_lists import candidate_lists
-from service.training.click_gate import merged_order
+from service.training.click_gate import merged_order, scored_by
 from service.training.click_trials import Trial, TrialOptions, trial
 from service.training.from_catalog import Progress, list_data
 
@@ -135,7 +134,7 @@ def _figures(
 def _material(
     snapshot: Snapshot, events: pl.DataFrame, options: SessionOptions, progress: Progress
 ) -> tuple[_Material, ClickEvidence, float]:
-    now = datetime.fromisoformat(snapshot.manifest.created).timestamp()
+    now = snapshot.built
     progress.begin("labels", None, "")
     periods = by_list(events)
     evidence = learned(periods.training)
@@ -166,12 +165,7 @@ def _trained(material: _Material, layers: int, way: Way, options: ClickOptions) 
     validation = Validation(material.validating.data, material.validating.numbers)
     with tempfile.TemporaryDirectory() as folder:
         network, _ = train_on_clicks(start, material.data, validation, way, options, Path(folder))
-    mixing = best_mixing(network, validation)
-
-    def scores(on: Trial) -> NDArray[np.float64]:
-        everything = Validation(on.data, np.arange(len(on.data.lists)))
-        return mixing.scores(network, everything).astype(np.float64)
-
+    scores = scored_by(network, best_mixing(network, validation))
     return material.of(scores(material.held_out), scores(material.validating))
 
 

@@ -3,7 +3,10 @@ swapped."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
+from datetime import datetime
 from pathlib import Path
 
 from retrieval.analysis import Analyzer
@@ -51,6 +54,12 @@ class Snapshot:
     """Why its cluster could not be asked when it was opened, if it could not; a later search may find it there."""
 
     @property
+    def built(self) -> float:
+        """When it was built, in seconds since 1970: what training and measuring tell products' ages from, so that they
+        are the same tomorrow."""
+        return datetime.fromisoformat(self.manifest.created).timestamp()
+
+    @property
     def without_cluster(self) -> Snapshot:
         """The same version with whatever is in a cluster lost."""
         return replace(self, keyword=LostKeyword(self.products, self.catalog), vectors=self.vectors.without_cluster)
@@ -75,6 +84,15 @@ def open_snapshot(store: Store, connection: Connection, *, encoder: Encoder | No
             if store.versions() == versions:
                 raise
     return _opened(store, connection, encoder)
+
+
+@contextmanager
+def serving_snapshot(root: Path) -> Iterator[Snapshot]:
+    """The version of an index directory that serves, as it was published, while the context lasts; raises what
+    `open_snapshot` does."""
+    store = Store(root)
+    with closing(Connection(store)) as connection:
+        yield open_snapshot(store, connection)
 
 
 def _opened(store: Store, connection: Connection, encoder: Encoder | None) -> Snapshot:

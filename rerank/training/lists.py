@@ -37,6 +37,10 @@ class CandidateLists:
         """Where the candidates of one query are."""
         return slice(int(self.offsets[number]), int(self.offsets[number + 1]))
 
+    def places(self, numbers: Numbers) -> Numbers:
+        """Where the candidates of some queries are, end to end."""
+        return np.concatenate([_NONE, *(np.arange(*self.offsets[each : each + 2]) for each in numbers.tolist())])
+
     @property
     def query_of(self) -> Numbers:
         """(m,): which query each candidate is of."""

@@ -12,9 +12,12 @@ from rerank.gate.likelihood import ClickLikelihood
 from rerank.gate.measures import ndcg, query_means, reciprocal_rank
 from rerank.gate.slices import Slice, language_slices, new_product_slice, traffic_slices
 from rerank.gate.verdict import QueryMeasures, Verdict, judge
+from rerank.ranker.network import RankerNetwork
 from rerank.ranker.onnx_ranker import OnnxRanker
 from rerank.training.batches import merged_scores
+from rerank.training.click_training import Validation
 from rerank.training.evaluation import ranker_scores
+from rerank.training.mixing import Mixing
 from service.snapshot import Snapshot
 from service.training.click_trials import Trial
 
@@ -75,6 +78,16 @@ def padded(trial: Trial, values: NDArray[np.floating]) -> NDArray[np.float64]:
 def merged_order(trial: Trial) -> NDArray[np.float64]:
     """The scores of the merged order."""
     return merged_scores(trial.data.lists).astype(np.float64)
+
+
+def scored_by(network: RankerNetwork, mixing: Mixing) -> Scorer:
+    """The scores of a network that is not published."""
+
+    def scores(trial: Trial) -> NDArray[np.float64]:
+        everything = Validation(trial.data, np.arange(len(trial.data.lists)))
+        return mixing.scores(network, everything).astype(np.float64)
+
+    return scores
 
 
 def ranked_by(ranker: OnnxRanker) -> Scorer:

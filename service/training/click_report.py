@@ -19,9 +19,8 @@ from rerank.ranker.spec import MERGED, NAIVE, NEW, SERVED, RankerReport, RankerS
 from rerank.training.calibration import fit_calibration
 from rerank.training.click_training import Validation
 from service.served_ranker import encoding_of
-from service.training.click_gate import ClickGate, Scorer, merged_order, ranked_by
+from service.training.click_gate import ClickGate, merged_order, ranked_by, scored_by
 from service.training.click_material import Material, Taught, TaughtHistory
-from service.training.click_trials import Trial
 from service.training.from_catalog import Progress
 from service.training.publishing import gated
 
@@ -38,7 +37,7 @@ def judged(
     against = gate.measures(ranked_by(OnnxRanker(made.served))) if made.served else merged
     measures = {name: _mean(values, made.held_out.traffic) for name, values in _named(reached)}
     measures |= {f"{NDCG} of the merged order": _mean(merged.ndcg, made.held_out.traffic)}
-    by_naive = gate.measures(_by_network(naive))
+    by_naive = gate.measures(scored_by(naive.network, naive.mixing))
     measures |= _beside_naive(reached, by_naive, made.held_out.traffic) | _by_histories(history)
     before = {MERGED: merged, SERVED: against} if made.served else {MERGED: merged}
     told = _orders({**before, NAIVE: by_naive, NEW: reached}, made.held_out.traffic)
@@ -113,16 +112,6 @@ def _by_histories(history: TaughtHistory) -> dict[str, float]:
         return {}
     named = {"": history.gain.mean, ", at least": history.gain.low, ", at most": history.gain.high}
     return {f"{MRR} gained by histories{name}": value for name, value in named.items()}
-
-
-def _by_network(taught: Taught) -> Scorer:
-    """Scores of a network that is not published."""
-
-    def scores(on: Trial) -> NDArray[np.float64]:
-        everything = Validation(on.data, np.arange(len(on.data.lists)))
-        return taught.mixing.scores(taught.network, everything).astype(np.float64)
-
-    return scores
 
 
 def _named(measures: QueryMeasures) -> tuple[tuple[str, NDArray[np.float64]], ...]:

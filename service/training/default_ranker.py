@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import closing, contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -29,9 +28,7 @@ from rerank.training.distillation import DistilOptions, Taught, agreement, disti
 from rerank.training.evaluation import scores_of
 from retrieval.encoder_folder import whole_folder
 from retrieval.errors import TrainingError
-from retrieval.published import Store
-from service.connection import Connection
-from service.snapshot import Snapshot, open_snapshot
+from service.snapshot import serving_snapshot
 from service.training.distilled import EVENT_WEIGHTS
 from service.training.from_catalog import CatalogOptions, Progress, list_data, taught_lists
 from service.training.training import TEACHER_SCORES, TRAINING_FOLDER
@@ -105,10 +102,9 @@ def _measures(
 
 
 def _store(root: Path, options: DefaultOptions, progress: Progress) -> _Store:
-    with _opened(root) as snapshot:
-        built = datetime.fromisoformat(snapshot.manifest.created).timestamp()
+    with serving_snapshot(root) as snapshot:
         kept = root / TRAINING_FOLDER / TEACHER_SCORES
-        made = taught_lists(snapshot, options.catalog, kept, built, progress)
+        made = taught_lists(snapshot, options.catalog, kept, snapshot.built, progress)
         lists = replace(made.lists, features=_of_words(made.lists.features))
         data = list_data(snapshot, lists, targets(lists, made.teacher_scores))
         manifest = snapshot.manifest
@@ -125,19 +121,12 @@ def _of_words(features: Floats) -> Floats:
     return kept
 
 
-@contextmanager
-def _opened(root: Path) -> Iterator[Snapshot]:
-    store = Store(root)
-    with closing(Connection(store)) as connection:
-        yield open_snapshot(store, connection)
-
-
 def _left_out(stores: Sequence[_Store], at: int, options: DefaultOptions, progress: Progress) -> list[float]:
     """What a network of the other catalogs reaches on this one, by each mixing weight, and the merged order at last."""
     network = _trained([store for place, store in enumerate(stores) if place != at], options)
     data, parts = stores[at].taught.data, stores[at].taught.parts
     numbers = np.sort(np.concatenate([parts.validation, parts.held_out]))
-    merged = merged_scores(data.lists)[_places(stores[at].taught, numbers)]
+    merged = merged_scores(data.lists)[data.lists.places(numbers)]
     found = scores_of(network, whole(data, numbers), EVENT_WEIGHTS)
     progress.advance(1)
     orders = (*(found + mix * merged for mix in MIXES), merged)
@@ -153,16 +142,11 @@ def _trained(stores: Sequence[_Store], options: DefaultOptions, progress: Progre
     return network.eval()
 
 
-def _places(taught: Taught, numbers: NDArray[np.int64]) -> NDArray[np.int64]:
-    lists = taught.data.lists
-    return np.concatenate([np.arange(*lists.offsets[each : each + 2]) for each in numbers.tolist()])
-
-
 def _spec(stores: Sequence[_Store], network: RankerNetwork, mix: float, options: DefaultOptions) -> RankerSpec:
     scores, fits = [], []
     for store in stores:
         numbers = store.taught.parts.validation
-        places = _places(store.taught, numbers)
+        places = store.taught.data.lists.places(numbers)
         found = scores_of(network, whole(store.taught.data, numbers), EVENT_WEIGHTS)
         scores.append(found + mix * merged_scores(store.taught.data.lists)[places])
         fits.append(store.fits[places])

@@ -95,7 +95,7 @@ def _contender(
             [Taught(data, parts)], shape, options, run / name, lambda done, _loss: progress.advance(done), judged=judged
         )
     found = scores_of(network, whole(data, parts.validation), EVENT_WEIGHTS)
-    merged = merged_scores(data.lists)[_places(data, parts.validation)]
+    merged = merged_scores(data.lists)[data.lists.places(parts.validation)]
     agreements = {mix: agreement(data, parts.validation, found + mix * merged) for mix in MIXES}
     mix = max(MIXES, key=lambda each: float(agreements[each].mean()))
     best = max(curve, key=lambda epoch: epoch.validation)
@@ -114,7 +114,7 @@ def _digest(snapshot: Snapshot, data: ListData, options: DistilOptions) -> str:
 def _spec(
     snapshot: Snapshot, data: ListData, taught: TaughtLists, parts: Split, chosen: Contender, options: DistilOptions
 ) -> RankerSpec:
-    fits = expit(taught.teacher_scores[_places(data, parts.validation)].astype(np.float64))
+    fits = expit(taught.teacher_scores[data.lists.places(parts.validation)].astype(np.float64))
     encoding = encoding_of(snapshot)
     return RankerSpec(
         encoder=encoding.encoder,
@@ -177,12 +177,7 @@ def _agreement(data: ListData, numbers: NDArray[np.int64], ranker: OnnxRanker) -
 
 
 def _merged_agreement(data: ListData, numbers: NDArray[np.int64]) -> NDArray[np.float64]:
-    return agreement(data, numbers, merged_scores(data.lists)[_places(data, numbers)])
-
-
-def _places(data: ListData, numbers: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Where the candidates of some lists are, end to end."""
-    return np.concatenate([np.arange(each.start, each.stop) for each in map(data.lists.place, numbers.tolist())])
+    return agreement(data, numbers, merged_scores(data.lists)[data.lists.places(numbers)])
 
 
 def _measures(agreements: NDArray[np.float64]) -> QueryMeasures:

@@ -6,7 +6,6 @@ import itertools
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime
 
 import numpy as np
 from numpy.typing import NDArray
@@ -50,8 +49,9 @@ def sample_data(snapshot: Snapshot, count: int, popularity: Popularity, seed: in
     products = (snapshot.products[row] for row in range(len(snapshot.products)))
     queries = [query.text for query in synthetic_queries(products, count, seed)]
     progress.begin("candidates", len(queries), "queries")
-    built = datetime.fromisoformat(snapshot.manifest.created).timestamp()
-    lists = candidate_lists(snapshot, queries, built, depth=DEPTH, popularity=popularity, progress=progress.advance)
+    lists = candidate_lists(
+        snapshot, queries, snapshot.built, depth=DEPTH, popularity=popularity, progress=progress.advance
+    )
     progress.end(f"{len(lists.rows):,} of {len(queries):,} synthetic queries")
     return list_data(snapshot, lists, np.zeros(len(lists.rows), np.float32))
 
@@ -79,10 +79,9 @@ def likeness(
     data: ListData, numbers: NDArray[np.int64], before: NDArray[np.float64], after: NDArray[np.float64]
 ) -> Likeness:
     """Of the scores `after` to those `before`, both of the candidates of some lists end to end."""
-    places = [data.lists.place(number) for number in numbers.tolist()]
     targets = np.zeros(len(data.lists.rows), np.float32)
-    targets[np.concatenate([np.arange(each.start, each.stop) for each in places])] = before
-    offsets = np.cumsum([0, *(each.stop - each.start for each in places)]).tolist()
+    targets[data.lists.places(numbers)] = before
+    offsets = np.cumsum([0, *data.lists.lengths[numbers]]).tolist()
     shares = [_shared(before[start:end], after[start:end]) for start, end in itertools.pairwise(offsets)]
     agreed = agreement(replace(data, targets=targets), numbers, after)
     return Likeness(float(agreed.mean()), float(np.mean(shares)), len(numbers))

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -25,11 +23,9 @@ from rerank.ranker.spec import MODEL_FILE, WEIGHTS_FILE, RankerReport, RankerSpe
 from rerank.training.batches import ListData, whole
 from rerank.training.calibration import fit_calibration
 from retrieval.errors import InputError, RankerForeignError, RankerRefusedError, TrainingError
-from retrieval.published import Store
-from service.connection import Connection
 from service.popularity import read_popularity
 from service.served_ranker import encoding_of
-from service.snapshot import Snapshot, open_snapshot
+from service.snapshot import serving_snapshot
 from service.training.from_catalog import Progress
 from service.training.likeness import Likeness, likeness, sample_data, timed_scores
 
@@ -88,7 +84,7 @@ def shrink_ranker(root: Path, parent: Published, options: ShrinkOptions, progres
     precision, left = options.precision or parent.spec.precision, filled(options.left, network.shape)
     if left == filled(Left(), network.shape) and precision == parent.spec.precision:
         raise InputError(f"nothing of {name} would be smaller: say what is to be left of it, or --precision int8")
-    with _opened(root) as snapshot, tempfile.TemporaryDirectory() as scratch:
+    with serving_snapshot(root) as snapshot, tempfile.TemporaryDirectory() as scratch:
         if why := misfit(parent.spec, encoding_of(snapshot)):
             raise RankerForeignError(f"{name} cannot be compared with: {why}")
         data = sample_data(snapshot, MEASURING + JUDGING, read_popularity(root), options.seed, progress)
@@ -182,10 +178,3 @@ def _compared(
         return Shrunk(registry.publish(build, spec, report), alike, *sizes)
     why = f"made smaller from {name}, with which it agrees by {alike.agreement:.4f}: --publish lets one serve"
     return Shrunk(registry.keep_aside(build, spec, report, (why,)), alike, *sizes)
-
-
-@contextmanager
-def _opened(root: Path) -> Iterator[Snapshot]:
-    store = Store(root)
-    with closing(Connection(store)) as connection:
-        yield open_snapshot(store, connection)

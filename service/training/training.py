@@ -11,14 +11,12 @@ from rerank.behaviour.derived import open_derived
 from rerank.behaviour.refresh import Refreshed
 from rerank.ranker.registry import Added
 from rerank.training.distillation import DistilOptions
-from retrieval.published import Store
 from retrieval.store_lock import held_lock
-from service.connection import Connection
 from service.derived_tables import DerivedTables, popularity_scores
 from service.event_log import EventLog
 from service.popularity import Popularity
 from service.settings import Settings
-from service.snapshot import Snapshot, open_snapshot
+from service.snapshot import Snapshot, serving_snapshot
 from service.training.click_material import ClickTraining, FromClicks
 from service.training.distilled import distil_ranker
 from service.training.from_catalog import CatalogOptions, Progress, taught_lists
@@ -73,10 +71,8 @@ def train_from_clicks(
 def _working(root: Path) -> Iterator[tuple[Snapshot, Path, float]]:
     """The version that serves, a folder that nobody else works in, and when the version was built, in seconds since
     1970: a product's age is that at the build, so that a run that goes on tomorrow learns from the same features."""
-    store = Store(root)
-    with closing(Connection(store)) as connection:
-        snapshot = open_snapshot(store, connection)
+    with serving_snapshot(root) as snapshot:
         work = root / TRAINING_FOLDER
         work.mkdir(exist_ok=True)
         with held_lock(work, "training"):
-            yield snapshot, work, datetime.fromisoformat(snapshot.manifest.created).timestamp()
+            yield snapshot, work, snapshot.built

@@ -28,8 +28,8 @@ from retrieval.errors import SettingError
 from service.demo import DemoFiles
 from service.engine import SearchEngine
 from service.training.candidate_lists import candidate_lists
+from tests.learning_stores import Quiet
 from tests.unit.rerank.teacher.tiny_cross_encoder import make_cross_encoder
-from tests.unit.service.training.test_from_clicks import Quiet
 
 ONE_EPOCH = LoopOptions(epochs=1)
 

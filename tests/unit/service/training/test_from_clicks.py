@@ -28,6 +28,7 @@ from service.popularity import Popularity
 from service.snapshot import open_snapshot
 from service.training.click_material import FromClicks, material
 from service.training.from_clicks import click_ranker
+from tests.learning_stores import Quiet
 
 BUILT = datetime(2026, 5, 1).timestamp()
 OPTIONS = FromClicks(
@@ -38,19 +39,6 @@ OPTIONS = FromClicks(
     validating=30,
 )
 START = datetime(2026, 5, 1)
-
-
-class Quiet:
-    """Progress that nobody looks at."""
-
-    def begin(self, phase: str, total: int | None, unit: str) -> None:
-        """See `service.training.from_catalog.Progress`."""
-
-    def advance(self, amount: int) -> None:
-        """The same."""
-
-    def end(self, summary: str) -> None:
-        """The same."""
 
 
 @pytest.fixture(scope="module", autouse=True)

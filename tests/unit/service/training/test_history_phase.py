@@ -29,6 +29,7 @@ from service.snapshot import Snapshot, open_snapshot
 from service.training.click_material import ClickTraining, FromClicks, Taught, TaughtHistory, material
 from service.training.from_clicks import click_ranker
 from service.training.history_phase import taught_history
+from tests.learning_stores import Quiet
 from tests.rankers import REPORT
 from tests.unit.service.training.tasteful_shoppers import Told, told
 
@@ -40,19 +41,6 @@ OPTIONS = FromClicks(
     candidates=12,
     validating=30,
 )
-
-
-class Quiet:
-    """Progress that nobody looks at."""
-
-    def begin(self, phase: str, total: int | None, unit: str) -> None:
-        """See `service.training.from_catalog.Progress`."""
-
-    def advance(self, amount: int) -> None:
-        """The same."""
-
-    def end(self, summary: str) -> None:
-        """The same."""
 
 
 @pytest.fixture(scope="module", autouse=True)
