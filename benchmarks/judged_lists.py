@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.judgments import Judgments
+from benchmarks.ranker_quality import GradedOrders
 from rerank.training.batches import ListData
 from rerank.training.lists import CandidateLists
 from service.popularity import UNKNOWN, Popularity
@@ -43,8 +44,6 @@ def judged_lists(
     """The best 100 candidates of each judged query in the merged order; what was not judged is worth nothing."""
     queries = list(judgments.grades)
     lists = candidate_lists(snapshot, queries, snapshot.built, depth=DEPTH, popularity=popularity, progress=progress)
-    ids = [snapshot.products.id_of(row) for row in lists.rows.tolist()]
-    names = (lists.queries[number] for number in lists.query_of.tolist())
-    grades = (judgments.grades[query].get(product) for query, product in zip(names, ids, strict=True))
-    gains = np.array([0.0 if grade is None else judgments.gain(grade) for grade in grades], np.float32)
-    return JudgedLists(list_data(snapshot, lists, gains), gains, ids)
+    graded = GradedOrders(snapshot, judgments, lists)
+    gains = graded.gains()
+    return JudgedLists(list_data(snapshot, lists, gains), gains, graded.product_ids)

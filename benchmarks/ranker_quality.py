@@ -68,7 +68,8 @@ class GradedOrders:
 
     def __init__(self, snapshot: Snapshot, judgments: Judgments, lists: CandidateLists) -> None:
         self._judgments, self._lists = judgments, lists
-        self._ids = [snapshot.products.id_of(row) for row in lists.rows.tolist()]
+        self.product_ids = [snapshot.products.id_of(row) for row in lists.rows.tolist()]
+        """Of the candidates, end to end (m,)."""
 
     def ndcg(self, scores: NDArray[np.floating], *, judged_only: bool = False) -> NDArray[np.float64]:
         """nDCG@10 of each query (n,) by the scores of its candidates, end to end (m,).
@@ -87,13 +88,13 @@ class GradedOrders:
     def gains(self) -> NDArray[np.float32]:
         """What each candidate is worth (m,); what was not judged is worth nothing."""
         names = (self._lists.queries[number] for number in self._lists.query_of.tolist())
-        grades = (self._judgments.grades[query].get(each) for query, each in zip(names, self._ids, strict=True))
+        grades = (self._judgments.grades[query].get(each) for query, each in zip(names, self.product_ids, strict=True))
         return np.array([0.0 if grade is None else self._judgments.gain(grade) for grade in grades], np.float32)
 
     def _best_first(self, scores: NDArray[np.floating], number: int) -> list[str]:
         place = self._lists.place(number)
         order = np.argsort(-scores[place], kind="stable") + place.start
-        return [self._ids[at] for at in order.tolist()]
+        return [self.product_ids[at] for at in order.tolist()]
 
 
 def score_systems(
