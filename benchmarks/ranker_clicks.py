@@ -20,14 +20,13 @@ from numpy.typing import NDArray
 
 from benchmarks.judged_lists import JudgedLists
 from benchmarks.judgments import Judgments
+from benchmarks.ranker_shapes import shape_without_history
 from benchmarks.tables import plain_table
 from rerank.clicks.click_log import NOTHING
 from rerank.clicks.shoppers import PositionShopper, falling_examination
 from rerank.clicks.simulated_store import GradedBehaviour, SimulatedStore, graded_store
 from rerank.clicks.simulator import USUAL, Conditions, simulate, simulated_events
 from rerank.gate.bootstrap import Difference, paired_bootstrap
-from rerank.ranker.features import FEATURES
-from rerank.ranker.network import NetworkShape
 from rerank.training.batches import ListData, merged_scores
 from rerank.training.click_batches import ClickData
 from rerank.training.click_evidence import ClickEvidence, learned
@@ -212,7 +211,7 @@ class _Bench:
         data = ListData(clicks.lists, judged.data.queries, judged.data.states, clicks.gains[:, 0])
         validates = np.array([_hash(f"validation {query}") % 5 == 0 for query in judged.lists.queries])
         has_gain = np.bincount(judged.lists.query_of, gains, len(judged.lists)) > 0
-        shape = NetworkShape(data.states.dimension, 0, len(FEATURES), layers=options.layers, history=0)
+        shape = shape_without_history(data.states.dimension, options.layers)
         training = replace(options.training, seed=self._seed)
         for fold in range(options.folds):
             others = self._counted & (self._fold != fold)

@@ -8,8 +8,9 @@ from typing import Annotated
 
 import typer
 
+from rerank.teacher.default import DEFAULT_TEACHER
 from retrieval.errors import SettingError
-from service.options import IndexArgument, JsonOption, SettingsOption, cache_folder
+from service.options import IndexArgument, JsonOption, SettingsOption, TeacherOption, cache_folder
 
 
 def ranker(
@@ -69,15 +70,15 @@ def ranker(
 def ranker_learning(
     index: IndexArgument,
     judgments: Annotated[Path, typer.Argument(help="A judgments file.", metavar="JUDGMENTS")],
-    teacher: Annotated[
-        str,
-        typer.Option(help="A cross-encoder's name or folder.", show_default="cross-encoder/ms-marco-MiniLM-L-12-v2"),
-    ] = "",
+    teacher: TeacherOption = DEFAULT_TEACHER,
     from_catalog: Annotated[
         bool, typer.Option("--from-catalog", help="Distil on made queries, and test on all that were judged.")
     ] = False,
     queries: Annotated[int, typer.Option(help="How many queries to make.", min=200, max=1_000_000)] = 20_000,
     *,
+    fine_tune: Annotated[
+        int, typer.Option(help="Epochs to fine-tune the teacher on the training grades for.", min=0, max=20)
+    ] = 0,
     seeds: Annotated[int, typer.Option(help="Trainings of each kind.", min=1, max=100)] = 3,
     depth: Annotated[int, typer.Option(help="Candidates of each query.", min=10, max=1_000)] = 50,
     dimension: Annotated[
@@ -88,21 +89,25 @@ def ranker_learning(
     """Train rankers on some judged queries, or on made ones, and measure them on others: distilled, tuned on grades."""
     import msgspec
 
+    from benchmarks.fine_tuned import FineTunedTeacher
     from benchmarks.judgments import read_judgments
     from benchmarks.ranker_learning import LearningOptions, measure_learning, show_learning
-    from rerank.teacher.source import DEFAULT_TEACHER
     from rerank.teacher.teacher import open_teacher
     from service.engine import SearchEngine
     from service.terminal import ProgressLines, write_json
     from service.training.from_catalog import CatalogOptions
     from service.training.training import TEACHER_SCORES, TRAINING_FOLDER
 
-    judged, name = read_judgments(judgments), teacher or DEFAULT_TEACHER
-    catalog = CatalogOptions(queries=queries, teacher=name, cache=cache_folder()) if from_catalog else None
-    kept = index / TRAINING_FOLDER / TEACHER_SCORES
-    options = LearningOptions(depth=depth, seeds=seeds, dimension=dimension, catalog=catalog, kept=kept)
+    if fine_tune and from_catalog:
+        raise typer.BadParameter("made queries have no grades to fine-tune on; leave out --from-catalog or --fine-tune")
+    judged, cache, training = read_judgments(judgments), cache_folder(), index / TRAINING_FOLDER
+    catalog = CatalogOptions(queries=queries, teacher=teacher, cache=cache) if from_catalog else None
+    tuned = FineTunedTeacher(teacher, training / "fine-tuned-teachers", fine_tune, cache) if fine_tune else None
+    options = LearningOptions(
+        depth, seeds=seeds, dimension=dimension, catalog=catalog, fine_tuned=tuned, kept=training / TEACHER_SCORES
+    )
     with SearchEngine.open(index, follow=False) as engine, ProgressLines() as progress:
-        opened = open_teacher(name, cache=cache_folder())
+        opened = open_teacher(teacher, cache=cache)
         report = measure_learning(engine.snapshot, judged, opened, options, progress)
     write_json(msgspec.json.encode(report)) if as_json else show_learning(report)
 

@@ -16,13 +16,14 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmarks.fine_tuned import FineTunedTeacher
 from benchmarks.judgments import Judgments
 from benchmarks.narrow_states import NarrowStates
 from benchmarks.ranker_quality import MERGED, GradedOrders, part_of
+from benchmarks.ranker_shapes import LAYERS, seed_spread, shape_without_history
 from benchmarks.tables import plain_table
 from rerank.gate.bootstrap import Difference, paired_bootstrap
-from rerank.ranker.features import FEATURES
-from rerank.ranker.network import NetworkShape, RankerNetwork
+from rerank.ranker.network import RankerNetwork
 from rerank.teacher.teacher import Teacher
 from rerank.training.batches import ListData, merged_scores, whole
 from rerank.training.distillation import DistilOptions, Split, Taught, agreement, distil, split, targets
@@ -36,8 +37,6 @@ from service.terminal import out
 from service.training.candidate_lists import candidate_lists
 from service.training.from_catalog import CatalogOptions, Progress, list_data, pairs_of, taught_lists
 
-SHAPES = {"head": 0, "cross-attention": 1}
-"""Names to cross-attention layers."""
 TEACHER, MIXTURE = "teacher", "teacher mixed with merged"
 TEACHER_MIXES = (0.5, 1.0, 1.5, 2.0, 3.0)
 Floats = NDArray[np.float32]
@@ -58,6 +57,8 @@ class LearningOptions:
     """Columns of token states; None for all that the index has."""
     catalog: CatalogOptions | None = None
     """To distil on queries made from the catalog; there is no tuning then."""
+    fine_tuned: FineTunedTeacher | None = None
+    """To fine-tune the teacher on the grades of the training part first."""
     distilling: DistilOptions = field(default_factory=DistilOptions)
     tuning: GradesOptions = field(default_factory=GradesOptions)
     kept: Path = Path("teacher-scores")
@@ -113,7 +114,7 @@ def measure_learning(
     material, graded = _material(snapshot, judgments, teacher, options, progress)
     reached: dict[str, list[NDArray[np.float64]]] = {}
     alone: dict[str, list[NDArray[np.float64]]] = {}
-    progress.begin("training", len(SHAPES) * options.seeds * (1 if material.graded is None else 2), "networks")
+    progress.begin("training", len(LAYERS) * options.seeds * (1 if material.graded is None else 2), "networks")
     for name, scores in _systems(material, options, progress):
         reached.setdefault(name, []).append(graded.ndcg(scores))
         alone.setdefault(name, []).append(graded.ndcg(scores, judged_only=True))
@@ -123,6 +124,8 @@ def measure_learning(
     figures = {name: _figures(values, alone[name], merged, gain) for name, values in reached.items()}
     on = "synthetic" if options.catalog else "judged"
     told = f"{len(material.parts.training):,} {on} queries"
+    if options.fine_tuned is not None:
+        told += f", by a teacher fine-tuned on their grades ({options.fine_tuned.epochs} epochs)"
     return LearningReport(told, len(material.test.lists), options.depth, material.data.states.dimension, figures)
 
 
@@ -130,11 +133,10 @@ def _figures(
     values: list[NDArray[np.float64]], alone: list[NDArray[np.float64]], merged: NDArray[np.float64], gain: float
 ) -> LearnedFigures:
     mean = np.mean(values, axis=0)
-    means = [float(each.mean()) for each in values]
     share = float(mean.mean() - merged.mean()) / gain if gain > 0 else float("nan")
     return LearnedFigures(
         float(mean.mean()),
-        float(np.std(means, ddof=1)) if len(means) > 1 else 0.0,
+        seed_spread(values),
         float(np.mean(alone)),
         paired_bootstrap(mean, merged),
         share,
@@ -152,7 +154,7 @@ def _material(
         progress.end(f"{len(lists.rows):,} candidates")
         return lists
 
-    def taught(lists: CandidateLists) -> Floats:
+    def taught(lists: CandidateLists, teacher: Teacher) -> Floats:
         progress.begin("teacher", len(lists.rows), "pairs")
         scores = TeacherScores(teacher, options.kept).score(*pairs_of(snapshot, lists), progress.advance)
         progress.end(f"{len(scores):,} pairs")
@@ -166,15 +168,18 @@ def _material(
     else:
         training = found("train").thinned(options.candidates, 0)
         validation, test = found("validation"), found("test")
+        if options.fine_tuned is not None:
+            gains = GradedOrders(snapshot, judgments, training).gains()
+            teacher = options.fine_tuned.open(snapshot, training, gains, progress)
         both = joined([training, validation])
-        data = list_data(snapshot, both, targets(both, taught(both)))
+        data = list_data(snapshot, both, targets(both, taught(both, teacher)))
         graded_data = replace(data, targets=GradedOrders(snapshot, judgments, both).gains())
         numbers = np.flatnonzero(both.lengths > 1)
         chosen = numbers[numbers >= len(training)]
         parts = Split(numbers[numbers < len(training)], chosen, chosen)
     graded = GradedOrders(snapshot, judgments, test)
     test_data = list_data(snapshot, test, graded.gains())
-    return _Material(data, parts, graded_data, test_data, taught(test)), graded
+    return _Material(data, parts, graded_data, test_data, taught(test, teacher)), graded
 
 
 def _systems(material: _Material, options: LearningOptions, progress: Progress) -> Iterator[tuple[str, Floats]]:
@@ -186,7 +191,7 @@ def _systems(material: _Material, options: LearningOptions, progress: Progress) 
     for mix in TEACHER_MIXES:
         yield f"{TEACHER} + {mix:g} merged", targets(lists, material.test_taught, mix)
     for seed in range(options.seeds):
-        for name, layers in SHAPES.items():
+        for name, layers in LAYERS.items():
             distilled = _distilled(material, layers, replace(options.distilling, seed=seed))
             progress.advance(1)
             yield f"{name}, distilled", _mixed(material, distilled, material.data, agreement)
@@ -197,7 +202,7 @@ def _systems(material: _Material, options: LearningOptions, progress: Progress) 
 
 
 def _distilled(material: _Material, layers: int, options: DistilOptions) -> RankerNetwork:
-    shape = NetworkShape(material.data.states.dimension, 0, len(FEATURES), layers=layers, history=0)
+    shape = shape_without_history(material.data.states.dimension, layers)
     with tempfile.TemporaryDirectory() as folder:
         return distil([Taught(material.data, material.parts)], shape, options, Path(folder))[0].eval()
 

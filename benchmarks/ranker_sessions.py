@@ -16,12 +16,11 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from benchmarks.ranker_shapes import LAYERS, seed_spread, shape_without_history
 from benchmarks.tables import plain_table
 from rerank.clicks.click_log import click_log
 from rerank.gate.bootstrap import Difference, paired_bootstrap
 from rerank.gate.likelihood import ClickLikelihood
-from rerank.ranker.features import FEATURES
-from rerank.ranker.network import NetworkShape
 from rerank.training.click_batches import ClickData
 from rerank.training.click_evidence import ClickEvidence, learned, queries_with_clicks
 from rerank.training.click_lists import click_lists
@@ -40,7 +39,6 @@ from service.training.from_catalog import Progress, list_data
 
 LOGGED, MERGED = "logged order", "merged order"
 WAYS: tuple[Way, ...] = ("debiased", "naive")
-SHAPES = {"head": 0, "cross-attention": 1}
 LEAST_QUERIES = 2
 REPEATS = 8
 """How often an epoch reads each list: of a few queries that are asked again and again, once is hardly a step."""
@@ -107,9 +105,9 @@ def measure_sessions(
     logged = replace(material.likelihood, interpolation=1.0)
     reached = {LOGGED: [logged.of(held.log, np.zeros(held.log.pairs.shape), (0.0, 0.0))]}
     reached[MERGED] = [material.of(merged_order(held), merged_order(material.validating))]
-    progress.begin("training", options.seeds * len(SHAPES) * len(WAYS), "networks")
+    progress.begin("training", options.seeds * len(LAYERS) * len(WAYS), "networks")
     for seed in range(options.seeds):
-        for name, layers in SHAPES.items():
+        for name, layers in LAYERS.items():
             for way in WAYS:
                 scores = _trained(material, layers, way, replace(options.training, seed=seed))
                 reached.setdefault(f"{name}, {way}", []).append(scores)
@@ -126,8 +124,7 @@ def _figures(
     logged: NDArray[np.float64],
     merged: NDArray[np.float64],
 ) -> OrderFigures:
-    means = [float(each.mean()) for each in values]
-    spread = float(np.std(means, ddof=1)) if len(means) > 1 else 0.0
+    spread = seed_spread(values)
     return OrderFigures(float(mean.mean()), spread, paired_bootstrap(mean, logged), paired_bootstrap(mean, merged))
 
 
@@ -160,7 +157,7 @@ def _material(
 def _trained(material: _Material, layers: int, way: Way, options: ClickOptions) -> NDArray[np.float64]:
     """The likelihoods of the held-out lists by a network that was trained on the others."""
     data = material.data.data
-    shape = NetworkShape(data.states.dimension, 0, len(FEATURES), layers=layers, history=0)
+    shape = shape_without_history(data.states.dimension, layers)
     start = new_network(shape, data.shown_features(options.draw.dropped, options.seed), options.seed)
     validation = Validation(material.validating.data, material.validating.numbers)
     with tempfile.TemporaryDirectory() as folder:

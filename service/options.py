@@ -30,6 +30,7 @@ class VectorsBackend(StrEnum):
 
 IndexOption = Annotated[Path, typer.Option("--index", help="The index directory.")]
 IndexArgument = Annotated[Path, typer.Argument(help="An index directory, made by: shelfwise rebuild", metavar="DIR")]
+TeacherOption = Annotated[str, typer.Option("--teacher", help="A cross-encoder's name or folder.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else.")]
 FeedsArgument = Annotated[
     list[str],

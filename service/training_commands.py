@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from service.options import IndexOption, JsonOption, SettingsOption, cache_folder
+from rerank.teacher.default import DEFAULT_TEACHER
+from service.options import IndexOption, JsonOption, SettingsOption, TeacherOption, cache_folder
 
 if TYPE_CHECKING:
     from service.training.click_material import FromClicks
@@ -39,10 +40,7 @@ def ranker(
     way: Annotated[
         ClickWay, typer.Option(help="Of learning from clicks: what is made of the place that a product stood at.")
     ] = "debiased",
-    teacher: Annotated[
-        str,
-        typer.Option(help="A cross-encoder's name or folder.", show_default="cross-encoder/ms-marco-MiniLM-L-12-v2"),
-    ] = "",
+    teacher: TeacherOption = DEFAULT_TEACHER,
     runtime: Annotated[
         str, typer.Option(help="Of the teacher: auto, torch, torch-bf16, onnx-fp32 or onnx-int8.")
     ] = "auto",
@@ -57,7 +55,6 @@ def ranker(
     """Train a ranker, and let it serve if it is better than what does; what was interrupted goes on where it was."""
     import msgspec
 
-    from rerank.teacher.source import DEFAULT_TEACHER
     from rerank.training.distillation import DistilOptions
     from rerank.training.loop import LoopOptions
     from service.model_views import show_trained
@@ -66,9 +63,7 @@ def ranker(
     from service.training.from_catalog import CatalogOptions
     from service.training.training import train_from_catalog, train_from_clicks
 
-    catalog = CatalogOptions(
-        queries=queries, teacher=teacher or DEFAULT_TEACHER, runtime=runtime, cache=cache_folder(), seed=seed
-    )
+    catalog = CatalogOptions(queries=queries, teacher=teacher, runtime=runtime, cache=cache_folder(), seed=seed)
     with ProgressLines() as progress:
         if from_catalog:
             added = train_from_catalog(index, catalog, DistilOptions(LoopOptions(epochs=epochs), seed=seed), progress)
@@ -84,10 +79,7 @@ def ranker(
 def default(
     indexes: Annotated[list[Path], typer.Argument(help="Index directories of different stores.", metavar="INDEX...")],
     out: Annotated[Path, typer.Option(help="A new folder for the ranker.")],
-    teacher: Annotated[
-        str,
-        typer.Option(help="A cross-encoder's name or folder.", show_default="cross-encoder/ms-marco-MiniLM-L-12-v2"),
-    ] = "",
+    teacher: TeacherOption = DEFAULT_TEACHER,
     runtime: Annotated[
         str, typer.Option(help="Of the teacher: auto, torch, torch-bf16, onnx-fp32 or onnx-int8.")
     ] = "auto",
@@ -100,7 +92,6 @@ def default(
     comes with the program was made."""
     import msgspec
 
-    from rerank.teacher.source import DEFAULT_TEACHER
     from rerank.training.distillation import DistilOptions
     from rerank.training.loop import LoopOptions
     from service.model_views import show_default
@@ -108,9 +99,8 @@ def default(
     from service.training.default_ranker import DefaultOptions, train_default
     from service.training.from_catalog import CatalogOptions
 
-    name = teacher or DEFAULT_TEACHER
     options = DefaultOptions(
-        CatalogOptions(queries=queries, teacher=name, runtime=runtime, cache=cache_folder(), seed=seed),
+        CatalogOptions(queries=queries, teacher=teacher, runtime=runtime, cache=cache_folder(), seed=seed),
         DistilOptions(LoopOptions(epochs=epochs), seed=seed),
     )
     with ProgressLines() as progress:

@@ -7,10 +7,10 @@ from typing import Any
 
 import msgspec
 
+from rerank.teacher.default import DEFAULT_TEACHER
 from retrieval.errors import EncoderUnavailableError
 from retrieval.weights import ModelSource, fetched
 
-DEFAULT_TEACHER = "cross-encoder/ms-marco-MiniLM-L-12-v2"
 _ARCHITECTURE = "ForSequenceClassification"
 _USUAL_OUTPUTS = 2
 """Of a config.json that does not say: transformers leaves out what is its default."""

@@ -9,8 +9,9 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from rerank.teacher.default import DEFAULT_TEACHER
 from rerank.teacher.folder import SPEC_FILE, identity_for, read_spec
-from rerank.teacher.source import DEFAULT_TEACHER, find_cross_encoder
+from rerank.teacher.source import find_cross_encoder
 from retrieval.encoder import DEFAULT_MAX_LENGTH, Runtime
 from retrieval.encoders import automatic_runtime, named_runtime
 from retrieval.errors import SettingError

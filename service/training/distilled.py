@@ -26,14 +26,13 @@ from rerank.training.calibration import fit_calibration
 from rerank.training.checkpoint import Epoch
 from rerank.training.distillation import DistilOptions, Split, Taught, agreement, distil, split, targets
 from rerank.training.evaluation import ranker_scores, scores_of
+from rerank.training.mixing import MIXES
 from rerank.training.tensorboard import charted
 from service.served_ranker import encoding_of
 from service.snapshot import Snapshot
 from service.training.from_catalog import Progress, TaughtLists, list_data
 from service.training.publishing import gated, publish_judged
 
-MIXES = (0.0, 0.05, 0.1, 0.2, 0.4)
-"""Weights of the merged score beside the network's that are tried."""
 _RUN = "catalog-"
 EVENT_WEIGHTS = (0.5, 0.3, 0.2)
 """A distilled network says the same of all events."""

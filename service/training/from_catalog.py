@@ -12,7 +12,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from rerank.teacher.source import DEFAULT_TEACHER
+from rerank.teacher.default import DEFAULT_TEACHER
 from rerank.teacher.teacher import Teacher, open_teacher
 from rerank.training.batches import ListData
 from rerank.training.distillation import usable_lists

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 
 import msgspec
 import pytest
-import torch
 from typer.testing import CliRunner
 
 from rerank.ranker.onnx_ranker import OnnxRanker
@@ -18,13 +16,7 @@ from retrieval.errors import ShelfwiseError, TrainingError
 from service.training_commands import train
 from tests.unit.rerank.teacher.tiny_cross_encoder import make_cross_encoder
 
-
-@pytest.fixture(scope="module", autouse=True)
-def _one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture

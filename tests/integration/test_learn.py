@@ -7,7 +7,6 @@ import os
 import shutil
 import signal
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import msgspec
@@ -27,15 +26,9 @@ from service.learning.steps import Outcome
 from service.training.training import TRAINING_FOLDER
 from tests.learning_stores import SETTINGS, SMALL, Quiet, with_events
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 STAGES = ["clean", "click model", "labels", "towers", "ranker", "evaluation", "gate", "publish"]
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,6 @@ from typing import Any
 
 import msgspec
 import pytest
-import torch
 from typer.testing import CliRunner
 
 from rerank.ranker.registry import Added, RankerRegistry
@@ -28,6 +27,8 @@ from service.training_commands import train
 from tests.unit.rerank.teacher.tiny_cross_encoder import make_cross_encoder
 from tests.unit.service.demo_rankers import publish, spec_for, weighing
 from tests.versions import reseal
+
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 QUERIES, EPOCHS, SEED = 260, 2, 4
 STEPS = -(-(QUERIES - 100) // 16)
@@ -63,7 +64,6 @@ class Watching:
 
 @pytest.fixture(scope="module")
 def teacher(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    torch.set_num_threads(1)
     return make_cross_encoder(tmp_path_factory.mktemp("teacher") / "tiny")
 
 

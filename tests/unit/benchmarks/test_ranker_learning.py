@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import numpy as np
 import pytest
-import torch
 
 from benchmarks.judgments import Judgments, read_judgments
 from benchmarks.narrow_states import NarrowStates
@@ -31,15 +28,9 @@ from service.training.candidate_lists import candidate_lists
 from tests.learning_stores import Quiet
 from tests.unit.rerank.teacher.tiny_cross_encoder import make_cross_encoder
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 ONE_EPOCH = LoopOptions(epochs=1)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")

@@ -4,7 +4,6 @@ prune."""
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 
 import msgspec
@@ -29,13 +28,7 @@ from service.engine import SearchEngine
 from tests.rankers import REPORT, building
 from tests.unit.service.demo_rankers import publish, spec_for, weighing
 
-
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import polars as pl
 import pytest
-import torch
 
 from benchmarks.judgments import read_judgments
 from benchmarks.ranker_sessions import LOGGED, MERGED, SessionOptions, measure_sessions, show_sessions
@@ -20,17 +17,11 @@ from service.engine import SearchEngine
 from tests.learning_stores import Quiet
 from tests.unit.service.training.test_from_clicks import START
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 OPTIONS = SessionOptions(
     seeds=1, depth=40, candidates=20, training=ClickOptions(loop=LoopOptions(epochs=2, learning_rate=3e-3, warm_up=2))
 )
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")

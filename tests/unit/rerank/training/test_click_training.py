@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -20,15 +19,9 @@ from retrieval.errors import TrainingError
 from tests.unit.rerank.training.clicked_shop import Shop, click_data, learned_lists, shop
 from tests.unit.rerank.training.taught_lists import SHAPE
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 OPTIONS = ClickOptions(loop=LoopOptions(epochs=8, learning_rate=5e-3, warm_up=5, patience=9))
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")

@@ -29,6 +29,8 @@ from rerank.training.loop import LoopOptions
 from retrieval.errors import TrainingError
 from tests.unit.rerank.training.taught_lists import SHAPE, taught
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 OPTIONS = DistilOptions(LoopOptions(epochs=4, learning_rate=0.01, warm_up=5, patience=9), seed=5)
 
 
@@ -44,7 +46,6 @@ def parts(data: ListData) -> Split:
 
 @pytest.fixture(scope="module")
 def distilled(data: ListData, parts: Split, tmp_path_factory: pytest.TempPathFactory) -> RankerNetwork:
-    torch.set_num_threads(1)
     return distil([Taught(data, parts)], SHAPE, OPTIONS, tmp_path_factory.mktemp("run"))[0]
 
 

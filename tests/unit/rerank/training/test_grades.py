@@ -19,6 +19,8 @@ from rerank.training.loop import LoopOptions
 from rerank.training.starting import new_network
 from tests.unit.rerank.training.taught_lists import SHAPE, taught
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 COSINE = FEATURES.index("cosine")
 OPTIONS = GradesOptions(LoopOptions(epochs=5, learning_rate=0.01, warm_up=5, patience=9), seed=5)
 
@@ -26,7 +28,6 @@ OPTIONS = GradesOptions(LoopOptions(epochs=5, learning_rate=0.01, warm_up=5, pat
 @pytest.fixture(scope="module")
 def liked(tmp_path_factory: pytest.TempPathFactory) -> ListData:
     """Its targets are the teacher's scores."""
-    torch.set_num_threads(1)
     return taught(tmp_path_factory.mktemp("states"), [10, 12] * 110)
 
 

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import csv
 import shutil
-from collections.abc import Iterator
 from contextlib import closing
 from datetime import datetime
 from pathlib import Path
 
 import polars as pl
 import pytest
-import torch
 
 from rerank.clicks.shoppers import PositionShopper, falling_examination
 from rerank.clicks.simulated_store import graded_store
@@ -30,6 +28,8 @@ from service.training.click_material import FromClicks, material
 from service.training.from_clicks import click_ranker
 from tests.learning_stores import Quiet
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 BUILT = datetime(2026, 5, 1).timestamp()
 OPTIONS = FromClicks(
     training=ClickOptions(loop=LoopOptions(epochs=1, learning_rate=3e-3, warm_up=5)),
@@ -39,14 +39,6 @@ OPTIONS = FromClicks(
     validating=30,
 )
 START = datetime(2026, 5, 1)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")

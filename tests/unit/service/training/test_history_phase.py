@@ -33,6 +33,8 @@ from tests.learning_stores import Quiet
 from tests.rankers import REPORT
 from tests.unit.service.training.tasteful_shoppers import Told, told
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 BUILT = 1.78e9
 OPTIONS = FromClicks(
     training=ClickOptions(loop=LoopOptions(epochs=1, learning_rate=3e-3, warm_up=5)),
@@ -41,14 +43,6 @@ OPTIONS = FromClicks(
     candidates=12,
     validating=30,
 )
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")

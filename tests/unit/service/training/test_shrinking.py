@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 
 import msgspec
@@ -30,15 +29,9 @@ from tests.rankers import REPORT, rewrite
 from tests.unit.rerank.training.taught_lists import taught
 from tests.unit.service.demo_rankers import spec_for
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 PATIENT = Settings(ranker=RankerSettings(deadline=60))
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(autouse=True)
