@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from retrieval.errors import ShelfwiseError
-from service import changes, feed_commands, learning_command, versions
+from service import changes, feed_commands, learning_command, serve_commands, versions
 from service.event_upkeep import events
 from service.model_commands import models
 from service.options import IndexArgument, JsonOption, add_commands, cache_folder
@@ -141,6 +141,8 @@ def demo(
 add_commands(app, changes.EXAMPLES)
 add_commands(app, versions.EXAMPLES)
 add_commands(app, learning_command.EXAMPLES)
+add_commands(app, serve_commands.EXAMPLES)
 app.add_typer(events)
 app.add_typer(models)
+app.add_typer(serve_commands.keys)
 app.add_typer(train)

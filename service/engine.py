@@ -117,6 +117,11 @@ class SearchEngine:
             raise
 
     @property
+    def root(self) -> Path:
+        """The index directory."""
+        return self._store.root
+
+    @property
     def manifest(self) -> Manifest:
         """What the version being served is made of."""
         return self.snapshot.manifest
@@ -135,6 +140,12 @@ class SearchEngine:
     def stages(self) -> tuple[str, ...]:
         """What a search can stop at; "ranked" only where a ranker serves."""
         return STAGES if self._ranker.stage(self.snapshot) else STAGES[:-1]
+
+    @property
+    def ranker(self) -> str:
+        """The name of the ranker that serves; empty where none does."""
+        stage = self._ranker.stage(self.snapshot)
+        return stage.name if stage else ""
 
     @property
     def reads_history(self) -> bool:
@@ -207,10 +218,10 @@ class SearchEngine:
             DEGRADED.labels(stage).inc()
         return page
 
-    def product(self, product_id: str) -> Product:
-        """One product; raises UnknownProductError where there is none of this id."""
+    def product(self, product_id: str, *, filters: str = "") -> Product:
+        """One product; raises UnknownProductError where there is none of this id that the filter lets through."""
         snapshot = self.snapshot
-        return snapshot.products[row_of(snapshot, product_id)]
+        return snapshot.products[row_of(snapshot, product_id, filters)]
 
     def upsert(self, products: Iterable[Product]) -> Changed:
         """Adds products, or replaces those of the same id, durably: searches find them when this returns.
@@ -219,13 +230,13 @@ class SearchEngine:
         ChangeError for a product that cannot be taken, EncoderError where its text cannot be encoded, StoreError where
         nothing can be written, ClusterError where the cluster cannot take it now.
         """
-        return self._change([Upsert(product) for product in products])
+        return self.change([Upsert(product) for product in products])
 
     def delete(self, ids: Iterable[str]) -> Changed:
         """Takes products away, durably; ids that are not there are no error and are not counted."""
         if isinstance(ids, str):
             raise QueryError(f"ids must be a list of product ids, such as [{ids!r}]")
-        return self._change([Delete(product_id) for product_id in ids])
+        return self.change([Delete(product_id) for product_id in ids])
 
     def patch(self, product_id: str, **values: object) -> Changed:
         """Changes some fields of a product, durably: `price=9.99`, `availability="in_stock"`, `description=None`.
@@ -233,7 +244,7 @@ class SearchEngine:
         One of the attributes or identifiers is named with a dot: `**{"attributes.colour": "red"}`. Raises
         UnknownProductError where there is no such product, ChangeError for a value that cannot be taken.
         """
-        return self._change([Patch(product_id, values)])
+        return self.change([Patch(product_id, values)])
 
     def record(self, *events: Event) -> Recorded:
         """Takes down what shoppers did, durably: nothing that it returned for is lost, or counted twice.
@@ -246,7 +257,8 @@ class SearchEngine:
         self._check_open()
         return self._recorder.record(events)
 
-    def _change(self, changes: Sequence[Change]) -> Changed:
+    def change(self, changes: Sequence[Change]) -> Changed:
+        """Takes upserts, deletes and patches in their order, durably, all of them or none; raises as those do."""
         self._check_open()
         if not self._follow:
             raise SettingError("this engine was opened with follow=False, which answers from the version as it is")

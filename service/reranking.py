@@ -49,6 +49,11 @@ class Reranking:
         return self.snapshot.states is not None and self.reranker.ranker.reads_states
 
     @property
+    def name(self) -> str:
+        """Of the ranker."""
+        return self.reranker.ranker.name
+
+    @property
     def reads_history(self) -> bool:
         """Whether what the shopper did before counts."""
         return self.reranker.ranker.reads_history

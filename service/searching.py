@@ -195,9 +195,13 @@ def _condition(snapshot: Snapshot, filters: str) -> Condition | None:
     return None if tree is None else snapshot.catalog.condition(tree)
 
 
-def row_of(snapshot: Snapshot, product_id: str) -> int:
-    """The row of a product; raises UnknownProductError where there is none of this id."""
+def row_of(snapshot: Snapshot, product_id: str, filters: str = "") -> int:
+    """The row of a product; raises UnknownProductError where there is none of this id that the filter lets through."""
     row = snapshot.products.row_of(product_id)
+    where = _condition(snapshot, filters)
+    if row is not None and where is not None:
+        passed = snapshot.keyword.select(Selection(rows=np.array([row], np.int64), where=where))
+        row = row if len(passed) else None
     if row is None:
         raise UnknownProductError(f"there is no product with the id {product_id!r} in {snapshot.manifest.version}")
     return row

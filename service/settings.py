@@ -63,8 +63,7 @@ class EventsSettings(BaseModel):
     @property
     def regions(self) -> tuple[str, ...]:
         """Whose phone numbers are masked; raises SettingError for a region that there is not."""
-        named = self.phone_regions.split(",") if isinstance(self.phone_regions, str) else self.phone_regions
-        regions = tuple(region.strip().upper() for region in named if region.strip())
+        regions = tuple(map(str.upper, _listed(self.phone_regions)))
         for region in regions:
             if not is_region(region):
                 raise SettingError(f"events.phone_regions: {region} is no region; they are named as in US, GB, DE, CN")
@@ -96,6 +95,45 @@ class RankerSettings(BaseModel):
     floor: float = Field(default=0.0, ge=0, lt=1)
 
 
+class ServiceSettings(BaseModel):
+    """How the HTTP service answers, and whom."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    host: str = "127.0.0.1"
+    port: int = Field(default=8080, ge=0, le=65_535)
+    keys: Path | None = None
+    cors_origins: str | tuple[str, ...] = ()
+    trusted_proxies: str | tuple[str, ...] = ()
+    threads: int | None = Field(default=None, ge=1, le=1_000)
+    queue: int = Field(default=32, ge=0, le=100_000)
+    deadline: float = Field(default=10.0, gt=0, le=600)
+    body_bytes: int = Field(default=4_000_000, ge=1_000, le=1_000_000_000)
+    body_seconds: float = Field(default=10.0, gt=0, le=600)
+    requests_per_minute_key: int = Field(default=60_000, ge=1)
+    requests_per_minute_address: int = Field(default=6_000, ge=1)
+
+    @property
+    def origins(self) -> tuple[str, ...]:
+        """The pages that may call it from a browser."""
+        return _listed(self.cors_origins)
+
+    @property
+    def proxies(self) -> tuple[str, ...]:
+        """The addresses that are believed when they tell whom they speak for."""
+        return _listed(self.trusted_proxies)
+
+    @property
+    def worker_threads(self) -> int:
+        """The threads that answer."""
+        return self.threads or len(os.sched_getaffinity(0))
+
+
+def _listed(given: str | tuple[str, ...]) -> tuple[str, ...]:
+    named = given.split(",") if isinstance(given, str) else given
+    return tuple(each.strip() for each in named if each.strip())
+
+
 class Settings(BaseSettings):
     """Every setting; what `load_settings` returns."""
 
@@ -112,6 +150,7 @@ class Settings(BaseSettings):
     elasticsearch: ElasticsearchSettings = ElasticsearchSettings()
     events: EventsSettings = EventsSettings()
     ranker: RankerSettings = RankerSettings()
+    service: ServiceSettings = ServiceSettings()
 
     @classmethod
     def settings_customise_sources(
@@ -129,9 +168,8 @@ class Settings(BaseSettings):
     def cluster(self) -> ClusterSettings:
         """The cluster that is named; raises SettingError where none is, or what is said of it cannot be."""
         given = self.elasticsearch
-        named = given.url.split(",") if isinstance(given.url, str) else given.url
         return ClusterSettings(
-            urls=tuple(url.strip() for url in named if url.strip()),
+            urls=_listed(given.url),
             alias=given.alias,
             username=given.username,
             password=given.password.get_secret_value(),
@@ -225,4 +263,5 @@ _TABLES: Mapping[str, type[BaseModel]] = {
     "elasticsearch": ElasticsearchSettings,
     "events": EventsSettings,
     "ranker": RankerSettings,
+    "service": ServiceSettings,
 }

@@ -45,6 +45,18 @@ EXAMPLES: dict[str, tuple[str, str, object]] = {
     "ranker.deadline": ("0.02", "0.02", 0.02),
     "ranker.event_weights": ("[1, 2, 5]", "1,2,5", (0.125, 0.25, 0.625)),
     "ranker.floor": ("0.2", "0.2", 0.2),
+    "service.host": ('"::1"', "::1", "::1"),
+    "service.port": ("0", "0", 0),
+    "service.keys": ('"/etc/keys.json"', "/etc/keys.json", Path("/etc/keys.json")),
+    "service.cors_origins": ('"https://a.example"', "https://a.example", "https://a.example"),
+    "service.trusted_proxies": ('"10.0.0.1,10.0.0.2"', "10.0.0.1,10.0.0.2", "10.0.0.1,10.0.0.2"),
+    "service.threads": ("3", "3", 3),
+    "service.queue": ("0", "0", 0),
+    "service.deadline": ("2.5", "2.5", 2.5),
+    "service.body_bytes": ("1000", "1000", 1_000),
+    "service.body_seconds": ("2.5", "2.5", 2.5),
+    "service.requests_per_minute_key": ("60", "60", 60),
+    "service.requests_per_minute_address": ("60", "60", 60),
 }
 """Each setting in the file, in the environment, and what comes of both."""
 
@@ -68,6 +80,18 @@ WRONG = {
     "ranker.deadline": ("0", "soon"),
     "ranker.event_weights": ("[1, -2, 5]", "1,2"),
     "ranker.floor": ("1", "low"),
+    "service.host": ("5", None),
+    "service.port": ("-1", "65536"),
+    "service.keys": ("5", None),
+    "service.cors_origins": ("5", None),
+    "service.trusted_proxies": ("5", None),
+    "service.threads": ("0", "few"),
+    "service.queue": ("-1", "long"),
+    "service.deadline": ("0", "soon"),
+    "service.body_bytes": ("999", "much"),
+    "service.body_seconds": ("0", "soon"),
+    "service.requests_per_minute_key": ("0", "few"),
+    "service.requests_per_minute_address": ("0", "few"),
 }
 """Each setting with values that cannot be."""
 

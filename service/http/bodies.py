@@ -1,0 +1,122 @@
+"""What requests say, checked on the way in: a field that is unknown or wrong is named in the answer."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
+
+from retrieval.changes import Change, Delete, Patch, Upsert
+from retrieval.events.event import Event, EventKind
+from retrieval.records import PastAct, Product
+from service.searching import MOST_FACETS, MOST_SIZE, MOST_TEXT
+
+MOST_SEARCHES = 20
+MOST_CHANGES = 1_000
+MOST_EVENTS = 1_000
+_MOST_NAME = 200
+_MOST_EXPRESSION = 10_000
+MOST_ID = 1_000
+"""Characters of a product's id."""
+
+Name = Annotated[str, StringConstraints(max_length=_MOST_NAME)]
+ProductId = Annotated[str, StringConstraints(min_length=1, max_length=MOST_ID)]
+
+
+class Body(BaseModel):
+    """Refuses what it does not know."""
+
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False, frozen=True)
+
+
+class SearchParameters(Body):
+    """One search, as a query string can say it."""
+
+    q: str = Field("", max_length=MOST_TEXT, description="What the shopper typed; empty browses everything.")
+    size: int = Field(20, ge=0, le=MOST_SIZE, description="Hits on a page.")
+    page: int = Field(1, ge=1, le=100_000, description="Which page, from 1.")
+    filters: str = Field("", max_length=_MOST_EXPRESSION, examples=["price < 100 AND brand IN (Bosch, Makita)"])
+    facets: list[Name] = Field([], max_length=MOST_FACETS, description="Fields to count.", examples=[["brand"]])
+    sort: Name = Field("", description='A numeric field, "-" before it for descending.', examples=["-price"])
+    explain: bool = Field(False, description="Say what the ranker's score of each hit is made of.")
+    shopper: Name = Field("", description="Who searches, as the store calls them; kept as a pseudonym.")
+    session: Name = Field("", description="Their visit. With either, the search is recorded, to learn from.")
+
+
+class PastActBody(Body):
+    """Something that the shopper did before."""
+
+    product_id: ProductId
+    kind: Literal[EventKind.CLICK, EventKind.CONSULTATION, EventKind.CART, EventKind.PURCHASE] = EventKind.CLICK
+    at: datetime | None = None
+
+    def act(self) -> PastAct:
+        """As the engine takes it."""
+        return PastAct(self.product_id, self.kind, self.at)
+
+
+class SearchBody(SearchParameters):
+    """One search."""
+
+    history: list[PastActBody] = Field([], max_length=500, description="What this shopper did before, oldest first.")
+
+
+class MultiSearchBody(Body):
+    """Several searches, answered together."""
+
+    searches: list[SearchBody] = Field(min_length=1, max_length=MOST_SEARCHES)
+
+
+class ProductBody(Body):
+    """A whole product."""
+
+    product: Product
+
+
+class PatchValues(Body):
+    """Some fields of a product."""
+
+    id: ProductId
+    values: dict[Name, Any] = Field(
+        min_length=1, max_length=200, examples=[{"price": 9.99, "attributes.colour": "red", "description": None}]
+    )
+
+
+class Operation(Body):
+    """One change: exactly one of the three."""
+
+    put: Product | None = Field(None, description="Adds a product, or takes the place of the one with its id.")
+    patch: PatchValues | None = Field(None, description="Changes some fields of a product.")
+    delete: ProductId | None = Field(None, description="Takes a product away; one that is not there is no error.")
+
+    @model_validator(mode="after")
+    def _is_one(self) -> Self:
+        given = self.model_fields_set
+        if len(given) != 1 or getattr(self, *given) is None:
+            raise ValueError("an operation has exactly one of put, patch and delete")
+        return self
+
+    def change(self) -> Change:
+        """As the engine takes it."""
+        if self.put is not None:
+            return Upsert(self.put)
+        return Patch(self.patch.id, self.patch.values) if self.patch is not None else Delete(self.delete or "")
+
+
+class ChangesBody(Body):
+    """Changes, all of which are taken or none."""
+
+    operations: list[Operation] = Field(min_length=1, max_length=MOST_CHANGES)
+
+
+class EventsBody(Body):
+    """What shoppers did; all of it is durable when the answer comes."""
+
+    events: list[Event] = Field(min_length=1, max_length=MOST_EVENTS)
+
+
+class ForgetBody(Body):
+    """Whom to forget."""
+
+    shopper: str = Field(min_length=1, max_length=_MOST_NAME)

@@ -1,0 +1,126 @@
+"""Every refusal of the HTTP API, in one JSON shape: what was wrong, where, and by which request."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from fastapi import FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+from pydantic import BaseModel, Field
+from starlette.exceptions import HTTPException
+
+from retrieval import errors
+from service.http.identity import REQUEST_ID, request_id
+
+_STATUS: Mapping[type[errors.ShelfwiseError], tuple[int, str]] = {
+    errors.UnknownProductError: (404, "unknown_product"),
+    errors.UnknownVersionError: (404, "unknown_version"),
+    errors.UnknownRankerError: (404, "unknown_ranker"),
+    errors.FilterError: (400, "bad_filter"),
+    errors.UnknownFieldError: (400, "unknown_field"),
+    errors.QueryError: (400, "bad_query"),
+    errors.ChangeError: (400, "bad_change"),
+    errors.EventError: (400, "bad_event"),
+    errors.InputError: (400, "bad_request"),
+    errors.StoreLockedError: (409, "busy"),
+    errors.StoreError: (503, "store"),
+    errors.ClusterError: (503, "cluster"),
+    errors.EncoderError: (503, "encoder"),
+    errors.RankerError: (503, "ranker"),
+}
+_CODES = {
+    400: "bad_request",
+    401: "no_key",
+    403: "forbidden",
+    404: "not_found",
+    405: "method_not_allowed",
+    408: "slow_request",
+    409: "conflict",
+    413: "too_large",
+    415: "unsupported",
+    429: "too_many",
+    503: "unavailable",
+    504: "too_slow",
+}
+
+
+class Fault(BaseModel):
+    """What was wrong."""
+
+    code: str = Field(description="One word for programs.", examples=["bad_filter"])
+    message: str = Field(description="For people: what was wrong, and what is right.")
+    field: str = Field("", description="Which field of the request it is about, where it is one.", examples=["filters"])
+    request_id: str = Field(description="The request, as the log names it.")
+
+
+class ErrorBody(BaseModel):
+    """The body of every answer that is not what was asked for."""
+
+    error: Fault
+
+
+class Refused(Exception):  # noqa: N818 - an answer, not a mishap
+    """Ends a request with a status; `retry_after` is in seconds."""
+
+    def __init__(self, status: int, message: str, *, field: str = "", code: str = "", retry_after: int = 0) -> None:
+        super().__init__(message)
+        self.status = status
+        self.message = message
+        self.field = field
+        self.code = code or _CODES.get(status, "error")
+        self.retry_after = retry_after
+
+
+def refusal(error: Refused, identity: str) -> Response:
+    """Its answer."""
+    headers = {REQUEST_ID: identity}
+    if error.retry_after:
+        headers["Retry-After"] = str(error.retry_after)
+    body = ErrorBody(error=Fault(code=error.code, message=error.message, field=error.field, request_id=identity))
+    return Response(body.model_dump_json(), error.status, headers, "application/json")
+
+
+def handle_errors(app: FastAPI) -> None:
+    """Has every error of the application answered in the one shape."""
+
+    async def refused(request: Request, error: Exception) -> Response:
+        return refusal(as_refused(error), request_id(request.scope))
+
+    for kind in (Refused, RequestValidationError, HTTPException, errors.ShelfwiseError, Exception):
+        app.add_exception_handler(kind, refused)
+
+
+def as_refused(error: Exception) -> Refused:
+    """What a client is told of an error: of one that nobody foresaw, nothing but that it happened."""
+    match error:
+        case Refused():
+            return error
+        case RequestValidationError():
+            return _invalid(error)
+        case HTTPException():
+            return Refused(error.status_code, str(error.detail))
+        case errors.ShelfwiseError():
+            return _of_ours(error)
+        case _:
+            return Refused(500, "this is a fault of the server; its log has the request's id", code="internal")
+
+
+def _of_ours(error: errors.ShelfwiseError) -> Refused:
+    status, code = next((_STATUS[kind] for kind in type(error).__mro__ if kind in _STATUS), (500, "internal"))
+    field = "filters" if isinstance(error, errors.FilterError) else getattr(error, "field", "")
+    return Refused(status, str(error), field=field, code=code, retry_after=1 if status == 503 else 0)
+
+
+def _invalid(error: RequestValidationError) -> Refused:
+    """The first fault alone: the others often follow from it."""
+    faults = error.errors()
+    first = faults[0]
+    place = [str(part) for part in first["loc"]]
+    field = ".".join(place[1:] if place and place[0] in ("body", "query", "path", "header") else place)
+    if first["type"] == "json_invalid":
+        told = f"the body is no JSON: {first.get('ctx', {}).get('error', first['msg'])}"
+        return Refused(400, told, field="body")
+    unknown = first["type"] == "extra_forbidden"
+    told = f"there is no field {field}" if unknown else f"{field or 'the request'}: {first['msg']}"
+    more = f" (and {len(faults) - 1} more)" if len(faults) > 1 else ""
+    return Refused(400, told + more, field=field, code="unknown_field" if unknown else "bad_request")

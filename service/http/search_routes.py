@@ -1,0 +1,115 @@
+"""Searching: one query, several, and what is like a product."""
+
+from __future__ import annotations
+
+import time
+import uuid
+from typing import Annotated
+
+from fastapi import APIRouter, Header, Path, Query, Request, Response
+
+from service.http.access.keys import Permit
+from service.http.access.narrowing import all_of
+from service.http.answers import (
+    RESPONSES,
+    MultiSearchAnswer,
+    ProductAnswer,
+    SearchAnswer,
+    SimilarAnswer,
+    json_response,
+    search_answer,
+    tagged_response,
+)
+from service.http.bodies import MOST_ID, MultiSearchBody, SearchBody, SearchParameters
+from service.http.context import Context, Contextual, MaySearch
+from service.http.exposures import Asker
+from service.http.metrics import SEARCHES, STAGE_SECONDS
+
+router = APIRouter(prefix="/v1", tags=["search"], responses=RESPONSES)
+
+ProductPath = Annotated[str, Path(min_length=1, max_length=MOST_ID, description="A product's id.")]
+PrivacyHeader = Annotated[
+    str, Header(alias="Sec-GPC", description="1: nothing of this is recorded, and no history is looked at.")
+]
+
+
+@router.get("/search", response_model=SearchAnswer, summary="Search products")
+async def search(
+    context: Contextual,
+    permit: MaySearch,
+    parameters: Annotated[SearchParameters, Query()],
+    privacy: PrivacyHeader = "",
+) -> Response:
+    """One page of hits for what a shopper typed, with counts over all of them."""
+    given = SearchBody(**parameters.model_dump())
+    return json_response(await context.workers.run(lambda: answer(context, permit, given, is_private=privacy == "1")))
+
+
+@router.post("/search", response_model=SearchAnswer, summary="Search products, with a shopper's history")
+async def search_with_body(
+    context: Contextual, permit: MaySearch, body: SearchBody, privacy: PrivacyHeader = ""
+) -> Response:
+    """The same; a body may be longer than an address, and may tell what the shopper did before."""
+    return json_response(await context.workers.run(lambda: answer(context, permit, body, is_private=privacy == "1")))
+
+
+@router.post("/multi-search", response_model=MultiSearchAnswer, summary="Several searches at once")
+async def multi_search(
+    context: Contextual, permit: MaySearch, body: MultiSearchBody, privacy: PrivacyHeader = ""
+) -> Response:
+    """Answers several searches in their order; one that cannot be answered has all of them refused."""
+
+    def answers() -> MultiSearchAnswer:
+        return MultiSearchAnswer(
+            tuple(answer(context, permit, each, is_private=privacy == "1") for each in body.searches)
+        )
+
+    return json_response(await context.workers.run(answers))
+
+
+@router.get("/products/{product_id:path}/similar", response_model=SimilarAnswer, summary="Products like one")
+async def similar(
+    context: Contextual,
+    permit: MaySearch,
+    product_id: ProductPath,
+    size: Annotated[int, Query(ge=1, le=100)] = 10,
+    filters: Annotated[str, Query(max_length=10_000)] = "",
+) -> Response:
+    """The products that are nearest in meaning, itself left out."""
+
+    def found() -> SimilarAnswer:
+        context.engine.product(product_id, filters=all_of(permit.filters))
+        page = context.engine.similar(product_id, size=size, filters=all_of((*permit.filters, filters)))
+        return SimilarAnswer(page.hits, page.degraded, page.version)
+
+    return json_response(await context.workers.run(found))
+
+
+@router.get("/products/{product_id:path}", response_model=ProductAnswer, summary="One product")
+async def product(context: Contextual, permit: MaySearch, request: Request, product_id: ProductPath) -> Response:
+    """All that is known of it. Ask again with If-None-Match for a 304 where nothing changed."""
+    found = await context.workers.run(lambda: context.engine.product(product_id, filters=all_of(permit.filters)))
+    return tagged_response(request, ProductAnswer(found))
+
+
+def answer(context: Context, permit: Permit, given: SearchBody, *, is_private: bool) -> SearchAnswer:
+    """Searches as a request says, within what its key lets through, and has it recorded."""
+    started = time.perf_counter()
+    page = context.engine.search(
+        given.q,
+        size=given.size,
+        page=given.page,
+        filters=all_of((*permit.filters, given.filters)),
+        facets=given.facets,
+        sort=given.sort,
+        explain=given.explain,
+        history=() if is_private else [each.act() for each in given.history],
+    )
+    took = (time.perf_counter() - started) * 1_000
+    for stage, spent in page.timings.items():
+        STAGE_SECONDS.labels(stage).observe(spent / 1_000)
+    SEARCHES.labels("degraded" if page.degraded else "answered" if page.total else "nothing").inc()
+    query_id = uuid.uuid4().hex
+    if not is_private:
+        context.exposures.note(query_id, given.q, page, Asker(given.shopper, given.session))
+    return search_answer(query_id, given.q, page, took)

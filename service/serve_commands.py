@@ -1,0 +1,170 @@
+"""The commands of the HTTP service: `shelfwise serve`, and `shelfwise keys` for who may ask it."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from service.options import IndexOption, JsonOption, SettingsOption
+
+if TYPE_CHECKING:
+    from service.http.access.key_file import KeyFile
+    from service.http.access.keys import Scope, StoredKey
+
+keys = typer.Typer(
+    name="keys",
+    help="Make, list, narrow and withdraw the API keys of a service.",
+    no_args_is_help=True,
+    rich_markup_mode="rich",
+)
+
+ScopeOption = Annotated[
+    str, typer.Option("--scope", help="What it is for: search, events, write, admin; several with commas.")
+]
+ExpiresOption = Annotated[
+    datetime | None, typer.Option("--expires", help="When it ends, in UTC.", formats=["%Y-%m-%d", "%Y-%m-%dT%H:%M:%S"])
+]
+FilterOption = Annotated[str, typer.Option("--filter", help="An expression that every search with it is narrowed by.")]
+
+
+def serve(
+    index: IndexOption = Path("store"),
+    host: Annotated[str | None, typer.Option(help="The address to listen at; by default as set, 127.0.0.1.")] = None,
+    port: Annotated[int | None, typer.Option(help="The port; by default as set, 8080.", min=0, max=65_535)] = None,
+    notice: Annotated[
+        float,
+        typer.Option(help="Seconds between not being ready and ending, for a load balancer to notice.", min=0, max=600),
+    ] = 0.0,
+    settings: SettingsOption = None,
+) -> None:
+    """Answer searches over HTTP, until Ctrl-C or SIGTERM; requests under way are answered first."""
+    from service.engine import SearchEngine
+    from service.http.serving import serve as run
+    from service.settings import load_settings
+    from service.terminal import err, show_notices
+
+    read = load_settings(settings)
+    given = {name: value for name, value in (("host", host), ("port", port)) if value is not None}
+    wanted = read.service.model_copy(update=given)
+    with SearchEngine.open(index, settings=read) as engine:
+        show_notices(engine.notices)
+        products, version = engine.manifest.products, engine.manifest.version
+        err.print(
+            f"{products:,} products of {version}; the API is described at http://{wanted.host}:{wanted.port}/docs",
+            highlight=False,
+        )
+        run(engine, wanted, notice=notice)
+
+
+@keys.command("create", epilog="Example: shelfwise keys create web-shop --scope search,events --index store")
+def create(
+    name: Annotated[str, typer.Argument(help="What it is for, to tell it from the others.", metavar="NAME")],
+    scope: ScopeOption = "search",
+    index: IndexOption = Path("store"),
+    expires: ExpiresOption = None,
+    filters: FilterOption = "",
+    requests_per_minute: Annotated[int | None, typer.Option(help="By default as set.", min=1)] = None,
+    settings: SettingsOption = None,
+) -> None:
+    """Make a key, and show it this once. A running service takes it up at once."""
+    from service.http.access.keys import new_key
+    from service.terminal import err, out
+
+    key, stored = new_key(
+        name,
+        _scopes(scope),
+        now=datetime.now(UTC),
+        expires=_in_utc(expires),
+        filters=filters,
+        requests_per_minute=requests_per_minute,
+    )
+    _key_file(index, settings).add(stored)
+    err.print("This is the only time that it is shown; the file keeps its hash:", highlight=False)
+    out.print(key, highlight=False, soft_wrap=True)
+
+
+@keys.command("list", epilog="Example: shelfwise keys list --index store")
+def list_keys(index: IndexOption = Path("store"), settings: SettingsOption = None, as_json: JsonOption = False) -> None:
+    """Show which keys there are, and what each may do; not the keys themselves."""
+    import msgspec
+    from rich.table import Table
+
+    from service.terminal import out, write_json
+
+    known = list(_key_file(index, settings).keys().values())
+    if as_json:
+        write_json(msgspec.json.encode([_told(key) for key in known]))
+        return
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    for column in ("id", "name", "scopes", "created", "expires", "filter"):
+        table.add_column(column)
+    for key in known:
+        ends = f"{key.expires:%Y-%m-%d %H:%M}" if key.expires else "never"
+        table.add_row(key.id, key.name, ", ".join(key.scopes), f"{key.created:%Y-%m-%d}", ends, key.filters)
+    out.print(table if known else "There is no key: only this machine is served.")
+
+
+@keys.command("withdraw", epilog="Example: shelfwise keys withdraw 3f9a1c0b22de --index store")
+def withdraw(
+    identity: Annotated[str, typer.Argument(help="A key's id, as shown by: shelfwise keys list", metavar="ID")],
+    index: IndexOption = Path("store"),
+    settings: SettingsOption = None,
+) -> None:
+    """Take a key out, and with it those that were narrowed from it. A running service notices within a second."""
+    from service.terminal import out
+
+    gone = _key_file(index, settings).withdraw(identity)
+    out.print(f"{gone.name} ({gone.id}) may do nothing any more.", highlight=False)
+
+
+@keys.command("narrow", epilog="Example: shelfwise keys narrow --filter 'brand = Bosch' --expires 2030-01-31 < key.txt")
+def narrow(
+    scope: Annotated[str, typer.Option("--scope", help="Only these of its scopes; by default all of them.")] = "",
+    filters: FilterOption = "",
+    expires: ExpiresOption = None,
+) -> None:
+    """Sign a narrower key with the one that is read from standard input; no server is asked."""
+    import sys
+
+    from service.http.access.keys import narrowed
+    from service.terminal import out
+
+    key = sys.stdin.readline().strip()
+    made = narrowed(key, scopes=_scopes(scope) if scope else (), filters=filters, expires=_in_utc(expires))
+    out.print(made, highlight=False, soft_wrap=True)
+
+
+EXAMPLES = ((serve, "Example: shelfwise serve --index store --port 8080"),)
+
+
+def _scopes(told: str) -> tuple[Scope, ...]:
+    from retrieval.errors import SettingError
+    from service.http.access.keys import Scope
+
+    names = [each.strip() for each in told.split(",") if each.strip()]
+    unknown = [name for name in names if name not in set(Scope)]
+    if unknown:
+        raise SettingError(f"{unknown[0]} is no scope; a key has one or more of {', '.join(Scope)}")
+    return tuple(Scope(name) for name in dict.fromkeys(names))
+
+
+def _told(key: StoredKey) -> dict[str, object]:
+    """All but what it is recognised by."""
+    import msgspec
+
+    fields: dict[str, object] = msgspec.to_builtins(key)
+    return {name: value for name, value in fields.items() if name not in ("sha256", "public")}
+
+
+def _in_utc(time: datetime | None) -> datetime | None:
+    return None if time is None else time.replace(tzinfo=UTC)
+
+
+def _key_file(index: Path, settings: Path | None) -> KeyFile:
+    from service.http.access.key_file import KEYS_FILE, KeyFile
+    from service.settings import load_settings
+
+    return KeyFile(load_settings(settings).service.keys or index / KEYS_FILE)

@@ -1,0 +1,108 @@
+"""What every request goes through: its body within bounds, its deadline, its id, the headers of its answer."""
+
+from __future__ import annotations
+
+import asyncio
+import gzip
+import json
+
+import pytest
+from fastapi import FastAPI, Request
+from fastapi.testclient import TestClient
+from starlette.types import Message, Receive, Scope, Send
+
+from service.http.edge import Bounds, Edge
+from service.http.errors import handle_errors
+
+
+def application(seconds: float = 5.0) -> TestClient:
+    app = FastAPI()
+    handle_errors(app)
+
+    @app.post("/echo")
+    async def echo(request: Request) -> dict[str, int]:
+        return {"bytes": len(await request.body())}
+
+    @app.get("/slow")
+    async def slow() -> None:
+        await asyncio.sleep(5)
+
+    @app.get("/broken")
+    async def broken() -> None:
+        raise ZeroDivisionError("a secret of the server")
+
+    app.add_middleware(Edge, bounds=Bounds(1_000, 5.0, seconds))
+    return TestClient(app, raise_server_exceptions=False)
+
+
+def test_a_body_of_the_most_bytes_is_read_and_one_more_is_not() -> None:
+    client = application()
+    assert client.post("/echo", content=b"x" * 1_000).json() == {"bytes": 1_000}
+    answer = client.post("/echo", content=b"x" * 1_001)
+    assert (answer.status_code, answer.json()["error"]["code"]) == (413, "too_large")
+
+
+def test_a_body_that_does_not_tell_its_length_is_counted() -> None:
+    answer = application().post("/echo", content=(b"x" * 100 for _ in range(11)))
+    assert answer.status_code == 413
+
+
+def test_a_gzipped_body_is_unpacked_within_the_same_bounds() -> None:
+    client, packed = application(), {"Content-Encoding": "gzip"}
+    assert client.post("/echo", content=gzip.compress(b"x" * 900), headers=packed).json() == {"bytes": 900}
+    assert client.post("/echo", content=gzip.compress(bytes(10_000_000)), headers=packed).status_code == 413
+    assert client.post("/echo", content=b"no gzip", headers=packed).status_code == 400
+    assert client.post("/echo", content=gzip.compress(b"x" * 900)[:-9], headers=packed).status_code == 400
+    assert client.post("/echo", content=b"", headers={"Content-Encoding": "br"}).status_code == 415
+
+
+def test_an_answer_comes_by_the_deadline() -> None:
+    answer = application(seconds=0.1).get("/slow")
+    assert (answer.status_code, answer.headers["Retry-After"]) == (504, "1")
+
+
+def test_a_client_that_sends_its_body_too_slowly_is_refused() -> None:
+    sent: list[Message] = []
+
+    async def never(_scope: Scope, _receive: Receive, _send: Send) -> None:
+        raise AssertionError
+
+    async def dawdling() -> Message:
+        await asyncio.sleep(0.03)
+        return {"type": "http.request", "body": b"x", "more_body": True}
+
+    async def send(message: Message) -> None:
+        sent.append(message)
+
+    scope = {"type": "http", "method": "POST", "path": "/", "headers": []}
+    asyncio.run(Edge(never, Bounds(1_000, 0.1, 5.0))(scope, dawdling, send))
+    assert sent[0]["status"] == 408
+
+
+def test_a_fault_of_the_server_tells_nothing_of_it() -> None:
+    answer = application().get("/broken")
+    assert answer.status_code == 500
+    assert "secret" not in answer.text
+    assert "Traceback" not in answer.text
+    assert answer.json()["error"]["request_id"] == answer.headers["X-Request-ID"]
+
+
+def test_a_plain_id_of_the_client_is_kept_and_any_other_is_replaced() -> None:
+    client = application()
+    assert client.post("/echo", headers={"X-Request-ID": "shop-1.7"}).headers["X-Request-ID"] == "shop-1.7"
+    for odd in ("a b", "x" * 65, "a\tb", '"; drop'):
+        assert client.post("/echo", headers={"X-Request-ID": odd}).headers["X-Request-ID"] != odd
+
+
+def test_every_answer_has_the_headers_that_keep_browsers_safe() -> None:
+    client = application()
+    for answer in (client.post("/echo"), client.get("/nosuch"), client.get("/broken"), client.get("/echo")):
+        assert answer.headers["X-Content-Type-Options"] == "nosniff"
+        assert answer.headers["X-Frame-Options"] == "DENY"
+
+
+@pytest.mark.parametrize(("method", "path", "status"), [("GET", "/nosuch", 404), ("GET", "/echo", 405)])
+def test_what_there_is_not_is_refused_in_the_same_shape(method: str, path: str, status: int) -> None:
+    answer = application().request(method, path)
+    assert answer.status_code == status
+    assert set(json.loads(answer.content)["error"]) == {"code", "message", "field", "request_id"}

@@ -1,0 +1,91 @@
+"""The threads that answer, and what is refused when there are more requests than they can."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Iterator
+
+import pytest
+
+from service.http import workers as workers_module
+from service.http.errors import Refused
+from service.http.workers import Workers
+
+
+@pytest.fixture
+def held() -> Iterator[threading.Event]:
+    """Work that waits for it ends at the latest with the test."""
+    event = threading.Event()
+    yield event
+    event.set()
+
+
+def test_what_the_work_returns_or_raises_comes_back() -> None:
+    workers = Workers(1, 1)
+
+    def failing() -> None:
+        raise KeyError("nosuch")
+
+    async def both() -> int:
+        with pytest.raises(KeyError):
+            await workers.run(failing)
+        return await workers.run(lambda: 7)
+
+    assert asyncio.run(both()) == 7
+    assert workers.taken == 0
+    workers.close()
+
+
+def test_more_than_may_wait_is_refused_at_once(held: threading.Event) -> None:
+    workers = Workers(1, 1)
+
+    async def three() -> list[BaseException | None]:
+        asked = [asyncio.create_task(workers.run(held.wait)) for _ in range(3)]
+        await asyncio.sleep(0)
+        done, _ = await asyncio.wait(asked, return_when=asyncio.FIRST_COMPLETED)
+        refused = [task.exception() for task in done]
+        held.set()
+        await asyncio.gather(*asked, return_exceptions=True)
+        return refused
+
+    (refused,) = asyncio.run(three())
+    assert isinstance(refused, Refused)
+    assert (refused.status, refused.retry_after) == (503, 1)
+    assert (workers.refused, workers.taken) == (1, 0)
+    workers.close()
+
+
+def test_a_place_is_free_when_the_work_is_over_not_when_nobody_waits_for_it(held: threading.Event) -> None:
+    workers = Workers(1, 0)
+
+    async def given_up() -> None:
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(workers.run(held.wait), 0.02)
+        with pytest.raises(Refused):
+            await workers.run(lambda: None)
+        held.set()
+        while workers.taken:
+            await asyncio.sleep(0.01)
+        await workers.run(lambda: None)
+
+    asyncio.run(given_up())
+    workers.close()
+
+
+def test_a_server_whose_places_stay_taken_says_so(monkeypatch: pytest.MonkeyPatch, held: threading.Event) -> None:
+    monkeypatch.setattr(workers_module, "_PRESSED_SECONDS", 0.02)
+    workers = Workers(1, 2)
+
+    async def pressed() -> None:
+        asked = [asyncio.create_task(workers.run(held.wait)) for _ in range(3)]
+        await asyncio.sleep(0.05)
+        assert workers.is_pressed
+        held.set()
+        await asyncio.gather(*asked)
+        while workers.taken:
+            await asyncio.sleep(0.01)
+        assert not workers.is_pressed
+
+    asyncio.run(pressed())
+    workers.close()
