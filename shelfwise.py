@@ -36,9 +36,12 @@ from retrieval.records import (
 
 if TYPE_CHECKING:
     from service.engine import SearchEngine
+    from service.merchandising import Boost, Bury, Hide, Match, Pin, Redirect, Restrict, Rule, When
 
 __all__ = [
     "Availability",
+    "Boost",
+    "Bury",
     "Candidate",
     "ChangeError",
     "Contribution",
@@ -50,13 +53,19 @@ __all__ = [
     "Facet",
     "FacetCount",
     "FilterError",
+    "Hide",
     "Hit",
     "InputError",
+    "Match",
     "Page",
     "PastAct",
+    "Pin",
     "Product",
     "Query",
     "QueryError",
+    "Redirect",
+    "Restrict",
+    "Rule",
     "SearchEngine",
     "ShelfwiseError",
     "StageScore",
@@ -65,13 +74,21 @@ __all__ = [
     "UnknownFieldError",
     "UnknownProductError",
     "Variant",
+    "When",
 ]
 
 
+_RULES = ("Boost", "Bury", "Hide", "Match", "Pin", "Redirect", "Restrict", "Rule", "When")
+
+
 def __getattr__(name: str) -> object:
-    """Loads the engine, and numpy with it, when it is first used."""
+    """Loads the engine, and numpy with it, when it is first used; rules likewise."""
     if name == "SearchEngine":
         from service.engine import SearchEngine
 
         return SearchEngine
+    if name in _RULES:
+        from service import merchandising
+
+        return getattr(merchandising, name)
     raise AttributeError(f"module 'shelfwise' has no attribute {name!r}")

@@ -27,7 +27,7 @@ def run_stage(
     """The `DEPTH` best product ids of each query; all cores search."""
 
     def one(query: str) -> list[str]:
-        page = engine.search(query, size=DEPTH, stage=stage, merge=merge)
+        page = engine.search(query, size=DEPTH, stage=stage, merge=merge, correct=False, rules=False)
         advance(1)
         return [hit.product.id for hit in page.hits]
 

@@ -80,7 +80,7 @@ def varied(queries: Sequence[str], engine: SearchEngine) -> list[Asked]:
 
 def _usual(engine: SearchEngine) -> tuple[str, float]:
     """A filter by the commonest category, or brand where there are none, and the middle price of a catalog."""
-    facets = engine.search("", size=0, facets=("category", "brand")).facets
+    facets = engine.search("", size=0, facets=("category", "brand"), rules=False).facets
     counted = facets["category"] if facets["category"].counts else facets["brand"]
     chosen = f'{counted.field} = "{counted.counts[0].value}"' if counted.counts else "brand EXISTS"
     products = engine.snapshot.products
@@ -96,6 +96,7 @@ def _page(engine: SearchEngine, asked: Asked) -> Page:
         facets=asked.facets,
         sort=asked.sort,
         stage=asked.stage,
+        rules=False,
     )
 
 

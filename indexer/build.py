@@ -32,6 +32,7 @@ from indexer.workers import Workers
 from indexer.writing import VersionWriter
 from retrieval.analysis import Analyzer
 from retrieval.arrays import load_array
+from retrieval.catalog_words import are_current
 from retrieval.cluster_settings import ClusterSettings
 from retrieval.encoder import Encoder
 from retrieval.encoders import open_encoder, store_encoder
@@ -43,6 +44,7 @@ from retrieval.layout import (
     SYNONYMS_FILE,
     TEXT_KEYS_FILE,
     VECTORS_FOLDER,
+    WORDS_FOLDER,
 )
 from retrieval.manifest import Manifest, VersionChanges, checksum, write_durably
 from retrieval.product_store import ProductStore
@@ -290,7 +292,7 @@ class _Rebuild:
         standing = before.folder / STANDING_FILE
         # The same products may now be what the feed itself says: then no live change stands any more.
         is_standing = standing.exists() and checksum(standing) == checksum(building / STANDING_FILE)
-        return made_of == wanted and is_standing
+        return made_of == wanted and is_standing and are_current(before.folder / WORDS_FOLDER)
 
     def _encode(self, encoder: Encoder, building: Path, written: VersionWriter) -> str:
         before = self._before.manifest.version if self._before else ""

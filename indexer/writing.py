@@ -12,10 +12,11 @@ import xxhash
 from indexer.before import Before
 from indexer.second_pass import Settled
 from indexer.text_keys import Keys, key_array
+from indexer.words import WordsWriter
 from retrieval.fields import FieldCatalog
 from retrieval.keyword_lines import KeywordBuilder
 from retrieval.keyword_tantivy import TantivyBuilder
-from retrieval.layout import FIELDS_FILE, KEYWORD_FOLDER, STANDING_FILE, write_fields
+from retrieval.layout import FIELDS_FILE, KEYWORD_FOLDER, STANDING_FILE, WORDS_FOLDER, write_fields
 from retrieval.manifest import VersionChanges
 from retrieval.product_signals import SignalsWriter
 from retrieval.product_store import ProductWriter
@@ -40,6 +41,7 @@ class VersionWriter:
         self._before = before
         self._products = ProductWriter(folder)
         self._signals = SignalsWriter(folder)
+        self._words = WordsWriter()
         self._terms = builder(folder / KEYWORD_FOLDER, found, before.keyword if before and takes_over else None)
         self._digest = xxhash.xxh3_128()
         self._keys = bytearray()
@@ -58,6 +60,7 @@ class VersionWriter:
                 self._terms.add_as_before(number, row_before)
             number += 1
         self._signals.add(settled.lines)
+        self._words.add(settled.lines)
         self._digest.update(b"".join(line + b"\n" for line in settled.lines))
         self._keys += b"".join(settled.keys)
         self._rows_before.extend(settled.rows_before)
@@ -70,6 +73,7 @@ class VersionWriter:
         """Ends all files."""
         self._products.finish()
         self._signals.finish()
+        self._words.finish(self._folder / WORDS_FOLDER)
         self._terms.finish()
         write_fields(counted, self._folder / FIELDS_FILE)
         write_standing(self._folder / STANDING_FILE, standing)

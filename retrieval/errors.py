@@ -9,7 +9,11 @@ ShelfwiseError
 │   ├── UnknownFieldError         a field that the catalog does not have: names the close ones
 │   ├── UnknownProductError       a product id that the index does not hold
 │   ├── ChangeError               a live change that cannot be taken: names the product and the field
+│   ├── RuleError                 a merchandising rule that cannot be taken: names the rule and the field
+│   ├── SynonymError              a kept synonym that cannot be taken: names the synonym and the field
+│   ├── ExperimentError           an experiment that cannot be taken, or is not there: names the field
 │   ├── EventError                an event that cannot be taken: says why, in words that count
+│   ├── UnknownTaskError          a task that the index does not have
 │   ├── JudgmentsError            a judgments file
 │   └── SettingError              a setting or an option
 ├── StoreError                    the index directory
@@ -24,6 +28,7 @@ ShelfwiseError
 │   ├── ClusterUnavailableError   it does not answer, or not in time: searches go on without it
 │   └── ClusterRefusedError       it answers, and will not do what was asked: rights, blocks, versions, another's index
 ├── WorkerError                   a process that worked beside ended before its work was done
+├── TaskFailedError               work that a service was asked for could not be done: says what it said
 ├── EncoderError                  the model that makes vectors
 │   ├── EncoderUnavailableError   it cannot be found or loaded
 │   └── EncoderMismatchError      it makes vectors of another dimension or kind than the index holds
@@ -98,6 +103,33 @@ class ChangeError(InputError):
         self.field = field
 
 
+class RuleError(InputError):
+    """A merchandising rule that cannot be taken; `rule` is its id, `field` the field that is wrong, if one is."""
+
+    def __init__(self, message: str, rule: str = "", field: str = "") -> None:
+        super().__init__(message)
+        self.rule = rule
+        self.field = field
+
+
+class SynonymError(InputError):
+    """A kept synonym that cannot be taken, or is not there; `synonym` is its id, `field` the field that is wrong, if
+    one is."""
+
+    def __init__(self, message: str, synonym: str = "", field: str = "") -> None:
+        super().__init__(message)
+        self.synonym = synonym
+        self.field = field
+
+
+class ExperimentError(InputError):
+    """An experiment that cannot be taken, or is not there; `field` is the field that is wrong, if one is."""
+
+    def __init__(self, message: str, field: str = "") -> None:
+        super().__init__(message)
+        self.field = field
+
+
 class EventError(InputError):
     """An event that cannot be taken; `reason` is short and the same for every event with this fault."""
 
@@ -105,6 +137,10 @@ class EventError(InputError):
         super().__init__(f"{reason}: {detail}" if detail else reason)
         self.reason = reason
         self.detail = detail
+
+
+class UnknownTaskError(InputError):
+    """A task that the index does not have."""
 
 
 class JudgmentsError(InputError):
@@ -161,6 +197,10 @@ class ClusterRefusedError(ClusterError):
 
 class WorkerError(ShelfwiseError):
     """A process that worked beside this one ended before its work was done, most likely for want of memory."""
+
+
+class TaskFailedError(ShelfwiseError):
+    """Work that a service was asked for could not be done."""
 
 
 class EncoderError(ShelfwiseError):

@@ -42,6 +42,7 @@ from retrieval.manifest import (
     write_durably,
 )
 from retrieval.store_files import (
+    ASKED_FILE,
     CURRENT,
     EVENTS_FOLDER,
     MARKER,
@@ -171,9 +172,9 @@ class Store:
             return StoreForeignError(f"{self.root / MARKER} is missing beside the versions; {_MEND_MARKER}")
         # A rebuild that was killed while it made the directory ours leaves a marker that is not in place yet.
         # Events may come before the first rebuild, and what is made of them.
-        ours = (self.root / name for name in (MARKER, POPULARITY_FILE))
+        ours = (self.root / name for name in (MARKER, POPULARITY_FILE, ASKED_FILE))
         names = {entry.name for entry in self.root.iterdir()} - {scratch_path(path).name for path in ours}
-        if names - {EVENTS_FOLDER, POPULARITY_FILE}:
+        if names - {EVENTS_FOLDER, POPULARITY_FILE, ASKED_FILE}:
             message = f"{self.root} holds something else than an index (no {MARKER}); name another directory"
             return StoreForeignError(message)
         what = "holds events and no index yet" if names else "is empty"

@@ -99,6 +99,8 @@ class Query:
     """Whether the hits that a ranker scored say what their scores are made of."""
     history: tuple[PastAct, ...] = ()
     """What this shopper did before, oldest first, for a ranker that reads it."""
+    facet_values: int = 100
+    """Of each facet, at most; the most frequent ones."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,6 +166,8 @@ class Hit:
     """The identifier that the query spelled exactly, when that is why the product comes first."""
     explanation: Explanation | None = None
     """What its score is made of, where that was asked for and a ranker gave it."""
+    rule: str = ""
+    """The id of the merchandising rule that pinned, boosted or buried it, if one did."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,3 +213,11 @@ class Page:
     nothing_fits: bool = False
     """Whether that is below the floor of the settings: the hits are the nearest that there are, and none may be what
     was looked for."""
+    suggestion: str = ""
+    """What the query may have been meant to be, where a word of it is misspelled."""
+    corrected: bool = False
+    """Whether the hits are those of `suggestion`: nothing has a word of the query as it was typed."""
+    rules: tuple[str, ...] = ()
+    """The ids of the merchandising rules that the search matched, in the order in which they speak."""
+    redirect: str = ""
+    """The page that a rule wants to be shown instead, if one does; the hits are there all the same."""

@@ -18,6 +18,8 @@ MARKER = "shelfwise.json"
 EVENTS_FOLDER = "events"
 POPULARITY_FILE = "popularity.json"
 """Made of events, for the ranker: service/popularity.py."""
+ASKED_FILE = "asked.json"
+"""Made of events, for suggestions: service/suggesting/asked.py."""
 CURRENT = "CURRENT"
 VERSION_NAME = re.compile(r"v\d{6,}")
 

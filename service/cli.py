@@ -13,8 +13,10 @@ import typer
 from retrieval.errors import ShelfwiseError
 from service import changes, feed_commands, learning_command, serve_commands, versions
 from service.event_upkeep import events
+from service.merchandising.commands import rules
 from service.model_commands import models
 from service.options import IndexArgument, JsonOption, add_commands, cache_folder
+from service.suggesting import command as suggest_command
 from service.training_commands import train
 
 app = typer.Typer(
@@ -74,6 +76,10 @@ def search(
             "where it was no click. For example: 3920564,1187:cart"
         ),
     ] = "",
+    no_correct: Annotated[
+        bool, typer.Option("--no-correct", help="Search for the words as they are, though one may be misspelled.")
+    ] = False,
+    no_rules: Annotated[bool, typer.Option("--no-rules", help="As if the store had no merchandising rules.")] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Search an index and show the hits."""
@@ -98,8 +104,10 @@ def search(
             stage=stage,
             explain=explain,
             history=past,
+            correct=not no_correct,
+            rules=not no_rules,
         )
-    write_json(msgspec.json.encode(found)) if as_json else show_page(found, explain=explain)
+    write_json(msgspec.json.encode(found)) if as_json else show_page(found, explain=explain, query=query)
 
 
 @app.command(epilog="Example: shelfwise similar store 3920564")
@@ -141,8 +149,10 @@ def demo(
 add_commands(app, changes.EXAMPLES)
 add_commands(app, versions.EXAMPLES)
 add_commands(app, learning_command.EXAMPLES)
+add_commands(app, suggest_command.EXAMPLES)
 add_commands(app, serve_commands.EXAMPLES)
 app.add_typer(events)
 app.add_typer(models)
+app.add_typer(rules)
 app.add_typer(serve_commands.keys)
 app.add_typer(train)

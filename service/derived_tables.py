@@ -21,6 +21,8 @@ from retrieval.published import Store
 from service.event_log import DERIVED_FOLDER, EventLog
 from service.popularity import write_popularity
 from service.settings import EventsSettings
+from service.suggesting.asked import write_asked
+from service.suggesting.asked_making import asked_queries
 
 
 class DerivedTables:
@@ -60,13 +62,14 @@ class DerivedTables:
             progress=self._progress,
             purge=purge,
         )
-        self._tell_popularity()
+        self._tell_engines()
         return done
 
-    def _tell_popularity(self) -> None:
-        """Engines read it from a file of its own: they open without a table library."""
+    def _tell_engines(self) -> None:
+        """Engines read popularity, and what was asked, from files of their own: they open without a table library."""
         derived = open_derived(self.folder)
         write_popularity(self._root, popularity_scores(derived.popularity), derived.made)
+        write_asked(self._root, asked_queries(derived), derived.made)
 
     def label_weights(self) -> pl.DataFrame:
         """What a click, a cart and a purchase count for in the labels that were made last."""

@@ -10,6 +10,7 @@ import time
 import weakref
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
@@ -25,14 +26,21 @@ from retrieval.published import CURRENT, Store
 from retrieval.records import Page, PastAct, Product, Query
 from service.connection import Connection
 from service.live import Changed, LiveSnapshot
+from service.merchandising.compiled import CompiledRules
+from service.merchandising.engine_rules import EngineRules
+from service.merchandising.rule import Rule
+from service.merchandising.served_rules import ServedRules, compiled_for
 from service.metrics import DEGRADED
 from service.past_acts import checked_history
 from service.patch_measures import with_measures
 from service.ranking import STAGES
+from service.recommending import recommended
 from service.recording import Recorder
-from service.searching import Search, check_query, row_of, similar_products
+from service.searching import FACET_VALUES, Search, check_query, row_of, similar_products
 from service.served_ranker import ServedRanker
 from service.snapshot import Snapshot, open_snapshot
+from service.suggesting.suggester import Suggester
+from service.suggesting.suggestions import Suggestions
 
 if TYPE_CHECKING:
     from service.event_log import Recorded
@@ -69,6 +77,8 @@ class SearchEngine:
         self._connection = connection
         self._recorder = Recorder(store.root, settings)
         self._ranker = ServedRanker(store.root, settings)
+        self._suggester = Suggester(store.root)
+        self._rules = ServedRules(store.root)
         self._follow = follow
         self._journal = Journal(store.root)
         self._stop = threading.Event()
@@ -85,6 +95,8 @@ class SearchEngine:
         self._live = LiveSnapshot(snapshot)
         self._tell_unanswered(snapshot)
         self._ranker.look(snapshot)
+        self._rules.look(snapshot)
+        self._suggester.look(snapshot)
         if follow:
             self._catch_up()
             threading.Thread(
@@ -157,7 +169,14 @@ class SearchEngine:
     @property
     def notices(self) -> tuple[str, ...]:
         """What is wrong although searches are answered, such as a newer version that is damaged."""
-        return (*self.snapshot.notices, *self._ranker.notices, *self._journal.notices, *self._trouble.values())
+        return (
+            *self.snapshot.notices,
+            *self._ranker.notices,
+            *self._rules.notices,
+            *self._suggester.notices,
+            *self._journal.notices,
+            *self._trouble.values(),
+        )
 
     def search(
         self,
@@ -172,35 +191,96 @@ class SearchEngine:
         merge: str = DEFAULT,
         explain: bool = False,
         history: Sequence[PastAct] = (),
+        correct: bool = True,
+        rules: bool | Sequence[Rule] = True,
+        facet_values: int = FACET_VALUES,
     ) -> Page:
         """The products for a query, one page of them, with counts over all of them.
 
-        `filters` is an expression such as `price < 100 AND brand IN (Bosch, Makita)`; `facets` are fields to count;
+        `filters` is an expression such as `price < 100 AND brand IN (Bosch, Makita)`; `facets` are fields to count, the
+        `facet_values` most frequent values of each;
         `sort` is a numeric field, "-" before it for descending; `stage` is "bm25", "dense", "merged" or "ranked", which
         is what merging gave, reordered by the ranker where one serves; `merge` names one of
         `retrieval.merging.METHODS`; `explain` has each hit that the ranker scored say what its score is made of;
         `history` is what this shopper did before, oldest first, for a ranker that reads it: the newest 50 acts count,
-        products that are not there do not. An empty text browses everything that the filter lets through.
+        products that are not there do not. An empty text browses everything that the filter lets through. Where a word
+        stands nowhere in the catalog and another was surely meant, that is searched for, and the page says so; with
+        `correct` False the text is searched for as it is, and the page only says what may be meant. With `rules` False
+        the store's merchandising rules do not hold, and others instead where some are given.
 
         Raises QueryError, FilterError or UnknownFieldError for what cannot be answered.
         """
         if isinstance(facets, str):
             raise QueryError(f"facets must be a list of field names, such as [{facets!r}]")
         past = checked_history(history, datetime.now(UTC))
-        query = Query(text, size, page, filters, tuple(facets), sort, stage, explain, past)
+        query = Query(text, size, page, filters, tuple(facets), sort, stage, explain, past, facet_values)
         check_query(query, merge)
         self._check_open()
 
         def answer(snapshot: Snapshot, lost: tuple[str, ...]) -> Page:
-            return Search(snapshot, self._executor, query, merge, lost, self._ranker.stage(snapshot, past)).page()
+            # Without its words nobody can say that the catalog lacks one.
+            meant = None if lost else self._suggester.meant(snapshot, text)
+            is_corrected = meant is not None and meant.is_sure and correct
+            asked = replace(query, text=meant.text) if meant and is_corrected else query
+            stage, given = self._ranker.stage(snapshot, past), self._rules_for(snapshot, rules)
+            found = Search(snapshot, self._executor, asked, merge, lost, stage, given, text).page()
+            return replace(found, suggestion=meant.text, corrected=is_corrected) if meant else found
 
         return self._answered(answer)
 
-    def similar(self, product_id: str, *, size: int = 20, filters: str = "") -> Page:
-        """The products nearest to one, itself left out; raises UnknownProductError where there is no such product."""
+    def suggest(self, text: str, *, size: int = 8) -> Suggestions:
+        """What a shopper may mean who has typed so much: queries, at most `size` of them, and half as many categories,
+        brands and products. The last word may go on, the others are whole; their order is free.
+
+        Raises QueryError for what cannot be answered. See docs/suggestions.md.
+        """
+        self._check_open()
+        return self._suggester.suggest(self.snapshot, text, size)
+
+    def related(self, text: str, *, size: int = 8) -> tuple[str, ...]:
+        """Queries that go with one, nearest first, as shoppers went from one to the other or chose the same after both;
+        nothing where too few have searched, or none of it has been made into tables."""
+        self._check_open()
+        return self._suggester.related(self.snapshot, text, size)
+
+    def similar(self, product_id: str, *, size: int = 20, filters: str = "", rules: bool = True) -> Page:
+        """The products nearest to one, itself left out, and what the store's rules keep out unless `rules` is False;
+        raises UnknownProductError where there is no such product."""
         check_query(Query("", size, 1, filters), DEFAULT)
         self._check_open()
-        return self._answered(lambda snapshot, lost: similar_products(snapshot, product_id, size, filters, lost))
+
+        def answer(snapshot: Snapshot, lost: tuple[str, ...]) -> Page:
+            return similar_products(snapshot, product_id, size, filters, lost, self._rules_for(snapshot, rules))
+
+        return self._answered(answer)
+
+    def recommend(self, history: Sequence[PastAct] = (), *, size: int = 10, filters: str = "") -> Page:
+        """What to show next to a shopper who did this before, oldest first: products near to the last ones, none of
+        them; without a history that counts for something, what most choose. What the store's rules keep out stays out.
+
+        Raises QueryError, FilterError or UnknownFieldError for what cannot be answered.
+        """
+        past = checked_history(history, datetime.now(UTC))
+        check_query(Query("", size, 1, filters), DEFAULT)
+        self._check_open()
+
+        def answer(snapshot: Snapshot, lost: tuple[str, ...]) -> Page:
+            return recommended(snapshot, past, size, filters, lost, self._rules.compiled(snapshot))
+
+        page = self._answered(answer)
+        return page if page.hits else self.search("", size=size, filters=filters)
+
+    @property
+    def rules(self) -> EngineRules:
+        """The store's merchandising rules: read, changed, and tried without changing anything."""
+        return EngineRules(self._rules, lambda: self.snapshot, self.search)
+
+    def _rules_for(self, snapshot: Snapshot, asked: bool | Sequence[Rule]) -> CompiledRules | None:
+        if isinstance(asked, bool):
+            return self._rules.compiled(snapshot) if asked else None
+        if not all(isinstance(each, Rule) for each in asked):
+            raise QueryError("rules must be True, False or a list of rules to go by instead of the store's")
+        return compiled_for(asked, snapshot)
 
     def _answered(self, answer: Callable[[Snapshot, tuple[str, ...]], Page]) -> Page:
         """An answer, made without the cluster where that fails: then the page says what is missing."""
@@ -257,6 +337,11 @@ class SearchEngine:
         self._check_open()
         return self._recorder.record(events)
 
+    def pseudonyms_of(self, shopper: str) -> list[str]:
+        """What stands for a shopper among the events, under every key that there was: to find, or to forget them."""
+        self._check_open()
+        return self._recorder.pseudonyms_of(shopper)
+
     def change(self, changes: Sequence[Change]) -> Changed:
         """Takes upserts, deletes and patches in their order, durably, all of them or none; raises as those do."""
         self._check_open()
@@ -296,6 +381,8 @@ class SearchEngine:
                 changed = newer.snapshot.manifest.version != self.manifest.version
                 self._live = newer
             self._ranker.look(newer.snapshot)
+            self._rules.look(newer.snapshot)
+            self._suggester.look(newer.snapshot)
             self._trouble.pop("version", None)
             self._tell_unanswered(newer.snapshot)
             return changed
@@ -331,6 +418,8 @@ class SearchEngine:
         """Takes up what others changed or published since the last look; `notices` says what could not be."""
         self._catch_up()
         self._ranker.look(self.snapshot)
+        self._rules.look(self.snapshot)
+        self._suggester.look(self.snapshot)
         is_due = file_stamp(self._store.root / CURRENT) != self._seen or time.monotonic() > self._again
         if is_due and not self._opening.locked():
             self._again = math.inf

@@ -20,15 +20,21 @@ _LEAST_SHOWN = 0.005
 """Contributions below it would show as 0.00."""
 
 
-def show_page(page: Page, *, explain: bool) -> None:
+def show_page(page: Page, *, explain: bool, query: str = "") -> None:
     """One page of hits, with what each stage gave them, and what a ranker's scores are made of, where `explain` is
-    set."""
+    set; `query` is what was typed."""
     if page.degraded:
         show_notices((f"answered without {', '.join(page.degraded)}",))
     if page.relaxed:
         show_notices(("nothing matches inside the filter; these are the nearest products that it lets through",))
     if page.nothing_fits and page.fit is not None:
         show_notices((f"nothing may fit: the best hit does with a probability of {page.fit:.0%}",))
+    if page.suggestion:
+        out.print(_meant(page, query))
+    if page.redirect:
+        out.print(Text(f"A rule redirects this search to {shown(page.redirect)}"))
+    if page.rules:
+        out.print(Text(f"rules: {shown(', '.join(page.rules))}", style="dim"))
     if page.hits:
         _show_hits(page, explain=explain)
         out.print(f"{page.total:,} products, page {page.page}{_took(page)}", highlight=False)
@@ -38,6 +44,13 @@ def show_page(page: Page, *, explain: bool) -> None:
         out.print(f"{page.total:,} products." if page.total else "No products.", highlight=False)
     for facet in page.facets.values():
         out.print(_facet_line(facet))
+
+
+def _meant(page: Page, query: str) -> Text:
+    meant = (shown(page.suggestion), "bold")
+    if page.corrected:
+        return Text.assemble("Showing results for ", meant, f"; nothing matches {shown(query)}" if query else "")
+    return Text.assemble("Did you mean ", meant, "?")
 
 
 def price_text(product: Product) -> str:
@@ -124,6 +137,8 @@ def _described(hit: Hit, width: int, *, explain: bool) -> Text:
 def _stages_line(hit: Hit) -> str:
     """What each stage gave a hit, with its rank there: "bm25 16.40 #2, dense 0.701 #5, merged 12.37 #1"."""
     parts = ["exact identifier"] if hit.identifier else []
+    if hit.rule:
+        parts.append(f"rule {shown(hit.rule)}")
     for stage in STAGES:
         given = hit.stages.get(stage)
         if given is not None:

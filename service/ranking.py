@@ -31,6 +31,8 @@ class Request:
     sort: Sort | None = None
     lost: tuple[str, ...] = ()
     """Stages that cannot take part."""
+    pinned: Rows = field(default_factory=lambda: np.empty(0, dtype=np.int64))
+    """Rows that are candidates because a rule pins them, if the filter lets them through."""
 
 
 @dataclass(frozen=True, slots=True)

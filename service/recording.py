@@ -32,6 +32,10 @@ class Recorder:
         """As `EventLog.record`."""
         return self._opened().record(events)
 
+    def pseudonyms_of(self, shopper: str) -> list[str]:
+        """What stands, or has stood, for a shopper."""
+        return sorted(self._opened().intake.pseudonyms.all_of(shopper))
+
     def _opened(self) -> EventLog:
         # What an engine that only searches does without.
         from service.event_log import EventLog, is_in_cluster

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from concurrent.futures import Executor
 from dataclasses import replace
@@ -15,6 +16,9 @@ from retrieval.keyword import Rows, Selection, Sort
 from retrieval.merging import METHODS
 from retrieval.records import Candidate, Facet, Hit, Page, Query, StageScore
 from retrieval.vectors import Neighbours, Vectors
+from service.merchandising.arranging import Arranged, Arranging
+from service.merchandising.compiled import CompiledRules
+from service.merchandising.effect import NOTHING
 from service.ranking import STAGES, Ranking, Request
 from service.snapshot import Snapshot
 from service.stages import FILTERED_DEPTH, LastStage, Stages
@@ -26,6 +30,7 @@ DEEPEST = 100_000
 """The last place that a page may reach."""
 MOST_FACETS = 50
 FACET_VALUES = 100
+MOST_FACET_VALUES = 10_000
 EXPLANATION = "explanation"
 """What a page names among what is missing where a ranker could not say how it scored."""
 
@@ -41,17 +46,32 @@ class Search:
         merge: str,
         lost: tuple[str, ...] = (),
         last: LastStage | None = None,
+        rules: CompiledRules | None = None,
+        typed: str = "",
     ) -> None:
-        """`lost` are the stages that cannot take part; `last` reorders what merging gave."""
+        """`lost` are the stages that cannot take part; `last` reorders what merging gave, `rules` all of it: by what
+        was `typed`, too, where something else is searched for."""
         self._snapshot = snapshot
         self._query = query
         self._facets = {name: snapshot.catalog.known(name, "count").name for name in query.facets}
         self._counted = tuple(sorted(set(self._facets.values())))
         self._sort = self._sorted_by(query.sort) if query.sort else None
-        where = _condition(snapshot, query.filters)
+        where = condition_of(snapshot, query.filters)
+        self._effect = rules.effect((query.text, typed or query.text), where, time.time()) if rules else NOTHING
+        self._arranging = Arranging(self._effect, snapshot.products, snapshot.keyword)
+        where, pinned = self._effect.condition(where), self._arranging.pinned
         groups = snapshot.analyzer.groups(query.text)
         self._request = Request(
-            query.text, groups, where, query.stage, METHODS[merge], self._counted, FACET_VALUES, self._sort, lost
+            query.text,
+            groups,
+            where,
+            query.stage,
+            METHODS[merge],
+            self._counted,
+            query.facet_values,
+            self._sort,
+            lost,
+            pinned,
         )
         self._last = last
         self._stages = Stages(snapshot, executor, last)
@@ -63,20 +83,37 @@ class Search:
         if not self._request.groups:
             return self._answer((), 0, self._empty())
         ranking = self._stages.rank(self._request)
-        if ranking.ordered:
-            rows = ranking.ordered.rows
-        else:
-            rows = self._stages.further(self._request, ranking, self._query.page * self._query.size)
-        hits = self._explained(self._hits(rows, ranking), rows, ranking)
+        arranged = self._arranged(ranking)
+        hits = self._explained(self._hits(arranged, ranking), arranged.rows, ranking)
         return self._answer(hits, ranking.total, ranking.facets or self._empty(), ranking)
+
+    def _arranged(self, ranking: Ranking) -> Arranged:
+        """The rows up to the end of the page, in the order that was asked for, or else as rules have it."""
+        if ranking.ordered:
+            return Arranged(ranking.ordered.rows)
+        return self._arranging.ranked(
+            ranking,
+            lambda end: self._stages.further(self._request, ranking, end),
+            self._query.page * self._query.size,
+        )
 
     def _browsed(self) -> Page:
         """Everything that the filter lets through: the best known products first, unless asked otherwise."""
         by = self._sort or self._sorted_by("-rating_count")
         everything = Selection(where=self._request.where, everything=True)
-        ordered = self._snapshot.keyword.sort(everything, by)
-        hits = tuple(Hit(self._snapshot.products[row], 0.0, {}) for row in self._cut(ordered.rows))
-        facets = self._snapshot.keyword.facets(everything, self._counted, FACET_VALUES) if self._counted else {}
+        room = 0 if self._sort else len(self._request.pinned)
+        ordered = self._snapshot.keyword.sort(everything, replace(by, limit=by.limit + room))
+        arranged = Arranged(ordered.rows)
+        # Who asked for an order gets it; without its words an index has nothing to browse.
+        if not self._sort and ordered.total:
+            arranged = self._arranging.browsed(everything, ordered.rows, by.limit)
+        hits = tuple(
+            Hit(self._snapshot.products[row], 0.0, {}, rule=arranged.rules.get(row, ""))
+            for row in self._cut(arranged.rows)
+        )
+        facets = (
+            self._snapshot.keyword.facets(everything, self._counted, self._query.facet_values) if self._counted else {}
+        )
         return self._answer(hits, ordered.total, facets)
 
     def _sorted_by(self, name: str) -> Sort:
@@ -91,12 +128,14 @@ class Search:
         start = (self._query.page - 1) * self._query.size
         return [int(row) for row in rows[start : start + self._query.size]]
 
-    def _hits(self, rows: Rows, ranking: Ranking) -> tuple[Hit, ...]:
-        return tuple(self._hit(ranking.candidate(row), ranking) for row in self._cut(rows))
+    def _hits(self, arranged: Arranged, ranking: Ranking) -> tuple[Hit, ...]:
+        return tuple(self._hit(ranking.candidate(row), arranged, ranking) for row in self._cut(arranged.rows))
 
-    def _hit(self, candidate: Candidate, ranking: Ranking) -> Hit:
-        identifier = self._query.text.strip() if candidate.row in ranking.identified else ""
-        return Hit(self._snapshot.products[candidate.row], candidate.score, candidate.stages, identifier)
+    def _hit(self, candidate: Candidate, arranged: Arranged, ranking: Ranking) -> Hit:
+        row = candidate.row
+        identifier = self._query.text.strip() if row in ranking.identified else ""
+        score, rule = arranged.scores.get(row, candidate.score), arranged.rules.get(row, "")
+        return Hit(self._snapshot.products[row], score, candidate.stages, identifier, rule=rule)
 
     def _explained(self, hits: tuple[Hit, ...], rows: Rows, ranking: Ranking) -> tuple[Hit, ...]:
         if not self._query.explain or self._last is None:
@@ -124,27 +163,42 @@ class Search:
             self._snapshot.manifest.version,
             ranking.fit if ranking else None,
             ranking.nothing_fits if ranking else False,
+            rules=self._effect.rules,
+            redirect=self._effect.redirect,
         )
 
 
-def similar_products(snapshot: Snapshot, product_id: str, size: int, filters: str, lost: tuple[str, ...] = ()) -> Page:
-    """The products nearest to one, itself left out; raises UnknownProductError where there is no such product."""
+def similar_products(
+    snapshot: Snapshot,
+    product_id: str,
+    size: int,
+    filters: str,
+    lost: tuple[str, ...] = (),
+    rules: CompiledRules | None = None,
+) -> Page:
+    """The products nearest to one, itself and what `rules` keep out left out; raises UnknownProductError where there is
+    no such product."""
     row = row_of(snapshot, product_id)
-    where = _condition(snapshot, filters)
+    asked = condition_of(snapshot, filters)
+    effect = rules.effect(("",), asked, time.time()) if rules else NOTHING
+    where = effect.condition(asked)
     vector = snapshot.vectors.vector(row)
     if not vector.any():
         # It came as a live change while the encoder was lost.
         return Page((), 0, 1, size, degraded=(*lost, "dense"), version=snapshot.manifest.version)
-    nearest = _nearest(snapshot, vector, size + 1, where, is_lost=bool(lost))
+    nearest = nearest_to(snapshot, vector, size + 1, where, is_lost=bool(lost))
     pairs = [(other, float(score)) for other, score in zip(nearest.rows, nearest.scores, strict=True) if other != row]
     hits = tuple(
         Hit(snapshot.products[other], score, {"dense": StageScore(rank, score)})
         for rank, (other, score) in enumerate(pairs[:size], 1)
     )
-    return Page(hits, len(hits), 1, size, degraded=lost, version=snapshot.manifest.version)
+    return Page(hits, len(hits), 1, size, degraded=lost, version=snapshot.manifest.version, rules=effect.kept_out_by)
 
 
-def _nearest(snapshot: Snapshot, vector: Vectors, limit: int, where: Condition | None, *, is_lost: bool) -> Neighbours:
+def nearest_to(
+    snapshot: Snapshot, vector: Vectors, limit: int, where: Condition | None, *, is_lost: bool
+) -> Neighbours:
+    """The vectors nearest to one that a condition lets through; `is_lost` where the cluster cannot tell which."""
     if where is None:
         return snapshot.vectors.search(vector, limit)
     if not is_lost:
@@ -172,6 +226,8 @@ def check_query(query: Query, merge: str) -> None:
         raise QueryError(f"stage is {query.stage!r}, it can be {', '.join(STAGES)}")
     if merge not in METHODS:
         raise QueryError(f"merge is {merge!r}, it can be {', '.join(METHODS)}")
+    if not 1 <= query.facet_values <= MOST_FACET_VALUES:
+        raise QueryError(f"facet_values is {query.facet_values}, it can be 1 to {MOST_FACET_VALUES}")
     if len(query.facets) > MOST_FACETS:
         raise QueryError(f"{len(query.facets)} facets are asked for, at most {MOST_FACETS} are counted at once")
 
@@ -181,7 +237,7 @@ def _check_types(query: Query) -> None:
     for name in ("text", "filters", "sort", "stage"):
         if not isinstance(getattr(query, name), str):
             raise QueryError(f"{name} is {type(getattr(query, name)).__name__}, it must be str")
-    for name in ("size", "page"):
+    for name in ("size", "page", "facet_values"):
         if type(getattr(query, name)) is not int:
             raise QueryError(f"{name} is {type(getattr(query, name)).__name__}, it must be int")
     if type(query.explain) is not bool:
@@ -190,7 +246,8 @@ def _check_types(query: Query) -> None:
         raise QueryError("facets must be a list of field names")
 
 
-def _condition(snapshot: Snapshot, filters: str) -> Condition | None:
+def condition_of(snapshot: Snapshot, filters: str) -> Condition | None:
+    """A filter expression as the backends take it; None for a blank one."""
     tree = parse_filter(filters)
     return None if tree is None else snapshot.catalog.condition(tree)
 
@@ -198,7 +255,7 @@ def _condition(snapshot: Snapshot, filters: str) -> Condition | None:
 def row_of(snapshot: Snapshot, product_id: str, filters: str = "") -> int:
     """The row of a product; raises UnknownProductError where there is none of this id that the filter lets through."""
     row = snapshot.products.row_of(product_id)
-    where = _condition(snapshot, filters)
+    where = condition_of(snapshot, filters)
     if row is not None and where is not None:
         passed = snapshot.keyword.select(Selection(rows=np.array([row], np.int64), where=where))
         row = row if len(passed) else None

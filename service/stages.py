@@ -145,7 +145,7 @@ class Stages:
     def _merged(self, request: Request, query: Vectors | None, retrieved: Retrieved, nearest: Neighbours) -> Ranking:
         matches, named = _ranked_part(retrieved), retrieved.identified
         groups = () if request.stage == "dense" else request.groups
-        completed = self._completed(request, groups, matches, np.concatenate([nearest.rows, named]))
+        completed = self._completed(request, groups, matches, np.concatenate([nearest.rows, named, request.pinned]))
         besides = completed.besides
         rows = np.concatenate([matches.rows, besides.rows])
         background = self._snapshot.manifest.background

@@ -16,6 +16,7 @@ _IMPORTED = (
     "tests.integration.test_kill",
     "tests.integration.test_learn",
     "tests.integration.test_ranker_kill",
+    "tests.integration.test_rules_kill",
     "zstandard",
 )
 

@@ -34,6 +34,7 @@ COMMANDS = (
     "prune",
     "verify",
     "learn",
+    "suggest",
     "evaluate",
     "bench latency",
     "bench recall",
@@ -44,6 +45,7 @@ COMMANDS = (
     "bench freshness",
     "bench defects",
     "bench faults",
+    "bench suggest",
 )
 CATALOG = (
     Product("1", "cordless drill 18 V", brand="Bosch", price=89.0),

@@ -1,0 +1,198 @@
+"""Rules made ready for one version: filters resolved against its fields, queries folded, and found by what was typed.
+
+A search looks its rules up by the whole folded query, by its terms and by the parts of its filter, so that ten thousand
+rules that are about something else cost it next to nothing.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import chain
+
+from retrieval.analysis import Analyzer
+from retrieval.conditions import AllOf, Condition, NotThat
+from retrieval.errors import FilterError, RuleError, UnknownFieldError
+from retrieval.fields import FieldCatalog, fold
+from retrieval.filters import In, parse_filter
+from service.merchandising.effect import NOTHING, Effect, Lift, PinnedProduct
+from service.merchandising.rule import Action, Boost, Bury, Hide, Match, Pin, Redirect, Restrict, Rule
+
+MOST_MATCHING = 50
+"""Rules that hold in one search, so that no number of them makes it slow: the first of those that match."""
+MOST_LIFTS = 20
+"""Boosts and burials that hold in one search."""
+_MOST_TOLD = 5
+"""Rules that are passed over and named one by one."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Ready:
+    """A rule and what it does, in this version's terms."""
+
+    rule: Rule
+    terms: frozenset[str]
+    """Which a query must have; empty unless the rule's query is to be contained."""
+    within: frozenset[Condition]
+    """Which must be parts of the request's filter."""
+    effect: Effect
+
+    def holds(self, terms: frozenset[str], parts: frozenset[Condition], now: float) -> bool:
+        """Whether a query of these terms, with a filter of these parts, is one that the rule is about."""
+        when = self.rule.when
+        has_begun = when.starts is None or when.starts.timestamp() <= now
+        has_ended = when.ends is not None and when.ends.timestamp() <= now
+        return has_begun and not has_ended and self.terms <= terms and self.within <= parts
+
+
+class CompiledRules:
+    """The enabled rules of an index for one version. Shared by all searches."""
+
+    def __init__(self, rules: Sequence[Rule], catalog: FieldCatalog, analyzer: Analyzer) -> None:
+        self._analyzer = analyzer
+        self.faults: dict[str, str] = {}
+        """Why a rule cannot be used with this version, by its id."""
+        self._crowd = ""
+        """What is told once more rules matched a search than may."""
+        ready = list(self._readied(rules, catalog))
+        common = Counter(term for each in ready for term in each.terms)
+        self._by_text: dict[str, list[_Ready]] = {}
+        self._by_term: dict[str, list[_Ready]] = {}
+        self._by_part: dict[Condition, list[_Ready]] = {}
+        self._always: list[_Ready] = []
+        for each in ready:
+            match each.rule.when.match:
+                case Match.EXACT:
+                    self._by_text.setdefault(fold(each.rule.when.query), []).append(each)
+                case Match.CONTAINS:
+                    rarest = min(sorted(each.terms), key=common.__getitem__)
+                    self._by_term.setdefault(rarest, []).append(each)
+                case Match.ANY if each.within:
+                    self._by_part.setdefault(min(each.within, key=repr), []).append(each)
+                case Match.ANY:
+                    self._always.append(each)
+
+    @property
+    def notices(self) -> tuple[str, ...]:
+        """Which rules are passed over, and why."""
+        told = [f"passed over: {fault}" for fault in list(self.faults.values())[:_MOST_TOLD]]
+        more = len(self.faults) - len(told)
+        if more > 0:
+            told.append(f"{more:,} more rules are passed over; shelfwise rules list names them")
+        return (*told, self._crowd) if self._crowd else tuple(told)
+
+    def effect(self, texts: Sequence[str], asked: Condition | None, now: float) -> Effect:
+        """What the rules do to a search by one of these texts, what was typed or what was meant, under this filter, at
+        a time in seconds since 1970."""
+        parts = _parts(asked)
+        matching = {each.rule.id: each for text in dict.fromkeys(texts) for each in self._matching(text, parts, now)}
+        if not matching:
+            return NOTHING
+        ordered = sorted(matching.values(), key=lambda each: (-each.rule.priority, each.rule.id))
+        found = _together([each.effect for each in ordered[:MOST_MATCHING]])
+        if len(ordered) > MOST_MATCHING or len(found.lifts) > MOST_LIFTS:
+            self._crowd = (
+                f"a search matched {len(ordered):,} rules: the first {MOST_MATCHING} of such hold, and of their boosts "
+                f"and burials the first {MOST_LIFTS}; give rules that are for every search a query or a filter"
+            )
+        return replace(found, lifts=found.lifts[:MOST_LIFTS])
+
+    def _matching(self, text: str, parts: frozenset[Condition], now: float) -> Iterator[_Ready]:
+        terms = frozenset(self._analyzer.terms(text)) if self._by_term else frozenset()
+        found = chain(
+            self._always,
+            self._by_text.get(fold(text), ()),
+            chain.from_iterable(self._by_term.get(term, ()) for term in terms),
+            chain.from_iterable(self._by_part.get(part, ()) for part in parts),
+        )
+        return (each for each in found if each.holds(terms, parts, now))
+
+    def _readied(self, rules: Iterable[Rule], catalog: FieldCatalog) -> Iterator[_Ready]:
+        for rule in rules:
+            if rule.enabled:
+                try:
+                    yield _readied(rule, catalog, self._analyzer)
+                except RuleError as error:
+                    self.faults[rule.id] = str(error)
+
+
+def _readied(rule: Rule, catalog: FieldCatalog, analyzer: Analyzer) -> _Ready:
+    when = rule.when
+    terms: frozenset[str] = frozenset()
+    if when.match == Match.CONTAINS:
+        # As they were typed: their synonyms are other words.
+        groups = analyzer.groups(when.query)
+        terms = frozenset(term for group in groups for term in group.alternatives[0])
+        if not terms:
+            message = f"rule {rule.id!r}: when.query: {when.query!r} holds no word that could be contained in another"
+            raise RuleError(message, rule.id, "when.query")
+    within = _condition(rule, "when.filters", when.filters, catalog)
+    effects = [_effect(rule, number, action, catalog) for number, action in enumerate(rule.actions)]
+    return _Ready(rule, terms, _parts(within), _together(effects))
+
+
+def _effect(rule: Rule, number: int, action: Action, catalog: FieldCatalog) -> Effect:
+    rules, place = (rule.id,), f"actions[{number}].filters"
+    match action:
+        case Pin(products, position):
+            return Effect(rules, pins=tuple(PinnedProduct(p, at, rule.id) for at, p in enumerate(products, position)))
+        case Boost(filters, strength):
+            return Effect(rules, lifts=_lifts(rule, _condition(rule, place, filters, catalog), strength))
+        case Bury(filters, strength):
+            return Effect(rules, lifts=_lifts(rule, _condition(rule, place, filters, catalog), -strength))
+        case Hide(products, filters):
+            named = (catalog.condition(In("id", products)),) if products else ()
+            found = _condition(rule, place, filters, catalog)
+            return Effect(
+                rules,
+                where=tuple(NotThat(each) for each in (*named, found) if each is not None),
+                kept_out_by=rules,
+            )
+        case Restrict(filters):
+            only = _condition(rule, place, filters, catalog)
+            return Effect(rules, where=() if only is None else (only,), kept_out_by=rules)
+        case Redirect(url):
+            return Effect(rules, redirect=url)
+
+
+def _lifts(rule: Rule, condition: Condition | None, strength: float) -> tuple[Lift, ...]:
+    return () if condition is None else (Lift(condition, strength, rule.id),)
+
+
+def _condition(rule: Rule, place: str, filters: str, catalog: FieldCatalog) -> Condition | None:
+    try:
+        tree = parse_filter(filters)
+        return None if tree is None else catalog.condition(tree)
+    except (FilterError, UnknownFieldError) as error:
+        raise RuleError(f"rule {rule.id!r}: {place}: {error}", rule.id, place) from error
+
+
+def _parts(condition: Condition | None) -> frozenset[Condition]:
+    """What must hold all at once, one by one."""
+    if condition is None:
+        return frozenset()
+    if isinstance(condition, AllOf):
+        return frozenset[Condition]().union(*map(_parts, condition.operands))
+    return frozenset((condition,))
+
+
+def _together(effects: Sequence[Effect]) -> Effect:
+    """One effect of several; of what only one may say, the first one's word."""
+    pins: dict[str, PinnedProduct] = {}
+    for effect in effects:
+        for pin in effect.pins:
+            pins.setdefault(pin.product, pin)
+    return Effect(
+        tuple(dict.fromkeys(rule for effect in effects for rule in effect.rules)),
+        tuple(part for effect in effects for part in effect.where),
+        tuple(pins.values()),
+        tuple(lift for effect in effects for lift in effect.lifts),
+        next((effect.redirect for effect in effects if effect.redirect), ""),
+        tuple(dict.fromkeys(rule for effect in effects for rule in effect.kept_out_by)),
+    )
+
+
+def fields_key(catalog: FieldCatalog) -> Mapping[str, object]:
+    """What of a catalog rules are compiled against: live changes add fields, and kinds to them."""
+    return {name: info.kinds for name, info in catalog.fields.items()}

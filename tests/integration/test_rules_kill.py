@@ -1,0 +1,84 @@
+"""Processes that change rules and are killed in the middle of it: a change that was told is there, no other in part."""
+
+from __future__ import annotations
+
+import itertools
+import random
+import signal
+import time
+from multiprocessing.connection import Connection
+from pathlib import Path
+
+from service.merchandising import Redirect, Rule, RuleStore
+from tests.forks import fork_context
+
+ROUNDS = 12
+SEED = 3
+WRITERS = 2
+SIZE = 20
+
+
+def put_on(root: Path, writer: str, told: Connection) -> None:
+    """Puts and deletes batches of rules until killed; tells each batch's revision once it is given."""
+    store = RuleStore(root)
+    for turn in itertools.count():
+        rules = [Rule(f"{writer} {number}", (Redirect(f"/{turn}"),), name="x" * 200) for number in range(SIZE)]
+        told.send((turn, store.put(rules, who=writer)))
+        if turn % 4 == 3:
+            store.delete([rule.id for rule in rules], who=writer)
+            told.send((-1, 0))
+
+
+def test_what_is_killed_leaves_whole_changes_and_a_whole_log(tmp_path: Path) -> None:
+    context, dice = fork_context(), random.Random(SEED)
+    store = RuleStore(tmp_path)
+    told: dict[int, tuple[str, int]] = {}
+    for attempt in range(ROUNDS):
+        pairs = [context.Pipe(duplex=False) for _ in range(WRITERS)]
+        writers = [
+            context.Process(target=put_on, args=(tmp_path, f"{attempt}-{place}", pipe))
+            for place, (_, pipe) in enumerate(pairs)
+        ]
+        for writer, (_, pipe) in zip(writers, pairs, strict=True):
+            writer.start()
+            pipe.close()
+        assert pairs[0][0].poll(60)
+        time.sleep(dice.uniform(0, 0.05))
+        for writer in writers:
+            writer.kill()
+            writer.join()
+        assert {writer.exitcode for writer in writers} == {-signal.SIGKILL}
+        for place, (listener, _) in enumerate(pairs):
+            told |= {number: (f"{attempt}-{place}", turn) for turn, number in heard(listener) if turn >= 0}
+        check(store, told)
+    assert len(told) > ROUNDS
+
+
+def heard(listener: Connection) -> list[tuple[int, int]]:
+    said = []
+    try:
+        while listener.poll(0):
+            said.append(listener.recv())
+    except EOFError:
+        pass
+    return said
+
+
+def check(store: RuleStore, told: dict[int, tuple[str, int]]) -> None:
+    by_revision: dict[int, list[tuple[str, bool, str]]] = {}
+    rules: dict[str, Rule] = {}
+    for change in reversed(store.history(limit=10_000)):
+        url = (
+            next((each.url for each in change.after.actions if isinstance(each, Redirect)), "") if change.after else ""
+        )
+        by_revision.setdefault(change.revision, []).append((change.who, change.after is not None, url))
+        assert rules.get(change.id) == change.before
+        if change.after:
+            rules[change.id] = change.after
+        else:
+            del rules[change.id]
+    # Nothing is missing between two changes, each is there with all of its rules, and what was told is.
+    assert list(by_revision) == list(range(1, store.revision() + 1))
+    assert all(len(changes) == SIZE and len(set(changes)) == 1 for changes in by_revision.values())
+    assert all(by_revision[number][0] == (who, True, f"/{turn}") for number, (who, turn) in told.items())
+    assert store.read().rules == tuple(rules[name] for name in sorted(rules))

@@ -1,0 +1,114 @@
+"""The words of a version: what a catalog gives, and what is told of damaged files."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from indexer import words as making
+from indexer.build import RebuildOptions, rebuild
+from indexer.words import WordsWriter
+from retrieval.catalog_words import ENTRIES_FILE, CatalogWords, are_current
+from retrieval.errors import StoreDamagedError
+from retrieval.layout import WORDS_FOLDER
+from retrieval.product_json import product_to_json
+from retrieval.published import Store
+from retrieval.records import Product
+from service.demo import DemoFiles
+from tests.conftest import ENCODER
+
+
+def made(folder: Path, products: Iterable[Product]) -> CatalogWords:
+    writer = WordsWriter()
+    writer.add(map(product_to_json, products))
+    writer.finish(folder / "words")
+    return CatalogWords.open(folder / "words")
+
+
+def titled(*titles: str) -> list[Product]:
+    return [Product(f"{place:03}", title) for place, title in enumerate(titles)]
+
+
+def test_words_are_counted_once_a_product_folded_and_not_stemmed(tmp_path: Path) -> None:
+    words = made(tmp_path, titled("Drill drill DRILL", "Drills", "Café drill"))
+    counts = {word: words.products_with(word) for word in ("drill", "drills", "cafe", "café", "saw")}
+    assert counts == {"drill": 2, "drills": 1, "cafe": 1, "café": 0, "saw": 0}
+    assert "cafe" in words
+    assert "saw" not in words
+
+
+def test_products_come_best_known_first(tmp_path: Path) -> None:
+    known = [None, 3, 90, 3]
+    words = made(tmp_path, [Product(str(row), "drill", rating_count=count) for row, count in enumerate(known)])
+    assert words.rows.tolist() == [2, 1, 3, 0]
+
+
+def test_brands_categories_and_what_brands_sell(tmp_path: Path) -> None:
+    drills = [Product(str(n), "x", brand="Bosch", category=("Tools", "Drills")) for n in range(2)]
+    words = made(tmp_path, [*drills, Product("9", "y", brand="Makita", category=("Tools", "Saws"))])
+    assert words.entries.brands == (("Bosch", 2), ("Makita", 1))
+    assert words.entries.categories == ((("Tools",), 3), (("Tools", "Drills"), 2), (("Tools", "Saws"), 1))
+    assert words.entries.phrases == (("bosch drills", 2),)
+
+
+def test_phrases_are_what_titles_have_in_common(tmp_path: Path) -> None:
+    titles = [f"{name} Cordless Drill with Case, 18 V" for name in ("Aro", "Bex", "Cid", "Dov")]
+    phrases = dict(made(tmp_path, titled(*titles)).entries.phrases)
+    assert phrases["cordless drill"] == phrases["drill"] == phrases["case"] == 4
+    assert "with case" not in phrases, "it begins with a link"
+    assert not any("18" in phrase or "aro" in phrase for phrase in phrases)
+
+
+def test_of_a_piece_only_the_longer_phrase_is_left(tmp_path: Path) -> None:
+    phrases = dict(made(tmp_path, titled(*["oil rubbed bronze"] * 5, "rubbed bronze")).entries.phrases)
+    assert phrases["oil rubbed bronze"] == 5
+    assert "rubbed bronze" not in phrases
+    assert "oil rubbed" not in phrases
+
+
+def test_chinese_phrases_are_of_words_without_blanks(tmp_path: Path) -> None:
+    phrases = dict(made(tmp_path, titled("无线电钻 A1", "无线电钻 B2", "无线电钻 C3")).entries.phrases)
+    assert phrases == {"无线电": 3, "无线电钻": 3}
+
+
+def test_memory_is_bounded_and_common_phrases_stay(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(making, "MOST_COUNTED", 20)
+    rare = [f"cordless drill {chr(97 + n // 26) * 3}{chr(97 + n % 26)}" for n in range(100)]
+    assert dict(made(tmp_path, titled(*rare)).entries.phrases)["cordless drill"] > 90
+
+
+def test_an_empty_catalog_has_no_words(tmp_path: Path) -> None:
+    words = made(tmp_path, [])
+    assert len(words.postings) == words.entries.bounds[-1] == 0
+
+
+@pytest.mark.parametrize("name", ["entries.json", "words.txt", "ends.npy", "rows.npy"])
+def test_damage_is_told(tmp_path: Path, name: str) -> None:
+    made(tmp_path, titled("cordless drill", "hammer drill"))
+    path = tmp_path / "words" / name
+    path.write_bytes(path.read_bytes()[:-3])
+    with pytest.raises(StoreDamagedError, match="rebuild the index"):
+        CatalogWords.open(tmp_path / "words")
+
+
+def test_files_that_do_not_fit_each_other_are_told(tmp_path: Path) -> None:
+    made(tmp_path, titled("cordless drill", "hammer drill"))
+    np.save(tmp_path / "words" / "rows.npy", np.zeros(7, np.uint32))
+    with pytest.raises(StoreDamagedError, match="do not fit each other"):
+        CatalogWords.open(tmp_path / "words")
+
+
+def test_a_rebuild_gives_words_to_a_version_that_lacks_them(demo: DemoFiles, cache: Path, tmp_path: Path) -> None:
+    options = RebuildOptions((str(demo.products),), cache, encoder=ENCODER, force=True)
+    first = rebuild(tmp_path, options)
+    store = Store(tmp_path)
+    folder = store.version_folder(first.version) / WORDS_FOLDER
+    assert are_current(folder)
+    listed = store.manifest(first.version).files
+    assert f"versions/{first.version}/{WORDS_FOLDER}/{ENTRIES_FILE}" in listed
+    assert not rebuild(tmp_path, options).published
+    (folder / ENTRIES_FILE).write_bytes(b'{"format": 0}')
+    assert not are_current(folder)
