@@ -14,7 +14,7 @@ from retrieval.chunks import Alternatives, Chunk, chunks, word_term
 from retrieval.synonyms import Synonyms
 from retrieval.textfold import contains_chinese, fold, identifier_key
 
-__all__ = ["Analyzer", "TermGroup", "contains_chinese", "identifier_key"]
+__all__ = ["Analyzer", "TermGroup", "contains_chinese", "identifier_key", "phrase_key"]
 
 RULES = "terms-1"
 """Goes up whenever a text would give other terms: an index made by other rules must be rebuilt."""
@@ -37,18 +37,21 @@ class TermGroup:
     """
 
     alternatives: Alternatives
+    words: int = 1
+    """How many of the query's words it stands for: more where a phrase has synonyms."""
 
 
 class Analyzer:
     """Makes the terms of products and queries. Immutable, cheap to make, safe to share between threads.
 
-    `identity` changes when a text would give other terms or the synonyms changed.
+    `identity` changes when a text would give other terms or the synonyms changed; `synonyms` are those that it was made
+    with.
     """
 
-    __slots__ = ("_expansions", "_longest", "identity")
+    __slots__ = ("_expansions", "_longest", "identity", "synonyms")
 
     def __init__(self, synonyms: Synonyms | None = None) -> None:
-        synonyms = synonyms or Synonyms()
+        self.synonyms = synonyms = synonyms or Synonyms()
         self.identity = f"{RULES}+{synonyms.fingerprint}"
         self._expansions = _expansions(synonyms)
         self._longest = max(map(len, self._expansions), default=0)
@@ -64,15 +67,14 @@ class Analyzer:
     def groups(self, text: str) -> tuple[TermGroup, ...]:
         """The groups to search for, in the order of the words. Each finds a product whose text is `text`."""
         found = list(islice(_read(text), MAX_GROUPS))
-        characters = (((character,),) for chunk in found for character in chunk.characters)
-        groups = chain(self._expanded(_with_joints(found)), characters)
-        return tuple(TermGroup(alternatives) for alternatives in islice(groups, MAX_GROUPS))
+        characters = (TermGroup(((character,),)) for chunk in found for character in chunk.characters)
+        return tuple(islice(chain(self._expanded(_with_joints(found)), characters), MAX_GROUPS))
 
-    def _expanded(self, groups: Sequence[Alternatives]) -> Iterator[Alternatives]:
+    def _expanded(self, groups: Sequence[Alternatives]) -> Iterator[TermGroup]:
         at = 0
         while at < len(groups):
             size = self._match(groups, at)
-            yield self._merged(groups[at : at + size]) if size else groups[at]
+            yield TermGroup(self._merged(groups[at : at + size]), size) if size else TermGroup(groups[at])
             at += size or 1
 
     def _match(self, groups: Sequence[Alternatives], at: int) -> int:
@@ -86,6 +88,11 @@ class Analyzer:
         """The typed words, their synonyms, then each word alone, so that a synonym never loses a match."""
         key = _key(groups)
         return tuple(dict.fromkeys((_flat(key), *self._expansions[key], *chain.from_iterable(groups))))
+
+
+def phrase_key(phrase: str) -> tuple[tuple[str, ...], ...]:
+    """Equal for two phrases that are the same to a synonym; empty for one without a word."""
+    return _typed(phrase)
 
 
 def _read(text: str) -> Iterator[Chunk]:

@@ -108,6 +108,12 @@ def chinese_words(run: str) -> list[str]:
     return cast(list[str], _segmenter().cut(run))
 
 
+def dictionary_words(run: str) -> list[str]:
+    """The words of a run of Chinese that stand in the dictionary; what does not falls into characters, as a misspelled
+    word does."""
+    return cast(list[str], _segmenter().cut(run, False))
+
+
 @cache
 def _segmenter() -> Any:  # noqa: ANN401 - the library ships no types
     # A segmenter of our own: words added to the library's shared one elsewhere must not change terms.

@@ -242,13 +242,14 @@ def best_first(rows: Rows, scores: Scores, limit: int) -> tuple[Rows, Scores]:
     return rows[order], scores[order]
 
 
-def minimum_matches(groups: int) -> int:
-    """How many words of a query a product must have to match: half of them, rounded up.
+def minimum_matches(groups: Sequence[TermGroup]) -> int:
+    """How many words of a query a product must have to match: half of them, rounded up. A group that stands for
+    several words counts as so many, so that a phrase with synonyms loses no hit that its words had.
 
     A total and facet counts over everything that shares one word with a long query would mean little; asking for more
     loses recall that the vectors do not make up for (docs/decisions/0001-one-candidate-set.md).
     """
-    return (groups + 1) // 2
+    return (sum(group.words for group in groups) + 1) // 2
 
 
 def make_facet(

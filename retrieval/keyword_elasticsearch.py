@@ -376,7 +376,10 @@ def _match(groups: tuple[TermGroup, ...]) -> Query | None:
     wanted = [_group(group) for group in groups]
     if len(wanted) < 2:
         return wanted[0] if wanted else None
-    return {"bool": {"should": wanted, "minimum_should_match": minimum_matches(len(wanted))}}
+    # Counted again, without a score, for each further word that it stands for.
+    for query, group in zip(tuple(wanted), groups, strict=True):
+        wanted += [{"constant_score": {"filter": query, "boost": 0.0}}] * (group.words - 1)
+    return {"bool": {"should": wanted, "minimum_should_match": minimum_matches(groups)}}
 
 
 def _group(group: TermGroup) -> Query:

@@ -190,7 +190,10 @@ class TantivyIndex(InParts):
             return None
         if len(wanted) == 1:
             return wanted[0]
-        return Query.boolean_query([(Occur.Should, each) for each in wanted], minimum_matches(len(wanted)))
+        # Counted again, without a score, for each further word that it stands for.
+        for query, group in zip(tuple(wanted), groups, strict=True):
+            wanted += [Query.const_score_query(query, 0.0)] * (group.words - 1)
+        return Query.boolean_query([(Occur.Should, each) for each in wanted], minimum_matches(groups))
 
     def _group(self, group: TermGroup) -> Query:
         alternatives = [self._conjunction(terms) for terms in group.alternatives]
