@@ -8,7 +8,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from benchmarks import cluster_commands, data_commands, event_commands, ranker_commands, suggest_commands
+from benchmarks import (
+    cluster_commands,
+    data_commands,
+    event_commands,
+    ranker_commands,
+    suggest_commands,
+    synonym_commands,
+)
 from retrieval.errors import SettingError
 from service.options import IndexArgument, JsonOption, add_commands, cache_folder
 
@@ -24,6 +31,7 @@ add_commands(bench, cluster_commands.EXAMPLES)
 add_commands(bench, event_commands.EXAMPLES)
 add_commands(bench, ranker_commands.EXAMPLES)
 add_commands(bench, suggest_commands.EXAMPLES)
+add_commands(bench, synonym_commands.EXAMPLES)
 
 
 def evaluate(

@@ -47,6 +47,7 @@ from retrieval.store_files import (
     EVENTS_FOLDER,
     MARKER,
     POPULARITY_FILE,
+    PROPOSALS_FILE,
     SCHEMA,
     VERSION_NAME,
     marker_content,
@@ -63,6 +64,7 @@ _WORDS_ALONE = "products are found by words alone until a rebuild stores the enc
 IDENTITY = "identity"
 _UNFINISHED = ".building-"
 _GOING = ".removed-"
+_OF_EVENTS = (POPULARITY_FILE, ASKED_FILE, PROPOSALS_FILE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,9 +174,9 @@ class Store:
             return StoreForeignError(f"{self.root / MARKER} is missing beside the versions; {_MEND_MARKER}")
         # A rebuild that was killed while it made the directory ours leaves a marker that is not in place yet.
         # Events may come before the first rebuild, and what is made of them.
-        ours = (self.root / name for name in (MARKER, POPULARITY_FILE, ASKED_FILE))
+        ours = (self.root / name for name in (MARKER, *_OF_EVENTS))
         names = {entry.name for entry in self.root.iterdir()} - {scratch_path(path).name for path in ours}
-        if names - {EVENTS_FOLDER, POPULARITY_FILE, ASKED_FILE}:
+        if names - {EVENTS_FOLDER, *_OF_EVENTS}:
             message = f"{self.root} holds something else than an index (no {MARKER}); name another directory"
             return StoreForeignError(message)
         what = "holds events and no index yet" if names else "is empty"

@@ -20,6 +20,8 @@ POPULARITY_FILE = "popularity.json"
 """Made of events, for the ranker: service/popularity.py."""
 ASKED_FILE = "asked.json"
 """Made of events, for suggestions: service/suggesting/asked.py."""
+PROPOSALS_FILE = "synonym_proposals.json"
+"""Made of events, for a person to accept: service/synonyms/proposal.py."""
 CURRENT = "CURRENT"
 VERSION_NAME = re.compile(r"v\d{6,}")
 

@@ -17,6 +17,7 @@ from service.merchandising.commands import rules
 from service.model_commands import models
 from service.options import IndexArgument, JsonOption, add_commands, cache_folder
 from service.suggesting import command as suggest_command
+from service.synonyms.commands import synonyms
 from service.training_commands import train
 
 app = typer.Typer(
@@ -155,4 +156,5 @@ app.add_typer(events)
 app.add_typer(models)
 app.add_typer(rules)
 app.add_typer(serve_commands.keys)
+app.add_typer(synonyms)
 app.add_typer(train)

@@ -23,6 +23,9 @@ from service.popularity import write_popularity
 from service.settings import EventsSettings
 from service.suggesting.asked import write_asked
 from service.suggesting.asked_making import asked_queries
+from service.synonyms.in_catalog import serving_words
+from service.synonyms.proposal import write_proposals
+from service.synonyms.proposing import synonym_proposals
 
 
 class DerivedTables:
@@ -66,10 +69,12 @@ class DerivedTables:
         return done
 
     def _tell_engines(self) -> None:
-        """Engines read popularity, and what was asked, from files of their own: they open without a table library."""
+        """Engines read popularity, what was asked and what that proposes from files of their own: they open without a
+        table library."""
         derived = open_derived(self.folder)
         write_popularity(self._root, popularity_scores(derived.popularity), derived.made)
         write_asked(self._root, asked_queries(derived), derived.made)
+        write_proposals(self._root, synonym_proposals(derived, serving_words(self._root)), derived.made)
 
     def label_weights(self) -> pl.DataFrame:
         """What a click, a cart and a purchase count for in the labels that were made last."""

@@ -39,8 +39,11 @@ from service.recording import Recorder
 from service.searching import FACET_VALUES, Search, check_query, row_of, similar_products
 from service.served_ranker import ServedRanker
 from service.snapshot import Snapshot, open_snapshot
+from service.stages import Encodings
 from service.suggesting.suggester import Suggester
 from service.suggesting.suggestions import Suggestions
+from service.synonyms.engine_synonyms import EngineSynonyms
+from service.synonyms.served import ServedSynonyms
 
 if TYPE_CHECKING:
     from service.event_log import Recorded
@@ -79,6 +82,7 @@ class SearchEngine:
         self._ranker = ServedRanker(store.root, settings)
         self._suggester = Suggester(store.root)
         self._rules = ServedRules(store.root)
+        self._synonyms = ServedSynonyms(store.root, follow=follow)
         self._follow = follow
         self._journal = Journal(store.root)
         self._stop = threading.Event()
@@ -96,6 +100,7 @@ class SearchEngine:
         self._tell_unanswered(snapshot)
         self._ranker.look(snapshot)
         self._rules.look(snapshot)
+        self._synonyms.look(snapshot)
         self._suggester.look(snapshot)
         if follow:
             self._catch_up()
@@ -141,7 +146,7 @@ class SearchEngine:
     @property
     def snapshot(self) -> Snapshot:
         """The opened version itself, for benchmarks and tools that look at its parts."""
-        return self._live.snapshot
+        return self._synonyms.over(self._live.snapshot)
 
     @property
     def round_trips(self) -> int:
@@ -173,6 +178,7 @@ class SearchEngine:
             *self.snapshot.notices,
             *self._ranker.notices,
             *self._rules.notices,
+            *self._synonyms.notices,
             *self._suggester.notices,
             *self._journal.notices,
             *self._trouble.values(),
@@ -194,19 +200,21 @@ class SearchEngine:
         correct: bool = True,
         rules: bool | Sequence[Rule] = True,
         facet_values: int = FACET_VALUES,
+        encodings: Encodings | None = None,
     ) -> Page:
         """The products for a query, one page of them, with counts over all of them.
 
         `filters` is an expression such as `price < 100 AND brand IN (Bosch, Makita)`; `facets` are fields to count, the
-        `facet_values` most frequent values of each;
-        `sort` is a numeric field, "-" before it for descending; `stage` is "bm25", "dense", "merged" or "ranked", which
-        is what merging gave, reordered by the ranker where one serves; `merge` names one of
-        `retrieval.merging.METHODS`; `explain` has each hit that the ranker scored say what its score is made of;
+        `facet_values` most frequent values of each; `sort` is a numeric field, "-" before it for descending; `stage` is
+        "bm25", "dense", "merged" or "ranked", which is what merging gave, reordered by the ranker where one serves;
+        `merge` names one of `retrieval.merging.METHODS`; `explain` has each hit that the ranker scored say what its
+        score is made of;
         `history` is what this shopper did before, oldest first, for a ranker that reads it: the newest 50 acts count,
         products that are not there do not. An empty text browses everything that the filter lets through. Where a word
         stands nowhere in the catalog and another was surely meant, that is searched for, and the page says so; with
         `correct` False the text is searched for as it is, and the page only says what may be meant. With `rules` False
-        the store's merchandising rules do not hold, and others instead where some are given.
+        the store's merchandising rules do not hold, and others instead where some are given. Searches that are given
+        the same `encodings` encode a text once.
 
         Raises QueryError, FilterError or UnknownFieldError for what cannot be answered.
         """
@@ -223,7 +231,8 @@ class SearchEngine:
             is_corrected = meant is not None and meant.is_sure and correct
             asked = replace(query, text=meant.text) if meant and is_corrected else query
             stage, given = self._ranker.stage(snapshot, past), self._rules_for(snapshot, rules)
-            found = Search(snapshot, self._executor, asked, merge, lost, stage, given, text).page()
+            search = Search(snapshot, self._executor, asked, merge, lost, stage, given, text, encodings=encodings)
+            found = search.page()
             return replace(found, suggestion=meant.text, corrected=is_corrected) if meant else found
 
         return self._answered(answer)
@@ -274,6 +283,11 @@ class SearchEngine:
     def rules(self) -> EngineRules:
         """The store's merchandising rules: read, changed, and tried without changing anything."""
         return EngineRules(self._rules, lambda: self.snapshot, self.search)
+
+    @property
+    def synonyms(self) -> EngineSynonyms:
+        """The store's synonyms beside those that the version was built with: read, changed, and proposed."""
+        return EngineSynonyms(self._synonyms, self._store.root, lambda: self._live.snapshot)
 
     def _rules_for(self, snapshot: Snapshot, asked: bool | Sequence[Rule]) -> CompiledRules | None:
         if isinstance(asked, bool):
@@ -382,6 +396,7 @@ class SearchEngine:
                 self._live = newer
             self._ranker.look(newer.snapshot)
             self._rules.look(newer.snapshot)
+            self._synonyms.look(newer.snapshot)
             self._suggester.look(newer.snapshot)
             self._trouble.pop("version", None)
             self._tell_unanswered(newer.snapshot)
@@ -419,6 +434,7 @@ class SearchEngine:
         self._catch_up()
         self._ranker.look(self.snapshot)
         self._rules.look(self.snapshot)
+        self._synonyms.look(self._live.snapshot)
         self._suggester.look(self.snapshot)
         is_due = file_stamp(self._store.root / CURRENT) != self._seen or time.monotonic() > self._again
         if is_due and not self._opening.locked():

@@ -21,7 +21,7 @@ from service.merchandising.compiled import CompiledRules
 from service.merchandising.effect import NOTHING
 from service.ranking import STAGES, Ranking, Request
 from service.snapshot import Snapshot
-from service.stages import FILTERED_DEPTH, LastStage, Stages
+from service.stages import FILTERED_DEPTH, Encodings, LastStage, Stages
 
 MOST_TEXT = 10_000
 """Characters of a query; longer ones are refused rather than cut."""
@@ -48,6 +48,8 @@ class Search:
         last: LastStage | None = None,
         rules: CompiledRules | None = None,
         typed: str = "",
+        *,
+        encodings: Encodings | None = None,
     ) -> None:
         """`lost` are the stages that cannot take part; `last` reorders what merging gave, `rules` all of it: by what
         was `typed`, too, where something else is searched for."""
@@ -74,7 +76,7 @@ class Search:
             pinned,
         )
         self._last = last
-        self._stages = Stages(snapshot, executor, last)
+        self._stages = Stages(snapshot, executor, last, encodings)
 
     def page(self) -> Page:
         """The answer."""

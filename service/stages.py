@@ -24,6 +24,7 @@ from retrieval.keyword import Completed, Completion, Matches, Retrieved, Rows, S
 from retrieval.merging import Evidence
 from retrieval.records import Explanation
 from retrieval.vectors import Background, Neighbours, Vectors
+from service.once import Once
 from service.ranking import STAGES, Ranking, Request, put_in_merged_order
 from service.snapshot import Snapshot
 
@@ -66,13 +67,24 @@ class EncodedQuery:
     tokens: Tokens | None = None
 
 
+Encodings = Once[tuple[int, str, bool], EncodedQuery]
+"""Queries that were encoded for several searches of one request, by encoder, text, and whether with tokens."""
+
+
 class Stages:
     """Finds and ranks candidates of one snapshot. Threads of `executor` let the two retrievers work side by side."""
 
-    def __init__(self, snapshot: Snapshot, executor: Executor, last: LastStage | None = None) -> None:
+    def __init__(
+        self,
+        snapshot: Snapshot,
+        executor: Executor,
+        last: LastStage | None = None,
+        encodings: Encodings | None = None,
+    ) -> None:
         self._snapshot = snapshot
         self._executor = executor
         self._last = last
+        self._encodings = encodings
 
     def rank(self, request: Request) -> Ranking:
         """The candidate set of a request, its ranked part in order."""
@@ -115,6 +127,17 @@ class Stages:
 
     def _encode(self, request: Request) -> EncodedQuery:
         reads_tokens = request.stage == "ranked" and self._last is not None and self._last.reads_tokens
+        if self._encodings is None:
+            return self._encode_now(request, reads_tokens=reads_tokens)
+        of_text = id(self._snapshot.encoder), request.text
+        return self._encodings.get(
+            (*of_text, reads_tokens),
+            lambda: self._encode_now(request, reads_tokens=reads_tokens),
+            # Its vector is the same.
+            rather=(*of_text, True),
+        )
+
+    def _encode_now(self, request: Request, *, reads_tokens: bool) -> EncodedQuery:
         encoder = with_tokens(self._snapshot.encoder) if reads_tokens else None
         if encoder is None:
             return EncodedQuery(self._snapshot.encoder.encode_queries([request.text])[0])

@@ -1,0 +1,201 @@
+"""The commands for synonyms: `shelfwise synonyms list, put, delete, history, import, export, proposals, accept,
+decline`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from service.options import IndexOption, JsonOption
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from service.engine import SearchEngine
+    from service.synonyms.store import SynonymStore
+    from service.synonyms.synonym import Synonym
+
+synonyms = typer.Typer(
+    name="synonyms",
+    help="Words that find each other, kept beside the index; and proposals for them from what shoppers did.",
+    no_args_is_help=True,
+    rich_markup_mode="rich",
+)
+
+ByOption = Annotated[
+    str, typer.Option("--by", help="Who does it, written down beside the change; a pseudonym will do.", metavar="NAME")
+]
+ProposalArgument = Annotated[str, typer.Argument(help="A proposal's id, as proposals shows it.", metavar="PROPOSAL")]
+
+
+@synonyms.command("list", epilog="Example: shelfwise synonyms list --index store")
+def list_synonyms(index: IndexOption = Path("store"), as_json: JsonOption = False) -> None:
+    """List the synonyms of an index; those that its version was built with are in a file of the version."""
+    import msgspec
+
+    from service.synonyms.views import show_synonyms
+    from service.terminal import write_json
+
+    stored = _store(index).read()
+    write_json(msgspec.json.encode(stored)) if as_json else show_synonyms(stored.synonyms)
+
+
+@synonyms.command(epilog='Example: shelfwise synonyms put "sofa, couch, settee" --by m7 --index store')
+def put(
+    line: Annotated[
+        str,
+        typer.Argument(help='"sofa, couch": each finds the other. "hdd => hard disk": the left finds the right.'),
+    ],
+    synonym_id: Annotated[str, typer.Option("--id", help="Its id; by default it is made of the words.")] = "",
+    off: Annotated[bool, typer.Option("--off", help="Keep it without searching by it.")] = False,
+    by: ByOption = "",
+    index: IndexOption = Path("store"),
+    as_json: JsonOption = False,
+) -> None:
+    """Add a synonym, or replace the one with the same id. Engines take it up at once."""
+    from dataclasses import replace
+
+    from service.synonyms.lines import parsed
+
+    made = parsed(line)
+    _put(index, [replace(made, id=synonym_id or made.id, enabled=not off)], by, as_json)
+
+
+@synonyms.command(epilog="Example: shelfwise synonyms delete sofa-couch-settee --by m7 --index store")
+def delete(
+    ids: Annotated[list[str], typer.Argument(help="Ids of synonyms.", metavar="SYNONYM...")],
+    by: ByOption = "",
+    index: IndexOption = Path("store"),
+    as_json: JsonOption = False,
+) -> None:
+    """Take synonyms away; they stay in the history."""
+    store = _store(index)
+    before = store.revision()
+    _tell(before, store.delete(ids, who=by), f"{_counted(len(set(ids)))} gone", as_json)
+
+
+@synonyms.command(epilog="Example: shelfwise synonyms history sofa-couch --limit 5 --index store")
+def history(
+    synonym: Annotated[str, typer.Argument(help="By default the changes of all.", metavar="[SYNONYM]")] = "",
+    limit: Annotated[int, typer.Option(help="How many changes.", min=1)] = 20,
+    index: IndexOption = Path("store"),
+    as_json: JsonOption = False,
+) -> None:
+    """Show who changed what, newest first."""
+    import msgspec
+
+    from service.synonyms.views import show_history
+    from service.terminal import write_json
+
+    changes = _store(index).history(synonym or None, limit)
+    write_json(msgspec.json.encode(changes)) if as_json else show_history(changes)
+
+
+@synonyms.command("import", epilog="Example: shelfwise synonyms import synonyms.txt --by m7 --index store")
+def import_lines(
+    file: Annotated[Path, typer.Argument(help="As shelfwise rebuild --synonyms reads it.", metavar="FILE")],
+    by: ByOption = "",
+    index: IndexOption = Path("store"),
+    as_json: JsonOption = False,
+) -> None:
+    """Add the synonyms of a text file, one a line: all of them or none; what has the same words is replaced."""
+    from service.synonyms.lines import read_lines
+
+    _put(index, read_lines(file), by, as_json)
+
+
+@synonyms.command(epilog="Example: shelfwise synonyms export --index store > synonyms.txt")
+def export(index: IndexOption = Path("store")) -> None:
+    """Print the synonyms as a text file that import and rebuild read; those that are off stand there as comments."""
+    import sys
+
+    from service.synonyms.lines import text_of
+
+    # In UTF-8 whatever the terminal speaks: it is read again.
+    sys.stdout.buffer.write(text_of(_store(index).read().synonyms).encode())
+
+
+@synonyms.command(epilog="Example: shelfwise synonyms proposals --size 10 --index store")
+def proposals(
+    size: Annotated[int, typer.Option(help="How many, the strongest first.", min=1)] = 20,
+    index: IndexOption = Path("store"),
+    as_json: JsonOption = False,
+) -> None:
+    """Show what shoppers' queries propose, with the evidence; shelfwise events refresh makes it anew."""
+    import msgspec
+
+    from service.synonyms.views import show_proposals
+    from service.terminal import write_json
+
+    with _opened(index) as engine:
+        found = engine.synonyms.proposals()[:size]
+    write_json(msgspec.json.encode(found)) if as_json else show_proposals(found)
+
+
+@synonyms.command(epilog="Example: shelfwise synonyms accept 3f9a1c0b22de --by m7 --index store")
+def accept(
+    proposal: ProposalArgument, by: ByOption = "", index: IndexOption = Path("store"), as_json: JsonOption = False
+) -> None:
+    """Keep what is proposed as a synonym. Engines take it up at once."""
+    with _opened(index) as engine:
+        before = engine.synonyms.revision
+        kept = engine.synonyms.accept(proposal, who=by)
+        after = engine.synonyms.revision
+    _tell(before, after, f"{kept.line}, with the id {kept.id}", as_json)
+
+
+@synonyms.command(epilog="Example: shelfwise synonyms decline 3f9a1c0b22de --by m7 --index store")
+def decline(
+    proposal: ProposalArgument, by: ByOption = "", index: IndexOption = Path("store"), as_json: JsonOption = False
+) -> None:
+    """Have a proposal never come back."""
+    import msgspec
+
+    from service.terminal import out, write_json
+
+    with _opened(index) as engine:
+        engine.synonyms.decline(proposal, who=by)
+    write_json(msgspec.json.encode({"declined": proposal})) if as_json else out.print("It will not come back.")
+
+
+def _put(index: Path, wanted: Sequence[Synonym], by: str, as_json: bool) -> None:
+    store = _store(index)
+    before = store.revision()
+    _tell(before, store.put(wanted, who=by), f"{_counted(len(wanted))} in place", as_json)
+
+
+def _opened(index: Path) -> SearchEngine:
+    from service.engine import SearchEngine
+    from service.terminal import show_notices
+
+    engine = SearchEngine.open(index)
+    show_notices(engine.notices)
+    return engine
+
+
+def _store(index: Path) -> SynonymStore:
+    """The synonyms of what is found to be an index directory."""
+    from retrieval.published import Store
+    from service.synonyms.store import SynonymStore
+
+    Store(index).check_ours()
+    return SynonymStore(index)
+
+
+def _tell(before: int, after: int, done: str, as_json: bool) -> None:
+    import msgspec
+
+    from service.terminal import out, shown, write_json
+
+    if as_json:
+        write_json(msgspec.json.encode({"before": before, "revision": after}))
+    elif before == after:
+        out.print(f"Nothing is other than it was at revision {after}.", highlight=False)
+    else:
+        out.print(f"Revision {after}: {shown(done)}.", highlight=False, soft_wrap=True, markup=False)
+
+
+def _counted(count: int) -> str:
+    return f"{count:,} synonym is" if count == 1 else f"{count:,} synonyms are"
