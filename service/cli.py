@@ -13,6 +13,7 @@ import typer
 from retrieval.errors import ShelfwiseError
 from service import changes, feed_commands, learning_command, serve_commands, versions
 from service.event_upkeep import events
+from service.experiments.commands import experiments
 from service.merchandising.commands import rules
 from service.model_commands import models
 from service.options import IndexArgument, JsonOption, add_commands, cache_folder
@@ -153,6 +154,7 @@ add_commands(app, learning_command.EXAMPLES)
 add_commands(app, suggest_command.EXAMPLES)
 add_commands(app, serve_commands.EXAMPLES)
 app.add_typer(events)
+app.add_typer(experiments)
 app.add_typer(models)
 app.add_typer(rules)
 app.add_typer(serve_commands.keys)

@@ -106,21 +106,12 @@ def report(
     as_json: JsonOption = False,
 ) -> None:
     """Report what shoppers did: funnel, clicks by position, queries, products, fraud, what was set aside."""
-    from retrieval.published import Store
-    from retrieval.store_files import EVENTS_FOLDER
-    from service.event_log import DERIVED_FOLDER, aside_files
-    from service.event_report.inputs import read_inputs
     from service.event_report.page import html
-    from service.event_report.products import catalog_titles
-    from service.event_report.report import build_report
-    from service.event_report.set_aside import rows_aside
+    from service.event_report.stored import stored_report
     from service.event_report.view import show_report
     from service.terminal import write_json
 
-    folder = index / EVENTS_FOLDER
-    made = build_report(
-        read_inputs(folder / DERIVED_FOLDER), rows_aside(aside_files(folder)), catalog_titles(Store(index))
-    )
+    made = stored_report(index)
     if page:
         try:
             write_durably(page, html(made).encode())

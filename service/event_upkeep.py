@@ -17,23 +17,27 @@ __all__ = ["events"]
 
 @events.command(epilog="Example: shelfwise events forget u1042 --index store")
 def forget(
-    shopper: Annotated[str, typer.Argument(help="The shopper, as the store's events name them.", metavar="USER")],
+    shopper: Annotated[str, typer.Argument(help="The shopper, as the store's events name them.", metavar="USER")] = "",
     index: IndexDirectory = Path("store"),
     settings: SettingsOption = None,
+    pseudonyms: Annotated[
+        list[str] | None, typer.Option("--pseudonym", help="Instead of a name, what stands for it. Repeatable.")
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Remove a shopper from the store of events and from every derived table, and prove that nothing is left."""
     import msgspec
 
     from service.event_views import show_forgotten
-    from service.forgetting import forget as run
+    from service.forgetting import forget_pseudonyms
     from service.terminal import write_json
 
-    if not shopper:
+    if bool(shopper) == bool(pseudonyms):
         raise typer.BadParameter("name the shopper", param_hint="USER")
     loaded = loaded_settings(settings)
     with upkeep(index, loaded) as (log, others, tables):
-        done = run(log, shopper, tables.purge, tables.rows_of, others)
+        meant = pseudonyms or log.intake.pseudonyms.all_of(shopper)
+        done = forget_pseudonyms(log, meant, tables.purge, tables.rows_of, others)
     write_json(msgspec.json.encode(done)) if as_json else show_forgotten(done)
     if not done.is_complete:
         raise typer.Exit(1)

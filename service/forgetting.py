@@ -49,7 +49,17 @@ def forget(
 
     `renew` makes the derived tables anew without leaving old ones; `rows_of` counts their rows under pseudonyms.
     """
-    pseudonyms = log.intake.pseudonyms.all_of(shopper)
+    return forget_pseudonyms(log, log.intake.pseudonyms.all_of(shopper), renew, rows_of, others)
+
+
+def forget_pseudonyms(
+    log: EventLog,
+    pseudonyms: Collection[str],
+    renew: Callable[[], object],
+    rows_of: Callable[[Collection[str]], int],
+    others: Collection[EventStore] = (),
+) -> Forgotten:
+    """The same of a shopper whose pseudonyms are known, under every key."""
     aside = log.folder / ASIDE_FOLDER
     remove_unfinished(aside)
     sessions = {row.session for path in aside_files(log.folder) for _, row in _rows(path) if row.shopper in pseudonyms}

@@ -1,0 +1,191 @@
+"""The experiments of an index directory, with what their lots are drawn by: STORE/experiments.sqlite.
+
+Beside the experiments it holds one key, made with the file, by which the marks in query ids are signed. Whoever can
+read it can make marks up, so the file is for its owner's eyes only.
+"""
+
+from __future__ import annotations
+
+import secrets
+import sqlite3
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import msgspec
+
+from retrieval.close_names import close_names
+from retrieval.errors import ExperimentError, StoreDamagedError
+from service.experiments.checking import LONGEST_ID, MOST_EXPERIMENTS, check_beside
+from service.experiments.experiment import Experiment
+from service.experiments.experiment_json import decoded, encoded, experiment_document, experiment_of
+from service.experiments.stored import StoredExperiment, StoredExperiments
+from service.sqlite_file import Layout, SqliteFile
+
+EXPERIMENTS_FILE = "experiments.sqlite"
+LONGEST_WHO = 100
+_KEY_BYTES = 32
+_SALT_BYTES = 16
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_LAYOUT = Layout(
+    "experiments",
+    0x53574558,
+    1,
+    """
+CREATE TABLE experiments (
+    id TEXT PRIMARY KEY, experiment TEXT NOT NULL, salt BLOB NOT NULL, put INTEGER NOT NULL, who TEXT NOT NULL,
+    stopped INTEGER, stopper TEXT NOT NULL
+) WITHOUT ROWID;
+CREATE TABLE secret (key BLOB NOT NULL);
+""",
+)
+_ALL = "SELECT experiment, salt, put, who, stopped, stopper FROM experiments"
+_PUT = """
+INSERT INTO experiments VALUES (?, ?, ?, ?, ?, NULL, '')
+ON CONFLICT (id) DO UPDATE SET experiment = excluded.experiment, put = excluded.put, who = excluded.who
+"""
+_STOP = "UPDATE experiments SET stopped = ?, stopper = ? WHERE id = ?"
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
+
+
+class ExperimentStore:
+    """The experiments of an index directory. Any number of threads and processes may use it at once; nothing is created
+    until one is put. What a method changes is durable when it returns.
+
+    All methods raise StoreError, of which StoreDamagedError and StoreForeignError are kinds, where the file cannot be
+    used.
+    """
+
+    def __init__(
+        self,
+        root: Path,
+        *,
+        clock: Callable[[], datetime] = _now,
+        random: Callable[[int], bytes] = secrets.token_bytes,
+    ) -> None:
+        self.path = root / EXPERIMENTS_FILE
+        self._file = SqliteFile(self.path, _LAYOUT, private=True)
+        self._clock = clock
+        self._random = random
+
+    def stamp(self) -> tuple[int, int, int]:
+        """Changes when the file does; zeros where there is none."""
+        return self._file.stamp()
+
+    def read(self) -> StoredExperiments:
+        """The experiments as they are."""
+        with self._file.reading() as cursor:
+            if cursor is None:
+                return StoredExperiments()
+            (key,) = cursor.execute("SELECT key FROM secret").fetchone() or (b"",)
+            rows = cursor.execute(f"{_ALL} ORDER BY id").fetchall()
+        return StoredExperiments(tuple(self._told(*row) for row in rows), key)
+
+    def get(self, experiment_id: str) -> StoredExperiment:
+        """One experiment; raises ExperimentError where there is none of this id."""
+        with self._file.reading() as cursor:
+            found = self._found(cursor, experiment_id) if cursor else None
+            if found is None:
+                raise _unknown(experiment_id, cursor)
+            return found
+
+    def put(self, experiment: Experiment, *, who: str = "") -> bool:
+        """Adds an experiment, or replaces one of the same id that has not begun; returns whether anything changed.
+
+        Raises ExperimentError for one that cannot be taken, also as another that it would disturb runs at the same
+        time, and for one that has begun and is another now: its figures would be of two experiments.
+        """
+        _check_who(who)
+        checked = _sound(experiment)
+        with self._file.writing() as cursor:
+            now, before = self._clock(), self._found(cursor, checked.id)
+            if before is not None and before.experiment == checked and before.stopped is None:
+                return False
+            if before is not None and (before.stopped is not None or before.has_begun(now)):
+                been = "was stopped" if before.stopped else "has begun: it can be stopped, not changed"
+                told = f"experiment {checked.id!r} {been}; put the new one under another id"
+                raise ExperimentError(told, field="id")
+            self._check_room(cursor, checked, now)
+            salt = before.salt if before else self._random(_SALT_BYTES)
+            cursor.execute(_PUT, (checked.id, encoded(checked), salt, _milliseconds(now), who))
+            if cursor.execute("SELECT count(*) FROM secret").fetchone() == (0,):
+                cursor.execute("INSERT INTO secret VALUES (?)", (self._random(_KEY_BYTES),))
+        return True
+
+    def stop(self, experiment_id: str, *, who: str = "") -> bool:
+        """Ends an experiment for good; returns whether it was not over before. What was found stays. Raises
+        ExperimentError where there is none of this id."""
+        _check_who(who)
+        if not self.path.exists():
+            raise _unknown(experiment_id, None)
+        with self._file.writing() as cursor:
+            found, now = self._found(cursor, experiment_id), self._clock()
+            if found is None:
+                raise _unknown(experiment_id, cursor)
+            if found.over is not None and found.over <= now:
+                return False
+            cursor.execute(_STOP, (_milliseconds(now), who, experiment_id))
+        return True
+
+    def _check_room(self, cursor: sqlite3.Cursor, experiment: Experiment, now: datetime) -> None:
+        stored = [self._told(*row) for row in cursor.execute(_ALL).fetchall()]
+        others = [each for each in stored if each.experiment.id != experiment.id]
+        if len(others) >= MOST_EXPERIMENTS:
+            raise ExperimentError(f"there are {len(others):,} experiments, at most {MOST_EXPERIMENTS:,} are kept")
+        if experiment.ends is not None and experiment.ends <= now:
+            raise ExperimentError(f"experiment {experiment.id!r}: ends: is over already", field="ends")
+        if experiment.enabled:
+            starts = max(now, experiment.starts or now)
+            beside = [replace(each.experiment, starts=each.begins, ends=each.over) for each in others if _counts(each)]
+            check_beside(replace(experiment, starts=starts), beside)
+
+    def _found(self, cursor: sqlite3.Cursor, experiment_id: str) -> StoredExperiment | None:
+        row = cursor.execute(f"{_ALL} WHERE id = ?", (experiment_id,)).fetchone()
+        return None if row is None else self._told(*row)
+
+    def _told(self, line: str, salt: bytes, put: int, who: str, stopped: int | None, stopper: str) -> StoredExperiment:
+        try:
+            experiment = decoded(line)
+        except (ExperimentError, msgspec.MsgspecError) as error:
+            raise StoreDamagedError(f"{self.path} holds an experiment that cannot be read: {error}") from error
+        over = None if stopped is None else _moment(stopped)
+        return StoredExperiment(experiment, salt, _moment(put), who, over, stopper)
+
+
+def _counts(stored: StoredExperiment) -> bool:
+    """Whether others must keep away from it."""
+    return stored.experiment.enabled and (stored.over is None or stored.begins < stored.over)
+
+
+def _sound(experiment: Experiment) -> Experiment:
+    if not isinstance(experiment, Experiment):
+        raise ExperimentError(f"an experiment must be an Experiment, not {type(experiment).__name__}")
+    try:
+        return experiment_of(experiment_document(experiment))
+    except (TypeError, AttributeError) as error:
+        raise ExperimentError(f"the experiment holds what none may hold ({error})") from error
+
+
+def _unknown(experiment_id: str, cursor: sqlite3.Cursor | None) -> ExperimentError:
+    known = [each for (each,) in cursor.execute("SELECT id FROM experiments")] if cursor else []
+    named = experiment_id[: LONGEST_ID + 1]
+    close = close_names(named, known)
+    advice = f"did you mean {' or '.join(close)}?" if close else "shelfwise experiments list shows those that are"
+    return ExperimentError(f"there is no experiment {named!r}; {advice}", field="id")
+
+
+def _check_who(who: str) -> None:
+    if not isinstance(who, str) or len(who) > LONGEST_WHO or not who.isprintable():
+        raise ExperimentError(f"who must be a name of at most {LONGEST_WHO} plain characters", field="who")
+
+
+def _milliseconds(moment: datetime) -> int:
+    return (moment - _EPOCH) // timedelta(milliseconds=1)
+
+
+def _moment(milliseconds: int) -> datetime:
+    return _EPOCH + timedelta(milliseconds=milliseconds)

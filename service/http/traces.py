@@ -1,0 +1,97 @@
+"""Traces by OpenTelemetry: a span for each request, and in it one for each stage of its searches.
+
+No query, no filter, no product and nobody's name is in one. This is the only file that imports OpenTelemetry.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping
+
+from opentelemetry.context import Context
+from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+from opentelemetry.sdk.resources import Resource
+from opentelemetry.sdk.trace import SpanProcessor, TracerProvider
+from opentelemetry.sdk.trace.export import BatchSpanProcessor
+from opentelemetry.trace import Span, SpanKind, Status, StatusCode, Tracer, set_span_in_context
+from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
+from starlette.types import Scope
+
+_SEND_SECONDS = 2.0
+_UNTRACED = frozenset({"/health/live", "/health/ready", "/metrics"})
+"""Asked again and again, by machines."""
+_CONTEXT_HEADERS = (b"traceparent", b"tracestate")
+_AFTER: Mapping[str, tuple[str, ...]] = {
+    "bm25": (),
+    "encode": (),
+    "dense": ("encode",),
+    "merge": ("bm25", "dense"),
+    "rerank": ("merge",),
+}
+"""What each stage of a search waits for: bm25 runs beside the others."""
+
+
+class OpenTelemetry:
+    """Spans of one service; see `service.http.tracing.Tracing`."""
+
+    def __init__(self, processor: SpanProcessor) -> None:
+        self._provider = TracerProvider(resource=Resource.create({"service.name": "shelfwise"}), shutdown_on_exit=False)
+        self._provider.add_span_processor(processor)
+        self._tracer = self._provider.get_tracer("shelfwise")
+        self._propagator = TraceContextTextMapPropagator()
+
+    def begin(self, scope: Scope) -> Traced | None:
+        """Goes on with the client's trace, where it tells of one."""
+        if scope["path"] in _UNTRACED:
+            return None
+        told = {name.decode(): value.decode("latin-1") for name, value in scope["headers"] if name in _CONTEXT_HEADERS}
+        span = self._tracer.start_span(scope["method"], self._propagator.extract(told), SpanKind.SERVER)
+        span.set_attribute("http.request.method", scope["method"])
+        return Traced(self._tracer, span, scope["method"])
+
+    def close(self) -> None:
+        """Sends what is left, and waits for it for seconds at most."""
+        self._provider.shutdown()
+
+
+class Traced:
+    """One request; see `service.http.tracing.RequestTrace`."""
+
+    def __init__(self, tracer: Tracer, span: Span, method: str) -> None:
+        self._tracer = tracer
+        self._span = span
+        self._method = method
+        self._inside: Context = set_span_in_context(span)
+
+    def add_stages(self, timings: Mapping[str, float]) -> None:
+        """Each at its place in the search."""
+        placed = list(placed_stages(timings))
+        began = time.time_ns() - int(max((end for _, _, end in placed), default=0) * 1e6)
+        for stage, start, end in placed:
+            span = self._tracer.start_span(stage, self._inside, start_time=began + int(start * 1e6))
+            span.end(began + int(end * 1e6))
+
+    def end(self, route: str, status: int, request_id: str) -> None:
+        """By the pattern of its path."""
+        self._span.update_name(f"{self._method} {route}".rstrip())
+        self._span.set_attributes(
+            {"http.route": route, "http.response.status_code": status, "shelfwise.request_id": request_id}
+        )
+        if status >= 500:
+            self._span.set_status(Status(StatusCode.ERROR))
+        self._span.end()
+
+
+def placed_stages(timings: Mapping[str, float]) -> Iterator[tuple[str, float, float]]:
+    """Stages with their begin and end, in milliseconds from the search's begin. What each took was measured; when it
+    began follows from what it waits for."""
+    ends: dict[str, float] = {}
+    for stage in sorted(timings, key=[*_AFTER, *timings].index):
+        start = max((ends.get(before, 0.0) for before in _AFTER.get(stage, tuple(ends))), default=0.0)
+        ends[stage] = start + timings[stage]
+        yield stage, start, ends[stage]
+
+
+def open_tracing(endpoint: str) -> OpenTelemetry:
+    """Sends spans to an OTLP endpoint, in a thread of its own; what cannot be sent is dropped."""
+    return OpenTelemetry(BatchSpanProcessor(OTLPSpanExporter(endpoint, timeout=_SEND_SECONDS)))

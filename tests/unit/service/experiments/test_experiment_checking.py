@@ -1,0 +1,121 @@
+"""Experiments as they are written, and what of them is refused, with the field."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from retrieval.errors import ExperimentError
+from service.experiments.checking import check_beside
+from service.experiments.experiment import Experiment, Goal, Mode, Options, Unit, Variant
+from service.experiments.experiment_json import decoded, encoded, experiment_document, experiment_of, read_experiment
+
+PLAIN: dict[str, Any] = {"id": "merging", "variants": [{"name": "now"}, {"name": "rrf", "options": {"merge": "rrf"}}]}
+FULL = Experiment(
+    "full",
+    (Variant("a", Options(rules=False), 2.0), Variant("b", Options("merged", "rrf", True))),
+    "A full one",
+    Mode.SPLIT,
+    Unit.QUERY,
+    0.5,
+    datetime(2026, 12, 1, tzinfo=UTC),
+    datetime(2027, 1, 1, tzinfo=UTC),
+    False,
+    Goal.PURCHASES,
+    5_000,
+    0.1,
+)
+TOML = """
+id = "merging"
+unit = "session"
+ends = 2099-01-01T00:00:00Z
+variants = [{ name = "now" }, { name = "rrf", options = { merge = "rrf" } }]
+"""
+
+
+def test_what_is_written_is_read_again() -> None:
+    for experiment in (FULL, experiment_of(PLAIN)):
+        assert decoded(encoded(experiment)) == experiment
+    assert experiment_document(experiment_of(PLAIN)) == PLAIN
+
+
+def test_files_are_toml_or_json(tmp_path: Path) -> None:
+    toml, json = tmp_path / "one.toml", tmp_path / "one.json"
+    toml.write_text(TOML)
+    json.write_bytes(msgspec.json.encode(PLAIN))
+    assert read_experiment(json) == experiment_of(PLAIN)
+    ends = datetime(2099, 1, 1, tzinfo=UTC)
+    assert read_experiment(toml) == replace(experiment_of(PLAIN), unit=Unit.SESSION, ends=ends)
+    for broken in ("[", '{"id": 1}', "\xff", '{"variants": []}'):
+        json.write_text(broken)
+        with pytest.raises(ExperimentError, match=r"one\.json"):
+            read_experiment(json)
+    with pytest.raises(ExperimentError, match="cannot be read"):
+        read_experiment(tmp_path / "nosuch.json")
+
+
+@pytest.mark.parametrize(
+    ("wrong", "field"),
+    [
+        ({"id": "Upper"}, "id"),
+        ({"id": "x" * 33}, "id"),
+        ({"id": "a~b"}, "id"),
+        ({"name": "x" * 201}, "name"),
+        ({"share": 0}, "share"),
+        ({"share": 1.5}, "share"),
+        ({"planned": 5}, "planned"),
+        ({"least_effect": -1}, "least_effect"),
+        ({"mode": "both"}, "mode"),
+        ({"unit": "browser"}, "unit"),
+        ({"goal": "revenue"}, "goal"),
+        ({"starts": "2026-12-01T00:00:00"}, "starts"),
+        ({"starts": "2026-12-02T00:00:00Z", "ends": "2026-12-01T00:00:00Z"}, "ends"),
+        ({"starts": "9999-12-31T00:00:00Z"}, "starts"),
+        ({"share": float("nan")}, "share"),
+        ({"colour": "red"}, "colour"),
+        ({"variants": []}, "variants"),
+        ({"variants": [{"name": "a"}]}, "variants"),
+        ({"variants": [{"name": "a"}] * 2}, "variants"),
+        ({"variants": [{"name": f"v{number}"} for number in range(9)]}, "variants"),
+        ({"variants": [{"name": "a"}, {"name": "b.c"}]}, "name"),
+        ({"variants": [{"name": "a"}, {"name": "b", "weight": 0}]}, "weight"),
+        ({"variants": [{"name": "a"}, {"name": "b", "wieght": 1}]}, "wieght"),
+        ({"variants": [{"name": "a"}, {"name": "b", "options": {"merge": "best"}}]}, "merge"),
+        ({"variants": [{"name": "a"}, {"name": "b", "options": {"stage": "dense"}}]}, "stage"),
+        ({"variants": [{"name": "a"}, {"name": "b", "options": {"ranker": "r1"}}]}, "ranker"),
+        ({"variants": [{"name": "a"}, {"name": "b", "options": {"rules": "no"}}]}, "rules"),
+        ({"variants": "ab"}, "variants"),
+        ({"mode": "interleave", "variants": [{"name": "a"}, {"name": "b"}, {"name": "c"}]}, "variants"),
+        ({"mode": "interleave", "variants": [{"name": "a"}, {"name": "b", "weight": 2}]}, "weight"),
+        ({"mode": "interleave", "variants": [{"name": "a"}, {"name": "b", "options": {"rules": False}}]}, "rules"),
+    ],
+)
+def test_what_is_wrong_is_refused_with_its_field(wrong: dict[str, Any], field: str) -> None:
+    with pytest.raises(ExperimentError) as caught:
+        experiment_of(PLAIN | wrong)
+    assert caught.value.field == field
+    assert field in str(caught.value)
+
+
+def test_what_would_disturb_each_other_is_refused() -> None:
+    def one(identity: str, mode: Mode = Mode.SPLIT, **options: str | bool) -> Experiment:
+        made = {"id": identity, "mode": mode, "variants": [{"name": "a"}, {"name": "b", "options": options}]}
+        return experiment_of(made)
+
+    merging = one("merging", merge="rrf")
+    check_beside(one("rules", rules=False), [merging])
+    check_beside(one("draft", Mode.INTERLEAVE, stage="merged"), [merging])
+    check_beside(replace(merging, variants=one("x", stage="merged").variants), [merging])
+    with pytest.raises(ExperimentError, match="sets merge at that time"):
+        check_beside(one("other", merge="maximum"), [merging])
+    with pytest.raises(ExperimentError, match="interleaves at that time"):
+        check_beside(one("other", Mode.INTERLEAVE), [one("draft", Mode.INTERLEAVE, merge="rrf")])
+    ended = replace(merging, ends=datetime(2026, 12, 1, tzinfo=UTC))
+    check_beside(replace(one("other", merge="maximum"), starts=datetime(2026, 12, 1, tzinfo=UTC)), [ended])
+    with pytest.raises(ExperimentError, match="4 others run"):
+        check_beside(one("fifth"), [one(f"e{number}") for number in range(4)])

@@ -1,0 +1,116 @@
+"""The commands for experiments: what they show, change and refuse, for people and as JSON."""
+
+from __future__ import annotations
+
+import shutil
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+from rich.console import Console
+from typer.testing import CliRunner
+
+from rerank.behaviour.options import DeriveOptions
+from rerank.behaviour.refresh import refresh
+from retrieval.errors import ExperimentError, ShelfwiseError, StoreMissingError
+from retrieval.events.event import Event, EventKind
+from service import terminal
+from service.cli import app
+from service.event_log import DERIVED_FOLDER, EventLog
+from service.experiments import views
+from service.experiments.query_ids import Drafted, Part, Seen, marked
+from service.experiments.store import ExperimentStore
+from service.settings import Settings
+
+SPLIT = 'id = "merging"\nvariants = [{ name = "now" }, { name = "rrf", options = { merge = "rrf" } }]\n'
+DRAFT = SPLIT.replace("merging", "draft").replace('merge = "rrf"', 'stage = "merged"') + 'mode = "interleave"\n'
+
+
+@pytest.fixture(autouse=True)
+def wide(monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in (terminal, views):
+        monkeypatch.setattr(module, "out", Console(width=200))
+
+
+@pytest.fixture
+def root(demo_index: Path, tmp_path: Path) -> Path:
+    root = Path(shutil.copytree(demo_index, tmp_path / "index"))
+    for name, text in (("split.toml", SPLIT), ("draft.toml", DRAFT)):
+        (tmp_path / name).write_text(text)
+    return root
+
+
+def run(*arguments: str | Path) -> str:
+    result = CliRunner().invoke(app, [str(each) for each in arguments])
+    if result.exception is not None and not isinstance(result.exception, SystemExit):
+        raise result.exception
+    return result.stdout
+
+
+def told(*arguments: str | Path) -> Any:  # noqa: ANN401 - whatever JSON says
+    return msgspec.json.decode(run(*arguments, "--json"))
+
+
+def test_experiments_are_put_listed_and_stopped(root: Path, tmp_path: Path) -> None:
+    assert "No experiments" in run("experiments", "list", "--index", root)
+    assert "merging is there" in run("experiments", "put", tmp_path / "split.toml", "--by", "m7", "--index", root)
+    assert told("experiments", "put", tmp_path / "split.toml", "--index", root) == {"changed": False}
+    shown = run("experiments", "list", "--index", root)
+    assert "running" in shown
+    assert "now (as it is); rrf (merge rrf)" in shown
+    (listed,) = told("experiments", "list", "--index", root)
+    assert (listed["experiment"]["id"], listed["state"], listed["who"]) == ("merging", "running", "m7")
+    assert told("experiments", "stop", "merging", "--index", root) == {"changed": True}
+    assert "was over already" in run("experiments", "stop", "merging", "--index", root)
+
+
+def test_what_cannot_be_is_refused(root: Path, tmp_path: Path) -> None:
+    run("experiments", "put", tmp_path / "split.toml", "--index", root)
+    (tmp_path / "split.toml").write_text(SPLIT + "share = 0.5\n")
+    for arguments, error in (
+        (("put", tmp_path / "split.toml"), ExperimentError),
+        (("put", tmp_path / "nosuch.toml"), ExperimentError),
+        (("stop", "mergin"), ExperimentError),
+        (("report", "nosuch"), ExperimentError),
+        (("report", "merging"), StoreMissingError),
+    ):
+        with pytest.raises(error):
+            run("experiments", *arguments, "--index", root)
+    with pytest.raises(ShelfwiseError):
+        run("experiments", "list", "--index", tmp_path / "nowhere")
+
+
+def record(root: Path, store: ExperimentStore, shoppers: int) -> None:
+    """Searches of shoppers who take part in both experiments; those with an odd number click the second hit."""
+    key, now = store.read().key, datetime.now(UTC) - timedelta(hours=2)
+    with EventLog.open(root, Settings(backend="embedded")) as log:
+        for number in range(shoppers):
+            time = now + timedelta(seconds=5 * number)
+            parts: list[Part] = [Seen("merging", "rrf" if number % 2 else "now"), Drafted("draft", 1, "ab")]
+            who = {"query_id": marked(f"q{number}", parts, key), "shopper": f"u{number}", "time": time}
+            events = [Event(EventKind.QUERY, query="drill", results=2, **who)]  # type: ignore[arg-type]
+            events += [Event(EventKind.IMPRESSION, f"p{at}", query="drill", position=at, **who) for at in (1, 2)]  # type: ignore[arg-type]
+            if number % 2:
+                clicked = {**who, "time": time + timedelta(seconds=20 + number % 7)}
+                events.append(Event(EventKind.CLICK, "p2", position=2, **clicked))  # type: ignore[arg-type]
+            log.record(events)
+        refresh(log.store, log.folder / DERIVED_FOLDER, None, DeriveOptions(), now=datetime.now(UTC))
+
+
+def test_a_report_says_what_came_of_it(root: Path, tmp_path: Path) -> None:
+    for name in ("split.toml", "draft.toml"):
+        run("experiments", "put", tmp_path / name, "--index", root)
+    record(root, ExperimentStore(root), 40)
+    made = told("experiments", "report", "merging", "--index", root)
+    now, rrf = made["analysis"]["variants"]
+    assert (now["name"], now["shoppers"], now["figures"]["click_through"]) == ("now", 20, 0.0)
+    assert (rrf["name"], rrf["shoppers"], rrf["figures"]["click_through"]) == ("rrf", 20, 1.0)
+    assert made["analysis"]["verdicts"][0]["standing"] == "not yet"
+    draft = told("experiments", "report", "draft", "--index", root)["analysis"]["draft"]
+    assert (draft["wins"], draft["losses"], draft["win_share"]) == (20, 0, 1.0)
+    shown = run("experiments", "report", "merging", "--index", root)
+    assert "not yet" in shown
+    assert "+100.00 points" in shown
+    assert "rrf over now" in run("experiments", "report", "draft", "--index", root)

@@ -1,0 +1,140 @@
+"""The two intervals: which one may be looked at every day, shown on experiments without and with a difference."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+
+from rerank.clicks.arrays import Floats
+from service.experiments.intervals import ALPHA, Difference, Sums, above_half, difference, margin
+
+DAYS = 30
+NEW_A_DAY = 60
+EXPERIMENTS = 400
+
+
+def looks(random: np.random.Generator, lift: float = 0.0) -> list[Difference]:
+    """One experiment looked at after each day. Shoppers come on any day, come back within ten more, and each has its
+    own liking for clicks; those of the second variant click so much more."""
+    count = DAYS * NEW_A_DAY
+    first = np.repeat(np.arange(DAYS), NEW_A_DAY)
+    is_second = random.random(count) < 0.5
+    likes = np.clip(random.beta(2, 5, count) + lift * is_second, 0, 1)
+    visits = 1 + random.poisson(1.0, count)
+    who = np.repeat(np.arange(count), visits)
+    day = first[who] + random.integers(0, 10, len(who)) * (random.random(len(who)) < 0.5)
+    clicked = random.random(len(who)) < likes[who]
+    found = []
+    for end in range(DAYS):
+        seen = day <= end
+        searches = np.bincount(who[seen], minlength=count).astype(float)
+        clicks = np.bincount(who[seen], clicked[seen], minlength=count).astype(float)
+        there = searches > 0
+        arms = [Sums(clicks[there] * arm[there], searches[there] * arm[there]) for arm in (~is_second, is_second)]
+        if min(arm[there].sum() for arm in (~is_second, is_second)) >= 100:
+            told = difference(*arms, planned=1_000)
+            assert told is not None
+            found.append(told)
+    return found
+
+
+def test_an_interval_for_any_look_is_wrong_as_rarely_as_it_says_when_one_looks_every_day() -> None:
+    random = np.random.default_rng(7)
+    always = fixed = 0
+    for _ in range(EXPERIMENTS):
+        seen = looks(random)
+        always += any(each.always.excludes_zero for each in seen)
+        fixed += any(each.fixed.excludes_zero for each in seen)
+    assert always <= ALPHA * EXPERIMENTS
+    assert fixed > 3 * ALPHA * EXPERIMENTS
+
+
+def returning(random: np.random.Generator) -> list[Difference]:
+    """One experiment without a difference that the same 400 shoppers come back to, some daily, some hardly ever: what
+    is known of each changes from look to look, which the theorem does not speak of."""
+    count = 400
+    is_second, likes, often = random.random(count) < 0.5, random.beta(2, 5, count), random.gamma(1.0, 1.0, count)
+    searches, clicks, found = np.zeros(count), np.zeros(count), []
+    for _ in range(DAYS):
+        today = random.poisson(often)
+        searches += today
+        clicks += random.binomial(today, likes)
+        there = searches > 0
+        arms = [Sums(clicks[there] * arm[there], searches[there] * arm[there]) for arm in (~is_second, is_second)]
+        told = difference(*arms, planned=400)
+        assert told is not None
+        found.append(told)
+    return found
+
+
+def test_it_holds_too_where_the_same_shoppers_come_back_all_the_time() -> None:
+    random = np.random.default_rng(10)
+    wrong = sum(any(each.always.excludes_zero for each in returning(random)) for _ in range(EXPERIMENTS))
+    assert wrong <= ALPHA * EXPERIMENTS
+
+
+def test_one_look_at_the_end_is_wrong_as_rarely_as_it_says() -> None:
+    random = np.random.default_rng(8)
+    wrong = sum(looks(random)[-1].fixed.excludes_zero for _ in range(EXPERIMENTS))
+    # Five standard deviations of a binomial around what is to be expected.
+    spread = 5 * math.sqrt(EXPERIMENTS * ALPHA * (1 - ALPHA))
+    assert abs(wrong - ALPHA * EXPERIMENTS) < spread
+
+
+def test_a_planted_difference_is_found_and_stays_found() -> None:
+    random = np.random.default_rng(9)
+    experiments = [looks(random, lift=0.12) for _ in range(40)]
+    assert sum(any(each.always.low > 0 for each in seen) for seen in experiments) >= 38
+    assert not any(each.always.high < 0 for seen in experiments for each in seen)
+    assert np.mean([seen[-1].value for seen in experiments]) == pytest.approx(0.12, abs=0.01)
+
+
+def test_the_margin_is_the_formula_of_the_theorem() -> None:
+    t, planned, alpha, s = 500, 2_000, 0.05, 0.3
+    r2 = (-2 * math.log(alpha) + math.log(-2 * math.log(alpha)) + 1) / planned
+    inside = 2 * (t * r2 + 1) / (t**2 * r2) * math.log(math.sqrt(t * r2 + 1) / alpha)
+    assert margin(s, t, planned, alpha) == pytest.approx(s * math.sqrt(inside))
+
+
+def test_the_margin_is_narrowest_beside_the_fixed_one_near_what_was_planned() -> None:
+    wider = {t: margin(1.0, t, 1_000, ALPHA) / (1.96 / math.sqrt(t)) for t in (10, 100, 1_000, 10_000, 100_000)}
+    assert min(wider, key=wider.__getitem__) == 1_000
+    assert 1.4 < wider[1_000] < 1.6
+
+
+def test_shoppers_are_what_is_counted_not_searches() -> None:
+    """A hundred times the same search of each shopper says no more than one."""
+    random = np.random.default_rng(3)
+    clicked = (random.random(400) < 0.4).astype(float)
+    second = (np.arange(400) % 2).astype(float)
+
+    def found(searches: float) -> Difference | None:
+        arms: list[Floats] = [1 - second, second]
+        return difference(*(Sums(searches * clicked * arm, searches * arm) for arm in arms), planned=1_000)
+
+    one, hundred = found(1), found(100)
+    assert one is not None
+    assert hundred is not None
+    assert hundred.always.low == pytest.approx(one.always.low)
+    assert hundred.deviation == pytest.approx(one.deviation)
+
+
+def test_nothing_is_said_of_nothing() -> None:
+    nobody = Sums(np.zeros(3), np.zeros(3))
+    assert difference(nobody, Sums(np.ones(3), np.ones(3)), planned=1_000) is None
+    assert above_half(nobody, planned=1_000) is None
+
+
+def test_nothing_is_certain_because_nothing_has_happened_yet() -> None:
+    """Of 150 shoppers of each none has bought anything: three in a hundred may do so all the same."""
+    second = np.repeat([0.0, 1.0], 150)
+    found = difference(Sums(np.zeros(300), 1 - second), Sums(np.zeros(300), second), planned=1_000)
+    assert found is not None
+    assert (found.value, found.always.excludes_zero) == (0, False)
+    assert 0.01 < found.fixed.high < found.always.high < 0.1
+    sure = above_half(Sums(np.ones(300), np.ones(300)), planned=1_000)
+    assert sure is not None
+    assert sure.value == 0.5
+    assert 0.4 < sure.always.low < 0.5

@@ -1,0 +1,260 @@
+"""What came of an experiment: searches, acts and shoppers counted out of cleaned events."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import timedelta
+
+import pytest
+
+from service.experiments.analysis import mismatch
+from service.experiments.experiment import Experiment, Goal, Mode, Options, Unit, Variant
+from service.experiments.outcomes import draft_outcomes, split_outcomes
+from service.experiments.query_ids import Drafted, Seen, marked
+from service.experiments.report import ExperimentReport, experiment_report
+from service.experiments.stored import StoredExperiment
+from service.experiments.verdict import Standing
+from tests.event_reports import WINDOW, Event, answer, event, event_frame, inputs, visit_frame
+
+KEY = b"k" * 32
+SPLIT = Experiment("merging", (Variant("now"), Variant("rrf", Options(merge="rrf"))))
+DRAFT = replace(SPLIT, id="draft", mode=Mode.INTERLEAVE)
+
+
+def seen(name: str, variant: str) -> str:
+    return marked(name, [Seen("merging", variant)], KEY)
+
+
+def drafted(name: str, teams: str, first: int = 1) -> str:
+    return marked(name, [Drafted("draft", first, teams)], KEY)
+
+
+def asked(visit: int, query_id: str, products: Sequence[str], at: float = 0, **values: object) -> list[Event]:
+    """A search with its impressions."""
+    told = {"query": "drill", "results": len(products), **values}
+    shown = {name: value for name, value in told.items() if name not in ("query", "results")}
+    query = str(told["query"])
+    return [event("query", visit, query_id, at, **told), *answer(visit, query_id, products, query, at, **shown)]
+
+
+def rows(events: Sequence[Event], experiment: Experiment = SPLIT) -> dict[tuple[str, str], dict[str, float]]:
+    frame = event_frame(events)
+    sessions = visit_frame([{"session": f"s{number}"} for number in range(10)]).select("visit", "session")
+    table = split_outcomes(frame, sessions, experiment, KEY).shoppers
+    return {(row["who"], row["variant"]): row for row in table.to_dicts()}
+
+
+def test_pages_and_reloads_are_one_search_and_their_clicks_are_its_own() -> None:
+    one, two = seen("q1", "rrf"), seen("q2", "rrf")
+    events = [
+        *asked(1, one, ["p1", "p2"]),
+        *asked(1, two, ["p3"], at=1, query="  Drill "),
+        event("click", 1, two, 2, product_id="p3"),
+        event("cart", 1, two, 3, product_id="p3"),
+        event("purchase", 1, two, 4, product_id="p3"),
+    ]
+    (row,) = rows(events).values()
+    assert row == {
+        "who": "k1~1",
+        "variant": "rrf",
+        "searches": 1,
+        "clicked": 1,
+        "empty": 0,
+        "abandoned": 0,
+        "carts": 1,
+        "purchases": 1,
+        "shoppers": 1,
+    }
+
+
+def test_a_search_is_abandoned_where_the_shopper_went_on_with_nothing() -> None:
+    events = [
+        *asked(1, seen("q1", "now"), ["p1"]),
+        *asked(1, seen("q2", "now"), ["p2"], at=1, query="hammer drill"),
+        *asked(2, seen("q3", "now"), ["p1"]),
+        event("query", 2, "q4", 1, query="cordless drill", results=3),
+        *asked(3, seen("q5", "rrf"), []),
+    ]
+    found = rows(events)
+    assert found["k1~1", "now"]["abandoned"] == 1
+    assert found["k1~1", "now"]["searches"] == 2
+    assert found["k1~2", "now"]["abandoned"] == 0
+    assert (found["k1~3", "rrf"]["empty"], found["k1~3", "rrf"]["abandoned"]) == (1, 1)
+
+
+def test_a_cart_that_names_no_answer_is_of_the_one_that_was_clicked() -> None:
+    one = seen("q1", "now")
+    events = [
+        *asked(1, one, ["p1"]),
+        event("click", 1, one, 1, product_id="p1"),
+        event("cart", 1, "", 2, product_id="p1"),
+        event("cart", 1, "", 3, product_id="p9"),
+    ]
+    assert rows(events)["k1~1", "now"]["carts"] == 1
+
+
+def test_browsed_pages_are_no_searches_and_their_carts_count() -> None:
+    one = seen("q1", "now")
+    events = [*answer(1, one, ["p1"], ""), event("cart", 1, one, 2, product_id="p1")]
+    assert (rows(events)["k1~1", "now"]["searches"], rows(events)["k1~1", "now"]["carts"]) == (0, 1)
+
+
+def test_what_was_made_up_counts_for_nothing() -> None:
+    fakes = ["q~merging.rrf~AAAAAAAAAAAA", marked("q", [Seen("merging", "rrf")], b"other"), seen("q", "third")]
+    fakes += [marked("q", [Seen("merging-2", "rrf")], KEY)]
+    # Nor a true one whose search nobody tells of.
+    events = [each for number, fake in enumerate(fakes) for each in asked(number, fake, ["p1"])]
+    events += [event("purchase", 5, seen("q9", "rrf"), 2, product_id="p1")]
+    assert rows(events) == {}
+
+
+def test_units_are_counted_as_they_were_drawn() -> None:
+    events = [
+        *asked(1, seen("q1", "now"), ["p1"], shopper="k1~1", who="k1~1"),
+        *asked(2, seen("q2", "now"), ["p1"], shopper="k1~1", who="k1~1"),
+        *asked(2, seen("q3", "rrf"), ["p1"], query="saw", shopper="k1~1", who="k1~1"),
+    ]
+    sessions = visit_frame([{"session": f"s{number}"} for number in range(3)]).select("visit", "session")
+    for unit, drawn in ((Unit.SHOPPER, (1, 1)), (Unit.SESSION, (2, 1)), (Unit.QUERY, (1, 1))):
+        found = split_outcomes(event_frame(events), sessions, replace(SPLIT, unit=unit), KEY)
+        assert (found.units["now"], found.units["rrf"]) == drawn
+
+
+def test_a_search_is_won_by_the_list_whose_hits_were_clicked_more() -> None:
+    one, two, three = drafted("q1", "abab"), drafted("q2", "ba-a", first=5), drafted("q3", "ab")
+    events = [
+        *asked(1, one, ["p1", "p2", "p3", "p4"]),
+        event("click", 1, one, 1, product_id="p2"),
+        event("click", 1, one, 1.5, product_id="p2"),
+        *[
+            event("impression", 1, two, 2, query="drill", product_id=f"p{place}", position=place)
+            for place in range(5, 9)
+        ],
+        event("click", 1, two, 3, product_id="p5"),
+        event("click", 1, two, 3, product_id="p6"),
+        event("click", 1, two, 3, product_id="p7"),
+        *asked(2, three, ["p1", "p2"]),
+        event("click", 2, three, 1, product_id="p1"),
+        event("click", 2, three, 1, product_id="p2"),
+        *asked(3, drafted("q4", "ab"), ["p1", "p2"]),
+        *asked(4, drafted("q5", "ab"), ["p1", "p2"]),
+        event("click", 4, drafted("q5", "ab"), 1, product_id="p1"),
+    ]
+    table = draft_outcomes(event_frame(events), DRAFT, KEY)
+    assert table.select("wins", "losses", "ties").rows() == [(1, 0, 0), (0, 0, 1), (0, 0, 0), (0, 1, 0)]
+    assert table["searches"].to_list() == [1, 1, 1, 1]
+
+
+def report_of(events: Sequence[Event], experiment: Experiment, days: int = 10, ended: bool = False) -> ExperimentReport:
+    begins = WINDOW.last - timedelta(days=days)
+    stored = StoredExperiment(experiment, b"", begins, "", WINDOW.last if ended else None)
+    count = 1 + max(int(str(each["visit"])) for each in events)
+    visits = visit_frame([{}] * count)
+    return experiment_report(stored, KEY, inputs(event_frame(events), visits=visits), WINDOW.last)
+
+
+def shoppers(count: int, clicks: dict[str, float], seed: int = 1) -> list[Event]:
+    """As many shoppers as are told, half of them of each variant, that click so often."""
+    dice, events = random.Random(seed), list[Event]()
+    for visit in range(count):
+        variant = list(clicks)[visit % 2]
+        query_id = seen(f"q{visit}", variant)
+        events += asked(visit, query_id, ["p1"])
+        if dice.random() < clicks[variant]:
+            events.append(event("click", visit, query_id, 1, product_id="p1"))
+    return events
+
+
+def test_a_planted_difference_is_decided() -> None:
+    report = report_of(shoppers(1_200, {"now": 0.3, "rrf": 0.45}), SPLIT)
+    (verdict,) = report.analysis.verdicts
+    assert (verdict.standing, verdict.winner) == (Standing.DECIDED, "rrf")
+    clicked = next(each for each in report.analysis.comparisons if each.goal == Goal.CLICK_THROUGH)
+    assert clicked.decides
+    assert clicked.always.low < clicked.fixed.low < 0.15 < clicked.fixed.high < clicked.always.high
+    assert [figures.units for figures in report.analysis.variants] == [600, 600]
+    assert report.analysis.mismatch_p == pytest.approx(1.0)
+    assert not report.analysis.warnings
+    # Where less is better, the other one is.
+    fewer = report_of(shoppers(1_200, {"now": 0.3, "rrf": 0.45}), replace(SPLIT, goal=Goal.ABANDONED))
+    assert fewer.analysis.verdicts[0].winner == "rrf"
+
+
+def test_what_cannot_be_told_yet_says_how_long_it_takes() -> None:
+    events = shoppers(1_200, {"now": 0.3, "rrf": 0.3})
+    (soon,) = report_of(events, replace(SPLIT, least_effect=0.3)).analysis.verdicts
+    assert soon.standing == Standing.NOT_YET
+    assert "more shoppers" in soon.text
+    ends = replace(SPLIT, least_effect=0.01, ends=WINDOW.last + timedelta(days=1))
+    (late,) = report_of(events, ends).analysis.verdicts
+    assert late.standing == Standing.NEVER
+    assert "before it ends" in late.text
+    (over,) = report_of(events, SPLIT, ended=True).analysis.verdicts
+    assert over.standing == Standing.NEVER
+    assert "chance" in over.text
+    (few,) = report_of(events[:300], SPLIT).analysis.verdicts
+    assert few.standing == Standing.NOT_YET
+    assert "fewer than 100" in few.text
+
+
+def test_two_that_do_the_same_are_decided_too() -> None:
+    events = shoppers(1_200, {"now": 0.3, "rrf": 0.3})
+    (verdict,) = report_of(events, replace(SPLIT, least_effect=0.9)).analysis.verdicts
+    assert (verdict.standing, verdict.winner) == (Standing.DECIDED, "")
+    assert "no difference that matters" in verdict.text
+
+
+def test_a_goal_that_nobody_reached_yet_decides_nothing() -> None:
+    events = shoppers(1_200, {"now": 0.3, "rrf": 0.3})
+    (verdict,) = report_of(events, replace(SPLIT, goal=Goal.PURCHASES)).analysis.verdicts
+    assert (verdict.standing, verdict.winner) == (Standing.NOT_YET, "")
+    assert "nothing has happened yet" in verdict.text
+
+
+def test_lots_that_fell_unevenly_are_warned_of() -> None:
+    events = [each for each in shoppers(1_200, {"now": 0.3, "rrf": 0.3}) if int(str(each["visit"])) % 6 != 1]
+    report = report_of(events, SPLIT)
+    assert report.analysis.mismatch_p is not None
+    assert report.analysis.mismatch_p < 0.001
+    assert "trust no difference" in report.analysis.warnings[0]
+
+
+def test_the_mismatch_test_is_the_chi_square_of_the_weights() -> None:
+    assert mismatch([25, 75], [1, 3]) == pytest.approx(1.0)
+    # (30 - 50)^2 / 50 + (70 - 50)^2 / 50 = 16, with one degree of freedom.
+    assert mismatch([30, 70], [1, 1]) == pytest.approx(6.334e-05, rel=1e-3)
+    assert mismatch([0, 0], [1, 1]) is None
+
+
+def test_interleaving_finds_the_list_that_is_liked_better() -> None:
+    dice, events = random.Random(4), list[Event]()
+    for visit in range(600):
+        query_id = drafted(f"q{visit}", dice.choice(("ab", "ba")))
+        events += asked(visit, query_id, ["p1", "p2"])
+        liked = 1 + query_id.split(":")[2].index("b")
+        chosen = liked if dice.random() < 0.65 else 3 - liked
+        events.append(event("click", visit, query_id, 1, product_id=f"p{chosen}"))
+    report = report_of(events, DRAFT)
+    draft = report.analysis.draft
+    assert draft is not None
+    assert draft.wins + draft.losses == 600
+    assert draft.win_share == pytest.approx(draft.wins / 600)
+    assert draft.always is not None
+    assert draft.always.low > 0.5
+    assert draft.sign_p is not None
+    assert draft.sign_p < 1e-6
+    assert report.analysis.verdicts[0].winner == "rrf"
+
+
+def test_an_experiment_that_nobody_saw_has_a_report() -> None:
+    for experiment in (SPLIT, DRAFT):
+        report = report_of([event("click", 1, "q1", product_id="p1")], experiment)
+        assert report.analysis.verdicts[0].standing == Standing.NOT_YET
+
+
+def test_days_that_the_tables_do_not_have_are_told() -> None:
+    events = shoppers(10, {"now": 0.3, "rrf": 0.3})
+    assert not report_of(events, SPLIT).notices
+    assert "refresh with more --days" in report_of(events, SPLIT, days=100).notices[0]

@@ -1,0 +1,142 @@
+"""The file of experiments: durable, one that began stays what it was, and its lots stay."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from retrieval.errors import ExperimentError, StoreDamagedError, StoreForeignError
+from service.experiments.experiment import Experiment, Options, Variant
+from service.experiments.served import ServedExperiments
+from service.experiments.store import ExperimentStore
+
+NOW = datetime(2026, 12, 1, 12, tzinfo=UTC)
+HOUR = timedelta(hours=1)
+MERGING = Experiment("merging", (Variant("now"), Variant("rrf", Options(merge="rrf"))))
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = NOW
+
+    def __call__(self) -> datetime:
+        return self.now
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def store(tmp_path: Path, clock: Clock) -> ExperimentStore:
+    return ExperimentStore(tmp_path, clock=clock)
+
+
+def test_nothing_is_made_before_an_experiment_is_put(store: ExperimentStore) -> None:
+    assert store.read().experiments == ()
+    with pytest.raises(ExperimentError, match="there is no experiment 'merging'"):
+        store.stop("merging")
+    assert not store.path.exists()
+
+
+def test_an_experiment_that_began_can_be_stopped_not_changed(store: ExperimentStore, clock: Clock) -> None:
+    assert store.put(MERGING, who="m7")
+    assert not store.put(MERGING, who="m8")
+    with pytest.raises(ExperimentError, match="has begun: it can be stopped, not changed"):
+        store.put(replace(MERGING, share=0.5))
+    clock.now += HOUR
+    assert store.get("merging").runs(clock.now)
+    assert store.stop("merging", who="m9")
+    assert not store.stop("merging")
+    kept = store.get("merging")
+    assert (kept.who, kept.stopper, kept.over) == ("m7", "m9", clock.now)
+    assert kept.state(clock.now) == "stopped"
+    assert not kept.runs(clock.now)
+    for again in (MERGING, replace(MERGING, share=0.5)):
+        with pytest.raises(ExperimentError, match="was stopped"):
+            store.put(again)
+
+
+def test_a_draft_and_one_that_waits_can_be_changed_and_keep_their_lots(store: ExperimentStore, clock: Clock) -> None:
+    store.put(replace(MERGING, enabled=False))
+    salt = store.get("merging").salt
+    clock.now += HOUR
+    assert store.get("merging").state(clock.now) == "draft"
+    assert store.put(replace(MERGING, starts=NOW + 3 * HOUR))
+    assert store.get("merging").state(clock.now) == "waiting"
+    assert store.put(replace(MERGING, starts=NOW + 2 * HOUR, ends=NOW + 4 * HOUR))
+    kept = store.get("merging")
+    assert kept.salt == salt
+    assert [kept.runs(NOW + hours * HOUR) for hours in range(1, 5)] == [False, True, True, False]
+    assert kept.state(NOW + 5 * HOUR) == "ended"
+
+
+def test_one_that_is_put_late_begins_when_it_is_put(store: ExperimentStore, clock: Clock) -> None:
+    store.put(replace(MERGING, starts=NOW - HOUR))
+    assert store.get("merging").begins == NOW
+    with pytest.raises(ExperimentError) as caught:
+        store.put(replace(MERGING, id="old", ends=NOW - HOUR))
+    assert caught.value.field == "ends"
+
+
+def test_one_that_would_disturb_another_is_refused_until_that_is_over(store: ExperimentStore, clock: Clock) -> None:
+    store.put(MERGING)
+    other = replace(MERGING, id="other")
+    with pytest.raises(ExperimentError, match="'merging' sets merge"):
+        store.put(other)
+    store.put(replace(other, enabled=False))
+    clock.now += HOUR
+    store.stop("merging")
+    assert store.put(other)
+
+
+def test_every_experiment_has_lots_of_its_own_and_all_one_key(store: ExperimentStore) -> None:
+    store.put(MERGING)
+    key = store.read().key
+    store.put(Experiment("rules", (Variant("on"), Variant("off", Options(rules=False)))))
+    read = store.read()
+    assert read.key == key
+    assert len(key) == 32
+    assert len({each.salt for each in read.experiments}) == 2
+    assert store.path.stat().st_mode & 0o077 == 0
+
+
+def test_many_may_put_at_once(tmp_path: Path) -> None:
+    def put(number: int) -> bool:
+        draft = Experiment(f"e{number % 6}", MERGING.variants, enabled=False)
+        return ExperimentStore(tmp_path).put(draft)
+
+    with ThreadPoolExecutor(6) as threads:
+        assert sum(threads.map(put, range(24))) == 6
+    assert len(ExperimentStore(tmp_path).read().experiments) == 6
+
+
+def test_another_programs_file_is_left_alone(store: ExperimentStore) -> None:
+    import sqlite3
+
+    store.path.write_bytes(b"no database, and long enough to be read as one" * 20)
+    with pytest.raises(StoreDamagedError, match="restore it from a backup"):
+        store.read()
+    store.path.unlink()
+    with sqlite3.connect(store.path) as connection:
+        connection.execute("CREATE TABLE theirs (x)")
+    connection.close()
+    with pytest.raises(StoreForeignError, match="holds no experiments"):
+        store.put(MERGING)
+
+
+def test_a_service_takes_up_what_another_process_put(tmp_path: Path, store: ExperimentStore, clock: Clock) -> None:
+    served = ServedExperiments(tmp_path, clock=clock)
+    assert served.running().experiments == ()
+    store.put(MERGING)
+    served.look()
+    assert [each.experiment.id for each in served.running().experiments] == ["merging"]
+    store.path.write_bytes(b"damaged" * 1_000)
+    served.look()
+    assert [each.experiment.id for each in served.running().experiments] == ["merging"]
+    assert "not taken up" in served.notices[0]
