@@ -1,6 +1,7 @@
 # make demo  - an environment, a demo store, its index, a few searches
 # make test  - lint, types, import rules and tests
-# make servers - Java 17 and Maven for the tests against a real Elasticsearch; make test runs it first
+# make servers - Java 17 and Maven for the tests against a real Elasticsearch, Chromium for those of pages, promtool
+#                for those of alert rules; make test runs it first
 # make lock  - renews requirements.lock from setup.cfg
 # make gpu   - the same environment with FAISS for NVIDIA GPUs
 # make clean - removes what make made
@@ -15,7 +16,7 @@ USE_GPU = $(UV) pip uninstall faiss-cpu faiss-gpu && $(UV) pip install "faiss-gp
 
 # What the tests call a usable Java, so that make and they never disagree.
 FIND_JAVA = $(BIN)/python -c "from tests.servers import distribution as d; d.find_java(d.VERSION_8)" 2>/dev/null
-APT_INSTALL = DEBIAN_FRONTEND=noninteractive apt-get install -qq --no-install-recommends openssl maven
+APT_INSTALL = DEBIAN_FRONTEND=noninteractive apt-get install -qq --no-install-recommends
 
 .PHONY: demo test lint types imports servers tests lock gpu clean
 
@@ -36,16 +37,21 @@ imports: $(VENV)/.installed
 
 # Debian and Ubuntu each carry one of the two Javas. What cannot be installed is no error here: the tests say it.
 servers: $(VENV)/.installed
-	@if $(FIND_JAVA) && command -v mvn >/dev/null && command -v openssl >/dev/null; then :; \
+	@if $(FIND_JAVA) && command -v mvn >/dev/null && command -v openssl >/dev/null && command -v chromium >/dev/null && \
+		command -v promtool >/dev/null; then :; \
 	elif [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
-		apt-get update -qq && \
-		{ $(APT_INSTALL) openjdk-17-jre-headless || $(APT_INSTALL) openjdk-21-jre-headless; } || \
+		apt-get update -qq; \
+		$(APT_INSTALL) openssl maven openjdk-17-jre-headless || $(APT_INSTALL) openssl maven openjdk-21-jre-headless || \
 		echo "not all could be installed: tests against a real Elasticsearch are skipped"; \
+		$(APT_INSTALL) chromium || echo "Chromium could not be installed: tests of pages are skipped"; \
+		$(APT_INSTALL) prometheus || echo "promtool could not be installed: tests of alert rules are skipped"; \
 	else \
 		$(FIND_JAVA) || echo "missing: Java 17 or newer (openjdk-17-jre-headless)"; \
 		command -v mvn >/dev/null || echo "missing: Maven (maven)"; \
 		command -v openssl >/dev/null || echo "missing: openssl (openssl)"; \
-		echo "without them, tests against a real Elasticsearch are skipped"; \
+		command -v chromium >/dev/null || echo "missing: Chromium (chromium)"; \
+		command -v promtool >/dev/null || echo "missing: promtool (prometheus)"; \
+		echo "without them, tests against a real Elasticsearch, of pages or of alert rules are skipped"; \
 	fi
 
 tests: servers

@@ -12,6 +12,7 @@ from benchmarks import (
     cluster_commands,
     data_commands,
     event_commands,
+    http_commands,
     ranker_commands,
     suggest_commands,
     synonym_commands,
@@ -30,6 +31,7 @@ add_commands(bench, data_commands.EXAMPLES)
 add_commands(bench, cluster_commands.EXAMPLES)
 add_commands(bench, event_commands.EXAMPLES)
 add_commands(bench, ranker_commands.EXAMPLES)
+add_commands(bench, http_commands.EXAMPLES)
 add_commands(bench, suggest_commands.EXAMPLES)
 add_commands(bench, synonym_commands.EXAMPLES)
 

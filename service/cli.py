@@ -141,11 +141,14 @@ def demo(
     sessions: Annotated[
         int, typer.Option(help="How many visits of shoppers to invent, of some 25 events each.", min=0, max=1_000_000)
     ] = 3_000,
+    serve: Annotated[bool, typer.Option("--serve", help="Then serve it, with a store page in the browser.")] = False,
 ) -> None:
     """Make a small lifelike store, English and Chinese, build its index and search it."""
     from service.tour import show_demo
 
     show_demo(folder, products=products, seed=seed, sessions=sessions, cache=cache_folder())
+    if serve:
+        serve_commands.serve(folder / "index")
 
 
 add_commands(app, changes.EXAMPLES)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -22,7 +23,7 @@ keys = typer.Typer(
 )
 
 ScopeOption = Annotated[
-    str, typer.Option("--scope", help="What it is for: search, events, write, admin; several with commas.")
+    str, typer.Option("--scope", help="What it is for: search, events, write, metrics, admin; several with commas.")
 ]
 ExpiresOption = Annotated[
     datetime | None, typer.Option("--expires", help="When it ends, in UTC.", formats=["%Y-%m-%d", "%Y-%m-%dT%H:%M:%S"])
@@ -43,18 +44,23 @@ def serve(
     """Answer searches over HTTP, until Ctrl-C or SIGTERM; requests under way are answered first."""
     from service.engine import SearchEngine
     from service.http.serving import serve as run
-    from service.settings import load_settings
+    from service.settings import FILE_VARIABLE, load_settings
     from service.terminal import err, show_notices
 
     read = load_settings(settings)
+    if settings is not None:
+        os.environ[FILE_VARIABLE] = str(settings.resolve())  # for the commands that do its tasks
     given = {name: value for name, value in (("host", host), ("port", port)) if value is not None}
     wanted = read.service.model_copy(update=given)
     with SearchEngine.open(index, settings=read) as engine:
         show_notices(engine.notices)
         products, version = engine.manifest.products, engine.manifest.version
+        address = f"http://{wanted.host}:{wanted.port}"
+        pages = f"; a store page is at {address}/, the admin page at {address}/admin" if wanted.pages else ""
         err.print(
-            f"{products:,} products of {version}; the API is described at http://{wanted.host}:{wanted.port}/docs",
+            f"{products:,} products of {version}; the API is described at {address}/docs{pages}",
             highlight=False,
+            soft_wrap=True,
         )
         run(engine, wanted, notice=notice)
 

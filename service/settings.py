@@ -108,10 +108,17 @@ class ServiceSettings(BaseModel):
     threads: int | None = Field(default=None, ge=1, le=1_000)
     queue: int = Field(default=32, ge=0, le=100_000)
     deadline: float = Field(default=10.0, gt=0, le=600)
+    feeds: Path | None = None
     body_bytes: int = Field(default=4_000_000, ge=1_000, le=1_000_000_000)
     body_seconds: float = Field(default=10.0, gt=0, le=600)
+    bodies_bytes: int = Field(default=256_000_000, ge=1_000)
+    connections: int = Field(default=1_000, ge=1, le=100_000)
+    connections_per_address: int = Field(default=500, ge=1, le=100_000)
     requests_per_minute_key: int = Field(default=60_000, ge=1)
     requests_per_minute_address: int = Field(default=6_000, ge=1)
+    pages: bool = True
+    page_key: str = ""
+    traces: str = Field(default="", pattern="^(https?://.+)?$")
 
     @property
     def origins(self) -> tuple[str, ...]:

@@ -87,6 +87,8 @@ def _next_steps(folder: Path, files: DemoFiles) -> Text:
         ("learn from it", f".venv/bin/shelfwise learn --index {index}"),
         ("time it", f".venv/bin/shelfwise bench latency {index} --judgments {files.judgments_dev}"),
         ("use your own", ".venv/bin/shelfwise rebuild YOUR-CATALOG.jsonl --index store"),
+        ("open it", f".venv/bin/shelfwise serve --index {index}"),
     )
     lines = "\n".join(f"  {purpose:<18} {command}" for purpose, command in commands)
-    return Text(f"\nThe demo store is in {folder}. Next:\n{lines}")
+    page = "and then in a browser: http://127.0.0.1:8080/, with what is behind it at http://127.0.0.1:8080/admin"
+    return Text(f"\nThe demo store is in {folder}. Next:\n{lines}\n{'':<21}{page}")

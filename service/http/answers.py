@@ -41,6 +41,14 @@ class SearchAnswer:
     relaxed: bool
     fit: float | None
     nothing_fits: bool
+    suggestion: str
+    """What may have been meant instead; empty where nothing is misspelled."""
+    corrected: bool
+    """Whether that was searched for."""
+    rules: tuple[str, ...]
+    """The merchandising rules that took part."""
+    redirect: str
+    """A page to show instead, where a rule names one."""
     version: str
     took_ms: float
 
@@ -113,6 +121,10 @@ def search_answer(query_id: str, text: str, page: Page, took_ms: float) -> Searc
         page.relaxed,
         page.fit,
         page.nothing_fits,
+        page.suggestion,
+        page.corrected,
+        page.rules,
+        page.redirect,
         page.version,
         round(took_ms, 2),
     )

@@ -12,24 +12,54 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.middleware.gzip import GZipMiddleware
 
 from service.engine import SearchEngine
-from service.http import change_routes, event_routes, health_routes, search_routes
+from service.experiments.served import ServedExperiments
+from service.http import (
+    change_routes,
+    event_routes,
+    experiment_routes,
+    health_routes,
+    instantsearch_routes,
+    page_routes,
+    rule_routes,
+    search_routes,
+    store_routes,
+    suggest_routes,
+    synonym_routes,
+    task_routes,
+)
 from service.http.access.key_file import KEYS_FILE, KeyFile
 from service.http.access.rates import Rates
 from service.http.context import Context
 from service.http.edge import Bounds, Edge
 from service.http.errors import handle_errors
 from service.http.exposures import Exposures
+from service.http.open_paths import OpenPaths
+from service.http.tracing import Tracing
 from service.http.workers import Workers
+from service.instantsearch.behaviour import ServedBehaviour
+from service.tasks.served import ServedTasks
 
 if TYPE_CHECKING:
     from service.settings import ServiceSettings
 
 _LEAST_COMPRESSED = 1_000
 """Bytes."""
-_ROUTERS = (health_routes.router, search_routes.router, change_routes.router, event_routes.router)
+_ROUTES = (
+    health_routes,
+    suggest_routes,
+    search_routes,
+    change_routes,
+    event_routes,
+    experiment_routes,
+    rule_routes,
+    synonym_routes,
+    store_routes,
+    task_routes,
+    instantsearch_routes,
+)
 
 
-def create_app(engine: SearchEngine, settings: ServiceSettings) -> FastAPI:
+def create_app(engine: SearchEngine, settings: ServiceSettings, tracing: Tracing | None = None) -> FastAPI:
     """An ASGI application that answers for an engine; whoever made the engine closes it, after the application ended.
 
     Any ASGI server runs it; `shelfwise serve` is one.
@@ -40,6 +70,9 @@ def create_app(engine: SearchEngine, settings: ServiceSettings) -> FastAPI:
         yield
         context.workers.close()
         context.exposures.close()
+        if tracing is not None:
+            tracing.close()
+        context.tasks.close()
 
     app = FastAPI(
         title="Shelfwise",
@@ -56,11 +89,17 @@ def create_app(engine: SearchEngine, settings: ServiceSettings) -> FastAPI:
         Rates(settings.requests_per_minute_key, settings.requests_per_minute_address),
         Workers(settings.worker_threads, settings.queue),
         Exposures(engine.record),
+        ServedExperiments(engine.root),
+        ServedTasks(engine.root, settings.feeds),
     )
     app.state.context = context
     app.state.draining = threading.Event()
-    for router in _ROUTERS:
-        app.include_router(router)
+    app.state.behaviour = ServedBehaviour(engine.root)
+    for routes in _ROUTES:
+        app.include_router(routes.router)
+    if settings.pages:
+        app.state.page_key = settings.page_key
+        app.include_router(page_routes.router)
     handle_errors(app)
     app.add_middleware(GZipMiddleware, minimum_size=_LEAST_COMPRESSED, compresslevel=4)
     if settings.origins:
@@ -71,5 +110,7 @@ def create_app(engine: SearchEngine, settings: ServiceSettings) -> FastAPI:
             allow_headers=["*"],
             expose_headers=["X-Request-ID", "Retry-After", "ETag"],
         )
-    app.add_middleware(Edge, bounds=Bounds(settings.body_bytes, settings.body_seconds, settings.deadline))
+    bounds = Bounds(settings.body_bytes, settings.body_seconds, settings.deadline, settings.bodies_bytes)
+    app.add_middleware(Edge, bounds=bounds, draining=app.state.draining, tracing=tracing)
+    app.add_middleware(OpenPaths)
     return app

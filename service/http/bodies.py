@@ -11,6 +11,7 @@ from retrieval.changes import Change, Delete, Patch, Upsert
 from retrieval.events.event import Event, EventKind
 from retrieval.records import PastAct, Product
 from service.searching import MOST_FACETS, MOST_SIZE, MOST_TEXT
+from service.synonyms.synonym import Kind, Synonym
 
 MOST_SEARCHES = 20
 MOST_CHANGES = 1_000
@@ -40,6 +41,7 @@ class SearchParameters(Body):
     facets: list[Name] = Field([], max_length=MOST_FACETS, description="Fields to count.", examples=[["brand"]])
     sort: Name = Field("", description='A numeric field, "-" before it for descending.', examples=["-price"])
     explain: bool = Field(False, description="Say what the ranker's score of each hit is made of.")
+    correct: bool = Field(True, description="Search for what a misspelled word surely means.")
     shopper: Name = Field("", description="Who searches, as the store calls them; kept as a pseudonym.")
     session: Name = Field("", description="Their visit. With either, the search is recorded, to learn from.")
 
@@ -66,6 +68,14 @@ class MultiSearchBody(Body):
     """Several searches, answered together."""
 
     searches: list[SearchBody] = Field(min_length=1, max_length=MOST_SEARCHES)
+
+
+class RecommendBody(Body):
+    """For whom to recommend."""
+
+    history: list[PastActBody] = Field([], max_length=500, description="What this shopper did, oldest first.")
+    size: int = Field(10, ge=1, le=100)
+    filters: str = Field("", max_length=_MOST_EXPRESSION)
 
 
 class ProductBody(Body):
@@ -120,3 +130,66 @@ class ForgetBody(Body):
     """Whom to forget."""
 
     shopper: str = Field(min_length=1, max_length=_MOST_NAME)
+
+
+class RulesBody(Body):
+    """Merchandising rules, as docs/rules.md writes them."""
+
+    rules: list[dict[str, Any]] = Field(min_length=1, max_length=1_000)
+
+
+class PreviewBody(Body):
+    """A search, and the rules that would be changed before it."""
+
+    q: str = Field("", max_length=MOST_TEXT)
+    size: int = Field(20, ge=0, le=100)
+    page: int = Field(1, ge=1, le=1_000)
+    filters: str = Field("", max_length=_MOST_EXPRESSION)
+    put: list[dict[str, Any]] = Field([], max_length=1_000, description="Rules to add or replace.")
+    delete: list[Name] = Field([], max_length=1_000, description="Ids of rules to take away.")
+
+
+class RestoreBody(Body):
+    """Which revision to go back to."""
+
+    revision: int = Field(ge=0, le=2**53)
+
+
+class SynonymBody(Body):
+    """One synonym, as docs/synonyms.md has it."""
+
+    id: str = Field(max_length=_MOST_NAME)
+    kind: Kind
+    phrases: tuple[Name, ...] = Field(max_length=100, examples=[["sofa", "couch"]])
+    to: tuple[Name, ...] = Field((), max_length=100, description="What a one-way one leads to.")
+    enabled: bool = True
+
+    def synonym(self) -> Synonym:
+        """As the engine takes it."""
+        return Synonym(self.id, self.kind, self.phrases, self.to, self.enabled)
+
+
+class SynonymsBody(Body):
+    """Synonyms, all of which are taken or none."""
+
+    synonyms: list[SynonymBody] = Field(min_length=1, max_length=1_000)
+
+
+class RollbackBody(Body):
+    """What to let serve; by default the newest before."""
+
+    name: Name = ""
+
+
+class RebuildBody(Body):
+    """What to rebuild from."""
+
+    feeds: list[Annotated[str, StringConstraints(min_length=1, max_length=1_000)]] = Field(min_length=1, max_length=100)
+    map: list[Name] = Field([], max_length=100, examples=[["title=product_name"]])
+    force: bool = Field(False, description="Publish even where much of the catalog would be lost.")
+
+
+class LearnBody(Body):
+    """When to learn."""
+
+    if_new: int | None = Field(None, ge=1, description="Only where there are so many new events.")

@@ -7,18 +7,22 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Annotated
+from urllib.parse import urlsplit
 
 from fastapi import Depends, Request
 from fastapi.security import APIKeyHeader, HTTPBearer
 from fastapi.security.http import HTTPAuthorizationCredentials
 
 from service.engine import SearchEngine
+from service.experiments.served import ServedExperiments
 from service.http.access.key_file import KeyFile
 from service.http.access.keys import Permit, Scope
 from service.http.access.rates import Rates
 from service.http.errors import Refused
 from service.http.exposures import Exposures
+from service.http.open_paths import is_open
 from service.http.workers import Workers
+from service.tasks.served import ServedTasks
 
 _LOCAL_NAMES = frozenset({"localhost", "127.0.0.1", "[::1]"})
 _EVERYTHING = Permit("", frozenset({Scope.ADMIN}))
@@ -28,13 +32,15 @@ _HEADER = APIKeyHeader(name="X-API-Key", auto_error=False, description="The same
 
 @dataclass(frozen=True, slots=True)
 class Context:
-    """One service: an engine, who may ask it, and the threads that answer."""
+    """One service: an engine, who may ask it, the threads that answer, and the work that takes longer."""
 
     engine: SearchEngine
     keys: KeyFile
     rates: Rates
     workers: Workers
     exposures: Exposures
+    experiments: ServedExperiments
+    tasks: ServedTasks
 
 
 def context_of(request: Request) -> Context:
@@ -83,6 +89,7 @@ def allowed(scope: Scope) -> Callable[..., Awaitable[Permit]]:
 MaySearch = Annotated[Permit, Depends(allowed(Scope.SEARCH))]
 MayRecord = Annotated[Permit, Depends(allowed(Scope.EVENTS))]
 MayWrite = Annotated[Permit, Depends(allowed(Scope.WRITE))]
+MayWatch = Annotated[Permit, Depends(allowed(Scope.METRICS))]
 MayAdminister = Annotated[Permit, Depends(allowed(Scope.ADMIN))]
 
 
@@ -92,6 +99,10 @@ def _on_this_machine(request: Request, address: str) -> Permit:
     name = name if name.endswith("]") else name.rpartition(":")[0] or name
     if not is_loopback(address) or name not in _LOCAL_NAMES:
         raise Refused(401, "without a key only this machine is served; make one: shelfwise keys create")
+    origin = urlsplit(request.headers.get("origin", "")).hostname
+    if is_open(request.scope) and "origin" in request.headers and not is_loopback(origin or ""):
+        # Browsers let pages of any origin ask here, so those of other machines are told from this one's.
+        raise Refused(401, "without a key only pages of this machine are served; make one: shelfwise keys create")
     return _EVERYTHING
 
 

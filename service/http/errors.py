@@ -1,9 +1,11 @@
-"""Every refusal of the HTTP API, in one JSON shape: what was wrong, where, and by which request."""
+"""Every refusal of the HTTP API, in one JSON shape: what was wrong, where, and by which request; under the paths of the
+InstantSearch protocol in that one's."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
+import structlog
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, Field
@@ -11,23 +13,38 @@ from starlette.exceptions import HTTPException
 
 from retrieval import errors
 from service.http.identity import REQUEST_ID, request_id
+from service.http.open_paths import is_open
 
+_log = structlog.get_logger("shelfwise.http")
 _STATUS: Mapping[type[errors.ShelfwiseError], tuple[int, str]] = {
     errors.UnknownProductError: (404, "unknown_product"),
     errors.UnknownVersionError: (404, "unknown_version"),
     errors.UnknownRankerError: (404, "unknown_ranker"),
+    errors.UnknownTaskError: (404, "unknown_task"),
     errors.FilterError: (400, "bad_filter"),
     errors.UnknownFieldError: (400, "unknown_field"),
     errors.QueryError: (400, "bad_query"),
     errors.ChangeError: (400, "bad_change"),
     errors.EventError: (400, "bad_event"),
+    errors.RuleError: (400, "bad_rule"),
+    errors.SynonymError: (400, "bad_synonym"),
+    errors.ExperimentError: (400, "bad_experiment"),
     errors.InputError: (400, "bad_request"),
     errors.StoreLockedError: (409, "busy"),
+    errors.StoreMissingError: (404, "nothing_there"),
     errors.StoreError: (503, "store"),
     errors.ClusterError: (503, "cluster"),
     errors.EncoderError: (503, "encoder"),
     errors.RankerError: (503, "ranker"),
 }
+_GONE = {
+    "store": "the index cannot be used as asked now",
+    "cluster": "the search cluster does not answer as it should now",
+    "encoder": "what was asked cannot be encoded now",
+    "ranker": "the ranker cannot be used as asked now",
+    "internal": "this is a fault of the server",
+}
+"""What a client is told, by code."""
 _CODES = {
     400: "bad_request",
     401: "no_key",
@@ -59,6 +76,13 @@ class ErrorBody(BaseModel):
     error: Fault
 
 
+class ProtocolErrorBody(BaseModel):
+    """The same under the paths of the InstantSearch protocol."""
+
+    message: str = Field(description="For people: what was wrong, and what is right.")
+    status: int = Field(description="The status of the answer.")
+
+
 class Refused(Exception):  # noqa: N818 - an answer, not a mishap
     """Ends a request with a status; `retry_after` is in seconds."""
 
@@ -71,11 +95,14 @@ class Refused(Exception):  # noqa: N818 - an answer, not a mishap
         self.retry_after = retry_after
 
 
-def refusal(error: Refused, identity: str) -> Response:
-    """Its answer."""
+def refusal(error: Refused, identity: str, *, in_protocol: bool = False) -> Response:
+    """Its answer; in the InstantSearch protocol's shape, if that is what was spoken."""
     headers = {REQUEST_ID: identity}
     if error.retry_after:
         headers["Retry-After"] = str(error.retry_after)
+    if in_protocol:
+        told = ProtocolErrorBody(message=error.message, status=error.status)
+        return Response(told.model_dump_json(), error.status, headers, "application/json")
     body = ErrorBody(error=Fault(code=error.code, message=error.message, field=error.field, request_id=identity))
     return Response(body.model_dump_json(), error.status, headers, "application/json")
 
@@ -84,7 +111,7 @@ def handle_errors(app: FastAPI) -> None:
     """Has every error of the application answered in the one shape."""
 
     async def refused(request: Request, error: Exception) -> Response:
-        return refusal(as_refused(error), request_id(request.scope))
+        return refusal(as_refused(error), request_id(request.scope), in_protocol=is_open(request.scope))
 
     for kind in (Refused, RequestValidationError, HTTPException, errors.ShelfwiseError, Exception):
         app.add_exception_handler(kind, refused)
@@ -102,13 +129,16 @@ def as_refused(error: Exception) -> Refused:
         case errors.ShelfwiseError():
             return _of_ours(error)
         case _:
-            return Refused(500, "this is a fault of the server; its log has the request's id", code="internal")
+            return Refused(500, f"{_GONE['internal']}; the log has the request's id", code="internal")
 
 
 def _of_ours(error: errors.ShelfwiseError) -> Refused:
     status, code = next((_STATUS[kind] for kind in type(error).__mro__ if kind in _STATUS), (500, "internal"))
+    if status >= 500:
+        # What is said of it names files and machines, which are the operator's business.
+        return Refused(status, f"{_GONE[code]}; the log has the request's id", code=code, retry_after=1)
     field = "filters" if isinstance(error, errors.FilterError) else getattr(error, "field", "")
-    return Refused(status, str(error), field=field, code=code, retry_after=1 if status == 503 else 0)
+    return Refused(status, str(error), field=field, code=code)
 
 
 def _invalid(error: RequestValidationError) -> Refused:

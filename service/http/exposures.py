@@ -34,6 +34,8 @@ class Exposures:
         """`record` is `SearchEngine.record`."""
         self._record = record
         self._waiting: list[Event] = []
+        self._taken: list[Event] = []
+        """Those that are being written."""
         self._changing = threading.Condition()
         self._is_closed = False
         self.lost = 0
@@ -46,7 +48,14 @@ class Exposures:
     @property
     def waiting(self) -> int:
         """Events that are not on the disk yet."""
-        return len(self._waiting)
+        return len(self._waiting) + len(self._taken)
+
+    @property
+    def lag(self) -> float:
+        """Seconds that the oldest of them has waited; 0 where none does."""
+        with self._changing:
+            oldest = next(iter((*self._taken[:1], *self._waiting[:1])), None)
+        return 0.0 if oldest is None or oldest.time is None else (datetime.now(UTC) - oldest.time).total_seconds()
 
     def note(self, query_id: str, text: str, page: Page, asker: Asker) -> None:
         """One answer: its query, and each of its hits at its place."""
@@ -69,10 +78,11 @@ class Exposures:
         while True:
             with self._changing:
                 self._changing.wait(_SECONDS)
-                taken, self._waiting = self._waiting[:_AT_ONCE], self._waiting[_AT_ONCE:]
+                self._taken, self._waiting = self._waiting[:_AT_ONCE], self._waiting[_AT_ONCE:]
                 is_last = self._is_closed and not self._waiting
-            if taken:
-                self._take_down(taken)
+            if self._taken:
+                self._take_down(self._taken)
+                self._taken = []
             if is_last:
                 return
 

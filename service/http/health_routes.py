@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from fastapi import APIRouter, Request, Response
-from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from prometheus_client import CONTENT_TYPE_LATEST
 
 from service.http.answers import RESPONSES, Health, json_response
-from service.http.context import Contextual, MayAdminister
-from service.http.errors import Refused
-from service.http.measured import refresh_gauges
+from service.http.context import Contextual, MayWatch
+from service.http.measured import exposition
+from service.http.readiness import why_not_ready
 
 router = APIRouter(tags=["health"])
 
@@ -22,17 +22,15 @@ async def live() -> Response:
 @router.get("/health/ready", response_model=Health, summary="May requests be sent here?", responses=RESPONSES)
 async def ready(context: Contextual, request: Request) -> Response:
     """503, with the reason, while the server drains or has more requests waiting than it can answer soon."""
-    if request.app.state.draining.is_set():
-        raise Refused(503, "the server is about to end; send requests to another one", code="draining", retry_after=5)
-    if context.workers.is_pressed:
-        raise Refused(503, "requests wait here; send new ones to another server", code="busy", retry_after=1)
+    refusal = why_not_ready(request.app)
+    if refusal is not None:
+        raise refusal
     engine = context.engine
     manifest, notices = engine.manifest, engine.notices
     return json_response(Health("ready", manifest.version, manifest.products, engine.ranker, notices))
 
 
 @router.get("/metrics", summary="Prometheus metrics", response_class=Response)
-async def metrics(context: Contextual, _permit: MayAdminister) -> Response:
-    """For a key with the scope admin."""
-    refresh_gauges(context)
-    return Response(generate_latest(), 200, {"Content-Type": CONTENT_TYPE_LATEST})
+async def metrics(request: Request, _permit: MayWatch) -> Response:
+    """For a key with the scope metrics."""
+    return Response(exposition(request.app), 200, {"Content-Type": CONTENT_TYPE_LATEST})

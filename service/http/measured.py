@@ -1,32 +1,91 @@
-"""What is measured when somebody looks, not when it happens: how old the index is, how much waits."""
+"""What is measured when somebody looks, not when it happens: how old the index is, what waits, what was refused."""
 
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
+from importlib.metadata import version
 
-from prometheus_client import Gauge
+from fastapi import FastAPI
+from prometheus_client import REGISTRY, CollectorRegistry, generate_latest
+from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
 
+from retrieval.store_files import POPULARITY_FILE
 from service.http.context import Context
-from service.http.metrics import REFUSED, WAITING
-
-INDEX_AGE = Gauge("shelfwise_index_age_seconds", "Since the version that serves was built")
-PRODUCTS = Gauge("shelfwise_index_products", "Products of the version that serves")
-EVENTS_WAITING = Gauge("shelfwise_events_waiting", "Events of searches that are not on the disk yet")
-EVENTS_LOST = Gauge("shelfwise_events_lost", "Events of searches that could not be recorded")
-SERVES = Gauge("shelfwise_serves", "1 for the version and the ranker that serve", ["version", "ranker"])
-NOTICES = Gauge("shelfwise_notices", "Things that are wrong although searches are answered")
+from service.http.readiness import why_not_ready
 
 
-def refresh_gauges(context: Context) -> None:
-    """Brings them up to now."""
-    engine = context.engine
-    snapshot = engine.snapshot
-    INDEX_AGE.set(max(0.0, time.time() - snapshot.built))
-    PRODUCTS.set(snapshot.manifest.products)
-    EVENTS_WAITING.set(context.exposures.waiting)
-    EVENTS_LOST.set(context.exposures.lost)
-    NOTICES.set(len(engine.notices))
-    WAITING.set(context.workers.taken)
-    REFUSED.set(context.workers.refused)
-    SERVES.clear()
-    SERVES.labels(snapshot.manifest.version, engine.ranker).set(1)
+def exposition(app: FastAPI) -> bytes:
+    """All metrics as Prometheus reads them: those of the process, then those of one application in it."""
+    own = CollectorRegistry()
+    own.register(Measured(app))
+    return generate_latest(REGISTRY) + generate_latest(own)
+
+
+class Measured(Collector):
+    """Reads an application each time that it is asked."""
+
+    def __init__(self, app: FastAPI) -> None:
+        self._app = app
+        self._context: Context = app.state.context
+
+    def collect(self) -> Iterator[Metric]:
+        """Every family, as it is now."""
+        yield from self._index()
+        yield from self._load()
+        yield from self._events()
+
+    def _index(self) -> Iterator[Metric]:
+        engine = self._context.engine
+        snapshot = engine.snapshot
+        manifest = snapshot.manifest
+        age = max(0.0, time.time() - snapshot.built)
+        yield _gauge("shelfwise_index_age_seconds", "Since the version that serves was built", age)
+        yield _gauge("shelfwise_index_products", "Products of the version that serves", manifest.products)
+        told = {
+            "version": manifest.version,
+            "ranker": engine.ranker,
+            "encoder": manifest.encoder_name,
+            "program": version("shelfwise"),
+        }
+        serving = GaugeMetricFamily("shelfwise_serving_info", "1, of what serves", labels=list(told))
+        serving.add_metric(list(told.values()), 1)
+        yield serving
+        yield _gauge("shelfwise_notices", "Things that are wrong although searches are answered", len(engine.notices))
+
+    def _load(self) -> Iterator[Metric]:
+        workers = self._context.workers
+        is_ready = why_not_ready(self._app) is None
+        yield _gauge("shelfwise_ready", "1 while requests may be sent here", float(is_ready))
+        yield _gauge("shelfwise_threads", "Threads that answer", workers.threads)
+        yield _gauge("shelfwise_requests_places", "Requests that may be answered or wait at once", workers.places)
+        yield _gauge("shelfwise_requests_in_progress", "Requests that are being answered, or wait", workers.taken)
+        refused = workers.refused
+        yield _counter("shelfwise_requests_refused", "Requests that found no place to wait", refused)
+
+    def _events(self) -> Iterator[Metric]:
+        exposures = self._context.exposures
+        yield _gauge("shelfwise_events_waiting", "Events of searches that are not on the disk yet", exposures.waiting)
+        lag = exposures.lag
+        yield _gauge("shelfwise_events_lag_seconds", "Age of the oldest event that is not on the disk yet", lag)
+        yield _counter("shelfwise_events_lost", "Events of searches that could not be recorded", exposures.lost)
+        made = self._tables_made()
+        if made is not None:
+            age = max(0.0, time.time() - made)
+            yield _gauge("shelfwise_tables_age_seconds", "Since tables were last made of events", age)
+
+    def _tables_made(self) -> float | None:
+        """When the file was written that every refresh writes; None before the first."""
+        try:
+            return (self._context.engine.root / POPULARITY_FILE).stat().st_mtime
+        except OSError:
+            return None
+
+
+def _gauge(name: str, told: str, value: float) -> GaugeMetricFamily:
+    return GaugeMetricFamily(name, told, value=value)
+
+
+def _counter(name: str, told: str, value: float) -> CounterMetricFamily:
+    return CounterMetricFamily(name, told, value=value)

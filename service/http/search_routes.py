@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import time
-import uuid
 from typing import Annotated
 
 from fastapi import APIRouter, Header, Path, Query, Request, Response
 
+from service.experiments.serving import Asked, answered
 from service.http.access.keys import Permit
 from service.http.access.narrowing import all_of
 from service.http.answers import (
@@ -23,7 +23,7 @@ from service.http.answers import (
 from service.http.bodies import MOST_ID, MultiSearchBody, SearchBody, SearchParameters
 from service.http.context import Context, Contextual, MaySearch
 from service.http.exposures import Asker
-from service.http.metrics import SEARCHES, STAGE_SECONDS
+from service.http.metrics import count_search
 
 router = APIRouter(prefix="/v1", tags=["search"], responses=RESPONSES)
 
@@ -95,7 +95,7 @@ async def product(context: Contextual, permit: MaySearch, request: Request, prod
 def answer(context: Context, permit: Permit, given: SearchBody, *, is_private: bool) -> SearchAnswer:
     """Searches as a request says, within what its key lets through, and has it recorded."""
     started = time.perf_counter()
-    page = context.engine.search(
+    asked = Asked(
         given.q,
         size=given.size,
         page=given.page,
@@ -103,13 +103,15 @@ def answer(context: Context, permit: Permit, given: SearchBody, *, is_private: b
         facets=given.facets,
         sort=given.sort,
         explain=given.explain,
+        correct=given.correct,
         history=() if is_private else [each.act() for each in given.history],
+        shopper="" if is_private else given.shopper,
+        session="" if is_private else given.session,
     )
+    found = answered(context.engine, context.experiments.running(), asked)
+    page = found.page
     took = (time.perf_counter() - started) * 1_000
-    for stage, spent in page.timings.items():
-        STAGE_SECONDS.labels(stage).observe(spent / 1_000)
-    SEARCHES.labels("degraded" if page.degraded else "answered" if page.total else "nothing").inc()
-    query_id = uuid.uuid4().hex
+    count_search(page)
     if not is_private:
-        context.exposures.note(query_id, given.q, page, Asker(given.shopper, given.session))
-    return search_answer(query_id, given.q, page, took)
+        context.exposures.note(found.query_id, given.q, page, Asker(given.shopper, given.session))
+    return search_answer(found.query_id, given.q, page, took)

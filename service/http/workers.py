@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from contextvars import copy_context
 from typing import TypeVar
 
 from service.http.errors import Refused
@@ -21,7 +22,9 @@ class Workers:
 
     def __init__(self, threads: int, waiting: int) -> None:
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="answer")
-        self._places = threads + waiting
+        self.threads = threads
+        self.places = threads + waiting
+        """Requests that are answered or wait at once, at most."""
         self._comfortable = threads + waiting // 2
         self._taken = 0
         self._pressed_since: float | None = None
@@ -41,12 +44,12 @@ class Workers:
 
     async def run(self, work: Callable[[], T]) -> T:
         """What `work` returns or raises; raises Refused (503) where all places are taken."""
-        if self._taken >= self._places:
+        if self._taken >= self.places:
             self.refused += 1
             raise Refused(503, "the server has as many requests as it can answer; try again", retry_after=1)
         self._take()
         loop = asyncio.get_running_loop()
-        future = self._pool.submit(work)
+        future = self._pool.submit(copy_context().run, work)
         # A place is free when its work is over, not when whoever waits for it has given up.
         future.add_done_callback(lambda _: _call(loop, self._free))
         return await asyncio.wrap_future(future)

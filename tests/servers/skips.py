@@ -1,10 +1,12 @@
-"""A test without its server is skipped, but never in silence; where servers are required it fails."""
+"""A test without its server or its program is skipped, but never in silence; where they are required it fails."""
 
 from __future__ import annotations
 
 import os
+import shutil
 from collections import Counter
 from collections.abc import Iterable
+from typing import NoReturn
 
 import pytest
 
@@ -15,7 +17,7 @@ from tests.servers.server import Server
 from tests.servers.shared import SharedServers
 
 REQUIRE = "SHELFWISE_REQUIRE_SERVERS"
-_SKIPPED = "no Elasticsearch server: "
+_SKIPPED = "no server or program: "
 
 
 def get_or_skip(servers: SharedServers, name: str, options: Options) -> Server:
@@ -30,12 +32,24 @@ def get_or_skip(servers: SharedServers, name: str, options: Options) -> Server:
     pytest.skip(f"{_SKIPPED}{missing}")
 
 
+def program_or_skip(name: str, package: str) -> str:
+    """Where a program is; without it the test is skipped, or fails where servers are required by name."""
+    return shutil.which(name) or skip_for(f"{name} was not found: install {package}")
+
+
+def skip_for(missing: str) -> NoReturn:
+    """Skips a test for want of what is missing, or fails it where servers are required by name."""
+    if os.environ.get(REQUIRE) == "1":
+        pytest.fail(f"{missing} ({REQUIRE} is set, so this is no reason to skip)", pytrace=False)
+    pytest.skip(f"{_SKIPPED}{missing}")
+
+
 def _required() -> bool:
     return bool(os.environ.get("CI")) or os.environ.get(REQUIRE) == "1"
 
 
 def skip_reasons(skipped: Iterable[pytest.TestReport]) -> Counter[str]:
-    """How many of the skipped tests lacked a server, by what was missing."""
+    """How many of the skipped tests lacked a server or a program, by what was missing."""
     texts = (report.longrepr[2] for report in skipped if isinstance(report.longrepr, tuple))
     return Counter(text.partition(_SKIPPED)[2] for text in texts if _SKIPPED in text)
 
@@ -45,7 +59,7 @@ def print_skips(terminal: pytest.TerminalReporter) -> None:
     reasons = skip_reasons(terminal.stats.get("skipped", ()))
     if not reasons:
         return
-    terminal.section("ELASTICSEARCH TESTS SKIPPED", yellow=True, bold=True)
+    terminal.section("TESTS WITH REAL SERVERS SKIPPED", yellow=True, bold=True)
     for reason, count in reasons.items():
         terminal.write_line(f"{count} skipped: {reason}", yellow=True, bold=True)
     terminal.write_line(f"As root on Debian or Ubuntu `make servers` installs it; {REQUIRE}=1 makes such tests fail.")

@@ -33,6 +33,7 @@ class Scope(StrEnum):
     SEARCH = "search"
     EVENTS = "events"
     WRITE = "write"
+    METRICS = "metrics"
     ADMIN = "admin"
     """Everything."""
 

@@ -53,10 +53,17 @@ EXAMPLES: dict[str, tuple[str, str, object]] = {
     "service.threads": ("3", "3", 3),
     "service.queue": ("0", "0", 0),
     "service.deadline": ("2.5", "2.5", 2.5),
+    "service.feeds": ('"/srv/feeds"', "/srv/feeds", Path("/srv/feeds")),
     "service.body_bytes": ("1000", "1000", 1_000),
     "service.body_seconds": ("2.5", "2.5", 2.5),
+    "service.bodies_bytes": ("1000", "1000", 1_000),
+    "service.connections": ("60", "60", 60),
+    "service.connections_per_address": ("60", "60", 60),
     "service.requests_per_minute_key": ("60", "60", 60),
     "service.requests_per_minute_address": ("60", "60", 60),
+    "service.pages": ("false", "no", False),
+    "service.page_key": ('"sw_abc"', "sw_abc", "sw_abc"),
+    "service.traces": ('"http://otel:4318/v1/traces"', "http://otel:4318/v1/traces", "http://otel:4318/v1/traces"),
 }
 """Each setting in the file, in the environment, and what comes of both."""
 
@@ -88,10 +95,17 @@ WRONG = {
     "service.threads": ("0", "few"),
     "service.queue": ("-1", "long"),
     "service.deadline": ("0", "soon"),
+    "service.feeds": ("5", None),
     "service.body_bytes": ("999", "much"),
     "service.body_seconds": ("0", "soon"),
+    "service.bodies_bytes": ("999", "much"),
+    "service.connections": ("0", "few"),
+    "service.connections_per_address": ("0", "few"),
     "service.requests_per_minute_key": ("0", "few"),
     "service.requests_per_minute_address": ("0", "few"),
+    "service.pages": ("2", "perhaps"),
+    "service.page_key": ("5", None),
+    "service.traces": ('"otel:4318"', "otel:4318"),
 }
 """Each setting with values that cannot be."""
 
@@ -340,6 +354,7 @@ class TestPage:
             is_nothing = default in (None, "", ()) or default == SecretStr("")
             assert is_nothing == ("`" not in told), name
             shown = ",".join(default) if isinstance(default, tuple) else default
+            shown = str(default).lower() if isinstance(default, bool) else shown
             assert is_nothing or told == f"`{shown}`", name
 
     def test_its_example_can_be_used(self, file: Path, tmp_path: Path) -> None:

@@ -106,9 +106,11 @@ def test_a_server_that_drains_is_alive_and_not_ready(client: TestClient) -> None
 def test_metrics_tell_what_serves(client: TestClient, store: SearchEngine) -> None:
     client.get("/v1/search", params={"q": "drill"})
     told = client.get("/metrics").text
-    assert f'shelfwise_serves{{ranker="{store.ranker}",version="{store.manifest.version}"}} 1.0' in told
+    (serving,) = [line for line in told.splitlines() if line.startswith("shelfwise_serving_info{")]
+    assert f'ranker="{store.ranker}"' in serving
+    assert f'version="{store.manifest.version}"' in serving
     assert 'shelfwise_http_requests_total{method="GET",route="/v1/search",status="200"}' in told
-    assert "shelfwise_stage_seconds_bucket" in told
+    assert "shelfwise_stage_duration_seconds_bucket" in told
 
 
 def test_the_api_describes_itself(client: TestClient) -> None:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import gzip
 import json
+import threading
 
 import pytest
 from fastapi import FastAPI, Request
 from fastapi.testclient import TestClient
 from starlette.types import Message, Receive, Scope, Send
 
+from retrieval.errors import StoreDamagedError
 from service.http.edge import Bounds, Edge
 from service.http.errors import handle_errors
 
@@ -30,6 +32,10 @@ def application(seconds: float = 5.0) -> TestClient:
     @app.get("/broken")
     async def broken() -> None:
         raise ZeroDivisionError("a secret of the server")
+
+    @app.get("/damaged")
+    async def damaged() -> None:
+        raise StoreDamagedError("/srv/store/v000007 has another checksum")
 
     app.add_middleware(Edge, bounds=Bounds(1_000, 5.0, seconds))
     return TestClient(app, raise_server_exceptions=False)
@@ -79,12 +85,60 @@ def test_a_client_that_sends_its_body_too_slowly_is_refused() -> None:
     assert sent[0]["status"] == 408
 
 
+def test_bodies_of_all_requests_share_one_room() -> None:
+    taken: list[int] = []
+
+    async def ask(edge: Edge, size: int, until: asyncio.Event) -> None:
+        async def body() -> Message:
+            return {"type": "http.request", "body": b"x" * size}
+
+        async def send(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                taken.append(message["status"])
+                until.set()
+
+        await edge({"type": "http", "method": "POST", "path": "/", "headers": []}, body, send)
+
+    async def both() -> None:
+        refused = asyncio.Event()
+
+        async def waiting(_scope: Scope, _receive: Receive, send: Send) -> None:
+            await refused.wait()
+            await send({"type": "http.response.start", "status": 200, "headers": []})
+
+        edge = Edge(waiting, Bounds(1_000, 1.0, 5.0, bodies=150))
+        await asyncio.gather(ask(edge, 100, asyncio.Event()), ask(edge, 51, refused))
+        await ask(edge, 150, asyncio.Event())
+
+    asyncio.run(both())
+    assert taken == [503, 200, 200]
+
+
+def test_while_it_drains_each_answer_ends_its_connection() -> None:
+    app, draining = FastAPI(), threading.Event()
+
+    @app.get("/")
+    async def there() -> None: ...
+
+    app.add_middleware(Edge, bounds=Bounds(1_000, 5.0, 5.0), draining=draining)
+    client = TestClient(app)
+    assert "connection" not in client.get("/").headers
+    draining.set()
+    assert client.get("/").headers["connection"] == "close"
+
+
 def test_a_fault_of_the_server_tells_nothing_of_it() -> None:
     answer = application().get("/broken")
     assert answer.status_code == 500
     assert "secret" not in answer.text
     assert "Traceback" not in answer.text
     assert answer.json()["error"]["request_id"] == answer.headers["X-Request-ID"]
+
+
+def test_what_is_wrong_with_the_index_is_for_its_operator_alone() -> None:
+    answer = application().get("/damaged")
+    assert (answer.status_code, answer.json()["error"]["code"]) == (503, "store")
+    assert "/srv/store" not in answer.text
 
 
 def test_a_plain_id_of_the_client_is_kept_and_any_other_is_replaced() -> None:

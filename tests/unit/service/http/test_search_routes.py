@@ -62,6 +62,13 @@ def test_what_cannot_be_answered_is_refused_with_the_field(
     assert fault["request_id"] == answer.headers["X-Request-ID"]
 
 
+def test_a_misspelled_word_is_put_right_and_said(client: TestClient) -> None:
+    found = client.get("/v1/search", params={"q": "cordles drill"}).json()
+    assert (found["suggestion"], found["corrected"]) == ("cordless drill", True)
+    as_it_is = client.get("/v1/search", params={"q": "cordles drill", "correct": "false"}).json()
+    assert (as_it_is["suggestion"], as_it_is["corrected"]) == ("cordless drill", False)
+
+
 def test_pages_past_the_deepest_place_are_refused(client: TestClient) -> None:
     answer = client.get("/v1/search", params={"page": 100_000, "size": 100})
     assert answer.status_code == 400

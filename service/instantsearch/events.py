@@ -1,0 +1,125 @@
+"""Events of the protocol as our own: who clicked, saw or bought what, and which answer it came of."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import TypeVar, cast
+
+from retrieval.errors import EventError
+from retrieval.events.event import Event, EventKind
+from retrieval.value_checks import MAX_ID_BYTES
+from service.instantsearch.body import Said, objects
+
+MOST_EVENTS = 1_000
+_MOST_OBJECTS = 100
+_WIDGETS_VIEW = "Hits Viewed"
+"""What the libraries call a view that they tell by themselves: a list that its search has told already."""
+_TELEMETRY = "instantsearch"
+
+T = TypeVar("T")
+
+
+def events_of(said: Said, *, is_private: bool) -> list[Event]:
+    """The events of a request. Those of filters, of lists that were only looked at, and about the libraries themselves
+    are taken and left out. Of a browser that asks for privacy it is kept what happened, not who did it.
+
+    Raises QueryError or EventError for what cannot be understood.
+    """
+    found = [event for each in objects(said, "events", MOST_EVENTS) for event in _events(each)]
+    if not is_private:
+        return found
+    return [replace(event, shopper="", session="") for event in found if event.query_id]
+
+
+def _events(said: Said) -> Iterator[Event]:
+    kind = _text(said, "eventType")
+    if kind == _TELEMETRY:
+        return
+    if kind not in ("click", "view", "conversion"):
+        raise EventError("unknown event type", f"eventType is {kind[:40]!r}, it can be click, view or conversion")
+    products = _texts(said, "objectIDs")
+    if _is_list_seen(said, kind, products):
+        return
+    data = _aligned(said, "objectData", products, dict)
+    positions = _aligned(said, "positions", products, int)
+    for at, product_id in enumerate(products):
+        of_product: Said = cast(Said, data[at]) if data else {}
+        query_id = _text(of_product, "queryID") or _text(said, "queryID")
+        yield Event(
+            _kind(kind, _text(said, "eventSubtype"), query_id),
+            product_id,
+            query_id=query_id,
+            shopper=_text(said, "authenticatedUserToken") or _text(said, "userToken"),
+            position=positions[at] if positions else None,
+            time=_time(said.get("timestamp")),
+            quantity=_quantity(of_product.get("quantity")) if kind == "conversion" else None,
+        )
+
+
+def _kind(kind: str, subtype: str, query_id: str) -> EventKind:
+    """A conversion of which nobody says what it was counts as the lesser one."""
+    if kind == "conversion":
+        return EventKind.PURCHASE if subtype == "purchase" else EventKind.CART
+    if kind == "click":
+        return EventKind.CLICK
+    return EventKind.IMPRESSION if query_id else EventKind.CONSULTATION
+
+
+def _is_list_seen(said: Said, kind: str, products: Sequence[str]) -> bool:
+    if kind != "view" or said.get("queryID"):
+        return False
+    return len(products) != 1 or said.get("eventName") == _WIDGETS_VIEW
+
+
+def _text(said: Said, name: str) -> str:
+    value = said.get(name)
+    if value is None:
+        return ""
+    if isinstance(value, int) and not isinstance(value, bool):
+        # A token may be a customer's number.
+        return str(value)
+    if not isinstance(value, str):
+        raise EventError(f"bad {name}", f"{name} must be a text")
+    if len(value) > MAX_ID_BYTES:
+        raise EventError(f"bad {name}", f"{name} has {len(value):,} characters, it may have {MAX_ID_BYTES}")
+    return value
+
+
+def _texts(said: Said, name: str) -> list[str]:
+    value = said.get(name)
+    if value is None:
+        return []
+    if not isinstance(value, list) or not all(isinstance(each, str) for each in value):
+        raise EventError(f"bad {name}", f"{name} must be a list of texts")
+    if len(value) > _MOST_OBJECTS:
+        raise EventError(f"bad {name}", f"{name} has {len(value)} entries, it may have {_MOST_OBJECTS}")
+    return cast(list[str], value)
+
+
+def _aligned(said: Said, name: str, products: Sequence[str], kind: type[T]) -> list[T]:
+    """A list with an entry for each product; empty where it is not told."""
+    value = said.get(name)
+    if value is None or not products:
+        return []
+    if not isinstance(value, list) or len(value) != len(products) or not all(type(each) is kind for each in value):
+        raise EventError(f"bad {name}", f"{name} must have one entry for each of objectIDs")
+    return value
+
+
+def _time(value: object) -> datetime | None:
+    """Of milliseconds since 1970."""
+    if value is None:
+        return None
+    if not isinstance(value, int | float) or isinstance(value, bool) or not math.isfinite(value):
+        raise EventError("bad timestamp", "timestamp must be milliseconds since 1970")
+    try:
+        return datetime.fromtimestamp(value / 1_000, UTC)
+    except (OverflowError, OSError, ValueError):
+        raise EventError("bad timestamp", f"{value:g} is no time in milliseconds since 1970") from None
+
+
+def _quantity(value: object) -> int | None:
+    return value if isinstance(value, int) and not isinstance(value, bool) else None

@@ -1,0 +1,74 @@
+// What is shown, as the address says it: so back, forward, reload and bookmarks work.
+
+const MOST_VALUES = 50;
+
+/** Where an address leads: view, query, page, order and filters. `facets` are the store's fields. */
+export function placeOf(address, facets) {
+  const given = new URLSearchParams(address);
+  const place = { view: "search", q: (given.get("q") || "").slice(0, 1000), page: 1, sort: given.get("sort") || "" };
+  const page = Number.parseInt(given.get("page") || "1", 10);
+  place.page = page > 0 && page <= 1000 ? page : 1;
+  place.category = given.get("category") || "";
+  place.price = priceOf(given.get("price") || "");
+  place.chosen = {};
+  for (const field of facets) {
+    const values = field === "price" ? [] : given.getAll(field).slice(0, MOST_VALUES);
+    if (values.length) place.chosen[field] = [...new Set(values)];
+  }
+  if (given.get("product")) return { ...place, view: "product", product: given.get("product") };
+  if (given.get("show") === "basket") return { ...place, view: "basket" };
+  const asks = place.q.trim() || place.sort || isNarrowed(place) || given.has("all");
+  return asks ? place : { ...place, view: "home" };
+}
+
+/** The address of a place. */
+export function addressOf(place) {
+  const said = new URLSearchParams();
+  if (place.view === "product") return `/?${new URLSearchParams({ product: place.product })}`;
+  if (place.view === "basket") return "/?show=basket";
+  if (place.q) said.set("q", place.q);
+  if (place.category) said.set("category", place.category);
+  for (const [field, values] of Object.entries(place.chosen || {})) values.forEach((value) => said.append(field, value));
+  const [low, high] = place.price || [];
+  if (isNumber(low) || isNumber(high)) said.set("price", `${low ?? ""}-${high ?? ""}`);
+  if (place.sort) said.set("sort", place.sort);
+  if (place.page > 1) said.set("page", String(place.page));
+  if (place.view === "search" && ![...said].length) said.set("all", "1");
+  const text = said.toString();
+  return text ? `/?${text}` : "/";
+}
+
+export function isNarrowed(place) {
+  return Boolean(place.category || place.price.some(isNumber) || Object.keys(place.chosen).length);
+}
+
+/** The same search without filters. */
+export function widened(place) {
+  return { ...place, category: "", price: [null, null], chosen: {}, page: 1 };
+}
+
+/** The filters as the API's expression; `without` leaves one field out, to count what else it could be. */
+export function filtersOf(place, without = "") {
+  const parts = [];
+  if (place.category) parts.push(`category = ${quoted(place.category)}`);
+  const [low, high] = place.price;
+  if (isNumber(low)) parts.push(`price >= ${low}`);
+  if (isNumber(high)) parts.push(`price <= ${high}`);
+  for (const [field, values] of Object.entries(place.chosen)) {
+    if (field !== without) parts.push(`${quoted(field)} IN (${values.map(quoted).join(", ")})`);
+  }
+  return parts.join(" AND ");
+}
+
+function quoted(text) {
+  return `"${text.replace(/[\\"]/g, "\\$&")}"`;
+}
+
+function priceOf(text) {
+  const found = /^(\d{1,9}(?:\.\d{1,4})?)?-(\d{1,9}(?:\.\d{1,4})?)?$/.exec(text);
+  return found ? [found[1], found[2]].map((part) => (part === undefined ? null : Number(part))) : [null, null];
+}
+
+function isNumber(value) {
+  return typeof value === "number" && Number.isFinite(value);
+}

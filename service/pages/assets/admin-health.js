@@ -1,0 +1,74 @@
+// Whether the service is well: what it says of itself, its slowest paths, its tasks.
+
+import { call } from "./api.js";
+import { attempt, button, figures, head, moment, number, place, table } from "./admin-ui.js";
+import { el, fill } from "./dom.js";
+
+const GAUGES = {
+  shelfwise_requests_in_progress: "requests under way",
+  shelfwise_requests_refused: "refused, no place",
+  shelfwise_events_waiting: "events waiting",
+  shelfwise_events_lost: "events lost",
+};
+
+export function healthPart(paths) {
+  const said = place();
+  const content = place();
+  const look = () => attempt(said, async () => {
+    const [health, text] = await Promise.all([call("/health/ready"), call("/metrics")]);
+    const tasks = "/v1/tasks" in paths ? await call("/v1/tasks") : [];
+    fill(content, shown(health, read(text)), tasks.length ? tasksOf(tasks) : null);
+  });
+  look();
+  return [...head("Health"), el("div", { class: "buttons" }, button("Look again", look)), said, content];
+}
+
+function shown(health, samples) {
+  const value = (name) => samples.filter((each) => each.name === name).reduce((sum, each) => sum + each.value, 0);
+  const routes = new Map();
+  for (const { name, labels, value: count } of samples) {
+    if (name !== "shelfwise_http_requests_total") continue;
+    const row = routes.get(labels.route) || { route: labels.route, requests: 0, failed: 0 };
+    row.requests += count;
+    if (labels.status >= "500") row.failed += count;
+    routes.set(labels.route, row);
+  }
+  for (const row of routes.values()) {
+    const of = (end) => samples.find((each) => new RegExp(`^shelfwise_http_\\w*seconds_${end}$`).test(each.name) && each.labels.route === row.route)?.value;
+    row.mean = of("count") ? (1000 * of("sum")) / of("count") : null;
+  }
+  const age = value("shelfwise_index_age_seconds") / 3600;
+  return [
+    figures([["state", health.status], ["version", health.version], ["products", number(health.products)], ["ranker", health.ranker || "none"],
+      ["hours since it was built", number(age, 1)], ...Object.entries(GAUGES).map(([name, said]) => [said, number(value(name))])]),
+    health.notices.map((notice) => el("p", { class: "notice", text: notice })),
+    el("section", {}, el("h2", { text: "Requests since the service began" }), table("Requests", [
+      ["path", ({ route }) => route],
+      ["requests", ({ requests }) => number(requests), true],
+      ["failed", ({ failed }) => number(failed), true],
+      ["mean, ms", ({ mean }) => number(mean, 1), true],
+    ], [...routes.values()].sort((one, other) => other.requests - one.requests).slice(0, 30))),
+  ];
+}
+
+function tasksOf(tasks) {
+  return el("section", {}, el("h2", { text: "Tasks" }), table("Tasks", [
+    ["kind", ({ kind }) => kind],
+    ["state", ({ state }) => state],
+    ["asked for", ({ created }) => moment(created)],
+    ["ended", ({ ended }) => moment(ended)],
+    ["", ({ error }) => error],
+  ], tasks.slice(0, 20)));
+}
+
+/** The samples of a Prometheus page. */
+function read(text) {
+  const made = [];
+  for (const line of text.split("\n")) {
+    const found = /^([a-zA-Z_:]\w*)(?:\{(.*)\})? (\S+)$/.exec(line);
+    if (!found) continue;
+    const labels = Object.fromEntries(Array.from((found[2] || "").matchAll(/(\w+)="((?:[^"\\]|\\.)*)"/g), ([, name, value]) => [name, value]));
+    made.push({ name: found[1], labels, value: Number(found[3]) });
+  }
+  return made;
+}

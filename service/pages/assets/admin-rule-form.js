@@ -1,0 +1,106 @@
+// One rule as a form, and as JSON for what a form cannot say well.
+
+import { button, check, field, place } from "./admin-ui.js";
+import { el, fill } from "./dom.js";
+
+const MATCHES = [["any", "any query"], ["exact", "exactly this"], ["contains", "contains these words"]];
+const KINDS = {
+  pin: { name: "Pin products", fields: { products: "Ids, with commas", position: "At place" } },
+  boost: { name: "Move up", fields: { filters: "What this lets through", strength: "How much" } },
+  bury: { name: "Move down", fields: { filters: "What this lets through", strength: "How much" } },
+  hide: { name: "Hide", fields: { products: "Ids, with commas", filters: "What this lets through" } },
+  restrict: { name: "Show only", fields: { filters: "What this lets through" } },
+  redirect: { name: "Redirect", fields: { url: "Address" } },
+};
+const NUMBERS = new Set(["position", "strength"]);
+
+/** An editor of a rule: `rule()` is what it says now; raises Error for JSON that is none. */
+export function ruleForm(given) {
+  const element = place();
+  let current = null;
+  const asForm = (rule) => {
+    current = formOf(rule);
+    fill(element, current.element, el("div", { class: "buttons" }, button("As JSON", () => asJson(current.rule()), "quiet")));
+  };
+  const asJson = (rule) => {
+    const area = field("The rule as JSON", { area: true, spellcheck: "false", value: JSON.stringify(rule, null, 2) });
+    current = { rule: () => JSON.parse(area.input.value) };
+    const said = place();
+    const back = () => {
+      try {
+        asForm(current.rule());
+      } catch (error) {
+        fill(said, el("p", { class: "faults", role: "alert", text: error.message }));
+      }
+    };
+    fill(element, area.element, said, el("div", { class: "buttons" }, button("As a form", back, "quiet")));
+  };
+  asForm(given);
+  return { element, rule: () => current.rule() };
+}
+
+function formOf(rule) {
+  const when = rule.when || {};
+  const id = field("Id", { value: rule.id, required: true, maxlength: 200, readonly: Boolean(rule.id) });
+  const name = field("Name", { value: rule.name });
+  const priority = field("Priority", { type: "number", step: 1, value: rule.priority ?? 0 });
+  const isOn = check("Enabled", rule.enabled !== false);
+  const match = field("When the query", { value: when.match || "any" }, MATCHES);
+  const query = field("Query", { value: when.query });
+  const filters = field("And the shopper's filter has", { value: when.filters, placeholder: 'category = "Tools"' });
+  const starts = field("From (with its zone)", { value: when.starts, placeholder: "2030-01-31T00:00:00Z" });
+  const ends = field("Until", { value: when.ends, placeholder: "2030-02-28T00:00:00Z" });
+  const actions = [];
+  const list = place();
+  const add = (action) => {
+    const made = actionOf(action, () => {
+      actions.splice(actions.indexOf(made), 1);
+      made.element.remove();
+    });
+    actions.push(made);
+    list.append(made.element);
+  };
+  (rule.actions || []).forEach(add);
+  const kind = field("One more action", {}, Object.entries(KINDS).map(([value, { name: text }]) => [value, text]));
+  const line = (...parts) => el("div", { class: "line" }, parts.map((part) => part.element || part));
+  const element = el("div", { class: "rule" }, line(id, name, priority, isOn), line(match, query, filters), line(starts, ends), list,
+    line(kind, button("Add", () => add({ kind: kind.input.value }))));
+  return {
+    element,
+    rule() {
+      const conditions = { match: match.input.value, ...told({ query, filters, starts, ends }) };
+      if (conditions.match === "any") delete conditions.query;
+      return {
+        ...rule, id: id.input.value.trim(), ...told({ name }), priority: Math.round(priority.input.valueAsNumber) || 0,
+        enabled: isOn.input.checked, when: conditions, actions: actions.map((action) => action.value()),
+      };
+    },
+  };
+}
+
+function told(fields) {
+  const said = Object.entries(fields).map(([name, { input }]) => [name, input.value.trim()]);
+  return Object.fromEntries(said.filter(([, value]) => value));
+}
+
+function actionOf(action, remove) {
+  const { name, fields } = KINDS[action.kind] || { name: action.kind, fields: {} };
+  const inputs = Object.entries(fields).map(([key, label]) => {
+    const value = Array.isArray(action[key]) ? action[key].join(", ") : action[key];
+    const type = NUMBERS.has(key) ? { type: "number", step: key === "strength" ? "any" : 1, min: key === "strength" ? 0 : 1, placeholder: 1 } : {};
+    return [key, field(label, { value, wide: !NUMBERS.has(key), ...type })];
+  });
+  return {
+    element: el("fieldset", { class: "action" }, el("legend", { text: name }), inputs.map(([, { element }]) => element), button("Remove", remove, "small", { "aria-label": `Remove: ${name}` })),
+    value() {
+      const made = { kind: action.kind };
+      for (const [key, { input }] of inputs) {
+        const text = input.value.trim();
+        if (!text) continue;
+        if (NUMBERS.has(key)) made[key] = Number(text);
+        else made[key] = key === "products" ? text.split(/[,\s]+/).filter(Boolean) : text;
+      }
+      return made;
+    },
+  };
+}

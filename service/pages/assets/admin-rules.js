@@ -1,0 +1,106 @@
+// Merchandising rules: listed, edited, tried on a search before they are saved, and taken back.
+
+import { call } from "./api.js";
+import { attempt, button, field, head, moment, number, place, sure, table } from "./admin-ui.js";
+import { announce } from "./say.js";
+import { el, fill } from "./dom.js";
+import { ruleForm } from "./admin-rule-form.js";
+
+export function rulesPart() {
+  const said = place();
+  const list = place();
+  const editor = place();
+  const past = place();
+  const done = async (text) => {
+    announce(text);
+    await look();
+  };
+  const look = () => attempt(said, async () => {
+    const { rules, faults } = await call("/v1/rules");
+    fill(list, rules.length ? tableOf(rules, faults) : el("p", { text: "There are no rules yet." }));
+    const { changes } = await call("/v1/rules/history?limit=20");
+    fill(past, changes.length ? historyOf(changes) : null);
+  });
+  const tableOf = (rules, faults) => table("Rules", [
+    ["rule", (rule) => el("div", {}, el("b", { text: rule.id }), rule.name ? ` ${rule.name}` : null,
+      faults[rule.id] ? el("p", { class: "faults", text: faults[rule.id] }) : null)],
+    ["when", whenOf],
+    ["does", (rule) => rule.actions.map(({ kind }) => kind).join(", ")],
+    ["priority", (rule) => number(rule.priority ?? 0), true],
+    ["", (rule) => buttons(rule)],
+  ], rules);
+  const buttons = (rule) => {
+    const isOn = rule.enabled !== false;
+    const path = `/v1/rules/${encodeURIComponent(rule.id)}`;
+    return el("div", { class: "buttons" },
+      button("Edit", () => edit(rule), "small", { "aria-label": `Edit ${rule.id}` }),
+      button(isOn ? "Switch off" : "Switch on", () => attempt(said, async () => {
+        await call(path, { method: "PATCH", body: { enabled: !isOn } });
+        await done(isOn ? `${rule.id} is off` : `${rule.id} is on`);
+      }), "small", { "aria-label": `Switch ${isOn ? "off" : "on"} ${rule.id}` }),
+      button("Remove", () => sure(`Remove ${rule.id}? Its history stays.`) && attempt(said, async () => {
+        await call(path, { method: "DELETE" });
+        await done(`${rule.id} was removed`);
+      }), "small", { "aria-label": `Remove ${rule.id}` }));
+  };
+  const historyOf = (changes) => el("section", {}, el("h2", { text: "History" }), table("History", [
+    ["revision", ({ revision }) => number(revision), true],
+    ["when", ({ time }) => moment(time)],
+    ["by", ({ who }) => who],
+    ["rule", ({ id }) => id],
+    ["", ({ before, after }) => (!before ? "added" : !after ? "removed" : "changed")],
+    ["", ({ revision }) => button("Go back to it", () => sure(`Make all rules what they were at revision ${revision}?`) && attempt(said, async () => {
+      await call("/v1/rules/restore", { method: "POST", body: { revision } });
+      await done(`Rules are as at revision ${revision}`);
+    }), "small", { "aria-label": `Go back to revision ${revision}` })],
+  ], changes));
+  const edit = (rule) => {
+    fill(editor, editorOf(rule, async (text) => {
+      fill(editor);
+      await done(text);
+    }, () => fill(editor)));
+    editor.querySelector("h2").focus();
+  };
+  look();
+  return [...head("Rules", "They hold from the moment they are saved. Try one on a search first."),
+    el("div", { class: "buttons" }, button("New rule", () => edit({ id: "", when: {}, actions: [] }), "primary")), said, list, editor, past];
+}
+
+function whenOf({ when = {}, enabled }) {
+  const parts = [when.query ? `${when.match} “${when.query}”` : "any query", when.filters, when.starts && `from ${moment(when.starts)}`, when.ends && `until ${moment(when.ends)}`];
+  return (enabled === false ? "off; " : "") + parts.filter(Boolean).join("; ");
+}
+
+function editorOf(rule, saved, close) {
+  const said = place();
+  const preview = place();
+  const form = ruleForm(rule);
+  const query = field("Try it on", { value: rule.when?.query || "", placeholder: "a query", wide: true });
+  const tryIt = (event) => {
+    event.preventDefault();
+    attempt(said, async () => {
+      const body = { q: query.input.value, put: [form.rule()], size: 20 };
+      fill(preview, previewOf(await call("/v1/rules/preview", { method: "POST", body })));
+    });
+  };
+  const save = () => attempt(said, async () => {
+    const made = form.rule();
+    await call("/v1/rules", { method: "PUT", body: { rules: [made] } });
+    await saved(`${made.id} holds`);
+  });
+  return el("section", { "aria-label": "Editor" }, el("h2", { tabindex: "-1", text: rule.id ? `Rule ${rule.id}` : "New rule" }), form.element, said,
+    el("form", { class: "line", onsubmit: tryIt }, query.element, el("button", { class: "small", text: "What would this change?" })), preview,
+    el("div", { class: "buttons" }, button("Save", save, "primary"), button("Close", close, "primary plain")));
+}
+
+function previewOf(found) {
+  const rows = [...found.gained, ...found.moved, ...found.lost];
+  const counts = `${number(found.total_before)} products before, ${number(found.total_after)} after.`;
+  if (!rows.length) return el("p", { role: "status", text: `The first 20 places stay as they are. ${counts}` });
+  return [el("p", { role: "status", text: counts }), table("What would change", [
+    ["product", ({ title, product }) => title || product],
+    ["place before", ({ before }) => number(before), true],
+    ["place after", ({ after }) => number(after), true],
+    ["by rule", (row) => row.rule],
+  ], rows)];
+}

@@ -1,0 +1,77 @@
+// Synonyms: those that the store keeps, one more, and what shoppers' queries propose.
+
+import { call } from "./api.js";
+import { attempt, button, field, head, number, percent, place, sure, table } from "./admin-ui.js";
+import { announce } from "./say.js";
+import { el, fill } from "./dom.js";
+
+const KINDS = [["two-way", "mean the same"], ["one-way", "lead to"]];
+
+export function synonymsPart(paths) {
+  const said = place();
+  const list = place();
+  const proposed = place();
+  const done = async (text) => {
+    announce(text);
+    await look();
+  };
+  const look = () => attempt(said, async () => {
+    const { synonyms } = await call("/v1/synonyms");
+    fill(list, synonyms.length ? tableOf(synonyms) : el("p", { text: "There are none yet, beside those that the version was built with." }));
+    if ("/v1/synonyms/proposals" in paths) await lookAtProposals();
+  });
+  const put = (synonym, text) => attempt(said, async () => {
+    await call("/v1/synonyms", { method: "PUT", body: { synonyms: [synonym] } });
+    await done(text);
+  });
+  const tableOf = (synonyms) => table("Synonyms", [
+    ["words", (each) => lineOf(each)],
+    ["", ({ enabled }) => (enabled ? "" : el("span", { class: "tag", text: "off" }))],
+    ["", (each) => el("div", { class: "buttons" },
+      button(each.enabled ? "Switch off" : "Switch on", () => put({ ...each, enabled: !each.enabled }, "Changed"), "small", { "aria-label": `Switch ${each.enabled ? "off" : "on"} ${lineOf(each)}` }),
+      button("Remove", () => sure(`Remove ${lineOf(each)}?`) && attempt(said, async () => {
+        await call(`/v1/synonyms/${encodeURIComponent(each.id)}`, { method: "DELETE" });
+        await done("Removed");
+      }), "small", { "aria-label": `Remove ${lineOf(each)}` }))],
+  ], synonyms);
+  const lookAtProposals = async () => {
+    const { total, proposals } = await call("/v1/synonyms/proposals?limit=50");
+    if (!total) return fill(proposed);
+    const decide = (each, verb, text) => attempt(said, async () => {
+      await call(`/v1/synonyms/proposals/${encodeURIComponent(each.id)}/${verb}`, { method: "POST" });
+      await done(text);
+    });
+    return fill(proposed, el("section", {}, el("h2", { text: `Proposed by what shoppers searched (${number(total)})` }), table("Proposals", [
+      ["words", (each) => lineOf(each)],
+      ["shoppers", ({ shoppers }) => number(shoppers), true],
+      ["share", ({ share }) => percent(share), true],
+      ["alike", ({ alike }) => number(alike, 2), true],
+      ["", (each) => el("div", { class: "buttons" },
+        button("Accept", () => decide(each, "accept", "It is a synonym now"), "small", { "aria-label": `Accept ${lineOf(each)}` }),
+        button("Decline", () => decide(each, "decline", "It does not come back"), "small", { "aria-label": `Decline ${lineOf(each)}` }))],
+    ], proposals)));
+  };
+  look();
+  return [...head("Synonyms", "They hold from the moment they are saved, beside those that the version was built with."), formOf(put), said, list, proposed];
+}
+
+function formOf(put) {
+  const words = field("Words, with commas", { required: true, placeholder: "sofa, couch", wide: true });
+  const kind = field("They", { value: "two-way" }, KINDS);
+  const to = field("What they lead to", { placeholder: "only for “lead to”", wide: true });
+  const save = async (event) => {
+    event.preventDefault();
+    const phrases = listed(words.input.value);
+    const synonym = { id: phrases.join("-").replace(/\s+/g, "-").slice(0, 200), kind: kind.input.value, phrases, to: kind.input.value === "one-way" ? listed(to.input.value) : [] };
+    await put(synonym, "Saved");
+  };
+  return el("form", { class: "line", onsubmit: save }, words.element, kind.element, to.element, el("button", { class: "primary", text: "Save" }));
+}
+
+function listed(text) {
+  return text.split(/[,，]/).map((each) => each.trim()).filter(Boolean);
+}
+
+function lineOf({ phrases, to }) {
+  return to.length ? `${phrases.join(", ")} → ${to.join(", ")}` : phrases.join(", ");
+}

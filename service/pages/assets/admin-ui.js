@@ -1,0 +1,86 @@
+// What the parts of the admin page are made of.
+
+import { el, fill } from "./dom.js";
+
+const SLOW_MS = 300;
+let numbered = 0;
+
+/** A heading, with what is said below it. */
+export function head(title, hint) {
+  return [el("h1", { id: "view-title", tabindex: "-1", text: title }), hint ? el("p", { class: "hint", text: hint }) : null];
+}
+
+/** A field under its label; `props` are of the input, `options` make it a list to choose from. */
+export function field(name, props = {}, options = null) {
+  const { wide, area, ...given } = props;
+  const id = `field-${(numbered += 1)}`;
+  const input = options
+    ? el("select", { id, ...given }, options.map(([value, text]) => el("option", { value, text })))
+    : el(area ? "textarea" : "input", { id, autocomplete: "off", ...given });
+  if (options && given.value !== undefined) input.value = given.value;
+  if (area && given.value !== undefined) input.value = given.value;
+  return { input, element: el("div", { class: wide ? "field wide" : "field" }, el("label", { for: id, text: name }), input) };
+}
+
+export function check(name, isOn) {
+  const input = el("input", { type: "checkbox", checked: isOn });
+  return { input, element: el("label", { class: "check" }, input, name) };
+}
+
+export function button(text, onclick, kind = "small", props = {}) {
+  return el("button", { type: "button", class: kind, text, onclick, ...props });
+}
+
+/** A table: columns are [name, of(row), isNumber]; what `of` gives is a text or an element. */
+export function table(caption, columns, rows) {
+  const first = el("tr", {}, columns.map(([name, , isNumber]) => el("th", { scope: "col", class: isNumber && "number", text: name })));
+  const body = rows.map((row) => el("tr", {}, columns.map(([, of, isNumber]) => el("td", { class: isNumber && "number" }, of(row) ?? ""))));
+  return el("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": caption },
+    el("table", {}, el("caption", { class: "sr", text: caption }), el("thead", {}, first), el("tbody", {}, body)));
+}
+
+export function figures(pairs) {
+  return el("div", { class: "tiles" }, pairs.map(([name, value]) => el("div", { class: "figure" }, el("span", { text: name }), el("b", { text: value }))));
+}
+
+export function number(value, digits = 0) {
+  return value === null || value === undefined ? "–" : value.toLocaleString("en", { maximumFractionDigits: digits });
+}
+
+export function percent(value) {
+  return value === null || value === undefined ? "–" : `${(100 * value).toFixed(1)}%`;
+}
+
+export function moment(text) {
+  return text ? new Date(text).toLocaleString("en-GB", { dateStyle: "medium", timeStyle: "short" }) : "";
+}
+
+/** Has work done; what goes wrong is said where it was asked for. */
+export async function attempt(place, work) {
+  fill(place);
+  const late = setTimeout(() => fill(place, el("p", { class: "hint", role: "status", text: "One moment …" })), SLOW_MS);
+  const over = () => {
+    clearTimeout(late);
+    place.querySelector("[role=status].hint")?.remove();
+  };
+  try {
+    const done = await work();
+    over();
+    return done;
+  } catch (error) {
+    over();
+    const said = error.field ? `${error.field}: ${error.message}` : error.message;
+    fill(place, el("p", { class: "notice faults", role: "alert", text: said }));
+    return undefined;
+  }
+}
+
+/** A place for what is said or shown later. */
+export function place() {
+  return el("div");
+}
+
+/** Asks once more before something is changed that many see. */
+export function sure(question) {
+  return window.confirm(question);
+}

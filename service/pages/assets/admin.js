@@ -1,0 +1,73 @@
+// The admin page: a key, and the parts that this server's API has.
+
+import { call, useKey } from "./api.js";
+import { eventsPart } from "./admin-events.js";
+import { healthPart } from "./admin-health.js";
+import { productsPart } from "./admin-products.js";
+import { rulesPart } from "./admin-rules.js";
+import { searchPart } from "./admin-search.js";
+import { synonymsPart } from "./admin-synonyms.js";
+import { field, head } from "./admin-ui.js";
+import { modelsPart, versionsPart } from "./admin-versions.js";
+import { el, fill } from "./dom.js";
+import { tab } from "./kept.js";
+
+const PARTS = [
+  ["search", "Search", "/v1/search", searchPart],
+  ["rules", "Rules", "/v1/rules", rulesPart],
+  ["synonyms", "Synonyms", "/v1/synonyms", synonymsPart],
+  ["events", "Events", "/v1/reports/events", eventsPart],
+  ["products", "Products", "/v1/products/{product_id}", productsPart],
+  ["versions", "Versions", "/v1/versions", versionsPart],
+  ["models", "Models", "/v1/models", modelsPart],
+  ["health", "Health", "/metrics", healthPart],
+];
+const view = document.getElementById("view");
+let paths = {};
+
+/** Shows the part that the address names. */
+function show() {
+  const [name, ...rest] = location.hash.slice(1).split("/");
+  const there = PARTS.filter(([, , path]) => path in paths);
+  const part = there.find(([each]) => each === name) || there[0];
+  fill(document.getElementById("tabs"), there.map(([each, title]) =>
+    el("a", { href: `#${each}`, "aria-current": each === part[0] ? "page" : undefined, text: title })));
+  document.title = `${part[1]} · Shelfwise admin`;
+  const given = part[0] === "products" ? decodeURIComponent(rest.join("/")) : "";
+  fill(view, part[0] === "products" ? productsPart(given) : part[3](paths));
+  document.getElementById("view-title").focus({ preventScroll: true });
+}
+
+/** Asks for a key; it stays in this tab until that is closed. */
+function askKey(said = "") {
+  const key = field("Key with the scope admin", { type: "password", required: true, wide: true });
+  const take = (event) => {
+    event.preventDefault();
+    tab.write("admin-key", key.input.value.trim());
+    open();
+  };
+  fill(document.getElementById("tabs"));
+  fill(view, ...head("Key", "shelfwise keys create admin --scope admin makes one. It is kept in this tab alone."),
+    said ? el("p", { class: "notice faults", role: "alert", text: said }) : null,
+    el("form", { class: "line", onsubmit: take }, key.element, el("button", { class: "primary", text: "Use it" })));
+  key.input.focus();
+}
+
+async function open() {
+  const key = tab.read("admin-key", "");
+  useKey(key);
+  try {
+    const health = await call("/health/ready");
+    document.getElementById("serving").textContent = `${health.version} · ${health.products.toLocaleString("en")} products`;
+    paths = (await call("/v1/openapi.json")).paths;
+    await call("/v1/versions"); // only for who may administer
+  } catch (error) {
+    if (error.status === 401 || error.status === 403) return askKey(key ? error.message : "");
+    return fill(view, el("p", { class: "notice faults", role: "alert", text: error.message }));
+  }
+  return show();
+}
+
+document.getElementById("key").addEventListener("click", () => askKey());
+addEventListener("hashchange", () => Object.keys(paths).length && location.hash !== "#view" && show());
+open();

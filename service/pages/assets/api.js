@@ -1,0 +1,62 @@
+// The API of this server, as the pages call it.
+
+let key = "";
+
+/** The key that requests carry; empty for none. */
+export function useKey(given) {
+  key = given;
+}
+
+/** What the server refused, in its own words. */
+class Refusal extends Error {
+  constructor(status, fault) {
+    super(fault.message || `status ${status}`);
+    this.status = status;
+    this.code = fault.code || "";
+    this.field = fault.field || "";
+  }
+}
+
+/** The JSON of an answer; raises Refusal, or TypeError where the server is not reached. */
+export async function call(path, { method = "GET", body, signal, keepalive = false } = {}) {
+  const headers = {};
+  if (key) headers["X-API-Key"] = key;
+  if (body !== undefined) headers["Content-Type"] = "application/json";
+  const content = body === undefined ? undefined : JSON.stringify(body);
+  const answer = await fetch(path, { method, headers, body: content, signal, keepalive });
+  const text = await answer.text();
+  if (answer.ok) return answer.headers.get("content-type")?.startsWith("application/json") ? JSON.parse(text) : text;
+  let fault = {};
+  try {
+    fault = JSON.parse(text).error;
+  } catch {
+    // A proxy may answer with something else.
+  }
+  throw new Refusal(answer.status, fault || {});
+}
+
+/** A path with parameters; lists are repeated, what is empty is left out. */
+export function withParameters(path, parameters) {
+  const query = new URLSearchParams();
+  for (const [name, value] of Object.entries(parameters)) {
+    for (const one of Array.isArray(value) ? value : [value]) {
+      if (one !== undefined && one !== null && one !== "") query.append(name, one);
+    }
+  }
+  const text = query.toString();
+  return text ? `${path}?${text}` : path;
+}
+
+/** A product's id in a path; slashes stay, the API takes them. */
+export function productPath(id) {
+  return `/v1/products/${id.split("/").map(encodeURIComponent).join("/")}`;
+}
+
+export const api = {
+  facts: () => call("/assets/store.json"),
+  searches: (searches, signal) => call("/v1/multi-search", { method: "POST", body: { searches }, signal }),
+  suggest: (q, signal) => call(withParameters("/v1/suggest", { q, size: 6 }), { signal }),
+  product: async (id, signal) => (await call(productPath(id), { signal })).product,
+  similar: async (id, size) => (await call(withParameters(`${productPath(id)}/similar`, { size }))).hits,
+  recommend: async (history, size) => (await call("/v1/recommend", { method: "POST", body: { history, size } })).hits,
+};

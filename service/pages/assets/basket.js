@@ -1,0 +1,92 @@
+// The basket, in this browser; what goes in and out of it is told where the visitor agreed.
+
+import { note } from "./events.js";
+import { browser } from "./kept.js";
+
+const MOST_LINES = 100;
+export const MOST_OF_ONE = 99;
+const listeners = [];
+
+/** Its lines: a product as it was, which variant, and how many. */
+export function lines() {
+  const kept = browser.read("basket", []);
+  return Array.isArray(kept) ? kept : [];
+}
+
+export function count() {
+  return lines().reduce((sum, line) => sum + line.quantity, 0);
+}
+
+/** Calls back whenever it changes, in this tab or another one. */
+export function whenChanged(listener) {
+  listeners.push(listener);
+}
+
+export function add(product, variant = null) {
+  const line = lines().find((each) => isOf(each, product.id, variant?.id || ""));
+  if (line) return setQuantity(line, line.quantity + 1);
+  if (lines().length >= MOST_LINES) return undefined;
+  keep([...lines(), { id: product.id, variant: variant?.id || "", quantity: 1, ...facts(product, variant) }]);
+  return note("cart", product.id, { quantity: 1 });
+}
+
+/** Sets how many of a line; 0 takes it out. */
+export function setQuantity(line, quantity) {
+  const wanted = Math.max(0, Math.min(MOST_OF_ONE, Math.round(quantity) || 0));
+  const now = lines().find((each) => isOf(each, line.id, line.variant));
+  if (!now || now.quantity === wanted) return;
+  const others = lines().map((each) => (isOf(each, line.id, line.variant) ? { ...each, quantity: wanted } : each));
+  keep(others.filter((each) => each.quantity));
+  const more = wanted - now.quantity;
+  note(more > 0 ? "cart" : "removal", line.id, { quantity: Math.abs(more) });
+}
+
+/** Brings a line up to what its product is now; a product that is gone is null. */
+export function renew(line, product) {
+  const variant = product?.variants?.find((each) => each.id === line.variant) || null;
+  const now = product ? { ...facts(product, variant), gone: false } : { gone: true };
+  keep(lines().map((each) => (isOf(each, line.id, line.variant) ? { ...each, ...now } : each)));
+}
+
+/** All of it is bought; returns what was. */
+export function buy() {
+  const bought = lines().filter((line) => !line.gone);
+  bought.forEach((line) => note("purchase", line.id, { quantity: line.quantity }));
+  keep([]);
+  return bought;
+}
+
+/** Sums by currency: pounds and euros do not add up. */
+export function sums() {
+  const found = new Map();
+  for (const line of lines()) {
+    if (line.price !== null && !line.gone) {
+      found.set(line.currency, (found.get(line.currency) || 0) + line.price * line.quantity);
+    }
+  }
+  return found;
+}
+
+function facts(product, variant) {
+  const { title, brand, currency, category, images, attributes, language } = product;
+  const option = variant ? Object.values(variant.options).join(", ") : "";
+  const price = variant?.price ?? product.price;
+  const picture = { images: [variant?.image || images[0] || ""].filter(Boolean), attributes: colourOf(attributes) };
+  return { title, brand, price, currency, category, option, language, ...picture };
+}
+
+function colourOf(attributes) {
+  const colour = attributes.color ?? attributes.colour;
+  return colour === undefined ? {} : { color: colour };
+}
+
+function isOf(line, id, variant) {
+  return line.id === id && line.variant === variant;
+}
+
+function keep(changed) {
+  browser.write("basket", changed);
+  listeners.forEach((listener) => listener());
+}
+
+addEventListener("storage", (event) => event.key === "shelfwise.basket" && listeners.forEach((listener) => listener()));

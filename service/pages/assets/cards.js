@@ -1,0 +1,85 @@
+// Products in a grid or a row, and what stands for them until they are there.
+
+import { add } from "./basket.js";
+import { addressOf } from "./address.js";
+import { ICONS, el, icon } from "./dom.js";
+import { picture } from "./picture.js";
+import { announce } from "./say.js";
+import { money, number, t } from "./words.js";
+
+/** The address of a product's page. */
+export function productAddress(id) {
+  return addressOf({ view: "product", product: id });
+}
+
+/** One product; `onchoose` hears that it was chosen, before its page opens. */
+function card(product, { onchoose, eager = false, level = "h3" } = {}) {
+  const link = el("a", { href: productAddress(product.id), text: product.title, lang: product.language || undefined });
+  if (onchoose) ["click", "auxclick"].forEach((name) => link.addEventListener(name, (event) => event.button < 2 && onchoose()));
+  return el(
+    "article",
+    { class: "card", "data-product": product.id },
+    picture(product, { eager }),
+    el(
+      "div",
+      { class: "card-text" },
+      el("p", { class: "brand", text: product.brand || "\u00a0" }),
+      el(level, {}, link),
+      stars(product) || el("p", { class: "stars", text: "\u00a0" }),
+      el("p", { class: "price-line" }, price(product), availability(product)),
+      addButton(product),
+    ),
+  );
+}
+
+/** A grid of cards, as a list for who hears it. */
+export function grid(hits, { onchoose, className = "grid", level } = {}) {
+  const item = (hit, index) => {
+    const chosen = onchoose && (() => onchoose(hit, index));
+    return el("li", {}, card(hit.product, { onchoose: chosen, eager: index < 4, level }));
+  };
+  return el("ul", { class: className, role: "list" }, hits.map(item));
+}
+
+/** A row of products under a heading; nothing where there are none. */
+export function row(title, products) {
+  if (!products.length) return null;
+  return el("section", { class: "row", "aria-label": title }, el("h2", { text: title }),
+    grid(products.map((product) => ({ product })), { className: "grid strip" }));
+}
+
+/** As many empty cards, of the same size. */
+export function skeletons(count) {
+  const one = () => el("li", {}, el("div", { class: "card empty" }, el("div", { class: "picture" }),
+    el("div", { class: "card-text" }, el("p"), el("p"), el("p"))));
+  return el("ul", { class: "grid", "aria-hidden": "true" }, Array.from({ length: count }, one));
+}
+
+export function stars(product) {
+  if (product.rating === null) return null;
+  const said = t("rating", { rating: product.rating, count: product.rating_count ?? 0 });
+  return el("p", { class: "stars" }, el("span", { class: "sr", text: said }),
+    el("span", { "aria-hidden": "true" }, el("b", { text: "★" }), ` ${product.rating.toFixed(1)}`,
+      product.rating_count === null ? null : el("small", { text: ` (${number(product.rating_count)})` })));
+}
+
+function price(product) {
+  return el("span", { class: "price", text: money(product.price, product.currency) });
+}
+
+/** Only what is not as usual is said. */
+export function availability(product, { always = false } = {}) {
+  const said = product.availability;
+  if (!said || (said === "in_stock" && !always)) return null;
+  return el("span", { class: `tag ${said}`, text: t(`availability.${said}`) });
+}
+
+export function addButton(product, variantOf = () => null) {
+  const press = () => {
+    add(product, variantOf());
+    announce(t("added", { name: product.title }));
+  };
+  const props = { type: "button", class: "add", "aria-label": t("add named", { name: product.title }), onclick: press };
+  if (product.availability === "out_of_stock") props.disabled = true;
+  return el("button", props, icon(ICONS.plus), el("span", { text: t("add") }));
+}

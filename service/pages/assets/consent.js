@@ -1,0 +1,36 @@
+// Asking whether what is looked at may be remembered, and changing one's mind.
+
+import { el } from "./dom.js";
+import { asksForPrivacy, choice, choose } from "./visitor.js";
+import { announce } from "./say.js";
+import { t } from "./words.js";
+
+/** Asks where nothing was chosen; `chosen` is called when it is. */
+export function askConsent(chosen) {
+  document.getElementById("consent")?.remove();
+  if (choice()) return;
+  ask(chosen, false);
+}
+
+/** Asks again, or says that the browser has answered. */
+export function askAgain(chosen) {
+  if (asksForPrivacy()) return announce(t("privacy asked"));
+  document.getElementById("consent")?.remove();
+  return ask(chosen, true);
+}
+
+function ask(chosen, takesFocus) {
+  const answer = (agreed) => () => {
+    choose(agreed);
+    banner.remove();
+    chosen();
+    document.getElementById("view-title")?.focus({ preventScroll: true });
+  };
+  const yes = el("button", { type: "button", class: "primary", text: t("consent yes"), onclick: answer(true) });
+  const no = el("button", { type: "button", class: "primary plain", text: t("consent no"), onclick: answer(false) });
+  const banner = el("section", { id: "consent", "aria-labelledby": "consent-title" },
+    el("div", {}, el("h2", { id: "consent-title", tabindex: "-1", text: t("consent title") }), el("p", { text: t("consent") })),
+    el("div", { class: "answers" }, no, yes));
+  document.body.append(banner);
+  if (takesFocus) banner.querySelector("h2").focus();
+}

@@ -1,0 +1,71 @@
+// Elements made without markup: whatever comes from a product is text, never HTML.
+
+/** An element: `props` are attributes, `on…` listeners, `class`, `text` and `hue`; children are elements or texts. */
+export function el(tag, props = {}, ...children) {
+  const made = tag === "svg" || tag === "path" || tag === "circle"
+    ? document.createElementNS("http://www.w3.org/2000/svg", tag)
+    : document.createElement(tag);
+  for (const [name, value] of Object.entries(props)) {
+    if (value === undefined || value === null || value === false) continue;
+    if (name === "text") made.textContent = String(value);
+    else if (name.startsWith("on")) made.addEventListener(name.slice(2), value);
+    else if (name.startsWith("--")) made.style.setProperty(name, String(value));
+    else made.setAttribute(name, value === true ? "" : String(value));
+  }
+  made.append(...children.flat(2).filter((child) => child !== null && child !== undefined && child !== false));
+  return made;
+}
+
+/** Puts these children in the place of those that are there. */
+export function fill(parent, ...children) {
+  parent.replaceChildren(...children.flat(2).filter((child) => child !== null && child !== undefined && child !== false));
+}
+
+/** An address of a picture that may be loaded, else an empty text: nothing but https, this server and inline pictures. */
+export function pictureUrl(text) {
+  if (/^data:image\/(png|jpeg|gif|webp|avif)[;,]/i.test(text)) return text;
+  return webUrl(text, ["https:"]);
+}
+
+/** An address that a link may lead to, else an empty text: of this server, or with one of the schemes. */
+export function webUrl(text, schemes = ["https:", "http:"]) {
+  try {
+    const url = new URL(text, location.origin);
+    return schemes.includes(url.protocol) || url.origin === location.origin ? url.href : "";
+  } catch {
+    return "";
+  }
+}
+
+/** The text in pieces, those of the spans bold; spans count characters, as Python does. */
+export function marked(text, spans = []) {
+  const letters = Array.from(text);
+  const pieces = [];
+  let at = 0;
+  for (const [start, end] of spans) {
+    if (start > at) pieces.push(letters.slice(at, start).join(""));
+    pieces.push(el("b", { text: letters.slice(start, end).join("") }));
+    at = end;
+  }
+  pieces.push(letters.slice(at).join(""));
+  return pieces;
+}
+
+/** An icon from one path of 24 by 24. */
+export function icon(path) {
+  return el("svg", { viewBox: "0 0 24 24", class: "icon", "aria-hidden": "true", focusable: "false" }, el("path", { d: path }));
+}
+
+export const ICONS = {
+  search: "M10.5 4a6.5 6.5 0 1 1 0 13 6.5 6.5 0 0 1 0-13m4.8 11.3L20 20",
+  basket: "M4 8h16l-1.5 10.5a1.5 1.5 0 0 1-1.5 1.3H7a1.5 1.5 0 0 1-1.5-1.3zM8.5 8a3.5 3.5 0 0 1 7 0",
+  close: "M6 6l12 12M18 6L6 18",
+  back: "M14.5 5.5L8 12l6.5 6.5",
+  next: "M9.5 5.5L16 12l-6.5 6.5",
+  filter: "M4 7h16M7 12h10M10 17h4",
+  plus: "M12 5.5v13M5.5 12h13",
+  check: "M5 12.5l4.5 4.5L19 7.5",
+  clock: "M12 4a8 8 0 1 1 0 16 8 8 0 0 1 0-16m0 3.5V12l3 2",
+  tag: "M4 4h7.5L20 12.5 12.5 20 4 11.5zM8 8h.01",
+  folder: "M4 6.5h5.5l2 2.5H20v9H4z",
+};

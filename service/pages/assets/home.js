@@ -1,0 +1,75 @@
+// The start: what suits this visitor, what they looked at, what many like, and the categories.
+
+import { addressOf } from "./address.js";
+import { api } from "./api.js";
+import { row } from "./cards.js";
+import { el, fill } from "./dom.js";
+import { picture } from "./picture.js";
+import { trouble } from "./trouble.js";
+import { history, seen } from "./visitor.js";
+import { number, t } from "./words.js";
+
+const IN_ROW = 8;
+const TILES = 24;
+
+/** The view of the start. */
+export function homeView(shop) {
+  const title = el("h1", { id: "view-title", tabindex: "-1", text: t("welcome") });
+  const lead = el("p", { class: "lead", text: "\u00a0" });
+  const rows = el("div", { class: "rows" });
+  const element = el("div", { class: "home" }, el("div", { class: "hero" }, title, lead), rows);
+  return {
+    element,
+    title: () => "",
+    async show() {
+      try {
+        const [start, own, past] = await Promise.all([shop.start(), forYou(shop), recent()]);
+        lead.textContent = t("welcome more", { count: start.total });
+        fill(rows, row(t("for you"), own), row(t("seen"), past), tiles(start), row(t("popular"), popular(start)), browseAll());
+      } catch (error) {
+        fill(rows, trouble(error, () => this.show()));
+      }
+    },
+    leave() {},
+  };
+}
+
+/** What helps where nothing was found. */
+export function popularRows(start) {
+  return [row(t("try popular"), popular(start)), tiles(start)].filter(Boolean);
+}
+
+function popular(start) {
+  return start.hits.slice(0, IN_ROW).map((hit) => hit.product);
+}
+
+async function forYou(shop) {
+  if (!history().length || !shop.facts.offers.includes("recommend")) return [];
+  try {
+    return (await api.recommend(history(), IN_ROW)).map((hit) => hit.product);
+  } catch {
+    return [];
+  }
+}
+
+async function recent() {
+  const found = await Promise.allSettled(seen().slice(0, IN_ROW).map((id) => api.product(id)));
+  return found.filter((each) => each.status === "fulfilled").map((each) => each.value);
+}
+
+function tiles(start) {
+  const roots = (start.facets.category?.counts || []).filter(({ value }) => !value.includes(" > ")).slice(0, TILES);
+  if (!roots.length) return null;
+  const tile = ({ value, count }) => {
+    const place = { view: "search", q: "", page: 1, sort: "", category: value, price: [null, null], chosen: {} };
+    const drawn = picture({ id: value, title: value, category: [value], images: [], attributes: {} });
+    return el("li", {}, el("a", { class: "tile", href: addressOf(place) }, drawn,
+      el("span", { text: value }), el("small", { text: number(count) })));
+  };
+  return el("section", { class: "row", "aria-label": t("categories") }, el("h2", { text: t("categories") }),
+    el("ul", { class: "tiles", role: "list" }, roots.map(tile)));
+}
+
+function browseAll() {
+  return el("p", { class: "after" }, el("a", { class: "primary", href: "/?all=1", text: t("browse all") }));
+}

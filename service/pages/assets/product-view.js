@@ -1,0 +1,136 @@
+// The page of one product: what it is, its variants, what is like it.
+
+import { api } from "./api.js";
+import { addButton, availability, row, stars } from "./cards.js";
+import { addressOf } from "./address.js";
+import { ICONS, el, fill, icon } from "./dom.js";
+import { note } from "./events.js";
+import { picture } from "./picture.js";
+import { trouble } from "./trouble.js";
+import { rememberSeen } from "./visitor.js";
+import { fieldName, money, t, valueName } from "./words.js";
+
+const SIMILAR = 8;
+
+/** The view of one product; it fills itself when the product has come. */
+export function productView(shop, id) {
+  const element = el("div", { class: "product" }, skeleton());
+  const asking = new AbortController();
+  let title = "";
+
+  const show = async ({ isBack = false } = {}) => {
+    try {
+      const product = await api.product(id, asking.signal);
+      title = product.title;
+      fill(element, page(product, shop));
+      if (!isBack) note("consultation", id);
+      rememberSeen(id);
+      const similar = await api.similar(id, SIMILAR);
+      element.append(row(t("similar"), similar.map((hit) => hit.product)) || "");
+    } catch (error) {
+      if (asking.signal.aborted) return;
+      if (error.status === 404) fill(element, gone());
+      else if (!title) fill(element, trouble(error, () => show()));
+    }
+  };
+  return { element, show, title: () => title, leave: () => asking.abort() };
+}
+
+function page(product, shop) {
+  const language = product.language || undefined;
+  const state = { variant: null };
+  const cost = el("p", { class: "cost" });
+  const stock = el("p", { class: "stock" });
+  const image = el("div", { class: "photo" });
+  const button = addButton(product, () => state.variant);
+  const update = () => {
+    const now = { ...product, price: state.variant?.price ?? product.price, availability: state.variant?.availability ?? product.availability };
+    if (state.variant?.image) now.images = [state.variant.image, ...product.images];
+    cost.textContent = money(now.price, now.currency);
+    fill(stock, availability(now, { always: true }));
+    fill(image, picture(now, { eager: true }));
+    button.disabled = now.availability === "out_of_stock";
+  };
+  update();
+  const pick = (variant) => {
+    state.variant = variant;
+    update();
+  };
+  const brand = product.brand && shop.facts.facets.includes("brand")
+    ? el("p", { class: "brand" }, el("a", { href: searchAddress({ chosen: { brand: [product.brand] } }), text: product.brand }))
+    : null;
+  return [
+    crumbs(product),
+    el("div", { class: "product-main" }, el("div", { class: "photos" }, image, thumbnails(product, image)),
+      el("div", { class: "product-text" }, brand,
+        el("h1", { id: "view-title", tabindex: "-1", text: product.title, lang: language }), stars(product), cost, stock,
+        variants(product, pick), button, description(product, language))),
+    details(product),
+  ];
+}
+
+function crumbs(product) {
+  const back = el("button", { type: "button", class: "quiet back", onclick: () => history.back() }, icon(ICONS.back), t("back"));
+  const path = product.category.map((name, depth) => {
+    const category = product.category.slice(0, depth + 1).join(" > ");
+    return el("li", {}, el("a", { href: searchAddress({ category }), text: name, lang: product.language || undefined }));
+  });
+  const trail = path.length ? el("nav", { class: "crumbs", "aria-label": t("category") }, el("ol", { role: "list" }, path)) : null;
+  return el("div", { class: "above" }, history.state?.inside ? back : null, trail);
+}
+
+function searchAddress(narrowed) {
+  return addressOf({ view: "search", q: "", page: 1, sort: "", category: "", price: [null, null], chosen: {}, ...narrowed });
+}
+
+function thumbnails(product, image) {
+  if (product.images.length < 2) return null;
+  const one = (url, index) => {
+    const small = { ...product, images: [url] };
+    const press = () => fill(image, picture(small, { eager: true }));
+    return el("li", {}, el("button", { type: "button", "aria-label": `${index + 1} / ${product.images.length}`, onclick: press }, picture(small)));
+  };
+  return el("ul", { class: "thumbnails", role: "list" }, product.images.slice(0, 8).map(one));
+}
+
+function variants(product, pick) {
+  if (product.variants.length < 2) {
+    if (product.variants.length === 1) pick(product.variants[0]);
+    return null;
+  }
+  const choices = product.variants.map((variant, index) => {
+    const name = Object.values(variant.options).join(", ") || variant.id;
+    const isOut = variant.availability === "out_of_stock";
+    const box = el("input", { type: "radio", name: "variant", value: variant.id, checked: index === 0, onchange: () => pick(variant) });
+    return el("label", { class: isOut ? "variant out" : "variant" }, box, el("span", { text: name }));
+  });
+  pick(product.variants[0]);
+  return el("fieldset", { class: "variants" }, el("legend", { text: Object.keys(product.variants[0].options).join(", ") || t("variants") }), choices);
+}
+
+function description(product, language) {
+  if (!product.description) return null;
+  const parts = product.description.split(/\n+/).map((text) => el("p", { text }));
+  return el("section", { class: "description", "aria-label": t("description") }, el("div", { lang: language }, parts));
+}
+
+function details(product) {
+  const rows = Object.entries(product.attributes).map(([name, value]) => {
+    const values = Array.isArray(value) ? value : [value];
+    return [fieldName(`attributes.${name}`), values.map((each) => valueName(`attributes.${name}`, each)).join(", ")];
+  });
+  for (const [kind, values] of Object.entries(product.identifiers)) rows.push([fieldName(kind), values.join(", ")]);
+  if (!rows.length) return null;
+  const lines = rows.slice(0, 60).map(([name, value]) => el("div", {}, el("dt", { text: name }), el("dd", { text: value })));
+  return el("section", { class: "details", "aria-labelledby": "details" }, el("h2", { id: "details", text: t("details") }), el("dl", {}, lines));
+}
+
+function gone() {
+  return el("div", { class: "none" }, el("h1", { id: "view-title", tabindex: "-1", text: t("gone title") }),
+    el("p", { text: t("gone advice") }), el("p", {}, el("a", { class: "primary", href: "/?all=1", text: t("browse all") })));
+}
+
+function skeleton() {
+  return el("div", { class: "product-main", "aria-hidden": "true" }, el("div", { class: "photo" }, el("div", { class: "picture" })),
+    el("div", { class: "product-text empty" }, el("p"), el("p"), el("p"), el("p")));
+}

@@ -1,0 +1,155 @@
+// A search and what came of it: filters, notices, hits and pages. It changes in place, so nothing jumps while one types.
+
+import { addressOf, isNarrowed, widened } from "./address.js";
+import { ask, answered } from "./asking.js";
+import { grid, skeletons } from "./cards.js";
+import { ICONS, el, fill, icon, webUrl } from "./dom.js";
+import { noteClick, noteShown } from "./events.js";
+import { chips, chosenCount, facetGroups } from "./facets.js";
+import { tellCount } from "./say.js";
+import { trouble } from "./trouble.js";
+import { t } from "./words.js";
+
+const LOOKED_AT_MS = 1500;
+const WIDE = matchMedia("(min-width: 900px)");
+
+/** The view of searches. `shop` has `facts` and `go(place)`; what it shows follows `show`. */
+export function resultsView(shop) {
+  const head = el("h1", { id: "view-title", tabindex: "-1", text: "\u00a0" });
+  const sort = el("select", { id: "sort" });
+  const summary = el("summary", {}, icon(ICONS.filter), el("span"));
+  const groups = el("div", { class: "groups" });
+  const done = el("button", { type: "button", class: "primary done" });
+  const filters = el("details", { class: "filters" }, summary, groups, done);
+  const chosen = el("div", { class: "chosen" });
+  const notices = el("div", { class: "notices" });
+  const hits = el("div", { class: "hits" }, skeletons(12));
+  const order = el("div", { class: "order" }, el("label", { for: "sort", text: t("sort") }), sort);
+  const element = el("div", { class: "results" }, el("div", { class: "results-head" }, head, order),
+    el("aside", { "aria-label": t("filters") }, filters), el("section", { class: "found", "aria-labelledby": "view-title" }, chosen, notices, hits));
+  let place = null;
+  let asking = new AbortController();
+  let looking = 0;
+
+  const fit = () => (filters.open = WIDE.matches);
+  fit();
+  WIDE.addEventListener("change", fit);
+  done.addEventListener("click", () => {
+    filters.open = false;
+    head.focus();
+  });
+  sort.addEventListener("change", () => shop.go({ ...place, sort: sort.value, page: 1 }));
+
+  const render = (found, isTyping) => {
+    const { answer, facets } = found;
+    const title = titleOf(place, answer);
+    head.textContent = title;
+    fill(sort, ["", ...sorts(shop.facts)].map((each) => el("option", { value: each, text: t(`sort.${each}`) })));
+    sort.value = place.sort;
+    summary.lastChild.textContent = chosenCount(place) ? t("filters chosen", { count: chosenCount(place) }) : t("filters");
+    done.textContent = t("show results", { count: answer.total });
+    withFocus(element, () => {
+      fill(groups, facetGroups(place, facets, shop.facts, shop.go));
+      fill(chosen, chips(place, shop.go));
+    });
+    fill(notices, noticesOf(place, answer, shop));
+    fill(hits, answer.hits.length ? [hitGrid(answer), pager(place, answer)] : nothing(place, shop));
+    element.removeAttribute("aria-busy");
+    performance.mark("results", { detail: place.q });
+    tellCount(title);
+    clearTimeout(looking);
+    if (isTyping) looking = setTimeout(() => noteShown(answer), LOOKED_AT_MS);
+    else noteShown(answer);
+  };
+
+  return {
+    element,
+    title: () => head.textContent,
+    /** Shows a place; resolves when it is there. `isTyping` while more may come, `isBack` for one that was shown. */
+    async show(next, { isTyping = false, isBack = false } = {}) {
+      place = next;
+      asking.abort();
+      clearTimeout(looking);
+      asking = new AbortController();
+      const { signal } = asking;
+      const address = addressOf(place);
+      const before = isBack && answered(address);
+      if (before) return render(before, false);
+      element.setAttribute("aria-busy", "true");
+      try {
+        const found = await ask(place, address, shop.facts, { signal, isTyping });
+        if (!signal.aborted) render(found, isTyping);
+        return found.answer;
+      } catch (error) {
+        if (signal.aborted) return undefined;
+        element.removeAttribute("aria-busy");
+        head.textContent = t("results");
+        fill(chosen);
+        fill(notices);
+        fill(hits, trouble(error, () => shop.go(place)));
+        return undefined;
+      }
+    },
+    leave() {
+      asking.abort();
+      clearTimeout(looking);
+      WIDE.removeEventListener("change", fit);
+    },
+  };
+}
+
+function hitGrid(answer) {
+  const first = (answer.page - 1) * answer.size + 1;
+  return grid(answer.hits, { onchoose: (hit, index) => noteClick(answer, hit, first + index), level: "h2" });
+}
+
+function titleOf(place, answer) {
+  const query = place.q.trim();
+  if (!query) return place.category ? `${place.category.split(" > ").at(-1)} · ${t("found", { count: answer.total })}` : t("found", { count: answer.total });
+  return answer.total ? t("found for", { count: answer.total, query }) : t("found none", { query });
+}
+
+function sorts(facts) {
+  return facts.sorts.flatMap((field) => (field === "price" ? ["price", "-price"] : [`-${field}`]));
+}
+
+function noticesOf(place, answer, shop) {
+  const made = [];
+  const searchFor = (q) => el("a", { href: addressOf({ ...place, q, page: 1 }), text: q });
+  if (answer.suggestion && answer.corrected) made.push([t("showing instead", { query: place.q.trim() }), " ", searchFor(answer.suggestion)]);
+  else if (answer.suggestion) made.push([t("did you mean"), " ", searchFor(answer.suggestion), t("did you mean") === "Did you mean" ? "?" : "？"]);
+  const page = answer.redirect ? webUrl(answer.redirect) : "";
+  if (page) made.push([t("redirect"), " ", el("a", { href: page, text: answer.redirect })]);
+  if (answer.relaxed) made.push([t("relaxed"), " ", el("a", { href: addressOf(widened(place)), text: t("without filters") })]);
+  else if (answer.nothing_fits) made.push([t("nothing fits")]);
+  if (answer.degraded.length) made.push([t("degraded")]);
+  return made.map((parts) => el("p", { class: "notice" }, parts));
+}
+
+function pager(place, answer) {
+  const pages = Math.min(1000, Math.ceil(answer.total / answer.size));
+  if (pages < 2) return null;
+  const link = (name, page, path) => {
+    const parts = path === ICONS.back ? [icon(path), t(name)] : [t(name), icon(path)];
+    if (page < 1 || page > pages) return el("span", { class: "step off", "aria-hidden": "true" }, parts);
+    return el("a", { class: "step", href: addressOf({ ...place, page }), rel: page < place.page ? "prev" : "next" }, parts);
+  };
+  return el("nav", { class: "pager", "aria-label": t("pages") }, link("previous", place.page - 1, ICONS.back),
+    el("span", { text: t("page of", { page: place.page, pages }) }), link("next", place.page + 1, ICONS.next));
+}
+
+function nothing(place, shop) {
+  const made = el("div", { class: "none" }, el("h2", { text: t("none title") }));
+  if (isNarrowed(place)) {
+    made.append(el("p", { text: t("none filtered") }), el("p", {}, el("a", { class: "primary", href: addressOf(widened(place)), text: t("without filters") })));
+  } else made.append(el("p", { text: t("none advice") }));
+  shop.popular().then((rows) => made.append(...rows));
+  return made;
+}
+
+/** Makes parts anew and puts the focus where it was, by the key of the element that had it. */
+function withFocus(element, make) {
+  const key = element.contains(document.activeElement) ? document.activeElement.dataset.key : undefined;
+  make();
+  if (key) Array.from(element.querySelectorAll("[data-key]")).find((each) => each.dataset.key === key)?.focus();
+}

@@ -1,0 +1,146 @@
+// The field to type in, with suggestions below it: a combobox with a list, after the ARIA practices.
+
+import { api } from "./api.js";
+import { ICONS, el, fill, icon, marked } from "./dom.js";
+import { mark } from "./picture.js";
+import { money, t } from "./words.js";
+
+const PAUSE_MS = 90;
+
+/** Makes the field of a form suggest. `on` is called: `typed(text)` as one types, `asked(text)` for what is sent,
+ * `chosen(option)` for a category, brand or product. */
+export function searchBox(form, { suggests, on }) {
+  const field = form.querySelector("input");
+  const list = form.querySelector("[role=listbox]");
+  const clear = form.querySelector(".clear");
+  let options = [];
+  let active = -1;
+  let pause = 0;
+  let asking = new AbortController();
+
+  const close = () => {
+    asking.abort();
+    list.hidden = true;
+    field.setAttribute("aria-expanded", "false");
+    activate(-1);
+  };
+  const activate = (index) => {
+    active = index;
+    options.forEach(({ element }, at) => element.setAttribute("aria-selected", String(at === index)));
+    if (index < 0) field.removeAttribute("aria-activedescendant");
+    else {
+      field.setAttribute("aria-activedescendant", options[index].element.id);
+      options[index].element.scrollIntoView({ block: "nearest" });
+    }
+  };
+  const choose = (option) => {
+    close();
+    clearTimeout(pause);
+    if (option.kind === "query") {
+      field.value = option.text;
+      shown();
+      on.asked(option.text);
+    } else on.chosen(option);
+  };
+  const shown = () => (clear.hidden = !field.value);
+  const suggest = async (text) => {
+    asking.abort();
+    if (!suggests || !text.trim()) return close();
+    asking = new AbortController();
+    const { signal } = asking;
+    try {
+      const found = await api.suggest(text, signal);
+      if (signal.aborted || document.activeElement !== field) return;
+      options = optionsOf(found);
+      options.forEach((option, at) => {
+        option.element.id = `option-${at}`;
+        option.element.addEventListener("pointerdown", (event) => event.preventDefault());
+        option.element.addEventListener("click", () => choose(option));
+      });
+      fill(list, groups(options));
+      list.hidden = !options.length;
+      field.setAttribute("aria-expanded", String(options.length > 0));
+      activate(-1);
+    } catch {
+      if (!signal.aborted) close();
+    }
+  };
+
+  field.addEventListener("input", (event) => {
+    shown();
+    if (event.isComposing) return;
+    clearTimeout(pause);
+    pause = setTimeout(() => {
+      suggest(field.value);
+      on.typed(field.value);
+    }, PAUSE_MS);
+  });
+  // An input method tells what it is at in between; only what comes of it is searched for.
+  field.addEventListener("compositionend", () => field.dispatchEvent(new Event("input")));
+  field.addEventListener("keydown", (event) => {
+    if (event.isComposing) return;
+    const isOpen = !list.hidden;
+    if (event.key === "ArrowDown" || event.key === "ArrowUp") {
+      event.preventDefault();
+      if (!isOpen) return void suggest(field.value);
+      const step = event.key === "ArrowDown" ? 1 : -1;
+      // Past either end stands the field itself.
+      activate(((active + 1 + step + options.length + 1) % (options.length + 1)) - 1);
+    } else if (event.key === "Enter" && isOpen && active >= 0) {
+      event.preventDefault();
+      choose(options[active]);
+    } else if (event.key === "Escape") {
+      if (isOpen) event.preventDefault();
+      close();
+    } else if (event.key === "Tab") close();
+  });
+  field.addEventListener("blur", close);
+  form.addEventListener("submit", (event) => {
+    event.preventDefault();
+    clearTimeout(pause);
+    close();
+    on.asked(field.value);
+  });
+  clear.addEventListener("click", () => {
+    field.value = "";
+    shown();
+    close();
+    field.focus();
+    on.typed("");
+  });
+  return {
+    close,
+    set(text) {
+      if (document.activeElement !== field || field.value.trim() !== text) field.value = text;
+      shown();
+    },
+  };
+}
+
+function optionsOf(found) {
+  const made = [];
+  const option = (kind, content, more) => {
+    made.push({ kind, element: el("div", { role: "option", "aria-selected": "false", class: kind }, content), ...more });
+  };
+  found.queries.slice(0, 5).forEach(({ text, spans }) =>
+    option("query", [icon(ICONS.search), el("span", {}, marked(text, spans))], { text }));
+  found.categories.slice(0, 2).forEach(({ path, text, spans }) =>
+    option("category", [icon(ICONS.folder), el("span", {}, marked(text, spans))], { path: path.join(" > ") }));
+  found.brands.slice(0, 2).forEach(({ name, spans }) =>
+    option("brand", [icon(ICONS.tag), el("span", {}, marked(name, spans))], { name }));
+  found.products.slice(0, 3).forEach(({ product, spans }) =>
+    option("product", [mark(product), el("span", {}, marked(product.title, spans)),
+      el("small", { text: product.price === null ? "" : money(product.price, product.currency) })], { product }));
+  return made;
+}
+
+const GROUPS = { query: "suggested queries", category: "suggested categories", brand: "suggested brands", product: "suggested products" };
+
+function groups(options) {
+  return Object.entries(GROUPS).map(([kind, name]) => {
+    const own = options.filter((option) => option.kind === kind).map((option) => option.element);
+    if (!own.length) return null;
+    const head = el("div", { class: "head", "aria-hidden": "true", text: t(name) });
+    return el("div", { role: "group", "aria-label": t(name) }, head, own);
+  });
+}

@@ -1,0 +1,165 @@
+// The store page: which view is shown, and how one gets from view to view.
+
+import { addressOf, placeOf } from "./address.js";
+import { api, useKey } from "./api.js";
+import { basketView } from "./basket-view.js";
+import { count, whenChanged } from "./basket.js";
+import { askAgain, askConsent } from "./consent.js";
+import { fill, webUrl } from "./dom.js";
+import { homeView, popularRows } from "./home.js";
+import { productView } from "./product-view.js";
+import { resultsView } from "./results.js";
+import { searchBox } from "./search-box.js";
+import { trouble } from "./trouble.js";
+import { language, speak, t, translate } from "./words.js";
+
+const main = document.getElementById("view");
+let view = null;
+let place = null;
+let isTypingOn = false;
+let box = null;
+let start = null;
+
+const shop = { facts: { key: "", facets: [], sorts: [], offers: [] }, go, start: whatThereIs, popular };
+
+/** Goes to a place and shows it. Letters typed one after the other are one step back. */
+function go(next, { isTyping = false } = {}) {
+  const replaces = isTyping && isTypingOn;
+  if (!replaces) history.replaceState({ ...history.state, top: scrollY }, "");
+  history[replaces ? "replaceState" : "pushState"]({ inside: true }, "", addressOf(next));
+  isTypingOn = isTyping;
+  return show(next, { isTyping });
+}
+
+async function show(next, { isTyping = false, isBack = false, isFirst = false, top = 0 } = {}) {
+  const stays = place && next.view === "search" && place.view === "search" && view;
+  const keeps = stays || isTyping;
+  place = next;
+  if (!stays) {
+    view?.leave();
+    view = viewOf(place);
+    fill(main, view.element);
+  }
+  if (!isTyping) box.set(place.view === "search" ? place.q : "");
+  const shown = view.show(place, { isTyping, isBack: isBack && !isFirst });
+  const own = view;
+  if (!isBack && !keeps) scrollTo(0, 0);
+  const answer = await shown;
+  if (own !== view) return answer;
+  document.title = [view.title(), t("store")].filter(Boolean).join(" · ");
+  if (isBack) scrollTo(0, top);
+  else if (!stays && !isTyping) document.getElementById("view-title")?.focus({ preventScroll: true });
+  return answer;
+}
+
+function viewOf({ view: name, product }) {
+  if (name === "product") return productView(shop, product);
+  if (name === "basket") return basketView();
+  return name === "search" ? resultsView(shop) : homeView(shop);
+}
+
+/** What the store has, asked for once. */
+function whatThereIs() {
+  start ||= api.searches([{ q: "", size: 12, facets: ["category"] }]).then(({ results }) => results[0]);
+  start.catch(() => (start = null));
+  return start;
+}
+
+async function popular() {
+  try {
+    return popularRows(await whatThereIs());
+  } catch {
+    return [];
+  }
+}
+
+function searched(text, options = {}) {
+  const isSearch = place.view === "search";
+  const kept = isSearch ? place : placeOf("", shop.facts.facets);
+  const q = text.slice(0, 1000);
+  if (!q.trim() && !isSearch) return undefined;
+  return go({ ...kept, view: "search", q, page: 1 }, options);
+}
+
+const on = {
+  typed(text) {
+    searched(text, { isTyping: true });
+  },
+  async asked(text) {
+    isTypingOn = false;
+    document.querySelector("#search input").blur();
+    const answer = await (text.trim() ? searched(text) : go({ ...placeOf("", []), view: "search" }));
+    const page = answer?.redirect ? webUrl(answer.redirect) : "";
+    if (page) location.assign(page);
+  },
+  chosen({ kind, path, name, product }) {
+    if (kind === "product") return go({ view: "product", product: product.id });
+    const empty = { ...placeOf("", []), view: "search" };
+    return go(kind === "brand" ? { ...empty, chosen: { brand: [name] } } : { ...empty, category: path });
+  },
+};
+
+function followLinks() {
+  document.addEventListener("click", (event) => {
+    const link = event.target.closest("a[href]");
+    const isPlain = event.button === 0 && !event.metaKey && !event.ctrlKey && !event.shiftKey && !event.altKey;
+    if (!link || !isPlain || event.defaultPrevented || link.target) return;
+    const url = new URL(link.href);
+    if (url.origin !== location.origin || url.pathname !== "/" || link.getAttribute("href").startsWith("#")) return;
+    event.preventDefault();
+    go(placeOf(url.search, shop.facts.facets));
+  });
+  addEventListener("scrollend", () => history.replaceState({ ...history.state, top: scrollY }, ""));
+  addEventListener("popstate", (event) => {
+    isTypingOn = false;
+    box.close();
+    show(placeOf(location.search, shop.facts.facets), { isBack: true, top: event.state?.top || 0 });
+  });
+}
+
+function tellBasket() {
+  const link = document.getElementById("basket-link");
+  link.setAttribute("aria-label", t("basket of", { count: count() }));
+  link.querySelector(".count").textContent = count() || "";
+}
+
+function again() {
+  translate();
+  tellBasket();
+  if (view) {
+    view.leave();
+    view = null;
+    show(place, { isBack: true, top: scrollY });
+  }
+}
+
+async function open() {
+  history.scrollRestoration = "manual";
+  translate();
+  tellBasket();
+  whenChanged(tellBasket);
+  document.getElementById("language").addEventListener("click", () => {
+    speak(language() === "en" ? "zh" : "en");
+    again();
+    if (document.getElementById("consent")) askConsent(again);
+  });
+  document.getElementById("privacy").addEventListener("click", () => askAgain(again));
+  try {
+    shop.facts = await api.facts();
+  } catch (error) {
+    return fill(main, trouble(error, () => location.reload()));
+  }
+  useKey(shop.facts.key);
+  box = searchBox(document.getElementById("search"), { suggests: shop.facts.offers.includes("suggest"), on });
+  followLinks();
+  askConsent(again);
+  // Who began to type before the page was ready loses no letter.
+  const field = document.querySelector("#search input");
+  const isEarly = document.activeElement === field && field.value !== "";
+  const first = placeOf(location.search, shop.facts.facets);
+  await show(first, { isBack: true, isFirst: true, isTyping: isEarly, top: history.state?.top || 0 });
+  if (isEarly) field.dispatchEvent(new Event("input"));
+  return undefined;
+}
+
+open();

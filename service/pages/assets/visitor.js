@@ -1,0 +1,70 @@
+// Who visits, and only where they agreed: two random names and what was looked at, in this browser.
+
+import { browser, randomName } from "./kept.js";
+
+const SESSION_MS = 30 * 60 * 1000;
+const MOST_ACTS = 50;
+const MOST_SEEN = 12;
+
+/** Whether the browser asks for privacy: then nobody is asked, and nothing is remembered. */
+export function asksForPrivacy() {
+  return navigator.globalPrivacyControl === true || navigator.doNotTrack === "1";
+}
+
+/** "yes", "no", or an empty text while it was not chosen. */
+export function choice() {
+  return asksForPrivacy() ? "no" : browser.read("consent", "");
+}
+
+export function mayRemember() {
+  return choice() === "yes";
+}
+
+/** Takes down what was chosen; "no" forgets whatever was remembered. */
+export function choose(agreed) {
+  browser.write("consent", agreed ? "yes" : "no");
+  if (!agreed) ["visitor", "session", "acts", "seen", "origins"].forEach(browser.remove);
+}
+
+/** The names that events carry; empty without consent. */
+export function names() {
+  if (!mayRemember()) return { shopper: "", session: "" };
+  let shopper = browser.read("visitor");
+  if (typeof shopper !== "string") browser.write("visitor", (shopper = randomName()));
+  const now = Date.now();
+  let session = browser.read("session");
+  if (!session || now - session.seen > SESSION_MS) session = { id: randomName() };
+  browser.write("session", { id: session.id, seen: now });
+  return { shopper, session: session.id };
+}
+
+/** What this visitor did, oldest first, as searches and recommendations take it. */
+export function history() {
+  return mayRemember() ? browser.read("acts", []) : [];
+}
+
+export function remember(kind, productId) {
+  if (!mayRemember()) return;
+  const acts = history().filter((act) => act.product_id !== productId || act.kind !== kind);
+  browser.write("acts", [...acts, { product_id: productId, kind, at: new Date().toISOString() }].slice(-MOST_ACTS));
+}
+
+/** Products that were looked at, newest first. */
+export function seen() {
+  return mayRemember() ? browser.read("seen", []) : [];
+}
+
+export function rememberSeen(productId) {
+  if (mayRemember()) browser.write("seen", [productId, ...seen().filter((id) => id !== productId)].slice(0, MOST_SEEN));
+}
+
+/** The answer by which a product was reached, so that a basket is known to come of it. */
+export function origin(productId) {
+  return (mayRemember() && browser.read("origins", {})[productId]) || null;
+}
+
+export function rememberOrigin(productId, found) {
+  if (!mayRemember()) return;
+  const others = Object.entries(browser.read("origins", {})).filter(([id]) => id !== productId);
+  browser.write("origins", Object.fromEntries([...others, [productId, found]].slice(-MOST_ACTS)));
+}

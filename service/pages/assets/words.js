@@ -1,0 +1,72 @@
+// The page's own words, in English and Chinese; what comes from a store stays in its language.
+
+import { browser } from "./kept.js";
+import { CHINESE } from "./words-zh.js";
+import { ENGLISH } from "./words-en.js";
+
+const WORDS = { en: ENGLISH, zh: CHINESE };
+const LOCALES = { en: "en", zh: "zh-CN" };
+
+function preferred() {
+  const kept = browser.read("language");
+  if (kept in WORDS) return kept;
+  return (navigator.languages || []).map((each) => each.slice(0, 2)).find((each) => each in WORDS) || "en";
+}
+
+let now = preferred();
+
+export function language() {
+  return now;
+}
+
+export function speak(wanted) {
+  now = wanted in WORDS ? wanted : "en";
+  browser.write("language", now);
+}
+
+/** The words of a name, with {name} replaced; a count chooses between `name` and `name.one`. */
+export function t(name, values = {}) {
+  const said = (values.count === 1 && WORDS[now][`${name}.one`]) || WORDS[now][name] || ENGLISH[name] || name;
+  return said.replace(/\{(\w+)\}/g, (whole, key) => {
+    const value = values[key];
+    return typeof value === "number" ? number(value) : String(value ?? whole);
+  });
+}
+
+export function number(value) {
+  return value.toLocaleString(LOCALES[now]);
+}
+
+/** A price with its currency, as this language writes it; a number alone where no currency is known. */
+export function money(price, currency) {
+  if (price === null || price === undefined) return t("no price");
+  const style = currency ? { style: "currency", currency } : { minimumFractionDigits: 2 };
+  try {
+    return price.toLocaleString(LOCALES[now], style);
+  } catch {
+    return `${number(price)} ${currency}`;
+  }
+}
+
+/** What a field is called: its own name where the page has no word for it. */
+export function fieldName(field) {
+  const bare = field.replace(/^attributes\./, "");
+  const name = `field.${bare.toLowerCase()}`;
+  return WORDS[now][name] || ENGLISH[name] || bare.replaceAll("_", " ").replace(/^./, (first) => first.toUpperCase());
+}
+
+/** What a value of a field is called. */
+export function valueName(field, value) {
+  if (field === "availability") return t(`availability.${value}`);
+  if (value === "true" || value === true) return t("yes");
+  if (value === "false" || value === false) return t("no");
+  return typeof value === "number" ? number(value) : String(value);
+}
+
+/** Puts the page's words into elements that name theirs. */
+export function translate(root = document) {
+  document.documentElement.lang = LOCALES[now];
+  for (const each of root.querySelectorAll("[data-word]")) each.textContent = t(each.dataset.word);
+  for (const each of root.querySelectorAll("[data-label]")) each.setAttribute("aria-label", t(each.dataset.label));
+  for (const each of root.querySelectorAll("[data-hint]")) each.setAttribute("placeholder", t(each.dataset.hint));
+}

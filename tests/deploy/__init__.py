@@ -1,0 +1,1 @@
+"""What `deploy/` and `compose.yaml` say, held against the program: its metrics, options, settings and files."""

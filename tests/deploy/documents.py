@@ -1,0 +1,60 @@
+"""The files of `deploy/`, read for the tests."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+ROOT = Path(__file__).parents[2]
+DEPLOY = ROOT / "deploy"
+ALERTS = DEPLOY / "prometheus" / "alerts.yaml"
+DASHBOARD = DEPLOY / "grafana" / "dashboard.json"
+KUBERNETES = DEPLOY / "kubernetes"
+_METRIC = re.compile(r"\bshelfwise_[a-z_]+")
+
+Document = dict[str, Any]
+
+
+def documents(path: Path) -> list[Document]:
+    """Those of a YAML file."""
+    return [each for each in yaml.safe_load_all(path.read_text("utf-8")) if each is not None]
+
+
+def alerts() -> list[Document]:
+    """Every alert, as Prometheus reads it."""
+    (rules,) = documents(ALERTS)
+    return [rule for group in rules["groups"] for rule in group["rules"]]
+
+
+def panels() -> list[Document]:
+    """Every panel of the dashboard, the headings of its rows among them."""
+    dashboard: Document = json.loads(DASHBOARD.read_text("utf-8"))
+    return [inner for panel in dashboard["panels"] for inner in (panel, *panel.get("panels", ()))]
+
+
+def expressions() -> Iterator[tuple[str, str]]:
+    """Where a PromQL expression stands, and the expression."""
+    for alert in alerts():
+        yield alert["alert"], alert["expr"]
+    for panel in panels():
+        for target in panel.get("targets", ()):
+            yield f"{panel['title']} {target['refId']}", target["expr"]
+
+
+def filled_in(expression: str, variables: Mapping[str, str]) -> str:
+    """An expression of the dashboard with what Grafana puts for its variables."""
+    for name, value in variables.items():
+        expression = expression.replace(name, value)
+    return expression
+
+
+def named_metrics() -> set[str]:
+    """Every metric of ours that an alert, a panel or the autoscaler's rule asks for."""
+    asked = [expression for _, expression in expressions()]
+    asked += [path.read_text("utf-8") for path in sorted(KUBERNETES.glob("*adapter*.yaml"))]
+    return {name for text in asked for name in _METRIC.findall(text)}

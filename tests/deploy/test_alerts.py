@@ -1,0 +1,138 @@
+"""Alert rules and the dashboard: what they ask for is there to be asked for, and fires when it should."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import yaml
+from fastapi.testclient import TestClient
+
+from service.engine import SearchEngine
+from service.http.app import create_app
+from service.settings import ServiceSettings, Settings
+from tests.deploy.documents import (
+    ALERTS,
+    DASHBOARD,
+    ROOT,
+    alerts,
+    documents,
+    expressions,
+    filled_in,
+    named_metrics,
+    panels,
+)
+from tests.servers.skips import program_or_skip
+
+_VARIABLES = {"$__rate_interval": "5m", "$job": "shelfwise", "$instance": ".*"}
+_TESTS = ALERTS.with_name("alerts_test.yaml")
+
+
+@pytest.fixture(scope="module")
+def told(demo_index: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The metrics of a service that has answered something."""
+    root = Path(shutil.copytree(demo_index, tmp_path_factory.mktemp("watched") / "store"))
+    (root / "popularity.json").touch()
+    with SearchEngine.open(root, settings=Settings(backend="embedded")) as engine:
+        app = create_app(engine, ServiceSettings())
+        with TestClient(app, "http://localhost", client=("127.0.0.1", 50_000)) as client:
+            client.get("/v1/search", params={"q": "drill", "session": "s"})
+            yield client.get("/metrics").text
+
+
+def promtool(*arguments: str) -> None:
+    program = program_or_skip("promtool", "prometheus")
+    done = subprocess.run([program, *arguments], capture_output=True, text=True, check=False)  # noqa: S603 - our files
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_promtool_takes_the_rules() -> None:
+    promtool("check", "rules", str(ALERTS))
+
+
+def test_the_rules_fire_when_they_should() -> None:
+    promtool("test", "rules", str(_TESTS))
+
+
+def test_every_rule_is_tested() -> None:
+    (tests,) = documents(_TESTS)
+    fired = {
+        expected["alertname"]
+        for each in tests["tests"]
+        for expected in each.get("alert_rule_test", ())
+        if expected["exp_alerts"]
+    }
+    assert fired == {alert["alert"] for alert in alerts()}
+
+
+def test_every_alert_says_what_it_is_and_where_the_cure_stands() -> None:
+    headings = re.findall(r"^#+ (.+)$", (ROOT / "docs/operations.md").read_text("utf-8"), re.MULTILINE)
+    anchors = {heading.lower().replace(" ", "-") for heading in headings}
+    for alert in alerts():
+        page, _, anchor = alert["annotations"]["runbook_url"].partition("#")
+        assert page == "docs/operations.md"
+        assert anchor in anchors, anchor
+        assert alert["annotations"]["summary"]
+        assert alert["annotations"]["description"].endswith(".")
+        assert alert["labels"]["severity"] in {"critical", "warning", "info"}
+
+
+def test_every_metric_that_is_asked_for_is_there(told: str) -> None:
+    known = set()
+    for name, kind in re.findall(r"^# TYPE (\S+) (\S+)$", told, re.MULTILINE):
+        known |= {f"{name}{part}" for part in ("_bucket", "_sum", "_count")} if kind == "histogram" else {name}
+    assert named_metrics() <= known, sorted(named_metrics() - known)
+
+
+def test_metrics_are_named_as_prometheus_has_it(told: str) -> None:
+    for name, kind in re.findall(r"^# TYPE (shelfwise_\S+) (\S+)$", told, re.MULTILINE):
+        assert name.endswith("_total") == (kind == "counter") or name.endswith("_created"), name
+        assert not re.search(r"_(ms|millis|minutes|hours|kb|mb)(_|$)", name), name
+
+
+def test_every_expression_of_the_dashboard_can_be_parsed(tmp_path: Path) -> None:
+    rules = [
+        {"record": f"shelfwise:{number}", "expr": filled_in(expression, _VARIABLES)}
+        for number, (_, expression) in enumerate(expressions())
+    ]
+    file = tmp_path / "rules.yaml"
+    file.write_text(yaml.safe_dump({"groups": [{"name": "all", "rules": rules}]}))
+    promtool("check", "rules", str(file))
+
+
+def test_the_dashboard_is_one_that_grafana_takes() -> None:
+    dashboard = json.loads(DASHBOARD.read_text("utf-8"))
+    assert dashboard["schemaVersion"] >= 36
+    assert re.fullmatch(r"[a-z0-9-]{1,40}", dashboard["uid"])
+    variables = {each["name"]: each for each in dashboard["templating"]["list"]}
+    assert variables["datasource"]["type"] == "datasource"
+    used = set(re.findall(r"\$\{?([a-z]+)\b", DASHBOARD.read_text("utf-8")))
+    assert used <= set(variables), used - set(variables)
+    numbers = [panel["id"] for panel in panels()]
+    assert len(set(numbers)) == len(numbers)
+    for panel in panels():
+        assert panel["title"]
+        place = panel["gridPos"]
+        assert place["x"] + place["w"] <= 24
+        if panel["type"] == "row":
+            continue
+        assert panel["datasource"] == {"type": "prometheus", "uid": "${datasource}"}
+        assert panel["targets"], panel["title"]
+        assert panel["description"], panel["title"]
+        letters = [target["refId"] for target in panel["targets"]]
+        assert len(set(letters)) == len(letters)
+
+
+def test_panels_do_not_lie_on_each_other() -> None:
+    taken: dict[tuple[int, int], str] = {}
+    for panel in panels():
+        place = panel["gridPos"]
+        for x in range(place["x"], place["x"] + place["w"]):
+            for y in range(place["y"], place["y"] + place["h"]):
+                assert (x, y) not in taken, f"{panel['title']} lies on {taken[x, y]}"
+                taken[x, y] = panel["title"]

@@ -1,0 +1,159 @@
+"""The Kubernetes manifests: what Kubernetes' own schemas, the program's options and its settings say to them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import kubernetes_validate
+import pytest
+import typer.main
+import yaml
+
+from service.cli import app
+from service.http.serving import DRAIN_SECONDS
+from service.settings import load_settings, setting_names, variable_name
+from tests.deploy.documents import KUBERNETES, Document, documents, named_metrics
+from tests.deploy.test_alerts import promtool
+
+_VERSIONS = ("1.31", "1.34")
+"""Of Kubernetes; schemas of later ones know the same fields."""
+(_KUSTOMIZATION,) = documents(KUBERNETES / "kustomization.yaml")
+
+
+def resources() -> list[Document]:
+    return [each for name in _KUSTOMIZATION["resources"] for each in documents(KUBERNETES / name)]
+
+
+def pods() -> list[tuple[str, Document]]:
+    """The pods that the manifests make, by what makes them."""
+    made = []
+    for each in resources():
+        if each["kind"] in ("Deployment", "CronJob"):
+            maker = each["spec"]["jobTemplate"] if each["kind"] == "CronJob" else each
+            made.append((each["metadata"]["name"], maker["spec"]["template"]))
+    return made
+
+
+def named(kind: str, name: str) -> Document:
+    (found,) = (each for each in resources() if each["kind"] == kind and each["metadata"]["name"] == name)
+    return found
+
+
+@pytest.mark.parametrize("version", _VERSIONS)
+def test_kubernetes_takes_them(version: str) -> None:
+    for each in resources():
+        kubernetes_validate.validate(each, version, strict=True)
+
+
+def test_all_files_are_used() -> None:
+    others = {"kustomization.yaml", "adapter-values.yaml", "scrape.yaml"}
+    assert {path.name for path in KUBERNETES.iterdir()} == {*_KUSTOMIZATION["resources"], *others}
+
+
+@pytest.mark.parametrize(("name", "pod"), pods())
+def test_commands_and_options_are_those_of_the_program(name: str, pod: Document) -> None:
+    commands = typer.main.get_command(app).commands  # type: ignore[attr-defined]  # a group has them
+    for container in pod["spec"]["containers"]:
+        command, *given = container["args"]
+        known = {option for parameter in commands[command].params for option in parameter.opts}
+        assert {each for each in given if each.startswith("--")} <= known, name
+
+
+@pytest.mark.parametrize(("name", "pod"), pods())
+def test_every_variable_is_a_setting_that_can_be_read(name: str, pod: Document) -> None:
+    told = dict(named("ConfigMap", "shelfwise-settings")["data"])
+    for container in pod["spec"]["containers"]:
+        told |= {each["name"]: each.get("value", "hush") for each in container["env"]}
+    ours = {variable for variable in told if variable.startswith("SHELFWISE_")}
+    assert ours <= set(map(variable_name, setting_names())), name
+    settings = load_settings(environment=told)
+    assert settings.cluster.urls
+    assert settings.service.proxies
+
+
+@pytest.mark.parametrize(("name", "pod"), pods())
+def test_a_pod_may_do_nothing_that_it_need_not(name: str, pod: Document) -> None:
+    spec = pod["spec"]
+    assert spec["securityContext"]["runAsNonRoot"]
+    assert spec["securityContext"]["seccompProfile"]["type"] == "RuntimeDefault"
+    assert spec["automountServiceAccountToken"] is False
+    volumes = {volume["name"] for volume in spec["volumes"]}
+    for container in spec["containers"]:
+        rights = container["securityContext"]
+        assert rights["readOnlyRootFilesystem"]
+        assert not rights["allowPrivilegeEscalation"]
+        assert rights["capabilities"] == {"drop": ["ALL"]}
+        assert container["resources"]["limits"]["memory"]
+        assert {mount["name"] for mount in container["volumeMounts"]} == volumes, name
+
+
+@pytest.mark.parametrize("name", ["shelfwise", "shelfwise-writer"])
+def test_there_is_time_to_drain(name: str) -> None:
+    spec = named("Deployment", name)["spec"]["template"]["spec"]
+    (container,) = spec["containers"]
+    notice = float(container["args"][container["args"].index("--notice") + 1])
+    probe = container["readinessProbe"]
+    # It is known not to be ready while it is answering still.
+    assert notice >= 2 * probe["periodSeconds"] * probe["failureThreshold"]
+    assert spec["terminationGracePeriodSeconds"] >= notice + DRAIN_SECONDS + 10
+
+
+def test_only_one_pod_writes_beside_jobs() -> None:
+    writing = set()
+    for name, pod in pods():
+        (container,) = pod["spec"]["containers"]
+        (mount,) = (each for each in container["volumeMounts"] if each["name"] == "index")
+        if not mount.get("readOnly"):
+            writing.add(name)
+    assert writing == {"shelfwise-writer", "shelfwise-learn"}
+    writer = named("Deployment", "shelfwise-writer")["spec"]
+    assert (writer["replicas"], writer["strategy"]["type"]) == (1, "Recreate")
+
+
+def test_labels_lead_to_pods_and_ports_to_containers() -> None:
+    labels = {name: pod["metadata"]["labels"] for name, pod in pods()}
+    for each in resources():
+        match each["kind"]:
+            case "Service":
+                chosen = [name for name, own in labels.items() if each["spec"]["selector"].items() <= own.items()]
+                assert chosen == [each["metadata"]["name"]]
+                (port,) = each["spec"]["ports"]
+                assert port["targetPort"] == "http"
+            case "PodDisruptionBudget":
+                wanted = each["spec"]["selector"]["matchLabels"]
+                assert [name for name, own in labels.items() if wanted.items() <= own.items()] == ["shelfwise"]
+            case "HorizontalPodAutoscaler":
+                assert each["spec"]["scaleTargetRef"]["name"] == "shelfwise"
+                assert each["spec"]["minReplicas"] >= 2
+
+
+def test_the_autoscaler_goes_by_a_metric_that_the_adapter_brings() -> None:
+    (values,) = documents(KUBERNETES / "adapter-values.yaml")
+    brought = {rule["name"]["as"] for rule in values["rules"]["custom"]}
+    scaler = named("HorizontalPodAutoscaler", "shelfwise")
+    asked = {each["pods"]["metric"]["name"] for each in scaler["spec"]["metrics"]}
+    assert asked <= brought
+    assert asked <= named_metrics()
+
+
+def test_prometheus_takes_the_scrape_configuration(tmp_path: Path) -> None:
+    (told,) = documents(KUBERNETES / "scrape.yaml")
+    for job in told["scrape_configs"]:
+        # Debian's promtool is built without what finds pods.
+        (pods_of,) = job.pop("kubernetes_sd_configs")
+        assert pods_of == {"role": "pod", "namespaces": {"names": [_KUSTOMIZATION["namespace"]]}}
+        kept = job["relabel_configs"][0]["regex"].split("|")
+        assert kept == ["search", "writer"]
+    file = tmp_path / "prometheus.yaml"
+    file.write_text(yaml.safe_dump(told))
+    promtool("check", "config", "--syntax-only", str(file))
+
+
+def test_images_and_secrets_are_the_same_everywhere() -> None:
+    images = {container["image"] for _, pod in pods() for container in pod["spec"]["containers"]}
+    (image,) = _KUSTOMIZATION["images"]
+    assert images == {f"{image['name']}:{image['newTag']}"}
+    secrets = {
+        volume["secret"]["secretName"] for _, pod in pods() for volume in pod["spec"]["volumes"] if "secret" in volume
+    }
+    assert secrets == {"shelfwise-secrets"}

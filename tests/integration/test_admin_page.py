@@ -1,0 +1,163 @@
+"""The admin page in a real browser, over a service without keys and one with them."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from service.engine import SearchEngine
+from service.http.access.key_file import KeyFile
+from service.http.access.keys import Scope
+from service.settings import ServiceSettings, Settings
+from tests.browsers import opened_browser, serious_faults, served, visiting
+from tests.http_keys import made
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
+
+TABS = ("Search", "Rules", "Synonyms", "Events", "Products", "Versions", "Models", "Health")
+
+
+@pytest.fixture(scope="module")
+def store(demo_index: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[SearchEngine]:
+    root = Path(shutil.copytree(demo_index, tmp_path_factory.mktemp("admin") / "store"))
+    with SearchEngine.open(root, settings=Settings(backend="embedded")) as engine:
+        yield engine
+
+
+@pytest.fixture(scope="module")
+def address(store: SearchEngine) -> Iterator[str]:
+    with served(store) as url:
+        yield url
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with opened_browser() as opened:
+        yield opened
+
+
+def test_a_search_explains_each_hit(browser: Browser, address: str, store: SearchEngine) -> None:
+    with visiting(browser, address) as visit:
+        visit.page.goto("/admin")
+        visit.page.get_by_label("Query").fill("cordless drill")
+        visit.page.get_by_role("button", name="Search").click()
+        first = visit.page.locator(".explained > li").first
+        hit = store.search("cordless drill", size=10, explain=True).hits[0]
+        first.get_by_role("link", name=hit.product.title).wait_for()
+        said = first.inner_text()
+        assert all(f"{stage} {given.score:.3f}" in said for stage, given in hit.stages.items())
+        assert hit.explanation is not None
+        assert hit.explanation.contributions[0].name in said
+        assert serious_faults(visit.page) == []
+
+
+def test_a_product_is_looked_up_and_changed(browser: Browser, address: str, store: SearchEngine) -> None:
+    product = store.search("tent").hits[0].product
+    with visiting(browser, address) as visit:
+        visit.page.goto(f"/admin#products/{product.id}")
+        visit.page.get_by_role("heading", name=product.title).wait_for()
+        visit.page.get_by_label("Price").fill("1.25")
+        visit.page.get_by_label("Availability").select_option("preorder")
+        visit.page.get_by_role("button", name="Change").click()
+        visit.page.get_by_text("Changed").wait_for()
+        now = store.product(product.id)
+        assert (now.price, now.availability) == (1.25, "preorder")
+        visit.page.get_by_label("Product id").fill("nosuch")
+        visit.page.get_by_role("button", name="Look up").click()
+        visit.page.get_by_role("alert").filter(has_text="nosuch").wait_for()
+        visit.faults = [each for each in visit.faults if "404" not in each]
+
+
+def test_a_rule_is_tried_saved_switched_and_taken_back(browser: Browser, address: str, store: SearchEngine) -> None:
+    last = store.search("drill", size=15).hits[-1].product
+    with visiting(browser, address) as visit:
+        visit.page.on("dialog", lambda dialog: dialog.accept())
+        visit.page.goto("/admin#rules")
+        visit.page.get_by_role("button", name="New rule").click()
+        visit.page.get_by_label("Id", exact=True).fill("drills-first")
+        visit.page.get_by_label("When the query").select_option("contains")
+        visit.page.get_by_label("Query", exact=True).fill("drill")
+        visit.page.get_by_role("button", name="Add", exact=True).click()
+        visit.page.get_by_label("Ids, with commas").fill(last.id)
+        visit.page.get_by_label("Try it on").fill("drill")
+        visit.page.get_by_role("button", name="What would this change?").click()
+        rows = visit.page.get_by_role("region", name="What would change").get_by_role("row")
+        rows.filter(has_text=last.title).filter(has_text="15").first.wait_for()
+        assert serious_faults(visit.page) == []
+        assert store.search("drill").hits[0].product.id != last.id
+        visit.page.get_by_role("button", name="Save").click()
+        visit.page.get_by_role("button", name="Switch off drills-first").wait_for()
+        assert store.search("drill").hits[0].product.id == last.id
+        visit.page.get_by_role("button", name="Edit drills-first").click()
+        visit.page.get_by_role("button", name="As JSON").click()
+        text = visit.page.get_by_label("The rule as JSON")
+        assert '"kind": "pin"' in text.input_value()
+        text.fill(text.input_value().replace('"pin"', '"pinn"'))
+        visit.page.get_by_role("button", name="Save").click()
+        visit.page.get_by_role("alert").filter(has_text="did you mean pin?").wait_for()
+        visit.page.get_by_role("button", name="Close").click()
+        visit.page.get_by_role("button", name="Switch off drills-first").click()
+        visit.page.get_by_role("button", name="Switch on drills-first").wait_for()
+        assert store.search("drill").hits[0].product.id != last.id
+        visit.page.get_by_role("button", name="Go back to revision 1").click()
+        visit.page.get_by_role("button", name="Switch off drills-first").wait_for()
+        visit.page.get_by_role("button", name="Remove drills-first").click()
+        visit.page.get_by_text("There are no rules yet.").wait_for()
+        visit.faults = [each for each in visit.faults if "400" not in each]
+
+
+def test_a_synonym_is_saved_and_removed(browser: Browser, address: str, store: SearchEngine) -> None:
+    with visiting(browser, address) as visit:
+        visit.page.on("dialog", lambda dialog: dialog.accept())
+        visit.page.goto("/admin#synonyms")
+        visit.page.get_by_label("Words, with commas").fill("zorbling, tent")
+        visit.page.get_by_role("button", name="Save").click()
+        visit.page.get_by_role("button", name="Switch off zorbling, tent").wait_for()
+        tents = store.search("zorbling", correct=False).total
+        assert tents >= store.search("tent", filters="category = Outdoor", size=0).total > 0
+        visit.page.get_by_role("button", name="Remove zorbling, tent").click()
+        visit.page.get_by_text("There are none yet").wait_for()
+
+
+@pytest.mark.parametrize(("theme", "width"), [("light", 1_280), ("dark", 320)])
+def test_every_tab_is_accessible_and_fits(browser: Browser, address: str, theme: str, width: int) -> None:
+    with visiting(browser, address, color_scheme=theme, viewport={"width": width, "height": 800}) as visit:
+        visit.page.goto("/admin")
+        tabs = visit.page.get_by_role("navigation").get_by_role("link")
+        tabs.first.wait_for()
+        names = tabs.all_inner_texts()
+        assert set(TABS) <= set(names)
+        for name in names:
+            visit.page.get_by_role("navigation").get_by_role("link", name=name).click()
+            visit.page.wait_for_load_state("networkidle")
+            assert serious_faults(visit.page) == [], name
+            assert visit.page.evaluate("document.documentElement.scrollWidth <= innerWidth"), name
+        visit.faults = [each for each in visit.faults if "status of" not in each]  # there are no tables of events
+
+
+def test_a_key_is_asked_for_and_kept_in_the_tab_alone(browser: Browser, store: SearchEngine, tmp_path: Path) -> None:
+    keys = KeyFile(tmp_path / "keys.json")
+    admin, search = made(keys, Scope.ADMIN), made(keys, Scope.SEARCH, Scope.EVENTS)
+    with (
+        served(store, ServiceSettings(keys=tmp_path / "keys.json", page_key=search)) as url,
+        visiting(browser, url) as visit,
+    ):
+        visit.page.goto("/?q=drill")
+        visit.results("“drill”")  # the store page has its public key
+        visit.page.goto("/admin")
+        key = visit.page.get_by_label("Key with the scope admin")
+        key.fill(search)
+        key.press("Enter")
+        visit.page.get_by_role("alert").filter(has_text="no scope admin").wait_for()
+        key.fill(admin)
+        key.press("Enter")
+        visit.page.get_by_role("heading", name="Search, explained").wait_for()
+        assert admin not in visit.page.evaluate("JSON.stringify(localStorage)")
+        visit.page.reload()
+        visit.page.get_by_role("heading", name="Search, explained").wait_for()
+        visit.faults = [each for each in visit.faults if "status of 40" not in each]

@@ -1,0 +1,239 @@
+"""InstantSearch pages as shops write them, in a real browser, against a real service: only their host is changed."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import urlencode, urlsplit
+
+import pytest
+from playwright.sync_api import Browser, Page, expect
+
+from retrieval.events.event import EventKind
+from retrieval.records import Product
+from service.engine import SearchEngine
+from service.event_log import EventLog
+from service.http.access.key_file import KEYS_FILE, KeyFile
+from service.http.access.keys import Scope
+from service.settings import Settings
+from tests.browser import PackagesUnavailableError
+from tests.browser.packages import node_modules
+from tests.browser.page_server import page_server
+from tests.browsers import opened_browser, served
+from tests.http_keys import made
+from tests.servers.skips import skip_for
+from tests.waiting import within
+
+HOSTILE = "<img src=x onerror='window.hacked=1'> __ais-highlight__ <b>Ladder</b> \"quoted\" & done"
+CLIENTS = ("v5", "v4")
+
+
+@dataclass(frozen=True)
+class Shop:
+    """A service, a page, and a browser to look at it."""
+
+    engine: SearchEngine
+    address: str
+    page: str
+    key: str
+    browser: Browser
+
+    def open(self, client: str) -> Page:
+        """The page, once it shows hits."""
+        shown = self.browser.new_page()
+        product = self.engine.search("lamp").hits[0].product.id
+        said = {"client": client, "host": self.address, "key": self.key, "product": product}
+        shown.goto(f"{self.page}/shop.html?{urlencode(said)}")
+        expect(shown.locator("#hits article").first).to_be_visible(timeout=20_000)
+        shown.set_default_timeout(10_000)
+        return shown
+
+
+@pytest.fixture(scope="module")
+def shop(demo_index: Path, cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shop]:
+    try:
+        packages, missing = node_modules(cache), ""
+    except PackagesUnavailableError as error:
+        packages, missing = cache, str(error)
+    # Outside of the clause, or pytest would print the reason twice.
+    if missing:
+        skip_for(missing)
+    root = Path(shutil.copytree(demo_index, tmp_path_factory.mktemp("shop") / "store"))
+    key = made(KeyFile(root / KEYS_FILE), Scope.SEARCH, Scope.EVENTS)
+    with (
+        SearchEngine.open(root, settings=Settings(backend="embedded")) as engine,
+        served(engine) as address,
+        page_server(packages) as page,
+        opened_browser() as browser,
+    ):
+        engine.upsert([Product("hostile", HOSTILE, price=1.0, attributes={"url": "javascript:window.hacked=1"})])
+        yield Shop(engine, urlsplit(address).netloc, page, key, browser)
+
+
+def searched(page: Page, text: str) -> None:
+    """Types as a shopper does, and waits until the page shows what was typed for."""
+    page.locator("#searchbox input").fill(text)
+    expect(page.locator("#hits article h2 mark").first).to_be_visible()
+
+
+def ids(page: Page) -> list[str]:
+    shown: list[str] = page.locator("#hits article").evaluate_all("each => each.map(one => one.dataset.id)")
+    return shown
+
+
+def prices_of(page: Page) -> list[float]:
+    shown = page.locator("#hits article").evaluate_all("each => each.map(one => one.dataset.price)")
+    return [float(price) for price in shown]
+
+
+def count(page: Page) -> int:
+    return int(page.locator("#stats").inner_text())
+
+
+@pytest.mark.parametrize("client", CLIENTS)
+def test_a_shopper_searches_refines_pages_and_sorts(shop: Shop, client: str) -> None:
+    page = shop.open(client)
+    searched(page, "lamp")
+    found = shop.engine.search("lamp", size=8, facets=["brand"])
+    assert ids(page) == [hit.product.id for hit in found.hits]
+    assert count(page) == found.total
+    assert {each.lower().rstrip("s") for each in page.locator("#hits h2 mark").all_inner_texts()} == {"lamp"}
+
+    # The hits of a facet's value are as many as it announced, and its sisters stay to be chosen.
+    first = page.locator("#brand li").first
+    announced = int(first.locator(".ais-RefinementList-count").inner_text())
+    first.locator("input").check()
+    expect(page.locator("#stats")).to_have_text(str(announced))
+    second = page.locator("#brand li").nth(1)
+    more = int(second.locator(".ais-RefinementList-count").inner_text())
+    second.locator("input").check()
+    expect(page.locator("#stats")).to_have_text(str(announced + more))
+    expect(page.locator("#current .ais-CurrentRefinements-category")).to_have_count(2)
+    page.locator("#clear button").click()
+    expect(page.locator("#stats")).to_have_text(str(found.total))
+
+    page.locator("#pages a", has_text="2").first.click()
+    second_page = shop.engine.search("lamp", size=8, page=2)
+    expect(page.locator(f"#hits article[data-id='{second_page.hits[0].product.id}']")).to_be_visible()
+    assert ids(page) == [hit.product.id for hit in second_page.hits]
+
+    page.locator("#sort select").select_option("products_price_asc")
+    cheapest = shop.engine.search("lamp", size=8, sort="price").hits[0].product.id
+    expect(page.locator("#hits article").first).to_have_attribute("data-id", cheapest)
+    assert prices_of(page) == sorted(prices_of(page))
+    assert page.evaluate("window.failed") is None
+
+
+@pytest.mark.parametrize("client", CLIENTS)
+def test_categories_open_by_level_and_prices_narrow(shop: Shop, client: str) -> None:
+    page = shop.open(client)
+    top = page.locator("#menu a").first
+    announced = int(top.locator(".ais-HierarchicalMenu-count").inner_text().replace(",", ""))
+    top.click()
+    expect(page.locator("#stats")).to_have_text(str(announced))
+    below = page.locator("#menu .ais-HierarchicalMenu-list--child a").first
+    announced = int(below.locator(".ais-HierarchicalMenu-count").inner_text())
+    below.click()
+    expect(page.locator("#stats")).to_have_text(str(announced))
+    page.locator("#price .ais-RangeInput-input--max").fill("50")
+    page.locator("#price .ais-RangeInput-submit").click()
+    expect(page.locator("#current")).to_contain_text("50")
+    # The page shows that it was asked for before it shows what came of it.
+    assert within(10, lambda: 0 < max(prices_of(page), default=0) <= 50)
+    assert page.evaluate("window.failed") is None
+
+
+@pytest.mark.parametrize("client", CLIENTS)
+def test_values_of_a_facet_are_searched_as_one_types(shop: Shop, client: str) -> None:
+    page = shop.open(client)
+    brand = page.locator("#brand li").nth(3).locator(".ais-RefinementList-labelText").inner_text()
+    page.locator("#brand input[type=search]").fill(brand[:4].lower())
+    expect(page.locator("#brand li mark").first).to_have_text(brand[:4])
+    expect(page.locator("#brand li").first).to_contain_text(brand)
+
+
+@pytest.mark.parametrize("client", CLIENTS)
+def test_queries_are_suggested_as_one_types(shop: Shop, client: str) -> None:
+    page = shop.open(client)
+    page.locator("#searchbox input").press_sequentially("dri")
+    queries = [each.text for each in shop.engine.suggest("dri", size=4).queries]
+    assert queries
+    expect(page.locator("#suggestions i")).to_have_text(queries)
+    expect(page.locator("#suggestions i mark").first).to_have_text("dri")
+
+
+def test_a_page_may_leave_it_to_the_store_which_facets_there_are(shop: Shop) -> None:
+    page = shop.open("v5")
+    page.evaluate(
+        """() => {
+            const other = instantsearch({ indexName: 'products', searchClient });
+            const fallbackWidget = ({ container, attribute }) => widgets.refinementList({ container, attribute });
+            other.addWidgets([widgets.dynamicWidgets({ container: '#dynamic', widgets: [], fallbackWidget })]);
+            other.start();
+        }"""
+    )
+    brand = page.locator("#brand li .ais-RefinementList-labelText").first.inner_text()
+    expect(page.locator("#dynamic").get_by_text(brand, exact=True)).to_be_visible()
+    assert page.locator("#dynamic .ais-RefinementList").count() > 5
+
+
+def test_what_is_like_a_product_and_what_is_chosen_most_is_shown(shop: Shop) -> None:
+    page = shop.open("v5")
+    product = shop.engine.search("lamp").hits[0].product.id
+    expect(page.locator("#related b[data-id]")).to_have_count(4)
+    shown = [str(each.get_attribute("data-id")) for each in page.locator("#related b[data-id]").all()]
+    assert shown == [hit.product.id for hit in shop.engine.similar(product, size=4).hits]
+    expect(page.locator("#trending b[data-id]")).to_have_count(4)
+
+
+@pytest.mark.parametrize("client", CLIENTS)
+def test_what_a_title_holds_is_shown_and_never_run(shop: Shop, client: str) -> None:
+    page = shop.open(client)
+    searched(page, "ladder quoted done")
+    title = page.locator("#hits article[data-id='hostile'] h2")
+    expect(title).to_be_visible()
+    assert "<img src=x onerror=" in title.inner_text()
+    assert title.locator("img").count() == 0
+    assert title.locator("b").count() == 0
+    assert "Ladder" in title.locator("mark").all_inner_texts()
+    assert page.evaluate("window.hacked") is None
+
+
+@pytest.mark.parametrize("client", CLIENTS)
+def test_a_click_is_learned_from_with_its_query_and_place(shop: Shop, client: str) -> None:
+    page = shop.open(client)
+    searched(page, "drill")
+    chosen = page.locator("#hits article").nth(2)
+    product = str(chosen.get_attribute("data-id"))
+    with page.expect_response(lambda each: "/1/events" in each.url and product in (each.request.post_data or "")):
+        chosen.locator("button").first.click()
+    with page.expect_response(lambda each: "addToCart" in (each.request.post_data or "")):
+        chosen.locator("button.buy").click()
+    events = recorded(shop, product)
+    click, cart = events[EventKind.CLICK], events[EventKind.CART]
+    assert click["position"] == 3
+    assert cart["quantity"] == 2
+    # What the service took down by itself of that answer: its words, and that the product stood there.
+    assert click["query_id"] == cart["query_id"] == events[EventKind.IMPRESSION]["query_id"]
+    assert events[EventKind.IMPRESSION]["position"] == 3
+    assert events[EventKind.QUERY]["query"] == "drill"
+    assert len({events[kind]["shopper"] for kind in events}) == 1
+
+
+def recorded(shop: Shop, product: str, seconds: float = 10) -> dict[EventKind, dict[str, object]]:
+    """The last click on a product, and what else is known under its query id, by kind."""
+    until = time.monotonic() + seconds
+    while True:
+        with EventLog.open(shop.engine.root, Settings(backend="embedded")) as log:
+            days = sorted(log.store.days())
+            rows = [row for table in log.store.read(days[0], days[-1]) for row in table.to_dicts()] if days else []
+        clicks = [row for row in rows if row["kind"] == EventKind.CLICK and row["product_id"] == product]
+        answer = clicks[-1]["query_id"] if clicks else None
+        mine = [row for row in rows if row["query_id"] == answer and row["product_id"] in (product, "")]
+        found = {EventKind(row["kind"]): row for row in mine}
+        if len(found) >= 4 or time.monotonic() >= until:
+            return found
+        time.sleep(0.1)

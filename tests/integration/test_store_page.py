@@ -1,0 +1,283 @@
+"""The store page in a real browser: what shoppers see and do, what is told of it, and what is not."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import parse_qs, urlsplit
+
+import pytest
+
+from retrieval.records import Product, Variant
+from service.engine import SearchEngine
+from service.event_log import EventLog
+from service.settings import Settings
+from tests.browsers import opened_browser, serious_faults, served, visiting
+from tests.waiting import within
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
+
+HOSTILE = Product(
+    "<b>evil</b>/1",
+    'Wombat <img src=x onerror="window.hacked=1"> lamp',
+    description="</p><script>window.hacked=1</script>{{7*7}}",
+    brand='"><svg onload="window.hacked=1">',
+    category=("<i>Odd</i>", "javascript:window.hacked=1"),
+    price=12.5,
+    currency="XXX",
+    images=("javascript:window.hacked=1", "data:text/html,<script>window.hacked=1</script>"),
+    attributes={"<u>colour</u>": "<script>window.hacked=1</script>", "color": "url(https://elsewhere.example/x)"},
+    variants=(
+        Variant("v1", {"<s>Size</s>": "<img src=x onerror=window.hacked=1>"}, 12.5),
+        Variant("v2", {"Size": "L"}, 20.0),
+    ),
+)
+
+
+@pytest.fixture(scope="module")
+def store(demo_index: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[SearchEngine]:
+    root = Path(shutil.copytree(demo_index, tmp_path_factory.mktemp("page") / "store"))
+    with SearchEngine.open(root, settings=Settings(backend="embedded")) as engine:
+        engine.upsert([HOSTILE])
+        yield engine
+
+
+@pytest.fixture(scope="module")
+def address(store: SearchEngine) -> Iterator[str]:
+    with served(store) as url:
+        yield url
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with opened_browser() as opened:
+        yield opened
+
+
+def events_of(store: SearchEngine) -> list[dict[str, Any]]:
+    with EventLog.open(store.root, Settings(backend="embedded")) as log:
+        days = sorted(log.store.days())
+        return [row for table in log.store.read(days[0], days[-1]) for row in table.to_dicts()] if days else []
+
+
+def test_results_come_while_one_types(browser: Browser, address: str, store: SearchEngine) -> None:
+    with visiting(browser, address) as visit:
+        visit.page.goto("/")
+        field = visit.page.get_by_role("combobox", name="Search")
+        field.press_sequentially("cordless drill", delay=20)
+        visit.results("“cordless drill”")
+        assert visit.ids() == [hit.product.id for hit in store.search("cordless drill", size=24).hits]
+        assert parse_qs(urlsplit(visit.page.url).query) == {"q": ["cordless drill"]}
+        visit.page.go_back()  # letters typed one after the other are one step
+        visit.page.wait_for_url(f"{address}/")
+        visit.page.get_by_role("heading", name="What are you looking for?").wait_for()
+
+
+def test_a_suggestion_is_chosen_by_keyboard(browser: Browser, address: str) -> None:
+    with visiting(browser, address) as visit:
+        visit.page.goto("/")
+        field = visit.page.get_by_role("combobox", name="Search")
+        field.press_sequentially("drill", delay=20)
+        options = visit.page.get_by_role("option")
+        options.first.wait_for()
+        assert field.get_attribute("aria-expanded") == "true"
+        field.press("ArrowDown")
+        active = options.and_(visit.page.locator("[aria-selected=true]"))
+        assert active.get_attribute("id") == field.get_attribute("aria-activedescendant")
+        chosen = active.inner_text()
+        field.press("Enter")
+        visit.results(f"“{chosen}”")
+        assert field.input_value() == chosen
+        field.press("ArrowDown")
+        options.first.wait_for()
+        field.press("Escape")
+        assert visit.page.get_by_role("listbox").is_hidden()
+
+
+def test_facets_agree_with_the_hits_and_leave_the_others_to_choose(browser: Browser, address: str) -> None:
+    with visiting(browser, address) as visit:
+        visit.page.goto("/?q=drill")
+        visit.results("“drill”")
+        brands = visit.page.get_by_role("group", name="Brand").get_by_role("listitem")
+        before = brands.count()
+        name, count = brands.first.inner_text().split("\n")
+        brands.first.get_by_role("checkbox").check()
+        visit.results(f"{count} products for")
+        assert brands.count() == before
+        assert set(visit.page.locator(".hits .brand").all_inner_texts()) == {name}
+        assert parse_qs(urlsplit(visit.page.url).query)["brand"] == [name]
+        category = visit.page.get_by_role("group", name="Category").get_by_role("button").first
+        total = re.findall(r"\d+", category.inner_text())[-1]
+        category.click()
+        visit.results(f"{total} product")
+        visit.page.get_by_role("button", name=f"Remove {name}").click()
+        visit.page.wait_for_url(lambda url: "brand" not in url)
+        visit.page.go_back()
+        visit.results(f"{total} product")
+        visit.page.reload()
+        visit.results(f"{total} product")
+
+
+def test_price_order_and_pages_are_in_the_address(browser: Browser, address: str, store: SearchEngine) -> None:
+    with visiting(browser, address) as visit:
+        visit.page.goto("/?all=1")
+        visit.results("products")
+        visit.page.get_by_label("From", exact=True).fill("20")
+        visit.page.get_by_label("To", exact=True).fill("60")
+        visit.page.get_by_role("button", name="Apply").click()
+        visit.page.get_by_label("Sort by").select_option("price")
+        visit.page.get_by_role("link", name="Next").click()
+        visit.page.wait_for_url(re.compile(r"page=2"))
+        visit.results("products")
+        found = store.search("", size=24, page=2, sort="price", filters="price >= 20 AND price <= 60")
+        within(5, lambda: visit.ids() == [hit.product.id for hit in found.hits])
+        assert visit.ids() == [hit.product.id for hit in found.hits]
+
+
+def test_what_is_done_is_recorded_with_its_search(browser: Browser, address: str, store: SearchEngine) -> None:
+    with visiting(browser, address, consent=True) as visit:
+        visit.page.goto("/?q=tent")
+        visit.results("“tent”")
+        third = visit.ids()[2]
+        visit.page.locator(".hits .card a").nth(2).click()
+        visit.page.locator(".product h1").wait_for()
+        visit.page.get_by_role("region", name="Similar products").get_by_role("listitem").first.wait_for()
+        visit.page.locator(".product-text").get_by_role("button").click()
+        visit.page.get_by_role("link", name="Basket, 1 item").click()
+        visit.page.get_by_role("button", name="One more of").click()
+        visit.page.get_by_role("button", name="One fewer of").click()
+        visit.page.get_by_role("button", name="Buy").click()
+        visit.page.get_by_role("heading", name="Thank you").wait_for()
+
+        def of_third() -> dict[str, dict[str, Any]]:
+            return {row["kind"]: row for row in events_of(store) if row["product_id"] == third}
+
+        kinds = {"impression", "click", "consultation", "cart", "removal", "purchase"}
+        assert within(10, lambda: kinds <= set(of_third()))
+        rows = of_third()
+        assert len({row["query_id"] for row in rows.values()}) == 1
+        assert all(row["position"] == 3 and row["query"] == "tent" and row["shopper"] for row in rows.values())
+        query = next(
+            row for row in events_of(store) if row["kind"] == "query" and row["query_id"] == rows["click"]["query_id"]
+        )
+        assert query["results"] == store.search("tent").total
+        visit.page.goto("/")
+        own = visit.page.get_by_role("region", name="For you").get_by_role("article")
+        own.first.wait_for()
+        assert third not in [each.get_attribute("data-product") for each in own.all()]
+        visit.page.get_by_role("region", name="Recently viewed").locator(f"[data-product='{third}']").wait_for()
+
+
+def test_what_is_passed_while_typing_is_no_search(browser: Browser, address: str, store: SearchEngine) -> None:
+    with visiting(browser, address, consent=True) as visit:
+        visit.page.goto("/")
+        field = visit.page.get_by_role("combobox", name="Search")
+        field.press_sequentially("yoga", delay=150)
+        visit.results("“yoga”")
+        field.press_sequentially(" mat", delay=150)
+        visit.results("“yoga mat”")
+
+        def searched() -> list[str]:
+            return [row["query"] for row in events_of(store) if row["kind"] == "query" and "yo" in row["query"]]
+
+        assert within(10, lambda: bool(searched()))  # it was looked at for a while
+        assert searched() == ["yoga mat"]
+        field.press("Enter")  # the server records this one itself
+        assert within(10, lambda: searched() == ["yoga mat", "yoga mat"])
+
+
+def test_without_consent_nothing_is_sent_or_kept(browser: Browser, address: str) -> None:
+    with visiting(browser, address, consent=None) as visit:
+        visit.page.goto("/?q=tent")
+        visit.results("“tent”")
+        visit.page.get_by_role("button", name="Decline").click()
+        visit.page.locator(".hits .card a").first.click()
+        visit.page.locator(".product-text").get_by_role("button").click()
+        visit.page.get_by_role("link", name="Basket, 1 item").click()
+        visit.page.get_by_role("button", name="Buy").click()
+        visit.page.goto("/?q=lamp")
+        visit.results("“lamp”")
+        assert visit.bodies("/v1/events") == []
+        searches = [each for body in visit.bodies("/v1/multi-search") for each in body["searches"]]
+        assert searches
+        assert not any(each.get("shopper") or each.get("session") or each.get("history") for each in searches)
+        kept = visit.page.evaluate("Object.keys(localStorage)")
+        assert set(kept) == {"shelfwise.consent", "shelfwise.basket"}
+
+
+def test_a_browser_that_asks_for_privacy_is_not_asked(browser: Browser, address: str) -> None:
+    with visiting(browser, address, consent=True) as visit:
+        visit.page.add_init_script("Object.defineProperty(navigator, 'globalPrivacyControl', {value: true})")
+        visit.page.goto("/?q=tent")
+        visit.results("“tent”")
+        visit.page.locator(".hits .card a").first.click()
+        visit.page.locator(".product h1").wait_for()
+        assert visit.page.locator("#consent").count() == 0
+        visit.page.get_by_role("button", name="Privacy choices").click()
+        visit.page.get_by_text("Your browser asks for privacy").wait_for()
+        assert visit.bodies("/v1/events") == []
+
+
+def test_a_hostile_product_is_nothing_but_text(browser: Browser, address: str) -> None:
+    with visiting(browser, address, consent=True) as visit:
+        visit.page.goto("/")
+        visit.page.locator("#search input").press_sequentially("wombat lamp", delay=10)
+        visit.results("“wombat lamp”")
+        visit.page.get_by_role("link", name=HOSTILE.title).click()
+        visit.page.get_by_role("heading", name=HOSTILE.title).wait_for()
+        visit.page.get_by_text("</p><script>window.hacked=1</script>{{7*7}}").wait_for()
+        visit.page.get_by_role("radio").nth(1).check()
+        visit.page.locator(".product-text .add").click()
+        visit.page.get_by_role("link", name="Basket, 1 item").click()
+        visit.page.get_by_role("button", name="Buy").wait_for()
+        assert visit.page.evaluate("window.hacked") is None
+        assert visit.page.locator("main script, main [onerror], main [onload], a[href^='javascript']").count() == 0
+        assert not [each.url for each in visit.sent if "elsewhere.example" in each.url]
+
+
+VIEWS = ("/", "/?q=drill&brand=Kessholt", "/?q=zzqqxx&price=1-2", "/?product={id}", "/?product=nosuch", "/?show=basket")
+
+
+@pytest.mark.parametrize(("language", "theme", "width"), [("en-US", "light", 1_440), ("zh-CN", "dark", 320)])
+def test_every_view_is_accessible_and_fits(
+    browser: Browser, address: str, store: SearchEngine, language: str, theme: str, width: int
+) -> None:
+    product = store.search("drill").hits[0].product.id
+    with visiting(
+        browser, address, consent=None, locale=language, color_scheme=theme, viewport={"width": width, "height": 800}
+    ) as visit:
+        for number, view in enumerate(VIEWS):
+            visit.page.goto(view.format(id=product))
+            visit.page.wait_for_load_state("networkidle")
+            if number == 1:
+                visit.page.locator(".hits .add:enabled").first.click()
+                visit.page.locator("#search input").press_sequentially(" ")
+                visit.page.get_by_role("option").first.wait_for()
+            visit.page.wait_for_timeout(250)  # what fades in is there
+            assert serious_faults(visit.page) == [], view
+            assert visit.page.evaluate("document.documentElement.scrollWidth <= innerWidth"), view
+            if number == 0:
+                visit.page.locator("#consent button").first.click()
+        visit.faults = [each for each in visit.faults if "404" not in each]  # of the product that is not there
+
+
+def test_first_results_are_there_within_300_ms(browser: Browser, address: str) -> None:
+    with visiting(browser, address) as visit:
+        visit.page.goto("/")
+        visit.page.wait_for_load_state("networkidle")
+        took = []
+        for query in ("drill", "tent", "lamp", "mug"):
+            visit.page.evaluate("performance.mark('typed')")
+            visit.page.locator("#search input").fill(query)
+            visit.results(f"“{query}”")
+            took.append(
+                visit.page.evaluate(
+                    "performance.getEntriesByName('results').at(-1).startTime"
+                    " - performance.getEntriesByName('typed').at(-1).startTime"
+                )
+            )
+        assert min(took) < 300

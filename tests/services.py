@@ -1,0 +1,75 @@
+"""`shelfwise serve` as a process of its own, for tests that end it, overload it or run two of it."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx2
+
+from tests.waiting import within
+
+_PROGRAM = "from service.cli import main; main()"
+_STARTING_SECONDS = 60
+
+
+@dataclass(frozen=True, slots=True)
+class Service:
+    """One that runs."""
+
+    process: subprocess.Popen[bytes]
+    port: int
+    log: Path
+
+    @property
+    def address(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    def get(self, path: str) -> httpx2.Response:
+        return httpx2.get(f"{self.address}{path}", timeout=20)
+
+    def is_ready(self) -> bool:
+        try:
+            return self.get("/health/ready").status_code == 200
+        except httpx2.HTTPError:
+            return False
+
+    def memory(self) -> int:
+        """Resident bytes of its process that are no mapped file."""
+        status = Path(f"/proc/{self.process.pid}/status").read_text("utf-8")
+        (kilobytes,) = (line.split()[1] for line in status.splitlines() if line.startswith("RssAnon:"))
+        return int(kilobytes) * 1_024
+
+    def end(self) -> int:
+        """Tells it to end, as a container's runtime does; its exit status."""
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGTERM)
+        return self.process.wait(60)
+
+
+@contextmanager
+def service(index: Path, log: Path, *options: str, **settings: object) -> Iterator[Service]:
+    """Serves an index until the context ends; `settings` are those of the table `service`."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port: int = free.getsockname()[1]
+    command = [sys.executable, "-c", _PROGRAM, "serve", "--index", str(index), "--port", str(port), *options]
+    told = {f"SHELFWISE_SERVICE__{name.upper()}": str(value) for name, value in settings.items()}
+    with log.open("wb") as written:
+        process = subprocess.Popen(command, env={**os.environ, **told}, stderr=written)  # noqa: S603 - this interpreter
+    running = Service(process, port, log)
+    try:
+        started = within(_STARTING_SECONDS, lambda: running.is_ready() or process.poll() is not None)
+        assert started and process.poll() is None, log.read_text("utf-8")
+        yield running
+    finally:
+        if process.poll() is None:
+            process.kill()
+        process.wait()

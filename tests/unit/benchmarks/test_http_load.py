@@ -1,0 +1,32 @@
+"""Requests at their own pace to a real service, and what is told of their answers."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from benchmarks.http_load import measure_http, served
+from benchmarks.http_view import show_http
+from retrieval.errors import StoreError
+
+
+def test_every_request_of_a_load_is_told(demo_index: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    told: list[str] = []
+    with served(demo_index) as address:
+        report = measure_http(address, ["drill", "hammer", "laptop bag"], rate=20, seconds=2, advance=told.append)
+    assert report.products == 600
+    assert report.capacity > 0
+    assert len(told) == 5
+    for load in report.loads:
+        assert sum(load.statuses.values()) == load.requests
+        assert set(load.statuses) <= {"200", "503"}
+        assert 0 < load.p50 <= load.p99
+    assert report.loads[0].statuses == {"200": 40}
+    show_http(report)
+    assert "600 products" in capsys.readouterr().out
+
+
+def test_a_service_that_does_not_start_is_told(tmp_path: Path) -> None:
+    with pytest.raises(StoreError, match="did not start"), served(tmp_path):
+        pass

@@ -1,0 +1,229 @@
+"""Clients that dawdle, over real sockets: they are let go, and the others are answered meanwhile."""
+
+from __future__ import annotations
+
+import json
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import replace
+
+import pytest
+import uvicorn
+from fastapi import FastAPI, Request, Response
+
+from service.http import connections
+from service.http.connections import ConnectionBounds, Doorkeeper
+from service.http.edge import Bounds, Edge
+from service.http.errors import handle_errors
+from service.http.serving import server_config
+from service.settings import ServiceSettings
+from tests.waiting import within
+
+GET = b"GET /small HTTP/1.1\r\nHost: localhost\r\n\r\n"
+BOUNDS = ConnectionBounds(head_seconds=0.4, unread_seconds=0.6, most=8, most_of_address=6)
+PATIENT = replace(BOUNDS, head_seconds=20.0)
+
+
+class Served:
+    """A server in a thread of its own."""
+
+    def __init__(self, bounds: ConnectionBounds) -> None:
+        self.keeper = Doorkeeper(bounds)
+        config = server_config(application(), ServiceSettings(port=0), self.keeper)
+        self._server = uvicorn.Server(config)
+        self._thread = threading.Thread(target=self._server.run)
+        self._thread.start()
+        assert within(10, lambda: self._server.started)
+        self.port: int = self._server.servers[0].sockets[0].getsockname()[1]
+
+    def connected(self, kept: int | None = None) -> socket.socket:
+        client = socket.socket()
+        if kept is not None:
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, kept)
+        client.settimeout(10)
+        client.connect(("127.0.0.1", self.port))
+        return client
+
+    def close(self) -> None:
+        self._server.should_exit = True
+        self._thread.join(20)
+
+
+def application() -> FastAPI:
+    app = FastAPI()
+    handle_errors(app)
+
+    @app.get("/small")
+    async def small() -> str:
+        return "here"
+
+    @app.get("/health/live")
+    async def live() -> str:
+        return "alive"
+
+    @app.get("/large")
+    async def large() -> Response:
+        return Response(bytes(50_000_000))
+
+    @app.post("/echo")
+    async def echo(request: Request) -> int:
+        return len(await request.body())
+
+    app.add_middleware(Edge, bounds=Bounds(1_000_000, 0.4, 5.0))
+    return app
+
+
+@pytest.fixture(autouse=True)
+def short(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connections, "_LINGER_SECONDS", 0.3)
+
+
+@pytest.fixture
+def served() -> Iterator[Served]:
+    with closing(Served(BOUNDS)) as server:
+        yield server
+
+
+@pytest.fixture
+def patient() -> Iterator[Served]:
+    with closing(Served(PATIENT)) as server:
+        yield server
+
+
+def status(client: socket.socket) -> int:
+    return int(client.recv(65_536).split(b" ", 2)[1])
+
+
+def is_closed_after(client: socket.socket, part: bytes) -> float:
+    """Seconds until a client that sends one more `part` every twentieth of a second is let go."""
+    started = time.monotonic()
+    client.settimeout(0.05)
+    while time.monotonic() - started < 10:
+        try:
+            client.sendall(part)
+            if client.recv(65_536) == b"":
+                break
+        except TimeoutError:
+            continue
+        except OSError:
+            break
+    return time.monotonic() - started
+
+
+@pytest.mark.parametrize("first", [b"", b"GET /small HTTP/1.1\r\nX: "])
+def test_a_head_that_never_ends_is_let_go(served: Served, first: bytes) -> None:
+    with served.connected() as slow, served.connected() as other:
+        slow.sendall(first)
+        other.sendall(GET)
+        assert status(other) == 200
+        assert 0.3 < is_closed_after(slow, b"x" if first else b"") < 3
+
+
+def test_the_second_head_of_a_connection_has_no_more_time_than_the_first(served: Served) -> None:
+    with served.connected() as slow:
+        slow.sendall(GET)
+        assert status(slow) == 200
+        slow.sendall(b"GET /small HTTP/1.1\r\nX: ")
+        assert is_closed_after(slow, b"x") < 3
+
+
+def test_a_connection_is_used_again_and_again(served: Served) -> None:
+    with served.connected() as client:
+        for _ in range(4):
+            client.sendall(GET)
+            assert status(client) == 200
+            time.sleep(0.2)
+
+
+def test_a_body_that_dribbles_is_refused_and_its_rest_is_not_waited_for(served: Served) -> None:
+    with served.connected() as slow:
+        slow.sendall(b"POST /echo HTTP/1.1\r\nHost: localhost\r\nContent-Length: 500000\r\n\r\n")
+        started = time.monotonic()
+        while time.monotonic() - started < 0.3:
+            slow.sendall(b"x")
+            time.sleep(0.05)
+        assert status(slow) == 408
+        assert is_closed_after(slow, b"x") < 3
+
+
+def test_an_answer_that_is_not_read_is_given_up(served: Served) -> None:
+    clients = [served.connected(kept=4_096) for _ in range(3)]
+    for client in clients:
+        client.sendall(GET.replace(b"small", b"large"))
+    with served.connected() as other:
+        other.sendall(GET)
+        assert status(other) == 200
+    assert within(5, lambda: count(served.keeper) == 0)
+    for client in clients:
+        client.close()
+
+
+def test_an_answer_that_is_read_slowly_but_read_comes_whole(served: Served) -> None:
+    with served.connected() as client:
+        client.sendall(GET.replace(b"small", b"large"))
+        read = 0
+        while read < 50_000_000:
+            part = client.recv(2_000_000)
+            assert part, f"closed after {read} bytes"
+            read += len(part)
+            time.sleep(0.001)
+
+
+@pytest.mark.parametrize("head", [b"\x16\x03\x01 no HTTP\r\n\r\n", b"GET / HTTP/1.1\r\nX: " + b"x" * 100_000])
+def test_what_is_no_http_is_refused_in_the_one_shape(served: Served, head: bytes) -> None:
+    with served.connected() as client:
+        client.sendall(head)
+        said, _, body = client.recv(65_536).partition(b"\r\n\r\n")
+        assert said.startswith(b"HTTP/1.1 400 ")
+        assert set(json.loads(body)["error"]) == {"code", "message", "field", "request_id"}
+
+
+def test_one_address_does_not_take_all_connections(patient: Served) -> None:
+    held = [patient.connected() for _ in range(6)]
+    assert within(2, lambda: count(patient.keeper) == 6)
+    with patient.connected() as one_more, patient.connected() as probe:
+        one_more.sendall(GET)
+        answer = one_more.recv(65_536)
+        assert answer.split(b" ", 2)[1] == b"503"
+        assert b"retry-after: 5" in answer.lower()
+        assert b'"code":"unavailable"' in answer
+        probe.sendall(GET.replace(b"/small", b"/health/live"))
+        assert status(probe) == 200
+    for client in held:
+        client.close()
+    assert within(3, lambda: count(patient.keeper) == 0)
+    with patient.connected() as again:
+        again.sendall(GET)
+        assert status(again) == 200
+
+
+def test_what_comes_on_top_of_twice_as_many_is_closed(patient: Served) -> None:
+    held = [patient.connected() for _ in range(16)]
+    assert within(2, lambda: count(patient.keeper) >= 16)
+    with patient.connected() as one_more:
+        assert is_closed_after(one_more, b"") < 1
+    for client in held:
+        client.close()
+
+
+def count(keeper: Doorkeeper) -> int:
+    return keeper._all
+
+
+@pytest.mark.parametrize(
+    ("proxies", "address", "allowed"),
+    [
+        ((), "10.0.0.7", False),
+        (("10.0.0.0/8",), "10.0.0.7", True),
+        (("10.0.0.7",), "10.0.0.7", True),
+        (("10.0.0.7", "proxy.local"), "10.0.0.8", False),
+        (("*",), "10.0.0.8", True),
+        (("2001:db8::/32",), "2001:db8::1", True),
+    ],
+)
+def test_a_proxy_speaks_for_many(proxies: tuple[str, ...], address: str, allowed: bool) -> None:
+    keeper = Doorkeeper(ConnectionBounds(most=100, most_of_address=2, proxies=proxies))
+    assert [keeper.enter(address) for _ in range(3)] == [True, True, allowed]

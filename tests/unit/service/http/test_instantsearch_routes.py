@@ -1,0 +1,348 @@
+"""The InstantSearch protocol over HTTP: bodies as the libraries send them, answers with every field that they need."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator
+from typing import Any
+from urllib.parse import urlencode
+
+import pytest
+from fastapi.testclient import TestClient
+
+from retrieval.events.event import EventKind
+from service.engine import SearchEngine
+from service.event_log import EventLog
+from service.http.access.key_file import KeyFile
+from service.http.access.keys import Scope
+from service.http.app import create_app
+from service.settings import ServiceSettings, Settings
+from tests.http_keys import made
+
+QUERIES = "/1/indexes/*/queries"
+PAGE = "https://shop.example"
+
+
+def asked(client: TestClient, *requests: dict[str, object]) -> list[dict[str, Any]]:
+    """The results of a batch, sent as v5 of the library sends it."""
+    body = json.dumps({"requests": [{"indexName": "products", **each} for each in requests]})
+    answer = client.post(QUERIES, content=body, headers={"Content-Type": "text/plain"})
+    assert answer.status_code == 200, answer.text
+    results: list[dict[str, Any]] = answer.json()["results"]
+    return results
+
+
+def test_a_search_has_every_field_that_the_libraries_read(client: TestClient, store: SearchEngine) -> None:
+    (found,) = asked(client, {"query": "cordless drill", "facets": ["brand", "price"], "hitsPerPage": 5})
+    page = store.search("cordless drill", size=5, facets=["brand", "price"])
+    assert [hit["objectID"] for hit in found["hits"]] == [hit.product.id for hit in page.hits]
+    assert (found["nbHits"], found["page"], found["hitsPerPage"]) == (page.total, 0, 5)
+    assert found["nbPages"] == -(-page.total // 5)
+    assert found["index"] == "products"
+    assert found["facets"]["brand"] == {str(each.value): each.count for each in page.facets["brand"].counts}
+    assert found["facets_stats"]["price"] == {
+        "min": page.facets["price"].minimum,
+        "max": page.facets["price"].maximum,
+    }
+    assert found["renderingContent"]["facetOrdering"]["facets"]["order"] == ["brand", "price"]
+    assert found["exhaustive"] == {"nbHits": True, "facetsCount": True, "typo": True}
+    assert found["query"] == "cordless drill"
+    assert found["processingTimeMS"] >= 1
+    assert "queryID" not in found
+    assert "_automaticInsights" not in found
+
+
+def test_the_older_library_is_answered_the_same(client: TestClient) -> None:
+    refined = [["brand:Torvane", "brand:Bosch"]]
+    (newer,) = asked(client, {"query": "drill", "facetFilters": refined, "facets": "*", "page": 0})
+    packed = urlencode({"query": "drill", "facetFilters": json.dumps(refined), "facets": '["*"]', "page": 0})
+    body = json.dumps({"requests": [{"indexName": "products", "params": packed}]})
+    form = {"Content-Type": "application/x-www-form-urlencoded"}
+    answer = client.post(QUERIES, content=body, headers=form).json()["results"][0]
+    assert answer["hits"] == newer["hits"]
+    assert answer["facets"] == newer["facets"]
+    assert answer["params"] == packed
+
+
+def test_choosing_a_facet_gives_as_many_hits_as_it_announced(client: TestClient) -> None:
+    names = ["brand", "color", "hierarchicalCategories.lvl0", "hierarchicalCategories.lvl1", "categories", "waterproof"]
+    (everything,) = asked(client, {"query": "", "facets": names, "hitsPerPage": 0})
+    assert everything["nbPages"] == 0
+    for name in names:
+        value, count = next(iter(everything["facets"][name].items()))
+        (chosen,) = asked(client, {"query": "", "facetFilters": [[f"{name}:{value}"]]})
+        assert chosen["nbHits"] == count, name
+
+
+def test_levels_of_categories_are_told_apart(client: TestClient) -> None:
+    levels = [f"hierarchicalCategories.lvl{level}" for level in range(3)]
+    (found,) = asked(client, {"facets": levels, "hitsPerPage": 0})
+    for level, name in enumerate(levels):
+        assert found["facets"][name]
+        assert {value.count(" > ") for value in found["facets"][name]} == {level}
+    deeper = next(iter(found["facets"][levels[1]]))
+    (wrong,) = asked(client, {"facetFilters": [f"{levels[0]}:{deeper}"]})
+    assert wrong["nbHits"] == 0
+
+
+def test_what_no_product_has_matches_nothing_and_breaks_nothing(client: TestClient) -> None:
+    (everything, none, all_but, facets) = asked(
+        client,
+        {},
+        {"facetFilters": ["nosuch:x"]},
+        {"facetFilters": ["nosuch:-x"]},
+        {"facets": ["nosuch", "brand"], "numericFilters": ["price>=0"]},
+    )
+    assert (none["nbHits"], all_but["nbHits"]) == (0, everything["nbHits"])
+    assert list(facets["facets"]) == ["brand"]
+
+
+def test_numbers_narrow_as_the_range_widgets_send_them(client: TestClient, store: SearchEngine) -> None:
+    (found, worded) = asked(
+        client,
+        {"numericFilters": ["price>=10", "price<=20.5"]},
+        {"filters": "price:10 TO 20.5 AND NOT brand:Nobody"},
+    )
+    total = store.search("", filters="price >= 10 AND price <= 20.5").total
+    assert found["nbHits"] == worded["nbHits"] == total
+
+
+@pytest.mark.parametrize(("index", "sort"), [("shop_price_asc", "price"), ("shop_rating_count_desc", "-rating_count")])
+def test_an_index_is_sorted_as_its_name_ends(client: TestClient, store: SearchEngine, index: str, sort: str) -> None:
+    (found,) = asked(client, {"indexName": index, "query": "lamp"})
+    page = store.search("lamp", sort=sort)
+    assert [hit["objectID"] for hit in found["hits"]] == [hit.product.id for hit in page.hits]
+    assert found["index"] == index
+
+
+def test_an_order_that_there_is_not_is_refused(client: TestClient) -> None:
+    answer = client.post("/1/indexes/shop_charm_desc/query", json={})
+    assert (answer.status_code, answer.json()["status"]) == (400, 400)
+    assert "charm" in answer.json()["message"]
+
+
+def test_pages_and_offsets_reach_every_hit_once(client: TestClient) -> None:
+    (whole, *pages) = asked(
+        client,
+        {"query": "lamp", "hitsPerPage": 30},
+        *({"query": "lamp", "hitsPerPage": 10, "page": at} for at in range(3)),
+    )
+    ids = [hit["objectID"] for hit in whole["hits"]]
+    assert [hit["objectID"] for page in pages for hit in page["hits"]] == ids
+    (part, past) = asked(client, {"query": "lamp", "offset": 7, "length": 5}, {"query": "lamp", "page": 10**6})
+    assert [hit["objectID"] for hit in part["hits"]] == ids[7:12]
+    assert past["hits"] == []
+    assert past["nbHits"] == whole["nbHits"]
+
+
+def test_values_of_a_facet_are_searched(client: TestClient) -> None:
+    (every,) = asked(client, {"facets": ["brand"], "hitsPerPage": 0})
+    brand, count = next(iter(every["facets"]["brand"].items()))
+    typed = brand[:3].lower()
+    told = client.post("/1/indexes/any/facets/brand/query", json={"params": urlencode({"facetQuery": typed})}).json()
+    hit = next(each for each in told["facetHits"] if each["value"] == brand)
+    assert hit == {"value": brand, "highlighted": f"<em>{brand[:3]}</em>{brand[3:]}", "count": count}
+    marks = {"highlightPreTag": "__ais-highlight__", "highlightPostTag": "__/ais-highlight__"}
+    (batched, unknown) = asked(
+        client,
+        {"type": "facet", "facet": "brand", "facetQuery": typed, "maxFacetHits": 100, **marks},
+        {"type": "facet", "facet": "nosuch", "facetQuery": typed},
+    )
+    marked = f"__ais-highlight__{brand[:3]}__/ais-highlight__{brand[3:]}"
+    assert marked in {each["highlighted"] for each in batched["facetHits"]}
+    assert unknown["facetHits"] == []
+
+
+def test_query_suggestions_are_an_index_of_their_own(client: TestClient, store: SearchEngine) -> None:
+    (found,) = asked(client, {"indexName": "shop_query_suggestions", "query": "dri", "hitsPerPage": 4})
+    assert [hit["query"] for hit in found["hits"]] == [each.text for each in store.suggest("dri", size=4).queries]
+    assert found["hits"][0]["_highlightResult"]["query"]["value"].startswith("<em>dri</em>")
+
+
+def test_records_come_by_their_ids(client: TestClient, store: SearchEngine) -> None:
+    product = store.search("lamp").hits[0].product
+    record = client.get(f"/1/indexes/any/{product.id}").json()
+    assert (record["objectID"], record["name"]) == (product.id, product.title)
+    wanted = {"requests": [{"objectID": product.id, "attributesToRetrieve": ["name"]}, {"objectID": "nosuch"}]}
+    told = client.post("/1/indexes/*/objects", json=wanted).json()["results"]
+    assert told == [{"objectID": product.id, "name": product.title}, None]
+    missing = client.get("/1/indexes/any/nosuch")
+    assert (missing.status_code, set(missing.json())) == (404, {"message", "status"})
+
+
+@pytest.mark.parametrize(
+    ("body", "told"),
+    [
+        (b"{", "JSON"),
+        (b"[]", "JSON object"),
+        (b"[" * 100_000, "JSON"),
+        (b'{"requests": {}}', "requests must be a list"),
+        (b'{"requests": [1]}', "requests must be a list"),
+        (b'{"requests": [{"hitsPerPage": "many"}]}', "hitsPerPage"),
+        (b'{"requests": [{"page": -1}]}', "page"),
+        (b'{"requests": [{"facetFilters": [["brand"]]}]}', "facetFilters"),
+        (b'{"requests": [{"facetFilters": {"brand": 1}}]}', "facetFilters"),
+        (b'{"requests": [{"numericFilters": ["price>>1"]}]}', "numericFilters"),
+        (b'{"requests": [{"filters": "brand:A OR"}]}', "column 11"),
+        (b'{"requests": [{"query": 7}]}', "query must be a text"),
+        (b'{"requests": [{"query": "\\ud800"}]}', ""),
+        (b"x" * 5_000_000, "bytes"),
+    ],
+)
+def test_what_cannot_be_understood_is_refused_in_the_protocols_shape(
+    client: TestClient, body: bytes, told: str
+) -> None:
+    answer = client.post(QUERIES, content=body, headers={"Origin": "http://localhost:3000"})
+    assert answer.status_code in (400, 413)
+    assert set(answer.json()) == {"message", "status"}
+    assert answer.json()["status"] == answer.status_code
+    assert told in answer.json()["message"]
+    assert answer.headers["Access-Control-Allow-Origin"] == "*"
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        {"query": "电钻" * 5_000, "hitsPerPage": 20},
+        {"query": "<em> " * 2_000, "attributesToSnippet": ["*:5"]},
+        {"query": "lamp", "facetQuery": "a " * 250, "type": "facet", "facet": "brand"},
+        {"numericFilters": [" " * 999 + "x"]},
+        {"numericFilters": [f"{':' * 990}1 TO 2"]},
+        {"filters": "a" + " " * 9_990},
+        {"filters": 'x:"' + "\\" * 9_000},
+        {"indexName": "_" * 499 + "asc"},
+        {"facets": ["brand"] * 200, "facetFilters": [["brand:x"] * 200]},
+    ],
+)
+def test_long_requests_take_no_longer_than_others(client: TestClient, said: dict[str, object]) -> None:
+    started = time.perf_counter()
+    answer = client.post(QUERIES, json={"requests": [{"indexName": "a", **said}]})
+    assert answer.status_code in (200, 400)
+    assert time.perf_counter() - started < 3
+
+
+def test_a_batch_is_bounded(client: TestClient) -> None:
+    answer = client.post(QUERIES, json={"requests": [{}] * 51})
+    assert answer.status_code == 400
+    assert "at most 50" in answer.json()["message"]
+
+
+class TestKeys:
+    """Who may ask, and from which pages."""
+
+    @pytest.fixture
+    def guarded(self, store: SearchEngine, keys: KeyFile) -> Iterator[TestClient]:
+        settings = ServiceSettings(keys=keys.path, cors_origins="https://other.example")
+        with TestClient(create_app(store, settings), "http://search.example") as calling:
+            yield calling
+
+    def test_a_key_comes_by_header_address_or_body(self, guarded: TestClient, keys: KeyFile) -> None:
+        key = made(keys, Scope.SEARCH)
+        body = {"requests": [{"indexName": "a"}]}
+        assert guarded.post(QUERIES, json=body, headers={"X-Algolia-API-Key": key}).status_code == 200
+        assert guarded.post(QUERIES, json=body, params={"x-algolia-api-key": key}).status_code == 200
+        assert guarded.post(QUERIES, json=body, params={"X-Algolia-API-Key": key}).status_code == 200
+        assert guarded.post(QUERIES, json={**body, "apiKey": key}).status_code == 200
+        refused = guarded.post(QUERIES, json=body)
+        assert (refused.status_code, set(refused.json())) == (401, {"message", "status"})
+
+    def test_a_key_to_search_records_nothing(self, guarded: TestClient, keys: KeyFile) -> None:
+        params = {"x-algolia-api-key": made(keys, Scope.SEARCH)}
+        assert guarded.post("/1/events", json={"events": []}, params=params).status_code == 403
+
+    def test_a_narrowed_key_reaches_no_further(self, guarded: TestClient, keys: KeyFile, store: SearchEngine) -> None:
+        product = store.search("lamp").hits[0].product
+        params = {"x-algolia-api-key": made(keys, Scope.SEARCH, filters=f'id != "{product.id}"')}
+        asking: dict[str, object] = {"requests": [{"query": "lamp", "filters": 'objectID:x OR price > 0"'}]}
+        assert guarded.post(QUERIES, json=asking, params=params).status_code == 400
+        asking = {"requests": [{"query": "lamp", "facetFilters": [[f"objectID:{product.id}", 'x") OR price:1']]}]}
+        found = guarded.post(QUERIES, json=asking, params=params).json()["results"][0]
+        assert product.id not in {hit["objectID"] for hit in found["hits"]}
+        assert guarded.get(f"/1/indexes/a/{product.id}", params=params).status_code == 404
+
+    def test_every_origin_is_allowed_with_a_key(self, guarded: TestClient, keys: KeyFile) -> None:
+        asking = {"Origin": PAGE, "Access-Control-Request-Method": "POST", "Access-Control-Request-Headers": "x-a"}
+        allowed = guarded.options(QUERIES, headers=asking)
+        assert allowed.status_code == 204
+        for name in ("Origin", "Methods", "Headers"):
+            assert allowed.headers[f"Access-Control-Allow-{name}"] == "*"
+        params = {"x-algolia-api-key": made(keys, Scope.SEARCH)}
+        for origin in (PAGE, "https://other.example"):
+            answer = guarded.post(QUERIES, json={"requests": []}, params=params, headers={"Origin": origin})
+            assert answer.status_code == 200
+            assert answer.headers.get_list("Access-Control-Allow-Origin") == ["*"]
+            assert "Access-Control-Allow-Credentials" not in answer.headers
+
+    def test_without_a_key_only_pages_of_this_machine_are_answered(self, client: TestClient) -> None:
+        for origin, status in (("http://localhost:3000", 200), (PAGE, 401), ("null", 401)):
+            answer = client.post(QUERIES, json={"requests": []}, headers={"Origin": origin})
+            assert answer.status_code == status, origin
+
+
+class TestEvents:
+    """What a page tells of its shoppers."""
+
+    def test_a_search_and_its_click_are_recorded_under_one_query_id(
+        self, client: TestClient, store: SearchEngine
+    ) -> None:
+        (found,) = asked(client, {"query": "hammer", "clickAnalytics": True, "userToken": "anonymous-1", "page": 1})
+        product = found["hits"][2]["objectID"]
+        click = {
+            "eventType": "click",
+            "eventName": "Clicked",
+            "index": "products",
+            "userToken": "anonymous-1",
+            "queryID": found["queryID"],
+            "objectIDs": [product],
+            "positions": [23],
+            "timestamp": int(time.time() * 1_000),
+        }
+        sent = json.dumps({"events": [click]})
+        for _ in range(2):  # a beacon that is sent twice counts once
+            answer = client.post("/1/events", content=sent, headers={"Content-Type": "text/plain"})
+            assert (answer.status_code, answer.json()) == (200, {"status": 200, "message": "OK"})
+        events = events_of_query(store, found["queryID"], wanted=len(found["hits"]) + 2)
+        shown = {event["product_id"]: event["position"] for event in events if event["kind"] == EventKind.IMPRESSION}
+        clicks = [event for event in events if event["kind"] == EventKind.CLICK]
+        assert shown == {hit["objectID"]: place for place, hit in enumerate(found["hits"], 21)}
+        assert [(event["product_id"], event["position"]) for event in clicks] == [(product, 23)]
+        assert [event["query"] for event in events if event["kind"] == EventKind.QUERY] == ["hammer"]
+        assert len({event["shopper"] for event in events}) == 1
+
+    @pytest.mark.parametrize("more", [{"userToken": ""}, {"analytics": False}, {"hitsPerPage": 0}])
+    def test_some_searches_are_not_recorded(
+        self, client: TestClient, store: SearchEngine, more: dict[str, object]
+    ) -> None:
+        (found,) = asked(client, {"query": "saw", "clickAnalytics": True, "userToken": "u1", **more})
+        assert not events_of_query(store, found["queryID"], wanted=1, seconds=0.6)
+
+    def test_bad_events_are_refused(self, client: TestClient) -> None:
+        good = {"eventType": "click", "userToken": "u", "objectIDs": ["a"], "queryID": "q"}
+        for wrong in (
+            {"eventType": "dance"},
+            {"positions": [1, 2]},
+            {"positions": [0]},
+            {"positions": [True]},
+            {"objectIDs": "a"},
+            {"timestamp": "now"},
+            {"timestamp": 1e300},
+            {"timestamp": (time.time() + 3_600) * 1_000},
+            {"userToken": "", "queryID": ""},
+            {"objectIDs": ["a"] * 101},
+        ):
+            answer = client.post("/1/events", json={"events": [{**good, **wrong}]})
+            assert (answer.status_code, set(answer.json())) == (400, {"message", "status"}), wrong
+
+
+def events_of_query(store: SearchEngine, query_id: str, *, wanted: int, seconds: float = 5) -> list[dict[str, object]]:
+    """The recorded events of an answer, once so many are there, or when the time is over."""
+    until = time.monotonic() + seconds
+    while True:
+        with EventLog.open(store.root, Settings(backend="embedded")) as log:
+            days = sorted(log.store.days())
+            rows = [row for table in log.store.read(days[0], days[-1]) for row in table.to_dicts()] if days else []
+        events = [row for row in rows if row["query_id"] == query_id]
+        if len(events) >= wanted or time.monotonic() >= until:
+            return events
+        time.sleep(0.05)

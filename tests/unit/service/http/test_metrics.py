@@ -1,0 +1,103 @@
+"""What a scrape says: of the application that is asked, as it is at that moment, and bounded whatever clients send."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+
+import pytest
+from fastapi.testclient import TestClient
+
+from retrieval.events.event import Event
+from retrieval.records import Page
+from service.engine import SearchEngine
+from service.http.access.key_file import KeyFile
+from service.http.access.keys import Scope
+from service.http.app import create_app
+from service.http.exposures import Asker, Exposures
+from service.settings import ServiceSettings
+from tests.http_keys import made
+from tests.waiting import within
+
+
+def value(client: TestClient, name: str) -> float:
+    (line,) = [each for each in client.get("/metrics").text.splitlines() if each.startswith(f"{name} ")]
+    return float(line.split()[1])
+
+
+def test_two_applications_of_one_process_each_tell_of_themselves(store: SearchEngine) -> None:
+    for threads in (2, 5):
+        app = create_app(store, ServiceSettings(threads=threads, queue=7))
+        with TestClient(app, "http://localhost", client=("127.0.0.1", 50_000)) as client:
+            assert value(client, "shelfwise_threads") == threads
+            assert value(client, "shelfwise_requests_places") == threads + 7
+
+
+def test_a_server_that_drains_is_not_ready_in_metrics_either(client: TestClient) -> None:
+    assert value(client, "shelfwise_ready") == 1
+    client.app.state.draining.set()  # type: ignore[attr-defined]  # TestClient's app is any ASGI application
+    try:
+        assert value(client, "shelfwise_ready") == 0
+    finally:
+        client.app.state.draining.clear()  # type: ignore[attr-defined]
+
+
+def test_what_is_refused_is_counted_from_the_context(client: TestClient) -> None:
+    client.app.state.context.workers.refused = 41  # type: ignore[attr-defined]
+    assert value(client, "shelfwise_requests_refused_total") == 41
+
+
+def test_paths_and_methods_that_clients_make_up_make_no_new_series(client: TestClient) -> None:
+    for number in range(5):
+        client.request(f"MADEUP{number}", f"/made/up/{number}")
+    told = client.get("/metrics").text
+    assert "made" not in told.lower()
+    assert 'method="other",route="none",status="404"' in told
+
+
+def test_a_key_for_metrics_reads_them_and_nothing_else(store: SearchEngine, keys: KeyFile) -> None:
+    key, other = made(keys, Scope.METRICS), made(keys, Scope.SEARCH, Scope.WRITE, Scope.EVENTS)
+    app = create_app(store, ServiceSettings(keys=keys.path))
+    with TestClient(app, "http://search.example", client=("203.0.113.7", 50_000)) as client:
+        asked = {"Authorization": f"Bearer {key}"}
+        assert client.get("/metrics").status_code == 401
+        assert client.get("/metrics", headers=asked).status_code == 200
+        for path in ("/v1/search", "/v1/versions", "/v1/reports/events"):
+            assert client.get(path, headers=asked).status_code == 403
+        assert client.get("/metrics", headers={"Authorization": f"Bearer {other}"}).status_code == 403
+
+
+def test_how_old_the_tables_are_is_told_once_there_are_any(client: TestClient, store: SearchEngine) -> None:
+    assert "shelfwise_tables_age_seconds" not in client.get("/metrics").text
+    file = Path(store.root / "popularity.json")
+    file.touch()
+    try:
+        assert 0 <= value(client, "shelfwise_tables_age_seconds") < 60
+    finally:
+        file.unlink()
+
+
+def test_an_event_is_late_until_it_is_written() -> None:
+    writing, written = threading.Event(), threading.Event()
+
+    def slow(*_events: Event) -> None:
+        writing.set()
+        written.wait(10)
+
+    exposures = Exposures(slow)
+    assert exposures.lag == 0
+    exposures.note("q1", "drill", Page((), 0, 1, 20), Asker(session="s"))
+    assert writing.wait(10)
+    assert exposures.waiting == 1
+    first = exposures.lag
+    assert first > 0
+    assert within(5, lambda: exposures.lag > first)
+    written.set()
+    assert within(5, lambda: exposures.lag == 0)
+    assert exposures.waiting == 0
+    exposures.close()
+
+
+@pytest.mark.parametrize("outcome", ["answered", "nothing", "degraded"])
+def test_searches_are_counted_from_nought_by_what_came_of_them(client: TestClient, outcome: str) -> None:
+    assert value(client, f'shelfwise_searches_total{{outcome="{outcome}"}}') >= 0

@@ -1,0 +1,125 @@
+"""Traces: a span of each request with its stages, which holds nothing of what was asked or by whom."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+
+import pytest
+from fastapi.testclient import TestClient
+from opentelemetry.sdk.trace import ReadableSpan
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+
+from retrieval.errors import SettingError
+from service.engine import SearchEngine
+from service.http.app import create_app
+from service.http.serving import opened_tracing
+from service.http.traces import OpenTelemetry, placed_stages
+from service.settings import ServiceSettings
+
+TRACE, PARENT = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
+
+
+@pytest.fixture
+def spans() -> InMemorySpanExporter:
+    return InMemorySpanExporter()
+
+
+@pytest.fixture
+def traced(store: SearchEngine, spans: InMemorySpanExporter) -> TestClient:
+    app = create_app(store, ServiceSettings(), OpenTelemetry(SimpleSpanProcessor(spans)))
+    return TestClient(app, "http://localhost", client=("127.0.0.1", 50_000), raise_server_exceptions=False)
+
+
+def ended(spans: InMemorySpanExporter) -> dict[str, ReadableSpan]:
+    return {span.name: span for span in spans.get_finished_spans()}
+
+
+def test_a_search_is_a_span_and_each_of_its_stages_one_in_it(traced: TestClient, spans: InMemorySpanExporter) -> None:
+    answer = traced.get(
+        "/v1/search",
+        params={"q": "hammer drill", "filters": "price > 1", "session": "visit-1", "shopper": "mia"},
+        headers={"traceparent": f"00-{TRACE}-{PARENT}-01", "X-Request-ID": "shop-1"},
+    )
+    assert answer.status_code == 200
+    made = ended(spans)
+    request = made.pop("GET /v1/search")
+    assert request.context is not None
+    assert request.parent is not None
+    assert f"{request.context.trace_id:032x}" == TRACE
+    assert f"{request.parent.span_id:016x}" == PARENT
+    assert request.attributes == {
+        "http.request.method": "GET",
+        "http.route": "/v1/search",
+        "http.response.status_code": 200,
+        "shelfwise.request_id": "shop-1",
+    }
+    assert {"bm25", "encode", "dense", "merge"} <= set(made)
+    for span in made.values():
+        assert span.parent is not None
+        assert span.parent.span_id == request.context.span_id
+        assert request.start_time and request.end_time and span.start_time and span.end_time
+        assert request.start_time <= span.start_time <= span.end_time <= request.end_time
+    told = " ".join(span.to_json() for span in spans.get_finished_spans())
+    assert not any(word in told for word in ("hammer", "price", "visit-1", "mia"))
+
+
+def test_each_search_of_several_has_its_stages(traced: TestClient, spans: InMemorySpanExporter) -> None:
+    traced.post("/v1/multi-search", json={"searches": [{"q": "drill"}, {"q": "mug"}]})
+    names = [span.name for span in spans.get_finished_spans()]
+    assert names.count("merge") == 2
+    assert names[-1] == "POST /v1/multi-search"
+
+
+def test_a_client_that_does_not_record_is_not_recorded(traced: TestClient, spans: InMemorySpanExporter) -> None:
+    traced.get("/v1/search", headers={"traceparent": f"00-{TRACE}-{PARENT}-00"})
+    assert not spans.get_finished_spans()
+
+
+def test_what_machines_ask_all_the_time_has_no_span(traced: TestClient, spans: InMemorySpanExporter) -> None:
+    for path in ("/health/live", "/health/ready", "/metrics"):
+        traced.get(path)
+    assert not spans.get_finished_spans()
+
+
+def test_a_path_that_there_is_not_is_in_no_span(traced: TestClient, spans: InMemorySpanExporter) -> None:
+    assert traced.get("/v1/secret-of-mia").status_code == 404
+    (span,) = spans.get_finished_spans()
+    assert "secret" not in span.to_json()
+
+
+def test_stages_begin_when_what_they_wait_for_is_over() -> None:
+    timings = {"encode": 4.0, "dense": 2.0, "bm25": 9.0, "merge": 1.0, "rerank": 5.0}
+    assert list(placed_stages(timings)) == [
+        ("bm25", 0.0, 9.0),
+        ("encode", 0.0, 4.0),
+        ("dense", 4.0, 4.0 + 2.0),
+        ("merge", 9.0, 9.0 + 1.0),
+        ("rerank", 10.0, 10.0 + 5.0),
+    ]
+    assert list(placed_stages({"merge": 1.0})) == [("merge", 0.0, 1.0)]
+
+
+def test_a_collector_that_is_gone_holds_nothing_up(store: SearchEngine) -> None:
+    tracing = opened_tracing("http://127.0.0.1:9/v1/traces")
+    with TestClient(
+        create_app(store, ServiceSettings(), tracing), "http://localhost", client=("127.0.0.1", 50_000)
+    ) as client:
+        started = time.monotonic()
+        assert client.get("/v1/search", params={"q": "drill"}).status_code == 200
+        assert time.monotonic() - started < 2
+    assert time.monotonic() - started < 10
+
+
+def test_without_the_packages_the_setting_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delitem(sys.modules, "service.http.traces", raising=False)
+    monkeypatch.setitem(sys.modules, "opentelemetry.sdk.trace", None)
+    with pytest.raises(SettingError, match=r"shelfwise\[trace\]"):
+        opened_tracing("http://127.0.0.1:9/v1/traces")
+
+
+def test_a_service_without_traces_does_not_import_them() -> None:
+    program = "import sys, service.http.serving; sys.exit('opentelemetry.sdk' in sys.modules)"
+    subprocess.run([sys.executable, "-c", program], check=True)

@@ -1,0 +1,226 @@
+"""Searches of one request, and recommendations, of a real engine: shared work, honest scores, what a key may see."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
+from pathlib import Path
+
+import polars as pl
+import pytest
+from msgspec import UNSET
+
+from rerank.behaviour.options import DeriveOptions, Window
+from rerank.behaviour.publishing import publish
+from retrieval.errors import QueryError
+from retrieval.records import Page
+from retrieval.store_files import EVENTS_FOLDER
+from service.engine import SearchEngine
+from service.event_log import DERIVED_FOLDER
+from service.experiments.serving import Answered, Asked
+from service.http.access.narrowing import all_of
+from service.instantsearch.answer import SearchResult
+from service.instantsearch.batch import Batch
+from service.instantsearch.behaviour import ServedBehaviour
+from service.instantsearch.body import Said
+from service.instantsearch.hooks import Hooks
+from service.instantsearch.recommending import Recommender
+from service.popularity import write_popularity
+from service.ranking import Request
+from service.settings import Settings
+from service.stages import EncodedQuery, Stages
+from service.suggesting.suggestions import Suggestions
+
+NOW = datetime(2026, 12, 1, tzinfo=UTC)
+
+
+class Told:
+    """What hooks were told."""
+
+    def __init__(self, narrowed_by: str = "", tried: Callable[[Asked], Answered] | None = None) -> None:
+        self.pages: list[Page] = []
+        self.shown: list[tuple[str, str, int, str]] = []
+        self.hooks = Hooks(
+            lambda given: all_of((narrowed_by, given)),
+            lambda _typed, _size: Suggestions(),
+            self.pages.append,
+            tried,
+            lambda query_id, query, page, shopper: self.shown.append((query_id, query, len(page.hits), shopper)),
+        )
+
+
+@pytest.fixture(scope="module")
+def store(demo_index: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[SearchEngine]:
+    root = Path(shutil.copytree(demo_index, tmp_path_factory.mktemp("protocol") / "store"))
+    with SearchEngine.open(root, settings=Settings(backend="embedded")) as engine:
+        yield engine
+
+
+def test_equal_searches_of_a_request_are_made_once(store: SearchEngine) -> None:
+    told = Told()
+    batch = Batch(store, told.hooks)
+    same = {"query": "lamp", "indexName": "a", "clickAnalytics": True, "userToken": "u"}
+    asked = [same, {**same, "indexName": "b", "highlightPreTag": "<i>"}, {**same, "query": "drill"}] * 3
+    with ThreadPoolExecutor(4) as threads:
+        results = list(threads.map(batch.answer, asked))
+    assert len(told.pages) == 2
+    assert [getattr(each, "index", "") for each in results[:3]] == ["a", "b", "a"]
+    # Each has a query id of its own: a click tells which list it came of.
+    assert len({query_id for query_id, *_ in told.shown}) == len(asked)
+
+
+def test_a_text_is_encoded_once_whatever_narrows_it(store: SearchEngine, monkeypatch: pytest.MonkeyPatch) -> None:
+    encoded: list[str] = []
+    plain = Stages._encode_now
+
+    def counting(stages: Stages, request: Request, *, reads_tokens: bool) -> EncodedQuery:
+        encoded.append(request.text)
+        return plain(stages, request, reads_tokens=reads_tokens)
+
+    monkeypatch.setattr(Stages, "_encode_now", counting)
+    batch = Batch(store, Told().hooks)
+    for size, color in ((20, "Black"), (0, "Red"), (0, "Green"), (20, "Red")):
+        batch.answer({"query": "lamp", "hitsPerPage": size, "facetFilters": [f"color:{color}"], "indexName": "a"})
+    assert encoded == ["lamp"]
+
+
+@pytest.mark.parametrize("facets", [["brand"], ["brand", "hierarchicalCategories.lvl1"]])
+def test_a_search_of_a_shopper_is_answered_as_experiments_have_it(store: SearchEngine, facets: list[str]) -> None:
+    asked: list[Asked] = []
+
+    def tried(search: Asked) -> Answered:
+        asked.append(search)
+        return Answered(store.search(search.text, size=2, facets=search.facets, stage="bm25"), "q1~trial")
+
+    told = Told(tried=tried)
+    said: Said = {"query": "lamp", "clickAnalytics": True, "userToken": "u", "facets": facets, "indexName": "a"}
+    batch = Batch(store, told.hooks)
+    found, plain = batch.answer(said), batch.answer({**said, "clickAnalytics": False})
+    assert isinstance(found, SearchResult)
+    assert isinstance(plain, SearchResult)
+    assert [hit["objectID"] for hit in found.hits] == [
+        hit.product.id for hit in store.search("lamp", size=2, stage="bm25").hits
+    ]
+    assert (found.query_id, told.shown) == ("q1~trial", [("q1~trial", "lamp", 2, "u")])
+    assert (asked[0].text, asked[0].shopper, len(asked)) == ("lamp", "u", 1)
+    assert set(found.facets) == set(plain.facets) == set(facets)
+
+
+def test_a_search_that_fails_fails_for_all_who_wait_for_it(store: SearchEngine) -> None:
+    batch = Batch(store, Told().hooks)
+    for _ in range(2):
+        with pytest.raises(QueryError):
+            batch.answer({"query": "x" * 10_000 + "y", "indexName": "a"})
+
+
+def test_who_only_counts_gets_the_same_counts(store: SearchEngine) -> None:
+    batch = Batch(store, Told().hooks)
+    shown, counted = (
+        batch.answer({"query": "lamp", "facets": ["brand"], "hitsPerPage": size, "indexName": "a"}) for size in (20, 0)
+    )
+    assert isinstance(shown, SearchResult)
+    assert isinstance(counted, SearchResult)
+    assert (shown.nb_hits, shown.facets) == (counted.nb_hits, counted.facets)
+
+
+@pytest.mark.parametrize("most", [1, 3, 150])
+def test_a_facet_has_as_many_values_as_are_wanted(store: SearchEngine, most: int) -> None:
+    every = store.search("", size=0, facets=["id", "category"], facet_values=10_000)
+    names = ["objectID", "categories.lvl2"]
+    asked: Said = {"facets": names, "maxValuesPerFacet": most, "hitsPerPage": 0, "indexName": "a"}
+    found = Batch(store, Told().hooks).answer(asked)
+    assert isinstance(found, SearchResult)
+    deepest = [each.value for each in every.facets["category"].counts if str(each.value).count(" > ") == 2]
+    assert list(found.facets["objectID"]) == [each.value for each in every.facets["id"].counts[:most]]
+    assert list(found.facets["categories.lvl2"]) == deepest[:most]
+
+
+def test_what_is_like_a_product_has_its_cosine(store: SearchEngine) -> None:
+    product = store.search("lamp").hits[0].product
+    asked = {"model": "related-products", "objectID": product.id, "maxRecommendations": 5, "indexName": "a"}
+    found = recommender(store).answer(asked)
+    near = store.similar(product.id, size=5)
+    assert [(hit["objectID"], hit["_score"]) for hit in found.hits] == [
+        (hit.product.id, round(100 * hit.score, 2)) for hit in near.hits
+    ]
+    threshold = found.hits[2]["_score"]
+    assert len(recommender(store).answer({**asked, "threshold": threshold}).hits) == 3
+    narrowed = {**asked, "queryParameters": {"numericFilters": [f"price<{product.price}"]}}
+    assert all(hit["price"] < product.price for hit in recommender(store).answer(narrowed).hits)
+
+
+def test_what_nobody_bought_together_is_said(store: SearchEngine) -> None:
+    product = store.search("lamp").hits[0].product
+    found = recommender(store).answer({"model": "bought-together", "objectID": product.id, "maxRecommendations": 3})
+    assert len(found.hits) == 3
+    assert "these are like it" in str(found.message)
+
+
+def test_what_was_bought_together_has_the_cosine_of_its_buyers(store: SearchEngine) -> None:
+    behaviour = ServedBehaviour(store.root)
+    first, second, third = (hit.product.id for hit in store.search("lamp", size=3).hits)
+    asked: Said = {"model": "bought-together", "objectID": first}
+    assert behaviour.bought_with(first, 9) == {}
+    rows = [
+        ("purchase", second, 0.25, 2),
+        ("purchase", third, 0.5, 1),
+        ("view", "other", 0.9, 1),
+        ("purchase", "x", 0.1, 3),
+    ]
+    columns = ("kind", "neighbour_id", "similarity", "rank")
+    table = pl.DataFrame(rows, schema=columns, orient="row").with_columns(product_id=pl.lit(first))
+    publish(
+        store.root / EVENTS_FOLDER / DERIVED_FOLDER, {"neighbours": table}, {}, Window(NOW, NOW), DeriveOptions(), NOW
+    )
+    found = Recommender(store, Told().hooks, behaviour).answer(asked)
+    assert [(hit["objectID"], hit["_score"]) for hit in found.hits] == [(third, 50.0), (second, 25.0)]
+    assert found.message is UNSET
+
+
+def test_what_is_chosen_most_comes_first_with_its_share(store: SearchEngine) -> None:
+    unknown = recommender(store).answer({"model": "trending-items", "maxRecommendations": 3})
+    assert "best known" in str(unknown.message)
+    assert {hit["_score"] for hit in unknown.hits} == {0.0}
+    first, second, third = (hit.product for hit in store.search("lamp", size=3).hits)
+    write_popularity(store.root, {second.id: 8.0, first.id: 2.0, third.id: 4.0, "gone": 9.0}, NOW)
+    found = recommender(store).answer({"model": "trending-items"})
+    assert [(hit["objectID"], hit["_score"]) for hit in found.hits] == [
+        (second.id, round(100 * 8 / 9, 2)),
+        (third.id, round(100 * 4 / 9, 2)),
+        (first.id, round(100 * 2 / 9, 2)),
+    ]
+    of_brand = {"model": "trending-items", "facetName": "brand", "facetValue": first.brand}
+    assert {hit["brand"] for hit in recommender(store).answer(of_brand).hits} == {first.brand}
+    values = recommender(store).answer({"model": "trending-facets", "facetName": "brand"}).hits
+    assert values[0]["facetValue"] in {first.brand, second.brand, third.brand}
+    assert values[0]["_score"] == 100
+    # Who may not see a product is not told that it is chosen.
+    kept = recommender(store, f'id != "{second.id}"').answer({"model": "trending-items"}).hits
+    assert [hit["objectID"] for hit in kept] == [third.id, first.id]
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        {"model": "crystal-ball"},
+        {"model": "trending-facets"},
+        {"model": "related-products", "threshold": 101},
+        {"model": "related-products", "maxRecommendations": -1},
+        {"model": "related-products", "queryParameters": []},
+    ],
+)
+def test_recommendations_that_there_are_not_are_refused(store: SearchEngine, said: dict[str, object]) -> None:
+    with pytest.raises(QueryError):
+        recommender(store).answer({"objectID": "x", **said})
+
+
+def test_of_a_product_that_is_not_there_nothing_is_recommended(store: SearchEngine) -> None:
+    found = recommender(store).answer({"model": "related-products", "objectID": "nosuch"})
+    assert found.hits == []
+    assert "nosuch" in str(found.message)
+
+
+def recommender(store: SearchEngine, narrowed_by: str = "") -> Recommender:
+    return Recommender(store, Told(narrowed_by).hooks, ServedBehaviour(store.root))

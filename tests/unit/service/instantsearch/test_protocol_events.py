@@ -1,0 +1,125 @@
+"""Events of the protocol as our own."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+import pytest
+
+from retrieval.errors import EventError, QueryError
+from retrieval.events.event import Event, EventKind
+from service.instantsearch.body import Said
+from service.instantsearch.events import events_of
+
+AT = datetime(2026, 11, 26, 12, tzinfo=UTC)
+CLICK: Said = {
+    "eventType": "click",
+    "eventName": "Hit Clicked",
+    "index": "products_price_asc",
+    "userToken": "anonymous-1",
+    "queryID": "q1",
+    "objectIDs": ["a", "b"],
+    "positions": [4, 7],
+    "timestamp": int(AT.timestamp() * 1_000),
+}
+
+
+def made(*said: Said, is_private: bool = False) -> list[Event]:
+    return events_of({"events": list(said)}, is_private=is_private)
+
+
+def test_a_click_on_hits_says_where_each_stood() -> None:
+    common = {"query_id": "q1", "shopper": "anonymous-1", "time": AT}
+    assert made(CLICK) == [
+        Event(EventKind.CLICK, "a", position=4, **common),  # type: ignore[arg-type]
+        Event(EventKind.CLICK, "b", position=7, **common),  # type: ignore[arg-type]
+    ]
+
+
+def test_who_is_known_goes_by_that_name() -> None:
+    (first, _) = made({**CLICK, "authenticatedUserToken": "customer-9"})
+    assert first.shopper == "customer-9"
+    (first, _) = made({**CLICK, "userToken": 42})
+    assert first.shopper == "42"
+
+
+@pytest.mark.parametrize(
+    ("said", "kind"),
+    [
+        ({"eventType": "click", "queryID": None, "positions": None}, EventKind.CLICK),
+        ({"eventType": "view"}, EventKind.IMPRESSION),
+        ({"eventType": "view", "queryID": None, "objectIDs": ["a"], "positions": None}, EventKind.CONSULTATION),
+        ({"eventType": "conversion", "positions": None}, EventKind.CART),
+        ({"eventType": "conversion", "eventSubtype": "addToCart", "positions": None}, EventKind.CART),
+        ({"eventType": "conversion", "eventSubtype": "purchase", "positions": None}, EventKind.PURCHASE),
+    ],
+)
+def test_each_type_has_a_kind(said: Said, kind: EventKind) -> None:
+    events = made({**CLICK, **said})
+    assert {each.kind for each in events} == {kind}
+
+
+def test_what_was_bought_says_how_many_and_of_which_answer() -> None:
+    bought: Said = {
+        **CLICK,
+        "eventType": "conversion",
+        "eventSubtype": "purchase",
+        "positions": None,
+        "objectData": [{"quantity": 3, "price": 9.5, "queryID": "q7"}, {"price": "2"}],
+        "value": 12.5,
+        "currency": "EUR",
+    }
+    first, second = made(bought)
+    assert (first.quantity, first.query_id) == (3, "q7")
+    assert (second.quantity, second.query_id) == (None, "q1")
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        {"eventType": "instantsearch"},
+        {"eventType": "click", "objectIDs": None, "positions": None, "filters": ["brand%3ABosch"]},
+        {"eventType": "view", "queryID": None, "positions": None},
+        {"eventType": "view", "queryID": None, "positions": None, "objectIDs": ["a"], "eventName": "Hits Viewed"},
+    ],
+)
+def test_what_is_of_no_product_is_left_out(said: Said) -> None:
+    assert made({**CLICK, **said}) == []
+
+
+def test_of_who_asks_for_privacy_it_is_kept_what_happened() -> None:
+    events = made(CLICK, {**CLICK, "queryID": ""}, is_private=True)
+    assert [(each.product_id, each.shopper, each.query_id) for each in events] == [("a", "", "q1"), ("b", "", "q1")]
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        {"eventType": "dance"},
+        {"eventType": 7},
+        {"objectIDs": "a"},
+        {"objectIDs": [1]},
+        {"objectIDs": ["a"] * 101},
+        {"positions": [1]},
+        {"positions": [1.5, 2]},
+        {"positions": [True, 2]},
+        {"objectData": [{}]},
+        {"objectData": ["a", "b"]},
+        {"objectData": [{"queryID": []}, {}]},
+        {"timestamp": "now"},
+        {"timestamp": float("nan")},
+        {"timestamp": 10**300},
+        {"userToken": "u" * 513},
+        {"userToken": ["u"]},
+    ],
+)
+def test_events_that_say_something_else_are_refused(said: Said) -> None:
+    with pytest.raises(EventError):
+        made({**CLICK, **said})
+
+
+def test_a_request_is_bounded() -> None:
+    with pytest.raises(QueryError):
+        made(*[CLICK] * 1_001)
+    with pytest.raises(QueryError):
+        events_of({"events": "x"}, is_private=False)

@@ -1,0 +1,229 @@
+"""What narrows a search of the protocol, against what it says of plain values; and refusals that name the place."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from retrieval.conditions import holds
+from retrieval.errors import FilterError, QueryError
+from retrieval.field_counter import FieldCounter
+from retrieval.fields import FieldCatalog, columns, fold
+from retrieval.filters import parse_filter
+from retrieval.records import Product
+from service.instantsearch.attributes import Attributes
+from service.instantsearch.body import Said
+from service.instantsearch.filters import Filters
+from service.instantsearch.parameters import Refinements, parameters_of
+from service.instantsearch.record import record_of
+from tests.catalogs import products
+
+NAMES = ("brand", "categories", "hierarchicalCategories.lvl0", "categories.lvl1", "colour", "price", "nosuch", "a.b")
+TEXTS = ("bosch", "Max Pro", "Tools", "Tools > Drills", "Drills", "red", "true", "12", "-Edge", 'x" OR price > 0', "")
+NUMBERS = (-1.5, 5.0, 9.99, 10.0, 12.0, 100.0)
+OPERATORS: dict[str, Callable[[float, float], bool]] = {
+    "<": lambda one, other: one < other,
+    "<=": lambda one, other: one <= other,
+    ">": lambda one, other: one > other,
+    ">=": lambda one, other: one >= other,
+    "=": lambda one, other: one == other,
+}
+
+
+@dataclass(frozen=True)
+class Says:
+    """One thing that is asked of a product, as it is written in each place, and whether it holds."""
+
+    facet: str
+    words: str
+    holds: Callable[[Product], bool]
+
+
+def values_of(product: Product, name: str) -> list[object]:
+    """A product's values under a name of the protocol."""
+    head, _, level = name.partition(".lvl")
+    if level:
+        return [record_of(product).get("hierarchicalCategories", {}).get(f"lvl{level}")]
+    if head == "categories":
+        path = product.category
+        return [*path[1:], *(" > ".join(path[: at + 1]) for at in range(len(path)))]
+    value = product.attributes.get(name, getattr(product, name, None))
+    return list(value) if isinstance(value, tuple) else [value]
+
+
+def equals(value: object, text: str) -> bool:
+    if isinstance(value, bool):
+        return fold(text) == str(value).lower()
+    if isinstance(value, float):
+        try:
+            return value == float(text)
+        except ValueError:
+            return False
+    return isinstance(value, str) and value != "" and fold(value) == fold(text)
+
+
+@st.composite
+def facets(draw: st.DrawFn) -> Says:
+    name, text, negated = draw(st.sampled_from(NAMES)), draw(st.sampled_from(TEXTS)), draw(st.booleans())
+    mark = "-" if negated else "\\" if text.startswith("-") else ""
+    quoted = '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
+
+    def is_so(product: Product) -> bool:
+        return any(equals(value, text) for value in values_of(product, name)) is not negated
+
+    return Says(f"{name}:{mark}{text}", f"{'NOT ' if negated else ''}{name}:{quoted}", is_so)
+
+
+@st.composite
+def comparisons(draw: st.DrawFn) -> Says:
+    name, number = draw(st.sampled_from(("price", "colour", "nosuch", "brand"))), draw(st.sampled_from(NUMBERS))
+    symbol = draw(st.sampled_from(tuple(OPERATORS)))
+
+    def is_so(product: Product) -> bool:
+        values = values_of(product, name)
+        return any(type(each) is float and OPERATORS[symbol](each, number) for each in values)
+
+    return Says(f"{name} {symbol} {number:g}", f"{name}{symbol}{number:g}", is_so)
+
+
+def passing(found: list[Product], refinements: Refinements) -> list[str]:
+    """The ids of the products that pass, the translation having gone through its text."""
+    catalog = catalog_of(found)
+    tree = parse_filter(Filters(Attributes(catalog)).expression(refinements))
+    if tree is None:
+        return [product.id for product in found]
+    condition = catalog.condition(tree)
+    return [each.id for each in found if holds(condition, columns(each, catalog.category_roots))]
+
+
+def catalog_of(found: list[Product]) -> FieldCatalog:
+    counter = FieldCounter()
+    for product in found:
+        counter.add(product)
+    return counter.catalog()
+
+
+@given(products(), st.lists(st.lists(facets(), min_size=1, max_size=3), max_size=3))
+def test_facet_filters_say_all_of_any(found: list[Product], groups: list[list[Says]]) -> None:
+    refinements = parameters_of({"facetFilters": [[each.facet for each in group] for group in groups]}).refinements
+    wanted = [one.id for one in found if all(any(each.holds(one) for each in group) for group in groups)]
+    assert passing(found, refinements) == wanted
+
+
+@given(products(), st.lists(st.lists(comparisons(), min_size=1, max_size=3), max_size=3))
+def test_numeric_filters_say_all_of_any(found: list[Product], groups: list[list[Says]]) -> None:
+    refinements = parameters_of({"numericFilters": [[each.facet for each in group] for group in groups]}).refinements
+    wanted = [one.id for one in found if all(any(each.holds(one) for each in group) for group in groups)]
+    assert passing(found, refinements) == wanted
+
+
+@st.composite
+def expressions(draw: st.DrawFn, depth: int = 2) -> Says:
+    kind = draw(st.sampled_from(("leaf", "and", "or", "not") if depth else ("leaf",)))
+    if kind == "leaf":
+        return draw(st.one_of(facets(), comparisons()))
+    if kind == "not":
+        inner = draw(expressions(depth - 1))
+        return Says("", f"NOT ({inner.words})", lambda product: not inner.holds(product))
+    parts = draw(st.lists(expressions(depth - 1), min_size=2, max_size=3))
+    words = f" {kind.upper()} ".join(f"({each.words})" for each in parts)
+    join = all if kind == "and" else any
+    return Says("", words, lambda product: join(each.holds(product) for each in parts))
+
+
+@given(products(), expressions())
+def test_expressions_say_what_their_brackets_do(found: list[Product], said: Says) -> None:
+    wanted = [one.id for one in found if said.holds(one)]
+    assert passing(found, Refinements(expression=said.words)) == wanted
+
+
+SHELF = [
+    Product("a", "A", brand="Bosch", price=5.0, attributes={"tags": ("new", "sale")}, category=("Tools",)),
+    Product("b", "B", brand="-Edge", price=15.0, attributes={"tags": "new", "is_good": True}),
+    Product("c", "C", brand="Men's", price=-3.0, attributes={"rating of": "4"}),
+]
+
+
+@pytest.mark.parametrize(
+    ("said", "ids"),
+    [
+        ({}, "abc"),
+        ({"facetFilters": "brand:Bosch"}, "a"),
+        ({"facetFilters": '[["brand:Bosch", "brand:Men\'s"], "price:-15"]'}, "ac"),
+        ({"facetFilters": [["brand:-Edge"]]}, "abc"),
+        ({"facetFilters": [["brand:\\-Edge"]]}, "b"),
+        ({"facetFilters": [[]]}, "abc"),
+        ({"facetFilters": [["is_good:true"]]}, "b"),
+        ({"numericFilters": "price>0,price<10"}, "a"),
+        ({"numericFilters": ["price:-5 TO 5"]}, "ac"),
+        ({"tagFilters": ["new", "-sale"]}, "b"),
+        ({"tagFilters": [["sale", "nosuch"]]}, "a"),
+        ({"filters": "new"}, "ab"),
+        ({"filters": "_tags:new AND NOT sale"}, "b"),
+        ({"filters": "brand:Men's OR price = 15"}, "bc"),
+        ({"filters": "brand:'Men\\'s'"}, "c"),
+        ({"filters": "price:-5 TO 5 AND brand:Bosch<score=2>"}, "a"),
+        ({"filters": "brand:Bosch OR brand:Men's AND price < 0"}, "ac"),
+        ({"filters": '"rating of":4'}, "c"),
+        ({"filters": "price != 5"}, "bc"),
+        ({"filters": "ORDER:x OR brand:ANDREW"}, ""),
+        ({"filters": "price < 10", "facetFilters": ["brand:Bosch"]}, "a"),
+    ],
+)
+def test_the_ways_to_write_a_filter(said: Said, ids: str) -> None:
+    assert passing(SHELF, parameters_of(said).refinements) == list(ids)
+
+
+@pytest.mark.parametrize(
+    ("text", "column"),
+    [
+        ("brand:", 7),
+        ("brand:A AND", 12),
+        ("brand:A and brand:B", 9),
+        ("(brand:A", 9),
+        ("brand:A)", 8),
+        ("price > cheap", 9),
+        ("price:5 TO x", 12),
+        ('brand:"A', 7),
+        ("AND", 1),
+        (":A", 1),
+        ("(" * 51 + "a" + ")" * 51, 52),
+        ("NOT " * 51 + "a", 204),
+        ("x" * 10_001, 10_001),
+    ],
+)
+def test_a_fault_is_told_with_its_column(text: str, column: int) -> None:
+    with pytest.raises(FilterError) as refused:
+        passing(SHELF, Refinements(expression=text))
+    assert refused.value.column == column
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        {"facetFilters": ["brand"]},
+        {"facetFilters": [":x"]},
+        {"numericFilters": ["price"]},
+        {"numericFilters": ["price > 1e"]},
+        {"numericFilters": [""]},
+        {"facetFilters": [["brand:x"] * 201]},
+    ],
+)
+def test_refinements_that_say_nothing_are_refused(said: Said) -> None:
+    with pytest.raises(QueryError):
+        passing(SHELF, parameters_of(said).refinements)
+
+
+def test_times_are_seconds_as_records_have_them() -> None:
+    from datetime import UTC, datetime
+
+    moment = datetime(2024, 1, 1, tzinfo=UTC)
+    shelf = [Product("old", "Old", created=datetime(2020, 1, 1, tzinfo=UTC)), Product("new", "New", created=moment)]
+    at = record_of(shelf[1])["created"]
+    assert passing(shelf, parameters_of({"numericFilters": [f"created>={at}"]}).refinements) == ["new"]
+    with pytest.raises(QueryError, match="seconds since 1970"):
+        passing(shelf, parameters_of({"numericFilters": ["created>1e30"]}).refinements)

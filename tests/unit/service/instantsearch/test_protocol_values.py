@@ -1,0 +1,138 @@
+"""Bodies and parameters in the ways that the libraries spell them; what cannot be is refused by its name."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from retrieval.errors import QueryError, UnknownFieldError
+from retrieval.fields import FieldCatalog, FieldInfo, Kind
+from service.instantsearch.body import Said, said_by, with_parameters
+from service.instantsearch.index_names import is_of_suggestions, sort_of
+from service.instantsearch.parameters import Parameters, Shown, parameters_of
+
+CATALOG = FieldCatalog(
+    {
+        name: FieldInfo(name, frozenset({kind}), 9)
+        for name, kind in {
+            "price": Kind.NUMBER,
+            "rating_count": Kind.NUMBER,
+            "attributes.net weight": Kind.NUMBER,
+            "brand": Kind.TEXT,
+        }.items()
+    }
+)
+
+
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        (b"", {}),
+        (b'  {"query": "a"}', {"query": "a"}),
+        (b"query=a%20b&page=2&query=c", {"query": "c", "page": "2"}),
+        (b"\xff=\xfe", {"\ufffd": "\ufffd"}),
+    ],
+)
+def test_a_body_is_json_or_a_form(body: bytes, said: Said) -> None:
+    assert said_by(body) == said
+
+
+def test_packed_parameters_stand_beside_the_others() -> None:
+    said = with_parameters({"indexName": "i", "params": "query=a+b&facets=%5B%22brand%22%5D", "page": 3})
+    assert said == {"indexName": "i", "query": "a b", "facets": '["brand"]', "page": 3}
+    with pytest.raises(QueryError, match="params"):
+        with_parameters({"params": {"query": "a"}})
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        {"query": "a", "page": 2, "hitsPerPage": 5, "facets": ["brand", "price"], "clickAnalytics": True},
+        {
+            "query": "a",
+            "page": "2",
+            "hitsPerPage": "5",
+            "facets": '["brand","price"]',
+            "clickAnalytics": "true",
+            "getRankingInfo": "1",
+            "ruleContexts": '["x"]',
+        },
+        {"query": "a", "page": 2.0, "hitsPerPage": 5, "facets": "brand,price", "clickAnalytics": True, "filters": None},
+    ],
+)
+def test_each_spelling_means_the_same(said: Said) -> None:
+    expected = Parameters("a", 2, 5, facets=("brand", "price"), tells_query_id=True, shown=Shown())
+    assert parameters_of(said) == expected
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("hitsPerPage", 1_001),
+        ("hitsPerPage", True),
+        ("hitsPerPage", "-1"),
+        ("hitsPerPage", 1.5),
+        ("page", "1e3"),
+        ("page", "9" * 400),
+        ("maxValuesPerFacet", 0),
+        ("facets", [1]),
+        ("facets", {"brand": 1}),
+        ("facets", '["brand"'),
+        ("facetFilters", [[["a:b"]]]),
+        ("numericFilters", 3),
+        ("clickAnalytics", "perhaps"),
+        ("userToken", "u" * 201),
+        ("highlightPreTag", "<" * 101),
+        ("query", ["a"]),
+        ("filters", "x" * 10_001),
+    ],
+)
+def test_what_cannot_be_is_refused_by_its_name(name: str, value: object) -> None:
+    with pytest.raises(QueryError, match=name):
+        parameters_of({name: value})
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner, max_size=3),
+    max_leaves=6,
+)
+NAMES = ("query", "page", "hitsPerPage", "offset", "length", "facets", "facetFilters", "numericFilters", "tagFilters")
+MORE = ("filters", "maxValuesPerFacet", "clickAnalytics", "userToken", "attributesToRetrieve", "attributesToSnippet")
+
+
+@given(st.dictionaries(st.sampled_from((*NAMES, *MORE)), JSON, max_size=4))
+def test_no_value_is_more_than_refused(said: Said) -> None:
+    try:
+        asked = parameters_of(said)
+    except QueryError:
+        return
+    assert 0 <= asked.size <= 1_000
+
+
+@pytest.mark.parametrize(
+    ("index", "sort"),
+    [
+        ("products", ""),
+        ("price_asc", "price"),
+        ("my_shop_price_desc", "-price"),
+        ("shop_rating_count_desc", "-rating_count"),
+        ("shop_net weight_asc", "attributes.net weight"),
+        ("shop_price", ""),
+    ],
+)
+def test_a_name_says_the_order(index: str, sort: str) -> None:
+    assert sort_of(index, CATALOG) == sort
+
+
+def test_an_order_by_what_is_no_number_is_refused() -> None:
+    for index in ("shop_brand_asc", "shop_nosuch_desc", "shop__asc"):
+        with pytest.raises(UnknownFieldError):
+            sort_of(index, CATALOG)
+
+
+def test_a_name_says_that_queries_are_wanted() -> None:
+    assert is_of_suggestions("query_suggestions")
+    assert is_of_suggestions("shop_query_suggestions")
+    assert not is_of_suggestions("shop_query_suggestions_price_asc")

@@ -1,0 +1,170 @@
+"""Products as records, and what is marked in them: well-formed for whatever a feed may hold."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from retrieval.analysis import Analyzer
+from retrieval.records import Product, Variant
+from retrieval.synonyms import Synonyms
+from service.instantsearch.highlight import highlighted, snippets
+from service.instantsearch.matching import Matcher
+from service.instantsearch.parameters import Marks, Shown
+from service.instantsearch.record import Record, record_of, retrieved
+from service.instantsearch.shown import shown_record
+from tests.catalogs import products
+
+MARKS = Marks("[", "]")
+DRILL = Product(
+    "p1",
+    "Cordless drills with case",
+    description="Two cordless drills of 18 V. Bits are in the case, with a charger and a spare battery.",
+    brand="Bosch",
+    category=("Tools", "Drills"),
+    price=99.0,
+    images=("https://a.example/1.jpg",),
+    attributes={"colour": "dark blue", "tags": ("new", "sale"), "url": "/p/p1", "wired": False, "name": "other"},
+    variants=(Variant("v1", {"Size": "L"}, 9.5),),
+)
+
+
+def matcher(query: str) -> Matcher:
+    return Matcher(Analyzer(), query)
+
+
+def marked(text: str, query: str) -> str:
+    leaf: Any = highlighted({"name": text}, ("*",), matcher(query), MARKS)["name"]
+    return str(leaf["value"])
+
+
+def test_a_record_has_what_the_widgets_read() -> None:
+    record = record_of(DRILL)
+    assert (record["objectID"], record["name"], record["title"]) == ("p1", DRILL.title, DRILL.title)
+    assert record["categories"] == ["Tools", "Drills"]
+    assert record["hierarchicalCategories"] == {"lvl0": "Tools", "lvl1": "Tools > Drills"}
+    assert (record["image"], record["url"]) == ("https://a.example/1.jpg", "/p/p1")
+    assert (record["colour"], record["wired"], record["_tags"]) == ("dark blue", False, ["new", "sale"])
+    assert record["variants"] == [{"objectID": "v1", "options": {"Size": "L"}, "price": 9.5}]
+    assert "rating" not in record
+
+
+@pytest.mark.parametrize("address", ["javascript:alert(1)", " javascript:alert(1)", "JAVASCRIPT:x", "data:text/html,x"])
+def test_an_address_that_would_run_is_no_link(address: str) -> None:
+    record = record_of(Product("p", "P", attributes={"url": address, "link": address}))
+    assert "url" not in record
+
+
+def test_free_attributes_take_the_place_of_nothing() -> None:
+    taken = {"objectID": "x", "_highlightResult": "x", "_tags": "x", "price": "x", "title": "x", "image": "x"}
+    record = record_of(Product("p", "P", price=2.0, attributes=taken))
+    assert record == {"objectID": "p", "name": "P", "title": "P", "price": 2.0}
+
+
+@pytest.mark.parametrize(
+    ("wanted", "names"),
+    [
+        (("*",), {"objectID", "name", "brand"}),
+        (("name",), {"objectID", "name"}),
+        (("-name",), {"objectID", "brand"}),
+        (("*", "-brand"), {"objectID", "name"}),
+        ((), {"objectID"}),
+    ],
+)
+def test_what_of_a_record_is_retrieved(wanted: tuple[str, ...], names: set[str]) -> None:
+    assert set(retrieved({"objectID": "p", "name": "P", "brand": "B"}, wanted)) == names
+
+
+@pytest.mark.parametrize(
+    ("text", "query", "value"),
+    [
+        ("Cordless drills", "drill", "Cordless [drills]"),
+        ("Cordless drills", "DRILLING cordless", "[Cordless] [drills]"),
+        ("Wi-Fi router", "wifi", "[Wi-Fi] router"),
+        ("Crème brûlée", "creme", "[Crème] brûlée"),
+        ("无线电钻 18V", "电钻", "无线[电钻] 18V"),
+        ("电池和电钻", "电钻", "电池和[电钻]"),
+        ("DCD771C2 kit", "dcd771", "DCD771C2 kit"),
+        ("<b>drill</b>", "drill b", "<[b]>[drill]</[b]>"),
+        ("nothing here", "drill", "nothing here"),
+        ("", "drill", ""),
+        ("drill", "", "drill"),
+    ],
+)
+def test_words_are_marked_as_search_meets_them(text: str, query: str, value: str) -> None:
+    assert marked(text, query) == value
+
+
+def test_a_synonym_is_marked_too() -> None:
+    analyzer = Analyzer(Synonyms.parse(["sofa, couch"]))
+    leaf: Any = highlighted({"name": "Red couch"}, ("*",), Matcher(analyzer, "sofa"), MARKS)["name"]
+    assert leaf["value"] == "Red [couch]"
+
+
+def test_how_much_matched_is_told() -> None:
+    shown: Any = highlighted(record_of(DRILL), ("name", "brand"), matcher("cordless drill"), MARKS)
+    assert set(shown) == {"name", "brand"}
+    assert shown["name"]["matchLevel"] == "full"
+    assert shown["name"]["matchedWords"] == ["cordless", "drill"]
+    assert shown["name"]["fullyHighlighted"] is False
+    assert shown["brand"] == {"value": "Bosch", "matchLevel": "none", "matchedWords": []}
+    partial: Any = highlighted({"name": "drill"}, ("*",), matcher("cordless drill"), MARKS)
+    assert (partial["name"]["matchLevel"], partial["name"]["fullyHighlighted"]) == ("partial", True)
+
+
+@pytest.mark.parametrize(
+    ("wanted", "value"),
+    [
+        ("description:5", "Two [cordless] [drills] of 18…"),
+        ("description:0", "…"),
+        ("description:100", f"{DRILL.description}".replace("cordless drills", "[cordless] [drills]")),
+        ("brand", "Bosch"),
+    ],
+)
+def test_snippets_are_cut_around_what_matched(wanted: str, value: str) -> None:
+    found: Any = snippets(record_of(DRILL), (wanted,), matcher("cordless drill"), MARKS)
+    assert found[wanted.partition(":")[0]]["value"] == value
+
+
+def test_a_snippet_begins_a_little_before_its_match() -> None:
+    found: Any = snippets(record_of(DRILL), ("description:5",), matcher("charger"), MARKS)
+    assert found["description"] == {"value": "…case, with a [charger] and…", "matchLevel": "full"}
+
+
+def leaves(value: object) -> list[object]:
+    """What stands where a text was, whatever it is."""
+    if isinstance(value, list):
+        return [leaf for each in value for leaf in leaves(each)]
+    if isinstance(value, dict) and "value" not in value:
+        return [leaf for each in value.values() for leaf in leaves(each)]
+    return [value]
+
+
+def texts(value: object) -> list[str]:
+    if isinstance(value, str):
+        return [value]
+    inner = value if isinstance(value, list) else list(value.values()) if isinstance(value, dict) else []
+    return [text for each in inner for text in texts(each)]
+
+
+@given(products(), st.text(max_size=20), st.text(max_size=60))
+def test_every_text_has_a_well_formed_leaf(found: list[Product], query: str, title: str) -> None:
+    odd = Product("odd", title or "-", description=title, attributes={"a": (title, query), "b": True, "c": 1.5})
+    for product in (*found, odd):
+        record = shown_record(record_of(product), Shown(snippets=("*:3",)), matcher(query))
+        plain: Record = {name: value for name, value in record.items() if name not in ("objectID", "_tags")}
+        made = leaves(record.pop("_highlightResult"))
+        plain.pop("_highlightResult")
+        cut = leaves(record["_snippetResult"])
+        plain.pop("_snippetResult")
+        assert len(made) == len(cut) == len(texts(plain))
+        for leaf in (*made, *cut):
+            assert isinstance(leaf, dict)
+            assert isinstance(leaf["value"], str)
+            assert leaf["matchLevel"] in ("none", "partial", "full")
+        kept = [str(leaf["value"]) for leaf in made if isinstance(leaf, dict)]
+        if "<em>" not in title + query and "</em>" not in title + query:
+            assert [each.replace("<em>", "").replace("</em>", "") for each in kept] == texts(plain)
