@@ -3,10 +3,8 @@
 
 from __future__ import annotations
 
-import math
 import os
 import threading
-import time
 import weakref
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -16,16 +14,16 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
-from retrieval.changes import Change, Delete, Patch, Upsert, sound
-from retrieval.errors import ClusterError, QueryError, SettingError, ShelfwiseError, StoreDamagedError
+from retrieval.changes import Change, Delete, Patch, Upsert
+from retrieval.errors import ClusterError, QueryError, ShelfwiseError, StoreDamagedError
 from retrieval.events.event import Event
-from retrieval.journal import Journal
-from retrieval.manifest import Manifest, file_stamp
+from retrieval.manifest import Manifest
 from retrieval.merging import DEFAULT
-from retrieval.published import CURRENT, Store
+from retrieval.published import Store
 from retrieval.records import Page, PastAct, Product, Query
 from service.connection import Connection
-from service.live import Changed, LiveSnapshot
+from service.followed_version import FollowedVersion
+from service.live import Changed
 from service.merchandising.compiled import CompiledRules
 from service.merchandising.engine_rules import EngineRules
 from service.merchandising.rule import Rule
@@ -51,9 +49,6 @@ if TYPE_CHECKING:
 
 _LOOK_SECONDS = 0.05
 """How often an engine looks for live changes of other processes, and for newly published versions."""
-
-_AGAIN_SECONDS = 5.0
-"""After which a version that could not be opened is tried again."""
 
 
 class SearchEngine:
@@ -83,27 +78,15 @@ class SearchEngine:
         self._suggester = Suggester(store.root)
         self._rules = ServedRules(store.root)
         self._synonyms = ServedSynonyms(store.root, follow=follow)
-        self._follow = follow
-        self._journal = Journal(store.root)
+        self._version = FollowedVersion(store, snapshot, connection, follow=follow)
         self._stop = threading.Event()
         self._executor = ThreadPoolExecutor(max_workers=2 * (os.cpu_count() or 1), thread_name_prefix="shelfwise")
-        self._swap = threading.Lock()
-        """Held while the snapshot is replaced: by a live change, or by a new version."""
-        self._opening = threading.Lock()
-        """Held while a new version is opened."""
-        self._seen = file_stamp(store.root / CURRENT)
-        self._seen_changes: tuple[int, int] | None = None
-        self._trouble: dict[str, str] = {}
-        self._again = math.inf
-        """When to try again to open a version that could not be opened."""
-        self._live = LiveSnapshot(snapshot)
-        self._tell_unanswered(snapshot)
-        self._ranker.look(snapshot)
-        self._rules.look(snapshot)
-        self._synonyms.look(snapshot)
-        self._suggester.look(snapshot)
+        self._refreshing = threading.Lock()
+        self._unanswered = snapshot.unanswered
+        """Why the cluster cannot be asked; empty where it was not found so."""
+        self._look_beside()
         if follow:
-            self._catch_up()
+            self._version.catch_up()
             threading.Thread(
                 target=_look_again_and_again,
                 args=(weakref.ref(self), self._stop),
@@ -146,7 +129,7 @@ class SearchEngine:
     @property
     def snapshot(self) -> Snapshot:
         """The opened version itself, for benchmarks and tools that look at its parts."""
-        return self._synonyms.over(self._live.snapshot)
+        return self._synonyms.over(self._version.snapshot)
 
     @property
     def round_trips(self) -> int:
@@ -180,8 +163,8 @@ class SearchEngine:
             *self._rules.notices,
             *self._synonyms.notices,
             *self._suggester.notices,
-            *self._journal.notices,
-            *self._trouble.values(),
+            *self._version.notices,
+            *((self._unanswered,) if self._unanswered else ()),
         )
 
     def search(
@@ -287,7 +270,7 @@ class SearchEngine:
     @property
     def synonyms(self) -> EngineSynonyms:
         """The store's synonyms beside those that the version was built with: read, changed, and proposed."""
-        return EngineSynonyms(self._synonyms, self._store.root, lambda: self._live.snapshot)
+        return EngineSynonyms(self._synonyms, self._store.root, lambda: self._version.snapshot)
 
     def _rules_for(self, snapshot: Snapshot, asked: bool | Sequence[Rule]) -> CompiledRules | None:
         if isinstance(asked, bool):
@@ -304,10 +287,10 @@ class SearchEngine:
         except (ClusterError, StoreDamagedError) as error:
             if snapshot.manifest.cluster is None:
                 raise
-            self._trouble["cluster"] = f"searches go by vectors alone: {error}"
+            self._unanswered = f"searches go by vectors alone: {error}"
             page = answer(snapshot.without_cluster, ("bm25",))
         else:
-            self._trouble.pop("cluster", None)
+            self._unanswered = ""
         for stage in page.degraded:
             DEGRADED.labels(stage).inc()
         return page
@@ -359,18 +342,7 @@ class SearchEngine:
     def change(self, changes: Sequence[Change]) -> Changed:
         """Takes upserts, deletes and patches in their order, durably, all of them or none; raises as those do."""
         self._check_open()
-        if not self._follow:
-            raise SettingError("this engine was opened with follow=False, which answers from the version as it is")
-        checked = [sound(change) for change in changes]
-        with self._swap:
-            self._apply_new()
-            # Refused before it is taken: once it is in the journal it stands.
-            self.snapshot.keyword.check_changeable()
-            wanted = self._live.effective([self._with_measures(change) for change in checked])
-            numbers = self._journal.append(wanted, above=self.manifest.folded)
-            # It is taken, whatever comes next: an error would say that it is not.
-            self._apply_or_tell()
-        return Changed(numbers[-1] if numbers else 0, len({change.id for change in wanted}))
+        return self._version.change(changes, self._with_measures)
 
     def _with_measures(self, change: Change) -> Change:
         """A patch with the measures that follow from it; raises UnknownProductError where there is no such product."""
@@ -384,35 +356,16 @@ class SearchEngine:
         Searches under way keep the version they began with. If the new version cannot be opened, the old one serves on
         and the error is raised.
         """
-        with self._opening:
-            self._seen = file_stamp(self._store.root / CURRENT)
-            newer = LiveSnapshot(open_snapshot(self._store, self._connection, encoder=self.snapshot.encoder))
-            if self._follow:
-                newer.apply(self._journal.since(newer.sequence))
-            with self._swap:
-                if self._follow:
-                    newer.apply(self._journal.since(newer.sequence))
-                changed = newer.snapshot.manifest.version != self.manifest.version
-                self._live = newer
-            self._ranker.look(newer.snapshot)
-            self._rules.look(newer.snapshot)
-            self._synonyms.look(newer.snapshot)
-            self._suggester.look(newer.snapshot)
-            self._trouble.pop("version", None)
-            self._tell_unanswered(newer.snapshot)
-            return changed
-
-    def _tell_unanswered(self, snapshot: Snapshot) -> None:
-        """Until a search finds that the cluster is there."""
-        if snapshot.unanswered:
-            self._trouble["cluster"] = snapshot.unanswered
+        changed = self._version.refresh()
+        self._unanswered = self._version.snapshot.unanswered or self._unanswered
+        self._look_beside()
+        return changed
 
     def close(self) -> None:
         """Ends the engine's threads; searches under way are finished first, later ones are refused."""
         self._stop.set()
         self._executor.shutdown(wait=True)
-        with self._swap:
-            self._journal.close()
+        self._version.close()
         self._recorder.close()
         self._ranker.close()
         self._connection.close()
@@ -431,46 +384,26 @@ class SearchEngine:
 
     def look(self) -> None:
         """Takes up what others changed or published since the last look; `notices` says what could not be."""
-        self._catch_up()
-        self._ranker.look(self.snapshot)
-        self._rules.look(self.snapshot)
-        self._synonyms.look(self._live.snapshot)
-        self._suggester.look(self.snapshot)
-        is_due = file_stamp(self._store.root / CURRENT) != self._seen or time.monotonic() > self._again
-        if is_due and not self._opening.locked():
-            self._again = math.inf
+        self._version.catch_up()
+        self._look_beside()
+        if self._version.is_due and self._refreshing.acquire(blocking=False):
             threading.Thread(target=self._follow_store, name="shelfwise-refresh", daemon=True).start()
 
-    def _catch_up(self) -> None:
-        with self._swap:
-            if self._stop.is_set():
-                return
-            stamp = self._journal.changed_stamp()
-            if stamp != self._seen_changes and self._apply_or_tell():
-                self._seen_changes = stamp
-
-    def _apply_or_tell(self) -> bool:
-        """Takes up new live changes; where that fails, `notices` says why, and the next look tries again."""
-        try:
-            self._apply_new()
-        except ShelfwiseError as error:
-            self._trouble["journal"] = f"live changes are not taken up: {error}"
-            return False
-        self._trouble.pop("journal", None)
-        return True
-
-    def _apply_new(self) -> None:
-        self._live.apply(self._journal.since(self._live.sequence))
+    def _look_beside(self) -> None:
+        """Takes up what stands beside the version: another ranker, other rules, what shoppers asked."""
+        self._synonyms.look(self._version.snapshot)
+        snapshot = self.snapshot
+        self._ranker.look(snapshot)
+        self._rules.look(snapshot)
+        self._suggester.look(snapshot)
 
     def _follow_store(self) -> None:
-        """A version that cannot be opened, as on a full disk, is tried again later; `notices` says why."""
         try:
             self.refresh()
         except ShelfwiseError as error:
-            version = self.manifest.version
-            trouble = f"{version} serves on: the newly published version cannot be opened: {error}"
-            self._trouble["version"] = trouble
-            self._again = time.monotonic() + _AGAIN_SECONDS
+            self._version.postpone(error)
+        finally:
+            self._refreshing.release()
 
 
 def _look_again_and_again(engine: weakref.ref[SearchEngine], stop: threading.Event) -> None:

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import service.engine
+import service.followed_version
 from indexer.build import RebuildOptions, rebuild
 from retrieval.errors import (
     ChangeError,
@@ -141,7 +141,7 @@ def test_a_version_that_a_full_disk_kept_from_being_opened_is_tried_again(
     live: SearchEngine, own_index: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It was asked for once, and the older version served until the program was started again."""
-    monkeypatch.setattr(service.engine, "_AGAIN_SECONDS", 0.1)
+    monkeypatch.setattr(service.followed_version, "_AGAIN_SECONDS", 0.1)
     store = Store(own_index)
     shutil.copytree(store.version_folder("v000001"), store.version_folder("v000002"))
     reseal(own_index, "v000002", lambda manifest: msgspec.structs.replace(manifest, version="v000002"))
