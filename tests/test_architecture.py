@@ -35,3 +35,9 @@ def test_the_diagram_shows_files_of_every_package_that_serves() -> None:
 def test_every_decision_is_named_by_its_number() -> None:
     names = sorted(path.name for path in (ROOT / "docs/decisions").iterdir())
     assert [int(name[:4]) for name in names] == list(range(1, len(names) + 1))
+
+
+def test_no_two_files_of_tests_have_one_name() -> None:
+    """pytest imports each by its bare name: the second one of a name is not run."""
+    names = [path.name for path in (ROOT / "tests").rglob("test_*.py")]
+    assert sorted(names) == sorted(set(names))
