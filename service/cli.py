@@ -133,6 +133,31 @@ def similar(
     write_json(msgspec.json.encode(found)) if as_json else show_page(found, explain=False)
 
 
+@app.command(epilog="Example: shelfwise recommend store --history 3920564,1187:cart")
+def recommend(
+    index: IndexArgument,
+    history: Annotated[
+        str, typer.Option(help="What a shopper did, oldest first, as in shelfwise search; by default nothing.")
+    ] = "",
+    filters: Annotated[str, typer.Option("--filter", help="Only products that this expression lets through.")] = "",
+    size: Annotated[int, typer.Option(help="How many.")] = 10,
+    as_json: JsonOption = False,
+) -> None:
+    """Show what to show next to a shopper: products near to the last ones, or what most choose."""
+    import msgspec
+
+    from service.engine import SearchEngine
+    from service.page_view import show_page
+    from service.past_acts import parsed_history
+    from service.terminal import show_notices, write_json
+
+    past = parsed_history(history)
+    with SearchEngine.open(index) as engine:
+        show_notices(engine.notices)
+        found = engine.recommend(past, size=size, filters=filters)
+    write_json(msgspec.json.encode(found)) if as_json else show_page(found, explain=False)
+
+
 @app.command(epilog="Example: shelfwise demo --folder demo-store")
 def demo(
     folder: Annotated[Path, typer.Option(help="Where the demo store is written.")] = Path("demo-store"),

@@ -24,6 +24,7 @@ COMMANDS = (
     "check",
     "search",
     "similar",
+    "recommend",
     "demo",
     "upsert",
     "delete",
@@ -35,7 +36,22 @@ COMMANDS = (
     "verify",
     "learn",
     "suggest",
+    "serve",
+    "keys create",
+    "keys list",
+    "keys withdraw",
+    "keys narrow",
+    "rules list",
+    "rules put",
+    "rules preview",
+    "synonyms list",
+    "synonyms proposals",
+    "experiments put",
+    "experiments report",
     "evaluate",
+    "bench http",
+    "bench suggest",
+    "bench synonyms",
     "bench latency",
     "bench recall",
     "bench quality",
@@ -194,6 +210,12 @@ class TestOneJsonDocument:
         page = run("similar", built.index, "1", "--size", "2", "--json").document()
         assert page["hits"][0]["product"]["id"] == "2"
         assert len(page["hits"]) == 2
+
+    def test_recommendations_follow_a_history(self, run: Run, built: Built) -> None:
+        similar = run("similar", built.index, "1", "--size", "2", "--json").document()
+        page = run("recommend", built.index, "--history", "1:cart", "--size", "2", "--json").document()
+        assert [hit["product"]["id"] for hit in page["hits"]] == [hit["product"]["id"] for hit in similar["hits"]]
+        assert run("recommend", built.index, "--size", "2", "--json").document()["hits"]
 
     def test_evaluate(self, run: Run, built: Built, tmp_path: Path) -> None:
         run_file = tmp_path / "run.txt"
