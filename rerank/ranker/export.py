@@ -56,7 +56,17 @@ def export_network(network: RankerNetwork, path: Path, precision: str = "fp32") 
     if program is None:
         raise RankerError(f"{path} cannot be made: PyTorch's exporter gave no graph of the network")
     graph = program.model_proto
+    _forget_origin(graph)
     onnx.save(quantised(graph) if precision == "int8" else graph, path)
+
+
+def _forget_origin(graph: onnx.ModelProto) -> None:
+    """Takes out what the exporter notes of each node: lines of source files, and where they are on this machine."""
+    for node in graph.graph.node:
+        del node.metadata_props[:]
+        node.doc_string = ""
+    for value in graph.graph.value_info:
+        del value.metadata_props[:]
 
 
 class _WithoutHistory(nn.Module):

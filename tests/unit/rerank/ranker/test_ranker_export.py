@@ -80,3 +80,7 @@ def test_in_int8_it_is_smaller_and_nearly_the_same(tmp_path: Path) -> None:
     assert onnx.TensorProto.INT8 in kinds
     for found, expected in zip(opened(tmp_path).score(lists), scored(by, *lists), strict=True):
         assert np.abs(found - expected[:, 0]).max() < 0.05 * expected[:, 0].std() + 0.02
+
+
+def test_a_graph_names_no_file_of_the_machine_that_made_it(exported: Exported) -> None:
+    assert b".py" not in (exported.folder / MODEL_FILE).read_bytes()

@@ -120,3 +120,8 @@ def test_the_commands_name_it(root: Path) -> None:
     assert "serves." not in run("list").split("\n")[0]
     run("rollback", DEFAULT_RANKER)
     assert msgspec.json.decode(run("list", "--json"))["serving"] == DEFAULT_RANKER
+
+
+def test_what_ships_names_no_file_of_the_machine_that_made_it() -> None:
+    for path in SHIPPED.rglob("*"):
+        assert not path.is_file() or b".py" not in path.read_bytes()
