@@ -16,31 +16,19 @@ from pathlib import Path
 
 import msgspec
 import numpy as np
-import xxhash
 from numpy.typing import NDArray
 
-from retrieval.errors import StoreDamagedError, StoreError, StoreForeignError
+from retrieval.errors import StoreError
 from retrieval.keyword import Rows
-from retrieval.manifest import file_stamp, write_durably
+from retrieval.manifest import file_stamp
 from retrieval.store_files import POPULARITY_FILE
+from service.sealed_json import SealedJson
 
 SCHEMA = 1
 """Counts up when the file changes so that an older program could not read it."""
 MOST_BYTES = 256 << 20
 """Of the file: several million products."""
-_CURE = "shelfwise events refresh makes it anew"
-
-
-class _File(msgspec.Struct, frozen=True):
-    schema: int
-    made: datetime
-    xxh3: str
-    """Of the bytes of `scores`."""
-    scores: msgspec.Raw
-
-
-class _Schema(msgspec.Struct, frozen=True):
-    schema: int
+_FILE = SealedJson("scores", SCHEMA, msgspec.json.Decoder(dict[str, float]))
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,13 +62,7 @@ PopularBefore = Callable[[datetime], Popularity]
 
 def write_popularity(root: Path, scores: Mapping[str, float], made: datetime) -> None:
     """Replaces the file of an index directory; raises StoreError where it cannot be written."""
-    told = msgspec.json.encode(dict(sorted(scores.items())))
-    content = _File(SCHEMA, made, xxhash.xxh3_64_hexdigest(told), msgspec.Raw(told))
-    path = root / POPULARITY_FILE
-    try:
-        write_durably(path, msgspec.json.encode(content))
-    except OSError as error:
-        raise StoreError(f"{path} cannot be written ({error.strerror}); see to the disk and to the rights") from error
+    _FILE.write(root / POPULARITY_FILE, dict(sorted(scores.items())), made)
 
 
 def read_popularity(root: Path) -> Popularity:
@@ -89,25 +71,13 @@ def read_popularity(root: Path) -> Popularity:
     Raises StoreDamagedError for a file that cannot be read or is not whole, StoreForeignError for one of another
     schema.
     """
-    path = root / POPULARITY_FILE
-    try:
-        with path.open("rb") as file:
-            said = file.read(MOST_BYTES + 1)
-        if len(said) > MOST_BYTES:
-            raise StoreDamagedError(f"{path} has more than {MOST_BYTES:,} bytes; {_CURE}")
-        if (schema := msgspec.json.decode(said, type=_Schema).schema) != SCHEMA:
-            raise StoreForeignError(f"{path} is in schema {schema}, this program reads {SCHEMA}; {_CURE}")
-        content = msgspec.json.decode(said, type=_File)
-        scores = msgspec.json.decode(content.scores, type=dict[str, float])
-    except FileNotFoundError:
-        return UNKNOWN
-    except (OSError, msgspec.MsgspecError, UnicodeDecodeError) as error:
-        raise StoreDamagedError(f"{path} cannot be read ({error}); {_CURE}") from error
-    if content.xxh3 != xxhash.xxh3_64_hexdigest(bytes(content.scores)):
-        raise StoreDamagedError(f"{path} has another checksum than when it was written; {_CURE}")
-    if not all(0 <= score < math.inf for score in scores.values()):
-        raise StoreDamagedError(f"{path} holds scores that are negative or not finite; {_CURE}")
-    return Popularity.of_scores(scores)
+    scores = _FILE.read(root / POPULARITY_FILE, MOST_BYTES, _problem)
+    return UNKNOWN if scores is None else Popularity.of_scores(scores)
+
+
+def _problem(scores: Mapping[str, float]) -> str:
+    is_right = all(0 <= score < math.inf for score in scores.values())
+    return "" if is_right else "holds scores that are negative or not finite"
 
 
 class ServedPopularity:

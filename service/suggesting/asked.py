@@ -14,18 +14,17 @@ from functools import cached_property
 from pathlib import Path
 
 import msgspec
-import xxhash
 
-from retrieval.errors import StoreDamagedError, StoreError, StoreForeignError
-from retrieval.manifest import file_stamp, write_durably
+from retrieval.errors import StoreError
+from retrieval.manifest import file_stamp
 from retrieval.store_files import ASKED_FILE
 from retrieval.surface_words import index_words, words_of
 from retrieval.word_postings import WordPostings, postings_of
+from service.sealed_json import SealedJson
 
 SCHEMA = 1
 """Counts up when the file changes so that an older program could not read it."""
 MOST_BYTES = 64 << 20
-_CURE = "shelfwise events refresh makes it anew"
 
 
 class AskedQuery(msgspec.Struct, frozen=True):
@@ -42,16 +41,7 @@ class AskedQuery(msgspec.Struct, frozen=True):
     """The queries that go with it, by their places, the nearest first."""
 
 
-class _File(msgspec.Struct, frozen=True):
-    schema: int
-    made: datetime
-    xxh3: str
-    """Of the bytes of `queries`."""
-    queries: msgspec.Raw
-
-
-class _Schema(msgspec.Struct, frozen=True):
-    schema: int
+_FILE = SealedJson("queries", SCHEMA, msgspec.json.Decoder(tuple[AskedQuery, ...]))
 
 
 @dataclass(frozen=True)
@@ -88,13 +78,7 @@ def asked_key(text: str) -> tuple[str, ...]:
 
 def write_asked(root: Path, queries: Sequence[AskedQuery], made: datetime) -> None:
     """Replaces the file of an index directory; raises StoreError where it cannot be written."""
-    told = msgspec.json.encode(queries)
-    content = _File(SCHEMA, made, xxhash.xxh3_64_hexdigest(told), msgspec.Raw(told))
-    path = root / ASKED_FILE
-    try:
-        write_durably(path, msgspec.json.encode(content))
-    except OSError as error:
-        raise StoreError(f"{path} cannot be written ({error.strerror}); see to the disk and to the rights") from error
+    _FILE.write(root / ASKED_FILE, tuple(queries), made)
 
 
 def read_asked(root: Path) -> Asked:
@@ -103,25 +87,13 @@ def read_asked(root: Path) -> Asked:
     Raises StoreDamagedError for a file that cannot be read or is not whole, StoreForeignError for one of another
     schema.
     """
-    path = root / ASKED_FILE
-    try:
-        with path.open("rb") as file:
-            said = file.read(MOST_BYTES + 1)
-        if len(said) > MOST_BYTES:
-            raise StoreDamagedError(f"{path} has more than {MOST_BYTES:,} bytes; {_CURE}")
-        if (schema := msgspec.json.decode(said, type=_Schema).schema) != SCHEMA:
-            raise StoreForeignError(f"{path} is in schema {schema}, this program reads {SCHEMA}; {_CURE}")
-        content = msgspec.json.decode(said, type=_File)
-        queries = msgspec.json.decode(content.queries, type=tuple[AskedQuery, ...])
-    except FileNotFoundError:
-        return NOTHING
-    except (OSError, msgspec.MsgspecError, UnicodeDecodeError) as error:
-        raise StoreDamagedError(f"{path} cannot be read ({error}); {_CURE}") from error
-    if content.xxh3 != xxhash.xxh3_64_hexdigest(bytes(content.queries)):
-        raise StoreDamagedError(f"{path} has another checksum than when it was written; {_CURE}")
-    if any(not 0 <= at < len(queries) for query in queries for at in query.related):
-        raise StoreDamagedError(f"{path} names related queries that it does not hold; {_CURE}")
-    return Asked(queries)
+    queries = _FILE.read(root / ASKED_FILE, MOST_BYTES, _problem)
+    return NOTHING if queries is None else Asked(queries)
+
+
+def _problem(queries: tuple[AskedQuery, ...]) -> str:
+    is_right = all(0 <= at < len(queries) for query in queries for at in query.related)
+    return "" if is_right else "names related queries that it does not hold"
 
 
 class ServedAsked:

@@ -14,17 +14,14 @@ from datetime import datetime
 from pathlib import Path
 
 import msgspec
-import xxhash
 
-from retrieval.errors import StoreDamagedError, StoreError, StoreForeignError
-from retrieval.manifest import write_durably
 from retrieval.store_files import PROPOSALS_FILE
+from service.sealed_json import SealedJson
 from service.synonyms.synonym import Kind, Synonym, named
 
 SCHEMA = 1
 """Counts up when the file changes so that an older program could not read it."""
 MOST_BYTES = 16 << 20
-_CURE = "shelfwise events refresh makes it anew"
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,16 +60,7 @@ class Proposal:
         return named(self.kind, self.phrases, self.to)
 
 
-class _File(msgspec.Struct, frozen=True):
-    schema: int
-    made: datetime
-    xxh3: str
-    """Of the bytes of `proposals`."""
-    proposals: msgspec.Raw
-
-
-class _Schema(msgspec.Struct, frozen=True):
-    schema: int
+_FILE = SealedJson("proposals", SCHEMA, msgspec.json.Decoder(tuple[Proposal, ...]))
 
 
 def proposal_id(one: str, other: str) -> str:
@@ -82,13 +70,7 @@ def proposal_id(one: str, other: str) -> str:
 
 def write_proposals(root: Path, proposals: Sequence[Proposal], made: datetime) -> None:
     """Replaces the file of an index directory; raises StoreError where it cannot be written."""
-    told = msgspec.json.encode(proposals)
-    content = _File(SCHEMA, made, xxhash.xxh3_64_hexdigest(told), msgspec.Raw(told))
-    path = root / PROPOSALS_FILE
-    try:
-        write_durably(path, msgspec.json.encode(content))
-    except OSError as error:
-        raise StoreError(f"{path} cannot be written ({error.strerror}); see to the disk and to the rights") from error
+    _FILE.write(root / PROPOSALS_FILE, tuple(proposals), made)
 
 
 def read_proposals(root: Path) -> tuple[Proposal, ...]:
@@ -97,20 +79,4 @@ def read_proposals(root: Path) -> tuple[Proposal, ...]:
     Raises StoreDamagedError for a file that cannot be read or is not whole, StoreForeignError for one of another
     schema.
     """
-    path = root / PROPOSALS_FILE
-    try:
-        with path.open("rb") as file:
-            said = file.read(MOST_BYTES + 1)
-        if len(said) > MOST_BYTES:
-            raise StoreDamagedError(f"{path} has more than {MOST_BYTES:,} bytes; {_CURE}")
-        if (schema := msgspec.json.decode(said, type=_Schema).schema) != SCHEMA:
-            raise StoreForeignError(f"{path} is in schema {schema}, this program reads {SCHEMA}; {_CURE}")
-        content = msgspec.json.decode(said, type=_File)
-        proposals = msgspec.json.decode(content.proposals, type=tuple[Proposal, ...])
-    except FileNotFoundError:
-        return ()
-    except (OSError, msgspec.MsgspecError, UnicodeDecodeError) as error:
-        raise StoreDamagedError(f"{path} cannot be read ({error}); {_CURE}") from error
-    if content.xxh3 != xxhash.xxh3_64_hexdigest(bytes(content.proposals)):
-        raise StoreDamagedError(f"{path} has another checksum than when it was written; {_CURE}")
-    return proposals
+    return _FILE.read(root / PROPOSALS_FILE, MOST_BYTES) or ()
