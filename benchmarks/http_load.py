@@ -8,24 +8,16 @@ share the machine.
 from __future__ import annotations
 
 import asyncio
-import os
-import socket
-import subprocess
-import sys
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from urllib.parse import urlencode
 
 import httpx2
 import numpy as np
 
-from retrieval.errors import StoreError
-
-_STARTING_SECONDS = 60
 _CONNECTIONS = 200
 _CLIENTS = 8
 """That ask one request after the other where it is found out how many are answered at most."""
@@ -58,26 +50,6 @@ class HttpReport:
     loads: tuple[Load, ...]
 
 
-@contextmanager
-def served(index: Path) -> Iterator[str]:
-    """A service of its own process, as `shelfwise serve` makes it; its address. It ends with the context."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    program = "from service.cli import main; main()"
-    command = [sys.executable, "-c", program, "serve", "--index", str(index), "--port", str(port)]
-    # One address sends all requests here; as the limit of one shopper's it would be all that is measured.
-    unlimited = {"SHELFWISE_SERVICE__REQUESTS_PER_MINUTE_ADDRESS": "100000000"}
-    process = subprocess.Popen(command, env={**os.environ, **unlimited}, stderr=subprocess.DEVNULL)
-    address = f"http://127.0.0.1:{port}"
-    try:
-        _wait_until_ready(address, process)
-        yield address
-    finally:
-        process.terminate()
-        process.wait(timeout=60)
-
-
 def measure_http(
     address: str, queries: Sequence[str], *, rate: float, seconds: float, advance: Callable[[str], None]
 ) -> HttpReport:
@@ -90,8 +62,8 @@ async def _measured(
     address: str, queries: Sequence[str], rate: float, seconds: float, advance: Callable[[str], None]
 ) -> HttpReport:
     searches = [f"/v1/search?{urlencode({'q': query, 'size': 20, 'facets': 'brand'})}" for query in queries]
-    typed = [f"/v1/suggest?{urlencode({'q': prefix})}" for query in queries for prefix in _prefixes(query)]
-    async with _client(address) as client:
+    typed = [f"/v1/suggest?{urlencode({'q': prefix})}" for query in queries for prefix in prefixes(query)]
+    async with client_of(address) as client:
         ready = (await client.get("/health/ready")).json()
         await _closed(client, searches, 3.0)
         advance("warmed up")
@@ -158,23 +130,13 @@ async def _closed(client: httpx2.AsyncClient, paths: Sequence[str], seconds: flo
 
 
 @asynccontextmanager
-async def _client(address: str) -> AsyncIterator[httpx2.AsyncClient]:
+async def client_of(address: str) -> AsyncIterator[httpx2.AsyncClient]:
+    """A client with as many connections as a load may need."""
     limits = httpx2.Limits(max_connections=_CONNECTIONS, max_keepalive_connections=_CONNECTIONS)
     async with httpx2.AsyncClient(base_url=address, limits=limits, timeout=_TIMEOUT) as client:
         yield client
 
 
-def _prefixes(query: str) -> Iterator[str]:
+def prefixes(query: str) -> Iterator[str]:
     """What a search box sends while the query is typed."""
     return (query[:end] for end in range(2, min(len(query), 20) + 1))
-
-
-def _wait_until_ready(address: str, process: subprocess.Popen[bytes]) -> None:
-    until = time.monotonic() + _STARTING_SECONDS
-    while time.monotonic() < until and process.poll() is None:
-        try:
-            if httpx2.get(f"{address}/health/ready", timeout=2.0).status_code == 200:
-                return
-        except httpx2.HTTPError:
-            time.sleep(0.1)
-    raise StoreError("the service did not start; see what it says: shelfwise serve --index DIR")

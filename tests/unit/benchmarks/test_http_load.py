@@ -6,15 +6,18 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.http_load import measure_http, served
+from benchmarks.http_load import measure_http
+from benchmarks.http_server import served
 from benchmarks.http_view import show_http
 from retrieval.errors import StoreError
 
 
 def test_every_request_of_a_load_is_told(demo_index: Path, capsys: pytest.CaptureFixture[str]) -> None:
     told: list[str] = []
-    with served(demo_index) as address:
-        report = measure_http(address, ["drill", "hammer", "laptop bag"], rate=20, seconds=2, advance=told.append)
+    with served(demo_index) as server:
+        report = measure_http(
+            server.address, ["drill", "hammer", "laptop bag"], rate=20, seconds=2, advance=told.append
+        )
     assert report.products == 600
     assert report.capacity > 0
     assert len(told) == 5

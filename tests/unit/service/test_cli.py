@@ -50,6 +50,7 @@ COMMANDS = (
     "experiments report",
     "evaluate",
     "bench http",
+    "bench soak",
     "bench suggest",
     "bench synonyms",
     "bench latency",
