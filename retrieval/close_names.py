@@ -20,3 +20,9 @@ def close_names(name: str, known: Iterable[str], typed: Callable[[str], str] = s
         typed(name), spellings, scorer=fuzz.ratio, processor=str.casefold, score_cutoff=_LEAST_ALIKE, limit=_MOST
     )
     return tuple(close for _, _, close in found)
+
+
+def meant(name: str, known: Iterable[str], otherwise: str) -> str:
+    """What an error message advises: "did you mean drills?", or something else where no known name is close."""
+    close = close_names(name, known)
+    return f"did you mean {' or '.join(close)}?" if close else otherwise

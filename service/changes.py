@@ -6,12 +6,19 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from service.options import FormatOption, IndexArgument, JsonOption, MapOption, MappingOption, feed_mapping
+from service.options import (
+    FormatOption,
+    IndexArgument,
+    JsonOption,
+    MapOption,
+    MappingOption,
+    feed_mapping,
+    opened_engine,
+)
 
 if TYPE_CHECKING:
     from indexer.feeds import Rejected
@@ -55,7 +62,7 @@ def upsert(
         if len(shown) < _MOST_SHOWN:
             shown.append(f"{row.file} line {row.line}: {row.reason}{f': {row.detail}' if row.detail else ''}")
 
-    with _opened(index) as engine:
+    with opened_engine(index) as engine:
         rows = read_products(feeds, fields, reject, format=feed_format)
         taken = _upserted(engine, (row.product for row in rows))
     if rejected and not taken.read:
@@ -71,7 +78,7 @@ def delete(
     as_json: JsonOption = False,
 ) -> None:
     """Take products out of an index, at once; ids that are not there are no error."""
-    with _opened(index) as engine:
+    with opened_engine(index) as engine:
         changed = engine.delete(ids)
     _show({"sequence": changed.sequence, "products": changed.products}, "deleted", as_json)
 
@@ -88,18 +95,9 @@ def patch(
     from service.change_values import parse_values
 
     parsed = parse_values(product, values)
-    with _opened(index) as engine:
+    with opened_engine(index) as engine:
         changed = engine.patch(product, **parsed)
     _show({"sequence": changed.sequence, "products": changed.products}, "changed", as_json)
-
-
-def _opened(index: Path) -> SearchEngine:
-    from service.engine import SearchEngine
-    from service.terminal import show_notices
-
-    engine = SearchEngine.open(index)
-    show_notices(engine.notices)
-    return engine
 
 
 def _upserted(engine: SearchEngine, products: Iterator[Product]) -> _Taken:

@@ -12,6 +12,7 @@ import typer
 
 if TYPE_CHECKING:
     from indexer.mapping import FeedMapping
+    from service.engine import SearchEngine
 
 
 class Backend(StrEnum):
@@ -32,6 +33,9 @@ IndexOption = Annotated[Path, typer.Option("--index", help="The index directory.
 IndexArgument = Annotated[Path, typer.Argument(help="An index directory, made by: shelfwise rebuild", metavar="DIR")]
 TeacherOption = Annotated[str, typer.Option("--teacher", help="A cross-encoder's name or folder.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else.")]
+ByOption = Annotated[
+    str, typer.Option("--by", help="Who does it, written down beside the change; a pseudonym will do.", metavar="NAME")
+]
 FeedsArgument = Annotated[
     list[str],
     typer.Argument(help="Feeds as a shop exports them, plain, gzip or zstd; - is standard input.", metavar="FEED..."),
@@ -70,6 +74,16 @@ def add_commands(app: typer.Typer, commands: Sequence[tuple[Callable[..., None],
     """Makes commands part of a program, each with the example that its help ends with."""
     for command, example in commands:
         app.command(epilog=example)(command)
+
+
+def opened_engine(index: Path) -> SearchEngine:
+    """The engine of an index; what is wrong with it is shown."""
+    from service.engine import SearchEngine
+    from service.terminal import show_notices
+
+    engine = SearchEngine.open(index)
+    show_notices(engine.notices)
+    return engine
 
 
 def feed_mapping(mapping: Path | None, maps: list[str] | None) -> FeedMapping:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import unicodedata
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -132,6 +132,14 @@ def show_move(report: MoveReport) -> None:
         out.print(f"[bold]{report.version}[/] serves on; what the cluster had lost of it is there again.")
     else:
         out.print(f"[bold]{report.version}[/] serves on: it is {where} already.")
+
+
+def plain_table(*names: str, right: Collection[str] = ()) -> Table:
+    """A table without lines, its columns named; those in `right` hold numbers."""
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    for name in names:
+        table.add_column(name, justify="right" if name in right else "left")
+    return table
 
 
 def shown(text: str) -> str:

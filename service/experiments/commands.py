@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from service.options import IndexOption, JsonOption
+from service.options import ByOption, IndexOption, JsonOption
 
 if TYPE_CHECKING:
     from service.experiments.store import ExperimentStore
@@ -20,9 +20,6 @@ experiments = typer.Typer(
     rich_markup_mode="rich",
 )
 
-ByOption = Annotated[
-    str, typer.Option("--by", help="Who does it, written down beside the change; a pseudonym will do.", metavar="NAME")
-]
 ExperimentArgument = Annotated[str, typer.Argument(help="An experiment's id.", metavar="EXPERIMENT")]
 
 

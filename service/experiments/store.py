@@ -10,24 +10,23 @@ import secrets
 import sqlite3
 from collections.abc import Callable
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from pathlib import Path
 
 import msgspec
 
-from retrieval.close_names import close_names
+from retrieval.close_names import meant
 from retrieval.errors import ExperimentError, StoreDamagedError
 from service.experiments.checking import LONGEST_ID, MOST_EXPERIMENTS, check_beside
 from service.experiments.experiment import Experiment
 from service.experiments.experiment_json import decoded, encoded, experiment_document, experiment_of
 from service.experiments.stored import StoredExperiment, StoredExperiments
 from service.sqlite_file import Layout, SqliteFile
+from service.who_and_when import MILLISECOND, check_who, count_of, moment_of, wall_clock
 
 EXPERIMENTS_FILE = "experiments.sqlite"
-LONGEST_WHO = 100
 _KEY_BYTES = 32
 _SALT_BYTES = 16
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _LAYOUT = Layout(
     "experiments",
     0x53574558,
@@ -48,10 +47,6 @@ ON CONFLICT (id) DO UPDATE SET experiment = excluded.experiment, put = excluded.
 _STOP = "UPDATE experiments SET stopped = ?, stopper = ? WHERE id = ?"
 
 
-def _now() -> datetime:
-    return datetime.now(UTC)
-
-
 class ExperimentStore:
     """The experiments of an index directory. Any number of threads and processes may use it at once; nothing is created
     until one is put. What a method changes is durable when it returns.
@@ -64,7 +59,7 @@ class ExperimentStore:
         self,
         root: Path,
         *,
-        clock: Callable[[], datetime] = _now,
+        clock: Callable[[], datetime] = wall_clock,
         random: Callable[[int], bytes] = secrets.token_bytes,
     ) -> None:
         self.path = root / EXPERIMENTS_FILE
@@ -99,7 +94,7 @@ class ExperimentStore:
         Raises ExperimentError for one that cannot be taken, also as another that it would disturb runs at the same
         time, and for one that has begun and is another now: its figures would be of two experiments.
         """
-        _check_who(who)
+        check_who(who, ExperimentError)
         checked = _sound(experiment)
         with self._file.writing() as cursor:
             now, before = self._clock(), self._found(cursor, checked.id)
@@ -111,7 +106,7 @@ class ExperimentStore:
                 raise ExperimentError(told, field="id")
             self._check_room(cursor, checked, now)
             salt = before.salt if before else self._random(_SALT_BYTES)
-            cursor.execute(_PUT, (checked.id, encoded(checked), salt, _milliseconds(now), who))
+            cursor.execute(_PUT, (checked.id, encoded(checked), salt, count_of(now, MILLISECOND), who))
             if cursor.execute("SELECT count(*) FROM secret").fetchone() == (0,):
                 cursor.execute("INSERT INTO secret VALUES (?)", (self._random(_KEY_BYTES),))
         return True
@@ -119,7 +114,7 @@ class ExperimentStore:
     def stop(self, experiment_id: str, *, who: str = "") -> bool:
         """Ends an experiment for good; returns whether it was not over before. What was found stays. Raises
         ExperimentError where there is none of this id."""
-        _check_who(who)
+        check_who(who, ExperimentError)
         if not self.path.exists():
             raise _unknown(experiment_id, None)
         with self._file.writing() as cursor:
@@ -128,7 +123,7 @@ class ExperimentStore:
                 raise _unknown(experiment_id, cursor)
             if found.over is not None and found.over <= now:
                 return False
-            cursor.execute(_STOP, (_milliseconds(now), who, experiment_id))
+            cursor.execute(_STOP, (count_of(now, MILLISECOND), who, experiment_id))
         return True
 
     def _check_room(self, cursor: sqlite3.Cursor, experiment: Experiment, now: datetime) -> None:
@@ -173,19 +168,9 @@ def _sound(experiment: Experiment) -> Experiment:
 def _unknown(experiment_id: str, cursor: sqlite3.Cursor | None) -> ExperimentError:
     known = [each for (each,) in cursor.execute("SELECT id FROM experiments")] if cursor else []
     named = experiment_id[: LONGEST_ID + 1]
-    close = close_names(named, known)
-    advice = f"did you mean {' or '.join(close)}?" if close else "shelfwise experiments list shows those that are"
+    advice = meant(named, known, "shelfwise experiments list shows those that are")
     return ExperimentError(f"there is no experiment {named!r}; {advice}", field="id")
 
 
-def _check_who(who: str) -> None:
-    if not isinstance(who, str) or len(who) > LONGEST_WHO or not who.isprintable():
-        raise ExperimentError(f"who must be a name of at most {LONGEST_WHO} plain characters", field="who")
-
-
-def _milliseconds(moment: datetime) -> int:
-    return (moment - _EPOCH) // timedelta(milliseconds=1)
-
-
 def _moment(milliseconds: int) -> datetime:
-    return _EPOCH + timedelta(milliseconds=milliseconds)
+    return moment_of(milliseconds, MILLISECOND)

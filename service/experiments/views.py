@@ -11,7 +11,7 @@ from rich.text import Text
 
 from service.experiments.experiment import Experiment, Goal, Variant
 from service.experiments.stored import StoredExperiment
-from service.terminal import out, shown
+from service.terminal import out, plain_table, shown
 
 if TYPE_CHECKING:
     from service.experiments.analysis import Analysis, Comparison, DraftFigures
@@ -33,7 +33,7 @@ def show_experiments(listed: Sequence[StoredExperiment], now: datetime) -> None:
     if not listed:
         out.print("No experiments. To add one: shelfwise experiments put FILE")
         return
-    table = _table("experiment", "state", "from", "until", "how", "variants")
+    table = plain_table("experiment", "state", "from", "until", "how", "variants")
     for each in listed:
         experiment, over = each.experiment, each.over
         table.add_row(
@@ -74,7 +74,7 @@ def _variant(variant: Variant) -> str:
 
 
 def _figures(analysis: Analysis) -> Table:
-    table = _table("variant", "units", "shoppers", "searches", *(_WORDS[goal] for goal in Goal))
+    table = plain_table("variant", "units", "shoppers", "searches", *(_WORDS[goal] for goal in Goal))
     for each in analysis.variants:
         figures = (_figure(goal, each.figures[goal]) for goal in Goal)
         table.add_row(each.name, f"{each.units:,}", f"{each.shoppers:,}", f"{each.searches:,}", *figures)
@@ -82,7 +82,7 @@ def _figures(analysis: Analysis) -> Table:
 
 
 def _comparisons(comparisons: Sequence[Comparison]) -> Table:
-    table = _table("difference", "of", "seen", "relative", "any look, 95%", "one look, 95%")
+    table = plain_table("difference", "of", "seen", "relative", "any look, 95%", "one look, 95%")
     for each in comparisons:
         relative = "" if each.relative is None else f"{each.relative:+.1%}"
         style = "bold" if each.decides else ""
@@ -93,7 +93,7 @@ def _comparisons(comparisons: Sequence[Comparison]) -> Table:
 
 
 def _drafted(draft: DraftFigures, experiment: Experiment) -> Table:
-    table = _table(
+    table = plain_table(
         "wins of", "shoppers", "searches", "wins", "losses", "ties", "share", "any look, 95%", "one look, 95%"
     )
     share = "" if draft.win_share is None else f"{draft.win_share:.1%}"
@@ -115,10 +115,3 @@ def _moved(goal: Goal, difference: float) -> str:
 
 def _interval(goal: Goal, interval: Interval) -> str:
     return f"{_moved(goal, interval.low).removesuffix(' points')} to {_moved(goal, interval.high)}"
-
-
-def _table(*names: str) -> Table:
-    table = Table(box=None, header_style="bold", pad_edge=False)
-    for name in names:
-        table.add_column(name)
-    return table

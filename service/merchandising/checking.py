@@ -11,8 +11,6 @@ from retrieval.filters import parse_filter
 from service.merchandising.rule import Action, Boost, Bury, Hide, Match, Pin, Redirect, Restrict, Rule, When
 from service.merchandising.rule_json import rule_document, rule_of
 
-MOST_RULES = 10_000
-"""Of one index."""
 MOST_ACTIONS = 20
 MOST_PINS = 100
 """Products that one rule pins."""

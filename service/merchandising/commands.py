@@ -7,10 +7,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from service.options import IndexOption, JsonOption
+from service.options import ByOption, IndexOption, JsonOption, opened_engine
 
 if TYPE_CHECKING:
-    from service.engine import SearchEngine
     from service.merchandising.store import RuleStore
 
 rules = typer.Typer(
@@ -20,9 +19,7 @@ rules = typer.Typer(
     rich_markup_mode="rich",
 )
 
-ByOption = Annotated[
-    str, typer.Option("--by", help="Who does it, written down beside the change; a pseudonym will do.", metavar="NAME")
-]
+_UNDO = "shelfwise rules restore"
 FileArgument = Annotated[Path, typer.Argument(help="A JSON or TOML file: docs/rules.md.", metavar="FILE")]
 RevisionArgument = Annotated[int, typer.Argument(help="As history numbers them; 0 for none.", metavar="REVISION")]
 
@@ -36,7 +33,7 @@ def list_rules(index: IndexOption = Path("store"), as_json: JsonOption = False) 
     from service.merchandising.views import show_rules
     from service.terminal import write_json
 
-    with _opened(index) as engine:
+    with opened_engine(index) as engine:
         revision, listed, faults = engine.rules.revision, engine.rules.list(), engine.rules.faults
     document = {"revision": revision, "rules": [rule_document(each) for each in listed], "faults": faults}
     write_json(msgspec.json.encode(document)) if as_json else show_rules(listed, faults)
@@ -58,13 +55,14 @@ def show(
 @rules.command(epilog="Example: shelfwise rules put summer-sale.toml --by m7 --index store")
 def put(file: FileArgument, by: ByOption = "", index: IndexOption = Path("store"), as_json: JsonOption = False) -> None:
     """Add the rules of a file, or replace those of the same id: all of them or none. Engines take them up at once."""
+    from service.entry_views import counted, show_revision
     from service.merchandising.rule_json import read_rules
 
     wanted = read_rules(file)
-    with _opened(index) as engine:
+    with opened_engine(index) as engine:
         before = engine.rules.revision
         after = engine.rules.put(wanted, who=by)
-    _tell(before, after, f"{_counted(len(wanted))} in place", as_json)
+    show_revision(before, after, f"{counted(len(wanted), 'rule')} in place", as_json, undo=_UNDO)
 
 
 @rules.command(epilog="Example: shelfwise rules delete summer-sale --by m7 --index store")
@@ -75,9 +73,12 @@ def delete(
     as_json: JsonOption = False,
 ) -> None:
     """Take rules away; restore brings them back."""
+    from service.entry_views import counted, show_revision
+
     store = _store(index)
     before = store.revision()
-    _tell(before, store.delete(ids, who=by), f"{_counted(len(set(ids)))} gone", as_json)
+    after = store.delete(ids, who=by)
+    show_revision(before, after, f"{counted(len(set(ids)), 'rule')} gone", as_json, undo=_UNDO)
 
 
 @rules.command(epilog="Example: shelfwise rules history summer-sale --limit 5 --index store")
@@ -90,12 +91,13 @@ def history(
     """Show who changed what, newest first."""
     import msgspec
 
-    from service.merchandising.views import change_document, show_history
+    from service.entry_views import show_history
+    from service.merchandising.views import change_document, difference
     from service.terminal import write_json
 
     changes = _store(index).history(rule or None, limit)
     told = [change_document(each) for each in changes]
-    write_json(msgspec.json.encode(told)) if as_json else show_history(changes)
+    write_json(msgspec.json.encode(told)) if as_json else show_history("rule", changes, difference)
 
 
 @rules.command(epilog="Example: shelfwise rules restore 12 --by m7 --index store")
@@ -103,9 +105,12 @@ def restore(
     revision: RevisionArgument, by: ByOption = "", index: IndexOption = Path("store"), as_json: JsonOption = False
 ) -> None:
     """Make all rules what they were after a change; that is a change, too, and can be undone."""
+    from service.entry_views import show_revision
+
     store = _store(index)
     before = store.revision()
-    _tell(before, store.restore(revision, who=by), f"the rules are those of revision {revision}", as_json)
+    after = store.restore(revision, who=by)
+    show_revision(before, after, f"the rules are those of revision {revision}", as_json, undo=_UNDO)
 
 
 @rules.command(epilog='Example: shelfwise rules preview "cordless drill" --put summer-sale.toml --index store')
@@ -131,18 +136,9 @@ def preview(
     from service.terminal import write_json
 
     wanted = read_rules(put) if put else []
-    with _opened(index) as engine:
+    with opened_engine(index) as engine:
         found = engine.rules.preview(query, wanted, delete=delete or (), filters=filters, size=size, page=page)
     write_json(msgspec.json.encode(found)) if as_json else show_preview(found)
-
-
-def _opened(index: Path) -> SearchEngine:
-    from service.engine import SearchEngine
-    from service.terminal import show_notices
-
-    engine = SearchEngine.open(index)
-    show_notices(engine.notices)
-    return engine
 
 
 def _store(index: Path) -> RuleStore:
@@ -152,21 +148,3 @@ def _store(index: Path) -> RuleStore:
 
     Store(index).check_ours()
     return RuleStore(index)
-
-
-def _tell(before: int, after: int, done: str, as_json: bool) -> None:
-    import msgspec
-
-    from service.terminal import out, write_json
-
-    if as_json:
-        write_json(msgspec.json.encode({"before": before, "revision": after}))
-    elif before == after:
-        out.print(f"Nothing is other than it was at revision {after}.", highlight=False)
-    else:
-        undo = f"To undo: shelfwise rules restore {before}"
-        out.print(f"Revision {after}: {done}. {undo}", highlight=False, soft_wrap=True)
-
-
-def _counted(count: int) -> str:
-    return f"{count:,} rule is" if count == 1 else f"{count:,} rules are"

@@ -10,7 +10,7 @@ from typing import TypeVar
 
 import msgspec
 
-from retrieval.close_names import close_names
+from retrieval.close_names import close_names, meant
 from retrieval.errors import RuleError
 from service.merchandising.rule import KINDS, Action, Rule, When
 
@@ -127,8 +127,7 @@ def _check_names(said: Mapping[str, object], wanted: type, place: str, besides: 
     known = (*besides, *(each.name for each in dataclasses.fields(wanted)))
     for name in said:
         if name not in known:
-            close = close_names(name, known)
-            advice = f"did you mean {' or '.join(close)}?" if close else f"the fields are {', '.join(known)}"
+            advice = meant(name, known, f"the fields are {', '.join(known)}")
             raise RuleError(f"{place}: no field {name[:100]!r}; {advice}", field=name)
 
 

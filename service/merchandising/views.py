@@ -11,7 +11,7 @@ from service.merchandising.preview import Moved, Preview
 from service.merchandising.rule import Action, Boost, Bury, Hide, Match, Pin, Redirect, Restrict, Rule, When
 from service.merchandising.rule_json import rule_document
 from service.merchandising.store import RuleChange
-from service.terminal import out, shown
+from service.terminal import out, plain_table, shown
 
 _MOST_NAMED = 3
 
@@ -21,9 +21,7 @@ def show_rules(rules: Sequence[Rule], faults: Mapping[str, str]) -> None:
     if not rules:
         out.print("No rules. To add some: shelfwise rules put FILE")
         return
-    table = Table(box=None, header_style="bold", pad_edge=False)
-    for name in ("rule", "priority", "when", "does"):
-        table.add_column(name, justify="right" if name == "priority" else "left")
+    table = plain_table("rule", "priority", "when", "does", right=("priority",))
     for rule in rules:
         state = "" if rule.enabled else " (off)"
         named = Text(shown(rule.id) + state, style="" if rule.enabled else "dim")
@@ -71,18 +69,14 @@ def change_document(change: RuleChange) -> dict[str, object]:
     return made | {"before": was, "after": became}
 
 
-def show_history(changes: Sequence[RuleChange]) -> None:
-    """A line for each change."""
-    if not changes:
-        out.print("No changes.")
-        return
-    table = Table(box=None, header_style="bold", pad_edge=False)
-    for name in ("revision", "time", "by", "rule", "change"):
-        table.add_column(name, justify="right" if name == "revision" else "left")
-    for change in changes:
-        when, who = f"{change.time:%Y-%m-%d %H:%M:%S}", Text(shown(change.who))
-        table.add_row(str(change.revision), when, who, Text(shown(change.id)), Text(shown(_difference(change))))
-    out.print(table)
+def difference(change: RuleChange) -> str:
+    """Which fields are other than they were."""
+    if change.before is None:
+        return "added"
+    if change.after is None:
+        return "deleted"
+    was, became = rule_document(change.before), rule_document(change.after)
+    return "changed " + ", ".join(name for name in {**was, **became} if was.get(name) != became.get(name))
 
 
 def show_preview(preview: Preview) -> None:
@@ -104,16 +98,6 @@ def _add_moves(table: Table, sign: str, moves: Iterable[Moved]) -> None:
         places = f"{move.before or ''} → {move.after or ''}".strip()
         title = Text(shown(f"{move.title} ({move.product})"), style=style)
         table.add_row(Text(sign, style=style), places, title, Text(shown(move.rule), style="dim"))
-
-
-def _difference(change: RuleChange) -> str:
-    """Which fields are other than they were."""
-    if change.before is None:
-        return "added"
-    if change.after is None:
-        return "deleted"
-    was, became = rule_document(change.before), rule_document(change.after)
-    return "changed " + ", ".join(name for name in {**was, **became} if was.get(name) != became.get(name))
 
 
 def _named(products: Sequence[str]) -> str:

@@ -14,8 +14,6 @@ from retrieval.errors import SynonymError
 from retrieval.textfold import fold
 from service.synonyms.synonym import Kind, Synonym, synonym_document
 
-MOST_SYNONYMS = 10_000
-"""Of one index."""
 MOST_PHRASES = 30
 """On one side of a synonym."""
 MOST_OTHERS = 60
@@ -44,14 +42,11 @@ def sound(synonym: Synonym) -> Synonym:
 
 
 def check_together(synonyms: Iterable[Synonym]) -> None:
-    """Raises SynonymError where there are too many, or too many of one phrase."""
-    count, others = 0, Counter[str]()
+    """Raises SynonymError where there are too many of one phrase."""
+    others = Counter[str]()
     for synonym in synonyms:
-        count += 1
         for rule in synonym.rules if synonym.enabled else ():
             others[fold(rule.phrase)] += len(rule.others)
-    if count > MOST_SYNONYMS:
-        raise SynonymError(f"there would be {count:,} synonyms, at most {MOST_SYNONYMS:,} are kept; delete some first")
     for phrase, found in others.most_common(1):
         if found > MOST_OTHERS:
             message = f"{phrase!r} would have {found:,} synonyms, at most {MOST_OTHERS} of one phrase are searched for"

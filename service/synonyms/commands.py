@@ -8,12 +8,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from service.options import IndexOption, JsonOption
+from service.options import ByOption, IndexOption, JsonOption, opened_engine
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from service.engine import SearchEngine
     from service.synonyms.store import SynonymStore
     from service.synonyms.synonym import Synonym
 
@@ -24,9 +23,6 @@ synonyms = typer.Typer(
     rich_markup_mode="rich",
 )
 
-ByOption = Annotated[
-    str, typer.Option("--by", help="Who does it, written down beside the change; a pseudonym will do.", metavar="NAME")
-]
 ProposalArgument = Annotated[str, typer.Argument(help="A proposal's id, as proposals shows it.", metavar="PROPOSAL")]
 
 
@@ -71,9 +67,11 @@ def delete(
     as_json: JsonOption = False,
 ) -> None:
     """Take synonyms away; they stay in the history."""
+    from service.entry_views import counted, show_revision
+
     store = _store(index)
     before = store.revision()
-    _tell(before, store.delete(ids, who=by), f"{_counted(len(set(ids)))} gone", as_json)
+    show_revision(before, store.delete(ids, who=by), f"{counted(len(set(ids)), 'synonym')} gone", as_json)
 
 
 @synonyms.command(epilog="Example: shelfwise synonyms history sofa-couch --limit 5 --index store")
@@ -86,11 +84,12 @@ def history(
     """Show who changed what, newest first."""
     import msgspec
 
-    from service.synonyms.views import show_history
+    from service.entry_views import show_history
+    from service.synonyms.views import difference
     from service.terminal import write_json
 
     changes = _store(index).history(synonym or None, limit)
-    write_json(msgspec.json.encode(changes)) if as_json else show_history(changes)
+    write_json(msgspec.json.encode(changes)) if as_json else show_history("synonym", changes, difference)
 
 
 @synonyms.command("import", epilog="Example: shelfwise synonyms import synonyms.txt --by m7 --index store")
@@ -129,7 +128,7 @@ def proposals(
     from service.synonyms.views import show_proposals
     from service.terminal import write_json
 
-    with _opened(index) as engine:
+    with opened_engine(index) as engine:
         found = engine.synonyms.proposals()[:size]
     write_json(msgspec.json.encode(found)) if as_json else show_proposals(found)
 
@@ -139,11 +138,13 @@ def accept(
     proposal: ProposalArgument, by: ByOption = "", index: IndexOption = Path("store"), as_json: JsonOption = False
 ) -> None:
     """Keep what is proposed as a synonym. Engines take it up at once."""
-    with _opened(index) as engine:
+    from service.entry_views import show_revision
+
+    with opened_engine(index) as engine:
         before = engine.synonyms.revision
         kept = engine.synonyms.accept(proposal, who=by)
         after = engine.synonyms.revision
-    _tell(before, after, f"{kept.line}, with the id {kept.id}", as_json)
+    show_revision(before, after, f"{kept.line}, with the id {kept.id}", as_json)
 
 
 @synonyms.command(epilog="Example: shelfwise synonyms decline 3f9a1c0b22de --by m7 --index store")
@@ -155,24 +156,17 @@ def decline(
 
     from service.terminal import out, write_json
 
-    with _opened(index) as engine:
+    with opened_engine(index) as engine:
         engine.synonyms.decline(proposal, who=by)
     write_json(msgspec.json.encode({"declined": proposal})) if as_json else out.print("It will not come back.")
 
 
 def _put(index: Path, wanted: Sequence[Synonym], by: str, as_json: bool) -> None:
+    from service.entry_views import counted, show_revision
+
     store = _store(index)
     before = store.revision()
-    _tell(before, store.put(wanted, who=by), f"{_counted(len(wanted))} in place", as_json)
-
-
-def _opened(index: Path) -> SearchEngine:
-    from service.engine import SearchEngine
-    from service.terminal import show_notices
-
-    engine = SearchEngine.open(index)
-    show_notices(engine.notices)
-    return engine
+    show_revision(before, store.put(wanted, who=by), f"{counted(len(wanted), 'synonym')} in place", as_json)
 
 
 def _store(index: Path) -> SynonymStore:
@@ -182,20 +176,3 @@ def _store(index: Path) -> SynonymStore:
 
     Store(index).check_ours()
     return SynonymStore(index)
-
-
-def _tell(before: int, after: int, done: str, as_json: bool) -> None:
-    import msgspec
-
-    from service.terminal import out, shown, write_json
-
-    if as_json:
-        write_json(msgspec.json.encode({"before": before, "revision": after}))
-    elif before == after:
-        out.print(f"Nothing is other than it was at revision {after}.", highlight=False)
-    else:
-        out.print(f"Revision {after}: {shown(done)}.", highlight=False, soft_wrap=True, markup=False)
-
-
-def _counted(count: int) -> str:
-    return f"{count:,} synonym is" if count == 1 else f"{count:,} synonyms are"

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from rich.table import Table
 from rich.text import Text
 
 from service.synonyms.proposal import Example, Proposal
 from service.synonyms.store import SynonymChange
 from service.synonyms.synonym import Synonym
-from service.terminal import out, shown
+from service.terminal import out, plain_table, shown
 
 
 def show_synonyms(synonyms: Sequence[Synonym]) -> None:
@@ -18,7 +17,7 @@ def show_synonyms(synonyms: Sequence[Synonym]) -> None:
     if not synonyms:
         out.print('No synonyms. To add one: shelfwise synonyms put "sofa, couch"')
         return
-    table = _table("synonym", "says")
+    table = plain_table("synonym", "says")
     for each in synonyms:
         style = "" if each.enabled else "dim"
         name = Text(shown(each.id) + ("" if each.enabled else " (off)"), style=style)
@@ -26,16 +25,15 @@ def show_synonyms(synonyms: Sequence[Synonym]) -> None:
     out.print(table)
 
 
-def show_history(changes: Sequence[SynonymChange]) -> None:
-    """A line for each change."""
-    if not changes:
-        out.print("No changes.")
-        return
-    table = _table("revision", "time", "by", "synonym", "change")
-    for change in changes:
-        when, who = f"{change.time:%Y-%m-%d %H:%M:%S}", Text(shown(change.who))
-        table.add_row(str(change.revision), when, who, Text(shown(change.id)), Text(shown(_difference(change))))
-    out.print(table)
+def difference(change: SynonymChange) -> str:
+    """What is other than it was."""
+    if change.before is None:
+        return f"added: {change.after.line}" if change.after else ""
+    if change.after is None:
+        return f"deleted: {change.before.line}"
+    if change.before.line != change.after.line:
+        return f"{change.before.line} became {change.after.line}"
+    return "turned on" if change.after.enabled else "turned off"
 
 
 def show_proposals(proposals: Sequence[Proposal]) -> None:
@@ -43,7 +41,7 @@ def show_proposals(proposals: Sequence[Proposal]) -> None:
     if not proposals:
         out.print("No proposals. They are made of what shoppers did: shelfwise events refresh")
         return
-    table = _table("proposal", "says", "shoppers", "because")
+    table = plain_table("proposal", "says", "shoppers", "because", right=("shoppers",))
     for each in proposals:
         table.add_row(
             each.id, Text(shown(each.synonym.line)), f"{each.shoppers:,}", Text(shown(_why(each.examples[0])))
@@ -58,20 +56,3 @@ def _why(example: Example) -> str:
     if example.alike:
         parts.append(f"choices alike {example.alike:.2f}")
     return "; ".join(parts)
-
-
-def _difference(change: SynonymChange) -> str:
-    if change.before is None:
-        return f"added: {change.after.line}" if change.after else ""
-    if change.after is None:
-        return f"deleted: {change.before.line}"
-    if change.before.line != change.after.line:
-        return f"{change.before.line} became {change.after.line}"
-    return "turned on" if change.after.enabled else "turned off"
-
-
-def _table(*names: str) -> Table:
-    table = Table(box=None, header_style="bold", pad_edge=False)
-    for name in names:
-        table.add_column(name, justify="right" if name in ("revision", "shoppers") else "left")
-    return table

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
-from retrieval.close_names import close_names
+from retrieval.close_names import close_names, meant
 
 
 def test_close_names_are_those_spelled_nearly_so() -> None:
     assert close_names("pric", ["price", "colour", "Price_Cents"]) == ("price",)
     assert close_names("x", []) == ()
+
+
+def test_a_message_names_them_or_advises_otherwise() -> None:
+    assert meant("pric", ["price", "prices", "colour"], "look it up") == "did you mean price or prices?"
+    assert meant("pric", ["colour"], "look it up") == "look it up"

@@ -12,7 +12,7 @@ from rich.console import Console
 from typer.testing import CliRunner
 
 from retrieval.errors import RuleError, ShelfwiseError, StoreMissingError
-from service import page_view, terminal
+from service import entry_views, page_view, terminal
 from service.cli import app
 from service.merchandising import views
 
@@ -41,7 +41,7 @@ actions = [{ kind = "redirect", url = "/returns" }]
 
 @pytest.fixture(autouse=True)
 def wide(monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in (terminal, views, page_view):
+    for module in (terminal, views, entry_views, page_view):
         monkeypatch.setattr(module, "out", Console(width=200))
 
 

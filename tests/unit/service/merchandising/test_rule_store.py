@@ -107,7 +107,7 @@ def test_a_name_that_is_nearly_right_is_recognised(store: RuleStore) -> None:
 
 
 def test_there_is_an_end_to_the_number_of_rules(store: RuleStore, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("service.merchandising.store.MOST_RULES", 2)
+    monkeypatch.setattr("service.logged_entries.MOST_ENTRIES", 2)
     store.put([SALE, DRILLS])
     with pytest.raises(RuleError, match="there would be 3 rules, at most 2"):
         store.put([replace(SALE, id="third")])

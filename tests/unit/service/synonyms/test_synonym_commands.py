@@ -13,7 +13,7 @@ from rich.console import Console
 from typer.testing import CliRunner
 
 from retrieval.errors import ShelfwiseError, StoreMissingError, SynonymError
-from service import terminal
+from service import entry_views, terminal
 from service.cli import app
 from service.synonyms import views
 from service.synonyms.proposal import Example, Proposal, write_proposals
@@ -34,7 +34,7 @@ PROPOSAL = Proposal(
 
 @pytest.fixture(autouse=True)
 def wide(monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in (terminal, views):
+    for module in (terminal, views, entry_views):
         monkeypatch.setattr(module, "out", Console(width=200))
 
 

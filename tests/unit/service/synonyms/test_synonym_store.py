@@ -115,7 +115,7 @@ def test_a_call_that_is_refused_changes_nothing(store: SynonymStore) -> None:
 
 
 def test_there_is_an_end_to_them(store: SynonymStore, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("service.synonyms.checking.MOST_SYNONYMS", 2)
+    monkeypatch.setattr("service.logged_entries.MOST_ENTRIES", 2)
     store.put([SOFA, HDD])
     with pytest.raises(SynonymError, match="there would be 3 synonyms, at most 2"):
         store.put([replace(SOFA, id="third")])
