@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote, urlencode
 
 import httpx2
@@ -190,14 +191,23 @@ class Load:
             await asyncio.sleep(max(0.0, due - time.perf_counter()))
             edition, due = edition + 1, due + pause
             feed = await asyncio.to_thread(write_edition, self.folder, self.rows, edition)
-            _, body = await self._ask("POST", "/v1/rebuild", {"feeds": [feed.name]})
-            task = msgspec.json.decode(body)
+            task = await self._task("POST", "/v1/rebuild", {"feeds": [feed.name]})
             while task["state"] in ("waiting", "running"):
                 await asyncio.sleep(_LOOK_SECONDS)
-                task = msgspec.json.decode((await self._ask("GET", f"/v1/tasks/{task['id']}"))[1])
+                task = await self._task("GET", f"/v1/tasks/{task['id']}")
             if task["state"] == "failed":
                 raise StoreError(f"a rebuild under load failed: {task['error']}")
             self.swaps += task["state"] == "done"
+
+    async def _task(self, method: str, path: str, body: object = None) -> dict[str, Any]:
+        """What is told of a task; asked again while the service has too much to do."""
+        while True:
+            status, told = await self._ask(method, path, body)
+            if status in (200, 202):
+                return msgspec.json.decode(told, type=dict[str, Any])
+            if status not in (0, 503):
+                raise StoreError(f"{method} {path} was answered with {status}: {told.decode()}")
+            await asyncio.sleep(_LOOK_SECONDS)
 
     async def _watch(self, until: float, seconds: float, advance: Callable[[int], None]) -> None:
         """Memory every second, and a line for each slice of the time."""
