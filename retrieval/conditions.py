@@ -65,6 +65,17 @@ class AnyOf:
 Condition = TextIn | NumberWithin | HasText | HasNumber | NotThat | AllOf | AnyOf
 
 
+def fields_of(condition: Condition) -> frozenset[str]:
+    """The names of the fields that a filter looks at."""
+    match condition:
+        case AllOf(operands) | AnyOf(operands):
+            return frozenset[str]().union(*map(fields_of, operands))
+        case NotThat(operand):
+            return fields_of(operand)
+        case _:
+            return frozenset((condition.field,))
+
+
 class Values(Protocol):
     """One product's values by field, as `retrieval.fields.Columns` has them."""
 

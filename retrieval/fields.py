@@ -122,10 +122,13 @@ class Columns:
     """The product's own spelling: what a facet counts. One spelling for each folded text."""
 
 
-def columns(product: Product, category_roots: Collection[str]) -> Columns:
-    """The columns of one product, repeated values once. They depend on nothing else of the catalog than its roots."""
+def columns(product: Product, category_roots: Collection[str], only: Collection[str] | None = None) -> Columns:
+    """The columns of one product, or of its fields those that are named; repeated values once. They depend on nothing
+    else of the catalog than its roots."""
     made = Columns()
     for name, kind, value in field_values(product):
+        if only is not None and name not in only:
+            continue
         if kind in NUMERIC:
             numbers = made.numbers.setdefault(name, [])
             if float(value) not in numbers:

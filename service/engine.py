@@ -132,6 +132,11 @@ class SearchEngine:
         return self._synonyms.over(self._version.snapshot)
 
     @property
+    def live_changed(self) -> float | None:
+        """When this engine last took up live changes, in seconds since 1970; None before the first."""
+        return self._version.changed
+
+    @property
     def round_trips(self) -> int:
         """How often searches have asked the cluster; 0 without one."""
         return self._connection.round_trips
@@ -146,6 +151,11 @@ class SearchEngine:
         """The name of the ranker that serves; empty where none does."""
         stage = self._ranker.stage(self.snapshot)
         return stage.name if stage else ""
+
+    def ranker_problem(self, name: str = "") -> str:
+        """Why searches cannot have this ranker's order, by default that of the one that serves; empty where they
+        can."""
+        return self._ranker.problem(self.snapshot, name)
 
     @property
     def reads_history(self) -> bool:
@@ -182,6 +192,7 @@ class SearchEngine:
         history: Sequence[PastAct] = (),
         correct: bool = True,
         rules: bool | Sequence[Rule] = True,
+        ranker: str = "",
         facet_values: int = FACET_VALUES,
         encodings: Encodings | None = None,
     ) -> Page:
@@ -196,13 +207,17 @@ class SearchEngine:
         products that are not there do not. An empty text browses everything that the filter lets through. Where a word
         stands nowhere in the catalog and another was surely meant, that is searched for, and the page says so; with
         `correct` False the text is searched for as it is, and the page only says what may be meant. With `rules` False
-        the store's merchandising rules do not hold, and others instead where some are given. Searches that are given
-        the same `encodings` encode a text once.
+        the store's merchandising rules do not hold, and others instead where some are given. `ranker` names another
+        one of the index than the one that serves, or "off" for none: it is opened once, and kept. Searches that are
+        given the same `encodings` encode a text once.
 
-        Raises QueryError, FilterError or UnknownFieldError for what cannot be answered.
+        Raises QueryError, FilterError or UnknownFieldError for what cannot be answered, RankerError for a `ranker` that
+        cannot serve.
         """
         if isinstance(facets, str):
             raise QueryError(f"facets must be a list of field names, such as [{facets!r}]")
+        if not isinstance(ranker, str):
+            raise QueryError(f"ranker is {type(ranker).__name__}, it must be str")
         past = checked_history(history, datetime.now(UTC))
         query = Query(text, size, page, filters, tuple(facets), sort, stage, explain, past, facet_values)
         check_query(query, merge)
@@ -213,7 +228,7 @@ class SearchEngine:
             meant = None if lost else self._suggester.meant(snapshot, text)
             is_corrected = meant is not None and meant.is_sure and correct
             asked = replace(query, text=meant.text) if meant and is_corrected else query
-            stage, given = self._ranker.stage(snapshot, past), self._rules_for(snapshot, rules)
+            stage, given = self._ranker.stage(snapshot, past, ranker), self._rules_for(snapshot, rules)
             search = Search(snapshot, self._executor, asked, merge, lost, stage, given, text, encodings=encodings)
             found = search.page()
             return replace(found, suggestion=meant.text, corrected=is_corrected) if meant else found
@@ -222,12 +237,14 @@ class SearchEngine:
 
     def suggest(self, text: str, *, size: int = 8) -> Suggestions:
         """What a shopper may mean who has typed so much: queries, at most `size` of them, and half as many categories,
-        brands and products. The last word may go on, the others are whole; their order is free.
+        brands and products. The last word may go on, the others are whole; their order is free. Products that the
+        store's rules keep out are not suggested.
 
         Raises QueryError for what cannot be answered. See docs/suggestions.md.
         """
         self._check_open()
-        return self._suggester.suggest(self.snapshot, text, size)
+        snapshot = self.snapshot
+        return self._suggester.suggest(snapshot, text, size, self._rules.compiled(snapshot))
 
     def related(self, text: str, *, size: int = 8) -> tuple[str, ...]:
         """Queries that go with one, nearest first, as shoppers went from one to the other or chose the same after both;

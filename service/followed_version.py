@@ -40,6 +40,8 @@ class FollowedVersion:
         self._again = math.inf
         """When to try again to open a version that could not be opened."""
         self._live = LiveSnapshot(snapshot)
+        self.changed: float | None = None
+        """When the last live changes were taken up, in seconds since 1970; None before the first."""
 
     @property
     def snapshot(self) -> Snapshot:
@@ -100,6 +102,7 @@ class FollowedVersion:
                 if self._follow:
                     newer.apply(self._journal.since(newer.sequence))
                 changed = newer.snapshot.manifest.version != self.manifest.version
+                self._note_changes(newer.sequence > self._live.sequence)
                 self._live = newer
             self._trouble.pop("version", None)
             return changed
@@ -127,4 +130,10 @@ class FollowedVersion:
         return True
 
     def _apply_new(self) -> None:
-        self._live.apply(self._journal.since(self._live.sequence))
+        before = self._live.sequence
+        self._live.apply(self._journal.since(before))
+        self._note_changes(self._live.sequence > before)
+
+    def _note_changes(self, there_are: bool) -> None:
+        if there_are:
+            self.changed = time.time()

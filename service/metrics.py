@@ -7,3 +7,8 @@ from prometheus_client import Counter
 DEGRADED = Counter(
     "shelfwise_degraded_searches", "Searches that were answered without a stage that should have taken part", ["stage"]
 )
+UNSERVED = Counter(
+    "shelfwise_unserved_experiment_searches",
+    "Searches that took no part in an experiment, as one of its rankers could not serve",
+    ["experiment"],
+)

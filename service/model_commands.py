@@ -154,15 +154,9 @@ def _registry(index: Path) -> RankerRegistry:
 
 
 def _encoding(index: Path) -> Encoding | None:
-    """What the version that serves holds for rankers; None where that cannot be read."""
-    from rerank.ranker.spec import Encoding
-    from retrieval.published import Store
-    from service.version_list import current_manifest
+    from service.version_list import stored_encoding
 
-    manifest = current_manifest(Store(index))
-    if manifest is None:
-        return None
-    return Encoding(manifest.encoder, manifest.dimension, manifest.states.dimension if manifest.states else None)
+    return stored_encoding(index)
 
 
 def _serving(registry: RankerRegistry, index: Path) -> str:

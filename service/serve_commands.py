@@ -44,15 +44,17 @@ def serve(
     """Answer searches over HTTP, until Ctrl-C or SIGTERM; requests under way are answered first."""
     from service.engine import SearchEngine
     from service.http.serving import serve as run
-    from service.settings import FILE_VARIABLE, load_settings
+    from service.setting_sources import SourcedSettings
+    from service.settings import FILE_VARIABLE
     from service.terminal import err, show_notices
 
-    read = load_settings(settings)
+    read = SourcedSettings.read(settings)
     if settings is not None:
         os.environ[FILE_VARIABLE] = str(settings.resolve())  # for the commands that do its tasks
     given = {name: value for name, value in (("host", host), ("port", port)) if value is not None}
-    wanted = read.service.model_copy(update=given)
-    with SearchEngine.open(index, settings=read) as engine:
+    sourced = read.with_service(given)
+    wanted = sourced.settings.service
+    with SearchEngine.open(index, settings=sourced.settings) as engine:
         show_notices(engine.notices)
         products, version = engine.manifest.products, engine.manifest.version
         address = f"http://{wanted.host}:{wanted.port}"
@@ -62,7 +64,7 @@ def serve(
             highlight=False,
             soft_wrap=True,
         )
-        run(engine, wanted, notice=notice)
+        run(engine, sourced, notice=notice)
 
 
 @keys.command("create", epilog="Example: shelfwise keys create web-shop --scope search,events --index store")

@@ -10,6 +10,7 @@ import math
 import os
 import tomllib
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -63,7 +64,7 @@ class EventsSettings(BaseModel):
     @property
     def regions(self) -> tuple[str, ...]:
         """Whose phone numbers are masked; raises SettingError for a region that there is not."""
-        regions = tuple(map(str.upper, _listed(self.phone_regions)))
+        regions = tuple(map(str.upper, listed(self.phone_regions)))
         for region in regions:
             if not is_region(region):
                 raise SettingError(f"events.phone_regions: {region} is no region; they are named as in US, GB, DE, CN")
@@ -123,12 +124,12 @@ class ServiceSettings(BaseModel):
     @property
     def origins(self) -> tuple[str, ...]:
         """The pages that may call it from a browser."""
-        return _listed(self.cors_origins)
+        return listed(self.cors_origins)
 
     @property
     def proxies(self) -> tuple[str, ...]:
         """The addresses that are believed when they tell whom they speak for."""
-        return _listed(self.trusted_proxies)
+        return listed(self.trusted_proxies)
 
     @property
     def worker_threads(self) -> int:
@@ -136,7 +137,8 @@ class ServiceSettings(BaseModel):
         return self.threads or len(os.sched_getaffinity(0))
 
 
-def _listed(given: str | tuple[str, ...]) -> tuple[str, ...]:
+def listed(given: str | tuple[str, ...]) -> tuple[str, ...]:
+    """Several values of one setting, which may be told as one text with commas."""
     named = given.split(",") if isinstance(given, str) else given
     return tuple(each.strip() for each in named if each.strip())
 
@@ -176,7 +178,7 @@ class Settings(BaseSettings):
         """The cluster that is named; raises SettingError where none is, or what is said of it cannot be."""
         given = self.elasticsearch
         return ClusterSettings(
-            urls=_listed(given.url),
+            urls=listed(given.url),
             alias=given.alias,
             username=given.username,
             password=given.password.get_secret_value(),
@@ -195,21 +197,41 @@ def load_settings(path: Path | None = None, environment: Mapping[str, str] | Non
     Without a path the file is the one of `SHELFWISE_SETTINGS`, or `shelfwise.toml` if there is one; without an
     environment it is that of this process.
     """
+    return settings_of(told_settings(path, environment))
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Told:
+    """What a file and the environment say, each as tables, not checked yet. Passwords are in it: it has no repr."""
+
+    where: str
+    """The file."""
+    file: Mapping[str, Any]
+    environment: Mapping[str, Any]
+
+
+def told_settings(path: Path | None = None, environment: Mapping[str, str] | None = None) -> Told:
+    """What is said where `load_settings` looks; raises SettingError for what cannot be read."""
     environment = os.environ if environment is None else environment
     _check_variables(environment)
     named = environment.get(FILE_VARIABLE, "")
     path = path or (Path(named) if named else None)
     read = _read(path) if path else _read(Path(FILE)) if Path(FILE).is_file() else {}
-    where = str(path or FILE)
     try:
         source = EnvSettingsSource(Settings)
         source.env_vars = {name.lower(): value for name, value in environment.items()}
-        return Settings(**_merged(read, source()))
-    except ValidationError as error:
-        told = "; ".join(_told(where, each["loc"], each["msg"], each["type"]) for each in error.errors())
-        raise SettingError(told) from None  # pydantic's own text would show values, a password among them
+        return Told(str(path or FILE), read, source())
     except SettingsError as error:
         raise SettingError(f"a variable that begins with SHELFWISE_ cannot be read: {error}") from None
+
+
+def settings_of(told: Told) -> Settings:
+    """The settings that were told; raises SettingError, which names the setting."""
+    try:
+        return Settings(**_merged(told.file, told.environment))
+    except ValidationError as error:
+        faults = "; ".join(_fault(told.where, each["loc"], each["msg"], each["type"]) for each in error.errors())
+        raise SettingError(faults) from None  # pydantic's own text would show values, a password among them
 
 
 def _check_variables(environment: Mapping[str, str]) -> None:
@@ -242,7 +264,7 @@ def _read(path: Path) -> dict[str, Any]:
         raise SettingError(f"the settings {path} are no TOML: {error}") from error
 
 
-def _merged(table: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
+def _merged(table: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
     inner = {
         key: _merged(table[key], value)
         for key, value in above.items()
@@ -251,7 +273,7 @@ def _merged(table: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
     return {**table, **above, **inner}
 
 
-def _told(where: str, place: tuple[int | str, ...], what: str, kind: str) -> str:
+def _fault(where: str, place: tuple[int | str, ...], what: str, kind: str) -> str:
     name = ".".join(str(part) for part in place if part not in ("str", "tuple[str, ...]"))
     if kind != "extra_forbidden":
         return f"the setting {name} (in {where}, or the environment): {what}"

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import msgspec
 
 from retrieval.errors import StoreDamagedError, StoreError
 from retrieval.manifest import Manifest, VersionChanges
 from retrieval.published import Store
+
+if TYPE_CHECKING:
+    from rerank.ranker.spec import Encoding
 
 
 class VersionInfo(msgspec.Struct, frozen=True):
@@ -61,6 +66,16 @@ def current_manifest(store: Store) -> Manifest | None:
         return store.manifest(store.current())
     except StoreError:
         return None
+
+
+def stored_encoding(index: Path) -> Encoding | None:
+    """What the version that serves holds for rankers; None where that cannot be read."""
+    from rerank.ranker.spec import Encoding
+
+    manifest = current_manifest(Store(index))
+    if manifest is None:
+        return None
+    return Encoding(manifest.encoder, manifest.dimension, manifest.states.dimension if manifest.states else None)
 
 
 def _problem(store: Store, name: str) -> str:

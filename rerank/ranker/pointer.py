@@ -10,7 +10,8 @@ from retrieval.manifest import file_stamp, sync, write_durably
 from retrieval.store_files import CURRENT, pointer_content
 
 RANKER_NAME = re.compile(r"ranker-[0-9]{4,}")
-_OFF = "off"
+NO_RANKER = "off"
+"""What stands for none where a ranker may be named."""
 _MOST_BYTES = 256
 _CURE = "let a ranker serve anew: shelfwise models rollback"
 
@@ -27,12 +28,12 @@ class RankerPointer:
         Raises RankerDamagedError for a file that cannot be read, or names no ranker.
         """
         said = self._said()
-        return "" if said == _OFF else said
+        return "" if said == NO_RANKER else said
 
     def is_off(self) -> bool:
         """Whether somebody switched rankers off; False where it cannot be read."""
         try:
-            return self._said() == _OFF
+            return self._said() == NO_RANKER
         except RankerDamagedError:
             return False
 
@@ -45,7 +46,7 @@ class RankerPointer:
 
     def write(self, name: str) -> None:
         """Lets a ranker serve, or none where the name is empty."""
-        write_durably(self._path, pointer_content(name or _OFF))
+        write_durably(self._path, pointer_content(name or NO_RANKER))
 
     def remove(self) -> None:
         """Names none, as before the first was published."""
@@ -67,6 +68,6 @@ class RankerPointer:
         name = said.partition(" ")[0]
         # Also without a checksum, as a person writes it.
         is_whole = said in (name, pointer_content(name).decode().strip())
-        if not is_whole or not (name == _OFF or RANKER_NAME.fullmatch(name)):
+        if not is_whole or not (name == NO_RANKER or RANKER_NAME.fullmatch(name)):
             raise RankerDamagedError(f"{self._path} names no ranker, it says {said[:40]!r}; {_CURE}")
         return name

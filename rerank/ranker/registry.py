@@ -131,6 +131,14 @@ class RankerRegistry:
             raise UnknownRankerError(f"{self.folder} has no ranker {name!r}; {there}")
         return opened_ranker(self.folder / name)
 
+    def servable(self, name: str, encoding: Encoding | None = None) -> Published:
+        """A ranker of this name that may serve an index, "default" among them; raises as `rollback`, and RankerError
+        while rankers are switched off."""
+        if self.pointer.is_off():
+            cure = "let one serve again: shelfwise models rollback"
+            raise RankerError(f"rankers are switched off, {name[:100]} too; {cure}")
+        return self.open(name, encoding) if name == DEFAULT_RANKER else self._fitting(name, encoding)
+
     def serving(self, encoding: Encoding | None = None) -> Serving:
         """The ranker that serves an index, verified.
 

@@ -7,6 +7,8 @@ import re
 from collections.abc import Iterable
 from datetime import UTC, datetime
 
+from rerank.ranker.pointer import NO_RANKER, RANKER_NAME
+from rerank.ranker.shipped import DEFAULT_RANKER
 from retrieval.errors import ExperimentError
 from retrieval.merging import METHODS
 from retrieval.value_checks import CONTROL, is_writable
@@ -21,8 +23,11 @@ LONGEST_VARIANT = 16
 LONGEST_NAME = 200
 HEAVIEST = 1_000_000
 MOST_PLANNED = 1_000_000_000
+LONGEST_RANKER = 40
 STAGES = ("merged", "ranked")
 _PLAIN = re.compile(r"[a-z0-9][a-z0-9-]*")
+_LAST_STAGE = frozenset({"stage", "ranker"})
+"""Two options that say the same thing of a search: what puts the last order."""
 _YEARS = range(2000, 2200)
 _LAST = datetime.max.replace(tzinfo=UTC)
 
@@ -50,10 +55,15 @@ def check_beside(experiment: Experiment, others: Iterable[Experiment]) -> None:
     for other in beside:
         if Mode.INTERLEAVE == experiment.mode == other.mode:
             raise _wrong(place, "mode", f"{other.id!r} interleaves at that time, and one can; let it end first")
-        shared = sorted(experiment.touches & other.touches)
+        shared = sorted(experiment.touches & _with_last_stage(other.touches))
         if shared:
-            told = f"{other.id!r} sets {shared[0]} at that time, too: nobody could tell which one made a difference"
+            theirs = shared[0] if shared[0] in other.touches else min(other.touches & _LAST_STAGE)
+            told = f"{other.id!r} sets {theirs} at that time, too: nobody could tell which one made a difference"
             raise _wrong(place, shared[0], told)
+
+
+def _with_last_stage(touched: frozenset[str]) -> frozenset[str]:
+    return touched | _LAST_STAGE if touched & _LAST_STAGE else touched
 
 
 def _overlap(one: Experiment, other: Experiment) -> bool:
@@ -99,6 +109,17 @@ def _check_options(place: str, options: Options) -> None:
     for name, given, right in (("stage", options.stage, STAGES), ("merge", options.merge, METHODS)):
         if given is not None and given not in right:
             raise _wrong(f"{place}.options", name, f"is {given[:40]!r}, it can be {', '.join(right)}")
+    if options.ranker is not None:
+        _check_ranker(f"{place}.options", options.ranker, options.stage)
+
+
+def _check_ranker(place: str, ranker: str, stage: str | None) -> None:
+    is_name = len(ranker) <= LONGEST_RANKER and RANKER_NAME.fullmatch(ranker)
+    if not is_name and ranker not in (NO_RANKER, DEFAULT_RANKER):
+        right = f"it can be {NO_RANKER}, {DEFAULT_RANKER} or a name of shelfwise models list"
+        raise _wrong(place, "ranker", f"is {ranker[: LONGEST_RANKER + 1]!r}; {right}")
+    if stage == "merged":
+        raise _wrong(place, "ranker", 'no ranker reorders the stage "merged"; leave one of the two out')
 
 
 def _check_plain(text: str, field: str, longest: int, place: str) -> None:

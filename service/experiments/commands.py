@@ -48,9 +48,11 @@ def put(
 ) -> None:
     """Add an experiment, or replace one that has not begun. A running service takes part within a second."""
     from service.experiments.experiment_json import read_experiment
+    from service.experiments.rankers import check_rankers, stored_problem
 
-    wanted = read_experiment(file)
-    changed = _store(index).put(wanted, who=by)
+    wanted, store = read_experiment(file), _store(index)
+    check_rankers(wanted, stored_problem(index))
+    changed = store.put(wanted, who=by)
     _tell(changed, f"{wanted.id} is there.", f"{wanted.id} was there already, and is the same.", as_json)
 
 

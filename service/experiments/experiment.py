@@ -45,6 +45,8 @@ class Options:
     """One of `retrieval.merging.METHODS`."""
     rules: bool | None = None
     """Whether the store's merchandising rules hold."""
+    ranker: str | None = None
+    """The name of a ranker of the index, "default" among them, or "off" for the merged order."""
 
     @property
     def given(self) -> dict[str, str | bool]:

@@ -8,13 +8,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from retrieval.errors import RankerError
 from retrieval.records import Page, PastAct
 from service.experiments.assignment import takes_part, unit_of, variant_of
-from service.experiments.experiment import Mode
+from service.experiments.experiment import Experiment, Mode
 from service.experiments.interleaving import team_draft
 from service.experiments.query_ids import Drafted, Part, Seen, marked
+from service.experiments.rankers import unserved
 from service.experiments.served import Running
 from service.experiments.stored import StoredExperiment
+from service.metrics import UNSERVED
 from service.searching import MOST_SIZE
 
 if TYPE_CHECKING:
@@ -57,12 +60,29 @@ class Answered:
 
 def answered(engine: SearchEngine, running: Running, asked: Asked) -> Answered:
     """Answers a search. Those without a shopper or a session take no part, nor those that ask for an order of their
-    own, for an explanation, or for no hits; raises as `SearchEngine.search` does."""
+    own, for an explanation, or for no hits; raises as `SearchEngine.search` does.
+
+    Where a ranker of an experiment cannot serve, all of its units are answered as by its first variant, and the query
+    id says nothing of it.
+    """
+    try:
+        return _answered(engine, running, asked)
+    except RankerError:
+        # One that could serve when it was looked for, and cannot any more.
+        kept = tuple(each for each in running.experiments if "ranker" not in each.experiment.touches)
+        return _answered(engine, replace(running, experiments=kept), asked)
+
+
+def _answered(engine: SearchEngine, running: Running, asked: Asked) -> Answered:
     told: list[Part] = []
     options: dict[str, str | bool] = {}
     draft: StoredExperiment | None = None
     for stored, unit in _takes_part(running, asked):
         experiment = stored.experiment
+        if unserved(experiment, engine.ranker_problem):
+            options |= _control(engine, experiment)
+            UNSERVED.labels(experiment.id).inc()
+            continue
         if experiment.mode == Mode.INTERLEAVE:
             draft = stored
             continue
@@ -85,6 +105,14 @@ def _takes_part(running: Running, asked: Asked) -> list[tuple[StoredExperiment, 
         (each, unit_of(each.experiment, asked.shopper, asked.session, asked.query)) for each in running.experiments
     ]
     return [(each, unit) for each, unit in units if unit and takes_part(each.experiment, each.salt, unit)]
+
+
+def _control(engine: SearchEngine, experiment: Experiment) -> dict[str, str | bool]:
+    """The options of the first variant, without its ranker where that is the one that cannot serve."""
+    options = experiment.variants[0].options
+    if options.ranker and engine.ranker_problem(options.ranker):
+        options = replace(options, ranker=None)
+    return options.given
 
 
 def _interleaved(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 import msgspec
@@ -24,13 +24,21 @@ RESPONSES: dict[int | str, dict[str, Any]] = {
 
 
 @dataclass(frozen=True, slots=True)
+class SearchHit(Hit):
+    """A hit of a search."""
+
+    highlights: Mapping[str, str] = field(default_factory=dict)
+    """Of each field that `highlight` names its text as HTML: escaped, with `<mark>` around what matched."""
+
+
+@dataclass(frozen=True, slots=True)
 class SearchAnswer:
     """One page of hits."""
 
     query_id: str
     """Send it with the clicks that come of these hits."""
     query: str
-    hits: tuple[Hit, ...]
+    hits: tuple[SearchHit, ...]
     total: int
     """Of all hits, not only this page's."""
     page: int
@@ -107,12 +115,17 @@ class Health:
     notices: tuple[str, ...] = field(default_factory=tuple)
 
 
-def search_answer(query_id: str, text: str, page: Page, took_ms: float) -> SearchAnswer:
-    """A page as the API tells it."""
+def search_hit(hit: Hit, highlights: Mapping[str, str]) -> SearchHit:
+    """A hit as the API tells it."""
+    return SearchHit(**{each.name: getattr(hit, each.name) for each in fields(Hit)}, highlights=highlights)
+
+
+def search_answer(query_id: str, text: str, page: Page, hits: tuple[SearchHit, ...], took_ms: float) -> SearchAnswer:
+    """A page as the API tells it, with its hits."""
     return SearchAnswer(
         query_id,
         text,
-        page.hits,
+        hits,
         page.total,
         page.page,
         page.size,

@@ -22,6 +22,7 @@ from service.http import (
     page_routes,
     rule_routes,
     search_routes,
+    settings_routes,
     store_routes,
     suggest_routes,
     synonym_routes,
@@ -37,6 +38,8 @@ from service.http.open_paths import OpenPaths
 from service.http.tracing import Tracing
 from service.http.workers import Workers
 from service.instantsearch.behaviour import ServedBehaviour
+from service.setting_sources import SourcedSettings
+from service.settings_view import shown_settings
 from service.tasks.served import ServedTasks
 
 if TYPE_CHECKING:
@@ -53,14 +56,21 @@ _ROUTES = (
     experiment_routes,
     rule_routes,
     synonym_routes,
+    settings_routes,
     store_routes,
     task_routes,
     instantsearch_routes,
 )
 
 
-def create_app(engine: SearchEngine, settings: ServiceSettings, tracing: Tracing | None = None) -> FastAPI:
+def create_app(
+    engine: SearchEngine,
+    settings: ServiceSettings,
+    tracing: Tracing | None = None,
+    sourced: SourcedSettings | None = None,
+) -> FastAPI:
     """An ASGI application that answers for an engine; whoever made the engine closes it, after the application ended.
+    `sourced` are all settings of the process, `settings` among them, where somebody may look at them.
 
     Any ASGI server runs it; `shelfwise serve` is one.
     """
@@ -94,6 +104,7 @@ def create_app(engine: SearchEngine, settings: ServiceSettings, tracing: Tracing
     )
     app.state.context = context
     app.state.draining = threading.Event()
+    app.state.settings = shown_settings(sourced or SourcedSettings.of_service(settings))
     app.state.behaviour = ServedBehaviour(engine.root)
     for routes in _ROUTES:
         app.include_router(routes.router)

@@ -10,6 +10,8 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_vali
 from retrieval.changes import Change, Delete, Patch, Upsert
 from retrieval.events.event import Event, EventKind
 from retrieval.records import PastAct, Product
+from service.highlighting.highlights import MOST_FIELDS, WORDS
+from service.highlighting.marking import MOST_WORDS
 from service.searching import MOST_FACETS, MOST_SIZE, MOST_TEXT
 from service.synonyms.synonym import Kind, Synonym
 
@@ -40,6 +42,13 @@ class SearchParameters(Body):
     filters: str = Field("", max_length=_MOST_EXPRESSION, examples=["price < 100 AND brand IN (Bosch, Makita)"])
     facets: list[Name] = Field([], max_length=MOST_FACETS, description="Fields to count.", examples=[["brand"]])
     sort: Name = Field("", description='A numeric field, "-" before it for descending.', examples=["-price"])
+    highlight: list[Name] = Field(
+        [],
+        max_length=MOST_FIELDS,
+        description="Texts of each hit to mark what matched in: title, description, brand, category, an attribute.",
+        examples=[["title", "description"]],
+    )
+    highlight_words: int = Field(WORDS, ge=1, le=MOST_WORDS, description="Words that a longer one of them is cut to.")
     explain: bool = Field(False, description="Say what the ranker's score of each hit is made of.")
     correct: bool = Field(True, description="Search for what a misspelled word surely means.")
     shopper: Name = Field("", description="Who searches, as the store calls them; kept as a pseudonym.")

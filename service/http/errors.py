@@ -84,15 +84,18 @@ class ProtocolErrorBody(BaseModel):
 
 
 class Refused(Exception):  # noqa: N818 - an answer, not a mishap
-    """Ends a request with a status; `retry_after` is in seconds."""
+    """Ends a request with a status; `retry_after` is in seconds, `allow` the methods that a path knows."""
 
-    def __init__(self, status: int, message: str, *, field: str = "", code: str = "", retry_after: int = 0) -> None:
+    def __init__(
+        self, status: int, message: str, *, field: str = "", code: str = "", retry_after: int = 0, allow: str = ""
+    ) -> None:
         super().__init__(message)
         self.status = status
         self.message = message
         self.field = field
         self.code = code or _CODES.get(status, "error")
         self.retry_after = retry_after
+        self.allow = allow
 
 
 def refusal(error: Refused, identity: str, *, in_protocol: bool = False) -> Response:
@@ -100,6 +103,8 @@ def refusal(error: Refused, identity: str, *, in_protocol: bool = False) -> Resp
     headers = {REQUEST_ID: identity}
     if error.retry_after:
         headers["Retry-After"] = str(error.retry_after)
+    if error.allow:
+        headers["Allow"] = error.allow
     if in_protocol:
         told = ProtocolErrorBody(message=error.message, status=error.status)
         return Response(told.model_dump_json(), error.status, headers, "application/json")
@@ -125,7 +130,7 @@ def as_refused(error: Exception) -> Refused:
         case RequestValidationError():
             return _invalid(error)
         case HTTPException():
-            return Refused(error.status_code, str(error.detail))
+            return Refused(error.status_code, str(error.detail), allow=(error.headers or {}).get("Allow", ""))
         case errors.ShelfwiseError():
             return _of_ours(error)
         case _:

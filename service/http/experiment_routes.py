@@ -10,6 +10,7 @@ from fastapi import APIRouter, Body, Path, Response
 
 from service.experiments.documents import report_document, stored_document
 from service.experiments.experiment_json import experiment_of
+from service.experiments.rankers import check_rankers, notices
 from service.http.answers import RESPONSES, json_response
 from service.http.context import Contextual, MayAdminister
 
@@ -27,7 +28,7 @@ class ExperimentsAnswer:
     experiments: tuple[Document, ...]
     """Each with its state, and when it began and ended."""
     notices: tuple[str, ...]
-    """Why searches take no part in the newest, where they do not."""
+    """Why searches do not take part as they should."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,9 +45,8 @@ async def experiments(context: Contextual, _permit: MayAdminister) -> Response:
 
     def read() -> ExperimentsAnswer:
         now, served = datetime.now(UTC), context.experiments
-        return ExperimentsAnswer(
-            tuple(stored_document(each, now) for each in served.store.read().experiments), served.notices
-        )
+        listed = tuple(stored_document(each, now) for each in served.store.read().experiments)
+        return ExperimentsAnswer(listed, notices(context.engine, served))
 
     return json_response(await context.workers.run(read))
 
@@ -68,6 +68,7 @@ async def put(
     wanted = experiment_of(experiment)
 
     def kept() -> ChangedExperiment:
+        check_rankers(wanted, context.engine.ranker_problem)
         changed = context.experiments.store.put(wanted, who=permit.id)
         context.experiments.look()
         return ChangedExperiment(changed)

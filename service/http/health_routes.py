@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
+
 from fastapi import APIRouter, Request, Response
 from prometheus_client import CONTENT_TYPE_LATEST
 
+from service.experiments.rankers import notices
 from service.http.answers import RESPONSES, Health, json_response
 from service.http.context import Contextual, MayWatch
 from service.http.measured import exposition
@@ -26,11 +29,14 @@ async def ready(context: Contextual, request: Request) -> Response:
     if refusal is not None:
         raise refusal
     engine = context.engine
-    manifest, notices = engine.manifest, engine.notices
-    return json_response(Health("ready", manifest.version, manifest.products, engine.ranker, notices))
+    manifest, ranker = engine.manifest, engine.ranker
+    # A thread of its own: it may have a ranker to open, and is answered while those that search are busy.
+    told = (*engine.notices, *await asyncio.to_thread(notices, engine, context.experiments))
+    return json_response(Health("ready", manifest.version, manifest.products, ranker, told))
 
 
 @router.get("/metrics", summary="Prometheus metrics", response_class=Response)
 async def metrics(request: Request, _permit: MayWatch) -> Response:
     """For a key with the scope metrics."""
-    return Response(exposition(request.app), 200, {"Content-Type": CONTENT_TYPE_LATEST})
+    told = await asyncio.to_thread(exposition, request.app)
+    return Response(told, 200, {"Content-Type": CONTENT_TYPE_LATEST})

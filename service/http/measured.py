@@ -12,6 +12,7 @@ from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamil
 from prometheus_client.registry import Collector
 
 from retrieval.store_files import POPULARITY_FILE
+from service.experiments.rankers import notices
 from service.http.context import Context
 from service.http.readiness import why_not_ready
 
@@ -52,7 +53,11 @@ class Measured(Collector):
         serving = GaugeMetricFamily("shelfwise_serving_info", "1, of what serves", labels=list(told))
         serving.add_metric(list(told.values()), 1)
         yield serving
-        yield _gauge("shelfwise_notices", "Things that are wrong although searches are answered", len(engine.notices))
+        if engine.live_changed is not None:
+            told_of = "When live changes were last taken up, in seconds since 1970"
+            yield _gauge("shelfwise_live_changes_timestamp_seconds", told_of, engine.live_changed)
+        wrong = len(engine.notices) + len(notices(engine, self._context.experiments))
+        yield _gauge("shelfwise_notices", "Things that are wrong although searches are answered", wrong)
 
     def _load(self) -> Iterator[Metric]:
         workers = self._context.workers

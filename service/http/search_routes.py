@@ -7,7 +7,10 @@ from typing import Annotated
 
 from fastapi import APIRouter, Header, Path, Query, Request, Response
 
+from retrieval.records import Page
 from service.experiments.serving import Asked, answered
+from service.highlighting.highlights import MOST_HITS, HighlightedFields
+from service.highlighting.matching import Matcher
 from service.http.access.keys import Permit
 from service.http.access.narrowing import all_of
 from service.http.answers import (
@@ -15,13 +18,16 @@ from service.http.answers import (
     MultiSearchAnswer,
     ProductAnswer,
     SearchAnswer,
+    SearchHit,
     SimilarAnswer,
     json_response,
     search_answer,
+    search_hit,
     tagged_response,
 )
 from service.http.bodies import MOST_ID, MultiSearchBody, SearchBody, SearchParameters
 from service.http.context import Context, Contextual, MaySearch
+from service.http.errors import Refused
 from service.http.exposures import Asker
 from service.http.metrics import count_search
 
@@ -95,6 +101,7 @@ async def product(context: Contextual, permit: MaySearch, request: Request, prod
 def answer(context: Context, permit: Permit, given: SearchBody, *, is_private: bool) -> SearchAnswer:
     """Searches as a request says, within what its key lets through, and has it recorded."""
     started = time.perf_counter()
+    wanted = _highlighted(context, given)
     asked = Asked(
         given.q,
         size=given.size,
@@ -110,8 +117,24 @@ def answer(context: Context, permit: Permit, given: SearchBody, *, is_private: b
     )
     found = answered(context.engine, context.experiments.running(), asked)
     page = found.page
+    hits = _hits(context, page, given.q, wanted)
     took = (time.perf_counter() - started) * 1_000
     count_search(page)
     if not is_private:
         context.exposures.note(found.query_id, given.q, page, Asker(given.shopper, given.session))
-    return search_answer(found.query_id, given.q, page, took)
+    return search_answer(found.query_id, given.q, page, hits, took)
+
+
+def _highlighted(context: Context, given: SearchBody) -> HighlightedFields:
+    if given.highlight and given.size > MOST_HITS:
+        told = f"highlight: words are marked in at most {MOST_HITS} hits of a search, not in {given.size:,}"
+        raise Refused(400, told, field="highlight")
+    return HighlightedFields.of(given.highlight, context.engine.snapshot.catalog, given.highlight_words)
+
+
+def _hits(context: Context, page: Page, typed: str, wanted: HighlightedFields) -> tuple[SearchHit, ...]:
+    """The hits of a page, marked by what was searched for."""
+    if not wanted.fields:
+        return tuple(search_hit(hit, {}) for hit in page.hits)
+    matcher = Matcher(context.engine.snapshot.analyzer, page.suggestion if page.corrected else typed)
+    return tuple(search_hit(hit, wanted.marked_of(hit.product, matcher)) for hit in page.hits)

@@ -22,6 +22,7 @@ from service.http.app import create_app
 from service.http.connections import BoundedProtocol, ConnectionBounds, Doorkeeper
 from service.http.context import is_loopback
 from service.http.tracing import Tracing
+from service.setting_sources import SourcedSettings
 from service.settings import ServiceSettings
 
 _FILES_BESIDE_CONNECTIONS = 1_000
@@ -55,12 +56,13 @@ class _Server(uvicorn.Server):
         self._captured_signals.clear()
 
 
-def serve(engine: SearchEngine, settings: ServiceSettings, *, notice: float = 0.0) -> None:
+def serve(engine: SearchEngine, sourced: SourcedSettings, *, notice: float = 0.0) -> None:
     """Answers until SIGTERM or SIGINT; `notice` is for how many seconds it then says that it is not ready, and answers
     still.
 
     Raises SettingError where others than this machine would be served and there is no key.
     """
+    settings = sourced.settings.service
     keys = KeyFile(settings.keys or engine.root / KEYS_FILE)
     if not keys.is_there and not is_loopback(settings.host):
         raise SettingError(
@@ -68,7 +70,7 @@ def serve(engine: SearchEngine, settings: ServiceSettings, *, notice: float = 0.
             f"(shelfwise keys create web --scope search --index {engine.root}), or serve 127.0.0.1"
         )
     configure_logs()
-    app = create_app(engine, settings, opened_tracing(settings.traces) if settings.traces else None)
+    app = create_app(engine, settings, opened_tracing(settings.traces) if settings.traces else None, sourced)
     bounds = ConnectionBounds(
         head_seconds=settings.body_seconds,
         most=settings.connections,

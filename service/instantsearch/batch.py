@@ -14,6 +14,7 @@ from msgspec import UNSET, structs
 from retrieval.records import Page
 from service.engine import SearchEngine
 from service.experiments.serving import Asked
+from service.highlighting.matching import Matcher
 from service.instantsearch.answer import FacetResult, SearchResult
 from service.instantsearch.attributes import Attributes
 from service.instantsearch.body import Said, with_parameters
@@ -21,7 +22,6 @@ from service.instantsearch.facets import AskedFacets
 from service.instantsearch.filters import Filters
 from service.instantsearch.hooks import Hooks
 from service.instantsearch.index_names import is_of_suggestions, sort_of
-from service.instantsearch.matching import Matcher
 from service.instantsearch.pages import Pages, Wanted, window_of
 from service.instantsearch.parameters import COUNTING, Parameters, parameters_of
 from service.instantsearch.record import Record, record_of, retrieved

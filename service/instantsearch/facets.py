@@ -8,10 +8,9 @@ from itertools import islice
 
 from retrieval.filters import value_text
 from retrieval.records import Facet
+from service.highlighting.marking import Marks, marked
 from service.instantsearch.answer import FacetHit, Range
 from service.instantsearch.attributes import Attribute, Attributes
-from service.instantsearch.highlight import marked
-from service.instantsearch.parameters import Marks
 from service.searching import MOST_FACET_VALUES
 from service.suggesting.typed import Typed
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from service.highlighting.marking import Marks
 from service.instantsearch.body import Said
 from service.instantsearch.values import AnyOf, all_of_any, flag, names, text, whole
 from service.searching import DEEPEST, MOST_FACET_VALUES, MOST_SIZE
@@ -36,15 +37,6 @@ COUNTING = frozenset(
 """The parameters that are looked at."""
 _MOST_TAG = 100
 _MOST_NAME = 200
-
-
-@dataclass(frozen=True, slots=True)
-class Marks:
-    """What is put around words that match, and where a text was cut."""
-
-    before: str = "<em>"
-    after: str = "</em>"
-    cut: str = "…"
 
 
 _PLAIN = Marks()

@@ -17,13 +17,13 @@ from retrieval.errors import QueryError, UnknownProductError
 from retrieval.filters import And, Filter, In, format_filter
 from retrieval.records import Product
 from service.engine import SearchEngine
+from service.highlighting.matching import Matcher
 from service.instantsearch.answer import Recommended
 from service.instantsearch.attributes import Attributes
 from service.instantsearch.behaviour import ServedBehaviour
 from service.instantsearch.body import Said
 from service.instantsearch.filters import Filters
 from service.instantsearch.hooks import Hooks
-from service.instantsearch.matching import Matcher
 from service.instantsearch.parameters import Parameters, parameters_of
 from service.instantsearch.record import Record, record_of
 from service.instantsearch.shown import shown_record

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from service.highlighting.matching import Matcher
 from service.instantsearch.highlight import highlighted, snippets
-from service.instantsearch.matching import Matcher
 from service.instantsearch.parameters import Shown
 from service.instantsearch.record import Record, retrieved
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from service.instantsearch.highlight import marked
+from service.highlighting.marking import marked
 from service.instantsearch.parameters import Parameters
 from service.instantsearch.record import Record
 from service.suggesting.suggester import MOST_SUGGESTIONS

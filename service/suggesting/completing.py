@@ -11,9 +11,11 @@ import numpy as np
 from retrieval.catalog_words import FORMAT, CatalogWords, Entries
 from retrieval.records import Product
 from retrieval.word_postings import Offsets
+from service.merchandising.compiled import CompiledRules
 from service.popularity import Popularity
 from service.snapshot import Snapshot
 from service.suggesting.asked import Asked, asked_key
+from service.suggesting.kept_out import KeptOut
 from service.suggesting.meaning import Meanings
 from service.suggesting.suggestions import (
     QuerySource,
@@ -44,6 +46,8 @@ class Material:
     words: CatalogWords | None
     """None in a version without them, as its meanings are: then only what shoppers asked is known."""
     meanings: Meanings | None
+    rules: CompiledRules | None = None
+    """Of the store's merchandisers, where there are any."""
 
 
 class Completer:
@@ -64,7 +68,7 @@ class Completer:
             tuple(islice(_distinct(known, chain(self._asked(typed), self._phrases(typed, phrases))), size)),
             tuple(islice(self._categories(typed, categories), half)),
             tuple(islice(self._brands(typed, brands), half)),
-            tuple(islice(self._products(typed, products), half)),
+            tuple(islice(self._products(typed, products, known), half)),
         )
 
     def _matching(self, typed: Typed) -> tuple[Offsets, Offsets, Offsets, Offsets]:
@@ -107,11 +111,14 @@ class Completer:
             if spans and spans[-1][1] > len(text) - len(path[-1]):
                 yield SuggestedCategory(path, count, text, spans)
 
-    def _products(self, typed: Typed, found: Offsets) -> Iterator[SuggestedProduct]:
-        """Those that are still there and still called so."""
+    def _products(self, typed: Typed, found: Offsets, known: str) -> Iterator[SuggestedProduct]:
+        """Those that are still there and still called so, and that no rule keeps out."""
+        kept_out = KeptOut(self._material.rules, typed, known, self._material.snapshot.catalog.category_roots)
         for row in self._popular_first(found):
             product = self._product(row)
             if product is None or typed.spans_in(f"{product.title} {product.brand}") is None:
+                continue
+            if kept_out.has(product):
                 continue
             yield SuggestedProduct(product, typed.spans_in(product.title, partly=True) or ())
 

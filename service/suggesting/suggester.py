@@ -13,6 +13,7 @@ from retrieval.catalog_words import CatalogWords, are_current
 from retrieval.errors import ClusterError, QueryError, StoreDamagedError
 from retrieval.layout import WORDS_FOLDER
 from retrieval.published import Store
+from service.merchandising.compiled import CompiledRules
 from service.popularity import ServedPopularity
 from service.searching import MOST_TEXT
 from service.snapshot import Snapshot
@@ -56,12 +57,13 @@ class Suggester:
         self._asked.look()
         self._popularity.look()
 
-    def suggest(self, snapshot: Snapshot, text: str, size: int) -> Suggestions:
-        """What may be meant by what was typed so far; raises QueryError for what cannot be."""
+    def suggest(self, snapshot: Snapshot, text: str, size: int, rules: CompiledRules | None = None) -> Suggestions:
+        """What may be meant by what was typed so far, without the products that `rules` keep out; raises QueryError for
+        what cannot be."""
         _check(text, size)
         words, asked = self._words(snapshot), self._asked.now
         meanings = Meanings(snapshot, words, asked.sold) if words else None
-        completer = Completer(Material(snapshot, asked, self._popularity.now, words, meanings))
+        completer = Completer(Material(snapshot, asked, self._popularity.now, words, meanings, rules))
         missing = () if words else ("words",)
         found = completer.complete(Typed(text), size, text)
         if found or meanings is None:

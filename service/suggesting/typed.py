@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import accumulate, islice
 
+from retrieval.chunks import chinese_words
 from retrieval.surface_words import RAW_WORD, forms, index_words, words_of
 from retrieval.textfold import contains_chinese
 from retrieval.word_postings import Lookup
@@ -13,6 +15,8 @@ from service.suggesting.suggestions import Spans
 
 MOST_WORDS = 16
 """Words, or Chinese characters, of a text that is completed or corrected; nobody types more into a search box."""
+_MOST_ENDINGS = 4
+"""Words of another text that one which is still being typed is completed to."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +76,15 @@ class Typed:
             done = self.words[at].end
         return "".join([*pieces, self.text[done:]]).encode("utf-8", "ignore").decode()
 
+    def completed_by(self, text: str) -> tuple[str, ...]:
+        """The queries that this may become by the words of another text: its last word may be the beginning of
+        several of them."""
+        if not self.is_within_word:
+            return ()
+        last = self.words[-1]
+        ends = dict.fromkeys(end for other in words_of(text) if (end := _completion(last, other)))
+        return tuple(self.replaced({len(self.words) - 1: end}) for end in islice(ends, _MOST_ENDINGS))
+
     def spans_in(self, text: str, *, partly: bool = False) -> Spans | None:
         """Where a text has what was typed; None unless it has all of it, or `partly` lets some be missing."""
         there = list(_words(text))
@@ -106,6 +119,17 @@ def _span(typed: TypedWord, wanted: tuple[str, ...], other: TypedWord, *, may_go
     if len(other.word) != other.end - other.start or len(other.word) < at + len(typed.word):
         return other.start, other.end
     return other.start + at, other.start + at + len(typed.word)
+
+
+def _completion(typed: TypedWord, other: str) -> str:
+    """The word that a typed one begins; of a run of Chinese what stands from there to the end of a word."""
+    if not typed.is_chinese:
+        return other if other.startswith(typed.word) else ""
+    at = other.find(typed.word)
+    if at < 0:
+        return ""
+    rest = other[at:]
+    return rest[: next(end for end in accumulate(map(len, chinese_words(rest))) if end >= len(typed.word))]
 
 
 def _apart(spans: list[tuple[int, int]]) -> Spans:

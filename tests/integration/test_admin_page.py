@@ -19,7 +19,7 @@ from tests.http_keys import made
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
 
-TABS = ("Search", "Rules", "Synonyms", "Events", "Products", "Versions", "Models", "Health")
+TABS = ("Search", "Rules", "Synonyms", "Experiments", "Events", "Products", "Versions", "Models", "Health")
 
 
 @pytest.fixture(scope="module")

@@ -1,7 +1,8 @@
-// One rule as a form, and as JSON for what a form cannot say well.
+// The form of a rule.
 
+import { editor } from "./admin-editor.js";
 import { button, check, field, place } from "./admin-ui.js";
-import { el, fill } from "./dom.js";
+import { el } from "./dom.js";
 
 const MATCHES = [["any", "any query"], ["exact", "exactly this"], ["contains", "contains these words"]];
 const KINDS = {
@@ -14,29 +15,9 @@ const KINDS = {
 };
 const NUMBERS = new Set(["position", "strength"]);
 
-/** An editor of a rule: `rule()` is what it says now; raises Error for JSON that is none. */
+/** An editor of a rule. */
 export function ruleForm(given) {
-  const element = place();
-  let current = null;
-  const asForm = (rule) => {
-    current = formOf(rule);
-    fill(element, current.element, el("div", { class: "buttons" }, button("As JSON", () => asJson(current.rule()), "quiet")));
-  };
-  const asJson = (rule) => {
-    const area = field("The rule as JSON", { area: true, spellcheck: "false", value: JSON.stringify(rule, null, 2) });
-    current = { rule: () => JSON.parse(area.input.value) };
-    const said = place();
-    const back = () => {
-      try {
-        asForm(current.rule());
-      } catch (error) {
-        fill(said, el("p", { class: "faults", role: "alert", text: error.message }));
-      }
-    };
-    fill(element, area.element, said, el("div", { class: "buttons" }, button("As a form", back, "quiet")));
-  };
-  asForm(given);
-  return { element, rule: () => current.rule() };
+  return editor(given, formOf, "The rule as JSON");
 }
 
 function formOf(rule) {
@@ -67,7 +48,7 @@ function formOf(rule) {
     line(kind, button("Add", () => add({ kind: kind.input.value }))));
   return {
     element,
-    rule() {
+    value() {
       const conditions = { match: match.input.value, ...told({ query, filters, starts, ends }) };
       if (conditions.match === "any") delete conditions.query;
       return {

@@ -79,12 +79,12 @@ function editorOf(rule, saved, close) {
   const tryIt = (event) => {
     event.preventDefault();
     attempt(said, async () => {
-      const body = { q: query.input.value, put: [form.rule()], size: 20 };
+      const body = { q: query.input.value, put: [form.value()], size: 20 };
       fill(preview, previewOf(await call("/v1/rules/preview", { method: "POST", body })));
     });
   };
   const save = () => attempt(said, async () => {
-    const made = form.rule();
+    const made = form.value();
     await call("/v1/rules", { method: "PUT", body: { rules: [made] } });
     await saved(`${made.id} holds`);
   });

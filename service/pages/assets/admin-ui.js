@@ -22,6 +22,17 @@ export function field(name, props = {}, options = null) {
   return { input, element: el("div", { class: wide ? "field wide" : "field" }, el("label", { for: id, text: name }), input) };
 }
 
+/** Says beside a field what is wrong with it; takes it back where the text is empty. */
+export function tellFault({ input, element }, text) {
+  const id = `${input.id}-fault`;
+  element.querySelector(`#${id}`)?.remove();
+  for (const [name, value] of [["aria-invalid", "true"], ["aria-describedby", id]]) {
+    if (text) input.setAttribute(name, value);
+    else input.removeAttribute(name);
+  }
+  if (text) element.append(el("p", { id, class: "faults", role: "alert", text }));
+}
+
 export function check(name, isOn) {
   const input = el("input", { type: "checkbox", checked: isOn });
   return { input, element: el("label", { class: "check" }, input, name) };

@@ -2,6 +2,7 @@
 
 import { call, useKey } from "./api.js";
 import { eventsPart } from "./admin-events.js";
+import { experimentsPart } from "./admin-experiments.js";
 import { healthPart } from "./admin-health.js";
 import { productsPart } from "./admin-products.js";
 import { rulesPart } from "./admin-rules.js";
@@ -16,6 +17,7 @@ const PARTS = [
   ["search", "Search", "/v1/search", searchPart],
   ["rules", "Rules", "/v1/rules", rulesPart],
   ["synonyms", "Synonyms", "/v1/synonyms", synonymsPart],
+  ["experiments", "Experiments", "/v1/experiments", experimentsPart],
   ["events", "Events", "/v1/reports/events", eventsPart],
   ["products", "Products", "/v1/products/{product_id}", productsPart],
   ["versions", "Versions", "/v1/versions", versionsPart],

@@ -82,6 +82,15 @@ def test_what_cannot_be_is_refused(root: Path, tmp_path: Path) -> None:
         run("experiments", "list", "--index", tmp_path / "nowhere")
 
 
+def test_a_ranker_that_the_index_lacks_is_refused(root: Path, tmp_path: Path) -> None:
+    (tmp_path / "order.toml").write_text(SPLIT.replace('merge = "rrf"', 'ranker = "ranker-0001"'))
+    with pytest.raises(ExperimentError, match=r"ranker: .* has no ranker 'ranker-0001'"):
+        run("experiments", "put", tmp_path / "order.toml", "--index", root)
+    (tmp_path / "order.toml").write_text(SPLIT.replace('merge = "rrf"', 'ranker = "off"'))
+    assert "merging is there" in run("experiments", "put", tmp_path / "order.toml", "--index", root)
+    assert "rrf (ranker off)" in run("experiments", "list", "--index", root)
+
+
 def record(root: Path, store: ExperimentStore, shoppers: int) -> None:
     """Searches of shoppers who take part in both experiments; those with an odd number click the second hit."""
     key, now = store.read().key, datetime.now(UTC) - timedelta(hours=2)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -75,6 +76,19 @@ def test_how_old_the_tables_are_is_told_once_there_are_any(client: TestClient, s
         assert 0 <= value(client, "shelfwise_tables_age_seconds") < 60
     finally:
         file.unlink()
+
+
+def test_when_live_changes_were_taken_up_is_told_once_there_are_any(client: TestClient, store: SearchEngine) -> None:
+    name = "shelfwise_live_changes_timestamp_seconds"
+    assert name not in client.get("/metrics").text
+    product = store.search("drill").hits[0].product
+    for price in (1.5, 2.5):
+        before = time.time()
+        store.patch(product.id, price=price)
+        assert before <= value(client, name) <= time.time()
+    taken = value(client, name)
+    store.patch(product.id, price=2.5)
+    assert value(client, name) == taken
 
 
 def test_an_event_is_late_until_it_is_written() -> None:

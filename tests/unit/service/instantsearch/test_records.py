@@ -11,9 +11,10 @@ from hypothesis import strategies as st
 from retrieval.analysis import Analyzer
 from retrieval.records import Product, Variant
 from retrieval.synonyms import Synonyms
+from service.highlighting.marking import Marks
+from service.highlighting.matching import Matcher
 from service.instantsearch.highlight import highlighted, snippets
-from service.instantsearch.matching import Matcher
-from service.instantsearch.parameters import Marks, Shown
+from service.instantsearch.parameters import Shown
 from service.instantsearch.record import Record, record_of, retrieved
 from service.instantsearch.shown import shown_record
 from tests.catalogs import products

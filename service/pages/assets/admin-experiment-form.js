@@ -1,0 +1,125 @@
+// The form of an experiment.
+
+import { editor } from "./admin-editor.js";
+import { button, check, field, place } from "./admin-ui.js";
+import { el } from "./dom.js";
+
+const AS_IT_IS = ["", "as it is"];
+const MODES = [["split", "each sees one of them"], ["interleave", "everybody sees both, hit by hit"]];
+const UNITS = [["shopper", "a shopper"], ["session", "a session"], ["query", "a shopper's text"]];
+export const GOALS = {
+  click_through: "clicked searches", empty: "empty searches", abandoned: "abandoned searches", carts: "carts a shopper", purchases: "purchases a shopper",
+};
+const STAGES = [AS_IT_IS, ["merged", "merged"], ["ranked", "ranked"]];
+const RULES = [AS_IT_IS, ["true", "with rules"], ["false", "without rules"]];
+
+/** An editor of an experiment; `rankers` are the names of those that there are. */
+export function experimentForm(given, rankers) {
+  return editor(given, (said) => formOf(said, rankers), "The experiment as JSON");
+}
+
+function formOf(said, rankers) {
+  const fields = {
+    id: field("Id", { value: said.id, required: true, maxlength: 32, readonly: Boolean(said.id) }),
+    name: field("Name", { value: said.name, maxlength: 200 }),
+    mode: field("How", { value: said.mode || "split" }, MODES),
+    unit: field("A lot for", { value: said.unit || "shopper" }, UNITS),
+    share: numeric("Share of all", said.share, { placeholder: 1, max: 1 }),
+    starts: field("From (with its zone)", { value: said.starts, placeholder: "2030-01-31T00:00:00Z" }),
+    ends: field("Until", { value: said.ends, placeholder: "2030-02-28T00:00:00Z" }),
+    goal: field("What decides", { value: said.goal || "click_through" }, Object.entries(GOALS)),
+    planned: numeric("Shoppers hoped for", said.planned, { placeholder: 10_000, step: 1 }),
+    least_effect: numeric("Least difference that matters", said.least_effect, { placeholder: 0.02 }),
+  };
+  const isOn = check("Enabled", said.enabled !== false);
+  const variants = variantsOf(said.variants || [{ name: "now" }, { name: "new" }], rankers);
+  const { id, name, mode, unit, share, starts, ends, goal, planned, least_effect: least } = fields;
+  return {
+    element: el("div", { class: "rule" }, line(id, name, isOn), line(mode, unit, share), line(starts, ends), line(goal, planned, least), variants.element),
+    value: () => ({
+      ...without(said, Object.keys(fields)), id: id.input.value.trim(), ...given(fields, ["share", "planned", "least_effect"]), enabled: isOn.input.checked, variants: variants.value(),
+    }),
+    faulty(error) {
+      const at = /variants\[(\d+)\]/.exec(error.message)?.[1];
+      return (at === undefined && fields[error.field]) || variants.faulty(error.field, at);
+    },
+  };
+}
+
+function variantsOf(said, rankers) {
+  const list = place();
+  const shown = [];
+  const more = field("One more variant", { placeholder: "its name", maxlength: 16 });
+  const number = () => shown.forEach(({ legend, gone }, at) => {
+    legend.replaceChildren(at ? `Variant ${at + 1}` : "Variant 1, what the others are compared with");
+    gone.setAttribute("aria-label", `Remove variant ${at + 1}`);
+  });
+  const add = (variant) => {
+    const made = variantOf(variant, rankers, () => {
+      shown.splice(shown.indexOf(made), 1);
+      made.element.remove();
+      number();
+    });
+    shown.push(made);
+    list.append(made.element);
+    number();
+  };
+  said.forEach(add);
+  return {
+    element: el("div", { class: "rule" }, list, line(more, button("Add", () => {
+      add({ name: more.input.value.trim() });
+      more.input.value = "";
+    }))),
+    value: () => shown.map((each) => each.value()),
+    /** The field of this name: of the variant at a place, else of the first that says something there. */
+    faulty(name, at) {
+      if (at !== undefined) return shown[at]?.fields[name];
+      const there = shown.map(({ fields }) => fields[name]).filter(Boolean);
+      return there.find(({ input }) => input.value) || there[0] || (name === "variants" ? more : undefined);
+    },
+  };
+}
+
+function variantOf({ name, weight, options = {}, ...others }, rankers, remove) {
+  const names = [...new Set(["off", "default", ...rankers, ...(options.ranker ? [options.ranker] : [])])];
+  const own = { name: field("Name", { value: name, required: true, maxlength: 16 }), weight: numeric("Weight", weight, { placeholder: 1 }) };
+  const chosen = {
+    stage: field("Stage", { value: options.stage || "" }, STAGES),
+    merge: field("Merged by", { value: options.merge, placeholder: "as it is" }),
+    rules: field("Rules", { value: String(options.rules ?? "") }, RULES),
+    ranker: field("Ranker", { value: options.ranker || "" }, [AS_IT_IS, ...names.map((each) => [each, each])]),
+  };
+  const legend = el("legend");
+  const gone = button("Remove", remove);
+  const fields = { ...own, ...chosen };
+  return {
+    legend,
+    gone,
+    fields,
+    element: el("fieldset", { class: "action" }, legend, Object.values(fields).map(({ element }) => element), gone),
+    value() {
+      const said = { ...without(options, Object.keys(chosen)), ...given(chosen, []) };
+      if (said.rules) said.rules = said.rules === "true";
+      return { ...others, name: own.name.input.value.trim(), ...given(own, ["weight"]), ...(Object.keys(said).length ? { options: said } : {}) };
+    },
+  };
+}
+
+function line(...parts) {
+  return el("div", { class: "line" }, parts.map((part) => part.element || part));
+}
+
+function numeric(name, value, props) {
+  return field(name, { type: "number", min: 0, step: "any", value, ...props });
+}
+
+/** What fields say, those that are left empty not. */
+function given(fields, numbers) {
+  const said = Object.entries(fields).map(([name, { input }]) => [name, input.value.trim()]).filter(([, text]) => text);
+  return Object.fromEntries(said.map(([name, text]) => [name, numbers.includes(name) ? Number(text) : text]));
+}
+
+/** An object without some of its names. */
+function without(said, names) {
+  return Object.fromEntries(Object.entries(said).filter(([name]) => !names.includes(name)));
+}

@@ -1,0 +1,224 @@
+"""The Experiments tab of the admin page in a real browser."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from rerank.behaviour.options import DeriveOptions
+from rerank.behaviour.refresh import refresh
+from retrieval.events.event import Event, EventKind
+from service.engine import SearchEngine
+from service.event_log import DERIVED_FOLDER, EventLog
+from service.experiments import Experiment, ExperimentStore, Mode, Options, Unit, Variant
+from service.experiments.query_ids import Drafted, Part, Seen, marked
+from service.settings import Settings
+from tests.browsers import Visit, opened_browser, serious_faults, served, visiting
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, Dialog, Locator
+
+HOSTILE = "<img src=x onerror=document.title='lost'>"
+MERGING = Experiment("merging", (Variant("now"), Variant("rrf", Options(merge="rrf"))), HOSTILE)
+DRAFT = Experiment("draft", (Variant("now"), Variant("merged", Options("merged"))), mode=Mode.INTERLEAVE)
+LATER = replace(MERGING, id="later", starts=datetime(2100, 1, 1, tzinfo=UTC))
+SHOPPERS = 40
+
+
+@pytest.fixture
+def root(demo_index: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(demo_index, tmp_path / "store"))
+
+
+@pytest.fixture
+def address(root: Path) -> Iterator[str]:
+    with SearchEngine.open(root, settings=Settings(backend="embedded")) as engine, served(engine) as url:
+        yield url
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with opened_browser() as opened:
+        yield opened
+
+
+def row(visit: Visit, name: str) -> Locator:
+    return visit.page.get_by_role("region", name="Experiments").get_by_role("row").filter(has_text=name)
+
+
+def record(root: Path) -> None:
+    """Searches of shoppers who take part in both; half of them click the second hit."""
+    key, begun = ExperimentStore(root).read().key, datetime.now(UTC) - timedelta(hours=2)
+    with EventLog.open(root, Settings(backend="embedded")) as log:
+        for number in range(SHOPPERS):
+            time = begun + timedelta(seconds=5 * number)
+            parts: list[Part] = [Seen("merging", "rrf" if number % 2 else "now"), Drafted("draft", 1, "ab")]
+            query_id, shopper = marked(f"q{number}", parts, key), f"u{number}"
+            events = [Event(EventKind.QUERY, query="drill", query_id=query_id, shopper=shopper, time=time, results=2)]
+            kinds = [EventKind.IMPRESSION] * 2 + [EventKind.CLICK] * (number % 2)
+            for place, kind in zip((1, 2, 2), kinds, strict=False):
+                when = time + timedelta(seconds=20 + number % 7) if kind is EventKind.CLICK else time
+                given = {"query_id": query_id, "shopper": shopper, "time": when, "position": place}
+                events.append(Event(kind, f"p{place}", query="drill", **given))  # type: ignore[arg-type]
+            log.record(events)
+        refresh(log.store, log.folder / DERIVED_FOLDER, None, DeriveOptions(), now=datetime.now(UTC))
+
+
+def test_one_is_put_copied_and_stopped(browser: Browser, address: str, root: Path) -> None:
+    store = ExperimentStore(root)
+    with visiting(browser, address) as visit:
+        asked: list[str] = []
+
+        def accept(dialog: Dialog) -> None:
+            asked.append(dialog.message)
+            dialog.accept()
+
+        visit.page.on("dialog", accept)
+        visit.page.goto("/admin#experiments")
+        visit.page.get_by_text("There are no experiments yet.").wait_for()
+        visit.page.get_by_role("button", name="New experiment").click()
+        visit.page.get_by_label("Id", exact=True).fill("order")
+        visit.page.get_by_label("A lot for").select_option("session")
+        visit.page.get_by_label("Share of all").fill("0.5")
+        second = visit.page.get_by_role("group", name="Variant 2")
+        second.get_by_label("Name").fill("merged")
+        second.get_by_label("Ranker").select_option("off")
+        visit.page.get_by_label("One more variant").fill("third")
+        visit.page.get_by_role("button", name="Add", exact=True).click()
+        assert visit.page.get_by_role("group", name="Variant 3").get_by_label("Name").input_value() == "third"
+        visit.page.get_by_role("button", name="Remove variant 3").click()
+        assert serious_faults(visit.page) == []
+        visit.page.get_by_role("button", name="Save").click()
+        row(visit, "order").get_by_text("running").wait_for()
+        (stored,) = store.read().experiments
+        variants = Variant("now"), Variant("merged", Options(ranker="off"))
+        assert stored.experiment == Experiment("order", variants, unit=Unit.SESSION, share=0.5)
+        said = row(visit, "order").inner_text()
+        assert all(each in said for each in ("split by session of 50.0%", "now: as it is", "merged: ranker off"))
+        visit.page.get_by_role("button", name="Copy order").click()
+        visit.page.get_by_label("Id", exact=True).fill("order-2")
+        visit.page.get_by_role("checkbox", name="Enabled").uncheck()
+        visit.page.get_by_role("button", name="Save").click()
+        row(visit, "order-2").get_by_text("draft").wait_for()
+        assert store.get("order-2").experiment.variants == stored.experiment.variants
+        visit.page.get_by_role("button", name="Stop order", exact=True).click()
+        row(visit, "order").get_by_text("stopped").wait_for()
+        assert asked == ["Stop order for good? Its figures stay."]
+        assert store.get("order").stopped is not None
+
+
+def test_who_thinks_better_of_it_stops_nothing(browser: Browser, address: str, root: Path) -> None:
+    ExperimentStore(root).put(MERGING)
+    with visiting(browser, address) as visit:
+        visit.page.on("dialog", lambda dialog: dialog.dismiss())
+        visit.page.goto("/admin#experiments")
+        visit.page.get_by_role("button", name="Stop merging").click()
+        visit.page.reload()
+        row(visit, "merging").get_by_text("running").wait_for()
+        assert ExperimentStore(root).get("merging").stopped is None
+
+
+def refused(visit: Visit, field: Locator, told: str) -> None:
+    """The server does not take what the editor says, and that is told at the field."""
+    from playwright.sync_api import expect
+
+    visit.page.get_by_role("button", name="Save").click()
+    expect(visit.page.get_by_role("alert")).to_contain_text(told)
+    expect(field).to_have_attribute("aria-invalid", "true")
+    expect(field).to_be_focused()
+    expect(visit.page.locator(f"#{field.get_attribute('aria-describedby')}")).to_contain_text(told)
+    visit.faults = [each for each in visit.faults if "400" not in each]
+
+
+def test_what_is_refused_is_said_beside_its_field(browser: Browser, address: str, root: Path) -> None:
+    ExperimentStore(root).put(MERGING)
+    with visiting(browser, address) as visit:
+        visit.page.goto("/admin#experiments")
+        visit.page.get_by_role("button", name="New experiment").click()
+        second = visit.page.get_by_role("group", name="Variant 2")
+        identity, until = visit.page.get_by_label("Id", exact=True), visit.page.get_by_label("Until")
+        name, merge = second.get_by_label("Name"), second.get_by_label("Merged by")
+        refused(visit, identity, "is ''; it must be 1 to 32")
+        identity.fill("other")
+        name.fill("B")
+        refused(visit, name, "is 'B'; it must be")
+        assert serious_faults(visit.page) == []
+        name.fill("b")
+        merge.fill("best")
+        refused(visit, merge, "is 'best', it can be per-word")
+        merge.fill("rrf")
+        refused(visit, merge, "'merging' sets merge at that time, too")
+        merge.fill("")
+        until.fill("2026-01-01T00:00:00")
+        refused(visit, until, "has no zone")
+
+
+def test_one_is_edited_as_json(browser: Browser, address: str) -> None:
+    from playwright.sync_api import expect
+
+    with visiting(browser, address) as visit:
+        visit.page.goto("/admin#experiments")
+        visit.page.get_by_role("button", name="New experiment").click()
+        visit.page.get_by_role("button", name="As JSON").click()
+        area = visit.page.get_by_label("The experiment as JSON")
+        area.fill(area.input_value().replace('"name": "new"', '"colour": "new"'))
+        refused(visit, area, "no field 'colour'")
+        area.fill("{")
+        visit.page.get_by_role("button", name="Save").click()
+        expect(visit.page.get_by_role("alert")).to_contain_text("JSON")
+        area.fill('{"id": "other", "enabled": false, "variants": [{"name": "a"}, {"name": "b", "weight": 3}]}')
+        visit.page.get_by_role("button", name="As a form").click()
+        weight = visit.page.get_by_role("group", name="Variant 2").get_by_label("Weight")
+        assert weight.input_value() == "3"
+        visit.page.get_by_role("button", name="Save").click()
+        row(visit, "other").get_by_text("draft").wait_for()
+        expect(visit.page.get_by_role("alert")).to_have_count(0)
+
+
+@pytest.mark.parametrize(("theme", "width"), [("light", 1_280), ("dark", 320)])
+def test_reports_say_in_words_and_figures_what_came_of_it(
+    browser: Browser, address: str, root: Path, theme: str, width: int
+) -> None:
+    store = ExperimentStore(root, clock=lambda: datetime.now(UTC) - timedelta(hours=3))
+    for experiment in (MERGING, DRAFT):
+        store.put(experiment)
+    ExperimentStore(root).put(replace(LATER, variants=(Variant("a"), Variant("b", Options(rules=False)))))
+    record(root)
+    with visiting(browser, address, color_scheme=theme, viewport={"width": width, "height": 800}) as visit:
+        page = visit.page
+        page.goto("/admin#experiments")
+        page.get_by_role("button", name="Edit later").wait_for()
+        assert HOSTILE in row(visit, "merging").inner_text()
+        page.get_by_role("button", name="Report on merging").click()
+        report = page.get_by_role("region", name="Report")
+        report.get_by_text("not yet:").wait_for()
+        rrf = report.get_by_role("region", name="Variants").get_by_role("row").filter(has_text="rrf").inner_text()
+        assert rrf.split()[:5] == ["rrf", "20", "20", "20", "100.0%"]
+        seen = report.get_by_role("region", name="Differences").get_by_role("row").filter(has_text="clicked searches")
+        assert "+100.00 points" in seen.inner_text()
+        assert serious_faults(page) == []
+        assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+        page.get_by_role("button", name="Report on draft").click()
+        wins = report.get_by_role("region", name="Wins").get_by_role("row").filter(has_text="merged over now")
+        assert "100.0%" in wins.inner_text()
+        assert page.title() == "Experiments · Shelfwise admin"
+        page.get_by_role("button", name="Edit later").click()
+        assert page.get_by_label("From (with its zone)").input_value() == "2100-01-01T00:00:00Z"
+        assert page.get_by_label("Id", exact=True).get_attribute("readonly") == ""
+        assert serious_faults(page) == []
+        assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+
+
+def test_without_tables_a_report_says_how_they_are_made(browser: Browser, address: str, root: Path) -> None:
+    ExperimentStore(root).put(MERGING)
+    with visiting(browser, address) as visit:
+        visit.page.goto("/admin#experiments")
+        visit.page.get_by_role("button", name="Report on merging").click()
+        visit.page.get_by_role("alert").filter(has_text="no derived tables yet").wait_for()
+        visit.faults = [each for each in visit.faults if "status of" not in each]

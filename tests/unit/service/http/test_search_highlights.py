@@ -1,0 +1,185 @@
+"""What a search over HTTP marks in its hits: as HTML that a page can show as it is."""
+
+from __future__ import annotations
+
+import html
+import re
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fastapi.testclient import TestClient
+from hypothesis import given
+from hypothesis import strategies as st
+
+from indexer.build import RebuildOptions, rebuild
+from retrieval.analysis import Analyzer
+from retrieval.records import Product
+from service.engine import SearchEngine
+from service.highlighting.highlights import MOST_FIELDS, MOST_HITS, HighlightedFields
+from service.highlighting.matching import Matcher
+from service.http.app import create_app
+from service.settings import ServiceSettings
+from service.synonyms.synonym import Kind, Synonym
+from tests.catalogs import write_feed
+from tests.conftest import ENCODER
+
+LONG = "Made for wood. " * 20 + "With a spare battery and a case. " + "Made for steel. " * 20
+CATALOG = (
+    Product(
+        "drill",
+        "Cordless drills & bits < 5 mm",
+        description=LONG,
+        brand="Bosch",
+        category=("Tools", "Drills"),
+        price=9.5,
+        identifiers={"mpn": ("DCD771", "DCD772")},
+        attributes={"colour": ("dark blue", "red"), "note": 'a "quoted" drill', "watts": 500.0},
+    ),
+    Product("sofa", "Red couch", description="A love seat for two.", attributes={"colour": "red"}),
+    Product("seat", "Bicycle seat"),
+    Product("cn", "无线电钻 18V", brand="牧田"),
+    *(Product(f"more{n}", f"Cordless drill {n}", brand="Bosch") for n in range(25)),
+)
+SYNONYMS = "sofa, couch, love seat\n电钻, 钻机\ncell phone, handset\n"
+
+
+@pytest.fixture(scope="module")
+def index(cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("highlights")
+    feed = write_feed(folder / "products.jsonl", CATALOG)
+    (folder / "synonyms.txt").write_text(SYNONYMS)
+    options = RebuildOptions((str(feed),), cache, encoder=ENCODER, synonyms=folder / "synonyms.txt")
+    rebuild(folder / "index", options)
+    return folder / "index"
+
+
+@pytest.fixture(scope="module")
+def shop(index: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[SearchEngine]:
+    with SearchEngine.open(shutil.copytree(index, tmp_path_factory.mktemp("shop") / "index")) as engine:
+        yield engine
+
+
+@pytest.fixture(scope="module")
+def calling(shop: SearchEngine) -> Iterator[TestClient]:
+    with TestClient(create_app(shop, ServiceSettings()), "http://localhost", client=("127.0.0.1", 50_000)) as client:
+        yield client
+
+
+def marked(calling: TestClient, product: str, **asked: Any) -> dict[str, str]:  # noqa: ANN401 - as a query has them
+    answer = calling.get("/v1/search", params={"highlight": "title", "size": 50, **asked})
+    assert answer.status_code == 200, answer.text
+    (found,) = (hit["highlights"] for hit in answer.json()["hits"] if hit["product"]["id"] == product)
+    return dict(found)
+
+
+def test_what_matched_is_marked_and_the_rest_escaped(calling: TestClient) -> None:
+    asked = {"q": "drill bits", "highlight": ["title", "brand", "category", "note"]}
+    assert marked(calling, "drill", **asked) == {
+        "title": "Cordless <mark>drills</mark> &amp; <mark>bits</mark> &lt; 5 mm",
+        "brand": "Bosch",
+        "category": "Tools &gt; <mark>Drills</mark>",
+        "note": "a &quot;quoted&quot; <mark>drill</mark>",
+    }
+
+
+def test_without_it_nothing_is_marked_and_all_else_is_the_same(calling: TestClient) -> None:
+    plain = calling.get("/v1/search", params={"q": "drill"}).json()["hits"]
+    asked = calling.get("/v1/search", params={"q": "drill", "highlight": "title"}).json()["hits"]
+    assert [hit["highlights"] for hit in plain] == [{}] * len(plain)
+    assert plain == [{**hit, "highlights": {}} for hit in asked]
+
+
+def test_a_long_text_is_cut_around_what_matched(calling: TestClient) -> None:
+    found = marked(calling, "drill", q="battery", highlight="description", highlight_words=6)
+    assert found == {"description": "…With a spare <mark>battery</mark> and a…"}
+    found = marked(calling, "drill", q="drill", highlight="description", highlight_words=4)
+    assert found == {"description": "Made for wood. Made…"}
+    whole = marked(calling, "drill", q="battery", highlight="description", highlight_words=1_000)
+    assert whole["description"] == LONG.strip().replace("battery", "<mark>battery</mark>")
+
+
+def test_attributes_and_identifiers_are_named_as_facets_are(calling: TestClient) -> None:
+    asked = ["colour", "attributes.colour", "identifiers.mpn"]
+    assert marked(calling, "drill", q="dcd771 blue drill", highlight=asked) == {
+        "colour": "dark <mark>blue</mark>, red",
+        "attributes.colour": "dark <mark>blue</mark>, red",
+        "identifiers.mpn": "<mark>DCD771</mark>, DCD772",
+    }
+    assert marked(calling, "cn", q="18V", highlight=["colour", "brand"]) == {"brand": "牧田"}
+
+
+def test_a_corrected_query_is_marked_by_what_was_searched_for(calling: TestClient) -> None:
+    assert marked(calling, "more1", q="cordles drill") == {"title": "<mark>Cordless</mark> <mark>drill</mark> 1"}
+    assert marked(calling, "more1", q="cordles drill", correct=False) == {"title": "Cordless <mark>drill</mark> 1"}
+
+
+def test_synonyms_are_marked_where_all_their_words_stand(calling: TestClient) -> None:
+    found = marked(calling, "sofa", q="sofa", highlight=["title", "description"])
+    assert found["title"] == "Red <mark>couch</mark>"
+    assert found["description"] == "A <mark>love</mark> <mark>seat</mark> for two."
+    assert marked(calling, "seat", q="sofa seat bicycle")["title"] == "<mark>Bicycle</mark> <mark>seat</mark>"
+    assert marked(calling, "seat", q="sofa bicycle")["title"] == "<mark>Bicycle</mark> seat"
+
+
+def test_chinese_is_marked_by_whole_words_and_synonyms(calling: TestClient) -> None:
+    assert marked(calling, "cn", q="电钻") == {"title": "无线<mark>电钻</mark> 18V"}
+    assert marked(calling, "cn", q="钻机") == {"title": "无线<mark>电钻</mark> 18V"}
+
+
+def test_a_synonym_of_several_words_is_marked_for_them(shop: SearchEngine) -> None:
+    wanted = HighlightedFields.of(["title"], shop.snapshot.catalog)
+    matcher = Matcher(shop.snapshot.analyzer, "cell phone")
+    assert wanted.marked_of(Product("p", "Handset stand"), matcher) == {"title": "<mark>Handset</mark> stand"}
+    assert wanted.marked_of(Product("p", "Cell"), matcher) == {"title": "<mark>Cell</mark>"}
+
+
+def test_a_synonym_that_was_just_put_is_marked(calling: TestClient, shop: SearchEngine) -> None:
+    shop.synonyms.put([Synonym("bike", Kind.TWO_WAY, ("velocipede", "bicycle"))], who="test")
+    assert marked(calling, "seat", q="velocipede") == {"title": "<mark>Bicycle</mark> seat"}
+    shop.synonyms.delete(["bike"], who="test")
+
+
+def test_browsing_marks_nothing(calling: TestClient) -> None:
+    assert marked(calling, "sofa") == {"title": "Red couch"}
+
+
+def test_a_body_and_several_searches_say_it_too(calling: TestClient) -> None:
+    asked = {"q": "couch", "highlight": ["title"], "size": 1}
+    assert calling.post("/v1/search", json=asked).json()["hits"][0]["highlights"] == {"title": "Red <mark>couch</mark>"}
+    first, second = calling.post("/v1/multi-search", json={"searches": [asked, {"q": "couch"}]}).json()["results"]
+    assert first["hits"][0]["highlights"] == {"title": "Red <mark>couch</mark>"}
+    assert second["hits"][0]["highlights"] == {}
+
+
+@pytest.mark.parametrize(
+    ("asked", "field", "told"),
+    [
+        ({"highlight": "titel"}, "titel", "did you mean title?"),
+        ({"highlight": "price"}, "price", "no product has a text 'price'"),
+        ({"highlight": "watts"}, "watts", "no product has a text 'watts'"),
+        ({"highlight": "true"}, "true", "such as title, description, brand, category"),
+        ({"highlight": ["title"] * (MOST_FIELDS + 1)}, "highlight", f"at most {MOST_FIELDS}"),
+        ({"highlight": "title", "highlight_words": 0}, "highlight_words", "greater than or equal to 1"),
+        ({"highlight": "title", "size": MOST_HITS + 1}, "highlight", f"at most {MOST_HITS} hits"),
+    ],
+)
+def test_what_cannot_be_marked_is_refused_with_the_field(
+    calling: TestClient, asked: dict[str, Any], field: str, told: str
+) -> None:
+    answer = calling.get("/v1/search", params={"q": "drill", **asked})
+    fault = answer.json()["error"]
+    assert (answer.status_code, fault["field"]) == (400, field)
+    assert told in fault["message"]
+
+
+@given(st.text("<>&\"'a drill钻电\n", max_size=60), st.text("<>a drill电钻", max_size=20), st.integers(1, 5))
+def test_no_text_becomes_an_element(title: str, query: str, words: int) -> None:
+    wanted = HighlightedFields({"title": "title"}, words)
+    for value in wanted.marked_of(Product("p", title), Matcher(Analyzer(), query)).values():
+        plain = re.sub("</?mark>", "", value)
+        assert "<" not in plain and ">" not in plain and '"' not in plain
+        assert html.unescape(plain).strip("…") in title
+        assert re.sub("<mark>[^<]*</mark>", "", value).count("mark>") == 0
