@@ -40,7 +40,9 @@ class Prometheus:
         self._address = f"http://127.0.0.1:{port}/api/v1"
 
     def get(self, path: str, **parameters: str) -> Document:
-        answer = httpx2.get(f"{self._address}/{path}", params=parameters, timeout=10).json()
+        """Raises HTTPError, too, while it starts: it says so in plain text."""
+        told = httpx2.get(f"{self._address}/{path}", params=parameters, timeout=10)
+        answer = told.raise_for_status().json()
         assert answer["status"] == "success", answer
         data: Document = answer["data"]
         return data
