@@ -32,6 +32,9 @@ ShelfwiseError
 ├── EncoderError                  the model that makes vectors
 │   ├── EncoderUnavailableError   it cannot be found or loaded
 │   └── EncoderMismatchError      it makes vectors of another dimension or kind than the index holds
+├── ShopperTowerError             a trained shopper tower
+│   ├── ShopperTowerDamagedError  a file of it is missing, short, or has another checksum
+│   └── ShopperTowerForeignError  of another format, or for another encoder than the index has
 └── RankerError                   a trained ranker
     ├── UnknownRankerError        one that the index does not hold: names those that it does
     ├── RankerDamagedError        a file of it is missing, short, or has another checksum
@@ -213,6 +216,18 @@ class EncoderUnavailableError(EncoderError):
 
 class EncoderMismatchError(EncoderError):
     """The model makes vectors of another dimension or kind than the index holds."""
+
+
+class ShopperTowerError(ShelfwiseError):
+    """A trained shopper tower cannot be used as asked: recommendations are made without one."""
+
+
+class ShopperTowerDamagedError(ShopperTowerError):
+    """A file of a shopper tower is missing, short, cannot be read, or has another checksum than when it was written."""
+
+
+class ShopperTowerForeignError(ShopperTowerError):
+    """A shopper tower of another format, for another encoder, or with operators that this program does not know."""
 
 
 class RankerError(ShelfwiseError):

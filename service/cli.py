@@ -141,9 +141,13 @@ def recommend(
     ] = "",
     filters: Annotated[str, typer.Option("--filter", help="Only products that this expression lets through.")] = "",
     size: Annotated[int, typer.Option(help="How many.")] = 10,
+    include_seen: Annotated[
+        bool | None,
+        typer.Option("--include-seen/--hide-seen", help="Products of the history; by default as recommend.seen says."),
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Show what to show next to a shopper: products near to the last ones, or what most choose."""
+    """Show what to show next to a shopper: what follows from the last products, or what most choose."""
     import msgspec
 
     from service.engine import SearchEngine
@@ -154,7 +158,7 @@ def recommend(
     past = parsed_history(history)
     with SearchEngine.open(index) as engine:
         show_notices(engine.notices)
-        found = engine.recommend(past, size=size, filters=filters)
+        found = engine.recommend(past, size=size, filters=filters, include_seen=include_seen)
     write_json(msgspec.json.encode(found)) if as_json else show_page(found, explain=False)
 
 

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, datetime
+from functools import cached_property
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
@@ -31,11 +32,13 @@ from service.merchandising.served_rules import ServedRules, compiled_for
 from service.metrics import DEGRADED
 from service.past_acts import checked_history
 from service.patch_measures import with_measures
+from service.popular_recommending import PopularProducts
 from service.ranking import STAGES
 from service.recommending import recommended
 from service.recording import Recorder
 from service.searching import FACET_VALUES, Search, check_query, row_of, similar_products
 from service.served_ranker import ServedRanker
+from service.served_tower import ServedTower
 from service.snapshot import Snapshot, open_snapshot
 from service.stages import Encodings
 from service.suggesting.suggester import Suggester
@@ -75,6 +78,9 @@ class SearchEngine:
         self._connection = connection
         self._recorder = Recorder(store.root, settings)
         self._ranker = ServedRanker(store.root, settings)
+        self._tower = ServedTower(store.root)
+        self._popular = PopularProducts(store.root)
+        self._settings = settings
         self._suggester = Suggester(store.root)
         self._rules = ServedRules(store.root)
         self._synonyms = ServedSynonyms(store.root, follow=follow)
@@ -170,6 +176,7 @@ class SearchEngine:
         return (
             *self.snapshot.notices,
             *self._ranker.notices,
+            *self._tower.notices,
             *self._rules.notices,
             *self._synonyms.notices,
             *self._suggester.notices,
@@ -263,21 +270,50 @@ class SearchEngine:
 
         return self._answered(answer)
 
-    def recommend(self, history: Sequence[PastAct] = (), *, size: int = 10, filters: str = "") -> Page:
-        """What to show next to a shopper who did this before, oldest first: products near to the last ones, none of
-        them; without a history that counts for something, what most choose. What the store's rules keep out stays out.
+    def recommend(
+        self,
+        history: Sequence[PastAct] = (),
+        *,
+        size: int = 10,
+        filters: str = "",
+        include_seen: bool | None = None,
+    ) -> Page:
+        """What to show next to a shopper who did this before, oldest first: by the shopper tower where one serves, else
+        what is near to the last products. Without a history that counts for something, what most choose, of the same
+        categories first. What the store's rules keep out stays out.
 
-        Raises QueryError, FilterError or UnknownFieldError for what cannot be answered.
+        The products of the history are left out, unless `include_seen` is True; by default the setting
+        `recommend.seen` says whether. Raises QueryError, FilterError or UnknownFieldError for what cannot be answered.
         """
         past = checked_history(history, datetime.now(UTC))
         check_query(Query("", size, 1, filters), DEFAULT)
+        if not isinstance(include_seen, bool | None):
+            raise QueryError(f"include_seen is {type(include_seen).__name__}, it must be bool or None")
         self._check_open()
+        seen = self._shows_seen if include_seen is None else include_seen
 
         def answer(snapshot: Snapshot, lost: tuple[str, ...]) -> Page:
-            return recommended(snapshot, past, size, filters, lost, self._rules.compiled(snapshot))
+            rules, tower = self._rules.compiled(snapshot), self._tower.of(snapshot)
+            page = recommended(snapshot, past, size, filters, lost, rules, tower, include_seen=seen)
+            if page.hits:
+                return page
+            popular = self._popular.page(snapshot, past, size, filters, rules, include_seen=seen)
+            return replace(popular, degraded=page.degraded)
 
         page = self._answered(answer)
         return page if page.hits else self.search("", size=size, filters=filters)
+
+    @property
+    def shopper_tower(self) -> str:
+        """The name of the shopper tower that recommends; empty where none serves."""
+        tower = self._tower.of(self.snapshot)
+        return tower.name if tower else ""
+
+    @cached_property
+    def _shows_seen(self) -> bool:
+        from service.settings import load_settings
+
+        return (self._settings or load_settings()).recommend.seen == "show"
 
     @property
     def rules(self) -> EngineRules:
@@ -411,6 +447,7 @@ class SearchEngine:
         self._synonyms.look(self._version.snapshot)
         snapshot = self.snapshot
         self._ranker.look(snapshot)
+        self._tower.look(snapshot)
         self._rules.look(snapshot)
         self._suggester.look(snapshot)
 

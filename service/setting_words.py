@@ -46,6 +46,10 @@ DESCRIPTIONS: Mapping[str, str] = {
         "the probability that the best hit of a search has to fit it by, under 1; below it the page says that "
         "nothing may fit"
     ),
+    "recommend.seen": (
+        "hide leaves products that a shopper has seen out of recommendations; show is for stores where people buy the "
+        "same again. Read by shelfwise train users, too"
+    ),
     "service.host": "the address that shelfwise serve listens at; any other than this machine's needs a key",
     "service.port": "the port; 0 takes a free one",
     "service.keys": "the file of API keys, by default keys.json there",

@@ -96,6 +96,14 @@ class RankerSettings(BaseModel):
     floor: float = Field(default=0.0, ge=0, lt=1)
 
 
+class RecommendSettings(BaseModel):
+    """What is recommended."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    seen: Literal["hide", "show"] = "hide"
+
+
 class ServiceSettings(BaseModel):
     """How the HTTP service answers, and whom."""
 
@@ -159,6 +167,7 @@ class Settings(BaseSettings):
     elasticsearch: ElasticsearchSettings = ElasticsearchSettings()
     events: EventsSettings = EventsSettings()
     ranker: RankerSettings = RankerSettings()
+    recommend: RecommendSettings = RecommendSettings()
     service: ServiceSettings = ServiceSettings()
 
     @classmethod
@@ -292,5 +301,6 @@ _TABLES: Mapping[str, type[BaseModel]] = {
     "elasticsearch": ElasticsearchSettings,
     "events": EventsSettings,
     "ranker": RankerSettings,
+    "recommend": RecommendSettings,
     "service": ServiceSettings,
 }

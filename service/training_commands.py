@@ -1,4 +1,4 @@
-"""The commands that train: `shelfwise train ranker`."""
+"""The commands that train: `shelfwise train`."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from rerank.teacher.default import DEFAULT_TEACHER
-from service.options import IndexOption, JsonOption, SettingsOption, TeacherOption, cache_folder
+from service import shopper_commands
+from service.options import IndexOption, JsonOption, SettingsOption, TeacherOption, add_commands, cache_folder
 
 if TYPE_CHECKING:
     from service.training.click_material import FromClicks
@@ -19,15 +20,13 @@ ClickWay = Literal["debiased", "propensity", "tower", "naive"]
 
 train = typer.Typer(
     name="train",
-    help="Train the ranker of an index, on its shoppers' clicks or on its own catalog.",
+    help="Train the ranker of an index, or what recommends: on what shoppers did, on the catalog.",
     no_args_is_help=True,
     rich_markup_mode="rich",
 )
 
 
-@train.callback()
-def _train() -> None:
-    """Keeps the name of the command where it is the only one."""
+add_commands(train, shopper_commands.EXAMPLES)
 
 
 @train.command(epilog="Example: shelfwise train ranker --index store")

@@ -85,6 +85,9 @@ class RecommendBody(Body):
     history: list[PastActBody] = Field([], max_length=500, description="What this shopper did, oldest first.")
     size: int = Field(10, ge=1, le=100)
     filters: str = Field("", max_length=_MOST_EXPRESSION)
+    include_seen: bool | None = Field(
+        None, description="Whether products of the history may be among them; by default as the store has set it."
+    )
 
 
 class ProductBody(Body):

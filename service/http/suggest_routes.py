@@ -66,7 +66,12 @@ async def recommend(
     acts = [] if privacy == "1" else [each.act() for each in body.history]
 
     def found() -> RecommendAnswer:
-        page = context.engine.recommend(acts, size=body.size, filters=all_of((*permit.filters, body.filters)))
+        page = context.engine.recommend(
+            acts,
+            size=body.size,
+            filters=all_of((*permit.filters, body.filters)),
+            include_seen=body.include_seen,
+        )
         return RecommendAnswer(page.hits, page.degraded, page.version)
 
     return json_response(await context.workers.run(found))

@@ -35,6 +35,7 @@ COMMANDS = (
     "prune",
     "verify",
     "learn",
+    "train users",
     "suggest",
     "serve",
     "keys create",

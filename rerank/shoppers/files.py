@@ -1,0 +1,195 @@
+"""The folder of a trained shopper tower, and the seal that vouches for every file of it.
+
+model.onnx              the network as it is served
+weights.safetensors     the same as it was trained
+products.safetensors    own vectors and biases of the products that it knows
+products.json           their ids
+tower.json              TowerSpec: what running it takes besides
+report.json             TowerReport: what it was measured by, and whether it may serve
+seal.json               length and XXH3 checksum of each of them
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+from safetensors import SafetensorError
+from safetensors.numpy import load_file
+
+from rerank.gate.bootstrap import Difference
+from rerank.ranker.model_files import check_graph
+from retrieval.errors import RankerError, ShopperTowerDamagedError, ShopperTowerForeignError
+from retrieval.manifest import FileEntry, checksum, file_problem, sync
+
+FORMAT = 1
+"""Counts up when a tower's files change so that an older program could not use them."""
+MODEL_FILE, WEIGHTS_FILE = "model.onnx", "weights.safetensors"
+TABLE_FILE, IDS_FILE = "products.safetensors", "products.json"
+SPEC_FILE, REPORT_FILE, SEAL_FILE = "tower.json", "report.json", "seal.json"
+_NEEDED = (MODEL_FILE, WEIGHTS_FILE, TABLE_FILE, IDS_FILE, SPEC_FILE, REPORT_FILE)
+_MOST_BYTES = 1 << 30
+"""Of one file: own vectors of the 200,000 products that may have one are a tenth of it."""
+_CURE = "train it again: shelfwise train users"
+
+_Read = TypeVar("_Read")
+
+
+class TowerSpec(msgspec.Struct, frozen=True, kw_only=True):
+    """What tower.json holds: all that running the network takes besides its weights."""
+
+    format: int = FORMAT
+    encoder: str
+    """Identity of the encoder whose vectors it was trained on."""
+    dimension: int
+    """Columns of product vectors."""
+    width: int
+    """Columns of own vectors."""
+    category_bias: Mapping[str, float] = {}
+    """How likely a product is that it does not know, by category (the whole path)."""
+    usual_bias: float = 0.0
+    """The same for a category that is not among them."""
+    trained_on: Mapping[str, str | int | float] = {}
+    """Data, seed, date: for people."""
+
+
+class Way(msgspec.Struct, frozen=True):
+    """What one way of recommending reaches on the held-out acts."""
+
+    name: str
+    hit_rate: float
+    """The share of shoppers whose next product was among the first ten."""
+    ndcg: float
+    """nDCG@10."""
+
+
+class TowerReport(msgspec.Struct, frozen=True, kw_only=True):
+    """What report.json holds: how good a tower is, by what it was not trained on."""
+
+    created: str
+    """ISO 8601, UTC."""
+    shoppers: int = 0
+    """Whose next act was held out."""
+    against: str = ""
+    """What it was judged against."""
+    ways: tuple[Way, ...] = ()
+    """The tower, what serves now, and what else it was compared with."""
+    difference: Difference | None = None
+    """In nDCG@10 from what serves now, with its interval."""
+    slices: Mapping[str, tuple[Way, ...]] = {}
+    """The same among shoppers of short and long histories, and of products that were never, seldom and often chosen."""
+    curve: tuple[tuple[int, float], ...] = ()
+    """Epochs with their validation."""
+    aside: tuple[str, ...] = ()
+    """Why it is kept aside; empty for one that was published."""
+
+
+@dataclass(frozen=True, slots=True)
+class StoredTower:
+    """A tower whose files are whole."""
+
+    name: str
+    folder: Path
+    spec: TowerSpec
+    report: TowerReport
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ProductTable:
+    """What a tower knows of single products."""
+
+    ids: tuple[str, ...]
+    """(m)."""
+    own: NDArray[np.float32]
+    """(m, e)."""
+    bias: NDArray[np.float32]
+    """(m,)."""
+
+
+def misfit(spec: TowerSpec, encoder: str, dimension: int) -> str:
+    """Why a tower cannot serve an index of this encoder, or nothing."""
+    if spec.encoder != encoder:
+        why = f"it was trained on the encoder {spec.encoder}, the index has {encoder}"
+    elif spec.dimension != dimension:
+        why = f"it reads vectors of dimension {spec.dimension}, the index has {dimension}"
+    else:
+        return ""
+    return f"{why}; train one for this index: shelfwise train users"
+
+
+def write_tower(folder: Path, spec: TowerSpec, report: TowerReport) -> None:
+    """Completes a folder that holds a tower's model files and products: writes what it says of itself, seals and syncs
+    all. Raises as `opened_tower` where the folder is then none that it takes."""
+    for name, content in ((SPEC_FILE, spec), (REPORT_FILE, report)):
+        (folder / name).write_bytes(msgspec.json.format(msgspec.json.encode(content), indent=1))
+    seal = {name: FileEntry((folder / name).stat().st_size, checksum(folder / name)) for name in _NEEDED}
+    (folder / SEAL_FILE).write_bytes(msgspec.json.encode(seal))
+    for name in (*_NEEDED, SEAL_FILE):
+        sync(folder / name)
+    sync(folder)
+    opened_tower(folder)
+
+
+def opened_tower(folder: Path) -> StoredTower:
+    """The tower of a folder, every file verified; its graph holds nothing that runs code.
+
+    Raises ShopperTowerDamagedError or ShopperTowerForeignError, which name the file.
+    """
+    seal = _read(folder / SEAL_FILE, dict[str, FileEntry])
+    for name in _NEEDED:
+        problem = _problem(folder / name, seal.get(name))
+        if problem:
+            raise ShopperTowerDamagedError(f"{folder / name} {problem}; {_CURE}")
+    if (made := _read(folder / SPEC_FILE, _Format).format) != FORMAT:
+        message = f"{folder / SPEC_FILE} is of format {made}; this program reads {FORMAT}: {_CURE}"
+        raise ShopperTowerForeignError(message)
+    spec = _read(folder / SPEC_FILE, TowerSpec)
+    try:
+        check_graph(folder / MODEL_FILE, {"vectors": spec.dimension, "own": spec.width})
+    except RankerError as error:
+        raise ShopperTowerForeignError(f"{folder / MODEL_FILE} cannot be taken: {error}") from error
+    return StoredTower(folder.name, folder, spec, _read(folder / REPORT_FILE, TowerReport))
+
+
+def read_table(tower: StoredTower) -> ProductTable:
+    """What it knows of products; raises ShopperTowerDamagedError."""
+    path = tower.folder / TABLE_FILE
+    ids = tuple(_read(tower.folder / IDS_FILE, list[str]))
+    try:
+        tensors = load_file(path)
+        table = ProductTable(ids, tensors["own"].astype(np.float32), tensors["bias"].astype(np.float32))
+    except (OSError, SafetensorError, KeyError) as error:
+        raise ShopperTowerDamagedError(f"{path} cannot be read ({error}); {_CURE}") from error
+    if table.own.shape != (len(ids), tower.spec.width) or table.bias.shape != (len(ids),):
+        shapes = f"{table.own.shape} and {table.bias.shape}"
+        raise ShopperTowerDamagedError(f"{path} holds {shapes} for {len(ids):,} products; {_CURE}")
+    if not (np.isfinite(table.own).all() and np.isfinite(table.bias).all()):
+        raise ShopperTowerDamagedError(f"{path} holds values that are no numbers; {_CURE}")
+    return table
+
+
+class _Format(msgspec.Struct, frozen=True):
+    format: int
+
+
+def _problem(path: Path, entry: FileEntry | None) -> str:
+    """What is wrong with a file, or nothing."""
+    if entry is None:
+        return "is not vouched for by the seal beside it"
+    if entry.bytes > _MOST_BYTES:
+        return f"has {entry.bytes:,} bytes; a tower's file has {_MOST_BYTES:,} at most"
+    return "is a link" if path.is_symlink() else file_problem(path, entry)
+
+
+def _read(path: Path, kind: type[_Read]) -> _Read:
+    try:
+        if path.stat().st_size > _MOST_BYTES:
+            raise ShopperTowerDamagedError(f"{path} has more than {_MOST_BYTES:,} bytes; {_CURE}")
+        return msgspec.json.decode(path.read_bytes(), type=kind)
+    except (OSError, msgspec.MsgspecError, UnicodeDecodeError) as error:
+        raise ShopperTowerDamagedError(f"{path} cannot be read ({error}); {_CURE}") from error

@@ -1,0 +1,85 @@
+"""What a tower is judged by: what shoppers chose next, after all that it may learn from."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rerank.shoppers.histories import Histories, Ints
+from rerank.shoppers.measures import ranks
+from rerank.shoppers.tower import ShopperTower
+
+_MOST_SCORES = 1 << 24
+"""At a time: each shopper has one of every product."""
+
+
+Score = Callable[[Histories, NDArray[np.float64] | None], NDArray[np.floating]]
+"""Of n shoppers the scores of all products (n, N), at the moments (n,)."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Held:
+    """What n shoppers did before, what each did next, and when; NaN, or no times at all, where that is not known."""
+
+    histories: Histories
+    targets: Ints
+    """(n,): rows of products."""
+    now: NDArray[np.float64] | None = None
+    """(n,): seconds since 1970."""
+
+    def some(self, most: int, seed: int = 0) -> Held:
+        """At most so many of the shoppers, drawn by the seed."""
+        count = len(self.targets)
+        chosen = np.sort(np.random.default_rng(seed).permutation(count)[:most])
+        now = None if self.now is None else self.now[chosen]
+        return Held(self.histories.some(chosen), self.targets[chosen], now)
+
+
+def split_by_time(histories: Histories, share: float) -> tuple[Histories, Held]:
+    """All acts before a moment, and what shoppers who did something before it chose first after it; the newest `share`
+    of the acts lie behind it, and nobody learns from any of them.
+
+    Where times are not known, the last act of every shopper who has two or more is held out instead.
+    """
+    owner = np.repeat(np.arange(len(histories)), histories.lengths)
+    if not len(owner) or np.isnan(histories.times).any():
+        return _without_last(histories)
+    cut = np.quantile(histories.times, 1.0 - share)
+    is_before = histories.times <= cut
+    before = histories.only(is_before)
+    later = np.flatnonzero(~is_before)
+    owners, first = np.unique(owner[later], return_index=True)
+    had = before.lengths[owners] > 0
+    numbers, targets = owners[had], later[first[had]]
+    return before, Held(before.some(numbers), histories.products[targets], histories.times[targets])
+
+
+def _without_last(histories: Histories) -> tuple[Histories, Held]:
+    numbers = np.flatnonzero(histories.lengths > 1)
+    last = histories.starts[1:][numbers] - 1
+    is_last = np.zeros(len(histories.products), np.bool_)
+    is_last[last] = True
+    before = histories.only(~is_last)
+    return before, Held(before.some(numbers), histories.products[last], histories.times[last])
+
+
+def ranks_of(tower: ShopperTower, held: Held, *, hide_seen: bool) -> Ints:
+    """(n,): the rank of what was chosen next among all products of the catalog, those seen before left out where shops
+    leave them out; a shopper who chose one of those again is then foretold nothing."""
+    return ranks_by(tower.scores, held, len(tower.catalog), hide_seen=hide_seen)
+
+
+def ranks_by(score: Score, held: Held, count: int, *, hide_seen: bool) -> Ints:
+    """The same by any way to score a catalog of `count` products."""
+    found = [np.empty(0, np.int64)]
+    step = max(1, _MOST_SCORES // max(count, 1))
+    for start in range(0, len(held.targets), step):
+        numbers = np.arange(start, min(start + step, len(held.targets)))
+        part = held.histories.some(numbers)
+        scores = score(part, None if held.now is None else held.now[numbers])
+        seen = [part.products[part.of_shopper(each)] for each in range(len(part))] if hide_seen else None
+        found.append(ranks(scores, held.targets[numbers], seen))
+    return np.concatenate(found)

@@ -1,0 +1,133 @@
+"""The shopper towers of an index directory: folders that never change, and a pointer to the one that serves.
+
+STORE/shoppers/
+  CURRENT              the name of the tower that serves, with a checksum
+  tower-0001/          one tower: rerank/shoppers/files.py
+  lock, lock.json      held by the one program that writes; who that is
+
+Towers that were published and those kept aside are numbered together, in the order of their training. Reading needs no
+lock: the pointer moves when a tower is whole, and the one that it names is never removed.
+"""
+
+from __future__ import annotations
+
+import re
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from rerank.shoppers.files import StoredTower, TowerReport, TowerSpec, misfit, opened_tower, write_tower
+from retrieval.encoder_folder import whole_folder
+from retrieval.errors import ShopperTowerDamagedError, ShopperTowerError, StoreError
+from retrieval.manifest import file_stamp, sync, write_durably
+from retrieval.published import Store
+from retrieval.store_files import CURRENT, pointer_content
+from retrieval.store_lock import held_lock
+
+SHOPPERS_FOLDER = "shoppers"
+KEEP = 5
+"""How many stay, beside the one that serves."""
+_NAME = re.compile(r"tower-[0-9]{4,}")
+_PATIENCE_SECONDS = 60.0
+_WITHOUT = "recommendations go by what is near to the last products"
+
+Build = Callable[[Path], None]
+"""Puts a tower's model files and products into an empty folder."""
+
+
+@dataclass(frozen=True, slots=True)
+class ServingTower:
+    """The tower to serve, None where there is none that can; and what a user should know of it."""
+
+    tower: StoredTower | None
+    notices: tuple[str, ...] = ()
+
+
+class TowerRegistry:
+    """The shopper towers of one index directory. Nothing is written before one is added."""
+
+    def __init__(self, store: Path) -> None:
+        self._store = store
+        self.folder = store / SHOPPERS_FOLDER
+        self._pointer = self.folder / CURRENT
+
+    def names(self) -> list[str]:
+        """All towers, oldest first, those kept aside among them."""
+        names = [entry.name for entry in self.folder.iterdir()] if self.folder.is_dir() else []
+        return sorted((name for name in names if _NAME.fullmatch(name)), key=_number)
+
+    def stamp(self) -> tuple[int, int]:
+        """Changes whenever another one serves."""
+        return file_stamp(self._pointer)
+
+    def current(self) -> str:
+        """The name of the tower that serves, nothing where none was published; raises ShopperTowerDamagedError for a
+        pointer that names none."""
+        try:
+            said = self._pointer.read_text("ascii", "replace").strip()
+        except FileNotFoundError:
+            return ""
+        except OSError as error:
+            raise ShopperTowerDamagedError(f"{self._pointer} cannot be read ({error.strerror})") from error
+        name = said.partition(" ")[0]
+        # Also without a checksum, as a person writes it.
+        if not _NAME.fullmatch(name) or said not in (name, pointer_content(name).decode().strip()):
+            message = f"{self._pointer} names no tower, it says {said[:40]!r}; train one: shelfwise train users"
+            raise ShopperTowerDamagedError(message)
+        return name
+
+    def serving(self, encoder: str, dimension: int) -> ServingTower:
+        """The tower that serves an index of this encoder, verified; where it cannot, none, with the reason."""
+        try:
+            name = self.current()
+            if not name:
+                return ServingTower(None)
+            tower = opened_tower(self.folder / name)
+        except ShopperTowerError as error:
+            return ServingTower(None, (f"{error}; {_WITHOUT}",))
+        if why := misfit(tower.spec, encoder, dimension):
+            return ServingTower(None, (f"the shopper tower {name} cannot serve: {why}; {_WITHOUT}",))
+        return ServingTower(tower)
+
+    def add(self, build: Build, spec: TowerSpec, report: TowerReport) -> StoredTower:
+        """Adds a tower, lets it serve unless its report says why it is kept aside, and removes the oldest ones.
+
+        Waits up to a minute for another program that writes. Raises StoreLockedError where that takes longer,
+        StoreError where the folder cannot be written, and what `write_tower` and `build` raise: then nothing is added.
+        """
+        Store(self._store).check_ours()
+        try:
+            self.folder.mkdir(exist_ok=True)
+            with held_lock(self.folder, "publish", _PATIENCE_SECONDS):
+                self._sweep()
+                names = self.names()
+                name = f"tower-{(_number(names[-1]) if names else 0) + 1:04d}"
+                with whole_folder(self.folder / name) as scratch:
+                    build(scratch)
+                    write_tower(scratch, spec, report)
+                sync(self.folder)
+                if not report.aside:
+                    write_durably(self._pointer, pointer_content(name))
+                self._prune(name)
+        except OSError as error:
+            message = f"{self.folder} cannot be written ({error}); see to the disk and to the rights to that folder"
+            raise StoreError(message) from error
+        return StoredTower(name, self.folder / name, spec, report)
+
+    def _prune(self, newest: str) -> None:
+        try:
+            current = self.current()
+        except ShopperTowerDamagedError:
+            return
+        for name in [each for each in self.names() if each not in (current, newest)][:-KEEP]:
+            shutil.rmtree(self.folder / name)
+
+    def _sweep(self) -> None:
+        """Removes what killed programs had begun to write; the caller holds the lock."""
+        for leftover in self.folder.glob(".tower-*"):
+            shutil.rmtree(leftover)
+
+
+def _number(name: str) -> int:
+    return int(name.removeprefix("tower-"))

@@ -1,0 +1,144 @@
+"""`shelfwise train users` from a store's events to a tower that serves or is kept aside; killed, and refused."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import polars as pl
+import pytest
+from typer.testing import CliRunner
+
+from rerank.shoppers.files import TowerReport
+from rerank.shoppers.held_out import split_by_time
+from rerank.shoppers.histories import Histories
+from retrieval.errors import StoreMissingError, TrainingError
+from service.engine import SearchEngine
+from service.settings import EventsSettings, Settings
+from service.training.shopper_acts import shopper_acts
+from service.training.shopper_tower import train_users
+from service.training.tower_gate import NEAR, POPULAR, POPULAR_THERE, SERVING, TOWER, TowerGate
+from service.training.training import TRAINING_FOLDER
+from service.training_commands import train
+from tests.learning_stores import Quiet, with_events
+from tests.unit.rerank.shoppers.small_stores import EACH, KINDS, TINY, catalog, shoppers
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+SETTINGS = Settings(backend="embedded", events=EventsSettings(minimum_shoppers=2))
+OPTIONS = replace(TINY, epochs=3, refit=False)
+
+
+@pytest.fixture(scope="module")
+def store(demo_index: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return with_events(demo_index, tmp_path_factory.mktemp("users"), sessions=900)
+
+
+@pytest.fixture
+def root(store: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(store, tmp_path / "store"))
+
+
+def test_a_tower_is_trained_judged_and_kept(root: Path) -> None:
+    done = CliRunner().invoke(train, ["users", "--index", str(root), "--epochs", "3", "--json"])
+    assert done.exit_code == 0, done.output
+    told = msgspec.json.decode(done.stdout)
+    report = msgspec.convert(told["report"], TowerReport)
+    assert [way.name for way in report.ways] == [TOWER, NEAR, POPULAR_THERE, POPULAR]
+    assert report.shoppers >= 50
+    assert report.difference is not None
+    assert told["serves"] == (report.difference.low > 0) == (not report.aside)
+    assert {"shoppers of 1 act", "chosen 1 to 10 times"} <= {*report.slices}
+    assert report.curve[0][0] == 0
+    assert not list((root / TRAINING_FOLDER).glob("users-*"))
+    with SearchEngine.open(root, follow=False) as engine:
+        assert engine.shopper_tower == (told["tower"] if told["serves"] else "")
+
+
+class _KilledError(Exception):
+    pass
+
+
+class _Killing(Quiet):
+    """Ends a training after so many epochs."""
+
+    def __init__(self, after: int) -> None:
+        self._left = after
+        self._phase = ""
+
+    def begin(self, phase: str, total: int | None, unit: str) -> None:
+        self._phase = phase
+
+    def advance(self, amount: int) -> None:
+        self._left -= self._phase == "train"
+        if not self._left:
+            raise _KilledError
+
+
+def test_a_killed_training_goes_on_to_the_same_tower(root: Path, tmp_path: Path) -> None:
+    other = Path(shutil.copytree(root, tmp_path / "other"))
+    whole = train_users(other, SETTINGS, OPTIONS, Quiet()).tower
+    with pytest.raises(_KilledError):
+        train_users(root, SETTINGS, OPTIONS, _Killing(3))
+    assert list((root / TRAINING_FOLDER).glob("users-*"))
+    again = train_users(root, SETTINGS, OPTIONS, Quiet()).tower
+    for name in ("model.onnx", "products.safetensors", "products.json"):
+        assert (again.folder / name).read_bytes() == (whole.folder / name).read_bytes()
+    assert again.report.ways == whole.report.ways
+
+
+def test_a_store_without_events_is_refused(demo_index: Path) -> None:
+    with pytest.raises(StoreMissingError):
+        train_users(demo_index, SETTINGS, OPTIONS, Quiet())
+
+
+def test_too_few_shoppers_are_refused(demo_index: Path, tmp_path: Path) -> None:
+    few = with_events(demo_index, tmp_path, sessions=20)
+    with pytest.raises(TrainingError, match="50 are needed"):
+        train_users(few, SETTINGS, OPTIONS, Quiet())
+    assert not (few / "shoppers").exists()
+
+
+def test_acts_on_products_that_are_gone_are_left_out_and_looks_are_one() -> None:
+    acts = pl.DataFrame(
+        {
+            "shopper": ["b", "b", "b", "b", "a", "a"],
+            "product_id": ["x", "x", "gone", "y", "y", "x"],
+            "kind": ["click", "purchase", "click", "cart", "click", "consultation"],
+            "time": pl.Series([1_000, 2_000, 3_000, 4_000, 9_000, 8_000]).cast(pl.Datetime("ms", "UTC")),
+        }
+    )
+    made = shopper_acts(acts, {"x": 0, "y": 1}.get)
+    assert made.gone == 1
+    assert made.histories.starts.tolist() == [0, 2, 4]
+    assert made.histories.products.tolist() == [0, 1, 0, 1]
+    assert made.histories.kinds.tolist() == [0, 1, 3, 2]
+    assert made.histories.times.tolist() == [8.0, 9.0, 2.0, 4.0]
+    assert "1 on products that are gone" in str(made)
+
+
+@pytest.fixture(scope="module")
+def gate() -> Iterator[TowerGate]:
+    vectors, kinds = catalog()
+    learning, held = split_by_time(shoppers(200), 0.2)
+    yield TowerGate(vectors, kinds, learning, held, hide_seen=True)
+
+
+def test_the_gate_lets_a_better_one_serve(gate: TowerGate) -> None:
+    def foretells(histories: Histories, _now: object) -> np.ndarray[tuple[int, ...], np.dtype[np.floating]]:
+        newest = histories.products[histories.starts[1:] - 1] // EACH
+        return np.eye(KINDS)[(newest + 1) % KINDS][:, np.arange(KINDS * EACH) // EACH]
+
+    def by_chance(histories: Histories, _now: object) -> np.ndarray[tuple[int, ...], np.dtype[np.floating]]:
+        return np.random.default_rng(len(histories)).random((len(histories), KINDS * EACH))
+
+    report = gate.report(foretells, None)
+    assert (report.aside, report.against) == ((), NEAR)
+    worse = gate.report(by_chance, foretells)
+    assert worse.against == SERVING
+    assert "not surely better: nDCG@10 -" in worse.aside[0]
+    assert "not surely better" in gate.report(foretells, foretells).aside[0]

@@ -1,0 +1,48 @@
+"""Small shopper towers for the demo index, as trained on shoppers who go from one product to another."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import msgspec
+import numpy as np
+
+from rerank.shoppers.files import StoredTower, TowerReport, TowerSpec
+from rerank.shoppers.histories import Histories
+from rerank.shoppers.registry import TowerRegistry
+from rerank.shoppers.tower import ShopperTower
+from rerank.shoppers.training import fit
+from rerank.shoppers.written import write_model
+from service.snapshot import Snapshot
+from tests.unit.rerank.shoppers.small_stores import TINY
+
+STEP = 7
+"""Everybody goes from a row to the one so many after it."""
+
+
+def trained(snapshot: Snapshot, epochs: int = 2) -> ShopperTower:
+    """A tower that knows where everybody goes, among the first 100 rows."""
+    starts = np.random.default_rng(0).integers(70, size=120).tolist()
+    histories = Histories.of([[start, start + STEP, start + 2 * STEP] for start in starts])
+    vectors = snapshot.vectors.gather(np.arange(len(snapshot.products)))
+    return fit(vectors, histories, replace(TINY, epochs=epochs))
+
+
+def publish(
+    root: Path, snapshot: Snapshot, tower: ShopperTower, aside: tuple[str, ...] = (), **said: object
+) -> StoredTower:
+    """Adds a tower to an index."""
+    spec = TowerSpec(
+        encoder=snapshot.manifest.encoder,
+        dimension=snapshot.manifest.dimension,
+        width=TINY.width,
+        usual_bias=tower.learned.usual_bias,
+        trained_on={"shoppers": 120},
+    )
+    report = TowerReport(created="2026-11-10T03:12:00+00:00", aside=aside)
+    return TowerRegistry(root).add(
+        lambda folder: write_model(folder, tower, snapshot.products.id_of),
+        msgspec.structs.replace(spec, **said),
+        report,
+    )

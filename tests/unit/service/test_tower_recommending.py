@@ -1,0 +1,214 @@
+"""Recommendations by a shopper tower: as it was trained, filtered, by rules; followed; and made without one."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import pytest
+
+from rerank.shoppers.files import MODEL_FILE, SEAL_FILE, SPEC_FILE, TABLE_FILE, opened_tower
+from rerank.shoppers.histories import Histories
+from rerank.shoppers.onnx_encoder import OnnxEncoder
+from rerank.shoppers.registry import KEEP, TowerRegistry
+from rerank.shoppers.tower import ShopperTower
+from retrieval.errors import QueryError, ShopperTowerDamagedError, ShopperTowerError, ShopperTowerForeignError
+from retrieval.manifest import FileEntry, checksum
+from retrieval.records import PastAct
+from service.engine import SearchEngine
+from service.merchandising.rule import Hide, Rule
+from service.popularity import write_popularity
+from service.recommending import TOWER
+from service.settings import RecommendSettings, Settings
+from tests.unit.service.demo_towers import publish, trained
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+NOW = datetime(2025, 1, 1, tzinfo=UTC)
+
+
+@pytest.fixture(scope="module")
+def tower(demo_index: Path) -> ShopperTower:
+    with SearchEngine.open(demo_index, follow=False) as opened:
+        return trained(opened.snapshot)
+
+
+@pytest.fixture(scope="module")
+def published(demo_index: Path, tower: ShopperTower, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of the demo index whose tower serves; not to be changed."""
+    root = Path(shutil.copytree(demo_index, tmp_path_factory.mktemp("towers") / "index"))
+    with SearchEngine.open(root, follow=False) as opened:
+        publish(root, opened.snapshot, tower)
+    return root
+
+
+@pytest.fixture
+def root(published: Path, tmp_path: Path) -> Path:
+    """The same, which a test may change."""
+    return Path(shutil.copytree(published, tmp_path / "index"))
+
+
+@pytest.fixture
+def live(root: Path) -> Iterator[SearchEngine]:
+    with SearchEngine.open(root, follow=False) as opened:
+        yield opened
+
+
+def acts_on(engine: SearchEngine, *rows: int) -> list[PastAct]:
+    return [
+        PastAct(engine.snapshot.products.id_of(row), at=NOW + timedelta(hours=hour)) for hour, row in enumerate(rows)
+    ]
+
+
+def shown(engine: SearchEngine, acts: list[PastAct], **asked: object) -> list[int]:
+    page = engine.recommend(acts, **asked)  # type: ignore[arg-type]
+    rows = [engine.snapshot.products.row_of(hit.product.id) for hit in page.hits]
+    return [row for row in rows if row is not None]
+
+
+def test_it_serves_what_its_arrays_say(live: SearchEngine, tower: ShopperTower) -> None:
+    assert live.shopper_tower == "tower-0001"
+    rows = [3, 40, 17]
+    acts = acts_on(live, *rows)
+    times = [act.at.timestamp() for act in acts if act.at]
+    kinds = [[1] * 3]
+    scores = tower.scores(Histories.of([rows], kinds, [times]), np.array([time.time()]))[0]
+    scores[rows] = -np.inf
+    assert shown(live, acts, size=10) == np.argsort(-scores, kind="stable")[:10].tolist()
+    best = live.recommend(acts, size=1).hits[0]
+    assert best.score == pytest.approx(float(scores.max()), abs=1e-3)
+
+
+def test_filters_and_rules_hold(live: SearchEngine) -> None:
+    acts = acts_on(live, 3, 10)
+    first = live.recommend(acts, size=20).hits
+    brand = first[5].product.brand
+    hits = live.recommend(acts, size=20, filters=f'brand = "{brand}"').hits
+    assert {hit.product.brand for hit in hits} == {brand}
+    live.rules.put([Rule("no", (Hide((first[0].product.id,)),))])
+    assert first[0].product.id not in {hit.product.id for hit in live.recommend(acts, size=20).hits}
+
+
+def test_seen_products_are_hidden_unless_shown(live: SearchEngine, root: Path) -> None:
+    acts = acts_on(live, 3, 10)
+    assert not {3, 10} & {*shown(live, acts, size=100)}
+    assert {3, 10} & {*shown(live, acts, size=100, include_seen=True)}
+    settings = Settings(recommend=RecommendSettings(seen="show"))
+    with SearchEngine.open(root, settings=settings, follow=False) as showing:
+        assert shown(showing, acts, size=100) == shown(live, acts, size=100, include_seen=True)
+        assert shown(showing, acts, size=100, include_seen=False) == shown(live, acts, size=100)
+    with pytest.raises(QueryError, match="include_seen is str"):
+        live.recommend(acts, include_seen="yes")  # type: ignore[arg-type]
+
+
+def test_of_many_acts_the_newest_count(live: SearchEngine) -> None:
+    acts = acts_on(live, *(number % 90 for number in range(1_000)))
+    assert shown(live, acts, include_seen=True) == shown(live, acts[-50:], include_seen=True)
+    assert shown(live, acts[::-1], include_seen=True) == shown(live, acts, include_seen=True)
+
+
+def test_a_product_that_came_just_now_is_recommended(root: Path) -> None:
+    with SearchEngine.open(root) as engine:
+        engine.upsert([replace(engine.snapshot.products[3], id="new")])
+        assert "new" in {hit.product.id for hit in engine.recommend(acts_on(engine, 3), size=50).hits}
+
+
+def test_unknown_products_are_answered_by_popularity(root: Path) -> None:
+    with SearchEngine.open(root, follow=False) as engine:
+        ids = [engine.snapshot.products.id_of(row) for row in (50, 9, 30)]
+        browsed = engine.search("", size=5).hits
+        unknown = [PastAct("nosuch")]
+        assert engine.recommend(unknown, size=5).hits == engine.recommend(size=5).hits == browsed
+        write_popularity(root, {ids[0]: 3.0, ids[1]: 2.0, ids[2]: 1.0, "gone": 9.0}, NOW)
+        for history in (unknown, []):
+            assert [hit.product.id for hit in engine.recommend(history, size=3).hits] == ids
+        first = engine.snapshot.products[50]
+        hits = engine.recommend(size=3, filters=f'brand != "{first.brand}"').hits
+        assert hits
+        assert first.id not in {hit.product.id for hit in hits}
+
+
+def test_another_one_is_taken_up_while_searches_go_on(live: SearchEngine, root: Path, tower: ShopperTower) -> None:
+    publish(root, live.snapshot, tower, aside=("not better",))
+    live.look()
+    assert live.shopper_tower == "tower-0001"
+    publish(root, live.snapshot, tower)
+    live.look()
+    assert (live.shopper_tower, live.notices) == ("tower-0003", ())
+
+
+def test_one_for_another_encoder_is_refused_by_name(live: SearchEngine, root: Path, tower: ShopperTower) -> None:
+    publish(root, live.snapshot, tower, encoder="another")
+    live.look()
+    assert live.shopper_tower == ""
+    (notice,) = live.notices
+    assert "tower-0002 cannot serve: it was trained on the encoder another" in notice
+    acts = acts_on(live, 3)
+    near = [hit.product.id for hit in live.similar(acts[0].product_id, size=5).hits]
+    assert [hit.product.id for hit in live.recommend(acts, size=5).hits] == near
+
+
+@pytest.mark.parametrize("name", [MODEL_FILE, TABLE_FILE, SPEC_FILE, SEAL_FILE])
+def test_a_damaged_one_is_told_and_not_served(live: SearchEngine, root: Path, tower: ShopperTower, name: str) -> None:
+    folder = publish(root, live.snapshot, tower).folder
+    content = bytearray((folder / name).read_bytes())
+    content[len(content) // 2] ^= 1
+    (folder / name).write_bytes(content)
+    live.look()
+    assert live.shopper_tower == ""
+    assert str(folder) in live.notices[0]
+    assert live.recommend(acts_on(live, 3)).hits
+
+
+def test_a_tower_that_fails_is_said_to_be_missing(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(*_arrays: object) -> None:
+        raise ShopperTowerError("it failed")
+
+    monkeypatch.setattr(OnnxEncoder, "__call__", fails)
+    with SearchEngine.open(root, follow=False) as engine:
+        page = engine.recommend(acts_on(engine, 3))
+        assert page.hits
+        assert page.degraded == (TOWER,)
+
+
+def test_files_are_checked(published: Path, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(published / "shoppers" / "tower-0001", tmp_path / "tower"))
+    said = msgspec.json.decode((folder / SPEC_FILE).read_bytes())
+    (folder / SPEC_FILE).write_bytes(msgspec.json.encode(said | {"format": 99}))
+    with pytest.raises(ShopperTowerDamagedError, match="bytes, not"):
+        opened_tower(folder)
+    _reseal(folder)
+    with pytest.raises(ShopperTowerForeignError, match="format 99"):
+        opened_tower(folder)
+    (folder / SPEC_FILE).write_bytes(msgspec.json.encode(said | {"dimension": 7}))
+    _reseal(folder)
+    with pytest.raises(ShopperTowerForeignError, match="of 384 columns"):
+        opened_tower(folder)
+
+
+def test_a_pointer_that_names_none_is_told(live: SearchEngine, root: Path) -> None:
+    (root / "shoppers" / "CURRENT").write_text("../elsewhere")
+    live.look()
+    assert live.shopper_tower == ""
+    assert "names no tower" in live.notices[0]
+
+
+def test_old_ones_are_removed_and_the_one_that_serves_stays(
+    root: Path, live: SearchEngine, tower: ShopperTower
+) -> None:
+    for _ in range(KEEP + 3):
+        publish(root, live.snapshot, tower, aside=("not better",))
+    registry = TowerRegistry(root)
+    assert registry.current() == "tower-0001"
+    assert registry.names() == ["tower-0001", *(f"tower-{number:04d}" for number in range(4, KEEP + 5))]
+
+
+def _reseal(folder: Path) -> None:
+    names = sorted(path.name for path in folder.iterdir() if path.name != SEAL_FILE)
+    seal = {name: FileEntry((folder / name).stat().st_size, checksum(folder / name)) for name in names}
+    (folder / SEAL_FILE).write_bytes(msgspec.json.encode(seal))
