@@ -14,8 +14,10 @@ from benchmarks import (
     event_commands,
     http_commands,
     ranker_commands,
+    recommend_commands,
     suggest_commands,
     synonym_commands,
+    tower_commands,
 )
 from retrieval.errors import SettingError
 from service.options import IndexArgument, JsonOption, add_commands, cache_folder
@@ -32,8 +34,10 @@ add_commands(bench, cluster_commands.EXAMPLES)
 add_commands(bench, event_commands.EXAMPLES)
 add_commands(bench, ranker_commands.EXAMPLES)
 add_commands(bench, http_commands.EXAMPLES)
+add_commands(bench, recommend_commands.EXAMPLES)
 add_commands(bench, suggest_commands.EXAMPLES)
 add_commands(bench, synonym_commands.EXAMPLES)
+add_commands(bench, tower_commands.EXAMPLES)
 
 
 def evaluate(

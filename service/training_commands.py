@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from rerank.teacher.default import DEFAULT_TEACHER
-from service import shopper_commands
+from service import shopper_commands, tower_commands
 from service.options import IndexOption, JsonOption, SettingsOption, TeacherOption, add_commands, cache_folder
 
 if TYPE_CHECKING:
@@ -20,13 +20,13 @@ ClickWay = Literal["debiased", "propensity", "tower", "naive"]
 
 train = typer.Typer(
     name="train",
-    help="Train the ranker of an index, or what recommends: on what shoppers did, on the catalog.",
+    help="Train the ranker of an index, its encoder, or what recommends: on what shoppers did, judgments, the catalog.",
     no_args_is_help=True,
     rich_markup_mode="rich",
 )
 
 
-add_commands(train, shopper_commands.EXAMPLES)
+add_commands(train, (*tower_commands.EXAMPLES, *shopper_commands.EXAMPLES))
 
 
 @train.command(epilog="Example: shelfwise train ranker --index store")

@@ -34,7 +34,7 @@ def train_from_catalog(root: Path, catalog: CatalogOptions, options: DistilOptio
     where another program trains for it, TrainingError where there is too little to learn from, EncoderError where a
     model cannot be had.
     """
-    with _working(root) as (snapshot, work, built):
+    with working(root) as (snapshot, work, built):
         taught = taught_lists(snapshot, catalog, work / TEACHER_SCORES, built, progress)
         return distil_ranker(snapshot, taught, work, root, options, progress)
 
@@ -52,7 +52,7 @@ def train_from_clicks(
     Raises what `train_from_catalog` does, StoreMissingError where there are no events, and StoreError where they cannot
     be read.
     """
-    with closing(EventLog.open(root, settings, make=False)) as log, _working(root) as (snapshot, work, built):
+    with closing(EventLog.open(root, settings, make=False)) as log, working(root) as (snapshot, work, built):
         progress.begin("events", None, "")
         tables = DerivedTables(root, log, settings.events)
         done = tables.refresh()
@@ -68,7 +68,7 @@ def train_from_clicks(
 
 
 @contextmanager
-def _working(root: Path) -> Iterator[tuple[Snapshot, Path, float]]:
+def working(root: Path) -> Iterator[tuple[Snapshot, Path, float]]:
     """The version that serves, a folder that nobody else works in, and when the version was built, in seconds since
     1970: a product's age is that at the build, so that a run that goes on tomorrow learns from the same features."""
     with serving_snapshot(root) as snapshot:

@@ -1,0 +1,83 @@
+"""The command that measures trained towers: `shelfwise bench towers`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from service.options import IndexArgument, JsonOption, cache_folder
+from service.tower_commands import (
+    BatchOption,
+    CachedOption,
+    EncoderOption,
+    EpochsOption,
+    LayersOption,
+    LengthOption,
+    LossOption,
+    NegativesOption,
+    PrecisionOption,
+    RanksOption,
+    RateOption,
+    RoundsOption,
+    SeedOption,
+    TemperatureOption,
+)
+
+
+def towers(
+    index: IndexArgument,
+    judgments: Annotated[Path, typer.Argument(help="A judgments file.", metavar="JUDGMENTS")],
+    encoder: EncoderOption = "",
+    loss: LossOption = "softmax",
+    epochs: EpochsOption = 3,
+    batch: BatchOption = 128,
+    learning_rate: RateOption = 1e-4,
+    *,
+    temperature: TemperatureOption = 0.05,
+    negatives: NegativesOption = 1,
+    ranks: RanksOption = "101-500",
+    rounds: RoundsOption = 2,
+    max_length: LengthOption = 64,
+    layers: LayersOption = None,
+    precision: PrecisionOption = "auto",
+    cached: CachedOption = True,
+    runtimes: Annotated[
+        str, typer.Option("--runtime", help="Of what was trained; several are separated by commas.")
+    ] = "auto",
+    seed: SeedOption = 0,
+    out: Annotated[
+        Path | None, typer.Option("--out", help="A new folder; by default one under the index's training/towers.")
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Train the encoder on four fifths of the judged queries, and measure it on the others over the whole catalog.
+
+    The index stays as it is; the trained towers stay where they were written.
+    """
+    import msgspec
+
+    from benchmarks.judgments import read_judgments
+    from benchmarks.towers import measure_towers, show_towers
+    from service.terminal import ProgressLines, write_json
+    from service.tower_commands import rank_window, tower_options
+    from service.training.towers import TowersRequest
+
+    options = tower_options(
+        loss,
+        "none",
+        (epochs, batch, seed),
+        (learning_rate, temperature),
+        (negatives, *rank_window(ranks)),
+        (rounds, max_length, layers),
+        precision,
+        cached=cached,
+    )
+    request = TowersRequest(encoder=encoder, out=out, cache=cache_folder(), options=options)
+    with ProgressLines() as progress:
+        report = measure_towers(index, read_judgments(judgments), request, runtimes.split(","), progress)
+    write_json(msgspec.json.encode(report)) if as_json else show_towers(report)
+
+
+EXAMPLES = ((towers, "Example: shelfwise bench towers store judgments.tsv --runtime onnx-int8,onnx-fp32"),)

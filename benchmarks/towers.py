@@ -1,0 +1,184 @@
+"""What training the towers on judged queries gives on others, over the whole catalog: dense and merged, before and
+after.
+
+Queries are divided by the SHA-1 of their text, 80 to 20: the 20 are seen by nothing that trains or chooses. The
+version that serves is what stands before; after, its products are encoded anew, and all else is as it was.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import msgspec
+import numpy as np
+
+from benchmarks.judgments import HEADER, Judgments
+from benchmarks.measures import measure, ndcg
+from benchmarks.ranker_quality import part_of
+from benchmarks.tables import plain_table
+from rerank.gate.bootstrap import Difference, paired_bootstrap
+from retrieval.encoder import Encoder
+from retrieval.encoders import open_encoder
+from retrieval.product_text import encoder_text
+from retrieval.stored_vectors import create_vectors
+from retrieval.vectors import measure_background
+from retrieval.vectors_faiss import FaissIndex, build_index
+from service.ranking import Request
+from service.settings import Settings
+from service.snapshot import Snapshot, serving_snapshot
+from service.stages import Stages
+from service.terminal import out
+from service.training.from_catalog import Progress
+from service.training.towers import TowersRequest, train_text_towers
+
+DEPTH = 100
+STAGES = ("dense", "merged")
+_CHUNK = 4_096
+
+
+@dataclass(frozen=True, slots=True)
+class TowerFigures:
+    """What one stage reaches with one encoder."""
+
+    encoder: str
+    """before, or the runtime that the trained towers ran in."""
+    stage: str
+    ndcg: float
+    """nDCG@10; what nobody judged counts 0."""
+    recall: float
+    """recall@100 of what has its query's top grade."""
+    against: Difference | None
+    """nDCG@10 less that of the same stage before, paired by query."""
+
+
+@dataclass(frozen=True, slots=True)
+class TowersReport:
+    """All of them, over the same queries."""
+
+    products: int
+    training_queries: int
+    test_queries: int
+    folder: str
+    training_seconds: float
+    figures: Sequence[TowerFigures]
+
+
+def measure_towers(
+    index: Path, judgments: Judgments, request: TowersRequest, runtimes: Sequence[str], progress: Progress
+) -> TowersReport:
+    """Trains on four fifths of the queries and measures on the others; `request` says how, but not on what."""
+    queries = list(judgments.grades)
+    test = part_of(queries, "test")
+    training = part_of(queries, "train") + part_of(queries, "validation")
+    held_out = Judgments({query: judgments.grades[query] for query in test}, judgments.lowest)
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch)
+        request = replace(request, judgments=[_written(judgments, training, folder)], held_out=test)
+        started = time.perf_counter()
+        done = train_text_towers(index, Settings(), request, progress)
+        seconds = time.perf_counter() - started
+        with serving_snapshot(index) as snapshot:
+            figures = list(_figures(snapshot, done.folder, held_out, request, runtimes, folder, progress))
+            products = len(snapshot.products)
+    return TowersReport(products, len(training), len(test), str(done.folder), seconds, figures)
+
+
+def _written(judgments: Judgments, queries: Sequence[str], folder: Path) -> Path:
+    lines = ["\t".join(HEADER)]
+    lines += [
+        f"{query}\t{product}\t{grade!r}" for query in queries for product, grade in judgments.grades[query].items()
+    ]
+    path = folder / "judgments.tsv"
+    path.write_text("\n".join(lines), "utf-8")
+    return path
+
+
+def _figures(
+    snapshot: Snapshot,
+    towers: Path,
+    held_out: Judgments,
+    request: TowersRequest,
+    runtimes: Sequence[str],
+    folder: Path,
+    progress: Progress,
+) -> Iterator[TowerFigures]:
+    before: dict[str, Mapping[str, Sequence[str]]] = {}
+    for stage in STAGES:
+        before[stage] = _run(snapshot, held_out, stage, f"before, {stage}", progress)
+        yield _measured("before", stage, before[stage], held_out, None)
+    for number, runtime in enumerate(runtimes):
+        encoder = open_encoder(str(towers), runtime, request.cache)
+        after = _encoded(snapshot, encoder, folder / f"vectors-{number}", progress)
+        for stage in STAGES:
+            run = _run(after, held_out, stage, f"{runtime}, {stage}", progress)
+            yield _measured(runtime, stage, run, held_out, before[stage])
+
+
+def _encoded(snapshot: Snapshot, encoder: Encoder, folder: Path, progress: Progress) -> Snapshot:
+    """The same version with other vectors."""
+    size = len(snapshot.products)
+    progress.begin("encoding", size, "products")
+    vectors = create_vectors(folder, size, encoder.dimension)
+    for start in range(0, size, _CHUNK):
+        rows = range(start, min(start + _CHUNK, size))
+        texts = [encoder_text(snapshot.products[row]) for row in rows]
+        vectors[start : rows.stop] = encoder.encode_products(texts, progress.advance)
+    progress.end(f"{size:,} products by {encoder.identity}")
+    build_index(folder)
+    background = measure_background(np.asarray(vectors))
+    manifest = msgspec.structs.replace(snapshot.manifest, background=background, encoder=encoder.identity)
+    return replace(snapshot, encoder=encoder, vectors=FaissIndex(folder), manifest=manifest, states=None)
+
+
+def _run(snapshot: Snapshot, held_out: Judgments, stage: str, name: str, progress: Progress) -> dict[str, list[str]]:
+    queries = list(held_out.grades)
+    progress.begin(name, len(queries), "queries")
+    threads = len(os.sched_getaffinity(0))
+    with ThreadPoolExecutor(threads) as beside, ThreadPoolExecutor(threads) as workers:
+        stages = Stages(snapshot, beside)
+
+        def one(query: str) -> list[str]:
+            rows = stages.rank(Request(query, snapshot.analyzer.groups(query), stage=stage)).rows[:DEPTH]
+            progress.advance(1)
+            return [snapshot.products.id_of(row) for row in rows.tolist()]
+
+        run = dict(zip(queries, workers.map(one, queries), strict=True))
+    progress.end(f"nDCG@10 {measure(run, held_out)['nDCG@10']:.4f}")
+    return run
+
+
+def _measured(
+    encoder: str,
+    stage: str,
+    run: Mapping[str, Sequence[str]],
+    held_out: Judgments,
+    before: Mapping[str, Sequence[str]] | None,
+) -> TowerFigures:
+    found = measure(run, held_out)
+    against = None if before is None else paired_bootstrap(_by_query(run, held_out), _by_query(before, held_out))
+    return TowerFigures(encoder, stage, found["nDCG@10"], found["R@100"], against)
+
+
+def _by_query(run: Mapping[str, Sequence[str]], held_out: Judgments) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
+    return np.array([ndcg(run[query], judged, held_out) for query, judged in held_out.grades.items()])
+
+
+def show_towers(report: TowersReport) -> None:
+    """nDCG@10 and recall@100 by encoder and stage."""
+    title = (
+        f"{report.test_queries:,} held-out queries over {report.products:,} products; trained on "
+        f"{report.training_queries:,} others in {report.training_seconds / 60:.1f} minutes"
+    )
+    table = plain_table(["", "stage", "nDCG@10", "recall@100", "against before", "from", "to"], title)
+    for each in report.figures:
+        found = each.against
+        ends = [""] * 3 if found is None else [f"{value:+.4f}" for value in (found.mean, found.low, found.high)]
+        table.add_row(each.encoder, each.stage, f"{each.ndcg:.4f}", f"{each.recall:.4f}", *ends)
+    out.print(table)
+    out.print(f"The towers are in {report.folder}", markup=False, highlight=False, soft_wrap=True)

@@ -1,0 +1,159 @@
+"""The losses of the towers over a batch's queries and products, on sentence-transformers' cached gradients."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from sentence_transformers import SentenceTransformer
+from sentence_transformers.base.losses.gradcache import CachedLossMixin
+from torch import Tensor, nn
+from torch.nn import functional
+
+LossName = Literal["softmax", "pointwise"]
+TeacherLoss = Literal["none", "margin", "kl"]
+
+
+@dataclass(frozen=True, slots=True)
+class LossOptions:
+    """What is learned, and from how many texts at a time."""
+
+    name: LossName = "softmax"
+    temperature: float = 0.05
+    """What cosines are divided by."""
+    correct: bool = True
+    """Whether products count by how often they are drawn (logQ): else what is often a positive is pushed down as
+    often."""
+    teacher: TeacherLoss = "none"
+    teacher_weight: float = 1.0
+    """What a teacher's word counts beside the rest."""
+    cached: bool = True
+    """Whether the activations of `chunk` texts alone are in memory, for a third more time; else those of the batch."""
+    chunk: int = 64
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Examples:
+    """What some steps train on, by number: the labels of a batch are numbers of these."""
+
+    queries: Tensor
+    """(n,) int64: numbers of queries."""
+    products: Tensor
+    """(n, c) int64: rows; a positive first, then its negatives."""
+    titles: Tensor
+    """(n, c) int64: equal where titles are."""
+    weights: Tensor
+    """(n,) float32: how much each counts."""
+    log_q: Tensor
+    """(n, c) float32: the logarithm of how likely the product is to be drawn."""
+    taught: Tensor | None = None
+    """(n, c) float32: what the teacher says of each product."""
+
+
+class TowerLoss(CachedLossMixin, nn.Module):
+    """The loss of batches whose columns are a query, a positive, and negatives.
+
+    Softmax is InfoNCE over all products of the batch (Yi et al. 2019, Sampling-Bias-Corrected Neural Modeling, section
+    3), pointwise is the cross-entropy of sigmoid(cosine * scale + bias) with the two learned (Zhai et al. 2023, Sigmoid
+    Loss, section 3.2). A product that is a positive of a row's query, or has its positive's title, is no negative of
+    that row.
+    """
+
+    def __init__(self, model: SentenceTransformer, options: LossOptions, positives: Tensor, size: int) -> None:
+        """`positives` (m,) are query * `size` + row of all that is right, ascending."""
+        super().__init__()
+        self.model = model
+        self.options = options
+        self.examples: Examples | None = None
+        self.mini_batch_size = options.chunk
+        self.cached = options.cached
+        self._positives, self._size = positives, size
+        self._orders: list[Tensor] = []
+        if options.name == "pointwise":
+            self.scale = nn.Parameter(torch.tensor(1.0 / options.temperature))
+            self.bias = nn.Parameter(torch.tensor(-0.5 / options.temperature))
+
+    def forward(self, sentence_features: Iterable[dict[str, Tensor]], labels: Tensor) -> Tensor:
+        """The loss of a batch; `labels` (B,) are numbers of examples."""
+        # Texts of about one length stand in each chunk, so that little of it is padding.
+        features = list(sentence_features)
+        orders = [each["attention_mask"].sum(dim=1).argsort(stable=True) for each in features]
+        ordered = [_rows(each, order) for each, order in zip(features, orders, strict=True)]
+        self._orders = [order.argsort() for order in orders]
+        if self.cached or not torch.is_grad_enabled():
+            return self.forward_cached(ordered, labels)
+        whole = [[rep for rep, _ in self.embed_minibatch_iter(each, True, False)] for each in ordered]
+        return self.calculate_loss(whole, labels)
+
+    def calculate_loss(
+        self, reps: list[list[Tensor]], labels: Tensor | None = None, *, with_backward: bool = False
+    ) -> Tensor:
+        """See `CachedLossMixin`."""
+        if labels is None or self.examples is None:
+            raise ValueError("the loss needs the numbers of its examples")
+        columns = [torch.cat(column)[order] for column, order in zip(reps, self._orders, strict=True)]
+        queries, *products = [functional.normalize(column.float(), dim=-1) for column in columns]
+        loss = self._loss(queries @ torch.cat(products).T, labels.long().cpu(), self.examples)
+        if with_backward:
+            loss.backward()  # type: ignore[no-untyped-call]
+            return loss.detach()
+        return loss
+
+    def _loss(self, cosines: Tensor, numbers: Tensor, examples: Examples) -> Tensor:
+        """Of cosines (B, c * B): the batch's positives, then its first negatives, ..."""
+        place = cosines.device
+        masked = self._masked(examples, numbers).to(place)
+        weights = examples.weights[numbers].to(place)
+        if self.options.name == "softmax":
+            log_q = examples.log_q[numbers].T.reshape(-1).to(place)
+            each = self._softmax(cosines, masked, log_q)
+        else:
+            each = self._pointwise(cosines, masked)
+        if examples.taught is not None and self.options.teacher != "none":
+            each = each + self.options.teacher_weight * self._taught(cosines, examples.taught[numbers].to(place))
+        return (each * weights).sum() / weights.sum().clamp_min(1e-12)
+
+    def _masked(self, examples: Examples, numbers: Tensor) -> Tensor:
+        """(B, c * B): what is no negative of its row; its own positive is not masked."""
+        products, titles = examples.products[numbers].T.reshape(-1), examples.titles[numbers].T.reshape(-1)
+        keys = examples.queries[numbers][:, None] * self._size + products[None, :]
+        at = torch.searchsorted(self._positives, keys).clamp_max(len(self._positives) - 1)
+        masked = self._positives[at] == keys
+        masked |= examples.titles[numbers][:, :1] == titles[None, :]
+        own = torch.arange(len(numbers))
+        masked[own, own] = False
+        return masked
+
+    def _softmax(self, cosines: Tensor, masked: Tensor, log_q: Tensor) -> Tensor:
+        logits = cosines / self.options.temperature
+        if self.options.correct:
+            logits = logits - log_q
+        own = torch.arange(len(cosines), device=cosines.device)
+        return functional.cross_entropy(logits.masked_fill(masked, -math.inf), own, reduction="none")
+
+    def _pointwise(self, cosines: Tensor, masked: Tensor) -> Tensor:
+        logits = cosines * self.scale + self.bias
+        own = torch.arange(len(cosines), device=cosines.device)
+        targets = torch.zeros_like(logits)
+        targets[own, own] = 1.0
+        each = functional.binary_cross_entropy_with_logits(logits, targets, reduction="none")
+        return each.masked_fill(masked, 0.0).sum(dim=1)
+
+    def _taught(self, cosines: Tensor, taught: Tensor) -> Tensor:
+        """(B,): how far a row's own products are from what the teacher says of them, taught (B, c)."""
+        rows = torch.arange(len(cosines), device=cosines.device)
+        places = rows[:, None] + torch.arange(taught.shape[1], device=cosines.device) * len(cosines)
+        own = cosines.gather(1, places) / self.options.temperature
+        if self.options.teacher == "kl":
+            told = functional.log_softmax(taught, dim=1)
+            return functional.kl_div(functional.log_softmax(own, 1), told, reduction="none", log_target=True).sum(1)
+        # Hofstätter et al. 2020, Improving Efficient Neural Ranking Models, section 4.1.
+        margins = (own[:, :1] - own[:, 1:]) - (taught[:, :1] - taught[:, 1:])
+        return margins.square().mean(dim=1) if margins.shape[1] else margins.new_zeros(len(margins))
+
+
+def _rows(features: dict[str, Tensor], order: Tensor) -> dict[str, Tensor]:
+    return {name: value[order] if isinstance(value, Tensor) else value for name, value in features.items()}

@@ -1,0 +1,201 @@
+"""What the towers learn from: judged queries by number, products by row, divided by the SHA-1 of the query."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import defaultdict
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from retrieval.errors import TrainingError
+from retrieval.textfold import fold
+
+LEAST_GAIN = 0.25
+"""Of the highest: what gains less is no positive of its query, and may stand for what does not answer it."""
+LEAST_TRAINING, LEAST_VALIDATION = 20, 5
+"""Queries with a positive."""
+_PARTS = 1_000
+
+Rows = NDArray[np.int64]
+Floats = NDArray[np.float32]
+RowOf = Callable[[str], int | None]
+"""The row of a product's id, None where it is gone."""
+
+
+@dataclass(frozen=True, slots=True)
+class Opinion:
+    """What is known of one product for one query."""
+
+    gain: float
+    """0 to 1, as a share of the best that there is: what it is worth to who asks."""
+    weight: float = 1.0
+    """0 to 1: how much it is to count, such as by how many clicks say so."""
+
+
+@dataclass(frozen=True, slots=True)
+class JudgedQuery:
+    """A query with all that is known of products for it, by their ids."""
+
+    query: str
+    opinions: Mapping[str, Opinion]
+
+
+@dataclass(frozen=True, slots=True)
+class Sources:
+    """Where material comes from."""
+
+    training: Iterable[JudgedQuery]
+    validation: Iterable[JudgedQuery] | None = None
+    """Queries that only choose; None takes a share of `training`."""
+    held_out: Collection[str] = ()
+    """Queries that may have no part in either, since something is measured on them."""
+    share: float = 0.1
+    """Of the queries that choose, where `validation` has none."""
+
+
+@dataclass(frozen=True, slots=True)
+class Dropped:
+    """What was left out."""
+
+    gone: int = 0
+    """Opinions of products that the index does not have."""
+    leaked: int = 0
+    """Queries that stood on both sides after normalising, or among those held out: they were taken out."""
+    without_positive: int = 0
+    """Queries that nothing answers."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Material:
+    """Judged queries. Pairs are ordered by query, then by row."""
+
+    queries: tuple[str, ...]
+    """(q,)."""
+    training: Rows
+    """Numbers of the queries that train, ascending."""
+    validation: Rows
+    """Of those that choose."""
+    query_of: Rows
+    """(n,): the query of each pair."""
+    rows: Rows
+    """(n,): its product."""
+    gains: Floats
+    """(n,): as `Opinion.gain`."""
+    weights: Floats
+    """(n,): as `Opinion.weight`."""
+    dropped: Dropped = field(default_factory=Dropped)
+
+    @property
+    def is_positive(self) -> NDArray[np.bool_]:
+        """(n,): whether the product answers the query."""
+        return self.gains >= LEAST_GAIN
+
+    def pairs_of(self, queries: Rows) -> Rows:
+        """Numbers of the pairs of these queries, ascending."""
+        return np.flatnonzero(np.isin(self.query_of, queries))
+
+
+def normalised(query: str) -> str:
+    """The form in which two spellings of one query are equal: case, width, accents and blanks are not told apart."""
+    return " ".join(fold(query).split())
+
+
+def validates(query: str, share: float, seed: int = 0) -> bool:
+    """Whether a query is among those that choose; its normalised text alone decides, with the seed."""
+    digest = hashlib.sha1(f"{seed}/{normalised(query)}".encode("utf-8", "replace"), usedforsecurity=False).digest()
+    return int.from_bytes(digest, "big") % _PARTS < round(share * _PARTS)
+
+
+def material(sources: Sources, row_of: RowOf, seed: int = 0) -> Material:
+    """Queries that are one after normalising become one, with the higher of two opinions.
+
+    Raises TrainingError where nothing is positive, all positives are one product, or too few queries are left.
+    """
+    training, gone = _by_query(sources.training, row_of)
+    validation: dict[str, _Known] = {}
+    if sources.validation is not None:
+        validation, gone_too = _by_query(sources.validation, row_of)
+        gone += gone_too
+    else:
+        for key in [key for key in training if validates(key, sources.share, seed)]:
+            validation[key] = training.pop(key)
+    measured = {normalised(query) for query in sources.held_out}
+    choosing = {key: known for key, known in validation.items() if key not in measured}
+    kept = {key: known for key, known in training.items() if key not in measured and key not in validation}
+    leaked = len(training) - len(kept) + len(validation) - len(choosing)
+    return _numbered(kept, choosing, Dropped(gone, leaked))
+
+
+@dataclass(slots=True)
+class _Known:
+    query: str
+    opinions: dict[int, Opinion] = field(default_factory=dict)
+
+    @property
+    def has_positive(self) -> bool:
+        return any(opinion.gain >= LEAST_GAIN and opinion.weight > 0 for opinion in self.opinions.values())
+
+
+def _by_query(judged: Iterable[JudgedQuery], row_of: RowOf) -> tuple[dict[str, _Known], int]:
+    """Queries by their normalised text, and how many opinions were of products that are gone."""
+    found: dict[str, _Known] = {}
+    gone = 0
+    for each in judged:
+        if not (key := normalised(each.query)):
+            continue
+        known = found.setdefault(key, _Known(each.query))
+        for product_id, opinion in each.opinions.items():
+            row = row_of(product_id)
+            if row is None:
+                gone += 1
+            elif row not in known.opinions or opinion.gain > known.opinions[row].gain:
+                known.opinions[row] = opinion
+    return found, gone
+
+
+def _numbered(training: dict[str, _Known], validation: dict[str, _Known], dropped: Dropped) -> Material:
+    sides = [[known for known in side.values() if known.has_positive] for side in (training, validation)]
+    lost = len(training) + len(validation) - sum(map(len, sides))
+    _check(sides, dropped, lost)
+    everything = [*sides[0], *sides[1]]
+    pairs = [
+        (number, row, opinion)
+        for number, known in enumerate(everything)
+        for row, opinion in sorted(known.opinions.items())
+    ]
+    return Material(
+        tuple(known.query for known in everything),
+        np.arange(len(sides[0])),
+        np.arange(len(sides[0]), len(everything)),
+        np.array([number for number, _, _ in pairs], np.int64),
+        np.array([row for _, row, _ in pairs], np.int64),
+        np.array([opinion.gain for _, _, opinion in pairs], np.float32),
+        np.array([opinion.weight for _, _, opinion in pairs], np.float32),
+        Dropped(dropped.gone, dropped.leaked, lost),
+    )
+
+
+def _check(sides: Sequence[Sequence[_Known]], dropped: Dropped, lost: int) -> None:
+    counts: dict[int, int] = defaultdict(int)
+    for known in (known for side in sides for known in side):
+        for row, opinion in known.opinions.items():
+            counts[row] += opinion.gain >= LEAST_GAIN
+    positives = [row for row, count in counts.items() if count]
+    told = (
+        f"{dropped.gone:,} opinions are of products that are gone, {lost:,} queries have no product that answers them"
+    )
+    if not positives:
+        raise TrainingError(
+            f"there are no positives to train towers on ({told}): give grades or clicks of this catalog"
+        )
+    if len(positives) == 1:
+        raise TrainingError(f"all positives are one product, so there is one class only ({told}): give more of them")
+    for side, least, name in zip(sides, (LEAST_TRAINING, LEAST_VALIDATION), ("train on", "choose by"), strict=True):
+        if len(side) < least:
+            raise TrainingError(
+                f"{len(side)} queries with a positive are left to {name}, at least {least} are needed "
+                f"({told}; {dropped.leaked:,} stood on both sides): give more judged queries"
+            )

@@ -1,0 +1,115 @@
+"""Hard negatives: products that a retriever ranks high for a query, and that do not answer it as far as is known."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rerank.towers.material import Floats, Material, Rows
+
+_BLOCK = 256
+"""Queries whose cosines with all products are in memory at once."""
+_JUDGED_SHARE = 0.5
+"""How often the first negative is one that was judged, where there is one."""
+
+
+@dataclass(frozen=True, slots=True)
+class NegativeOptions:
+    """Which products to take, and how many."""
+
+    count: int = 1
+    """Of each pair; the other pairs of its batch are negatives besides."""
+    first: int = 101
+    last: int = 500
+    """Ranks of both retrievers. What stands above is too often right, though nobody said so."""
+    pool: int = 50_000
+    """The most products that are encoded to rank them anew; ranks shrink with the share of the catalog that these
+    are."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Pools:
+    """What to draw from, for each query that trains; positives are not among it."""
+
+    retrieved: Sequence[Rows]
+    judged: Sequence[Rows]
+    """Products that are known and worth too little."""
+
+
+def window(ranked: Rows, first: int, last: int) -> Rows:
+    """The ranks `first` to `last`, from 1, of rows best first; the lower half where there are fewer than that."""
+    return ranked[min(first - 1, len(ranked) // 2) : last]
+
+
+def pools(made: Material, rankings: Sequence[Sequence[Rows]]) -> Pools:
+    """`rankings` has, for each retriever, what it found for each query of `made.training`, in order."""
+    retrieved, judged = [], []
+    for place, (positive, unfit) in enumerate(_known(made)):
+        found = [np.empty(0, np.int64), *(ranking[place] for ranking in rankings)]
+        retrieved.append(np.setdiff1d(np.concatenate(found), positive))
+        judged.append(unfit)
+    return Pools(retrieved, judged)
+
+
+def drawn(
+    made: Material, pairs: Rows, found: Pools, options: NegativeOptions, size: int, rng: np.random.Generator
+) -> Rows:
+    """Rows (n, count) of negatives for pairs of queries that train, `pairs` (n,); `size` is the catalog's.
+
+    Where too little was retrieved for a query, any product that is not its positive stands in.
+    """
+    place_of = {number: place for place, number in enumerate(made.training.tolist())}
+    positives = [positive for positive, _ in _known(made)]
+    result = np.empty((len(pairs), options.count), np.int64)
+    for at, query in enumerate(made.query_of[pairs].tolist()):
+        place = place_of[query]
+        chosen = _some(found.retrieved[place], options.count, rng)
+        judged = found.judged[place]
+        if options.count and len(judged) and rng.random() < _JUDGED_SHARE:
+            chosen = np.concatenate([rng.choice(judged, 1), chosen])[: options.count]
+        missing = options.count - len(chosen)
+        result[at] = np.concatenate([chosen, _any(positives[place], missing, size, rng)]) if missing else chosen
+    return result
+
+
+def nearest(queries: Floats, products: Floats, rows: Rows, last: int) -> list[Rows]:
+    """For each query (q, d) the `last` products of greatest cosine, best first, of those whose unit vectors are
+    `products` (p, d) and that stand at `rows` (p,)."""
+    last = min(last, len(rows))
+    return [ranked for block in _blocks(queries) for ranked in _best(block @ products.T, rows, last)]
+
+
+def _blocks(queries: Floats) -> Iterator[Floats]:
+    return (queries[start : start + _BLOCK] for start in range(0, len(queries), _BLOCK))
+
+
+def _best(scores: NDArray[np.float32], rows: Rows, last: int) -> Iterator[Rows]:
+    places = np.argpartition(-scores, last - 1, axis=1)[:, :last]
+    # Equal scores stand in the order of rows, whatever the partition made of them.
+    places = np.sort(places, axis=1)
+    order = np.argsort(-np.take_along_axis(scores, places, axis=1), axis=1, kind="stable")
+    yield from rows[np.take_along_axis(places, order, axis=1)]
+
+
+def _known(made: Material) -> Iterator[tuple[Rows, Rows]]:
+    """Of each query that trains: its positives, and what is known and no positive, ascending."""
+    starts = np.searchsorted(made.query_of, made.training)
+    ends = np.searchsorted(made.query_of, made.training, side="right")
+    is_positive = made.is_positive
+    for start, end in zip(starts.tolist(), ends.tolist(), strict=True):
+        rows, fits = made.rows[start:end], is_positive[start:end]
+        yield rows[fits], rows[~fits]
+
+
+def _some(rows: Rows, count: int, rng: np.random.Generator) -> Rows:
+    return rng.choice(rows, min(count, len(rows)), replace=False) if len(rows) else rows
+
+
+def _any(positive: Rows, count: int, size: int, rng: np.random.Generator) -> Rows:
+    proposed = rng.integers(0, size, count + len(positive) + 8)
+    left = proposed[~np.isin(proposed, positive)]
+    # A catalog of nothing but positives has no negatives: the loss masks what stands here.
+    return np.resize(left if len(left) else proposed, count)

@@ -1,0 +1,111 @@
+"""How the towers are trained, and what they are trained beside."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Literal, Protocol
+
+from rerank.towers.losses import LossOptions
+from rerank.towers.material import Floats, Rows
+from rerank.towers.negatives import NegativeOptions
+from rerank.training.checkpoint import Epoch
+from retrieval.records import Product
+
+Precision = Literal["auto", "fp32", "bf16"]
+
+
+@dataclass(frozen=True, slots=True)
+class TowerOptions:
+    """How to train; the defaults are for a model of 6 layers and some ten thousand judged pairs."""
+
+    epochs: int = 3
+    batch: int = 128
+    """Pairs a step."""
+    learning_rate: float = 1e-4
+    weight_decay: float = 0.01
+    warm_up: float = 0.1
+    """The share of steps until the learning rate is at its height; from there it falls in a line to nothing."""
+    clip: float = 1.0
+    """The longest gradient."""
+    parts: int = 2
+    """Parts of an epoch: after each it is validated, and what an interrupted run goes on from is kept."""
+    patience: int = 3
+    """Parts without a better validation after which training stops."""
+    rounds: int = 2
+    """How often negatives are mined, the first time before any step; at most once a part."""
+    max_length: int = 64
+    """Tokens that training reads of a text."""
+    precision: Precision = "auto"
+    """bf16 computes in half the bits and keeps weights in all; auto is bf16 where the device has it."""
+    layers: int | None = None
+    """How many of the upper layers are trained; None for all, and the embeddings."""
+    pool: int = 4_000
+    """Products that validation queries are ranked over."""
+    loss: LossOptions = field(default_factory=LossOptions)
+    negatives: NegativeOptions = field(default_factory=NegativeOptions)
+    seed: int = 0
+
+
+class Products(Protocol):
+    """A catalog's products by row."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, row: int, /) -> Product: ...
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Found:
+    """What the published index finds for each query of a material, rows best first, by the query's number."""
+
+    words: Sequence[Rows]
+    """By BM25."""
+    vectors: Sequence[Rows]
+    """By the vectors that serve."""
+
+
+Score = Callable[[Sequence[str], Sequence[str]], Floats]
+"""A teacher's scores of pairs of query and product's text, (n,)."""
+
+
+def _nothing(*_: object) -> None:
+    """Is told, and does nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class Watching:
+    """Who is told what."""
+
+    begin: Callable[[str, int | None, str], None] = _nothing
+    """A phase, how much it is of what."""
+    advance: Callable[[int], None] = _nothing
+    end: Callable[[str], None] = _nothing
+    judged: Callable[[Epoch], None] = _nothing
+    """Of every part of the curve, at once of those that an interrupted run has left."""
+
+
+UNWATCHED = Watching()
+
+
+@dataclass(frozen=True, slots=True)
+class TrainedTowers:
+    """What came of it; the weights of the best part are in the model."""
+
+    curve: tuple[Epoch, ...]
+    """By part; number 0 is the model as it was. Validation is nDCG@10 over a fixed pool."""
+    steps: int
+    """Of the whole training, had it not stopped early."""
+    stopped: str = ""
+    """Why it ended before its time, where that was no success."""
+    notices: tuple[str, ...] = ()
+
+    @property
+    def best(self) -> Epoch:
+        """The part whose weights are kept."""
+        return max(self.curve, key=lambda epoch: epoch.validation)
+
+    @property
+    def improved(self) -> bool:
+        """False where no part was better than the model as it was."""
+        return self.best.number > 0

@@ -1,0 +1,178 @@
+"""Training the towers: part after part, negatives mined anew between rounds, validated, stopped early, resumable.
+
+After each part a run keeps its state: one that is killed goes on from there and ends with the weights of one that was
+not, since what is random comes from the seed and numbers of parts and rounds alone.
+"""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from rerank.towers.examples import Part, part_of, positives
+from rerank.towers.freezing import freeze
+from rerank.towers.losses import TowerLoss
+from rerank.towers.material import Material, Rows
+from rerank.towers.mining import Mining
+from rerank.towers.model import Tower
+from rerank.towers.negatives import drawn
+from rerank.towers.options import UNWATCHED, Found, Products, Score, TowerOptions, TrainedTowers, Watching
+from rerank.towers.stepping import LossLostError, optimizer_of, steps
+from rerank.towers.validation import Judge
+from rerank.training.checkpoint import STATE_FILE, Epoch, RunState, keep, resumed
+from retrieval.errors import TrainingError
+
+
+def train_towers(
+    tower: Tower,
+    made: Material,
+    found: Found,
+    products: Products,
+    options: TowerOptions,
+    folder: Path,
+    watching: Watching = UNWATCHED,
+    *,
+    score: Score | None = None,
+) -> TrainedTowers:
+    """Trains `tower` in place and leaves it with the weights of its best validation.
+
+    `found` is what the published index finds, which the first negatives are drawn from; `score` is a teacher's word,
+    where the loss has one. `folder` keeps the state between parts. A loss that is no number any more stops the run,
+    which keeps the best part so far; a GPU that is full is given fewer texts at a time.
+
+    Raises TrainingError where the loss is no number before any part was better than the model as it was, where what an
+    interrupted run has left is damaged, and where one text alone is too much for the device.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    freeze(tower.model, options.layers)
+    run = _Run(tower, made, found, products, options, folder, watching, score)
+    try:
+        return run.go()
+    finally:
+        tower.model.eval()
+
+
+class _Run:
+    def __init__(
+        self,
+        tower: Tower,
+        made: Material,
+        found: Found,
+        products: Products,
+        options: TowerOptions,
+        folder: Path,
+        watching: Watching,
+        score: Score | None,
+    ) -> None:
+        self._tower, self._made, self._products = tower, made, products
+        self._options, self._folder, self._watching, self._score = options, folder, watching, score
+        size = len(products)
+        self._loss = TowerLoss(tower.model, options.loss, positives(made, size), size).to(tower.model.device)
+        self._optimizer = optimizer_of(self._loss, options)
+        self._judge = Judge(made, found, products, options.pool, options.seed)
+        self._mining = Mining(tower, made, found, products, options, folder, watching)
+        fits = made.is_positive & (made.weights > 0) & np.isin(made.query_of, made.training)
+        self._pairs = np.flatnonzero(fits)
+        self._steps = -(-len(self._pairs) // options.batch)
+        self._notices: list[str] = []
+
+    @property
+    def _total(self) -> int:
+        return self._steps * self._options.epochs
+
+    def go(self) -> TrainedTowers:
+        state = self._resumed()
+        for epoch in state.progress.curve:
+            self._watching.judged(epoch)
+        stopped = ""
+        while state.progress.done < len(self._parts()) and state.progress.waited < self._options.patience:
+            try:
+                loss = self._trained(state.progress.done)
+            except LossLostError as error:
+                stopped = self._lost(state, error)
+                break
+            except torch.OutOfMemoryError as error:
+                state = self._smaller(error)
+                continue
+            state.progress.done += 1
+            epoch = Epoch(state.progress.done, loss, self._judge.ndcg(self._tower))
+            state.judge(self._loss, epoch)
+            self._watching.judged(epoch)
+            self._watching.end(f"loss {loss:.4f}, nDCG@10 {epoch.validation:.4f}")
+            keep(self._folder, self._loss, self._optimizer, state)
+        self._loss.load_state_dict(state.best_weights)
+        return TrainedTowers(tuple(state.progress.curve), self._total, stopped, tuple(self._notices))
+
+    def _resumed(self) -> RunState:
+        """What an interrupted run left, or a run that begins; its first line of the curve is the model as it is."""
+        state = resumed(self._folder, self._loss, self._optimizer)
+        if state.progress.curve:
+            return state
+        if (self._folder / STATE_FILE).exists():
+            raise TrainingError(
+                f"{self._folder / STATE_FILE} is damaged, so this training cannot go on: remove {self._folder} to "
+                "begin it anew"
+            )
+        self._watching.begin("validation", None, "")
+        state.judge(self._loss, Epoch(0, None, self._judge.ndcg(self._tower)))
+        self._watching.end(f"nDCG@10 {state.progress.best:.4f} before the first step")
+        keep(self._folder, self._loss, self._optimizer, state)
+        return state
+
+    def _parts(self) -> list[tuple[int, int, int]]:
+        """For each part its epoch and the steps of it, from and to."""
+        cut = np.linspace(0, self._steps, min(self._options.parts, self._steps) + 1).round().astype(int).tolist()
+        ends = list(pairwise(cut))
+        return [(epoch, begin, end) for epoch in range(self._options.epochs) for begin, end in ends]
+
+    def _before(self, number: int) -> int:
+        """Steps of the parts before this one."""
+        return sum(end - begin for _, begin, end in self._parts()[:number])
+
+    def _trained(self, number: int) -> float:
+        at = number, self._before(number), self._total
+        part = self._part(number)
+        batches = -(-len(part.texts) // self._options.batch)
+        self._watching.begin(f"part {number + 1} of {len(self._parts())}", batches, "steps")
+        return steps(
+            self._tower,
+            self._loss,
+            part,
+            self._optimizer,
+            self._options,
+            at,
+            self._folder,
+            lambda: self._watching.advance(1),
+        )
+
+    def _part(self, number: int) -> Part:
+        pairs = self._pairs_of(number)
+        mined = self._mining.pools(number, len(self._parts()))
+        rng = np.random.default_rng([self._options.seed, 3, number])
+        negatives = drawn(self._made, pairs, mined, self._options.negatives, len(self._products), rng)
+        return part_of(self._made, pairs, negatives, self._products, self._tower, self._score)
+
+    def _pairs_of(self, number: int) -> Rows:
+        epoch, begin, end = self._parts()[number]
+        order = np.random.default_rng([self._options.seed, 2, epoch]).permutation(len(self._pairs))
+        batch = self._options.batch
+        return self._pairs[order[begin * batch : end * batch]]
+
+    def _lost(self, state: RunState, error: LossLostError) -> str:
+        cure = "lower the learning rate, or look at the labels"
+        if max(state.progress.curve, key=lambda epoch: epoch.validation).number == 0:
+            raise TrainingError(f"{error} of {self._total:,}, before the towers were any better; {cure}") from error
+        return f"{error} of {self._total:,}; the best part before it is kept; {cure}"
+
+    def _smaller(self, error: Exception) -> RunState:
+        """The run as it was before the part that did not fit, with half as many texts at a time."""
+        before = self._loss.mini_batch_size
+        if before == 1:
+            raise TrainingError("the GPU has no memory for one text: choose a smaller model") from error
+        self._loss.cached, self._loss.mini_batch_size = True, before // 2
+        self._notices.append(f"the GPU's memory was full: {before // 2} texts are run at a time, no longer {before}")
+        torch.cuda.empty_cache()
+        return resumed(self._folder, self._loss, self._optimizer)

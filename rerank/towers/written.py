@@ -1,0 +1,63 @@
+"""The folder of trained towers: an ordinary sentence-transformers folder, and beside it what they were trained on."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from rerank.towers.model import Tower
+from rerank.training.checkpoint import Epoch
+from retrieval.errors import EncoderUnavailableError
+
+TOWERS_FILE = "towers.json"
+FORMAT = 1
+
+
+class TowersSpec(msgspec.Struct, frozen=True):
+    """What towers.json holds. It says nothing of the time: the same training gives the same folder, byte by byte."""
+
+    format: int
+    base: str
+    """The name of the model that training began with."""
+    base_fingerprint: str
+    version: str
+    """Of the index whose products and retrievers it learned from."""
+    source: str
+    """What was learned from: judgments or clicks."""
+    trained_on: Mapping[str, int]
+    """How many queries and positives, and what was left out."""
+    options: Mapping[str, Any]
+    """All of them, the seed among them."""
+    curve: Sequence[Epoch]
+    """nDCG@10 of the validation queries over a fixed pool, by part."""
+    best: int
+    """The part whose weights these are."""
+    stopped: str = ""
+    """Why training ended before its time, where that was no success."""
+    notices: Sequence[str] = ()
+
+
+def write_towers(tower: Tower, spec: TowersSpec, folder: Path) -> None:
+    """Writes a new folder, whole or not at all; raises what `Tower.save` does."""
+    encoded = msgspec.json.format(msgspec.json.encode(spec), indent=1)
+    tower.save(folder, lambda scratch: _write(scratch / TOWERS_FILE, encoded))
+
+
+def read_towers(folder: Path) -> TowersSpec:
+    """What a folder of trained towers says of itself; raises EncoderUnavailableError where it is none."""
+    path = folder / TOWERS_FILE
+    try:
+        spec = msgspec.json.decode(path.read_bytes(), type=TowersSpec)
+    except (OSError, msgspec.MsgspecError, UnicodeDecodeError) as error:
+        raise EncoderUnavailableError(f"{path} cannot be read ({error}); train the towers again") from error
+    if spec.format != FORMAT:
+        message = f"{path} is of format {spec.format}, this program reads {FORMAT}; train the towers again"
+        raise EncoderUnavailableError(message)
+    return spec
+
+
+def _write(path: Path, content: bytes) -> None:
+    path.write_bytes(content)

@@ -1,0 +1,70 @@
+"""Judgments files: tab-separated, with the header query, product_id, grade."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from retrieval.errors import JudgmentsError
+
+_HIGHEST_GRADE = 100.0
+"""Gains double with each grade; past this they mean nothing."""
+HEADER = ("query", "product_id", "grade")
+
+
+@dataclass(frozen=True, slots=True)
+class Judgments:
+    """Query to product id to grade, queries in the order of the file."""
+
+    grades: Mapping[str, Mapping[str, float]]
+    lowest: float
+    """The file's lowest grade: what it says of a product that is not relevant."""
+
+    def gain(self, grade: float) -> float:
+        """The gain of a grade, 2^(grade - lowest) - 1. A file with one grade only says that all it lists is
+        relevant."""
+        return math.exp2(grade - self.lowest) - 1.0
+
+
+def read_judgments(path: Path) -> Judgments:
+    """Reads a judgments file.
+
+    Raises JudgmentsError naming the line for anything but a query, an id and a finite grade, a pair that is judged
+    twice, or a file without judgments.
+    """
+    try:
+        # Not splitlines: a query may hold a character that only Python takes for the end of a line.
+        lines = path.read_text("utf-8-sig").split("\n")
+    except (OSError, UnicodeDecodeError) as error:
+        raise JudgmentsError(f"{path} cannot be read: {error}") from error
+    if tuple(lines[0].split("\t")) != HEADER:
+        found = repr(lines[0][:80]) if lines[0] else "empty"
+        raise JudgmentsError(f"{path}, line 1: the header must be {'<tab>'.join(HEADER)}, it is {found}")
+    grades: dict[str, dict[str, float]] = {}
+    for number, query, product, grade in _rows(path, lines):
+        judged = grades.setdefault(query, {})
+        if product in judged:
+            raise JudgmentsError(f"{path}, line {number}: {product!r} is judged twice for {query!r}")
+        judged[product] = grade
+    if not grades:
+        raise JudgmentsError(f"{path} has a header and no judgments")
+    seen = {grade for judged in grades.values() for grade in judged.values()}
+    return Judgments(grades, min(seen) if len(seen) > 1 else min(seen) - 1.0)
+
+
+def _rows(path: Path, lines: list[str]) -> Iterator[tuple[int, str, str, float]]:
+    for number, line in enumerate(lines[1:], 2):
+        if not line.strip():
+            continue
+        cells = line.split("\t")
+        if len(cells) != len(HEADER) or not cells[0].strip() or not cells[1].strip():
+            raise JudgmentsError(f"{path}, line {number}: expected query, product_id and grade between tabs")
+        try:
+            grade = float(cells[2])
+        except ValueError:
+            grade = math.nan
+        if not abs(grade) <= _HIGHEST_GRADE:
+            raise JudgmentsError(f"{path}, line {number}: the grade {cells[2]!r} is not a number")
+        yield number, cells[0], cells[1], grade

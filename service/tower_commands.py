@@ -1,0 +1,176 @@
+"""The command that trains the encoder: `shelfwise train towers`; its options, which the benchmark has too."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from service.options import IndexOption, JsonOption, SettingsOption, cache_folder
+
+if TYPE_CHECKING:
+    from rerank.towers.options import TowerOptions
+    from service.training.towers import WrittenTowers
+
+Loss = Literal["softmax", "pointwise"]
+Precision = Literal["auto", "fp32", "bf16"]
+TeacherWay = Literal["none", "margin", "kl"]
+"""The names in `rerank.towers`, which is heavy to import."""
+
+LossOption = Annotated[Loss, typer.Option("--loss", help="What is learned of a batch.")]
+EpochsOption = Annotated[int, typer.Option("--epochs", help="The most epochs; it stops early.", min=1, max=100)]
+BatchOption = Annotated[int, typer.Option("--batch", help="Positives a step.", min=2, max=65_536)]
+RateOption = Annotated[float, typer.Option("--learning-rate", help="At its height.", min=1e-7, max=1e-2)]
+TemperatureOption = Annotated[
+    float, typer.Option("--temperature", help="What cosines are divided by.", min=0.005, max=1)
+]
+NegativesOption = Annotated[int, typer.Option("--negatives", help="Hard negatives of each positive.", min=0, max=16)]
+RanksOption = Annotated[
+    str, typer.Option("--ranks", help="Which ranks of both retrievers they are drawn from, as FIRST-LAST.")
+]
+RoundsOption = Annotated[int, typer.Option("--rounds", help="How often they are mined anew.", min=1, max=100)]
+LengthOption = Annotated[
+    int, typer.Option("--max-length", help="Tokens of a text that training reads.", min=8, max=512)
+]
+PrecisionOption = Annotated[
+    Precision, typer.Option("--precision", help="Of the computing; auto is bf16 where the device has it.")
+]
+LayersOption = Annotated[
+    int | None,
+    typer.Option("--layers", help="Train so many of the upper layers; by default all, and embeddings.", min=1),
+]
+CachedOption = Annotated[
+    bool,
+    typer.Option(
+        "--cached-gradients/--whole-batches",
+        help="Few texts in memory at a time, for any batch; or all of a batch's, a quarter faster.",
+    ),
+]
+EncoderOption = Annotated[str, typer.Option("--encoder", help="A model to begin with; by default the index's own.")]
+SeedOption = Annotated[int, typer.Option("--seed", help="Another one draws other batches.", min=0, max=1_000_000)]
+
+
+def towers(
+    index: IndexOption = Path("store"),
+    judgments: Annotated[
+        list[Path] | None,
+        typer.Option(help="A file of judged queries; by default it learns from what shoppers did. Repeatable."),
+    ] = None,
+    validation: Annotated[
+        Path | None, typer.Option(help="Judged queries that choose; by default a tenth of the others.")
+    ] = None,
+    encoder: EncoderOption = "",
+    loss: LossOption = "softmax",
+    epochs: EpochsOption = 3,
+    batch: BatchOption = 128,
+    learning_rate: RateOption = 1e-4,
+    *,
+    temperature: TemperatureOption = 0.05,
+    negatives: NegativesOption = 1,
+    ranks: RanksOption = "101-500",
+    rounds: RoundsOption = 2,
+    max_length: LengthOption = 64,
+    layers: LayersOption = None,
+    precision: PrecisionOption = "auto",
+    cached: CachedOption = True,
+    teacher: Annotated[str, typer.Option(help="A cross-encoder whose scores are learned beside, if any.")] = "",
+    teacher_loss: Annotated[TeacherWay, typer.Option(help="How they are; margin where a teacher is named.")] = "none",
+    seed: SeedOption = 0,
+    out: Annotated[
+        Path | None, typer.Option("--out", help="A new folder; by default one under the index's training/towers.")
+    ] = None,
+    settings: SettingsOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Train the encoder of an index on judged queries or on clicks; what was interrupted goes on where it was.
+
+    It is written to a folder of its own, and nothing that serves is changed: a rebuild takes it up.
+    """
+    import msgspec
+
+    from service.settings import load_settings
+    from service.terminal import ProgressLines, write_json
+    from service.training.towers import TowersRequest, train_text_towers
+
+    way = "margin" if teacher and teacher_loss == "none" else teacher_loss
+    options = tower_options(
+        loss,
+        way,
+        (epochs, batch, seed),
+        (learning_rate, temperature),
+        (negatives, *rank_window(ranks)),
+        (rounds, max_length, layers),
+        precision,
+        cached=cached,
+    )
+    request = TowersRequest(
+        judgments or (), validation, (), encoder, teacher, out=out, cache=cache_folder(), options=options
+    )
+    with ProgressLines() as progress:
+        done = train_text_towers(index, load_settings(settings), request, progress)
+    document = {"folder": str(done.folder), "towers": done.spec}
+    write_json(msgspec.json.encode(document)) if as_json else _show(done, index)
+
+
+def tower_options(
+    loss: Loss,
+    teacher: TeacherWay,
+    run: tuple[int, int, int],
+    rates: tuple[float, float],
+    negatives: tuple[int, int, int],
+    shape: tuple[int, int, int | None],
+    precision: Precision,
+    *,
+    cached: bool,
+) -> TowerOptions:
+    """How to train, as the options of a command say: epochs, batch and seed; learning rate and temperature; negatives
+    of a positive and their ranks; rounds, length and layers."""
+    from rerank.towers.losses import LossOptions
+    from rerank.towers.negatives import NegativeOptions
+    from rerank.towers.options import TowerOptions
+
+    return TowerOptions(
+        epochs=run[0],
+        batch=run[1],
+        seed=run[2],
+        learning_rate=rates[0],
+        rounds=shape[0],
+        max_length=shape[1],
+        layers=shape[2],
+        precision=precision,
+        loss=LossOptions(loss, rates[1], teacher=teacher, cached=cached),
+        negatives=NegativeOptions(*negatives),
+    )
+
+
+def rank_window(text: str) -> tuple[int, int]:
+    """FIRST-LAST as numbers; raises SettingError for anything else."""
+    from retrieval.errors import SettingError
+
+    first, _, last = text.partition("-")
+    if first.isdecimal() and last.isdecimal() and 1 <= int(first) <= int(last) <= 10_000:
+        return int(first), int(last)
+    raise SettingError(
+        f"--ranks: {text[:40]!r} is no window of ranks; write two numbers of 1 to 10000, such as 101-500"
+    )
+
+
+def _show(done: WrittenTowers, index: Path) -> None:
+    from rich.text import Text
+
+    from service.terminal import out, plain_table, show_notices
+
+    spec = done.spec
+    table = plain_table("part", "loss", "nDCG@10", "", right={"part", "loss", "nDCG@10"})
+    for epoch in spec.curve:
+        lost = "" if epoch.loss is None else f"{epoch.loss:.4f}"
+        table.add_row(f"{epoch.number}", lost, f"{epoch.validation:.4f}", "kept" if epoch.number == spec.best else "")
+    out.print(table)
+    show_notices((*([spec.stopped] if spec.stopped else []), *spec.notices))
+    out.print(Text(f"\nWritten to {done.folder}: trained from {spec.base} on {spec.source}."), soft_wrap=True)
+    use = f"To use it: shelfwise rebuild FEED --index {index} --encoder {done.folder}"
+    out.print(Text(use), soft_wrap=True)
+
+
+EXAMPLES = ((towers, "Example: shelfwise train towers --index store --judgments judgments.tsv"),)

@@ -1,0 +1,183 @@
+"""`shelfwise train towers`, from opinions to a folder that `shelfwise rebuild --encoder` takes.
+
+STORE/training/towers/towers-0001/    trained towers; the number counts up
+STORE/training/towers-0123456789abcdef/   a training that was interrupted
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Collection, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import msgspec
+import xxhash
+
+from rerank.teacher.teacher import open_teacher
+from rerank.towers.material import JudgedQuery, Material, Sources, material
+from rerank.towers.model import open_tower
+from rerank.towers.options import Score, TowerOptions, TrainedTowers, Watching
+from rerank.towers.training import train_towers
+from rerank.towers.written import FORMAT, TowersSpec, write_towers
+from rerank.training.teacher_scores import TeacherScores
+from rerank.training.tensorboard import Judged, charted
+from retrieval.errors import SettingError, TrainingError
+from retrieval.weights import ModelSource, find_model
+from service.settings import Settings
+from service.snapshot import Snapshot
+from service.training.from_catalog import Progress
+from service.training.tower_material import clicked_queries, found_by_index, judged_queries
+from service.training.training import TEACHER_SCORES, working
+
+TOWERS_FOLDER = "towers"
+_RUN = "towers-"
+
+
+@dataclass(frozen=True, slots=True)
+class TowersRequest:
+    """What to train on, and where what comes of it goes."""
+
+    judgments: Sequence[Path] = ()
+    """Files; none for what shoppers did."""
+    validation: Path | None = None
+    """A judgments file whose queries choose; None takes a tenth of the others."""
+    held_out: Collection[str] = ()
+    """Queries that may have no part in it."""
+    encoder: str = ""
+    """A model's name or folder to begin with; the index's own by default."""
+    teacher: str = ""
+    """A cross-encoder's name or folder, where the loss wants one."""
+    out: Path | None = None
+    """A new folder; one under the index's `training` by default."""
+    cache: Path = Path(".cache")
+    options: TowerOptions = field(default_factory=TowerOptions)
+
+
+@dataclass(frozen=True, slots=True)
+class WrittenTowers:
+    """Trained towers, where they are."""
+
+    folder: Path
+    spec: TowersSpec
+
+
+def train_text_towers(root: Path, settings: Settings, request: TowersRequest, progress: Progress) -> WrittenTowers:
+    """Trains the encoder of an index on judged queries or its shoppers' clicks, and writes it to a folder of its own.
+    Nothing that serves is changed.
+
+    A run that was interrupted goes on where it was. Raises StoreMissingError, StoreForeignError or StoreDamagedError
+    for a directory that cannot serve, StoreLockedError where another program trains for it, JudgmentsError for a file
+    that cannot be read, EncoderError where a model cannot be had, SettingError for a folder that is there already, and
+    TrainingError where there is too little to learn from, or nothing better came of it.
+    """
+    if request.out is not None and request.out.exists():
+        raise SettingError(f"{request.out} exists; name a new folder for the towers, or remove it")
+    with working(root) as (snapshot, work, _):
+        made = _material(root, settings, snapshot, request, progress)
+        source = find_model(request.encoder or snapshot.manifest.encoder_name, request.cache)
+        folder = request.out or _new_name(work / TOWERS_FOLDER)
+        spec = _trained(snapshot, made, source, request, work, folder, progress)
+        return WrittenTowers(folder, spec)
+
+
+def _material(
+    root: Path, settings: Settings, snapshot: Snapshot, request: TowersRequest, progress: Progress
+) -> Material:
+    training: list[JudgedQuery] = []
+    if request.judgments:
+        for path in request.judgments:
+            training += judged_queries(path)
+    else:
+        training = clicked_queries(root, settings, progress)
+    validation = judged_queries(request.validation) if request.validation else None
+    progress.begin("material", None, "")
+    sources = Sources(training, validation, request.held_out)
+    made = material(sources, snapshot.products.row_of, request.options.seed)
+    out = made.dropped
+    progress.end(
+        f"{len(made.training):,} queries train and {len(made.validation):,} choose, {made.is_positive.sum():,} "
+        f"positives; left out: {out.leaked:,} queries that stood on both sides, {out.without_positive:,} that nothing "
+        f"answers, {out.gone:,} opinions of products that are gone"
+    )
+    return made
+
+
+def _trained(
+    snapshot: Snapshot,
+    made: Material,
+    source: ModelSource,
+    request: TowersRequest,
+    work: Path,
+    folder: Path,
+    progress: Progress,
+) -> TowersSpec:
+    options = request.options
+    run = work / f"{_RUN}{_digest(snapshot, made, source, request)}"
+    found = found_by_index(snapshot, made, options.negatives.last, progress)
+    tower = open_tower(source, options.max_length)
+    with charted(work, run.name, TOWERS_FOLDER) as judged:
+        watching = _watching(progress, judged)
+        score = _score(request, work)
+        trained = train_towers(tower, made, found, snapshot.products, options, run, watching, score=score)
+    if not trained.improved:
+        raise TrainingError(
+            f"no part of the training was better than {source.name} as it was (nDCG@10 {trained.best.validation:.4f}), "
+            f"so nothing is written; lower the learning rate, or give more judged queries"
+        )
+    spec = _spec(snapshot, made, source, request, trained)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    write_towers(tower, spec, folder)
+    for over in work.glob(f"{_RUN}*"):
+        shutil.rmtree(over)
+    return spec
+
+
+def _watching(progress: Progress, judged: Judged) -> Watching:
+    return Watching(progress.begin, progress.advance, progress.end, judged)
+
+
+def _score(request: TowersRequest, work: Path) -> Score | None:
+    if request.options.loss.teacher == "none":
+        return None
+    if not request.teacher:
+        raise SettingError("the loss wants a teacher's scores: name a cross-encoder as --teacher")
+    return TeacherScores(open_teacher(request.teacher, cache=request.cache), work / TEACHER_SCORES).score
+
+
+def _digest(snapshot: Snapshot, made: Material, source: ModelSource, request: TowersRequest) -> str:
+    """Another one for anything that would make other weights: what one run left is of no use to the other."""
+    told = {"options": asdict(request.options), "teacher": request.teacher, "base": source.fingerprint}
+    digest = xxhash.xxh3_64(msgspec.json.encode([told, snapshot.manifest.version, made.queries]))
+    for array in (made.training, made.query_of, made.rows, made.gains, made.weights):
+        digest.update(array.tobytes())
+    return digest.hexdigest()
+
+
+def _spec(
+    snapshot: Snapshot, made: Material, source: ModelSource, request: TowersRequest, trained: TrainedTowers
+) -> TowersSpec:
+    counted = {
+        "training queries": len(made.training),
+        "validation queries": len(made.validation),
+        "positives": int(made.is_positive.sum()),
+    }
+    return TowersSpec(
+        FORMAT,
+        source.name,
+        source.fingerprint,
+        snapshot.manifest.version,
+        "judgments" if request.judgments else "clicks",
+        counted | {name.replace("_", " "): count for name, count in asdict(made.dropped).items()},
+        asdict(request.options),
+        trained.curve,
+        trained.best.number,
+        trained.stopped,
+        trained.notices,
+    )
+
+
+def _new_name(folder: Path) -> Path:
+    """The first number behind all that are there."""
+    taken = [int(path.name.removeprefix(_RUN)) for path in folder.glob(f"{_RUN}[0-9][0-9][0-9][0-9]")]
+    return folder / f"{_RUN}{max(taken, default=0) + 1:04}"

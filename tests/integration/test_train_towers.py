@@ -1,0 +1,199 @@
+"""`shelfwise train towers` from judgments to an index that is rebuilt with what came of it, killed, and refused."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+from typer.testing import CliRunner
+
+from indexer.build import RebuildOptions, rebuild
+from rerank.towers.options import TowerOptions
+from rerank.towers.written import read_towers
+from rerank.training.checkpoint import STATE_FILE
+from retrieval.errors import EncoderUnavailableError, JudgmentsError, SettingError, ShelfwiseError, TrainingError
+from service.engine import SearchEngine
+from service.settings import Settings
+from service.training.tower_material import clicked_queries
+from service.training.towers import TowersRequest, train_text_towers
+from service.training_commands import train
+from tests.catalogs import write_feed
+from tests.learning_stores import SETTINGS, Quiet, with_events
+from tests.unit.rerank.towers.tiny_towers import PRODUCTS, judged, make_encoder
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+SMALL = ("--batch", "16", "--learning-rate", "3e-3", "--max-length", "16", "--ranks", "20-100", "--seed", "3")
+
+
+@pytest.fixture(scope="module")
+def store(cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with an index, its feed and a judgments file, none of them trained on anything."""
+    folder = tmp_path_factory.mktemp("store")
+    feed = write_feed(folder / "feed.jsonl", PRODUCTS)
+    encoder = make_encoder(folder / "tiny")
+    rebuild(folder / "index", RebuildOptions((str(feed),), cache, encoder=str(encoder), runtime="onnx-fp32"))
+    lines = ["query\tproduct_id\tgrade"]
+    for each in judged():
+        lines += [f"{each.query}\t{product}\t{opinion.gain:g}" for product, opinion in each.opinions.items()]
+    (folder / "judgments.tsv").write_text("\n".join([*lines, "red bulb\tgone-1\t1", "lost\tgone-1\t1"]))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def trained(store: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same, with towers that were trained, and what the command told of them."""
+    copied = Path(shutil.copytree(store, tmp_path_factory.mktemp("trained") / "store"))
+    told = run(copied, "--judgments", str(copied / "judgments.tsv"), "--json")
+    (copied / "told.json").write_bytes(msgspec.json.encode(told))
+    return copied
+
+
+@pytest.fixture
+def root(store: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(store, tmp_path / "store"))
+
+
+def run(folder: Path, *arguments: str) -> Any:  # noqa: ANN401 - JSON
+    given = ["towers", "--index", str(folder / "index"), "--encoder", str(folder / "tiny"), "--epochs", "2", *SMALL]
+    done = CliRunner().invoke(train, [*given, *arguments])
+    if isinstance(done.exception, ShelfwiseError):
+        raise done.exception
+    assert done.exit_code == 0, done.output
+    return msgspec.json.decode(done.stdout) if "--json" in arguments else done.stdout
+
+
+def test_it_says_what_it_was_trained_on(trained: Path) -> None:
+    told = msgspec.json.decode((trained / "told.json").read_bytes())
+    folder = trained / "index" / "training" / "towers" / "towers-0001"
+    assert told["folder"] == str(folder)
+    spec = read_towers(folder)
+    assert told["towers"] == msgspec.to_builtins(spec)
+    assert (spec.base, spec.version, spec.source) == ("tiny", "v000001", "judgments")
+    assert spec.options["seed"] == 3
+    assert spec.trained_on["gone"] == 2
+    assert spec.trained_on["without positive"] == 1
+    assert spec.trained_on["positives"] == 120
+    assert spec.curve[spec.best].validation > spec.curve[0].validation
+    # What an interrupted run would go on from is gone, the curves are kept.
+    names = {path.name for path in (trained / "index" / "training").iterdir()}
+    assert names <= {"towers", "tensorboard", "lock"}
+    assert list((trained / "index" / "training" / "tensorboard").glob("towers-*/towers/events.out.*"))
+
+
+@pytest.mark.parametrize("runtime", ["onnx-int8", "torch"])
+def test_a_rebuild_takes_the_folder(trained: Path, cache: Path, tmp_path: Path, runtime: str) -> None:
+    index = Path(shutil.copytree(trained / "index", tmp_path / "index"))
+    towers = index / "training" / "towers" / "towers-0001"
+    with SearchEngine.open(index, follow=False) as engine:
+        before = _found(engine)
+    options = RebuildOptions((str(trained / "feed.jsonl"),), cache, encoder=str(towers), runtime=runtime)
+    report = rebuild(index, options)
+    assert report.published
+    with SearchEngine.open(index, follow=False) as engine:
+        assert engine.manifest.encoder.startswith(f"towers-0001-{runtime}-16-")
+        assert engine.snapshot.states is not None
+        assert _found(engine) > max(before, 45)
+
+
+def _found(engine: SearchEngine) -> int:
+    """Of 60 queries, how many have a product that is right among their first five by vectors."""
+    found = 0
+    for each in judged():
+        right = {product for product, opinion in each.opinions.items() if opinion.gain == 1.0}
+        hits = engine.search(each.query, size=5, stage="dense", correct=False).hits
+        found += bool(right & {hit.product.id for hit in hits})
+    return found
+
+
+def test_the_same_again_is_the_same_byte_by_byte_and_has_a_name_of_its_own(trained: Path) -> None:
+    shown = run(trained, "--judgments", str(trained / "judgments.tsv"))
+    folder = trained / "index" / "training" / "towers"
+    first, second = folder / "towers-0001", folder / "towers-0002"
+    use = f"To use it: shelfwise rebuild FEED --index {trained / 'index'} --encoder {second}"
+    assert use in " ".join(shown.split("\n"))
+    names = sorted(path.relative_to(first) for path in first.rglob("*") if path.is_file())
+    assert names == sorted(path.relative_to(second) for path in second.rglob("*") if path.is_file())
+    assert all((first / name).read_bytes() == (second / name).read_bytes() for name in names)
+
+
+class _KilledError(Exception):
+    pass
+
+
+class _Impatient(Quiet):
+    """Ends the program after so many steps of training."""
+
+    def __init__(self, after: int) -> None:
+        self._left, self._counts = after, False
+
+    def begin(self, phase: str, total: int | None, unit: str) -> None:
+        self._counts = unit == "steps"
+
+    def advance(self, amount: int) -> None:
+        self._left -= amount if self._counts else 0
+        if self._left < 0:
+            raise _KilledError
+
+
+def test_a_killed_training_goes_on_and_a_damaged_one_is_named(root: Path) -> None:
+    files = (root / "judgments.tsv",)
+    request = TowersRequest(files, encoder=str(root / "tiny"), options=TowerOptions(epochs=2, batch=16, max_length=16))
+    with pytest.raises(_KilledError):
+        train_text_towers(root / "index", SETTINGS, request, _Impatient(5))
+    (kept,) = (root / "index" / "training").glob("towers-*")
+    whole = (kept / STATE_FILE).read_bytes()
+    (kept / STATE_FILE).write_bytes(whole[:1_000])
+    with pytest.raises(TrainingError, match="is damaged, so this training cannot go on"):
+        train_text_towers(root / "index", SETTINGS, request, Quiet())
+    assert not (root / "index" / "training" / "towers").exists()
+    (kept / STATE_FILE).write_bytes(whole)
+    done = train_text_towers(root / "index", SETTINGS, request, _Impatient(10))
+    assert done.folder.name == "towers-0001"
+    assert not kept.exists()
+
+
+def test_clicks_are_what_it_learns_from_where_no_file_is_named(demo_index: Path, tmp_path: Path) -> None:
+    root = with_events(demo_index, tmp_path)
+    judged_by_clicks = clicked_queries(root, Settings(backend="embedded"), Quiet())
+    assert len(judged_by_clicks) > 30
+    for each in judged_by_clicks:
+        assert max(opinion.gain for opinion in each.opinions.values()) == 1.0
+        assert all(0 < opinion.weight <= opinion.gain <= 1 for opinion in each.opinions.values())
+
+
+class TestRefused:
+    def test_a_folder_that_is_there(self, root: Path) -> None:
+        with pytest.raises(SettingError, match="exists; name a new folder for the towers"):
+            run(root, "--judgments", str(root / "judgments.tsv"), "--out", str(root))
+
+    def test_a_file_that_cannot_be_read(self, root: Path) -> None:
+        with pytest.raises(JudgmentsError, match="cannot be read"):
+            run(root, "--judgments", str(root / "nothing.tsv"))
+
+    def test_a_model_that_is_not_there(self, root: Path) -> None:
+        with pytest.raises(EncoderUnavailableError):
+            run(root, "--judgments", str(root / "judgments.tsv"), "--encoder", str(root / "no-such-model"))
+
+    def test_no_positives(self, root: Path) -> None:
+        (root / "bad.tsv").write_text("query\tproduct_id\tgrade\nred bulb\tp001\t0\nblue tap\tp005\t0\n")
+        with pytest.raises(TrainingError, match="all judgments have the grade 0"):
+            run(root, "--judgments", str(root / "bad.tsv"))
+
+    @pytest.mark.parametrize("ranks", ["500-101", "0-10", "many", "5"])
+    def test_ranks_that_are_none(self, root: Path, ranks: str) -> None:
+        with pytest.raises(SettingError, match=r"--ranks: .* is no window of ranks"):
+            run(root, "--judgments", str(root / "judgments.tsv"), "--ranks", ranks)
+
+    def test_a_learning_rate_that_ruins_it_writes_nothing(self, root: Path) -> None:
+        with pytest.raises(TrainingError):
+            run(root, "--judgments", str(root / "judgments.tsv"), "--learning-rate", "1e-7", "--temperature", "1")
+        assert not (root / "index" / "training" / "towers").exists()
+
+
+def test_the_command_shows_its_example() -> None:
+    shown = " ".join(CliRunner().invoke(train, ["towers", "--help"]).output.split())
+    assert "Example: shelfwise train towers --" in shown

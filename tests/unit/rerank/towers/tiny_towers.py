@@ -1,0 +1,108 @@
+"""A small store whose queries name what its products are called by another word, and an encoder with random weights."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import torch
+from sentence_transformers import SentenceTransformer
+from sentence_transformers.sentence_transformer.modules import Pooling, Transformer
+from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
+from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
+
+from rerank.towers.material import JudgedQuery, Material, Opinion, Rows, Sources, material
+from rerank.towers.options import Found
+from retrieval.records import Product
+
+SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
+ASKED = ("bulb", "tap", "sofa", "rug", "saw", "mug", "shoe", "pan", "pen", "bag")
+CALLED = ("lamp", "faucet", "couch", "carpet", "blade", "cup", "boot", "skillet", "marker", "pack")
+COLOURS = ("red", "blue", "green", "black", "white", "grey")
+SIZES = ("small", "large")
+PRODUCTS = [
+    Product(f"p{number:03}", f"{colour} {called} {size}")
+    for number, (called, colour, size) in enumerate(
+        (called, colour, size) for called in CALLED for colour in COLOURS for size in SIZES
+    )
+]
+
+
+def make_encoder(folder: Path, *, layers: int = 2, dropout: float = 0.1) -> Path:
+    """Writes an encoder of random weights, the same on every run, whose tokens are the store's words."""
+    torch.manual_seed(5)
+    names = [*SPECIAL, *ASKED, *CALLED, *COLOURS, *SIZES, *"abcdefghijklmnopqrstuvwxyz", *"0123456789"]
+    config = BertConfig(
+        vocab_size=len(names),
+        hidden_size=32,
+        num_hidden_layers=layers,
+        num_attention_heads=4,
+        intermediate_size=64,
+        max_position_embeddings=32,
+        hidden_dropout_prob=dropout,
+        attention_probs_dropout_prob=dropout,
+    )
+    raw = folder.with_name(f"{folder.name}-raw")
+    BertModel(config).save_pretrained(raw)
+    _tokenizer(names).save_pretrained(raw)
+    body = Transformer(str(raw), max_seq_length=16)
+    SentenceTransformer(modules=[body, Pooling(32, "mean")], device="cpu").save(str(folder), create_model_card=False)
+    return folder
+
+
+def judged(*, words: tuple[str, ...] = ASKED) -> list[JudgedQuery]:
+    """Each word in each colour: right are the products of that colour, half right is another colour."""
+    return [
+        JudgedQuery(f"{colour} {word}", _opinions(CALLED[ASKED.index(word)], colour))
+        for word in words
+        for colour in COLOURS
+    ]
+
+
+def row_of(product_id: str) -> int | None:
+    """The row of one of PRODUCTS."""
+    number = int(product_id[1:])
+    return number if number < len(PRODUCTS) else None
+
+
+@cache
+def shop() -> Material:
+    """Material of all of it."""
+    return material(Sources(judged(), share=0.2), row_of, seed=1)
+
+
+def found_by_nobody() -> Found:
+    """Retrievers that give the catalog in an order of their own for each query."""
+
+    def ranked(seed: int) -> list[Rows]:
+        return [np.random.default_rng([seed, at]).permutation(len(PRODUCTS)) for at in range(len(shop().queries))]
+
+    return Found(ranked(1), ranked(2))
+
+
+def _opinions(called: str, colour: str) -> dict[str, Opinion]:
+    other = COLOURS[COLOURS.index(colour) - 1]
+    fits = {each.id: Opinion(1.0) for each in PRODUCTS if each.title.startswith(f"{colour} {called} ")}
+    return fits | {each.id: Opinion(0.1, 0.1) for each in PRODUCTS if each.title.startswith(f"{other} {called} ")}
+
+
+def _tokenizer(names: list[str]) -> PreTrainedTokenizerFast:
+    numbers = {name: number for number, name in enumerate(names)}
+    tokenizer = Tokenizer(models.WordPiece(numbers, unk_token="[UNK]"))
+    tokenizer.normalizer = normalizers.BertNormalizer()
+    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="[CLS] $A [SEP]", special_tokens=[("[CLS]", numbers["[CLS]"]), ("[SEP]", numbers["[SEP]"])]
+    )
+    wrapped: Callable[..., PreTrainedTokenizerFast] = PreTrainedTokenizerFast
+    return wrapped(
+        tokenizer_object=tokenizer,
+        model_max_length=32,
+        unk_token="[UNK]",
+        pad_token="[PAD]",
+        cls_token="[CLS]",
+        sep_token="[SEP]",
+        mask_token="[MASK]",
+    )
