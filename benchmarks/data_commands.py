@@ -44,6 +44,9 @@ def incremental(
     share: Annotated[float, typer.Option(help="How many of the products change.", min=0, max=1)] = 0.01,
     encoder: Annotated[str, typer.Option(help="A model's name or folder.")] = "all-MiniLM-L6-v2",
     workers: WorkersOption = None,
+    without_states: Annotated[
+        bool, typer.Option("--without-states", help="Build once more without token states, to see what they take.")
+    ] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Time a rebuild after a few products changed, against the build from nothing."""
@@ -59,11 +62,11 @@ def incremental(
 
     measured = []
     with TemporaryDirectory() as folder, ProgressLines() as progress:
-        progress.begin("builds", 3, "builds")
-        for build in measure_rebuilds(feed, Path(folder), options, share):
+        progress.begin("builds", 3 + without_states, "builds")
+        for build in measure_rebuilds(feed, Path(folder), options, share, without_states=without_states):
             measured.append(build)
             progress.advance(1)
-        progress.end(f"{measured[-1].seconds / measured[0].seconds:.2%} of the build from nothing")
+        progress.end(f"{measured[2].seconds / measured[0].seconds:.2%} of the build from nothing")
     write_json(msgspec.json.encode([asdict(each) for each in measured])) if as_json else show_rebuilds(measured)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -31,9 +31,16 @@ class Build:
 
 
 def measure_rebuilds(
-    feed: Path, folder: Path, options: Callable[[Path], RebuildOptions], share: float, seed: int = 0
+    feed: Path,
+    folder: Path,
+    options: Callable[[Path], RebuildOptions],
+    share: float,
+    seed: int = 0,
+    *,
+    without_states: bool = False,
 ) -> Iterator[Build]:
-    """Builds a feed from nothing, again without a change, and again after `share` of its products changed."""
+    """Builds a feed from nothing, again without a change, and again after `share` of its products changed; then, where
+    `without_states` says so, from nothing into another index whose products have no token states."""
     rows = list(json_rows(feed))
     before, after = folder / "before.jsonl", folder / "after.jsonl"
     _write(before, rows)
@@ -42,6 +49,10 @@ def measure_rebuilds(
         started = time.perf_counter()
         report = rebuild(folder / "index", options(each))
         yield _build(label, time.perf_counter() - started, report)
+    if without_states:
+        started = time.perf_counter()
+        report = rebuild(folder / "without-states", replace(options(before), state_dimension=0))
+        yield _build("from nothing, without token states", time.perf_counter() - started, report)
 
 
 def _build(label: str, seconds: float, report: RebuildReport) -> Build:
