@@ -7,11 +7,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from service.options import IndexOption, JsonOption, SettingsOption
+from service.options import IndexOption, JsonOption, SettingsOption, cache_folder
 from service.training_commands import ClickWay, click_options
 
 if TYPE_CHECKING:
+    from service.learning.learn import LearnOptions
     from service.learning.report import LearnReport
+    from service.training.click_material import FromClicks
 
 
 def learn(
@@ -25,11 +27,16 @@ def learn(
     ] = 20_000,
     epochs: Annotated[int, typer.Option(help="The most epochs; it stops early.", min=1, max=100)] = 6,
     seed: Annotated[int, typer.Option(help="Another one makes other weights.", min=0)] = 0,
+    *,
+    towers: Annotated[
+        bool,
+        typer.Option("--towers", help="Train the encoder, too, into a folder of its own that a rebuild takes up."),
+    ] = False,
     settings: SettingsOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Learn from what shoppers did: clean the events, train the ranker on them, judge it, and publish it if it is
-    better. A report says what each step did; what was interrupted goes on where it was."""
+    """Learn from what shoppers did: clean the events, train the ranker on them and what recommends, judge both, and
+    publish what is better. A report says what each step did; what was interrupted goes on where it was."""
     import msgspec
 
     from service.learning.learn import learn as run
@@ -47,10 +54,29 @@ def learn(
     reports: list[LearnReport] = []
     try:
         with ProgressLines() as progress:
-            run(index, loaded, click_options(way, queries, epochs, seed), progress, reports.append)
+            run(
+                index,
+                loaded,
+                _options(click_options(way, queries, epochs, seed), seed, towers),
+                progress,
+                reports.append,
+            )
     finally:
         for report in reports:
             write_json(report.to_json()) if as_json else show_learned(report, page_path(index), index)
+
+
+def _options(ranker: FromClicks, seed: int, towers: bool) -> LearnOptions:
+    from rerank.shoppers.training import TowerOptions
+    from service.learning.learn import LearnOptions
+
+    if not towers:
+        return LearnOptions(ranker, TowerOptions(seed=seed))
+    from rerank.towers.options import TowerOptions as TextTowerOptions
+    from service.training.towers import TowersRequest
+
+    request = TowersRequest(cache=cache_folder(), options=TextTowerOptions(seed=seed))
+    return LearnOptions(ranker, TowerOptions(seed=seed), request)
 
 
 EXAMPLES = ((learn, "Example: shelfwise learn --index store --if-new 5000"),)

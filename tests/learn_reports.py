@@ -8,10 +8,22 @@ from datetime import UTC, datetime
 from rerank.gate.bootstrap import Difference
 from rerank.gate.verdict import LIKELIHOOD, NDCG, Comparison
 from rerank.ranker.spec import Reached
+from rerank.shoppers.files import TowerReport, Way
 from rerank.training.checkpoint import Epoch
 from rerank.training.foretelling import Foretold
-from service.learning.report import Curve, Decision, EventsRead, Findings, Gain, LearnReport, Position
+from service.learning.report import (
+    Curve,
+    Decision,
+    EventsRead,
+    Findings,
+    Gain,
+    LearnReport,
+    Position,
+    Recommends,
+    TextTowers,
+)
 from service.learning.steps import Outcome, Stage, Step
+from service.training.tower_gate import NEAR, TOWER
 
 BETTER, WORSE, UNSURE = (Difference(mean, mean - 0.01, mean + 0.01, 0.5, 400) for mean in (0.03, -0.03, 0.002))
 
@@ -42,6 +54,20 @@ def findings(**said: object) -> Findings:
     return replace(plain, **said)  # type: ignore[arg-type]
 
 
+def recommends(reason: str = "", **said: object) -> Recommends:
+    """A shopper tower that is kept aside for a reason, or serves; `said` replaces some of it."""
+    report = TowerReport(
+        created="2026-10-02T03:12:00+00:00",
+        shoppers=400,
+        against=NEAR,
+        ways=(Way(TOWER, 0.25, 0.125), Way(NEAR, 0.2, 0.1)),
+        difference=UNSURE if reason else BETTER,
+        curve=((0, 0.1), (1, 0.15), (2, 0.14)),
+        aside=(reason,) if reason else (),
+    )
+    return replace(Recommends("tower-0003", not reason, is_new=True, report=report), **said)  # type: ignore[arg-type]
+
+
 def learn_report(text: str = "nothing was clicked", **said: object) -> LearnReport:
     """A report in which every text that may come from outside is this one; `said` replaces some of it."""
     events = EventsRead(
@@ -66,10 +92,13 @@ def learn_report(text: str = "nothing was clicked", **said: object) -> LearnRepo
         removed=("ranker-0001",),
         stages=(
             Stage("clean", "What is there is cleaned.", Outcome.DONE, (Step("events", text, 4.0),)),
-            Stage("towers", "They stay.", Outcome.NOT_MADE),
+            Stage("shoppers", "It recommends.", Outcome.NOT_TRAINED, (Step("acts", text, 0.0),)),
+            Stage("towers", "They stay.", Outcome.LEFT, (Step("towers", text, 0.0),)),
             Stage("ranker", "It is trained.", Outcome.STOPPED, (Step("debiased", "", 71.0),)),
         ),
         events=events,
         findings=findings(comparisons=(comparison(WORSE, NDCG, f"language {text}"),)),
+        shoppers=recommends(text),
+        towers=TextTowers(312, (text,)),
     )
     return replace(plain, **said)  # type: ignore[arg-type]

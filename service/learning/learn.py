@@ -15,38 +15,73 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rerank.behaviour.refresh import Refreshed
+from rerank.shoppers.training import TowerOptions
+from rerank.towers.sources import from_labels
 from retrieval.errors import EncoderError, RankerError, ShelfwiseError, StoreError, StoreMissingError
 from retrieval.events.intake import utc_now
 from retrieval.manifest import write_durably
 from service.learning import summary
+from service.learning.beside import train_encoder, train_shoppers
 from service.learning.findings import findings
 from service.learning.page import html
 from service.learning.remembered import Learned, remember, stored_days
-from service.learning.report import Decision, EventsRead, LearnReport
+from service.learning.report import Decision, EventsRead, LearnReport, Recommends, TextTowers
 from service.learning.steps import Outcome, RecordedSteps
 from service.settings import Settings
 from service.training.click_material import ClickTraining, FromClicks
 from service.training.from_catalog import Progress
-from service.training.training import TRAINING_FOLDER, train_from_clicks
+from service.training.shopper_acts import shopper_acts
+from service.training.training import TRAINING_FOLDER, fresh_tables, ranker_from_tables
+
+if TYPE_CHECKING:
+    from service.training.towers import TowersRequest
 
 PAGE_FILE, REPORT_FILE = "learn.html", "learn.json"
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True)
+class LearnOptions:
+    """How to train each of what a run trains."""
+
+    ranker: FromClicks
+    shoppers: TowerOptions
+    towers: TowersRequest | None = None
+    """None leaves the encoder as it is."""
+
+
+@dataclass(slots=True, eq=False)
 class _Run:
     """A run, while it lasts."""
 
     steps: RecordedSteps
     started: datetime
     began: float
-    refreshed: list[Refreshed]
-    """One, once the tables are up to date."""
+    refreshed: Refreshed | None = None
+    """Once the tables are up to date."""
+    shoppers: Recommends | None = None
+    towers: TextTowers | None = None
 
     @property
     def events(self) -> EventsRead | None:
-        return EventsRead.of(self.refreshed[0]) if self.refreshed else None
+        return EventsRead.of(self.refreshed) if self.refreshed else None
+
+    def trained(self, root: Path, settings: Settings, options: LearnOptions) -> ClickTraining:
+        """Everything, on tables that are brought up to date once; all of them are read at once, as others may replace
+        them meanwhile."""
+        with fresh_tables(root, settings, self.steps) as tables:
+            self.refreshed = tables.refreshed
+            acts = shopper_acts(tables.derived.acts(), tables.snapshot.products.row_of)
+            labelled = from_labels(tables.derived.labels)
+
+            def beside() -> None:
+                self.shoppers = train_shoppers(tables, acts, options.shoppers, self.steps)
+                at = tables.root, tables.snapshot, tables.work
+                self.towers = train_encoder(*at, labelled, options.towers, self.steps)
+
+            return ranker_from_tables(tables, options.ranker, self.steps, before_judging=beside)
 
     def succeeded(self, done: ClickTraining) -> LearnReport:
         added, found = done.added, findings(done)
@@ -57,7 +92,10 @@ class _Run:
             started=self.started,
             seconds=time.perf_counter() - self.began,
             decision=decision,
-            summary=summary.told(decision, added.ranker.name, made.against, found, self.events),
+            summary=(
+                *summary.told(decision, added.ranker.name, made.against, found, self.events),
+                *summary.recommending(self.shoppers),
+            ),
             reasons=verdict.reasons if verdict else (),
             ranker=added.ranker.name,
             against=made.against,
@@ -66,6 +104,8 @@ class _Run:
             stages=self.steps.stages(is_over=True),
             events=self.events,
             findings=found,
+            shoppers=self.shoppers,
+            towers=self.towers,
         )
 
     def refused(self, error: ShelfwiseError) -> LearnReport:
@@ -75,7 +115,7 @@ class _Run:
             started=self.started,
             seconds=time.perf_counter() - self.began,
             decision=Decision.REFUSED,
-            summary=summary.refused(str(error), stopped),
+            summary=(*summary.refused(str(error), stopped), *summary.recommending(self.shoppers)),
             reasons=(str(error),),
             ranker="",
             against="",
@@ -84,33 +124,37 @@ class _Run:
             stages=stages,
             events=self.events,
             findings=None,
+            shoppers=self.shoppers,
+            towers=self.towers,
         )
 
 
 def learn(
     root: Path,
     settings: Settings,
-    options: FromClicks,
+    options: LearnOptions,
     progress: Progress,
     reported: Callable[[LearnReport], None] = lambda _: None,
     clock: Callable[[], datetime] = utc_now,
 ) -> LearnReport:
-    """Trains on the events of an index directory as `service.training.training.train_from_clicks` does, and writes the
-    report, of which `reported` is told.
+    """Trains on the events of an index directory: the ranker, as `service.training.training.train_from_clicks` does,
+    what recommends, and the encoder where that is asked for. Writes the report, of which `reported` is told.
 
-    Raises what that does. Where the training is refused (TrainingError, StoreMissingError, a ranker or an encoder that
-    cannot be used) the report is written first, with the step at which it stopped, and learned.json stays as it was.
+    Raises what that does. Where the ranker's training is refused (TrainingError, StoreMissingError, a ranker or an
+    encoder that cannot be used) the report is written first, with the step at which it stopped, and learned.json stays
+    as it was.
     """
     days = stored_days(root, settings)
-    run = _Run(RecordedSteps(progress), clock(), time.perf_counter(), [])
+    run = _Run(RecordedSteps(progress), clock(), time.perf_counter())
     try:
-        done = train_from_clicks(root, settings, options, run.steps, run.refreshed.append)
+        done = run.trained(root, settings, options)
     except (RankerError, EncoderError, StoreMissingError) as error:
         _write(root, run.refused(error), reported)
         raise
     report = run.succeeded(done)
     _write(root, report, reported)
-    remember(root, Learned(time=run.started, days=days, ranker=report.ranker, serves=done.added.serves))
+    tower = run.shoppers.tower if run.shoppers else ""
+    remember(root, Learned(time=run.started, days=days, ranker=report.ranker, serves=done.added.serves, tower=tower))
     return report
 
 

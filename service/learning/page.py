@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from indexer.quality.templates import drawn, template
 from service.event_report import texts
 from service.learning import words
-from service.learning.plots import plots
+from service.learning.plots import plots, shopper_plot
 from service.learning.report import LearnReport
 
 if TYPE_CHECKING:
@@ -20,8 +20,10 @@ _PAGE = Path(__file__).with_name("page.html.j2")
 
 def html(report: LearnReport) -> str:
     """The page; the same report gives the same bytes."""
-    drawings = drawn(plots(report.findings)) if report.findings else {}
-    return _template().render(report=report, plots=drawings)
+    drawings = dict(plots(report.findings)) if report.findings else {}
+    if report.shoppers:
+        drawings["shoppers"] = shopper_plot(report.shoppers.report.curve)
+    return _template().render(report=report, plots=drawn(drawings))
 
 
 @cache

@@ -19,8 +19,8 @@ _COLOURS = (BLUE, AMBER)
 
 
 def plots(found: Findings) -> Mapping[str, str]:
-    """SVG elements by "orders", "slices", "validation", "loss" and "positions"; one without anything to show is
-    empty."""
+    """SVG elements of the ranker by "orders", "slices", "validation", "loss" and "positions"; one without anything to
+    show is empty."""
     return {
         "orders": _orders(found.orders),
         "slices": _slices([each for each in found.comparisons if each.measure == NDCG and each.difference]),
@@ -81,6 +81,20 @@ def _validation(curves: Sequence[Curve]) -> str:
         _by_epoch(axes)
 
     return svg(2.8, draw, "nDCG@10 on the lists that choose, by epoch")
+
+
+def shopper_plot(curve: Sequence[tuple[int, float]]) -> str:
+    """An SVG element of a shopper tower's training; empty for a curve of one epoch."""
+    if len(curve) < 2:
+        return ""
+    best = max(curve, key=lambda point: point[1])
+
+    def draw(axes: Axes) -> None:
+        axes.plot(*zip(*curve, strict=True), color=BLUE, marker="o", markersize=3.5, linewidth=1.4, label="nDCG@10")
+        axes.plot(*best, color=BLUE, marker="o", markersize=8, alpha=0.35)
+        _by_epoch(axes)
+
+    return svg(2.2, draw, "nDCG@10 of what shoppers chose next, by epoch")
 
 
 def _loss(curves: Sequence[Curve]) -> str:

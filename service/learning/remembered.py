@@ -36,6 +36,8 @@ class Learned(msgspec.Struct, frozen=True, kw_only=True):
     """The name of the ranker that came of it."""
     serves: bool
     """Whether it served then."""
+    tower: str = ""
+    """The name of the shopper tower; empty where there was too little to train one."""
 
     @property
     def events(self) -> int:

@@ -12,6 +12,7 @@ import msgspec
 from rerank.behaviour.refresh import Refreshed
 from rerank.gate.verdict import Comparison
 from rerank.ranker.spec import Reached
+from rerank.shoppers.files import TowerReport
 from rerank.training.checkpoint import Epoch
 from rerank.training.foretelling import Foretold
 from service.learning.steps import Stage
@@ -125,6 +126,34 @@ class Findings:
 
 
 @dataclass(frozen=True, slots=True)
+class Recommends:
+    """The shopper tower of a run."""
+
+    tower: str
+    """Its name."""
+    serves: bool
+    is_new: bool
+    """False where the last run's events were these: it is that run's."""
+    report: TowerReport
+    """What it was measured by, beside what served; the gate's reasons."""
+
+
+@dataclass(frozen=True, slots=True)
+class TextTowers:
+    """The encoder: what it could learn from, or has."""
+
+    queries: int
+    """That clicks have labelled."""
+    next: tuple[str, ...]
+    """Commands: how to train it where none is, how to use it, and how to train anew what read the vectors of before."""
+    folder: str = ""
+    """Of a trained one; empty where none is."""
+    before: float | None = None
+    after: float | None = None
+    """nDCG@10 of queries that chose when to stop, over a part of the catalog, of the model as it was and as trained."""
+
+
+@dataclass(frozen=True, slots=True)
 class LearnReport:
     """One run."""
 
@@ -150,6 +179,10 @@ class LearnReport:
     """None where the run stopped before."""
     findings: Findings | None
     """None where the run was refused."""
+    shoppers: Recommends | None = None
+    """None where none was trained: its stage says why."""
+    towers: TextTowers | None = None
+    """None where the run did not come to it."""
     schema: int = field(default=SCHEMA)
 
     def to_json(self) -> bytes:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -16,7 +17,10 @@ class Outcome(StrEnum):
     DONE = "done"
     STOPPED = "stopped here"
     NOT_REACHED = "not reached"
-    NOT_MADE = "not part of this version"
+    NOT_TRAINED = "not trained"
+    """It says why, and the run went on."""
+    LEFT = "left as it is"
+    """Nobody asked for more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,13 +55,26 @@ class RecordedSteps:
     def __init__(self, progress: Progress, clock: Callable[[], float] = time.perf_counter) -> None:
         self._progress = progress
         self._clock = clock
-        self._done: list[Step] = []
+        self._done: list[tuple[str, Step]] = []
+        self._left: dict[str, Outcome] = {}
+        self._under = ""
+        self._stage = ""
         self._current = ""
         self._began = 0.0
+
+    @contextmanager
+    def under(self, stage: str) -> Iterator[None]:
+        """All steps that begin inside are of this stage, whatever their names."""
+        self._under = stage
+        try:
+            yield
+        finally:
+            self._under = ""
 
     def begin(self, phase: str, total: int | None, unit: str) -> None:
         """A step begins."""
         self._current, self._began = phase, self._clock()
+        self._stage = self._under or _stage_of(phase)
         self._progress.begin(phase, total, unit)
 
     def advance(self, amount: int) -> None:
@@ -66,28 +83,39 @@ class RecordedSteps:
 
     def end(self, summary: str) -> None:
         """It is over, and what it did."""
-        self._done.append(Step(self._current, summary, self._clock() - self._began))
+        self._done.append((self._stage, Step(self._current, summary, self._clock() - self._began)))
         self._current = ""
         self._progress.end(summary)
+
+    def leave(self, outcome: Outcome, why: str) -> None:
+        """The stage that it is `under` ends without what it is for, and says why; the run goes on."""
+        if not self._current:
+            self.begin(self._under, None, "")
+        self._left[self._under] = outcome
+        self.end(why)
 
     def stages(self, *, is_over: bool) -> tuple[Stage, ...]:
         """All stages; a run that is not over stopped in the last one that began."""
         steps = list(self._done)
         if self._current:
-            steps.append(Step(self._current, "", self._clock() - self._began))
-        last = _stage_of(steps[-1].name) if steps else next(iter(_ABOUT))
-        return tuple(_stage(name, steps, "" if is_over else last) for name in _ABOUT)
+            steps.append((self._stage, Step(self._current, "", self._clock() - self._began)))
+        outcomes: dict[str, Outcome] = dict.fromkeys((stage for stage, _ in steps), Outcome.DONE) | self._left
+        if not is_over:
+            outcomes[steps[-1][0] if steps else next(iter(_ABOUT))] = Outcome.STOPPED
+        return tuple(_stage(name, outcomes.get(name, Outcome.NOT_REACHED), steps) for name in _ABOUT)
 
 
+SHOPPERS, TOWERS = "shoppers", "towers"
 _ABOUT = {
     "clean": "The tables of events are brought up to date: what cannot be is set aside, robots and fraud are left out.",
     "click model": "What a product's place does to its clicks is told apart from what the product does.",
     "labels": "Each query becomes a list to learn from; later lists are kept, to choose by and to judge by.",
-    "towers": "The encoder stays as it is: to train the towers on a store's own clicks is not written yet.",
     "ranker": "The ranker that serves, or a new one, is trained; beside it, one on clicks as they are.",
+    SHOPPERS: "What recommends is trained on what shoppers did next, and serves where it foretells that better.",
+    TOWERS: "The encoder, which makes the vectors of all products: a new one takes a rebuild.",
     "evaluation": "Each order is measured on the last lists, which nothing has learned from.",
     "gate": "The new ranker is compared with what serves, over all queries and over parts of them.",
-    "publish": "It serves from now on, or is kept aside with the reasons.",
+    "publish": "The ranker serves from now on, or is kept aside with the reasons.",
 }
 _RANKER = "ranker"
 _STAGE_OF = {
@@ -108,12 +136,5 @@ def _stage_of(step: str) -> str:
     return _STAGE_OF.get(step, _RANKER)
 
 
-def _stage(name: str, steps: list[Step], stopped: str) -> Stage:
-    own = tuple(step for step in steps if _stage_of(step.name) == name)
-    if name == "towers":
-        outcome = Outcome.NOT_MADE
-    elif name == stopped:
-        outcome = Outcome.STOPPED
-    else:
-        outcome = Outcome.DONE if own else Outcome.NOT_REACHED
-    return Stage(name, _ABOUT[name], outcome, own)
+def _stage(name: str, outcome: Outcome, steps: Sequence[tuple[str, Step]]) -> Stage:
+    return Stage(name, _ABOUT[name], outcome, tuple(step for stage, step in steps if stage == name))

@@ -7,7 +7,8 @@ from collections.abc import Iterator, Sequence
 from rerank.gate.verdict import ALL_QUERIES, NDCG, Comparison
 from rerank.ranker.spec import NAIVE
 from rerank.training.click_training import Way
-from service.learning.report import Decision, EventsRead, Findings
+from service.learning.report import Decision, EventsRead, Findings, Recommends
+from service.training.tower_gate import TOWER
 
 _NAIVE_WAY: Way = "naive"
 
@@ -20,6 +21,23 @@ def told(decision: Decision, ranker: str, against: str, found: Findings, events:
 def refused(why: str, stage: str) -> tuple[str, ...]:
     """Of a run that stopped in a stage."""
     return f"No ranker was trained: {why}.", f"It stopped at: {stage}. What served before serves on."
+
+
+def recommending(found: Recommends | None) -> tuple[str, ...]:
+    """Of the shopper tower, where there is one."""
+    if found is None:
+        return ()
+    new, before = (next(way for way in found.report.ways if way.name == name) for name in (TOWER, found.report.against))
+    verdict = "recommends" if found.serves else f"does not recommend: {'; '.join(found.report.aside)}"
+    if not found.is_new:
+        verdict = f"was trained on the same acts before, and {verdict}"
+    elif found.serves:
+        verdict += " from now on"
+    return (
+        f"The shopper tower, {found.tower}, {verdict}. What a shopper chose next is among its first ten for "
+        f"{new.hit_rate:.1%} of {found.report.shoppers:,} shoppers; by {before.name}, for {before.hit_rate:.1%} "
+        f"(nDCG@10 {new.ndcg:.4f} and {before.ndcg:.4f}).",
+    )
 
 
 def _sentences(

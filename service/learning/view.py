@@ -53,9 +53,7 @@ def _steps(report: LearnReport) -> Table:
 def _did(stage: Stage) -> str:
     """What each of its steps did, a line for each."""
     told = [f"{'' if step.name == stage.name else f'{step.name}: '}{step.did}" for step in stage.steps if step.did]
-    if stage.outcome is Outcome.NOT_MADE:
-        told = [stage.about]
-    elif not told or stage.outcome is Outcome.STOPPED:
+    if not told or stage.outcome is Outcome.STOPPED:
         told.append(stage.outcome.value)
     return "\n".join(map(shown, told))
 

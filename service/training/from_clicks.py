@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -44,15 +44,17 @@ def click_ranker(
     *,
     acts: pl.DataFrame | None = None,
     popular: PopularBefore = lambda _end: UNKNOWN,
+    before_judging: Callable[[], None] = lambda: None,
 ) -> ClickTraining:
     """Trains on the events of `rerank.behaviour.derived.Derived.lists`, and lets the ranker serve where it is better
     on the last of them; see `rerank.gate`.
 
     `acts` are those of `Derived.acts`: what shoppers' histories are made of, which the ranker learns to read after all
     else; None leaves histories out. `popular` tells what was popular before a time. The naive way is always trained
-    beside, and reported. A run that was interrupted left its state in `work`, and goes on from there. Raises
-    TrainingError where there is too little to learn from, EncoderError where queries cannot be encoded, and what the
-    registry raises.
+    beside, and reported. `before_judging` is called once all networks are trained and nothing is published yet: what
+    takes long besides has its place there, as a run that is killed in it finds the networks again. A run that was
+    interrupted left its state in `work`, and goes on from there. Raises TrainingError where there is too little to
+    learn from, EncoderError where queries cannot be encoded, and what the registry raises.
     """
     registry = RankerRegistry(root)
     served = registry.serving(encoding_of(snapshot)).ranker
@@ -62,6 +64,7 @@ def click_ranker(
     ways = dict.fromkeys((options.way, NAIVE))
     taught = {way: _taught(made, start.network, way, run, progress) for way in ways}
     history = taught_history(made, taught[options.way], acts, start.attention, run, progress)
+    before_judging()
     added = _published(made, taught, history, start.parent, registry, progress)
     for over in work.glob(f"{_RUN}*"):
         shutil.rmtree(over)

@@ -4,43 +4,37 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Callable, Sequence
-from contextlib import closing
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
 import msgspec
-import numpy as np
 import xxhash
-from numpy.typing import NDArray
 
-from rerank.behaviour.derived import open_derived
-from rerank.behaviour.products import BETWEEN
-from rerank.behaviour.refresh import Refreshed
-from rerank.shoppers.files import MODEL_FILE, StoredTower, TowerReport, TowerSpec, read_table
+from rerank.shoppers.files import MODEL_FILE, StoredTower, TowerReport, TowerSpec, opened_tower
 from rerank.shoppers.held_out import Held, Score, split_by_time
-from rerank.shoppers.histories import Histories, Ints
+from rerank.shoppers.histories import Histories
 from rerank.shoppers.onnx_encoder import OnnxEncoder
 from rerank.shoppers.registry import TowerRegistry
-from rerank.shoppers.tower import Learned, ShopperTower
+from rerank.shoppers.tower import ShopperTower
 from rerank.shoppers.training import TowerOptions, fit
 from rerank.shoppers.written import write_model
 from rerank.training.checkpoint import Epoch
-from retrieval.errors import TrainingError
-from retrieval.store_lock import held_lock
-from service.derived_tables import DerivedTables
-from service.event_log import EventLog
+from retrieval.errors import ShopperTowerError, TrainingError
 from service.settings import Settings
-from service.snapshot import Snapshot, serving_snapshot
+from service.snapshot import Snapshot
 from service.training.from_catalog import Progress
 from service.training.shopper_acts import ShopperActs, shopper_acts
+from service.training.tower_catalog import Catalog
 from service.training.tower_gate import LEAST_JUDGED, TowerGate
-from service.training.training import TRAINING_FOLDER
+from service.training.training import FreshTables, fresh_tables
 
 HELD_OUT = 0.1
 """The share of the acts, the newest, that judge."""
 _RUN = "users-"
+_OF = "digest"
+"""In what is said of a tower: of all that decides how it comes out."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +43,8 @@ class TrainedTower:
 
     tower: StoredTower
     acts: ShopperActs
+    is_new: bool = True
+    """False for one that was there already."""
 
     @property
     def serves(self) -> bool:
@@ -61,7 +57,6 @@ def train_users(
     settings: Settings,
     options: TowerOptions,
     progress: Progress,
-    refreshed: Callable[[Refreshed], None] = lambda _: None,
 ) -> TrainedTower:
     """Trains a shopper tower on the events of an index directory, and lets it serve where it foretells the newest acts
     better than what serves now; the tables made of events are brought up to date first.
@@ -70,45 +65,29 @@ def train_users(
     are no events, StoreLockedError where another program trains for it, TrainingError where there is too little to
     learn from.
     """
-    with closing(EventLog.open(root, settings, make=False)) as log, serving_snapshot(root) as snapshot:
-        work = root / TRAINING_FOLDER
-        work.mkdir(exist_ok=True)
-        with held_lock(work, "training"):
-            progress.begin("events", None, "")
-            tables = DerivedTables(root, log, settings.events)
-            done = tables.refresh()
-            acts = shopper_acts(open_derived(tables.folder).acts(), snapshot.products.row_of)
-            progress.end(f"{done.events:,} events, {acts}")
-            refreshed(done)
-            given = replace(
-                options,
-                hide_seen=settings.recommend.seen == "hide",
-                least_shoppers=settings.events.minimum_shoppers,
-            )
-            tower = _Trial(root, snapshot, given, progress).run(acts, work)
-            return TrainedTower(tower, acts)
+    with fresh_tables(root, settings, progress) as tables:
+        acts = shopper_acts(tables.derived.acts(), tables.snapshot.products.row_of)
+        return tower_of_acts(tables, acts, options, progress)
 
 
-@dataclass(frozen=True, slots=True)
-class _Catalog:
-    """The products of a snapshot, by row."""
+def tower_of_acts(
+    tables: FreshTables, acts: ShopperActs, options: TowerOptions, progress: Progress, *, again: bool = True
+) -> TrainedTower:
+    """The same on acts that were read from the tables.
 
-    vectors: NDArray[np.float32]
-    names: tuple[str, ...]
-    """Of categories, the whole path."""
-    categories: Ints
-    """(N,): places in `names`, -1 for none."""
-
-    @classmethod
-    def of(cls, snapshot: Snapshot) -> _Catalog:
-        count = len(snapshot.products)
-        paths = [BETWEEN.join(snapshot.products[row].category) for row in range(count)]
-        names = {path: number for number, path in enumerate(sorted({*paths} - {""}))}
-        numbers = np.array([names.get(path, -1) for path in paths], np.int64)
-        return cls(snapshot.vectors.gather(np.arange(count)), tuple(names), numbers)
-
-    def tower(self, encoder: OnnxEncoder, learned: Learned) -> ShopperTower:
-        return ShopperTower(encoder, self.vectors, learned, self.categories)
+    Without `again`, one that was trained last and on just these acts and options is not trained another time: the same
+    would come of it. Raises TrainingError where there is too little to learn from, ShopperTowerDamagedError where the
+    tower that serves cannot be read.
+    """
+    given = replace(
+        options,
+        hide_seen=tables.settings.recommend.seen == "hide",
+        least_shoppers=tables.settings.events.minimum_shoppers,
+    )
+    trial = _Trial(tables.root, tables.snapshot, given, progress)
+    if not again and (stored := trial.last(acts)):
+        return TrainedTower(stored, acts, is_new=False)
+    return TrainedTower(trial.run(acts, tables.work), acts)
 
 
 class _Trial:
@@ -118,7 +97,20 @@ class _Trial:
         self._registry = TowerRegistry(root)
         self._snapshot, self._options, self._progress = snapshot, options, progress
 
+    def last(self, acts: ShopperActs) -> StoredTower | None:
+        """The tower that was trained last, where this training would make the same one."""
+        names = self._registry.names()
+        if not names:
+            return None
+        try:
+            stored = opened_tower(self._registry.folder / names[-1])
+            is_in_place = bool(stored.report.aside) or self._registry.current() == stored.name
+        except ShopperTowerError:
+            return None
+        return stored if is_in_place and stored.spec.trained_on.get(_OF) == self._digest(acts) else None
+
     def run(self, acts: ShopperActs, work: Path) -> StoredTower:
+        self._progress.begin("acts", None, "")
         learning, held = split_by_time(acts.histories, HELD_OUT)
         if len(held.targets) < LEAST_JUDGED:
             message = (
@@ -126,11 +118,12 @@ class _Trial:
                 "to tell whether a tower is any good"
             )
             raise TrainingError(message)
+        self._progress.end(f"{acts}; {len(held.targets):,} shoppers judge")
         self._progress.begin("catalog", None, "")
-        catalog = _Catalog.of(self._snapshot)
+        catalog = Catalog.of(self._snapshot)
         self._progress.end(f"{len(catalog.vectors):,} products, {len(catalog.names):,} categories")
         tower, curve = self._fitted(catalog, learning, work / f"{_RUN}{self._digest(acts)}")
-        stored = self._judged(catalog, learning, held, tower, curve)
+        stored = self._judged(catalog, learning, held, (tower, curve), self._digest(acts))
         for over in work.glob(f"{_RUN}*"):
             shutil.rmtree(over)
         return stored
@@ -140,7 +133,7 @@ class _Trial:
         told = f"{acts.digest} {self._snapshot.manifest.version} {self._options}"
         return xxhash.xxh3_64_hexdigest(told.encode())
 
-    def _fitted(self, catalog: _Catalog, learning: Histories, run: Path) -> tuple[ShopperTower, list[Epoch]]:
+    def _fitted(self, catalog: Catalog, learning: Histories, run: Path) -> tuple[ShopperTower, list[Epoch]]:
         curve: list[Epoch] = []
 
         def judged(epoch: Epoch) -> None:
@@ -154,10 +147,15 @@ class _Trial:
         return tower, curve
 
     def _judged(
-        self, catalog: _Catalog, learning: Histories, held: Held, tower: ShopperTower, curve: Sequence[Epoch]
+        self,
+        catalog: Catalog,
+        learning: Histories,
+        held: Held,
+        fitted: tuple[ShopperTower, Sequence[Epoch]],
+        digest: str,
     ) -> StoredTower:
         """What is judged is what is published: the graph as it will serve."""
-        options, manifest = self._options, self._snapshot.manifest
+        (tower, curve), options, manifest = fitted, self._options, self._snapshot.manifest
         with tempfile.TemporaryDirectory() as scratch:
             made = Path(scratch)
             write_model(made, tower, self._snapshot.products.id_of)
@@ -172,27 +170,20 @@ class _Trial:
                 width=options.width,
                 category_bias={catalog.names[place]: bias for place, bias in tower.learned.category_bias.items()},
                 usual_bias=tower.learned.usual_bias,
-                trained_on={"shoppers": len(learning), "acts": len(learning.products), "seed": options.seed},
+                trained_on={
+                    "shoppers": len(learning),
+                    "acts": len(learning.products),
+                    "seed": options.seed,
+                    _OF: digest,
+                },
             )
             return self._registry.add(lambda folder: _copy(made, folder), spec, _told(report, curve))
 
-    def _serving(self, catalog: _Catalog) -> Score | None:
+    def _serving(self, catalog: Catalog) -> Score | None:
         """The scores of the tower that serves now."""
         manifest = self._snapshot.manifest
         stored = self._registry.serving(manifest.encoder, manifest.dimension).tower
-        if stored is None:
-            return None
-        table = read_table(stored)
-        found = [
-            (row, place)
-            for place, name in enumerate(table.ids)
-            if (row := self._snapshot.products.row_of(name)) is not None
-        ]
-        rows, places = np.array(sorted(found), np.int64).reshape(-1, 2).T
-        known = {name: place for place, name in enumerate(catalog.names)}
-        biases = {known[name]: bias for name, bias in stored.spec.category_bias.items() if name in known}
-        learned = Learned(rows, table.own[places], table.bias[places], biases, stored.spec.usual_bias)
-        return catalog.tower(OnnxEncoder(stored.folder / MODEL_FILE), learned).scores
+        return catalog.scores_of(stored) if stored else None
 
 
 def _told(report: TowerReport, curve: Sequence[Epoch]) -> TowerReport:

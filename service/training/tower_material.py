@@ -5,19 +5,14 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
 from pathlib import Path
 
 import numpy as np
 
-from rerank.behaviour.derived import open_derived
 from rerank.towers.material import JudgedQuery, Material, Rows
 from rerank.towers.options import Found
-from rerank.towers.sources import from_judgments, from_labels
+from rerank.towers.sources import from_judgments
 from retrieval.judgments import read_judgments
-from service.derived_tables import DerivedTables
-from service.event_log import EventLog
-from service.settings import Settings
 from service.snapshot import Snapshot
 from service.training.from_catalog import Progress
 
@@ -28,19 +23,6 @@ def judged_queries(path: Path) -> list[JudgedQuery]:
     """Of a judgments file; raises JudgmentsError for one that cannot be read, TrainingError for one without a
     positive."""
     return from_judgments(read_judgments(path))
-
-
-def clicked_queries(root: Path, settings: Settings, progress: Progress) -> list[JudgedQuery]:
-    """Of an index's events, whose tables are brought up to date first.
-
-    Raises StoreMissingError where there are no events, StoreError where they cannot be read.
-    """
-    with closing(EventLog.open(root, settings, make=False)) as log:
-        progress.begin("events", None, "")
-        tables = DerivedTables(root, log, settings.events)
-        done = tables.refresh()
-        progress.end(f"{done.events:,} events, {done.flagged_visits:,} visits of robots left out")
-        return from_labels(open_derived(tables.folder).labels)
 
 
 def found_by_index(snapshot: Snapshot, made: Material, depth: int, progress: Progress) -> Found:

@@ -18,6 +18,7 @@ from rerank.teacher.teacher import open_teacher
 from rerank.towers.material import JudgedQuery, Material, Sources, material
 from rerank.towers.model import open_tower
 from rerank.towers.options import Score, TowerOptions, TrainedTowers, Watching
+from rerank.towers.sources import from_labels
 from rerank.towers.training import train_towers
 from rerank.towers.written import FORMAT, TowersSpec, write_towers
 from rerank.training.teacher_scores import TeacherScores
@@ -27,8 +28,8 @@ from retrieval.weights import ModelSource, find_model
 from service.settings import Settings
 from service.snapshot import Snapshot
 from service.training.from_catalog import Progress
-from service.training.tower_material import clicked_queries, found_by_index, judged_queries
-from service.training.training import TEACHER_SCORES, working
+from service.training.tower_material import found_by_index, judged_queries
+from service.training.training import TEACHER_SCORES, fresh_tables, working
 
 TOWERS_FOLDER = "towers"
 _RUN = "towers-"
@@ -73,23 +74,30 @@ def train_text_towers(root: Path, settings: Settings, request: TowersRequest, pr
     """
     if request.out is not None and request.out.exists():
         raise SettingError(f"{request.out} exists; name a new folder for the towers, or remove it")
+    if not request.judgments:
+        with fresh_tables(root, settings, progress) as tables:
+            clicked = from_labels(tables.derived.labels)
+            return towers_of_queries(tables.snapshot, tables.work, clicked, request, progress)
     with working(root) as (snapshot, work, _):
-        made = _material(root, settings, snapshot, request, progress)
-        source = find_model(request.encoder or snapshot.manifest.encoder_name, request.cache)
-        folder = request.out or _new_name(work / TOWERS_FOLDER)
-        spec = _trained(snapshot, made, source, request, work, folder, progress)
-        return WrittenTowers(folder, spec)
+        judged = [each for path in request.judgments for each in judged_queries(path)]
+        return towers_of_queries(snapshot, work, judged, request, progress)
+
+
+def towers_of_queries(
+    snapshot: Snapshot, work: Path, training: Sequence[JudgedQuery], request: TowersRequest, progress: Progress
+) -> WrittenTowers:
+    """The same on queries that were read from the request's judgments or from clicks, in a folder that nobody else
+    works in."""
+    made = _material(snapshot, training, request, progress)
+    source = find_model(request.encoder or snapshot.manifest.encoder_name, request.cache)
+    folder = request.out or _new_name(work / TOWERS_FOLDER)
+    spec = _trained(snapshot, made, source, request, work, folder, progress)
+    return WrittenTowers(folder, spec)
 
 
 def _material(
-    root: Path, settings: Settings, snapshot: Snapshot, request: TowersRequest, progress: Progress
+    snapshot: Snapshot, training: Sequence[JudgedQuery], request: TowersRequest, progress: Progress
 ) -> Material:
-    training: list[JudgedQuery] = []
-    if request.judgments:
-        for path in request.judgments:
-            training += judged_queries(path)
-    else:
-        training = clicked_queries(root, settings, progress)
     validation = judged_queries(request.validation) if request.validation else None
     progress.begin("material", None, "")
     sources = Sources(training, validation, request.held_out)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
-from rerank.behaviour.derived import open_derived
+from rerank.behaviour.derived import Derived, open_derived
 from rerank.behaviour.refresh import Refreshed
 from rerank.ranker.registry import Added
 from rerank.training.distillation import DistilOptions
@@ -39,32 +40,69 @@ def train_from_catalog(root: Path, catalog: CatalogOptions, options: DistilOptio
         return distil_ranker(snapshot, taught, work, root, options, progress)
 
 
-def train_from_clicks(
-    root: Path,
-    settings: Settings,
-    options: FromClicks,
-    progress: Progress,
-    refreshed: Callable[[Refreshed], None] = lambda _: None,
-) -> ClickTraining:
-    """Trains a ranker for an index directory on what its shoppers did; the tables made of events are brought up
-    to date first, and `refreshed` is told of that.
+def train_from_clicks(root: Path, settings: Settings, options: FromClicks, progress: Progress) -> ClickTraining:
+    """Trains a ranker for an index directory on what its shoppers did; raises what `fresh_tables` and
+    `ranker_from_tables` do."""
+    with fresh_tables(root, settings, progress) as tables:
+        return ranker_from_tables(tables, options, progress)
 
-    Raises what `train_from_catalog` does, StoreMissingError where there are no events, and StoreError where they cannot
-    be read.
+
+@dataclass(frozen=True, slots=True, eq=False)
+class FreshTables:
+    """What any training on shoppers' events works with."""
+
+    root: Path
+    settings: Settings
+    snapshot: Snapshot
+    work: Path
+    """A folder that nobody else works in."""
+    built: float
+    """When the version was built; see `working`."""
+    derived: Derived
+    refreshed: Refreshed
+
+
+@contextmanager
+def fresh_tables(root: Path, settings: Settings, progress: Progress) -> Iterator[FreshTables]:
+    """Brings the tables made of an index directory's events up to date, once for all that is trained on them.
+
+    Raises StoreMissingError where nothing is published or there are no events, StoreError where they cannot be read,
+    StoreForeignError or StoreDamagedError for a directory that cannot serve, StoreLockedError where another program
+    trains for it.
     """
     with closing(EventLog.open(root, settings, make=False)) as log, working(root) as (snapshot, work, built):
         progress.begin("events", None, "")
         tables = DerivedTables(root, log, settings.events)
         done = tables.refresh()
         progress.end(f"{done.events:,} events, {done.flagged_visits:,} visits of robots left out")
-        refreshed(done)
-        derived = open_derived(tables.folder)
-        lists, acts = derived.lists(), derived.acts()
+        yield FreshTables(root, settings, snapshot, work, built, open_derived(tables.folder), done)
 
-        def popular(end: datetime) -> Popularity:
-            return Popularity.of_scores(popularity_scores(derived.popularity_before(end)))
 
-        return click_ranker(snapshot, lists, work, root, options, built, progress, acts=acts, popular=popular)
+def ranker_from_tables(
+    tables: FreshTables,
+    options: FromClicks,
+    progress: Progress,
+    *,
+    before_judging: Callable[[], None] = lambda: None,
+) -> ClickTraining:
+    """Trains a ranker on what shoppers did, and lets it serve where it is better; raises what `click_ranker` does."""
+    derived = tables.derived
+
+    def popular(end: datetime) -> Popularity:
+        return Popularity.of_scores(popularity_scores(derived.popularity_before(end)))
+
+    return click_ranker(
+        tables.snapshot,
+        derived.lists(),
+        tables.work,
+        tables.root,
+        options,
+        tables.built,
+        progress,
+        acts=derived.acts(),
+        popular=popular,
+        before_judging=before_judging,
+    )
 
 
 @contextmanager

@@ -7,6 +7,7 @@ import os
 import shutil
 import signal
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import msgspec
@@ -16,32 +17,37 @@ from typer.testing import CliRunner
 
 from rerank.ranker.registry import RankerRegistry
 from rerank.ranker.spec import WEIGHTS_FILE
+from rerank.shoppers.files import MODEL_FILE, opened_tower
+from rerank.shoppers.registry import TowerRegistry
 from retrieval.errors import StoreLockedError, StoreMissingError, TrainingError
 from retrieval.store_lock import held_lock
 from service.cli import app
-from service.learning.learn import PAGE_FILE, REPORT_FILE, learn, page_path
+from service.learning.learn import PAGE_FILE, REPORT_FILE, LearnOptions, learn, page_path
 from service.learning.remembered import LEARNED_FILE, last_learned, new_events, stored_days
 from service.learning.report import Decision, LearnReport
 from service.learning.steps import Outcome
+from service.training.tower_gate import NEAR, TOWER
 from service.training.training import TRAINING_FOLDER
 from tests.learning_stores import SETTINGS, SMALL, Quiet, with_events
+from tests.unit.rerank.shoppers.small_stores import TINY
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
-STAGES = ["clean", "click model", "labels", "towers", "ranker", "evaluation", "gate", "publish"]
+STAGES = ["clean", "click model", "labels", "ranker", "shoppers", "towers", "evaluation", "gate", "publish"]
+OPTIONS = LearnOptions(SMALL, replace(TINY, epochs=2, refit=False))
 
 
 @pytest.fixture(scope="module")
 def eventful(demo_index: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A store that nothing was learned from yet."""
-    return with_events(demo_index, tmp_path_factory.mktemp("eventful"))
+    return with_events(demo_index, tmp_path_factory.mktemp("eventful"), sessions=900)
 
 
 @pytest.fixture(scope="module")
 def learned(eventful: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The same, once it was."""
     root = Path(shutil.copytree(eventful, tmp_path_factory.mktemp("learned") / "store"))
-    learn(root, SETTINGS, SMALL, Quiet())
+    learn(root, SETTINGS, OPTIONS, Quiet())
     return root
 
 
@@ -54,13 +60,40 @@ def written(root: Path) -> set[str]:
 
 
 class TestLearned:
-    def test_every_stage_is_told_and_the_towers_are_said_to_stay(self, learned: Path) -> None:
+    def test_every_stage_is_told_and_the_encoder_is_said_to_stay(self, learned: Path) -> None:
         stages = report_of(learned).stages
         assert [stage.name for stage in stages] == STAGES
         towers = stages[STAGES.index("towers")]
-        assert (towers.outcome, towers.steps) == (Outcome.NOT_MADE, ())
+        assert towers.outcome is Outcome.LEFT
         assert {stage.outcome for stage in stages if stage is not towers} == {Outcome.DONE}
         assert all(step.did and step.seconds >= 0 for stage in stages for step in stage.steps)
+
+    def test_the_tables_are_made_once(self, learned: Path) -> None:
+        names = [step.name for stage in report_of(learned).stages for step in stage.steps]
+        assert names.count("events") == 1
+
+    def test_what_recommends_has_the_verdict_of_its_registry(self, learned: Path) -> None:
+        found, registry = report_of(learned).shoppers, TowerRegistry(learned)
+        assert found is not None
+        assert registry.names() == [found.tower]
+        assert found.report == opened_tower(registry.folder / found.tower).report
+        assert found.serves == (registry.current() == found.tower) == (not found.report.aside)
+        assert found.is_new
+        assert [way.name for way in found.report.ways[:2]] == [TOWER, NEAR]
+        assert [number for number, _ in found.report.curve] == [0, 1, 2]
+        assert not list((learned / TRAINING_FOLDER).glob("users-*"))
+        assert any(
+            sentence.startswith(f"The shopper tower, {found.tower}, ") for sentence in report_of(learned).summary
+        )
+
+    def test_how_to_train_the_encoder_is_said(self, learned: Path) -> None:
+        report = report_of(learned)
+        assert report.towers is not None
+        assert report.towers.queries > 100
+        assert report.towers.next[0] == f"shelfwise train towers --index {learned}"
+        (step,) = report.stages[STAGES.index("towers")].steps
+        assert step.did.startswith(f"{report.towers.queries:,} queries that clicks have labelled could train it.")
+        assert f", then shelfwise rebuild FEED --index {learned} --encoder FOLDER" in step.did
 
     def test_the_decision_is_that_of_the_registry(self, learned: Path) -> None:
         report, registry = report_of(learned), RankerRegistry(learned)
@@ -91,7 +124,7 @@ class TestLearned:
 
     def test_the_page_stands_beside_it(self, learned: Path) -> None:
         page = page_path(learned).read_text("utf-8")
-        assert page.count("<svg") >= 4
+        assert page.count("<svg") >= 5
         assert "<script" not in page
 
     def test_the_curves_are_there_for_tensorboard(self, learned: Path) -> None:
@@ -104,6 +137,7 @@ class TestLearned:
         now = stored_days(learned, SETTINGS)
         assert before.events == sum(now.values()) > 5_000
         assert before.ranker == report_of(learned).ranker
+        assert before.tower == TowerRegistry(learned).names()[-1]
         assert new_events(now, before) == 0
 
 
@@ -135,13 +169,13 @@ class TestWaiting:
 class TestRefused:
     def test_without_events_the_report_says_so(self, demo_index: Path, tmp_path: Path) -> None:
         root = Path(shutil.copytree(demo_index, tmp_path / "store"))
-        done = CliRunner().invoke(app, ["learn", "--index", str(root)])
+        done = CliRunner().invoke(app, ["learn", "--index", str(root), "--towers"])
         assert isinstance(done.exception, StoreMissingError)
         report = report_of(root)
         assert report.decision is Decision.REFUSED
         assert report.reasons == (str(done.exception),)
         assert report.stages[0].outcome is Outcome.STOPPED
-        assert {stage.outcome for stage in report.stages[1:]} == {Outcome.NOT_REACHED, Outcome.NOT_MADE}
+        assert {stage.outcome for stage in report.stages[1:]} == {Outcome.NOT_REACHED}
         assert written(root) == {PAGE_FILE, REPORT_FILE}
         assert "No ranker was trained" in page_path(root).read_text("utf-8")
         assert "The whole report: " in done.stdout
@@ -149,7 +183,7 @@ class TestRefused:
     def test_with_too_few_lists_what_was_read_is_told(self, demo_index: Path, tmp_path: Path) -> None:
         root = with_events(demo_index, tmp_path, sessions=20)
         with pytest.raises(TrainingError, match="shown lists; learning from clicks takes 100"):
-            learn(root, SETTINGS, SMALL, Quiet())
+            learn(root, SETTINGS, OPTIONS, Quiet())
         report = report_of(root)
         assert report.events is not None
         assert report.events.events > 0
@@ -161,7 +195,7 @@ class TestRefused:
         root = Path(shutil.copytree(learned, tmp_path / "store"))
         before = page_path(root).read_bytes()
         with held_lock(root / TRAINING_FOLDER, "training"), pytest.raises(StoreLockedError):
-            learn(root, SETTINGS, SMALL, Quiet())
+            learn(root, SETTINGS, OPTIONS, Quiet())
         assert page_path(root).read_bytes() == before
 
 
@@ -190,7 +224,7 @@ def run_learn(root: Path, step: str, after: int) -> None:
     torch.set_num_threads(1)
     if step == PAGE_FILE:
         sys.addaudithook(_die_at_page)
-    learn(root, SETTINGS, SMALL, _Dying(step, after))
+    learn(root, SETTINGS, OPTIONS, _Dying(step, after))
 
 
 def _die_at_page(event: str, arguments: tuple[object, ...]) -> None:
@@ -212,17 +246,27 @@ def test_killed_at_any_moment_the_next_run_goes_on(eventful: Path, learned: Path
     before = report_of(learned)
     assert before.findings is not None
     steps = -(-before.findings.queries // SMALL.training.draw.lists)
-    for way, after in (("debiased", steps + 1), ("naive", 2 * steps)):
+    for way, after in (("debiased", steps + 1), ("train", 2)):
         killed(root, way, after)
         assert RankerRegistry(root).names() == []
+        assert TowerRegistry(root).names() == []
         assert written(root) == set()
     # What two killed runs and a third one have trained is what one run trains.
     killed(root, PAGE_FILE)
     assert RankerRegistry(root).names() == [before.ranker]
+    towers = [TowerRegistry(each) for each in (root, learned)]
+    assert towers[0].names() == towers[1].names()
+    models = [(each.folder / each.names()[0] / MODEL_FILE).read_bytes() for each in towers]
+    assert models[0] == models[1]
     weights = [(each / "rankers" / before.ranker / WEIGHTS_FILE).read_bytes() for each in (root, learned)]
     assert weights[0] == weights[1]
     # The report was half written, and so nothing is called learned.
     assert written(root) == {REPORT_FILE}
     assert report_of(root).decision is before.decision
-    learn(root, SETTINGS, SMALL, Quiet())
+    learn(root, SETTINGS, OPTIONS, Quiet())
     assert written(root) == {PAGE_FILE, REPORT_FILE, LEARNED_FILE}
+    # The tower is still that of the killed run.
+    found = report_of(root).shoppers
+    assert found is not None
+    assert not found.is_new
+    assert towers[0].names() == [found.tower]

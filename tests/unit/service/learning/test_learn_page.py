@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -12,9 +13,10 @@ import pytest
 from rich.console import Console
 
 from service.learning.page import html
-from service.learning.report import Decision, LearnReport
+from service.learning.report import Decision, Findings, LearnReport
 from service.learning.view import show_learned
-from tests.learn_reports import findings, learn_report
+from service.training.tower_gate import NEAR
+from tests.learn_reports import findings, learn_report, recommends
 
 HOSTILE = '<script>alert(1)</script>"onmouseover="x" &amp; \x07\x1b[2J\u202egnp.exe {{ 7*7 }} $x^2$ [red]b[/]'
 
@@ -65,12 +67,13 @@ def test_the_page_needs_nothing_from_elsewhere() -> None:
         "nDCG@10 on the lists that choose, by epoch",
         "Mean loss of each epoch",
         "How often each position is looked at and clicked",
+        "nDCG@10 of what shoppers chose next, by epoch",
     ]
 
 
 def test_every_stage_and_count_stands_on_the_page() -> None:
     page = html(learn_report())
-    for said in ("1 min 11 s", "not part of this version", "stopped here", "did not come to its end"):
+    for said in ("1 min 11 s", "left as it is", "not trained", "stopped here", "did not come to its end"):
         assert said in page
     assert "queries that were shown and never clicked" in page
     assert "pairs of query and product whose product is gone" not in page  # there are none
@@ -79,11 +82,20 @@ def test_every_stage_and_count_stands_on_the_page() -> None:
 
 @pytest.mark.parametrize("events", [True, False])
 def test_one_that_was_refused_has_no_plots(events: bool) -> None:
-    refused = learn_report(decision=Decision.REFUSED, findings=None, ranker="", against="", removed=())
-    page = html(refused if events else learn_report(decision=Decision.REFUSED, findings=None, events=None))
+    refused = learn_report(decision=Decision.REFUSED, findings=None, shoppers=None, ranker="", against="", removed=())
+    page = html(refused if events else replace(refused, events=None))
     assert "<svg" not in page
     assert "No ranker was trained" in page
     assert ("What was left out" in page) == events
+
+
+@pytest.mark.parametrize("found", [findings(), None])
+def test_what_recommends_has_its_figures_beside_what_serves(found: Findings | None) -> None:
+    page = html(learn_report(findings=found))
+    for said in ("tower-0003", "kept aside: ", "What 400 shoppers chose first", NEAR, "0.2500", "0.1250", "0.2000"):
+        assert said in page
+    serving = html(learn_report(shoppers=recommends(is_new=False)))
+    assert "serves; it is that of an earlier run on the same acts." in serving
 
 
 def test_a_training_that_measured_nothing_still_has_a_page() -> None:
@@ -104,7 +116,8 @@ def test_json_is_the_report_again() -> None:
 def test_the_terminal_says_it_in_short() -> None:
     text = shown(learn_report())
     assert text.splitlines()[0] == "The new ranker is kept aside"
-    assert "They stay." in text
+    assert "left as it is" not in text  # it says more
+    assert text.count("nothing was clicked") >= 4
     assert "stopped here" in text
     assert "merged order" in text
     assert text.splitlines()[-1] == "The whole report: store/training/learn.html"

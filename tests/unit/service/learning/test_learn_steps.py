@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from service.learning.steps import Outcome, RecordedSteps, Step
+import pytest
+
+from service.learning.steps import SHOPPERS, Outcome, RecordedSteps, Step
 from tests.learning_stores import Quiet
 
 
@@ -39,12 +41,40 @@ def test_whatever_is_trained_is_of_one_stage() -> None:
     assert [step.name for step in stages["ranker"].steps] == ["debiased", "naive", "histories"]
 
 
+def test_steps_under_a_stage_are_of_it_whatever_their_names() -> None:
+    steps = recorded("debiased")
+    with steps.under(SHOPPERS):
+        steps.begin("train", None, "")
+        steps.end("12 epochs")
+    steps.begin("evaluation", None, "")
+    stages = {stage.name: stage for stage in steps.stages(is_over=False)}
+    assert [step.name for step in stages["ranker"].steps] == ["debiased"]
+    assert [step.name for step in stages[SHOPPERS].steps] == ["train"]
+    assert stages["evaluation"].outcome is Outcome.STOPPED
+
+
+@pytest.mark.parametrize("inside", [True, False])
+def test_a_stage_that_is_left_says_why_and_the_run_goes_on(inside: bool) -> None:
+    steps = recorded("debiased")
+    with steps.under(SHOPPERS):
+        if inside:
+            steps.begin("acts", None, "")
+        steps.leave(Outcome.NOT_TRAINED, "too few shoppers")
+    steps.begin("evaluation", None, "")
+    steps.end("evaluated")
+    stages = {stage.name: stage for stage in steps.stages(is_over=True)}
+    assert stages[SHOPPERS].outcome is Outcome.NOT_TRAINED
+    assert stages[SHOPPERS].steps == (Step("acts" if inside else SHOPPERS, "too few shoppers", 1.0),)
+    assert stages["evaluation"].outcome is Outcome.DONE
+    assert stages["towers"].outcome is Outcome.NOT_REACHED
+
+
 def test_a_run_that_is_not_over_stopped_where_it_was() -> None:
     steps = recorded("events", "click model")
     steps.begin("labels", None, "")
     stages = steps.stages(is_over=False)
-    outcomes = [stage.outcome for stage in stages[:5]]
-    assert outcomes == [Outcome.DONE, Outcome.DONE, Outcome.STOPPED, Outcome.NOT_MADE, Outcome.NOT_REACHED]
+    outcomes = [stage.outcome for stage in stages[:4]]
+    assert outcomes == [Outcome.DONE, Outcome.DONE, Outcome.STOPPED, Outcome.NOT_REACHED]
     assert stages[2].steps == (Step("labels", "", 1.0),)
 
 

@@ -6,8 +6,8 @@ import pytest
 
 from rerank.gate.verdict import LIKELIHOOD, NDCG, Comparison
 from service.learning.report import Curve, Decision, Findings, Gain
-from service.learning.summary import refused, told
-from tests.learn_reports import BETTER, UNSURE, WORSE, comparison, findings
+from service.learning.summary import recommending, refused, told
+from tests.learn_reports import BETTER, UNSURE, WORSE, comparison, findings, recommends
 
 
 def sentences(decision: Decision = Decision.ASIDE, found: Findings | None = None) -> str:
@@ -68,3 +68,24 @@ def test_one_that_was_refused_says_where() -> None:
 
 def test_a_better_one_has_nothing_against_it() -> None:
     assert "surely worse" not in sentences(Decision.SERVES, findings(comparisons=(comparison(BETTER),)))
+
+
+@pytest.mark.parametrize(
+    ("reason", "is_new", "said"),
+    [
+        ("", True, "recommends from now on"),
+        ("not surely better", True, "does not recommend: not surely better"),
+        ("", False, "was trained on the same acts before, and recommends"),
+        ("not surely better", False, "was trained on the same acts before, and does not recommend: not surely better"),
+    ],
+)
+def test_what_recommends(reason: str, is_new: bool, said: str) -> None:
+    (text,) = recommending(recommends(reason, is_new=is_new))
+    assert text == (
+        f"The shopper tower, tower-0003, {said}. What a shopper chose next is among its first ten for 25.0% of 400 "
+        "shoppers; by near to the last products, for 20.0% (nDCG@10 0.1250 and 0.1000)."
+    )
+
+
+def test_no_tower_leaves_nothing_to_say() -> None:
+    assert recommending(None) == ()
