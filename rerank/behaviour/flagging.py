@@ -20,7 +20,7 @@ from rerank.behaviour.folders import SUFFIX, read_frame, write_folder
 from rerank.behaviour.robots import RobotOptions
 from retrieval.events.stored import DAY_MS, moment
 
-RECIPE = 1
+RECIPE = 2
 """Counts up when scoring changes, so that what an older program scored is scored again."""
 _PLACES = {"day": pl.Int32, "place": pl.UInt32}
 

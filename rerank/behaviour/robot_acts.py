@@ -37,11 +37,19 @@ def acts_of(events: pl.DataFrame) -> Acts:
     """The acts in a table of `CLEAN_SCHEMA`, ordered by visit and time."""
     sources = _sources(events)
     kept = events.select("visit", "time", "kind", "query_id", "product_id", "position")
-    kept = kept.with_columns(_next=pl.col("time").shift(-1).over("visit")).join(sources, on="visit", how="left")
+    kept = _without_opened_pages(kept).with_columns(_next=pl.col("time").shift(-1).over("visit"))
+    kept = kept.join(sources, on="visit", how="left")
     clicks = kept.filter(pl.col("kind") == "click")
     visits = _visits(events, kept, clicks).join(sources, on="visit", how="left").sort("visit")
     clicked = clicks.group_by("source", "product_id").agg(times=pl.struct("visit", "query_id").n_unique())
     return Acts(visits, _shown(kept, clicks), _steps(clicks), clicked)
+
+
+def _without_opened_pages(kept: pl.DataFrame) -> pl.DataFrame:
+    """Without the product's page that a click itself has opened: no act of its own, so it ends no dwell."""
+    before = [pl.col(name).shift(1).over("visit") for name in ("kind", "product_id")]
+    is_opened = (pl.col("kind") == "consultation") & (before[0] == "click") & (before[1] == pl.col("product_id"))
+    return kept.filter(~is_opened.fill_null(value=False))
 
 
 def _sources(events: pl.DataFrame) -> pl.DataFrame:

@@ -19,7 +19,7 @@ from tests.browsers import opened_browser, serious_faults, served, visiting
 from tests.waiting import within
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Browser
+    from playwright.sync_api import Browser, Route
 
 HOSTILE = Product(
     "<b>evil</b>/1",
@@ -96,6 +96,36 @@ def test_a_suggestion_is_chosen_by_keyboard(browser: Browser, address: str) -> N
         options.first.wait_for()
         field.press("Escape")
         assert visit.page.get_by_role("listbox").is_hidden()
+
+
+def test_suggestions_that_come_late_do_not_take_away_the_one_that_is_walked_to(browser: Browser, address: str) -> None:
+    with visiting(browser, address) as visit:
+        visit.page.goto("/")
+        field = visit.page.get_by_role("combobox", name="Search")
+        field.press_sequentially("dri")
+        visit.page.get_by_role("option").first.wait_for()
+        held: list[Route] = []
+
+        def hold(route: Route) -> None:
+            held.append(route)
+
+        visit.page.route("**/v1/suggest*", hold)
+        with visit.page.expect_request("**/v1/suggest*"):
+            field.press_sequentially("ll")
+        field.press("ArrowDown")
+        for route in held:
+            route.fulfill(json={"queries": [], "categories": [], "brands": [], "products": []})
+        visit.page.wait_for_timeout(200)
+        chosen = visit.page.locator("[role=option][aria-selected=true]")
+        assert chosen.get_attribute("id") == field.get_attribute("aria-activedescendant")
+
+
+def test_a_measure_is_named_with_its_unit(browser: Browser, address: str, store: SearchEngine) -> None:
+    product = next(hit.product for hit in store.search("drill").hits if "voltage_v" in hit.product.attributes)
+    for language, name in (("en-US", "Voltage, V"), ("zh-CN", "电压（伏）")):
+        with visiting(browser, address, locale=language) as visit:
+            visit.page.goto(f"/?product={product.id}")
+            visit.page.locator(".details").get_by_text(name, exact=True).wait_for()
 
 
 def test_facets_agree_with_the_hits_and_leave_the_others_to_choose(browser: Browser, address: str) -> None:

@@ -1,5 +1,8 @@
 // The API of this server, as the pages call it.
 
+import { hearTime } from "./clock.js";
+
+const MOST_KEPT_ALIVE = 60_000;
 let key = "";
 
 /** The key that requests carry; empty for none. */
@@ -23,7 +26,11 @@ export async function call(path, { method = "GET", body, signal, keepalive = fal
   if (key) headers["X-API-Key"] = key;
   if (body !== undefined) headers["Content-Type"] = "application/json";
   const content = body === undefined ? undefined : JSON.stringify(body);
-  const answer = await fetch(path, { method, headers, body: content, signal, keepalive });
+  // What is sent while the page is left may have 64 KiB; a browser refuses more.
+  const outlives = keepalive && new Blob([content ?? ""]).size < MOST_KEPT_ALIVE;
+  const began = Date.now();
+  const answer = await fetch(path, { method, headers, body: content, signal, keepalive: outlives });
+  if (path.startsWith("/v1/")) hearTime(answer, began);
   const text = await answer.text();
   if (answer.ok) return answer.headers.get("content-type")?.startsWith("application/json") ? JSON.parse(text) : text;
   let fault = {};

@@ -51,7 +51,10 @@ export function renew(line, product) {
 /** All of it is bought; returns what was. */
 export function buy() {
   const bought = lines().filter((line) => !line.gone);
-  bought.forEach((line) => note("purchase", line.id, { quantity: line.quantity }));
+  // Of one order, what is bought of a product is one purchase, whichever variants it is.
+  const many = new Map();
+  bought.forEach(({ id, quantity }) => many.set(id, (many.get(id) || 0) + quantity));
+  many.forEach((quantity, id) => note("purchase", id, { quantity }));
   keep([]);
   return bought;
 }

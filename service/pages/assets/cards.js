@@ -12,8 +12,8 @@ export function productAddress(id) {
   return addressOf({ view: "product", product: id });
 }
 
-/** One product; `onchoose` hears that it was chosen, before its page opens. */
-function card(product, { onchoose, eager = false, level = "h3" } = {}) {
+/** One product; `onchoose` hears that it was chosen, before its page opens, `onadd` that it is put into the basket. */
+function card(product, { onchoose, onadd, eager = false, level = "h3" } = {}) {
   const link = el("a", { href: productAddress(product.id), text: product.title, lang: product.language || undefined });
   if (onchoose) ["click", "auxclick"].forEach((name) => link.addEventListener(name, (event) => event.button < 2 && onchoose()));
   return el(
@@ -27,16 +27,16 @@ function card(product, { onchoose, eager = false, level = "h3" } = {}) {
       el(level, {}, link),
       stars(product) || el("p", { class: "stars", text: "\u00a0" }),
       el("p", { class: "price-line" }, price(product), availability(product)),
-      addButton(product),
+      addButton(product, { onadd }),
     ),
   );
 }
 
 /** A grid of cards, as a list for who hears it. */
-export function grid(hits, { onchoose, className = "grid", level } = {}) {
+export function grid(hits, { onchoose, onadd, className = "grid", level } = {}) {
   const item = (hit, index) => {
-    const chosen = onchoose && (() => onchoose(hit, index));
-    return el("li", {}, card(hit.product, { onchoose: chosen, eager: index < 4, level }));
+    const hears = { onchoose: onchoose && (() => onchoose(hit, index)), onadd: onadd && (() => onadd(hit, index)) };
+    return el("li", {}, card(hit.product, { ...hears, eager: index < 4, level }));
   };
   return el("ul", { class: className, role: "list" }, hits.map(item));
 }
@@ -74,8 +74,9 @@ export function availability(product, { always = false } = {}) {
   return el("span", { class: `tag ${said}`, text: t(`availability.${said}`) });
 }
 
-export function addButton(product, variantOf = () => null) {
+export function addButton(product, { variantOf = () => null, onadd } = {}) {
   const press = () => {
+    onadd?.();
     add(product, variantOf());
     announce(t("added", { name: product.title }));
   };

@@ -1,6 +1,7 @@
 // What the visitor did, sent to the server in small batches; without consent nothing is.
 
 import { call } from "./api.js";
+import { timestamp } from "./clock.js";
 import { randomName } from "./kept.js";
 import { mayRemember, names, origin, remember, rememberOrigin } from "./visitor.js";
 
@@ -17,20 +18,23 @@ let tries = 0;
 const told = new Set();
 
 /** One act on a product, with the search that it came of. */
-export function note(kind, productId, { quantity, from } = {}) {
+export function note(kind, productId, { quantity } = {}) {
   if (!mayRemember()) return;
   if (HISTORY.has(kind)) remember(kind, productId);
-  const source = from || origin(productId);
-  push({ kind, product_id: productId, quantity, ...(source || {}), event_id: randomName() });
+  push({ kind, product_id: productId, quantity, ...origin(productId), event_id: randomName() });
 }
 
-/** A click on a hit: its answer is told first, so that the click has something to be of. */
+/** A click on a hit. */
 export function noteClick(answer, hit, place) {
+  noteReached(answer, hit, place);
+  note("click", hit.product.id);
+}
+
+/** Something is about to be done with a hit: its answer is told first, so that it has something to be of. */
+export function noteReached(answer, hit, place) {
   if (!mayRemember()) return;
   noteShown(answer);
-  const from = { query_id: answer.query_id, query: answer.query.slice(0, MOST_QUERY), position: place };
-  rememberOrigin(hit.product.id, from);
-  note("click", hit.product.id, { from });
+  rememberOrigin(hit.product.id, { query_id: answer.query_id, query: answer.query.slice(0, MOST_QUERY), position: place });
 }
 
 /** An answer that the server has recorded by itself. */
@@ -52,7 +56,7 @@ export function noteShown(answer) {
 }
 
 function push(event) {
-  waiting.push({ ...event, ...names(), time: new Date().toISOString() });
+  waiting.push({ ...event, ...names(), time: timestamp() });
   waiting = waiting.slice(-MOST_WAITING);
   if (!timer) timer = setTimeout(send, SOON_MS);
 }

@@ -42,7 +42,7 @@ function page(product, shop) {
   const cost = el("p", { class: "cost" });
   const stock = el("p", { class: "stock" });
   const image = el("div", { class: "photo" });
-  const button = addButton(product, () => state.variant);
+  const button = addButton(product, { variantOf: () => state.variant });
   const update = () => {
     const now = { ...product, price: state.variant?.price ?? product.price, availability: state.variant?.availability ?? product.availability };
     if (state.variant?.image) now.images = [state.variant.image, ...product.images];

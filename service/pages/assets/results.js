@@ -4,7 +4,7 @@ import { addressOf, isNarrowed, widened } from "./address.js";
 import { ask, answered } from "./asking.js";
 import { grid, skeletons } from "./cards.js";
 import { ICONS, el, fill, icon, webUrl } from "./dom.js";
-import { noteClick, noteShown } from "./events.js";
+import { noteClick, noteReached, noteShown } from "./events.js";
 import { chips, chosenCount, facetGroups } from "./facets.js";
 import { tellCount } from "./say.js";
 import { trouble } from "./trouble.js";
@@ -100,7 +100,9 @@ export function resultsView(shop) {
 
 function hitGrid(answer) {
   const first = (answer.page - 1) * answer.size + 1;
-  return grid(answer.hits, { onchoose: (hit, index) => noteClick(answer, hit, first + index), level: "h2" });
+  const onchoose = (hit, index) => noteClick(answer, hit, first + index);
+  const onadd = (hit, index) => noteReached(answer, hit, first + index);
+  return grid(answer.hits, { onchoose, onadd, level: "h2" });
 }
 
 function titleOf(place, answer) {

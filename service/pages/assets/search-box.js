@@ -69,9 +69,10 @@ export function searchBox(form, { suggests, on }) {
   field.addEventListener("input", (event) => {
     shown();
     if (event.isComposing) return;
+    activate(-1);
     clearTimeout(pause);
     pause = setTimeout(() => {
-      suggest(field.value);
+      if (active < 0) suggest(field.value);
       on.typed(field.value);
     }, PAUSE_MS);
   });
@@ -83,6 +84,7 @@ export function searchBox(form, { suggests, on }) {
     if (event.key === "ArrowDown" || event.key === "ArrowUp") {
       event.preventDefault();
       if (!isOpen) return void suggest(field.value);
+      asking.abort(); // the list stays while one walks in it
       const step = event.key === "ArrowDown" ? 1 : -1;
       // Past either end stands the field itself.
       activate(((active + 1 + step + options.length + 1) % (options.length + 1)) - 1);

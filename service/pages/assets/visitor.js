@@ -1,8 +1,10 @@
 // Who visits, and only where they agreed: two random names and what was looked at, in this browser.
 
+import { timestamp } from "./clock.js";
 import { browser, randomName } from "./kept.js";
 
 const SESSION_MS = 30 * 60 * 1000;
+const ORIGIN_MS = 24 * 60 * 60 * 1000;
 const MOST_ACTS = 50;
 const MOST_SEEN = 12;
 
@@ -33,20 +35,23 @@ export function names() {
   if (typeof shopper !== "string") browser.write("visitor", (shopper = randomName()));
   const now = Date.now();
   let session = browser.read("session");
-  if (!session || now - session.seen > SESSION_MS) session = { id: randomName() };
+  if (!session || Math.abs(now - session.seen) > SESSION_MS) session = { id: randomName() };
   browser.write("session", { id: session.id, seen: now });
   return { shopper, session: session.id };
 }
 
-/** What this visitor did, oldest first, as searches and recommendations take it. */
+/** What this visitor did, oldest first, as searches and recommendations take it. Nothing of it is still to come, not
+ * even where the clock was ahead: such a history is refused. */
 export function history() {
-  return mayRemember() ? browser.read("acts", []) : [];
+  const latest = timestamp();
+  const acts = mayRemember() ? browser.read("acts", []) : [];
+  return acts.map((act) => (act.at > latest ? { ...act, at: latest } : act));
 }
 
 export function remember(kind, productId) {
   if (!mayRemember()) return;
   const acts = history().filter((act) => act.product_id !== productId || act.kind !== kind);
-  browser.write("acts", [...acts, { product_id: productId, kind, at: new Date().toISOString() }].slice(-MOST_ACTS));
+  browser.write("acts", [...acts, { product_id: productId, kind, at: timestamp() }].slice(-MOST_ACTS));
 }
 
 /** Products that were looked at, newest first. */
@@ -58,13 +63,22 @@ export function rememberSeen(productId) {
   if (mayRemember()) browser.write("seen", [productId, ...seen().filter((id) => id !== productId)].slice(0, MOST_SEEN));
 }
 
-/** The answer by which a product was reached, so that a basket is known to come of it. */
+/** The answer by which a product was reached within a day, so that a basket is known to come of it. */
 export function origin(productId) {
-  return (mayRemember() && browser.read("origins", {})[productId]) || null;
+  const found = mayRemember() && origins().find(([id]) => id === productId);
+  if (!found) return null;
+  const { at, ...answer } = found[1];
+  return answer;
 }
 
-export function rememberOrigin(productId, found) {
+export function rememberOrigin(productId, answer) {
   if (!mayRemember()) return;
-  const others = Object.entries(browser.read("origins", {})).filter(([id]) => id !== productId);
-  browser.write("origins", Object.fromEntries([...others, [productId, found]].slice(-MOST_ACTS)));
+  const others = origins().filter(([id]) => id !== productId);
+  browser.write("origins", Object.fromEntries([...others, [productId, { ...answer, at: Date.now() }]].slice(-MOST_ACTS)));
+}
+
+/** Those that still count, the oldest first: an object of its own accord has numbers in their order. */
+function origins() {
+  const found = Object.entries(browser.read("origins", {})).filter(([, { at }]) => Math.abs(Date.now() - at) < ORIGIN_MS);
+  return found.sort(([, one], [, other]) => one.at - other.at);
 }

@@ -122,5 +122,6 @@ export const ENGLISH = {
   "field.gtin": "GTIN",
   "field.isbn": "ISBN",
   "field.mpn": "Model number",
-  "field.package_weight_kg": "Package weight, kg",
+  "field.fits_in": "Fits in",
+  "field.spf": "SPF",
 };

@@ -6,6 +6,9 @@ import { ENGLISH } from "./words-en.js";
 
 const WORDS = { en: ENGLISH, zh: CHINESE };
 const LOCALES = { en: "en", zh: "zh-CN" };
+/** Units as a field's name ends in them, and as they are written. */
+const UNITS = Object.fromEntries(["kg", "g", "lb", "oz", "m", "cm", "mm", "in", "ft", "l", "ml", "qt", "W", "V", "A", "Ah", "mAh"]
+  .map((unit) => [unit.toLowerCase(), unit]));
 
 function preferred() {
   const kept = browser.read("language");
@@ -52,7 +55,10 @@ export function money(price, currency) {
 export function fieldName(field) {
   const bare = field.replace(/^attributes\./, "");
   const name = `field.${bare.toLowerCase()}`;
-  return WORDS[now][name] || ENGLISH[name] || bare.replaceAll("_", " ").replace(/^./, (first) => first.toUpperCase());
+  const measured = /^(.+)_([a-z]{1,3})$/i.exec(bare);
+  const unit = measured && UNITS[measured[2].toLowerCase()];
+  const said = (unit ? `${measured[1]}, ${unit}` : bare).replaceAll("_", " ");
+  return WORDS[now][name] || ENGLISH[name] || said.replace(/^./, (first) => first.toUpperCase());
 }
 
 /** What a value of a field is called. */

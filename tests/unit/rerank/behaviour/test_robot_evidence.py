@@ -10,6 +10,7 @@ from rerank.behaviour.robot_likeness import company, likeness
 from rerank.behaviour.robot_signals import Signal, bans, signals, sums_by
 from rerank.behaviour.robot_usual import Usual, usual
 from tests.unit.rerank.behaviour.shopping import RESULTS, Shop
+from tests.unit.rerank.behaviour.visit_logs import at
 
 NOBODY = pl.Series("visit", [], dtype=pl.UInt32)
 
@@ -46,6 +47,19 @@ def test_dwell_is_the_time_to_the_next_act_and_none_after_the_last() -> None:
     assert (row["clicks"], row["dwells"]) == (3, 2)
     assert row["dwell_sum"] == pytest.approx(first + second)
     assert row["dwell_ss"] == pytest.approx((first - mean) ** 2 + (second - mean) ** 2)
+
+
+def test_the_page_that_a_click_opens_does_not_end_its_dwell() -> None:
+    shop = Shop()
+    visit = shop.visit("ann")
+    visit.search(0)
+    visit.click(1, 0.1)
+    shop.events.append({**shop.events[-1], "kind": "consultation", "time": at(visit.now), "received": at(visit.now)})
+    visit.now += 7.9
+    visit.click(2, 16.0)
+    row = acts_of(shop.cleaned()).visits.row(0, named=True)
+    assert row["dwells"] == 1
+    assert row["dwell_sum"] == pytest.approx(math.log(8_000))
 
 
 def test_steps_are_between_clicks_of_one_answer() -> None:

@@ -1,0 +1,314 @@
+"""From the store page to what learning reads: what one shopper does in a browser, and what three hundred prefer."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import time
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from uuid import uuid4
+
+import httpx
+import polars as pl
+import pytest
+
+from rerank.behaviour.derived import Derived, open_derived
+from rerank.behaviour.refresh import Refreshed
+from rerank.training.click_evidence import learned, queries_with_clicks
+from rerank.training.click_lists import click_lists
+from rerank.training.click_periods import by_time
+from retrieval.records import Product, Variant
+from service.derived_tables import DerivedTables
+from service.engine import SearchEngine
+from service.event_log import EventLog
+from service.settings import Settings
+from service.training.candidate_lists import candidate_lists
+from tests.browsers import Visit, opened_browser, served, visiting
+from tests.waiting import within
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
+
+SETTINGS = Settings(backend="embedded")
+VISITS = 300
+LOVED, FIRST = 4, 1
+"""The place of the product that most of them choose, and of the one that some choose because it stands first."""
+
+
+@pytest.fixture
+def store(demo_index: Path, tmp_path: Path) -> Iterator[SearchEngine]:
+    root = Path(shutil.copytree(demo_index, tmp_path / "store"))
+    with SearchEngine.open(root, settings=SETTINGS) as engine:
+        yield engine
+
+
+@pytest.fixture
+def address(store: SearchEngine) -> Iterator[str]:
+    with served(store) as url:
+        yield url
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with opened_browser() as opened:
+        yield opened
+
+
+def recorded(store: SearchEngine) -> Counter[str]:
+    """How many events of each kind are on the disk."""
+    with EventLog.open(store.root, SETTINGS) as log:
+        return Counter(kind for table in log.store.read(0, 100_000) for kind in table["kind"].cast(pl.String))
+
+
+def tables(store: SearchEngine, after: timedelta = timedelta()) -> tuple[Refreshed, Derived]:
+    """What `shelfwise events refresh` does after so much time, and the tables that it leaves."""
+    with EventLog.open(store.root, SETTINGS) as log:
+        made = DerivedTables(store.root, log, SETTINGS.events, clock=lambda: datetime.now(UTC) + after)
+        return made.refresh(), open_derived(made.folder)
+
+
+def pseudonym(store: SearchEngine, visit: Visit) -> str:
+    """What stands for the visitor in every table."""
+    name = json.loads(visit.page.evaluate("localStorage.getItem('shelfwise.visitor')"))
+    with EventLog.open(store.root, SETTINGS) as log:
+        return log.intake.pseudonyms.shopper(name)
+
+
+def told(visit: Visit, *kinds: str) -> list[dict[str, Any]]:
+    """The events of these kinds that the page sent."""
+    visit.page.wait_for_timeout(50)  # requests are heard of while the browser is waited for
+    return [each for body in visit.bodies("/v1/events") for each in body["events"] if each["kind"] in kinds]
+
+
+def searched(visit: Visit, query: str) -> list[str]:
+    """Opens the page at a query, and says what it shows."""
+    visit.page.goto(f"/?q={query}")
+    visit.results(f"“{query}”")
+    return visit.ids()
+
+
+def bought(visit: Visit) -> None:
+    visit.page.locator("#basket-link").click()
+    visit.page.get_by_role("button", name="Buy").click()
+    visit.page.get_by_role("heading", name="Thank you").wait_for()
+
+
+def chosen_and_bought(visit: Visit, query: str, place: int) -> str:
+    """Searches, opens the hit at a place, puts it into the basket and buys it; gives its id."""
+    product = searched(visit, query)[place - 1]
+    visit.page.locator(".hits .card a").nth(place - 1).click()
+    visit.page.locator(".product h1").wait_for()
+    visit.page.locator(".product-text .add").click()
+    bought(visit)
+    return product
+
+
+def rows(table: pl.DataFrame, *columns: str) -> list[tuple[Any, ...]]:
+    return table.select(pl.col(each).cast(pl.String) if each == "kind" else each for each in columns).rows()
+
+
+def test_what_one_shopper_did_is_what_learning_reads(browser: Browser, address: str, store: SearchEngine) -> None:
+    with visiting(browser, address, consent=True) as visit:
+        shown = searched(visit, "drill")
+        visit.page.get_by_role("link", name="Next").click()
+        visit.page.wait_for_url("**page=2")
+        visit.results("“drill”")
+        assert within(10, lambda: visit.ids() != shown)
+        deeper = visit.ids()
+        visit.page.locator(".hits .card a").nth(1).click()
+        visit.page.locator(".product h1").wait_for()
+        product = chosen_and_bought(visit, "tent", 3)
+        assert within(10, lambda: recorded(store)["purchase"] == 1)
+        name = pseudonym(store, visit)
+        tent = store.search("tent", size=24)
+        expected = [(hit.product.id, place) for place, hit in enumerate(tent.hits, 1)]
+    refreshed, derived = tables(store)
+    lists = derived.lists().filter(pl.col("kind") == "impression")
+    by_answer = {key[0]: rows(table, "product_id", "position") for key, table in lists.group_by("query_id")}
+    assert sorted(by_answer.values()) == sorted(
+        [
+            [(each, place) for place, each in enumerate(shown, 1)],
+            [(each, place) for place, each in enumerate(deeper, len(shown) + 1)],
+            [(each, place) for each, place in expected],
+        ]
+    )
+    acts = derived.lists().filter(pl.col("kind") != "impression")
+    answer = next(key for key, found in by_answer.items() if found == expected)
+    assert rows(acts.filter(pl.col("query") == "tent"), "query_id", "product_id", "position", "kind", "shopper") == [
+        (answer, product, 3, kind, name) for kind in ("click", "cart", "purchase")
+    ]
+    assert rows(acts.filter(pl.col("query") == "drill"), "product_id", "position", "kind") == [
+        (deeper[1], len(shown) + 2, "click")
+    ]
+    history = derived.sequences.filter(pl.col("shopper") == name)
+    assert rows(history, "product_id", "kind") == [
+        (deeper[1], "click"),
+        (deeper[1], "consultation"),
+        *[(product, kind) for kind in ("click", "consultation", "cart", "purchase")],
+    ]
+    assert refreshed.aside == {}
+    assert refreshed.flagged_visits == 0
+    assert derived.visits.height == 1
+
+
+def test_what_is_put_into_the_basket_from_the_results_comes_of_them(
+    browser: Browser, address: str, store: SearchEngine
+) -> None:
+    with visiting(browser, address, consent=True) as visit:
+        visit.page.goto("/")
+        visit.page.locator("#search input").press_sequentially("tent", delay=10)
+        visit.results("“tent”")  # typed, and not yet told as a search
+        product = visit.ids()[4]
+        visit.page.locator(".hits .card").nth(4).locator(".add").click()
+        bought(visit)
+        assert within(10, lambda: recorded(store)["purchase"] == 1)
+    refreshed, derived = tables(store)
+    acts = derived.lists().filter(pl.col("kind") != "impression")
+    assert rows(acts, "query", "product_id", "position", "kind") == [
+        ("tent", product, 5, "cart"),
+        ("tent", product, 5, "purchase"),
+    ]
+    assert derived.lists().filter(pl.col("kind") == "impression")["query_id"].unique().to_list() == [
+        acts["query_id"][0]
+    ]
+    assert refreshed.aside == {}
+
+
+def test_what_a_search_led_to_long_ago_is_not_said_to_come_of_it(
+    browser: Browser, address: str, store: SearchEngine
+) -> None:
+    with visiting(browser, address, consent=True) as visit:
+        product = searched(visit, "tent")[1]
+        visit.page.locator(".hits .card a").nth(1).click()
+        visit.page.locator(".product h1").wait_for()
+        visit.page.evaluate(
+            """() => {
+                const origins = JSON.parse(localStorage.getItem("shelfwise.origins"));
+                for (const found of Object.values(origins)) found.at -= 25 * 60 * 60 * 1000;
+                localStorage.setItem("shelfwise.origins", JSON.stringify(origins));
+            }"""
+        )
+        visit.page.goto(f"/?product={product}")
+        visit.page.locator(".product-text .add").click()
+        assert within(10, lambda: recorded(store)["cart"] == 1)
+        assert ["query_id" in each for each in told(visit, "cart")] == [False]
+    refreshed, derived = tables(store)
+    assert refreshed.aside == {}
+    assert "cart" in derived.sequences["kind"].cast(pl.String).to_list()
+
+
+@pytest.mark.parametrize("minutes", [-1, 4_000], ids=["late", "ahead"])
+def test_a_shopper_whose_clock_is_wrong_is_learned_from(
+    browser: Browser, address: str, store: SearchEngine, minutes: int
+) -> None:
+    with visiting(browser, address, consent=True) as visit:
+        visit.page.add_init_script(
+            f"""globalThis.Date = class extends Date {{
+                constructor(...given) {{ if (given.length) super(...given); else super(Date.now()); }}
+                static now() {{ return super.now() + {minutes * 60_000}; }}
+            }};"""
+        )
+        product = chosen_and_bought(visit, "tent", 2)
+        searched(visit, "lamp")  # with a history that is told by that clock
+        assert within(10, lambda: recorded(store)["purchase"] == 1)
+    refreshed, derived = tables(store)
+    acts = derived.lists().filter(pl.col("kind") != "impression")
+    assert rows(acts, "query", "product_id", "position", "kind") == [
+        ("tent", product, 2, kind) for kind in ("click", "cart", "purchase")
+    ]
+    assert refreshed.aside == {}
+    assert derived.visits.height == 1
+
+
+def test_two_variants_of_a_product_are_bought_as_one(browser: Browser, address: str, store: SearchEngine) -> None:
+    shirt = Product("shirt", "Wombat shirt", variants=tuple(Variant(each, {"Size": each}, 9.0) for each in "SL"))
+    store.upsert([shirt])
+    with visiting(browser, address, consent=True) as visit:
+        visit.page.goto("/?product=shirt")
+        visit.page.locator(".product-text .add").click()
+        visit.page.get_by_role("radio").nth(1).check()
+        visit.page.locator(".product-text .add").click()
+        bought(visit)
+        assert within(10, lambda: recorded(store)["purchase"] == 1)
+        assert [each["quantity"] for each in told(visit, "purchase")] == [2]
+
+
+def test_a_query_too_long_to_outlive_its_page_is_told_all_the_same(
+    browser: Browser, address: str, store: SearchEngine
+) -> None:
+    with visiting(browser, address, consent=True) as visit:
+        visit.page.goto("/")
+        visit.page.locator("#search input").fill("帐篷" * 490)  # 24 events of 3 KB each
+        visit.page.locator(".results:not([aria-busy]) .hits .card").first.wait_for()
+        shown = visit.ids()
+        visit.page.locator(".hits .card .add").first.click()
+        assert within(10, lambda: recorded(store) == {"query": 1, "impression": len(shown), "cart": 1})
+
+
+@dataclass(frozen=True, slots=True)
+class Recording:
+    """What the page sent for one visit, to be sent again by others."""
+
+    search: Mapping[str, Any]
+    events: Sequence[Mapping[str, Any]]
+    """Of the first product that was chosen."""
+
+
+def recording(visit: Visit) -> Recording:
+    body = next(each for each in visit.bodies("/v1/multi-search") if each["searches"][0].get("shopper"))
+    return Recording(body, told(visit, "click", "consultation", "cart", "purchase"))
+
+
+def replayed(client: httpx.Client, made: Recording, number: int) -> None:
+    """The same visit by somebody else, who chooses the product that is loved, or, one in five, the first one."""
+    names = {"shopper": uuid4().hex, "session": uuid4().hex}
+    searches = [each | (names if each.get("shopper") else {}) for each in made.search["searches"]]
+    answer = client.post("/v1/multi-search", json={"searches": searches}).raise_for_status().json()["results"][0]
+    place = FIRST if number % 5 == 0 else LOVED
+    of = {"query_id": answer["query_id"], "product_id": answer["hits"][place - 1]["product"]["id"]}
+    kinds = ("click", "consultation") if place == FIRST else ("click", "consultation", "cart", "purchase")
+    begin = datetime.now(UTC)
+    events = [
+        {**each, **names, **of, "position": place, "event_id": uuid4().hex, "time": (begin + wait).isoformat()}
+        for each, wait in zip(made.events, (timedelta(seconds=second) for second in (0, 0.1, 40, 80)), strict=True)
+        if each["kind"] in kinds
+    ]
+    client.post("/v1/events", json={"events": events}).raise_for_status()
+
+
+def test_what_three_hundred_prefer_is_what_the_labels_say(browser: Browser, address: str, store: SearchEngine) -> None:
+    with visiting(browser, address, consent=True) as visit:
+        loved = chosen_and_bought(visit, "tent", LOVED)
+        first = store.search("tent").hits[FIRST - 1].product.id
+        assert within(10, lambda: recorded(store)["purchase"] == 1)
+        made = recording(visit)
+        assert [each["kind"] for each in made.events] == ["click", "consultation", "cart", "purchase"]
+    with httpx.Client(base_url=address, timeout=60) as client, ThreadPoolExecutor(2) as shoppers:
+        list(shoppers.map(lambda number: replayed(client, made, number), range(VISITS)))
+    assert within(20, lambda: recorded(store)["query"] == VISITS + 1)
+    refreshed, derived = tables(store, after=timedelta(minutes=2))
+    assert refreshed.aside == {}
+    assert refreshed.flagged_visits == 0
+    assert derived.visits.height == VISITS + 1
+    asked = derived.queries.filter(pl.col("query") == "tent").row(0, named=True)
+    assert (asked["searches"], asked["clicks"]) == (VISITS + 1, VISITS + 1)
+    assert asked["purchases"] == VISITS - VISITS // 5 + 1
+    labels = derived.labels.filter(pl.col("query") == "tent").sort("label", descending=True)
+    assert labels["product_id"][0] == loved
+    evidence = learned(by_time(derived.lists()).training)
+    queries = queries_with_clicks(evidence, 10)
+    assert queries == ("tent",)
+    snapshot = store.snapshot
+    found = candidate_lists(snapshot, queries, time.time(), depth=40)
+    lists = click_lists(evidence, found, snapshot.products.row_of, least=1)
+    ids = [snapshot.products.id_of(row) for row in lists.lists.rows.tolist()]
+    gains = dict(zip(ids, lists.gains.tolist(), strict=True))
+    assert max(gains, key=lambda each: gains[each][0]) == loved
+    assert all(of_loved > of_first for of_loved, of_first in zip(gains[loved], gains[first], strict=True))
+    assert lists.left_out.counts()["lost_candidates"] == 0
