@@ -78,7 +78,7 @@ def soak(
         load.ledger.changes,
         len(load.ledger.events),
         _growth(load.memory, _SETTLED * minutes * 60),
-        sum(count for status, count in statuses.items() if status in ("error", "500")),
+        sum(count for status, count in statuses.items() if status == "500" or not status.isdecimal()),
         load.ledger.mixed,
         load.ledger.stale,
         lost_changes,

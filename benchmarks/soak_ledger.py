@@ -48,7 +48,7 @@ class Ledger:
             self.mixed += 1
 
     def look_at_product(self, product: str, status: int, body: bytes) -> None:
-        """Compares a product that was read with what was acknowledged of it."""
+        """Compares a product that was read with what was acknowledged of it; a refusal to read tells nothing."""
         if not self._agrees(product, status, body):
             self.stale += 1
 
@@ -71,9 +71,11 @@ class Ledger:
         wanted = self.products.get(product)
         if product in self.unsure or product not in self.products:
             return True
+        if status not in (200, 404):
+            return True
         if status == 404:
             return wanted is None
-        return status == 200 and msgspec.json.decode(body)["product"]["price"] == wanted
+        return bool(msgspec.json.decode(body)["product"]["price"] == wanted)
 
 
 def write_edition(folder: Path, rows: Sequence[Row], edition: int) -> Path:
@@ -89,5 +91,8 @@ def _editions(hits: Iterable[Row]) -> Iterator[str]:
 
 
 def _read(client: httpx2.Client, product: str) -> tuple[int, bytes]:
+    """Raises HTTPStatusError where it is neither told nor said to be gone."""
     answer = client.get(f"/v1/products/{product}")
+    if answer.status_code != 404:
+        answer.raise_for_status()
     return answer.status_code, answer.content

@@ -50,7 +50,7 @@ class Slice:
     until: float
     """Minutes from the start."""
     statuses: Mapping[str, int]
-    """How many requests were answered so; "error" for those that were not."""
+    """How many requests were answered so; those that were not by the name of the client's error."""
     p50: float
     """Milliseconds of searches that were answered."""
     p99: float
@@ -116,8 +116,8 @@ class Load:
             content = None if body is None else msgspec.json.encode(body)
             headers = {"Content-Type": "application/json"} if content else {}
             answer = await self._client.request(method, path, content=content, headers=headers)
-        except httpx2.HTTPError:
-            self._statuses["error"] += 1
+        except httpx2.HTTPError as error:
+            self._statuses[type(error).__name__] += 1
             return 0, b""
         self._statuses[str(answer.status_code)] += 1
         return answer.status_code, answer.content

@@ -42,6 +42,9 @@ def serve(
     settings: SettingsOption = None,
 ) -> None:
     """Answer searches over HTTP, until Ctrl-C or SIGTERM; requests under way are answered first."""
+    from service.arenas import bound_arenas
+
+    bound_arenas()
     from service.engine import SearchEngine
     from service.http.serving import serve as run
     from service.setting_sources import SourcedSettings

@@ -64,6 +64,7 @@ def test_a_page_of_two_editions_or_of_another_one_than_its_version_is_mixed() ->
         (5.0, 404, None, True),
         (None, 404, None, False),
         (None, 200, 5.0, True),
+        (5.0, 503, None, False),
     ],
 )
 def test_a_product_that_is_not_what_was_acknowledged_is_stale(
