@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
-import httpx
+import httpx2
 import polars as pl
 import pytest
 
@@ -265,7 +265,7 @@ def recording(visit: Visit) -> Recording:
     return Recording(body, told(visit, "click", "consultation", "cart", "purchase"))
 
 
-def replayed(client: httpx.Client, made: Recording, number: int) -> None:
+def replayed(client: httpx2.Client, made: Recording, number: int) -> None:
     """The same visit by somebody else, who chooses the product that is loved, or, one in five, the first one."""
     names = {"shopper": uuid4().hex, "session": uuid4().hex}
     searches = [each | (names if each.get("shopper") else {}) for each in made.search["searches"]]
@@ -289,7 +289,7 @@ def test_what_three_hundred_prefer_is_what_the_labels_say(browser: Browser, addr
         assert within(10, lambda: recorded(store)["purchase"] == 1)
         made = recording(visit)
         assert [each["kind"] for each in made.events] == ["click", "consultation", "cart", "purchase"]
-    with httpx.Client(base_url=address, timeout=60) as client, ThreadPoolExecutor(2) as shoppers:
+    with httpx2.Client(base_url=address, timeout=60) as client, ThreadPoolExecutor(2) as shoppers:
         list(shoppers.map(lambda number: replayed(client, made, number), range(VISITS)))
     assert within(20, lambda: recorded(store)["query"] == VISITS + 1)
     refreshed, derived = tables(store, after=timedelta(minutes=2))
