@@ -48,7 +48,7 @@ DESCRIPTIONS: Mapping[str, str] = {
     ),
     "recommend.seen": (
         "hide leaves products that a shopper has seen out of recommendations; show is for stores where people buy the "
-        "same again. Read by shelfwise train users, too"
+        "same again. Read by shelfwise train users, too: see recommendations"
     ),
     "service.host": "the address that shelfwise serve listens at; any other than this machine's needs a key",
     "service.port": "the port; 0 takes a free one",
