@@ -7,10 +7,10 @@ from collections.abc import Collection, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from rerank.behaviour.products import BETWEEN
 from rerank.ranker.inputs import ACT_KINDS, MOST_ACTS
 from rerank.shoppers.histories import Histories
 from retrieval.conditions import Condition
+from retrieval.fields import CATEGORY_SEPARATOR
 from retrieval.keyword import Rows, Selection
 from retrieval.records import PastAct
 from service.searching import nearest_to
@@ -62,7 +62,7 @@ class ShopperVectors:
         products, tower = self._snapshot.products, self._tower
         places = [tower.place_of(products.id_of(row)) for row in rows.tolist()]
         categories = [
-            BETWEEN.join(products[row].category) if place is None and tower.spec.category_bias else ""
+            CATEGORY_SEPARATOR.join(products[row].category) if place is None and tower.spec.category_bias else ""
             for row, place in zip(rows.tolist(), places, strict=True)
         ]
         learned = tower.own_of(places) @ self._own + tower.biases_of(places, categories)

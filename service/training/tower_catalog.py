@@ -7,12 +7,12 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from rerank.behaviour.products import BETWEEN
 from rerank.shoppers.files import MODEL_FILE, StoredTower, read_table
 from rerank.shoppers.held_out import Score
 from rerank.shoppers.histories import Ints
 from rerank.shoppers.onnx_encoder import OnnxEncoder
 from rerank.shoppers.tower import Learned, ShopperTower
+from retrieval.fields import CATEGORY_SEPARATOR
 from service.snapshot import Snapshot
 
 
@@ -31,7 +31,7 @@ class Catalog:
     def of(cls, snapshot: Snapshot) -> Catalog:
         """All of them."""
         count = len(snapshot.products)
-        paths = [BETWEEN.join(snapshot.products[row].category) for row in range(count)]
+        paths = [CATEGORY_SEPARATOR.join(snapshot.products[row].category) for row in range(count)]
         names = {path: number for number, path in enumerate(sorted({*paths} - {""}))}
         numbers = np.array([names.get(path, -1) for path in paths], np.int64)
         return cls(snapshot, snapshot.vectors.gather(np.arange(count)), tuple(names), numbers)
