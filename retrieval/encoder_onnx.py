@@ -7,7 +7,7 @@ import shutil
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import cache, cached_property
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +18,7 @@ from tokenizers import Tokenizer
 from retrieval.encoder import NO_STATES, TokenPlaces, Tokens, no_tokens, prepared, unit_rows
 from retrieval.encoder_folder import MODEL_FILE, TOKENIZER_FILE, EncoderSpec, read_spec, whole_folder
 from retrieval.errors import EncoderError, EncoderUnavailableError
+from retrieval.onnx_sessions import open_graph
 from retrieval.own_tokens import own_tokens, token_places
 
 _BATCH_TOKENS = 320
@@ -236,17 +237,8 @@ def open_tokenizer(path: Path, max_length: int) -> Tokenizer:
 
 def open_session(path: Path) -> ort.InferenceSession:
     """A stored graph, run by the calling thread alone; raises EncoderUnavailableError naming a damaged file."""
-    options = ort.SessionOptions()
-    options.intra_op_num_threads = 1
-    options.inter_op_num_threads = 1
-    options.log_severity_level = 4
-    if not _has_vnni():
-        # There, sums of uint8 x int8 products would saturate at 16 bits; this mode is exact, at half the speed.
-        options.add_session_config_entry("session.x64quantprecision", "1")
     try:
-        return ort.InferenceSession(
-            str(path), options, providers=["CPUExecutionProvider"], disabled_optimizers=_SLOW_FUSIONS
-        )
+        return open_graph(path, without=_SLOW_FUSIONS)
     except Exception as error:
         # ONNX Runtime's exceptions have no common base but Exception.
         raise EncoderUnavailableError(_damaged(path, error)) from error
@@ -260,16 +252,6 @@ def _nothing_else() -> ort.RunOptions:
 
 _NOTHING_ELSE = _nothing_else()
 """Whoever asks for vectors alone does not pay for the states."""
-
-
-@cache
-def _has_vnni() -> bool:
-    """Whether the processor adds products of 8-bit numbers in 32 bits (AVX512-VNNI or AVX-VNNI on x86)."""
-    try:
-        described = Path("/proc/cpuinfo").read_text("utf-8", "replace")
-    except OSError:
-        return False
-    return "avx512_vnni" in described or "avx_vnni" in described
 
 
 def _damaged(path: Path, error: Exception) -> str:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-import onnxruntime as ort
 from numpy.typing import NDArray
 
 from rerank.ranker.features import FEATURES, MERGED
@@ -13,6 +12,7 @@ from rerank.ranker.inputs import Candidates, RankerInputs, batched
 from rerank.ranker.registry import Published
 from rerank.ranker.spec import MODEL_FILE, RankerSpec
 from retrieval.errors import RankerDamagedError, RankerError
+from retrieval.onnx_sessions import open_graph
 
 OUTPUT = "scores"
 
@@ -31,7 +31,7 @@ class OnnxRanker:
         self._event_weights = np.array(event_weights or self.spec.event_weights, np.float32)
         path = ranker.folder / MODEL_FILE
         try:
-            self._session = ort.InferenceSession(path, _options(), providers=["CPUExecutionProvider"])
+            self._session = open_graph(path)
         except Exception as error:
             # ONNX Runtime's exceptions have no common base but Exception.
             raise RankerDamagedError(f"{path} cannot be run ({str(error)[:300]}); train the ranker again") from error
@@ -83,10 +83,3 @@ class OnnxRanker:
         if not np.isfinite(scores).all():
             raise RankerError(f"{self.name} gave {scores[~np.isfinite(scores)][0]} for a candidate: train it again")
         return scores
-
-
-def _options() -> ort.SessionOptions:
-    options = ort.SessionOptions()
-    options.intra_op_num_threads = options.inter_op_num_threads = 1
-    options.log_severity_level = 3
-    return options

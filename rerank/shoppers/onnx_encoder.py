@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-import onnxruntime as ort
 from numpy.typing import NDArray
 
 from rerank.shoppers.histories import Ints
 from retrieval.errors import ShopperTowerDamagedError, ShopperTowerError
+from retrieval.onnx_sessions import open_graph
 
 INPUTS = ("vectors", "own", "kinds", "gaps")
 OUTPUTS = ("near", "own_near")
@@ -20,11 +20,8 @@ class OnnxEncoder:
 
     def __init__(self, path: Path) -> None:
         """Raises ShopperTowerDamagedError where the graph cannot be run, or is of something else."""
-        options = ort.SessionOptions()
-        options.intra_op_num_threads = options.inter_op_num_threads = 1
-        options.log_severity_level = 3
         try:
-            self._session = ort.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+            self._session = open_graph(path)
         except Exception as error:
             # ONNX Runtime's exceptions have no common base but Exception.
             message = f"{path} cannot be run ({str(error)[:300]}); train the tower again: shelfwise train users"
