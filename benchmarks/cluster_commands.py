@@ -26,9 +26,9 @@ def backends(
     import msgspec
 
     from benchmarks.backends import measure_backends
-    from benchmarks.judgments import read_judgments
     from benchmarks.latency import title_queries
     from benchmarks.tables import show_backends
+    from retrieval.judgments import read_judgments
     from service.engine import SearchEngine
     from service.settings import load_settings
     from service.terminal import ProgressLines, write_json

@@ -56,8 +56,8 @@ def evaluate(
     import msgspec
 
     from benchmarks.evaluation import evaluate_stages, run_stage, write_run
-    from benchmarks.judgments import read_judgments
     from benchmarks.tables import show_measures
+    from retrieval.judgments import read_judgments
     from service.engine import SearchEngine
     from service.ranking import STAGES
     from service.terminal import ProgressLines, show_notices, write_json
@@ -183,9 +183,9 @@ def bench_quality(
     import msgspec
 
     from benchmarks.evaluation import run_stage
-    from benchmarks.judgments import read_judgments
     from benchmarks.measures import measure
     from benchmarks.tables import show_quality
+    from retrieval.judgments import read_judgments
     from retrieval.merging import METHODS
     from service.engine import SearchEngine
     from service.terminal import ProgressLines, write_json
@@ -226,7 +226,7 @@ def _run_path(path: Path | None, stage: str, *, alone: bool) -> Path:
 
 
 def _queries_of(judgments: Path) -> list[str]:
-    from benchmarks.judgments import read_judgments
+    from retrieval.judgments import read_judgments
 
     return list(read_judgments(judgments).grades)
 

@@ -7,9 +7,9 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from benchmarks.judgments import Judgments
 from benchmarks.measures import Run, measure
 from retrieval.errors import SettingError
+from retrieval.judgments import Judgments
 from retrieval.merging import DEFAULT
 from service.engine import SearchEngine
 

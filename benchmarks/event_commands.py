@@ -138,7 +138,7 @@ def click_labels(
     import msgspec
 
     from benchmarks.click_labels import STRENGTHS, measure_click_labels, show_click_labels
-    from benchmarks.judgments import read_judgments
+    from retrieval.judgments import read_judgments
     from service.terminal import ProgressLines, write_json
 
     with ProgressLines() as progress:
@@ -161,8 +161,8 @@ def ranker_clicks(
     import msgspec
 
     from benchmarks.judged_lists import judged_lists
-    from benchmarks.judgments import read_judgments
     from benchmarks.ranker_clicks import BenchOptions, measure_ranker_clicks, show_ranker_clicks, trainings
+    from retrieval.judgments import read_judgments
     from service.engine import SearchEngine
     from service.terminal import ProgressLines, write_json
 

@@ -31,8 +31,8 @@ def http(
     from benchmarks.http_load import measure_http
     from benchmarks.http_server import served
     from benchmarks.http_view import show_http
-    from benchmarks.judgments import read_judgments
     from benchmarks.latency import title_queries
+    from retrieval.judgments import read_judgments
     from service.engine import SearchEngine
     from service.terminal import ProgressLines, write_json
 

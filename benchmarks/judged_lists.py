@@ -8,10 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.judgments import Judgments
 from benchmarks.ranker_quality import GradedOrders
 from rerank.training.batches import ListData
 from rerank.training.lists import CandidateLists
+from retrieval.judgments import Judgments
 from service.popularity import UNKNOWN, Popularity
 from service.snapshot import Snapshot
 from service.training.candidate_lists import candidate_lists

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 import ir_measures
 from ir_measures import RR, P, Qrel, R, ScoredDoc
 
-from benchmarks.judgments import Judgments
+from retrieval.judgments import Judgments
 
 Run = Mapping[str, Sequence[str]]
 """Query to product ids, best first."""

@@ -17,10 +17,8 @@ from rerank.behaviour.next_products import next_products
 from rerank.behaviour.options import DeriveOptions
 from rerank.behaviour.parts import Context
 from retrieval.events.stored import DAY_MS, moment
-from service.recommending import NEWEST
+from service.recommending import FADING, NEWEST
 
-_FADING = 0.9
-"""As `service.recommending` fades older acts; a test compares the two."""
 TOWER = "shopper-tower"
 
 
@@ -49,7 +47,7 @@ def near_texts(material: Material) -> Scorer:
         for row, case in enumerate(cases):
             newest = list(dict.fromkeys(case.history[::-1].tolist()))[:NEWEST]
             if newest:
-                weights = (_FADING ** np.arange(len(newest)))[:, None]
+                weights = (FADING ** np.arange(len(newest)))[:, None]
                 found[row] = (weights * (material.vectors[newest] @ material.vectors.T)).max(axis=0)
         return found
 
@@ -66,7 +64,7 @@ def markov(material: Material, least: int) -> Scorer:
     after = csr_matrix((pairs["probability"].to_numpy(), tuple(ends)), shape=(material.products, material.products))
 
     def scores(cases: Sequence[Case]) -> Floats:
-        return np.asarray((profiles(cases, material.products, _FADING, NEWEST) @ after).toarray())
+        return np.asarray((profiles(cases, material.products, FADING, NEWEST) @ after).toarray())
 
     return scores
 
@@ -94,12 +92,12 @@ def _context(purchases: Purchases, least: int) -> Context:
 def shopper_tower(material: Material) -> Scorer:
     """`rerank.shoppers`: a transformer over the last acts, in the space of the products' texts."""
     from rerank.shoppers.histories import Histories
-    from rerank.shoppers.training import TowerOptions, fit
+    from rerank.shoppers.training import ShopperTowerOptions, fit
 
     purchases = material.purchases
     times = [(each / 1000).tolist() for each in purchases.history_times] if purchases.timed else None
     acts = Histories.of([each.tolist() for each in purchases.histories], times=times)
-    options = TowerOptions(hide_seen=material.hide_seen, seed=material.seed)
+    options = ShopperTowerOptions(hide_seen=material.hide_seen, seed=material.seed)
     tower = fit(material.vectors, acts, options, categories=material.categories)
 
     def scores(cases: Sequence[Case]) -> NDArray[np.float32]:

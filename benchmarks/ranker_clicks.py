@@ -19,7 +19,6 @@ import xxhash
 from numpy.typing import NDArray
 
 from benchmarks.judged_lists import JudgedLists
-from benchmarks.judgments import Judgments
 from benchmarks.ranker_shapes import shape_without_history
 from benchmarks.tables import plain_table
 from rerank.clicks.click_log import NOTHING
@@ -38,6 +37,7 @@ from rerank.training.loop import LoopOptions
 from rerank.training.mixing import best_mixing
 from rerank.training.propensity import propensities, unbiased_gains
 from rerank.training.starting import new_network
+from retrieval.judgments import Judgments
 from service.terminal import out
 
 STRENGTHS = (0.5, 1.0, 1.5)

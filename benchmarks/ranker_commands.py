@@ -27,12 +27,12 @@ def ranker(
     """Compare orders of the same candidates: merged, a teacher's, both mixed, and the ranker's that serves."""
     import msgspec
 
-    from benchmarks.judgments import read_judgments
     from benchmarks.ranker_quality import PARTS, compare_orders, part_of, score_systems
     from benchmarks.tables import show_orders
     from rerank.ranker.onnx_ranker import OnnxRanker
     from rerank.ranker.registry import RankerRegistry, Serving, opened_ranker
     from rerank.teacher.teacher import open_teacher
+    from retrieval.judgments import read_judgments
     from service.engine import SearchEngine
     from service.popularity import read_popularity
     from service.served_ranker import encoding_of
@@ -90,9 +90,9 @@ def ranker_learning(
     import msgspec
 
     from benchmarks.fine_tuned import FineTunedTeacher
-    from benchmarks.judgments import read_judgments
     from benchmarks.ranker_learning import LearningOptions, measure_learning, show_learning
     from rerank.teacher.teacher import open_teacher
+    from retrieval.judgments import read_judgments
     from service.engine import SearchEngine
     from service.terminal import ProgressLines, write_json
     from service.training.from_catalog import CatalogOptions
@@ -180,8 +180,8 @@ def ranker_pruning(
     """Measure smaller networks of a ranker on judged queries: what they lose, what they take, and how fast they are."""
     import msgspec
 
-    from benchmarks.judgments import read_judgments
     from benchmarks.ranker_pruning import measure_pruning, show_pruning, with_layer
+    from retrieval.judgments import read_judgments
     from service.engine import SearchEngine
     from service.terminal import ProgressLines, write_json
 

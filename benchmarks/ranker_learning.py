@@ -17,7 +17,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.fine_tuned import FineTunedTeacher
-from benchmarks.judgments import Judgments
 from benchmarks.narrow_states import NarrowStates
 from benchmarks.ranker_quality import MERGED, GradedOrders, part_of
 from benchmarks.ranker_shapes import LAYERS, seed_spread, shape_without_history
@@ -32,6 +31,7 @@ from rerank.training.grades import GradesOptions, graded_ndcg, tune_on_grades
 from rerank.training.lists import CandidateLists, joined
 from rerank.training.mixing import MIXES
 from rerank.training.teacher_scores import TeacherScores
+from retrieval.judgments import Judgments
 from service.snapshot import Snapshot
 from service.terminal import out
 from service.training.candidate_lists import candidate_lists

@@ -13,7 +13,6 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.judged_lists import judged_lists
-from benchmarks.judgments import Judgments
 from benchmarks.ranker_quality import GradedOrders
 from benchmarks.tables import plain_table
 from rerank.gate.bootstrap import Difference, paired_bootstrap
@@ -25,6 +24,7 @@ from rerank.ranker.pruning import Left, filled
 from rerank.ranker.registry import Published, RankerRegistry
 from rerank.ranker.spec import MODEL_FILE, WEIGHTS_FILE, misfit
 from retrieval.errors import UnknownRankerError
+from retrieval.judgments import Judgments
 from service.popularity import read_popularity
 from service.served_ranker import encoding_of
 from service.snapshot import Snapshot

@@ -13,7 +13,6 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.judgments import Judgments
 from benchmarks.measures import ndcg
 from rerank.gate.bootstrap import Difference, paired_bootstrap
 from rerank.ranker.onnx_ranker import OnnxRanker
@@ -23,6 +22,7 @@ from rerank.training.distillation import targets
 from rerank.training.evaluation import ranker_scores
 from rerank.training.lists import CandidateLists
 from rerank.training.teacher_scores import TeacherScores
+from retrieval.judgments import Judgments
 from service.snapshot import Snapshot
 from service.training.from_catalog import list_data, pairs_of
 

@@ -25,9 +25,9 @@ def suggest(
     """Time a suggestion after each letter of typed queries, and correct typos planted in titles that are held out."""
     import msgspec
 
-    from benchmarks.judgments import read_judgments
     from benchmarks.latency import title_queries
     from benchmarks.suggesting import measure_keystrokes, measure_typos
+    from retrieval.judgments import read_judgments
     from service.engine import SearchEngine
     from service.terminal import ProgressLines, write_json
 

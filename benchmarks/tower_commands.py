@@ -58,21 +58,26 @@ def towers(
     """
     import msgspec
 
-    from benchmarks.judgments import read_judgments
     from benchmarks.towers import measure_towers, show_towers
+    from retrieval.judgments import read_judgments
     from service.terminal import ProgressLines, write_json
-    from service.tower_commands import rank_window, tower_options
+    from service.tower_commands import tower_options
     from service.training.towers import TowersRequest
 
     options = tower_options(
-        loss,
-        "none",
-        (epochs, batch, seed),
-        (learning_rate, temperature),
-        (negatives, *rank_window(ranks)),
-        (rounds, max_length, layers),
-        precision,
+        loss=loss,
+        epochs=epochs,
+        batch=batch,
+        learning_rate=learning_rate,
+        temperature=temperature,
+        negatives=negatives,
+        ranks=ranks,
+        rounds=rounds,
+        max_length=max_length,
+        layers=layers,
+        precision=precision,
         cached=cached,
+        seed=seed,
     )
     request = TowersRequest(encoder=encoder, out=out, cache=cache_folder(), options=options)
     with ProgressLines() as progress:

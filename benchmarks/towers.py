@@ -18,13 +18,13 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
-from benchmarks.judgments import HEADER, Judgments
 from benchmarks.measures import measure, ndcg
 from benchmarks.ranker_quality import part_of
 from benchmarks.tables import plain_table
 from rerank.gate.bootstrap import Difference, paired_bootstrap
 from retrieval.encoder import Encoder
 from retrieval.encoders import open_encoder
+from retrieval.judgments import HEADER, Judgments
 from retrieval.product_text import encoder_text
 from retrieval.stored_vectors import create_vectors
 from retrieval.vectors import measure_background

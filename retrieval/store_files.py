@@ -1,6 +1,6 @@
-"""The two small files that say what an index directory is: its schema, and which version serves.
+"""The small files that say what an index directory is: its schema, and which version, ranker or tower serves.
 
-Each carries a checksum, so that a flipped bit is never read as another schema or another version. Both are read
+Each carries a checksum, so that a flipped bit is never read as another schema or another version. They are read
 without one, too, as a person writes them.
 """
 
@@ -24,6 +24,7 @@ PROPOSALS_FILE = "synonym_proposals.json"
 """Made of events, for a person to accept: service/synonyms/proposal.py."""
 CURRENT = "CURRENT"
 VERSION_NAME = re.compile(r"v\d{6,}")
+_MOST_POINTER_BYTES = 256
 
 
 class _Marker(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -48,15 +49,17 @@ def read_marker(path: Path) -> int:
 
 
 def pointer_content(name: str) -> bytes:
-    """What the pointer to a version holds."""
+    """What a pointer to what is called so holds."""
     return f"{name} {_seal(name)}\n".encode()
 
 
-def read_pointer(path: Path) -> str:
-    """The version that a pointer names; raises OSError, or ValueError, which begins with what it says, for another."""
-    said = path.read_text("ascii", "replace").rstrip("\r\n")
+def read_pointer(path: Path, names: re.Pattern[str] = VERSION_NAME) -> str:
+    """The name that a pointer holds, by default a version's; raises OSError, or ValueError, which begins with what it
+    says, for content that is none of `names`."""
+    with path.open("rb") as file:
+        said = file.read(_MOST_POINTER_BYTES).decode("ascii", "replace").rstrip("\r\n")
     name, _, seal = said.partition(" ")
-    if not VERSION_NAME.fullmatch(name) or seal not in ("", _seal(name)):
+    if not names.fullmatch(name) or seal not in ("", _seal(name)):
         raise ValueError(f"it says {said[:40]!r}")
     return name
 

@@ -33,6 +33,7 @@ from service.metrics import DEGRADED
 from service.past_acts import checked_history
 from service.patch_measures import with_measures
 from service.popular_recommending import PopularProducts
+from service.popularity import ServedPopularity
 from service.ranking import STAGES
 from service.recommending import recommended
 from service.recording import Recorder
@@ -77,11 +78,12 @@ class SearchEngine:
         self._store = store
         self._connection = connection
         self._recorder = Recorder(store.root, settings)
-        self._ranker = ServedRanker(store.root, settings)
+        popularity = ServedPopularity(store.root)
+        self._ranker = ServedRanker(store.root, settings, popularity)
         self._tower = ServedTower(store.root)
-        self._popular = PopularProducts(store.root)
+        self._popular = PopularProducts(popularity)
         self._settings = settings
-        self._suggester = Suggester(store.root)
+        self._suggester = Suggester(store.root, popularity)
         self._rules = ServedRules(store.root)
         self._synonyms = ServedSynonyms(store.root, follow=follow)
         self._version = FollowedVersion(store, snapshot, connection, follow=follow)

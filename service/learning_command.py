@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -67,16 +68,16 @@ def learn(
 
 
 def _options(ranker: FromClicks, seed: int, towers: bool) -> LearnOptions:
-    from rerank.shoppers.training import TowerOptions
+    from rerank.shoppers.training import ShopperTowerOptions
     from service.learning.learn import LearnOptions
 
+    options = LearnOptions(ranker, ShopperTowerOptions(seed=seed))
     if not towers:
-        return LearnOptions(ranker, TowerOptions(seed=seed))
-    from rerank.towers.options import TowerOptions as TextTowerOptions
+        return options
+    from rerank.towers.options import TowerOptions
     from service.training.towers import TowersRequest
 
-    request = TowersRequest(cache=cache_folder(), options=TextTowerOptions(seed=seed))
-    return LearnOptions(ranker, TowerOptions(seed=seed), request)
+    return replace(options, towers=TowersRequest(cache=cache_folder(), options=TowerOptions(seed=seed)))
 
 
 EXAMPLES = ((learn, "Example: shelfwise learn --index store --if-new 5000"),)

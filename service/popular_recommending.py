@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 
@@ -24,8 +23,8 @@ _MOST_TRIED = 1_000
 class PopularProducts:
     """The products of an index directory that are chosen most, as the tables of events have it. Thread-safe."""
 
-    def __init__(self, root: Path) -> None:
-        self._served = ServedPopularity(root)
+    def __init__(self, popularity: ServedPopularity) -> None:
+        self._served = popularity
         self._ordered: tuple[Popularity, tuple[str, ...]] = (self._served.now, ())
 
     def page(

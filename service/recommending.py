@@ -28,7 +28,6 @@ FADING = 0.9
 WORTH: Mapping[EventKind, float] = {EventKind.CART: 1.1, EventKind.PURCHASE: 0.7}
 """Of kinds of acts, others being 1: more for what is wanted, less for what is had."""
 
-
 TOWER = "shopper tower"
 """What a page names among what is missing where the tower that serves could not answer."""
 
@@ -52,20 +51,22 @@ def recommended(
     where = effect.condition(asked)
     past = {row for act in acts if (row := snapshot.products.row_of(act.product_id)) is not None}
     hidden = frozenset() if include_seen else frozenset(past)
+    is_lost, degraded = bool(lost), lost
     found: list[tuple[int, float]] | None = None
     if tower is not None:
         try:
             shopper = ShopperVectors(snapshot, tower, acts, now)
-            found = shopper.best(size, hidden, where, is_lost=bool(lost)) if shopper.is_known else []
+            found = shopper.best(size, hidden, where, is_lost=is_lost) if shopper.is_known else []
         except ShopperTowerError:
-            lost = (*lost, TOWER)
+            degraded = (*lost, TOWER)
     if found is None:
-        found = _near(snapshot, acts, size, hidden, where, is_lost=bool(set(lost) - {TOWER}))
+        found = _near(snapshot, acts, size, hidden, where, is_lost=is_lost)
     hits = tuple(
         Hit(snapshot.products[row], score, {"dense": StageScore(rank, score)})
         for rank, (row, score) in enumerate(found, 1)
     )
-    return Page(hits, len(hits), 1, size, degraded=lost, version=snapshot.manifest.version, rules=effect.kept_out_by)
+    version = snapshot.manifest.version
+    return Page(hits, len(hits), 1, size, degraded=degraded, version=version, rules=effect.kept_out_by)
 
 
 def _near(

@@ -101,17 +101,14 @@ def create(
 def list_keys(index: IndexOption = Path("store"), settings: SettingsOption = None, as_json: JsonOption = False) -> None:
     """Show which keys there are, and what each may do; not the keys themselves."""
     import msgspec
-    from rich.table import Table
 
-    from service.terminal import out, write_json
+    from service.terminal import out, plain_table, write_json
 
     known = list(_key_file(index, settings).keys().values())
     if as_json:
         write_json(msgspec.json.encode([_told(key) for key in known]))
         return
-    table = Table(box=None, header_style="bold", pad_edge=False)
-    for column in ("id", "name", "scopes", "created", "expires", "filter"):
-        table.add_column(column)
+    table = plain_table("id", "name", "scopes", "created", "expires", "filter")
     for key in known:
         ends = f"{key.expires:%Y-%m-%d %H:%M}" if key.expires else "never"
         table.add_row(key.id, key.name, ", ".join(key.scopes), f"{key.created:%Y-%m-%d}", ends, key.filters)

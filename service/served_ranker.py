@@ -29,7 +29,10 @@ class ServedRanker:
     """The ranker of an index directory that serves now, and others by their names. Without `settings` they are read
     from the file and the environment."""
 
-    def __init__(self, root: Path, settings: Settings | None = None) -> None:
+    def __init__(
+        self, root: Path, settings: Settings | None = None, popularity: ServedPopularity | None = None
+    ) -> None:
+        """`popularity` is the index directory's, where others follow it, too."""
         self._registry = RankerRegistry(root)
         self._settings = settings
         self._lock = threading.Lock()
@@ -37,7 +40,7 @@ class ServedRanker:
         self._is_closed = False
         self._serving: OpenedRanker | None = None
         self._named = NamedRankers(self._open_named)
-        self._popularity = ServedPopularity(root)
+        self._popularity = popularity or ServedPopularity(root)
         self._notices: tuple[str, ...] = ()
 
     @property

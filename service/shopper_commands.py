@@ -26,12 +26,12 @@ def users(
     what was interrupted goes on where it was."""
     import msgspec
 
-    from rerank.shoppers.training import TowerOptions
+    from rerank.shoppers.training import ShopperTowerOptions
     from service.settings import load_settings
     from service.terminal import ProgressLines, write_json
     from service.training.shopper_tower import train_users
 
-    options = TowerOptions(epochs=epochs, batch=batch, learning_rate=learning_rate, seed=seed)
+    options = ShopperTowerOptions(epochs=epochs, batch=batch, learning_rate=learning_rate, seed=seed)
     with ProgressLines() as progress:
         trained = train_users(index, load_settings(settings), options, progress)
     tower = trained.tower

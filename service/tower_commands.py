@@ -95,14 +95,20 @@ def towers(
 
     way = "margin" if teacher and teacher_loss == "none" else teacher_loss
     options = tower_options(
-        loss,
-        way,
-        (epochs, batch, seed),
-        (learning_rate, temperature),
-        (negatives, *rank_window(ranks)),
-        (rounds, max_length, layers),
-        precision,
+        loss=loss,
+        teacher=way,
+        epochs=epochs,
+        batch=batch,
+        learning_rate=learning_rate,
+        temperature=temperature,
+        negatives=negatives,
+        ranks=ranks,
+        rounds=rounds,
+        max_length=max_length,
+        layers=layers,
+        precision=precision,
         cached=cached,
+        seed=seed,
     )
     request = TowersRequest(
         judgments or (), validation, (), encoder, teacher, out=out, cache=cache_folder(), options=options
@@ -114,33 +120,38 @@ def towers(
 
 
 def tower_options(
-    loss: Loss,
-    teacher: TeacherWay,
-    run: tuple[int, int, int],
-    rates: tuple[float, float],
-    negatives: tuple[int, int, int],
-    shape: tuple[int, int, int | None],
-    precision: Precision,
     *,
+    loss: Loss,
+    epochs: int,
+    batch: int,
+    learning_rate: float,
+    temperature: float,
+    negatives: int,
+    ranks: str,
+    rounds: int,
+    max_length: int,
+    layers: int | None,
+    precision: Precision,
     cached: bool,
+    seed: int,
+    teacher: TeacherWay = "none",
 ) -> TowerOptions:
-    """How to train, as the options of a command say: epochs, batch and seed; learning rate and temperature; negatives
-    of a positive and their ranks; rounds, length and layers."""
+    """How to train, as the options of a command say; raises SettingError for ranks that are none."""
     from rerank.towers.losses import LossOptions
     from rerank.towers.negatives import NegativeOptions
     from rerank.towers.options import TowerOptions
 
     return TowerOptions(
-        epochs=run[0],
-        batch=run[1],
-        seed=run[2],
-        learning_rate=rates[0],
-        rounds=shape[0],
-        max_length=shape[1],
-        layers=shape[2],
+        epochs=epochs,
+        batch=batch,
+        learning_rate=learning_rate,
+        rounds=rounds,
+        max_length=max_length,
         precision=precision,
-        loss=LossOptions(loss, rates[1], teacher=teacher, cached=cached),
-        negatives=NegativeOptions(*negatives),
+        layers=layers,
+        loss=LossOptions(loss, temperature, teacher=teacher, cached=cached),
+        negatives=NegativeOptions(negatives, *rank_window(ranks)),
+        seed=seed,
     )
 
 

@@ -14,12 +14,12 @@ from rerank.ranker.features import FEATURES
 from rerank.ranker.registry import Build
 from rerank.ranker.spec import (
     MODEL_FILE,
-    SEAL_FILE,
     WEIGHTS_FILE,
     Encoding,
     RankerReport,
     RankerSpec,
 )
+from rerank.sealed_folder import SEAL_FILE
 from retrieval.manifest import FileEntry, checksum
 from tests.versions import DIMENSION
 

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import polars as pl
 
+from retrieval.fields import CATEGORY_SEPARATOR
 from retrieval.product_store import ProductStore
 from retrieval.published import Store
 
 _SCHEMA = pl.Schema({"product_id": pl.String(), "category": pl.String(), "created": pl.Datetime("ms", "UTC")})
-BETWEEN = " > "
-"""Between the levels of a category's path."""
 
 
 def product_table(store: Store) -> pl.DataFrame:
@@ -21,5 +20,5 @@ def product_table(store: Store) -> pl.DataFrame:
     rows = []
     for row in range(len(products)):
         product = products[row]
-        rows.append((product.id, BETWEEN.join(product.category), product.created))
+        rows.append((product.id, CATEGORY_SEPARATOR.join(product.category), product.created))
     return pl.DataFrame(rows, schema=_SCHEMA, orient="row")

@@ -7,12 +7,12 @@ from pathlib import Path
 
 from retrieval.errors import RankerDamagedError
 from retrieval.manifest import file_stamp, sync, write_durably
-from retrieval.store_files import CURRENT, pointer_content
+from retrieval.store_files import CURRENT, pointer_content, read_pointer
 
 RANKER_NAME = re.compile(r"ranker-[0-9]{4,}")
 NO_RANKER = "off"
 """What stands for none where a ranker may be named."""
-_MOST_BYTES = 256
+_SAID = re.compile(f"{RANKER_NAME.pattern}|{NO_RANKER}")
 _CURE = "let a ranker serve anew: shelfwise models rollback"
 
 
@@ -59,15 +59,10 @@ class RankerPointer:
 
     def _said(self) -> str:
         try:
-            with self._path.open("rb") as file:
-                said = file.read(_MOST_BYTES).decode("ascii", "replace").strip()
+            return read_pointer(self._path, _SAID)
         except FileNotFoundError:
             return ""
         except OSError as error:
             raise RankerDamagedError(f"{self._path} cannot be read ({error.strerror}); {_CURE}") from error
-        name = said.partition(" ")[0]
-        # Also without a checksum, as a person writes it.
-        is_whole = said in (name, pointer_content(name).decode().strip())
-        if not is_whole or not (name == NO_RANKER or RANKER_NAME.fullmatch(name)):
-            raise RankerDamagedError(f"{self._path} names no ranker, it says {said[:40]!r}; {_CURE}")
-        return name
+        except ValueError as error:
+            raise RankerDamagedError(f"{self._path} names no ranker, {error}; {_CURE}") from error

@@ -1,4 +1,5 @@
-"""Which rankers stay when one is added, and how the others, and what killed programs left, are removed."""
+"""Which rankers stay when one is added, and how the others, and what killed programs left, are removed; shopper towers
+are removed in the same way."""
 
 from __future__ import annotations
 
@@ -8,7 +9,7 @@ from pathlib import Path
 
 from retrieval.manifest import sync
 
-_ADDING = ".ranker-"
+_ADDING = (".ranker-", ".tower-")
 _GOING = ".removed-"
 
 
@@ -25,7 +26,7 @@ def surplus(names: Sequence[str], able: Collection[str], current: str, keep: int
 
 
 def remove(folder: Path, names: Sequence[str]) -> None:
-    """Removes these rankers of a folder; the caller holds its lock."""
+    """Removes what is called so in a folder of rankers or towers; the caller holds its lock."""
     for name in names:
         # Renamed first, so that a crash leaves no part of a ranker under a ranker's name.
         (folder / name).rename(folder / f"{_GOING}{name}")
@@ -35,7 +36,7 @@ def remove(folder: Path, names: Sequence[str]) -> None:
 
 def sweep(folder: Path) -> None:
     """Removes what killed programs had begun to write or to remove; the caller holds the lock."""
-    for prefix in (_ADDING, _GOING):
+    for prefix in (*_ADDING, _GOING):
         for leftover in folder.glob(f"{prefix}*"):
             if leftover.is_dir() and not leftover.is_symlink():
                 shutil.rmtree(leftover)

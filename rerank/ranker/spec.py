@@ -21,8 +21,9 @@ import xxhash
 from rerank.gate.verdict import Verdict
 from rerank.ranker.features import FEATURES
 from rerank.ranker.model_files import check_graph, check_weights
+from rerank.sealed_folder import SEAL_FILE, read_told, seal, sealed_problem
 from retrieval.errors import InputError, RankerDamagedError, RankerForeignError
-from retrieval.manifest import FileEntry, checksum, file_problem, sync
+from retrieval.manifest import FileEntry, checksum
 
 FORMAT = 1
 """Counts up when a ranker's files change so that an older program could not use them. The seal stays as it is."""
@@ -30,7 +31,6 @@ MODEL_FILE = "model.onnx"
 WEIGHTS_FILE = "weights.safetensors"
 SPEC_FILE = "ranker.json"
 REPORT_FILE = "report.json"
-SEAL_FILE = "seal.json"
 MOST_MODEL_BYTES = 256 << 20
 """Of one file of a ranker: fifty times the largest that we made."""
 MOST_TOLD_BYTES = 4 << 20
@@ -145,13 +145,7 @@ def write_ranker(folder: Path, spec: RankerSpec, report: RankerReport) -> Ranker
     if not all(map(math.isfinite, report.measures.values())):
         raise InputError(f"a ranker's measures are finite numbers; these are {dict(report.measures)}")
     spec = msgspec.structs.replace(spec, format=FORMAT, identity=_identity(folder, spec))
-    for name, content in ((SPEC_FILE, spec), (REPORT_FILE, report)):
-        (folder / name).write_bytes(msgspec.json.format(msgspec.json.encode(content), indent=1))
-    sealed = sorted(path for path in folder.iterdir() if path.is_file() and path.name != SEAL_FILE)
-    seal = {path.name: FileEntry(path.stat().st_size, checksum(path)) for path in sealed}
-    (folder / SEAL_FILE).write_bytes(msgspec.json.format(msgspec.json.encode(seal), indent=1))
-    for path in (*sealed, folder / SEAL_FILE, folder):
-        sync(path)
+    seal(folder, {SPEC_FILE: spec, REPORT_FILE: report})
     read_report(folder)
     return verified(folder)
 
@@ -163,7 +157,7 @@ def read_spec(folder: Path) -> RankerSpec:
     it is of another format, or knows features that this program does not.
     """
     path = folder / SPEC_FILE
-    _check_sealed(path, _seal(folder))
+    _check_sealed(path, _entries(folder))
     made = _read(path, _Format).format
     if made != FORMAT:
         age = "a newer" if made > FORMAT else "an older"
@@ -180,7 +174,7 @@ def read_spec(folder: Path) -> RankerSpec:
 
 def read_report(folder: Path) -> RankerReport:
     """What a ranker was measured by; raises RankerDamagedError as `read_spec`."""
-    _check_sealed(folder / REPORT_FILE, _seal(folder))
+    _check_sealed(folder / REPORT_FILE, _entries(folder))
     return _read(folder / REPORT_FILE, RankerReport)
 
 
@@ -190,10 +184,10 @@ def verified(folder: Path) -> RankerSpec:
     Other files than those named above are checked by their endings: a second graph is held to the same rule. Raises
     RankerDamagedError or RankerForeignError, which name the file.
     """
-    spec, seal = read_spec(folder), _seal(folder)
-    for name in seal:
-        _check_sealed(folder / name, seal)
-    for name in seal:
+    spec, entries = read_spec(folder), _entries(folder)
+    for name in entries:
+        _check_sealed(folder / name, entries)
+    for name in entries:
         if name.endswith(".safetensors"):
             check_weights(folder / name)
         elif name.endswith(".onnx"):
@@ -242,32 +236,29 @@ def _identity(folder: Path, spec: RankerSpec) -> str:
     return f"ranker-{digest.hexdigest()}"
 
 
-def _seal(folder: Path) -> dict[str, FileEntry]:
+def _entries(folder: Path) -> dict[str, FileEntry]:
     path = folder / SEAL_FILE
-    seal = _read(path, dict[str, FileEntry])
-    for name in (*_NEEDED, *seal):
-        if name not in seal or name != Path(name).name or name == "..":
-            named = ", ".join(seal) or "nothing"
+    entries = _read(path, dict[str, FileEntry])
+    for name in (*_NEEDED, *entries):
+        if name not in entries or name != Path(name).name or name == "..":
+            named = ", ".join(entries) or "nothing"
             raise RankerDamagedError(f"{path} vouches for {named}; it is to name {', '.join(_NEEDED)}: {_CURE}")
         most = MOST_TOLD_BYTES if name.endswith(".json") else MOST_MODEL_BYTES
-        if seal[name].bytes > most:
-            message = f"{folder / name} has {seal[name].bytes:,} bytes; a ranker's file has {most:,} at most: {_CURE}"
+        if entries[name].bytes > most:
+            message = (
+                f"{folder / name} has {entries[name].bytes:,} bytes; a ranker's file has {most:,} at most: {_CURE}"
+            )
             raise RankerForeignError(message)
-    return seal
+    return entries
 
 
-def _check_sealed(path: Path, seal: Mapping[str, FileEntry]) -> None:
-    problem = "is a link" if path.is_symlink() else file_problem(path, seal[path.name])
-    if problem:
+def _check_sealed(path: Path, entries: Mapping[str, FileEntry]) -> None:
+    if problem := sealed_problem(path, entries[path.name]):
         raise RankerDamagedError(f"{path} {problem}; {_CURE}")
 
 
 def _read(path: Path, kind: type[_Read]) -> _Read:
     try:
-        with path.open("rb") as file:
-            said = file.read(MOST_TOLD_BYTES + 1)
-        if len(said) > MOST_TOLD_BYTES:
-            raise RankerDamagedError(f"{path} has more than {MOST_TOLD_BYTES:,} bytes; {_CURE}")
-        return msgspec.json.decode(said, type=kind)
-    except (OSError, msgspec.MsgspecError, UnicodeDecodeError) as error:
-        raise RankerDamagedError(f"{path} cannot be read ({error}); {_CURE}") from error
+        return read_told(path, kind, MOST_TOLD_BYTES)
+    except ValueError as error:
+        raise RankerDamagedError(f"{path} {error}; {_CURE}") from error

@@ -24,14 +24,15 @@ from safetensors.numpy import load_file
 
 from rerank.gate.bootstrap import Difference
 from rerank.ranker.model_files import check_graph
+from rerank.sealed_folder import SEAL_FILE, read_told, seal, sealed_problem
 from retrieval.errors import RankerError, ShopperTowerDamagedError, ShopperTowerForeignError
-from retrieval.manifest import FileEntry, checksum, file_problem, sync
+from retrieval.manifest import FileEntry
 
 FORMAT = 1
 """Counts up when a tower's files change so that an older program could not use them."""
 MODEL_FILE, WEIGHTS_FILE = "model.onnx", "weights.safetensors"
 TABLE_FILE, IDS_FILE = "products.safetensors", "products.json"
-SPEC_FILE, REPORT_FILE, SEAL_FILE = "tower.json", "report.json", "seal.json"
+SPEC_FILE, REPORT_FILE = "tower.json", "report.json"
 _NEEDED = (MODEL_FILE, WEIGHTS_FILE, TABLE_FILE, IDS_FILE, SPEC_FILE, REPORT_FILE)
 _MOST_BYTES = 1 << 30
 """Of one file: own vectors of the 200,000 products that may have one are a tenth of it."""
@@ -125,13 +126,7 @@ def misfit(spec: TowerSpec, encoder: str, dimension: int) -> str:
 def write_tower(folder: Path, spec: TowerSpec, report: TowerReport) -> None:
     """Completes a folder that holds a tower's model files and products: writes what it says of itself, seals and syncs
     all. Raises as `opened_tower` where the folder is then none that it takes."""
-    for name, content in ((SPEC_FILE, spec), (REPORT_FILE, report)):
-        (folder / name).write_bytes(msgspec.json.format(msgspec.json.encode(content), indent=1))
-    seal = {name: FileEntry((folder / name).stat().st_size, checksum(folder / name)) for name in _NEEDED}
-    (folder / SEAL_FILE).write_bytes(msgspec.json.encode(seal))
-    for name in (*_NEEDED, SEAL_FILE):
-        sync(folder / name)
-    sync(folder)
+    seal(folder, {SPEC_FILE: spec, REPORT_FILE: report})
     opened_tower(folder)
 
 
@@ -140,9 +135,9 @@ def opened_tower(folder: Path) -> StoredTower:
 
     Raises ShopperTowerDamagedError or ShopperTowerForeignError, which name the file.
     """
-    seal = _read(folder / SEAL_FILE, dict[str, FileEntry])
+    entries = _read(folder / SEAL_FILE, dict[str, FileEntry])
     for name in _NEEDED:
-        problem = _problem(folder / name, seal.get(name))
+        problem = _problem(folder / name, entries.get(name))
         if problem:
             raise ShopperTowerDamagedError(f"{folder / name} {problem}; {_CURE}")
     if (made := _read(folder / SPEC_FILE, _Format).format) != FORMAT:
@@ -183,13 +178,11 @@ def _problem(path: Path, entry: FileEntry | None) -> str:
         return "is not vouched for by the seal beside it"
     if entry.bytes > _MOST_BYTES:
         return f"has {entry.bytes:,} bytes; a tower's file has {_MOST_BYTES:,} at most"
-    return "is a link" if path.is_symlink() else file_problem(path, entry)
+    return sealed_problem(path, entry)
 
 
 def _read(path: Path, kind: type[_Read]) -> _Read:
     try:
-        if path.stat().st_size > _MOST_BYTES:
-            raise ShopperTowerDamagedError(f"{path} has more than {_MOST_BYTES:,} bytes; {_CURE}")
-        return msgspec.json.decode(path.read_bytes(), type=kind)
-    except (OSError, msgspec.MsgspecError, UnicodeDecodeError) as error:
-        raise ShopperTowerDamagedError(f"{path} cannot be read ({error}); {_CURE}") from error
+        return read_told(path, kind, _MOST_BYTES)
+    except ValueError as error:
+        raise ShopperTowerDamagedError(f"{path} {error}; {_CURE}") from error

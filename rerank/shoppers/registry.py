@@ -12,17 +12,17 @@ lock: the pointer moves when a tower is whole, and the one that it names is neve
 from __future__ import annotations
 
 import re
-import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from rerank.ranker.retention import remove, sweep
 from rerank.shoppers.files import StoredTower, TowerReport, TowerSpec, misfit, opened_tower, write_tower
 from retrieval.encoder_folder import whole_folder
 from retrieval.errors import ShopperTowerDamagedError, ShopperTowerError, StoreError
 from retrieval.manifest import file_stamp, sync, write_durably
 from retrieval.published import Store
-from retrieval.store_files import CURRENT, pointer_content
+from retrieval.store_files import CURRENT, pointer_content, read_pointer
 from retrieval.store_lock import held_lock
 
 SHOPPERS_FOLDER = "shoppers"
@@ -65,17 +65,14 @@ class TowerRegistry:
         """The name of the tower that serves, nothing where none was published; raises ShopperTowerDamagedError for a
         pointer that names none."""
         try:
-            said = self._pointer.read_text("ascii", "replace").strip()
+            return read_pointer(self._pointer, _NAME)
         except FileNotFoundError:
             return ""
         except OSError as error:
             raise ShopperTowerDamagedError(f"{self._pointer} cannot be read ({error.strerror})") from error
-        name = said.partition(" ")[0]
-        # Also without a checksum, as a person writes it.
-        if not _NAME.fullmatch(name) or said not in (name, pointer_content(name).decode().strip()):
-            message = f"{self._pointer} names no tower, it says {said[:40]!r}; train one: shelfwise train users"
-            raise ShopperTowerDamagedError(message)
-        return name
+        except ValueError as error:
+            message = f"{self._pointer} names no tower, {error}; train one: shelfwise train users"
+            raise ShopperTowerDamagedError(message) from error
 
     def serving(self, encoder: str, dimension: int) -> ServingTower:
         """The tower that serves an index of this encoder, verified; where it cannot, none, with the reason."""
@@ -100,7 +97,7 @@ class TowerRegistry:
         try:
             self.folder.mkdir(exist_ok=True)
             with held_lock(self.folder, "publish", _PATIENCE_SECONDS):
-                self._sweep()
+                sweep(self.folder)
                 names = self.names()
                 name = f"tower-{(_number(names[-1]) if names else 0) + 1:04d}"
                 with whole_folder(self.folder / name) as scratch:
@@ -120,13 +117,7 @@ class TowerRegistry:
             current = self.current()
         except ShopperTowerDamagedError:
             return
-        for name in [each for each in self.names() if each not in (current, newest)][:-KEEP]:
-            shutil.rmtree(self.folder / name)
-
-    def _sweep(self) -> None:
-        """Removes what killed programs had begun to write; the caller holds the lock."""
-        for leftover in self.folder.glob(".tower-*"):
-            shutil.rmtree(leftover)
+        remove(self.folder, [each for each in self.names() if each not in (current, newest)][:-KEEP])
 
 
 def _number(name: str) -> int:

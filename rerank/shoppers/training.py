@@ -20,7 +20,7 @@ from rerank.shoppers.measures import ndcg
 from rerank.shoppers.model import ShopperModel
 from rerank.shoppers.network import TowerShape
 from rerank.shoppers.tower import ShopperTower
-from rerank.training.checkpoint import Epoch
+from rerank.training.checkpoint import Epoch, best_of
 from rerank.training.loop import LoopOptions, Training, train
 from retrieval.errors import TrainingError
 
@@ -31,7 +31,7 @@ Judged = Callable[[Epoch], None]
 
 
 @dataclass(frozen=True, slots=True)
-class TowerOptions:
+class ShopperTowerOptions:
     """How to train a tower."""
 
     epochs: int = 12
@@ -72,7 +72,7 @@ class TowerOptions:
 def fit(
     vectors: NDArray[np.float32],
     histories: Histories,
-    options: TowerOptions = TowerOptions(),
+    options: ShopperTowerOptions = ShopperTowerOptions(),
     *,
     categories: Ints | None = None,
     validation: Held | None = None,
@@ -96,7 +96,7 @@ def fit(
         work = Path(given)
         run = _Run(vectors, learning, options, categories)
         curve = run.train(held.some(options.most_validated, options.seed), work / "validated", advance, judged)
-        best = max(curve, key=lambda epoch: epoch.validation).number
+        best = best_of(curve).number
         if options.refit and best and learning is not histories:
             run = _Run(vectors, histories, replace(options, epochs=best, patience=best + 1), categories)
             run.train(None, work / "whole", advance)
@@ -120,7 +120,7 @@ class _Run:
     """One training on one set of histories."""
 
     def __init__(
-        self, vectors: NDArray[np.float32], histories: Histories, options: TowerOptions, categories: Ints | None
+        self, vectors: NDArray[np.float32], histories: Histories, options: ShopperTowerOptions, categories: Ints | None
     ) -> None:
         self._vectors, self._options, self._categories = vectors, options, categories
         torch.manual_seed(options.seed)

@@ -22,7 +22,7 @@ from rerank.teacher.cross_encoder import fast_tokenizer, load_cross_encoder, log
 from rerank.teacher.graded_lists import GradedList, drawn, fingerprint, split_by_query, teaching
 from rerank.teacher.pairs import PairTokenizer
 from rerank.teacher.source import find_cross_encoder
-from rerank.training.checkpoint import Epoch
+from rerank.training.checkpoint import Epoch, best_of
 from rerank.training.loop import LoopOptions, Training, train
 from rerank.training.losses import list_softmax
 from retrieval.encoder import DEFAULT_MAX_LENGTH
@@ -61,7 +61,7 @@ class FineTuned:
     @property
     def improved(self) -> bool:
         """False where no epoch was better than the model as it was, which then is what the folder holds."""
-        return max(self.curve, key=lambda epoch: epoch.validation).number > 0
+        return best_of(self.curve).number > 0
 
 
 def fine_tune(

@@ -9,11 +9,9 @@ from pathlib import Path
 
 import numpy as np
 
-from rerank.towers.material import Material, Rows
-from rerank.towers.model import Tower
+from rerank.towers.material import Rows
 from rerank.towers.negatives import Pools, nearest, pools, window
-from rerank.towers.options import Found, Products, TowerOptions, Watching
-from retrieval.errors import TrainingError
+from rerank.towers.options import Task
 from retrieval.manifest import open_scratch, scratch_path
 from retrieval.product_text import encoder_text
 
@@ -21,20 +19,11 @@ from retrieval.product_text import encoder_text
 class Mining:
     """Gives what to draw negatives from; the last round's is at hand."""
 
-    def __init__(
-        self,
-        tower: Tower,
-        made: Material,
-        found: Found,
-        products: Products,
-        options: TowerOptions,
-        folder: Path,
-        watching: Watching,
-    ) -> None:
-        self._tower, self._made, self._products = tower, made, products
-        self._options, self._folder, self._watching = options, folder, watching
-        first, last = options.negatives.first, options.negatives.last
-        numbers = made.training.tolist()
+    def __init__(self, task: Task) -> None:
+        self._task = task
+        self._made, self._options, found = task.made, task.options, task.found
+        first, last = self._options.negatives.first, self._options.negatives.last
+        numbers = self._made.training.tolist()
         self._words = [window(found.words[number], first, last) for number in numbers]
         self._vectors = [window(found.vectors[number], first, last) for number in numbers]
         self._last: tuple[int, Pools] | None = None
@@ -48,9 +37,9 @@ class Mining:
         return self._last[1]
 
     def _ranked(self, number: int) -> list[Rows]:
-        path = self._folder / f"negatives-{number}.npy"
+        path = self._task.folder / f"negatives-{number}.npy"
         if path.exists():
-            return list(_read(path, len(self._made.training)))
+            return list(self._read(path))
         ranked = np.stack(self._ranked_now(number))
         with open_scratch(scratch_path(path)) as file:
             np.save(file, ranked)
@@ -59,26 +48,24 @@ class Mining:
 
     def _ranked_now(self, number: int) -> list[Rows]:
         """As many ranks of every query, over a sample of the catalog, by the present weights."""
-        size, options = len(self._products), self._options.negatives
+        tower, products, watching = self._task.tower, self._task.products, self._task.watching
+        size, options = len(products), self._options.negatives
         rng = np.random.default_rng([self._options.seed, 4, number])
         rows = np.sort(rng.choice(size, min(size, options.pool), replace=False))
         share = len(rows) / size
-        self._watching.begin("mining", len(rows), "products")
-        vectors = self._tower.encode_products(
-            [encoder_text(self._products[row]) for row in rows.tolist()], self._watching.advance
-        )
-        queries = self._tower.encode_queries([self._made.queries[at] for at in self._made.training.tolist()])
+        watching.begin("mining", len(rows), "products")
+        vectors = tower.encode_products([encoder_text(products[row]) for row in rows.tolist()], watching.advance)
+        queries = tower.encode_queries([self._made.queries[at] for at in self._made.training.tolist()])
         first, last = max(1, round(options.first * share)), max(1, round(options.last * share))
         ranked = [window(each, first, last) for each in nearest(queries, vectors, rows, last)]
-        self._watching.end(f"ranks {first} to {last} of {len(rows):,} products, by the present weights")
+        watching.end(f"ranks {first} to {last} of {len(rows):,} products, by the present weights")
         return ranked
 
-
-def _read(path: Path, queries: int) -> Rows:
-    try:
-        ranked = np.load(path, allow_pickle=False)
-    except (OSError, ValueError, EOFError):
-        ranked = np.empty((0, 0), np.int64)
-    if ranked.dtype != np.int64 or ranked.ndim != 2 or len(ranked) != queries:
-        raise TrainingError(f"{path} is damaged, so this training cannot go on: remove {path.parent} to begin it anew")
-    return np.asarray(ranked)
+    def _read(self, path: Path) -> Rows:
+        try:
+            ranked = np.load(path, allow_pickle=False)
+        except (OSError, ValueError, EOFError):
+            ranked = np.empty((0, 0), np.int64)
+        if ranked.dtype != np.int64 or ranked.ndim != 2 or len(ranked) != len(self._made.training):
+            raise self._task.damaged(path)
+        return np.asarray(ranked)

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Literal, Protocol
 
 from rerank.towers.losses import LossOptions
-from rerank.towers.material import Floats, Rows
+from rerank.towers.material import Floats, Material, Rows
+from rerank.towers.model import Tower
 from rerank.towers.negatives import NegativeOptions
-from rerank.training.checkpoint import Epoch
+from rerank.training.checkpoint import Epoch, best_of
+from retrieval.errors import TrainingError
 from retrieval.records import Product
 
 Precision = Literal["auto", "fp32", "bf16"]
@@ -88,6 +91,27 @@ class Watching:
 UNWATCHED = Watching()
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Task:
+    """What is trained, and what with."""
+
+    tower: Tower
+    made: Material
+    found: Found
+    """What the published index finds, which the first negatives are drawn from."""
+    products: Products
+    options: TowerOptions
+    folder: Path
+    """Keeps the state between parts."""
+    watching: Watching = UNWATCHED
+    score: Score | None = None
+    """A teacher's word, where the loss has one."""
+
+    def damaged(self, path: Path) -> TrainingError:
+        """That a file of the folder cannot be read."""
+        return TrainingError(f"{path} is damaged, so this training cannot go on: remove {self.folder} to begin it anew")
+
+
 @dataclass(frozen=True, slots=True)
 class TrainedTowers:
     """What came of it; the weights of the best part are in the model."""
@@ -103,7 +127,7 @@ class TrainedTowers:
     @property
     def best(self) -> Epoch:
         """The part whose weights are kept."""
-        return max(self.curve, key=lambda epoch: epoch.validation)
+        return best_of(self.curve)
 
     @property
     def improved(self) -> bool:

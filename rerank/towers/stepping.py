@@ -19,6 +19,7 @@ from rerank.towers.examples import Part
 from rerank.towers.losses import TowerLoss
 from rerank.towers.model import Tower, has_bfloat16, on_gpu
 from rerank.towers.options import TowerOptions
+from rerank.training.loop import slope
 from retrieval.encoder_torch import no_progress_bar
 
 _FASTER = "faster"
@@ -59,7 +60,8 @@ def steps(
     loss.examples = part.examples
     for group in optimizer.param_groups:
         group["lr"] = group["initial_lr"] = options.learning_rate * group[_FASTER]
-    schedule = LambdaLR(optimizer, lambda step: slope(done + step, total, options.warm_up))
+    rising = max(1, round(total * options.warm_up))
+    schedule = LambdaLR(optimizer, lambda step: slope(done + step, total, rising))
     arguments = SentenceTransformerTrainingArguments(
         output_dir=str(folder / "trainer"),
         per_device_train_batch_size=options.batch,
@@ -89,14 +91,6 @@ def steps(
     trainer.accelerator.unwrap_model(tower.model, keep_fp32_wrapper=False)
     tower.model.eval()
     return sum(trainer.losses) / max(len(trainer.losses), 1)
-
-
-def slope(step: int, total: int, warm_up: float) -> float:
-    """The share of the learning rate at a step, counted from 0."""
-    rising = max(1, round(total * warm_up))
-    if step < rising:
-        return (step + 1) / rising
-    return max(0.0, (total - step) / max(1, total - rising))
 
 
 def _in_order(dataset: Any, batch_size: int, drop_last: bool, **_: object) -> DefaultBatchSampler:  # noqa: ANN401

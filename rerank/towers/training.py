@@ -7,7 +7,6 @@ not, since what is random comes from the seed and numbers of parts and rounds al
 from __future__ import annotations
 
 from itertools import pairwise
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -15,65 +14,44 @@ import torch
 from rerank.towers.examples import Part, part_of, positives
 from rerank.towers.freezing import freeze
 from rerank.towers.losses import TowerLoss
-from rerank.towers.material import Material, Rows
+from rerank.towers.material import Rows
 from rerank.towers.mining import Mining
-from rerank.towers.model import Tower
 from rerank.towers.negatives import drawn
-from rerank.towers.options import UNWATCHED, Found, Products, Score, TowerOptions, TrainedTowers, Watching
+from rerank.towers.options import Task, TrainedTowers
 from rerank.towers.stepping import LossLostError, optimizer_of, steps
 from rerank.towers.validation import Judge
-from rerank.training.checkpoint import STATE_FILE, Epoch, RunState, keep, resumed
+from rerank.training.checkpoint import STATE_FILE, Epoch, RunState, best_of, keep, resumed
 from retrieval.errors import TrainingError
 
 
-def train_towers(
-    tower: Tower,
-    made: Material,
-    found: Found,
-    products: Products,
-    options: TowerOptions,
-    folder: Path,
-    watching: Watching = UNWATCHED,
-    *,
-    score: Score | None = None,
-) -> TrainedTowers:
-    """Trains `tower` in place and leaves it with the weights of its best validation.
+def train_towers(task: Task) -> TrainedTowers:
+    """Trains a task's tower in place and leaves it with the weights of its best validation.
 
-    `found` is what the published index finds, which the first negatives are drawn from; `score` is a teacher's word,
-    where the loss has one. `folder` keeps the state between parts. A loss that is no number any more stops the run,
-    which keeps the best part so far; a GPU that is full is given fewer texts at a time.
+    A loss that is no number any more stops the run, which keeps the best part so far; a GPU that is full is given fewer
+    texts at a time.
 
     Raises TrainingError where the loss is no number before any part was better than the model as it was, where what an
     interrupted run has left is damaged, and where one text alone is too much for the device.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    freeze(tower.model, options.layers)
-    run = _Run(tower, made, found, products, options, folder, watching, score)
+    task.folder.mkdir(parents=True, exist_ok=True)
+    freeze(task.tower.model, task.options.layers)
+    run = _Run(task)
     try:
         return run.go()
     finally:
-        tower.model.eval()
+        task.tower.model.eval()
 
 
 class _Run:
-    def __init__(
-        self,
-        tower: Tower,
-        made: Material,
-        found: Found,
-        products: Products,
-        options: TowerOptions,
-        folder: Path,
-        watching: Watching,
-        score: Score | None,
-    ) -> None:
-        self._tower, self._made, self._products = tower, made, products
-        self._options, self._folder, self._watching, self._score = options, folder, watching, score
-        size = len(products)
-        self._loss = TowerLoss(tower.model, options.loss, positives(made, size), size).to(tower.model.device)
+    def __init__(self, task: Task) -> None:
+        self._task = task
+        self._tower, self._made, self._products = task.tower, task.made, task.products
+        self._options, self._folder, self._watching = task.options, task.folder, task.watching
+        made, options, size = task.made, task.options, len(task.products)
+        self._loss = TowerLoss(task.tower.model, options.loss, positives(made, size), size).to(task.tower.model.device)
         self._optimizer = optimizer_of(self._loss, options)
-        self._judge = Judge(made, found, products, options.pool, options.seed)
-        self._mining = Mining(tower, made, found, products, options, folder, watching)
+        self._judge = Judge(made, task.found, task.products, options.pool, options.seed)
+        self._mining = Mining(task)
         fits = made.is_positive & (made.weights > 0) & np.isin(made.query_of, made.training)
         self._pairs = np.flatnonzero(fits)
         self._steps = -(-len(self._pairs) // options.batch)
@@ -112,10 +90,7 @@ class _Run:
         if state.progress.curve:
             return state
         if (self._folder / STATE_FILE).exists():
-            raise TrainingError(
-                f"{self._folder / STATE_FILE} is damaged, so this training cannot go on: remove {self._folder} to "
-                "begin it anew"
-            )
+            raise self._task.damaged(self._folder / STATE_FILE)
         self._watching.begin("validation", None, "")
         state.judge(self._loss, Epoch(0, None, self._judge.ndcg(self._tower)))
         self._watching.end(f"nDCG@10 {state.progress.best:.4f} before the first step")
@@ -153,7 +128,7 @@ class _Run:
         mined = self._mining.pools(number, len(self._parts()))
         rng = np.random.default_rng([self._options.seed, 3, number])
         negatives = drawn(self._made, pairs, mined, self._options.negatives, len(self._products), rng)
-        return part_of(self._made, pairs, negatives, self._products, self._tower, self._score)
+        return part_of(self._made, pairs, negatives, self._products, self._tower, self._task.score)
 
     def _pairs_of(self, number: int) -> Rows:
         epoch, begin, end = self._parts()[number]
@@ -163,7 +138,7 @@ class _Run:
 
     def _lost(self, state: RunState, error: LossLostError) -> str:
         cure = "lower the learning rate, or look at the labels"
-        if max(state.progress.curve, key=lambda epoch: epoch.validation).number == 0:
+        if best_of(state.progress.curve).number == 0:
             raise TrainingError(f"{error} of {self._total:,}, before the towers were any better; {cure}") from error
         return f"{error} of {self._total:,}; the best part before it is kept; {cure}"
 

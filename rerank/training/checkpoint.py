@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -27,6 +28,11 @@ class Epoch(msgspec.Struct, frozen=True):
     """The mean over the epoch's steps; None before the first."""
     validation: float
     """Higher is better."""
+
+
+def best_of(curve: Sequence[Epoch]) -> Epoch:
+    """The first of the epochs whose validation is the highest."""
+    return max(curve, key=lambda epoch: epoch.validation)
 
 
 class Progress(msgspec.Struct):

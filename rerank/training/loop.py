@@ -105,7 +105,7 @@ def _epoch(
             raise TrainingError(
                 f"the loss became {value} in epoch {done + 1}; lower the learning rate, or look at the labels"
             )
-        rate = _slope(options, training.steps * options.epochs, done * training.steps + len(losses))
+        rate = slope(done * training.steps + len(losses), training.steps * options.epochs, options.warm_up)
         for group in optimizer.param_groups:
             group["lr"] = options.learning_rate * rate
         optimizer.zero_grad()
@@ -118,8 +118,9 @@ def _epoch(
     return sum(losses) / max(len(losses), 1)
 
 
-def _slope(options: LoopOptions, steps: int, step: int) -> float:
-    """The share of the learning rate at a step, counted from 0."""
-    if step < options.warm_up:
-        return (step + 1) / options.warm_up
-    return max(0.0, (steps - step) / max(1, steps - options.warm_up))
+def slope(step: int, steps: int, warm_up: int) -> float:
+    """The share of the learning rate at a step of so many, counted from 0: rising for `warm_up` steps, then falling in
+    a line to nothing."""
+    if step < warm_up:
+        return (step + 1) / warm_up
+    return max(0.0, (steps - step) / max(1, steps - warm_up))

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rerank.shoppers.training import TowerOptions
+from rerank.shoppers.training import ShopperTowerOptions
 from rerank.towers.material import JudgedQuery
 from retrieval.errors import EncoderError, ShopperTowerError, TrainingError
 from service.learning.report import Recommends, TextTowers
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 def train_shoppers(
-    tables: FreshTables, acts: ShopperActs, options: TowerOptions, steps: RecordedSteps
+    tables: FreshTables, acts: ShopperActs, options: ShopperTowerOptions, steps: RecordedSteps
 ) -> Recommends | None:
     """Trains the shopper tower and lets it serve where it is better; None where there is too little to learn from, or
     the tower that serves cannot be read.

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rerank.behaviour.refresh import Refreshed
-from rerank.shoppers.training import TowerOptions
+from rerank.shoppers.training import ShopperTowerOptions
 from rerank.towers.sources import from_labels
 from retrieval.errors import EncoderError, RankerError, ShelfwiseError, StoreError, StoreMissingError
 from retrieval.events.intake import utc_now
@@ -47,7 +47,7 @@ class LearnOptions:
     """How to train each of what a run trains."""
 
     ranker: FromClicks
-    shoppers: TowerOptions
+    shoppers: ShopperTowerOptions
     towers: TowersRequest | None = None
     """None leaves the encoder as it is."""
 

@@ -13,7 +13,7 @@ from rerank.behaviour.refresh import Refreshed
 from rerank.gate.verdict import Comparison
 from rerank.ranker.spec import Reached
 from rerank.shoppers.files import TowerReport
-from rerank.training.checkpoint import Epoch
+from rerank.training.checkpoint import Epoch, best_of
 from rerank.training.foretelling import Foretold
 from service.learning.steps import Stage
 
@@ -87,7 +87,7 @@ class Curve:
     @property
     def best(self) -> Epoch:
         """The epoch whose weights were kept."""
-        return max(self.epochs, key=lambda epoch: epoch.validation)
+        return best_of(self.epochs)
 
 
 @dataclass(frozen=True, slots=True)

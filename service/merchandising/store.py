@@ -13,8 +13,6 @@ from service.merchandising.checking import sound
 from service.merchandising.rule import Rule
 from service.merchandising.rule_json import decoded, encoded, rule_document, rule_of
 
-RULES_FILE = "rules.sqlite"
-
 
 @dataclass(frozen=True, slots=True)
 class RuleChange(EntryChange[Rule]):

@@ -9,6 +9,7 @@ from itertools import chain, islice
 import numpy as np
 
 from retrieval.catalog_words import FORMAT, CatalogWords, Entries
+from retrieval.fields import CATEGORY_SEPARATOR
 from retrieval.records import Product
 from retrieval.word_postings import Offsets
 from service.merchandising.compiled import CompiledRules
@@ -27,8 +28,6 @@ from service.suggesting.suggestions import (
 )
 from service.suggesting.typed import Typed
 
-BETWEEN = " > "
-"""Stands between the levels of a category's path."""
 _MOST_LOOKED_AT = 200
 """Of each kind: the best known of those that have the words, which are then looked at one by one."""
 
@@ -106,7 +105,7 @@ class Completer:
         """Those whose own name has a word: else all that is below "Tools" would come with it."""
         for at in _head(found):
             path, count = self._entries.categories[at]
-            text = BETWEEN.join(path)
+            text = CATEGORY_SEPARATOR.join(path)
             spans = typed.spans_in(text)
             if spans and spans[-1][1] > len(text) - len(path[-1]):
                 yield SuggestedCategory(path, count, text, spans)

@@ -39,10 +39,10 @@ class _Opened:
 class Suggester:
     """Suggests for one index directory. Safe to share between threads."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, popularity: ServedPopularity) -> None:
         self._store = Store(root)
         self._asked = ServedAsked(root)
-        self._popularity = ServedPopularity(root)
+        self._popularity = popularity
         self._lock = threading.Lock()
         self._opened = _Opened()
 

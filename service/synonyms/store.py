@@ -13,7 +13,6 @@ from service.synonyms.checking import check_together, sound
 from service.synonyms.synonym import Synonym, decoded, encoded
 from service.who_and_when import MICROSECOND, check_who, count_of
 
-SYNONYMS_STORE = "synonyms.sqlite"
 _DECLINED = """
 CREATE TABLE declined (proposal TEXT PRIMARY KEY, time INTEGER NOT NULL, who TEXT NOT NULL) WITHOUT ROWID;
 """

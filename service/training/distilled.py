@@ -23,7 +23,7 @@ from rerank.ranker.registry import Added, Published, RankerRegistry
 from rerank.ranker.spec import RankerReport, RankerSpec
 from rerank.training.batches import ListData, merged_scores, whole
 from rerank.training.calibration import fit_calibration
-from rerank.training.checkpoint import Epoch
+from rerank.training.checkpoint import Epoch, best_of
 from rerank.training.distillation import DistilOptions, Split, Taught, agreement, distil, split, targets
 from rerank.training.evaluation import ranker_scores, scores_of
 from rerank.training.mixing import MIXES
@@ -97,7 +97,7 @@ def _contender(
     merged = merged_scores(data.lists)[data.lists.places(parts.validation)]
     agreements = {mix: agreement(data, parts.validation, found + mix * merged) for mix in MIXES}
     mix = max(MIXES, key=lambda each: float(agreements[each].mean()))
-    best = max(curve, key=lambda epoch: epoch.validation)
+    best = best_of(curve)
     progress.end(f"epoch {best.number} is best: agreement {best.validation:.4f}, {agreements[mix].mean():.4f} mixed")
     return Contender(network, curve, mix, found + mix * merged, agreements[mix])
 

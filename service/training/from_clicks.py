@@ -16,6 +16,7 @@ from rerank.ranker.network_file import load_network
 from rerank.ranker.registry import Added, RankerRegistry
 from rerank.ranker.shipped import DEFAULT_RANKER
 from rerank.ranker.spec import WEIGHTS_FILE
+from rerank.training.checkpoint import best_of
 from rerank.training.click_training import Way, train_on_clicks
 from rerank.training.mixing import best_mixing
 from rerank.training.starting import new_network, take_up_features, with_attention
@@ -111,7 +112,7 @@ def _taught(made: Material, start: RankerNetwork, way: Way, run: Path, progress:
             judged=judged_epoch,
         )
     mixing = best_mixing(network, made.validation)
-    best = max(curve, key=lambda epoch: epoch.validation)
+    best = best_of(curve)
     progress.end(f"epoch {best.number} is best: nDCG@10 {best.validation:.4f}, {mixing.ndcg:.4f} mixed")
     return Taught(way, network, curve, mixing)
 

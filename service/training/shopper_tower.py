@@ -18,9 +18,9 @@ from rerank.shoppers.histories import Histories
 from rerank.shoppers.onnx_encoder import OnnxEncoder
 from rerank.shoppers.registry import TowerRegistry
 from rerank.shoppers.tower import ShopperTower
-from rerank.shoppers.training import TowerOptions, fit
+from rerank.shoppers.training import ShopperTowerOptions, fit
 from rerank.shoppers.written import write_model
-from rerank.training.checkpoint import Epoch
+from rerank.training.checkpoint import Epoch, best_of
 from retrieval.errors import ShopperTowerError, TrainingError
 from service.settings import Settings
 from service.snapshot import Snapshot
@@ -55,7 +55,7 @@ class TrainedTower:
 def train_users(
     root: Path,
     settings: Settings,
-    options: TowerOptions,
+    options: ShopperTowerOptions,
     progress: Progress,
 ) -> TrainedTower:
     """Trains a shopper tower on the events of an index directory, and lets it serve where it foretells the newest acts
@@ -71,7 +71,7 @@ def train_users(
 
 
 def tower_of_acts(
-    tables: FreshTables, acts: ShopperActs, options: TowerOptions, progress: Progress, *, again: bool = True
+    tables: FreshTables, acts: ShopperActs, options: ShopperTowerOptions, progress: Progress, *, again: bool = True
 ) -> TrainedTower:
     """The same on acts that were read from the tables.
 
@@ -93,7 +93,7 @@ def tower_of_acts(
 class _Trial:
     """One training for one snapshot."""
 
-    def __init__(self, root: Path, snapshot: Snapshot, options: TowerOptions, progress: Progress) -> None:
+    def __init__(self, root: Path, snapshot: Snapshot, options: ShopperTowerOptions, progress: Progress) -> None:
         self._registry = TowerRegistry(root)
         self._snapshot, self._options, self._progress = snapshot, options, progress
 
@@ -142,7 +142,7 @@ class _Trial:
 
         self._progress.begin("train", self._options.epochs + 1, "epochs")
         tower = fit(catalog.vectors, learning, self._options, categories=catalog.categories, folder=run, judged=judged)
-        best = max(curve, key=lambda epoch: epoch.validation)
+        best = best_of(curve)
         self._progress.end(f"nDCG@10 {best.validation:.4f} after {best.number} epochs, of what validates")
         return tower, curve
 

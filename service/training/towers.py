@@ -17,12 +17,12 @@ import xxhash
 from rerank.teacher.teacher import open_teacher
 from rerank.towers.material import JudgedQuery, Material, Sources, material
 from rerank.towers.model import open_tower
-from rerank.towers.options import Score, TowerOptions, TrainedTowers, Watching
+from rerank.towers.options import Score, Task, TowerOptions, TrainedTowers, Watching
 from rerank.towers.sources import from_labels
 from rerank.towers.training import train_towers
 from rerank.towers.written import FORMAT, TowersSpec, write_towers
 from rerank.training.teacher_scores import TeacherScores
-from rerank.training.tensorboard import Judged, charted
+from rerank.training.tensorboard import charted
 from retrieval.errors import SettingError, TrainingError
 from retrieval.weights import ModelSource, find_model
 from service.settings import Settings
@@ -125,9 +125,9 @@ def _trained(
     found = found_by_index(snapshot, made, options.negatives.last, progress)
     tower = open_tower(source, options.max_length)
     with charted(work, run.name, TOWERS_FOLDER) as judged:
-        watching = _watching(progress, judged)
+        watching = Watching(progress.begin, progress.advance, progress.end, judged)
         score = _score(request, work)
-        trained = train_towers(tower, made, found, snapshot.products, options, run, watching, score=score)
+        trained = train_towers(Task(tower, made, found, snapshot.products, options, run, watching, score))
     if not trained.improved:
         raise TrainingError(
             f"no part of the training was better than {source.name} as it was (nDCG@10 {trained.best.validation:.4f}), "
@@ -139,10 +139,6 @@ def _trained(
     for over in work.glob(f"{_RUN}*"):
         shutil.rmtree(over)
     return spec
-
-
-def _watching(progress: Progress, judged: Judged) -> Watching:
-    return Watching(progress.begin, progress.advance, progress.end, judged)
 
 
 def _score(request: TowersRequest, work: Path) -> Score | None:

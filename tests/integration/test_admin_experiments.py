@@ -19,7 +19,7 @@ from service.event_log import DERIVED_FOLDER, EventLog
 from service.experiments import Experiment, ExperimentStore, Mode, Options, Unit, Variant
 from service.experiments.query_ids import Drafted, Part, Seen, marked
 from service.settings import Settings
-from tests.browsers import Visit, opened_browser, serious_faults, served, visiting
+from tests.browsers import Visit, serious_faults, served, visiting
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Dialog, Locator
@@ -40,12 +40,6 @@ def root(demo_index: Path, tmp_path: Path) -> Path:
 def address(root: Path) -> Iterator[str]:
     with SearchEngine.open(root, settings=Settings(backend="embedded")) as engine, served(engine) as url:
         yield url
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with opened_browser() as opened:
-        yield opened
 
 
 def row(visit: Visit, name: str) -> Locator:

@@ -13,7 +13,7 @@ from service.engine import SearchEngine
 from service.http.access.key_file import KeyFile
 from service.http.access.keys import Scope
 from service.settings import ServiceSettings, Settings
-from tests.browsers import opened_browser, serious_faults, served, visiting
+from tests.browsers import serious_faults, served, visiting
 from tests.http_keys import made
 
 if TYPE_CHECKING:
@@ -33,12 +33,6 @@ def store(demo_index: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterato
 def address(store: SearchEngine) -> Iterator[str]:
     with served(store) as url:
         yield url
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with opened_browser() as opened:
-        yield opened
 
 
 def test_a_search_explains_each_hit(browser: Browser, address: str, store: SearchEngine) -> None:

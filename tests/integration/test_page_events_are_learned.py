@@ -29,7 +29,7 @@ from service.engine import SearchEngine
 from service.event_log import EventLog
 from service.settings import Settings
 from service.training.candidate_lists import candidate_lists
-from tests.browsers import Visit, opened_browser, served, visiting
+from tests.browsers import Visit, served, visiting
 from tests.waiting import within
 
 if TYPE_CHECKING:
@@ -52,12 +52,6 @@ def store(demo_index: Path, tmp_path: Path) -> Iterator[SearchEngine]:
 def address(store: SearchEngine) -> Iterator[str]:
     with served(store) as url:
         yield url
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with opened_browser() as opened:
-        yield opened
 
 
 def recorded(store: SearchEngine) -> Counter[str]:

@@ -10,7 +10,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks.judgments import read_judgments
 from benchmarks.parity import compare, varied
 from indexer.feeds import read_products
 from indexer.mapping import FeedMapping
@@ -19,6 +18,7 @@ from retrieval.cluster import Cluster
 from retrieval.cluster_index import load_keyword
 from retrieval.field_counter import FieldCounter
 from retrieval.fields import FieldCatalog
+from retrieval.judgments import read_judgments
 from retrieval.keyword import Completion, KeywordIndex, Sort
 from retrieval.keyword_elasticsearch import ElasticsearchIndex
 from retrieval.keyword_tantivy import TantivyBuilder, TantivyIndex

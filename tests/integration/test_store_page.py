@@ -15,7 +15,7 @@ from retrieval.records import Product, Variant
 from service.engine import SearchEngine
 from service.event_log import EventLog
 from service.settings import Settings
-from tests.browsers import opened_browser, serious_faults, served, visiting
+from tests.browsers import serious_faults, served, visiting
 from tests.waiting import within
 
 if TYPE_CHECKING:
@@ -50,12 +50,6 @@ def store(demo_index: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterato
 def address(store: SearchEngine) -> Iterator[str]:
     with served(store) as url:
         yield url
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with opened_browser() as opened:
-        yield opened
 
 
 def events_of(store: SearchEngine) -> list[dict[str, Any]]:

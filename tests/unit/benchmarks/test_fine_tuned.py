@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.fine_tuned import FineTunedTeacher
-from benchmarks.judgments import read_judgments
 from benchmarks.ranker_quality import GradedOrders, part_of
 from rerank.teacher.fine_tuning import FineTuningOptions
 from rerank.training.loop import LoopOptions
+from retrieval.judgments import read_judgments
 from service.demo import DemoFiles
 from service.engine import SearchEngine
 from service.training.candidate_lists import candidate_lists

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.judgments import read_judgments
 from retrieval.errors import JudgmentsError
+from retrieval.judgments import read_judgments
 
 HEADER = "query\tproduct_id\tgrade\n"
 

@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 from ir_measures import Qrel, ScoredDoc, nDCG
 
 from benchmarks.evaluation import evaluate_stages, write_run
-from benchmarks.judgments import Judgments, read_judgments
 from benchmarks.measures import measure, ndcg
 from retrieval.errors import SettingError
+from retrieval.judgments import Judgments, read_judgments
 
 Grades = Mapping[str, Mapping[str, float]]
 

@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.judged_lists import JudgedLists
-from benchmarks.judgments import Judgments
 from benchmarks.ranker_clicks import BenchOptions, measure_ranker_clicks, trainings
 from rerank.training.click_training import ClickOptions
 from rerank.training.loop import LoopOptions
+from retrieval.judgments import Judgments
 from tests.unit.rerank.training.clicked_shop import shop
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from benchmarks.judgments import Judgments, read_judgments
 from benchmarks.narrow_states import NarrowStates
 from benchmarks.ranker_learning import (
     MIXTURE,
@@ -22,6 +21,7 @@ from rerank.training.distillation import DistilOptions
 from rerank.training.grades import GradesOptions
 from rerank.training.loop import LoopOptions
 from retrieval.errors import SettingError
+from retrieval.judgments import Judgments, read_judgments
 from service.demo import DemoFiles
 from service.engine import SearchEngine
 from service.training.candidate_lists import candidate_lists

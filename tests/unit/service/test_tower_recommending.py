@@ -13,7 +13,8 @@ import msgspec
 import numpy as np
 import pytest
 
-from rerank.shoppers.files import MODEL_FILE, SEAL_FILE, SPEC_FILE, TABLE_FILE, opened_tower
+from rerank.sealed_folder import SEAL_FILE
+from rerank.shoppers.files import MODEL_FILE, SPEC_FILE, TABLE_FILE, opened_tower
 from rerank.shoppers.histories import Histories
 from rerank.shoppers.onnx_encoder import OnnxEncoder
 from rerank.shoppers.registry import KEEP, TowerRegistry

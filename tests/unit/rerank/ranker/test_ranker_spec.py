@@ -17,7 +17,6 @@ from rerank.ranker.features import FEATURES
 from rerank.ranker.spec import (
     MODEL_FILE,
     REPORT_FILE,
-    SEAL_FILE,
     SPEC_FILE,
     WEIGHTS_FILE,
     RankerSpec,
@@ -26,6 +25,7 @@ from rerank.ranker.spec import (
     verified,
     write_ranker,
 )
+from rerank.sealed_folder import SEAL_FILE
 from retrieval.errors import InputError, RankerDamagedError, RankerForeignError
 from tests.rankers import ENCODING, REPORT, SPEC, building, linear_graph, reseal_ranker, rewrite
 

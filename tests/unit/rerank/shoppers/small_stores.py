@@ -6,10 +6,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rerank.shoppers.histories import Histories
-from rerank.shoppers.training import TowerOptions
+from rerank.shoppers.training import ShopperTowerOptions
 
 KINDS, EACH, DIMENSION = 6, 8, 24
-TINY = TowerOptions(epochs=4, batch=16, learning_rate=3e-3, width=16, layers=1, negatives=64, dropout=0.1, unknown=0.4)
+TINY = ShopperTowerOptions(
+    epochs=4, batch=16, learning_rate=3e-3, width=16, layers=1, negatives=64, dropout=0.1, unknown=0.4
+)
 
 
 def catalog(seed: int = 0) -> tuple[NDArray[np.float32], NDArray[np.int64]]:

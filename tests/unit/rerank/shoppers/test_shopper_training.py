@@ -13,7 +13,7 @@ from rerank.shoppers.held_out import Held, ranks_of, split_by_time
 from rerank.shoppers.histories import Histories
 from rerank.shoppers.measures import hit_rate
 from rerank.shoppers.tower import ShopperTower
-from rerank.shoppers.training import TowerOptions, fit
+from rerank.shoppers.training import ShopperTowerOptions, fit
 from retrieval.errors import TrainingError
 from tests.unit.rerank.shoppers.small_stores import EACH, KINDS, TINY, catalog, shoppers
 
@@ -155,7 +155,7 @@ def test_vectors_that_are_no_numbers_are_refused() -> None:
 
 def test_sizes_that_do_not_go_together_are_refused() -> None:
     with pytest.raises(ValueError, match="width of 15"):
-        fit(*_given(), TowerOptions(width=15))
+        fit(*_given(), ShopperTowerOptions(width=15))
 
 
 def _given() -> tuple[np.ndarray[tuple[int, ...], np.dtype[np.float32]], Histories]:

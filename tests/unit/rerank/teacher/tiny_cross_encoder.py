@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import json
 import random
-from collections.abc import Callable
 from pathlib import Path
 
 import torch
-from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
-from transformers import BertConfig, BertForSequenceClassification, PreTrainedTokenizerFast
+from transformers import BertConfig, BertForSequenceClassification
+
+from tests.tiny_tokenizers import SPECIAL, tiny_tokenizer
 
 WORDS = ("cordless", "drill", "toner", "cartridge", "lamp", "garden", "hose", "black", "case", "charger", "steel")
-_SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 _CHARACTERS = "abcdefghijklmnopqrstuvwxyz0123456789.,!"
 _CHINESE = "笔记本电脑无线钻蓝牙耳机充宝红色"
 
@@ -20,7 +19,7 @@ _CHINESE = "笔记本电脑无线钻蓝牙耳机充宝红色"
 def make_cross_encoder(folder: Path, *, outputs: int = 1, layers: int = 2) -> Path:
     """Writes one to `folder`, with its weights as safetensors; the same weights on every run."""
     torch.manual_seed(3)
-    names = [*_SPECIAL, *_CHARACTERS, *(f"##{one}" for one in _CHARACTERS), *_CHINESE, *WORDS]
+    names = [*SPECIAL, *_CHARACTERS, *(f"##{one}" for one in _CHARACTERS), *_CHINESE, *WORDS]
     config = BertConfig(
         vocab_size=len(names),
         hidden_size=32,
@@ -32,7 +31,7 @@ def make_cross_encoder(folder: Path, *, outputs: int = 1, layers: int = 2) -> Pa
     )
     config.num_labels = outputs
     BertForSequenceClassification(config).save_pretrained(folder)
-    _tokenizer(names).save_pretrained(folder)
+    tiny_tokenizer(names, 64, "input_ids", "token_type_ids", "attention_mask").save_pretrained(folder)
     return folder
 
 
@@ -41,29 +40,6 @@ def pairs_of(count: int, seed: int = 5) -> tuple[list[str], list[str]]:
     dice = random.Random(seed)
     queries = [" ".join(dice.choices(WORDS, k=dice.randint(0, 4))) for _ in range(count)]
     return queries, [" ".join(dice.choices((*WORDS, "x100", "红色"), k=dice.randint(0, 30))) for _ in range(count)]
-
-
-def _tokenizer(names: list[str]) -> PreTrainedTokenizerFast:
-    numbers = {name: number for number, name in enumerate(names)}
-    tokenizer = Tokenizer(models.WordPiece(numbers, unk_token="[UNK]"))
-    tokenizer.normalizer = normalizers.BertNormalizer()
-    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-    tokenizer.post_processor = processors.TemplateProcessing(
-        single="[CLS] $A [SEP]",
-        pair="[CLS] $A [SEP] $B:1 [SEP]:1",
-        special_tokens=[("[CLS]", numbers["[CLS]"]), ("[SEP]", numbers["[SEP]"])],
-    )
-    wrapped: Callable[..., PreTrainedTokenizerFast] = PreTrainedTokenizerFast
-    return wrapped(
-        tokenizer_object=tokenizer,
-        model_max_length=64,
-        model_input_names=["input_ids", "token_type_ids", "attention_mask"],
-        pad_token="[PAD]",
-        unk_token="[UNK]",
-        cls_token="[CLS]",
-        sep_token="[SEP]",
-        mask_token="[MASK]",
-    )
 
 
 def changed_config(folder: Path, **values: object) -> None:

@@ -15,7 +15,7 @@ from rerank.towers.losses import LossOptions, TowerLoss
 from rerank.towers.material import Floats
 from rerank.towers.model import Tower, open_tower
 from rerank.towers.negatives import NegativeOptions
-from rerank.towers.options import Score, TowerOptions, TrainedTowers, Watching
+from rerank.towers.options import Score, Task, TowerOptions, TrainedTowers, Watching
 from rerank.towers.training import train_towers
 from rerank.training.checkpoint import STATE_FILE, Epoch
 from retrieval.errors import SettingError, TrainingError
@@ -86,7 +86,7 @@ def trained(
     tower: Tower, folder: Path, told: Told | None = None, options: TowerOptions = OPTIONS, score: Score | None = None
 ) -> TrainedTowers:
     watching = (told or Told()).watching
-    return train_towers(tower, shop(), found_by_nobody(), PRODUCTS, options, folder, watching, score=score)
+    return train_towers(Task(tower, shop(), found_by_nobody(), PRODUCTS, options, folder, watching, score))
 
 
 def weights(tower: Tower) -> torch.Tensor:

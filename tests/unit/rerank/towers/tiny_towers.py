@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 
@@ -10,14 +9,13 @@ import numpy as np
 import torch
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.sentence_transformer.modules import Pooling, Transformer
-from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
-from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
+from transformers import BertConfig, BertModel
 
 from rerank.towers.material import JudgedQuery, Material, Opinion, Rows, Sources, material
 from rerank.towers.options import Found
 from retrieval.records import Product
+from tests.tiny_tokenizers import SPECIAL, tiny_tokenizer
 
-SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 ASKED = ("bulb", "tap", "sofa", "rug", "saw", "mug", "shoe", "pan", "pen", "bag")
 CALLED = ("lamp", "faucet", "couch", "carpet", "blade", "cup", "boot", "skillet", "marker", "pack")
 COLOURS = ("red", "blue", "green", "black", "white", "grey")
@@ -46,7 +44,7 @@ def make_encoder(folder: Path, *, layers: int = 2, dropout: float = 0.1) -> Path
     )
     raw = folder.with_name(f"{folder.name}-raw")
     BertModel(config).save_pretrained(raw)
-    _tokenizer(names).save_pretrained(raw)
+    tiny_tokenizer(names, 32).save_pretrained(raw)
     body = Transformer(str(raw), max_seq_length=16)
     SentenceTransformer(modules=[body, Pooling(32, "mean")], device="cpu").save(str(folder), create_model_card=False)
     return folder
@@ -86,23 +84,3 @@ def _opinions(called: str, colour: str) -> dict[str, Opinion]:
     other = COLOURS[COLOURS.index(colour) - 1]
     fits = {each.id: Opinion(1.0) for each in PRODUCTS if each.title.startswith(f"{colour} {called} ")}
     return fits | {each.id: Opinion(0.1, 0.1) for each in PRODUCTS if each.title.startswith(f"{other} {called} ")}
-
-
-def _tokenizer(names: list[str]) -> PreTrainedTokenizerFast:
-    numbers = {name: number for number, name in enumerate(names)}
-    tokenizer = Tokenizer(models.WordPiece(numbers, unk_token="[UNK]"))
-    tokenizer.normalizer = normalizers.BertNormalizer()
-    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-    tokenizer.post_processor = processors.TemplateProcessing(
-        single="[CLS] $A [SEP]", special_tokens=[("[CLS]", numbers["[CLS]"]), ("[SEP]", numbers["[SEP]"])]
-    )
-    wrapped: Callable[..., PreTrainedTokenizerFast] = PreTrainedTokenizerFast
-    return wrapped(
-        tokenizer_object=tokenizer,
-        model_max_length=32,
-        unk_token="[UNK]",
-        pad_token="[PAD]",
-        cls_token="[CLS]",
-        sep_token="[SEP]",
-        mask_token="[MASK]",
-    )

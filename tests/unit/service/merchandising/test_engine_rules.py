@@ -17,8 +17,9 @@ from retrieval.records import Page
 from service.engine import SearchEngine
 from service.merchandising import Boost, Hide, Match, Pin, Redirect, Restrict, Rule, RuleStore, When
 from service.merchandising.served_rules import ServedRules
-from service.merchandising.store import RULES_FILE
 from tests.waiting import within
+
+RULES_FILE = "rules.sqlite"
 
 DRILL = When("drill", Match.CONTAINS)
 

@@ -14,7 +14,8 @@ import pytest
 from retrieval.errors import RuleError, StoreDamagedError, StoreError, StoreForeignError
 from service.merchandising import Match, Pin, Redirect, Rule, RuleChange, RuleStore, When
 from service.merchandising.rule_json import encoded
-from service.merchandising.store import RULES_FILE
+
+RULES_FILE = "rules.sqlite"
 
 NOW = datetime(2026, 11, 27, 12, 30, tzinfo=UTC)
 SALE = Rule("sale", (Redirect("/sale"),), When("sale", Match.EXACT))

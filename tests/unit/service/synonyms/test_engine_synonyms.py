@@ -22,10 +22,11 @@ from retrieval.synonyms import Synonyms
 from service.demo import DemoFiles
 from service.engine import SearchEngine
 from service.synonyms import Kind, Synonym, SynonymStore
-from service.synonyms.store import SYNONYMS_STORE
 from service.verifying import verify
 from tests.conftest import ENCODER
 from tests.waiting import within
+
+SYNONYMS_STORE = "synonyms.sqlite"
 
 ZORB = Synonym("zorb", Kind.ONE_WAY, ("zorb",), ("drill",))
 

@@ -17,8 +17,9 @@ from service import entry_views, terminal
 from service.cli import app
 from service.synonyms import views
 from service.synonyms.proposal import Example, Proposal, write_proposals
-from service.synonyms.store import SYNONYMS_STORE
 from service.synonyms.synonym import Kind
+
+SYNONYMS_STORE = "synonyms.sqlite"
 
 PROPOSAL = Proposal(
     "0a1b2c3d4e5f",

@@ -15,8 +15,9 @@ from retrieval.errors import StoreDamagedError, StoreError, StoreForeignError, S
 from retrieval.synonyms import SynonymRule, Synonyms
 from service.synonyms import Kind, Synonym, SynonymChange, SynonymStore
 from service.synonyms.lines import parsed, read_lines, text_of
-from service.synonyms.store import SYNONYMS_STORE
 from service.synonyms.synonym import named
+
+SYNONYMS_STORE = "synonyms.sqlite"
 
 NOW = datetime(2026, 11, 27, 12, 30, tzinfo=UTC)
 SOFA = Synonym("sofa", Kind.TWO_WAY, ("sofa", "couch", "settee"))
