@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import ir_measures
 from ir_measures import RR, P, Qrel, R, ScoredDoc
 
+from rerank.gate.measures import ranked_ndcg
 from retrieval.judgments import Judgments
 
 Run = Mapping[str, Sequence[str]]
@@ -22,10 +23,8 @@ def ndcg(ranked: Sequence[str], judged: Mapping[str, float], judgments: Judgment
     The gain is 2^(grade - lowest) - 1 (Burges et al. 2005, section 6), also between whole grades; what is not judged
     gains 0. A query without any gain to be had counts as 0.
     """
-    gains = (judgments.gain(judged[product]) if product in judged else 0.0 for product in ranked[:depth])
-    best = sorted((judgments.gain(grade) for grade in judged.values()), reverse=True)[:depth]
-    ideal = _discounted(best)
-    return _discounted(gains) / ideal if ideal > 0 else 0.0
+    found = [judgments.gain(judged[product]) if product in judged else 0.0 for product in ranked[:depth]]
+    return ranked_ndcg(found, map(judgments.gain, judged.values()), depth)
 
 
 def measure(run: Run, judgments: Judgments) -> dict[str, float]:
@@ -56,10 +55,6 @@ def measure(run: Run, judgments: Judgments) -> dict[str, float]:
         "R@10": found,
         "F1@10": 2 * precision * found / (precision + found) if precision + found else 0.0,
     }
-
-
-def _discounted(gains: Iterable[float]) -> float:
-    return math.fsum(gain / math.log2(place + 1) for place, gain in enumerate(gains, 1))
 
 
 def _qrels(

@@ -7,15 +7,12 @@ version that serves is what stands before; after, its products are encoded anew,
 
 from __future__ import annotations
 
-import os
 import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import msgspec
 import numpy as np
 
 from benchmarks.measures import measure, ndcg
@@ -27,14 +24,12 @@ from retrieval.encoders import open_encoder
 from retrieval.judgments import HEADER, Judgments
 from retrieval.product_text import encoder_text
 from retrieval.stored_vectors import create_vectors
-from retrieval.vectors import measure_background
-from retrieval.vectors_faiss import FaissIndex, build_index
-from service.ranking import Request
+from retrieval.vectors_faiss import build_index
 from service.settings import Settings
 from service.snapshot import Snapshot, serving_snapshot
-from service.stages import Stages
 from service.terminal import out
 from service.training.from_catalog import Progress
+from service.training.held_out_ranking import best_products
 from service.training.towers import TowersRequest, train_text_towers
 
 DEPTH = 100
@@ -131,24 +126,12 @@ def _encoded(snapshot: Snapshot, encoder: Encoder, folder: Path, progress: Progr
         vectors[start : rows.stop] = encoder.encode_products(texts, progress.advance)
     progress.end(f"{size:,} products by {encoder.identity}")
     build_index(folder)
-    background = measure_background(np.asarray(vectors))
-    manifest = msgspec.structs.replace(snapshot.manifest, background=background, encoder=encoder.identity)
-    return replace(snapshot, encoder=encoder, vectors=FaissIndex(folder), manifest=manifest, states=None)
+    return snapshot.encoded_by(encoder, folder)
 
 
 def _run(snapshot: Snapshot, held_out: Judgments, stage: str, name: str, progress: Progress) -> dict[str, list[str]]:
-    queries = list(held_out.grades)
-    progress.begin(name, len(queries), "queries")
-    threads = len(os.sched_getaffinity(0))
-    with ThreadPoolExecutor(threads) as beside, ThreadPoolExecutor(threads) as workers:
-        stages = Stages(snapshot, beside)
-
-        def one(query: str) -> list[str]:
-            rows = stages.rank(Request(query, snapshot.analyzer.groups(query), stage=stage)).rows[:DEPTH]
-            progress.advance(1)
-            return [snapshot.products.id_of(row) for row in rows.tolist()]
-
-        run = dict(zip(queries, workers.map(one, queries), strict=True))
+    progress.begin(name, len(held_out.grades), "queries")
+    run = best_products(snapshot, list(held_out.grades), stage, DEPTH, progress.advance)
     progress.end(f"nDCG@10 {measure(run, held_out)['nDCG@10']:.4f}")
     return run
 

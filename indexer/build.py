@@ -27,6 +27,7 @@ from indexer.pending import Folding, forget_folded, pending_changes
 from indexer.quality.report import QualityReport
 from indexer.quality.rule import Rule
 from indexer.second_pass import Documents
+from indexer.successor import encoder_entries
 from indexer.target import Target, open_target
 from indexer.workers import Workers
 from indexer.writing import VersionWriter
@@ -35,7 +36,7 @@ from retrieval.arrays import load_array
 from retrieval.catalog_words import are_current
 from retrieval.cluster_settings import ClusterSettings
 from retrieval.encoder import Encoder
-from retrieval.encoders import open_encoder, store_encoder
+from retrieval.encoders import open_encoder
 from retrieval.errors import EmptyCatalogError, PublishRefusedError, StoreError
 from retrieval.layout import (
     QUALITY_FILE,
@@ -312,11 +313,9 @@ class _Rebuild:
     def _sealed(self, building: Path, written: VersionWriter, encoder: Encoder, name: str, kind: str) -> Manifest:
         """The manifest of what was built."""
         store = self._store
-        store.drop_doubtful_encoder(encoder.identity)
-        model = store_encoder(encoder, store.encoders / encoder.identity)
+        model = encoder_entries(store, encoder)
         version = store.next_version()
-        files = store.entries(building, store.version_folder(version).relative_to(store.root))
-        files |= store.entries(model, model.relative_to(store.root))
+        files = store.entries(building, store.version_folder(version).relative_to(store.root)) | model
         aside = self._aside
         return Manifest(
             schema=SCHEMA,

@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import shutil
 import time
 from contextlib import closing
-from datetime import UTC, datetime
 from pathlib import Path
 
 import msgspec
 
 from indexer.observing import Observer
-from indexer.pending import forget_folded
+from indexer.successor import publish, successor, take_over
 from indexer.target import Target, open_target
 from retrieval.cluster_settings import ClusterSettings
 from retrieval.keyword_lines import LINES_FILE, read_lines
 from retrieval.layout import FIELDS_FILE, KEYWORD_FOLDER, read_fields
-from retrieval.manifest import MANIFEST, SEAL, Manifest, VersionChanges
+from retrieval.manifest import Manifest
 from retrieval.published import Store
 
 
@@ -58,35 +56,16 @@ def _moved(store: Store, target: Target, observer: Observer, keep: int) -> tuple
         return before, False, target.restore(before, folder, observer)
     building = store.building()
     _copy(folder, building, target, observer)
-    name = store.next_version()
-    prefix = store.version_folder(before.version).relative_to(store.root).as_posix()
-    shared = {path: entry for path, entry in before.files.items() if not path.startswith(f"{prefix}/")}
-    manifest = msgspec.structs.replace(
-        before,
-        version=name,
-        created=datetime.now(UTC).isoformat(timespec="seconds"),
-        files=store.entries(building, store.version_folder(name).relative_to(store.root)) | shared,
-        changes=VersionChanges(before.version),
-        cluster=target.place,
-    )
+    manifest = msgspec.structs.replace(successor(store, before, building), cluster=target.place)
     target.fill(manifest, building, observer)
-    store.publish(building, manifest)
-    target.serve(manifest)
-    store.prune(keep)
-    target.clear_up()
-    forget_folded(store.root, store.folded())
+    publish(store, target, manifest, building, keep)
     return manifest, True, False
 
 
 def _copy(folder: Path, building: Path, target: Target, observer: Observer) -> None:
     """Everything but the keyword index, which is made anew from its lines."""
     observer.begin("copy", None, "")
-    for path in sorted(folder.rglob("*")):
-        inside = path.relative_to(folder)
-        is_made_anew = inside.parts[0] in {KEYWORD_FOLDER, MANIFEST, SEAL}
-        if path.is_file() and not is_made_anew:
-            (building / inside).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(path, building / inside)
+    take_over(folder, building, {KEYWORD_FOLDER})
     builder = target.builder(building / KEYWORD_FOLDER, read_fields(folder / FIELDS_FILE))
     for row, line in enumerate(read_lines(folder / KEYWORD_FOLDER)):
         builder.add_line(row, line)

@@ -42,7 +42,12 @@ def rebuild(
     mapping: MappingOption = None,
     maps: MapOption = None,
     rules: RulesOption = None,
-    encoder: Annotated[str, typer.Option(help="A model's name or folder; by default the catalog decides.")] = "",
+    encoder: Annotated[
+        str,
+        typer.Option(
+            help="A model's name or folder; by default the catalog decides. Without a feed, what serves is encoded."
+        ),
+    ] = "",
     runtime: Annotated[str, typer.Option(help="auto, torch, torch-bf16, onnx-fp32 or onnx-int8.")] = "auto",
     synonyms: Annotated[
         Path | None, typer.Option(help="A file of synonyms: 'sofa, couch' or 'hdd => hard disk'.")
@@ -61,6 +66,11 @@ def rebuild(
     from indexer.build import rebuild as run
     from service.terminal import ProgressLines, show_report, write_json
 
+    if encoder and not feeds:
+        if backend or vectors:
+            raise SettingError("without a feed, --encoder and --backend or --vectors are two runs: one after the other")
+        _encode_again(index, settings, encoder, runtime, keep, as_json=as_json)
+        return
     cluster, vectors_in_cluster = _backends(index, settings, backend, vectors)
     if not feeds:
         _move(index, cluster, keep, vectors_in_cluster=vectors_in_cluster, as_json=as_json)
@@ -132,6 +142,22 @@ def _move(index: Path, cluster: ClusterSettings | None, keep: int, *, vectors_in
     with ProgressLines() as progress:
         report = move(index, cluster, progress, vectors=vectors_in_cluster, keep=keep)
     write_json(msgspec.json.encode(report)) if as_json else show_move(report)
+
+
+def _encode_again(index: Path, path: Path | None, encoder: str, runtime: str, keep: int, *, as_json: bool) -> None:
+    import msgspec
+
+    from indexer.reencoding import reencode
+    from retrieval.encoders import open_encoder
+    from service.settings import load_settings
+    from service.terminal import ProgressLines, show_reencoded, write_json
+    from service.version_list import cluster_of
+
+    cluster = cluster_of(index, load_settings(path))
+    opened = open_encoder(encoder, runtime, cache_folder())
+    with ProgressLines() as progress:
+        report = reencode(index, opened, encoder, progress, cluster=cluster, keep=keep)
+    write_json(msgspec.json.encode(report)) if as_json else show_reencoded(report)
 
 
 def check(

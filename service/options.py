@@ -44,7 +44,7 @@ OptionalFeedsArgument = Annotated[
     list[str] | None,
     typer.Argument(
         help="Feeds as a shop exports them, plain, gzip or zstd; - is standard input. "
-        "Without one, the version that serves is moved to the backend.",
+        "Without one, the version that serves is moved to the backend, or encoded by the encoder.",
         metavar="[FEED...]",
     ),
 ]

@@ -9,7 +9,10 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 
+import msgspec
+
 from retrieval.analysis import Analyzer
+from retrieval.arrays import load_array
 from retrieval.encoder import Encoder
 from retrieval.encoders import load_encoder
 from retrieval.errors import (
@@ -28,7 +31,7 @@ from retrieval.product_store import ProductStore
 from retrieval.published import Serving, Store
 from retrieval.synonyms import Synonyms
 from retrieval.token_states import StoredStates, TokenStates
-from retrieval.vectors import VectorIndex
+from retrieval.vectors import VectorIndex, measure_background
 from service.connection import Connection
 from service.lost_encoder import LostEncoder
 from service.lost_keyword import LostKeyword
@@ -63,6 +66,21 @@ class Snapshot:
     def without_cluster(self) -> Snapshot:
         """The same version with whatever is in a cluster lost."""
         return replace(self, keyword=LostKeyword(self.products, self.catalog), vectors=self.vectors.without_cluster)
+
+    def encoded_by(self, encoder: Encoder, vectors: Path) -> Snapshot:
+        """The same version with the vectors of another encoder, which are in this folder, and without token states."""
+        from retrieval.stored_vectors import VECTORS_FILE
+        from retrieval.vectors_faiss import FaissIndex
+
+        background = measure_background(load_array(vectors / VECTORS_FILE, mapped=True))
+        manifest = msgspec.structs.replace(
+            self.manifest,
+            encoder=encoder.identity,
+            dimension=encoder.dimension,
+            background=background,
+            states=None,
+        )
+        return replace(self, encoder=encoder, vectors=FaissIndex(vectors), manifest=manifest, states=None)
 
 
 _TRIES = 3

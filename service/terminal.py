@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -26,6 +27,7 @@ from retrieval.layout import QUALITY_PAGE
 if TYPE_CHECKING:
     from indexer.build import RebuildReport
     from indexer.moving import MoveReport
+    from indexer.reencoding import ReencodeReport
 
 out = Console()
 err = Console(stderr=True)
@@ -132,6 +134,17 @@ def show_move(report: MoveReport) -> None:
         out.print(f"[bold]{report.version}[/] serves on; what the cluster had lost of it is there again.")
     else:
         out.print(f"[bold]{report.version}[/] serves on: it is {where} already.")
+
+
+def show_reencoded(report: ReencodeReport) -> None:
+    """What encoding by another encoder did."""
+    if not report.published:
+        out.print(f"[bold]{report.version}[/] serves on: its vectors are by {escape(report.encoder)} already.")
+        return
+    out.print(
+        f"[bold]{report.version}[/] is published and serves: {report.products:,} products by {escape(report.encoder)}, "
+        f"{report.encoded:,} texts encoded in {report.seconds:,.0f} s."
+    )
 
 
 def plain_table(*names: str, right: Collection[str] = ()) -> Table:

@@ -11,6 +11,7 @@ from service.options import IndexOption, JsonOption, SettingsOption, cache_folde
 
 if TYPE_CHECKING:
     from rerank.towers.options import TowerOptions
+    from service.training.encoder_gate import EncoderReport
     from service.training.towers import WrittenTowers
 
 Loss = Literal["softmax", "pointwise"]
@@ -80,13 +81,17 @@ def towers(
     out: Annotated[
         Path | None, typer.Option("--out", help="A new folder; by default one under the index's training/towers.")
     ] = None,
+    aside: Annotated[
+        bool, typer.Option("--aside", help="Only write the folder: nothing that serves is looked at or changed.")
+    ] = False,
+    runtime: Annotated[
+        str, typer.Option(help="What it serves in: auto, torch, torch-bf16, onnx-fp32 or onnx-int8.")
+    ] = "auto",
     settings: SettingsOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Train the encoder of an index on judged queries or on clicks; what was interrupted goes on where it was.
-
-    It is written to a folder of its own, and nothing that serves is changed: a rebuild takes it up.
-    """
+    """Train the encoder of an index on judged queries or on clicks, and let it serve if it is better: the catalog is
+    encoded by it, and a fifth of the queries judge. What was interrupted goes on where it was."""
     import msgspec
 
     from service.settings import load_settings
@@ -111,11 +116,19 @@ def towers(
         seed=seed,
     )
     request = TowersRequest(
-        judgments or (), validation, (), encoder, teacher, out=out, cache=cache_folder(), options=options
+        judgments or (),
+        validation,
+        encoder=encoder,
+        teacher=teacher,
+        out=out,
+        cache=cache_folder(),
+        publish=not aside,
+        runtime=runtime,
+        options=options,
     )
     with ProgressLines() as progress:
         done = train_text_towers(index, load_settings(settings), request, progress)
-    document = {"folder": str(done.folder), "towers": done.spec}
+    document = {"folder": str(done.folder), "towers": done.spec, "published": done.published}
     write_json(msgspec.json.encode(document)) if as_json else _show(done, index)
 
 
@@ -178,10 +191,31 @@ def _show(done: WrittenTowers, index: Path) -> None:
         lost = "" if epoch.loss is None else f"{epoch.loss:.4f}"
         table.add_row(f"{epoch.number}", lost, f"{epoch.validation:.4f}", "kept" if epoch.number == spec.best else "")
     out.print(table)
+    if done.published is not None and done.published.report is not None:
+        _show_report(done.published.report)
     show_notices((*([spec.stopped] if spec.stopped else []), *spec.notices))
     out.print(Text(f"\nWritten to {done.folder}: trained from {spec.base} on {spec.source}."), soft_wrap=True)
-    use = f"To use it: shelfwise rebuild FEED --index {index} --encoder {done.folder}"
+    if done.published is not None and done.published.serves:
+        out.print(Text(f"{done.published.version} is published and serves, in {done.published.runtime}."))
+        again = f"What was trained on the vectors before serves no more: shelfwise learn --index {index}"
+        out.print(Text(again), soft_wrap=True)
+        return
+    if done.published is not None and done.published.report is not None:
+        out.print(Text(f"It does not serve: {'; '.join(done.published.report.aside)}"), soft_wrap=True)
+    use = f"To use it: shelfwise rebuild --index {index} --encoder {done.folder}"
     out.print(Text(use), soft_wrap=True)
+
+
+def _show_report(report: EncoderReport) -> None:
+    from service.terminal import out, plain_table
+
+    if not report.orders:
+        return
+    right = {"nDCG@10 before", "after"}
+    table = plain_table(f"{report.queries:,} queries that judge", "nDCG@10 before", "after", right=right)
+    for order in report.orders:
+        table.add_row(order.name, f"{order.before:.4f}", "" if order.after is None else f"{order.after:.4f}")
+    out.print(table)
 
 
 EXAMPLES = ((towers, "Example: shelfwise train towers --index store --judgments judgments.tsv"),)

@@ -14,6 +14,8 @@ from retrieval.published import Store
 
 if TYPE_CHECKING:
     from rerank.ranker.spec import Encoding
+    from retrieval.cluster_settings import ClusterSettings
+    from service.settings import Settings
 
 
 class VersionInfo(msgspec.Struct, frozen=True):
@@ -66,6 +68,13 @@ def current_manifest(store: Store) -> Manifest | None:
         return store.manifest(store.current())
     except StoreError:
         return None
+
+
+def cluster_of(root: Path, settings: Settings) -> ClusterSettings | None:
+    """How the cluster is reached that the version which serves is in; None where it is in none. Raises SettingError
+    where the settings do not say."""
+    manifest = current_manifest(Store(root))
+    return settings.cluster if manifest and manifest.cluster else None
 
 
 def stored_encoding(index: Path) -> Encoding | None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterable, Sequence
+
 import numpy as np
 import numpy.typing as npt
 
@@ -18,6 +21,13 @@ def ndcg(gains: Floats, scores: Floats, is_candidate: Flags, depth: int = 10) ->
     ideal = _discounted(gains, gains, depth)
     gained = _discounted(gains, np.where(is_candidate, scores, -np.inf), depth)
     return np.asarray(np.divide(gained, ideal, out=np.full(len(gains), np.nan), where=ideal > 0))
+
+
+def ranked_ndcg(found: Sequence[float], judged: Iterable[float], depth: int = 10) -> float:
+    """The same of one query: `found` is what stands at each rank gains, `judged` all that there is to gain; 0 where
+    that is nothing."""
+    ideal = _discounted_sum(sorted(judged, reverse=True)[:depth])
+    return _discounted_sum(found[:depth]) / ideal if ideal > 0 else 0.0
 
 
 def reciprocal_rank(gains: Floats, scores: Floats, is_candidate: Flags) -> Floats:
@@ -38,6 +48,10 @@ def query_means(
     total = sums(queries, weights, count)
     means = np.divide(sums(queries, values * weights, count), total, out=np.full(count, np.nan), where=total > 0)
     return means, total
+
+
+def _discounted_sum(gains: Sequence[float]) -> float:
+    return math.fsum(gain / math.log2(place + 1) for place, gain in enumerate(gains, 1))
 
 
 def _discounted(gains: Floats, scores: Floats, depth: int) -> Floats:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Protocol
+
 import numpy as np
 from numpy.typing import NDArray
 
 from rerank.gate.measures import ndcg
-from rerank.towers.material import Material, Rows
-from rerank.towers.model import Tower
+from rerank.towers.material import Floats, Material, Rows
 from rerank.towers.options import Found, Products
 from retrieval.product_text import encoder_text
 
@@ -16,6 +18,18 @@ _QUERIES = 500
 _NEAR = 5
 """Of each retriever's best for each query, which are in the pool: what is hard to tell apart."""
 _BLOCK = 100
+
+
+class Encodes(Protocol):
+    """A tower that trains, or an encoder as it serves."""
+
+    def encode_queries(self, texts: Sequence[str], /) -> Floats:
+        """(n, d) unit vectors."""
+        ...
+
+    def encode_products(self, texts: Sequence[str], /) -> Floats:
+        """The same of products' texts."""
+        ...
 
 
 class Judge:
@@ -36,7 +50,7 @@ class Judge:
         places = np.searchsorted(numbers, made.query_of[pairs]), np.searchsorted(self.rows, made.rows[pairs])
         self._gains[places] = made.gains[pairs]
 
-    def ndcg(self, tower: Tower) -> float:
+    def ndcg(self, tower: Encodes) -> float:
         """nDCG@10 over the pool, the mean over queries; what nobody judged counts 0."""
         products, queries = tower.encode_products(self._texts), tower.encode_queries(self._queries)
         reached: list[NDArray[np.float64]] = []

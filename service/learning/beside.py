@@ -90,12 +90,12 @@ def _left(towers: TextTowers) -> str:
 
 
 def _to_train(root: Path) -> tuple[str, ...]:
-    return f"shelfwise train towers --index {root}", *_to_use(root, Path("FOLDER"))
+    return f"shelfwise train towers --index {root}", f"shelfwise learn --index {root}"
 
 
 def _to_use(root: Path, folder: Path) -> tuple[str, ...]:
     """What was trained on the vectors of one encoder does not serve those of another."""
-    return f"shelfwise rebuild FEED --index {root} --encoder {folder}", f"shelfwise learn --index {root}"
+    return f"shelfwise rebuild --index {root} --encoder {folder}", f"shelfwise learn --index {root}"
 
 
 def _verdict(found: Recommends) -> str:

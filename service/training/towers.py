@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Collection, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 import msgspec
@@ -17,9 +17,10 @@ import xxhash
 from rerank.teacher.teacher import open_teacher
 from rerank.towers.material import JudgedQuery, Material, Sources, material
 from rerank.towers.model import open_tower
-from rerank.towers.options import Score, Task, TowerOptions, TrainedTowers, Watching
+from rerank.towers.options import Found, Score, Task, TowerOptions, TrainedTowers, Watching
 from rerank.towers.sources import from_labels
 from rerank.towers.training import train_towers
+from rerank.towers.validation import Judge
 from rerank.towers.written import FORMAT, TowersSpec, write_towers
 from rerank.training.teacher_scores import TeacherScores
 from rerank.training.tensorboard import charted
@@ -27,6 +28,8 @@ from retrieval.errors import SettingError, TrainingError
 from retrieval.weights import ModelSource, find_model
 from service.settings import Settings
 from service.snapshot import Snapshot
+from service.training.encoder_gate import judging
+from service.training.encoder_publishing import PublishedEncoder, publish_encoder
 from service.training.from_catalog import Progress
 from service.training.tower_material import found_by_index, judged_queries
 from service.training.training import TEACHER_SCORES, fresh_tables, working
@@ -52,47 +55,92 @@ class TowersRequest:
     out: Path | None = None
     """A new folder; one under the index's `training` by default."""
     cache: Path = Path(".cache")
+    publish: bool = False
+    """Let them serve where they are better, the whole catalog encoded by them, as judged by a fifth of the queries."""
+    runtime: str = "auto"
+    """What they serve in."""
     options: TowerOptions = field(default_factory=TowerOptions)
 
 
 @dataclass(frozen=True, slots=True)
 class WrittenTowers:
-    """Trained towers, where they are."""
+    """Trained towers, where they are, and what became of them."""
 
     folder: Path
     spec: TowersSpec
+    published: PublishedEncoder | None = None
+    """None where they were not to be published."""
 
 
 def train_text_towers(root: Path, settings: Settings, request: TowersRequest, progress: Progress) -> WrittenTowers:
-    """Trains the encoder of an index on judged queries or its shoppers' clicks, and writes it to a folder of its own.
-    Nothing that serves is changed.
+    """Trains the encoder of an index on judged queries or its shoppers' clicks, and writes it to a folder of its own;
+    where the request says so, it is published if it is better than the one that serves.
 
-    A run that was interrupted goes on where it was. Raises StoreMissingError, StoreForeignError or StoreDamagedError
-    for a directory that cannot serve, StoreLockedError where another program trains for it, JudgmentsError for a file
-    that cannot be read, EncoderError where a model cannot be had, SettingError for a folder that is there already, and
-    TrainingError where there is too little to learn from, or nothing better came of it.
+    A run that was interrupted goes on where it was, also in encoding. Raises StoreMissingError, StoreForeignError or
+    StoreDamagedError for a directory that cannot serve, StoreLockedError where another program trains for it, or
+    rebuilds it when the towers are to be published, JudgmentsError for a file that cannot be read, EncoderError where a
+    model cannot be had, SettingError for a folder that is there already, and TrainingError where there is too little
+    to learn from, or nothing better came of it.
     """
     if request.out is not None and request.out.exists():
         raise SettingError(f"{request.out} exists; name a new folder for the towers, or remove it")
     if not request.judgments:
         with fresh_tables(root, settings, progress) as tables:
             clicked = from_labels(tables.derived.labels)
-            return towers_of_queries(tables.snapshot, tables.work, clicked, request, progress)
+            return _published(root, settings, tables.snapshot, tables.work, clicked, request, progress)
     with working(root) as (snapshot, work, _):
         judged = [each for path in request.judgments for each in judged_queries(path)]
-        return towers_of_queries(snapshot, work, judged, request, progress)
+        return _published(root, settings, snapshot, work, judged, request, progress)
 
 
 def towers_of_queries(
     snapshot: Snapshot, work: Path, training: Sequence[JudgedQuery], request: TowersRequest, progress: Progress
 ) -> WrittenTowers:
-    """The same on queries that were read from the request's judgments or from clicks, in a folder that nobody else
-    works in."""
+    """Trains on queries that were read from the request's judgments or from clicks, in a folder that nobody else works
+    in, and publishes nothing."""
+    done, _ = _written(snapshot, work, training, request, progress)
+    _remove_runs(work)
+    return done
+
+
+def _published(
+    root: Path,
+    settings: Settings,
+    snapshot: Snapshot,
+    work: Path,
+    judged: Sequence[JudgedQuery],
+    request: TowersRequest,
+    progress: Progress,
+) -> WrittenTowers:
+    """The run is kept until all is done: one that is killed while it encodes does not train again."""
+    if not request.publish:
+        return towers_of_queries(snapshot, work, judged, request, progress)
+    judges = judging(judged)
+    names = {each.query for each in judges}
+    training = [each for each in judged if each.query not in names]
+    held_out = replace(request, held_out=(*request.held_out, *names))
+    done, pool = _written(snapshot, work, training, held_out, progress)
+    published = publish_encoder(root, settings, done.folder, judges, pool, request.runtime, request.cache, progress)
+    _remove_runs(work)
+    return replace(done, published=published)
+
+
+def _written(
+    snapshot: Snapshot, work: Path, training: Sequence[JudgedQuery], request: TowersRequest, progress: Progress
+) -> tuple[WrittenTowers, Judge]:
+    """The towers, and what chose among their weights."""
     made = _material(snapshot, training, request, progress)
     source = find_model(request.encoder or snapshot.manifest.encoder_name, request.cache)
     folder = request.out or _new_name(work / TOWERS_FOLDER)
-    spec = _trained(snapshot, made, source, request, work, folder, progress)
-    return WrittenTowers(folder, spec)
+    options = request.options
+    found = found_by_index(snapshot, made, options.negatives.last, progress)
+    spec = _trained(snapshot, made, found, source, request, work, folder, progress)
+    return WrittenTowers(folder, spec), Judge(made, found, snapshot.products, options.pool, options.seed)
+
+
+def _remove_runs(work: Path) -> None:
+    for over in work.glob(f"{_RUN}*"):
+        shutil.rmtree(over)
 
 
 def _material(
@@ -114,6 +162,7 @@ def _material(
 def _trained(
     snapshot: Snapshot,
     made: Material,
+    found: Found,
     source: ModelSource,
     request: TowersRequest,
     work: Path,
@@ -122,7 +171,6 @@ def _trained(
 ) -> TowersSpec:
     options = request.options
     run = work / f"{_RUN}{_digest(snapshot, made, source, request)}"
-    found = found_by_index(snapshot, made, options.negatives.last, progress)
     tower = open_tower(source, options.max_length)
     with charted(work, run.name, TOWERS_FOLDER) as judged:
         watching = Watching(progress.begin, progress.advance, progress.end, judged)
@@ -136,8 +184,6 @@ def _trained(
     spec = _spec(snapshot, made, source, request, trained)
     folder.parent.mkdir(parents=True, exist_ok=True)
     write_towers(tower, spec, folder)
-    for over in work.glob(f"{_RUN}*"):
-        shutil.rmtree(over)
     return spec
 
 

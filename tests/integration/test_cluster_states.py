@@ -12,6 +12,8 @@ import pytest
 from indexer.build import RebuildOptions, RebuildReport, rebuild
 from indexer.moving import move
 from indexer.observing import Silence
+from indexer.reencoding import reencode
+from retrieval.encoders import open_encoder
 from retrieval.layout import STATES_FOLDER
 from retrieval.product_signals import SIGNALS_FILE
 from retrieval.published import Store
@@ -20,7 +22,7 @@ from retrieval.token_states import STATES_FILES
 from service.engine import SearchEngine
 from service.settings import Settings
 from tests.catalogs import write_feed
-from tests.clusters import removed, settings_for
+from tests.clusters import moved, removed, settings_for
 from tests.conftest import ENCODER
 from tests.servers.server import Server
 
@@ -93,3 +95,24 @@ def test_they_travel_with_a_move(embedded: Path, elasticsearch: Server, tmp_path
         with SearchEngine.open(root, settings=settings) as engine:
             assert engine.manifest.version == "v000002"
             assert engine.snapshot.states is not None
+
+
+@pytest.mark.parametrize("vectors", ["faiss", "elasticsearch"])
+def test_another_encoder_encodes_what_is_in_a_cluster(
+    embedded: Path, elasticsearch: Server, cache: Path, tmp_path: Path, vectors: str
+) -> None:
+    settings = settings_for(elasticsearch).model_copy(update={"vectors": vectors})
+    encoder = open_encoder(ENCODER, "onnx-fp32", cache)
+    with moved(embedded, tmp_path / "index", settings) as root:
+        with SearchEngine.open(root, settings=settings) as engine:
+            engine.upsert([KETTLE])
+            report = reencode(root, encoder, ENCODER, Silence(), cluster=settings.cluster)
+            assert (report.version, report.published, report.encoded) == ("v000003", True, len(CATALOG))
+        with SearchEngine.open(root, settings=settings) as engine:
+            assert engine.manifest.cluster is not None
+            assert (engine.manifest.encoder, engine.manifest.cluster.vectors) == (
+                encoder.identity,
+                vectors == "elasticsearch",
+            )
+            assert engine.search("drill for holes", stage="dense").hits[0].product.title.endswith("drill")
+            assert engine.search("kettle").hits[0].product.id == KETTLE.id

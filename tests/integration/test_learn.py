@@ -93,7 +93,7 @@ class TestLearned:
         assert report.towers.next[0] == f"shelfwise train towers --index {learned}"
         (step,) = report.stages[STAGES.index("towers")].steps
         assert step.did.startswith(f"{report.towers.queries:,} queries that clicks have labelled could train it.")
-        assert f", then shelfwise rebuild FEED --index {learned} --encoder FOLDER" in step.did
+        assert step.did.endswith(f"shelfwise train towers --index {learned}, then shelfwise learn --index {learned}")
 
     def test_the_decision_is_that_of_the_registry(self, learned: Path) -> None:
         report, registry = report_of(learned), RankerRegistry(learned)

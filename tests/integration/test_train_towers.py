@@ -1,4 +1,4 @@
-"""`shelfwise train towers` from judgments to an index that is rebuilt with what came of it, killed, and refused."""
+"""`shelfwise train towers --aside` from judgments to an index that is rebuilt with what came of it, killed, refused."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def root(store: Path, tmp_path: Path) -> Path:
 
 def run(folder: Path, *arguments: str) -> Any:  # noqa: ANN401 - JSON
     given = ["towers", "--index", str(folder / "index"), "--encoder", str(folder / "tiny"), "--epochs", "2", *SMALL]
-    done = CliRunner().invoke(train, [*given, *arguments])
+    done = CliRunner().invoke(train, [*given, "--aside", *arguments])
     if isinstance(done.exception, ShelfwiseError):
         raise done.exception
     assert done.exit_code == 0, done.output
@@ -116,7 +116,7 @@ def test_the_same_again_is_the_same_byte_by_byte_and_has_a_name_of_its_own(train
     shown = run(trained, "--judgments", str(trained / "judgments.tsv"))
     folder = trained / "index" / "training" / "towers"
     first, second = folder / "towers-0001", folder / "towers-0002"
-    use = f"To use it: shelfwise rebuild FEED --index {trained / 'index'} --encoder {second}"
+    use = f"To use it: shelfwise rebuild --index {trained / 'index'} --encoder {second}"
     assert use in " ".join(shown.split("\n"))
     names = sorted(path.relative_to(first) for path in first.rglob("*") if path.is_file())
     assert names == sorted(path.relative_to(second) for path in second.rglob("*") if path.is_file())
@@ -183,7 +183,7 @@ class TestInLearn:
         spec = read_towers(folder)
         assert (told.folder, told.queries, spec.source) == (str(folder), len(judged()), "clicks")
         assert (told.before, told.after) == (spec.curve[0].validation, spec.curve[spec.best].validation)
-        use = f"shelfwise rebuild FEED --index {index} --encoder {folder}"
+        use = f"shelfwise rebuild --index {index} --encoder {folder}"
         assert told.next == (use, f"shelfwise learn --index {index}")
         stage = next(stage for stage in steps.stages(is_over=True) if stage.name == TOWERS)
         assert stage.outcome is Outcome.DONE

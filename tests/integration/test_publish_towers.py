@@ -1,0 +1,239 @@
+"""`shelfwise train towers` as it comes: what it trains is judged, and serves where it is better; nothing is lost."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from indexer.build import RebuildOptions, rebuild
+from indexer.reencoding import ReencodeReport, reencode
+from rerank.gate.bootstrap import Difference
+from rerank.towers.material import JudgedQuery, Opinion, validates
+from rerank.towers.options import TowerOptions
+from rerank.towers.written import read_towers
+from rerank.training.checkpoint import STATE_FILE
+from retrieval.encoders import open_encoder
+from retrieval.errors import StoreLockedError
+from retrieval.layout import VECTORS_FOLDER
+from retrieval.published import Store
+from retrieval.records import Product
+from retrieval.stored_vectors import VECTORS_FILE
+from service.cli import app
+from service.engine import SearchEngine
+from service.training.encoder_gate import JUDGING_SHARE, judging, reasons_against
+from service.training.encoder_publishing import MOST_LOST, Rounded
+from service.training.towers import TowersRequest, train_text_towers
+from tests.catalogs import write_feed
+from tests.learning_stores import SETTINGS, Quiet
+from tests.unit.rerank.towers.tiny_towers import ASKED, CALLED, COLOURS, PRODUCTS, SIZES, make_encoder
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+TRAINING = ("--epochs", "3", "--batch", "32", "--learning-rate", "5e-3", "--max-length", "16", "--ranks", "20-100")
+
+
+def queries() -> list[JudgedQuery]:
+    """Each thing in each colour and size, its words in six orders."""
+    made = []
+    for asked, called in zip(ASKED, CALLED, strict=True):
+        for colour in COLOURS:
+            for size in SIZES:
+                right = next(each.id for each in PRODUCTS if each.title == f"{colour} {called} {size}")
+                orders = (f"{colour} {asked} {size}", f"{size} {colour} {asked}", f"{asked} {size} {colour}")
+                made += [JudgedQuery(query, {right: Opinion(1.0)}) for query in orders]
+    return made
+
+
+@pytest.fixture(scope="module")
+def store(cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with an index, its feed, judgments, and a live change of the index."""
+    folder = tmp_path_factory.mktemp("store")
+    feed = write_feed(folder / "feed.jsonl", PRODUCTS)
+    encoder = make_encoder(folder / "tiny")
+    rebuild(folder / "index", RebuildOptions((str(feed),), cache, encoder=str(encoder), runtime="onnx-int8"))
+    with SearchEngine.open(folder / "index") as engine:
+        engine.upsert([Product("new", "red lamp large new")])
+    lines = [f"{each.query}\t{product}\t1" for each in queries() for product in each.opinions]
+    noughts = [f"{each.query}\t{PRODUCTS[0].id}\t0" for each in queries() if PRODUCTS[0].id not in each.opinions]
+    (folder / "judgments.tsv").write_text("\n".join(["query\tproduct_id\tgrade", *lines, *noughts]))
+    return folder
+
+
+@pytest.fixture
+def root(store: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(store, tmp_path / "store"))
+
+
+@pytest.fixture(scope="module")
+def published(store: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same after towers were trained, and what the command told of them."""
+    root = Path(shutil.copytree(store, tmp_path_factory.mktemp("published") / "store"))
+    told = run("train", "towers", "--index", root / "index", "--judgments", root / "judgments.tsv", "--json", *TRAINING)
+    (root / "told.json").write_text(told)
+    return root
+
+
+def run(*arguments: str | Path) -> str:
+    done = CliRunner().invoke(app, list(map(str, arguments)))
+    assert done.exit_code == 0, done.output
+    return done.stdout
+
+
+def serving(root: Path) -> str:
+    return Store(root / "index").current()
+
+
+class TestBetter:
+    def test_they_serve(self, published: Path) -> None:
+        told: Any = msgspec.json.decode((published / "told.json").read_bytes())
+        found = told["published"]
+        assert (found["version"], found["serves"], found["report"]["aside"]) == ("v000002", True, [])
+        assert found["report"]["queries"] == len(judging(queries())) >= 50
+        assert found["report"]["difference"]["low"] > 0
+        merged = found["report"]["orders"][1]
+        assert merged["after"] > merged["before"]
+        assert found["runtime"] in ("onnx-int8", "onnx-fp32")
+        assert (found["rounded"]["fp32"] - found["rounded"]["int8"] < MOST_LOST) == (found["runtime"] == "onnx-int8")
+        with SearchEngine.open(published / "index", follow=False) as engine:
+            assert engine.manifest.version == "v000002"
+            assert engine.manifest.encoder_name == told["folder"]
+            assert engine.snapshot.states is not None
+            hits = engine.search("small blue tap", size=3, stage="dense").hits
+            assert "blue faucet small" in [hit.product.title for hit in hits]
+
+    def test_what_judges_has_not_trained(self, published: Path) -> None:
+        (folder,) = (published / "index" / "training" / "towers").iterdir()
+        trained_on = read_towers(folder).trained_on
+        judges = len(judging(queries()))
+        assert trained_on["training queries"] + trained_on["validation queries"] == len(queries()) - judges
+        assert trained_on["leaked"] == 0
+
+    def test_live_changes_stand(self, published: Path) -> None:
+        with SearchEngine.open(published / "index") as engine:
+            vector = engine.snapshot.encoder.encode_queries(["new"])[0]
+            assert engine.search("new lamp").hits[0].product.id == "new"
+            assert len(vector) == engine.manifest.dimension
+            assert engine.similar("new", size=3).hits[0].product.title.startswith("red lamp")
+
+    def test_nothing_is_left_over_and_every_file_is_whole(self, published: Path) -> None:
+        index = published / "index"
+        assert not list((index / "training").glob("towers-*"))
+        assert not Store(index).staging.exists()
+        run("verify", index)
+
+    def test_one_goes_back(self, published: Path, tmp_path: Path) -> None:
+        root = Path(shutil.copytree(published, tmp_path / "store"))
+        run("rollback", root / "index")
+        assert serving(root) == "v000001"
+        with SearchEngine.open(root / "index") as engine:
+            assert engine.search("new lamp").hits[0].product.id == "new"
+
+    def test_the_next_rebuild_encodes_nothing_again(self, published: Path, cache: Path, tmp_path: Path) -> None:
+        root = Path(shutil.copytree(published, tmp_path / "store"))
+        told: Any = msgspec.json.decode((published / "told.json").read_bytes())
+        options = RebuildOptions(
+            (str(root / "feed.jsonl"),), cache, encoder=told["folder"], runtime=told["published"]["runtime"]
+        )
+        report = rebuild(root / "index", options)
+        assert report.encoded == 0 or report.live
+
+
+class TestNotBetter:
+    def test_too_few_queries_judge(self, root: Path) -> None:
+        few = [each for each in queries() if not validates(each.query, JUDGING_SHARE, -1)]
+        few += judging(queries())[:9]
+        lines = [f"{each.query}\t{product}\t1" for each in few for product in each.opinions]
+        (root / "few.tsv").write_text("\n".join(["query\tproduct_id\tgrade", *lines]))
+        shown = run("train", "towers", "--index", root / "index", "--judgments", root / "few.tsv", *TRAINING)
+        assert "9 queries can judge; 50 are needed" in " ".join(shown.split())
+        assert "To use it: shelfwise rebuild --index" in " ".join(shown.split())
+        assert serving(root) == "v000001"
+        assert [path.name for path in (root / "index" / "versions").iterdir()] == ["v000001"]
+
+    def test_it_is_said_why(self) -> None:
+        sure, unsure = Difference(0.02, 0.01, 0.03, 1.0, 90), Difference(0.02, -0.01, 0.03, 0.8, 90)
+        worse = Difference(-0.01, -0.02, 0.01, 0.1, 90)
+        assert reasons_against(sure, None) == reasons_against(sure, unsure) == ()
+        assert reasons_against(unsure, None)[0].startswith("not surely better: nDCG@10 +0.0200 (-0.0100 to +0.0300)")
+        assert "with its ranker is better" in reasons_against(sure, worse)[0]
+
+    @pytest.mark.parametrize(("int8", "is_close"), [(0.41, True), (0.3971, True), (0.3969, False)])
+    def test_int8_serves_where_it_costs_little(self, int8: float, is_close: bool) -> None:
+        assert Rounded(fp32=0.4, int8=int8).is_close == is_close
+
+
+class _KilledError(Exception):
+    pass
+
+
+class _Impatient(Quiet):
+    """Ends the program in this phase."""
+
+    def __init__(self, phase: str) -> None:
+        self._phase = phase
+        self.phases: list[str] = []
+
+    def begin(self, phase: str, total: int | None, unit: str) -> None:
+        self.phases.append(phase)
+        if phase == self._phase:
+            raise _KilledError
+
+
+@pytest.mark.parametrize("phase", ["encode", "publish"])
+def test_one_that_is_killed_behind_the_training_does_not_train_again(root: Path, cache: Path, phase: str) -> None:
+    options = TowerOptions(epochs=3, batch=32, learning_rate=5e-3, max_length=16)
+    request = TowersRequest((root / "judgments.tsv",), cache=cache, publish=True, options=options)
+    with pytest.raises(_KilledError):
+        train_text_towers(root / "index", SETTINGS, request, _Impatient(phase))
+    assert serving(root) == "v000001"
+    (kept,) = (root / "index" / "training").glob("towers-*")
+    assert (kept / STATE_FILE).exists()
+    watched = _Impatient("never")
+    done = train_text_towers(root / "index", SETTINGS, request, watched)
+    assert not [name for name in watched.phases if name.startswith("part ")]
+    assert done.published is not None
+    assert done.published.serves
+    assert (serving(root), kept.exists()) == ("v000002", False)
+
+
+class TestReencoding:
+    def again(self, root: Path, encoder: Path, cache: Path) -> ReencodeReport:
+        opened = open_encoder(str(encoder), "onnx-fp32", cache)
+        return reencode(root / "index", opened, str(encoder), Quiet())
+
+    def test_all_but_the_vectors_is_as_it_was(self, root: Path, cache: Path) -> None:
+        before = Store(root / "index").manifest("v000001")
+        report = self.again(root, root / "tiny", cache)
+        assert (report.version, report.published, report.encoded) == ("v000002", True, len(PRODUCTS))
+        after = Store(root / "index").verified("v000002")
+        same = ("products", "catalog", "analyzer", "recipe", "folded", "dimension")
+        assert [getattr(before, name) for name in same] == [getattr(after, name) for name in same]
+        assert after.changes is not None
+        assert (after.changes.before, after.changes.added, after.changes.changed) == ("v000001", 0, 0)
+        folders = [Store(root / "index").version_folder(name) / VECTORS_FOLDER for name in ("v000001", "v000002")]
+        one, other = (np.load(folder / VECTORS_FILE) for folder in folders)
+        assert 0.9 < (one * other).sum(axis=1).min() < 1
+        with SearchEngine.open(root / "index") as engine:
+            assert engine.search("new lamp").hits[0].product.id == "new"
+
+    def test_the_same_encoder_changes_nothing(self, root: Path, cache: Path) -> None:
+        self.again(root, root / "tiny", cache)
+        report = self.again(root, root / "tiny", cache)
+        assert (report.version, report.published, report.encoded) == ("v000002", False, 0)
+
+    def test_nobody_else_publishes_meanwhile(self, root: Path, cache: Path) -> None:
+        with Store(root / "index").locked(), pytest.raises(StoreLockedError):
+            self.again(root, root / "tiny", cache)
+
+    def test_the_command_takes_an_encoder_without_a_feed(self, root: Path) -> None:
+        command = ("rebuild", "--index", root / "index", "--encoder", root / "tiny", "--runtime", "onnx-fp32")
+        assert "v000002 is published and serves: 120 products by" in " ".join(run(*command).split())
+        assert "v000002 serves on: its vectors are by" in " ".join(run(*command).split())
+        done = CliRunner().invoke(app, [*map(str, command), "--backend", "embedded"])
+        assert "are two runs: one after the other" in f"{done.exception}"
