@@ -33,6 +33,8 @@ ShelfwiseError
 │   ├── EncoderUnavailableError   it cannot be found or loaded
 │   └── EncoderMismatchError      it makes vectors of another dimension or kind than the index holds
 ├── ShopperTowerError             a trained shopper tower
+│   ├── UnknownShopperTowerError  the index does not hold it
+│   ├── ShopperTowerRefusedError  it was kept aside
 │   ├── ShopperTowerDamagedError  a file of it is missing, short, or has another checksum
 │   └── ShopperTowerForeignError  of another format, or for another encoder than the index has
 └── RankerError                   a trained ranker
@@ -220,6 +222,14 @@ class EncoderMismatchError(EncoderError):
 
 class ShopperTowerError(ShelfwiseError):
     """A trained shopper tower cannot be used as asked: recommendations are made without one."""
+
+
+class UnknownShopperTowerError(ShopperTowerError):
+    """A shopper tower that the index does not hold; the message names those that it does."""
+
+
+class ShopperTowerRefusedError(ShopperTowerError):
+    """A shopper tower that was kept aside, as it was not better than what served; the message says why."""
 
 
 class ShopperTowerDamagedError(ShopperTowerError):

@@ -1,4 +1,5 @@
-"""The commands for the rankers of an index: `shelfwise models list, show, compare, rollback, off, shrink`."""
+"""The commands for what was trained for an index, rankers and shopper towers: `shelfwise models list, show, compare,
+rollback, off, shrink`."""
 
 from __future__ import annotations
 
@@ -13,12 +14,13 @@ from service.options import IndexOption, JsonOption
 if TYPE_CHECKING:
     from rerank.ranker.registry import Published, RankerRegistry
     from rerank.ranker.spec import Encoding
+    from rerank.shoppers.registry import TowerRegistry
 
 RankerPrecision = Literal["fp32", "int8"]
 
 models = typer.Typer(
     name="models",
-    help="The rankers that were trained for an index: how good each is, and which one serves.",
+    help="The rankers and shopper towers that were trained for an index: how good each is, and which one serves.",
     no_args_is_help=True,
     rich_markup_mode="rich",
 )
@@ -26,29 +28,41 @@ models = typer.Typer(
 
 @models.command("list", epilog="Example: shelfwise models list --index store")
 def list_models(index: IndexOption = Path("store"), as_json: JsonOption = False) -> None:
-    """List the rankers of an index: how each was judged, and which one serves."""
+    """List the rankers and shopper towers of an index: how each was judged, and which one serves."""
     import msgspec
 
     from rerank.ranker.ranker_list import list_rankers
+    from rerank.shoppers.tower_list import list_towers
     from service.model_views import show_rankers
     from service.terminal import write_json
+    from service.tower_views import show_towers
 
     listed = list_rankers(_registry(index), _encoding(index))
-    write_json(msgspec.json.encode(listed)) if as_json else show_rankers(listed, index)
+    towers = list_towers(_towers(index), *_encoder(index))
+    if as_json:
+        write_json(msgspec.json.encode(msgspec.to_builtins(listed) | {"shopper_towers": towers}))
+        return
+    show_rankers(listed, index)
+    show_towers(towers, index)
 
 
 @models.command(epilog="Example: shelfwise models show ranker-0003 --index store")
 def show(
-    ranker: Annotated[str, typer.Argument(help="By default the one that serves.", metavar="RANKER")] = "",
+    ranker: Annotated[
+        str, typer.Argument(help="A ranker or a shopper tower; by default the ranker that serves.", metavar="NAME")
+    ] = "",
     index: IndexOption = Path("store"),
     as_json: JsonOption = False,
 ) -> None:
-    """Show what a ranker is, what it was trained on, and how it was judged."""
+    """Show what a ranker or a shopper tower is, what it was trained on, and how it was judged."""
     import msgspec
 
     from service.model_views import show_ranker
     from service.terminal import write_json
 
+    if _is_tower(ranker):
+        _show_tower(index, ranker, as_json=as_json)
+        return
     registry, encoding = _registry(index), _encoding(index)
     serving = registry.serving(encoding).ranker
     made = registry.open(ranker or _serving(registry, index), encoding)
@@ -82,17 +96,24 @@ def compare(
 @models.command(epilog="Example: shelfwise models rollback ranker-0002 --index store")
 def rollback(
     ranker: Annotated[
-        str, typer.Argument(help="By default the newest before the one that serves that can.", metavar="RANKER")
+        str,
+        typer.Argument(
+            help="A ranker or a shopper tower; by default the newest ranker before the one that serves that can.",
+            metavar="NAME",
+        ),
     ] = "",
     index: IndexOption = Path("store"),
     as_json: JsonOption = False,
 ) -> None:
-    """Let an earlier ranker serve again; engines that have the index open take it up by themselves."""
+    """Let an earlier ranker or shopper tower serve again; engines that have the index open take it up by themselves."""
     import msgspec
 
     from service.model_views import show_model_rollback
     from service.terminal import write_json
 
+    if _is_tower(ranker):
+        _roll_back_tower(index, ranker, as_json=as_json)
+        return
     done = _registry(index).rollback(ranker, _encoding(index))
     document = {"before": done.before, "ranker": done.ranker.name, "passed_over": done.passed_over}
     write_json(msgspec.json.encode(document)) if as_json else show_model_rollback(done, index)
@@ -151,6 +172,53 @@ def _registry(index: Path) -> RankerRegistry:
 
     Store(index).check_ours()
     return RankerRegistry(index)
+
+
+def _towers(index: Path) -> TowerRegistry:
+    from rerank.shoppers.registry import TowerRegistry
+
+    return TowerRegistry(index)
+
+
+def _is_tower(name: str) -> bool:
+    from rerank.shoppers.registry import TOWER_NAME
+
+    return TOWER_NAME.fullmatch(name) is not None
+
+
+def _encoder(index: Path) -> tuple[str, int]:
+    """Identity and dimension of the index's encoder; of no encoder where that cannot be read."""
+    from retrieval.published import Store
+    from service.version_list import current_manifest
+
+    manifest = current_manifest(Store(index))
+    return (manifest.encoder, manifest.dimension) if manifest else ("", 0)
+
+
+def _show_tower(index: Path, name: str, *, as_json: bool) -> None:
+    import msgspec
+
+    from service.terminal import write_json
+    from service.tower_views import show_tower
+
+    _registry(index)
+    registry = _towers(index)
+    tower = registry.open(name)
+    serving = registry.serving(*_encoder(index)).tower
+    document = {"name": tower.name, "serves": serving is not None and serving.name == tower.name}
+    document |= {"spec": tower.spec, "report": tower.report}
+    write_json(msgspec.json.encode(document)) if as_json else show_tower(tower)
+
+
+def _roll_back_tower(index: Path, name: str, *, as_json: bool) -> None:
+    import msgspec
+
+    from service.terminal import write_json
+    from service.tower_views import show_tower_rollback
+
+    done = _towers(index).rollback(name, *_encoder(index))
+    document = {"before": done.before, "tower": done.tower.name}
+    write_json(msgspec.json.encode(document)) if as_json else show_tower_rollback(done, index)
 
 
 def _encoding(index: Path) -> Encoding | None:

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from service.options import IndexOption, JsonOption, SettingsOption
-
-if TYPE_CHECKING:
-    from service.training.shopper_tower import TrainedTower
 
 
 def users(
@@ -29,6 +26,7 @@ def users(
     from rerank.shoppers.training import ShopperTowerOptions
     from service.settings import load_settings
     from service.terminal import ProgressLines, write_json
+    from service.tower_views import show_judged
     from service.training.shopper_tower import train_users
 
     options = ShopperTowerOptions(epochs=epochs, batch=batch, learning_rate=learning_rate, seed=seed)
@@ -36,23 +34,7 @@ def users(
         trained = train_users(index, load_settings(settings), options, progress)
     tower = trained.tower
     document = {"tower": tower.name, "serves": trained.serves, "report": tower.report, "spec": tower.spec}
-    write_json(msgspec.json.encode(document)) if as_json else _show(trained)
-
-
-def _show(trained: TrainedTower) -> None:
-    """What every way of recommending reaches, among all shoppers and some of them, and whether the new one serves."""
-    from rich.text import Text
-
-    from service.terminal import out, plain_table
-
-    report = trained.tower.report
-    table = plain_table("of whom", "way", "HR@10", "nDCG@10", right=("HR@10", "nDCG@10"))
-    for part, ways in ({"all shoppers": report.ways} | dict(report.slices)).items():
-        for number, way in enumerate(ways):
-            table.add_row("" if number else part, way.name, f"{way.hit_rate:.4f}", f"{way.ndcg:.4f}")
-    out.print(table)
-    verdict = "serves" if trained.serves else f"was kept aside: {'; '.join(report.aside)}"
-    out.print(Text(f"{trained.tower.name}, judged by {report.shoppers:,} shoppers, {verdict}"), soft_wrap=True)
+    write_json(msgspec.json.encode(document)) if as_json else show_judged(tower)
 
 
 EXAMPLES = ((users, "Example: shelfwise train users --index store"),)

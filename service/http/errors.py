@@ -20,6 +20,9 @@ _STATUS: Mapping[type[errors.ShelfwiseError], tuple[int, str]] = {
     errors.UnknownProductError: (404, "unknown_product"),
     errors.UnknownVersionError: (404, "unknown_version"),
     errors.UnknownRankerError: (404, "unknown_ranker"),
+    errors.RankerRefusedError: (409, "ranker_refused"),
+    errors.UnknownShopperTowerError: (404, "unknown_shopper_tower"),
+    errors.ShopperTowerRefusedError: (409, "shopper_tower_refused"),
     errors.UnknownTaskError: (404, "unknown_task"),
     errors.FilterError: (400, "bad_filter"),
     errors.UnknownFieldError: (400, "unknown_field"),
@@ -36,12 +39,14 @@ _STATUS: Mapping[type[errors.ShelfwiseError], tuple[int, str]] = {
     errors.ClusterError: (503, "cluster"),
     errors.EncoderError: (503, "encoder"),
     errors.RankerError: (503, "ranker"),
+    errors.ShopperTowerError: (503, "shopper_tower"),
 }
 _GONE = {
     "store": "the index cannot be used as asked now",
     "cluster": "the search cluster does not answer as it should now",
     "encoder": "what was asked cannot be encoded now",
     "ranker": "the ranker cannot be used as asked now",
+    "shopper_tower": "the shopper tower cannot be used as asked now",
     "internal": "this is a fault of the server",
 }
 """What a client is told, by code."""

@@ -1,13 +1,16 @@
-"""The index over HTTP: its versions and rankers, which of them serve, and what its shoppers did."""
+"""The index over HTTP: its versions, rankers and shopper towers, which of them serve, and what its shoppers did."""
 
 from __future__ import annotations
 
 from typing import Any
 
+import msgspec
 from fastapi import APIRouter, Response
 
 from rerank.ranker.ranker_list import list_rankers
 from rerank.ranker.registry import RankerRegistry
+from rerank.shoppers.registry import TOWER_NAME, TowerRegistry
+from rerank.shoppers.tower_list import list_towers
 from retrieval.published import Store
 from service.connection import cluster_versions
 from service.event_report.stored import stored_report
@@ -43,21 +46,30 @@ async def rollback_version(context: Contextual, _permit: MayAdminister, body: Ro
     return json_response(await context.workers.run(rolled_back))
 
 
-@router.get("/models", response_model=Document, summary="The rankers")
+@router.get("/models", response_model=Document, summary="The rankers and shopper towers")
 async def models(context: Contextual, _permit: MayAdminister) -> Response:
     """How each was judged, and which one serves."""
 
-    def listed() -> object:
-        return list_rankers(RankerRegistry(context.engine.root), encoding_of(context.engine.snapshot))
+    def listed() -> Document:
+        snapshot, root = context.engine.snapshot, context.engine.root
+        rankers: Document = msgspec.to_builtins(list_rankers(RankerRegistry(root), encoding_of(snapshot)))
+        manifest = snapshot.manifest
+        return rankers | {"shopper_towers": list_towers(TowerRegistry(root), manifest.encoder, manifest.dimension)}
 
     return json_response(await context.workers.run(listed))
 
 
-@router.post("/models/rollback", response_model=Document, summary="Let an earlier ranker serve")
+@router.post("/models/rollback", response_model=Document, summary="Let an earlier ranker or shopper tower serve")
 async def rollback_model(context: Contextual, _permit: MayAdminister, body: RollbackBody) -> Response:
-    """The one that is named, or the newest before the one that serves that can."""
+    """The one that is named, or the newest ranker before the one that serves that can."""
 
     def rolled_back() -> Document:
+        if TOWER_NAME.fullmatch(body.name):
+            manifest = context.engine.snapshot.manifest
+            towers = TowerRegistry(context.engine.root)
+            gone_back = towers.rollback(body.name, manifest.encoder, manifest.dimension)
+            context.engine.look()
+            return {"before": gone_back.before, "tower": gone_back.tower.name}
         registry = RankerRegistry(context.engine.root)
         done = registry.rollback(body.name, encoding_of(context.engine.snapshot))
         context.engine.look()

@@ -87,7 +87,7 @@ def test_each_command_shows_its_example(command: str) -> None:
 
 class TestList:
     def test_newest_first_with_a_mark_at_the_one_that_serves(self, three: Path) -> None:
-        head, *rows, aside = run("list", "--index", str(three)).splitlines()
+        head, *rows, aside, _ = run("list", "--index", str(three)).splitlines()
         assert head.split() == ["ranker", "made", "kind", "nDCG@10", "verdict", "size"]
         assert rows[0].split()[:8] == [
             "ranker-0003",

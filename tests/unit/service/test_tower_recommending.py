@@ -12,6 +12,7 @@ from pathlib import Path
 import msgspec
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
 from rerank.sealed_folder import SEAL_FILE
 from rerank.shoppers.files import MODEL_FILE, SPEC_FILE, TABLE_FILE, opened_tower
@@ -19,11 +20,20 @@ from rerank.shoppers.histories import Histories
 from rerank.shoppers.onnx_encoder import OnnxEncoder
 from rerank.shoppers.registry import KEEP, TowerRegistry
 from rerank.shoppers.tower import ShopperTower
-from retrieval.errors import QueryError, ShopperTowerDamagedError, ShopperTowerError, ShopperTowerForeignError
+from retrieval.errors import (
+    QueryError,
+    ShelfwiseError,
+    ShopperTowerDamagedError,
+    ShopperTowerError,
+    ShopperTowerForeignError,
+    ShopperTowerRefusedError,
+    UnknownShopperTowerError,
+)
 from retrieval.manifest import FileEntry, checksum
 from retrieval.records import PastAct
 from service.engine import SearchEngine
 from service.merchandising.rule import Hide, Rule
+from service.model_commands import models
 from service.popularity import write_popularity
 from service.recommending import TOWER
 from service.settings import RecommendSettings, Settings
@@ -213,3 +223,65 @@ def _reseal(folder: Path) -> None:
     names = sorted(path.name for path in folder.iterdir() if path.name != SEAL_FILE)
     seal = {name: FileEntry((folder / name).stat().st_size, checksum(folder / name)) for name in names}
     (folder / SEAL_FILE).write_bytes(msgspec.json.encode(seal))
+
+
+def shell(*arguments: str | Path) -> str:
+    done = CliRunner().invoke(models, list(map(str, arguments)))
+    if isinstance(done.exception, ShelfwiseError):
+        raise done.exception
+    assert done.exit_code == 0, done.output
+    return " ".join(done.output.split())
+
+
+class TestCommands:
+    @pytest.fixture
+    def three(self, root: Path, live: SearchEngine, tower: ShopperTower) -> Path:
+        """An index with two towers that were published, and one that was kept aside."""
+        publish(root, live.snapshot, tower)
+        publish(root, live.snapshot, tower, aside=("not surely better: nDCG@10 +0.0010",))
+        return root
+
+    def test_they_are_listed_below_the_rankers(self, three: Path) -> None:
+        told = shell("list", "--index", three)
+        assert "tower-0002 2026-11-10 03:12" in told.partition("▶")[2]
+        assert "tower-0003 was kept aside: not surely better" in told
+        listed = msgspec.json.decode(shell("list", "--index", three, "--json"))["shopper_towers"]
+        assert listed["serving"] == "tower-0002"
+        assert [each["serves"] for each in listed["towers"]] == [False, True, False]
+
+    def test_an_index_without_any_says_how_to_train_one(self, demo_index: Path) -> None:
+        assert "No shopper tower yet. To train one: shelfwise train users --index" in shell(
+            "list", "--index", demo_index
+        )
+
+    def test_one_that_is_damaged_is_named(self, three: Path) -> None:
+        (three / "shoppers" / "tower-0002" / SPEC_FILE).write_text("{}")
+        told = shell("list", "--index", three)
+        assert "tower-0002 cannot be used" in told
+        assert "None serves: recommendations go by what is near" in told
+
+    def test_one_is_shown(self, three: Path) -> None:
+        told = shell("show", "tower-0003", "--index", three)
+        assert "trained on shoppers 120" in told
+        assert "was kept aside: not surely better" in told
+        assert msgspec.json.decode(shell("show", "tower-0002", "--index", three, "--json"))["serves"] is True
+
+    def test_an_earlier_one_serves_again(self, three: Path) -> None:
+        with SearchEngine.open(three) as engine:
+            assert engine.shopper_tower == "tower-0002"
+            told = shell("rollback", "tower-0001", "--index", three)
+            assert "tower-0001 serves" in told
+            assert "to go back to it: shelfwise models rollback tower-0002" in told
+            engine.look()
+            assert engine.shopper_tower == "tower-0001"
+        assert "tower-0001 serves already" in shell("rollback", "tower-0001", "--index", three)
+
+    def test_one_that_may_not_serve_is_refused(self, three: Path, live: SearchEngine, tower: ShopperTower) -> None:
+        with pytest.raises(ShopperTowerRefusedError, match="tower-0003 was kept aside: not surely better"):
+            shell("rollback", "tower-0003", "--index", three)
+        with pytest.raises(UnknownShopperTowerError, match="has no tower 'tower-0009'; it holds tower-0001"):
+            shell("rollback", "tower-0009", "--index", three)
+        publish(three, live.snapshot, tower, encoder="another")
+        with pytest.raises(ShopperTowerForeignError, match="trained on the encoder another"):
+            shell("rollback", "tower-0004", "--index", three)
+        assert TowerRegistry(three).current() == "tower-0004"

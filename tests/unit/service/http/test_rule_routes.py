@@ -100,7 +100,11 @@ def test_recommendations_are_of_several_interests(store: SearchEngine) -> None:
 def test_versions_and_rankers_are_listed(client: TestClient, store: SearchEngine) -> None:
     (version,) = client.get("/v1/versions").json()
     assert (version["version"], version["serves"]) == (store.manifest.version, True)
-    assert client.get("/v1/models").status_code == 200
+    models = client.get("/v1/models")
+    assert models.status_code == 200
+    assert models.json()["shopper_towers"] == {"serving": "", "notices": [], "towers": []}
+    answer = client.post("/v1/models/rollback", json={"name": "tower-0007"})
+    assert (answer.status_code, answer.json()["error"]["code"]) == (404, "unknown_shopper_tower")
     answer = client.post("/v1/versions/rollback", json={"name": "v999999"})
     assert (answer.status_code, answer.json()["error"]["code"]) == (404, "unknown_version")
     assert client.get("/v1/reports/events").status_code == 404
