@@ -36,7 +36,7 @@ from retrieval.arrays import load_array
 from retrieval.catalog_words import are_current
 from retrieval.cluster_settings import ClusterSettings
 from retrieval.encoder import Encoder
-from retrieval.encoders import open_encoder
+from retrieval.encoders import load_encoder, open_encoder
 from retrieval.errors import EmptyCatalogError, PublishRefusedError, StoreError
 from retrieval.layout import (
     QUALITY_FILE,
@@ -62,6 +62,8 @@ CHINESE_SHARE = 0.01
 """From this share of Chinese titles on, a catalog gets the multilingual encoder unless one is named."""
 
 _INTAKE = "intake"
+_DEFAULTS = (DEFAULT_MODEL, DEFAULT_CHINESE_MODEL)
+_AS_BEFORE = "as for the version before"
 T = TypeVar("T")
 
 
@@ -74,7 +76,8 @@ class RebuildOptions:
     """Where exported models are kept between rebuilds of any index."""
     mapping: FeedMapping = field(default_factory=FeedMapping)
     encoder: str = ""
-    """A model's name or folder; empty chooses by the catalog's language."""
+    """A model's name or folder; empty keeps one that was named for the version before, or else chooses by the catalog's
+    language."""
     runtime: str = "auto"
     synonyms: Path | None = None
     keep: int = 3
@@ -196,7 +199,7 @@ class _Rebuild:
             raise EmptyCatalogError(self._nothing_left())
         if not name:
             name, reason = self._encoder_choice()
-        encoder = asked or self._open_encoder(name, reason)
+        encoder = asked or self._kept_encoder(name) or self._open_encoder(name, reason)
         building = self._store.building()
         written = self._timed("index", lambda: self._index(building))
         self._check_products(building, written)
@@ -228,8 +231,21 @@ class _Rebuild:
         self._observer.end(f"{name}: {reason}")
         return encoder
 
+    def _kept_encoder(self, name: str) -> Encoder | None:
+        """The encoder of the version before as it is stored there, where it is that one that is kept."""
+        before = self._before
+        if before is None or name in _DEFAULTS or self._options.runtime != "auto":
+            return None
+        self._observer.begin("load encoder", None, "")
+        encoder = load_encoder(self._store.encoders / before.manifest.encoder)
+        self._observer.end(f"{name}: {_AS_BEFORE}")
+        return encoder
+
     def _encoder_choice(self) -> tuple[str, str]:
-        """The encoder that suits the catalog's language, and why that one."""
+        """The encoder that somebody named for the version before, such as trained towers, or else the one that suits
+        the catalog's language; and why that one."""
+        if self._before and (name := self._before.manifest.encoder_name) and name not in _DEFAULTS:
+            return name, _AS_BEFORE
         chinese = self._intake.chinese / self._intake.usable
         if chinese >= CHINESE_SHARE:
             return DEFAULT_CHINESE_MODEL, f"{chinese:.0%} of the titles are Chinese, so the encoder is multilingual"

@@ -45,7 +45,8 @@ def rebuild(
     encoder: Annotated[
         str,
         typer.Option(
-            help="A model's name or folder; by default the catalog decides. Without a feed, what serves is encoded."
+            help="A model's name or folder; by default the one that was named before, or else the catalog decides. "
+            "Without a feed, what serves is encoded."
         ),
     ] = "",
     runtime: Annotated[str, typer.Option(help="auto, torch, torch-bf16, onnx-fp32 or onnx-int8.")] = "auto",

@@ -134,6 +134,16 @@ class TestBetter:
         with SearchEngine.open(root / "index") as engine:
             assert engine.search("new lamp").hits[0].product.id == "new"
 
+    def test_a_rebuild_that_names_no_encoder_keeps_them(self, published: Path, cache: Path, tmp_path: Path) -> None:
+        root = Path(shutil.copytree(published, tmp_path / "store"))
+        shutil.rmtree(root / "index" / "training")
+        feed = write_feed(root / "feed.jsonl", [*PRODUCTS, Product("more", "blue boot small more")])
+        report = rebuild(root / "index", RebuildOptions((str(feed),), cache))
+        store = Store(root / "index")
+        assert (report.version, report.encoder_reason) == ("v000003", "as for the version before")
+        assert store.manifest("v000003").encoder == store.manifest("v000002").encoder
+        assert report.encoded <= 2
+
     def test_the_next_rebuild_encodes_nothing_again(self, published: Path, cache: Path, tmp_path: Path) -> None:
         root = Path(shutil.copytree(published, tmp_path / "store"))
         told: Any = msgspec.json.decode((published / "told.json").read_bytes())
