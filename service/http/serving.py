@@ -26,7 +26,9 @@ from service.setting_sources import SourcedSettings
 from service.settings import ServiceSettings
 
 _FILES_BESIDE_CONNECTIONS = 1_000
-_KEEP_ALIVE_SECONDS = 5
+_KEEP_ALIVE_SECONDS = 65
+"""Longer than load balancers and clients keep an idle connection, 60 seconds at most as they come: whoever closes first
+does so while the other may be sending, and of the two only the client knows that it is not."""
 DRAIN_SECONDS = 30
 """Requests under way when the server is told to end have so long."""
 
