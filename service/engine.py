@@ -281,8 +281,8 @@ class SearchEngine:
         include_seen: bool | None = None,
     ) -> Page:
         """What to show next to a shopper who did this before, oldest first: by the shopper tower where one serves, else
-        what is near to the last products. Without a history that counts for something, what most choose, of the same
-        categories first. What the store's rules keep out stays out.
+        what is near to the last products, or what most choose of their categories where training found that better.
+        Without a history that counts for something, what most choose. What the store's rules keep out stays out.
 
         The products of the history are left out, unless `include_seen` is True; by default the setting
         `recommend.seen` says whether. Raises QueryError, FilterError or UnknownFieldError for what cannot be answered.
@@ -296,11 +296,15 @@ class SearchEngine:
 
         def answer(snapshot: Snapshot, lost: tuple[str, ...]) -> Page:
             rules, tower = self._rules.compiled(snapshot), self._tower.of(snapshot)
-            page = recommended(snapshot, past, size, filters, lost, rules, tower, include_seen=seen)
-            if page.hits:
-                return page
+            page: Page | None = None
+            if past and (tower or self._tower.without == "near"):
+                page = recommended(snapshot, past, size, filters, lost, rules, tower, include_seen=seen)
+                if page.hits:
+                    return page
             popular = self._popular.page(snapshot, past, size, filters, rules, include_seen=seen)
-            return replace(popular, degraded=page.degraded)
+            if popular.hits or page:
+                return replace(popular, degraded=page.degraded if page else lost)
+            return recommended(snapshot, past, size, filters, lost, rules, include_seen=seen)
 
         page = self._answered(answer)
         return page if page.hits else self.search("", size=size, filters=filters)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from rerank.shoppers.files import ProductTable, TowerSpec, misfit, read_table
+from rerank.shoppers.files import ProductTable, TowerSpec, Without, misfit, read_table
 from rerank.shoppers.histories import Histories
 from rerank.shoppers.registry import TowerRegistry
 from retrieval.errors import ShelfwiseError
@@ -71,7 +71,7 @@ class OpenedTower:
 class _Seen:
     """What was looked at last."""
 
-    stamp: tuple[int, int]
+    stamp: tuple[tuple[int, int], ...]
     encoder: str
     dimension: int
 
@@ -86,6 +86,8 @@ class ServedTower:
         self._serving: OpenedTower | None = None
         self.notices: tuple[str, ...] = ()
         """Why none serves although one was published, or none."""
+        self.without: Without = "near"
+        """What recommends where none serves."""
 
     def look(self, snapshot: Snapshot) -> None:
         """Takes up what was published since the last look, for this snapshot."""
@@ -95,6 +97,7 @@ class ServedTower:
             return
         with self._lock:
             if seen != self._seen:
+                self.without = self._registry.without()
                 self._open(seen)
                 self._seen = seen
 
@@ -121,4 +124,4 @@ class ServedTower:
             self._serving = OpenedTower(tower.name, tower.spec, read_table(tower), encoder)
         except (ShelfwiseError, OSError) as error:
             self._serving = None
-            self.notices = (f"recommendations go by what is near to the last products: {error}",)
+            self.notices = (f"recommendations do without a shopper tower: {error}",)

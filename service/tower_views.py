@@ -30,7 +30,7 @@ def show_towers(listed: TowerList, index: Path) -> None:
             out.print(Text(f"{entry.name} is for another index: {shown(entry.misfit)}"), soft_wrap=True)
     show_notices(tuple(map(shown, listed.notices)))
     if not listed.serving:
-        out.print("None serves: recommendations go by what is near to the last products.")
+        out.print("None serves: recommendations do without one.")
 
 
 def show_judged(tower: StoredTower) -> None:

@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 import msgspec
 import numpy as np
@@ -59,6 +59,10 @@ class TowerSpec(msgspec.Struct, frozen=True, kw_only=True):
     """Data, seed, date: for people."""
 
 
+Without = Literal["near", "in-categories"]
+"""What recommends where no tower serves: what is near to the last products, or what most choose of their categories."""
+
+
 class Way(msgspec.Struct, frozen=True):
     """What one way of recommending reaches on the held-out acts."""
 
@@ -78,6 +82,8 @@ class TowerReport(msgspec.Struct, frozen=True, kw_only=True):
     """Whose next act was held out."""
     against: str = ""
     """What it was judged against."""
+    without: Without = "near"
+    """What recommends best where no tower does."""
     ways: tuple[Way, ...] = ()
     """The tower, what serves now, and what else it was compared with."""
     difference: Difference | None = None

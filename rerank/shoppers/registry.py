@@ -2,6 +2,7 @@
 
 STORE/shoppers/
   CURRENT              the name of the tower that serves, with a checksum
+  WITHOUT              what recommends where none does, as the training that was last has found
   tower-0001/          one tower: rerank/shoppers/files.py
   lock, lock.json      held by the one program that writes; who that is
 
@@ -16,9 +17,18 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast, get_args
 
 from rerank.ranker.retention import remove, sweep
-from rerank.shoppers.files import StoredTower, TowerReport, TowerSpec, misfit, opened_tower, write_tower
+from rerank.shoppers.files import (
+    StoredTower,
+    TowerReport,
+    TowerSpec,
+    Without,
+    misfit,
+    opened_tower,
+    write_tower,
+)
 from retrieval.encoder_folder import whole_folder
 from retrieval.errors import (
     ShopperTowerDamagedError,
@@ -38,7 +48,9 @@ KEEP = 5
 """How many stay, beside the one that serves."""
 TOWER_NAME = re.compile(r"tower-[0-9]{4,}")
 _PATIENCE_SECONDS = 60.0
-_WITHOUT = "recommendations go by what is near to the last products"
+_WITHOUT = "recommendations do without one"
+_WITHOUT_FILE = "WITHOUT"
+_WAYS = re.compile("|".join(get_args(Without)))
 
 Build = Callable[[Path], None]
 """Puts a tower's model files and products into an empty folder."""
@@ -69,15 +81,23 @@ class TowerRegistry:
         self._store = store
         self.folder = store / SHOPPERS_FOLDER
         self._pointer = self.folder / CURRENT
+        self._without = self.folder / _WITHOUT_FILE
 
     def names(self) -> list[str]:
         """All towers, oldest first, those kept aside among them."""
         names = [entry.name for entry in self.folder.iterdir()] if self.folder.is_dir() else []
         return sorted((name for name in names if TOWER_NAME.fullmatch(name)), key=_number)
 
-    def stamp(self) -> tuple[int, int]:
-        """Changes whenever another one serves."""
-        return file_stamp(self._pointer)
+    def stamp(self) -> tuple[tuple[int, int], ...]:
+        """Changes whenever another one serves, or something else where none does."""
+        return file_stamp(self._pointer), file_stamp(self._without)
+
+    def without(self) -> Without:
+        """What recommends where no tower serves: near products, unless the training that was last knows better."""
+        try:
+            return cast(Without, read_pointer(self._without, _WAYS))
+        except (OSError, ValueError):
+            return "near"
 
     def current(self) -> str:
         """The name of the tower that serves, nothing where none was published; raises ShopperTowerDamagedError for a
@@ -145,6 +165,7 @@ class TowerRegistry:
                 build(scratch)
                 write_tower(scratch, spec, report)
             sync(self.folder)
+            write_durably(self._without, pointer_content(report.without))
             if not report.aside:
                 write_durably(self._pointer, pointer_content(name))
             self._prune(name)

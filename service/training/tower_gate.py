@@ -54,15 +54,15 @@ class TowerGate:
         """What ways of recommending reach on the same shoppers, and why the challenger is kept aside, if it is.
 
         It serves where its nDCG@10 is better than that of what serves now, the whole interval of the difference being
-        above 0, among 50 shoppers or more.
+        above 0, among 50 shoppers or more. Where no tower serves that is what is near to the last products, or
+        popularity within their categories where that is better for sure.
         """
-        ways = [self.judged(TOWER, challenger), *([self.judged(SERVING, serving)] if serving else [])]
-        ways += [
-            self.judged(NEAR, self.near),
-            self.judged(POPULAR_THERE, self.popular_there),
-            self.judged(POPULAR, self.popular),
-        ]
-        new, old = ways[0], ways[1]
+        new = self.judged(TOWER, challenger)
+        near, popular_there = self.judged(NEAR, self.near), self.judged(POPULAR_THERE, self.popular_there)
+        is_near = paired_bootstrap(ndcg(popular_there.found), ndcg(near.found), seed=7).low <= 0
+        towers = [new, *([self.judged(SERVING, serving)] if serving else [])]
+        old = towers[1] if serving else near if is_near else popular_there
+        ways = [*towers, near, popular_there, self.judged(POPULAR, self.popular)]
         difference = paired_bootstrap(ndcg(new.found), ndcg(old.found), seed=7)
         told = f"nDCG@10 {difference.mean:+.4f} ({difference.low:+.4f} to {difference.high:+.4f}) from {old.name}"
         aside: tuple[str, ...] = ()
@@ -75,6 +75,7 @@ class TowerGate:
             created="",
             shoppers=len(new.found),
             against=old.name,
+            without="near" if is_near else "in-categories",
             ways=tuple(each.way(everybody) for each in ways),
             difference=difference,
             slices={name: tuple(each.way(rows) for each in ways) for name, rows in self.slices().items() if rows.any()},

@@ -138,7 +138,26 @@ def test_the_gate_lets_a_better_one_serve(gate: TowerGate) -> None:
 
     report = gate.report(foretells, None)
     assert (report.aside, report.against) == ((), NEAR)
+    assert report.without == "near"
     worse = gate.report(by_chance, foretells)
     assert worse.against == SERVING
     assert "not surely better: nDCG@10 -" in worse.aside[0]
     assert "not surely better" in gate.report(foretells, foretells).aside[0]
+
+
+def test_a_tower_must_beat_what_most_choose_where_that_is_better_than_what_is_near() -> None:
+    random = np.random.default_rng(0)
+    kinds = np.repeat(np.arange(20), 10)
+    vectors = random.normal(size=(200, 16)).astype(np.float32)
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    # From any product of a kind everybody goes to the first one of it.
+    first = [(kind * 10 + random.integers(1, 10, 3)).tolist() for kind in random.integers(0, 20, 400).tolist()]
+    histories = Histories.of([[*seen, seen[0] // 10 * 10] for seen in first])
+    learning, held = split_by_time(histories, 0.1)
+    known = Histories.of([[*seen, seen[0] // 10 * 10] for seen in first[:200]])
+    gate = TowerGate(vectors, kinds, known, held, hide_seen=True)
+    report = gate.report(gate.near, None)
+    assert len(learning) == 400
+    assert (report.without, report.against) == ("in-categories", POPULAR_THERE)
+    assert "not surely better" in report.aside[0]
+    assert POPULAR_THERE in report.aside[0]

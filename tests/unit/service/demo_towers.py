@@ -8,7 +8,7 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
-from rerank.shoppers.files import StoredTower, TowerReport, TowerSpec
+from rerank.shoppers.files import StoredTower, TowerReport, TowerSpec, Without
 from rerank.shoppers.histories import Histories
 from rerank.shoppers.registry import TowerRegistry
 from rerank.shoppers.tower import ShopperTower
@@ -30,7 +30,12 @@ def trained(snapshot: Snapshot, epochs: int = 2) -> ShopperTower:
 
 
 def publish(
-    root: Path, snapshot: Snapshot, tower: ShopperTower, aside: tuple[str, ...] = (), **said: object
+    root: Path,
+    snapshot: Snapshot,
+    tower: ShopperTower,
+    aside: tuple[str, ...] = (),
+    without: Without = "near",
+    **said: object,
 ) -> StoredTower:
     """Adds a tower to an index."""
     spec = TowerSpec(
@@ -40,7 +45,7 @@ def publish(
         usual_bias=tower.learned.usual_bias,
         trained_on={"shoppers": 120},
     )
-    report = TowerReport(created="2026-11-10T03:12:00+00:00", aside=aside)
+    report = TowerReport(created="2026-11-10T03:12:00+00:00", aside=aside, without=without)
     return TowerRegistry(root).add(
         lambda folder: write_model(folder, tower, snapshot.products.id_of),
         msgspec.structs.replace(spec, **said),

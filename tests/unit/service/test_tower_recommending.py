@@ -144,6 +144,28 @@ def test_unknown_products_are_answered_by_popularity(root: Path) -> None:
         assert first.id not in {hit.product.id for hit in hits}
 
 
+def test_what_most_choose_comes_first_where_training_found_so(
+    demo_index: Path, tower: ShopperTower, tmp_path: Path
+) -> None:
+    root = Path(shutil.copytree(demo_index, tmp_path / "store"))
+    with SearchEngine.open(root, follow=False) as engine:
+        products = engine.snapshot.products
+        by_category: dict[tuple[str, ...], list[str]] = {}
+        for row in range(len(products)):
+            by_category.setdefault(products[row].category, []).append(products[row].id)
+        seen, *others = next(ids for ids in by_category.values() if len(ids) > 4)
+        write_popularity(root, {others[2]: 3.0, others[0]: 1.0}, NOW)
+        near = [hit.product.id for hit in engine.recommend([PastAct(seen)], size=2).hits]
+        publish(root, engine.snapshot, tower, aside=("not better",), without="in-categories")
+        engine.look()
+        assert [hit.product.id for hit in engine.recommend([PastAct(seen)], size=2).hits] == [others[2], others[0]]
+        write_popularity(root, {}, NOW)
+        assert [hit.product.id for hit in engine.recommend([PastAct(seen)], size=2).hits] == near
+        publish(root, engine.snapshot, tower, aside=("not better",))
+        engine.look()
+        assert [hit.product.id for hit in engine.recommend([PastAct(seen)], size=2).hits] == near
+
+
 def test_another_one_is_taken_up_while_searches_go_on(live: SearchEngine, root: Path, tower: ShopperTower) -> None:
     publish(root, live.snapshot, tower, aside=("not better",))
     live.look()
@@ -258,7 +280,7 @@ class TestCommands:
         (three / "shoppers" / "tower-0002" / SPEC_FILE).write_text("{}")
         told = shell("list", "--index", three)
         assert "tower-0002 cannot be used" in told
-        assert "None serves: recommendations go by what is near" in told
+        assert "None serves: recommendations do without one" in told
 
     def test_one_is_shown(self, three: Path) -> None:
         told = shell("show", "tower-0003", "--index", three)
