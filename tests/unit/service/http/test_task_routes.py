@@ -33,7 +33,7 @@ def own(demo_index: Path, tmp_path: Path) -> Iterator[TestClient]:
         yield calling
 
 
-def ended(client: TestClient, place: str, seconds: float = 90) -> dict[str, Any]:
+def ended(client: TestClient, place: str, seconds: float = 400) -> dict[str, Any]:
     until = time.monotonic() + seconds
     while time.monotonic() < until:
         told: dict[str, Any] = client.get(place).json()
