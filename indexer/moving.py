@@ -9,7 +9,7 @@ from pathlib import Path
 import msgspec
 
 from indexer.observing import Observer
-from indexer.successor import publish, successor, take_over
+from indexer.successor import publish, shared_entries, successor, take_over
 from indexer.target import Target, open_target
 from retrieval.cluster_settings import ClusterSettings
 from retrieval.keyword_lines import LINES_FILE, read_lines
@@ -56,7 +56,9 @@ def _moved(store: Store, target: Target, observer: Observer, keep: int) -> tuple
         return before, False, target.restore(before, folder, observer)
     building = store.building()
     _copy(folder, building, target, observer)
-    manifest = msgspec.structs.replace(successor(store, before, building), cluster=target.place)
+    manifest = msgspec.structs.replace(
+        successor(store, before, building, shared_entries(store, before)), cluster=target.place
+    )
     target.fill(manifest, building, observer)
     publish(store, target, manifest, building, keep)
     return manifest, True, False

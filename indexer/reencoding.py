@@ -105,17 +105,13 @@ def _reencoded(
         shutil.rmtree(building)
         return before, made.texts
     observer.begin("publish", None, "")
-    model = encoder_entries(store, encoder)
-    draft = successor(store, before, building)
-    files = {path: entry for path, entry in draft.files.items() if not path.startswith("encoders/")}
     manifest = msgspec.structs.replace(
-        draft,
+        successor(store, before, building, encoder_entries(store, encoder)),
         encoder=encoder.identity,
         encoder_name=name,
         dimension=encoder.dimension,
         vectors=kind,
         background=measure_background(load_array(building / VECTORS_FOLDER / VECTORS_FILE, mapped=True)),
-        files=files | model,
         states=made.states,
     )
     if manifest.cluster:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -30,16 +30,21 @@ def take_over(folder: Path, building: Path, without: Collection[str]) -> None:
             shutil.copyfile(path, building / inside)
 
 
-def successor(store: Store, before: Manifest, building: Path) -> Manifest:
-    """The manifest of what stands in `building`: of the same products, by a name, time and checksums of its own."""
+def shared_entries(store: Store, version: Manifest) -> dict[str, FileEntry]:
+    """The files of a version that stand outside its folder: its encoder's."""
+    prefix = store.version_folder(version.version).relative_to(store.root).as_posix()
+    return {path: entry for path, entry in version.files.items() if not path.startswith(f"{prefix}/")}
+
+
+def successor(store: Store, before: Manifest, building: Path, shared: Mapping[str, FileEntry]) -> Manifest:
+    """The manifest of what stands in `building`, and of the `shared` files outside: of the same products, by a name,
+    time and checksums of its own."""
     name = store.next_version()
-    prefix = store.version_folder(before.version).relative_to(store.root).as_posix()
-    shared = {path: entry for path, entry in before.files.items() if not path.startswith(f"{prefix}/")}
     return msgspec.structs.replace(
         before,
         version=name,
         created=datetime.now(UTC).isoformat(timespec="seconds"),
-        files=store.entries(building, store.version_folder(name).relative_to(store.root)) | shared,
+        files=store.entries(building, store.version_folder(name).relative_to(store.root)) | dict(shared),
         changes=VersionChanges(before.version),
     )
 

@@ -58,7 +58,7 @@ def _row(entry: RankerEntry) -> tuple[str | Text, ...]:
         return mark, entry.name, "", "", "", Text("unusable", style="red"), size_text(entry.bytes)
     verdict = Text("kept aside", style="yellow") if entry.is_aside else "published"
     reached = _number(entry.report.measures.get(NDCG))
-    return mark, entry.name, _moment(entry.report.created), _kind(entry.spec), reached, verdict, size_text(entry.bytes)
+    return mark, entry.name, moment(entry.report.created), _kind(entry.spec), reached, verdict, size_text(entry.bytes)
 
 
 def show_ranker(made: Published) -> None:
@@ -66,7 +66,7 @@ def show_ranker(made: Published) -> None:
     spec, report = made.spec, made.report
     table = Table.grid(padding=(0, 2))
     rows = {
-        "ranker": f"{made.name}, made {_moment(report.created)}",
+        "ranker": f"{made.name}, made {moment(report.created)}",
         "identity": spec.identity + (f", trained on from {spec.parent}" if spec.parent else ""),
         "kind": _kind(spec),
         "encoder": f"{spec.encoder}, states of dimension {spec.state_dimension}",
@@ -182,13 +182,17 @@ def show_comparison(compared: ComparedRankers) -> None:
 def show_model_rollback(done: RolledBack, index: Path) -> None:
     """What serves now, and how to undo it."""
     show_notices(done.passed_over)
-    name = done.ranker.name
-    if name == done.before:
+    show_gone_back(done.ranker.name, done.before, done.ranker.report.created, index)
+
+
+def show_gone_back(name: str, before: str, created: str, index: Path) -> None:
+    """That a model, made at `created`, serves in the place of the one `before`, if there was one."""
+    if name == before:
         out.print(f"[bold]{name}[/] serves already.", highlight=False)
         return
-    out.print(f"[bold]{name}[/] serves: made {_moment(done.ranker.report.created)}.", highlight=False)
-    if done.before:
-        undo = f"{done.before} is kept; to go back to it: shelfwise models rollback {done.before} --index {index}"
+    out.print(f"[bold]{name}[/] serves: made {moment(created)}.", highlight=False)
+    if before:
+        undo = f"{before} is kept; to go back to it: shelfwise models rollback {before} --index {index}"
         out.print(Text(undo), soft_wrap=True)
 
 
@@ -212,7 +216,8 @@ def _kind(spec: RankerSpec) -> str:
     return f"{layers}, {spec.precision}"
 
 
-def _moment(created: str) -> str:
+def moment(created: str) -> str:
+    """A time of a report, as people read it."""
     return shown(created.replace("T", " ")[:16])
 
 

@@ -9,6 +9,7 @@ from rich.text import Text
 from rerank.shoppers.files import StoredTower
 from rerank.shoppers.registry import RolledBackTower
 from rerank.shoppers.tower_list import TowerEntry, TowerList
+from service.model_views import moment, show_gone_back
 from service.terminal import out, plain_table, show_notices, shown
 
 
@@ -48,7 +49,7 @@ def show_judged(tower: StoredTower) -> None:
 def show_tower(tower: StoredTower) -> None:
     """What a tower is, and how it was judged."""
     spec = tower.spec
-    out.print(Text(f"{tower.name}, made {_moment(tower.report.created)}, for the encoder {shown(spec.encoder)}"))
+    out.print(Text(f"{tower.name}, made {moment(tower.report.created)}, for the encoder {shown(spec.encoder)}"))
     told = ", ".join(f"{name} {value}" for name, value in spec.trained_on.items())
     out.print(Text(f"trained on {shown(told)}"), soft_wrap=True)
     show_judged(tower)
@@ -56,14 +57,7 @@ def show_tower(tower: StoredTower) -> None:
 
 def show_tower_rollback(done: RolledBackTower, index: Path) -> None:
     """What serves now, and how to undo it."""
-    name = done.tower.name
-    if name == done.before:
-        out.print(f"[bold]{name}[/] serves already.", highlight=False)
-        return
-    out.print(f"[bold]{name}[/] serves: made {_moment(done.tower.report.created)}.", highlight=False)
-    if done.before:
-        undo = f"{done.before} is kept; to go back to it: shelfwise models rollback {done.before} --index {index}"
-        out.print(Text(undo), soft_wrap=True)
+    show_gone_back(done.tower.name, done.before, done.tower.report.created, index)
 
 
 def _row(entry: TowerEntry) -> tuple[str | Text, ...]:
@@ -73,8 +67,4 @@ def _row(entry: TowerEntry) -> tuple[str | Text, ...]:
         return mark, entry.name, "", "", "", Text("unusable", style="red")
     reached = f"{report.ways[0].ndcg:.4f}" if report.ways else ""
     verdict = Text("kept aside", style="yellow") if report.aside else Text("published")
-    return mark, entry.name, _moment(report.created), f"{report.shoppers:,} shoppers", reached, verdict
-
-
-def _moment(created: str) -> str:
-    return shown(created.replace("T", " ")[:16])
+    return mark, entry.name, moment(report.created), f"{report.shoppers:,} shoppers", reached, verdict
