@@ -1,7 +1,8 @@
 """What every request goes through before the application sees it, and every answer on its way out.
 
-A request gets an id, its body is read within bounds, and it must be answered by a deadline; an answer gets the headers
-that keep browsers safe, and one line in the log, which holds no query, no key and nobody's name.
+A request gets an id, its address must be UTF-8, its body is read within bounds, and it must be answered by a deadline;
+an answer gets the headers that keep browsers safe, and one line in the log, which holds no query, no key and nobody's
+name.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from service.http.identity import REQUEST_ID, request_id
 from service.http.metrics import answered
 from service.http.open_paths import is_open
 from service.http.tracing import CURRENT, Tracing
+from service.url_text import is_utf8, not_utf8, undecodable
 
 _log = structlog.get_logger("shelfwise.http")
 _SAFE_HEADERS = {
@@ -87,6 +89,7 @@ class Edge:
             )
 
     async def _within_bounds(self, scope: Scope, receive: Receive, answer: _Answer) -> None:
+        _check_address(scope)
         with self._budget.share() as share:
             body = await read_body(scope, receive, self._bounds.body, self._bounds.body_seconds, share)
             try:
@@ -102,6 +105,13 @@ class Edge:
         if not answer.has_begun:
             refused = refusal(as_refused(error), answer.identity, in_protocol=is_open(scope))
             await refused(scope, receive, answer.send)
+
+
+def _check_address(scope: Scope) -> None:
+    if not is_utf8(scope.get("raw_path") or b""):
+        raise Refused(400, not_utf8("path"), field="path")
+    if (name := undecodable(scope.get("query_string", b""))) is not None:
+        raise Refused(400, not_utf8(name), field=name)
 
 
 class _Replayed:

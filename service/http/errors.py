@@ -134,6 +134,8 @@ def as_refused(error: Exception) -> Refused:
             return error
         case RequestValidationError():
             return _invalid(error)
+        case HTTPException() if isinstance(error.__cause__, UnicodeDecodeError):
+            return Refused(400, "the body holds bytes that are no UTF-8", field="body")
         case HTTPException():
             return Refused(error.status_code, str(error.detail), allow=(error.headers or {}).get("Allow", ""))
         case errors.ShelfwiseError():

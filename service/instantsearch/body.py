@@ -9,6 +9,7 @@ from urllib.parse import parse_qsl
 import msgspec
 
 from retrieval.errors import QueryError
+from service.url_text import not_utf8, undecodable
 
 Said = Mapping[str, object]
 """A JSON object whose values nobody has checked yet."""
@@ -20,13 +21,15 @@ def said_by(body: bytes) -> Said:
     stripped = body.strip()
     if not stripped:
         return {}
-    return _object(stripped, "the body") if stripped[:1] in b"{[" else form(stripped.decode("utf-8", "replace"))
+    return _object(stripped, "the body") if stripped[:1] in b"{[" else form(stripped)
 
 
-def form(text: str) -> Said:
-    """The pairs of a URL-encoded text, the last of each name; raises QueryError for too many."""
+def form(text: bytes) -> Said:
+    """The pairs of a URL-encoded text, the last of each name; raises QueryError for too many, or what is no UTF-8."""
+    if (name := undecodable(text)) is not None:
+        raise QueryError(not_utf8(name))
     try:
-        return dict(parse_qsl(text, keep_blank_values=True, max_num_fields=_MOST_PAIRS))
+        return dict(parse_qsl(text.decode(), keep_blank_values=True, max_num_fields=_MOST_PAIRS))
     except ValueError:
         raise QueryError(f"params may have at most {_MOST_PAIRS:,} of them") from None
 
@@ -38,7 +41,7 @@ def with_parameters(said: Said) -> Said:
         return said
     if not isinstance(packed, str):
         raise QueryError("params must be one URL-encoded text, such as 'query=drill&page=1'")
-    return {**form(packed), **{name: value for name, value in said.items() if name != "params"}}
+    return {**form(packed.encode()), **{name: value for name, value in said.items() if name != "params"}}
 
 
 def objects(said: Said, name: str, most: int) -> Sequence[Said]:

@@ -6,9 +6,10 @@ import asyncio
 import gzip
 import json
 import threading
+from typing import Annotated
 
 import pytest
-from fastapi import FastAPI, Request
+from fastapi import Body, FastAPI, Request
 from fastapi.testclient import TestClient
 from starlette.types import Message, Receive, Scope, Send
 
@@ -24,6 +25,10 @@ def application(seconds: float = 5.0) -> TestClient:
     @app.post("/echo")
     async def echo(request: Request) -> dict[str, int]:
         return {"bytes": len(await request.body())}
+
+    @app.post("/json")
+    async def read(said: Annotated[dict[str, str], Body()]) -> dict[str, str]:
+        return said
 
     @app.get("/slow")
     async def slow() -> None:
@@ -60,6 +65,37 @@ def test_a_gzipped_body_is_unpacked_within_the_same_bounds() -> None:
     assert client.post("/echo", content=b"no gzip", headers=packed).status_code == 400
     assert client.post("/echo", content=gzip.compress(b"x" * 900)[:-9], headers=packed).status_code == 400
     assert client.post("/echo", content=b"", headers={"Content-Encoding": "br"}).status_code == 415
+
+
+@pytest.mark.parametrize(
+    ("path", "field"),
+    [
+        ("/echo?page=1&q=%ff%fe", "q"),
+        ("/echo?q=%ed%a0%80", "q"),
+        ("/echo?q%ff=1", "q\\xff"),
+        ("/echo?" + "n" * 200 + "=%ff", "n" * 100),
+        ("/echo%ff?q=1", "path"),
+    ],
+)
+def test_an_address_that_is_no_utf_8_is_refused_by_what_is_wrong(path: str, field: str) -> None:
+    answer = application().post(path)
+    error = answer.json()["error"]
+    assert (answer.status_code, error["code"], error["field"]) == (400, "bad_request", field)
+    assert error["request_id"] == answer.headers["X-Request-ID"]
+
+
+def test_a_body_that_is_no_utf_8_is_refused_as_that() -> None:
+    client = application()
+    client.headers["Content-Type"] = "application/json"
+    assert client.post("/json", content='{"q": "螺丝"}'.encode()).json() == {"q": "螺丝"}
+    error = client.post("/json", content=b'{"q": "\xff"}').json()["error"]
+    assert (error["field"], error["message"]) == ("body", "the body holds bytes that are no UTF-8")
+
+
+def test_an_address_of_any_writing_is_taken() -> None:
+    client = application()
+    for query in ("q=%E8%9E%BA%E4%B8%9D", "q=100%", "q=%zz", "q", "", "&&", "q=caf%C3%A9+a%20b"):
+        assert client.post(f"/echo?{query}").status_code == 200
 
 
 def test_an_answer_comes_by_the_deadline() -> None:

@@ -31,11 +31,23 @@ CATALOG = FieldCatalog(
         (b"", {}),
         (b'  {"query": "a"}', {"query": "a"}),
         (b"query=a%20b&page=2&query=c", {"query": "c", "page": "2"}),
-        (b"\xff=\xfe", {"\ufffd": "\ufffd"}),
+        ("query=螺丝".encode(), {"query": "螺丝"}),
     ],
 )
 def test_a_body_is_json_or_a_form(body: bytes, said: Said) -> None:
     assert said_by(body) == said
+
+
+@pytest.mark.parametrize(
+    ("text", "name"),
+    [(b"page=1&query=%ff", "query"), (b"query=\xff", "query"), (b"q%fe=a", r"q\\xfe"), (b"query=%ed%a0%80", "query")],
+)
+def test_text_that_is_no_utf_8_is_refused_by_name(text: bytes, name: str) -> None:
+    with pytest.raises(QueryError, match=f"^{name} holds bytes that are no UTF-8"):
+        said_by(text)
+    if text.isascii():
+        with pytest.raises(QueryError, match=f"^{name} holds bytes"):
+            with_parameters({"params": text.decode()})
 
 
 def test_packed_parameters_stand_beside_the_others() -> None:
