@@ -11,6 +11,7 @@ from service.options import IndexArgument, JsonOption, cache_folder
 from service.tower_commands import (
     BatchOption,
     CachedOption,
+    CatalogOption,
     EncoderOption,
     EpochsOption,
     LayersOption,
@@ -30,6 +31,7 @@ def towers(
     index: IndexArgument,
     judgments: Annotated[Path, typer.Argument(help="A judgments file.", metavar="JUDGMENTS")],
     encoder: EncoderOption = "",
+    from_catalog: CatalogOption = 0,
     loss: LossOption = "softmax",
     epochs: EpochsOption = 3,
     batch: BatchOption = 128,
@@ -79,7 +81,7 @@ def towers(
         cached=cached,
         seed=seed,
     )
-    request = TowersRequest(encoder=encoder, out=out, cache=cache_folder(), options=options)
+    request = TowersRequest(catalog=from_catalog, encoder=encoder, out=out, cache=cache_folder(), options=options)
     with ProgressLines() as progress:
         report = measure_towers(index, read_judgments(judgments), request, runtimes.split(","), progress)
     write_json(msgspec.json.encode(report)) if as_json else show_towers(report)

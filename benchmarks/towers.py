@@ -1,8 +1,9 @@
 """What training the towers on judged queries gives on others, over the whole catalog: dense and merged, before and
 after.
 
-Queries are divided by the SHA-1 of their text, 80 to 20: the 20 are seen by nothing that trains or chooses. The
-version that serves is what stands before; after, its products are encoded anew, and all else is as it was.
+Queries are divided by the SHA-1 of their text, 80 to 20: the 20 are seen by nothing that trains or chooses; where the
+towers learn from the catalog alone, all queries measure. The version that serves is what stands before; after, its
+products are encoded anew, and all else is as it was.
 """
 
 from __future__ import annotations
@@ -67,21 +68,24 @@ class TowersReport:
 def measure_towers(
     index: Path, judgments: Judgments, request: TowersRequest, runtimes: Sequence[str], progress: Progress
 ) -> TowersReport:
-    """Trains on four fifths of the queries and measures on the others; `request` says how, but not on what."""
+    """Trains on four fifths of the queries and measures on the others; `request` says how, but not on what,
+    unless that is the catalog: then all judged queries measure."""
     queries = list(judgments.grades)
-    test = part_of(queries, "test")
-    training = part_of(queries, "train") + part_of(queries, "validation")
+    test = queries if request.catalog else part_of(queries, "test")
+    training = [] if request.catalog else part_of(queries, "train") + part_of(queries, "validation")
     held_out = Judgments({query: judgments.grades[query] for query in test}, judgments.lowest)
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
-        request = replace(request, judgments=[_written(judgments, training, folder)], held_out=test)
+        files = [_written(judgments, training, folder)] if training else []
+        request = replace(request, judgments=files, held_out=test)
         started = time.perf_counter()
         done = train_text_towers(index, Settings(), request, progress)
         seconds = time.perf_counter() - started
         with serving_snapshot(index) as snapshot:
             figures = list(_figures(snapshot, done.folder, held_out, request, runtimes, folder, progress))
             products = len(snapshot.products)
-    return TowersReport(products, len(training), len(test), str(done.folder), seconds, figures)
+    trained = done.spec.trained_on["training queries"] + done.spec.trained_on["validation queries"]
+    return TowersReport(products, trained, len(test), str(done.folder), seconds, figures)
 
 
 def _written(judgments: Judgments, queries: Sequence[str], folder: Path) -> Path:

@@ -31,7 +31,7 @@ def learn(
     *,
     towers: Annotated[
         bool,
-        typer.Option("--towers", help="Train the encoder, too, into a folder of its own that a rebuild takes up."),
+        typer.Option("--towers", help="Train the encoder first, and encode all products anew where it is better."),
     ] = False,
     settings: SettingsOption = None,
     as_json: JsonOption = False,

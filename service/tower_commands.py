@@ -49,6 +49,12 @@ CachedOption = Annotated[
     ),
 ]
 EncoderOption = Annotated[str, typer.Option("--encoder", help="A model to begin with; by default the index's own.")]
+CatalogOption = Annotated[
+    int,
+    typer.Option(
+        "--from-catalog", help="Learn from so many queries made from the catalog's own products.", min=0, max=1_000_000
+    ),
+]
 SeedOption = Annotated[int, typer.Option("--seed", help="Another one draws other batches.", min=0, max=1_000_000)]
 
 
@@ -62,11 +68,12 @@ def towers(
         Path | None, typer.Option(help="Judged queries that choose; by default a tenth of the others.")
     ] = None,
     encoder: EncoderOption = "",
+    from_catalog: CatalogOption = 0,
     loss: LossOption = "softmax",
     epochs: EpochsOption = 3,
     batch: BatchOption = 128,
-    learning_rate: RateOption = 1e-4,
     *,
+    learning_rate: RateOption = 1e-4,
     temperature: TemperatureOption = 0.05,
     negatives: NegativesOption = 1,
     ranks: RanksOption = "101-500",
@@ -117,6 +124,7 @@ def towers(
     )
     request = TowersRequest(
         judgments or (),
+        from_catalog,
         validation,
         encoder=encoder,
         teacher=teacher,

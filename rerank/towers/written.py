@@ -26,7 +26,7 @@ class TowersSpec(msgspec.Struct, frozen=True):
     version: str
     """Of the index whose products and retrievers it learned from."""
     source: str
-    """What was learned from: judgments or clicks."""
+    """What was learned from: judgments, clicks, or queries made from the catalog."""
     trained_on: Mapping[str, int]
     """How many queries and positives, and what was left out."""
     options: Mapping[str, Any]

@@ -1,25 +1,25 @@
-"""What a run trains beside the ranker, on the same tables: the shopper tower, and the encoder where that is asked for.
+"""What a run trains beside the ranker: the shopper tower, and before both, where that is asked for, the encoder.
 
 One that comes to nothing says why, and the run goes on.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rerank.shoppers.training import ShopperTowerOptions
-from rerank.towers.material import JudgedQuery
 from retrieval.errors import EncoderError, ShopperTowerError, TrainingError
 from service.learning.report import Recommends, TextTowers
 from service.learning.steps import SHOPPERS, TOWERS, Outcome, RecordedSteps
-from service.snapshot import Snapshot
+from service.settings import Settings
 from service.training.shopper_acts import ShopperActs
 from service.training.shopper_tower import tower_of_acts
 from service.training.training import FreshTables
 
 if TYPE_CHECKING:
+    from service.training.encoder_gate import EncoderReport
     from service.training.towers import TowersRequest, WrittenTowers
 
 
@@ -43,59 +43,56 @@ def train_shoppers(
         return found
 
 
-def train_encoder(
-    root: Path,
-    snapshot: Snapshot,
-    work: Path,
-    labelled: Sequence[JudgedQuery],
-    request: TowersRequest | None,
-    steps: RecordedSteps,
-) -> TextTowers:
-    """Trains the encoder into a folder of its own, in one that nobody else works in, where there is a request; says
-    what to do with it, or how to get there."""
-    with steps.under(TOWERS):
-        steps.begin(TOWERS, None, "")
-        could = TextTowers(len(labelled), _to_train(root))
-        if request is None:
-            steps.leave(Outcome.LEFT, _left(could))
-            return could
-        steps.end(f"{len(labelled):,} queries that clicks have labelled")
-        try:
-            # Takes seconds to import, and few runs ask for it.
-            from service.training.towers import towers_of_queries
+def train_encoder(root: Path, settings: Settings, request: TowersRequest, steps: RecordedSteps) -> TextTowers | None:
+    """Trains the encoder on clicks and lets it serve where it is better; None where there is too little to learn from,
+    or nothing better came of it.
 
-            return _told(root, len(labelled), towers_of_queries(snapshot, work, labelled, request, steps), steps)
+    Raises what `train_text_towers` does of events and of the index.
+    """
+    with steps.under(TOWERS):
+        # Takes seconds to import, and few runs ask for it.
+        from service.training.towers import train_text_towers
+
+        try:
+            return _trained(root, train_text_towers(root, settings, replace(request, publish=True), steps), steps)
         except (TrainingError, EncoderError) as error:
             steps.leave(Outcome.NOT_TRAINED, str(error))
-            return could
+            return None
 
 
-def _told(root: Path, queries: int, done: WrittenTowers, steps: RecordedSteps) -> TextTowers:
+def leave_encoder(root: Path, queries: int, steps: RecordedSteps) -> TextTowers:
+    """Says on how many queries that clicks have labelled it could be trained, and how."""
+    with steps.under(TOWERS):
+        could = TextTowers(queries, (f"shelfwise learn --towers --index {root}",))
+        steps.leave(
+            Outcome.LEFT,
+            f"{queries:,} queries that clicks have labelled could train it. As that encodes every product anew, it is "
+            f"done only when asked for: {could.next[0]}",
+        )
+        return could
+
+
+def _trained(root: Path, done: WrittenTowers, steps: RecordedSteps) -> TextTowers:
     curve = {epoch.number: epoch.validation for epoch in done.spec.curve}
-    use = _to_use(root, done.folder)
-    made = TextTowers(queries, use, str(done.folder), curve[0], curve[done.spec.best])
-    steps.begin("written", None, "")
+    serves = done.published.version if done.published and done.published.serves else ""
+    report = done.published.report if done.published else None
+    judging = report.queries if report else 0
+    queries = done.spec.trained_on["training queries"] + done.spec.trained_on["validation queries"] + judging
+    use = () if serves else (f"shelfwise rebuild --index {root} --encoder {done.folder}",)
+    made = TextTowers(queries, use, str(done.folder), curve[0], curve[done.spec.best], serves)
+    steps.begin("verdict", None, "")
     steps.end(
         f"{done.folder}: nDCG@10 {made.before:.4f} before and {made.after:.4f} after, of queries that chose when to "
-        f"stop; nothing that serves is changed. To use it: {', then '.join(use)}"
+        f"stop. {_served(made, report)}"
     )
     return made
 
 
-def _left(towers: TextTowers) -> str:
-    return (
-        f"{towers.queries:,} queries that clicks have labelled could train it. As that changes every product's vector, "
-        f"it is done only when asked for, with --towers or: {', then '.join(towers.next)}"
-    )
-
-
-def _to_train(root: Path) -> tuple[str, ...]:
-    return f"shelfwise train towers --index {root}", f"shelfwise learn --index {root}"
-
-
-def _to_use(root: Path, folder: Path) -> tuple[str, ...]:
-    """What was trained on the vectors of one encoder does not serve those of another."""
-    return f"shelfwise rebuild --index {root} --encoder {folder}", f"shelfwise learn --index {root}"
+def _served(made: TextTowers, report: EncoderReport | None) -> str:
+    if made.version:
+        return f"It serves as {made.version}, and all that is trained next reads its vectors"
+    why = "; ".join(report.aside) if report else ""
+    return f"It is kept aside: {why}. To use it all the same: {made.next[0]}"
 
 
 def _verdict(found: Recommends) -> str:

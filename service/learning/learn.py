@@ -24,7 +24,7 @@ from retrieval.errors import EncoderError, RankerError, ShelfwiseError, StoreErr
 from retrieval.events.intake import utc_now
 from retrieval.manifest import write_durably
 from service.learning import summary
-from service.learning.beside import train_encoder, train_shoppers
+from service.learning.beside import leave_encoder, train_encoder, train_shoppers
 from service.learning.findings import findings
 from service.learning.page import html
 from service.learning.remembered import Learned, remember, stored_days
@@ -69,17 +69,18 @@ class _Run:
         return EventsRead.of(self.refreshed) if self.refreshed else None
 
     def trained(self, root: Path, settings: Settings, options: LearnOptions) -> ClickTraining:
-        """Everything, on tables that are brought up to date once; all of them are read at once, as others may replace
-        them meanwhile."""
+        """The encoder first, where that is asked for, as the others read its vectors; then they, on tables that are
+        brought up to date once; all of them are read at once, as others may replace them meanwhile."""
+        if options.towers is not None:
+            self.towers = train_encoder(root, settings, options.towers, self.steps)
         with fresh_tables(root, settings, self.steps) as tables:
             self.refreshed = tables.refreshed
             acts = shopper_acts(tables.derived.acts(), tables.snapshot.products.row_of)
-            labelled = from_labels(tables.derived.labels)
+            if options.towers is None:
+                self.towers = leave_encoder(root, len(from_labels(tables.derived.labels)), self.steps)
 
             def beside() -> None:
                 self.shoppers = train_shoppers(tables, acts, options.shoppers, self.steps)
-                at = tables.root, tables.snapshot, tables.work
-                self.towers = train_encoder(*at, labelled, options.towers, self.steps)
 
             return ranker_from_tables(tables, options.ranker, self.steps, before_judging=beside)
 
@@ -95,6 +96,7 @@ class _Run:
             summary=(
                 *summary.told(decision, added.ranker.name, made.against, found, self.events),
                 *summary.recommending(self.shoppers),
+                *summary.encoding(self.towers),
             ),
             reasons=verdict.reasons if verdict else (),
             ranker=added.ranker.name,
@@ -115,7 +117,11 @@ class _Run:
             started=self.started,
             seconds=time.perf_counter() - self.began,
             decision=Decision.REFUSED,
-            summary=(*summary.refused(str(error), stopped), *summary.recommending(self.shoppers)),
+            summary=(
+                *summary.refused(str(error), stopped),
+                *summary.recommending(self.shoppers),
+                *summary.encoding(self.towers),
+            ),
             reasons=(str(error),),
             ranker="",
             against="",

@@ -145,12 +145,14 @@ class TextTowers:
     queries: int
     """That clicks have labelled."""
     next: tuple[str, ...]
-    """Commands: how to train it where none is, how to use it, and how to train anew what read the vectors of before."""
+    """Commands: how to train it where it was left, how to use it where it was kept aside."""
     folder: str = ""
     """Of a trained one; empty where none is."""
     before: float | None = None
     after: float | None = None
     """nDCG@10 of queries that chose when to stop, over a part of the catalog, of the model as it was and as trained."""
+    version: str = ""
+    """The version that it serves in from now on; empty where it does not."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,7 +184,7 @@ class LearnReport:
     shoppers: Recommends | None = None
     """None where none was trained: its stage says why."""
     towers: TextTowers | None = None
-    """None where the run did not come to it."""
+    """None where the run did not come to it, or nothing came of it: its stage says why."""
     schema: int = field(default=SCHEMA)
 
     def to_json(self) -> bytes:

@@ -108,11 +108,11 @@ class RecordedSteps:
 SHOPPERS, TOWERS = "shoppers", "towers"
 _ABOUT = {
     "clean": "The tables of events are brought up to date: what cannot be is set aside, robots and fraud are left out.",
+    TOWERS: "The encoder, which makes the vectors of all products: where asked for, a new one is trained and judged.",
     "click model": "What a product's place does to its clicks is told apart from what the product does.",
     "labels": "Each query becomes a list to learn from; later lists are kept, to choose by and to judge by.",
     "ranker": "The ranker that serves, or a new one, is trained; beside it, one on clicks as they are.",
     SHOPPERS: "What recommends is trained on what shoppers did next, and serves where it foretells that better.",
-    TOWERS: "The encoder, which makes the vectors of all products: a new one takes a rebuild.",
     "evaluation": "Each order is measured on the last lists, which nothing has learned from.",
     "gate": "The new ranker is compared with what serves, over all queries and over parts of them.",
     "publish": "The ranker serves from now on, or is kept aside with the reasons.",

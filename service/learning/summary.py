@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from rerank.gate.verdict import ALL_QUERIES, NDCG, Comparison
 from rerank.ranker.spec import NAIVE
 from rerank.training.click_training import Way
-from service.learning.report import Decision, EventsRead, Findings, Recommends
+from service.learning.report import Decision, EventsRead, Findings, Recommends, TextTowers
 from service.training.tower_gate import TOWER
 
 _NAIVE_WAY: Way = "naive"
@@ -38,6 +38,14 @@ def recommending(found: Recommends | None) -> tuple[str, ...]:
         f"{new.hit_rate:.1%} of {found.report.shoppers:,} shoppers; by {before.name}, for {before.hit_rate:.1%} "
         f"(nDCG@10 {new.ndcg:.4f} and {before.ndcg:.4f}).",
     )
+
+
+def encoding(found: TextTowers | None) -> tuple[str, ...]:
+    """Of the encoder, where one was trained."""
+    if found is None or not found.folder:
+        return ()
+    verdict = f"serves from now on, as {found.version}" if found.version else "is kept aside"
+    return (f"The encoder that was trained on {found.queries:,} clicked queries {verdict}.",)
 
 
 def _sentences(

@@ -28,6 +28,7 @@ from retrieval.errors import SettingError, TrainingError
 from retrieval.weights import ModelSource, find_model
 from service.settings import Settings
 from service.snapshot import Snapshot
+from service.training.catalog_queries import catalog_queries
 from service.training.encoder_gate import judging
 from service.training.encoder_publishing import PublishedEncoder, publish_encoder
 from service.training.from_catalog import Progress
@@ -43,7 +44,9 @@ class TowersRequest:
     """What to train on, and where what comes of it goes."""
 
     judgments: Sequence[Path] = ()
-    """Files; none for what shoppers did."""
+    """Files; none for what shoppers did. Beside `catalog` they train nothing, but judge what is to be published."""
+    catalog: int = 0
+    """Train on so many queries made from the catalog's own products; 0 for none."""
     validation: Path | None = None
     """A judgments file whose queries choose; None takes a tenth of the others."""
     held_out: Collection[str] = ()
@@ -56,10 +59,16 @@ class TowersRequest:
     """A new folder; one under the index's `training` by default."""
     cache: Path = Path(".cache")
     publish: bool = False
-    """Let them serve where they are better, the whole catalog encoded by them, as judged by a fifth of the queries."""
+    """Let them serve where they are better, the whole catalog encoded by them, as judged by a fifth of the queries, or
+    by all of `judgments` where those train nothing."""
     runtime: str = "auto"
     """What they serve in."""
     options: TowerOptions = field(default_factory=TowerOptions)
+
+    @property
+    def source(self) -> str:
+        """What they learn from: the catalog, judgments or clicks."""
+        return "catalog" if self.catalog else "judgments" if self.judgments else "clicks"
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,23 +93,16 @@ def train_text_towers(root: Path, settings: Settings, request: TowersRequest, pr
     """
     if request.out is not None and request.out.exists():
         raise SettingError(f"{request.out} exists; name a new folder for the towers, or remove it")
-    if not request.judgments:
+    if request.source == "clicks":
         with fresh_tables(root, settings, progress) as tables:
             clicked = from_labels(tables.derived.labels)
-            return _published(root, settings, tables.snapshot, tables.work, clicked, request, progress)
+            return _published(root, settings, tables.snapshot, tables.work, clicked, None, request, progress)
+    judged = [each for path in request.judgments for each in judged_queries(path)]
     with working(root) as (snapshot, work, _):
-        judged = [each for path in request.judgments for each in judged_queries(path)]
-        return _published(root, settings, snapshot, work, judged, request, progress)
-
-
-def towers_of_queries(
-    snapshot: Snapshot, work: Path, training: Sequence[JudgedQuery], request: TowersRequest, progress: Progress
-) -> WrittenTowers:
-    """Trains on queries that were read from the request's judgments or from clicks, in a folder that nobody else works
-    in, and publishes nothing."""
-    done, _ = _written(snapshot, work, training, request, progress)
-    _remove_runs(work)
-    return done
+        if request.source == "judgments":
+            return _published(root, settings, snapshot, work, judged, None, request, progress)
+        made = catalog_queries(snapshot, request.catalog, request.options.seed, progress)
+        return _published(root, settings, snapshot, work, made, judged or None, request, progress)
 
 
 def _published(
@@ -109,13 +111,17 @@ def _published(
     snapshot: Snapshot,
     work: Path,
     judged: Sequence[JudgedQuery],
+    judges: Sequence[JudgedQuery] | None,
     request: TowersRequest,
     progress: Progress,
 ) -> WrittenTowers:
-    """The run is kept until all is done: one that is killed while it encodes does not train again."""
+    """`judges` None is a fifth of `judged`. The run is kept until all is done: one that is killed while it encodes does
+    not train again."""
     if not request.publish:
-        return towers_of_queries(snapshot, work, judged, request, progress)
-    judges = judging(judged)
+        done, _ = _written(snapshot, work, judged, request, progress)
+        _remove_runs(work)
+        return done
+    judges = judging(judged) if judges is None else judges
     names = {each.query for each in judges}
     training = [each for each in judged if each.query not in names]
     held_out = replace(request, held_out=(*request.held_out, *names))
@@ -217,7 +223,7 @@ def _spec(
         source.name,
         source.fingerprint,
         snapshot.manifest.version,
-        "judgments" if request.judgments else "clicks",
+        request.source,
         counted | {name.replace("_", " "): count for name, count in asdict(made.dropped).items()},
         asdict(request.options),
         trained.curve,

@@ -33,7 +33,7 @@ from tests.unit.rerank.shoppers.small_stores import TINY
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
-STAGES = ["clean", "click model", "labels", "ranker", "shoppers", "towers", "evaluation", "gate", "publish"]
+STAGES = ["clean", "towers", "click model", "labels", "ranker", "shoppers", "evaluation", "gate", "publish"]
 OPTIONS = LearnOptions(SMALL, replace(TINY, epochs=2, refit=False))
 
 
@@ -90,10 +90,10 @@ class TestLearned:
         report = report_of(learned)
         assert report.towers is not None
         assert report.towers.queries > 100
-        assert report.towers.next[0] == f"shelfwise train towers --index {learned}"
+        assert report.towers.next == (f"shelfwise learn --towers --index {learned}",)
         (step,) = report.stages[STAGES.index("towers")].steps
         assert step.did.startswith(f"{report.towers.queries:,} queries that clicks have labelled could train it.")
-        assert step.did.endswith(f"shelfwise train towers --index {learned}, then shelfwise learn --index {learned}")
+        assert step.did.endswith(f"only when asked for: shelfwise learn --towers --index {learned}")
 
     def test_the_decision_is_that_of_the_registry(self, learned: Path) -> None:
         report, registry = report_of(learned), RankerRegistry(learned)

@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 from indexer.build import RebuildOptions, rebuild
 from indexer.reencoding import ReencodeReport, reencode
 from rerank.gate.bootstrap import Difference
-from rerank.towers.material import JudgedQuery, Opinion, validates
+from rerank.towers.material import validates
 from rerank.towers.options import TowerOptions
 from rerank.towers.written import read_towers
 from rerank.training.checkpoint import STATE_FILE
@@ -31,23 +31,11 @@ from service.training.encoder_publishing import MOST_LOST, Rounded
 from service.training.towers import TowersRequest, train_text_towers
 from tests.catalogs import write_feed
 from tests.learning_stores import SETTINGS, Quiet
-from tests.unit.rerank.towers.tiny_towers import ASKED, CALLED, COLOURS, PRODUCTS, SIZES, make_encoder
+from tests.unit.rerank.towers.tiny_towers import PRODUCTS, every_query, make_encoder
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 TRAINING = ("--epochs", "3", "--batch", "32", "--learning-rate", "5e-3", "--max-length", "16", "--ranks", "20-100")
-
-
-def queries() -> list[JudgedQuery]:
-    """Each thing in each colour and size, its words in six orders."""
-    made = []
-    for asked, called in zip(ASKED, CALLED, strict=True):
-        for colour in COLOURS:
-            for size in SIZES:
-                right = next(each.id for each in PRODUCTS if each.title == f"{colour} {called} {size}")
-                orders = (f"{colour} {asked} {size}", f"{size} {colour} {asked}", f"{asked} {size} {colour}")
-                made += [JudgedQuery(query, {right: Opinion(1.0)}) for query in orders]
-    return made
 
 
 @pytest.fixture(scope="module")
@@ -59,8 +47,8 @@ def store(cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     rebuild(folder / "index", RebuildOptions((str(feed),), cache, encoder=str(encoder), runtime="onnx-int8"))
     with SearchEngine.open(folder / "index") as engine:
         engine.upsert([Product("new", "red lamp large new")])
-    lines = [f"{each.query}\t{product}\t1" for each in queries() for product in each.opinions]
-    noughts = [f"{each.query}\t{PRODUCTS[0].id}\t0" for each in queries() if PRODUCTS[0].id not in each.opinions]
+    lines = [f"{each.query}\t{product}\t1" for each in every_query() for product in each.opinions]
+    noughts = [f"{each.query}\t{PRODUCTS[0].id}\t0" for each in every_query() if PRODUCTS[0].id not in each.opinions]
     (folder / "judgments.tsv").write_text("\n".join(["query\tproduct_id\tgrade", *lines, *noughts]))
     return folder
 
@@ -94,7 +82,7 @@ class TestBetter:
         told: Any = msgspec.json.decode((published / "told.json").read_bytes())
         found = told["published"]
         assert (found["version"], found["serves"], found["report"]["aside"]) == ("v000002", True, [])
-        assert found["report"]["queries"] == len(judging(queries())) >= 50
+        assert found["report"]["queries"] == len(judging(every_query())) >= 50
         assert found["report"]["difference"]["low"] > 0
         merged = found["report"]["orders"][1]
         assert merged["after"] > merged["before"]
@@ -110,8 +98,8 @@ class TestBetter:
     def test_what_judges_has_not_trained(self, published: Path) -> None:
         (folder,) = (published / "index" / "training" / "towers").iterdir()
         trained_on = read_towers(folder).trained_on
-        judges = len(judging(queries()))
-        assert trained_on["training queries"] + trained_on["validation queries"] == len(queries()) - judges
+        judges = len(judging(every_query()))
+        assert trained_on["training queries"] + trained_on["validation queries"] == len(every_query()) - judges
         assert trained_on["leaked"] == 0
 
     def test_live_changes_stand(self, published: Path) -> None:
@@ -156,8 +144,8 @@ class TestBetter:
 
 class TestNotBetter:
     def test_too_few_queries_judge(self, root: Path) -> None:
-        few = [each for each in queries() if not validates(each.query, JUDGING_SHARE, -1)]
-        few += judging(queries())[:9]
+        few = [each for each in every_query() if not validates(each.query, JUDGING_SHARE, -1)]
+        few += judging(every_query())[:9]
         lines = [f"{each.query}\t{product}\t1" for each in few for product in each.opinions]
         (root / "few.tsv").write_text("\n".join(["query\tproduct_id\tgrade", *lines]))
         shown = run("train", "towers", "--index", root / "index", "--judgments", root / "few.tsv", *TRAINING)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +17,8 @@ from rerank.towers.written import read_towers
 from rerank.training.checkpoint import STATE_FILE
 from retrieval.errors import EncoderUnavailableError, JudgmentsError, SettingError, ShelfwiseError, TrainingError
 from service.engine import SearchEngine
-from service.learning.beside import train_encoder
-from service.learning.steps import TOWERS, Outcome, RecordedSteps
 from service.training.towers import TowersRequest, train_text_towers
-from service.training.training import fresh_tables, working
+from service.training.training import fresh_tables
 from service.training_commands import train
 from tests.catalogs import write_feed
 from tests.learning_stores import SETTINGS, Quiet, with_events
@@ -167,38 +164,6 @@ def test_clicks_are_what_it_learns_from_where_no_file_is_named(demo_index: Path,
     for each in judged_by_clicks:
         assert max(opinion.gain for opinion in each.opinions.values()) == 1.0
         assert all(0 < opinion.weight <= opinion.gain <= 1 for opinion in each.opinions.values())
-
-
-class TestInLearn:
-    """As `shelfwise learn --towers` has it trained."""
-
-    REQUEST = TowersRequest(options=TowerOptions(epochs=1, batch=16, learning_rate=3e-3, max_length=16))
-
-    def test_a_folder_is_written_and_what_to_do_with_it_is_said(self, root: Path) -> None:
-        index, steps = root / "index", RecordedSteps(Quiet())
-        with working(index) as (snapshot, work, _):
-            request = replace(self.REQUEST, encoder=str(root / "tiny"))
-            told = train_encoder(index, snapshot, work, judged(), request, steps)
-        folder = index / "training" / "towers" / "towers-0001"
-        spec = read_towers(folder)
-        assert (told.folder, told.queries, spec.source) == (str(folder), len(judged()), "clicks")
-        assert (told.before, told.after) == (spec.curve[0].validation, spec.curve[spec.best].validation)
-        use = f"shelfwise rebuild --index {index} --encoder {folder}"
-        assert told.next == (use, f"shelfwise learn --index {index}")
-        stage = next(stage for stage in steps.stages(is_over=True) if stage.name == TOWERS)
-        assert stage.outcome is Outcome.DONE
-        assert use in stage.steps[-1].did
-        assert all(other.outcome is Outcome.NOT_REACHED for other in steps.stages(is_over=True) if other != stage)
-
-    def test_too_few_queries_are_told_and_the_run_goes_on(self, root: Path) -> None:
-        index, steps = root / "index", RecordedSteps(Quiet())
-        with working(index) as (snapshot, work, _):
-            told = train_encoder(index, snapshot, work, judged()[:9], self.REQUEST, steps)
-        assert (told.folder, told.before, told.after) == ("", None, None)
-        assert told.next[0] == f"shelfwise train towers --index {index}"
-        stage = next(stage for stage in steps.stages(is_over=True) if stage.name == TOWERS)
-        assert stage.outcome is Outcome.NOT_TRAINED
-        assert "give more judged queries" in stage.steps[-1].did
 
 
 class TestRefused:

@@ -12,7 +12,8 @@ from sentence_transformers.sentence_transformer.modules import Pooling, Transfor
 from transformers import BertConfig, BertModel
 
 from rerank.towers.material import JudgedQuery, Material, Opinion, Rows, Sources, material
-from rerank.towers.options import Found
+from rerank.towers.negatives import NegativeOptions
+from rerank.towers.options import Found, TowerOptions
 from retrieval.records import Product
 from tests.tiny_tokenizers import SPECIAL, tiny_tokenizer
 
@@ -26,6 +27,10 @@ PRODUCTS = [
         (called, colour, size) for called in CALLED for colour in COLOURS for size in SIZES
     )
 ]
+
+
+TRAINING = TowerOptions(epochs=3, batch=32, learning_rate=5e-3, max_length=16, negatives=NegativeOptions(1, 20, 100))
+"""Makes an encoder of nothing but random weights know the store."""
 
 
 def make_encoder(folder: Path, *, layers: int = 2, dropout: float = 0.1) -> Path:
@@ -57,6 +62,18 @@ def judged(*, words: tuple[str, ...] = ASKED) -> list[JudgedQuery]:
         for word in words
         for colour in COLOURS
     ]
+
+
+def every_query() -> list[JudgedQuery]:
+    """Each thing in each colour and size, its words in three orders."""
+    made = []
+    for asked, called in zip(ASKED, CALLED, strict=True):
+        for colour in COLOURS:
+            for size in SIZES:
+                right = next(each.id for each in PRODUCTS if each.title == f"{colour} {called} {size}")
+                orders = (f"{colour} {asked} {size}", f"{size} {colour} {asked}", f"{asked} {size} {colour}")
+                made += [JudgedQuery(query, {right: Opinion(1.0)}) for query in orders]
+    return made
 
 
 def row_of(product_id: str) -> int | None:

@@ -73,9 +73,12 @@ def test_a_run_that_is_not_over_stopped_where_it_was() -> None:
     steps = recorded("events", "click model")
     steps.begin("labels", None, "")
     stages = steps.stages(is_over=False)
-    outcomes = [stage.outcome for stage in stages[:4]]
-    assert outcomes == [Outcome.DONE, Outcome.DONE, Outcome.STOPPED, Outcome.NOT_REACHED]
-    assert stages[2].steps == (Step("labels", "", 1.0),)
+    outcomes = {stage.name: stage.outcome for stage in stages}
+    assert [outcomes[name] for name in ("clean", "click model")] == [Outcome.DONE, Outcome.DONE]
+    assert (outcomes["towers"], outcomes["ranker"]) == (Outcome.NOT_REACHED, Outcome.NOT_REACHED)
+    (stopped,) = (stage for stage in stages if stage.outcome is Outcome.STOPPED)
+    assert stopped.name == "labels"
+    assert stopped.steps == (Step("labels", "", 1.0),)
 
 
 def test_one_that_stopped_between_two_steps_stopped_in_the_first() -> None:

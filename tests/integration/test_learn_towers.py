@@ -1,0 +1,124 @@
+"""`shelfwise learn --towers`: the encoder learns from clicks and serves before all else is trained on its vectors."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from indexer.build import RebuildOptions, rebuild
+from indexer.events.importing import import_events
+from rerank.ranker.registry import RankerRegistry
+from rerank.towers.written import read_towers
+from retrieval.events.intake import utc_now
+from retrieval.published import Store
+from service.event_log import EventLog, aside_path
+from service.learning.learn import REPORT_FILE, LearnOptions, learn
+from service.learning.report import LearnReport
+from service.learning.steps import TOWERS, Outcome
+from service.training.encoder_gate import judging
+from service.training.towers import TowersRequest
+from service.training.training import TRAINING_FOLDER
+from tests.catalogs import write_feed
+from tests.learning_stores import SETTINGS, SMALL, Quiet
+from tests.unit.rerank.shoppers.small_stores import TINY
+from tests.unit.rerank.towers.tiny_towers import PRODUCTS, TRAINING, every_query, make_encoder
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+SHOWN = 5
+"""Products of a page."""
+
+
+@pytest.fixture(scope="module")
+def store(cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An index whose shoppers have clicked on what answers each query."""
+    folder = tmp_path_factory.mktemp("clicked")
+    feed = write_feed(folder / "feed.jsonl", PRODUCTS)
+    encoder = make_encoder(folder / "tiny")
+    root = folder / "index"
+    rebuild(root, RebuildOptions((str(feed),), cache, encoder=str(encoder), runtime="onnx-int8"))
+    log = folder / "events.jsonl"
+    log.write_text("\n".join(json.dumps(event) for event in _events()))
+    with EventLog.open(root, SETTINGS) as events:
+        import_events([str(log)], events.store, events.intake, aside=aside_path(events.folder, utc_now()))
+    return root
+
+
+def _events() -> list[dict[str, object]]:
+    """Each query twice: a page on which one product is clicked."""
+    began, ids, made = datetime(2026, 1, 1, tzinfo=UTC), [each.id for each in PRODUCTS], []
+    for visit, asked in enumerate([*every_query()] * 2):
+        (right,) = asked.opinions
+        others = [ids[(visit * 7 + step * 11) % len(ids)] for step in range(SHOWN)]
+        page = [each for each in dict.fromkeys(others) if each != right][: SHOWN - 1]
+        page.insert(visit % SHOWN, right)
+        time = began + timedelta(hours=visit)
+        said = {"query_id": f"q{visit}", "query": asked.query, "session": f"s{visit}"}
+        for position, product in enumerate(page, 1):
+            shown = {"kind": "impression", "product_id": product, "position": position, "time": time.isoformat()}
+            made.append({"event_id": f"i{visit}-{position}", **said, **shown})
+        at = {"product_id": right, "position": page.index(right) + 1, "time": (time + timedelta(seconds=9)).isoformat()}
+        made.append({"event_id": f"c{visit}", "kind": "click", **said, **at})
+    return made
+
+
+@pytest.fixture
+def root(store: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(store, tmp_path / "index"))
+
+
+@pytest.fixture
+def options(cache: Path) -> LearnOptions:
+    return LearnOptions(SMALL, replace(TINY, epochs=1, refit=False), TowersRequest(cache=cache, options=TRAINING))
+
+
+def report_of(root: Path) -> LearnReport:
+    return msgspec.json.decode((root / TRAINING_FOLDER / REPORT_FILE).read_bytes(), type=LearnReport)
+
+
+def test_what_is_better_serves_and_the_rest_is_trained_on_its_vectors(root: Path, options: LearnOptions) -> None:
+    report = learn(root, SETTINGS, options, Quiet())
+    assert report_of(root) == report
+    towers = report.towers
+    assert towers is not None
+    assert (towers.version, towers.next) == ("v000002", ())
+    serving = Store(root).find_serving().manifest
+    assert (serving.version, serving.encoder_name) == (towers.version, towers.folder)
+    spec = read_towers(Path(towers.folder))
+    assert (spec.source, spec.version) == ("clicks", "v000001")
+    assert (towers.before, towers.after) == (spec.curve[0].validation, spec.curve[spec.best].validation)
+    assert towers.queries == len(every_query())
+    assert spec.trained_on["training queries"] + spec.trained_on["validation queries"] == (
+        len(every_query()) - len(judging(every_query()))
+    )
+    assert f"The encoder that was trained on {towers.queries:,} clicked queries serves from now on, as v000002." in (
+        report.summary
+    )
+    assert RankerRegistry(root).open(report.ranker).spec.encoder == serving.encoder
+    names = [stage.name for stage in report.stages if stage.outcome is not Outcome.NOT_REACHED]
+    assert names[1] == TOWERS
+
+
+def test_one_that_is_no_better_is_left_and_the_run_goes_on(root: Path, options: LearnOptions) -> None:
+    worse = replace(TRAINING, epochs=1, learning_rate=1e-7)
+    report = learn(root, SETTINGS, replace(options, towers=TowersRequest(options=worse)), Quiet())
+    stage = next(stage for stage in report.stages if stage.name == TOWERS)
+    assert report.ranker
+    assert Store(root).current() == "v000001"
+    assert (report.towers, stage.outcome) == (None, Outcome.NOT_TRAINED)
+    assert "so nothing is written" in stage.steps[-1].did
+
+
+def test_too_few_queries_are_told_and_the_run_goes_on(root: Path, options: LearnOptions) -> None:
+    wanting = TowersRequest(options=TRAINING, held_out=[each.query for each in every_query()][:-9])
+    report = learn(root, SETTINGS, replace(options, towers=wanting), Quiet())
+    stage = next(stage for stage in report.stages if stage.name == TOWERS)
+    assert (report.towers, stage.outcome) == (None, Outcome.NOT_TRAINED)
+    assert "give more judged queries" in stage.steps[-1].did
+    assert report.ranker
