@@ -187,8 +187,8 @@ class TestRefused:
         report = report_of(root)
         assert report.events is not None
         assert report.events.events > 0
-        outcomes = [stage.outcome for stage in report.stages[:3]]
-        assert outcomes == [Outcome.DONE, Outcome.STOPPED, Outcome.NOT_REACHED]
+        outcomes = [stage.outcome for stage in report.stages[:4]]
+        assert outcomes == [Outcome.DONE, Outcome.LEFT, Outcome.STOPPED, Outcome.NOT_REACHED]
         assert last_learned(root) is None
 
     def test_while_another_program_trains_no_report_is_written(self, learned: Path, tmp_path: Path) -> None:
