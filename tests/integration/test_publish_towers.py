@@ -235,3 +235,31 @@ class TestReencoding:
         assert "v000002 serves on: its vectors are by" in " ".join(run(*command).split())
         done = CliRunner().invoke(app, [*map(str, command), "--backend", "embedded"])
         assert "are two runs: one after the other" in f"{done.exception}"
+
+
+class TestFromCatalog:
+    """Trained on queries made from the products, by an encoder that hardly told them apart."""
+
+    @pytest.fixture
+    def blind(self, root: Path, cache: Path) -> Path:
+        encoder, feed = make_encoder(root / "blind", words=0.02), root / "feed.jsonl"
+        options = RebuildOptions((str(feed),), cache, encoder=str(encoder), runtime="onnx-fp32")
+        rebuild(root / "blind-index", options)
+        return root / "blind-index"
+
+    def test_judged_queries_judge_and_train_nothing(self, root: Path, blind: Path) -> None:
+        asked = ("--from-catalog", "300", "--judgments", root / "judgments.tsv", "--json", *TRAINING)
+        told: Any = msgspec.json.decode(run("train", "towers", "--index", blind, *asked))
+        assert told["towers"]["source"] == "catalog"
+        assert told["published"]["report"]["queries"] == len(every_query())
+        assert told["published"]["serves"] == (told["published"]["report"]["difference"]["low"] > 0)
+        assert Store(blind).current() == told["published"]["version"]
+
+    def test_a_fifth_of_the_made_queries_judges_where_there_are_no_others(self, blind: Path) -> None:
+        asked = ("--from-catalog", "300", "--json", *TRAINING)
+        told: Any = msgspec.json.decode(run("train", "towers", "--index", blind, *asked))
+        trained_on, report = told["towers"]["trained_on"], told["published"]["report"]
+        assert 50 <= report["queries"] < trained_on["training queries"]
+        assert (trained_on["leaked"], trained_on["gone"]) == (0, 0)
+        dense = report["orders"][0]
+        assert dense["after"] > dense["before"] + 0.1

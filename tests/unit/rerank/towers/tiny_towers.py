@@ -33,8 +33,10 @@ TRAINING = TowerOptions(epochs=3, batch=32, learning_rate=5e-3, max_length=16, n
 """Makes an encoder of nothing but random weights know the store."""
 
 
-def make_encoder(folder: Path, *, layers: int = 2, dropout: float = 0.1) -> Path:
-    """Writes an encoder of random weights, the same on every run, whose tokens are the store's words."""
+def make_encoder(folder: Path, *, layers: int = 2, dropout: float = 0.1, words: float = 1.0) -> Path:
+    """Writes an encoder of random weights, the same on every run, whose tokens are the store's words.
+
+    By random vectors of words it tells texts apart that share none; the less so, the less `words` count."""
     torch.manual_seed(5)
     names = [*SPECIAL, *ASKED, *CALLED, *COLOURS, *SIZES, *"abcdefghijklmnopqrstuvwxyz", *"0123456789"]
     config = BertConfig(
@@ -48,7 +50,10 @@ def make_encoder(folder: Path, *, layers: int = 2, dropout: float = 0.1) -> Path
         attention_probs_dropout_prob=dropout,
     )
     raw = folder.with_name(f"{folder.name}-raw")
-    BertModel(config).save_pretrained(raw)
+    model = BertModel(config)
+    with torch.no_grad():
+        model.embeddings.word_embeddings.weight.mul_(words)
+    model.save_pretrained(raw)
     tiny_tokenizer(names, 32).save_pretrained(raw)
     body = Transformer(str(raw), max_seq_length=16)
     SentenceTransformer(modules=[body, Pooling(32, "mean")], device="cpu").save(str(folder), create_model_card=False)
