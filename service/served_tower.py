@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from rerank.shoppers.files import ProductTable, TowerSpec, Without, misfit, read_table
 from rerank.shoppers.histories import Histories
 from rerank.shoppers.registry import TowerRegistry
-from retrieval.errors import ShelfwiseError
+from retrieval.errors import ShelfwiseError, ShopperTowerDamagedError
 from service.snapshot import Snapshot
 
 if TYPE_CHECKING:
@@ -97,8 +97,8 @@ class ServedTower:
             return
         with self._lock:
             if seen != self._seen:
-                self.without = self._registry.without()
                 self._open(seen)
+                self._find_without()
                 self._seen = seen
 
     def of(self, snapshot: Snapshot) -> OpenedTower | None:
@@ -107,6 +107,13 @@ class ServedTower:
         if opened is None or misfit(opened.spec, manifest.encoder, manifest.dimension):
             return None
         return opened
+
+    def _find_without(self) -> None:
+        try:
+            self.without = self._registry.without()
+        except ShopperTowerDamagedError as error:
+            self.without = "near"
+            self.notices = (*self.notices, f"without a shopper tower, what is near is recommended: {error}")
 
     def _open(self, seen: _Seen) -> None:
         try:

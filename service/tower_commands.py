@@ -198,6 +198,7 @@ def _show(done: WrittenTowers, index: Path) -> None:
     for epoch in spec.curve:
         lost = "" if epoch.loss is None else f"{epoch.loss:.4f}"
         table.add_row(f"{epoch.number}", lost, f"{epoch.validation:.4f}", "kept" if epoch.number == spec.best else "")
+    table.add_row("", "", f"{spec.validation:.4f}", f"{spec.share:.0%} of what was learned")
     out.print(table)
     if done.published is not None and done.published.report is not None:
         _show_report(done.published.report)

@@ -93,11 +93,15 @@ class TowerRegistry:
         return file_stamp(self._pointer), file_stamp(self._without)
 
     def without(self) -> Without:
-        """What recommends where no tower serves: near products, unless the training that was last knows better."""
+        """What recommends where no tower serves: near products, unless the training that was last knows better; raises
+        ShopperTowerDamagedError where its file does not say."""
         try:
             return cast(Without, read_pointer(self._without, _WAYS))
-        except (OSError, ValueError):
+        except FileNotFoundError:
             return "near"
+        except (OSError, ValueError) as error:
+            message = f"{self._without} cannot be read ({error}); train again: shelfwise train users"
+            raise ShopperTowerDamagedError(message) from error
 
     def current(self) -> str:
         """The name of the tower that serves, nothing where none was published; raises ShopperTowerDamagedError for a

@@ -9,6 +9,7 @@ from typing import Literal, Protocol
 
 from rerank.towers.losses import LossOptions
 from rerank.towers.material import Floats, Material, Rows
+from rerank.towers.mixing import Mixed
 from rerank.towers.model import Tower
 from rerank.towers.negatives import NegativeOptions
 from rerank.training.checkpoint import Epoch, best_of
@@ -114,19 +115,21 @@ class Task:
 
 @dataclass(frozen=True, slots=True)
 class TrainedTowers:
-    """What came of it; the weights of the best part are in the model."""
+    """What came of it."""
 
     curve: tuple[Epoch, ...]
     """By part; number 0 is the model as it was. Validation is nDCG@10 over a fixed pool."""
     steps: int
     """Of the whole training, had it not stopped early."""
+    mixed: Mixed
+    """Of the weights that training began with and those of the best part: what is in the model now."""
     stopped: str = ""
     """Why it ended before its time, where that was no success."""
     notices: tuple[str, ...] = ()
 
     @property
     def best(self) -> Epoch:
-        """The part whose weights are kept."""
+        """The part whose weights are kept, mixed with those before it."""
         return best_of(self.curve)
 
     @property

@@ -16,6 +16,7 @@ from rerank.towers.freezing import freeze
 from rerank.towers.losses import TowerLoss
 from rerank.towers.material import Rows
 from rerank.towers.mining import Mining
+from rerank.towers.mixing import Mixed, mix, weights_of
 from rerank.towers.negatives import drawn
 from rerank.towers.options import Task, TrainedTowers
 from rerank.towers.stepping import LossLostError, optimizer_of, steps
@@ -25,7 +26,8 @@ from retrieval.errors import TrainingError
 
 
 def train_towers(task: Task) -> TrainedTowers:
-    """Trains a task's tower in place and leaves it with the weights of its best validation.
+    """Trains a task's tower in place and leaves it with the weights of its best validation, or between those and the
+    ones that it began with, where that is better still.
 
     A loss that is no number any more stops the run, which keeps the best part so far; a GPU that is full is given fewer
     texts at a time.
@@ -50,6 +52,7 @@ class _Run:
         made, options, size = task.made, task.options, len(task.products)
         self._loss = TowerLoss(task.tower.model, options.loss, positives(made, size), size).to(task.tower.model.device)
         self._optimizer = optimizer_of(self._loss, options)
+        self._start = weights_of(self._loss)
         self._judge = Judge(made, task.found, task.products, options.pool, options.seed)
         self._mining = Mining(task)
         fits = made.is_positive & (made.weights > 0) & np.isin(made.query_of, made.training)
@@ -82,7 +85,16 @@ class _Run:
             self._watching.end(f"loss {loss:.4f}, nDCG@10 {epoch.validation:.4f}")
             keep(self._folder, self._loss, self._optimizer, state)
         self._loss.load_state_dict(state.best_weights)
-        return TrainedTowers(tuple(state.progress.curve), self._total, stopped, tuple(self._notices))
+        curve = tuple(state.progress.curve)
+        return TrainedTowers(curve, self._total, self._mixed(best_of(curve)), stopped, tuple(self._notices))
+
+    def _mixed(self, best: Epoch) -> Mixed:
+        if best.number == 0:
+            return Mixed(1.0, best.validation)
+        self._watching.begin("mixing", None, "")
+        mixed = mix(self._loss, self._start, best.validation, lambda: self._judge.ndcg(self._tower))
+        self._watching.end(f"{mixed.share:.0%} of what was learned are kept: nDCG@10 {mixed.validation:.4f}")
+        return mixed
 
     def _resumed(self) -> RunState:
         """What an interrupted run left, or a run that begins; its first line of the curve is the model as it is."""

@@ -34,7 +34,11 @@ class TowersSpec(msgspec.Struct, frozen=True):
     curve: Sequence[Epoch]
     """nDCG@10 of the validation queries over a fixed pool, by part."""
     best: int
-    """The part whose weights these are."""
+    """The part whose weights these are, mixed with those that training began with."""
+    share: float = 1.0
+    """Of what was learned; 1 is all of it."""
+    validation: float = 0.0
+    """nDCG@10 of the mixture, as in the curve."""
     stopped: str = ""
     """Why training ended before its time, where that was no success."""
     notices: Sequence[str] = ()

@@ -73,13 +73,12 @@ def leave_encoder(root: Path, queries: int, steps: RecordedSteps) -> TextTowers:
 
 
 def _trained(root: Path, done: WrittenTowers, steps: RecordedSteps) -> TextTowers:
-    curve = {epoch.number: epoch.validation for epoch in done.spec.curve}
     serves = done.published.version if done.published and done.published.serves else ""
     report = done.published.report if done.published else None
     judging = report.queries if report else 0
     queries = done.spec.trained_on["training queries"] + done.spec.trained_on["validation queries"] + judging
     use = () if serves else (f"shelfwise rebuild --index {root} --encoder {done.folder}",)
-    made = TextTowers(queries, use, str(done.folder), curve[0], curve[done.spec.best], serves)
+    made = TextTowers(queries, use, str(done.folder), done.spec.curve[0].validation, done.spec.validation, serves)
     steps.begin("verdict", None, "")
     steps.end(
         f"{done.folder}: nDCG@10 {made.before:.4f} before and {made.after:.4f} after, of queries that chose when to "

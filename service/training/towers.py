@@ -228,6 +228,8 @@ def _spec(
         asdict(request.options),
         trained.curve,
         trained.best.number,
+        trained.mixed.share,
+        trained.mixed.validation,
         trained.stopped,
         trained.notices,
     )

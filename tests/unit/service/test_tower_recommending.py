@@ -231,6 +231,18 @@ def test_a_pointer_that_names_none_is_told(live: SearchEngine, root: Path) -> No
     assert "names no tower" in live.notices[0]
 
 
+def test_what_recommends_without_one_is_told_where_its_file_is_damaged(
+    live: SearchEngine, root: Path, tower: ShopperTower
+) -> None:
+    publish(root, live.snapshot, tower, encoder="another")
+    (root / "shoppers" / "WITHOUT").write_text("whatever sells")
+    live.look()
+    assert any("what is near is recommended" in notice and "whatever sells" in notice for notice in live.notices)
+    acts = acts_on(live, 3)
+    near = [hit.product.id for hit in live.similar(acts[0].product_id, size=5).hits]
+    assert [hit.product.id for hit in live.recommend(acts, size=5).hits] == near
+
+
 def test_old_ones_are_removed_and_the_one_that_serves_stays(
     root: Path, live: SearchEngine, tower: ShopperTower
 ) -> None:
