@@ -41,6 +41,23 @@ LayersOption = Annotated[
     int | None,
     typer.Option("--layers", help="Train so many of the upper layers; by default all, and embeddings.", min=1),
 ]
+LoraOption = Annotated[
+    int | None,
+    typer.Option("--lora", help="Train adapters of this rank in place of the model's own weights.", min=1, max=1024),
+]
+TyposOption = Annotated[
+    float, typer.Option("--typos", help="The share of queries that get a typing error.", min=0, max=1)
+]
+DropOption = Annotated[
+    float, typer.Option("--drop-fields", help="The share of positives read without some fields.", min=0, max=1)
+]
+UnlikeOption = Annotated[
+    float, typer.Option("--unlike", help="The share of positives read without their query's words.", min=0, max=1)
+]
+FgmOption = Annotated[
+    float,
+    typer.Option("--fgm", help="Look at each batch again, embeddings moved so far up its gradient.", min=0, max=100),
+]
 CachedOption = Annotated[
     bool,
     typer.Option(
@@ -80,6 +97,11 @@ def towers(
     rounds: RoundsOption = 2,
     max_length: LengthOption = 64,
     layers: LayersOption = None,
+    lora: LoraOption = None,
+    typos: TyposOption = 0.0,
+    drop_fields: DropOption = 0.0,
+    unlike: UnlikeOption = 0.0,
+    fgm: FgmOption = 0.0,
     precision: PrecisionOption = "auto",
     cached: CachedOption = True,
     teacher: Annotated[str, typer.Option(help="A cross-encoder whose scores are learned beside, if any.")] = "",
@@ -118,6 +140,9 @@ def towers(
         rounds=rounds,
         max_length=max_length,
         layers=layers,
+        lora=lora,
+        augment=(typos, drop_fields, unlike),
+        fgm=fgm,
         precision=precision,
         cached=cached,
         seed=seed,
@@ -152,12 +177,16 @@ def tower_options(
     rounds: int,
     max_length: int,
     layers: int | None,
+    lora: int | None,
+    augment: tuple[float, float, float],
+    fgm: float,
     precision: Precision,
     cached: bool,
     seed: int,
     teacher: TeacherWay = "none",
 ) -> TowerOptions:
     """How to train, as the options of a command say; raises SettingError for ranks that are none."""
+    from rerank.towers.augmentation import AugmentOptions
     from rerank.towers.losses import LossOptions
     from rerank.towers.negatives import NegativeOptions
     from rerank.towers.options import TowerOptions
@@ -170,6 +199,9 @@ def tower_options(
         max_length=max_length,
         precision=precision,
         layers=layers,
+        lora=lora,
+        fgm=fgm,
+        augment=AugmentOptions(*augment),
         loss=LossOptions(loss, temperature, teacher=teacher, cached=cached),
         negatives=NegativeOptions(negatives, *rank_window(ranks)),
         seed=seed,

@@ -11,11 +11,13 @@ import xxhash
 from datasets import Dataset
 from numpy.typing import NDArray
 
+from rerank.towers.augmentation import Augmentation
 from rerank.towers.losses import Examples
 from rerank.towers.material import Floats, Material, Rows
 from rerank.towers.model import Tower
 from rerank.towers.options import Products, Score
 from retrieval.product_text import encoder_text
+from retrieval.records import Product
 from retrieval.textfold import fold
 
 LABEL = "label"
@@ -37,9 +39,15 @@ def positives(made: Material, size: int) -> torch.Tensor:
 
 
 def part_of(
-    made: Material, pairs: Rows, negatives: Rows, products: Products, tower: Tower, score: Score | None
+    made: Material,
+    pairs: Rows,
+    negatives: Rows,
+    products: Products,
+    tower: Tower,
+    augmentation: Augmentation,
+    score: Score | None,
 ) -> Part:
-    """The examples of `pairs` (n,) with their `negatives` (n, k)."""
+    """The examples of `pairs` (n,) with their `negatives` (n, k); a teacher reads them as they are."""
     rows = np.column_stack([made.rows[pairs], negatives])
     known, place = np.unique(rows, return_inverse=True)
     place = place.reshape(rows.shape)
@@ -56,12 +64,22 @@ def part_of(
         None if score is None else torch.from_numpy(_taught(queries, texts, place, score)),
     )
     ready = [tower.ready_product(text) for text in texts]
-    columns: dict[str, list[str] | list[int]] = {"query": [tower.ready_query(query) for query in queries]}
-    for column in range(rows.shape[1]):
-        name = f"negative_{column}" if column else "positive"
-        columns[name] = [ready[at] for at in place[:, column].tolist()]
+    answers = zip(queries, place[:, 0].tolist(), strict=True)
+    columns: dict[str, list[str] | list[int]] = {
+        "query": [tower.ready_query(augmentation.query(query)) for query in queries],
+        "positive": [
+            ready[at] if (seen := augmentation.positive(query, read[at])) is read[at] else _ready(tower, seen)
+            for query, at in answers
+        ],
+    }
+    for column in range(1, rows.shape[1]):
+        columns[f"negative_{column}"] = [ready[at] for at in place[:, column].tolist()]
     columns[LABEL] = list(range(len(pairs)))
     return Part(Dataset.from_dict(columns), examples)
+
+
+def _ready(tower: Tower, product: Product) -> str:
+    return tower.ready_product(encoder_text(product))
 
 
 def _log_q(place: NDArray[np.int64], count: int) -> Floats:

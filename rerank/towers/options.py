@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, Protocol
 
+from rerank.towers.augmentation import AugmentOptions
 from rerank.towers.losses import LossOptions
 from rerank.towers.material import Floats, Material, Rows
 from rerank.towers.mixing import Mixed
@@ -44,8 +45,14 @@ class TowerOptions:
     """bf16 computes in half the bits and keeps weights in all; auto is bf16 where the device has it."""
     layers: int | None = None
     """How many of the upper layers are trained; None for all, and the embeddings."""
+    lora: int | None = None
+    """The rank of the adapters that are trained in place of the model's own weights; None for those."""
     pool: int = 4_000
     """Products that validation queries are ranked over."""
+    fgm: float = 0.0
+    """How far embeddings are moved up the loss's gradient, for a second look at each batch (FGM: Miyato et al. 2017,
+    Adversarial Training Methods for Semi-Supervised Text Classification, section 3); 0 is one look."""
+    augment: AugmentOptions = field(default_factory=AugmentOptions)
     loss: LossOptions = field(default_factory=LossOptions)
     negatives: NegativeOptions = field(default_factory=NegativeOptions)
     seed: int = 0

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -85,7 +86,7 @@ def steps(
             optimizers=(optimizer, schedule),
         )
         trainer.remove_callback(PrinterCallback)
-        trainer.done, trainer.told = done, told
+        trainer.done, trainer.told, trainer.fgm = done, told, options.fgm
         trainer.train()
     # What validates and mines runs as it did before the first step.
     trainer.accelerator.unwrap_model(tower.model, keep_fp32_wrapper=False)
@@ -98,14 +99,41 @@ def _in_order(dataset: Any, batch_size: int, drop_last: bool, **_: object) -> De
 
 
 class _Trainer(SentenceTransformerTrainer):
-    """Stops at a loss that is no number, and tells of every step."""
+    """Stops at a loss that is no number, tells of every step, and looks at a batch a second time with its embeddings
+    moved."""
 
     done = 0
     told: Callable[[], None]
+    fgm = 0.0
 
     def __init__(self, **given: Any) -> None:  # noqa: ANN401 - the library's own
         super().__init__(**given)
         self.losses: list[float] = []
+        self._is_moved = False
+
+    def training_step(self, model: Any, inputs: Any, *given: Any, **named: Any) -> Any:  # noqa: ANN401
+        """See `transformers.Trainer`."""
+        loss = super().training_step(model, inputs, *given, **named)
+        if self.fgm:
+            with self._moved_embeddings():
+                super().training_step(model, inputs, *given, **named)
+        return loss
+
+    @contextmanager
+    def _moved_embeddings(self) -> Iterator[None]:
+        """By as much as `fgm` up the gradient of the batch."""
+        body: Any = self.model[0]
+        weight = body.model.get_input_embeddings().weight
+        before = weight.detach().clone()
+        length = weight.grad.norm()
+        if length > 0:
+            weight.data.add_(weight.grad / length, alpha=self.fgm)
+        self._is_moved = True
+        try:
+            yield
+        finally:
+            weight.data.copy_(before)
+            self._is_moved = False
 
     def add_model_card_callback(self, default_args_dict: dict[str, Any]) -> None:
         """Writes no model card, and so looks for no examples for one."""
@@ -116,6 +144,7 @@ class _Trainer(SentenceTransformerTrainer):
         value = float(torch.as_tensor(loss).detach())
         if not math.isfinite(value):
             raise LossLostError(value, self.done + len(self.losses) + 1)
-        self.losses.append(value)
-        self.told()
+        if not self._is_moved:
+            self.losses.append(value)
+            self.told()
         return loss

@@ -11,6 +11,8 @@ from itertools import pairwise
 import numpy as np
 import torch
 
+from rerank.towers.adapters import ADAPTER_FOLDER, attach, merge
+from rerank.towers.augmentation import Augmentation
 from rerank.towers.examples import Part, part_of, positives
 from rerank.towers.freezing import freeze
 from rerank.towers.losses import TowerLoss
@@ -22,7 +24,7 @@ from rerank.towers.options import Task, TrainedTowers
 from rerank.towers.stepping import LossLostError, optimizer_of, steps
 from rerank.towers.validation import Judge
 from rerank.training.checkpoint import STATE_FILE, Epoch, RunState, best_of, keep, resumed
-from retrieval.errors import TrainingError
+from retrieval.errors import SettingError, TrainingError
 
 
 def train_towers(task: Task) -> TrainedTowers:
@@ -30,18 +32,27 @@ def train_towers(task: Task) -> TrainedTowers:
     ones that it began with, where that is better still.
 
     A loss that is no number any more stops the run, which keeps the best part so far; a GPU that is full is given fewer
-    texts at a time.
+    texts at a time. Adapters are left in the task's folder, and added to the tower.
 
-    Raises TrainingError where the loss is no number before any part was better than the model as it was, where what an
-    interrupted run has left is damaged, and where one text alone is too much for the device.
+    Raises SettingError for options that do not suit the model, TrainingError where the loss is no number before any
+    part was better than the model as it was, where what an interrupted run has left is damaged, and where one text
+    alone is too much for the device.
     """
     task.folder.mkdir(parents=True, exist_ok=True)
-    freeze(task.tower.model, task.options.layers)
-    run = _Run(task)
+    model, options = task.tower.model, task.options
+    if options.layers is not None and options.lora is not None:
+        raise SettingError("adapters are trained beside all layers: name how many layers are, or a rank, not both")
+    if options.fgm and (options.layers is not None or options.lora is not None):
+        raise SettingError("FGM moves embeddings along their gradient: train all weights with it, or leave it out")
+    freeze(model, options.layers)
+    adapted = None if options.lora is None else attach(model, options.lora, options.seed)
     try:
-        return run.go()
+        trained = _Run(task).go()
     finally:
-        task.tower.model.eval()
+        model.eval()
+    if adapted is not None:
+        merge(model, adapted, task.folder / ADAPTER_FOLDER)
+    return trained
 
 
 class _Run:
@@ -140,7 +151,8 @@ class _Run:
         mined = self._mining.pools(number, len(self._parts()))
         rng = np.random.default_rng([self._options.seed, 3, number])
         negatives = drawn(self._made, pairs, mined, self._options.negatives, len(self._products), rng)
-        return part_of(self._made, pairs, negatives, self._products, self._tower, self._task.score)
+        augmentation = Augmentation(self._options.augment, f"{self._options.seed}/{number}")
+        return part_of(self._made, pairs, negatives, self._products, self._tower, augmentation, self._task.score)
 
     def _pairs_of(self, number: int) -> Rows:
         epoch, begin, end = self._parts()[number]

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
+from rerank.towers.adapters import ADAPTER_FOLDER
 from rerank.towers.model import Tower
 from rerank.training.checkpoint import Epoch
 from retrieval.errors import EncoderUnavailableError
@@ -44,10 +46,16 @@ class TowersSpec(msgspec.Struct, frozen=True):
     notices: Sequence[str] = ()
 
 
-def write_towers(tower: Tower, spec: TowersSpec, folder: Path) -> None:
-    """Writes a new folder, whole or not at all; raises what `Tower.save` does."""
-    encoded = msgspec.json.format(msgspec.json.encode(spec), indent=1)
-    tower.save(folder, lambda scratch: _write(scratch / TOWERS_FILE, encoded))
+def write_towers(tower: Tower, spec: TowersSpec, folder: Path, adapter: Path | None = None) -> None:
+    """Writes a new folder, whole or not at all, with what is trained of it alone (`adapter`) where that is less; raises
+    what `Tower.save` does."""
+
+    def beside(scratch: Path) -> None:
+        (scratch / TOWERS_FILE).write_bytes(msgspec.json.format(msgspec.json.encode(spec), indent=1))
+        if adapter is not None:
+            shutil.copytree(adapter, scratch / ADAPTER_FOLDER)
+
+    tower.save(folder, beside)
 
 
 def read_towers(folder: Path) -> TowersSpec:
@@ -61,7 +69,3 @@ def read_towers(folder: Path) -> TowersSpec:
         message = f"{path} is of format {spec.format}, this program reads {FORMAT}; train the towers again"
         raise EncoderUnavailableError(message)
     return spec
-
-
-def _write(path: Path, content: bytes) -> None:
-    path.write_bytes(content)

@@ -15,6 +15,7 @@ import msgspec
 import xxhash
 
 from rerank.teacher.teacher import open_teacher
+from rerank.towers.adapters import ADAPTER_FOLDER
 from rerank.towers.material import JudgedQuery, Material, Sources, material
 from rerank.towers.model import open_tower
 from rerank.towers.options import Found, Score, Task, TowerOptions, TrainedTowers, Watching
@@ -189,7 +190,7 @@ def _trained(
         )
     spec = _spec(snapshot, made, source, request, trained)
     folder.parent.mkdir(parents=True, exist_ok=True)
-    write_towers(tower, spec, folder)
+    write_towers(tower, spec, folder, run / ADAPTER_FOLDER if options.lora else None)
     return spec
 
 

@@ -149,6 +149,29 @@ def test_a_run_that_was_at_its_end_is_not_run_again(
     assert torch.equal(weights(tower), weights(uninterrupted.tower))
 
 
+class TestMovedEmbeddings:
+    def test_each_batch_is_looked_at_again_and_counts_once(
+        self, encoder: ModelSource, uninterrupted: Uninterrupted, tmp_path: Path
+    ) -> None:
+        tower, told = open_tower(encoder, 16, device="cpu"), Told()
+        done = trained(tower, tmp_path, told, replace(OPTIONS, fgm=0.5))
+        assert told.steps == done.steps == uninterrupted.told.steps
+        assert done.best.validation > done.curve[0].validation + 0.3
+        assert not torch.equal(weights(tower), weights(uninterrupted.tower))
+
+    def test_what_is_moved_goes_back(self, encoder: ModelSource, tmp_path: Path) -> None:
+        tower = open_tower(encoder, 16, device="cpu")
+        before = weights(tower)
+        still = replace(OPTIONS, fgm=5.0, learning_rate=1e-30, weight_decay=0.0, epochs=1)
+        trained(tower, tmp_path, options=still)
+        assert torch.equal(weights(tower), before)
+
+    @pytest.mark.parametrize("lesser", [replace(OPTIONS, layers=1), replace(OPTIONS, lora=2)])
+    def test_it_takes_all_weights(self, encoder: ModelSource, tmp_path: Path, lesser: TowerOptions) -> None:
+        with pytest.raises(SettingError, match="train all weights"):
+            trained(open_tower(encoder, 16, device="cpu"), tmp_path, options=replace(lesser, fgm=1.0))
+
+
 class TestDamaged:
     def test_a_state_is_named(self, encoder: ModelSource, tmp_path: Path) -> None:
         with pytest.raises(_KilledError):
