@@ -26,6 +26,10 @@ RateOption = Annotated[float, typer.Option("--learning-rate", help="At its heigh
 TemperatureOption = Annotated[
     float, typer.Option("--temperature", help="What cosines are divided by.", min=0.005, max=1)
 ]
+MarginOption = Annotated[
+    float,
+    typer.Option("--margin", help="By how much a positive's cosine has to be above the others'.", min=0, max=1),
+]
 NegativesOption = Annotated[int, typer.Option("--negatives", help="Hard negatives of each positive.", min=0, max=16)]
 RanksOption = Annotated[
     str, typer.Option("--ranks", help="Which ranks of both retrievers they are drawn from, as FIRST-LAST.")
@@ -92,6 +96,7 @@ def towers(
     *,
     learning_rate: RateOption = 1e-4,
     temperature: TemperatureOption = 0.05,
+    margin: MarginOption = 0.0,
     negatives: NegativesOption = 1,
     ranks: RanksOption = "101-500",
     rounds: RoundsOption = 2,
@@ -107,6 +112,15 @@ def towers(
     teacher: Annotated[str, typer.Option(help="A cross-encoder whose scores are learned beside, if any.")] = "",
     teacher_loss: Annotated[TeacherWay, typer.Option(help="How they are; margin where a teacher is named.")] = "none",
     seed: SeedOption = 0,
+    tune: Annotated[
+        int,
+        typer.Option(
+            "--tune",
+            help="Look for learning rate, temperature, margin and negatives first, by so many short trainings.",
+            min=0,
+            max=1_000,
+        ),
+    ] = 0,
     out: Annotated[
         Path | None, typer.Option("--out", help="A new folder; by default one under the index's training/towers.")
     ] = None,
@@ -135,6 +149,7 @@ def towers(
         batch=batch,
         learning_rate=learning_rate,
         temperature=temperature,
+        margin=margin,
         negatives=negatives,
         ranks=ranks,
         rounds=rounds,
@@ -158,6 +173,7 @@ def towers(
         publish=not aside,
         runtime=runtime,
         options=options,
+        tune=tune,
     )
     with ProgressLines() as progress:
         done = train_text_towers(index, load_settings(settings), request, progress)
@@ -172,6 +188,7 @@ def tower_options(
     batch: int,
     learning_rate: float,
     temperature: float,
+    margin: float,
     negatives: int,
     ranks: str,
     rounds: int,
@@ -202,7 +219,7 @@ def tower_options(
         lora=lora,
         fgm=fgm,
         augment=AugmentOptions(*augment),
-        loss=LossOptions(loss, temperature, teacher=teacher, cached=cached),
+        loss=LossOptions(loss, temperature, margin, teacher=teacher, cached=cached),
         negatives=NegativeOptions(negatives, *rank_window(ranks)),
         seed=seed,
     )

@@ -24,6 +24,9 @@ class LossOptions:
     name: LossName = "softmax"
     temperature: float = 0.05
     """What cosines are divided by."""
+    margin: float = 0.0
+    """By how much a positive's cosine has to be above the others' (additive margin softmax: Yang et al. 2019, Improving
+    Multilingual Sentence Embedding using Bi-directional Dual Encoder with Additive Margin Softmax, section 2)."""
     correct: bool = True
     """Whether products count by how often they are drawn (logQ): else what is often a positive is pushed down as
     often."""
@@ -128,10 +131,12 @@ class TowerLoss(CachedLossMixin, nn.Module):
         return masked
 
     def _softmax(self, cosines: Tensor, masked: Tensor, log_q: Tensor) -> Tensor:
-        logits = cosines / self.options.temperature
+        own = torch.arange(len(cosines), device=cosines.device)
+        above = torch.zeros_like(cosines)
+        above[own, own] = self.options.margin
+        logits = (cosines - above) / self.options.temperature
         if self.options.correct:
             logits = logits - log_q
-        own = torch.arange(len(cosines), device=cosines.device)
         return functional.cross_entropy(logits.masked_fill(masked, -math.inf), own, reduction="none")
 
     def _pointwise(self, cosines: Tensor, masked: Tensor) -> Tensor:

@@ -2,6 +2,7 @@
 
 STORE/training/towers/towers-0001/    trained towers; the number counts up
 STORE/training/towers-0123456789abcdef/   a training that was interrupted
+STORE/training/tuning-0123456789abcdef.db the trials of a search for how to train
 """
 
 from __future__ import annotations
@@ -34,10 +35,11 @@ from service.training.encoder_gate import judging
 from service.training.encoder_publishing import PublishedEncoder, publish_encoder
 from service.training.from_catalog import Progress
 from service.training.tower_material import found_by_index, judged_queries
+from service.training.tower_tuning import tuned
 from service.training.training import TEACHER_SCORES, fresh_tables, working
 
 TOWERS_FOLDER = "towers"
-_RUN = "towers-"
+_RUN, _STUDY = "towers-", "tuning-"
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +67,8 @@ class TowersRequest:
     runtime: str = "auto"
     """What they serve in."""
     options: TowerOptions = field(default_factory=TowerOptions)
+    tune: int = 0
+    """So many short trainings look for better options first; 0 takes those that are given."""
 
     @property
     def source(self) -> str:
@@ -139,8 +143,10 @@ def _written(
     made = _material(snapshot, training, request, progress)
     source = find_model(request.encoder or snapshot.manifest.encoder_name, request.cache)
     folder = request.out or _new_name(work / TOWERS_FOLDER)
+    found = found_by_index(snapshot, made, request.options.negatives.last, progress)
+    if request.tune:
+        request = replace(request, options=_tuned(snapshot, made, found, source, request, work, progress))
     options = request.options
-    found = found_by_index(snapshot, made, options.negatives.last, progress)
     spec = _trained(snapshot, made, found, source, request, work, folder, progress)
     return WrittenTowers(folder, spec), Judge(made, found, snapshot.products, options.pool, options.seed)
 
@@ -164,6 +170,27 @@ def _material(
         f"answers, {out.gone:,} opinions of products that are gone"
     )
     return made
+
+
+def _tuned(
+    snapshot: Snapshot,
+    made: Material,
+    found: Found,
+    source: ModelSource,
+    request: TowersRequest,
+    work: Path,
+    progress: Progress,
+) -> TowerOptions:
+    """The best options of some trainings of one epoch each."""
+    score = _score(request, work)
+
+    def train(options: TowerOptions, folder: Path, watching: Watching) -> float:
+        short = replace(options, epochs=1, rounds=1)
+        tower = open_tower(source, options.max_length)
+        return train_towers(Task(tower, made, found, snapshot.products, short, folder, watching, score)).best.validation
+
+    study = work / f"{_STUDY}{_digest(snapshot, made, source, request)}.db"
+    return tuned(request.options, request.tune, study, train, progress)
 
 
 def _trained(

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+import optuna
 import pytest
 from typer.testing import CliRunner
 
@@ -164,6 +165,19 @@ def test_clicks_are_what_it_learns_from_where_no_file_is_named(demo_index: Path,
     for each in judged_by_clicks:
         assert max(opinion.gain for opinion in each.opinions.values()) == 1.0
         assert all(0 < opinion.weight <= opinion.gain <= 1 for opinion in each.opinions.values())
+
+
+def test_some_short_trainings_look_for_better_options_first(root: Path) -> None:
+    told = run(root, "--judgments", str(root / "judgments.tsv"), "--tune", "3", "--json")
+    training = root / "index" / "training"
+    (study,) = training.glob("tuning-*.db")
+    trials = optuna.load_study(study_name="towers", storage=f"sqlite:///{study}").get_trials()
+    assert len(trials) == 3
+    best = max((trial for trial in trials if trial.value is not None), key=lambda trial: trial.value or 0.0)
+    options = told["towers"]["options"]
+    assert (options["learning_rate"], options["epochs"]) == (best.params["learning_rate"], 2)
+    assert options["loss"]["margin"] == best.params["margin"]
+    assert options["negatives"]["count"] == best.params["negatives"]
 
 
 class TestRefused:

@@ -101,6 +101,13 @@ def test_what_is_drawn_often_is_corrected_for(tower: Tower) -> None:
     assert found == pytest.approx(np.mean(by_hand(tower, repeated, shift)), rel=1e-4)
 
 
+def test_a_margin_is_taken_off_the_positives_cosine_alone(tower: Tower) -> None:
+    shift = np.zeros((4, 8))
+    shift[np.arange(4), np.arange(4)] = 0.15 / TAU
+    found = loss_of(tower, replace(PLAIN, margin=0.15), examples())
+    assert found == pytest.approx(np.mean(by_hand(tower, repeated, shift)), rel=1e-4)
+
+
 def test_weights_are_shares_of_their_sum(tower: Tower) -> None:
     weights = torch.tensor([1.0, 0.5, 0.0, 0.25])
     expected = np.average(by_hand(tower, repeated), weights=weights.numpy())

@@ -1,0 +1,74 @@
+"""A bounded search for how to train: the given options first, kept in a file, gone on with; trials that are lost."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import pytest
+
+from rerank.towers.losses import LossOptions
+from rerank.towers.options import TowerOptions, Watching
+from rerank.training.checkpoint import Epoch
+from retrieval.errors import TrainingError
+from service.training.tower_tuning import tuned
+from tests.learning_stores import Quiet
+
+OPTIONS = TowerOptions(learning_rate=2e-5, loss=LossOptions(temperature=0.02), seed=3)
+
+
+class Trained:
+    """Stands where a training would: it is best at a learning rate of .0003 and two negatives."""
+
+    def __init__(self, lost: int | None = None, killed: int | None = None) -> None:
+        self.tried: list[TowerOptions] = []
+        self._lost, self._killed = lost, killed
+
+    def __call__(self, options: TowerOptions, folder: Path, watching: Watching) -> float:
+        self.tried.append(options)
+        folder.mkdir()
+        if len(self.tried) == self._killed:
+            raise KeyboardInterrupt
+        if len(self.tried) == self._lost:
+            raise TrainingError("the loss became nan at step 3")
+        value = 1 - abs(math.log10(options.learning_rate / 3e-4)) / 4 - abs(options.negatives.count - 2) / 10
+        for number in range(3):
+            watching.judged(Epoch(number, None, value * (number + 1) / 3))
+        return value
+
+
+def test_the_best_of_all_trials_is_taken_and_the_given_options_are_the_first(tmp_path: Path) -> None:
+    train = Trained()
+    found = tuned(OPTIONS, 12, tmp_path / "study.db", train, Quiet())
+    assert (len(train.tried), train.tried[0]) == (12, OPTIONS)
+    assert found in train.tried
+    assert abs(math.log10(found.learning_rate / 3e-4)) < abs(math.log10(OPTIONS.learning_rate / 3e-4))
+    assert all(1e-5 <= each.learning_rate <= 1e-3 and 0 <= each.negatives.count <= 3 for each in train.tried)
+    assert [path.name for path in tmp_path.iterdir()] == ["study.db"]
+
+
+def test_a_search_that_was_killed_goes_on(tmp_path: Path) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        tuned(OPTIONS, 6, tmp_path / "study.db", Trained(killed=4), Quiet())
+    train = Trained()
+    found = tuned(OPTIONS, 6, tmp_path / "study.db", train, Quiet())
+    assert len(train.tried) == 3
+    assert tuned(OPTIONS, 6, tmp_path / "study.db", Trained(killed=1), Quiet()) == found
+
+
+def test_one_that_was_killed_at_once_tries_the_given_options_again(tmp_path: Path) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        tuned(OPTIONS, 2, tmp_path / "study.db", Trained(killed=1), Quiet())
+    train = Trained()
+    tuned(OPTIONS, 2, tmp_path / "study.db", train, Quiet())
+    assert train.tried[0] == OPTIONS
+
+
+def test_a_trial_whose_loss_is_lost_counts_and_is_not_taken(tmp_path: Path) -> None:
+    train = Trained(lost=1)
+    assert tuned(OPTIONS, 2, tmp_path / "study.db", train, Quiet()) == train.tried[1]
+
+
+def test_none_that_came_to_its_end_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(TrainingError, match="no trial came to its end"):
+        tuned(OPTIONS, 1, tmp_path / "study.db", Trained(lost=1), Quiet())
