@@ -63,7 +63,6 @@ CHINESE_SHARE = 0.01
 
 _INTAKE = "intake"
 _DEFAULTS = (DEFAULT_MODEL, DEFAULT_CHINESE_MODEL)
-_AS_BEFORE = "as for the version before"
 T = TypeVar("T")
 
 
@@ -189,17 +188,14 @@ class _Rebuild:
 
     def run(self) -> RebuildReport:
         """All steps in order."""
-        name, reason = self._options.encoder, "as asked for"
         # A model that cannot be had is told before a long feed is read.
-        asked = self._open_encoder(name, reason) if name else None
+        asked = self._opened(self._options.encoder, "as asked for") if self._options.encoder else None
         self._timed("read", self._intake.read)
         self._before = open_before(self._store)
         self._folding = pending_changes(self._store.root, self._before)
         if not self._intake.usable:
             raise EmptyCatalogError(self._nothing_left())
-        if not name:
-            name, reason = self._encoder_choice()
-        encoder = asked or self._kept_encoder(name) or self._open_encoder(name, reason)
+        encoder, name, reason = asked or self._suitable_encoder()
         building = self._store.building()
         written = self._timed("index", lambda: self._index(building))
         self._check_products(building, written)
@@ -225,31 +221,30 @@ class _Rebuild:
         reasons = ", ".join(f"{reason} ({count})" for reason, count in rejected.most_common(3))
         return f"{feeds}: no row can be used ({reasons}); nothing was published; the rows are in {self._aside.path}"
 
-    def _open_encoder(self, name: str, reason: str) -> Encoder:
+    def _opened(self, name: str, reason: str) -> tuple[Encoder, str, str]:
+        """An encoder, its name, and why that one."""
         self._observer.begin("load encoder", None, "")
         encoder = open_encoder(name, self._options.runtime, self._options.cache)
         self._observer.end(f"{name}: {reason}")
-        return encoder
+        return encoder, name, reason
 
-    def _kept_encoder(self, name: str) -> Encoder | None:
-        """The encoder of the version before as it is stored there, where it is that one that is kept."""
-        before = self._before
-        if before is None or name in _DEFAULTS or self._options.runtime != "auto":
-            return None
-        self._observer.begin("load encoder", None, "")
-        encoder = load_encoder(self._store.encoders / before.manifest.encoder)
-        self._observer.end(f"{name}: {_AS_BEFORE}")
-        return encoder
-
-    def _encoder_choice(self) -> tuple[str, str]:
-        """The encoder that somebody named for the version before, such as trained towers, or else the one that suits
-        the catalog's language; and why that one."""
-        if self._before and (name := self._before.manifest.encoder_name) and name not in _DEFAULTS:
-            return name, _AS_BEFORE
+    def _suitable_encoder(self) -> tuple[Encoder, str, str]:
+        """The encoder that somebody named for the version before, such as trained towers, as it is stored there; or
+        else the one that suits the catalog's language."""
+        before = self._before.manifest if self._before else None
+        if before and before.encoder_name and before.encoder_name not in _DEFAULTS:
+            name, reason = before.encoder_name, "as for the version before"
+            if self._options.runtime != "auto":
+                return self._opened(name, reason)
+            self._observer.begin("load encoder", None, "")
+            encoder = load_encoder(self._store.encoders / before.encoder)
+            self._observer.end(f"{name}: {reason}")
+            return encoder, name, reason
         chinese = self._intake.chinese / self._intake.usable
         if chinese >= CHINESE_SHARE:
-            return DEFAULT_CHINESE_MODEL, f"{chinese:.0%} of the titles are Chinese, so the encoder is multilingual"
-        return DEFAULT_MODEL, "the default for English catalogs"
+            reason = f"{chinese:.0%} of the titles are Chinese, so the encoder is multilingual"
+            return self._opened(DEFAULT_CHINESE_MODEL, reason)
+        return self._opened(DEFAULT_MODEL, "the default for English catalogs")
 
     def _index(self, building: Path) -> VersionWriter:
         self._observer.begin("index", self._intake.usable, "products")
