@@ -93,11 +93,16 @@ def train_text_towers(root: Path, settings: Settings, request: TowersRequest, pr
     A run that was interrupted goes on where it was, also in encoding. Raises StoreMissingError, StoreForeignError or
     StoreDamagedError for a directory that cannot serve, StoreLockedError where another program trains for it, or
     rebuilds it when the towers are to be published, JudgmentsError for a file that cannot be read, EncoderError where a
-    model cannot be had, SettingError for a folder that is there already, and TrainingError where there is too little
-    to learn from, or nothing better came of it.
+    model cannot be had, SettingError for a folder that is there already or where nothing could judge, and TrainingError
+    where there is too little to learn from, or nothing better came of it.
     """
     if request.out is not None and request.out.exists():
         raise SettingError(f"{request.out} exists; name a new folder for the towers, or remove it")
+    if request.publish and request.catalog and not request.judgments:
+        raise SettingError(
+            "queries made from the catalog cannot judge what learned from such queries: name judged ones with "
+            "--judgments, or write a folder only, with --aside"
+        )
     if request.source == "clicks":
         with fresh_tables(root, settings, progress) as tables:
             clicked = from_labels(tables.derived.labels)
@@ -107,7 +112,7 @@ def train_text_towers(root: Path, settings: Settings, request: TowersRequest, pr
         if request.source == "judgments":
             return _published(root, settings, snapshot, work, judged, None, request, progress)
         made = catalog_queries(snapshot, request.catalog, request.options.seed, progress)
-        return _published(root, settings, snapshot, work, made, judged or None, request, progress)
+        return _published(root, settings, snapshot, work, made, judged, request, progress)
 
 
 def _published(

@@ -19,7 +19,7 @@ from rerank.towers.options import TowerOptions
 from rerank.towers.written import read_towers
 from rerank.training.checkpoint import STATE_FILE
 from retrieval.encoders import open_encoder
-from retrieval.errors import StoreLockedError
+from retrieval.errors import SettingError, StoreLockedError
 from retrieval.layout import VECTORS_FOLDER
 from retrieval.published import Store
 from retrieval.records import Product
@@ -255,11 +255,13 @@ class TestFromCatalog:
         assert told["published"]["serves"] == (told["published"]["report"]["difference"]["low"] > 0)
         assert Store(blind).current() == told["published"]["version"]
 
-    def test_a_fifth_of_the_made_queries_judges_where_there_are_no_others(self, blind: Path) -> None:
-        asked = ("--from-catalog", "300", "--json", *TRAINING)
-        told: Any = msgspec.json.decode(run("train", "towers", "--index", blind, *asked))
-        trained_on, report = told["towers"]["trained_on"], told["published"]["report"]
-        assert 50 <= report["queries"] < trained_on["training queries"]
+    def test_made_queries_alone_judge_nothing(self, blind: Path) -> None:
+        with pytest.raises(SettingError, match="name judged ones with --judgments"):
+            train_text_towers(blind, SETTINGS, TowersRequest(catalog=300, publish=True), Quiet())
+        told: Any = msgspec.json.decode(
+            run("train", "towers", "--index", blind, "--from-catalog", "300", "--aside", "--json", *TRAINING)
+        )
+        assert told["published"] is None
+        trained_on = told["towers"]["trained_on"]
         assert (trained_on["leaked"], trained_on["gone"]) == (0, 0)
-        dense = report["orders"][0]
-        assert dense["after"] > dense["before"] + 0.1
+        assert told["towers"]["validation"] > told["towers"]["curve"][0]["validation"] + 0.1
