@@ -18,9 +18,10 @@ from rerank.towers.written import read_towers
 from retrieval.events.intake import utc_now
 from retrieval.published import Store
 from service.event_log import EventLog, aside_path
+from service.learning.beside import train_encoder
 from service.learning.learn import REPORT_FILE, LearnOptions, learn
 from service.learning.report import LearnReport
-from service.learning.steps import TOWERS, Outcome
+from service.learning.steps import TOWERS, Outcome, RecordedSteps
 from service.training.encoder_gate import judging
 from service.training.towers import TowersRequest
 from service.training.training import TRAINING_FOLDER
@@ -105,20 +106,24 @@ def test_what_is_better_serves_and_the_rest_is_trained_on_its_vectors(root: Path
     assert names[1] == TOWERS
 
 
-def test_one_that_is_no_better_is_left_and_the_run_goes_on(root: Path, options: LearnOptions) -> None:
-    worse = replace(TRAINING, epochs=1, learning_rate=1e-7)
-    report = learn(root, SETTINGS, replace(options, towers=TowersRequest(options=worse)), Quiet())
-    stage = next(stage for stage in report.stages if stage.name == TOWERS)
-    assert report.ranker
+@pytest.mark.parametrize(
+    ("request_of", "why"),
+    [
+        # Too small a step to be better, and too few queries.
+        (TowersRequest(options=replace(TRAINING, epochs=1, learning_rate=1e-7)), "so nothing is written"),
+        (
+            TowersRequest(options=TRAINING, held_out=[each.query for each in every_query()][:-9]),
+            "give more judged queries",
+        ),
+    ],
+    ids=["no better", "too few"],
+)
+def test_what_comes_to_nothing_says_why_and_the_run_goes_on(
+    root: Path, cache: Path, request_of: TowersRequest, why: str
+) -> None:
+    steps = RecordedSteps(Quiet())
+    assert train_encoder(root, SETTINGS, replace(request_of, cache=cache), steps) is None
+    (stage,) = (each for each in steps.stages(is_over=True) if each.name == TOWERS)
+    assert stage.outcome is Outcome.NOT_TRAINED
+    assert why in stage.steps[-1].did
     assert Store(root).current() == "v000001"
-    assert (report.towers, stage.outcome) == (None, Outcome.NOT_TRAINED)
-    assert "so nothing is written" in stage.steps[-1].did
-
-
-def test_too_few_queries_are_told_and_the_run_goes_on(root: Path, options: LearnOptions) -> None:
-    wanting = TowersRequest(options=TRAINING, held_out=[each.query for each in every_query()][:-9])
-    report = learn(root, SETTINGS, replace(options, towers=wanting), Quiet())
-    stage = next(stage for stage in report.stages if stage.name == TOWERS)
-    assert (report.towers, stage.outcome) == (None, Outcome.NOT_TRAINED)
-    assert "give more judged queries" in stage.steps[-1].did
-    assert report.ranker

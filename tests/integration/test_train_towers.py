@@ -168,11 +168,11 @@ def test_clicks_are_what_it_learns_from_where_no_file_is_named(demo_index: Path,
 
 
 def test_some_short_trainings_look_for_better_options_first(root: Path) -> None:
-    told = run(root, "--judgments", str(root / "judgments.tsv"), "--tune", "3", "--json")
+    told = run(root, "--judgments", str(root / "judgments.tsv"), "--tune", "2", "--json")
     training = root / "index" / "training"
     (study,) = training.glob("tuning-*.db")
     trials = optuna.load_study(study_name="towers", storage=f"sqlite:///{study}").get_trials()
-    assert len(trials) == 3
+    assert len(trials) == 2
     best = max((trial for trial in trials if trial.value is not None), key=lambda trial: trial.value or 0.0)
     options = told["towers"]["options"]
     assert (options["learning_rate"], options["epochs"]) == (best.params["learning_rate"], 2)
