@@ -1,5 +1,4 @@
-"""Other spellings of what is trained on, so that less of it is learned by heart. All of it is off by default:
-docs/benchmarks.md has what each gave."""
+"""Other spellings of what is trained on, so that less of it is learned by heart. All of it is off by default."""
 
 from __future__ import annotations
 

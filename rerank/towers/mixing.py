@@ -10,6 +10,8 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
+from rerank.training.checkpoint import weights_of
+
 SHARES = (0.25, 0.5, 0.75)
 """Of what was learned, that are tried beside all of it."""
 
@@ -22,11 +24,6 @@ class Mixed:
     """Of what was learned; 1 is all of it."""
     validation: float
     """nDCG@10, as of a part of the curve."""
-
-
-def weights_of(network: nn.Module) -> dict[str, Tensor]:
-    """A copy of all that a network has learned or began with."""
-    return {name: value.detach().clone() for name, value in network.state_dict().items()}
 
 
 def mix(network: nn.Module, start: Mapping[str, Tensor], reached: float, judge: Callable[[], float]) -> Mixed:

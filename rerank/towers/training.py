@@ -18,12 +18,12 @@ from rerank.towers.freezing import freeze
 from rerank.towers.losses import TowerLoss
 from rerank.towers.material import Rows
 from rerank.towers.mining import Mining
-from rerank.towers.mixing import Mixed, mix, weights_of
+from rerank.towers.mixing import Mixed, mix
 from rerank.towers.negatives import drawn
 from rerank.towers.options import Task, TrainedTowers
 from rerank.towers.stepping import LossLostError, optimizer_of, steps
 from rerank.towers.validation import Judge
-from rerank.training.checkpoint import STATE_FILE, Epoch, RunState, best_of, keep, resumed
+from rerank.training.checkpoint import STATE_FILE, Epoch, RunState, best_of, keep, resumed, weights_of
 from retrieval.errors import SettingError, TrainingError
 
 

@@ -59,9 +59,14 @@ class RunState:
         so_far.curve.append(epoch)
         if epoch.validation > so_far.best:
             so_far.best, so_far.waited = epoch.validation, 0
-            self.best_weights = {name: value.detach().clone() for name, value in network.state_dict().items()}
+            self.best_weights = weights_of(network)
         else:
             so_far.waited += 1
+
+
+def weights_of(network: nn.Module) -> dict[str, Tensor]:
+    """A copy of all that a network has learned or began with."""
+    return {name: value.detach().clone() for name, value in network.state_dict().items()}
 
 
 def keep(folder: Path, network: nn.Module, optimizer: Optimizer, state: RunState) -> None:
@@ -82,7 +87,7 @@ def keep(folder: Path, network: nn.Module, optimizer: Optimizer, state: RunState
 def resumed(folder: Path, network: nn.Module, optimizer: Optimizer) -> RunState:
     """What an interrupted run left in `folder`, its network and optimizer set; a new run where that cannot be read or
     is of another network."""
-    before = {name: value.clone() for name, value in network.state_dict().items()}
+    before = weights_of(network)
     try:
         with safe_open(folder / STATE_FILE, framework="pt") as file:
             progress = msgspec.json.decode((file.metadata() or {})[_PROGRESS], type=Progress)

@@ -6,7 +6,8 @@ import pytest
 import torch
 from torch import nn
 
-from rerank.towers.mixing import SHARES, mix, weights_of
+from rerank.towers.mixing import SHARES, mix
+from rerank.training.checkpoint import weights_of
 
 
 class Counted(nn.Module):
