@@ -21,6 +21,7 @@ from service.tower_commands import (
     LoraOption,
     LossOption,
     MarginOption,
+    MatryoshkaOption,
     NegativesOption,
     PrecisionOption,
     RanksOption,
@@ -55,6 +56,7 @@ def towers(
     drop_fields: DropOption = 0.0,
     unlike: UnlikeOption = 0.0,
     fgm: FgmOption = 0.0,
+    matryoshka: MatryoshkaOption = "",
     precision: PrecisionOption = "auto",
     cached: CachedOption = True,
     runtimes: Annotated[
@@ -93,6 +95,7 @@ def towers(
         lora=lora,
         augment=(typos, drop_fields, unlike),
         fgm=fgm,
+        matryoshka=matryoshka,
         precision=precision,
         cached=cached,
         seed=seed,

@@ -36,6 +36,8 @@ from service.training.towers import TowersRequest, train_text_towers
 DEPTH = 100
 STAGES = ("dense", "merged")
 _CHUNK = 4_096
+_TIMED, _WARMING = 300, 20
+"""Queries whose vectors are timed, and those before them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +46,10 @@ class TowerFigures:
 
     encoder: str
     """before, or the runtime that the trained towers ran in."""
+    dimension: int
+    """Columns of its vectors."""
+    query_ms: float
+    """The median query's vector, in the calling thread."""
     stage: str
     ndcg: float
     """nDCG@10; what nobody judged counts 0."""
@@ -108,15 +114,19 @@ def _figures(
     progress: Progress,
 ) -> Iterator[TowerFigures]:
     before: dict[str, Mapping[str, Sequence[str]]] = {}
+    taken = _query_ms(snapshot.encoder, held_out)
     for stage in STAGES:
         before[stage] = _run(snapshot, held_out, stage, f"before, {stage}", progress)
-        yield _measured("before", stage, before[stage], held_out, None)
-    for number, runtime in enumerate(runtimes):
-        encoder = open_encoder(str(towers), runtime, request.cache)
+        found = _measured(before[stage], held_out, None)
+        yield TowerFigures("before", snapshot.encoder.dimension, taken, stage, *found)
+    ways = [(runtime, columns) for runtime in runtimes for columns in (None, *request.options.loss.dimensions)]
+    for number, (runtime, columns) in enumerate(ways):
+        encoder = open_encoder(str(towers), runtime, request.cache, dimension=columns)
         after = _encoded(snapshot, encoder, folder / f"vectors-{number}", progress)
+        taken = _query_ms(encoder, held_out)
         for stage in STAGES:
-            run = _run(after, held_out, stage, f"{runtime}, {stage}", progress)
-            yield _measured(runtime, stage, run, held_out, before[stage])
+            run = _run(after, held_out, stage, f"{runtime}, {encoder.dimension} columns, {stage}", progress)
+            yield TowerFigures(runtime, encoder.dimension, taken, stage, *_measured(run, held_out, before[stage]))
 
 
 def _encoded(snapshot: Snapshot, encoder: Encoder, folder: Path, progress: Progress) -> Snapshot:
@@ -141,15 +151,24 @@ def _run(snapshot: Snapshot, held_out: Judgments, stage: str, name: str, progres
 
 
 def _measured(
-    encoder: str,
-    stage: str,
-    run: Mapping[str, Sequence[str]],
-    held_out: Judgments,
-    before: Mapping[str, Sequence[str]] | None,
-) -> TowerFigures:
+    run: Mapping[str, Sequence[str]], held_out: Judgments, before: Mapping[str, Sequence[str]] | None
+) -> tuple[float, float, Difference | None]:
+    """nDCG@10, recall@100, and the difference of the first."""
     found = measure(run, held_out)
     against = None if before is None else paired_bootstrap(_by_query(run, held_out), _by_query(before, held_out))
-    return TowerFigures(encoder, stage, found["nDCG@10"], found["R@100"], against)
+    return found["nDCG@10"], found["R@100"], against
+
+
+def _query_ms(encoder: Encoder, held_out: Judgments) -> float:
+    """Of one query at a time, as when a shopper waits."""
+    queries = list(held_out.grades)[:_TIMED]
+    encoder.encode_queries(queries[:_WARMING])
+    taken = []
+    for query in queries:
+        started = time.perf_counter()
+        encoder.encode_queries([query])
+        taken.append(time.perf_counter() - started)
+    return 1_000 * float(np.median(taken))
 
 
 def _by_query(run: Mapping[str, Sequence[str]], held_out: Judgments) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
@@ -157,15 +176,18 @@ def _by_query(run: Mapping[str, Sequence[str]], held_out: Judgments) -> np.ndarr
 
 
 def show_towers(report: TowersReport) -> None:
-    """nDCG@10 and recall@100 by encoder and stage."""
+    """nDCG@10, recall@100 and a query's time by encoder and stage."""
     title = (
         f"{report.test_queries:,} held-out queries over {report.products:,} products; trained on "
         f"{report.training_queries:,} others in {report.training_seconds / 60:.1f} minutes"
     )
-    table = plain_table(["", "stage", "nDCG@10", "recall@100", "against before", "from", "to"], title)
+    table = plain_table(
+        ["", "columns", "ms a query", "stage", "nDCG@10", "recall@100", "against before", "from", "to"], title
+    )
     for each in report.figures:
         found = each.against
         ends = [""] * 3 if found is None else [f"{value:+.4f}" for value in (found.mean, found.low, found.high)]
-        table.add_row(each.encoder, each.stage, f"{each.ndcg:.4f}", f"{each.recall:.4f}", *ends)
+        made = [each.encoder, f"{each.dimension}", f"{each.query_ms:.2f}"]
+        table.add_row(*made, each.stage, f"{each.ndcg:.4f}", f"{each.recall:.4f}", *ends)
     out.print(table)
     out.print(f"The towers are in {report.folder}", markup=False, highlight=False, soft_wrap=True)

@@ -78,6 +78,8 @@ class RebuildOptions:
     """A model's name or folder; empty keeps one that was named for the version before, or else chooses by the catalog's
     language."""
     runtime: str = "auto"
+    dimension: int | None = None
+    """Columns to cut vectors to, of an encoder that is named; None for all."""
     synonyms: Path | None = None
     keep: int = 3
     """Versions to keep, the new one among them."""
@@ -189,7 +191,8 @@ class _Rebuild:
     def run(self) -> RebuildReport:
         """All steps in order."""
         # A model that cannot be had is told before a long feed is read.
-        asked = self._opened(self._options.encoder, "as asked for") if self._options.encoder else None
+        named = self._options.encoder
+        asked = self._opened(named, "as asked for", self._options.dimension) if named else None
         self._timed("read", self._intake.read)
         self._before = open_before(self._store)
         self._folding = pending_changes(self._store.root, self._before)
@@ -221,10 +224,10 @@ class _Rebuild:
         reasons = ", ".join(f"{reason} ({count})" for reason, count in rejected.most_common(3))
         return f"{feeds}: no row can be used ({reasons}); nothing was published; the rows are in {self._aside.path}"
 
-    def _opened(self, name: str, reason: str) -> tuple[Encoder, str, str]:
+    def _opened(self, name: str, reason: str, dimension: int | None = None) -> tuple[Encoder, str, str]:
         """An encoder, its name, and why that one."""
         self._observer.begin("load encoder", None, "")
-        encoder = open_encoder(name, self._options.runtime, self._options.cache)
+        encoder = open_encoder(name, self._options.runtime, self._options.cache, dimension=dimension)
         self._observer.end(f"{name}: {reason}")
         return encoder, name, reason
 
@@ -235,7 +238,7 @@ class _Rebuild:
         if before and before.encoder_name and before.encoder_name not in _DEFAULTS:
             name, reason = before.encoder_name, "as for the version before"
             if self._options.runtime != "auto":
-                return self._opened(name, reason)
+                return self._opened(name, reason, before.dimension)
             self._observer.begin("load encoder", None, "")
             encoder = load_encoder(self._store.encoders / before.encoder)
             self._observer.end(f"{name}: {reason}")

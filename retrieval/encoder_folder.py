@@ -68,12 +68,21 @@ def write_spec(spec: EncoderSpec, folder: Path) -> None:
     (folder / SPEC_FILE).write_bytes(msgspec.json.format(msgspec.json.encode(spec), indent=1))
 
 
-def identity_of(name: str, fingerprint: str, runtime: Runtime, max_length: int, *, made_in: int = FORMAT) -> str:
+def identity_of(
+    name: str,
+    fingerprint: str,
+    runtime: Runtime,
+    max_length: int,
+    *,
+    dimension: int | None = None,
+    made_in: int = FORMAT,
+) -> str:
     """The identity of a model's vectors, a folder's name. `fingerprint` covers weights, tokenizer and prompts,
-    `made_in` is the format of the program that made them."""
-    digest = xxhash.xxh3_64_hexdigest(f"{made_in} {fingerprint} {runtime} {max_length}".encode())
+    `dimension` is that of vectors that are cut, `made_in` is the format of the program that made them."""
+    cut = f"-{dimension}d" if dimension else ""
+    digest = xxhash.xxh3_64_hexdigest(f"{made_in} {fingerprint} {runtime} {max_length}{cut}".encode())
     readable = "".join(c if c.isascii() and (c.isalnum() or c in "-._") else "-" for c in name).strip(".-")[:64]
-    return f"{readable or 'model'}-{runtime}-{max_length}-{digest}"
+    return f"{readable or 'model'}-{runtime}-{max_length}{cut}-{digest}"
 
 
 def folder_fingerprint(folder: Path) -> str:

@@ -36,7 +36,7 @@ from retrieval.encoder_folder import (
     whole_folder,
     write_spec,
 )
-from retrieval.errors import EncoderError, EncoderUnavailableError
+from retrieval.errors import EncoderError, EncoderUnavailableError, SettingError
 from retrieval.own_tokens import own_tokens, token_places
 from retrieval.token_projection import PROJECTION_FILE, principal_directions, sample_texts, stored_projection
 from retrieval.weights import ModelSource
@@ -62,22 +62,26 @@ class TorchEncoder:
         *,
         runtime: Runtime = "torch",
         max_length: int = DEFAULT_MAX_LENGTH,
+        dimension: int | None = None,
         made_in: int = FORMAT,
     ) -> None:
-        """`made_in` is the format of the program that stored the model, where one did."""
+        """`dimension` cuts vectors to their first columns; `made_in` is the format of the program that stored the
+        model, where one did. Raises SettingError for a dimension that it has not."""
         model = load_model(source)
+        cut = cut_to(model, dimension)
         self._model = model.bfloat16() if runtime == "torch-bf16" else model
         self._model.max_seq_length = min(max_length, model_length(model))
         self._folder = source.folder
         self._batch = _BATCH_GPU if self._model.device.type == "cuda" else _BATCH_CPU
+        length = self._model.max_seq_length
         query, document = prompts(model)
         self.spec = EncoderSpec(
             format=made_in,
-            identity=identity_of(source.name, source.fingerprint, runtime, self._model.max_seq_length, made_in=made_in),
+            identity=identity_of(source.name, source.fingerprint, runtime, length, dimension=cut, made_in=made_in),
             name=source.name,
             runtime=runtime,
-            dimension=dimension(model),
-            max_length=self._model.max_seq_length,
+            dimension=columns(model),
+            max_length=length,
             query_prompt=query,
             document_prompt=document,
             pooling=pooling(model),
@@ -296,7 +300,21 @@ def model_length(model: SentenceTransformer) -> int:
     return int(model.max_seq_length or DEFAULT_MAX_LENGTH)
 
 
-def dimension(model: SentenceTransformer) -> int:
+def cut_to(model: SentenceTransformer, dimension: int | None) -> int | None:
+    """Has a model give the first `dimension` columns alone; None, as what comes back, is all that it has.
+
+    Raises SettingError where it has fewer.
+    """
+    there = columns(model)
+    if dimension is None or dimension == there:
+        return None
+    if not 1 <= dimension < there:
+        raise SettingError(f"vectors of {dimension} columns are asked for; the model gives {there}: name 1 to {there}")
+    model.truncate_dim = dimension
+    return dimension
+
+
+def columns(model: SentenceTransformer) -> int:
     """Columns of the model's vectors, found by encoding one word where no module says it."""
     return int(np.asarray(model.encode(["a"], show_progress_bar=False)).shape[1])
 

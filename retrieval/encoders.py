@@ -28,25 +28,27 @@ def open_encoder(
     cache: Path = Path(".cache"),
     *,
     max_length: int = DEFAULT_MAX_LENGTH,
+    dimension: int | None = None,
 ) -> Encoder:
     """The encoder of a model's name or folder (see `retrieval.weights.find_model`), or of a stored encoder's folder.
 
     "auto" is torch where it sees a GPU, else ONNX in int8. An ONNX export is made once, kept under `cache` by the
     fingerprint of the model's files, and opened without torch from then on; two processes may do that at once.
-    Raises EncoderUnavailableError where the model cannot be found, loaded or exported, SettingError for a runtime that
-    does not exist.
+    `dimension` cuts vectors to the first so many columns, which a model that was trained for it (Matryoshka) bears
+    well; a stored encoder has the one that it was stored with. Raises EncoderUnavailableError where the model cannot be
+    found, loaded or exported, SettingError for a runtime that does not exist, or a dimension that the model has not.
     """
     wanted = named_runtime(runtime)
     stored = Path(name_or_folder).expanduser()
     if (stored / SPEC_FILE).is_file():
-        return load_encoder(stored)
+        return _as_stored(load_encoder(stored), stored, dimension)
     source = find_model(name_or_folder, cache)
     chosen = wanted or automatic_runtime()
     if chosen in ("torch", "torch-bf16"):
         from retrieval.encoder_torch import TorchEncoder
 
-        return TorchEncoder(source, runtime=chosen, max_length=max_length)
-    return load_encoder(_exported(source, chosen, cache, max_length))
+        return TorchEncoder(source, runtime=chosen, max_length=max_length, dimension=dimension)
+    return load_encoder(_exported(source, chosen, cache, max_length, dimension))
 
 
 def named_runtime(name: str) -> Runtime | None:
@@ -69,7 +71,9 @@ def load_encoder(folder: Path) -> Encoder:
     from retrieval.encoder_torch import TorchEncoder
 
     source = ModelSource(spec.name, folder / TORCH_FOLDER)
-    encoder = TorchEncoder(source, runtime=spec.runtime, max_length=spec.max_length, made_in=spec.format)
+    encoder = TorchEncoder(
+        source, runtime=spec.runtime, max_length=spec.max_length, dimension=spec.dimension, made_in=spec.format
+    )
     if encoder.identity != spec.identity:
         message = f"{folder} holds another model ({encoder.identity}) than it says ({spec.identity}); rebuild the index"
         raise EncoderUnavailableError(message)
@@ -99,14 +103,24 @@ def _reason(error: OSError) -> str:
     return str(copied[0][2]) if copied and isinstance(copied, list) else error.strerror or str(error)
 
 
-def _exported(source: ModelSource, runtime: Runtime, cache: Path, max_length: int) -> Path:
+def _as_stored(encoder: Encoder, folder: Path, dimension: int | None) -> Encoder:
+    if dimension is not None and dimension != encoder.dimension:
+        raise SettingError(
+            f"{folder} was stored with {encoder.dimension} columns, not {dimension}: name the model that it was made of"
+        )
+    return encoder
+
+
+def _exported(source: ModelSource, runtime: Runtime, cache: Path, max_length: int, dimension: int | None) -> Path:
     """The folder of the model's export, made now where the cache does not have it."""
-    # Keyed by the length asked for: what the model allows is known only once it is loaded.
-    folder = cache / "onnx" / identity_of(source.name, source.fingerprint, runtime, max_length)
+    # Keyed by what was asked for: what the model allows is known only once it is loaded.
+    folder = cache / "onnx" / identity_of(source.name, source.fingerprint, runtime, max_length, dimension=dimension)
     if not folder.is_dir():
         from retrieval.onnx_export import export_onnx
 
-        export_onnx(source, folder, "int8" if runtime == "onnx-int8" else "fp32", max_length=max_length)
+        export_onnx(
+            source, folder, "int8" if runtime == "onnx-int8" else "fp32", max_length=max_length, dimension=dimension
+        )
     return folder
 
 

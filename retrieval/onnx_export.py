@@ -33,7 +33,7 @@ from retrieval.encoder_folder import (
     whole_folder,
     write_spec,
 )
-from retrieval.encoder_torch import dimension, load_model, model_length, pooling, prompts, token_projection
+from retrieval.encoder_torch import columns, cut_to, load_model, model_length, pooling, prompts, token_projection
 from retrieval.errors import EncoderUnavailableError
 from retrieval.onnx_int8 import quantised
 from retrieval.weights import ModelSource
@@ -44,17 +44,24 @@ _LOGGERS = ("torch.onnx", "torch.onnx._internal.exporter._registration", "onnxsc
 
 
 def export_onnx(
-    source: ModelSource, folder: Path, precision: Precision, *, max_length: int = DEFAULT_MAX_LENGTH
+    source: ModelSource,
+    folder: Path,
+    precision: Precision,
+    *,
+    max_length: int = DEFAULT_MAX_LENGTH,
+    dimension: int | None = None,
 ) -> EncoderSpec:
     """Writes `folder`: model.onnx, tokenizer.json and encoder.json, all that serving needs; complete or not at all.
 
     The graph takes `input_ids` (batch, tokens) int64 without padding and gives `vectors` (batch, dimension) float32 and
     `states` (batch, tokens, at most 128) float32: those of the last layer, projected, each of length 1. Leaving padding
     out of the graph saves its attention mask, and a text's vector cannot depend on its neighbours'
-    lengths. Raises EncoderUnavailableError for a model that cannot be loaded or exported.
+    lengths. `dimension` cuts vectors to their first columns. Raises EncoderUnavailableError for a model that cannot be
+    loaded or exported, SettingError for a dimension that it has not.
     """
     model = load_model(source, device="cpu")
-    spec = _spec(source, model, precision, max_length)
+    cut = cut_to(model, dimension)
+    spec = _spec(source, model, precision, max_length, cut)
     tokenizer = getattr(model.tokenizer, "backend_tokenizer", None)
     if tokenizer is None:
         raise EncoderUnavailableError(f"{source.name} has no fast tokenizer, which ONNX runtimes need; use torch")
@@ -66,16 +73,19 @@ def export_onnx(
     return spec
 
 
-def _spec(source: ModelSource, model: SentenceTransformer, precision: Precision, max_length: int) -> EncoderSpec:
+def _spec(
+    source: ModelSource, model: SentenceTransformer, precision: Precision, max_length: int, cut: int | None
+) -> EncoderSpec:
     runtime: Runtime = "onnx-int8" if precision == "int8" else "onnx-fp32"
+    length = min(max_length, model_length(model))
     query, document = prompts(model)
     return EncoderSpec(
         format=FORMAT,
-        identity=identity_of(source.name, source.fingerprint, runtime, min(max_length, model_length(model))),
+        identity=identity_of(source.name, source.fingerprint, runtime, length, dimension=cut),
         name=source.name,
         runtime=runtime,
-        dimension=dimension(model),
-        max_length=min(max_length, model_length(model)),
+        dimension=columns(model),
+        max_length=length,
         query_prompt=query,
         document_prompt=document,
         pooling=pooling(model),
@@ -96,6 +106,7 @@ class _Outputs(torch.nn.Module):
         body: Any = first.auto_model
         self.body = body
         self.rest = torch.nn.ModuleList(rest)
+        self.columns = model.truncate_dim
 
     def forward(self, input_ids: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         tokens = self.body(input_ids=input_ids, attention_mask=None).last_hidden_state
@@ -108,7 +119,7 @@ class _Outputs(torch.nn.Module):
             else:
                 features = module(features)
         unit = torch.nn.functional.normalize
-        return unit(features["sentence_embedding"], dim=-1), unit(tokens @ self.projection, dim=-1)
+        return unit(features["sentence_embedding"][:, : self.columns], dim=-1), unit(tokens @ self.projection, dim=-1)
 
 
 def _exported(model: SentenceTransformer, source: ModelSource) -> onnx.ModelProto:

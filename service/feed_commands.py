@@ -50,6 +50,13 @@ def rebuild(
         ),
     ] = "",
     runtime: Annotated[str, typer.Option(help="auto, torch, torch-bf16, onnx-fp32 or onnx-int8.")] = "auto",
+    dimension: Annotated[
+        int | None,
+        typer.Option(
+            help="Cut vectors of --encoder to their first columns; what was trained with --matryoshka bears it well.",
+            min=1,
+        ),
+    ] = None,
     synonyms: Annotated[
         Path | None, typer.Option(help="A file of synonyms: 'sofa, couch' or 'hdd => hard disk'.")
     ] = None,
@@ -67,10 +74,14 @@ def rebuild(
     from indexer.build import rebuild as run
     from service.terminal import ProgressLines, show_report, write_json
 
+    if dimension and not encoder:
+        raise SettingError(
+            "--dimension cuts the vectors of an encoder: name it with --encoder, the one that serves too"
+        )
     if encoder and not feeds:
         if backend or vectors:
             raise SettingError("without a feed, --encoder and --backend or --vectors are two runs: one after the other")
-        _encode_again(index, settings, encoder, runtime, keep, as_json=as_json)
+        _encode_again(index, settings, encoder, runtime, dimension, keep, as_json=as_json)
         return
     cluster, vectors_in_cluster = _backends(index, settings, backend, vectors)
     if not feeds:
@@ -82,6 +93,7 @@ def rebuild(
         mapping=feed_mapping(mapping, maps),
         encoder=encoder,
         runtime=runtime,
+        dimension=dimension,
         synonyms=synonyms,
         keep=keep,
         format=feed_format,
@@ -145,7 +157,9 @@ def _move(index: Path, cluster: ClusterSettings | None, keep: int, *, vectors_in
     write_json(msgspec.json.encode(report)) if as_json else show_move(report)
 
 
-def _encode_again(index: Path, path: Path | None, encoder: str, runtime: str, keep: int, *, as_json: bool) -> None:
+def _encode_again(
+    index: Path, path: Path | None, encoder: str, runtime: str, dimension: int | None, keep: int, *, as_json: bool
+) -> None:
     import msgspec
 
     from indexer.reencoding import reencode
@@ -155,7 +169,7 @@ def _encode_again(index: Path, path: Path | None, encoder: str, runtime: str, ke
     from service.version_list import cluster_of
 
     cluster = cluster_of(index, load_settings(path))
-    opened = open_encoder(encoder, runtime, cache_folder())
+    opened = open_encoder(encoder, runtime, cache_folder(), dimension=dimension)
     with ProgressLines() as progress:
         report = reencode(index, opened, encoder, progress, cluster=cluster, keep=keep)
     write_json(msgspec.json.encode(report)) if as_json else show_reencoded(report)

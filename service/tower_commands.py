@@ -62,6 +62,13 @@ FgmOption = Annotated[
     float,
     typer.Option("--fgm", help="Look at each batch again, embeddings moved so far up its gradient.", min=0, max=100),
 ]
+MatryoshkaOption = Annotated[
+    str,
+    typer.Option(
+        "--matryoshka",
+        help="Also train the first columns of vectors to do alone, such as 128,64; see rebuild --dimension.",
+    ),
+]
 CachedOption = Annotated[
     bool,
     typer.Option(
@@ -107,6 +114,7 @@ def towers(
     drop_fields: DropOption = 0.0,
     unlike: UnlikeOption = 0.0,
     fgm: FgmOption = 0.0,
+    matryoshka: MatryoshkaOption = "",
     precision: PrecisionOption = "auto",
     cached: CachedOption = True,
     teacher: Annotated[str, typer.Option(help="A cross-encoder whose scores are learned beside, if any.")] = "",
@@ -158,6 +166,7 @@ def towers(
         lora=lora,
         augment=(typos, drop_fields, unlike),
         fgm=fgm,
+        matryoshka=matryoshka,
         precision=precision,
         cached=cached,
         seed=seed,
@@ -197,12 +206,13 @@ def tower_options(
     lora: int | None,
     augment: tuple[float, float, float],
     fgm: float,
+    matryoshka: str,
     precision: Precision,
     cached: bool,
     seed: int,
     teacher: TeacherWay = "none",
 ) -> TowerOptions:
-    """How to train, as the options of a command say; raises SettingError for ranks that are none."""
+    """How to train, as the options of a command say; raises SettingError for ranks or dimensions that are none."""
     from rerank.towers.augmentation import AugmentOptions
     from rerank.towers.losses import LossOptions
     from rerank.towers.negatives import NegativeOptions
@@ -219,7 +229,9 @@ def tower_options(
         lora=lora,
         fgm=fgm,
         augment=AugmentOptions(*augment),
-        loss=LossOptions(loss, temperature, margin, teacher=teacher, cached=cached),
+        loss=LossOptions(
+            loss, temperature, margin, teacher=teacher, dimensions=named_dimensions(matryoshka), cached=cached
+        ),
         negatives=NegativeOptions(negatives, *rank_window(ranks)),
         seed=seed,
     )
@@ -235,6 +247,16 @@ def rank_window(text: str) -> tuple[int, int]:
     raise SettingError(
         f"--ranks: {text[:40]!r} is no window of ranks; write two numbers of 1 to 10000, such as 101-500"
     )
+
+
+def named_dimensions(text: str) -> tuple[int, ...]:
+    """The numbers of a list with commas, greatest first; raises SettingError for anything else."""
+    from retrieval.errors import SettingError
+
+    parts = [part.strip() for part in text.split(",")] if text.strip() else []
+    if not all(part.isdecimal() and 1 <= int(part) <= 10_000 for part in parts):
+        raise SettingError(f"--matryoshka: {text[:40]!r} is no list of dimensions; write numbers, such as 128,64")
+    return tuple(sorted({int(part) for part in parts}, reverse=True))
 
 
 def _show(done: WrittenTowers, index: Path) -> None:

@@ -33,6 +33,9 @@ class LossOptions:
     teacher: TeacherLoss = "none"
     teacher_weight: float = 1.0
     """What a teacher's word counts beside the rest."""
+    dimensions: tuple[int, ...] = ()
+    """Of the first columns of the vectors, which are trained to do alone, too, each of these counting as much as all
+    (Kusupati et al. 2022, Matryoshka Representation Learning, section 3)."""
     cached: bool = True
     """Whether the activations of `chunk` texts alone are in memory, for a third more time; else those of the batch."""
     chunk: int = 64
@@ -98,8 +101,11 @@ class TowerLoss(CachedLossMixin, nn.Module):
         if labels is None or self.examples is None:
             raise ValueError("the loss needs the numbers of its examples")
         columns = [torch.cat(column)[order] for column, order in zip(reps, self._orders, strict=True)]
-        queries, *products = [functional.normalize(column.float(), dim=-1) for column in columns]
-        loss = self._loss(queries @ torch.cat(products).T, labels.long().cpu(), self.examples)
+        numbers = labels.long().cpu()
+        losses = [
+            self._loss(_cosines(columns, end), numbers, self.examples) for end in (None, *self.options.dimensions)
+        ]
+        loss = torch.stack(losses).mean()
         if with_backward:
             loss.backward()  # type: ignore[no-untyped-call]
             return loss.detach()
@@ -158,6 +164,12 @@ class TowerLoss(CachedLossMixin, nn.Module):
         # Hofstätter et al. 2020, Improving Efficient Neural Ranking Models, section 4.1.
         margins = (own[:, :1] - own[:, 1:]) - (taught[:, :1] - taught[:, 1:])
         return margins.square().mean(dim=1) if margins.shape[1] else margins.new_zeros(len(margins))
+
+
+def _cosines(columns: list[Tensor], end: int | None) -> Tensor:
+    """Of a batch's queries with all its products, (B, c * B), over the first columns of their vectors."""
+    queries, *products = [functional.normalize(column[:, :end].float(), dim=-1) for column in columns]
+    return queries @ torch.cat(products).T
 
 
 def _rows(features: dict[str, Tensor], order: Tensor) -> dict[str, Tensor]:

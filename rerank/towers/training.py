@@ -19,11 +19,13 @@ from rerank.towers.losses import TowerLoss
 from rerank.towers.material import Rows
 from rerank.towers.mining import Mining
 from rerank.towers.mixing import Mixed, mix
+from rerank.towers.model import Tower
 from rerank.towers.negatives import drawn
 from rerank.towers.options import Task, TrainedTowers
 from rerank.towers.stepping import LossLostError, optimizer_of, steps
 from rerank.towers.validation import Judge
 from rerank.training.checkpoint import STATE_FILE, Epoch, RunState, best_of, keep, resumed, weights_of
+from retrieval.encoder_torch import columns
 from retrieval.errors import SettingError, TrainingError
 
 
@@ -44,6 +46,7 @@ def train_towers(task: Task) -> TrainedTowers:
         raise SettingError("adapters are trained beside all layers: name how many layers are, or a rank, not both")
     if options.fgm and (options.layers is not None or options.lora is not None):
         raise SettingError("FGM moves embeddings along their gradient: train all weights with it, or leave it out")
+    _check_dimensions(task.tower, options.loss.dimensions)
     freeze(model, options.layers)
     adapted = None if options.lora is None else attach(model, options.lora, options.seed)
     try:
@@ -53,6 +56,14 @@ def train_towers(task: Task) -> TrainedTowers:
     if adapted is not None:
         merge(model, adapted, task.folder / ADAPTER_FOLDER)
     return trained
+
+
+def _check_dimensions(tower: Tower, dimensions: tuple[int, ...]) -> None:
+    there = columns(tower.model)
+    if dimensions and max(dimensions) >= there:
+        raise SettingError(
+            f"vectors of {max(dimensions)} columns shall do alone; the model gives {there}: name fewer than that"
+        )
 
 
 class _Run:

@@ -236,6 +236,13 @@ class TestReencoding:
         done = CliRunner().invoke(app, [*map(str, command), "--backend", "embedded"])
         assert "are two runs: one after the other" in f"{done.exception}"
 
+    def test_what_serves_is_encoded_in_fewer_columns(self, root: Path) -> None:
+        command = ("rebuild", "--index", root / "index", "--encoder", root / "tiny", "--dimension", "16")
+        assert "v000002 is published and serves: 120 products by" in " ".join(run(*command).split())
+        assert Store(root / "index").serving()[0].dimension == 16
+        done = CliRunner().invoke(app, ["rebuild", "--index", str(root / "index"), "--dimension", "16"])
+        assert "name it with --encoder" in f"{done.exception}"
+
 
 class TestFromCatalog:
     """Trained on queries made from the products, by an encoder that hardly told them apart."""

@@ -9,6 +9,7 @@ import pytest
 from benchmarks.ranker_quality import part_of
 from benchmarks.towers import measure_towers, show_towers
 from indexer.build import RebuildOptions, rebuild
+from rerank.towers.losses import LossOptions
 from rerank.towers.negatives import NegativeOptions
 from rerank.towers.options import TowerOptions
 from rerank.towers.written import read_towers
@@ -28,7 +29,13 @@ def test_trained_towers_find_what_the_ones_before_did_not(
     rebuild(tmp_path / "index", RebuildOptions((str(feed),), cache, encoder=encoder, runtime="onnx-fp32"))
     grades = {each.query: {id_: 10 * opinion.gain for id_, opinion in each.opinions.items()} for each in judged()}
     options = TowerOptions(
-        epochs=3, batch=16, learning_rate=3e-3, max_length=16, negatives=NegativeOptions(1, 20, 100), seed=2
+        epochs=3,
+        batch=16,
+        learning_rate=3e-3,
+        max_length=16,
+        loss=LossOptions(dimensions=(8,)),
+        negatives=NegativeOptions(1, 20, 100),
+        seed=2,
     )
     request = TowersRequest(encoder=encoder, cache=cache, options=options)
     report = measure_towers(tmp_path / "index", Judgments(grades, 0.0), request, ["torch"], Quiet())
@@ -38,12 +45,17 @@ def test_trained_towers_find_what_the_ones_before_did_not(
     spec = read_towers(Path(report.folder))
     assert spec.trained_on["training queries"] + spec.trained_on["validation queries"] == report.training_queries
     assert spec.trained_on["leaked"] == 0
-    before, _, after, merged = report.figures
-    assert [(each.encoder, each.stage) for each in (before, after, merged)] == [
-        ("before", "dense"),
-        ("torch", "dense"),
-        ("torch", "merged"),
+    before, _, after, _, cut, _ = report.figures
+    assert [(each.encoder, each.dimension, each.stage) for each in report.figures] == [
+        ("before", 32, "dense"),
+        ("before", 32, "merged"),
+        ("torch", 32, "dense"),
+        ("torch", 32, "merged"),
+        ("torch", 8, "dense"),
+        ("torch", 8, "merged"),
     ]
+    assert all(each.query_ms > 0 for each in report.figures)
+    assert cut.ndcg > before.ndcg + 0.3
     assert after.ndcg > before.ndcg + 0.3
     assert after.against is not None
     assert after.against.mean == pytest.approx(after.ndcg - before.ndcg)

