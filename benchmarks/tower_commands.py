@@ -29,6 +29,7 @@ from service.tower_commands import (
     RoundsOption,
     SeedOption,
     TemperatureOption,
+    TrainLayersOption,
     TyposOption,
     UnlikeOption,
 )
@@ -50,6 +51,7 @@ def towers(
     ranks: RanksOption = "101-500",
     rounds: RoundsOption = 2,
     max_length: LengthOption = 64,
+    train_layers: TrainLayersOption = None,
     layers: LayersOption = None,
     lora: LoraOption = None,
     typos: TyposOption = 0.0,
@@ -91,6 +93,7 @@ def towers(
         ranks=ranks,
         rounds=rounds,
         max_length=max_length,
+        train_layers=train_layers,
         layers=layers,
         lora=lora,
         augment=(typos, drop_fields, unlike),

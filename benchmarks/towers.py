@@ -31,7 +31,7 @@ from service.snapshot import Snapshot, serving_snapshot
 from service.terminal import out
 from service.training.from_catalog import Progress
 from service.training.held_out_ranking import best_products
-from service.training.towers import TowersRequest, train_text_towers
+from service.training.towers import TowersRequest, WrittenTowers, train_text_towers
 
 DEPTH = 100
 STAGES = ("dense", "merged")
@@ -45,7 +45,7 @@ class TowerFigures:
     """What one stage reaches with one encoder."""
 
     encoder: str
-    """before, or the runtime that the trained towers ran in."""
+    """before, or the runtime that the trained towers ran in, and how many layers they had where not all."""
     dimension: int
     """Columns of its vectors."""
     query_ms: float
@@ -88,7 +88,9 @@ def measure_towers(
         done = train_text_towers(index, Settings(), request, progress)
         seconds = time.perf_counter() - started
         with serving_snapshot(index) as snapshot:
-            figures = list(_figures(snapshot, done.folder, held_out, request, runtimes, folder, progress))
+            figures = list(
+                _figures(snapshot, _ways(done, request, runtimes), held_out, request.cache, folder, progress)
+            )
             products = len(snapshot.products)
     trained = done.spec.trained_on["training queries"] + done.spec.trained_on["validation queries"]
     return TowersReport(products, trained, len(test), str(done.folder), seconds, figures)
@@ -104,12 +106,31 @@ def _written(judgments: Judgments, queries: Sequence[str], folder: Path) -> Path
     return path
 
 
+@dataclass(frozen=True, slots=True)
+class _Way:
+    """One of the ways in which what was trained may serve."""
+
+    name: str
+    towers: Path
+    runtime: str
+    columns: int | None = None
+    """None for all of them."""
+
+
+def _ways(done: WrittenTowers, request: TowersRequest, runtimes: Sequence[str]) -> list[_Way]:
+    """In each runtime all of it, the first columns that do alone, and the layers that were kept."""
+    columns = (None, *request.options.loss.dimensions)
+    ways = [_Way(runtime, done.whole or done.folder, runtime, each) for runtime in runtimes for each in columns]
+    if done.whole is not None:
+        ways += [_Way(f"{runtime}, layers: {done.spec.layers}", done.folder, runtime) for runtime in runtimes]
+    return ways
+
+
 def _figures(
     snapshot: Snapshot,
-    towers: Path,
+    ways: Sequence[_Way],
     held_out: Judgments,
-    request: TowersRequest,
-    runtimes: Sequence[str],
+    cache: Path,
     folder: Path,
     progress: Progress,
 ) -> Iterator[TowerFigures]:
@@ -119,14 +140,13 @@ def _figures(
         before[stage] = _run(snapshot, held_out, stage, f"before, {stage}", progress)
         found = _measured(before[stage], held_out, None)
         yield TowerFigures("before", snapshot.encoder.dimension, taken, stage, *found)
-    ways = [(runtime, columns) for runtime in runtimes for columns in (None, *request.options.loss.dimensions)]
-    for number, (runtime, columns) in enumerate(ways):
-        encoder = open_encoder(str(towers), runtime, request.cache, dimension=columns)
+    for number, way in enumerate(ways):
+        encoder = open_encoder(str(way.towers), way.runtime, cache, dimension=way.columns)
         after = _encoded(snapshot, encoder, folder / f"vectors-{number}", progress)
         taken = _query_ms(encoder, held_out)
         for stage in STAGES:
-            run = _run(after, held_out, stage, f"{runtime}, {encoder.dimension} columns, {stage}", progress)
-            yield TowerFigures(runtime, encoder.dimension, taken, stage, *_measured(run, held_out, before[stage]))
+            run = _run(after, held_out, stage, f"{way.name}, {encoder.dimension} columns, {stage}", progress)
+            yield TowerFigures(way.name, encoder.dimension, taken, stage, *_measured(run, held_out, before[stage]))
 
 
 def _encoded(snapshot: Snapshot, encoder: Encoder, folder: Path, progress: Progress) -> Snapshot:

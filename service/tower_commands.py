@@ -41,9 +41,15 @@ LengthOption = Annotated[
 PrecisionOption = Annotated[
     Precision, typer.Option("--precision", help="Of the computing; auto is bf16 where the device has it.")
 ]
+TrainLayersOption = Annotated[
+    int | None,
+    typer.Option("--train-layers", help="Train so many of the upper layers; by default all, and embeddings.", min=1),
+]
 LayersOption = Annotated[
     int | None,
-    typer.Option("--layers", help="Train so many of the upper layers; by default all, and embeddings.", min=1),
+    typer.Option(
+        "--layers", help="Keep so many layers of what was trained, taught by all: faster, and less good.", min=1
+    ),
 ]
 LoraOption = Annotated[
     int | None,
@@ -108,6 +114,7 @@ def towers(
     ranks: RanksOption = "101-500",
     rounds: RoundsOption = 2,
     max_length: LengthOption = 64,
+    train_layers: TrainLayersOption = None,
     layers: LayersOption = None,
     lora: LoraOption = None,
     typos: TyposOption = 0.0,
@@ -162,6 +169,7 @@ def towers(
         ranks=ranks,
         rounds=rounds,
         max_length=max_length,
+        train_layers=train_layers,
         layers=layers,
         lora=lora,
         augment=(typos, drop_fields, unlike),
@@ -202,6 +210,7 @@ def tower_options(
     ranks: str,
     rounds: int,
     max_length: int,
+    train_layers: int | None,
     layers: int | None,
     lora: int | None,
     augment: tuple[float, float, float],
@@ -225,6 +234,7 @@ def tower_options(
         rounds=rounds,
         max_length=max_length,
         precision=precision,
+        train_layers=train_layers,
         layers=layers,
         lora=lora,
         fgm=fgm,
@@ -270,11 +280,16 @@ def _show(done: WrittenTowers, index: Path) -> None:
         lost = "" if epoch.loss is None else f"{epoch.loss:.4f}"
         table.add_row(f"{epoch.number}", lost, f"{epoch.validation:.4f}", "kept" if epoch.number == spec.best else "")
     table.add_row("", "", f"{spec.validation:.4f}", f"{spec.share:.0%} of what was learned")
+    if spec.layers is not None:
+        fewer = max(epoch.validation for epoch in spec.pruning)
+        table.add_row("", "", f"{fewer:.4f}", f"layers: {spec.layers}, taught by all")
     out.print(table)
     if done.published is not None and done.published.report is not None:
         _show_report(done.published.report)
     show_notices((*([spec.stopped] if spec.stopped else []), *spec.notices))
     out.print(Text(f"\nWritten to {done.folder}: trained from {spec.base} on {spec.source}."), soft_wrap=True)
+    if done.whole is not None:
+        out.print(Text(f"With all layers: {done.whole}"), soft_wrap=True)
     if done.published is not None and done.published.serves:
         out.print(Text(f"{done.published.version} is published and serves, in {done.published.runtime}."))
         again = f"What was trained on the vectors before serves no more: shelfwise learn --index {index}"

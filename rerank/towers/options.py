@@ -43,8 +43,10 @@ class TowerOptions:
     """Tokens that training reads of a text."""
     precision: Precision = "auto"
     """bf16 computes in half the bits and keeps weights in all; auto is bf16 where the device has it."""
-    layers: int | None = None
+    train_layers: int | None = None
     """How many of the upper layers are trained; None for all, and the embeddings."""
+    layers: int | None = None
+    """How many layers what was trained keeps, taught by all of them; None for all."""
     lora: int | None = None
     """The rank of the adapters that are trained in place of the model's own weights; None for those."""
     pool: int = 4_000

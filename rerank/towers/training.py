@@ -42,12 +42,12 @@ def train_towers(task: Task) -> TrainedTowers:
     """
     task.folder.mkdir(parents=True, exist_ok=True)
     model, options = task.tower.model, task.options
-    if options.layers is not None and options.lora is not None:
+    if options.train_layers is not None and options.lora is not None:
         raise SettingError("adapters are trained beside all layers: name how many layers are, or a rank, not both")
-    if options.fgm and (options.layers is not None or options.lora is not None):
+    if options.fgm and (options.train_layers is not None or options.lora is not None):
         raise SettingError("FGM moves embeddings along their gradient: train all weights with it, or leave it out")
     _check_dimensions(task.tower, options.loss.dimensions)
-    freeze(model, options.layers)
+    freeze(model, options.train_layers)
     adapted = None if options.lora is None else attach(model, options.lora, options.seed)
     try:
         trained = _Run(task).go()

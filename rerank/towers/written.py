@@ -41,6 +41,10 @@ class TowersSpec(msgspec.Struct, frozen=True):
     """Of what was learned; 1 is all of it."""
     validation: float = 0.0
     """nDCG@10 of the mixture, as in the curve."""
+    layers: int | None = None
+    """Those of its layers that were kept; None for all."""
+    pruning: Sequence[Epoch] = ()
+    """As `curve`, of the layers that were kept while they were taught by all of them; the best is what these are."""
     stopped: str = ""
     """Why training ended before its time, where that was no success."""
     notices: Sequence[str] = ()

@@ -1,6 +1,7 @@
 """`shelfwise train towers`, from opinions to a folder that `shelfwise rebuild --encoder` takes.
 
 STORE/training/towers/towers-0001/    trained towers; the number counts up
+STORE/training/towers/towers-0001-whole/  the same with all layers, where that keeps some of them
 STORE/training/towers-0123456789abcdef/   a training that was interrupted
 STORE/training/tuning-0123456789abcdef.db the trials of a search for how to train
 """
@@ -20,6 +21,7 @@ from rerank.towers.adapters import ADAPTER_FOLDER
 from rerank.towers.material import JudgedQuery, Material, Sources, material
 from rerank.towers.model import open_tower
 from rerank.towers.options import Found, Score, Task, TowerOptions, TrainedTowers, Watching
+from rerank.towers.pruning import PruneOptions, Pruning, check_layers, prune
 from rerank.towers.sources import from_labels
 from rerank.towers.training import train_towers
 from rerank.towers.validation import Judge
@@ -40,6 +42,9 @@ from service.training.training import TEACHER_SCORES, fresh_tables, working
 
 TOWERS_FOLDER = "towers"
 _RUN, _STUDY = "towers-", "tuning-"
+_WHOLE = "-whole"
+"""Ends the name of the folder with all layers, beside that with some."""
+_PRUNING = "pruning"
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +87,8 @@ class WrittenTowers:
 
     folder: Path
     spec: TowersSpec
+    whole: Path | None = None
+    """The same with all layers, where these keep some of them."""
     published: PublishedEncoder | None = None
     """None where they were not to be published."""
 
@@ -96,8 +103,9 @@ def train_text_towers(root: Path, settings: Settings, request: TowersRequest, pr
     model cannot be had, SettingError for a folder that is there already or where nothing could judge, and TrainingError
     where there is too little to learn from, or nothing better came of it.
     """
-    if request.out is not None and request.out.exists():
-        raise SettingError(f"{request.out} exists; name a new folder for the towers, or remove it")
+    for folder in _folders(request):
+        if folder.exists():
+            raise SettingError(f"{folder} exists; name a new folder for the towers, or remove it")
     if request.publish and request.catalog and not request.judgments:
         raise SettingError(
             "queries made from the catalog cannot judge what learned from such queries: name judged ones with "
@@ -141,19 +149,54 @@ def _published(
     return replace(done, published=published)
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class _Ground:
+    """What a training stands on, whatever its options are."""
+
+    snapshot: Snapshot
+    made: Material
+    found: Found
+    source: ModelSource
+    work: Path
+    progress: Progress
+
+    def judge(self, options: TowerOptions) -> Judge:
+        """What chooses among weights."""
+        return Judge(self.made, self.found, self.snapshot.products, options.pool, options.seed)
+
+    def digest(self, request: TowersRequest) -> str:
+        """Another one for anything that would make other weights: what one run left is of no use to the other."""
+        made = self.made
+        told = {"options": asdict(request.options), "teacher": request.teacher, "base": self.source.fingerprint}
+        digest = xxhash.xxh3_64(msgspec.json.encode([told, self.snapshot.manifest.version, made.queries]))
+        for array in (made.training, made.query_of, made.rows, made.gains, made.weights):
+            digest.update(array.tobytes())
+        return digest.hexdigest()
+
+
 def _written(
     snapshot: Snapshot, work: Path, training: Sequence[JudgedQuery], request: TowersRequest, progress: Progress
 ) -> tuple[WrittenTowers, Judge]:
     """The towers, and what chose among their weights."""
     made = _material(snapshot, training, request, progress)
     source = find_model(request.encoder or snapshot.manifest.encoder_name, request.cache)
-    folder = request.out or _new_name(work / TOWERS_FOLDER)
     found = found_by_index(snapshot, made, request.options.negatives.last, progress)
+    ground = _Ground(snapshot, made, found, source, work, progress)
     if request.tune:
-        request = replace(request, options=_tuned(snapshot, made, found, source, request, work, progress))
-    options = request.options
-    spec = _trained(snapshot, made, found, source, request, work, folder, progress)
-    return WrittenTowers(folder, spec), Judge(made, found, snapshot.products, options.pool, options.seed)
+        request = replace(request, options=_tuned(ground, request))
+    judge = ground.judge(request.options)
+    return _trained(ground, request, request.out or _new_name(work / TOWERS_FOLDER), judge), judge
+
+
+def _folders(request: TowersRequest) -> list[Path]:
+    """Those that the request names."""
+    if request.out is None:
+        return []
+    return [request.out, _whole(request.out)] if request.options.layers else [request.out]
+
+
+def _whole(folder: Path) -> Path:
+    return folder.with_name(f"{folder.name}{_WHOLE}")
 
 
 def _remove_runs(work: Path) -> None:
@@ -177,53 +220,47 @@ def _material(
     return made
 
 
-def _tuned(
-    snapshot: Snapshot,
-    made: Material,
-    found: Found,
-    source: ModelSource,
-    request: TowersRequest,
-    work: Path,
-    progress: Progress,
-) -> TowerOptions:
+def _tuned(ground: _Ground, request: TowersRequest) -> TowerOptions:
     """The best options of some trainings of one epoch each."""
-    score = _score(request, work)
+    score, made, products = _score(request, ground.work), ground.made, ground.snapshot.products
 
     def train(options: TowerOptions, folder: Path, watching: Watching) -> float:
         short = replace(options, epochs=1, rounds=1)
-        tower = open_tower(source, options.max_length)
-        return train_towers(Task(tower, made, found, snapshot.products, short, folder, watching, score)).best.validation
+        tower = open_tower(ground.source, options.max_length)
+        return train_towers(Task(tower, made, ground.found, products, short, folder, watching, score)).best.validation
 
-    study = work / f"{_STUDY}{_digest(snapshot, made, source, request)}.db"
-    return tuned(request.options, request.tune, study, train, progress)
+    study = ground.work / f"{_STUDY}{ground.digest(request)}.db"
+    return tuned(request.options, request.tune, study, train, ground.progress)
 
 
-def _trained(
-    snapshot: Snapshot,
-    made: Material,
-    found: Found,
-    source: ModelSource,
-    request: TowersRequest,
-    work: Path,
-    folder: Path,
-    progress: Progress,
-) -> TowersSpec:
-    options = request.options
-    run = work / f"{_RUN}{_digest(snapshot, made, source, request)}"
-    tower = open_tower(source, options.max_length)
-    with charted(work, run.name, TOWERS_FOLDER) as judged:
+def _trained(ground: _Ground, request: TowersRequest, folder: Path, judge: Judge) -> WrittenTowers:
+    options, progress, made, products = request.options, ground.progress, ground.made, ground.snapshot.products
+    run = ground.work / f"{_RUN}{ground.digest(request)}"
+    tower = open_tower(ground.source, options.max_length)
+    if options.layers is not None:
+        check_layers(tower, options.layers)
+    with charted(ground.work, run.name, TOWERS_FOLDER) as judged:
         watching = Watching(progress.begin, progress.advance, progress.end, judged)
-        score = _score(request, work)
-        trained = train_towers(Task(tower, made, found, snapshot.products, options, run, watching, score))
+        score = _score(request, ground.work)
+        trained = train_towers(Task(tower, made, ground.found, products, options, run, watching, score))
     if not trained.improved:
         raise TrainingError(
-            f"no part of the training was better than {source.name} as it was (nDCG@10 {trained.best.validation:.4f}), "
-            f"so nothing is written; lower the learning rate, or give more judged queries"
+            f"no part of the training was better than {ground.source.name} as it was "
+            f"(nDCG@10 {trained.best.validation:.4f}), so nothing is written; lower the learning rate, or give more "
+            f"judged queries"
         )
-    spec = _spec(snapshot, made, source, request, trained)
+    spec, adapter = _spec(ground, request, trained), run / ADAPTER_FOLDER if options.lora else None
     folder.parent.mkdir(parents=True, exist_ok=True)
-    write_towers(tower, spec, folder, run / ADAPTER_FOLDER if options.lora else None)
-    return spec
+    if options.layers is None:
+        write_towers(tower, spec, folder, adapter)
+        return WrittenTowers(folder, spec)
+    watching = Watching(progress.begin, progress.advance, progress.end)
+    pruning = Pruning(tower, made, products, judge, run / _PRUNING, PruneOptions(seed=options.seed), watching)
+    fewer, curve = prune(pruning, options.layers)
+    write_towers(tower, spec, _whole(folder), adapter)
+    spec = msgspec.structs.replace(spec, layers=options.layers, pruning=curve)
+    write_towers(fewer, spec, folder)
+    return WrittenTowers(folder, spec, _whole(folder))
 
 
 def _score(request: TowersRequest, work: Path) -> Score | None:
@@ -234,18 +271,8 @@ def _score(request: TowersRequest, work: Path) -> Score | None:
     return TeacherScores(open_teacher(request.teacher, cache=request.cache), work / TEACHER_SCORES).score
 
 
-def _digest(snapshot: Snapshot, made: Material, source: ModelSource, request: TowersRequest) -> str:
-    """Another one for anything that would make other weights: what one run left is of no use to the other."""
-    told = {"options": asdict(request.options), "teacher": request.teacher, "base": source.fingerprint}
-    digest = xxhash.xxh3_64(msgspec.json.encode([told, snapshot.manifest.version, made.queries]))
-    for array in (made.training, made.query_of, made.rows, made.gains, made.weights):
-        digest.update(array.tobytes())
-    return digest.hexdigest()
-
-
-def _spec(
-    snapshot: Snapshot, made: Material, source: ModelSource, request: TowersRequest, trained: TrainedTowers
-) -> TowersSpec:
+def _spec(ground: _Ground, request: TowersRequest, trained: TrainedTowers) -> TowersSpec:
+    made, source = ground.made, ground.source
     counted = {
         "training queries": len(made.training),
         "validation queries": len(made.validation),
@@ -255,7 +282,7 @@ def _spec(
         FORMAT,
         source.name,
         source.fingerprint,
-        snapshot.manifest.version,
+        ground.snapshot.manifest.version,
         request.source,
         counted | {name.replace("_", " "): count for name, count in asdict(made.dropped).items()},
         asdict(request.options),
@@ -263,8 +290,8 @@ def _spec(
         trained.best.number,
         trained.mixed.share,
         trained.mixed.validation,
-        trained.stopped,
-        trained.notices,
+        stopped=trained.stopped,
+        notices=trained.notices,
     )
 
 

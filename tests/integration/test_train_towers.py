@@ -121,6 +121,22 @@ def test_the_same_again_is_the_same_byte_by_byte_and_has_a_name_of_its_own(train
     assert all((first / name).read_bytes() == (second / name).read_bytes() for name in names)
 
 
+def test_some_layers_are_kept_and_all_of_them_stand_beside(root: Path, tmp_path: Path) -> None:
+    given = ("--judgments", str(root / "judgments.tsv"), "--layers", "1", "--out", str(tmp_path / "fewer"))
+    shown = " ".join(run(root, *given).split())
+    assert "layers: 1, taught by all" in shown
+    assert f"With all layers: {tmp_path / 'fewer-whole'}" in shown
+    fewer, whole = read_towers(tmp_path / "fewer"), read_towers(tmp_path / "fewer-whole")
+    assert (fewer.layers, whole.layers, fewer.curve) == (1, None, whole.curve)
+    assert [epoch.number for epoch in fewer.pruning][:3] == [0, 1, 2]
+    configs = [msgspec.json.decode((tmp_path / name / "config.json").read_bytes()) for name in ("fewer", "fewer-whole")]
+    assert [config["num_hidden_layers"] for config in configs] == [1, 2]
+    with pytest.raises(SettingError, match="fewer exists"):
+        run(root, *given)
+    with pytest.raises(SettingError, match="3 layers shall be kept; the model has 2"):
+        run(root, "--judgments", str(root / "judgments.tsv"), "--layers", "3")
+
+
 class _KilledError(Exception):
     pass
 

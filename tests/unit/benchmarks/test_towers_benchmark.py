@@ -33,6 +33,7 @@ def test_trained_towers_find_what_the_ones_before_did_not(
         batch=16,
         learning_rate=3e-3,
         max_length=16,
+        layers=1,
         loss=LossOptions(dimensions=(8,)),
         negatives=NegativeOptions(1, 20, 100),
         seed=2,
@@ -45,7 +46,7 @@ def test_trained_towers_find_what_the_ones_before_did_not(
     spec = read_towers(Path(report.folder))
     assert spec.trained_on["training queries"] + spec.trained_on["validation queries"] == report.training_queries
     assert spec.trained_on["leaked"] == 0
-    before, _, after, _, cut, _ = report.figures
+    before, _, after, _, cut, _, fewer, _ = report.figures
     assert [(each.encoder, each.dimension, each.stage) for each in report.figures] == [
         ("before", 32, "dense"),
         ("before", 32, "merged"),
@@ -53,9 +54,12 @@ def test_trained_towers_find_what_the_ones_before_did_not(
         ("torch", 32, "merged"),
         ("torch", 8, "dense"),
         ("torch", 8, "merged"),
+        ("torch, layers: 1", 32, "dense"),
+        ("torch, layers: 1", 32, "merged"),
     ]
     assert all(each.query_ms > 0 for each in report.figures)
     assert cut.ndcg > before.ndcg + 0.3
+    assert fewer.ndcg > before.ndcg + 0.3
     assert after.ndcg > before.ndcg + 0.3
     assert after.against is not None
     assert after.against.mean == pytest.approx(after.ndcg - before.ndcg)

@@ -166,7 +166,7 @@ class TestMovedEmbeddings:
         trained(tower, tmp_path, options=still)
         assert torch.equal(weights(tower), before)
 
-    @pytest.mark.parametrize("lesser", [replace(OPTIONS, layers=1), replace(OPTIONS, lora=2)])
+    @pytest.mark.parametrize("lesser", [replace(OPTIONS, train_layers=1), replace(OPTIONS, lora=2)])
     def test_it_takes_all_weights(self, encoder: ModelSource, tmp_path: Path, lesser: TowerOptions) -> None:
         with pytest.raises(SettingError, match="train all weights"):
             trained(open_tower(encoder, 16, device="cpu"), tmp_path, options=replace(lesser, fgm=1.0))
@@ -257,11 +257,11 @@ class TestFreezing:
     def test_only_the_upper_layers_move(self, encoder: ModelSource, tmp_path: Path) -> None:
         before = dict(open_tower(encoder, 16, device="cpu").model.named_parameters())
         tower = open_tower(encoder, 16, device="cpu")
-        trained(tower, tmp_path, options=replace(OPTIONS, layers=1, epochs=1))
+        trained(tower, tmp_path, options=replace(OPTIONS, train_layers=1, epochs=1))
         moved = {name for name, weight in tower.model.named_parameters() if not torch.equal(weight, before[name])}
         assert moved
         assert all(".layer.1." in name for name in moved)
 
     def test_more_layers_than_there_are(self, encoder: ModelSource, tmp_path: Path) -> None:
         with pytest.raises(SettingError, match="7 layers shall be trained; the model has 2"):
-            trained(open_tower(encoder, 16, device="cpu"), tmp_path, options=replace(OPTIONS, layers=7))
+            trained(open_tower(encoder, 16, device="cpu"), tmp_path, options=replace(OPTIONS, train_layers=7))
