@@ -23,7 +23,10 @@ APT_INSTALL = DEBIAN_FRONTEND=noninteractive apt-get install -qq --no-install-re
 demo: $(VENV)/.installed
 	$(BIN)/shelfwise demo
 
-test: lint types imports tests
+# What waits for the network and what computes, side by side; then the tests, which take all cores.
+test: $(VENV)/.installed
+	$(MAKE) --jobs=2 --output-sync=target lint types imports servers
+	$(MAKE) tests
 
 lint: $(VENV)/.installed
 	$(BIN)/ruff check .

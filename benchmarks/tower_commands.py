@@ -10,6 +10,7 @@ import typer
 from service.options import IndexArgument, JsonOption, cache_folder
 from service.tower_commands import (
     BatchOption,
+    BrandsOption,
     CachedOption,
     CatalogOption,
     DropOption,
@@ -31,6 +32,7 @@ from service.tower_commands import (
     TemperatureOption,
     TrainLayersOption,
     TyposOption,
+    UnitsOption,
     UnlikeOption,
 )
 
@@ -55,6 +57,8 @@ def towers(
     layers: LayersOption = None,
     lora: LoraOption = None,
     typos: TyposOption = 0.0,
+    units: UnitsOption = 0.0,
+    brands: BrandsOption = 0.0,
     drop_fields: DropOption = 0.0,
     unlike: UnlikeOption = 0.0,
     fgm: FgmOption = 0.0,
@@ -96,7 +100,7 @@ def towers(
         train_layers=train_layers,
         layers=layers,
         lora=lora,
-        augment=(typos, drop_fields, unlike),
+        augment=(typos, units, brands, drop_fields, unlike),
         fgm=fgm,
         matryoshka=matryoshka,
         precision=precision,

@@ -58,6 +58,12 @@ LoraOption = Annotated[
 TyposOption = Annotated[
     float, typer.Option("--typos", help="The share of queries that get a typing error.", min=0, max=1)
 ]
+UnitsOption = Annotated[
+    float, typer.Option("--units", help="The share of queries with units spelled in another way.", min=0, max=1)
+]
+BrandsOption = Annotated[
+    float, typer.Option("--brands", help="The share of queries asked without their brand.", min=0, max=1)
+]
 DropOption = Annotated[
     float, typer.Option("--drop-fields", help="The share of positives read without some fields.", min=0, max=1)
 ]
@@ -118,6 +124,8 @@ def towers(
     layers: LayersOption = None,
     lora: LoraOption = None,
     typos: TyposOption = 0.0,
+    units: UnitsOption = 0.0,
+    brands: BrandsOption = 0.0,
     drop_fields: DropOption = 0.0,
     unlike: UnlikeOption = 0.0,
     fgm: FgmOption = 0.0,
@@ -172,7 +180,7 @@ def towers(
         train_layers=train_layers,
         layers=layers,
         lora=lora,
-        augment=(typos, drop_fields, unlike),
+        augment=(typos, units, brands, drop_fields, unlike),
         fgm=fgm,
         matryoshka=matryoshka,
         precision=precision,
@@ -213,7 +221,7 @@ def tower_options(
     train_layers: int | None,
     layers: int | None,
     lora: int | None,
-    augment: tuple[float, float, float],
+    augment: tuple[float, float, float, float, float],
     fgm: float,
     matryoshka: str,
     precision: Precision,

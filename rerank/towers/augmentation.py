@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from random import Random
 
-from rerank.training.query_spelling import mistype
+from rerank.training.query_spelling import mistype, with_other_units
 from rerank.training.query_words import phrase, read_words
 from retrieval.records import Product
+from retrieval.textfold import fold
 
 _LEAST_LEFT = 3
 """Words that a title keeps: of fewer nothing could be told."""
@@ -19,6 +20,10 @@ class AugmentOptions:
 
     typos: float = 0.0
     """Whose query gets a typing error, where it has a word of four English letters."""
+    units: float = 0.0
+    """Whose query has the units behind its numbers spelled in another way, where it has such."""
+    brands: float = 0.0
+    """Whose query is asked without its positive's brand, where it names that and something else."""
     fields: float = 0.0
     """Whose positive is read without its brand, category or description, each being left out every other time."""
     unlike: float = 0.0
@@ -33,17 +38,22 @@ class Augmentation:
         self._options = options
         self._random = Random(seed)  # noqa: S311 - nothing here is secret
 
-    def query(self, text: str) -> str:
-        """A query as it is read this time."""
-        if self._random.random() >= self._options.typos:
-            return text
-        return " ".join(mistype(tuple(text.split()), self._random))
+    def query(self, text: str, product: Product) -> str:
+        """A query as it is read this time, `product` being what answers it."""
+        if self._is_drawn(self._options.brands):
+            text = _without_brand(text, product.brand)
+        if self._is_drawn(self._options.units):
+            text = with_other_units(text, self._random)
+        return " ".join(mistype(tuple(text.split()), self._random)) if self._is_drawn(self._options.typos) else text
 
     def positive(self, query: str, product: Product) -> Product:
         """What answers it, as it is read this time."""
-        if self._random.random() < self._options.fields:
+        if self._is_drawn(self._options.fields):
             product = self._without_fields(product)
-        return _unlike(query, product) if self._random.random() < self._options.unlike else product
+        return _unlike(query, product) if self._is_drawn(self._options.unlike) else product
+
+    def _is_drawn(self, share: float) -> bool:
+        return share > 0 and self._random.random() < share
 
     def _without_fields(self, product: Product) -> Product:
         keeps = [self._random.random() < 0.5 for _ in range(3)]
@@ -53,6 +63,13 @@ class Augmentation:
             category=product.category if keeps[1] else (),
             description=product.description if keeps[2] else "",
         )
+
+
+def _without_brand(query: str, brand: str) -> str:
+    """A query that has all words of a brand without them; as it is where nothing else would be left."""
+    named, words = set(fold(brand).split()), query.split()
+    left = [word for word in words if fold(word) not in named]
+    return " ".join(left) if left and named and named <= set(fold(query).split()) else query
 
 
 def _unlike(query: str, product: Product) -> Product:

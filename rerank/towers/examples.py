@@ -64,9 +64,9 @@ def part_of(
         None if score is None else torch.from_numpy(_taught(queries, texts, place, score)),
     )
     ready = [tower.ready_product(text) for text in texts]
-    answers = zip(queries, place[:, 0].tolist(), strict=True)
+    answers = list(zip(queries, place[:, 0].tolist(), strict=True))
     columns: dict[str, list[str] | list[int]] = {
-        "query": [tower.ready_query(augmentation.query(query)) for query in queries],
+        "query": [tower.ready_query(augmentation.query(query, read[at])) for query, at in answers],
         "positive": [
             ready[at] if (seen := augmentation.positive(query, read[at])) is read[at] else _ready(tower, seen)
             for query, at in answers

@@ -68,13 +68,14 @@ def _is_plain(word: str) -> bool:
 def _number(word: str, random: Random) -> str:
     """A quantity or a model number as a shopper writes it."""
     if _UNIT.search(word) or " " in word:
-        return _quantity(word, random)
+        return with_other_units(word, random)
     if random.random() >= _BARE_SHARE:
         return word
     return word.replace(",", "").replace("-", " " if word[0].isdigit() else "")
 
 
-def _quantity(word: str, random: Random) -> str:
+def with_other_units(text: str, random: Random) -> str:
+    """A text with the units behind its numbers spelled as another shopper may."""
     # One choice for the whole, so that both sides of "24 in. x 80 in." are spelled alike.
     choice = random.random()
 
@@ -83,7 +84,7 @@ def _quantity(word: str, random: Random) -> str:
         spellings = _SPELLINGS[_SAME.get(name, name)]
         return spellings[int(choice * len(spellings))]
 
-    spelled = _UNIT.sub(unit, word)
+    spelled = _UNIT.sub(unit, text)
     return spelled if choice < 0.5 else re.sub("(?<=[0-9\"']) x (?=[0-9])", "x", spelled)
 
 
