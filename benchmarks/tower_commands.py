@@ -29,8 +29,11 @@ from service.tower_commands import (
     RateOption,
     RoundsOption,
     SeedOption,
+    TeacherLossOption,
+    TeacherOption,
     TemperatureOption,
     TrainLayersOption,
+    TuneOption,
     TyposOption,
     UnitsOption,
     UnlikeOption,
@@ -65,6 +68,9 @@ def towers(
     matryoshka: MatryoshkaOption = "",
     precision: PrecisionOption = "auto",
     cached: CachedOption = True,
+    teacher: TeacherOption = "",
+    teacher_loss: TeacherLossOption = "none",
+    tune: TuneOption = 0,
     runtimes: Annotated[
         str, typer.Option("--runtime", help="Of what was trained; several are separated by commas.")
     ] = "auto",
@@ -88,6 +94,8 @@ def towers(
 
     options = tower_options(
         loss=loss,
+        teacher=teacher,
+        teacher_loss=teacher_loss,
         epochs=epochs,
         batch=batch,
         learning_rate=learning_rate,
@@ -107,7 +115,15 @@ def towers(
         cached=cached,
         seed=seed,
     )
-    request = TowersRequest(catalog=from_catalog, encoder=encoder, out=out, cache=cache_folder(), options=options)
+    request = TowersRequest(
+        catalog=from_catalog,
+        encoder=encoder,
+        teacher=teacher,
+        out=out,
+        cache=cache_folder(),
+        options=options,
+        tune=tune,
+    )
     with ProgressLines() as progress:
         report = measure_towers(index, read_judgments(judgments), request, runtimes.split(","), progress)
     write_json(msgspec.json.encode(report)) if as_json else show_towers(report)

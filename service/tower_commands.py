@@ -88,6 +88,21 @@ CachedOption = Annotated[
         help="Few texts in memory at a time, for any batch; or all of a batch's, a quarter faster.",
     ),
 ]
+TeacherOption = Annotated[
+    str, typer.Option("--teacher", help="A cross-encoder whose scores are learned beside, if any.")
+]
+TeacherLossOption = Annotated[
+    TeacherWay, typer.Option("--teacher-loss", help="How they are; margin where a teacher is named.")
+]
+TuneOption = Annotated[
+    int,
+    typer.Option(
+        "--tune",
+        help="Look for learning rate, temperature, margin and negatives first, by so many short trainings.",
+        min=0,
+        max=1_000,
+    ),
+]
 EncoderOption = Annotated[str, typer.Option("--encoder", help="A model to begin with; by default the index's own.")]
 CatalogOption = Annotated[
     int,
@@ -132,18 +147,10 @@ def towers(
     matryoshka: MatryoshkaOption = "",
     precision: PrecisionOption = "auto",
     cached: CachedOption = True,
-    teacher: Annotated[str, typer.Option(help="A cross-encoder whose scores are learned beside, if any.")] = "",
-    teacher_loss: Annotated[TeacherWay, typer.Option(help="How they are; margin where a teacher is named.")] = "none",
+    teacher: TeacherOption = "",
+    teacher_loss: TeacherLossOption = "none",
     seed: SeedOption = 0,
-    tune: Annotated[
-        int,
-        typer.Option(
-            "--tune",
-            help="Look for learning rate, temperature, margin and negatives first, by so many short trainings.",
-            min=0,
-            max=1_000,
-        ),
-    ] = 0,
+    tune: TuneOption = 0,
     out: Annotated[
         Path | None, typer.Option("--out", help="A new folder; by default one under the index's training/towers.")
     ] = None,
@@ -164,10 +171,10 @@ def towers(
     from service.terminal import ProgressLines, write_json
     from service.training.towers import TowersRequest, train_text_towers
 
-    way = "margin" if teacher and teacher_loss == "none" else teacher_loss
     options = tower_options(
         loss=loss,
-        teacher=way,
+        teacher=teacher,
+        teacher_loss=teacher_loss,
         epochs=epochs,
         batch=batch,
         learning_rate=learning_rate,
@@ -226,8 +233,9 @@ def tower_options(
     matryoshka: str,
     precision: Precision,
     cached: bool,
+    teacher: str,
+    teacher_loss: TeacherWay,
     seed: int,
-    teacher: TeacherWay = "none",
 ) -> TowerOptions:
     """How to train, as the options of a command say; raises SettingError for ranks or dimensions that are none."""
     from rerank.towers.augmentation import AugmentOptions
@@ -235,6 +243,7 @@ def tower_options(
     from rerank.towers.negatives import NegativeOptions
     from rerank.towers.options import TowerOptions
 
+    way = "margin" if teacher and teacher_loss == "none" else teacher_loss
     return TowerOptions(
         epochs=epochs,
         batch=batch,
@@ -248,7 +257,7 @@ def tower_options(
         fgm=fgm,
         augment=AugmentOptions(*augment),
         loss=LossOptions(
-            loss, temperature, margin, teacher=teacher, dimensions=named_dimensions(matryoshka), cached=cached
+            loss, temperature, margin, teacher=way, dimensions=named_dimensions(matryoshka), cached=cached
         ),
         negatives=NegativeOptions(negatives, *rank_window(ranks)),
         seed=seed,
