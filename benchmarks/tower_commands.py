@@ -23,6 +23,7 @@ from service.tower_commands import (
     LossOption,
     MarginOption,
     MatryoshkaOption,
+    MixingOption,
     NegativesOption,
     PrecisionOption,
     RanksOption,
@@ -65,6 +66,7 @@ def towers(
     drop_fields: DropOption = 0.0,
     unlike: UnlikeOption = 0.0,
     fgm: FgmOption = 0.0,
+    mixing: MixingOption = True,
     matryoshka: MatryoshkaOption = "",
     precision: PrecisionOption = "auto",
     cached: CachedOption = True,
@@ -110,6 +112,7 @@ def towers(
         lora=lora,
         augment=(typos, units, brands, drop_fields, unlike),
         fgm=fgm,
+        mixing=mixing,
         matryoshka=matryoshka,
         precision=precision,
         cached=cached,
@@ -129,4 +132,50 @@ def towers(
     write_json(msgspec.json.encode(report)) if as_json else show_towers(report)
 
 
-EXAMPLES = ((towers, "Example: shelfwise bench towers store judgments.tsv --runtime onnx-int8,onnx-fp32"),)
+def tower_ways(
+    index: IndexArgument,
+    judgments: Annotated[Path, typer.Argument(help="A judgments file.", metavar="JUDGMENTS")],
+    ways: Annotated[
+        str, typer.Option("--ways", help="Those to measure beside the plain one, with commas; by default all.")
+    ] = "",
+    share: Annotated[float, typer.Option("--share", help="Of the queries that may train.", min=0.01, max=1)] = 0.3,
+    encoder: EncoderOption = "",
+    epochs: EpochsOption = 1,
+    batch: BatchOption = 128,
+    *,
+    learning_rate: RateOption = 1e-4,
+    temperature: TemperatureOption = 0.05,
+    max_length: LengthOption = 32,
+    runtime: Annotated[str, typer.Option("--runtime", help="Of what was trained.")] = "auto",
+    seed: SeedOption = 0,
+    as_json: JsonOption = False,
+) -> None:
+    """Train the encoder in one way after the other, with the same queries and time, and measure what each gives."""
+    import msgspec
+
+    from benchmarks.tower_ways import WAYS, measure_ways, show_ways
+    from rerank.towers.losses import LossOptions
+    from rerank.towers.options import TowerOptions
+    from retrieval.judgments import read_judgments
+    from service.terminal import ProgressLines, write_json
+    from service.training.towers import TowersRequest
+
+    options = TowerOptions(
+        epochs=epochs,
+        batch=batch,
+        learning_rate=learning_rate,
+        max_length=max_length,
+        loss=LossOptions(temperature=temperature, cached=False),
+        seed=seed,
+    )
+    request = TowersRequest(encoder=encoder, cache=cache_folder(), options=options)
+    names = ways.split(",") if ways else list(WAYS)
+    with ProgressLines() as progress:
+        report = measure_ways(index, read_judgments(judgments), request, share, names, runtime, progress)
+    write_json(msgspec.json.encode(report)) if as_json else show_ways(report)
+
+
+EXAMPLES = (
+    (towers, "Example: shelfwise bench towers store judgments.tsv --runtime onnx-int8,onnx-fp32"),
+    (tower_ways, "Example: shelfwise bench tower-ways store judgments.tsv --ways pointwise,lora,fgm"),
+)

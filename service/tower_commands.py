@@ -74,6 +74,10 @@ FgmOption = Annotated[
     float,
     typer.Option("--fgm", help="Look at each batch again, embeddings moved so far up its gradient.", min=0, max=100),
 ]
+MixingOption = Annotated[
+    bool,
+    typer.Option("--mixing/--no-mixing", help="Mix what was learned with the weights before, as is best."),
+]
 MatryoshkaOption = Annotated[
     str,
     typer.Option(
@@ -144,6 +148,7 @@ def towers(
     drop_fields: DropOption = 0.0,
     unlike: UnlikeOption = 0.0,
     fgm: FgmOption = 0.0,
+    mixing: MixingOption = True,
     matryoshka: MatryoshkaOption = "",
     precision: PrecisionOption = "auto",
     cached: CachedOption = True,
@@ -189,6 +194,7 @@ def towers(
         lora=lora,
         augment=(typos, units, brands, drop_fields, unlike),
         fgm=fgm,
+        mixing=mixing,
         matryoshka=matryoshka,
         precision=precision,
         cached=cached,
@@ -230,6 +236,7 @@ def tower_options(
     lora: int | None,
     augment: tuple[float, float, float, float, float],
     fgm: float,
+    mixing: bool,
     matryoshka: str,
     precision: Precision,
     cached: bool,
@@ -255,6 +262,7 @@ def tower_options(
         layers=layers,
         lora=lora,
         fgm=fgm,
+        mix=mixing,
         augment=AugmentOptions(*augment),
         loss=LossOptions(
             loss, temperature, margin, teacher=way, dimensions=named_dimensions(matryoshka), cached=cached

@@ -45,6 +45,8 @@ class TowerOptions:
     """bf16 computes in half the bits and keeps weights in all; auto is bf16 where the device has it."""
     train_layers: int | None = None
     """How many of the upper layers are trained; None for all, and the embeddings."""
+    mix: bool = True
+    """Whether what was learned may be mixed with the weights that training began with."""
     layers: int | None = None
     """How many layers what was trained keeps, taught by all of them; None for all."""
     lora: int | None = None

@@ -111,7 +111,7 @@ class _Run:
         return TrainedTowers(curve, self._total, self._mixed(best_of(curve)), stopped, tuple(self._notices))
 
     def _mixed(self, best: Epoch) -> Mixed:
-        if best.number == 0:
+        if best.number == 0 or not self._options.mix:
             return Mixed(1.0, best.validation)
         self._watching.begin("mixing", None, "")
         mixed = mix(self._loss, self._start, best.validation, lambda: self._judge.ndcg(self._tower))

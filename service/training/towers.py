@@ -225,7 +225,7 @@ def _tuned(ground: _Ground, request: TowersRequest) -> TowerOptions:
     score, made, products = _score(request, ground.work), ground.made, ground.snapshot.products
 
     def train(options: TowerOptions, folder: Path, watching: Watching) -> float:
-        short = replace(options, epochs=1, rounds=1)
+        short = replace(options, epochs=1, rounds=1, mix=False)
         tower = open_tower(ground.source, options.max_length)
         return train_towers(Task(tower, made, ground.found, products, short, folder, watching, score)).best.validation
 

@@ -2,51 +2,62 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from benchmarks.ranker_quality import part_of
+from benchmarks.tower_ways import measure_ways, show_ways
 from benchmarks.towers import measure_towers, show_towers
 from indexer.build import RebuildOptions, rebuild
 from rerank.towers.losses import LossOptions
 from rerank.towers.negatives import NegativeOptions
 from rerank.towers.options import TowerOptions
 from rerank.towers.written import read_towers
+from retrieval.errors import SettingError
 from retrieval.judgments import Judgments
 from service.training.towers import TowersRequest
 from tests.catalogs import write_feed
 from tests.learning_stores import Quiet
 from tests.unit.rerank.towers.tiny_towers import PRODUCTS, judged, make_encoder
 
+GRADES = {each.query: {id_: 10 * opinion.gain for id_, opinion in each.opinions.items()} for each in judged()}
+OPTIONS = TowerOptions(
+    epochs=3,
+    batch=16,
+    learning_rate=3e-3,
+    max_length=16,
+    layers=1,
+    loss=LossOptions(dimensions=(8,)),
+    negatives=NegativeOptions(1, 20, 100),
+    seed=2,
+)
+
+
+@pytest.fixture(scope="module")
+def root(cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An index, and beside it the encoder that it is made with."""
+    folder = tmp_path_factory.mktemp("towers")
+    feed = write_feed(folder / "feed.jsonl", PRODUCTS)
+    encoder = str(make_encoder(folder / "tiny"))
+    rebuild(folder / "index", RebuildOptions((str(feed),), cache, encoder=encoder, runtime="onnx-fp32"))
+    return folder
+
 
 @pytest.mark.usefixtures("one_thread")
 def test_trained_towers_find_what_the_ones_before_did_not(
-    cache: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    root: Path, cache: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    feed = write_feed(tmp_path / "feed.jsonl", PRODUCTS)
-    encoder = str(make_encoder(tmp_path / "tiny"))
-    rebuild(tmp_path / "index", RebuildOptions((str(feed),), cache, encoder=encoder, runtime="onnx-fp32"))
-    grades = {each.query: {id_: 10 * opinion.gain for id_, opinion in each.opinions.items()} for each in judged()}
-    options = TowerOptions(
-        epochs=3,
-        batch=16,
-        learning_rate=3e-3,
-        max_length=16,
-        layers=1,
-        loss=LossOptions(dimensions=(8,)),
-        negatives=NegativeOptions(1, 20, 100),
-        seed=2,
-    )
-    request = TowersRequest(encoder=encoder, cache=cache, options=options)
-    report = measure_towers(tmp_path / "index", Judgments(grades, 0.0), request, ["torch"], Quiet())
-    test = part_of(list(grades), "test")
+    request = TowersRequest(encoder=str(root / "tiny"), cache=cache, options=OPTIONS)
+    report = measure_towers(root / "index", Judgments(GRADES, 0.0), request, ["torch"], Quiet())
+    test = part_of(list(GRADES), "test")
     assert (report.test_queries, report.products) == (len(test), len(PRODUCTS))
-    assert report.training_queries == len(grades) - len(test)
+    assert report.training_queries == len(GRADES) - len(test)
     spec = read_towers(Path(report.folder))
     assert spec.trained_on["training queries"] + spec.trained_on["validation queries"] == report.training_queries
     assert spec.trained_on["leaked"] == 0
-    before, _, after, _, cut, _, fewer, _ = report.figures
+    before, _, after, _, cut, _, fewer, _ = [each.measured for each in report.figures]
     assert [(each.encoder, each.dimension, each.stage) for each in report.figures] == [
         ("before", 32, "dense"),
         ("before", 32, "merged"),
@@ -65,3 +76,33 @@ def test_trained_towers_find_what_the_ones_before_did_not(
     assert after.against.mean == pytest.approx(after.ndcg - before.ndcg)
     show_towers(report)
     assert f"{len(test)} held-out queries over 120 products" in capsys.readouterr().out
+
+
+@pytest.mark.usefixtures("one_thread")
+def test_ways_are_measured_against_the_plain_one(root: Path, cache: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    options = replace(OPTIONS, layers=None, loss=LossOptions())
+    request = TowersRequest(encoder=str(root / "tiny"), cache=cache, options=options)
+    judgments, ways = Judgments(GRADES, 0.0), ["typos", "fgm"]
+    report = measure_ways(root / "index", judgments, request, 0.9, ways, "torch", Quiet())
+    assert [each.way for each in report.figures] == ["plain", "typos", "fgm"]
+    assert 20 < report.training_queries < len(GRADES) - report.test_queries
+    plain, *others = report.figures
+    assert plain.measured.against is None
+    assert plain.measured.ndcg > report.before.ndcg + 0.3
+    for each in others:
+        assert each.measured.against is not None
+        assert each.measured.against.mean == pytest.approx(each.measured.ndcg - plain.measured.ndcg)
+        assert each.share > 0
+    show_ways(report)
+    assert "typos" in capsys.readouterr().out
+    with pytest.raises(SettingError, match="'wings' does not exist"):
+        measure_ways(root / "index", judgments, request, 0.9, ["wings"], "torch", Quiet())
+
+
+@pytest.mark.usefixtures("one_thread")
+def test_a_way_that_comes_to_nothing_stands_as_the_encoder_was(root: Path, cache: Path) -> None:
+    request = TowersRequest(encoder=str(root / "tiny"), cache=cache, options=replace(OPTIONS, layers=None, epochs=1))
+    slow = replace(request, options=replace(request.options, learning_rate=1e-9))
+    report = measure_ways(root / "index", Judgments(GRADES, 0.0), slow, 0.9, [], "torch", Quiet())
+    (plain,) = report.figures
+    assert (plain.share, plain.measured.ndcg) == (0.0, report.before.ndcg)

@@ -56,6 +56,7 @@ COMMANDS = (
     "bench recommend",
     "bench suggest",
     "bench synonyms",
+    "bench tower-ways",
     "bench towers",
     "bench latency",
     "bench recall",

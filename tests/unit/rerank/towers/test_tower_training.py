@@ -13,6 +13,7 @@ import torch
 
 from rerank.towers.losses import LossOptions, TowerLoss
 from rerank.towers.material import Floats
+from rerank.towers.mixing import Mixed
 from rerank.towers.model import Tower, open_tower
 from rerank.towers.negatives import NegativeOptions
 from rerank.towers.options import Score, Task, TowerOptions, TrainedTowers, Watching
@@ -103,6 +104,13 @@ def test_it_learns_which_products_are_meant(uninterrupted: Uninterrupted) -> Non
     assert told.steps == done.steps
     assert told.phases == ["validation", "steps", "steps", "mining", "steps", "steps", "mixing"]
     assert done.mixed.validation >= done.best.validation
+
+
+def test_what_was_learned_may_be_left_unmixed(encoder: ModelSource, tmp_path: Path) -> None:
+    tower, told = open_tower(encoder, 16, device="cpu"), Told()
+    done = trained(tower, tmp_path, told, replace(OPTIONS, mix=False, epochs=1))
+    assert done.mixed == Mixed(1.0, done.best.validation)
+    assert "mixing" not in told.phases
 
 
 def test_the_weights_of_the_best_part_are_left(uninterrupted: Uninterrupted) -> None:

@@ -1,0 +1,175 @@
+"""What each way of training the towers gives by itself: the same queries, the same time, one thing changed.
+
+A share of the queries that may train does, so that all ways together take about an hour on two cores; the same held-out
+queries measure each over the whole catalog, against the plain way of the same run.
+"""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from benchmarks.tables import plain_table
+from benchmarks.tower_measures import Measured, Run, encoded, found_by, held_out, interval_cells, measured, written
+from rerank.towers.material import validates
+from rerank.towers.options import TowerOptions
+from retrieval.encoders import open_encoder
+from retrieval.errors import SettingError, TrainingError
+from retrieval.judgments import Judgments
+from service.settings import Settings
+from service.snapshot import Snapshot, serving_snapshot
+from service.terminal import out
+from service.training.from_catalog import Progress
+from service.training.towers import TowersRequest, train_text_towers
+
+PLAIN = "plain"
+_STAGE = "dense"
+_SEED = -2
+"""Divides by other digits than what validates or judges."""
+
+Way = Callable[[TowerOptions], TowerOptions]
+
+
+def _loss(**values: object) -> Way:
+    return lambda options: replace(options, loss=replace(options.loss, **values))  # type: ignore[arg-type]
+
+
+def _augment(**values: float) -> Way:
+    return lambda options: replace(options, augment=replace(options.augment, **values))
+
+
+def _fgm(options: TowerOptions) -> TowerOptions:
+    """Half as many pairs a step, as each is looked at twice: the same time."""
+    return replace(options, fgm=0.5, batch=max(2, options.batch // 2))
+
+
+WAYS: Mapping[str, Way] = {
+    PLAIN: lambda options: options,
+    "pointwise": _loss(name="pointwise"),
+    "no-logq": _loss(correct=False),
+    "margin": _loss(margin=0.1),
+    "no-negatives": lambda options: replace(options, negatives=replace(options.negatives, count=0)),
+    "no-mixing": lambda options: replace(options, mix=False),
+    "lora": lambda options: replace(options, lora=16, learning_rate=5 * options.learning_rate),
+    "typos": _augment(typos=0.2),
+    "units": _augment(units=0.5),
+    "brands": _augment(brands=0.3),
+    "drop-fields": _augment(fields=0.3),
+    "unlike": _augment(unlike=0.3),
+    "fgm": _fgm,
+}
+"""What each changes of the plain way's options."""
+
+
+@dataclass(frozen=True, slots=True)
+class WayFigures:
+    """What came of one way."""
+
+    way: str
+    seconds: float
+    """Of training."""
+    share: float
+    """Of what was learned, in the mixture; 0 where nothing was better than the encoder as it was."""
+    validation: float
+    """nDCG@10 of the queries that choose, over their pool."""
+    measured: Measured
+    """The vectors alone, over the whole catalog; against the plain way."""
+
+
+@dataclass(frozen=True, slots=True)
+class WaysReport:
+    """All of them, over the same queries."""
+
+    products: int
+    training_queries: int
+    test_queries: int
+    before: Measured
+    """The encoder as it was."""
+    figures: Sequence[WayFigures]
+
+
+def measure_ways(
+    index: Path,
+    judgments: Judgments,
+    request: TowersRequest,
+    share: float,
+    names: Sequence[str],
+    runtime: str,
+    progress: Progress,
+) -> WaysReport:
+    """Trains each way, the plain one first, on `share` of the queries that may train, and measures it on the fifth that
+    may not.
+
+    Raises SettingError for a way that does not exist, and what training raises but that nothing came of it.
+    """
+    ways = {name: _named(name) for name in (PLAIN, *(name for name in names if name != PLAIN))}
+    test = held_out(judgments)
+    training = [query for query in judgments.grades if query not in test.grades and validates(query, share, _SEED)]
+    with tempfile.TemporaryDirectory() as scratch, serving_snapshot(index) as snapshot:
+        folder = Path(scratch)
+        file = written(judgments, training, folder)
+        request = replace(request, judgments=[file], held_out=list(test.grades))
+        before = found_by(snapshot, test, _STAGE, "before", progress)
+        figures = list(_figures(index, snapshot, ways, test, request, runtime, folder, progress))
+        return WaysReport(len(snapshot.products), len(training), len(test.grades), measured(before, test), figures)
+
+
+def _named(name: str) -> Way:
+    if name not in WAYS:
+        raise SettingError(f"the way {name!r} does not exist; it is one of {', '.join(WAYS)}")
+    return WAYS[name]
+
+
+def _figures(
+    index: Path,
+    snapshot: Snapshot,
+    ways: Mapping[str, Way],
+    test: Judgments,
+    request: TowersRequest,
+    runtime: str,
+    folder: Path,
+    progress: Progress,
+) -> Iterator[WayFigures]:
+    plain: Run | None = None
+    for name, way in ways.items():
+        started = time.perf_counter()
+        towers = folder / name
+        try:
+            spec = train_text_towers(
+                index, Settings(), replace(request, out=towers, options=way(request.options)), progress
+            ).spec
+            mixed, validation = spec.share, spec.validation
+        except TrainingError as error:
+            progress.begin(name, None, "")
+            progress.end(f"nothing came of it: {error}")
+            mixed, validation = 0.0, 0.0
+        seconds = time.perf_counter() - started
+        after, vectors = snapshot, folder / f"{name}-vectors"
+        if mixed:
+            encoder = open_encoder(str(towers), runtime, request.cache)
+            after = encoded(snapshot, encoder, vectors, progress)
+        run = found_by(after, test, _STAGE, name, progress)
+        plain = plain or run
+        yield WayFigures(name, seconds, mixed, validation, measured(run, test, None if name == PLAIN else plain))
+        shutil.rmtree(vectors, ignore_errors=True)
+
+
+def show_ways(report: WaysReport) -> None:
+    """Each way's nDCG@10 and recall@100, and how sure its difference from the plain one is."""
+    title = (
+        f"{report.test_queries:,} held-out queries over {report.products:,} products, vectors alone; "
+        f"{report.training_queries:,} others train"
+    )
+    columns = ["way", "seconds", "share kept", "validation", "nDCG@10", "recall@100", "against plain", "from", "to"]
+    table = plain_table(columns, title)
+    before = report.before
+    table.add_row("as it was", "", "", "", f"{before.ndcg:.4f}", f"{before.recall:.4f}", *interval_cells(None))
+    for each in report.figures:
+        found = each.measured
+        learned = [each.way, f"{each.seconds:.0f}", f"{each.share:.0%}", f"{each.validation:.4f}"]
+        table.add_row(*learned, f"{found.ndcg:.4f}", f"{found.recall:.4f}", *interval_cells(found.against))
+    out.print(table)
