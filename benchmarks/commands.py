@@ -15,6 +15,7 @@ from benchmarks import (
     http_commands,
     ranker_commands,
     recommend_commands,
+    similar_commands,
     suggest_commands,
     synonym_commands,
     tower_commands,
@@ -35,6 +36,7 @@ add_commands(bench, event_commands.EXAMPLES)
 add_commands(bench, ranker_commands.EXAMPLES)
 add_commands(bench, http_commands.EXAMPLES)
 add_commands(bench, recommend_commands.EXAMPLES)
+add_commands(bench, similar_commands.EXAMPLES)
 add_commands(bench, suggest_commands.EXAMPLES)
 add_commands(bench, synonym_commands.EXAMPLES)
 add_commands(bench, tower_commands.EXAMPLES)

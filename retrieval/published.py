@@ -43,6 +43,7 @@ from retrieval.manifest import (
 )
 from retrieval.store_files import (
     ASKED_FILE,
+    COVIEWS_FILE,
     CURRENT,
     EVENTS_FOLDER,
     MARKER,
@@ -64,7 +65,7 @@ _WORDS_ALONE = "products are found by words alone until a rebuild stores the enc
 IDENTITY = "identity"
 _UNFINISHED = ".building-"
 _GOING = ".removed-"
-_OF_EVENTS = (POPULARITY_FILE, ASKED_FILE, PROPOSALS_FILE)
+_OF_EVENTS = (POPULARITY_FILE, COVIEWS_FILE, ASKED_FILE, PROPOSALS_FILE)
 
 
 @dataclass(frozen=True, slots=True)

@@ -120,7 +120,7 @@ def similar(
     size: Annotated[int, typer.Option(help="How many.")] = 10,
     as_json: JsonOption = False,
 ) -> None:
-    """Show the products nearest to one."""
+    """Show the products most like one: by their texts, and by which ones the same shoppers looked at."""
     import msgspec
 
     from service.engine import SearchEngine

@@ -18,6 +18,7 @@ from retrieval.errors import StoreDamagedError, StoreMissingError
 from retrieval.events.intake import utc_now
 from retrieval.events.stored import DAY_MS, moment
 from retrieval.published import Store
+from service.coviews import CoViews, write_coviews
 from service.event_log import DERIVED_FOLDER, EventLog
 from service.popularity import write_popularity
 from service.settings import EventsSettings
@@ -48,7 +49,7 @@ class DerivedTables:
         self._clock = clock
 
     def refresh(self, days: int | None = None, *, purge: bool = False) -> Refreshed:
-        """Brings them up to date, and popularity as the ranker reads it; `days` is how far back they go, from now, or
+        """Brings them up to date, and what engines read of them; `days` is how far back they go, from now, or
         from the last day that has events."""
         now = self._clock()
         last_day = max(self._log.store.days(), default=None)
@@ -69,10 +70,11 @@ class DerivedTables:
         return done
 
     def _tell_engines(self) -> None:
-        """Engines read popularity, what was asked and what that proposes from files of their own: they open without a
-        table library."""
+        """Engines read popularity, co-views, what was asked and what that proposes from files of their own: they open
+        without a table library."""
         derived = open_derived(self.folder)
         write_popularity(self._root, popularity_scores(derived.popularity), derived.made)
+        write_coviews(self._root, coviews_of(derived.neighbours), derived.made)
         write_asked(self._root, asked_queries(derived), derived.made)
         write_proposals(self._root, synonym_proposals(derived, serving_words(self._root)), derived.made)
 
@@ -100,6 +102,13 @@ class DerivedTables:
 def popularity_scores(table: pl.DataFrame) -> dict[str, float]:
     """The score of each product of a table with product_id and score."""
     return dict(zip(table["product_id"].to_list(), table["score"].to_list(), strict=True))
+
+
+def coviews_of(table: pl.DataFrame) -> CoViews:
+    """What the same shoppers looked at, of a table with kind, product_id, neighbour_id and similarity."""
+    viewed = table.filter(pl.col("kind") == "view")
+    strengths = viewed["similarity"].to_numpy()
+    return CoViews.of_pairs(viewed["product_id"].to_list(), viewed["neighbour_id"].to_list(), strengths)
 
 
 def catalog(root: Path) -> pl.DataFrame | None:

@@ -23,6 +23,7 @@ from retrieval.merging import DEFAULT
 from retrieval.published import Store
 from retrieval.records import Page, PastAct, Product, Query
 from service.connection import Connection
+from service.coviews import ServedCoViews
 from service.followed_version import FollowedVersion
 from service.live import Changed
 from service.merchandising.compiled import CompiledRules
@@ -37,9 +38,10 @@ from service.popularity import ServedPopularity
 from service.ranking import STAGES
 from service.recommending import recommended
 from service.recording import Recorder
-from service.searching import FACET_VALUES, Search, check_query, row_of, similar_products
+from service.searching import FACET_VALUES, Search, check_query, row_of
 from service.served_ranker import ServedRanker
 from service.served_tower import ServedTower
+from service.similar import TEXTS_ALONE, Mixture, similar_products
 from service.snapshot import Snapshot, open_snapshot
 from service.stages import Encodings
 from service.suggesting.suggester import Suggester
@@ -82,6 +84,7 @@ class SearchEngine:
         self._ranker = ServedRanker(store.root, settings, popularity)
         self._tower = ServedTower(store.root)
         self._popular = PopularProducts(popularity)
+        self._coviews = ServedCoViews(store.root)
         self._settings = settings
         self._suggester = Suggester(store.root, popularity)
         self._rules = ServedRules(store.root)
@@ -179,6 +182,7 @@ class SearchEngine:
             *self.snapshot.notices,
             *self._ranker.notices,
             *self._tower.notices,
+            *self._coviews.notices,
             *self._rules.notices,
             *self._synonyms.notices,
             *self._suggester.notices,
@@ -261,14 +265,21 @@ class SearchEngine:
         self._check_open()
         return self._suggester.related(self.snapshot, text, size)
 
-    def similar(self, product_id: str, *, size: int = 20, filters: str = "", rules: bool = True) -> Page:
-        """The products nearest to one, itself left out, and what the store's rules keep out unless `rules` is False;
-        raises UnknownProductError where there is no such product."""
+    def similar(
+        self, product_id: str, *, size: int = 20, filters: str = "", rules: bool = True, coviews: bool = True
+    ) -> Page:
+        """The products most like one, itself left out, and what the store's rules keep out unless `rules` is False: by
+        their texts, and by which ones the same shoppers looked at unless `coviews` is False. Raises UnknownProductError
+        where there is no such product."""
         check_query(Query("", size, 1, filters), DEFAULT)
+        if not isinstance(coviews, bool):
+            raise QueryError(f"coviews is {type(coviews).__name__}, it must be bool")
         self._check_open()
+        mixture = Mixture(self._coviews.now) if coviews else TEXTS_ALONE
 
         def answer(snapshot: Snapshot, lost: tuple[str, ...]) -> Page:
-            return similar_products(snapshot, product_id, size, filters, lost, self._rules_for(snapshot, rules))
+            given = self._rules_for(snapshot, rules)
+            return similar_products(snapshot, product_id, size, filters, lost, given, mixture)
 
         return self._answered(answer)
 
@@ -454,6 +465,7 @@ class SearchEngine:
         snapshot = self.snapshot
         self._ranker.look(snapshot)
         self._tower.look(snapshot)
+        self._coviews.look()
         self._rules.look(snapshot)
         self._suggester.look(snapshot)
 

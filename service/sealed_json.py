@@ -15,7 +15,7 @@ from retrieval.errors import StoreDamagedError, StoreError, StoreForeignError
 from retrieval.manifest import write_durably
 
 T = TypeVar("T")
-_CURE = "shelfwise events refresh makes it anew"
+CURE = "shelfwise events refresh makes it anew"
 
 
 class _Schema(msgspec.Struct, frozen=True):
@@ -54,18 +54,18 @@ class SealedJson(Generic[T]):
             with path.open("rb") as file:
                 said = file.read(most_bytes + 1)
             if len(said) > most_bytes:
-                raise StoreDamagedError(f"{path} has more than {most_bytes:,} bytes; {_CURE}")
+                raise StoreDamagedError(f"{path} has more than {most_bytes:,} bytes; {CURE}")
             if (schema := msgspec.json.decode(said, type=_Schema).schema) != self.schema:
-                raise StoreForeignError(f"{path} is in schema {schema}, this program reads {self.schema}; {_CURE}")
+                raise StoreForeignError(f"{path} is in schema {schema}, this program reads {self.schema}; {CURE}")
             sealed = msgspec.json.decode(said, type=whole)
             told = bytes(getattr(sealed, self.field))
             content = self.content.decode(told)
         except FileNotFoundError:
             return None
         except (OSError, msgspec.MsgspecError, UnicodeDecodeError) as error:
-            raise StoreDamagedError(f"{path} cannot be read ({error}); {_CURE}") from error
+            raise StoreDamagedError(f"{path} cannot be read ({error}); {CURE}") from error
         if sealed.xxh3 != xxhash.xxh3_64_hexdigest(told):
-            raise StoreDamagedError(f"{path} has another checksum than when it was written; {_CURE}")
+            raise StoreDamagedError(f"{path} has another checksum than when it was written; {CURE}")
         if found := problem(content):
-            raise StoreDamagedError(f"{path} {found}; {_CURE}")
+            raise StoreDamagedError(f"{path} {found}; {CURE}")
         return content

@@ -14,7 +14,7 @@ from retrieval.errors import QueryError, RankerError, UnknownProductError
 from retrieval.filters import parse_filter
 from retrieval.keyword import Rows, Selection, Sort
 from retrieval.merging import METHODS
-from retrieval.records import Candidate, Facet, Hit, Page, Query, StageScore
+from retrieval.records import Candidate, Facet, Hit, Page, Query
 from retrieval.vectors import Neighbours, Vectors
 from service.merchandising.arranging import Arranged, Arranging
 from service.merchandising.compiled import CompiledRules
@@ -168,33 +168,6 @@ class Search:
             rules=self._effect.rules,
             redirect=self._effect.redirect,
         )
-
-
-def similar_products(
-    snapshot: Snapshot,
-    product_id: str,
-    size: int,
-    filters: str,
-    lost: tuple[str, ...] = (),
-    rules: CompiledRules | None = None,
-) -> Page:
-    """The products nearest to one, itself and what `rules` keep out left out; raises UnknownProductError where there is
-    no such product."""
-    row = row_of(snapshot, product_id)
-    asked = condition_of(snapshot, filters)
-    effect = rules.effect(("",), asked, time.time()) if rules else NOTHING
-    where = effect.condition(asked)
-    vector = snapshot.vectors.vector(row)
-    if not vector.any():
-        # It came as a live change while the encoder was lost.
-        return Page((), 0, 1, size, degraded=(*lost, "dense"), version=snapshot.manifest.version)
-    nearest = nearest_to(snapshot, vector, size + 1, where, is_lost=bool(lost))
-    pairs = [(other, float(score)) for other, score in zip(nearest.rows, nearest.scores, strict=True) if other != row]
-    hits = tuple(
-        Hit(snapshot.products[other], score, {"dense": StageScore(rank, score)})
-        for rank, (other, score) in enumerate(pairs[:size], 1)
-    )
-    return Page(hits, len(hits), 1, size, degraded=lost, version=snapshot.manifest.version, rules=effect.kept_out_by)
 
 
 def nearest_to(

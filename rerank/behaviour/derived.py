@@ -121,8 +121,18 @@ class Derived:
     def popularity_before(self, end: datetime) -> pl.DataFrame:
         """product_id and score of `popularity` as they stood at a time within the window; nothing that came later has
         a part in them. Raises as `lists`."""
-        options = msgspec.convert(self.manifest.options, DeriveOptions)
-        return scores_before(self._part(ACT_PART), end, Context(self.window, options, None))
+        return scores_before(self._part(ACT_PART), end, self._context())
+
+    def neighbours_before(self, end: datetime) -> pl.DataFrame:
+        """`neighbours` as that table stood at a time within the window. Raises as `lists`."""
+        # Libraries of matrices, which whoever only reads tables does without.
+        from rerank.behaviour.neighbours import neighbours_before
+
+        return neighbours_before(self._part(ACT_PART), end, self._context())
+
+    def _context(self) -> Context:
+        """What the tables were made with, but for the catalog."""
+        return Context(self.window, msgspec.convert(self.manifest.options, DeriveOptions), None)
 
     def _part(self, part: Part) -> pl.DataFrame:
         found = {int(day): self._folder / "parts" / name for day, name in self.manifest.days.items()}

@@ -7,6 +7,9 @@ Collaborative Filtering, section 3).
 
 from __future__ import annotations
 
+from dataclasses import replace
+from datetime import datetime, timedelta
+
 import numpy as np
 import polars as pl
 from implicit.nearest_neighbours import ItemItemRecommender, normalize
@@ -14,6 +17,7 @@ from scipy.sparse import csr_matrix
 
 from rerank.behaviour.acts import ACT_PART, VIEWS
 from rerank.behaviour.decay import day_decay
+from rerank.behaviour.options import Window
 from rerank.behaviour.parts import WHO, Context, PartReader, TableMaker
 
 _CANDIDATES = 6
@@ -41,6 +45,13 @@ def neighbours(read: PartReader, context: Context) -> pl.DataFrame:
     kinds = {"view": VIEWS, "purchase": ("purchase",)}
     tables = [_of_kind(kind, acts.filter(pl.col("kind").is_in(which)), context) for kind, which in kinds.items()]
     return pl.concat(tables)
+
+
+def neighbours_before(acts: pl.DataFrame, end: datetime, context: Context) -> pl.DataFrame:
+    """That table as it stood at a time within the window: of the rows of `ACT_PART` before `end` alone."""
+    before = acts.filter(pl.col("time") < end)
+    window = Window(context.window.first, end - timedelta(milliseconds=1))
+    return neighbours(lambda _part: before, replace(context, window=window))
 
 
 def _of_kind(kind: str, acts: pl.DataFrame, context: Context) -> pl.DataFrame:

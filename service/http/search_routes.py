@@ -81,7 +81,7 @@ async def similar(
     size: Annotated[int, Query(ge=1, le=100)] = 10,
     filters: Annotated[str, Query(max_length=10_000)] = "",
 ) -> Response:
-    """The products that are nearest in meaning, itself left out."""
+    """The products that are nearest in meaning or looked at by the same shoppers, itself left out."""
 
     def found() -> SimilarAnswer:
         context.engine.product(product_id, filters=all_of(permit.filters))

@@ -1,7 +1,8 @@
 """Recommendations as the protocol asks for them: what is like a product, what was bought with it, what is chosen most.
 
-A score is what it rests on, times 100: the cosine of two products' vectors, their cosine over the shoppers who bought
-both, a share of the highest popularity. Where too few shoppers have told anything, the answer says what stands instead.
+A score is what it rests on, times 100: the cosine of two products' vectors, where products are related with what their
+co-view adds, the cosine over the shoppers who bought both, a share of the highest popularity. Where too few shoppers
+have told anything, the answer says what stands instead.
 """
 
 from __future__ import annotations
@@ -121,7 +122,9 @@ class Recommender:
         return replace(self._similar(asked), message="too few have bought it with others: these are like it")
 
     def _similar(self, asked: _Asked) -> _Found:
-        page = self._engine.similar(asked.product_id, size=asked.size, filters=self._narrowed(asked.filters))
+        # What looks alike is told by the products themselves, not by who looked at them.
+        mixed, where = asked.model != "looking-similar", self._narrowed(asked.filters)
+        page = self._engine.similar(asked.product_id, size=asked.size, filters=where, coviews=mixed)
         return _Found([(hit.product, hit.score) for hit in page.hits])
 
     def _trending(self, asked: _Asked, size: int) -> _Found:
@@ -162,7 +165,7 @@ class Recommender:
 
     def _hit(self, product: Product, score: float, asked: _Asked) -> Record:
         shown = shown_record(record_of(product), asked.parameters.shown, self._matcher)
-        return shown | {"_score": round(100 * max(0.0, score), 2)}
+        return shown | {"_score": round(100 * min(max(0.0, score), 1.0), 2)}
 
     def _narrowed(self, tree: Filter | None) -> str:
         return self._hooks.narrowed("" if tree is None else format_filter(tree))

@@ -54,6 +54,7 @@ COMMANDS = (
     "bench http",
     "bench soak",
     "bench recommend",
+    "bench similar",
     "bench suggest",
     "bench synonyms",
     "bench tower-ways",

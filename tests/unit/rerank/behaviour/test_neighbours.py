@@ -13,9 +13,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from rerank.behaviour.derived import open_derived
 from rerank.behaviour.neighbours import NEIGHBOURS
 from rerank.behaviour.options import DeriveOptions
-from retrieval.events.stored import StoredEvent
+from retrieval.events.stored import StoredEvent, milliseconds
 from tests.unit.rerank.behaviour.derived_log import NOW, derived, stored
 
 
@@ -81,3 +82,16 @@ def test_no_more_neighbours_are_kept_than_asked_for(tmp_path: Path) -> None:
     table = derived(tmp_path, NEIGHBOURS, events, DeriveOptions(neighbours=2))
     assert table.filter(product_id="a")["neighbour_id"].to_list() == ["b", "c"]
     assert table.height == 6 * 2
+
+
+def test_neighbours_at_a_time_are_told_of_what_came_before_it_alone(tmp_path: Path) -> None:
+    events = [view(f"u{number}", product, number) for number in range(8) for product in "ab"]
+    events += [view(f"v{number}", product) for number in range(5) for product in "ac"]
+    table = derived(tmp_path, NEIGHBOURS, events)
+    opened = open_derived(tmp_path)
+    assert opened.neighbours_before(NOW).rows() == table.rows()
+    at = NOW - timedelta(days=2)
+    earlier = [event for event in events if event.time < milliseconds(at)]
+    expected = derived(tmp_path / "earlier", NEIGHBOURS, earlier, DeriveOptions(until=at - timedelta(milliseconds=1)))
+    assert opened.neighbours_before(at).rows() == expected.rows()
+    assert set(expected["neighbour_id"]) == {"a", "b"}

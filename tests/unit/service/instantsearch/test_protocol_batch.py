@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
 
+import numpy as np
 import polars as pl
 import pytest
 from msgspec import UNSET
@@ -16,7 +17,8 @@ from rerank.behaviour.options import DeriveOptions, Window
 from rerank.behaviour.publishing import publish
 from retrieval.errors import QueryError
 from retrieval.records import Page
-from retrieval.store_files import EVENTS_FOLDER
+from retrieval.store_files import COVIEWS_FILE, EVENTS_FOLDER
+from service.coviews import CoViews, write_coviews
 from service.engine import SearchEngine
 from service.event_log import DERIVED_FOLDER
 from service.experiments.serving import Answered, Asked
@@ -149,6 +151,22 @@ def test_what_is_like_a_product_has_its_cosine(store: SearchEngine) -> None:
     assert len(recommender(store).answer({**asked, "threshold": threshold}).hits) == 3
     narrowed = {**asked, "queryParameters": {"numericFilters": [f"price<{product.price}"]}}
     assert all(hit["price"] < product.price for hit in recommender(store).answer(narrowed).hits)
+
+
+def test_co_views_count_for_what_is_related_and_not_for_what_looks_alike(store: SearchEngine) -> None:
+    product = store.search("lamp").hits[0].product
+    texts = [hit.product.id for hit in store.similar(product.id, size=30).hits]
+    write_coviews(store.root, CoViews.of_pairs([product.id], [texts[25]], np.array([0.9])), NOW)
+    store.look()
+    asked = {"objectID": product.id, "maxRecommendations": 5, "indexName": "a"}
+    related, alike = (
+        recommender(store).answer({"model": model, **asked}).hits for model in ("related-products", "looking-similar")
+    )
+    (store.root / COVIEWS_FILE).unlink()
+    store.look()
+    assert [hit["objectID"] for hit in related] == [texts[25], *texts[:4]]
+    assert related[0]["_score"] == 100
+    assert [hit["objectID"] for hit in alike] == texts[:5]
 
 
 def test_what_nobody_bought_together_is_said(store: SearchEngine) -> None:
