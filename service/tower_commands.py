@@ -34,6 +34,15 @@ NegativesOption = Annotated[int, typer.Option("--negatives", help="Hard negative
 RanksOption = Annotated[
     str, typer.Option("--ranks", help="Which ranks of both retrievers they are drawn from, as FIRST-LAST.")
 ]
+NearMissesOption = Annotated[
+    float,
+    typer.Option(
+        "--near-misses",
+        help="The share of positives whose first hard negative is a near product of another size or type.",
+        min=0,
+        max=1,
+    ),
+]
 RoundsOption = Annotated[int, typer.Option("--rounds", help="How often they are mined anew.", min=1, max=100)]
 LengthOption = Annotated[
     int, typer.Option("--max-length", help="Tokens of a text that training reads.", min=8, max=512)
@@ -99,6 +108,7 @@ def towers(
     margin: MarginOption = 0.0,
     negatives: NegativesOption = 1,
     ranks: RanksOption = "101-500",
+    near_misses: NearMissesOption = 0.0,
     rounds: RoundsOption = 2,
     max_length: LengthOption = 64,
     layers: LayersOption = None,
@@ -152,6 +162,7 @@ def towers(
         margin=margin,
         negatives=negatives,
         ranks=ranks,
+        near_misses=near_misses,
         rounds=rounds,
         max_length=max_length,
         layers=layers,
@@ -191,6 +202,7 @@ def tower_options(
     margin: float,
     negatives: int,
     ranks: str,
+    near_misses: float,
     rounds: int,
     max_length: int,
     layers: int | None,
@@ -202,12 +214,18 @@ def tower_options(
     seed: int,
     teacher: TeacherWay = "none",
 ) -> TowerOptions:
-    """How to train, as the options of a command say; raises SettingError for ranks that are none."""
+    """How to train, as the options of a command say; raises SettingError for ranks that are none, and for near misses
+    where there are no hard negatives."""
     from rerank.towers.augmentation import AugmentOptions
     from rerank.towers.losses import LossOptions
     from rerank.towers.negatives import NegativeOptions
     from rerank.towers.options import TowerOptions
+    from retrieval.errors import SettingError
 
+    if near_misses and not negatives:
+        raise SettingError(
+            f"--near-misses {near_misses:g} with --negatives 0: a near miss is a hard negative; name 1 or more of these"
+        )
     return TowerOptions(
         epochs=epochs,
         batch=batch,
@@ -220,7 +238,7 @@ def tower_options(
         fgm=fgm,
         augment=AugmentOptions(*augment),
         loss=LossOptions(loss, temperature, margin, teacher=teacher, cached=cached),
-        negatives=NegativeOptions(negatives, *rank_window(ranks)),
+        negatives=NegativeOptions(negatives, *rank_window(ranks), near_misses=near_misses),
         seed=seed,
     )
 

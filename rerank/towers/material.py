@@ -93,6 +93,11 @@ class Material:
         """(n,): whether the product answers the query."""
         return self.gains >= LEAST_GAIN
 
+    @property
+    def training_pairs(self) -> Rows:
+        """Numbers of the pairs that are trained on, ascending: positives that count, of queries that train."""
+        return np.flatnonzero(self.is_positive & (self.weights > 0) & np.isin(self.query_of, self.training))
+
     def pairs_of(self, queries: Rows) -> Rows:
         """Numbers of the pairs of these queries, ascending."""
         return np.flatnonzero(np.isin(self.query_of, queries))

@@ -148,7 +148,7 @@ def _written(
     made = _material(snapshot, training, request, progress)
     source = find_model(request.encoder or snapshot.manifest.encoder_name, request.cache)
     folder = request.out or _new_name(work / TOWERS_FOLDER)
-    found = found_by_index(snapshot, made, request.options.negatives.last, progress)
+    found = found_by_index(snapshot, made, request.options.negatives, progress)
     if request.tune:
         request = replace(request, options=_tuned(snapshot, made, found, source, request, work, progress))
     options = request.options
