@@ -85,6 +85,13 @@ CatalogOption = Annotated[
         "--from-catalog", help="Learn from so many queries made from the catalog's own products.", min=0, max=1_000_000
     ),
 ]
+ParaphrasesOption = Annotated[
+    bool,
+    typer.Option(
+        "--paraphrases",
+        help="Of clicks: queries of few positives learn what answers those that shoppers replaced them by.",
+    ),
+]
 SeedOption = Annotated[int, typer.Option("--seed", help="Another one draws other batches.", min=0, max=1_000_000)]
 
 
@@ -103,6 +110,7 @@ def towers(
     epochs: EpochsOption = 3,
     batch: BatchOption = 128,
     *,
+    paraphrases: ParaphrasesOption = False,
     learning_rate: RateOption = 1e-4,
     temperature: TemperatureOption = 0.05,
     margin: MarginOption = 0.0,
@@ -177,6 +185,7 @@ def towers(
         judgments or (),
         from_catalog,
         validation,
+        paraphrases=paraphrases,
         encoder=encoder,
         teacher=teacher,
         out=out,

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from rerank.towers.material import JudgedQuery, Material, Rows
+from rerank.towers.material import JudgedQuery, Material, Rows, Sources, material
 from rerank.towers.near_misses import Traits, is_near_miss, traits_of
 from rerank.towers.negatives import NegativeOptions
 from rerank.towers.options import Found
@@ -28,6 +28,22 @@ def judged_queries(path: Path) -> list[JudgedQuery]:
     """Of a judgments file; raises JudgmentsError for one that cannot be read, TrainingError for one without a
     positive."""
     return from_judgments(read_judgments(path))
+
+
+def counted_material(snapshot: Snapshot, sources: Sources, seed: int, progress: Progress) -> Material:
+    """What a snapshot's towers learn from, with a word on what was left out; raises TrainingError where that is too
+    little."""
+    progress.begin("material", None, "")
+    made = material(sources, snapshot.products.row_of, seed)
+    out = made.dropped
+    paraphrases = f"{made.paraphrases:,} queries learn what answers the ones that shoppers replaced them by; "
+    progress.end(
+        f"{len(made.training):,} queries train and {len(made.validation):,} choose, {made.is_positive.sum():,} "
+        f"positives; {'' if sources.paraphrases is None else paraphrases}"
+        f"left out: {out.leaked:,} queries that stood on both sides, {out.without_positive:,} that nothing "
+        f"answers, {out.gone:,} opinions of products that are gone"
+    )
+    return made
 
 
 def found_by_index(snapshot: Snapshot, made: Material, options: NegativeOptions, progress: Progress) -> Found:
