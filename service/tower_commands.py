@@ -34,6 +34,15 @@ NegativesOption = Annotated[int, typer.Option("--negatives", help="Hard negative
 RanksOption = Annotated[
     str, typer.Option("--ranks", help="Which ranks of both retrievers they are drawn from, as FIRST-LAST.")
 ]
+NearMissesOption = Annotated[
+    float,
+    typer.Option(
+        "--near-misses",
+        help="The share of positives whose first hard negative is a near product of another size or type.",
+        min=0,
+        max=1,
+    ),
+]
 RoundsOption = Annotated[int, typer.Option("--rounds", help="How often they are mined anew.", min=1, max=100)]
 LengthOption = Annotated[
     int, typer.Option("--max-length", help="Tokens of a text that training reads.", min=8, max=512)
@@ -114,6 +123,13 @@ CatalogOption = Annotated[
         "--from-catalog", help="Learn from so many queries made from the catalog's own products.", min=0, max=1_000_000
     ),
 ]
+ParaphrasesOption = Annotated[
+    bool,
+    typer.Option(
+        "--paraphrases",
+        help="Of clicks: queries of few positives learn what answers those that shoppers replaced them by.",
+    ),
+]
 SeedOption = Annotated[int, typer.Option("--seed", help="Another one draws other batches.", min=0, max=1_000_000)]
 
 
@@ -132,11 +148,13 @@ def towers(
     epochs: EpochsOption = 3,
     batch: BatchOption = 128,
     *,
+    paraphrases: ParaphrasesOption = False,
     learning_rate: RateOption = 1e-4,
     temperature: TemperatureOption = 0.05,
     margin: MarginOption = 0.0,
     negatives: NegativesOption = 1,
     ranks: RanksOption = "101-500",
+    near_misses: NearMissesOption = 0.0,
     rounds: RoundsOption = 2,
     max_length: LengthOption = 64,
     train_layers: TrainLayersOption = None,
@@ -187,6 +205,7 @@ def towers(
         margin=margin,
         negatives=negatives,
         ranks=ranks,
+        near_misses=near_misses,
         rounds=rounds,
         max_length=max_length,
         train_layers=train_layers,
@@ -204,6 +223,7 @@ def towers(
         judgments or (),
         from_catalog,
         validation,
+        paraphrases=paraphrases,
         encoder=encoder,
         teacher=teacher,
         out=out,
@@ -229,6 +249,7 @@ def tower_options(
     margin: float,
     negatives: int,
     ranks: str,
+    near_misses: float,
     rounds: int,
     max_length: int,
     train_layers: int | None,
@@ -244,13 +265,19 @@ def tower_options(
     teacher_loss: TeacherWay,
     seed: int,
 ) -> TowerOptions:
-    """How to train, as the options of a command say; raises SettingError for ranks or dimensions that are none."""
+    """How to train, as the options of a command say; raises SettingError for ranks or dimensions that are none, and for
+    near misses where there are no hard negatives."""
     from rerank.towers.augmentation import AugmentOptions
     from rerank.towers.losses import LossOptions
     from rerank.towers.negatives import NegativeOptions
     from rerank.towers.options import TowerOptions
+    from retrieval.errors import SettingError
 
     way = "margin" if teacher and teacher_loss == "none" else teacher_loss
+    if near_misses and not negatives:
+        raise SettingError(
+            f"--near-misses {near_misses:g} with --negatives 0: a near miss is a hard negative; name 1 or more of these"
+        )
     return TowerOptions(
         epochs=epochs,
         batch=batch,
@@ -267,7 +294,7 @@ def tower_options(
         loss=LossOptions(
             loss, temperature, margin, teacher=way, dimensions=named_dimensions(matryoshka), cached=cached
         ),
-        negatives=NegativeOptions(negatives, *rank_window(ranks)),
+        negatives=NegativeOptions(negatives, *rank_window(ranks), near_misses=near_misses),
         seed=seed,
     )
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +17,8 @@ LEAST_GAIN = 0.25
 """Of the highest: what gains less is no positive of its query, and may stand for what does not answer it."""
 LEAST_TRAINING, LEAST_VALIDATION = 20, 5
 """Queries with a positive."""
+ENOUGH_POSITIVES = 3
+"""Of a query's own, from which on it learns nothing of other queries."""
 _PARTS = 1_000
 
 Rows = NDArray[np.int64]
@@ -44,16 +46,29 @@ class JudgedQuery:
 
 
 @dataclass(frozen=True, slots=True)
+class Paraphrase:
+    """A query that shoppers put in other words, for the same need."""
+
+    query: str
+    to_query: str
+    """What they asked next."""
+    share: float
+    """0 to 1: how many of those who asked the one went on to the other."""
+
+
+@dataclass(frozen=True, slots=True)
 class Sources:
     """Where material comes from."""
 
-    training: Iterable[JudgedQuery]
-    validation: Iterable[JudgedQuery] | None = None
+    training: Sequence[JudgedQuery]
+    validation: Sequence[JudgedQuery] | None = None
     """Queries that only choose; None takes a share of `training`."""
     held_out: Collection[str] = ()
     """Queries that may have no part in either, since something is measured on them."""
     share: float = 0.1
     """Of the queries that choose, where `validation` has none."""
+    paraphrases: Sequence[Paraphrase] | None = None
+    """By which queries of few positives learn what answers others; None where they shall not."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,11 +102,18 @@ class Material:
     weights: Floats
     """(n,): as `Opinion.weight`."""
     dropped: Dropped = field(default_factory=Dropped)
+    paraphrases: int = 0
+    """Queries that train on what answers another one, too."""
 
     @property
     def is_positive(self) -> NDArray[np.bool_]:
         """(n,): whether the product answers the query."""
         return self.gains >= LEAST_GAIN
+
+    @property
+    def training_pairs(self) -> Rows:
+        """Numbers of the pairs that are trained on, ascending: positives that count, of queries that train."""
+        return np.flatnonzero(self.is_positive & (self.weights > 0) & np.isin(self.query_of, self.training))
 
     def pairs_of(self, queries: Rows) -> Rows:
         """Numbers of the pairs of these queries, ascending."""
@@ -112,6 +134,10 @@ def validates(query: str, share: float, seed: int = 0) -> bool:
 def material(sources: Sources, row_of: RowOf, seed: int = 0) -> Material:
     """Queries that are one after normalising become one, with the higher of two opinions.
 
+    Paraphrases are looked at once the queries are divided: they lead from a query that trains to one that may. One that
+    chooses or is held out gives nothing, else its answers would be trained on in other words; and it takes nothing, nor
+    does one that would choose had it any clicks, as its text says, so that it falls on the same side another time.
+
     Raises TrainingError where nothing is positive, all positives are one product, or too few queries are left.
     """
     training, gone = _by_query(sources.training, row_of)
@@ -124,9 +150,16 @@ def material(sources: Sources, row_of: RowOf, seed: int = 0) -> Material:
             validation[key] = training.pop(key)
     measured = {normalised(query) for query in sources.held_out}
     choosing = {key: known for key, known in validation.items() if key not in measured}
-    kept = {key: known for key, known in training.items() if key not in measured and key not in validation}
+
+    def may_train(key: str) -> bool:
+        chooses = key in validation or (sources.validation is None and validates(key, sources.share, seed))
+        return not chooses and key not in measured
+
+    kept = {key: known for key, known in training.items() if may_train(key)}
     leaked = len(training) - len(kept) + len(validation) - len(choosing)
-    return _numbered(kept, choosing, Dropped(gone, leaked))
+    learned = _by_paraphrase(kept, sources.paraphrases or (), may_train)
+    made = _numbered(kept | learned, choosing, Dropped(gone, leaked))
+    return replace(made, paraphrases=len(learned))
 
 
 @dataclass(slots=True)
@@ -135,8 +168,9 @@ class _Known:
     opinions: dict[int, Opinion] = field(default_factory=dict)
 
     @property
-    def has_positive(self) -> bool:
-        return any(opinion.gain >= LEAST_GAIN and opinion.weight > 0 for opinion in self.opinions.values())
+    def positives(self) -> dict[int, Opinion]:
+        fits = {row: each for row, each in self.opinions.items() if each.gain >= LEAST_GAIN}
+        return {row: each for row, each in fits.items() if each.weight > 0}
 
 
 def _by_query(judged: Iterable[JudgedQuery], row_of: RowOf) -> tuple[dict[str, _Known], int]:
@@ -156,8 +190,32 @@ def _by_query(judged: Iterable[JudgedQuery], row_of: RowOf) -> tuple[dict[str, _
     return found, gone
 
 
+def _by_paraphrase(
+    training: Mapping[str, _Known], paraphrases: Iterable[Paraphrase], may_train: Callable[[str], bool]
+) -> dict[str, _Known]:
+    """Queries of few positives with those of the queries that they were replaced by, each counting by the share of
+    shoppers who went on to that one, the greatest where there are several. What is known of a product for the query
+    itself stands, also that it does not answer. Nobody hands on what is not its own."""
+    learned: dict[str, _Known] = {}
+    for each in paraphrases:
+        key, other = normalised(each.query), training.get(normalised(each.to_query))
+        own = training.get(key, _Known(each.query))
+        if not key or other is None or other is own or len(own.positives) >= ENOUGH_POSITIVES or not may_train(key):
+            continue
+        known = learned.setdefault(key, _Known(own.query))
+        for row, opinion in other.positives.items():
+            told = replace(opinion, weight=opinion.weight * each.share)
+            if row not in own.opinions:
+                known.opinions[row] = max(told, known.opinions.get(row, told), key=lambda opinion: opinion.weight)
+    return {
+        key: _Known(known.query, known.opinions | training.get(key, known).opinions)
+        for key, known in learned.items()
+        if known.opinions
+    }
+
+
 def _numbered(training: dict[str, _Known], validation: dict[str, _Known], dropped: Dropped) -> Material:
-    sides = [[known for known in side.values() if known.has_positive] for side in (training, validation)]
+    sides = [[known for known in side.values() if known.positives] for side in (training, validation)]
     lost = len(training) + len(validation) - sum(map(len, sides))
     _check(sides, dropped, lost)
     everything = [*sides[0], *sides[1]]

@@ -33,7 +33,7 @@ class Mining:
         number = part * min(self._options.rounds, parts) // parts
         if self._last is None or self._last[0] != number:
             vectors = self._ranked(number) if number else self._vectors
-            self._last = number, pools(self._made, [self._words, vectors])
+            self._last = number, pools(self._made, [self._words, vectors], self._task.found.near_misses)
         return self._last[1]
 
     def _ranked(self, number: int) -> list[Rows]:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from types import MappingProxyType
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,7 +14,8 @@ from rerank.towers.material import Floats, Material, Rows
 _BLOCK = 256
 """Queries whose cosines with all products are in memory at once."""
 _JUDGED_SHARE = 0.5
-"""How often the first negative is one that was judged, where there is one."""
+"""How often the first negative is one that was judged, where there is one and it is no near miss."""
+_NOTHING = np.empty(0, np.int64)
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +30,8 @@ class NegativeOptions:
     pool: int = 50_000
     """The most products that are encoded to rank them anew; ranks shrink with the share of the catalog that these
     are."""
+    near_misses: float = 0.0
+    """The share of pairs whose first negative is a near miss of their positive, where there is one."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -37,6 +41,8 @@ class Pools:
     retrieved: Sequence[Rows]
     judged: Sequence[Rows]
     """Products that are known and worth too little."""
+    near_misses: Mapping[int, Rows] = field(default_factory=dict)
+    """By the row of a positive, whatever its query: other positives of that one may be among them."""
 
 
 def window(ranked: Rows, first: int, last: int) -> Rows:
@@ -44,14 +50,19 @@ def window(ranked: Rows, first: int, last: int) -> Rows:
     return ranked[min(first - 1, len(ranked) // 2) : last]
 
 
-def pools(made: Material, rankings: Sequence[Sequence[Rows]]) -> Pools:
-    """`rankings` has, for each retriever, what it found for each query of `made.training`, in order."""
+def pools(
+    made: Material,
+    rankings: Sequence[Sequence[Rows]],
+    near_misses: Mapping[int, Rows] = MappingProxyType({}),
+) -> Pools:
+    """`rankings` has, for each retriever, what it found for each query of `made.training`, in order; `near_misses` has
+    those of each positive's row."""
     retrieved, judged = [], []
     for place, (positive, unfit) in enumerate(_known(made)):
-        found = [np.empty(0, np.int64), *(ranking[place] for ranking in rankings)]
+        found = [_NOTHING, *(ranking[place] for ranking in rankings)]
         retrieved.append(np.setdiff1d(np.concatenate(found), positive))
         judged.append(unfit)
-    return Pools(retrieved, judged)
+    return Pools(retrieved, judged, near_misses)
 
 
 def drawn(
@@ -64,12 +75,12 @@ def drawn(
     place_of = {number: place for place, number in enumerate(made.training.tolist())}
     positives = [positive for positive, _ in _known(made)]
     result = np.empty((len(pairs), options.count), np.int64)
-    for at, query in enumerate(made.query_of[pairs].tolist()):
+    for at, (query, row) in enumerate(zip(made.query_of[pairs].tolist(), made.rows[pairs].tolist(), strict=True)):
         place = place_of[query]
+        near = found.near_misses.get(row, _NOTHING)
         chosen = _some(found.retrieved[place], options.count, rng)
-        judged = found.judged[place]
-        if options.count and len(judged) and rng.random() < _JUDGED_SHARE:
-            chosen = np.concatenate([rng.choice(judged, 1), chosen])[: options.count]
+        chosen = _led(chosen, found.judged[place], _JUDGED_SHARE, options.count, rng)
+        chosen = _led(chosen, near[~np.isin(near, positives[place])], options.near_misses, options.count, rng)
         missing = options.count - len(chosen)
         result[at] = np.concatenate([chosen, _any(positives[place], missing, size, rng)]) if missing else chosen
     return result
@@ -106,6 +117,13 @@ def _known(made: Material) -> Iterator[tuple[Rows, Rows]]:
 
 def _some(rows: Rows, count: int, rng: np.random.Generator) -> Rows:
     return rng.choice(rows, min(count, len(rows)), replace=False) if len(rows) else rows
+
+
+def _led(chosen: Rows, first: Rows, share: float, count: int, rng: np.random.Generator) -> Rows:
+    """What was chosen, so often with one of `first` before it; `count` at most."""
+    if not count or not len(first) or rng.random() >= share:
+        return chosen
+    return np.concatenate([rng.choice(first, 1), chosen])[:count]
 
 
 def _any(positive: Rows, count: int, size: int, rng: np.random.Generator) -> Rows:

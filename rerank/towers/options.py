@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, Protocol
@@ -78,6 +78,8 @@ class Found:
     """By BM25."""
     vectors: Sequence[Rows]
     """By the vectors that serve."""
+    near_misses: Mapping[int, Rows] = field(default_factory=dict)
+    """Of each positive that is trained on, by its row, where they are drawn; see `rerank.towers.near_misses`."""
 
 
 Score = Callable[[Sequence[str], Sequence[str]], Floats]

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import polars as pl
 
-from rerank.towers.material import JudgedQuery, Opinion
+from rerank.towers.material import JudgedQuery, Opinion, Paraphrase
 from retrieval.errors import TrainingError
 from retrieval.judgments import Judgments
 
@@ -38,6 +38,18 @@ def from_labels(labels: pl.DataFrame) -> list[JudgedQuery]:
     chosen = labels.filter((pl.col("clicks") + pl.col("carts") + pl.col("purchases")) > 0).filter(pl.col("label") > 0)
     shares = chosen.with_columns(gain=pl.col("label") / pl.col("label").max().over("query"))
     return list(_by_query(shares.sort("query", "product_id")))
+
+
+def from_reformulations(reformulations: pl.DataFrame, queries: pl.DataFrame) -> list[Paraphrase]:
+    """From the tables of these names of `rerank.behaviour.derived.Derived`: each query with each that replaced it for
+    the same need, and the share of its shoppers who went on to that one.
+
+    Both tables leave out what too few shoppers did. A query of which the second does not say how many asked it has no
+    share, and is none of these.
+    """
+    asked = reformulations.join(queries.select("query", asked="shoppers"), on="query")
+    shares = asked.with_columns(share=(pl.col("shoppers") / pl.col("asked")).clip(upper_bound=1.0))
+    return [Paraphrase(*row) for row in shares.sort("query", "to_query").select("query", "to_query", "share").rows()]
 
 
 def _by_query(shares: pl.DataFrame) -> Iterator[JudgedQuery]:

@@ -77,8 +77,7 @@ class _Run:
         self._start = weights_of(self._loss)
         self._judge = Judge(made, task.found, task.products, options.pool, options.seed)
         self._mining = Mining(task)
-        fits = made.is_positive & (made.weights > 0) & np.isin(made.query_of, made.training)
-        self._pairs = np.flatnonzero(fits)
+        self._pairs = made.training_pairs
         self._steps = -(-len(self._pairs) // options.batch)
         self._notices: list[str] = []
 

@@ -7,6 +7,7 @@ with its ranker: that one reads the vectors of its own encoder, and stands aside
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import msgspec
@@ -15,7 +16,7 @@ import numpy as np
 from rerank.clicks.arrays import Floats
 from rerank.gate.bootstrap import Difference, paired_bootstrap
 from rerank.gate.measures import ranked_ndcg
-from rerank.towers.material import JudgedQuery, validates
+from rerank.towers.material import JudgedQuery, Sources, validates
 from retrieval.encoder import Encoder
 from service.served_ranker import ServedRanker
 from service.snapshot import Snapshot, serving_snapshot
@@ -55,7 +56,25 @@ class EncoderReport(msgspec.Struct, frozen=True):
 
 def judging(judged: Sequence[JudgedQuery]) -> list[JudgedQuery]:
     """The queries that judge: a fifth, by the SHA-1 of their normalised text."""
-    return [each for each in judged if validates(each.query, JUDGING_SHARE, _SEED)]
+    return [each for each in judged if _judges(each.query)]
+
+
+def without_judges(sources: Sources, judges: Sequence[JudgedQuery]) -> Sources:
+    """What is left to train on and to choose by where these queries judge.
+
+    A query that would judge had it any clicks, as its text says, learns nothing by a paraphrase either: it may judge
+    the towers that come next, which begin with these.
+    """
+    names = {each.query for each in judges}
+    training = [each for each in sources.training if each.query not in names]
+    paraphrases = sources.paraphrases
+    if paraphrases is not None:
+        paraphrases = [each for each in paraphrases if not _judges(each.query)]
+    return replace(sources, training=training, held_out=(*sources.held_out, *names), paraphrases=paraphrases)
+
+
+def _judges(query: str) -> bool:
+    return validates(query, JUDGING_SHARE, _SEED)
 
 
 def judge_encoder(

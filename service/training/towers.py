@@ -16,13 +16,14 @@ from pathlib import Path
 import msgspec
 import xxhash
 
+from rerank.behaviour.derived import Derived
 from rerank.teacher.teacher import open_teacher
 from rerank.towers.adapters import ADAPTER_FOLDER
-from rerank.towers.material import JudgedQuery, Material, Sources, material
+from rerank.towers.material import JudgedQuery, Material, Sources
 from rerank.towers.model import open_tower
 from rerank.towers.options import Found, Score, Task, TowerOptions, TrainedTowers, Watching
 from rerank.towers.pruning import PruneOptions, Pruning, check_layers, prune
-from rerank.towers.sources import from_labels
+from rerank.towers.sources import from_labels, from_reformulations
 from rerank.towers.training import train_towers
 from rerank.towers.validation import Judge
 from rerank.towers.written import FORMAT, TowersSpec, write_towers
@@ -33,10 +34,10 @@ from retrieval.weights import ModelSource, find_model
 from service.settings import Settings
 from service.snapshot import Snapshot
 from service.training.catalog_queries import catalog_queries
-from service.training.encoder_gate import judging
+from service.training.encoder_gate import judging, without_judges
 from service.training.encoder_publishing import PublishedEncoder, publish_encoder
 from service.training.from_catalog import Progress
-from service.training.tower_material import found_by_index, judged_queries
+from service.training.tower_material import counted_material, found_by_index, judged_queries
 from service.training.tower_tuning import tuned
 from service.training.training import TEACHER_SCORES, fresh_tables, working
 
@@ -45,6 +46,7 @@ _RUN, _STUDY = "towers-", "tuning-"
 _WHOLE = "-whole"
 """Ends the name of the folder with all layers, beside that with some."""
 _PRUNING = "pruning"
+_NAMED = {"judgments": "--judgments", "catalog": "--from-catalog"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +61,8 @@ class TowersRequest:
     """A judgments file whose queries choose; None takes a tenth of the others."""
     held_out: Collection[str] = ()
     """Queries that may have no part in it."""
+    paraphrases: bool = False
+    """Queries of few positives learn what answers those that shoppers replaced them by; only where clicks train."""
     encoder: str = ""
     """A model's name or folder to begin with; the index's own by default."""
     teacher: str = ""
@@ -100,9 +104,14 @@ def train_text_towers(root: Path, settings: Settings, request: TowersRequest, pr
     A run that was interrupted goes on where it was, also in encoding. Raises StoreMissingError, StoreForeignError or
     StoreDamagedError for a directory that cannot serve, StoreLockedError where another program trains for it, or
     rebuilds it when the towers are to be published, JudgmentsError for a file that cannot be read, EncoderError where a
-    model cannot be had, SettingError for a folder that is there already or where nothing could judge, and TrainingError
-    where there is too little to learn from, or nothing better came of it.
+    model cannot be had, SettingError for a folder that is there already, where nothing could judge, and for paraphrases
+    of what are no clicks, and TrainingError where there is too little to learn from, or nothing better came of it.
     """
+    if request.paraphrases and request.source != "clicks":
+        raise SettingError(
+            f"--paraphrases: they come of what shoppers asked and clicked, and this training learns from "
+            f"{_NAMED[request.source]} alone; leave out one of the two"
+        )
     for folder in _folders(request):
         if folder.exists():
             raise SettingError(f"{folder} exists; name a new folder for the towers, or remove it")
@@ -113,14 +122,26 @@ def train_text_towers(root: Path, settings: Settings, request: TowersRequest, pr
         )
     if request.source == "clicks":
         with fresh_tables(root, settings, progress) as tables:
-            clicked = from_labels(tables.derived.labels)
-            return _published(root, settings, tables.snapshot, tables.work, clicked, None, request, progress)
+            sources = _clicked(tables.derived, request)
+            return _published(root, settings, tables.snapshot, tables.work, sources, None, request, progress)
     judged = [each for path in request.judgments for each in judged_queries(path)]
     with working(root) as (snapshot, work, _):
         if request.source == "judgments":
-            return _published(root, settings, snapshot, work, judged, None, request, progress)
+            return _published(root, settings, snapshot, work, _sources(judged, request), None, request, progress)
         made = catalog_queries(snapshot, request.catalog, request.options.seed, progress)
-        return _published(root, settings, snapshot, work, made, judged, request, progress)
+        return _published(root, settings, snapshot, work, _sources(made, request), judged, request, progress)
+
+
+def _clicked(derived: Derived, request: TowersRequest) -> Sources:
+    sources = _sources(from_labels(derived.labels), request)
+    if not request.paraphrases:
+        return sources
+    return replace(sources, paraphrases=from_reformulations(derived.reformulations, derived.queries))
+
+
+def _sources(training: Sequence[JudgedQuery], request: TowersRequest) -> Sources:
+    validation = judged_queries(request.validation) if request.validation else None
+    return Sources(training, validation, request.held_out)
 
 
 def _published(
@@ -128,22 +149,19 @@ def _published(
     settings: Settings,
     snapshot: Snapshot,
     work: Path,
-    judged: Sequence[JudgedQuery],
+    sources: Sources,
     judges: Sequence[JudgedQuery] | None,
     request: TowersRequest,
     progress: Progress,
 ) -> WrittenTowers:
-    """`judges` None is a fifth of `judged`. The run is kept until all is done: one that is killed while it encodes does
-    not train again."""
+    """`judges` None is a fifth of what `sources` train. The run is kept until all is done: one that is killed while it
+    encodes does not train again."""
     if not request.publish:
-        done, _ = _written(snapshot, work, judged, request, progress)
+        done, _ = _written(snapshot, work, sources, request, progress)
         _remove_runs(work)
         return done
-    judges = judging(judged) if judges is None else judges
-    names = {each.query for each in judges}
-    training = [each for each in judged if each.query not in names]
-    held_out = replace(request, held_out=(*request.held_out, *names))
-    done, pool = _written(snapshot, work, training, held_out, progress)
+    judges = judging(sources.training) if judges is None else judges
+    done, pool = _written(snapshot, work, without_judges(sources, judges), request, progress)
     published = publish_encoder(root, settings, done.folder, judges, pool, request.runtime, request.cache, progress)
     _remove_runs(work)
     return replace(done, published=published)
@@ -175,12 +193,12 @@ class _Ground:
 
 
 def _written(
-    snapshot: Snapshot, work: Path, training: Sequence[JudgedQuery], request: TowersRequest, progress: Progress
+    snapshot: Snapshot, work: Path, sources: Sources, request: TowersRequest, progress: Progress
 ) -> tuple[WrittenTowers, Judge]:
     """The towers, and what chose among their weights."""
-    made = _material(snapshot, training, request, progress)
+    made = counted_material(snapshot, sources, request.options.seed, progress)
     source = find_model(request.encoder or snapshot.manifest.encoder_name, request.cache)
-    found = found_by_index(snapshot, made, request.options.negatives.last, progress)
+    found = found_by_index(snapshot, made, request.options.negatives, progress)
     ground = _Ground(snapshot, made, found, source, work, progress)
     if request.tune:
         request = replace(request, options=_tuned(ground, request))
@@ -202,22 +220,6 @@ def _whole(folder: Path) -> Path:
 def _remove_runs(work: Path) -> None:
     for over in work.glob(f"{_RUN}*"):
         shutil.rmtree(over)
-
-
-def _material(
-    snapshot: Snapshot, training: Sequence[JudgedQuery], request: TowersRequest, progress: Progress
-) -> Material:
-    validation = judged_queries(request.validation) if request.validation else None
-    progress.begin("material", None, "")
-    sources = Sources(training, validation, request.held_out)
-    made = material(sources, snapshot.products.row_of, request.options.seed)
-    out = made.dropped
-    progress.end(
-        f"{len(made.training):,} queries train and {len(made.validation):,} choose, {made.is_positive.sum():,} "
-        f"positives; left out: {out.leaked:,} queries that stood on both sides, {out.without_positive:,} that nothing "
-        f"answers, {out.gone:,} opinions of products that are gone"
-    )
-    return made
 
 
 def _tuned(ground: _Ground, request: TowersRequest) -> TowerOptions:
@@ -277,6 +279,7 @@ def _spec(ground: _Ground, request: TowersRequest, trained: TrainedTowers) -> To
         "training queries": len(made.training),
         "validation queries": len(made.validation),
         "positives": int(made.is_positive.sum()),
+        "paraphrases": made.paraphrases,
     }
     return TowersSpec(
         FORMAT,

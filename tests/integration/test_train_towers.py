@@ -219,6 +219,10 @@ class TestRefused:
         with pytest.raises(SettingError, match=r"--ranks: .* is no window of ranks"):
             run(root, "--judgments", str(root / "judgments.tsv"), "--ranks", ranks)
 
+    def test_near_misses_where_there_are_no_hard_negatives(self, root: Path) -> None:
+        with pytest.raises(SettingError, match=r"--near-misses 0.5 with --negatives 0: .* name 1 or more"):
+            run(root, "--judgments", str(root / "judgments.tsv"), "--near-misses", "0.5", "--negatives", "0")
+
     def test_a_learning_rate_that_ruins_it_writes_nothing(self, root: Path) -> None:
         with pytest.raises(TrainingError):
             run(root, "--judgments", str(root / "judgments.tsv"), "--learning-rate", "1e-7", "--temperature", "1")

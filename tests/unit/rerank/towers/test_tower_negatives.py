@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
-import numpy as np
+from collections.abc import Mapping
 
+import numpy as np
+import pytest
+
+from rerank.towers.material import Rows
 from rerank.towers.negatives import NegativeOptions, drawn, nearest, pools, window
 from tests.unit.rerank.towers.tiny_towers import PRODUCTS, found_by_nobody, shop
 
@@ -46,6 +50,39 @@ def test_where_nothing_was_retrieved_others_stand_in() -> None:
     assert negatives.shape == (20, 4)
     keys = made.query_of[made.is_positive] * len(PRODUCTS) + made.rows[made.is_positive]
     assert not np.isin(made.query_of[pairs][:, None] * len(PRODUCTS) + negatives, keys).any()
+
+
+class TestNearMisses:
+    def drawn(self, share: float, near: Mapping[int, Rows], count: int = 2) -> tuple[Rows, Rows]:
+        """Pairs, and the negatives of each."""
+        made, found = shop(), found_by_nobody()
+        rankings = [[window(found.words[number], 20, 60) for number in made.training.tolist()]]
+        options = NegativeOptions(count, near_misses=share)
+        rng = np.random.default_rng(4)
+        negatives = drawn(made, made.training_pairs, pools(made, rankings, near), options, len(PRODUCTS), rng)
+        return made.training_pairs, negatives
+
+    def test_the_first_negative_is_one_as_often_as_it_is_said(self) -> None:
+        # The first half of the products have two that are near, the second half none.
+        near = {row: np.array([row + 60, row + 59]) for row in range(1, 60)}
+        for share in (1.0, 0.3):
+            pairs, negatives = self.drawn(share, near)
+            rows = shop().rows[pairs]
+            is_one = [first in near.get(row, ()) for row, first in zip(rows.tolist(), negatives[:, 0], strict=True)]
+            having = np.isin(rows, list(near))
+            assert np.mean(np.array(is_one)[having]) == pytest.approx(share, abs=0.2 * (1 - share))
+            assert negatives.shape == (len(pairs), 2)
+        assert 0.1 < having.mean() < 0.9
+
+    def test_other_positives_of_the_query_are_none(self) -> None:
+        # Both sizes of a colour answer a query: each is near to the other, and that is all that is near.
+        _, without = self.drawn(0.0, {})
+        _, negatives = self.drawn(1.0, {row: np.array([row ^ 1]) for row in range(len(PRODUCTS))})
+        assert np.array_equal(negatives, without)
+
+    def test_none_are_drawn_where_there_are_no_negatives(self) -> None:
+        pairs, negatives = self.drawn(1.0, {row: np.array([(row + 60) % 120]) for row in range(120)}, count=0)
+        assert negatives.shape == (len(pairs), 0)
 
 
 def test_nearest_is_as_an_ordinary_sort_has_it() -> None:

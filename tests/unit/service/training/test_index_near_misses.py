@@ -1,0 +1,118 @@
+"""The near misses that an index finds of its products, and towers that learn from them."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from indexer.build import RebuildOptions, rebuild
+from rerank.towers.material import JudgedQuery, Material, Opinion, Sources, material
+from rerank.towers.negatives import NegativeOptions
+from retrieval.records import Product
+from service.snapshot import Snapshot, serving_snapshot
+from service.training.tower_material import found_by_index
+from service.training.towers import TowersRequest, train_text_towers
+from tests.catalogs import write_feed
+from tests.learning_stores import SETTINGS, Quiet
+from tests.unit.rerank.towers.tiny_towers import ASKED, CALLED, COLOURS, TRAINING, make_encoder
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+LENGTHS = (2, 4, 8)
+PRODUCTS = [
+    Product(f"{called}-{colour}-{length}", f"{colour} {called} {length} ft", category=("All", called))
+    for called in CALLED
+    for colour in COLOURS
+    for length in LENGTHS
+]
+
+
+class _Phases(Quiet):
+    """Notes what it is told."""
+
+    def __init__(self) -> None:
+        self.told: dict[str, str] = {}
+        self.totals: dict[str, int | None] = {}
+        self.done: dict[str, int] = {}
+        self._phase = ""
+
+    def begin(self, phase: str, total: int | None, unit: str) -> None:
+        self._phase = phase
+        self.totals[phase], self.done[phase] = total, 0
+
+    def advance(self, amount: int) -> None:
+        self.done[self._phase] += amount
+
+    def end(self, summary: str) -> None:
+        self.told[self._phase] = summary
+
+
+def asked() -> list[JudgedQuery]:
+    """Each word in each colour: right are all lengths of it; and again with a length, which is right alone."""
+    made = []
+    for word, called in zip(ASKED, CALLED, strict=True):
+        for colour in COLOURS:
+            ids = {length: f"{called}-{colour}-{length}" for length in LENGTHS}
+            made.append(JudgedQuery(f"{colour} {word}", {each: Opinion(1.0) for each in ids.values()}))
+            made += [JudgedQuery(f"{colour} {word} {length} ft", {ids[length]: Opinion(1.0)}) for length in LENGTHS]
+    return made
+
+
+@pytest.fixture(scope="module")
+def root(cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("sizes")
+    feed = write_feed(folder / "feed.jsonl", PRODUCTS)
+    encoder = make_encoder(folder / "tiny")
+    rebuild(folder / "index", RebuildOptions((str(feed),), cache, encoder=str(encoder), runtime="onnx-fp32"))
+    return folder
+
+
+def made_of(snapshot: Snapshot) -> Material:
+    return material(Sources(asked()), snapshot.products.row_of)
+
+
+def test_each_is_near_and_of_another_length_or_type(root: Path) -> None:
+    phases = _Phases()
+    with serving_snapshot(root / "index") as snapshot:
+        made = made_of(snapshot)
+        found = found_by_index(snapshot, made, NegativeOptions(near_misses=0.5), phases)
+        positives = {int(row) for row in made.rows[made.training_pairs]}
+        assert found.near_misses.keys() == positives
+        for row, others in found.near_misses.items():
+            one, near = snapshot.products[row], snapshot.vectors.search(snapshot.vectors.vector(row), 31).rows.tolist()
+            expected = [
+                other
+                for other in near
+                if (each := snapshot.products[other]).category != one.category or each.title[-4:] != one.title[-4:]
+            ]
+            assert others.tolist() == expected
+            assert 0 < len(expected) < 31
+    # Each product was looked for once, though it answers two queries.
+    assert phases.totals["near misses"] == phases.done["near misses"] == len(positives) <= len(PRODUCTS)
+    assert phases.told["near misses"] == (
+        f"{len(positives)} of {len(positives)} positives have one of another size or type among the 30 nearest"
+    )
+
+
+def test_nothing_is_looked_for_where_none_are_drawn(root: Path) -> None:
+    phases = _Phases()
+    with serving_snapshot(root / "index") as snapshot:
+        found = found_by_index(snapshot, made_of(snapshot), NegativeOptions(), phases)
+    assert not found.near_misses
+    assert list(phases.told) == ["retrieving"]
+
+
+def test_towers_learn_from_them_and_say_so(root: Path, cache: Path, tmp_path: Path) -> None:
+    index = Path(shutil.copytree(root / "index", tmp_path / "index"))
+    lines = [f"{each.query}\t{product}\t1" for each in asked() for product in each.opinions]
+    noughts = [f"{each.query}\t{PRODUCTS[0].id}\t0" for each in asked() if PRODUCTS[0].id not in each.opinions]
+    (tmp_path / "judgments.tsv").write_text("\n".join(["query\tproduct_id\tgrade", *lines, *noughts]))
+    options = replace(TRAINING, epochs=1, negatives=replace(TRAINING.negatives, near_misses=0.5))
+    request = TowersRequest((tmp_path / "judgments.tsv",), encoder=str(root / "tiny"), cache=cache, options=options)
+    phases = _Phases()
+    done = train_text_towers(index, SETTINGS, request, phases)
+    assert done.spec.options["negatives"]["near_misses"] == 0.5
+    assert "near misses" in phases.told
