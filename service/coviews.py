@@ -10,7 +10,6 @@ that table.
 from __future__ import annotations
 
 import bisect
-import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from datetime import datetime
@@ -20,11 +19,11 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from retrieval.errors import StoreDamagedError, StoreError
-from retrieval.manifest import file_stamp
+from retrieval.errors import StoreDamagedError
 from retrieval.store_files import COVIEWS_FILE
 from service.sealed_arrays import SealedArrays
-from service.sealed_json import CURE
+from service.sealed_files import CURE
+from service.served_file import ServedFile
 
 SCHEMA = 1
 """Counts up when the file changes so that an older program could not read it."""
@@ -125,25 +124,13 @@ def read_coviews(root: Path) -> CoViews:
     return coviews
 
 
-class ServedCoViews:
-    """The co-views that an engine mixes in: read again when the file was replaced. Thread-safe."""
+class ServedCoViews(ServedFile[CoViews]):
+    """The co-views that an engine mixes in."""
 
     def __init__(self, root: Path) -> None:
-        self._root = root
-        self._lock = threading.Lock()
-        self._seen: tuple[int, int] | None = None
-        self.now = NO_COVIEWS
-        self.notices: tuple[str, ...] = ()
-        """Why texts alone say what is similar although there is a file, or none."""
-
-    def look(self) -> None:
-        """Takes up a file that was written since the last look."""
-        seen = file_stamp(self._root / COVIEWS_FILE)
-        with self._lock:
-            if seen == self._seen:
-                return
-            try:
-                self.now, self.notices = read_coviews(self._root), ()
-            except StoreError as error:
-                self.now, self.notices = NO_COVIEWS, (f"similar products are found by their texts alone: {error}",)
-            self._seen = seen
+        super().__init__(
+            root / COVIEWS_FILE,
+            lambda: read_coviews(root),
+            NO_COVIEWS,
+            "similar products are found by their texts alone",
+        )

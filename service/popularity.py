@@ -8,7 +8,6 @@ a product as popular as it was. Nobody is told apart by it: products of too few 
 from __future__ import annotations
 
 import math
-import threading
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -18,11 +17,10 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from retrieval.errors import StoreError
 from retrieval.keyword import Rows
-from retrieval.manifest import file_stamp
 from retrieval.store_files import POPULARITY_FILE
 from service.sealed_json import SealedJson
+from service.served_file import ServedFile
 
 SCHEMA = 1
 """Counts up when the file changes so that an older program could not read it."""
@@ -80,25 +78,8 @@ def _problem(scores: Mapping[str, float]) -> str:
     return "" if is_right else "holds scores that are negative or not finite"
 
 
-class ServedPopularity:
-    """The popularity that an engine ranks by: read again when the file was replaced. Thread-safe."""
+class ServedPopularity(ServedFile[Popularity]):
+    """The popularity that an engine ranks by."""
 
     def __init__(self, root: Path) -> None:
-        self._root = root
-        self._lock = threading.Lock()
-        self._seen: tuple[int, int] | None = None
-        self.now = UNKNOWN
-        self.notices: tuple[str, ...] = ()
-        """Why nothing counts as popular although there is a file, or none."""
-
-    def look(self) -> None:
-        """Takes up a file that was written since the last look."""
-        seen = file_stamp(self._root / POPULARITY_FILE)
-        with self._lock:
-            if seen == self._seen:
-                return
-            try:
-                self.now, self.notices = read_popularity(self._root), ()
-            except StoreError as error:
-                self.now, self.notices = UNKNOWN, (f"no product counts as popular: {error}",)
-            self._seen = seen
+        super().__init__(root / POPULARITY_FILE, lambda: read_popularity(root), UNKNOWN, "no product counts as popular")

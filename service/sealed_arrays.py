@@ -10,22 +10,15 @@ from typing import Any
 
 import msgspec
 import numpy as np
-import xxhash
 from numpy.typing import NDArray
 
-from retrieval.errors import StoreDamagedError, StoreError, StoreForeignError
-from retrieval.manifest import write_durably
-from service.sealed_json import CURE
+from retrieval.errors import StoreDamagedError
+from service.sealed_files import CURE, Schema, bounded_bytes, check_schema, check_sum, checksum_of, replace_file
 
 
-class _Schema(msgspec.Struct, frozen=True):
-    schema: int
-
-
-class _Sealed(msgspec.Struct, frozen=True):
+class _Sealed(Schema, frozen=True):
     """What such a file holds, as MessagePack."""
 
-    schema: int
     made: datetime
     xxh3: str
     """Of the bytes of `arrays`."""
@@ -46,12 +39,8 @@ class SealedArrays:
         """Replaces the file; raises StoreError where it cannot be written."""
         told = {name: np.ascontiguousarray(arrays[name], kind).tobytes() for name, kind in self.kinds.items()}
         content = msgspec.msgpack.encode(told)
-        sealed = _Sealed(self.schema, made, xxhash.xxh3_64_hexdigest(content), msgspec.Raw(content))
-        try:
-            write_durably(path, msgspec.msgpack.encode(sealed))
-        except OSError as error:
-            message = f"{path} cannot be written ({error.strerror}); see to the disk and to the rights"
-            raise StoreError(message) from error
+        sealed = _Sealed(self.schema, made, checksum_of(content), msgspec.Raw(content))
+        replace_file(path, msgspec.msgpack.encode(sealed))
 
     def read(self, path: Path, most_bytes: int) -> dict[str, NDArray[Any]] | None:
         """The arrays of a file of at most so many bytes, read-only; None where there is none.
@@ -60,15 +49,10 @@ class SealedArrays:
         schema.
         """
         try:
-            with path.open("rb") as file:
-                said = file.read(most_bytes + 1)
-            if len(said) > most_bytes:
-                raise StoreDamagedError(f"{path} has more than {most_bytes:,} bytes; {CURE}")
-            if (schema := msgspec.msgpack.decode(said, type=_Schema).schema) != self.schema:
-                raise StoreForeignError(f"{path} is in schema {schema}, this program reads {self.schema}; {CURE}")
+            said = bounded_bytes(path, most_bytes)
+            check_schema(path, msgspec.msgpack.decode(said, type=Schema), self.schema)
             sealed = msgspec.msgpack.decode(said, type=_Sealed)
-            if sealed.xxh3 != xxhash.xxh3_64_hexdigest(sealed.arrays):
-                raise StoreDamagedError(f"{path} has another checksum than when it was written; {CURE}")
+            check_sum(path, sealed.arrays, sealed.xxh3)
             told = msgspec.msgpack.decode(sealed.arrays, type=dict[str, memoryview])
             return {name: np.frombuffer(told[name], kind) for name, kind in self.kinds.items()}
         except FileNotFoundError:

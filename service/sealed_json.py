@@ -9,17 +9,11 @@ from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 import msgspec
-import xxhash
 
-from retrieval.errors import StoreDamagedError, StoreError, StoreForeignError
-from retrieval.manifest import write_durably
+from retrieval.errors import StoreDamagedError
+from service.sealed_files import CURE, Schema, bounded_bytes, check_schema, check_sum, checksum_of, replace_file
 
 T = TypeVar("T")
-CURE = "shelfwise events refresh makes it anew"
-
-
-class _Schema(msgspec.Struct, frozen=True):
-    schema: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,12 +28,8 @@ class SealedJson(Generic[T]):
     def write(self, path: Path, content: T, made: datetime) -> None:
         """Replaces the file; raises StoreError where it cannot be written."""
         told = msgspec.json.encode(content)
-        whole = {"schema": self.schema, "made": made, "xxh3": xxhash.xxh3_64_hexdigest(told)}
-        try:
-            write_durably(path, msgspec.json.encode({**whole, self.field: msgspec.Raw(told)}))
-        except OSError as error:
-            message = f"{path} cannot be written ({error.strerror}); see to the disk and to the rights"
-            raise StoreError(message) from error
+        whole = {"schema": self.schema, "made": made, "xxh3": checksum_of(told)}
+        replace_file(path, msgspec.json.encode({**whole, self.field: msgspec.Raw(told)}))
 
     def read(self, path: Path, most_bytes: int, problem: Callable[[T], str] = lambda _: "") -> T | None:
         """What the file of at most so many bytes holds; None where there is none. `problem` says what is wrong with
@@ -51,12 +41,8 @@ class SealedJson(Generic[T]):
         fields = [("schema", int), ("made", datetime), ("xxh3", str), (self.field, msgspec.Raw)]
         whole: Any = msgspec.defstruct("Sealed", fields)
         try:
-            with path.open("rb") as file:
-                said = file.read(most_bytes + 1)
-            if len(said) > most_bytes:
-                raise StoreDamagedError(f"{path} has more than {most_bytes:,} bytes; {CURE}")
-            if (schema := msgspec.json.decode(said, type=_Schema).schema) != self.schema:
-                raise StoreForeignError(f"{path} is in schema {schema}, this program reads {self.schema}; {CURE}")
+            said = bounded_bytes(path, most_bytes)
+            check_schema(path, msgspec.json.decode(said, type=Schema), self.schema)
             sealed = msgspec.json.decode(said, type=whole)
             told = bytes(getattr(sealed, self.field))
             content = self.content.decode(told)
@@ -64,8 +50,7 @@ class SealedJson(Generic[T]):
             return None
         except (OSError, msgspec.MsgspecError, UnicodeDecodeError) as error:
             raise StoreDamagedError(f"{path} cannot be read ({error}); {CURE}") from error
-        if sealed.xxh3 != xxhash.xxh3_64_hexdigest(told):
-            raise StoreDamagedError(f"{path} has another checksum than when it was written; {CURE}")
+        check_sum(path, told, sealed.xxh3)
         if found := problem(content):
             raise StoreDamagedError(f"{path} {found}; {CURE}")
         return content

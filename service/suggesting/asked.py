@@ -6,7 +6,6 @@ replaced whole, and engines take it up by themselves. Queries of fewer shoppers 
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -15,12 +14,11 @@ from pathlib import Path
 
 import msgspec
 
-from retrieval.errors import StoreError
-from retrieval.manifest import file_stamp
 from retrieval.store_files import ASKED_FILE
 from retrieval.surface_words import index_words, words_of
 from retrieval.word_postings import WordPostings, postings_of
 from service.sealed_json import SealedJson
+from service.served_file import ServedFile
 
 SCHEMA = 1
 """Counts up when the file changes so that an older program could not read it."""
@@ -96,27 +94,15 @@ def _problem(queries: tuple[AskedQuery, ...]) -> str:
     return "" if is_right else "names related queries that it does not hold"
 
 
-class ServedAsked:
-    """The queries that an engine suggests: read again when the file was replaced. Thread-safe."""
+class ServedAsked(ServedFile[Asked]):
+    """The queries that an engine suggests."""
 
     def __init__(self, root: Path) -> None:
-        self._root = root
-        self._lock = threading.Lock()
-        self._seen: tuple[int, int] | None = None
-        self.now = NOTHING
-        self.notices: tuple[str, ...] = ()
-        """Why no shopper's query is suggested although there is a file, or none."""
+        super().__init__(root / ASKED_FILE, lambda: _ready(root), NOTHING, "no query of shoppers is suggested")
 
-    def look(self) -> None:
-        """Takes up a file that was written since the last look."""
-        seen = file_stamp(self._root / ASKED_FILE)
-        with self._lock:
-            if seen == self._seen:
-                return
-            try:
-                found, self.notices = read_asked(self._root), ()
-            except StoreError as error:
-                found, self.notices = NOTHING, (f"no query of shoppers is suggested: {error}",)
-            # Made before it is shown to others: no shopper waits for it.
-            _ = found.places, found.postings, found.sold
-            self.now, self._seen = found, seen
+
+def _ready(root: Path) -> Asked:
+    """As `read_asked`, with all that is made of it: no shopper waits for that."""
+    found = read_asked(root)
+    _ = found.places, found.postings, found.sold
+    return found
