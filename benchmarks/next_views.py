@@ -15,11 +15,10 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from benchmarks.shopper_means import over_shoppers
 from rerank.behaviour.acts import VIEWS
 from rerank.behaviour.derived import Derived
-from rerank.clicks.arrays import Floats
-from rerank.gate.bootstrap import Difference, paired_bootstrap
-from rerank.gate.measures import query_means
+from rerank.gate.bootstrap import Difference
 from rerank.shoppers.histories import Ints
 from rerank.shoppers.measures import hit_rate, ndcg
 from retrieval.errors import InputError
@@ -37,7 +36,6 @@ LONGEST_PAUSE = timedelta(minutes=30)
 """Between two views of one visit."""
 TEXTS, COVIEWS, MIXED = "texts", "co-views", "mixed"
 EVERYTHING, KNOWN = "all views", "after products with co-views"
-_RESAMPLES = 2_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,16 +181,10 @@ def _slice(views: Views, chosen: NDArray[np.bool_], ranks: Mapping[str, Ints]) -
     gains = {name: ndcg(found[chosen], DEPTH) for name, found in ranks.items()}
     figures = {
         name: Figures(
-            _over_shoppers(hit_rate(ranks[name][chosen], DEPTH), shoppers),
-            _over_shoppers(gain, shoppers),
-            None if name == MIXED else _over_shoppers(gains[MIXED] - gain, shoppers),
+            over_shoppers(hit_rate(ranks[name][chosen], DEPTH), shoppers),
+            over_shoppers(gain, shoppers),
+            None if name == MIXED else over_shoppers(gains[MIXED] - gain, shoppers),
         )
         for name, gain in gains.items()
     }
     return Slice(len(shoppers), len(np.unique(shoppers)), figures)
-
-
-def _over_shoppers(values: Floats, shoppers: Ints) -> Difference:
-    """The mean over views with its interval: shoppers are drawn, with all their views."""
-    means, weights = query_means(values, shoppers, int(shoppers.max()) + 1)
-    return paired_bootstrap(means, np.zeros_like(means), weights, resamples=_RESAMPLES)

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from benchmarks.judged_lists import JudgedLists
 from benchmarks.ranker_shapes import shape_without_history
-from benchmarks.tables import plain_table
+from benchmarks.tables import difference_cells, plain_table
 from rerank.clicks.click_log import NOTHING
 from rerank.clicks.shoppers import PositionShopper, falling_examination
 from rerank.clicks.simulated_store import GradedBehaviour, SimulatedStore, graded_store
@@ -255,6 +255,6 @@ def show_ranker_clicks(report: RankerClicksReport) -> None:
     table = plain_table(columns, title)
     for each in report.figures:
         naive, share = each.above_naive, each.above_share
-        ends = (f"{value:+.4f}" for found in (naive, share) for value in (found.mean, found.low, found.high))
+        ends = (cell for found in (naive, share) for cell in difference_cells(found))
         table.add_row(f"{each.strength}", each.way, f"{each.ndcg:.4f}", f"{each.share:.1%}", *ends)
     out.print(table)

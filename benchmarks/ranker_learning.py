@@ -20,7 +20,7 @@ from benchmarks.fine_tuned import FineTunedTeacher
 from benchmarks.narrow_states import NarrowStates
 from benchmarks.ranker_quality import MERGED, GradedOrders, part_of
 from benchmarks.ranker_shapes import LAYERS, seed_spread, shape_without_history
-from benchmarks.tables import plain_table
+from benchmarks.tables import difference_cells, plain_table
 from rerank.gate.bootstrap import Difference, paired_bootstrap
 from rerank.ranker.network import RankerNetwork
 from rerank.teacher.teacher import Teacher
@@ -233,9 +233,7 @@ def show_learning(report: LearningReport) -> None:
     columns = ["", "nDCG@10", "± seeds", "judged only", "against merged", "from", "to", "of the mixture's gain"]
     table = plain_table(columns, title)
     for name, each in report.systems.items():
-        ends = (
-            f"{value:+.4f}" for value in (each.against_merged.mean, each.against_merged.low, each.against_merged.high)
-        )
+        ends = difference_cells(each.against_merged)
         spread = f"{each.spread:.4f}" if each.spread else ""
         share = "" if math.isnan(each.share) else f"{each.share:.0%}"
         table.add_row(name, f"{each.ndcg:.4f}", spread, f"{each.judged_only:.4f}", *ends, share)

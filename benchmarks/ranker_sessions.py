@@ -17,7 +17,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from benchmarks.ranker_shapes import LAYERS, seed_spread, shape_without_history
-from benchmarks.tables import plain_table
+from benchmarks.tables import difference_cells, plain_table
 from rerank.clicks.click_log import click_log
 from rerank.gate.bootstrap import Difference, paired_bootstrap
 from rerank.gate.likelihood import ClickLikelihood
@@ -176,6 +176,6 @@ def show_sessions(report: SessionsReport) -> None:
     table = plain_table(columns, title)
     for name, each in report.orders.items():
         beside = (each.against_logged, each.against_merged)
-        ends = (f"{value:+.4f}" for found in beside for value in (found.mean, found.low, found.high))
+        ends = (cell for found in beside for cell in difference_cells(found))
         table.add_row(name, f"{each.likelihood:.4f}", f"{each.spread:.4f}" if each.spread else "", *ends)
     out.print(table)

@@ -115,7 +115,7 @@ def _catalog(snapshot: Snapshot) -> Catalog:
 def show_recommending(report: RecommendReport) -> None:
     """All ways on everything, then the slices, then what was chosen."""
     from benchmarks.recommending import EVERYTHING
-    from benchmarks.tables import plain_table
+    from benchmarks.tables import difference_cells, plain_table
     from service.terminal import out
 
     seen = "left out" if report.hide_seen else "candidates, too"
@@ -131,9 +131,7 @@ def show_recommending(report: RecommendReport) -> None:
     table = plain_table(columns, f"{whole.cases:,} purchases of {whole.shoppers:,} shoppers; 95% by bootstrap")
     for name, each in whole.figures.items():
         reached = [f"{end:.4f}" for part in (each.hit_rate, each.ndcg) for end in (part.mean, part.low, part.high)]
-        above = each.from_last
-        ends = [f"{end:+.4f}" for end in (above.mean, above.low, above.high)] if above else ["", "", ""]
-        table.add_row(name, *reached, *ends, f"{report.ways[name].seconds:.0f}")
+        table.add_row(name, *reached, *difference_cells(each.from_last), f"{report.ways[name].seconds:.0f}")
     out.print(table)
     table = plain_table(["HR@10 / NDCG@10", *whole.figures], "")
     for part, those in report.slices.items():

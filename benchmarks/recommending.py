@@ -13,15 +13,14 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.next_ways import Floats, Material, Way, hits, top_products
+from benchmarks.next_ways import Material, Way, hits, top_products
 from benchmarks.purchases import Case, Ints, Part, PurchaseSet, seen_left_out
-from rerank.gate.bootstrap import Difference, paired_bootstrap
-from rerank.gate.measures import query_means
+from benchmarks.shopper_means import over_shoppers
+from rerank.gate.bootstrap import Difference
 from retrieval.errors import InputError
 from service.training.from_catalog import Progress
 
 EVERYTHING = "all with a history"
-_RESAMPLES = 2_000
 _MOST_TUNING = 1_000
 """Cases that options are chosen on: as many again would cost time and change little."""
 
@@ -164,17 +163,10 @@ def _slice(cases: Sequence[Case], targets: Sequence[Ints], best: Mapping[str, In
     last = next(reversed(reached))
     figures = {
         name: Figures(
-            _over_shoppers(hit, shoppers),
-            _over_shoppers(gain, shoppers),
-            None if name == last else _over_shoppers(reached[last][1] - gain, shoppers),
+            over_shoppers(hit, shoppers),
+            over_shoppers(gain, shoppers),
+            None if name == last else over_shoppers(reached[last][1] - gain, shoppers),
         )
         for name, (hit, gain) in reached.items()
     }
     return Slice(int(counted.sum()), len(np.unique(shoppers[counted])), figures)
-
-
-def _over_shoppers(values: Floats, shoppers: Ints) -> Difference:
-    """The mean over cases, NaN left out, with its interval: shoppers are drawn, with all their cases."""
-    known = ~np.isnan(values)
-    means, weights = query_means(values[known], shoppers[known], int(shoppers.max()) + 1)
-    return paired_bootstrap(means, np.zeros_like(means), weights, resamples=_RESAMPLES)

@@ -67,7 +67,7 @@ def _from_events(index: Path, snapshot: Snapshot, days: int) -> tuple[ViewPart, 
 
 def show_similar(report: SimilarReport) -> None:
     """All ways on all views and on those after products with co-views, then the weights that were tried."""
-    from benchmarks.tables import plain_table
+    from benchmarks.tables import difference_cells, plain_table
     from service.terminal import out
 
     out.print(
@@ -81,9 +81,7 @@ def show_similar(report: SimilarReport) -> None:
         table = plain_table(columns, f"{name}: {part.views:,} of {part.shoppers:,} shoppers; 95% by bootstrap")
         for way, each in part.figures.items():
             reached = [f"{end:.4f}" for told in (each.recall, each.ndcg) for end in (told.mean, told.low, told.high)]
-            above = each.mixed_above
-            ends = [f"{end:+.4f}" for end in (above.mean, above.low, above.high)] if above else ["", "", ""]
-            table.add_row(way, *reached, *ends)
+            table.add_row(way, *reached, *difference_cells(each.mixed_above))
         out.print(table)
     table = plain_table(
         ["weight", *(f"{weight:g}" for weight in report.tuning)], f"{report.tuning_views:,} views before"

@@ -13,6 +13,7 @@ from service.terminal import out
 if TYPE_CHECKING:
     from benchmarks.backends import BackendFigures, BackendsReport
     from benchmarks.ranker_quality import Ordered
+    from rerank.gate.bootstrap import Difference
 
 
 def show_measures(measures: Mapping[str, Mapping[str, float]], queries: int) -> None:
@@ -46,14 +47,17 @@ def show_recall(result: Mapping[str, Any]) -> None:
     out.print(table)
 
 
+def difference_cells(found: Difference | None) -> list[str]:
+    """A difference and the ends of its interval; empty cells where there is none."""
+    return [""] * 3 if found is None else [f"{value:+.4f}" for value in (found.mean, found.low, found.high)]
+
+
 def show_orders(measured: Mapping[str, Ordered], queries: int) -> None:
     """nDCG@10 by system, and its difference from the merged order with its interval."""
     title = f"{queries:,} queries; differences from the merged order, paired by query, 95% by bootstrap"
     table = plain_table(["order", "nDCG@10", "difference", "from", "to"], title)
     for name, each in measured.items():
-        found = each.against_merged
-        differences = (f"{value:+.4f}" for value in (found.mean, found.low, found.high))
-        table.add_row(name, f"{each.ndcg:.4f}", *differences)
+        table.add_row(name, f"{each.ndcg:.4f}", *difference_cells(each.against_merged))
     out.print(table)
 
 

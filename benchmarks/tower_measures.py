@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from benchmarks.measures import measure, ndcg
+from benchmarks.measures import Run, measure, ndcg
 from benchmarks.ranker_quality import part_of
 from rerank.gate.bootstrap import Difference, paired_bootstrap
 from retrieval.encoder import Encoder
@@ -23,9 +23,6 @@ from service.training.held_out_ranking import best_products
 DEPTH = 100
 STAGES = ("dense", "merged")
 _CHUNK = 4_096
-
-Run = Mapping[str, Sequence[str]]
-"""The best products of each query."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,10 +86,3 @@ def measured(run: Run, judged: Judgments, before: Run | None = None) -> Measured
 
 def _by_query(run: Run, judged: Judgments) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
     return np.array([ndcg(run[query], grades, judged) for query, grades in judged.grades.items()])
-
-
-def interval_cells(against: Difference | None) -> list[str]:
-    """A difference and the ends of its interval, as a table shows them."""
-    if against is None:
-        return [""] * 3
-    return [f"{value:+.4f}" for value in (against.mean, against.low, against.high)]

@@ -13,8 +13,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from benchmarks.tables import plain_table
-from benchmarks.tower_measures import Measured, Run, encoded, found_by, held_out, interval_cells, measured, written
+from benchmarks.measures import Run
+from benchmarks.tables import difference_cells, plain_table
+from benchmarks.tower_measures import Measured, encoded, found_by, held_out, measured, written
 from rerank.towers.material import validates
 from rerank.towers.options import TowerOptions
 from retrieval.encoders import open_encoder
@@ -167,9 +168,9 @@ def show_ways(report: WaysReport) -> None:
     columns = ["way", "seconds", "share kept", "validation", "nDCG@10", "recall@100", "against plain", "from", "to"]
     table = plain_table(columns, title)
     before = report.before
-    table.add_row("as it was", "", "", "", f"{before.ndcg:.4f}", f"{before.recall:.4f}", *interval_cells(None))
+    table.add_row("as it was", "", "", "", f"{before.ndcg:.4f}", f"{before.recall:.4f}", *difference_cells(None))
     for each in report.figures:
         found = each.measured
         learned = [each.way, f"{each.seconds:.0f}", f"{each.share:.0%}", f"{each.validation:.4f}"]
-        table.add_row(*learned, f"{found.ndcg:.4f}", f"{found.recall:.4f}", *interval_cells(found.against))
+        table.add_row(*learned, f"{found.ndcg:.4f}", f"{found.recall:.4f}", *difference_cells(found.against))
     out.print(table)

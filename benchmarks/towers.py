@@ -16,8 +16,8 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.tables import plain_table
-from benchmarks.tower_measures import STAGES, Measured, encoded, found_by, held_out, interval_cells, measured, written
+from benchmarks.tables import difference_cells, plain_table
+from benchmarks.tower_measures import STAGES, Measured, encoded, found_by, held_out, measured, written
 from retrieval.encoder import Encoder
 from retrieval.encoders import open_encoder
 from retrieval.judgments import Judgments
@@ -138,6 +138,6 @@ def show_towers(report: TowersReport) -> None:
     for each in report.figures:
         found = each.measured
         made = [each.encoder, f"{each.dimension}", f"{each.query_ms:.2f}", each.stage]
-        table.add_row(*made, f"{found.ndcg:.4f}", f"{found.recall:.4f}", *interval_cells(found.against))
+        table.add_row(*made, f"{found.ndcg:.4f}", f"{found.recall:.4f}", *difference_cells(found.against))
     out.print(table)
     out.print(f"The towers are in {report.folder}", markup=False, highlight=False, soft_wrap=True)

@@ -305,8 +305,7 @@ def cut_to(model: SentenceTransformer, dimension: int | None) -> int | None:
 
     Raises SettingError where it has fewer.
     """
-    there = columns(model)
-    if dimension is None or dimension == there:
+    if dimension is None or dimension == (there := columns(model)):
         return None
     if not 1 <= dimension < there:
         raise SettingError(f"vectors of {dimension} columns are asked for; the model gives {there}: name 1 to {there}")

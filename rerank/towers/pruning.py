@@ -128,7 +128,7 @@ class _Lesson:
 
 def _lesson(task: Pruning) -> _Lesson:
     tower, made, options, watching = task.tower, task.made, task.options, task.watching
-    known = np.unique(made.rows[np.isin(made.query_of, made.training) & made.is_positive])
+    known = np.unique(made.rows[made.training_pairs])
     queries = [made.queries[number] for number in made.training.tolist()]
     texts = [encoder_text(task.products[row]) for row in _with_others(known, len(task.products), options).tolist()]
     watching.begin("vectors", len(texts), "products")

@@ -59,8 +59,7 @@ def train_towers(task: Task) -> TrainedTowers:
 
 
 def _check_dimensions(tower: Tower, dimensions: tuple[int, ...]) -> None:
-    there = columns(tower.model)
-    if dimensions and max(dimensions) >= there:
+    if dimensions and max(dimensions) >= (there := columns(tower.model)):
         raise SettingError(
             f"vectors of {max(dimensions)} columns shall do alone; the model gives {there}: name fewer than that"
         )
