@@ -143,7 +143,7 @@ def tower_ways(
     ] = "",
     share: Annotated[float, typer.Option("--share", help="Of the queries that may train.", min=0.01, max=1)] = 0.3,
     encoder: EncoderOption = "",
-    epochs: EpochsOption = 1,
+    epochs: EpochsOption = 2,
     batch: BatchOption = 128,
     *,
     learning_rate: RateOption = 1e-4,

@@ -19,7 +19,7 @@ from benchmarks.tower_measures import Measured, encoded, found_by, held_out, mea
 from rerank.towers.material import validates
 from rerank.towers.options import TowerOptions
 from retrieval.encoders import open_encoder
-from retrieval.errors import SettingError, TrainingError
+from retrieval.errors import NothingBetterError, SettingError
 from retrieval.judgments import Judgments
 from service.settings import Settings
 from service.snapshot import Snapshot, serving_snapshot
@@ -44,8 +44,8 @@ def _augment(**values: float) -> Way:
 
 
 def _fgm(options: TowerOptions) -> TowerOptions:
-    """Half as many pairs a step, as each is looked at twice: the same time."""
-    return replace(options, fgm=0.5, batch=max(2, options.batch // 2))
+    """Half as many epochs, as each batch is looked at twice: the same time, unless there is but one."""
+    return replace(options, fgm=0.5, epochs=max(1, options.epochs // 2))
 
 
 WAYS: Mapping[str, Way] = {
@@ -105,7 +105,8 @@ def measure_ways(
     """Trains each way, the plain one first, on `share` of the queries that may train, and measures it on the fifth that
     may not.
 
-    Raises SettingError for a way that does not exist, and what training raises but that nothing came of it.
+    Raises SettingError for a way that does not exist, and what training raises but NothingBetterError: then the encoder
+    stands as it was.
     """
     ways = {name: _named(name) for name in (PLAIN, *(name for name in names if name != PLAIN))}
     test = held_out(judgments)
@@ -144,7 +145,7 @@ def _figures(
                 index, Settings(), replace(request, out=towers, options=way(request.options)), progress
             ).spec
             mixed, validation = spec.share, spec.validation
-        except TrainingError as error:
+        except NothingBetterError as error:
             progress.begin(name, None, "")
             progress.end(f"nothing came of it: {error}")
             mixed, validation = 0.0, 0.0

@@ -266,3 +266,7 @@ class RankerLateError(RankerError):
 
 class TrainingError(RankerError):
     """A ranker cannot be trained on what is there; the message says what is missing."""
+
+
+class NothingBetterError(TrainingError):
+    """A training came to its end, or to a loss that is none, and nothing of it was better than what it began with."""

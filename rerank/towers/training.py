@@ -26,7 +26,7 @@ from rerank.towers.stepping import LossLostError, optimizer_of, steps
 from rerank.towers.validation import Judge
 from rerank.training.checkpoint import STATE_FILE, Epoch, RunState, best_of, keep, resumed, weights_of
 from retrieval.encoder_torch import columns
-from retrieval.errors import SettingError, TrainingError
+from retrieval.errors import NothingBetterError, SettingError, TrainingError
 
 
 def train_towers(task: Task) -> TrainedTowers:
@@ -172,7 +172,9 @@ class _Run:
     def _lost(self, state: RunState, error: LossLostError) -> str:
         cure = "lower the learning rate, or look at the labels"
         if best_of(state.progress.curve).number == 0:
-            raise TrainingError(f"{error} of {self._total:,}, before the towers were any better; {cure}") from error
+            raise NothingBetterError(
+                f"{error} of {self._total:,}, before the towers were any better; {cure}"
+            ) from error
         return f"{error} of {self._total:,}; the best part before it is kept; {cure}"
 
     def _smaller(self, error: Exception) -> RunState:

@@ -29,7 +29,7 @@ from rerank.towers.validation import Judge
 from rerank.towers.written import FORMAT, TowersSpec, write_towers
 from rerank.training.teacher_scores import TeacherScores
 from rerank.training.tensorboard import charted
-from retrieval.errors import SettingError, TrainingError
+from retrieval.errors import NothingBetterError, SettingError
 from retrieval.weights import ModelSource, find_model
 from service.settings import Settings
 from service.snapshot import Snapshot
@@ -246,7 +246,7 @@ def _trained(ground: _Ground, request: TowersRequest, folder: Path, judge: Judge
         score = _score(request, ground.work)
         trained = train_towers(Task(tower, made, ground.found, products, options, run, watching, score))
     if not trained.improved:
-        raise TrainingError(
+        raise NothingBetterError(
             f"no part of the training was better than {ground.source.name} as it was "
             f"(nDCG@10 {trained.best.validation:.4f}), so nothing is written; lower the learning rate, or give more "
             f"judged queries"

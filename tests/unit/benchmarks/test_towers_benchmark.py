@@ -15,7 +15,7 @@ from rerank.towers.losses import LossOptions
 from rerank.towers.negatives import NegativeOptions
 from rerank.towers.options import TowerOptions
 from rerank.towers.written import read_towers
-from retrieval.errors import SettingError
+from retrieval.errors import SettingError, TrainingError
 from retrieval.judgments import Judgments
 from service.training.towers import TowersRequest
 from tests.catalogs import write_feed
@@ -105,4 +105,6 @@ def test_a_way_that_comes_to_nothing_stands_as_the_encoder_was(root: Path, cache
     slow = replace(request, options=replace(request.options, learning_rate=1e-9))
     report = measure_ways(root / "index", Judgments(GRADES, 0.0), slow, 0.9, [], "torch", Quiet())
     (plain,) = report.figures
+    with pytest.raises(TrainingError, match="queries with a positive are left"):
+        measure_ways(root / "index", Judgments(GRADES, 0.0), slow, 0.2, [], "torch", Quiet())
     assert (plain.share, plain.measured.ndcg) == (0.0, report.before.ndcg)
