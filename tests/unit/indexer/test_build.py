@@ -19,6 +19,7 @@ from indexer.build import RebuildOptions, RebuildReport, rebuild
 from indexer.feeds import Rejected
 from indexer.observing import Silence
 from indexer.text_keys import key_array, text_key
+from retrieval.encoder import Encoder
 from retrieval.encoders import DEFAULT_CHINESE_MODEL, DEFAULT_MODEL, load_encoder, open_encoder
 from retrieval.errors import (
     EmptyCatalogError,
@@ -448,7 +449,7 @@ class TestTheChoiceOfAnEncoder:
     ) -> None:
         opened: list[str] = []
 
-        def refuse(name: str, *_: object) -> None:
+        def refuse(name: str, *_: object, **__: object) -> None:
             opened.append(name)
             raise EncoderUnavailableError("the choice is all that is asked for")
 
@@ -459,9 +460,10 @@ class TestTheChoiceOfAnEncoder:
         assert opened == [chosen]
 
     def test_the_report_says_why(self, fresh: Workshop, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(
-            indexer.build, "open_encoder", lambda _, __, cache: open_encoder(ENCODER, "onnx-int8", cache)
-        )
+        def usual(_name: str, _runtime: str, cache: Path, **_: object) -> Encoder:
+            return open_encoder(ENCODER, "onnx-int8", cache)
+
+        monkeypatch.setattr(indexer.build, "open_encoder", usual)
         made = [Product("1", "无线电钻"), Product("2", "drill")]
         report = fresh.rebuild(made, encoder="")
         assert report.encoder == DEFAULT_CHINESE_MODEL

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -22,10 +21,10 @@ from retrieval.layout import VECTORS_FOLDER
 from retrieval.published import Store
 from retrieval.records import Availability, Product
 from retrieval.stored_vectors import VECTORS_FILE
-from retrieval.weights import find_model
 from service.engine import SearchEngine
 from tests.catalogs import write_feed
 from tests.conftest import ENCODER
+from tests.unit.rerank.towers.tiny_towers import make_encoder
 
 CATALOG = tuple(
     Product(f"p{place:02d}", f"{what} {place}", price=9.0) for place, what in enumerate(("drill", "saw") * 5)
@@ -67,9 +66,9 @@ def other_encoder(cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
 
 
 @pytest.fixture(scope="session")
-def trained(cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A model's folder that somebody names, as that of trained towers."""
-    return Path(shutil.copytree(find_model(ENCODER, cache).folder, tmp_path_factory.mktemp("models") / "trained"))
+    return make_encoder(tmp_path_factory.mktemp("models") / "trained")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -140,12 +139,12 @@ def test_going_back_to_an_encoder_finds_its_vectors_in_the_versions_kept(
 def test_cut_vectors_stay_cut_in_the_rebuilds_after(cache: Path, tmp_path: Path, trained: Path) -> None:
     feed = str(write_feed(tmp_path / "feed.jsonl", CATALOG))
     shop = Shop(tmp_path / "index", cache)
-    rebuild(shop.root, RebuildOptions((feed,), cache, encoder=str(trained), runtime="onnx-int8", dimension=64))
-    assert shop.vectors().shape == (10, 64)
+    rebuild(shop.root, RebuildOptions((feed,), cache, encoder=str(trained), runtime="onnx-int8", dimension=16))
+    assert shop.vectors().shape == (10, 16)
     for place, runtime in enumerate(("auto", "onnx-fp32")):
         feed = str(write_feed(tmp_path / "feed.jsonl", changed(title=f"band saw {place}")))
         rebuild(shop.root, RebuildOptions((feed,), cache, runtime=runtime))
-        assert Store(shop.root).serving()[0].dimension == 64
+        assert Store(shop.root).serving()[0].dimension == 16
     with SearchEngine.open(shop.root) as engine:
         assert engine.search("band saw").hits[0].product.id == "p00"
 

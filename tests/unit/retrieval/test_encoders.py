@@ -88,9 +88,10 @@ def test_vectors_are_cut_to_their_first_columns(
         assert open_encoder(str(folder), runtime, encoder_cache, dimension=64).dimension == 64
         with pytest.raises(SettingError, match="stored with 64 columns"):
             open_encoder(str(folder), runtime, encoder_cache, dimension=32)
-        assert open_encoder(DEFAULT_MODEL, runtime, encoder_cache, dimension=384).dimension == 384
         with pytest.raises(SettingError, match="gives 384"):
             open_encoder(DEFAULT_MODEL, runtime, encoder_cache, dimension=385)
+    whole = open_encoder(DEFAULT_MODEL, "torch", encoder_cache, dimension=384)
+    assert (whole.dimension, whole.identity) == (384, minilm_torch.identity)
 
 
 def test_an_unknown_runtime_is_refused(tmp_path: Path) -> None:
