@@ -14,7 +14,7 @@ from sentence_transformers import SentenceTransformer
 from rerank.towers.material import Floats
 from retrieval.encoder import prepared, unit_rows
 from retrieval.encoder_folder import whole_folder
-from retrieval.encoder_torch import load_model, model_length, prompts
+from retrieval.encoder_torch import load_model, model_length, no_progress_bar, prompts
 from retrieval.errors import SettingError, StoreError, TrainingError
 from retrieval.weights import ModelSource
 
@@ -59,7 +59,7 @@ class Tower:
             raise SettingError(f"{folder} exists; name a new folder for the towers, or remove it")
         self.model.max_seq_length = self.full_length
         try:
-            with whole_folder(folder) as scratch:
+            with whole_folder(folder) as scratch, no_progress_bar():
                 self.model.save(str(scratch), create_model_card=False)
                 beside(scratch)
         except (OSError, SafetensorError) as error:
