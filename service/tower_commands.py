@@ -48,7 +48,7 @@ LengthOption = Annotated[
     int, typer.Option("--max-length", help="Tokens of a text that training reads.", min=8, max=512)
 ]
 PrecisionOption = Annotated[
-    Precision, typer.Option("--precision", help="Of the computing; auto is bf16 where the device has it.")
+    Precision, typer.Option("--precision", help="Of the computing; auto is bf16 where the device is faster in it.")
 ]
 TrainLayersOption = Annotated[
     int | None,

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import numpy as np
 import torch
 from safetensors import SafetensorError
 from sentence_transformers import SentenceTransformer
+from torch.nn import functional
 
 from rerank.towers.material import Floats
 from retrieval.encoder import prepared, unit_rows
@@ -100,9 +103,29 @@ def on_gpu(tower: Tower) -> bool:
     return tower.model.device.type == "cuda"
 
 
-def has_bfloat16(tower: Tower) -> bool:
-    """Whether its device has instructions for bfloat16, in which it trains faster and as well."""
+def trains_in_bfloat16(tower: Tower) -> bool:
+    """Whether its device computes faster in bfloat16, in which it trains as well.
+
+    A CPU may have instructions for it and yet be slower by them: one that has is asked.
+    """
     if on_gpu(tower):
         return bool(torch.cuda.is_bf16_supported())
     has = torch.cpu.get_capabilities()
-    return any(has.get(name) for name in ("avx512_bf16", "amx_bf16"))
+    return any(has.get(name) for name in ("avx512_bf16", "amx_bf16")) and _bfloat16_is_faster()
+
+
+@cache
+def _bfloat16_is_faster() -> bool:
+    """By the products of matrices that a step consists of, on this CPU, once."""
+    return _matrix_seconds(torch.bfloat16) < _matrix_seconds(torch.float32)
+
+
+def _matrix_seconds(dtype: torch.dtype) -> float:
+    """The fastest of some, so that what runs beside does not count."""
+    texts, weights = torch.ones(2_048, 384, dtype=dtype), torch.ones(1_536, 384, dtype=dtype)
+    taken = []
+    for _ in range(8):
+        started = time.perf_counter()
+        functional.linear(texts, weights)
+        taken.append(time.perf_counter() - started)
+    return min(taken)

@@ -42,7 +42,7 @@ class TowerOptions:
     max_length: int = 64
     """Tokens that training reads of a text."""
     precision: Precision = "auto"
-    """bf16 computes in half the bits and keeps weights in all; auto is bf16 where the device has it."""
+    """bf16 computes in half the bits and keeps weights in all; auto is bf16 where the device is faster in it."""
     train_layers: int | None = None
     """How many of the upper layers are trained; None for all, and the embeddings."""
     mix: bool = True

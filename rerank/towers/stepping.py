@@ -18,7 +18,7 @@ from transformers.trainer_callback import PrinterCallback
 
 from rerank.towers.examples import Part
 from rerank.towers.losses import TowerLoss
-from rerank.towers.model import Tower, has_bfloat16, on_gpu
+from rerank.towers.model import Tower, on_gpu, trains_in_bfloat16
 from rerank.towers.options import TowerOptions
 from rerank.training.loop import slope
 from retrieval.encoder_torch import no_progress_bar
@@ -69,7 +69,7 @@ def steps(
         num_train_epochs=1,
         max_grad_norm=options.clip,
         seed=options.seed * 1_000 + number,
-        bf16=options.precision == "bf16" or (options.precision == "auto" and has_bfloat16(tower)),
+        bf16=options.precision == "bf16" or (options.precision == "auto" and trains_in_bfloat16(tower)),
         use_cpu=not on_gpu(tower),
         save_strategy="no",
         logging_strategy="no",
