@@ -31,6 +31,7 @@ from service.tower_commands import (
     RateOption,
     RoundsOption,
     SeedOption,
+    SyntheticOption,
     TeacherLossOption,
     TeacherOption,
     TemperatureOption,
@@ -52,6 +53,7 @@ def towers(
     batch: BatchOption = 128,
     learning_rate: RateOption = 1e-4,
     *,
+    synthetic: SyntheticOption = 0,
     temperature: TemperatureOption = 0.05,
     margin: MarginOption = 0.0,
     negatives: NegativesOption = 1,
@@ -123,6 +125,7 @@ def towers(
     )
     request = TowersRequest(
         catalog=from_catalog,
+        synthetic=synthetic,
         encoder=encoder,
         teacher=teacher,
         out=out,
@@ -149,6 +152,7 @@ def tower_ways(
     learning_rate: RateOption = 1e-4,
     temperature: TemperatureOption = 0.05,
     max_length: LengthOption = 32,
+    teacher: TeacherOption = "",
     runtime: Annotated[str, typer.Option("--runtime", help="Of what was trained.")] = "auto",
     seed: SeedOption = 0,
     as_json: JsonOption = False,
@@ -156,7 +160,7 @@ def tower_ways(
     """Train the encoder in one way after the other, with the same queries and time, and measure what each gives."""
     import msgspec
 
-    from benchmarks.tower_ways import WAYS, measure_ways, show_ways
+    from benchmarks.tower_ways import measure_ways, show_ways, ways_of
     from rerank.towers.losses import LossOptions
     from rerank.towers.options import TowerOptions
     from retrieval.judgments import read_judgments
@@ -171,8 +175,8 @@ def tower_ways(
         loss=LossOptions(temperature=temperature, cached=False),
         seed=seed,
     )
-    request = TowersRequest(encoder=encoder, cache=cache_folder(), options=options)
-    names = ways.split(",") if ways else list(WAYS)
+    request = TowersRequest(encoder=encoder, teacher=teacher, cache=cache_folder(), options=options)
+    names = ways.split(",") if ways else ways_of(teacher)
     with ProgressLines() as progress:
         report = measure_ways(index, read_judgments(judgments), request, share, names, runtime, progress)
     write_json(msgspec.json.encode(report)) if as_json else show_ways(report)

@@ -32,38 +32,60 @@ _STAGE = "dense"
 _SEED = -2
 """Divides by other digits than what validates or judges."""
 
-Way = Callable[[TowerOptions], TowerOptions]
+Way = Callable[[TowersRequest, int], TowersRequest]
+"""Changes one thing of the plain way's request, which trains on so many judged products."""
+
+
+def _options(change: Callable[[TowerOptions], TowerOptions]) -> Way:
+    return lambda request, _: replace(request, options=change(request.options))
 
 
 def _loss(**values: object) -> Way:
-    return lambda options: replace(options, loss=replace(options.loss, **values))  # type: ignore[arg-type]
+    return _options(lambda options: replace(options, loss=replace(options.loss, **values)))  # type: ignore[arg-type]
 
 
 def _augment(**values: float) -> Way:
-    return lambda options: replace(options, augment=replace(options.augment, **values))
+    return _options(lambda options: replace(options, augment=replace(options.augment, **values)))
 
 
-def _fgm(options: TowerOptions) -> TowerOptions:
-    """Half as many epochs, as each batch is looked at twice: the same time, unless there is but one."""
-    return replace(options, fgm=0.5, epochs=max(1, options.epochs // 2))
+def _negatives(**values: float) -> Way:
+    return _options(lambda options: replace(options, negatives=replace(options.negatives, **values)))  # type: ignore[arg-type]
+
+
+def _shorter(options: TowerOptions) -> TowerOptions:
+    """Half as many epochs, unless there is but one, for what takes twice the time."""
+    return replace(options, epochs=max(1, options.epochs // 2))
+
+
+def _synthetic(request: TowersRequest, judged: int) -> TowersRequest:
+    return replace(request, synthetic=judged, options=_shorter(request.options))
 
 
 WAYS: Mapping[str, Way] = {
-    PLAIN: lambda options: options,
+    PLAIN: _options(lambda options: options),
     "pointwise": _loss(name="pointwise"),
     "no-logq": _loss(correct=False),
     "margin": _loss(margin=0.1),
-    "no-negatives": lambda options: replace(options, negatives=replace(options.negatives, count=0)),
-    "no-mixing": lambda options: replace(options, mix=False),
-    "lora": lambda options: replace(options, lora=16, learning_rate=5 * options.learning_rate),
+    "no-negatives": _negatives(count=0),
+    "near-misses": _negatives(near_misses=0.5),
+    "no-mixing": _options(lambda options: replace(options, mix=False)),
+    "lora": _options(lambda options: replace(options, lora=16, learning_rate=5 * options.learning_rate)),
     "typos": _augment(typos=0.2),
     "units": _augment(units=0.5),
     "brands": _augment(brands=0.3),
     "drop-fields": _augment(fields=0.3),
     "unlike": _augment(unlike=0.3),
-    "fgm": _fgm,
+    "synthetic": _synthetic,
+    "fgm": _options(lambda options: replace(_shorter(options), fgm=0.5)),
+    "teacher-margin": _loss(teacher="margin"),
+    "teacher-kl": _loss(teacher="kl"),
 }
-"""What each changes of the plain way's options."""
+"""Those that there are; the last ones want a teacher."""
+
+
+def ways_of(teacher: str) -> list[str]:
+    """The names of all that can be measured, with or without a teacher."""
+    return [name for name in WAYS if teacher or not name.startswith("teacher-")]
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,8 +137,10 @@ def measure_ways(
         folder = Path(scratch)
         file = written(judgments, training, folder)
         request = replace(request, judgments=[file], held_out=list(test.grades))
+        judged = sum(len(judgments.grades[query]) for query in training)
+        requests = {name: way(request, judged) for name, way in ways.items()}
         before = found_by(snapshot, test, _STAGE, "before", progress)
-        figures = list(_figures(index, snapshot, ways, test, request, runtime, folder, progress))
+        figures = list(_figures(index, snapshot, requests, test, runtime, folder, progress))
         return WaysReport(len(snapshot.products), len(training), len(test.grades), measured(before, test), figures)
 
 
@@ -129,21 +153,18 @@ def _named(name: str) -> Way:
 def _figures(
     index: Path,
     snapshot: Snapshot,
-    ways: Mapping[str, Way],
+    requests: Mapping[str, TowersRequest],
     test: Judgments,
-    request: TowersRequest,
     runtime: str,
     folder: Path,
     progress: Progress,
 ) -> Iterator[WayFigures]:
     plain: Run | None = None
-    for name, way in ways.items():
+    for name, request in requests.items():
         started = time.perf_counter()
         towers = folder / name
         try:
-            spec = train_text_towers(
-                index, Settings(), replace(request, out=towers, options=way(request.options)), progress
-            ).spec
+            spec = train_text_towers(index, Settings(), replace(request, out=towers), progress).spec
             mixed, validation = spec.share, spec.validation
         except NothingBetterError as error:
             progress.begin(name, None, "")

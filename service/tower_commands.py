@@ -123,6 +123,15 @@ CatalogOption = Annotated[
         "--from-catalog", help="Learn from so many queries made from the catalog's own products.", min=0, max=1_000_000
     ),
 ]
+SyntheticOption = Annotated[
+    int,
+    typer.Option(
+        "--synthetic",
+        help="Learn from so many queries made from products that nobody has searched, beside the others.",
+        min=0,
+        max=1_000_000,
+    ),
+]
 ParaphrasesOption = Annotated[
     bool,
     typer.Option(
@@ -149,6 +158,7 @@ def towers(
     batch: BatchOption = 128,
     *,
     paraphrases: ParaphrasesOption = False,
+    synthetic: SyntheticOption = 0,
     learning_rate: RateOption = 1e-4,
     temperature: TemperatureOption = 0.05,
     margin: MarginOption = 0.0,
@@ -224,6 +234,7 @@ def towers(
         from_catalog,
         validation,
         paraphrases=paraphrases,
+        synthetic=synthetic,
         encoder=encoder,
         teacher=teacher,
         out=out,

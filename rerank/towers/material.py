@@ -69,6 +69,8 @@ class Sources:
     """Of the queries that choose, where `validation` has none."""
     paraphrases: Sequence[Paraphrase] | None = None
     """By which queries of few positives learn what answers others; None where they shall not."""
+    synthetic: Sequence[JudgedQuery] = ()
+    """Queries made from products, which train only, and only where nobody asked the same."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +106,8 @@ class Material:
     dropped: Dropped = field(default_factory=Dropped)
     paraphrases: int = 0
     """Queries that train on what answers another one, too."""
+    synthetic: int = 0
+    """Queries that train and that nobody asked."""
 
     @property
     def is_positive(self) -> NDArray[np.bool_]:
@@ -158,8 +162,10 @@ def material(sources: Sources, row_of: RowOf, seed: int = 0) -> Material:
     kept = {key: known for key, known in training.items() if may_train(key)}
     leaked = len(training) - len(kept) + len(validation) - len(choosing)
     learned = _by_paraphrase(kept, sources.paraphrases or (), may_train)
-    made = _numbered(kept | learned, choosing, Dropped(gone, leaked))
-    return replace(made, paraphrases=len(learned))
+    proposed, _ = _by_query(sources.synthetic, row_of)
+    synthetic = {key: known for key, known in proposed.items() if key not in kept | learned and may_train(key)}
+    made = _numbered(kept | learned | synthetic, choosing, Dropped(gone, leaked))
+    return replace(made, paraphrases=len(learned), synthetic=len(synthetic))
 
 
 @dataclass(slots=True)

@@ -17,17 +17,19 @@ _FITTING = 300
 """Products of a query that words find, among which those that fit as well are looked for."""
 
 
-def catalog_queries(snapshot: Snapshot, count: int, seed: int, progress: Progress) -> list[JudgedQuery]:
-    """So many synthetic queries, fewer where the catalog has not so many in it.
+def catalog_queries(
+    snapshot: Snapshot, count: int, seed: int, progress: Progress, rows: Sequence[int] | None = None
+) -> list[JudgedQuery]:
+    """So many synthetic queries, fewer where the catalog has not so many in it; of the products at `rows` or of all.
 
     A query's positive is the product that it was made from. What BM25 finds before that one fits its words as well, and
     nobody knows whether it answers: it is no negative, and trains nothing. Raises TrainingError for a catalog that
     gives none, ClusterError where a cluster does not answer.
     """
     progress.begin("queries", None, "queries")
-    products = (snapshot.products[row] for row in range(len(snapshot.products)))
-    made = synthetic_queries(products, count, seed)
-    progress.end(f"{len(made):,} synthetic queries from {len(snapshot.products):,} products")
+    rows = range(len(snapshot.products)) if rows is None else rows
+    made = synthetic_queries((snapshot.products[row] for row in rows), count, seed)
+    progress.end(f"{len(made):,} synthetic queries from {len(rows):,} products")
     progress.begin("what fits", len(made), "queries")
 
     def judged(part: Sequence[SyntheticQuery]) -> list[JudgedQuery]:

@@ -37,9 +37,10 @@ def counted_material(snapshot: Snapshot, sources: Sources, seed: int, progress: 
     made = material(sources, snapshot.products.row_of, seed)
     out = made.dropped
     paraphrases = f"{made.paraphrases:,} queries learn what answers the ones that shoppers replaced them by; "
+    synthetic = f" ({made.synthetic:,} of them synthetic)" if made.synthetic else ""
     progress.end(
-        f"{len(made.training):,} queries train and {len(made.validation):,} choose, {made.is_positive.sum():,} "
-        f"positives; {'' if sources.paraphrases is None else paraphrases}"
+        f"{len(made.training):,} queries{synthetic} train and {len(made.validation):,} choose, "
+        f"{made.is_positive.sum():,} positives; {'' if sources.paraphrases is None else paraphrases}"
         f"left out: {out.leaked:,} queries that stood on both sides, {out.without_positive:,} that nothing "
         f"answers, {out.gone:,} opinions of products that are gone"
     )

@@ -19,7 +19,7 @@ import xxhash
 from rerank.behaviour.derived import Derived
 from rerank.teacher.teacher import open_teacher
 from rerank.towers.adapters import ADAPTER_FOLDER
-from rerank.towers.material import JudgedQuery, Material, Sources
+from rerank.towers.material import LEAST_GAIN, JudgedQuery, Material, Sources
 from rerank.towers.model import open_tower
 from rerank.towers.options import Found, Score, Task, TowerOptions, TrainedTowers, Watching
 from rerank.towers.pruning import PruneOptions, Pruning, check_layers, prune
@@ -63,6 +63,8 @@ class TowersRequest:
     """Queries that may have no part in it."""
     paraphrases: bool = False
     """Queries of few positives learn what answers those that shoppers replaced them by; only where clicks train."""
+    synthetic: int = 0
+    """Train on so many queries made from products that nobody has searched, beside judgments or clicks."""
     encoder: str = ""
     """A model's name or folder to begin with; the index's own by default."""
     teacher: str = ""
@@ -112,6 +114,8 @@ def train_text_towers(root: Path, settings: Settings, request: TowersRequest, pr
             f"--paraphrases: they come of what shoppers asked and clicked, and this training learns from "
             f"{_NAMED[request.source]} alone; leave out one of the two"
         )
+    if request.synthetic and request.catalog:
+        raise SettingError("--synthetic: --from-catalog makes all of its queries already; leave out one of the two")
     for folder in _folders(request):
         if folder.exists():
             raise SettingError(f"{folder} exists; name a new folder for the towers, or remove it")
@@ -196,6 +200,7 @@ def _written(
     snapshot: Snapshot, work: Path, sources: Sources, request: TowersRequest, progress: Progress
 ) -> tuple[WrittenTowers, Judge]:
     """The towers, and what chose among their weights."""
+    sources = _with_synthetic(snapshot, sources, request, progress)
     made = counted_material(snapshot, sources, request.options.seed, progress)
     source = find_model(request.encoder or snapshot.manifest.encoder_name, request.cache)
     found = found_by_index(snapshot, made, request.options.negatives, progress)
@@ -204,6 +209,22 @@ def _written(
         request = replace(request, options=_tuned(ground, request))
     judge = ground.judge(request.options)
     return _trained(ground, request, request.out or _new_name(work / TOWERS_FOLDER), judge), judge
+
+
+def _with_synthetic(snapshot: Snapshot, sources: Sources, request: TowersRequest, progress: Progress) -> Sources:
+    """With queries made from products that answer none of those that train, where the request wants some."""
+    if not request.synthetic:
+        return sources
+    searched = {
+        product for each in sources.training for product, opinion in each.opinions.items() if opinion.gain >= LEAST_GAIN
+    }
+    rows = [row for row in range(len(snapshot.products)) if snapshot.products.id_of(row) not in searched]
+    if not rows:
+        progress.begin("queries", None, "")
+        progress.end("no synthetic ones: every product answers a query already")
+        return sources
+    made = catalog_queries(snapshot, request.synthetic, request.options.seed, progress, rows)
+    return replace(sources, synthetic=made)
 
 
 def _folders(request: TowersRequest) -> list[Path]:
@@ -280,6 +301,7 @@ def _spec(ground: _Ground, request: TowersRequest, trained: TrainedTowers) -> To
         "validation queries": len(made.validation),
         "positives": int(made.is_positive.sum()),
         "paraphrases": made.paraphrases,
+        "synthetic queries": made.synthetic,
     }
     return TowersSpec(
         FORMAT,

@@ -183,6 +183,22 @@ def test_clicks_are_what_it_learns_from_where_no_file_is_named(demo_index: Path,
         assert all(0 < opinion.weight <= opinion.gain <= 1 for opinion in each.opinions.values())
 
 
+def test_products_that_nobody_has_searched_give_synthetic_queries_beside(root: Path) -> None:
+    lines = (root / "judgments.tsv").read_text().splitlines()
+    (root / "some.tsv").write_text("\n".join(line for line in lines if " mug\t" not in line and " pen\t" not in line))
+    given = ("--judgments", str(root / "some.tsv"), "--synthetic", "30")
+    beside = run(root, *given, "--json")["towers"]["trained_on"]
+    alone = run(root, *given[:2], "--json")["towers"]["trained_on"]
+    assert 10 < beside["synthetic queries"] <= 30
+    assert beside["training queries"] == alone["training queries"] + beside["synthetic queries"]
+    assert beside["validation queries"] == alone["validation queries"]
+
+
+def test_where_every_product_is_searched_there_are_none(root: Path) -> None:
+    told = run(root, "--judgments", str(root / "judgments.tsv"), "--synthetic", "30", "--json")
+    assert told["towers"]["trained_on"]["synthetic queries"] == 0
+
+
 def test_some_short_trainings_look_for_better_options_first(root: Path) -> None:
     told = run(root, "--judgments", str(root / "judgments.tsv"), "--tune", "2", "--json")
     training = root / "index" / "training"
@@ -222,6 +238,10 @@ class TestRefused:
     def test_near_misses_where_there_are_no_hard_negatives(self, root: Path) -> None:
         with pytest.raises(SettingError, match=r"--near-misses 0.5 with --negatives 0: .* name 1 or more"):
             run(root, "--judgments", str(root / "judgments.tsv"), "--near-misses", "0.5", "--negatives", "0")
+
+    def test_synthetic_queries_beside_those_of_the_whole_catalog(self, root: Path) -> None:
+        with pytest.raises(SettingError, match="--synthetic: --from-catalog makes all of its queries already"):
+            run(root, "--from-catalog", "30", "--synthetic", "30")
 
     def test_a_learning_rate_that_ruins_it_writes_nothing(self, root: Path) -> None:
         with pytest.raises(TrainingError):
