@@ -54,6 +54,11 @@ class OpenedTower:
             np.float32,
         )
 
+    def beside(self, places: list[int | None]) -> tuple[NDArray[np.int64], Floats]:
+        """Which places of the table are beside those of a history (w,), oldest first, and what that adds to their
+        scores."""
+        return self.table.beside.of(np.array([-1 if place is None else place for place in places], np.int64))
+
     def encode(self, history: Histories, now: float, vectors: Floats, own: Floats) -> tuple[Floats, Floats]:
         """Of one shopper what products' vectors (d,) and own vectors (e,) are multiplied with; `vectors` and `own` are
         of the acts of the history, of which there is one or more. Raises ShopperTowerError where the network fails."""

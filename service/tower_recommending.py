@@ -31,6 +31,7 @@ class ShopperVectors:
         self.is_known = bool(len(rows))
         if self.is_known:
             places = [tower.place_of(snapshot.products.id_of(row)) for row in rows.tolist()]
+            self._beside = tower.beside(places)
             history = Histories.of([rows.tolist()], [kinds.tolist()], [times.tolist()])
             self._near, self._own = tower.encode(history, now, vectors, tower.own_of(places))
 
@@ -53,6 +54,7 @@ class ShopperVectors:
         """The rows of the best by what was learned of them alone."""
         table, snapshot = self._tower.table, self._snapshot
         scores = table.own @ self._own + table.bias
+        scores[self._beside[0]] += self._beside[1]
         places = np.argpartition(-scores, count)[:count] if count < len(scores) else np.arange(len(scores))
         found = (snapshot.products.row_of(table.ids[place]) for place in places.tolist())
         rows = np.sort(np.array([row for row in found if row is not None], np.int64))
@@ -66,7 +68,14 @@ class ShopperVectors:
             for row, place in zip(rows.tolist(), places, strict=True)
         ]
         learned = tower.own_of(places) @ self._own + tower.biases_of(places, categories)
+        learned += _told_of(places, *self._beside)
         return np.asarray(alike, np.float64) + learned
+
+
+def _told_of(places: Sequence[int | None], found: NDArray[np.int64], told: NDArray[np.float32]) -> NDArray[np.float32]:
+    """(n,): what is told of products at these places; 0 for those that are not among the found ones."""
+    known = dict(zip(found.tolist(), told.tolist(), strict=True))
+    return np.array([0.0 if place is None else known.get(place, 0.0) for place in places], np.float32)
 
 
 def _known(

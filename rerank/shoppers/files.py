@@ -2,7 +2,7 @@
 
 model.onnx              the network as it is served
 weights.safetensors     the same as it was trained
-products.safetensors    own vectors and biases of the products that it knows
+products.safetensors    own vectors and biases of the products that it knows, and which the same shoppers chose
 products.json           their ids
 tower.json              TowerSpec: what running it takes besides
 report.json             TowerReport: what it was measured by, and whether it may serve
@@ -25,11 +25,14 @@ from safetensors.numpy import load_file
 from rerank.gate.bootstrap import Difference
 from rerank.ranker.model_files import check_graph
 from rerank.sealed_folder import SEAL_FILE, read_told, seal, sealed_problem
+from rerank.shoppers.neighbours import NOTHING_BESIDE, Beside, Neighbours
 from retrieval.errors import RankerError, ShopperTowerDamagedError, ShopperTowerForeignError
 from retrieval.manifest import FileEntry
 
-FORMAT = 1
+FORMAT = 2
 """Counts up when a tower's files change so that an older program could not use them."""
+_READ = (1, FORMAT)
+"""Of format 1 none has neighbours."""
 MODEL_FILE, WEIGHTS_FILE = "model.onnx", "weights.safetensors"
 TABLE_FILE, IDS_FILE = "products.safetensors", "products.json"
 SPEC_FILE, REPORT_FILE = "tower.json", "report.json"
@@ -55,6 +58,10 @@ class TowerSpec(msgspec.Struct, frozen=True, kw_only=True):
     """How likely a product is that it does not know, by category (the whole path)."""
     usual_bias: float = 0.0
     """The same for a category that is not among them."""
+    beside_weight: float = 0.0
+    """What a strength of 1 between neighbours adds to a score; 0 for a tower that has none."""
+    beside_fading: float = 1.0
+    """What an older product of a history counts beside the next newer one, for its neighbours."""
     trained_on: Mapping[str, str | int | float] = {}
     """Data, seed, date: for people."""
 
@@ -116,6 +123,8 @@ class ProductTable:
     """(m, e)."""
     bias: NDArray[np.float32]
     """(m,)."""
+    beside: Beside = NOTHING_BESIDE
+    """Which of them the same shoppers chose, by their places."""
 
 
 def misfit(spec: TowerSpec, encoder: str, dimension: int) -> str:
@@ -146,7 +155,7 @@ def opened_tower(folder: Path) -> StoredTower:
         problem = _problem(folder / name, entries.get(name))
         if problem:
             raise ShopperTowerDamagedError(f"{folder / name} {problem}; {_CURE}")
-    if (made := _read(folder / SPEC_FILE, _Format).format) != FORMAT:
+    if (made := _read(folder / SPEC_FILE, _Format).format) not in _READ:
         message = f"{folder / SPEC_FILE} is of format {made}; this program reads {FORMAT}: {_CURE}"
         raise ShopperTowerForeignError(message)
     spec = _read(folder / SPEC_FILE, TowerSpec)
@@ -163,7 +172,12 @@ def read_table(tower: StoredTower) -> ProductTable:
     ids = tuple(_read(tower.folder / IDS_FILE, list[str]))
     try:
         tensors = load_file(path)
-        table = ProductTable(ids, tensors["own"].astype(np.float32), tensors["bias"].astype(np.float32))
+        table = ProductTable(
+            ids,
+            tensors["own"].astype(np.float32),
+            tensors["bias"].astype(np.float32),
+            _beside(tensors, tower.spec),
+        )
     except (OSError, SafetensorError, KeyError) as error:
         raise ShopperTowerDamagedError(f"{path} cannot be read ({error}); {_CURE}") from error
     if table.own.shape != (len(ids), tower.spec.width) or table.bias.shape != (len(ids),):
@@ -171,7 +185,20 @@ def read_table(tower: StoredTower) -> ProductTable:
         raise ShopperTowerDamagedError(f"{path} holds {shapes} for {len(ids):,} products; {_CURE}")
     if not (np.isfinite(table.own).all() and np.isfinite(table.bias).all()):
         raise ShopperTowerDamagedError(f"{path} holds values that are no numbers; {_CURE}")
+    if problem := table.beside.neighbours.problem(len(ids)) if table.beside.weight else "":
+        raise ShopperTowerDamagedError(f"{path} {problem}; {_CURE}")
     return table
+
+
+def _beside(tensors: Mapping[str, NDArray[np.generic]], spec: TowerSpec) -> Beside:
+    if not spec.beside_weight:
+        return NOTHING_BESIDE
+    neighbours = Neighbours(
+        tensors["starts"].astype(np.int64),
+        tensors["others"].astype(np.int32),
+        tensors["strengths"].astype(np.float32),
+    )
+    return Beside(neighbours, spec.beside_weight, spec.beside_fading)
 
 
 class _Format(msgspec.Struct, frozen=True):

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from rerank.ranker.inputs import MOST_ACTS
 from rerank.shoppers.histories import Histories, Ints, Windows
+from rerank.shoppers.neighbours import NOTHING_BESIDE, Beside
 
 Floats = NDArray[np.float32]
 _CHUNK = 256
@@ -42,6 +43,8 @@ class Learned:
     """The same for a new product, by its category."""
     usual_bias: float
     """For a new product of a category that has none."""
+    beside: Beside = NOTHING_BESIDE
+    """Which of them the same shoppers chose; a place is a place in `rows`."""
 
     def biases(self, count: int, categories: Ints | None) -> Floats:
         """(N,): of all products of the catalog."""
@@ -101,7 +104,16 @@ class ShopperTower:
         near, own = self.parts(histories, now)
         made = near @ self.catalog.T + self.bias
         made[:, self.learned.rows] += own @ self.learned.own.T
+        if self.learned.beside.weight:
+            self._add_beside(made, histories)
         return np.asarray(made, np.float32)
+
+    def _add_beside(self, scores: Floats, histories: Histories) -> None:
+        rows = self.learned.rows
+        for number, window in enumerate(histories.newest().products):
+            places = self._places[window]
+            found, told = self.learned.beside.of(np.where(places < len(rows), places, -1))
+            scores[number, rows[found]] += told
 
     def _encoded(self, windows: Windows, part: slice) -> tuple[Floats, Floats]:
         products = windows.products[part, -MOST_ACTS:]

@@ -18,12 +18,16 @@ from rerank.shoppers.held_out import Held, ranks_of, split_by_time
 from rerank.shoppers.histories import Histories, Ints
 from rerank.shoppers.measures import ndcg
 from rerank.shoppers.model import ShopperModel
+from rerank.shoppers.neighbours import NOTHING_BESIDE, Beside, Neighbours, neighbours_of
 from rerank.shoppers.network import TowerShape
 from rerank.shoppers.tower import ShopperTower
 from rerank.training.checkpoint import Epoch, best_of
 from rerank.training.loop import LoopOptions, Training, train
 from retrieval.errors import TrainingError
 
+_WEIGHTS = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0)
+"""Of neighbours, that are tried beside none; an older product counts `_FADING` of the next newer one."""
+_FADING = (0.8, 0.9, 1.0)
 LEAST_SHOPPERS = 20
 """With two acts or more."""
 Advance = Callable[[int, float], None]
@@ -95,12 +99,15 @@ def fit(
     with tempfile.TemporaryDirectory() if folder is None else nullcontext(folder) as given:
         work = Path(given)
         run = _Run(vectors, learning, options, categories)
-        curve = run.train(held.some(options.most_validated, options.seed), work / "validated", advance, judged)
+        validating = held.some(options.most_validated, options.seed)
+        curve = run.train(validating, work / "validated", advance, judged)
+        beside = run.beside(validating)
         best = best_of(curve).number
         if options.refit and best and learning is not histories:
             run = _Run(vectors, histories, replace(options, epochs=best, patience=best + 1), categories)
             run.train(None, work / "whole", advance)
-    return run.tower()
+            beside = replace(beside, neighbours=run.neighbours())
+    return run.tower(beside)
 
 
 def _check(vectors: NDArray[np.float32], histories: Histories) -> None:
@@ -123,6 +130,7 @@ class _Run:
         self, vectors: NDArray[np.float32], histories: Histories, options: ShopperTowerOptions, categories: Ints | None
     ) -> None:
         self._vectors, self._options, self._categories = vectors, options, categories
+        self._histories = histories
         torch.manual_seed(options.seed)
         counts = np.bincount(histories.products, minlength=len(vectors))
         shape = TowerShape(vectors.shape[1], options.width, options.layers, options.heads, options.dropout)
@@ -159,10 +167,25 @@ class _Run:
         self.model.eval()
         return train(self.model, training, self._options.loop(), folder, advance, judged=judged)
 
-    def tower(self) -> ShopperTower:
+    def neighbours(self) -> Neighbours:
+        """What the same shoppers chose of the products that have something own."""
+        return neighbours_of(self._histories, self.model.rows, least_shoppers=self._options.least_shoppers)
+
+    def beside(self, held: Held) -> Beside:
+        """Neighbours with the weight that is best beside the tower as it is now, by what it is validated by; of equally
+        good ones the least."""
+        neighbours = self.neighbours()
+        tried = [Beside(neighbours, 0.0, _FADING[0])]
+        tried += [Beside(neighbours, weight, fading) for weight in _WEIGHTS for fading in _FADING]
+        reached = [
+            float(ndcg(ranks_of(self.tower(each), held, hide_seen=self._options.hide_seen)).mean()) for each in tried
+        ]
+        return tried[int(np.argmax(reached))]
+
+    def tower(self, beside: Beside = NOTHING_BESIDE) -> ShopperTower:
         """As it is now."""
         self.model.eval()
-        learned = self.model.learned(self._categories)
+        learned = replace(self.model.learned(self._categories), beside=beside)
         return ShopperTower(self.model.encode, self._vectors, learned, self._categories)
 
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import msgspec
+from numpy.typing import NDArray
 from safetensors.numpy import save_file as save_arrays
 from safetensors.torch import save_file
 
@@ -27,5 +29,9 @@ def write_model(folder: Path, tower: ShopperTower, id_of: Callable[[int], str]) 
     export_tower(model.network, folder / MODEL_FILE)
     save_file({name: value.contiguous() for name, value in model.network.state_dict().items()}, folder / WEIGHTS_FILE)
     learned = tower.learned
-    save_arrays({"own": learned.own, "bias": learned.bias}, folder / TABLE_FILE)
+    arrays: dict[str, NDArray[Any]] = {"own": learned.own, "bias": learned.bias}
+    if learned.beside.weight:
+        neighbours = learned.beside.neighbours
+        arrays |= {"starts": neighbours.starts, "others": neighbours.others, "strengths": neighbours.strengths}
+    save_arrays(arrays, folder / TABLE_FILE)
     (folder / IDS_FILE).write_bytes(msgspec.json.encode([id_of(row) for row in learned.rows.tolist()]))

@@ -170,6 +170,8 @@ class _Trial:
                 width=options.width,
                 category_bias={catalog.names[place]: bias for place, bias in tower.learned.category_bias.items()},
                 usual_bias=tower.learned.usual_bias,
+                beside_weight=tower.learned.beside.weight,
+                beside_fading=tower.learned.beside.fading,
                 trained_on={
                     "shoppers": len(learning),
                     "acts": len(learning.products),

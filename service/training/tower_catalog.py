@@ -52,5 +52,6 @@ class Catalog:
         rows, places = np.array(sorted(found), np.int64).reshape(-1, 2).T
         known = {name: place for place, name in enumerate(self.names)}
         biases = {known[name]: bias for name, bias in stored.spec.category_bias.items() if name in known}
-        learned = Learned(rows, table.own[places], table.bias[places], biases, stored.spec.usual_bias)
+        beside = table.beside.some(places)
+        learned = Learned(rows, table.own[places], table.bias[places], biases, stored.spec.usual_bias, beside)
         return self.tower(OnnxEncoder(stored.folder / MODEL_FILE), learned).scores

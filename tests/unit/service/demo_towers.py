@@ -20,13 +20,18 @@ from tests.unit.rerank.shoppers.small_stores import TINY
 STEP = 7
 """Everybody goes from a row to the one so many after it."""
 
+BESIDE = 3.0
+"""What neighbours count."""
+
 
 def trained(snapshot: Snapshot, epochs: int = 2) -> ShopperTower:
-    """A tower that knows where everybody goes, among the first 100 rows."""
+    """A tower that knows where everybody goes, among the first 100 rows; neighbours count in it, too."""
     starts = np.random.default_rng(0).integers(70, size=120).tolist()
     histories = Histories.of([[start, start + STEP, start + 2 * STEP] for start in starts])
     vectors = snapshot.vectors.gather(np.arange(len(snapshot.products)))
-    return fit(vectors, histories, replace(TINY, epochs=epochs))
+    tower = fit(vectors, histories, replace(TINY, epochs=epochs))
+    learned = replace(tower.learned, beside=replace(tower.learned.beside, weight=BESIDE))
+    return ShopperTower(tower.encode, vectors, learned)
 
 
 def publish(
@@ -43,6 +48,8 @@ def publish(
         dimension=snapshot.manifest.dimension,
         width=TINY.width,
         usual_bias=tower.learned.usual_bias,
+        beside_weight=tower.learned.beside.weight,
+        beside_fading=tower.learned.beside.fading,
         trained_on={"shoppers": 120},
     )
     report = TowerReport(created="2026-11-10T03:12:00+00:00", aside=aside, without=without)

@@ -12,11 +12,13 @@ from pathlib import Path
 import msgspec
 import numpy as np
 import pytest
+from safetensors.numpy import load_file, save_file
 from typer.testing import CliRunner
 
 from rerank.sealed_folder import SEAL_FILE
-from rerank.shoppers.files import MODEL_FILE, SPEC_FILE, TABLE_FILE, opened_tower
+from rerank.shoppers.files import MODEL_FILE, SPEC_FILE, TABLE_FILE, opened_tower, read_table
 from rerank.shoppers.histories import Histories
+from rerank.shoppers.neighbours import NOTHING_BESIDE
 from rerank.shoppers.onnx_encoder import OnnxEncoder
 from rerank.shoppers.registry import KEEP, TowerRegistry
 from rerank.shoppers.tower import ShopperTower
@@ -37,7 +39,7 @@ from service.model_commands import models
 from service.popularity import write_popularity
 from service.recommending import TOWER
 from service.settings import RecommendSettings, Settings
-from tests.unit.service.demo_towers import publish, trained
+from tests.unit.service.demo_towers import BESIDE, publish, trained
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 NOW = datetime(2025, 1, 1, tzinfo=UTC)
@@ -222,6 +224,25 @@ def test_files_are_checked(published: Path, tmp_path: Path) -> None:
     _reseal(folder)
     with pytest.raises(ShopperTowerForeignError, match="of 384 columns"):
         opened_tower(folder)
+
+
+def test_one_of_the_format_before_has_no_neighbours(published: Path, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(published / "shoppers" / "tower-0001", tmp_path / "tower"))
+    said = msgspec.json.decode((folder / SPEC_FILE).read_bytes())
+    assert read_table(opened_tower(folder)).beside.weight == said.pop("beside_weight") == BESIDE
+    del said["beside_fading"]
+    (folder / SPEC_FILE).write_bytes(msgspec.json.encode(said | {"format": 1}))
+    _reseal(folder)
+    assert read_table(opened_tower(folder)).beside is NOTHING_BESIDE
+
+
+def test_neighbours_that_are_none_of_its_products_are_damage(published: Path, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(published / "shoppers" / "tower-0001", tmp_path / "tower"))
+    tensors = load_file(folder / TABLE_FILE)
+    save_file(tensors | {"others": tensors["others"] + np.int32(10_000)}, folder / TABLE_FILE)
+    _reseal(folder)
+    with pytest.raises(ShopperTowerDamagedError, match="names neighbours that it does not hold"):
+        read_table(opened_tower(folder))
 
 
 def test_a_pointer_that_names_none_is_told(live: SearchEngine, root: Path) -> None:
