@@ -56,6 +56,8 @@ def pytest_configure(config: pytest.Config) -> None:
     if told is None:
         config.stash[SERVERS] = SharedServers(Path(tempfile.mkdtemp(prefix="shelfwise-servers-")), os.getpid())
     else:
+        # As many workers as cores: of torch, more threads of each would wait for each other. Programs inherit it.
+        os.environ.setdefault("OMP_NUM_THREADS", "1")
         config.stash[SERVERS] = SharedServers(Path(told["servers_folder"]), told["servers_owner"])
 
 

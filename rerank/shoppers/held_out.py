@@ -38,11 +38,12 @@ class Held:
         return Held(self.histories.some(chosen), self.targets[chosen], now)
 
 
-def split_by_time(histories: Histories, share: float) -> tuple[Histories, Held]:
+def split_by_time(histories: Histories, share: float, *, hide_seen: bool = False) -> tuple[Histories, Held]:
     """All acts before a moment, and what shoppers who did something before it chose first after it; the newest `share`
     of the acts lie behind it, and nobody learns from any of them.
 
-    Where times are not known, the last act of every shopper who has two or more is held out instead.
+    With `hide_seen` what they chose before is no answer: the first that they had not chosen is. Where times are not
+    known, the last act of every shopper who has two or more is held out instead.
     """
     owner = np.repeat(np.arange(len(histories)), histories.lengths)
     if not len(owner) or np.isnan(histories.times).any():
@@ -50,7 +51,11 @@ def split_by_time(histories: Histories, share: float) -> tuple[Histories, Held]:
     cut = np.quantile(histories.times, 1.0 - share)
     is_before = histories.times <= cut
     before = histories.only(is_before)
-    later = np.flatnonzero(~is_before)
+    is_answer = ~is_before
+    if hide_seen:
+        chosen = owner * (int(histories.products.max()) + 1) + histories.products
+        is_answer &= ~np.isin(chosen, chosen[is_before])
+    later = np.flatnonzero(is_answer)
     owners, first = np.unique(owner[later], return_index=True)
     had = before.lengths[owners] > 0
     numbers, targets = owners[had], later[first[had]]

@@ -17,7 +17,7 @@ from rerank.shoppers.histories import Histories, Ints
 
 MOST = 100
 """Products beside each one, those most alike."""
-_SHRINKS = 10.0
+_SHRINKS = 2.0
 """A pair that so many shoppers chose counts half (Bell & Koren 2007, Improved Neighborhood-based Collaborative
 Filtering, section 3)."""
 _ROWS = 1_000

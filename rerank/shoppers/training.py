@@ -27,7 +27,7 @@ from retrieval.errors import TrainingError
 
 _WEIGHTS = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0)
 """Of neighbours, that are tried beside none; an older product counts `_FADING` of the next newer one."""
-_FADING = (0.8, 0.9, 1.0)
+_FADING = (0.9, 0.95, 1.0)
 LEAST_SHOPPERS = 20
 """With two acts or more."""
 Advance = Callable[[int, float], None]
@@ -93,7 +93,7 @@ def fit(
     the loss is no number any more.
     """
     _check(vectors, histories)
-    learning, held = (histories, validation) if validation else split_by_time(histories, options.validation_share)
+    learning, held = (histories, validation) if validation else _divided(histories, options)
     if not len(held.targets):
         raise TrainingError("no shopper did anything after the first acts of all: nothing can validate a tower")
     with tempfile.TemporaryDirectory() if folder is None else nullcontext(folder) as given:
@@ -108,6 +108,10 @@ def fit(
             run.train(None, work / "whole", advance)
             beside = replace(beside, neighbours=run.neighbours())
     return run.tower(beside)
+
+
+def _divided(histories: Histories, options: ShopperTowerOptions) -> tuple[Histories, Held]:
+    return split_by_time(histories, options.validation_share, hide_seen=options.hide_seen)
 
 
 def _check(vectors: NDArray[np.float32], histories: Histories) -> None:

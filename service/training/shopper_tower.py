@@ -111,7 +111,7 @@ class _Trial:
 
     def run(self, acts: ShopperActs, work: Path) -> StoredTower:
         self._progress.begin("acts", None, "")
-        learning, held = split_by_time(acts.histories, HELD_OUT)
+        learning, held = split_by_time(acts.histories, HELD_OUT, hide_seen=self._options.hide_seen)
         if len(held.targets) < LEAST_JUDGED:
             message = (
                 f"{len(held.targets):,} shoppers did something again among the newest acts; {LEAST_JUDGED} are needed "

@@ -77,6 +77,17 @@ def test_a_split_by_time_leaks_nothing() -> None:
     assert held.targets.tolist() == held.histories.lengths.tolist()
 
 
+def test_where_what_was_seen_is_hidden_the_first_new_product_is_the_answer() -> None:
+    times = [[1.0, 2.0, 9.0, 10.0], [3.0, 4.0, 9.5, 11.0], [5.0, 6.0, 7.0, 8.0]]
+    given = Histories.of([[1, 2, 2, 3], [4, 5, 5, 4], [2, 1, 1, 2]], times=times)
+    learning, held = split_by_time(given, 0.34, hide_seen=True)
+    assert learning.times.max() == 8.0
+    assert (held.targets.tolist(), held.histories.products.tolist()) == ([3], [1, 2])
+    assert held.now is not None
+    assert held.now.tolist() == [10.0]
+    assert split_by_time(given, 0.34)[1].targets.tolist() == [2, 5]
+
+
 def test_without_times_the_last_act_is_held_out() -> None:
     learning, held = split_by_time(Histories.of([[1, 2, 3], [4], [5, 6]]), 0.1)
     assert held.targets.tolist() == [3, 6]

@@ -23,7 +23,7 @@ def pairs(found: Neighbours) -> dict[tuple[int, int], float]:
 
 
 def cosine(both: int, one: int, other: int) -> float:
-    return both / np.sqrt(one * other) * both / (both + 10)
+    return both / np.sqrt(one * other) * both / (both + 2)
 
 
 def test_strengths_are_cosines_over_shoppers_shrunk_where_they_are_few() -> None:
