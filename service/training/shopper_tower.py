@@ -114,7 +114,8 @@ class _Trial:
         learning, held = split_by_time(acts.histories, HELD_OUT, hide_seen=self._options.hide_seen)
         if len(held.targets) < LEAST_JUDGED:
             message = (
-                f"{len(held.targets):,} shoppers did something again among the newest acts; {LEAST_JUDGED} are needed "
+                f"{len(held.targets):,} shoppers did something {'new' if self._options.hide_seen else 'again'} among the "
+                f"newest acts; {LEAST_JUDGED} are needed "
                 "to tell whether a tower is any good"
             )
             raise TrainingError(message)

@@ -35,7 +35,7 @@ OPTIONS = replace(TINY, epochs=3, refit=False)
 
 @pytest.fixture(scope="module")
 def store(demo_index: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return with_events(demo_index, tmp_path_factory.mktemp("users"), sessions=900)
+    return with_events(demo_index, tmp_path_factory.mktemp("users"), sessions=1_000)
 
 
 @pytest.fixture
