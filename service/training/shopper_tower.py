@@ -113,12 +113,11 @@ class _Trial:
         self._progress.begin("acts", None, "")
         learning, held = split_by_time(acts.histories, HELD_OUT, hide_seen=self._options.hide_seen)
         if len(held.targets) < LEAST_JUDGED:
-            message = (
-                f"{len(held.targets):,} shoppers did something {'new' if self._options.hide_seen else 'again'} among the "
-                f"newest acts; {LEAST_JUDGED} are needed "
+            done = "new" if self._options.hide_seen else "again"
+            raise TrainingError(
+                f"{len(held.targets):,} shoppers did something {done} among the newest acts; {LEAST_JUDGED} are needed "
                 "to tell whether a tower is any good"
             )
-            raise TrainingError(message)
         self._progress.end(f"{acts}; {len(held.targets):,} shoppers judge")
         self._progress.begin("catalog", None, "")
         catalog = Catalog.of(self._snapshot)
