@@ -5,7 +5,9 @@ from __future__ import annotations
 import ctypes
 import shutil
 from pathlib import Path
-from typing import Protocol, cast, get_args, runtime_checkable
+from typing import TYPE_CHECKING, Protocol, cast, get_args, runtime_checkable
+
+import filelock
 
 from retrieval.encoder import DEFAULT_MAX_LENGTH, Encoder, Runtime
 from retrieval.encoder_folder import SPEC_FILE, TORCH_FOLDER, identity_of, read_spec
@@ -13,6 +15,9 @@ from retrieval.errors import EncoderUnavailableError, SettingError, StoreError
 from retrieval.weights import DEFAULT_CHINESE_MODEL, DEFAULT_MODEL, ModelSource, find_model
 
 __all__ = ["DEFAULT_CHINESE_MODEL", "DEFAULT_MODEL", "RUNTIMES", "load_encoder", "open_encoder", "store_encoder"]
+
+if TYPE_CHECKING:
+    from retrieval.onnx_export import Precision
 
 RUNTIMES = ("auto", *get_args(Runtime))
 
@@ -33,7 +38,7 @@ def open_encoder(
     """The encoder of a model's name or folder (see `retrieval.weights.find_model`), or of a stored encoder's folder.
 
     "auto" is torch where it sees a GPU, else ONNX in int8. An ONNX export is made once, kept under `cache` by the
-    fingerprint of the model's files, and opened without torch from then on; two processes may do that at once.
+    fingerprint of the model's files, and opened without torch from then on; a second process waits for it.
     `dimension` cuts vectors to the first so many columns, which a model that was trained for it (Matryoshka) bears
     well; a stored encoder has the one that it was stored with. Raises EncoderUnavailableError where the model cannot be
     found, loaded or exported, SettingError for a runtime that does not exist, or a dimension that the model has not.
@@ -115,12 +120,16 @@ def _exported(source: ModelSource, runtime: Runtime, cache: Path, max_length: in
     """The folder of the model's export, made now where the cache does not have it."""
     # Keyed by what was asked for: what the model allows is known only once it is loaded.
     folder = cache / "onnx" / identity_of(source.name, source.fingerprint, runtime, max_length, dimension=dimension)
-    if not folder.is_dir():
-        from retrieval.onnx_export import export_onnx
+    if folder.is_dir():
+        return folder
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    # An export takes half a minute and a GB of memory: nobody is to make the same at the same time.
+    with filelock.FileLock(folder.with_name(f".{folder.name}.lock")):
+        if not folder.is_dir():
+            from retrieval.onnx_export import export_onnx
 
-        export_onnx(
-            source, folder, "int8" if runtime == "onnx-int8" else "fp32", max_length=max_length, dimension=dimension
-        )
+            precision: Precision = "int8" if runtime == "onnx-int8" else "fp32"
+            export_onnx(source, folder, precision, max_length=max_length, dimension=dimension)
     return folder
 
 

@@ -28,11 +28,9 @@ def test_queries_agree_too(minilm_torch: Encoder, minilm_fp32: Encoder) -> None:
     assert (minilm_fp32.encode_queries(texts) * minilm_torch.encode_queries(texts)).sum(axis=1).min() > 0.9999
 
 
-def test_chinese_through_the_shipped_multilingual_weights(
-    e5: ModelSource, e5_int8: Encoder, encoder_cache: Path
-) -> None:
+def test_chinese_through_the_shipped_multilingual_weights(e5: ModelSource, e5_int8: Encoder, cache: Path) -> None:
     texts = product_texts(40, chinese=0.7)
-    reference = open_encoder(str(e5.folder), "torch", encoder_cache).encode_products(texts)
+    reference = open_encoder(str(e5.folder), "torch", cache).encode_products(texts)
     assert (e5_int8.encode_products(texts) * reference).sum(axis=1).min() > 0.985
     drill, cup = e5_int8.encode_products(["博世 无线电钻 18V", "不锈钢保温杯 500ml"])
     query = e5_int8.encode_queries(["cordless drill"])[0]
@@ -43,10 +41,10 @@ def test_the_multilingual_model_uses_its_prompts(e5_int8: Encoder) -> None:
     assert not np.allclose(e5_int8.encode_queries(["drill"]), e5_int8.encode_products(["drill"]))
 
 
-def test_a_second_opening_needs_no_torch(minilm_int8: Encoder, encoder_cache: Path) -> None:
+def test_a_second_opening_needs_no_torch(minilm_int8: Encoder, cache: Path) -> None:
     program = (
         "import sys, pathlib; from retrieval.encoders import open_encoder;"
-        f"encoder = open_encoder({DEFAULT_MODEL!r}, 'onnx-int8', pathlib.Path({str(encoder_cache)!r}));"
+        f"encoder = open_encoder({DEFAULT_MODEL!r}, 'onnx-int8', pathlib.Path({str(cache)!r}));"
         "print(encoder.identity, 'torch' in sys.modules)"
     )
     result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
@@ -60,20 +58,20 @@ def test_a_stored_torch_encoder_opens_again(minilm_torch: Encoder, tmp_path: Pat
     assert np.allclose(again.encode_queries(["drill"]), minilm_torch.encode_queries(["drill"]), atol=1e-6)
 
 
-def test_the_identity_tells_lengths_apart_and_the_length_matters(minilm: ModelSource, encoder_cache: Path) -> None:
-    short = open_encoder(DEFAULT_MODEL, "torch", encoder_cache, max_length=8)
-    usual = open_encoder(DEFAULT_MODEL, "torch", encoder_cache)
+def test_the_identity_tells_lengths_apart_and_the_length_matters(minilm: ModelSource, cache: Path) -> None:
+    short = open_encoder(DEFAULT_MODEL, "torch", cache, max_length=8)
+    usual = open_encoder(DEFAULT_MODEL, "torch", cache)
     assert short.identity != usual.identity
     first, second = short.encode_products(["a b c d e f g h i j", "a b c d e f g h"])
     assert np.allclose(first, second, atol=1e-6)
 
 
 def test_vectors_are_cut_to_their_first_columns(
-    minilm_torch: Encoder, minilm_int8: Encoder, encoder_cache: Path, tmp_path: Path
+    minilm_torch: Encoder, minilm_int8: Encoder, cache: Path, tmp_path: Path
 ) -> None:
     texts = product_texts(20)
     for whole, runtime in ((minilm_torch, "torch"), (minilm_int8, "onnx-int8")):
-        cut = open_encoder(DEFAULT_MODEL, runtime, encoder_cache, dimension=64)
+        cut = open_encoder(DEFAULT_MODEL, runtime, cache, dimension=64)
         expected = unit_rows(whole.encode_products(texts)[:, :64])
         assert (cut.dimension, cut.encode_queries(["drill"]).shape) == (64, (1, 64))
         assert np.allclose(cut.encode_products(texts), expected, atol=1e-5)
@@ -85,12 +83,12 @@ def test_vectors_are_cut_to_their_first_columns(
         folder = store_encoder(cut, tmp_path / runtime)
         again = load_encoder(folder)
         assert (again.identity, again.dimension) == (cut.identity, 64)
-        assert open_encoder(str(folder), runtime, encoder_cache, dimension=64).dimension == 64
+        assert open_encoder(str(folder), runtime, cache, dimension=64).dimension == 64
         with pytest.raises(SettingError, match="stored with 64 columns"):
-            open_encoder(str(folder), runtime, encoder_cache, dimension=32)
+            open_encoder(str(folder), runtime, cache, dimension=32)
         with pytest.raises(SettingError, match="gives 384"):
-            open_encoder(DEFAULT_MODEL, runtime, encoder_cache, dimension=385)
-    whole = open_encoder(DEFAULT_MODEL, "torch", encoder_cache, dimension=384)
+            open_encoder(DEFAULT_MODEL, runtime, cache, dimension=385)
+    whole = open_encoder(DEFAULT_MODEL, "torch", cache, dimension=384)
     assert (whole.dimension, whole.identity) == (384, minilm_torch.identity)
 
 
