@@ -172,6 +172,11 @@ def tower_ways(
         batch=batch,
         learning_rate=learning_rate,
         max_length=max_length,
+        # Of what takes time beside the steps, little.
+        parts=1,
+        rounds=1,
+        pool=2_000,
+        mix=False,
         loss=LossOptions(temperature=temperature, cached=False),
         seed=seed,
     )
