@@ -52,6 +52,9 @@ def show_tower(tower: StoredTower) -> None:
     out.print(Text(f"{tower.name}, made {moment(tower.report.created)}, for the encoder {shown(spec.encoder)}"))
     told = ", ".join(f"{name} {value}" for name, value in spec.trained_on.items())
     out.print(Text(f"trained on {shown(told)}"), soft_wrap=True)
+    if spec.beside_weight:
+        count = f"count {spec.beside_weight:g}, an older product {spec.beside_fading:g} of the next newer one"
+        out.print(Text(f"what the same shoppers chose counts in it: neighbours {count}"), soft_wrap=True)
     show_judged(tower)
 
 

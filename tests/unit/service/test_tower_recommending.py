@@ -318,6 +318,7 @@ class TestCommands:
     def test_one_is_shown(self, three: Path) -> None:
         told = shell("show", "tower-0003", "--index", three)
         assert "trained on shoppers 120" in told
+        assert "neighbours count 3, an older product" in " ".join(told.split())
         assert "was kept aside: not surely better" in told
         assert msgspec.json.decode(shell("show", "tower-0002", "--index", three, "--json"))["serves"] is True
 
