@@ -15,11 +15,10 @@ from numpy.typing import NDArray
 
 from rerank.shoppers.histories import Histories, Ints
 
-MOST = 100
+MOST = 400
 """Products beside each one, those most alike."""
-_SHRINKS = 2.0
-"""A pair that so many shoppers chose counts half (Bell & Koren 2007, Improved Neighborhood-based Collaborative
-Filtering, section 3)."""
+_PAIRS = 20_000_000
+"""Of all products together, which take 8 bytes each."""
 _ROWS = 1_000
 """Products whose shoppers in common are counted at once: it bounds the memory."""
 
@@ -33,7 +32,7 @@ class Neighbours:
     others: NDArray[np.int32]
     """(p,): places, each product's ascending."""
     strengths: NDArray[np.float32]
-    """(p,): 0 to 1, the cosine over shoppers, drawn to 0 where few chose both."""
+    """(p,): 0 to 1, the cosine over shoppers."""
 
     def __len__(self) -> int:
         """Products."""
@@ -71,13 +70,15 @@ class Neighbours:
         parts = [slice(int(self.starts[place]), int(self.starts[place + 1])) for place, _ in chosen]
         others = np.concatenate([self.others[part] for part in parts])
         told = np.concatenate([self.strengths[part] * weight for part, (_, weight) in zip(parts, chosen, strict=True)])
-        found, at = np.unique(others, return_inverse=True)
-        return found.astype(np.int64), np.bincount(at, told, len(found)).astype(np.float32)
+        sums = np.bincount(others, told, len(self))
+        found = np.flatnonzero(sums)
+        return found, sums[found].astype(np.float32)
 
 
 def neighbours_of(histories: Histories, rows: Ints, *, least_shoppers: int, most: int = MOST) -> Neighbours:
     """Of the products at rows (m,), ascending: the `most` that were chosen by most of the same shoppers, at least so
-    many; a product is beside itself. A place is a place in `rows`."""
+    many; a product is beside itself. A place is a place in `rows`. Large catalogs have fewer beside each product."""
+    most = max(1, min(most, _PAIRS // max(len(rows), 1)))
     owner = np.repeat(np.arange(len(histories)), histories.lengths)
     place = np.searchsorted(rows, histories.products)
     is_kept = rows[np.minimum(place, len(rows) - 1)] == histories.products if len(rows) else np.zeros(len(owner), bool)
@@ -93,7 +94,7 @@ def neighbours_of(histories: Histories, rows: Ints, *, least_shoppers: int, most
         for at in range(common.shape[0]):
             part = slice(common.indptr[at], common.indptr[at + 1])
             found, often = common.indices[part], common.data[part]
-            strength = often * reach[start + at] * reach[found] * often / (often + _SHRINKS)
+            strength = often * reach[start + at] * reach[found]
             strength = np.where(often >= least_shoppers, strength, 0.0)
             best = np.argsort(-strength, kind="stable")[:most]
             best = np.sort(best[strength[best] > 0])

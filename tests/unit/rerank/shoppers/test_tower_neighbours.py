@@ -23,10 +23,10 @@ def pairs(found: Neighbours) -> dict[tuple[int, int], float]:
 
 
 def cosine(both: int, one: int, other: int) -> float:
-    return both / np.sqrt(one * other) * both / (both + 2)
+    return both / np.sqrt(one * other)
 
 
-def test_strengths_are_cosines_over_shoppers_shrunk_where_they_are_few() -> None:
+def test_strengths_are_cosines_over_shoppers() -> None:
     found = pairs(neighbours_of(HISTORIES, ROWS, least_shoppers=1))
     # 5 by three shoppers, 7 by four, 9 by two.
     assert found[0, 0] == pytest.approx(cosine(3, 3, 3))
