@@ -40,7 +40,7 @@ OPTIONS = LearnOptions(SMALL, replace(TINY, epochs=2, refit=False))
 @pytest.fixture(scope="module")
 def eventful(demo_index: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A store that nothing was learned from yet."""
-    return with_events(demo_index, tmp_path_factory.mktemp("eventful"), sessions=900)
+    return with_events(demo_index, tmp_path_factory.mktemp("eventful"), sessions=1_000)
 
 
 @pytest.fixture(scope="module")
