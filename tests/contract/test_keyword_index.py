@@ -9,11 +9,12 @@ from contextlib import AbstractContextManager, closing, contextmanager
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 from uuid import uuid4
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import retrieval.keyword_tantivy
@@ -164,6 +165,8 @@ def elasticsearch_changed(cluster: Cluster, products: Sequence[Product]) -> Iter
 
 BACKENDS = (tantivy, tantivy_copied, tantivy_changed, tantivy_continued)
 CLUSTERED = (elasticsearch, elasticsearch_changed)
+IN_A_CLUSTER = 20
+"""Examples of a property."""
 
 
 @pytest.fixture(
@@ -178,6 +181,27 @@ def backend(request: pytest.FixtureRequest) -> Backend:
     return made
 
 
+def asked(**strategies: st.SearchStrategy[Any]) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """As hypothesis' `given`, with fewer examples for a cluster: each of them makes an index there."""
+
+    def decorated(test: Callable[..., None]) -> Callable[..., None]:
+        # Not wrapped: pytest is not to look for what hypothesis gives.
+        def run(self: object, backend: Backend) -> None:
+            most = IN_A_CLUSTER if isinstance(backend, partial) else settings().max_examples
+
+            @settings(max_examples=most)
+            @given(**strategies)
+            def check(**values: object) -> None:
+                test(self, backend, **values)
+
+            check()
+
+        run.__name__, run.__qualname__ = test.__name__, test.__qualname__
+        return run
+
+    return decorated
+
+
 def condition(catalog: FieldCatalog, text: str) -> Condition:
     tree = parse_filter(text)
     assert tree is not None
@@ -190,7 +214,7 @@ def rows_where(index: KeywordIndex, catalog: FieldCatalog, text: str) -> list[in
 
 
 class TestKeywordIndex:
-    @given(products=catalogs.products(), tree=catalogs.filters())
+    @asked(products=catalogs.products(), tree=catalogs.filters())
     def test_a_filter_lets_through_what_the_oracle_does(
         self, backend: Backend, products: list[Product], tree: Filter
     ) -> None:
@@ -199,7 +223,7 @@ class TestKeywordIndex:
         expected = [row for row, product in enumerate(products) if oracle.matches(tree, oracle.product_values(product))]
         assert found == expected
 
-    @given(products=catalogs.products(), query=st.lists(st.sampled_from(catalogs.WORDS), min_size=1, max_size=4))
+    @asked(products=catalogs.products(), query=st.lists(st.sampled_from(catalogs.WORDS), min_size=1, max_size=4))
     def test_matches_are_ordered_counted_and_the_same_under_a_filter(
         self, backend: Backend, products: list[Product], query: list[str]
     ) -> None:
@@ -218,7 +242,7 @@ class TestKeywordIndex:
         assert filtered.rows.tolist() == kept and filtered.total == len(kept)
         assert chosen.tolist() == sorted(matches.rows.tolist())
 
-    @given(products=catalogs.products(), query=st.sampled_from(catalogs.WORDS))
+    @asked(products=catalogs.products(), query=st.sampled_from(catalogs.WORDS))
     def test_score_gives_each_row_the_score_of_the_search(
         self, backend: Backend, products: list[Product], query: str
     ) -> None:
@@ -233,7 +257,7 @@ class TestKeywordIndex:
         assert scored.scores.tolist() == pytest.approx([given_scores.get(row, 0.0) for row in every.tolist()])
         assert some.rows.tolist() == [row for row in every[::2].tolist() if fold(products[row].brand) != "bosch"]
 
-    @given(products=catalogs.products(), data=st.data())
+    @asked(products=catalogs.products(), data=st.data())
     def test_a_facets_count_is_what_choosing_the_value_gives(
         self, backend: Backend, products: list[Product], data: st.DataObject
     ) -> None:
@@ -247,7 +271,7 @@ class TestKeywordIndex:
         order = [(-each.count, each.value) for each in facet.counts]
         assert order == sorted(order)
 
-    @given(products=catalogs.products())
+    @asked(products=catalogs.products())
     def test_facets_of_attributes_of_any_name_and_mixed_types(self, backend: Backend, products: list[Product]) -> None:
         everything = Selection(everything=True)
         with backend(products) as (index, catalog):
@@ -258,7 +282,7 @@ class TestKeywordIndex:
                     where = catalog.condition(In(name, (each.value,)))
                     assert index.count(Selection(where=where, everything=True)) == each.count
 
-    @given(products=catalogs.products(), descending=st.booleans())
+    @asked(products=catalogs.products(), descending=st.booleans())
     def test_sort_puts_missing_values_last_and_ties_by_row(
         self, backend: Backend, products: list[Product], descending: bool
     ) -> None:
@@ -326,7 +350,7 @@ class TestKeywordIndex:
             assert index.identified(identifier_key("dcd771")).tolist() == []
             assert index.identified("").tolist() == []
 
-    @given(products=catalogs.products(), query=st.lists(st.sampled_from(catalogs.WORDS), min_size=1, max_size=3))
+    @asked(products=catalogs.products(), query=st.lists(st.sampled_from(catalogs.WORDS), min_size=1, max_size=3))
     def test_questions_asked_in_one_go_are_answered_as_each_alone(
         self, backend: Backend, products: list[Product], query: list[str]
     ) -> None:
