@@ -134,7 +134,9 @@ def _typo(word: str, random: Random) -> str:
 
 
 def _beside(letter: str) -> str:
-    """The neighbours of a letter on its row of an English keyboard."""
+    """The neighbours of a letter on its row of an English keyboard, capitals of a capital."""
+    if letter.isupper():
+        return _beside(letter.lower()).upper()
     row = next(row for row in _ROWS if letter in row)
     at = row.index(letter)
     return row[max(at - 1, 0) : at] + row[at + 1 : at + 2]
