@@ -38,7 +38,7 @@ class OpenedTower:
 
     def own_of(self, places: list[int | None]) -> Floats:
         """The own vectors (n, e) of products at these places; 0 for one that has none."""
-        known = np.array([-1 if place is None else place for place in places], np.int64)
+        known = _numbers(places)
         made = np.zeros((len(known), self.spec.width), np.float32)
         made[known >= 0] = self.table.own[known[known >= 0]]
         return made
@@ -57,7 +57,7 @@ class OpenedTower:
     def beside(self, places: list[int | None]) -> tuple[NDArray[np.int64], Floats]:
         """Which places of the table are beside those of a history (w,), oldest first, and what that adds to their
         scores."""
-        return self.table.beside.of(np.array([-1 if place is None else place for place in places], np.int64))
+        return self.table.beside.of(_numbers(places))
 
     def encode(self, history: Histories, now: float, vectors: Floats, own: Floats) -> tuple[Floats, Floats]:
         """Of one shopper what products' vectors (d,) and own vectors (e,) are multiplied with; `vectors` and `own` are
@@ -70,6 +70,11 @@ class OpenedTower:
             made[0, -count:] = given[-count:]
         near, mine = self._encoder(padded[0], padded[1], windows.kinds, windows.gaps)
         return near[0], mine[0]
+
+
+def _numbers(places: list[int | None]) -> NDArray[np.int64]:
+    """Places (n,), -1 for none."""
+    return np.array([-1 if place is None else place for place in places], np.int64)
 
 
 @dataclass(frozen=True, slots=True)

@@ -40,6 +40,16 @@ class Factors:
     """(n,)."""
 
 
+def who_chose(histories: Histories, rows: Ints) -> sp.csr_matrix:
+    """(n, m): 1 where a shopper chose the product of a row, of rows (m,) ascending, however often."""
+    owner = np.repeat(np.arange(len(histories)), histories.lengths)
+    is_kept = np.isin(histories.products, rows)
+    place = np.searchsorted(rows, histories.products[is_kept])
+    table = sp.csr_matrix((np.ones(len(place)), (owner[is_kept], place)), (len(histories), len(rows)))
+    table.data[:] = 1.0
+    return table
+
+
 def own_vectors(histories: Histories, count: int, width: int, *, least_shoppers: int, most: int) -> Factors:
     """Of a catalog of `count` products, those that enough shoppers chose, at most so many, with their vectors.
 
@@ -48,16 +58,10 @@ def own_vectors(histories: Histories, count: int, width: int, *, least_shoppers:
     """
     owner = np.repeat(np.arange(len(histories)), histories.lengths)
     pairs = np.unique(owner * count + histories.products)
-    owner, products = pairs // count, pairs % count
-    chosen = np.bincount(products, minlength=count)
+    chosen = np.bincount(pairs % count, minlength=count)
     often = np.argsort(-chosen, kind="stable")[:most]
     rows = np.sort(often[chosen[often] >= max(1, least_shoppers)])
-    place = np.full(count, -1)
-    place[rows] = np.arange(len(rows))
-    is_kept = place[products] >= 0
-    table = sp.csr_matrix(
-        (np.ones(is_kept.sum()), (owner[is_kept], place[products[is_kept]])), (len(histories), len(rows))
-    )
+    table = who_chose(histories, rows)
     loudness = 1 / np.sqrt(1 + np.log2(np.maximum(table.getnnz(axis=1), 1)))
     reach = 1 / np.sqrt(chosen[rows] + _SHRINKS)
     made, shoppers = np.zeros((len(rows), width)), np.zeros((len(histories), width))

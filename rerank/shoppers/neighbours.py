@@ -10,9 +10,9 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import numpy as np
-import scipy.sparse as sp
 from numpy.typing import NDArray
 
+from rerank.shoppers.factors import who_chose
 from rerank.shoppers.histories import Histories, Ints
 
 MOST = 400
@@ -79,12 +79,7 @@ def neighbours_of(histories: Histories, rows: Ints, *, least_shoppers: int, most
     """Of the products at rows (m,), ascending: the `most` that were chosen by most of the same shoppers, at least so
     many; a product is beside itself. A place is a place in `rows`. Large catalogs have fewer beside each product."""
     most = max(1, min(most, _PAIRS // max(len(rows), 1)))
-    owner = np.repeat(np.arange(len(histories)), histories.lengths)
-    place = np.searchsorted(rows, histories.products)
-    is_kept = rows[np.minimum(place, len(rows) - 1)] == histories.products if len(rows) else np.zeros(len(owner), bool)
-    shape = (len(histories), len(rows))
-    table = sp.csr_matrix((np.ones(is_kept.sum(), np.float32), (owner[is_kept], place[is_kept])), shape)
-    table.data[:] = 1.0  # twice is once
+    table = who_chose(histories, rows)
     by_product = table.T.tocsr()
     reach = 1 / np.sqrt(np.maximum(by_product.getnnz(axis=1), 1))
     counts, others, strengths = [], [np.empty(0, np.int32)], [np.empty(0, np.float32)]
