@@ -16,6 +16,7 @@ from pathlib import Path
 from benchmarks.measures import Run
 from benchmarks.tables import difference_cells, plain_table
 from benchmarks.tower_measures import Measured, encoded, found_by, held_out, measured, written
+from rerank.gate.bootstrap import Difference
 from rerank.towers.material import validates
 from rerank.towers.options import TowerOptions
 from retrieval.encoders import open_encoder
@@ -177,8 +178,17 @@ def _figures(
             after = encoded(snapshot, encoder, vectors, progress)
         run = found_by(after, test, _STAGE, name, progress)
         plain = plain or run
-        yield WayFigures(name, seconds, mixed, validation, measured(run, test, None if name == PLAIN else plain))
+        figures = measured(run, test, None if name == PLAIN else plain)
+        _say_difference(name, figures.against, progress)
+        yield WayFigures(name, seconds, mixed, validation, figures)
         shutil.rmtree(vectors, ignore_errors=True)
+
+
+def _say_difference(name: str, against: Difference | None, progress: Progress) -> None:
+    """At once: the table comes after the last way, and an hour may pass before that."""
+    if against is not None:
+        progress.begin(f"{name} - {PLAIN}", None, "")
+        progress.end("nDCG@10 {} ({} to {})".format(*difference_cells(against)))
 
 
 def show_ways(report: WaysReport) -> None:
