@@ -23,6 +23,8 @@ _NEIGHBOURS = tuple(
     for fading, last in ((0.6, _LAST), (0.9, _LAST), (1.0, _LAST), (1.0, None))
 )
 """Shrinkage, how much an older purchase counts beside the next newer one, how many are looked back at."""
+_REGRESSIONS = tuple((ridge, half_life) for ridge in (6.0, 25.0) for half_life in (60.0, np.inf))
+"""Ridge, as a multiple of the mean number of shoppers; days after which a purchase counts half."""
 _FACTORS = ((0.05, False), (0.01, False), (0.05, True), (0.01, True))
 """The learning rate; whether a shopper is the factors of the history, instead of factors of the shopper's own."""
 
@@ -37,6 +39,7 @@ def baselines(*, timed: bool, hide_seen: bool) -> list[Way]:
             best_of({f"{groups} groups of texts": partial(in_categories, groups=groups) for groups in GROUPS}),
         ),
         Way("item-kNN", best_of(_neighbour_trials())),
+        Way("EASE", best_of(_regression_trials(timed))),
         Way("BPR", best_of(_factor_trials())),
     ]
     return ways if hide_seen else [Way("bought-before", best_of({"": bought_before})), *ways]
@@ -48,6 +51,14 @@ def _neighbour_trials() -> dict[str, Fit]:
             item_neighbours, shrinkage=shrinkage, fading=fading, last=last
         )
         for shrinkage, fading, last in _NEIGHBOURS
+    }
+
+
+def _regression_trials(timed: bool) -> dict[str, Fit]:
+    return {
+        f"ridge {ridge:.0f}, {_life(life)}": partial(regressed, ridge=ridge, half_life=life)
+        for ridge, life in _REGRESSIONS
+        if timed or np.isinf(life)
     }
 
 
@@ -116,6 +127,26 @@ def item_neighbours(material: Material, shrinkage: float, fading: float, last: i
     similar = (norms @ common @ norms).tocsr()
     similar.data *= common.data / (common.data + shrinkage)
     return lambda cases: (profiles(cases, material.products, fading, last) @ similar).toarray()
+
+
+def regressed(material: Material, ridge: float, half_life: float) -> Scorer:
+    """EASE (Steck 2019, section 3): each product by a ridge regression on all others, the last time that a shopper
+    bought it counting half after `half_life` days."""
+    bought = material.purchases
+    newest_first = np.argsort(-bought.times, kind="stable")
+    keys = bought.shoppers[newest_first] * material.products + bought.products[newest_first]
+    pairs, newest = np.unique(keys, return_index=True)
+    age = (bought.times.max() - bought.times[newest_first][newest]) / DAY_MS
+    shape = (int(bought.shoppers.max()) + 1, material.products)
+    common = csr_matrix((0.5 ** (age / half_life / 2), (pairs // material.products, pairs % material.products)), shape)
+    system = (common.T @ common).toarray()
+    diagonal = np.diag_indices(len(system))
+    often = system[diagonal]
+    system[diagonal] += ridge * often[often > 0].mean()
+    inverse = np.linalg.inv(system)
+    told = -inverse / inverse[diagonal]
+    told[diagonal] = 0.0
+    return lambda cases: profiles(cases, material.products, 1.0) @ told
 
 
 def factorised(material: Material, rate: float, *, folded: bool, factors: int = 64, epochs: int = 300) -> Scorer:

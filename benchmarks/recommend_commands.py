@@ -46,7 +46,8 @@ def recommend(
 ) -> None:
     """Foretell each shopper's next purchase over the whole catalog: HR@10 and NDCG@10 by way, shopper and product.
 
-    Popularity, item-kNN, BPR and SASRec learn from the same purchases as our ways. SASRec needs the extra `bench`.
+    Popularity, item-kNN, EASE, BPR and SASRec learn from the same purchases as our ways; SASRec needs the extra
+    `bench`.
     """
     import msgspec
 

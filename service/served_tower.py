@@ -38,9 +38,13 @@ class OpenedTower:
 
     def own_of(self, places: list[int | None]) -> Floats:
         """The own vectors (n, e) of products at these places; 0 for one that has none."""
+        return self.told_of(places, self.table.own)
+
+    def told_of(self, places: list[int | None], told: Floats) -> Floats:
+        """What is told (m, ...) of the table's products, of those at places (n,); 0 for one that has none."""
         known = _numbers(places)
-        made = np.zeros((len(known), self.spec.width), np.float32)
-        made[known >= 0] = self.table.own[known[known >= 0]]
+        made = np.zeros((len(known), *told.shape[1:]), np.float32)
+        made[known >= 0] = told[known[known >= 0]]
         return made
 
     def biases_of(self, places: list[int | None], categories: list[str]) -> Floats:
@@ -54,10 +58,12 @@ class OpenedTower:
             np.float32,
         )
 
-    def beside(self, places: list[int | None]) -> tuple[NDArray[np.int64], Floats]:
-        """Which places of the table are beside those of a history (w,), oldest first, and what that adds to their
-        scores."""
-        return self.table.beside.of(_numbers(places))
+    def beside(self, places: list[int | None]) -> Floats:
+        """What having chosen a history (w,), oldest first, adds to the scores of the table's products (m,)."""
+        beside = self.table.beside
+        if not beside.weight:
+            return np.zeros(len(self.table.ids), np.float32)
+        return np.float32(beside.weight) * beside.neighbours.beside(_numbers(places), beside.fading)
 
     def encode(self, history: Histories, now: float, vectors: Floats, own: Floats) -> tuple[Floats, Floats]:
         """Of one shopper what products' vectors (d,) and own vectors (e,) are multiplied with; `vectors` and `own` are

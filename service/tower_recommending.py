@@ -53,8 +53,7 @@ class ShopperVectors:
     def _learned(self, count: int, where: Condition | None) -> Rows:
         """The rows of the best by what was learned of them alone."""
         table, snapshot = self._tower.table, self._snapshot
-        scores = table.own @ self._own + table.bias
-        scores[self._beside[0]] += self._beside[1]
+        scores = table.own @ self._own + table.bias + self._beside
         places = np.argpartition(-scores, count)[:count] if count < len(scores) else np.arange(len(scores))
         found = (snapshot.products.row_of(table.ids[place]) for place in places.tolist())
         rows = np.sort(np.array([row for row in found if row is not None], np.int64))
@@ -68,14 +67,8 @@ class ShopperVectors:
             for row, place in zip(rows.tolist(), places, strict=True)
         ]
         learned = tower.own_of(places) @ self._own + tower.biases_of(places, categories)
-        learned += _told_of(places, *self._beside)
+        learned += tower.told_of(places, self._beside)
         return np.asarray(alike, np.float64) + learned
-
-
-def _told_of(places: Sequence[int | None], found: NDArray[np.int64], told: NDArray[np.float32]) -> NDArray[np.float32]:
-    """(n,): what is told of products at these places; 0 for those that are not among the found ones."""
-    known = dict(zip(found.tolist(), told.tolist(), strict=True))
-    return np.array([0.0 if place is None else known.get(place, 0.0) for place in places], np.float32)
 
 
 def _known(

@@ -14,7 +14,7 @@ import scipy.sparse as sp
 from numpy.typing import NDArray
 from scipy.sparse.linalg import svds
 
-from rerank.shoppers.histories import Histories, Ints
+from rerank.shoppers.histories import DAY, Histories, Ints
 
 _SHRINKS = 2.0
 """A product that so many shoppers chose has a vector of about 0.7; the more, the nearer to 1."""
@@ -40,14 +40,24 @@ class Factors:
     """(n,)."""
 
 
-def who_chose(histories: Histories, rows: Ints) -> sp.csr_matrix:
-    """(n, m): 1 where a shopper chose the product of a row, of rows (m,) ascending, however often."""
+def who_chose(histories: Histories, rows: Ints, half_life: float | None = None) -> sp.csr_matrix:
+    """(n, m): 1 where a shopper chose the product of a row, of rows (m,) ascending, however often.
+
+    With a `half_life` in days the last time counts, half as much after so many days; times have to be known.
+    """
     owner = np.repeat(np.arange(len(histories)), histories.lengths)
     is_kept = np.isin(histories.products, rows)
     place = np.searchsorted(rows, histories.products[is_kept])
-    table = sp.csr_matrix((np.ones(len(place)), (owner[is_kept], place)), (len(histories), len(rows)))
-    table.data[:] = 1.0
-    return table
+    pairs = owner[is_kept] * len(rows) + place
+    # Acts stand oldest first: of what was chosen again, the last time is the first from behind.
+    pairs, last = np.unique(pairs[::-1], return_index=True)
+    counted = np.ones(len(pairs))
+    if half_life is not None and len(pairs):
+        days = (histories.times.max() - histories.times[is_kept][::-1][last]) / DAY
+        counted = 0.5 ** (days / half_life)
+    return sp.csr_matrix(
+        (counted, (pairs // max(len(rows), 1), pairs % max(len(rows), 1))), (len(histories), len(rows))
+    )
 
 
 def own_vectors(histories: Histories, count: int, width: int, *, least_shoppers: int, most: int) -> Factors:

@@ -25,14 +25,14 @@ from safetensors.numpy import load_file
 from rerank.gate.bootstrap import Difference
 from rerank.ranker.model_files import check_graph
 from rerank.sealed_folder import SEAL_FILE, read_told, seal, sealed_problem
-from rerank.shoppers.neighbours import NOTHING_BESIDE, Beside, Neighbours
+from rerank.shoppers.neighbours import NOTHING_BESIDE, Beside, NeighbourOptions, Neighbours
 from retrieval.errors import RankerError, ShopperTowerDamagedError, ShopperTowerForeignError
 from retrieval.manifest import FileEntry
 
-FORMAT = 2
+FORMAT = 3
 """Counts up when a tower's files change so that an older program could not use them."""
-_READ = (1, FORMAT)
-"""Of format 1 none has neighbours."""
+_READ = (1, 2, FORMAT)
+"""Of format 1 none has neighbours, of format 2 none that speak against a product."""
 MODEL_FILE, WEIGHTS_FILE = "model.onnx", "weights.safetensors"
 TABLE_FILE, IDS_FILE = "products.safetensors", "products.json"
 SPEC_FILE, REPORT_FILE = "tower.json", "report.json"
@@ -62,6 +62,10 @@ class TowerSpec(msgspec.Struct, frozen=True, kw_only=True):
     """What a strength of 1 between neighbours adds to a score; 0 for a tower that has none."""
     beside_fading: float = 1.0
     """What an older product of a history counts beside the next newer one, for its neighbours."""
+    beside_ridge: float = 0.0
+    """As `rerank.shoppers.neighbours.NeighbourOptions.ridge`; 0 where they are cosines, as those of format 2."""
+    beside_half_life: float | None = None
+    """As `NeighbourOptions.half_life`, in days."""
     trained_on: Mapping[str, str | int | float] = {}
     """Data, seed, date: for people."""
 
@@ -198,7 +202,8 @@ def _beside(tensors: Mapping[str, NDArray[np.generic]], spec: TowerSpec) -> Besi
         tensors["others"].astype(np.int32),
         tensors["strengths"].astype(np.float32),
     )
-    return Beside(neighbours, spec.beside_weight, spec.beside_fading)
+    options = NeighbourOptions(spec.beside_ridge, spec.beside_half_life)
+    return Beside(neighbours, spec.beside_weight, spec.beside_fading, options)
 
 
 class _Format(msgspec.Struct, frozen=True):

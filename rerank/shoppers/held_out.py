@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -33,9 +33,12 @@ class Held:
     def some(self, most: int, seed: int = 0) -> Held:
         """At most so many of the shoppers, drawn by the seed."""
         count = len(self.targets)
-        chosen = np.sort(np.random.default_rng(seed).permutation(count)[:most])
-        now = None if self.now is None else self.now[chosen]
-        return Held(self.histories.some(chosen), self.targets[chosen], now)
+        return self.only(np.sort(np.random.default_rng(seed).permutation(count)[:most]))
+
+    def only(self, numbers: Ints) -> Held:
+        """The shoppers of these numbers."""
+        now = None if self.now is None else self.now[numbers]
+        return Held(self.histories.some(numbers), self.targets[numbers], now)
 
 
 def split_by_time(histories: Histories, share: float, *, hide_seen: bool = False) -> tuple[Histories, Held]:
@@ -80,11 +83,16 @@ def ranks_of(tower: ShopperTower, held: Held, *, hide_seen: bool) -> Ints:
 def ranks_by(score: Score, held: Held, count: int, *, hide_seen: bool) -> Ints:
     """The same by any way to score a catalog of `count` products."""
     found = [np.empty(0, np.int64)]
+    for part, seen in in_parts(held, count, hide_seen=hide_seen):
+        found.append(ranks(score(part.histories, part.now), part.targets, seen))
+    return np.concatenate(found)
+
+
+def in_parts(held: Held, count: int, *, hide_seen: bool) -> Iterator[tuple[Held, list[Ints] | None]]:
+    """Of so few shoppers each that all their scores of `count` products can be held at once, and which products each
+    has seen, where these are left out."""
     step = max(1, _MOST_SCORES // max(count, 1))
     for start in range(0, len(held.targets), step):
-        numbers = np.arange(start, min(start + step, len(held.targets)))
-        part = held.histories.some(numbers)
-        scores = score(part, None if held.now is None else held.now[numbers])
-        seen = [part.products[part.of_shopper(each)] for each in range(len(part))] if hide_seen else None
-        found.append(ranks(scores, held.targets[numbers], seen))
-    return np.concatenate(found)
+        part = held.only(np.arange(start, min(start + step, len(held.targets))))
+        done = part.histories
+        yield part, [done.products[done.of_shopper(each)] for each in range(len(done))] if hide_seen else None

@@ -15,10 +15,8 @@ from rerank.ranker.inputs import ACT_KINDS, MOST_ACTS, PADDING
 from retrieval.errors import InputError
 
 Ints = NDArray[np.int64]
-_MINUTE, _HOUR, _DAY = 60.0, 3_600.0, 86_400.0
-_EDGES = np.array(
-    [_MINUTE, _HOUR, _DAY, 3 * _DAY, 7 * _DAY, 14 * _DAY, 30 * _DAY, 60 * _DAY, 90 * _DAY, 180 * _DAY, 365 * _DAY]
-)
+_MINUTE, _HOUR, DAY = 60.0, 3_600.0, 86_400.0
+_EDGES = np.array([_MINUTE, _HOUR, *(days * DAY for days in (1, 3, 7, 14, 30, 60, 90, 180, 365))])
 GAPS = len(_EDGES) + 2
 """Classes of pauses, on a scale that grows as their logarithm: 0 is one that is not known, 1 less than a minute."""
 

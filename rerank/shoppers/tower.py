@@ -105,15 +105,17 @@ class ShopperTower:
         made = near @ self.catalog.T + self.bias
         made[:, self.learned.rows] += own @ self.learned.own.T
         if self.learned.beside.weight:
-            self._add_beside(made, histories)
+            made += self.learned.beside.weight * self.beside(self.learned.beside, histories)
         return np.asarray(made, np.float32)
 
-    def _add_beside(self, scores: Floats, histories: Histories) -> None:
+    def beside(self, beside: Beside, histories: Histories) -> Floats:
+        """(n, N): how strongly products are beside what n shoppers chose last, by neighbours of `learned.rows`."""
         rows = self.learned.rows
+        made = np.zeros((len(histories), len(self.catalog)), np.float32)
         for number, window in enumerate(histories.newest().products):
             places = self._places[window]
-            found, told = self.learned.beside.of(np.where(places < len(rows), places, -1))
-            scores[number, rows[found]] += told
+            made[number, rows] = beside.neighbours.beside(np.where(places < len(rows), places, -1), beside.fading)
+        return made
 
     def _encoded(self, windows: Windows, part: slice) -> tuple[Floats, Floats]:
         products = windows.products[part, -MOST_ACTS:]

@@ -18,16 +18,14 @@ from rerank.shoppers.held_out import Held, ranks_of, split_by_time
 from rerank.shoppers.histories import Histories, Ints
 from rerank.shoppers.measures import ndcg
 from rerank.shoppers.model import ShopperModel
-from rerank.shoppers.neighbours import NOTHING_BESIDE, Beside, Neighbours, neighbours_of
+from rerank.shoppers.neighbours import NOTHING_BESIDE, Beside, neighbours_of
 from rerank.shoppers.network import TowerShape
 from rerank.shoppers.tower import ShopperTower
+from rerank.shoppers.weighing import weighed
 from rerank.training.checkpoint import Epoch, best_of
 from rerank.training.loop import LoopOptions, Training, train
 from retrieval.errors import TrainingError
 
-_WEIGHTS = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0)
-"""Of neighbours, that are tried beside none; an older product counts `_FADING` of the next newer one."""
-_FADING = (0.9, 0.95, 1.0)
 LEAST_SHOPPERS = 20
 """With two acts or more."""
 Advance = Callable[[int, float], None]
@@ -106,7 +104,7 @@ def fit(
         if options.refit and best and learning is not histories:
             run = _Run(vectors, histories, replace(options, epochs=best, patience=best + 1), categories)
             run.train(None, work / "whole", advance)
-            beside = replace(beside, neighbours=run.neighbours())
+            beside = run.learned_again(beside)
     return run.tower(beside)
 
 
@@ -171,20 +169,17 @@ class _Run:
         self.model.eval()
         return train(self.model, training, self._options.loop(), folder, advance, judged=judged)
 
-    def neighbours(self) -> Neighbours:
-        """What the same shoppers chose of the products that have something own."""
-        return neighbours_of(self._histories, self.model.rows, least_shoppers=self._options.least_shoppers)
-
     def beside(self, held: Held) -> Beside:
-        """Neighbours with the weight that is best beside the tower as it is now, by what it is validated by; of equally
-        good ones the least."""
-        neighbours = self.neighbours()
-        tried = [Beside(neighbours, 0.0, _FADING[0])]
-        tried += [Beside(neighbours, weight, fading) for weight in _WEIGHTS for fading in _FADING]
-        reached = [
-            float(ndcg(ranks_of(self.tower(each), held, hide_seen=self._options.hide_seen)).mean()) for each in tried
-        ]
-        return tried[int(np.argmax(reached))]
+        """The neighbours that are best beside the tower as it is now, by what it is validated by."""
+        least, hide = self._options.least_shoppers, self._options.hide_seen
+        return weighed(self.tower(), self._histories, held, least_shoppers=least, hide_seen=hide)
+
+    def learned_again(self, beside: Beside) -> Beside:
+        """The same way to learn and count neighbours, on these histories."""
+        if not beside.weight:
+            return beside
+        rows, least = self.model.rows, self._options.least_shoppers
+        return replace(beside, neighbours=neighbours_of(self._histories, rows, beside.options, least_shoppers=least))
 
     def tower(self, beside: Beside = NOTHING_BESIDE) -> ShopperTower:
         """As it is now."""

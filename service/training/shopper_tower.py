@@ -172,6 +172,8 @@ class _Trial:
                 usual_bias=tower.learned.usual_bias,
                 beside_weight=tower.learned.beside.weight,
                 beside_fading=tower.learned.beside.fading,
+                beside_ridge=tower.learned.beside.options.ridge,
+                beside_half_life=tower.learned.beside.options.half_life,
                 trained_on={
                     "shoppers": len(learning),
                     "acts": len(learning.products),

@@ -247,7 +247,7 @@ def watched(look: Callable[[], object]) -> Iterator[list[object]]:
     stop = threading.Event()
 
     def watch() -> None:
-        while not stop.is_set():
+        while not stop.wait(0.005):
             seen.append(look())
 
     with ThreadPoolExecutor(1) as executor:

@@ -171,7 +171,7 @@ def searching(engine: SearchEngine) -> Iterator[list[Page]]:
     stop, pages = threading.Event(), list[Page]()
 
     def search_on() -> None:
-        while not stop.is_set():
+        while not stop.wait(0.02):
             pages.append(engine.search(TEXT))
 
     with ThreadPoolExecutor(4) as threads:

@@ -17,6 +17,7 @@ from benchmarks.next_baselines import (
     in_categories,
     item_neighbours,
     popularity,
+    regressed,
 )
 from benchmarks.next_ours import markov, near_texts, shopper_tower
 from benchmarks.next_sasrec import SasrecOptions, check_installed, choose_sasrec, fit_sasrec
@@ -34,6 +35,7 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 
 FOLLOWING: dict[str, Fit] = {
     "item-kNN": partial(item_neighbours, shrinkage=1.0, fading=0.9),
+    "EASE": partial(regressed, ridge=6.0, half_life=np.inf),
     "near texts": near_texts,
     "next products": partial(markov, least=2),
     "shopper tower": shopper_tower,

@@ -89,7 +89,10 @@ def test_nobody_to_judge_on() -> None:
 @pytest.mark.parametrize(
     ("options", "told"),
     [
-        (("--way", "tower"), "--way: 'tower' is none, it can be popularity, in-categories, item-kNN, BPR, SASRec"),
+        (
+            ("--way", "tower"),
+            "--way: 'tower' is none, it can be popularity, in-categories, item-kNN, EASE, BPR, SASRec",
+        ),
         (("--way", "popularity", "--lines", "a.jsonl"), "--lines: 1 files; give two"),
     ],
 )

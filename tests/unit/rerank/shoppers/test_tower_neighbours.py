@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from rerank.shoppers.histories import Histories, Ints
-from rerank.shoppers.neighbours import NOTHING_BESIDE, Beside, Neighbours, neighbours_of
+from rerank.shoppers.neighbours import NOTHING_BESIDE, NeighbourOptions, Neighbours, neighbours_of
 from rerank.shoppers.training import fit
 from tests.unit.rerank.shoppers.small_stores import EACH, KINDS, TINY, catalog, shoppers
 
 HISTORIES = Histories.of([[5, 7, 5], [5, 7], [7, 9], [2], [9, 5, 7]])
+TIMED = Histories.of(
+    [[5, 7, 5], [5, 7], [7, 9], [2], [9, 5, 7]],
+    times=[[0, 86_400, 432_000], [0, 0], [86_400, 172_800], [5], [3_600, 259_200, 345_600]],
+)
 ROWS = np.array([5, 7, 9])
 
 
@@ -24,17 +28,46 @@ def pairs(found: Neighbours) -> dict[tuple[int, int], float]:
     return dict(zip(told, found.strengths.tolist(), strict=True))
 
 
-def cosine(both: int, one: int, other: int) -> float:
-    return both / math.sqrt(one * other)
+def ridge_regression(histories: Histories, ridge: float, half_life: float | None = None) -> NDArray[np.float64]:
+    """Each product foretold from all others, by one regression at a time."""
+    chosen = np.zeros((len(histories), len(ROWS)))
+    for shopper in range(len(histories)):
+        part = histories.of_shopper(shopper)
+        for row, time in zip(histories.products[part].tolist(), histories.times[part].tolist(), strict=True):
+            if row in ROWS:
+                age = 0.0 if half_life is None else (np.nanmax(histories.times) - time) / 86_400 / half_life
+                chosen[shopper, ROWS.tolist().index(row)] = 0.5 ** (age / 2)
+    common = chosen.T @ chosen
+    penalty = ridge * np.diag(common).mean()
+    made = np.zeros_like(common)
+    for target in range(len(ROWS)):
+        others = np.arange(len(ROWS)) != target
+        system = common[np.ix_(others, others)] + penalty * np.eye(len(ROWS) - 1)
+        made[others, target] = np.linalg.solve(system, common[others, target])
+    return made
 
 
-def test_strengths_are_cosines_over_shoppers() -> None:
-    found = pairs(neighbours_of(HISTORIES, ROWS, least_shoppers=1))
-    # 5 by three shoppers, 7 by four, 9 by two.
-    assert found[0, 0] == pytest.approx(cosine(3, 3, 3))
-    assert found[0, 1] == found[1, 0] == pytest.approx(cosine(3, 3, 4))
-    assert found[1, 2] == pytest.approx(cosine(2, 4, 2))
-    assert found[0, 2] == pytest.approx(cosine(1, 3, 2))
+@pytest.mark.parametrize("half_life", [None, 2.0])
+def test_strengths_are_those_of_a_regression_of_each_product_on_all_others(half_life: float | None) -> None:
+    histories = TIMED if half_life else HISTORIES
+    found = pairs(neighbours_of(histories, ROWS, NeighbourOptions(0.5, half_life), least_shoppers=1))
+    expected = ridge_regression(histories, 0.5, half_life)
+    assert len(found) == 9
+    for (one, other), strength in found.items():
+        assert strength == pytest.approx(0.3 if one == other else expected[one, other], abs=1e-5)
+
+
+def test_what_was_chosen_long_ago_says_less() -> None:
+    strengths = [
+        pairs(neighbours_of(TIMED, ROWS, NeighbourOptions(0.5, life), least_shoppers=1))[0, 2] for life in (1.0, None)
+    ]
+    assert strengths[0] != pytest.approx(strengths[1], abs=1e-3)
+
+
+def test_products_that_few_chose_have_none_in_large_catalogs() -> None:
+    found = neighbours_of(HISTORIES, ROWS, least_shoppers=1, most_products=2)
+    assert {*pairs(found)} == {(0, 0), (0, 1), (1, 0), (1, 1)}
+    assert not found.problem(3)
 
 
 def test_pairs_of_few_shoppers_are_nobodys_to_tell() -> None:
@@ -42,23 +75,27 @@ def test_pairs_of_few_shoppers_are_nobodys_to_tell() -> None:
 
 
 def test_the_strongest_are_kept_in_the_order_of_places() -> None:
+    known = pairs(neighbours_of(HISTORIES, ROWS, least_shoppers=1))
     found = neighbours_of(HISTORIES, ROWS, least_shoppers=1, most=2)
     assert np.diff(found.starts).tolist() == [2, 2, 2]
-    assert {*pairs(found)} == {(0, 0), (0, 1), (1, 0), (1, 1), (2, 1), (2, 2)}
+    assert not found.problem(3)
+    kept = pairs(found)
+    assert all((place, place) in kept for place in range(3))
+    for place in range(3):
+        (dropped,) = (abs(known[place, other]) for other in range(3) if (place, other) not in kept)
+        assert all(dropped <= abs(strength) for (one, _), strength in kept.items() if one == place)
 
 
 def test_what_is_beside_several_adds_up_and_older_ones_count_less() -> None:
     found = neighbours_of(HISTORIES, ROWS, least_shoppers=1)
-    places, told = found.beside(np.array([-1, 2, 0]), 0.5)
+    told = found.beside(np.array([-1, 2, 0]), 0.5)
     known = pairs(found)
-    assert places.tolist() == [0, 1, 2]
     assert told.tolist() == pytest.approx([known[0, at] + 0.5 * known[2, at] for at in range(3)])
 
 
 @pytest.mark.parametrize("places", [np.array([-1, -1]), np.empty(0, np.int64)])
 def test_nothing_is_beside_nothing(places: Ints) -> None:
-    found, told = neighbours_of(HISTORIES, ROWS, least_shoppers=1).beside(places, 0.9)
-    assert len(found) == len(told) == 0
+    assert neighbours_of(HISTORIES, ROWS, least_shoppers=1).beside(places, 0.9).tolist() == [0.0] * 3
 
 
 def test_a_catalog_without_known_products_has_none() -> None:
@@ -81,7 +118,7 @@ def test_some_of_them_have_new_places() -> None:
         ({"starts": np.array([0, 1])}, "holds bounds of neighbours that do not fit"),
         ({"starts": np.array([0, 3, 2, 9])}, "holds bounds of neighbours that do not fit"),
         ({"others": np.full(9, 3, np.int32)}, "names neighbours that it does not hold"),
-        ({"strengths": np.full(9, np.nan, np.float32)}, "holds strengths of neighbours that are not within 0 and 1"),
+        ({"strengths": np.full(9, np.nan, np.float32)}, "holds strengths of neighbours that are not within -1 and 1"),
     ],
 )
 def test_damage_is_told(change: dict[str, Any], told: str) -> None:
@@ -102,8 +139,7 @@ def test_a_tower_counts_them_as_much_as_its_validation_wants() -> None:
     alone = type(plain)(plain.encode, plain.catalog, without, kinds).scores(asked)
     added = plain.scores(asked) - alone
     places = np.searchsorted(plain.learned.rows, [1, EACH + 1])
-    found, told = Beside(beside.neighbours, beside.weight, beside.fading).of(places)
     expected = np.zeros(KINDS * EACH)
-    expected[plain.learned.rows[found]] = told
+    expected[plain.learned.rows] = beside.weight * beside.neighbours.beside(places, beside.fading)
     assert added[0] == pytest.approx(expected, abs=1e-4)
     assert not added[1].any()
