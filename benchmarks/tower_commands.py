@@ -3,88 +3,43 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from service.options import IndexArgument, JsonOption, cache_folder
-from service.tower_commands import (
+from service.tower_commands import CatalogOption, EncoderOption, OutOption, SyntheticOption, TuneOption
+from service.tower_options import (
     BatchOption,
-    BrandsOption,
-    CachedOption,
-    CatalogOption,
-    DropOption,
-    EncoderOption,
     EpochsOption,
-    FgmOption,
-    LayersOption,
     LengthOption,
-    LoraOption,
-    LossOption,
-    MarginOption,
-    MatryoshkaOption,
-    MixingOption,
-    NearMissesOption,
-    NegativesOption,
-    PrecisionOption,
-    RanksOption,
     RateOption,
-    RoundsOption,
     SeedOption,
-    SyntheticOption,
-    TeacherLossOption,
     TeacherOption,
     TemperatureOption,
-    TrainLayersOption,
-    TuneOption,
-    TyposOption,
-    UnitsOption,
-    UnlikeOption,
+    takes_tower_options,
 )
 
+if TYPE_CHECKING:
+    from rerank.towers.options import TowerOptions
 
+
+@takes_tower_options
 def towers(
     index: IndexArgument,
     judgments: Annotated[Path, typer.Argument(help="A judgments file.", metavar="JUDGMENTS")],
     encoder: EncoderOption = "",
     from_catalog: CatalogOption = 0,
-    loss: LossOption = "softmax",
-    epochs: EpochsOption = 3,
-    batch: BatchOption = 128,
-    learning_rate: RateOption = 1e-4,
     *,
     synthetic: SyntheticOption = 0,
-    temperature: TemperatureOption = 0.05,
-    margin: MarginOption = 0.0,
-    negatives: NegativesOption = 1,
-    ranks: RanksOption = "101-500",
-    near_misses: NearMissesOption = 0.0,
-    rounds: RoundsOption = 2,
-    max_length: LengthOption = 64,
-    train_layers: TrainLayersOption = None,
-    layers: LayersOption = None,
-    lora: LoraOption = None,
-    typos: TyposOption = 0.0,
-    units: UnitsOption = 0.0,
-    brands: BrandsOption = 0.0,
-    drop_fields: DropOption = 0.0,
-    unlike: UnlikeOption = 0.0,
-    fgm: FgmOption = 0.0,
-    mixing: MixingOption = True,
-    matryoshka: MatryoshkaOption = "",
-    precision: PrecisionOption = "auto",
-    cached: CachedOption = True,
-    teacher: TeacherOption = "",
-    teacher_loss: TeacherLossOption = "none",
     tune: TuneOption = 0,
+    teacher: TeacherOption = "",
     runtimes: Annotated[
         str, typer.Option("--runtime", help="Of what was trained; several are separated by commas.")
     ] = "auto",
-    seed: SeedOption = 0,
-    out: Annotated[
-        Path | None, typer.Option("--out", help="A new folder; by default one under the index's training/towers.")
-    ] = None,
+    out: OutOption = None,
     as_json: JsonOption = False,
+    options: TowerOptions,
 ) -> None:
     """Train the encoder on four fifths of the judged queries, and measure it on the others over the whole catalog.
 
@@ -95,34 +50,8 @@ def towers(
     from benchmarks.towers import measure_towers, show_towers
     from retrieval.judgments import read_judgments
     from service.terminal import ProgressLines, write_json
-    from service.tower_commands import tower_options
     from service.training.towers import TowersRequest
 
-    options = tower_options(
-        loss=loss,
-        teacher=teacher,
-        teacher_loss=teacher_loss,
-        epochs=epochs,
-        batch=batch,
-        learning_rate=learning_rate,
-        temperature=temperature,
-        margin=margin,
-        negatives=negatives,
-        ranks=ranks,
-        near_misses=near_misses,
-        rounds=rounds,
-        max_length=max_length,
-        train_layers=train_layers,
-        layers=layers,
-        lora=lora,
-        augment=(typos, units, brands, drop_fields, unlike),
-        fgm=fgm,
-        mixing=mixing,
-        matryoshka=matryoshka,
-        precision=precision,
-        cached=cached,
-        seed=seed,
-    )
     request = TowersRequest(
         catalog=from_catalog,
         synthetic=synthetic,
