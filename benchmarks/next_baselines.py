@@ -25,6 +25,8 @@ _NEIGHBOURS = tuple(
 """Shrinkage, how much an older purchase counts beside the next newer one, how many are looked back at."""
 _REGRESSIONS = tuple((ridge, half_life) for ridge in (6.0, 25.0) for half_life in (60.0, np.inf))
 """Ridge, as a multiple of the mean number of shoppers; days after which a purchase counts half."""
+_MOST_REGRESSED = 10_000
+"""Products: their matrix has so many rows and columns."""
 _FACTORS = ((0.05, False), (0.01, False), (0.05, True), (0.01, True))
 """The learning rate; whether a shopper is the factors of the history, instead of factors of the shopper's own."""
 
@@ -131,22 +133,30 @@ def item_neighbours(material: Material, shrinkage: float, fading: float, last: i
 
 def regressed(material: Material, ridge: float, half_life: float) -> Scorer:
     """EASE (Steck 2019, section 3): each product by a ridge regression on all others, the last time that a shopper
-    bought it counting half after `half_life` days."""
+    bought it counting half after `half_life` days. Of large catalogs those that were bought most have a part in it."""
     bought = material.purchases
+    counts = material.counts
+    solved = np.sort(np.argsort(-counts, kind="stable")[: min(_MOST_REGRESSED, int((counts > 0).sum()))])
     newest_first = np.argsort(-bought.times, kind="stable")
     keys = bought.shoppers[newest_first] * material.products + bought.products[newest_first]
     pairs, newest = np.unique(keys, return_index=True)
     age = (bought.times.max() - bought.times[newest_first][newest]) / DAY_MS
     shape = (int(bought.shoppers.max()) + 1, material.products)
-    common = csr_matrix((0.5 ** (age / half_life / 2), (pairs // material.products, pairs % material.products)), shape)
+    cells = 0.5 ** (age / half_life / 2), (pairs // material.products, pairs % material.products)
+    common = csr_matrix(cells, shape)[:, solved].astype(np.float32)
     system = (common.T @ common).toarray()
     diagonal = np.diag_indices(len(system))
-    often = system[diagonal]
-    system[diagonal] += ridge * often[often > 0].mean()
+    system[diagonal] += ridge * system[diagonal].mean()
     inverse = np.linalg.inv(system)
-    told = -inverse / inverse[diagonal]
-    told[diagonal] = 0.0
-    return lambda cases: profiles(cases, material.products, 1.0) @ told
+    inverse /= -inverse[diagonal]
+    inverse[diagonal] = 0.0
+
+    def scores(cases: Sequence[Case]) -> Floats:
+        made = np.zeros((len(cases), material.products))
+        made[:, solved] = profiles(cases, material.products, 1.0)[:, solved] @ inverse
+        return made
+
+    return scores
 
 
 def factorised(material: Material, rate: float, *, folded: bool, factors: int = 64, epochs: int = 300) -> Scorer:

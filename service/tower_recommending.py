@@ -19,6 +19,8 @@ from service.snapshot import Snapshot
 
 _LEAST_PROPOSED = 200
 """Products that each of the two ways proposes; all of them are then scored by both."""
+_WIDER, _MOST_LOOKED_AT = 8, 10_000
+"""Where a condition lets few of the best through, so many times as many are looked at, up to about so many."""
 
 
 class ShopperVectors:
@@ -51,11 +53,21 @@ class ShopperVectors:
         return list(zip(rows[order].tolist(), scores[order].tolist(), strict=True))
 
     def _learned(self, count: int, where: Condition | None) -> Rows:
-        """The rows of the best by what was learned of them alone."""
-        table, snapshot = self._tower.table, self._snapshot
+        """The rows of the best by what was learned of them alone: `count` that a condition lets through, where there
+        are as many among the best `_MOST_LOOKED_AT`."""
+        table = self._tower.table
         scores = table.own @ self._own + table.bias + self._beside
-        places = np.argpartition(-scores, count)[:count] if count < len(scores) else np.arange(len(scores))
-        found = (snapshot.products.row_of(table.ids[place]) for place in places.tolist())
+        while True:
+            places = np.argpartition(-scores, count)[:count] if count < len(scores) else np.arange(len(scores))
+            found = self._shown(places, where)
+            if where is None or len(found) >= _LEAST_PROPOSED or count >= min(len(scores), _MOST_LOOKED_AT):
+                return found
+            count *= _WIDER
+
+    def _shown(self, places: NDArray[np.int64], where: Condition | None) -> Rows:
+        """The rows of products at these places that the catalog has, and a condition lets through."""
+        snapshot, ids = self._snapshot, self._tower.table.ids
+        found = (snapshot.products.row_of(ids[place]) for place in places.tolist())
         rows = np.sort(np.array([row for row in found if row is not None], np.int64))
         return rows if where is None else snapshot.keyword.select(Selection(rows=rows, where=where))
 

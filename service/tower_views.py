@@ -54,8 +54,8 @@ def show_tower(tower: StoredTower) -> None:
     out.print(Text(f"trained on {shown(told)}"), soft_wrap=True)
     if spec.beside_weight:
         count = f"count {spec.beside_weight:g}, an older product {spec.beside_fading:g} of the next newer one"
-        if spec.beside_half_life:
-            count += f", and a choice half after {spec.beside_half_life:g} days"
+        if spec.beside_options and spec.beside_options.half_life:
+            count += f", and a choice half after {spec.beside_options.half_life:g} days"
         out.print(Text(f"what the same shoppers chose counts in it: neighbours {count}"), soft_wrap=True)
     show_judged(tower)
 

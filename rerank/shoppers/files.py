@@ -62,10 +62,8 @@ class TowerSpec(msgspec.Struct, frozen=True, kw_only=True):
     """What a strength of 1 between neighbours adds to a score; 0 for a tower that has none."""
     beside_fading: float = 1.0
     """What an older product of a history counts beside the next newer one, for its neighbours."""
-    beside_ridge: float = 0.0
-    """As `rerank.shoppers.neighbours.NeighbourOptions.ridge`; 0 where they are cosines, as those of format 2."""
-    beside_half_life: float | None = None
-    """As `NeighbourOptions.half_life`, in days."""
+    beside_options: NeighbourOptions | None = None
+    """How they were learned; None where there are none, or they are cosines, as those of format 2."""
     trained_on: Mapping[str, str | int | float] = {}
     """Data, seed, date: for people."""
 
@@ -202,8 +200,7 @@ def _beside(tensors: Mapping[str, NDArray[np.generic]], spec: TowerSpec) -> Besi
         tensors["others"].astype(np.int32),
         tensors["strengths"].astype(np.float32),
     )
-    options = NeighbourOptions(spec.beside_ridge, spec.beside_half_life)
-    return Beside(neighbours, spec.beside_weight, spec.beside_fading, options)
+    return Beside(neighbours, spec.beside_weight, spec.beside_fading, spec.beside_options)
 
 
 class _Format(msgspec.Struct, frozen=True):

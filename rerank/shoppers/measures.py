@@ -15,7 +15,8 @@ def ranks(scores: NDArray[np.floating], targets: Ints, hidden: Sequence[Ints] | 
     """(n,): the rank of each target among all products, from 1; scores (n, N).
 
     `hidden` are for each of n the rows that are not shown: whatever they score, they count for nothing, unless one is
-    the target itself, which then has the last rank. Products with the target's score stand before it.
+    the target itself, which then has the last rank. Products with the target's score stand before it, and all do where
+    scores are no numbers.
     """
     shown = np.array(scores, copy=hidden is not None)
     target = shown[np.arange(len(shown)), targets].copy()
@@ -23,7 +24,7 @@ def ranks(scores: NDArray[np.floating], targets: Ints, hidden: Sequence[Ints] | 
         shown[number, rows] = -np.inf
         if targets[number] in rows:
             target[number] = -np.inf
-    before: Ints = (shown >= target[:, None]).sum(axis=1).astype(np.int64)
+    before: Ints = (~(shown < target[:, None])).sum(axis=1).astype(np.int64)
     return np.maximum(before, np.int64(1))
 
 

@@ -1,9 +1,7 @@
-"""What the same shoppers chose, product by product: a linear model of each product by all others (EASE: Steck 2019,
-Embarrassingly Shallow Autoencoders for Sparse Data, section 3).
+"""What the same shoppers chose, product by product: pairs of products, with what each says of the other.
 
 A few columns of factors cannot say which two of a thousand products are a pair, a table of pairs can: a tower scores by
-both. Cosines of pairs (item-based kNN) count what all shoppers choose once for each product beside it; here products
-explain what others have explained no second time.
+both. rerank/shoppers/ease.py learns them.
 """
 
 from __future__ import annotations
@@ -12,20 +10,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.linalg import lapack
 
-from rerank.shoppers.factors import who_chose
-from rerank.shoppers.histories import Histories, Ints
-from retrieval.errors import TrainingError
-
-MOST = 400
-"""Products beside each one, those that say most of it."""
-MOST_PRODUCTS = 10_000
-"""That have any, those that most shoppers chose: their pairs are solved for in one matrix of so many rows, 400 MB."""
-_SELF = 0.3
-"""What a product says of itself, where shoppers choose again; the model itself leaves it out."""
-_ROWS = 1_000
-"""Products whose shoppers in common are counted at once: it bounds the memory."""
+from rerank.shoppers.histories import Ints
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +23,8 @@ class NeighbourOptions:
     few shoppers."""
     half_life: float | None = None
     """Days after which a choice counts half; None where all count alike."""
+    again: float = 0.0
+    """What a product says of itself, where shoppers may choose it again; the regression leaves it out."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -90,65 +78,6 @@ class Neighbours:
         return np.bincount(others, told, len(self)).astype(np.float32)
 
 
-def neighbours_of(
-    histories: Histories,
-    rows: Ints,
-    options: NeighbourOptions = NeighbourOptions(),
-    *,
-    least_shoppers: int,
-    most: int = MOST,
-    most_products: int = MOST_PRODUCTS,
-) -> Neighbours:
-    """Of the products at rows (m,), ascending: the `most` that say most of each, of those that at least so many
-    shoppers chose with it; a product is beside itself. A place is a place in `rows`.
-
-    Raises TrainingError where the pairs cannot be solved for.
-    """
-    table = who_chose(histories, rows)
-    places = np.sort(np.argsort(-table.getnnz(axis=0), kind="stable")[:most_products])
-    if not len(places):
-        return Neighbours(np.zeros(len(rows) + 1, np.int64), np.empty(0, np.int32), np.empty(0, np.float32))
-    told = _weights(histories, rows[places], options)
-    chosen = table[:, places].tocsr()
-    by_product = chosen.T.tocsr()
-    counts = np.zeros(len(rows), np.int64)
-    others, strengths = [], []
-    for start in range(0, len(places), _ROWS):
-        common = (by_product[start : start + _ROWS] @ chosen).toarray()
-        part = np.where(common >= least_shoppers, told[start : start + _ROWS], 0.0)
-        best = np.argsort(-np.abs(part), axis=1, kind="stable")[:, :most]
-        for at, found in enumerate(best):
-            kept = np.sort(found[part[at, found] != 0])
-            counts[places[start + at]] = len(kept)
-            others.append(places[kept].astype(np.int32))
-            strengths.append(part[at, kept].astype(np.float32))
-    starts = np.concatenate([[0], np.cumsum(counts)])
-    return Neighbours(starts, np.concatenate(others), np.concatenate(strengths))
-
-
-def _weights(histories: Histories, rows: Ints, options: NeighbourOptions) -> NDArray[np.float32]:
-    """(m, m): what having chosen the first product says of choosing the second.
-
-    With G the shoppers that products have in common and P = (G + ridge)^-1 it is -P_ij / P_jj (equation 8).
-    """
-    table = who_chose(histories, rows, options.half_life)
-    table.data = np.sqrt(table.data)
-    by_product = table.T.tocsr()
-    matrix = np.empty((len(rows), len(rows)), np.float32, order="F")
-    for start in range(0, len(rows), _ROWS):
-        matrix[start : start + _ROWS] = (by_product[start : start + _ROWS] @ table).toarray()
-    diagonal = np.diag_indices(len(rows))
-    matrix[diagonal] += options.ridge * matrix[diagonal].mean()
-    factor, problem = lapack.spotrf(matrix, lower=True, overwrite_a=True)
-    inverse, later = lapack.spotri(factor, lower=True, overwrite_c=True) if not problem else (factor, 0)
-    if problem or later:
-        raise TrainingError(f"what shoppers chose cannot be solved for pairs of products (row {problem or later})")
-    whole = np.tril(inverse) + np.tril(inverse, -1).T
-    made: NDArray[np.float32] = np.clip(-whole / whole[diagonal], -1.0, 1.0)
-    made[diagonal] = _SELF
-    return made
-
-
 @dataclass(frozen=True, slots=True, eq=False)
 class Beside:
     """Neighbours and how much they count in a tower's scores."""
@@ -157,8 +86,8 @@ class Beside:
     weight: float
     """What a strength of 1 adds to a score; 0 where they say nothing that the tower does not know."""
     fading: float
-    options: NeighbourOptions = NeighbourOptions()
-    """How they were learned."""
+    options: NeighbourOptions | None = None
+    """How they were learned, if by `rerank.shoppers.ease`."""
 
     def some(self, places: Ints) -> Beside:
         """As `Neighbours.some`."""

@@ -13,12 +13,13 @@ import torch
 from numpy.typing import NDArray
 
 from rerank.shoppers.batches import Batch, Batches
+from rerank.shoppers.ease import neighbours_of
 from rerank.shoppers.factors import own_vectors
 from rerank.shoppers.held_out import Held, ranks_of, split_by_time
 from rerank.shoppers.histories import Histories, Ints
 from rerank.shoppers.measures import ndcg
 from rerank.shoppers.model import ShopperModel
-from rerank.shoppers.neighbours import NOTHING_BESIDE, Beside, neighbours_of
+from rerank.shoppers.neighbours import NOTHING_BESIDE, Beside
 from rerank.shoppers.network import TowerShape
 from rerank.shoppers.tower import ShopperTower
 from rerank.shoppers.weighing import weighed
@@ -26,6 +27,8 @@ from rerank.training.checkpoint import Epoch, best_of
 from rerank.training.loop import LoopOptions, Training, train
 from retrieval.errors import TrainingError
 
+METHOD = 2
+"""Counts up when the same acts and options make another tower."""
 LEAST_SHOPPERS = 20
 """With two acts or more."""
 Advance = Callable[[int, float], None]
@@ -99,9 +102,9 @@ def fit(
         run = _Run(vectors, learning, options, categories)
         validating = held.some(options.most_validated, options.seed)
         curve = run.train(validating, work / "validated", advance, judged)
-        beside = run.beside(validating)
+        beside = run.beside(validating, timed=not np.isnan(histories.times).any())
         best = best_of(curve).number
-        if options.refit and best and learning is not histories:
+        if options.refit and learning is not histories:
             run = _Run(vectors, histories, replace(options, epochs=best, patience=best + 1), categories)
             run.train(None, work / "whole", advance)
             beside = run.learned_again(beside)
@@ -169,14 +172,14 @@ class _Run:
         self.model.eval()
         return train(self.model, training, self._options.loop(), folder, advance, judged=judged)
 
-    def beside(self, held: Held) -> Beside:
+    def beside(self, held: Held, *, timed: bool) -> Beside:
         """The neighbours that are best beside the tower as it is now, by what it is validated by."""
         least, hide = self._options.least_shoppers, self._options.hide_seen
-        return weighed(self.tower(), self._histories, held, least_shoppers=least, hide_seen=hide)
+        return weighed(self.tower(), self._histories, held, least_shoppers=least, hide_seen=hide, timed=timed)
 
     def learned_again(self, beside: Beside) -> Beside:
         """The same way to learn and count neighbours, on these histories."""
-        if not beside.weight:
+        if beside.options is None:
             return beside
         rows, least = self.model.rows, self._options.least_shoppers
         return replace(beside, neighbours=neighbours_of(self._histories, rows, beside.options, least_shoppers=least))
@@ -191,6 +194,8 @@ class _Run:
 def next_product_loss(model: ShopperModel, batch: Batch) -> torch.Tensor:
     """Softmax cross-entropy over the candidates of a step, each less what made it one of them."""
     logits = model.logits(batch) - torch.from_numpy(batch.sample.log_q)
+    if not len(batch.wanted):  # nobody chose anything new
+        return logits.sum() * 0.0
     if len(batch.hidden[0]):
         where = torch.from_numpy(batch.hidden[0]), torch.from_numpy(batch.hidden[1])
         logits = logits.index_put(where, torch.tensor(-1e4))

@@ -18,7 +18,7 @@ from rerank.shoppers.histories import Histories
 from rerank.shoppers.onnx_encoder import OnnxEncoder
 from rerank.shoppers.registry import TowerRegistry
 from rerank.shoppers.tower import ShopperTower
-from rerank.shoppers.training import ShopperTowerOptions, fit
+from rerank.shoppers.training import METHOD, ShopperTowerOptions, fit
 from rerank.shoppers.written import write_model
 from rerank.training.checkpoint import Epoch, best_of
 from retrieval.errors import ShopperTowerError, TrainingError
@@ -130,7 +130,7 @@ class _Trial:
 
     def _digest(self, acts: ShopperActs) -> str:
         """Names what decides the outcome: a run that was interrupted goes on where all of it is the same."""
-        told = f"{acts.digest} {self._snapshot.manifest.version} {self._options}"
+        told = f"{METHOD} {acts.digest} {self._snapshot.manifest.version} {self._options}"
         return xxhash.xxh3_64_hexdigest(told.encode())
 
     def _fitted(self, catalog: Catalog, learning: Histories, run: Path) -> tuple[ShopperTower, list[Epoch]]:
@@ -172,8 +172,7 @@ class _Trial:
                 usual_bias=tower.learned.usual_bias,
                 beside_weight=tower.learned.beside.weight,
                 beside_fading=tower.learned.beside.fading,
-                beside_ridge=tower.learned.beside.options.ridge,
-                beside_half_life=tower.learned.beside.options.half_life,
+                beside_options=tower.learned.beside.options if tower.learned.beside.weight else None,
                 trained_on={
                     "shoppers": len(learning),
                     "acts": len(learning.products),

@@ -54,6 +54,7 @@ def publish(
         usual_bias=tower.learned.usual_bias,
         beside_weight=tower.learned.beside.weight,
         beside_fading=tower.learned.beside.fading,
+        beside_options=tower.learned.beside.options,
         trained_on={"shoppers": 120},
     )
     report = TowerReport(created="2026-11-10T03:12:00+00:00", aside=aside, without=without)

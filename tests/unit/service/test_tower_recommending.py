@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import shutil
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -105,6 +107,27 @@ def test_filters_and_rules_hold(live: SearchEngine) -> None:
     assert {hit.product.brand for hit in hits} == {brand}
     live.rules.put([Rule("no", (Hide((first[0].product.id,)),))])
     assert first[0].product.id not in {hit.product.id for hit in live.recommend(acts, size=20).hits}
+
+
+def test_few_that_a_filter_lets_through_are_found_far_down(
+    live: SearchEngine, tower: ShopperTower, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("service.tower_recommending._LEAST_PROPOSED", 3)
+    products, acts = live.snapshot.products, acts_on(live, 3, 10)
+    moments = [act.at.timestamp() for act in acts if act.at]
+    scores = tower.scores(Histories.of([[3, 10]], [[1, 1]], [moments]), np.array([time.time()]))[0]
+    scores[[3, 10]] = -np.inf
+    brands = np.array([products[row].brand for row in range(len(products))])
+    best = [np.flatnonzero(brands == brand)[scores[brands == brand].argmax()] for brand in np.unique(brands)]
+    learned = [row for row in best if row in tower.learned.rows]
+    assert len(learned) >= 3
+    for row in learned:
+        assert shown(live, acts, size=1, filters=f'brand = "{brands[row]}"') == [row]
+
+
+def test_an_engine_takes_no_solver() -> None:
+    program = "import sys, service.engine; sys.exit('scipy' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
 
 
 def test_seen_products_are_hidden_unless_shown(live: SearchEngine, root: Path) -> None:
@@ -226,11 +249,22 @@ def test_files_are_checked(published: Path, tmp_path: Path) -> None:
         opened_tower(folder)
 
 
-def test_one_of_the_format_before_has_no_neighbours(published: Path, tmp_path: Path) -> None:
+def test_what_is_beside_products_is_read_as_it_was_learned(published: Path, tower: ShopperTower) -> None:
+    beside = read_table(opened_tower(TowerRegistry(published).folder / "tower-0001")).beside
+    assert beside.options == tower.learned.beside.options is not None
+    assert (beside.weight, beside.fading) == (BESIDE, tower.learned.beside.fading)
+    assert np.array_equal(beside.neighbours.strengths, tower.learned.beside.neighbours.strengths)
+
+
+def test_one_of_a_format_before_has_other_neighbours_or_none(published: Path, tmp_path: Path) -> None:
     folder = Path(shutil.copytree(published / "shoppers" / "tower-0001", tmp_path / "tower"))
     said = msgspec.json.decode((folder / SPEC_FILE).read_bytes())
-    assert read_table(opened_tower(folder)).beside.weight == said.pop("beside_weight") == BESIDE
-    del said["beside_fading"]
+    del said["beside_options"]
+    (folder / SPEC_FILE).write_bytes(msgspec.json.encode(said | {"format": 2}))
+    _reseal(folder)
+    beside = read_table(opened_tower(folder)).beside
+    assert (beside.weight, beside.options) == (BESIDE, None)  # cosines
+    del said["beside_weight"], said["beside_fading"]
     (folder / SPEC_FILE).write_bytes(msgspec.json.encode(said | {"format": 1}))
     _reseal(folder)
     assert read_table(opened_tower(folder)).beside is NOTHING_BESIDE

@@ -11,9 +11,10 @@ import torch
 
 from rerank.shoppers.held_out import Held, ranks_of, split_by_time
 from rerank.shoppers.histories import Histories
-from rerank.shoppers.measures import hit_rate
+from rerank.shoppers.measures import hit_rate, ranks
 from rerank.shoppers.tower import ShopperTower
 from rerank.shoppers.training import ShopperTowerOptions, fit
+from rerank.training.checkpoint import Epoch
 from retrieval.errors import TrainingError
 from tests.unit.rerank.shoppers.small_stores import EACH, KINDS, TINY, catalog, shoppers
 
@@ -124,6 +125,32 @@ def test_a_product_of_few_shoppers_has_nothing_own() -> None:
     tower = fit(vectors, alone, replace(TINY, epochs=1, least_shoppers=2))
     assert EACH - 1 not in tower.learned.rows
     assert EACH - 1 in fit(vectors, alone, replace(TINY, epochs=1)).learned.rows
+
+
+def test_what_came_last_is_known_also_where_no_epoch_was_better() -> None:
+    """Nothing is learned of the network then; which products there are, and which go together, still is."""
+    vectors, histories = _given()
+    newest = EACH - 1  # chosen by nobody else
+    late = Histories.of(
+        [*[histories.products[histories.of_shopper(each)].tolist() for each in range(60)], *([[0, newest]] * 3)],
+        times=[*[[float(each)] * 6 for each in range(60)], *([[50.0, 100.0]] * 3)],
+    )
+    judged: list[Epoch] = []
+    tower = fit(vectors, late, replace(TINY, epochs=1, learning_rate=3.0), judged=judged.append)
+    assert judged[1].validation < judged[0].validation
+    assert newest in tower.learned.rows
+
+
+def test_batches_of_shoppers_who_chose_nothing_new_teach_nothing() -> None:
+    vectors, _ = catalog()
+    again = Histories.of([[each, each] for each in range(30)])
+    held = Held(Histories.of([[0], [1]]), np.array([EACH, EACH + 1]))
+    assert np.isfinite(fit(vectors, again, replace(TINY, epochs=1), validation=held).bias).all()
+
+
+def test_scores_that_are_no_numbers_rank_last() -> None:
+    scores = np.array([[0.1, 0.3, 0.2], [np.nan] * 3], np.float32)
+    assert ranks(scores, np.array([2, 0])).tolist() == [2, 3]
 
 
 def test_a_loss_that_is_no_number_stops_training() -> None:

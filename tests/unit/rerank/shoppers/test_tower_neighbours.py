@@ -9,9 +9,11 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from rerank.shoppers.ease import neighbours_of
 from rerank.shoppers.histories import Histories, Ints
-from rerank.shoppers.neighbours import NOTHING_BESIDE, NeighbourOptions, Neighbours, neighbours_of
+from rerank.shoppers.neighbours import NOTHING_BESIDE, NeighbourOptions, Neighbours
 from rerank.shoppers.training import fit
+from retrieval.errors import TrainingError
 from tests.unit.rerank.shoppers.small_stores import EACH, KINDS, TINY, catalog, shoppers
 
 HISTORIES = Histories.of([[5, 7, 5], [5, 7], [7, 9], [2], [9, 5, 7]])
@@ -20,6 +22,7 @@ TIMED = Histories.of(
     times=[[0, 86_400, 432_000], [0, 0], [86_400, 172_800], [5], [3_600, 259_200, 345_600]],
 )
 ROWS = np.array([5, 7, 9])
+AGAIN = NeighbourOptions(again=0.3)
 
 
 def pairs(found: Neighbours) -> dict[tuple[int, int], float]:
@@ -50,7 +53,7 @@ def ridge_regression(histories: Histories, ridge: float, half_life: float | None
 @pytest.mark.parametrize("half_life", [None, 2.0])
 def test_strengths_are_those_of_a_regression_of_each_product_on_all_others(half_life: float | None) -> None:
     histories = TIMED if half_life else HISTORIES
-    found = pairs(neighbours_of(histories, ROWS, NeighbourOptions(0.5, half_life), least_shoppers=1))
+    found = pairs(neighbours_of(histories, ROWS, NeighbourOptions(0.5, half_life, again=0.3), least_shoppers=1))
     expected = ridge_regression(histories, 0.5, half_life)
     assert len(found) == 9
     for (one, other), strength in found.items():
@@ -64,19 +67,30 @@ def test_what_was_chosen_long_ago_says_less() -> None:
     assert strengths[0] != pytest.approx(strengths[1], abs=1e-3)
 
 
+def test_a_product_says_nothing_of_itself_unless_it_may_be_chosen_again() -> None:
+    found = pairs(neighbours_of(HISTORIES, ROWS, NeighbourOptions(), least_shoppers=1))
+    assert len(found) == 6
+    assert not any((place, place) in found for place in range(3))
+
+
+def test_times_that_are_not_known_cannot_be_weighed() -> None:
+    with pytest.raises(TrainingError, match="cannot be solved"):
+        neighbours_of(HISTORIES, ROWS, NeighbourOptions(half_life=60.0), least_shoppers=1)
+
+
 def test_products_that_few_chose_have_none_in_large_catalogs() -> None:
-    found = neighbours_of(HISTORIES, ROWS, least_shoppers=1, most_products=2)
+    found = neighbours_of(HISTORIES, ROWS, AGAIN, least_shoppers=1, most_products=2)
     assert {*pairs(found)} == {(0, 0), (0, 1), (1, 0), (1, 1)}
     assert not found.problem(3)
 
 
 def test_pairs_of_few_shoppers_are_nobodys_to_tell() -> None:
-    assert {*pairs(neighbours_of(HISTORIES, ROWS, least_shoppers=3))} == {(0, 0), (0, 1), (1, 0), (1, 1)}
+    assert {*pairs(neighbours_of(HISTORIES, ROWS, AGAIN, least_shoppers=3))} == {(0, 0), (0, 1), (1, 0), (1, 1)}
 
 
 def test_the_strongest_are_kept_in_the_order_of_places() -> None:
-    known = pairs(neighbours_of(HISTORIES, ROWS, least_shoppers=1))
-    found = neighbours_of(HISTORIES, ROWS, least_shoppers=1, most=2)
+    known = pairs(neighbours_of(HISTORIES, ROWS, AGAIN, least_shoppers=1))
+    found = neighbours_of(HISTORIES, ROWS, AGAIN, least_shoppers=1, most=2)
     assert np.diff(found.starts).tolist() == [2, 2, 2]
     assert not found.problem(3)
     kept = pairs(found)
@@ -87,7 +101,7 @@ def test_the_strongest_are_kept_in_the_order_of_places() -> None:
 
 
 def test_what_is_beside_several_adds_up_and_older_ones_count_less() -> None:
-    found = neighbours_of(HISTORIES, ROWS, least_shoppers=1)
+    found = neighbours_of(HISTORIES, ROWS, AGAIN, least_shoppers=1)
     told = found.beside(np.array([-1, 2, 0]), 0.5)
     known = pairs(found)
     assert told.tolist() == pytest.approx([known[0, at] + 0.5 * known[2, at] for at in range(3)])
@@ -95,17 +109,17 @@ def test_what_is_beside_several_adds_up_and_older_ones_count_less() -> None:
 
 @pytest.mark.parametrize("places", [np.array([-1, -1]), np.empty(0, np.int64)])
 def test_nothing_is_beside_nothing(places: Ints) -> None:
-    assert neighbours_of(HISTORIES, ROWS, least_shoppers=1).beside(places, 0.9).tolist() == [0.0] * 3
+    assert neighbours_of(HISTORIES, ROWS, AGAIN, least_shoppers=1).beside(places, 0.9).tolist() == [0.0] * 3
 
 
 def test_a_catalog_without_known_products_has_none() -> None:
-    none = neighbours_of(HISTORIES, np.empty(0, np.int64), least_shoppers=1)
+    none = neighbours_of(HISTORIES, np.empty(0, np.int64), AGAIN, least_shoppers=1)
     assert (len(none), len(none.others)) == (0, 0)
     assert not none.problem(0)
 
 
 def test_some_of_them_have_new_places() -> None:
-    found = neighbours_of(HISTORIES, ROWS, least_shoppers=1)
+    found = neighbours_of(HISTORIES, ROWS, AGAIN, least_shoppers=1)
     known, some = pairs(found), found.some(np.array([2, 1]))
     assert pairs(some) == {(0, 0): known[2, 2], (0, 1): known[2, 1], (1, 0): known[1, 2], (1, 1): known[1, 1]}
     assert not some.problem(2)
@@ -122,7 +136,7 @@ def test_some_of_them_have_new_places() -> None:
     ],
 )
 def test_damage_is_told(change: dict[str, Any], told: str) -> None:
-    found = neighbours_of(HISTORIES, ROWS, least_shoppers=1)
+    found = neighbours_of(HISTORIES, ROWS, AGAIN, least_shoppers=1)
     assert len(found.others) == 9
     assert not found.problem(3)
     assert replace(found, **change).problem(3) == told
@@ -143,3 +157,13 @@ def test_a_tower_counts_them_as_much_as_its_validation_wants() -> None:
     expected[plain.learned.rows] = beside.weight * beside.neighbours.beside(places, beside.fading)
     assert added[0] == pytest.approx(expected, abs=1e-4)
     assert not added[1].any()
+
+
+@pytest.mark.usefixtures("one_thread")
+@pytest.mark.parametrize("hide_seen", [True, False])
+def test_what_was_chosen_speaks_for_itself_only_where_it_is_shown_again(hide_seen: bool) -> None:
+    vectors, kinds = catalog()
+    options = replace(TINY, epochs=1, learning_rate=1e-9, refit=False, hide_seen=hide_seen)
+    learned = fit(vectors, shoppers(), options, categories=kinds).learned.beside.options
+    assert learned is not None
+    assert learned.again == (0.0 if hide_seen else 0.3)
