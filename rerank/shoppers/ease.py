@@ -73,10 +73,10 @@ def _weights(histories: Histories, rows: Ints, options: NeighbourOptions) -> NDA
         matrix[part] = (by_product[part] @ table).toarray()
     diagonal = np.diag_indices(len(rows))
     matrix[diagonal] += options.ridge * matrix[diagonal].mean()
-    # Both work in the matrix that they are given, and leave what they made in its lower triangle.
-    matrix, problem = lapack.spotrf(matrix, lower=True, overwrite_a=True)
+    # Both work in the matrix that they are given, which is in the order that they want, and leave a lower triangle.
+    _, problem = lapack.spotrf(matrix, lower=True, overwrite_a=True)
     if not problem:
-        matrix, problem = lapack.spotri(matrix, lower=True, overwrite_c=True)
+        _, problem = lapack.spotri(matrix, lower=True, overwrite_c=True)
     if problem or not np.isfinite(matrix[diagonal]).all():
         raise TrainingError("what shoppers chose cannot be solved for pairs of products: times that are far apart?")
     for part in _parts(len(rows)):
