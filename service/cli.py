@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import sys
+from functools import cache
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Annotated
@@ -34,20 +35,26 @@ app = typer.Typer(
 add_commands(app, feed_commands.EXAMPLES)
 
 
-def main() -> None:
-    """Runs the program. Exit codes: 0 done, 1 refused or failed, 2 misuse."""
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            # A terminal that cannot show a character shows its escape; a title is no reason to fail.
-            stream.reconfigure(errors="backslashreplace")
+@cache
+def program() -> typer.Typer:
+    """The commands here, and those that other parts add."""
     for extra in entry_points(group="shelfwise.commands"):
         command = extra.load()
         if isinstance(command, typer.Typer):
             app.add_typer(command, name=extra.name)
         else:
             app.command(name=extra.name)(command)
+    return app
+
+
+def main() -> None:
+    """Runs the program. Exit codes: 0 done, 1 refused or failed, 2 misuse."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            # A terminal that cannot show a character shows its escape; a title is no reason to fail.
+            stream.reconfigure(errors="backslashreplace")
     try:
-        app()
+        program()()
     except (ShelfwiseError, OSError) as error:
         from service.terminal import show_error
 

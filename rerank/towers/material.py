@@ -115,6 +115,11 @@ class Material:
         return self.gains >= LEAST_GAIN
 
     @property
+    def positives(self) -> int:
+        """How many count; others are only known to be no negatives."""
+        return int((self.is_positive & (self.weights > 0)).sum())
+
+    @property
     def training_pairs(self) -> Rows:
         """Numbers of the pairs that are trained on, ascending: positives that count, of queries that train."""
         return np.flatnonzero(self.is_positive & (self.weights > 0) & np.isin(self.query_of, self.training))

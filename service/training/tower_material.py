@@ -40,7 +40,7 @@ def counted_material(snapshot: Snapshot, sources: Sources, seed: int, progress: 
     synthetic = f" ({made.synthetic:,} of them synthetic)" if made.synthetic else ""
     progress.end(
         f"{len(made.training):,} queries{synthetic} train and {len(made.validation):,} choose, "
-        f"{made.is_positive.sum():,} positives; {'' if sources.paraphrases is None else paraphrases}"
+        f"{made.positives:,} positives; {'' if sources.paraphrases is None else paraphrases}"
         f"left out: {out.leaked:,} queries that stood on both sides, {out.without_positive:,} that nothing "
         f"answers, {out.gone:,} opinions of products that are gone"
     )

@@ -299,7 +299,7 @@ def _spec(ground: _Ground, request: TowersRequest, trained: TrainedTowers) -> To
     counted = {
         "training queries": len(made.training),
         "validation queries": len(made.validation),
-        "positives": int(made.is_positive.sum()),
+        "positives": made.positives,
         "paraphrases": made.paraphrases,
         "synthetic queries": made.synthetic,
     }

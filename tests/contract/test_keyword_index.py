@@ -165,7 +165,9 @@ def elasticsearch_changed(cluster: Cluster, products: Sequence[Product]) -> Iter
 
 BACKENDS = (tantivy, tantivy_copied, tantivy_changed, tantivy_continued)
 CLUSTERED = (elasticsearch, elasticsearch_changed)
-IN_A_CLUSTER = 20
+FRESH = (tantivy, pytest.param(elasticsearch, marks=pytest.mark.elasticsearch))
+"""One that was just made, of each kind."""
+IN_A_CLUSTER = 15
 """Examples of a property."""
 
 
@@ -310,7 +312,9 @@ class TestKeywordIndex:
             matches = index.search(ANALYZER.groups("drill"), 1_000)
         assert matches.rows.tolist() == list(range(1_000))
 
+    @pytest.mark.parametrize("backend", FRESH, indirect=True, ids=lambda backend: backend.__name__)
     def test_the_range_of_a_field_with_more_values_than_a_facet_counts(self, backend: Backend) -> None:
+        """Of 70,000 products, which take their time: once of each kind of index."""
         products = [dataclasses.replace(each, price=float(row)) for row, each in enumerate(catalogs.numbered(70_000))]
         with backend(products) as (index, _):
             facets = index.facets(Selection(everything=True), ["price", "id"], 5)

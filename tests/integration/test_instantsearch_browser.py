@@ -47,7 +47,7 @@ class Shop:
         product = self.engine.search("lamp").hits[0].product.id
         said = {"client": client, "host": self.address, "key": self.key, "product": product}
         shown.goto(f"{self.page}/shop.html?{urlencode(said)}")
-        expect(shown.locator("#hits article").first).to_be_visible(timeout=20_000)
+        expect(shown.locator("#hits article").first).to_be_visible(timeout=60_000)
         shown.set_default_timeout(10_000)
         return shown
 

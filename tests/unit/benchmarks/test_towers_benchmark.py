@@ -83,9 +83,9 @@ def test_ways_are_measured_against_the_plain_one(root: Path, cache: Path, capsys
     options = replace(OPTIONS, layers=None, loss=LossOptions())
     request = TowersRequest(encoder=str(root / "tiny"), cache=cache, options=options)
     searched = {query: grades for query, grades in GRADES.items() if not query.endswith(("mug", "pen"))}
-    judgments, ways = Judgments(searched, 0.0), ["typos", "fgm", "synthetic"]
+    judgments, ways = Judgments(searched, 0.0), ["fgm", "synthetic"]
     report = measure_ways(root / "index", judgments, request, 0.9, ways, "torch", Quiet())
-    assert [each.way for each in report.figures] == ["plain", "typos", "fgm", "synthetic"]
+    assert [each.way for each in report.figures] == ["plain", "fgm", "synthetic"]
     assert 20 < report.training_queries < len(searched) - report.test_queries
     plain, *others = report.figures
     assert plain.measured.against is None
@@ -95,7 +95,7 @@ def test_ways_are_measured_against_the_plain_one(root: Path, cache: Path, capsys
         assert each.measured.against.mean == pytest.approx(each.measured.ndcg - plain.measured.ndcg)
         assert each.share > 0
     show_ways(report)
-    assert "typos" in capsys.readouterr().out
+    assert "synthetic" in capsys.readouterr().out
     with pytest.raises(SettingError, match="'wings' does not exist"):
         measure_ways(root / "index", judgments, request, 0.9, ["wings"], "torch", Quiet())
 
