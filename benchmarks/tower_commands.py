@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -39,7 +40,7 @@ def towers(
     ] = "auto",
     out: OutOption = None,
     as_json: JsonOption = False,
-    options: TowerOptions,
+    options: Callable[[], TowerOptions],
 ) -> None:
     """Train the encoder on four fifths of the judged queries, and measure it on the others over the whole catalog.
 
@@ -59,7 +60,7 @@ def towers(
         teacher=teacher,
         out=out,
         cache=cache_folder(),
-        options=options,
+        options=options(),
         tune=tune,
     )
     with ProgressLines() as progress:

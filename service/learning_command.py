@@ -38,6 +38,10 @@ def learn(
 ) -> None:
     """Learn from what shoppers did: clean the events, train the ranker on them and what recommends, judge both, and
     publish what is better. A report says what each step did; what was interrupted goes on where it was."""
+    from retrieval.published import Store
+
+    if not if_new:
+        Store(index).check_ours()  # before what takes long to load
     import msgspec
 
     from service.learning.learn import learn as run

@@ -21,6 +21,9 @@ def users(
 ) -> None:
     """Train what recommends: from what shoppers did to what each did next. It serves if it is better than what does;
     what was interrupted goes on where it was."""
+    from retrieval.published import Store
+
+    Store(index).check_ours()  # before what takes long to load
     import msgspec
 
     from rerank.shoppers.training import ShopperTowerOptions

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -78,10 +79,13 @@ def towers(
     ] = "auto",
     settings: SettingsOption = None,
     as_json: JsonOption = False,
-    options: TowerOptions,
+    options: Callable[[], TowerOptions],
 ) -> None:
     """Train the encoder of an index on judged queries or on clicks, and let it serve if it is better: the catalog is
     encoded by it, and a fifth of the queries judge. What was interrupted goes on where it was."""
+    from retrieval.published import Store
+
+    Store(index).check_ours()  # before what takes long to load
     import msgspec
 
     from service.settings import load_settings
@@ -100,7 +104,7 @@ def towers(
         cache=cache_folder(),
         publish=not aside,
         runtime=runtime,
-        options=options,
+        options=options(),
         tune=tune,
     )
     with ProgressLines() as progress:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
-from functools import wraps
+from functools import partial, wraps
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Annotated, Literal, get_type_hints
 
@@ -174,18 +174,18 @@ def tower_options(
 
 
 def takes_tower_options(command: Callable[..., None]) -> Callable[..., None]:
-    """Gives a command all options of `tower_options`, behind its own; it is called with what they say as `options`."""
+    """Gives a command all options of `tower_options`, behind its own; it is called with a function as `options`, which
+    says what they say, and raises as `tower_options`: what that loads takes seconds."""
     own, shared = inspect.signature(command).parameters, inspect.signature(tower_options).parameters
     told = {name: kind for name, kind in command.__annotations__.items() if name != "options"}
     kinds = get_type_hints(SimpleNamespace(__annotations__=told), command.__globals__, include_extras=True)
     said = {name: kind for name, kind in tower_options.__annotations__.items() if name != "return"}
     kinds |= get_type_hints(SimpleNamespace(__annotations__=said), globals(), include_extras=True)
-    make: Callable[..., TowerOptions] = tower_options
     merged = {**{name: each for name, each in own.items() if name != "options"}, **shared}
 
     @wraps(command)
     def called(**given: object) -> None:
-        options = make(**{name: given[name] for name in shared})
+        options = partial(tower_options, **{name: given[name] for name in shared})  # type: ignore[arg-type]
         command(**{name: each for name, each in given.items() if name in own}, options=options)
 
     keyword = inspect.Parameter.KEYWORD_ONLY

@@ -52,6 +52,9 @@ def ranker(
     as_json: JsonOption = False,
 ) -> None:
     """Train a ranker, and let it serve if it is better than what does; what was interrupted goes on where it was."""
+    from retrieval.published import Store
+
+    Store(index).check_ours()  # before what takes long to load
     import msgspec
 
     from rerank.training.distillation import DistilOptions

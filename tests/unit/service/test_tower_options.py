@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Annotated
 
 import pytest
@@ -21,9 +22,11 @@ SAID: list[tuple[str, str, TowerOptions]] = []
 
 
 @takes_tower_options
-def command(place: Annotated[str, typer.Argument()], *, teacher: TeacherOption = "", options: TowerOptions) -> None:
+def command(
+    place: Annotated[str, typer.Argument()], *, teacher: TeacherOption = "", options: Callable[[], TowerOptions]
+) -> None:
     """A command with an argument of its own, and an option that it wants to read, too."""
-    SAID.append((place, teacher, options))
+    SAID.append((place, teacher, options()))
 
 
 def said(*arguments: str) -> tuple[str, str, TowerOptions]:
