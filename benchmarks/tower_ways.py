@@ -1,7 +1,9 @@
 """What each way of training the towers gives by itself: the same queries, the same time, one thing changed.
 
 A share of the queries that may train does, so that all ways together take about an hour on two cores; the same held-out
-queries measure each over the whole catalog, against the plain way of the same run.
+queries measure each over the whole catalog, against the plain way of the same run. What is interrupted goes on:
+
+INDEX/training/ways-0123456789abcdef/typos.json    what came of a way, until all are measured
 """
 
 from __future__ import annotations
@@ -10,8 +12,11 @@ import shutil
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+
+import msgspec
+import xxhash
 
 from benchmarks.measures import Run
 from benchmarks.tables import difference_cells, plain_table
@@ -22,11 +27,13 @@ from rerank.towers.options import TowerOptions
 from retrieval.encoders import open_encoder
 from retrieval.errors import NothingBetterError, SettingError
 from retrieval.judgments import Judgments
+from retrieval.manifest import write_durably
 from service.settings import Settings
 from service.snapshot import Snapshot, serving_snapshot
 from service.terminal import out
 from service.training.from_catalog import Progress
 from service.training.towers import TowersRequest, train_text_towers
+from service.training.training import TRAINING_FOLDER
 
 PLAIN = "plain"
 _STAGE = "dense"
@@ -104,6 +111,15 @@ class WayFigures:
     """The vectors alone, over the whole catalog; against the plain way."""
 
 
+class _Come(msgspec.Struct, frozen=True):
+    """The same, as it is kept while others are measured."""
+
+    seconds: float
+    share: float
+    validation: float
+    run: Mapping[str, Sequence[str]]
+
+
 @dataclass(frozen=True, slots=True)
 class WaysReport:
     """All of them, over the same queries."""
@@ -141,8 +157,21 @@ def measure_ways(
         judged = sum(len(judgments.grades[query]) for query in training)
         requests = {name: way(request, judged) for name, way in ways.items()}
         before = found_by(snapshot, test, _STAGE, "before", progress)
-        figures = list(_figures(index, snapshot, requests, test, runtime, folder, progress))
+        kept = index / TRAINING_FOLDER / f"ways-{_digest(snapshot, judgments, requests, runtime)}"
+        measuring = _Measuring(index, snapshot, test, runtime, folder, kept, progress)
+        figures = list(_figures(measuring, requests))
+        shutil.rmtree(kept)
         return WaysReport(len(snapshot.products), len(training), len(test.grades), measured(before, test), figures)
+
+
+def _digest(snapshot: Snapshot, judgments: Judgments, requests: Mapping[str, TowersRequest], runtime: str) -> str:
+    """Another one for anything that would make other figures, but other ways beside."""
+    plain = requests[PLAIN]
+    told = [snapshot.manifest.version, judgments.grades, asdict(plain.options), plain.encoder, plain.teacher, runtime]
+    digest = xxhash.xxh3_64(msgspec.json.encode(told))
+    for file in plain.judgments:
+        digest.update(file.read_bytes())
+    return digest.hexdigest()
 
 
 def _named(name: str) -> Way:
@@ -151,37 +180,58 @@ def _named(name: str) -> Way:
     return WAYS[name]
 
 
-def _figures(
-    index: Path,
-    snapshot: Snapshot,
-    requests: Mapping[str, TowersRequest],
-    test: Judgments,
-    runtime: str,
-    folder: Path,
-    progress: Progress,
-) -> Iterator[WayFigures]:
-    plain: Run | None = None
-    for name, request in requests.items():
+@dataclass(frozen=True, slots=True)
+class _Measuring:
+    """What all ways are measured by."""
+
+    index: Path
+    snapshot: Snapshot
+    test: Judgments
+    runtime: str
+    scratch: Path
+    kept: Path
+    progress: Progress
+
+    def come(self, name: str, request: TowersRequest) -> _Come:
+        """What comes of a way, or came of it before the measurement was interrupted."""
+        file = self.kept / f"{name}.json"
+        if file.exists():
+            self.progress.begin(name, None, "")
+            self.progress.end("was measured before")
+            return msgspec.json.decode(file.read_bytes(), type=_Come)
+        made = self._measured(name, request)
+        self.kept.mkdir(parents=True, exist_ok=True)
+        write_durably(file, msgspec.json.encode(made))
+        return made
+
+    def _measured(self, name: str, request: TowersRequest) -> _Come:
         started = time.perf_counter()
-        towers = folder / name
+        towers = self.scratch / name
         try:
-            spec = train_text_towers(index, Settings(), replace(request, out=towers), progress).spec
+            spec = train_text_towers(self.index, Settings(), replace(request, out=towers), self.progress).spec
             mixed, validation = spec.share, spec.validation
         except NothingBetterError as error:
-            progress.begin(name, None, "")
-            progress.end(f"nothing came of it: {error}")
+            self.progress.begin(name, None, "")
+            self.progress.end(f"nothing came of it: {error}")
             mixed, validation = 0.0, 0.0
         seconds = time.perf_counter() - started
-        after, vectors = snapshot, folder / f"{name}-vectors"
+        after, vectors = self.snapshot, self.scratch / f"{name}-vectors"
         if mixed:
-            encoder = open_encoder(str(towers), runtime, request.cache)
-            after = encoded(snapshot, encoder, vectors, progress)
-        run = found_by(after, test, _STAGE, name, progress)
-        plain = plain or run
-        figures = measured(run, test, None if name == PLAIN else plain)
-        _say_difference(name, figures.against, progress)
-        yield WayFigures(name, seconds, mixed, validation, figures)
+            encoder = open_encoder(str(towers), self.runtime, request.cache)
+            after = encoded(self.snapshot, encoder, vectors, self.progress)
+        run = found_by(after, self.test, _STAGE, name, self.progress)
         shutil.rmtree(vectors, ignore_errors=True)
+        return _Come(seconds, mixed, validation, run)
+
+
+def _figures(measuring: _Measuring, requests: Mapping[str, TowersRequest]) -> Iterator[WayFigures]:
+    plain: Run | None = None
+    for name, request in requests.items():
+        come = measuring.come(name, request)
+        plain = plain or come.run
+        figures = measured(come.run, measuring.test, None if name == PLAIN else plain)
+        _say_difference(name, figures.against, measuring.progress)
+        yield WayFigures(name, come.seconds, come.share, come.validation, figures)
 
 
 def _say_difference(name: str, against: Difference | None, progress: Progress) -> None:
@@ -197,12 +247,12 @@ def show_ways(report: WaysReport) -> None:
         f"{report.test_queries:,} held-out queries over {report.products:,} products, vectors alone; "
         f"{report.training_queries:,} others train"
     )
-    columns = ["way", "seconds", "share kept", "validation", "nDCG@10", "recall@100", "against plain", "from", "to"]
+    columns = ["way", "s", "chosen by", "nDCG@10", "R@100", "- plain", "from", "to"]
     table = plain_table(columns, title)
     before = report.before
-    table.add_row("as it was", "", "", "", f"{before.ndcg:.4f}", f"{before.recall:.4f}", *difference_cells(None))
+    table.add_row("as it was", "", "", f"{before.ndcg:.4f}", f"{before.recall:.4f}", *difference_cells(None))
     for each in report.figures:
         found = each.measured
-        learned = [each.way, f"{each.seconds:.0f}", f"{each.share:.0%}", f"{each.validation:.4f}"]
+        learned = [each.way, f"{each.seconds:.0f}", f"{each.validation:.4f}" if each.share else "nothing"]
         table.add_row(*learned, f"{found.ndcg:.4f}", f"{found.recall:.4f}", *difference_cells(found.against))
     out.print(table)

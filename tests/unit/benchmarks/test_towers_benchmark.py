@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.ranker_quality import part_of
-from benchmarks.tower_ways import measure_ways, show_ways
+from benchmarks.tower_ways import WaysReport, measure_ways, show_ways
 from benchmarks.towers import measure_towers, show_towers
 from indexer.build import RebuildOptions, rebuild
 from rerank.towers.losses import LossOptions
@@ -17,7 +17,9 @@ from rerank.towers.options import TowerOptions
 from rerank.towers.written import read_towers
 from retrieval.errors import SettingError, TrainingError
 from retrieval.judgments import Judgments
-from service.training.towers import TowersRequest
+from service.settings import Settings
+from service.training.from_catalog import Progress
+from service.training.towers import TowersRequest, WrittenTowers, train_text_towers
 from tests.catalogs import write_feed
 from tests.learning_stores import Quiet
 from tests.unit.rerank.towers.tiny_towers import PRODUCTS, judged, make_encoder
@@ -95,9 +97,43 @@ def test_ways_are_measured_against_the_plain_one(root: Path, cache: Path, capsys
         assert each.measured.against.mean == pytest.approx(each.measured.ndcg - plain.measured.ndcg)
         assert each.share > 0
     show_ways(report)
-    assert "synthetic" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert "synthetic" in printed
+    assert "…" not in printed  # in 80 columns
+    assert not [*(root / "index" / "training").glob("ways-*")]
     with pytest.raises(SettingError, match="'wings' does not exist"):
         measure_ways(root / "index", judgments, request, 0.9, ["wings"], "torch", Quiet())
+
+
+class _KilledError(Exception):
+    pass
+
+
+@pytest.mark.usefixtures("one_thread")
+def test_ways_that_were_measured_before_an_end_are_not_measured_again(
+    root: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    request = TowersRequest(encoder=str(root / "tiny"), cache=cache, options=replace(OPTIONS, layers=None, epochs=1))
+    trained: list[TowersRequest] = []
+
+    def train(index: Path, settings: Settings, asked: TowersRequest, progress: Progress) -> WrittenTowers:
+        if asked.options.augment.typos and not trained[1:]:
+            trained.append(asked)
+            raise _KilledError
+        trained.append(asked)
+        return train_text_towers(index, settings, asked, progress)
+
+    monkeypatch.setattr("benchmarks.tower_ways.train_text_towers", train)
+
+    def measure() -> WaysReport:
+        return measure_ways(root / "index", Judgments(GRADES, 0.0), request, 0.9, ["typos"], "torch", Quiet())
+
+    with pytest.raises(_KilledError):
+        measure()
+    report = measure()
+    assert [bool(each.options.augment.typos) for each in trained] == [False, True, True]
+    assert [each.way for each in report.figures] == ["plain", "typos"]
+    assert all(each.seconds > 0 for each in report.figures)
 
 
 @pytest.mark.usefixtures("one_thread")
