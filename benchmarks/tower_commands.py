@@ -74,7 +74,9 @@ def tower_ways(
     ways: Annotated[
         str, typer.Option("--ways", help="Those to measure beside the plain one, with commas; by default all.")
     ] = "",
-    share: Annotated[float, typer.Option("--share", help="Of the queries that may train.", min=0.01, max=1)] = 0.3,
+    share: Annotated[
+        float, typer.Option("--share", help="Of the queries that may train; the rest measures.", min=0.01, max=0.95)
+    ] = 0.3,
     encoder: EncoderOption = "",
     epochs: EpochsOption = 2,
     batch: BatchOption = 128,
