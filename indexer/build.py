@@ -56,7 +56,7 @@ from retrieval.synonyms import Synonyms
 from retrieval.token_states import DIMENSION, StatesFacts
 from retrieval.vectors import measure_background
 from retrieval.vectors_faiss import Kept, build_index
-from retrieval.weights import DEFAULT_CHINESE_MODEL, DEFAULT_MODEL
+from retrieval.weights import DEFAULT_CHINESE_MODEL, DEFAULT_MODEL, lasting_name
 
 CHINESE_SHARE = 0.01
 """From this share of Chinese titles on, a catalog gets the multilingual encoder unless one is named."""
@@ -229,7 +229,7 @@ class _Rebuild:
         self._observer.begin("load encoder", None, "")
         encoder = open_encoder(name, self._options.runtime, self._options.cache, dimension=dimension)
         self._observer.end(f"{name}: {reason}")
-        return encoder, name, reason
+        return encoder, lasting_name(name), reason
 
     def _suitable_encoder(self) -> tuple[Encoder, str, str]:
         """The encoder that somebody named for the version before, such as trained towers, as it is stored there; or

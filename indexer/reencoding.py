@@ -26,6 +26,7 @@ from retrieval.stored_vectors import VECTORS_FILE
 from retrieval.token_states import DIMENSION
 from retrieval.vectors import measure_background
 from retrieval.vectors_faiss import build_index
+from retrieval.weights import lasting_name
 
 Judge = Callable[[Path], bool]
 """Whether a version with the vectors in this folder may serve in the place of the one that does."""
@@ -108,7 +109,7 @@ def _reencoded(
     manifest = msgspec.structs.replace(
         successor(store, before, building, encoder_entries(store, encoder)),
         encoder=encoder.identity,
-        encoder_name=name,
+        encoder_name=lasting_name(name),
         dimension=encoder.dimension,
         vectors=kind,
         background=measure_background(load_array(building / VECTORS_FOLDER / VECTORS_FILE, mapped=True)),

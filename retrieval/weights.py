@@ -44,6 +44,12 @@ def find_model(name: str, cache: Path) -> ModelSource:
     return ModelSource(name, _from_package(name, cache) or _from_hub(name, cache))
 
 
+def lasting_name(name: str) -> str:
+    """What names the same model from any working directory: of a folder its whole path, else the name as it is."""
+    folder = Path(name).expanduser()
+    return str(folder.resolve()) if (folder / "modules.json").is_file() else name
+
+
 @dataclass(frozen=True, slots=True)
 class _Shipped:
     """A package that carries weights: its module, what to install, and where in it they are (a folder or one file)."""

@@ -136,6 +136,15 @@ def test_going_back_to_an_encoder_finds_its_vectors_in_the_versions_kept(
     assert np.array_equal(shop.vectors()[1:], before[1:])
 
 
+def test_a_folder_is_known_from_any_working_directory(
+    cache: Path, tmp_path: Path, trained: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shop = Shop(tmp_path / "store", cache)
+    monkeypatch.chdir(trained.parent)
+    shop.rebuild(encoder=trained.name)
+    assert Store(shop.root).serving()[0].encoder_name == str(trained.resolve())
+
+
 def test_cut_vectors_stay_cut_in_the_rebuilds_after(cache: Path, tmp_path: Path, trained: Path) -> None:
     feed = str(write_feed(tmp_path / "feed.jsonl", CATALOG))
     shop = Shop(tmp_path / "index", cache)
