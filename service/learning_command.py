@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from service.options import IndexOption, JsonOption, SettingsOption, cache_folder
+from service.options import IndexOption, JsonOption, SettingsOption, cache_folder, check_index
 from service.training_commands import ClickWay, click_options
 
 if TYPE_CHECKING:
@@ -38,10 +38,8 @@ def learn(
 ) -> None:
     """Learn from what shoppers did: clean the events, train the ranker on them and what recommends, judge both, and
     publish what is better. A report says what each step did; what was interrupted goes on where it was."""
-    from retrieval.published import Store
-
     if not if_new:
-        Store(index).check_ours()  # before what takes long to load
+        check_index(index)
     import msgspec
 
     from service.learning.learn import learn as run

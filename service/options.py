@@ -70,6 +70,13 @@ WorkersOption = Annotated[
 ]
 
 
+def check_index(index: Path) -> None:
+    """Raises StoreMissingError or StoreForeignError where no index is, before what takes long to load."""
+    from retrieval.published import Store
+
+    Store(index).check_ours()
+
+
 def add_commands(app: typer.Typer, commands: Sequence[tuple[Callable[..., None], str]]) -> None:
     """Makes commands part of a program, each with the example that its help ends with."""
     for command, example in commands:

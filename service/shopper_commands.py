@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from service.options import IndexOption, JsonOption, SettingsOption
+from service.options import IndexOption, JsonOption, SettingsOption, check_index
 
 
 def users(
@@ -21,9 +21,7 @@ def users(
 ) -> None:
     """Train what recommends: from what shoppers did to what each did next. It serves if it is better than what does;
     what was interrupted goes on where it was."""
-    from retrieval.published import Store
-
-    Store(index).check_ours()  # before what takes long to load
+    check_index(index)
     import msgspec
 
     from rerank.shoppers.training import ShopperTowerOptions

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from service.options import IndexOption, JsonOption, SettingsOption, cache_folder
+from service.options import IndexOption, JsonOption, SettingsOption, cache_folder, check_index
 from service.tower_options import TeacherOption, takes_tower_options
 
 if TYPE_CHECKING:
@@ -83,9 +83,7 @@ def towers(
 ) -> None:
     """Train the encoder of an index on judged queries or on clicks, and let it serve if it is better: the catalog is
     encoded by it, and a fifth of the queries judge. What was interrupted goes on where it was."""
-    from retrieval.published import Store
-
-    Store(index).check_ours()  # before what takes long to load
+    check_index(index)
     import msgspec
 
     from service.settings import load_settings

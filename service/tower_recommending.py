@@ -53,8 +53,8 @@ class ShopperVectors:
         return list(zip(rows[order].tolist(), scores[order].tolist(), strict=True))
 
     def _learned(self, count: int, where: Condition | None) -> Rows:
-        """The rows of the best by what was learned of them alone: `count` that a condition lets through, where there
-        are as many among the best `_MOST_LOOKED_AT`."""
+        """The rows of the best `count` by what was learned of them alone; of more of them where a condition lets fewer
+        than `_LEAST_PROPOSED` of these through."""
         table = self._tower.table
         scores = table.own @ self._own + table.bias + self._beside
         while True:

@@ -10,7 +10,15 @@ import typer
 
 from rerank.teacher.default import DEFAULT_TEACHER
 from service import shopper_commands, tower_commands
-from service.options import IndexOption, JsonOption, SettingsOption, TeacherOption, add_commands, cache_folder
+from service.options import (
+    IndexOption,
+    JsonOption,
+    SettingsOption,
+    TeacherOption,
+    add_commands,
+    cache_folder,
+    check_index,
+)
 
 if TYPE_CHECKING:
     from service.training.click_material import FromClicks
@@ -52,9 +60,7 @@ def ranker(
     as_json: JsonOption = False,
 ) -> None:
     """Train a ranker, and let it serve if it is better than what does; what was interrupted goes on where it was."""
-    from retrieval.published import Store
-
-    Store(index).check_ours()  # before what takes long to load
+    check_index(index)
     import msgspec
 
     from rerank.training.distillation import DistilOptions

@@ -47,15 +47,15 @@ def neighbours_of(
     by_product = chosen.T.tocsr()
     counts = np.zeros(len(rows), np.int64)
     others, strengths = [], []
-    for start in range(0, len(places), _ROWS):
-        common = (by_product[start : start + _ROWS] @ chosen).toarray()
-        part = np.where(common >= least_shoppers, told[start : start + _ROWS], 0.0)
-        best = np.argsort(-np.abs(part), axis=1, kind="stable")[:, :most]
-        for at, found in enumerate(best):
-            kept = np.sort(found[part[at, found] != 0])
-            counts[places[start + at]] = len(kept)
+    for part in _parts(len(places)):
+        common = (by_product[part] @ chosen).toarray()
+        strong = np.where(common >= least_shoppers, told[part], 0.0)
+        best = np.argsort(-np.abs(strong), axis=1, kind="stable")[:, :most]
+        for place, says, found in zip(places[part], strong, best, strict=True):
+            kept = np.sort(found[says[found] != 0])
+            counts[place] = len(kept)
             others.append(places[kept].astype(np.int32))
-            strengths.append(part[at, kept].astype(np.float32))
+            strengths.append(says[kept].astype(np.float32))
     starts = np.concatenate([[0], np.cumsum(counts)])
     return Neighbours(starts, np.concatenate(others), np.concatenate(strengths))
 

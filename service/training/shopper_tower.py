@@ -172,7 +172,7 @@ class _Trial:
                 usual_bias=tower.learned.usual_bias,
                 beside_weight=tower.learned.beside.weight,
                 beside_fading=tower.learned.beside.fading,
-                beside_options=tower.learned.beside.options if tower.learned.beside.weight else None,
+                beside_options=tower.learned.beside.options,
                 trained_on={
                     "shoppers": len(learning),
                     "acts": len(learning.products),
