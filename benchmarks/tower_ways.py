@@ -78,6 +78,7 @@ WAYS: Mapping[str, Way] = {
     "margin": _loss(margin=0.1),
     "no-negatives": _negatives(count=0),
     "near-misses": _negatives(near_misses=0.5),
+    "no-dropout": _options(lambda options: replace(options, dropout=0.0)),
     "mixing": _options(lambda options: replace(options, mix=True)),
     "lora": _options(lambda options: replace(options, lora=16, learning_rate=5 * options.learning_rate)),
     "typos": _augment(typos=0.2),

@@ -46,6 +46,10 @@ RoundsOption = Annotated[int, typer.Option("--rounds", help="How often they are 
 LengthOption = Annotated[
     int, typer.Option("--max-length", help="Tokens of a text that training reads.", min=8, max=512)
 ]
+DropoutOption = Annotated[
+    float | None,
+    typer.Option("--dropout", help="The share of activations left out; by default the model's own.", min=0, max=0.9),
+]
 PrecisionOption = Annotated[
     Precision, typer.Option("--precision", help="Of the computing; auto is bf16 where the device is faster in it.")
 ]
@@ -130,6 +134,7 @@ def tower_options(
     brands: BrandsOption = 0.0,
     drop_fields: DropOption = 0.0,
     unlike: UnlikeOption = 0.0,
+    dropout: DropoutOption = None,
     fgm: FgmOption = 0.0,
     mixing: MixingOption = True,
     matryoshka: MatryoshkaOption = "",
@@ -162,6 +167,7 @@ def tower_options(
         train_layers=train_layers,
         layers=layers,
         lora=lora,
+        dropout=dropout,
         fgm=fgm,
         mix=mixing,
         augment=AugmentOptions(typos, units, brands, drop_fields, unlike),

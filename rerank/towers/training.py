@@ -13,6 +13,7 @@ import torch
 
 from rerank.towers.adapters import ADAPTER_FOLDER, attach, merge
 from rerank.towers.augmentation import Augmentation
+from rerank.towers.dropout import set_dropout
 from rerank.towers.examples import Part, part_of, positives
 from rerank.towers.freezing import freeze
 from rerank.towers.losses import TowerLoss
@@ -48,6 +49,7 @@ def train_towers(task: Task) -> TrainedTowers:
         raise SettingError("FGM moves embeddings along their gradient: train all weights with it, or leave it out")
     _check_dimensions(task.tower, options.loss.dimensions)
     freeze(model, options.train_layers)
+    set_dropout(model, options.dropout)
     adapted = None if options.lora is None else attach(model, options.lora, options.seed)
     try:
         trained = _Run(task).go()
