@@ -144,8 +144,8 @@ def tower_options(
     teacher_loss: TeacherLossOption = "none",
     seed: SeedOption = 0,
 ) -> TowerOptions:
-    """How to train, as the options of a command say; raises SettingError for ranks or dimensions that are none, and for
-    near misses where there are no hard negatives."""
+    """How to train, as the options of a command say; raises SettingError for ranks or dimensions that are none, for a
+    teacher or near misses where there are no hard negatives, and for a margin of the pointwise loss."""
     from rerank.towers.augmentation import AugmentOptions
     from rerank.towers.losses import LossOptions
     from rerank.towers.negatives import NegativeOptions
@@ -153,6 +153,12 @@ def tower_options(
     from retrieval.errors import SettingError
 
     way = "margin" if teacher and teacher_loss == "none" else teacher_loss
+    if way != "none" and not negatives:
+        raise SettingError(
+            "--teacher with --negatives 0: a teacher tells a positive from its hard negatives; name 1 or more of these"
+        )
+    if margin and loss == "pointwise":
+        raise SettingError(f"--margin {margin:g} with --loss pointwise, which has none: leave out one of the two")
     if near_misses and not negatives:
         raise SettingError(
             f"--near-misses {near_misses:g} with --negatives 0: a near miss is a hard negative; name 1 or more of these"

@@ -9,8 +9,8 @@ from torch import nn
 
 from retrieval.errors import SettingError
 
-_LAYER = re.compile(r"\.layers?\.([0-9]{1,4})\.")
-"""Of the names of a transformer's weights, as BERT, MPNet and most others have them."""
+_LAYER = re.compile(r"\.(?:layers?|block)\.([0-9]{1,4})\.")
+"""Of the names of a transformer's weights, as BERT, MPNet and most others have them; T5 has layers in its blocks."""
 
 
 def freeze(model: nn.Module, layers: int | None) -> None:

@@ -77,11 +77,23 @@ class Tower:
         self.model.eval()
         for start in range(0, len(ready), _CHUNK):
             chunk = ready[start : start + _CHUNK]
-            # An empty prompt, or sentence-transformers would add the model's default one to ours.
-            made = self.model.encode(chunk, prompt="", batch_size=batch, show_progress_bar=False)
-            parts.append(unit_rows(np.asarray(made, np.float32)))
+            while (made := self._made(chunk, batch)) is None:
+                if batch == 1:
+                    raise TrainingError("the GPU has no memory to encode one text: choose a smaller model")
+                batch //= 2
+                torch.cuda.empty_cache()
+            parts.append(unit_rows(made))
             progress(len(chunk))
         return np.concatenate(parts)
+
+    def _made(self, chunk: list[str], batch: int) -> Floats | None:
+        """Vectors of texts, so many at a time; None where the GPU has no memory for that."""
+        try:
+            # An empty prompt, or sentence-transformers would add the model's default one to ours.
+            made = self.model.encode(chunk, prompt="", batch_size=batch, show_progress_bar=False)
+        except torch.OutOfMemoryError:
+            return None
+        return np.asarray(made, np.float32)
 
 
 def open_tower(source: ModelSource, max_length: int, *, device: str | None = None) -> Tower:
@@ -109,7 +121,7 @@ def trains_in_bfloat16(tower: Tower) -> bool:
     A CPU may have instructions for it and yet be slower by them: one that has is asked.
     """
     if on_gpu(tower):
-        return bool(torch.cuda.is_bf16_supported())
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     has = torch.cpu.get_capabilities()
     return any(has.get(name) for name in ("avx512_bf16", "amx_bf16")) and _bfloat16_is_faster()
 

@@ -95,7 +95,13 @@ def with_layers(tower: Tower, layers: int) -> Tower:
     for place in reversed(range(len(stack))):
         if place not in kept:
             del stack[place]
-    _config(model).num_hidden_layers = layers
+    config = _config(model)
+    config.num_hidden_layers = layers
+    if kinds := getattr(config, "layer_types", None):
+        config.layer_types = [kinds[place] for place in sorted(kept)]
+    # All of them learn, whatever was trained before: adapters, or the upper layers alone.
+    for weight in model.parameters():
+        weight.requires_grad = True
     return replace(tower, model=model)
 
 

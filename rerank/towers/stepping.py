@@ -77,6 +77,8 @@ def steps(
         disable_tqdm=True,
         batch_sampler=_in_order,
     )
+    # Several GPUs would each be given a batch, and the model be wrapped for good.
+    arguments._n_gpu = min(arguments.n_gpu, 1)
     with no_progress_bar():
         trainer = _Trainer(
             model=tower.model,
@@ -87,10 +89,12 @@ def steps(
         )
         trainer.remove_callback(PrinterCallback)
         trainer.done, trainer.told, trainer.fgm = done, told, options.fgm
-        trainer.train()
-    # What validates and mines runs as it did before the first step.
-    trainer.accelerator.unwrap_model(tower.model, keep_fp32_wrapper=False)
-    tower.model.eval()
+        try:
+            trainer.train()
+        finally:
+            # What validates and mines runs as it did before the first step.
+            trainer.accelerator.unwrap_model(tower.model, keep_fp32_wrapper=False)
+            tower.model.eval()
     return sum(trainer.losses) / max(len(trainer.losses), 1)
 
 
@@ -143,7 +147,7 @@ class _Trainer(SentenceTransformerTrainer):
         loss: Any = super().compute_loss(model, inputs, *given, **named)
         value = float(torch.as_tensor(loss).detach())
         if not math.isfinite(value):
-            raise LossLostError(value, self.done + len(self.losses) + 1)
+            raise LossLostError(value, self.done + len(self.losses) + (0 if self._is_moved else 1))
         if not self._is_moved:
             self.losses.append(value)
             self.told()

@@ -92,13 +92,18 @@ class _Run:
             self._watching.judged(epoch)
         stopped = ""
         while state.progress.done < len(self._parts()) and state.progress.waited < self._options.patience:
+            part = self._part(state.progress.done)
+            loss: float | None = None
             try:
-                loss = self._trained(state.progress.done)
+                loss = self._trained(state.progress.done, part)
             except LossLostError as error:
                 stopped = self._lost(state, error)
                 break
-            except torch.OutOfMemoryError as error:
-                state = self._smaller(error)
+            except torch.OutOfMemoryError:
+                # What the step held is free once its traceback is gone, behind this block.
+                pass
+            if loss is None:
+                state = self._smaller()
                 continue
             state.progress.done += 1
             epoch = Epoch(state.progress.done, loss, self._judge.ndcg(self._tower))
@@ -141,9 +146,8 @@ class _Run:
         """Steps of the parts before this one."""
         return sum(end - begin for _, begin, end in self._parts()[:number])
 
-    def _trained(self, number: int) -> float:
+    def _trained(self, number: int, part: Part) -> float:
         at = number, self._before(number), self._total
-        part = self._part(number)
         batches = -(-len(part.texts) // self._options.batch)
         self._watching.begin(f"part {number + 1} of {len(self._parts())}", batches, "steps")
         return steps(
@@ -179,11 +183,11 @@ class _Run:
             ) from error
         return f"{error} of {self._total:,}; the best part before it is kept; {cure}"
 
-    def _smaller(self, error: Exception) -> RunState:
+    def _smaller(self) -> RunState:
         """The run as it was before the part that did not fit, with half as many texts at a time."""
         before = self._loss.mini_batch_size
         if before == 1:
-            raise TrainingError("the GPU has no memory for one text: choose a smaller model") from error
+            raise TrainingError("the GPU has no memory for one text: choose a smaller model")
         self._loss.cached, self._loss.mini_batch_size = True, before // 2
         self._notices.append(f"the GPU's memory was full: {before // 2} texts are run at a time, no longer {before}")
         torch.cuda.empty_cache()

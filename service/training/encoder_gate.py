@@ -16,7 +16,7 @@ import numpy as np
 from rerank.clicks.arrays import Floats
 from rerank.gate.bootstrap import Difference, paired_bootstrap
 from rerank.gate.measures import ranked_ndcg
-from rerank.towers.material import JudgedQuery, Sources, validates
+from rerank.towers.material import JudgedQuery, Sources, normalised, validates
 from retrieval.encoder import Encoder
 from service.served_ranker import ServedRanker
 from service.snapshot import Snapshot, serving_snapshot
@@ -91,8 +91,7 @@ def judge_encoder(
 class _Gate:
     def __init__(self, root: Path, before: Snapshot, judged: Sequence[JudgedQuery], progress: Progress) -> None:
         self._root, self._before, self._progress = root, before, progress
-        known = ((each.query, _gains(before, each)) for each in judged)
-        self._gains = {query: gains for query, gains in known if max(gains.values(), default=0.0) > 0}
+        self._gains = judged_gains(before, judged)
 
     def report(self, after: Snapshot) -> EncoderReport:
         self._progress.begin("judge", None, "")
@@ -144,13 +143,16 @@ class _Gate:
         )
 
 
-def _gains(snapshot: Snapshot, judged: JudgedQuery) -> dict[str, float]:
-    """Of products that are there."""
-    return {
-        product: opinion.gain
-        for product, opinion in judged.opinions.items()
-        if snapshot.products.row_of(product) is not None
-    }
+def judged_gains(snapshot: Snapshot, judged: Sequence[JudgedQuery]) -> dict[str, dict[str, float]]:
+    """Of each query what the products that are there gain; queries that none answers are left out, and what is equal
+    after normalising is one, each product with the highest gain that it was given."""
+    known: dict[str, tuple[str, dict[str, float]]] = {}
+    for each in judged:
+        _, gains = known.setdefault(normalised(each.query), (each.query, {}))
+        for product, opinion in each.opinions.items():
+            if snapshot.products.row_of(product) is not None:
+                gains[product] = max(opinion.gain, gains.get(product, 0.0))
+    return {query: gains for query, gains in known.values() if max(gains.values(), default=0.0) > 0}
 
 
 def reasons_against(difference: Difference, against: Difference | None) -> tuple[str, ...]:

@@ -56,18 +56,20 @@ def publish_encoder(
     runtime: str,
     cache: Path,
     progress: Progress,
+    *,
+    dimension: int | None = None,
 ) -> PublishedEncoder:
     """Encodes the catalog of an index by the towers in a folder, and lets that serve where `judges`, queries that they
-    have not seen, find more for sure.
+    have not seen, find more for sure. `dimension` cuts its vectors to the first so many columns.
 
     The runtime "auto" is fp32 in place of int8 where that would cost 0.003 nDCG@10 of `pool` or more. Raises what
     `open_encoder` and `reencode` do; whatever is raised, the version before serves on.
     """
     chosen, rounded = named_runtime(runtime) or automatic_runtime(), None
     if runtime == "auto" and chosen == "onnx-int8":
-        rounded = _rounded(towers, pool, cache, progress)
+        rounded = _rounded(towers, pool, cache, progress, dimension)
         chosen = "onnx-int8" if rounded.is_close else "onnx-fp32"
-    encoder = open_encoder(str(towers), chosen, cache)
+    encoder = open_encoder(str(towers), chosen, cache, dimension=dimension)
     reports: list[EncoderReport] = []
 
     def judge(vectors: Path) -> bool:
@@ -79,9 +81,12 @@ def publish_encoder(
     return PublishedEncoder(done.version, is_theirs, chosen, rounded, reports[0] if reports else None)
 
 
-def _rounded(towers: Path, pool: Judge, cache: Path, progress: Progress) -> Rounded:
+def _rounded(towers: Path, pool: Judge, cache: Path, progress: Progress, dimension: int | None) -> Rounded:
     progress.begin("int8", None, "")
-    of = {runtime: pool.ndcg(open_encoder(str(towers), runtime, cache)) for runtime in ("onnx-fp32", "onnx-int8")}
+    of = {
+        runtime: pool.ndcg(open_encoder(str(towers), runtime, cache, dimension=dimension))
+        for runtime in ("onnx-fp32", "onnx-int8")
+    }
     rounded = Rounded(of["onnx-fp32"], of["onnx-int8"])
     kept = "int8 serves" if rounded.is_close else "int8 loses too much, so fp32 is kept"
     progress.end(f"nDCG@10 {rounded.int8:.4f} in int8, {rounded.fp32:.4f} in fp32: {kept}")

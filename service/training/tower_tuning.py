@@ -62,14 +62,16 @@ def _study(path: Path, seed: int) -> optuna.Study:
     except ImportError:
         raise SettingError("--tune takes optuna, which is not installed: pip install shelfwise[train]") from None
     optuna.logging.set_verbosity(optuna.logging.ERROR)
-    return optuna.create_study(
+    study = optuna.create_study(
         storage=f"sqlite:///{path}",
         study_name=_STUDY,
         direction="maximize",
-        sampler=optuna.samplers.TPESampler(seed=seed),
         pruner=optuna.pruners.MedianPruner(n_startup_trials=_WARM_UP),
         load_if_exists=True,
     )
+    # Another seed each time that a search goes on: the same would draw the trials that were tried before.
+    study.sampler = optuna.samplers.TPESampler(seed=seed + len(study.get_trials(deepcopy=False)))
+    return study
 
 
 def _done(study: optuna.Study) -> list[optuna.trial.FrozenTrial]:
@@ -78,16 +80,19 @@ def _done(study: optuna.Study) -> list[optuna.trial.FrozenTrial]:
 
 
 def _suggested(trial: optuna.Trial, options: TowerOptions) -> TowerOptions:
-    """Within the usual bounds, or those of the given options where these are outside."""
+    """Within the usual bounds, or those of the given options where these are outside; nothing that they would make of
+    no effect: the pointwise loss has no margin, and a teacher and near misses want hard negatives."""
     rate, margin = options.learning_rate, options.loss.margin
     temperature, count = options.loss.temperature, options.negatives.count
+    widest = 0.0 if options.loss.name == "pointwise" else max(0.2, margin)
+    fewest = int(options.loss.teacher != "none" or options.negatives.near_misses > 0)
     return _with(
         options,
         {
             "learning_rate": trial.suggest_float("learning_rate", min(1e-5, rate), max(1e-3, rate), log=True),
             "temperature": trial.suggest_float("temperature", min(0.01, temperature), max(0.1, temperature), log=True),
-            "margin": trial.suggest_float("margin", 0.0, max(0.2, margin)),
-            "negatives": trial.suggest_int("negatives", 0, max(3, count)),
+            "margin": trial.suggest_float("margin", 0.0, widest),
+            "negatives": trial.suggest_int("negatives", fewest, max(3, count)),
         },
     )
 

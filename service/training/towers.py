@@ -2,13 +2,14 @@
 
 STORE/training/towers/towers-0001/    trained towers; the number counts up
 STORE/training/towers/towers-0001-whole/  the same with all layers, where that keeps some of them
-STORE/training/towers-0123456789abcdef/   a training that was interrupted
+STORE/training/towers-0123456789abcdef/   a training that was interrupted; what it wrote, if it did, is named in it
 STORE/training/tuning-0123456789abcdef.db the trials of a search for how to train
 """
 
 from __future__ import annotations
 
 import shutil
+import time
 from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -26,10 +27,11 @@ from rerank.towers.pruning import PruneOptions, Pruning, check_layers, prune
 from rerank.towers.sources import from_labels, from_reformulations
 from rerank.towers.training import train_towers
 from rerank.towers.validation import Judge
-from rerank.towers.written import FORMAT, TowersSpec, write_towers
+from rerank.towers.written import FORMAT, TowersSpec, read_towers, write_towers
 from rerank.training.teacher_scores import TeacherScores
 from rerank.training.tensorboard import charted
 from retrieval.errors import NothingBetterError, SettingError
+from retrieval.manifest import write_durably
 from retrieval.weights import ModelSource, find_model
 from service.settings import Settings
 from service.snapshot import Snapshot
@@ -39,13 +41,15 @@ from service.training.encoder_publishing import PublishedEncoder, publish_encode
 from service.training.from_catalog import Progress
 from service.training.tower_material import counted_material, found_by_index, judged_queries
 from service.training.tower_tuning import tuned
-from service.training.training import TEACHER_SCORES, fresh_tables, working
+from service.training.training import TEACHER_SCORES, TRAINING_FOLDER, fresh_tables, working
 
 TOWERS_FOLDER = "towers"
 _RUN, _STUDY = "towers-", "tuning-"
 _WHOLE = "-whole"
 """Ends the name of the folder with all layers, beside that with some."""
-_PRUNING = "pruning"
+_PRUNING, _OUT = "pruning", "folder.json"
+_FORGOTTEN = 14 * 24 * 3_600.0
+"""Seconds after which a run that nobody went on with is removed."""
 _NAMED = {"judgments": "--judgments", "catalog": "--from-catalog"}
 
 
@@ -117,7 +121,7 @@ def train_text_towers(root: Path, settings: Settings, request: TowersRequest, pr
     if request.synthetic and request.catalog:
         raise SettingError("--synthetic: --from-catalog makes all of its queries already; leave out one of the two")
     for folder in _folders(request):
-        if folder.exists():
+        if folder.exists() and folder.absolute() not in _unfinished(root / TRAINING_FOLDER):
             raise SettingError(f"{folder} exists; name a new folder for the towers, or remove it")
     if request.publish and request.catalog and not request.judgments:
         raise SettingError(
@@ -161,13 +165,17 @@ def _published(
     """`judges` None is a fifth of what `sources` train. The run is kept until all is done: one that is killed while it
     encodes does not train again."""
     if not request.publish:
-        done, _ = _written(snapshot, work, sources, request, progress)
-        _remove_runs(work)
+        done, _, run = _written(snapshot, work, sources, request, progress)
+        _remove_runs(work, run)
         return done
     judges = judging(sources.training) if judges is None else judges
-    done, pool = _written(snapshot, work, without_judges(sources, judges), request, progress)
-    published = publish_encoder(root, settings, done.folder, judges, pool, request.runtime, request.cache, progress)
-    _remove_runs(work)
+    done, pool, run = _written(snapshot, work, without_judges(sources, judges), request, progress)
+    # An index whose vectors were cut keeps them so.
+    cut = None if request.encoder else snapshot.manifest.dimension
+    published = publish_encoder(
+        root, settings, done.folder, judges, pool, request.runtime, request.cache, progress, dimension=cut
+    )
+    _remove_runs(work, run)
     return replace(done, published=published)
 
 
@@ -198,17 +206,26 @@ class _Ground:
 
 def _written(
     snapshot: Snapshot, work: Path, sources: Sources, request: TowersRequest, progress: Progress
-) -> tuple[WrittenTowers, Judge]:
-    """The towers, and what chose among their weights."""
+) -> tuple[WrittenTowers, Judge, Path]:
+    """The towers, what chose among their weights, and the folder of the run."""
     sources = _with_synthetic(snapshot, sources, request, progress)
     made = counted_material(snapshot, sources, request.options.seed, progress)
     source = find_model(request.encoder or snapshot.manifest.encoder_name, request.cache)
     found = found_by_index(snapshot, made, request.options.negatives, progress)
     ground = _Ground(snapshot, made, found, source, work, progress)
+    if request.options.layers is not None:
+        check_layers(open_tower(source, request.options.max_length), request.options.layers)
     if request.tune:
         request = replace(request, options=_tuned(ground, request))
-    judge = ground.judge(request.options)
-    return _trained(ground, request, request.out or _new_name(work / TOWERS_FOLDER), judge), judge
+    judge, run = ground.judge(request.options), work / f"{_RUN}{ground.digest(request)}"
+    written = _written_by(run)
+    folder = request.out or written or _new_name(work / TOWERS_FOLDER)
+    if written == folder.absolute() and folder.exists():
+        progress.begin("towers", None, "")
+        progress.end(f"were trained before: {folder}")
+        whole = _whole(folder) if request.options.layers else None
+        return WrittenTowers(folder, read_towers(folder), whole), judge, run
+    return _trained(ground, request, folder, run, judge), judge, run
 
 
 def _with_synthetic(snapshot: Snapshot, sources: Sources, request: TowersRequest, progress: Progress) -> Sources:
@@ -238,9 +255,26 @@ def _whole(folder: Path) -> Path:
     return folder.with_name(f"{folder.name}{_WHOLE}")
 
 
-def _remove_runs(work: Path) -> None:
+def _remove_runs(work: Path, run: Path) -> None:
+    """That one, which is done, and those that were forgotten."""
     for over in work.glob(f"{_RUN}*"):
-        shutil.rmtree(over)
+        if over == run or time.time() - over.stat().st_mtime > _FORGOTTEN:
+            shutil.rmtree(over)
+
+
+def _written_by(run: Path) -> Path | None:
+    """The folder of the towers that a run has written, or has begun to."""
+    try:
+        folder = Path(msgspec.json.decode((run / _OUT).read_bytes(), type=str))
+    except (OSError, msgspec.MsgspecError):
+        return None
+    return folder if folder.exists() or _whole(folder).exists() else None
+
+
+def _unfinished(work: Path) -> set[Path]:
+    """The folders of towers that are written, and whose run is not over: they are still to be published."""
+    written = [folder for run in work.glob(f"{_RUN}*") if (folder := _written_by(run))]
+    return {*written, *map(_whole, written)}
 
 
 def _tuned(ground: _Ground, request: TowersRequest) -> TowerOptions:
@@ -256,12 +290,9 @@ def _tuned(ground: _Ground, request: TowersRequest) -> TowerOptions:
     return tuned(request.options, request.tune, study, train, ground.progress)
 
 
-def _trained(ground: _Ground, request: TowersRequest, folder: Path, judge: Judge) -> WrittenTowers:
+def _trained(ground: _Ground, request: TowersRequest, folder: Path, run: Path, judge: Judge) -> WrittenTowers:
     options, progress, made, products = request.options, ground.progress, ground.made, ground.snapshot.products
-    run = ground.work / f"{_RUN}{ground.digest(request)}"
     tower = open_tower(ground.source, options.max_length)
-    if options.layers is not None:
-        check_layers(tower, options.layers)
     with charted(ground.work, run.name, TOWERS_FOLDER) as judged:
         watching = Watching(progress.begin, progress.advance, progress.end, judged)
         score = _score(request, ground.work)
@@ -274,13 +305,15 @@ def _trained(ground: _Ground, request: TowersRequest, folder: Path, judge: Judge
         )
     spec, adapter = _spec(ground, request, trained), run / ADAPTER_FOLDER if options.lora else None
     folder.parent.mkdir(parents=True, exist_ok=True)
+    write_durably(run / _OUT, msgspec.json.encode(str(folder.absolute())))
     if options.layers is None:
         write_towers(tower, spec, folder, adapter)
         return WrittenTowers(folder, spec)
     watching = Watching(progress.begin, progress.advance, progress.end)
     pruning = Pruning(tower, made, products, judge, run / _PRUNING, PruneOptions(seed=options.seed), watching)
     fewer, curve = prune(pruning, options.layers)
-    write_towers(tower, spec, _whole(folder), adapter)
+    if not _whole(folder).exists():
+        write_towers(tower, spec, _whole(folder), adapter)
     spec = msgspec.structs.replace(spec, layers=options.layers, pruning=curve)
     write_towers(fewer, spec, folder)
     return WrittenTowers(folder, spec, _whole(folder))
@@ -322,5 +355,5 @@ def _spec(ground: _Ground, request: TowersRequest, trained: TrainedTowers) -> To
 
 def _new_name(folder: Path) -> Path:
     """The first number behind all that are there."""
-    taken = [int(path.name.removeprefix(_RUN)) for path in folder.glob(f"{_RUN}[0-9][0-9][0-9][0-9]")]
+    taken = [int(path.name.removeprefix(_RUN)[:4]) for path in folder.glob(f"{_RUN}[0-9][0-9][0-9][0-9]*")]
     return folder / f"{_RUN}{max(taken, default=0) + 1:04}"

@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 from indexer.build import RebuildOptions, rebuild
 from indexer.reencoding import ReencodeReport, reencode
 from rerank.gate.bootstrap import Difference
-from rerank.towers.material import validates
+from rerank.towers.material import JudgedQuery, Opinion, validates
 from rerank.towers.options import TowerOptions
 from rerank.towers.written import read_towers
 from rerank.training.checkpoint import STATE_FILE
@@ -26,7 +26,8 @@ from retrieval.records import Product
 from retrieval.stored_vectors import VECTORS_FILE
 from service.cli import app
 from service.engine import SearchEngine
-from service.training.encoder_gate import JUDGING_SHARE, judging, reasons_against
+from service.snapshot import serving_snapshot
+from service.training.encoder_gate import JUDGING_SHARE, judged_gains, judging, reasons_against
 from service.training.encoder_publishing import MOST_LOST, Rounded
 from service.training.towers import TowersRequest, train_text_towers
 from tests.catalogs import write_feed
@@ -176,11 +177,15 @@ class _Impatient(Quiet):
     def __init__(self, phase: str) -> None:
         self._phase = phase
         self.phases: list[str] = []
+        self.encoded = 0
 
     def begin(self, phase: str, total: int | None, unit: str) -> None:
         self.phases.append(phase)
         if phase == self._phase:
             raise _KilledError
+
+    def advance(self, amount: int) -> None:
+        self.encoded += amount if self.phases[-1] == "encode" else 0
 
 
 @pytest.mark.parametrize("phase", ["encode", "publish"])
@@ -195,9 +200,31 @@ def test_one_that_is_killed_behind_the_training_does_not_train_again(root: Path,
     watched = _Impatient("never")
     done = train_text_towers(root / "index", SETTINGS, request, watched)
     assert not [name for name in watched.phases if name.startswith("part ")]
+    assert "towers" in watched.phases
+    assert [path.name for path in (root / "index" / "training" / "towers").iterdir()] == ["towers-0001"]
+    assert watched.encoded == (0 if phase == "publish" else len(PRODUCTS))
     assert done.published is not None
     assert done.published.serves
     assert (serving(root), kept.exists()) == ("v000002", False)
+
+
+def test_one_that_is_killed_behind_the_training_goes_on_in_the_folder_that_was_named(root: Path, cache: Path) -> None:
+    options = TowerOptions(epochs=1, batch=32, learning_rate=5e-3, max_length=16)
+    out = root / "mine"
+    request = TowersRequest((root / "judgments.tsv",), cache=cache, publish=True, options=options, out=out)
+    with pytest.raises(_KilledError):
+        train_text_towers(root / "index", SETTINGS, request, _Impatient("encode"))
+    assert train_text_towers(root / "index", SETTINGS, request, Quiet()).folder == out
+    with pytest.raises(SettingError, match="mine exists; name a new folder"):
+        train_text_towers(root / "index", SETTINGS, request, Quiet())
+
+
+def test_a_query_of_two_files_is_judged_by_both(root: Path) -> None:
+    with serving_snapshot(root / "index") as snapshot:
+        first = JudgedQuery("Red  lamp", {"p000": Opinion(0.5), "p001": Opinion(1.0)})
+        second = JudgedQuery("red lamp", {"p000": Opinion(1.0)})
+        nothing = JudgedQuery("none", {"p000": Opinion(0.0), "gone": Opinion(1.0)})
+        assert judged_gains(snapshot, [first, second, nothing]) == {"Red  lamp": {"p000": 1.0, "p001": 1.0}}
 
 
 class TestReencoding:

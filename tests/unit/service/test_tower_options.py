@@ -64,6 +64,8 @@ def test_both_commands_begin_with_the_same(of: object) -> None:
         (("--ranks", "500-101"), "--ranks: '500-101' is no window of ranks"),
         (("--matryoshka", "64,x"), "--matryoshka: '64,x' is no list of dimensions"),
         (("--near-misses", "0.5", "--negatives", "0"), "a near miss is a hard negative"),
+        (("--teacher", "t", "--negatives", "0"), "a teacher tells a positive from its hard negatives"),
+        (("--loss", "pointwise", "--margin", "0.1"), "--loss pointwise, which has none"),
     ],
 )
 def test_what_makes_no_sense_is_refused(arguments: tuple[str, ...], told: str) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from sentence_transformers import SentenceTransformer
 
 from rerank.towers.losses import LossOptions, TowerLoss
 from rerank.towers.material import Floats
@@ -241,6 +242,27 @@ def test_a_full_gpu_is_given_half_as_many_texts(
     )
     assert done.improved
     assert len(done.curve) == len(uninterrupted.trained.curve)
+
+
+def test_encoding_on_a_full_gpu_goes_on_with_fewer_texts(
+    uninterrupted: Uninterrupted, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tower, texts = uninterrupted.tower, [product.title for product in PRODUCTS]
+    expected, encode, sizes = tower.encode_products(texts), SentenceTransformer.encode, []
+
+    def short_of_memory(self: SentenceTransformer, given: Any, *, batch_size: int, **named: Any) -> Any:  # noqa: ANN401
+        sizes.append(batch_size)
+        if batch_size > least:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return encode(self, given, batch_size=batch_size, **named)
+
+    least = 16
+    monkeypatch.setattr(SentenceTransformer, "encode", short_of_memory)
+    assert np.allclose(tower.encode_products(texts), expected, atol=1e-6)
+    assert sizes == [64, 32, 16]
+    least = 0
+    with pytest.raises(TrainingError, match="no memory to encode one text"):
+        tower.encode_products(texts)
 
 
 def _by_name(short_of_memory: Any) -> Any:  # noqa: ANN401 - the library calls it by names of its own

@@ -47,6 +47,22 @@ def test_the_best_of_all_trials_is_taken_and_the_given_options_are_the_first(tmp
     assert [path.name for path in tmp_path.iterdir()] == ["study.db"]
 
 
+def test_what_goes_on_tries_what_nobody_tried(tmp_path: Path) -> None:
+    first, more = Trained(), Trained()
+    tuned(OPTIONS, 4, tmp_path / "study.db", first, Quiet())
+    tuned(OPTIONS, 8, tmp_path / "study.db", more, Quiet())
+    assert len(more.tried) == 4
+    assert not {each.learning_rate for each in first.tried} & {each.learning_rate for each in more.tried}
+
+
+def test_nothing_of_no_effect_is_tried(tmp_path: Path) -> None:
+    train = Trained()
+    loss = LossOptions(name="pointwise", teacher="margin")
+    tuned(TowerOptions(loss=loss), 6, tmp_path / "study.db", train, Quiet())
+    assert {each.loss.margin for each in train.tried} == {0.0}
+    assert min(each.negatives.count for each in train.tried) >= 1
+
+
 def test_a_search_that_was_killed_goes_on(tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
         tuned(OPTIONS, 6, tmp_path / "study.db", Trained(killed=4), Quiet())
