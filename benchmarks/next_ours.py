@@ -22,8 +22,9 @@ from service.recommending import FADING, NEWEST
 TOWER = "shopper-tower"
 
 
-def our_ways(tower: Fit | None = None) -> list[Way]:
-    """Near texts, next products, and the shopper tower, which chooses for itself when to stop."""
+def our_ways(tower: Fit | None = None, least_shoppers: int = 1) -> list[Way]:
+    """Near texts, next products, and the shopper tower, which chooses for itself when to stop, and knows products and
+    pairs that so many shoppers chose."""
     return [
         Way("near-texts", best_of({"": near_texts}), ours=True),
         Way(
@@ -31,7 +32,7 @@ def our_ways(tower: Fit | None = None) -> list[Way]:
             best_of({f"pairs of {least} shoppers": partial(markov, least=least) for least in (1, 2, 5)}),
             ours=True,
         ),
-        Way(TOWER, partial(_as_it_comes, tower or shopper_tower), ours=True),
+        Way(TOWER, partial(_as_it_comes, tower or partial(shopper_tower, least_shoppers=least_shoppers)), ours=True),
     ]
 
 
@@ -89,7 +90,7 @@ def _context(purchases: Purchases, least: int) -> Context:
     return Context(options.window(newest), options, None)
 
 
-def shopper_tower(material: Material) -> Scorer:
+def shopper_tower(material: Material, least_shoppers: int = 1) -> Scorer:
     """`rerank.shoppers`: a transformer over the last acts, in the space of the products' texts."""
     from rerank.shoppers.histories import Histories
     from rerank.shoppers.training import ShopperTowerOptions, fit
@@ -97,7 +98,7 @@ def shopper_tower(material: Material) -> Scorer:
     purchases = material.purchases
     times = [(each / 1000).tolist() for each in purchases.history_times] if purchases.timed else None
     acts = Histories.of([each.tolist() for each in purchases.histories], times=times)
-    options = ShopperTowerOptions(hide_seen=material.hide_seen, seed=material.seed)
+    options = ShopperTowerOptions(hide_seen=material.hide_seen, seed=material.seed, least_shoppers=least_shoppers)
     tower = fit(material.vectors, acts, options, categories=material.categories)
 
     def scores(cases: Sequence[Case]) -> NDArray[np.float32]:

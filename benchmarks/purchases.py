@@ -133,14 +133,15 @@ def _part(purchases: Purchases, start: int, end: int) -> Part:
     """What was bought before `start`, and each shopper's first visit from then on, if it was before `end`."""
     places = np.flatnonzero((purchases.times >= start) & (purchases.times < end))
     first = places[np.unique(purchases.shoppers[places], return_index=True)[1]]
-    return Part(purchases.before(start), tuple(_case(purchases, start, int(place)) for place in first))
+    return Part(purchases.before(start), tuple(_case(purchases, start, end, int(place)) for place in first))
 
 
-def _case(purchases: Purchases, start: int, place: int) -> Case:
+def _case(purchases: Purchases, start: int, end: int, place: int) -> Case:
+    """What is bought of a visit from `start` to `end` is the answer, what was bought before `start` is known."""
     shopper = purchases.shoppers[place]
-    begin, end = np.searchsorted(purchases.shoppers, (shopper, shopper + 1))
-    cut = begin + int(np.searchsorted(purchases.times[begin:end], start))
-    visit = purchases.products[begin:end][purchases.visits[begin:end] == purchases.visits[place]]
+    begin, after = np.searchsorted(purchases.shoppers, (shopper, shopper + 1))
+    cut, over = begin + np.searchsorted(purchases.times[begin:after], (start, end))
+    visit = purchases.products[cut:over][purchases.visits[cut:over] == purchases.visits[place]]
     history, times = purchases.products[begin:cut], purchases.times[begin:cut]
     return Case(int(shopper), history, times, np.unique(visit), int(purchases.times[place]))
 

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from benchmarks.next_ways import Way
     from benchmarks.purchases import PurchaseSet
     from benchmarks.recommending import Catalog, RecommendReport
+    from service.settings import Settings
     from service.snapshot import Snapshot
 
 
@@ -40,6 +41,15 @@ def recommend(
         Seen, typer.Option(help="Whether products that the shopper has bought are candidates.")
     ] = Seen.HIDE,
     only: Annotated[list[str] | None, typer.Option("--way", help="Only this way, by its name. Repeatable.")] = None,
+    *,
+    least_shoppers: Annotated[
+        int | None,
+        typer.Option(
+            "--least-shoppers",
+            help="The tower knows products and pairs that so many chose; by default events.minimum_shoppers.",
+            min=1,
+        ),
+    ] = None,
     seed: Annotated[int, typer.Option(help="Another seed starts the trainings from other numbers.")] = 1,
     settings: SettingsOption = None,
     as_json: JsonOption = False,
@@ -52,29 +62,36 @@ def recommend(
     import msgspec
 
     from benchmarks.recommending import measure_recommending
+    from service.settings import load_settings
     from service.snapshot import serving_snapshot
     from service.terminal import ProgressLines, write_json
 
     hide = seen is Seen.HIDE
-    ways = _ways(only or [], timed=not lines, hide_seen=hide)
+    told = load_settings(settings)
+    least = least_shoppers or told.events.minimum_shoppers
+    ways = _ways(only or [], timed=not lines, hide_seen=hide, least_shoppers=least)
     if lines and len(lines) != 2:
         raise SettingError(f"--lines: {len(lines)} files; give two, that which tunes and that which judges")
-    with serving_snapshot(index) as snapshot, ProgressLines() as progress:
+    with serving_snapshot(index, told) as snapshot, ProgressLines() as progress:
         progress.begin("purchases", None, "")
-        bought = _from_lines(lines, snapshot) if lines else _from_events(index, snapshot, days, settings)
+        bought = _from_lines(lines, snapshot) if lines else _from_events(index, snapshot, days, told)
         progress.end(f"{len(bought.judging.training.products):,}")
         report = measure_recommending(bought, _catalog(snapshot), ways, hide_seen=hide, seed=seed, progress=progress)
     write_json(msgspec.json.encode(report)) if as_json else show_recommending(report)
 
 
-def _ways(only: Sequence[str], *, timed: bool, hide_seen: bool) -> list[Way]:
+def _ways(only: Sequence[str], *, timed: bool, hide_seen: bool, least_shoppers: int) -> list[Way]:
     """Theirs, then ours; all, or those of these names."""
     from benchmarks.next_baselines import baselines
     from benchmarks.next_ours import our_ways
     from benchmarks.next_sasrec import SASREC, check_installed, choose_sasrec
     from benchmarks.next_ways import Way
 
-    every = [*baselines(timed=timed, hide_seen=hide_seen), Way(SASREC, choose_sasrec), *our_ways()]
+    every = [
+        *baselines(timed=timed, hide_seen=hide_seen),
+        Way(SASREC, choose_sasrec),
+        *our_ways(least_shoppers=least_shoppers),
+    ]
     names = [way.name for way in every]
     if unknown := [name for name in only if name not in names]:
         raise SettingError(f"--way: {unknown[0]!r} is none, it can be {', '.join(names)}")
@@ -90,12 +107,11 @@ def _from_lines(lines: list[Path], snapshot: Snapshot) -> PurchaseSet:
     return divided_by_file(tuning, judging, snapshot.products.row_of)
 
 
-def _from_events(index: Path, snapshot: Snapshot, days: int, settings: Path | None) -> PurchaseSet:
+def _from_events(index: Path, snapshot: Snapshot, days: int, settings: Settings) -> PurchaseSet:
     from benchmarks.purchases import divided_by_time, purchases_of_events
     from service.event_log import EventLog
-    from service.settings import load_settings
 
-    with EventLog.open(index, load_settings(settings), make=False) as log:
+    with EventLog.open(index, settings, make=False) as log:
         held = log.store.days()
         events = log.store.read(min(held, default=0), max(held, default=0))
         return divided_by_time(purchases_of_events(events, snapshot.products.row_of), days)

@@ -38,7 +38,7 @@ from service.popularity import ServedPopularity
 from service.ranking import STAGES
 from service.recommending import recommended
 from service.recording import Recorder
-from service.searching import FACET_VALUES, Search, check_query, row_of
+from service.searching import FACET_VALUES, MOST_SIZE, Search, check_query, row_of
 from service.served_ranker import ServedRanker
 from service.served_tower import ServedTower
 from service.similar import TEXTS_ALONE, Mixture, similar_products
@@ -293,7 +293,8 @@ class SearchEngine:
     ) -> Page:
         """What to show next to a shopper who did this before, oldest first: by the shopper tower where one serves, else
         what is near to the last products, or what most choose of their categories where training found that better.
-        Without a history that counts for something, what most choose. What the store's rules keep out stays out.
+        Without a history that counts for something, what most choose. Where these are too few, what browsing shows
+        stands behind them. What the store's rules keep out stays out.
 
         The products of the history are left out, unless `include_seen` is True; by default the setting
         `recommend.seen` says whether. Raises QueryError, FilterError or UnknownFieldError for what cannot be answered.
@@ -318,7 +319,19 @@ class SearchEngine:
             return recommended(snapshot, past, size, filters, lost, rules, include_seen=seen)
 
         page = self._answered(answer)
-        return page if page.hits else self.search("", size=size, filters=filters)
+        if len(page.hits) == size:
+            return page
+        return self._filled(page, () if seen else past, filters)
+
+    def _filled(self, page: Page, hidden: Sequence[PastAct], filters: str) -> Page:
+        """With what browsing shows first behind its hits, as many as are missing; nothing of what is hidden."""
+        taken = {hit.product.id for hit in page.hits} | {act.product_id for act in hidden}
+        browsed = self.search("", size=min(page.size + len(taken), MOST_SIZE), filters=filters)
+        others = [hit for hit in browsed.hits if hit.product.id not in taken]
+        hits = (*page.hits, *others[: page.size - len(page.hits)])
+        degraded = tuple(dict.fromkeys((*page.degraded, *browsed.degraded)))
+        rules = tuple(dict.fromkeys((*page.rules, *browsed.rules)))
+        return replace(page, hits=hits, total=len(hits), degraded=degraded, rules=rules)
 
     @property
     def shopper_tower(self) -> str:

@@ -205,9 +205,10 @@ def _show_tower(index: Path, name: str, *, as_json: bool) -> None:
     registry = _towers(index)
     tower = registry.open(name)
     serving = registry.serving(*_encoder(index)).tower
-    document = {"name": tower.name, "serves": serving is not None and serving.name == tower.name}
+    serves = serving is not None and serving.name == tower.name
+    document = {"name": tower.name, "serves": serves}
     document |= {"spec": tower.spec, "report": tower.report}
-    write_json(msgspec.json.encode(document)) if as_json else show_tower(tower)
+    write_json(msgspec.json.encode(document)) if as_json else show_tower(tower, serves=serves)
 
 
 def _roll_back_tower(index: Path, name: str, *, as_json: bool) -> None:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import numpy as np
 
 from rerank.shoppers.histories import Ints
+from retrieval.conditions import Condition
 from retrieval.keyword import Selection
 from retrieval.records import Hit, Page, PastAct
 from service.merchandising.compiled import CompiledRules
@@ -16,8 +17,8 @@ from service.popularity import Popularity, ServedPopularity
 from service.searching import condition_of
 from service.snapshot import Snapshot
 
-_MOST_TRIED = 1_000
-"""Products, the most popular ones, that are looked through for those that a filter lets through."""
+_BLOCK, _MOST_TRIED = 1_000, 5_000
+"""Products, the most popular ones, that are looked through for those that fit; so many at a time, up to so many."""
 
 
 class PopularProducts:
@@ -44,15 +45,30 @@ class PopularProducts:
         effect = rules.effect(("",), asked, time.time()) if rules else NOTHING
         where = effect.condition(asked)
         past = {row for act in acts if (row := snapshot.products.row_of(act.product_id)) is not None}
-        found = (snapshot.products.row_of(name) for name in self._ids())
-        rows = np.array([row for row in found if row is not None and (include_seen or row not in past)], np.int64)
-        if where is not None and len(rows):
-            rows = rows[np.isin(rows, snapshot.keyword.select(Selection(rows=np.sort(rows), where=where)))]
-        chosen = _of_categories_first(snapshot, rows, past, size)
+        chosen = self._chosen(snapshot, past, size, where, frozenset() if include_seen else past)
         shares = self._served.now.of_rows(chosen, snapshot.products.id_of)
         pairs = zip(chosen.tolist(), shares.tolist(), strict=True)
         hits = tuple(Hit(snapshot.products[row], share, {}) for row, share in pairs)
         return Page(hits, len(hits), 1, size, version=snapshot.manifest.version, rules=effect.kept_out_by)
+
+    def _chosen(
+        self, snapshot: Snapshot, past: Collection[int], size: int, where: Condition | None, hidden: Collection[int]
+    ) -> Ints:
+        """At most `size` rows, those of the categories of the past before others; it is gone on until enough fit."""
+        categories = {category for row in past if (category := snapshot.products[row].category)}
+        there: list[int] = []
+        others: list[int] = []
+        ids = self._ids()
+        for start in range(0, len(ids), _BLOCK):
+            found = (snapshot.products.row_of(name) for name in ids[start : start + _BLOCK])
+            rows = np.array([row for row in found if row is not None and row not in hidden], np.int64)
+            if where is not None and len(rows):
+                rows = rows[np.isin(rows, snapshot.keyword.select(Selection(rows=np.sort(rows), where=where)))]
+            for row in rows.tolist():
+                (there if categories and snapshot.products[row].category in categories else others).append(row)
+            if len(there if categories else others) >= size:
+                break
+        return np.array((there + others)[:size], np.int64)
 
     def _ids(self) -> tuple[str, ...]:
         """The most popular ones, in their order; made once for each file."""
@@ -62,12 +78,3 @@ class PopularProducts:
             ids = tuple(name for name, _ in ordered)
             self._ordered = now, ids
         return ids
-
-
-def _of_categories_first(snapshot: Snapshot, rows: Ints, past: set[int], size: int) -> Ints:
-    """The first `size` of rows (n,), those before others that are of the category of any of the past."""
-    categories = {category for row in past if (category := snapshot.products[row].category)}
-    if not categories:
-        return rows[:size]
-    is_other = np.array([snapshot.products[row].category not in categories for row in rows.tolist()], np.bool_)
-    return rows[np.argsort(is_other, kind="stable")][:size]

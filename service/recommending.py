@@ -43,9 +43,11 @@ def recommended(
     *,
     include_seen: bool = False,
 ) -> Page:
-    """The best `size` products for who did this, oldest act first: nothing that `rules` keep out, nor, unless
-    `include_seen` is True, of what they did it with. A history of products that are not there gives no hits."""
+    """The best `size` products for who did this, the acts by their times, those without one last, as they stand:
+    nothing that `rules` keep out, nor, unless `include_seen` is True, of what they did it with. A history of products
+    that are not there gives no hits."""
     now = time.time()
+    acts = sorted(acts, key=lambda act: now if act.at is None else act.at.timestamp())
     asked = condition_of(snapshot, filters)
     effect = rules.effect(("",), asked, now) if rules else NOTHING
     where = effect.condition(asked)

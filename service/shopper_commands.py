@@ -35,7 +35,7 @@ def users(
         trained = train_users(index, load_settings(settings), options, progress)
     tower = trained.tower
     document = {"tower": tower.name, "serves": trained.serves, "report": tower.report, "spec": tower.spec}
-    write_json(msgspec.json.encode(document)) if as_json else show_judged(tower)
+    write_json(msgspec.json.encode(document)) if as_json else show_judged(tower, serves=trained.serves)
 
 
 EXAMPLES = ((users, "Example: shelfwise train users --index store"),)

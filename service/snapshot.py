@@ -8,6 +8,7 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -36,6 +37,9 @@ from service.connection import Connection
 from service.lost_encoder import LostEncoder
 from service.lost_keyword import LostKeyword
 from service.overlay import Products
+
+if TYPE_CHECKING:
+    from service.settings import Settings
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,11 +109,11 @@ def open_snapshot(store: Store, connection: Connection, *, encoder: Encoder | No
 
 
 @contextmanager
-def serving_snapshot(root: Path) -> Iterator[Snapshot]:
-    """The version of an index directory that serves, as it was published, while the context lasts; raises what
-    `open_snapshot` does."""
+def serving_snapshot(root: Path, settings: Settings | None = None) -> Iterator[Snapshot]:
+    """The version of an index directory that serves, as it was published, while the context lasts; its cluster is named
+    by `settings`, or those of the file and the environment. Raises what `open_snapshot` does."""
     store = Store(root)
-    with closing(Connection(store)) as connection:
+    with closing(Connection(store, settings)) as connection:
         yield open_snapshot(store, connection)
 
 

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rerank.ranker.inputs import ACT_KINDS, MOST_ACTS
-from rerank.shoppers.histories import Histories
+from rerank.shoppers.histories import ONE_CHOICE, Histories
 from retrieval.conditions import Condition
 from retrieval.fields import CATEGORY_SEPARATOR
 from retrieval.keyword import Rows, Selection
@@ -86,13 +86,19 @@ class ShopperVectors:
 def _known(
     snapshot: Snapshot, acts: Sequence[PastAct], now: float
 ) -> tuple[Rows, NDArray[np.int64], NDArray[np.float64], NDArray[np.float32]]:
-    """Rows, kinds, times and vectors of the newest acts, oldest first. Several acts of one product in a row are one, of
-    the last kind, as in training; products without a vector, which came while the encoder was lost, are passed over."""
+    """Rows, kinds, times and vectors of the newest acts, oldest first. Several acts of one product in a row are one
+    choice, of the last kind, as in training (`ONE_CHOICE`); products without a vector, which came while the encoder was
+    lost, are passed over."""
     times = [now if act.at is None else act.at.timestamp() for act in acts]
     kept: list[tuple[int, int, float]] = []
+    after = now
     for number in sorted(range(len(acts)), key=times.__getitem__)[::-1]:
         row = snapshot.products.row_of(acts[number].product_id)
-        if row is None or (kept and kept[-1][0] == row):
+        if row is None:
+            continue
+        is_same = bool(kept) and kept[-1][0] == row and after - times[number] <= ONE_CHOICE
+        after = times[number]
+        if is_same:
             continue
         kept.append((row, ACT_KINDS.index(acts[number].kind), times[number]))
         if len(kept) == MOST_ACTS:

@@ -34,19 +34,19 @@ def show_towers(listed: TowerList, index: Path) -> None:
         out.print("None serves: recommendations do without one.")
 
 
-def show_judged(tower: StoredTower) -> None:
-    """What every way of recommending reached, among all shoppers and some of them, and whether the tower may serve."""
+def show_judged(tower: StoredTower, *, serves: bool) -> None:
+    """What every way of recommending reached, among all shoppers and some of them, and whether the tower serves."""
     report = tower.report
     table = plain_table("of whom", "way", "HR@10", "nDCG@10", right=("HR@10", "nDCG@10"))
     for part, ways in ({"all shoppers": report.ways} | dict(report.slices)).items():
         for number, way in enumerate(ways):
             table.add_row("" if number else part, way.name, f"{way.hit_rate:.4f}", f"{way.ndcg:.4f}")
     out.print(table)
-    verdict = f"was kept aside: {'; '.join(report.aside)}" if report.aside else "serves"
+    verdict = f"was kept aside: {'; '.join(report.aside)}" if report.aside else "serves" if serves else "served before"
     out.print(Text(f"{tower.name}, judged by {report.shoppers:,} shoppers, {verdict}"), soft_wrap=True)
 
 
-def show_tower(tower: StoredTower) -> None:
+def show_tower(tower: StoredTower, *, serves: bool) -> None:
     """What a tower is, and how it was judged."""
     spec = tower.spec
     out.print(Text(f"{tower.name}, made {moment(tower.report.created)}, for the encoder {shown(spec.encoder)}"))
@@ -57,7 +57,7 @@ def show_tower(tower: StoredTower) -> None:
         if spec.beside_options and spec.beside_options.half_life:
             count += f", and a choice half after {spec.beside_options.half_life:g} days"
         out.print(Text(f"what the same shoppers chose counts in it: neighbours {count}"), soft_wrap=True)
-    show_judged(tower)
+    show_judged(tower, serves=serves)
 
 
 def show_tower_rollback(done: RolledBackTower, index: Path) -> None:

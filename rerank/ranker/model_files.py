@@ -32,11 +32,11 @@ def check_weights(path: Path) -> None:
         raise RankerDamagedError(f"{path} holds no safetensors ({error}); {_RETRAIN}") from error
 
 
-def check_graph(path: Path, columns: Mapping[str, int] | None = None) -> None:
+def check_graph(path: Path, columns: Mapping[str, int] | None = None, cure: str = _RETRAIN) -> None:
     """Checks a graph without running it.
 
     `columns` are the lengths of its inputs' last axes, by name. Raises RankerDamagedError for what is no ONNX graph or
-    takes inputs of other lengths, RankerForeignError for one that reaches outside or may not end.
+    takes inputs of other lengths, RankerForeignError for one that reaches outside or may not end; both say the `cure`.
     """
     import onnx
     from google.protobuf.message import DecodeError
@@ -44,16 +44,16 @@ def check_graph(path: Path, columns: Mapping[str, int] | None = None) -> None:
     try:
         model = onnx.load_model(path, format="protobuf", load_external_data=False)
     except (DecodeError, OSError) as error:
-        raise RankerDamagedError(f"{path} holds no ONNX graph ({error}); {_RETRAIN}") from error
+        raise RankerDamagedError(f"{path} holds no ONNX graph ({error}); {cure}") from error
     if not model.graph.node:
-        raise RankerDamagedError(f"{path} holds an ONNX graph without operators; {_RETRAIN}")
+        raise RankerDamagedError(f"{path} holds an ONNX graph without operators; {cure}")
     own = {(function.domain, function.name) for function in model.functions}
     for message in _messages(model):
         if isinstance(message, onnx.NodeProto):
-            _check_operator(path, message.domain, message.op_type, own)
+            _check_operator(path, message.domain, message.op_type, own, cure)
         elif isinstance(message, onnx.TensorProto):
-            _check_tensor(path, message)
-    _check_columns(path, model.graph, columns or {})
+            _check_tensor(path, message, cure)
+    _check_columns(path, model.graph, columns or {}, cure)
 
 
 def _messages(message: Any) -> Iterator[Any]:  # noqa: ANN401 - the format's messages have no common type
@@ -67,32 +67,30 @@ def _messages(message: Any) -> Iterator[Any]:  # noqa: ANN401 - the format's mes
                 yield from _messages(each)
 
 
-def _check_operator(path: Path, domain: str, operator: str, own: Collection[tuple[str, str]]) -> None:
+def _check_operator(path: Path, domain: str, operator: str, own: Collection[tuple[str, str]], cure: str) -> None:
     if (domain, operator) in own:
         return
     is_standard = domain in STANDARD_DOMAINS and operator not in _ENDLESS
     if not is_standard and not (domain == _MICROSOFT and operator in MICROSOFT_OPERATORS):
         known = f"the standard ones but {' and '.join(_ENDLESS)}, and {', '.join(MICROSOFT_OPERATORS)} of {_MICROSOFT}"
         wanted = f"{operator!r} of {domain or 'the standard domain'!r}"
-        raise RankerForeignError(f"{path} needs the operator {wanted}; run are {known}: {_RETRAIN}")
+        raise RankerForeignError(f"{path} needs the operator {wanted}; run are {known}: {cure}")
 
 
-def _check_tensor(path: Path, tensor: Any) -> None:  # noqa: ANN401 - as above
+def _check_tensor(path: Path, tensor: Any, cure: str) -> None:  # noqa: ANN401 - as above
     if tensor.external_data or tensor.data_location:
         places = [entry.value for entry in tensor.external_data if entry.key == "location"]
         named = ", ".join(map(repr, places)) or "a place that it does not name"
-        message = (
-            f"{path} reads the tensor {tensor.name!r} from {named}; a ranker's graph holds its tensors: {_RETRAIN}"
-        )
+        message = f"{path} reads the tensor {tensor.name!r} from {named}; a graph that serves holds its tensors: {cure}"
         raise RankerForeignError(message)
 
 
-def _check_columns(path: Path, graph: Any, columns: Mapping[str, int]) -> None:  # noqa: ANN401 - as above
+def _check_columns(path: Path, graph: Any, columns: Mapping[str, int], cure: str) -> None:  # noqa: ANN401 - as above
     for taken in graph.input:
         axes = taken.type.tensor_type.shape.dim
         # 0 is an axis of any length. A graph need not take everything that there is.
         length = axes[-1].dim_value if axes else 0
         wanted = columns.get(taken.name, length)
         if length not in (0, wanted):
-            message = f"{path} takes {taken.name} of {length} columns, what is beside it says {wanted}; {_RETRAIN}"
+            message = f"{path} takes {taken.name} of {length} columns, what is beside it says {wanted}; {cure}"
             raise RankerDamagedError(message)

@@ -26,7 +26,12 @@ from rerank.gate.bootstrap import Difference
 from rerank.ranker.model_files import check_graph
 from rerank.sealed_folder import SEAL_FILE, read_told, seal, sealed_problem
 from rerank.shoppers.neighbours import NOTHING_BESIDE, Beside, NeighbourOptions, Neighbours
-from retrieval.errors import RankerError, ShopperTowerDamagedError, ShopperTowerForeignError
+from retrieval.errors import (
+    RankerDamagedError,
+    RankerForeignError,
+    ShopperTowerDamagedError,
+    ShopperTowerForeignError,
+)
 from retrieval.manifest import FileEntry
 
 FORMAT = 3
@@ -158,13 +163,15 @@ def opened_tower(folder: Path) -> StoredTower:
         if problem:
             raise ShopperTowerDamagedError(f"{folder / name} {problem}; {_CURE}")
     if (made := _read(folder / SPEC_FILE, _Format).format) not in _READ:
-        message = f"{folder / SPEC_FILE} is of format {made}; this program reads {FORMAT}: {_CURE}"
+        message = f"{folder / SPEC_FILE} is of format {made}; this program reads {', '.join(map(str, _READ))}: {_CURE}"
         raise ShopperTowerForeignError(message)
     spec = _read(folder / SPEC_FILE, TowerSpec)
     try:
-        check_graph(folder / MODEL_FILE, {"vectors": spec.dimension, "own": spec.width})
-    except RankerError as error:
-        raise ShopperTowerForeignError(f"{folder / MODEL_FILE} cannot be taken: {error}") from error
+        check_graph(folder / MODEL_FILE, {"vectors": spec.dimension, "own": spec.width}, _CURE)
+    except RankerDamagedError as error:
+        raise ShopperTowerDamagedError(str(error)) from error
+    except RankerForeignError as error:
+        raise ShopperTowerForeignError(str(error)) from error
     return StoredTower(folder.name, folder, spec, _read(folder / REPORT_FILE, TowerReport))
 
 

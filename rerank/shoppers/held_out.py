@@ -41,9 +41,12 @@ class Held:
         return Held(self.histories.some(numbers), self.targets[numbers], now)
 
 
-def split_by_time(histories: Histories, share: float, *, hide_seen: bool = False) -> tuple[Histories, Held]:
+def split_by_time(
+    histories: Histories, share: float, *, hide_seen: bool = False, after: float = -np.inf
+) -> tuple[Histories, Held]:
     """All acts before a moment, and what shoppers who did something before it chose first after it; the newest `share`
-    of the acts lie behind it, and nobody learns from any of them.
+    of the acts lie behind it, and nobody learns from any of them. Where that moment is before `after`, in seconds since
+    1970, it is that one.
 
     With `hide_seen` what they chose before is no answer: the first that they had not chosen is. Where times are not
     known, the last act of every shopper who has two or more is held out instead.
@@ -51,7 +54,7 @@ def split_by_time(histories: Histories, share: float, *, hide_seen: bool = False
     owner = np.repeat(np.arange(len(histories)), histories.lengths)
     if not len(owner) or np.isnan(histories.times).any():
         return _without_last(histories)
-    cut = np.quantile(histories.times, 1.0 - share)
+    cut = max(np.quantile(histories.times, 1.0 - share), after)
     is_before = histories.times <= cut
     before = histories.only(is_before)
     is_answer = ~is_before

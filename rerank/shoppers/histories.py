@@ -15,6 +15,9 @@ from rerank.ranker.inputs import ACT_KINDS, MOST_ACTS, PADDING
 from retrieval.errors import InputError
 
 Ints = NDArray[np.int64]
+ONE_CHOICE = 1_800.0
+"""Seconds: acts of one shopper on one product in a row, each so soon after the other, are one choice, the last of them.
+Who comes back to it later chooses again."""
 _MINUTE, _HOUR, DAY = 60.0, 3_600.0, 86_400.0
 _EDGES = np.array([_MINUTE, _HOUR, *(days * DAY for days in (1, 3, 7, 14, 30, 60, 90, 180, 365))])
 GAPS = len(_EDGES) + 2

@@ -19,6 +19,7 @@ from rerank.gate.measures import ranked_ndcg
 from rerank.towers.material import JudgedQuery, Sources, normalised, validates
 from retrieval.encoder import Encoder
 from service.served_ranker import ServedRanker
+from service.settings import Settings
 from service.snapshot import Snapshot, serving_snapshot
 from service.training.from_catalog import Progress
 from service.training.held_out_ranking import best_products
@@ -78,13 +79,18 @@ def _judges(query: str) -> bool:
 
 
 def judge_encoder(
-    root: Path, judged: Sequence[JudgedQuery], encoder: Encoder, vectors: Path, progress: Progress
+    root: Path,
+    settings: Settings,
+    judged: Sequence[JudgedQuery],
+    encoder: Encoder,
+    vectors: Path,
+    progress: Progress,
 ) -> EncoderReport:
     """Compares the version that serves with the same one encoded by `encoder`, whose vectors are in a folder.
 
     `judged` are queries that the towers have not seen. Raises what `serving_snapshot` does.
     """
-    with serving_snapshot(root) as before:
+    with serving_snapshot(root, settings) as before:
         return _Gate(root, before, judged, progress).report(before.encoded_by(encoder, vectors))
 
 

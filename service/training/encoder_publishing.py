@@ -73,7 +73,7 @@ def publish_encoder(
     reports: list[EncoderReport] = []
 
     def judge(vectors: Path) -> bool:
-        reports.append(judge_encoder(root, judges, encoder, vectors, progress))
+        reports.append(judge_encoder(root, settings, judges, encoder, vectors, progress))
         return not reports[0].aside
 
     done = reencode(root, encoder, str(towers), progress, cluster=cluster_of(root, settings), judge=judge)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import timedelta
 
 import numpy as np
 import polars as pl
 import xxhash
 
 from rerank.ranker.inputs import ACT_KINDS
-from rerank.shoppers.histories import Histories
+from rerank.shoppers.histories import ONE_CHOICE, Histories
 
 RowOf = Callable[[str], int | None]
 """The row of a product id, None where the catalog does not have it."""
@@ -38,8 +39,8 @@ class ShopperActs:
 
 
 def shopper_acts(acts: pl.DataFrame, row_of: RowOf) -> ShopperActs:
-    """From `rerank.behaviour.derived.Derived.acts`. Several acts on one product in a row are one, the last of them: a
-    click, the look that it led to and a purchase are one choice."""
+    """From `rerank.behaviour.derived.Derived.acts`. Several acts on one product in a row, within `ONE_CHOICE`, are one,
+    the last of them: a click, the look that it led to and a purchase are one choice."""
     ids = acts["product_id"].cast(pl.String).unique().to_list()
     rows = pl.DataFrame(
         {"product_id": ids, "row": [row_of(each) for each in ids]}, {"product_id": pl.String, "row": pl.Int64}
@@ -51,7 +52,8 @@ def shopper_acts(acts: pl.DataFrame, row_of: RowOf) -> ShopperActs:
     placed = named.join(rows, on="product_id", how="left").join(numbers, on="kind")
     known = placed.filter(pl.col("row").is_not_null()).sort("shopper", "time", "row", "number")
     is_last = (pl.col("row") != pl.col("row").shift(-1)) | (pl.col("shopper") != pl.col("shopper").shift(-1))
-    kept = known.filter(is_last.fill_null(value=True))
+    is_later = (pl.col("time").shift(-1) - pl.col("time")) > timedelta(seconds=ONE_CHOICE)
+    kept = known.filter((is_last | is_later).fill_null(value=True))
     lengths = kept.group_by("shopper", maintain_order=True).len()["len"].to_list()
     histories = Histories(
         kept["row"].to_numpy().astype(np.int64),

@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import msgspec
+import numpy as np
 import xxhash
 
 from rerank.shoppers.files import MODEL_FILE, StoredTower, TowerReport, TowerSpec, opened_tower
@@ -33,8 +34,9 @@ from service.training.training import FreshTables, fresh_tables
 HELD_OUT = 0.1
 """The share of the acts, the newest, that judge."""
 _RUN = "users-"
-_OF = "digest"
-"""In what is said of a tower: of all that decides how it comes out."""
+_OF, _UNTIL = "digest", "until"
+"""In what is said of a tower: of all that decides how it comes out; when the last act was that it learned from, in
+seconds since 1970."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +113,7 @@ class _Trial:
 
     def run(self, acts: ShopperActs, work: Path) -> StoredTower:
         self._progress.begin("acts", None, "")
-        learning, held = split_by_time(acts.histories, HELD_OUT, hide_seen=self._options.hide_seen)
+        learning, held = self._divided(acts.histories)
         if len(held.targets) < LEAST_JUDGED:
             done = "new" if self._options.hide_seen else "again"
             raise TrainingError(
@@ -127,6 +129,18 @@ class _Trial:
         for over in work.glob(f"{_RUN}*"):
             shutil.rmtree(over)
         return stored
+
+    def _divided(self, histories: Histories) -> tuple[Histories, Held]:
+        """What is learned, and what judges: nothing that the tower that serves has learned from, as older events that
+        come later move the newest share back, unless too few are left without."""
+        hide = self._options.hide_seen
+        manifest = self._snapshot.manifest
+        serving = self._registry.serving(manifest.encoder, manifest.dimension).tower
+        until = float(serving.spec.trained_on.get(_UNTIL, -np.inf)) if serving else -np.inf
+        learning, held = split_by_time(histories, HELD_OUT, hide_seen=hide, after=until)
+        if len(held.targets) < LEAST_JUDGED:
+            return split_by_time(histories, HELD_OUT, hide_seen=hide)
+        return learning, held
 
     def _digest(self, acts: ShopperActs) -> str:
         """Names what decides the outcome: a run that was interrupted goes on where all of it is the same."""
@@ -178,15 +192,26 @@ class _Trial:
                     "acts": len(learning.products),
                     "seed": options.seed,
                     _OF: digest,
+                    **_until(learning),
                 },
             )
             return self._registry.add(lambda folder: _copy(made, folder), spec, _told(report, curve))
 
     def _serving(self, catalog: Catalog) -> Score | None:
-        """The scores of the tower that serves now."""
+        """The scores of the tower that serves now; None where none does, or it cannot be used any more."""
         manifest = self._snapshot.manifest
         stored = self._registry.serving(manifest.encoder, manifest.dimension).tower
-        return catalog.scores_of(stored) if stored else None
+        try:
+            return catalog.scores_of(stored) if stored else None
+        except ShopperTowerError as error:
+            self._progress.begin("serving", None, "")
+            self._progress.end(f"what serves cannot be compared with: {error}")
+            return None
+
+
+def _until(learning: Histories) -> dict[str, int]:
+    last = learning.times.max(initial=-np.inf)
+    return {_UNTIL: int(np.ceil(last))} if np.isfinite(last) else {}
 
 
 def _told(report: TowerReport, curve: Sequence[Epoch]) -> TowerReport:

@@ -133,7 +133,7 @@ def train_text_towers(root: Path, settings: Settings, request: TowersRequest, pr
             sources = _clicked(tables.derived, request)
             return _published(root, settings, tables.snapshot, tables.work, sources, None, request, progress)
     judged = [each for path in request.judgments for each in judged_queries(path)]
-    with working(root) as (snapshot, work, _):
+    with working(root, settings) as (snapshot, work, _):
         if request.source == "judgments":
             return _published(root, settings, snapshot, work, _sources(judged, request), None, request, progress)
         made = catalog_queries(snapshot, request.catalog, request.options.seed, progress)

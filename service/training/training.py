@@ -70,7 +70,7 @@ def fresh_tables(root: Path, settings: Settings, progress: Progress) -> Iterator
     StoreForeignError or StoreDamagedError for a directory that cannot serve, StoreLockedError where another program
     trains for it.
     """
-    with closing(EventLog.open(root, settings, make=False)) as log, working(root) as (snapshot, work, built):
+    with closing(EventLog.open(root, settings, make=False)) as log, working(root, settings) as (snapshot, work, built):
         progress.begin("events", None, "")
         tables = DerivedTables(root, log, settings.events)
         done = tables.refresh()
@@ -106,10 +106,10 @@ def ranker_from_tables(
 
 
 @contextmanager
-def working(root: Path) -> Iterator[tuple[Snapshot, Path, float]]:
+def working(root: Path, settings: Settings | None = None) -> Iterator[tuple[Snapshot, Path, float]]:
     """The version that serves, a folder that nobody else works in, and when the version was built, in seconds since
     1970: a product's age is that at the build, so that a run that goes on tomorrow learns from the same features."""
-    with serving_snapshot(root) as snapshot:
+    with serving_snapshot(root, settings) as snapshot:
         work = root / TRAINING_FOLDER
         work.mkdir(exist_ok=True)
         with held_lock(work, "training"):

@@ -13,10 +13,11 @@ import polars as pl
 import pytest
 from typer.testing import CliRunner
 
-from rerank.shoppers.files import TowerReport
+from rerank.shoppers.files import ProductTable, StoredTower, TowerReport
 from rerank.shoppers.held_out import split_by_time
 from rerank.shoppers.histories import Histories
-from retrieval.errors import StoreMissingError, TrainingError
+from rerank.shoppers.registry import ServingTower, TowerRegistry
+from retrieval.errors import ShopperTowerDamagedError, StoreMissingError, TrainingError
 from service.engine import SearchEngine
 from service.settings import EventsSettings, Settings
 from service.training.shopper_acts import shopper_acts
@@ -106,19 +107,34 @@ def test_too_few_shoppers_are_refused(demo_index: Path, tmp_path: Path) -> None:
 def test_acts_on_products_that_are_gone_are_left_out_and_looks_are_one() -> None:
     acts = pl.DataFrame(
         {
-            "shopper": ["b", "b", "b", "b", "a", "a"],
-            "product_id": ["x", "x", "gone", "y", "y", "x"],
-            "kind": ["click", "purchase", "click", "cart", "click", "consultation"],
-            "time": pl.Series([1_000, 2_000, 3_000, 4_000, 9_000, 8_000]).cast(pl.Datetime("ms", "UTC")),
+            "shopper": ["b", "b", "b", "b", "b", "a", "a"],
+            "product_id": ["x", "x", "gone", "y", "y", "y", "x"],
+            "kind": ["click", "purchase", "click", "cart", "click", "click", "consultation"],
+            "time": pl.Series([1_000, 2_000, 3_000, 4_000, 1_805_000, 9_000, 8_000]).cast(pl.Datetime("ms", "UTC")),
         }
     )
     made = shopper_acts(acts, {"x": 0, "y": 1}.get)
     assert made.gone == 1
-    assert made.histories.starts.tolist() == [0, 2, 4]
-    assert made.histories.products.tolist() == [0, 1, 0, 1]
-    assert made.histories.kinds.tolist() == [0, 1, 3, 2]
-    assert made.histories.times.tolist() == [8.0, 9.0, 2.0, 4.0]
+    assert made.histories.starts.tolist() == [0, 2, 5]
+    assert made.histories.products.tolist() == [0, 1, 0, 1, 1]
+    assert made.histories.kinds.tolist() == [0, 1, 3, 2, 1]
+    assert made.histories.times.tolist() == [8.0, 9.0, 2.0, 4.0, 1_805.0]
     assert "1 on products that are gone" in str(made)
+
+
+def test_one_that_can_serve_no_more_does_not_stand_in_the_way(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = train_users(root, SETTINGS, replace(OPTIONS, epochs=1), Quiet()).tower
+    registry = TowerRegistry(root)
+    monkeypatch.setattr(TowerRegistry, "serving", lambda *_: ServingTower(first))
+    assert int(first.spec.trained_on["until"]) > 0
+
+    def unreadable(_tower: StoredTower) -> ProductTable:
+        raise ShopperTowerDamagedError("its table is short")
+
+    monkeypatch.setattr("service.training.tower_catalog.read_table", unreadable)
+    again = train_users(root, SETTINGS, replace(OPTIONS, epochs=1), Quiet()).tower
+    assert again.name in registry.names()
+    assert again.report.against != SERVING
 
 
 @pytest.fixture(scope="module")

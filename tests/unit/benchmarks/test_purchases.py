@@ -81,6 +81,16 @@ class TestTime:
         assert (ann.history.tolist(), ann.targets.tolist(), ann.now) == ([1, 2], [3, 4], at(25))
         assert (ben.history.tolist(), ben.targets.tolist()) == ([], [6])
 
+    def test_of_a_visit_that_goes_on_after_the_cut_the_rest_is_asked_for(self) -> None:
+        visit = purchases(
+            bought(1, "ann", "p1", 1),
+            bought(2, "ann", "p2", 19, session="long"),
+            bought(3, "ann", "p3", 21, session="long"),
+            bought(4, "ben", "p4", 30),
+        )
+        ann, _ = divided_by_time(visit, 10).judging.cases
+        assert (ann.history.tolist(), ann.targets.tolist()) == ([1, 2], [3])
+
     def test_too_short_a_time(self) -> None:
         with pytest.raises(InputError, match="reach 29 days back; to hold out 20 twice"):
             divided_by_time(self.MADE, 20)

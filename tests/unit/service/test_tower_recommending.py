@@ -41,6 +41,7 @@ from service.model_commands import models
 from service.popularity import write_popularity
 from service.recommending import TOWER
 from service.settings import RecommendSettings, Settings
+from service.tower_recommending import _known
 from tests.unit.service.demo_towers import BESIDE, publish, trained
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -154,6 +155,44 @@ def test_a_product_that_came_just_now_is_recommended(root: Path) -> None:
         assert "new" in {hit.product.id for hit in engine.recommend(acts_on(engine, 3), size=50).hits}
 
 
+def test_what_was_seen_is_not_browsed_either(live: SearchEngine) -> None:
+    products = live.snapshot.products
+    brands = [products[row].brand for row in range(len(products))]
+    brand = min(set(brands), key=brands.count)
+    rows = [row for row, each in enumerate(brands) if each == brand]
+    asked = {"size": 10, "filters": f'brand = "{brand}"'}
+    assert shown(live, acts_on(live, *rows), **asked) == []
+    assert {*shown(live, acts_on(live, *rows), include_seen=True, **asked)} == {*rows}
+    unseen = shown(live, acts_on(live, *rows[1:]), **asked)
+    assert unseen == rows[:1]
+
+
+def test_a_product_that_is_come_back_to_is_chosen_again(live: SearchEngine) -> None:
+    product = live.snapshot.products.id_of(3)
+
+    def rows(*minutes: int) -> int:
+        acts = [PastAct(product, at=NOW + timedelta(minutes=minute)) for minute in minutes]
+        return len(_known(live.snapshot, acts, (NOW + timedelta(hours=9)).timestamp())[0])
+
+    assert (rows(0, 29, 58), rows(0, 31), rows(0, 10, 60)) == (1, 2, 2)
+
+
+def test_the_popular_are_looked_through_until_enough_fit(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("service.popular_recommending._BLOCK", 2)
+    with SearchEngine.open(root, follow=False) as engine:
+        products = engine.snapshot.products
+        ids = [products.id_of(row) for row in range(40)]
+        write_popularity(root, {name: 100.0 - place for place, name in enumerate(ids)}, NOW)
+        last = products[39].brand
+        fits = [row for row in range(40) if products[row].brand == last]
+        rest = [row for row in range(40, len(products)) if products[row].brand == last]
+        assert shown(engine, [], size=len(fits), filters=f'brand = "{last}"') == fits
+        more = shown(engine, [], size=len(fits) + 1, filters=f'brand = "{last}"')
+        assert more[: len(fits)] == fits
+        assert {*more[len(fits) :]} <= {*rest}
+        assert len(more) == len(fits) + bool(rest)
+
+
 def test_unknown_products_are_answered_by_popularity(root: Path) -> None:
     with SearchEngine.open(root, follow=False) as engine:
         ids = [engine.snapshot.products.id_of(row) for row in (50, 9, 30)]
@@ -245,7 +284,7 @@ def test_files_are_checked(published: Path, tmp_path: Path) -> None:
         opened_tower(folder)
     (folder / SPEC_FILE).write_bytes(msgspec.json.encode(said | {"dimension": 7}))
     _reseal(folder)
-    with pytest.raises(ShopperTowerForeignError, match="of 384 columns"):
+    with pytest.raises(ShopperTowerDamagedError, match=r"of 384 columns, .* train it again: shelfwise train users"):
         opened_tower(folder)
 
 
@@ -355,6 +394,8 @@ class TestCommands:
         assert "neighbours count 3, an older product" in " ".join(told.split())
         assert "was kept aside: not surely better" in told
         assert msgspec.json.decode(shell("show", "tower-0002", "--index", three, "--json"))["serves"] is True
+        assert shell("show", "tower-0002", "--index", three).rstrip().endswith("shoppers, serves")
+        assert shell("show", "tower-0001", "--index", three).rstrip().endswith("shoppers, served before")
 
     def test_an_earlier_one_serves_again(self, three: Path) -> None:
         with SearchEngine.open(three) as engine:

@@ -77,6 +77,14 @@ def test_a_split_by_time_leaks_nothing() -> None:
     assert held.targets.tolist() == held.histories.lengths.tolist()
 
 
+def test_a_split_may_lie_behind_a_moment_that_is_given() -> None:
+    given = Histories.of([[0, 1, 2, 3]], times=[[1.0, 2.0, 3.0, 4.0]])
+    assert split_by_time(given, 0.5)[1].targets.tolist() == [2]
+    assert split_by_time(given, 0.5, after=1.0)[1].targets.tolist() == [2]
+    learning, held = split_by_time(given, 0.5, after=3.5)
+    assert (learning.products.tolist(), held.targets.tolist()) == ([0, 1, 2], [3])
+
+
 def test_where_what_was_seen_is_hidden_the_first_new_product_is_the_answer() -> None:
     times = [[1.0, 2.0, 9.0, 10.0], [3.0, 4.0, 9.5, 11.0], [5.0, 6.0, 7.0, 8.0]]
     given = Histories.of([[1, 2, 2, 3], [4, 5, 5, 4], [2, 1, 1, 2]], times=times)
