@@ -32,8 +32,7 @@ class TowerOptions:
     warm_up: float = 0.1
     """The share of steps until the learning rate is at its height; from there it falls in a line to nothing."""
     dropout: float | None = None
-    """The share of activations that a step leaves out; None for the model's own, 0 for none, which is a fifth
-    faster on a CPU."""
+    """The share of activations that a step leaves out; None for the model's own."""
     clip: float = 1.0
     """The longest gradient."""
     parts: int = 2
