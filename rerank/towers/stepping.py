@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -15,6 +16,7 @@ from torch.optim import AdamW, Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 from torch.utils.data import SequentialSampler
 from transformers.trainer_callback import PrinterCallback
+from transformers.utils.logging import get_verbosity, set_verbosity
 
 from rerank.towers.examples import Part
 from rerank.towers.losses import TowerLoss
@@ -79,7 +81,7 @@ def steps(
     )
     # Several GPUs would each be given a batch, and the model be wrapped for good.
     arguments._n_gpu = min(arguments.n_gpu, 1)
-    with no_progress_bar():
+    with no_progress_bar(), _quiet():
         trainer = _Trainer(
             model=tower.model,
             args=arguments,
@@ -96,6 +98,17 @@ def steps(
             trainer.accelerator.unwrap_model(tower.model, keep_fp32_wrapper=False)
             tower.model.eval()
     return sum(trainer.losses) / max(len(trainer.losses), 1)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keeps transformers from warning that it takes the tokenizer's marks for the model's, which they are."""
+    before = get_verbosity()
+    set_verbosity(logging.ERROR)
+    try:
+        yield
+    finally:
+        set_verbosity(before)
 
 
 def _in_order(dataset: Any, batch_size: int, drop_last: bool, **_: object) -> DefaultBatchSampler:  # noqa: ANN401
