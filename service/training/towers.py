@@ -120,9 +120,7 @@ def train_text_towers(root: Path, settings: Settings, request: TowersRequest, pr
         )
     if request.synthetic and request.catalog:
         raise SettingError("--synthetic: --from-catalog makes all of its queries already; leave out one of the two")
-    for folder in _folders(request):
-        if folder.exists() and folder.absolute() not in _unfinished(root / TRAINING_FOLDER):
-            raise SettingError(f"{folder} exists; name a new folder for the towers, or remove it")
+    _refuse_old(request, _unfinished(root / TRAINING_FOLDER))
     if request.publish and request.catalog and not request.judgments:
         raise SettingError(
             "queries made from the catalog cannot judge what learned from such queries: name judged ones with "
@@ -219,6 +217,7 @@ def _written(
         request = replace(request, options=_tuned(ground, request))
     judge, run = ground.judge(request.options), work / f"{_RUN}{ground.digest(request)}"
     written = _written_by(run)
+    _refuse_old(request, {written, _whole(written)} if written else set())
     folder = request.out or written or _new_name(work / TOWERS_FOLDER)
     if written == folder.absolute() and folder.exists():
         progress.begin("towers", None, "")
@@ -244,11 +243,12 @@ def _with_synthetic(snapshot: Snapshot, sources: Sources, request: TowersRequest
     return replace(sources, synthetic=made)
 
 
-def _folders(request: TowersRequest) -> list[Path]:
-    """Those that the request names."""
-    if request.out is None:
-        return []
-    return [request.out, _whole(request.out)] if request.options.layers else [request.out]
+def _refuse_old(request: TowersRequest, unfinished: Collection[Path]) -> None:
+    """Raises SettingError where the request names a folder that is there, and is none that a run is to go on with."""
+    named = [request.out] if request.out else []
+    for folder in [*named, *map(_whole, named)] if request.options.layers else named:
+        if folder.exists() and folder.absolute() not in unfinished:
+            raise SettingError(f"{folder} exists; name a new folder for the towers, or remove it")
 
 
 def _whole(folder: Path) -> Path:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -214,6 +215,9 @@ def test_one_that_is_killed_behind_the_training_goes_on_in_the_folder_that_was_n
     request = TowersRequest((root / "judgments.tsv",), cache=cache, publish=True, options=options, out=out)
     with pytest.raises(_KilledError):
         train_text_towers(root / "index", SETTINGS, request, _Impatient("encode"))
+    other = replace(request, options=replace(options, seed=1))
+    with pytest.raises(SettingError, match="mine exists; name a new folder"):
+        train_text_towers(root / "index", SETTINGS, other, Quiet())
     assert train_text_towers(root / "index", SETTINGS, request, Quiet()).folder == out
     with pytest.raises(SettingError, match="mine exists; name a new folder"):
         train_text_towers(root / "index", SETTINGS, request, Quiet())
