@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 from itertools import islice
+from operator import itemgetter
 
 import numpy as np
 
@@ -77,18 +78,23 @@ def _parsed(part: str, text: str) -> PastAct:
     return PastAct(product_id, EventKind(kind))
 
 
+def by_time(acts: Sequence[PastAct], now: float) -> list[tuple[float, PastAct]]:
+    """Acts with their times in seconds since 1970, oldest first; those without one are of `now`, and acts of the same
+    time stand in the order in which they were given."""
+    timed = [(now if act.at is None else act.at.timestamp(), act) for act in acts]
+    return sorted(timed, key=itemgetter(0))
+
+
 def read_history(snapshot: Snapshot, acts: Sequence[PastAct], now: float) -> History:
     """The newest acts whose products the catalog has, as a ranker reads them; `now` is in seconds since 1970.
 
     A product without a vector, which came as a live change while the encoder was lost, is passed over, too.
     """
-    times = [now if act.at is None else act.at.timestamp() for act in acts]
-    # Acts of the same time stand in the order in which they were given.
-    newest_first = sorted(range(len(acts)), key=times.__getitem__)[::-1]
-    places = ((snapshot.products.row_of(acts[number].product_id), number) for number in newest_first)
-    known = list(islice(((row, number) for row, number in places if row is not None), MOST_ACTS))[::-1]
-    vectors = snapshot.vectors.gather(np.array([row for row, _ in known], np.int64))
-    kinds = np.array([ACT_KINDS.index(acts[number].kind) for _, number in known], np.int64)
-    gaps = np.array([max(0.0, now - times[number]) / _DAY for _, number in known], np.float32)
+    newest_first = reversed(by_time(acts, now))
+    placed = ((snapshot.products.row_of(act.product_id), time, act.kind) for time, act in newest_first)
+    known = list(islice(((row, time, kind) for row, time, kind in placed if row is not None), MOST_ACTS))[::-1]
+    vectors = snapshot.vectors.gather(np.array([row for row, _, _ in known], np.int64))
+    kinds = np.array([ACT_KINDS.index(kind) for _, _, kind in known], np.int64)
+    gaps = np.array([max(0.0, now - time) / _DAY for _, time, _ in known], np.float32)
     has_vector = vectors.any(axis=1)
     return History(vectors[has_vector], kinds[has_vector], gaps[has_vector])

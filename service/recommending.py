@@ -16,6 +16,7 @@ from retrieval.events.event import EventKind
 from retrieval.records import Hit, Page, PastAct, StageScore
 from service.merchandising.compiled import CompiledRules
 from service.merchandising.effect import NOTHING
+from service.past_acts import by_time
 from service.searching import condition_of, nearest_to
 from service.served_tower import OpenedTower
 from service.snapshot import Snapshot
@@ -47,7 +48,7 @@ def recommended(
     nothing that `rules` keep out, nor, unless `include_seen` is True, of what they did it with. A history of products
     that are not there gives no hits."""
     now = time.time()
-    acts = sorted(acts, key=lambda act: now if act.at is None else act.at.timestamp())
+    acts = [act for _, act in by_time(acts, now)]
     asked = condition_of(snapshot, filters)
     effect = rules.effect(("",), asked, now) if rules else NOTHING
     where = effect.condition(asked)

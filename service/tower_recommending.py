@@ -13,6 +13,7 @@ from retrieval.conditions import Condition
 from retrieval.fields import CATEGORY_SEPARATOR
 from retrieval.keyword import Rows, Selection
 from retrieval.records import PastAct
+from service.past_acts import by_time
 from service.searching import nearest_to
 from service.served_tower import OpenedTower
 from service.snapshot import Snapshot
@@ -89,18 +90,17 @@ def _known(
     """Rows, kinds, times and vectors of the newest acts, oldest first. Several acts of one product in a row are one
     choice, of the last kind, as in training (`ONE_CHOICE`); products without a vector, which came while the encoder was
     lost, are passed over."""
-    times = [now if act.at is None else act.at.timestamp() for act in acts]
     kept: list[tuple[int, int, float]] = []
     after = now
-    for number in sorted(range(len(acts)), key=times.__getitem__)[::-1]:
-        row = snapshot.products.row_of(acts[number].product_id)
+    for time, act in reversed(by_time(acts, now)):
+        row = snapshot.products.row_of(act.product_id)
         if row is None:
             continue
-        is_same = bool(kept) and kept[-1][0] == row and after - times[number] <= ONE_CHOICE
-        after = times[number]
+        is_same = bool(kept) and kept[-1][0] == row and after - time <= ONE_CHOICE
+        after = time
         if is_same:
             continue
-        kept.append((row, ACT_KINDS.index(acts[number].kind), times[number]))
+        kept.append((row, ACT_KINDS.index(act.kind), time))
         if len(kept) == MOST_ACTS:
             break
     kept.reverse()

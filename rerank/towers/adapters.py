@@ -26,8 +26,7 @@ def attach(model: SentenceTransformer, rank: int, seed: int) -> PeftModel:
     body = getattr(model[0], "model", None)
     if not isinstance(body, PreTrainedModel):
         raise SettingError("only a transformer can have low-rank adapters; train this model without them")
-    for weight in model.parameters():
-        weight.requires_grad = False
+    model.requires_grad_(False)
     config = LoraConfig(r=rank, lora_alpha=2 * rank, target_modules="all-linear", bias="none")
     with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
         # peft asks transformers for what has another name since.

@@ -18,9 +18,7 @@ def freeze(model: nn.Module, layers: int | None) -> None:
 
     Raises SettingError for a model whose layers are not told by its weights' names, or that has fewer.
     """
-    weights = dict(model.named_parameters())
-    for weight in weights.values():
-        weight.requires_grad = True
+    weights = dict(model.requires_grad_().named_parameters())
     if layers is None:
         return
     places = {name: place for name in weights if (place := _layer_of(name)) is not None}

@@ -100,8 +100,7 @@ def with_layers(tower: Tower, layers: int) -> Tower:
     if kinds := getattr(config, "layer_types", None):
         config.layer_types = [kinds[place] for place in sorted(kept)]
     # All of them learn, whatever was trained before: adapters, or the upper layers alone.
-    for weight in model.parameters():
-        weight.requires_grad = True
+    model.requires_grad_()
     return replace(tower, model=model)
 
 

@@ -72,15 +72,9 @@ def test_layers_from_the_first_to_the_last_stay(tower: Tower, tmp_path: Path, la
 
 
 def test_all_that_stay_learn_whatever_learned_before(tower: Tower) -> None:
-    model = with_layers(_frozen(tower), 1).model
+    tower.model.requires_grad_(False)
+    model = with_layers(tower, 1).model
     assert all(weight.requires_grad for weight in model.parameters())
-
-
-def _frozen(tower: Tower) -> Tower:
-    """As adapters leave it."""
-    for weight in tower.model.parameters():
-        weight.requires_grad = False
-    return tower
 
 
 def test_they_learn_the_vectors_of_all_layers(tower: Tower, tmp_path: Path) -> None:
