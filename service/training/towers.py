@@ -262,13 +262,28 @@ def _remove_runs(work: Path, run: Path) -> None:
             shutil.rmtree(over)
 
 
-def _written_by(run: Path) -> Path | None:
-    """The folder of the towers that a run has written, or has begun to."""
+def _take(folder: Path, run: Path) -> None:
+    """Notes which folder a run writes. One that was to write there, and was ended before it did, takes another when it
+    goes on: or it would take these towers for its own."""
+    for other in run.parent.glob(f"{_RUN}*"):
+        before = _taken_by(other)
+        if other != run and before and not {before, _whole(before)}.isdisjoint((folder, _whole(folder))):
+            (other / _OUT).unlink()
+    write_durably(run / _OUT, msgspec.json.encode(str(folder)))
+
+
+def _taken_by(run: Path) -> Path | None:
+    """The folder that a run is to write its towers to, where it came so far."""
     try:
-        folder = Path(msgspec.json.decode((run / _OUT).read_bytes(), type=str))
+        return Path(msgspec.json.decode((run / _OUT).read_bytes(), type=str))
     except (OSError, msgspec.MsgspecError):
         return None
-    return folder if folder.exists() or _whole(folder).exists() else None
+
+
+def _written_by(run: Path) -> Path | None:
+    """The folder of the towers that a run has written, or has begun to."""
+    folder = _taken_by(run)
+    return folder if folder and (folder.exists() or _whole(folder).exists()) else None
 
 
 def _unfinished(work: Path) -> set[Path]:
@@ -287,6 +302,9 @@ def _tuned(ground: _Ground, request: TowersRequest) -> TowerOptions:
         return train_towers(Task(tower, made, ground.found, products, short, folder, watching, score)).best.validation
 
     study = ground.work / f"{_STUDY}{ground.digest(request)}.db"
+    if not study.exists():
+        # None of these trainings was ever begun: a folder that is there is of no run that this one goes on with.
+        _refuse_old(request, ())
     return tuned(request.options, request.tune, study, train, ground.progress)
 
 
@@ -305,7 +323,7 @@ def _trained(ground: _Ground, request: TowersRequest, folder: Path, run: Path, j
         )
     spec, adapter = _spec(ground, request, trained), run / ADAPTER_FOLDER if options.lora else None
     folder.parent.mkdir(parents=True, exist_ok=True)
-    write_durably(run / _OUT, msgspec.json.encode(str(folder.absolute())))
+    _take(folder.absolute(), run)
     if options.layers is None:
         write_towers(tower, spec, folder, adapter)
         return WrittenTowers(folder, spec)

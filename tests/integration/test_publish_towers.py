@@ -215,12 +215,34 @@ def test_one_that_is_killed_behind_the_training_goes_on_in_the_folder_that_was_n
     request = TowersRequest((root / "judgments.tsv",), cache=cache, publish=True, options=options, out=out)
     with pytest.raises(_KilledError):
         train_text_towers(root / "index", SETTINGS, request, _Impatient("encode"))
-    other = replace(request, options=replace(options, seed=1))
-    with pytest.raises(SettingError, match="mine exists; name a new folder"):
-        train_text_towers(root / "index", SETTINGS, other, Quiet())
+    other, watched = replace(request, options=replace(options, seed=1)), _Impatient("never")
+    for refused in (other, replace(other, tune=2)):
+        with pytest.raises(SettingError, match="mine exists; name a new folder"):
+            train_text_towers(root / "index", SETTINGS, refused, watched)
+    assert not [name for name in watched.phases if name.startswith(("part ", "trial"))]
     assert train_text_towers(root / "index", SETTINGS, request, Quiet()).folder == out
     with pytest.raises(SettingError, match="mine exists; name a new folder"):
         train_text_towers(root / "index", SETTINGS, request, Quiet())
+
+
+@pytest.mark.parametrize("names", [("mine", "mine"), ("mine-whole", "mine"), ("", "")])
+def test_one_that_is_killed_before_it_writes_takes_no_other_towers_for_its_own(
+    root: Path, cache: Path, names: tuple[str, str]
+) -> None:
+    options = TowerOptions(epochs=1, batch=32, learning_rate=5e-3, max_length=16)
+    theirs, ours = (root / name if name else None for name in names)
+    request = TowersRequest((root / "judgments.tsv",), cache=cache, options=replace(options, layers=1), out=ours)
+    with pytest.raises(_KilledError):
+        train_text_towers(root / "index", SETTINGS, request, _Impatient("1 layers"))
+    other = train_text_towers(root / "index", SETTINGS, replace(request, options=options, out=theirs), Quiet())
+    if ours:
+        with pytest.raises(SettingError, match="exists; name a new folder"):
+            train_text_towers(root / "index", SETTINGS, request, Quiet())
+    done = train_text_towers(root / "index", SETTINGS, replace(request, out=ours and root / "new"), Quiet())
+    assert done.folder != other.folder
+    assert (done.spec.layers, other.spec.layers) == (1, None)
+    assert done.whole is not None
+    assert done.whole.is_dir()
 
 
 def test_a_query_of_two_files_is_judged_by_both(root: Path) -> None:
