@@ -1,15 +1,10 @@
 """`shelfwise train towers`, from opinions to a folder that `shelfwise rebuild --encoder` takes.
 
-STORE/training/towers/towers-0001/    trained towers; the number counts up
-STORE/training/towers/towers-0001-whole/  the same with all layers, where that keeps some of them
-STORE/training/towers-0123456789abcdef/   a training that was interrupted; what it wrote, if it did, is named in it
 STORE/training/tuning-0123456789abcdef.db the trials of a search for how to train
 """
 
 from __future__ import annotations
 
-import shutil
-import time
 from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -31,7 +26,6 @@ from rerank.towers.written import FORMAT, TowersSpec, read_towers, write_towers
 from rerank.training.teacher_scores import TeacherScores
 from rerank.training.tensorboard import charted
 from retrieval.errors import NothingBetterError, SettingError
-from retrieval.manifest import write_durably
 from retrieval.weights import ModelSource, find_model
 from service.settings import Settings
 from service.snapshot import Snapshot
@@ -39,17 +33,22 @@ from service.training.catalog_queries import catalog_queries
 from service.training.encoder_gate import judging, without_judges
 from service.training.encoder_publishing import PublishedEncoder, publish_encoder
 from service.training.from_catalog import Progress
+from service.training.tower_folders import (
+    TOWERS_FOLDER,
+    new_folder,
+    refuse_old,
+    remove_runs,
+    run_folder,
+    take,
+    unfinished,
+    whole,
+    written_by,
+)
 from service.training.tower_material import counted_material, found_by_index, judged_queries
 from service.training.tower_tuning import tuned
 from service.training.training import TEACHER_SCORES, TRAINING_FOLDER, fresh_tables, working
 
-TOWERS_FOLDER = "towers"
-_RUN, _STUDY = "towers-", "tuning-"
-_WHOLE = "-whole"
-"""Ends the name of the folder with all layers, beside that with some."""
-_PRUNING, _OUT = "pruning", "folder.json"
-_FORGOTTEN = 14 * 24 * 3_600.0
-"""Seconds after which a run that nobody went on with is removed."""
+_STUDY, _PRUNING = "tuning-", "pruning"
 _NAMED = {"judgments": "--judgments", "catalog": "--from-catalog"}
 
 
@@ -120,7 +119,7 @@ def train_text_towers(root: Path, settings: Settings, request: TowersRequest, pr
         )
     if request.synthetic and request.catalog:
         raise SettingError("--synthetic: --from-catalog makes all of its queries already; leave out one of the two")
-    _refuse_old(request, _unfinished(root / TRAINING_FOLDER))
+    refuse_old(request.out, request.options.layers, unfinished(root / TRAINING_FOLDER))
     if request.publish and request.catalog and not request.judgments:
         raise SettingError(
             "queries made from the catalog cannot judge what learned from such queries: name judged ones with "
@@ -164,7 +163,7 @@ def _published(
     encodes does not train again."""
     if not request.publish:
         done, _, run = _written(snapshot, work, sources, request, progress)
-        _remove_runs(work, run)
+        remove_runs(work, run)
         return done
     judges = judging(sources.training) if judges is None else judges
     done, pool, run = _written(snapshot, work, without_judges(sources, judges), request, progress)
@@ -173,7 +172,7 @@ def _published(
     published = publish_encoder(
         root, settings, done.folder, judges, pool, request.runtime, request.cache, progress, dimension=cut
     )
-    _remove_runs(work, run)
+    remove_runs(work, run)
     return replace(done, published=published)
 
 
@@ -215,15 +214,15 @@ def _written(
         check_layers(open_tower(source, request.options.max_length), request.options.layers)
     if request.tune:
         request = replace(request, options=_tuned(ground, request))
-    judge, run = ground.judge(request.options), work / f"{_RUN}{ground.digest(request)}"
-    written = _written_by(run)
-    _refuse_old(request, {written, _whole(written)} if written else set())
-    folder = request.out or written or _new_name(work / TOWERS_FOLDER)
+    judge, run = ground.judge(request.options), run_folder(work, ground.digest(request))
+    written = written_by(run)
+    refuse_old(request.out, request.options.layers, (written, whole(written)) if written else ())
+    folder = request.out or written or new_folder(work)
     if written == folder.absolute() and folder.exists():
         progress.begin("towers", None, "")
         progress.end(f"were trained before: {folder}")
-        whole = _whole(folder) if request.options.layers else None
-        return WrittenTowers(folder, read_towers(folder), whole), judge, run
+        unpruned = whole(folder) if request.options.layers else None
+        return WrittenTowers(folder, read_towers(folder), unpruned), judge, run
     return _trained(ground, request, folder, run, judge), judge, run
 
 
@@ -243,55 +242,6 @@ def _with_synthetic(snapshot: Snapshot, sources: Sources, request: TowersRequest
     return replace(sources, synthetic=made)
 
 
-def _refuse_old(request: TowersRequest, unfinished: Collection[Path]) -> None:
-    """Raises SettingError where the request names a folder that is there, and is none that a run is to go on with."""
-    named = [request.out] if request.out else []
-    for folder in [*named, *map(_whole, named)] if request.options.layers else named:
-        if folder.exists() and folder.absolute() not in unfinished:
-            raise SettingError(f"{folder} exists; name a new folder for the towers, or remove it")
-
-
-def _whole(folder: Path) -> Path:
-    return folder.with_name(f"{folder.name}{_WHOLE}")
-
-
-def _remove_runs(work: Path, run: Path) -> None:
-    """That one, which is done, and those that were forgotten."""
-    for over in work.glob(f"{_RUN}*"):
-        if over == run or time.time() - over.stat().st_mtime > _FORGOTTEN:
-            shutil.rmtree(over)
-
-
-def _take(folder: Path, run: Path) -> None:
-    """Notes which folder a run writes. One that was to write there, and was ended before it did, takes another when it
-    goes on: or it would take these towers for its own."""
-    for other in run.parent.glob(f"{_RUN}*"):
-        before = _taken_by(other)
-        if other != run and before and not {before, _whole(before)}.isdisjoint((folder, _whole(folder))):
-            (other / _OUT).unlink()
-    write_durably(run / _OUT, msgspec.json.encode(str(folder)))
-
-
-def _taken_by(run: Path) -> Path | None:
-    """The folder that a run is to write its towers to, where it came so far."""
-    try:
-        return Path(msgspec.json.decode((run / _OUT).read_bytes(), type=str))
-    except (OSError, msgspec.MsgspecError):
-        return None
-
-
-def _written_by(run: Path) -> Path | None:
-    """The folder of the towers that a run has written, or has begun to."""
-    folder = _taken_by(run)
-    return folder if folder and (folder.exists() or _whole(folder).exists()) else None
-
-
-def _unfinished(work: Path) -> set[Path]:
-    """The folders of towers that are written, and whose run is not over: they are still to be published."""
-    written = [folder for run in work.glob(f"{_RUN}*") if (folder := _written_by(run))]
-    return {*written, *map(_whole, written)}
-
-
 def _tuned(ground: _Ground, request: TowersRequest) -> TowerOptions:
     """The best options of some trainings of one epoch each."""
     score, made, products = _score(request, ground.work), ground.made, ground.snapshot.products
@@ -304,7 +254,7 @@ def _tuned(ground: _Ground, request: TowersRequest) -> TowerOptions:
     study = ground.work / f"{_STUDY}{ground.digest(request)}.db"
     if not study.exists():
         # None of these trainings was ever begun: a folder that is there is of no run that this one goes on with.
-        _refuse_old(request, ())
+        refuse_old(request.out, request.options.layers, ())
     return tuned(request.options, request.tune, study, train, ground.progress)
 
 
@@ -323,18 +273,18 @@ def _trained(ground: _Ground, request: TowersRequest, folder: Path, run: Path, j
         )
     spec, adapter = _spec(ground, request, trained), run / ADAPTER_FOLDER if options.lora else None
     folder.parent.mkdir(parents=True, exist_ok=True)
-    _take(folder.absolute(), run)
+    take(folder.absolute(), run)
     if options.layers is None:
         write_towers(tower, spec, folder, adapter)
         return WrittenTowers(folder, spec)
     watching = Watching(progress.begin, progress.advance, progress.end)
     pruning = Pruning(tower, made, products, judge, run / _PRUNING, PruneOptions(seed=options.seed), watching)
     fewer, curve = prune(pruning, options.layers)
-    if not _whole(folder).exists():
-        write_towers(tower, spec, _whole(folder), adapter)
+    if not whole(folder).exists():
+        write_towers(tower, spec, whole(folder), adapter)
     spec = msgspec.structs.replace(spec, layers=options.layers, pruning=curve)
     write_towers(fewer, spec, folder)
-    return WrittenTowers(folder, spec, _whole(folder))
+    return WrittenTowers(folder, spec, whole(folder))
 
 
 def _score(request: TowersRequest, work: Path) -> Score | None:
@@ -369,9 +319,3 @@ def _spec(ground: _Ground, request: TowersRequest, trained: TrainedTowers) -> To
         stopped=trained.stopped,
         notices=trained.notices,
     )
-
-
-def _new_name(folder: Path) -> Path:
-    """The first number behind all that are there."""
-    taken = [int(path.name.removeprefix(_RUN)[:4]) for path in folder.glob(f"{_RUN}[0-9][0-9][0-9][0-9]*")]
-    return folder / f"{_RUN}{max(taken, default=0) + 1:04}"
