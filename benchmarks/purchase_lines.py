@@ -35,7 +35,7 @@ RowOf = Callable[[str], int | None]
 
 
 def read_lines(path: Path) -> list[Line]:
-    """The lines of one file; raises InputError for what is none, with its number."""
+    """The lines of one file; raises InputError for what is none, with its number, and for a file without any."""
     lines = []
     with open_source(str(path), lambda _: None) as source:
         for number, line in numbered_lines(source):
@@ -43,6 +43,8 @@ def read_lines(path: Path) -> list[Line]:
                 lines.append(msgspec.json.decode(line, type=Line))
             except msgspec.MsgspecError as error:
                 raise InputError(f"{path} line {number}: {error}; a line has user, history and next") from error
+    if not lines:
+        raise InputError(f"{path} has no line; one has user, history and next")
     return lines
 
 

@@ -50,7 +50,9 @@ def recommend(
             min=1,
         ),
     ] = None,
-    seed: Annotated[int, typer.Option(help="Another seed starts the trainings from other numbers.")] = 1,
+    seed: Annotated[
+        int, typer.Option(help="Another seed starts the trainings from other numbers.", min=0, max=1_000_000)
+    ] = 1,
     settings: SettingsOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -133,7 +135,7 @@ def show_recommending(report: RecommendReport) -> None:
     """All ways on everything, then the slices, then what was chosen."""
     from benchmarks.recommending import EVERYTHING
     from benchmarks.tables import difference_cells, plain_table
-    from service.terminal import out
+    from service.terminal import out, show_notices
 
     seen = "left out" if report.hide_seen else "candidates, too"
     out.print(
@@ -158,6 +160,7 @@ def show_recommending(report: RecommendReport) -> None:
     for name, way in report.ways.items():
         if way.options:
             out.print(f"{name}: {way.options}", highlight=False, soft_wrap=True)
+    show_notices(tuple(f"{name} is left out: {why}" for name, why in report.left_out.items()))
 
 
 EXAMPLES = ((recommend, "Example: shelfwise bench recommend store --days 30 --seen hide"),)

@@ -17,7 +17,7 @@ from benchmarks.next_ways import Material, Way, hits, top_products
 from benchmarks.purchases import Case, Ints, Part, PurchaseSet, seen_left_out
 from benchmarks.shopper_means import over_shoppers
 from rerank.gate.bootstrap import Difference
-from retrieval.errors import InputError
+from retrieval.errors import InputError, TrainingError
 from service.training.from_catalog import Progress
 
 EVERYTHING = "all with a history"
@@ -80,24 +80,36 @@ class RecommendReport:
     hide_seen: bool
     """Whether what a shopper had bought was left out, as an answer and as a candidate."""
     ways: Mapping[str, WayTold]
+    left_out: Mapping[str, str]
+    """Ways that could not be trained, and why."""
     slices: Mapping[str, Slice]
 
 
 def measure_recommending(
     bought: PurchaseSet, catalog: Catalog, ways: Sequence[Way], *, hide_seen: bool, seed: int, progress: Progress
 ) -> RecommendReport:
-    """Each way chosen on one part and judged on the other; raises InputError where either has no case."""
+    """Each way chosen on one part and judged on the other; one that cannot be trained on so little is left out, with
+    its reason. Raises InputError where either part has no case, TrainingError where no way is left."""
     tuning, judging = (_of_interest(part, hide_seen) for part in (bought.tuning, bought.judging))
     best: dict[str, Ints] = {}
     told: dict[str, WayTold] = {}
+    left_out: dict[str, str] = {}
     learned = _material(judging, catalog, hide_seen, seed)
     for way in ways:
         progress.begin(way.name, None, "")
         started = time.perf_counter()
-        chosen = way.choose(_material(tuning, catalog, hide_seen, seed), _judge(tuning, catalog, hide_seen))
-        best[way.name] = top_products(chosen.fit(learned), judging.cases, learned.counts, hide_seen=hide_seen)
+        try:
+            chosen = way.choose(_material(tuning, catalog, hide_seen, seed), _judge(tuning, catalog, hide_seen))
+            scorer = chosen.fit(learned)
+        except TrainingError as error:
+            left_out[way.name] = str(error)
+            progress.end(f"left out: {error}")
+            continue
+        best[way.name] = top_products(scorer, judging.cases, learned.counts, hide_seen=hide_seen)
         told[way.name] = WayTold(chosen.options, time.perf_counter() - started, way.ours)
         progress.end(f"{told[way.name].seconds:.0f} s {chosen.options}")
+    if not best:
+        raise TrainingError("; ".join(f"{name}: {why}" for name, why in left_out.items()))
     slices = {name: _slice(judging.cases, targets, best) for name, targets in _slices(judging, learned.counts).items()}
     return RecommendReport(
         learned.products,
@@ -106,6 +118,7 @@ def measure_recommending(
         bought.divided,
         hide_seen,
         told,
+        left_out,
         {name: each for name, each in slices.items() if each.cases},
     )
 

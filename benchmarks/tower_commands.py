@@ -63,8 +63,9 @@ def towers(
         options=options(),
         tune=tune,
     )
+    named = [each.strip() for each in runtimes.split(",")]
     with ProgressLines() as progress:
-        report = measure_towers(index, read_judgments(judgments), request, runtimes.split(","), progress)
+        report = measure_towers(index, read_judgments(judgments), request, named, progress)
     write_json(msgspec.json.encode(report)) if as_json else show_towers(report)
 
 
@@ -113,7 +114,7 @@ def tower_ways(
         seed=seed,
     )
     request = TowersRequest(encoder=encoder, teacher=teacher, cache=cache_folder(), options=options)
-    names = ways.split(",") if ways else ways_of(teacher)
+    names = [each.strip() for each in ways.split(",")] if ways else ways_of(teacher)
     with ProgressLines() as progress:
         report = measure_ways(index, read_judgments(judgments), request, share, names, runtime, progress)
     write_json(msgspec.json.encode(report)) if as_json else show_ways(report)

@@ -26,7 +26,7 @@ from benchmarks.tower_measures import Measured, encoded, found_by, held_out, mea
 from rerank.gate.bootstrap import Difference
 from rerank.towers.material import validates
 from rerank.towers.options import TowerOptions
-from retrieval.encoders import open_encoder
+from retrieval.encoders import named_runtime, open_encoder
 from retrieval.errors import NothingBetterError, SettingError
 from retrieval.judgments import Judgments
 from retrieval.manifest import write_durably
@@ -146,10 +146,12 @@ def measure_ways(
 ) -> WaysReport:
     """Trains each way, the plain one first, on `share` of the queries that may train, and measures it by the others.
 
-    Raises SettingError for a way that does not exist, or where no query is left to measure by, and what training raises
-    but NothingBetterError: then the encoder stands as it was.
+    Raises SettingError for a way or a runtime that does not exist, a way that wants a teacher where none is named, or
+    where no query is left to measure by, and what training raises but NothingBetterError: then the encoder stands as it
+    was.
     """
-    ways = {name: _named(name) for name in (PLAIN, *(name for name in names if name != PLAIN))}
+    named_runtime(runtime)
+    ways = {name: _named(name, request.teacher) for name in (PLAIN, *(name for name in names if name != PLAIN))}
     apart = held_out(judgments).grades
     training = [query for query in judgments.grades if query not in apart and validates(query, share, _SEED)]
     taken = {*apart, *training}
@@ -180,9 +182,11 @@ def _digest(snapshot: Snapshot, judgments: Judgments, requests: Mapping[str, Tow
     return digest.hexdigest()
 
 
-def _named(name: str) -> Way:
+def _named(name: str, teacher: str) -> Way:
     if name not in WAYS:
         raise SettingError(f"the way {name!r} does not exist; it is one of {', '.join(WAYS)}")
+    if name not in ways_of(teacher):
+        raise SettingError(f"the way {name!r} wants a teacher's scores: name a cross-encoder as --teacher")
     return WAYS[name]
 
 

@@ -19,7 +19,7 @@ import numpy as np
 from benchmarks.tables import difference_cells, plain_table
 from benchmarks.tower_measures import STAGES, Measured, encoded, found_by, held_out, measured, written
 from retrieval.encoder import Encoder
-from retrieval.encoders import open_encoder
+from retrieval.encoders import named_runtime, open_encoder
 from retrieval.judgments import Judgments
 from service.settings import Settings
 from service.snapshot import Snapshot, serving_snapshot
@@ -62,7 +62,11 @@ def measure_towers(
     index: Path, judgments: Judgments, request: TowersRequest, runtimes: Sequence[str], progress: Progress
 ) -> TowersReport:
     """Trains on four fifths of the queries and measures on the others; `request` says how, but not on what,
-    unless that is the catalog: then all judged queries measure."""
+    unless that is the catalog: then all judged queries measure.
+
+    Raises SettingError for a runtime that does not exist, before the training, and what that raises."""
+    for runtime in runtimes:
+        named_runtime(runtime)
     test = held_out(judgments, everything=bool(request.catalog))
     training = [query for query in judgments.grades if query not in test.grades]
     with tempfile.TemporaryDirectory() as scratch:

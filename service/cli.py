@@ -17,7 +17,7 @@ from service.event_upkeep import events
 from service.experiments.commands import experiments
 from service.merchandising.commands import rules
 from service.model_commands import models
-from service.options import IndexArgument, JsonOption, add_commands, cache_folder
+from service.options import IndexArgument, JsonOption, SettingsOption, add_commands, cache_folder
 from service.suggesting import command as suggest_command
 from service.synonyms.commands import synonyms
 from service.training_commands import train
@@ -89,6 +89,7 @@ def search(
         bool, typer.Option("--no-correct", help="Search for the words as they are, though one may be misspelled.")
     ] = False,
     no_rules: Annotated[bool, typer.Option("--no-rules", help="As if the store had no merchandising rules.")] = False,
+    settings: SettingsOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Search an index and show the hits."""
@@ -96,12 +97,13 @@ def search(
 
     from service.engine import SearchEngine
     from service.page_view import show_page
-    from service.past_acts import UNREAD, parsed_history
+    from service.past_acts import UNREAD, parsed_history, unknown_products
+    from service.settings import load_settings
     from service.terminal import show_notices, write_json
 
     past = parsed_history(history)
-    with SearchEngine.open(index) as engine:
-        unread = () if engine.reads_history or not past else (UNREAD,)
+    with SearchEngine.open(index, settings=load_settings(settings)) as engine:
+        unread = unknown_products(engine.snapshot, past) if engine.reads_history or not past else (UNREAD,)
         show_notices((*engine.notices, *unread))
         found = engine.search(
             query,
@@ -125,6 +127,7 @@ def similar(
     product: Annotated[str, typer.Argument(help="A product's id.", metavar="PRODUCT")],
     filters: Annotated[str, typer.Option("--filter", help="Only products that this expression lets through.")] = "",
     size: Annotated[int, typer.Option(help="How many.")] = 10,
+    settings: SettingsOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Show the products most like one: by their texts, and by which ones the same shoppers looked at."""
@@ -132,9 +135,10 @@ def similar(
 
     from service.engine import SearchEngine
     from service.page_view import show_page
+    from service.settings import load_settings
     from service.terminal import show_notices, write_json
 
-    with SearchEngine.open(index) as engine:
+    with SearchEngine.open(index, settings=load_settings(settings)) as engine:
         show_notices(engine.notices)
         found = engine.similar(product, size=size, filters=filters)
     write_json(msgspec.json.encode(found)) if as_json else show_page(found, explain=False)
@@ -152,6 +156,7 @@ def recommend(
         bool | None,
         typer.Option("--include-seen/--hide-seen", help="Products of the history; by default as recommend.seen says."),
     ] = None,
+    settings: SettingsOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Show what to show next to a shopper: what follows from the last products, or what most choose."""
@@ -159,12 +164,13 @@ def recommend(
 
     from service.engine import SearchEngine
     from service.page_view import show_page
-    from service.past_acts import parsed_history
+    from service.past_acts import parsed_history, unknown_products
+    from service.settings import load_settings
     from service.terminal import show_notices, write_json
 
     past = parsed_history(history)
-    with SearchEngine.open(index) as engine:
-        show_notices(engine.notices)
+    with SearchEngine.open(index, settings=load_settings(settings)) as engine:
+        show_notices((*engine.notices, *unknown_products(engine.snapshot, past)))
         found = engine.recommend(past, size=size, filters=filters, include_seen=include_seen)
     write_json(msgspec.json.encode(found)) if as_json else show_page(found, explain=False)
 

@@ -270,8 +270,10 @@ class SearchEngine:
     ) -> Page:
         """The products most like one, itself left out, and what the store's rules keep out unless `rules` is False: by
         their texts, and by which ones the same shoppers looked at unless `coviews` is False. Raises UnknownProductError
-        where there is no such product."""
+        where there is no such product, QueryError or FilterError for what cannot be answered."""
         check_query(Query("", size, 1, filters), DEFAULT)
+        if not isinstance(product_id, str):
+            raise QueryError(f"product_id is {type(product_id).__name__}, it must be str")
         if not isinstance(coviews, bool):
             raise QueryError(f"coviews is {type(coviews).__name__}, it must be bool")
         self._check_open()

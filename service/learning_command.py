@@ -27,7 +27,7 @@ def learn(
         int, typer.Option(help="How many queries to learn from the clicks of.", min=200, max=1_000_000)
     ] = 20_000,
     epochs: Annotated[int, typer.Option(help="The most epochs; it stops early.", min=1, max=100)] = 6,
-    seed: Annotated[int, typer.Option(help="Another one makes other weights.", min=0)] = 0,
+    seed: Annotated[int, typer.Option(help="Another one makes other weights.", min=0, max=1_000_000)] = 0,
     *,
     towers: Annotated[
         bool,

@@ -85,6 +85,13 @@ def by_time(acts: Sequence[PastAct], now: float) -> list[tuple[float, PastAct]]:
     return sorted(timed, key=itemgetter(0))
 
 
+def unknown_products(snapshot: Snapshot, acts: Sequence[PastAct]) -> tuple[str, ...]:
+    """A warning that names the products of acts that are none of the catalog's and count for nothing, if there are."""
+    gone = dict.fromkeys(act.product_id for act in acts if snapshot.products.row_of(act.product_id) is None)
+    named = ", ".join(islice(gone, 5)) + (f" and {len(gone) - 5:,} more" if len(gone) > 5 else "")
+    return (f"no product has the id {named}: what was done with it counts for nothing",) if gone else ()
+
+
 def read_history(snapshot: Snapshot, acts: Sequence[PastAct], now: float) -> History:
     """The newest acts whose products the catalog has, as a ranker reads them; `now` is in seconds since 1970.
 

@@ -153,6 +153,8 @@ def tower_options(
     from retrieval.errors import SettingError
 
     way = "margin" if teacher and teacher_loss == "none" else teacher_loss
+    if way != "none" and not teacher:
+        raise SettingError(f"--teacher-loss {way} without a teacher: name a cross-encoder as --teacher")
     if way != "none" and not negatives:
         raise SettingError(
             "--teacher with --negatives 0: a teacher tells a positive from its hard negatives; name 1 or more of these"

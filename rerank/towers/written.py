@@ -68,8 +68,12 @@ def read_towers(folder: Path) -> TowersSpec:
     try:
         spec = msgspec.json.decode(path.read_bytes(), type=TowersSpec)
     except (OSError, msgspec.MsgspecError, UnicodeDecodeError) as error:
-        raise EncoderUnavailableError(f"{path} cannot be read ({error}); train the towers again") from error
+        raise EncoderUnavailableError(f"{path} cannot be read ({error}); {_cure(folder)}") from error
     if spec.format != FORMAT:
-        message = f"{path} is of format {spec.format}, this program reads {FORMAT}; train the towers again"
+        message = f"{path} is of format {spec.format}, this program reads {FORMAT}; {_cure(folder)}"
         raise EncoderUnavailableError(message)
     return spec
+
+
+def _cure(folder: Path) -> str:
+    return f"remove {folder}, and train the towers again"

@@ -18,6 +18,7 @@ from rerank.gate.bootstrap import Difference, paired_bootstrap
 from rerank.gate.measures import ranked_ndcg
 from rerank.towers.material import JudgedQuery, Sources, normalised, validates
 from retrieval.encoder import Encoder
+from retrieval.errors import TrainingError
 from service.served_ranker import ServedRanker
 from service.settings import Settings
 from service.snapshot import Snapshot, serving_snapshot
@@ -74,6 +75,19 @@ def without_judges(sources: Sources, judges: Sequence[JudgedQuery]) -> Sources:
     return replace(sources, training=training, held_out=(*sources.held_out, *names), paraphrases=paraphrases)
 
 
+def check_judges(snapshot: Snapshot, judges: Sequence[JudgedQuery]) -> None:
+    """Raises TrainingError where too few of these queries could judge: before hours of training and encoding."""
+    if (known := len(judged_gains(snapshot, judges))) < LEAST_JUDGED:
+        raise TrainingError(
+            f"{_too_few(known)} to tell whether what is trained is better, so nothing was trained; judge more queries, "
+            "or write a folder alone: shelfwise train towers --aside"
+        )
+
+
+def _too_few(known: int) -> str:
+    return f"{known:,} queries can judge; {LEAST_JUDGED} are needed"
+
+
 def _judges(query: str) -> bool:
     return validates(query, JUDGING_SHARE, _SEED)
 
@@ -103,8 +117,7 @@ class _Gate:
         self._progress.begin("judge", None, "")
         if len(self._gains) < LEAST_JUDGED:
             nothing = Difference(0.0, 0.0, 0.0, 0.0, len(self._gains))
-            why = f"{len(self._gains):,} queries can judge; {LEAST_JUDGED} are needed"
-            return self._told(EncoderReport(len(self._gains), (), nothing, None, (why,)))
+            return self._told(EncoderReport(len(self._gains), (), nothing, None, (_too_few(len(self._gains)),)))
         found = {
             DENSE: (self._ndcg(self._before, "dense"), self._ndcg(after, "dense")),
             MERGED: (self._ndcg(self._before, "merged"), self._ndcg(after, "merged")),

@@ -7,6 +7,7 @@ STORE/training/towers-0123456789abcdef/   a training that was interrupted; what 
 
 from __future__ import annotations
 
+import re
 import shutil
 import time
 from collections.abc import Collection
@@ -22,6 +23,8 @@ _NAME = "towers-"
 """Begins the names of both: of towers, and of runs."""
 _WHOLE = "-whole"
 """Ends the name of the folder with all layers, beside that with some."""
+_RUN = re.compile(rf"{_NAME}[0-9a-f]{{16}}")
+"""Only what is named so is a run, and may be removed."""
 _TAKEN = "folder.json"
 _FORGOTTEN = 14 * 24 * 3_600.0
 """Seconds after which a run that nobody went on with is removed."""
@@ -55,7 +58,7 @@ def refuse_old(named: Path | None, layers: int | None, unfinished: Collection[Pa
 def take(folder: Path, run: Path) -> None:
     """Notes which folder a run writes. One that was to write there, and was ended before it did, takes another when it
     goes on: or it would take these towers for its own."""
-    for other in run.parent.glob(f"{_NAME}*"):
+    for other in _runs(run.parent):
         before = _taken_by(other)
         if other != run and before and not {before, whole(before)}.isdisjoint((folder, whole(folder))):
             (other / _TAKEN).unlink()
@@ -70,15 +73,19 @@ def written_by(run: Path) -> Path | None:
 
 def unfinished(work: Path) -> set[Path]:
     """The folders of towers that are written, and whose run is not over: they are still to be published."""
-    written = [folder for run in work.glob(f"{_NAME}*") if (folder := written_by(run))]
+    written = [folder for run in _runs(work) if (folder := written_by(run))]
     return {*written, *map(whole, written)}
 
 
 def remove_runs(work: Path, run: Path) -> None:
     """That one, which is done, and those that were forgotten."""
-    for over in work.glob(f"{_NAME}*"):
+    for over in _runs(work):
         if over == run or time.time() - over.stat().st_mtime > _FORGOTTEN:
             shutil.rmtree(over)
+
+
+def _runs(work: Path) -> list[Path]:
+    return [path for path in work.glob(f"{_NAME}*") if _RUN.fullmatch(path.name)]
 
 
 def _taken_by(run: Path) -> Path | None:

@@ -32,7 +32,8 @@ def tuned(options: TowerOptions, trials: int, path: Path, train: Train, progress
 
     Learning rate, temperature, margin and negatives are tried, by the Tree-structured Parzen Estimator (Bergstra et al.
     2011, Algorithms for Hyper-Parameter Optimization, section 4); a trial that is behind the middle of those before it
-    is given up. Raises SettingError where optuna is not installed, TrainingError where no trial came to its end.
+    is given up. Raises SettingError where optuna is not installed, TrainingError where no trial came to its end, or the
+    file is no study.
     """
     study = _study(path, options.seed)
     scratch = path.with_suffix("")
@@ -62,13 +63,19 @@ def _study(path: Path, seed: int) -> optuna.Study:
     except ImportError:
         raise SettingError("--tune takes optuna, which is not installed: pip install shelfwise[train]") from None
     optuna.logging.set_verbosity(optuna.logging.ERROR)
-    study = optuna.create_study(
-        storage=f"sqlite:///{path}",
-        study_name=_STUDY,
-        direction="maximize",
-        pruner=optuna.pruners.MedianPruner(n_startup_trials=_WARM_UP),
-        load_if_exists=True,
-    )
+    from sqlalchemy.exc import SQLAlchemyError
+
+    try:
+        study = optuna.create_study(
+            storage=f"sqlite:///{path}",
+            study_name=_STUDY,
+            direction="maximize",
+            pruner=optuna.pruners.MedianPruner(n_startup_trials=_WARM_UP),
+            load_if_exists=True,
+        )
+    except (SQLAlchemyError, optuna.exceptions.StorageInternalError) as error:
+        told = str(error).partition("\n")[0]
+        raise TrainingError(f"{path} holds no search that could go on ({told}); remove it to begin anew") from error
     # Another seed each time that a search goes on: the same would draw the trials that were tried before.
     study.sampler = optuna.samplers.TPESampler(seed=seed + len(study.get_trials(deepcopy=False)))
     return study

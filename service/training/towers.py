@@ -25,12 +25,13 @@ from rerank.towers.validation import Judge
 from rerank.towers.written import FORMAT, TowersSpec, read_towers, write_towers
 from rerank.training.teacher_scores import TeacherScores
 from rerank.training.tensorboard import charted
-from retrieval.errors import NothingBetterError, SettingError
+from retrieval.encoders import named_runtime
+from retrieval.errors import EncoderUnavailableError, NothingBetterError, SettingError
 from retrieval.weights import ModelSource, find_model
 from service.settings import Settings
 from service.snapshot import Snapshot
 from service.training.catalog_queries import catalog_queries
-from service.training.encoder_gate import judging, without_judges
+from service.training.encoder_gate import check_judges, judging, without_judges
 from service.training.encoder_publishing import PublishedEncoder, publish_encoder
 from service.training.from_catalog import Progress
 from service.training.tower_folders import (
@@ -109,8 +110,9 @@ def train_text_towers(root: Path, settings: Settings, request: TowersRequest, pr
     A run that was interrupted goes on where it was, also in encoding. Raises StoreMissingError, StoreForeignError or
     StoreDamagedError for a directory that cannot serve, StoreLockedError where another program trains for it, or
     rebuilds it when the towers are to be published, JudgmentsError for a file that cannot be read, EncoderError where a
-    model cannot be had, SettingError for a folder that is there already, where nothing could judge, and for paraphrases
-    of what are no clicks, and TrainingError where there is too little to learn from, or nothing better came of it.
+    model cannot be had, SettingError for a folder that is there already, where nothing could judge, for paraphrases of
+    what are no clicks and a runtime that does not exist, and TrainingError where there is too little to learn from or
+    to judge by, or nothing better came of it.
     """
     if request.paraphrases and request.source != "clicks":
         raise SettingError(
@@ -120,6 +122,8 @@ def train_text_towers(root: Path, settings: Settings, request: TowersRequest, pr
     if request.synthetic and request.catalog:
         raise SettingError("--synthetic: --from-catalog makes all of its queries already; leave out one of the two")
     refuse_old(request.out, request.options.layers, unfinished(root / TRAINING_FOLDER))
+    if request.publish:
+        named_runtime(request.runtime)
     if request.publish and request.catalog and not request.judgments:
         raise SettingError(
             "queries made from the catalog cannot judge what learned from such queries: name judged ones with "
@@ -166,6 +170,7 @@ def _published(
         remove_runs(work, run)
         return done
     judges = judging(sources.training) if judges is None else judges
+    check_judges(snapshot, judges)
     done, pool, run = _written(snapshot, work, without_judges(sources, judges), request, progress)
     # An index whose vectors were cut keeps them so.
     cut = None if request.encoder else snapshot.manifest.dimension
@@ -207,7 +212,7 @@ def _written(
     """The towers, what chose among their weights, and the folder of the run."""
     sources = _with_synthetic(snapshot, sources, request, progress)
     made = counted_material(snapshot, sources, request.options.seed, progress)
-    source = find_model(request.encoder or snapshot.manifest.encoder_name, request.cache)
+    source = _begun_with(snapshot, request)
     found = found_by_index(snapshot, made, request.options.negatives, progress)
     ground = _Ground(snapshot, made, found, source, work, progress)
     if request.options.layers is not None:
@@ -224,6 +229,16 @@ def _written(
         unpruned = whole(folder) if request.options.layers else None
         return WrittenTowers(folder, read_towers(folder), unpruned), judge, run
     return _trained(ground, request, folder, run, judge), judge, run
+
+
+def _begun_with(snapshot: Snapshot, request: TowersRequest) -> ModelSource:
+    served = snapshot.manifest.encoder_name
+    if not request.encoder and Path(served).is_absolute() and not Path(served).exists():
+        raise EncoderUnavailableError(
+            f"the encoder that serves was made of {served}, which is gone; put it back, or name a model to begin with: "
+            "--encoder"
+        )
+    return find_model(request.encoder or served, request.cache)
 
 
 def _with_synthetic(snapshot: Snapshot, sources: Sources, request: TowersRequest, progress: Progress) -> Sources:

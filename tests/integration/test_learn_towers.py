@@ -127,3 +127,17 @@ def test_what_comes_to_nothing_says_why_and_the_run_goes_on(
     assert stage.outcome is Outcome.NOT_TRAINED
     assert why in stage.steps[-1].did
     assert Store(root).current() == "v000001"
+
+
+def test_an_index_that_is_being_rebuilt_keeps_what_was_trained_for_the_next_run(root: Path, cache: Path) -> None:
+    request, steps = TowersRequest(cache=cache, options=TRAINING), RecordedSteps(Quiet())
+    with Store(root).locked("rebuild"):
+        assert train_encoder(root, SETTINGS, request, steps) is None
+    (stage,) = (each for each in steps.stages(is_over=True) if each.name == TOWERS)
+    assert stage.outcome is Outcome.NOT_TRAINED
+    again = RecordedSteps(Quiet())
+    made = train_encoder(root, SETTINGS, request, again)
+    assert made is not None
+    assert made.version == "v000002"
+    (stage,) = (each for each in again.stages(is_over=True) if each.name == TOWERS)
+    assert "were trained before" in " ".join(step.did for step in stage.steps)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -20,7 +21,7 @@ from rerank.towers.options import TowerOptions
 from rerank.towers.written import read_towers
 from rerank.training.checkpoint import STATE_FILE
 from retrieval.encoders import open_encoder
-from retrieval.errors import SettingError, StoreLockedError
+from retrieval.errors import EncoderUnavailableError, SettingError, StoreLockedError, TrainingError
 from retrieval.layout import VECTORS_FOLDER
 from retrieval.published import Store
 from retrieval.records import Product
@@ -145,13 +146,16 @@ class TestBetter:
 
 
 class TestNotBetter:
-    def test_too_few_queries_judge(self, root: Path) -> None:
+    def test_too_few_queries_judge(self, root: Path, cache: Path) -> None:
         few = [each for each in every_query() if not validates(each.query, JUDGING_SHARE, -1)]
         few += judging(every_query())[:9]
         lines = [f"{each.query}\t{product}\t1" for each in few for product in each.opinions]
         (root / "few.tsv").write_text("\n".join(["query\tproduct_id\tgrade", *lines]))
-        shown = run("train", "towers", "--index", root / "index", "--judgments", root / "few.tsv", *TRAINING)
-        assert "9 queries can judge; 50 are needed" in " ".join(shown.split())
+        request = TowersRequest((root / "few.tsv",), cache=cache, publish=True)
+        with pytest.raises(TrainingError, match=r"9 queries can judge; 50 are needed .* nothing was trained"):
+            train_text_towers(root / "index", SETTINGS, request, Quiet())
+        assert not (root / "index" / "training" / "towers").exists()
+        shown = run("train", "towers", "--index", root / "index", "--judgments", root / "few.tsv", "--aside", *TRAINING)
         assert "To use it: shelfwise rebuild --index" in " ".join(shown.split())
         assert serving(root) == "v000001"
         assert [path.name for path in (root / "index" / "versions").iterdir()] == ["v000001"]
@@ -243,6 +247,33 @@ def test_one_that_is_killed_before_it_writes_takes_no_other_towers_for_its_own(
     assert (done.spec.layers, other.spec.layers) == (1, None)
     assert done.whole is not None
     assert done.whole.is_dir()
+
+
+def test_a_folder_of_ones_own_among_the_trainings_is_never_removed(root: Path, cache: Path) -> None:
+    options = TowerOptions(epochs=1, batch=32, learning_rate=5e-3, max_length=16)
+    out = root / "index" / "training" / "towers-of-ours"
+    request = TowersRequest((root / "judgments.tsv",), cache=cache, options=options, out=out)
+    train_text_towers(root / "index", SETTINGS, request, Quiet())
+    os.utime(out, (0, 0))
+    other = replace(request, out=None, options=replace(options, seed=1))
+    train_text_towers(root / "index", SETTINGS, other, Quiet())
+    assert out.is_dir()
+
+
+def test_where_the_model_that_serves_is_gone_it_is_named(root: Path, cache: Path) -> None:
+    moved = str(make_encoder(root / "moved"))
+    reencode(root / "index", open_encoder(moved, "onnx-fp32", cache), moved, Quiet())
+    shutil.rmtree(root / "moved")
+    request = TowersRequest((root / "judgments.tsv",), cache=cache)
+    with pytest.raises(EncoderUnavailableError, match=r"moved, which is gone; put it back, or name .* --encoder"):
+        train_text_towers(root / "index", SETTINGS, request, Quiet())
+
+
+def test_a_runtime_that_does_not_exist_is_refused_before_the_training(root: Path, cache: Path) -> None:
+    request, watched = TowersRequest((root / "judgments.tsv",), cache=cache, publish=True), _Impatient("never")
+    with pytest.raises(SettingError, match="runtime 'onnx' does not exist"):
+        train_text_towers(root / "index", SETTINGS, replace(request, runtime="onnx"), watched)
+    assert not watched.phases
 
 
 def test_a_query_of_two_files_is_judged_by_both(root: Path) -> None:

@@ -239,6 +239,10 @@ class TestRefused:
         with pytest.raises(SettingError, match=r"--near-misses 0.5 with --negatives 0: .* name 1 or more"):
             run(root, "--judgments", str(root / "judgments.tsv"), "--near-misses", "0.5", "--negatives", "0")
 
+    def test_a_teacher_s_loss_without_a_teacher(self, root: Path) -> None:
+        with pytest.raises(SettingError, match="--teacher-loss kl without a teacher: name a cross-encoder"):
+            run(root, "--judgments", str(root / "judgments.tsv"), "--teacher-loss", "kl")
+
     def test_synthetic_queries_beside_those_of_the_whole_catalog(self, root: Path) -> None:
         with pytest.raises(SettingError, match="--synthetic: --from-catalog makes all of its queries already"):
             run(root, "--from-catalog", "30", "--synthetic", "30")

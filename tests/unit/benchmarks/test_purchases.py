@@ -128,6 +128,11 @@ class TestLines:
         with pytest.raises(InputError, match=r"test\.jsonl line 2: .*history.*a line has user, history and next"):
             read_lines(file)
 
+    def test_a_file_without_any(self, tmp_path: Path) -> None:
+        (tmp_path / "test.jsonl").touch()
+        with pytest.raises(InputError, match=r"test\.jsonl has no line; one has user, history and next"):
+            read_lines(tmp_path / "test.jsonl")
+
 
 def test_what_was_bought_before_is_no_answer() -> None:
     kept = seen_left_out((case([1, 2], [2, 3]), case([1], [1])))

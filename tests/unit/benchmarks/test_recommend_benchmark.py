@@ -16,7 +16,7 @@ from benchmarks.next_ways import Floats, Material, Scorer
 from benchmarks.purchases import Case, Part, PurchaseSet
 from benchmarks.recommend_commands import show_recommending
 from benchmarks.recommending import EVERYTHING, Catalog, RecommendReport, measure_recommending
-from retrieval.errors import InputError, SettingError
+from retrieval.errors import InputError, SettingError, TrainingError
 from tests.learning_stores import Quiet
 from tests.purchase_sets import PAIRS, PRODUCTS, case, chained_set, unit_vectors
 
@@ -77,6 +77,21 @@ def test_it_is_shown_and_encoded(report: RecommendReport, capsys: pytest.Capture
     assert f"{report.slices[EVERYTHING].figures['item-kNN'].ndcg.mean:.4f}" in printed
     document = msgspec.json.decode(msgspec.json.encode(report))
     assert document["slices"][EVERYTHING]["figures"]["popularity"]["hit_rate"]["queries"] == 21
+
+
+def test_a_way_that_cannot_be_trained_is_left_out_with_its_reason(capsys: pytest.CaptureFixture[str]) -> None:
+    def untrained(material: Material) -> Scorer:
+        raise TrainingError("3 shoppers are too few")
+
+    popular = [way for way in baselines(timed=True, hide_seen=True) if way.name == "popularity"]
+    towers = [way for way in our_ways(tower=untrained) if way.name == TOWER]
+    bought, catalog = chained_set(120), Catalog(unit_vectors())
+    report = measure_recommending(bought, catalog, [*popular, *towers], hide_seen=True, seed=1, progress=Quiet())
+    assert list(report.slices[EVERYTHING].figures) == ["popularity"]
+    show_recommending(report)
+    assert f"{TOWER} is left out: 3 shoppers are too few" in capsys.readouterr().err
+    with pytest.raises(TrainingError, match=f"{TOWER}: 3 shoppers are too few"):
+        measure_recommending(bought, catalog, towers, hide_seen=True, seed=1, progress=Quiet())
 
 
 def test_nobody_to_judge_on() -> None:

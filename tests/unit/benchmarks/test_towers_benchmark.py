@@ -105,6 +105,12 @@ def test_ways_are_measured_against_the_plain_one(root: Path, cache: Path, capsys
     assert not [*(root / "index" / "training").glob("ways-*")]
     with pytest.raises(SettingError, match="'wings' does not exist"):
         measure_ways(root / "index", judgments, request, 0.8, ["wings"], "torch", Quiet())
+    with pytest.raises(SettingError, match="'teacher-kl' wants a teacher's scores"):
+        measure_ways(root / "index", judgments, request, 0.8, ["teacher-kl"], "torch", Quiet())
+    with pytest.raises(SettingError, match="'onnx' does not exist"):
+        measure_ways(root / "index", judgments, request, 0.8, [], "onnx", Quiet())
+    with pytest.raises(SettingError, match="'onnx' does not exist"):
+        measure_towers(root / "index", judgments, request, ["torch", "onnx"], Quiet())
 
 
 class _KilledError(Exception):

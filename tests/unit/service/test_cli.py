@@ -226,6 +226,11 @@ class TestOneJsonDocument:
         assert [hit["product"]["id"] for hit in page["hits"]] == [hit["product"]["id"] for hit in similar["hits"]]
         assert run("recommend", built.index, "--size", "2", "--json").document()["hits"]
 
+    def test_a_product_of_a_history_that_is_none_is_named(self, run: Run, built: Built) -> None:
+        done = run("recommend", built.index, "--history", "1:cart,gone", "--size", "2", "--json")
+        assert "warning: no product has the id gone: what was done with it counts for nothing" in done.err
+        assert done.document()["hits"]
+
     def test_evaluate(self, run: Run, built: Built, tmp_path: Path) -> None:
         run_file = tmp_path / "run.txt"
         stages = "bm25,dense,merged"

@@ -217,6 +217,8 @@ def test_similar_leaves_the_product_itself_out(engine: SearchEngine) -> None:
     assert all(hit.product.price is not None and hit.product.price < 20 for hit in cheap.hits)
     with pytest.raises(UnknownProductError, match="'nope'"):
         engine.similar("nope")
+    with pytest.raises(QueryError, match="product_id is int, it must be str"):
+        engine.similar(7)  # type: ignore[arg-type]
     assert engine.product(product.id) == product
 
 
