@@ -34,7 +34,9 @@ DESCRIPTIONS: Mapping[str, str] = {
     "events.retention_days": (
         "events that are older are removed by shelfwise events refresh and shelfwise events expire"
     ),
-    "events.minimum_shoppers": "what fewer shoppers did stays out of popularity, neighbours and query tables",
+    "events.minimum_shoppers": (
+        "what fewer shoppers did stays out of popularity, neighbours, query tables and shopper towers"
+    ),
     "ranker.deadline": (
         "seconds that the ranker may take over a search, up to 60; then results keep the merged order, and the "
         "page says so"

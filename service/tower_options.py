@@ -42,7 +42,12 @@ NearMissesOption = Annotated[
         max=1,
     ),
 ]
-RoundsOption = Annotated[int, typer.Option("--rounds", help="How often they are mined anew.", min=1, max=100)]
+RoundsOption = Annotated[
+    int,
+    typer.Option(
+        "--rounds", help="Parts of the training; each draws others, mined by the weights so far.", min=1, max=100
+    ),
+]
 LengthOption = Annotated[
     int, typer.Option("--max-length", help="Tokens of a text that training reads.", min=8, max=512)
 ]

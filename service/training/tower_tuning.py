@@ -61,7 +61,7 @@ def _study(path: Path, seed: int) -> optuna.Study:
     try:
         import optuna
     except ImportError:
-        raise SettingError("--tune takes optuna, which is not installed: pip install shelfwise[train]") from None
+        raise SettingError("--tune takes optuna, which is not installed: pip install 'shelfwise[train]'") from None
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     from sqlalchemy.exc import SQLAlchemyError
 
