@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from service.options import IndexArgument, JsonOption, cache_folder
+from service.options import IndexArgument, JsonOption, SettingsOption, cache_folder
 from service.tower_commands import CatalogOption, EncoderOption, OutOption, SyntheticOption, TuneOption
 from service.tower_options import (
     BatchOption,
@@ -39,6 +39,7 @@ def towers(
         str, typer.Option("--runtime", help="Of what was trained; several are separated by commas.")
     ] = "auto",
     out: OutOption = None,
+    settings: SettingsOption = None,
     as_json: JsonOption = False,
     options: Callable[[], TowerOptions],
 ) -> None:
@@ -50,6 +51,7 @@ def towers(
 
     from benchmarks.towers import measure_towers, show_towers
     from retrieval.judgments import read_judgments
+    from service.settings import load_settings
     from service.terminal import ProgressLines, write_json
     from service.training.towers import TowersRequest
 
@@ -63,9 +65,9 @@ def towers(
         options=options(),
         tune=tune,
     )
-    named = [each.strip() for each in runtimes.split(",")]
+    named, loaded = [each.strip() for each in runtimes.split(",")], load_settings(settings)
     with ProgressLines() as progress:
-        report = measure_towers(index, read_judgments(judgments), request, named, progress)
+        report = measure_towers(index, loaded, read_judgments(judgments), request, named, progress)
     write_json(msgspec.json.encode(report)) if as_json else show_towers(report)
 
 
@@ -88,6 +90,7 @@ def tower_ways(
     teacher: TeacherOption = "",
     runtime: Annotated[str, typer.Option("--runtime", help="Of what was trained.")] = "auto",
     seed: SeedOption = 0,
+    settings: SettingsOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Train the encoder in one way after the other, with the same queries and time, and measure what each gives."""
@@ -97,6 +100,7 @@ def tower_ways(
     from rerank.towers.losses import LossOptions
     from rerank.towers.options import TowerOptions
     from retrieval.judgments import read_judgments
+    from service.settings import load_settings
     from service.terminal import ProgressLines, write_json
     from service.training.towers import TowersRequest
 
@@ -115,8 +119,9 @@ def tower_ways(
     )
     request = TowersRequest(encoder=encoder, teacher=teacher, cache=cache_folder(), options=options)
     names = [each.strip() for each in ways.split(",")] if ways else ways_of(teacher)
+    loaded = load_settings(settings)
     with ProgressLines() as progress:
-        report = measure_ways(index, read_judgments(judgments), request, share, names, runtime, progress)
+        report = measure_ways(index, loaded, read_judgments(judgments), request, share, names, runtime, progress)
     write_json(msgspec.json.encode(report)) if as_json else show_ways(report)
 
 

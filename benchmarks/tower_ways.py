@@ -137,6 +137,7 @@ class WaysReport:
 
 def measure_ways(
     index: Path,
+    settings: Settings,
     judgments: Judgments,
     request: TowersRequest,
     share: float,
@@ -158,7 +159,7 @@ def measure_ways(
     test = Judgments({query: told for query, told in judgments.grades.items() if query not in taken}, judgments.lowest)
     if not test.grades:
         raise SettingError(f"--share {share:g} leaves no query to measure by; take less")
-    with tempfile.TemporaryDirectory() as scratch, serving_snapshot(index) as snapshot:
+    with tempfile.TemporaryDirectory() as scratch, serving_snapshot(index, settings) as snapshot:
         folder = Path(scratch)
         file = written(judgments, training, folder)
         request = replace(request, judgments=[file], held_out=[*apart, *test.grades])
@@ -166,7 +167,7 @@ def measure_ways(
         requests = {name: way(request, judged) for name, way in ways.items()}
         before = found_by(snapshot, test, _STAGE, "before", progress)
         kept = index / TRAINING_FOLDER / f"ways-{_digest(snapshot, judgments, requests, runtime)}"
-        measuring = _Measuring(index, snapshot, test, runtime, folder, kept, progress)
+        measuring = _Measuring(index, settings, snapshot, test, runtime, folder, kept, progress)
         figures = list(_figures(measuring, requests))
         shutil.rmtree(kept)
         return WaysReport(len(snapshot.products), len(training), len(test.grades), measured(before, test), figures)
@@ -195,6 +196,7 @@ class _Measuring:
     """What all ways are measured by."""
 
     index: Path
+    settings: Settings
     snapshot: Snapshot
     test: Judgments
     runtime: str
@@ -218,7 +220,7 @@ class _Measuring:
         started = time.perf_counter()
         towers = self.scratch / name
         try:
-            spec = train_text_towers(self.index, Settings(), replace(request, out=towers), self.progress).spec
+            spec = train_text_towers(self.index, self.settings, replace(request, out=towers), self.progress).spec
             mixed, validation = spec.share, spec.validation
         except NothingBetterError as error:
             self.progress.begin(name, None, "")

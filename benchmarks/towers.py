@@ -59,7 +59,12 @@ class TowersReport:
 
 
 def measure_towers(
-    index: Path, judgments: Judgments, request: TowersRequest, runtimes: Sequence[str], progress: Progress
+    index: Path,
+    settings: Settings,
+    judgments: Judgments,
+    request: TowersRequest,
+    runtimes: Sequence[str],
+    progress: Progress,
 ) -> TowersReport:
     """Trains on four fifths of the queries and measures on the others; `request` says how, but not on what,
     unless that is the catalog: then all judged queries measure.
@@ -74,9 +79,9 @@ def measure_towers(
         files = [written(judgments, training, folder)] if training else []
         request = replace(request, judgments=files, held_out=list(test.grades))
         started = time.perf_counter()
-        done = train_text_towers(index, Settings(), request, progress)
+        done = train_text_towers(index, settings, request, progress)
         seconds = time.perf_counter() - started
-        with serving_snapshot(index) as snapshot:
+        with serving_snapshot(index, settings) as snapshot:
             figures = list(_figures(snapshot, _ways(done, request, runtimes), test, request.cache, folder, progress))
             products = len(snapshot.products)
     trained = done.spec.trained_on["training queries"] + done.spec.trained_on["validation queries"]

@@ -52,7 +52,7 @@ def test_trained_towers_find_what_the_ones_before_did_not(
     root: Path, cache: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     request = TowersRequest(encoder=str(root / "tiny"), cache=cache, options=OPTIONS)
-    report = measure_towers(root / "index", Judgments(GRADES, 0.0), request, ["torch"], Quiet())
+    report = measure_towers(root / "index", Settings(), Judgments(GRADES, 0.0), request, ["torch"], Quiet())
     test = part_of(list(GRADES), "test")
     assert (report.test_queries, report.products) == (len(test), len(PRODUCTS))
     assert report.training_queries == len(GRADES) - len(test)
@@ -86,7 +86,7 @@ def test_ways_are_measured_against_the_plain_one(root: Path, cache: Path, capsys
     request = TowersRequest(encoder=str(root / "tiny"), cache=cache, options=options)
     searched = {query: grades for query, grades in GRADES.items() if not query.endswith(("mug", "pen"))}
     judgments, ways = Judgments(searched, 0.0), ["fgm", "synthetic"]
-    report = measure_ways(root / "index", judgments, request, 0.8, ways, "torch", Quiet())
+    report = measure_ways(root / "index", Settings(), judgments, request, 0.8, ways, "torch", Quiet())
     assert [each.way for each in report.figures] == ["plain", "fgm", "synthetic"]
     apart = len(part_of(list(searched), "test"))
     assert report.training_queries + report.test_queries == len(searched) - apart
@@ -104,13 +104,13 @@ def test_ways_are_measured_against_the_plain_one(root: Path, cache: Path, capsys
     assert "…" not in printed  # in 80 columns
     assert not [*(root / "index" / "training").glob("ways-*")]
     with pytest.raises(SettingError, match="'wings' does not exist"):
-        measure_ways(root / "index", judgments, request, 0.8, ["wings"], "torch", Quiet())
+        measure_ways(root / "index", Settings(), judgments, request, 0.8, ["wings"], "torch", Quiet())
     with pytest.raises(SettingError, match="'teacher-kl' wants a teacher's scores"):
-        measure_ways(root / "index", judgments, request, 0.8, ["teacher-kl"], "torch", Quiet())
+        measure_ways(root / "index", Settings(), judgments, request, 0.8, ["teacher-kl"], "torch", Quiet())
     with pytest.raises(SettingError, match="'onnx' does not exist"):
-        measure_ways(root / "index", judgments, request, 0.8, [], "onnx", Quiet())
+        measure_ways(root / "index", Settings(), judgments, request, 0.8, [], "onnx", Quiet())
     with pytest.raises(SettingError, match="'onnx' does not exist"):
-        measure_towers(root / "index", judgments, request, ["torch", "onnx"], Quiet())
+        measure_towers(root / "index", Settings(), judgments, request, ["torch", "onnx"], Quiet())
 
 
 class _KilledError(Exception):
@@ -134,7 +134,9 @@ def test_ways_that_were_measured_before_an_end_are_not_measured_again(
     monkeypatch.setattr("benchmarks.tower_ways.train_text_towers", train)
 
     def measure() -> WaysReport:
-        return measure_ways(root / "index", Judgments(GRADES, 0.0), request, 0.8, ["typos"], "torch", Quiet())
+        return measure_ways(
+            root / "index", Settings(), Judgments(GRADES, 0.0), request, 0.8, ["typos"], "torch", Quiet()
+        )
 
     with pytest.raises(_KilledError):
         measure()
@@ -148,8 +150,8 @@ def test_ways_that_were_measured_before_an_end_are_not_measured_again(
 def test_a_way_that_comes_to_nothing_stands_as_the_encoder_was(root: Path, cache: Path) -> None:
     request = TowersRequest(encoder=str(root / "tiny"), cache=cache, options=replace(OPTIONS, layers=None, epochs=1))
     slow = replace(request, options=replace(request.options, learning_rate=1e-9))
-    report = measure_ways(root / "index", Judgments(GRADES, 0.0), slow, 0.8, [], "torch", Quiet())
+    report = measure_ways(root / "index", Settings(), Judgments(GRADES, 0.0), slow, 0.8, [], "torch", Quiet())
     (plain,) = report.figures
     with pytest.raises(TrainingError, match="queries with a positive are left"):
-        measure_ways(root / "index", Judgments(GRADES, 0.0), slow, 0.2, [], "torch", Quiet())
+        measure_ways(root / "index", Settings(), Judgments(GRADES, 0.0), slow, 0.2, [], "torch", Quiet())
     assert (plain.share, plain.measured.ndcg) == (0.0, report.before.ndcg)
