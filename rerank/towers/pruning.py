@@ -23,9 +23,9 @@ from rerank.towers.material import Floats, Material, Rows
 from rerank.towers.model import Tower
 from rerank.towers.options import UNWATCHED, Products, Watching
 from rerank.towers.validation import Judge
-from rerank.training.checkpoint import Epoch
+from rerank.training.checkpoint import Epoch, weights_of
 from rerank.training.loop import LoopOptions, Training, train
-from retrieval.errors import SettingError
+from retrieval.errors import SettingError, TrainingError
 from retrieval.product_text import encoder_text
 
 TEXTS = 40_000
@@ -62,12 +62,25 @@ def prune(task: Pruning, layers: int) -> tuple[Tower, tuple[Epoch, ...]]:
     train and of products, with the weights of the epoch that the judge finds best; and the curve, whose line 0 is that
     tower before it was taught.
 
-    A run that was killed goes on. Raises what `check_layers` does, and TrainingError where the loss is no number any
-    more.
+    A run that was killed goes on; a GPU that is full is given half as many texts a step. Raises what `check_layers`
+    does, and TrainingError where the loss is no number any more, or one text is too much for the device.
     """
-    taught, watching, options = _lesson(task), task.watching, task.options
-    student = with_layers(task.tower, layers)
-    steps = -(-len(taught.texts) // options.batch)
+    taught, student = _lesson(task), with_layers(task.tower, layers)
+    start, options = weights_of(student.model), task.options
+    while (curve := _taught(task, options, student, taught, layers)) is None:
+        if options.batch == 1:
+            raise TrainingError("the GPU has no memory to teach one text: choose a smaller model")
+        options = replace(options, batch=options.batch // 2)
+        student.model.load_state_dict(start)
+        torch.cuda.empty_cache()
+    return student, curve
+
+
+def _taught(
+    task: Pruning, options: PruneOptions, student: Tower, taught: _Lesson, layers: int
+) -> tuple[Epoch, ...] | None:
+    """The curve; None where the device has no memory for a step."""
+    watching, steps = task.watching, -(-len(taught.texts) // options.batch)
     watching.begin(f"{layers} layers", options.loop.epochs * steps, "steps")
     training: Training[SentenceTransformer, Rows] = Training(
         lambda epoch: _shuffled(taught, options, epoch),
@@ -77,10 +90,13 @@ def prune(task: Pruning, layers: int) -> tuple[Tower, tuple[Epoch, ...]]:
     )
     try:
         curve = train(student.model, training, options.loop, task.folder, lambda done, _: watching.advance(done))
+    except torch.OutOfMemoryError:
+        watching.end(f"the GPU's memory is full with {options.batch} texts a step: half as many are tried")
+        return None
     finally:
         student.model.eval()
     watching.end(f"nDCG@10 by epoch, taught by all layers: {', '.join(f'{epoch.validation:.4f}' for epoch in curve)}")
-    return student, curve
+    return curve
 
 
 def with_layers(tower: Tower, layers: int) -> Tower:

@@ -22,7 +22,8 @@ from rerank.towers.mining import Mining
 from rerank.towers.mixing import Mixed, mix
 from rerank.towers.model import Tower
 from rerank.towers.negatives import drawn
-from rerank.towers.options import Task, TrainedTowers
+from rerank.towers.options import Task, TowerOptions, TrainedTowers
+from rerank.towers.pruning import check_layers
 from rerank.towers.stepping import LossLostError, optimizer_of, steps
 from rerank.towers.validation import Judge
 from rerank.training.checkpoint import STATE_FILE, Epoch, RunState, best_of, keep, resumed, weights_of
@@ -43,11 +44,7 @@ def train_towers(task: Task) -> TrainedTowers:
     """
     task.folder.mkdir(parents=True, exist_ok=True)
     model, options = task.tower.model, task.options
-    if options.train_layers is not None and options.lora is not None:
-        raise SettingError("adapters are trained beside all layers: name how many layers are, or a rank, not both")
-    if options.fgm and (options.train_layers is not None or options.lora is not None):
-        raise SettingError("FGM moves embeddings along their gradient: train all weights with it, or leave it out")
-    _check_dimensions(task.tower, options.loss.dimensions)
+    check_options(task.tower, options)
     freeze(model, options.train_layers)
     set_dropout(model, options.dropout)
     adapted = None if options.lora is None else attach(model, options.lora, options.seed)
@@ -60,7 +57,15 @@ def train_towers(task: Task) -> TrainedTowers:
     return trained
 
 
-def _check_dimensions(tower: Tower, dimensions: tuple[int, ...]) -> None:
+def check_options(tower: Tower, options: TowerOptions) -> None:
+    """Raises SettingError for options that do not suit the model, or each other."""
+    if options.train_layers is not None and options.lora is not None:
+        raise SettingError("adapters are trained beside all layers: name how many layers are, or a rank, not both")
+    if options.fgm and (options.train_layers is not None or options.lora is not None):
+        raise SettingError("FGM moves embeddings along their gradient: train all weights with it, or leave it out")
+    if options.layers is not None:
+        check_layers(tower, options.layers)
+    dimensions = options.loss.dimensions
     if dimensions and max(dimensions) >= (there := columns(tower.model)):
         raise SettingError(
             f"vectors of {max(dimensions)} columns shall do alone; the model gives {there}: name fewer than that"

@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import msgspec
+import xxhash
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
-from torch import Tensor, nn
+from torch import Tensor, nn, uint8
 from torch.optim import Optimizer
 
 from retrieval.manifest import open_scratch, scratch_path, write_durably
 
 STATE_FILE, CURVE_FILE = "training.safetensors", "curve.json"
-_PROGRESS = "progress"
+_PROGRESS, _CHECKSUM = "progress", "xxh3"
 
 
 class Epoch(msgspec.Struct, frozen=True):
@@ -75,11 +76,12 @@ def keep(folder: Path, network: nn.Module, optimizer: Optimizer, state: RunState
     tensors |= {f"best.{name}": value for name, value in state.best_weights.items()}
     for number, moments in optimizer.state_dict()["state"].items():
         tensors |= {f"optimizer.{number}.{name}": value for name, value in moments.items()}
-    progress = {_PROGRESS: msgspec.json.encode(state.progress).decode()}
+    # Tensors that share memory may not stand in one file.
+    tensors = {name: value.detach().clone().contiguous() for name, value in tensors.items()}
+    progress = msgspec.json.encode(state.progress).decode()
     scratch = scratch_path(folder / STATE_FILE)
     with open_scratch(scratch) as file:
-        # Tensors that share memory may not stand in one file.
-        file.write(save({name: value.detach().clone().contiguous() for name, value in tensors.items()}, progress))
+        file.write(save(tensors, {_PROGRESS: progress, _CHECKSUM: _checksum(progress, tensors)}))
     scratch.replace(folder / STATE_FILE)
     write_durably(folder / CURVE_FILE, msgspec.json.encode(state.progress.curve))
 
@@ -90,15 +92,26 @@ def resumed(folder: Path, network: nn.Module, optimizer: Optimizer) -> RunState:
     before = weights_of(network)
     try:
         with safe_open(folder / STATE_FILE, framework="pt") as file:
-            progress = msgspec.json.decode((file.metadata() or {})[_PROGRESS], type=Progress)
+            told = file.metadata() or {}
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  # it is no dictionary
+        if _checksum(told[_PROGRESS], tensors) != told[_CHECKSUM]:
+            return RunState()
+        progress = msgspec.json.decode(told[_PROGRESS], type=Progress)
         network.load_state_dict(_under("network", tensors))
         groups = optimizer.state_dict()["param_groups"]
         optimizer.load_state_dict({"state": _moments(tensors), "param_groups": groups})
-    except (OSError, SafetensorError, KeyError, ValueError, RuntimeError):
+    except (OSError, SafetensorError, KeyError, ValueError, RuntimeError, msgspec.MsgspecError):
         network.load_state_dict(before)
         return RunState()
     return RunState(progress, _under("best", tensors))
+
+
+def _checksum(progress: str, tensors: Mapping[str, Tensor]) -> str:
+    digest = xxhash.xxh3_64(progress.encode())
+    for name in sorted(tensors):
+        digest.update(f"{name} {tuple(tensors[name].shape)} {tensors[name].dtype}".encode())
+        digest.update(tensors[name].cpu().reshape(-1).view(uint8).numpy().data)
+    return digest.hexdigest()
 
 
 def _moments(tensors: dict[str, Tensor]) -> dict[int, dict[str, Tensor]]:

@@ -10,7 +10,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rerank.shoppers.training import ShopperTowerOptions
-from retrieval.errors import ClusterError, EncoderError, ShopperTowerError, StoreLockedError, TrainingError
+from retrieval.errors import (
+    ClusterError,
+    EncoderError,
+    ShopperTowerError,
+    StoreDamagedError,
+    StoreError,
+    StoreForeignError,
+    StoreMissingError,
+    TrainingError,
+)
 from service.learning.report import Recommends, TextTowers
 from service.learning.steps import SHOPPERS, TOWERS, Outcome, RecordedSteps
 from service.settings import Settings
@@ -45,8 +54,8 @@ def train_shoppers(
 
 def train_encoder(root: Path, settings: Settings, request: TowersRequest, steps: RecordedSteps) -> TextTowers | None:
     """Trains the encoder on clicks and lets it serve where it is better; None where there is too little to learn from,
-    nothing better came of it, or it could not be published, as the index is being rebuilt or its cluster does not
-    answer: the next run goes on with what was trained.
+    nothing better came of it, or it could not be written or published, as the index is being rebuilt, the disk is full
+    or the cluster does not answer: the next run goes on with what was trained.
 
     Raises what `train_text_towers` does of events and of the index.
     """
@@ -56,7 +65,9 @@ def train_encoder(root: Path, settings: Settings, request: TowersRequest, steps:
 
         try:
             return _trained(root, train_text_towers(root, settings, replace(request, publish=True), steps), steps)
-        except (TrainingError, EncoderError, StoreLockedError, ClusterError) as error:
+        except (StoreMissingError, StoreForeignError, StoreDamagedError):
+            raise
+        except (TrainingError, EncoderError, StoreError, ClusterError) as error:
             steps.leave(Outcome.NOT_TRAINED, str(error))
             return None
 

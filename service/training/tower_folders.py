@@ -77,11 +77,11 @@ def unfinished(work: Path) -> set[Path]:
     return {*written, *map(whole, written)}
 
 
-def remove_runs(work: Path, run: Path) -> None:
-    """That one, which is done, and those that were forgotten."""
-    for over in _runs(work):
-        if over == run or time.time() - over.stat().st_mtime > _FORGOTTEN:
-            shutil.rmtree(over)
+def remove_forgotten(work: Path, run: Path) -> None:
+    """All runs but this one that nobody went on with for long."""
+    for other in _runs(work):
+        if other != run and time.time() - other.stat().st_mtime > _FORGOTTEN:
+            shutil.rmtree(other)
 
 
 def _runs(work: Path) -> list[Path]:

@@ -55,7 +55,8 @@ class TowerGate:
 
         It serves where its nDCG@10 is better than that of what serves now, the whole interval of the difference being
         above 0, among 50 shoppers or more. Where no tower serves that is what is near to the last products, or
-        popularity within their categories where that is better for sure.
+        popularity within their categories where that is better for sure; that popularity it must not be below in any
+        case.
         """
         new = self.judged(TOWER, challenger)
         near, popular_there = self.judged(NEAR, self.near), self.judged(POPULAR_THERE, self.popular_there)
@@ -70,6 +71,8 @@ class TowerGate:
             aside = (f"{difference.queries:,} shoppers can judge it; {LEAST_JUDGED} are needed",)
         elif difference.low <= 0:
             aside = (f"not surely better: {told}, {difference.queries:,} shoppers",)
+        elif (above := float((ndcg(new.found) - ndcg(popular_there.found)).mean())) <= 0:
+            aside = (f"no better than {POPULAR_THERE}: nDCG@10 {above:+.4f}, {difference.queries:,} shoppers",)
         everybody = np.ones(len(new.found), np.bool_)
         return TowerReport(
             created="",

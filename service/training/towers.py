@@ -5,6 +5,7 @@ STORE/training/tuning-0123456789abcdef.db the trials of a search for how to trai
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -18,9 +19,9 @@ from rerank.towers.adapters import ADAPTER_FOLDER
 from rerank.towers.material import LEAST_GAIN, JudgedQuery, Material, Sources
 from rerank.towers.model import open_tower
 from rerank.towers.options import Found, Score, Task, TowerOptions, TrainedTowers, Watching
-from rerank.towers.pruning import PruneOptions, Pruning, check_layers, prune
+from rerank.towers.pruning import PruneOptions, Pruning, prune
 from rerank.towers.sources import from_labels, from_reformulations
-from rerank.towers.training import train_towers
+from rerank.towers.training import check_options, train_towers
 from rerank.towers.validation import Judge
 from rerank.towers.written import FORMAT, TowersSpec, read_towers, write_towers
 from rerank.training.teacher_scores import TeacherScores
@@ -38,7 +39,7 @@ from service.training.tower_folders import (
     TOWERS_FOLDER,
     new_folder,
     refuse_old,
-    remove_runs,
+    remove_forgotten,
     run_folder,
     take,
     unfinished,
@@ -167,7 +168,7 @@ def _published(
     encodes does not train again."""
     if not request.publish:
         done, _, run = _written(snapshot, work, sources, request, progress)
-        remove_runs(work, run)
+        shutil.rmtree(run)
         return done
     judges = judging(sources.training) if judges is None else judges
     check_judges(snapshot, judges)
@@ -177,7 +178,7 @@ def _published(
     published = publish_encoder(
         root, settings, done.folder, judges, pool, request.runtime, request.cache, progress, dimension=cut
     )
-    remove_runs(work, run)
+    shutil.rmtree(run)
     return replace(done, published=published)
 
 
@@ -210,16 +211,16 @@ def _written(
     snapshot: Snapshot, work: Path, sources: Sources, request: TowersRequest, progress: Progress
 ) -> tuple[WrittenTowers, Judge, Path]:
     """The towers, what chose among their weights, and the folder of the run."""
+    source = _begun_with(snapshot, request)
+    check_options(open_tower(source, request.options.max_length), request.options)
     sources = _with_synthetic(snapshot, sources, request, progress)
     made = counted_material(snapshot, sources, request.options.seed, progress)
-    source = _begun_with(snapshot, request)
     found = found_by_index(snapshot, made, request.options.negatives, progress)
     ground = _Ground(snapshot, made, found, source, work, progress)
-    if request.options.layers is not None:
-        check_layers(open_tower(source, request.options.max_length), request.options.layers)
     if request.tune:
         request = replace(request, options=_tuned(ground, request))
     judge, run = ground.judge(request.options), run_folder(work, ground.digest(request))
+    remove_forgotten(work, run)
     written = written_by(run)
     refuse_old(request.out, request.options.layers, (written, whole(written)) if written else ())
     folder = request.out or written or new_folder(work)
@@ -281,6 +282,8 @@ def _trained(ground: _Ground, request: TowersRequest, folder: Path, run: Path, j
         score = _score(request, ground.work)
         trained = train_towers(Task(tower, made, ground.found, products, options, run, watching, score))
     if not trained.improved:
+        # The same run would find the same again.
+        shutil.rmtree(run)
         raise NothingBetterError(
             f"no part of the training was better than {ground.source.name} as it was "
             f"(nDCG@10 {trained.best.validation:.4f}), so nothing is written; lower the learning rate, or give more "
@@ -292,11 +295,11 @@ def _trained(ground: _Ground, request: TowersRequest, folder: Path, run: Path, j
     if options.layers is None:
         write_towers(tower, spec, folder, adapter)
         return WrittenTowers(folder, spec)
+    if not whole(folder).exists():
+        write_towers(tower, spec, whole(folder), adapter)
     watching = Watching(progress.begin, progress.advance, progress.end)
     pruning = Pruning(tower, made, products, judge, run / _PRUNING, PruneOptions(seed=options.seed), watching)
     fewer, curve = prune(pruning, options.layers)
-    if not whole(folder).exists():
-        write_towers(tower, spec, whole(folder), adapter)
     spec = msgspec.structs.replace(spec, layers=options.layers, pruning=curve)
     write_towers(fewer, spec, folder)
     return WrittenTowers(folder, spec, whole(folder))

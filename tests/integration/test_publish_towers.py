@@ -231,13 +231,17 @@ def test_one_that_is_killed_behind_the_training_goes_on_in_the_folder_that_was_n
 
 @pytest.mark.parametrize("names", [("mine", "mine"), ("mine-whole", "mine"), ("", "")])
 def test_one_that_is_killed_before_it_writes_takes_no_other_towers_for_its_own(
-    root: Path, cache: Path, names: tuple[str, str]
+    root: Path, cache: Path, names: tuple[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    def killed(*_: object) -> None:
+        raise _KilledError
+
     options = TowerOptions(epochs=1, batch=32, learning_rate=5e-3, max_length=16)
     theirs, ours = (root / name if name else None for name in names)
     request = TowersRequest((root / "judgments.tsv",), cache=cache, options=replace(options, layers=1), out=ours)
-    with pytest.raises(_KilledError):
-        train_text_towers(root / "index", SETTINGS, request, _Impatient("1 layers"))
+    with monkeypatch.context() as killing, pytest.raises(_KilledError):
+        killing.setattr("service.training.towers.write_towers", killed)
+        train_text_towers(root / "index", SETTINGS, request, Quiet())
     other = train_text_towers(root / "index", SETTINGS, replace(request, options=options, out=theirs), Quiet())
     if ours:
         with pytest.raises(SettingError, match="exists; name a new folder"):

@@ -250,7 +250,18 @@ class TestRefused:
     def test_a_learning_rate_that_ruins_it_writes_nothing(self, root: Path) -> None:
         with pytest.raises(TrainingError):
             run(root, "--judgments", str(root / "judgments.tsv"), "--learning-rate", "1e-7", "--temperature", "1")
-        assert not (root / "index" / "training" / "towers").exists()
+        assert not [*(root / "index" / "training").glob("towers*")]
+
+    def test_options_that_do_not_suit_each_other_or_the_model(self, root: Path) -> None:
+        for options, told in (
+            (("--lora", "8", "--train-layers", "1"), "not both"),
+            (("--lora", "8", "--fgm", "0.5"), "train all weights with it"),
+            (("--matryoshka", "512"), "vectors of 512 columns shall do alone"),
+            (("--layers", "40"), "40 layers shall be kept"),
+        ):
+            with pytest.raises(SettingError, match=told):
+                run(root, "--judgments", str(root / "judgments.tsv"), *options)
+        assert not [*(root / "index" / "training").glob("towers*")]
 
 
 def test_the_command_shows_its_example() -> None:

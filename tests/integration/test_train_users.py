@@ -177,3 +177,14 @@ def test_a_tower_must_beat_what_most_choose_where_that_is_better_than_what_is_ne
     assert (report.without, report.against) == ("in-categories", POPULAR_THERE)
     assert "not surely better" in report.aside[0]
     assert POPULAR_THERE in report.aside[0]
+
+    def seldom(histories: Histories, _now: object) -> np.ndarray[tuple[int, ...], np.dtype[np.floating]]:
+        return gate.popular_there(histories) * np.where(np.arange(len(histories)) % 2, 1, -1)[:, None]
+
+    def never(histories: Histories, _now: object) -> np.ndarray[tuple[int, ...], np.dtype[np.floating]]:
+        return -gate.popular_there(histories)
+
+    report = gate.report(seldom, never)
+    assert report.difference is not None
+    assert (report.against, report.difference.low > 0) == (SERVING, True)
+    assert report.aside[0].startswith(f"no better than {POPULAR_THERE}: nDCG@10 -")

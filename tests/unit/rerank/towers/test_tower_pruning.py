@@ -11,12 +11,13 @@ import pytest
 import torch
 from sentence_transformers import SentenceTransformer
 
+from rerank.towers import pruning
 from rerank.towers.model import Tower, open_tower
 from rerank.towers.options import Watching
 from rerank.towers.pruning import PruneOptions, Pruning, check_layers, prune, with_layers
 from rerank.towers.validation import Judge
 from rerank.training.loop import LoopOptions
-from retrieval.errors import SettingError
+from retrieval.errors import SettingError, TrainingError
 from retrieval.weights import ModelSource
 from tests.unit.rerank.towers.tiny_towers import PRODUCTS, found_by_nobody, make_encoder, shop
 
@@ -103,6 +104,29 @@ def test_a_run_that_was_killed_ends_as_one_that_was_not(tower: Tower, tmp_path: 
     again, same = prune(task(tower, tmp_path / "killed"), 2)
     assert same == curve
     assert torch.equal(weights(again), weights(whole))
+
+
+def test_a_full_gpu_is_given_fewer_texts_a_step(tower: Tower, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    most, told = 8, list[str]()
+
+    def short_of_memory(network: Any, student: Tower, taught: Any, rows: Any) -> torch.Tensor:  # noqa: ANN401
+        if len(rows) > most:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return distance(network, student, taught, rows)
+
+    distance = pruning._distance
+    monkeypatch.setattr(pruning, "_distance", short_of_memory)
+    fewer, curve = prune(task(tower, tmp_path / "short", Watching(end=told.append)), 2)
+    assert "the GPU's memory is full with 16 texts a step: half as many are tried" in told
+    monkeypatch.undo()
+    smaller = replace(task(tower, tmp_path / "small"), options=replace(OPTIONS, batch=8))
+    again, same = prune(smaller, 2)
+    assert same == curve
+    assert torch.equal(weights(again), weights(fewer))
+    most = 0
+    monkeypatch.setattr(pruning, "_distance", short_of_memory)
+    with pytest.raises(TrainingError, match="no memory to teach one text"):
+        prune(task(tower, tmp_path / "none"), 2)
 
 
 def weights(tower: Tower) -> torch.Tensor:

@@ -190,6 +190,15 @@ class TestDamaged:
         with pytest.raises(TrainingError, match=rf"{STATE_FILE} is damaged.* remove .* to begin it anew"):
             trained(open_tower(encoder, 16, device="cpu"), tmp_path)
 
+    def test_one_bit_of_a_state_is_named(self, encoder: ModelSource, tmp_path: Path) -> None:
+        with pytest.raises(_KilledError):
+            trained(open_tower(encoder, 16, device="cpu"), tmp_path, Told(5))
+        content = bytearray((tmp_path / STATE_FILE).read_bytes())
+        content[-1_000] ^= 1
+        (tmp_path / STATE_FILE).write_bytes(content)
+        with pytest.raises(TrainingError, match=rf"{STATE_FILE} is damaged.* remove .* to begin it anew"):
+            trained(open_tower(encoder, 16, device="cpu"), tmp_path)
+
     def test_negatives_are_named(self, encoder: ModelSource, tmp_path: Path) -> None:
         with pytest.raises(_KilledError):
             trained(open_tower(encoder, 16, device="cpu"), tmp_path, Told(9))

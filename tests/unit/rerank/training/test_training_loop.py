@@ -91,6 +91,14 @@ def test_a_killed_run_goes_on_and_ends_as_one_that_was_not(tmp_path: Path) -> No
     assert all(torch.equal(value, whole.state_dict()[name]) for name, value in resumed.state_dict().items())
 
 
+def test_a_state_whose_words_are_damaged_begins_anew(tmp_path: Path) -> None:
+    train(_network(), _TRAINING, LoopOptions(epochs=1), tmp_path)
+    content = (tmp_path / STATE_FILE).read_bytes()
+    for harmed in (b"done", b"xxh3"):
+        (tmp_path / STATE_FILE).write_bytes(content.replace(harmed, harmed[::-1]))
+        assert len(train(_network(), _TRAINING, LoopOptions(epochs=1), tmp_path)) == 2
+
+
 @pytest.mark.parametrize("content", [b"", b"not a checkpoint", b"\x80\x04cos\nsystem\n."])
 def test_a_state_that_cannot_be_read_begins_anew(tmp_path: Path, content: bytes) -> None:
     (tmp_path / STATE_FILE).write_bytes(content)
