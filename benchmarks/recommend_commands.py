@@ -163,4 +163,32 @@ def show_recommending(report: RecommendReport) -> None:
     show_notices(tuple(f"{name} is left out: {why}" for name, why in report.left_out.items()))
 
 
-EXAMPLES = ((recommend, "Example: shelfwise bench recommend store --days 30 --seen hide"),)
+def recommend_speed(
+    index: IndexArgument,
+    histories: Annotated[int, typer.Option(help="How many, of 50 acts each.", min=20, max=100_000)] = 400,
+    seed: Annotated[int, typer.Option(help="Another one draws other histories.", min=0)] = 1,
+    settings: SettingsOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Time a shopper's vector and a whole answer, by the shopper tower that serves."""
+    import msgspec
+
+    from benchmarks.recommend_speed import measure_recommend_speed, show_recommend_speed
+    from service.engine import SearchEngine
+    from service.settings import load_settings
+    from service.terminal import ProgressLines, write_json
+
+    with (
+        SearchEngine.open(index, settings=load_settings(settings), follow=False) as engine,
+        ProgressLines() as progress,
+    ):
+        progress.begin("timing", None, "histories")
+        report = measure_recommend_speed(engine, histories, seed, progress.advance)
+        progress.end(f"{report.histories:,} histories")
+    write_json(msgspec.json.encode(report)) if as_json else show_recommend_speed(report)
+
+
+EXAMPLES = (
+    (recommend, "Example: shelfwise bench recommend store --days 30 --seen hide"),
+    (recommend_speed, "Example: shelfwise bench recommend-speed store"),
+)

@@ -56,6 +56,7 @@ COMMANDS = (
     "bench http",
     "bench soak",
     "bench recommend",
+    "bench recommend-speed",
     "bench similar",
     "bench suggest",
     "bench synonyms",
