@@ -12,6 +12,7 @@ import pytest
 import torch
 from sentence_transformers import SentenceTransformer
 
+from rerank.towers.examples import Part, part_of
 from rerank.towers.losses import LossOptions, TowerLoss
 from rerank.towers.material import Floats
 from rerank.towers.mixing import Mixed
@@ -20,6 +21,7 @@ from rerank.towers.negatives import NegativeOptions
 from rerank.towers.options import Score, Task, TowerOptions, TrainedTowers, Watching
 from rerank.towers.training import train_towers
 from rerank.training.checkpoint import STATE_FILE, Epoch
+from retrieval.encoder_torch import prompts
 from retrieval.errors import SettingError, TrainingError
 from retrieval.weights import ModelSource
 from tests.unit.rerank.towers.tiny_towers import PRODUCTS, found_by_nobody, make_encoder, shop
@@ -279,6 +281,28 @@ def _by_name(short_of_memory: Any) -> Any:  # noqa: ANN401 - the library calls i
         return short_of_memory(self, sentence_feature, begin, end, **named)
 
     return called
+
+
+def test_each_side_is_read_behind_its_prompt_and_the_prompts_stay(
+    encoder: ModelSource, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As multilingual-e5-small wants it."""
+    model = SentenceTransformer(str(encoder.folder), device="cpu", prompts={"query": "query: ", "passage": "passage: "})
+    model.save(str(tmp_path / "e5"), create_model_card=False)
+    parts: list[Part] = []
+
+    def noted(*given: Any) -> Part:  # noqa: ANN401 - as `part_of` takes it
+        parts.append(part_of(*given))
+        return parts[-1]
+
+    monkeypatch.setattr("rerank.towers.training.part_of", noted)
+    tower = open_tower(ModelSource("e5", tmp_path / "e5"), 16, device="cpu")
+    assert trained(tower, tmp_path / "run").improved
+    texts = parts[0].texts
+    assert all(each.startswith("query: ") for each in texts["query"])
+    assert all(each.startswith("passage: ") for name in ("positive", "negative_1") for each in texts[name])
+    tower.save(tmp_path / "trained", lambda _: None)
+    assert prompts(SentenceTransformer(str(tmp_path / "trained"), device="cpu")) == ("query: ", "passage: ")
 
 
 def test_pointwise_learns_too_and_keeps_what_it_learns_itself(encoder: ModelSource, tmp_path: Path) -> None:
