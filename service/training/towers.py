@@ -17,7 +17,7 @@ from rerank.behaviour.derived import Derived
 from rerank.teacher.teacher import open_teacher
 from rerank.towers.adapters import ADAPTER_FOLDER
 from rerank.towers.material import LEAST_GAIN, JudgedQuery, Material, Sources
-from rerank.towers.model import open_tower
+from rerank.towers.model import Tower, open_tower
 from rerank.towers.options import Found, Score, Task, TowerOptions, TrainedTowers, Watching
 from rerank.towers.pruning import PruneOptions, Pruning, prune
 from rerank.towers.sources import from_labels, from_reformulations
@@ -277,18 +277,12 @@ def _tuned(ground: _Ground, request: TowersRequest) -> TowerOptions:
 def _trained(ground: _Ground, request: TowersRequest, folder: Path, run: Path, judge: Judge) -> WrittenTowers:
     options, progress, made, products = request.options, ground.progress, ground.made, ground.snapshot.products
     tower = open_tower(ground.source, options.max_length)
-    with charted(ground.work, run.name, TOWERS_FOLDER) as judged:
-        watching = Watching(progress.begin, progress.advance, progress.end, judged)
-        score = _score(request, ground.work)
-        trained = train_towers(Task(tower, made, ground.found, products, options, run, watching, score))
-    if not trained.improved:
+    try:
+        trained = _better(ground, request, tower, run)
+    except NothingBetterError:
         # The same run would find the same again.
         shutil.rmtree(run)
-        raise NothingBetterError(
-            f"no part of the training was better than {ground.source.name} as it was "
-            f"(nDCG@10 {trained.best.validation:.4f}), so nothing is written; lower the learning rate, or give more "
-            f"judged queries"
-        )
+        raise
     spec, adapter = _spec(ground, request, trained), run / ADAPTER_FOLDER if options.lora else None
     folder.parent.mkdir(parents=True, exist_ok=True)
     take(folder.absolute(), run)
@@ -303,6 +297,22 @@ def _trained(ground: _Ground, request: TowersRequest, folder: Path, run: Path, j
     spec = msgspec.structs.replace(spec, layers=options.layers, pruning=curve)
     write_towers(fewer, spec, folder)
     return WrittenTowers(folder, spec, whole(folder))
+
+
+def _better(ground: _Ground, request: TowersRequest, tower: Tower, run: Path) -> TrainedTowers:
+    """What training made of a tower; raises NothingBetterError where it is no better by that."""
+    progress, options = ground.progress, request.options
+    with charted(ground.work, run.name, TOWERS_FOLDER) as judged:
+        watching, score = Watching(progress.begin, progress.advance, progress.end, judged), _score(request, ground.work)
+        task = Task(tower, ground.made, ground.found, ground.snapshot.products, options, run, watching, score)
+        trained = train_towers(task)
+    if not trained.improved:
+        raise NothingBetterError(
+            f"no part of the training was better than {ground.source.name} as it was "
+            f"(nDCG@10 {trained.best.validation:.4f}), so nothing is written; lower the learning rate, or give more "
+            f"judged queries"
+        )
+    return trained
 
 
 def _score(request: TowersRequest, work: Path) -> Score | None:
