@@ -80,6 +80,7 @@ WAYS: Mapping[str, Way] = {
     "near-misses": _negatives(near_misses=0.5),
     "no-dropout": _options(lambda options: replace(options, dropout=0.0)),
     "mixing": _options(lambda options: replace(options, mix=True)),
+    "averaging": _options(lambda options: replace(options, average=True)),
     "lora": _options(lambda options: replace(options, lora=16, learning_rate=5 * options.learning_rate)),
     "typos": _augment(typos=0.2),
     "units": _augment(units=0.5),

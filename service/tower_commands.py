@@ -121,7 +121,8 @@ def _show(done: WrittenTowers, index: Path) -> None:
     for epoch in spec.curve:
         lost = "" if epoch.loss is None else f"{epoch.loss:.4f}"
         table.add_row(f"{epoch.number}", lost, f"{epoch.validation:.4f}", "kept" if epoch.number == spec.best else "")
-    table.add_row("", "", f"{spec.validation:.4f}", f"{spec.share:.0%} of what was learned")
+    of = f", the mean of {spec.averaged} parts" if spec.averaged > 1 else ""
+    table.add_row("", "", f"{spec.validation:.4f}", f"{spec.share:.0%} of what was learned{of}")
     if spec.layers is not None:
         fewer = max(epoch.validation for epoch in spec.pruning)
         table.add_row("", "", f"{fewer:.4f}", f"layers: {spec.layers}, taught by all")

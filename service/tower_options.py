@@ -95,6 +95,10 @@ MixingOption = Annotated[
     bool,
     typer.Option("--mixing/--no-mixing", help="Mix what was learned with the weights before, as is best."),
 ]
+AveragingOption = Annotated[
+    bool,
+    typer.Option("--averaging", help="Keep the mean of several parts' weights, where it is better than each of them."),
+]
 MatryoshkaOption = Annotated[
     str,
     typer.Option(
@@ -142,6 +146,7 @@ def tower_options(
     dropout: DropoutOption = None,
     fgm: FgmOption = 0.0,
     mixing: MixingOption = True,
+    averaging: AveragingOption = False,
     matryoshka: MatryoshkaOption = "",
     precision: PrecisionOption = "auto",
     cached: CachedOption = True,
@@ -183,6 +188,7 @@ def tower_options(
         dropout=dropout,
         fgm=fgm,
         mix=mixing,
+        average=averaging,
         augment=AugmentOptions(typos, units, brands, drop_fields, unlike),
         loss=LossOptions(
             loss, temperature, margin, teacher=way, dimensions=named_dimensions(matryoshka), cached=cached

@@ -32,15 +32,15 @@ def mix(network: nn.Module, start: Mapping[str, Tensor], reached: float, judge: 
     learned = weights_of(network)
     found = {1.0: reached}
     for share in SHARES:
-        network.load_state_dict(_between(start, learned, share))
+        network.load_state_dict(between(start, learned, share))
         found[share] = judge()
     best = max(found, key=lambda share: (found[share], share))
-    network.load_state_dict(learned if best == 1.0 else _between(start, learned, best))
+    network.load_state_dict(learned if best == 1.0 else between(start, learned, best))
     return Mixed(best, found[best])
 
 
-def _between(start: Mapping[str, Tensor], learned: Mapping[str, Tensor], share: float) -> dict[str, Tensor]:
-    """What is no number with a fraction, such as a count, is as it was learned."""
+def between(start: Mapping[str, Tensor], learned: Mapping[str, Tensor], share: float) -> dict[str, Tensor]:
+    """Weights between both, `share` of the way. What is no number with a fraction, as a count, is as it was learned."""
     return {
         name: start[name].lerp(value, share) if value.is_floating_point() else value for name, value in learned.items()
     }

@@ -49,6 +49,8 @@ class TowerOptions:
     """How many of the upper layers are trained; None for all, and the embeddings."""
     mix: bool = True
     """Whether what was learned may be mixed with the weights that training began with."""
+    average: bool = False
+    """Whether the mean of several parts' weights is kept, where it validates better than each of them."""
     layers: int | None = None
     """How many layers what was trained keeps, taught by all of them; None for all."""
     lora: int | None = None
@@ -138,6 +140,8 @@ class TrainedTowers:
     """Of the whole training, had it not stopped early."""
     mixed: Mixed
     """Of the weights that training began with and those of the best part: what is in the model now."""
+    averaged: int = 1
+    """Parts whose mean stands for the best one; 1 where that is better."""
     stopped: str = ""
     """Why it ended before its time, where that was no success."""
     notices: tuple[str, ...] = ()
@@ -149,5 +153,5 @@ class TrainedTowers:
 
     @property
     def improved(self) -> bool:
-        """False where no part was better than the model as it was."""
-        return self.best.number > 0
+        """False where no part, nor a mean of some, was better than the model as it was."""
+        return self.best.number > 0 or self.averaged > 1

@@ -13,6 +13,7 @@ import torch
 
 from rerank.towers.adapters import ADAPTER_FOLDER, attach, merge
 from rerank.towers.augmentation import Augmentation
+from rerank.towers.averaging import average
 from rerank.towers.dropout import set_dropout
 from rerank.towers.examples import Part, part_of, positives
 from rerank.towers.freezing import freeze
@@ -114,17 +115,25 @@ class _Run:
             epoch = Epoch(state.progress.done, loss, self._judge.ndcg(self._tower))
             state.judge(self._loss, epoch)
             self._watching.judged(epoch)
-            self._watching.end(f"loss {loss:.4f}, nDCG@10 {epoch.validation:.4f}")
+            told = f"loss {loss:.4f}, nDCG@10 {epoch.validation:.4f}"
+            if self._options.average:
+                average(self._loss, state, epoch.validation, lambda: self._judge.ndcg(self._tower))
+                so_far = state.progress
+                told += f"; the mean of {so_far.averaged} parts {so_far.averaged_best:.4f}"
+            self._watching.end(told)
             keep(self._folder, self._loss, self._optimizer, state)
-        self._loss.load_state_dict(state.best_weights)
-        curve = tuple(state.progress.curve)
-        return TrainedTowers(curve, self._total, self._mixed(best_of(curve)), stopped, tuple(self._notices))
+        progress = state.progress
+        curve, is_mean = tuple(progress.curve), progress.averaged_best > progress.best
+        self._loss.load_state_dict(state.averaged if is_mean else state.best_weights)
+        reached, averaged = (progress.averaged_best, progress.averaged) if is_mean else (progress.best, 1)
+        mixed = self._mixed(reached, has_learned=is_mean or best_of(curve).number > 0)
+        return TrainedTowers(curve, self._total, mixed, averaged, stopped, tuple(self._notices))
 
-    def _mixed(self, best: Epoch) -> Mixed:
-        if best.number == 0 or not self._options.mix:
-            return Mixed(1.0, best.validation)
+    def _mixed(self, reached: float, *, has_learned: bool) -> Mixed:
+        if not has_learned or not self._options.mix:
+            return Mixed(1.0, reached)
         self._watching.begin("mixing", None, "")
-        mixed = mix(self._loss, self._start, best.validation, lambda: self._judge.ndcg(self._tower))
+        mixed = mix(self._loss, self._start, reached, lambda: self._judge.ndcg(self._tower))
         self._watching.end(f"{mixed.share:.0%} of what was learned are kept: nDCG@10 {mixed.validation:.4f}")
         return mixed
 

@@ -41,6 +41,8 @@ class TowersSpec(msgspec.Struct, frozen=True):
     """Of what was learned; 1 is all of it."""
     validation: float = 0.0
     """nDCG@10 of the mixture, as in the curve."""
+    averaged: int = 1
+    """Parts whose mean stands for the best one; 1 where that is better."""
     layers: int | None = None
     """Those of its layers that were kept; None for all."""
     pruning: Sequence[Epoch] = ()

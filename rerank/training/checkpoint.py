@@ -45,6 +45,10 @@ class Progress(msgspec.Struct):
     """Of those, how many since the best."""
     best: float = -math.inf
     curve: list[Epoch] = []
+    averaged: int = 0
+    """Epochs whose weights are in the mean, where one is kept."""
+    averaged_best: float = 0.0
+    """The validation of that mean."""
 
 
 @dataclass(slots=True)
@@ -53,6 +57,8 @@ class RunState:
 
     progress: Progress = field(default_factory=Progress)
     best_weights: dict[str, Tensor] = field(default_factory=dict)
+    averaged: dict[str, Tensor] = field(default_factory=dict)
+    """The mean of some epochs' weights, where one is kept."""
 
     def judge(self, network: nn.Module, epoch: Epoch) -> None:
         """Adds an epoch to the curve, and keeps the weights where it is the best."""
@@ -74,6 +80,7 @@ def keep(folder: Path, network: nn.Module, optimizer: Optimizer, state: RunState
     """Writes a run to `folder`, whole or not at all."""
     tensors = {f"network.{name}": value for name, value in network.state_dict().items()}
     tensors |= {f"best.{name}": value for name, value in state.best_weights.items()}
+    tensors |= {f"averaged.{name}": value for name, value in state.averaged.items()}
     for number, moments in optimizer.state_dict()["state"].items():
         tensors |= {f"optimizer.{number}.{name}": value for name, value in moments.items()}
     # Tensors that share memory may not stand in one file.
@@ -103,7 +110,7 @@ def resumed(folder: Path, network: nn.Module, optimizer: Optimizer) -> RunState:
     except (OSError, SafetensorError, KeyError, ValueError, RuntimeError, msgspec.MsgspecError):
         network.load_state_dict(before)
         return RunState()
-    return RunState(progress, _under("best", tensors))
+    return RunState(progress, _under("best", tensors), _under("averaged", tensors))
 
 
 def _checksum(progress: str, tensors: Mapping[str, Tensor]) -> str:

@@ -344,6 +344,7 @@ def _spec(ground: _Ground, request: TowersRequest, trained: TrainedTowers) -> To
         trained.best.number,
         trained.mixed.share,
         trained.mixed.validation,
+        trained.averaged,
         stopped=trained.stopped,
         notices=trained.notices,
     )

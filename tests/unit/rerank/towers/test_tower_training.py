@@ -12,15 +12,16 @@ import pytest
 import torch
 from sentence_transformers import SentenceTransformer
 
-from rerank.towers.examples import Part, part_of
+from rerank.towers.examples import Part, part_of, positives
 from rerank.towers.losses import LossOptions, TowerLoss
 from rerank.towers.material import Floats
 from rerank.towers.mixing import Mixed
 from rerank.towers.model import Tower, open_tower
 from rerank.towers.negatives import NegativeOptions
 from rerank.towers.options import Score, Task, TowerOptions, TrainedTowers, Watching
+from rerank.towers.stepping import optimizer_of
 from rerank.towers.training import train_towers
-from rerank.training.checkpoint import STATE_FILE, Epoch
+from rerank.training.checkpoint import STATE_FILE, Epoch, resumed
 from retrieval.encoder_torch import prompts
 from retrieval.errors import SettingError, TrainingError
 from retrieval.weights import ModelSource
@@ -303,6 +304,29 @@ def test_each_side_is_read_behind_its_prompt_and_the_prompts_stay(
     assert all(each.startswith("passage: ") for name in ("positive", "negative_1") for each in texts[name])
     tower.save(tmp_path / "trained", lambda _: None)
     assert prompts(SentenceTransformer(str(tmp_path / "trained"), device="cpu")) == ("query: ", "passage: ")
+
+
+def test_a_killed_run_that_averages_goes_on_and_keeps_the_same_mean(encoder: ModelSource, tmp_path: Path) -> None:
+    options, whole = replace(OPTIONS, average=True, mix=False), open_tower(encoder, 16, device="cpu")
+    done = trained(whole, tmp_path / "whole", options=options)
+    assert done.mixed.validation == max(done.mixed.validation, done.best.validation)
+    assert done.averaged >= 1
+    tower = open_tower(encoder, 16, device="cpu")
+    with pytest.raises(_KilledError):
+        trained(tower, tmp_path / "killed", Told(9), options=options)
+    again = trained(open_tower(encoder, 16, device="cpu"), tmp_path / "killed", options=options)
+    assert again == done
+    first, last = (resumed(tmp_path / name, *_fresh(encoder, options)) for name in ("whole", "killed"))
+    assert first.progress == last.progress
+    assert first.averaged.keys() == first.best_weights.keys()
+    assert all(torch.equal(value, last.averaged[name]) for name, value in first.averaged.items())
+
+
+def _fresh(encoder: ModelSource, options: TowerOptions) -> tuple[TowerLoss, torch.optim.Optimizer]:
+    tower = open_tower(encoder, 16, device="cpu")
+    size = len(PRODUCTS)
+    loss = TowerLoss(tower.model, options.loss, positives(shop(), size), size)
+    return loss, optimizer_of(loss, options)
 
 
 def test_pointwise_learns_too_and_keeps_what_it_learns_itself(encoder: ModelSource, tmp_path: Path) -> None:
