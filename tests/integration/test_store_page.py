@@ -153,13 +153,25 @@ def test_price_order_and_pages_are_in_the_address(browser: Browser, address: str
         visit.page.get_by_label("From", exact=True).fill("20")
         visit.page.get_by_label("To", exact=True).fill("60")
         visit.page.get_by_role("button", name="Apply").click()
+        visit.page.locator("a[rel=next][href*='price=20-60']").wait_for()
         visit.page.get_by_label("Sort by").select_option("price")
-        visit.page.get_by_role("link", name="Next").click()
+        # What was found before stays, with its links, until there is an answer.
+        visit.page.locator("a[rel=next][href*='sort=price']").click()
         visit.page.wait_for_url(re.compile(r"page=2"))
         visit.results("products")
         found = store.search("", size=24, page=2, sort="price", filters="price >= 20 AND price <= 60")
         within(5, lambda: visit.ids() == [hit.product.id for hit in found.hits])
         assert visit.ids() == [hit.product.id for hit in found.hits]
+
+
+def test_all_products_have_a_second_page(browser: Browser, address: str, store: SearchEngine) -> None:
+    with visiting(browser, address) as visit:
+        visit.page.goto("/?all=1")
+        visit.results("products")
+        visit.page.get_by_role("link", name="Next").click()
+        visit.page.wait_for_url(re.compile(r"all=1&page=2"))
+        found = store.search("", size=24, page=2)
+        assert within(5, lambda: visit.ids() == [hit.product.id for hit in found.hits])
 
 
 def test_what_is_done_is_recorded_with_its_search(browser: Browser, address: str, store: SearchEngine) -> None:

@@ -32,8 +32,8 @@ export function addressOf(place) {
   const [low, high] = place.price || [];
   if (isNumber(low) || isNumber(high)) said.set("price", `${low ?? ""}-${high ?? ""}`);
   if (place.sort) said.set("sort", place.sort);
-  if (place.page > 1) said.set("page", String(place.page));
   if (place.view === "search" && ![...said].length) said.set("all", "1");
+  if (place.page > 1) said.set("page", String(place.page));
   const text = said.toString();
   return text ? `/?${text}` : "/";
 }
