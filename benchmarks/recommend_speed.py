@@ -12,9 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from benchmarks.tables import plain_table
-from rerank.ranker.inputs import ACT_KINDS, MOST_ACTS
+from rerank.ranker.inputs import MOST_ACTS
 from retrieval.errors import SettingError
-from retrieval.events.event import EventKind
 from retrieval.records import PastAct
 from service.engine import SearchEngine
 from service.served_tower import ServedTower
@@ -73,13 +72,9 @@ def measure_recommend_speed(
 
 
 def _drawn(engine: SearchEngine, count: int, seed: int) -> list[list[PastAct]]:
-    dice, products = np.random.default_rng(seed), engine.snapshot.products
-    rows = dice.integers(0, len(products), (count, MOST_ACTS)).tolist()
-    kinds = dice.integers(0, len(ACT_KINDS), (count, MOST_ACTS)).tolist()
-    return [
-        [PastAct(products.id_of(row), EventKind(ACT_KINDS[kind])) for row, kind in zip(*each, strict=True)]
-        for each in zip(rows, kinds, strict=True)
-    ]
+    products = engine.snapshot.products
+    rows = np.random.default_rng(seed).integers(0, len(products), (count, MOST_ACTS)).tolist()
+    return [[PastAct(products.id_of(row)) for row in each] for each in rows]
 
 
 def show_recommend_speed(report: RecommendSpeed) -> None:

@@ -125,11 +125,11 @@ def train_text_towers(root: Path, settings: Settings, request: TowersRequest, pr
     refuse_old(request.out, request.options.layers, unfinished(root / TRAINING_FOLDER))
     if request.publish:
         named_runtime(request.runtime)
-    if request.publish and request.catalog and not request.judgments:
-        raise SettingError(
-            "queries made from the catalog cannot judge what learned from such queries: name judged ones with "
-            "--judgments, or write a folder only, with --aside"
-        )
+        if request.catalog and not request.judgments:
+            raise SettingError(
+                "queries made from the catalog cannot judge what learned from such queries: name judged ones with "
+                "--judgments, or write a folder only, with --aside"
+            )
     if request.source == "clicks":
         with fresh_tables(root, settings, progress) as tables:
             sources = _clicked(tables.derived, request)
