@@ -264,11 +264,6 @@ def load_model(source: ModelSource, *, device: str | None = None) -> SentenceTra
         raise EncoderUnavailableError(message) from error
 
 
-def download(name: str, folder: Path) -> None:
-    """Fetches a model from the hub, or the hub's own cache, and saves it into the existing `folder`."""
-    SentenceTransformer(name, device="cpu").save(str(folder))
-
-
 @contextmanager
 def no_progress_bar() -> Iterator[None]:
     """Keeps transformers from drawing its own bar while weights are read."""

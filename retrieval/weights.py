@@ -88,9 +88,9 @@ def _package_folder(package: str) -> Path | None:
 
 def _from_hub(name: str, cache: Path) -> Path:
     def download(folder: Path) -> None:
-        from retrieval.encoder_torch import download as downloaded
+        from sentence_transformers import SentenceTransformer
 
-        downloaded(name, folder)
+        SentenceTransformer(name, device="cpu").save(str(folder))
 
     return fetched(cache / "models" / name.replace("/", "--"), download, lambda said: _not_found(name, said))
 
