@@ -16,11 +16,12 @@ from retrieval.errors import (
     UnknownFieldError,
     UnknownProductError,
 )
-from retrieval.events.event import Event, EventKind
 from retrieval.records import (
     Availability,
     Candidate,
     Contribution,
+    Event,
+    EventKind,
     Explanation,
     Facet,
     FacetCount,
@@ -35,8 +36,8 @@ from retrieval.records import (
 )
 
 if TYPE_CHECKING:
-    from service.engine import SearchEngine
-    from service.merchandising import Boost, Bury, Hide, Match, Pin, Redirect, Restrict, Rule, When
+    from service.curation.rules import Boost, Bury, Hide, Match, Pin, Redirect, Restrict, Rule, When
+    from service.engine.engine import SearchEngine
 
 __all__ = [
     "Availability",
@@ -84,7 +85,7 @@ _RULES = ("Boost", "Bury", "Hide", "Match", "Pin", "Redirect", "Restrict", "Rule
 def __getattr__(name: str) -> object:
     """Loads the engine, and numpy with it, when it is first used; rules likewise."""
     if name == "SearchEngine":
-        from service.engine import SearchEngine
+        from service.engine.engine import SearchEngine
 
         return SearchEngine
     if name in _RULES:

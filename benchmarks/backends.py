@@ -12,21 +12,20 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.latency import Latency, measure_latency, searcher
-from benchmarks.parity import Parity, compare, varied
-from benchmarks.recall import measure_recall
-from indexer.moving import move
-from indexer.observing import Observer
-from retrieval.arrays import load_array
-from retrieval.cluster import Cluster
-from retrieval.cluster_versions import index_names
+from benchmarks.latency import Latency, measure_latency, measure_recall, searcher
+from benchmarks.quality import Parity, compare, varied
+from indexer.migrate import move
+from indexer.progress import Observer
+from retrieval.elasticsearch.client import Cluster
+from retrieval.elasticsearch.versions import index_names
 from retrieval.errors import SettingError
-from retrieval.keyword_lines import LINES_FILE, read_lines
-from retrieval.keyword_tantivy import TantivyBuilder
-from retrieval.layout import FIELDS_FILE, KEYWORD_FOLDER, VECTORS_FOLDER, read_fields
-from retrieval.published import Store
-from retrieval.stored_vectors import VECTORS_FILE
-from service.engine import SearchEngine
+from retrieval.index.keyword_documents import LINES_FILE, read_lines
+from retrieval.index.tantivy import TantivyBuilder
+from retrieval.index.vectors import VECTORS_FILE
+from retrieval.store.manifest import FIELDS_FILE, KEYWORD_FOLDER, VECTORS_FOLDER, read_fields
+from retrieval.store.signals import load_array
+from retrieval.store.versions import Store
+from service.engine.engine import SearchEngine
 from service.settings import Settings
 
 FACETS = ("brand", "category", "price")

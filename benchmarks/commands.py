@@ -4,42 +4,73 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from benchmarks import (
-    cluster_commands,
-    data_commands,
-    event_commands,
-    http_commands,
-    ranker_commands,
-    recommend_commands,
-    similar_commands,
-    suggest_commands,
-    synonym_commands,
-    tower_commands,
-)
+from benchmarks.studies import commands, model_commands
 from retrieval.errors import SettingError
-from service.options import IndexArgument, JsonOption, add_commands, cache_folder
+from service.cli.options import IndexArgument, JsonOption, SettingsOption, add_commands, cache_folder
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from benchmarks.measures import Run
-    from service.engine import SearchEngine
+    from benchmarks.quality import Run
+    from service.engine.engine import SearchEngine
+
+
+# The command that measures backends beside each other: `shelfwise bench backends`.
+
+
+def backends(
+    index: IndexArgument,
+    judgments: Annotated[Path | None, typer.Option(help="Take the queries of this file; else parts of titles.")] = None,
+    count: Annotated[int, typer.Option(help="How many searches.", min=100)] = 1_000,
+    threads: Annotated[int, typer.Option(help="Threads for searches a second.", min=1)] = 4,
+    settings: SettingsOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Measure an embedded index and copies of it in Elasticsearch: time to fill, bytes, speed, recall, same answers.
+
+    The cluster is the one that the settings name; what is made in it is removed again.
+    """
+    import msgspec
+
+    from benchmarks.backends import measure_backends
+    from benchmarks.latency import title_queries
+    from benchmarks.tables import show_backends
+    from retrieval.judgments import read_judgments
+    from service.cli.output import ProgressLines, write_json
+    from service.engine.engine import SearchEngine
+    from service.settings import load_settings
+
+    loaded = load_settings(settings)
+    if judgments:
+        found = list(read_judgments(judgments).grades)
+        queries = (found * (count // len(found) + 1))[:count]
+    else:
+        with SearchEngine.open(index, follow=False) as engine:
+            queries = title_queries(engine, count)
+    with TemporaryDirectory() as folder, ProgressLines() as progress:
+        report = measure_backends(index, Path(folder), loaded, queries, threads, progress)
+    write_json(msgspec.json.encode(report)) if as_json else show_backends(report)
+
+
+EXAMPLES = ((backends, "Example: shelfwise bench backends store --judgments judgments.tsv"),)
+
 
 bench = typer.Typer(help="Measure: latency, recall, ways of merging, how data comes in.", no_args_is_help=True)
-add_commands(bench, data_commands.EXAMPLES)
-add_commands(bench, cluster_commands.EXAMPLES)
-add_commands(bench, event_commands.EXAMPLES)
-add_commands(bench, ranker_commands.EXAMPLES)
-add_commands(bench, http_commands.EXAMPLES)
-add_commands(bench, recommend_commands.EXAMPLES)
-add_commands(bench, similar_commands.EXAMPLES)
-add_commands(bench, suggest_commands.EXAMPLES)
-add_commands(bench, synonym_commands.EXAMPLES)
-add_commands(bench, tower_commands.EXAMPLES)
+add_commands(bench, commands.DATA_EXAMPLES)
+add_commands(bench, EXAMPLES)
+add_commands(bench, commands.EVENT_EXAMPLES)
+add_commands(bench, model_commands.RANKER_EXAMPLES)
+add_commands(bench, commands.HTTP_EXAMPLES)
+add_commands(bench, model_commands.RECOMMEND_EXAMPLES)
+add_commands(bench, model_commands.SIMILAR_EXAMPLES)
+add_commands(bench, commands.SUGGEST_EXAMPLES)
+add_commands(bench, commands.SYNONYM_EXAMPLES)
+add_commands(bench, model_commands.TOWER_EXAMPLES)
 
 
 def evaluate(
@@ -57,12 +88,12 @@ def evaluate(
     """
     import msgspec
 
-    from benchmarks.evaluation import evaluate_stages, run_stage, write_run
+    from benchmarks.quality import evaluate_stages, run_stage, write_run
     from benchmarks.tables import show_measures
     from retrieval.judgments import read_judgments
-    from service.engine import SearchEngine
-    from service.ranking import STAGES
-    from service.terminal import ProgressLines, show_notices, write_json
+    from service.cli.output import ProgressLines, show_notices, write_json
+    from service.engine.candidates import STAGES
+    from service.engine.engine import SearchEngine
 
     wanted = [stage.strip() for stage in stages.split(",")]
     if unknown := [stage for stage in wanted if stage not in STAGES]:
@@ -96,8 +127,8 @@ def bench_latency(
 
     from benchmarks.latency import measure_latency, opening_seconds, searcher, title_queries
     from benchmarks.tables import show_latency
-    from service.engine import SearchEngine
-    from service.terminal import ProgressLines, write_json
+    from service.cli.output import ProgressLines, write_json
+    from service.engine.engine import SearchEngine
 
     with SearchEngine.open(index, follow=False) as engine, ProgressLines() as progress:
         queries = _repeated(_queries_of(judgments), count) if judgments else title_queries(engine, count)
@@ -129,14 +160,13 @@ def bench_recall(
     """Compare the vector index with a scan of everything: recall@100 plain and under filters of any width."""
     import msgspec
 
-    from benchmarks.latency import title_queries
-    from benchmarks.recall import measure_recall
+    from benchmarks.latency import measure_recall, title_queries
     from benchmarks.tables import show_recall
-    from retrieval.arrays import load_array
-    from retrieval.layout import VECTORS_FOLDER
-    from retrieval.stored_vectors import VECTORS_FILE
-    from service.engine import SearchEngine
-    from service.terminal import write_json
+    from retrieval.index.vectors import VECTORS_FILE
+    from retrieval.store.manifest import VECTORS_FOLDER
+    from retrieval.store.signals import load_array
+    from service.cli.output import write_json
+    from service.engine.engine import SearchEngine
 
     with SearchEngine.open(index, follow=False) as engine:
         snapshot = engine.snapshot
@@ -162,10 +192,10 @@ def bench_throughput(
     """Time text analysis and every runtime of the encoder over an index's own products."""
     import msgspec
 
+    from benchmarks.latency import measure_runtimes, terms_per_second
     from benchmarks.tables import show_throughput
-    from benchmarks.throughput import measure_runtimes, terms_per_second
-    from service.engine import SearchEngine
-    from service.terminal import write_json
+    from service.cli.output import write_json
+    from service.engine.engine import SearchEngine
 
     with SearchEngine.open(index, follow=False) as engine:
         products = engine.snapshot.products
@@ -184,13 +214,12 @@ def bench_quality(
     """Compare both retrievers and every way of merging them, over all dev sets together."""
     import msgspec
 
-    from benchmarks.evaluation import run_stage
-    from benchmarks.measures import measure
+    from benchmarks.quality import measure, run_stage
     from benchmarks.tables import show_quality
+    from retrieval.index.fusion import METHODS
     from retrieval.judgments import read_judgments
-    from retrieval.merging import METHODS
-    from service.engine import SearchEngine
-    from service.terminal import ProgressLines, write_json
+    from service.cli.output import ProgressLines, write_json
+    from service.engine.engine import SearchEngine
 
     results: dict[str, dict[str, dict[str, float]]] = {}
     with ProgressLines() as progress:

@@ -5,14 +5,18 @@ from __future__ import annotations
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
-from service.engine import SearchEngine
+from retrieval.encoders.registry import open_encoder
+from retrieval.index.vectors import Rows, VectorIndex, Vectors
+from retrieval.text.analysis import Analyzer
+from service.engine.engine import SearchEngine
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,3 +92,97 @@ def title_queries(engine: SearchEngine, count: int, seed: int = 0) -> list[str]:
         start = int(random.integers(0, len(words) - length + 1))
         made.append(" ".join(words[start : start + length]))
     return made
+
+
+# What the vector index misses: its results against a scan of everything, plain and under filters of any width.
+
+SHARES = (1.0, 0.5, 0.05, 0.005, 0.0001)
+DEPTH = 100
+
+
+@dataclass(frozen=True, slots=True)
+class Recall:
+    """One width of filter: the share it lets through, recall@100 against exact, and milliseconds of both (median)."""
+
+    share: float
+    allowed: int
+    recall: float
+    milliseconds: float
+    exact_milliseconds: float
+
+
+def measure_recall(index: VectorIndex, vectors: Vectors, queries: Vectors, seed: int = 0) -> Iterator[Recall]:
+    """Recall for each of `SHARES`, products being let through at random.
+
+    `vectors` (n, dimension) are those in the index, `queries` (q, dimension) what is asked for.
+    """
+    random = np.random.default_rng(seed)
+    for share in SHARES:
+        count = max(1, round(index.size * share))
+        allowed = None if share == 1.0 else np.sort(random.choice(index.size, count, replace=False)).astype(np.int64)
+        scanned = vectors if allowed is None else vectors[allowed]
+        found, spent, exact_spent = [], [], []
+        for query in queries:
+            started = time.perf_counter()
+            rows = index.search(query, DEPTH, allowed).rows
+            between = time.perf_counter()
+            exact = _exact(scanned, query, allowed)
+            spent.append(between - started)
+            exact_spent.append(time.perf_counter() - between)
+            found.append(len(np.intersect1d(rows, exact)) / len(exact))
+        median, exact_median = 1_000 * float(np.median(spent)), 1_000 * float(np.median(exact_spent))
+        yield Recall(share, count, float(np.mean(found)), median, exact_median)
+
+
+def _exact(vectors: Vectors, query: NDArray[np.float32], allowed: Rows | None) -> Rows:
+    scores = vectors @ query
+    best = np.argpartition(-scores, min(DEPTH, len(scores)) - 1)[:DEPTH]
+    return best.astype(np.int64) if allowed is None else allowed[best]
+
+
+# How fast texts become terms and vectors, every runtime of the encoder beside the others.
+
+RUNTIMES = ("torch", "torch-bf16", "onnx-fp32", "onnx-int8")
+
+
+@dataclass(frozen=True, slots=True)
+class Throughput:
+    """One runtime: products a second on all cores, milliseconds of one query, mean cosine with torch in float32."""
+
+    runtime: str
+    products_per_second: float
+    query_p50: float
+    query_p99: float
+    cosine: float
+
+
+def terms_per_second(titles: Sequence[str]) -> float:
+    """Titles a second through the analysis of a new process's first pass, on one core (CPU time)."""
+    analyzer = Analyzer()
+    started = time.process_time()
+    for title in titles:
+        analyzer.terms(title)
+    return len(titles) / (time.process_time() - started)
+
+
+def measure_runtimes(model: str, texts: Sequence[str], cache: Path) -> list[Throughput]:
+    """Each of `RUNTIMES` over the same product texts, in one process."""
+    measured: list[Throughput] = []
+    reference = np.empty((0, 0), dtype=np.float32)
+    for runtime in RUNTIMES:
+        encoder = open_encoder(model, runtime, cache)
+        encoder.encode_products(texts[:64])
+        started = time.perf_counter()
+        vectors = encoder.encode_products(texts)
+        rate = len(texts) / (time.perf_counter() - started)
+        if not len(reference):
+            reference = vectors
+        spent = []
+        for text in texts[:200]:
+            began = time.perf_counter()
+            encoder.encode_queries([" ".join(text.split()[:4])])
+            spent.append((time.perf_counter() - began) * 1_000)
+        p50, p99 = np.percentile(spent, [50, 99])
+        cosine = float(np.einsum("ij,ij->i", vectors, reference).mean())
+        measured.append(Throughput(runtime, rate, float(p50), float(p99), cosine))
+    return measured

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 from rich.table import Table
 
-from service.terminal import out
+from service.cli.output import out
 
 if TYPE_CHECKING:
     from benchmarks.backends import BackendFigures, BackendsReport
-    from benchmarks.ranker_quality import Ordered
-    from rerank.gate.bootstrap import Difference
+    from benchmarks.studies.rankers import Ordered
+    from rerank.evaluation.statistics import Difference
 
 
 def show_measures(measures: Mapping[str, Mapping[str, float]], queries: int) -> None:

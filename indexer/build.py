@@ -16,29 +16,27 @@ from typing import TypeVar
 import msgspec
 import numpy as np
 
-from indexer.aside import REJECTED_FILE, Aside
-from indexer.before import Before, open_before
-from indexer.encoding import CatalogEncoder, state_columns
-from indexer.guard import check_publish
-from indexer.intake import Intake, IntakeOptions
-from indexer.mapping import FeedMapping
-from indexer.observing import Observer, Silence
-from indexer.pending import Folding, forget_folded, pending_changes
+from indexer.embedding import CatalogEncoder, state_columns
+from indexer.feeds.mapping import FeedMapping
+from indexer.incremental import Before, Folding, forget_folded, open_before, pending_changes
+from indexer.migrate import encoder_entries
+from indexer.pipeline import Documents, Intake, IntakeOptions
+from indexer.progress import Observer, Silence
 from indexer.quality.report import QualityReport
-from indexer.quality.rule import Rule
-from indexer.second_pass import Documents
-from indexer.successor import encoder_entries
-from indexer.target import Target, open_target
+from indexer.quality.rules import Rule
+from indexer.rejects import REJECTED_FILE, Aside
+from indexer.targets import Target, open_target
+from indexer.version_writer import VersionWriter
 from indexer.workers import Workers
-from indexer.writing import VersionWriter
-from retrieval.analysis import Analyzer
-from retrieval.arrays import load_array
-from retrieval.catalog_words import are_current
-from retrieval.cluster_settings import ClusterSettings
-from retrieval.encoder import Encoder
-from retrieval.encoders import load_encoder, open_encoder
+from retrieval.elasticsearch.settings import ClusterSettings
+from retrieval.encoders.base import Encoder
+from retrieval.encoders.registry import load_encoder, open_encoder
+from retrieval.encoders.weights import DEFAULT_CHINESE_MODEL, DEFAULT_MODEL, lasting_name
 from retrieval.errors import EmptyCatalogError, PublishRefusedError, StoreError
-from retrieval.layout import (
+from retrieval.index.faiss import Kept, build_index
+from retrieval.index.token_states import DIMENSION, StatesFacts
+from retrieval.index.vectors import VECTORS_FILE, measure_background
+from retrieval.store.manifest import (
     QUALITY_FILE,
     QUALITY_PAGE,
     STANDING_FILE,
@@ -46,17 +44,17 @@ from retrieval.layout import (
     TEXT_KEYS_FILE,
     VECTORS_FOLDER,
     WORDS_FOLDER,
+    Manifest,
+    VersionChanges,
+    checksum,
+    write_durably,
 )
-from retrieval.manifest import Manifest, VersionChanges, checksum, write_durably
-from retrieval.product_store import ProductStore
-from retrieval.product_text import RECIPE
-from retrieval.published import SCHEMA, Store
-from retrieval.stored_vectors import VECTORS_FILE
-from retrieval.synonyms import Synonyms
-from retrieval.token_states import DIMENSION, StatesFacts
-from retrieval.vectors import measure_background
-from retrieval.vectors_faiss import Kept, build_index
-from retrieval.weights import DEFAULT_CHINESE_MODEL, DEFAULT_MODEL, lasting_name
+from retrieval.store.products import RECIPE, ProductStore
+from retrieval.store.signals import load_array
+from retrieval.store.versions import SCHEMA, Store
+from retrieval.text.analysis import Analyzer
+from retrieval.text.synonyms import Synonyms
+from retrieval.text.vocabulary import are_current
 
 CHINESE_SHARE = 0.01
 """From this share of Chinese titles on, a catalog gets the multilingual encoder unless one is named."""
@@ -397,4 +395,31 @@ class _Rebuild:
             findings=dict(findings),
             bytes=sum(entry.bytes for entry in manifest.files.values()),
             seconds=self._seconds,
+        )
+
+
+# What keeps a broken feed from replacing a good catalog: limits on what a publish may lose.
+
+MOST_REJECTED = 0.05
+"""Share of the rows read that may be set aside."""
+MOST_LOST = 0.20
+"""Share by which the number of products may fall against the version that serves."""
+
+
+def check_publish(read: int, rejected: int, products: int, served: int | None) -> None:
+    """Raises PublishRefusedError, with both numbers, where a publish would lose more than it may.
+
+    `read` and `rejected` count rows, `products` and `served` products: of the new version and of the one that serves.
+    """
+    if rejected > MOST_REJECTED * read:
+        share = rejected / read
+        raise PublishRefusedError(
+            f"{rejected:,} of {read:,} rows ({share:.1%}) were set aside, more than {MOST_REJECTED:.0%}; nothing was "
+            "published: repair the feed (the rows are in rejected.jsonl), or publish all the same with --force"
+        )
+    if served is not None and products < (1 - MOST_LOST) * served:
+        share = 1 - products / served
+        raise PublishRefusedError(
+            f"the feed has {products:,} products, the version that serves has {served:,}: {share:.1%} would go, more "
+            f"than {MOST_LOST:.0%}; nothing was published: check the feed, or publish all the same with --force"
         )

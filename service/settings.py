@@ -1,16 +1,15 @@
-"""The settings of a program that uses an index: read from a TOML file and the environment, and checked.
-
-docs/settings.md lists them. The file is `shelfwise.toml` in the working directory, or the one that `SHELFWISE_SETTINGS`
-names; the environment goes before it.
-"""
+"""Settings from a file and the environment: what each is, what it does in words, where it came from, all of them
+shown."""
 
 from __future__ import annotations
 
 import math
 import os
+import re
 import tomllib
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -23,10 +22,91 @@ from pydantic_settings import (
     SettingsError,
 )
 
-from retrieval.close_names import close_names
-from retrieval.cluster_settings import ClusterSettings
-from retrieval.errors import SettingError
-from retrieval.events.masking import REGIONS, is_region
+from retrieval.elasticsearch.settings import ClusterSettings
+from retrieval.errors import SettingError, close_names
+from retrieval.events.privacy import REGIONS, is_region
+
+# What each setting does, in the words of docs/settings.md.
+
+DESCRIPTIONS: Mapping[str, str] = {
+    "backend": "embedded searches words in the index directory, elasticsearch in a cluster; read by shelfwise rebuild",
+    "vectors": "faiss searches vectors in the index directory, elasticsearch in the cluster; read by shelfwise rebuild",
+    "elasticsearch.url": (
+        "where the cluster is: one address, or several nodes as a list or with commas between them; no name or "
+        "password in it"
+    ),
+    "elasticsearch.alias": (
+        "names the index that serves, and begins the name of each version's: shelfwise-v000007; each store needs "
+        "its own"
+    ),
+    "elasticsearch.username": "who asks; needs elasticsearch.password",
+    "elasticsearch.password": "goes with the name; better in the environment than in the file",
+    "elasticsearch.api_key": "instead of name and password: the encoded key, as Elasticsearch gives it",
+    "elasticsearch.ca_certificate": (
+        "a file in PEM: the authority that signed the cluster's certificate, where the system does not trust it"
+    ),
+    "elasticsearch.deadline": (
+        "seconds that one request of a search may take, up to 60; then the search goes on by vectors alone"
+    ),
+    "elasticsearch.connections": "connections to each node that stay open",
+    "elasticsearch.shards": "into how many parts an index is cut; read when it is made",
+    "elasticsearch.replicas": "how many copies of an index are kept; read when it is made",
+    "events.keys": "the file of the keys that make pseudonyms; one for all machines that record events of a store",
+    "events.phone_regions": (
+        "whose phone numbers are masked in queries (ISO 3166-1); others are found by their country's prefix only"
+    ),
+    "events.retention_days": (
+        "events that are older are removed by shelfwise events refresh and shelfwise events expire"
+    ),
+    "events.minimum_shoppers": (
+        "what fewer shoppers did stays out of popularity, neighbours, query tables and shopper towers"
+    ),
+    "ranker.deadline": (
+        "seconds that the ranker may take over a search, up to 60; then results keep the merged order, and the "
+        "page says so"
+    ),
+    "ranker.event_weights": (
+        "what a click, a cart and a purchase are worth in a ranker's score, as in 1,3,5; see ranking"
+    ),
+    "ranker.floor": (
+        "the probability that the best hit of a search has to fit it by, under 1; below it the page says that "
+        "nothing may fit"
+    ),
+    "recommend.seen": (
+        "hide leaves products that a shopper has seen out of recommendations; show is for stores where people buy the "
+        "same again. Read by shelfwise train users, too: see recommendations"
+    ),
+    "service.host": "the address that shelfwise serve listens at; any other than this machine's needs a key",
+    "service.port": "the port; 0 takes a free one",
+    "service.keys": "the file of API keys, by default keys.json there",
+    "service.cors_origins": "the origins whose pages may call it from a browser, as in https://shop.example; * for all",
+    "service.trusted_proxies": "the addresses of proxies that are believed when they tell whom they speak for",
+    "service.threads": "threads that answer",
+    "service.queue": "requests that may wait for one of them; what comes on top is refused with 503",
+    "service.deadline": "seconds until a request is answered, or told that it is not",
+    "service.feeds": "the folder that a rebuild over HTTP reads feeds from",
+    "service.body_bytes": "bytes of a request's body, unpacked",
+    "service.body_seconds": "seconds until a request's head is there, and as many until its body is",
+    "service.bodies_bytes": "bytes of all bodies that are held at once; a request on top is refused with 503",
+    "service.connections": (
+        "connections that are answered; what comes on top is told 503, and beyond twice as many closed"
+    ),
+    "service.connections_per_address": "of one address, unless it is one of the trusted proxies",
+    "service.requests_per_minute_key": "requests of one key in this process; a key may have a number of its own",
+    "service.requests_per_minute_address": "requests of one address in this process",
+    "service.pages": "whether the store page and the admin page are served",
+    "service.page_key": (
+        "the key that the store page sends where the service has keys: whoever opens the page can read it, so "
+        "one with the scopes search and events"
+    ),
+    "service.traces": "where traces go, as in http://collector:4318/v1/traces",
+}
+
+
+# The settings of a program that uses an index: read from a TOML file and the environment, and checked.
+#
+# docs/settings.md lists them. The file is `shelfwise.toml` in the working directory, or the one that
+# `SHELFWISE_SETTINGS` names; the environment goes before it.
 
 FILE = "shelfwise.toml"
 FILE_VARIABLE = "SHELFWISE_SETTINGS"
@@ -304,3 +384,146 @@ _TABLES: Mapping[str, type[BaseModel]] = {
     "recommend": RecommendSettings,
     "service": ServiceSettings,
 }
+
+
+# Where each setting comes from: the environment, the file, an option, or nobody, so that it has its default.
+
+
+class Source(StrEnum):
+    """Who says what a setting is."""
+
+    DEFAULT = "default"
+    FILE = "file"
+    ENVIRONMENT = "environment"
+    OPTION = "option"
+    """Of the command, or of whatever other program made the settings."""
+
+
+@dataclass(frozen=True, slots=True)
+class SourcedSettings:
+    """The settings that a process goes by."""
+
+    settings: Settings
+    sources: Mapping[str, Source] = field(default_factory=dict)
+    """By a setting's name, of all that are not at their default."""
+
+    @classmethod
+    def read(cls, path: Path | None = None) -> SourcedSettings:
+        """As `load_settings` reads them; raises as it does."""
+        told = told_settings(path)
+        sources = dict.fromkeys(_names(told.file), Source.FILE)
+        return cls(settings_of(told), sources | dict.fromkeys(_names(told.environment), Source.ENVIRONMENT))
+
+    @classmethod
+    def of_service(cls, service: ServiceSettings) -> SourcedSettings:
+        """Those of a service that was given no other ones."""
+        return cls(Settings()).with_service(service.model_dump(include=service.model_fields_set))
+
+    def with_service(self, given: Mapping[str, Any]) -> SourcedSettings:
+        """The same with some of the table `service` said by options."""
+        service = self.settings.service.model_copy(update=given)
+        said = {f"service.{name}": Source.OPTION for name in given}
+        return SourcedSettings(self.settings.model_copy(update={"service": service}), {**self.sources, **said})
+
+
+def _names(tables: Mapping[str, Any]) -> Iterator[str]:
+    for name, value in tables.items():
+        if isinstance(value, dict):
+            yield from (f"{name}.{inner}" for inner in value)
+        else:
+            yield name
+
+
+# Settings as whoever runs a service may look at them: what each is, by whom it was said, and never a secret.
+
+INDEX = "index"
+"""The section of the settings that stand in no table of the file."""
+_KEYS = frozenset({"service.page_key"})
+"""Secrets that are no SecretStr, since the program hands them on."""
+_ADDRESSES = frozenset({"elasticsearch.url", "service.cors_origins", "service.trusted_proxies", "service.traces"})
+_NEXT_ADDRESS = re.compile(r",(?=\s*\w+://)")
+_MASK = "***"
+
+SettingValue = str | float | bool | list[str] | list[float] | None
+
+
+@dataclass(frozen=True, slots=True)
+class ShownSetting:
+    """One setting."""
+
+    value: SettingValue
+    """Null where it is not set, or a secret. Of an address, names, passwords and what is asked of it are masked."""
+    default: SettingValue
+    source: Source
+    is_secret: bool
+    """Whether its value is never told: `source` says whether there is one."""
+    variable: str
+    """What the environment calls it."""
+    description: str
+
+
+SettingSections = dict[str, dict[str, ShownSetting]]
+
+
+def shown_settings(sourced: SourcedSettings) -> SettingSections:
+    """Every setting, by the name of its table and its own."""
+    sections: SettingSections = {}
+    for name in setting_names():
+        table, _, key = name.rpartition(".")
+        sections.setdefault(table or INDEX, {})[key] = _shown(name, sourced)
+    return sections
+
+
+def _shown(name: str, sourced: SourcedSettings) -> ShownSetting:
+    value, default = _value(sourced.settings, name), _value(Settings(), name)
+    is_secret = isinstance(default, SecretStr) or name in _KEYS
+    is_missing = is_secret and value == default
+    return ShownSetting(
+        None if is_secret else _plain(name, value),
+        None if is_secret else _plain(name, default),
+        Source.DEFAULT if is_missing else sourced.sources.get(name, Source.DEFAULT),
+        is_secret,
+        variable_name(name),
+        DESCRIPTIONS[name],
+    )
+
+
+def _value(settings: Settings, name: str) -> object:
+    table, _, key = name.rpartition(".")
+    holder: BaseModel = getattr(settings, table) if table else settings
+    return getattr(holder, key)
+
+
+def _plain(name: str, value: object) -> SettingValue:
+    """As JSON can say it."""
+    match value:
+        case None | bool() | int() | float():
+            return value
+        case Path():
+            return str(value)
+        case tuple():
+            return [_masked(name, each) if isinstance(each, str) else each for each in value]
+        case str():
+            default = _value(Settings(), name)
+            # Whether several were told as a list or as one text is nobody's business.
+            return list(_apart(name, value)) if isinstance(default, tuple) else _masked(name, value) or None
+    raise TypeError(f"{name} is {type(value).__name__}, which cannot be shown")
+
+
+def _apart(name: str, text: str) -> Iterator[str]:
+    """Each of several, masked before a comma of a password could part it."""
+    for piece in _NEXT_ADDRESS.split(text):
+        yield from listed(_masked(name, piece))
+
+
+def _masked(name: str, text: str) -> str:
+    """An address without what may be secret in it: who asks, and what is asked."""
+    if name not in _ADDRESSES and "://" not in text:
+        return text
+    scheme, mark, rest = text.partition("://") if "://" in text else ("", "", text)
+    who, at, where = rest.rpartition("@")
+    host, *asked = re.split("[?#]", where, maxsplit=1)
+    if re.search("[?#]", who):
+        # Either may be part of the other.
+        return f"{scheme}{mark}{_MASK}"
+    return f"{scheme}{mark}{f'{_MASK}@' if at else ''}{host}{f'?{_MASK}' if asked else ''}"

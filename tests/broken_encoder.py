@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from retrieval.errors import EncoderError
-from service.engine import SearchEngine
+from service.engine.engine import SearchEngine
 
 
 class BrokenEncoder:

@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 
 import uvicorn
 
-from service.engine import SearchEngine
+from service.engine.engine import SearchEngine
 from service.http.app import create_app
 from service.settings import ServiceSettings
 from tests.servers.skips import program_or_skip

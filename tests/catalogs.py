@@ -9,9 +9,9 @@ from pathlib import Path
 
 from hypothesis import strategies as st
 
-from retrieval.filters import And, Comparison, Exists, Filter, In, Not, Or, Value
-from retrieval.product_json import product_to_json
+from retrieval.filters.parser import And, Comparison, Exists, Filter, In, Not, Or, Value
 from retrieval.records import Availability, Product
+from retrieval.store.products import product_to_json
 
 WORDS = ("drill", "cordless", "12v", "saw", "bit", "case", "red", "电钻", "无线")
 BRANDS = ("Bosch", "BOSCH", "Max Pro", "牧田", "")

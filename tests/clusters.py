@@ -8,10 +8,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from uuid import uuid4
 
-from indexer.moving import move
-from indexer.observing import Silence
-from retrieval.cluster import Cluster
-from retrieval.cluster_settings import ClusterSettings
+from indexer.migrate import move
+from indexer.progress import Silence
+from retrieval.elasticsearch.client import Cluster
+from retrieval.elasticsearch.settings import ClusterSettings
 from service.settings import ElasticsearchSettings, Settings
 from tests.servers.server import Server
 

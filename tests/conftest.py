@@ -15,10 +15,10 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from indexer.build import RebuildOptions, rebuild
-from retrieval.cluster import Cluster
-from retrieval.cluster_settings import ClusterSettings
+from retrieval.elasticsearch.client import Cluster
+from retrieval.elasticsearch.settings import ClusterSettings
 from service.demo import DemoFiles, write_demo_store
-from service.engine import SearchEngine
+from service.engine.engine import SearchEngine
 from tests.servers.configuration import Options
 from tests.servers.distribution import VERSION_9
 from tests.servers.server import Server
@@ -121,7 +121,7 @@ def engine(demo_index: Path) -> Iterator[SearchEngine]:
 @pytest.fixture
 def without_default(monkeypatch: pytest.MonkeyPatch) -> None:
     """No ranker comes with the program, as for an encoder that it has none for."""
-    monkeypatch.setattr("rerank.ranker.registry.shipped_ranker", lambda _encoding: None)
+    monkeypatch.setattr("rerank.model_store.shipped_ranker", lambda _encoding: None)
 
 
 @pytest.fixture(scope="session")

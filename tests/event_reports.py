@@ -7,9 +7,9 @@ from datetime import UTC, datetime, timedelta
 
 import polars as pl
 
-from rerank.behaviour.cleaning import ASIDE_SCHEMA, CLEAN_SCHEMA
-from rerank.behaviour.options import Window
-from service.event_report.inputs import ReportInputs
+from rerank.sessions.cleaning import ASIDE_SCHEMA, CLEAN_SCHEMA
+from rerank.sessions.options import Window
+from service.reports.event_inputs import ReportInputs
 
 START = datetime(2026, 3, 2, 9, tzinfo=UTC)
 WINDOW = Window(datetime(2026, 2, 1, tzinfo=UTC), datetime(2026, 3, 4, 12, tzinfo=UTC))

@@ -10,13 +10,13 @@ from pathlib import Path
 from typing import Protocol
 from uuid import uuid4
 
-from retrieval.cluster import Cluster
-from retrieval.cluster_settings import ClusterSettings
+from retrieval.elasticsearch.client import Cluster
+from retrieval.elasticsearch.settings import ClusterSettings
 from retrieval.events.elasticsearch import ElasticsearchEvents
-from retrieval.events.event import EventKind
 from retrieval.events.sqlite import SqliteEvents
 from retrieval.events.store import EventStore
 from retrieval.events.stored import DAY_MS, StoredEvent
+from retrieval.records import EventKind
 
 DECEMBER = (date(2026, 12, 1) - date(1970, 1, 1)).days
 """The first day of a month."""

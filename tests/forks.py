@@ -11,7 +11,7 @@ from multiprocessing.context import ForkServerContext
 
 _IMPORTED = (
     "onnx",
-    "retrieval.encoder_onnx",
+    "retrieval.encoders.onnx",
     "retrieval.events.sqlite",
     "tests.integration.test_kill",
     "tests.integration.test_learn",

@@ -13,12 +13,10 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from indexer.cleaning.census import Census
 from indexer.cleaning.cleaner import Cleaner
-from indexer.cleaning.settler import Settler
-from indexer.cleaning.spellings import brand_key, level_key
-from retrieval.changes import Change, Delete, Patch, Upsert, after
+from indexer.cleaning.spelling import Census, Settler, brand_key, level_key
 from retrieval.records import Availability, Product
+from retrieval.updates.changes import Change, Delete, Patch, Upsert, after
 from tests import catalogs
 
 IDS = tuple(f"p{number}" for number in range(7))

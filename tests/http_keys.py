@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
-from service.http.access.key_file import KeyFile
-from service.http.access.keys import Scope, new_key
+from service.http.auth import KeyFile, Scope, new_key
 
 
 def made(keys: KeyFile, *scopes: Scope, filters: str = "", expires: datetime | None = None) -> str:

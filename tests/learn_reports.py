@@ -5,25 +5,27 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import UTC, datetime
 
-from rerank.gate.bootstrap import Difference
-from rerank.gate.verdict import LIKELIHOOD, NDCG, Comparison
+from rerank.click_models.evaluation import Foretold
+from rerank.evaluation.promotion import LIKELIHOOD, NDCG, Comparison
+from rerank.evaluation.statistics import Difference
 from rerank.ranker.spec import Reached
-from rerank.shoppers.files import TowerReport, Way
-from rerank.training.checkpoint import Epoch
-from rerank.training.foretelling import Foretold
-from service.learning.report import (
+from rerank.training.trainer import Epoch
+from rerank.user_tower.files import TowerReport, Way
+from service.reports.training import (
     Curve,
     Decision,
     EventsRead,
     Findings,
     Gain,
     LearnReport,
+    Outcome,
     Position,
     Recommends,
+    Stage,
+    Step,
     TextTowers,
 )
-from service.learning.steps import Outcome, Stage, Step
-from service.training.tower_gate import NEAR, TOWER
+from service.training.user_tower import NEAR, TOWER
 
 BETTER, WORSE, UNSURE = (Difference(mean, mean - 0.01, mean + 0.01, 0.5, 400) for mean in (0.03, -0.03, 0.002))
 

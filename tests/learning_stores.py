@@ -5,14 +5,14 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-from indexer.events.importing import import_events
+from indexer.events.importer import import_events
 from rerank.training.click_training import ClickOptions
-from rerank.training.loop import LoopOptions
-from retrieval.events.intake import utc_now
+from rerank.training.trainer import LoopOptions
+from retrieval.events.privacy import utc_now
 from service.demo import write_demo_store
-from service.event_log import EventLog, aside_path
+from service.events.event_log import EventLog, aside_path
 from service.settings import Settings
-from service.training.click_material import FromClicks
+from service.training.click_dataset import FromClicks
 
 SETTINGS = Settings(backend="embedded")
 SMALL = FromClicks(
@@ -37,7 +37,7 @@ class Quiet:
     """Progress that nobody looks at."""
 
     def begin(self, phase: str, total: int | None, unit: str) -> None:
-        """See `service.training.from_catalog.Progress`."""
+        """See `service.training.ranker_dataset.Progress`."""
 
     def advance(self, amount: int) -> None:
         """The same."""

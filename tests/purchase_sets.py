@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from benchmarks.next_ways import Material
-from benchmarks.purchases import Case, Ints, Part, Purchases, PurchaseSet
+from benchmarks.studies.purchases import Case, Ints, Material, Part, Purchases, PurchaseSet
 from retrieval.events.stored import DAY_MS
 
 PAIRS = 20

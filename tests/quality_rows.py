@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
+from indexer.quality.checks import Inspector
 from indexer.quality.duplicates import DuplicateFinder
 from indexer.quality.findings import DuplicateFindings, Findings, Place
-from indexer.quality.inspector import Inspector
 from indexer.quality.norms import CategoryCensus
-from indexer.quality.rule import Check, Measure, Rule, Severity
+from indexer.quality.rules import Check, Measure, Rule, Severity
 from retrieval.records import Product
 
 NOW = datetime(2025, 1, 6, 12, tzinfo=UTC)

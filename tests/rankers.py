@@ -10,8 +10,8 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 from safetensors.numpy import save_file
 
+from rerank.model_store import Build
 from rerank.ranker.features import FEATURES
-from rerank.ranker.registry import Build
 from rerank.ranker.spec import (
     MODEL_FILE,
     WEIGHTS_FILE,
@@ -20,7 +20,7 @@ from rerank.ranker.spec import (
     RankerSpec,
 )
 from rerank.sealed_folder import SEAL_FILE
-from retrieval.manifest import FileEntry, checksum
+from retrieval.store.manifest import FileEntry, checksum
 from tests.versions import DIMENSION
 
 ENCODING = Encoding("encoder-1", DIMENSION)

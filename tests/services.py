@@ -16,7 +16,7 @@ import httpx2
 
 from tests.waiting import within
 
-_PROGRAM = "from service.cli import main; main()"
+_PROGRAM = "from service.cli.main import main; main()"
 _STARTING_SECONDS = 60
 
 

@@ -9,21 +9,29 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
-from indexer.text_keys import key_array, text_key
-from retrieval.analysis import Analyzer
-from retrieval.encoder_folder import SPEC_FILE
-from retrieval.field_counter import FieldCounter
-from retrieval.keyword_tantivy import TantivyBuilder
-from retrieval.layout import FIELDS_FILE, KEYWORD_FOLDER, SYNONYMS_FILE, TEXT_KEYS_FILE, VECTORS_FOLDER, write_fields
-from retrieval.manifest import MANIFEST, SEAL, Manifest, checksum
-from retrieval.product_store import write_products
-from retrieval.product_text import RECIPE, encoder_text, keyword_document
-from retrieval.published import SCHEMA, Store
+from indexer.embedding_cache import key_array, text_key
+from retrieval.encoders.folder import SPEC_FILE
+from retrieval.filters.schema import FieldCounter
+from retrieval.index.faiss import IndexKind, build_index
+from retrieval.index.tantivy import TantivyBuilder
+from retrieval.index.vectors import Vectors, create_vectors
 from retrieval.records import Product
-from retrieval.stored_vectors import create_vectors
-from retrieval.synonyms import Synonyms
-from retrieval.vectors import Vectors
-from retrieval.vectors_faiss import IndexKind, build_index
+from retrieval.store.manifest import (
+    FIELDS_FILE,
+    KEYWORD_FOLDER,
+    MANIFEST,
+    SEAL,
+    SYNONYMS_FILE,
+    TEXT_KEYS_FILE,
+    VECTORS_FOLDER,
+    Manifest,
+    checksum,
+    write_fields,
+)
+from retrieval.store.products import RECIPE, encoder_text, keyword_document, write_products
+from retrieval.store.versions import SCHEMA, Store
+from retrieval.text.analysis import Analyzer
+from retrieval.text.synonyms import Synonyms
 
 DIMENSION = 16
 

@@ -2,21 +2,272 @@
 
 from __future__ import annotations
 
+import re
+import unicodedata
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from itertools import chain
 from typing import Any
 
-from indexer.cleaning.categories import cleaned_path
-from indexer.cleaning.codes import cleaned_currency, cleaned_language
-from indexer.cleaning.identifiers import cleaned_identifier, is_plain_code
-from indexer.cleaning.images import cleaned_image, is_good_image
-from indexer.cleaning.languages import detect
+from indexer.cleaning.language import detect
 from indexer.cleaning.measures import measured
-from indexer.cleaning.placeholders import is_placeholder
-from indexer.cleaning.product_texts import Identifiers, texts_are_plain, with_clean_texts
+from indexer.cleaning.text import all_plain, cleaned_text, is_placeholder, one_line, without_invisible
+from indexer.feeds.values import currency_code
+from retrieval.filters.schema import fold
 from retrieval.records import AttributeValue, Product, Variant
+
+# All texts of a product: whether any needs cleaning, and the product with those that did.
+
+_TEXTUAL = frozenset({str, tuple})
+Identifiers = Mapping[str, tuple[str, ...]]
+
+
+def texts_are_plain(product: Product) -> bool:
+    """Whether no rule for texts would change the product; cheap, and right for nearly every product."""
+    one_liners = [product.title, *product.category]
+    if product.brand:
+        one_liners.append(product.brand)
+    for codes in product.identifiers.values():
+        one_liners.extend(codes)
+    others = _attribute_texts(product.attributes)
+    if product.description:
+        others.append(product.description)
+    for variant in product.variants:
+        others.extend(variant.options.values())
+        for codes in variant.identifiers.values():
+            one_liners.extend(codes)
+    return all_plain(one_liners, others)
+
+
+def _attribute_texts(attributes: Mapping[str, AttributeValue]) -> list[str]:
+    texts: list[Any] = [value for value in attributes.values() if type(value) in _TEXTUAL]
+    if tuple in map(type, texts):
+        return [text for value in texts for text in (value if isinstance(value, tuple) else (value,))]
+    return texts
+
+
+def with_clean_texts(product: Product, counts: Counter[str]) -> Product:
+    """The product with every text cleaned; each value counts once for each rule that changed it.
+
+    A title that nothing would be left of stays as it was; what else is left empty goes.
+    """
+    text = _TextCleaner(counts)
+    cleaned = replace(
+        product,
+        title=text.cleaned(product.title, keep=True),
+        description=text.cleaned(product.description, lines=True),
+        brand=text.cleaned(product.brand),
+        category=text.each(product.category),
+        identifiers=text.identifiers(product.identifiers),
+        attributes=text.attributes(product.attributes),
+        variants=tuple(text.variant(variant) for variant in product.variants),
+    )
+    return cleaned if cleaned != product else product
+
+
+class _TextCleaner:
+    """Cleans values and counts the rules that changed them."""
+
+    def __init__(self, counts: Counter[str]) -> None:
+        self._counts = counts
+
+    def cleaned(self, text: str, *, lines: bool = False, keep: bool = False) -> str:
+        """The text cleaned; with `keep` as it was where nothing would be left of it."""
+        if not text or (all_plain((), (text,)) if lines else all_plain((text,))):
+            return text
+        changed: set[str] = set()
+        after = cleaned_text(text, changed, lines=lines)
+        if after == text or (keep and not after):  # what one rule did, another may have undone
+            return text
+        for rule in changed:
+            self._counts[rule] += 1
+        return after
+
+    def each(self, texts: tuple[str, ...], *, lines: bool = False) -> tuple[str, ...]:
+        return tuple(filter(None, (self.cleaned(text, lines=lines) for text in texts)))
+
+    def identifiers(self, identifiers: Identifiers) -> Identifiers:
+        cleaned = {kind: self.each(values) for kind, values in identifiers.items()}
+        return {kind: values for kind, values in cleaned.items() if values}
+
+    def attributes(self, attributes: Mapping[str, AttributeValue]) -> Mapping[str, AttributeValue]:
+        if all_plain((), _attribute_texts(attributes)):
+            return attributes
+        cleaned = {name: self._attribute(value) for name, value in attributes.items()}
+        return {name: value for name, value in cleaned.items() if value not in ("", ())}
+
+    def _attribute(self, value: AttributeValue) -> AttributeValue:
+        if isinstance(value, str):
+            return self.cleaned(value, lines=True)
+        return self.each(value, lines=True) if isinstance(value, tuple) else value
+
+    def variant(self, variant: Variant) -> Variant:
+        options = {name: self.cleaned(value, lines=True) for name, value in variant.options.items()}
+        return replace(
+            variant,
+            options={name: value for name, value in options.items() if value},
+            identifiers=self.identifiers(variant.identifiers),
+        )
+
+
+_LANGUAGE = re.compile(r"\s*([a-z]{2})(?:[-_][a-z0-9_-]*)?\s*", re.IGNORECASE | re.ASCII)
+
+
+def cleaned_currency(text: str) -> str:
+    """The ISO 4217 code of a code in any case or of a symbol that only one currency has; else the text as it is."""
+    return currency_code(text.strip()) or text
+
+
+def cleaned_language(text: str) -> str:
+    """The ISO 639-1 part of a code with or without a region ("EN-us" is "en"); else the text as it is."""
+    found = _LANGUAGE.fullmatch(text)
+    return found[1].lower() if found else text
+
+
+# Addresses of images put right.
+
+_GOOD = re.compile(r"https?://[^\s/<>\"]+\S*", re.IGNORECASE)
+_BLANK = re.compile(r"[ \u00a0]+")
+_BREAKS = re.compile(r"[\t\r\n\x00-\x1f]+")
+
+
+def is_good_image(address: str) -> bool:
+    """Whether an address needs nothing."""
+    return _GOOD.fullmatch(address) is not None
+
+
+def cleaned_image(address: str, changed: list[str]) -> str:
+    """The address with a scheme and without blanks, or "" for what is none; the rule that changed it is added."""
+    if is_good_image(address):
+        return address
+    # A browser, too, drops line breaks inside an address and writes a blank as %20.
+    repaired = _BLANK.sub("%20", _BREAKS.sub("", address).strip())
+    if repaired.startswith("//"):
+        repaired = f"https:{repaired}"
+    if not _GOOD.fullmatch(repaired):
+        changed.append("unusable-images")
+        return ""
+    changed.append("image-addresses")
+    return repaired
+
+
+# Identifiers put right: codes of digits as digits, placeholders and what spreadsheets broke out.
+
+_DIGIT_KINDS = frozenset(
+    {"ean", "gtin", "upc", "isbn", "barcode", "jan", "ean13", "gtin13", "gtin14", "gtin8", "gtin12"}
+)
+_BETWEEN = re.compile(r"[\s\-‐‑‒–—_.'’`´]+")
+_POINT_ZERO = re.compile(r"\.0+$")
+_IDENTIFIER_DIGITS = re.compile(r"[0-9]{6,18}|[0-9]{9}[Xx]", re.ASCII)
+_SPREADSHEET = re.compile(r"[0-9](?:[.,][0-9]+)?[Ee]\+?[0-9]{1,2}", re.ASCII)
+_ALL_ZEROS = re.compile("0{6,}")
+
+
+def is_plain_code(text: str) -> bool:
+    """Whether an identifier is all digits, and not all zeros: then no rule changes it."""
+    return text.isdigit() and text.isascii() and text.strip("0") != ""
+
+
+def digits_only(text: str) -> str:
+    """A code of digits (an ISBN-10 may end in X) without what was written between them; any other text as it is.
+
+    No check digit is verified and no zero added: that is the checker's part.
+    """
+    joined = _BETWEEN.sub("", _POINT_ZERO.sub("", unicodedata.normalize("NFKC", text).strip()))
+    return joined.upper() if _IDENTIFIER_DIGITS.fullmatch(joined) else text
+
+
+def is_broken(text: str, kind: str) -> bool:
+    """Whether a spreadsheet wrote a code as a rounded number ("4.00638E+12"): its last digits are lost.
+
+    Other kinds than codes of digits may look like one ("1E10" is a good SKU), so there the plus sign must stand.
+    """
+    text = text.lstrip("'’ ")
+    return _SPREADSHEET.fullmatch(text) is not None and (kind.lower() in _DIGIT_KINDS or "+" in text)
+
+
+def cleaned_identifier(kind: str, text: str, changed: list[str]) -> str:
+    """The identifier after every rule, "" where nothing is left; the rule that changed it is added."""
+    if is_plain_code(text):
+        return text
+    is_digital = kind.lower() in _DIGIT_KINDS
+    if not is_digital and text.isupper() and "+" not in text and not is_placeholder(text):
+        return text  # nearly every SKU and model number
+    if is_placeholder(text) or _ALL_ZEROS.fullmatch(text):
+        changed.append("placeholders")
+        return ""
+    if is_broken(text, kind):
+        changed.append("broken-identifiers")
+        return ""
+    if not is_digital:
+        return text
+    digits = digits_only(text)
+    if digits != text:
+        changed.append("identifier-digits")
+    return "" if _ALL_ZEROS.fullmatch(digits) else digits
+
+
+# A category path put right: levels apart, the store's own root out, repeated levels once.
+
+Path = tuple[str, ...]
+# "/" is not among them: in a list of levels it is part of a name ("Bed/Bath"); a feed's text was split before.
+_MARKS = re.compile("[>›»|]")
+# "Home" is not among them: it is a department as often as a root.
+_ROOT_NAMES = (
+    "root|root category|root catalog|default category|all|all categories|all products|all departments|"
+    "homepage|startseite|alle|alle produkte|alle kategorien|accueil|tous les produits|todos los productos|"
+    "todas las categorías|tutti i prodotti|alle producten|todos os produtos|首页|首頁|全部|全部分类|所有商品|全部商品"
+)
+_ROOTS = frozenset(_ROOT_NAMES.split("|"))
+
+
+def split_levels(path: Path) -> Path:
+    """A path whose levels hold no separators: ("A > B", "C") is ("A", "B", "C")."""
+    if not any(map(_MARKS.search, path)):
+        return path
+    return tuple(one_line(without_invisible(part)) for level in path for part in _MARKS.split(level))
+
+
+def without_placeholders(path: Path) -> Path:
+    """A path without levels that say nothing; "" is left to `without_repeats`."""
+    return tuple(level for level in path if not level or not is_placeholder(level))
+
+
+def without_root(path: Path) -> Path:
+    """A path that begins below the level that stands for the whole store."""
+    start = 0
+    while start < len(path) and fold(path[start]) in _ROOTS:
+        start += 1
+    return path[start:]
+
+
+def without_repeats(path: Path) -> Path:
+    """A path without empty levels and without a level that repeats the one before, whatever its case."""
+    kept: list[str] = []
+    for level in filter(None, path):
+        if not kept or fold(kept[-1]) != fold(level):
+            kept.append(level)
+    return tuple(kept)
+
+
+@lru_cache(maxsize=1 << 14)
+def cleaned_path(path: Path) -> tuple[Path, frozenset[str]]:
+    """The path after every rule for paths, and the names of the rules that changed it."""
+    changed = set()
+    for name, step in (
+        ("category-levels", split_levels),
+        ("placeholders", without_placeholders),
+        ("category-repeats", without_repeats),
+        ("category-root", without_root),
+    ):
+        after = step(path)
+        if after != path:
+            changed.add(name)
+            path = after
+    return path, frozenset(changed)
+
 
 _DIGITS = frozenset("0123456789")
 

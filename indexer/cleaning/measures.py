@@ -9,14 +9,14 @@ import re
 from functools import cache, lru_cache
 from typing import TYPE_CHECKING
 
-from retrieval.textfold import fold
-from retrieval.units import QUANTITIES, quantities
+from retrieval.text.analysis import fold
+from retrieval.text.units import QUANTITIES, quantities
 
 if TYPE_CHECKING:
     from pint import UnitRegistry
 
-# The unit in the attribute's name: pint's name for it, and the units that are written in it, as retrieval.units has
-# them with pint's names where those differ. Horsepower (metric or mechanical), gauges and packs have no one factor.
+# The unit in the attribute's name: pint's name for it, and the units that are written in it, as retrieval.text.units
+# has them with pint's names where those differ. Horsepower (metric or mechanical), gauges and packs have no one factor.
 _BASES = {
     "mm": ("millimeter", "in=inch ft=foot yd=yard mm=millimeter cm=centimeter m=meter km=kilometer"),
     "m2": ("meter**2", "sqft=foot**2 sqin=inch**2 sqm=meter**2"),
@@ -74,7 +74,7 @@ def measured(text: str) -> tuple[str, float] | None:
 
 @cache
 def _factors() -> dict[str, tuple[str, float]]:
-    """Each unit of `retrieval.units` to the unit that it is written in, and how many of that it is."""
+    """Each unit of `retrieval.text.units` to the unit that it is written in, and how many of that it is."""
     registry = _registry()
     factors: dict[str, tuple[str, float]] = {}
     for base, (name, units) in _BASES.items():

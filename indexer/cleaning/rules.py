@@ -158,4 +158,4 @@ RULES: Mapping[str, Rule] = _table(
         "Power Tools",
     ),
 )
-"""By name, in the order in which they apply; the last two need the whole catalog (`indexer.cleaning.census`)."""
+"""By name, in the order in which they apply; the last two need the whole catalog (`indexer.cleaning.spelling`)."""

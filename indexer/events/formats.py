@@ -10,21 +10,17 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from indexer.events.conditions import number
-from indexer.events.mapping import EventMapping
-from indexer.events.masked import masked_text
-from indexer.events.plan import Row
-from indexer.formats.columns import Check, opened_table, read_csv
-from indexer.formats.format import Feed
-from indexer.formats.jsonarray import read_array
-from indexer.formats.jsonlines import decoded, read_lines
-from indexer.formats.parquet import parquet_rows, read_parquet
-from indexer.formats.records import Record, Rejected
-from indexer.mapping import FeedMapping
-from retrieval.close_names import close_names
-from retrieval.errors import FeedError, RowError
-from retrieval.events.event import EventKind
-from retrieval.events.masking import Masker
+from indexer.events.mapping import EventMapping, number
+from indexer.events.rejects import masked_text
+from indexer.events.row_parser import Row
+from indexer.feeds.base import Feed, Record, Rejected
+from indexer.feeds.csv import Check, opened_table, read_csv
+from indexer.feeds.json import decoded, read_array, read_lines
+from indexer.feeds.mapping import FeedMapping
+from indexer.feeds.parquet import parquet_rows, read_parquet
+from retrieval.errors import FeedError, RowError, close_names
+from retrieval.events.privacy import Masker
+from retrieval.records import EventKind
 
 _RESPONSE = re.compile(rb'\{\s*"(?:took|timed_out|_scroll_id|pit_id|_shards|hits)"\s*:')
 _HITS = re.compile(rb'"hits"\s*:\s*\[')

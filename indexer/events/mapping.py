@@ -1,18 +1,304 @@
 """Which field of a log's rows becomes which field of an event, which events a row makes, and which rows are left out.
 
-`indexer.events.mapping_files` reads one from a file. What it says replaces the names that are known by default, field
+`indexer.events.mapping` reads one from a file. What it says replaces the names that are known by default, field
 by field; the other fields keep theirs. A field of the row that no rule names is never kept anywhere.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+import math
+import tomllib
+from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import dataclass, field, fields, replace
+from datetime import datetime
+from importlib.resources import files
+from pathlib import Path
+from typing import TypeVar
+from zoneinfo import ZoneInfo
 
-from indexer.events.actions import KNOWN_ACTIONS
-from indexer.events.conditions import Condition
-from indexer.mapping import FeedMapping, Rule, Source
-from retrieval.events.event import Event, EventKind
+import msgspec
+
+from indexer.feeds.mapping import FeedMapping, Rule, Source
+from indexer.feeds.row_parser import value_at
+from retrieval.errors import FeedError, close_names
+from retrieval.records import Event, EventKind
+
+# Event mappings from TOML or JSON files, and the shipped ones by their names; docs/events-import.md has all keys.
+
+_FOLDER = files("indexer.events") / "mappings"
+_SECTIONS = ("fields", "kinds", "events", "skip")
+_IDS = ("event_id", "query_id", "shopper", "session", "product_id")
+_COMMON = ("field", "join", "value")
+_OPTIONS = {
+    **dict.fromkeys(_IDS, ("pad", "whole")),
+    "position": ("first",),
+    "time": ("zone", "format", "unit"),
+}
+_UNITS = ("seconds", "milliseconds")
+_MAX_PAD = 100
+
+_Table = Mapping[str, object]
+_T = TypeVar("_T")
+
+
+def shipped_mappings() -> tuple[str, ...]:
+    """The names of the mappings that come with Shelfwise."""
+    return tuple(sorted(each.name.removesuffix(".toml") for each in _FOLDER.iterdir() if each.name.endswith(".toml")))
+
+
+def load_event_mapping(name: str | Path) -> EventMapping:
+    """The mapping in a TOML or JSON file (told by its first character), or a shipped one by its name.
+
+    Raises FeedError when there is none, or when it names what no event has, with the names it may have meant.
+    """
+    place = f"mapping {name}"
+    try:
+        content = _content(str(name))
+        is_json = content.lstrip().startswith("{")
+        table = msgspec.json.decode(content) if is_json else tomllib.loads(content)
+    except (OSError, ValueError, RecursionError, msgspec.MsgspecError) as error:
+        raise FeedError(f"{place}: cannot be read as TOML or JSON: {error}") from error
+    return event_mapping(table, place)
+
+
+def _content(name: str) -> str:
+    if name in shipped_mappings() and not Path(name).is_file():
+        return (_FOLDER / f"{name}.toml").read_text(encoding="utf-8")
+    if not Path(name).exists():
+        shipped = shipped_mappings()
+        close = close_names(name, shipped)
+        advice = f"did you mean {' or '.join(close)}?" if close else f"those that are shipped are {', '.join(shipped)}"
+        raise FeedError(f"mapping {name}: there is no such file; {advice}")
+    return Path(name).read_text(encoding="utf-8-sig")
+
+
+def event_mapping(content: object, place: str) -> EventMapping:
+    """The mapping that a decoded file holds; `place` says whose it is. Raises FeedError as `load_event_mapping`."""
+    table = _table(content, place, _SECTIONS)
+    rules = _fields(table.get("fields", {}), f"{place}: [fields]")
+    return EventMapping(
+        fields={**DEFAULT_FIELDS, **rules},
+        kinds={**KNOWN_ACTIONS, **_kinds(table.get("kinds", {}), f"{place}: [kinds]")},
+        events=tuple(_each(table, "events", place, _event)) or EventMapping().events,
+        skips=tuple(_each(table, "skip", place, _skip)),
+        given=frozenset(rules),
+    )
+
+
+def _table(content: object, place: str, keys: Collection[str]) -> _Table:
+    if not isinstance(content, dict):
+        raise FeedError(f"{place}: expected a table with {', '.join(keys)}")
+    for key in content:
+        _check_name(str(key), keys, place, "key")
+    return content
+
+
+def _check_name(name: str, names: Collection[str], place: str, what: str) -> None:
+    if name not in names:
+        close = close_names(name, names)
+        advice = f"did you mean {' or '.join(close)}?" if close else f"there are {', '.join(names)}"
+        raise FeedError(f"{place}: there is no {what} {name!r}; {advice}")
+
+
+def _each(table: _Table, key: str, place: str, read: Callable[[object, str], _T]) -> Iterable[_T]:
+    entries = table.get(key, [])
+    if not isinstance(entries, list):
+        raise FeedError(f"{place}: {key} is a list of tables; begin each with [[{key}]]")
+    for number, entry in enumerate(entries, 1):
+        yield read(entry, f"{place}: [[{key}]] {number}")
+
+
+def _fields(content: object, place: str) -> dict[str, FieldRule]:
+    table = _table(content, place, EVENT_FIELDS)
+    return {target: _rule(target, rule, f"{place} {target}") for target, rule in table.items()}
+
+
+def _rule(target: str, content: object, place: str) -> FieldRule:
+    if isinstance(content, str | list):
+        return FieldRule(_names(content, place))
+    options = _OPTIONS.get(target, ())
+    table = _table(content, place, (*_COMMON, *options))
+    if "field" in table and "join" in table:
+        raise FeedError(f"{place}: field and join exclude each other")
+    names = _names(table["join"] if "join" in table else table.get("field", []), place)
+    if not names and "value" not in table:
+        raise FeedError(f"{place}: expected a field, a join, or a value for every row")
+    value = table.get("value")
+    if isinstance(value, datetime):
+        value = value.isoformat()
+    if value is not None and (not isinstance(value, str | int | float) or isinstance(value, bool)):
+        raise FeedError(f"{place}: value is {value!r}; expected a text or a number")
+    rule = FieldRule(names, "join" in table, value)
+    return replace(rule, **{key: _option(key, table[key], place) for key in options if key in table})  # type: ignore[arg-type]
+
+
+def _names(content: object, place: str) -> tuple[str, ...]:
+    names = content if isinstance(content, list) else [content]
+    if not all(isinstance(name, str) and name for name in names) or (content == "" or content is None):
+        raise FeedError(f"{place}: expected the name of a field of the log, or a list of names")
+    return tuple(names)
+
+
+def _option(key: str, value: object, place: str) -> object:
+    match key:
+        case "zone":
+            _check_zone(value, place)
+        case "unit":
+            _check_name(str(value), _UNITS, place, "unit")
+        case "whole" if not isinstance(value, bool):
+            raise FeedError(f"{place}: whole is {value!r}; expected true or false")
+        case "first" if isinstance(value, bool) or not isinstance(value, int):
+            raise FeedError(f"{place}: first is {value!r}; expected a whole number, such as 0")
+        case "pad" if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= _MAX_PAD:
+            raise FeedError(f"{place}: pad is {value!r}; expected a number of characters from 0 to {_MAX_PAD}")
+        case "format" if not isinstance(value, str) or "%" not in value:
+            raise FeedError(f"{place}: format is {value!r}; expected letters of strptime, such as %d/%m/%Y %H:%M")
+        case _:
+            pass
+    return value
+
+
+def _check_zone(value: object, place: str) -> None:
+    try:
+        ZoneInfo(str(value))
+    except (OSError, ValueError, LookupError):
+        raise FeedError(f"{place}: zone is {value!r}; expected a name such as Europe/London or UTC") from None
+
+
+def _kinds(content: object, place: str) -> dict[str, EventKind]:
+    if not isinstance(content, dict):
+        raise FeedError(f"{place}: expected a table of values and kinds, such as add_to_cart = 'cart'")
+    return {plain_action(str(name)): _kind(kind, f"{place} {name}") for name, kind in content.items()}
+
+
+def _kind(content: object, place: str) -> EventKind:
+    _check_name(str(content), [kind.value for kind in EventKind], place, "kind")
+    return EventKind(str(content))
+
+
+def _event(content: object, place: str) -> EventRule:
+    table = _table(content, place, ("kind", "when"))
+    kind = _kind(table["kind"], place) if "kind" in table else None
+    return EventRule(kind, _conditions(table.get("when", []), place))
+
+
+def _skip(content: object, place: str) -> SkipRule:
+    table = _table(content, place, ("reason", "when"))
+    reason = table.get("reason")
+    if not isinstance(reason, str) or not reason.strip() or "when" not in table:
+        raise FeedError(f"{place}: expected a reason, by which the rows are counted, and when")
+    return SkipRule(reason.strip(), _conditions(table["when"], place))
+
+
+def _conditions(content: object, place: str) -> tuple[Condition, ...]:
+    entries = content if isinstance(content, list) else [content]
+    return tuple(_condition(entry, f"{place}: when") for entry in entries)
+
+
+def _condition(content: object, place: str) -> Condition:
+    if isinstance(content, str) and content:
+        return Condition(content)
+    table = _table(content, place, ("field", *TESTS))
+    name, tests = table.get("field"), [test for test in TESTS if test in table]
+    if not isinstance(name, str) or not name or len(tests) != 1:
+        raise FeedError(f"{place}: expected a field and one of {', '.join(TESTS)}; ask several as a list of tables")
+    operand = table[tests[0]]
+    values = operand if tests[0] == "among" else [operand]
+    if not isinstance(values, list) or not values or not all(isinstance(one, str | int | float) for one in values):
+        raise FeedError(f"{place}: {tests[0]} is {operand!r}; expected a text or a number, of among a list of them")
+    if tests[0] in ("above", "below") and (isinstance(operand, bool) or not isinstance(operand, int | float)):
+        raise FeedError(f"{place}: {tests[0]} is {operand!r}; expected a number")
+    return Condition(name, tests[0], tuple(values))
+
+
+# What shops call the things that shoppers do, by the kind of event that each is.
+
+_NAMES = {
+    EventKind.QUERY: "search on_search user_query",
+    EventKind.IMPRESSION: "impressions view view_item_list item_view_list shown",
+    EventKind.CLICK: "clicked product_click item_click result_click select_item click_through",
+    EventKind.CONSULTATION: "view_item product_view item_view page_view detail_view details",
+    EventKind.CART: "add_to_cart addtocart cart_add add_cart",
+    EventKind.REMOVAL: "remove_from_cart removefromcart cart_remove remove_cart return refund",
+    EventKind.PURCHASE: "purchased product_purchase item_purchase buy order checkout transaction",
+    EventKind.RATING: "rate review stars",
+}
+KNOWN_ACTIONS: Mapping[str, EventKind] = {
+    name: kind for kind, names in _NAMES.items() for name in (kind.value, *names.split())
+}
+"""Names in small letters, with underscores between words.
+
+A bare `view` is taken for the least that it may mean: an impression taken for a click would teach what nobody chose.
+"""
+
+
+def plain_action(name: str) -> str:
+    """A name as `KNOWN_ACTIONS` spells it: `Add to cart` and `add-to-cart` are add_to_cart."""
+    return "_".join(name.lower().replace("-", " ").split())
+
+
+# What a mapping asks of a row before it makes an event of it, or leaves it out.
+
+_TRUE = frozenset({"true", "t", "1", "1.0", "yes", "y", "on"})
+TESTS = ("equals", "among", "begins", "above", "below")
+"""What a value can be asked; without any of these, whether it says yes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Condition:
+    """One question about a row's field."""
+
+    field: str
+    test: str = ""
+    """One of `TESTS`; empty asks for true, 1, yes and the like."""
+    operand: tuple[object, ...] = ()
+    """What the value is compared with; of `among` several."""
+
+    def compiled(self) -> Callable[[Mapping[str, object]], bool]:
+        """The question as a function of a row. A row without the field, or with none to compare, answers no."""
+        field, test = self.field, _test(self.test, self.operand)
+
+        def holds(row: Mapping[str, object]) -> bool:
+            value = row.get(field)
+            return test(value_at(row, field) if value is None else value)
+
+        return holds
+
+
+def _test(name: str, operand: tuple[object, ...]) -> Callable[[object], bool]:
+    if name in ("above", "below"):
+        bound = number(operand[0])
+        if name == "above":
+            return lambda value: number(value) > bound
+        return lambda value: number(value) < bound
+    if name == "begins":
+        beginning = str(operand[0])
+        return lambda value: str(value).strip().startswith(beginning)
+    if name in ("equals", "among"):
+        texts = frozenset(spelled(one) for one in operand)
+        numbers = frozenset(number(one) for one in operand if type(one) in (int, float))
+        if numbers:
+            return lambda value: spelled(value) in texts or number(value) in numbers
+        return lambda value: spelled(value) in texts
+    return lambda value: value is True or (value is not False and spelled(value).lower() in _TRUE)
+
+
+def spelled(value: object) -> str:
+    """A value as texts are compared: without the blanks around it, true and false in small letters."""
+    if type(value) is str:
+        return value.strip()
+    return str(value).lower() if isinstance(value, bool) else "" if value is None else str(value)
+
+
+def number(value: object) -> float:
+    """A number or a text that is one; else NaN, which is neither above, below nor equal to anything."""
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
+        return math.nan
+    try:
+        return float(value)
+    except (ValueError, OverflowError):
+        return math.nan
+
 
 EVENT_FIELDS = tuple(each.name for each in fields(Event))
 

@@ -11,7 +11,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from indexer.quality.rule import Measure
+from indexer.quality.rules import Measure
 
 MOST_EXAMPLES = 10
 _MOST_TEXT = 160

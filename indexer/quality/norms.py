@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 
-from retrieval.fields import fold
+from retrieval.filters.schema import fold
 from retrieval.records import Product
 
 CategoryPath = tuple[str, ...]

@@ -17,7 +17,7 @@ from indexer.quality.findings import (
     Failures,
     Findings,
 )
-from indexer.quality.rule import Measure, Rule, Severity
+from indexer.quality.rules import Measure, Rule, Severity
 from retrieval.errors import StoreDamagedError
 
 SCHEMA = 1

@@ -1,22 +1,266 @@
-"""Reads rules: the built-in ones beside this file, and a store's own in a file of the same form (`--rules my.toml`).
-
-Only the closed list of checks and fields can be named; nothing of a rule file is ever run as code.
-"""
+"""The rules of the quality report: what one is, the fields that it may ask, and the files that declare them."""
 
 from __future__ import annotations
 
 import re
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
 from functools import cache
+from operator import attrgetter
 from pathlib import Path
 
 import msgspec
+import polars as pl
 
-from indexer.quality.fields import Kind, is_field, kind_of, known_fields
-from indexer.quality.rule import Check, Measure, Rule, Severity, When
-from retrieval.close_names import close_names
-from retrieval.errors import SettingError
+from indexer.quality import derived
+from indexer.quality.derived import Batch, Values
+from retrieval.errors import SettingError, close_names
+from retrieval.records import AttributeValue, Product
+
+# One rule of the quality report: what it asks of which field, and what it says to people when a product fails it.
+
+
+class Measure(StrEnum):
+    """The four measures of data quality that the field names."""
+
+    COMPLETENESS = "completeness"
+    CONSISTENCY = "consistency"
+    ACCURACY = "accuracy"
+    TIMELINESS = "timeliness"
+
+
+class Severity(StrEnum):
+    """An error makes a product wrong in a shopper's eyes, a warning makes it worse to find, an info is worth a look."""
+
+    ERROR = "error"
+    WARNING = "warning"
+    INFO = "info"
+
+
+class Check(StrEnum):
+    """What a rule can ask of its field. A field without a value passes every check but `not_null`."""
+
+    NOT_NULL = "not_null"
+    NULL = "null"
+    BETWEEN = "between"
+    IN_SET = "in_set"
+    NOT_IN_SET = "not_in_set"
+    REGEX = "regex"
+    NOT_REGEX = "not_regex"
+    COMPARE = "compare"
+    UNIQUE = "unique"
+    NO_COPIES = "no_copies"
+    NO_NEAR_COPIES = "no_near_copies"
+
+
+ACROSS_ROWS = frozenset({Check.UNIQUE, Check.NO_COPIES, Check.NO_NEAR_COPIES})
+"""Checks that no batch can answer alone."""
+
+
+@dataclass(frozen=True, slots=True)
+class When:
+    """The products that a rule is about: those with a value in `field` that equals, or starts with, a text (case does
+    not count); with neither text, those with any value.
+    """
+
+    field: str
+    equals: str = ""
+    starts: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """A declared rule. `says` ends the sentence "The product ..."."""
+
+    name: str
+    measure: Measure
+    severity: Severity
+    field: str
+    check: Check
+    says: str
+    advice: str = ""
+    values: tuple[str | float, ...] = ()
+    """The set of in_set and not_in_set; least and most of between; the number or text of compare."""
+    pattern: str = ""
+    """Of regex and not_regex, in the syntax of Rust's regex crate, which has no back references and no slow cases."""
+    op: str = ""
+    """Of compare: one of < <= > >= = !=."""
+    other: str = ""
+    """The field that compare holds against, where it is no value."""
+    when: When | None = None
+
+    @property
+    def fields(self) -> tuple[str, ...]:
+        """Every field that the rule reads."""
+        others = (self.other, self.when.field if self.when else "")
+        return (self.field, *filter(None, others))
+
+
+# The fields that rules can name: those of a product, and those worked out from a batch of products.
+
+_DAY = 86_400.0
+_FREE = ("attributes.", "identifiers.")
+_NUMERIC = frozenset({Check.BETWEEN, Check.COMPARE})
+
+
+class Kind(StrEnum):
+    """What the values of a field are. A time is in seconds since 1970, UTC."""
+
+    TEXT = "text"
+    NUMBER = "number"
+    TIME = "time"
+
+
+@dataclass(frozen=True, slots=True)
+class Field:
+    """A field of known name: its kind, what it holds, and how its values are read off a batch (None: no value)."""
+
+    kind: Kind
+    says: str
+    values: Callable[[Batch], Values]
+
+
+def _each(kind: Kind, says: str, read: Callable[[Product], object]) -> Field:
+    return Field(kind, says, lambda batch: [read(product) for product in batch.products])
+
+
+def _text(says: str, read: Callable[[Product], object]) -> Field:
+    return _each(Kind.TEXT, says, read)
+
+
+def _own(kind: Kind, says: str, name: str) -> Field:
+    """A field of the product itself, where an empty text is no value."""
+    read = attrgetter(name)
+    if kind is Kind.TEXT:
+        return Field(kind, says, lambda batch: [value or None for value in map(read, batch.products)])
+    if kind is Kind.TIME:
+        return Field(kind, says, lambda batch: [time and time.timestamp() for time in map(read, batch.products)])
+    return Field(kind, says, lambda batch: list(map(read, batch.products)))
+
+
+FIELDS: Mapping[str, Field] = {
+    "id": _own(Kind.TEXT, "the product's id", "id"),
+    "title": _own(Kind.TEXT, "the title", "title"),
+    "description": _own(Kind.TEXT, "the description", "description"),
+    "text": _text("title and description", lambda product: f"{product.title}\n{product.description}"),
+    "brand": _own(Kind.TEXT, "the brand", "brand"),
+    "category": _text("the path, with > between levels", lambda product: " > ".join(product.category) or None),
+    "price": _own(Kind.NUMBER, "the price", "price"),
+    "currency": _own(Kind.TEXT, "the currency, ISO 4217", "currency"),
+    "availability": _own(Kind.TEXT, "in_stock, out_of_stock, preorder or backorder", "availability"),
+    "rating": _own(Kind.NUMBER, "the mean rating, 0 to 5", "rating"),
+    "rating_count": _own(Kind.NUMBER, "the number of ratings", "rating_count"),
+    "language": _own(Kind.TEXT, "the language, ISO 639-1", "language"),
+    "image": _text("the first image", lambda product: product.images[0] if product.images else None),
+    "created": _own(Kind.TIME, "when it was created", "created"),
+    "updated": _own(Kind.TIME, "when it was last updated", "updated"),
+    "expires": _own(Kind.TIME, "until when the offer holds", "expires"),
+    "title_length": _each(
+        Kind.NUMBER, "bytes of the title; a Chinese character is three", lambda product: len(product.title.encode())
+    ),
+    "description_length": _each(
+        Kind.NUMBER, "bytes of the description, if any", lambda product: len(product.description.encode()) or None
+    ),
+    "category_depth": _each(
+        Kind.NUMBER, "levels of the category, if any", lambda product: len(product.category) or None
+    ),
+    "image_count": _each(Kind.NUMBER, "how many images", lambda product: len(product.images)),
+    "variant_count": _each(Kind.NUMBER, "how many variants", lambda product: len(product.variants)),
+    "regular_price": _each(
+        Kind.NUMBER, "the attribute regular_price", lambda product: _number(product.attributes.get("regular_price"))
+    ),
+    "stock": _each(Kind.NUMBER, "pieces in stock, from an attribute such as stock or quantity", derived.stock),
+    "identifier": _text("the first identifier that makers give", derived.identifier),
+    "gtin": Field(Kind.TEXT, "the first EAN, GTIN, UPC or ISBN; unique looks at all", derived.trade_number),
+    "broken_gtin": Field(Kind.TEXT, "one with a wrong length or check digit", derived.broken_gtin),
+    "variant_fault": _text("what is wrong between the variants", derived.variant_fault),
+    "odd_price": Field(Kind.TEXT, "a price far from those of the category", derived.odd_price),
+    "odd_currency": Field(Kind.TEXT, "a currency that the category has not", derived.odd_currency),
+    "odd_language": Field(Kind.TEXT, "a language that the category has not", derived.odd_language),
+    "other_language": Field(Kind.TEXT, "the title's language, not the declared one", derived.other_language),
+    "now": Field(Kind.TIME, "when the report is made", lambda batch: [batch.now.timestamp()] * len(batch.products)),
+    "soon": Field(
+        Kind.TIME, "a day later, for time zones", lambda batch: [batch.now.timestamp() + _DAY] * len(batch.products)
+    ),
+    "year_ago": Field(
+        Kind.TIME, "365 days before", lambda batch: [batch.now.timestamp() - 365 * _DAY] * len(batch.products)
+    ),
+}
+
+
+def known_fields() -> tuple[str, ...]:
+    """The names of fields, for messages; any attributes.NAME and identifiers.KIND come on top."""
+    return (*FIELDS, "attributes.NAME", "identifiers.KIND")
+
+
+def is_field(name: str) -> bool:
+    """Whether products can have a field of this name."""
+    return name in FIELDS or any(name.startswith(prefix) and len(name) > len(prefix) for prefix in _FREE)
+
+
+def kind_of(name: str, check: Check, *, number: bool = True) -> Kind:
+    """What a field's values are for a check: a free attribute is a number where numbers are compared, unless `number`
+    is false, else a text.
+    """
+    if name in FIELDS:
+        return FIELDS[name].kind
+    return Kind.NUMBER if name.startswith("attributes.") and check in _NUMERIC and number else Kind.TEXT
+
+
+def read_field(name: str, kind: Kind, batch: Batch) -> Values:
+    """The values of a field over a batch, None where a product has none."""
+    if name in FIELDS:
+        return FIELDS[name].values(batch)
+    container, _, key = name.partition(".")
+    if container == "identifiers":
+        return [_first(product.identifiers.get(key, ())) for product in batch.products]
+    read = _number if kind is Kind.NUMBER else _spelled
+    return [read(product.attributes.get(key)) for product in batch.products]
+
+
+def every_value(name: str, batch: Batch) -> tuple[list[int], list[str]]:
+    """All texts that the products have in a field, for uniqueness (a product may have several identifiers), and before
+    them the place of each one's product in the batch.
+    """
+    container, _, key = name.partition(".")
+    if name == "gtin":
+        pairs = [(place, number) for place, _, number in batch.numbers]
+    elif container == "identifiers":
+        pairs = [(place, one) for place, each in enumerate(batch.products) for one in each.identifiers.get(key, ())]
+    else:
+        values = read_field(name, Kind.TEXT, batch)
+        pairs = [(place, str(value)) for place, value in enumerate(values) if value is not None]
+    return [place for place, _ in pairs], [value for _, value in pairs]
+
+
+def _first(values: Sequence[str]) -> str | None:
+    return values[0] if values else None
+
+
+def _number(value: AttributeValue | None) -> float | None:
+    """A number as it is, or as a text spells it plainly."""
+    if isinstance(value, bool):
+        return None
+    if isinstance(value, str):
+        return derived.plain_number(value)
+    return float(value) if isinstance(value, int | float) else None
+
+
+def _spelled(value: AttributeValue | None) -> str | None:
+    if value is None:
+        return None
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, tuple):
+        return ", ".join(value) or None
+    return f"{value:.12g}" if isinstance(value, int | float) else value
+
+
+# Reads rules: the built-in ones beside this file, and a store's own in a file of the same form (`--rules my.toml`).
+#
+# Only the closed list of checks and fields can be named; nothing of a rule file is ever run as code.
 
 BUILT_IN = Path(__file__).with_name("rules.toml")
 OPERATORS = ("<", "<=", ">", ">=", "=", "!=")
@@ -157,8 +401,6 @@ class _RuleReader:
         return other
 
     def _pattern(self) -> str:
-        from indexer.quality.frames import pattern_fault
-
         pattern = self._text("pattern")
         fault = pattern_fault(pattern)
         if fault:
@@ -222,3 +464,84 @@ def _fits(value: object, kind: Kind) -> bool:
 def _advice(name: str, right: Sequence[str]) -> str:
     close = close_names(name, right)
     return f"did you mean {' or '.join(close)}?" if close else f"expected one of {', '.join(right)}"
+
+
+# A batch as a polars frame with one narrow column for each rule: what the rule's check then looks at.
+#
+# All columns are made in one fused pass. Conditions (`when`, the other field of a comparison) empty the column where
+# the rule says nothing, so every check is a plain one.
+
+_TYPES = {Kind.TEXT: pl.String, Kind.NUMBER: pl.Float64, Kind.TIME: pl.Float64}
+_STAND_IN = {Kind.TEXT: pl.lit("-"), Kind.NUMBER: pl.lit(0.0), Kind.TIME: pl.lit(0.0)}
+"""What not_null sees where its rule says nothing."""
+
+
+def pattern_fault(pattern: str) -> str:
+    """What is wrong with a regular expression, or nothing."""
+    try:
+        pl.select(pl.lit("").str.extract(pattern, 0))
+    except pl.exceptions.ComputeError as error:
+        return " ".join(str(error).split())
+    return ""
+
+
+def base_frame(batch: Batch, rules: Sequence[Rule], fields: Sequence[str]) -> pl.DataFrame:
+    """A column for each field that a rule reads or that `fields` names, under `column_of` it."""
+    wanted = {column_of(name, FIELDS[name].kind): (name, FIELDS[name].kind) for name in fields}
+    for rule in rules:
+        for name in rule.fields:
+            kind = _kind(name, rule)
+            wanted.setdefault(column_of(name, kind), (name, kind))
+    return pl.DataFrame(
+        [
+            pl.Series(column, read_field(name, kind, batch), dtype=_TYPES[kind], strict=False)
+            for column, (name, kind) in wanted.items()
+        ]
+    )
+
+
+def rule_frame(base: pl.DataFrame, rules: Sequence[Rule]) -> pl.DataFrame:
+    """One column for each rule, under its name, and one under `other_column` for a rule that compares two fields."""
+    return base.select(expression for rule in rules for expression in _expressions(rule))
+
+
+def column_of(name: str, kind: Kind) -> str:
+    """The name of a field's column in the base frame; a free attribute can be there as a text and as a number."""
+    return f"{name}:{kind.value}"
+
+
+def other_column(rule: Rule) -> str:
+    """The column of the field that a rule compares with."""
+    return f"{rule.name}/other"
+
+
+def _kind(name: str, rule: Rule) -> Kind:
+    if rule.when is not None and name == rule.when.field:
+        return kind_of(name, Check.IN_SET)
+    return kind_of(name, rule.check, number=not any(isinstance(value, str) for value in rule.values))
+
+
+def _expressions(rule: Rule) -> list[pl.Expr]:
+    kind = _kind(rule.field, rule)
+    value = pl.col(column_of(rule.field, kind))
+    if rule.check is Check.NOT_REGEX:
+        value = value.str.extract(rule.pattern, 0)  # what is found is what the report shows
+    if rule.when is not None:
+        concerned = _concerned(rule.when, _kind(rule.when.field, rule))
+        stand_in = _STAND_IN[kind] if rule.check is Check.NOT_NULL else pl.lit(None)
+        value = pl.when(concerned).then(value).otherwise(stand_in)
+    if not rule.other:
+        return [value.alias(rule.name)]
+    other = pl.col(column_of(rule.other, _kind(rule.other, rule)))
+    # A comparison with nothing says nothing; the library would take it for a failure.
+    value = pl.when(other.is_not_null()).then(value)
+    return [value.alias(rule.name), other.alias(other_column(rule))]
+
+
+def _concerned(when: When, kind: Kind) -> pl.Expr:
+    value = pl.col(column_of(when.field, kind))
+    if when.equals:
+        return (value.str.to_lowercase() == when.equals.lower()).fill_null(value=False)
+    if when.starts:
+        return value.str.to_lowercase().str.starts_with(when.starts.lower()).fill_null(value=False)
+    return value.is_not_null()

@@ -12,12 +12,17 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from pathlib import Path
 from typing import NamedTuple
 
+import msgspec
 import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from rerank.ranker.inputs import ACT_KINDS
+from rerank.ranker.features import ACT_KINDS
+from retrieval.errors import RankerDamagedError, RankerForeignError
 
 EVENTS = ("click", "cart", "purchase")
 """What the head's outputs tell of, in their order."""
@@ -92,7 +97,7 @@ class Inputs(NamedTuple):
     history_vectors: Tensor
     """(B, h, v) float32."""
     history_kinds: Tensor
-    """(B, h) int64: places in `rerank.ranker.inputs.ACT_KINDS`."""
+    """(B, h) int64: places in `rerank.ranker.features.ACT_KINDS`."""
     history_gaps: Tensor
     """(B, h) float32: days between the event and the query."""
 
@@ -323,3 +328,32 @@ class HistoryAttention(nn.Module):
         any_event = is_event.any(dim=-1).float()[:, None, None]
         result: Tensor = self.score(torch.cat([asking * read, nearest], dim=-1)) * any_event
         return result
+
+
+# A network on disk: its weights and its sizes in one safetensors file, which cannot run code.
+
+_SHAPE = "shape"
+
+
+def save_network(network: RankerNetwork, path: Path) -> None:
+    """Writes the file."""
+    shape = msgspec.json.encode(network.shape).decode()
+    save_file({name: value.contiguous() for name, value in network.state_dict().items()}, path, {_SHAPE: shape})
+
+
+def load_network(path: Path) -> RankerNetwork:
+    """Reads the file; raises RankerDamagedError where it cannot be read, RankerForeignError where its weights are not
+    those of a network of its sizes."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            shape = msgspec.json.decode((file.metadata() or {})[_SHAPE], type=NetworkShape)
+            weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  # it is no dictionary
+    except (OSError, SafetensorError, KeyError, msgspec.MsgspecError) as error:
+        raise RankerDamagedError(f"{path} cannot be read ({error}); train the ranker again") from error
+    network = RankerNetwork(shape)
+    try:
+        network.load_state_dict(weights)
+    except RuntimeError as error:
+        message = f"{path} holds weights of another network than this program has ({str(error)[:300]}); train it again"
+        raise RankerForeignError(message) from error
+    return network.eval()

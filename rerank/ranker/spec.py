@@ -18,12 +18,11 @@ from typing import Literal, TypeVar
 import msgspec
 import xxhash
 
-from rerank.gate.verdict import Verdict
+from rerank.evaluation.promotion import Verdict
 from rerank.ranker.features import FEATURES
-from rerank.ranker.model_files import check_graph, check_weights
-from rerank.sealed_folder import SEAL_FILE, read_told, seal, sealed_problem
+from rerank.sealed_folder import SEAL_FILE, check_graph, check_weights, read_told, seal, sealed_problem
 from retrieval.errors import InputError, RankerDamagedError, RankerForeignError
-from retrieval.manifest import FileEntry, checksum
+from retrieval.store.manifest import FileEntry, checksum
 
 FORMAT = 1
 """Counts up when a ranker's files change so that an older program could not use them. The seal stays as it is."""
@@ -214,7 +213,7 @@ def _problem(spec: RankerSpec) -> str:
 
 
 def _columns(spec: RankerSpec) -> dict[str, int]:
-    """The last axes of what its graph takes: arrays of `rerank.ranker.inputs.RankerInputs`."""
+    """The last axes of what its graph takes: arrays of `rerank.ranker.features.RankerInputs`."""
     return {
         "features": len(spec.features),
         "query_states": spec.state_dimension,
@@ -262,3 +261,36 @@ def _read(path: Path, kind: type[_Read]) -> _Read:
         return read_told(path, kind, MOST_TOLD_BYTES)
     except ValueError as error:
         raise RankerDamagedError(f"{path} {error}; {_CURE}") from error
+
+
+# The rankers that come with the program, for stores that have trained none: features heads, one for each encoder that
+# has one, distilled on several stores' catalogs at once (`shelfwise train default`, docs/rankers.md).
+
+DEFAULT_RANKER = "default"
+"""Its name, beside those that an index has of its own."""
+SHIPPED = Path(__file__).with_name("shipped")
+"""A folder for each ranker, named as its encoder."""
+
+
+def shipped_folder(encoding: Encoding, among: Path = SHIPPED) -> Path | None:
+    """Where the ranker for an index lies, `among` those that are shipped; None where there is none for its encoder.
+
+    The encoder's model counts, not how it is run: states of one model in int8 and in float32 are nearly the same.
+    """
+    for folder in sorted(among.iterdir()) if among.is_dir() else ():
+        spec = read_spec(folder)
+        sizes = spec.vector_dimension == encoding.vector_dimension and encoding.state_dimension == spec.state_dimension
+        if sizes and encoding.encoder.startswith(f"{spec.encoder}-"):
+            return folder
+    return None
+
+
+def shipped_ranker(encoding: Encoding, among: Path = SHIPPED) -> tuple[Path, RankerSpec, RankerReport] | None:
+    """The ranker for an index, verified, as if it had been trained on that index's own encoder.
+
+    Raises RankerDamagedError or RankerForeignError where its files are not as they came.
+    """
+    folder = shipped_folder(encoding, among)
+    if folder is None:
+        return None
+    return folder, msgspec.structs.replace(verified(folder), encoder=encoding.encoder), read_report(folder)

@@ -1,21 +1,28 @@
-"""Loads, fetches and describes a sentence-transformers CrossEncoder, for running, exporting and tuning it alike."""
+"""The teacher that is a cross-encoder of sentence-transformers: found, fetched, loaded, run on torch."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
+import msgspec
 import numpy as np
-import torch
-from safetensors import safe_open
-from sentence_transformers import CrossEncoder
+from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
-from rerank.teacher.folder import FORMAT, TeacherSpec, identity_for
-from rerank.teacher.pairs import Batch
-from retrieval.encoder import DEFAULT_MAX_LENGTH, Runtime
-from retrieval.encoder_torch import no_progress_bar
-from retrieval.errors import EncoderUnavailableError
-from retrieval.weights import ModelSource
+from rerank.teacher.pairs import DEFAULT_TEACHER, Batch, PairTokenizer
+from retrieval.encoders.base import DEFAULT_MAX_LENGTH, Runtime
+from retrieval.encoders.folder import identity_of
+from retrieval.encoders.weights import ModelSource, fetched
+from retrieval.errors import EncoderError, EncoderUnavailableError
+
+if TYPE_CHECKING:
+    import torch
+    from sentence_transformers import CrossEncoder
+
+
+# Loads, fetches and describes a sentence-transformers CrossEncoder, for running, exporting and tuning it alike.
 
 _SAFE = {"use_safetensors": True}
 
@@ -25,6 +32,11 @@ def load_cross_encoder(source: ModelSource, *, device: str | None = None) -> Cro
 
     Raises EncoderUnavailableError where sentence-transformers cannot load the folder, and for a classifier.
     """
+    import torch
+    from sentence_transformers import CrossEncoder
+
+    from retrieval.encoders.torch import no_progress_bar
+
     place = device or ("cuda" if torch.cuda.is_available() else "cpu")
     try:
         with no_progress_bar():
@@ -49,6 +61,8 @@ def load_cross_encoder(source: ModelSource, *, device: str | None = None) -> Cro
 
 def _missing_head(source: ModelSource, model: CrossEncoder) -> list[str]:
     """Names of the weights after the transformer's body that no file holds."""
+    from safetensors import safe_open
+
     whole = model.model
     if whole is None:
         return []
@@ -62,6 +76,8 @@ def _missing_head(source: ModelSource, model: CrossEncoder) -> list[str]:
 
 def logits(model: CrossEncoder, batch: Batch) -> torch.Tensor:
     """What the model says of each pair of a batch, (b,), where the model is."""
+    import torch
+
     padding = int(model.tokenizer.pad_token_id or 0)
     arrays = {"input_ids": np.where(batch.mask, batch.input_ids, padding), "attention_mask": batch.mask}
     if reads_type_ids(model):
@@ -72,8 +88,10 @@ def logits(model: CrossEncoder, batch: Batch) -> torch.Tensor:
     return scores.float().reshape(-1)
 
 
-def download(name: str, folder: Path) -> None:
+def download_cross_encoder(name: str, folder: Path) -> None:
     """Fetches a model from the hub, or the hub's own cache, and saves it into the existing `folder`."""
+    from sentence_transformers import CrossEncoder
+
     CrossEncoder(name, device="cpu", model_kwargs=_SAFE).save(str(folder))
 
 
@@ -107,3 +125,172 @@ def spec_of(source: ModelSource, model: CrossEncoder, runtime: Runtime, max_leng
         prompt=model.prompts.get(model.default_prompt_name or "", "") or "",
         opset=opset,
     )
+
+
+_ARCHITECTURE = "ForSequenceClassification"
+_USUAL_OUTPUTS = 2
+"""Of a config.json that does not say: transformers leaves out what is its default."""
+
+
+def find_cross_encoder(name: str, cache: Path) -> ModelSource:
+    """The cross-encoder of this name: a folder's path, or a name on the model hub, fetched once into `cache`.
+
+    Raises EncoderUnavailableError where there is none, and where it is no cross-encoder with one output whose weights
+    are safetensors.
+    """
+    folder = Path(name).expanduser()
+    if folder.is_dir():
+        source = ModelSource(folder.resolve().name, folder)
+    else:
+        source = ModelSource(name, _from_hub(name, cache))
+    _check(source.folder)
+    return source
+
+
+def _from_hub(name: str, cache: Path) -> Path:
+    def download(folder: Path) -> None:
+        download_cross_encoder(name, folder)
+
+    def not_found(said: str) -> str:
+        tried = f"no folder {name!r}; {said}"
+        return f"cross-encoder {name!r} was not found: {tried}; name a folder that CrossEncoder.save wrote"
+
+    # Apart from encoders: the same name may have been opened as one, and saved with a pooling.
+    return fetched(cache / "cross-encoders" / name.replace("/", "--"), download, not_found)
+
+
+def _check(folder: Path) -> None:
+    config = _config(folder / "config.json")
+    _check_architecture(folder, config)
+    outputs = len(config.get("id2label") or ()) or config.get("num_labels", _USUAL_OUTPUTS)
+    if outputs != 1:
+        message = f"{folder} is a classifier with {outputs} outputs; a cross-encoder that ranks has 1 (num_labels=1)"
+        raise EncoderUnavailableError(message)
+    if not any(folder.rglob("*.safetensors")):
+        pickled = sorted(path.name for path in folder.rglob("*.bin"))
+        found = f"only {', '.join(pickled)}, a pickle, which could run code when it is loaded" if pickled else "none"
+        message = (
+            f"{folder} must hold its weights as safetensors; there is {found}; "
+            "save the model again with CrossEncoder.save, on a machine where you trust its file"
+        )
+        raise EncoderUnavailableError(message)
+
+
+def _check_architecture(folder: Path, config: dict[str, Any]) -> None:
+    names = [name for name in config.get("architectures") or () if isinstance(name, str)]
+    if names and names[0].endswith(_ARCHITECTURE):
+        return
+    message = (
+        f"{folder} is no cross-encoder: its config.json names {', '.join(names) or 'no architecture'}, where one that "
+        f"ends with {_ARCHITECTURE} is needed"
+    )
+    if (folder / "modules.json").is_file():
+        message += "; it looks like an encoder, which makes vectors"
+    raise EncoderUnavailableError(f"{message}; name a cross-encoder, such as {DEFAULT_TEACHER}")
+
+
+def _config(path: Path) -> dict[str, Any]:
+    try:
+        config = msgspec.json.decode(path.read_bytes(), type=dict[str, Any])
+    except FileNotFoundError as error:
+        message = f"{path.parent} is no cross-encoder (no {path.name}); name a folder that CrossEncoder.save wrote"
+        raise EncoderUnavailableError(message) from error
+    except (OSError, msgspec.MsgspecError, UnicodeDecodeError) as error:
+        raise EncoderUnavailableError(f"{path} cannot be read ({error}); fetch the model again") from error
+    return config
+
+
+# The teacher on torch through sentence-transformers: on a GPU where there is one.
+
+_BATCH_CPU, _BATCH_GPU = 32, 256
+
+
+class TorchTeacher:
+    """A sentence-transformers CrossEncoder, run by torch; "torch-bf16" computes in bfloat16."""
+
+    def __init__(
+        self, source: ModelSource, *, runtime: Runtime = "torch", max_length: int = DEFAULT_MAX_LENGTH
+    ) -> None:
+        """Loads the model; raises EncoderUnavailableError where sentence-transformers cannot."""
+        model = load_cross_encoder(source)
+        self._model = model.bfloat16() if runtime == "torch-bf16" else model
+        self._batch = _BATCH_GPU if self._model.device.type == "cuda" else _BATCH_CPU
+        self.spec = spec_of(source, model, runtime, max_length)
+        self._pairs = PairTokenizer(fast_tokenizer(model, source.name), self.spec.max_length, self.spec.prompt)
+
+    @property
+    def identity(self) -> str:
+        """See `rerank.teacher.teacher.Teacher`."""
+        return self.spec.identity
+
+    def score(
+        self, queries: Sequence[str], texts: Sequence[str], progress: Callable[[int], None] | None = None
+    ) -> NDArray[np.float32]:
+        """See `rerank.teacher.teacher.Teacher`; batches are sorted by length and padded."""
+        result = np.empty(len(queries), np.float32)
+        for batch in self._pairs.tokens(queries, texts).sorted_by_length(self._batch):
+            result[batch.rows] = self._run(batch)
+            if progress:
+                progress(len(batch.rows))
+        return result
+
+    def _run(self, batch: Batch) -> NDArray[np.float32]:
+        import torch
+
+        try:
+            with torch.inference_mode():
+                result: NDArray[np.float32] = logits(self._model, batch).cpu().numpy()
+        except RuntimeError as error:
+            # A GPU that is lost or full, above all.
+            raise EncoderError(f"{self.spec.name} failed on a pair ({str(error)[:300]})") from error
+        return result
+
+
+FORMAT = 1
+"""Part of every identity: counts up when the export or the tokenizing of pairs changes what scores come out."""
+SPEC_FILE = "teacher.json"
+
+
+class TeacherSpec(msgspec.Struct, frozen=True):
+    """What teacher.json holds: all that scoring takes beside weights and tokenizer."""
+
+    format: int
+    identity: str
+    name: str
+    """The model's name, for people."""
+    runtime: Runtime
+    max_length: int
+    """Tokens of a pair, special tokens and prompt included."""
+    prompt: str = ""
+    """What the model wants before a query."""
+    opset: int = 0
+    """ONNX operator set; 0 for torch."""
+
+
+def identity_for(source: ModelSource, runtime: Runtime, max_length: int) -> str:
+    """The identity of a model's scores, a folder's name."""
+    return identity_of(source.name, source.fingerprint, runtime, max_length, made_in=FORMAT)
+
+
+def read_spec(folder: Path) -> TeacherSpec:
+    """What an exported teacher says about itself.
+
+    Raises EncoderUnavailableError where teacher.json is missing, unreadable or of another format.
+    """
+    path = folder / SPEC_FILE
+    try:
+        spec = msgspec.json.decode(path.read_bytes(), type=TeacherSpec)
+    except (OSError, msgspec.MsgspecError, UnicodeDecodeError) as error:
+        message = f"{path} cannot be read ({error}); remove the folder to have it made again"
+        raise EncoderUnavailableError(message) from error
+    if spec.format != FORMAT:
+        message = (
+            f"{path} is of format {spec.format}, this program reads {FORMAT}; remove the folder to have it made again"
+        )
+        raise EncoderUnavailableError(message)
+    return spec
+
+
+def write_spec(spec: TeacherSpec, folder: Path) -> None:
+    """Writes teacher.json."""
+    (folder / SPEC_FILE).write_bytes(msgspec.json.format(msgspec.json.encode(spec), indent=1))

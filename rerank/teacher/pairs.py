@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
-from tokenizers import Tokenizer
 
-from retrieval.encoder import prepared
+from retrieval.encoders.base import prepared
 from retrieval.errors import EncoderUnavailableError, SettingError
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
+
 
 QUERY_TOKENS = 32
 """Of a query that are read, where the pair is longer than the model reads: past its words, the product counts."""
@@ -180,3 +184,8 @@ def _pair_format(tokenizer: Tokenizer) -> PairFormat:
             types[-1],
         ),
     )
+
+
+# The teacher that is used where none is named; a module of its own, which is quick to import.
+
+DEFAULT_TEACHER = "cross-encoder/ms-marco-MiniLM-L-12-v2"

@@ -9,11 +9,10 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from rerank.teacher.default import DEFAULT_TEACHER
-from rerank.teacher.folder import SPEC_FILE, identity_for, read_spec
-from rerank.teacher.source import find_cross_encoder
-from retrieval.encoder import DEFAULT_MAX_LENGTH, Runtime
-from retrieval.encoders import automatic_runtime, named_runtime
+from rerank.teacher.cross_encoder import SPEC_FILE, find_cross_encoder, identity_for, read_spec
+from rerank.teacher.pairs import DEFAULT_TEACHER
+from retrieval.encoders.base import DEFAULT_MAX_LENGTH, Runtime
+from retrieval.encoders.registry import automatic_runtime, named_runtime
 from retrieval.errors import SettingError
 
 
@@ -61,15 +60,15 @@ def open_teacher(
         source = find_cross_encoder(name_or_folder, cache)
         chosen = wanted or automatic_runtime()
         if chosen in ("torch", "torch-bf16"):
-            from rerank.teacher.torch_teacher import TorchTeacher
+            from rerank.teacher.cross_encoder import TorchTeacher
 
             return TorchTeacher(source, runtime=chosen, max_length=max_length)
         exported = cache / "teachers" / identity_for(source, chosen, max_length)
         if not exported.is_dir():
-            from rerank.teacher.onnx_teacher_export import export_teacher
+            from rerank.teacher.onnx_export import export_teacher
 
             export_teacher(source, exported, "int8" if chosen == "onnx-int8" else "fp32", max_length=max_length)
-    from rerank.teacher.onnx_teacher import OnnxTeacher
+    from rerank.teacher.onnx import OnnxTeacher
 
     return OnnxTeacher(exported)
 

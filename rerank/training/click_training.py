@@ -11,8 +11,9 @@ naive       the same without a tower: what everything else has to beat
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+import itertools
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal, get_args
 
@@ -20,17 +21,15 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
+from torch.nn.functional import log_softmax
 
-from rerank.clicks.arrays import Floats
-from rerank.ranker.network import RankerNetwork
-from rerank.training.batches import ListData, whole
-from rerank.training.checkpoint import Epoch
-from rerank.training.click_batches import ClickBatch, ClickData, Draw
-from rerank.training.click_losses import displayed_loss, labelled_loss
-from rerank.training.evaluation import ndcg, scores_of
-from rerank.training.loop import LoopOptions, Training, train
-from rerank.training.position import PositionTower
-from rerank.training.propensity import LEAST_PROPENSITY, propensities
+from rerank.click_models.click_log import Floats
+from rerank.ranker.network import HistoryAttention, NetworkShape, RankerNetwork
+from rerank.training.click_dataset import ClickBatch, ClickData, Draw
+from rerank.training.datasets import ListData, merged_scores, whole
+from rerank.training.evaluation import CLICKS_ALONE, ndcg, outputs_of, scores_of
+from rerank.training.losses import LEAST_PROPENSITY, PositionTower, propensities
+from rerank.training.trainer import Epoch, LoopOptions, Training, train
 from retrieval.errors import TrainingError
 
 Way = Literal["debiased", "propensity", "tower", "naive"]
@@ -92,7 +91,7 @@ def train_on_clicks(
 ) -> tuple[RankerNetwork, tuple[Epoch, ...]]:
     """Trains a copy of `start`; returns it as its best validation left it, with the curve.
 
-    `folder` keeps its state between epochs: see `rerank.training.loop`, also for `advance` and `judged`. Raises
+    `folder` keeps its state between epochs: see `rerank.training.trainer`, also for `advance` and `judged`. Raises
     TrainingError where the loss is no number any more.
     """
     ranker = copy.deepcopy(start)
@@ -121,3 +120,164 @@ def score_loss(way: Way, tower: PositionTower, examination: Floats, options: Cli
         "naive": lambda scores, batch: displayed_loss(scores, batch, options.tasks),
     }
     return losses[way]
+
+
+# Losses on clicks: a listwise softmax over debiased gains, or over the acts on each display as they were.
+#
+# Both are means over queries by their weights, and of a query only what its acts are relative to each other counts. Of
+# the kinds of events each has its output and its weight. A candidate that nobody was shown stands in every display of
+# its query, behind the last position.
+
+_FAR = -1e4
+_LEAST = 1e-9
+
+
+def labelled_loss(scores: Tensor, batch: ClickBatch, tasks: Sequence[float]) -> Tensor:
+    """ListNet's top-one cross entropy (Cao et al. 2007, section 4.2) of scores (B, c, 3) with the debiased gains."""
+    given = log_softmax(scores.masked_fill(~batch.is_candidate[..., None], _FAR), dim=1)
+    told = -(batch.gains * given.masked_fill(~batch.is_candidate[..., None], 0.0)).sum(dim=1)
+    return _weighted(told, batch.gains.sum(dim=1), batch.weights, tasks)
+
+
+def displayed_loss(
+    scores: Tensor, batch: ClickBatch, tasks: Sequence[float], bias: Tensor | None = None, chances: Tensor | None = None
+) -> Tensor:
+    """The cross entropy of scores (B, c, 3) with the acts on each display, among what stood there.
+
+    `bias` (depth, 3) is what a position adds to the score of what stands there; `chances` (depth,) are propensities,
+    by whose inverse acts count.
+    """
+    logits = _on_displays(scores, batch.list_of, batch.places)
+    behind = _unseen(scores, batch)[batch.list_of]
+    if bias is not None:
+        told = batch.tells_position[:, None, None].float()
+        logits = logits + told * bias[None, : logits.shape[1]]
+        behind = behind + told[:, 0] * bias[_last(batch.places)]
+    logits = logits.masked_fill((batch.places < 0)[..., None], _FAR)
+    total = torch.logsumexp(torch.cat([logits, behind[:, None]], dim=1), dim=1, keepdim=True)
+    acts = batch.acts if chances is None else batch.acts / chances[None, : logits.shape[1], None]
+    entropy, acted = (acts * (total - logits)).sum(dim=1), acts.sum(dim=1)
+    nothing = torch.zeros(scores.shape[0], scores.shape[2])
+    told_by_list = nothing.index_add(0, batch.list_of, entropy)
+    return _weighted(told_by_list, nothing.index_add(0, batch.list_of, acted), batch.weights, tasks)
+
+
+def single_displays_loss(
+    scores: Tensor, is_candidate: Tensor, acts: Tensor, chances: Tensor, tasks: Sequence[float]
+) -> Tensor:
+    """The same with the scores (K, depth, 3) of what stood on each of K displays, every one of them with scores of its
+    own: a mean over all acts by their weights, since a display of one act would else count alike whatever its place."""
+    given = log_softmax(scores.masked_fill(~is_candidate[..., None], _FAR), dim=1)
+    weighted = acts / chances[None, : acts.shape[1], None]
+    entropy = -(weighted * given).sum(dim=(0, 1))
+    return (entropy / weighted.sum(dim=(0, 1)).clamp(min=_LEAST) * torch.tensor(tasks)).sum()
+
+
+def _weighted(entropy: Tensor, total: Tensor, weights: Tensor, tasks: Sequence[float]) -> Tensor:
+    """The mean over lists of entropy (B, 3) by the total (B, 3) of what it is over; a list without any adds nothing."""
+    each = entropy / total.clamp(min=_LEAST)
+    by_list = (total > 0).float() * weights[:, None]
+    means = (each * by_list).sum(dim=0) / by_list.sum(dim=0).clamp(min=_LEAST)
+    return (means * torch.tensor(tasks)).sum()
+
+
+def _on_displays(scores: Tensor, list_of: Tensor, places: Tensor) -> Tensor:
+    """(K, depth, 3): the scores of what stood at each position."""
+    return scores[list_of[:, None], places.clamp(min=0)]
+
+
+def _unseen(scores: Tensor, batch: ClickBatch) -> Tensor:
+    """(B, 3): the logarithm of the sum of the exponentials of what nobody was shown."""
+    is_unseen = batch.is_candidate & ~batch.is_shown
+    return torch.logsumexp(scores.masked_fill(~is_unseen[..., None], _FAR), dim=1)
+
+
+def _last(places: Tensor) -> Tensor:
+    """(K,): the last position of each display that holds a candidate."""
+    positions = torch.arange(places.shape[1])[None].expand_as(places)
+    return positions.masked_fill(places < 0, 0).amax(dim=1)
+
+
+# How a trained network is mixed with the first stage, and its outputs with each other: chosen on validation lists.
+
+MIXES = (0.0, 0.05, 0.1, 0.2, 0.4, 0.8)
+"""Weights of the merged score that are tried beside the network's."""
+EVENT_WEIGHTS = (CLICKS_ALONE, (0.5, 0.3, 0.2))
+"""Weights of click, cart and purchase that are tried."""
+
+Weights = tuple[float, float, float]
+
+
+@dataclass(frozen=True, slots=True)
+class Mixing:
+    """What becomes a score."""
+
+    event_weights: Weights
+    mix: float
+    """The weight of the merged score."""
+    ndcg: float
+    """The mean nDCG@10 that it reaches on the validation lists."""
+
+    def scores(self, network: RankerNetwork, lists: Validation) -> NDArray[np.float32]:
+        """Of the candidates of all lists, end to end (m,)."""
+        found = scores_of(network, whole(lists.data, lists.numbers), self.event_weights)
+        return found + self.mix * merged_scores(lists.data.lists)[lists.places]
+
+
+def best_mixing(network: RankerNetwork, validation: Validation) -> Mixing:
+    """The one of the highest nDCG@10; of equal ones the first, which is the simplest."""
+    merged = merged_scores(validation.data.lists)[validation.places]
+    made = outputs_of(network, whole(validation.data, validation.numbers))
+    outputs = {each: made @ np.array(each, np.float32) for each in EVENT_WEIGHTS}
+    tried = [
+        Mixing(weights, mix, float(validation.ndcg(outputs[weights] + mix * merged).mean()))
+        for weights, mix in itertools.product(EVENT_WEIGHTS, MIXES)
+    ]
+    return max(tried, key=lambda each: each.ndcg)
+
+
+# The network that training on clicks begins with: the one that serves, or a new one.
+
+_HISTORY = "history."
+
+
+def new_network(shape: NetworkShape, features: NDArray[np.float32], seed: int) -> RankerNetwork:
+    """A network of drawn weights, at the scale of features (m, F)."""
+    torch.manual_seed(seed)
+    network = RankerNetwork(shape)
+    network.fit_scale(torch.from_numpy(features))
+    return network
+
+
+def new_attention(dimension: int, seed: int, columns: int = 32) -> HistoryAttention:
+    """Attention of drawn weights over histories of vectors of this dimension; it changes no score yet."""
+    torch.manual_seed(seed)
+    return HistoryAttention(NetworkShape(1, dimension, 1, attention_heads=1, history=columns))
+
+
+def with_attention(network: RankerNetwork, attention: HistoryAttention | None) -> RankerNetwork:
+    """The same network with this attention over histories, or with none."""
+    columns, dimension = (0, 0) if attention is None else attention.candidate.weight.shape
+    weights = {name: value for name, value in network.state_dict().items() if not name.startswith(_HISTORY)}
+    if attention is not None:
+        weights |= {f"{_HISTORY}{name}": value for name, value in attention.state_dict().items()}
+    made = RankerNetwork(replace(network.shape, history=columns, vector_dimension=dimension))
+    made.load_state_dict(weights)
+    return made.eval()
+
+
+def take_up_features(network: RankerNetwork, features: NDArray[np.float32]) -> tuple[int, ...]:
+    """Lets a trained network read features that never varied before and vary in (m, F) now; gives their columns.
+
+    Their scale is fitted, and their weights begin at 0, so that no score changes before something is learned. All other
+    features keep the scale that their weights were learned at.
+    """
+    fitted = RankerNetwork(network.shape)
+    fitted.fit_scale(torch.from_numpy(features))
+    columns = torch.nonzero(network.constant_features & ~fitted.constant_features)[:, 0]
+    with torch.no_grad():
+        network.centre[columns] = fitted.centre[columns]
+        network.spread[columns] = fitted.spread[columns]
+        network.linear.weight[:, columns] = 0.0
+        next(network.mlp[0].parameters())[:, columns] = 0.0
+    return tuple(columns.tolist())

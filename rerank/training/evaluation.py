@@ -1,4 +1,4 @@
-"""How good an order is: nDCG@10 of scores against graded targets, list by list."""
+"""How good an order is, list by list: nDCG@10 against graded targets; and how well scores are calibrated."""
 
 from __future__ import annotations
 
@@ -7,11 +7,12 @@ from collections.abc import Iterable
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from sklearn.linear_model import LogisticRegression
 
-from rerank.gate import measures
+from rerank.evaluation import metrics
 from rerank.ranker.network import EVENTS, RankerNetwork
-from rerank.ranker.onnx_ranker import OnnxRanker
-from rerank.training.batches import Batch, ListData
+from rerank.ranker.onnx import OnnxRanker
+from rerank.training.datasets import Batch, ListData
 
 DEPTH = 10
 CLICKS_ALONE = (1.0, 0.0, 0.0)
@@ -38,8 +39,8 @@ def outputs_of(network: RankerNetwork, batches: Iterable[Batch]) -> NDArray[np.f
 
 
 def ndcg(scores: NDArray[np.floating], gains: NDArray[np.float32], offsets: NDArray[np.int64]) -> NDArray[np.float64]:
-    """nDCG@10 (see `rerank.gate.measures.ndcg`) of each list (n,): of the candidates that it has, by their gains (m,);
-    0 for a list without any gain. Equal scores stay in the order that they have."""
+    """nDCG@10 (see `rerank.evaluation.metrics.ndcg`) of each list (n,): of the candidates that it has, by their gains
+    (m,); 0 for a list without any gain. Equal scores stay in the order that they have."""
     lengths = np.diff(offsets)
     is_candidate = np.arange(lengths.max(initial=0)) < lengths[:, None]
 
@@ -48,9 +49,34 @@ def ndcg(scores: NDArray[np.floating], gains: NDArray[np.float32], offsets: NDAr
         made[is_candidate] = values
         return made
 
-    return np.nan_to_num(measures.ndcg(padded(gains), padded(scores), is_candidate, DEPTH))
+    return np.nan_to_num(metrics.ndcg(padded(gains), padded(scores), is_candidate, DEPTH))
 
 
 def ranker_scores(ranker: OnnxRanker, data: ListData, numbers: Iterable[int]) -> NDArray[np.float64]:
     """What a ranker as it is served scores the candidates of some lists, end to end (m,)."""
     return np.concatenate([np.empty(0), *(ranker.score([data.candidates(number)])[0] for number in numbers)])
+
+
+# Calibration: from a ranker's scores to the probability that a product fits its query.
+
+_FREEDOM = 1e4
+"""The inverse of the penalty on the slope: too weak to be seen, yet labels that a score parts have a finite slope."""
+
+
+def fit_calibration(scores: NDArray[np.float64], probabilities: NDArray[np.float64]) -> tuple[float, float]:
+    """Slope and intercept of sigmoid(slope * score + intercept), closest to given probabilities (m,) by cross entropy
+    (Platt 1999, Probabilistic Outputs for Support Vector Machines, section 2, with soft labels).
+
+    The slope is never negative: where higher scores fit worse nothing is told by them, and the mean is all there is.
+    """
+    mean = float(np.clip(probabilities.mean(), 1e-4, 1 - 1e-4)) if len(probabilities) else 0.5
+    flat = 0.0, float(np.log(mean / (1 - mean)))
+    if len(scores) < 2 or float(scores.std()) == 0 or probabilities.max() == probabilities.min():
+        return flat
+    deviation, middle = float(scores.std()), float(scores.mean())
+    standard = ((scores - middle) / deviation).reshape(-1, 1)
+    labels = np.repeat([1, 0], len(scores))
+    weights = np.concatenate([probabilities, 1 - probabilities])
+    fitted = LogisticRegression(C=_FREEDOM).fit(np.concatenate([standard, standard]), labels, sample_weight=weights)
+    slope = float(fitted.coef_[0, 0]) / deviation
+    return (slope, float(fitted.intercept_[0]) - slope * middle) if slope > 0 else flat

@@ -15,14 +15,225 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
+from rerank.evaluation.metrics import query_means
+from rerank.evaluation.statistics import Difference, paired_bootstrap
+from rerank.ranker.features import MOST_ACTS
 from rerank.ranker.network import HistoryAttention
-from rerank.training.checkpoint import Epoch
-from rerank.training.click_losses import single_displays_loss
-from rerank.training.history_batches import HistoryBatch, HistoryData
-from rerank.training.history_judges import Judges
-from rerank.training.loop import LoopOptions, Training, train
+from rerank.training.click_training import single_displays_loss
+from rerank.training.trainer import Epoch, LoopOptions, Training, train
+
+# Displays of shoppers who are known, and what each of them did before: what attention over histories learns from.
+
+Numbers = NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Acts:
+    """a acts of shoppers on products that the catalog has: by shopper, each one's by time."""
+
+    shopper: Numbers
+    """(a,): the number of each one's shopper; ascending."""
+    rows: Numbers
+    """(a,): products."""
+    kinds: Numbers
+    """(a,): places in `rerank.ranker.features.ACT_KINDS`."""
+    times: Numbers
+    """(a,): milliseconds since 1970."""
+
+    def before(self, shopper: Numbers, times: Numbers) -> tuple[Numbers, Numbers]:
+        """Which acts k shoppers had done, each before a time of its own, the newest `MOST_ACTS`: from those at the
+        first (k,) to before those at the second (k,)."""
+        start = int(self.times.min(initial=0))
+        span = int(self.times.max(initial=0)) - start + 2
+        keys = self.shopper * span + (self.times - start)
+        behind = np.searchsorted(keys, shopper * span + np.clip(times - start, 0, span - 1))
+        return np.maximum(np.searchsorted(self.shopper, shopper), behind - MOST_ACTS), behind
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ShopperDisplays:
+    """k lists as they were shown to one shopper each, the earliest first."""
+
+    shopper: Numbers
+    """(k,)."""
+    times: Numbers
+    """(k,): when it was shown, in milliseconds since 1970."""
+    places: Numbers
+    """(k, depth): which of the candidates of all queries, end to end, stood at each position; -1 for none."""
+    acts: NDArray[np.bool_]
+    """(k, depth, 3): whether it was clicked, put into the cart, bought; never where there is none."""
+    first: Numbers
+    """(k,): where its shopper's history begins in `Acts`."""
+    behind: Numbers
+    """(k,): before which act it ends. All of it is earlier than the list."""
+
+    def __len__(self) -> int:
+        return len(self.shopper)
+
+    def taken(self, chosen: Numbers | NDArray[np.bool_]) -> ShopperDisplays:
+        """Some of them."""
+        return ShopperDisplays(
+            self.shopper[chosen],
+            self.times[chosen],
+            self.places[chosen],
+            self.acts[chosen],
+            self.first[chosen],
+            self.behind[chosen],
+        )
+
+    def telling(self, most: int | None = None, *, outputs: int | None = None) -> ShopperDisplays:
+        """Those that tell something of a history, the newest `most` of them: there is one, at least two candidates
+        stood there, and something was done on one. `outputs` is how many kinds of acts matter, from the first."""
+        is_candidate = self.places >= 0
+        acted = self.acts[..., :outputs].any(axis=(1, 2))
+        found = np.flatnonzero((self.behind > self.first) & (is_candidate.sum(axis=1) > 1) & acted)
+        return self.taken(found[-most:] if most else found)
+
+
+# Batches of displays with their shoppers' histories, over what the network that stands scores their candidates.
+
+_DAY_MS = 86_400_000
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class HistoryData:
+    """Displays, and all that their batches are made of."""
+
+    displays: ShopperDisplays
+    past: Acts
+    rows: Numbers
+    """(m,): the products of the candidates that displays point to."""
+    base: NDArray[np.float32]
+    """(m, 3): what the network that stands scores them, the merged score mixed in; those that no display shows may be
+    anything."""
+    gather: Callable[[Numbers], NDArray[np.float32]]
+    """The vectors (n, v) of products (n,)."""
+
+    def batch(self, numbers: Numbers) -> HistoryBatch:
+        """The batch of some displays."""
+        shown = self.displays.taken(numbers)
+        is_candidate = shown.places >= 0
+        places = np.where(is_candidate, shown.places, 0)
+        length = int((shown.behind - shown.first).max(initial=1))
+        at = shown.behind[:, None] - np.arange(length, 0, -1)
+        is_act = at >= shown.first[:, None]
+        at = np.where(is_act, at, 0)
+        gaps = (shown.times[:, None] - self.past.times[at]) / _DAY_MS
+        return HistoryBatch(
+            torch.from_numpy(self._vectors(self.rows[places], is_candidate)),
+            torch.from_numpy(self._vectors(self.past.rows[at], is_act)),
+            torch.from_numpy(np.where(is_act, self.past.kinds[at], -1)),
+            torch.from_numpy(np.where(is_act, gaps, 0).astype(np.float32)),
+            torch.from_numpy(self.base[places]),
+            torch.from_numpy(is_candidate),
+            torch.from_numpy(shown.acts.astype(np.float32)),
+        )
+
+    def _vectors(self, rows: Numbers, is_there: NDArray[np.bool_]) -> NDArray[np.float32]:
+        found = self.gather(rows[is_there])
+        vectors = np.zeros((*rows.shape, found.shape[1]), np.float32)
+        vectors[is_there] = found
+        return vectors
+
+
+@dataclass(frozen=True, slots=True)
+class HistoryBatch:
+    """K displays of at most c candidates each."""
+
+    vectors: Tensor
+    """(K, c, v)."""
+    history_vectors: Tensor
+    """(K, h, v)."""
+    history_kinds: Tensor
+    """(K, h): -1 for none."""
+    history_gaps: Tensor
+    """(K, h): days."""
+    base: Tensor
+    """(K, c, 3)."""
+    is_candidate: Tensor
+    """(K, c)."""
+    acts: Tensor
+    """(K, c, 3)."""
+
+    def scores(self, attention: HistoryAttention) -> Tensor:
+        """(K, c, 3): with the history."""
+        added: Tensor = attention(self.vectors, self.history_vectors, self.history_kinds, self.history_gaps)
+        return self.base + added
+
+
+# Whether attention over histories helps: later displays, half of whose shoppers choose and half judge.
+
+LEAST_SHOPPERS = 20
+"""To choose by, and as many to judge by."""
+_TOGETHER = 512
+"""Displays that are scored at once."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Judges:
+    """Displays of a later time, and how an order is judged by them: by the mean reciprocal rank of what was clicked.
+
+    Each click counts by the inverse propensity of the place that it was shown at (Joachims, Swaminathan & Schnabel
+    2017, section 4): counted alike, clicks would speak for the order that was shown, against any other.
+    """
+
+    choosing: HistoryData
+    judging: HistoryData
+    chances: NDArray[np.float64]
+    """(depth,): propensities."""
+    event_weights: tuple[float, float, float]
+    """What makes one score of three."""
+
+    @property
+    def shoppers(self) -> int:
+        """How many there are, of both."""
+        return sum(len(np.unique(each.displays.shopper)) for each in (self.choosing, self.judging))
+
+    def chosen(self, attention: HistoryAttention) -> float:
+        """How good an attention is, by the displays that choose."""
+        ranks, weights = self._ranks(self.choosing, attention)
+        return float(np.average(ranks, weights=weights))
+
+    def gain(self, attention: HistoryAttention) -> Difference:
+        """What the history adds, by the displays that judge. Displays of one shopper depend on each other, so shoppers
+        are what is drawn again."""
+        numbers, shopper = np.unique(self.judging.displays.shopper, return_inverse=True)
+        means = []
+        for each in (attention, None):
+            ranks, weights = self._ranks(self.judging, each)
+            mean, total = query_means(ranks, shopper, len(numbers), weights)
+            means.append(mean)
+        return paired_bootstrap(means[0], means[1], total)
+
+    def _ranks(
+        self, data: HistoryData, attention: HistoryAttention | None
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """(k,) each: the mean of 1 / rank over each display's clicks, and their weight; None is without a history."""
+        clicks = data.displays.acts[..., 0] / self.chances[: data.displays.places.shape[1]]
+        order = np.argsort(-self._scores(data, attention), axis=1, kind="stable")
+        ranks = np.argsort(order, axis=1) + 1.0
+        weights = clicks.sum(axis=1)
+        return (clicks / ranks).sum(axis=1) / weights, weights
+
+    def _scores(self, data: HistoryData, attention: HistoryAttention | None) -> NDArray[np.float64]:
+        """(k, depth): of what stood on each display; of nothing, less than any."""
+        worth, found = torch.tensor(self.event_weights), []
+        with torch.inference_mode():
+            for start in range(0, len(data.displays), _TOGETHER):
+                batch = data.batch(np.arange(start, min(start + _TOGETHER, len(data.displays))))
+                scores = (batch.base if attention is None else batch.scores(attention)) @ worth
+                found.append(scores.masked_fill(~batch.is_candidate, -torch.inf).double().numpy())
+        return np.concatenate(found)
+
+
+def halves(displays: ShopperDisplays) -> tuple[ShopperDisplays, ShopperDisplays]:
+    """Those that choose and those that judge: of no shopper in both."""
+    _, place = np.unique(displays.shopper, return_inverse=True)
+    return displays.taken(place % 2 == 0), displays.taken(place % 2 == 1)
+
 
 LEAST_DISPLAYS = 200
 """To learn from."""
@@ -74,7 +285,7 @@ def train_history(
 ) -> tuple[HistoryAttention, tuple[Epoch, ...]]:
     """Trains a copy of `start`; returns it as the displays that choose liked it best, with its curve.
 
-    `folder` keeps its state between epochs: see `rerank.training.loop`, also for `advance` and `judged`. Raises
+    `folder` keeps its state between epochs: see `rerank.training.trainer`, also for `advance` and `judged`. Raises
     TrainingError where the loss is no number any more.
     """
     attention, judges = copy.deepcopy(start), training.judges

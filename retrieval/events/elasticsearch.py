@@ -5,32 +5,371 @@ Nothing is asked before a refresh, so whatever was acknowledged is found.
 
 from __future__ import annotations
 
+import re
 import threading
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import date
+from functools import lru_cache
 from typing import Any
 
+import msgspec
 import polars as pl
+import xxhash
 
-from retrieval.cluster import Cluster
-from retrieval.cluster_documents import (
+from retrieval.elasticsearch.client import Cluster, IndexState
+from retrieval.elasticsearch.documents import (
     BULK_DOCUMENTS,
+    CREATED,
+    NO_INDEX,
+    THERE_ALREADY,
     Found,
+    NewDocument,
     PointInTime,
+    create,
     drop_empty,
     expunge,
+    flush,
+    make_index,
     parts,
     refresh,
     remove,
     search,
+    sources,
 )
-from retrieval.errors import ClusterUnavailableError, StoreError
-from retrieval.events import ubi
-from retrieval.events.elasticsearch_append import append
-from retrieval.events.elasticsearch_indexes import EventIndexes
-from retrieval.events.pseudonyms import prefix
+from retrieval.errors import ClusterRefusedError, ClusterUnavailableError, StoreError
+from retrieval.events.privacy import prefix
 from retrieval.events.store import Appended, DayState, check_expected
-from retrieval.events.stored import StoredEvent, event_table
+from retrieval.events.stored import DAY_MS, EPOCH, StoredEvent, event_table, moment
+from retrieval.records import EventKind
+
+# How events get into a cluster, each once: its key is claimed, then it is written.
+#
+# An id is unique in one index only, and an event that is sent again may come with another time. So each key is claimed
+# first, in an index of keys for all months, with a digest of what its event says; then the event is written under the
+# key. Whoever is broken off in between sends again, finds the claim, and goes on from there.
+
+_SENDERS = 2
+
+
+def append(cluster: Cluster, indexes: EventIndexes, events: Sequence[StoredEvent]) -> Appended:
+    """Takes events that are new; all are on the disk of every copy when it returns."""
+    call = _Call(cluster, indexes, events)
+    keys = list(parts(call.places, BULK_DOCUMENTS))
+    if len(keys) <= 1:
+        return _sum(map(call.append, keys))
+    with ThreadPoolExecutor(_SENDERS, thread_name_prefix="shelfwise-events") as senders:
+        return _sum(senders.map(call.append, keys))
+
+
+@dataclass(frozen=True, slots=True)
+class _Claim:
+    """What a key stands for: a digest of what was said, and when it happened."""
+
+    said: str
+    time: int
+
+
+class _Call:
+    """Events that are appended in one call, by their keys."""
+
+    def __init__(self, cluster: Cluster, indexes: EventIndexes, events: Sequence[StoredEvent]) -> None:
+        self._cluster = cluster
+        self._indexes = indexes
+        self._events = events
+        self._said = [said_digest(event) for event in events]
+        self.places: dict[str, list[int]] = {}
+        """Of each key in hexadecimal digits: where its events are."""
+        for place, event in enumerate(events):
+            self.places.setdefault(event.key.hex(), []).append(place)
+
+    def append(self, keys: Sequence[str]) -> Appended:
+        """Takes the events of some keys."""
+        claimed = self._claim({key: self._claim_of(self.places[key][0]) for key in keys})
+        equal = {key: [p for p in self.places[key] if self._said[p] == claimed[key].said] for key in keys}
+        differing = {place for key in keys for place in self.places[key]}.difference(*equal.values())
+        # One that told no time has that of the first time that it was sent, and so its month.
+        first = {key: self._events[places[0]] for key, places in equal.items() if places}
+        taken = self._write({key: event._replace(time=claimed[key].time) for key, event in first.items()})
+        return Appended(taken, sum(map(len, equal.values())) - taken, tuple(differing))
+
+    def _claim_of(self, place: int) -> _Claim:
+        return _Claim(self._said[place], self._events[place].time)
+
+    def _claim(self, claims: Mapping[str, _Claim]) -> dict[str, _Claim]:
+        """Claims keys for what is said under them; what is said under each in the store, by whomever."""
+        index = self._indexes.keys
+        statuses = self._indexes.write([(index, key, msgspec.json.encode(each)) for key, each in claims.items()])
+        there = [key for key, status in zip(claims, statuses, strict=True) if status == THERE_ALREADY]
+        found = sources(self._cluster, index, there) if there else {}
+        return {**claims, **{key: _Claim(source["said"], source["time"]) for key, source in found.items()}}
+
+    def _write(self, events: Mapping[str, StoredEvent]) -> int:
+        """Writes events that are not there; how many were not."""
+        application = self._indexes.application
+        named = [(self._indexes.name_of(event), key, event) for key, event in events.items()]
+        statuses = self._indexes.write([(name, key, document(event, application)) for name, key, event in named])
+        there = {name for (name, *_), status in zip(named, statuses, strict=True) if status == THERE_ALREADY}
+        if there:
+            # Whoever writes it may not have it on the disk yet.
+            flush(self._cluster, sorted(there))
+        return statuses.count(CREATED)
+
+
+def _sum(appended: Iterable[Appended]) -> Appended:
+    each = list(appended)
+    differing = sorted(place for one in each for place in one.differing)
+    return Appended(sum(one.taken for one in each), sum(one.repeated for one in each), tuple(differing))
+
+
+# The indexes that hold events in a cluster: their names, how they are made, and which there are.
+
+_MAKER = "shelfwise"
+_KEYS_MAPPING: Mapping[str, Any] = {
+    "dynamic": "strict",
+    "properties": {
+        "said": {"type": "keyword", "index": False, "doc_values": False},
+        "time": {"type": "long", "index": False, "doc_values": False},
+    },
+}
+_SETTINGS: Mapping[str, Any] = {
+    "translog.durability": "request",
+    # So that what is forgotten leaves the files: a merge takes segments with a single removed document, and a copy
+    # that was away asks for files instead of for the history that removed documents are kept for.
+    "merge.policy.expunge_deletes_allowed": 0,
+    "soft_deletes.retention_lease.period": "0ms",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class MonthIndex:
+    """The index of a month's searches, or of its other events. Days are since 1970, both included."""
+
+    name: str
+    first_day: int
+    last_day: int
+
+
+class EventIndexes:
+    """The indexes of one store's events: `ubi_events-ALIAS-2026-11`, `ubi_queries-ALIAS-2026-11` and `ubi_keys-ALIAS`.
+
+    Those of all months are behind the aliases `ubi_events-ALIAS` and `ubi_queries-ALIAS`. Each has one more alias, by
+    which it is written: told to write to an alias only, Elasticsearch never makes an index that was removed in the
+    meantime anew, with a mapping that it guessed.
+    """
+
+    def __init__(self, cluster: Cluster) -> None:
+        self._cluster = cluster
+        alias = cluster.settings.alias
+        self.application = alias
+        self.events, self.queries, self.keys = f"ubi_events-{alias}", f"ubi_queries-{alias}", f"ubi_keys-{alias}"
+        self.aliases = (self.events, self.queries)
+        self._name = re.compile(rf"(?:{re.escape(self.events)}|{re.escape(self.queries)})-(\d{{4}})-(\d\d)")
+
+    def name_of(self, event: StoredEvent) -> str:
+        """The index that an event belongs to."""
+        return f"{self.queries if event.kind == EventKind.QUERY else self.events}-{_month(event.day)}"
+
+    def write(self, documents: Sequence[tuple[str, str, bytes]]) -> list[int]:
+        """Writes documents, given by index, id and content, unless there are any with their ids; see `create`.
+
+        An index that is not there is made. Raises ClusterRefusedError where there is one that somebody else made.
+        """
+        new = [NewDocument(_written_by(index), name, content) for index, name, content in documents]
+        statuses = create(self._cluster, new)
+        missing = [place for place, status in enumerate(statuses) if status == NO_INDEX]
+        if missing:
+            for index in sorted({documents[place][0] for place in missing}):
+                self._make(index)
+            again = create(self._cluster, [new[place] for place in missing])
+            for place, status in zip(missing, again, strict=True):
+                if status == NO_INDEX:
+                    raise ClusterRefusedError(
+                        f"there is an index {documents[place][0]} that was not made here: remove it if nothing needs "
+                        f"it, or set elasticsearch.alias to another name"
+                    )
+                statuses[place] = status
+        return statuses
+
+    def months(self) -> list[MonthIndex]:
+        """The indexes that there are, by month; raises ClusterRefusedError where one of them is not ours."""
+        states = self._cluster.states(",".join(self.aliases))
+        return sorted((self._month_index(state) for state in states), key=lambda month: (month.first_day, month.name))
+
+    def _month_index(self, state: IndexState) -> MonthIndex:
+        named = self._name.fullmatch(state.name)
+        if named is None or state.meta.get("made_by") != _MAKER:
+            raise ClusterRefusedError(f"the index {state.name} is no index of events; remove its alias of events")
+        if state.meta.get("schema") != SCHEMA:
+            raise ClusterRefusedError(f"the index {state.name} is of another version of Shelfwise: use that one")
+        year, month = int(named[1]), int(named[2])
+        after = date(year + month // 12, month % 12 + 1, 1)
+        return MonthIndex(state.name, _day(date(year, month, 1)), _day(after) - 1)
+
+    def _make(self, index: str) -> None:
+        self._cluster.check_server()
+        settings = {**_SETTINGS, "number_of_shards": self._cluster.settings.shards, **self._cluster.settings.copies}
+        aliases: dict[str, dict[str, Any]] = {_written_by(index): {"is_hidden": True}}
+        mapping = _KEYS_MAPPING
+        if index == self.keys:
+            settings["hidden"] = True
+        else:
+            of = self.queries if index.startswith(f"{self.queries}-") else self.events
+            aliases[of] = {}
+            mapping = QUERIES_MAPPING if of == self.queries else EVENTS_MAPPING
+        made_by = {"made_by": _MAKER, "schema": SCHEMA, "application": self.application}
+        make_index(self._cluster, index, settings, {**mapping, "_meta": made_by}, aliases)
+
+
+def _written_by(index: str) -> str:
+    return f"{index}-write"
+
+
+@lru_cache(maxsize=4_096)
+def _month(day: int) -> str:
+    return moment(day * DAY_MS).strftime("%Y-%m")
+
+
+def _day(of: date) -> int:
+    return (of - EPOCH.date()).days
+
+
+# An event as a document in the schema of User Behavior Insights (UBI 1.3, github.com/o19s/ubi), and back.
+#
+# Searches are documents of UBI's queries, everything else of its events. What the schema has no place for stands below
+# `event_attributes`, or `query_attributes` of a search; what only a store of events needs, below `shelfwise`.
+
+SCHEMA = 1
+"""Of the documents; it stands in the mapping of each index."""
+DAY, KEY, TIME, SHOPPER, SESSION = "shelfwise.day", "shelfwise.key", "timestamp", "client_id", "session_id"
+MARKS = ("shelfwise.mark_low", "shelfwise.mark_high")
+"""Numbers below 2^24 that are made of all of an event: their sums over up to 2^29 events are exact in floats."""
+FIELDS = (
+    "action_name",
+    SHOPPER,
+    SESSION,
+    "query_id",
+    "user_query",
+    "event_attributes",
+    "query_attributes",
+    "shelfwise.received",
+)
+"""Those that an event is made of again, besides its time and key."""
+
+_ACTIONS = {kind.value: kind.value for kind in EventKind} | {
+    EventKind.CART.value: "add_to_cart",
+    EventKind.REMOVAL.value: "remove_from_cart",
+}
+"""As UBI calls what has a usual name there."""
+_KINDS = {action: kind for kind, action in _ACTIONS.items()}
+
+_KEYWORD = {"type": "keyword"}
+_ATTRIBUTES = {
+    "properties": {
+        "object": {"properties": {"object_id": _KEYWORD}},
+        "position": {"properties": {"ordinal": {"type": "integer"}}},
+        "quantity": {"type": "integer"},
+        "rating": {"type": "double"},
+        "results": {"type": "integer"},
+    }
+}
+_COMMON = {
+    "application": _KEYWORD,
+    "timestamp": {"type": "date"},
+    "query_id": _KEYWORD,
+    "client_id": _KEYWORD,
+    "session_id": _KEYWORD,
+    "shelfwise": {
+        "properties": {
+            "key": _KEYWORD,
+            "day": {"type": "integer"},
+            "received": {"type": "date"},
+            "mark_low": {"type": "integer"},
+            "mark_high": {"type": "integer"},
+        }
+    },
+}
+_TEXT = {"type": "text", "fields": {"keyword": _KEYWORD}}
+EVENTS_MAPPING: Mapping[str, Any] = {
+    "dynamic": "strict",
+    "properties": {**_COMMON, "action_name": _KEYWORD, "user_query": _KEYWORD, "event_attributes": _ATTRIBUTES},
+}
+QUERIES_MAPPING: Mapping[str, Any] = {
+    "dynamic": "strict",
+    "properties": {**_COMMON, "user_query": _TEXT, "query_attributes": _ATTRIBUTES},
+}
+
+
+def document(event: StoredEvent, application: str) -> bytes:
+    """The document of an event, as JSON. What an event does not say is not in it."""
+    digest = xxhash.xxh3_64_intdigest(msgspec.json.encode(_plain(event)))
+    ubi: dict[str, Any] = {
+        "application": application,
+        "timestamp": moment(event.time).isoformat(timespec="milliseconds"),
+        "shelfwise": {
+            "key": event.key.hex(),
+            "day": event.day,
+            "received": event.received,
+            "mark_low": digest & 0xFFFFFF,
+            "mark_high": digest >> 24 & 0xFFFFFF,
+        },
+    }
+    said = (SHOPPER, event.shopper), (SESSION, event.session), ("query_id", event.query_id), ("user_query", event.query)
+    ubi |= {name: value for name, value in said if value}
+    if event.kind == EventKind.QUERY:
+        ubi["query_attributes"] = _attributes(event)
+    else:
+        ubi["action_name"] = _ACTIONS[event.kind]
+        ubi["event_attributes"] = _attributes(event)
+    return msgspec.json.encode(ubi)
+
+
+def row(key: str, time: int, source: Mapping[str, Any]) -> tuple[object, ...]:
+    """What an event was, of its key as hexadecimal digits, its time and its document; as a row of `event_table`."""
+    is_query = "action_name" not in source
+    attributes = source["query_attributes" if is_query else "event_attributes"]
+    return (
+        bytes.fromhex(key),
+        EventKind.QUERY.value if is_query else _KINDS[source["action_name"]],
+        time,
+        source["shelfwise"]["received"],
+        source.get(SHOPPER, ""),
+        source.get(SESSION, ""),
+        source.get("query_id", ""),
+        source.get("user_query", ""),
+        attributes.get("object", {}).get("object_id", ""),
+        attributes.get("position", {}).get("ordinal"),
+        attributes.get("quantity"),
+        attributes.get("rating"),
+        attributes.get("results"),
+    )
+
+
+def said_digest(event: StoredEvent) -> str:
+    """What tells what a client said from anything else that it might have said under the same key."""
+    return xxhash.xxh3_128_hexdigest(msgspec.json.encode(_plain(event).said))
+
+
+def _plain(event: StoredEvent) -> StoredEvent:
+    """Five stars are the same as a whole number and with a point."""
+    return event if event.rating is None else event._replace(rating=float(event.rating))
+
+
+def _attributes(event: StoredEvent) -> dict[str, Any]:
+    attributes: dict[str, Any] = {}
+    if event.product_id:
+        attributes["object"] = {"object_id": event.product_id}
+    if event.position is not None:
+        attributes["position"] = {"ordinal": event.position}
+    numbers: Sequence[tuple[str, float | None]] = (
+        ("quantity", event.quantity),
+        ("rating", event.rating),
+        ("results", event.results),
+    )
+    return attributes | {name: value for name, value in numbers if value is not None}
+
 
 _PAGE = 5_000
 _TERMS = 10_000
@@ -38,7 +377,7 @@ _TERMS = 10_000
 _MOST_DAYS = 65_535
 """Groups that Elasticsearch counts in one answer by default: 179 years."""
 _EXPUNGE_SECONDS = 120.0
-_NAMED = {"exists": {"field": ubi.SHOPPER}}
+_NAMED = {"exists": {"field": SHOPPER}}
 
 
 class ElasticsearchEvents:
@@ -73,14 +412,14 @@ class ElasticsearchEvents:
     def days(self) -> Mapping[int, DayState]:
         """The state of each day that has events, ascending."""
         self._refresh()
-        sums = {name: {"sum": {"field": name}} for name in ubi.MARKS}
-        days = {"terms": {"field": ubi.DAY, "size": _MOST_DAYS, "order": {"_key": "asc"}}, "aggs": sums}
+        sums = {name: {"sum": {"field": name}} for name in MARKS}
+        days = {"terms": {"field": DAY, "size": _MOST_DAYS, "order": {"_key": "asc"}}, "aggs": sums}
         answer = search(self._cluster, self._indexes.aliases, {"size": 0, "aggs": {"days": days}})
         found = answer.get("aggregations", {}).get("days", {"buckets": [], "sum_other_doc_count": 0})
         if found["sum_other_doc_count"]:
             raise StoreError(f"events of more than {_MOST_DAYS:,} days cannot be told apart; expire the oldest")
         return {
-            bucket["key"]: DayState(bucket["doc_count"], "-".join(f"{bucket[name]['value']:.0f}" for name in ubi.MARKS))
+            bucket["key"]: DayState(bucket["doc_count"], "-".join(f"{bucket[name]['value']:.0f}" for name in MARKS))
             for bucket in found["buckets"]
         }
 
@@ -94,18 +433,18 @@ class ElasticsearchEvents:
         for (first, last), indexes in months.items():
             days = _days(max(first, first_day), min(last, last_day))
             with PointInTime(self._cluster, indexes) as now:
-                for page in now.pages(days, _PAGE, ubi.FIELDS, (ubi.TIME, ubi.KEY)):
-                    yield event_table(ubi.row(found.id, found.sort[0], found.source) for found in page)
+                for page in now.pages(days, _PAGE, FIELDS, (TIME, KEY)):
+                    yield event_table(row(found.id, found.sort[0], found.source) for found in page)
 
     def holds(self, shoppers: Collection[str]) -> int:
         """How many events are under any of these pseudonyms."""
         self._refresh()
-        return sum(self._count(_any(ubi.SHOPPER, some)) for some in parts(set(shoppers), _TERMS))
+        return sum(self._count(_any(SHOPPER, some)) for some in parts(set(shoppers), _TERMS))
 
     def holds_key(self, name: str) -> bool:
         """Whether any event is under a pseudonym that a key of this name made."""
         self._refresh()
-        begin = [{"prefix": {field: prefix(name)}} for field in (ubi.SHOPPER, ubi.SESSION)]
+        begin = [{"prefix": {field: prefix(name)}} for field in (SHOPPER, SESSION)]
         return self._count({"bool": {"should": begin}}) > 0
 
     def forget(self, shoppers: Collection[str]) -> int:
@@ -114,15 +453,15 @@ class ElasticsearchEvents:
         Raises ClusterUnavailableError where the cluster's files are not free of them in time: forget them again.
         """
         self._refresh()
-        theirs = [_any(ubi.SHOPPER, some) for some in parts(set(shoppers), _TERMS)]
+        theirs = [_any(SHOPPER, some) for some in parts(set(shoppers), _TERMS)]
         sessions = {
-            found.source[ubi.SESSION]
+            found.source[SESSION]
             for query in theirs
-            for found in self._found(query, ubi.SESSION)
-            if ubi.SESSION in found.source
+            for found in self._found(query, SESSION)
+            if SESSION in found.source
         }
         nameless = [
-            {"bool": {"filter": [_any(ubi.SESSION, some)], "must_not": [_NAMED]}} for some in parts(sessions, _TERMS)
+            {"bool": {"filter": [_any(SESSION, some)], "must_not": [_NAMED]}} for some in parts(sessions, _TERMS)
         ]
         # The shopper's own go last: whoever is broken off before finds the sessions again.
         removed = sum(self._remove(query) for query in (*nameless, *theirs))
@@ -139,7 +478,7 @@ class ElasticsearchEvents:
             check_expected(self.days(), before_day, expected)
         self._refresh()
         count = None if expected is None else sum(state.count for state in expected.values())
-        removed = self._remove({"range": {ubi.DAY: {"lt": before_day}}}, count)
+        removed = self._remove({"range": {DAY: {"lt": before_day}}}, count)
         for month in self._indexes.months():
             if month.last_day < before_day:
                 drop_empty(self._cluster, month.name)
@@ -200,4 +539,4 @@ def _any(field: str, values: Sequence[str]) -> dict[str, Any]:
 
 
 def _days(first: int, last: int) -> dict[str, Any]:
-    return {"range": {ubi.DAY: {"gte": first, "lte": last}}}
+    return {"range": {DAY: {"gte": first, "lte": last}}}

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
 
 import polars as pl
 
-from retrieval.events.event import EventKind
+from retrieval.errors import EventError
+from retrieval.records import Event, EventKind
+from retrieval.updates.validation import CONTROL, MAX_ID_BYTES, is_writable
 
 KEY_BYTES = 16
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -85,3 +88,127 @@ def milliseconds(moment: datetime) -> int:
 def moment(ms: int) -> datetime:
     """The time, in UTC, of milliseconds since 1970."""
     return EPOCH + timedelta(milliseconds=ms)
+
+
+# Which events can be taken: every value in its bounds, and all that its kind needs.
+
+MAX_QUERY = 1_000
+"""Characters of a query."""
+MAX_POSITION = 100_000
+MAX_QUANTITY = 1_000_000
+MAX_RESULTS = 2**31 - 1
+SKEW = timedelta(minutes=5)
+"""How far a client's clock may be ahead."""
+OLDEST = datetime(2000, 1, 1, tzinfo=UTC)
+
+_COUNTED = frozenset({EventKind.CART, EventKind.REMOVAL, EventKind.PURCHASE})
+_IDS = ("event_id", "query_id", "shopper", "session", "product_id")
+
+
+def sound(event: Event, now: datetime) -> Event:
+    """The event with its time and quantity filled in, if it can be taken; raises EventError where it cannot."""
+    if not isinstance(event, Event):
+        raise EventError(
+            "no event", f"expected an Event, not {type(event).__name__}; several are handed over one by one"
+        )
+    kind = event.kind if type(event.kind) is EventKind else _kind(event.kind)
+    if not _are_plain(event):
+        for name in _IDS:
+            _check_id(name, getattr(event, name))
+    query = _query(event.query) if event.query != "" else ""
+    if kind is EventKind.QUERY:
+        if not query or not event.query_id:
+            raise EventError("no query", "a query event needs the text and a query_id")
+    elif not event.product_id:
+        raise EventError("no product", f"events of kind {kind} need a product_id")
+    if not (event.shopper or event.session or event.query_id):
+        raise EventError("nobody's", "an event needs a shopper, a session or a query_id")
+    if event.position is not None:
+        _check_whole("position", event.position, 1, MAX_POSITION)
+    if event.results is not None:
+        _check_whole("results", event.results, 0, MAX_RESULTS)
+    if event.quantity is not None:
+        _check_whole("quantity", event.quantity, 1, MAX_QUANTITY)
+    if event.rating is not None or kind is EventKind.RATING:
+        _check_rating(event.rating)
+    quantity = event.quantity or 1 if kind in _COUNTED else None
+    time = _time(event.time, now)
+    if kind is event.kind and query == event.query and time is event.time and quantity == event.quantity:
+        return event
+    return replace(event, kind=kind, query=query, time=time, quantity=quantity)
+
+
+def quoted(value: object) -> str:
+    """A value for a message, up to the length of a query.
+
+    Not shorter: personal data in it is masked before the message is kept, and half an address would not be known.
+    """
+    try:
+        return f"{value!r:.{MAX_QUERY}}"
+    except ValueError:  # more digits than Python writes
+        return "a number of thousands of digits"
+
+
+def _are_plain(event: Event) -> bool:
+    """Whether the ids together are what nearly all are, so that none needs a closer look."""
+    try:
+        ids = event.event_id + event.query_id + event.shopper + event.session + event.product_id
+        return len(ids) <= MAX_ID_BYTES and ids.isascii() and ids.isprintable()
+    except (AttributeError, TypeError):
+        return False
+
+
+def _kind(kind: object) -> EventKind:
+    try:
+        return EventKind(str(kind))
+    except ValueError:
+        kinds = ", ".join(EventKind)
+        raise EventError("unknown kind", f"{quoted(kind)}; the kinds are {kinds}") from None
+
+
+def _check_id(name: str, value: object) -> None:
+    if not isinstance(value, str):
+        raise EventError(f"bad {name}", f"{name} is a text, not {type(value).__name__}")
+    if not value:
+        return
+    if len(value) > MAX_ID_BYTES or not is_writable(value) or len(value.encode()) > MAX_ID_BYTES:
+        raise EventError(f"bad {name}", f"over {MAX_ID_BYTES} bytes, or no text{_shown(name, value)}")
+    if CONTROL.search(value):
+        raise EventError(f"bad {name}", f"it has control characters{_shown(name, value)}")
+
+
+def _shown(name: str, value: str) -> str:
+    """An id, for a message; nothing of what a person or a visit is called."""
+    return "" if name in ("shopper", "session") else f": {quoted(value)}"
+
+
+def _query(query: object) -> str:
+    if not isinstance(query, str) or not is_writable(query):
+        raise EventError("bad query", "a query is a text that UTF-8 can write")
+    if len(query) > MAX_QUERY:
+        raise EventError("query too long", f"{len(query):,} characters; a query may have {MAX_QUERY:,}")
+    return " ".join(CONTROL.sub(" ", query).split())
+
+
+def _check_whole(name: str, value: object, least: int, most: int) -> None:
+    if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
+        raise EventError(f"bad {name}", f"{quoted(value)}; {name} is a whole number from {least:,} to {most:,}")
+
+
+def _check_rating(rating: object) -> None:
+    if isinstance(rating, bool) or not isinstance(rating, int | float):
+        raise EventError("bad rating", f"{quoted(rating)}; a rating event needs a number from 0 to 5")
+    if not 0 <= rating <= 5:
+        raise EventError("bad rating", f"{quoted(rating)}; stars are from 0 to 5")
+
+
+def _time(time: object, now: datetime) -> datetime:
+    if time is None:
+        return now
+    if not isinstance(time, datetime) or time.utcoffset() is None:
+        raise EventError("bad time", f"{quoted(time)}; a time has a date, a time of day and a zone")
+    if time - now > SKEW:
+        raise EventError("in the future", f"{time.isoformat()} comes after {now.isoformat(timespec='seconds')}")
+    if time < OLDEST:
+        raise EventError("too old", f"{time.isoformat()}; events are from {OLDEST.date()} on")
+    return time

@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from service.demo.store import DemoFiles, write_demo_store
+from service.demo.generator import DemoFiles, write_demo_store
 
 __all__ = ["DemoFiles", "write_demo_store"]

@@ -2,19 +2,122 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import hashlib
+import math
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
+from itertools import islice, product
+from statistics import NormalDist
 from types import MappingProxyType
+from typing import TypeVar
+
+import numpy as np
 
 from retrieval.records import Availability, Product
-from service.demo.dice import Dice, named_rng
-from service.demo.grammar import Grammar, ProductType
-from service.demo.grammar_en import ENGLISH
-from service.demo.grammar_zh import CHINESE
-from service.demo.identifiers import ModelNumbers, ean13, sku
-from service.demo.lines import CATALOG_DAY, Line, LineMaker, Variant, variant_price, variants
-from service.demo.texts import description, store_price, title
+from service.demo.data_en import ENGLISH
+from service.demo.data_zh import CHINESE
+from service.demo.grammar import Axis, Brand, Grammar, ProductType, Scalar
+
+# Product lines: what the variants of one model share, drawn from a product type.
+
+CATALOG_DAY = datetime(2025, 1, 5, tzinfo=UTC)
+"""When the catalog was made; every event happens later."""
+
+_MOST_VARIANTS = 6
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One model of one brand. `appeal` and `quality` are latent: pictures draw clicks, only quality makes buyers."""
+
+    number: int
+    kind: ProductType
+    brand: Brand
+    series: str
+    model: str
+    name: str
+    style: str
+    point: str
+    facts: tuple[str, ...]
+    closing: str
+    fixed: tuple[tuple[Axis, Scalar], ...]
+    told: frozenset[str]
+    """Fixed attributes that the titles tell."""
+    shade: int
+    """Which finer colour name titles use; -1 for the plain one."""
+    price: float
+    created: datetime
+    rating: float
+    popularity: float
+    appeal: float
+    quality: float
+
+
+Variant = tuple[tuple[Axis, Scalar], ...]
+
+
+class LineMaker:
+    """Draws lines, with model numbers unique over the catalog and series names unique for a brand and a type."""
+
+    def __init__(self, grammar: Grammar, models: ModelNumbers) -> None:
+        self._grammar = grammar
+        self._models = models
+        self._generations: dict[tuple[str, str, str], int] = {}
+
+    def make(self, number: int, kind: ProductType, dice: Dice) -> Line:
+        """The next line of this type."""
+        brand = dice.pick(self._grammar.brands[kind.brands])
+        fixed = tuple((axis, dice.pick(axis.values)) for axis in kind.fixed)
+        quality = dice.normal()
+        return Line(
+            number=number,
+            kind=kind,
+            brand=brand,
+            series=self._series(kind, brand, dice),
+            model=self._models.next(brand.code, dice),
+            name=dice.pick(kind.names),
+            style=dice.pick(self._grammar.styles),
+            point=dice.pick(kind.points) if kind.points and dice.chance(0.55) else "",
+            facts=dice.some(kind.facts, 2),
+            closing=dice.pick(self._grammar.closings[kind.path[0]]),
+            fixed=fixed,
+            told=frozenset(axis.name for axis, _ in fixed if dice.chance(0.65)),
+            shade=dice.below(2) if dice.chance(0.35) else -1,
+            price=dice.lognormal(kind.median * brand.level, kind.sigma * 0.6),
+            created=CATALOG_DAY - timedelta(days=30 + dice.below(1070), seconds=dice.below(86_400)),
+            rating=min(5.0, max(1.8, 4.15 + 0.3 * quality + 0.2 * dice.normal())),
+            popularity=dice.lognormal(1.0, 1.1),
+            appeal=dice.normal(),
+            quality=quality,
+        )
+
+    def _series(self, kind: ProductType, brand: Brand, dice: Dice) -> str:
+        name = dice.pick(self._grammar.series)
+        key = (kind.key, brand.name, name)
+        generation = self._generations[key] = self._generations.get(key, 0) + 1
+        return name if generation == 1 else f"{name} {generation}"
+
+
+def variants(line: Line, dice: Dice, most: int) -> Iterator[Variant]:
+    """The variants that the line is sold in: a few values of each axis that varies, at most `most` of them."""
+    chosen = [[(axis, value) for value in dice.some(axis.values, 1 + dice.below(3))] for axis in line.kind.varies]
+    return islice(product(*chosen), min(most, _MOST_VARIANTS))
+
+
+def variant_price(line: Line, variant: Variant) -> float:
+    """What the variant costs before rounding: bigger, longer and stronger ones cost more."""
+    factor = math.prod(_size_factor(axis, value) for axis, value in variant)
+    return line.price * factor
+
+
+def _size_factor(axis: Axis, value: Scalar) -> float:
+    if not axis.power or isinstance(value, str):
+        return 1.0
+    sizes = sorted(size for size in axis.values if not isinstance(size, str))
+    return math.pow(value / sizes[len(sizes) // 2], axis.power)
+
 
 GRAMMARS = (ENGLISH, CHINESE)
 
@@ -146,3 +249,150 @@ def _positions(products: tuple[DemoProduct, ...]) -> dict[str, tuple[int, ...]]:
     for position, item in enumerate(products):
         found.setdefault(item.line.kind.key, []).append(position)
     return {key: tuple(positions) for key, positions in sorted(found.items())}
+
+
+_BLANKS = re.compile(r"\s+")
+_BEFORE_COMMA = re.compile(r"\s+([,)])")
+
+
+def title(line: Line, variant: Variant, grammar: Grammar) -> str:
+    """The variant's title: always what sets it apart from its siblings, not always the rest."""
+    told = [(axis, value) for axis, value in line.fixed if axis.name in line.told]
+    text = line.style.format(
+        brand=line.brand.name,
+        series=line.series,
+        model=line.model if line.kind.technical else "",
+        name=line.name,
+        point=line.point,
+        lead=_spelled(told, line, grammar, " "),
+        tail=_spelled(variant, line, grammar, ", " if grammar.language == "en" else " "),
+    )
+    return _BEFORE_COMMA.sub(r"\1", _BLANKS.sub(" ", text)).strip(" ,-").removesuffix("()").strip()
+
+
+def _spelled(values: list[tuple[Axis, Scalar]] | Variant, line: Line, grammar: Grammar, between: str) -> str:
+    shown = (axis.shown(_shaded(value, line.shade, grammar)) for axis, value in values)
+    return between.join(text for text in shown if text)
+
+
+def _shaded(value: Scalar, shade: int, grammar: Grammar) -> Scalar:
+    finer = grammar.shades.get(value) if isinstance(value, str) and shade >= 0 else None
+    return finer[shade] if finer else value
+
+
+def description(line: Line, variant: Variant, grammar: Grammar) -> str:
+    """Two facts, what is known of the attributes, and the department's closing sentence."""
+    known = (*variant, *line.fixed)
+    told = [
+        grammar.labels[axis.name].format(value)
+        for axis, value in known
+        if axis.name in grammar.labels and not isinstance(value, bool)
+    ]
+    between = " " if grammar.language == "en" else ""
+    return between.join((*line.facts, *told[:3], line.closing))
+
+
+def store_price(amount: float, currency: str, dice: Dice) -> float:
+    """The amount as stores like to print it: 24.99, 129.00, 199, 39.9."""
+    whole = max(1, round(amount))
+    if currency == "CNY":
+        return whole - 0.1 if whole < 50 and dice.chance(0.6) else float(_ending_in_nine(whole, dice))
+    return whole - dice.pick((0.01, 0.01, 0.51, 0.0)) if whole < 100 else whole - dice.pick((0.01, 0.0))
+
+
+def _ending_in_nine(whole: int, dice: Dice) -> int:
+    return whole // 10 * 10 + 9 if dice.chance(0.7) else whole
+
+
+# Identifiers of demo products: EAN-13 in the range kept for in-store use, stock numbers, model numbers.
+
+# Multipliers without a common factor with the modulus visit every number once: unique, without looking serial.
+_EAN_STEP, _EAN_START, _EAN_SPACE = 73_687_871, 12_345_677, 10**11
+_SKU_STEP, _SKU_START, _SKU_SPACE = 791_903, 104_729, 10**7
+
+
+def ean13_check_digit(body: str) -> str:
+    """The check digit of an EAN-13's first twelve digits (GS1 General Specifications, section 7.9)."""
+    total = sum(int(digit) * (3 if at % 2 else 1) for at, digit in enumerate(body))
+    return str(-total % 10)
+
+
+def ean13(index: int) -> str:
+    """A valid EAN-13 that begins with 20 to 29 and that no other index below 10**11 has."""
+    body = f"2{(_EAN_START + index * _EAN_STEP) % _EAN_SPACE:011d}"
+    return body + ean13_check_digit(body)
+
+
+def sku(prefix: str, index: int) -> str:
+    """A stock number that no other index below 10**7 has."""
+    return f"{prefix}-{(_SKU_START + index * _SKU_STEP) % _SKU_SPACE:07d}"
+
+
+class ModelNumbers:
+    """Hands out the model numbers of lines, each once: a brand's letters, digits, sometimes a letter."""
+
+    def __init__(self) -> None:
+        self._taken: set[str] = set()
+
+    def next(self, prefix: str, dice: Dice) -> str:
+        """A model number that this object has not handed out before."""
+        while True:
+            number = 100 + dice.below(9900)
+            model = f"{prefix}{number}{dice.pick(('', '', 'E', 'S', 'X'))}"
+            if model not in self._taken:
+                self._taken.add(model)
+                return model
+
+
+# Seeded randomness: one independent stream for each named purpose, fast enough to be asked value by value.
+
+T = TypeVar("T")
+
+_BLOCK = 4096
+_NORMAL = NormalDist()
+
+
+def named_rng(seed: int, name: str) -> np.random.Generator:
+    """A generator that depends on the seed and the name alone, so that adding a purpose changes no other."""
+    digest = hashlib.sha256(name.encode()).digest()
+    words = [int.from_bytes(digest[at : at + 4], "little") for at in range(0, 16, 4)]
+    return np.random.Generator(np.random.PCG64(np.random.SeedSequence([seed, *words])))
+
+
+class Dice:
+    """Draws single values from a named stream; numpy makes them in blocks, because one at a time is slow."""
+
+    def __init__(self, seed: int, name: str) -> None:
+        self._rng = named_rng(seed, name)
+        self._block: list[float] = []
+
+    def unit(self) -> float:
+        """Uniform in [0, 1)."""
+        if not self._block:
+            self._block = self._rng.random(_BLOCK).tolist()
+        return self._block.pop()
+
+    def below(self, bound: int) -> int:
+        """A whole number in [0, bound)."""
+        return int(self.unit() * bound)
+
+    def chance(self, probability: float) -> bool:
+        """True with this probability."""
+        return self.unit() < probability
+
+    def pick(self, options: Sequence[T]) -> T:
+        """One of the options, all equally likely."""
+        return options[int(self.unit() * len(options))]
+
+    def some(self, options: Sequence[T], count: int) -> tuple[T, ...]:
+        """`count` different options (all of them if there are fewer), in their own order."""
+        keys = sorted(range(len(options)), key=[self.unit() for _ in options].__getitem__)
+        return tuple(options[at] for at in sorted(keys[:count]))
+
+    def normal(self) -> float:
+        """Standard normal."""
+        return _NORMAL.inv_cdf(max(self.unit(), 1e-12))
+
+    def lognormal(self, median: float, sigma: float) -> float:
+        """Log-normal with this median and this standard deviation of the logarithm."""
+        return median * math.exp(sigma * self.normal())

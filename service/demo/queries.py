@@ -4,15 +4,116 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
-from service.demo.catalog import GRAMMARS, Catalog, DemoProduct
-from service.demo.dice import Dice
-from service.demo.grading import Grader, Intent, Judged, Wish
-from service.demo.grammar import Grammar, ProductType, Want
-from service.demo.phrasing import misspell, phrase_wishes
+import numpy as np
+from numpy.typing import NDArray
+
+from retrieval.records import AttributeValue
+from service.demo.catalog import GRAMMARS, Catalog, DemoProduct, Dice, named_rng
+from service.demo.grammar import Axis, Grammar, ProductType, Scalar, Want
+
+# Grades from the catalog's latent structure: what a query is after, and how well each product answers it.
+
+_UNRELATED = 20
+"""Products of grade 0 that are judged for each query, half of them from the departments that it is about."""
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """One condition. `field` is an attribute, or brand, price, line or id; a price is a ceiling, all else is equality.
+
+    `weight` is the number of grades that missing it costs.
+    """
+
+    field: str
+    value: Scalar
+    weight: int = 1
+
+    def granted(self, item: DemoProduct) -> bool:
+        """Whether the product fulfils it."""
+        if self.field == "price":
+            return isinstance(self.value, int) and (item.product.price or 0.0) <= self.value
+        return _value(item, self.field) == self.value
+
+
+@dataclass(frozen=True, slots=True)
+class Intent:
+    """What a query is after: types that it means, types that it could also use, and conditions."""
+
+    targets: tuple[str, ...]
+    near: tuple[str, ...]
+    wishes: tuple[Wish, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Judged:
+    """Graded products of one query: positions in the catalog and grades 0 to 3, best first, then by position."""
+
+    positions: NDArray[np.int32]
+    grades: NDArray[np.int8]
+
+
+class Grader:
+    """Grades the whole catalog for an intent.
+
+    3: a type that is meant, every wish granted; 2: one wish missed; 1: more missed, or a type that is only near;
+    0: a sample of the rest.
+    """
+
+    def __init__(self, catalog: Catalog, seed: int) -> None:
+        self._catalog = catalog
+        self._seed = seed
+        self._by_kind = {key: np.array(found, dtype=np.int32) for key, found in catalog.by_kind.items()}
+        departments = sorted({kind.path[0] for kind in catalog.kinds.values()})
+        self._by_department = {name: self._all_of(self._kinds_in(name)) for name in departments}
+
+    def judge(self, name: str, intent: Intent) -> Judged:
+        """All products of the types that are meant or near, and some that are neither (drawn by `name`)."""
+        meant = self._all_of(intent.targets)
+        near = self._all_of(key for key in intent.near if key not in intent.targets)
+        rest = self._unrelated(name, intent)
+        grades = np.concatenate(
+            [self._graded(meant, intent.wishes), np.ones(len(near), np.int8), np.zeros(len(rest), np.int8)]
+        )
+        positions = np.concatenate([meant, near, rest])
+        order = np.lexsort((positions, -grades))
+        return Judged(positions[order], grades[order])
+
+    def _graded(self, positions: NDArray[np.int32], wishes: tuple[Wish, ...]) -> NDArray[np.int8]:
+        if not wishes:
+            return np.full(len(positions), 3, np.int8)
+        products = self._catalog.products
+        missed = [sum(w.weight for w in wishes if not w.granted(products[at])) for at in positions.tolist()]
+        return np.maximum(1, 3 - np.array(missed, dtype=np.int64)).astype(np.int8)
+
+    def _unrelated(self, name: str, intent: Intent) -> NDArray[np.int32]:
+        rng = named_rng(self._seed, f"grading/{name}")
+        departments = {self._catalog.kinds[key].path[0] for key in intent.targets}
+        close = np.concatenate([self._by_department[department] for department in sorted(departments)])
+        drawn = np.concatenate(
+            [close[rng.integers(len(close), size=_UNRELATED // 2)], rng.integers(len(self._catalog.products), size=20)]
+        )
+        related = {*intent.targets, *intent.near}
+        kept = (at for at in drawn.tolist() if self._catalog.products[at].line.kind.key not in related)
+        return np.array(list(dict.fromkeys(kept))[:_UNRELATED], dtype=np.int32)
+
+    def _kinds_in(self, department: str) -> list[str]:
+        return [key for key, kind in self._catalog.kinds.items() if kind.path[0] == department]
+
+    def _all_of(self, keys: Iterable[str]) -> NDArray[np.int32]:
+        return np.concatenate([np.empty(0, np.int32), *(self._by_kind[key] for key in keys)])
+
+
+def _value(item: DemoProduct, name: str) -> AttributeValue | None:
+    if name == "line":
+        return item.line.number
+    if name == "id":
+        return item.product.id
+    return item.product.brand if name == "brand" else item.product.attributes.get(name)
+
 
 _WORD = re.compile(r"[^\W_]+")
 _SHORTEST_MISSPELT = 5
@@ -177,3 +278,84 @@ def _neighbours(kinds: Mapping[str, ProductType]) -> dict[str, tuple[str, ...]]:
 
 def _are_twins(catalog: Catalog, one: str, other: str) -> bool:
     return catalog.kinds[one].twin == other or catalog.kinds[other].twin == one
+
+
+# How shoppers phrase things: wishes around a noun, and slips of the keyboard.
+
+_VOWELS = "aeiou"
+_NICE_CEILINGS = (5, 10, 15, 20, 25, 30, 40, 50, 60, 75, 80, 100, 120, 150, 200, 250, 300, 400, 500, 600, 800, 1000)
+
+
+@dataclass(frozen=True, slots=True)
+class Phrased:
+    """A query's text and the wishes that it puts into words."""
+
+    text: str
+    wishes: tuple[Wish, ...]
+
+
+def phrase_wishes(item: DemoProduct, grammar: Grammar, dice: Dice) -> Phrased | None:
+    """One to three wishes that this product grants, in words; None where its type has nothing to wish for."""
+    asked = _asked_axes(item, dice)
+    ceiling = _ceiling(item, dice) if dice.chance(0.4) or not asked else None
+    brand = item.product.brand if dice.chance(0.15) else ""
+    if not asked and ceiling is None:
+        return None
+    before = [_spoken(axis, value, grammar, dice) for axis, value in asked if axis.leads]
+    after = [_spoken(axis, value, grammar, dice) for axis, value in asked if not axis.leads]
+    wishes = [Wish(axis.name, value) for axis, value in asked]
+    if ceiling is not None:
+        after.append(dice.pick(grammar.ceilings).format(ceiling))
+        wishes.append(Wish("price", ceiling))
+    if brand:
+        before.insert(0, brand.lower())
+        wishes.append(Wish("brand", brand))
+    return Phrased(_joined(before, _noun(item, dice).lower(), after, grammar), tuple(wishes))
+
+
+def _asked_axes(item: DemoProduct, dice: Dice) -> tuple[tuple[Axis, Scalar], ...]:
+    values = item.product.attributes
+    known = [(axis, value) for axis in item.line.kind.axes if not isinstance(value := values[axis.name], tuple)]
+    askable = [(axis, value) for axis, value in known if axis.asks and value is not False]
+    return dice.some(askable, 1 + dice.below(2))
+
+
+def _ceiling(item: DemoProduct, dice: Dice) -> int | None:
+    price = (item.product.price or 0.0) * (1 + 0.3 * dice.unit())
+    return next((bound for bound in _NICE_CEILINGS if bound >= price), None)
+
+
+def _spoken(axis: Axis, value: Scalar, grammar: Grammar, dice: Dice) -> str:
+    text = dice.pick(axis.asks).format(value)
+    if grammar.language != "en":
+        return text
+    # Half of the shoppers type "mens shoes".
+    return text.lower().replace("'", "") if dice.chance(0.5) else text.lower()
+
+
+def _noun(item: DemoProduct, dice: Dice) -> str:
+    kind = item.line.kind
+    if kind.also and dice.chance(0.3):
+        return dice.pick(kind.also)
+    return kind.names[0] if dice.chance(0.8) else dice.pick(kind.names)
+
+
+def _joined(before: list[str], noun: str, after: list[str], grammar: Grammar) -> str:
+    if grammar.language == "en":
+        return " ".join((*before, noun, *after))
+    return " ".join(("".join((*before, noun)), *after))
+
+
+def misspell(word: str, dice: Dice) -> str:
+    """The word with one slip: two letters swapped, one dropped, one doubled, or another vowel."""
+    at = 1 + dice.below(len(word) - 2)
+    slip = dice.below(4)
+    if slip == 0:
+        return word[:at] + word[at + 1] + word[at] + word[at + 2 :]
+    if slip == 1:
+        return word[:at] + word[at + 1 :]
+    if slip == 2:
+        return word[:at] + word[at] + word[at:]
+    vowels = [place for place in range(1, len(word)) if word[place] in _VOWELS] or [at]
+    place = dice.pick(vowels)
+    return word[:place] + dice.pick([vowel for vowel in _VOWELS if vowel != word[place]]) + word[place + 1 :]

@@ -1,25 +1,257 @@
-"""Simulated shoppers: they search and browse, examine by position, click what attracts them, and sometimes buy.
-
-Clicks follow the position-based model (Chuklin, Markov, de Rijke: Click Models for Web Search, 2015, section 3.3):
-a product at position r is examined with probability r ** -eta, and clicked when it is examined and attractive.
-"""
+"""Simulated shoppers of the demo store: tastes, searches, clicks and purchases, fraud, and the truth about all of
+it."""
 
 from __future__ import annotations
 
+import hashlib
+import math
 from bisect import bisect
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from itertools import accumulate
 
 import numpy as np
+from numpy.typing import NDArray
 
-from retrieval.events.event import EventKind
-from service.demo.catalog import Catalog
-from service.demo.dice import Dice, named_rng
-from service.demo.events import Action, Shown, impressions, opaque_id
-from service.demo.queries import DemoQuery, QueryClass
-from service.demo.shelf import PAGE_SIZE, PERIODS, Shelf
-from service.demo.tastes import Attraction, Shopper, make_shoppers
+from retrieval.records import Availability, EventKind
+from service.demo.catalog import CATALOG_DAY, GRAMMARS, Catalog, DemoProduct, Dice, named_rng
+from service.demo.grammar import Grammar
+from service.demo.queries import DemoQuery, JudgedQuery, QueryClass
+
+# Who shops at the demo store, what each shopper likes, and what draws a click or a purchase from them.
+
+_CLICK_BY_GRADE = (0.02, 0.09, 0.24, 0.52)
+_CART_BY_GRADE = (0.005, 0.02, 0.08, 0.22)
+_PURCHASE_AFTER_CART = 0.4
+
+
+@dataclass(frozen=True, slots=True)
+class Shopper:
+    """A shopper's latent taste. `price_level` is in standard deviations of a type's log price from its median."""
+
+    id: str
+    languages: tuple[str, ...]
+    kinds: tuple[str, ...]
+    brands: frozenset[str]
+    price_level: float
+    activity: float
+
+
+@dataclass(frozen=True, slots=True)
+class _Traits:
+    kind: str
+    brand: str
+    price_level: float
+    appeal: float
+    quality: float
+    in_stock: bool
+
+
+class Attraction:
+    """Probabilities of a shopper's reactions to a product; pictures and fit draw clicks, quality and price carts."""
+
+    def __init__(self, catalog: Catalog) -> None:
+        self._traits = tuple(
+            _Traits(
+                kind=item.line.kind.key,
+                brand=item.line.brand.name,
+                price_level=math.log((item.product.price or 1.0) / item.line.kind.median) / item.line.kind.sigma,
+                appeal=math.exp(0.25 * item.line.appeal),
+                quality=math.exp(0.35 * item.line.quality),
+                in_stock=item.product.availability is not Availability.OUT_OF_STOCK,
+            )
+            for item in catalog.products
+        )
+
+    def click(self, shopper: Shopper, product: int, grade: int) -> float:
+        """The probability that the shopper clicks the product once they have examined it."""
+        traits = self._traits[product]
+        distance = (traits.price_level - shopper.price_level) / 0.9
+        fit = 0.55 + 0.45 * math.exp(-0.5 * distance * distance)
+        liked = 1.35 if traits.brand in shopper.brands else 1.0
+        known = 1.15 if traits.kind in shopper.kinds else 1.0
+        stock = 1.0 if traits.in_stock else 0.7
+        return _bounded(_CLICK_BY_GRADE[grade] * traits.appeal * fit * liked * known * stock)
+
+    def cart(self, shopper: Shopper, product: int, grade: int) -> float:
+        """The probability that a click is followed by the cart; nobody can buy what is out of stock."""
+        traits = self._traits[product]
+        if not traits.in_stock:
+            return 0.0
+        too_dear = max(0.0, traits.price_level - shopper.price_level)
+        return _bounded(_CART_BY_GRADE[grade] * traits.quality * math.exp(-0.5 * too_dear))
+
+    def purchase(self, product: int) -> float:
+        """The probability that what is in the cart is paid for."""
+        return _bounded(_PURCHASE_AFTER_CART * math.sqrt(self._traits[product].quality))
+
+
+def _bounded(probability: float) -> float:
+    return min(0.95, max(0.002, probability))
+
+
+def make_shoppers(seed: int, count: int) -> tuple[Shopper, ...]:
+    """Shoppers with their tastes: most read one language, some both."""
+    dice = Dice(seed, "shoppers")
+    return tuple(_shopper(opaque_id("u", seed, number), dice) for number in range(count))
+
+
+def _shopper(name: str, dice: Dice) -> Shopper:
+    roll = dice.unit()
+    english, chinese = GRAMMARS
+    grammars = (english,) if roll < 0.62 else (chinese,) if roll < 0.9 else GRAMMARS
+    return Shopper(
+        id=name,
+        languages=tuple(grammar.language for grammar in grammars),
+        kinds=tuple(kind.key for grammar in grammars for kind in dice.some(grammar.types, 5)),
+        brands=frozenset(brand for grammar in grammars for brand in _favourites(grammar, dice)),
+        price_level=0.6 * dice.normal(),
+        activity=dice.lognormal(1.0, 0.9),
+    )
+
+
+def _favourites(grammar: Grammar, dice: Dice) -> list[str]:
+    return [dice.pick(pool).name for _, pool in sorted(grammar.brands.items())]
+
+
+# What the demo store shows: a mediocre ranker's order for each query and category, another every two weeks.
+
+PAGE_SIZE = 10
+PERIODS = 3
+_DEPTH = 3 * PAGE_SIZE
+_GRADE_WEIGHT, _POPULARITY_WEIGHT, _NOISE = 0.35, 0.25, 0.7
+
+
+@dataclass(frozen=True, slots=True)
+class Shelf:
+    """Orders of products (positions in the catalog, best first): for each query by its number, each category by its
+    narrowest path, and each period. Beside them, the grades of each query.
+    """
+
+    queries: tuple[JudgedQuery, ...]
+    answers: tuple[tuple[Sequence[int], ...], ...]
+    grades: tuple[Mapping[int, int], ...]
+    """Query number, then product, to grade; a product that is not there has grade 0."""
+    categories: Mapping[tuple[str, ...], tuple[Sequence[int], ...]]
+
+
+def stock_shelf(catalog: Catalog, queries: tuple[JudgedQuery, ...], seed: int) -> Shelf:
+    """Ranks every query's and every category's products, a noisy mix of grade and popularity."""
+    popularity = np.log([item.line.popularity for item in catalog.products])
+    rng = named_rng(seed, "shelf")
+    answers = []
+    grades = []
+    for entry in queries:
+        positions, graded = entry.judged.positions, entry.judged.grades
+        orders = _orders(positions, graded.astype(float), popularity, rng)
+        kept = {at for order in orders for at in order}
+        answers.append(orders)
+        grades.append({at: grade for at, grade in zip(positions.tolist(), graded.tolist(), strict=True) if at in kept})
+    return Shelf(queries, tuple(answers), tuple(grades), _categories(catalog, popularity, rng))
+
+
+def _orders(
+    positions: NDArray[np.int32], grades: NDArray[np.float64], popularity: NDArray[np.float64], rng: np.random.Generator
+) -> tuple[Sequence[int], ...]:
+    steady = _GRADE_WEIGHT * grades + _POPULARITY_WEIGHT * popularity[positions]
+    scores = [steady + _NOISE * rng.standard_normal(len(positions)) for _ in range(PERIODS)]
+    return tuple(tuple(positions[np.argsort(-score, kind="stable")[:_DEPTH]].tolist()) for score in scores)
+
+
+def _categories(
+    catalog: Catalog, popularity: NDArray[np.float64], rng: np.random.Generator
+) -> dict[tuple[str, ...], tuple[Sequence[int], ...]]:
+    members: dict[tuple[str, ...], list[int]] = {}
+    for at, item in enumerate(catalog.products):
+        members.setdefault(item.product.category, []).append(at)
+    found = {}
+    for path, held in sorted(members.items()):
+        positions = np.array(held, dtype=np.int32)
+        found[path] = _orders(positions, np.zeros(len(positions)), popularity, rng)
+    return found
+
+
+# The demo store's log: pages shown, what was done on them, and the rows that a store would have written.
+
+
+@dataclass(frozen=True, slots=True)
+class DemoEvent:
+    """One row of the log: what `shelfwise events import` reads without a mapping."""
+
+    event_id: str
+    kind: EventKind
+    query_id: str
+    query: str
+    """What was searched; empty on a category page that was browsed."""
+    shopper: str
+    session: str
+    product_id: str
+    position: int
+    """From 1, over all pages of the answer."""
+    time: str
+    """ISO 8601, UTC, milliseconds."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Shown:
+    """One answer that was shown: products (as positions in the catalog) of its pages so far."""
+
+    query: str
+    shopper: str
+    session: str
+    products: Sequence[int]
+
+
+@dataclass(frozen=True, slots=True)
+class Action:
+    """Something done with the product at a position of an answer, `ms` after the log begins."""
+
+    ms: int
+    kind: EventKind
+    shown: Shown
+    position: int
+
+
+def opaque_id(prefix: str, seed: int, number: int) -> str:
+    """An id that tells nothing of how its owner came to be."""
+    return prefix + hashlib.sha256(f"{seed}/{prefix}/{number}".encode()).hexdigest()[:12]
+
+
+def impressions(shown: Shown, first: int, last: int, ms: int) -> Iterator[Action]:
+    """One page of the answer comes up: its products at positions `first` to `last`."""
+    return (Action(ms, EventKind.IMPRESSION, shown, at) for at in range(first, min(last, len(shown.products)) + 1))
+
+
+def to_events(actions: list[Action], catalog: Catalog) -> Iterator[DemoEvent]:
+    """The log in order of time. Answers are numbered as they first appear in it."""
+    ids = [item.product.id for item in catalog.products]
+    queries: dict[Shown, str] = {}
+    for number, action in enumerate(sorted(actions, key=lambda action: action.ms), start=1):
+        shown = action.shown
+        yield DemoEvent(
+            event_id=f"e{number:09d}",
+            kind=action.kind,
+            query_id=queries.setdefault(shown, f"q{len(queries) + 1:08d}"),
+            query=shown.query,
+            shopper=shown.shopper,
+            session=shown.session,
+            product_id=ids[shown.products[action.position - 1]],
+            position=action.position,
+            time=_timestamp(action.ms),
+        )
+
+
+def _timestamp(ms: int) -> str:
+    moment = CATALOG_DAY + timedelta(days=1, milliseconds=ms)
+    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+# Simulated shoppers: they search and browse, examine by position, click what attracts them, and sometimes buy.
+#
+# Clicks follow the position-based model (Chuklin, Markov, de Rijke: Click Models for Web Search, 2015, section 3.3):
+# a product at position r is examined with probability r ** -eta, and clicked when it is examined and attractive.
 
 ETA = 0.9
 WEEKS = 6
@@ -195,3 +427,229 @@ class _Visits:
 
     def _pause(self, seconds: float) -> None:
         self._now += 300 + int(1000 * self._dice.lognormal(seconds, 0.7))
+
+
+# Planted fraud: a click farm lifting one seller, a crawler, a competitor burying a line. The truth file names them.
+
+# Numbers of accounts and sessions far above any honest one, so that ids never meet.
+_FIRST_NUMBER = 10**9
+
+
+@dataclass(frozen=True, slots=True)
+class Fraud:
+    """One scheme: its name, whom it is about (a brand, a line's model, or nobody), and all that it did."""
+
+    scheme: str
+    subject: str
+    shoppers: tuple[str, ...]
+    sessions: tuple[str, ...]
+    actions: tuple[Action, ...]
+
+
+def plant_fraud(catalog: Catalog, shelf: Shelf, seed: int, sessions: int) -> tuple[Fraud, ...]:
+    """The three schemes, in proportion to the number of honest sessions."""
+    planter = _Planter(catalog, shelf, seed)
+    return (
+        planter.click_farm(max(6, sessions // 50)),
+        planter.crawler(max(2, sessions // 500)),
+        planter.burying(max(4, sessions // 100)),
+    )
+
+
+class _Planter:
+    def __init__(self, catalog: Catalog, shelf: Shelf, seed: int) -> None:
+        self._catalog = catalog
+        self._shelf = shelf
+        self._seed = seed
+        self._next = _FIRST_NUMBER
+
+    def click_farm(self, count: int) -> Fraud:
+        """Paid accounts search where the seller stands low, click the seller's products at once, and never buy."""
+        seller, numbers = self._most_seen(lambda item: item.line.brand.name, slice(4, 2 * PAGE_SIZE))
+        dice = Dice(self._seed, "fraud/click_farm")
+        scheme = _Scheme("click_farm", seller, self._ids("u", max(3, count // 6)), self._ids("s", count))
+        for at, start in enumerate(session_starts(self._seed, "fraud/click_farm/starts", count)):
+            now = start
+            for _ in range(2 + dice.below(3)):
+                shown = self._answer(dice.pick(numbers), scheme, at, now)
+                now = scheme.page(shown, 2 * PAGE_SIZE, now)
+                for position, product in enumerate(shown.products[: 2 * PAGE_SIZE], start=1):
+                    if self._brand(product) == seller or dice.chance(0.02):
+                        now = scheme.act(EventKind.CLICK, shown, position, now + 900 + dice.below(1500))
+                        if dice.chance(0.05):
+                            now = scheme.act(EventKind.CART, shown, position, now + 700)
+                now += 1500 + dice.below(2500)
+        return scheme.done()
+
+    def crawler(self, count: int) -> Fraud:
+        """One client walks the queries in order and opens every result, evenly, at night."""
+        dice = Dice(self._seed, "fraud/crawler")
+        scheme = _Scheme("crawler", "", self._ids("u", 1), self._ids("s", count))
+        for at in range(count):
+            now = dice.below(WEEKS * 7 - 1) * DAY_MS + 2 * 3_600_000 + dice.below(3_600_000)
+            first = dice.below(len(self._shelf.queries))
+            for step in range(12):
+                shown = self._answer((first + step) % len(self._shelf.queries), scheme, at, now)
+                now = scheme.page(shown, PAGE_SIZE, now)
+                for position in range(1, min(PAGE_SIZE, len(shown.products)) + 1):
+                    now = scheme.act(EventKind.CLICK, shown, position, now + 480 + dice.below(60))
+                now += 500
+        return scheme.done()
+
+    def burying(self, count: int) -> Fraud:
+        """A competitor's accounts search where the victim stands high, and click everything near it but the victim."""
+        victim, numbers = self._most_seen(lambda item: item.line.model, slice(0, 3))
+        dice = Dice(self._seed, "fraud/burying")
+        scheme = _Scheme("burying", victim, self._ids("u", max(2, count // 8)), self._ids("s", count))
+        for at, start in enumerate(session_starts(self._seed, "fraud/burying/starts", count)):
+            now = start
+            for _ in range(3 + dice.below(3)):
+                shown = self._answer(dice.pick(numbers), scheme, at, now)
+                now = scheme.page(shown, PAGE_SIZE, now)
+                for position, product in enumerate(shown.products[:PAGE_SIZE], start=1):
+                    if self._catalog.products[product].line.model != victim and dice.chance(0.5):
+                        now = scheme.act(EventKind.CLICK, shown, position, now + 1100 + dice.below(1200))
+                now += 2000 + dice.below(3000)
+        return scheme.done()
+
+    def _most_seen(self, name: Callable[[DemoProduct], str], where: slice) -> tuple[str, tuple[int, ...]]:
+        """Whoever stands most often at these places of the head queries' answers, and those queries' numbers."""
+        seen: Counter[str] = Counter()
+        numbers: dict[str, list[int]] = {}
+        for number, entry in enumerate(self._shelf.queries):
+            if entry.query.label not in {QueryClass.HEAD, QueryClass.SYNONYM}:
+                continue
+            found = {name(self._catalog.products[at]) for at in self._shelf.answers[number][0][where]}
+            seen.update(found)
+            for subject in found:
+                numbers.setdefault(subject, []).append(number)
+        subject = min(seen, key=lambda one: (-seen[one], one))
+        return subject, tuple(numbers[subject])
+
+    def _brand(self, product: int) -> str:
+        return self._catalog.products[product].line.brand.name
+
+    def _answer(self, number: int, scheme: _Scheme, at: int, now: int) -> Shown:
+        order = self._shelf.answers[number][min(PERIODS - 1, now // PERIOD_MS)]
+        shopper = scheme.shoppers[at % len(scheme.shoppers)]
+        return Shown(self._shelf.queries[number].query.text, shopper, scheme.sessions[at], order)
+
+    def _ids(self, prefix: str, count: int) -> tuple[str, ...]:
+        self._next += count
+        return tuple(opaque_id(prefix, self._seed, number) for number in range(self._next - count, self._next))
+
+
+class _Scheme:
+    """Collects what one scheme does."""
+
+    def __init__(self, name: str, subject: str, shoppers: tuple[str, ...], sessions: tuple[str, ...]) -> None:
+        self.shoppers = shoppers
+        self.sessions = sessions
+        self._name = name
+        self._subject = subject
+        self._actions: list[Action] = []
+
+    def page(self, shown: Shown, last: int, now: int) -> int:
+        """The answer comes up to this position; returns the time a little later."""
+        self._actions.extend(impressions(shown, 1, last, now))
+        return now + 400
+
+    def act(self, kind: EventKind, shown: Shown, position: int, now: int) -> int:
+        """Something is done; returns the time it was done at."""
+        self._actions.append(Action(now, kind, shown, position))
+        return now
+
+    def done(self) -> Fraud:
+        """The scheme with all that was collected."""
+        return Fraud(self._name, self._subject, self.shoppers, self.sessions, tuple(self._actions))
+
+
+# What only the maker of the demo store knows: kept in a file of its own, to measure with.
+
+
+@dataclass(frozen=True, slots=True)
+class ShownTruth:
+    """A product as honest shoppers found it: how often it was shown, and the mean probability of a click once seen."""
+
+    impressions: int
+    attractiveness: float
+
+
+@dataclass(frozen=True, slots=True)
+class ProductTruth:
+    """Where a product comes from. `appeal` moves clicks, `quality` purchases; both are standard normal."""
+
+    type: str
+    line: int
+    appeal: float
+    quality: float
+
+
+@dataclass(frozen=True, slots=True)
+class ShopperTruth:
+    """An honest shopper's taste."""
+
+    languages: tuple[str, ...]
+    types: tuple[str, ...]
+    brands: tuple[str, ...]
+    price_level: float
+
+
+@dataclass(frozen=True, slots=True)
+class FraudTruth:
+    """One planted scheme: about whom (a brand or a model number), by which accounts, in which sessions."""
+
+    subject: str
+    shoppers: tuple[str, ...]
+    sessions: tuple[str, ...]
+    clicks: int
+
+
+@dataclass(frozen=True, slots=True)
+class Truth:
+    """The truth file. `examination` is by position, from 1; `attractiveness` by query, then product id."""
+
+    seed: int
+    eta: float
+    examination: tuple[float, ...]
+    attractiveness: Mapping[str, Mapping[str, ShownTruth]]
+    fraud: Mapping[str, FraudTruth]
+    shoppers: Mapping[str, ShopperTruth]
+    products: Mapping[str, ProductTruth]
+
+
+def tell_truth(seed: int, catalog: Catalog, shelf: Shelf, traffic: Traffic, fraud: tuple[Fraud, ...]) -> Truth:
+    """Everything that the events came from."""
+    return Truth(
+        seed=seed,
+        eta=ETA,
+        examination=tuple(round(examination(position), 6) for position in range(1, 3 * PAGE_SIZE + 1)),
+        attractiveness=_attractiveness(catalog, shelf, traffic),
+        fraud={plot.scheme: _fraud(plot) for plot in fraud},
+        shoppers={
+            shopper.id: ShopperTruth(
+                shopper.languages, shopper.kinds, tuple(sorted(shopper.brands)), round(shopper.price_level, 4)
+            )
+            for shopper in traffic.shoppers
+        },
+        products={
+            item.product.id: ProductTruth(
+                item.line.kind.key, item.line.number, round(item.line.appeal, 4), round(item.line.quality, 4)
+            )
+            for item in catalog.products
+        },
+    )
+
+
+def _attractiveness(catalog: Catalog, shelf: Shelf, traffic: Traffic) -> dict[str, dict[str, ShownTruth]]:
+    found: dict[str, dict[str, ShownTruth]] = {}
+    for (number, product), tally in sorted(traffic.attractiveness.items()):
+        of_query = found.setdefault(shelf.queries[number].query.text, {})
+        mean = round(tally.attractiveness / tally.impressions, 5)
+        of_query[catalog.products[product].product.id] = ShownTruth(tally.impressions, mean)
+    return found
+
+
+def _fraud(plot: Fraud) -> FraudTruth:
+    clicks = sum(action.kind is EventKind.CLICK for action in plot.actions)
+    return FraudTruth(plot.subject, plot.shoppers, plot.sessions, clicks)

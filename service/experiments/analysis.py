@@ -1,18 +1,415 @@
-"""An experiment's figures: each variant's, the differences with both intervals, and what is to be held against them."""
+"""What an experiment came to: outcomes, intervals, the verdict, the report and its JSON."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime, timedelta
+from enum import StrEnum
+from pathlib import Path
+from statistics import NormalDist
+from typing import Any
 
+import msgspec
 import numpy as np
 import polars as pl
 from scipy import stats
 
-from service.experiments.experiment import Experiment, Goal
-from service.experiments.intervals import ALPHA, Difference, Interval, Sums, above_half, difference
-from service.experiments.outcomes import BETTER_LESS, OVER, SplitOutcomes
-from service.experiments.verdict import Course, Verdict, verdict
+from rerank.click_models.click_log import Floats
+from rerank.sessions.query_tables import normalised, with_answer
+from retrieval.store.manifest import EVENTS_FOLDER
+from service.events.event_log import DERIVED_FOLDER
+from service.experiments.assignment import Drafted, Seen, parts_of
+from service.experiments.experiment import Experiment, Goal, Mode, Unit, experiment_document
+from service.experiments.store import ExperimentStore, StoredExperiment
+from service.reports.event_inputs import ReportInputs, read_inputs
+
+# Experiments and reports as plain values that JSON has, for the commands and the HTTP API alike.
+
+Document = dict[str, Any]
+
+
+def stored_document(stored: StoredExperiment, now: datetime) -> Document:
+    """An experiment, and what became of it."""
+    told = {"begins": stored.begins, "over": stored.over, "put": stored.put, "who": stored.who}
+    made: Document = msgspec.to_builtins(told)
+    return {
+        "experiment": experiment_document(stored.experiment),
+        "state": stored.state(now),
+        **made,
+        "stopped_by": stored.stopper,
+    }
+
+
+def report_document(report: ExperimentReport) -> Document:
+    """A report; the experiment as it was put."""
+    made: Document = msgspec.to_builtins(report)
+    return made | {"experiment": experiment_document(report.experiment)}
+
+
+# How sure a difference is: an interval for one look at a planned time, and one that may be looked at at any time.
+#
+# Figures are sums over sums, such as clicked searches over searches, and shoppers are independent of each other, while
+# searches of one shopper are not. So each shopper gets what it alone moves the difference by (the delta method; Deng,
+# Knoblich & Lu 2018, Applying the Delta Method in Metric Analytics): the difference's error is their mean. How much
+# they differ is told with one shopper more of each variant of whom all came to pass and one of whom nothing did
+# (Agresti & Caffo 2000, Simple and Effective Confidence Intervals for Proportions and Differences of Proportions): so
+# nothing is certain because nothing has happened yet.
+
+ALPHA = 0.05
+
+
+@dataclass(frozen=True, slots=True)
+class Interval:
+    """From `low` to `high`."""
+
+    low: float
+    high: float
+
+    @property
+    def excludes_zero(self) -> bool:
+        """Whether there is a difference, whichever."""
+        return self.low > 0 or self.high < 0
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Sums:
+    """What each shopper adds to a figure: (n,) each, zeros of who was not in it."""
+
+    above: Floats
+    below: Floats
+
+    @property
+    def figure(self) -> float:
+        """The sum above over the sum below."""
+        return float(self.above.sum() / self.below.sum())
+
+    @property
+    def influence(self) -> Floats:
+        """(n,): by how much each shopper moves the figure, times n; their mean is 0."""
+        return np.asarray((self.above - self.figure * self.below) / self.below.mean())
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """By how much one figure is above another."""
+
+    value: float
+    fixed: Interval
+    """Right for one look, at a time that was fixed before."""
+    always: Interval
+    """Right however often and whenever it is looked at."""
+    deviation: float
+    """The standard deviation of what a shopper moves it by."""
+    shoppers: int
+
+
+def difference(control: Sums, challenger: Sums, *, planned: int, alpha: float = ALPHA) -> Difference | None:
+    """The challenger's figure less the control's, over the same shoppers in both; None where either has nothing below,
+    or there are not two shoppers."""
+    if len(control.below) < 2 or not (control.below.sum() > 0 and challenger.below.sum() > 0):
+        return None
+    influence = _with_two_more(challenger, 1, 2).influence - _with_two_more(control, 0, 2).influence
+    return _around(challenger.figure - control.figure, influence, len(control.below), planned, alpha)
+
+
+def above_half(sums: Sums, *, planned: int, alpha: float = ALPHA) -> Difference | None:
+    """A share less one half."""
+    if len(sums.below) < 2 or not sums.below.sum() > 0:
+        return None
+    return _around(sums.figure - 0.5, _with_two_more(sums, 0, 1).influence, len(sums.below), planned, alpha)
+
+
+def margin(deviation: float, shoppers: float, planned: int, alpha: float) -> float:
+    """Half the width of the interval that may be looked at at any time.
+
+    Waudby-Smith, Arbour, Sinha, Kennedy & Ramdas 2021, Time-uniform central limit theory and asymptotic confidence
+    sequences, theorem 2.2: with t observations of deviation s, and any r > 0 that was chosen before,
+
+        s sqrt(2 (t r^2 + 1) / (t^2 r^2) log(sqrt(t r^2 + 1) / alpha))
+
+    around the mean has the truth in it at all t at once with a probability that comes near 1 - alpha as the first look
+    comes later. It is narrowest near the t for which r^2 = (-2 log(alpha) + log(-2 log(alpha)) + 1) / t: that t is
+    `planned`.
+    """
+    surprise = -2.0 * math.log(alpha)
+    spread = shoppers * (surprise + math.log(surprise) + 1.0) / planned
+    inside = 2.0 * (spread + 1.0) / (shoppers * spread) * math.log(math.sqrt(spread + 1.0) / alpha)
+    return deviation * math.sqrt(inside)
+
+
+def _with_two_more(sums: Sums, place: int, places: int) -> Sums:
+    """With the two more shoppers of one of several variants; those of the others are not in it."""
+    usual = sums.below[sums.below > 0].mean()
+    above, below = np.zeros(2 * places), np.zeros(2 * places)
+    above[2 * place], below[2 * place : 2 * place + 2] = usual, usual
+    return Sums(np.append(sums.above, above), np.append(sums.below, below))
+
+
+def _around(value: float, influence: Floats, shoppers: int, planned: int, alpha: float) -> Difference:
+    deviation = float(np.std(influence, ddof=1))
+    once = NormalDist().inv_cdf(1.0 - alpha / 2) * deviation / math.sqrt(shoppers)
+    ever = margin(deviation, shoppers, planned, alpha)
+    return Difference(
+        value, Interval(value - once, value + once), Interval(value - ever, value + ever), deviation, shoppers
+    )
+
+
+# What came of the searches that took part in an experiment, shopper by shopper, out of cleaned events.
+
+OVER = {
+    Goal.CLICK_THROUGH: ("clicked", "searches"),
+    Goal.EMPTY: ("empty", "searches"),
+    Goal.ABANDONED: ("abandoned", "searches"),
+    Goal.CARTS: ("carts", "shoppers"),
+    Goal.PURCHASES: ("purchases", "shoppers"),
+}
+"""Which sum over which a figure is."""
+BETTER_LESS = frozenset({Goal.EMPTY, Goal.ABANDONED})
+_IDS = {"query_id": pl.String, "variant": pl.String, "first": pl.Int32, "teams": pl.String}
+_MADE_ON = ("click", "cart", "purchase")
+_TELLING = ("query", "impression")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class SplitOutcomes:
+    """Of a split."""
+
+    shoppers: pl.DataFrame
+    """One row a shopper (`who`) and variant: searches, clicked, empty, abandoned, carts, purchases, shoppers (1)."""
+    units: dict[str, int]
+    """For how many units each variant was drawn."""
+
+
+def split_outcomes(events: pl.DataFrame, sessions: pl.DataFrame, experiment: Experiment, key: bytes) -> SplitOutcomes:
+    """What came of each variant. `events` are those of `event_report.inputs` without robots', `sessions` has visit and
+    session.
+
+    One search is what a visit asked with one text: its further pages, and its reloads, are no more searches. It is
+    abandoned where nothing was clicked, put into the cart or bought from it, and the shopper did not go on looking for
+    the same thing with other words.
+    """
+    named = pl.col("variant").is_in([variant.name for variant in experiment.variants])
+    answers = _answers(events, _ids(events, experiment.id, key).filter(named))
+    done = _done(events, answers)
+    searches = _searches(events, answers.join(done, on="query_id", how="left"))
+    by = ("who", "variant")
+    asked = searches.group_by(by).agg(
+        pl.len().alias("searches"), pl.col("clicked").sum(), pl.col("empty").sum(), pl.col("abandoned").sum()
+    )
+    acts = answers.join(done, on="query_id", how="left").group_by(by).agg(pl.col("cart", "purchase").sum())
+    shoppers = acts.join(asked, on=by, how="left").rename({"cart": "carts", "purchase": "purchases"})
+    counted = [pl.col(name).fill_null(0).cast(pl.Float64) for name, _ in OVER.values()]
+    searched = pl.col("searches").fill_null(0).cast(pl.Float64)
+    table = shoppers.select(*by, searched, *counted, shoppers=pl.lit(1.0)).sort(by)
+    return SplitOutcomes(table, _units(answers, sessions, experiment))
+
+
+def draft_outcomes(events: pl.DataFrame, experiment: Experiment, key: bytes) -> pl.DataFrame:
+    """What came of interleaved lists, one row a shopper (`who`): searches, wins of the second list, losses, ties. A
+    search with clicks is won by the list whose products were clicked more; one without clicks says nothing."""
+    answers = _answers(events, _ids(events, experiment.id, key).filter(pl.col("teams") != ""))
+    shown = events.filter((pl.col("kind") == "impression") & pl.col("position").is_not_null())
+    placed = shown.select("query_id", "product_id", "position").unique(["query_id", "product_id"], keep="any")
+    placed = placed.join(answers.select("query_id", "first", "teams"), on="query_id")
+    team = pl.col("teams").str.slice((pl.col("position") - pl.col("first")).clip(0).cast(pl.Int64), 1)
+    placed = placed.filter(pl.col("position") >= pl.col("first")).with_columns(team=team)
+    clicks = events.filter(pl.col("kind") == "click").unique(["query_id", "product_id"], keep="any")
+    clicked = clicks.select("query_id", "product_id").join(placed, on=["query_id", "product_id"])
+    by_answer = clicked.group_by("query_id").agg(
+        a=(pl.col("team") == "a").sum().cast(pl.Int64), b=(pl.col("team") == "b").sum().cast(pl.Int64)
+    )
+    asked = answers.join(by_answer, on="query_id", how="left").with_columns(pl.col("a", "b").fill_null(0))
+    searches = asked.group_by("who", "visit", "text").agg(pl.col("a", "b").sum())
+    a, b = pl.col("a"), pl.col("b")
+    counted = searches.group_by("who").agg(
+        pl.len().cast(pl.Int64).alias("searches"),
+        wins=(b > a).sum().cast(pl.Int64),
+        losses=(a > b).sum().cast(pl.Int64),
+        ties=((a == b) & (a > 0)).sum().cast(pl.Int64),
+    )
+    return counted.sort("who")
+
+
+def _ids(events: pl.DataFrame, experiment: str, key: bytes) -> pl.DataFrame:
+    """The query ids that say, signed, that their search took part, with what they say of it."""
+    marked = events.filter(pl.col("query_id").str.contains(f"~{experiment}", literal=True))
+    rows = [
+        _row(query_id, part)
+        for query_id in marked["query_id"].unique()
+        for part in parts_of(query_id, key)
+        if part.experiment == experiment
+    ]
+    return pl.DataFrame(rows, schema=_IDS, orient="row").unique("query_id", keep="first")
+
+
+def _row(query_id: str, part: Seen | Drafted) -> tuple[str, str, int | None, str]:
+    if isinstance(part, Seen):
+        return query_id, part.variant, None, ""
+    return query_id, "", part.first, part.teams
+
+
+def _answers(events: pl.DataFrame, ids: pl.DataFrame) -> pl.DataFrame:
+    """One row a query id that was asked or shown: who, visit, need, text (normalised; empty of what was browsed),
+    asked (when, last), results, impressions, and what the id says."""
+    told = events.filter(pl.col("kind").is_in(_TELLING)).join(ids, on="query_id", how="semi", maintain_order="left")
+    told = told.sort("time", maintain_order=True)
+    is_query = pl.col("kind") == "query"
+    answers = told.group_by("query_id", maintain_order=True).agg(
+        pl.col("who", "visit", "need").first(),
+        pl.col("query").filter(pl.col("query") != "").first().fill_null("").alias("spelled"),
+        pl.col("time").filter(is_query).max().alias("asked"),
+        pl.col("results").max(),
+        (~is_query).sum().alias("impressions"),
+    )
+    spelled = answers["spelled"].unique().to_list()
+    texts = pl.DataFrame(
+        {"spelled": spelled, "text": normalised(spelled)}, schema=dict.fromkeys(("spelled", "text"), pl.String)
+    )
+    return answers.join(texts, on="spelled", how="left").join(ids, on="query_id")
+
+
+def _done(events: pl.DataFrame, answers: pl.DataFrame) -> pl.DataFrame:
+    """How often answers were clicked, and carted and bought from; by query id."""
+    acts = with_answer(events).filter(pl.col("kind").is_in(_MADE_ON))
+    acts = acts.join(answers, on="query_id", how="semi")
+    counts = [(pl.col("kind") == kind).sum().cast(pl.Int64).alias(kind) for kind in _MADE_ON]
+    return acts.group_by("query_id").agg(*counts)
+
+
+def _searches(events: pl.DataFrame, answers: pl.DataFrame) -> pl.DataFrame:
+    asked = answers.filter(pl.col("text") != "").with_columns(pl.col(*_MADE_ON).fill_null(0))
+    searches = asked.group_by("who", "variant", "visit", "text").agg(
+        pl.col("need").last(),
+        pl.col("asked", "results").max(),
+        pl.col("impressions").sum(),
+        pl.col(*_MADE_ON).sum(),
+    )
+    last = events.filter(pl.col("kind") == "query").group_by("visit", "need").agg(_last=pl.col("time").max())
+    searches = searches.join(last, on=["visit", "need"], how="left")
+    found = pl.coalesce("results", "impressions")
+    nothing_done = pl.sum_horizontal(*_MADE_ON) == 0
+    is_last = (pl.col("asked") >= pl.col("_last")).fill_null(value=True)
+    return searches.with_columns(clicked=pl.col("click") > 0, empty=found == 0, abandoned=nothing_done & is_last)
+
+
+def _units(answers: pl.DataFrame, sessions: pl.DataFrame, experiment: Experiment) -> dict[str, int]:
+    told = answers.join(sessions, on="visit", how="left")
+    columns = {Unit.SHOPPER: ["who"], Unit.SESSION: ["session"], Unit.QUERY: ["who", "text"]}[experiment.unit]
+    drawn = told.select("variant", *columns).unique()
+    counts = dict(drawn.group_by("variant").len().iter_rows())
+    return {variant.name: int(counts.get(variant.name, 0)) for variant in experiment.variants}
+
+
+# What the figures of an experiment come to, in words: decided, not yet, or never with this traffic.
+
+LEAST_SHOPPERS = 100
+"""That each variant must have been seen by: what is said of all later looks holds when the first is not too early."""
+_NOTHING = "nothing has happened yet that could be compared"
+LONGEST = timedelta(days=365)
+"""How long an experiment without an end is thought to run at most."""
+
+
+class Standing(StrEnum):
+    """How far an experiment has come."""
+
+    DECIDED = "decided"
+    NOT_YET = "not yet"
+    NEVER = "never with this traffic"
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What can be said now. It may be looked at as often as one likes: it goes by the interval that allows it."""
+
+    standing: Standing
+    winner: str
+    """The variant that is better; empty where none is."""
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Course:
+    """An experiment's way through time."""
+
+    begins: datetime
+    until: datetime
+    """Up to when events are looked at, or when it was over."""
+    over: datetime | None
+    """When it is or was over, where that is known."""
+    planned: int
+    alpha: float
+
+    @property
+    def is_over(self) -> bool:
+        """Whether nobody comes any more."""
+        return self.over is not None and self.over <= self.until
+
+    @property
+    def lasts(self) -> float:
+        """Its days from beginning to end."""
+        return max(((self.over or self.begins + LONGEST) - self.begins) / timedelta(days=1), self.days)
+
+    @property
+    def days(self) -> float:
+        """Its days up to now; an hour at least."""
+        return max((self.until - self.begins) / timedelta(days=1), 1 / 24)
+
+
+def verdict(
+    names: tuple[str, str], found: Difference | None, fewest: int, least: float, course: Course, *, less: bool = False
+) -> Verdict:
+    """What a difference says. `names` are the control and the challenger, `fewest` how many shoppers saw the one that
+    fewer saw, `least` is the smallest difference that matters; `less` where less is better."""
+    control, challenger = names
+    if found is None or fewest < LEAST_SHOPPERS:
+        few = f"{fewest:,} shoppers saw one of the two; nothing is said of fewer than {LEAST_SHOPPERS}"
+        text = few if fewest < LEAST_SHOPPERS else _NOTHING
+        return Verdict(Standing.NEVER if course.is_over else Standing.NOT_YET, "", text)
+    if found.always.excludes_zero:
+        winner = challenger if (found.value > 0) != less else control
+        loser = control if winner == challenger else challenger
+        return Verdict(Standing.DECIDED, winner, f"{winner} is better than {loser}")
+    if max(-found.always.low, found.always.high) <= least:
+        text = f"between {control} and {challenger} there is no difference that matters"
+        return Verdict(Standing.DECIDED, "", text)
+    return _undecided(found, least, course)
+
+
+def _undecided(found: Difference, least: float, course: Course) -> Verdict:
+    if course.is_over:
+        return Verdict(Standing.NEVER, "", "it is over, and what was seen can be chance")
+    effect = max(abs(found.value), least)
+    if not effect:
+        return Verdict(Standing.NOT_YET, "", _NOTHING)
+    needed = _needed(found, effect, course)
+    a_day = found.shoppers / course.days
+    days = (needed - found.shoppers) / a_day
+    if needed > a_day * course.lasts:
+        ends = "it ends" if course.over else f"{LONGEST.days} days are over"
+        text = f"a difference of what is seen, or matters, needs {needed:,} shoppers, more than come before {ends}"
+        return Verdict(Standing.NEVER, "", text)
+    text = f"about {needed - found.shoppers:,} more shoppers, {days:,.0f} days, if it stays as it is seen now"
+    return Verdict(Standing.NOT_YET, "", text)
+
+
+def _needed(found: Difference, effect: float, course: Course) -> int:
+    """How many shoppers tell a difference of this size from nothing; at most a billion."""
+    low, high = found.shoppers, found.shoppers
+
+    def told(shoppers: int) -> bool:
+        return margin(found.deviation, shoppers, course.planned, course.alpha) < effect
+
+    while not told(high) and high < 1_000_000_000:
+        low, high = high, high * 2
+    while high - low > max(1, low // 100):
+        middle = (low + high) // 2
+        low, high = (low, middle) if told(middle) else (middle, high)
+    return high
+
+
+# An experiment's figures: each variant's, the differences with both intervals, and what is to be held against them.
 
 MISMATCH = 0.001
 """The p-value below which the lots are not thought to have fallen as the weights say (Fabijan et al. 2019, Diagnosing
@@ -192,3 +589,62 @@ def _rows(shoppers: pl.DataFrame, name: str) -> int:
 
 def _moved(interval: Interval) -> Interval:
     return Interval(0.5 + interval.low, 0.5 + interval.high)
+
+
+# The report on an experiment of an index directory, on what the last refresh made of the events.
+
+
+@dataclass(frozen=True, slots=True)
+class ExperimentReport:
+    """An experiment, and all that is known of it."""
+
+    experiment: Experiment
+    state: str
+    begins: datetime
+    over: datetime | None
+    made: datetime
+    """When the tables were made that it is read from; nothing later is in it."""
+    first: datetime
+    last: datetime
+    """Events from then to then are looked at."""
+    analysis: Analysis
+    notices: tuple[str, ...] = ()
+
+
+def stored_report(index: Path, experiment_id: str, now: datetime) -> ExperimentReport:
+    """The report; raises ExperimentError where there is no such experiment, StoreMissingError where no tables were made
+    of the events yet."""
+    store = ExperimentStore(index)
+    stored = store.get(experiment_id)
+    return experiment_report(stored, store.read().key, read_inputs(index / EVENTS_FOLDER / DERIVED_FOLDER), now)
+
+
+def experiment_report(stored: StoredExperiment, key: bytes, inputs: ReportInputs, now: datetime) -> ExperimentReport:
+    """The report of an experiment from cleaned events, robots' left out."""
+    experiment, window = stored.experiment, inputs.window
+    course = _course(stored, min(window.last, now), experiment)
+    if experiment.mode == Mode.INTERLEAVE:
+        analysis = draft_analysis(experiment, draft_outcomes(inputs.honest, experiment, key), course)
+    else:
+        found = split_outcomes(inputs.honest, inputs.visits.select("visit", "session"), experiment, key)
+        analysis = split_analysis(experiment, found, course)
+    notices = []
+    if stored.begins < window.first:
+        notices.append(f"it began before {window.first:%Y-%m-%d}, where the tables begin: refresh with more --days")
+    return ExperimentReport(
+        experiment,
+        stored.state(now),
+        stored.begins,
+        stored.over,
+        inputs.made,
+        window.first,
+        window.last,
+        analysis,
+        tuple(notices),
+    )
+
+
+def _course(stored: StoredExperiment, until: datetime, experiment: Experiment) -> Course:
+    begins = stored.begins
+    alpha = ALPHA / (len(experiment.variants) - 1)
+    return Course(begins, max(until, begins), stored.over, experiment.planned, alpha)

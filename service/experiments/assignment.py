@@ -1,12 +1,33 @@
-"""Lots: which variant a unit sees, drawn by a keyed hash, the same on every machine and after every restart."""
+"""Which variant a search is answered by: lots drawn by a keyed hash, interleaving, query ids, the rankers behind
+them."""
 
 from __future__ import annotations
 
+import hashlib
 import hmac
-from collections.abc import Sequence
-from itertools import accumulate
+import re
+import uuid
+from base64 import urlsafe_b64encode
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import accumulate, chain
+from pathlib import Path
+from typing import TYPE_CHECKING
 
-from service.experiments.experiment import Experiment, Unit, Variant
+from retrieval.errors import ExperimentError, RankerError
+from retrieval.records import Page, PastAct
+from retrieval.updates.validation import MAX_ID_BYTES
+from service.engine.search import MOST_SIZE
+from service.experiments.experiment import Experiment, Mode, Unit, Variant
+from service.experiments.store import Running, StoredExperiment
+from service.metrics import UNSERVED
+
+if TYPE_CHECKING:
+    from service.engine.engine import SearchEngine
+    from service.experiments.store import ServedExperiments
+
+
+# Lots: which variant a unit sees, drawn by a keyed hash, the same on every machine and after every restart.
 
 _PARTS = 2**64
 
@@ -45,3 +66,343 @@ def _drawn(variants: Sequence[Variant], drawn: float) -> Variant:
     total = sum(variant.weight for variant in variants)
     ends = accumulate(variant.weight for variant in variants)
     return next((variant for variant, end in zip(variants, ends, strict=True) if drawn * total < end), variants[-1])
+
+
+FIRST, SECOND, NOBODY = "a", "b", "-"
+"""Which list placed a hit: the first variant's or the second's; nobody's count for neither."""
+
+
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """One list made of two."""
+
+    ids: tuple[str, ...]
+    teams: str
+    """For each place a letter: `FIRST`, `SECOND` or `NOBODY`."""
+
+
+def team_draft(
+    first: Sequence[str], second: Sequence[str], depth: int, seed: bytes, held: Collection[str] = ()
+) -> Draft:
+    """The first `depth` places of two lists of ids, interleaved.
+
+    Radlinski, Kurup & Joachims 2008, How Does Clickthrough Data Reflect Retrieval Quality?, section 4: the lists take
+    turns as captains do who pick players; in each round a coin says who picks first, and each picks its best product
+    that is not taken yet. The coins come of `seed` alone. Place n depends on the first n of each list and no others, so
+    a longer draft with the same seed begins as a shorter one: pages neither repeat nor lose a product. Where one list
+    has ended, the rest of the other follows, which nobody picked. What is `held`, both lists have at the same place:
+    there it stays, and nobody picked it.
+    """
+    places = {place: each for place, each in enumerate(first[:depth]) if each in held}
+    own, others = ([each for each in found if each not in held] for found in (first, second))
+    drafted = _drafted(own, others, depth - len(places), seed)
+    if not places:
+        return Draft(tuple(drafted), "".join(drafted.values()))
+    picked, woven = iter(drafted.items()), list[tuple[str, str]]()
+    for place in range(depth):
+        found = (places[place], NOBODY) if place in places else next(picked, None)
+        woven += [found] if found else []
+    return Draft(tuple(each for each, _ in woven), "".join(team for _, team in woven))
+
+
+def _drafted(first: Sequence[str], second: Sequence[str], depth: int, seed: bytes) -> dict[str, str]:
+    """Each id with its team, in their order."""
+    taken: dict[str, str] = {}
+    lists = {FIRST: iter(first), SECOND: iter(second)}
+    number = 0
+    while len(taken) < depth:
+        for team in (FIRST, SECOND) if _coin(seed, number) else (SECOND, FIRST):
+            picked = next((each for each in lists[team] if each not in taken), None)
+            if picked is None:
+                rest = (each for each in chain(first, second) if each not in taken)
+                return _cut(taken | dict.fromkeys(rest, NOBODY), depth)
+            taken[picked] = team
+        number += 1
+    return _cut(taken, depth)
+
+
+def _cut(taken: dict[str, str], depth: int) -> dict[str, str]:
+    return dict(list(taken.items())[:depth])
+
+
+def _coin(seed: bytes, number: int) -> bool:
+    digest = hashlib.blake2b(number.to_bytes(4, "big"), key=seed[:64], digest_size=1).digest()
+    return bool(digest[0] & 1)
+
+
+# Query ids that say what a search took part in: so every event that names one tells it, through any client.
+#
+# `9f1c...~price-test.bold~draft:21:abba-~Zm9vYmFyYmF6`: the id itself; for each split the experiment and the variant;
+# for interleaving the experiment, the place of the page's first hit, and which list placed each hit; and a signature
+# over all of it. A mark that was made up, or put behind another id, has none that fits, and counts for nothing.
+
+MOST_TEAMS = 100
+"""Hits of a page whose team is told."""
+_MARK = "~"
+_SIGNATURE_BYTES = 9
+_SPLIT = re.compile(r"([a-z0-9-]{1,32})\.([a-z0-9-]{1,16})")
+_DRAFT = re.compile(r"([a-z0-9-]{1,32}):([1-9][0-9]{0,5}):([ab-]{1,100})")
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """A search saw one variant of a split."""
+
+    experiment: str
+    variant: str
+
+    def __str__(self) -> str:
+        return f"{self.experiment}.{self.variant}"
+
+
+@dataclass(frozen=True, slots=True)
+class Drafted:
+    """A page was interleaved."""
+
+    experiment: str
+    first: int
+    """The place of its first hit, from 1."""
+    teams: str
+    """As `interleaving.Draft` has them, of its first hits."""
+
+    def __str__(self) -> str:
+        return f"{self.experiment}:{self.first}:{self.teams[:MOST_TEAMS]}"
+
+
+Part = Seen | Drafted
+
+
+def marked(query_id: str, parts: Sequence[Part], key: bytes) -> str:
+    """A query id with what the search took part in; as it is where that is nothing."""
+    if not parts:
+        return query_id
+    said = _MARK.join((query_id, *map(str, parts)))
+    return f"{said}{_MARK}{_signature(said, key)}"
+
+
+def parts_of(query_id: str, key: bytes) -> tuple[Part, ...]:
+    """What a query id says that the search took part in; nothing where it was not signed by this key."""
+    said, mark, signature = query_id.rpartition(_MARK)
+    if not key or not mark or _MARK not in said or len(query_id) > MAX_ID_BYTES:
+        return ()
+    if not hmac.compare_digest(signature.encode("utf-8", "surrogatepass"), _signature(said, key).encode()):
+        return ()
+    found = tuple(_part(each) for each in said.split(_MARK)[1:])
+    return tuple(each for each in found if each is not None)
+
+
+def _part(said: str) -> Part | None:
+    if split := _SPLIT.fullmatch(said):
+        return Seen(split[1], split[2])
+    if draft := _DRAFT.fullmatch(said):
+        return Drafted(draft[1], int(draft[2]), draft[3])
+    return None
+
+
+def _signature(said: str, key: bytes) -> str:
+    digest = hmac.digest(key, said.encode("utf-8", "surrogatepass"), "sha256")[:_SIGNATURE_BYTES]
+    return urlsafe_b64encode(digest).decode()
+
+
+# A search as the experiments that run have it answered: by the variant of its unit, or by two lists in one.
+
+DEEPEST = MOST_SIZE
+"""The last place that is interleaved: pages past it have the first variant's order."""
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A search, as it was asked, and by whom."""
+
+    text: str
+    size: int = 20
+    page: int = 1
+    filters: str = ""
+    facets: Sequence[str] = ()
+    sort: str = ""
+    explain: bool = False
+    correct: bool = True
+    history: Sequence[PastAct] = ()
+    shopper: str = ""
+    session: str = ""
+    """As the store calls them; both empty for who wants to be left alone."""
+
+    @property
+    def query(self) -> str:
+        """What all pages of one answer have in common."""
+        return f"{' '.join(self.text.casefold().split())}\0{self.filters}"
+
+
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """A page, and the query id that says what it took part in."""
+
+    page: Page
+    query_id: str
+
+
+def answered(engine: SearchEngine, running: Running, asked: Asked) -> Answered:
+    """Answers a search. Those without a shopper or a session take no part, nor those that ask for an order of their
+    own, for an explanation, or for no hits; raises as `SearchEngine.search` does.
+
+    Where a ranker of an experiment cannot serve, all of its units are answered as by its first variant, and the query
+    id says nothing of it.
+    """
+    try:
+        return _answered(engine, running, asked)
+    except RankerError:
+        # One that could serve when it was looked for, and cannot any more.
+        kept = tuple(each for each in running.experiments if "ranker" not in each.experiment.touches)
+        return _answered(engine, replace(running, experiments=kept), asked)
+
+
+def _answered(engine: SearchEngine, running: Running, asked: Asked) -> Answered:
+    told: list[Part] = []
+    options: dict[str, str | bool] = {}
+    draft: StoredExperiment | None = None
+    for stored, unit in _takes_part(running, asked):
+        experiment = stored.experiment
+        if unserved(experiment, engine.ranker_problem):
+            options |= _control(engine, experiment)
+            UNSERVED.labels(experiment.id).inc()
+            continue
+        if experiment.mode == Mode.INTERLEAVE:
+            draft = stored
+            continue
+        variant = variant_of(experiment, stored.salt, unit)
+        options |= variant.options.given
+        told.append(Seen(experiment.id, variant.name))
+    if draft is None or not asked.text.strip():
+        page = _search(engine, asked, options)
+    else:
+        page, drafted = _interleaved(engine, asked, options, draft)
+        told += [drafted] if drafted else []
+    return Answered(page, marked(uuid.uuid4().hex, told, running.key))
+
+
+def _takes_part(running: Running, asked: Asked) -> list[tuple[StoredExperiment, str]]:
+    """What a search takes part in, with its unit there."""
+    if asked.sort or asked.explain or not asked.size:
+        return []
+    units = [
+        (each, unit_of(each.experiment, asked.shopper, asked.session, asked.query)) for each in running.experiments
+    ]
+    return [(each, unit) for each, unit in units if unit and takes_part(each.experiment, each.salt, unit)]
+
+
+def _control(engine: SearchEngine, experiment: Experiment) -> dict[str, str | bool]:
+    """The options of the first variant, without its ranker where that is the one that cannot serve."""
+    options = experiment.variants[0].options
+    if options.ranker and engine.ranker_problem(options.ranker):
+        options = replace(options, ranker=None)
+    return options.given
+
+
+def _interleaved(
+    engine: SearchEngine, asked: Asked, options: Mapping[str, str | bool], stored: StoredExperiment
+) -> tuple[Page, Drafted | None]:
+    first, second = ({**options, **variant.options.given} for variant in stored.experiment.variants)
+    depth = asked.page * asked.size
+    if asked.page < 1 or depth > DEEPEST:
+        return _search(engine, asked, first), None
+    whole = replace(asked, size=depth, page=1)
+    pages = _search(engine, whole, first), _search(engine, replace(whole, facets=()), second)
+    lists = [[hit.product.id for hit in page.hits] for page in pages]
+    draft = team_draft(lists[0], lists[1], depth, _seed(stored.salt, asked), _held(*pages))
+    hits = {hit.product.id: hit for page in reversed(pages) for hit in page.hits}
+    start = depth - asked.size
+    page = replace(
+        pages[0],
+        hits=tuple(hits[each] for each in draft.ids[start:]),
+        page=asked.page,
+        size=asked.size,
+        degraded=tuple(dict.fromkeys((*pages[0].degraded, *pages[1].degraded))),
+        timings=_added(pages[0].timings, pages[1].timings),
+    )
+    teams = draft.teams[start:]
+    return page, Drafted(stored.experiment.id, start + 1, teams) if teams else None
+
+
+def _held(first: Page, second: Page) -> frozenset[str]:
+    """What a rule put at the same place of both lists, such as pinned products: it stays there."""
+    pairs = zip(first.hits, second.hits, strict=False)
+    return frozenset(one.product.id for one, other in pairs if one.rule and one.product.id == other.product.id)
+
+
+def _seed(salt: bytes, asked: Asked) -> bytes:
+    """The same for all pages of one answer, and whenever a shopper asks it again."""
+    who = f"shopper\0{asked.shopper}" if asked.shopper else f"session\0{asked.session}"
+    return hmac.digest(salt, f"draft\0{who}\0{asked.query}".encode("utf-8", "surrogatepass"), "sha256")
+
+
+def _search(engine: SearchEngine, asked: Asked, options: Mapping[str, str | bool]) -> Page:
+    given = {"stage": "ranked", **options}
+    return engine.search(
+        asked.text,
+        size=asked.size,
+        page=asked.page,
+        filters=asked.filters,
+        facets=asked.facets,
+        sort=asked.sort,
+        explain=asked.explain,
+        correct=asked.correct,
+        history=asked.history,
+        **given,  # type: ignore[arg-type]
+    )
+
+
+def _added(one: Mapping[str, float], other: Mapping[str, float]) -> dict[str, float]:
+    return {stage: one.get(stage, 0.0) + other.get(stage, 0.0) for stage in {**one, **other}}
+
+
+# The rankers that an experiment compares: whether they can serve, and what is told where one cannot.
+#
+# While one of them cannot, nobody takes part in the experiment, of none of its variants: shoppers who are answered
+# otherwise than their lot says would make the variants look alike.
+
+Problem = Callable[[str], str]
+"""Why a ranker of this name cannot serve, of an empty name the one that serves; empty where it can. An engine's is
+`SearchEngine.ranker_problem`."""
+
+
+def unserved(experiment: Experiment, problem: Problem) -> str:
+    """Why an experiment cannot be answered as it says now; empty where it can, as one without rankers always can."""
+    if "ranker" not in experiment.touches:
+        return ""
+    options = [variant.options for variant in experiment.variants]
+    # A variant that names none has the one that serves: without it, it would be as one that says "off".
+    names = dict.fromkeys(each.ranker or "" for each in options if each.stage != "merged")
+    return next(filter(None, map(problem, names)), "")
+
+
+def check_rankers(experiment: Experiment, problem: Problem) -> None:
+    """Raises ExperimentError where one of the rankers cannot serve."""
+    why = unserved(experiment, problem)
+    if why:
+        raise ExperimentError(f"experiment {experiment.id!r}: ranker: {why}", field="ranker")
+
+
+def notices(engine: SearchEngine, served: ServedExperiments) -> tuple[str, ...]:
+    """What is wrong with the experiments of a service: why they are not the newest, and which ones nobody takes part
+    in."""
+    running = [each.experiment for each in served.running().experiments]
+    paused = [(each.id, why) for each in running if (why := unserved(each, engine.ranker_problem))]
+    return (*served.notices, *(f"nobody takes part in the experiment {name}: {why}" for name, why in paused))
+
+
+def stored_problem(index: Path) -> Problem:
+    """Of an index directory that is not opened."""
+    from rerank.model_store import NO_RANKER, RankerRegistry
+    from service.engine.versions import stored_encoding
+
+    registry, encoding = RankerRegistry(index), stored_encoding(index)
+
+    def problem(name: str) -> str:
+        try:
+            if name and name != NO_RANKER:
+                registry.servable(name, encoding)
+        except RankerError as error:
+            return str(error)
+        return "" if name or registry.serving(encoding).ranker else "no ranker serves"
+
+    return problem

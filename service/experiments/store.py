@@ -8,21 +8,27 @@ from __future__ import annotations
 
 import secrets
 import sqlite3
+import threading
+import time
 from collections.abc import Callable
-from dataclasses import replace
-from datetime import datetime
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from pathlib import Path
 
 import msgspec
 
-from retrieval.close_names import meant
-from retrieval.errors import ExperimentError, StoreDamagedError
-from service.experiments.checking import LONGEST_ID, MOST_EXPERIMENTS, check_beside
-from service.experiments.experiment import Experiment
-from service.experiments.experiment_json import decoded, encoded, experiment_document, experiment_of
-from service.experiments.stored import StoredExperiment, StoredExperiments
-from service.sqlite_file import Layout, SqliteFile
-from service.who_and_when import MILLISECOND, check_who, count_of, moment_of, wall_clock
+from retrieval.errors import ExperimentError, ShelfwiseError, StoreDamagedError, meant
+from service.curation.document_store import MILLISECOND, Layout, SqliteFile, check_who, count_of, moment_of, wall_clock
+from service.experiments.experiment import (
+    LONGEST_ID,
+    MOST_EXPERIMENTS,
+    Experiment,
+    check_beside,
+    decoded,
+    encoded,
+    experiment_document,
+    experiment_of,
+)
 
 EXPERIMENTS_FILE = "experiments.sqlite"
 _KEY_BYTES = 32
@@ -174,3 +180,120 @@ def _unknown(experiment_id: str, cursor: sqlite3.Cursor | None) -> ExperimentErr
 
 def _moment(milliseconds: int) -> datetime:
     return moment_of(milliseconds, MILLISECOND)
+
+
+# An experiment as it is kept: with what its lots are drawn by, and with what became of it.
+
+
+@dataclass(frozen=True, slots=True)
+class StoredExperiment:
+    """An experiment with what became of it."""
+
+    experiment: Experiment
+    salt: bytes
+    """What its lots are drawn by: its own, so that they have nothing to do with those of others."""
+    put: datetime
+    who: str
+    """Who put it, as it was given."""
+    stopped: datetime | None = None
+    stopper: str = ""
+
+    @property
+    def begins(self) -> datetime:
+        """When the first ones take part: as it says, and not before it was put."""
+        return max(self.put, self.experiment.starts or self.put)
+
+    @property
+    def over(self) -> datetime | None:
+        """From when on nobody takes part; None where that is not known."""
+        ends = [each for each in (self.experiment.ends, self.stopped) if each is not None]
+        return min(ends, default=None)
+
+    def has_begun(self, now: datetime) -> bool:
+        """Whether somebody may have taken part."""
+        return self.experiment.enabled and self.begins <= now and (self.over is None or self.begins < self.over)
+
+    def runs(self, now: datetime) -> bool:
+        """Whether searches take part now."""
+        return self.has_begun(now) and (self.over is None or now < self.over)
+
+    def state(self, now: datetime) -> str:
+        """In a word: draft, waiting, running, stopped or ended."""
+        if self.stopped is not None:
+            return "stopped"
+        if not self.experiment.enabled:
+            return "draft"
+        if now < self.begins:
+            return "waiting"
+        return "running" if self.runs(now) else "ended"
+
+
+@dataclass(frozen=True, slots=True)
+class StoredExperiments:
+    """All of them, in the order of their ids."""
+
+    experiments: tuple[StoredExperiment, ...] = ()
+    key: bytes = b""
+    """Signs the marks in query ids; empty where there is no experiment yet."""
+
+
+# The experiments of an index directory as searches take part in them: read again when they were changed.
+
+_LOOK_SECONDS = 0.25
+_SETTLED_SECONDS = 1.0
+"""After which a file that is changed again has another time of change for certain."""
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    """What searches take part in at one moment."""
+
+    experiments: tuple[StoredExperiment, ...]
+    key: bytes
+    """Signs the marks in query ids."""
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
+
+
+class ServedExperiments:
+    """Follows a store of experiments. Safe to share between threads."""
+
+    def __init__(self, root: Path, *, clock: Callable[[], datetime] = _now) -> None:
+        self.store = ExperimentStore(root, clock=clock)
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._stored = StoredExperiments()
+        self._seen: tuple[int, int, int] | None = None
+        self._looked = -_LOOK_SECONDS
+        self._trouble = ""
+
+    @property
+    def notices(self) -> tuple[str, ...]:
+        """Why the experiments are not the newest, if they are not."""
+        return (self._trouble,) if self._trouble else ()
+
+    def running(self) -> Running:
+        """What searches take part in now. Where the file cannot be read, those of before go on, and `notices` says
+        why."""
+        if time.monotonic() - self._looked >= _LOOK_SECONDS:
+            self.look()
+        now, stored = self._clock(), self._stored
+        return Running(tuple(each for each in stored.experiments if each.runs(now)), stored.key)
+
+    def look(self) -> None:
+        """Takes up what was changed since the last look."""
+        with self._lock:
+            self._looked = time.monotonic()
+            stamp = self.store.stamp()
+            if stamp == self._seen:
+                return
+            try:
+                self._stored = self.store.read()
+            except ShelfwiseError as error:
+                self._trouble = f"changes of the experiments are not taken up: {error}"
+                return
+            self._trouble = ""
+            # Two changes may share one time of change: what changed just now is looked at again.
+            self._seen = stamp if time.time() - stamp[0] / 1e9 > _SETTLED_SECONDS else None

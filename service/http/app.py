@@ -11,36 +11,22 @@ from fastapi import FastAPI
 from starlette.middleware.cors import CORSMiddleware
 from starlette.middleware.gzip import GZipMiddleware
 
-from service.engine import SearchEngine
-from service.experiments.served import ServedExperiments
-from service.http import (
-    change_routes,
-    event_routes,
-    experiment_routes,
-    health_routes,
-    instantsearch_routes,
-    page_routes,
-    rule_routes,
-    search_routes,
-    settings_routes,
-    store_routes,
-    suggest_routes,
-    synonym_routes,
-    task_routes,
-)
-from service.http.access.key_file import KEYS_FILE, KeyFile
-from service.http.access.rates import Rates
+from service.engine.engine import SearchEngine
+from service.experiments.store import ServedExperiments
+from service.http import health
+from service.http.auth import KEYS_FILE, KeyFile
 from service.http.context import Context
-from service.http.edge import Bounds, Edge
 from service.http.errors import handle_errors
-from service.http.exposures import Exposures
-from service.http.open_paths import OpenPaths
+from service.http.impressions import Exposures
+from service.http.limits import Rates, Workers
+from service.http.middleware import Bounds, Edge
+from service.http.request import OpenPaths
+from service.http.routes import curation, ingest, pages, search, store
+from service.http.tasks import ServedTasks
 from service.http.tracing import Tracing
-from service.http.workers import Workers
-from service.instantsearch.behaviour import ServedBehaviour
-from service.setting_sources import SourcedSettings
-from service.settings_view import shown_settings
-from service.tasks.served import ServedTasks
+from service.instantsearch import routes
+from service.instantsearch.recommend import ServedBehaviour
+from service.settings import SourcedSettings, shown_settings
 
 if TYPE_CHECKING:
     from service.settings import ServiceSettings
@@ -48,18 +34,18 @@ if TYPE_CHECKING:
 _LEAST_COMPRESSED = 1_000
 """Bytes."""
 _ROUTES = (
-    health_routes,
-    suggest_routes,
-    search_routes,
-    change_routes,
-    event_routes,
-    experiment_routes,
-    rule_routes,
-    synonym_routes,
-    settings_routes,
-    store_routes,
-    task_routes,
-    instantsearch_routes,
+    health,
+    search,
+    search,
+    ingest,
+    ingest,
+    curation,
+    curation,
+    curation,
+    store,
+    store,
+    store,
+    routes,
 )
 
 
@@ -110,7 +96,7 @@ def create_app(
         app.include_router(routes.router)
     if settings.pages:
         app.state.page_key = settings.page_key
-        app.include_router(page_routes.router)
+        app.include_router(pages.router)
     handle_errors(app)
     app.add_middleware(GZipMiddleware, minimum_size=_LEAST_COMPRESSED, compresslevel=4)
     if settings.origins:

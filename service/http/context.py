@@ -13,16 +13,14 @@ from fastapi import Depends, Request
 from fastapi.security import APIKeyHeader, HTTPBearer
 from fastapi.security.http import HTTPAuthorizationCredentials
 
-from service.engine import SearchEngine
-from service.experiments.served import ServedExperiments
-from service.http.access.key_file import KeyFile
-from service.http.access.keys import Permit, Scope
-from service.http.access.rates import Rates
+from service.engine.engine import SearchEngine
+from service.experiments.store import ServedExperiments
+from service.http.auth import KeyFile, Permit, Scope
 from service.http.errors import Refused
-from service.http.exposures import Exposures
-from service.http.open_paths import is_open
-from service.http.workers import Workers
-from service.tasks.served import ServedTasks
+from service.http.impressions import Exposures
+from service.http.limits import Rates, Workers
+from service.http.request import is_open
+from service.http.tasks import ServedTasks
 
 _LOCAL_NAMES = frozenset({"localhost", "127.0.0.1", "[::1]"})
 _EVERYTHING = Permit("", frozenset({Scope.ADMIN}))

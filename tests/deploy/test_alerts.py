@@ -13,7 +13,7 @@ import pytest
 import yaml
 from fastapi.testclient import TestClient
 
-from service.engine import SearchEngine
+from service.engine.engine import SearchEngine
 from service.http.app import create_app
 from service.settings import ServiceSettings, Settings
 from tests.deploy.documents import (

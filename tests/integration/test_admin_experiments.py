@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from rerank.behaviour.options import DeriveOptions
-from rerank.behaviour.refresh import refresh
-from retrieval.events.event import Event, EventKind
-from service.engine import SearchEngine
-from service.event_log import DERIVED_FOLDER, EventLog
+from rerank.sessions.options import DeriveOptions
+from rerank.sessions.refresh import refresh
+from retrieval.records import Event, EventKind
+from service.engine.engine import SearchEngine
+from service.events.event_log import DERIVED_FOLDER, EventLog
 from service.experiments import Experiment, ExperimentStore, Mode, Options, Unit, Variant
-from service.experiments.query_ids import Drafted, Part, Seen, marked
+from service.experiments.assignment import Drafted, Part, Seen, marked
 from service.settings import Settings
 from tests.browsers import Visit, serious_faults, served, visiting
 

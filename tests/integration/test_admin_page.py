@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from service.engine import SearchEngine
-from service.http.access.key_file import KeyFile
-from service.http.access.keys import Scope
+from service.engine.engine import SearchEngine
+from service.http.auth import KeyFile, Scope
 from service.settings import ServiceSettings, Settings
 from tests.browsers import serious_faults, served, visiting
 from tests.http_keys import made

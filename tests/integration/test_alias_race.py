@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from retrieval.cluster import Cluster
+from retrieval.elasticsearch.client import Cluster
 
 pytestmark = pytest.mark.elasticsearch
 

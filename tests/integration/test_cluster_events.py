@@ -12,12 +12,11 @@ from typing import Any
 import polars as pl
 import pytest
 
-from retrieval.cluster import Cluster
-from retrieval.cluster_documents import remove
-from retrieval.cluster_settings import ClusterSettings
+from retrieval.elasticsearch.client import Cluster
+from retrieval.elasticsearch.documents import remove
+from retrieval.elasticsearch.settings import ClusterSettings
 from retrieval.errors import ClusterRefusedError, ClusterUnavailableError
-from retrieval.events.elasticsearch import ElasticsearchEvents
-from retrieval.events.elasticsearch_indexes import EventIndexes
+from retrieval.events.elasticsearch import ElasticsearchEvents, EventIndexes
 from retrieval.events.store import Appended
 from retrieval.events.stored import StoredEvent, event_table
 from tests.event_stores import Alias, aliased, at, event

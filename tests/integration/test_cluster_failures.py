@@ -20,17 +20,17 @@ from typing import Any
 import pytest
 from prometheus_client import REGISTRY
 
-from indexer.moving import move
-from indexer.observing import Silence
-from retrieval.cluster import _REST_SECONDS, Cluster
-from retrieval.cluster_settings import ClusterSettings
+from indexer.migrate import move
+from indexer.progress import Silence
+from retrieval.elasticsearch.client import _REST_SECONDS, Cluster
+from retrieval.elasticsearch.keyword import ElasticsearchIndex
+from retrieval.elasticsearch.settings import ClusterSettings
 from retrieval.errors import ClusterRefusedError, ClusterUnavailableError, UnknownProductError
-from retrieval.journal import Journal
-from retrieval.keyword_elasticsearch import ElasticsearchIndex
-from retrieval.published import Store
 from retrieval.records import Page, Product
-from service.engine import SearchEngine
-from service.live import Changed
+from retrieval.store.versions import Store
+from retrieval.updates.journal import Journal
+from service.engine.engine import SearchEngine
+from service.engine.live import Changed
 from service.settings import ElasticsearchSettings, Settings
 from tests.clusters import moved, removed, settings_for
 from tests.servers.configuration import Options

@@ -14,14 +14,14 @@ from pathlib import Path
 import pytest
 
 from indexer.build import RebuildOptions, rebuild
-from indexer.moving import move
-from indexer.observing import Silence
-from retrieval.changes import Patch
-from retrieval.cluster import Cluster
+from indexer.migrate import move
+from indexer.progress import Silence
+from retrieval.elasticsearch.client import Cluster
 from retrieval.errors import ClusterError, ClusterRefusedError, ClusterUnavailableError, UnknownProductError
-from retrieval.journal import Journal
-from retrieval.published import Store
-from service.engine import SearchEngine
+from retrieval.store.versions import Store
+from retrieval.updates.changes import Patch
+from retrieval.updates.journal import Journal
+from service.engine.engine import SearchEngine
 from service.settings import ElasticsearchSettings, Settings
 from tests.clusters import moved, settings_for
 from tests.conftest import ENCODER

@@ -10,16 +10,15 @@ import numpy as np
 import pytest
 
 from indexer.build import RebuildOptions, RebuildReport, rebuild
-from indexer.moving import move
-from indexer.observing import Silence
-from indexer.reencoding import reencode
-from retrieval.encoders import open_encoder
-from retrieval.layout import STATES_FOLDER
-from retrieval.product_signals import SIGNALS_FILE
-from retrieval.published import Store
+from indexer.migrate import move, reencode
+from indexer.progress import Silence
+from retrieval.encoders.registry import open_encoder
+from retrieval.index.token_states import STATES_FILES
 from retrieval.records import Product
-from retrieval.token_states import STATES_FILES
-from service.engine import SearchEngine
+from retrieval.store.manifest import STATES_FOLDER
+from retrieval.store.signals import SIGNALS_FILE
+from retrieval.store.versions import Store
+from service.engine.engine import SearchEngine
 from service.settings import Settings
 from tests.catalogs import write_feed
 from tests.clusters import moved, removed, settings_for

@@ -25,20 +25,20 @@ import typer
 from typer.testing import CliRunner
 
 from indexer.build import RebuildOptions, RebuildReport, rebuild
-from indexer.moving import MoveReport, move
-from indexer.observing import Silence
-from retrieval.cluster import Cluster, Document
+from indexer.migrate import MoveReport, move
+from indexer.progress import Silence
+from retrieval.elasticsearch.client import Cluster, Document
 from retrieval.errors import ClusterError, ClusterRefusedError, StoreDamagedError
-from retrieval.journal import Journal
-from retrieval.keyword import Selection
-from retrieval.product_store import ProductStore
-from retrieval.published import Store
+from retrieval.index.keyword import Selection
 from retrieval.records import Product
-from service import feed_commands, versions
+from retrieval.store.products import ProductStore
+from retrieval.store.versions import Store
+from retrieval.updates.journal import Journal
+from service.cli import feeds, versions
+from service.cli.options import add_commands
 from service.demo import DemoFiles
-from service.engine import SearchEngine
-from service.options import add_commands
-from service.searching import row_of
+from service.engine.engine import SearchEngine
+from service.engine.search import row_of
 from service.settings import Settings
 from tests.catalogs import write_feed
 from tests.clusters import removed, settings_for
@@ -180,7 +180,7 @@ Run = Callable[[Shop, str], str]
 def run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Run:
     """Runs a command of the program with a shop's settings in the environment; what it refuses is raised."""
     app = typer.Typer()
-    add_commands(app, feed_commands.EXAMPLES)
+    add_commands(app, feeds.EXAMPLES)
     add_commands(app, versions.EXAMPLES)
     monkeypatch.chdir(tmp_path)
 
@@ -704,7 +704,7 @@ class TestVectors:
 WORKER = """
 import random, sys
 from retrieval.records import Product
-from service.engine import SearchEngine
+from service.engine.engine import SearchEngine
 root, *ids = sys.argv[1:]
 draw = random.Random(7)
 with SearchEngine.open(root) as engine:

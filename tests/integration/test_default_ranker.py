@@ -9,11 +9,11 @@ import msgspec
 import pytest
 from typer.testing import CliRunner
 
-from rerank.ranker.onnx_ranker import OnnxRanker
-from rerank.ranker.registry import Published
+from rerank.model_store import Published
+from rerank.ranker.onnx import OnnxRanker
 from rerank.ranker.spec import read_report, verified
 from retrieval.errors import ShelfwiseError, TrainingError
-from service.training_commands import train
+from service.cli.training import train
 from tests.unit.rerank.teacher.tiny_cross_encoder import make_cross_encoder
 
 pytestmark = pytest.mark.usefixtures("one_thread")

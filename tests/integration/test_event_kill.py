@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from benchmarks.event_faults import measure_event_faults
+from benchmarks.studies.events import measure_event_faults
 from tests.forks import fork_context
 
 

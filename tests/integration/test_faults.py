@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from benchmarks.faults import run_faults
+from benchmarks.studies.faults import run_faults
 
 ROUNDS = 50
 SEED = 11

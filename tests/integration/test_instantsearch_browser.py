@@ -12,12 +12,10 @@ from urllib.parse import urlencode, urlsplit
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
-from retrieval.events.event import EventKind
-from retrieval.records import Product
-from service.engine import SearchEngine
-from service.event_log import EventLog
-from service.http.access.key_file import KEYS_FILE, KeyFile
-from service.http.access.keys import Scope
+from retrieval.records import EventKind, Product
+from service.engine.engine import SearchEngine
+from service.events.event_log import EventLog
+from service.http.auth import KEYS_FILE, KeyFile, Scope
 from service.settings import Settings
 from tests.browser import PackagesUnavailableError
 from tests.browser.packages import node_modules

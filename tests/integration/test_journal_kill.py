@@ -17,11 +17,11 @@ from pathlib import Path
 
 import pytest
 
-from retrieval.changes import Change, Delete, Upsert
 from retrieval.errors import StoreError
-from retrieval.journal import COPY, JOURNAL, Journal
-from retrieval.manifest import scratch_path
 from retrieval.records import Product
+from retrieval.store.manifest import scratch_path
+from retrieval.updates.changes import Change, Delete, Upsert
+from retrieval.updates.journal import COPY, JOURNAL, Journal
 
 ROUNDS = 15
 SEED = 5

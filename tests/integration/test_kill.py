@@ -19,18 +19,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-import indexer.vectors
+import indexer.embedding
 from indexer.build import RebuildOptions, rebuild
-from indexer.feeds import read_products
-from indexer.mapping import FeedMapping
-from retrieval.layout import STATES_FOLDER, VECTORS_FOLDER
-from retrieval.product_store import ProductStore
-from retrieval.published import Store
+from indexer.feeds.mapping import FeedMapping
+from indexer.feeds.reader import read_products
+from retrieval.index.token_states import STATES_FILES
+from retrieval.index.vectors import VECTORS_FILE
 from retrieval.records import Product
-from retrieval.stored_vectors import VECTORS_FILE
-from retrieval.token_states import STATES_FILES
+from retrieval.store.manifest import STATES_FOLDER, VECTORS_FOLDER
+from retrieval.store.products import ProductStore
+from retrieval.store.versions import Store
 from service.demo import write_demo_store
-from service.engine import SearchEngine
+from service.engine.engine import SearchEngine
 from tests.catalogs import write_feed
 from tests.conftest import ENCODER
 from tests.forks import fork_context
@@ -44,7 +44,7 @@ Answers = list[list[str]]
 
 def run_rebuild(root: Path, feed: Path, cache: Path, fatal_step: int = 0) -> None:
     """What the processes do. At the `fatal_step`-th change to a folder, from 1, they kill themselves."""
-    indexer.vectors.CHUNK = 16
+    indexer.embedding.CHUNK = 16
     if fatal_step:
         _die_at(fatal_step)
     rebuild(root, RebuildOptions((str(feed),), cache, encoder=ENCODER, runtime="onnx-int8", keep=1))

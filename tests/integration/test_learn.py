@@ -15,21 +15,28 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from rerank.ranker.registry import RankerRegistry
+from rerank.model_store import RankerRegistry
 from rerank.ranker.spec import WEIGHTS_FILE
-from rerank.shoppers.files import MODEL_FILE, opened_tower
-from rerank.shoppers.registry import TowerRegistry
+from rerank.user_tower.files import MODEL_FILE, TowerRegistry, opened_tower
 from retrieval.errors import StoreLockedError, StoreMissingError, TrainingError
-from retrieval.store_lock import held_lock
-from service.cli import app
-from service.learning.learn import PAGE_FILE, REPORT_FILE, LearnOptions, learn, page_path
-from service.learning.remembered import LEARNED_FILE, last_learned, new_events, stored_days
-from service.learning.report import Decision, LearnReport
-from service.learning.steps import Outcome
-from service.training.tower_gate import NEAR, TOWER
-from service.training.training import TRAINING_FOLDER
+from retrieval.store.lock import held_lock
+from service.cli.main import app
+from service.reports.training import Decision, LearnReport, Outcome
+from service.training.learn import (
+    LEARNED_FILE,
+    PAGE_FILE,
+    REPORT_FILE,
+    LearnOptions,
+    last_learned,
+    learn,
+    new_events,
+    page_path,
+    stored_days,
+)
+from service.training.training_session import TRAINING_FOLDER
+from service.training.user_tower import NEAR, TOWER
 from tests.learning_stores import SETTINGS, SMALL, Quiet, with_events
-from tests.unit.rerank.shoppers.small_stores import TINY
+from tests.unit.rerank.user_tower.small_stores import TINY
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

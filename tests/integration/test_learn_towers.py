@@ -12,23 +12,21 @@ import msgspec
 import pytest
 
 from indexer.build import RebuildOptions, rebuild
-from indexer.events.importing import import_events
-from rerank.ranker.registry import RankerRegistry
-from rerank.towers.written import read_towers
-from retrieval.events.intake import utc_now
-from retrieval.published import Store
-from service.event_log import EventLog, aside_path
-from service.learning.beside import train_encoder
-from service.learning.learn import REPORT_FILE, LearnOptions, learn
-from service.learning.report import LearnReport
-from service.learning.steps import TOWERS, Outcome, RecordedSteps
-from service.training.encoder_gate import judging
-from service.training.towers import TowersRequest
-from service.training.training import TRAINING_FOLDER
+from indexer.events.importer import import_events
+from rerank.model_store import RankerRegistry
+from rerank.text_towers.artifacts import read_towers
+from retrieval.events.privacy import utc_now
+from retrieval.store.versions import Store
+from service.events.event_log import EventLog, aside_path
+from service.reports.training import TOWERS, LearnReport, Outcome, RecordedSteps
+from service.training.learn import REPORT_FILE, LearnOptions, learn, train_encoder
+from service.training.text_towers import TowersRequest
+from service.training.text_towers_promotion import judging
+from service.training.training_session import TRAINING_FOLDER
 from tests.catalogs import write_feed
 from tests.learning_stores import SETTINGS, SMALL, Quiet
-from tests.unit.rerank.shoppers.small_stores import TINY
-from tests.unit.rerank.towers.tiny_towers import PRODUCTS, TRAINING, every_query, make_encoder
+from tests.unit.rerank.text_towers.tiny_towers import PRODUCTS, TRAINING, every_query, make_encoder
+from tests.unit.rerank.user_tower.small_stores import TINY
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

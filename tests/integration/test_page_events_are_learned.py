@@ -18,17 +18,15 @@ import httpx2
 import polars as pl
 import pytest
 
-from rerank.behaviour.derived import Derived, open_derived
-from rerank.behaviour.refresh import Refreshed
-from rerank.training.click_evidence import learned, queries_with_clicks
-from rerank.training.click_lists import click_lists
-from rerank.training.click_periods import by_time
+from rerank.sessions.refresh import Refreshed
+from rerank.sessions.tables import Derived, open_derived
+from rerank.training.click_dataset import by_time, click_lists, learned, queries_with_clicks
 from retrieval.records import Product, Variant
-from service.derived_tables import DerivedTables
-from service.engine import SearchEngine
-from service.event_log import EventLog
+from service.engine.engine import SearchEngine
+from service.events.derived_tables import DerivedTables
+from service.events.event_log import EventLog
 from service.settings import Settings
-from service.training.candidate_lists import candidate_lists
+from service.training.ranker_dataset import candidate_lists
 from tests.browsers import Visit, served, visiting
 from tests.waiting import within
 

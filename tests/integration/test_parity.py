@@ -10,22 +10,20 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks.parity import compare, varied
-from indexer.feeds import read_products
-from indexer.mapping import FeedMapping
-from retrieval.analysis import Analyzer
-from retrieval.cluster import Cluster
-from retrieval.cluster_index import load_keyword
-from retrieval.field_counter import FieldCounter
-from retrieval.fields import FieldCatalog
+from benchmarks.quality import compare, varied
+from indexer.feeds.mapping import FeedMapping
+from indexer.feeds.reader import read_products
+from retrieval.elasticsearch.client import Cluster
+from retrieval.elasticsearch.keyword import ElasticsearchIndex
+from retrieval.elasticsearch.versions import load_keyword
+from retrieval.filters.schema import FieldCatalog, FieldCounter
+from retrieval.index.keyword import Completion, KeywordIndex, Sort
+from retrieval.index.tantivy import TantivyBuilder, TantivyIndex
 from retrieval.judgments import read_judgments
-from retrieval.keyword import Completion, KeywordIndex, Sort
-from retrieval.keyword_elasticsearch import ElasticsearchIndex
-from retrieval.keyword_tantivy import TantivyBuilder, TantivyIndex
-from retrieval.product_json import product_to_json
-from retrieval.product_text import keyword_document
+from retrieval.store.products import keyword_document, product_to_json
+from retrieval.text.analysis import Analyzer
 from service.demo import DemoFiles
-from service.engine import SearchEngine
+from service.engine.engine import SearchEngine
 from service.settings import Settings
 from tests.clusters import moved, settings_for
 from tests.servers.server import Server

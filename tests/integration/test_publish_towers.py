@@ -14,27 +14,33 @@ import pytest
 from typer.testing import CliRunner
 
 from indexer.build import RebuildOptions, rebuild
-from indexer.reencoding import ReencodeReport, reencode
-from rerank.gate.bootstrap import Difference
-from rerank.towers.material import JudgedQuery, Opinion, validates
-from rerank.towers.options import TowerOptions
-from rerank.towers.written import read_towers
-from rerank.training.checkpoint import STATE_FILE
-from retrieval.encoders import open_encoder
+from indexer.migrate import ReencodeReport, reencode
+from rerank.evaluation.statistics import Difference
+from rerank.text_towers.artifacts import read_towers
+from rerank.text_towers.dataset import JudgedQuery, Opinion, validates
+from rerank.text_towers.options import TowerOptions
+from rerank.training.trainer import STATE_FILE
+from retrieval.encoders.registry import open_encoder
 from retrieval.errors import EncoderUnavailableError, SettingError, StoreLockedError, TrainingError
-from retrieval.layout import VECTORS_FOLDER
-from retrieval.published import Store
+from retrieval.index.vectors import VECTORS_FILE
 from retrieval.records import Product
-from retrieval.stored_vectors import VECTORS_FILE
-from service.cli import app
-from service.engine import SearchEngine
-from service.snapshot import serving_snapshot
-from service.training.encoder_gate import JUDGING_SHARE, judged_gains, judging, reasons_against
-from service.training.encoder_publishing import MOST_LOST, Rounded
-from service.training.towers import TowersRequest, train_text_towers
+from retrieval.store.manifest import VECTORS_FOLDER
+from retrieval.store.versions import Store
+from service.cli.main import app
+from service.engine.engine import SearchEngine
+from service.engine.snapshot import serving_snapshot
+from service.training.text_towers import TowersRequest, train_text_towers
+from service.training.text_towers_promotion import (
+    JUDGING_SHARE,
+    MOST_LOST,
+    Rounded,
+    judged_gains,
+    judging,
+    reasons_against,
+)
 from tests.catalogs import write_feed
 from tests.learning_stores import SETTINGS, Quiet
-from tests.unit.rerank.towers.tiny_towers import PRODUCTS, every_query, make_encoder
+from tests.unit.rerank.text_towers.tiny_towers import PRODUCTS, every_query, make_encoder
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -240,7 +246,7 @@ def test_one_that_is_killed_before_it_writes_takes_no_other_towers_for_its_own(
     theirs, ours = (root / name if name else None for name in names)
     request = TowersRequest((root / "judgments.tsv",), cache=cache, options=replace(options, layers=1), out=ours)
     with monkeypatch.context() as killing, pytest.raises(_KilledError):
-        killing.setattr("service.training.towers.write_towers", killed)
+        killing.setattr("service.training.text_towers.write_towers", killed)
         train_text_towers(root / "index", SETTINGS, request, Quiet())
     other = train_text_towers(root / "index", SETTINGS, replace(request, options=options, out=theirs), Quiet())
     if ours:

@@ -11,10 +11,10 @@ import signal
 import sys
 from pathlib import Path
 
-from rerank.ranker.registry import RankerRegistry
-from retrieval.published import CURRENT
+from rerank.model_store import RankerRegistry
 from retrieval.records import Product
-from retrieval.store_lock import HOLDER, LOCK
+from retrieval.store.lock import HOLDER, LOCK
+from retrieval.store.versions import CURRENT
 from tests.forks import fork_context
 from tests.rankers import ENCODING, REPORT, SPEC, building
 from tests.versions import publish_products

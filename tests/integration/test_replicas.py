@@ -17,9 +17,9 @@ import httpx2
 import pytest
 
 from indexer.build import RebuildOptions, rebuild
-from indexer.feeds import read_products
-from indexer.mapping import FeedMapping
-from retrieval.published import Store
+from indexer.feeds.mapping import FeedMapping
+from indexer.feeds.reader import read_products
+from retrieval.store.versions import Store
 from service.demo import DemoFiles
 from tests.catalogs import write_feed
 from tests.conftest import ENCODER

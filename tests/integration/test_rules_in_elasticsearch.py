@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from retrieval.records import Page
-from service.engine import SearchEngine
-from service.merchandising import Boost, Bury, Hide, Match, Pin, Restrict, Rule, When
+from service.curation.rules import Boost, Bury, Hide, Match, Pin, Restrict, Rule, When
+from service.engine.engine import SearchEngine
 from tests.clusters import moved, settings_for
 from tests.servers.server import Server
 

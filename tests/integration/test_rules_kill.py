@@ -9,7 +9,7 @@ import time
 from multiprocessing.connection import Connection
 from pathlib import Path
 
-from service.merchandising import Redirect, Rule, RuleStore
+from service.curation.rules import Redirect, Rule, RuleStore
 from tests.forks import fork_context
 
 ROUNDS = 12

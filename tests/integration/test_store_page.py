@@ -12,8 +12,8 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 
 from retrieval.records import Product, Variant
-from service.engine import SearchEngine
-from service.event_log import EventLog
+from service.engine.engine import SearchEngine
+from service.events.event_log import EventLog
 from service.settings import Settings
 from tests.browsers import serious_faults, served, visiting
 from tests.waiting import within

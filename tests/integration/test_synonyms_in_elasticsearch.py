@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from service.engine import SearchEngine
-from service.synonyms import Kind, Synonym
+from service.curation.synonyms import Kind, Synonym
+from service.engine.engine import SearchEngine
 from tests.clusters import moved, settings_for
 from tests.servers.server import Server
 

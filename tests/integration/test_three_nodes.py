@@ -14,15 +14,15 @@ from pathlib import Path
 
 import pytest
 
-from indexer.moving import MoveReport, move
-from indexer.observing import Silence
-from retrieval.cluster import Cluster
-from retrieval.cluster_settings import ClusterSettings
+from indexer.migrate import MoveReport, move
+from indexer.progress import Silence
+from retrieval.elasticsearch.client import Cluster
+from retrieval.elasticsearch.settings import ClusterSettings
 from retrieval.errors import ClusterError, ClusterUnavailableError
-from retrieval.journal import Journal
-from retrieval.published import Store
 from retrieval.records import Page, Product
-from service.engine import SearchEngine
+from retrieval.store.versions import Store
+from retrieval.updates.journal import Journal
+from service.engine.engine import SearchEngine
 from tests.clusters import settings_for
 from tests.servers.configuration import Options
 from tests.servers.server import Server, start
@@ -102,7 +102,7 @@ def moved_in_the_end(index: Path, settings: ClusterSettings, observer: Killer) -
 def test_a_node_that_dies_with_half_an_index_leaves_no_half_an_index(
     demo_index: Path, tmp_path: Path, three_nodes: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("retrieval.cluster._BULK_DOCUMENTS", 50)
+    monkeypatch.setattr("retrieval.elasticsearch.client._BULK_DOCUMENTS", 50)
     index = Path(shutil.copytree(demo_index, tmp_path / "loaded"))
     settings = settings_for(three_nodes)
     with SearchEngine.open(index, settings=settings) as engine:

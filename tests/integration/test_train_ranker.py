@@ -12,20 +12,20 @@ import msgspec
 import pytest
 from typer.testing import CliRunner
 
-from rerank.ranker.registry import Added, RankerRegistry
+from rerank.model_store import Added, RankerRegistry
 from rerank.ranker.spec import WEIGHTS_FILE
 from rerank.training.distillation import DistilOptions
-from rerank.training.loop import LoopOptions
+from rerank.training.trainer import LoopOptions
 from retrieval.errors import ShelfwiseError, StoreLockedError, StoreMissingError, TrainingError
-from retrieval.manifest import Manifest
-from retrieval.store_lock import held_lock
-from service.engine import SearchEngine
+from retrieval.store.lock import held_lock
+from retrieval.store.manifest import Manifest
+from service.cli.training import train
+from service.engine.engine import SearchEngine
 from service.settings import RankerSettings, Settings
-from service.training.from_catalog import CatalogOptions
-from service.training.training import TRAINING_FOLDER, train_from_catalog
-from service.training_commands import train
+from service.training.ranker_dataset import CatalogOptions
+from service.training.training_session import TRAINING_FOLDER, train_from_catalog
 from tests.unit.rerank.teacher.tiny_cross_encoder import make_cross_encoder
-from tests.unit.service.demo_rankers import publish, spec_for, weighing
+from tests.unit.service.engine.demo_rankers import publish, spec_for, weighing
 from tests.versions import reseal
 
 pytestmark = pytest.mark.usefixtures("one_thread")

@@ -12,18 +12,18 @@ import pytest
 from typer.testing import CliRunner
 
 from indexer.build import RebuildOptions, rebuild
-from rerank.towers.options import TowerOptions
-from rerank.towers.sources import from_labels
-from rerank.towers.written import read_towers
-from rerank.training.checkpoint import STATE_FILE
+from rerank.text_towers.artifacts import read_towers
+from rerank.text_towers.dataset import from_labels
+from rerank.text_towers.options import TowerOptions
+from rerank.training.trainer import STATE_FILE
 from retrieval.errors import EncoderUnavailableError, JudgmentsError, SettingError, ShelfwiseError, TrainingError
-from service.engine import SearchEngine
-from service.training.towers import TowersRequest, train_text_towers
-from service.training.training import fresh_tables
-from service.training_commands import train
+from service.cli.training import train
+from service.engine.engine import SearchEngine
+from service.training.text_towers import TowersRequest, train_text_towers
+from service.training.training_session import fresh_tables
 from tests.catalogs import write_feed
 from tests.learning_stores import SETTINGS, Quiet, with_events
-from tests.unit.rerank.towers.tiny_towers import PRODUCTS, judged, make_encoder
+from tests.unit.rerank.text_towers.tiny_towers import PRODUCTS, judged, make_encoder
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

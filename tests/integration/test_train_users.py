@@ -13,20 +13,26 @@ import polars as pl
 import pytest
 from typer.testing import CliRunner
 
-from rerank.shoppers.files import ProductTable, StoredTower, TowerReport
-from rerank.shoppers.held_out import split_by_time
-from rerank.shoppers.histories import Histories
-from rerank.shoppers.registry import ServingTower, TowerRegistry
+from rerank.user_tower.evaluation import split_by_time
+from rerank.user_tower.files import ProductTable, ServingTower, StoredTower, TowerRegistry, TowerReport
+from rerank.user_tower.histories import Histories
 from retrieval.errors import ShopperTowerDamagedError, StoreMissingError, TrainingError
-from service.engine import SearchEngine
+from service.cli.training import train
+from service.engine.engine import SearchEngine
 from service.settings import EventsSettings, Settings
-from service.training.shopper_acts import shopper_acts
-from service.training.shopper_tower import train_users
-from service.training.tower_gate import NEAR, POPULAR, POPULAR_THERE, SERVING, TOWER, TowerGate
-from service.training.training import TRAINING_FOLDER
-from service.training_commands import train
+from service.training.training_session import TRAINING_FOLDER
+from service.training.user_tower import (
+    NEAR,
+    POPULAR,
+    POPULAR_THERE,
+    SERVING,
+    TOWER,
+    TowerGate,
+    shopper_acts,
+    train_users,
+)
 from tests.learning_stores import Quiet, with_events
-from tests.unit.rerank.shoppers.small_stores import EACH, KINDS, TINY, catalog, shoppers
+from tests.unit.rerank.user_tower.small_stores import EACH, KINDS, TINY, catalog, shoppers
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -131,7 +137,7 @@ def test_one_that_can_serve_no_more_does_not_stand_in_the_way(root: Path, monkey
     def unreadable(_tower: StoredTower) -> ProductTable:
         raise ShopperTowerDamagedError("its table is short")
 
-    monkeypatch.setattr("service.training.tower_catalog.read_table", unreadable)
+    monkeypatch.setattr("service.training.user_tower.read_table", unreadable)
     again = train_users(root, SETTINGS, replace(OPTIONS, epochs=1), Quiet()).tower
     assert again.name in registry.names()
     assert again.report.against != SERVING

@@ -14,8 +14,7 @@ from typing import Any
 import httpx2
 import yaml
 
-from service.http.access.key_file import KEYS_FILE, KeyFile
-from service.http.access.keys import Scope
+from service.http.auth import KEYS_FILE, KeyFile, Scope
 from tests.deploy.documents import ALERTS, DEPLOY, Document, alerts, documents, expressions, filled_in
 from tests.http_keys import made
 from tests.servers.skips import program_or_skip

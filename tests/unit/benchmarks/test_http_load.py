@@ -6,9 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.http_load import measure_http
-from benchmarks.http_server import served
-from benchmarks.http_view import show_http
+from benchmarks.load import measure_http, served
+from benchmarks.studies.soak import show_http
 from retrieval.errors import StoreError
 
 

@@ -12,8 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from ir_measures import Qrel, ScoredDoc, nDCG
 
-from benchmarks.evaluation import evaluate_stages, write_run
-from benchmarks.measures import measure, ndcg
+from benchmarks.quality import evaluate_stages, measure, ndcg, write_run
 from retrieval.errors import SettingError
 from retrieval.judgments import Judgments, read_judgments
 

@@ -9,15 +9,15 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from indexer.aside import EXAMPLES, REJECTED_FILE, Aside, Notes, printable
 from indexer.build import RebuildOptions, RebuildReport, rebuild
-from indexer.feeds import Noted, Rejected
+from indexer.feeds.reader import Noted, Rejected
+from indexer.rejects import EXAMPLES, REJECTED_FILE, Aside, Notes, printable
 from retrieval.errors import FeedError, PublishRefusedError
-from retrieval.product_store import ProductStore
-from retrieval.published import Store
 from retrieval.records import Product
+from retrieval.store.products import ProductStore
+from retrieval.store.versions import Store
 from tests.conftest import ENCODER
-from tests.unit.indexer.feed_outcome import FEEDS
+from tests.unit.indexer.feeds.feed_outcome import FEEDS
 
 
 def rejected(line: int, reason: str = "no title", row: object = None, file: str = "feed.csv") -> Rejected:

@@ -13,14 +13,14 @@ import pytest
 from numpy.typing import NDArray
 
 import indexer.build
-import indexer.vectors
-from indexer.aside import REJECTED_FILE
+import indexer.embedding
 from indexer.build import RebuildOptions, RebuildReport, rebuild
-from indexer.feeds import Rejected
-from indexer.observing import Silence
-from indexer.text_keys import key_array, text_key
-from retrieval.encoder import Encoder
-from retrieval.encoders import DEFAULT_CHINESE_MODEL, DEFAULT_MODEL, load_encoder, open_encoder
+from indexer.embedding_cache import key_array, text_key
+from indexer.feeds.reader import Rejected
+from indexer.progress import Silence
+from indexer.rejects import REJECTED_FILE
+from retrieval.encoders.base import Encoder
+from retrieval.encoders.registry import DEFAULT_CHINESE_MODEL, DEFAULT_MODEL, load_encoder, open_encoder
 from retrieval.errors import (
     EmptyCatalogError,
     EncoderUnavailableError,
@@ -30,13 +30,12 @@ from retrieval.errors import (
     StoreLockedError,
     StoreMissingError,
 )
-from retrieval.layout import TEXT_KEYS_FILE, VECTORS_FOLDER
-from retrieval.product_store import ProductStore
-from retrieval.product_text import encoder_text
-from retrieval.published import CURRENT, Store
+from retrieval.index.vectors import VECTORS_FILE
 from retrieval.records import Product
-from retrieval.stored_vectors import VECTORS_FILE
-from service.engine import SearchEngine
+from retrieval.store.manifest import TEXT_KEYS_FILE, VECTORS_FOLDER
+from retrieval.store.products import ProductStore, encoder_text
+from retrieval.store.versions import CURRENT, Store
+from service.engine.engine import SearchEngine
 from tests.catalogs import write_feed
 from tests.conftest import ENCODER
 
@@ -329,7 +328,7 @@ class StopAfter(Silence):
 class TestInterruption:
     @pytest.fixture(autouse=True)
     def _small_chunks(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(indexer.vectors, "CHUNK", 4)
+        monkeypatch.setattr(indexer.embedding, "CHUNK", 4)
 
     def test_the_next_run_encodes_the_rest_and_gives_the_vectors_of_an_uninterrupted_one(
         self, fresh: Workshop, first: Workshop

@@ -8,15 +8,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from indexer import words as making
+from indexer import version_writer as making
 from indexer.build import RebuildOptions, rebuild
-from indexer.words import WordsWriter
-from retrieval.catalog_words import ENTRIES_FILE, CatalogWords, are_current
+from indexer.version_writer import WordsWriter
 from retrieval.errors import StoreDamagedError
-from retrieval.layout import WORDS_FOLDER
-from retrieval.product_json import product_to_json
-from retrieval.published import Store
 from retrieval.records import Product
+from retrieval.store.manifest import WORDS_FOLDER
+from retrieval.store.products import product_to_json
+from retrieval.store.versions import Store
+from retrieval.text.vocabulary import ENTRIES_FILE, CatalogWords, are_current
 from service.demo import DemoFiles
 from tests.conftest import ENCODER
 

@@ -9,13 +9,12 @@ import msgspec
 import pytest
 
 from indexer.build import RebuildOptions, rebuild
-from indexer.checking import check
-from indexer.intake import IntakeOptions
+from indexer.pipeline import IntakeOptions, check
 from indexer.quality.report import QualityReport
 from retrieval.errors import EmptyCatalogError, FeedError
-from retrieval.layout import QUALITY_FILE
+from retrieval.store.manifest import QUALITY_FILE
 from tests.conftest import ENCODER
-from tests.unit.indexer.feed_outcome import FEEDS
+from tests.unit.indexer.feeds.feed_outcome import FEEDS
 
 NOW = datetime(2024, 6, 15, tzinfo=UTC)
 

@@ -11,20 +11,20 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-import indexer.vectors
+import indexer.embedding
 from indexer.build import RebuildOptions, RebuildReport, rebuild
-from retrieval.encoder import Tokens
-from retrieval.encoder_onnx import OnnxEncoder
-from retrieval.encoders import open_encoder, store_encoder
+from retrieval.encoders.base import Tokens
+from retrieval.encoders.onnx import OnnxEncoder
+from retrieval.encoders.registry import open_encoder, store_encoder
 from retrieval.errors import EncoderError
-from retrieval.layout import VECTORS_FOLDER
-from retrieval.published import Store
+from retrieval.index.vectors import VECTORS_FILE
 from retrieval.records import Availability, Product
-from retrieval.stored_vectors import VECTORS_FILE
-from service.engine import SearchEngine
+from retrieval.store.manifest import VECTORS_FOLDER
+from retrieval.store.versions import Store
+from service.engine.engine import SearchEngine
 from tests.catalogs import write_feed
 from tests.conftest import ENCODER
-from tests.unit.rerank.towers.tiny_towers import make_encoder
+from tests.unit.rerank.text_towers.tiny_towers import make_encoder
 
 CATALOG = tuple(
     Product(f"p{place:02d}", f"{what} {place}", price=9.0) for place, what in enumerate(("drill", "saw") * 5)
@@ -172,7 +172,7 @@ def test_an_engine_that_is_open_serves_the_old_encoder_until_it_takes_up_the_new
 class TestAFailureWhileEncoding:
     @pytest.fixture(autouse=True)
     def _small_chunks(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(indexer.vectors, "CHUNK", 2)
+        monkeypatch.setattr(indexer.embedding, "CHUNK", 2)
 
     def test_the_served_version_stays_and_the_next_run_encodes_only_the_rest(
         self, shop: Shop, encoded: Encoded, other_encoder: Path

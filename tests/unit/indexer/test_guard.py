@@ -6,12 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from indexer.aside import REJECTED_FILE
-from indexer.build import RebuildOptions, RebuildReport, rebuild
-from indexer.guard import check_publish
+from indexer.build import RebuildOptions, RebuildReport, check_publish, rebuild
+from indexer.rejects import REJECTED_FILE
 from retrieval.errors import PublishRefusedError
-from retrieval.published import Store
 from retrieval.records import Product
+from retrieval.store.versions import Store
 from tests.catalogs import numbered, write_feed
 from tests.conftest import ENCODER
 

@@ -11,13 +11,12 @@ import pytest
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
-from indexer.aside import REJECTED_FILE
 from indexer.build import RebuildOptions, RebuildReport, rebuild
-from indexer.observing import Silence
-from retrieval.changes import Change
+from indexer.progress import Silence
+from indexer.rejects import REJECTED_FILE
 from retrieval.errors import InputError
-from retrieval.journal import Journal
-from retrieval.layout import (
+from retrieval.index.vectors import VECTORS_FILE
+from retrieval.store.manifest import (
     FIELDS_FILE,
     QUALITY_FILE,
     STANDING_FILE,
@@ -26,12 +25,13 @@ from retrieval.layout import (
     VECTORS_FOLDER,
     read_fields,
 )
-from retrieval.product_store import PRODUCTS_FILE, ProductStore
-from retrieval.published import Store
-from retrieval.stored_vectors import VECTORS_FILE
-from service.engine import SearchEngine
-from service.rollback import roll_back
-from service.verifying import verify
+from retrieval.store.products import PRODUCTS_FILE, ProductStore
+from retrieval.store.versions import Store
+from retrieval.updates.changes import Change
+from retrieval.updates.journal import Journal
+from service.cli.verify import verify
+from service.engine.engine import SearchEngine
+from service.engine.versions import roll_back
 from tests.catalogs import write_feed
 from tests.conftest import ENCODER
 from tests.histories import Expected, Round, histories

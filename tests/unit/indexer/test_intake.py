@@ -11,18 +11,17 @@ from pathlib import Path
 import msgspec
 import pytest
 
-import indexer.intake
-import indexer.spool
-from indexer.aside import Aside
-from indexer.intake import Intake, IntakeOptions
-from indexer.observing import Silence
+import indexer.external_sort
+import indexer.pipeline
+from indexer.pipeline import Intake, IntakeOptions
+from indexer.progress import Silence
 from indexer.quality.report import QualityReport
+from indexer.rejects import Aside
 from indexer.workers import Workers
 from retrieval.errors import FeedError
-from retrieval.fields import FieldCatalog
-from retrieval.product_json import product_from_json, product_to_json
-from retrieval.product_store import ProductWriter
+from retrieval.filters.schema import FieldCatalog
 from retrieval.records import Product
+from retrieval.store.products import ProductWriter, product_from_json, product_to_json
 
 NOW = datetime(2025, 6, 1, tzinfo=UTC)
 BRANDS = ("Bosch", "BOSCH", "Bosch GmbH", "Makita", "", "N/A")
@@ -117,9 +116,9 @@ def test_batches_of_any_size_give_the_same(
     products: int,
     run_bytes: int,
 ) -> None:
-    monkeypatch.setattr(indexer.intake, "ROWS", rows)
-    monkeypatch.setattr(indexer.intake, "PRODUCTS", products)
-    monkeypatch.setattr(indexer.spool.Spool.__init__, "__kwdefaults__", {"run_bytes": run_bytes})
+    monkeypatch.setattr(indexer.pipeline, "ROWS", rows)
+    monkeypatch.setattr(indexer.pipeline, "PRODUCTS", products)
+    monkeypatch.setattr(indexer.external_sort.Spool.__init__, "__kwdefaults__", {"run_bytes": run_bytes})
     assert take_in(feeds, tmp_path / "work") == usual
 
 
@@ -127,8 +126,8 @@ def test_batches_of_any_size_give_the_same(
 def test_any_number_of_workers_gives_the_same(
     feeds: list[Path], usual: Taken, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, workers: int
 ) -> None:
-    monkeypatch.setattr(indexer.intake, "ROWS", 100)
-    monkeypatch.setattr(indexer.intake, "PRODUCTS", 200)
+    monkeypatch.setattr(indexer.pipeline, "ROWS", 100)
+    monkeypatch.setattr(indexer.pipeline, "PRODUCTS", 200)
     assert take_in(feeds, tmp_path / "work", workers) == usual
 
 
@@ -157,7 +156,7 @@ def test_a_feed_that_breaks_off_in_a_later_batch_is_an_error_with_its_line(
 ) -> None:
     import gzip
 
-    monkeypatch.setattr(indexer.intake, "ROWS", 10)
+    monkeypatch.setattr(indexer.pipeline, "ROWS", 10)
     path = tmp_path / "feed.jsonl.gz"
     lines = [product_to_json(dataclasses.replace(Product("", f"drill {n * 7919}"), id=f"p{n}")) for n in range(9_000)]
     packed = gzip.compress(b"\n".join(lines))

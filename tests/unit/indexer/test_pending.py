@@ -9,18 +9,17 @@ from pathlib import Path
 import pytest
 
 from indexer.build import RebuildOptions, RebuildReport, rebuild
-from indexer.cleaning.settler import Settler
-from indexer.pending import Folding, forget_folded
-from retrieval.changes import Change, Delete, Patch, Upsert
+from indexer.cleaning.spelling import Settler
+from indexer.incremental import Folding, forget_folded
 from retrieval.errors import EmptyCatalogError
-from retrieval.journal import Journal
-from retrieval.product_json import product_from_json, product_to_json
-from retrieval.product_store import ProductStore
-from retrieval.published import Store
 from retrieval.records import Product
-from retrieval.standing import Standing
-from service.engine import SearchEngine
-from service.rollback import roll_back
+from retrieval.store.products import ProductStore, product_from_json, product_to_json
+from retrieval.store.versions import Store
+from retrieval.updates.changes import Change, Delete, Patch, Upsert
+from retrieval.updates.journal import Journal
+from retrieval.updates.three_way_merge import Standing
+from service.engine.engine import SearchEngine
+from service.engine.versions import roll_back
 from tests.catalogs import write_feed
 from tests.conftest import ENCODER
 

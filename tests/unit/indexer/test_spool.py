@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-import indexer.spool
-from indexer.spool import Spool
+import indexer.external_sort
+from indexer.external_sort import Spool
 
 
 def spooled(folder: Path, ids: list[str], run_bytes: int) -> Spool:
@@ -43,7 +43,7 @@ def test_it_can_be_read_again(tmp_path: Path) -> None:
 
 
 def test_many_runs_become_one_before_there_are_too_many_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(indexer.spool, "MOST_RUNS", 4)
+    monkeypatch.setattr(indexer.external_sort, "MOST_RUNS", 4)
     ids = [f"{number * 37 % 101:03d}" for number in range(101)]
     spool = spooled(tmp_path, ids, run_bytes=1)
     assert len(list(tmp_path.iterdir())) <= 5

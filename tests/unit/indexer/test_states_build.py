@@ -12,21 +12,20 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-import indexer.vectors
+import indexer.embedding
 from indexer.build import RebuildOptions, RebuildReport, rebuild
-from indexer.observing import Silence
-from retrieval.encoder import Tokens, with_tokens
-from retrieval.encoder_onnx import OnnxEncoder
-from retrieval.encoders import load_encoder
+from indexer.progress import Silence
+from retrieval.encoders.base import Tokens, with_tokens
+from retrieval.encoders.onnx import OnnxEncoder
+from retrieval.encoders.registry import load_encoder
 from retrieval.errors import EncoderError, StoreDamagedError
-from retrieval.layout import STATES_FOLDER, TEXT_KEYS_FILE
-from retrieval.product_signals import SIGNALS_FILE, StoredSignals
-from retrieval.product_store import ProductStore
-from retrieval.product_text import encoder_text
-from retrieval.published import Store
+from retrieval.index.token_states import DIMENSION, MOST_TOKENS, STATES_FILE, STATES_FILES, StoredStates, quantised
 from retrieval.records import Availability, Product
-from retrieval.token_states import DIMENSION, MOST_TOKENS, STATES_FILE, STATES_FILES, StoredStates, quantised
-from service.engine import SearchEngine
+from retrieval.store.manifest import STATES_FOLDER, TEXT_KEYS_FILE
+from retrieval.store.products import ProductStore, encoder_text
+from retrieval.store.signals import SIGNALS_FILE, StoredSignals
+from retrieval.store.versions import Store
+from service.engine.engine import SearchEngine
 from tests.catalogs import write_feed
 from tests.conftest import ENCODER
 from tests.versions import reseal
@@ -225,7 +224,7 @@ class TestReuse:
 class TestInterruption:
     @pytest.fixture(autouse=True)
     def _small_chunks(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(indexer.vectors, "CHUNK", 2)
+        monkeypatch.setattr(indexer.embedding, "CHUNK", 2)
 
     @pytest.fixture
     def interrupted(self, fresh: Shop) -> Shop:

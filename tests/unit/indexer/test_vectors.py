@@ -11,11 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-import indexer.vectors
-from indexer.chunks import ChunkFolder
-from indexer.known import KnownVectors
-from indexer.text_keys import Keys, key_array, text_key
-from indexer.vectors import encode_rows, missing_rows, spread
+import indexer.embedding
+from indexer.embedding import encode_rows, missing_rows, spread
+from indexer.embedding_cache import ChunkFolder, Keys, KnownVectors, key_array, text_key
 
 DIMENSION = 4
 
@@ -208,7 +206,7 @@ class TestEncodeRows:
     def test_every_chunk_is_kept_before_the_next_begins(
         self, chunks: ChunkFolder, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(indexer.vectors, "CHUNK", 2)
+        monkeypatch.setattr(indexer.embedding, "CHUNK", 2)
         kept: list[int] = []
 
         class Looking(Recorder):
@@ -226,7 +224,7 @@ class TestEncodeRows:
     def test_texts_of_one_length_are_encoded_together(
         self, chunks: ChunkFolder, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(indexer.vectors, "CHUNK", 2)
+        monkeypatch.setattr(indexer.embedding, "CHUNK", 2)
         encoder = Recorder()
         self.encode(["long text", "a", "long words", "b"], chunks, encoder)
         assert encoder.calls == [["a", "b"], ["long text", "long words"]]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from retrieval.close_names import close_names, meant
+from retrieval.errors import close_names, meant
 
 
 def test_close_names_are_those_spelled_nearly_so() -> None:

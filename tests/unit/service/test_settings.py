@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from pydantic import SecretStr
 
-from retrieval.cluster import Cluster
+from retrieval.elasticsearch.client import Cluster
 from retrieval.errors import SettingError
 from service.settings import (
     ElasticsearchSettings,

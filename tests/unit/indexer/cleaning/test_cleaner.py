@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from indexer.cleaning.cleaner import Cleaner
-from retrieval.product_json import product_to_json
 from retrieval.records import Product, Variant
+from retrieval.store.products import product_to_json
 
 _DIRTY = st.sampled_from(
     (

@@ -10,9 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from indexer.cleaning.census import Census, SpellingCounter
-from indexer.cleaning.settler import Settler
-from indexer.cleaning.spellings import brand_key, level_key
+from indexer.cleaning.spelling import Census, Settler, SpellingCounter, brand_key, level_key
 from retrieval.records import Product
 
 BRANDS = (

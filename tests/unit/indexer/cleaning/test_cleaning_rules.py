@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from indexer.cleaning.census import Census
 from indexer.cleaning.cleaner import Cleaner
 from indexer.cleaning.rules import RULES, Rule
+from indexer.cleaning.spelling import Census
 from retrieval.records import Product
 
 DOCS = Path(__file__).parents[4] / "docs/cleaning.md"

@@ -8,9 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from indexer.cleaning.markup import without_entities, without_markup
-from indexer.cleaning.mojibake import without_mojibake
-from indexer.cleaning.texts import all_plain, cleaned_text, composed, one_line, tidy_lines, without_invisible
+from indexer.cleaning.markup import without_entities, without_markup, without_mojibake
+from indexer.cleaning.text import all_plain, cleaned_text, composed, one_line, tidy_lines, without_invisible
 
 PIECES = st.sampled_from(
     (

@@ -5,12 +5,17 @@ from __future__ import annotations
 import pytest
 from pint import UnitRegistry
 
-from indexer.cleaning import categories
-from indexer.cleaning.codes import cleaned_currency, cleaned_language
-from indexer.cleaning.identifiers import cleaned_identifier, digits_only, is_broken
-from indexer.cleaning.images import cleaned_image
+from indexer.cleaning import cleaner
+from indexer.cleaning.cleaner import (
+    cleaned_currency,
+    cleaned_identifier,
+    cleaned_image,
+    cleaned_language,
+    digits_only,
+    is_broken,
+)
 from indexer.cleaning.measures import measured
-from indexer.cleaning.placeholders import is_placeholder
+from indexer.cleaning.text import is_placeholder
 
 
 def number_of(text: str, unit: str) -> float:
@@ -48,10 +53,10 @@ def test_real_brands_are_no_placeholders(text: str) -> None:
     ],
 )
 def test_category_paths(path: tuple[str, ...], expected: tuple[str, ...]) -> None:
-    cleaned, changed = categories.cleaned_path(path)
+    cleaned, changed = cleaner.cleaned_path(path)
     assert cleaned == expected
     assert bool(changed) == (path != expected)
-    assert categories.cleaned_path(cleaned) == (cleaned, frozenset())
+    assert cleaner.cleaned_path(cleaned) == (cleaned, frozenset())
 
 
 @pytest.mark.parametrize(

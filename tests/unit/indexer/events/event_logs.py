@@ -9,14 +9,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from indexer.events.importing import ImportOptions, import_events
-from indexer.events.mapping import EventMapping
-from indexer.events.mapping_files import event_mapping
-from indexer.events.report import ImportReport
+from indexer.events.importer import ImportOptions, import_events
+from indexer.events.mapping import EventMapping, event_mapping
+from indexer.events.rejects import ImportReport
 from retrieval.errors import FeedError
-from retrieval.events.intake import Intake
-from retrieval.events.masking import Masker
-from retrieval.events.pseudonyms import Pseudonyms
+from retrieval.events.privacy import Intake, Masker, Pseudonyms
 from retrieval.events.sqlite import SqliteEvents
 
 NOW = datetime(2024, 6, 15, 12, tzinfo=UTC)

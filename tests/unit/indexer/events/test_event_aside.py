@@ -9,20 +9,18 @@ from pathlib import Path
 
 import pytest
 
-from indexer.events.aside import EventAside, remove_unfinished
-from indexer.events.masked import masked_text
+from indexer.events.rejects import EventAside, masked_text, remove_unfinished
 from retrieval.errors import EventError, FeedError, StoreError
-from retrieval.events.masking import Masker
-from retrieval.events.pseudonyms import Pseudonyms
+from retrieval.events.privacy import Masker, Pseudonyms
 
 ERROR = EventError("bad time", "'soon'")
 KILLED = """
 import os, signal, sys
 from pathlib import Path
-from indexer.events.aside import EventAside
+from indexer.events.rejects import EventAside
 from retrieval.errors import EventError
-from retrieval.events.masking import Masker
-from retrieval.events.pseudonyms import Pseudonyms
+from retrieval.events.privacy import Masker
+from retrieval.events.privacy import Pseudonyms
 folder = Path(sys.argv[1])
 kept = EventAside(folder / "aside" / "a.jsonl", Pseudonyms(folder / "keys.json"), Masker())
 kept.add("log", 1, EventError("bad time"))

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from indexer.events.conversions import stars, text_reader, time_reader, whole_reader
 from indexer.events.mapping import FieldRule
+from indexer.events.row_parser import stars, text_reader, time_reader, whole_reader
 from retrieval.errors import EventError
 from retrieval.events.stored import milliseconds
 

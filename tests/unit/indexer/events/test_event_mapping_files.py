@@ -6,11 +6,19 @@ from pathlib import Path
 
 import pytest
 
-from indexer.events.conditions import Condition
-from indexer.events.mapping import DEFAULT_FIELDS, EventMapping, EventRule, FieldRule, SkipRule
-from indexer.events.mapping_files import event_mapping, load_event_mapping, shipped_mappings
+from indexer.events.mapping import (
+    DEFAULT_FIELDS,
+    Condition,
+    EventMapping,
+    EventRule,
+    FieldRule,
+    SkipRule,
+    event_mapping,
+    load_event_mapping,
+    shipped_mappings,
+)
 from retrieval.errors import FeedError
-from retrieval.events.event import EventKind
+from retrieval.records import EventKind
 
 WHOLE = """
 [fields]

@@ -6,11 +6,10 @@ from typing import Any
 
 import pytest
 
-from indexer.events.mapping_files import event_mapping
-from indexer.events.plan import Keyed, SkipError
-from indexer.events.rows import RowEvents, with_impressions
+from indexer.events.mapping import event_mapping
+from indexer.events.row_parser import Keyed, RowEvents, SkipError, with_impressions
 from retrieval.errors import EventError
-from retrieval.events.event import Event, EventKind
+from retrieval.records import Event, EventKind
 from tests.unit.indexer.events.event_logs import CLICK, UBI_EVENT, UBI_QUERY
 
 TIME = datetime(2024, 6, 1, 10, tzinfo=UTC)

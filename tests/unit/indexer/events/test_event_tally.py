@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from indexer.events import tally
-from indexer.events.tally import Tally
+from indexer.events import importer
+from indexer.events.importer import Tally
 from retrieval.events.store import Appended
 from retrieval.events.stored import StoredEvent, moment
 
@@ -24,7 +24,7 @@ def test_what_was_refused_is_not_counted() -> None:
 
 
 def test_too_many_are_not_told_apart(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tally, "MOST_COUNTED", 3)
+    monkeypatch.setattr(importer, "MOST_COUNTED", 3)
     counts = Tally()
     for number in range(5):
         counts.add([event(number, 0)], Appended(1, 0))

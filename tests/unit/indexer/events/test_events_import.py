@@ -14,9 +14,8 @@ import polars as pl
 import pytest
 import zstandard
 
-from indexer.events.importing import ImportOptions, import_events
-from indexer.events.making import Made, Maker
-from indexer.lines import MAX_LINE
+from indexer.events.importer import ImportOptions, Made, Maker, import_events
+from indexer.feeds.io import MAX_LINE
 from retrieval.errors import FeedError, StoreError
 from retrieval.events.sqlite import SqliteEvents
 from retrieval.events.store import Appended

@@ -7,7 +7,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from indexer.events.mapping_files import load_event_mapping
+from indexer.events.mapping import load_event_mapping
 from tests.unit.indexer.events.event_logs import Log
 
 DATA = Path(__file__).parents[4].parent / "shared" / "data"

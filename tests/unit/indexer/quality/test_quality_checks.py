@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from indexer.quality.rule import Check, Rule, When
+from indexer.quality.rules import Check, Rule, When
 from retrieval.errors import SettingError
 from retrieval.records import Availability, Product
 from tests.quality_rows import failing, rule

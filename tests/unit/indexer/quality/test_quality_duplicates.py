@@ -13,8 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from indexer.quality import duplicates as module
-from indexer.quality.rule import Check, Rule
-from indexer.quality.shingles import BANDS, band_hashes, jaccard, shingles
+from indexer.quality.duplicates import BANDS, band_hashes, jaccard, shingles
+from indexer.quality.rules import Check, Rule
 from retrieval.records import Product
 from tests.quality_rows import failing, judged, rule
 

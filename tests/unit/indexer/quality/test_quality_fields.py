@@ -8,13 +8,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from indexer.quality.derived import batch_of, identifier, stock, variant_fault
-from indexer.quality.fields import FIELDS, read_field
-from indexer.quality.gtins import broken
+from indexer.quality.derived import batch_of, broken, identifier, stock, variant_fault
 from indexer.quality.norms import Norms
-from indexer.quality.rule import Check
+from indexer.quality.rules import FIELDS, Check, read_field
 from retrieval.records import Product, Variant
-from service.demo.identifiers import ean13
+from service.demo.catalog import ean13
 from tests.quality_rows import NOW, detect_by_word, failing, rule
 
 

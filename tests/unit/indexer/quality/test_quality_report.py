@@ -24,8 +24,7 @@ from indexer.quality.report import (
     report_from_json,
     share_text,
 )
-from indexer.quality.rule import Check, Measure, Rule, Severity
-from indexer.quality.rules import built_in_rules
+from indexer.quality.rules import Check, Measure, Rule, Severity, built_in_rules
 from retrieval.errors import StoreDamagedError
 from retrieval.records import Product
 from tests.catalogs import products as catalogs

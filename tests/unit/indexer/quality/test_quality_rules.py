@@ -7,8 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from indexer.quality.rule import Check, Measure, Severity, When
-from indexer.quality.rules import BUILT_IN, built_in_rules, load_rules, with_own_rules
+from indexer.quality.rules import BUILT_IN, Check, Measure, Severity, When, built_in_rules, load_rules, with_own_rules
 from retrieval.errors import SettingError
 
 DOCS = Path(__file__).parents[4] / "docs" / "quality.md"

@@ -24,7 +24,7 @@ class Exported:
 
 @pytest.fixture(scope="session", params=["cross-attention and history", "features head"])
 def exported(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Exported:
-    from rerank.ranker.export import export_network
+    from rerank.ranker.onnx_export import export_network
     from tests.unit.rerank.ranker.random_candidates import network
 
     made = network(1) if request.param.startswith("cross") else network(0, history=0)

@@ -7,11 +7,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from rerank.ranker.features import FEATURES, HAS_STATES
-from rerank.ranker.inputs import ACT_KINDS, Candidates, History, batched
+from rerank.ranker.features import ACT_KINDS, FEATURES, HAS_STATES, Candidates, History, batched
 from rerank.ranker.network import Inputs, NetworkShape, RankerNetwork
-from retrieval.encoder import Tokens, unit_rows
-from retrieval.token_states import SCALE, ProductTokens
+from retrieval.encoders.base import Tokens, unit_rows
+from retrieval.index.token_states import SCALE, ProductTokens
 from tests.versions import DIMENSION
 
 STATE_DIMENSION = 8

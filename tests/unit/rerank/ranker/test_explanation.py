@@ -11,14 +11,13 @@ import pytest
 from numpy.typing import NDArray
 from onnx import numpy_helper
 
+from rerank.model_store import Published
 from rerank.ranker.explanation import OF_THE_QUERY, Factor, contributions, neutral_features, taken
-from rerank.ranker.features import FEATURES, HAS_STATES, MERGED
-from rerank.ranker.inputs import Candidates, History
-from rerank.ranker.onnx_ranker import OnnxRanker
-from rerank.ranker.registry import Published
+from rerank.ranker.features import FEATURES, HAS_STATES, MERGED, Candidates, History
+from rerank.ranker.onnx import OnnxRanker
 from rerank.ranker.spec import RankerSpec, read_spec, write_ranker
 from retrieval.errors import InputError
-from retrieval.token_states import ProductTokens
+from retrieval.index.token_states import ProductTokens
 from tests.rankers import REPORT, SPEC, building, linear_graph
 from tests.unit.rerank.ranker.conftest import Exported
 from tests.unit.rerank.ranker.random_candidates import candidates, scored, some_of

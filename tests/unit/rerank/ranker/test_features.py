@@ -18,7 +18,7 @@ from rerank.ranker.features import (
     popularity_feature,
     popularity_share,
 )
-from retrieval.product_signals import SignalColumns
+from retrieval.store.signals import SignalColumns
 
 _NAN = math.nan
 FIRST = FirstStage(

@@ -8,11 +8,10 @@ import numpy as np
 import pytest
 import torch
 
-from rerank.ranker.features import FEATURES, HAS_STATES
-from rerank.ranker.inputs import Candidates, History
+from rerank.ranker.features import FEATURES, HAS_STATES, Candidates, History
 from rerank.ranker.network import RankerNetwork
-from retrieval.encoder import no_tokens
-from retrieval.token_states import SCALE, ProductTokens
+from retrieval.encoders.base import no_tokens
+from retrieval.index.token_states import SCALE, ProductTokens
 from tests.unit.rerank.ranker.random_candidates import (
     STATE_DIMENSION,
     candidates,

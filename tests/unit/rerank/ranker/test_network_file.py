@@ -8,8 +8,7 @@ import numpy as np
 import pytest
 from safetensors.torch import save_file
 
-from rerank.ranker.network import RankerNetwork
-from rerank.ranker.network_file import load_network, save_network
+from rerank.ranker.network import RankerNetwork, load_network, save_network
 from retrieval.errors import RankerDamagedError, RankerForeignError
 from tests.unit.rerank.ranker.random_candidates import candidates, network, scored, shape
 

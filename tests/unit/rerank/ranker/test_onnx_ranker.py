@@ -11,9 +11,9 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
+from rerank.model_store import Published
 from rerank.ranker.features import FEATURES, MERGED
-from rerank.ranker.onnx_ranker import OnnxRanker
-from rerank.ranker.registry import Published
+from rerank.ranker.onnx import OnnxRanker
 from rerank.ranker.spec import MODEL_FILE, RankerSpec
 from retrieval.errors import RankerDamagedError, RankerError
 from tests.rankers import REPORT, SPEC, building, linear_graph

@@ -13,16 +13,15 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from rerank.ranker.export import export_network
+from rerank.model_store import Published
 from rerank.ranker.features import FEATURES
-from rerank.ranker.network import CrossAttention, RankerNetwork
-from rerank.ranker.network_file import load_network, save_network
-from rerank.ranker.onnx_ranker import OnnxRanker
+from rerank.ranker.network import CrossAttention, RankerNetwork, load_network, save_network
+from rerank.ranker.onnx import OnnxRanker
+from rerank.ranker.onnx_export import export_network
 from rerank.ranker.pruning import Left, Measured, Sample, measure, pruned
-from rerank.ranker.registry import Published
 from rerank.ranker.spec import MODEL_FILE, WEIGHTS_FILE, RankerSpec, write_ranker
+from retrieval.encoders.onnx_export import quantised
 from retrieval.errors import InputError, RankerDamagedError, RankerError
-from retrieval.onnx_int8 import quantised
 from tests.rankers import REPORT, SPEC
 from tests.unit.rerank.ranker.random_candidates import candidates, near, network, scored, tensors
 

@@ -10,11 +10,10 @@ import numpy as np
 import onnx
 import pytest
 
-from rerank.ranker.export import export_network
-from rerank.ranker.network import Inputs
-from rerank.ranker.network_file import save_network
-from rerank.ranker.onnx_ranker import OnnxRanker
-from rerank.ranker.registry import Published
+from rerank.model_store import Published
+from rerank.ranker.network import Inputs, save_network
+from rerank.ranker.onnx import OnnxRanker
+from rerank.ranker.onnx_export import export_network
 from rerank.ranker.spec import MODEL_FILE, WEIGHTS_FILE, write_ranker
 from tests.rankers import REPORT, SPEC
 from tests.unit.rerank.ranker.conftest import Exported

@@ -7,7 +7,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from rerank.ranker.inputs import MOST_QUERY_TOKENS, PADDING, RankerInputs, batched
+from rerank.ranker.features import MOST_QUERY_TOKENS, PADDING, RankerInputs, batched
 from rerank.ranker.network import Inputs
 from tests.unit.rerank.ranker.random_candidates import STATE_DIMENSION, candidates
 from tests.versions import DIMENSION

@@ -12,9 +12,9 @@ from onnx import TensorProto, helper, numpy_helper
 from safetensors.numpy import save_file
 
 from rerank.ranker.features import FEATURES
-from rerank.ranker.model_files import check_graph, check_weights
+from rerank.sealed_folder import check_graph, check_weights
+from retrieval.encoders.onnx_export import quantised
 from retrieval.errors import RankerDamagedError, RankerForeignError
-from retrieval.onnx_int8 import quantised
 from tests.rankers import linear_graph
 
 

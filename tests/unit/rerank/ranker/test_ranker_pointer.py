@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from rerank.ranker.pointer import RankerPointer
+from rerank.model_store import RankerPointer
 from retrieval.errors import RankerDamagedError
-from retrieval.published import CURRENT
+from retrieval.store.versions import CURRENT
 
 
 def test_what_is_written_is_read(tmp_path: Path) -> None:

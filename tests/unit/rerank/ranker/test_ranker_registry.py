@@ -12,7 +12,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from rerank.ranker.registry import KEEP, Added, RankerRegistry
+from rerank.model_store import KEEP, Added, RankerRegistry
 from rerank.ranker.spec import MODEL_FILE, SPEC_FILE
 from retrieval.errors import (
     InputError,
@@ -24,9 +24,9 @@ from retrieval.errors import (
     StoreMissingError,
     UnknownRankerError,
 )
-from retrieval.published import CURRENT
 from retrieval.records import Product
-from retrieval.store_lock import held_lock
+from retrieval.store.lock import held_lock
+from retrieval.store.versions import CURRENT
 from tests.full_disk import full_disk
 from tests.rankers import ENCODING, REPORT, SPEC, building, rewrite
 from tests.versions import publish_products
@@ -34,7 +34,7 @@ from tests.versions import publish_products
 OTHER = dataclasses.replace(ENCODING, encoder="encoder-2")
 PUBLISHER = """
 import sys, pathlib
-from rerank.ranker.registry import RankerRegistry
+from rerank.model_store import RankerRegistry
 from tests.rankers import REPORT, SPEC, building
 registry = RankerRegistry(pathlib.Path(sys.argv[1]), keep=100)
 sys.stdin.read()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from rerank.ranker.retention import surplus, sweep
+from rerank.model_store import surplus, sweep
 
 NAMES = [f"ranker-{number:04d}" for number in range(1, 9)]
 

@@ -11,7 +11,7 @@ import msgspec
 import pytest
 from onnx import helper
 
-from rerank.gate.verdict import Verdict
+from rerank.evaluation.promotion import Verdict
 from rerank.ranker import spec as spec_module
 from rerank.ranker.features import FEATURES
 from rerank.ranker.spec import (
@@ -223,8 +223,8 @@ def test_a_verdict_comes_back_as_it_was(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("precision", ["fp32", "int8"])
 def test_what_our_export_writes_is_taken(tmp_path: Path, precision: Literal["fp32", "int8"]) -> None:
-    from rerank.ranker.export import export_network
     from rerank.ranker.network import NetworkShape, RankerNetwork
+    from rerank.ranker.onnx_export import export_network
 
     building()(tmp_path)
     shape = NetworkShape(SPEC.state_dimension, SPEC.vector_dimension, len(FEATURES), attention_heads=2, history=4)

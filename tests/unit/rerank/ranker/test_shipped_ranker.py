@@ -10,18 +10,26 @@ import msgspec
 import pytest
 from typer.testing import CliRunner
 
+from rerank.model_store import Published, RankerRegistry
 from rerank.ranker.features import FEATURES, SIGNALS
-from rerank.ranker.network_file import load_network
-from rerank.ranker.onnx_ranker import OnnxRanker
-from rerank.ranker.registry import Published, RankerRegistry
-from rerank.ranker.shipped import DEFAULT_RANKER, SHIPPED, shipped_ranker
-from rerank.ranker.spec import MODEL_FILE, WEIGHTS_FILE, Encoding, read_report, verified
+from rerank.ranker.network import load_network
+from rerank.ranker.onnx import OnnxRanker
+from rerank.ranker.spec import (
+    DEFAULT_RANKER,
+    MODEL_FILE,
+    SHIPPED,
+    WEIGHTS_FILE,
+    Encoding,
+    read_report,
+    shipped_ranker,
+    verified,
+)
 from retrieval.errors import RankerDamagedError, UnknownRankerError
-from service.engine import SearchEngine
-from service.model_commands import models
-from service.served_ranker import encoding_of
+from service.cli.models import models
+from service.engine.engine import SearchEngine
+from service.engine.models import encoding_of
 from tests.rankers import REPORT, building
-from tests.unit.service.demo_rankers import spec_for
+from tests.unit.service.engine.demo_rankers import spec_for
 
 MINI = Encoding("all-MiniLM-L6-v2-onnx-int8-128-0123456789abcdef", 384, 96)
 OF_ANOTHER = (
@@ -101,7 +109,7 @@ def test_a_damaged_one_leaves_the_merged_order_and_is_told(
     (copied / "all-MiniLM-L6-v2" / MODEL_FILE).write_bytes(b"nothing")
     with pytest.raises(RankerDamagedError):
         shipped_ranker(MINI, copied)
-    monkeypatch.setattr("rerank.ranker.registry.shipped_ranker", lambda encoding: shipped_ranker(encoding, copied))
+    monkeypatch.setattr("rerank.model_store.shipped_ranker", lambda encoding: shipped_ranker(encoding, copied))
     found = RankerRegistry(root).serving(MINI)
     assert found.ranker is None
     assert "results keep the merged order" in found.notices[0]

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from rerank.ranker.term_matches import QueryWords, term_matches
-from retrieval.encoder import unit_rows
+from rerank.ranker.explanation import QueryWords, term_matches
+from retrieval.encoders.base import unit_rows
+from retrieval.index.token_states import SCALE
 from retrieval.records import TermMatch
-from retrieval.token_states import SCALE
-from retrieval.word_spans import TokenWords
+from retrieval.text.spans import TokenWords
 
 
 def query(words: tuple[str, ...], word_of: list[int], states: list[list[float]], idf: list[float]) -> QueryWords:

@@ -7,10 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from rerank.teacher.fine_tuning import FineTuningOptions, fine_tune
-from rerank.teacher.graded_lists import GradedList, drawn, split_by_query, teaching
+from rerank.teacher.fine_tuning import FineTuningOptions, GradedList, drawn, fine_tune, split_by_query, teaching
 from rerank.teacher.teacher import open_teacher
-from rerank.training.loop import LoopOptions
+from rerank.training.trainer import LoopOptions
 from retrieval.errors import SettingError, StoreError, TrainingError
 from tests.full_disk import full_disk
 from tests.unit.rerank.teacher.tiny_cross_encoder import WORDS

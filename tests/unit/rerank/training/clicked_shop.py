@@ -11,16 +11,18 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from rerank.clicks.click_log import NOTHING
-from rerank.clicks.shoppers import PositionShopper, falling_examination
-from rerank.clicks.simulated_store import SimulatedStore
-from rerank.clicks.simulator import Conditions, simulate, simulated_events
-from rerank.training.batches import ListData, merged_scores
-from rerank.training.click_batches import ClickData
-from rerank.training.click_evidence import learned
-from rerank.training.click_lists import ClickLists, click_lists
+from rerank.click_models.click_log import NOTHING
+from rerank.click_models.simulation import (
+    Conditions,
+    PositionShopper,
+    SimulatedStore,
+    falling_examination,
+    simulate,
+    simulated_events,
+)
+from rerank.training.click_dataset import ClickData, ClickLists, click_lists, learned
+from rerank.training.datasets import CandidateLists, ListData, merged_scores
 from rerank.training.evaluation import ndcg
-from rerank.training.lists import CandidateLists
 from tests.unit.rerank.training.taught_lists import taught
 
 START = datetime(2026, 5, 1)

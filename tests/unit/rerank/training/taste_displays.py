@@ -7,12 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from rerank.ranker.inputs import ACT_KINDS
-from rerank.training.history_batches import HistoryData
-from rerank.training.history_judges import Judges, halves
-from rerank.training.history_training import HistoryTraining
-from rerank.training.shopper_displays import Acts, ShopperDisplays
-from retrieval.encoder import unit_rows
+from rerank.ranker.features import ACT_KINDS
+from rerank.training.history_training import Acts, HistoryData, HistoryTraining, Judges, ShopperDisplays, halves
+from retrieval.encoders.base import unit_rows
 
 DEPTH, DIMENSION, PRODUCTS, BRANDS = 10, 32, 300, 6
 CHANCES = 1 / np.arange(1, DEPTH + 1) ** 0.7

@@ -10,11 +10,9 @@ from numpy.typing import NDArray
 
 from rerank.ranker.features import FEATURES, HAS_STATES, MERGED
 from rerank.ranker.network import NetworkShape
-from rerank.training.batches import ListData
-from rerank.training.lists import CandidateLists
-from retrieval.encoder import Tokens, unit_rows
-from retrieval.states_writer import StatesWriter
-from retrieval.token_states import StoredStates, quantised
+from rerank.training.datasets import CandidateLists, ListData
+from retrieval.encoders.base import Tokens, unit_rows
+from retrieval.index.token_states import StatesWriter, StoredStates, quantised
 
 STATE_DIMENSION = 8
 PRODUCTS, WITHOUT_STATES = 60, 7

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.special import expit, logit
 
-from rerank.training.calibration import fit_calibration
+from rerank.training.evaluation import fit_calibration
 
 SCORES = np.random.default_rng(2).normal(3.0, 2.0, 2_000)
 

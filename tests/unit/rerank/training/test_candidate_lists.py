@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rerank.training.lists import CandidateLists
+from rerank.training.datasets import CandidateLists
 
 
 def _lists(lengths: list[int]) -> CandidateLists:

@@ -6,8 +6,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from rerank.training.click_evidence import learned, queries_with_clicks
-from rerank.training.click_lists import click_lists
+from rerank.training.click_dataset import click_lists, learned, queries_with_clicks
 from retrieval.errors import TrainingError
 from tests.unit.rerank.training.clicked_shop import DEPTH, Shop, learned_lists, no_lists, row_of, shop
 

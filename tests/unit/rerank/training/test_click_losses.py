@@ -9,9 +9,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from rerank.ranker.export import example_inputs
-from rerank.training.click_batches import ClickBatch
-from rerank.training.click_losses import displayed_loss, labelled_loss
+from rerank.ranker.onnx_export import example_inputs
+from rerank.training.click_dataset import ClickBatch
+from rerank.training.click_training import displayed_loss, labelled_loss
 from tests.unit.rerank.training.taught_lists import SHAPE
 
 CLICKS = (1.0, 0.0, 0.0)

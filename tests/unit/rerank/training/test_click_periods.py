@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 import polars as pl
 import pytest
 
-from rerank.training.click_periods import LEAST_LISTS, by_time
+from rerank.training.click_dataset import LEAST_SHOWN, by_time
 from retrieval.errors import TrainingError
 
 START = datetime(2026, 5, 1)
@@ -44,7 +44,7 @@ def test_acts_on_answers_that_were_not_shown_are_in_no_period() -> None:
     assert "unknown" not in set(pl.concat([periods.training, periods.validation, periods.held_out])["query_id"])
 
 
-@pytest.mark.parametrize("lists", [0, LEAST_LISTS - 1])
+@pytest.mark.parametrize("lists", [0, LEAST_SHOWN - 1])
 def test_a_log_of_too_few_lists_is_refused_with_their_number(lists: int) -> None:
-    with pytest.raises(TrainingError, match=f"the log has {lists} shown lists.*{LEAST_LISTS} at least"):
+    with pytest.raises(TrainingError, match=f"the log has {lists} shown lists.*{LEAST_SHOWN} at least"):
         by_time(log(max(lists, 1)).filter(pl.lit(lists > 0)))

@@ -10,11 +10,10 @@ import pytest
 import torch
 
 from rerank.ranker.network import RankerNetwork
-from rerank.training.batches import ListData, whole
-from rerank.training.click_training import ClickOptions, Validation, Way, train_on_clicks
+from rerank.training.click_training import ClickOptions, Validation, Way, new_network, take_up_features, train_on_clicks
+from rerank.training.datasets import ListData, whole
 from rerank.training.evaluation import scores_of
-from rerank.training.loop import LoopOptions
-from rerank.training.starting import new_network, take_up_features
+from rerank.training.trainer import LoopOptions
 from retrieval.errors import TrainingError
 from tests.unit.rerank.training.clicked_shop import Shop, click_data, learned_lists, shop
 from tests.unit.rerank.training.taught_lists import SHAPE

@@ -11,7 +11,7 @@ import torch
 
 from rerank.ranker.features import FEATURES, HAS_STATES, MERGED
 from rerank.ranker.network import EVENTS, RankerNetwork
-from rerank.training.batches import ListData, merged_scores, whole
+from rerank.training.datasets import CandidateLists, ListData, merged_scores, whole
 from rerank.training.distillation import (
     DistilOptions,
     Split,
@@ -24,8 +24,7 @@ from rerank.training.distillation import (
     usual_deviation,
 )
 from rerank.training.evaluation import scores_of
-from rerank.training.lists import CandidateLists
-from rerank.training.loop import LoopOptions
+from rerank.training.trainer import LoopOptions
 from retrieval.errors import TrainingError
 from tests.unit.rerank.training.taught_lists import SHAPE, taught
 

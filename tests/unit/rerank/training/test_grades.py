@@ -11,12 +11,12 @@ import torch
 from numpy.typing import NDArray
 
 from rerank.ranker.features import FEATURES
-from rerank.training.batches import ListData, whole
+from rerank.training.click_training import new_network
+from rerank.training.datasets import ListData, whole
 from rerank.training.distillation import Split, agreement, split
 from rerank.training.evaluation import scores_of
-from rerank.training.grades import GradesOptions, graded_ndcg, tune_on_grades
-from rerank.training.loop import LoopOptions
-from rerank.training.starting import new_network
+from rerank.training.grade_training import GradesOptions, graded_ndcg, tune_on_grades
+from rerank.training.trainer import LoopOptions
 from tests.unit.rerank.training.taught_lists import SHAPE, taught
 
 pytestmark = pytest.mark.usefixtures("one_thread")

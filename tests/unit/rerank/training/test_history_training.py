@@ -9,16 +9,20 @@ import numpy as np
 import pytest
 import torch
 
-from rerank.ranker.inputs import MOST_ACTS
+from rerank.ranker.features import MOST_ACTS
 from rerank.ranker.network import HistoryAttention, NetworkShape, RankerNetwork
-from rerank.training.batches import whole
-from rerank.training.click_losses import single_displays_loss
+from rerank.training.click_training import new_attention, single_displays_loss, with_attention
+from rerank.training.datasets import whole
 from rerank.training.evaluation import scores_of
-from rerank.training.history_judges import halves
-from rerank.training.history_training import HistoryOptions, HistoryTraining, train_history
-from rerank.training.loop import LoopOptions
-from rerank.training.shopper_displays import Acts, ShopperDisplays
-from rerank.training.starting import new_attention, with_attention
+from rerank.training.history_training import (
+    Acts,
+    HistoryOptions,
+    HistoryTraining,
+    ShopperDisplays,
+    halves,
+    train_history,
+)
+from rerank.training.trainer import LoopOptions
 from tests.unit.rerank.training.taste_displays import DIMENSION, World, world
 from tests.unit.rerank.training.taught_lists import SHAPE, taught
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from rerank.training.propensity import propensities, unbiased_gains
+from rerank.training.losses import propensities, unbiased_gains
 
 
 def test_what_is_seldom_looked_at_counts_as_the_least_propensity() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from rerank.training.query_facts import read_brand
+from rerank.training.query_attributes import read_brand
 from retrieval.records import Product
 from tests.unit.rerank.training.tool_shop import BRANDS, CHINESE_PRODUCTS, PRODUCTS, facts_of, words_of
 

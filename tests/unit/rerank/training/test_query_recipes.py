@@ -8,8 +8,8 @@ from random import Random
 
 import pytest
 
-from rerank.training.query_facts import Words
-from rerank.training.query_recipes import RECIPES
+from rerank.training.query_attributes import Words
+from rerank.training.query_generation import RECIPES
 from retrieval.records import Product
 from tests.unit.rerank.training.tool_shop import CHINESE_PRODUCTS, PRODUCTS, shopper_for
 

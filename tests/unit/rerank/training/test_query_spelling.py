@@ -10,10 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rapidfuzz.distance import OSA
 
-from rerank.training.query_catalog import CatalogWords
-from rerank.training.query_facts import Words
-from rerank.training.query_spelling import mistype, respell
-from rerank.training.query_words import read_words
+from rerank.training.query_attributes import CatalogWords, Words
+from rerank.training.query_generation import mistype, respell
+from rerank.training.query_text import read_words
 
 TITLES = ("Outside Corner", "Out of the Side Box", "Drills", "Drill", "Format", "Mat for Cats") * 3
 CATALOG = CatalogWords([read_words(title) for title in TITLES], [()] * len(TITLES))

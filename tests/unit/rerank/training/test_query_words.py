@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from rerank.training.query_words import MAX_TEXT, Kind, phrase, read_words
+from rerank.training.query_text import MAX_TEXT, Kind, phrase, read_words
 
 
 def kinds(text: str) -> list[tuple[str, Kind]]:

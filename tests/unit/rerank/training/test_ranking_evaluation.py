@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from ir_measures import Qrel, ScoredDoc
 
 from rerank.ranker.network import RankerNetwork
-from rerank.training.batches import whole
+from rerank.training.datasets import whole
 from rerank.training.evaluation import ndcg, scores_of
 from tests.unit.rerank.training.taught_lists import SHAPE, taught
 

@@ -9,11 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rerank.training.query_recipes import RECIPES
-from rerank.training.synthetic_queries import MAX_WORDS, TYPO, SyntheticQuery, _sample, synthetic_queries
+from rerank.training.query_generation import MAX_WORDS, RECIPES, TYPO, SyntheticQuery, _sample, synthetic_queries
 from retrieval.errors import TrainingError
 from retrieval.records import Product
-from retrieval.textfold import contains_chinese, fold
+from retrieval.text.analysis import contains_chinese, fold
 from tests.unit.rerank.training.tool_shop import CHINESE_PRODUCTS, PRODUCTS
 
 # Lone surrogates too: a feed's JSON may hold them.

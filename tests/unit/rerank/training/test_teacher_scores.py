@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from rerank.training import teacher_scores
-from rerank.training.teacher_scores import TeacherScores
+from rerank.training import distillation
+from rerank.training.distillation import TeacherScores
 
 
 class CountingTeacher:
@@ -35,7 +35,7 @@ class CountingTeacher:
 
 @pytest.fixture(autouse=True)
 def small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(teacher_scores, "_PART", 4)
+    monkeypatch.setattr(distillation, "_PART", 4)
 
 
 _QUERIES = [f"query {number % 5}" for number in range(20)]

@@ -8,8 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from rerank.training.checkpoint import Epoch
-from rerank.training.tensorboard import CHARTS_FOLDER, KEEP, charted
+from rerank.training.trainer import CHARTS_FOLDER, KEEP, Epoch, charted
 
 accumulators = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
 

@@ -8,9 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from rerank.ranker.features import HAS_STATES, MERGED
-from rerank.ranker.inputs import PADDING
-from rerank.training.batches import ListData, merged_scores, shuffled, whole, without_states
+from rerank.ranker.features import HAS_STATES, MERGED, PADDING
+from rerank.training.datasets import ListData, merged_scores, shuffled, whole, without_states
 from tests.unit.rerank.training.taught_lists import taught
 
 LENGTHS = [3, 0, 12, 1, 5]

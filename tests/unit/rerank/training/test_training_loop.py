@@ -10,8 +10,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from rerank.training.checkpoint import CURVE_FILE, STATE_FILE
-from rerank.training.loop import LoopOptions, Training, train
+from rerank.training.trainer import CURVE_FILE, STATE_FILE, LoopOptions, Training, train
 from retrieval.errors import TrainingError
 
 _OPTIONS = LoopOptions(epochs=5, learning_rate=0.05, warm_up=2, patience=9)

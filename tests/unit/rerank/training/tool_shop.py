@@ -5,10 +5,9 @@ from __future__ import annotations
 from itertools import product as pairs
 from random import Random
 
-from rerank.training.query_catalog import CatalogWords
-from rerank.training.query_facts import Facts, read_brand, read_facts
-from rerank.training.query_recipes import Shopper
-from rerank.training.query_words import read_words
+from rerank.training.query_attributes import CatalogWords, Facts, read_brand, read_facts
+from rerank.training.query_generation import Shopper
+from rerank.training.query_text import read_words
 from retrieval.records import Product
 
 KINDS = ("Cordless Drill", "Claw Hammer", "Wall Plate", "Ceiling Fan", "Garden Hose")

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from retrieval.errors import EventError
-from retrieval.events.checking import MAX_POSITION, MAX_QUERY, SKEW, sound
-from retrieval.events.event import Event, EventKind
+from retrieval.events.stored import MAX_POSITION, MAX_QUERY, SKEW, sound
+from retrieval.records import Event, EventKind
 
 NOW = datetime(2026, 11, 24, 12, tzinfo=UTC)
 CLICK = Event(EventKind.CLICK, "p1", "q1", "drill", "u1", "s1", 3, NOW)

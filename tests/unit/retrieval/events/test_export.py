@@ -11,8 +11,8 @@ import polars as pl
 import pytest
 
 from retrieval.errors import StoreError
-from retrieval.events.export import export_events
 from retrieval.events.sqlite import SqliteEvents
+from retrieval.events.store import export_events
 from retrieval.events.stored import EVENT_SCHEMA, StoredEvent, milliseconds
 
 

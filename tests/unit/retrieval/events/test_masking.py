@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from stdnum import isbn, luhn
 
-from retrieval.events.masking import Masker, is_region
+from retrieval.events.privacy import Masker, is_region
 
 MASKER = Masker()
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from retrieval.errors import StoreDamagedError, StoreError
-from retrieval.events.pseudonyms import Pseudonyms, key_name
+from retrieval.events.privacy import Pseudonyms, key_name
 
 
 @pytest.fixture

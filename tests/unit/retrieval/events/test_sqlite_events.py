@@ -16,7 +16,7 @@ import pytest
 from retrieval.errors import StoreDamagedError, StoreError, StoreForeignError
 from retrieval.events.sqlite import EVENTS_FILE, SqliteEvents
 from retrieval.events.stored import DAY_MS, StoredEvent
-from retrieval.journal_lock import journal_lock
+from retrieval.updates.journal import journal_lock
 
 DAY = 20_000
 

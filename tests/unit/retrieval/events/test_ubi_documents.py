@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from retrieval.events import ubi
-from retrieval.events.event import EventKind
+from retrieval.events import elasticsearch
 from retrieval.events.stored import DAY_MS, StoredEvent
+from retrieval.records import EventKind
 from tests.event_stores import event
 
 TEXTS = st.text(st.characters(exclude_categories=["Cs"]), max_size=12)
@@ -35,21 +35,21 @@ CHANGES = ({"query": "a"}, {"product_id": "a"}, {"position": 0}, {"quantity": 0}
 
 @given(EVENTS)
 def test_an_event_comes_back_as_it_was(said: StoredEvent) -> None:
-    source = msgspec.json.decode(ubi.document(said, "shop"))
+    source = msgspec.json.decode(elasticsearch.document(said, "shop"))
     assert source["shelfwise"]["key"] == said.key.hex()
-    assert ubi.row(source["shelfwise"]["key"], said.time, source) == said
+    assert elasticsearch.row(source["shelfwise"]["key"], said.time, source) == said
 
 
 @given(EVENTS)
 def test_nothing_empty_is_written(said: StoredEvent) -> None:
-    source = msgspec.json.decode(ubi.document(said, "shop"))
+    source = msgspec.json.decode(elasticsearch.document(said, "shop"))
     assert all(value or value == 0 for value in source.values() if not isinstance(value, dict))
     assert None not in source.get("query_attributes", source.get("event_attributes")).values()
 
 
 @pytest.mark.parametrize("kind", list(EventKind))
 def test_only_a_search_has_no_action(kind: EventKind) -> None:
-    source = msgspec.json.decode(ubi.document(event(1, kind=kind.value), "shop"))
+    source = msgspec.json.decode(elasticsearch.document(event(1, kind=kind.value), "shop"))
     is_query = kind is EventKind.QUERY
     assert ("action_name" in source, "event_attributes" in source, "query_attributes" in source) == (
         not is_query,
@@ -61,19 +61,19 @@ def test_only_a_search_has_no_action(kind: EventKind) -> None:
 @pytest.mark.parametrize("change", CHANGES)
 def test_another_saying_has_another_digest_and_another_mark(change: dict[str, object]) -> None:
     said, other = event(1), event(1, **change)
-    assert ubi.said_digest(said) != ubi.said_digest(other)
+    assert elasticsearch.said_digest(said) != elasticsearch.said_digest(other)
     assert _marks(said) != _marks(other)
 
 
 def test_when_it_came_in_is_not_said_but_marked() -> None:
     said, again = event(1), event(1, received=8)
-    assert ubi.said_digest(said) == ubi.said_digest(again)
+    assert elasticsearch.said_digest(said) == elasticsearch.said_digest(again)
     assert _marks(said) != _marks(again)
 
 
 def test_stars_are_the_same_with_a_point() -> None:
     whole, pointed = event(1, rating=5), event(1, rating=5.0)
-    assert ubi.said_digest(whole) == ubi.said_digest(pointed)
+    assert elasticsearch.said_digest(whole) == elasticsearch.said_digest(pointed)
     assert _marks(whole) == _marks(pointed)
 
 
@@ -84,5 +84,5 @@ def test_marks_can_be_summed_exactly(said: StoredEvent) -> None:
 
 
 def _marks(said: StoredEvent) -> tuple[int, int]:
-    kept = msgspec.json.decode(ubi.document(said, "shop"))["shelfwise"]
+    kept = msgspec.json.decode(elasticsearch.document(said, "shop"))["shelfwise"]
     return kept["mark_low"], kept["mark_high"]

@@ -10,10 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from retrieval.records import Availability, Product
-from service.demo.catalog import Catalog, make_catalog
-from service.demo.dice import Dice, named_rng
-from service.demo.identifiers import ean13, ean13_check_digit
-from service.demo.lines import CATALOG_DAY
+from service.demo.catalog import CATALOG_DAY, Catalog, Dice, ean13, ean13_check_digit, make_catalog, named_rng
 
 
 @pytest.fixture(scope="module")

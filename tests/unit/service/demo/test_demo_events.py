@@ -7,14 +7,23 @@ from dataclasses import dataclass
 
 import pytest
 
-from retrieval.events.event import EventKind
+from retrieval.records import EventKind
 from service.demo.catalog import Catalog, make_catalog
-from service.demo.events import DemoEvent, to_events
-from service.demo.fraud import Fraud, plant_fraud
 from service.demo.queries import make_queries
-from service.demo.shelf import PAGE_SIZE, Shelf, stock_shelf
-from service.demo.shoppers import Traffic, examination, simulate
-from service.demo.truth import Truth, tell_truth
+from service.demo.shoppers import (
+    PAGE_SIZE,
+    DemoEvent,
+    Fraud,
+    Shelf,
+    Traffic,
+    Truth,
+    examination,
+    plant_fraud,
+    simulate,
+    stock_shelf,
+    tell_truth,
+    to_events,
+)
 
 SESSIONS = 3000
 

@@ -7,12 +7,9 @@ from collections import Counter
 
 import pytest
 
-from service.demo.catalog import GRAMMARS, Catalog, make_catalog
-from service.demo.dice import Dice
-from service.demo.grading import Grader, Intent, Wish
+from service.demo.catalog import GRAMMARS, Catalog, Dice, make_catalog
 from service.demo.grammar import Grammar
-from service.demo.phrasing import misspell
-from service.demo.queries import JudgedQuery, QueryClass, make_queries, title_words
+from service.demo.queries import Grader, Intent, JudgedQuery, QueryClass, Wish, make_queries, misspell, title_words
 
 _RUN = re.compile(r"[a-z0-9]+|[\u4e00-\u9fff]+")
 

@@ -14,8 +14,7 @@ import pytest
 
 from retrieval.records import Product
 from service.demo import DemoFiles, write_demo_store
-from service.demo.events import DemoEvent
-from service.demo.truth import Truth
+from service.demo.shoppers import DemoEvent, Truth
 
 _MAKE = "import sys; from service.demo import write_demo_store as w; w(sys.argv[1], seed=5, products=400, sessions=200)"
 

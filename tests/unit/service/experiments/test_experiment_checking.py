@@ -11,9 +11,20 @@ import msgspec
 import pytest
 
 from retrieval.errors import ExperimentError
-from service.experiments.checking import check_beside
-from service.experiments.experiment import Experiment, Goal, Mode, Options, Unit, Variant
-from service.experiments.experiment_json import decoded, encoded, experiment_document, experiment_of, read_experiment
+from service.experiments.experiment import (
+    Experiment,
+    Goal,
+    Mode,
+    Options,
+    Unit,
+    Variant,
+    check_beside,
+    decoded,
+    encoded,
+    experiment_document,
+    experiment_of,
+    read_experiment,
+)
 
 PLAIN: dict[str, Any] = {"id": "merging", "variants": [{"name": "now"}, {"name": "rrf", "options": {"merge": "rrf"}}]}
 FULL = Experiment(

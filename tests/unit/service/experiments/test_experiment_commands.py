@@ -12,15 +12,14 @@ import pytest
 from rich.console import Console
 from typer.testing import CliRunner
 
-from rerank.behaviour.options import DeriveOptions
-from rerank.behaviour.refresh import refresh
+from rerank.sessions.options import DeriveOptions
+from rerank.sessions.refresh import refresh
 from retrieval.errors import ExperimentError, ShelfwiseError, StoreMissingError
-from retrieval.events.event import Event, EventKind
-from service import terminal
-from service.cli import app
-from service.event_log import DERIVED_FOLDER, EventLog
-from service.experiments import views
-from service.experiments.query_ids import Drafted, Part, Seen, marked
+from retrieval.records import Event, EventKind
+from service.cli import experiments, output
+from service.cli.main import app
+from service.events.event_log import DERIVED_FOLDER, EventLog
+from service.experiments.assignment import Drafted, Part, Seen, marked
 from service.experiments.store import ExperimentStore
 from service.settings import Settings
 
@@ -30,7 +29,7 @@ DRAFT = SPLIT.replace("merging", "draft").replace('merge = "rrf"', 'stage = "mer
 
 @pytest.fixture(autouse=True)
 def wide(monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in (terminal, views):
+    for module in (output, experiments):
         monkeypatch.setattr(module, "out", Console(width=200))
 
 

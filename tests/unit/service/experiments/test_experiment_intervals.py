@@ -7,8 +7,8 @@ import math
 import numpy as np
 import pytest
 
-from rerank.clicks.arrays import Floats
-from service.experiments.intervals import ALPHA, Difference, Sums, above_half, difference, margin
+from rerank.click_models.click_log import Floats
+from service.experiments.analysis import ALPHA, Difference, Sums, above_half, difference, margin
 
 DAYS = 30
 NEW_A_DAY = 60

@@ -9,13 +9,17 @@ from datetime import timedelta
 
 import pytest
 
-from service.experiments.analysis import mismatch
+from service.experiments.analysis import (
+    ExperimentReport,
+    Standing,
+    draft_outcomes,
+    experiment_report,
+    mismatch,
+    split_outcomes,
+)
+from service.experiments.assignment import Drafted, Seen, marked
 from service.experiments.experiment import Experiment, Goal, Mode, Options, Unit, Variant
-from service.experiments.outcomes import draft_outcomes, split_outcomes
-from service.experiments.query_ids import Drafted, Seen, marked
-from service.experiments.report import ExperimentReport, experiment_report
-from service.experiments.stored import StoredExperiment
-from service.experiments.verdict import Standing
+from service.experiments.store import StoredExperiment
 from tests.event_reports import WINDOW, Event, answer, event, event_frame, inputs, visit_frame
 
 KEY = b"k" * 32

@@ -12,19 +12,24 @@ from typing import Any
 import pytest
 from prometheus_client import REGISTRY
 
-from rerank.ranker.registry import RankerRegistry
+from rerank.model_store import RankerRegistry
 from retrieval.errors import ExperimentError
-from service.engine import SearchEngine
-from service.experiments.checking import check_beside
-from service.experiments.experiment import Experiment, Mode, Options, Variant
-from service.experiments.experiment_json import experiment_of
-from service.experiments.query_ids import Drafted, Seen, parts_of
-from service.experiments.rankers import check_rankers, notices, stored_problem
-from service.experiments.served import Running, ServedExperiments
-from service.experiments.serving import Answered, Asked, answered
-from service.experiments.stored import StoredExperiment
+from service.engine.engine import SearchEngine
+from service.experiments.assignment import (
+    Answered,
+    Asked,
+    Drafted,
+    Seen,
+    answered,
+    check_rankers,
+    notices,
+    parts_of,
+    stored_problem,
+)
+from service.experiments.experiment import Experiment, Mode, Options, Variant, check_beside, experiment_of
+from service.experiments.store import Running, ServedExperiments, StoredExperiment
 from service.settings import RankerSettings, Settings
-from tests.unit.service.demo_rankers import failing, publish, spec_for, weighing
+from tests.unit.service.engine.demo_rankers import failing, publish, spec_for, weighing
 
 KEY = b"k" * 32
 NOW = datetime(2026, 12, 1, tzinfo=UTC)

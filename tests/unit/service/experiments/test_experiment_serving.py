@@ -11,13 +11,11 @@ from typing import Any
 import pytest
 
 from retrieval.errors import QueryError
-from service.engine import SearchEngine
+from service.curation.rules import Pin, Rule
+from service.engine.engine import SearchEngine
+from service.experiments.assignment import DEEPEST, Answered, Asked, Drafted, Seen, answered, parts_of
 from service.experiments.experiment import Experiment, Mode, Options, Unit, Variant
-from service.experiments.query_ids import Drafted, Seen, parts_of
-from service.experiments.served import Running
-from service.experiments.serving import DEEPEST, Answered, Asked, answered
-from service.experiments.stored import StoredExperiment
-from service.merchandising import Pin, Rule
+from service.experiments.store import Running, StoredExperiment
 from service.settings import Settings
 
 KEY = b"k" * 32

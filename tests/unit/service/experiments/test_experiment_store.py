@@ -11,8 +11,7 @@ import pytest
 
 from retrieval.errors import ExperimentError, StoreDamagedError, StoreForeignError
 from service.experiments.experiment import Experiment, Options, Variant
-from service.experiments.served import ServedExperiments
-from service.experiments.store import ExperimentStore
+from service.experiments.store import ExperimentStore, ServedExperiments
 
 NOW = datetime(2026, 12, 1, 12, tzinfo=UTC)
 HOUR = timedelta(hours=1)

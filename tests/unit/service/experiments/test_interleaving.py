@@ -7,7 +7,7 @@ import random
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.experiments.interleaving import FIRST, NOBODY, SECOND, team_draft
+from service.experiments.assignment import FIRST, NOBODY, SECOND, team_draft
 
 IDS = [f"p{number}" for number in range(12)]
 LISTS = st.permutations(IDS)

@@ -6,10 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from retrieval.events.event import Event, EventKind
-from retrieval.value_checks import MAX_ID_BYTES
-from service.experiments.checking import LONGEST_ID, LONGEST_VARIANT, MOST_AT_ONCE
-from service.experiments.query_ids import MOST_TEAMS, Drafted, Part, Seen, marked, parts_of
+from retrieval.records import Event, EventKind
+from retrieval.updates.validation import MAX_ID_BYTES
+from service.experiments.assignment import MOST_TEAMS, Drafted, Part, Seen, marked, parts_of
+from service.experiments.experiment import LONGEST_ID, LONGEST_VARIANT, MOST_AT_ONCE
 
 KEY = b"k" * 32
 ID = "9f" * 16

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 from fastapi.testclient import TestClient
 
-from service.engine import SearchEngine
-from service.http.access.key_file import KEYS_FILE, KeyFile
+from service.engine.engine import SearchEngine
 from service.http.app import create_app
+from service.http.auth import KEYS_FILE, KeyFile
 from service.settings import ServiceSettings, Settings
 
 LOCAL = "http://localhost"

@@ -8,10 +8,9 @@ from pathlib import Path
 import pytest
 from fastapi.testclient import TestClient
 
-from service.engine import SearchEngine
-from service.http.access.key_file import KeyFile
-from service.http.access.keys import Scope, narrowed
+from service.engine.engine import SearchEngine
 from service.http.app import create_app
+from service.http.auth import KeyFile, Scope, narrowed
 from service.settings import ServiceSettings
 from tests.http_keys import made
 

@@ -8,9 +8,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from service.http import workers as workers_module
+from service.http import limits as workers_module
 from service.http.errors import Refused
-from service.http.workers import Workers
+from service.http.limits import Workers
 
 
 @pytest.fixture

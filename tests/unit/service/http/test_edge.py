@@ -14,8 +14,8 @@ from fastapi.testclient import TestClient
 from starlette.types import Message, Receive, Scope, Send
 
 from retrieval.errors import StoreDamagedError
-from service.http.edge import Bounds, Edge
 from service.http.errors import handle_errors
+from service.http.middleware import Bounds, Edge
 
 
 def application(seconds: float = 5.0) -> TestClient:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from fastapi.testclient import TestClient
 
-from rerank.ranker.registry import RankerRegistry
-from service.engine import SearchEngine
-from tests.unit.service.demo_rankers import publish, spec_for, weighing
+from rerank.model_store import RankerRegistry
+from service.engine.engine import SearchEngine
+from tests.unit.service.engine.demo_rankers import publish, spec_for, weighing
 from tests.unit.service.http.test_metrics import value
 
 ORDER = {"id": "order", "variants": [{"name": "now"}, {"name": "words", "options": {"ranker": "ranker-0001"}}]}

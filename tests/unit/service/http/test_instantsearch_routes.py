@@ -11,12 +11,11 @@ from urllib.parse import urlencode
 import pytest
 from fastapi.testclient import TestClient
 
-from retrieval.events.event import EventKind
-from service.engine import SearchEngine
-from service.event_log import EventLog
-from service.http.access.key_file import KeyFile
-from service.http.access.keys import Scope
+from retrieval.records import EventKind
+from service.engine.engine import SearchEngine
+from service.events.event_log import EventLog
 from service.http.app import create_app
+from service.http.auth import KeyFile, Scope
 from service.settings import ServiceSettings, Settings
 from tests.http_keys import made
 

@@ -12,9 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from retrieval.errors import FilterError, SettingError, StoreDamagedError
-from service.http.access.key_file import KeyFile
-from service.http.access.keys import Permit, Scope, StoredKey, checked_permit, narrowed, new_key
-from service.http.access.narrowing import all_of
+from service.http.auth import KeyFile, Permit, Scope, StoredKey, all_of, checked_permit, narrowed, new_key
 from tests.http_keys import made
 
 NOW = datetime(2026, 5, 1, tzinfo=UTC)

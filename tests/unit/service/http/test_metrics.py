@@ -9,13 +9,11 @@ from pathlib import Path
 import pytest
 from fastapi.testclient import TestClient
 
-from retrieval.events.event import Event
-from retrieval.records import Page
-from service.engine import SearchEngine
-from service.http.access.key_file import KeyFile
-from service.http.access.keys import Scope
+from retrieval.records import Event, Page
+from service.engine.engine import SearchEngine
 from service.http.app import create_app
-from service.http.exposures import Asker, Exposures
+from service.http.auth import KeyFile, Scope
+from service.http.impressions import Asker, Exposures
 from service.settings import ServiceSettings
 from tests.http_keys import made
 from tests.waiting import within

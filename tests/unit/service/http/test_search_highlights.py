@@ -15,14 +15,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from indexer.build import RebuildOptions, rebuild
-from retrieval.analysis import Analyzer
 from retrieval.records import Product
-from service.engine import SearchEngine
-from service.highlighting.highlights import MOST_FIELDS, MOST_HITS, HighlightedFields
-from service.highlighting.matching import Matcher
+from retrieval.text.analysis import Analyzer
+from service.curation.synonyms import Kind, Synonym
+from service.engine.engine import SearchEngine
+from service.engine.highlight import MOST_FIELDS, MOST_HITS, HighlightedFields, Matcher
 from service.http.app import create_app
 from service.settings import ServiceSettings
-from service.synonyms.synonym import Kind, Synonym
 from tests.catalogs import write_feed
 from tests.conftest import ENCODER
 

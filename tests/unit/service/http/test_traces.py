@@ -13,10 +13,10 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from retrieval.errors import SettingError
-from service.engine import SearchEngine
+from service.engine.engine import SearchEngine
 from service.http.app import create_app
-from service.http.serving import opened_tracing
-from service.http.traces import OpenTelemetry, placed_stages
+from service.http.otlp import OpenTelemetry, placed_stages
+from service.http.server import opened_tracing
 from service.settings import ServiceSettings
 
 TRACE, PARENT = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
@@ -114,12 +114,12 @@ def test_a_collector_that_is_gone_holds_nothing_up(store: SearchEngine) -> None:
 
 
 def test_without_the_packages_the_setting_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delitem(sys.modules, "service.http.traces", raising=False)
+    monkeypatch.delitem(sys.modules, "service.http.otlp", raising=False)
     monkeypatch.setitem(sys.modules, "opentelemetry.sdk.trace", None)
     with pytest.raises(SettingError, match=r"shelfwise\[trace\]"):
         opened_tracing("http://127.0.0.1:9/v1/traces")
 
 
 def test_a_service_without_traces_does_not_import_them() -> None:
-    program = "import sys, service.http.serving; sys.exit('opentelemetry.sdk' in sys.modules)"
+    program = "import sys, service.http.server; sys.exit('opentelemetry.sdk' in sys.modules)"
     subprocess.run([sys.executable, "-c", program], check=True)

@@ -13,27 +13,23 @@ import polars as pl
 import pytest
 from msgspec import UNSET
 
-from rerank.behaviour.options import DeriveOptions, Window
-from rerank.behaviour.publishing import publish
+from rerank.sessions.options import DeriveOptions, Window
+from rerank.sessions.tables import publish
 from retrieval.errors import QueryError
 from retrieval.records import Page
-from retrieval.store_files import COVIEWS_FILE, EVENTS_FOLDER
-from service.coviews import CoViews, write_coviews
-from service.engine import SearchEngine
-from service.event_log import DERIVED_FOLDER
-from service.experiments.serving import Answered, Asked
-from service.http.access.narrowing import all_of
-from service.instantsearch.answer import SearchResult
-from service.instantsearch.batch import Batch
-from service.instantsearch.behaviour import ServedBehaviour
-from service.instantsearch.body import Said
-from service.instantsearch.hooks import Hooks
-from service.instantsearch.recommending import Recommender
-from service.popularity import write_popularity
-from service.ranking import Request
+from retrieval.store.manifest import COVIEWS_FILE, EVENTS_FOLDER
+from service.engine.candidates import EncodedQuery, Request, Stages
+from service.engine.engine import SearchEngine
+from service.engine.hot_reload import CoViews, write_coviews, write_popularity
+from service.engine.spelling import Suggestions
+from service.events.event_log import DERIVED_FOLDER
+from service.experiments.assignment import Answered, Asked
+from service.http.auth import all_of
+from service.instantsearch.recommend import Recommender, ServedBehaviour
+from service.instantsearch.request import Hooks, Said
+from service.instantsearch.response import SearchResult
+from service.instantsearch.search import Batch
 from service.settings import Settings
-from service.stages import EncodedQuery, Stages
-from service.suggesting.suggestions import Suggestions
 
 NOW = datetime(2026, 12, 1, tzinfo=UTC)
 

@@ -7,9 +7,9 @@ from datetime import UTC, datetime
 import pytest
 
 from retrieval.errors import EventError, QueryError
-from retrieval.events.event import Event, EventKind
-from service.instantsearch.body import Said
+from retrieval.records import Event, EventKind
 from service.instantsearch.events import events_of
+from service.instantsearch.request import Said
 
 AT = datetime(2026, 11, 26, 12, tzinfo=UTC)
 CLICK: Said = {

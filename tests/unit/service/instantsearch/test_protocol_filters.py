@@ -9,17 +9,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from retrieval.conditions import holds
 from retrieval.errors import FilterError, QueryError
-from retrieval.field_counter import FieldCounter
-from retrieval.fields import FieldCatalog, columns, fold
-from retrieval.filters import parse_filter
+from retrieval.filters.conditions import holds
+from retrieval.filters.parser import parse_filter
+from retrieval.filters.schema import FieldCatalog, FieldCounter, columns, fold
 from retrieval.records import Product
-from service.instantsearch.attributes import Attributes
-from service.instantsearch.body import Said
-from service.instantsearch.filters import Filters
-from service.instantsearch.parameters import Refinements, parameters_of
-from service.instantsearch.record import record_of
+from service.instantsearch.filters import Attributes, Filters
+from service.instantsearch.request import Refinements, Said, parameters_of
+from service.instantsearch.response import record_of
 from tests.catalogs import products
 
 NAMES = ("brand", "categories", "hierarchicalCategories.lvl0", "categories.lvl1", "colour", "price", "nosuch", "a.b")

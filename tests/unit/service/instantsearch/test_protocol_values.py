@@ -7,10 +7,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from retrieval.errors import QueryError, UnknownFieldError
-from retrieval.fields import FieldCatalog, FieldInfo, Kind
-from service.instantsearch.body import Said, said_by, with_parameters
-from service.instantsearch.index_names import is_of_suggestions, sort_of
-from service.instantsearch.parameters import Parameters, Shown, parameters_of
+from retrieval.filters.schema import FieldCatalog, FieldInfo, Kind
+from service.instantsearch.request import (
+    Parameters,
+    Said,
+    Shown,
+    is_of_suggestions,
+    parameters_of,
+    said_by,
+    sort_of,
+    with_parameters,
+)
 
 CATALOG = FieldCatalog(
     {

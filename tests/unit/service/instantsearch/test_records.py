@@ -8,15 +8,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from retrieval.analysis import Analyzer
 from retrieval.records import Product, Variant
-from retrieval.synonyms import Synonyms
-from service.highlighting.marking import Marks
-from service.highlighting.matching import Matcher
-from service.instantsearch.highlight import highlighted, snippets
-from service.instantsearch.parameters import Shown
-from service.instantsearch.record import Record, record_of, retrieved
-from service.instantsearch.shown import shown_record
+from retrieval.text.analysis import Analyzer
+from retrieval.text.synonyms import Synonyms
+from service.engine.highlight import Marks, Matcher
+from service.instantsearch.request import Shown
+from service.instantsearch.response import Record, highlighted, record_of, retrieved, shown_record, snippets
 from tests.catalogs import products
 
 MARKS = Marks("[", "]")

@@ -8,8 +8,8 @@ from datetime import datetime, timedelta
 import numpy as np
 import polars as pl
 
-from service.snapshot import Snapshot
-from service.training.candidate_lists import candidate_lists
+from service.engine.snapshot import Snapshot
+from service.training.ranker_dataset import candidate_lists
 
 QUERIES = (
     "cordless drill",
@@ -47,9 +47,9 @@ class Told:
     """What tables made of events say."""
 
     lists: pl.DataFrame
-    """As `rerank.behaviour.derived.Derived.lists`."""
+    """As `rerank.sessions.tables.Derived.lists`."""
     acts: pl.DataFrame
-    """As `rerank.behaviour.derived.Derived.acts`."""
+    """As `rerank.sessions.tables.Derived.acts`."""
 
 
 def told(snapshot: Snapshot, *, tastes: bool, shoppers: int = 300, searches: int = 14, seed: int = 3) -> Told:

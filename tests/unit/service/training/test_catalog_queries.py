@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from rerank.towers.material import LEAST_GAIN, JudgedQuery, Opinion
-from service.snapshot import Snapshot, serving_snapshot
-from service.training.catalog_queries import catalog_queries
+from rerank.text_towers.dataset import LEAST_GAIN, JudgedQuery, Opinion
+from service.engine.snapshot import Snapshot, serving_snapshot
+from service.training.text_towers import catalog_queries
 from tests.learning_stores import Quiet
 
 COUNT = 300

@@ -11,19 +11,17 @@ from pathlib import Path
 import pytest
 
 from indexer.build import RebuildOptions, rebuild
-from indexer.events.importing import import_events
-from rerank.towers.material import Paraphrase, Sources, validates
-from rerank.towers.sources import from_labels, from_reformulations
+from indexer.events.importer import import_events
+from rerank.text_towers.dataset import Paraphrase, Sources, from_labels, from_reformulations, validates
 from retrieval.errors import SettingError
-from retrieval.events.intake import utc_now
-from service.event_log import EventLog, aside_path
-from service.training.encoder_gate import judging, without_judges
-from service.training.tower_material import counted_material
-from service.training.towers import TowersRequest, train_text_towers
-from service.training.training import fresh_tables
+from retrieval.events.privacy import utc_now
+from service.events.event_log import EventLog, aside_path
+from service.training.text_towers import TowersRequest, counted_material, train_text_towers
+from service.training.text_towers_promotion import judging, without_judges
+from service.training.training_session import fresh_tables
 from tests.catalogs import write_feed
 from tests.learning_stores import SETTINGS, Quiet
-from tests.unit.rerank.towers.tiny_towers import PRODUCTS, TRAINING, every_query, make_encoder
+from tests.unit.rerank.text_towers.tiny_towers import PRODUCTS, TRAINING, every_query, make_encoder
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

@@ -9,8 +9,8 @@ import numpy as np
 import polars as pl
 import pytest
 
-from service.engine import SearchEngine
-from service.training.click_trials import Trial, TrialOptions, trial
+from service.engine.engine import SearchEngine
+from service.training.click_dataset import Trial, TrialOptions, trial
 
 CHANCES = np.array([1.0, 0.5, 0.25])
 START = datetime(2026, 5, 1)

@@ -11,21 +11,25 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from rerank.clicks.shoppers import PositionShopper, falling_examination
-from rerank.clicks.simulated_store import graded_store
-from rerank.clicks.simulator import Conditions, simulate, simulated_events
+from rerank.click_models.simulation import (
+    Conditions,
+    PositionShopper,
+    falling_examination,
+    graded_store,
+    simulate,
+    simulated_events,
+)
+from rerank.model_store import Added, RankerRegistry
 from rerank.ranker.features import FEATURES
-from rerank.ranker.registry import Added, RankerRegistry
 from rerank.training.click_training import ClickOptions
-from rerank.training.loop import LoopOptions
+from rerank.training.trainer import LoopOptions
 from retrieval.errors import TrainingError
-from retrieval.published import Store
-from service.connection import Connection
+from retrieval.store.versions import Store
 from service.demo import DemoFiles
-from service.popularity import Popularity
-from service.snapshot import open_snapshot
-from service.training.click_material import FromClicks, material
-from service.training.from_clicks import click_ranker
+from service.engine.hot_reload import Popularity
+from service.engine.snapshot import Connection, open_snapshot
+from service.training.click_dataset import FromClicks, material
+from service.training.ranker_from_clicks import click_ranker
 from tests.learning_stores import Quiet
 
 pytestmark = pytest.mark.usefixtures("one_thread")

@@ -13,22 +13,19 @@ import polars as pl
 import pytest
 import torch
 
+from rerank.model_store import RankerRegistry
 from rerank.ranker.features import FEATURES
-from rerank.ranker.network import NetworkShape, RankerNetwork
-from rerank.ranker.network_file import load_network
-from rerank.ranker.onnx_ranker import OnnxRanker
-from rerank.ranker.registry import RankerRegistry
+from rerank.ranker.network import NetworkShape, RankerNetwork, load_network
+from rerank.ranker.onnx import OnnxRanker
 from rerank.ranker.spec import WEIGHTS_FILE
-from rerank.training.click_training import ClickOptions
+from rerank.training.click_training import ClickOptions, Mixing
 from rerank.training.history_training import HistoryOptions
-from rerank.training.loop import LoopOptions
-from rerank.training.mixing import Mixing
-from retrieval.published import Store
-from service.connection import Connection
-from service.snapshot import Snapshot, open_snapshot
-from service.training.click_material import ClickTraining, FromClicks, Taught, TaughtHistory, material
-from service.training.from_clicks import click_ranker
-from service.training.history_phase import taught_history
+from rerank.training.trainer import LoopOptions
+from retrieval.store.versions import Store
+from service.engine.snapshot import Connection, Snapshot, open_snapshot
+from service.training.click_dataset import ClickTraining, FromClicks, Taught, TaughtHistory, material
+from service.training.ranker_from_clicks import click_ranker
+from service.training.ranker_history import taught_history
 from tests.learning_stores import Quiet
 from tests.rankers import REPORT
 from tests.unit.service.training.tasteful_shoppers import Told, told

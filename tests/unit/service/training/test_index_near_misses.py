@@ -9,15 +9,14 @@ from pathlib import Path
 import pytest
 
 from indexer.build import RebuildOptions, rebuild
-from rerank.towers.material import JudgedQuery, Material, Opinion, Sources, material
-from rerank.towers.negatives import NegativeOptions
+from rerank.text_towers.dataset import JudgedQuery, Material, Opinion, Sources, material
+from rerank.text_towers.negatives import NegativeOptions
 from retrieval.records import Product
-from service.snapshot import Snapshot, serving_snapshot
-from service.training.tower_material import found_by_index
-from service.training.towers import TowersRequest, train_text_towers
+from service.engine.snapshot import Snapshot, serving_snapshot
+from service.training.text_towers import TowersRequest, found_by_index, train_text_towers
 from tests.catalogs import write_feed
 from tests.learning_stores import SETTINGS, Quiet
-from tests.unit.rerank.towers.tiny_towers import ASKED, CALLED, COLOURS, TRAINING, make_encoder
+from tests.unit.rerank.text_towers.tiny_towers import ASKED, CALLED, COLOURS, TRAINING, make_encoder
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

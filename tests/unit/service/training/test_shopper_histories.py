@@ -7,11 +7,10 @@ from datetime import datetime, timedelta
 import numpy as np
 import polars as pl
 
-from rerank.ranker.features import FEATURES
-from rerank.ranker.inputs import ACT_KINDS
-from rerank.training.lists import CandidateLists
-from rerank.training.shopper_displays import ShopperDisplays
-from service.training.shopper_histories import Shoppers, Shown, displays_of
+from rerank.ranker.features import ACT_KINDS, FEATURES
+from rerank.training.datasets import CandidateLists
+from rerank.training.history_training import ShopperDisplays
+from service.training.ranker_history import Shoppers, Shown, displays_of
 
 START = datetime(2026, 5, 1)
 ROWS = {"a": 4, "b": 7, "c": 9}

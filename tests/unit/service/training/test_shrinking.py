@@ -12,22 +12,20 @@ import torch
 from rich.console import Console
 from typer.testing import CliRunner
 
-from rerank.ranker.export import export_network
+from rerank.model_store import RankerRegistry
 from rerank.ranker.features import FEATURES
-from rerank.ranker.network import NetworkShape, RankerNetwork
-from rerank.ranker.network_file import load_network, save_network
-from rerank.ranker.registry import RankerRegistry
+from rerank.ranker.network import NetworkShape, RankerNetwork, load_network, save_network
+from rerank.ranker.onnx_export import export_network
 from rerank.ranker.spec import MODEL_FILE, WEIGHTS_FILE
 from retrieval.errors import InputError, RankerForeignError, RankerRefusedError, ShelfwiseError
-from retrieval.token_states import DIMENSION
-from service import model_views
-from service.engine import SearchEngine
-from service.model_commands import models
+from retrieval.index.token_states import DIMENSION
+from service.cli.models import models as models_models
+from service.engine.engine import SearchEngine
 from service.settings import RankerSettings, Settings
-from service.training.likeness import likeness
+from service.training.ranker_pruning import likeness
 from tests.rankers import REPORT, rewrite
 from tests.unit.rerank.training.taught_lists import taught
-from tests.unit.service.demo_rankers import spec_for
+from tests.unit.service.engine.demo_rankers import spec_for
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -36,8 +34,8 @@ PATIENT = Settings(ranker=RankerSettings(deadline=60))
 
 @pytest.fixture(autouse=True)
 def _few_queries(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("service.training.shrinking.MEASURING", 30)
-    monkeypatch.setattr("service.training.shrinking.JUDGING", 40)
+    monkeypatch.setattr("service.training.ranker_pruning.MEASURING", 30)
+    monkeypatch.setattr("service.training.ranker_pruning.JUDGING", 40)
 
 
 @pytest.fixture(scope="module")
@@ -65,7 +63,7 @@ def root(ranked: Path, tmp_path: Path) -> Path:
 
 
 def run(root: Path, *arguments: str) -> str:
-    done = CliRunner().invoke(models, ["shrink", *arguments, "--index", str(root)])
+    done = CliRunner().invoke(models_models, ["shrink", *arguments, "--index", str(root)])
     if isinstance(done.exception, ShelfwiseError):
         raise done.exception
     assert done.exit_code == 0, done.output
@@ -95,7 +93,7 @@ def test_a_head_that_says_nothing_can_go_and_the_smaller_one_serves_where_that_i
 
 def test_without_publish_it_is_kept_aside_with_how_far_it_agrees(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     console = Console(width=200)
-    monkeypatch.setattr(model_views, "out", console)
+    monkeypatch.setattr("service.cli.output.out", console)
     with console.capture() as capture:
         run(root, "ranker-0001", "--layers", "0", "--precision", "int8")
     told = capture.get()

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from rerank.towers.losses import LossOptions
-from rerank.towers.options import TowerOptions, Watching
-from rerank.training.checkpoint import Epoch
+from rerank.text_towers.losses import LossOptions
+from rerank.text_towers.options import TowerOptions, Watching
+from rerank.training.trainer import Epoch
 from retrieval.errors import TrainingError
-from service.training.tower_tuning import tuned
+from service.training.text_towers_tuning import tuned
 from tests.learning_stores import Quiet
 
 OPTIONS = TowerOptions(learning_rate=2e-5, loss=LossOptions(temperature=0.02), seed=3)

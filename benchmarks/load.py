@@ -1,0 +1,201 @@
+"""How a service answers over HTTP while requests come at their own pace, as shoppers do, and when there are too many.
+
+Arrivals are open-loop: each request is due at its own time, whether or not the ones before are answered, and its
+latency counts from there (Schroeder et al. 2006, Open Versus Closed: A Cautionary Tale, section 2). Client and server
+share the machine.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import urlencode
+
+import httpx2
+import numpy as np
+
+from retrieval.errors import StoreError
+
+_CONNECTIONS = 200
+_CLIENTS = 8
+"""That ask one request after the other where it is found out how many are answered at most."""
+_TIMEOUT = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """What came of requests that were due at a rate."""
+
+    kind: str
+    rate: float
+    """Requests a second."""
+    requests: int
+    statuses: Mapping[str, int]
+    """How many were answered so; "error" for those that were not."""
+    p50: float
+    """Milliseconds, of those answered with 200."""
+    p99: float
+    refused_p99: float | None
+    """Of those refused with 503; None where there are none."""
+
+
+@dataclass(frozen=True, slots=True)
+class HttpReport:
+    """All loads, and how many searches a second are answered when each client waits for its answer."""
+
+    products: int
+    capacity: float
+    loads: tuple[Load, ...]
+
+
+def measure_http(
+    address: str, queries: Sequence[str], *, rate: float, seconds: float, advance: Callable[[str], None]
+) -> HttpReport:
+    """Searches at `rate`, suggestions at the same, then searches at twice what can be answered; `advance` is told of
+    each."""
+    return asyncio.run(_measured(address, queries, rate, seconds, advance))
+
+
+async def _measured(
+    address: str, queries: Sequence[str], rate: float, seconds: float, advance: Callable[[str], None]
+) -> HttpReport:
+    searches = [f"/v1/search?{urlencode({'q': query, 'size': 20, 'facets': 'brand'})}" for query in queries]
+    typed = [f"/v1/suggest?{urlencode({'q': prefix})}" for query in queries for prefix in prefixes(query)]
+    async with client_of(address) as client:
+        ready = (await client.get("/health/ready")).json()
+        await _closed(client, searches, 3.0)
+        advance("warmed up")
+        loads = [await _open(client, "searches", searches, rate, seconds)]
+        advance(f"searches at {rate:g} a second")
+        loads.append(await _open(client, "suggestions", typed, rate, seconds))
+        advance(f"suggestions at {rate:g} a second")
+        capacity = await _closed(client, searches, seconds / 2)
+        advance(f"{capacity:.0f} searches a second at most")
+        loads.append(await _open(client, "searches, twice too many", searches, 2 * capacity, seconds))
+        advance(f"searches at {2 * capacity:.0f} a second")
+    return HttpReport(ready["products"], capacity, tuple(loads))
+
+
+async def _open(client: httpx2.AsyncClient, kind: str, paths: Sequence[str], rate: float, seconds: float) -> Load:
+    """Requests at times of a Poisson process."""
+    random = np.random.default_rng(0)
+    count = round(rate * seconds)
+    due = np.cumsum(random.exponential(1 / rate, count))
+    chosen = random.integers(0, len(paths), count)
+    started = time.perf_counter()
+    taken: list[tuple[str, float]] = []
+
+    async def ask(at: float, path: str) -> None:
+        try:
+            status = str((await client.get(path)).status_code)
+        except httpx2.HTTPError:
+            status = "error"
+        taken.append((status, (time.perf_counter() - started - at) * 1_000))
+
+    async with asyncio.TaskGroup() as group:
+        for at, number in zip(due.tolist(), chosen.tolist(), strict=True):
+            await asyncio.sleep(max(0.0, started + at - time.perf_counter()))
+            group.create_task(ask(at, paths[number]))
+    answered = [spent for status, spent in taken if status == "200"]
+    refused = [spent for status, spent in taken if status == "503"]
+    return Load(
+        kind,
+        rate,
+        count,
+        dict(sorted(Counter(status for status, _ in taken).items())),
+        float(np.percentile(answered, 50)) if answered else float("nan"),
+        float(np.percentile(answered, 99)) if answered else float("nan"),
+        float(np.percentile(refused, 99)) if refused else None,
+    )
+
+
+async def _closed(client: httpx2.AsyncClient, paths: Sequence[str], seconds: float) -> float:
+    """Answers a second to clients that wait for each of theirs."""
+    until = time.perf_counter() + seconds
+    answered = 0
+
+    async def ask(first: int) -> None:
+        nonlocal answered
+        number = first
+        while time.perf_counter() < until:
+            await client.get(paths[number % len(paths)])
+            answered += 1
+            number += _CLIENTS
+
+    started = time.perf_counter()
+    await asyncio.gather(*map(ask, range(_CLIENTS)))
+    return answered / (time.perf_counter() - started)
+
+
+@asynccontextmanager
+async def client_of(address: str) -> AsyncIterator[httpx2.AsyncClient]:
+    """A client with as many connections as a load may need."""
+    limits = httpx2.Limits(max_connections=_CONNECTIONS, max_keepalive_connections=_CONNECTIONS)
+    async with httpx2.AsyncClient(base_url=address, limits=limits, timeout=_TIMEOUT) as client:
+        yield client
+
+
+def prefixes(query: str) -> Iterator[str]:
+    """What a search box sends while the query is typed."""
+    return (query[:end] for end in range(2, min(len(query), 20) + 1))
+
+
+# A service in a process of its own, as `shelfwise serve` makes it.
+
+_STARTING_SECONDS = 60
+_ENDING_SECONDS = 60
+_SETTINGS = {"SHELFWISE_SERVICE__REQUESTS_PER_MINUTE_ADDRESS": "100000000"}
+"""One address sends all requests here; as the limit of one shopper's it would be all that is measured."""
+
+
+@dataclass(frozen=True, slots=True)
+class Served:
+    """A service that answers."""
+
+    address: str
+    process: subprocess.Popen[bytes]
+
+    def kill(self) -> None:
+        """Ends it at once, as a lost machine does."""
+        self.process.kill()
+        self.process.wait()
+
+
+@contextmanager
+def served(index: Path, settings: Mapping[str, str] | None = None) -> Iterator[Served]:
+    """Serves an index, with `settings` as environment variables. It ends with the context; raises StoreError where it
+    does not start."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    program = "from service.cli.main import main; main()"
+    command = [sys.executable, "-c", program, "serve", "--index", str(index), "--port", str(port)]
+    environment = {**os.environ, **_SETTINGS, **(settings or {})}
+    process = subprocess.Popen(command, env=environment, stderr=subprocess.DEVNULL)
+    started = Served(f"http://127.0.0.1:{port}", process)
+    try:
+        _wait_until_ready(started)
+        yield started
+    finally:
+        process.terminate()
+        process.wait(timeout=_ENDING_SECONDS)
+
+
+def _wait_until_ready(started: Served) -> None:
+    until = time.monotonic() + _STARTING_SECONDS
+    while time.monotonic() < until and started.process.poll() is None:
+        try:
+            if httpx2.get(f"{started.address}/health/ready", timeout=2.0).status_code == 200:
+                return
+        except httpx2.HTTPError:
+            time.sleep(0.1)
+    raise StoreError("the service did not start; see what it says: shelfwise serve --index DIR")

@@ -1,0 +1,1 @@
+"""Studies: one module for each question that `shelfwise bench` answers, and the commands that ask it."""

@@ -1,0 +1,609 @@
+"""Events: written while processes are killed, refreshed, imported; how fast, and that none is lost or counted twice."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import multiprocessing
+import os
+import queue
+import secrets
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from multiprocessing.connection import Connection
+from multiprocessing.context import ForkServerContext
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+from typing import Protocol
+
+import msgspec
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from benchmarks.tables import plain_table
+from indexer.events.importer import import_events
+from indexer.feeds.io import numbered_lines, open_source
+from rerank.sessions.refresh import Refreshed, refresh
+from rerank.sessions.tables import open_derived
+from retrieval.events.privacy import Intake, Masker, Pseudonyms
+from retrieval.events.sqlite import SqliteEvents
+from retrieval.events.store import EventStore
+from retrieval.events.stored import DAY_MS, EVENT_SCHEMA, KEY_BYTES, StoredEvent, event_table
+from retrieval.records import EventKind
+from service.cli.output import out
+
+# In each round two processes append to one store, each with two threads, and are killed at a random moment. What they
+# were told is durable is known here, since they pass it on at once. The next round's processes begin by sending again
+# what the killed ones were not told of, as a client would.
+
+_PROCESSES = 2
+_THREADS = 2
+_LONGEST_SECONDS = 0.25
+_START_SECONDS = 30.0
+_DAY = 20_000
+_MOST_AT_ONCE = 5
+_NO_EVENTS = pl.DataFrame(schema=EVENT_SCHEMA)
+
+
+@dataclass(frozen=True, slots=True)
+class EventFaults:
+    """What became of the events over all rounds."""
+
+    rounds: int
+    sent: int
+    """How many events were handed to a store, each counted once."""
+    acknowledged: int
+    stored: int
+    lost: int
+    """Acknowledged, and not in the store."""
+    doubled: int
+    """In the store more than once."""
+    altered: int
+    """In the store with other values than were sent."""
+    broken_days: int
+    """Days whose count is not the number of events that can be read."""
+    seconds: float
+
+
+def measure_event_faults(
+    folder: Path,
+    rounds: int,
+    seed: int = 7,
+    advance: Callable[[int], None] = lambda _: None,
+    context: ForkServerContext | None = None,
+) -> EventFaults:
+    """Kills as many rounds of writers, and then counts; `context` is where they are forked from, by default one that
+    has imported what they need.
+
+    Raises AssertionError where a writer does not begin to write: its round would prove nothing.
+    """
+    context = context or _forks()
+    dice = np.random.default_rng(seed)
+    started = time.monotonic()
+    acknowledged: set[bytes] = set()
+    pending: list[bytes] = []
+    sent = 0
+    for number in range(rounds):
+        writers = [_Writer(context, folder, number * _PROCESSES + each, pending) for each in range(_PROCESSES)]
+        try:
+            for writer in writers:
+                writer.wait_until_it_writes()
+            time.sleep(dice.uniform(0, _LONGEST_SECONDS))
+        finally:
+            told = [writer.kill() for writer in writers]
+        acknowledged.update(key for done, _ in told for key in done)
+        begun = {key for _, keys in told for key in keys}
+        sent += len(begun - set(pending))
+        pending = sorted((begun | set(pending)) - acknowledged)
+        advance(1)
+    return counted(folder, rounds, sent, acknowledged, time.monotonic() - started)
+
+
+def _forks() -> ForkServerContext:
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["retrieval.events.sqlite"])
+    return context
+
+
+def counted(folder: Path, rounds: int, sent: int, acknowledged: set[bytes], seconds: float) -> EventFaults:
+    """What a store holds of the events that it was sent, whose keys are told where it acknowledged them."""
+    with closing(SqliteEvents(folder)) as store:
+        days = store.days()
+        read = {day: pl.concat([_NO_EVENTS, *store.read(day, day)]) for day in days}
+    events = pl.concat([_NO_EVENTS, *read.values()])
+    keys = events["key"].to_list()
+    broken = sum(state.count != read[day].height for day, state in days.items())
+    return EventFaults(
+        rounds,
+        sent,
+        len(acknowledged),
+        len(keys),
+        len(acknowledged.difference(keys)),
+        len(keys) - len(set(keys)),
+        _altered(events),
+        broken,
+        seconds,
+    )
+
+
+def _altered(events: pl.DataFrame) -> int:
+    sent = event_table(sent_event(key) for key in events["key"])
+    same = [events[name].eq_missing(sent[name]) for name in events.columns]
+    return events.height - int(pl.select(pl.all_horizontal(same)).to_series().sum())
+
+
+class _Writer:
+    """A process that writes until it is killed; what it begins and what it is told comes through two pipes."""
+
+    def __init__(self, context: ForkServerContext, folder: Path, number: int, pending: Sequence[bytes]) -> None:
+        self._begun, begun = context.Pipe(duplex=False)
+        self._done, done = context.Pipe(duplex=False)
+        self._process = context.Process(target=_write, args=(folder, number, pending, begun, done))
+        self._process.start()
+        begun.close()
+        done.close()
+        self._keys: tuple[list[bytes], list[bytes]] = ([], [])
+        self._threads = [
+            threading.Thread(target=_collect, args=(pipe.fileno(), keys), daemon=True)
+            for pipe, keys in zip((self._done, self._begun), self._keys, strict=True)
+        ]
+        for thread in self._threads:
+            thread.start()
+
+    def wait_until_it_writes(self) -> None:
+        """A process that is killed before it began proves nothing. Raises AssertionError where it does not begin."""
+        until = time.monotonic() + _START_SECONDS
+        while not self._keys[1]:
+            if not self._process.is_alive():
+                raise AssertionError(f"a writer ended with {self._process.exitcode} before it wrote anything")
+            if time.monotonic() >= until:
+                raise AssertionError(f"a writer has written nothing within {_START_SECONDS:.0f} s")
+            time.sleep(0.001)
+
+    def kill(self) -> tuple[list[bytes], list[bytes]]:
+        """Kills it; the keys that it was told are durable, and all that it began with."""
+        self._process.kill()
+        self._process.join()
+        for thread in self._threads:
+            thread.join()
+        self._done.close()
+        self._begun.close()
+        return self._keys
+
+
+def _collect(descriptor: int, keys: list[bytes]) -> None:
+    rest = b""
+    while part := os.read(descriptor, 1 << 16):
+        rest += part
+        whole = len(rest) - len(rest) % KEY_BYTES
+        keys.extend(rest[at : at + KEY_BYTES] for at in range(0, whole, KEY_BYTES))
+        rest = rest[whole:]
+
+
+def _write(folder: Path, number: int, pending: Sequence[bytes], begun: Connection, done: Connection) -> None:
+    store = SqliteEvents(folder)
+    threads = [
+        threading.Thread(target=_write_on, args=(store, number * _THREADS + each, pending, begun, done))
+        for each in range(_THREADS)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+
+def _write_on(store: SqliteEvents, number: int, pending: Sequence[bytes], begun: Connection, done: Connection) -> None:
+    dice = np.random.default_rng(number)
+    _send(store, list(pending), begun, done)
+    count = 0
+    while True:
+        size = int(dice.integers(1, _MOST_AT_ONCE + 1))
+        _send(store, [_key(number, count + each) for each in range(size)], begun, done)
+        count += size
+
+
+def _send(store: SqliteEvents, keys: list[bytes], begun: Connection, done: Connection) -> None:
+    if keys:
+        os.write(begun.fileno(), b"".join(keys))
+        store.append([sent_event(key) for key in keys])
+        os.write(done.fileno(), b"".join(keys))
+
+
+def _key(number: int, count: int) -> bytes:
+    return number.to_bytes(8, "big") + count.to_bytes(8, "big")
+
+
+def sent_event(key: bytes) -> StoredEvent:
+    """The same for the same key: an event that is sent again says the same."""
+    ms = (_DAY + key[-1] % 5) * DAY_MS + int.from_bytes(key[8:], "big") % DAY_MS
+    return StoredEvent(key, "click", ms, ms, "k1~shopper", "k1~session", "q1", "drill", "p1", 1, None, None, None)
+
+
+_DAYS = 30
+
+
+@dataclass(frozen=True, slots=True)
+class EventRefresh:
+    """One refresh of the derived tables."""
+
+    label: str
+    events: int
+    """Cleaned ones in the window."""
+    seconds: float
+    days_made: int
+    days_kept: int
+
+
+def measure_event_refresh(folder: Path, events: int = 1_000_000, seed: int = 17) -> list[EventRefresh]:
+    """Refreshes a made log of 30 days: without its last day, with it, once more, and from nothing for comparison.
+
+    Raises AssertionError where the tables that came step by step are not those from nothing.
+    """
+    log = made_log(events, seed, days=_DAYS)
+    last = pl.col("time") >= log["time"].str.head(10).max()
+    intake = Intake(Pseudonyms(folder / "keys.json"), Masker())
+    with closing(SqliteEvents(folder)) as store:
+        _take(log.filter(~last), store, intake, folder)
+        measured = [_measured("from nothing, without the last day", store, folder / "steps")]
+        _take(log.filter(last), store, intake, folder)
+        measured.append(_measured("one more day", store, folder / "steps"))
+        measured.append(_measured("nothing new", store, folder / "steps"))
+        measured.append(_measured("from nothing", store, folder / "nothing"))
+    _check_same(folder / "steps", folder / "nothing")
+    return measured
+
+
+def _take(log: pl.DataFrame, store: EventStore, intake: Intake, folder: Path) -> None:
+    path = folder / "log.csv"
+    log.write_csv(path)
+    import_events([str(path)], store, intake, aside=folder / "aside.jsonl")
+
+
+def _measured(label: str, store: EventStore, folder: Path) -> EventRefresh:
+    done: Refreshed = refresh(store, folder, None, now=_after(store))
+    return EventRefresh(label, done.events, done.seconds, done.days_made, done.days_kept)
+
+
+def _after(store: EventStore) -> datetime:
+    return datetime(1970, 1, 1, tzinfo=UTC) + timedelta(days=max(store.days()) + 1, milliseconds=-1)
+
+
+def _check_same(steps: Path, nothing: Path) -> None:
+    one, other = open_derived(steps), open_derived(nothing)
+    differing = [name for name in one.manifest.tables if not one.table(name).equals(other.table(name))]
+    if differing:
+        raise AssertionError(f"{', '.join(differing)}: step by step they came out otherwise than from nothing")
+
+
+def show_event_refresh(measured: list[EventRefresh]) -> None:
+    """Refreshes by time, as shares of the one from nothing."""
+    table = plain_table(["refresh", "events", "seconds", "of from nothing", "days made", "days kept"], "")
+    for each in measured:
+        share = f"{each.seconds / measured[-1].seconds:.0%}"
+        counts = (f"{each.days_made:,}", f"{each.days_kept:,}")
+        table.add_row(each.label, f"{each.events:,}", f"{each.seconds:.1f}", share, *counts)
+    out.print(table)
+
+
+# The tables of the commands that measure what becomes of shoppers' events.
+
+
+def show_event_writes(measured: Sequence[EventWrites]) -> None:
+    """Ways of writing by speed."""
+    table = plain_table(["way", "writers", "events", "events a second", "p50 ms", "p99 ms"], "")
+    for each in measured:
+        speed = (f"{each.per_second:,.0f}", f"{each.p50_ms:.2f}", f"{each.p99_ms:.2f}")
+        table.add_row(each.way, str(each.writers), f"{each.events:,}", *speed)
+    out.print(table)
+
+
+def show_event_faults(measured: EventFaults) -> None:
+    """What became of the events."""
+    table = plain_table(
+        ["kills", "sent", "acknowledged", "stored", "lost", "doubled", "altered", "miscounted", "seconds"], ""
+    )
+    counts = (measured.rounds, measured.sent, measured.acknowledged, measured.stored)
+    faults = (measured.lost, measured.doubled, measured.altered, measured.broken_days)
+    table.add_row(*(f"{count:,}" for count in (*counts, *faults)), f"{measured.seconds:.1f}")
+    out.print(table)
+
+
+# Single events, each durable before the next is sent: how many a second, and how long one takes.
+#
+# The baseline is the same writers without group commit: a transaction of SQLite's for each event, all else the same.
+
+_WRITER_START_SECONDS = 60.0
+_LOOK_SECONDS = 1.0
+
+
+class Appends(Protocol):
+    """What the writers write to."""
+
+    def append(self, events: list[StoredEvent], /) -> object:
+        """Takes events durably."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class EventWrites:
+    """What writers that all wait for their event reached together."""
+
+    way: str
+    writers: int
+    events: int
+    per_second: float
+    p50_ms: float
+    p99_ms: float
+
+
+def measure_event_writes(folder: Path, writers: int, events: int) -> list[EventWrites]:
+    """`events` by each of the writers: as threads of one process, as processes, and without group commit."""
+    alone = _One(folder / "baseline")
+    with closing(SqliteEvents(folder / "threads")) as store:
+        measured = [
+            _summary("a transaction for each event", writers, *_by_threads(alone, writers, events)),
+            _summary("group commit, threads of one process", writers, *_by_threads(store, writers, events)),
+        ]
+    return [*measured, _summary("processes", writers, *_by_processes(folder / "processes", writers, events))]
+
+
+class _One:
+    """Each append is a transaction of its own: threads take turns."""
+
+    def __init__(self, folder: Path) -> None:
+        self._store = SqliteEvents(folder)
+        self._turn = threading.Lock()
+
+    def append(self, events: list[StoredEvent], /) -> object:
+        with self._turn:
+            return self._store.append(events)
+
+
+def _by_threads(store: Appends, writers: int, events: int) -> tuple[float, list[float]]:
+    taken: list[float] = []
+    threads = [threading.Thread(target=_write_events, args=(store, events, taken.append)) for _ in range(writers)]
+    started = time.perf_counter()
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return time.perf_counter() - started, taken
+
+
+def _by_processes(folder: Path, writers: int, events: int) -> tuple[float, list[float]]:
+    context = multiprocessing.get_context("spawn")
+    together, told = context.Barrier(writers + 1, timeout=_WRITER_START_SECONDS + writers), context.Queue()
+    given = (folder, events, together, told)
+    processes = [context.Process(target=_process, args=given, daemon=True) for _ in range(writers)]
+    for process in processes:
+        process.start()
+    try:
+        together.wait()
+    except threading.BrokenBarrierError as error:
+        raise AssertionError("a writer has not started; see above for its error") from error
+    started = time.perf_counter()
+    taken = [seconds for _ in processes for seconds in _told(told, processes)]
+    spent = time.perf_counter() - started
+    for process in processes:
+        process.join()
+    return spent, taken
+
+
+def _told(told: multiprocessing.Queue[list[float]], processes: Sequence[BaseProcess]) -> list[float]:
+    """What the next writer tells. Raises AssertionError where one has ended badly, or all have ended untold."""
+    while True:
+        try:
+            return told.get(timeout=_LOOK_SECONDS)
+        except queue.Empty:
+            ended = [process.exitcode for process in processes if process.exitcode is not None]
+            if any(ended) or len(ended) == len(processes):
+                raise AssertionError(f"writers ended with {ended} and have not told their times") from None
+
+
+def _process(folder: Path, events: int, together: threading.Barrier, told: multiprocessing.Queue[list[float]]) -> None:
+    taken: list[float] = []
+    try:
+        with closing(SqliteEvents(folder)) as store:
+            together.wait()
+            _write_events(store, events, taken.append)
+    except BaseException:
+        together.abort()  # the others need not wait until their time is out
+        raise
+    told.put(taken)
+
+
+def _write_events(store: Appends, events: int, tell: Callable[[float], None]) -> None:
+    for number in range(events):
+        event = _event(number)
+        started = time.perf_counter()
+        store.append([event])
+        tell(time.perf_counter() - started)
+
+
+def _event(number: int) -> StoredEvent:
+    ms = _DAY * DAY_MS + number
+    shopper, session, query = f"k1~{'a' * 22}", f"k1~{'b' * 22}", f"q{number // 10:08d}"
+    key, product = secrets.token_bytes(16), f"p{number % 1000:06d}"
+    return StoredEvent(
+        key, "click", ms, ms, shopper, session, query, "cordless drill", product, 1 + number % 20, None, None, None
+    )
+
+
+def _summary(way: str, writers: int, seconds: float, taken: list[float]) -> EventWrites:
+    p50, p99 = np.percentile(np.array(taken) * 1_000, [50, 99])
+    return EventWrites(way, writers, len(taken), len(taken) / seconds, float(p50), float(p99))
+
+
+# How fast event logs are imported, how much memory that takes, and how much disk the events take.
+
+_START = datetime(2024, 3, 1, tzinfo=UTC)
+_IMPORTED_DAYS = 90
+_SHOWN = 10
+"""Products that a query shows."""
+_PRODUCTS = 50_000
+_QUERIES = 20_000
+_WORDS = ("cordless", "drill", "steel", "kitchen", "garden", "blue", "cotton", "lamp", "usb", "cable", "oak", "shelf")
+_Numbers = NDArray[np.int64] | int | None
+_ACTIONS = (EventKind.CLICK, EventKind.CART, EventKind.PURCHASE)
+_COLUMNS = ("event_id", "kind", "time", "shopper", "session", "query_id", "query", "product_id", "position")
+
+_PROGRAM = """
+import json, re, resource, sys, time
+from pathlib import Path
+started = time.perf_counter()
+from indexer.events.importer import import_events
+from retrieval.events.privacy import Intake
+from retrieval.events.privacy import Masker
+from retrieval.events.privacy import Pseudonyms
+from retrieval.events.sqlite import SqliteEvents
+folder = Path(sys.argv[2])
+store = SqliteEvents(folder)
+intake = Intake(Pseudonyms(folder / "keys.json"), Masker())
+report = import_events([sys.argv[1]], store, intake, aside=folder / "aside.jsonl")
+store.close()
+seconds = time.perf_counter() - started
+own = int(re.search(r"VmHWM:\\s+(\\d+)", Path("/proc/self/status").read_text())[1])  # not that of who started it
+peaks = [own / 1024, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024]
+spent = sum(sum(resource.getrusage(who)[:2]) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+print(json.dumps([report.taken, report.set_aside, seconds, spent, *peaks]))
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class EventsImport:
+    """One import of a log into a new store, in a program of its own, from its start to the closed store."""
+
+    format: str
+    events: int
+    bytes: int
+    """Of the log, packed where it is."""
+    seconds: float
+    processor_seconds: float
+    """Of all processes together."""
+    decoding_seconds: float
+    """Of a plain loop that does nothing but decode the log's JSON lines; 0 for another format."""
+    peak_megabytes: float
+    """Resident memory of the program at its largest."""
+    worker_megabytes: float
+    """That of the largest of its workers."""
+    stored_bytes: int
+    """Of the store on disk."""
+
+    @property
+    def events_per_second(self) -> float:
+        """Events read, checked and made durable a second."""
+        return self.events / self.seconds
+
+    @property
+    def bytes_per_event(self) -> float:
+        """Disk of the store for each event."""
+        return self.stored_bytes / self.events
+
+
+def measure_events_import(folder: Path, events: int = 1_000_000, seed: int = 17) -> list[EventsImport]:
+    """Imports a made log of so many events, once as packed JSON lines and once as CSV. Needs an empty folder."""
+    table = made_log(events, seed)
+    lines, columns = folder / "events.jsonl.gz", folder / "events.csv"
+    with gzip.open(lines, "wb", compresslevel=1) as file:
+        file.writelines(msgspec.json.encode(row) + b"\n" for row in _import_told(table))
+    table.write_csv(columns)
+    return [_imported(lines, folder, events, decoding_seconds(lines)), _imported(columns, folder, events, 0.0)]
+
+
+def _imported(log: Path, folder: Path, events: int, decoding: float) -> EventsImport:
+    store = folder / f"store-{log.name}"
+    store.mkdir()
+    command = [sys.executable, "-c", _PROGRAM, str(log), str(store)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)  # noqa: S603  # this interpreter
+    taken, aside, seconds, spent, *peaks = json.loads(done.stdout)
+    if (taken, aside) != (events, 0):
+        raise AssertionError(f"{log}: {taken:,} of {events:,} events were taken, {aside:,} set aside")
+    stored = sum(file.stat().st_size for file in store.iterdir())
+    name = log.name.removesuffix(".gz").rpartition(".")[2]
+    return EventsImport(name, events, log.stat().st_size, seconds, spent, decoding, peaks[0], peaks[1], stored)
+
+
+def show_events_import(measured: Sequence[EventsImport]) -> None:
+    """Formats by speed, memory and disk."""
+    names = ["log", "events", "MB", "seconds", "a second", "CPU us", "decoding s"]
+    table = plain_table([*names, "peak MB", "worker MB", "disk B"], "CPU and disk are for each event")
+    for each in measured:
+        spent = f"{each.processor_seconds / each.events * 1e6:.1f}"
+        decoding = f"{each.decoding_seconds:.1f}" if each.decoding_seconds else ""
+        memory = (f"{each.peak_megabytes:.0f}", f"{each.worker_megabytes:.0f}", f"{each.bytes_per_event:.0f}")
+        speed = (f"{each.seconds:.1f}", f"{each.events_per_second:,.0f}", spent, decoding)
+        table.add_row(each.format, f"{each.events:,}", f"{each.bytes / 1e6:,.0f}", *speed, *memory)
+    out.print(table)
+
+
+def decoding_seconds(log: Path) -> float:
+    """How long a loop takes that unpacks and decodes JSON lines, and does no more."""
+    started = time.perf_counter()
+    decode = msgspec.json.Decoder().decode
+    with open_source(str(log), lambda _: None) as source:
+        for _, line in numbered_lines(source):
+            decode(line)
+    return time.perf_counter() - started
+
+
+def made_log(events: int, seed: int, days: int = _IMPORTED_DAYS) -> pl.DataFrame:
+    """A log of so many events and days in order of time: queries, what each showed, and what came of some of it.
+
+    Of each ten sessions' queries about eight have a click, two a cart, one a purchase. It is made to be big, not to be
+    lifelike: the demo store's log is that.
+    """
+    random = np.random.default_rng(seed)
+    count = events // (_SHOWN + 1) + 1  # each makes a query and what it shows at least
+    at = np.sort(random.integers(0, days * 86_400_000, count))
+    query = (random.pareto(1.0, count) * 20).astype(np.int64) % _QUERIES
+    product = (random.pareto(1.0, (count, _SHOWN)) * 50).astype(np.int64) % _PRODUCTS
+    owners = {"number": np.arange(count), "query_number": query, "session_number": np.arange(count) // 2}
+    base = pl.DataFrame({**owners, "at": at})
+    shown = [_events(base, EventKind.IMPRESSION, product[:, place], place + 1, place) for place in range(_SHOWN)]
+    chosen = random.geometric(0.3, count).clip(1, _SHOWN) - 1
+    parts = [_events(base, EventKind.QUERY, None, None, 0), *shown]
+    for step, (kind, share) in enumerate(zip(_ACTIONS, (0.8, 0.15, 0.05), strict=True)):
+        acted = random.random(count) < share
+        part = _events(base, kind, product[np.arange(count), chosen], chosen + 1, 5_000 * (step + 1))
+        parts.append(part.filter(pl.Series(acted)))
+    return pl.concat(parts).sort("at", "number", "kind", "position").head(events).select(_written())
+
+
+def _events(base: pl.DataFrame, kind: EventKind, product: _Numbers, position: _Numbers, later: int) -> pl.DataFrame:
+    return base.with_columns(
+        kind=pl.lit(kind.value), product=_column(product), position=_column(position), at=pl.col("at") + later
+    )
+
+
+def _column(values: _Numbers) -> pl.Expr:
+    return pl.lit(pl.Series(values) if isinstance(values, np.ndarray) else values, pl.Int64)
+
+
+def _written() -> list[pl.Expr]:
+    words = [pl.col("query_number").floordiv(len(_WORDS) ** place).mod(len(_WORDS)) for place in range(3)]
+    spelled = [word.replace_strict(dict(enumerate(_WORDS)), return_dtype=pl.String) for word in words]
+    start = int(_START.timestamp() * 1000)
+    columns = {
+        "event_id": pl.format("e-{}", pl.int_range(pl.len())),
+        "kind": pl.col("kind"),
+        "time": pl.from_epoch(pl.col("at") + start, time_unit="ms").dt.strftime("%Y-%m-%dT%H:%M:%S%.3fZ"),
+        "shopper": pl.format("shopper-{}", pl.col("session_number").floordiv(5)),
+        "session": pl.format("session-{}", pl.col("session_number")),
+        "query_id": pl.format("query-{}", pl.col("number")),
+        "query": pl.concat_str(spelled, separator=" "),
+        "product_id": pl.format("P{}", pl.col("product")),
+        "position": pl.col("position"),
+    }
+    return [columns[name].alias(name) for name in _COLUMNS]
+
+
+def _import_told(table: pl.DataFrame) -> Iterator[dict[str, object]]:
+    for row in table.iter_rows(named=True):
+        yield {name: value for name, value in row.items() if value is not None}

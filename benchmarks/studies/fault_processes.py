@@ -1,0 +1,531 @@
+"""What the rounds of faults are made of: processes that are hurt, their work, a small shop and encoder, the truth."""
+
+from __future__ import annotations
+
+import importlib
+import multiprocessing
+import os
+import random
+import resource
+import signal
+import string
+import sys
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from multiprocessing.connection import Connection
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper, numpy_helper
+from tokenizers import Regex, Tokenizer, models, pre_tokenizers
+
+from indexer.build import RebuildOptions, rebuild
+from retrieval.encoders.folder import FORMAT, MODEL_FILE, TOKENIZER_FILE, EncoderSpec, identity_of, write_spec
+from retrieval.records import Availability, Product
+from retrieval.store.products import product_to_json
+from retrieval.store.versions import Store
+from service.engine.engine import SearchEngine
+from service.engine.versions import roll_back
+
+# Very small encoders that are real: a graph for ONNX Runtime and a tokenizer, made in a moment and without torch.
+
+_UNKNOWN = "?"
+_LETTERS = _UNKNOWN + string.ascii_lowercase + string.ascii_uppercase + string.digits
+_MAX_LENGTH = 128
+_IR_VERSION, _OPSET = 10, 20
+
+
+def write_encoder(folder: Path, name: str, dimension: int) -> Path:
+    """Writes an encoder that takes a text for the mean of its letters; other names give other vectors."""
+    folder.mkdir(parents=True)
+    rng = np.random.default_rng(list(name.encode()))
+    table = rng.standard_normal((len(_LETTERS), dimension)).astype(np.float32)
+    onnx.save(_graph(table), folder / MODEL_FILE)
+    _tokenizer().save(str(folder / TOKENIZER_FILE))
+    identity = identity_of(name, table.tobytes().hex(), "onnx-fp32", _MAX_LENGTH)
+    write_spec(EncoderSpec(FORMAT, identity, name, "onnx-fp32", dimension, _MAX_LENGTH), folder)
+    return folder
+
+
+def _tokenizer() -> Tokenizer:
+    vocabulary = {letter: number for number, letter in enumerate(_LETTERS)}
+    tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token=_UNKNOWN))
+    tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex("."), "isolated")
+    return tokenizer
+
+
+def _graph(table: np.ndarray[tuple[int, int], np.dtype[np.float32]]) -> onnx.ModelProto:
+    """Ids (batch, tokens) to the means of their rows of the table (batch, dimension)."""
+    nodes = [
+        helper.make_node("Gather", ["table", "input_ids"], ["letters"]),
+        helper.make_node("ReduceMean", ["letters", "axes"], ["vectors"], keepdims=0),
+    ]
+    constants = [numpy_helper.from_array(table, "table"), numpy_helper.from_array(np.array([1], np.int64), "axes")]
+    ids = helper.make_tensor_value_info("input_ids", TensorProto.INT64, ["batch", "tokens"])
+    vectors = helper.make_tensor_value_info("vectors", TensorProto.FLOAT, ["batch", table.shape[1]])
+    graph = helper.make_graph(nodes, "letters", [ids], [vectors], constants)
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", _OPSET)], ir_version=_IR_VERSION)
+
+
+# Processes that do a piece of work and are killed in it, by the clock or at a step, or find the disk full.
+#
+# They are forked from a process that has everything imported and no threads, so that one starts in milliseconds.
+
+_LOADED_EARLY = (
+    "indexer.quality.page",
+    "indexer.quality.rules",
+    "pointblank",
+    "matplotlib.figure",
+    "retrieval.encoders.onnx",
+    "retrieval.index.tantivy",
+    "retrieval.index.faiss",
+)
+_STEPS = {"os.rename", "os.remove", "os.rmdir", "os.mkdir", "os.truncate"}
+_LONGEST_SECONDS = 60
+_NEVER = 1 << 60
+
+
+@dataclass(frozen=True, slots=True)
+class Hurt:
+    """How a process is hurt: killed after so many seconds, or at a step, from 1 on; or the disk is full from a step on.
+
+    `room` is how long a file may still become once the disk is full.
+    """
+
+    seconds: float = _LONGEST_SECONDS
+    fatal_step: int = _NEVER
+    full_step: int = _NEVER
+    room: int = 0
+
+    def __str__(self) -> str:
+        if self.fatal_step < _NEVER:
+            return f"killed at step {self.fatal_step}"
+        if self.full_step < _NEVER:
+            return f"full from step {self.full_step}, with room for files of {self.room} bytes"
+        return f"killed after {self.seconds * 1_000:.1f} ms"
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """How a process ended: what it told, its exit code (0 where its work was done), its error, what it took."""
+
+    told: tuple[tuple[str, int], ...]
+    exit_code: int
+    error: str
+    seconds: float
+    steps: int
+
+    @property
+    def hung(self) -> bool:
+        """Whether it had to be killed although it was not meant to be."""
+        return self.seconds >= _LONGEST_SECONDS
+
+
+class Processes:
+    """Does work in processes of its own, one at a time."""
+
+    def __init__(self) -> None:
+        spawn = multiprocessing.get_context("spawn")
+        self._link, theirs = spawn.Pipe()
+        self._process = spawn.Process(target=_serve, args=(theirs,))
+        self._process.start()
+        theirs.close()
+
+    def run(self, work: Work, hurt: Hurt) -> Ended:
+        """Does the work, hurt like this, and says how it ended."""
+        self._link.send((work, hurt))
+        ended: Ended = self._link.recv()
+        return ended
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._link.close()
+        self._process.join()
+
+
+def _serve(link: Connection) -> None:
+    for name in _LOADED_EARLY:
+        importlib.import_module(name)
+    while True:
+        try:
+            work, hurt = link.recv()
+        except EOFError:
+            return
+        link.send(_ended(work, hurt))
+
+
+def _ended(work: Work, hurt: Hurt) -> Ended:
+    forks = multiprocessing.get_context("fork")
+    listener, teller = forks.Pipe(duplex=False)
+    process = forks.Process(target=_work, args=(work, hurt, teller))
+    started = time.monotonic()
+    process.start()
+    teller.close()
+    told: list[tuple[str, Any]] = []
+    is_over = _heard(listener, told, hurt.seconds)
+    seconds = time.monotonic() - started
+    if not is_over:
+        process.kill()
+    process.join()
+    _heard(listener, told, 0)
+    known = dict(told)
+    calls = tuple(each for each in told if each[0] in ("begun", "taken", "refused"))
+    return Ended(calls, process.exitcode or 0, known.get("error", ""), seconds, known.get("steps", 0))
+
+
+def _heard(listener: Connection, told: list[tuple[str, Any]], seconds: float) -> bool:
+    """Takes what a process tells in so many seconds; whether it came to its end."""
+    until = time.monotonic() + seconds
+    try:
+        while listener.poll(max(0.0, until - time.monotonic())):
+            told.append(listener.recv())
+    except (EOFError, OSError):
+        return True
+    return False
+
+
+def _work(work: Work, hurt: Hurt, teller: Connection) -> None:
+    steps = _Steps(hurt)
+    steps.watch()
+    try:
+        do(work, teller.send)
+    except BaseException as error:
+        steps.end()
+        teller.send(("error", f"{type(error).__module__}.{type(error).__name__}: {error}"))
+        raise SystemExit(1) from None
+    finally:
+        steps.end()
+        teller.send(("steps", steps.count))
+
+
+class _Steps:
+    """Counts what a process does to files, and does at a step what is due there."""
+
+    def __init__(self, hurt: Hurt) -> None:
+        self.count = 0
+        self._hurt = hurt
+        self._before = resource.getrlimit(resource.RLIMIT_FSIZE)
+
+    def watch(self) -> None:
+        """From now on every change to a file or a folder is a step."""
+        sys.addaudithook(self._look)
+        for name in ("fsync", "ftruncate"):
+            setattr(os, name, self._counted(getattr(os, name)))
+        os.pwrite = self._torn(os.pwrite)
+
+    def end(self) -> None:
+        """No step hurts any more."""
+        self._hurt = Hurt()
+        resource.setrlimit(resource.RLIMIT_FSIZE, self._before)
+
+    def _look(self, event: str, arguments: tuple[object, ...]) -> None:
+        if event in _STEPS or (event == "open" and _writes(arguments)):
+            self._step()
+
+    def _counted(self, call: Callable[..., Any]) -> Callable[..., Any]:
+        def counted(*arguments: object) -> object:
+            self._step()
+            return call(*arguments)
+
+        return counted
+
+    def _torn(self, call: Callable[[int, Any, int], int]) -> Callable[[int, Any, int], int]:
+        """A write of which only the first half is done where it is the fatal step."""
+
+        def torn(file: int, content: bytes, offset: int) -> int:
+            if self.count + 1 == self._hurt.fatal_step:
+                call(file, content[: len(content) // 2], offset)
+            self._step()
+            return call(file, content, offset)
+
+        return torn
+
+    def _step(self) -> None:
+        self.count += 1
+        if self.count == self._hurt.fatal_step:
+            os.kill(os.getpid(), signal.SIGKILL)
+        if self.count == self._hurt.full_step:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (self._hurt.room, self._before[1]))
+
+
+def _writes(arguments: tuple[object, ...]) -> bool:
+    """Whether an audit event of opening is for writing: its flags are the last argument."""
+    flags = arguments[-1]
+    return isinstance(flags, int) and flags & (os.O_WRONLY | os.O_RDWR) != 0
+
+
+# A small shop that never rests: its feed changes before every rebuild, and live changes come in between.
+
+PRODUCTS = 200
+CALLS = 12
+_THINGS = ("cordless drill", "garden hose", "kettle", "floor lamp", "hand saw", "paint roller")
+_BRANDS = ("Bosch", "Makita", "Torvald")
+_STATES = ("in_stock", "out_of_stock", "preorder", "backorder")
+_COLOURS = ("red", "blue", "green", "black")
+
+
+class Shop:
+    """Draws feeds and changes. No title and no price comes twice, so every state of a product is another one."""
+
+    def __init__(self, dice: random.Random) -> None:
+        self.dice = dice
+        self._counter = 0
+        self.feed: Catalog = {f"p{self._count():06d}": self._fields() for _ in range(PRODUCTS)}
+
+    def _count(self) -> int:
+        self._counter += 1
+        return self._counter
+
+    def _price(self) -> float:
+        return 10 + self._count() / 100
+
+    def _title(self) -> str:
+        return f"{self.dice.choice(_THINGS)} mk{self._count():06d}"
+
+    def _fields(self) -> Fields:
+        dice = self.dice
+        values = {"brand": dice.choice(_BRANDS), "availability": dice.choice(_STATES), "colour": dice.choice(_COLOURS)}
+        return {"title": self._title(), "price": self._price(), **values}
+
+    def next_feed(self, path: Path) -> Catalog:
+        """Writes the next feed: a tenth of the products changed, some gone, some new."""
+        feed = dict(self.feed)
+        for product_id in self.dice.sample(sorted(feed), len(feed) // 10):
+            name, draw = self.dice.choice((("price", self._price), ("title", self._title)))
+            feed[product_id] = {**feed[product_id], name: draw()}
+        gone = self.dice.randint(0, 3)
+        for product_id in self.dice.sample(sorted(feed), gone):
+            del feed[product_id]
+        feed |= {f"p{self._count():06d}": self._fields() for _ in range(PRODUCTS - len(feed))}
+        self.feed = feed
+        path.write_bytes(b"".join(product_to_json(product_of(*each)) + b"\n" for each in feed.items()))
+        return feed
+
+    def calls(self, catalog: Catalog) -> list[Call]:
+        """Live changes to a catalog, each of which changes something when they come in this order."""
+        drawn = []
+        for _ in range(CALLS):
+            kinds = ("patch", "patch", "upsert") if len(catalog) < PRODUCTS else ("patch", "patch", "upsert", "delete")
+            drawn.append(call := self._call(self.dice.choice(kinds), sorted(catalog)))
+            catalog = call.applied(catalog)
+        return drawn
+
+    def _call(self, kind: str, ids: list[str]) -> Call:
+        if kind == "delete":
+            return Call(kind, tuple((product_id, {}) for product_id in self.dice.sample(ids, 2)))
+        if kind == "upsert":
+            return Call(kind, ((self.dice.choice(ids), self._fields()), (f"p{self._count():06d}", self._fields())))
+        values: Fields = {"price": self._price()}
+        if self.dice.random() < 0.3:
+            values = {"title": self._title(), "colour": self.dice.choice(_COLOURS), **values}
+        return Call(kind, ((self.dice.choice(ids), values),))
+
+
+# What must be true of an index, kept apart from it in plain dictionaries: versions, and every acknowledged change.
+
+Fields = Mapping[str, object]
+"""A product's fields that the harness changes: title, brand, price, availability, colour."""
+Catalog = dict[str, Fields]
+"""Fields by product id."""
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One call for a live change: "upsert", "delete" or "patch", with the fields of each product that it names."""
+
+    kind: str
+    products: tuple[tuple[str, Fields], ...]
+
+    def applied(self, catalog: Catalog) -> Catalog:
+        """A catalog after the call."""
+        changed = dict(catalog)
+        for product_id, fields in self.products:
+            match self.kind:
+                case "upsert":
+                    changed[product_id] = fields
+                case "delete":
+                    changed.pop(product_id, None)
+                case _ if product_id in changed:
+                    changed[product_id] = {**changed[product_id], **fields}
+        return changed
+
+
+@dataclass(frozen=True, slots=True)
+class Version:
+    """A version as it was built: what the feed said, what was published, how many changes were folded in."""
+
+    feed: Catalog
+    products: Catalog
+    folded: int
+    encoder: str
+
+
+@dataclass(slots=True)
+class Truth:
+    """The versions of an index, the calls that were acknowledged, and what is harmed."""
+
+    versions: dict[str, Version] = field(default_factory=dict)
+    calls: list[Call] = field(default_factory=list)
+    current: str = ""
+    """The version that the pointer names; nothing where the pointer is harmed."""
+    harmed: set[str] = field(default_factory=set)
+    """Versions with a harmed file of their own."""
+    harmed_encoders: set[str] = field(default_factory=set)
+
+    @property
+    def serving(self) -> str:
+        """The version to serve: the current one, else the newest whole one, else one that lacks its encoder alone."""
+        order = [name for name in (self.current, *sorted(self.versions, reverse=True)) if name in self.versions]
+        whole = [name for name in order if name not in self.harmed]
+        return next((name for name in whole if not self.lacks_encoder(name)), whole[0])
+
+    @property
+    def next_name(self) -> str:
+        """The name of the next version."""
+        return f"v{max((int(name[1:]) for name in self.versions), default=0) + 1:06d}"
+
+    @property
+    def whole(self) -> list[str]:
+        """The versions without a harmed file of their own, oldest first."""
+        return sorted(self.versions.keys() - self.harmed)
+
+    def lacks_encoder(self, name: str) -> bool:
+        """Whether a version can be searched by words alone."""
+        return self.versions[name].encoder in self.harmed_encoders
+
+    def served(self, name: str) -> Catalog:
+        """A version with all later changes on top."""
+        version = self.versions[name]
+        catalog = version.products
+        for call in self.calls[version.folded :]:
+            catalog = call.applied(catalog)
+        return catalog
+
+    def rebuilt(self, feed: Catalog, encoder: str) -> Version:
+        """The version that a rebuild makes of a feed now: a live value stands until the feed has another one."""
+        before, live = self.versions[self.serving].feed if self.versions else {}, {}
+        if self.versions:
+            live = self.served(self.serving)
+        merged = {each: _merged(before.get(each), live.get(each), feed.get(each)) for each in {*feed, *live}}
+        products = {product_id: fields for product_id, fields in merged.items() if fields is not None}
+        return Version(feed, products, len(self.calls), encoder)
+
+    def copy(self) -> Truth:
+        """The same, to be changed apart."""
+        return replace(
+            self,
+            versions=dict(self.versions),
+            calls=list(self.calls),
+            harmed=set(self.harmed),
+            harmed_encoders=set(self.harmed_encoders),
+        )
+
+
+def _merged(base: Fields | None, live: Fields | None, feed: Fields | None) -> Fields | None:
+    if base == feed:
+        return live
+    if base is None or live is None or feed is None:
+        return feed
+    return {name: live[name] if base[name] == feed[name] else feed[name] for name in feed}
+
+
+def product_of(product_id: str, fields: Fields) -> Product:
+    """The product that has these fields."""
+    return Product(
+        product_id,
+        str(fields["title"]),
+        brand=str(fields["brand"]),
+        price=float(str(fields["price"])),
+        availability=Availability(str(fields["availability"])),
+        attributes={"colour": str(fields["colour"])},
+        language="en",
+    )
+
+
+# What is done to an index while faults are about: rebuild, other encoder, live changes, prune, rollback, search.
+
+KEEP = 3
+Tell = Callable[[tuple[str, int]], None]
+"""Takes what happened to which of the calls: "begun", "taken" with how many products, or "refused"."""
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """One piece of work. What a kind does not need is empty."""
+
+    kind: str
+    root: Path
+    feed: str = ""
+    encoder: str = ""
+    calls: tuple[Call, ...] = ()
+    keep: int = KEEP
+
+
+def do(work: Work, tell: Tell) -> None:
+    """Does it; whatever the index raises goes through."""
+    _KINDS[work.kind](work, tell)
+
+
+def _rebuild(work: Work, _: Tell) -> None:
+    cache = work.root.with_name("cache")
+    rebuild(work.root, RebuildOptions((work.feed,), cache, encoder=work.encoder, keep=work.keep, workers=1))
+
+
+def _change(work: Work, tell: Tell) -> None:
+    with SearchEngine.open(work.root) as engine:
+        for place, call in enumerate(work.calls):
+            tell(("begun", place))
+            try:
+                tell(("taken", _taken(engine, call)))
+            except Exception:
+                tell(("refused", place))
+                raise
+
+
+def _taken(engine: SearchEngine, call: Call) -> int:
+    match call.kind:
+        case "upsert":
+            return engine.upsert(product_of(*each) for each in call.products).products
+        case "delete":
+            return engine.delete([product_id for product_id, _ in call.products]).products
+        case _:
+            ((product_id, fields),) = call.products
+            values = {"attributes.colour" if name == "colour" else name: value for name, value in fields.items()}
+            return engine.patch(product_id, **values).products
+
+
+def _prune(work: Work, _: Tell) -> None:
+    store = Store(work.root)
+    with store.locked("prune"):
+        store.prune(work.keep, (store.serving()[0].version,))
+
+
+def _roll_back(work: Work, _: Tell) -> None:
+    store = Store(work.root)
+    with store.locked("rollback"):
+        roll_back(store)
+
+
+def _search(work: Work, _: Tell) -> None:
+    with SearchEngine.open(work.root) as engine:
+        for query in ("drill", "garden hose", "red kettle", ""):
+            engine.search(query, facets=["brand"])
+
+
+_KINDS: dict[str, Callable[[Work, Tell], None]] = {
+    "rebuild": _rebuild,
+    "other encoder": _rebuild,
+    "live changes": _change,
+    "prune": _prune,
+    "rollback": _roll_back,
+    "search": _search,
+}
+KINDS = tuple(_KINDS)

@@ -1,0 +1,520 @@
+"""Faults on purpose: one index lives through rounds of them, and must be what it has to be after each."""
+
+from __future__ import annotations
+
+import os
+import random
+import time
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import pairwise
+from pathlib import Path
+
+from benchmarks.studies.fault_processes import (
+    KEEP,
+    KINDS,
+    Catalog,
+    Ended,
+    Hurt,
+    Processes,
+    Shop,
+    Truth,
+    Version,
+    Work,
+    product_of,
+    write_encoder,
+)
+from indexer.progress import Silence
+from retrieval.encoders.folder import read_spec
+from retrieval.errors import ShelfwiseError
+from retrieval.records import Product
+from retrieval.store.manifest import MANIFEST, SEAL
+from retrieval.store.products import encoder_text
+from retrieval.store.versions import CURRENT, MARKER, Store
+from retrieval.updates.journal import JOURNAL
+from retrieval.updates.journal_files import COPY, Copies, Walk, beginning
+from service.cli.verify import store_problems, verify
+from service.engine.engine import SearchEngine
+
+
+def run_faults(folder: Path, rounds: int, seed: int, advance: Callable[[], None]) -> FaultReport:
+    """Runs rounds on an index in `folder`, which is empty; `advance` hears of each that is over.
+
+    Round n, from 0, is drawn by the seed `seed + n`. After a failure the rounds go on with a new index; the one that
+    failed stays where it is.
+    """
+    started, tally, life = time.monotonic(), Tally(), None
+    encoders = [write_encoder(folder / "encoders" / name, name, size) for name, size in (("one", 16), ("two", 24))]
+    with Processes() as processes:
+        for number in range(rounds):
+            if life is None:
+                life = Life(folder / f"life-{number:05d}", encoders, processes, tally)
+                life.begin(random.Random(seed + number))  # noqa: S311 - a benchmark, not a secret
+            if not life.survives(seed + number, number + 1):
+                life = None
+            advance()
+    return tally.report(rounds, time.monotonic() - started)
+
+
+# What came of the rounds: how many of each kind, and every one after which the index was not what it must be.
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """A round after which something was wrong. `run_faults` with this seed and one round repeats it on a new index."""
+
+    seed: int
+    round: int
+    """From 1."""
+    work: str
+    fault: str
+    detail: str
+    """What was done to which file, or to the process when."""
+    wrong: str
+
+
+@dataclass(frozen=True, slots=True)
+class FaultReport:
+    """Rounds by what was done and what went wrong in it on purpose."""
+
+    rounds: int
+    seconds: float
+    counts: Mapping[str, Mapping[str, int]]
+    """Work to fault to rounds."""
+    harmed: Mapping[str, int]
+    """What was harmed at rest to rounds."""
+    killed: int
+    """Processes that the kill met at work."""
+    refused: int
+    """Pieces of work that ended with an error, as on a full disk they should."""
+    changes: int
+    """Calls for live changes that were acknowledged."""
+    failures: tuple[Failure, ...]
+
+
+@dataclass(slots=True)
+class Tally:
+    """A report in the making."""
+
+    counts: dict[str, Counter[str]] = field(default_factory=dict)
+    harmed: Counter[str] = field(default_factory=Counter)
+    killed: int = 0
+    refused: int = 0
+    changes: int = 0
+    failures: list[Failure] = field(default_factory=list)
+
+    def report(self, rounds: int, seconds: float) -> FaultReport:
+        """The report."""
+        counts = {work: dict(counted) for work, counted in self.counts.items()}
+        failures = tuple(self.failures)
+        return FaultReport(
+            rounds, round(seconds, 1), counts, dict(self.harmed), self.killed, self.refused, self.changes, failures
+        )
+
+
+# The states in which an index may be found after a piece of work that ended, failed or was killed.
+
+
+def outcomes(before: Truth, work: Work, ended: Ended, there: Collection[str], made: Version | None) -> list[Truth]:
+    """The truths that are allowed, given the truth before and the versions that are `there` now.
+
+    `made` is the version that a rebuild makes. Without a kill there is one outcome.
+    """
+    kept = before.copy()
+    if work.kind in ("rebuild", "other encoder", "prune"):
+        kept.versions = {name: version for name, version in before.versions.items() if name in there}
+        kept.harmed &= kept.versions.keys()
+    match work.kind:
+        case "rebuild" | "other encoder" if made is not None:
+            return _rebuilt(kept, before.next_name, made, ended, there)
+        case "live changes":
+            return _changed(kept, work, ended)
+        case "rollback":
+            return _rolled_back(kept, ended)
+    return [kept]
+
+
+def _rebuilt(kept: Truth, name: str, made: Version, ended: Ended, there: Collection[str]) -> list[Truth]:
+    if name not in there and ended.exit_code:
+        return [kept]
+    kept.versions[name] = made
+    published = kept.copy()
+    published.current = name
+    published.harmed_encoders.discard(made.encoder)
+    return [published, kept] if ended.exit_code else [published]
+
+
+def _changed(kept: Truth, work: Work, ended: Ended) -> list[Truth]:
+    """Those that were taken are there; one that was begun and not answered may be."""
+    open_call = -1
+    for what, value in ended.told:
+        if what == "begun":
+            open_call = value
+            continue
+        if what == "taken" and value:
+            kept.calls.append(work.calls[open_call])
+        open_call = -1
+    if open_call < 0:
+        return [kept]
+    taken = kept.copy()
+    taken.calls.append(work.calls[open_call])
+    return [kept, taken]
+
+
+def _rolled_back(kept: Truth, ended: Ended) -> list[Truth]:
+    older = [name for name in kept.whole if not kept.lacks_encoder(name) and name < (kept.current or "w")]
+    if not older or ended.exit_code > 0:
+        return [kept]
+    gone_back = kept.copy()
+    gone_back.current = older[-1]
+    return [gone_back, kept] if ended.exit_code else [gone_back]
+
+
+# Harm to files at rest: bits flipped anywhere in an index, and files that nobody can read.
+
+FLIPPED, UNREADABLE = "flipped byte", "unreadable file"
+TARGETS = ("version", "version", "manifest", "pointer", "marker", "encoder", "journal", "both journals", "rest")
+
+
+@dataclass(frozen=True, slots=True)
+class Harm:
+    """What was harmed: files, by their paths in the index."""
+
+    kind: str
+    target: str
+    files: tuple[str, ...]
+
+    def __str__(self) -> str:
+        return f"{self.kind} of {self.target}: {', '.join(self.files)}"
+
+
+def harm(root: Path, truth: Truth, kind: str, target: str, dice: random.Random) -> Harm:
+    """Harms an index and notes in `truth` what is harmed. One whole version is left, and one copy of each live change.
+
+    In place of what there is nothing of, the pointer is harmed.
+    """
+    if target == "both journals" and kind == FLIPPED and len(frames := _frames(root)) > 1:
+        for name, (start, end) in zip((JOURNAL, COPY), dice.sample(frames, 2), strict=True):
+            _flip(root / name, dice.randrange(start, end), dice)
+        return Harm(kind, target, (JOURNAL, COPY))
+    target = target.replace("both journals", "journal")
+    paths = _paths(root, truth, target, dice)
+    target, path = (target, dice.choice(paths)) if paths else ("pointer", root / CURRENT)
+    _note(path.relative_to(root).parts, truth)
+    _harm(path, kind, dice)
+    return Harm(kind, target, (path.relative_to(root).as_posix(),))
+
+
+def _paths(root: Path, truth: Truth, target: str, dice: random.Random) -> list[Path]:
+    """What a target may mean."""
+    match target:
+        case "version" | "manifest":
+            if len(truth.whole) < 2:
+                return []
+            folder = root / "versions" / (truth.serving if dice.random() < 0.7 else dice.choice(truth.whole))
+            return _filled(folder.rglob("*")) if target == "version" else [folder / MANIFEST, folder / SEAL]
+        case "pointer":
+            return [root / CURRENT]
+        case "marker":
+            return [root / MARKER]
+        case "encoder":
+            return _filled((root / "encoders").rglob("*"))
+        case "journal":
+            return [root / JOURNAL, root / COPY] if _frames(root) else []
+        case _:
+            main = {root / name for name in (CURRENT, MARKER, JOURNAL, COPY)}
+            return [path for path in _filled([*root.iterdir(), *(root / "staging").rglob("*")]) if path not in main]
+
+
+def _filled(paths: Iterable[Path]) -> list[Path]:
+    return sorted(path for path in paths if path.is_file() and path.stat().st_size)
+
+
+def _note(parts: Sequence[str], truth: Truth) -> None:
+    match parts:
+        case ("versions", name, *_):
+            truth.harmed.add(name)
+        case ("encoders", name, *_):
+            truth.harmed_encoders.add(name)
+        case (name,) if name == CURRENT:
+            truth.current = ""
+
+
+def _harm(path: Path, kind: str, dice: random.Random) -> None:
+    if kind == FLIPPED:
+        _flip(path, dice.randrange(path.stat().st_size), dice)
+    elif os.geteuid() == 0:
+        # Rights stop everybody but root; a link that leads back to itself stops root too.
+        path.unlink()
+        path.symlink_to(path.name)
+    else:
+        path.chmod(0)
+
+
+def _flip(path: Path, place: int, dice: random.Random) -> None:
+    content = bytearray(path.read_bytes())
+    content[place] ^= 1 << dice.randrange(8)
+    path.write_bytes(content)
+
+
+def _frames(root: Path) -> list[tuple[int, int]]:
+    """Where each frame of the journal begins and ends."""
+    with Copies(root) as copies:
+        if copies.none:
+            return []
+        sources = copies.sources()[0]
+        walk = Walk(sources, beginning(sources), skip=0)
+        places = [walk.place.offset, *(walk.place.offset for _ in walk.frames())]
+    return list(pairwise(places))
+
+
+# The life of one index: work is done to it, it is hurt, it must be what it has to be, and a rebuild heals it.
+
+KILLED, KILLED_AT_STEP, FULL = "killed by the clock", "killed at a step", "full disk"
+FAULTS = (KILLED, KILLED_AT_STEP, FULL, UNREADABLE, FLIPPED)
+_PREPARED = ("rebuild", "live changes", "other encoder", "live changes", "rebuild", "rollback", "search", "prune")
+_FOLLOW_SECONDS = 10.0
+_HEALED_ANYWAY = 0.3
+"""Share of the rounds without harm after which a rebuild follows; else the next fault meets what this one left."""
+_FOR_PEOPLE = ("retrieval.errors.", "builtins.OSError", "builtins.PermissionError", "builtins.FileNotFoundError")
+"""The errors whose message the commands show."""
+
+
+class Life:
+    """One index in a folder of its own, and what must be true of it."""
+
+    def __init__(self, folder: Path, encoders: Sequence[Path], processes: Processes, tally: Tally) -> None:
+        folder.mkdir(parents=True)
+        self._folder = folder
+        self.root = folder / "index"
+        self._feed = folder / "feed.jsonl"
+        self._encoders = {read_spec(path).identity: path for path in encoders}
+        self._processes = processes
+        self._tally = tally
+        self.truth = Truth()
+        self._known: dict[str, Ended] = {}
+        """How each kind of work ended when it was last undisturbed."""
+
+    def begin(self, dice: random.Random) -> None:
+        """Builds the index and does each kind of work once; raises WrongError where that fails."""
+        self._shop = Shop(dice)
+        for kind in _PREPARED:
+            self._done(self._drawn(kind, dice), dice)
+
+    def survives(self, seed: int, number: int) -> bool:
+        """One round: whether the index is what it must be after it. What is wrong goes into the tally."""
+        dice = random.Random(seed)  # noqa: S311 - a benchmark, not a secret
+        self._shop.dice = dice
+        kind, fault = dice.choice(KINDS), dice.choice(FAULTS)
+        self._tally.counts.setdefault(kind, Counter())[fault] += 1
+        self._detail = ""
+        try:
+            self._round(kind, fault, dice)
+        except (WrongError, ShelfwiseError) as error:
+            self._tally.failures.append(Failure(seed, number, kind, fault, self._detail, str(error)))
+            return False
+        return True
+
+    def _round(self, kind: str, fault: str, dice: random.Random) -> None:
+        work = self._drawn(kind, dice)
+        if fault in (FLIPPED, UNREADABLE):
+            self._harmed(work, fault, dice)
+            self._heal(dice)
+            return
+        with SearchEngine.open(self.root) as follower:
+            hurt = self._drawn_hurt(kind, fault, dice)
+            self._detail = str(hurt)
+            self._hurt(work, hurt, fault, dice)
+            self._check_follower(follower, dice)
+        if dice.random() < _HEALED_ANYWAY:
+            self._heal(dice)
+
+    def _drawn(self, kind: str, dice: random.Random, encoder: str = "") -> Work:
+        """A piece of work; for a rebuild with its feed, which is not in the shop before the rebuild is begun."""
+        match kind:
+            case "rebuild" | "other encoder":
+                serving = self.truth.versions[self.truth.serving].encoder if self.truth.versions else ""
+                others = [each for each in self._encoders if (each != serving) == (kind == "other encoder")]
+                encoder = encoder or (others or list(self._encoders))[0]
+                return Work(kind, self.root, str(self._feed), str(self._encoders[encoder]))
+            case "live changes":
+                return Work(kind, self.root, calls=tuple(self._shop.calls(self.truth.served(self.truth.serving))))
+            case "prune":
+                return Work(kind, self.root, keep=dice.randint(2, KEEP))
+        return Work(kind, self.root)
+
+    def _drawn_hurt(self, kind: str, fault: str, dice: random.Random) -> Hurt:
+        known = self._known[kind]
+        step = dice.randint(1, max(1, known.steps))
+        if fault == KILLED:
+            return Hurt(dice.uniform(0, known.seconds))
+        if fault == KILLED_AT_STEP:
+            return Hurt(fatal_step=step)
+        journal = self.root / JOURNAL
+        length = journal.stat().st_size if journal.exists() else 0
+        room = dice.choice((0, length + dice.randint(0, 1_000), dice.randint(0, 200_000)))
+        return Hurt(full_step=step, room=room)
+
+    def _hurt(self, work: Work, hurt: Hurt, fault: str, dice: random.Random) -> None:
+        ended, allowed = self._run(work, hurt)
+        self._check_ended(work, ended, fault)
+        found, notices = check_index(self.root, allowed, dice)
+        if notices:
+            raise WrongError(f"nothing is damaged, but it says: {'; '.join(notices)}")
+        self.truth = found
+
+    def _done(self, work: Work, dice: random.Random) -> None:
+        """Does a piece of work undisturbed."""
+        ended, allowed = self._run(work, Hurt())
+        if ended.exit_code:
+            raise WrongError(f"{work.kind} undisturbed: {ended.error}")
+        self.truth, notices = check_index(self.root, allowed, dice)
+        if notices:
+            raise WrongError(f"after {work.kind} undisturbed it says: {'; '.join(notices)}")
+
+    def _run(self, work: Work, hurt: Hurt) -> tuple[Ended, list[Truth]]:
+        made = None
+        if work.feed:
+            feed: Catalog = self._shop.next_feed(self._feed)
+            made = self.truth.rebuilt(feed, read_spec(Path(work.encoder)).identity)
+        ended = self._processes.run(work, hurt)
+        if ended.hung:
+            raise WrongError(f"{work.kind} did not end")
+        if hurt == Hurt() and not ended.exit_code:
+            self._known[work.kind] = ended
+        self._tally.killed += ended.exit_code < 0
+        self._tally.refused += ended.exit_code > 0
+        self._tally.changes += sum(what == "taken" for what, _ in ended.told)
+        return ended, outcomes(self.truth, work, ended, Store(self.root).versions(), made)
+
+    def _check_ended(self, work: Work, ended: Ended, fault: str) -> None:
+        """A kill ends the work without an error, a full disk with one that people can read."""
+        is_refusal = work.kind == "rollback" and "UnknownVersionError" in ended.error
+        if ended.error and fault in (KILLED, KILLED_AT_STEP) and not is_refusal:
+            raise WrongError(f"{work.kind} failed: {ended.error}")
+        if ended.error and not ended.error.startswith(_FOR_PEOPLE):
+            raise WrongError(f"{work.kind} failed with an error for programmers: {ended.error}")
+
+    def _check_follower(self, follower: SearchEngine, dice: random.Random) -> None:
+        """An engine that was open all the while takes up what came of the work."""
+        until = time.monotonic() + _FOLLOW_SECONDS
+        while True:
+            follower.look()
+            try:
+                check_engine(follower, [self.truth], dice)
+                return
+            except WrongError as error:
+                if time.monotonic() > until:
+                    raise WrongError(f"an engine that was open all the while: {error}") from error
+            time.sleep(0.02)
+
+    def _harmed(self, work: Work, fault: str, dice: random.Random) -> None:
+        """Harms the index, does the work to it all the same, and checks it: before, too, in half of the rounds."""
+        done = harm(self.root, self.truth, fault, dice.choice(TARGETS), dice)
+        self._detail = str(done)
+        self._tally.harmed[done.target] += 1
+        if dice.random() < 0.5:
+            self._check_harmed([self.truth], dice)
+        ended, allowed = self._run(work, Hurt())
+        self._check_ended(work, ended, fault)
+        self._detail += f"; then {work.kind}: {ended.error or 'done'}"
+        self.truth = self._check_harmed(allowed, dice)
+
+    def _check_harmed(self, allowed: Sequence[Truth], dice: random.Random) -> Truth:
+        found, notices = check_index(self.root, allowed, dice)
+        if not notices and (found.serving != found.current or found.lacks_encoder(found.serving)):
+            raise WrongError("it does not serve whole what it should, and says nothing of it")
+        return found
+
+    def _heal(self, dice: random.Random) -> None:
+        """A rebuild, after which nothing is wrong any more."""
+        encoder = next(iter(sorted(self.truth.harmed_encoders & self._encoders.keys())), "")
+        work = self._drawn("rebuild", dice, encoder)
+        ended, allowed = self._run(work, Hurt())
+        if ended.exit_code:
+            raise WrongError(f"the rebuild that should heal it failed: {ended.error}")
+        for each in allowed:
+            each.harmed_encoders.clear()
+        self.truth, notices = check_index(self.root, allowed, dice)
+        if notices:
+            raise WrongError(f"after the rebuild that should heal it, it says: {'; '.join(notices)}")
+        check_verified(self.root)
+
+
+# Whether an index is what it must be: it opens, serves a whole version, and has every acknowledged change.
+
+_SAMPLE = 5
+_NAMED = 3
+
+
+class WrongError(Exception):
+    """The index is not what it must be; the message says in what."""
+
+
+def check_engine(engine: SearchEngine, allowed: Sequence[Truth], dice: random.Random) -> Truth:
+    """Which of the allowed truths an engine serves; raises WrongError where it is none of them."""
+    served = {hit.product.id: hit.product for hit in engine.search("", size=1_000).hits}
+    reasons = []
+    for truth in allowed:
+        reason = _difference(engine, served, truth)
+        if not reason:
+            _check_searches(engine, served, truth, dice)
+            return truth
+        reasons.append(reason)
+    raise WrongError("; or ".join(dict.fromkeys(reasons)))
+
+
+def _difference(engine: SearchEngine, served: dict[str, Product], truth: Truth) -> str:
+    version = truth.serving
+    if engine.manifest.version != version:
+        return f"{engine.manifest.version} serves, not {version} ({'; '.join(engine.notices)})"
+    wanted = {each: product_of(each, fields) for each, fields in truth.served(version).items()}
+    wrong = sorted(each for each in {*served, *wanted} if served.get(each) != wanted.get(each))
+    if not wrong:
+        return ""
+    shown = "; ".join(f"{each} is {served.get(each)}, not {wanted.get(each)}" for each in wrong[:_NAMED])
+    return f"{version} with {len(truth.calls)} live calls: {len(wrong)} products are wrong: {shown} ({engine.notices})"
+
+
+def _check_searches(engine: SearchEngine, served: dict[str, Product], truth: Truth, dice: random.Random) -> None:
+    words_only = truth.lacks_encoder(truth.serving)
+    for product in dice.sample(sorted(served.values(), key=lambda each: each.id), _SAMPLE):
+        page = engine.search(product.title, size=_SAMPLE, correct=False)
+        if not page.hits or page.hits[0].product != product:
+            raise WrongError(f"{product.id} is not the first hit of its own title {product.title!r}")
+        if page.degraded != (("dense",) if words_only else ()):
+            raise WrongError(f"the page says that {page.degraded} failed, in {truth.serving}")
+        found = engine.search("", filters=f"price = {product.price}").hits
+        if [hit.product.id for hit in found] != [product.id]:
+            raise WrongError(f"the filter price = {product.price} finds {[hit.product.id for hit in found]}")
+        if not words_only and product.id not in _nearest(engine, product):
+            raise WrongError(f"{product.id} is not among the nearest to its own text")
+
+
+def _nearest(engine: SearchEngine, product: Product) -> set[str]:
+    """The products whose vectors are those of a product's text."""
+    hits = engine.search(encoder_text(product), stage="dense", size=_SAMPLE, correct=False).hits
+    return {hit.product.id for hit in hits if hit.score > 0.9999}
+
+
+def check_index(root: Path, allowed: Sequence[Truth], dice: random.Random) -> tuple[Truth, tuple[str, ...]]:
+    """Opens an index; returns which of the allowed truths it serves, and its notices."""
+    try:
+        with SearchEngine.open(root) as engine:
+            return check_engine(engine, allowed, dice), engine.notices
+    except WrongError:
+        raise
+    except Exception as error:
+        raise WrongError(f"it does not open and search: {type(error).__name__}: {error}") from error
+
+
+def check_verified(root: Path) -> None:
+    """Raises WrongError where `shelfwise verify` finds a problem in what serves."""
+    store = Store(root)
+    try:
+        problems = [*store_problems(store), *verify(store, store.current(), Silence()).problems]
+    except ShelfwiseError as error:
+        raise WrongError(f"it cannot be verified: {error}") from error
+    if problems:
+        raise WrongError("; ".join(f"verify: {each.part}: {each.what}" for each in problems))

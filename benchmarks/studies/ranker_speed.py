@@ -1,0 +1,328 @@
+"""How long the last stage takes for the 100 best candidates of a query that is encoded already: with the features head
+alone, with cross-attention, with a shopper's history, and with a cross-encoder in its place.
+
+The networks' weights are drawn: what they say does not change how long they take. Features, tokens and vectors of the
+candidates are looked up in the time that is told. All systems take turns on each query, in one thread.
+"""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from benchmarks.studies.rankers import GradedOrders, judged_lists
+from benchmarks.tables import plain_table
+from rerank.evaluation.statistics import Difference, paired_bootstrap
+from rerank.model_store import Published, RankerRegistry
+from rerank.ranker.features import FEATURES, MOST_ACTS
+from rerank.ranker.network import NetworkShape, RankerNetwork, load_network
+from rerank.ranker.onnx import OnnxRanker
+from rerank.ranker.onnx_export import export_network
+from rerank.ranker.pruning import Left, filled
+from rerank.ranker.spec import MODEL_FILE, WEIGHTS_FILE, RankerReport, RankerSpec, misfit
+from rerank.teacher.teacher import Teacher
+from rerank.training.click_training import new_network
+from retrieval.encoders.base import Tokens, with_tokens
+from retrieval.errors import TrainingError, UnknownRankerError
+from retrieval.judgments import Judgments
+from retrieval.records import PastAct
+from retrieval.store.products import encoder_text
+from service.cli.output import out
+from service.engine.candidates import Ranking, Request, Stages
+from service.engine.hot_reload import read_popularity
+from service.engine.models import encoding_of
+from service.engine.reranking import DEPTH, Reranker, Reranking
+from service.engine.snapshot import Snapshot
+from service.training.ranker_dataset import Progress
+from service.training.ranker_pruning import MEASURING, Precision, sample_data, shrunk, timed_scores
+
+HEAD, ATTENTION, HISTORY, TEACHER = "features head", "cross-attention", "cross-attention, history of 50", "teacher"
+_KINDS = {HEAD: (0, False), ATTENTION: (1, False), HISTORY: (1, True)}
+"""Layers, and whether a history is read."""
+_PATIENCE = 60.0
+_WARM_UP = 5
+
+
+@dataclass(frozen=True, slots=True)
+class SystemSpeed:
+    """Milliseconds of one query's candidates."""
+
+    p50: float
+    p99: float
+    graph_p50: float
+    """Of these, what the network itself took; all of it of a teacher."""
+    megabytes: float
+    """The graph's file; 0 of a teacher, whose files are not ours."""
+
+
+@dataclass(frozen=True, slots=True)
+class SpeedReport:
+    """All systems on the same candidates."""
+
+    queries: int
+    candidates: float
+    """Of a query, on average."""
+    tokens: float
+    """Of a product, on average."""
+    systems: Mapping[str, SystemSpeed]
+
+
+@dataclass(frozen=True, slots=True)
+class _Query:
+    text: str
+    tokens: Tokens
+    ranking: Ranking
+
+
+@dataclass(frozen=True, slots=True)
+class _System:
+    reranking: Reranking
+    ranker: OnnxRanker
+    size: int
+    """Bytes of the graph."""
+
+    def score(self, ranking: Ranking) -> None:
+        """Runs the network alone on what was reranked last."""
+        if ranking.scored is not None:
+            self.ranker.score([ranking.scored.candidates])
+
+
+def measure_ranker_speed(
+    snapshot: Snapshot,
+    queries: Sequence[str],
+    teacher: Teacher | None,
+    advance: Callable[[int], None] = lambda _count: None,
+) -> SpeedReport:
+    """Times every system on each query; those that fewer than 100 products answer do not count.
+
+    Raises TrainingError for an index without token states, or where no query is left.
+    """
+    asked = [query for query in _asked(snapshot, queries) if len(query.ranking.rows) >= DEPTH]
+    states = snapshot.states
+    if not asked or states is None:
+        raise TrainingError("the index has no token states, or no query has 100 candidates: there is nothing to time")
+    spent: dict[str, list[float]] = {}
+    with _systems(snapshot) as systems:
+        for number, query in enumerate(asked):
+            for name, system in systems.items():
+                spent.setdefault(name, []).append(_timed(partial(system.reranking.rerank, query.ranking, query.tokens)))
+                spent.setdefault(f"{name} graph", []).append(_timed(partial(system.score, query.ranking)))
+            # It takes a hundred times as long: some queries tell it well enough.
+            if teacher is not None and number < 25:
+                spent.setdefault(TEACHER, []).append(_timed(partial(_taught, snapshot, teacher, query)))
+            advance(1)
+        sizes = {name: system.size for name, system in systems.items()}
+    rows = np.concatenate([query.ranking.rows[:DEPTH] for query in asked])
+    tokens = float((states.gather(rows).ids >= 0).sum(axis=1).mean())
+    measured = {name: _speed(spent, name, sizes.get(name, 0)) for name in (*_KINDS, TEACHER) if name in spent}
+    return SpeedReport(len(asked), float(DEPTH), tokens, measured)
+
+
+def _speed(spent: Mapping[str, list[float]], name: str, size: int) -> SystemSpeed:
+    whole, graph = (np.array(spent[key][_WARM_UP:]) for key in (name, f"{name} graph" if name != TEACHER else name))
+    p50, p99 = np.percentile(whole, [50, 99])
+    return SystemSpeed(float(p50), float(p99), float(np.median(graph)), size / 1e6)
+
+
+def _timed(work: Callable[[], object]) -> float:
+    started = time.perf_counter()
+    work()
+    return (time.perf_counter() - started) * 1_000
+
+
+def _asked(snapshot: Snapshot, queries: Sequence[str]) -> Iterator[_Query]:
+    encoder = with_tokens(snapshot.encoder)
+    if encoder is None:
+        return
+    with ThreadPoolExecutor(1) as beside:
+        stages = Stages(snapshot, beside)
+        for text in queries:
+            ranking = stages.rank(Request(text, snapshot.analyzer.groups(text), stage="merged"))
+            yield _Query(text, encoder.encode_queries_with_tokens([text])[1][0], ranking)
+
+
+def _taught(snapshot: Snapshot, teacher: Teacher, query: _Query) -> None:
+    texts = [encoder_text(snapshot.products[row]) for row in query.ranking.rows[:DEPTH].tolist()]
+    teacher.score([query.text] * len(texts), texts)
+
+
+@contextmanager
+def _systems(snapshot: Snapshot) -> Iterator[dict[str, _System]]:
+    past = tuple(PastAct(snapshot.products.id_of(row)) for row in range(min(MOST_ACTS, len(snapshot.products))))
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        made = {}
+        for name, (layers, has_history) in _KINDS.items():
+            ranker = _ranker(snapshot, folder / name, layers, has_history=has_history)
+            reranker = Reranker(ranker, threads=1)
+            stack.callback(reranker.close)
+            size = (folder / name / MODEL_FILE).stat().st_size
+            made[name] = _System(Reranking(snapshot, reranker, _PATIENCE, past if has_history else ()), ranker, size)
+        yield made
+
+
+def _ranker(snapshot: Snapshot, folder: Path, layers: int, *, has_history: bool) -> OnnxRanker:
+    encoding = encoding_of(snapshot)
+    dimension = encoding.state_dimension or 0
+    shape = NetworkShape(dimension, encoding.vector_dimension, len(FEATURES), layers=layers)
+    shape = shape if has_history else replace(shape, history=0)
+    folder.mkdir()
+    network = new_network(shape, np.zeros((1, len(FEATURES)), np.float32), seed=0)
+    export_network(network.eval(), folder / MODEL_FILE)
+    spec = RankerSpec(
+        encoder=encoding.encoder,
+        state_dimension=dimension,
+        vector_dimension=encoding.vector_dimension,
+        features=FEATURES,
+        layers=layers,
+        precision="fp32",
+        mix=0.1,
+        event_weights=(0.5, 0.3, 0.2),
+        calibration=(1.0, 0.0),
+    )
+    return OnnxRanker(Published("drawn", folder, spec, RankerReport(created="")))
+
+
+def show_ranker_speed(report: SpeedReport) -> None:
+    """Milliseconds by system, the slowest last."""
+    title = (
+        f"{report.candidates:.0f} candidates of each of {report.queries} queries, {report.tokens:.0f} tokens a product"
+    )
+    table = plain_table(["", "p50 ms", "p99 ms", "of it the network", "MB", "of the teacher's time"], title)
+    teacher = report.systems.get(TEACHER)
+    for name, each in report.systems.items():
+        share = f"1/{teacher.p50 / each.p50:,.0f}" if teacher and name != TEACHER else ""
+        size = f"{each.megabytes:.2f}" if each.megabytes else ""
+        table.add_row(name, f"{each.p50:.2f}", f"{each.p99:.2f}", f"{each.graph_p50:.2f}", size, share)
+    out.print(table)
+
+
+# What pruning costs and saves: smaller networks of one ranker, on the candidates of judged queries.
+#
+# All are exported from the same weights, and each query is scored by all of them before the next one.
+
+WHOLE = "whole"
+_PRUNED_KINDS: tuple[tuple[str, Left, Precision], ...] = (
+    ("whole, int8", Left(), "int8"),
+    ("2 heads", Left(heads=2), "fp32"),
+    ("1 head", Left(heads=1), "fp32"),
+    ("128 units", Left(feed_forward=128), "fp32"),
+    ("64 units", Left(feed_forward=64), "fp32"),
+    ("no units", Left(feed_forward=0), "fp32"),
+    ("1 head, 64 units", Left(heads=1, feed_forward=64), "fp32"),
+    ("1 head, 64 units, int8", Left(heads=1, feed_forward=64), "int8"),
+    ("no layer", Left(layers=0), "fp32"),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class PrunedRanker:
+    """What one network reaches and takes."""
+
+    name: str
+    ndcg: float
+    """nDCG@10 over the judged queries."""
+    against_whole: Difference
+    """Its difference from the whole network's, paired by query."""
+    milliseconds: float
+    """Of 100 candidates on one thread, the median."""
+    megabytes: float
+    """Of its graph."""
+
+
+@dataclass(frozen=True, slots=True)
+class PruningReport:
+    """All networks of one ranker, the whole one first."""
+
+    ranker: str
+    queries: int
+    rows: tuple[PrunedRanker, ...]
+
+
+def with_layer(root: Path, snapshot: Snapshot, name: str = "") -> Published:
+    """The ranker of this name; else the one that serves, where it has a cross-attention layer, or the newest that has
+    one and fits the index, also of those kept aside. Raises UnknownRankerError where there is none."""
+    registry, encoding = RankerRegistry(root), encoding_of(snapshot)
+    serving = registry.serving(encoding).ranker
+    names = [name] if name else [*([serving.name] if serving else []), *reversed(registry.names())]
+    for each in names:
+        found = registry.open(each, encoding)
+        if found.spec.layers and not misfit(found.spec, encoding):
+            return found
+    which = f"{name} has none, or is for another index" if name else "none of its rankers has one"
+    raise UnknownRankerError(
+        f"{root} has no cross-attention layer to prune: {which}; train one: shelfwise train ranker --index {root}"
+    )
+
+
+def measure_pruning(
+    root: Path, snapshot: Snapshot, judgments: Judgments, ranker: Published, progress: Progress
+) -> PruningReport:
+    """Prunes by what matters on synthetic queries, and measures on the judged ones."""
+    network, popularity = load_network(ranker.folder / WEIGHTS_FILE), read_popularity(root)
+    sample = sample_data(snapshot, MEASURING, popularity, 0, progress)
+    measuring = np.flatnonzero(sample.lists.lengths > 1)
+    with tempfile.TemporaryDirectory() as scratch:
+        kinds = list(_sensible(network.shape))
+        progress.begin("export", len(kinds), "networks")
+        made: dict[str, Published] = {}
+        for place, (name, left, precision) in enumerate(kinds):
+            folder = Path(scratch) / str(place)
+            folder.mkdir()
+            smaller = shrunk(network, sample, measuring, ranker.spec.event_weights, left)
+            made[name] = _exported(ranker, smaller, precision, folder)
+            progress.advance(1)
+        progress.end(f"{len(kinds)} networks of {ranker.name}")
+        progress.begin("candidates", len(judgments.grades), "queries")
+        judged = judged_lists(snapshot, judgments, progress.advance, popularity)
+        progress.end(f"{len(judged.lists.rows):,} of {len(judged.lists):,} judged queries")
+        progress.begin("scores", None, "")
+        rankers = {name: OnnxRanker(each) for name, each in made.items()}
+        timed = timed_scores(rankers, judged.data, range(len(judged.lists)))
+        progress.end(f"{len(rankers)} orders of the same candidates")
+        graded = GradedOrders(snapshot, judgments, judged.lists)
+        found = {name: graded.ndcg(each.scores) for name, each in timed.items()}
+        rows = [
+            PrunedRanker(
+                name,
+                float(each.mean()),
+                paired_bootstrap(each, found[WHOLE]),
+                timed[name].milliseconds,
+                (made[name].folder / MODEL_FILE).stat().st_size / 1e6,
+            )
+            for name, each in found.items()
+        ]
+    return PruningReport(ranker.name, len(judged.lists), tuple(rows))
+
+
+def _sensible(shape: NetworkShape) -> Iterator[tuple[str, Left, Precision]]:
+    """The whole network, and those that are smaller than it."""
+    yield WHOLE, Left(), "fp32"
+    for name, left, precision in _PRUNED_KINDS:
+        fits = (left.heads or 0) < len(shape.heads) and (left.feed_forward or 0) < max(shape.feed_forward, 1)
+        if fits and (precision == "int8" or filled(left, shape) != filled(Left(), shape)):
+            yield name, left, precision
+
+
+def _exported(ranker: Published, network: RankerNetwork, precision: Precision, folder: Path) -> Published:
+    export_network(network, folder / MODEL_FILE, precision)
+    return replace(ranker, folder=folder)
+
+
+def show_pruning(report: PruningReport) -> None:
+    """Networks by what they reach and take."""
+    columns = ["network", "nDCG@10", "against the whole", "p50 ms", "graph MB"]
+    table = plain_table(columns, f"{report.ranker}, {report.queries:,} judged queries")
+    for row in report.rows:
+        found = row.against_whole
+        interval = "" if row.name == WHOLE else f"{found.mean:+z.4f} ({found.low:+z.4f} to {found.high:+z.4f})"
+        table.add_row(row.name, f"{row.ndcg:.4f}", interval, f"{row.milliseconds:.2f}", f"{row.megabytes:.2f}")
+    out.print(table)

@@ -1,0 +1,459 @@
+"""An hour, or as long as one likes, of everything at once: searches, suggestions, live changes, events and rebuilds.
+
+The service is killed at the end, and started anew to see whether what it had acknowledged is there.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections import Counter
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote, urlencode
+
+import httpx2
+import msgspec
+import numpy as np
+
+from benchmarks.load import HttpReport, Served, client_of, prefixes, served
+from benchmarks.tables import plain_table
+from indexer.build import RebuildOptions, rebuild
+from retrieval.errors import StoreError
+from service.cli.output import out
+
+# What a service under load has said: what it took, and what its pages showed. And whether all of that is so.
+
+Row = Mapping[str, Any]
+_RESENT = 1_000
+"""Events of one request."""
+_IMAGES = "https://example.com/edition-"
+
+
+@dataclass(slots=True)
+class Ledger:
+    """Written by one thread."""
+
+    products: dict[str, float | None] = field(default_factory=dict)
+    """The price of each product whose change was acknowledged last; None for one that was taken away."""
+    unsure: set[str] = field(default_factory=set)
+    """Products whose last change was neither acknowledged nor refused: it may be there, or not."""
+    changes: int = 0
+    """Acknowledged."""
+    events: list[Row] = field(default_factory=list)
+    """Acknowledged."""
+    editions: dict[str, str] = field(default_factory=dict)
+    """Of each version of the index that answered, which edition of the feed its first page showed."""
+    mixed: int = 0
+    """Pages with products of another edition than their version's."""
+    stale: int = 0
+    """Reads that did not show a change that had been acknowledged before."""
+
+    def take_change(self, product: str, price: float | None) -> None:
+        """A change was acknowledged."""
+        self.changes += 1
+        self.products[product] = price
+        self.unsure.discard(product)
+
+    def look_at_page(self, page: Row) -> None:
+        """Compares the products of a page with its version: in one version all are of one edition of the feed."""
+        shown = set(_editions(page["hits"]))
+        if shown and {self.editions.setdefault(page["version"], min(shown))} != shown:
+            self.mixed += 1
+
+    def look_at_product(self, product: str, status: int, body: bytes) -> None:
+        """Compares a product that was read with what was acknowledged of it; a refusal to read tells nothing."""
+        if not self._agrees(product, status, body):
+            self.stale += 1
+
+    def lost_changes(self, address: str) -> int:
+        """How many products are not, in the service at `address`, what was acknowledged."""
+        with httpx2.Client(base_url=address, timeout=30.0) as client:
+            return sum(not self._agrees(each, *_read(client, each)) for each in self.products)
+
+    def lost_events(self, address: str) -> int:
+        """Sends all events again: what is taken as new had been lost."""
+        lost = 0
+        with httpx2.Client(base_url=address, timeout=120.0) as client:
+            for first in range(0, len(self.events), _RESENT):
+                events = self.events[first : first + _RESENT]
+                answer = client.post("/v1/events", json={"events": events}).raise_for_status().json()
+                lost += answer["taken"]
+        return lost
+
+    def _agrees(self, product: str, status: int, body: bytes) -> bool:
+        wanted = self.products.get(product)
+        if product in self.unsure or product not in self.products:
+            return True
+        if status not in (200, 404):
+            return True
+        if status == 404:
+            return wanted is None
+        return bool(msgspec.json.decode(body)["product"]["price"] == wanted)
+
+
+def write_edition(folder: Path, rows: Sequence[Row], edition: int) -> Path:
+    """A feed of `rows`, each with its edition as its image: a field that is shown, and that is not encoded."""
+    path, images = folder / f"edition-{edition}.jsonl", [f"{_IMAGES}{edition}"]
+    path.write_bytes(b"".join(msgspec.json.encode({**row, "images": images}) + b"\n" for row in rows))
+    return path
+
+
+def _editions(hits: Iterable[Row]) -> Iterator[str]:
+    """What came live has none."""
+    return (image for hit in hits for image in hit["product"].get("images", ())[:1] if image.startswith(_IMAGES))
+
+
+def _read(client: httpx2.Client, product: str) -> tuple[int, bytes]:
+    """Raises HTTPStatusError where it is neither told nor said to be gone."""
+    answer = client.get(f"/v1/products/{product}")
+    if answer.status_code != 404:
+        answer.raise_for_status()
+    return answer.status_code, answer.content
+
+
+# The clients of a service that is soaked: all kinds of requests side by side, in one thread.
+
+SLICES = 12
+_CHANGED = 2_000
+"""How many products of the feed get other prices."""
+_SHOPPERS = 500
+_PAGES = 3
+_SHOWN = 5
+"""Hits of a page whose impressions are recorded."""
+_LOOK_SECONDS = 1.0
+_REFUSED = frozenset({400, 429, 503})
+
+
+@dataclass(frozen=True, slots=True)
+class Rates:
+    """Requests a second, each kind at its own pace."""
+
+    searches: float = 20.0
+    suggestions: float = 10.0
+    changes: float = 2.0
+    events: float = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Slice:
+    """One part of the time."""
+
+    until: float
+    """Minutes from the start."""
+    statuses: Mapping[str, int]
+    """How many requests were answered so; those that were not by the name of the client's error."""
+    p50: float
+    """Milliseconds of searches that were answered."""
+    p99: float
+    version: str
+    """The one that answered last."""
+    megabytes: float
+    """What the service's process holds in memory, pages of the index's files among it."""
+    own_megabytes: float | None
+    """Of it what belongs to no file; None where the system does not tell."""
+
+
+@dataclass(slots=True)
+class Load:
+    """Clients of one service, all in one thread, and what they saw."""
+
+    server: Served
+    folder: Path
+    rows: Sequence[Row]
+    queries: Sequence[str]
+    rates: Rates
+    ledger: Ledger = field(default_factory=Ledger)
+    slices: list[Slice] = field(default_factory=list)
+    swaps: int = 0
+    random: random.Random = field(default_factory=lambda: random.Random(0))  # noqa: S311 - a benchmark, not a secret
+    _client: httpx2.AsyncClient = field(init=False)
+    _statuses: Counter[str] = field(default_factory=Counter)
+    _spent: list[float] = field(default_factory=list)
+    memory: list[tuple[float, float]] = field(default_factory=list)
+    """Seconds from the start, megabytes."""
+    _shown: tuple[str, str, Sequence[Row]] = ("", "", ())
+    """The last page: its query id, its query and its hits."""
+    _version: str = ""
+    _live: list[str] = field(default_factory=list)
+    """Products that came live and were not taken away."""
+
+    async def run(self, seconds: float, swap_seconds: float, advance: Callable[[int], None]) -> None:
+        """All of the load, side by side."""
+        async with client_of(self.server.address) as self._client:
+            until = time.perf_counter() + seconds
+            kinds = {
+                self._search: self.rates.searches,
+                self._suggest: self.rates.suggestions,
+                self._record: self.rates.events,
+            }
+            async with asyncio.TaskGroup() as group:
+                for ask, rate in kinds.items():
+                    group.create_task(self._at_a_rate(ask, rate, until))
+                group.create_task(self._change(until))
+                group.create_task(self._swap(until, swap_seconds))
+                group.create_task(self._watch(until, seconds, advance))
+
+    async def _at_a_rate(self, ask: Callable[[], Awaitable[object]], rate: float, until: float) -> None:
+        """Open-loop: what is late does not hold up what comes."""
+        due = time.perf_counter()
+        async with asyncio.TaskGroup() as group:
+            while (due := due + self.random.expovariate(rate)) < until:
+                await asyncio.sleep(max(0.0, due - time.perf_counter()))
+                group.create_task(_awaited(ask))
+
+    async def _ask(self, method: str, path: str, body: object = None) -> tuple[int, bytes]:
+        """One request; status 0 where there was no answer."""
+        try:
+            content = None if body is None else msgspec.json.encode(body)
+            headers = {"Content-Type": "application/json"} if content else {}
+            answer = await self._client.request(method, path, content=content, headers=headers)
+        except httpx2.HTTPError as error:
+            self._statuses[type(error).__name__] += 1
+            return 0, b""
+        self._statuses[str(answer.status_code)] += 1
+        return answer.status_code, answer.content
+
+    async def _search(self) -> None:
+        query = self.random.choice(self.queries)
+        asked = {"q": query, "size": 20, "page": self.random.randint(1, _PAGES), "facets": "brand"}
+        started = time.perf_counter()
+        status, body = await self._ask("GET", f"/v1/search?{urlencode(asked)}")
+        if status == 200:
+            self._spent.append((time.perf_counter() - started) * 1_000)
+            page = msgspec.json.decode(body)
+            self.ledger.look_at_page(page)
+            self._version = page["version"]
+            if page["page"] == 1:
+                self._shown = page["query_id"], query, page["hits"]
+
+    async def _suggest(self) -> None:
+        await self._ask("GET", f"/v1/suggest?{urlencode({'q': self.random.choice(list(prefixes(self._query())))})}")
+
+    async def _record(self) -> None:
+        """A search's impressions, and a click on one."""
+        query_id, query, hits = self._shown
+        if not hits:
+            return
+        shopper, now = f"shopper-{self.random.randrange(_SHOPPERS)}", datetime.now(UTC).isoformat()
+        common = {"query_id": query_id, "query": query, "shopper": shopper, "session": shopper, "time": now}
+        shown = [
+            {**common, "kind": kind, "product_id": hit["product"]["id"], "position": position}
+            for position, hit in enumerate(hits[:_SHOWN], 1)
+            for kind in (("impression", "click") if position == 1 else ("impression",))
+        ]
+        number = self.random.getrandbits(64)
+        events = [{**each, "event_id": f"{number:x}-{place}"} for place, each in enumerate(shown)]
+        status, _ = await self._ask("POST", "/v1/events", {"events": events})
+        if status == 200:
+            self.ledger.events.extend(events)
+
+    async def _change(self, until: float) -> None:
+        """One change after the other, each read back when it was acknowledged."""
+        number = 0
+        while time.perf_counter() + 1 / self.rates.changes < until:
+            await asyncio.sleep(1 / self.rates.changes)
+            number += 1
+            product, price, operation = self._next_change(number)
+            self.ledger.unsure.add(product)
+            status, _ = await self._ask("POST", "/v1/products/changes", {"operations": [operation]})
+            if status == 200:
+                self.ledger.take_change(product, price)
+                self.ledger.look_at_product(product, *await self._ask("GET", f"/v1/products/{quote(product)}"))
+            elif status in _REFUSED:
+                self.ledger.unsure.discard(product)
+
+    def _next_change(self, number: int) -> tuple[str, float | None, Row]:
+        """Mostly prices; some new products, half of which are taken away again."""
+        price = round(self.random.uniform(1, 500), 2)
+        if number % 20 == 0 and self._live:
+            gone = self._live.pop(0)
+            return gone, None, {"delete": gone}
+        if number % 10 == 0:
+            self._live.append(f"live-{number}")
+            made = {"id": self._live[-1], "title": f"{self._query()} {number}", "price": price}
+            return self._live[-1], price, {"put": made}
+        product = str(self.random.choice(self.rows[:_CHANGED])["id"])
+        return product, price, {"patch": {"id": product, "values": {"price": price}}}
+
+    async def _swap(self, until: float, pause: float) -> None:
+        """A rebuild from the next edition of the feed, again and again."""
+        due, edition = time.perf_counter() + pause, 0
+        while due < until:
+            await asyncio.sleep(max(0.0, due - time.perf_counter()))
+            edition, due = edition + 1, due + pause
+            feed = await asyncio.to_thread(write_edition, self.folder, self.rows, edition)
+            task = await self._task("POST", "/v1/rebuild", {"feeds": [feed.name]})
+            while task["state"] in ("waiting", "running"):
+                await asyncio.sleep(_LOOK_SECONDS)
+                task = await self._task("GET", f"/v1/tasks/{task['id']}")
+            if task["state"] == "failed":
+                raise StoreError(f"a rebuild under load failed: {task['error']}")
+            self.swaps += task["state"] == "done"
+
+    async def _task(self, method: str, path: str, body: object = None) -> dict[str, Any]:
+        """What is told of a task; asked again while the service has too much to do."""
+        while True:
+            status, told = await self._ask(method, path, body)
+            if status in (200, 202):
+                return msgspec.json.decode(told, type=dict[str, Any])
+            if status not in (0, 503):
+                raise StoreError(f"{method} {path} was answered with {status}: {told.decode()}")
+            await asyncio.sleep(_LOOK_SECONDS)
+
+    async def _watch(self, until: float, seconds: float, advance: Callable[[int], None]) -> None:
+        """Memory every second, and a line for each slice of the time."""
+        started = until - seconds
+        ends = [seconds * (number + 1) / SLICES for number in range(SLICES)]
+        while ends:
+            await asyncio.sleep(min(_LOOK_SECONDS, max(0.0, started + ends[0] - time.perf_counter())))
+            advance(1)
+            passed = time.perf_counter() - started
+            own = _own_megabytes(self.server.process.pid)
+            total = await self._resident() if passed >= ends[0] or own is None else 0.0
+            self.memory.append((passed, total if own is None else own))
+            if passed >= ends[0]:
+                self.slices.append(self._slice(ends.pop(0) / 60, total, own))
+
+    def _slice(self, until: float, total: float, own: float | None) -> Slice:
+        p50, p99 = np.percentile(self._spent, (50, 99)).tolist() if self._spent else (float("nan"),) * 2
+        statuses = dict(sorted(self._statuses.items()))
+        self._statuses.clear()
+        self._spent.clear()
+        return Slice(until, statuses, p50, p99, self._version, total, own)
+
+    async def _resident(self) -> float:
+        lines = (await self._client.get("/metrics")).text.splitlines()
+        told = [line.split()[1] for line in lines if line.startswith("process_resident_memory_bytes ")]
+        return float(told[0]) / 1e6 if told else float("nan")
+
+    def _query(self) -> str:
+        return self.random.choice(self.queries)
+
+
+async def _awaited(ask: Callable[[], Awaitable[object]]) -> None:
+    await ask()
+
+
+def _own_megabytes(process: int) -> float | None:
+    """Linux tells it; elsewhere None."""
+    try:
+        lines = Path(f"/proc/{process}/status").read_text("ascii").splitlines()
+    except OSError:
+        return None
+    return next((float(line.split()[1]) / 1e3 for line in lines if line.startswith("RssAnon:")), None)
+
+
+_SETTLED = 0.25
+"""The share of the time after which memory should grow no more: caches are full by then."""
+
+
+@dataclass(frozen=True, slots=True)
+class SoakReport:
+    """What a service did under a mixed load; the last five must be 0."""
+
+    products: int
+    minutes: float
+    slices: tuple[Slice, ...]
+    swaps: int
+    changes: int
+    """Acknowledged, as are the events."""
+    events: int
+    growth: float
+    """Megabytes of memory of its own an hour, by least squares over the time after the first quarter."""
+    failures: int
+    """Requests that were answered with 500, or not at all."""
+    mixed_pages: int
+    stale_reads: int
+    lost_changes: int
+    lost_events: int
+
+    @property
+    def is_sound(self) -> bool:
+        """Whether nothing was lost, mixed or left unanswered."""
+        return not any((self.failures, self.mixed_pages, self.stale_reads, self.lost_changes, self.lost_events))
+
+
+def soak(
+    rows: Sequence[Row],
+    folder: Path,
+    options: Callable[[Path], RebuildOptions],
+    queries: Sequence[str],
+    *,
+    minutes: float,
+    swap_minutes: float,
+    rates: Rates,
+    advance: Callable[[int], None],
+) -> SoakReport:
+    """Builds a feed in `folder`, and serves it for so long; `advance` is told of each second."""
+    index = folder / "index"
+    rebuild(index, options(write_edition(folder, rows, 0)))
+    settings = {"SHELFWISE_SERVICE__FEEDS": str(folder)}
+    with served(index, settings) as server:
+        load = Load(server, folder, rows, queries, rates)
+        asyncio.run(load.run(minutes * 60, swap_minutes * 60, advance))
+        server.kill()
+    with served(index, settings) as server:
+        lost_changes, lost_events = load.ledger.lost_changes(server.address), load.ledger.lost_events(server.address)
+    statuses = sum((Counter(each.statuses) for each in load.slices), Counter[str]())
+    return SoakReport(
+        len(rows),
+        minutes,
+        tuple(load.slices),
+        load.swaps,
+        load.ledger.changes,
+        len(load.ledger.events),
+        _growth(load.memory, _SETTLED * minutes * 60),
+        sum(count for status, count in statuses.items() if status == "500" or not status.isdecimal()),
+        load.ledger.mixed,
+        load.ledger.stale,
+        lost_changes,
+        lost_events,
+    )
+
+
+def _growth(memory: Sequence[tuple[float, float]], start: float) -> float:
+    """Megabytes an hour, of samples (seconds, megabytes) from `start` on."""
+    settled = np.array([each for each in memory if each[0] >= start])
+    return float(np.polyfit(settled[:, 0] / 3600, settled[:, 1], 1)[0]) if len(settled) > 1 else float("nan")
+
+
+def show_http(report: HttpReport) -> None:
+    """A line for each load."""
+    title = f"{report.products:,} products; {report.capacity:.0f} searches a second at most"
+    table = plain_table(["", "a second", "requests", "answers", "p50 ms", "p99 ms", "refused within, p99 ms"], title)
+    for load in report.loads:
+        statuses = ", ".join(f"{status}: {count:,}" for status, count in load.statuses.items())
+        refused = "" if load.refused_p99 is None else f"{load.refused_p99:.1f}"
+        table.add_row(
+            load.kind, f"{load.rate:.0f}", f"{load.requests:,}", statuses, f"{load.p50:.1f}", f"{load.p99:.1f}", refused
+        )
+    out.print(table)
+
+
+def show_soak(report: SoakReport) -> None:
+    """A line for each slice of the time, then what was lost, which should be nothing."""
+    title = f"{report.products:,} products, {report.minutes:g} minutes"
+    table = plain_table(["minute", "answers", "p50 ms", "p99 ms", "version", "MB", "of its own"], title)
+    for each in report.slices:
+        statuses = ", ".join(f"{status}: {count:,}" for status, count in each.statuses.items())
+        own = "" if each.own_megabytes is None else f"{each.own_megabytes:,.0f}"
+        spent = f"{each.p50:.1f}", f"{each.p99:.1f}"
+        table.add_row(f"{each.until:g}", statuses, *spent, each.version, f"{each.megabytes:,.0f}", own)
+    out.print(table)
+    out.print(
+        f"{report.swaps} rebuilds were swapped in; {report.changes:,} changes and {report.events:,} events were "
+        f"acknowledged; memory of its own grew by {report.growth:+.1f} MB an hour after the first quarter"
+    )
+    wrong = {
+        "requests failed": report.failures,
+        "pages were of two versions": report.mixed_pages,
+        "reads did not show a change": report.stale_reads,
+        "changes were lost": report.lost_changes,
+        "events were lost": report.lost_events,
+    }
+    out.print("; ".join(f"{count:,} {what}" for what, count in wrong.items()))

@@ -1,0 +1,182 @@
+"""How a catalog spells its brands and category levels: counted in parts, added up, settled on the commonest spelling.
+
+Memory is bounded by sampling, not by arrival: when there are too many spellings, those stay whose key has a hash with
+ever more leading zeros (adaptive sampling: Flajolet 1990, On Adaptive Sampling). So the spellings that are counted
+depend on the catalog alone, never on the order of its products or on how it was split, and those of one key stay
+together.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from types import MappingProxyType
+
+import msgspec
+from xxhash import xxh3_64_intdigest
+
+from indexer.cleaning.cleaner import Cleaned, without_repeats
+from retrieval.records import Product
+from retrieval.text.analysis import fold
+
+MOST_SPELLINGS = 200_000
+_HASH_BITS = 64
+
+
+class SpellingCounter:
+    """The spellings of one kind of value with the number of products that have each; mergeable and bounded."""
+
+    def __init__(self, key: Callable[[str], str], most: int = MOST_SPELLINGS) -> None:
+        self._key = key
+        self._most = most
+        self._counts: dict[str, int] = {}
+        self.depth = 0
+        """How many leading zero bits the hash of a key needs to be counted; 0 counts all."""
+
+    @property
+    def counts(self) -> Mapping[str, int]:
+        """Each spelling that is counted to its number of products."""
+        return MappingProxyType(self._counts)
+
+    def add(self, spelling: str, products: int = 1) -> None:
+        """Counts a spelling in so many more products."""
+        if spelling in self._counts:
+            self._counts[spelling] += products
+        elif self._is_counted(spelling):
+            self._counts[spelling] = products
+            if len(self._counts) > self._most:
+                self._thin()
+
+    def merge(self, other: SpellingCounter) -> None:
+        """Adds what another one counted."""
+        if other.depth > self.depth:
+            self.depth = other.depth
+            self._drop_uncounted()
+        for spelling, products in other._counts.items():
+            self.add(spelling, products)
+
+    def variants(self) -> dict[str, str]:
+        """Each spelling that is not the commonest of its key to the one that is; of equally common ones the first."""
+        groups: dict[str, list[str]] = {}
+        for spelling in self._counts:
+            groups.setdefault(self._key(spelling), []).append(spelling)
+        found: dict[str, str] = {}
+        for spellings in groups.values():
+            if len(spellings) > 1:
+                winner = min(spellings, key=lambda spelling: (-self._counts[spelling], spelling))
+                found.update((spelling, winner) for spelling in spellings if spelling != winner)
+        return dict(sorted(found.items()))
+
+    def _is_counted(self, spelling: str) -> bool:
+        return not self.depth or depth_of(self._key(spelling)) >= self.depth
+
+    def _thin(self) -> None:
+        while len(self._counts) > self._most and self.depth < _HASH_BITS:
+            self.depth += 1
+            self._drop_uncounted()
+
+    def _drop_uncounted(self) -> None:
+        self._counts = {spelling: count for spelling, count in self._counts.items() if self._is_counted(spelling)}
+
+
+def depth_of(key: str) -> int:
+    """The number of leading zero bits in a key's hash."""
+    return _HASH_BITS - xxh3_64_intdigest(key.encode("utf-8", "surrogatepass")).bit_length()
+
+
+class Census:
+    """What settling needs to know of a whole catalog: the spellings of brands and of category levels."""
+
+    def __init__(self, most: int = MOST_SPELLINGS) -> None:
+        self.brands = SpellingCounter(brand_key, most)
+        self.levels = SpellingCounter(level_key, most)
+
+    def add(self, product: Product) -> None:
+        """Takes one more cleaned product into account."""
+        if product.brand:
+            self.brands.add(product.brand)
+        for level in product.category:
+            self.levels.add(level)
+
+    def merge(self, other: Census) -> None:
+        """Takes what another one counted into account."""
+        self.brands.merge(other.brands)
+        self.levels.merge(other.levels)
+
+    def settler(self) -> Settler:
+        """What writes each brand and category level in its commonest spelling."""
+        return Settler(self.brands.variants(), self.levels.variants(), self.brands.depth, self.levels.depth)
+
+
+# Brands and category levels written in one spelling over the whole catalog.
+
+
+class Settler(msgspec.Struct, frozen=True):
+    """Which spelling stands for which. Small (spellings that change, and no others), to be pickled or kept as JSON.
+
+    Settling twice changes nothing more; a product that needs nothing comes back as the same object.
+    """
+
+    brands: dict[str, str]
+    """Each spelling of a brand that is written otherwise to the commonest one."""
+    levels: dict[str, str]
+    """The same of category levels."""
+    unsettled_brands: int = 0
+    """0 when every spelling was counted; else one key in 2 to this power was, and the others stay as they are."""
+    unsettled_levels: int = 0
+
+    def settle(self, product: Product) -> Product:
+        """The product in the catalog's spelling."""
+        brand = self.brands.get(product.brand, product.brand)
+        category = product.category
+        if self.levels and not self.levels.keys().isdisjoint(category):
+            category = without_repeats(tuple(self.levels.get(level, level) for level in category))
+        if brand is product.brand and category is product.category:
+            return product
+        return replace(product, brand=brand, category=category)
+
+    def settle_all(self, products: Sequence[Product]) -> Cleaned:
+        """The products in the catalog's spelling, and how many brands and categories were written otherwise."""
+        settled = [self.settle(product) for product in products]
+        changed = [(before, after) for before, after in zip(products, settled, strict=True) if before is not after]
+        counts = Counter(
+            {
+                "brand-spelling": sum(before.brand != after.brand for before, after in changed),
+                "category-spelling": sum(before.category != after.category for before, after in changed),
+            }
+        )
+        return Cleaned(settled, dict(sorted((+counts).items())))
+
+
+_LEGAL_FORMS = (
+    "gmbh|mbh|ag|kg|kgaa|ohg|ug|ev|inc|incorporated|ltd|limited|llc|llp|plc|co|corp|corporation|company|sa|sas|sarl|srl"
+    "|spa|sl|slu|bv|nv|ab|oy|oyj|as|aps|pty|pte|kk|sp zoo|sp z oo|zoo|sro|sdn bhd|lda|ltda|eood|ood|doo"
+)
+_LEGAL = re.compile(rf"(?<=\S)(?: and)? (?:{_LEGAL_FORMS})(?: and)?$")
+_CHINESE_LEGAL = re.compile("(?<=.)(?:股份有限公司|有限责任公司|有限公司|公司|株式会社)$|^株式会社(?=.)")
+_AND = re.compile(r"\s*[&+]\s*")
+_JOINED = re.compile(r"[.'’]|(?<=\ba)/(?=s\b)")
+_APART = re.compile(r"[\s,_\-/:;!()\[\]\"]+")
+
+
+def brand_key(brand: str) -> str:
+    """A brand without case, accents, punctuation, blanks and legal forms: "Bosch GmbH" and "BOSCH" are "bosch".
+
+    "&" and "+" are "and", other signs stay ("C#"). A brand that is all punctuation or legal form is its own key.
+    """
+    words = _words(brand)
+    while (shorter := _LEGAL.sub("", words)) != words:
+        words = shorter
+    joined = words.replace(" ", "")
+    return _CHINESE_LEGAL.sub("", joined) or joined or brand
+
+
+def level_key(level: str) -> str:
+    """A category level without case, accents, punctuation and blanks: "Power Tools" and "power-tools" are one."""
+    return _words(level).replace(" ", "") or level
+
+
+def _words(text: str) -> str:
+    return _APART.sub(" ", _JOINED.sub("", _AND.sub(" and ", fold(text)))).strip()

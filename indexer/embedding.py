@@ -1,0 +1,144 @@
+"""The step of a rebuild that makes vectors, and token states where the encoder gives any, reusing what is at hand."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+
+from indexer.embedding_cache import ChunkFolder, Keys, KeyTable, KnownTokens, KnownVectors, whole_keys
+from indexer.incremental import add_vectors_of_versions
+from indexer.progress import Observer
+from retrieval.encoders.base import Encoder, with_tokens
+from retrieval.index.token_states import StatesFacts, StatesWriter, TokenRuns, quantised
+from retrieval.index.vectors import Rows, Vectors, create_vectors
+from retrieval.store.manifest import STATES_FOLDER, TEXT_KEYS_FILE, VECTORS_FOLDER
+from retrieval.store.products import ProductStore, encoder_text
+from retrieval.store.versions import Store
+
+
+@dataclass(frozen=True, slots=True)
+class Encoded:
+    """What was made: how many texts had to be encoded, and the facts of the states, if there are any."""
+
+    texts: int
+    states: StatesFacts | None
+
+
+def state_columns(encoder: Encoder, wanted: int) -> int:
+    """Columns of the states that an encoder's versions get where `wanted` are asked for; 0 where it gives none."""
+    telling = with_tokens(encoder) if wanted else None
+    return min(wanted, telling.state_dimension) if telling else 0
+
+
+class CatalogEncoder:
+    """Encodes the texts of one catalog by one encoder."""
+
+    def __init__(self, store: Store, encoder: Encoder, state_dimension: int, observer: Observer) -> None:
+        """`state_dimension` is as `state_columns` gives it."""
+        self._store = store
+        self._encoder = encoder
+        self._states = state_dimension
+        self._observer = observer
+
+    def run(self, building: Path, keys: Keys, before: str) -> Encoded:
+        """Fills vectors, text keys and states of the version that is `building`, whose products are there already.
+
+        `keys` (n, 16) are those of its texts; `before` names the version whose vectors are looked at first.
+        """
+        known = KnownVectors(self._encoder.dimension, KnownTokens() if self._states else None)
+        add_vectors_of_versions(self._store, self._encoder.identity, known, before, self._states)
+        folder = self._store.staging / f"vectors-{self._encoder.identity}"
+        chunks = ChunkFolder(folder, self._encoder.dimension, self._states)
+        chunks.load(known)
+        rows = missing_rows(keys, known)
+        self._observer.begin("encode", len(rows), "products")
+        vectors = create_vectors(building / VECTORS_FOLDER, len(keys), self._encoder.dimension)
+        is_known = known.known(keys)
+        known.fill(keys[is_known], np.flatnonzero(is_known), vectors)
+        products = ProductStore(building)
+        for chunk, made in encode_rows(
+            rows, keys, lambda row: encoder_text(products[row]), self._encoder, chunks, self._observer.advance
+        ):
+            vectors[chunk] = made
+        spread(keys, rows, vectors)
+        np.save(building / TEXT_KEYS_FILE, keys)
+        chunks.add_saved_tokens(known)
+        states = self._write_states(building / STATES_FOLDER, keys, known.tokens)
+        told = f"{states.tokens:,} token states" if states else "no token states"
+        self._observer.end(f"{len(rows):,} texts encoded, {len(keys) - len(rows):,} vectors reused, {told}")
+        return Encoded(len(rows), states)
+
+    def _write_states(self, folder: Path, keys: Keys, tokens: KnownTokens | None) -> StatesFacts | None:
+        telling = with_tokens(self._encoder)
+        if tokens is None or telling is None:
+            return None
+        writer = StatesWriter(folder, telling.identity, self._states, telling.vocabulary)
+        tokens.write(keys, writer)
+        return writer.finish()
+
+
+# Vectors for a catalog's texts, and their tokens where those are wanted: what is not at hand is encoded.
+#
+# What is encoded is saved chunk by chunk as it comes, so a run that is killed loses less than one chunk of work. Memory
+# holds fingerprints, never all texts.
+
+CHUNK = 1_024
+_COPIED_ROWS = 16_384
+
+
+class TextSource(Protocol):
+    """The texts of a catalog, by row."""
+
+    def __call__(self, row: int, /) -> str:
+        """The text that becomes the vector of this row."""
+        ...
+
+
+def missing_rows(keys: Keys, known: KnownVectors) -> Rows:
+    """Rows of `keys` (n, 16) whose texts have to be encoded: the first of each text without a vector, ascending."""
+    unknown = np.flatnonzero(~known.known(keys))
+    _, first = np.unique(whole_keys(keys[unknown]), return_index=True)
+    return np.asarray(unknown[np.sort(first)], dtype=np.int64)
+
+
+def encode_rows(
+    rows: Rows, keys: Keys, text_of: TextSource, encoder: Encoder, chunks: ChunkFolder, advance: Callable[[int], None]
+) -> Iterator[tuple[Rows, Vectors]]:
+    """Encodes the texts of `rows` (m,) of `keys` (n, 16): each chunk's rows with their vectors, when they are safe.
+
+    Their tokens, where the folder keeps any, stay in it.
+    """
+    # Texts of one length together: a batch costs what its longest text costs.
+    lengths = np.fromiter((len(text_of(row)) for row in rows.tolist()), dtype=np.int64, count=len(rows))
+    ordered = rows[np.argsort(lengths, kind="stable")]
+    for start in range(0, len(ordered), CHUNK):
+        chunk = ordered[start : start + CHUNK]
+        texts = [text_of(row) for row in chunk.tolist()]
+        vectors, tokens = _encoded(texts, encoder, chunks.state_dimension, advance)
+        chunks.save(keys[chunk], vectors, tokens)
+        yield chunk, vectors
+
+
+def _encoded(
+    texts: Sequence[str], encoder: Encoder, state_dimension: int, advance: Callable[[int], None]
+) -> tuple[Vectors, TokenRuns | None]:
+    telling = with_tokens(encoder) if state_dimension else None
+    if telling is None:
+        return encoder.encode_products(texts, advance), None
+    vectors, tokens = telling.encode_products_with_tokens(texts, advance)
+    return vectors, quantised(tokens, state_dimension)
+
+
+def spread(keys: Keys, rows: Rows, into: Vectors) -> None:
+    """Copies the vectors at `rows` (m,), which have distinct keys, to the other rows of `into` with the same keys."""
+    if not len(rows):
+        return
+    table = KeyTable(keys[rows])
+    for start in range(0, len(keys), _COPIED_ROWS):
+        places = table.places(keys[start : start + _COPIED_ROWS])
+        others = np.flatnonzero(places >= 0)
+        into[start + others] = into[rows[places[others]]]

@@ -1,0 +1,483 @@
+"""A mapping worked out for rows of one set of names: what each field is read by, for each kind of event."""
+
+from __future__ import annotations
+
+import math
+import re
+from base64 import urlsafe_b64encode
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from functools import lru_cache
+from zoneinfo import ZoneInfo
+
+from indexer.events.mapping import EVENT_FIELDS, Condition, EventMapping, EventRule, FieldRule, plain_action
+from indexer.feeds.reader import FieldNames
+from indexer.feeds.row_parser import value_at
+from retrieval.errors import EventError
+from retrieval.events.stored import EPOCH, quoted
+from retrieval.records import Event, EventKind
+
+Row = Mapping[str, object]
+_Reader = Callable[[Row], object]
+
+_COUNTED = frozenset({EventKind.CART, EventKind.REMOVAL, EventKind.PURCHASE})
+_ONLY = {
+    "quantity": _COUNTED,
+    "rating": frozenset({EventKind.RATING}),
+    "results": frozenset({EventKind.QUERY}),
+    "product_id": frozenset(EventKind) - {EventKind.QUERY},
+    "position": frozenset(EventKind) - {EventKind.QUERY},
+}
+"""Kinds that a field says something of; for the others it is not even read: a click's row may have a shop's rating."""
+_TEXTS = ("product_id", "query_id", "query", "shopper", "session", "event_id")
+_PLACE = {name: place - 1 for place, name in enumerate(EVENT_FIELDS)}
+_QUERY_ID, _QUERY, _SESSION = _PLACE["query_id"], _PLACE["query"], _PLACE["session"]
+_TIME, _EVENT_ID = _PLACE["time"], _PLACE["event_id"]
+_NOTHING = tuple("" if name in _TEXTS else None for name in EVENT_FIELDS[1:])
+_BETWEEN = "\x1f"
+_REMEMBERED = 65_536
+
+
+class SkipError(Exception):
+    """A row that makes no event, on purpose: the message is the reason it is counted under."""
+
+
+class Keyed:
+    """Ids made of others, such as of a session and a query: keyed hashes, so that nobody can try until one fits."""
+
+    def __init__(self, key: Callable[[str], bytes]) -> None:
+        self._key = key
+        self.made = lru_cache(_REMEMBERED)(self._made)
+
+    def _made(self, *parts: str) -> str:
+        return urlsafe_b64encode(self._key(_BETWEEN.join(parts))).decode().rstrip("=")
+
+
+@dataclass(frozen=True, slots=True)
+class _Making:
+    """One event that a row makes: when, of which kind where that is fixed."""
+
+    holds: tuple[Callable[[Row], bool], ...]
+    kind: EventKind | None
+
+
+class EventPlan:
+    """Makes events of rows that have these names, and no others."""
+
+    def __init__(self, mapping: EventMapping, names: Collection[str], keyed: Keyed, *, is_query: bool = False) -> None:
+        self.is_query = is_query
+        """Whether these are the names of a query of UBI."""
+        self._keyed = keyed
+        self._names = names
+        self._kinds = mapping.kinds
+        self._getters = {field: got for field, rule in mapping.fields.items() if (got := _getter(rule, names))}
+        self._said = lru_cache(_REMEMBERED)(self._known_kind)
+        self._makings = tuple(_Making(_compiled(rule.when), rule.kind) for rule in mapping.events)
+        self._skips = tuple((skip.reason, _compiled(skip.when)) for skip in mapping.skips)
+        self._asks_nothing = not self._skips and len(self._makings) == 1 and not self._makings[0].holds
+        self._readers = {kind: tuple(self._readers_of(mapping, kind)) for kind in EventKind}
+        self._owners = {
+            field: self._reader(field, mapping.fields[field], EventKind.CLICK)
+            for field in ("shopper", "session")
+            if field in self._getters
+        }
+        self._has_own_id = len(mapping.events) > 1 and "event_id" in self._getters
+
+    def _readers_of(self, mapping: EventMapping, kind: EventKind) -> list[tuple[int, _Reader]]:
+        fields = [field for field in self._getters if field != "kind" and kind in _ONLY.get(field, (kind,))]
+        return [(_PLACE[field], self._reader(field, mapping.fields[field], kind)) for field in fields]
+
+    def _reader(self, field: str, rule: FieldRule, kind: EventKind) -> _Reader:
+        if rule.is_joined:
+            return _joining(field, rule, self._getters[field], self._keyed)
+        convert = _converter(field, rule, kind)
+        name = _only_name(rule, self._names)
+        if not name:
+            return _reading(self._getters[field], convert)
+        is_as_it_is = field in _TEXTS and not rule.pad and not rule.whole
+        return _reading_text(name, convert) if is_as_it_is else _reading_name(name, convert)
+
+    def events(self, row: Row) -> list[Event]:
+        """The events of a row. Raises SkipError where it means to make none, EventError where one cannot be made."""
+        if self._asks_nothing:
+            return [self._event(row, self._makings[0].kind or self._kind(row))]
+        for reason, conditions in self._skips:
+            if all(holds(row) for holds in conditions):
+                raise SkipError(reason)
+        made = [
+            self._event(row, making.kind or self._kind(row))
+            for making in self._makings
+            if all(holds(row) for holds in making.holds)
+        ]
+        if not made:
+            raise SkipError("no event of the mapping")
+        return made
+
+    def shown(self, row: Row) -> dict[str, object]:
+        """What a row has for the fields of an event: no other field of it, and unread but for shopper and session.
+
+        Those are spelled as in the row's events, so that they are found under the same names; empty where they cannot
+        be read.
+        """
+        found = {field: value for field, get in self._getters.items() if (value := get(row)) is not None}
+        for field in self._owners.keys() & found.keys():
+            found[field] = _readable(self._owners[field], row)
+        return found
+
+    def _kind(self, row: Row) -> EventKind:
+        get = self._getters.get("kind")
+        value = get(row) if get else None
+        if value is None:
+            raise EventError("no kind", "the row does not say what was done; the mapping can: [[events]] kind = ...")
+        return self._said(value if type(value) is str else quoted(value))
+
+    def _known_kind(self, value: str) -> EventKind:
+        kind = self._kinds.get(plain_action(value))
+        if kind is None:
+            kinds = ", ".join(EventKind)
+            raise EventError("unknown kind", f"{quoted(value)}; the kinds are {kinds}; say which it is under [kinds]")
+        return kind
+
+    def _event(self, row: Row, kind: EventKind) -> Event:
+        values: list[object] = [*_NOTHING]
+        for place, read in self._readers[kind]:
+            value = read(row)
+            if value is not None:
+                values[place] = value
+        time = values[_TIME]
+        if not isinstance(time, datetime):
+            raise EventError("no time", "a logged event needs one; the mapping can give all the same: time.value")
+        if values[_QUERY] and values[_SESSION] and not values[_QUERY_ID]:
+            values[_QUERY_ID] = self._derived(values[_SESSION], values[_QUERY], time)
+        if self._has_own_id and values[_EVENT_ID]:
+            values[_EVENT_ID] = f"{values[_EVENT_ID]}:{kind}"
+        return Event(kind, *values)  # type: ignore[arg-type]
+
+    def _derived(self, session: object, query: object, time: datetime) -> str:
+        return self._keyed.made("query", str(session), " ".join(str(query).split()), str((time - EPOCH).days))
+
+
+def _compiled(conditions: Collection[Condition]) -> tuple[Callable[[Row], bool], ...]:
+    return tuple(condition.compiled() for condition in conditions)
+
+
+def _getter(rule: FieldRule, names: Collection[str]) -> _Reader | None:
+    """What gives a rule's value of a row with these names, as it stands there; None where none can have one."""
+    present = _present(rule, names)
+    if rule.is_joined:
+        return _joined(rule.names) if len(present) == len(rule.names) else None
+    if not present:
+        return None if rule.value is None else lambda _row: rule.value
+    return _first(present, rule.value)
+
+
+def _present(rule: FieldRule, names: Collection[str]) -> list[str]:
+    return [name for name in rule.names if name in names or name.partition(".")[0] in names]
+
+
+def _only_name(rule: FieldRule, names: Collection[str]) -> str:
+    """The one field of a row that can have a rule's value, where it is so simple; it is with nearly all logs."""
+    present = _present(rule, names)
+    is_simple = len(present) == 1 and present[0] in names and rule.value is None and not rule.is_joined
+    return present[0] if is_simple else ""
+
+
+def _first(names: Collection[str], otherwise: object) -> _Reader:
+    def get(row: Row) -> object:
+        for name in names:
+            value = _filled(value_at(row, name))
+            if value is not None:
+                return value
+        return otherwise
+
+    return get
+
+
+def _joined(names: Collection[str]) -> _Reader:
+    def get(row: Row) -> object:
+        values = [_filled(value_at(row, name)) for name in names]
+        return None if None in values else values
+
+    return get
+
+
+def _filled(value: object) -> object:
+    if type(value) is str:
+        return value.strip() or None
+    if isinstance(value, float) and math.isnan(value):  # as some writers put it for nothing
+        return None
+    return None if value is None or value in ([], {}) else value
+
+
+def _reading(get: _Reader, convert: Callable[[object], object]) -> _Reader:
+    def read(row: Row) -> object:
+        value = get(row)
+        return None if value is None else convert(value)
+
+    return read
+
+
+def _reading_name(name: str, convert: Callable[[object], object]) -> _Reader:
+    def read(row: Row) -> object:
+        value = row[name]
+        if type(value) is str:
+            value = value.strip()
+            return convert(value) if value else None
+        return None if (value := _filled(value)) is None else convert(value)
+
+    return read
+
+
+def _reading_text(name: str, convert: Callable[[object], object]) -> _Reader:
+    """As `_reading_name`, for a text that is taken as it is."""
+
+    def read(row: Row) -> object:
+        value = row[name]
+        if type(value) is str:
+            return value.strip()
+        return None if (value := _filled(value)) is None else convert(value)
+
+    return read
+
+
+def _readable(read: _Reader, row: Row) -> object:
+    try:
+        return read(row)
+    except EventError:
+        return ""
+
+
+def _joining(field: str, rule: FieldRule, get: _Reader, keyed: Keyed) -> _Reader:
+    convert = text_reader(field, rule)
+
+    def read(row: Row) -> object:
+        values = get(row)
+        if not isinstance(values, list):
+            return None
+        parts = [convert(value) for value in values]
+        return keyed.made(field, *parts) if field in ("query_id", "event_id") else ":".join(parts)
+
+    return read
+
+
+def _converter(field: str, rule: FieldRule, kind: EventKind) -> Callable[[object], object]:
+    if field in _TEXTS:
+        return text_reader(field, rule)
+    if field == "time":
+        return time_reader(rule)
+    if field == "rating":
+        return stars
+    if field == "position":
+        return whole_reader(field, 1 - rule.first)
+    return whole_reader(field, is_absolute=kind is EventKind.REMOVAL)
+
+
+# Rows to events by a mapping, whatever names each row has; rows of User Behavior Insights (UBI) are known as such.
+#
+# UBI has two kinds of rows. An event (`action_name`, `event_attributes`) is read by the names that a mapping knows by
+# default. A query (`query_response_hit_ids`) is one event, and an impression of each product that it returned. Both may
+# come wrapped as a search engine exports documents, under `_source`.
+
+_HITS = "query_response_hit_ids"
+_QUERY_NAMES = frozenset({_HITS, "query_response_id"})
+_BULK_ACTIONS = frozenset({"index", "create"})
+_MAX_PLANS = 1_000
+_MAX_NAMES = 10_000
+
+
+class RowEvents:
+    """Makes events of rows by one mapping, and remembers which of the user's names no row has had."""
+
+    def __init__(self, mapping: EventMapping, keyed: Keyed) -> None:
+        self._mapping = mapping
+        self._queries = replace(mapping, events=(EventRule(EventKind.QUERY),))
+        self._takes_queries = mapping.events == EventMapping().events and "kind" not in mapping.given
+        self._keyed = keyed
+        self._plans: dict[tuple[str, ...], EventPlan] = {}
+        self._unseen = mapping.asked
+        self._names: set[str] = set()
+
+    def events(self, row: Row) -> list[Event]:
+        """The events of a row. Raises SkipError where it means to make none, EventError where one cannot be made."""
+        row = unwrapped(row)
+        plan = self._plan(row)
+        events = plan.events(row)
+        if plan.is_query:
+            return [event for each in events for event in with_impressions(each, row.get(_HITS))]
+        return events
+
+    def shown(self, row: Row) -> dict[str, object]:
+        """What a row has for the fields of an event, as `EventPlan.shown` gives it."""
+        row = unwrapped(row)
+        return self._plan(row).shown(row)
+
+    @property
+    def fields(self) -> FieldNames:
+        """Which of the user's names no row has had so far, and the names that there were."""
+        return FieldNames(self._unseen, frozenset(self._names) if self._unseen else frozenset())
+
+    def _plan(self, row: Row) -> EventPlan:
+        names = tuple(row)
+        if self._unseen:
+            self._look(row)
+        plan = self._plans.get(names)
+        if plan is None:
+            if len(self._plans) >= _MAX_PLANS:
+                self._plans.clear()
+            is_query = self._takes_queries and not _QUERY_NAMES.isdisjoint(names)
+            mapping = self._queries if is_query else self._mapping
+            plan = self._plans[names] = EventPlan(mapping, frozenset(names), self._keyed, is_query=is_query)
+        return plan
+
+    def _look(self, row: Row) -> None:
+        if len(self._names) < _MAX_NAMES:
+            self._names.update(row)
+        self._unseen = frozenset(name for name in self._unseen if name not in row and value_at(row, name) is None)
+
+
+def unwrapped(row: Row) -> Row:
+    """A document out of what a search engine's export wraps it in. Raises SkipError for the line before a document."""
+    if len(row) == 1:
+        ((name, value),) = row.items()
+        if name in _BULK_ACTIONS and isinstance(value, Mapping):
+            raise SkipError("a bulk request's action line")
+    if "_source" not in row:
+        return row
+    inner = row["_source"]
+    return inner if isinstance(inner, Mapping) else row
+
+
+def with_impressions(query: Event, hits: object) -> list[Event]:
+    """A query and an impression of each product that it returned, in their order from position 1."""
+    # Where only one product was returned, its id may stand alone.
+    ids = hits if isinstance(hits, list) else [hits] if isinstance(hits, str | int) else None
+    if ids is None:
+        return [query]
+    if query.results is None:
+        query = replace(query, results=len(ids))
+    return [query, *(_impression(query, product, position) for position, product in enumerate(ids, 1))]
+
+
+def _impression(query: Event, product: object, position: int) -> Event:
+    product_id = str(product) if type(product) is int else product
+    event_id = f"{query.event_id}:{position}" if query.event_id else ""
+    return replace(
+        query,
+        kind=EventKind.IMPRESSION,
+        product_id=product_id,  # type: ignore[arg-type]  # what is no text is refused with the reason later
+        position=position,
+        results=None,
+        event_id=event_id,
+    )
+
+
+# One value of a log's row to one field of an event. Raises EventError for what cannot be read; bounds come later.
+#
+# No message repeats a shopper's or a session's name.
+
+_WHOLE = re.compile(r"(-?\d+)\.0*")
+_SINCE = re.compile(r"\d{9,}(?:\.\d*)?|\d+\.\d*")
+_FIRST_MS = 1e11
+"""A number from here on is milliseconds: as seconds it would be past the year 5000, as milliseconds it is from 1973."""
+
+
+def text_reader(field: str, rule: FieldRule) -> Callable[[object], str]:
+    """Reads an id or a query: a text, or a number as its digits."""
+    if rule.whole or rule.pad:
+        return lambda value: _whole_text(_text(field, value), rule)
+    return lambda value: value if type(value) is str else _text(field, value)
+
+
+def _text(field: str, value: object) -> str:
+    if isinstance(value, str):
+        return value
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise EventError(f"bad {field}", f"{field} is a text or a number, not {type(value).__name__}")
+    return str(int(value)) if isinstance(value, int) or value.is_integer() else repr(value)
+
+
+def _whole_text(value: str, rule: FieldRule) -> str:
+    if rule.whole and (match := _WHOLE.fullmatch(value)):
+        value = match[1]
+    return value.rjust(rule.pad, "0")
+
+
+def whole_reader(field: str, plus: int = 0, *, is_absolute: bool = False) -> Callable[[object], int]:
+    """Reads a whole number, also one written as `3.0`, and adds `plus`."""
+
+    def read(value: object) -> int:
+        whole = value if type(value) is int else _whole(field, value)
+        return (abs(whole) if is_absolute else whole) + plus
+
+    return read
+
+
+def _whole(field: str, value: object) -> int:
+    try:
+        if isinstance(value, str):
+            try:
+                return int(value)
+            except ValueError:
+                value = float(value)
+        if isinstance(value, float) and value.is_integer():
+            return int(value)
+    except ValueError:
+        pass
+    raise EventError(f"bad {field}", f"{quoted(value)}; {field} is a whole number")
+
+
+def stars(value: object) -> float:
+    """A number of stars."""
+    if isinstance(value, str | int | float) and not isinstance(value, bool):
+        try:
+            return float(value)
+        except (ValueError, OverflowError):
+            pass
+    raise EventError("bad rating", f"{quoted(value)}; a rating is a number from 0 to 5")
+
+
+def time_reader(rule: FieldRule) -> Callable[[object], datetime]:
+    """Reads a time: ISO 8601, the rule's own format, or a number since 1970."""
+    zone = ZoneInfo(rule.zone) if rule.zone else None
+
+    def spelled(value: str) -> datetime:
+        try:
+            if value[4:5] != "-" and not rule.format and _SINCE.fullmatch(value):
+                return _since(float(value), rule.unit)
+            moment = datetime.strptime(value, rule.format) if rule.format else datetime.fromisoformat(value)
+            if moment.tzinfo is None and zone is not None:
+                moment = moment.replace(tzinfo=zone)
+            # Once, because each later look at the clock of a place with summer time costs much.
+            return moment if moment.tzinfo is UTC or moment.tzinfo is None else moment.astimezone(UTC)
+        except (ValueError, OverflowError, re.error):
+            raise EventError("bad time", f"{quoted(value)}; {_expected(rule)}") from None
+
+    # Where logs name no zone, their times have no fraction either, and come again and again.
+    remembered = lru_cache(_REMEMBERED)(spelled) if zone or rule.format else spelled
+
+    def read(value: object) -> datetime:
+        if type(value) is str:
+            moment = remembered(value)
+        elif isinstance(value, int | float) and not isinstance(value, bool):
+            moment = _since(value, rule.unit)
+        else:
+            raise EventError("bad time", f"a {type(value).__name__}; {_expected(rule)}")
+        if moment.tzinfo is None:
+            raise EventError("bad time", f"{quoted(value)} names no zone; say which in the mapping: time.zone")
+        return moment
+
+    return read
+
+
+def _expected(rule: FieldRule) -> str:
+    return f"times are written {rule.format}" if rule.format else "a time is ISO 8601, or a number since 1970"
+
+
+def _since(value: float, unit: str) -> datetime:
+    try:
+        if unit == "milliseconds" or (not unit and abs(value) >= _FIRST_MS):
+            return EPOCH + timedelta(milliseconds=value)
+        return EPOCH + timedelta(seconds=value)
+    except (ValueError, OverflowError):
+        raise EventError("bad time", f"{quoted(value)}; no date has this number") from None

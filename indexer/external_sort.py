@@ -1,0 +1,128 @@
+"""The products of all feeds in the order of their ids: sorted on disk, so that memory does not grow with the feed.
+
+An external merge sort (Knuth, The Art of Computer Programming 3, section 5.4.1): what comes is gathered up to a bound,
+sorted and written as a run; the runs are merged when they are read back. Of several products with one id the first
+stays.
+"""
+
+from __future__ import annotations
+
+import heapq
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO, NamedTuple
+
+RUN_BYTES = 48_000_000
+"""Of lines that are held in memory before they are written as a run."""
+MOST_RUNS = 64
+"""Runs merged at once: each is an open file with a buffer of its own."""
+_HEAD = struct.Struct("<IIQIQ")
+_BUFFER = 1 << 18
+
+
+class Entry(NamedTuple):
+    """One product, as it compares: by its id, then by when it came."""
+
+    id: bytes
+    """UTF-8."""
+    number: int
+    """The place among all that came, from 0."""
+    line: bytes
+    """The product as JSON."""
+    file: int
+    """The number of its feed."""
+    row: int
+    """The line of the feed, from 1."""
+
+
+@dataclass(slots=True)
+class _Held:
+    """What waits in memory for the next run."""
+
+    entries: list[Entry]
+    bytes: int = 0
+
+
+class Spool:
+    """Products come in any order and leave in the order of their ids (that of their UTF-8 bytes)."""
+
+    def __init__(self, folder: Path, *, run_bytes: int = RUN_BYTES) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self._folder = folder
+        self._run_bytes = run_bytes
+        self._held = _Held([])
+        self._runs: list[Path] = []
+        self._count = self._written = 0
+
+    def __len__(self) -> int:
+        """How many came, those with an id that was there before among them."""
+        return self._count
+
+    def add(self, product_id: bytes, line: bytes, file: int, row: int) -> None:
+        """Takes one product."""
+        self._held.entries.append(Entry(product_id, self._count, line, file, row))
+        self._held.bytes += len(line) + len(product_id)
+        self._count += 1
+        if self._held.bytes >= self._run_bytes:
+            self._write_run(sorted(self._held.entries))
+            self._held = _Held([])
+            if len(self._runs) > MOST_RUNS:
+                self._merge_runs()
+
+    def sorted(self) -> Iterator[tuple[Entry, bool]]:
+        """Every product in the order of ids; False beside those whose id came before."""
+        last = None
+        for entry in heapq.merge(*map(_read_run, self._runs), sorted(self._held.entries)):
+            yield entry, entry.id != last
+            last = entry.id
+
+    def _write_run(self, entries: Iterator[Entry] | list[Entry]) -> None:
+        path = self._folder / f"run-{self._written:06d}"
+        self._written += 1
+        with path.open("wb", _BUFFER) as file:
+            for entry in entries:
+                head = _HEAD.pack(len(entry.id), len(entry.line), entry.number, entry.file, entry.row)
+                file.write(head + entry.id + entry.line)
+        self._runs.append(path)
+
+    def _merge_runs(self) -> None:
+        runs, self._runs = self._runs, []
+        self._write_run(heapq.merge(*map(_read_run, runs)))
+        for path in runs:
+            path.unlink()
+
+
+def _read_run(path: Path) -> Iterator[Entry]:
+    with path.open("rb", _BUFFER) as file:
+        while head := file.read(_HEAD.size):
+            yield _entry(file, head)
+
+
+def _entry(file: BinaryIO, head: bytes) -> Entry:
+    id_length, line_length, number, feed, row = _HEAD.unpack(head)
+    content = file.read(id_length + line_length)
+    return Entry(content[:id_length], number, content[id_length:], feed, row)
+
+
+# Where each product stood in the feeds, by its row: on disk, because few are ever asked for.
+
+_PLACE = struct.Struct("<iQ")
+
+
+class Places:
+    """A file's number and a line for each row, written in order and read back in any."""
+
+    def __init__(self, path: Path) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._file = path.open("w+b")
+
+    def add(self, file: int, line: int) -> None:
+        """Takes that of the next row."""
+        self._file.write(_PLACE.pack(file, line))
+
+    def __getitem__(self, row: int) -> tuple[int, int]:
+        self._file.seek(row * _PLACE.size)
+        file, line = _PLACE.unpack(self._file.read(_PLACE.size))
+        return file, line

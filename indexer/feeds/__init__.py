@@ -1,0 +1,1 @@
+"""Feeds: each format in one module, recognised by `reader`; rows mapped to products, values parsed."""

@@ -1,0 +1,119 @@
+"""What a format is: how a feed of it is recognised and read, and how a record of it becomes a row that rules can read.
+
+Reading (`read`) happens once, in the process that opens the feed, and does as little for a row as it can. The rest
+(`rows`, `assemble`) happens wherever products are made.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+
+import msgspec
+
+from indexer.feeds.io import Source
+from indexer.feeds.mapping import FeedMapping, Note, Rule
+from retrieval.errors import RowError
+from retrieval.records import Variant
+
+EXCERPT = 1_000
+"""Characters that are kept of a row that is too long to keep."""
+
+
+class Record(msgspec.Struct, frozen=True, gc=False):
+    """One row as its feed has it, or the rows that make one product; a struct, because it travels between processes.
+
+    `row` is the line's bytes for JSON, an object for a format of single rows, a list of objects (a product's own row
+    first, then those of its variants) for one of several.
+    """
+
+    file: str
+    line: int
+    """Where it begins, counted from 1; in Parquet the number of the row."""
+    format: str
+    row: object
+
+
+@dataclass(frozen=True, slots=True)
+class Rejected:
+    """A row that was set aside. `reason` is short and the same for every row with this fault, so that it counts.
+
+    As one JSON object a line, these are a feed themselves (the format "rejected"): the repaired `row` is read again.
+    """
+
+    file: str
+    line: int
+    reason: str
+    detail: str
+    format: str
+    row: object
+    """What JSON can hold: the decoded row, or the text of a line that cannot be decoded."""
+
+
+@dataclass(frozen=True, slots=True)
+class Noted:
+    """Something that was dropped while its row stayed, or that is true of a whole feed (line 0)."""
+
+    file: str
+    line: int
+    field: str
+    reason: str
+    detail: str
+
+
+Noting = Callable[[Noted], None]
+
+
+def ignore(*_: object) -> None:
+    """A hook that does not listen."""
+
+
+def shortened(text: str) -> str:
+    """The beginning of a row that is too long to keep."""
+    return text if len(text) <= EXCERPT else f"{text[:EXCERPT]}..."
+
+
+Row = Mapping[str, object]
+
+
+@dataclass(frozen=True, slots=True)
+class Feed:
+    """A feed about to be read: its bytes, the user's mapping, and the hook for what is dropped on the way."""
+
+    source: Source
+    mapping: FeedMapping = field(default_factory=FeedMapping)
+    note: Noting = ignore
+
+
+def object_row(row: object) -> Sequence[Row]:
+    """The rows of a record that holds one object, or a list of them.
+
+    Raises RowError for anything else.
+    """
+    values = row if isinstance(row, list) and row else [row]
+    rows = [one for one in values if isinstance(one, Mapping)]
+    if len(rows) < len(values):
+        raise RowError("not an object", "a row is a JSON object with the fields of one product")
+    return rows
+
+
+def first_row(rows: Sequence[Row], _note: Note, _now: datetime) -> tuple[Row, tuple[Variant, ...]]:
+    """The only row of a product without variants."""
+    return rows[0], ()
+
+
+@dataclass(frozen=True, slots=True)
+class Format:
+    """One format of feeds."""
+
+    name: str
+    title: str
+    """What people call it."""
+    read: Callable[[Feed], Iterator[Record | Rejected]]
+    rules: Mapping[str, Rule] = field(default_factory=dict)
+    """What the columns of the format mean, over the names known by default; the user's mapping goes over both."""
+    rows: Callable[[object], Sequence[Row]] = object_row
+    """The decoded row or rows of a record. Raises RowError for what cannot be decoded."""
+    assemble: Callable[[Sequence[Row], Note, datetime], tuple[Row, tuple[Variant, ...]]] = first_row
+    """One row for the rules, and the product's variants, as of a time: it decides which sale prices hold."""

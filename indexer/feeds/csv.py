@@ -1,0 +1,377 @@
+"""Text in columns: which delimiter and which escaping a file has, its header, and its rows with true line numbers.
+
+A row with more or fewer cells than the header is set aside. Where a stray quote has swallowed the lines after it, only
+its own line is: reading goes on at the next line that is a whole row.
+"""
+
+from __future__ import annotations
+
+import csv
+import re
+from collections import deque
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from indexer.feeds.base import Feed, Format, Noted, Record, Rejected, Row, object_row, shortened
+from indexer.feeds.io import MAX_LINE, Source, detected_encoding, numbered_lines
+from indexer.feeds.json import TOO_LONG
+from indexer.feeds.mapping import FeedMapping
+from retrieval.errors import FeedError, RowError, close_names
+
+DELIMITERS = ",;\t|"
+NOT_UTF_8 = "not UTF-8"
+WRONG_CELLS = "wrong number of cells"
+EXTRA = ""
+"""The key under which a row of another number of cells keeps what no column holds; a repaired row has it no more."""
+
+_SAMPLE_ROWS = 2_000
+_MAX_NAME = 200
+_MAX_COLUMNS = 2_000
+_FREE = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """How a text is divided: its columns, the mark between cells, and what stands before a quote inside a cell."""
+
+    names: tuple[str, ...]
+    delimiter: str
+    escape: str | None = None
+    """None where a quote inside a cell is doubled, as the standard has it; else the backslash."""
+    first: int = 2
+    """The line after the header."""
+
+    def renamed(self, names: Mapping[str, str]) -> Table:
+        """The same table with some columns under other names."""
+        return replace(self, names=_unique([names.get(name, name) for name in self.names]))
+
+
+def recognised_table(head: str, is_whole: bool, fewest: int = 2) -> Table | None:
+    """The table that a text begins with, if its first line is a header of at least `fewest` columns.
+
+    The delimiter is the one that divides the header most; the escaping is the one under which fewer of the first rows
+    have a wrong number of cells.
+    """
+    lines = [f"{line}\n" for line in head.split("\n")]
+    if not is_whole and len(lines) > 1:
+        del lines[-1]  # most likely a part
+    start = next((number for number, line in enumerate(lines) if not line.isspace()), None)
+    if start is None:
+        return None
+    asked = lines[start].strip().removeprefix("sep=")
+    is_asked = len(asked) == 1 and lines[start].startswith("sep=")
+    start += is_asked
+    sample = lines[start : start + _SAMPLE_ROWS]
+    tables = [_table(sample, start, mark) for mark in (asked if is_asked else DELIMITERS)]
+    table = max((table for table in tables if table), key=lambda table: len(table.names), default=None)
+    if table is None or len(table.names) < fewest:
+        return None
+    return _escaping(table, sample)
+
+
+def _table(lines: list[str], start: int, delimiter: str) -> Table | None:
+    reader = csv.reader(lines, delimiter=delimiter)
+    try:
+        header = next(reader, [])
+    except csv.Error:
+        return None
+    while header and not header[-1].strip():
+        header.pop()
+    is_sane = 0 < len(header) <= _MAX_COLUMNS and all(len(name) <= _MAX_NAME for name in header)
+    if not is_sane or not all(name.strip().isprintable() for name in header):
+        return None
+    return Table(_unique([name.strip() for name in header]), delimiter, first=start + reader.line_num + 1)
+
+
+def _unique(names: list[str]) -> tuple[str, ...]:
+    """The names, each once: a column without one, or with one that was there, gets its number."""
+    found: dict[str, None] = {}
+    for place, name in enumerate(names, 1):
+        unique = name or f"column {place}"
+        number = place
+        while unique in found:
+            unique = f"{name or 'column'} {number}"
+            number += 1
+        found[unique] = None
+    return tuple(found)
+
+
+def _escaping(table: Table, lines: list[str]) -> Table:
+    if not any('\\"' in line for line in lines):
+        return table
+    escaped = replace(table, escape="\\")
+    return min(table, escaped, key=lambda one: _misfits(one, lines))
+
+
+def _misfits(table: Table, lines: list[str]) -> int:
+    try:
+        return sum(len(row) != len(table.names) for row in _reader(table, iter(lines)) if row)
+    except csv.Error:
+        return len(lines)
+
+
+def _reader(table: Table, lines: Iterator[str]) -> Iterator[list[str]]:
+    return csv.reader(lines, delimiter=table.delimiter, escapechar=table.escape)
+
+
+class _TooLongError(Exception):
+    """A row has more than MAX_LINE characters."""
+
+
+class _Lines:
+    """The lines of a table, as csv takes them; those of the row at hand are kept, and can be given again."""
+
+    def __init__(self, source: Source, first: int) -> None:
+        self._lines = numbered_lines(source)
+        self._first = first
+        self._again: deque[tuple[int, str, bool]] = deque()
+        self._budget = _FREE
+        self._size = 0
+        self.taken: list[tuple[int, str, bool]] = []
+        """Number, text, and whether it could not be decoded."""
+        self.is_broken = False
+        """Whether one of the row's lines could not be decoded."""
+
+    def __iter__(self) -> Iterator[str]:
+        return self
+
+    def __next__(self) -> str:
+        line = self._again.popleft() if self._again else self._decoded()
+        self.taken.append(line)
+        _, text, is_broken = line
+        if is_broken:
+            self.is_broken = True
+        self._size += len(text)
+        if self._size > MAX_LINE:
+            raise _TooLongError
+        return text
+
+    def _decoded(self) -> tuple[int, str, bool]:
+        for number, line in self._lines:
+            if number < self._first:
+                continue
+            self._budget += len(line)
+            try:
+                return number, line.decode() + "\n", False
+            except UnicodeDecodeError:
+                return number, line.decode(errors="replace") + "\n", True
+        raise StopIteration
+
+    def begin(self) -> None:
+        """A new row begins."""
+        self.taken.clear()
+        self._size = 0
+        self.is_broken = False
+
+    def give_back(self, count: int) -> None:
+        """The last lines of the row come again. Lines that stray quotes swallow again and again are bounded."""
+        self._budget -= sum(len(line[1]) for line in self.taken)
+        self._again.extendleft(reversed(self.taken[-count:]))
+        del self.taken[-count:]
+
+    @property
+    def can_give_back(self) -> bool:
+        """Whether the row has lines that could come again."""
+        return len(self.taken) > 1 and self._budget > 0
+
+
+class TableReader:
+    """The rows of a table: a list of cells for each good one, as many as there are columns."""
+
+    def __init__(self, source: Source, table: Table, named: str) -> None:
+        self._source = source
+        self._table = table
+        self._format = named
+        self._lines = _Lines(source, table.first)
+
+    def __iter__(self) -> Iterator[tuple[int, list[str]] | Rejected]:
+        """The line of each row and its cells, or what was set aside. Raises FeedError where the feed breaks off."""
+        lines, width = self._lines, len(self._table.names)
+        reader = _reader(self._table, lines)
+        while True:
+            lines.begin()
+            try:
+                cells = next(reader)
+            except StopIteration:
+                return
+            except (_TooLongError, csv.Error) as error:
+                yield self._unreadable(error)
+                continue
+            if not any(cells):
+                continue
+            if len(cells) == width and not lines.is_broken:
+                yield lines.taken[0][0], cells
+            else:
+                yield from self._odd(cells)
+
+    def _odd(self, cells: list[str]) -> Iterator[tuple[int, list[str]] | Rejected]:
+        names, lines = self._table.names, self._lines
+        extra = cells[len(names) :]
+        if lines.is_broken:
+            detail = f"a byte of it is none in {self._source.encoding}"
+            yield self._rejected(NOT_UTF_8, detail, dict(zip(names, cells, strict=False)))
+        elif extra and not any(map(str.strip, extra)):
+            yield lines.taken[0][0], cells[: len(names)]
+        elif len(cells) > 1 or cells[0].strip():
+            detail = f"{len(cells):,} cells where the header has {len(names):,}"
+            if self._go_back():
+                cells = next(_reader(self._table, iter([text for _, text, _ in lines.taken])), cells)
+                extra = cells[len(names) :]
+            row = {**dict(zip(names, cells, strict=False)), EXTRA: [shortened(cell) for cell in extra[:_MAX_COLUMNS]]}
+            yield self._rejected(WRONG_CELLS, detail, row)
+
+    def _unreadable(self, error: Exception) -> Rejected:
+        """What csv gives up at: a row or a cell that is too long, or a carriage return in the middle of a line."""
+        text = shortened(self._lines.taken[0][1])
+        self._go_back()
+        if isinstance(error, _TooLongError) or "limit" in str(error):
+            limit = csv.field_size_limit()
+            return self._rejected(TOO_LONG, f"a row may have {MAX_LINE:,} bytes, a cell {limit:,} characters", text)
+        return self._rejected("not a row", str(error), text)
+
+    def _rejected(self, reason: str, detail: str, row: object) -> Rejected:
+        return Rejected(self._source.path, self._lines.taken[0][0], reason, detail, self._format, row)
+
+    def _go_back(self) -> bool:
+        """To the first line inside the row that is a whole row by itself, if a quote that never ends began it."""
+        lines = self._lines
+        if lines.can_give_back:
+            for count in range(len(lines.taken) - 1, 0, -1):
+                if self._is_row(lines.taken[-count][1]):
+                    lines.give_back(count)
+                    return True
+        return False
+
+    def _is_row(self, line: str) -> bool:
+        try:
+            return len(next(_reader(self._table, iter([line])), [])) == len(self._table.names)
+        except csv.Error:
+            return False
+
+
+Check = Callable[[str, Sequence[str], FeedMapping], None]
+"""Told a feed's path, its columns under known names, and the mapping; raises FeedError where one is missing."""
+_NEEDED = ("id", "title")
+_ENOUGH = 2
+_TITLES = {"google-tsv": "Google Merchant", "shopify": "Shopify", "woocommerce": "WooCommerce"}
+
+
+def opened_table(feed: Feed, fewest: int = 1) -> Table | None:
+    """The table at the beginning of a feed, whose encoding is looked for first.
+
+    None where its first line is no header.
+    """
+    source = feed.source
+    encoding = detected_encoding(source.head)
+    if encoding != source.encoding and source.encoding == "utf-8":
+        source.decode(encoding)
+    return recognised_table(source.head.decode(errors="replace"), source.is_short, fewest)
+
+
+def read_table(
+    feed: Feed, named: str, renamed: Callable[[Table], Mapping[str, str]], required: Sequence[str] = ()
+) -> Iterator[tuple[int, dict[str, str]] | Rejected]:
+    """The rows of a table, each with its line, under the names that `renamed` gives to columns.
+
+    Raises FeedError when the feed is no table, lacks one of the `required` columns, or breaks off.
+    """
+    source = feed.source
+    table = opened_table(feed)
+    if table is None:
+        if source.head.strip():
+            raise FeedError(f"{source.path}: line 1: is no header of a table: {first_line(source.head)}")
+        return
+    if source.encoding != "utf-8":
+        detail = f"the text is read as {source.encoding}; where that is wrong, convert the feed to UTF-8"
+        feed.note(Noted(source.path, 0, "encoding", "not UTF-8", detail))
+    asked = feed.mapping.asked
+    table = table.renamed({old: new for old, new in renamed(table).items() if old not in asked})
+    check_columns(source.path, named, table.names, required)
+    names = table.names
+    for row in TableReader(source, table, named):
+        if isinstance(row, Rejected):
+            yield row
+        else:
+            yield row[0], dict(zip(names, row[1], strict=True))
+
+
+def resembles(names: Iterable[str], typical: re.Pattern[str]) -> bool:
+    """Whether columns are those of one shop software's export: two that are nobody else's."""
+    return sum(bool(typical.fullmatch(name)) for name in names) >= _ENOUGH
+
+
+def is_for_sale(feed: Feed, line: int, row: Mapping[str, str], hidden: Mapping[str, Collection[str]]) -> bool:
+    """Whether no column has one of its `hidden` values; a product that is not for sale is noted."""
+    for name, values in hidden.items():
+        if row.get(name, "").strip().lower() in values:
+            feed.note(Noted(feed.source.path, line, name, "not for sale", row[name]))
+            return False
+    return True
+
+
+def first_line(head: bytes) -> str:
+    """The beginning of a feed, for a message."""
+    return repr(head.lstrip()[:60].split(b"\n")[0].decode(errors="replace").strip())
+
+
+def check_columns(path: str, named: str, names: Iterable[str], required: Sequence[str]) -> None:
+    """Raises FeedError when a known format lacks a column that its rows cannot be read without."""
+    missing = [name for name in required if name not in set(names)]
+    if missing:
+        columns = ", ".join(map(repr, missing))
+        raise FeedError(
+            f"{path}: looks like a {_TITLES[named]} feed but has no column {columns}; "
+            f"add it to the export, or say what else the feed is with --format"
+        )
+
+
+def check_mapped(path: str, names: Sequence[str], mapping: FeedMapping) -> None:
+    """Raises FeedError when no column can be a product's id, or none its title."""
+    present = {*names, *(name.partition(".")[0] for name in names)}
+    for target in _NEEDED:
+        rule = mapping.rules[target]
+        sources = [source.name for source in rule.sources]
+        if rule.value is None and not any(name in present or name.partition(".")[0] in present for name in sources):
+            close = next(filter(None, (close_names(name, names) for name in (*sources, target))), ("COLUMN",))
+            raise FeedError(
+                f"{path}: no column is the {target} (known: {', '.join(sources)}); its columns are "
+                f"{', '.join(names[:20])}; say which with --map {target}={close[0]}"
+            )
+
+
+def known_names(names: Sequence[str], mapping: FeedMapping) -> dict[str, str]:
+    """Columns that spell a known name in another way ("Product ID" for product_id), with that name."""
+    known = {source.name for rule in mapping.rules.values() for source in rule.sources}
+    found: dict[str, str] = {}
+    for name in names:
+        plain = "_".join(name.lower().split())
+        if name not in known and plain in known and plain not in names and plain not in found.values():
+            found[name] = plain
+    return found
+
+
+def read_csv(feed: Feed, check: Check = check_mapped) -> Iterator[Record | Rejected]:
+    """A record for each row of a table whose columns are known names or mapped ones."""
+    path = feed.source.path
+
+    def renamed(table: Table) -> dict[str, str]:
+        names = known_names(table.names, feed.mapping)
+        check(path, [names.get(name, name) for name in table.names], feed.mapping)
+        return names
+
+    for row in read_table(feed, "csv", renamed):
+        yield row if isinstance(row, Rejected) else Record(path, row[0], "csv", row[1])
+
+
+def table_rows(row: object) -> Sequence[Row]:
+    """The rows of a record of a table.
+
+    Raises RowError for one that was set aside for its number of cells and is not yet repaired.
+    """
+    rows = object_row(row)
+    if any(EXTRA in one for one in rows):
+        raise RowError(WRONG_CELLS, 'put each cell under its column, and take out ""')
+    return rows
+
+
+CSV = Format("csv", "table with a header (CSV, TSV)", read_csv, rows=table_rows)

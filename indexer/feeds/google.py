@@ -1,0 +1,350 @@
+"""Google Merchant product data: what its attributes mean, in whatever file they stand; and its text files.
+
+The names are those of Google's product data specification.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Protocol
+from xml.etree.ElementTree import ParseError
+
+from indexer.feeds.base import Feed, Format, Record, Rejected, Row, shortened
+from indexer.feeds.csv import Table, read_table, table_rows
+from indexer.feeds.io import MAX_LINE, Source, declared_encoding, detected_encoding
+from indexer.feeds.json import TOO_LONG
+from indexer.feeds.mapping import Note, Rule, names_rule
+from retrieval.errors import FeedError
+from retrieval.records import Variant
+
+REQUIRED = ("id", "title", "description", "link", "image_link", "availability", "price")
+"""What every offer must have."""
+_TYPICAL_LIST = """
+image_link additional_image_link google_product_category product_type gtin mpn condition item_group_id age_group
+sale_price sale_price_effective_date identifier_exists custom_label_0 shipping_weight
+"""
+_TYPICAL = frozenset(_TYPICAL_LIST.split())
+_ENOUGH = 5
+# Terms of a sale to somewhere: they say nothing of the product, and differ for each buyer.
+_TERM_LIST = """
+shipping tax installment subscription_cost loyalty_points loyalty_program free_shipping_threshold handling_cutoff_time
+minimum_order_value carrier_shipping
+"""
+_TERMS = frozenset(_TERM_LIST.split())
+_ADDRESSES = re.compile(r"\s*,\s*(?=https?://)")
+
+RULES: Mapping[str, Rule] = {
+    "category": names_rule("product_type", "google_product_category", "category"),
+    "updated": names_rule("updated", "pubDate"),
+    "description": names_rule("description", "summary", "content"),
+}
+
+
+def resembles_google(names: Collection[str]) -> bool:
+    """Whether columns are Google's: most of the required ones, an address among them, and one that is nobody else's."""
+    has_address = "link" in names or "image_link" in names
+    return has_address and sum(name in names for name in REQUIRED) >= _ENOUGH and not _TYPICAL.isdisjoint(names)
+
+
+def google_name(name: str) -> str:
+    """An attribute's name as the specification has it: "g:Image Link" is image_link."""
+    return "_".join(name.lower().removeprefix("g:").split())
+
+
+def assemble_google(rows: Sequence[Row], _note: Note, _now: datetime) -> tuple[Row, tuple[Variant, ...]]:
+    """One offer for the rules: details as attributes, several images in one text apart, terms left out."""
+    row = {name: value for name, value in rows[0].items() if name not in _TERMS}
+    details = row.pop("product_detail", None)
+    if details is not None:
+        row.update(_details(details, row))
+    category = row.get("google_product_category")
+    if (
+        isinstance(category, str) and category.strip().isdecimal()
+    ):  # a number of Google's list says nothing to a shopper
+        del row["google_product_category"]
+        row["google_category_number"] = category
+    images = row.get("additional_image_link")
+    if isinstance(images, str) and "," in images:
+        row["additional_image_link"] = _ADDRESSES.split(images)
+    return row, ()
+
+
+def _details(details: object, row: Row) -> dict[str, object]:
+    """The attributes of `product_detail`: groups of section_name, attribute_name and attribute_value."""
+    groups = [group for group in (details if isinstance(details, list) else [details]) if isinstance(group, dict)]
+    if not groups:
+        return {"product_detail": details}
+    pairs = ((group.get("attribute_name"), group.get("attribute_value")) for group in groups)
+    return {name: value for name, value in pairs if isinstance(name, str) and name and name not in row}
+
+
+def google_columns(table: Table) -> dict[str, str]:
+    """The columns of a text file, each with its name in the specification."""
+    return {name: google_name(name) for name in table.names}
+
+
+def read_google_text(feed: Feed) -> Iterator[Record | Rejected]:
+    """A record for each row of a text file."""
+    for row in read_table(feed, "google-tsv", google_columns, REQUIRED):
+        yield row if isinstance(row, Rejected) else Record(feed.source.path, row[0], "google-tsv", row[1])
+
+
+GOOGLE_TEXT = Format(
+    "google-tsv", "Google Merchant text file", read_google_text, RULES, rows=table_rows, assemble=assemble_google
+)
+
+
+# The items of an XML feed from the events of its parser: no tree, and bounds on all that could grow.
+
+_NAMESPACE = "{http://base.google.com/ns/1.0}"
+_ITEMS = frozenset({"item", "entry"})
+_ROOTS = frozenset({"rss", "feed", "RDF"})
+_TEXTS = frozenset({"title", "description", "summary", "content"})
+"""Fields whose inner elements are markup of the text, not fields of their own."""
+_MAX_DEPTH = 32
+_MAX_NAMES = 10_000
+
+
+class Expat(Protocol):
+    """Where the parser below ElementTree's stands."""
+
+    @property
+    def CurrentLineNumber(self) -> int:  # noqa: N802
+        """The line that it reads."""
+        ...
+
+    @property
+    def CurrentByteIndex(self) -> int:  # noqa: N802
+        """Bytes before what it reads."""
+        ...
+
+
+class UnfitError(Exception):
+    """XML that no feed is: what is wrong with it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """An item's line and its fields; only the first megabyte of them where it is too long."""
+
+    line: int
+    fields: dict[str, object]
+    is_too_long: bool
+
+
+class Items:
+    """Takes the parser's events and makes rows of them: the field's name to its text, to an object, or to a list."""
+
+    def __init__(self) -> None:
+        self.expat: Expat | None = None
+        self.rows: list[Item] = []
+        """The items that are whole."""
+        self.fed = 0
+        self._names: dict[str, tuple[str, bool]] = {}
+        self._depth = 0
+        self._item_depth = 0
+        self._line = 0
+        self._size = 0
+        self._path: list[tuple[str, bool]] = []
+        self._text: list[str] = []
+        self._plain: dict[str, object] = {}
+        self._google: dict[str, object] = {}
+        self._group: dict[str, object] = {}
+
+    def start(self, tag: str, attributes: dict[str, str]) -> None:
+        """An element begins."""
+        self._depth += 1
+        if self._depth > _MAX_DEPTH:
+            raise UnfitError(f"elements are more than {_MAX_DEPTH} deep")
+        name = self._name(tag)
+        if self._depth == 1 and name[0] not in _ROOTS:
+            raise UnfitError(f"the root element is <{name[0]}>; what is read is RSS 2.0 and Atom")
+        if not self._item_depth:
+            if name[0] in _ITEMS:
+                self._begin_item()
+            return
+        self._path.append(name)
+        if len(self._path) == 1 or self._path[0][0] not in _TEXTS:
+            self._text.clear()
+        if name[0] == "link" and "href" in attributes:
+            self._text.append(attributes["href"])
+
+    def _name(self, tag: str) -> tuple[str, bool]:
+        """The local name, and whether it is one of Google's."""
+        name = self._names.get(tag)
+        if name is None:
+            if len(self._names) >= _MAX_NAMES:
+                raise UnfitError(f"it has more than {_MAX_NAMES:,} names of elements")
+            name = self._names[tag] = (tag.rpartition("}")[2].strip(), tag.startswith(_NAMESPACE))
+        return name
+
+    def _begin_item(self) -> None:
+        self._item_depth = self._depth
+        self._line = self.expat.CurrentLineNumber if self.expat else 0
+        self._size = 0
+        self._path.clear()
+        self._plain, self._google, self._group = {}, {}, {}
+
+    def data(self, text: str) -> None:
+        """Text inside an element, or a part of it."""
+        if self._path:
+            self._size += len(text)
+            if self._size <= MAX_LINE:
+                self._text.append(text)
+
+    def end(self, _tag: str) -> None:
+        """An element ends."""
+        if self._path:
+            self._end_field(self._path.pop())
+        elif self._depth == self._item_depth:
+            self._item_depth = 0
+            self.rows.append(Item(self._line, {**self._plain, **self._google}, self._size > MAX_LINE))
+        self._depth -= 1
+
+    def _end_field(self, name: tuple[str, bool]) -> None:
+        self._size += len(name[0])
+        if self._size > MAX_LINE or (self._path and self._path[0][0] in _TEXTS):
+            return
+        local, is_google = name
+        if self._path:
+            _add(self._group, local, "".join(self._text).strip())
+        elif self._group:
+            _add(self._google if is_google else self._plain, local, self._group)
+            self._group = {}
+        else:
+            _add(self._google if is_google else self._plain, local, "".join(self._text).strip())
+        self._text.clear()
+
+    def close(self) -> None:
+        """The document ends."""
+
+
+def _add(fields: dict[str, object], name: str, value: object) -> None:
+    """A field that comes again becomes a list."""
+    before = fields.get(name)
+    if before is None:
+        fields[name] = value
+    elif isinstance(before, list):
+        before.append(value)
+    else:
+        fields[name] = [before, value]
+
+
+# Google Merchant XML: RSS 2.0 and Atom, item by item as it streams in, no tree kept, no entity expanded.
+
+_PIECE = 1 << 16
+_MAX_MARKUP = 1 << 22
+_LOOKED_AT = 100
+"""Items that show which fields a feed has."""
+
+
+class _Parser(Protocol):
+    """ElementTree's parser with its expat one inside."""
+
+    @property
+    def parser(self) -> Expat: ...
+    def feed(self, data: bytes, /) -> None: ...
+    def close(self) -> object: ...
+
+
+def read_google_xml(feed: Feed) -> Iterator[Record | Rejected]:
+    """A record for each item or entry.
+
+    Raises FeedError for XML that is not well-formed, declares entities, is no RSS and no Atom, or whose items lack a
+    field that every offer has.
+    """
+    source = feed.source
+    path = source.path
+    _decode(source)
+    waiting: list[Record | Rejected] = []
+    fields: set[str] = set()
+    is_checked = False
+    for item in _items(source):
+        waiting.append(_record(path, item))
+        fields.update(item.fields)
+        if is_checked or len(waiting) >= _LOOKED_AT:
+            is_checked = is_checked or _check(path, fields)
+            yield from waiting
+            waiting.clear()
+    if waiting:
+        _check(path, fields)
+        yield from waiting
+
+
+def _record(path: str, item: Item) -> Record | Rejected:
+    if not item.is_too_long:
+        return Record(path, item.line, "google-xml", item.fields)
+    text = shortened(" ".join(value for value in item.fields.values() if isinstance(value, str)))
+    return Rejected(path, item.line, TOO_LONG, f"an item may have {MAX_LINE:,} characters", "google-xml", text)
+
+
+def _check(path: str, fields: set[str]) -> bool:
+    missing = [name for name in REQUIRED if name not in fields]
+    if missing:
+        names = ", ".join(map(repr, missing))
+        raise FeedError(
+            f"{path}: looks like a Google Merchant feed but its items have no {names}; add it to the export"
+        )
+    return True
+
+
+def _decode(source: Source) -> None:
+    """XML says its encoding itself; where it does not and is no UTF-8, it is detected."""
+    if source.encoding == "utf-8":
+        source.decode(declared_encoding(source.head) or detected_encoding(source.head))
+
+
+def _items(source: Source) -> Iterator[Item]:
+    from defusedxml.ElementTree import DefusedXMLParser  # type: ignore[import-untyped]
+
+    items = Items()
+    parser = DefusedXMLParser(target=items, encoding="utf-8", forbid_dtd=False)
+    items.expat = parser.parser
+    for piece in _pieces(source):
+        fault = _fed(source, parser, items, piece)
+        yield from items.rows
+        items.rows.clear()
+        if fault:
+            raise fault
+
+
+def _pieces(source: Source) -> Iterator[bytes]:
+    """The text in pieces, and nothing (the end) after the last of a feed that is not empty."""
+    is_empty = True
+    for chunk in source.chunks():
+        is_empty = False
+        for start in range(0, len(chunk), _PIECE):
+            yield chunk[start : start + _PIECE]
+    if not is_empty:
+        yield b""
+
+
+def _fed(source: Source, parser: _Parser, items: Items, piece: bytes) -> FeedError | None:
+    """Gives the parser a piece; what is wrong there is told after the items before it."""
+    from defusedxml import DefusedXmlException  # type: ignore[import-untyped]
+
+    expat = parser.parser
+    items.fed += len(piece)
+    try:
+        if piece:
+            parser.feed(piece)
+        else:
+            parser.close()
+        if items.fed - max(expat.CurrentByteIndex, 0) > _MAX_MARKUP:
+            raise UnfitError(f"a piece of markup has over {_MAX_MARKUP:,} bytes")
+    except DefusedXmlException:
+        fault = "declares an entity; entities are never expanded: write the text itself"
+        return FeedError(f"{source.path}: line {expat.CurrentLineNumber:,}: {fault}")
+    except UnfitError as error:
+        return FeedError(f"{source.path}: line {expat.CurrentLineNumber:,}: {error}")
+    except ParseError as error:
+        source.line = error.position[0] - 1
+        return source.broken(f"not well-formed XML: {error}")
+    source.line = max(expat.CurrentLineNumber - 1, 0)
+    return None
+
+
+GOOGLE_XML = Format("google-xml", "Google Merchant XML", read_google_xml, RULES, assemble=assemble_google)

@@ -1,0 +1,412 @@
+"""The bytes of one feed, unpacked and in UTF-8, its first megabyte to recognise it by, and its lines."""
+
+from __future__ import annotations
+
+import codecs
+import io
+import re
+import stat
+import sys
+import zlib
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from itertools import chain
+from pathlib import Path
+from typing import BinaryIO, Protocol
+
+from retrieval.errors import FeedError
+
+# The encoding of a feed's text: by its byte order mark, else UTF-8, else detected; and all of it as UTF-8.
+#
+# What cannot be decoded comes as the byte FF, which UTF-8 never has: its row is set aside by whoever decodes it.
+
+UTF_8 = "utf-8"
+_MARKS = {
+    codecs.BOM_UTF8: UTF_8,
+    codecs.BOM_UTF32_LE: "utf-32",  # before UTF-16, whose mark it begins with
+    codecs.BOM_UTF32_BE: "utf-32",
+    codecs.BOM_UTF16_LE: "utf-16",
+    codecs.BOM_UTF16_BE: "utf-16",
+}
+_SAMPLE = 1 << 16
+# What programs of shops export in, the likelier first: among encodings that suit a text equally, the first is taken.
+_USUAL = ("cp1252", "cp1250", "cp1251", "gb18030", "cp932", "cp949", "big5", "cp1254", "cp1253", "cp1255", "cp1256")
+_RARE = ("cp1257", "koi8_r", "euc_jp")
+_MOST_CHAOS = 0.3
+_DECLARED = re.compile(rb"""<\?xml[^>]{0,200}?encoding\s*=\s*["']([A-Za-z][A-Za-z0-9._-]{0,40})["']""")
+_ERRORS = "shelfwise.undecodable"
+
+
+def marked_encoding(head: bytes) -> str:
+    """The encoding that the byte order mark says, or that of ASCII with zeros between; empty without either."""
+    for mark, name in _MARKS.items():
+        if head.startswith(mark):
+            return name
+    start = head[:64]
+    if len(start) >= 4 and not len(start) % 2:
+        for name, zeros, others in (("utf-16-le", start[1::2], start[::2]), ("utf-16-be", start[::2], start[1::2])):
+            if not any(zeros) and all(others):
+                return name
+    return ""
+
+
+def declared_encoding(head: bytes) -> str:
+    """The encoding that an XML declaration names; empty where there is none, or one that Python does not know."""
+    match = _DECLARED.match(head.lstrip())
+    return _known(match[1].decode()) if match else ""
+
+
+def _known(name: str) -> str:
+    try:
+        return codecs.lookup(name).name if "".encode(name) == b"" else ""
+    except (LookupError, ValueError, TypeError):  # a codec such as "hex" is none for text
+        return ""
+
+
+def detected_encoding(head: bytes) -> str:
+    """UTF-8 where most lines with more than ASCII are UTF-8 (the others are broken lines), else the likeliest one."""
+    whole = head[: head.rfind(b"\n") + 1] or head
+    lines = [line for line in whole.split(b"\n") if not line.isascii()]
+    if not lines or sum(map(_is_utf8, lines)) * 2 > len(lines):
+        return UTF_8
+    from charset_normalizer import from_bytes
+
+    names = [*_USUAL, *_RARE]
+    found = from_bytes(b"\n".join(lines)[:_SAMPLE], cp_isolation=names, threshold=_MOST_CHAOS)
+    ranked = [
+        (match.chaos, -match.coherence, names.index(name), name)
+        for match in found
+        for name in {match.encoding, *match.could_be_from_charset}
+        if name in names
+    ]
+    return min(ranked)[-1] if ranked else _USUAL[0]
+
+
+def _is_utf8(line: bytes) -> bool:
+    try:
+        line.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+def as_utf8(chunks: Iterator[bytes], encoding: str) -> Iterator[bytes]:
+    """The text in UTF-8, without a byte order mark."""
+    if encoding == UTF_8:
+        yield from _without_mark(chunks)
+        return
+    decoder = codecs.getincrementaldecoder(encoding)(_ERRORS)
+    for chunk in chunks:
+        if text := decoder.decode(chunk):
+            yield text.encode(UTF_8, "surrogateescape")
+    if text := decoder.decode(b"", final=True):
+        yield text.encode(UTF_8, "surrogateescape")
+
+
+def _without_mark(chunks: Iterator[bytes]) -> Iterator[bytes]:
+    start = b""
+    for chunk in chunks:
+        start += chunk
+        if len(start) >= len(codecs.BOM_UTF8):
+            break
+    if start := start.removeprefix(codecs.BOM_UTF8):
+        yield start
+    yield from chunks
+
+
+def _undecodable(error: UnicodeError) -> tuple[str, int]:
+    if not isinstance(error, UnicodeDecodeError):
+        raise error
+    return "\udcff", error.end
+
+
+codecs.register_error(_ERRORS, _undecodable)
+
+
+# Compressed feeds (gzip, zstd), told by their first bytes and unpacked in bounded memory; foreign files by their
+# name.
+
+MAX_RATIO = 500
+"""Unpacked bytes for each packed one, over a whole feed. Texts of products pack to a fifth, seldom below a fiftieth."""
+_FREE = 1 << 26
+"""Bytes that may come before the ratio counts: a small feed of equal rows packs very well."""
+
+# What one call may unpack is bounded by what it is given: 64 KiB of gzip or 2 KiB of zstd hold 64 MiB at the worst.
+_GZIP_PIECE = 1 << 16
+_ZSTD_PIECE = 1 << 11
+_GZIP, _ZSTD, _SKIPPABLE = b"\x1f\x8b", b"\x28\xb5\x2f\xfd", b"\x2a\x4d\x18"
+_FOREIGN = {
+    b"BZh": "is compressed by bzip2; pack it with gzip or zstd",
+    b"\xfd7zXZ": "is compressed by xz; pack it with gzip or zstd",
+    b"PK\x03\x04": "is a zip archive; unpack it, or pack it with gzip or zstd",
+    b"7z\xbc\xaf": "is a 7z archive; unpack it, or pack it with gzip or zstd",
+    b"%PDF-": "is a PDF document; a feed is a table, XML or JSON",
+    b"\xd0\xcf\x11\xe0": "is an old Excel workbook; save it as CSV",
+}
+_TAR_MARK = slice(257, 262)
+
+
+class BombError(Exception):
+    """A compressed feed unpacks to far more than a feed of products would."""
+
+
+class _Decompressor(Protocol):
+    """One member or frame of a compressed file, as zlib and zstandard both have it."""
+
+    def decompress(self, data: bytes, /) -> bytes: ...
+    @property
+    def eof(self) -> bool: ...
+    @property
+    def unused_data(self) -> bytes: ...
+
+
+def foreign(head: bytes) -> str:
+    """What a file is that is no feed, and what to do with it; empty for anything else."""
+    if head[_TAR_MARK] == b"ustar":
+        return "is a tar archive; unpack it, and name the feeds in it"
+    return next((fault for magic, fault in _FOREIGN.items() if head.startswith(magic)), "")
+
+
+def is_packed(head: bytes) -> bool:
+    """Whether the first bytes are those of gzip or zstd."""
+    return head.startswith((_GZIP, _ZSTD)) or head[1:4] == _SKIPPABLE
+
+
+def unpacked(head: bytes, blocks: Iterator[bytes]) -> Iterator[bytes]:
+    """The content in chunks, none of them empty; what is not packed as it is.
+
+    Raises zlib.error, zstandard.ZstdError or EOFError for a broken file, BombError for one that unpacks to more than
+    MAX_RATIO times its size.
+    """
+    if head.startswith(_GZIP):
+        return _bounded(blocks, _GZIP_PIECE, lambda: zlib.decompressobj(wbits=31))
+    if is_packed(head):
+        from zstandard import ZstdDecompressor
+
+        # Not zstandard's stream reader: it takes a truncated file for a whole one.
+        return _bounded(blocks, _ZSTD_PIECE, ZstdDecompressor().decompressobj)
+    return blocks
+
+
+def _bounded(blocks: Iterator[bytes], size: int, opened: Callable[[], _Decompressor]) -> Iterator[bytes]:
+    packed = total = 0
+
+    def counted() -> Iterator[bytes]:
+        nonlocal packed
+        for block in blocks:
+            for start in range(0, len(block), size):
+                piece = block[start : start + size]
+                packed += len(piece)
+                yield piece
+
+    for chunk in _members(counted(), opened):
+        total += len(chunk)
+        if total > _FREE and total > MAX_RATIO * packed:
+            raise BombError(f"it unpacks to more than {MAX_RATIO} times its size")
+        yield chunk
+
+
+def _members(pieces: Iterator[bytes], opened: Callable[[], _Decompressor]) -> Iterator[bytes]:
+    """One member after another; zeros between and behind them are padding."""
+    member = opened()
+    is_inside = False
+    for piece in pieces:
+        rest = piece
+        while rest := rest if is_inside else rest.lstrip(b"\0"):
+            chunk = member.decompress(rest)
+            is_inside, rest = not member.eof, member.unused_data
+            if not is_inside:
+                member = opened()
+            if chunk:
+                yield chunk
+    if is_inside:
+        raise EOFError("the compressed data ends before its end mark")
+
+
+STANDARD_INPUT = "-"
+MAX_LINE = 1_000_000
+"""Bytes of one row, whatever its format. A longer line comes cut to a little more than this, so its length tells."""
+HEAD_BYTES = 1 << 20
+"""How much of a feed is looked at before it is read."""
+
+Progress = Callable[[int, int | None], None]
+"""Told the bytes of the (compressed) feeds consumed so far, and their total size where it is known."""
+
+_BLOCK = 1 << 17
+_FIRST = 512
+
+
+class _Counted:
+    """A file that counts the bytes taken from it, and shows its first ones beforehand."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self.consumed = 0
+        self.head = b""
+        while len(self.head) < _FIRST and (more := file.read(_FIRST - len(self.head))):  # a pipe gives what it has
+            self.head += more
+
+    def blocks(self) -> Iterator[bytes]:
+        block = self.head
+        while block:
+            self.consumed += len(block)
+            yield block
+            block = self._file.read(_BLOCK)
+
+
+def feed_size(path: str) -> int | None:
+    """The bytes of a feed file; None for standard input or a pipe.
+
+    Raises FeedError when there is no such file, so that a run over many feeds fails before its first one.
+    """
+    if path == STANDARD_INPUT:
+        return None
+    try:
+        state = Path(path).stat()
+    except (OSError, ValueError) as error:
+        raise FeedError(f"{path}: cannot be read: {_why(error)}") from error
+    if stat.S_ISDIR(state.st_mode):
+        raise FeedError(f"{path}: is a directory; name the feed files in it")
+    return state.st_size if stat.S_ISREG(state.st_mode) else None
+
+
+class Source:
+    """One open feed. `head` is its beginning; `chunks` gives all of it once, as the format's reader asks for it."""
+
+    def __init__(self, path: str, file: BinaryIO, consumed: Callable[[int], None]) -> None:
+        self.path = path
+        self.line = 0
+        """The last line that was read whole: kept by the format's reader, for what is said when the file breaks off."""
+        self._report = consumed
+        self._counted = _Counted(file)
+        if fault := foreign(self._counted.head):
+            raise FeedError(f"{path}: {fault}")
+        self.is_plain = path != STANDARD_INPUT and not is_packed(self._counted.head) and Path(path).is_file()
+        """Whether the bytes lie in the file as they are, so that it can be opened by its path."""
+        self._broken: Exception | None = None
+        self._content = unpacked(self._counted.head, self._counted.blocks())
+        self._before = list(self._beginning())
+        self.is_short = sum(map(len, self._before)) < HEAD_BYTES
+        """Whether `head` is the whole feed."""
+        self.encoding = ""
+        self.head = b"".join(self._before)[:HEAD_BYTES]
+        if fault := foreign(self.head):
+            raise FeedError(f"{path}: {fault}")
+        self.decode(marked_encoding(self.head) or UTF_8)
+
+    def _beginning(self) -> Iterator[bytes]:
+        size = 0
+        while size < HEAD_BYTES:
+            try:
+                chunk = next(self._content, b"")
+            except Exception as error:  # told by `chunks`, after the rows before it
+                self._broken = error
+                return
+            if not chunk:
+                return
+            size += len(chunk)
+            yield chunk
+
+    def decode(self, encoding: str) -> None:
+        """Takes the bytes for text in an encoding, from the first on."""
+        self.encoding = encoding
+        self.head = b"".join(as_utf8(iter([b"".join(self._before)[:HEAD_BYTES]]), encoding))
+
+    def raw(self) -> Iterator[bytes]:
+        """The unpacked content in chunks as it is. Raises FeedError where it breaks off."""
+        chunks = chain(self._before, self._rest())
+        self._before = []
+        reported = 0
+        while chunk := self._next(chunks):
+            if self._counted.consumed != reported:
+                reported = self._counted.consumed
+                self._report(reported)
+            yield chunk
+
+    def _rest(self) -> Iterator[bytes]:
+        if self._broken:
+            raise self._broken
+        yield from self._content
+
+    def chunks(self) -> Iterator[bytes]:
+        """The content in chunks of UTF-8, without a byte order mark. Raises FeedError where it breaks off."""
+        return as_utf8(self.raw(), self.encoding)
+
+    def _next(self, chunks: Iterator[bytes]) -> bytes:
+        from zstandard import ZstdError
+
+        try:
+            return next(chunks, b"")
+        except BombError as error:
+            raise FeedError(f"{self.path}: line {self.line + 1:,}: {error}; a feed does not pack so well") from error
+        except (OSError, EOFError, zlib.error, ZstdError) as error:
+            raise self.broken(_why(error)) from error
+
+    def finish(self) -> None:
+        """Tells that all of it was read, where it was not read by `raw` or `chunks`."""
+        if self.is_plain:
+            self._report(Path(self.path).stat().st_size)
+
+    def broken(self, why: str) -> FeedError:
+        """The error for a feed that breaks off after the line that was read last."""
+        advice = "the rows up to there were read; fetch the file again"
+        return FeedError(f"{self.path}: breaks off after line {self.line:,}: {why}; {advice}")
+
+
+@contextmanager
+def open_source(path: str, consumed: Callable[[int], None]) -> Iterator[Source]:
+    """A feed, open: a file's path, or "-" for standard input. `consumed` is told the bytes taken from it as they grow.
+
+    Raises FeedError when it cannot be opened or is of a foreign format.
+    """
+    try:
+        file: BinaryIO = sys.stdin.buffer if path == STANDARD_INPUT else io.FileIO(path)
+    except OSError as error:
+        raise FeedError(f"{path}: cannot be read: {_why(error)}") from error
+    with nullcontext() if path == STANDARD_INPUT else file:
+        try:
+            source = Source(path, file, consumed)
+        except OSError as error:
+            raise FeedError(f"{path}: cannot be read: {_why(error)}") from error
+        yield source
+
+
+def opened_sources(paths: Sequence[str], progress: Progress) -> Iterator[Source]:
+    """Several feeds, each open until the next one is asked for. `progress` counts over all of them.
+
+    Raises FeedError as `open_source`, and before the first one where any is missing.
+    """
+    sizes = [feed_size(path) for path in paths]
+    total = None if None in sizes else sum(size or 0 for size in sizes)
+    before = 0
+    for path in paths:
+        consumed = 0
+
+        def report(count: int, before: int = before) -> None:
+            nonlocal consumed
+            consumed = count
+            progress(before + count, total)
+
+        with open_source(path, report) as source:
+            yield source
+        before += consumed
+
+
+def numbered_lines(source: Source) -> Iterator[tuple[int, bytes]]:
+    """Every line with its number from 1, without its newline. Raises FeedError where the feed breaks off."""
+    number = 0
+    rest = b""
+    for chunk in source.chunks():
+        if len(rest) > MAX_LINE and b"\n" not in chunk:
+            continue  # the middle of a line that is already too long
+        *lines, rest = (rest + chunk).split(b"\n")
+        for line in lines:
+            number += 1
+            yield number, line
+        source.line = number
+    if rest:
+        yield number + 1, rest
+
+
+def _why(error: BaseException) -> str:
+    return getattr(error, "strerror", None) or str(error) or type(error).__name__

@@ -1,0 +1,307 @@
+"""JSON feeds: an array cut into its elements as it streams in, JSON lines, and what an object's values become."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import datetime
+
+import msgspec
+
+from indexer.feeds import values
+from indexer.feeds.base import Feed, Format, Record, Rejected, Row, shortened
+from indexer.feeds.io import MAX_LINE, Source, numbered_lines
+from indexer.feeds.mapping import Note
+from indexer.feeds.values import UnusableValueError
+from indexer.feeds.variants import amount, check_count
+from retrieval.errors import FeedError, RowError
+from retrieval.records import Availability, Variant
+
+# Rows that are objects and may list their variants: JSON and Parquet.
+
+_CODES = ("sku", "gtin", "ean", "upc", "mpn")
+
+
+def assemble_objects(rows: Sequence[Row], note: Note, _now: datetime) -> tuple[Row, tuple[Variant, ...]]:
+    """The row without its variants, and these: a list of objects with id, options, price, availability, identifiers
+    (or sku, gtin, ean, upc, mpn) and image. Anything else under that name is an attribute.
+
+    Raises RowError for a variant with a broken price or a value of the wrong type.
+    """
+    row = rows[0]
+    listed = row.get("variants")
+    if not isinstance(listed, list) or not listed or not all(isinstance(one, Mapping) for one in listed):
+        return row, ()
+    check_count(listed)
+    rest = {name: value for name, value in row.items() if name != "variants"}
+    return rest, tuple(_variant(one, place, note) for place, one in enumerate(listed, 1))
+
+
+def _variant(row: Row, place: int, note: Note) -> Variant:
+    codes = {kind: row[kind] for kind in _CODES if row.get(kind) is not None}
+    identifiers = {**codes, **_object("variants.identifiers", row.get("identifiers"))}
+    options = _object("variants.options", row.get("options"))
+    return Variant(
+        id=_text("variants.id", row.get("id") or row.get("sku")) or str(place),
+        options={name: spelled for name, value in options.items() if (spelled := _text("variants.options", value))},
+        price=amount("variants.price", row.get("price")),
+        availability=_availability(row.get("availability"), note),
+        identifiers={
+            kind: found for kind, value in identifiers.items() if (found := values.texts("variants.identifiers", value))
+        },
+        image=_text("variants.image", row.get("image")),
+    )
+
+
+def _object(field: str, value: object) -> Mapping[str, object]:
+    if value is None:
+        return {}
+    if not isinstance(value, Mapping):
+        raise values.wrong_type(field, value)
+    return value
+
+
+def _text(field: str, value: object) -> str:
+    return "" if value is None else values.text(field, value)
+
+
+def _availability(value: object, note: Note) -> Availability | None:
+    if value is None or value == "":
+        return None
+    try:
+        return values.availability("variants.availability", value)
+    except UnusableValueError as error:
+        note("variants.availability", error.reason, error.detail)
+        return None
+
+
+# JSON lines, one product a line; and the file of rejected rows, which is JSON lines of rows in their own formats.
+
+TOO_LONG = "over 1 MB"
+_decoder = msgspec.json.Decoder()
+_rejected_decoder = msgspec.json.Decoder(Rejected)
+
+
+def read_lines(feed: Feed, named: str = "jsonl") -> Iterator[Record | Rejected]:
+    """A record for each line that is not blank, its bytes not yet decoded."""
+    path = feed.source.path
+    for number, line in numbered_lines(feed.source):
+        if len(line) > MAX_LINE:
+            yield too_long(path, number, named, line)
+        elif line and not line.isspace():
+            yield Record(path, number, named, line)
+
+
+def too_long(path: str, line: int, named: str, row: bytes) -> Rejected:
+    """A row that has more than MAX_LINE bytes."""
+    text = shortened(row[:MAX_LINE].decode(errors="replace"))
+    return Rejected(path, line, TOO_LONG, f"a row may have {MAX_LINE:,} bytes", named, text)
+
+
+def json_rows(row: object) -> Sequence[Row]:
+    """The object of a line: from its bytes, its text, or decoded already.
+
+    Raises RowError for what is not UTF-8, not JSON or not an object.
+    """
+    value: object = row.encode(errors="surrogatepass") if isinstance(row, str) else row
+    if isinstance(value, bytes):
+        value = decoded(value)
+    if not isinstance(value, dict):
+        raise RowError("not an object", "a row is a JSON object with the fields of one product")
+    return (value,)
+
+
+def decoded(line: bytes) -> object:
+    """The value of a line of JSON. Raises RowError where it has none."""
+    try:
+        return _decoder.decode(line)
+    except UnicodeDecodeError as error:
+        raise RowError("not UTF-8", str(error)) from error
+    except (msgspec.MsgspecError, RecursionError) as error:
+        return _lenient(line, error)
+
+
+def _lenient(line: bytes, error: Exception) -> object:
+    """JSON with NaN and Infinity, or numbers past a float's range, as some writers make it; the field is judged later.
+
+    Lone surrogates are refused here: they could never be written again.
+    """
+    try:
+        text = line.decode()
+    except UnicodeDecodeError as cause:
+        raise RowError("not UTF-8", str(cause)) from cause
+    try:
+        row = json.loads(text)
+        text = json.dumps(row, ensure_ascii=False)
+        text.encode()
+    except (ValueError, RecursionError):
+        raise RowError("not JSON", str(error)) from error
+    return row
+
+
+def read_rejected(feed: Feed) -> Iterator[Record | Rejected]:
+    """A record for each line of a file of rejected rows."""
+    return read_lines(feed, "rejected")
+
+
+def is_rejected(line: bytes) -> bool:
+    """Whether a line is one of a file of rejected rows."""
+    try:
+        value = _decoder.decode(line)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        return False
+    return isinstance(value, dict) and value.keys() == set(Rejected.__dataclass_fields__)
+
+
+def unwrapped(record: Record) -> Record:
+    """The record inside a line of rejected rows, with the place of that line. Raises RowError where there is none."""
+    line = record.row if isinstance(record.row, bytes) else b""
+    try:
+        inner = _rejected_decoder.decode(line)
+    except UnicodeDecodeError as error:
+        raise RowError("not UTF-8", str(error)) from error
+    except (msgspec.MsgspecError, RecursionError) as error:
+        raise RowError("not a rejected row", str(error)) from error
+    return Record(record.file, record.line, inner.format, inner.row)
+
+
+JSON_LINES = Format("jsonl", "JSON lines", read_lines, rows=json_rows, assemble=assemble_objects)
+REJECTED = Format("rejected", "rejected rows", read_rejected)
+
+
+# Brackets are counted outside strings, so that one malformed element is one bad row and not the end of the feed. An
+# element's bytes go on undecoded, as a line of JSON lines would.
+
+_LONGEST = 16 * MAX_LINE
+_LONGEST_BEFORE = 1_000
+"""Bytes that a pattern of what stands before an array may match."""
+# A bracket or a comma, behind anything without: plain text and whole strings. JSON has no line end inside a string, but
+# careless writers do: such a string ends at a quote with a mark of structure behind it; where there is none, its first
+# quote is a stray one. Atomic, so that nothing is tried twice; and no choice depends on where a chunk ended.
+_STRINGS = (
+    rb'"(?>(?:[^"\\\n]++|\\[^\n])*)"|"(?>(?:[^"\\]++|\\.)*)"(?=\s*+[,:}\]])|"(?=(?>(?:[^"\\]++|\\.)*)"\s*+[^\s,:}\]])'
+)
+_MARK = re.compile(rb'(?>(?:[^"{}\[\],]++|' + _STRINGS + rb")*)([{}\[\],])", re.DOTALL)
+_INNER = re.compile(rb'(?>(?:[^"{}\[\]]++|' + _STRINGS + rb")*)([{}\[\]])", re.DOTALL)
+
+
+def read_array(feed: Feed, inside: re.Pattern[bytes] | None = None) -> Iterator[Record | Rejected]:
+    """A record for each element, with the line on which it begins.
+
+    Where the array stands inside something else, `inside` matches what is before it, up to its bracket; arrays that
+    follow are read, too. Raises FeedError for what is no array, never ends, goes on behind its end, or has an element
+    over 16 MB.
+    """
+    path = feed.source.path
+    for line, element in _Elements(feed.source, inside):
+        if len(element) > MAX_LINE:
+            yield too_long(path, line, "json", element)
+        else:
+            yield Record(path, line, "json", element)
+
+
+class _Elements:
+    """The elements of the array in a source. The buffer never holds more than one element and one chunk."""
+
+    def __init__(self, source: Source, inside: re.Pattern[bytes] | None) -> None:
+        self._source = source
+        self._inside = inside
+        self._chunks = source.chunks()
+        self._buffer = b""
+        self._start = 0
+        """Where the element begins, or the text between two."""
+        self._place = 0
+        """What lies before was looked at."""
+        self._line = 1
+        """The line of `_start`."""
+        self._depth = 0
+        self._needed = 0
+
+    def __iter__(self) -> Iterator[tuple[int, bytes]]:
+        if self._inside is not None:
+            while self._find(self._inside):
+                yield from self._array()
+            return
+        while not self._buffer.strip():
+            if not self._more():
+                return
+        if self._buffer.lstrip()[:1] != b"[":
+            raise FeedError(f"{self._source.path}: line {self._line:,}: a JSON array begins with '['")
+        self._begin(self._buffer.index(b"[") + 1)
+        yield from self._array()
+        self._check_end()
+
+    def _begin(self, start: int) -> None:
+        """An array begins before a place of the buffer."""
+        self._line += self._buffer.count(b"\n", self._start, start)
+        self._start = self._place = start
+
+    def _find(self, inside: re.Pattern[bytes]) -> bool:
+        """Goes to the next array; False where there is none."""
+        while (match := inside.search(self._buffer, self._start)) is None:
+            self._begin(max(self._start, len(self._buffer) - _LONGEST_BEFORE))
+            if not self._more():
+                return False
+        self._begin(match.end())
+        return True
+
+    def _array(self) -> Iterator[tuple[int, bytes]]:
+        self._depth = 1
+        while self._depth:
+            match = (_MARK if self._depth == 1 else _INNER).match(self._buffer, self._place)
+            if match is None:
+                if not self._more():
+                    raise self._source.broken("the array is not closed")
+                continue
+            self._place = match.end()
+            yield from self._mark(match[1])
+
+    def _mark(self, mark: bytes) -> Iterator[tuple[int, bytes]]:
+        if mark in b"{[":
+            self._depth += 1
+        elif mark in b"}]":
+            self._depth -= 1
+        if (self._depth == 1 and mark == b",") or not self._depth:
+            yield from self._element(self._place - 1)
+
+    def _element(self, end: int) -> Iterator[tuple[int, bytes]]:
+        raw = self._buffer[self._start : end]
+        element = raw.strip()
+        if element:
+            yield self._line + raw[: raw.index(element[:1])].count(b"\n"), element
+        self._line += self._buffer.count(b"\n", self._start, self._place)
+        self._source.line = self._line - 1
+        self._start = self._place
+
+    def _more(self) -> bool:
+        """Takes chunks until there is enough to look again: as much as there was, so that nothing is looked at often.
+
+        False at the end of the feed.
+        """
+        self._buffer = self._buffer[self._start :]
+        self._place -= self._start
+        self._start = 0
+        if len(self._buffer) > _LONGEST:
+            fault = f"an element has over {_LONGEST // MAX_LINE} MB; a row may have {MAX_LINE:,} bytes"
+            raise FeedError(f"{self._source.path}: line {self._line:,}: {fault}")
+        parts, size = [self._buffer], 0
+        while size <= len(self._buffer) - self._place and (chunk := next(self._chunks, b"")):
+            parts.append(chunk)
+            size += len(chunk)
+        self._buffer = b"".join(parts)
+        return size > 0
+
+    def _check_end(self) -> None:
+        while True:
+            rest = self._buffer[self._start :]
+            behind = rest.lstrip()
+            self._line += rest[: len(rest) - len(behind)].count(b"\n")
+            if behind:
+                raise FeedError(f"{self._source.path}: line {self._line:,}: more behind the end of the JSON array")
+            self._start = self._place = len(self._buffer)
+            if not self._more():
+                return
+
+
+JSON_ARRAY = Format("json", "JSON array", read_array, rows=json_rows, assemble=assemble_objects)

@@ -1,0 +1,276 @@
+"""Which field of a feed's rows becomes which field of a product: the names known by default, a mapping file, flags.
+
+A mapping file is TOML or JSON, its keys are fields of a product:
+
+    title = "product_name"                      # another name
+    brand = "maker.name"                        # inside an object of the row
+    description = ["long_text", "short_text"]   # the first that has a value
+    price = {field = "cost", unit = "cents"}
+    currency = {value = "EUR"}                  # for every row; beside a field, for the rows without it
+    identifiers.ean = "barcode"
+    attributes.colour = "farbe"
+
+What it names replaces the known names of that product field; the other fields keep theirs.
+"""
+
+from __future__ import annotations
+
+import math
+import tomllib
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+
+import msgspec
+
+from indexer.feeds.values import NOT_FINITE, digits, wrong_type
+from retrieval.errors import FeedError, close_names
+from retrieval.records import AttributeValue, Product
+from retrieval.updates.validation import EXACT
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Where a value stands in a row: a field's name, or a path with dots into the objects of the row."""
+
+    name: str
+    unit: str = ""
+    """"cents" for a price in hundredths."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """The sources of one product field, the first with a value wins; `value` stands in where none has one."""
+
+    sources: tuple[Source, ...] = ()
+    value: object = None
+
+
+def names_rule(*names: str) -> Rule:
+    """The first of these names that has a value."""
+    return Rule(tuple(Source(name, "cents" if name.endswith("_cents") else "") for name in names))
+
+
+SALE_PERIOD = "sale_period"
+"""No field of a product: when its sale price holds, as two times with a slash between them."""
+
+DEFAULT_RULES: Mapping[str, Rule] = {
+    "id": names_rule("id", "product_id", "sku", "asin"),
+    "title": names_rule("title", "name"),
+    "description": names_rule("description", "long_description", "short_description"),
+    "brand": names_rule("brand", "manufacturer", "vendor"),
+    "category": names_rule("category", "categories", "product_type", "google_product_category"),
+    "price": names_rule("sale_price", "sale_price_cents", "price", "price_cents"),
+    "currency": names_rule("currency", "price_currency", "currency_code"),
+    "availability": names_rule("availability", "in_stock"),
+    "rating": names_rule("rating", "average_rating"),
+    "rating_count": names_rule("rating_count", "review_count"),
+    "images": names_rule("image", "images", "image_url", "image_link", "image_urls", "additional_image_link"),
+    "identifiers": names_rule("identifiers"),
+    "identifiers.sku": names_rule("sku"),
+    "identifiers.ean": names_rule("ean"),
+    "identifiers.gtin": names_rule("gtin"),
+    "identifiers.upc": names_rule("upc"),
+    "identifiers.mpn": names_rule("mpn"),
+    "identifiers.isbn": names_rule("isbn"),
+    "identifiers.asin": names_rule("asin"),
+    "identifiers.model": names_rule("model", "model_number"),
+    "attributes": names_rule("attributes"),
+    "created": names_rule("created", "created_at", "released", "release_date"),
+    "updated": names_rule("updated", "updated_at"),
+    "expires": names_rule("expires", "expiration_date", "valid_until", "price_valid_until"),
+    "language": names_rule("language", "lang"),
+    SALE_PERIOD: names_rule("sale_price_effective_date"),
+}
+_CONTAINERS = ("identifiers", "attributes")
+_FIELDS = tuple(field.name for field in fields(Product) if field.name != "variants")
+_KEYS = {"field", "unit", "value"}
+
+
+@dataclass(frozen=True, slots=True)
+class FeedMapping:
+    """The rule of each product field; as it comes, the names that are known by default."""
+
+    rules: Mapping[str, Rule] = field(default_factory=lambda: DEFAULT_RULES)
+    asked: frozenset[str] = frozenset()
+    """The source names that the user gave: one that no row has is worth a warning."""
+    given: frozenset[str] = frozenset()
+    """The product fields that the user gave rules for: these go over what a format's columns mean."""
+
+    def replacing(self, rules: Mapping[str, Rule]) -> FeedMapping:
+        """This mapping with the rules of some fields replaced by a user's."""
+        names = {source.name for rule in rules.values() for source in rule.sources}
+        return FeedMapping({**self.rules, **rules}, self.asked | names, self.given | rules.keys())
+
+    def under(self, rules: Mapping[str, Rule]) -> FeedMapping:
+        """This mapping for a format whose columns mean `rules`, where the user has not said otherwise."""
+        if not rules:
+            return self
+        known = {target: rule for target, rule in rules.items() if target not in self.given}
+        return FeedMapping({**self.rules, **known}, self.asked, self.given)
+
+
+def load_mapping(path: str | Path) -> FeedMapping:
+    """The default mapping with what a TOML or JSON file (told by its first character) replaces.
+
+    Raises FeedError when the file cannot be read, names an unknown product field, or holds anything but rules.
+    """
+    try:
+        content = Path(path).read_text(encoding="utf-8-sig")
+        is_json = content.lstrip().startswith("{")
+        table = msgspec.json.decode(content) if is_json else tomllib.loads(content)
+    except (OSError, ValueError, RecursionError, msgspec.MsgspecError) as error:
+        raise FeedError(f"mapping {path}: cannot be read as TOML or JSON: {error}") from error
+    return FeedMapping().replacing(dict(_rules(table, f"mapping {path}")))
+
+
+def parse_map_flags(flags: Iterable[str], mapping: FeedMapping | None = None) -> FeedMapping:
+    """`mapping` (the default one when None) with what flags such as `title=product_name` replace.
+
+    What follows the first `=` is a name, or a rule as a TOML value: `price={field = "cost", unit = "cents"}`.
+    Raises FeedError for anything else, and for an unknown product field.
+    """
+    result = mapping or FeedMapping()
+    for flag in flags:
+        target, separator, source = (part.strip() for part in flag.partition("="))
+        if not separator or not target or not source:
+            raise FeedError(f"--map {flag}: expected FIELD=NAME, such as title=product_name")
+        result = result.replacing(dict(_rules({target: _flag_value(source, flag)}, f"--map {flag}")))
+    return result
+
+
+def _flag_value(source: str, flag: str) -> object:
+    if source[0] not in "{[\"'":
+        return source
+    try:
+        return tomllib.loads(f"rule = {source}")["rule"]
+    except ValueError as error:
+        raise FeedError(f"--map {flag}: {source} is no TOML value: {error}") from error
+
+
+def _rules(table: Mapping[str, object], place: str) -> Iterable[tuple[str, Rule]]:
+    for target, content in table.items():
+        # `identifiers.ean = ...` is a table in a table; `attributes = {field = ...}` is a rule of its own
+        if target in _CONTAINERS and isinstance(content, dict) and "field" not in content:
+            for name, rule in content.items():
+                yield f"{target}.{name}", _rule(rule, f"{place}: {target}.{name}")
+            continue
+        _check_target(target, place)
+        yield target, _rule(content, f"{place}: {target}")
+
+
+def _check_target(target: str, place: str) -> None:
+    container, _, name = target.partition(".")
+    if target in (*_FIELDS, SALE_PERIOD) or (container in _CONTAINERS and name):
+        return
+    close = close_names(target, _FIELDS)
+    advice = f"did you mean {' or '.join(close)}?" if close else f"the fields are {', '.join(_FIELDS)}"
+    raise FeedError(f"{place}: a product has no field {target!r}; {advice}")
+
+
+def _rule(content: object, place: str) -> Rule:
+    if isinstance(content, list):
+        parts = [_rule(part, place) for part in content]
+        return Rule(tuple(source for part in parts for source in part.sources))
+    if isinstance(content, str) and content:
+        return Rule((Source(content),))
+    if not isinstance(content, dict) or not content or not content.keys() <= _KEYS:
+        raise FeedError(f"{place}: expected a name, a list of names, or a table of field, unit and value")
+    name, unit, value = content.get("field"), content.get("unit", ""), content.get("value")
+    if unit not in ("", "cents"):
+        raise FeedError(f"{place}: unit is {unit!r}; the only unit is 'cents'")
+    if not isinstance(value, str | int | float | list | None) or (name is None and value is None):
+        raise FeedError(f"{place}: expected a field, a value (a text, a number, true, false or a list), or both")
+    if name is not None and (not isinstance(name, str) or not name):
+        raise FeedError(f"{place}: field is {name!r}; expected a name")
+    return Rule((Source(name, unit),) if name else (), value)
+
+
+# The free attributes of a product: typed as the feed has them, objects flattened with dots, what is empty left out.
+
+Note = Callable[[str, str, str], None]
+"""Told the field, the reason and the detail of a value that was dropped."""
+
+_MAX_DEPTH = 8
+
+
+def add_attributes(
+    found: dict[str, AttributeValue], values: Mapping[str, object], note: Note, prefix: str = ""
+) -> None:
+    """Adds each value under its name; a name that is there already keeps its value.
+
+    Dropped with a note: a number that is not finite, a list with objects in it, an object more than eight deep.
+    """
+    for key, value in values.items():
+        kind = type(value)
+        converted: AttributeValue | None
+        # Nearly all are texts, booleans and small numbers, so they go the shortest way.
+        if kind is str:
+            converted = value.strip() or None  # type: ignore[attr-defined]
+        elif kind is bool:
+            converted = value  # type: ignore[assignment]
+        elif kind is int and -EXACT <= value <= EXACT:  # type: ignore[operator]
+            converted = float(value)  # type: ignore[arg-type]
+        elif isinstance(value, dict):
+            _add_inner(found, prefix + key.strip(), value, note)
+            continue
+        else:
+            converted = _converted(prefix + key.strip(), value, note)
+        if converted is not None:
+            name = prefix + key.strip()
+            if name and name not in found:
+                found[name] = converted
+
+
+def _add_inner(found: dict[str, AttributeValue], name: str, values: Mapping[str, object], note: Note) -> None:
+    if name.count(".") < _MAX_DEPTH:
+        add_attributes(found, values, note, f"{name}.")
+    else:
+        note(f"attributes.{name}", "nested too deep", f"more than {_MAX_DEPTH} objects in one another")
+
+
+def named_attributes(field: str, value: object) -> Mapping[str, object]:
+    """The attributes of a row: an object, or a list of objects with `name` and `value`.
+
+    Raises RowError for anything else.
+    """
+    if isinstance(value, dict):
+        return value
+    if not isinstance(value, list):
+        raise wrong_type(field, value)
+    pairs: dict[str, object] = {}
+    for one in value:
+        if not isinstance(one, dict) or not isinstance(one.get("name"), str):
+            raise wrong_type(field, value)
+        pairs[one["name"]] = one.get("value")
+    return pairs
+
+
+def _converted(name: str, value: object, note: Note) -> AttributeValue | None:
+    if isinstance(value, str):
+        return value.strip() or None
+    if isinstance(value, bool):
+        return value
+    if isinstance(value, float):
+        if math.isfinite(value):
+            return value
+        note(f"attributes.{name}", NOT_FINITE, str(value))
+    elif isinstance(value, int):
+        return float(value) if -EXACT <= value <= EXACT else str(value)
+    elif isinstance(value, list):
+        return _several(name, value, note) or None
+    return None
+
+
+def _several(name: str, values: list[object], note: Note) -> tuple[str, ...]:
+    if any(isinstance(value, dict | list) for value in values):
+        note(f"attributes.{name}", "a list of objects", f"{len(values)} of them")
+        return ()
+    converted = (_converted(name, value, note) for value in values)
+    return tuple(_spelled(value) for value in converted if value is not None)
+
+
+def _spelled(value: AttributeValue) -> str:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return digits(value) if isinstance(value, float) else str(value)

@@ -1,0 +1,116 @@
+"""Parquet, read batch by batch. It is read from its end, so what is packed or comes from a pipe goes to disk first."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from datetime import date, datetime, time, timedelta
+from decimal import Decimal
+from typing import BinaryIO
+
+from indexer.feeds.base import Feed, Format, Record, Rejected, Row, object_row
+from indexer.feeds.csv import Check, check_mapped, known_names
+from indexer.feeds.io import Source
+from indexer.feeds.json import assemble_objects
+from retrieval.errors import FeedError, RowError
+
+MAX_SPOOLED = 16 << 30
+"""Bytes of a packed or piped Parquet feed that may lie on disk while it is read."""
+MAX_GROUP = 4 << 30
+"""Bytes, unpacked, of one row group: the piece that a Parquet file is read by."""
+
+_BATCH = 500
+_BUFFER = 1 << 20
+
+
+def read_parquet(feed: Feed, check: Check = check_mapped) -> Iterator[Record | Rejected]:
+    """A record for each row; its line is the number of the row.
+
+    Raises FeedError for a file that is damaged, has row groups over 4 GB, or one that lacks a column, as
+    `check` finds: for the id or the title of products.
+    """
+    import pyarrow  # type: ignore[import-untyped]
+    from pyarrow.parquet import ParquetFile  # type: ignore[import-untyped]
+
+    source = feed.source
+    with ExitStack() as stack:
+        opened = source.path if source.is_plain else stack.enter_context(_spooled(source))
+        try:
+            file = stack.enter_context(ParquetFile(opened, pre_buffer=False, buffer_size=_BUFFER))
+            _check_groups(source.path, file.metadata)
+            columns = [str(name) for name in file.schema_arrow.names]
+            names = known_names(columns, feed.mapping)
+            check(source.path, [names.get(name, name) for name in columns], feed.mapping)
+            for batch in file.iter_batches(batch_size=_BATCH):
+                for row in batch.to_pylist():
+                    source.line += 1
+                    renamed = {names.get(name, name): value for name, value in row.items()} if names else row
+                    yield Record(source.path, source.line, "parquet", renamed)
+        except (pyarrow.ArrowException, OSError, ValueError, OverflowError) as error:
+            raise source.broken(str(error).split("\n")[0][:300]) from error
+    source.finish()
+
+
+def _check_groups(path: str, metadata: object) -> None:
+    for number in range(metadata.num_row_groups):  # type: ignore[attr-defined]
+        size = metadata.row_group(number).total_byte_size  # type: ignore[attr-defined]
+        if size > MAX_GROUP:
+            raise FeedError(
+                f"{path}: row group {number + 1} unpacks to {size:,} bytes; one may have {MAX_GROUP:,}: "
+                f"write the file with smaller row groups"
+            )
+
+
+def _spooled(source: Source) -> BinaryIO:
+    file: BinaryIO = tempfile.TemporaryFile()  # noqa: SIM115  # the caller closes it
+    size = 0
+    for chunk in source.raw():
+        size += len(chunk)
+        if size > MAX_SPOOLED:
+            file.close()
+            raise FeedError(
+                f"{source.path}: unpacks to more than {MAX_SPOOLED:,} bytes; hand over the Parquet file itself"
+            )
+        file.write(chunk)
+    file.seek(0)
+    return file
+
+
+def parquet_rows(row: object) -> Sequence[Row]:
+    """The row of a record with times, decimals and bytes as texts.
+
+    Raises RowError for bytes that are no text.
+    """
+    one = object_row(row)[0]
+    try:
+        return ({name: value if type(value) in _PLAIN else _plain(value) for name, value in one.items()},)
+    except RecursionError as error:
+        raise RowError("nested too deep") from error
+
+
+_PLAIN = frozenset({str, int, float, bool, type(None)})
+
+
+def _plain(value: object) -> object:
+    if isinstance(value, list):
+        if value and all(isinstance(one, tuple) and len(one) == 2 for one in value):  # a map
+            return {str(key): _plain(one) for key, one in value}
+        return [_plain(one) for one in value]
+    if isinstance(value, Mapping):
+        return {str(name): _plain(one) for name, one in value.items()}
+    if isinstance(value, datetime | date | time):
+        return value.isoformat()
+    if isinstance(value, timedelta):
+        return value.total_seconds()
+    if isinstance(value, Decimal):
+        return str(value)
+    if isinstance(value, bytes):
+        try:
+            return value.decode()
+        except UnicodeDecodeError as error:
+            raise RowError("not UTF-8", str(error)) from error
+    return value
+
+
+PARQUET = Format("parquet", "Parquet", read_parquet, rows=parquet_rows, assemble=assemble_objects)

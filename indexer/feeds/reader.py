@@ -1,0 +1,264 @@
+"""Feeds in, products out: records in the process that reads, products wherever they are made.
+
+`records` opens the feeds, recognises each one's format and gives its raw rows with their lines; `RecordReader` makes a
+product of one of them. `read_products` does both in one process. A row that cannot be used is set aside with its line
+and its reason (see `indexer.feeds.row_parser`); a file that breaks off raises FeedError after the rows before the
+break: a broken file must never look like a small catalog.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+import msgspec
+
+from indexer.feeds.base import Feed, Format, Noted, Noting, Record, Rejected, ignore
+from indexer.feeds.csv import CSV, first_line, opened_table
+from indexer.feeds.google import GOOGLE_TEXT, GOOGLE_XML, google_name, resembles_google
+from indexer.feeds.io import Progress, Source, opened_sources
+from indexer.feeds.json import JSON_ARRAY, JSON_LINES, REJECTED, is_rejected, unwrapped
+from indexer.feeds.mapping import FeedMapping
+from indexer.feeds.parquet import PARQUET
+from indexer.feeds.row_parser import RowReader
+from indexer.feeds.shopify import SHOPIFY, resembles_shopify
+from indexer.feeds.variants import with_variants
+from indexer.feeds.woocommerce import WOOCOMMERCE, resembles_woocommerce
+from retrieval.errors import FeedError, RowError, close_names
+from retrieval.records import Product
+
+__all__ = [
+    "FORMATS",
+    "FieldNames",
+    "Noted",
+    "Noting",
+    "ProductRow",
+    "Record",
+    "RecordReader",
+    "Rejected",
+    "format_named",
+    "read_products",
+    "recognised",
+    "records",
+]
+
+
+_MAX_NAMES = 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class ProductRow:
+    """A product with the line of its feed, counted from 1."""
+
+    line: int
+    product: Product
+
+
+def records(
+    paths: Sequence[str],
+    *,
+    mapping: FeedMapping | None = None,
+    format: str = "",  # noqa: A002  # as the option is called
+    note: Noting = ignore,
+    progress: Progress = ignore,
+) -> Iterator[Record | Rejected]:
+    """The rows of several feeds, one after the other, undecoded; and those that are none already here.
+
+    `format` is the name of all feeds' format; empty recognises each one's. `note` is told what is true of a whole feed
+    and which products are not for sale. `progress` counts over all feeds; the total is None where one is standard
+    input or a pipe. Raises FeedError for a feed that cannot be opened (before the first row, when it is missing), is of
+    no known format, lacks a column, or breaks off (after its rows before that).
+    """
+    asked = format_named(format) if format else None
+    for source in opened_sources(paths, progress):
+        feed = Feed(source, mapping or FeedMapping(), note)
+        yield from (asked or recognised(feed)).read(feed)
+
+
+@dataclass(frozen=True, slots=True)
+class FieldNames:
+    """Which of the user's names no row had, and the names that there were. What several readers say merges."""
+
+    unseen: frozenset[str]
+    names: frozenset[str]
+
+    def merged(self, other: FieldNames) -> FieldNames:
+        """What two readers of parts of the rows say of all of them."""
+        return FieldNames(self.unseen & other.unseen, self.names | other.names)
+
+    def noted(self, files: str) -> Iterator[Noted]:
+        """A note for each unseen name: most likely it is misspelled."""
+        for name in sorted(self.unseen):
+            close = close_names(name, sorted(self.names))
+            advice = f"did you mean {' or '.join(close)}?" if close else "the mapping has no effect there"
+            yield Noted(files, 0, name, "no row has this field", advice)
+
+
+class RecordReader:
+    """Makes products of records, by a mapping and as of a time: it decides which sale prices hold."""
+
+    def __init__(self, mapping: FeedMapping, *, now: datetime | None = None) -> None:
+        self._mapping = mapping
+        self._now = now or datetime.now(UTC)
+        self._readers: dict[str, RowReader] = {}
+
+    def product(self, record: Record, note: Noting = ignore) -> Product:
+        """The product of a record; `note` is told of each value that was dropped.
+
+        Raises RowError when the row has to be set aside.
+        """
+        record = _inner(record)
+        known = FORMATS[record.format]
+        reader = self._readers.get(record.format)
+        if reader is None:
+            reader = self._readers[record.format] = RowReader(self._mapping.under(known.rules), self._now)
+
+        def noted(field: str, reason: str, detail: str) -> None:
+            note(Noted(record.file, record.line, field, reason, detail))
+
+        row, variants = known.assemble(known.rows(record.row), noted, self._now)
+        product = reader.read(row, noted)
+        return with_variants(product, variants) if variants else product
+
+    def row_of(self, record: Record) -> object:
+        """The row of a record as JSON can hold it: decoded, or the text of what cannot be."""
+        return _row_of(_innermost(record))
+
+    def rejected(self, record: Record, error: RowError) -> Rejected:
+        """A record as a row that was set aside for an error."""
+        inner = _innermost(record)
+        return Rejected(record.file, record.line, error.reason, error.detail, inner.format, _row_of(inner))
+
+    @property
+    def fields(self) -> FieldNames:
+        """Which of the user's names none of the rows had so far, and the names that they had."""
+        unseen = self._mapping.asked
+        for reader in self._readers.values():
+            unseen = unseen & reader.unseen
+        names = [name for reader in self._readers.values() for name in reader.names]
+        return FieldNames(frozenset(unseen), frozenset(sorted(names)[:_MAX_NAMES]))
+
+
+def _inner(record: Record) -> Record:
+    """The record itself, or the one inside a rejected row. Raises RowError where that has no format."""
+    if record.format == "rejected":
+        record = unwrapped(record)
+        if record.format not in FORMATS or record.format == "rejected":
+            raise RowError("not a rejected row", f"its format is {record.format[:80]!r}")
+    return record
+
+
+def _innermost(record: Record) -> Record:
+    """As `_inner`, but a rejected row without a format is taken as it is."""
+    try:
+        return _inner(record)
+    except RowError:
+        return record
+
+
+def _row_of(record: Record) -> object:
+    if not isinstance(record.row, bytes):
+        try:
+            return FORMATS[record.format].rows(record.row)[0] if record.format == "parquet" else record.row
+        except RowError:
+            return str(record.row)
+    try:
+        row: object = msgspec.json.decode(record.row)
+        msgspec.json.encode(row)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, OverflowError):
+        return record.row.decode(errors="replace")
+    return row
+
+
+def read_products(
+    paths: Sequence[str],
+    mapping: FeedMapping,
+    reject: Callable[[Rejected], None],
+    *,
+    format: str = "",  # noqa: A002  # as the option is called
+    note: Noting = ignore,
+    progress: Progress = ignore,
+    now: datetime | None = None,
+) -> Iterator[ProductRow]:
+    """The products of several feeds as one catalog, in one process. The first of equal ids stays, across feeds too.
+
+    See `records` for the hooks, and for what it raises. The ids are held in memory.
+    """
+    reader = RecordReader(mapping, now=now)
+    ids: set[str] = set()
+    for record in records(paths, mapping=mapping, format=format, note=note, progress=progress):
+        if isinstance(record, Rejected):
+            reject(record)
+            continue
+        try:
+            product = reader.product(record, note)
+            if product.id in ids:
+                raise RowError("duplicate id", repr(product.id))
+        except RowError as error:
+            reject(reader.rejected(record, error))
+        else:
+            ids.add(product.id)
+            yield ProductRow(record.line, product)
+    for unseen in reader.fields.noted(", ".join(paths)):
+        note(unseen)
+
+
+# All formats, and which one a feed has: told by its first bytes and its header, never by its name.
+
+FORMATS: Mapping[str, Format] = {
+    one.name: one
+    for one in (
+        GOOGLE_XML,
+        GOOGLE_TEXT,
+        SHOPIFY,
+        WOOCOMMERCE,
+        JSON_LINES,
+        JSON_ARRAY,
+        CSV,
+        PARQUET,
+        REJECTED,
+    )
+}
+
+
+def format_named(name: str) -> Format:
+    """A format by its name. Raises FeedError for an unknown one, naming those that there are."""
+    if name in FORMATS:
+        return FORMATS[name]
+    close = close_names(name, list(FORMATS))
+    advice = f"did you mean {' or '.join(close)}?" if close else f"the formats are {', '.join(FORMATS)}"
+    raise FeedError(f"--format {name}: there is no such format; {advice}")
+
+
+def recognised(feed: Feed) -> Format:
+    """The format of a feed. An empty one is JSON lines without a line. Raises FeedError for what is none."""
+    source = feed.source
+    if source.head.startswith(b"PAR1"):
+        return PARQUET
+    start = source.head.lstrip()
+    if not start:
+        return JSON_LINES
+    if start.startswith(b"<"):
+        return GOOGLE_XML
+    if start.startswith(b"["):
+        return JSON_ARRAY
+    if start.startswith(b"{"):
+        return REJECTED if is_rejected(start.split(b"\n", 1)[0]) else JSON_LINES
+    return _table_format(feed, source)
+
+
+def _table_format(feed: Feed, source: Source) -> Format:
+    table = opened_table(feed, fewest=2)
+    if table is None:
+        raise FeedError(
+            f"{source.path}: line 1: cannot be recognised: {first_line(source.head)} begins no JSON, no XML and no "
+            f"table with a header; say what it is with --format ({', '.join(FORMATS)})"
+        )
+    if resembles_shopify(table.names):
+        return SHOPIFY
+    if resembles_woocommerce(table.names):
+        return WOOCOMMERCE
+    if resembles_google([google_name(name) for name in table.names]):
+        return GOOGLE_TEXT
+    return CSV

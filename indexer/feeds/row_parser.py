@@ -1,0 +1,352 @@
+"""The values of one row, taken by the rules of a mapping: what was found for which field, and what is left over."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Mapping
+from datetime import datetime
+from typing import Any, TypeVar
+
+from indexer.feeds import values
+from indexer.feeds.mapping import SALE_PERIOD, FeedMapping, Note, Rule, Source, add_attributes, named_attributes
+from indexer.feeds.values import UnusableValueError, currency_code, price
+from retrieval.errors import RowError
+from retrieval.records import AttributeValue, Product
+from retrieval.updates.validation import CONTROL, MAX_ID_BYTES
+
+T = TypeVar("T")
+
+_PARSERS: Mapping[str, Callable[[str, object], object]] = {
+    "description": values.paragraphs,
+    "brand": values.brand,
+    "category": values.category,
+    "currency": values.currency,
+    "availability": values.availability,
+    "rating": values.rating,
+    "rating_count": values.count,
+    "created": values.time,
+    "updated": values.time,
+    "expires": values.time,
+    "language": values.language,
+}
+
+_MODEL = re.compile(r"(?=\D*\d)\S+")
+
+
+class Plan:
+    """The rules for rows with the same names, without the sources that none of them has."""
+
+    def __init__(self, rules: Mapping[str, Rule], targets: Mapping[str, str], names: frozenset[str]) -> None:
+        self.targets = targets
+        """The product field that each name of the mapping stands for first."""
+        self.rules: dict[str, Rule] = {}
+        for target, rule in rules.items():
+            sources = tuple(one for one in rule.sources if one.name in names or one.name.partition(".")[0] in names)
+            if sources or rule.value is not None:
+                self.rules[target] = Rule(sources, rule.value)
+        parsers = [(target, parse) for target, parse in _PARSERS.items() if target in self.rules]
+        alone = {target: name for target, _ in parsers if (name := _only_name(self.rules[target], names))}
+        self.singles = [(target, alone[target], parse) for target, parse in parsers if target in alone]
+        """Fields that only one name of the row can give: nearly all of them, so they are read the shortest way."""
+        self.parsers = [(target, parse) for target, parse in parsers if target not in alone]
+        self.has_price = "price" in self.rules
+        self.has_images = "images" in self.rules
+        self.has_name = "name" in names
+        self.kinds = [target.partition(".")[2] for target in self.rules if target.startswith("identifiers.")]
+        self.named = [target.partition(".")[2] for target in self.rules if target.startswith("attributes.")]
+
+
+def _only_name(rule: Rule, names: frozenset[str]) -> str:
+    """The name that alone can give a field its value; empty where there are others, or a constant."""
+    if len(rule.sources) != 1 or rule.value is not None or rule.sources[0].name not in names:
+        return ""
+    return rule.sources[0].name
+
+
+class Reading:
+    """One row on its way: what was found for which product field, and which names of the row were taken."""
+
+    __slots__ = ("_found", "_is_on_sale", "_note", "_plan", "_row", "_taken")
+
+    def __init__(self, plan: Plan, row: Mapping[str, object], note: Note) -> None:
+        self._plan = plan
+        self._row = row
+        self._note = note
+        self._found: dict[str, object] = {}
+        self._taken: set[str] = set()
+        self._is_on_sale = False
+
+    def find(self, target: str) -> tuple[Source, object] | None:
+        """The first value that the rule of a product field gives, with where it stood."""
+        rule = self._plan.rules.get(target)
+        if rule is None:
+            return None
+        for source in rule.sources:
+            value = self._row.get(source.name)
+            if value is not None and not _is_blank(value):  # nearly always, so it goes the shortest way
+                self._found[target] = value
+                self._taken.add(source.name)
+                return source, value
+            if value is None and not _is_blank(value := value_at(self._row, source.name)):
+                self._found[target] = value
+                self._take(source)
+                return source, value
+        return None if rule.value is None else (_CONSTANT, rule.value)
+
+    def singles(self) -> dict[str, object]:
+        """What the fields say that one name of the row gives; those that say nothing are left out."""
+        found: dict[str, object] = {}
+        for target, name, parse in self._plan.singles:
+            value = self._row[name]
+            if type(value) is str:  # as in _is_blank, without the call
+                if not value or value.isspace():
+                    continue
+            elif _is_blank(value):
+                continue
+            self._taken.add(name)
+            try:
+                found[target] = parse(name, value)
+            except UnusableValueError as error:
+                self._note(target, error.reason, error.detail)
+        return found
+
+    def optional(self, target: str, parse: Callable[[str, object], T]) -> T | None:
+        """What `parse` makes of the value of a field; None where there is none, or none that says anything."""
+        found = self.find(target)
+        return None if found is None else self._parsed(found, target, parse)
+
+    def _parsed(self, found: tuple[Source, object], target: str, parse: Callable[[str, object], T]) -> T | None:
+        source, value = found
+        try:
+            return parse(source.name, value)
+        except UnusableValueError as error:
+            self._note(target, error.reason, error.detail)
+            return None
+
+    def identity(self) -> str:
+        """The id. Raises RowError without one, and for one that could not be a key."""
+        found = self.find("id")
+        if found is None:
+            raise RowError("no id")
+        spelled = found[1] if isinstance(found[1], str) else values.text("id", found[1])
+        if CONTROL.search(spelled):
+            raise RowError("bad id", f"{spelled[:80]!r} has control characters")
+        if len(spelled) > MAX_ID_BYTES // 4 and len(spelled.encode()) > MAX_ID_BYTES:
+            raise RowError("bad id", f"over {MAX_ID_BYTES} bytes: {spelled[:80]!r}...")
+        return spelled.strip()
+
+    def title(self) -> str:
+        """The title. Raises RowError without one."""
+        found = self.find("title")
+        if found is None:
+            raise RowError("no title")
+        return values.text(found[0].name, found[1])
+
+    def price(self, now: datetime) -> tuple[float | None, str]:
+        """The price, a sale's before the regular one, and the currency it spells. Raises RowError for a broken one."""
+        is_over = SALE_PERIOD in self._plan.rules and not self._is_sale_time(now)
+        for source, value in self._candidates("price"):
+            is_sale = source.name.startswith("sale_price")
+            amount, currency = _amount(source, value)
+            self._take(source)
+            if is_sale and (is_over or not amount):
+                continue  # zero is how feeds say that there is no sale
+            self._is_on_sale = is_sale
+            return amount, currency
+        return None, ""
+
+    def _is_sale_time(self, now: datetime) -> bool:
+        """Whether the row's sale price holds: always, where it says no period; never, where that cannot be read."""
+        found = self.find(SALE_PERIOD)
+        if found is None:
+            return True
+        period = self._parsed(found, SALE_PERIOD, values.period)
+        return period is not None and values.holds(period, now)
+
+    def images(self) -> tuple[str, ...]:
+        """The images of all the names that the row has."""
+        found: tuple[str, ...] = ()
+        for source, value in self._candidates("images"):
+            self._take(source)
+            images = self._parsed((source, value), "images", values.images) or ()
+            found = tuple(dict.fromkeys(found + images)) if found else images
+        return found
+
+    def _candidates(self, target: str) -> Iterator[tuple[Source, object]]:
+        rule = self._plan.rules.get(target, Rule())
+        for source in rule.sources:
+            value = value_at(self._row, source.name)
+            if value is not None and not _is_blank(value):
+                yield source, value
+        if rule.value is not None:
+            yield _CONSTANT, rule.value
+
+    def _take(self, source: Source) -> None:
+        self._taken.add(source.name if source.name in self._row else source.name.partition(".")[0])
+
+    def identifiers(self, title: str) -> dict[str, tuple[str, ...]]:
+        """The identifiers by kind, with the model number that stands under `name` beside a title."""
+        found: dict[str, tuple[str, ...]] = {}
+        container = self.find("identifiers")
+        if container is not None:
+            for kind, value in named_attributes("identifiers", container[1]).items():
+                if not _is_blank(value):
+                    self._add_identifier(found, kind, (container[0], value))
+        for kind in self._plan.kinds:
+            one = self.find(f"identifiers.{kind}")
+            if one is not None:
+                self._add_identifier(found, kind, one)
+        name = self._row.get("name") if self._plan.has_name else None
+        if "name" not in self._taken and isinstance(name, str) and name != title and _MODEL.fullmatch(name.strip()):
+            self._taken.add("name")
+            self._add_identifier(found, "model", (Source("name"), name))
+        return found
+
+    def _add_identifier(self, found: dict[str, tuple[str, ...]], kind: str, value: tuple[Source, object]) -> None:
+        spelled = self._parsed(value, f"identifiers.{kind}", values.texts)
+        if spelled:
+            found[kind] = tuple(dict.fromkeys(found[kind] + spelled)) if kind in found else spelled
+
+    def attributes(self, title: str) -> dict[str, AttributeValue]:
+        """The attributes, and what nothing else has taken: so this is asked last."""
+        found: dict[str, AttributeValue] = {}
+        for name in self._plan.named:
+            one = self.find(f"attributes.{name}")
+            if one is not None:
+                add_attributes(found, {name: one[1]}, self._note)
+        container = self.find("attributes")
+        if container is not None:
+            add_attributes(found, named_attributes(container[0].name, container[1]), self._note)
+        # Cheaper than a difference of sets, and most of what is left is nothing.
+        taken = self._taken
+        rest = {name: value for name, value in self._row.items() if name not in taken and not _is_blank(value)}
+        if rest:
+            add_attributes(found, dict(self._leftovers(rest, title)), self._note)
+        return found
+
+    def _leftovers(self, rest: Mapping[str, object], title: str) -> Iterator[tuple[str, object]]:
+        for name, value in rest.items():
+            target = self._plan.targets.get(name)
+            if target == "price":
+                if self._is_on_sale and not name.startswith("sale_price") and not _is_blank(value):
+                    yield "regular_price", _amount(self._price_source(name), value)[0]
+            elif name == "name" and isinstance(value, str) and value.strip().casefold() in title.casefold():
+                continue
+            elif target is None or value != self._found.get(target):
+                yield name, value
+
+    def _price_source(self, name: str) -> Source:
+        return next(source for source in self._plan.rules["price"].sources if source.name == name)
+
+
+_CONSTANT = Source("value")
+
+
+def value_at(row: Mapping[str, object], name: str) -> object:
+    """What a row has under a name, or under a path with dots into its objects; None where there is nothing."""
+    value = row.get(name)
+    if value is not None or "." not in name:
+        return value
+    inner: object = row
+    for part in name.split("."):
+        inner = inner.get(part) if isinstance(inner, dict) else None
+    return inner
+
+
+def _is_blank(value: object) -> bool:
+    if type(value) is str:
+        return not value or value.isspace()
+    return value is None or (not value and isinstance(value, list | dict))
+
+
+def _amount(source: Source, value: object) -> tuple[float, str]:
+    """A price in units of its currency, from a number, a text, or an object with value (or amount) and currency."""
+    currency = ""
+    if isinstance(value, dict):
+        unit = value.get("currency") or value.get("currency_code")
+        currency = currency_code(unit) if isinstance(unit, str) else ""
+        value = value.get("value", value.get("amount"))
+    if isinstance(value, bool) or not isinstance(value, str | int | float):
+        raise values.wrong_type(source.name, value)
+    amount, spelled = price(source.name, value)
+    return amount / 100 if source.unit == "cents" else amount, currency or spelled
+
+
+# One decoded row of a feed to one Product, by a mapping.
+#
+# What becomes of a value that cannot be used:
+#
+# | field                                | of another type   | of the right type, but not usable                       |
+# |--------------------------------------|-------------------|---------------------------------------------------------|
+# | id                                   | row set aside     | missing, blank, over 512 bytes, control characters: row |
+# | title                                | row set aside     | missing or blank: row set aside                         |
+# | price                                | row set aside     | no number, negative, NaN, infinite: row set aside       |
+# | description, brand, category, images | row set aside     | every text is usable                                    |
+# | identifiers                          | row set aside     | a number that is not finite: dropped with a note        |
+# | currency, language                   | row set aside     | no code that is known: dropped with a note              |
+# | availability                         | row set aside     | an unknown word: dropped with a note                    |
+# | rating                               | row set aside     | no number, NaN, outside 0 to 5: dropped with a note     |
+# | rating_count                         | row set aside     | no whole number from 0: dropped with a note             |
+# | created, updated, expires            | row set aside     | not a date: dropped with a note                         |
+# | attributes                           | row set aside     | NaN, lists of objects, too deep: dropped with a note    |
+#
+# A null, a blank text, an empty list and an empty object are no value: the next name of the mapping is tried. A field
+# of the row that no rule took becomes an attribute, with three exceptions: a name known for a product field is left out
+# when it says the same as the one that was taken; a `name` beside the title becomes the identifier "model" when it
+# looks like a model number (a digit, no blanks), and is left out when the title holds it; and the price beside a sale
+# price becomes the attribute "regular_price". A sale price counts only inside the period that the row gives for it.
+
+MAX_NAMES = 10_000
+"""How many names of rows are kept, to say what a misspelled one may have meant."""
+_MAX_PLANS = 1_000
+
+
+class RowReader:
+    """Makes products of rows by one mapping, and remembers which of the user's names no row has had.
+
+    `now` is the time that decides which sale prices hold.
+    """
+
+    def __init__(self, mapping: FeedMapping, now: datetime) -> None:
+        self.unseen = set(mapping.asked)
+        self.names: set[str] = set()
+        """The names of the rows, gathered while some of the user's are still unseen."""
+        self._now = now
+        self._rules = {target: rule for target, rule in mapping.rules.items() if rule.sources or rule.value is not None}
+        self._plans: dict[tuple[str, ...], Plan] = {}
+        self._targets: dict[str, str] = {}
+        for target, rule in self._rules.items():
+            for source in rule.sources:
+                self._targets.setdefault(source.name, target)
+
+    def _plan(self, row: Mapping[str, object]) -> Plan:
+        """The rules that can say something about a row. Feeds have few sets of names, so each is worked out once."""
+        names = tuple(row)
+        plan = self._plans.get(names)
+        if plan is None:
+            if len(self._plans) >= _MAX_PLANS:
+                self._plans.clear()
+            plan = self._plans[names] = Plan(self._rules, self._targets, frozenset(names))
+        return plan
+
+    def read(self, row: Mapping[str, object], note: Note) -> Product:
+        """The product of a row. Raises RowError when the row has to be set aside."""
+        if self.unseen:
+            if len(self.names) < MAX_NAMES:
+                self.names.update(row)
+            self.unseen = {name for name in self.unseen if value_at(row, name) is None and name not in row}
+        plan = self._plan(row)
+        reading = Reading(plan, row, note)
+        identity, title = reading.identity(), reading.title()
+        amount, currency = reading.price(self._now) if plan.has_price else (None, "")
+        found: dict[str, Any] = reading.singles()
+        for target, parse in plan.parsers:
+            if (value := reading.optional(target, parse)) is not None:
+                found[target] = value
+        if currency and "currency" not in found:
+            found["currency"] = currency
+        if plan.has_images:
+            found["images"] = reading.images()
+        identifiers = reading.identifiers(title)
+        attributes = reading.attributes(title)  # the last: what nothing else took
+        return Product(identity, title, price=amount, identifiers=identifiers, attributes=attributes, **found)

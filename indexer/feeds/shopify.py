@@ -1,0 +1,204 @@
+"""Shopify's product CSV: one row a variant or an image, the rows of a product after each other with the same Handle.
+
+Products that are not for sale (Status draft or archived, Published false) are left out with a note. Headers of newer
+exports are read as the old ones.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from datetime import datetime
+
+from indexer.feeds.base import Feed, Format, Record, Rejected, Row
+from indexer.feeds.csv import Table, is_for_sale, read_table, resembles, table_rows
+from indexer.feeds.mapping import Note, Rule, names_rule
+from indexer.feeds.values import decimal_of
+from indexer.feeds.variants import Joined, Offer, amount, availability_of, check_count, listed, lowest, option_values
+from retrieval.records import Availability, Variant
+
+_TRACKER = "Variant Inventory Tracker"
+"""Who counts a variant's stock. A blank cell says nobody does; other blank cells say nothing."""
+REQUIRED = ("Handle", "Title", "Variant Price")
+_ALIASES = {
+    "url handle": "Handle",
+    "title": "Title",
+    "description": "Body (HTML)",
+    "body html": "Body (HTML)",
+    "product category": "Product Category",
+    "published on online store": "Published",
+    "sku": "Variant SKU",
+    "barcode": "Variant Barcode",
+    "price": "Variant Price",
+    "compare-at price": "Variant Compare At Price",
+    "inventory tracker": _TRACKER,
+    "inventory quantity": "Variant Inventory Qty",
+    "continue selling when out of stock": "Variant Inventory Policy",
+    "product image url": "Image Src",
+    "image position": "Image Position",
+    "variant image url": "Variant Image",
+}
+_KNOWN = (
+    "Handle",
+    "Title",
+    "Body (HTML)",
+    "Vendor",
+    "Product Category",
+    "Type",
+    "Tags",
+    "Published",
+    "Status",
+    "Variant SKU",
+    "Variant Price",
+    "Variant Compare At Price",
+    _TRACKER,
+    "Variant Inventory Qty",
+    "Variant Inventory Policy",
+    "Variant Barcode",
+    "Variant Image",
+    "Image Src",
+    "Image Position",
+    *(f"Option{number} {part}" for number in (1, 2, 3) for part in ("Name", "Value")),
+)
+_BY_SPELLING = {**_ALIASES, **{name.lower(): name for name in _KNOWN}}
+_TYPICAL = re.compile(
+    r"handle|url handle|body \(html\)|variant .*|option1 .*|compare-at price|image src", re.IGNORECASE
+)
+# What is said of a variant, of an image or of the shop, and nothing to a shopper; costs are nobody's business.
+_LEFT_OUT = re.compile(
+    r"Variant .*|Option\d .*|Image .*|Published|Status|Gift Card|SEO .*|Cost per item|Unit price.*|Included / .*"
+    r"|(Price|Compare At Price) / .*|Charge tax|Tax code|Requires shipping|Fulfillment service|Weight .*"
+    r"|Product image.*",
+    re.IGNORECASE,
+)
+_METAFIELD = re.compile(r"\s*\((product|variant)\.metafields\.[^)]*\)$")
+_NOT_FOR_SALE = {"Published": {"false", "no", "0"}, "Status": {"draft", "archived", "unlisted"}}
+_YES = {"continue", "true", "yes"}
+
+RULES: Mapping[str, Rule] = {
+    "id": names_rule("Handle"),
+    "title": names_rule("Title"),
+    "description": names_rule("Body (HTML)"),
+    "brand": names_rule("Vendor"),
+    "category": names_rule("Product Category", "Type"),
+    "price": names_rule("Variant Price"),
+    "availability": names_rule("availability"),
+    "images": names_rule("Image Src"),
+    "identifiers.sku": names_rule("Variant SKU"),
+    "identifiers.gtin": names_rule("Variant Barcode"),
+    "identifiers.mpn": names_rule("Google Shopping / MPN"),
+}
+
+
+def resembles_shopify(names: Collection[str]) -> bool:
+    """Whether columns are those of Shopify's export: two that are nobody else's."""
+    return resembles(names, _TYPICAL)
+
+
+def shopify_columns(table: Table) -> dict[str, str]:
+    """The columns under the names of the older exports."""
+    found: dict[str, str] = {}
+    for name in table.names:
+        known = _BY_SPELLING.get(name.lower())
+        if known and known not in found.values():
+            found[name] = known
+    return found
+
+
+def read_shopify(feed: Feed) -> Iterator[Record | Rejected]:
+    """A record for each product, with all its rows, blank cells left out."""
+    path = feed.source.path
+    product: Joined | None = None
+    for row in read_table(feed, "shopify", shopify_columns, REQUIRED):
+        if isinstance(row, Rejected):
+            yield row
+            continue
+        line, cells = row
+        filled = {name: value for name, value in cells.items() if value or name == _TRACKER}
+        if product and filled.get("Handle") == product.rows[0].get("Handle"):
+            product.add(filled)
+            continue
+        if product and is_for_sale(feed, product.line, product.rows[0], _NOT_FOR_SALE):
+            yield product.record(path, "shopify")
+        product = Joined(line, filled)
+    if product and is_for_sale(feed, product.line, product.rows[0], _NOT_FOR_SALE):
+        yield product.record(path, "shopify")
+
+
+def assemble_shopify(rows: Sequence[Row], _note: Note, _now: datetime) -> tuple[Row, tuple[Variant, ...]]:
+    """The product's own row with what it takes from its variants, and these.
+
+    Raises RowError for a broken price of a variant.
+    """
+    check_count(rows)
+    own = rows[0]
+    sold = [row for row in rows if row.get("Variant Price") or row.get("Option1 Value")]
+    options = {number: str(own.get(f"Option{number} Name") or "").strip() for number in (1, 2, 3)}
+    variants = tuple(_variant(str(own.get("Handle", "")), place, row, options) for place, row in enumerate(sold, 1))
+    row = {_METAFIELD.sub("", name): value for name, value in own.items() if not _LEFT_OUT.fullmatch(name)}
+    offer = lowest(map(_offer, sold))
+    if offer:
+        row["Variant Price"] = offer.price
+        if offer.regular is not None:
+            row["regular_price"] = offer.regular
+    row["availability"] = availability_of(variants)
+    for name in ("Variant SKU", "Variant Barcode"):
+        row[name] = listed(*(_code(one, name) for one in sold))
+    row["Image Src"] = listed(*_images(rows), *(variant.image for variant in variants))
+    row["Tags"] = listed(*str(own.get("Tags", "")).split(","))
+    row["attributes"] = option_values(variants)
+    is_one = len(variants) == 1 and not variants[0].options
+    return row, () if is_one else variants
+
+
+def _images(rows: Sequence[Row]) -> list[object]:
+    """The images of all rows, by their position where they have one."""
+    pictured = [row for row in rows if row.get("Image Src")]
+    return [row["Image Src"] for row in sorted(pictured, key=_position)]
+
+
+def _position(row: Row) -> float:
+    value = row.get("Image Position")
+    return (decimal_of(value) if isinstance(value, str) else None) or 0.0
+
+
+def _offer(row: Row) -> Offer | None:
+    now = amount("Variant Price", row.get("Variant Price"))
+    before = amount("Variant Compare At Price", row.get("Variant Compare At Price"))
+    if now is None:
+        return None
+    return Offer(now, before if before is not None and before > now else None)
+
+
+def _variant(handle: str, place: int, row: Row, names: Mapping[int, str]) -> Variant:
+    sku, barcode = _code(row, "Variant SKU"), _code(row, "Variant Barcode")
+    values = {name: str(row.get(f"Option{number} Value") or "").strip() for number, name in names.items() if name}
+    is_default = set(values.items()) == {("Title", "Default Title")}
+    return Variant(
+        id=sku or f"{handle}-{place}",
+        options={} if is_default else {name: value for name, value in values.items() if value},
+        price=amount("Variant Price", row.get("Variant Price")),
+        availability=_stock(row),
+        identifiers={kind: (value,) for kind, value in (("sku", sku), ("gtin", barcode)) if value},
+        image=str(row.get("Variant Image") or row.get("Image Src") or "").strip(),
+    )
+
+
+def _code(row: Row, name: str) -> str:
+    """A number as a code: spreadsheets get an apostrophe before it, so that they leave it alone."""
+    return str(row.get(name) or "").strip().removeprefix("'")
+
+
+def _stock(row: Row) -> Availability | None:
+    """What the inventory columns say: a variant that nobody counts is always there."""
+    quantity = row.get("Variant Inventory Qty")
+    count = decimal_of(quantity) if isinstance(quantity, str) else None
+    if count is None:
+        return None
+    if count > 0 or not str(row.get(_TRACKER, "shopify")).strip():
+        return Availability.IN_STOCK
+    may_go_on = str(row.get("Variant Inventory Policy", "")).strip().lower() in _YES
+    return Availability.BACKORDER if may_go_on else Availability.OUT_OF_STOCK
+
+
+SHOPIFY = Format("shopify", "Shopify product CSV", read_shopify, RULES, rows=table_rows, assemble=assemble_shopify)

@@ -1,0 +1,115 @@
+"""What a product takes from its variants: the lowest price, every identifier, every option's values, the best stock."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+
+from indexer.feeds.base import Record, Rejected, shortened
+from indexer.feeds.io import MAX_LINE
+from indexer.feeds.values import price, wrong_type
+from retrieval.errors import RowError
+from retrieval.records import Availability, Product, Variant
+
+MAX_VARIANTS = 5_000
+"""Rows of one product, besides its own. Shop software allows fewer: a feed with more lost what tells products apart."""
+MAX_CHARACTERS = 16 * MAX_LINE
+"""Text of all rows of one product."""
+TOO_MANY = "too many variants"
+
+_BEST_FIRST = (Availability.IN_STOCK, Availability.PREORDER, Availability.BACKORDER, Availability.OUT_OF_STOCK)
+
+
+class Joined:
+    """The rows of one product as they come, within bounds: what goes past them is not kept, and known by its size."""
+
+    def __init__(self, line: int, row: dict[str, str]) -> None:
+        self.line = line
+        self.rows: list[dict[str, str]] = []
+        self._size = 0
+        self.add(row)
+
+    def add(self, row: dict[str, str]) -> None:
+        """Takes another row."""
+        if not self.is_full:
+            self.rows.append(row)
+            self._size += sum(map(len, row.values()))
+
+    @property
+    def is_full(self) -> bool:
+        """Whether the rows are too many or too long for a product."""
+        return len(self.rows) > MAX_VARIANTS + 1 or self._size > MAX_CHARACTERS
+
+    def record(self, path: str, named: str) -> Record | Rejected:
+        """The rows as a record; set aside where they are too many or too long."""
+        if not self.is_full:
+            return Record(path, self.line, named, self.rows)
+        detail = f"a product may have {MAX_VARIANTS:,} rows and {MAX_CHARACTERS:,} characters"
+        text = shortened(" ".join(value for row in self.rows[:1] for value in row.values()))
+        return Rejected(path, self.line, TOO_MANY, detail, named, text)
+
+
+@dataclass(frozen=True, slots=True)
+class Offer:
+    """A price, and the price before it where it is a sale's."""
+
+    price: float
+    regular: float | None = None
+
+
+def lowest(offers: Iterable[Offer | None]) -> Offer | None:
+    """The cheapest offer, the first of equal ones; None where no variant has a price."""
+    return min((offer for offer in offers if offer), key=lambda offer: offer.price, default=None)
+
+
+def amount(field: str, value: object) -> float | None:
+    """A price as a feed's cell spells it; None for a blank one. Raises RowError for a broken one."""
+    if value is None or value == "" or (isinstance(value, str) and value.isspace()):
+        return None
+    if isinstance(value, bool) or not isinstance(value, str | int | float):
+        raise wrong_type(field, value)
+    return price(field, value)[0]
+
+
+def availability_of(variants: Iterable[Variant]) -> Availability | None:
+    """Whether any of the variants can be had; None where none says."""
+    found = {variant.availability for variant in variants}
+    return next((value for value in _BEST_FIRST if value in found), None)
+
+
+def option_values(variants: Iterable[Variant]) -> dict[str, list[str]]:
+    """Each option's name to its values, in the order of the variants."""
+    found: dict[str, dict[str, None]] = {}
+    for variant in variants:
+        for name, value in variant.options.items():
+            found.setdefault(name, {})[value] = None
+    return {name: list(values) for name, values in found.items()}
+
+
+def check_count(rows: Sequence[object]) -> None:
+    """Raises RowError for a product of more than MAX_VARIANTS rows."""
+    if len(rows) > MAX_VARIANTS + 1:
+        raise RowError(TOO_MANY, f"{len(rows):,} rows; a product may have {MAX_VARIANTS:,}")
+
+
+def with_variants(product: Product, variants: tuple[Variant, ...]) -> Product:
+    """The product with its variants, and with all by which it answers for them: what its own row says goes first."""
+    cheapest = lowest(Offer(variant.price) for variant in variants if variant.price is not None)
+    identifiers = dict(product.identifiers)
+    for variant in variants:
+        for kind, found in variant.identifiers.items():
+            identifiers[kind] = tuple(dict.fromkeys(identifiers.get(kind, ()) + found))
+    options = {name: tuple(found) for name, found in option_values(variants).items()}
+    return replace(
+        product,
+        variants=variants,
+        price=cheapest.price if product.price is None and cheapest else product.price,
+        availability=product.availability or availability_of(variants),
+        identifiers=identifiers,
+        attributes={**options, **product.attributes},
+    )
+
+
+def listed(*values: object) -> list[str]:
+    """The texts that are not blank, each once."""
+    return list(dict.fromkeys(value.strip() for value in values if isinstance(value, str) and value.strip()))

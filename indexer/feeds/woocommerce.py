@@ -1,0 +1,277 @@
+"""WooCommerce's product CSV: variations are rows of their own that name their parent, anywhere in the file.
+
+A product that may have variations waits, with these, in a private database of SQLite that goes to disk when it grows;
+all others go on at once. What is not for sale (Published 0 or -1, hidden in catalog) is left out with a note.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import closing
+from datetime import datetime
+
+import msgspec
+
+from indexer.feeds.base import Feed, Format, Record, Rejected, Row
+from indexer.feeds.csv import Table, is_for_sale, read_table, resembles, table_rows
+from indexer.feeds.mapping import Note, Rule, names_rule
+from indexer.feeds.values import UnusableValueError, decimal_of, holds, period
+from indexer.feeds.variants import Joined, Offer, amount, availability_of, check_count, listed, lowest, option_values
+from retrieval.errors import FeedError, RowError
+from retrieval.records import Availability, Variant
+
+# Products whose variations may stand anywhere behind or before them: both wait on disk until the end of the feed.
+
+_PARENT_ID = re.compile(r"id:\s*(\S+)", re.IGNORECASE)
+_ITS_OWN = "FROM variations WHERE line NOT IN joined AND ((id = ?1 AND ?1 <> '') OR (sku = ?2 AND ?2 <> ''))"
+
+
+class Waiting:
+    """Products and variations until the end of the feed, on disk where they are many."""
+
+    def __init__(self) -> None:
+        import sqlite3
+
+        self._rows = sqlite3.connect("", isolation_level=None)  # a private file, gone with the connection
+        self._rows.executescript(
+            "PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF; PRAGMA cache_size = -32000; BEGIN;"
+            "CREATE TABLE parents (line INTEGER PRIMARY KEY, id TEXT, sku TEXT, row BLOB);"
+            "CREATE TABLE variations (line INTEGER PRIMARY KEY, id TEXT, sku TEXT, row BLOB);"
+        )
+
+    def close(self) -> None:
+        """Gives the disk back."""
+        self._rows.close()
+
+    def add(self, line: int, row: dict[str, str], is_parent: bool) -> None:
+        """Keeps a row under its own id and SKU, or under those by which it names its parent."""
+        if is_parent:
+            insert = "INSERT INTO parents VALUES (?, ?, ?, ?)"
+            identity, sku = row.get("ID", "").strip(), row.get("SKU", "").strip()
+        else:
+            parent = row.get("Parent", "").strip()
+            by_id = _PARENT_ID.fullmatch(parent)
+            insert = "INSERT INTO variations VALUES (?, ?, ?, ?)"
+            identity, sku = (by_id[1], "") if by_id else ("", parent)
+        self._rows.execute(insert, (line, identity, sku, msgspec.json.encode(row)))
+
+    def products(self) -> Iterator[Joined]:
+        """Each product's own row with those of its variations behind it."""
+        self._rows.executescript(
+            "CREATE INDEX variations_by_id ON variations (id); CREATE INDEX variations_by_sku ON variations (sku);"
+            "CREATE TABLE joined (line INTEGER PRIMARY KEY);"
+        )
+        for line, identity, sku, content in self._rows.execute("SELECT * FROM parents ORDER BY line"):
+            product, names = Joined(line, _row(content)), (identity, sku)
+            for (variation,) in self._rows.execute(f"SELECT row {_ITS_OWN} ORDER BY line", names):
+                product.add(_row(variation))
+                if product.is_full:
+                    break
+            self._rows.execute(f"INSERT INTO joined SELECT line {_ITS_OWN}", names)
+            yield product
+
+    def orphans(self) -> Iterator[tuple[int, dict[str, str]]]:
+        """The variations that no product took."""
+        orphans = self._rows.execute("SELECT line, row FROM variations WHERE line NOT IN joined ORDER BY line")
+        for line, content in orphans:
+            yield line, _row(content)
+
+
+def _row(content: bytes) -> dict[str, str]:
+    return msgspec.json.decode(content, type=dict[str, str])
+
+
+REQUIRED = ("ID", "Type", "Name")
+NO_PARENT = "no parent"
+_KNOWN = (
+    "ID",
+    "Type",
+    "SKU",
+    "GTIN, UPC, EAN, or ISBN",
+    "Name",
+    "Published",
+    "Is featured?",
+    "Visibility in catalog",
+    "Short description",
+    "Description",
+    "Date sale price starts",
+    "Date sale price ends",
+    "In stock?",
+    "Stock",
+    "Backorders allowed?",
+    "Sale price",
+    "Regular price",
+    "Categories",
+    "Tags",
+    "Images",
+    "Parent",
+    "Brands",
+)
+_BY_SPELLING = {name.lower(): name for name in _KNOWN} | {"gtin/upc/ean/isbn": "GTIN, UPC, EAN, or ISBN"}
+_TYPICAL = re.compile(
+    r"is featured\?|visibility in catalog|in stock\?|backorders allowed\?|regular price|date sale price .*"
+    r"|sold individually\?|attribute 1 (name|value\(s\)|visible|global)|gtin, upc, ean, or isbn|download expiry days",
+    re.IGNORECASE,
+)
+_LEFT_OUT = re.compile(
+    r"Type|Published|Visibility in catalog|Position|Parent|Tax status|Tax class|Purchase note|Shipping class"
+    r"|Attribute \d+ .*|Meta: .*|Download .*|Stock|In stock\?|Low stock amount|Backorders allowed\?|Sold individually\?"
+    r"|Allow customer reviews\?|Date sale price .*|Sale price|Upsells|Cross-sells|Grouped products|Button text"
+    r"|Short description|Is featured\?",
+    re.IGNORECASE,
+)
+_ATTRIBUTE = re.compile(r"Attribute (\d+) name", re.IGNORECASE)
+_COMMA = re.compile(r"(?<!\\),")
+_HIDDEN = {"Published": {"0", "-1", "false", "no"}, "Visibility in catalog": {"hidden"}}
+
+RULES: Mapping[str, Rule] = {
+    "id": names_rule("ID"),
+    "title": names_rule("Name"),
+    "description": names_rule("Description"),
+    "brand": names_rule("Brands"),
+    "category": names_rule("Categories"),
+    "price": names_rule("Regular price"),
+    "availability": names_rule("availability"),
+    "images": names_rule("Images"),
+    "identifiers.sku": names_rule("SKU"),
+    "identifiers.gtin": names_rule("GTIN, UPC, EAN, or ISBN"),
+}
+
+
+def resembles_woocommerce(names: Collection[str]) -> bool:
+    """Whether columns are those of WooCommerce's export: two that are nobody else's."""
+    return resembles(names, _TYPICAL)
+
+
+def woocommerce_columns(table: Table) -> dict[str, str]:
+    """The columns in the spelling of the export."""
+    return {name: _BY_SPELLING[name.lower()] for name in table.names if name.lower() in _BY_SPELLING}
+
+
+def read_woocommerce(feed: Feed) -> Iterator[Record | Rejected]:
+    """A record for each product, with its variations behind its own row, blank cells left out."""
+    import sqlite3
+
+    try:
+        with closing(Waiting()) as waiting:
+            yield from _products(feed, waiting)
+    except sqlite3.Error as error:
+        raise FeedError(
+            f"{feed.source.path}: its variations cannot be kept on disk: {error}; free some space"
+        ) from error
+
+
+def _products(feed: Feed, waiting: Waiting) -> Iterator[Record | Rejected]:
+    path = feed.source.path
+    for row in read_table(feed, "woocommerce", woocommerce_columns, REQUIRED):
+        if isinstance(row, Rejected):
+            yield row
+            continue
+        line, cells = row
+        filled = {name: value for name, value in cells.items() if value}
+        kinds = set(listed(*filled.get("Type", "").lower().split(",")))
+        if kinds & {"variable", "variation"}:
+            waiting.add(line, filled, is_parent="variable" in kinds)
+        elif is_for_sale(feed, line, filled, _HIDDEN):
+            yield Record(path, line, "woocommerce", [filled])
+    for product in waiting.products():
+        if is_for_sale(feed, product.line, product.rows[0], _HIDDEN):
+            yield product.record(path, "woocommerce")
+    for line, one in waiting.orphans():
+        yield Rejected(path, line, NO_PARENT, f"no product is {one.get('Parent', '')!r}", "woocommerce", [one])
+
+
+def assemble_woocommerce(rows: Sequence[Row], note: Note, now: datetime) -> tuple[Row, tuple[Variant, ...]]:
+    """The product's own row with what it takes from its variations, and these.
+
+    Raises RowError for a broken price, and for a variation without its product.
+    """
+    check_count(rows)
+    own = rows[0]
+    if "variation" in str(own.get("Type", "")).lower():
+        raise RowError(NO_PARENT, f"a variation alone is no product; its parent is {own.get('Parent', '')!r}")
+    sold = [row for row in rows[1:] if str(row.get("Published", "1")).strip() not in _HIDDEN["Published"]]
+    variants = tuple(_variant(row, note, now) for row in sold)
+    offer = lowest(_offer(row, note, now) for row in sold) or _offer(own, note, now)
+    row = {name: value for name, value in own.items() if not _LEFT_OUT.fullmatch(name)}
+    if offer:
+        row["Regular price"] = offer.price
+        if offer.regular is not None:
+            row["regular_price"] = offer.regular
+    row["availability"] = availability_of(variants) or _stock(own)
+    row["SKU"] = listed(own.get("SKU"), *(one.get("SKU") for one in sold))
+    row["GTIN, UPC, EAN, or ISBN"] = listed(*(one.get("GTIN, UPC, EAN, or ISBN") for one in (own, *sold)))
+    texts = (own.get("Short description"), own.get("Description"))
+    row["Description"] = listed(*(str(text).replace("\\n", "\n") for text in texts if text))
+    row["Categories"] = (_several(own.get("Categories")) or [""])[0]
+    row["Tags"] = _several(own.get("Tags"))
+    row["Images"] = listed(*_several(own.get("Images")), *(variant.image for variant in variants))
+    row["attributes"] = {**_attributes(own), **option_values(variants)}
+    return row, variants
+
+
+def _several(value: object) -> list[str]:
+    """The values of a cell with commas between them; a comma that belongs to a value has a backslash."""
+    parts = _COMMA.split(value) if isinstance(value, str) else []
+    return listed(*(part.replace("\\,", ",") for part in parts))
+
+
+def _attributes(row: Row) -> dict[str, object]:
+    """The values of each attribute that has a name: one as a text, several as a list."""
+    found: dict[str, object] = {}
+    for column, name in row.items():
+        match = _ATTRIBUTE.fullmatch(column)
+        if match and isinstance(name, str) and name.strip():
+            values = _several(row.get(f"Attribute {match[1]} value(s)"))
+            found[name.strip()] = values[0] if len(values) == 1 else values
+    return found
+
+
+def _offer(row: Row, note: Note, now: datetime) -> Offer | None:
+    regular = amount("Regular price", row.get("Regular price"))
+    sale = amount("Sale price", row.get("Sale price"))
+    if not sale or not _is_on_sale(row, note, now):
+        return None if regular is None else Offer(regular)
+    return Offer(sale, regular if regular is not None and regular > sale else None)
+
+
+def _is_on_sale(row: Row, note: Note, now: datetime) -> bool:
+    start, end = (str(row.get(f"Date sale price {edge}") or "") for edge in ("starts", "ends"))
+    try:
+        return holds(period("Date sale price", f"{start}/{end}"), now)
+    except UnusableValueError as error:
+        note("sale_period", error.reason, error.detail)
+        return False
+
+
+def _variant(row: Row, note: Note, now: datetime) -> Variant:
+    offer = _offer(row, note, now)
+    pairs = (("sku", row.get("SKU")), ("gtin", row.get("GTIN, UPC, EAN, or ISBN")))
+    return Variant(
+        id=str(row.get("ID") or row.get("SKU") or "").strip(),
+        options={name: value for name, value in _attributes(row).items() if isinstance(value, str)},
+        price=offer.price if offer else None,
+        availability=_stock(row),
+        identifiers={kind: tuple(found) for kind, value in pairs if (found := listed(value))},
+        image=next(iter(_several(row.get("Images"))), ""),
+    )
+
+
+def _stock(row: Row) -> Availability | None:
+    spelled = str(row.get("In stock?") or "").strip().lower()
+    if spelled in ("1", "true", "yes"):
+        return Availability.IN_STOCK
+    if spelled == "backorder":
+        return Availability.BACKORDER
+    quantity = row.get("Stock")
+    count = decimal_of(quantity) if isinstance(quantity, str) else None
+    if spelled not in ("0", "false", "no"):
+        return None if count is None or spelled else Availability.IN_STOCK if count > 0 else Availability.OUT_OF_STOCK
+    may_wait = str(row.get("Backorders allowed?") or "").strip().lower() in ("1", "notify", "yes")
+    return Availability.BACKORDER if may_wait else Availability.OUT_OF_STOCK
+
+
+WOOCOMMERCE = Format(
+    "woocommerce", "WooCommerce product CSV", read_woocommerce, RULES, rows=table_rows, assemble=assemble_woocommerce
+)

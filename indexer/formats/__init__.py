@@ -1,1 +1,0 @@
-"""The formats of feeds: each module reads one, `registry` lists them and tells which one a feed has."""

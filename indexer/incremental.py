@@ -1,0 +1,226 @@
+"""The version before: what a rebuild may take over from it, and how it differs from what is being built."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from indexer.cleaning.spelling import Settler, brand_key, level_key
+from indexer.embedding_cache import KnownVectors
+from retrieval.errors import StoreDamagedError, StoreError
+from retrieval.filters.schema import FieldCatalog
+from retrieval.index.keyword_documents import LINES_FILE
+from retrieval.index.token_states import MOST_TOKENS, STATES_FILES, StoredStates, TokenRuns
+from retrieval.index.vectors import VECTORS_FILE
+from retrieval.records import Product
+from retrieval.store.manifest import (
+    FIELDS_FILE,
+    KEYWORD_FOLDER,
+    STANDING_FILE,
+    STATES_FOLDER,
+    TEXT_KEYS_FILE,
+    VECTORS_FOLDER,
+    Manifest,
+    file_problem,
+    read_fields,
+)
+from retrieval.store.products import RECIPE, ProductStore, product_from_json, product_to_json
+from retrieval.store.signals import load_array
+from retrieval.store.versions import Serving, Store
+from retrieval.text.analysis import RULES
+from retrieval.updates.changes import after
+from retrieval.updates.journal import Journal
+from retrieval.updates.three_way_merge import Standing, read_standing
+
+
+class Before:
+    """A whole version that was published earlier, opened for reading."""
+
+    def __init__(self, store: Store, serving: Serving) -> None:
+        self.manifest = serving.manifest
+        self.damaged = serving.damaged
+        """Versions that were passed over for it."""
+        self.is_unharmed = not serving.notices
+        """Whether nothing damaged had to be passed over to find it."""
+        self.folder = store.version_folder(self.manifest.version)
+        self.products = ProductStore(self.folder)
+        self.catalog = read_fields(self.folder / FIELDS_FILE)
+
+    @property
+    def keyword(self) -> Path:
+        """The folder of its keyword index."""
+        return self.folder / KEYWORD_FOLDER
+
+    def shares_analysis(self, catalog: FieldCatalog) -> bool:
+        """Whether an unchanged product has the same terms and columns in an index of `catalog`."""
+        made_by = (self.manifest.analyzer.partition("+")[0], self.manifest.recipe, self.catalog.category_roots)
+        return made_by == (RULES, RECIPE, catalog.category_roots) and (self.keyword / LINES_FILE).is_file()
+
+    def product(self, product_id: str) -> Product | None:
+        """The product of this id, as it was published."""
+        row = self.products.row_of(product_id)
+        return None if row is None else self.products[row]
+
+    def standing(self) -> Iterator[Standing]:
+        """The live changes that stand in it."""
+        path = self.folder / STANDING_FILE
+        return read_standing(path) if path.exists() else iter(())
+
+
+class Cursor:
+    """Walks through the products of the version before, in the order of ids, beside another walk in that order."""
+
+    def __init__(self, before: Before | None) -> None:
+        self._lines = enumerate(before.products.lines()) if before else iter(())
+        self._head = next(self._lines, None)
+
+    def at(self, product_id: bytes) -> tuple[int, bytes]:
+        """The row and the line of a product, or -1 and nothing; ids are asked for in ascending order."""
+        while self._head is not None and self._head[1][0] < product_id:
+            self._head = next(self._lines, None)
+        if self._head is None or self._head[1][0] != product_id:
+            return -1, b""
+        return self._head[0], self._head[1][1]
+
+
+def open_before(store: Store) -> Before | None:
+    """The version that serves, if any."""
+    try:
+        return Before(store, store.find_serving())
+    except StoreError:
+        return None
+
+
+def add_vectors_of_versions(
+    store: Store, encoder: str, known: KnownVectors, first: str = "", state_dimension: int = 0
+) -> None:
+    """Adds the vectors of every version that this encoder made, those of the version `first` before the others.
+
+    Where states of `state_dimension` are wanted, only a version with such states is of use. A version with other damage
+    still gives its vectors where these are whole.
+    """
+    names = sorted(store.versions(), key=lambda name: (name == first, name), reverse=True)
+    for name in names:
+        try:
+            manifest = store.manifest(name)
+            if manifest.encoder == encoder and _are_whole(store, manifest, with_states=state_dimension > 0):
+                folder = store.version_folder(name)
+                vectors = load_array(folder / VECTORS_FOLDER / VECTORS_FILE, mapped=True)
+                tokens = _tokens(folder / STATES_FOLDER, encoder, state_dimension) if state_dimension else None
+                known.add(load_array(folder / TEXT_KEYS_FILE), vectors, tokens)
+        except StoreDamagedError:
+            continue
+
+
+def _tokens(folder: Path, encoder: str, dimension: int) -> TokenRuns | None:
+    """The tokens of a version, where its states are such as would be made now."""
+    states = StoredStates(folder)
+    facts = states.facts
+    return states.runs if (facts.encoder, facts.dimension, facts.most) == (encoder, dimension, MOST_TOKENS) else None
+
+
+def _are_whole(store: Store, manifest: Manifest, *, with_states: bool) -> bool:
+    prefix = f"versions/{manifest.version}"
+    states = (f"{STATES_FOLDER}/{name}" for name in STATES_FILES) if with_states else ()
+    for name in (TEXT_KEYS_FILE, f"{VECTORS_FOLDER}/{VECTORS_FILE}", *states):
+        entry = manifest.files.get(f"{prefix}/{name}")
+        if entry is None or file_problem(store.root / prefix / name, entry):
+            return False
+    return True
+
+
+# The live changes that a rebuild folds in: those that stand in the version before, and those that came since.
+
+_SPELLED: Mapping[str, Callable[[Any], object]] = {
+    "brand": brand_key,
+    "category": lambda levels: tuple(map(level_key, levels)),
+}
+
+
+class Folding:
+    """Live changes by the UTF-8 bytes of their product's id, and what is left of them once the feed is known.
+
+    `sequence` is the number of the last one among them.
+    """
+
+    def __init__(self, changes: dict[str, Standing] | None = None, sequence: int = 0) -> None:
+        self._changes = {product_id.encode(): change for product_id, change in (changes or {}).items()}
+        self._settler: Settler | None = None
+        self.ids = sorted(self._changes)
+        self.sequence = sequence
+        self.standing: list[Standing] = []
+        """Those that stand on, in the order of ids, as far as `line` was asked."""
+
+    def using(self, settler: Settler) -> Folding:
+        """This folding, with products in a catalog's spelling."""
+        self._settler = settler
+        return self
+
+    @property
+    def products(self) -> Iterator[Product]:
+        """What the changes made, those that were deleted left out."""
+        return (change.live for change in self._changes.values() if change.live is not None)
+
+    def line(self, product_id: bytes, feed: bytes | None) -> bytes | None:
+        """The product of an id as JSON, given what the feed says; None where there is none. Each is asked for once."""
+        rebased = self.rebased(product_id, feed)
+        if rebased is None or not rebased.stands:
+            return feed
+        self.standing.append(rebased)
+        return None if rebased.live is None else product_to_json(rebased.live)
+
+    def rebased(self, product_id: bytes, feed: bytes | None) -> Standing | None:
+        """The change of a product on top of what the feed says of it now; None where there is no change."""
+        change = self._changes.get(product_id)
+        if change is None:
+            return None
+        now = self._settled(None if feed is None else product_from_json(feed))
+        base, live = _respelled(self._settled(change.base), self._settled(change.live), now)
+        return Standing(change.id, base, live).rebased(now)
+
+    def _settled(self, product: Product | None) -> Product | None:
+        return product if product is None or self._settler is None else self._settler.settle(product)
+
+
+def _respelled(
+    base: Product | None, live: Product | None, feed: Product | None
+) -> tuple[Product | None, Product | None]:
+    """`base` and `live` in the spelling of `feed`: how the rest of the catalog spells a value is no change of it."""
+    for name, key in _SPELLED.items():
+        if base is None or feed is None:
+            break
+        before, now = getattr(base, name), getattr(feed, name)
+        if before != now and key(before) == key(now):
+            base = _with(base, name, now)
+            live = _with(live, name, now) if live and getattr(live, name) == before else live
+    return base, live
+
+
+def _with(product: Product, name: str, value: object) -> Product:
+    return replace(product, **{name: value})  # type: ignore[arg-type]
+
+
+def pending_changes(root: Path, before: Before | None) -> Folding:
+    """What the next version has to fold in; raises StoreDamagedError for a journal that cannot be read."""
+    changes = {each.id: each for each in before.standing()} if before else {}
+    sequence = before.manifest.folded if before else 0
+    with Journal(root) as journal:
+        for entry in journal.since(sequence):
+            sequence, product_id = entry.seq, entry.change.id
+            known = changes.get(product_id) or _untouched(product_id, before)
+            changes[product_id] = Standing(product_id, known.base, after(known.live, entry.change))
+    return Folding(changes, sequence)
+
+
+def _untouched(product_id: str, before: Before | None) -> Standing:
+    product = before.product(product_id) if before else None
+    return Standing(product_id, product, product)
+
+
+def forget_folded(root: Path, folded: list[int]) -> None:
+    """Removes from the journal what every kept version has in it; `folded` are their last changes' numbers."""
+    with Journal(root) as journal:
+        if folded and min(folded) > 0:
+            journal.forget(min(folded))

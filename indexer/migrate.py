@@ -1,0 +1,249 @@
+"""What is served moved without its feed: to another encoder, or to another backend."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Callable, Collection, Mapping
+from contextlib import closing
+from datetime import UTC, datetime
+from pathlib import Path
+
+import msgspec
+
+from indexer.embedding import CatalogEncoder, Encoded, state_columns
+from indexer.incremental import forget_folded
+from indexer.progress import Observer
+from indexer.targets import Target, open_target
+from retrieval.elasticsearch.settings import ClusterSettings
+from retrieval.encoders.base import Encoder
+from retrieval.encoders.registry import store_encoder
+from retrieval.encoders.weights import lasting_name
+from retrieval.errors import StoreError
+from retrieval.index.faiss import build_index
+from retrieval.index.keyword_documents import LINES_FILE, read_lines
+from retrieval.index.token_states import DIMENSION
+from retrieval.index.vectors import VECTORS_FILE, measure_background
+from retrieval.store.manifest import (
+    FIELDS_FILE,
+    KEYWORD_FOLDER,
+    MANIFEST,
+    SEAL,
+    STATES_FOLDER,
+    TEXT_KEYS_FILE,
+    VECTORS_FOLDER,
+    FileEntry,
+    Manifest,
+    VersionChanges,
+    read_fields,
+)
+from retrieval.store.products import RECIPE
+from retrieval.store.signals import load_array
+from retrieval.store.versions import Store
+
+# The version that serves with the vectors of another encoder: the same products, words and live changes, no feed.
+
+Judge = Callable[[Path], bool]
+"""Whether a version with the vectors in this folder may serve in the place of the one that does."""
+
+
+class ReencodeReport(msgspec.Struct, frozen=True):
+    """What came of it. `published` is False where the version that serves has these vectors already, or the judge
+    would not have them."""
+
+    version: str
+    """The one that serves now."""
+    published: bool
+    products: int
+    encoder: str
+    encoded: int
+    """Texts; the others have had a vector by this encoder."""
+    seconds: float
+
+
+def reencode(
+    root: Path,
+    encoder: Encoder,
+    name: str,
+    observer: Observer,
+    *,
+    cluster: ClusterSettings | None = None,
+    judge: Judge = lambda _: True,
+    keep: int = 3,
+) -> ReencodeReport:
+    """Encodes the products of the version that serves by another encoder, of this name, and publishes them as the next
+    version where the judge agrees; it is asked while nobody else can publish.
+
+    `cluster` is the one that the version is in, if it is in one. What an interrupted run has encoded is not encoded
+    again. Raises StoreMissingError where nothing is published, StoreError for a version of a program that made other
+    texts, EncoderError or ClusterError as their names say; whatever is raised, the version before serves on.
+    """
+    store = Store(root)
+    store.check_ours()
+    started = time.perf_counter()
+    with store.locked("re-encoding"):
+        before = store.find_serving().manifest
+        place = before.cluster
+        if before.recipe != RECIPE:
+            cure = f"rebuild it: shelfwise rebuild FEED --index {root} --encoder {name}"
+            raise StoreError(f"{before.version} was built by a program that made other texts of products; {cure}")
+        in_cluster = cluster if place else None
+        with closing(open_target(in_cluster, store, vectors=place is not None and place.vectors)) as target:
+            target.check()
+            manifest, texts = before, 0
+            if before.encoder != encoder.identity:
+                manifest, texts = _reencoded(store, target, before, encoder, name, observer, judge, keep)
+    seconds = round(time.perf_counter() - started, 3)
+    return ReencodeReport(manifest.version, manifest is not before, before.products, name, texts, seconds)
+
+
+def _reencoded(
+    store: Store,
+    target: Target,
+    before: Manifest,
+    encoder: Encoder,
+    name: str,
+    observer: Observer,
+    judge: Judge,
+    keep: int,
+) -> tuple[Manifest, int]:
+    """The manifest of the version that serves in the end, and how many texts were encoded."""
+    store.staging.mkdir(exist_ok=True)
+    building, folder = store.building(), store.version_folder(before.version)
+    observer.begin("copy", None, "")
+    take_over(folder, building, {VECTORS_FOLDER, STATES_FOLDER, TEXT_KEYS_FILE})
+    observer.end(f"what does not depend on the encoder, from {before.version}")
+    columns = state_columns(encoder, before.states.dimension if before.states else DIMENSION)
+    keys = load_array(folder / TEXT_KEYS_FILE)
+    made: Encoded = CatalogEncoder(store, encoder, columns, observer).run(building, keys, before.version)
+    kind = build_index(building / VECTORS_FOLDER).value
+    if not judge(building / VECTORS_FOLDER):
+        shutil.rmtree(building)
+        return before, made.texts
+    observer.begin("publish", None, "")
+    manifest = msgspec.structs.replace(
+        successor(store, before, building, encoder_entries(store, encoder)),
+        encoder=encoder.identity,
+        encoder_name=lasting_name(name),
+        dimension=encoder.dimension,
+        vectors=kind,
+        background=measure_background(load_array(building / VECTORS_FOLDER / VECTORS_FILE, mapped=True)),
+        states=made.states,
+    )
+    if manifest.cluster:
+        target.fill(manifest, building, observer)
+    publish(store, target, manifest, building, keep)
+    shutil.rmtree(store.staging)
+    observer.end(f"{manifest.version} serves")
+    return manifest, made.texts
+
+
+# A version made of the one that serves, without its feed: what is taken over, and how it is published.
+
+
+def take_over(folder: Path, building: Path, without: Collection[str]) -> None:
+    """Copies the files of a version, but for the files and folders named in `without`, which are made anew.
+
+    Copies and no links: a version that is damaged later leaves the other one whole.
+    """
+    left = {*without, MANIFEST, SEAL}
+    for path in sorted(folder.rglob("*")):
+        inside = path.relative_to(folder)
+        if path.is_file() and inside.parts[0] not in left:
+            (building / inside).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(path, building / inside)
+
+
+def shared_entries(store: Store, version: Manifest) -> dict[str, FileEntry]:
+    """The files of a version that stand outside its folder: its encoder's."""
+    prefix = store.version_folder(version.version).relative_to(store.root).as_posix()
+    return {path: entry for path, entry in version.files.items() if not path.startswith(f"{prefix}/")}
+
+
+def successor(store: Store, before: Manifest, building: Path, shared: Mapping[str, FileEntry]) -> Manifest:
+    """The manifest of what stands in `building`, and of the `shared` files outside: of the same products, by a name,
+    time and checksums of its own."""
+    name = store.next_version()
+    return msgspec.structs.replace(
+        before,
+        version=name,
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        files=store.entries(building, store.version_folder(name).relative_to(store.root)) | dict(shared),
+        changes=VersionChanges(before.version),
+    )
+
+
+def encoder_entries(store: Store, encoder: Encoder) -> dict[str, FileEntry]:
+    """Stores an encoder beside the versions that it makes, unless it is there and whole; the checksums of its files."""
+    store.drop_doubtful_encoder(encoder.identity)
+    model = store_encoder(encoder, store.encoders / encoder.identity)
+    return store.entries(model, model.relative_to(store.root))
+
+
+def publish(store: Store, target: Target, manifest: Manifest, building: Path, keep: int) -> None:
+    """Lets a filled version serve, and removes what is of no more use."""
+    store.publish(building, manifest)
+    target.serve(manifest)
+    store.prune(keep)
+    target.clear_up()
+    forget_folded(store.root, store.folded())
+
+
+# Moving a served index from one backend to another without its feed: same products, vectors and live changes.
+
+
+class MoveReport(msgspec.Struct, frozen=True):
+    """What a move did. `published` is False where the version that serves was in the asked backend already."""
+
+    version: str
+    published: bool
+    restored: bool
+    """Whether the cluster had lost something of it, which is there again."""
+    products: int
+    backend: str
+    seconds: float
+
+
+def move(
+    root: Path, cluster: ClusterSettings | None, observer: Observer, *, vectors: bool = False, keep: int = 3
+) -> MoveReport:
+    """Publishes the version that serves once more, its indexes in a cluster, or, without one, among its own files.
+
+    Nothing is read, cleaned or encoded. A version that is there already is only restored. Raises StoreMissingError
+    where nothing is published, ClusterError where the cluster cannot be used; the version before serves on.
+    """
+    store = Store(root)
+    store.check_ours()
+    started = time.perf_counter()
+    with store.locked("move"), closing(open_target(cluster, store, vectors=vectors)) as target:
+        target.check()
+        manifest, published, restored = _moved(store, target, observer, keep)
+    backend = "elasticsearch" if cluster else "embedded"
+    seconds = round(time.perf_counter() - started, 3)
+    return MoveReport(manifest.version, published, restored, manifest.products, backend, seconds)
+
+
+def _moved(store: Store, target: Target, observer: Observer, keep: int) -> tuple[Manifest, bool, bool]:
+    before = store.find_serving().manifest
+    folder = store.version_folder(before.version)
+    if before.cluster == target.place:
+        return before, False, target.restore(before, folder, observer)
+    building = store.building()
+    _copy(folder, building, target, observer)
+    manifest = msgspec.structs.replace(
+        successor(store, before, building, shared_entries(store, before)), cluster=target.place
+    )
+    target.fill(manifest, building, observer)
+    publish(store, target, manifest, building, keep)
+    return manifest, True, False
+
+
+def _copy(folder: Path, building: Path, target: Target, observer: Observer) -> None:
+    """Everything but the keyword index, which is made anew from its lines."""
+    observer.begin("copy", None, "")
+    take_over(folder, building, {KEYWORD_FOLDER})
+    builder = target.builder(building / KEYWORD_FOLDER, read_fields(folder / FIELDS_FILE))
+    for row, line in enumerate(read_lines(folder / KEYWORD_FOLDER)):
+        builder.add_line(row, line)
+    builder.finish()
+    observer.end(f"from {folder.name}, {LINES_FILE} and all")

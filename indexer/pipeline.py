@@ -1,0 +1,506 @@
+"""From feeds to the products of a catalog: read, clean, sort, settle, inspect. What `check` shows and `rebuild` builds.
+
+Two passes, both over batches that worker processes share. The first reads and cleans rows, counts what is known only
+of all of them (spellings, prices, fields), and leaves the products sorted by id on disk. The second settles spellings
+and inspects, in the order of ids. Batches give the same results however they are cut and whoever works on them.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from functools import cached_property
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, TypeVar
+
+import msgspec
+
+from indexer.cleaning.cleaner import Cleaner
+from indexer.cleaning.spelling import Census, Settler
+from indexer.embedding_cache import text_key
+from indexer.external_sort import Entry, Places, Spool
+from indexer.feeds.io import feed_size
+from indexer.feeds.mapping import FeedMapping
+from indexer.feeds.reader import FieldNames, Record, RecordReader, Rejected, records
+from indexer.incremental import Before, Cursor, Folding
+from indexer.progress import Observer, Silence
+from indexer.quality.duplicates import DuplicateFinder
+from indexer.quality.findings import Findings, Place
+from indexer.quality.norms import CategoryCensus
+from indexer.quality.report import Intake as Origin
+from indexer.quality.report import QualityReport, make_report
+from indexer.quality.rules import Rule, built_in_rules
+from indexer.rejects import Aside, Notes, printable
+from indexer.workers import Workers
+from retrieval.errors import EmptyCatalogError, RowError
+from retrieval.filters.schema import FieldCatalog, FieldCounter
+from retrieval.index.keyword_documents import encode_line, keyword_line
+from retrieval.records import Product
+from retrieval.store.products import (
+    ProductStore,
+    ProductWriter,
+    encoder_text,
+    keyword_document,
+    product_from_json,
+    product_to_json,
+)
+from retrieval.text.analysis import Analyzer, contains_chinese
+
+if TYPE_CHECKING:
+    from indexer.quality.checks import Inspector
+    from indexer.quality.duplicates import Signatures
+    from indexer.quality.norms import Norms
+
+
+ROWS = 2_000
+"""Rows of a batch of the first pass."""
+PRODUCTS = 8_192
+"""Products of a batch of the second: judging them costs some milliseconds a rule, whatever the products."""
+LIVE = "live change"
+"""Stands where the name of a feed would, for a product that came between rebuilds."""
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class IntakeOptions:
+    """What to read, and how."""
+
+    feeds: tuple[str, ...]
+    mapping: FeedMapping = field(default_factory=FeedMapping)
+    format: str = ""
+    """A feed format's name; empty recognises each feed's by looking."""
+    rules: tuple[Rule, ...] = ()
+    """Quality rules; none asks the built-in ones."""
+
+
+class Intake:
+    """One run over feeds. Its files go into `folder`; `now` is what ages are counted from."""
+
+    def __init__(
+        self, options: IntakeOptions, folder: Path, aside: Aside, workers: Workers, observer: Observer, now: datetime
+    ) -> None:
+        self._options = options
+        self._rules = options.rules or built_in_rules()
+        self._folder = folder
+        self._aside = aside
+        self._workers = workers
+        self._observer = observer
+        self._now = now
+        self._spool = Spool(folder / "runs")
+        self._files: dict[str, int] = {}
+        self._spellings = Census()
+        self._categories = CategoryCensus()
+        self._fields = FieldCounter()
+        self._findings = Findings()
+        self._duplicates = DuplicateFinder(folder / "duplicates", self._rules)
+        self._places = Places(folder / "places")
+        self._cleaned: Counter[str] = Counter()
+        self.rows = 0
+        """Rows of the feeds, those that were set aside among them."""
+        self.chinese = 0
+        """Titles with Chinese in them, of the rows that can be used."""
+        self.products = 0
+        """Products that the second pass gave so far."""
+
+    @property
+    def usable(self) -> int:
+        """Rows that can be used, as far as the first pass can tell."""
+        return len(self._spool)
+
+    def read(self) -> None:
+        """The first pass. Raises FeedError for a feed that cannot be read."""
+        sizes = [feed_size(path) for path in self._options.feeds]
+        self._observer.begin("read", None if None in sizes else sum(size or 0 for size in sizes), "bytes")
+        names: FieldNames | None = None
+        for cleaned in self._workers.map(ReadRows(self._options.mapping, self._now), _batches(self._records(), ROWS)):
+            self._take(cleaned)
+            names = cleaned.names if names is None or cleaned.names is None else names.merged(cleaned.names)
+        for noted in names.noted(", ".join(self._options.feeds)) if names else ():
+            self._aside.noted.add(noted)
+        self._observer.end(f"{self.rows:,} rows, {self._aside.rejected.total():,} set aside")
+
+    def _records(self) -> Iterator[Record | Rejected]:
+        consumed = 0
+
+        def progress(count: int, _: int | None) -> None:
+            nonlocal consumed
+            self._observer.advance(count - consumed)
+            consumed = count
+
+        options, note = self._options, self._aside.noted.add
+        return records(options.feeds, mapping=options.mapping, format=options.format, note=note, progress=progress)
+
+    def _take(self, cleaned: CleanedRows) -> None:
+        columns = (cleaned.ids, cleaned.lines, cleaned.files, cleaned.rows, cleaned.guessed)
+        for product_id, line, file, row, guessed in zip(*columns, strict=True):
+            self._spool.add(product_id, line, 2 * self._files.setdefault(file, len(self._files)) + guessed, row)
+        self._aside.reject(cleaned.rejected)
+        self._aside.noted.merge(cleaned.noted)
+        self.rows += len(cleaned.ids) + len(cleaned.rejected)
+        self._cleaned.update(cleaned.cleaned)
+        self._spellings.merge(cleaned.spellings)
+        self._categories.merge(cleaned.categories)
+        self._fields.merge(cleaned.fields)
+        self.chinese += cleaned.chinese
+
+    def found_fields(self, folding: Folding | None = None, before: FieldCatalog | None = None) -> FieldCatalog:
+        """The fields that products may have, known after the first pass: a place for each, and the category roots."""
+        settler = self._spellings.settler()
+        folding = (folding or Folding()).using(settler)
+        found = self._fields_with(folding.products).catalog(before, settler.levels)
+        if found.category_roots == self._fields_with(()).catalog(None, settler.levels).category_roots:
+            return found
+        # A root that only live changes bring is one as far as those changes stand on.
+        standing = self._fields_with(self._folded(folding)).catalog(None, settler.levels)
+        return FieldCatalog(found.fields, standing.category_roots)
+
+    def _fields_with(self, live: Iterable[Product]) -> FieldCounter:
+        fields = FieldCounter()
+        for product in live:
+            fields.add(product)
+        fields.merge(self._fields)
+        return fields
+
+    def _folded(self, folding: Folding) -> Iterator[Product]:
+        """The products that live changes make of what the feed says."""
+        ids = set(folding.ids)
+        lines = {entry.id: entry.line for entry, is_first in self._spool.sorted() if is_first and entry.id in ids}
+        for product_id in folding.ids:
+            rebased = folding.rebased(product_id, lines.get(product_id))
+            if rebased is not None and rebased.live is not None:
+                yield rebased.live
+
+    def counted_fields(self, found: FieldCatalog) -> FieldCatalog:
+        """The fields that the products have, known after the second pass, in the places of those that were `found`."""
+        return FieldCatalog(self._fields.catalog(found).fields, found.category_roots)
+
+    def settle(
+        self, folding: Folding | None = None, before: Before | None = None, documents: Documents | None = None
+    ) -> Iterator[Settled]:
+        """The second pass: the products to publish in the order of their ids, batch by batch."""
+        settler = self._spellings.settler()
+        work = SettleRows(settler, Judging(self._rules, self._categories.norms(), self._now), documents)
+        items = self._items((folding or Folding()).using(settler), Cursor(before))
+        for settled in self._workers.map(work, items):
+            self._findings.merge(settled.findings)
+            self._duplicates.add(settled.signatures)
+            self._cleaned.update(settled.settled)
+            self.products += len(settled.ids)
+            yield settled
+
+    def _items(self, folding: Folding, before: Cursor) -> Iterator[Items]:
+        names = [*self._files, LIVE]
+        items = Items(0)
+        for product_id, entry in _with_ids(self._unique(names), folding.ids):
+            feed = entry.line if entry else None
+            line = folding.line(product_id, feed)
+            if line is not feed:
+                self._recount(feed, line)
+            if line is None:
+                continue
+            file, row = (entry.file, entry.row) if entry else (2 * len(self._files), 0)
+            self._places.add(file // 2, row)
+            row_before, line_before = before.at(product_id)
+            items.ids.append(product_id)
+            items.lines.append(line)
+            items.files.append(names[file // 2])
+            items.rows.append(row)
+            items.guessed.append(bool(file % 2))
+            items.rows_before.append(row_before)
+            items.lines_before.append(line_before)
+            if len(items.ids) == PRODUCTS:
+                yield items
+                items = Items(items.first_row + PRODUCTS)
+        if items.ids:
+            yield items
+
+    def _unique(self, names: list[str]) -> Iterator[Entry]:
+        for entry, is_first in self._spool.sorted():
+            if is_first:
+                yield entry
+            else:
+                self._recount(entry.line, None)
+                self._aside.reject([_duplicate(entry, names[entry.file // 2])])
+
+    def _recount(self, before: bytes | None, after: bytes | None) -> None:
+        """Another product than the one that was counted, or none, will be published."""
+        if before is not None:
+            self._fields.remove(product_from_json(before))
+        if after is not None:
+            self._fields.add(product_from_json(after))
+
+    def report(self, product_of: Callable[[int], Product]) -> QualityReport:
+        """What was found, known after the second pass; `product_of` gives a product by its row."""
+        names = [*self._files, LIVE]
+
+        def row_of(row: int) -> tuple[Product, Place]:
+            file, line = self._places[row]
+            return product_of(row), Place(names[file], line)
+
+        aside = self._aside
+        origin = Origin(
+            created=self._now,
+            feeds=tuple(map(printable, self._options.feeds)),
+            read=self.rows,
+            rejected=aside.counted_rejections,
+            noted=aside.counted_notes,
+            cleaned=self._cleaned,
+        )
+        return make_report(origin, self._findings, self._duplicates.groups(row_of), self._rules)
+
+
+def _duplicate(entry: Entry, file: str) -> Rejected:
+    """The row as a product: what it was in the feed is gone by the time that its id turns out to be there before."""
+    return Rejected(file, entry.row, "duplicate id", repr(entry.id.decode()), "jsonl", msgspec.json.decode(entry.line))
+
+
+def _with_ids(entries: Iterable[Entry], ids: list[bytes]) -> Iterator[tuple[bytes, Entry | None]]:
+    """The entries with, in between, those ids that none of them has; both are in ascending order."""
+    at = 0
+    for entry in entries:
+        while at < len(ids) and ids[at] < entry.id:
+            yield ids[at], None
+            at += 1
+        at += at < len(ids) and ids[at] == entry.id
+        yield entry.id, entry
+    for product_id in ids[at:]:
+        yield product_id, None
+
+
+def _batches(each: Iterable[T], size: int) -> Iterator[list[T]]:
+    remaining = iter(each)
+    while batch := list(itertools.islice(remaining, size)):
+        yield batch
+
+
+# The first pass over a batch of rows, in a worker: raw records become cleaned products, and are counted.
+#
+# What travels between processes is plain lists: those cost a third of lists of objects.
+
+
+@dataclass(slots=True)
+class CleanedRows:
+    """What the first pass makes of a batch. The lists are of one length: a place in each for each usable row."""
+
+    ids: list[bytes] = field(default_factory=list)
+    """UTF-8."""
+    lines: list[bytes] = field(default_factory=list)
+    """The products as JSON."""
+    files: list[str] = field(default_factory=list)
+    rows: list[int] = field(default_factory=list)
+    """Lines of the files, from 1."""
+    guessed: list[bool] = field(default_factory=list)
+    """Whether the language was detected, not declared."""
+    rejected: list[Rejected] = field(default_factory=list)
+    noted: Notes = field(default_factory=Notes)
+    cleaned: dict[str, int] = field(default_factory=dict)
+    """By cleaning rule: values that were changed."""
+    spellings: Census = field(default_factory=Census)
+    categories: CategoryCensus = field(default_factory=CategoryCensus)
+    fields: FieldCounter = field(default_factory=FieldCounter)
+    chinese: int = 0
+    """Titles with Chinese in them."""
+    names: FieldNames | None = None
+
+
+class ReadRows:
+    """The first pass, by a mapping and as of a time."""
+
+    def __init__(self, mapping: FeedMapping, now: datetime) -> None:
+        self._mapping = mapping
+        self._now = now
+
+    def __call__(self, batch: Sequence[Record | Rejected]) -> CleanedRows:
+        """Products of the rows that can be used, and counts of everything else."""
+        made = CleanedRows()
+        products = self._read(batch, made)
+        made.guessed = [not product.language for product in products]
+        cleaned = self._cleaner.clean(products)
+        made.cleaned = cleaned.counts
+        made.ids = [product.id.encode() for product in cleaned.products]
+        made.lines = [product_to_json(product) for product in cleaned.products]
+        made.chinese = sum(contains_chinese(product.title) for product in cleaned.products)
+        for product in cleaned.products:
+            made.spellings.add(product)
+            made.categories.add(product)
+            made.fields.add(product)
+        made.names = self._reader.fields
+        return made
+
+    @cached_property
+    def _reader(self) -> RecordReader:
+        return RecordReader(self._mapping, now=self._now)
+
+    @cached_property
+    def _cleaner(self) -> Cleaner:
+        return Cleaner()
+
+    def _read(self, batch: Sequence[Record | Rejected], made: CleanedRows) -> list[Product]:
+        products: list[Product] = []
+        for record in batch:
+            if isinstance(record, Rejected):
+                made.rejected.append(record)
+                continue
+            try:
+                products.append(self._reader.product(record, made.noted.add))
+            except RowError as error:
+                made.rejected.append(self._reader.rejected(record, error))
+            else:
+                made.files.append(record.file)
+                made.rows.append(record.line)
+        return products
+
+
+# The second pass over a batch of products, in a worker: settled into the catalog's spelling, inspected, analysed.
+#
+# What travels between processes is plain lists: those cost a third of lists of objects.
+
+
+@dataclass(slots=True)
+class Items:
+    """A batch of products in the order of their ids. The lists are of one length."""
+
+    first_row: int
+    """The number of the first one, over all batches."""
+    ids: list[bytes] = field(default_factory=list)
+    lines: list[bytes] = field(default_factory=list)
+    """The products as JSON: cleaned, live changes folded in."""
+    files: list[str] = field(default_factory=list)
+    rows: list[int] = field(default_factory=list)
+    guessed: list[bool] = field(default_factory=list)
+    rows_before: list[int] = field(default_factory=list)
+    """The row of the same id in the version before, or -1."""
+    lines_before: list[bytes] = field(default_factory=list)
+    """The product there as JSON, or nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class Settled:
+    """What the second pass makes of a batch: the products as they will be published. The lists are of one length."""
+
+    ids: list[bytes]
+    lines: list[bytes]
+    keys: list[bytes]
+    """Fingerprints of the texts that become vectors; empty where no index is built."""
+    rows_before: list[int]
+    are_as_before: list[bool]
+    terms: list[bytes]
+    """Lines of the keyword index, each empty where that of the version before can stay; empty where none is built."""
+    settled: dict[str, int]
+    """By rule: values that were written in the catalog's spelling."""
+    findings: Findings
+    signatures: Signatures
+
+
+@dataclass(frozen=True, slots=True)
+class Documents:
+    """How the second pass makes lines of a keyword index."""
+
+    catalog: FieldCatalog
+    takes_over: bool
+    """Whether an unchanged product's line of the version before can stay."""
+
+
+@dataclass(frozen=True, slots=True)
+class Judging:
+    """What products are inspected by."""
+
+    rules: tuple[Rule, ...]
+    norms: Norms
+    now: datetime
+
+
+class SettleRows:
+    """The second pass; `documents` is None where no index is built."""
+
+    def __init__(self, settler: Settler, judging: Judging, documents: Documents | None) -> None:
+        self._settler = settler
+        self._judging = judging
+        self._documents = documents
+        self._analyzer = Analyzer()  # synonyms are for queries only
+
+    def __call__(self, items: Items) -> Settled:
+        """The products that will be published, inspected."""
+        cleaned = [product_from_json(line) for line in items.lines]
+        settled = self._settler.settle_all(cleaned)
+        lines = [
+            line if product is before else product_to_json(product)
+            for line, before, product in zip(items.lines, cleaned, settled.products, strict=True)
+        ]
+        are_as_before = [line == before for line, before in zip(lines, items.lines_before, strict=True)]
+        places = list(map(Place, items.files, items.rows, items.guessed))
+        inspected = self._inspector.inspect(settled.products, places, items.first_row)
+        documents = self._documents
+        return Settled(
+            items.ids,
+            lines,
+            [] if documents is None else [text_key(encoder_text(product)) for product in settled.products],
+            items.rows_before,
+            are_as_before,
+            [] if documents is None else self._terms(documents, settled.products, are_as_before),
+            settled.counts,
+            inspected.findings,
+            inspected.signatures,
+        )
+
+    @cached_property
+    def _inspector(self) -> Inspector:
+        # Loaded where it is used: the validation library takes a second, and the program that reads needs none of it.
+        from indexer.cleaning.language import detect
+        from indexer.quality.checks import Inspector
+
+        return Inspector(self._judging.rules, self._judging.norms, self._judging.now, detect)
+
+    def _terms(self, documents: Documents, products: Sequence[Product], are_as_before: Sequence[bool]) -> list[bytes]:
+        return [
+            b"" if documents.takes_over and is_as_before else self._line(documents.catalog, product)
+            for product, is_as_before in zip(products, are_as_before, strict=True)
+        ]
+
+    def _line(self, catalog: FieldCatalog, product: Product) -> bytes:
+        return encode_line(keyword_line(keyword_document(0, product, self._analyzer, catalog), catalog))
+
+
+# A feed's quality report alone: everything that a rebuild does before it encodes, and nothing is published.
+
+
+def check(
+    options: IntakeOptions,
+    rejected: Path | None = None,
+    observer: Observer | None = None,
+    *,
+    workers: int | None = None,
+    now: datetime | None = None,
+) -> QualityReport:
+    """Reads, cleans and inspects feeds; rejected rows are written to the file `rejected` where one is named.
+
+    `workers` processes share the work, one for each core where it is None; ages are counted from `now`.
+
+    Raises FeedError for a feed that cannot be read at all, EmptyCatalogError for feeds without a row.
+    """
+    heard = observer or Silence()
+    with TemporaryDirectory(prefix="shelfwise-check-") as scratch, Workers(workers) as pool:
+        folder = Path(scratch)
+        with Aside(rejected or folder / "rejected.jsonl") as aside:
+            intake = Intake(options, folder, aside, pool, heard, now or datetime.now(UTC))
+            intake.read()
+            if not intake.rows:
+                raise EmptyCatalogError(f"{', '.join(options.feeds)}: no rows in it")
+            return _inspected(intake, folder, heard)
+
+
+def _inspected(intake: Intake, folder: Path, observer: Observer) -> QualityReport:
+    observer.begin("inspect", intake.usable, "products")
+    products = ProductWriter(folder)
+    for settled in intake.settle():
+        for product_id, line in zip(settled.ids, settled.lines, strict=True):
+            products.add(product_id, line)
+        observer.advance(len(settled.ids))
+    products.finish()
+    report = intake.report(ProductStore(folder).__getitem__)
+    observer.end(f"{intake.products:,} products")
+    return report

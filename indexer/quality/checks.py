@@ -1,0 +1,247 @@
+"""Judges batches of products by rules, in any process and order: what comes back merges."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+import numpy as np
+import pointblank as pb
+import polars as pl
+from numpy.typing import NDArray
+
+from indexer.quality.derived import Batch, Detect, batch_of
+from indexer.quality.duplicates import Signatures, signatures
+from indexer.quality.findings import (
+    AGES,
+    COMPLETENESS_FIELDS,
+    MOST_EXAMPLES,
+    NO_DATE,
+    PRICE_STEPS,
+    Example,
+    Failures,
+    Findings,
+    Place,
+    packed,
+    shortened,
+)
+from indexer.quality.norms import Norms
+from indexer.quality.rules import (
+    ACROSS_ROWS,
+    FIELDS,
+    Check,
+    Kind,
+    Measure,
+    Rule,
+    Severity,
+    base_frame,
+    column_of,
+    other_column,
+    rule_frame,
+)
+from retrieval.errors import SettingError
+from retrieval.records import Product
+
+_SHOWS_NOTHING = frozenset({Check.NOT_NULL})
+_YEAR_MOST = 253_402_300_800.0
+"""The year 10000, in seconds since 1970."""
+
+
+@dataclass(frozen=True, slots=True)
+class Inspected:
+    """What one batch gave: findings to merge, and what a DuplicateFinder needs to know of its rows."""
+
+    findings: Findings
+    signatures: Signatures
+
+
+class Inspector:
+    """Judges products by rules, the norms of their catalog and the time. Picklable when `detect` is."""
+
+    def __init__(self, rules: Sequence[Rule], norms: Norms, now: datetime, detect: Detect) -> None:
+        self._rules = tuple(rule for rule in rules if rule.check not in ACROSS_ROWS)
+        self._across = tuple(rule for rule in rules if rule.check in ACROSS_ROWS)
+        self._norms = norms
+        self._now = now
+        self._detect = detect
+
+    def inspect(self, products: Sequence[Product], places: Sequence[Place], first_row: int = 0) -> Inspected:
+        """Judges a batch; `first_row` is the position of its first product in the order of ids.
+
+        Raises SettingError for a rule that cannot be evaluated.
+        """
+        guessed = [place.guessed for place in places]
+        batch = batch_of(products, guessed, self._norms, self._now, self._detect)
+        base = base_frame(batch, self._rules, COMPLETENESS_FIELDS)
+        findings = Findings(
+            products=len(products),
+            filled=filled_fields(base),
+            ages=ages(base, self._now),
+            prices=price_bins(base),
+            languages=languages(base),
+        )
+        if products:
+            self._judge(batch, rule_frame(base, self._rules), places, first_row, findings)
+        return Inspected(findings, signatures(batch, self._across, first_row))
+
+    def _judge(
+        self, batch: Batch, frame: pl.DataFrame, places: Sequence[Place], first_row: int, findings: Findings
+    ) -> None:
+        marked: dict[Measure, list[NDArray[np.int64]]] = {measure: [] for measure in Measure}
+        for rule, rows in failing_rows(frame, self._rules):
+            if rule.severity is not Severity.INFO:
+                marked[rule.measure].append(rows)
+            # The products with the smallest ids, which need not stand first in a batch that a test made.
+            chosen = sorted(rows.tolist(), key=lambda row: batch.products[row].id) if len(rows) < 100 else rows.tolist()
+            findings.failures[rule.name] = Failures(
+                len(rows),
+                [
+                    _example(batch.products[row], places[row], _value(frame, rule, row))
+                    for row in chosen[:MOST_EXAMPLES]
+                ],
+            )
+        for measure, rows_of_rules in marked.items():
+            findings.marks[measure, first_row] = packed(rows_of_rules, len(batch.products))
+
+
+def _example(product: Product, place: Place, value: str) -> Example:
+    shown = "" if value == product.title else shortened(value)
+    return Example(product.id, shortened(product.title), place.file, place.line, shown)
+
+
+def _value(frame: pl.DataFrame, rule: Rule, row: int) -> str:
+    """What failed, as people read it."""
+    if rule.check in _SHOWS_NOTHING:
+        return ""
+    value = _spelled(rule.field, frame[rule.name][row])
+    if not rule.other or rule.op == "!=":
+        return value
+    return f"{value}; {rule.other.replace('_', ' ')} is {_spelled(rule.other, frame[other_column(rule)][row])}"
+
+
+def _spelled(field: str, value: object) -> str:
+    if not isinstance(value, int | float):
+        return str(value)
+    if field in FIELDS and FIELDS[field].kind is Kind.TIME:
+        return f"{datetime.fromtimestamp(value, UTC):%Y-%m-%d}" if 0 <= value < _YEAR_MOST else f"{value:.0f}"
+    return f"{value:,.2f}".removesuffix(".00")
+
+
+# Runs rules over a frame: each rule is declared to pointblank as one step, and comes back with the rows that fail it.
+#
+# The only file that imports pointblank. Its steps cost a millisecond each whatever the number of rows, so frames of
+# many thousand rows are cheapest.
+
+_ROW = "_row_num_"
+"""The column in which pointblank numbers the rows of an extract, from 1."""
+
+
+def failing_rows(frame: pl.DataFrame, rules: Sequence[Rule]) -> Iterator[tuple[Rule, NDArray[np.int64]]]:
+    """Each rule that rows fail, with their positions in the frame, ascending.
+
+    Raises SettingError for a rule that the library cannot evaluate over the frame.
+    """
+    for rule in rules:
+        if _says_something(rule, frame[rule.name]):
+            rows = _failing(frame, rule)
+            if len(rows):
+                yield rule, rows
+
+
+def _says_something(rule: Rule, column: pl.Series) -> bool:
+    """Whether a row could fail. Most rules have nothing to look at in most batches, and a step is not free."""
+    nulls = column.null_count()
+    return nulls > 0 if rule.check is Check.NOT_NULL else nulls < len(column)
+
+
+def _failing(frame: pl.DataFrame, rule: Rule) -> NDArray[np.int64]:
+    columns = [rule.name, other_column(rule)] if rule.other else [rule.name]
+    # A frame of only these columns: the library copies the frame's schema many times a step.
+    validation = _declared(pb.Validate(frame.select(columns)), rule)
+    validation = validation.interrogate(collect_tbl_checked=False, extract_limit=frame.height)
+    if validation.validation_info[0].eval_error:
+        raise SettingError(f"rule {rule.name}: {rule.check.value} cannot be evaluated on {rule.field}; change it")
+    extract = validation.get_data_extracts(i=1, frame=True)
+    if extract is None:
+        return np.empty(0, dtype=np.int64)
+    rows: NDArray[np.int64] = extract[_ROW].to_numpy().astype(np.int64) - 1
+    return rows
+
+
+def _declared(validation: pb.Validate, rule: Rule) -> pb.Validate:
+    column = rule.name
+    match rule.check:
+        case Check.NOT_NULL:
+            return validation.col_vals_not_null(column)
+        case Check.NULL | Check.NOT_REGEX:  # the frame holds what not_regex found
+            return validation.col_vals_null(column)
+        case Check.BETWEEN:
+            low, high = map(float, rule.values)
+            return validation.col_vals_between(column, low, high, na_pass=True)
+        case Check.IN_SET:
+            return validation.col_vals_in_set(column, [*rule.values, None])
+        case Check.NOT_IN_SET:
+            return validation.col_vals_not_in_set(column, list(rule.values), na_pass=True)
+        case Check.REGEX:
+            return validation.col_vals_regex(column, rule.pattern, na_pass=True)
+        case Check.COMPARE:
+            return _compared(validation, rule)
+        case _:
+            raise ValueError(f"{rule.check} is answered by no batch alone")
+
+
+def _compared(validation: pb.Validate, rule: Rule) -> pb.Validate:
+    steps = {
+        "<": validation.col_vals_lt,
+        "<=": validation.col_vals_le,
+        ">": validation.col_vals_gt,
+        ">=": validation.col_vals_ge,
+        "=": validation.col_vals_eq,
+        "!=": validation.col_vals_ne,
+    }
+    value = pb.col(other_column(rule)) if rule.other else rule.values[0]
+    return steps[rule.op](rule.name, value, na_pass=True)
+
+
+_DAY = 86_400.0
+
+
+def column(field: str) -> str:
+    """The column of a field in the base frame."""
+    return column_of(field, FIELDS[field].kind)
+
+
+def filled_fields(base: pl.DataFrame) -> Counter[str]:
+    """How many products have a value in each of `COMPLETENESS_FIELDS`."""
+    return Counter({name: base.height - base[column(name)].null_count() for name in COMPLETENESS_FIELDS})
+
+
+def ages(base: pl.DataFrame, now: datetime) -> Counter[str]:
+    """Products by the time since they were updated."""
+    days = (now.timestamp() - base[column("updated")]) / _DAY
+    found = Counter({NO_DATE: days.null_count()})
+    before = -math.inf
+    for label, most in AGES.items():
+        found[label] = int(((days > before) & (days <= most)).sum())
+        before = most
+    return +found
+
+
+def price_bins(base: pl.DataFrame) -> dict[str, Counter[int]]:
+    """By currency, products in each quarter of a decade of price."""
+    place = (pl.col(column("price")).log10() * PRICE_STEPS).floor().cast(pl.Int64).alias("place")
+    currency = pl.col(column("currency")).fill_null("").alias("currency")
+    counted = base.filter(pl.col(column("price")) > 0).group_by(currency, place).len()
+    found: dict[str, Counter[int]] = {}
+    for name, bin_, count in counted.sort("currency", "place").iter_rows():
+        found.setdefault(name, Counter())[bin_] = count
+    return found
+
+
+def languages(base: pl.DataFrame) -> Counter[str]:
+    """Products by language."""
+    counted = base.group_by(pl.col(column("language")).fill_null("")).len().sort(column("language"))
+    return Counter(dict(counted.iter_rows()))

@@ -1,0 +1,341 @@
+"""Writes what a version holds of its products, batch by batch in the order of ids: records, terms, fingerprints,
+words."""
+
+from __future__ import annotations
+
+import re
+from array import array
+from collections import Counter
+from collections.abc import Iterable
+from functools import lru_cache
+from itertools import chain
+from pathlib import Path
+from typing import TypeVar
+
+import msgspec
+import numpy as np
+import xxhash
+
+from indexer.embedding_cache import Keys, key_array
+from indexer.incremental import Before
+from indexer.pipeline import Settled
+from retrieval.filters.schema import FieldCatalog
+from retrieval.index.keyword_documents import KeywordBuilder
+from retrieval.index.tantivy import TantivyBuilder
+from retrieval.index.vectors import Rows
+from retrieval.store.manifest import (
+    FIELDS_FILE,
+    KEYWORD_FOLDER,
+    STANDING_FILE,
+    WORDS_FOLDER,
+    VersionChanges,
+    write_fields,
+)
+from retrieval.store.products import ProductWriter
+from retrieval.store.signals import SignalsWriter
+from retrieval.text import units
+from retrieval.text.analysis import HAN, chinese_words, contains_chinese, fold
+from retrieval.text.vocabulary import (
+    FORMAT,
+    Entries,
+    index_words,
+    numbered_postings,
+    words_of,
+    words_of_folded,
+    write_words,
+)
+from retrieval.updates.three_way_merge import Standing, write_standing
+
+
+class VersionWriter:
+    """Fills the folder of a version to be. `before` is the version that unchanged products' terms are taken from."""
+
+    def __init__(
+        self,
+        folder: Path,
+        found: FieldCatalog,
+        before: Before | None,
+        *,
+        takes_over: bool,
+        builder: type[KeywordBuilder] = TantivyBuilder,
+    ) -> None:
+        """`builder` makes the keyword index; one in a cluster is filled from the lines later."""
+        self._folder = folder
+        self._before = before
+        self._products = ProductWriter(folder)
+        self._signals = SignalsWriter(folder)
+        self._words = WordsWriter()
+        self._terms = builder(folder / KEYWORD_FOLDER, found, before.keyword if before and takes_over else None)
+        self._digest = xxhash.xxh3_128()
+        self._keys = bytearray()
+        self._rows_before = array("q")
+        self._same = 0
+
+    def add(self, settled: Settled) -> None:
+        """Takes the next products."""
+        number = len(self._rows_before)
+        columns = (settled.ids, settled.lines, settled.terms, settled.rows_before)
+        for product_id, line, terms, row_before in zip(*columns, strict=True):
+            self._products.add(product_id, line)
+            if terms:
+                self._terms.add_line(number, terms)
+            else:
+                self._terms.add_as_before(number, row_before)
+            number += 1
+        self._signals.add(settled.lines)
+        self._words.add(settled.lines)
+        self._digest.update(b"".join(line + b"\n" for line in settled.lines))
+        self._keys += b"".join(settled.keys)
+        self._rows_before.extend(settled.rows_before)
+        self._same += sum(settled.are_as_before)
+
+    def __len__(self) -> int:
+        return len(self._rows_before)
+
+    def finish(self, counted: FieldCatalog, standing: Iterable[Standing]) -> None:
+        """Ends all files."""
+        self._products.finish()
+        self._signals.finish()
+        self._words.finish(self._folder / WORDS_FOLDER)
+        self._terms.finish()
+        write_fields(counted, self._folder / FIELDS_FILE)
+        write_standing(self._folder / STANDING_FILE, standing)
+
+    @property
+    def fingerprint(self) -> str:
+        """Equal for two catalogs exactly when they hold the same products."""
+        return self._digest.hexdigest()
+
+    @property
+    def keys(self) -> Keys:
+        """The fingerprint of each row's text (n, 16)."""
+        return key_array(self._keys)
+
+    @property
+    def rows_before(self) -> Rows:
+        """For each row that of the same product in the version before, or -1 (n,)."""
+        return np.frombuffer(self._rows_before, dtype=np.int64) if self._rows_before else np.empty(0, dtype=np.int64)
+
+    @property
+    def changes(self) -> VersionChanges | None:
+        """How many products are new, other or gone."""
+        if self._before is None:
+            return None
+        known = int((self.rows_before >= 0).sum())
+        return VersionChanges(
+            self._before.manifest.version,
+            added=len(self._rows_before) - known,
+            changed=known - self._same,
+            removed=len(self._before.products) - known,
+        )
+
+
+# Makes the words of a version to be, product by product in the order of rows: vocabulary, phrases, brands, categories.
+#
+# Phrases are what titles have in common: runs of up to three words that several products share, and brands with what
+# they sell. Memory holds the numbers of each title's words, and of rare phrases only the newer ones.
+
+MOST_PHRASES = 50_000
+MOST_COUNTED = 1_000_000
+"""Phrases that are counted at a time."""
+MOST_NAMES = 200_000
+"""Brands, and categories, that are kept: those of most products."""
+_LONGEST_PHRASE = 3
+"""Words."""
+_UNSPACED = "\x1f"
+"""Stands between Chinese words while phrases are counted."""
+_LEAST_PRODUCTS = 3
+"""Which a run of words must stand in to be a phrase; of a single word, and of brand and category, two do."""
+_PIECE_SHARE = 0.8
+"""Of a phrase's products that one longer phrase must have for the phrase to be only a piece of it."""
+_LONGEST_TITLE = 1_000
+_LONGEST_NAME = 200
+
+Name = TypeVar("Name", str, tuple[str, ...])
+
+_BREAK = re.compile(r"[,;:|/()\[\]{}!?\"•+&]| [-.] ")
+_PHRASE_WORD = re.compile(r"[^\W_]+(?>(?:['-][^\W_]+)*)")
+_CHINESE_OR_NOT = re.compile(f"[{HAN}]+|[^{HAN}]+")
+_NO_END = frozenset(
+    re.findall(
+        r"\w+",
+        "a an and are as at be by for from in into is it its of off on or our per the this to up use used via we with "
+        "without x you your",
+    )
+)
+"""Words that no phrase begins or ends with."""
+
+
+class _Line(msgspec.Struct, frozen=True):
+    """What of a product is read."""
+
+    title: str
+    brand: str = ""
+    category: tuple[str, ...] = ()
+    rating_count: int | None = None
+
+
+_decoder = msgspec.json.Decoder(_Line)
+
+
+class WordsWriter:
+    """Counts the words of products, then writes them."""
+
+    def __init__(self) -> None:
+        self._numbers: dict[str, int] = {}
+        self._words = array("I")
+        self._lengths = array("I")
+        self._known = array("q")
+        self._phrases = _Phrases()
+        self._brands: Counter[str] = Counter()
+        self._categories: Counter[tuple[str, ...]] = Counter()
+        self._wares: Counter[tuple[str, str]] = Counter()
+
+    def add(self, lines: Iterable[bytes]) -> None:
+        """Takes the next products, as `product_to_json` writes them."""
+        for line in lines:
+            product = _decoder.decode(line)
+            title, brand = fold(product.title[:_LONGEST_TITLE]), product.brand[:_LONGEST_NAME]
+            found = [*words_of_folded(title), *(words_of(brand) if brand else ())]
+            numbers = self._numbered(found)
+            self._words.extend(numbers)
+            self._lengths.append(len(numbers))
+            self._known.append(product.rating_count or 0)
+            self._phrases.add(title)
+            self._name(brand, product.category)
+
+    def _numbered(self, words: Iterable[str]) -> set[int]:
+        found: set[int] = set()
+        for word in words:
+            number = self._numbers.get(word)
+            if number is None or not word.isascii():
+                found.update(self._numbers.setdefault(part, len(self._numbers)) for part in index_words(word))
+            else:
+                found.add(number)
+        return found
+
+    def _name(self, brand: str, category: tuple[str, ...]) -> None:
+        if brand:
+            self._brands[brand] += 1
+        self._categories.update(category[:depth] for depth in range(1, len(category) + 1))
+        if brand and category:
+            self._wares[brand, category[-1]] += 1
+
+    def finish(self, folder: Path) -> None:
+        """Writes the files into a folder, which is made."""
+        entries = Entries(
+            FORMAT,
+            tuple(_best(self._all_phrases(), MOST_PHRASES)),
+            tuple(_best(self._brands, MOST_NAMES)),
+            tuple(_best(self._categories, MOST_NAMES)),
+            len(self._lengths),
+        )
+        named = chain((text for text, _ in entries.phrases), (name for name, _ in entries.brands))
+        texts = chain(named, (" ".join(path) for path, _ in entries.categories))
+        numbers = [self._numbered(words_of(text)) for text in texts]
+        known = np.frombuffer(self._known, np.int64) if self._known else np.empty(0, np.int64)
+        rows = np.argsort(-known, kind="stable")
+        ranks = np.empty(len(rows), np.int64)
+        ranks[rows] = np.arange(len(rows))
+        places = np.concatenate(
+            [np.fromiter(chain.from_iterable(numbers), np.uint32), np.array(self._words, np.uint32)]
+        )
+        text_numbers = np.concatenate([np.arange(len(numbers)), len(numbers) + ranks])
+        lengths = np.concatenate([[len(each) for each in numbers], np.array(self._lengths, np.int64)]).astype(np.int64)
+        pairs = np.repeat(text_numbers, lengths)
+        postings = numbered_postings(list(self._numbers), places, pairs, len(text_numbers))
+        write_words(folder, entries, postings, rows.astype(np.uint32))
+
+    def _all_phrases(self) -> Counter[str]:
+        phrases = self._phrases.common()
+        for (brand, ware), count in self._wares.items():
+            if count > 1:
+                named = " ".join(words_of(f"{brand} {ware}"))
+                phrases[named] = max(phrases[named], count)
+        return phrases
+
+
+class _Phrases:
+    """Counts phrases in bounded memory: where too many are counted, the rarest are forgotten (lossy counting: Manku &
+    Motwani 2002, Approximate Frequency Counts over Data Streams), by the order of products alone."""
+
+    def __init__(self) -> None:
+        self._counts: Counter[str] = Counter()
+
+    def add(self, title: str) -> None:
+        """Counts each phrase of a folded title once."""
+        self._counts.update(_phrases(title))
+        least = 1
+        while len(self._counts) > MOST_COUNTED:
+            self._counts = Counter({text: count for text, count in self._counts.items() if count > least})
+            least += 1
+
+    def common(self) -> Counter[str]:
+        """Those of enough products, with how many. Of pieces that hardly stand outside of one longer phrase only that
+        is left: "oil rubbed bronze", not "oil rubbed"."""
+        counts = {text: count for text, count in self._counts.items() if count >= _least(text)}
+        longer: Counter[str] = Counter()
+        for text, count in counts.items():
+            between = _UNSPACED if _UNSPACED in text else " "
+            for piece in (text.partition(between)[2], text.rpartition(between)[0]):
+                longer[piece] = max(longer[piece], count)
+        return Counter(
+            {
+                text.replace(_UNSPACED, ""): count
+                for text, count in counts.items()
+                if _words_of_phrase(text) <= _LONGEST_PHRASE
+                and (_words_of_phrase(text) == 1 or longer[text] < _PIECE_SHARE * count)
+            }
+        )
+
+
+def _least(phrase: str) -> int:
+    return _LEAST_PRODUCTS if _words_of_phrase(phrase) > 1 else 2
+
+
+def _words_of_phrase(phrase: str) -> int:
+    return 1 + phrase.count(" ") + phrase.count(_UNSPACED)
+
+
+def _phrases(title: str) -> set[str]:
+    found: set[str] = set()
+    for part in _BREAK.split(title):
+        if part.isascii():
+            _add_runs(found, _PHRASE_WORD.findall(part), " ")
+            continue
+        for run in _CHINESE_OR_NOT.findall(part):
+            if contains_chinese(run):
+                _add_runs(found, chinese_words(run), _UNSPACED)
+            else:
+                _add_runs(found, _PHRASE_WORD.findall(run), " ")
+    return found
+
+
+def _add_runs(found: set[str], words: list[str], between: str) -> None:
+    """Adds the words, and runs of a few, that begin and end with a word that can, and have no number. One word more
+    than a phrase may have: by these it is seen which phrases are pieces."""
+    can_end = list(map(_can_end, words))
+    for start, word in enumerate(words):
+        if not can_end[start]:
+            continue
+        if len(word) > 1:
+            found.add(word)
+        phrase = word
+        for end in range(start + 1, min(start + _LONGEST_PHRASE + 1, len(words))):
+            phrase = f"{phrase}{between}{words[end]}"
+            if can_end[end]:
+                found.add(phrase)
+            elif words[end] not in _NO_END:
+                break
+
+
+@lru_cache(maxsize=1 << 16)
+def _can_end(word: str) -> bool:
+    """Whether a phrase can begin and end with a word: one of letters that is more than a link or a unit."""
+    is_of_letters = word.isalpha() or all(part.isalpha() for part in re.split("['-]", word))
+    return is_of_letters and word not in _NO_END and word not in units.WORDS and (len(word) > 1 or not word.isascii())
+
+
+def _best(counts: Counter[Name], most: int) -> list[tuple[Name, int]]:
+    """Those of most products, in an order that does not depend on how they were counted."""
+    return sorted(counts.items(), key=lambda each: (-each[1], each[0]))[:most]

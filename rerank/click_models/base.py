@@ -1,0 +1,154 @@
+"""What every click model gives: attractiveness with its evidence, examination by position, click probabilities."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import ClassVar, Protocol, Self
+
+import numpy as np
+from scipy.special import betaincinv
+
+from rerank.click_models.click_log import ClickLog, Floats
+from retrieval.errors import InputError
+
+Progress = Callable[[int, float], None]
+"""Called after each iteration with its number, from 1, and the change that it made."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class PairPrior:
+    """The beta prior of each pair's attractiveness: what is taken for true before its clicks."""
+
+    mean: Floats
+    """(pairs,)"""
+    strength: float
+    """How many examinations it is worth."""
+
+    @classmethod
+    def ordinary(cls, hits: Floats, trials: Floats, strength: float) -> PairPrior:
+        """The same for all: the mean share of hits, each pair counting the more the more trials it has.
+
+        An empirical Bayes prior, with one hit and one miss added for logs that are all but empty.
+        """
+        reliable = 1.0 / (trials + strength)
+        mean = (float(hits @ reliable) + 1.0) / (float(trials @ reliable) + 2.0)
+        return cls(np.full(len(hits), mean), strength)
+
+    def posterior(self, hits: Floats, trials: Floats) -> Floats:
+        """(pairs,): the means after so many hits (pairs,) in so many trials (pairs,)."""
+        return np.asarray((hits + self.strength * self.mean) / (trials + self.strength))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class FitOptions:
+    """How models are fitted."""
+
+    prior: PairPrior | None = None
+    """Of attractiveness; an ordinary one without."""
+    strength: float = 2.0
+    """How many examinations that ordinary one is worth."""
+    stop_strength: float = 1.0
+    """The same for stopping at a click. It is worth less, because most of what follows a click is hidden, and hidden
+    data leave more of the word to the prior."""
+    iterations: int = 200
+    """At most so many. Models that fit the log need a third of them; only where shoppers stop after no click at all do
+    the DCM and the SDBN creep on towards that, by steps that change nothing any more."""
+    tolerance: float = 1e-5
+    """Iterating ends once no estimate changes by more, in the mean over its observations."""
+
+
+DEFAULTS = FitOptions()
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class PairEstimates:
+    """What a model says of each pair, and on what evidence; arrays (pairs,), in sessions where they count."""
+
+    attractiveness: Floats
+    """The probability that a shopper who examines the product clicks it."""
+    impressions: Floats
+    clicks: Floats
+    examinations: Floats
+    """The expected number of impressions that were looked at; all that were clicked are among them."""
+    effective: Floats
+    """How many examinations that one is sure of would tell as much; fewer than `examinations`, as a product without a
+    click may have been seen or not (the observed information of Louis 1982, Finding the observed information matrix
+    when using the EM algorithm, section 3)."""
+    strength: float
+    """How many examinations the prior is worth."""
+
+    def interval(self, level: float = 0.95) -> tuple[Floats, Floats]:
+        """The equal-tailed credible interval of each attractiveness: lower and upper ends, (pairs,) each.
+
+        Of the beta posterior with the estimate as its mean and effective examinations plus prior as its count. Beta
+        rather than Wilson, because the estimates are its means, and what was never shown gets the prior's. It is
+        widened to hold its estimate, which the mean of a beta all but at 0 may lie outside of. That examination was
+        estimated too is not in it.
+        """
+        count = self.effective + self.strength
+        shapes = self.attractiveness * count, (1.0 - self.attractiveness) * count
+        tail = (1.0 - level) / 2
+        lower, upper = betaincinv(*shapes, tail), betaincinv(*shapes, 1.0 - tail)
+        return np.minimum(lower, self.attractiveness), np.maximum(upper, self.attractiveness)
+
+
+def pair_estimates(
+    attractiveness: Floats, impressions: Floats, clicks: Floats, examinations: Floats, spread: Floats, strength: float
+) -> PairEstimates:
+    """Estimates with their effective examinations; `spread` (pairs,) is the variance of the number of examinations
+    that were not clicked, given the log."""
+    lost = attractiveness / (1.0 - attractiveness) * spread
+    effective = np.maximum(examinations - lost, 0.0)
+    return PairEstimates(attractiveness, impressions, clicks, examinations, effective, strength)
+
+
+class ClickModel(Protocol):
+    """A fitted click model. All arrays are of float64 probabilities.
+
+    The methods raise InputError for a log of more pairs or positions than the model was fitted on.
+    """
+
+    name: ClassVar[str]
+
+    @property
+    def estimates(self) -> PairEstimates:
+        """What it says of each pair."""
+        ...
+
+    @property
+    def examination(self) -> Floats:
+        """(depth,): how often a shopper looks at each position, in the mean over the lists that it was fitted on."""
+        ...
+
+    @classmethod
+    def fit(cls, log: ClickLog, options: FitOptions = ..., progress: Progress | None = None) -> Self:
+        """Fits the model to a log; the same log gives the same model."""
+        ...
+
+    def click_probabilities(self, log: ClickLog) -> Floats:
+        """(n, depth): the probability of a click at each position of each list, whatever else was clicked; 0 where
+        nothing was shown."""
+        ...
+
+    def conditional_examination(self, log: ClickLog) -> Floats:
+        """(n, depth): the probability that each position is examined, once the clicks above it are known."""
+        ...
+
+    def conditional_click_probabilities(self, log: ClickLog) -> Floats:
+        """(n, depth): the probability of a click, once the clicks above each position are known."""
+        ...
+
+
+def attraction(estimates: PairEstimates, log: ClickLog, depth: int) -> Floats:
+    """(n, depth): the attractiveness of what stands at each position, 0 where nothing does.
+
+    Raises InputError for a log of more pairs or positions than the model was fitted on.
+    """
+    known = len(estimates.attractiveness)
+    if log.count > known:
+        raise InputError(f"the log counts {log.count:,} pairs, the model was fitted on {known:,}: number them alike")
+    if log.depth > depth:
+        raise InputError(f"the log has {log.depth} positions, the model was fitted on {depth}: fit it on as many")
+    # The pair -1 of an empty place reads the last entry, which is this 0.
+    return np.append(estimates.attractiveness, 0.0)[log.pairs]

@@ -1,0 +1,231 @@
+"""A click log: the result lists that were shown, and what was clicked on them, as two matrices."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+from retrieval.errors import InputError
+
+if TYPE_CHECKING:
+    import polars as pl
+
+
+# The words that each answer was searched with, whichever of its events say them: often the search alone does.
+
+
+def words_of_answers(events: pl.DataFrame) -> pl.DataFrame:
+    """One row for each `query_id` of which an event says the words: query_id, query; ordered by query_id.
+
+    `events` has the columns query_id (empty: no answer), query (empty: not said) and time. Where an answer's events say
+    different words, those of the earliest hold, of equally early ones the first in alphabetical order.
+    """
+    import polars as pl
+
+    said = events.filter((pl.col("query_id") != "") & (pl.col("query") != ""))
+    earliest = pl.col("query").sort_by("time", "query").first()
+    return said.group_by("query_id").agg(earliest).sort("query_id")
+
+
+# The arrays that click models and the gate work with, and how they are added up; light to import.
+
+Floats = npt.NDArray[np.float64]
+Ints = npt.NDArray[np.int32]
+Flags = npt.NDArray[np.bool_]
+
+
+def sums(places: npt.NDArray[np.integer], values: Floats, count: int) -> Floats:
+    """(count,): the sum of the values at each place."""
+    return np.asarray(np.bincount(places, values, count), np.float64)
+
+
+NOTHING = -1
+"""Stands in `ClickLog.pairs` where no product was shown."""
+_CELL = ["query_id", "position"]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ClickLog:
+    """Result lists that were shown, earliest first, and what was clicked on them.
+
+    Raises InputError where the matrices do not fit each other, or a pair is not below `count`.
+    """
+
+    pairs: Ints
+    """(n, depth): which (query, product) stood at each position; -1 in gaps and past the end of a shorter list."""
+    clicks: Flags
+    """(n, depth): whether it was clicked; never where nothing was shown."""
+    count: int
+    """How many pairs there are; those of a log that was cut out of another are numbered as in that one."""
+    weights: npt.NDArray[np.float32] | None = None
+    """(n,): how many sessions each row stands for; 1 each without."""
+
+    def __post_init__(self) -> None:
+        if self.pairs.ndim != 2 or self.pairs.shape != self.clicks.shape:
+            raise InputError(
+                f"a click log has pairs {self.pairs.shape} and clicks {self.clicks.shape}: (n, depth) both"
+            )
+        if self.weights is not None and self.weights.shape != self.pairs.shape[:1]:
+            raise InputError(f"a click log has {len(self.pairs):,} rows and weights {self.weights.shape}: one a row")
+        if self.pairs.size and not NOTHING <= self.pairs.min() <= self.pairs.max() < self.count:
+            highest = int(self.pairs.max())
+            raise InputError(f"a click log counts {self.count:,} pairs and holds number {highest:,}: count from 0")
+        if bool((self.clicks & ~self.shown).any()):
+            raise InputError("a click log has a click where nothing was shown: leave such clicks out")
+
+    @property
+    def size(self) -> int:
+        """The number of lists."""
+        return len(self.pairs)
+
+    @property
+    def depth(self) -> int:
+        """The number of positions."""
+        return int(self.pairs.shape[1])
+
+    @property
+    def shown(self) -> Flags:
+        """(n, depth): where a product was shown."""
+        return np.asarray(self.pairs != NOTHING)
+
+    @property
+    def row_weights(self) -> Floats:
+        """(n,): the weights, ones where there are none."""
+        return np.ones(self.size) if self.weights is None else self.weights.astype(np.float64)
+
+    def rows(self, chosen: slice | Flags) -> ClickLog:
+        """The chosen lists, pairs numbered as before."""
+        weights = None if self.weights is None else self.weights[chosen]
+        return ClickLog(self.pairs[chosen], self.clicks[chosen], self.count, weights)
+
+
+def held_out(log: ClickLog, share: float = 0.2) -> tuple[ClickLog, ClickLog]:
+    """The log without its last `share` of lists, and those: what is learned is tried on what came later."""
+    cut = log.size - round(log.size * share)
+    return log.rows(slice(0, cut)), log.rows(slice(cut, None))
+
+
+def click_log(events: pl.DataFrame, depth: int = 20) -> tuple[ClickLog, pl.DataFrame]:
+    """The log of cleaned events, one row for each `query_id` with impressions, in the order of their first.
+
+    `events` has the columns kind ("impression", "click"; of others only the words count), query_id (one shown answer;
+    pages without one were browsed, and are left out), query, product_id, position (from 1) and time. A list's query is
+    what `words_of_answers` says, empty where no event of it does. Positions past `depth` are left out. A list that was
+    shown again counts once; where it changed meanwhile, a position keeps what it showed first. A product that stands
+    in a list twice keeps both places: a click counts at the position that it names, or at the product's highest place
+    where it names none or another's. A click on what was not shown is left out.
+
+    Gives also the table of pairs: pair (its number in the log), query, product_id.
+    """
+    import polars as pl
+
+    shown = shown_places(events, depth)
+    pairs = shown.select("query", "product_id").unique().sort("query", "product_id")
+    pairs = pairs.with_row_index("pair").with_columns(pl.col("pair").cast(pl.Int32))
+    cells = shown.join(pairs, on=["query", "product_id"], how="left").join(
+        _clicked(events, shown), on=_CELL, how="left", maintain_order="left"
+    )
+    rows, columns = cells["row"].to_numpy(), cells["position"].to_numpy() - 1
+    matrix = np.full((shown["query_id"].n_unique(), depth), NOTHING, np.int32)
+    matrix[rows, columns] = cells["pair"].to_numpy()
+    clicks = np.zeros(matrix.shape, np.bool_)
+    clicks[rows, columns] = cells["clicked"].fill_null(value=False).to_numpy()
+    return ClickLog(matrix, clicks, pairs.height), pairs
+
+
+def shown_places(events: pl.DataFrame, depth: int = 20) -> pl.DataFrame:
+    """One line for each place of each list: row (the list's in the log), query_id, position, query, product_id."""
+    import polars as pl
+
+    impressions = events.filter((pl.col("kind").cast(pl.String) == "impression") & (pl.col("query_id") != ""))
+    first = (
+        impressions.filter(pl.col("position").is_between(1, depth))
+        .sort("time", "query_id", "position", maintain_order=True)
+        .unique(_CELL, keep="first", maintain_order=True)
+    )
+    rows = first.select(pl.col("query_id").unique(maintain_order=True)).with_row_index("row")
+    # A list is one answer to one query: what else its events say the query was is passed over.
+    joined = first.drop("query").join(rows, on="query_id").join(words_of_answers(events), on="query_id", how="left")
+    joined = joined.with_columns(pl.col("query").fill_null(""))
+    return joined.sort("row", "position").select("row", *_CELL, "query", "product_id")
+
+
+def _clicked(events: pl.DataFrame, shown: pl.DataFrame) -> pl.DataFrame:
+    """The places that were clicked, each once."""
+    import polars as pl
+
+    clicks = events.filter(pl.col("kind").cast(pl.String) == "click").select("query_id", "product_id", "position")
+    highest = shown.group_by("query_id", "product_id").agg(pl.col("position").min().alias("highest"))
+    named = shown.select(*_CELL, "product_id", pl.lit(value=True).alias("named"))
+    return (
+        clicks.join(highest, on=["query_id", "product_id"])
+        .join(named, on=[*_CELL, "product_id"], how="left")
+        .select("query_id", pl.when("named").then("position").otherwise("highest").alias("position"))
+        .unique()
+        .with_columns(clicked=pl.lit(value=True))
+    )
+
+
+Indices = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Outcomes:
+    """What a log's lists led to."""
+
+    log: ClickLog
+    pairs: pl.DataFrame
+    """pair, query, product_id: in the order of the pairs."""
+    query: Ints
+    """(pairs,): the number of each pair's query."""
+    cart_rows: Indices
+    """(carts,): from which list each came; one a list and product."""
+    cart_pairs: Indices
+    """(carts,)"""
+    purchase_rows: Indices
+    """(purchases,)"""
+    purchase_pairs: Indices
+    """(purchases,)"""
+    unattributed: int
+    """Carts and purchases of products that their list did not show, or of no list: left out."""
+
+    def carts(self, begin: int, end: int) -> Floats:
+        """(pairs,): how many carts the lists from row `begin` to before `end` led to."""
+        return _counted(self.cart_rows, self.cart_pairs, begin, end, self.log.count)
+
+    def purchases(self, begin: int, end: int) -> Floats:
+        """(pairs,): the same of purchases."""
+        return _counted(self.purchase_rows, self.purchase_pairs, begin, end, self.log.count)
+
+
+def outcomes(events: pl.DataFrame, depth: int = 20) -> Outcomes:
+    """Reads events of the columns that `click_log` takes; kinds "cart" and "purchase" count here."""
+    log, pairs = click_log(events, depth)
+    places = (
+        shown_places(events, depth)
+        .join(pairs, on=["query", "product_id"])
+        .select("row", "query_id", "product_id", "pair")
+    )
+    places = places.unique(["query_id", "product_id"]).sort("row", "pair")
+    carts, lost_carts = _attributed(events, "cart", places)
+    purchases, lost_purchases = _attributed(events, "purchase", places)
+    query = pairs["query"].rle_id().to_numpy().astype(np.int32)
+    return Outcomes(log, pairs, query, *carts, *purchases, lost_carts + lost_purchases)
+
+
+def _attributed(events: pl.DataFrame, kind: str, places: pl.DataFrame) -> tuple[tuple[Indices, Indices], int]:
+    """The rows and pairs of one kind of event, and how many have none."""
+    import polars as pl
+
+    made = events.filter(pl.col("kind").cast(pl.String) == kind).select("query_id", "product_id").unique()
+    found = places.join(made, on=["query_id", "product_id"], how="semi", maintain_order="left")
+    rows, pairs = (found[column].to_numpy().astype(np.int64) for column in ("row", "pair"))
+    return (rows, pairs), made.height - found.height
+
+
+def _counted(rows: Indices, pairs: Indices, begin: int, end: int, count: int) -> Floats:
+    inside = (rows >= begin) & (rows < end)
+    return sums(pairs[inside], np.ones(int(inside.sum())), count)

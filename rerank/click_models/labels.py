@@ -1,0 +1,252 @@
+"""Weighted labels for each (query, product): clicks freed of their position, carts and purchases in one number."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import polars as pl
+from scipy.optimize import minimize
+from scipy.stats import spearmanr
+
+from rerank.click_models.base import DEFAULTS, ClickModel, FitOptions, PairPrior
+from rerank.click_models.click_log import ClickLog, Floats, Ints, Outcomes, outcomes, sums
+from rerank.click_models.priors import prior_strength, rank_prior
+from rerank.click_models.registry import BASELINES, MODELS
+
+# What a click, a cart and a purchase are worth: fitted so that their weighted sum foretells later purchases.
+
+SIGNALS = ("attractiveness", "cart rate", "purchase rate")
+"""The columns of the signals: each a probability for a product that is looked at."""
+DEFAULT_WEIGHTS = np.array([1.0, 10.0, 25.0]) / 36.0
+"""Where there are too few purchases to fit: a convention that has not been measured."""
+LEAST_PURCHASES = 50
+_FOLDS = 5
+_LEAST_RATE = 1e-9
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class LabelWeights:
+    """The weights of `SIGNALS`, whose sum is the expected purchases for each time that the product is looked at."""
+
+    values: Floats
+    """(3,), none negative."""
+    errors: Floats
+    """(3,): standard errors; NaN where the weights were not fitted."""
+    fitted: bool
+    """False for `DEFAULT_WEIGHTS`, which are no rates: only what they order by means something."""
+    purchases: int
+    """How many later purchases there were to fit to."""
+
+
+@dataclass(frozen=True, slots=True)
+class Foresight:
+    """How well purchases of queries that the weights were not fitted to are foretold, and by clicks alone.
+
+    Log-likelihoods are of Poisson counts, in the mean over the pairs that were looked at later, without the part that
+    no prediction changes; correlations are Spearman's, of predicted with actual rates over the same pairs,
+    None where one of both does not vary.
+    """
+
+    log_likelihood: float
+    clicks_log_likelihood: float
+    rank_correlation: float | None
+    clicks_rank_correlation: float | None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Later:
+    """What labels are to foretell; arrays of pairs in the first dimension."""
+
+    signals: Floats
+    """(pairs, 3): `SIGNALS` of the earlier part."""
+    looks: Floats
+    """(pairs,): how often each was looked at in the later part."""
+    purchases: Floats
+    """(pairs,): how often it was bought then."""
+    query: Ints
+    """(pairs,)"""
+
+
+def fit_weights(later: Later) -> LabelWeights:
+    """Weights by Poisson regression without a link, none negative, so that each is in purchases for one look.
+
+    Standard errors are those of the expected information, widened by the square root of Pearson's dispersion where
+    purchases vary more than Poisson counts do (McCullagh & Nelder 1989, Generalized Linear Models, section 6.2.3).
+    With fewer than `LEAST_PURCHASES`, or where nothing was looked at, the default weights are given, and said to be
+    those.
+    """
+    purchases = round(float(later.purchases.sum()))
+    if purchases < LEAST_PURCHASES or not later.looks.any():
+        return LabelWeights(DEFAULT_WEIGHTS, np.full(len(SIGNALS), np.nan), fitted=False, purchases=purchases)
+    weights = _regression(later.signals, later.looks, later.purchases)
+    rate = np.maximum(later.signals @ weights, _LEAST_RATE)
+    information = (later.signals * (later.looks / rate)[:, None]).T @ later.signals
+    seen = later.looks > 0
+    expected = rate[seen] * later.looks[seen]
+    dispersion = float((((later.purchases[seen] - expected) ** 2) / expected).sum()) / max(int(seen.sum()) - 3, 1)
+    errors = np.sqrt(np.diag(np.linalg.pinv(information)) * max(dispersion, 1.0))
+    return LabelWeights(weights, errors, fitted=True, purchases=purchases)
+
+
+def foresight(later: Later) -> Foresight | None:
+    """Fits weights to four fifths of the queries and tries them on the others, five times.
+
+    None where all that was looked at and bought later is of one fifth: nothing is left to fit weights to.
+    """
+    fold = later.query % _FOLDS
+    seen = later.looks > 0
+    bought = seen & (later.purchases > 0)
+    if not all(bool(bought[fold != number].any()) for number in range(_FOLDS)):
+        return None
+    joined, clicks = np.zeros(len(fold)), np.zeros(len(fold))
+    for number in range(_FOLDS):
+        out = fold == number
+        for predicted, columns in ((joined, slice(0, 3)), (clicks, slice(0, 1))):
+            signals = later.signals[:, columns]
+            weights = _regression(signals[~out], later.looks[~out], later.purchases[~out])
+            predicted[out] = signals[out] @ weights
+    rate = later.purchases[seen] / later.looks[seen]
+    return Foresight(
+        _mean_log_likelihood(joined[seen], later.looks[seen], later.purchases[seen]),
+        _mean_log_likelihood(clicks[seen], later.looks[seen], later.purchases[seen]),
+        _rank_correlation(joined[seen], rate),
+        _rank_correlation(clicks[seen], rate),
+    )
+
+
+def _rank_correlation(predicted: Floats, actual: Floats) -> float | None:
+    if not np.ptp(predicted) or not np.ptp(actual):
+        return None
+    return float(spearmanr(predicted, actual)[0])
+
+
+def _regression(signals: Floats, looks: Floats, purchases: Floats) -> Floats:
+    """(signals,): the non-negative weights of the highest Poisson likelihood."""
+    # Signals on a scale of their own, so that one step length fits all of them.
+    scale = np.maximum(looks @ signals, 1e-12) / max(float(purchases.sum()), 1.0)
+
+    def loss(scaled: Floats) -> tuple[float, Floats]:
+        rate = np.maximum(signals @ (scaled / scale), _LEAST_RATE)
+        slope = signals.T @ (looks - purchases / rate) / scale
+        return float(looks @ rate - purchases @ np.log(rate)), slope
+
+    start = np.full(signals.shape[1], 1.0 / signals.shape[1])
+    found = minimize(loss, start, jac=True, method="L-BFGS-B", bounds=[(0.0, None)] * len(start))
+    return np.asarray(found.x / scale)
+
+
+def _mean_log_likelihood(rate: Floats, looks: Floats, purchases: Floats) -> float:
+    rate = np.maximum(rate, _LEAST_RATE)
+    return float((purchases * np.log(rate * looks) - rate * looks).mean())
+
+
+_FIRST_STRENGTH = 20.0
+"""How many clicks the mean conversion is worth until that is estimated."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class LabelOptions:
+    """How labels are made."""
+
+    model: str = "ubm"
+    """The click model, by its name in MODELS or BASELINES. The user browsing model contains the position-based one,
+    and takes clicks that follow on each other into account besides."""
+    depth: int = 20
+    """Positions further down are left out."""
+    later: float = 0.3
+    """The last share of lists, whose purchases the weights are fitted to."""
+    fit: FitOptions = DEFAULTS
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ClickLabels:
+    """Labels, and how they came to be."""
+
+    table: pl.DataFrame
+    """query, product_id, impressions, examinations, clicks, carts, purchases, attractiveness, lower and upper (its 95%
+    interval), ctr (clicks by impressions), label (0 to 1: the weighted sum as a share of the highest), weight
+    (0 to 1: how much of the attractiveness comes from clicks, and not from what was supposed before)."""
+    weights: LabelWeights
+    foresight: Foresight | None
+    """None where the weights were not fitted, or to too few queries to try them on others."""
+    unattributed: int
+    """Carts and purchases that no list led to, each once a list and product; they are not in the table."""
+
+
+def click_labels(events: pl.DataFrame, options: LabelOptions = LabelOptions()) -> ClickLabels:
+    """Makes labels from cleaned events (see `click_log` for the columns; kinds impression, click, cart, purchase).
+
+    The weights are fitted to purchases of the last share of the lists by signals of those before, so none foretells
+    what it has seen. The labels then take in everything.
+    """
+    happened = outcomes(events, options.depth)
+    later = _later(happened, options)
+    weights = fit_weights(later)
+    model = fit_twice(happened.log, happened, options)
+    signals = _signals(happened, model, 0, happened.log.size)
+    return ClickLabels(
+        _table(happened, model, signals @ weights.values),
+        weights,
+        foresight(later) if weights.fitted else None,
+        happened.unattributed,
+    )
+
+
+def fit_twice(log: ClickLog, happened: Outcomes, options: LabelOptions) -> ClickModel:
+    """The click model, fitted with the prior that its first fit and the ranking give."""
+    model = {**MODELS, **BASELINES}[options.model]
+    first = model.fit(log, options.fit)
+    return model.fit(log, replace(options.fit, prior=rank_prior(log, first, happened.query)))
+
+
+def _later(happened: Outcomes, options: LabelOptions) -> Later:
+    log = happened.log
+    cut = log.size - round(log.size * options.later)
+    before, after = log.rows(slice(0, cut)), log.rows(slice(cut, None))
+    model = fit_twice(before, happened, options)
+    shown = after.shown
+    looks = sums(after.pairs[shown], model.conditional_examination(after)[shown], log.count)
+    return Later(_signals(happened, model, 0, cut), looks, happened.purchases(cut, log.size), happened.query)
+
+
+def _signals(happened: Outcomes, model: ClickModel, begin: int, end: int) -> Floats:
+    """(pairs, 3): attractiveness, and the rates of carts and purchases for a product that is looked at.
+
+    A rate is attractiveness times the share of clicks that led so far: what is said against position bias holds for
+    all three, and pairs with few clicks are taken for as persuasive as others that attract as much.
+    """
+    made = model.estimates
+    led = (
+        shares_of_clicks(counted, made.clicks)
+        for counted in (happened.carts(begin, end), happened.purchases(begin, end))
+    )
+    return np.column_stack([made.attractiveness, *(made.attractiveness * share for share in led)])
+
+
+def shares_of_clicks(hits: Floats, clicks: Floats) -> Floats:
+    """(pairs,): hits by clicks, drawn towards the mean as far as clicks are few."""
+    # A cart may come from a list without a click there, by a button beside the product.
+    trials = np.maximum(clicks, hits)
+    first = PairPrior.ordinary(hits, trials, _FIRST_STRENGTH)
+    strength = prior_strength(hits, trials, trials, first.mean)
+    return PairPrior.ordinary(hits, trials, strength).posterior(hits, trials)
+
+
+def _table(happened: Outcomes, model: ClickModel, scores: Floats) -> pl.DataFrame:
+    made, end = model.estimates, happened.log.size
+    lower, upper = made.interval()
+    highest = float(scores.max(initial=0.0))
+    return happened.pairs.select("query", "product_id").with_columns(
+        impressions=made.impressions,
+        examinations=made.examinations,
+        clicks=made.clicks,
+        carts=happened.carts(0, end),
+        purchases=happened.purchases(0, end),
+        attractiveness=made.attractiveness,
+        lower=lower,
+        upper=upper,
+        ctr=made.clicks / np.maximum(made.impressions, 1e-300),
+        label=scores / highest if highest > 0 else scores,
+        weight=made.effective / (made.effective + made.strength),
+    )

@@ -1,0 +1,364 @@
+"""Simulated sessions: shoppers go through a store's rankings, among robots, chance clicks and trends.
+
+What is true is known, so what is learned from the clicks can be held against it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+
+from rerank.click_models.click_log import NOTHING, ClickLog, Flags, Floats, Ints
+from retrieval.errors import InputError
+
+
+@dataclass(frozen=True, slots=True)
+class Conditions:
+    """What lies between the shoppers and the log."""
+
+    depth: int = 10
+    """Positions that are shown."""
+    days: float = 28.0
+    """Over which the sessions are spread evenly."""
+    exploration: float = 0.05
+    """The share of sessions whose whole list is shuffled. Without any, and with one ranking, no model can tell a
+    position from the product that always stands there."""
+    chance_clicks: float = 0.0
+    """The probability that a product is clicked by mistake, looked at or not."""
+    robots: float = 0.0
+    """The share of sessions that are robots': half of them click everything, half of them every second result at
+    random."""
+
+
+USUAL = Conditions()
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Simulation:
+    """Sessions, the earliest first, and what a log would not tell of them."""
+
+    log: ClickLog
+    day: Floats
+    """(n,): when, in days from the beginning of the window."""
+    query: Ints
+    """(n,): which query, by its place in the store."""
+    robot: Flags
+    """(n,)"""
+    examined: Flags
+    """(n, depth): what was looked at; for robots, what they clicked."""
+
+    @property
+    def examination(self) -> Floats:
+        """(depth,): the share of what was shown to shoppers at each position that they looked at."""
+        shown = self.log.shown & ~self.robot[:, None]
+        return np.asarray((self.examined & shown).sum(axis=0) / np.maximum(shown.sum(axis=0), 1))
+
+
+def simulate(
+    store: SimulatedStore, shopper: Shopper, sessions: int, conditions: Conditions = USUAL, seed: int = 0
+) -> Simulation:
+    """Draws sessions; the same seed gives the same."""
+    random = np.random.default_rng(seed)
+    day = np.sort(random.random(sessions)) * conditions.days
+    query = random.choice(len(store.traffic), sessions, p=store.traffic).astype(np.int32)
+    pairs = _lists(store, query, day / conditions.days, conditions, random)
+    shown = pairs != NOTHING
+    passed = np.broadcast_to((day / conditions.days)[:, None], pairs.shape)
+    view = View(
+        np.where(shown, store.attractiveness_at(passed, pairs), 0.0), np.where(shown, store.satisfaction[pairs], 0.0)
+    )
+    clicks, examined = shopper.visit(view, random)
+    if conditions.chance_clicks:
+        clicks = clicks | (random.random(pairs.shape) < conditions.chance_clicks)
+    robot = random.random(sessions) < conditions.robots
+    clicks[robot] = _robot_clicks(int(robot.sum()), conditions.depth, random)
+    clicks &= shown
+    examined[robot] = clicks[robot]
+    log = ClickLog(pairs, clicks, len(store.attractiveness))
+    return Simulation(log, day, query, robot, examined & shown)
+
+
+def _lists(
+    store: SimulatedStore, query: Ints, passed: Floats, conditions: Conditions, random: np.random.Generator
+) -> Ints:
+    """(n, depth): what each session is shown."""
+    periods = len(store.rankings)
+    period = np.minimum((passed * periods).astype(np.int64), periods - 1)
+    depth = min(conditions.depth, store.rankings.shape[2])
+    shown = np.full((len(query), conditions.depth), NOTHING, np.int32)
+    shown[:, :depth] = store.rankings[period, query, :depth]
+    explored = random.random(len(query)) < conditions.exploration
+    whole = store.rankings[period[explored], query[explored]]
+    # What is past the end of a list sorts behind everything.
+    order = np.argsort(np.where(whole == NOTHING, 2.0, random.random(whole.shape)), axis=1)
+    shown[explored, :depth] = np.take_along_axis(whole, order[:, :depth], axis=1)
+    return shown
+
+
+def _robot_clicks(count: int, depth: int, random: np.random.Generator) -> Flags:
+    everything = random.random((count, 1)) < 0.5
+    return np.asarray(everything | (random.random((count, depth)) < 0.5))
+
+
+def simulated_events(
+    simulation: Simulation, store: SimulatedStore, pairs: pl.DataFrame, start: datetime, seed: int = 0
+) -> pl.DataFrame:
+    """The same sessions as a store's log holds them, with carts and purchases, in the order of time.
+
+    `pairs` has the query and product_id of each pair, in order. Columns: kind, query_id (one a session), query,
+    product_id, position (Int32, from 1), time. Robots put nothing into carts. One row an impression: for small logs.
+    """
+    random = np.random.default_rng(seed)
+    log = simulation.log
+    chance = random.random((2, *log.pairs.shape))
+    carts = log.clicks & ~simulation.robot[:, None] & (chance[0] < store.cart[log.pairs])
+    purchases = carts & (chance[1] < store.purchase[log.pairs])
+    kinds = {"impression": log.shown, "click": log.clicks, "cart": carts, "purchase": purchases}
+    parts = [_cells(simulation, kind, happened) for kind, happened in kinds.items()]
+    # Seconds from the search on: results show at once, clicks follow down the list, carts and purchases after them.
+    wait = pl.col("kind").replace_strict({"impression": 0, "click": 5, "cart": 300, "purchase": 900})
+    seconds = pl.col("day") * 86_400 + wait + pl.when(pl.col("kind") == "impression").then(0).otherwise("position")
+    return (
+        pl.concat(parts)
+        .join(pairs.select("pair", "query", "product_id"), on="pair", how="left")
+        .with_columns(time=pl.lit(start) + pl.duration(microseconds=(seconds * 1e6).cast(pl.Int64)))
+        .sort("time", "query_id", "position", "kind")
+        .select("kind", "query_id", "query", "product_id", "position", "time")
+    )
+
+
+def _cells(simulation: Simulation, kind: str, happened: npt.NDArray[np.bool_]) -> pl.DataFrame:
+    rows, columns = np.nonzero(happened)
+    return pl.DataFrame(
+        {
+            "query_id": rows,
+            "position": (columns + 1).astype(np.int32),
+            "pair": simulation.log.pairs[rows, columns],
+            "day": simulation.day[rows],
+        }
+    ).with_columns(pl.lit(kind).alias("kind"), pl.format("q{}", "query_id").alias("query_id"))
+
+
+# A store for simulated shoppers: what is true of each query and product, and in which order it lists them.
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class SimulatedStore:
+    """The truth that shoppers act by; arrays (pairs,) unless said otherwise, of probabilities."""
+
+    rankings: Ints
+    """(periods, queries, length): the pairs that each query lists, best first, in each of the equally long periods
+    between two changes of the ranking; -1 past the end."""
+    traffic: Floats
+    """(queries,): how often each is asked; sums to 1."""
+    attractiveness: Floats
+    """Of a click, once the product is looked at."""
+    satisfaction: Floats
+    """Of ending the search, once clicked."""
+    cart: Floats
+    """Of going into the cart, once clicked."""
+    purchase: Floats
+    """Of being bought, once in the cart."""
+    trend: Floats
+    """The factor, not a probability, by which attractiveness has changed at the end of the window; 1 for no change."""
+
+    def attractiveness_at(self, passed: Floats, pairs: npt.NDArray[np.integer]) -> Floats:
+        """The attractiveness of `pairs` once the share `passed` of the window, alike in shape, is over."""
+        return np.asarray(np.minimum(self.attractiveness[pairs] * self.trend[pairs] ** passed, 1.0))
+
+
+@dataclass(frozen=True, slots=True)
+class GradedBehaviour:
+    """How grades show in what shoppers do. Each range runs from the lowest grade's probability to the highest's,
+    along the gain 2^grade - 1 (as in Ai et al. 2018, Unbiased learning to rank with unbiased propensity estimation,
+    section 5.1)."""
+
+    attractiveness: tuple[float, float] = (0.05, 0.6)
+    satisfaction: tuple[float, float] = (0.1, 0.7)
+    cart: tuple[float, float] = (0.05, 0.3)
+    purchase: tuple[float, float] = (0.2, 0.5)
+    ranking_noise: float = 0.3
+    """Deviation of the ranker's score from the gain, which runs from 0 to 1: 0 ranks by grade."""
+    periods: int = 3
+    """How many rankings follow each other; half of the noise's variance is drawn anew for each."""
+    zipf: float = 0.8
+    """The n-th most frequent query is asked 1 / n^zipf times as often as the first."""
+    trending: float = 0.0
+    """The share of pairs whose attractiveness rises or falls, half of them each."""
+    trend: float = 3.0
+    """The factor by which it has risen, or fallen, at the end."""
+
+
+def graded_store(
+    grades: Mapping[str, Mapping[str, float]], behaviour: GradedBehaviour = GradedBehaviour(), seed: int = 0
+) -> tuple[SimulatedStore, pl.DataFrame]:
+    """A store whose shoppers want what was judged good, and its table of pairs.
+
+    `grades` is query to product to grade. The table has the columns pair, query, product_id, grade, and stands in the
+    order of the pairs. Raises InputError without any grade.
+    """
+    table = pl.DataFrame(
+        [(query, product, float(grade)) for query, judged in grades.items() for product, grade in judged.items()],
+        schema={"query": pl.String, "product_id": pl.String, "grade": pl.Float64},
+        orient="row",
+    )
+    if not table.height:
+        raise InputError("there are no grades to simulate shoppers from: judge at least one product")
+    random = np.random.default_rng(seed)
+    gain = _relative_gain(table["grade"].to_numpy())
+    lengths = np.array([len(judged) for judged in grades.values() if judged])
+    traffic = 1.0 / random.permutation(np.arange(1, len(lengths) + 1)) ** behaviour.zipf
+
+    def along(ends: tuple[float, float]) -> Floats:
+        return np.asarray(ends[0] + (ends[1] - ends[0]) * gain)
+
+    store = SimulatedStore(
+        _rankings(gain, lengths, behaviour, random),
+        traffic / traffic.sum(),
+        along(behaviour.attractiveness),
+        along(behaviour.satisfaction),
+        along(behaviour.cart),
+        along(behaviour.purchase),
+        _trends(len(gain), behaviour, random),
+    )
+    return store, table.with_row_index("pair").with_columns(pl.col("pair").cast(pl.Int32))
+
+
+def _relative_gain(grades: Floats) -> Floats:
+    """2^(grade - lowest) - 1 as a share of the highest; ones where all grades are the same."""
+    gain = np.exp2(grades - grades.min()) - 1.0
+    highest = gain.max()
+    return np.asarray(gain / highest if highest > 0 else np.ones(len(gain)))
+
+
+def _rankings(gain: Floats, lengths: Ints, behaviour: GradedBehaviour, random: np.random.Generator) -> Ints:
+    queries, length = len(lengths), int(lengths.max())
+    filled = np.arange(length) < lengths[:, None]
+    scores = np.full((behaviour.periods, queries, length), -np.inf)
+    lasting = random.normal(size=len(gain))
+    noise = (lasting + random.normal(size=(behaviour.periods, len(gain)))) / np.sqrt(2.0)
+    scores[:, filled] = gain + behaviour.ranking_noise * noise
+    pairs = np.full((queries, length), NOTHING, np.int32)
+    pairs[filled] = np.arange(len(gain))
+    order = np.argsort(-scores, axis=2, kind="stable")
+    return np.take_along_axis(np.broadcast_to(pairs, scores.shape), order, axis=2)
+
+
+def _trends(count: int, behaviour: GradedBehaviour, random: np.random.Generator) -> Floats:
+    trending = random.random(count) < behaviour.trending
+    direction = random.choice((-1.0, 1.0), count)
+    return np.asarray(np.where(trending, behaviour.trend**direction, 1.0))
+
+
+# Simulated shoppers: what they look at and click, drawn step by step from the hidden events of each click model.
+#
+# They share no code with the models that are fitted, so that fitting what they clicked tests both.
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class View:
+    """The lists that shoppers are shown; arrays (n, depth), 0 where nothing stands."""
+
+    attractiveness: Floats
+    """The probability of a click on what is looked at."""
+    satisfaction: Floats
+    """The probability that a click ends the search."""
+
+
+class Shopper(Protocol):
+    """A way of going through a list."""
+
+    def visit(self, view: View, random: np.random.Generator) -> tuple[Flags, Flags]:
+        """What was clicked and what was looked at, (n, depth) each."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class PositionShopper:
+    """Looks at each position by its own chance (the PBM)."""
+
+    examination: Floats
+    """(depth,)"""
+
+    def visit(self, view: View, random: np.random.Generator) -> tuple[Flags, Flags]:
+        """See Shopper."""
+        shape = view.attractiveness.shape
+        looked = random.random(shape) < self.examination[: shape[1]]
+        return looked & (random.random(shape) < view.attractiveness), looked
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class DependentShopper:
+    """Goes down the list, and after a click looks on by a chance that depends on the position (the DCM)."""
+
+    continuation: Floats
+    """(depth,)"""
+
+    def visit(self, view: View, random: np.random.Generator) -> tuple[Flags, Flags]:
+        """See Shopper."""
+        ending = np.broadcast_to(1.0 - self.continuation[: view.attractiveness.shape[1]], view.attractiveness.shape)
+        return _down_the_list(view.attractiveness, ending, random)
+
+
+@dataclass(frozen=True, slots=True)
+class SatisfiedShopper:
+    """Goes down the list until a product that was clicked satisfies (the simplified DBN)."""
+
+    def visit(self, view: View, random: np.random.Generator) -> tuple[Flags, Flags]:
+        """See Shopper."""
+        return _down_the_list(view.attractiveness, view.satisfaction, random)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class BrowsingShopper:
+    """Looks at a position by a chance that depends on where the last click was (the UBM)."""
+
+    gamma: Floats
+    """(depth, depth): by position - 1 and the last click's position, 0 for none."""
+
+    def visit(self, view: View, random: np.random.Generator) -> tuple[Flags, Flags]:
+        """See Shopper."""
+        shape = view.attractiveness.shape
+        looked, clicks = np.zeros(shape, np.bool_), np.zeros(shape, np.bool_)
+        last = np.zeros(shape[0], np.int64)
+        for position in range(shape[1]):
+            looked[:, position] = random.random(shape[0]) < self.gamma[position, last]
+            attracted = random.random(shape[0]) < view.attractiveness[:, position]
+            clicks[:, position] = looked[:, position] & attracted
+            last[clicks[:, position]] = position + 1
+        return clicks, looked
+
+
+def _down_the_list(attractiveness: Floats, ending: Floats, random: np.random.Generator) -> tuple[Flags, Flags]:
+    shape = attractiveness.shape
+    looked, clicks = np.zeros(shape, np.bool_), np.zeros(shape, np.bool_)
+    going = np.ones(shape[0], np.bool_)
+    for position in range(shape[1]):
+        looked[:, position] = going
+        clicks[:, position] = going & (random.random(shape[0]) < attractiveness[:, position])
+        going = going & ~(clicks[:, position] & (random.random(shape[0]) < ending[:, position]))
+    return clicks, looked
+
+
+def falling_examination(strength: float, depth: int = 10) -> Floats:
+    """(depth,): examination 1 / position^strength, the curve by which position bias is usually simulated.
+
+    Joachims, Swaminathan & Schnabel 2017 (Unbiased learning-to-rank with biased feedback, section 6.1). Strength 0 is
+    no bias.
+    """
+    return np.asarray(1.0 / np.arange(1, depth + 1) ** strength)
+
+
+def falling_gamma(strength: float, depth: int = 10) -> Floats:
+    """(depth, depth): examination for a `BrowsingShopper`, 1 / (positions since the last click)^strength, with 0.8 of
+    that after a click."""
+    position, last = np.arange(1, depth + 1)[:, None], np.arange(depth)[None, :]
+    since = np.maximum(position - last, 1)
+    gamma = np.where(last == 0, 1.0, 0.8) / since**strength
+    return np.asarray(np.where(last < position, gamma, 0.0))

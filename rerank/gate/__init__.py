@@ -1,1 +1,0 @@
-"""The gate: whether a newly trained ranker is good enough to serve in the place of another."""

@@ -1,0 +1,84 @@
+"""A ranker as it is served: its graph on ONNX Runtime, without torch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rerank.model_store import Published
+from rerank.ranker.features import FEATURES, MERGED, Candidates, RankerInputs, batched
+from rerank.ranker.spec import MODEL_FILE, RankerSpec
+from retrieval.encoders.onnx import open_graph
+from retrieval.errors import RankerDamagedError, RankerError
+
+OUTPUT = "scores"
+
+
+class OnnxRanker:
+    """Scores candidates by a ranker that was published. Thread-safe; each call computes in the calling thread."""
+
+    def __init__(self, ranker: Published, event_weights: tuple[float, float, float] | None = None) -> None:
+        """`event_weights` say what a click, a cart and a purchase are worth, in place of the ranker's own.
+
+        Raises RankerDamagedError where its graph cannot be run, or takes other arrays than `RankerInputs` has.
+        """
+        self.name = ranker.name
+        self.spec: RankerSpec = ranker.spec
+        self._columns = np.array([FEATURES.index(name) for name in self.spec.features])
+        self._event_weights = np.array(event_weights or self.spec.event_weights, np.float32)
+        path = ranker.folder / MODEL_FILE
+        try:
+            self._session = open_graph(path)
+        except Exception as error:
+            # ONNX Runtime's exceptions have no common base but Exception.
+            raise RankerDamagedError(f"{path} cannot be run ({str(error)[:300]}); train the ranker again") from error
+        self._inputs = {given.name for given in self._session.get_inputs()}
+        unknown = self._inputs - set(RankerInputs.__dataclass_fields__)
+        if unknown or [made.name for made in self._session.get_outputs()] != [OUTPUT]:
+            message = f"{path} takes {', '.join(sorted(self._inputs))}: no ranker's graph; train the ranker again"
+            raise RankerDamagedError(message)
+
+    @property
+    def reads_history(self) -> bool:
+        """Whether a shopper's history changes its scores; without, nobody has to look one up."""
+        return "history_vectors" in self._inputs
+
+    @property
+    def reads_states(self) -> bool:
+        """Whether it reads the tokens of query and products."""
+        return "product_states" in self._inputs
+
+    def score(self, lists: Sequence[Candidates]) -> list[NDArray[np.float64]]:
+        """The scores of each list's candidates, each (c,): what the network says of the events, by their weights, and
+        the merged score by the learned one. Depends on query, history and candidate alone, not on what else is in the
+        list, or in the batch.
+
+        Raises RankerError where the graph fails, or a score is no number.
+        """
+        filled = [each for each in lists if len(each.features)]
+        if not filled:
+            return [np.empty(0) for _ in lists]
+        given = batched(filled, self.spec.vector_dimension).arrays()
+        given["features"] = given["features"][:, :, self._columns]
+        try:
+            (scores,) = self._session.run(None, {name: given[name] for name in self._inputs})
+            # What is no number is told below.
+            with np.errstate(invalid="ignore"):
+                mixed = iter(scores @ self._event_weights)
+        except Exception as error:
+            raise RankerError(f"{self.name} failed on its candidates ({str(error)[:300]})") from error
+        return [self._mixed(next(mixed), each) if len(each.features) else np.empty(0) for each in lists]
+
+    def fit(self, scores: NDArray[np.float64]) -> NDArray[np.float64]:
+        """The probabilities (c,) that candidates of these scores fit their query."""
+        slope, intercept = self.spec.calibration
+        return np.asarray(1 / (1 + np.exp(-np.clip(slope * scores + intercept, -30, 30))))
+
+    def _mixed(self, network: NDArray[np.float32], each: Candidates) -> NDArray[np.float64]:
+        merged = each.features[:, MERGED].astype(np.float64)
+        scores = np.asarray(network[: len(merged)].astype(np.float64) + self.spec.mix * merged)
+        if not np.isfinite(scores).all():
+            raise RankerError(f"{self.name} gave {scores[~np.isfinite(scores)][0]} for a candidate: train it again")
+        return scores

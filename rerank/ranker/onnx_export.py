@@ -1,0 +1,98 @@
+"""Writes a trained network as one ONNX graph, in float32 or with its matrices in int8."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import onnx
+import torch
+from torch import Tensor, nn
+
+from rerank.ranker.network import Inputs, NetworkShape, RankerNetwork
+from rerank.ranker.onnx import OUTPUT
+from retrieval.encoders.onnx_export import OPSET, quantised, quiet
+from retrieval.errors import RankerError
+
+_HISTORY = Inputs._fields.index("candidate_vectors")
+"""Where the arrays begin that only a network with a history reads."""
+
+
+def export_network(network: RankerNetwork, path: Path, precision: str = "fp32") -> None:
+    """Writes the graph to `path`: the arrays of `rerank.ranker.features.RankerInputs` by their names in, those that the
+    network reads, scores (B, c, 3) out.
+
+    `rerank.sealed_folder` says which operators a stored ranker may have: who changes what is exported here changes
+    that too. Raises RankerError where PyTorch's exporter gives no graph.
+    """
+    count = len(Inputs._fields) if network.history is not None else _HISTORY
+    lists, candidates, history = (
+        torch.export.Dim(name, min=1, max=4_096) for name in ("lists", "candidates", "history")
+    )
+    words, tokens = (torch.export.Dim(name, min=1, max=512) for name in ("words", "tokens"))
+    axes = (
+        {0: lists, 1: words},
+        {0: lists, 1: words},
+        {0: lists, 1: words},
+        {0: lists, 1: candidates, 2: tokens},
+        {0: lists, 1: candidates, 2: tokens},
+        {0: lists, 1: candidates},
+        {0: lists, 1: candidates},
+        {0: lists, 1: history},
+        {0: lists, 1: history},
+        {0: lists, 1: history},
+    )
+    with quiet(), torch.inference_mode():
+        program = torch.onnx.export(
+            network.eval() if count > _HISTORY else _WithoutHistory(network).eval(),
+            tuple(example_inputs(network.shape))[:count],
+            dynamo=True,
+            opset_version=OPSET,
+            input_names=list(Inputs._fields[:count]),
+            output_names=[OUTPUT],
+            dynamic_shapes={"arrays": axes[:count]},
+            verbose=False,
+        )
+    if program is None:
+        raise RankerError(f"{path} cannot be made: PyTorch's exporter gave no graph of the network")
+    graph = program.model_proto
+    _forget_origin(graph)
+    onnx.save(quantised(graph) if precision == "int8" else graph, path)
+
+
+def _forget_origin(graph: onnx.ModelProto) -> None:
+    """Takes out what the exporter notes of each node: lines of source files, and where they are on this machine."""
+    for node in graph.graph.node:
+        del node.metadata_props[:]
+        node.doc_string = ""
+    for value in graph.graph.value_info:
+        del value.metadata_props[:]
+
+
+class _WithoutHistory(nn.Module):
+    """A network that has no use for a history, and is given none: so who serves it need not make one."""
+
+    def __init__(self, network: RankerNetwork) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, *arrays: Tensor) -> Tensor:
+        """Scores of the arrays before those of a history."""
+        scores: Tensor = self.network(*arrays, *arrays[:1] * (len(Inputs._fields) - _HISTORY))
+        return scores
+
+
+def example_inputs(shape: NetworkShape) -> Inputs:
+    """Inputs of the right shapes, of no meaning."""
+    b, c, q, t, h, d, v = 2, 3, 4, 5, 6, shape.state_dimension, shape.vector_dimension
+    return Inputs(
+        torch.ones(b, q, dtype=torch.int64),
+        torch.ones(b, q, d),
+        torch.ones(b, q),
+        torch.ones(b, c, t, dtype=torch.int64),
+        torch.ones(b, c, t, d, dtype=torch.int8),
+        torch.ones(b, c, shape.features),
+        torch.ones(b, c, v),
+        torch.ones(b, h, v),
+        torch.ones(b, h, dtype=torch.int64),
+        torch.ones(b, h),
+    )

@@ -1,0 +1,96 @@
+"""Acts: what was done with products beyond showing them, by day, and how they fade with time."""
+
+from __future__ import annotations
+
+import math
+
+import polars as pl
+
+from rerank.sessions.options import DeriveOptions, Window
+from rerank.sessions.partitions import WHO, Part
+from retrieval.events.stored import DAY_MS, milliseconds
+
+ACTS = ("click", "consultation", "cart", "purchase")
+VIEWS = ("click", "consultation")
+
+
+def counted(kind: str) -> pl.Expr:
+    """How many events are of a kind (UInt32)."""
+    return (pl.col("kind") == kind).sum().cast(pl.UInt32)
+
+
+def _acts(events: pl.DataFrame) -> pl.DataFrame:
+    acts = events.filter(pl.col("kind").is_in(ACTS))
+    return acts.select(WHO, "shopper", "visit", "product_id", "kind", "time").sort(WHO, "time", "product_id", "kind")
+
+
+def _product_counts(events: pl.DataFrame) -> pl.DataFrame:
+    shown = events.filter(pl.col("product_id") != "")
+    counts = shown.group_by("product_id").agg(
+        impressions=counted("impression"),
+        clicks=counted("click"),
+        consultations=counted("consultation"),
+        carts=counted("cart"),
+        purchases=counted("purchase"),
+    )
+    return counts.sort("product_id")
+
+
+ACT_PART = Part("acts", _acts)
+"""who, shopper (empty where not known), visit (the day's number), product_id, kind, time: one row an act."""
+COUNT_PART = Part("product_counts", _product_counts)
+"""product_id, impressions, clicks, consultations, carts, purchases: one row a product."""
+
+
+# Exponential decay by age, and trends: how much more happens of late than usually did.
+#
+# Sums of decayed weights are taken over whole numbers, so they do not depend on the order in which days are added up.
+
+_SCALE = 2**20
+
+
+def decay_at(age: pl.Expr, half_life: float) -> pl.Expr:
+    """1 at age 0, a half after each half-life, in the same unit."""
+    return (age * (-math.log(2) / half_life)).exp()
+
+
+def day_decay(window: Window, half_life: float) -> pl.Expr:
+    """The decay of a row by its `day`: events of the window's last day count in full."""
+    return decay_at(window.last_day - pl.col("day"), half_life)
+
+
+def exact_sum(amount: pl.Expr) -> pl.Expr:
+    """The sum of amounts, each rounded to about a millionth: the same in any order, unlike one of floats."""
+    return (amount * _SCALE).round().cast(pl.Int64).sum() / _SCALE
+
+
+def with_trend(daily: pl.DataFrame, key: str, amount: pl.Expr, window: Window, options: DeriveOptions) -> pl.DataFrame:
+    """For each key its `score` and `trend` (Float64) out of rows of key, `day` and amounts.
+
+    The score is the sum of amounts decayed with `half_life`. The trend is log2((o + p) / (e + p)): o is the sum decayed
+    with `trend_half_life`, e what that would be had the amounts come at the even rate that the score tells of, p the
+    prior `trend_prior`. 0 is no trend, 1 twice as much as usual. The shrunk observed-to-expected ratio of Norén,
+    Hopstadius & Bate 2013 (Shrinkage Observed-to-Expected Ratios for Robust and Transparent Large-Scale Pattern
+    Discovery), over the two rates of exponentially weighted averages (Roberts 1959). Of the window's last day only the
+    part that is over counts, or else everything would fall each morning.
+    """
+    days = window.last_day - _first_day(daily, window) + 1
+    over = (milliseconds(window.last) % DAY_MS + 1) / DAY_MS
+    usual, recent = (
+        over + sum(0.5 ** (age / life) for age in range(1, days))
+        for life in (options.half_life, options.trend_half_life)
+    )
+    sums = daily.group_by(key).agg(
+        score=exact_sum(amount * day_decay(window, options.half_life)),
+        _observed=exact_sum(amount * day_decay(window, options.trend_half_life)),
+    )
+    expected = pl.col("score") * (recent / usual)
+    prior = options.trend_prior
+    trend = ((pl.col("_observed") + prior) / (expected + prior)).log(2.0)
+    return sums.select(key, "score", trend=trend)
+
+
+def _first_day(daily: pl.DataFrame, window: Window) -> int:
+    """The log may begin within the window: before it nothing was usual."""
+    first = daily["day"].min()
+    return window.first_day if first is None else int(first)  # type: ignore[arg-type]

@@ -1,0 +1,565 @@
+"""Cleaned events by the day (UTC) that their visits begin in, as Parquet files made again only where they would
+differ."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date, timedelta
+from itertools import groupby
+from pathlib import Path
+from typing import Protocol
+
+import msgspec
+import polars as pl
+import xxhash
+from polars.exceptions import PolarsError
+
+from rerank.sessions.bots import RobotOptions
+from rerank.sessions.cleaning import CLEAN_SCHEMA, Cleaned, CleaningOptions, telling_of_answers
+from rerank.sessions.options import DeriveOptions, Window
+from retrieval.errors import StoreDamagedError, StoreError
+from retrieval.events.store import DayState, EventStore
+from retrieval.events.stored import DAY_MS, EVENT_SCHEMA, milliseconds, moment
+from retrieval.store.manifest import sync
+
+# A day's folder is named by the day and by everything that it was made from: the states of its events, of the next
+# day's and of those of the day before, among which answers are looked up; what the day before has claimed; the rules;
+# and what the catalog says of its products.
+
+RECIPE = 2
+"""Counts up when cleaning changes, so that what an older program made is made again."""
+AFTER_WINDOW = "after the window"
+"""The reason of events that a corrected clock puts past the window's end."""
+_FACTS = "day.json"
+_NO_CLAIMS = pl.DataFrame(schema={"key": EVENT_SCHEMA["key"]})
+
+
+class Clean(Protocol):
+    """What cleans a day, as `cleaning.clean` does."""
+
+    def __call__(
+        self,
+        events: pl.DataFrame,
+        products: pl.DataFrame | None,
+        options: CleaningOptions,
+        *,
+        told: pl.DataFrame | None = None,
+    ) -> Cleaned:
+        """Cleans events of `EVENT_SCHEMA`; `told` are earlier ones, of which answers are known."""
+        ...
+
+
+class DayFacts(msgspec.Struct, frozen=True):
+    """What is told of a day without reading its events."""
+
+    events: int
+    visits: int
+    needs: int
+    aside: dict[str, int]
+    """Reason to how many events were set aside for it."""
+    latest: int
+    """Milliseconds since 1970 of the last event that had a part in it, or, where it was cut, would have had one."""
+    claims: str
+    """Fingerprint of the events of the day after that its visits hold."""
+    corrected: int
+    """How many events had their time corrected. A visit's day is that of the time as it was told."""
+
+
+@dataclass(frozen=True, slots=True)
+class Day:
+    """One day of cleaned events, on disk."""
+
+    number: int
+    """Days since 1970."""
+    folder: Path
+    facts: DayFacts
+
+    def events(self) -> pl.DataFrame:
+        """Of `CLEAN_SCHEMA`; visits and needs are numbered from 0."""
+        return read_frame(self.folder / f"events{SUFFIX}")
+
+    def claims(self) -> pl.DataFrame:
+        """Keys of the events of the day after that its visits hold."""
+        return read_frame(self.folder / f"claims{SUFFIX}")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class DaySource:
+    """What days are made from."""
+
+    store: EventStore
+    products: pl.DataFrame | None
+    """product_id and created, or None where the catalog is not known."""
+    clean: Clean
+    options: CleaningOptions
+    window: Window
+
+
+class DayMaker:
+    """Gives the days of a window, those that are kept as they are and those that are missing made; counts both."""
+
+    def __init__(self, source: DaySource, folder: Path) -> None:
+        self._source = source
+        self._folder = folder
+        self._until = milliseconds(source.window.last)
+        self._raw: dict[int, tuple[pl.DataFrame, int]] = {}
+        self._standing = _Standing(source.products)
+        self._rules = f"{RECIPE} {source.options!r}"
+        self.made = 0
+        self.kept = 0
+
+    def days(self) -> Iterator[Day]:
+        """The days that have events, in order: each depends on what the one before has claimed."""
+        window = self._source.window
+        states = {
+            day: state
+            for day, state in self._source.store.days().items()
+            if window.first_day <= day <= window.last_day and state.count
+        }
+        before: Day | None = None
+        for number in sorted(states):
+            follows = before is not None and before.number == number - 1
+            before = self._day(number, states, before if follows else None)
+            yield before
+
+    def _day(self, number: int, states: Mapping[int, DayState], before: Day | None) -> Day:
+        made_from = (
+            str(states[number]),
+            str(states.get(number + 1)),
+            str(states.get(number - 1)),
+            before.facts.claims if before else _digest_of(_NO_CLAIMS),
+            self._rules,
+        )
+        name = f"{moment(number * DAY_MS).date()}-{_digest(*made_from)}"
+        cut = f"{name}-until-{self._until}"
+        for kept in (self._found(number, name), self._found(number, cut)):
+            if kept and (kept.facts.latest <= self._until or kept.folder.name.startswith(cut)):
+                self.kept += 1
+                return kept
+        self.made += 1
+        return self._made(number, name, states, before)
+
+    def _found(self, number: int, name: str) -> Day | None:
+        for folder in self._folder.glob(f"{name}-catalog-*"):
+            ids = read_frame(folder / f"products{SUFFIX}")["product_id"]
+            if folder.name == f"{name}-catalog-{self._standing.digest(ids)}":
+                return Day(number, folder, _read_facts(folder / _FACTS))
+        return None
+
+    def _made(self, number: int, name: str, states: Mapping[int, DayState], before: Day | None) -> Day:
+        earlier = self._events(number - 1)[0] if number - 1 in states else None
+        own, latest = self._events(number)
+        own = own.join(before.claims(), on="key", how="anti", maintain_order="left") if before else own
+        following, next_latest = self._events(number + 1) if number + 1 in states else (own.clear(), 0)
+        following = related(own, following)
+        together = pl.concat([own, following])
+        told = None if earlier is None else answers_of(together, earlier)
+        cleaned = self._source.clean(together, self._source.products, self._source.options, told=told)
+        latest = max(latest, next_latest, _latest(cleaned.events))
+        visits = own_visits(own, following, _until(cleaned, self._source.window))
+        ids = together["product_id"].unique().sort()
+        named = name if latest <= self._until else f"{name}-until-{self._until}"
+        return self._written(number, f"{named}-catalog-{self._standing.digest(ids)}", visits, (ids, latest))
+
+    def _written(self, number: int, name: str, visits: OwnVisits, seen: tuple[pl.Series, int]) -> Day:
+        ids, latest = seen
+        facts = DayFacts(
+            events=visits.events.height,
+            visits=_count(visits.events["visit"]),
+            needs=_count(visits.events["need"]),
+            aside=dict(sorted(visits.aside.group_by("reason").len().iter_rows())),
+            latest=latest,
+            claims=_digest_of(visits.claims),
+            corrected=visits.corrected,
+        )
+        frames = {"events": visits.events, "aside": visits.aside, "claims": visits.claims}
+        folder = self._folder / name
+        write_folder(folder, {**frames, "products": ids.to_frame()}, {_FACTS: msgspec.json.encode(facts)}, {})
+        return Day(number, folder, facts)
+
+    def _events(self, number: int) -> tuple[pl.DataFrame, int]:
+        """The events of a day up to the window's end, and the time of the last one of the day; each is read once."""
+        if number not in self._raw:
+            tables = list(self._source.store.read(number, number))
+            events = pl.concat(tables) if tables else pl.DataFrame(schema=EVENT_SCHEMA)
+            seen = events.filter(pl.col("time") <= self._source.window.last)
+            self._raw = {day: kept for day, kept in self._raw.items() if day == number - 1}
+            self._raw[number] = seen, _latest(events)
+        return self._raw[number]
+
+
+def answers_of(events: pl.DataFrame, earlier: pl.DataFrame) -> pl.DataFrame:
+    """What earlier events tell of the answers that events name."""
+    return earlier.filter(telling_of_answers()).join(events, on="query_id", how="semi", maintain_order="left")
+
+
+class _Standing:
+    """What the catalog says of products, in short: days whose products it says the same of need not be made again."""
+
+    def __init__(self, products: pl.DataFrame | None) -> None:
+        self._catalog = None
+        if products is not None:
+            created = pl.col("created").cast(pl.Int64).fill_null(-1)
+            self._catalog = products.select("product_id", created=created).unique("product_id", keep="first")
+
+    def digest(self, ids: pl.Series) -> str:
+        if self._catalog is None:
+            return "none"
+        found = ids.to_frame().join(self._catalog, on="product_id", how="left", maintain_order="left")
+        return _digest("\x1f".join(ids), found["created"].fill_null(-2).to_numpy().tobytes())
+
+
+def _until(cleaned: Cleaned, window: Window) -> Cleaned:
+    """Without the events that a corrected clock puts past the end of the window."""
+    late = cleaned.events.filter(pl.col("time") > window.last)
+    if late.is_empty():
+        return cleaned
+    told = late.with_columns(reason=pl.lit(AFTER_WINDOW), detail=pl.lit("its clock was slow"))
+    aside = pl.concat([cleaned.aside, told.select(cleaned.aside.columns)])
+    return Cleaned(cleaned.events.filter(pl.col("time") <= window.last), aside)
+
+
+def _read_facts(path: Path) -> DayFacts:
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=DayFacts)
+    except (OSError, msgspec.MsgspecError, UnicodeDecodeError) as error:
+        raise StoreDamagedError(f"{path} cannot be read ({error}); remove its folder and refresh again") from error
+
+
+def _latest(events: pl.DataFrame) -> int:
+    return int(events["time"].cast(pl.Int64).max() or 0)  # type: ignore[arg-type]
+
+
+def _count(numbers: pl.Series) -> int:
+    """How many there are of numbers that are dense from 0."""
+    return 0 if numbers.is_empty() else int(numbers.max()) + 1  # type: ignore[arg-type]
+
+
+def _digest_of(claims: pl.DataFrame) -> str:
+    return _digest(*claims["key"])
+
+
+def _digest(*parts: str | bytes) -> str:
+    digest = xxhash.xxh3_64()
+    for part in parts:
+        content = part.encode() if isinstance(part, str) else part
+        digest.update(len(content).to_bytes(8, "little") + content)
+    return digest.hexdigest()
+
+
+# Parts: what each day gives to the tables, kept as files, so that a refresh reads these and not all events again.
+#
+# A part is made of one day's events, those of robots left out. A table is made of its parts over all days of the
+# window.
+
+WHO = "who"
+"""The column that tells shoppers apart: the visit's shopper, else its session, else its query id. Where none of its
+events names a shopper, a visit counts as somebody of its own."""
+EMPTY = pl.DataFrame(schema={**CLEAN_SCHEMA, WHO: pl.String()})
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """What one day gives: `make` takes events of `CLEAN_SCHEMA` with `who`, of one day, ordered by visit and time."""
+
+    name: str
+    make: Callable[[pl.DataFrame], pl.DataFrame]
+    version: int = 1
+    """Counts up when `make` changes."""
+
+
+class PartReader(Protocol):
+    """Gives a part over all days of the window."""
+
+    def __call__(self, part: Part) -> pl.DataFrame:
+        """All rows that the days have given, in their order, with `day` (Int32, days since 1970)."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Context:
+    """What tables are made with, besides their parts."""
+
+    window: Window
+    options: DeriveOptions
+    products: pl.DataFrame | None
+    """product_id, category (path, as in "Tools > Drills"), created; None where the catalog is not known."""
+
+
+@dataclass(frozen=True, slots=True)
+class TableMaker:
+    """One derived table, or several that are made together: the parts they are made of, and how."""
+
+    name: str
+    parts: tuple[Part, ...]
+    make: Callable[[PartReader, Context], pl.DataFrame | Mapping[str, pl.DataFrame]]
+    """Gives the table, or several by their names."""
+
+
+class DayParts:
+    """The parts of all days of a window, those that are missing made; counts both."""
+
+    def __init__(self, folder: Path, parts: Iterable[Part]) -> None:
+        self._folder = folder
+        self._parts: Mapping[str, Part] = {part.name: part for part in parts}
+        self._versions = " ".join(f"{name}:{part.version}" for name, part in sorted(self._parts.items()))
+        self.folders: dict[int, Path] = {}
+        self.made = 0
+
+    def add(self, day: Day, flagged: Sequence[int]) -> None:
+        """Takes the next day; the visits that are flagged (its own numbers, ascending) are left out."""
+        left_out = xxhash.xxh3_64_hexdigest(" ".join(map(str, (self._versions, *flagged))).encode())
+        folder = self._folder / f"{day.folder.name}-parts-{left_out}"
+        if not folder.exists():
+            self.made += 1
+            events = with_who(day.events().filter(~pl.col("visit").is_in(flagged)))
+            write_folder(folder, {part.name: part.make(events) for part in self._parts.values()}, {}, {})
+        self.folders[day.number] = folder
+
+    def read(self, part: Part) -> pl.DataFrame:
+        """All rows of a part, in the order of days, with `day`."""
+        return read_part(part, self.folders)
+
+
+def read_part(part: Part, folders: Mapping[int, Path]) -> pl.DataFrame:
+    """All rows of a part from the folders of days, in their order, with `day`."""
+    empty = part.make(EMPTY).with_columns(day=pl.lit(0, pl.Int32))
+    tables = [
+        read_frame(folder / f"{part.name}{SUFFIX}").with_columns(day=pl.lit(day, pl.Int32))
+        for day, folder in folders.items()
+    ]
+    return pl.concat([empty, *tables])
+
+
+def with_who(events: pl.DataFrame) -> pl.DataFrame:
+    """The events with `who`, and with their visit's shopper where they do not name it."""
+    shopper = pl.col("shopper").max().over("visit")
+    session = pl.col("session").max().over("visit")
+    named = events.with_columns(shopper=shopper, _session=session, _asked=pl.col("query_id").max().over("visit"))
+    who = (
+        pl.when(shopper_is_known()).then("shopper").when(pl.col("_session") != "").then("_session").otherwise("_asked")
+    )
+    return named.with_columns(who.alias(WHO)).drop("_session", "_asked")
+
+
+def shopper_is_known() -> pl.Expr:
+    """Whether a shopper's pseudonym is there."""
+    return pl.col("shopper") != ""
+
+
+# Folders of Parquet files that appear whole or not at all, and are never changed afterwards.
+
+SUFFIX = ".parquet"
+_UNFINISHED = ".making-"
+
+
+def write_folder(
+    folder: Path, frames: Mapping[str, pl.DataFrame], facts: Mapping[str, bytes], metadata: Mapping[str, str]
+) -> None:
+    """Makes a folder of one Parquet file a frame and one file a fact, all on the disk before the folder has its name.
+
+    `metadata` goes into every Parquet file. A folder that has this name already is replaced. Raises StoreError where
+    it cannot be written.
+    """
+    scratch = folder.with_name(f"{_UNFINISHED}{folder.name}")
+    try:
+        shutil.rmtree(scratch, ignore_errors=True)
+        scratch.mkdir(parents=True)
+        for name, frame in frames.items():
+            frame.write_parquet(scratch / f"{name}{SUFFIX}", metadata=dict(metadata))
+        for name, content in facts.items():
+            (scratch / name).write_bytes(content)
+        for path in (*scratch.iterdir(), scratch):
+            sync(path)
+        if folder.exists():
+            shutil.rmtree(folder)
+        scratch.rename(folder)
+        sync(folder.parent)
+    except (OSError, PolarsError) as error:
+        raise StoreError(f"{folder} cannot be written ({error}); see to the disk and to the rights to it") from error
+
+
+def read_frame(path: Path) -> pl.DataFrame:
+    """A Parquet file that `write_folder` wrote; raises StoreDamagedError where it cannot be read."""
+    try:
+        return pl.read_parquet(path)
+    except (OSError, PolarsError) as error:
+        message = f"{path} cannot be read ({error}); remove its folder and refresh: it is made again from the events"
+        raise StoreDamagedError(message) from error
+
+
+def remove_others(parent: Path, kept: frozenset[str]) -> None:
+    """Removes all folders beside those that are kept, unfinished ones among them."""
+    for folder in _folders(parent):
+        if folder.name not in kept:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def _folders(parent: Path) -> Iterator[Path]:
+    return (each for each in parent.iterdir() if each.is_dir()) if parent.is_dir() else iter(())
+
+
+# Visits that cross midnight: each belongs, whole, to the day (UTC) that it begins in.
+#
+# A day is cleaned together with what its visits may go on with on the day after. What they do go on with is claimed:
+# the day after is cleaned without it. So every event belongs to one day, and a day depends on the events of two days
+# and on what the day before has claimed, on nothing else.
+
+_WHOSE = ("session", "shopper", "query_id")
+_NEAR = timedelta(minutes=30)
+"""How long after a visit's last event one that was set aside is still taken for a part of it."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class OwnVisits:
+    """What belongs to a day: events of its visits (numbered from 0), those set aside, and the keys that it claims;
+    and of how many of these events the time was corrected."""
+
+    events: pl.DataFrame
+    aside: pl.DataFrame
+    claims: pl.DataFrame
+    corrected: int
+
+
+def related(own: pl.DataFrame, following: pl.DataFrame) -> pl.DataFrame:
+    """Those events of the day after which share a session, shopper or query with the day's own, directly or not."""
+    known = {column: _names(own, column) for column in _WHOSE}
+    found = following.clear()
+    while True:
+        shares = pl.any_horizontal(pl.col(column).is_in(names.implode()) for column, names in known.items())
+        more = following.filter(shares)
+        if more.height == found.height:
+            return found
+        found = more
+        known = {column: pl.concat([names, _names(found, column)]).unique() for column, names in known.items()}
+
+
+def own_visits(own: pl.DataFrame, following: pl.DataFrame, cleaned: Cleaned) -> OwnVisits:
+    """Of what was cleaned together, what belongs to the day; `own` and `following` are the events as they came."""
+    begun = cleaned.events.join(own, on="key", how="semi").select("visit").unique()
+    events = cleaned.events.join(begun, on="visit", how="semi", maintain_order="left")
+    beyond = _set_aside_in(begun, following, cleaned)
+    aside = pl.concat([cleaned.aside.join(own, on="key", how="semi", maintain_order="left"), beyond])
+    claims = pl.concat([events.join(own, on="key", how="anti").select("key"), beyond.select("key")])
+    corrected = _corrected(
+        pl.concat([own, following]), pl.concat([each.select("key", "time") for each in (events, aside)])
+    )
+    return OwnVisits(_renumbered(events), aside.sort("time", "key"), claims.sort("key"), corrected)
+
+
+def _corrected(told: pl.DataFrame, cleaned: pl.DataFrame) -> int:
+    both = cleaned.join(told.select("key", _told="time"), on="key")
+    return both.filter(pl.col("time") != pl.col("_told")).height
+
+
+def _set_aside_in(begun: pl.DataFrame, following: pl.DataFrame, cleaned: Cleaned) -> pl.DataFrame:
+    """What was set aside of the day after, in visits that began on the day: their double clicks and reloads."""
+    aside = following.join(cleaned.aside, on="key", how="semi").select("key", "time", whose=_whose())
+    if aside.is_empty():
+        return cleaned.aside.clear()
+    acts = cleaned.events.select("time", "visit", whose=_whose()).sort("time")
+    found = aside.sort("time").join_asof(acts, on="time", by="whose", tolerance=_NEAR, check_sortedness=False)
+    keys = found.join(begun, on="visit", how="semi").select("key")
+    return cleaned.aside.join(keys, on="key", how="semi", maintain_order="left")
+
+
+def _whose() -> pl.Expr:
+    return pl.coalesce(pl.when(pl.col(column) != "").then(pl.col(column)) for column in _WHOSE)
+
+
+def _names(events: pl.DataFrame, column: str) -> pl.Series:
+    names = events[column].unique()
+    return names.filter(names != "")
+
+
+def _renumbered(events: pl.DataFrame) -> pl.DataFrame:
+    dense = (pl.col(column).rank("dense").cast(pl.UInt32) - 1 for column in ("visit", "need"))
+    return events.with_columns(*dense)
+
+
+# Robots: the visits of some days scored together, kept as files, scored again only where one of these days changed.
+#
+# What is usual needs many visits, and a score from all events of the window would be made anew with each event. So the
+# window is cut into stretches of days that hold enough visits; a store with few visits has one stretch.
+
+_PLACES = {"day": pl.Int32, "place": pl.UInt32}
+
+ScoreVisits = Callable[[pl.DataFrame, RobotOptions], pl.DataFrame]
+
+
+class Scorer:
+    """Scores the visits of days, a stretch at a time; counts those that were not kept from before."""
+
+    def __init__(self, folder: Path, score_visits: ScoreVisits, options: RobotOptions) -> None:
+        self._folder = folder
+        self._score_visits = score_visits
+        self._options = options
+        self.folders: list[Path] = []
+        self.scored = 0
+
+    def visits(self, days: Sequence[Day], together: int) -> pl.DataFrame:
+        """One row a visit, in order: what `score_visits` gives, with its `day` (days since 1970) and `place`, its
+        number there. About so many visits are scored `together`, at least."""
+        tables = [self._stretch(stretch) for stretch in stretches(days, together)] or [self._scores(())]
+        return pl.concat(tables).sort("day", "place").with_row_index("visit")
+
+    def _stretch(self, days: Sequence[Day]) -> pl.DataFrame:
+        rules = f"{RECIPE} {self._options!r}"
+        made_from = xxhash.xxh3_64_hexdigest("\n".join((rules, *(day.folder.name for day in days))).encode())
+        folder = self._folder / f"{_date(days[0])}-{made_from}"
+        self.folders.append(folder)
+        if not folder.exists():
+            self.scored += sum(day.facts.visits for day in days)
+            write_folder(folder, {"visits": self._scores(days)}, {}, {})
+        return read_frame(folder / f"visits{SUFFIX}")
+
+    def _scores(self, days: Sequence[Day]) -> pl.DataFrame:
+        tables, numbers = [pl.DataFrame(schema=CLEAN_SCHEMA)], [pl.DataFrame(schema=_PLACES)]
+        visits = needs = 0
+        for day in days:
+            moved = (pl.col("visit") + pl.lit(visits, pl.UInt32), pl.col("need") + pl.lit(needs, pl.UInt32))
+            tables.append(day.events().with_columns(*moved))
+            numbers.append(pl.DataFrame({"day": day.number, "place": range(day.facts.visits)}, schema=_PLACES))
+            visits, needs = visits + day.facts.visits, needs + day.facts.needs
+        places = pl.concat(numbers).with_row_index("visit")
+        return self._score_visits(pl.concat(tables), self._options).join(places, on="visit").drop("visit")
+
+
+def stretches(days: Sequence[Day], together: int) -> list[list[Day]]:
+    """Days cut into stretches of equal length, a power of two, in which so many visits are to be expected.
+
+    They begin at multiples of that length since 1970, so that those of yesterday's window are those of today's.
+    """
+    if not days:
+        return []
+    visits = sum(day.facts.visits for day in days)
+    span = days[-1].number - days[0].number + 1
+    length = 1
+    while length < span and visits * length < together * span:
+        length *= 2
+    if length >= span:
+        return [list(days)]
+    return [list(stretch) for _, stretch in groupby(days, lambda day: day.number // length)]
+
+
+def flagged_by_day(visits: pl.DataFrame) -> Mapping[int, tuple[int, ...]]:
+    """For each day with any, the numbers there of the visits that are called robots', ascending."""
+    flagged = visits.filter("is_fraud").group_by("day", maintain_order=True).agg("place")
+    return {day: tuple(places) for day, places in flagged.iter_rows()}
+
+
+def visit_table(visits: pl.DataFrame) -> pl.DataFrame:
+    """The visits as they are published: the day that each begins in as a date."""
+    return visits.drop("place").with_columns(pl.col("day").cast(pl.Date))
+
+
+def aside_table(days: Sequence[Day]) -> pl.DataFrame:
+    """How many events were set aside, by day and reason."""
+    counts = [(_date(day), reason, count) for day in days for reason, count in day.facts.aside.items()]
+    return pl.DataFrame(counts, schema={"day": pl.Date, "reason": pl.String, "events": pl.UInt32}, orient="row")
+
+
+def _date(day: Day) -> date:
+    return moment(day.number * DAY_MS).date()

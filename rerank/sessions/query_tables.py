@@ -1,0 +1,238 @@
+"""Derived tables about queries: their answers, categories, changes of words and statistics."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import polars as pl
+
+from rerank.sessions.decay import counted, exact_sum, with_trend
+from rerank.sessions.partitions import WHO, Context, Part, PartReader, TableMaker
+from rerank.sessions.product_tables import weighted, with_category
+
+# Answers: one row for each answer to a search, with what was shown and done on it; by day.
+#
+# Carts and purchases that name no answer belong to the last one of their visit on which their product was clicked.
+# What names an answer of another visit of the day, without its words, belongs to that visit's answer.
+
+_LATER = ("cart", "purchase")
+
+
+def normalised(queries: Iterable[str]) -> list[str]:
+    """Queries as they are counted together: in the same case, with single blanks."""
+    return [" ".join(query.casefold().split()) for query in queries]
+
+
+def _answers(events: pl.DataFrame) -> pl.DataFrame:
+    shows_lists = bool((events["kind"] == "impression").any())
+    answered = _where_asked(with_answer(events).filter(pl.col("query_id") != ""))
+    answers = answered.group_by("visit", "query_id").agg(*_facts())
+    answers = answers.filter(pl.col("spelling") != "")
+    found_nothing = pl.col("results").fill_null(0 if shows_lists else -1) == 0
+    empty = pl.col("asked") & found_nothing & (pl.col("results").is_not_null() | (pl.col("impressions") == 0))
+    answers = _with_normalised(answers).with_columns(empty=empty)
+    following = pl.col("query").shift(-1).over("visit", "need", order_by=["start", "query_id"])
+    answers = answers.with_columns(following=pl.when(following != pl.col("query")).then(following))
+    return answers.drop("asked", "results").sort("visit", "start", "query_id")
+
+
+def _facts() -> tuple[pl.Expr, ...]:
+    kind, query = pl.col("kind"), pl.col("query")
+    clicked = kind == "click"
+    return (
+        pl.col(WHO).first(),
+        pl.col("need").first(),
+        query.filter(query != "").first().fill_null("").alias("spelling"),
+        pl.col("time").first().alias("start"),
+        kind.is_in(("query", "impression")).any().alias("searched"),
+        (kind == "query").any().alias("asked"),
+        pl.col("results").max(),
+        counted("impression").alias("impressions"),
+        counted("click").alias("clicks"),
+        pl.col("position").filter(clicked).first().alias("first_click"),
+        counted("cart").alias("carts"),
+        counted("purchase").alias("purchases"),
+    )
+
+
+def _with_normalised(answers: pl.DataFrame) -> pl.DataFrame:
+    spellings = answers["spelling"].unique().to_list()
+    known = {"spelling": spellings, "query": normalised(spellings)}
+    schema = {"spelling": pl.String, "query": pl.String}
+    return answers.join(pl.DataFrame(known, schema=schema), on="spelling", how="left")
+
+
+def with_answer(events: pl.DataFrame) -> pl.DataFrame:
+    """The events, in their order, carts and purchases with the answer that they came of."""
+    lacking = pl.col("kind").is_in(_LATER) & (pl.col("query_id") == "")
+    rows = events.with_row_index("_row")
+    clicks = rows.filter((pl.col("kind") == "click") & (pl.col("query_id") != "")).sort("time", "_row")
+    of_click = clicks.select("visit", "product_id", "time", _answer="query_id")
+    by = ["visit", "product_id"]
+    found = rows.filter(lacking).sort("time").join_asof(of_click, on="time", by=by, check_sortedness=False)
+    answer = pl.coalesce("_answer", "query_id")
+    joined = rows.join(found.select("_row", "_answer"), on="_row", how="left", maintain_order="left")
+    return joined.with_columns(query_id=answer).drop("_row", "_answer")
+
+
+def _where_asked(answered: pl.DataFrame) -> pl.DataFrame:
+    """Events that name an answer, those of visits that do not say its words with the visit that first said them, such
+    as a purchase that the server tells of an hour later; by visit, the visit's own before those that join it."""
+    said = answered.filter(pl.col("query") != "")
+    there = said.select("visit", "query_id", _asked="visit").unique()
+    first = said.group_by("query_id").agg(_elsewhere=pl.col("visit").min())
+    joined = answered.join(there, on=["visit", "query_id"], how="left", maintain_order="left")
+    joined = joined.join(first, on="query_id", how="left", maintain_order="left")
+    visit = pl.coalesce("_asked", "_elsewhere", "visit")
+    moved = joined.with_columns(visit=visit, _joins=pl.col("_asked").is_null())
+    return moved.sort("visit", "_joins", "time", maintain_order=True).drop("_asked", "_elsewhere", "_joins")
+
+
+def _query_products(events: pl.DataFrame) -> pl.DataFrame:
+    told = _answers(events).select("visit", "query_id", "query")
+    acts = _where_asked(with_answer(events)).filter(pl.col("kind").is_in(("click", "consultation", *_LATER)))
+    acts = acts.select("visit", "query_id", WHO, "product_id", "kind").join(told, on=["visit", "query_id"])
+    counts = acts.group_by("query", "product_id", WHO).agg(
+        clicks=counted("click"),
+        consultations=counted("consultation"),
+        carts=counted("cart"),
+        purchases=counted("purchase"),
+    )
+    return counts.sort("query", "product_id", WHO)
+
+
+ANSWER_PART = Part("answers", _answers, version=2)
+"""visit, query_id, who, need (the day's numbers), query (normalised), spelling, start (time of its first event),
+searched (its query or impressions are told), empty (nothing was found), impressions, clicks, first_click (position),
+carts, purchases, following (the other query that the same need went on with, or null). Browsed pages are left out."""
+QUERY_PRODUCT_PART = Part("query_products", _query_products, version=2)
+"""query (normalised), product_id, who, clicks, consultations, carts, purchases: what came of a query."""
+
+
+# The categories that a query means, by what is chosen and bought after it.
+
+
+def query_categories(read: PartReader, context: Context) -> pl.DataFrame:
+    """One row a query (normalised) and category (the whole path), the likeliest first; those of too few shoppers are
+    left out, so that the probabilities of a query can add up to less than 1.
+
+    P(category | query) = (w + m P(category)) / (W + m): w is the weight of the query's acts in the category, W of all
+    its acts, m the prior `category_prior`, P(category) the share of all queries' acts. Dirichlet smoothing (Zhai &
+    Lafferty 2004, A Study of Smoothing Methods for Language Models, section 3). Empty without a catalog.
+    """
+    options = context.options
+    acts = with_category(read(QUERY_PRODUCT_PART), context.products).filter(pl.col("category") != "")
+    weight = exact_sum(weighted(options.weights))
+    table = acts.group_by("query", "category").agg(weight=weight, shoppers=pl.col(WHO).n_unique().cast(pl.UInt32))
+    general = acts.group_by("category").agg(prior=weight).with_columns(pl.col("prior") / weight_of(acts, weight))
+    whole = acts.group_by("query").agg(whole=weight)
+    table = table.join(general, on="category").join(whole, on="query")
+    prior = options.category_prior
+    smoothed = (pl.col("weight") + prior * pl.col("prior")) / (pl.col("whole") + prior)
+    frequent = table.with_columns(probability=smoothed).filter(pl.col("shoppers") >= options.least_shoppers)
+    ordered = frequent.sort("query", "probability", "category", descending=[False, True, False])
+    return ordered.select("query", "category", "weight", "shoppers", "probability")
+
+
+def weight_of(acts: pl.DataFrame, weight: pl.Expr) -> float:
+    """The weight of all acts together."""
+    return float(acts.select(weight).item())
+
+
+QUERY_CATEGORIES = TableMaker("query_categories", (QUERY_PRODUCT_PART,), query_categories)
+
+
+# Reformulations: which query shoppers replaced by which other one, for the same need, and how that need ended.
+
+_CHAIN = ("day", "visit", "need")
+_ENDS = ("purchases", "carts", "clicks")
+"""From the furthest on."""
+
+
+def reformulations(read: PartReader, context: Context) -> pl.DataFrame:
+    """One row a pair of queries, most frequent first; pairs of too few shoppers are left out.
+
+    A chain ends with the furthest that was done on any of its answers from the second query of the pair on:
+    `purchased`, `carted` and `clicked` count chains, each under one of the three at most. A chain that goes back and
+    forth between two queries counts once for each direction, from the first time on.
+    """
+    answers = read(ANSWER_PART).sort(*_CHAIN, "start", "query_id")
+    later = [pl.col(end).reverse().cum_sum().reverse().shift(-1).over(_CHAIN).fill_null(0).alias(end) for end in _ENDS]
+    pairs = answers.with_columns(*later).filter(pl.col("following").is_not_null())
+    pairs = pairs.unique([*_CHAIN, "query", "following"], keep="first", maintain_order=True)
+    purchased, carted, clicked = (pl.col(end) > 0 for end in _ENDS)
+    table = pairs.group_by("query", "following").agg(
+        _number(pl.len()).alias("count"),
+        _number(pl.col(WHO).n_unique()).alias("shoppers"),
+        _number(purchased.sum()).alias("purchased"),
+        _number((carted & ~purchased).sum()).alias("carted"),
+        _number((clicked & ~carted & ~purchased).sum()).alias("clicked"),
+    )
+    frequent = table.filter(pl.col("shoppers") >= context.options.least_shoppers)
+    ordered = frequent.sort("count", "query", "following", descending=[True, False, False])
+    return ordered.rename({"following": "to_query"})
+
+
+def _number(count: pl.Expr) -> pl.Expr:
+    return count.cast(pl.UInt32)
+
+
+REFORMULATIONS = TableMaker("reformulations", (ANSWER_PART,), reformulations)
+
+
+# Statistics of queries: how often they are asked, by how many, what they show, what comes of them.
+
+_SUMS = ("impressions", "clicks", "carts", "purchases")
+
+
+def query_statistics(read: PartReader, context: Context) -> pl.DataFrame:
+    """One row a query (normalised), most searched first; queries of too few shoppers are left out."""
+    options = context.options
+    answers = read(ANSWER_PART)
+    searched = answers.filter("searched")
+    daily = searched.group_by("query", "day").agg(searches=pl.len())
+    trends = with_trend(daily, "query", pl.col("searches"), context.window, options).select("query", "trend")
+    sums = answers.group_by("query").agg(pl.col(_SUMS).sum())
+    table = searched.group_by("query").agg(*_query_facts()).filter(pl.col("shoppers") >= options.least_shoppers)
+    table = table.join(sums, on="query").join(trends, on="query").join(_spellings(searched), on="query")
+    ordered = table.sort("searches", "query", descending=[True, False])
+    return ordered.select(
+        "query",
+        "spelling",
+        "searches",
+        "shoppers",
+        *_SUMS,
+        _share(pl.col("clicks"), pl.col("impressions")).alias("ctr"),
+        _share(pl.col("clicked"), pl.col("searches")).alias("clicked_share"),
+        "mean_first_click",
+        "empty",
+        _share(pl.col("reformulated"), pl.col("searches")).alias("reformulated_share"),
+        "trend",
+    )
+
+
+def _query_facts() -> tuple[pl.Expr, ...]:
+    return (
+        pl.len().cast(pl.UInt32).alias("searches"),
+        pl.col(WHO).n_unique().cast(pl.UInt32).alias("shoppers"),
+        (pl.col("clicks") > 0).sum().cast(pl.UInt32).alias("clicked"),
+        # Whole numbers are added up, so that the order of days does not show.
+        _share(pl.col("first_click").cast(pl.Int64).sum(), pl.col("first_click").count()).alias("mean_first_click"),
+        pl.col("empty").sum().cast(pl.UInt32),
+        pl.col("following").is_not_null().sum().cast(pl.UInt32).alias("reformulated"),
+    )
+
+
+def _share(part: pl.Expr, whole: pl.Expr) -> pl.Expr:
+    """Null where there is nothing of which it could be a share."""
+    return pl.when(whole > 0).then(part / whole)
+
+
+def _spellings(answers: pl.DataFrame) -> pl.DataFrame:
+    """The spelling of each query that is used most, of equally frequent ones the first."""
+    counts = answers.group_by("query", "spelling").len()
+    ordered = counts.sort("query", "len", "spelling", descending=[False, True, False])
+    return ordered.unique("query", keep="first").select("query", "spelling")
+
+
+QUERIES = TableMaker("queries", (ANSWER_PART,), query_statistics)

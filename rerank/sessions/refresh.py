@@ -1,0 +1,208 @@
+"""Refreshing the derived tables: only days whose events changed are cleaned again, and what comes of it is the same
+as from nothing.
+
+FOLDER/
+  derived.json              names the tables that are read, their window, counts and checksums
+  tables-000007/            one generation of them; the one before it stays for readers
+  days/2026-11-25-.../      one day's cleaned events, and those set aside
+  robots/2026-11-16-.../    the scores of the visits of some days
+  parts/2026-11-25-.../     what that day gives to the tables, robots left out
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+import polars as pl
+
+from rerank.sessions.bots import score_visits
+from rerank.sessions.cleaning import clean
+from rerank.sessions.label_table import LABELS
+from rerank.sessions.options import DeriveOptions, Window
+from rerank.sessions.partitions import (
+    Clean,
+    Context,
+    Day,
+    DayMaker,
+    DayParts,
+    DaySource,
+    Scorer,
+    ScoreVisits,
+    TableMaker,
+    aside_table,
+    flagged_by_day,
+    remove_others,
+    visit_table,
+)
+from rerank.sessions.product_tables import NEIGHBOURS, NEXT_PRODUCTS, POPULARITY, SEQUENCES
+from rerank.sessions.query_tables import QUERIES, QUERY_CATEGORIES, REFORMULATIONS
+from rerank.sessions.tables import CACHES, DerivedManifest, publish, remove_generations
+from retrieval.errors import StoreError
+from retrieval.events.store import EventStore
+from retrieval.store.lock import held_lock
+
+# The derived tables that a refresh makes by default, besides `visits` and `aside`.
+
+TABLES: tuple[TableMaker, ...] = (
+    POPULARITY,
+    NEIGHBOURS,
+    QUERIES,
+    REFORMULATIONS,
+    QUERY_CATEGORIES,
+    NEXT_PRODUCTS,
+    SEQUENCES,
+    LABELS,
+)
+
+
+Progress = Callable[[str, int, int], None]
+"""Is told the step ("days", "robots", "parts", "tables"), what is done of it, and of how much."""
+
+
+@dataclass(frozen=True, slots=True)
+class Steps:
+    """What a refresh is made of; a store may have tables of its own."""
+
+    clean: Clean = clean
+    score_visits: ScoreVisits = score_visits
+    tables: tuple[TableMaker, ...] = TABLES
+
+
+@dataclass(frozen=True, slots=True)
+class Refreshed:
+    """What a refresh did."""
+
+    window: Window
+    days_made: int
+    days_kept: int
+    parts_made: int
+    """Days whose parts were made again: their events changed, or which of their visits are called robots'."""
+    events: int
+    """Cleaned ones, robots' among them."""
+    aside: Mapping[str, int]
+    """Reason to how many events were set aside for it."""
+    corrected: int
+    """Events whose time was corrected, of both: the clock of their shopper was wrong."""
+    visits: int
+    visits_scored: int
+    """Those of stretches in which a day changed."""
+    flagged_visits: int
+    flagged_clicks: int
+    tables: Mapping[str, int]
+    """Table to its rows."""
+    seconds: float
+
+
+def refresh(
+    store: EventStore,
+    folder: Path,
+    products: pl.DataFrame | None,
+    options: DeriveOptions | None = None,
+    *,
+    now: datetime,
+    progress: Progress = lambda *_: None,
+    purge: bool = False,
+    steps: Steps | None = None,
+) -> Refreshed:
+    """Brings the derived tables of a folder, which is made if need be, up to date with a store of events.
+
+    `products` is the catalog (`products.product_table`), or None where it is not known: no event is judged by it then.
+    `purge` removes the generation before, too: after a shopper was forgotten no file has anything of theirs.
+
+    Raises StoreLockedError while another refresh is at work there, StoreError where something cannot be read or
+    written; the tables stay as they were until the new ones are whole, also where the process is killed.
+    """
+    started = time.perf_counter()
+    options, steps = options or DeriveOptions(), steps or Steps()
+    _prepare(folder)
+    with held_lock(folder, "refresh of derived tables"):
+        work = _Work(folder, Context(options.window(now), options, products), steps, progress)
+        days, maker = work.days(store)
+        visits, scorer = work.visits(days)
+        parts = work.parts(days, visits)
+        tables = {**work.tables(parts), "visits": visit_table(visits), "aside": aside_table(days)}
+        manifest = work.publish(tables, parts, now)
+        remove_generations(folder, manifest.folder, before=0 if purge else 1)
+        work.remove_unused(days, scorer, parts)
+    flagged = visits.filter("is_fraud")
+    return Refreshed(
+        window=work.context.window,
+        days_made=maker.made,
+        days_kept=maker.kept,
+        parts_made=parts.made,
+        events=sum(day.facts.events for day in days),
+        aside=dict(sum((Counter(day.facts.aside) for day in days), Counter())),
+        corrected=sum(day.facts.corrected for day in days),
+        visits=visits.height,
+        visits_scored=scorer.scored,
+        flagged_visits=flagged.height,
+        flagged_clicks=int(flagged["clicks"].sum()),
+        tables={name: entry.rows for name, entry in manifest.tables.items()},
+        seconds=time.perf_counter() - started,
+    )
+
+
+def _prepare(folder: Path) -> None:
+    try:
+        for each in CACHES:
+            (folder / each).mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise StoreError(f"{folder} cannot be made ({error.strerror}); see to the rights to it") from error
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Work:
+    """The steps of one refresh, in their order."""
+
+    folder: Path
+    context: Context
+    steps: Steps
+    progress: Progress
+
+    def days(self, store: EventStore) -> tuple[list[Day], DayMaker]:
+        window, options = self.context.window, self.context.options
+        source = DaySource(store, self.context.products, self.steps.clean, options.cleaning, window)
+        maker = DayMaker(source, self.folder / "days")
+        days = []
+        for day in maker.days():
+            days.append(day)
+            self.progress("days", day.number - window.first_day + 1, options.days)
+        return days, maker
+
+    def visits(self, days: Sequence[Day]) -> tuple[pl.DataFrame, Scorer]:
+        options = self.context.options
+        scorer = Scorer(self.folder / "robots", self.steps.score_visits, options.robots)
+        visits = scorer.visits(days, options.robot_visits)
+        self.progress("robots", 1, 1)
+        return visits, scorer
+
+    def parts(self, days: Sequence[Day], visits: pl.DataFrame) -> DayParts:
+        needed = {part.name: part for table in self.steps.tables for part in table.parts}
+        parts = DayParts(self.folder / "parts", needed.values())
+        flagged = flagged_by_day(visits)
+        for done, day in enumerate(days, start=1):
+            parts.add(day, flagged.get(day.number, ()))
+            self.progress("parts", done, len(days))
+        return parts
+
+    def tables(self, parts: DayParts) -> dict[str, pl.DataFrame]:
+        tables: dict[str, pl.DataFrame] = {}
+        for done, table in enumerate(self.steps.tables, start=1):
+            made = table.make(parts.read, self.context)
+            tables.update({table.name: made} if isinstance(made, pl.DataFrame) else made)
+            self.progress("tables", done, len(self.steps.tables))
+        return tables
+
+    def publish(self, tables: Mapping[str, pl.DataFrame], parts: DayParts, now: datetime) -> DerivedManifest:
+        days = {str(day): folder.name for day, folder in parts.folders.items()}
+        return publish(self.folder, tables, days, self.context.window, self.context.options, now)
+
+    def remove_unused(self, days: Sequence[Day], scorer: Scorer, parts: DayParts) -> None:
+        remove_others(self.folder / "days", frozenset(day.folder.name for day in days))
+        remove_others(self.folder / "robots", frozenset(folder.name for folder in scorer.folders))
+        remove_others(self.folder / "parts", frozenset(folder.name for folder in parts.folders.values()))

@@ -1,0 +1,230 @@
+"""Sessions: which events were one shopper's, one after another, without a long pause; searches put in other words."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from dataclasses import dataclass
+from datetime import timedelta
+
+import polars as pl
+from rapidfuzz.distance import OSA
+
+# A store's own session counts where there is one, else the shopper. Both are cut where nothing happened for half an
+# hour: the timeout that web analytics uses (Spiliopoulou et al. 2003, A Framework for the Evaluation of Session
+# Reconstruction Heuristics in Web-Usage Analysis), which studies of search logs place between 10 and 60 minutes (He &
+# Göker 2000, Detecting Session Boundaries from Web User Logs; Halfaker et al. 2015, User Session Identification Based
+# on Strong Regularities in Inter-activity Time).
+
+LONGEST = timedelta(hours=24)
+"""What lasts longer than this is cut at each midnight (UTC): a rule that needs to see a day around an event only."""
+
+ORDER = ("visit", "time", "kind", "position", "key")
+"""The order of events by visit and time, the same whatever order they came in."""
+
+
+@dataclass(frozen=True, slots=True)
+class VisitOptions:
+    """How events are told apart: the longest pause within a visit."""
+
+    gap: timedelta = timedelta(minutes=30)
+
+
+def with_visits(events: pl.DataFrame, options: VisitOptions | None = None) -> pl.DataFrame:
+    """The events (columns of `EVENT_SCHEMA`) with `visit` (UInt32), ordered by visit and time.
+
+    Visits are numbered from 0 in the order that they begin in. In a session of several shoppers each one has a visit
+    of their own; an event without a shopper belongs to the one before it, or else after it. An event without a session
+    belongs to the session of its query, or to one that its shopper was in less than a gap before.
+    """
+    gap = (options or VisitOptions()).gap
+    owned = _with_owner(events, gap).sort("_owner", "time", "key")
+    chains = owned.with_columns(_chain=_breaks(gap, "_owner").cum_sum())
+    who = pl.col("_who").forward_fill().over("_chain")
+    chains = chains.with_columns(_who=who).with_columns(_who=pl.col("_who").backward_fill().over("_chain"))
+    apart = chains.sort("_chain", "_who", "time", "key").with_columns(_part=_breaks(gap, "_chain", "_who").cum_sum())
+    return _in_order(_without_long(apart), list(events.columns))
+
+
+def _with_owner(events: pl.DataFrame, gap: timedelta) -> pl.DataFrame:
+    """Adds `_owner`, whose events are looked at together, and `_who`, the shopper or null."""
+    named = events.with_columns(_session=_filled("session"), _who=_filled("shopper"), _asked=_filled("query_id"))
+    named = _with_session_of_query(named)
+    named = _with_session_of_shopper(named, gap)
+    named = _with_shopper_of_query(named)
+    owner = pl.coalesce("s" + pl.col("_session"), "u" + pl.col("_who"), "q" + pl.col("_asked"), pl.lit(""))
+    return named.with_columns(_owner=owner)
+
+
+def _filled(column: str) -> pl.Expr:
+    return pl.when(pl.col(column) != "").then(pl.col(column))
+
+
+def _with_session_of_query(named: pl.DataFrame) -> pl.DataFrame:
+    known = named.filter(pl.col("_session").is_not_null() & pl.col("_asked").is_not_null())
+    known = known.sort("time", "key").unique("_asked", keep="first", maintain_order=True)
+    theirs = known.select("_asked", _of="_session", _by="_who")
+    same = pl.col("_who").is_null() | pl.col("_by").is_null() | (pl.col("_who") == pl.col("_by"))
+    joined = named.join(theirs, on="_asked", how="left")
+    return joined.with_columns(pl.coalesce("_session", pl.when(same).then("_of")).alias("_session")).drop("_of", "_by")
+
+
+def _with_session_of_shopper(named: pl.DataFrame, gap: timedelta) -> pl.DataFrame:
+    """A purchase that the server tells of, without the session, belongs to the visit that led to it."""
+    lacks = pl.col("_session").is_null() & pl.col("_who").is_not_null()
+    lacking = named.filter(lacks)
+    if lacking.is_empty():
+        return named
+    known = named.filter(pl.col("_session").is_not_null() & pl.col("_who").is_not_null())
+    known = known.sort("time", "key").select("_who", "time", _of="_session")
+    found = lacking.sort("time").join_asof(known, on="time", by="_who", tolerance=gap, check_sortedness=False)
+    return pl.concat([named.filter(~lacks), found.with_columns(_session="_of").drop("_of")])
+
+
+def _with_shopper_of_query(named: pl.DataFrame) -> pl.DataFrame:
+    known = named.filter(pl.col("_who").is_not_null() & pl.col("_session").is_null() & pl.col("_asked").is_not_null())
+    known = known.sort("time", "key").unique("_asked", keep="first", maintain_order=True)
+    joined = named.join(known.select("_asked", _by="_who"), on="_asked", how="left")
+    nobodys = pl.col("_session").is_null() & pl.col("_who").is_null()
+    return joined.with_columns(pl.when(nobodys).then("_by").otherwise("_who").alias("_who")).drop("_by")
+
+
+def _breaks(gap: timedelta, *columns: str) -> pl.Expr:
+    """Where another owner's events begin, or the same one's after a pause; the rows are in this order."""
+    changed = pl.any_horizontal(pl.col(column).ne_missing(pl.col(column).shift(1)) for column in columns)
+    return (changed | (pl.col("time").diff() > gap)).fill_null(True)
+
+
+def _without_long(apart: pl.DataFrame) -> pl.DataFrame:
+    span = pl.col("time").max() - pl.col("time").min()
+    day = pl.col("time").dt.date()
+    begins = (pl.col("_part") != pl.col("_part").shift(1)).fill_null(True)
+    marked = apart.with_columns(_long=span.over("_part") > LONGEST)
+    begins |= pl.col("_long") & (day != day.shift(1))
+    return marked.with_columns(_part=begins.fill_null(True).cum_sum())
+
+
+def _in_order(apart: pl.DataFrame, columns: list[str]) -> pl.DataFrame:
+    firsts = apart.unique("_part", keep="first", maintain_order=True).sort("time", "key")
+    numbers = firsts.select("_part", visit=pl.int_range(pl.len(), dtype=pl.UInt32))
+    joined = apart.join(numbers, on="_part", how="left")
+    return joined.select(*columns, "visit").sort(ORDER)
+
+
+# Needs: chains of searches within a visit that put the same wish in other words.
+#
+# Two searches of a visit, one right after the other, are the same need when their words say so: one has the other's
+# words (generalised, specialised), they share enough of them (reformulated), or one is the other spelled differently
+# (the kinds of Jansen, Booth & Spink 2009, Patterns of Query Reformulation During Web Searching); or when their answers
+# show the same products. Such cues and a short pause separate the needs of a session well (Hagen et al. 2013, From
+# Search Session Detection to Search Mission Detection; Hassan et al. 2013, Beyond Clicks).
+
+_UNSPACED = re.compile(r"[\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff]+")
+_WORD = re.compile(r"[^\W_]+")
+_SHORTEST = 4
+"""Characters that a text must have to be taken for another one's misspelling."""
+
+
+@dataclass(frozen=True, slots=True)
+class NeedOptions:
+    """When two searches, one right after the other, are the same need."""
+
+    gap: timedelta = timedelta(minutes=15)
+    """From the last act on the one to the other."""
+    shared_words: float = 0.5
+    """Of all words of both (Jaccard)."""
+    spelling: float = 0.75
+    """Similarity of the whole texts: one less the share of letters that were changed."""
+    shared_products: float = 0.2
+    """Of the products that the shorter of the two answers showed."""
+
+
+def with_needs(events: pl.DataFrame, options: NeedOptions | None = None) -> pl.DataFrame:
+    """The events (with `visit`, ordered by visit and time) with `need` (UInt32), unique over the table.
+
+    An event without a query's words has the need of the one before it in its visit.
+    """
+    options = options or NeedOptions()
+    told = events.with_row_index("_row").with_columns(_text=_texts())
+    searches = _searches(told)
+    starts = _searches_of_new_needs(searches, told, options)
+    marks = told.join(starts, on="_row", how="left", maintain_order="left")
+    begins = pl.col("_new").fill_null(False) | (pl.col("visit") != pl.col("visit").shift(1)).fill_null(True)
+    need = (begins.cum_sum() - 1).cast(pl.UInt32)
+    return _by_search(marks.with_columns(need=need), searches).select(*events.columns, "need")
+
+
+def _texts() -> pl.Expr:
+    """What an event was searched with, or null; what came of an answer was searched as that answer was."""
+    own = pl.when(pl.col("query") != "").then(pl.col("query"))
+    return pl.coalesce(own, pl.when(pl.col("query_id") != "").then(own.first(ignore_nulls=True).over("query_id")))
+
+
+def _searches(told: pl.DataFrame) -> pl.DataFrame:
+    """One row for each answer, or text, of a visit, as they came: `_row` of its first event, and its last time."""
+    asked = told.filter(pl.col("_text").is_not_null())
+    found = asked.group_by("visit", "query_id", "_text").agg(
+        pl.col("_row").min(), _first=pl.col("time").min(), _last=pl.col("time").max()
+    )
+    found = found.sort("_row").with_columns(_search=pl.int_range(pl.len(), dtype=pl.UInt32))
+    same = pl.col("visit") == pl.col("visit").shift(1)
+    return found.with_columns(
+        _before=pl.when(same).then(pl.col("_text").shift(1)),
+        _pause=pl.col("_first") - pl.col("_last").shift(1),
+    )
+
+
+def _searches_of_new_needs(searches: pl.DataFrame, told: pl.DataFrame, options: NeedOptions) -> pl.DataFrame:
+    follows = searches.filter(pl.col("_before").is_not_null())
+    pairs = follows.select("_before", "_text").unique()
+    alike = [same_need(before, text, options) for before, text in pairs.iter_rows()]
+    judged = follows.join(pairs.with_columns(_alike=pl.Series(alike, dtype=pl.Boolean)), on=["_before", "_text"])
+    judged = judged.join(_shared_products(searches, told), on="_search", how="left")
+    shared = pl.col("_shared").fill_null(0.0) >= options.shared_products
+    new = ~(pl.col("_alike") | shared) | (pl.col("_pause") > options.gap)
+    return judged.select("_row", _new=new)
+
+
+def _shared_products(searches: pl.DataFrame, told: pl.DataFrame) -> pl.DataFrame:
+    """For each search the share of products that the one before showed, too."""
+    shown = told.filter((pl.col("kind") == "impression") & pl.col("_text").is_not_null())
+    keys = ["visit", "query_id", "_text"]
+    shown = shown.join(searches.select("_search", *keys), on=keys).select("_search", "product_id").unique()
+    sizes = shown.group_by("_search").len("_size")
+    both = shown.join(shown.with_columns(pl.col("_search") + 1), on=["_search", "product_id"])
+    counts = both.group_by("_search").len("_both").join(sizes, on="_search")
+    counts = counts.join(sizes.select(pl.col("_search") + 1, _other="_size"), on="_search")
+    return counts.select("_search", _shared=pl.col("_both") / pl.min_horizontal("_size", "_other"))
+
+
+def _by_search(marked: pl.DataFrame, searches: pl.DataFrame) -> pl.DataFrame:
+    """Late events of an answer go with it, whatever was searched since."""
+    keys = ["visit", "query_id", "_text"]
+    needs = searches.select("_row", *keys).join(marked.select("_row", "need"), on="_row")
+    joined = marked.join(needs.select(*keys, _of="need"), on=keys, how="left", maintain_order="left")
+    return joined.with_columns(need=pl.coalesce("_of", "need"))
+
+
+def same_need(one: str, other: str, options: NeedOptions | None = None) -> bool:
+    """Whether the words of two queries say that the same thing is searched."""
+    options = options or NeedOptions()
+    one, other = _plain(one), _plain(other)
+    first, second = _terms(one), _terms(other)
+    if first <= second or second <= first:
+        return bool(first and second) or one == other
+    if len(first & second) >= options.shared_words * len(first | second):
+        return True
+    # Unspaced text has no long words: one character more or less is another thing, and its pairs were compared.
+    long_enough = min(len(one), len(other)) >= _SHORTEST and not _UNSPACED.search(one + other)
+    return long_enough and OSA.normalized_similarity(one, other) >= options.spelling
+
+
+def _plain(query: str) -> str:
+    return " ".join(unicodedata.normalize("NFKC", query).casefold().split())
+
+
+def _terms(plain: str) -> frozenset[str]:
+    """Words; of unspaced script, pairs of neighbouring characters."""
+    runs = [run[0] for run in _UNSPACED.finditer(plain)]
+    pairs = [run[at : at + 2] for run in runs for at in range(max(1, len(run) - 1))]
+    return frozenset([*pairs, *_WORD.findall(_UNSPACED.sub(" ", plain))])

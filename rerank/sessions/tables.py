@@ -1,0 +1,289 @@
+"""The derived tables as they are read: one generation of them, with the window that they are about."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Iterator, Mapping
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import polars as pl
+
+from rerank.sessions.decay import ACT_PART
+from rerank.sessions.label_table import LIST_PART, with_own_ids
+from rerank.sessions.options import DeriveOptions, Window
+from rerank.sessions.partitions import (
+    SUFFIX,
+    WHO,
+    Context,
+    Part,
+    read_frame,
+    read_part,
+    remove_others,
+    shopper_is_known,
+    write_folder,
+)
+from rerank.sessions.product_tables import scores_before
+from retrieval.errors import StoreDamagedError, StoreError, StoreForeignError, StoreMissingError
+from retrieval.store.manifest import FileEntry, checksum, file_problem, write_durably
+
+
+class Derived:
+    """One generation of derived tables; docs/derived.md says what their columns mean.
+
+    It stays readable while the next one is published. Every table is read, and its checksum compared, when it is asked
+    for; that raises StoreDamagedError for a file that is not whole, StoreMissingError for a generation that is gone.
+    """
+
+    def __init__(self, folder: Path, manifest: DerivedManifest) -> None:
+        self._folder = folder
+        self.manifest = manifest
+
+    @property
+    def window(self) -> Window:
+        """No event outside it has a part in any table."""
+        return Window(self.manifest.first, self.manifest.last)
+
+    @property
+    def made(self) -> datetime:
+        """When it was made."""
+        return self.manifest.made
+
+    @property
+    def popularity(self) -> pl.DataFrame:
+        """Counts, decayed score, trend and rank within its category, by product."""
+        return self.table("popularity")
+
+    @property
+    def neighbours(self) -> pl.DataFrame:
+        """What the same shoppers looked at or bought, by product."""
+        return self.table("neighbours")
+
+    @property
+    def queries(self) -> pl.DataFrame:
+        """How often each query is asked and what comes of it."""
+        return self.table("queries")
+
+    @property
+    def reformulations(self) -> pl.DataFrame:
+        """Which query is replaced by which."""
+        return self.table("reformulations")
+
+    @property
+    def query_categories(self) -> pl.DataFrame:
+        """The likely categories of each query."""
+        return self.table("query_categories")
+
+    @property
+    def next_products(self) -> pl.DataFrame:
+        """What is looked at or bought next, by product."""
+        return self.table("next_products")
+
+    @property
+    def sequences(self) -> pl.DataFrame:
+        """The last acts of each shopper, under pseudonyms."""
+        return self.table("sequences")
+
+    @property
+    def labels(self) -> pl.DataFrame:
+        """How well each product answers each query, as far as clicks, carts and purchases tell."""
+        return self.table("labels")
+
+    @property
+    def label_weights(self) -> pl.DataFrame:
+        """What a click, a cart and a purchase count for in the labels, and how well that foretells purchases."""
+        return self.table("label_weights")
+
+    @property
+    def visits(self) -> pl.DataFrame:
+        """Every visit, robots' among them, with its score and the reasons, under pseudonyms."""
+        return self.table("visits")
+
+    @property
+    def aside(self) -> pl.DataFrame:
+        """How many events cleaning set aside, by day and reason."""
+        return self.table("aside")
+
+    def table(self, name: str) -> pl.DataFrame:
+        """A table by its name, such as one of a maker that was added."""
+        if name not in self.manifest.tables:
+            there = ", ".join(sorted(self.manifest.tables))
+            raise StoreMissingError(f"{self._folder} has no table {name!r}, only {there}; refresh the tables")
+        path = self._folder / self.manifest.folder / f"{name}{SUFFIX}"
+        if not path.parent.is_dir():
+            raise StoreMissingError(f"{path.parent} is gone: newer tables have replaced it; open them anew")
+        if problem := file_problem(path, self.manifest.tables[name].file):
+            raise StoreDamagedError(f"{path} {problem}; refresh the tables: they are made anew")
+        return read_frame(path)
+
+    def lists(self) -> pl.DataFrame:
+        """What was shown for each search and done on it, robots left out, in the order of time: the columns that
+        `rerank.click_models.click_log.click_log` takes, and shopper. Raises StoreMissingError where newer tables have
+        replaced these."""
+        return with_own_ids(self._part(LIST_PART))
+
+    def acts(self) -> pl.DataFrame:
+        """All that shoppers who are known did beyond looking at lists, of the whole window: shopper (pseudonym),
+        product_id, kind, time. Raises as `lists`."""
+        return self._part(ACT_PART).filter(shopper_is_known()).select("shopper", "product_id", "kind", "time")
+
+    def popularity_before(self, end: datetime) -> pl.DataFrame:
+        """product_id and score of `popularity` as they stood at a time within the window; nothing that came later has
+        a part in them. Raises as `lists`."""
+        return scores_before(self._part(ACT_PART), end, self._context())
+
+    def neighbours_before(self, end: datetime) -> pl.DataFrame:
+        """`neighbours` as that table stood at a time within the window. Raises as `lists`."""
+        # Libraries of matrices, which whoever only reads tables does without.
+        from rerank.sessions.product_tables import neighbours_before
+
+        return neighbours_before(self._part(ACT_PART), end, self._context())
+
+    def _context(self) -> Context:
+        """What the tables were made with, but for the catalog."""
+        return Context(self.window, msgspec.convert(self.manifest.options, DeriveOptions), None)
+
+    def _part(self, part: Part) -> pl.DataFrame:
+        found = {int(day): self._folder / "parts" / name for day, name in self.manifest.days.items()}
+        if missing := [each for each in found.values() if not each.is_dir()]:
+            raise StoreMissingError(f"{missing[0]} is gone: newer tables have replaced it; open them anew")
+        return read_part(part, found)
+
+
+def open_derived(folder: Path) -> Derived:
+    """Opens the newest tables of a folder that `refresh` has written.
+
+    Raises StoreMissingError where there are none, StoreForeignError for another schema, StoreDamagedError where it
+    cannot be told.
+    """
+    return Derived(folder, read_manifest(folder))
+
+
+# Generations of derived tables: each a folder written whole, and one manifest, replaced at once, that names it.
+
+DERIVED = "derived.json"
+SCHEMA = 1
+"""Counts up when the tables change so that an older program could not read them."""
+FIRST, LAST = "shelfwise.window.first", "shelfwise.window.last"
+"""Where a Parquet file's metadata has its window, ISO 8601."""
+CACHES = ("days", "robots", "parts")
+"""The folders beside the generations, of what was made on the way."""
+_GENERATION = re.compile(r"tables-(\d{6,})")
+
+
+class TableEntry(msgspec.Struct, frozen=True):
+    """One table of a generation."""
+
+    rows: int
+    file: FileEntry
+
+
+class DerivedManifest(msgspec.Struct, frozen=True):
+    """What a generation of tables is made of."""
+
+    schema: int
+    folder: str
+    first: datetime
+    last: datetime
+    made: datetime
+    options: dict[str, Any]
+    days: dict[str, str]
+    """Day to the folder of its parts, whose name tells what it was made from."""
+    tables: dict[str, TableEntry]
+
+
+def read_manifest(folder: Path) -> DerivedManifest:
+    """The manifest of the tables that are there.
+
+    Raises StoreMissingError where there are none yet, StoreForeignError for those of another program's schema,
+    StoreDamagedError for a manifest that cannot be read.
+    """
+    path = folder / DERIVED
+    try:
+        manifest = msgspec.json.decode(path.read_bytes(), type=DerivedManifest)
+    except FileNotFoundError as error:
+        raise StoreMissingError(f"{folder} has no derived tables yet; refresh them from the events") from error
+    except (OSError, msgspec.MsgspecError, UnicodeDecodeError) as error:
+        raise StoreDamagedError(f"{path} cannot be read ({error}); refresh the tables: they are made anew") from error
+    if manifest.schema != SCHEMA:
+        message = f"{path} is in schema {manifest.schema}, this program reads {SCHEMA}; refresh the tables"
+        raise StoreForeignError(message)
+    return manifest
+
+
+def publish(
+    folder: Path,
+    tables: Mapping[str, pl.DataFrame],
+    days: Mapping[str, str],
+    window: Window,
+    options: DeriveOptions,
+    made: datetime,
+) -> DerivedManifest:
+    """Writes a new generation and lets it be the one that is read. Raises StoreError where it cannot be written."""
+    name = f"tables-{1 + max(_generations(folder), default=0):06d}"
+    metadata = {FIRST: window.first.isoformat(), LAST: window.last.isoformat()}
+    write_folder(folder / name, tables, {}, metadata)
+    entries = {
+        table: TableEntry(frame.height, _entry(folder / name / f"{table}{SUFFIX}")) for table, frame in tables.items()
+    }
+    told = msgspec.to_builtins(options)
+    manifest = DerivedManifest(SCHEMA, name, window.first, window.last, made, told, dict(days), entries)
+    try:
+        write_durably(folder / DERIVED, msgspec.json.format(msgspec.json.encode(manifest), indent=1))
+    except OSError as error:
+        raise StoreError(f"{folder / DERIVED} cannot be written ({error}); see to the disk") from error
+    return manifest
+
+
+def remove_generations(folder: Path, current: str, before: int) -> None:
+    """Removes all generations but the current one and so many before it, and what a killed refresh left."""
+    earlier = sorted(number for number in _generations(folder) if number < int(current.removeprefix("tables-")))
+    kept = {current, *(f"tables-{number:06d}" for number in earlier[len(earlier) - before :])}
+    remove_others(folder, frozenset({*CACHES, *kept}))
+
+
+def _generations(folder: Path) -> list[int]:
+    names = (_GENERATION.fullmatch(each.name) for each in folder.iterdir()) if folder.is_dir() else ()
+    return [int(name[1]) for name in names if name]
+
+
+def _entry(path: Path) -> FileEntry:
+    return FileEntry(path.stat().st_size, checksum(path))
+
+
+# The proof that a shopper is gone from the derived tables: every file is read, of all days and all generations.
+
+
+def shoppers_in(folder: Path) -> set[str]:
+    """All pseudonyms of shoppers, and of visits whose shopper is not known, that any file holds."""
+    found: set[str] = set()
+    for frame in _frames(folder):
+        for column in {"shopper", WHO} & set(frame.columns):
+            found.update(frame[column].drop_nulls().unique())
+    return found - {""}
+
+
+def count_of(folder: Path, pseudonyms: Collection[str]) -> int:
+    """In how many values of all files any of these pseudonyms stands, wherever in a text it does."""
+    wanted = sorted(set(pseudonyms) - {""})
+    if not wanted:
+        return 0
+    in_tables = sum(_in_frame(frame, wanted) for frame in _frames(folder))
+    others = (path.read_bytes() for path in _files(folder) if path.suffix != SUFFIX)
+    return in_tables + sum(content.count(name.encode()) for content in others for name in wanted)
+
+
+def _in_frame(frame: pl.DataFrame, wanted: list[str]) -> int:
+    texts = [column for column in frame.iter_columns() if column.dtype == pl.String]
+    texts += [column.explode() for column in frame.iter_columns() if column.dtype == pl.List(pl.String)]
+    return sum(int(text.str.contains_any(wanted).sum()) for text in texts)
+
+
+def _frames(folder: Path) -> Iterator[pl.DataFrame]:
+    return (read_frame(path) for path in _files(folder) if path.suffix == SUFFIX)
+
+
+def _files(folder: Path) -> Iterator[Path]:
+    return (path for path in sorted(folder.rglob("*")) if path.is_file())

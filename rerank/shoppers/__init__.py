@@ -1,1 +1,0 @@
-"""The shopper tower: what somebody did last becomes a vector in the space of the products, near to what comes next."""

@@ -1,0 +1,160 @@
+"""From pairs and negatives to what a step reads: texts in columns, and the tensors that the loss looks up."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+import xxhash
+from datasets import Dataset
+from numpy.typing import NDArray
+
+from rerank.text_towers.dataset import Augmentation, Floats, Material, Rows
+from rerank.text_towers.losses import Examples
+from rerank.text_towers.model import Tower
+from rerank.text_towers.negatives import Pools, nearest, pools, window
+from rerank.text_towers.options import Products, Score, Task
+from retrieval.records import Product
+from retrieval.store.manifest import open_scratch, scratch_path
+from retrieval.store.products import encoder_text
+from retrieval.text.analysis import fold
+
+LABEL = "label"
+"""The column with the number of each example."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Part:
+    """Some steps' worth of examples, in the order in which they are trained on."""
+
+    texts: Dataset
+    examples: Examples
+
+
+def positives(made: Material, size: int) -> torch.Tensor:
+    """All that answers a query, (m,) query * `size` + row, ascending."""
+    keys = made.query_of * size + made.rows
+    return torch.from_numpy(np.sort(keys[made.is_positive]))
+
+
+def part_of(
+    made: Material,
+    pairs: Rows,
+    negatives: Rows,
+    products: Products,
+    tower: Tower,
+    augmentation: Augmentation,
+    score: Score | None,
+) -> Part:
+    """The examples of `pairs` (n,) with their `negatives` (n, k); a teacher reads them as they are."""
+    rows = np.column_stack([made.rows[pairs], negatives])
+    known, place = np.unique(rows, return_inverse=True)
+    place = place.reshape(rows.shape)
+    read = [products[row] for row in known.tolist()]
+    texts = [encoder_text(product) for product in read]
+    queries = [made.queries[number] for number in made.query_of[pairs].tolist()]
+    titles = np.array([_key(fold(product.title)) for product in read], np.int64)[place]
+    examples = Examples(
+        torch.from_numpy(made.query_of[pairs]),
+        torch.from_numpy(rows),
+        torch.from_numpy(titles),
+        torch.from_numpy(made.weights[pairs]),
+        torch.from_numpy(_log_q(place, len(known))),
+        None if score is None else torch.from_numpy(_taught(queries, texts, place, score)),
+    )
+    ready = [tower.ready_product(text) for text in texts]
+    answers = list(zip(queries, place[:, 0].tolist(), strict=True))
+    columns: dict[str, list[str] | list[int]] = {
+        "query": [tower.ready_query(augmentation.query(query, read[at])) for query, at in answers],
+        "positive": [
+            ready[at] if (seen := augmentation.positive(query, read[at])) is read[at] else _ready(tower, seen)
+            for query, at in answers
+        ],
+    }
+    for column in range(1, rows.shape[1]):
+        columns[f"negative_{column}"] = [ready[at] for at in place[:, column].tolist()]
+    columns[LABEL] = list(range(len(pairs)))
+    return Part(Dataset.from_dict(columns), examples)
+
+
+def _ready(tower: Tower, product: Product) -> str:
+    return tower.ready_product(encoder_text(product))
+
+
+def _log_q(place: NDArray[np.int64], count: int) -> Floats:
+    """How likely each product is to be among a batch, by how often it is in this part."""
+    often = np.bincount(place.reshape(-1), minlength=count)
+    return np.asarray(np.log(often / often.sum()), np.float32)[place]
+
+
+def _taught(queries: Sequence[str], texts: Sequence[str], place: NDArray[np.int64], score: Score) -> Floats:
+    asked = [query for query, row in zip(queries, place, strict=True) for _ in row]
+    scores = score(asked, [texts[at] for at in place.reshape(-1).tolist()])
+    return np.asarray(scores, np.float32).reshape(place.shape)
+
+
+def _key(text: str) -> int:
+    return xxhash.xxh3_64_intdigest(text.encode("utf-8", "replace")) >> 1
+
+
+# The rounds in which negatives are mined: at first from what the index finds, then by the weights of the moment.
+#
+# A round's ranking is kept, since a run that goes on later has other weights than the round began with.
+
+
+class Mining:
+    """Gives what to draw negatives from; the last round's is at hand."""
+
+    def __init__(self, task: Task) -> None:
+        self._task = task
+        self._made, self._options, found = task.made, task.options, task.found
+        first, last = self._options.negatives.first, self._options.negatives.last
+        numbers = self._made.training.tolist()
+        self._words = [window(found.words[number], first, last) for number in numbers]
+        self._vectors = [window(found.vectors[number], first, last) for number in numbers]
+        self._last: tuple[int, Pools] | None = None
+
+    def pools(self, part: int, parts: int) -> Pools:
+        """Of the round that a part belongs to; raises TrainingError where what was kept of it is damaged."""
+        number = part * min(self._options.rounds, parts) // parts
+        if self._last is None or self._last[0] != number:
+            vectors = self._ranked(number) if number else self._vectors
+            self._last = number, pools(self._made, [self._words, vectors], self._task.found.near_misses)
+        return self._last[1]
+
+    def _ranked(self, number: int) -> list[Rows]:
+        path = self._task.folder / f"negatives-{number}.npy"
+        if path.exists():
+            return list(self._read(path))
+        ranked = np.stack(self._ranked_now(number))
+        with open_scratch(scratch_path(path)) as file:
+            np.save(file, ranked)
+        scratch_path(path).replace(path)
+        return list(ranked)
+
+    def _ranked_now(self, number: int) -> list[Rows]:
+        """As many ranks of every query, over a sample of the catalog, by the present weights."""
+        tower, products, watching = self._task.tower, self._task.products, self._task.watching
+        size, options = len(products), self._options.negatives
+        rng = np.random.default_rng([self._options.seed, 4, number])
+        rows = np.sort(rng.choice(size, min(size, options.pool), replace=False))
+        share = len(rows) / size
+        watching.begin("mining", len(rows), "products")
+        vectors = tower.encode_products([encoder_text(products[row]) for row in rows.tolist()], watching.advance)
+        queries = tower.encode_queries([self._made.queries[at] for at in self._made.training.tolist()])
+        first, last = max(1, round(options.first * share)), max(1, round(options.last * share))
+        ranked = [window(each, first, last) for each in nearest(queries, vectors, rows, last)]
+        watching.end(f"ranks {first} to {last} of {len(rows):,} products, by the present weights")
+        return ranked
+
+    def _read(self, path: Path) -> Rows:
+        try:
+            ranked = np.load(path, allow_pickle=False)
+        except (OSError, ValueError, EOFError):
+            ranked = np.empty((0, 0), np.int64)
+        if ranked.dtype != np.int64 or ranked.ndim != 2 or len(ranked) != len(self._made.training):
+            raise self._task.damaged(path)
+        return np.asarray(ranked)

@@ -1,0 +1,400 @@
+"""What the towers learn from: judged queries by number, products by row, divided by the SHA-1 of the query."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import defaultdict
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from random import Random
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from rerank.training.query_generation import mistype, with_other_units
+from rerank.training.query_text import phrase, read_words
+from retrieval.errors import TrainingError
+from retrieval.judgments import Judgments
+from retrieval.records import Product
+from retrieval.text.analysis import fold
+
+LEAST_GAIN = 0.25
+"""Of the highest: what gains less is no positive of its query, and may stand for what does not answer it."""
+LEAST_TRAINING, LEAST_VALIDATION = 20, 5
+"""Queries with a positive."""
+ENOUGH_POSITIVES = 3
+"""Of a query's own, from which on it learns nothing of other queries."""
+_PARTS = 1_000
+
+Rows = NDArray[np.int64]
+Floats = NDArray[np.float32]
+RowOf = Callable[[str], int | None]
+"""The row of a product's id, None where it is gone."""
+
+
+@dataclass(frozen=True, slots=True)
+class Opinion:
+    """What is known of one product for one query."""
+
+    gain: float
+    """0 to 1, as a share of the best that there is: what it is worth to who asks."""
+    weight: float = 1.0
+    """0 to 1: how much it is to count, such as by how many clicks say so."""
+
+
+@dataclass(frozen=True, slots=True)
+class JudgedQuery:
+    """A query with all that is known of products for it, by their ids."""
+
+    query: str
+    opinions: Mapping[str, Opinion]
+
+
+@dataclass(frozen=True, slots=True)
+class Paraphrase:
+    """A query that shoppers put in other words, for the same need."""
+
+    query: str
+    to_query: str
+    """What they asked next."""
+    share: float
+    """0 to 1: how many of those who asked the one went on to the other."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sources:
+    """Where material comes from."""
+
+    training: Sequence[JudgedQuery]
+    validation: Sequence[JudgedQuery] | None = None
+    """Queries that only choose; None takes a share of `training`."""
+    held_out: Collection[str] = ()
+    """Queries that may have no part in either, since something is measured on them."""
+    share: float = 0.1
+    """Of the queries that choose, where `validation` has none."""
+    paraphrases: Sequence[Paraphrase] | None = None
+    """By which queries of few positives learn what answers others; None where they shall not."""
+    synthetic: Sequence[JudgedQuery] = ()
+    """Queries made from products, which train only, and only where nobody asked the same."""
+
+
+@dataclass(frozen=True, slots=True)
+class Dropped:
+    """What was left out."""
+
+    gone: int = 0
+    """Opinions of products that the index does not have."""
+    leaked: int = 0
+    """Queries that stood on both sides after normalising, or among those held out: they were taken out."""
+    without_positive: int = 0
+    """Queries that nothing answers."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Material:
+    """Judged queries. Pairs are ordered by query, then by row."""
+
+    queries: tuple[str, ...]
+    """(q,)."""
+    training: Rows
+    """Numbers of the queries that train, ascending."""
+    validation: Rows
+    """Of those that choose."""
+    query_of: Rows
+    """(n,): the query of each pair."""
+    rows: Rows
+    """(n,): its product."""
+    gains: Floats
+    """(n,): as `Opinion.gain`."""
+    weights: Floats
+    """(n,): as `Opinion.weight`."""
+    dropped: Dropped = field(default_factory=Dropped)
+    paraphrases: int = 0
+    """Queries that train on what answers another one, too."""
+    synthetic: int = 0
+    """Queries that train and that nobody asked."""
+
+    @property
+    def is_positive(self) -> NDArray[np.bool_]:
+        """(n,): whether the product answers the query."""
+        return self.gains >= LEAST_GAIN
+
+    @property
+    def positives(self) -> int:
+        """How many count; others are only known to be no negatives."""
+        return int((self.is_positive & (self.weights > 0)).sum())
+
+    @property
+    def training_pairs(self) -> Rows:
+        """Numbers of the pairs that are trained on, ascending: positives that count, of queries that train."""
+        return np.flatnonzero(self.is_positive & (self.weights > 0) & np.isin(self.query_of, self.training))
+
+    def pairs_of(self, queries: Rows) -> Rows:
+        """Numbers of the pairs of these queries, ascending."""
+        return np.flatnonzero(np.isin(self.query_of, queries))
+
+
+def normalised(query: str) -> str:
+    """The form in which two spellings of one query are equal: case, width, accents and blanks are not told apart."""
+    return " ".join(fold(query).split())
+
+
+def validates(query: str, share: float, seed: int = 0) -> bool:
+    """Whether a query is among those that choose; its normalised text alone decides, with the seed."""
+    digest = hashlib.sha1(f"{seed}/{normalised(query)}".encode("utf-8", "replace"), usedforsecurity=False).digest()
+    return int.from_bytes(digest, "big") % _PARTS < round(share * _PARTS)
+
+
+def material(sources: Sources, row_of: RowOf, seed: int = 0) -> Material:
+    """Queries that are one after normalising become one, with the higher of two opinions.
+
+    Paraphrases are looked at once the queries are divided: they lead from a query that trains to one that may. One that
+    chooses or is held out gives nothing, else its answers would be trained on in other words; and it takes nothing, nor
+    does one that would choose had it any clicks, as its text says, so that it falls on the same side another time.
+
+    Raises TrainingError where nothing is positive, all positives are one product, or too few queries are left.
+    """
+    training, gone = _by_query(sources.training, row_of)
+    validation: dict[str, _Known] = {}
+    if sources.validation is not None:
+        validation, gone_too = _by_query(sources.validation, row_of)
+        gone += gone_too
+    else:
+        for key in [key for key in training if validates(key, sources.share, seed)]:
+            validation[key] = training.pop(key)
+    measured = {normalised(query) for query in sources.held_out}
+    choosing = {key: known for key, known in validation.items() if key not in measured}
+
+    def may_train(key: str) -> bool:
+        chooses = key in validation or (sources.validation is None and validates(key, sources.share, seed))
+        return not chooses and key not in measured
+
+    kept = {key: known for key, known in training.items() if may_train(key)}
+    leaked = len(training) - len(kept) + len(validation) - len(choosing)
+    learned = _by_paraphrase(kept, sources.paraphrases or (), may_train)
+    proposed, _ = _by_query(sources.synthetic, row_of)
+    synthetic = {key: known for key, known in proposed.items() if key not in kept | learned and may_train(key)}
+    made = _numbered(kept | learned | synthetic, choosing, Dropped(gone, leaked))
+    return replace(made, paraphrases=len(learned), synthetic=len(synthetic))
+
+
+@dataclass(slots=True)
+class _Known:
+    query: str
+    opinions: dict[int, Opinion] = field(default_factory=dict)
+
+    @property
+    def positives(self) -> dict[int, Opinion]:
+        fits = {row: each for row, each in self.opinions.items() if each.gain >= LEAST_GAIN}
+        return {row: each for row, each in fits.items() if each.weight > 0}
+
+
+def _by_query(judged: Iterable[JudgedQuery], row_of: RowOf) -> tuple[dict[str, _Known], int]:
+    """Queries by their normalised text, and how many opinions were of products that are gone."""
+    found: dict[str, _Known] = {}
+    gone = 0
+    for each in judged:
+        if not (key := normalised(each.query)):
+            continue
+        known = found.setdefault(key, _Known(each.query))
+        for product_id, opinion in each.opinions.items():
+            row = row_of(product_id)
+            if row is None:
+                gone += 1
+            elif row not in known.opinions or opinion.gain > known.opinions[row].gain:
+                known.opinions[row] = opinion
+    return found, gone
+
+
+def _by_paraphrase(
+    training: Mapping[str, _Known], paraphrases: Iterable[Paraphrase], may_train: Callable[[str], bool]
+) -> dict[str, _Known]:
+    """Queries of few positives with those of the queries that they were replaced by, each counting by the share of
+    shoppers who went on to that one, the greatest where there are several. What is known of a product for the query
+    itself stands, also that it does not answer. Nobody hands on what is not its own."""
+    learned: dict[str, _Known] = {}
+    for each in paraphrases:
+        key, other = normalised(each.query), training.get(normalised(each.to_query))
+        own = training.get(key, _Known(each.query))
+        if not key or other is None or other is own or len(own.positives) >= ENOUGH_POSITIVES or not may_train(key):
+            continue
+        known = learned.setdefault(key, _Known(own.query))
+        for row, opinion in other.positives.items():
+            told = replace(opinion, weight=opinion.weight * each.share)
+            if row not in own.opinions:
+                known.opinions[row] = max(told, known.opinions.get(row, told), key=lambda opinion: opinion.weight)
+    return {
+        key: _Known(known.query, known.opinions | training.get(key, known).opinions)
+        for key, known in learned.items()
+        if known.opinions
+    }
+
+
+def _numbered(training: dict[str, _Known], validation: dict[str, _Known], dropped: Dropped) -> Material:
+    sides = [[known for known in side.values() if known.positives] for side in (training, validation)]
+    lost = len(training) + len(validation) - sum(map(len, sides))
+    _check(sides, dropped, lost)
+    everything = [*sides[0], *sides[1]]
+    pairs = [
+        (number, row, opinion)
+        for number, known in enumerate(everything)
+        for row, opinion in sorted(known.opinions.items())
+    ]
+    return Material(
+        tuple(known.query for known in everything),
+        np.arange(len(sides[0])),
+        np.arange(len(sides[0]), len(everything)),
+        np.array([number for number, _, _ in pairs], np.int64),
+        np.array([row for _, row, _ in pairs], np.int64),
+        np.array([opinion.gain for _, _, opinion in pairs], np.float32),
+        np.array([opinion.weight for _, _, opinion in pairs], np.float32),
+        Dropped(dropped.gone, dropped.leaked, lost),
+    )
+
+
+def _check(sides: Sequence[Sequence[_Known]], dropped: Dropped, lost: int) -> None:
+    counts: dict[int, int] = defaultdict(int)
+    for known in (known for side in sides for known in side):
+        for row, opinion in known.opinions.items():
+            counts[row] += opinion.gain >= LEAST_GAIN
+    positives = [row for row, count in counts.items() if count]
+    told = (
+        f"{dropped.gone:,} opinions are of products that are gone, {lost:,} queries have no product that answers them"
+    )
+    if not positives:
+        raise TrainingError(
+            f"there are no positives to train towers on ({told}): give grades or clicks of this catalog"
+        )
+    if len(positives) == 1:
+        raise TrainingError(f"all positives are one product, so there is one class only ({told}): give more of them")
+    for side, least, name in zip(sides, (LEAST_TRAINING, LEAST_VALIDATION), ("train on", "choose by"), strict=True):
+        if len(side) < least:
+            raise TrainingError(
+                f"{len(side)} queries with a positive are left to {name}, at least {least} are needed "
+                f"({told}; {dropped.leaked:,} stood on both sides): give more judged queries"
+            )
+
+
+# Opinions from where a store has them: a judgments file, or the labels made of its shoppers' clicks.
+
+
+def from_judgments(judgments: Judgments) -> list[JudgedQuery]:
+    """Gains are 2^(grade - lowest) - 1 as a share of the highest, and count as much as they are.
+
+    Raises TrainingError for a file whose only grade is 0 or less: it says of nothing that it is relevant.
+    """
+    grades = {grade for judged in judgments.grades.values() for grade in judged.values()}
+    highest = max(grades)
+    if len(grades) == 1 and highest <= 0:
+        raise TrainingError(
+            f"all judgments have the grade {highest:g}, so there are no positives: grade what is relevant higher"
+        )
+    most = judgments.gain(highest)
+    return [
+        JudgedQuery(query, {product: _graded(judgments.gain(grade) / most) for product, grade in judged.items()})
+        for query, judged in judgments.grades.items()
+    ]
+
+
+def from_labels(labels: pl.DataFrame) -> list[JudgedQuery]:
+    """From the table `labels` of `rerank.sessions.tables.Derived`: products that were clicked, put into a cart or
+    bought for a query, by their labels as a share of the query's best, weighed by how much of that clicks say.
+
+    What was shown and left alone is no opinion: that nobody clicked on it is little to go by.
+    """
+    chosen = labels.filter((pl.col("clicks") + pl.col("carts") + pl.col("purchases")) > 0).filter(pl.col("label") > 0)
+    shares = chosen.with_columns(gain=pl.col("label") / pl.col("label").max().over("query"))
+    return list(_sources_by_query(shares.sort("query", "product_id")))
+
+
+def from_reformulations(reformulations: pl.DataFrame, queries: pl.DataFrame) -> list[Paraphrase]:
+    """From the tables of these names of `rerank.sessions.tables.Derived`: each query with each that replaced it for
+    the same need, and the share of its shoppers who went on to that one.
+
+    Both tables leave out what too few shoppers did. A query of which the second does not say how many asked it has no
+    share, and is none of these.
+    """
+    asked = reformulations.join(queries.select("query", asked="shoppers"), on="query")
+    shares = asked.with_columns(share=(pl.col("shoppers") / pl.col("asked")).clip(upper_bound=1.0))
+    return [Paraphrase(*row) for row in shares.sort("query", "to_query").select("query", "to_query", "share").rows()]
+
+
+def _sources_by_query(shares: pl.DataFrame) -> Iterator[JudgedQuery]:
+    for (query,), rows in shares.group_by("query", maintain_order=True):
+        told = zip(rows["product_id"], rows["gain"], rows["weight"], strict=True)
+        yield JudgedQuery(str(query), {product: Opinion(gain, gain * weight) for product, gain, weight in told})
+
+
+def _graded(gain: float) -> Opinion:
+    return Opinion(gain, gain)
+
+
+# Other spellings of what is trained on, so that less of it is learned by heart. All of it is off by default.
+
+_LEAST_LEFT = 3
+"""Words that a title keeps: of fewer nothing could be told."""
+
+
+@dataclass(frozen=True, slots=True)
+class AugmentOptions:
+    """Shares of examples, each drawn on its own."""
+
+    typos: float = 0.0
+    """Whose query gets a typing error, where it has a word of four English letters."""
+    units: float = 0.0
+    """Whose query has the units behind its numbers spelled in another way, where it has such."""
+    brands: float = 0.0
+    """Whose query is asked without its positive's brand, where it names that and something else."""
+    fields: float = 0.0
+    """Whose positive is read without its brand, category or description, each being left out every other time."""
+    unlike: float = 0.0
+    """Whose positive is read without the words of its query, so that its other words have to tell (the inverse cloze
+    task: Lee et al. 2019, Latent Retrieval for Weakly Supervised Open Domain Question Answering, section 4)."""
+
+
+class Augmentation:
+    """Draws for one example after the other, from a seed."""
+
+    def __init__(self, options: AugmentOptions, seed: str) -> None:
+        self._options = options
+        self._random = Random(seed)  # noqa: S311 - nothing here is secret
+
+    def query(self, text: str, product: Product) -> str:
+        """A query as it is read this time, `product` being what answers it."""
+        if self._is_drawn(self._options.brands):
+            text = _without_brand(text, product.brand)
+        if self._is_drawn(self._options.units):
+            text = with_other_units(text, self._random)
+        return " ".join(mistype(tuple(text.split()), self._random)) if self._is_drawn(self._options.typos) else text
+
+    def positive(self, query: str, product: Product) -> Product:
+        """What answers it, as it is read this time."""
+        if self._is_drawn(self._options.fields):
+            product = self._without_fields(product)
+        return _unlike(query, product) if self._is_drawn(self._options.unlike) else product
+
+    def _is_drawn(self, share: float) -> bool:
+        return share > 0 and self._random.random() < share
+
+    def _without_fields(self, product: Product) -> Product:
+        keeps = [self._random.random() < 0.5 for _ in range(3)]
+        return replace(
+            product,
+            brand=product.brand if keeps[0] else "",
+            category=product.category if keeps[1] else (),
+            description=product.description if keeps[2] else "",
+        )
+
+
+def _without_brand(query: str, brand: str) -> str:
+    """A query that has all words of a brand without them; as it is where nothing else would be left."""
+    named, words = set(fold(brand).split()), query.split()
+    left = [word for word in words if fold(word) not in named]
+    return " ".join(left) if left and named and named <= set(fold(query).split()) else query
+
+
+def _unlike(query: str, product: Product) -> Product:
+    asked = {word.text for word in read_words(query)}
+    left = [word.text for word in read_words(product.title) if word.text not in asked]
+    return replace(product, title=phrase(left)) if len(left) >= _LEAST_LEFT else product

@@ -1,0 +1,185 @@
+"""Fewer layers: some of an encoder's own, taught by all of it to make the vectors that it makes.
+
+Sanh et al. 2019, DistilBERT, section 3 (a student begins with some of its teacher's layers); the loss is the squared
+distance of vectors, as in Reimers & Gurevych 2020, Making Monolingual Sentence Embeddings Multilingual, section 2.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from sentence_transformers import SentenceTransformer
+from sentence_transformers.util import batch_to_device
+from torch import Tensor, nn
+from torch.nn import functional
+
+from rerank.text_towers.dataset import Floats, Material, Rows
+from rerank.text_towers.model import Tower
+from rerank.text_towers.options import UNWATCHED, Products, Watching
+from rerank.text_towers.validation import Judge
+from rerank.training.trainer import Epoch, LoopOptions, Training, train, weights_of
+from retrieval.errors import SettingError, TrainingError
+from retrieval.store.products import encoder_text
+
+TEXTS = 40_000
+"""Products, beside the queries that train, whose vectors are learned."""
+
+
+@dataclass(frozen=True, slots=True)
+class PruneOptions:
+    """How the layers that are left are taught."""
+
+    loop: LoopOptions = field(default_factory=lambda: LoopOptions(epochs=4, learning_rate=5e-4, warm_up=100))
+    batch: int = 64
+    """Texts a step."""
+    texts: int = TEXTS
+    seed: int = 0
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Pruning:
+    """What is pruned, and what its layers are taught by."""
+
+    tower: Tower
+    made: Material
+    products: Products
+    judge: Judge
+    folder: Path
+    """Keeps the state between epochs."""
+    options: PruneOptions
+    watching: Watching = UNWATCHED
+
+
+def prune(task: Pruning, layers: int) -> tuple[Tower, tuple[Epoch, ...]]:
+    """A tower of so many of the task's layers, taught to make the vectors that all of them make of the queries that
+    train and of products, with the weights of the epoch that the judge finds best; and the curve, whose line 0 is that
+    tower before it was taught.
+
+    A run that was killed goes on; a GPU that is full is given half as many texts a step. Raises what `check_layers`
+    does, and TrainingError where the loss is no number any more, or one text is too much for the device.
+    """
+    taught, student = _lesson(task), with_layers(task.tower, layers)
+    start, options = weights_of(student.model), task.options
+    while (curve := _taught(task, options, student, taught, layers)) is None:
+        if options.batch == 1:
+            raise TrainingError("the GPU has no memory to teach one text: choose a smaller model")
+        options = replace(options, batch=options.batch // 2)
+        student.model.load_state_dict(start)
+        torch.cuda.empty_cache()
+    return student, curve
+
+
+def _taught(
+    task: Pruning, options: PruneOptions, student: Tower, taught: _Lesson, layers: int
+) -> tuple[Epoch, ...] | None:
+    """The curve; None where the device has no memory for a step."""
+    watching, steps = task.watching, -(-len(taught.texts) // options.batch)
+    watching.begin(f"{layers} layers", options.loop.epochs * steps, "steps")
+    training: Training[SentenceTransformer, Rows] = Training(
+        lambda epoch: _shuffled(taught, options, epoch),
+        steps,
+        lambda network, rows: _distance(network, student, taught, rows),
+        lambda _: task.judge.ndcg(student),
+    )
+    try:
+        curve = train(student.model, training, options.loop, task.folder, lambda done, _: watching.advance(done))
+    except torch.OutOfMemoryError:
+        watching.end(f"the GPU's memory is full with {options.batch} texts a step: half as many are tried")
+        return None
+    finally:
+        student.model.eval()
+    watching.end(f"nDCG@10 by epoch, taught by all layers: {', '.join(f'{epoch.validation:.4f}' for epoch in curve)}")
+    return curve
+
+
+def with_layers(tower: Tower, layers: int) -> Tower:
+    """A copy that has so many of a tower's layers, from the first to the last at even distances.
+
+    Raises what `check_layers` does.
+    """
+    check_layers(tower, layers)
+    model = copy.deepcopy(tower.model)
+    stack = _stack(model)
+    kept = set(np.linspace(0, len(stack) - 1, layers).round().astype(int).tolist())
+    for place in reversed(range(len(stack))):
+        if place not in kept:
+            del stack[place]
+    config = _config(model)
+    config.num_hidden_layers = layers
+    if kinds := getattr(config, "layer_types", None):
+        config.layer_types = [kinds[place] for place in sorted(kept)]
+    # All of them learn, whatever was trained before: adapters, or the upper layers alone.
+    model.requires_grad_()
+    return replace(tower, model=model)
+
+
+def check_layers(tower: Tower, layers: int) -> None:
+    """Raises SettingError for a model whose layers are not found, or that has no more of them than so many."""
+    there = len(_stack(tower.model))
+    if not 1 <= layers < there:
+        told = f"the model has {there}" if there else "this model's are not found"
+        raise SettingError(f"{layers} layers shall be kept; {told}: name fewer than it has, or leave --layers out")
+
+
+def _stack(model: SentenceTransformer) -> nn.ModuleList:
+    """A transformer's layers, first to last; none where there is not just one list of as many as it says."""
+    said = getattr(_config(model), "num_hidden_layers", 0)
+    lists = [module for module in model[0].modules() if isinstance(module, nn.ModuleList) and len(module) == said > 1]
+    return lists[0] if len(lists) == 1 else nn.ModuleList()
+
+
+def _config(model: SentenceTransformer) -> Any:  # noqa: ANN401 - the library's own
+    return getattr(getattr(model[0], "auto_model", None), "config", None)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Lesson:
+    """Texts as a tower reads them (n,), and the unit vectors (n, d) that they are to have."""
+
+    texts: Sequence[str]
+    vectors: Floats
+
+
+def _lesson(task: Pruning) -> _Lesson:
+    tower, made, options, watching = task.tower, task.made, task.options, task.watching
+    known = np.unique(made.rows[made.training_pairs])
+    queries = [made.queries[number] for number in made.training.tolist()]
+    texts = [encoder_text(task.products[row]) for row in _with_others(known, len(task.products), options).tolist()]
+    watching.begin("vectors", len(texts), "products")
+    vectors = np.concatenate([tower.encode_queries(queries), tower.encode_products(texts, watching.advance)])
+    watching.end(f"of {len(queries):,} queries and {len(texts):,} products, by all layers")
+    return _Lesson([*map(tower.ready_query, queries), *map(tower.ready_product, texts)], vectors)
+
+
+def _with_others(known: Rows, size: int, options: PruneOptions) -> Rows:
+    """So many rows of a catalog, ascending, the known ones first of all."""
+    rng = np.random.default_rng([options.seed, 5])
+    known = known if len(known) <= options.texts else rng.choice(known, options.texts, replace=False)
+    others = np.setdiff1d(np.arange(size), known)
+    count = min(options.texts - len(known), len(others))
+    return np.sort(np.concatenate([known, rng.choice(others, count, replace=False)]))
+
+
+def _shuffled(taught: _Lesson, options: PruneOptions, epoch: int) -> Iterator[Rows]:
+    """Batches of texts of about one length; what is random in them, as in dropout, is the epoch's own."""
+    torch.manual_seed(options.seed * 1_000 + epoch)
+    rng = np.random.default_rng([options.seed, 6, epoch])
+    lengths = np.array([len(text) for text in taught.texts]) + rng.uniform(0, 16, len(taught.texts))
+    order = np.argsort(lengths)
+    for start in rng.permutation(np.arange(0, len(order), options.batch)).tolist():
+        yield order[start : start + options.batch]
+
+
+def _distance(network: nn.Module, student: Tower, taught: _Lesson, rows: Rows) -> Tensor:
+    """The mean square of what lies between the vectors of a batch and those that it is to have."""
+    features = student.model.preprocess([taught.texts[row] for row in rows.tolist()])
+    place = student.model.device
+    made = network(batch_to_device(features, place))["sentence_embedding"]
+    apart = functional.normalize(made, dim=-1) - torch.from_numpy(taught.vectors[rows]).to(place)
+    return apart.square().sum(dim=1).mean()

@@ -1,0 +1,393 @@
+"""Training the towers: part after part, negatives mined anew between rounds, validated, stopped early, resumable.
+
+After each part a run keeps its state: one that is killed goes on from there and ends with the weights of one that was
+not, since what is random comes from the seed and numbers of parts and rounds alone.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from sentence_transformers import SentenceTransformerTrainer, SentenceTransformerTrainingArguments
+from sentence_transformers.base.sampler import DefaultBatchSampler
+from torch import nn
+from torch.optim import AdamW, Optimizer
+from torch.optim.lr_scheduler import LambdaLR
+from torch.utils.data import SequentialSampler
+from transformers.trainer_callback import PrinterCallback
+from transformers.utils.logging import get_verbosity, set_verbosity
+
+from rerank.text_towers.batches import Mining, Part, part_of, positives
+from rerank.text_towers.dataset import Augmentation, Rows
+from rerank.text_towers.layer_pruning import check_layers
+from rerank.text_towers.losses import TowerLoss
+from rerank.text_towers.model import (
+    ADAPTER_FOLDER,
+    Mixed,
+    Tower,
+    attach,
+    between,
+    freeze,
+    merge,
+    mix,
+    on_gpu,
+    set_dropout,
+    trains_in_bfloat16,
+)
+from rerank.text_towers.negatives import drawn
+from rerank.text_towers.options import Task, TowerOptions, TrainedTowers
+from rerank.text_towers.validation import Judge
+from rerank.training.trainer import STATE_FILE, Epoch, RunState, best_of, keep, resumed, slope, weights_of
+from retrieval.encoders.torch import columns, no_progress_bar
+from retrieval.errors import NothingBetterError, SettingError, TrainingError
+
+
+def train_towers(task: Task) -> TrainedTowers:
+    """Trains a task's tower in place and leaves it with the weights of its best validation, or between those and the
+    ones that it began with, where that is better still.
+
+    A loss that is no number any more stops the run, which keeps the best part so far; a GPU that is full is given fewer
+    texts at a time. Adapters are left in the task's folder, and added to the tower.
+
+    Raises SettingError for options that do not suit the model, TrainingError where the loss is no number before any
+    part was better than the model as it was, where what an interrupted run has left is damaged, and where one text
+    alone is too much for the device.
+    """
+    task.folder.mkdir(parents=True, exist_ok=True)
+    model, options = task.tower.model, task.options
+    check_options(task.tower, options)
+    freeze(model, options.train_layers)
+    set_dropout(model, options.dropout)
+    adapted = None if options.lora is None else attach(model, options.lora, options.seed)
+    try:
+        trained = _Run(task).go()
+    finally:
+        model.eval()
+    if adapted is not None:
+        merge(model, adapted, task.folder / ADAPTER_FOLDER)
+    return trained
+
+
+def check_options(tower: Tower, options: TowerOptions) -> None:
+    """Raises SettingError for options that do not suit the model, or each other."""
+    if options.train_layers is not None and options.lora is not None:
+        raise SettingError("adapters are trained beside all layers: name how many layers are, or a rank, not both")
+    if options.fgm and (options.train_layers is not None or options.lora is not None):
+        raise SettingError("FGM moves embeddings along their gradient: train all weights with it, or leave it out")
+    if options.layers is not None:
+        check_layers(tower, options.layers)
+    dimensions = options.loss.dimensions
+    if dimensions and max(dimensions) >= (there := columns(tower.model)):
+        raise SettingError(
+            f"vectors of {max(dimensions)} columns shall do alone; the model gives {there}: name fewer than that"
+        )
+
+
+class _Run:
+    def __init__(self, task: Task) -> None:
+        self._task = task
+        self._tower, self._made, self._products = task.tower, task.made, task.products
+        self._options, self._folder, self._watching = task.options, task.folder, task.watching
+        made, options, size = task.made, task.options, len(task.products)
+        self._loss = TowerLoss(task.tower.model, options.loss, positives(made, size), size).to(task.tower.model.device)
+        self._optimizer = optimizer_of(self._loss, options)
+        self._start = weights_of(self._loss)
+        self._judge = Judge(made, task.found, task.products, options.pool, options.seed)
+        self._mining = Mining(task)
+        self._pairs = made.training_pairs
+        self._steps = -(-len(self._pairs) // options.batch)
+        self._notices: list[str] = []
+
+    @property
+    def _total(self) -> int:
+        return self._steps * self._options.epochs
+
+    def go(self) -> TrainedTowers:
+        state = self._resumed()
+        for epoch in state.progress.curve:
+            self._watching.judged(epoch)
+        stopped = ""
+        while state.progress.done < len(self._parts()) and state.progress.waited < self._options.patience:
+            part = self._part(state.progress.done)
+            loss: float | None = None
+            try:
+                loss = self._trained(state.progress.done, part)
+            except LossLostError as error:
+                stopped = self._lost(state, error)
+                break
+            except torch.OutOfMemoryError:
+                # What the step held is free once its traceback is gone, behind this block.
+                pass
+            if loss is None:
+                state = self._smaller()
+                continue
+            state.progress.done += 1
+            epoch = Epoch(state.progress.done, loss, self._judge.ndcg(self._tower))
+            state.judge(self._loss, epoch)
+            self._watching.judged(epoch)
+            told = f"loss {loss:.4f}, nDCG@10 {epoch.validation:.4f}"
+            if self._options.average:
+                average(self._loss, state, epoch.validation, lambda: self._judge.ndcg(self._tower))
+                so_far = state.progress
+                told += f"; the mean of {so_far.averaged} parts {so_far.averaged_best:.4f}"
+            self._watching.end(told)
+            keep(self._folder, self._loss, self._optimizer, state)
+        progress = state.progress
+        curve, is_mean = tuple(progress.curve), progress.averaged_best > progress.best
+        self._loss.load_state_dict(state.averaged if is_mean else state.best_weights)
+        reached, averaged = (progress.averaged_best, progress.averaged) if is_mean else (progress.best, 1)
+        mixed = self._mixed(reached, has_learned=is_mean or best_of(curve).number > 0)
+        return TrainedTowers(curve, self._total, mixed, averaged, stopped, tuple(self._notices))
+
+    def _mixed(self, reached: float, *, has_learned: bool) -> Mixed:
+        if not has_learned or not self._options.mix:
+            return Mixed(1.0, reached)
+        self._watching.begin("mixing", None, "")
+        mixed = mix(self._loss, self._start, reached, lambda: self._judge.ndcg(self._tower))
+        self._watching.end(f"{mixed.share:.0%} of what was learned are kept: nDCG@10 {mixed.validation:.4f}")
+        return mixed
+
+    def _resumed(self) -> RunState:
+        """What an interrupted run left, or a run that begins; its first line of the curve is the model as it is."""
+        state = resumed(self._folder, self._loss, self._optimizer)
+        if state.progress.curve:
+            return state
+        if (self._folder / STATE_FILE).exists():
+            raise self._task.damaged(self._folder / STATE_FILE)
+        self._watching.begin("validation", None, "")
+        state.judge(self._loss, Epoch(0, None, self._judge.ndcg(self._tower)))
+        self._watching.end(f"nDCG@10 {state.progress.best:.4f} before the first step")
+        keep(self._folder, self._loss, self._optimizer, state)
+        return state
+
+    def _parts(self) -> list[tuple[int, int, int]]:
+        """For each part its epoch and the steps of it, from and to."""
+        cut = np.linspace(0, self._steps, min(self._options.parts, self._steps) + 1).round().astype(int).tolist()
+        ends = list(pairwise(cut))
+        return [(epoch, begin, end) for epoch in range(self._options.epochs) for begin, end in ends]
+
+    def _before(self, number: int) -> int:
+        """Steps of the parts before this one."""
+        return sum(end - begin for _, begin, end in self._parts()[:number])
+
+    def _trained(self, number: int, part: Part) -> float:
+        at = number, self._before(number), self._total
+        batches = -(-len(part.texts) // self._options.batch)
+        self._watching.begin(f"part {number + 1} of {len(self._parts())}", batches, "steps")
+        return steps(
+            self._tower,
+            self._loss,
+            part,
+            self._optimizer,
+            self._options,
+            at,
+            self._folder,
+            lambda: self._watching.advance(1),
+        )
+
+    def _part(self, number: int) -> Part:
+        pairs = self._pairs_of(number)
+        mined = self._mining.pools(number, len(self._parts()))
+        rng = np.random.default_rng([self._options.seed, 3, number])
+        negatives = drawn(self._made, pairs, mined, self._options.negatives, len(self._products), rng)
+        augmentation = Augmentation(self._options.augment, f"{self._options.seed}/{number}")
+        return part_of(self._made, pairs, negatives, self._products, self._tower, augmentation, self._task.score)
+
+    def _pairs_of(self, number: int) -> Rows:
+        epoch, begin, end = self._parts()[number]
+        order = np.random.default_rng([self._options.seed, 2, epoch]).permutation(len(self._pairs))
+        batch = self._options.batch
+        return self._pairs[order[begin * batch : end * batch]]
+
+    def _lost(self, state: RunState, error: LossLostError) -> str:
+        cure = "lower the learning rate, or look at the labels"
+        if best_of(state.progress.curve).number == 0:
+            raise NothingBetterError(
+                f"{error} of {self._total:,}, before the towers were any better; {cure}"
+            ) from error
+        return f"{error} of {self._total:,}; the best part before it is kept; {cure}"
+
+    def _smaller(self) -> RunState:
+        """The run as it was before the part that did not fit, with half as many texts at a time."""
+        before = self._loss.mini_batch_size
+        if before == 1:
+            raise TrainingError("the GPU has no memory for one text: choose a smaller model")
+        self._loss.cached, self._loss.mini_batch_size = True, before // 2
+        self._notices.append(f"the GPU's memory was full: {before // 2} texts are run at a time, no longer {before}")
+        torch.cuda.empty_cache()
+        return resumed(self._folder, self._loss, self._optimizer)
+
+
+# Some steps of training by sentence-transformers' trainer, in the order that they are given.
+
+_FASTER = "faster"
+
+
+class LossLostError(Exception):
+    """The loss is no number any more; `step` counts from 1."""
+
+    def __init__(self, value: float, step: int) -> None:
+        super().__init__(f"the loss became {value} at step {step:,}")
+
+
+def optimizer_of(loss: TowerLoss, options: TowerOptions) -> AdamW:
+    """AdamW over all weights that are trained; what the loss itself learns, single numbers, moves faster."""
+    own = [weight for name, weight in loss.named_parameters() if not name.startswith("model.")]
+    weights = [weight for weight in loss.model.parameters() if weight.requires_grad]
+    groups = [{"params": weights, _FASTER: 1.0}, *([{"params": own, _FASTER: 100.0}] if own else [])]
+    return AdamW(groups, lr=options.learning_rate, weight_decay=options.weight_decay)
+
+
+def steps(
+    tower: Tower,
+    loss: TowerLoss,
+    part: Part,
+    optimizer: Optimizer,
+    options: TowerOptions,
+    at: tuple[int, int, int],
+    folder: Path,
+    told: Callable[[], None],
+) -> float:
+    """Trains on a part, once; the mean loss of its steps. `at` is the part's number, how many steps were done before
+    it, and how many the whole training has. `told` hears of each step.
+
+    What is random in it comes from the seed and the part's number alone. Raises LossLostError, and what torch raises
+    where the device has no memory left.
+    """
+    number, done, total = at
+    loss.examples = part.examples
+    for group in optimizer.param_groups:
+        group["lr"] = group["initial_lr"] = options.learning_rate * group[_FASTER]
+    rising = max(1, round(total * options.warm_up))
+    schedule = LambdaLR(optimizer, lambda step: slope(done + step, total, rising))
+    arguments = SentenceTransformerTrainingArguments(
+        output_dir=str(folder / "trainer"),
+        per_device_train_batch_size=options.batch,
+        num_train_epochs=1,
+        max_grad_norm=options.clip,
+        seed=options.seed * 1_000 + number,
+        bf16=options.precision == "bf16" or (options.precision == "auto" and trains_in_bfloat16(tower)),
+        use_cpu=not on_gpu(tower),
+        save_strategy="no",
+        logging_strategy="no",
+        report_to=[],
+        disable_tqdm=True,
+        batch_sampler=_in_order,
+    )
+    # Several GPUs would each be given a batch, and the model be wrapped for good.
+    arguments._n_gpu = min(arguments.n_gpu, 1)
+    with no_progress_bar(), _quiet():
+        trainer = _Trainer(
+            model=tower.model,
+            args=arguments,
+            train_dataset=part.texts,
+            loss=loss,
+            optimizers=(optimizer, schedule),
+        )
+        trainer.remove_callback(PrinterCallback)
+        trainer.done, trainer.told, trainer.fgm = done, told, options.fgm
+        try:
+            trainer.train()
+        finally:
+            # What validates and mines runs as it did before the first step.
+            trainer.accelerator.unwrap_model(tower.model, keep_fp32_wrapper=False)
+            tower.model.eval()
+    return sum(trainer.losses) / max(len(trainer.losses), 1)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keeps transformers from warning that it takes the tokenizer's marks for the model's, which they are."""
+    before = get_verbosity()
+    set_verbosity(logging.ERROR)
+    try:
+        yield
+    finally:
+        set_verbosity(before)
+
+
+def _in_order(dataset: Any, batch_size: int, drop_last: bool, **_: object) -> DefaultBatchSampler:  # noqa: ANN401
+    return DefaultBatchSampler(SequentialSampler(dataset), batch_size, drop_last)
+
+
+class _Trainer(SentenceTransformerTrainer):
+    """Stops at a loss that is no number, tells of every step, and looks at a batch a second time with its embeddings
+    moved."""
+
+    done = 0
+    told: Callable[[], None]
+    fgm = 0.0
+
+    def __init__(self, **given: Any) -> None:  # noqa: ANN401 - the library's own
+        super().__init__(**given)
+        self.losses: list[float] = []
+        self._is_moved = False
+
+    def training_step(self, model: Any, inputs: Any, *given: Any, **named: Any) -> Any:  # noqa: ANN401
+        """See `transformers.Trainer`."""
+        loss = super().training_step(model, inputs, *given, **named)
+        if self.fgm:
+            with self._moved_embeddings():
+                super().training_step(model, inputs, *given, **named)
+        return loss
+
+    @contextmanager
+    def _moved_embeddings(self) -> Iterator[None]:
+        """By as much as `fgm` up the gradient of the batch."""
+        body: Any = self.model[0]
+        weight = body.model.get_input_embeddings().weight
+        before = weight.detach().clone()
+        length = weight.grad.norm()
+        if length > 0:
+            weight.data.add_(weight.grad / length, alpha=self.fgm)
+        self._is_moved = True
+        try:
+            yield
+        finally:
+            weight.data.copy_(before)
+            self._is_moved = False
+
+    def add_model_card_callback(self, default_args_dict: dict[str, Any]) -> None:
+        """Writes no model card, and so looks for no examples for one."""
+
+    def compute_loss(self, model: Any, inputs: Any, *given: Any, **named: Any) -> Any:  # noqa: ANN401
+        """See `transformers.Trainer`."""
+        loss: Any = super().compute_loss(model, inputs, *given, **named)
+        value = float(torch.as_tensor(loss).detach())
+        if not math.isfinite(value):
+            raise LossLostError(value, self.done + len(self.losses) + (0 if self._is_moved else 1))
+        if not self._is_moved:
+            self.losses.append(value)
+            self.told()
+        return loss
+
+
+# The mean of the weights after several parts of a training, as long as it validates better for each.
+#
+# Wortsman et al. 2022, Model soups, section 2 (the greedy soup); its members are checkpoints of one run, in their
+# order.
+
+
+def average(network: nn.Module, state: RunState, validation: float, judge: Callable[[], float]) -> None:
+    """Takes the weights of a network, whose own validation is told, into the mean of a run, if that is no worse by it;
+    begins the mean anew with them where they alone are better than both. The network stays as it is."""
+    progress, latest = state.progress, weights_of(network)
+    if progress.averaged:
+        mean = between(state.averaged, latest, 1 / (progress.averaged + 1))
+        network.load_state_dict(mean)
+        reached = judge()
+        network.load_state_dict(latest)
+        if reached >= max(progress.averaged_best, validation):
+            state.averaged, progress.averaged, progress.averaged_best = mean, progress.averaged + 1, reached
+            return
+        if progress.averaged_best >= validation:
+            return
+    state.averaged, progress.averaged, progress.averaged_best = latest, 1, validation

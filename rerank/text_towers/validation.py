@@ -1,0 +1,68 @@
+"""How good the towers are at a moment: queries that choose, over a fixed part of the catalog, by the weights of now."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rerank.evaluation.metrics import ndcg
+from rerank.text_towers.dataset import Floats, Material, Rows
+from rerank.text_towers.options import Found, Products
+from retrieval.store.products import encoder_text
+
+_QUERIES = 500
+"""The most that choose."""
+_NEAR = 5
+"""Of each retriever's best for each query, which are in the pool: what is hard to tell apart."""
+_BLOCK = 100
+
+
+class Encodes(Protocol):
+    """A tower that trains, or an encoder as it serves."""
+
+    def encode_queries(self, texts: Sequence[str], /) -> Floats:
+        """(n, d) unit vectors."""
+        ...
+
+    def encode_products(self, texts: Sequence[str], /) -> Floats:
+        """The same of products' texts."""
+        ...
+
+
+class Judge:
+    """Ranks the same pool for the same queries again and again."""
+
+    def __init__(self, made: Material, found: Found, products: Products, size: int, seed: int) -> None:
+        """`size` is how many products the pool has, unless judged ones and near ones are more."""
+        rng = np.random.default_rng([seed, 1])
+        numbers = made.validation
+        if len(numbers) > _QUERIES:
+            numbers = np.sort(rng.choice(numbers, _QUERIES, replace=False))
+        pairs = made.pairs_of(numbers)
+        near = [ranked[:_NEAR] for ranking in (found.words, found.vectors) for ranked in (ranking[n] for n in numbers)]
+        self.rows = _filled(np.unique(np.concatenate([made.rows[pairs], *near])), len(products), size, rng)
+        self._queries = [made.queries[number] for number in numbers.tolist()]
+        self._texts = [encoder_text(products[row]) for row in self.rows.tolist()]
+        self._gains = np.zeros((len(numbers), len(self.rows)), np.float32)
+        places = np.searchsorted(numbers, made.query_of[pairs]), np.searchsorted(self.rows, made.rows[pairs])
+        self._gains[places] = made.gains[pairs]
+
+    def ndcg(self, tower: Encodes) -> float:
+        """nDCG@10 over the pool, the mean over queries; what nobody judged counts 0."""
+        products, queries = tower.encode_products(self._texts), tower.encode_queries(self._queries)
+        reached: list[NDArray[np.float64]] = []
+        for start in range(0, len(queries), _BLOCK):
+            block = slice(start, start + _BLOCK)
+            scores = (queries[block] @ products.T).astype(np.float64)
+            reached.append(ndcg(self._gains[block].astype(np.float64), scores, np.ones(scores.shape, bool)))
+        return float(np.concatenate(reached).mean())
+
+
+def _filled(rows: Rows, catalog: int, size: int, rng: np.random.Generator) -> Rows:
+    """The rows, and others of the catalog up to `size` in all, ascending."""
+    others = np.setdiff1d(np.arange(catalog), rows)
+    missing = min(max(0, size - len(rows)), len(others))
+    return np.sort(np.concatenate([rows, rng.choice(others, missing, replace=False)]))

@@ -1,0 +1,438 @@
+"""Lists to learn from clicks on: each query's candidates, with what shoppers said of those that they were shown."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from typing import cast
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+import torch
+import xxhash
+from numpy.typing import NDArray
+from torch import Tensor
+
+from rerank.click_models.click_log import ClickLog, Flags, Floats, Ints, Outcomes, outcomes
+from rerank.click_models.labels import LabelOptions, fit_twice, shares_of_clicks
+from rerank.ranker.network import EVENTS, Inputs
+from rerank.training.datasets import CandidateLists, ListData
+from retrieval.errors import TrainingError
+
+# What the lists of one period say of their products: debiased rates of clicks, carts and purchases, and the acts
+# themselves.
+
+LEAST_ACTS = 50
+"""Carts, or purchases, that it takes to learn from them; with fewer, their outputs learn from clicks."""
+LABELS = LabelOptions()
+KINDS = ("clicks", "carts", "purchases")
+"""The last axis of acts and gains, as `rerank.ranker.network.EVENTS`."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ClickEvidence:
+    """A period's lists, and what a click model makes of them."""
+
+    pairs: pl.DataFrame
+    """pair, query, product_id: in the order of the pairs."""
+    log: ClickLog
+    acts: Flags
+    """(n, depth, 3): whether what stood there was clicked, put into the cart, bought."""
+    gains: Floats
+    """(pairs, 3): the rates of these for a product that is looked at."""
+    weights: Floats
+    """(pairs,): 0 to 1, how much of the first comes from clicks, and not from what was supposed before them."""
+    examination: Floats
+    """(depth,): how often each position is looked at."""
+    borrowed: tuple[str, ...] = ()
+    """Of which kinds there was too little, so that their columns say what clicks do."""
+
+    @property
+    def query(self) -> Ints:
+        """(pairs,): the number of each pair's query, in the order in which the pairs have them."""
+        return self.pairs["query"].rle_id().to_numpy().astype(np.int32)
+
+    @property
+    def asked(self) -> npt.NDArray[np.int64]:
+        """(n,): the query's number of each list; -1 for one that shows nothing."""
+        pair = self.log.pairs.max(axis=1, initial=-1)
+        asked: npt.NDArray[np.int64] = np.append(self.query, -1)[pair].astype(np.int64)
+        return asked
+
+
+def learned(events: pl.DataFrame, options: LabelOptions = LABELS) -> ClickEvidence:
+    """Fits a click model to a period's events (see `rerank.click_models.click_log.click_log` for their columns)."""
+    happened = outcomes(events, options.depth)
+    model = fit_twice(happened.log, happened, options)
+    made, end = model.estimates, happened.log.size
+    counted = happened.carts(0, end), happened.purchases(0, end)
+    led = (made.attractiveness * shares_of_clicks(each, made.clicks) for each in counted)
+    gains = np.column_stack([made.attractiveness, *led])
+    weights = made.effective / (made.effective + made.strength)
+    acts = acts_of(happened)
+    borrowed = tuple(name for at, name in enumerate(KINDS) if at and acts[..., at].sum() < LEAST_ACTS)
+    for at in map(KINDS.index, borrowed):
+        gains[:, at], acts[..., at] = gains[:, 0], acts[..., 0]
+    return ClickEvidence(happened.pairs, happened.log, acts, gains, weights, model.examination, borrowed)
+
+
+def acts_of(happened: Outcomes) -> Flags:
+    """(n, depth, 3): what was done at each place; a cart or purchase counts at its product's highest place."""
+    pairs = happened.log.pairs
+    acts = np.zeros((*pairs.shape, len(KINDS)), np.bool_)
+    acts[..., 0] = happened.log.clicks
+    led = (happened.cart_rows, happened.cart_pairs), (happened.purchase_rows, happened.purchase_pairs)
+    for output, (rows, of) in enumerate(led, 1):
+        acts[rows, (pairs[rows] == of[:, None]).argmax(axis=1), output] = True
+    return acts
+
+
+def queries_with_clicks(evidence: ClickEvidence, most: int) -> tuple[str, ...]:
+    """The queries on whose lists anything was done, the most frequent first, at most so many."""
+    asked = evidence.asked
+    names = evidence.pairs["query"].unique(maintain_order=True).to_list()
+    traffic = np.bincount(asked[asked >= 0], minlength=len(names))
+    acted = np.isin(np.arange(len(names)), asked[np.asarray(evidence.acts.any(axis=(1, 2)))])
+    numbers = np.flatnonzero(acted & np.array([bool(name) for name in names], np.bool_))
+    order = numbers[np.argsort(-traffic[numbers], kind="stable")]
+    return tuple(names[number] for number in order[:most].tolist())
+
+
+# Displays: the lists that shoppers were shown, as they point into the candidates of their queries.
+
+NOT_A_CANDIDATE = -1
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Displays:
+    """k different displays on which something was done, ordered by their list; equal ones are counted together."""
+
+    list_of: NDArray[np.int64]
+    """(k,): ascending."""
+    places: NDArray[np.int16]
+    """(k, depth): which candidate of its list stood at each position; -1 for none, or one that is none any more."""
+    acts: NDArray[np.float32]
+    """(k, depth, 3): how often it was clicked, put into the cart, bought there."""
+
+    def of(self, numbers: Sequence[int], most: int, rng: np.random.Generator) -> tuple[NDArray[np.int64], ...]:
+        """The displays of some lists, at most so many of each, drawn where there are more: which they are (j,), and
+        the place in `numbers` of each one's list (j,)."""
+        chosen, owner = [], []
+        for at, number in enumerate(numbers):
+            first, behind = np.searchsorted(self.list_of, (number, number + 1))
+            found = np.arange(first, behind)
+            if len(found) > most:
+                found = np.sort(rng.choice(found, most, replace=False))
+            chosen.append(found)
+            owner.append(np.full(len(found), at))
+        return np.concatenate(chosen).astype(np.int64), np.concatenate(owner).astype(np.int64)
+
+
+def displays(log: ClickLog, acts: Flags, list_of: NDArray[np.int64], place_of: NDArray[np.int64]) -> Displays:
+    """Displays of a log: `list_of` (n,) numbers each row's list, -1 for none; `place_of` (pairs,) is each pair's place
+    among the candidates of its list, -1 for none. Those on which nothing was done to a candidate are left out."""
+    places = np.append(place_of, NOT_A_CANDIDATE)[log.pairs].astype(np.int16)
+    acts = acts & (places >= 0)[..., None]
+    rows = np.flatnonzero((list_of >= 0) & acts.any(axis=(1, 2)))
+    depth = log.depth
+    if not len(rows):
+        return Displays(np.empty(0, np.int64), np.empty((0, depth), np.int16), np.empty((0, depth, 3), np.float32))
+    keys = np.column_stack([list_of[rows], places[rows]])
+    found, number = np.unique(keys, axis=0, return_inverse=True)
+    counted = np.zeros((len(found), depth, acts.shape[2]), np.float32)
+    np.add.at(counted, number.reshape(-1), acts[rows].astype(np.float32))
+    return Displays(found[:, 0].astype(np.int64), found[:, 1:].astype(np.int16), counted)
+
+
+LEAST_LISTS = 20
+"""Queries with something to tell apart that training takes."""
+_JOINED = ["list", "row"]
+
+
+@dataclass(frozen=True, slots=True)
+class LeftOut:
+    """What cannot be learned from, counted."""
+
+    unclicked_queries: int = 0
+    """Queries that were shown and never clicked."""
+    gone_products: int = 0
+    """Pairs whose product the catalog does not have any more."""
+    lost_candidates: int = 0
+    """Pairs whose product is not among its query's candidates now."""
+    unanswered_queries: int = 0
+    """Queries all of whose clicks were on such pairs, or that leave nothing to choose from."""
+
+    def counts(self) -> Mapping[str, int]:
+        """By name."""
+        return asdict(self)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ClickLists:
+    """n queries with their m candidates: all that were shown and some that were not."""
+
+    lists: CandidateLists
+    gains: NDArray[np.float32]
+    """(m, 3): the debiased rates of click, cart and purchase; 0 for what was never shown."""
+    is_shown: NDArray[np.bool_]
+    """(m,)."""
+    weights: NDArray[np.float32]
+    """(n,): 0 to 1, how much of the gains comes from clicks."""
+    displays: Displays
+    examination: NDArray[np.float64]
+    """(depth,): how often each position is looked at."""
+    usable: NDArray[np.int64]
+    """The lists that have something to tell apart; ascending."""
+    left_out: LeftOut
+
+
+def click_lists(
+    evidence: ClickEvidence,
+    found: CandidateLists,
+    row_of: Callable[[str], int | None],
+    most: int = 28,
+    seed: int = 0,
+    least: int = LEAST_LISTS,
+) -> ClickLists:
+    """Joins what clicks say with the candidates that the queries have now.
+
+    `found` are queries of the evidence with their best candidates, `row_of` gives the row of a product id, None where
+    it is gone. Of candidates that were not shown, as many as fill a list up to `most` are drawn, by the seed and the
+    query alone: they stand for all that a ranker meets besides. Raises TrainingError where fewer than `least` queries
+    have both a candidate that was clicked and another one.
+    """
+    if not evidence.acts.any():
+        raise TrainingError(
+            f"nothing was clicked on any of {evidence.log.size:,} lists; train with --from-catalog until something is"
+        )
+    pairs, gone = placed(evidence.pairs, found, row_of)
+    place = pairs["place"].fill_null(-1).to_numpy()
+    is_shown = np.zeros(len(found.rows), np.bool_)
+    is_shown[place[place >= 0]] = True
+    lists, kept = _drawn(found, is_shown, most, seed)
+    known = np.flatnonzero(place >= 0)
+    at = np.searchsorted(kept, place[known])
+    gains = np.zeros((len(kept), len(KINDS)), np.float32)
+    gains[at] = evidence.gains[known]
+    local = np.full(len(place), -1, np.int64)
+    local[known] = at - lists.offsets[lists.query_of[at]]
+    told = displays(evidence.log, evidence.acts, _lists_of(evidence, pairs), local)
+    weights = _evidence_of(evidence, known, lists.query_of[at], len(lists))
+    usable = np.intersect1d(np.unique(told.list_of), np.flatnonzero(lists.lengths > 1))
+    if len(usable) < least:
+        raise TrainingError(
+            f"{len(usable)} of {len(found)} queries have a candidate that was clicked and one beside it; at least "
+            f"{least} are needed: gather more clicks, or train with --from-catalog"
+        )
+    left_out = LeftOut(
+        unclicked_queries=_unclicked(evidence),
+        gone_products=gone,
+        lost_candidates=int(
+            (pairs["list"].is_not_null() & pairs["row"].is_not_null() & pairs["place"].is_null()).sum()
+        ),
+        unanswered_queries=len(found) - len(usable),
+    )
+    return ClickLists(lists, gains, is_shown[kept], weights, told, evidence.examination, usable, left_out)
+
+
+def placed(pairs: pl.DataFrame, found: CandidateLists, row_of: Callable[[str], int | None]) -> tuple[pl.DataFrame, int]:
+    """The pairs (query, product_id), in their order, with their list, their row and their place in `found.rows`, null
+    where there is none; and how many have no row."""
+    ids = pairs["product_id"].unique()
+    rows = pl.DataFrame(
+        {"product_id": ids, "row": [row_of(each) for each in ids.to_list()]},
+        schema={"product_id": pl.String, "row": pl.Int64},
+    )
+    numbers = pl.DataFrame(
+        {"query": found.queries, "list": np.arange(len(found))}, schema={"query": pl.String, "list": pl.Int64}
+    )
+    places = pl.DataFrame({"list": found.query_of, "row": found.rows, "place": np.arange(len(found.rows))})
+    joined = (
+        pairs.join(rows, on="product_id", how="left", maintain_order="left")
+        .join(numbers, on="query", how="left", maintain_order="left")
+        .join(places, on=_JOINED, how="left", maintain_order="left")
+    )
+    return joined, int(joined["row"].is_null().sum())
+
+
+def _drawn(
+    found: CandidateLists, is_shown: NDArray[np.bool_], most: int, seed: int
+) -> tuple[CandidateLists, NDArray[np.int64]]:
+    """The lists with what was shown and some that was not, and where these candidates stood in `found`."""
+    kept = [np.empty(0, np.int64)]
+    for number, query in enumerate(found.queries):
+        place = found.place(number)
+        shown = is_shown[place]
+        others = np.flatnonzero(~shown) + place.start
+        wanted = min(len(others), max(0, most - int(shown.sum())))
+        rng = np.random.default_rng(xxhash.xxh3_64_intdigest(f"{seed}/{query}".encode("utf-8", "surrogatepass")))
+        drawn = rng.choice(others, wanted, replace=False) if wanted else others[:0]
+        kept.append(np.sort(np.concatenate([np.flatnonzero(shown) + place.start, drawn])))
+    places = np.concatenate(kept)
+    return found.taken(places), places
+
+
+def _lists_of(evidence: ClickEvidence, pairs: pl.DataFrame) -> NDArray[np.int64]:
+    """(n,): the list of each row of the log, -1 where its query is none of them."""
+    of = pairs["list"].fill_null(-1).to_numpy()
+    lists: NDArray[np.int64] = np.append(of, -1)[evidence.log.pairs.max(axis=1, initial=-1)].astype(np.int64)
+    return lists
+
+
+def _evidence_of(
+    evidence: ClickEvidence, known: NDArray[np.int64], list_of: NDArray[np.int64], count: int
+) -> NDArray[np.float32]:
+    """(lists,): the mean weight of a list's pairs, each by how often it was shown."""
+    log = evidence.log
+    shown = np.bincount(log.pairs[log.shown], minlength=log.count)[known].astype(np.float64)
+    total = np.bincount(list_of, shown, count)
+    told = np.bincount(list_of, shown * evidence.weights[known], count)
+    return (told / np.maximum(total, 1.0)).astype(np.float32)
+
+
+def _unclicked(evidence: ClickEvidence) -> int:
+    asked, acted = evidence.asked, evidence.acts.any(axis=(1, 2))
+    return len(np.setdiff1d(np.unique(asked[asked >= 0]), asked[acted]))
+
+
+# Batches of lists that were clicked on: candidates with their debiased gains, and displays of them with the acts.
+
+
+@dataclass(frozen=True, slots=True)
+class ClickBatch:
+    """B lists with c candidates each, and K displays of them."""
+
+    inputs: Inputs
+    is_candidate: Tensor
+    """(B, c)."""
+    gains: Tensor
+    """(B, c, 3)."""
+    is_shown: Tensor
+    """(B, c): whether any shopper has seen it."""
+    weights: Tensor
+    """(B,)."""
+    list_of: Tensor
+    """(K,): which of the lists each display is of."""
+    places: Tensor
+    """(K, depth): candidates; -1 for none."""
+    acts: Tensor
+    """(K, depth, 3)."""
+    tells_position: Tensor
+    """(K,): whether the position tower is told where things stood."""
+
+
+@dataclass(frozen=True, slots=True)
+class Draw:
+    """What an epoch draws of its lists."""
+
+    lists: int = 16
+    """Queries a step."""
+    displays: int = 32
+    """Of each of them, at most."""
+    dropped: float = 0.05
+    """The share of candidates that lose their states, as a product has none that came a moment ago."""
+    hidden_positions: float = 0.1
+    """The share of displays whose positions the tower is not told (Zhao et al. 2019, Recommending what video to watch
+    next, section 4.3), so that it leaves to the network what the network can tell."""
+
+
+@dataclass(frozen=True, slots=True)
+class ClickData:
+    """Lists that were clicked on, and all that their batches are made of."""
+
+    clicks: ClickLists
+    data: ListData
+    """Of the same lists."""
+
+    def shuffled(self, draw: Draw, seed: int) -> Iterator[ClickBatch]:
+        """An epoch of the usable lists, in an order drawn anew for every seed."""
+        rng = np.random.default_rng(seed)
+        order = rng.permutation(self.clicks.usable)
+        for start in range(0, len(order), draw.lists):
+            yield self.batch(order[start : start + draw.lists].tolist(), draw, int(rng.integers(2**31)))
+
+    def batch(self, numbers: list[int], draw: Draw, seed: int) -> ClickBatch:
+        """The batch of some lists."""
+        clicks, rng = self.clicks, np.random.default_rng(seed)
+        made = self.data.batch(numbers, draw.dropped, seed)
+        padded = made.is_candidate.shape
+        gains, is_shown = np.zeros((*padded, len(EVENTS)), np.float32), np.zeros(padded, np.bool_)
+        for at, number in enumerate(numbers):
+            place = clicks.lists.place(number)
+            gains[at, : place.stop - place.start] = clicks.gains[place]
+            is_shown[at, : place.stop - place.start] = clicks.is_shown[place]
+        chosen, owner = clicks.displays.of(numbers, draw.displays, rng)
+        return ClickBatch(
+            made.inputs,
+            made.is_candidate,
+            torch.from_numpy(gains),
+            torch.from_numpy(is_shown),
+            torch.from_numpy(clicks.weights[numbers]),
+            torch.from_numpy(owner),
+            torch.from_numpy(clicks.displays.places[chosen].astype(np.int64)),
+            torch.from_numpy(clicks.displays.acts[chosen]),
+            torch.from_numpy(_drawn_batch(rng, len(chosen)) >= draw.hidden_positions),
+        )
+
+
+def _drawn_batch(rng: np.random.Generator, count: int) -> NDArray[np.float64]:
+    return rng.random(count)
+
+
+# A log of clicks in three periods, by time: the first trains, the next one chooses, the last one judges.
+
+LEAST_SHOWN = 100
+"""Shown lists that a log needs to be divided at all."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Periods:
+    """Events of the columns that `rerank.click_models.click_log.click_log` takes. A list and all that was done on it
+    are of one period: that of the list's first impression."""
+
+    training: pl.DataFrame
+    validation: pl.DataFrame
+    held_out: pl.DataFrame
+
+    @property
+    def choosing(self) -> datetime:
+        """When the second one begins: what is told from before may be told to all three."""
+        return cast(datetime, self.validation["time"].min())
+
+
+def by_time(events: pl.DataFrame, validation: float = 0.1, held_out: float = 0.2) -> Periods:
+    """Divides a log by the time of its lists: the last share of them is held out, the one before it validates.
+
+    Acts on answers of which no list was shown are in no period. Raises TrainingError for an empty log, or one of too
+    few lists to divide.
+    """
+    return _divided(events, _shown_lists(events).sort("start", "query_id"), validation, held_out)
+
+
+def by_list(events: pl.DataFrame, validation: float = 0.1, held_out: float = 0.2, seed: int = 0) -> Periods:
+    """Divides a log that has no times by drawing its lists, each whole with all that was done on it; raises as
+    `by_time`."""
+    return _divided(events, _shown_lists(events).sort(pl.col("query_id").hash(seed), "query_id"), validation, held_out)
+
+
+def _shown_lists(events: pl.DataFrame) -> pl.DataFrame:
+    starts = events.filter((pl.col("kind") == "impression") & (pl.col("query_id") != ""))
+    return starts.group_by("query_id").agg(pl.col("time").min().alias("start"))
+
+
+def _divided(events: pl.DataFrame, lists: pl.DataFrame, validation: float, held_out: float) -> Periods:
+    """By `lists` in their order."""
+    if lists.height < LEAST_SHOWN:
+        raise TrainingError(
+            f"the log has {lists.height} shown lists; learning from clicks takes {LEAST_SHOWN} at least: import more "
+            "events, or train with --from-catalog"
+        )
+    judging = lists.height - max(1, round(lists.height * held_out))
+    choosing = judging - max(1, round(lists.height * validation))
+    number = pl.int_range(pl.len())
+    period = pl.when(number < choosing).then(0).when(number < judging).then(1).otherwise(2)
+    known = events.join(lists.select("query_id", period=period), on="query_id", maintain_order="left")
+    parts = (known.filter(pl.col("period") == each).drop("period") for each in range(3))
+    return Periods(*parts)

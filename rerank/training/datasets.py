@@ -1,0 +1,187 @@
+"""Queries with their candidates, as the ranker is trained on them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import xxhash
+from numpy.typing import NDArray
+from torch import Tensor
+
+from rerank.ranker.features import HAS_STATES, MERGED, Candidates, History, batched
+from rerank.ranker.network import Inputs
+from retrieval.encoders.base import Tokens
+from retrieval.index.token_states import ProductTokens, TokenStates
+
+Floats = NDArray[np.float32]
+Numbers = NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True)
+class CandidateLists:
+    """n queries with their candidates, end to end: those of query i are at offsets[i] to offsets[i + 1]."""
+
+    queries: tuple[str, ...]
+    offsets: Numbers
+    """(n + 1,)."""
+    rows: Numbers
+    """(m,): the candidates' rows in the version that they were found in."""
+    features: Floats
+    """(m, F), as `rerank.ranker.features` makes them."""
+
+    def __len__(self) -> int:
+        return len(self.queries)
+
+    @property
+    def lengths(self) -> Numbers:
+        """(n,): the number of candidates of each query."""
+        return np.diff(self.offsets)
+
+    def place(self, number: int) -> slice:
+        """Where the candidates of one query are."""
+        return slice(int(self.offsets[number]), int(self.offsets[number + 1]))
+
+    def places(self, numbers: Numbers) -> Numbers:
+        """Where the candidates of some queries are, end to end."""
+        return np.concatenate([_NONE, *(np.arange(*self.offsets[each : each + 2]) for each in numbers.tolist())])
+
+    @property
+    def query_of(self) -> Numbers:
+        """(m,): which query each candidate is of."""
+        return np.repeat(np.arange(len(self)), self.lengths)
+
+    def taken(self, places: Numbers) -> CandidateLists:
+        """The candidates at `places`, ascending, and all queries."""
+        lengths = np.bincount(self.query_of[places], minlength=len(self))
+        offsets = np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths)])
+        return CandidateLists(self.queries, offsets, self.rows[places], self.features[places])
+
+    def thinned(self, most: int, seed: int) -> CandidateLists:
+        """At most so many candidates of each query: half of them its head, where the order matters most, the others
+        drawn from behind it. A query's draw depends on the seed and its own text alone."""
+        return self.taken(np.concatenate([self._drawn(number, most, seed) for number in range(len(self))] or [_NONE]))
+
+    def _drawn(self, number: int, most: int, seed: int) -> Numbers:
+        place = self.place(number)
+        count, head = place.stop - place.start, most // 2
+        if count <= most:
+            return np.arange(place.start, place.stop)
+        text = f"{seed}/{self.queries[number]}".encode("utf-8", "surrogatepass")
+        rng = np.random.default_rng(xxhash.xxh3_64_intdigest(text))
+        behind = rng.choice(np.arange(head, count), most - head, replace=False)
+        return np.asarray(np.concatenate([np.arange(head), np.sort(behind)]) + place.start)
+
+
+def joined(parts: Sequence[CandidateLists]) -> CandidateLists:
+    """The lists of all parts, one part's behind the other's."""
+    lengths = np.concatenate([_NONE, *(part.lengths for part in parts)])
+    return CandidateLists(
+        tuple(query for part in parts for query in part.queries),
+        np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths)]),
+        np.concatenate([part.rows for part in parts]),
+        np.concatenate([part.features for part in parts]),
+    )
+
+
+_NONE = np.empty(0, np.int64)
+
+
+# Batches for the ranker's network: some candidates of some lists, with their tokens and what they should score.
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Padded inputs with their targets (B, c), and which places hold a candidate (B, c)."""
+
+    inputs: Inputs
+    targets: Tensor
+    is_candidate: Tensor
+    weights: Tensor
+    """(B, c): how much each target counts."""
+
+
+@dataclass(frozen=True, slots=True)
+class ListData:
+    """Lists, and all that their batches are made of. Nobody's history is among it: see
+    `rerank.training.history_training`."""
+
+    lists: CandidateLists
+    queries: Sequence[Tokens]
+    """Of each list's query, with as many columns of states as the products have."""
+    states: TokenStates
+    targets: NDArray[np.float32]
+    """(m,): what each candidate should score."""
+    weights: NDArray[np.float32] | None = None
+    """(m,); None counts all alike."""
+
+    def batch(self, numbers: Sequence[int], dropped: float, seed: int) -> Batch:
+        """The batch of some lists. A share of the candidates, `dropped`, lose their states: so the network learns to
+        do without."""
+        rng = np.random.default_rng(seed)
+        inputs = batched([self._candidates(number, dropped, rng) for number in numbers], 0)
+        shape = inputs.features.shape[:2]
+        targets, weights = np.zeros(shape, np.float32), np.ones(shape, np.float32)
+        is_candidate = np.zeros(shape, bool)
+        for at, number in enumerate(numbers):
+            wanted = self.targets[self.lists.place(number)]
+            is_candidate[at, : len(wanted)] = True
+            targets[at, : len(wanted)] = wanted
+            if self.weights is not None:
+                weights[at, : len(wanted)] = self.weights[self.lists.place(number)]
+        return Batch(
+            Inputs(*(torch.from_numpy(array) for array in inputs.arrays().values())),
+            torch.from_numpy(targets),
+            torch.from_numpy(is_candidate),
+            torch.from_numpy(weights),
+        )
+
+    def shown_features(self, dropped: float, seed: int) -> NDArray[np.float32]:
+        """The features (m, F) of all candidates as batches show them: a share of them has lost its states."""
+        features = self.lists.features.copy()
+        features[np.random.default_rng(seed).random(len(features)) < dropped, HAS_STATES] = 0
+        return features
+
+    def candidates(self, number: int) -> Candidates:
+        """One list as a ranker is asked about it."""
+        return self._candidates(number, 0.0, np.random.default_rng(0))
+
+    def _candidates(self, number: int, dropped: float, rng: np.random.Generator) -> Candidates:
+        place = self.lists.place(number)
+        products = self.states.gather(self.lists.rows[place])
+        features = self.lists.features[place]
+        if dropped:
+            lost = rng.random(len(features)) < dropped
+            products, features = without_states(products, lost), features.copy()
+            features[lost, HAS_STATES] = 0
+        query = self.queries[number]
+        vectors = np.empty((len(features), 0), np.float32)
+        return Candidates(query, self.states.idf[query.ids], products, features, vectors, History.none(0))
+
+
+def without_states(products: ProductTokens, lost: NDArray[np.bool_]) -> ProductTokens:
+    """The same products, those that are lost (c,) without their tokens."""
+    ids, states = products.ids.copy(), products.states.copy()
+    ids[lost], states[lost] = -1, 0
+    return ProductTokens(ids, states)
+
+
+def shuffled(data: ListData, numbers: NDArray[np.int64], *, lists: int, dropped: float, seed: int) -> Iterator[Batch]:
+    """An epoch of batches of `lists` queries each, in an order drawn anew for every seed."""
+    rng = np.random.default_rng(seed)
+    order = rng.permutation(numbers)
+    for start in range(0, len(order), lists):
+        yield data.batch(order[start : start + lists].tolist(), dropped, int(rng.integers(2**31)))
+
+
+def whole(data: ListData, numbers: NDArray[np.int64], *, lists: int = 8) -> Iterator[Batch]:
+    """Batches of the lists as they are, every candidate of them, in order."""
+    for start in range(0, len(numbers), lists):
+        yield data.batch(numbers[start : start + lists].tolist(), 0.0, 0)
+
+
+def merged_scores(lists: CandidateLists) -> NDArray[np.float32]:
+    """What the first stage scored each candidate (m,)."""
+    return lists.features[:, MERGED]

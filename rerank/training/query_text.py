@@ -1,0 +1,114 @@
+"""A text as the words that a shopper would type: plain words, quantities, model numbers, joining words."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from enum import Enum, auto
+from functools import cache
+from typing import cast
+
+from retrieval.text import units
+from retrieval.text.analysis import CHUNKS, contains_chinese, fold
+
+MAX_TEXT = 1_000
+"""Characters of a text that are read: what stands behind them nobody types."""
+
+JOINING = frozenset(
+    ("a", "an", "and", "at", "by", "for", "from", "in", "of", "on", "or", "per", "the", "to", "w", "with", "x")
+)
+"""Words that only join others."""
+TURNING = frozenset({"for", "in", "w", "with"})
+"""Joining words behind which a title no longer says what the product is, but what it has or goes with."""
+
+_QUANTITY = re.compile(rf"(?:{units.QUANTITIES})|[0-9]+[-'][a-z]+")
+_ONE = re.compile(r"1[ -]?(?:pc\(s\)|pcs?|pieces?|packs?|pk|ct|count)\.?")
+"""One piece: what every product is, and nobody asks for."""
+_MODEL = re.compile(r"(?=.*[0-9])(?=.*[a-z0-9].*[a-z0-9].*[a-z0-9])[^ ]+")
+_JOINING_TAGS = ("c", "e", "m", "p", "q", "r", "u", "w", "x", "y")
+"""Parts of speech of Chinese words that say nothing of a product: conjunctions, numerals, particles, pronouns ..."""
+
+_SALES_TALK = frozenset(("代购", "促销", "包邮", "新款", "正品", "热卖", "热销", "爆款", "特价", "现货", "顺丰"))
+"""What Chinese titles say of the offer, not of the product."""
+
+_NOUN_TAGS = ("n", "nl", "nz")
+"""Common nouns: names of places and persons ask for no product."""
+
+
+class Kind(Enum):
+    """What a word of a text is."""
+
+    WORD = auto()
+    QUANTITY = auto()
+    """A number with or without its unit, dimensions, or a count such as "2-pack"."""
+    MODEL = auto()
+    """Letters and digits together."""
+    JOINING = auto()
+
+
+@dataclass(frozen=True, slots=True)
+class Word:
+    """One word of a text, folded."""
+
+    text: str
+    kind: Kind
+    after_break: bool = False
+    """Whether a comma, a bracket or another sign stands before it."""
+    aside: bool = False
+    """Whether it stands in brackets."""
+    noun: bool = False
+    """Whether it is a common noun; told for Chinese only."""
+
+
+def read_words(text: str) -> list[Word]:
+    """The words of a text in its order; "1 pc(s)" is none."""
+    folded = fold(text[:MAX_TEXT])
+    found: list[Word] = []
+    end = depth = 0
+    for chunk in CHUNKS.finditer(folded):
+        if _ONE.fullmatch(chunk[0]):
+            continue
+        gap = folded[end : chunk.start()]
+        end = chunk.end()
+        depth = max(depth + gap.count("(") + gap.count("[") - gap.count(")") - gap.count("]"), 0)
+        broken = bool(gap.strip(" \t\n&+#*"))
+        found += _words_of(chunk[0], broken, depth > 0)
+    return found
+
+
+def phrase(words: Iterable[str]) -> str:
+    """Words as one query: with spaces, but none between two Chinese words."""
+    text = ""
+    for word in filter(None, words):
+        glued = text and contains_chinese(text[-1]) and contains_chinese(word[0])
+        text += word if glued or not text else f" {word}"
+    return text
+
+
+def _words_of(chunk: str, broken: bool, aside: bool) -> Iterator[Word]:
+    if contains_chinese(chunk[0]):
+        for place, (text, tag) in enumerate(_tag()(chunk)):
+            joining = text in _SALES_TALK or (len(text) == 1 and tag.startswith(_JOINING_TAGS))
+            noun = tag in _NOUN_TAGS and len(text) > 1
+            yield Word(text, Kind.JOINING if joining else Kind.WORD, broken and not place, aside, noun)
+        return
+    yield Word(chunk.rstrip("."), _kind(chunk), broken, aside)
+
+
+def _kind(chunk: str) -> Kind:
+    if chunk in JOINING:
+        return Kind.JOINING
+    if chunk.isalpha():
+        return Kind.WORD
+    if _QUANTITY.fullmatch(chunk):
+        return Kind.QUANTITY
+    return Kind.MODEL if _MODEL.fullmatch(chunk) else Kind.WORD
+
+
+@cache
+def _tag() -> Callable[[str], list[tuple[str, str]]]:
+    # Loaded where a text is Chinese only: the dictionary takes longer than everything else here.
+    import rjieba
+
+    return cast(Callable[[str], list[tuple[str, str]]], rjieba.Jieba().tag)

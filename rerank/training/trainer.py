@@ -1,0 +1,310 @@
+"""The training loop of a ranker's network: one epoch after another, validated, stopped early, resumable.
+
+A run keeps its state in a folder after every epoch: a run that is killed goes on from there and ends with the weights
+of one that was not, since each epoch's randomness comes from the seed and the epoch's number alone.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+import shutil
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Generic, TypeVar
+
+import msgspec
+import torch
+import xxhash
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor, nn, uint8
+from torch.optim import Optimizer
+
+from retrieval.errors import TrainingError
+from retrieval.store.manifest import open_scratch, scratch_path, write_durably
+
+if TYPE_CHECKING:
+    from torch.utils.tensorboard import SummaryWriter
+
+
+@dataclass(frozen=True, slots=True)
+class LoopOptions:
+    """How to train; the defaults are those of distillation."""
+
+    epochs: int = 6
+    learning_rate: float = 1e-3
+    weight_decay: float = 0.01
+    warm_up: int = 50
+    """Steps until the learning rate is at its height; from there it falls in a line to nothing at the last step."""
+    patience: int = 2
+    """Epochs without a better validation after which training stops."""
+    clip: float = 1.0
+    """The longest gradient."""
+
+
+_Network = TypeVar("_Network", bound=nn.Module)
+_Batch = TypeVar("_Batch")
+
+
+@dataclass(frozen=True, slots=True)
+class Training(Generic[_Network, _Batch]):
+    """What to train on. `batches(epoch)` gives an epoch's batches in an order of the epoch's own; `steps` is how many
+    those are; `loss` is of a batch; `validate` says how good the network is now, higher is better."""
+
+    batches: Callable[[int], Iterable[_Batch]]
+    steps: int
+    loss: Callable[[_Network, _Batch], Tensor]
+    validate: Callable[[_Network], float]
+
+
+def train(
+    network: _Network,
+    training: Training[_Network, _Batch],
+    options: LoopOptions,
+    folder: Path,
+    advance: Callable[[int, float], None] = lambda _steps, _loss: None,
+    *,
+    judged: Callable[[Epoch], None] = lambda _epoch: None,
+) -> tuple[Epoch, ...]:
+    """Trains `network` in place, leaves it with the weights of its best validation, and returns the curve.
+
+    `advance` is told of steps that are done and the loss of the last, `judged` of every epoch of the curve, at once of
+    those that an interrupted run has left. Raises TrainingError where the loss is no number any more.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    optimizer = torch.optim.AdamW(
+        [weight for weight in network.parameters() if weight.requires_grad],
+        lr=options.learning_rate,
+        weight_decay=options.weight_decay,
+    )
+    state = resumed(folder, network, optimizer)
+    so_far = state.progress
+    if so_far.done:
+        advance(so_far.done * training.steps, so_far.curve[-1].loss or math.nan)
+    else:
+        state.judge(network, Epoch(0, None, training.validate(network)))
+    for epoch in so_far.curve:
+        judged(epoch)
+    while so_far.done < options.epochs and so_far.waited < options.patience:
+        loss = _epoch(network, training, options, optimizer, so_far.done, advance)
+        so_far.done += 1
+        state.judge(network, Epoch(so_far.done, loss, training.validate(network)))
+        judged(so_far.curve[-1])
+        keep(folder, network, optimizer, state)
+    network.load_state_dict(state.best_weights)
+    return tuple(so_far.curve)
+
+
+def _epoch(
+    network: _Network,
+    training: Training[_Network, _Batch],
+    options: LoopOptions,
+    optimizer: torch.optim.Optimizer,
+    done: int,
+    advance: Callable[[int, float], None],
+) -> float:
+    """The epoch after so many; its mean loss."""
+    network.train()
+    losses: list[float] = []
+    for batch in training.batches(done + 1):
+        loss = training.loss(network, batch)
+        value = loss.item()
+        if not math.isfinite(value):
+            raise TrainingError(
+                f"the loss became {value} in epoch {done + 1}; lower the learning rate, or look at the labels"
+            )
+        rate = slope(done * training.steps + len(losses), training.steps * options.epochs, options.warm_up)
+        for group in optimizer.param_groups:
+            group["lr"] = options.learning_rate * rate
+        optimizer.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        nn.utils.clip_grad_norm_(network.parameters(), options.clip)
+        optimizer.step()
+        losses.append(value)
+        advance(1, value)
+    network.eval()
+    return sum(losses) / max(len(losses), 1)
+
+
+def slope(step: int, steps: int, warm_up: int) -> float:
+    """The share of the learning rate at a step of so many, counted from 0: rising for `warm_up` steps, then falling in
+    a line to nothing."""
+    if step < warm_up:
+        return (step + 1) / warm_up
+    return max(0.0, (steps - step) / max(1, steps - warm_up))
+
+
+# What a training run keeps between epochs, so that it can be killed: tensors and numbers in safetensors, no pickle.
+
+STATE_FILE, CURVE_FILE = "training.safetensors", "curve.json"
+_PROGRESS, _CHECKSUM = "progress", "xxh3"
+
+
+class Epoch(msgspec.Struct, frozen=True):
+    """One line of a training curve."""
+
+    number: int
+    """From 1; 0 is the network before its first step."""
+    loss: float | None
+    """The mean over the epoch's steps; None before the first."""
+    validation: float
+    """Higher is better."""
+
+
+def best_of(curve: Sequence[Epoch]) -> Epoch:
+    """The first of the epochs whose validation is the highest."""
+    return max(curve, key=lambda epoch: epoch.validation)
+
+
+class Progress(msgspec.Struct):
+    """How far a run is."""
+
+    done: int = 0
+    """Epochs."""
+    waited: int = 0
+    """Of those, how many since the best."""
+    best: float = -math.inf
+    curve: list[Epoch] = []
+    averaged: int = 0
+    """Epochs whose weights are in the mean, where one is kept."""
+    averaged_best: float = 0.0
+    """The validation of that mean."""
+
+
+@dataclass(slots=True)
+class RunState:
+    """A run between two epochs, besides its network and optimizer."""
+
+    progress: Progress = field(default_factory=Progress)
+    best_weights: dict[str, Tensor] = field(default_factory=dict)
+    averaged: dict[str, Tensor] = field(default_factory=dict)
+    """The mean of some epochs' weights, where one is kept."""
+
+    def judge(self, network: nn.Module, epoch: Epoch) -> None:
+        """Adds an epoch to the curve, and keeps the weights where it is the best."""
+        so_far = self.progress
+        so_far.curve.append(epoch)
+        if epoch.validation > so_far.best:
+            so_far.best, so_far.waited = epoch.validation, 0
+            self.best_weights = weights_of(network)
+        else:
+            so_far.waited += 1
+
+
+def weights_of(network: nn.Module) -> dict[str, Tensor]:
+    """A copy of all that a network has learned or began with."""
+    return {name: value.detach().clone() for name, value in network.state_dict().items()}
+
+
+def keep(folder: Path, network: nn.Module, optimizer: Optimizer, state: RunState) -> None:
+    """Writes a run to `folder`, whole or not at all."""
+    tensors = {f"network.{name}": value for name, value in network.state_dict().items()}
+    tensors |= {f"best.{name}": value for name, value in state.best_weights.items()}
+    tensors |= {f"averaged.{name}": value for name, value in state.averaged.items()}
+    for number, moments in optimizer.state_dict()["state"].items():
+        tensors |= {f"optimizer.{number}.{name}": value for name, value in moments.items()}
+    # Tensors that share memory may not stand in one file.
+    tensors = {name: value.detach().clone().contiguous() for name, value in tensors.items()}
+    progress = msgspec.json.encode(state.progress).decode()
+    scratch = scratch_path(folder / STATE_FILE)
+    with open_scratch(scratch) as file:
+        file.write(save(tensors, {_PROGRESS: progress, _CHECKSUM: _checksum(progress, tensors)}))
+    scratch.replace(folder / STATE_FILE)
+    write_durably(folder / CURVE_FILE, msgspec.json.encode(state.progress.curve))
+
+
+def resumed(folder: Path, network: nn.Module, optimizer: Optimizer) -> RunState:
+    """What an interrupted run left in `folder`, its network and optimizer set; a new run where that cannot be read or
+    is of another network."""
+    before = weights_of(network)
+    try:
+        with safe_open(folder / STATE_FILE, framework="pt") as file:
+            told = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  # it is no dictionary
+        if _checksum(told[_PROGRESS], tensors) != told[_CHECKSUM]:
+            return RunState()
+        progress = msgspec.json.decode(told[_PROGRESS], type=Progress)
+        network.load_state_dict(_under("network", tensors))
+        groups = optimizer.state_dict()["param_groups"]
+        optimizer.load_state_dict({"state": _moments(tensors), "param_groups": groups})
+    except (OSError, SafetensorError, KeyError, ValueError, RuntimeError, msgspec.MsgspecError):
+        network.load_state_dict(before)
+        return RunState()
+    return RunState(progress, _under("best", tensors), _under("averaged", tensors))
+
+
+def _checksum(progress: str, tensors: Mapping[str, Tensor]) -> str:
+    digest = xxhash.xxh3_64(progress.encode())
+    for name in sorted(tensors):
+        digest.update(f"{name} {tuple(tensors[name].shape)} {tensors[name].dtype}".encode())
+        digest.update(tensors[name].cpu().reshape(-1).view(uint8).numpy().data)
+    return digest.hexdigest()
+
+
+def _moments(tensors: dict[str, Tensor]) -> dict[int, dict[str, Tensor]]:
+    moments: dict[int, dict[str, Tensor]] = {}
+    for name, value in _under("optimizer", tensors).items():
+        number, moment = name.split(".")
+        moments.setdefault(int(number), {})[moment] = value
+    return moments
+
+
+def _under(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {name.removeprefix(f"{prefix}."): value for name, value in tensors.items() if name.startswith(f"{prefix}.")}
+
+
+# The curves of trainings as TensorBoard draws them, where it is installed: the only file that writes its event files.
+#
+# WORK/tensorboard/clicks-0123456789abcdef/debiased/   one run, one network of it
+
+CHARTS_FOLDER = "tensorboard"
+KEEP = 10
+"""Runs whose curves stay, the newest ones."""
+_RUN_NAME = re.compile(r"[a-z]+-[0-9a-f]{16}")
+"""Only what is named so was written here, and may be removed."""
+
+Judged = Callable[[Epoch], None]
+"""Is told of each epoch; see `rerank.training.trainer.train`."""
+
+
+@contextmanager
+def charted(work: Path, run: str, network: str) -> Iterator[Judged]:
+    """Gives what writes the epochs of a run's network, its loss and its validation, each as it is told of.
+
+    What an interrupted run has left of the same network is written anew. Without the package tensorboard nothing is
+    written.
+    """
+    writer = _writer(work / CHARTS_FOLDER / run / network)
+    if writer is None:
+        yield lambda _epoch: None
+        return
+    _remove_old(work / CHARTS_FOLDER)
+
+    def judged(epoch: Epoch) -> None:
+        if epoch.loss is not None:
+            writer.add_scalar("loss", epoch.loss, epoch.number)
+        writer.add_scalar("validation", epoch.validation, epoch.number)
+        writer.flush()
+
+    with closing(writer):
+        yield judged
+
+
+def _writer(folder: Path) -> SummaryWriter | None:
+    try:
+        # It is an extra, and slow to import.
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError:
+        return None
+    if folder.is_dir():
+        shutil.rmtree(folder)
+    return SummaryWriter(str(folder))
+
+
+def _remove_old(charts: Path) -> None:
+    runs = [entry for entry in charts.iterdir() if _RUN_NAME.fullmatch(entry.name)]
+    for old in sorted(runs, key=lambda entry: entry.stat().st_mtime)[:-KEEP]:
+        shutil.rmtree(old)

@@ -1,0 +1,131 @@
+"""What a tower is judged by: what shoppers chose next, after all that it may learn from."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rerank.click_models.click_log import Floats
+from rerank.user_tower.histories import Histories, Ints
+from rerank.user_tower.tower import ShopperTower
+
+_MOST_SCORES = 1 << 24
+"""At a time: each shopper has one of every product."""
+
+
+Score = Callable[[Histories, NDArray[np.float64] | None], NDArray[np.floating]]
+"""Of n shoppers the scores of all products (n, N), at the moments (n,)."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Held:
+    """What n shoppers did before, what each did next, and when; NaN, or no times at all, where that is not known."""
+
+    histories: Histories
+    targets: Ints
+    """(n,): rows of products."""
+    now: NDArray[np.float64] | None = None
+    """(n,): seconds since 1970."""
+
+    def some(self, most: int, seed: int = 0) -> Held:
+        """At most so many of the shoppers, drawn by the seed."""
+        count = len(self.targets)
+        return self.only(np.sort(np.random.default_rng(seed).permutation(count)[:most]))
+
+    def only(self, numbers: Ints) -> Held:
+        """The shoppers of these numbers."""
+        now = None if self.now is None else self.now[numbers]
+        return Held(self.histories.some(numbers), self.targets[numbers], now)
+
+
+def split_by_time(
+    histories: Histories, share: float, *, hide_seen: bool = False, after: float = -np.inf
+) -> tuple[Histories, Held]:
+    """All acts before a moment, and what shoppers who did something before it chose first after it; the newest `share`
+    of the acts lie behind it, and nobody learns from any of them. Where that moment is before `after`, in seconds since
+    1970, it is that one.
+
+    With `hide_seen` what they chose before is no answer: the first that they had not chosen is. Where times are not
+    known, the last act of every shopper who has two or more is held out instead.
+    """
+    owner = np.repeat(np.arange(len(histories)), histories.lengths)
+    if not len(owner) or np.isnan(histories.times).any():
+        return _without_last(histories)
+    cut = max(np.quantile(histories.times, 1.0 - share), after)
+    is_before = histories.times <= cut
+    before = histories.only(is_before)
+    is_answer = ~is_before
+    if hide_seen:
+        chosen = owner * (int(histories.products.max()) + 1) + histories.products
+        is_answer &= ~np.isin(chosen, chosen[is_before])
+    later = np.flatnonzero(is_answer)
+    owners, first = np.unique(owner[later], return_index=True)
+    had = before.lengths[owners] > 0
+    numbers, targets = owners[had], later[first[had]]
+    return before, Held(before.some(numbers), histories.products[targets], histories.times[targets])
+
+
+def _without_last(histories: Histories) -> tuple[Histories, Held]:
+    numbers = np.flatnonzero(histories.lengths > 1)
+    last = histories.starts[1:][numbers] - 1
+    is_last = np.zeros(len(histories.products), np.bool_)
+    is_last[last] = True
+    before = histories.only(~is_last)
+    return before, Held(before.some(numbers), histories.products[last], histories.times[last])
+
+
+def ranks_of(tower: ShopperTower, held: Held, *, hide_seen: bool) -> Ints:
+    """(n,): the rank of what was chosen next among all products of the catalog, those seen before left out where shops
+    leave them out; a shopper who chose one of those again is then foretold nothing."""
+    return ranks_by(tower.scores, held, len(tower.catalog), hide_seen=hide_seen)
+
+
+def ranks_by(score: Score, held: Held, count: int, *, hide_seen: bool) -> Ints:
+    """The same by any way to score a catalog of `count` products."""
+    found = [np.empty(0, np.int64)]
+    for part, seen in in_parts(held, count, hide_seen=hide_seen):
+        found.append(ranks(score(part.histories, part.now), part.targets, seen))
+    return np.concatenate(found)
+
+
+def in_parts(held: Held, count: int, *, hide_seen: bool) -> Iterator[tuple[Held, list[Ints] | None]]:
+    """Of so few shoppers each that all their scores of `count` products can be held at once, and which products each
+    has seen, where these are left out."""
+    step = max(1, _MOST_SCORES // max(count, 1))
+    for start in range(0, len(held.targets), step):
+        part = held.only(np.arange(start, min(start + step, len(held.targets))))
+        done = part.histories
+        yield part, [done.products[done.of_shopper(each)] for each in range(len(done))] if hide_seen else None
+
+
+# How well the next product was foretold, over the whole catalog: its rank, and what follows from that.
+
+
+def ranks(scores: NDArray[np.floating], targets: Ints, hidden: Sequence[Ints] | None = None) -> Ints:
+    """(n,): the rank of each target among all products, from 1; scores (n, N).
+
+    `hidden` are for each of n the rows that are not shown: whatever they score, they count for nothing, unless one is
+    the target itself, which then has the last rank. Products with the target's score stand before it, and all do where
+    scores are no numbers.
+    """
+    shown = np.array(scores, copy=hidden is not None)
+    target = shown[np.arange(len(shown)), targets].copy()
+    for number, rows in enumerate(hidden or ()):
+        shown[number, rows] = -np.inf
+        if targets[number] in rows:
+            target[number] = -np.inf
+    before: Ints = (~(shown < target[:, None])).sum(axis=1).astype(np.int64)
+    return np.maximum(before, np.int64(1))
+
+
+def hit_rate(found: Ints, depth: int = 10) -> Floats:
+    """(n,): 1 where the rank is within the depth."""
+    return (found <= depth).astype(np.float64)
+
+
+def ndcg(found: Ints, depth: int = 10) -> Floats:
+    """(n,): nDCG of one right product, 1 / log2(rank + 1) within the depth (Järvelin & Kekäläinen 2002, section 3)."""
+    return np.where(found <= depth, 1.0 / np.log2(found + 1.0), 0.0)

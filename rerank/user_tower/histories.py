@@ -1,0 +1,142 @@
+"""Histories of many shoppers in flat arrays, and the windows of them that a tower reads: in numpy, for training and for
+serving alike."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import chain
+from typing import Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rerank.ranker.features import ACT_KINDS, MOST_ACTS, PADDING
+from retrieval.errors import InputError
+
+Ints = NDArray[np.int64]
+ONE_CHOICE = 1_800.0
+"""Seconds: acts of one shopper on one product in a row, each so soon after the other, are one choice, the last of them.
+Who comes back to it later chooses again."""
+_MINUTE, _HOUR, DAY = 60.0, 3_600.0, 86_400.0
+_EDGES = np.array([_MINUTE, _HOUR, *(days * DAY for days in (1, 3, 7, 14, 30, 60, 90, 180, 365))])
+GAPS = len(_EDGES) + 2
+"""Classes of pauses, on a scale that grows as their logarithm: 0 is one that is not known, 1 less than a minute."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Windows:
+    """What n shoppers did last, oldest first, at most `MOST_ACTS` acts each: arrays (n, w), PADDING
+    before the first."""
+
+    products: Ints
+    """Rows of products."""
+    kinds: Ints
+    """Places in `rerank.ranker.features.ACT_KINDS`."""
+    gaps: Ints
+    """Classes of the pauses between each act and the next, the last one's until the moment that is asked about."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Histories:
+    """The acts of n shoppers end to end, each shopper's oldest first."""
+
+    products: Ints
+    """(m,): rows of products."""
+    kinds: Ints
+    """(m,): places in `rerank.ranker.features.ACT_KINDS`."""
+    times: NDArray[np.float64]
+    """(m,): seconds since 1970; NaN where not known."""
+    starts: Ints
+    """(n + 1,): shopper i did `starts[i]` to `starts[i + 1]`."""
+
+    @classmethod
+    def of(
+        cls,
+        products: Sequence[Sequence[int]],
+        kinds: Sequence[Sequence[int]] | None = None,
+        times: Sequence[Sequence[float]] | None = None,
+    ) -> Self:
+        """From one list a shopper; without `kinds` all are purchases, without `times` none is known.
+
+        Raises InputError where lists differ in length, or a kind or a row is none.
+        """
+        lengths = [len(each) for each in products]
+        for name, given in (("kinds", kinds), ("times", times)):
+            if given is not None and [len(each) for each in given] != lengths:
+                raise InputError(f"{name} are not as many as products: one for each act of each shopper")
+        count = sum(lengths)
+        made = cls(
+            np.fromiter(chain.from_iterable(products), np.int64, count),
+            np.full(count, ACT_KINDS.index("purchase"))
+            if kinds is None
+            else np.fromiter(chain.from_iterable(kinds), np.int64, count),
+            np.full(count, np.nan) if times is None else np.fromiter(chain.from_iterable(times), np.float64, count),
+            np.cumsum([0, *lengths], dtype=np.int64),
+        )
+        if count and not (made.kinds.min() >= 0 and made.kinds.max() < len(ACT_KINDS)):
+            raise InputError(f"a kind of act is a place in {', '.join(ACT_KINDS)}: 0 to {len(ACT_KINDS) - 1}")
+        if count and made.products.min() < 0:
+            raise InputError(f"a product has the row {made.products.min()}: rows count from 0")
+        return made
+
+    def __len__(self) -> int:
+        """Shoppers."""
+        return len(self.starts) - 1
+
+    @property
+    def lengths(self) -> Ints:
+        """(n,): acts of each shopper."""
+        return np.diff(self.starts)
+
+    def of_shopper(self, number: int) -> slice:
+        """Where the acts of a shopper stand."""
+        return slice(int(self.starts[number]), int(self.starts[number + 1]))
+
+    def only(self, keep: NDArray[np.bool_]) -> Histories:
+        """The acts (m,) that are kept, of as many shoppers."""
+        kept = np.concatenate([[0], np.cumsum(keep)])
+        return Histories(self.products[keep], self.kinds[keep], self.times[keep], kept[self.starts].astype(np.int64))
+
+    def some(self, numbers: Ints) -> Histories:
+        """The shoppers of these numbers, in their order."""
+        lengths = self.lengths[numbers]
+        places = np.repeat(self.starts[numbers] - np.cumsum(lengths) + lengths, lengths) + np.arange(lengths.sum())
+        starts = np.concatenate([[0], np.cumsum(lengths)])
+        return Histories(self.products[places], self.kinds[places], self.times[places], starts)
+
+    def shuffled(self, random: np.random.Generator) -> Histories:
+        """Acts of one shopper at the same time, as the products of a basket, in an order that is drawn."""
+        if not len(self.times) or np.isnan(self.times).any():
+            return self
+        owner = np.repeat(np.arange(len(self)), self.lengths)
+        order = np.lexsort((random.random(len(owner)), self.times, owner))
+        return Histories(self.products[order], self.kinds[order], self.times[order], self.starts)
+
+    def newest(self, now: NDArray[np.float64] | None = None, width: int = MOST_ACTS) -> Windows:
+        """The last acts of each shopper (n, width), as they are at `now` (n,), in seconds since 1970; NaN or nothing
+        where that is not known."""
+        after = np.full(len(self), np.nan) if now is None else np.asarray(now, np.float64)
+        return self.windows(np.arange(len(self)), self.starts[1:], after, width)
+
+    def windows(self, owners: Ints, ends: Ints, after: NDArray[np.float64], width: int) -> Windows:
+        """The `width` acts before each of `ends` (n,) that are of its owner; `after` (n,) is when the next act is."""
+        places = ends[:, None] - np.arange(width, 0, -1)
+        is_act = places >= self.starts[owners][:, None]
+        if not len(self.products):
+            empty = np.full(places.shape, PADDING)
+            return Windows(empty, empty, np.zeros(places.shape, np.int64))
+        safe = np.where(is_act, places, 0)
+        times = np.where(is_act, self.times[safe], np.nan)
+        following = np.concatenate([times[:, 1:], after[:, None]], axis=1)
+        return Windows(
+            np.where(is_act, self.products[safe], PADDING),
+            np.where(is_act, self.kinds[safe], PADDING),
+            gap_classes(following - times),
+        )
+
+
+def gap_classes(seconds: NDArray[np.float64]) -> Ints:
+    """Pauses in classes, by `GAPS`; those that are NaN are of class 0."""
+    found = 1 + np.searchsorted(_EDGES, np.nan_to_num(seconds), side="right")
+    return np.where(np.isnan(seconds), 0, found).astype(np.int64)

@@ -1,0 +1,269 @@
+"""Learns which products go together: a ridge regression of each product on all others (EASE: Steck 2019, Embarrassingly
+Shallow Autoencoders for Sparse Data, section 3).
+
+Cosines of pairs (item-based kNN) count what all shoppers choose once for each product beside it; here products explain
+what others have explained no second time.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rerank.user_tower.histories import DAY, Histories, Ints
+from retrieval.errors import TrainingError
+
+if TYPE_CHECKING:
+    import scipy.sparse as sp
+
+
+MOST = 400
+"""Products beside each one, those of which it says most."""
+MOST_PRODUCTS = 10_000
+"""That have any, those that most shoppers chose: their pairs are solved for in one matrix of so many rows, 400 MB."""
+_ROWS = 1_000
+"""Products whose shoppers in common are counted at once: it bounds the memory."""
+
+
+def neighbours_of(
+    histories: Histories,
+    rows: Ints,
+    options: NeighbourOptions,
+    *,
+    least_shoppers: int,
+    most: int = MOST,
+    most_products: int = MOST_PRODUCTS,
+) -> Neighbours:
+    """Of the products at rows (m,), ascending: the `most` of which each says most, of those that at least so many
+    shoppers chose with it. A place is a place in `rows`.
+
+    Raises TrainingError where the pairs cannot be solved for.
+    """
+    table = who_chose(histories, rows)
+    places = np.sort(np.argsort(-table.getnnz(axis=0), kind="stable")[:most_products])
+    if not len(places):
+        return Neighbours(np.zeros(len(rows) + 1, np.int64), np.empty(0, np.int32), np.empty(0, np.float32))
+    told = _weights(histories, rows[places], options)
+    chosen = table[:, places].tocsr()
+    by_product = chosen.T.tocsr()
+    counts = np.zeros(len(rows), np.int64)
+    others, strengths = [], []
+    for part in _parts(len(places)):
+        common = (by_product[part] @ chosen).toarray()
+        strong = np.where(common >= least_shoppers, told[part], 0.0)
+        best = np.argsort(-np.abs(strong), axis=1, kind="stable")[:, :most]
+        for place, says, found in zip(places[part], strong, best, strict=True):
+            kept = np.sort(found[says[found] != 0])
+            counts[place] = len(kept)
+            others.append(places[kept].astype(np.int32))
+            strengths.append(says[kept].astype(np.float32))
+    starts = np.concatenate([[0], np.cumsum(counts)])
+    return Neighbours(starts, np.concatenate(others), np.concatenate(strengths))
+
+
+def _weights(histories: Histories, rows: Ints, options: NeighbourOptions) -> NDArray[np.float32]:
+    """(m, m): what having chosen the first product says of choosing the second.
+
+    With G the shoppers that products have in common and P = (G + ridge)^-1 it is -P_ij / P_jj (equation 8).
+    """
+    from scipy.linalg import lapack
+
+    table = who_chose(histories, rows, options.half_life)
+    table.data = np.sqrt(table.data)
+    by_product = table.T.tocsr()
+    matrix = np.empty((len(rows), len(rows)), np.float32, order="F")
+    for part in _parts(len(rows)):
+        matrix[part] = (by_product[part] @ table).toarray()
+    diagonal = np.diag_indices(len(rows))
+    matrix[diagonal] += options.ridge * matrix[diagonal].mean()
+    # Both work in the matrix that they are given, which is in the order that they want, and leave a lower triangle.
+    _, problem = lapack.spotrf(matrix, lower=True, overwrite_a=True)
+    if not problem:
+        _, problem = lapack.spotri(matrix, lower=True, overwrite_c=True)
+    if problem or not np.isfinite(matrix[diagonal]).all():
+        raise TrainingError("what shoppers chose cannot be solved for pairs of products: times that are far apart?")
+    for part in _parts(len(rows)):
+        matrix[: part.start, part] = matrix[part, : part.start].T
+        block = np.tril(matrix[part, part])
+        matrix[part, part] = block + np.tril(block, -1).T
+    matrix /= -matrix[diagonal]
+    np.clip(matrix, -1.0, 1.0, out=matrix)
+    matrix[diagonal] = options.again
+    return matrix
+
+
+def _parts(count: int) -> list[slice]:
+    return [slice(start, min(start + _ROWS, count)) for start in range(0, count, _ROWS)]
+
+
+# What the same shoppers chose, product by product: pairs of products, with what each says of the other.
+#
+# A few columns of factors cannot say which two of a thousand products are a pair, a table of pairs can: a tower scores
+# by both. rerank/user_tower/item_neighbours.py learns them.
+
+
+@dataclass(frozen=True, slots=True)
+class NeighbourOptions:
+    """How neighbours are learned."""
+
+    ridge: float = 25.0
+    """Added to how many shoppers chose each product, as a multiple of the mean of that; the more, the less is made of
+    few shoppers."""
+    half_life: float | None = None
+    """Days after which a choice counts half; None where all count alike."""
+    again: float = 0.0
+    """What a product says of itself, where shoppers may choose it again; the regression leaves it out."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Neighbours:
+    """Of m products, by their places, those that the same shoppers chose."""
+
+    starts: Ints
+    """(m + 1,): beside place i are `others[starts[i]:starts[i + 1]]`."""
+    others: NDArray[np.int32]
+    """(p,): places, each product's ascending."""
+    strengths: NDArray[np.float32]
+    """(p,): -1 to 1, what having chosen the place says of choosing the other."""
+
+    def __len__(self) -> int:
+        """Products."""
+        return len(self.starts) - 1
+
+    def some(self, places: Ints) -> Neighbours:
+        """Of the products at places (k,), which become the places 0 to k - 1."""
+        new = np.full(len(self), -1)
+        new[places] = np.arange(len(places))
+        taken = []
+        for place in places.tolist():
+            part = np.arange(self.starts[place], self.starts[place + 1])
+            part = part[new[self.others[part]] >= 0]
+            taken.append(part[np.argsort(new[self.others[part]])])
+        chosen = np.concatenate([np.empty(0, np.int64), *taken])
+        starts = np.cumsum([0, *map(len, taken)], dtype=np.int64)
+        return Neighbours(starts, new[self.others[chosen]].astype(np.int32), self.strengths[chosen])
+
+    def problem(self, count: int) -> str:
+        """What is wrong with the arrays for so many products, or nothing."""
+        bounds = self.starts
+        if len(bounds) != count + 1 or bounds[0] != 0 or bounds[-1] != len(self.others) or (np.diff(bounds) < 0).any():
+            return "holds bounds of neighbours that do not fit"
+        if len(self.others) != len(self.strengths) or ((self.others < 0) | (self.others >= count)).any():
+            return "names neighbours that it does not hold"
+        return (
+            "" if (np.abs(self.strengths) <= 1).all() else "holds strengths of neighbours that are not within -1 and 1"
+        )
+
+    def beside(self, places: Ints, fading: float) -> NDArray[np.float32]:
+        """(m,): how strongly products are beside those at places (w,), oldest first, -1 for none; each older one counts
+        `fading` of the next newer one."""
+        chosen = [(place, fading**age) for age, place in enumerate(places[::-1].tolist()) if place >= 0]
+        if not chosen:
+            return np.zeros(len(self), np.float32)
+        parts = [slice(int(self.starts[place]), int(self.starts[place + 1])) for place, _ in chosen]
+        others = np.concatenate([self.others[part] for part in parts])
+        told = np.concatenate([self.strengths[part] * weight for part, (_, weight) in zip(parts, chosen, strict=True)])
+        return np.bincount(others, told, len(self)).astype(np.float32)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Beside:
+    """Neighbours and how much they count in a tower's scores."""
+
+    neighbours: Neighbours
+    weight: float
+    """What a strength of 1 adds to a score; 0 where they say nothing that the tower does not know."""
+    fading: float
+    options: NeighbourOptions | None = None
+    """How they were learned, if by `rerank.user_tower.item_neighbours`."""
+
+    def some(self, places: Ints) -> Beside:
+        """As `Neighbours.some`."""
+        return replace(self, neighbours=self.neighbours.some(places)) if self.weight else self
+
+
+NOTHING_BESIDE = Beside(Neighbours(np.zeros(1, np.int64), np.empty(0, np.int32), np.empty(0, np.float32)), 0.0, 1.0)
+"""Where no product has neighbours."""
+
+
+# Own vectors of products: which of them the same shoppers chose, in a few columns.
+#
+# They are factors of a truncated singular value decomposition (as in Cremonesi, Koren & Turrin 2010, PureSVD, section
+# 3.3), made once and not trained on: vectors that the tower itself learned for each product remembered the training
+# shoppers, and foretold the next product of others worse.
+
+_SHRINKS = 2.0
+"""A product that so many shoppers chose has a vector of about 0.7; the more, the nearer to 1."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Factors:
+    """The products that have a vector of their own, and what each of n shoppers put into these.
+
+    A product's vector is the sum over its shoppers of `loudness` x `reach` x the shopper's vector. Who learns from a
+    shopper takes their part out first: else it would learn to find what it is to foretell in the vectors themselves.
+    """
+
+    rows: Ints
+    """(m,): ascending."""
+    vectors: NDArray[np.float32]
+    """(m, e)."""
+    reach: NDArray[np.float32]
+    """(m,)."""
+    shoppers: NDArray[np.float32]
+    """(n, e)."""
+    loudness: NDArray[np.float32]
+    """(n,)."""
+
+
+def who_chose(histories: Histories, rows: Ints, half_life: float | None = None) -> sp.csr_matrix:
+    """(n, m): 1 where a shopper chose the product of a row, of rows (m,) ascending, however often.
+
+    With a `half_life` in days the last time counts, half as much after so many days; times have to be known.
+    """
+    import scipy.sparse as sp
+
+    owner = np.repeat(np.arange(len(histories)), histories.lengths)
+    is_kept = np.isin(histories.products, rows)
+    place = np.searchsorted(rows, histories.products[is_kept])
+    pairs = owner[is_kept] * len(rows) + place
+    # Acts stand oldest first: of what was chosen again, the last time is the first from behind.
+    pairs, last = np.unique(pairs[::-1], return_index=True)
+    counted = np.ones(len(pairs))
+    if half_life is not None and len(pairs):
+        days = (histories.times.max() - histories.times[is_kept][::-1][last]) / DAY
+        counted = 0.5 ** (days / half_life)
+    return sp.csr_matrix(
+        (counted, (pairs // max(len(rows), 1), pairs % max(len(rows), 1))), (len(histories), len(rows))
+    )
+
+
+def own_vectors(histories: Histories, count: int, width: int, *, least_shoppers: int, most: int) -> Factors:
+    """Of a catalog of `count` products, those that enough shoppers chose, at most so many, with their vectors.
+
+    Their dot product is about the cosine of who chose them; shoppers who chose much say less of each pair. Columns that
+    so few products and shoppers do not fill are 0.
+    """
+    import scipy.sparse as sp
+    from scipy.sparse.linalg import svds
+
+    owner = np.repeat(np.arange(len(histories)), histories.lengths)
+    pairs = np.unique(owner * count + histories.products)
+    chosen = np.bincount(pairs % count, minlength=count)
+    often = np.argsort(-chosen, kind="stable")[:most]
+    rows = np.sort(often[chosen[often] >= max(1, least_shoppers)])
+    table = who_chose(histories, rows)
+    loudness = 1 / np.sqrt(1 + np.log2(np.maximum(table.getnnz(axis=1), 1)))
+    reach = 1 / np.sqrt(chosen[rows] + _SHRINKS)
+    made, shoppers = np.zeros((len(rows), width)), np.zeros((len(histories), width))
+    rank = min(width, min(table.shape) - 1)
+    if rank > 0:
+        scaled = sp.diags(loudness) @ table @ sp.diags(reach)
+        # A first vector that is given makes the same factors each time.
+        directions, weights, others = svds(scaled, k=rank, v0=np.ones(min(scaled.shape)))
+        made[:, :rank], shoppers[:, :rank] = others.T * weights, directions
+    told = (each.astype(np.float32) for each in (made, reach, shoppers, loudness))
+    return Factors(rows, *told)

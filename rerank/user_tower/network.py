@@ -1,0 +1,479 @@
+"""The network of the shopper tower, in torch: a causal transformer over what somebody did last.
+
+It reads of each act the product's text vector and, for a product that was chosen often enough, an own vector that says
+by whom (rerank/user_tower/item_neighbours.py); the kind of act, the pause until the next, and how many acts ago it was
+(Kang & McAuley 2018, SASRec, with distances in place of positions: Shaw et al. 2018). What it gives has two parts, both
+dot products with what is known of a product: one in the space of text vectors, so that products without any history are
+found by it, and one in that of own vectors.
+
+Beside the transformer goes a weighted mean of the last products themselves. The maps behind the transformer begin at
+zero, so that before training it recommends what is near to the newest acts.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import onnx
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from rerank.ranker.features import ACT_KINDS, MOST_ACTS
+from rerank.user_tower.histories import GAPS, Histories, Ints, Windows
+from rerank.user_tower.item_neighbours import Factors
+from rerank.user_tower.tower import INPUTS, OUTPUTS, Learned, shrunk_means
+from retrieval.encoders.onnx_export import OPSET, quiet
+from retrieval.errors import ShopperTowerError
+
+_FAR = -1e4
+"""What may not be attended to."""
+_ENOUGH = 20_000
+"""Products, at least half as many, that tell how a larger catalog's vectors are spread."""
+_FASTER = 10.0
+"""How much faster than others those few numbers are learned that all shoppers share."""
+
+
+@dataclass(frozen=True, slots=True)
+class TowerShape:
+    """The sizes of a tower's network."""
+
+    dimension: int
+    """Columns of product vectors."""
+    width: int = 64
+    """Columns of the transformer, and of own vectors."""
+    layers: int = 2
+    heads: int = 2
+    dropout: float = 0.2
+
+    def __post_init__(self) -> None:
+        """Raises ValueError for sizes that do not go together."""
+        if min(self.dimension, self.width, self.heads) < 1 or self.layers < 0 or self.width % self.heads:
+            raise ValueError(f"a width of {self.width} cannot be divided between {self.heads} heads")
+
+
+class ShopperNetwork(nn.Module):
+    """n windows of w acts to what each is followed by."""
+
+    def __init__(self, shape: TowerShape) -> None:
+        super().__init__()
+        self.shape = shape
+        d, width = shape.dimension, shape.width
+        self.centre = nn.Parameter(torch.zeros(d), requires_grad=False)
+        self.whitening = nn.Parameter(torch.eye(d), requires_grad=False)
+        self.text_in = nn.Linear(d, width, bias=False)
+        self.text_out = nn.Linear(width, d, bias=False)
+        self.kind = nn.Embedding(len(ACT_KINDS), width)
+        self.gap = nn.Embedding(GAPS, width)
+        self.norm_in, self.norm_out = nn.LayerNorm(width), nn.LayerNorm(width)
+        self.blocks = nn.ModuleList(_Block(shape) for _ in range(shape.layers))
+        self.dropout = nn.Dropout(shape.dropout)
+        self.recent = nn.Parameter(-0.1 * torch.arange(MOST_ACTS).float() / _FASTER)
+        self.recent_kind = nn.Parameter(torch.zeros(len(ACT_KINDS)))
+        self.own_in = nn.Linear(width, width, bias=False)
+        self.own_out = nn.Linear(width, width, bias=False)
+        self.log_scales = nn.Parameter(torch.log(torch.tensor([20.0, 10.0])) / _FASTER)
+        nn.init.normal_(self.own_in.weight, std=1.0)
+        nn.init.zeros_(self.own_out.weight)
+        nn.init.normal_(self.text_in.weight, std=1.0)
+        nn.init.zeros_(self.text_out.weight)
+        for part in (self.kind, self.gap):
+            nn.init.normal_(part.weight, std=0.1)
+
+    def fit_space(self, vectors: Tensor) -> None:
+        """Sets how text vectors (N, d) are read: their columns without what all of them have in common, each direction
+        about as long as the others (Hou et al. 2022, UniSRec, section 2.2.1; shrunk, as small catalogs have few)."""
+        vectors = vectors[:: max(1, len(vectors) // _ENOUGH)]
+        centred = vectors - vectors.mean(dim=0)
+        spread, directions = torch.linalg.eigh(centred.T @ centred / max(len(vectors), 1))
+        scale = (spread.clamp(min=0) + 0.1 * spread.mean().clamp(min=1e-6)).rsqrt() / math.sqrt(vectors.shape[1])
+        self.centre.copy_(vectors.mean(dim=0))
+        self.whitening.copy_((directions * scale) @ directions.T)
+
+    def white(self, vectors: Tensor) -> Tensor:
+        """Text vectors (..., d) as the transformer reads them."""
+        read: Tensor = (vectors - self.centre) @ self.whitening
+        return read
+
+    def forward(self, vectors: Tensor, own: Tensor, kinds: Tensor, gaps: Tensor) -> tuple[Tensor, Tensor]:
+        """For every act, of it and those before it: the state (n, w, width), and what each of them weighs (n, w, w) in
+        the mean of what is recent.
+
+        `vectors` (n, w, d) and `own` (n, w, width) are of the products, 0 where there is none; `kinds` (n, w) are
+        PADDING before the first act; `gaps` (n, w) as in `rerank.user_tower.histories`.
+        """
+        width = kinds.shape[1]
+        known = kinds.clamp(min=0)
+        ago = torch.arange(width)[:, None] - torch.arange(width)[None, :]
+        allowed = (ago >= 0)[None] & (kinds >= 0)[:, None, :]
+        ago = ago.clamp(min=0)
+        told = self.norm_in(self.text_in(self.white(vectors)) + self.own_in(own)) + self.kind(known) + self.gap(gaps)
+        states = self.dropout(told)
+        for block in self.blocks:
+            states = block(states, ago, allowed)
+        weights = _FASTER * (self.recent[ago][None] + self.recent_kind[known][:, None, :])
+        return self.norm_out(states), weights.masked_fill(~allowed, _FAR).softmax(dim=-1)
+
+    def newest(self, vectors: Tensor, own: Tensor, kinds: Tensor, gaps: Tensor) -> tuple[Tensor, Tensor]:
+        """What products' vectors are multiplied with after the last act of each window, (n, d), and their own vectors,
+        (n, width); takes what `forward` does."""
+        states, weights = self(vectors, own, kinds, gaps)
+        state, recent = states[:, -1], weights[:, -1:]
+        # q (W p) = (W q) p: what is learned of the products' space goes to the shopper's side, and the index stays.
+        text_scale, own_scale = self.scales()
+        near = self.text_out(state) @ self.whitening + text_scale * (recent @ vectors)[:, 0]
+        return near, self.own_out(state) + own_scale * (recent @ own)[:, 0]
+
+    def scales(self) -> tuple[Tensor, Tensor]:
+        """What likeness in text and likeness in own vectors to what is recent count for."""
+        text, own = (_FASTER * self.log_scales).exp()
+        return text, own
+
+
+class _Block(nn.Module):
+    """Attention with a learned weight for each distance, then a feed-forward layer."""
+
+    def __init__(self, shape: TowerShape) -> None:
+        super().__init__()
+        width = shape.width
+        self.heads, self.columns = shape.heads, width // shape.heads
+        self.norm, self.norm_forward = nn.LayerNorm(width), nn.LayerNorm(width)
+        self.read = nn.Linear(width, 3 * width)
+        self.write = nn.Linear(width, width)
+        self.distance = nn.Parameter(torch.zeros(shape.heads, MOST_ACTS))
+        self.forward_in, self.forward_out = nn.Linear(width, 2 * width), nn.Linear(2 * width, width)
+        self.dropout = nn.Dropout(shape.dropout)
+
+    def forward(self, states: Tensor, ago: Tensor, allowed: Tensor) -> Tensor:
+        """States (n, w, width); `ago` and `allowed` (w, w) and (n, w, w) say how far apart acts are, and which are
+        read."""
+        n, w, _ = states.shape
+        asked, keys, values = (
+            each.reshape(n, w, self.heads, self.columns).transpose(1, 2)
+            for each in self.read(self.norm(states)).chunk(3, dim=-1)
+        )
+        logits = asked @ keys.transpose(2, 3) / math.sqrt(self.columns) + self.distance[:, ago][None]
+        attention = self.dropout(logits.masked_fill(~allowed[:, None], _FAR).softmax(dim=-1))
+        states = states + self.dropout(self.write((attention @ values).transpose(1, 2).reshape(n, w, -1)))
+        fed = self.forward_out(self.dropout(nn.functional.gelu(self.forward_in(self.norm_forward(states)))))
+        made: Tensor = states + self.dropout(fed)
+        return made
+
+
+# A tower in training, in torch: its network, and what it learns of single products.
+
+_SHRINKS = 2.0
+"""A product that was chosen so often has half of its own bias; one that was not has none."""
+
+
+class ShopperModel(nn.Module):
+    """The network beside tables of own vectors and biases of the products that were chosen before."""
+
+    def __init__(self, shape: TowerShape, vectors: NDArray[np.float32], counts: Ints, chosen: Factors) -> None:
+        """`vectors` (N, d) are all products', `counts` (N,) how often each was chosen; `chosen` have something own."""
+        super().__init__()
+        self.network = ShopperNetwork(shape)
+        self._vectors = torch.from_numpy(np.ascontiguousarray(vectors, np.float32))
+        self.network.fit_space(self._vectors)
+        self.rows = chosen.rows
+        # Place 0 is for all others, and padding.
+        self._places = np.zeros(len(counts) + 1, np.int64)
+        self._places[self.rows] = 1 + np.arange(len(self.rows))
+        often = counts[self.rows].astype(np.float32)
+        self._share = torch.from_numpy(np.concatenate([[0.0], often / (often + _SHRINKS)]).astype(np.float32))
+        self._own = torch.from_numpy(np.concatenate([np.zeros((1, shape.width), np.float32), chosen.vectors]))
+        self._reach = torch.from_numpy(np.concatenate([np.zeros(1, np.float32), chosen.reach]))
+        self._shoppers, self._loudness = torch.from_numpy(chosen.shoppers), torch.from_numpy(chosen.loudness)
+        self.bias = nn.Parameter(torch.zeros(len(self.rows) + 1))
+        if len(often):
+            with torch.no_grad():
+                self.bias[1:] = torch.from_numpy(np.log(often / often.mean())) / self._share[1:]
+
+    def known_of(self, rows: Ints, kept: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:
+        """Vectors (..., d), own vectors (..., width) and biases (...) of products by their rows, PADDING for none.
+
+        Where `kept` (...) is 0 a product is as one that is new: nothing is known of it but its text.
+        """
+        places = torch.from_numpy(self._places[rows])
+        share = self._share[places] if kept is None else self._share[places] * kept
+        usual = (self.bias * self._share)[1:].mean() if len(self.rows) else torch.tensor(0.0)
+        vectors = self._vectors[torch.from_numpy(rows)] * torch.from_numpy((rows >= 0).astype(np.float32))[..., None]
+        biases = self.bias[places] * share + torch.where(share > 0, 0.0, usual.detach())
+        own = self._own[places] if kept is None else self._own[places] * kept[..., None]
+        return vectors, own, biases
+
+    def logits(self, batch: Batch) -> Tensor:
+        """(p, c): what the candidates of a batch score after its acts; what the owners of its windows put into own
+        vectors is taken out of them."""
+        network, windows, rows = self.network, batch.windows, batch.sample.rows
+        kept, kept_candidates = torch.from_numpy(batch.kept_acts), torch.from_numpy(batch.kept_candidates)
+        vectors, own, _ = self.known_of(windows.products, kept)
+        candidates, own_candidates, biases = self.known_of(rows, kept_candidates)
+        owners = torch.from_numpy(batch.owners)
+        shoppers, loudness = self._shoppers[owners], self._loudness[owners]
+        reach = self._reach[torch.from_numpy(self._places[windows.products])] * kept * loudness[:, None]
+        own = own - reach[..., None] * shoppers[:, None]
+        states, weights = network(vectors, own, torch.from_numpy(windows.kinds), torch.from_numpy(windows.gaps))
+        # Of each act first: then nothing is to be learned through the largest product of matrices.
+        text_scale, own_scale = network.scales()
+        alike = text_scale * (vectors @ candidates.T) + own_scale * (own @ own_candidates.T)
+        read = network.white(candidates) @ network.text_out.weight + own_candidates @ network.own_out.weight
+        put_in = torch.zeros(len(owners), len(rows))
+        put_in[torch.from_numpy(batch.chosen[0]), torch.from_numpy(batch.chosen[1])] = 1.0
+        put_in *= self._reach[torch.from_numpy(self._places[rows])] * kept_candidates * loudness[:, None]
+        told = ((network.own_out(states) + own_scale * (weights @ own)) * shoppers[:, None]).sum(dim=-1)
+        scores = states @ read.T + weights @ alike + biases - told[..., None] * put_in[:, None]
+        made: Tensor = scores[torch.from_numpy(batch.places[0]), torch.from_numpy(batch.places[1])]
+        return made
+
+    @torch.inference_mode()
+    def encode(
+        self, vectors: NDArray[np.float32], own: NDArray[np.float32], kinds: Ints, gaps: Ints
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """As `rerank.user_tower.tower.Encode`."""
+        given = (torch.from_numpy(np.ascontiguousarray(each)) for each in (vectors, own, kinds, gaps))
+        near, mine = self.network.newest(*given)
+        return near.numpy(), mine.numpy()
+
+    @torch.inference_mode()
+    def learned(self, categories: Ints | None = None) -> Learned:
+        """What it knows of single products now; `categories` (N,) number them, -1 where not known."""
+        share = self._share[1:]
+        biases = (self.bias[1:] * share).numpy()
+        groups = np.full(len(self._places) - 1, -1) if categories is None else categories
+        means, usual = shrunk_means(biases, groups[self.rows])
+        return Learned(self.rows, self._own[1:].numpy(), biases, means, usual)
+
+
+# Writes a trained tower's network as one ONNX graph in float32: windows of 50 acts in, a shopper's two vectors out.
+
+
+def export_tower(network: ShopperNetwork, path: Path) -> None:
+    """Writes the graph to `path`; raises ShopperTowerError where PyTorch's exporter gives none.
+
+    `rerank.sealed_folder` says which operators it may have.
+    """
+    shape = network.shape
+    count = torch.export.Dim("shoppers", min=1, max=4_096)
+    examples = (
+        torch.ones(2, MOST_ACTS, shape.dimension),
+        torch.ones(2, MOST_ACTS, shape.width),
+        torch.ones(2, MOST_ACTS, dtype=torch.int64),
+        torch.ones(2, MOST_ACTS, dtype=torch.int64),
+    )
+    with quiet(), torch.inference_mode():
+        program = torch.onnx.export(
+            _Newest(network).eval(),
+            examples,
+            dynamo=True,
+            opset_version=OPSET,
+            input_names=list(INPUTS),
+            output_names=list(OUTPUTS),
+            dynamic_shapes=tuple({0: count} for _ in INPUTS),
+            verbose=False,
+        )
+    if program is None:
+        raise ShopperTowerError(f"{path} cannot be made: PyTorch's exporter gave no graph of the network")
+    graph = program.model_proto
+    # The exporter notes of each node the lines of source files, and where they are on this machine.
+    for node in graph.graph.node:
+        del node.metadata_props[:]
+        node.doc_string = ""
+    for value in graph.graph.value_info:
+        del value.metadata_props[:]
+    onnx.save(graph, path)
+
+
+class _Newest(nn.Module):
+    """What is served of a network: what it says after the last act."""
+
+    def __init__(self, network: ShopperNetwork) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, vectors: Tensor, own: Tensor, kinds: Tensor, gaps: Tensor) -> tuple[Tensor, Tensor]:
+        return self.network.newest(vectors, own, kinds, gaps)
+
+
+# What the next product is told apart from in training: a sample of the products that were ever chosen.
+#
+# Products that nobody has chosen yet are no negatives: nothing is known against them, and a tower that learned to put
+# them last would never show what is new.
+
+_LEAST = 1e-12
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Sample:
+    """c candidates of one step."""
+
+    rows: Ints
+    """(c,): distinct, ascending; all targets are among them."""
+    log_q: NDArray[np.float32]
+    """(c,): the logarithm of how likely each was to be among them, which is taken off its score (Yi et al. 2019,
+    Sampling-bias-corrected neural modeling, section 3)."""
+
+
+class Negatives:
+    """Draws half of the candidates evenly, half by how often they were chosen, beside the targets of the step."""
+
+    def __init__(self, counts: Ints, most: int) -> None:
+        """`counts` (N,) say how often each product was chosen; up to `most` products are drawn. As many products or
+        fewer have all of them as candidates, so that nothing is to be corrected."""
+        self._rows = np.flatnonzero(counts)
+        self._shares = counts[self._rows] / max(1, counts.sum())
+        self._total = np.cumsum(self._shares)
+        self._most = most
+
+    def draw(self, targets: Ints, random: np.random.Generator) -> Sample:
+        """The candidates for targets (t,)."""
+        if len(self._rows) <= self._most:
+            return Sample(self._rows, np.zeros(len(self._rows), np.float32))
+        evenly = random.integers(len(self._rows), size=self._most // 2)
+        popular = np.searchsorted(self._total, random.random(self._most - len(evenly)) * self._total[-1])
+        drawn = np.concatenate([evenly, popular, np.searchsorted(self._rows, targets)])
+        numbers = np.unique(np.minimum(drawn, len(self._rows) - 1))
+        expected = len(evenly) / len(self._rows) + (len(popular) + len(targets)) * self._shares[numbers]
+        # 1 - (1 - q)^k, for many draws of little probability each.
+        log_q = np.log(np.maximum(-np.expm1(-expected), _LEAST))
+        return Sample(self._rows[numbers], log_q.astype(np.float32))
+
+
+# Batches for a tower in training: windows of what shoppers did, with the next product of each act among candidates.
+
+_SORTED_TOGETHER = 50
+"""Batches' worth of windows that are sorted by length, so that short ones are not padded to long ones."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Batch:
+    """n windows of w acts, p of which are followed by a product to foretell."""
+
+    windows: Windows
+    places: tuple[Ints, Ints]
+    """(p,) each: window and act."""
+    wanted: Ints
+    """(p,): the place among the candidates of what came next."""
+    sample: Sample
+    hidden: tuple[Ints, Ints]
+    """Pairs of one of p and a candidate that was seen before it."""
+    owners: Ints
+    """(n,): whose windows they are."""
+    chosen: tuple[Ints, Ints]
+    """Pairs of a window and a candidate that its owner chose at any time."""
+    kept_acts: NDArray[np.float32]
+    """(n, w): 0 for products of which nothing is known but their text in this step."""
+    kept_candidates: NDArray[np.float32]
+    """(c,): the same of the candidates."""
+
+
+class Batches:
+    """All batches of a training. Each epoch's come from the seed and its number alone."""
+
+    def __init__(
+        self,
+        histories: Histories,
+        counts: Ints,
+        *,
+        size: int,
+        negatives: int,
+        unknown: float,
+        hide_seen: bool,
+        seed: int,
+    ) -> None:
+        self._histories = histories
+        self._negatives = Negatives(counts, negatives)
+        self._count = len(counts)
+        self._size, self._unknown, self._hide_seen, self._seed = size, unknown, hide_seen, seed
+        self._owners, self._ends = _window_ends(histories)
+        self.epoch = 0
+        """The one whose batches were asked for last."""
+
+    @property
+    def steps(self) -> int:
+        """Batches an epoch."""
+        return -(-len(self._owners) // self._size)
+
+    def of_epoch(self, epoch: int) -> Iterator[Batch]:
+        """The batches of an epoch, from 1."""
+        self.epoch = epoch
+        random = np.random.default_rng([self._seed, epoch])
+        # Dropout, too, is then the same in a run that was interrupted.
+        torch.manual_seed(self._seed * 1_000_003 + epoch)
+        histories = self._histories.shuffled(random)
+        for numbers in self._order(random):
+            ends = self._ends[numbers]
+            nothing = np.full(len(numbers), np.nan)
+            lengths = np.minimum(ends - histories.starts[self._owners[numbers]], MOST_ACTS + 1)
+            windows = histories.windows(self._owners[numbers], ends, nothing, int(lengths.max()))
+            yield self._batch(self._owners[numbers], windows, random)
+
+    def _order(self, random: np.random.Generator) -> list[Ints]:
+        order = random.permutation(len(self._owners))
+        lengths = self._ends - self._histories.starts[self._owners]
+        together = self._size * _SORTED_TOGETHER
+        parts = []
+        for start in range(0, len(order), together):
+            part = order[start : start + together]
+            part = part[np.argsort(lengths[part], kind="stable")]
+            parts += [part[at : at + self._size] for at in range(0, len(part), self._size)]
+        return [parts[number] for number in random.permutation(len(parts))]
+
+    def _batch(self, owners: Ints, windows: Windows, random: np.random.Generator) -> Batch:
+        given, following = windows.products[:, :-1], windows.products[:, 1:]
+        is_wanted = given >= 0
+        if self._hide_seen:
+            is_wanted &= ~_seen_before(given, following)
+        places = _places(is_wanted)
+        targets = following[places]
+        sample = self._negatives.draw(targets, random)
+        column = np.full(self._count + 1, -1)
+        column[sample.rows] = np.arange(len(sample.rows))
+        hidden = _hidden(column[given], places) if self._hide_seen else (np.empty(0, np.int64), np.empty(0, np.int64))
+        acts = Windows(given, windows.kinds[:, :-1], windows.gaps[:, :-1])
+        kept = (random.random(given.shape) >= self._unknown).astype(np.float32)
+        candidates = (random.random(len(sample.rows)) >= self._unknown).astype(np.float32)
+        chosen = _chosen(self._histories.some(owners), column)
+        return Batch(acts, places, column[targets], sample, hidden, owners, chosen, kept, candidates)
+
+
+def _window_ends(histories: Histories) -> tuple[Ints, Ints]:
+    """Owner and end of each window: from the newest act of a shopper back, each act but the first is followed to in
+    one of them."""
+    lengths = histories.lengths
+    windows = np.where(lengths > 1, -(-(lengths - 1) // MOST_ACTS), 0)
+    owners = np.repeat(np.arange(len(histories)), windows)
+    number = np.arange(len(owners)) - np.repeat(np.cumsum(windows) - windows, windows)
+    return owners, histories.starts[1:][owners] - number * MOST_ACTS
+
+
+def _places(chosen: NDArray[np.bool_]) -> tuple[Ints, Ints]:
+    rows, columns = np.nonzero(chosen)
+    return rows.astype(np.int64), columns.astype(np.int64)
+
+
+def _seen_before(given: Ints, following: Ints) -> NDArray[np.bool_]:
+    """(n, w): whether what follows an act is of that act, or of one before it in its window."""
+    same = following[:, :, None] == given[:, None, :]
+    made: NDArray[np.bool_] = np.tril(same).any(axis=2)
+    return made
+
+
+def _chosen(histories: Histories, column: Ints) -> tuple[Ints, Ints]:
+    """Pairs of a shopper and what that one chose of the candidates, whose places `column` (N + 1,) has."""
+    owner = np.repeat(np.arange(len(histories)), histories.lengths)
+    found = column[histories.products]
+    return owner[found >= 0], found[found >= 0]
+
+
+def _hidden(columns: Ints, places: tuple[Ints, Ints]) -> tuple[Ints, Ints]:
+    """Pairs of a place and the candidate that any act up to it was of; columns (n, w) are -1 for none."""
+    windows, acts = places
+    before = columns[windows]
+    before = np.where(np.arange(columns.shape[1])[None, :] <= acts[:, None], before, -1)
+    which, act = _places(before >= 0)
+    return which, before[which, act]

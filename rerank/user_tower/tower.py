@@ -1,0 +1,168 @@
+"""A trained shopper tower over the products of one catalog, in arrays alone: shoppers' vectors, products' scores."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rerank.ranker.features import MOST_ACTS
+from rerank.user_tower.histories import Histories, Ints, Windows
+from rerank.user_tower.item_neighbours import NOTHING_BESIDE, Beside
+from retrieval.encoders.onnx import open_graph
+from retrieval.errors import ShopperTowerDamagedError, ShopperTowerError
+
+Floats = NDArray[np.float32]
+_CHUNK = 256
+"""Shoppers at a time: their product vectors take about 20 MB."""
+_SHRINKS = 20.0
+"""Products of a category whose mean bias counts as much as that of all."""
+
+
+class Encode(Protocol):
+    """The network of a tower, whatever runs it."""
+
+    def __call__(self, vectors: Floats, own: Floats, kinds: Ints, gaps: Ints) -> tuple[Floats, Floats]:
+        """Of windows whose products have vectors (n, w, d) and own vectors (n, w, e), 0 where there are none, with
+        kinds and gaps (n, w): what products' vectors (n, d) and own vectors (n, e) are multiplied with."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Learned:
+    """What a tower knows of single products beyond their text."""
+
+    rows: Ints
+    """(m,): ascending."""
+    own: Floats
+    """(m, e)."""
+    bias: Floats
+    """(m,): how likely each is, whoever asks."""
+    category_bias: Mapping[int, float]
+    """The same for a new product, by its category."""
+    usual_bias: float
+    """For a new product of a category that has none."""
+    beside: Beside = NOTHING_BESIDE
+    """Which of them the same shoppers chose; a place is a place in `rows`."""
+
+    def biases(self, count: int, categories: Ints | None) -> Floats:
+        """(N,): of all products of the catalog."""
+        made = np.full(count, self.usual_bias, np.float32)
+        if categories is not None and self.category_bias:
+            told = np.full(int(categories.max(initial=-1)) + 2, self.usual_bias, np.float32)
+            for number, bias in self.category_bias.items():
+                told[number] = bias
+            made = told[categories]
+        made[self.rows] = self.bias
+        return made
+
+
+def shrunk_means(biases: Floats, groups: Ints) -> tuple[dict[int, float], float]:
+    """By group the mean of its biases (m,), drawn to that of all where they are few; groups below 0 are none."""
+    usual = float(biases.mean()) if len(biases) else 0.0
+    numbers, places = np.unique(groups, return_inverse=True)
+    sums = np.bincount(places, biases, len(numbers)) + _SHRINKS * usual
+    means = sums / (np.bincount(places, minlength=len(numbers)) + _SHRINKS)
+    told = zip(numbers.tolist(), means.tolist(), strict=True)
+    return {number: mean for number, mean in told if number >= 0}, usual
+
+
+class ShopperTower:
+    """Recommends by dot products of a shopper's vectors with the products': what `rerank.user_tower.training.fit`
+    gives."""
+
+    def __init__(self, encode: Encode, catalog: Floats, learned: Learned, categories: Ints | None = None) -> None:
+        """`catalog` (N, d) are the vectors of all products, `categories` (N,) number theirs."""
+        self.encode = encode
+        self.catalog = catalog
+        self.learned = learned
+        self.bias = learned.biases(len(catalog), categories)
+        """(N,)."""
+        self._places = np.full(len(catalog) + 1, len(learned.rows))
+        self._places[learned.rows] = np.arange(len(learned.rows))
+        self._own = np.concatenate([learned.own, np.zeros((1, learned.own.shape[1]), np.float32)])
+
+    def vectors(self, histories: Histories, now: NDArray[np.float64] | None = None) -> Floats:
+        """(n, d): what n shoppers are near to in the space of the products' vectors; by nothing else are products found
+        that nobody has chosen yet. 0 for an empty history."""
+        return self.parts(histories, now)[0]
+
+    def parts(self, histories: Histories, now: NDArray[np.float64] | None = None) -> tuple[Floats, Floats]:
+        """`vectors` (n, d), and the same in the space of own vectors (n, e)."""
+        windows = histories.newest(now)
+        made = [self._encoded(windows, slice(at, at + _CHUNK)) for at in range(0, len(histories), _CHUNK)]
+        if not made:
+            return np.empty((0, self.catalog.shape[1]), np.float32), np.empty((0, self._own.shape[1]), np.float32)
+        is_any = (histories.lengths > 0)[:, None]
+        near, own = (np.concatenate(each) for each in zip(*made, strict=True))
+        return np.where(is_any, near, 0).astype(np.float32), np.where(is_any, own, 0).astype(np.float32)
+
+    def scores(self, histories: Histories, now: NDArray[np.float64] | None = None) -> Floats:
+        """(n, N): how likely each product is to be the next one, in the logarithm and up to a constant for each
+        shopper; an empty history is answered by popularity alone. `now` (n,) in seconds since 1970, if known."""
+        near, own = self.parts(histories, now)
+        made = near @ self.catalog.T + self.bias
+        made[:, self.learned.rows] += own @ self.learned.own.T
+        if self.learned.beside.weight:
+            made += self.learned.beside.weight * self.beside(self.learned.beside, histories)
+        return np.asarray(made, np.float32)
+
+    def beside(self, beside: Beside, histories: Histories) -> Floats:
+        """(n, N): how strongly products are beside what n shoppers chose last, by neighbours of `learned.rows`."""
+        rows = self.learned.rows
+        made = np.zeros((len(histories), len(self.catalog)), np.float32)
+        for number, window in enumerate(histories.newest().products):
+            places = self._places[window]
+            made[number, rows] = beside.neighbours.beside(np.where(places < len(rows), places, -1), beside.fading)
+        return made
+
+    def _encoded(self, windows: Windows, part: slice) -> tuple[Floats, Floats]:
+        products = windows.products[part, -MOST_ACTS:]
+        vectors = self.catalog[products] * (products >= 0)[..., None]
+        return self.encode(
+            vectors.astype(np.float32), self._own[self._places[products]], windows.kinds[part], windows.gaps[part]
+        )
+
+
+# A tower's network as it is served: its graph on ONNX Runtime, without torch.
+
+INPUTS = ("vectors", "own", "kinds", "gaps")
+OUTPUTS = ("near", "own_near")
+
+
+class OnnxEncoder:
+    """Encodes shoppers, as `rerank.user_tower.tower.Encode`. Thread-safe; each call computes in the calling thread."""
+
+    def __init__(self, path: Path) -> None:
+        """Raises ShopperTowerDamagedError where the graph cannot be run, or is of something else."""
+        try:
+            self._session = open_graph(path)
+        except Exception as error:
+            # ONNX Runtime's exceptions have no common base but Exception.
+            message = f"{path} cannot be run ({str(error)[:300]}); train the tower again: shelfwise train users"
+            raise ShopperTowerDamagedError(message) from error
+        taken = {each.name for each in self._session.get_inputs()}
+        made = tuple(each.name for each in self._session.get_outputs())
+        if not taken <= set(INPUTS) or made != OUTPUTS:
+            message = (
+                f"{path} takes {', '.join(sorted(taken))}: no tower's graph; train it again: shelfwise train users"
+            )
+            raise ShopperTowerDamagedError(message)
+        self._taken = taken
+
+    def __call__(
+        self, vectors: NDArray[np.float32], own: NDArray[np.float32], kinds: Ints, gaps: Ints
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Raises ShopperTowerError where the graph fails, or what it gives is no number."""
+        given = dict(zip(INPUTS, (vectors, own, kinds, gaps), strict=True))
+        try:
+            near, mine = self._session.run(None, {name: given[name] for name in self._taken})
+        except Exception as error:
+            raise ShopperTowerError(f"the shopper tower failed on a history ({str(error)[:300]})") from error
+        if not (np.isfinite(near).all() and np.isfinite(mine).all()):
+            raise ShopperTowerError("the shopper tower gave vectors that are no numbers: train it again")
+        return near, mine

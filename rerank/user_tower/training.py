@@ -1,0 +1,235 @@
+"""Training a shopper tower: from product vectors and what shoppers did, to what each did next."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable
+from contextlib import nullcontext
+from dataclasses import dataclass, replace
+from itertools import product
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from rerank.training.trainer import Epoch, LoopOptions, Training, best_of, train
+from rerank.user_tower.evaluation import Held, in_parts, ndcg, ranks, ranks_of, split_by_time
+from rerank.user_tower.histories import Histories, Ints
+from rerank.user_tower.item_neighbours import NOTHING_BESIDE, Beside, NeighbourOptions, neighbours_of, own_vectors
+from rerank.user_tower.network import Batch, Batches, ShopperModel, TowerShape
+from rerank.user_tower.tower import ShopperTower
+from retrieval.errors import TrainingError
+
+METHOD = 2
+"""Counts up when the same acts and options make another tower."""
+LEAST_SHOPPERS = 20
+"""With two acts or more."""
+Advance = Callable[[int, float], None]
+Judged = Callable[[Epoch], None]
+
+
+@dataclass(frozen=True, slots=True)
+class ShopperTowerOptions:
+    """How to train a tower."""
+
+    epochs: int = 12
+    """The most; it stops early."""
+    batch: int = 64
+    """Windows of at most 50 acts a step."""
+    learning_rate: float = 1e-3
+    weight_decay: float = 0.05
+    patience: int = 4
+    """Epochs without a better validation after which training stops."""
+    width: int = 64
+    layers: int = 2
+    heads: int = 2
+    dropout: float = 0.4
+    negatives: int = 1_024
+    """Candidates a step; a catalog of fewer products has all of them."""
+    unknown: float = 0.3
+    """The share of products of which, in a step, nothing is known but their text, as of new ones."""
+    most_products: int = 200_000
+    """That have a vector of their own, those that were chosen most."""
+    least_shoppers: int = 1
+    """That have to have chosen a product for it to have a vector of its own: what fewer did is nobody's to tell."""
+    hide_seen: bool = True
+    """Whether shoppers are shown nothing that they have seen; else they may buy again."""
+    refit: bool = True
+    """Whether to train anew on everything, for as many epochs as were best, once that is known."""
+    validation_share: float = 0.1
+    """Of the acts, the newest: what is trained on while the number of epochs is found out ends before them."""
+    most_validated: int = 1_000
+    """Shoppers."""
+    seed: int = 0
+
+    def loop(self) -> LoopOptions:
+        """For the loop."""
+        return LoopOptions(self.epochs, self.learning_rate, self.weight_decay, patience=self.patience)
+
+
+def fit(
+    vectors: NDArray[np.float32],
+    histories: Histories,
+    options: ShopperTowerOptions = ShopperTowerOptions(),
+    *,
+    categories: Ints | None = None,
+    validation: Held | None = None,
+    folder: Path | None = None,
+    advance: Advance = lambda _steps, _loss: None,
+    judged: Judged = lambda _epoch: None,
+) -> ShopperTower:
+    """A tower for products of these vectors (N, d), trained on what shoppers did, oldest first.
+
+    `categories` (N,) number the products' categories, -1 where not known: products that are new there are as popular as
+    others of theirs. `validation` says how good it is between epochs; by default the newest acts do, which are then
+    kept out of training until the number of epochs is found. A run that is killed goes on from `folder`; `advance` is
+    told of steps and their losses, `judged` of epochs. Raises TrainingError where there is too little to learn from, or
+    the loss is no number any more.
+    """
+    _check(vectors, histories)
+    learning, held = (histories, validation) if validation else _divided(histories, options)
+    if not len(held.targets):
+        raise TrainingError("no shopper did anything after the first acts of all: nothing can validate a tower")
+    with tempfile.TemporaryDirectory() if folder is None else nullcontext(folder) as given:
+        work = Path(given)
+        run = _Run(vectors, learning, options, categories)
+        validating = held.some(options.most_validated, options.seed)
+        curve = run.train(validating, work / "validated", advance, judged)
+        beside = run.beside(validating, timed=not np.isnan(histories.times).any())
+        best = best_of(curve).number
+        if options.refit and learning is not histories:
+            run = _Run(vectors, histories, replace(options, epochs=best, patience=best + 1), categories)
+            run.train(None, work / "whole", advance)
+            beside = run.learned_again(beside)
+    return run.tower(beside)
+
+
+def _divided(histories: Histories, options: ShopperTowerOptions) -> tuple[Histories, Held]:
+    return split_by_time(histories, options.validation_share, hide_seen=options.hide_seen)
+
+
+def _check(vectors: NDArray[np.float32], histories: Histories) -> None:
+    enough = int((histories.lengths > 1).sum())
+    if enough < LEAST_SHOPPERS:
+        message = f"{enough:,} shoppers did two things or more; at least {LEAST_SHOPPERS} are needed to train a tower"
+        raise TrainingError(message)
+    if histories.products.max() >= len(vectors):
+        raise TrainingError(
+            f"an act is of the product in row {histories.products.max():,}; there are {len(vectors):,} vectors"
+        )
+    if not np.isfinite(vectors).all():
+        raise TrainingError("vectors of products have values that are no numbers: rebuild the index")
+
+
+class _Run:
+    """One training on one set of histories."""
+
+    def __init__(
+        self, vectors: NDArray[np.float32], histories: Histories, options: ShopperTowerOptions, categories: Ints | None
+    ) -> None:
+        self._vectors, self._options, self._categories = vectors, options, categories
+        self._histories = histories
+        torch.manual_seed(options.seed)
+        counts = np.bincount(histories.products, minlength=len(vectors))
+        shape = TowerShape(vectors.shape[1], options.width, options.layers, options.heads, options.dropout)
+        chosen = own_vectors(
+            histories,
+            len(vectors),
+            options.width,
+            least_shoppers=options.least_shoppers,
+            most=options.most_products,
+        )
+        self.model = ShopperModel(shape, vectors, counts, chosen)
+        self._batches = Batches(
+            histories,
+            counts,
+            size=options.batch,
+            negatives=options.negatives,
+            unknown=options.unknown,
+            hide_seen=options.hide_seen,
+            seed=options.seed,
+        )
+
+    def train(
+        self, held: Held | None, folder: Path, advance: Advance, judged: Judged = lambda _epoch: None
+    ) -> tuple[Epoch, ...]:
+        """Without `held` the last epoch counts as the best."""
+
+        def validate(_model: ShopperModel) -> float:
+            if held is None:
+                return float(self._batches.epoch)
+            found = ranks_of(self.tower(), held, hide_seen=self._options.hide_seen)
+            return float(ndcg(found).mean())
+
+        training = Training(self._batches.of_epoch, self._batches.steps, next_product_loss, validate)
+        self.model.eval()
+        return train(self.model, training, self._options.loop(), folder, advance, judged=judged)
+
+    def beside(self, held: Held, *, timed: bool) -> Beside:
+        """The neighbours that are best beside the tower as it is now, by what it is validated by."""
+        least, hide = self._options.least_shoppers, self._options.hide_seen
+        return weighed(self.tower(), self._histories, held, least_shoppers=least, hide_seen=hide, timed=timed)
+
+    def learned_again(self, beside: Beside) -> Beside:
+        """The same way to learn and count neighbours, on these histories."""
+        if beside.options is None:
+            return beside
+        rows, least = self.model.rows, self._options.least_shoppers
+        return replace(beside, neighbours=neighbours_of(self._histories, rows, beside.options, least_shoppers=least))
+
+    def tower(self, beside: Beside = NOTHING_BESIDE) -> ShopperTower:
+        """As it is now."""
+        self.model.eval()
+        learned = replace(self.model.learned(self._categories), beside=beside)
+        return ShopperTower(self.model.encode, self._vectors, learned, self._categories)
+
+
+def next_product_loss(model: ShopperModel, batch: Batch) -> torch.Tensor:
+    """Softmax cross-entropy over the candidates of a step, each less what made it one of them."""
+    logits = model.logits(batch) - torch.from_numpy(batch.sample.log_q)
+    if not len(batch.wanted):  # nobody chose anything new
+        return logits.sum() * 0.0
+    if len(batch.hidden[0]):
+        where = torch.from_numpy(batch.hidden[0]), torch.from_numpy(batch.hidden[1])
+        logits = logits.index_put(where, torch.tensor(-1e4))
+    return torch.nn.functional.cross_entropy(logits, torch.from_numpy(batch.wanted))
+
+
+# Which neighbours a tower has, and how much they count in its scores: by what validates it.
+
+_RIDGES = (6.0, 25.0)
+_HALF_LIVES = (None, 60.0)
+_FADING = (0.9, 0.95, 1.0)
+_WEIGHTS = (4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0)
+_AGAIN = 0.3
+"""What a product says of itself, where shoppers are shown what they have seen."""
+
+
+def weighed(
+    tower: ShopperTower, histories: Histories, held: Held, *, least_shoppers: int, hide_seen: bool, timed: bool
+) -> Beside:
+    """Of all ways to learn neighbours from `histories` and to count them, the one that foretells what is held out best
+    together with `tower`, which has none; of equally good ones none, or the one that counts least.
+
+    Choices lose weight with time only where `timed`. Raises TrainingError where neighbours cannot be learned.
+    """
+    tried = [NOTHING_BESIDE]
+    for half_life, ridge in product(_HALF_LIVES if timed else (None,), _RIDGES):
+        options = NeighbourOptions(ridge, half_life, 0.0 if hide_seen else _AGAIN)
+        neighbours = neighbours_of(histories, tower.learned.rows, options, least_shoppers=least_shoppers)
+        tried += [Beside(neighbours, weight, fading, options) for fading in _FADING for weight in _WEIGHTS]
+    reached = np.zeros(len(tried))
+    for part, seen in in_parts(held, len(tower.catalog), hide_seen=hide_seen):
+        scores = tower.scores(part.histories, part.now)
+        reached[0] += _reached(scores, part.targets, seen)
+        # Those that differ in weight alone stand together.
+        for first in range(1, len(tried), len(_WEIGHTS)):
+            told = tower.beside(tried[first], part.histories)
+            for number, weight in enumerate(_WEIGHTS, first):
+                reached[number] += _reached(scores + np.float32(weight) * told, part.targets, seen)
+    return tried[max(range(len(tried)), key=lambda number: (reached[number], -tried[number].weight))]
+
+
+def _reached(scores: NDArray[np.float32], targets: Ints, seen: list[Ints] | None) -> float:
+    return float(ndcg(ranks(scores, targets, seen)).sum())

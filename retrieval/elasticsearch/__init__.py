@@ -1,0 +1,1 @@
+"""The same indexes in an Elasticsearch cluster: client, documents, bulk loading, versions."""

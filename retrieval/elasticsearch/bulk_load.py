@@ -1,0 +1,85 @@
+"""One index in a cluster: made anew and filled, counted, and later checked to be the very one that was filled."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+from retrieval.elasticsearch.client import Cluster, Document
+from retrieval.errors import ClusterError, ClusterUnavailableError, StoreDamagedError
+
+WHOLE = "whole"
+"""Written of an index once all of its documents were counted."""
+_ATTEMPTS = 3
+_COPIES_SECONDS = 30.0
+
+
+def fill(
+    cluster: Cluster,
+    name: str,
+    kind: tuple[Mapping[str, Any], Mapping[str, Any]],
+    documents: Callable[[], Iterable[Document]],
+    made_of: Mapping[str, object],
+    advance: Callable[[int], None],
+) -> None:
+    """Makes an index of some settings and mappings, writes all documents, counts them, and lets it be copied.
+
+    A node that is lost takes what was written to it along, since there are no copies yet: then all is begun anew.
+    """
+    for attempt in range(1, _ATTEMPTS + 1):
+        try:
+            _filled(cluster, name, kind, documents(), made_of, advance)
+        except ClusterUnavailableError:
+            if attempt == _ATTEMPTS:
+                raise
+        else:
+            return
+
+
+def check_index(cluster: Cluster, name: str, made_of: Mapping[str, object]) -> None:
+    """Raises StoreDamagedError unless the cluster has an index of this name of which all of `made_of` is written."""
+    state = cluster.state(name)
+    if state is None:
+        raise StoreDamagedError(f"the cluster has no index {name}")
+    differing = [key for key, value in made_of.items() if state.meta.get(key) != value]
+    if differing:
+        told = ", ".join(f"{key} is {state.meta.get(key)!r}, not {made_of[key]!r}" for key in differing)
+        raise StoreDamagedError(f"the cluster's index {name} is another one: {told}")
+
+
+def _filled(
+    cluster: Cluster,
+    name: str,
+    kind: tuple[Mapping[str, Any], Mapping[str, Any]],
+    documents: Iterable[Document],
+    made_of: Mapping[str, object],
+    advance: Callable[[int], None],
+) -> None:
+    settings, mappings = kind
+    loading = {
+        "number_of_shards": cluster.settings.shards,
+        "number_of_replicas": 0,
+        "refresh_interval": "-1",
+        "translog.durability": "async",
+    }
+    cluster.create(name, {**settings, **loading}, {**mappings, "_meta": {**made_of, WHOLE: False}})
+    taken = 0
+    try:
+        for one in cluster.load(name, documents):
+            taken += one
+            advance(one)
+    except ClusterError:
+        advance(-taken)
+        raise
+    cluster.settle(name)
+    _check_count(cluster, name, taken)
+    cluster.configure(name, {"refresh_interval": None, "translog.durability": None, **cluster.settings.copies})
+    cluster.wait_for_copies(name, _COPIES_SECONDS)
+    # Again: the node with the only copy may have been lost before there was another.
+    _check_count(cluster, name, taken)
+    cluster.describe(name, {**made_of, WHOLE: True})
+
+
+def _check_count(cluster: Cluster, name: str, taken: int) -> None:
+    if (there := cluster.count(name)) != taken:
+        raise ClusterError(f"{name}: {taken:,} documents were written and {there:,} are there; rebuild the index")

@@ -1,0 +1,442 @@
+"""The keyword index in Elasticsearch: the same terms, scores, filters and facets as the one on this machine.
+
+A product is the document of its row. Its terms are made already, so the field of words is cut at blanks and nowhere
+else. Filters and facets are three flattened fields, in which a catalog's field is a key by its place in the catalog
+(`t7` for texts, `n7` for numbers): a cluster takes a catalog of thousands of attributes without a mapping for each.
+Numbers stand there as sixteen digits that sort as the numbers do.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator, Mapping, Sequence
+from copy import copy
+from typing import Any
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from retrieval.elasticsearch.bulk_load import check_index
+from retrieval.elasticsearch.client import Cluster, Document
+from retrieval.filters.conditions import AllOf, AnyOf, Condition, HasNumber, HasText, NotThat, NumberWithin, TextIn
+from retrieval.filters.schema import FieldCatalog, FieldInfo
+from retrieval.index.keyword import (
+    LOOK_AHEAD,
+    MOST_SHARING,
+    NO_MATCHES,
+    NO_ROWS,
+    Completed,
+    Completion,
+    DocumentChange,
+    Matches,
+    Ordered,
+    Retrieved,
+    Rows,
+    Scores,
+    Selection,
+    Sort,
+    best_first,
+    make_facet,
+    minimum_matches,
+    settled,
+)
+from retrieval.index.keyword_documents import KeywordLine, keyword_line
+from retrieval.records import Facet
+from retrieval.text.analysis import TermGroup
+
+MOST_ROWS = 200_000
+"""Rows that one answer may have (index.max_result_window)."""
+_PAGE_ROWS = 50_000
+_MOST_BUCKETS = 65_000
+"""Elasticsearch refuses more in one answer; they are shared out among the facets."""
+_NO_LIMIT = 1 << 30
+
+Query = dict[str, Any]
+Search = dict[str, Any]
+
+SETTINGS: Mapping[str, Any] = {
+    "max_result_window": MOST_ROWS,
+    "max_terms_count": 1_000_000,
+    # How long a removed document is remembered, so that a slow process cannot bring it back.
+    "gc_deletes": "1d",
+}
+
+_EXACT = {"type": "keyword", "ignore_above": 1_000}
+MAPPINGS: Mapping[str, Any] = {
+    "dynamic": "strict",
+    "properties": {
+        "row": {"type": "long"},
+        "text": {"type": "text", "analyzer": "whitespace", "index_options": "freqs"},
+        "identifiers": {"type": "keyword", "doc_values": False},
+        "filter": {"type": "flattened", "doc_values": False},
+        "facet": {"type": "flattened", "index": False},
+        "numbers": {"type": "flattened"},
+        # For people who look with Kibana: the product as the feed has it. Nothing here is asked for by a search.
+        "product": {
+            "type": "object",
+            "dynamic": False,
+            "properties": {
+                "id": _EXACT,
+                "title": _EXACT,
+                "brand": _EXACT,
+                "category": _EXACT,
+                "price": {"type": "double"},
+                "availability": _EXACT,
+                "language": _EXACT,
+                "rating": {"type": "double"},
+                "updated": {"type": "date", "ignore_malformed": True},
+                "attributes": {"type": "object", "enabled": False},
+                "identifiers": {"type": "object", "enabled": False},
+                "variants": {"type": "object", "enabled": False},
+            },
+        },
+    },
+}
+
+
+def sortable(number: float) -> str:
+    """Sixteen digits that compare as the numbers do."""
+    bits: int = struct.unpack(">Q", struct.pack(">d", number + 0.0))[0]  # + 0.0 makes one zero of two
+    return f"{bits ^ 0xFFFF_FFFF_FFFF_FFFF if bits >> 63 else bits | 1 << 63:016x}"
+
+
+def number_of(digits: str) -> float:
+    """The number of which `sortable` made these digits."""
+    bits = int(digits, 16)
+    number: float = struct.unpack(">d", struct.pack(">Q", bits ^ (1 << 63) if bits >> 63 else bits ^ (1 << 64) - 1))[0]
+    return number
+
+
+def document_of(row: int, line: KeywordLine, product: bytes) -> bytes:
+    """The document of one row as JSON."""
+    numbers: dict[str, list[str]] = {}
+    for place, number in line.numbers:
+        numbers.setdefault(f"n{place}", []).append(sortable(number))
+    made: dict[str, object] = {"row": row, "text": line.text, "identifiers": line.identifiers}
+    if line.texts:
+        made["filter"] = msgspec.Raw(line.texts.encode())
+    if line.shown:
+        made["facet"] = msgspec.Raw(line.shown.encode())
+    if numbers:
+        made["numbers"] = numbers
+    if product:
+        made["product"] = msgspec.Raw(product)
+    return msgspec.json.encode(made)
+
+
+class ElasticsearchIndex:
+    """An opened keyword index. May be asked from many threads at once.
+
+    `size` products are in it, in the rows from 0 on. `made_of` is what its maker wrote of it; an index of which
+    something else is written, or none, is refused with StoreDamagedError when the cluster is first asked.
+    """
+
+    def __init__(
+        self, cluster: Cluster, name: str, catalog: FieldCatalog, size: int, made_of: Mapping[str, object]
+    ) -> None:
+        self.name = name
+        self._cluster = cluster
+        self._catalog = catalog
+        self._size = size
+        self._rows = size
+        """Rows from here on are of changes that came later than this index was opened."""
+        self._gone: Rows = NO_ROWS
+        """Rows that are of no product here, whatever the cluster has of them: it may be ahead of us, or behind."""
+        self._made_of = made_of
+        self._is_checked = False
+
+    def check(self) -> None:
+        """Raises StoreDamagedError unless the cluster holds this very index, whole."""
+        check_index(self._cluster, self.name, self._made_of)
+        self._is_checked = True
+
+    def changed(self, changes: Sequence[DocumentChange], catalog: FieldCatalog) -> ElasticsearchIndex:
+        """This index with some rows replaced, added or gone: for every process that has it open.
+
+        A row whose later change was written already, by another process, keeps that.
+        """
+        if not self._is_checked:
+            self.check()  # the cluster would make an index of its own for what is written to none
+        self._cluster.write(self.name, [_document(each, catalog) for each in changes])
+        newer = copy(self)
+        newer._catalog = catalog
+        present = [each.row for each in changes if each.document is not None]
+        gone = [each.row for each in changes if each.document is None]
+        newer._gone = np.union1d(np.setdiff1d(self._gone, present), np.array(gone, dtype=np.int64))
+        newer._rows = max(self._rows, *(each.row + 1 for each in changes))
+        return newer
+
+    def check_changeable(self) -> None:
+        """Raises ClusterError where a change could not be taken now, StoreDamagedError where the index was lost."""
+        self.check()
+        self._cluster.check_writable(self.name, "0")
+
+    @property
+    def places(self) -> int:
+        """How many fields the index has room for."""
+        return _NO_LIMIT
+
+    @property
+    def size(self) -> int:
+        """The number of products when it was opened."""
+        return self._size
+
+    def retrieve(
+        self, groups: tuple[TermGroup, ...], identifier: str, limit: int, where: Condition | None = None
+    ) -> Retrieved:
+        """`search` with the filter and without it, and `identified`, in one round trip."""
+        searches = [self._best(groups, limit, None), _identified(identifier)]
+        if where is not None:
+            searches.append(self._best(groups, limit, where))
+        answers = self._ask(searches)
+        best = self._matches(answers[0], limit)
+        matches = best if where is None else self._matches(answers[2], limit)
+        return Retrieved(matches, best, self._sharing(answers[1]))
+
+    def complete(self, wanted: Completion) -> Completed:
+        """`score`, `facets` and `sort` for candidates that are known, in one round trip."""
+        selected = self._selected(Selection(wanted.groups, wanted.rows, wanted.where))
+        searches: list[Search] = []
+        is_scored = wanted.is_scored and len(wanted.rows) > 0
+        if is_scored:
+            searches.append(self._scored(wanted.rows, wanted.groups, wanted.where))
+        if wanted.facets:
+            searches.append(self._counted(selected, wanted.facets))
+        if wanted.sort:
+            searches.append(self._sorted(selected, wanted.sort))
+        answers = iter(self._ask(searches))
+        return Completed(
+            self._scores(next(answers)) if is_scored else NO_MATCHES,
+            self._facets(next(answers), wanted.facets, wanted.facet_size) if wanted.facets else {},
+            self._ordered(next(answers)) if wanted.sort else None,
+        )
+
+    def search(self, groups: tuple[TermGroup, ...], limit: int, where: Condition | None = None) -> Matches:
+        """The `limit` best matches by BM25, best first, ties by row."""
+        (answer,) = self._ask([self._best(groups, limit, where)])
+        return self._matches(answer, limit)
+
+    def score(self, rows: Rows, groups: tuple[TermGroup, ...], where: Condition | None = None) -> Matches:
+        """Those of `rows` that `where` lets through, by row, with their BM25; 0 for a row that does not match."""
+        if not len(rows):
+            return NO_MATCHES
+        return self._scores(*self._ask([self._scored(rows, groups, where)]))
+
+    def identified(self, key: str) -> Rows:
+        """The rows that carry this folded identifier, ascending; none where more than `MOST_SHARING` do."""
+        return self._sharing(*self._ask([_identified(key)]))
+
+    def select(self, selection: Selection) -> Rows:
+        """Every row of the selection, ascending."""
+        search: Search = {**_rows_only(self._selected(selection), _PAGE_ROWS), "sort": [{"row": "asc"}]}
+        pages: list[Rows] = []
+        while not pages or len(pages[-1]) == _PAGE_ROWS:
+            after = {"search_after": [int(pages[-1][-1])]} if pages else {}
+            (answer,) = self._ask([{**search, **after}])
+            pages.append(_rows(answer, 0))
+        return self._known(np.concatenate(pages))
+
+    def count(self, selection: Selection) -> int:
+        """The number of products in the selection."""
+        (answer,) = self._ask([_rows_only(self._selected(selection), 0)])
+        return _total(answer)
+
+    def facets(self, selection: Selection, fields: Sequence[str], size: int) -> dict[str, Facet]:
+        """For each field its `size` most frequent values in the selection, and the range of a numeric one."""
+        (answer,) = self._ask([self._counted(self._selected(selection), fields)])
+        return self._facets(answer, fields, size)
+
+    def sort(self, selection: Selection, by: Sort) -> Ordered:
+        """The first products of a selection in an order by a numeric field."""
+        return self._ordered(*self._ask([self._sorted(self._selected(selection), by)]))
+
+    def _ask(self, searches: Sequence[Search]) -> list[dict[str, Any]]:
+        if not self._is_checked:
+            self.check()
+        return self._cluster.search(self.name, searches) if searches else []
+
+    def _best(self, groups: tuple[TermGroup, ...], limit: int, where: Condition | None) -> Search:
+        match = _match(groups)
+        query = {"match_none": {}} if match is None or limit < 1 else self._filtered(match, where)
+        return {
+            **_rows_only(query, max(0, min(limit + LOOK_AHEAD, MOST_ROWS)) if match else 0),
+            "sort": [{"row": "asc"}] if match is None else _BEST,
+        }
+
+    def _matches(self, answer: Mapping[str, Any], limit: int) -> Matches:
+        rows, scores = _rows(answer, 1), _scores(answer, 0)
+        known = self._are_known(rows)
+        return Matches(*best_first(rows[known], scores[known], max(0, limit)), _total(answer))
+
+    def _scored(self, rows: Rows, groups: tuple[TermGroup, ...], where: Condition | None) -> Search:
+        wanted: list[Query] = [_these(rows)]
+        if where is not None:
+            wanted.append(self._where(where))
+        match = _match(groups)
+        query = {"bool": {"filter": wanted, "should": [match] if match else []}}
+        return {**_rows_only(query, len(rows)), "sort": [{"row": "asc"}, "_score"]}
+
+    def _scores(self, answer: Mapping[str, Any]) -> Matches:
+        rows, scores = _rows(answer, 0), settled(_scores(answer, 1))
+        return Matches(rows, scores, len(rows))
+
+    def _sharing(self, answer: Mapping[str, Any]) -> Rows:
+        rows = self._known(_rows(answer, 0))
+        return rows if len(rows) <= MOST_SHARING else NO_ROWS
+
+    def _sorted(self, selected: Query, by: Sort) -> Search:
+        key = f"numbers.n{self._catalog.fields[by.field].place}"
+        order = "desc" if by.descending else "asc"
+        wanted = [{key: {"order": order, "mode": "min", "missing": "_last"}}, {"row": "asc"}]
+        return {**_rows_only(selected, min(by.limit, MOST_ROWS)), "sort": wanted}
+
+    def _ordered(self, answer: Mapping[str, Any]) -> Ordered:
+        return Ordered(self._known(_rows(answer, 1)), _total(answer))
+
+    def _known(self, rows: Rows) -> Rows:
+        return rows[self._are_known(rows)]
+
+    def _are_known(self, rows: Rows) -> NDArray[np.bool_]:
+        known = rows < self._rows
+        return known & ~np.isin(rows, self._gone) if len(self._gone) else known
+
+    def _counted(self, selected: Query, fields: Sequence[str]) -> Search:
+        infos = [self._catalog.fields[name] for name in fields]
+        columns = sum(info.is_textual + info.is_numeric for info in infos)
+        wanted: dict[str, Any] = {}
+        for at, info in enumerate(infos):
+            wanted |= _buckets(at, info, _MOST_BUCKETS // max(1, columns) - 2)
+        return {**_rows_only(selected, 0), "aggs": wanted}
+
+    def _facets(self, answer: Mapping[str, Any], fields: Sequence[str], size: int) -> dict[str, Facet]:
+        counted = answer.get("aggregations", {})
+        infos = (self._catalog.fields[name] for name in fields)
+        return {info.name: _facet(info, counted, at, size) for at, info in enumerate(infos)}
+
+    def _selected(self, selection: Selection) -> Query:
+        parts = [] if (match := _match(selection.groups)) is None else [match]
+        if len(selection.rows):
+            parts.append(_these(selection.rows))
+        if selection.everything:
+            parts = [{"match_all": {}}]
+        either: Query = _any_of(parts) if parts else {"match_none": {}}
+        unscored = {"bool": {"filter": [either]}}
+        return unscored if selection.where is None else self._filtered(unscored, selection.where)
+
+    def _filtered(self, match: Query, where: Condition | None) -> Query:
+        if where is None:
+            return match
+        return {"bool": {"must": [match], "filter": [self._where(where)]}}
+
+    def _where(self, condition: Condition) -> Query:
+        match condition:
+            case AllOf(operands):
+                return {"bool": {"filter": [self._where(each) for each in operands]}} if operands else {"match_all": {}}
+            case AnyOf(operands):
+                return _any_of([self._where(each) for each in operands]) if operands else {"match_none": {}}
+            case NotThat(operand):
+                return {"bool": {"must_not": [self._where(operand)]}}
+            case TextIn(field, values):
+                return {"terms": {f"filter.t{self._catalog.fields[field].place}": list(values)}}
+            case HasText(field):
+                return {"exists": {"field": f"filter.t{self._catalog.fields[field].place}"}}
+            case HasNumber(field):
+                return {"exists": {"field": f"numbers.n{self._catalog.fields[field].place}"}}
+            case NumberWithin():
+                return self._within(condition)
+
+    def _within(self, wanted: NumberWithin) -> Query:
+        low, high = ("gte" if wanted.include_low else "gt"), ("lte" if wanted.include_high else "lt")
+        bounds = {low: sortable(wanted.low), high: sortable(wanted.high)}
+        return {"range": {f"numbers.n{self._catalog.fields[wanted.field].place}": bounds}}
+
+
+_BEST = ["_score", {"row": "asc"}]
+
+
+def _document(change: DocumentChange, catalog: FieldCatalog) -> Document:
+    if change.document is None:
+        return str(change.row), change.sequence, None
+    content = document_of(change.row, keyword_line(change.document, catalog), change.product)
+    return str(change.row), change.sequence, content
+
+
+def _rows_only(query: Query, size: int) -> Search:
+    """A search whose answer is made of sort values: no document is read for it."""
+    return {"query": query, "size": size, "track_total_hits": True, "_source": False, "stored_fields": "_none_"}
+
+
+def _identified(key: str) -> Search:
+    query = {"term": {"identifiers": key}} if key else {"match_none": {}}
+    return {**_rows_only(query, MOST_SHARING + 1), "sort": [{"row": "asc"}]}
+
+
+def _match(groups: tuple[TermGroup, ...]) -> Query | None:
+    wanted = [_group(group) for group in groups]
+    if len(wanted) < 2:
+        return wanted[0] if wanted else None
+    # Counted again, without a score, for each further word that it stands for.
+    for query, group in zip(tuple(wanted), groups, strict=True):
+        wanted += [{"constant_score": {"filter": query, "boost": 0.0}}] * (group.words - 1)
+    return {"bool": {"should": wanted, "minimum_should_match": minimum_matches(groups)}}
+
+
+def _group(group: TermGroup) -> Query:
+    alternatives = [_conjunction(terms) for terms in group.alternatives]
+    return alternatives[0] if len(alternatives) == 1 else {"dis_max": {"queries": alternatives}}
+
+
+def _conjunction(terms: tuple[str, ...]) -> Query:
+    wanted: list[Query] = [{"term": {"text": term}} for term in terms]
+    return wanted[0] if len(wanted) == 1 else {"bool": {"must": wanted}}
+
+
+def _these(rows: Rows) -> Query:
+    return {"terms": {"row": rows.tolist()}}
+
+
+def _any_of(queries: list[Query]) -> Query:
+    return {"bool": {"should": queries, "minimum_should_match": 1}}
+
+
+def _rows(answer: Mapping[str, Any], place: int) -> Rows:
+    """The rows of all hits, which are one of their sort values."""
+    return np.array([hit["sort"][place] for hit in _hits(answer)], dtype=np.int64)
+
+
+def _scores(answer: Mapping[str, Any], place: int) -> Scores:
+    return np.array([hit["sort"][place] for hit in _hits(answer)], dtype=np.float32)
+
+
+def _hits(answer: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
+    found: Sequence[Mapping[str, Any]] = answer.get("hits", {}).get("hits", ())
+    return found
+
+
+def _total(answer: Mapping[str, Any]) -> int:
+    return int(answer.get("hits", {}).get("total", {}).get("value", 0))
+
+
+def _buckets(at: int, info: FieldInfo, size: int) -> dict[str, Any]:
+    wanted: dict[str, Any] = {}
+    if info.is_textual:
+        wanted[f"text{at}"] = {"terms": {"field": f"facet.t{info.place}", "size": size, "shard_size": size}}
+    if info.is_numeric:
+        column = f"numbers.n{info.place}"
+        wanted[f"number{at}"] = {"terms": {"field": column, "size": size, "shard_size": size}}
+        for end in ("asc", "desc"):
+            wanted[f"{end}{at}"] = {"terms": {"field": column, "size": 1, "order": {"_key": end}}}
+    return wanted
+
+
+def _facet(info: FieldInfo, counted: Mapping[str, Any], at: int, size: int) -> Facet:
+    texts = ((str(key), count) for key, count in _counts(counted, f"text{at}"))
+    numbers = ((number_of(key), count) for key, count in _counts(counted, f"number{at}"))
+    ends = [next((number_of(key) for key, _ in _counts(counted, f"{end}{at}")), None) for end in ("asc", "desc")]
+    return make_facet(info, texts, numbers, size, (ends[0], ends[1]))
+
+
+def _counts(counted: Mapping[str, Any], name: str) -> Iterator[tuple[str, int]]:
+    for bucket in counted.get(name, {}).get("buckets", ()):
+        yield bucket["key"], bucket["doc_count"]

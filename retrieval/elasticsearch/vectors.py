@@ -1,0 +1,162 @@
+"""The vector index in Elasticsearch: the cluster proposes rows by a graph over 8-bit vectors, and we score them.
+
+Every score that leaves here is computed from the version's own vectors, so it is the one that FAISS would give. The
+graph is HNSW (Malkov & Yashunin 2018). A product is the document of its row, and nothing but the row is read of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+
+from retrieval.elasticsearch.bulk_load import check_index, fill
+from retrieval.elasticsearch.client import Cluster, Document
+from retrieval.encoders.base import unit_rows
+from retrieval.index.vectors import Rows, StoredVectors, VectorIndex, Vectors, map_vectors
+
+SCHEMA = 1
+"""Of the mapping. An index of another schema is refused, and a rebuild makes it anew."""
+MOST_SCANNED = 50_000
+"""A filter that lets no more rows through is answered by scanning them here: the cluster needs longer for it."""
+MOST_TERMS = 1_000_000
+"""Rows that a filter may name (index.max_terms_count); they take the cluster about 0.2 s."""
+MOST_CANDIDATES = 10_000
+"""Elasticsearch refuses a larger k or num_candidates."""
+GRAPH_NEIGHBOURS = 32
+GRAPH_CONSTRUCTION = 200
+GRAPH_SEARCH = 2_000
+"""HNSW's M, efConstruction and ef (Malkov & Yashunin 2018, section 4), the last for each shard. Half the ef misses
+products that a query of few words, unlike any product's text, should find."""
+_DECIMALS = 5
+"""Of a vector's numbers as they are sent: a hundredth of the step to which the cluster rounds them for its graph."""
+_BLOCK_ROWS = 1_024
+
+Query = dict[str, Any]
+
+SETTINGS: Mapping[str, Any] = {"max_terms_count": MOST_TERMS}
+_VECTOR = {
+    "type": "dense_vector",
+    "similarity": "dot_product",
+    "index_options": {"type": "int8_hnsw", "m": GRAPH_NEIGHBOURS, "ef_construction": GRAPH_CONSTRUCTION},
+}
+MAPPINGS: Mapping[str, Any] = {
+    "dynamic": "strict",
+    "_source": {"enabled": False},
+    "properties": {"row": {"type": "long"}, "vector": _VECTOR},
+}
+"""Without `dims`, which `load_vectors` adds."""
+
+
+def load_vectors(
+    cluster: Cluster,
+    name: str,
+    folder: Path,
+    made_of: Mapping[str, object],
+    advance: Callable[[int], None] = lambda _: None,
+) -> None:
+    """Makes the index `name` anew from the vectors (n, dimension) in a folder; `advance` is told how many more are in.
+
+    It is counted, and only then said to be whole. Raises StoreDamagedError where the folder's vectors cannot be read,
+    ClusterUnavailableError where the cluster is lost under way, and ClusterRefusedError where it will not take them,
+    such as vectors that are not of length 1 or have more than 4,096 dimensions.
+    """
+    vectors = map_vectors(folder)
+    column = {**_VECTOR, "dims": vectors.shape[1]}
+    mappings = {**MAPPINGS, "properties": {**MAPPINGS["properties"], "vector": column}}
+    fill(cluster, name, (SETTINGS, mappings), lambda: _documents(vectors), made_of, advance)
+
+
+def _documents(vectors: Vectors) -> Iterator[Document]:
+    for start in range(0, len(vectors), _BLOCK_ROWS):
+        block = np.round(vectors[start : start + _BLOCK_ROWS].astype(np.float64), _DECIMALS)
+        for row, numbers in enumerate(block.tolist(), start):
+            yield str(row), 0, msgspec.json.encode({"row": row, "vector": numbers})
+
+
+class ElasticsearchVectors(StoredVectors):
+    """An opened vector index. May be asked from many threads at once.
+
+    `folder` holds the vectors of which the cluster's index `name` was filled. `made_of` is what its maker wrote of it;
+    an index of which something else is written, or none, is refused with StoreDamagedError when the cluster is first
+    asked. A search raises ClusterUnavailableError where the cluster does not answer in time, and ClusterRefusedError
+    where it refuses; `similarity`, `vector` and `without_cluster` need no cluster.
+
+    A filter that lets at most `most_scanned` rows through, and whatever the cluster finds too few for, is answered by a
+    scan here.
+    """
+
+    def __init__(
+        self,
+        cluster: Cluster,
+        name: str,
+        folder: Path,
+        made_of: Mapping[str, object],
+        *,
+        most_scanned: int = MOST_SCANNED,
+    ) -> None:
+        super().__init__(folder)
+        self.name = name
+        self._here = StoredVectors(folder)
+        self._cluster = cluster
+        self._made_of = made_of
+        self._most_scanned = most_scanned
+        self._is_checked = False
+
+    @property
+    def without_cluster(self) -> VectorIndex:
+        """The same vectors, scanned here: exact, and slower the more there are. For when the cluster is gone."""
+        return self._here
+
+    def check(self) -> None:
+        """Raises StoreDamagedError unless the cluster holds this very index, whole."""
+        check_index(self._cluster, self.name, self._made_of)
+        self._is_checked = True
+
+    def _propose(self, query: Vectors, limit: int, allowed: Rows | None) -> Rows | None:
+        # More than the limit, so that the cluster's rounding does not cost any of the nearest.
+        wanted = limit + limit // 2 + 50
+        if wanted > MOST_CANDIDATES or (allowed is not None and self._is_scanned(len(allowed))):
+            return None
+        if not self._is_checked:
+            self.check()
+        (answer,) = self._cluster.search(self.name, [_nearest(query, wanted, self._within(allowed))])
+        hits = answer.get("hits", {}).get("hits", ())
+        return np.array([row for _, row in (hit["sort"] for hit in hits)], dtype=np.int64)
+
+    def _is_scanned(self, allowed: int) -> bool:
+        return allowed <= self._most_scanned or min(allowed, self.size - allowed) > MOST_TERMS
+
+    def _within(self, allowed: Rows | None) -> list[Query]:
+        """What lets the allowed rows through: it names them or all others, whichever are fewer."""
+        if allowed is None:
+            return []
+        if len(allowed) <= self.size // 2:
+            return [{"terms": {"row": allowed.tolist()}}]
+        others = np.setdiff1d(np.arange(self.size), allowed, assume_unique=True)
+        return [{"bool": {"must_not": {"terms": {"row": others.tolist()}}}}]
+
+
+def _nearest(query: Vectors, wanted: int, within: list[Query]) -> dict[str, Any]:
+    """A search for the `wanted` rows nearest to a query; its answer is made of sort values (score, row).
+
+    It is a query, and not the search's own `knn` part: that allows no search_type, which `Cluster.search` sets.
+    """
+    knn = {
+        "field": "vector",
+        "query_vector": unit_rows(query[None, :])[0].tolist(),
+        "k": wanted,
+        "num_candidates": min(MOST_CANDIDATES, max(GRAPH_SEARCH, 2 * wanted)),
+        "filter": within,
+    }
+    return {
+        "query": {"knn": knn},
+        "size": wanted,
+        "sort": ["_score", {"row": "asc"}],
+        "track_total_hits": False,
+        "_source": False,
+        "stored_fields": "_none_",
+    }

@@ -1,0 +1,202 @@
+"""The versions of one index directory in a cluster: an index for each, and an alias for the one that serves.
+
+Engines ask the index of the version that they have open, by its own name: row numbers belong to a version. The alias is
+for people, and for telling whose an index is. The directory's pointer decides what serves; the alias follows it, and
+whoever opens the index sees to it that they agree.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from itertools import count
+from pathlib import Path
+
+from retrieval.elasticsearch.bulk_load import WHOLE, check_index, fill
+from retrieval.elasticsearch.client import Cluster, Document, IndexState
+from retrieval.elasticsearch.keyword import MAPPINGS, SETTINGS, ElasticsearchIndex, document_of
+from retrieval.elasticsearch.vectors import ElasticsearchVectors, load_vectors
+from retrieval.errors import ClusterRefusedError, StoreDamagedError
+from retrieval.filters.schema import FieldCatalog
+from retrieval.index.keyword_documents import decode_line, read_lines
+from retrieval.store.manifest import KEYWORD_FOLDER, VECTORS_FOLDER, ClusterPlace, Manifest
+from retrieval.store.products import ProductStore
+from retrieval.store.versions import Store
+
+
+class ClusterVersions:
+    """The versions of a store in a cluster. Every method raises ClusterError where the cluster cannot be used."""
+
+    def __init__(self, cluster: Cluster, store: Store) -> None:
+        self.cluster = cluster
+        self._store = store
+
+    def check_usable(self, place: ClusterPlace) -> None:
+        """Raises ClusterRefusedError unless an index can be made, and the alias is ours or nobody's.
+
+        A rebuild asks it first: what stands in the way is told before a long feed is read.
+        """
+        self.cluster.check_server()
+        for state in self._states(place, place.alias):
+            if state.name == place.alias or state.meta.get("store") != place.store:
+                is_named = place.alias in state.aliases
+                what = f"the alias {place.alias} names {state.name}" if is_named else f"there is an index {state.name}"
+                raise ClusterRefusedError(
+                    f"{what}, which is not of {self._store.root}; set elasticsearch.alias to a name that nothing else "
+                    f"has, or remove that index if nothing needs it"
+                )
+        probe = f"{place.alias}-{self._store.next_version()}"
+        self.cluster.create(probe, {"number_of_replicas": 0}, {"_meta": {"store": place.store}})
+        self.cluster.delete([probe])
+
+    def fill(self, manifest: Manifest, folder: Path, advance: Callable[[int], None]) -> None:
+        """Makes the indexes of a version from its folder; `advance` is told how many more products are in each."""
+        name, products = keyword_name(manifest), _Lines(ProductStore(folder))
+        load_keyword(self.cluster, name, folder / KEYWORD_FOLDER, products, _made_of(manifest), advance)
+        if _place(manifest).vectors:
+            load_vectors(
+                self.cluster, vectors_name(manifest), folder / VECTORS_FOLDER, _vectors_made_of(manifest), advance
+            )
+
+    def serve(self, manifest: Manifest) -> None:
+        """Lets the alias name the index of a version."""
+        self.cluster.point(_place(manifest).alias, keyword_name(manifest))
+
+    def is_whole(self, manifest: Manifest) -> bool:
+        """Whether all that a version has in the cluster is there, whole."""
+        try:
+            self.check(manifest)
+        except StoreDamagedError:
+            return False
+        return True
+
+    def check(self, manifest: Manifest) -> None:
+        """Raises StoreDamagedError for what is not there, or not whole."""
+        check_index(self.cluster, keyword_name(manifest), {**_made_of(manifest), WHOLE: True})
+        if _place(manifest).vectors:
+            check_index(self.cluster, vectors_name(manifest), {**_vectors_made_of(manifest), WHOLE: True})
+
+    def agree(self, manifest: Manifest) -> str:
+        """Sees to it that the alias names the version that serves; returns why that could not be, if it could not."""
+        place, name = _place(manifest), keyword_name(manifest)
+        named = [state.name for state in self.cluster.states(place.alias)]
+        if named == [name]:
+            return ""
+        told = f"the alias {place.alias} names {', '.join(named) or 'nothing'}, {name} serves"
+        try:
+            self.serve(manifest)
+        except ClusterRefusedError as error:
+            return f"{told}; it cannot be put right: {error}"
+        return ""
+
+    def open_vectors(self, manifest: Manifest, folder: Path) -> ElasticsearchVectors:
+        """The vectors of a version whose folder this is; the cluster is asked nothing yet."""
+        made_of = {**_vectors_made_of(manifest), WHOLE: True}
+        return ElasticsearchVectors(self.cluster, vectors_name(manifest), folder / VECTORS_FOLDER, made_of)
+
+    def open(self, manifest: Manifest, catalog: FieldCatalog) -> ElasticsearchIndex:
+        """The index of a version, which is asked nothing yet."""
+        made_of = {**_made_of(manifest), WHOLE: True}
+        return ElasticsearchIndex(self.cluster, keyword_name(manifest), catalog, manifest.products, made_of)
+
+    def places(self) -> set[ClusterPlace]:
+        """Where versions of the store are."""
+        return {manifest.cluster for manifest in self._store.manifests() if manifest.cluster}
+
+    def prune(self, places: Iterable[ClusterPlace]) -> list[str]:
+        """Removes the indexes of versions that the store does not hold any more; returns their names."""
+        manifests = list(self._store.manifests())
+        if len(manifests) < len(self._store.versions()):
+            return []  # whose index is whose cannot be told
+        kept = {name for manifest in manifests if manifest.cluster for name in index_names(manifest)}
+        gone: list[str] = []
+        for place in places:
+            ours = (state.name for state in self._states(place) if state.meta.get("store") == place.store)
+            gone += [name for name in ours if name not in kept]
+        self.cluster.delete(gone)
+        return gone
+
+    def _states(self, place: ClusterPlace, *names: str) -> list[IndexState]:
+        """The indexes of all versions of an alias, and those of some names or aliases."""
+        version = re.compile(rf"{re.escape(place.alias)}-v\d{{6,}}")
+        states = self.cluster.states(",".join((*names, f"{place.alias}-v*")))
+        return [each for each in states if version.match(each.name) or each.name in names or each.aliases & set(names)]
+
+
+class _Lines:
+    """The products of a version as JSON, as often as they are asked for."""
+
+    def __init__(self, products: ProductStore) -> None:
+        self._products = products
+
+    def __iter__(self) -> Iterator[bytes]:
+        return (self._products.line(row) for row in range(len(self._products)))
+
+
+def keyword_name(manifest: Manifest) -> str:
+    """The name of the index that holds a version's terms."""
+    return f"{_place(manifest).alias}-{manifest.version}"
+
+
+def vectors_name(manifest: Manifest) -> str:
+    """The name of the index that holds a version's vectors."""
+    return f"{keyword_name(manifest)}-vectors"
+
+
+def index_names(manifest: Manifest) -> list[str]:
+    """The names of all indexes of a version."""
+    return [keyword_name(manifest), *([vectors_name(manifest)] if _place(manifest).vectors else [])]
+
+
+def _place(manifest: Manifest) -> ClusterPlace:
+    if manifest.cluster is None:
+        raise ValueError(f"{manifest.version} is in no cluster")
+    return manifest.cluster
+
+
+def _made_of(manifest: Manifest) -> dict[str, object]:
+    """What is written of the index of a version: another one differs in something of it."""
+    return {
+        "schema": SCHEMA,
+        "store": _place(manifest).store,
+        "version": manifest.version,
+        "catalog": manifest.catalog,
+        "analyzer": manifest.analyzer,
+        "products": manifest.products,
+    }
+
+
+def _vectors_made_of(manifest: Manifest) -> dict[str, object]:
+    return {
+        "schema": SCHEMA,
+        "store": _place(manifest).store,
+        "version": manifest.version,
+        "catalog": manifest.catalog,
+        "encoder": manifest.encoder,
+        "products": manifest.products,
+    }
+
+
+SCHEMA = 1
+"""Of the mapping. An index of another schema is refused, and a rebuild makes it anew."""
+
+
+def load_keyword(
+    cluster: Cluster,
+    name: str,
+    lines: Path,
+    products: Iterable[bytes],
+    made_of: Mapping[str, object],
+    advance: Callable[[int], None] = lambda _: None,
+) -> None:
+    """Makes the index `name` anew from the lines of a version and its products, as JSON.
+
+    It is counted, and only then said to be whole. Raises ClusterError where it cannot be filled; `products` is gone
+    through again where a node was lost under way.
+    """
+
+    def documents() -> Iterator[Document]:
+        for row, line, product in zip(count(), read_lines(lines), products, strict=False):
+            yield str(row), 0, document_of(row, decode_line(line), product)
+
+    fill(cluster, name, (SETTINGS, MAPPINGS), documents, made_of, advance)

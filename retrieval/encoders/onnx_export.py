@@ -1,0 +1,305 @@
+"""Exports a sentence-transformers model as one ONNX graph, token ids in, unit vectors and states of the tokens out,
+beside its tokenizer."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import logging
+import warnings
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import onnx
+import onnx_ir as ir
+import torch
+from numpy.typing import NDArray
+from onnx import NodeProto, helper, numpy_helper
+from onnx_ir.passes.common import ShapeInferencePass
+from onnxscript.optimizer import optimize
+from onnxscript.rewriter.ort_fusions.mha import fuse_mha1, fuse_mha2
+from onnxscript.rewriter.ort_fusions.mha_bias import fuse_mha_bias
+from onnxscript.rewriter.ort_fusions.sdpa import fuse_sdpa
+from sentence_transformers import SentenceTransformer
+
+from retrieval.encoders.base import DEFAULT_MAX_LENGTH, Runtime
+from retrieval.encoders.folder import (
+    FORMAT,
+    MODEL_FILE,
+    TOKENIZER_FILE,
+    EncoderSpec,
+    identity_of,
+    whole_folder,
+    write_spec,
+)
+from retrieval.encoders.torch import columns, cut_to, load_model, model_length, pooling, prompts, token_projection
+from retrieval.encoders.weights import ModelSource
+from retrieval.errors import EncoderUnavailableError
+
+Precision = Literal["fp32", "int8"]
+OPSET = 20
+_LOGGERS = ("torch.onnx", "torch.onnx._internal.exporter._registration", "onnxscript", "onnx_ir")
+
+
+def export_onnx(
+    source: ModelSource,
+    folder: Path,
+    precision: Precision,
+    *,
+    max_length: int = DEFAULT_MAX_LENGTH,
+    dimension: int | None = None,
+) -> EncoderSpec:
+    """Writes `folder`: model.onnx, tokenizer.json and encoder.json, all that serving needs; complete or not at all.
+
+    The graph takes `input_ids` (batch, tokens) int64 without padding and gives `vectors` (batch, dimension) float32 and
+    `states` (batch, tokens, at most 128) float32: those of the last layer, projected, each of length 1. Leaving padding
+    out of the graph saves its attention mask, and a text's vector cannot depend on its neighbours'
+    lengths. `dimension` cuts vectors to their first columns. Raises EncoderUnavailableError for a model that cannot be
+    loaded or exported, SettingError for a dimension that it has not.
+    """
+    model = load_model(source, device="cpu")
+    cut = cut_to(model, dimension)
+    spec = _spec(source, model, precision, max_length, cut)
+    tokenizer = getattr(model.tokenizer, "backend_tokenizer", None)
+    if tokenizer is None:
+        raise EncoderUnavailableError(f"{source.name} has no fast tokenizer, which ONNX runtimes need; use torch")
+    graph = _exported(model, source)
+    with whole_folder(folder) as scratch:
+        onnx.save(quantised(graph) if precision == "int8" else graph, scratch / MODEL_FILE)
+        tokenizer.save(str(scratch / TOKENIZER_FILE))
+        write_spec(spec, scratch)
+    return spec
+
+
+def _spec(
+    source: ModelSource, model: SentenceTransformer, precision: Precision, max_length: int, cut: int | None
+) -> EncoderSpec:
+    runtime: Runtime = "onnx-int8" if precision == "int8" else "onnx-fp32"
+    length = min(max_length, model_length(model))
+    query, document = prompts(model)
+    return EncoderSpec(
+        format=FORMAT,
+        identity=identity_of(source.name, source.fingerprint, runtime, length, dimension=cut),
+        name=source.name,
+        runtime=runtime,
+        dimension=columns(model),
+        max_length=length,
+        query_prompt=query,
+        document_prompt=document,
+        pooling=pooling(model),
+        opset=OPSET,
+    )
+
+
+class _Outputs(torch.nn.Module):
+    """Token ids to unit vectors: the transformer, then whatever modules follow it in the model. And to the states of
+    the tokens: what the transformer gives, projected."""
+
+    projection: torch.Tensor
+
+    def __init__(self, model: SentenceTransformer, projection: NDArray[np.float32]) -> None:
+        super().__init__()
+        self.register_buffer("projection", torch.from_numpy(projection))
+        first, *rest = model
+        body: Any = first.auto_model
+        self.body = body
+        self.rest = torch.nn.ModuleList(rest)
+        self.columns = model.truncate_dim
+
+    def forward(self, input_ids: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        tokens = self.body(input_ids=input_ids, attention_mask=None).last_hidden_state
+        features = {"token_embeddings": tokens, "attention_mask": torch.ones_like(input_ids)}
+        for module in self.rest:
+            if getattr(module, "pooling_mode", "") == "mean":
+                # A product of matrices: ONNX Runtime's sums add up in another order for one text than for many.
+                ones = torch.ones_like(input_ids, dtype=tokens.dtype).unsqueeze(1)
+                features["sentence_embedding"] = torch.bmm(ones, tokens).squeeze(1) / input_ids.shape[1]
+            else:
+                features = module(features)
+        unit = torch.nn.functional.normalize
+        return unit(features["sentence_embedding"][:, : self.columns], dim=-1), unit(tokens @ self.projection, dim=-1)
+
+
+def _exported(model: SentenceTransformer, source: ModelSource) -> onnx.ModelProto:
+    outputs = _Outputs(model, token_projection(model, source.folder))
+    return exported_graph(outputs, ["input_ids"], ["vectors", "states"], model_length(model), source.name)
+
+
+def exported_graph(
+    module: torch.nn.Module, inputs: Sequence[str], outputs: Sequence[str], longest: int, name: str
+) -> onnx.ModelProto:
+    """The float32 graph of a module over token ids, attention fused into ONNX Runtime's operator where it is found.
+
+    Each input is (batch, tokens) int64, the first of them the ids; `longest` is the most tokens, `name` what people
+    call the model. Raises EncoderUnavailableError for one that cannot be exported.
+    """
+    size = {
+        0: torch.export.Dim("batch", min=1, max=4_096),
+        1: torch.export.Dim("tokens", min=2, max=longest),
+    }
+    examples = tuple(torch.full((2, 16), 0 if place else 5, dtype=torch.long) for place in range(len(inputs)))
+    try:
+        with quiet(), torch.inference_mode():
+            program = torch.onnx.export(
+                module.eval(),
+                examples,
+                dynamo=True,
+                opset_version=OPSET,
+                input_names=list(inputs),
+                output_names=list(outputs),
+                dynamic_shapes=tuple(size for _ in inputs),
+                verbose=False,
+            )
+            if program is None:
+                raise EncoderUnavailableError(f"{name} cannot be exported to ONNX; run it with runtime torch")
+            return ir.to_proto(_fused(program.model))
+    except (RuntimeError, AttributeError, TypeError, torch.onnx.OnnxExporterError) as error:
+        message = f"{name} cannot be exported to ONNX ({str(error)[:300]}); run it with runtime torch"
+        raise EncoderUnavailableError(message) from error
+
+
+def _fused(model: ir.Model) -> ir.Model:
+    """Scaled dot-product attention as one MultiHeadAttention node a layer.
+
+    Only that: ONNX Runtime's SkipLayerNormalization takes four times as long on a CPU as the Add and LayerNormalization
+    that it replaces, and BiasGelu is no faster than Add and Gelu.
+    """
+    ShapeInferencePass()(model)
+    optimize(model)
+    fuse_sdpa(model, apply_shape_inference=True)
+    if fuse_mha1(model) + fuse_mha2(model):
+        fuse_mha_bias(model)
+    optimize(model)
+    return model
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """The exporter reports its steps on stdout, by warnings and by logging; only its errors matter here."""
+    levels = {name: logging.getLogger(name).level for name in _LOGGERS}
+    try:
+        for name in _LOGGERS:
+            logging.getLogger(name).setLevel(logging.ERROR)
+        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        for name, level in levels.items():
+            logging.getLogger(name).setLevel(level)
+
+
+# Quantises an ONNX graph to int8 so that each text's vector stays a pure function of the text.
+#
+# ONNX Runtime's own dynamic quantiser takes one activation scale for a whole batch, so a product's vector would depend
+# on the products beside it. Here every token (row) of an activation has its own scale, every column of a weight matrix
+# too: x W = diag(s) (q_x q_W) diag(t), with s = max|row of x|, the vector-wise quantisation of Dettmers et al. 2022,
+# LLM.int8(), section 3.1. It is nearer to float32, and texts of the same length may run together,
+# where one scale a tensor would allow only one text at a time.
+
+_MICROSOFT = "com.microsoft"
+_LEVELS = 127
+_SMALLEST = 1e-9
+"""A row of zeros has no scale of its own; anything positive serves."""
+_TABLE_ROWS = 1_000
+"""Lookup tables with at least so many rows (the vocabulary) are stored as int8, one scale a row."""
+
+
+def quantised(model: onnx.ModelProto) -> onnx.ModelProto:
+    """A copy of `model` with its constant weight matrices and its vocabulary in int8; everything else stays float32."""
+    result = onnx.ModelProto()
+    result.CopyFrom(model)
+    _Quantiser(result.graph).run()
+    if _MICROSOFT not in {opset.domain for opset in result.opset_import}:
+        result.opset_import.append(helper.make_opsetid(_MICROSOFT, 1))
+    return result
+
+
+class _Quantiser:
+    """Rewrites one graph in place, node by node."""
+
+    def __init__(self, graph: onnx.GraphProto) -> None:
+        self._graph = graph
+        self._constants = {tensor.name: tensor for tensor in graph.initializer}
+        self._new: dict[str, onnx.TensorProto] = {}
+        self._nodes: list[NodeProto] = []
+        self._rows: dict[str, tuple[str, str]] = {}
+
+    def run(self) -> None:
+        """Replaces the nodes, then drops the constants that none of them reads any more."""
+        for node in list(self._graph.node):
+            if node.op_type == "MatMul" and self._is_matrix(node.input[1]):
+                self._matmul(node)
+            elif node.op_type == "Gather" and self._is_table(node):
+                self._gather(node)
+            else:
+                self._nodes.append(node)
+        used = {name for node in self._nodes for name in node.input}
+        kept = [t for t in (*self._constants.values(), *self._new.values()) if t.name in used]
+        del self._graph.node[:], self._graph.initializer[:]
+        self._graph.node.extend(self._nodes)
+        self._graph.initializer.extend(kept)
+
+    def _is_matrix(self, name: str) -> bool:
+        tensor = self._constants.get(name)
+        return tensor is not None and len(tensor.dims) == 2 and tensor.data_type == onnx.TensorProto.FLOAT
+
+    def _is_table(self, node: NodeProto) -> bool:
+        by_row = all(helper.get_attribute_value(attribute) == 0 for attribute in node.attribute)
+        return by_row and self._is_matrix(node.input[0]) and self._constants[node.input[0]].dims[0] >= _TABLE_ROWS
+
+    def _matmul(self, node: NodeProto) -> None:
+        values, scales = _int8(numpy_helper.to_array(self._constants[node.input[1]]), axis=0)
+        name, output = node.input[1], node.output[0]
+        rows, row_scale = self._quantised_rows(node.input[0])
+        inputs = [
+            rows,
+            self._constant(f"{name}_int8", values),
+            self._constant("row_step", np.array(1 / _LEVELS, np.float32)),
+            self._constant(f"{name}_scale", scales[0]),
+            self._constant("row_zero", np.array(128, np.uint8)),
+        ]
+        self._add("MatMulIntegerToFloat", inputs, f"{output}_unscaled", domain=_MICROSOFT)
+        self._add("Mul", [f"{output}_unscaled", row_scale], output)
+
+    def _quantised_rows(self, name: str) -> tuple[str, str]:
+        """Names of an activation's rows in uint8 around 128, and of their scales; made once for all who read it."""
+        if name not in self._rows:
+            axes = self._constant("last_axis", np.array([-1], np.int64))
+            magnitude = self._add("Abs", [name], f"{name}_magnitude")
+            largest = self._add("ReduceMax", [magnitude, axes], f"{name}_largest")
+            smallest = self._constant("smallest_scale", np.array(_SMALLEST, np.float32))
+            scale = self._add("Max", [largest, smallest], f"{name}_scale")
+            scaled = self._add("Div", [name, scale], f"{name}_scaled")
+            step = self._constant("row_step", np.array(1 / _LEVELS, np.float32))
+            zero = self._constant("row_zero", np.array(128, np.uint8))
+            self._rows[name] = self._add("QuantizeLinear", [scaled, step, zero], f"{name}_uint8"), scale
+        return self._rows[name]
+
+    def _gather(self, node: NodeProto) -> None:
+        table, ids = node.input
+        values, scales = _int8(numpy_helper.to_array(self._constants[table]), axis=1)
+        output = node.output[0]
+        row = self._add("Gather", [self._constant(f"{table}_int8", values), ids], f"{output}_int8")
+        scale = self._add("Gather", [self._constant(f"{table}_scale", scales), ids], f"{output}_scale")
+        wide = self._add("Cast", [row], f"{output}_wide")
+        self._add("Mul", [wide, scale], output)
+
+    def _constant(self, name: str, value: NDArray[np.generic]) -> str:
+        if name not in self._new:
+            self._new[name] = numpy_helper.from_array(np.ascontiguousarray(value), name)
+        return name
+
+    def _add(self, operator: str, inputs: list[str], output: str, *, domain: str = "") -> str:
+        node = helper.make_node(operator, inputs, [output], domain=domain)
+        if operator == "Cast":
+            node.attribute.append(helper.make_attribute("to", onnx.TensorProto.FLOAT))
+        self._nodes.append(node)
+        return output
+
+
+def _int8(matrix: NDArray[np.float32], *, axis: int) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
+    """Values in int8 and their scales: `axis` 0 gives one a column, (1, columns), and 1 one a row, (rows, 1)."""
+    scales = np.maximum(np.abs(matrix).max(axis=axis, keepdims=True), _SMALLEST) / _LEVELS
+    return np.rint(matrix / scales).astype(np.int8), scales.astype(np.float32)

@@ -1,0 +1,153 @@
+"""Opens encoders by name or from a folder, and stores them beside an index; imports a runtime only when it is used."""
+
+from __future__ import annotations
+
+import ctypes
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol, cast, get_args, runtime_checkable
+
+import filelock
+
+from retrieval.encoders.base import DEFAULT_MAX_LENGTH, Encoder, Runtime
+from retrieval.encoders.folder import SPEC_FILE, TORCH_FOLDER, identity_of, read_spec
+from retrieval.encoders.weights import DEFAULT_CHINESE_MODEL, DEFAULT_MODEL, ModelSource, find_model
+from retrieval.errors import EncoderUnavailableError, SettingError, StoreError
+
+__all__ = ["DEFAULT_CHINESE_MODEL", "DEFAULT_MODEL", "RUNTIMES", "load_encoder", "open_encoder", "store_encoder"]
+
+if TYPE_CHECKING:
+    from retrieval.encoders.onnx_export import Precision
+
+RUNTIMES = ("auto", *get_args(Runtime))
+
+
+@runtime_checkable
+class _Storable(Protocol):
+    def save(self, folder: Path) -> None: ...
+
+
+def open_encoder(
+    name_or_folder: str,
+    runtime: str = "auto",
+    cache: Path = Path(".cache"),
+    *,
+    max_length: int = DEFAULT_MAX_LENGTH,
+    dimension: int | None = None,
+) -> Encoder:
+    """The encoder of a model's name or folder (see `retrieval.encoders.weights.find_model`), or of a stored encoder's
+    folder.
+
+    "auto" is torch where it sees a GPU, else ONNX in int8. An ONNX export is made once, kept under `cache` by the
+    fingerprint of the model's files, and opened without torch from then on; a second process waits for it.
+    `dimension` cuts vectors to the first so many columns, which a model that was trained for it (Matryoshka) bears
+    well; a stored encoder has the one that it was stored with. Raises EncoderUnavailableError where the model cannot be
+    found, loaded or exported, SettingError for a runtime that does not exist, or a dimension that the model has not.
+    """
+    wanted = named_runtime(runtime)
+    stored = Path(name_or_folder).expanduser()
+    if (stored / SPEC_FILE).is_file():
+        return _as_stored(load_encoder(stored), stored, dimension)
+    source = find_model(name_or_folder, cache)
+    chosen = wanted or automatic_runtime()
+    if chosen in ("torch", "torch-bf16"):
+        from retrieval.encoders.torch import TorchEncoder
+
+        return TorchEncoder(source, runtime=chosen, max_length=max_length, dimension=dimension)
+    return load_encoder(_exported(source, chosen, cache, max_length, dimension))
+
+
+def named_runtime(name: str) -> Runtime | None:
+    """The runtime of this name; None for "auto"."""
+    for known in get_args(Runtime):
+        if name == known:
+            return cast(Runtime, known)
+    if name == "auto":
+        return None
+    raise SettingError(f"runtime {name!r} does not exist; it is one of {', '.join(RUNTIMES)}")
+
+
+def load_encoder(folder: Path) -> Encoder:
+    """A stored encoder; raises EncoderUnavailableError naming the file that is missing or damaged."""
+    spec = read_spec(folder)
+    if spec.runtime in ("onnx-fp32", "onnx-int8"):
+        from retrieval.encoders.onnx import OnnxEncoder
+
+        return OnnxEncoder(folder)
+    from retrieval.encoders.torch import TorchEncoder
+
+    source = ModelSource(spec.name, folder / TORCH_FOLDER)
+    encoder = TorchEncoder(
+        source, runtime=spec.runtime, max_length=spec.max_length, dimension=spec.dimension, made_in=spec.format
+    )
+    if encoder.identity != spec.identity:
+        message = f"{folder} holds another model ({encoder.identity}) than it says ({spec.identity}); rebuild the index"
+        raise EncoderUnavailableError(message)
+    return encoder
+
+
+def store_encoder(encoder: Encoder, folder: Path) -> Path:
+    """Writes what `load_encoder` needs to `folder`, at once and complete, unless it is there already; returns `folder`.
+
+    Raises EncoderUnavailableError for an encoder that has no files to store, StoreError where they cannot be written.
+    """
+    if (folder / SPEC_FILE).is_file():
+        return folder
+    if not isinstance(encoder, _Storable):
+        raise EncoderUnavailableError(f"{encoder.identity} cannot be stored; open it with open_encoder")
+    try:
+        encoder.save(folder)
+    except OSError as error:
+        message = f"the encoder cannot be stored as {folder} ({_reason(error)}); see to the disk, then try again"
+        raise StoreError(message) from error
+    return folder
+
+
+def _reason(error: OSError) -> str:
+    """What the system said; of the files that could not be copied, of the first."""
+    copied = error.args[0] if isinstance(error, shutil.Error) else ()
+    return str(copied[0][2]) if copied and isinstance(copied, list) else error.strerror or str(error)
+
+
+def _as_stored(encoder: Encoder, folder: Path, dimension: int | None) -> Encoder:
+    if dimension is not None and dimension != encoder.dimension:
+        raise SettingError(
+            f"{folder} was stored with {encoder.dimension} columns, not {dimension}: name the model that it was made of"
+        )
+    return encoder
+
+
+def _exported(source: ModelSource, runtime: Runtime, cache: Path, max_length: int, dimension: int | None) -> Path:
+    """The folder of the model's export, made now where the cache does not have it."""
+    # Keyed by what was asked for: what the model allows is known only once it is loaded.
+    folder = cache / "onnx" / identity_of(source.name, source.fingerprint, runtime, max_length, dimension=dimension)
+    if folder.is_dir():
+        return folder
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    # An export takes half a minute and a GB of memory: nobody is to make the same at the same time.
+    with filelock.FileLock(folder.with_name(f".{folder.name}.lock")):
+        if not folder.is_dir():
+            from retrieval.encoders.onnx_export import export_onnx
+
+            precision: Precision = "int8" if runtime == "onnx-int8" else "fp32"
+            export_onnx(source, folder, precision, max_length=max_length, dimension=dimension)
+    return folder
+
+
+def automatic_runtime() -> Runtime:
+    """What "auto" is on this machine."""
+    if not _has_nvidia_driver():
+        return "onnx-int8"
+    from retrieval.encoders.torch import gpu_ready
+
+    return "torch" if gpu_ready() else "onnx-int8"
+
+
+def _has_nvidia_driver() -> bool:
+    """Whether the driver finds a GPU: asking it takes a millisecond, importing torch to ask takes a second."""
+    try:
+        driver = ctypes.CDLL("libcuda.so.1")
+    except OSError:
+        return False
+    count = ctypes.c_int(0)
+    return driver.cuInit(0) == 0 and driver.cuDeviceGetCount(ctypes.byref(count)) == 0 and count.value > 0

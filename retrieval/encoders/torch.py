@@ -1,0 +1,364 @@
+"""The encoder on torch through sentence-transformers: on a GPU where there is one."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cache, cached_property
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import transformers.utils.logging
+from numpy.typing import NDArray
+from sentence_transformers import SentenceTransformer
+from tokenizers import Encoding
+
+from retrieval.encoders.base import (
+    DEFAULT_MAX_LENGTH,
+    NO_STATES,
+    Runtime,
+    TokenPlaces,
+    Tokens,
+    no_tokens,
+    own_tokens,
+    prepared,
+    token_places,
+    unit_rows,
+)
+from retrieval.encoders.folder import (
+    FIRST_WITH_STATES,
+    FORMAT,
+    TORCH_FOLDER,
+    EncoderSpec,
+    identity_of,
+    whole_folder,
+    write_spec,
+)
+from retrieval.encoders.weights import ModelSource
+from retrieval.errors import EncoderError, EncoderUnavailableError, SettingError
+
+_BATCH_CPU, _BATCH_GPU = 32, 256
+_CHUNK = 4_096
+"""Texts between two calls of `progress`; sentence-transformers sorts each chunk by length."""
+_TOKEN_CHUNK = 512
+"""Fewer where the states of all tokens are kept: they stand in the device's memory until the chunk is done."""
+
+
+class TorchEncoder:
+    """A sentence-transformers model, run by torch.
+
+    `runtime` "torch" computes in float32, "torch-bf16" in bfloat16: about twice as fast on CPUs with AVX512-BF16 and on
+    GPUs, at a cosine of about 0.9999 to float32. Vectors depend in their last
+    digits on the texts beside them in a batch.
+    """
+
+    def __init__(
+        self,
+        source: ModelSource,
+        *,
+        runtime: Runtime = "torch",
+        max_length: int = DEFAULT_MAX_LENGTH,
+        dimension: int | None = None,
+        made_in: int = FORMAT,
+    ) -> None:
+        """`dimension` cuts vectors to their first columns; `made_in` is the format of the program that stored the
+        model, where one did. Raises SettingError for a dimension that it has not."""
+        model = load_model(source)
+        cut = cut_to(model, dimension)
+        self._model = model.bfloat16() if runtime == "torch-bf16" else model
+        self._model.max_seq_length = min(max_length, model_length(model))
+        self._folder = source.folder
+        self._batch = _BATCH_GPU if self._model.device.type == "cuda" else _BATCH_CPU
+        length = self._model.max_seq_length
+        query, document = prompts(model)
+        self.spec = EncoderSpec(
+            format=made_in,
+            identity=identity_of(source.name, source.fingerprint, runtime, length, dimension=cut, made_in=made_in),
+            name=source.name,
+            runtime=runtime,
+            dimension=columns(model),
+            max_length=length,
+            query_prompt=query,
+            document_prompt=document,
+            pooling=pooling(model),
+        )
+
+    @property
+    def identity(self) -> str:
+        """See `retrieval.encoders.base.Encoder`."""
+        return self.spec.identity
+
+    @property
+    def dimension(self) -> int:
+        """Columns of the vectors."""
+        return self.spec.dimension
+
+    @property
+    def state_dimension(self) -> int:
+        """See `retrieval.encoders.base.TokenEncoder`."""
+        return self._projection.shape[1] if self._has_states else 0
+
+    @cached_property
+    def vocabulary(self) -> int:
+        """See `retrieval.encoders.base.TokenEncoder`."""
+        return max(self._model.tokenizer.get_vocab().values(), default=0) + 1
+
+    @property
+    def _has_states(self) -> bool:
+        # What an older program stored gives what it gave then, whoever runs it.
+        return self.spec.format >= FIRST_WITH_STATES and _has_tokens(self._model)
+
+    @cached_property
+    def _projection(self) -> NDArray[np.float32]:
+        return token_projection(self._model, self._folder)
+
+    def encode_queries(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """Unit vectors of queries, (n, dimension)."""
+        return self._encode(texts, self.spec.query_prompt, None)
+
+    def encode_products(
+        self, texts: Sequence[str], progress: Callable[[int], None] | None = None
+    ) -> NDArray[np.float32]:
+        """Unit vectors of product texts, (n, dimension); batches are sorted by length."""
+        return self._encode(texts, self.spec.document_prompt, progress)
+
+    def encode_queries_with_tokens(self, texts: Sequence[str]) -> tuple[NDArray[np.float32], list[Tokens]]:
+        """Unit vectors of queries, (n, dimension), and each one's tokens."""
+        return self._encode_with_tokens(texts, self.spec.query_prompt, None)
+
+    def encode_products_with_tokens(
+        self, texts: Sequence[str], progress: Callable[[int], None] | None = None
+    ) -> tuple[NDArray[np.float32], list[Tokens]]:
+        """Unit vectors of product texts, (n, dimension), and each one's tokens.
+
+        Memory holds the states of all tokens: hand over some thousand texts at a time.
+        """
+        return self._encode_with_tokens(texts, self.spec.document_prompt, progress)
+
+    def query_places(self, text: str) -> TokenPlaces:
+        """See `retrieval.encoders.base.TokenEncoder`."""
+        return self._places(text, self.spec.query_prompt)
+
+    def product_places(self, text: str) -> TokenPlaces:
+        """See `retrieval.encoders.base.TokenEncoder`."""
+        return self._places(text, self.spec.document_prompt)
+
+    def save(self, folder: Path) -> None:
+        """Writes a folder that `retrieval.encoders.registry.load_encoder` opens: the model as it came with the
+        projection of its states, and encoder.json."""
+        with whole_folder(folder) as scratch:
+            shutil.copytree(self._folder, scratch / TORCH_FOLDER)
+            if self._has_states:
+                np.save(scratch / TORCH_FOLDER / PROJECTION_FILE, self._projection)
+            write_spec(self.spec, scratch)
+
+    def _encode(self, texts: Sequence[str], prompt: str, progress: Callable[[int], None] | None) -> NDArray[np.float32]:
+        result = np.empty((len(texts), self.dimension), np.float32)
+        for start in range(0, len(texts), _CHUNK):
+            chunk = [prepared(text, prompt, self.spec.max_length) for text in texts[start : start + _CHUNK]]
+            # An empty prompt, or sentence-transformers would add the model's default one to ours.
+            with self._failures_told():
+                vectors = self._model.encode(chunk, prompt="", batch_size=self._batch, show_progress_bar=False)
+            result[start : start + len(chunk)] = unit_rows(np.asarray(vectors, np.float32))
+            if progress:
+                progress(len(chunk))
+        return result
+
+    def _encode_with_tokens(
+        self, texts: Sequence[str], prompt: str, progress: Callable[[int], None] | None
+    ) -> tuple[NDArray[np.float32], list[Tokens]]:
+        if not self.state_dimension:
+            raise EncoderUnavailableError(f"{self.spec.identity} {NO_STATES}")
+        vectors, tokens = np.empty((len(texts), self.dimension), np.float32), []
+        for start in range(0, len(texts), _TOKEN_CHUNK):
+            chunk = [prepared(text, prompt, self.spec.max_length) for text in texts[start : start + _TOKEN_CHUNK]]
+            with self._failures_told():
+                for row, told in enumerate(_run_with_tokens(self._model, chunk, prompt, self._batch), start):
+                    vectors[row] = told.vector
+                    tokens.append(self._projected(told))
+            if progress:
+                progress(len(chunk))
+        return unit_rows(vectors), tokens
+
+    def _places(self, text: str, prompt: str) -> TokenPlaces:
+        ready = prepared(text, prompt, self.spec.max_length)
+        return token_places(_read(self._model, [ready])[0], ready, prompt)
+
+    def _projected(self, told: _Told) -> Tokens:
+        if not len(told.ids):
+            return no_tokens(self.state_dimension)
+        return Tokens(told.ids, unit_rows(told.states @ self._projection))
+
+    @contextmanager
+    def _failures_told(self) -> Iterator[None]:
+        """A GPU that is lost or full, above all, is an EncoderError."""
+        try:
+            yield
+        except RuntimeError as error:
+            raise EncoderError(f"{self.spec.name} failed on a text ({str(error)[:300]})") from error
+
+
+@dataclass(frozen=True, slots=True)
+class _Told:
+    """What the model tells of one text: its vector (dimension,), its own tokens (t,) and their states (t, hidden)."""
+
+    vector: NDArray[np.float32]
+    ids: NDArray[np.int32]
+    states: NDArray[np.float32]
+
+
+def _run_with_tokens(model: SentenceTransformer, ready: list[str], prompt: str, batch: int) -> Iterator[_Told]:
+    """Runs texts that have their prompt before them already."""
+    # An empty prompt, or sentence-transformers would add the model's default one to ours.
+    outputs: Any = model.encode(ready, prompt="", batch_size=batch, show_progress_bar=False, output_value=None)
+    for output, encoding in zip(outputs, _read(model, ready), strict=True):
+        own = own_tokens(encoding, prompt)
+        states = output["token_embeddings"][output["attention_mask"].bool()][own]
+        yield _Told(
+            output["sentence_embedding"].float().cpu().numpy(),
+            np.array(encoding.ids, np.int32)[own],
+            states.float().cpu().numpy(),
+        )
+
+
+def _read(model: SentenceTransformer, ready: list[str]) -> list[Encoding]:
+    """Texts as the model's tokenizer reads them."""
+    tokenizer: Any = model.tokenizer
+    found: list[Encoding] = tokenizer(ready, truncation=True, max_length=model.max_seq_length).encodings
+    return found
+
+
+def token_projection(model: SentenceTransformer, folder: Path) -> NDArray[np.float32]:
+    """The projection of a model's token states (hidden, at most 128): what stands in its `folder`, or else found now
+    on the texts that ship with this program, as products."""
+    body: Any = model[0]
+    stored = stored_projection(folder, int(body.auto_model.config.hidden_size))
+    if stored is not None:
+        return stored
+    _, prompt = prompts(model)
+    ready = [prompt + text for text in sample_texts()]
+    return principal_directions(told.states for told in _run_with_tokens(model, ready, prompt, _BATCH_CPU))
+
+
+def _has_tokens(model: SentenceTransformer) -> bool:
+    """Whether it is a transformer whose tokenizer says where in the text each token stands."""
+    return hasattr(model[0], "auto_model") and getattr(model.tokenizer, "backend_tokenizer", None) is not None
+
+
+def load_model(source: ModelSource, *, device: str | None = None) -> SentenceTransformer:
+    """The model in float32, ready to run; `device` None takes the GPU where there is one.
+
+    Raises EncoderUnavailableError where sentence-transformers cannot load the folder.
+    """
+    place = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        with no_progress_bar():
+            return SentenceTransformer(str(source.folder), device=place, local_files_only=True).float().eval()
+    except Exception as error:
+        # What loading raises depends on the file that is broken: OSError, ValueError, KeyError, safetensors' own.
+        message = f"{source.folder} cannot be loaded ({type(error).__name__}: {str(error)[:300]}); fetch it again"
+        raise EncoderUnavailableError(message) from error
+
+
+@contextmanager
+def no_progress_bar() -> Iterator[None]:
+    """Keeps transformers from drawing its own bar while weights are read."""
+    bars: Any = transformers.utils.logging
+    shown = bars.is_progress_bar_enabled()
+    bars.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            bars.enable_progress_bar()
+
+
+def gpu_ready() -> bool:
+    """Whether torch can run on a GPU here."""
+    return bool(torch.cuda.is_available())
+
+
+def prompts(model: SentenceTransformer) -> tuple[str, str]:
+    """What the model wants before a query and before a product's text, each empty where it wants nothing."""
+    known = {name: text for name, text in model.prompts.items() if text}
+    default = known.get(model.default_prompt_name or "", "")
+    document = next((known[name] for name in ("document", "passage", "corpus") if name in known), default)
+    return known.get("query", default), document
+
+
+def model_length(model: SentenceTransformer) -> int:
+    """The most tokens that the model reads."""
+    return int(model.max_seq_length or DEFAULT_MAX_LENGTH)
+
+
+def cut_to(model: SentenceTransformer, dimension: int | None) -> int | None:
+    """Has a model give the first `dimension` columns alone; None, as what comes back, is all that it has.
+
+    Raises SettingError where it has fewer.
+    """
+    if dimension is None or dimension == (there := columns(model)):
+        return None
+    if not 1 <= dimension < there:
+        raise SettingError(f"vectors of {dimension} columns are asked for; the model gives {there}: name 1 to {there}")
+    model.truncate_dim = dimension
+    return dimension
+
+
+def columns(model: SentenceTransformer) -> int:
+    """Columns of the model's vectors, found by encoding one word where no module says it."""
+    return int(np.asarray(model.encode(["a"], show_progress_bar=False)).shape[1])
+
+
+def pooling(model: SentenceTransformer) -> str:
+    """The modules after the transformer, for people."""
+    return ", ".join(
+        " ".join([type(module).__name__, str(getattr(module, "pooling_mode", ""))]).strip()
+        for module in list(model)[1:]
+    )
+
+
+# The projection of an encoder's token states to few dimensions: found once an encoder, without any store's data.
+#
+# A catalog of its own would give slightly better directions, but then states of two stores, and of one store before and
+# after a rebuild, would mean different things, and no ranker could be trained for more than one of them.
+
+PROJECTED = 128
+"""Columns of a projection; fewer where the model's states have fewer."""
+PROJECTION_FILE = "token_projection.npy"
+"""Beside a model's weights: its projection, so that it is found once."""
+
+
+@cache
+def sample_texts() -> tuple[str, ...]:
+    """Texts like products and queries of many kinds of store, English and Chinese, the same in every installation."""
+    return tuple((files("retrieval.encoders") / "token_sample.txt").read_text("utf-8").splitlines())
+
+
+def principal_directions(states: Iterable[NDArray[np.float32]]) -> NDArray[np.float32]:
+    """The projection (hidden, at most PROJECTED) of states, given as pieces (any, hidden).
+
+    Its columns are the orthonormal directions, largest first, that keep most of the states' squared length: the
+    eigenvectors of their uncentred second moment (Jolliffe 2002, Principal Component Analysis, section 14.2.3). They
+    are not centred, for what is kept is the dot product of two states. Signs are settled, so that two machines find the
+    same.
+    """
+    moment = sum(piece.astype(np.float64).T @ piece.astype(np.float64) for piece in states)
+    _, ascending = np.linalg.eigh(moment)
+    directions = ascending[:, ::-1][:, :PROJECTED]
+    largest = np.take_along_axis(directions, np.abs(directions).argmax(axis=0)[None], axis=0)
+    return np.ascontiguousarray(directions * np.sign(largest), dtype=np.float32)
+
+
+def stored_projection(folder: Path, hidden: int) -> NDArray[np.float32] | None:
+    """The projection that stands beside a model's weights; None where none for `hidden` columns does."""
+    try:
+        found = np.load(folder / PROJECTION_FILE, allow_pickle=False)
+    except (OSError, ValueError, EOFError):
+        return None
+    fits = found.ndim == 2 and found.dtype == np.float32 and found.shape == (hidden, min(PROJECTED, hidden))
+    return found if fits else None

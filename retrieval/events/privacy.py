@@ -1,0 +1,447 @@
+"""Personal data in queries: what looks like an e-mail address, a phone or card number, or an IP address is masked.
+
+What a shop sells under numbers stays:
+
+- an article number (GTIN, EAN, UPC of 12 to 14 digits, ISBN), bare or in its own groups, by its check digit;
+- digits without the prefix, the length and the check digit of a card;
+- a list of sizes: phone numbers count only in groups as their country writes them, and rising numbers are no card;
+- a bare run of digits, unless it begins with 0, with a country's or a trunk prefix, or is a mobile number of a region
+  that sets these apart (as China does, the United States and Canada do not): most part numbers have ten digits.
+
+Where it still cannot be told, it is masked: a lost query costs less than a leak.
+"""
+
+from __future__ import annotations
+
+import hmac
+import os
+import re
+import secrets
+import tempfile
+from base64 import urlsafe_b64encode
+from collections.abc import Callable, Collection, Iterable, Iterator
+from contextlib import contextmanager, suppress
+from datetime import UTC, datetime
+from functools import lru_cache, partial
+from ipaddress import ip_address
+from itertools import pairwise
+from pathlib import Path
+
+import msgspec
+from phonenumbers import (
+    SUPPORTED_REGIONS,
+    Leniency,
+    PhoneNumberMatch,
+    PhoneNumberMatcher,
+    PhoneNumberType,
+    national_significant_number,
+    number_type,
+)
+from stdnum import ean, isbn, luhn
+
+from retrieval.errors import EventError, StoreDamagedError, StoreError
+from retrieval.events.stored import KEY_BYTES, StoredEvent, milliseconds, sound
+from retrieval.records import Event
+from retrieval.store.manifest import file_stamp, sync
+from retrieval.updates.journal import journal_lock
+
+REGIONS = ("US", "GB", "DE", "CN")
+"""Whose phone numbers are known by default (ISO 3166-1), without a country's prefix."""
+
+_PLAIN = str.maketrans(
+    {full: full - 0xFEE0 for full in (*range(0xFF10, 0xFF1B), *range(0xFF21, 0xFF3B), *range(0xFF41, 0xFF5B))}
+    | dict.fromkeys((0x00A0, *range(0x2000, 0x2010), 0x202F, 0x2060, 0x3000, 0xFEFF), " ")
+    | dict.fromkeys((*range(0x2010, 0x2016), 0x2212, 0xFE63, 0xFF0D), "-")
+    | {"\uff20": "@", "\ufe6b": "@", "\uff0e": ".", "\uff0f": "/"}
+)
+"""Full width, blanks that do not break and dashes of every length, in ASCII: one character for one."""
+
+_MAY_HOLD = re.compile(
+    r"[@\uff20\ufe6b]|(?:\d\D{0,3}){7}|\d[.\uff0e]\d+[.\uff0e]\d+[.\uff0e]\d|:[0-9a-fA-F\uff10-\uff46]{0,4}:"
+)
+"""What a query has in it that is worth a closer look: nearly none has."""
+
+_LOCAL = re.compile(r"[!-;=?A-~\u00c0-\u1fff]+")
+"""An e-mail address's local part: letters of scripts with blanks between words, since a Chinese text has none."""
+
+_TOP = r"[.\u3002][a-zA-Z\u00c0-\u1fff][a-zA-Z0-9\u00c0-\u1fff-]+"
+_DOMAIN = rf"[\w-]+(?:(?:[.\u3002][\w-]+)*?(?:{_TOP})+|(?:[.\u3002][^\W\d][\w-]*)+)"
+_AT_DOMAIN = re.compile(rf"(?: {{0,2}}@ {{0,2}}{_DOMAIN})+")
+"""Up to a top-level domain that ends before Chinese, if there is one: else up to the end of the word."""
+
+_ARTICLE = re.compile(
+    r"(?<![\d+])(?<!\+\d[ -])(?<!\+\d\d[ -])(?<!\+\d\d\d[ -])"
+    r"(?:\d{12,14}|\d{9}[\dXx]|\d[ -]\d{6}[ -]\d{6}|\d[ -]\d{5}[ -]\d{5}[ -]\d"
+    r"|(?:97[89][ -]?)?\d{1,5}[ -]\d{1,7}[ -]\d{1,7}[ -][\dXx])(?!\d)"
+)
+_DIGITS = re.compile(r"\d+")
+_RUN = re.compile(r"\d(?:[\s.,/_-]{0,3}\d)+")
+_CARD = re.compile(
+    r"4(?:\d{12}|\d{15}|\d{18})"  # Visa
+    r"|3[47]\d{13}"  # American Express
+    r"|(?:5[1-5]|2[2-7])\d{14}"  # Mastercard, Mir
+    r"|3(?:0[0-59]|[689]\d)\d{11,16}"  # Diners Club
+    r"|35(?:2[89]|[3-8]\d)\d{12,15}"  # JCB
+    r"|6(?:011|2\d\d|4[4-9]\d|5\d\d)\d{12,15}"  # Discover, UnionPay
+    r"|(?:50|5[6-8]|6[37])\d{11,17}"  # Maestro
+)
+_CARD_DIGITS = range(13, 20)
+_CARD_DIGITS_AFTER_PLUS = range(16, 20)  # phone numbers have 15 at most (ITU-T E.164)
+
+_ADDRESS = re.compile(
+    r"(?<![0-9A-Za-z_.])\d{1,3}(?:\.\d{1,3}){3}(?!\.?\d)"
+    r"|(?<![0-9A-Za-z_.:])(?:[0-9a-fA-F]{0,4}:){2,7}(?:\d{1,3}(?:\.\d{1,3}){3}|[0-9a-fA-F]{0,4})(?!\.?[0-9A-Za-z_:])"
+)
+_MOST_TRIES = 50
+"""Candidates that are no phone number before a query is left alone: a thousand of them would take a while."""
+_REMEMBERED = 16_384
+
+_Span = tuple[int, int]
+
+
+class Masker:
+    """Masks personal data in queries. Queries that come again and again are remembered."""
+
+    def __init__(self, regions: Iterable[str] = REGIONS) -> None:
+        self.regions = tuple(regions)
+        self.masked = lru_cache(_REMEMBERED)(self._masked)
+        self._finders: list[tuple[str, Callable[[str], Iterable[_Span]]]] = [
+            ("[email]", _emails),
+            ("[card]", _cards),
+            ("[address]", _addresses),
+            # Numbers with a country's prefix are known without a region, too.
+            *(("[phone]", partial(_phones, region)) for region in self.regions or (None,)),
+        ]
+
+    def _masked(self, query: str) -> str:
+        before = ""
+        # Again, since a mask lays bare what stood against it: the part of a number, a second address.
+        while query != before and _MAY_HOLD.search(query):
+            before, query = query, self._masked_once(query)
+        return query
+
+    def _masked_once(self, query: str) -> str:
+        for mask, find in self._finders:
+            # From the last one on, so that what is left to do keeps its place.
+            for start, end in reversed(list(find(_plain(query)))):
+                query = f"{query[:start]}{mask}{query[end:]}"
+        return query
+
+
+def is_region(name: str) -> bool:
+    """Whether there are phone numbers of a region (ISO 3166-1)."""
+    return name in SUPPORTED_REGIONS
+
+
+def _plain(query: str) -> str:
+    """The query with its signs in ASCII and its article numbers blotted out, each character in its place."""
+    plain = query if query.isascii() else _DIGITS.sub(_ascii_digits, query.translate(_PLAIN))
+    return _ARTICLE.sub(_blotted, plain)
+
+
+def _ascii_digits(match: re.Match[str]) -> str:
+    return "".join(str(int(digit)) for digit in match[0])
+
+
+def _blotted(match: re.Match[str]) -> str:
+    is_article = ean.is_valid(match[0]) or isbn.is_valid(match[0])
+    return "|" * len(match[0]) if is_article else match[0]
+
+
+def _emails(text: str) -> Iterator[_Span]:
+    looked = 0
+    for match in _AT_DOMAIN.finditer(text):
+        # Backwards from the sign: a search forwards would begin anew at each letter.
+        local = _LOCAL.match(text[looked : match.start()][::-1])
+        if local:
+            yield match.start() - local.end(), match.end()
+        looked = match.end()
+
+
+def _cards(text: str) -> Iterator[_Span]:
+    masked = 0
+    for start, end in _card_windows(text):
+        if start >= masked and _is_card(text[start:end]):
+            yield start, end
+            masked = end
+
+
+def _card_windows(text: str) -> Iterator[_Span]:
+    """From the border of a group of digits to another's, as many digits as cards have: the longest first."""
+    for run in _RUN.finditer(text):
+        groups = [group.span() for group in _DIGITS.finditer(text, run.start(), run.end())]
+        for first, (start, _) in enumerate(groups):
+            wanted = _CARD_DIGITS_AFTER_PLUS if text[max(start - 1, 0) : start] == "+" else _CARD_DIGITS
+            digits, ends = 0, []
+            for group_start, end in groups[first : first + _CARD_DIGITS[-1]]:
+                digits += end - group_start
+                if digits in wanted:
+                    ends.append(end)
+            yield from ((start, end) for end in reversed(ends))
+
+
+def _is_card(window: str) -> bool:
+    groups = _DIGITS.findall(window)
+    digits = "".join(groups)
+    if not _CARD.fullmatch(digits) or not luhn.is_valid(digits):
+        return False
+    # Cards have five groups at most, the last one short: five that rise are sizes.
+    return len(groups) < 5 or any(int(one) >= int(other) for one, other in pairwise(groups))
+
+
+def _addresses(text: str) -> Iterator[_Span]:
+    return (match.span() for match in _ADDRESS.finditer(text) if _is_address(match[0]))
+
+
+def _is_address(text: str) -> bool:
+    try:
+        return not ip_address(text).is_unspecified
+    except ValueError:
+        return False
+
+
+def _phones(region: str | None, text: str) -> Iterator[_Span]:
+    matches = PhoneNumberMatcher(text, region, leniency=Leniency.STRICT_GROUPING, max_tries=_MOST_TRIES)
+    return ((match.start, match.end) for match in matches if _is_written_as_phone(match))
+
+
+def _is_written_as_phone(match: PhoneNumberMatch) -> bool:
+    digits = match.raw_string
+    if not digits.isdigit() or digits.startswith("0"):
+        return True
+    has_prefix = digits != national_significant_number(match.number)
+    return has_prefix or number_type(match.number) == PhoneNumberType.MOBILE
+
+
+# Pseudonyms: shoppers' and sessions' ids are replaced by a keyed HMAC before anything is written.
+#
+# Who has the events without the key file cannot tell whose they are, nor try ids until one fits. Keys can be replaced:
+# later events go under the new one, and one shopper's behaviour from before and after is no longer linked. An old key
+# stays for as long as events are under it, since without it a shopper could not be found to be forgotten.
+
+KEYS_FILE = "keys.json"
+_SECRET_BYTES = 32
+_PSEUDONYM_BYTES = 16
+_PSEUDONYMS_REMEMBERED = 65_536
+_MARK = "~"
+"""Between a key's name and what it made: never part of a name."""
+
+
+class Key(msgspec.Struct, frozen=True):
+    """One key: its name stands before every pseudonym that it made."""
+
+    name: str
+    secret: bytes
+    made: datetime
+
+
+class _Keys(msgspec.Struct, frozen=True):
+    salt: bytes
+    """Never replaced: of it come the keys of events, so that one that is sent again is known after a rotation."""
+    keys: tuple[Key, ...]
+    """The last one is used."""
+
+
+class Pseudonyms:
+    """Makes pseudonyms with the keys of a file. The file is read again when it changes, so a rotation reaches every
+    process. Safe to share between threads.
+
+    With `make` a file that is not there is made, for its owner's eyes only; without, StoreError is raised: where there
+    are events, other keys than theirs would find nobody.
+    """
+
+    def __init__(self, path: Path, *, make: bool = True) -> None:
+        self.path = path
+        if make and not path.exists():
+            _make(path)
+        self._look()
+
+    def shopper(self, name: str) -> str:
+        """The pseudonym of a shopper under the newest key; empty for nobody."""
+        return self._made("shopper", name) if name else ""
+
+    def session(self, name: str) -> str:
+        """The pseudonym of a session under the newest key; empty for none."""
+        return self._made("session", name) if name else ""
+
+    def key(self, name: str) -> bytes:
+        """What tells an event from others: 16 bytes of its id, of which nothing can be read."""
+        return hmac.digest(self._keys.salt, name.encode(), "sha256")[:KEY_BYTES]
+
+    def look(self) -> None:
+        """Takes up a key that another process has added."""
+        if file_stamp(self.path) != self._stamp:
+            self._look()
+
+    def all_of(self, shopper: str) -> tuple[str, ...]:
+        """Every pseudonym that a shopper may have, under any of the keys that there are."""
+        self.look()
+        return tuple(_pseudonym(key, "shopper", shopper) for key in self._keys.keys)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The names of the keys, the one that is used last."""
+        return tuple(key.name for key in self._keys.keys)
+
+    def rotate(self, now: datetime | None = None) -> str:
+        """Adds a key, which is used from now on; returns its name."""
+        with self._locked():
+            number = 1 + max(int(name.removeprefix("k")) for name in self.names)
+            added = Key(f"k{number}", secrets.token_bytes(_SECRET_BYTES), now or datetime.now(UTC))
+            self._write((*self._keys.keys, added))
+        return added.name
+
+    def retire(self, in_use: Collection[str], replaced_before: datetime) -> tuple[str, ...]:
+        """Removes old keys that are not in use, as no pseudonym is under them any more, and that were replaced before
+        a time: whoever had them open then has ended. Returns their names."""
+        with self._locked():
+            keys = self._keys.keys
+            gone = {
+                key.name
+                for key, following in pairwise(keys)
+                if key.name not in in_use and following.made < replaced_before
+            }
+            if gone:
+                self._write(tuple(key for key in keys if key.name not in gone))
+        return tuple(key.name for key in keys if key.name in gone)
+
+    @contextmanager
+    def _locked(self) -> Iterator[None]:
+        """Under the lock, what killed processes left is removed, and the newest keys are read."""
+        with journal_lock(self.path.parent, None, "the keys"):
+            for left in self.path.parent.glob(f".{self.path.name}.*"):
+                left.unlink(missing_ok=True)
+            self.look()
+            yield
+
+    def _write(self, keys: tuple[Key, ...]) -> None:
+        try:
+            _written(self.path, _Keys(self._keys.salt, keys)).replace(self.path)
+            sync(self.path.parent)
+        except OSError as error:
+            raise StoreError(f"{self.path} cannot be written ({error.strerror})") from error
+        self._look()
+
+    def _look(self) -> None:
+        self._stamp = file_stamp(self.path)
+        try:
+            self._keys = msgspec.json.decode(self.path.read_bytes(), type=_Keys)
+        except OSError as error:
+            raise StoreError(
+                f"the keys {self.path} cannot be read ({error.strerror}); without them nobody's events can be told: "
+                f"restore them, or name them by events.keys"
+            ) from error
+        except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+            raise StoreDamagedError(f"{self.path} is no file of keys ({error}); restore it from a backup") from error
+        if not self._keys.keys or not self._keys.salt:
+            raise StoreDamagedError(f"{self.path} has no key; restore it from a backup")
+        self._made: Callable[[str, str], str] = lru_cache(_PSEUDONYMS_REMEMBERED)(
+            partial(_pseudonym, self._keys.keys[-1])
+        )
+
+
+def key_name(pseudonym: str) -> str:
+    """The name of the key that made a pseudonym."""
+    return pseudonym.partition(_MARK)[0]
+
+
+def prefix(name: str) -> str:
+    """What every pseudonym begins with that a key of this name made."""
+    return f"{name}{_MARK}"
+
+
+def _pseudonym(key: Key, what: str, name: str) -> str:
+    digest = hmac.digest(key.secret, f"{what}\0{name}".encode(), "sha256")[:_PSEUDONYM_BYTES]
+    return f"{prefix(key.name)}{urlsafe_b64encode(digest).decode().rstrip('=')}"
+
+
+def _make(path: Path) -> None:
+    """A file of one new key; where another process makes one at the same time, that one stays."""
+    first = Key("k1", secrets.token_bytes(_SECRET_BYTES), datetime.now(UTC))
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        scratch = _written(path, _Keys(secrets.token_bytes(_SECRET_BYTES), (first,)))
+        with suppress(FileExistsError):
+            os.link(scratch, path)
+        scratch.unlink()
+        sync(path.parent)
+    except OSError as error:
+        raise StoreError(
+            f"the keys {path} cannot be made ({error.strerror}); see to the rights to its folder"
+        ) from error
+
+
+def _written(path: Path, keys: _Keys) -> Path:
+    """A file beside another, durable, that only its owner may read."""
+    descriptor, scratch = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(msgspec.json.format(msgspec.json.encode(keys), indent=1))
+        file.flush()
+        os.fsync(file.fileno())
+    return Path(scratch)
+
+
+# From an event as a store tells it to one that can be kept: checked, its ids replaced, its query masked.
+
+_BETWEEN = "\x1f"
+"""Between the values that an event's key is made of: no id has it."""
+_NEVER = datetime.min.replace(tzinfo=UTC)
+
+
+class Intake:
+    """What every event goes through before it is kept. Safe to share between threads."""
+
+    def __init__(self, pseudonyms: Pseudonyms, masker: Masker) -> None:
+        self.pseudonyms = pseudonyms
+        self.masker = masker
+        self._received = (_NEVER, 0)
+        """The last time of arrival, which many events share, and its milliseconds."""
+
+    def __reduce__(self) -> tuple[object, ...]:
+        # A worker process opens the same keys; what is remembered stays here.
+        return _opened, (self.pseudonyms.path, self.masker.regions)
+
+    def stored(self, event: Event, now: datetime) -> StoredEvent:
+        """The event as it is kept; `now` is when it came in. Raises EventError where it cannot be taken."""
+        event = sound(event, now)
+        time = milliseconds(event.time or now)
+        received = self._received
+        if received[0] is not now:
+            received = self._received = (now, milliseconds(now))
+        pseudonyms = self.pseudonyms
+        return StoredEvent(
+            pseudonyms.key(event.event_id or _content(event, time)),
+            event.kind.value,
+            time,
+            received[1],
+            pseudonyms.shopper(event.shopper),
+            pseudonyms.session(event.session),
+            event.query_id,
+            self.masker.masked(event.query),
+            event.product_id,
+            event.position,
+            event.quantity,
+            event.rating,
+            event.results,
+        )
+
+
+def _opened(keys: Path, regions: tuple[str, ...]) -> Intake:
+    return Intake(Pseudonyms(keys, make=False), Masker(regions))
+
+
+def differing(event: Event) -> EventError:
+    """The error for an event whose id another one has."""
+    what = f"event_id {event.event_id!r}" if event.event_id else "an event"
+    return EventError("another event's id", f"{what} was taken before and said otherwise; give each event its own id")
+
+
+def utc_now() -> datetime:
+    """The clock that events are taken by."""
+    return datetime.now(UTC)
+
+
+def _content(event: Event, time: int) -> str:
+    values = (event.kind.value, time, event.query_id, event.query, event.shopper, event.session, event.product_id)
+    numbers = (event.position, event.quantity, event.rating, event.results)
+    return _BETWEEN.join(map(str, (*values, *numbers)))

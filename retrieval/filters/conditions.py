@@ -1,0 +1,115 @@
+"""A filter made ready for a backend: names checked, values folded and typed. Four plain nodes under NOT, AND and OR."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+
+@dataclass(frozen=True, slots=True)
+class TextIn:
+    """The field has one of these folded texts. A boolean is the text "true" or "false"."""
+
+    field: str
+    values: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class NumberWithin:
+    """The field has a number (or a time, in seconds since 1970) between the two bounds."""
+
+    field: str
+    low: float = -math.inf
+    high: float = math.inf
+    include_low: bool = True
+    include_high: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class HasText:
+    """The field has any text."""
+
+    field: str
+
+
+@dataclass(frozen=True, slots=True)
+class HasNumber:
+    """The field has any number."""
+
+    field: str
+
+
+@dataclass(frozen=True, slots=True)
+class NotThat:
+    """Everything that the operand does not match."""
+
+    operand: Condition
+
+
+@dataclass(frozen=True, slots=True)
+class AllOf:
+    """Every operand matches; with none, everything does."""
+
+    operands: tuple[Condition, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class AnyOf:
+    """At least one operand matches; with none, nothing does."""
+
+    operands: tuple[Condition, ...]
+
+
+Condition = TextIn | NumberWithin | HasText | HasNumber | NotThat | AllOf | AnyOf
+
+
+def fields_of(condition: Condition) -> frozenset[str]:
+    """The names of the fields that a filter looks at."""
+    match condition:
+        case AllOf(operands) | AnyOf(operands):
+            return frozenset[str]().union(*map(fields_of, operands))
+        case NotThat(operand):
+            return fields_of(operand)
+        case _:
+            return frozenset((condition.field,))
+
+
+class Values(Protocol):
+    """One product's values by field, as `retrieval.filters.schema.Columns` has them."""
+
+    @property
+    def numbers(self) -> Mapping[str, Sequence[float]]:
+        """The numbers of each field."""
+        ...
+
+    @property
+    def texts(self) -> Mapping[str, Sequence[str]]:
+        """The folded texts of each field."""
+        ...
+
+
+def holds(condition: Condition, values: Values) -> bool:
+    """Whether one product's values pass a filter: what a keyword index does for all products at once."""
+    match condition:
+        case AllOf(operands):
+            return all(holds(each, values) for each in operands)
+        case AnyOf(operands):
+            return any(holds(each, values) for each in operands)
+        case NotThat(operand):
+            return not holds(operand, values)
+        case TextIn(field, wanted):
+            return not set(wanted).isdisjoint(values.texts.get(field, ()))
+        case HasText(field):
+            return field in values.texts
+        case HasNumber(field):
+            return field in values.numbers
+        case NumberWithin(field):
+            return any(_is_within(condition, number) for number in values.numbers.get(field, ()))
+
+
+def _is_within(wanted: NumberWithin, number: float) -> bool:
+    above = number >= wanted.low if wanted.include_low else number > wanted.low
+    below = number <= wanted.high if wanted.include_high else number < wanted.high
+    return above and below

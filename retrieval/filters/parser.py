@@ -1,0 +1,369 @@
+"""The filter language: text to a tree, parsed once and handed to every backend.
+
+    price < 100 AND brand = Bosch
+    colour IN (red, "dark blue") OR NOT category = "Tools > Drills"
+    price 10 TO 20 AND attributes.voltage EXISTS AND created >= "2024-01-31"
+
+AND binds tighter than OR, brackets group, keywords may be in any case. A bare word holds letters of any script, digits
+and `_ - . / +`; anything else stands in quotes, in which a backslash takes the next character as it is. A bare number
+is a number, unless it is a code (leading zeros, or more digits than a float holds); a quoted one is text.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Collection, Iterator, Sequence
+from dataclasses import replace
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+
+from retrieval.errors import FilterError, UnknownFieldError, close_names
+from retrieval.filters.ast import (
+    BOOLEANS,
+    KEYWORDS,
+    And,
+    Comparison,
+    Exists,
+    Filter,
+    In,
+    Leaf,
+    Not,
+    Operator,
+    Or,
+    Value,
+    fields_of,
+    format_filter,
+    leaves,
+    number_of,
+    stray_mark,
+    value_text,
+)
+
+if TYPE_CHECKING:
+    from lark import Lark, Token
+    from lark.exceptions import UnexpectedCharacters
+
+__all__ = [
+    "MAX_CHARACTERS",
+    "MAX_LISTED",
+    "MAX_NESTING",
+    "MAX_VALUES",
+    "And",
+    "Comparison",
+    "Exists",
+    "Filter",
+    "In",
+    "Leaf",
+    "Not",
+    "Operator",
+    "Or",
+    "Value",
+    "check_fields",
+    "fields_of",
+    "format_filter",
+    "leaves",
+    "misplaced",
+    "parse_filter",
+    "shortened",
+    "value_text",
+]
+
+
+MAX_CHARACTERS = 10_000
+MAX_NESTING = 50
+MAX_VALUES = 1_000
+
+_GRAMMAR = r"""
+?any: all | all (_OR all)+ -> any_of
+?all: one | one (_AND one)+ -> all_of
+?one: "(" any ")" | _NOT one -> negation | comparison
+?comparison: name OPERATOR value -> compare
+    | name _IN values -> among
+    | name _NOT _IN values -> not_among
+    | name _EXISTS -> exists
+    | name _NOT _EXISTS -> not_exists
+    | name bound _TO bound -> between
+values: "(" value ("," value)* ")"
+name: WORD | STRING
+value: WORD | STRING | NUMBER | BOOLEAN
+bound: NUMBER | STRING
+
+STRING: /"(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*'/s
+OPERATOR: /[<>!]=|[<>=]/
+WORD: /(?:[\w\-.\/+]|[^\x00-\x7f\s])+/
+%declare _AND _OR _NOT _IN _EXISTS _TO NUMBER BOOLEAN
+%ignore /\s+/
+"""
+
+
+class _Parser(Protocol):
+    """What is used of lark's interactive parser, whose own methods carry no types."""
+
+    def iter_parse(self) -> Iterator[Token]: ...
+    def feed_token(self, token: Token) -> object: ...
+    def feed_eof(self, last_token: Token | None = None) -> Filter: ...
+    def accepts(self) -> set[str]: ...
+
+
+class _Name(NamedTuple):
+    text: str
+    column: int
+
+
+def parse_filter(text: str) -> Filter | None:
+    """The tree of a filter expression; None when it is blank.
+
+    Raises FilterError with the column of the fault and what was expected there, or with the limit that was passed.
+    """
+    if not text.strip():
+        return None
+    if len(text) > MAX_CHARACTERS:
+        message = f"a filter may have at most {MAX_CHARACTERS:,} characters, this one has {len(text):,}"
+        raise FilterError(message, MAX_CHARACTERS + 1)
+    tree = _parse(text)
+    _check_count(tree)
+    return tree
+
+
+def _check_count(tree: Filter) -> None:
+    count = 0
+    for leaf in leaves(tree):
+        count += len(leaf.values) if isinstance(leaf, In) else 1
+        if count > MAX_VALUES:
+            message = f"column {leaf.column}: a filter may have at most {MAX_VALUES:,} values, this one has more"
+            raise FilterError(message, leaf.column)
+
+
+def _parse(text: str) -> Filter:
+    from lark.exceptions import UnexpectedCharacters, UnexpectedToken
+
+    parser: _Parser = _grammar().parse_interactive(text)
+    nesting = _Nesting()
+    read: list[Token] = []
+    try:
+        for token in parser.iter_parse():  # handed over before the parser takes it
+            nesting.take(token)
+            read.append(token)
+        return parser.feed_eof(read[-1])
+    except UnexpectedCharacters as error:
+        raise _unreadable(error, read) from None
+    except UnexpectedToken as error:
+        raise _unexpected(error.token, read, text) from None
+
+
+class _Nesting:
+    """Counts open brackets and the NOTs that still wait for what they negate, and stops at the limit."""
+
+    def __init__(self) -> None:
+        self._depth = 0
+        self._outer = [0]
+
+    def take(self, token: Token) -> None:
+        if token.type in ("LPAR", "_NOT"):
+            self._depth += 1
+            if self._depth > MAX_NESTING:
+                message = f"column {_column(token)}: brackets and NOTs may be nested {MAX_NESTING} deep, not deeper"
+                raise FilterError(message, _column(token))
+        if token.type == "LPAR":
+            self._outer.append(self._depth)
+        elif token.type == "RPAR" and len(self._outer) > 1:
+            self._outer.pop()
+            self._depth = self._outer[-1]
+        elif token.type in ("_AND", "_OR"):
+            self._depth = self._outer[-1]
+
+
+@functools.cache
+def _grammar() -> Lark:
+    """Built on first use: lark's import and the grammar cost a tenth of a second that a search without filter saves."""
+    from lark import Lark
+
+    # Called as the parser reduces, from the bottom up, so no depth of input can exhaust the stack. lark takes any
+    # object whose attributes are named after the rules.
+    builder: Any = SimpleNamespace(**{rule: _spread(function) for rule, function in _BUILDERS.items()})
+    callbacks = {"WORD": _classified}
+    return Lark(_GRAMMAR, start="any", parser="lalr", lexer="basic", transformer=builder, lexer_callbacks=callbacks)
+
+
+def _spread(function: Callable[..., object]) -> Callable[[list[object]], object]:
+    return lambda parts: function(*parts)
+
+
+def _classified(token: Token) -> Token:
+    """A bare word is a keyword, a boolean, a number or itself."""
+    upper = token.upper()
+    if upper in KEYWORDS:
+        kind = f"_{upper}"
+    elif upper in BOOLEANS:
+        kind = "BOOLEAN"
+    else:
+        kind = "WORD" if number_of(token) is None else "NUMBER"
+    return token.update(type=kind)
+
+
+def _named(token: Token) -> _Name:
+    name = _plain_text(token)
+    if not name:
+        raise FilterError(f"column {_column(token)}: a field's name cannot be empty", _column(token), ("a field",))
+    return _Name(name, _column(token))
+
+
+def _value(token: Token) -> Value:
+    if token.type == "NUMBER":
+        return float(token)
+    return BOOLEANS[token.upper()] if token.type == "BOOLEAN" else _plain_text(token)
+
+
+def _plain_text(token: Token) -> str:
+    if token.type == "WORD":
+        stray = stray_mark(token)
+        if stray:
+            column = _column(token) + token.index(stray)
+            message = f"column {column}: {stray!r} cannot stand in a bare word; put the text in quotes"
+            raise FilterError(message, column, ("a quoted text",))
+        return str(token)
+    characters = iter(token[1:-1])
+    return "".join(next(characters) if character == "\\" else character for character in characters)
+
+
+def _between(name: _Name, low: Value, high: Value) -> Filter:
+    return And((Comparison(name.text, ">=", low, name.column), Comparison(name.text, "<=", high, name.column)))
+
+
+_OPERATORS: dict[str, Operator] = {"=": "=", "!=": "!=", "<": "<", "<=": "<=", ">": ">", ">=": ">="}
+_BUILDERS: dict[str, Callable[..., object]] = {
+    "name": _named,
+    "value": _value,
+    "bound": _value,
+    "values": lambda *values: values,
+    "compare": lambda name, symbol, value: Comparison(name.text, _OPERATORS[symbol], value, name.column),
+    "among": lambda name, values: In(name.text, values, name.column),
+    "not_among": lambda name, values: Not(In(name.text, values, name.column)),
+    "exists": lambda name: Exists(name.text, name.column),
+    "not_exists": lambda name: Not(Exists(name.text, name.column)),
+    "between": _between,
+    "negation": Not,
+    "all_of": lambda *operands: And(operands),
+    "any_of": lambda *operands: Or(operands),
+}
+
+
+def _column(token: Token) -> int:
+    return (token.start_pos or 0) + 1
+
+
+def _unreadable(error: UnexpectedCharacters, read: list[Token]) -> FilterError:
+    column = (error.pos_in_stream or 0) + 1
+    if error.char in "\"'":
+        return FilterError(f"column {column}: the quote that opens here is never closed", column, (error.char,))
+    return misplaced(column, repr(error.char), read, _accepted(read))
+
+
+def _unexpected(token: Token, read: list[Token], text: str) -> FilterError:
+    if token.type == "$END":
+        return misplaced(len(text.rstrip()) + 1, "the end", read, _accepted(read))
+    before = read[:-1]
+    found = f"'{shortened(token)}'"
+    if token.type.startswith("_"):
+        found += " (a keyword; in quotes it is a text)"
+    return misplaced(_column(token), found, before, _accepted(before))
+
+
+def _accepted(before: list[Token]) -> set[str]:
+    """The terminals that may follow. Asked of a fresh parser: the failed one has reduced past what it accepted."""
+    parser: _Parser = _grammar().parse_interactive("")
+    for token in before:
+        parser.feed_token(token)
+    return parser.accepts()
+
+
+# What a filter's syntax error says: where, what was expected there, what stood there. Used by
+# `retrieval.filters.parser`.
+
+_FIELD = {"WORD", "STRING"}
+_VALUE = {"WORD", "STRING", "NUMBER", "BOOLEAN"}
+_EXPECTED = {
+    "OPERATOR": "an operator (=, !=, <, <=, >, >=)",
+    "_IN": "IN",
+    "_EXISTS": "EXISTS",
+    "_TO": "TO and the end of the range",
+    "RPAR": "')'",
+    "COMMA": "','",
+    "_AND": "AND",
+    "_OR": "OR",
+    "LPAR": "'('",
+    "$END": "the end of the filter",
+}
+
+
+def misplaced(column: int, found: str, before: Sequence[str], accepted: set[str]) -> FilterError:
+    """The error for something that may not stand at a column.
+
+    `before` are the tokens up to there, `accepted` the grammar's terminals that may follow them.
+    """
+    expected = _expected(accepted)
+    *others, final = expected
+    wanted = f"{', '.join(others)} or {final}" if others else final
+    after = f" after '{shortened(before[-1])}'" if before else ""
+    return FilterError(f"column {column}: expected {wanted}{after}, found {found}", column, expected)
+
+
+def shortened(token: str) -> str:
+    """A token, cut where it would swamp a message."""
+    return token if len(token) <= 40 else f"{token[:40]}..."
+
+
+def _expected(accepted: set[str]) -> tuple[str, ...]:
+    if accepted >= _VALUE:
+        return ("a value",)
+    if accepted >= _FIELD:
+        return ("a field",)
+    words = [word for terminal, word in _EXPECTED.items() if terminal in accepted]
+    if "NUMBER" in accepted:
+        words.append("a range (10 TO 20)" if "OPERATOR" in accepted else "a number or a quoted text")
+    return tuple(words)
+
+
+# The fields of a filter checked against those that a catalog has. Imported through `retrieval.filters.parser`.
+
+MAX_LISTED = 20
+
+
+def check_fields(tree: Filter, known: Collection[str]) -> Filter:
+    """The same filter with every field resolved: `colour` becomes `attributes.colour` where only that is known.
+
+    Raises UnknownFieldError with the column and up to three close names.
+    """
+    names = frozenset(known)
+
+    def resolve(node: Filter) -> Filter:
+        match node:
+            case Not():
+                return Not(resolve(node.operand))
+            case And():
+                return And(tuple(map(resolve, node.operands)))
+            case Or():
+                return Or(tuple(map(resolve, node.operands)))
+        return replace(node, field=_resolved(node, names))
+
+    return resolve(tree)
+
+
+def _resolved(leaf: Leaf, names: frozenset[str]) -> str:
+    for name in (leaf.field, f"attributes.{leaf.field}"):
+        if name in names:
+            return name
+    close = close_names(leaf.field, sorted(names), _short)
+    advice = f"did you mean {' or '.join(close)}?" if close else f"known fields: {_listed(names)}"
+    place = f"column {leaf.column}: " if leaf.column else ""
+    raise UnknownFieldError(f"{place}no field {leaf.field!r}; {advice}", leaf.field, close)
+
+
+def _short(name: str) -> str:
+    return name.removeprefix("attributes.")
+
+
+def _listed(names: frozenset[str]) -> str:
+    shown = sorted(names)[:MAX_LISTED]
+    more = f" and {len(names) - len(shown):,} more" if len(names) > len(shown) else ""
+    return (", ".join(shown) or "none") + more

@@ -1,0 +1,415 @@
+"""The fields of a catalog: which there are, what they hold, and how a filter is checked against them.
+
+A field holds text, numbers, or both (a feed may say "12" in one row and 12 in another). Booleans count as the texts
+"true" and "false", times as seconds since 1970, so a backend stores two kinds of column and no more.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+import re
+import unicodedata
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from enum import StrEnum
+from operator import attrgetter
+from types import MappingProxyType
+
+from retrieval.errors import FilterError, UnknownFieldError
+from retrieval.filters.conditions import AllOf, AnyOf, Condition, HasNumber, HasText, NotThat, NumberWithin, TextIn
+from retrieval.filters.parser import And, Comparison, Exists, Filter, In, Not, Or, Value, check_fields, value_text
+from retrieval.records import AttributeValue, Product
+
+CATEGORY_SEPARATOR = " > "
+LONGEST_VALUE = 256
+"""Longer texts are prose: found by searching, neither filtered by nor counted as a facet."""
+SORTABLE_CORE = ("price", "rating", "rating_count", "created", "updated")
+
+_SPACES = re.compile(r"\s+")
+_YEAR = re.compile(r"\d{4}", re.ASCII)
+
+
+class Kind(StrEnum):
+    """What a field holds."""
+
+    TEXT = "text"
+    NUMBER = "number"
+    BOOLEAN = "boolean"
+    TIME = "time"
+
+
+NUMERIC = frozenset({Kind.NUMBER, Kind.TIME})
+TEXTUAL = frozenset({Kind.TEXT, Kind.BOOLEAN})
+
+CORE_KINDS: Mapping[str, Kind] = {
+    "id": Kind.TEXT,
+    "brand": Kind.TEXT,
+    "category": Kind.TEXT,
+    "price": Kind.NUMBER,
+    "currency": Kind.TEXT,
+    "availability": Kind.TEXT,
+    "rating": Kind.NUMBER,
+    "rating_count": Kind.NUMBER,
+    "language": Kind.TEXT,
+    "created": Kind.TIME,
+    "updated": Kind.TIME,
+    "expires": Kind.TIME,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class FieldInfo:
+    """One field: what kinds of value it holds, and in how many products."""
+
+    name: str
+    kinds: frozenset[Kind]
+    products: int
+    place: int = 0
+    """Its number in the keyword index: a later version gives a field that stays the same one, so that what was indexed
+    for an unchanged product can be taken over."""
+
+    @property
+    def is_numeric(self) -> bool:
+        """Whether it has a column of numbers."""
+        return bool(self.kinds & NUMERIC)
+
+    @property
+    def is_textual(self) -> bool:
+        """Whether it has a column of texts."""
+        return bool(self.kinds & TEXTUAL)
+
+
+@dataclass(frozen=True, slots=True)
+class FieldCatalog:
+    """Every field of a version, by name."""
+
+    fields: Mapping[str, FieldInfo]
+    category_roots: frozenset[str] = frozenset()
+    """Folded names of the widest categories: such a name means the root, never a deeper level of another path."""
+
+    def condition(self, tree: Filter) -> Condition:
+        """Checks the names and types of a filter and folds its values.
+
+        Raises UnknownFieldError for a field that no product has, FilterError for a value of the wrong type.
+        """
+        return _condition(check_fields(tree, self.fields), self.fields)
+
+    def known(self, name: str, purpose: str) -> FieldInfo:
+        """The field of this name, or of the attribute of this name; raises UnknownFieldError naming close ones."""
+        checked = check_fields(Exists(name), self.fields)
+        if not isinstance(checked, Exists):
+            raise UnknownFieldError(f"{name!r} is no field to {purpose} by", name)
+        return self.fields[checked.field]
+
+    def sortable(self, name: str) -> FieldInfo:
+        """The numeric field of this name; raises UnknownFieldError for any other."""
+        info = self.known(name, "sort")
+        if not info.is_numeric:
+            numeric = [each.name for each in self.fields.values() if each.is_numeric]
+            close = tuple(dict.fromkeys([core for core in SORTABLE_CORE if core in numeric] + numeric))[:8]
+            message = f"sort: {info.name} holds text; sort by a number, such as {', '.join(close) or 'none here'}"
+            raise UnknownFieldError(message, name, close)
+        return info
+
+
+@dataclass(slots=True)
+class Columns:
+    """One product's values by field, as a keyword index stores them."""
+
+    numbers: dict[str, list[float]] = field(default_factory=dict)
+    texts: dict[str, list[str]] = field(default_factory=dict)
+    """Folded: what a filter compares with."""
+    shown: dict[str, list[str]] = field(default_factory=dict)
+    """The product's own spelling: what a facet counts. One spelling for each folded text."""
+
+
+def columns(product: Product, category_roots: Collection[str], only: Collection[str] | None = None) -> Columns:
+    """The columns of one product, or of its fields those that are named; repeated values once. They depend on nothing
+    else of the catalog than its roots."""
+    made = Columns()
+    for name, kind, value in field_values(product):
+        if only is not None and name not in only:
+            continue
+        if kind in NUMERIC:
+            numbers = made.numbers.setdefault(name, [])
+            if float(value) not in numbers:
+                numbers.append(float(value))
+        else:
+            _add_text(made, name, value_text(value), facet=True)
+    for level in product.category[1:]:
+        if fold(level) not in category_roots:
+            _add_text(made, "category", level, facet=False)
+    return made
+
+
+def _add_text(made: Columns, name: str, text: str, *, facet: bool) -> None:
+    folded = _folded_value(name, text)
+    texts = made.texts.setdefault(name, [])
+    if folded not in texts:
+        texts.append(folded)
+        if facet:
+            made.shown.setdefault(name, []).append(tidy(text))
+
+
+def tidy(text: str) -> str:
+    """Text with its runs of white space made single spaces, and without what UTF-8 cannot write."""
+    return _SPACES.sub(" ", text.encode("utf-8", "replace").decode()).strip()
+
+
+def fold(text: str) -> str:
+    """The form in which two spellings of one value are equal: width, case and white space do not count."""
+    return tidy(unicodedata.normalize("NFKC", text)).casefold()
+
+
+def field_values(product: Product) -> Iterator[tuple[str, Kind, Value]]:
+    """Every value of a product that can be filtered by: field, kind, value."""
+    core = (
+        ("id", product.id),
+        ("brand", product.brand),
+        ("currency", product.currency),
+        ("availability", product.availability.value if product.availability else ""),
+        ("language", product.language),
+        ("price", product.price),
+        ("rating", product.rating),
+        ("rating_count", product.rating_count),
+    )
+    for name, value in core:
+        if value is not None and value != "":
+            yield name, CORE_KINDS[name], value
+    for name, moment in (("created", product.created), ("updated", product.updated), ("expires", product.expires)):
+        if moment is not None:
+            yield name, Kind.TIME, _seconds(moment)
+    for depth in range(1, len(product.category) + 1):
+        yield "category", Kind.TEXT, CATEGORY_SEPARATOR.join(product.category[:depth])
+    for name, values in product.identifiers.items():
+        for value in values:
+            yield f"identifiers.{name}", Kind.TEXT, value
+    yield from _attribute_values(product)
+
+
+def _attribute_values(product: Product) -> Iterator[tuple[str, Kind, Value]]:
+    for name, value in product.attributes.items():
+        for kind, one in attribute_kinds(value):
+            yield f"attributes.{name}", kind, one
+
+
+def attribute_kinds(value: AttributeValue) -> Iterator[tuple[Kind, Value]]:
+    """The values of an attribute that can be filtered by, each with its kind."""
+    for one in value if isinstance(value, tuple) else (value,):
+        if isinstance(one, bool):
+            yield Kind.BOOLEAN, one
+        elif isinstance(one, int | float):
+            yield Kind.NUMBER, one
+        elif 0 < len(one) <= LONGEST_VALUE:
+            yield Kind.TEXT, one
+
+
+def _seconds(moment: datetime) -> float:
+    return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
+
+
+def _condition(tree: Filter, fields: Mapping[str, FieldInfo]) -> Condition:
+    match tree:
+        case Not(operand):
+            return NotThat(_condition(operand, fields))
+        case And(operands):
+            return AllOf(tuple(_condition(each, fields) for each in operands))
+        case Or(operands):
+            return AnyOf(tuple(_condition(each, fields) for each in operands))
+        case Exists():
+            return _exists(fields[tree.field])
+        case In():
+            return _equal(tree, fields[tree.field], tree.values)
+        case Comparison(_, "=", value):
+            return _equal(tree, fields[tree.field], (value,))
+        case Comparison(_, "!=", value):
+            return NotThat(_equal(tree, fields[tree.field], (value,)))
+        case Comparison():
+            return _ordered(tree, fields[tree.field])
+
+
+def _exists(info: FieldInfo) -> Condition:
+    present: list[Condition] = []
+    if info.is_textual:
+        present.append(HasText(info.name))
+    if info.is_numeric:
+        present.append(HasNumber(info.name))
+    return present[0] if len(present) == 1 else AnyOf(tuple(present))
+
+
+def _equal(leaf: Comparison | In, info: FieldInfo, values: Iterable[Value]) -> Condition:
+    """Equal to any of the values, in whichever columns the field has."""
+    either: list[Condition] = []
+    values = tuple(values)
+    if info.is_textual:
+        either.append(TextIn(info.name, tuple(_folded_value(info.name, value) for value in values)))
+    if info.is_numeric:
+        numbers = [_number(leaf, info, value, strict=not info.is_textual) for value in values]
+        either.extend(NumberWithin(info.name, number, number) for number in numbers if number is not None)
+    return either[0] if len(either) == 1 else AnyOf(tuple(either))
+
+
+def _folded_value(name: str, value: Value) -> str:
+    text = fold(value_text(value))
+    if name != "category":
+        return text
+    # "Tools>Drills" is how a person may type the path that is shown as "Tools > Drills".
+    return CATEGORY_SEPARATOR.join(level.strip() for level in text.split(CATEGORY_SEPARATOR.strip()))
+
+
+def _ordered(leaf: Comparison, info: FieldInfo) -> Condition:
+    if not info.is_numeric:
+        raise FilterError(
+            f"column {leaf.column}: {info.name} holds text, so '{leaf.operator}' cannot compare it; "
+            f"use = or IN, for example {info.name} = ...",
+            leaf.column,
+            ("=", "IN"),
+        )
+    number = _number(leaf, info, leaf.value, strict=True)
+    if number is None:
+        return AnyOf(())
+    if leaf.operator in {"<", "<="}:
+        return NumberWithin(info.name, high=number, include_high=leaf.operator == "<=")
+    return NumberWithin(info.name, low=number, include_low=leaf.operator == ">=")
+
+
+def _number(leaf: Comparison | In, info: FieldInfo, value: Value, *, strict: bool) -> float | None:
+    """The value as the field's numbers are stored; where it is none: FilterError if `strict`, else None."""
+    if not isinstance(value, str | bool) and Kind.NUMBER in info.kinds:
+        return float(value)
+    parsed = _parsed(value_text(value), info)
+    if parsed is None and strict:
+        wanted = "a date such as 2024-05-31" if Kind.TIME in info.kinds else "a number"
+        message = f"column {leaf.column}: {info.name} is compared with {wanted}, not with {value_text(value)!r}"
+        raise FilterError(message, leaf.column, (wanted,))
+    return parsed
+
+
+def _parsed(text: str, info: FieldInfo) -> float | None:
+    try:
+        if Kind.TIME in info.kinds:
+            # A bare year is read as its first day.
+            return _seconds(datetime.fromisoformat(f"{text}-01-01" if _YEAR.fullmatch(text) else text))
+        number = float(text)
+    except (ValueError, OverflowError):
+        return None
+    return number if math.isfinite(number) else None
+
+
+_Shape = tuple[tuple[bool, ...], str, tuple[str, ...], tuple[tuple[str, Kind], ...]]
+_MOST_SHAPES = 4_096
+
+
+class FieldCounter:
+    """Counts the fields of a catalog while it is read; counters over parts of it add up to one over all."""
+
+    def __init__(self) -> None:
+        self._kinds: Counter[tuple[str, Kind]] = Counter()
+        self._products: Counter[str] = Counter()
+        self._roots: Counter[str] = Counter()
+        self._shapes: Counter[_Shape] = Counter()
+        """Products by the fields that they have: far fewer than products, and counted together."""
+
+    def add(self, product: Product) -> None:
+        """Takes one more product into account."""
+        self._shapes[_shape(product)] += 1
+        if len(self._shapes) > _MOST_SHAPES:
+            self._count_shapes()
+
+    def remove(self, product: Product) -> None:
+        """Takes a product that was added out of account."""
+        self._shapes[_shape(product)] -= 1
+
+    def _count_shapes(self) -> None:
+        for (core, root, identifiers, attributes), count in self._shapes.items():
+            pairs = {pair for pair, is_there in zip(_CORE_PAIRS, core, strict=True) if is_there}
+            pairs.update((f"identifiers.{name}", Kind.TEXT) for name in identifiers)
+            pairs.update((f"attributes.{name}", kind) for name, kind in attributes)
+            for pair in pairs:
+                self._kinds[pair] += count
+            for name in {name for name, _ in pairs}:
+                self._products[name] += count
+            self._roots[root] += count
+        self._shapes.clear()
+
+    def merge(self, other: FieldCounter) -> None:
+        """Takes what another one counted into account."""
+        other._count_shapes()
+        self._kinds.update(other._kinds)
+        self._products.update(other._products)
+        self._roots.update(other._roots)
+
+    def __getstate__(self) -> dict[str, object]:
+        self._count_shapes()
+        return self.__dict__
+
+    def catalog(
+        self, before: FieldCatalog | None = None, spelling: Mapping[str, str] = MappingProxyType({})
+    ) -> FieldCatalog:
+        """What was counted, fields in the order of their names; those that `before` has keep their place there.
+
+        `spelling` says how some category levels were spelled in the end.
+        """
+        self._count_shapes()
+        kinds: dict[str, set[Kind]] = {name: {kind} for name, kind in CORE_KINDS.items()}
+        for (name, kind), count in self._kinds.items():
+            if count:
+                kinds.setdefault(name, set()).add(kind)
+        places = {name: info.place for name, info in before.fields.items()} if before else {}
+        following = itertools.count(max(places.values(), default=-1) + 1)
+        infos = {
+            name: FieldInfo(
+                name,
+                frozenset(kinds[name]),
+                self._products[name],
+                places[name] if name in places else next(following),
+            )
+            for name in sorted(kinds)
+        }
+        roots = (spelling.get(root, root) for root, count in self._roots.items() if root and count)
+        return FieldCatalog(infos, frozenset(map(fold, roots)))
+
+
+def extended(catalog: FieldCatalog, products: Iterable[Product]) -> FieldCatalog:
+    """A catalog with the fields that more products bring, behind those that it has; their counts stay."""
+    counter = FieldCounter()
+    for product in products:
+        counter.add(product)
+    grown = dict(catalog.fields)
+    for name, info in counter.catalog(catalog).fields.items():
+        known = catalog.fields.get(name)
+        if known is None:
+            grown[name] = info
+        elif not info.kinds <= known.kinds:
+            grown[name] = replace(known, kinds=known.kinds | info.kinds)
+    return catalog if grown == catalog.fields else FieldCatalog(grown, catalog.category_roots)
+
+
+def _shape(product: Product) -> _Shape:
+    """Which fields `field_values` gives of a product, the widest category, and the kinds of the attributes."""
+    attributes: list[tuple[str, Kind]] = []
+    for name, value in product.attributes.items():
+        kind = _OF_ONE_KIND.get(type(value))
+        if kind:
+            attributes.append((name, kind))
+        elif isinstance(value, str):
+            if 0 < len(value) <= LONGEST_VALUE:
+                attributes.append((name, Kind.TEXT))
+        else:
+            attributes += dict.fromkeys((name, each) for each, _ in attribute_kinds(value))
+    identifiers = product.identifiers
+    return (
+        tuple([value is not None and value not in _NOTHING for value in _core_values(product)]),
+        product.category[0] if product.category else "",
+        tuple(identifiers) if all(identifiers.values()) else tuple(name for name in identifiers if identifiers[name]),
+        tuple(attributes),
+    )
+
+
+_core_values = attrgetter(*CORE_KINDS)
+_CORE_PAIRS = tuple(CORE_KINDS.items())
+_NOTHING = ("", ())
+_OF_ONE_KIND: Mapping[type, Kind] = {bool: Kind.BOOLEAN, float: Kind.NUMBER, int: Kind.NUMBER}

@@ -1,0 +1,268 @@
+"""The vector index: FAISS over unit vectors, exact or approximate by size and memory. The only file that imports faiss.
+
+Whatever the index proposes is scored again with the stored vectors, so every score that leaves here is the exact inner
+product, and a filter that lets little through is answered by scanning just that.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+import faiss
+import numpy as np
+from numpy.typing import NDArray
+
+from retrieval.errors import StoreDamagedError
+from retrieval.index.vectors import CHUNK_ROWS, Rows, StoredVectors, Vectors, map_vectors
+from retrieval.store.signals import load_array
+
+INDEX_FILE = "index.faiss"
+ROWS_FILE = "rows.npy"
+"""For each vector of the index file its row (n,) int64; -1 where the row is gone or has another vector now."""
+
+EXACT_BELOW = 50_000
+"""Up to here a scan of everything takes no longer than a graph would, and misses nothing."""
+GRAPH_NEIGHBOURS = 32
+GRAPH_CONSTRUCTION = 200
+GRAPH_SEARCH = 1_000
+"""HNSW's M, efConstruction and efSearch (Malkov & Yashunin 2018, section 4)."""
+MOST_STALE = 0.2
+"""An index file is continued until this share of it is stale; then it is made anew."""
+SCAN_SHARE = 0.2
+"""A filter that lets less than this share through is answered by scanning what it allows."""
+_PROBES = 32
+_settled = threading.local()
+_GPU_MOST = 2_048
+"""FAISS's own limit for the number of results of one search on a GPU."""
+
+
+class IndexKind(StrEnum):
+    """How the nearest are found."""
+
+    EXACT = "exact"
+    GRAPH = "graph"
+    QUANTISED = "quantised"
+
+
+_WANTED = {
+    IndexKind.EXACT: lambda limit: limit + 50,
+    IndexKind.GRAPH: lambda limit: limit + limit // 2 + 50,
+    IndexKind.QUANTISED: lambda limit: limit * 10,
+}
+"""How many rows to ask each kind for, so that its rounding does not cost any of the `limit` nearest."""
+
+
+def choose_kind(count: int, dimension: int, memory: int) -> IndexKind:
+    """The kind for `count` vectors on a machine with `memory` bytes: never the caller's business.
+
+    A graph over 8-bit vectors is the faster one; past half of the memory, inverted lists over 4-bit vectors take a
+    third of its bytes.
+    """
+    if count <= EXACT_BELOW:
+        return IndexKind.EXACT
+    graph_bytes = count * (dimension + 2 * GRAPH_NEIGHBOURS * 4 + 16)
+    return IndexKind.GRAPH if graph_bytes <= memory // 2 else IndexKind.QUANTISED
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """What the vectors of an earlier folder have in common with the new ones."""
+
+    folder: Path
+    rows: Rows
+    """For each new row the earlier row that has the same vector, or -1 (n,)."""
+
+
+def build_index(folder: Path, kind: IndexKind | None = None, before: Kept | None = None) -> IndexKind:
+    """Writes, beside the vectors of a folder, what finds them; returns the kind, chosen by size and memory if not
+    given.
+
+    The index of an earlier folder of the same kind is continued where most of its vectors are still there: only the
+    new ones are added, which gives the same recall in a fraction of the time.
+    """
+    vectors = map_vectors(folder)
+    kind = kind or choose_kind(len(vectors), vectors.shape[1], physical_memory())
+    if kind is not IndexKind.EXACT:
+        index, rows = _continued(vectors, kind, before) or (_trained(vectors, kind), np.arange(len(vectors)))
+        faiss.write_index(index, str(folder / INDEX_FILE))
+        np.save(folder / ROWS_FILE, rows)
+    return kind
+
+
+def _continued(vectors: Vectors, kind: IndexKind, before: Kept | None) -> tuple[faiss.Index, Rows] | None:
+    """The earlier index with the vectors that it lacks, and the rows of all; None where it cannot be continued."""
+    if before is None or not (before.folder / INDEX_FILE).exists():
+        return None
+    index = _read(before.folder / INDEX_FILE)
+    if _kind_of(index) is not kind or index.d != vectors.shape[1]:
+        return None
+    rows_before = load_array(before.folder / ROWS_FILE)
+    new_row = np.full(len(map_vectors(before.folder)), -1, dtype=np.int64)
+    same = before.rows >= 0
+    new_row[before.rows[same]] = np.flatnonzero(same)
+    rows = np.where(rows_before >= 0, new_row[rows_before], -1)
+    missing = np.setdiff1d(np.arange(len(vectors)), rows)
+    if (rows < 0).sum() > MOST_STALE * len(rows) or len(missing) > MOST_STALE * len(rows):
+        return None
+    with _all_cores():
+        _add(index, vectors, missing)
+    return index, np.concatenate([rows, missing])
+
+
+def physical_memory() -> int:
+    """The machine's memory in bytes."""
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
+def gpu_count() -> int:
+    """The number of GPUs that this build of faiss can use; 0 for faiss-cpu."""
+    return int(faiss.get_num_gpus()) if hasattr(faiss, "StandardGpuResources") else 0
+
+
+class FaissIndex(StoredVectors):
+    """An opened vector index: read-only, safe to ask from many threads at once.
+
+    On a GPU, when there is one and `gpu` is not False, everything is scanned there.
+    """
+
+    def __init__(self, folder: Path, *, gpu: bool | None = None) -> None:
+        super().__init__(folder)
+        self._graph: Any = _read(folder / INDEX_FILE) if (folder / INDEX_FILE).exists() else None
+        self._rows = None if self._graph is None else load_array(folder / ROWS_FILE)
+        self._on_gpu = gpu_count() > 0 if gpu is None else gpu
+        self._index = self._gpu_index() if self._on_gpu else self._graph or self._exact_index()
+        found = self._index.ntotal if self._rows is None or self._on_gpu else int((self._rows >= 0).sum())
+        is_listed = self._rows is None or self._graph is None or len(self._rows) == self._graph.ntotal
+        if found != len(self._vectors) or not is_listed:
+            message = f"{folder}: {found} vectors in the index, {len(self._vectors)} beside it; rebuild it"
+            raise StoreDamagedError(message)
+        # FAISS's own rule: a GPU index answers one search at a time.
+        self._turn = threading.Lock() if self._on_gpu else contextlib.nullcontext()
+
+    @property
+    def kind(self) -> IndexKind:
+        """How the nearest are found."""
+        if self._graph is None or self._on_gpu:
+            return IndexKind.EXACT
+        return _kind_of(self._graph)
+
+    def _propose(self, query: Vectors, limit: int, allowed: Rows | None) -> Rows | None:
+        """More than `limit` rows that, by the index's own rounded scores, the nearest are among."""
+        if allowed is not None and len(allowed) < self.size * SCAN_SHARE:
+            return None
+        share = 1.0 if allowed is None else len(allowed) / self.size
+        if self._on_gpu:
+            return self._propose_on_gpu(query, limit, allowed, share)
+        wanted = min(self._index.ntotal, _WANTED[self.kind](limit))
+        parameters = self._parameters(wanted, share, self._selector(allowed))
+        _search_in_this_thread_alone()
+        _, found = self._index.search(query[None, :], wanted, params=parameters)
+        places = np.asarray(found[0][found[0] >= 0], dtype=np.int64)
+        return places if self._rows is None else self._rows[places]
+
+    def _selector(self, allowed: Rows | None) -> faiss.IDSelector | None:
+        """What the index may propose; None where that is everything."""
+        if allowed is None:
+            return None if self._rows is None or len(self._rows) == self.size else _bitmap(self._rows >= 0)
+        wanted = np.zeros(self.size + 1, dtype=bool)  # the last is where -1 points to
+        wanted[allowed] = True
+        return _bitmap(wanted if self._rows is None else wanted[self._rows])
+
+    def _parameters(
+        self, wanted: int, share: float, selector: faiss.IDSelector | None
+    ) -> faiss.SearchParameters | None:
+        chosen = {} if selector is None else {"sel": selector}
+        match self.kind:
+            case IndexKind.GRAPH:
+                # The graph is walked over what is not allowed too, so the list of candidates grows by what falls out.
+                return faiss.SearchParametersHNSW(efSearch=int(max(GRAPH_SEARCH, 2 * wanted) / share), **chosen)
+            case IndexKind.QUANTISED:
+                probes = int(max(_PROBES, self._index.nlist // 8) / share)
+                return faiss.SearchParametersIVF(nprobe=min(probes, self._index.nlist), **chosen)
+            case IndexKind.EXACT:
+                return faiss.SearchParameters(**chosen) if chosen else None
+
+    def _propose_on_gpu(self, query: Vectors, limit: int, allowed: Rows | None, share: float) -> Rows:
+        wanted = min(self.size, _GPU_MOST, int(limit / share * 1.5) + 50)
+        with self._turn:
+            _, found = self._index.search(query[None, :], max(wanted, min(limit, _GPU_MOST)))
+        rows = np.asarray(found[0][found[0] >= 0], dtype=np.int64)
+        return rows if allowed is None else rows[np.isin(rows, allowed, assume_unique=True)]
+
+    def _exact_index(self) -> faiss.Index:
+        # Half the bytes to scan in half the time; what it proposes is scored again with the whole numbers.
+        index = faiss.IndexScalarQuantizer(self.dimension, faiss.ScalarQuantizer.QT_fp16, faiss.METRIC_INNER_PRODUCT)
+        index.add(np.ascontiguousarray(self._vectors, dtype=np.float32))
+        return index
+
+    def _gpu_index(self) -> faiss.Index:
+        config = faiss.GpuIndexFlatConfig()
+        config.useFloat16 = True
+        # The resources must live as long as the index does.
+        self._resources = faiss.StandardGpuResources()
+        index = faiss.GpuIndexFlatIP(self._resources, self.dimension, config)
+        index.add(np.ascontiguousarray(self._vectors, dtype=np.float32))
+        return index
+
+
+def _kind_of(index: faiss.Index) -> IndexKind:
+    return IndexKind.GRAPH if isinstance(index, faiss.IndexHNSW) else IndexKind.QUANTISED
+
+
+def _trained(vectors: Vectors, kind: IndexKind) -> faiss.Index:
+    """An index over all vectors."""
+    count, dimension = vectors.shape
+    if kind is IndexKind.GRAPH:
+        index = faiss.IndexHNSWSQ(
+            dimension, faiss.ScalarQuantizer.QT_8bit, GRAPH_NEIGHBOURS, faiss.METRIC_INNER_PRODUCT
+        )
+        index.hnsw.efConstruction = GRAPH_CONSTRUCTION
+    else:
+        lists = max(1, min(count // 40, int(4 * count**0.5)))
+        index = faiss.index_factory(dimension, f"IVF{lists},SQ4", faiss.METRIC_INNER_PRODUCT)
+    sample = np.random.default_rng(0).permutation(count)[: max(100_000, count // 20)]
+    with _all_cores():
+        index.train(np.ascontiguousarray(vectors[np.sort(sample)], dtype=np.float32))
+        _add(index, vectors, np.arange(count))
+    return index
+
+
+def _add(index: faiss.Index, vectors: Vectors, rows: Rows) -> None:
+    for start in range(0, len(rows), CHUNK_ROWS):
+        index.add(np.ascontiguousarray(vectors[rows[start : start + CHUNK_ROWS]], dtype=np.float32))
+
+
+@contextlib.contextmanager
+def _all_cores() -> Iterator[None]:
+    """Lets FAISS work on all cores, whatever the calling thread was set to."""
+    before = faiss.omp_get_max_threads()
+    faiss.omp_set_num_threads(len(os.sched_getaffinity(0)))
+    try:
+        yield
+    finally:
+        faiss.omp_set_num_threads(before)
+
+
+def _search_in_this_thread_alone() -> None:
+    """Searches already run side by side; a team of threads for each would only make them wait for each other."""
+    if not getattr(_settled, "done", False):
+        faiss.omp_set_num_threads(1)
+        _settled.done = True
+
+
+def _bitmap(chosen: NDArray[np.bool_]) -> faiss.IDSelector:
+    return faiss.IDSelectorBitmap(np.packbits(chosen, bitorder="little"))
+
+
+def _read(path: Path) -> faiss.Index:
+    try:
+        return faiss.read_index(str(path))
+    except RuntimeError as error:
+        raise StoreDamagedError(f"{path} cannot be read ({error}); rebuild the index") from error

@@ -1,0 +1,109 @@
+"""Merging two retrievers' scores into one order.
+
+A merged score depends on the query and the product alone, not on what else was found, unless the method needs the list
+(z-scores, ranks). So a filter, a page or a facet never changes the order of what it leaves.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from retrieval.index.vectors import Background
+
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """What both retrievers say of the same n candidates.
+
+    `bm25` (n,) is 0 where no word matched; `cosine` (n,) is exact for every candidate, whoever proposed it; the ranks
+    (n,) count from 1 and are infinite for what a retriever did not propose.
+    """
+
+    words: int
+    """The number of words in the query."""
+    background: Background
+    """What the cosine of unrelated products is with this encoder and catalog."""
+    bm25: Array
+    cosine: Array
+    bm25_rank: Array
+    dense_rank: Array
+
+    @property
+    def similarity(self) -> Array:
+        """The cosine in deviations above that of unrelated products (n,)."""
+        return self.background.standardised(self.cosine)
+
+    def taken(self, places: NDArray[np.int64]) -> Evidence:
+        """Of the candidates at `places`, in their order."""
+        bm25_rank, dense_rank = self.bm25_rank[places], self.dense_rank[places]
+        return Evidence(self.words, self.background, self.bm25[places], self.cosine[places], bm25_rank, dense_rank)
+
+
+Merge = Callable[[Evidence], Array]
+
+
+def per_word(weight: float) -> Merge:
+    """BM25 for each word of the query, plus the weighted cosine in deviations above the background.
+
+    BM25 adds up over words while the cosine does not, so without the division a long query would hardly hear the
+    vectors. A convex combination with fixed normalisation in the sense of Bruch, Gai & Ingber 2023 (An Analysis of
+    Fusion Functions for Hybrid Retrieval, section 3).
+    """
+
+    def merge(evidence: Evidence) -> Array:
+        return evidence.bm25 / max(evidence.words, 1) + weight * evidence.similarity
+
+    return merge
+
+
+def by_maximum(weight: float) -> Merge:
+    """BM25 as a share of the query's best, plus the weighted cosine (theoretical-minimum, maximum scaling, ibid.
+    3.1)."""
+
+    def merge(evidence: Evidence) -> Array:
+        best = evidence.bm25.max(initial=0.0)
+        return evidence.bm25 / (best if best > 0 else 1.0) + weight * evidence.similarity
+
+    return merge
+
+
+def z_scores(weight: float) -> Merge:
+    """Both scores less their mean, over their deviation, the cosine weighted."""
+
+    def merge(evidence: Evidence) -> Array:
+        return _standardised(evidence.bm25) + weight * _standardised(evidence.cosine)
+
+    return merge
+
+
+def reciprocal_rank(k: float = 60.0) -> Merge:
+    """Reciprocal rank fusion (Cormack, Clarke & Büttcher 2009): ranks alone, whatever the scores."""
+
+    def merge(evidence: Evidence) -> Array:
+        return 1.0 / (k + evidence.bm25_rank) + 1.0 / (k + evidence.dense_rank)
+
+    return merge
+
+
+METHODS: Mapping[str, Merge] = {
+    "per-word": per_word(0.7),
+    "maximum": by_maximum(0.08),
+    "z-score": z_scores(0.25),
+    "rrf": reciprocal_rank(),
+}
+"""The methods that `shelfwise bench quality` compares; each with the weight that did best over the dev sets
+together."""
+DEFAULT = "per-word"
+
+
+def _standardised(scores: Array) -> Array:
+    if not len(scores):
+        return scores
+    deviation = scores.std()
+    return np.asarray((scores - scores.mean()) / (deviation if deviation > 0 else 1.0))

@@ -1,0 +1,287 @@
+"""What every keyword index can do: BM25 over finished terms, filters, facets, sort and exact identifiers.
+
+Rows number a version's products from 0 in the order of their ids, so a tie broken by row is a tie broken by product id.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from retrieval.filters.conditions import Condition
+from retrieval.filters.parser import value_text
+from retrieval.filters.schema import Columns, FieldCatalog, FieldInfo, Kind, fold
+from retrieval.records import Facet, FacetCount
+from retrieval.text.analysis import TermGroup
+
+Rows = NDArray[np.int64]
+Scores = NDArray[np.float32]
+MOST_SHARING = 50
+"""An identifier that more products carry ("does not apply") names none of them."""
+
+
+@dataclass(frozen=True, slots=True)
+class KeywordDocument:
+    """One product as a keyword index takes it: everything is analysed, folded and typed already."""
+
+    row: int
+    terms: Sequence[str]
+    identifiers: Sequence[str]
+    """Folded by `retrieval.text.analysis.identifier_key`."""
+    columns: Columns
+
+
+@dataclass(frozen=True, slots=True)
+class DocumentChange:
+    """What a live change makes of one row."""
+
+    row: int
+    sequence: int
+    """The number of the change, as the journal counts them: of two changes of a row the higher one stands."""
+    document: KeywordDocument | None
+    """None where the product is gone."""
+    product: bytes = b""
+    """The product as `retrieval.store.products` writes it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Matches:
+    """The best matches of a query, best first (ties by row), and how many products match in all."""
+
+    rows: Rows
+    scores: Scores
+    total: int
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """A set of products: those that match `groups`, and `rows` besides; of both only what `where` lets through.
+
+    Without groups it is `rows` alone, or, where `everything` is set, all products.
+    """
+
+    groups: tuple[TermGroup, ...] = ()
+    rows: Rows = field(default_factory=lambda: np.empty(0, dtype=np.int64))
+    where: Condition | None = None
+    everything: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Ordered:
+    """The first products of a selection in an order that is not their score's, and how many it has in all."""
+
+    rows: Rows
+    total: int
+
+
+@dataclass(frozen=True, slots=True)
+class Sort:
+    """An order by a numeric field: the first `limit` products of it; those without the field come last, ties by row."""
+
+    field: str
+    descending: bool
+    limit: int
+
+
+@dataclass(frozen=True, slots=True)
+class Retrieved:
+    """What the words of a query find."""
+
+    matches: Matches
+    """Under the filter."""
+    best: Matches
+    """Without it."""
+    identified: Rows
+    """The rows that carry the whole query as an identifier."""
+
+
+@dataclass(frozen=True, slots=True)
+class Completion:
+    """What is asked once the candidates are known: `rows` are those that the words alone did not find.
+
+    Facets and order are over everything that matches `groups`, and `rows`; of both only what `where` lets through.
+    """
+
+    rows: Rows
+    groups: tuple[TermGroup, ...]
+    where: Condition | None = None
+    facets: tuple[str, ...] = ()
+    facet_size: int = 100
+    sort: Sort | None = None
+    is_scored: bool = True
+    """Whether the scores of `rows` are wanted. Without a filter a row that is not among all matches has none."""
+
+
+@dataclass(frozen=True, slots=True)
+class Completed:
+    """The answer to a `Completion`."""
+
+    besides: Matches
+    """Those of the rows that the filter lets through, with their BM25."""
+    facets: dict[str, Facet]
+    ordered: Ordered | None = None
+
+
+class KeywordIndex(Protocol):
+    """An opened keyword index. It is read-only and may be asked from many threads at once."""
+
+    def changed(self, changes: Sequence[DocumentChange], catalog: FieldCatalog) -> KeywordIndex:
+        """This index with some rows replaced, added or gone.
+
+        This one stays as it is where it lies on this machine; one in a cluster is shared, and shows the change to
+        every process as soon as one of them makes it. `catalog` is the one this index was opened with, or an extension
+        of it up to `places` fields. Only the newest index may be changed, and by one thread at a time.
+        """
+        ...
+
+    def check_changeable(self) -> None:
+        """Raises ClusterError where a change could not be taken now."""
+        ...
+
+    @property
+    def places(self) -> int:
+        """How many fields the index has room for."""
+        ...
+
+    @property
+    def size(self) -> int:
+        """The number of products."""
+        ...
+
+    def retrieve(
+        self, groups: tuple[TermGroup, ...], identifier: str, limit: int, where: Condition | None = None
+    ) -> Retrieved:
+        """`search` with the filter and without it, and `identified`: all that the words alone can tell, in one go."""
+        ...
+
+    def complete(self, wanted: Completion) -> Completed:
+        """`score`, `facets` and `sort` for candidates that are known, in one go."""
+        ...
+
+    def search(self, groups: tuple[TermGroup, ...], limit: int, where: Condition | None = None) -> Matches:
+        """The `limit` best matches by BM25 (Robertson & Zaragoza 2009, section 3.2; k1 = 1.2, b = 0.75)."""
+        ...
+
+    def score(self, rows: Rows, groups: tuple[TermGroup, ...], where: Condition | None = None) -> Matches:
+        """Those of `rows` that `where` lets through, by row, with their BM25; 0 for a row that does not match."""
+        ...
+
+    def identified(self, key: str) -> Rows:
+        """The rows that carry this folded identifier, ascending; none where more than `MOST_SHARING` do."""
+        ...
+
+    def select(self, selection: Selection) -> Rows:
+        """Every row of the selection, ascending."""
+        ...
+
+    def count(self, selection: Selection) -> int:
+        """The number of products in the selection."""
+        ...
+
+    def facets(self, selection: Selection, fields: Sequence[str], size: int) -> dict[str, Facet]:
+        """For each field its `size` most frequent values in the selection, and the range of a numeric one."""
+        ...
+
+    def sort(self, selection: Selection, by: Sort) -> Ordered:
+        """The first products of a selection in an order by a sortable field."""
+        ...
+
+
+NO_ROWS: Rows = np.empty(0, dtype=np.int64)
+NO_MATCHES = Matches(NO_ROWS, np.empty(0, dtype=np.float32), 0)
+
+
+class InParts:
+    """The composed questions of a keyword index that asks nobody: one part after the other."""
+
+    def retrieve(
+        self: KeywordIndex,
+        groups: tuple[TermGroup, ...],
+        identifier: str,
+        limit: int,
+        where: Condition | None = None,
+    ) -> Retrieved:
+        """`search` with the filter and without it, and `identified`."""
+        best = self.search(groups, limit)
+        matches = best if where is None else self.search(groups, limit, where)
+        return Retrieved(matches, best, self.identified(identifier))
+
+    def complete(self: KeywordIndex, wanted: Completion) -> Completed:
+        """`score`, `facets` and `sort` for candidates that are known."""
+        selection = Selection(wanted.groups, np.sort(wanted.rows), wanted.where)
+        besides = self.score(wanted.rows, wanted.groups, wanted.where) if wanted.is_scored else NO_MATCHES
+        facets = self.facets(selection, wanted.facets, wanted.facet_size) if wanted.facets else {}
+        return Completed(besides, facets, self.sort(selection, wanted.sort) if wanted.sort else None)
+
+
+_STEPS = np.float32(1 << 14)
+LOOK_AHEAD = 16
+"""Matches behind the last one wanted that are ranked along, since one of them may tie with it."""
+
+
+def settled(scores: Scores) -> Scores:
+    """BM25 in steps of 2^-14, some 0.00006.
+
+    A sum in single precision depends in its last digits on the order of the words, which is another in every backend
+    and, in tantivy, for every product: without this, products with equal words would not tie, and so not come in the
+    order of their ids.
+    """
+    return np.asarray(np.round(scores * _STEPS) / _STEPS, dtype=np.float32)
+
+
+def best_first(rows: Rows, scores: Scores, limit: int) -> tuple[Rows, Scores]:
+    """The `limit` best of some matches by their settled scores, ties by row."""
+    scores = settled(scores)
+    order = np.lexsort((rows, -scores))[:limit]
+    return rows[order], scores[order]
+
+
+def minimum_matches(groups: Sequence[TermGroup]) -> int:
+    """How many words of a query a product must have to match: half of them, rounded up. A group that stands for
+    several words counts as so many, so that a phrase with synonyms loses no hit that its words had.
+
+    A total and facet counts over everything that shares one word with a long query would mean little; asking for more
+    loses recall that the vectors do not make up for (docs/decisions/0001-one-candidate-set.md).
+    """
+    return (sum(group.words for group in groups) + 1) // 2
+
+
+def make_facet(
+    info: FieldInfo,
+    texts: Iterable[tuple[str, int]],
+    numbers: Iterable[tuple[float, int]],
+    size: int,
+    span: tuple[float | None, float | None] = (None, None),
+) -> Facet:
+    """A facet from the values that a backend counted: most frequent first, ties by value, `size` at most.
+
+    "BOSCH" and "Bosch" are one value, shown in the spelling that more products have.
+
+    `span` is the lowest and the highest number, None where there is none; times are left out of it.
+
+    In a field of both kinds the number 12 and the text "12" are one value, as they are to a filter.
+    """
+    counts: dict[str, FacetCount] = {}
+    shown: list[tuple[str | float | bool, int]] = [(_shown_text(info, text), count) for text, count in texts]
+    shown.sort(key=lambda each: (-each[1], str(each[0])))
+    for value, count in itertools.chain(shown, ((_shown_number(info, number), count) for number, count in numbers)):
+        key = fold(value_text(value))
+        before = counts.get(key)
+        counts[key] = FacetCount(before.value if before else value, count + (before.count if before else 0))
+    ordered = sorted(counts.values(), key=lambda each: (-each.count, isinstance(each.value, str), each.value))
+    lowest, highest = (None, None) if Kind.TIME in info.kinds else span
+    return Facet(info.name, tuple(ordered[:size]), lowest, highest)
+
+
+def _shown_text(info: FieldInfo, text: str) -> str | bool:
+    return text == "true" if info.kinds == {Kind.BOOLEAN} else text
+
+
+def _shown_number(info: FieldInfo, number: float) -> str | float:
+    return datetime.fromtimestamp(number, UTC).isoformat() if Kind.TIME in info.kinds else number

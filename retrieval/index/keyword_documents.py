@@ -1,0 +1,156 @@
+"""What a keyword index holds of each product, kept in a file: every backend is filled from it, and the next version
+takes over the lines of unchanged products, whose text needs no second analysis."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import BinaryIO, Self
+
+import msgspec
+import zstandard
+
+from retrieval.errors import StoreDamagedError
+from retrieval.filters.schema import FieldCatalog
+from retrieval.index.keyword import KeywordDocument
+
+LINES_FILE = "lines.zst"
+_LEVEL = 1
+_LENGTH_BYTES = 4
+_BLOCK_BYTES = 1 << 17
+
+
+class KeywordLine(msgspec.Struct, frozen=True, array_like=True):
+    """A document without its row, its fields by their places in the catalog."""
+
+    text: str
+    """The terms, with blanks between them."""
+    identifiers: tuple[str, ...]
+    numbers: tuple[tuple[int, float], ...]
+    texts: str
+    """JSON: the texts of each field, folded."""
+    shown: str
+    """JSON: the texts of each field, as a facet counts them."""
+
+
+def keyword_line(document: KeywordDocument, catalog: FieldCatalog) -> KeywordLine:
+    """The line of one document, without the fields that the catalog does not have."""
+    fields, made = catalog.fields, document.columns
+    numbers = ((fields[name].place, number) for name, each in made.numbers.items() if name in fields for number in each)
+    return KeywordLine(
+        " ".join(document.terms),
+        tuple(document.identifiers),
+        tuple(numbers),
+        _by_place(made.texts, catalog),
+        _by_place(made.shown, catalog),
+    )
+
+
+def _by_place(texts: Mapping[str, list[str]], catalog: FieldCatalog) -> str:
+    placed = {f"t{catalog.fields[name].place}": each for name, each in texts.items() if name in catalog.fields}
+    return msgspec.json.encode(placed).decode() if placed else ""
+
+
+class KeywordBuilder:
+    """Writes the lines of a version's keyword index into an empty folder, documents in the order of their rows.
+
+    `before` is the folder of an index with the same fields in the same places, made by the same analysis: what it holds
+    of an unchanged product is taken over from there.
+    """
+
+    def __init__(self, folder: Path, catalog: FieldCatalog, before: Path | None = None) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self._folder = folder
+        self._catalog = catalog
+        self._lines = LineWriter(folder)
+        self._before = enumerate(read_lines(before)) if before else iter(())
+
+    def add(self, documents: Iterable[KeywordDocument]) -> None:
+        """Adds documents."""
+        for document in documents:
+            self.add_line(document.row, encode_line(keyword_line(document, self._catalog)))
+
+    def add_line(self, row: int, encoded: bytes) -> None:
+        """Adds a document that was made into its line elsewhere, by `encode_line(keyword_line(...))`."""
+        self._index(row, encoded)
+        self._lines.write(encoded)
+
+    def _index(self, row: int, encoded: bytes) -> None:
+        """What a backend on this machine does with a line besides."""
+
+    def add_as_before(self, row: int, row_before: int) -> None:
+        """Adds what the index before holds at `row_before`; these rows come in ascending order."""
+        for place, line in self._before:
+            if place == row_before:
+                return self.add_line(row, line)
+        raise StoreDamagedError(f"the keyword index before has no row {row_before}; rebuild the index")
+
+    def finish(self) -> Path:
+        """Ends the files and returns the folder that was written."""
+        self._lines.close()
+        return self._folder
+
+
+class LineWriter:
+    """Writes encoded lines, one after the other."""
+
+    def __init__(self, folder: Path) -> None:
+        self._file = (folder / LINES_FILE).open("wb")
+        self._packed: BinaryIO = zstandard.ZstdCompressor(_LEVEL).stream_writer(self._file, closefd=False)
+
+    def write(self, line: bytes) -> None:
+        """Adds one line."""
+        self._packed.write(len(line).to_bytes(_LENGTH_BYTES, "little") + line)
+
+    def close(self) -> None:
+        """Ends the file."""
+        self._packed.close()
+        self._file.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def read_lines(folder: Path) -> Iterator[bytes]:
+    """The encoded lines of a version's keyword index in the order of its rows; raises StoreDamagedError."""
+    path = folder / LINES_FILE
+    rest = b""
+    try:
+        with path.open("rb") as file:
+            for chunk in _unpacked(file):
+                unread = rest + chunk
+                start = 0
+                while line := _line_at(unread, start):
+                    yield line
+                    start += _LENGTH_BYTES + len(line)
+                rest = unread[start:]
+    except (OSError, EOFError, zstandard.ZstdError) as error:
+        raise StoreDamagedError(f"{path} cannot be read ({error}); rebuild the index") from error
+    if rest:
+        raise StoreDamagedError(f"{path} breaks off; rebuild the index")
+
+
+def _unpacked(file: BinaryIO) -> Iterator[bytes]:
+    # Not zstandard's stream reader: it takes a truncated file for a whole one.
+    frame = zstandard.ZstdDecompressor().decompressobj()
+    while block := file.read(_BLOCK_BYTES):
+        yield frame.decompress(block)
+    if not frame.eof or frame.unused_data:
+        raise EOFError("the compressed data does not end with its end mark")
+
+
+def _line_at(unread: bytes, start: int) -> bytes:
+    """The line whose length stands at `start`, or nothing while it is not there whole; no line is empty."""
+    begin = start + _LENGTH_BYTES
+    end = begin + int.from_bytes(unread[start:begin], "little")
+    return unread[begin:end] if end <= len(unread) else b""
+
+
+encode_line = msgspec.msgpack.Encoder().encode
+decode_line = msgspec.msgpack.Decoder(KeywordLine).decode

@@ -1,0 +1,393 @@
+"""The keyword index on one machine: tantivy, on disk and memory-mapped. The only file that imports tantivy.
+
+A field's numbers live in a float column of their own (`n7`), its texts under one key (`t7`) of two JSON fields:
+`filter` holds them folded, `facet` as they are shown. The number is the field's place in the catalog, so no field name
+of a feed ever meets tantivy's own syntax.
+"""
+
+from __future__ import annotations
+
+import math
+import tempfile
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from copy import copy
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tantivy
+from tantivy import Occur, Query
+
+from retrieval.errors import StoreDamagedError, StoreError
+from retrieval.filters.conditions import AllOf, AnyOf, Condition, HasNumber, HasText, NotThat, NumberWithin, TextIn
+from retrieval.filters.schema import FieldCatalog, FieldInfo
+from retrieval.index.keyword import (
+    LOOK_AHEAD,
+    MOST_SHARING,
+    NO_MATCHES,
+    NO_ROWS,
+    DocumentChange,
+    InParts,
+    Matches,
+    Ordered,
+    Rows,
+    Scores,
+    Selection,
+    Sort,
+    best_first,
+    make_facet,
+    minimum_matches,
+    settled,
+)
+from retrieval.index.keyword_documents import KeywordBuilder, KeywordLine, decode_line, keyword_line
+from retrieval.records import Facet
+from retrieval.text.analysis import TermGroup
+
+TEXT = "text"
+IDENTIFIERS = "identifiers"
+ROW = "row"
+_HEAP_BYTES = 256 * 1024 * 1024
+_LIVE_HEAP_BYTES = 15_000_000
+"""tantivy's least; live changes are few."""
+_SPARE_PLACES = 64
+_MOST_BUCKETS = 65_000
+"""tantivy refuses more; a field with more values than this has no use as a facet."""
+Hits = Sequence[tuple[float, tantivy.DocAddress]]
+
+
+class TantivyBuilder(KeywordBuilder):
+    """Writes a keyword index into an empty folder, documents in the order of their rows."""
+
+    def __init__(self, folder: Path, catalog: FieldCatalog, before: Path | None = None) -> None:
+        super().__init__(folder, catalog, before)
+        # One thread keeps documents in the order of their rows, so that equal scores come out in that order.
+        with _written(folder):
+            self._writer = tantivy.Index(_schema(catalog), str(folder)).writer(_HEAP_BYTES, 1)
+
+    def _index(self, row: int, encoded: bytes) -> None:
+        document = _document(row, decode_line(encoded))
+        with _written(self._folder):
+            self._writer.add_document(document)
+
+    def finish(self) -> Path:
+        """Commits and returns the folder that was written."""
+        folder = super().finish()
+        with _written(folder):
+            self._writer.commit()
+            self._writer.wait_merging_threads()
+        for lock in folder.glob("*.lock"):
+            lock.unlink()
+        return folder
+
+
+@contextmanager
+def _written(folder: Path) -> Iterator[None]:
+    """Raises StoreError where tantivy, whose errors are all ValueError, cannot write."""
+    try:
+        yield
+    except ValueError as error:
+        raise StoreError(f"{folder} cannot be written to ({error}); see to the disk, then try again") from error
+
+
+class TantivyIndex(InParts):
+    """An opened keyword index: read-only, safe to ask from many threads at once."""
+
+    def __init__(self, folder: Path, catalog: FieldCatalog) -> None:
+        self._copy = _WorkingCopy(folder, catalog)
+        self._searcher = self._copy.searcher()
+        self._schema = self._copy.schema
+        self._catalog = catalog
+        self._ties_by_row = self._searcher.num_segments < 2
+
+    def changed(self, changes: Sequence[DocumentChange], catalog: FieldCatalog) -> TantivyIndex:
+        """This index with some rows replaced, added or gone; this one stays as it is.
+
+        `catalog` is the one this index was opened with, or an extension of it up to `places` fields. Only the newest
+        index may be changed, and by one thread at a time. Until the next version the word statistics count replaced
+        documents too.
+        """
+        lines = [(each.row, keyword_line(each.document, catalog)) for each in changes if each.document]
+        searcher = self._copy.replace(lines, [each.row for each in changes])
+        newer = copy(self)
+        newer._searcher, newer._catalog, newer._ties_by_row = searcher, catalog, False
+        return newer
+
+    def check_changeable(self) -> None:
+        """Nothing stands in the way of a change that could be told before it is tried."""
+
+    @property
+    def places(self) -> int:
+        """How many fields the index has room for."""
+        return _places_used(self._copy.catalog) + _SPARE_PLACES
+
+    @property
+    def size(self) -> int:
+        """The number of products."""
+        return int(self._searcher.num_docs)
+
+    def search(self, groups: tuple[TermGroup, ...], limit: int, where: Condition | None = None) -> Matches:
+        """The `limit` best matches by BM25, best first, ties by row."""
+        match = self._match(groups)
+        if match is None or limit < 1:
+            return NO_MATCHES
+        query = self._filtered(match, where)
+        result = self._searcher.search(query, min(limit + LOOK_AHEAD, max(self.size, 1)))
+        total = _count(result)
+        rows, scores = self._scored(self._with_ties(query, result.hits, total))
+        return Matches(*best_first(rows, scores, limit), total)
+
+    def score(self, rows: Rows, groups: tuple[TermGroup, ...], where: Condition | None = None) -> Matches:
+        """Those of `rows` that `where` lets through, by row, with their BM25; 0 for a row that does not match."""
+        if not len(rows):
+            return NO_MATCHES
+        match = self._match(groups)
+        clauses = [(Occur.Must, self._rows(rows))]
+        if where is not None:
+            clauses.append((Occur.Must, Query.const_score_query(self._where(where), 0.0)))
+        if match is not None:
+            clauses.append((Occur.Should, match))
+        hits = self._searcher.search(Query.boolean_query(clauses), len(rows), count=False).hits
+        found, scores = self._scored(hits)
+        order = np.argsort(found)
+        return Matches(found[order], settled(scores[order]), total=len(found))
+
+    def identified(self, key: str) -> Rows:
+        """The rows that carry this folded identifier, ascending; none where more than `MOST_SHARING` do."""
+        if not key:
+            return NO_ROWS
+        rows = self._all_rows(Query.term_query(self._schema, IDENTIFIERS, key, "basic"))
+        return rows if len(rows) <= MOST_SHARING else NO_ROWS
+
+    def select(self, selection: Selection) -> Rows:
+        """Every row of the selection, ascending."""
+        return self._all_rows(self._selected(selection))
+
+    def count(self, selection: Selection) -> int:
+        """The number of products in the selection."""
+        return _count(self._searcher.search(self._selected(selection), 1))
+
+    def facets(self, selection: Selection, fields: Sequence[str], size: int) -> dict[str, Facet]:
+        """For each field its `size` most frequent values in the selection, and the range of a numeric one."""
+        infos = [self._catalog.fields[name] for name in fields]
+        query = self._selected(selection)
+        return {info.name: self._facet(info, query, size) for info in infos}
+
+    def sort(self, selection: Selection, by: Sort) -> Ordered:
+        """The first products of a selection in an order by a numeric field."""
+        hits = self._searcher.search(self._selected(selection), max(self.size, 1), count=False).hits
+        addresses = [address for _, address in hits]
+        rows = np.array(self._searcher.fast_field_values(ROW, addresses), dtype=np.int64)
+        column = f"n{self._catalog.fields[by.field].place}"
+        values = np.array(self._searcher.fast_field_values(column, addresses), dtype=np.float64)
+        # None became NaN, and NaN sorts last whichever way the numbers go.
+        order = np.lexsort((rows, -values if by.descending else values))
+        return Ordered(rows[order[: by.limit]], len(rows))
+
+    def _match(self, groups: tuple[TermGroup, ...]) -> Query | None:
+        wanted = [self._group(group) for group in groups]
+        if not wanted:
+            return None
+        if len(wanted) == 1:
+            return wanted[0]
+        # Counted again, without a score, for each further word that it stands for.
+        for query, group in zip(tuple(wanted), groups, strict=True):
+            wanted += [Query.const_score_query(query, 0.0)] * (group.words - 1)
+        return Query.boolean_query([(Occur.Should, each) for each in wanted], minimum_matches(groups))
+
+    def _group(self, group: TermGroup) -> Query:
+        alternatives = [self._conjunction(terms) for terms in group.alternatives]
+        return alternatives[0] if len(alternatives) == 1 else Query.disjunction_max_query(alternatives)
+
+    def _conjunction(self, terms: tuple[str, ...]) -> Query:
+        wanted = [Query.term_query(self._schema, TEXT, term, "freq") for term in terms]
+        return wanted[0] if len(wanted) == 1 else Query.boolean_query([(Occur.Must, each) for each in wanted])
+
+    def _rows(self, rows: Iterable[int]) -> Query:
+        # Ten times faster than a term set of the same 200 rows, which walks the whole dictionary.
+        each = [Query.term_query(self._schema, ROW, int(row), "basic") for row in rows]
+        return Query.const_score_query(Query.boolean_query([(Occur.Should, one) for one in each]), 0.0)
+
+    def _filtered(self, match: Query, where: Condition | None) -> Query:
+        if where is None:
+            return match
+        return Query.boolean_query(
+            [(Occur.Must, match), (Occur.Must, Query.const_score_query(self._where(where), 0.0))]
+        )
+
+    def _selected(self, selection: Selection) -> Query:
+        parts = [] if (match := self._match(selection.groups)) is None else [match]
+        if len(selection.rows):
+            parts.append(self._rows(selection.rows))
+        if selection.everything:
+            parts = [Query.all_query()]
+        either = Query.boolean_query([(Occur.Should, part) for part in parts]) if parts else Query.empty_query()
+        return self._filtered(either, selection.where)
+
+    def _where(self, condition: Condition) -> Query:
+        match condition:
+            case AllOf(operands):
+                return Query.boolean_query([(Occur.Must, self._where(each)) for each in operands] or [_EVERYTHING])
+            case AnyOf(operands):
+                if not operands:
+                    return Query.empty_query()
+                return Query.boolean_query([(Occur.Should, self._where(each)) for each in operands])
+            case NotThat(operand):
+                return Query.boolean_query([_EVERYTHING, (Occur.MustNot, self._where(operand))])
+            case TextIn(field, values):
+                path = f"filter.t{self._catalog.fields[field].place}"
+                each = [Query.term_query(self._schema, path, value, "basic") for value in values]
+                return Query.boolean_query([(Occur.Should, one) for one in each])
+            case HasText(field):
+                return Query.exists_query(f"facet.t{self._catalog.fields[field].place}")
+            case HasNumber(field):
+                return Query.exists_query(f"n{self._catalog.fields[field].place}")
+            case NumberWithin():
+                return self._within(condition)
+
+    def _within(self, condition: NumberWithin) -> Query:
+        return Query.range_query(
+            self._schema,
+            f"n{self._catalog.fields[condition.field].place}",
+            tantivy.FieldType.Float,
+            None if condition.low == -math.inf else condition.low,
+            None if condition.high == math.inf else condition.high,
+            condition.include_low,
+            condition.include_high,
+        )
+
+    def _facet(self, info: FieldInfo, query: Query, size: int) -> Facet:
+        place = info.place
+        texts = self._buckets(query, f"facet.t{place}") if info.is_textual else []
+        if not info.is_numeric:
+            return make_facet(info, texts, (), size)
+        numbers = [(float(value), count) for value, count in self._buckets(query, f"n{place}")]
+        span = self._searcher.aggregate(query, {"span": {"stats": {"field": f"n{place}"}}})["span"]
+        return make_facet(info, texts, numbers, size, (span["min"], span["max"]))
+
+    def _buckets(self, query: Query, column: str) -> list[tuple[Any, int]]:
+        """Each value of a column with its count. One column at a time: tantivy bounds the buckets of a request."""
+        wanted = {"values": {"terms": {"field": column, "size": _MOST_BUCKETS}}}
+        buckets = self._searcher.aggregate(query, wanted)["values"]["buckets"]
+        return [(bucket["key"], bucket["doc_count"]) for bucket in buckets]
+
+    def _with_ties(self, query: Query, hits: Hits, total: int) -> Hits:
+        """The hits and whatever ties with the last, where equal scores come in no order of rows: in an index of several
+        segments, or one that was changed."""
+        if self._ties_by_row or not hits:
+            return hits
+        last = hits[-1][0]
+        while len(hits) < total and hits[-1][0] == last:
+            hits = self._searcher.search(query, 2 * len(hits), count=False).hits
+        return hits
+
+    def _scored(self, hits: Hits) -> tuple[Rows, Scores]:
+        return self._row_numbers(hits), np.array([score for score, _ in hits], dtype=np.float32)
+
+    def _row_numbers(self, hits: Hits) -> Rows:
+        values = self._searcher.fast_field_values(ROW, [address for _, address in hits])
+        return np.array(values, dtype=np.int64)
+
+    def _all_rows(self, query: Query) -> Rows:
+        hits = self._searcher.search(Query.const_score_query(query, 1.0), max(self.size, 1), count=False).hits
+        return np.sort(self._row_numbers(hits))
+
+
+_EVERYTHING = (Occur.Must, Query.all_query())
+
+
+class _WorkingCopy:
+    """Links to an index's files in a folder of our own: tantivy writes a lock beside what it reads, and new segments
+    when something changes, while a published folder is only read."""
+
+    def __init__(self, folder: Path, catalog: FieldCatalog) -> None:
+        self.catalog = catalog
+        # Lives as long as this object: tantivy looks into the folder from time to time.
+        self._links = _linked(folder)
+        self._writer: tantivy.IndexWriter | None = None
+        try:
+            self._index = tantivy.Index.open(self._links.name)
+            self._index.config_reader("manual")
+        except ValueError as error:
+            message = f"{folder} holds no keyword index that can be opened ({error}); rebuild the index"
+            raise StoreDamagedError(message) from error
+        self.schema = self._index.schema
+
+    def searcher(self) -> tantivy.Searcher:
+        """What is committed now; later changes do not reach it."""
+        return self._index.searcher()
+
+    def replace(self, lines: Iterable[tuple[int, KeywordLine]], gone: Iterable[int]) -> tantivy.Searcher:
+        """Removes the documents of the rows `gone`, adds those of `lines`, and returns a searcher that sees it.
+
+        Raises StoreError where nothing can be written; nothing is changed then.
+        """
+        documents = [_document(row, line) for row, line in lines]
+        # A writer that failed is of no more use; what it did not commit goes with it.
+        writer, self._writer = self._writer, None
+        with _written(Path(self._links.name)):
+            writer = writer or self._new_writer()
+            for row in gone:
+                writer.delete_documents_by_query(Query.term_query(self.schema, ROW, int(row), "basic"))
+            for document in documents:
+                writer.add_document(document)
+            writer.commit()
+            self._index.reload()
+        self._writer = writer
+        return self.searcher()
+
+    def _new_writer(self) -> tantivy.IndexWriter:
+        writer = self._index.writer(_LIVE_HEAP_BYTES, 1)
+        # What a writer that failed began under a name would stop this one, which comes to the same names.
+        writer.garbage_collect_files()
+        return writer
+
+
+def _linked(folder: Path) -> tempfile.TemporaryDirectory[str]:
+    """A folder of our own with links to an index's files."""
+    try:
+        links = tempfile.TemporaryDirectory(prefix="shelfwise-", ignore_cleanup_errors=True)
+        for path in folder.iterdir() if folder.is_dir() else ():
+            Path(links.name, path.name).symlink_to(path.resolve())
+    except OSError as error:
+        message = f"no temporary folder can be made to open {folder} in ({error.strerror}); see to its disk"
+        raise StoreError(message) from error
+    return links
+
+
+def _document(row: int, line: KeywordLine) -> tantivy.Document:
+    # Not as one JSON text: tantivy's reader of JSON rounds some numbers in their last digit, and a filter misses them.
+    made = tantivy.Document()
+    made.add_unsigned(ROW, row)
+    made.add_text(TEXT, line.text)
+    for key in line.identifiers:
+        made.add_text(IDENTIFIERS, key)
+    for place, number in line.numbers:
+        made.add_float(f"n{place}", number)
+    if line.texts:
+        made.add_json("filter", line.texts)
+    if line.shown:
+        made.add_json("facet", line.shown)
+    return made
+
+
+def _count(result: tantivy.SearchResult) -> int:
+    """The number of matches, which tantivy's type stub leaves out."""
+    return int(getattr(result, "count", 0) or 0)
+
+
+def _schema(catalog: FieldCatalog) -> tantivy.Schema:
+    builder = tantivy.SchemaBuilder()
+    builder.add_unsigned_field(ROW, indexed=True, fast=True)
+    builder.add_text_field(TEXT, tokenizer_name="whitespace", index_option="freq")
+    builder.add_text_field(IDENTIFIERS, tokenizer_name="raw", index_option="basic")
+    builder.add_json_field("filter", tokenizer_name="raw", index_option="basic")
+    builder.add_json_field("facet", tokenizer_name="raw", index_option="basic", fast=True)
+    # Every field may come to hold numbers, and some fields are yet to come: a live change cannot alter the schema.
+    for place in range(_places_used(catalog) + _SPARE_PLACES):
+        builder.add_float_field(f"n{place}", fast=True)
+    return builder.build()
+
+
+def _places_used(catalog: FieldCatalog) -> int:
+    return max((info.place for info in catalog.fields.values()), default=-1) + 1

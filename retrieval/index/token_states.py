@@ -1,0 +1,274 @@
+"""The token states of a version's products: int8, memory-mapped, what the ranker reads of a product's words.
+
+states/
+  states.npy     (total, d) int8: the products' tokens end to end, each a unit vector times 127
+  ids.npy        (total,) int32: the tokens' ids in the encoder's vocabulary
+  offsets.npy    (n + 1,) int64: where each product's tokens begin
+  idf.npy        (vocabulary,) float32: how rare each token is in the catalog
+  states.json    StatesFacts
+
+Of each product the first tokens of the text that became its vector are kept, as the encoder states them in the same run
+(late interaction over stored states: Khattab & Zaharia 2020, ColBERT, section 3.2).
+"""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from retrieval.encoders.base import Tokens, unit_rows
+from retrieval.errors import StoreDamagedError
+from retrieval.store.signals import GrowingArray, load_array
+
+STATES_FILE = "states.npy"
+IDS_FILE = "ids.npy"
+OFFSETS_FILE = "offsets.npy"
+IDF_FILE = "idf.npy"
+FACTS_FILE = "states.json"
+STATES_FILES = (STATES_FILE, IDS_FILE, OFFSETS_FILE, IDF_FILE, FACTS_FILE)
+FORMAT = 1
+DIMENSION = 96
+"""Columns of stored states unless a rebuild is told otherwise: 20 tokens of a product take 2,000 bytes."""
+MOST_TOKENS = 32
+"""Tokens of a product that are kept."""
+SCALE = 127
+"""A state of length 1 times this is what is stored."""
+PADDING = -1
+
+Rows = NDArray[np.int64]
+
+
+class StatesFacts(msgspec.Struct, frozen=True):
+    """What states.json holds, and the manifest of a version with states."""
+
+    encoder: str
+    """Identity of the encoder that made them."""
+    dimension: int
+    products: int
+    tokens: int
+    """Of all products together."""
+    vocabulary: int
+    """All token ids are below it."""
+    most: int = MOST_TOKENS
+    """Tokens of a product that are kept."""
+    format: int = FORMAT
+
+
+@dataclass(frozen=True, slots=True)
+class ProductTokens:
+    """The tokens of c products, padded to those of the longest; a product without states has only padding."""
+
+    ids: NDArray[np.int32]
+    """(c, t), -1 behind a product's last token."""
+    states: NDArray[np.int8]
+    """(c, t, d), rows of length about 127; zeros where there is no token."""
+
+    @property
+    def has_any(self) -> NDArray[np.bool_]:
+        """Which products have any token (c,)."""
+        return np.asarray((self.ids >= 0).any(axis=1))
+
+    @classmethod
+    def none(cls, count: int, dimension: int) -> ProductTokens:
+        """Of products without states."""
+        return cls(np.empty((count, 0), np.int32), np.empty((count, 0, dimension), np.int8))
+
+
+class TokenStates(Protocol):
+    """The token states of a snapshot's products, by row. Read-only; may be asked from many threads at once."""
+
+    @property
+    def encoder(self) -> str:
+        """Identity of the encoder that made them."""
+        ...
+
+    @property
+    def dimension(self) -> int:
+        """Columns of the states."""
+        ...
+
+    @property
+    def idf(self) -> NDArray[np.float32]:
+        """How rare each token is (vocabulary,): ln((n + 1) / (df + 1)) + 1, df of the n products having it."""
+        ...
+
+    def cut(self, query: Tokens) -> Tokens:
+        """A query's tokens with as many columns of states as the products' have."""
+        ...
+
+    def gather(self, rows: Rows) -> ProductTokens:
+        """The tokens of the products at `rows` (c,), in their order."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class TokenRuns:
+    """The tokens of m texts, those of each in one run of two long arrays."""
+
+    ids: NDArray[np.int32]
+    """(total,)"""
+    states: NDArray[np.int8]
+    """(total, d)"""
+    starts: NDArray[np.int64]
+    """(m,)"""
+    lengths: NDArray[np.int32]
+    """(m,)"""
+
+    def gather(self, places: Rows) -> ProductTokens:
+        """The tokens of the texts at `places` (c,), padded."""
+        lengths = self.lengths[places]
+        is_token = np.arange(lengths.max(initial=0)) < lengths[:, None]
+        ids = np.full(is_token.shape, PADDING, np.int32)
+        states = np.zeros((*is_token.shape, self.states.shape[1]), np.int8)
+        at = steps(self.starts[places], lengths)
+        ids[is_token], states[is_token] = self.ids[at], self.states[at]
+        return ProductTokens(ids, states)
+
+
+def steps(starts: NDArray[np.int64], lengths: NDArray[np.int32]) -> NDArray[np.int64]:
+    """The numbers from each start on, as many as its length says, end to end."""
+    ends = np.cumsum(lengths, dtype=np.int64)
+    total = int(ends[-1]) if len(ends) else 0
+    found: NDArray[np.int64] = np.arange(total) + np.repeat(starts - (ends - lengths), lengths)
+    return found
+
+
+def quantised(tokens: Sequence[Tokens], dimension: int, most: int = MOST_TOKENS) -> TokenRuns:
+    """The first tokens of each text as they are stored: `dimension` columns at length 1 again, times 127, rounded."""
+    lengths = np.array([min(most, len(each.ids)) for each in tokens], np.int32)
+    starts = np.cumsum(lengths, dtype=np.int64) - lengths
+    if not lengths.sum():
+        return TokenRuns(np.empty(0, np.int32), np.empty((0, dimension), np.int8), starts, lengths)
+    states = unit_rows(np.concatenate([each.states[:most, :dimension] for each in tokens]))
+    ids = np.concatenate([each.ids[:most] for each in tokens])
+    return TokenRuns(ids, np.rint(states * SCALE).astype(np.int8), starts, lengths)
+
+
+class StoredStates:
+    """The token states of a version, opened."""
+
+    def __init__(self, folder: Path) -> None:
+        """Raises StoreDamagedError naming the file that is missing, cannot be read, or does not fit the others."""
+        self.facts = _facts(folder / FACTS_FILE)
+        facts = self.facts
+        offsets = _array(folder / OFFSETS_FILE, (facts.products + 1,), np.int64)
+        lengths = np.diff(offsets)
+        if offsets[0] != 0 or offsets[-1] != facts.tokens or lengths.min(initial=0) < 0:
+            raise StoreDamagedError(f"{folder / OFFSETS_FILE} does not fit {STATES_FILE}; rebuild the index")
+        if lengths.max(initial=0) > facts.most:
+            message = f"{folder / OFFSETS_FILE} gives a product more than {facts.most} tokens; rebuild the index"
+            raise StoreDamagedError(message)
+        self.runs = TokenRuns(
+            _array(folder / IDS_FILE, (facts.tokens,), np.int32),
+            _array(folder / STATES_FILE, (facts.tokens, facts.dimension), np.int8),
+            offsets[:-1],
+            lengths.astype(np.int32),
+        )
+        self._idf: NDArray[np.float32] = _array(folder / IDF_FILE, (facts.vocabulary,), np.float32)
+
+    @property
+    def encoder(self) -> str:
+        """See `TokenStates`."""
+        return self.facts.encoder
+
+    @property
+    def dimension(self) -> int:
+        """See `TokenStates`."""
+        return self.facts.dimension
+
+    @property
+    def size(self) -> int:
+        """The number of products."""
+        return self.facts.products
+
+    @property
+    def idf(self) -> NDArray[np.float32]:
+        """See `TokenStates`."""
+        return self._idf
+
+    def cut(self, query: Tokens) -> Tokens:
+        """See `TokenStates`."""
+        return query.narrowed(self.dimension)
+
+    def gather(self, rows: Rows) -> ProductTokens:
+        """See `TokenStates`."""
+        return self.runs.gather(rows)
+
+
+def _facts(path: Path) -> StatesFacts:
+    try:
+        facts = msgspec.json.decode(path.read_bytes(), type=StatesFacts)
+    except (OSError, msgspec.MsgspecError, UnicodeDecodeError) as error:
+        raise StoreDamagedError(f"{path} cannot be read ({error}); rebuild the index") from error
+    if facts.format != FORMAT:
+        message = f"{path} is of format {facts.format}, this program reads {FORMAT}; rebuild the index"
+        raise StoreDamagedError(message)
+    if min(facts.products, facts.tokens, facts.vocabulary, facts.most) < 0 or facts.dimension < 1:
+        raise StoreDamagedError(f"{path} says what no states can have; rebuild the index")
+    return facts
+
+
+def _array(path: Path, shape: tuple[int, ...], kind: type[np.generic]) -> NDArray[Any]:
+    """The mapped array of a file; of another shape or kind than the facts say it is damaged."""
+    found = load_array(path, mapped=True)
+    if found.shape != shape or found.dtype != kind:
+        message = (
+            f"{path} holds {found.dtype}{found.shape}, {FACTS_FILE} says {np.dtype(kind)}{shape}; rebuild the index"
+        )
+        raise StoreDamagedError(message)
+    return found
+
+
+# Writes the token states of a version, product after product; memory holds where each begins, and counts of tokens.
+
+
+class StatesWriter:
+    """Fills a folder that `retrieval.index.token_states.StoredStates` opens."""
+
+    def __init__(self, folder: Path, encoder: str, dimension: int, vocabulary: int, most: int = MOST_TOKENS) -> None:
+        """`encoder` is the identity of the one whose states these are, `vocabulary` more than any of its ids."""
+        folder.mkdir(parents=True, exist_ok=True)
+        self._folder = folder
+        self._made_of = encoder, dimension, vocabulary, most
+        self._ids = GrowingArray(folder / IDS_FILE, np.dtype(np.int32))
+        self._states = GrowingArray(folder / STATES_FILE, np.dtype(np.int8), dimension)
+        self._offsets = array("q", (0,))
+        self._frequency = np.zeros(vocabulary, np.int64)
+
+    def add(self, ids: NDArray[np.int32], states: NDArray[np.int8], lengths: NDArray[np.int32]) -> None:
+        """Takes the next m products: their tokens' ids (total,) and states (total, d) end to end, and how many tokens
+        each has (m,). Raises ValueError for an id that the vocabulary does not have."""
+        vocabulary = len(self._frequency)
+        if ids.size and not 0 <= ids.min() <= ids.max() < vocabulary:
+            raise ValueError(f"token ids from {ids.min()} to {ids.max()}, of a vocabulary of {vocabulary}")
+        # A token counts once for each product that has it, however often.
+        pairs = np.unique(np.repeat(np.arange(len(lengths)), lengths) * vocabulary + ids)
+        self._frequency += np.bincount(pairs % vocabulary, minlength=vocabulary)
+        self._ids.add(ids)
+        self._states.add(states)
+        self._offsets.frombytes((self._offsets[-1] + np.cumsum(lengths, dtype=np.int64)).tobytes())
+
+    def finish(self) -> StatesFacts:
+        """Ends the files and returns what states.json says."""
+        encoder, dimension, vocabulary, most = self._made_of
+        products, tokens = len(self._offsets) - 1, self._offsets[-1]
+        self._ids.close()
+        self._states.close()
+        np.save(self._folder / OFFSETS_FILE, np.frombuffer(self._offsets, np.int64))
+        np.save(self._folder / IDF_FILE, inverse_frequency(self._frequency, products))
+        facts = StatesFacts(encoder, dimension, products, tokens, vocabulary, most)
+        (self._folder / FACTS_FILE).write_bytes(msgspec.json.format(msgspec.json.encode(facts), indent=1))
+        return facts
+
+
+def inverse_frequency(frequency: NDArray[np.int64], products: int) -> NDArray[np.float32]:
+    """ln((n + 1) / (df + 1)) + 1 of tokens that df (v,) of n products have (Spärck Jones 1972, smoothed): above 1, and
+    finite for a token that no product has."""
+    return (np.log((products + 1) / (frequency + 1)) + 1).astype(np.float32)

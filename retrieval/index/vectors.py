@@ -1,0 +1,189 @@
+"""What every vector index can do: the nearest products by inner product, over all of them or over those allowed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from retrieval.errors import StoreDamagedError
+from retrieval.store.signals import load_array
+
+Rows = NDArray[np.int64]
+Vectors = NDArray[np.float32]
+_FEWEST_FOR_BACKGROUND = 50
+
+
+@dataclass(frozen=True, slots=True)
+class Neighbours:
+    """Rows with their cosine similarity to the query, most similar first, ties by row."""
+
+    rows: Rows
+    scores: NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True)
+class Background:
+    """How similar two products are that have nothing to do with each other: the cosine's mean and deviation.
+
+    Encoders differ widely in it (one spreads cosines from 0 to 1, another from 0.7 to 0.95), so a cosine means
+    something beside another score only when it is measured from here.
+    """
+
+    mean: float
+    deviation: float
+
+    def standardised(self, cosine: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Cosines (n,) in deviations above the mean."""
+        return np.asarray((cosine - self.mean) / self.deviation)
+
+
+USUAL_BACKGROUND = Background(0.2, 0.12)
+"""What small English encoders have on catalogs."""
+
+
+def measure_background(vectors: Vectors, pairs: int = 20_000, seed: int = 0) -> Background:
+    """The background of a catalog's unit vectors (n, dimension), from `pairs` pairs drawn by `seed`.
+
+    A catalog too small to tell gets the usual one.
+    """
+    if len(vectors) < _FEWEST_FOR_BACKGROUND:
+        return USUAL_BACKGROUND
+    random = np.random.default_rng(seed)
+    one, other = random.integers(0, len(vectors), (2, pairs))
+    apart = one != other
+    cosines = np.einsum("ij,ij->i", vectors[one[apart]], vectors[other[apart]])
+    return Background(float(cosines.mean()), max(float(cosines.std()), 1e-3))
+
+
+class VectorIndex(Protocol):
+    """An opened vector index over unit vectors: read-only, safe to ask from many threads at once."""
+
+    @property
+    def size(self) -> int:
+        """The number of vectors."""
+        ...
+
+    @property
+    def dimension(self) -> int:
+        """The length of each vector."""
+        ...
+
+    def search(self, query: Vectors, limit: int, allowed: Rows | None = None) -> Neighbours:
+        """The `limit` nearest rows to `query` (dimension,), of `allowed` (ascending, distinct) where it is given."""
+        ...
+
+    def similarity(self, query: Vectors, rows: Rows) -> NDArray[np.float32]:
+        """The exact cosine of `query` (dimension,) with each of `rows`, in their order."""
+        ...
+
+    def vector(self, row: int) -> Vectors:
+        """The stored vector of one row, (dimension,)."""
+        ...
+
+    def gather(self, rows: Rows) -> Vectors:
+        """The stored vectors of `rows` (n, dimension), in their order."""
+        ...
+
+    @property
+    def without_cluster(self) -> VectorIndex:
+        """The same vectors where no cluster is asked: itself, unless it asks one."""
+        ...
+
+
+# The vectors of a version in one memory-mapped array: every score that leaves a vector index is computed from it.
+
+VECTORS_FILE = "vectors.npy"
+CHUNK_ROWS = 16_384
+"""Rows that are brought into memory at once."""
+
+
+def create_vectors(folder: Path, count: int, dimension: int) -> Vectors:
+    """An array (count, dimension) on disk to write unit vectors into; memory holds no copy of it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    return np.lib.format.open_memmap(folder / VECTORS_FILE, "w+", dtype=np.float32, shape=(count, dimension))
+
+
+def map_vectors(folder: Path) -> Vectors:
+    """The vectors in a folder, (n, dimension), memory-mapped; raises StoreDamagedError for a file of anything else."""
+    path = folder / VECTORS_FILE
+    vectors = load_array(path, mapped=True)
+    if vectors.ndim != 2 or vectors.dtype != np.float32:
+        raise StoreDamagedError(f"{path} holds {vectors.dtype}{vectors.shape}, not rows of float32; rebuild the index")
+    return vectors
+
+
+class StoredVectors:
+    """The vector index without an index: exact, by scanning what is allowed.
+
+    A faster one derives from it and says in `_propose` which rows are worth a score. Raises StoreDamagedError for a
+    folder whose vectors cannot be read.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._vectors = map_vectors(folder)
+
+    @property
+    def size(self) -> int:
+        """The number of vectors."""
+        return len(self._vectors)
+
+    @property
+    def dimension(self) -> int:
+        """The length of each vector."""
+        return int(self._vectors.shape[1])
+
+    @property
+    def without_cluster(self) -> VectorIndex:
+        """Itself: it asks no cluster."""
+        return self
+
+    def search(self, query: Vectors, limit: int, allowed: Rows | None = None) -> Neighbours:
+        """The `limit` nearest rows to `query` (dimension,), of `allowed` (ascending, distinct) where it is given."""
+        limit = min(limit, self.size if allowed is None else len(allowed))
+        if limit < 1:
+            return Neighbours(np.empty(0, dtype=np.int64), np.empty(0, dtype=np.float32))
+        proposed = self._propose(query, limit, allowed)
+        if proposed is None or len(proposed) < limit:
+            return self._scan(query, limit, np.arange(self.size) if allowed is None else allowed)
+        return _best(proposed, self.similarity(query, proposed), limit)
+
+    def similarity(self, query: Vectors, rows: Rows) -> NDArray[np.float32]:
+        """The exact cosine of `query` (dimension,) with each of `rows`, in their order."""
+        # Not BLAS: there a row's last digit depends on how many rows stand beside it, and equal products would not tie.
+        return np.asarray(np.einsum("ij,j->i", self._vectors[rows], query), dtype=np.float32)
+
+    def vector(self, row: int) -> Vectors:
+        """The stored vector of one row, (dimension,)."""
+        return np.array(self._vectors[row], dtype=np.float32)
+
+    def gather(self, rows: Rows) -> Vectors:
+        """The stored vectors of `rows` (n, dimension), in their order."""
+        return np.array(self._vectors[rows], dtype=np.float32)
+
+    def _propose(self, query: Vectors, limit: int, allowed: Rows | None) -> Rows | None:  # noqa: ARG002 (for others)
+        """Distinct rows, of `allowed` where it is given, that the `limit` nearest are among.
+
+        None, or fewer than `limit`, has all of them scanned.
+        """
+        return None
+
+    def _scan(self, query: Vectors, limit: int, allowed: Rows) -> Neighbours:
+        parts = [
+            self.similarity(query, allowed[start : start + CHUNK_ROWS]) for start in range(0, len(allowed), CHUNK_ROWS)
+        ]
+        return _best(allowed, np.concatenate(parts), limit)
+
+
+def _best(rows: Rows, scores: NDArray[np.float32], limit: int) -> Neighbours:
+    """The `limit` highest scores, ties by row."""
+    if len(rows) > limit:
+        # A tie across the cut is decided by row too, so everything that reaches the cut's score is kept until then.
+        cut = np.partition(scores, len(scores) - limit)[len(scores) - limit]
+        kept = scores >= cut
+        rows, scores = rows[kept], scores[kept]
+    order = np.lexsort((rows, -scores))[:limit]
+    return Neighbours(rows[order], scores[order])

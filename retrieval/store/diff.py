@@ -1,0 +1,219 @@
+"""What changed between two versions of an index: products, fields, settings, the encoder, the feed's rows."""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from retrieval.errors import StoreDamagedError
+from retrieval.filters.schema import FieldCatalog
+from retrieval.store.manifest import FIELDS_FILE, SYNONYMS_FILE, Manifest, read_fields
+from retrieval.store.products import ProductStore
+from retrieval.store.versions import Store
+
+EXAMPLES = 5
+_NESTED = ("identifiers", "attributes")
+_SETTINGS = (
+    ("schema", "schema"),
+    ("text analysis", "analyzer"),
+    ("recipe", "recipe"),
+    ("vector index", "vectors"),
+    ("encoder", "encoder"),
+    ("encoder name", "encoder_name"),
+    ("dimension", "dimension"),
+)
+"""What a setting is called, and where a manifest has it."""
+
+
+class Side(msgspec.Struct, frozen=True):
+    """One of the two versions: what it is and what its rebuild counted."""
+
+    version: str
+    created: str
+    products: int
+    rows_read: int
+    rows_rejected: int
+
+
+class Changes(msgspec.Struct, frozen=True):
+    """Products of one kind of change: how many, and the ids of the first."""
+
+    count: int = 0
+    examples: tuple[str, ...] = ()
+
+
+class ProductChanges(msgspec.Struct, frozen=True):
+    """Products that only the later version has, that only the earlier one has, and that both have otherwise."""
+
+    added: Changes
+    removed: Changes
+    changed: Changes
+    fields: dict[str, int]
+    """Field to the number of changed products in which it is another, most often changed first."""
+
+
+class FieldChanges(msgspec.Struct, frozen=True):
+    """Fields that products of one version have and none of the other, and fields whose kind of value is another."""
+
+    added: tuple[str, ...] = ()
+    removed: tuple[str, ...] = ()
+    retyped: dict[str, tuple[str, str]] = {}
+    """Field to its kinds before and after, such as ("number", "number, text")."""
+
+
+class SettingChange(msgspec.Struct, frozen=True):
+    """A setting that is another."""
+
+    name: str
+    before: str
+    after: str
+
+
+class VersionDiff(msgspec.Struct, frozen=True):
+    """Everything in which two versions differ."""
+
+    before: Side
+    after: Side
+    products: ProductChanges
+    fields: FieldChanges
+    settings: tuple[SettingChange, ...]
+    encoder_changed: bool
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether a search could not tell one from the other."""
+        made = self.products
+        products = made.added.count + made.removed.count + made.changed.count
+        return not products and not self.settings and self.fields == FieldChanges()
+
+
+def compare(store: Store, before: str, after: str, *, examples: int = EXAMPLES) -> VersionDiff:
+    """Compares two versions, each read once from its beginning to its end: memory holds one product of each.
+
+    Raises UnknownVersionError for a version that is not there, StoreDamagedError for one that cannot be read.
+    """
+    for name in (before, after):
+        store.check_known(name)
+    one, other = store.manifest(before), store.manifest(after)
+    first, second = store.version_folder(before), store.version_folder(after)
+    return VersionDiff(
+        _side(one),
+        _side(other),
+        _product_changes(ProductStore(first), ProductStore(second), examples),
+        _field_changes(read_fields(first / FIELDS_FILE), read_fields(second / FIELDS_FILE)),
+        (*_setting_changes(one, other), *_synonym_changes(first, second)),
+        one.encoder != other.encoder,
+    )
+
+
+def _side(manifest: Manifest) -> Side:
+    read, rejected = manifest.report.get("read", 0), manifest.report.get("rejected", {})
+    counted = sum(count for count in rejected.values() if isinstance(count, int)) if isinstance(rejected, dict) else 0
+    rows = read if isinstance(read, int) else 0
+    return Side(manifest.version, manifest.created, manifest.products, rows, counted)
+
+
+@dataclass(slots=True)
+class _Gathered:
+    """Products of one kind of change while they are counted."""
+
+    most: int
+    count: int = 0
+    examples: list[str] = field(default_factory=list)
+
+    def add(self, product_id: bytes) -> None:
+        self.count += 1
+        if len(self.examples) < self.most:
+            self.examples.append(product_id.decode())
+
+    def changes(self) -> Changes:
+        return Changes(self.count, tuple(self.examples))
+
+
+def _product_changes(before: ProductStore, after: ProductStore, most: int) -> ProductChanges:
+    added, removed, changed = _Gathered(most), _Gathered(most), _Gathered(most)
+    fields: Counter[str] = Counter()
+    for product_id, one, other in _side_by_side(before, after):
+        if one is None:
+            added.add(product_id)
+        elif other is None:
+            removed.add(product_id)
+        elif one != other:
+            changed.add(product_id)
+            fields.update(_changed_fields(one, other))
+    ordered = dict(sorted(fields.items(), key=lambda each: (-each[1], each[0])))
+    return ProductChanges(added.changes(), removed.changes(), changed.changes(), ordered)
+
+
+def _side_by_side(before: ProductStore, after: ProductStore) -> Iterator[tuple[bytes, bytes | None, bytes | None]]:
+    """Each id that either has, in order, with its line in both; both come in the order of their ids' bytes."""
+    sides = [zip(store.lines(), itertools.repeat(side)) for side, store in enumerate((before, after))]
+    for product_id, found in itertools.groupby(heapq.merge(*sides), key=lambda each: each[0][0]):
+        lines = {side: line for (_, line), side in found}
+        yield product_id, lines.get(0), lines.get(1)
+
+
+def _changed_fields(before: bytes, after: bytes) -> Iterator[str]:
+    """The fields in which two stored products differ, a single identifier or attribute by its own name."""
+    one, other = _record(before), _record(after)
+    for name in one.keys() | other.keys():
+        if one.get(name) == other.get(name):
+            continue
+        if name in _NESTED:
+            inner, outer = one.get(name, {}), other.get(name, {})
+            yield from (f"{name}.{key}" for key in inner.keys() | outer.keys() if inner.get(key) != outer.get(key))
+        else:
+            yield name
+
+
+_decode = msgspec.json.Decoder(dict[str, Any]).decode
+
+
+def _record(line: bytes) -> dict[str, Any]:
+    try:
+        return _decode(line)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        raise StoreDamagedError(f"a stored product cannot be read: {error}; see: shelfwise verify") from error
+
+
+def _field_changes(before: FieldCatalog, after: FieldCatalog) -> FieldChanges:
+    one, other = _kinds(before), _kinds(after)
+    return FieldChanges(
+        tuple(sorted(other.keys() - one.keys())),
+        tuple(sorted(one.keys() - other.keys())),
+        {name: (one[name], other[name]) for name in sorted(one.keys() & other.keys()) if one[name] != other[name]},
+    )
+
+
+def _kinds(catalog: FieldCatalog) -> Mapping[str, str]:
+    """The kinds of each field that any product has."""
+    return {info.name: ", ".join(sorted(info.kinds)) for info in catalog.fields.values() if info.products}
+
+
+def _setting_changes(before: Manifest, after: Manifest) -> Iterator[SettingChange]:
+    for name, attribute in _SETTINGS:
+        one, other = getattr(before, attribute), getattr(after, attribute)
+        if one != other:
+            yield SettingChange(name, str(one), str(other))
+
+
+def _synonym_changes(before: Path, after: Path) -> Iterator[SettingChange]:
+    one, other = _rules(before), _rules(after)
+    if one != other:
+        new, gone = len(other - one), len(one - other)
+        yield SettingChange("synonyms", f"{len(one):,} rules", f"{len(other):,} rules: {new:,} new, {gone:,} gone")
+
+
+def _rules(folder: Path) -> frozenset[str]:
+    path = folder / SYNONYMS_FILE
+    try:
+        return frozenset(path.read_text("utf-8").splitlines()) if path.exists() else frozenset()
+    except (OSError, UnicodeDecodeError) as error:
+        raise StoreDamagedError(f"{path} cannot be read ({error}); see: shelfwise verify") from error

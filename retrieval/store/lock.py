@@ -1,0 +1,117 @@
+"""The lock of an index directory: one writer at a time, and a note beside the lock of who that is.
+
+The lock itself decides. The note only says who holds it: one that a killed process left behind confuses nobody.
+"""
+
+from __future__ import annotations
+
+import os
+import pwd
+import socket
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from datetime import UTC, datetime
+from pathlib import Path
+
+import filelock
+import msgspec
+
+from retrieval.errors import StoreError, StoreLockedError
+from retrieval.store.manifest import write_durably
+
+LOCK = "lock"
+HOLDER = "lock.json"
+_NOTE_SECONDS = 0.5
+"""How long to wait for the note of a process that got the lock this moment."""
+
+
+class Holder(msgspec.Struct, frozen=True):
+    """The process that holds a lock, and what for."""
+
+    purpose: str
+    pid: int
+    host: str
+    user: str
+    program: str
+    since: str
+    """ISO 8601, UTC."""
+
+    def __str__(self) -> str:
+        return f"{self.program}, process {self.pid} of {self.user} on {self.host}, since {self.since}"
+
+    @property
+    def may_live(self) -> bool:
+        """Whether the process may still be there: that of another machine cannot be asked for."""
+        if self.host != _writable(socket.gethostname()):
+            return True
+        if self.pid < 1:
+            return False
+        try:
+            # One of another user may not be asked, so it is there.
+            with suppress(PermissionError):
+                os.kill(self.pid, 0)
+        except (ProcessLookupError, OverflowError):
+            return False
+        return True
+
+
+@contextmanager
+def held_lock(folder: Path, purpose: str, wait: float = 0.0) -> Iterator[None]:
+    """Holds the lock of a directory.
+
+    Raises StoreLockedError, which says who does, when another process holds it and has not ended after `wait` seconds,
+    StoreError where it cannot be taken.
+    """
+    lock = filelock.FileLock(folder / LOCK)
+    try:
+        lock.acquire(timeout=wait)
+    except filelock.Timeout as error:
+        raise StoreLockedError(_held_by_another(folder)) from error
+    except OSError as error:
+        message = f"{folder / LOCK} cannot be taken ({error.strerror}); see to the disk and to the rights to its folder"
+        raise StoreError(message) from error
+    note = folder / HOLDER
+    try:
+        # A full disk is no reason to refuse what may free it: the lock holds without its note.
+        with suppress(OSError):
+            write_durably(note, msgspec.json.encode(_this_process(purpose)))
+        yield
+    finally:
+        with suppress(OSError):
+            note.unlink(missing_ok=True)
+        lock.release()
+
+
+def lock_holder(folder: Path) -> Holder | None:
+    """Who wrote the note beside a lock; None where there is none, or where that process is gone."""
+    try:
+        holder = msgspec.json.decode((folder / HOLDER).read_bytes(), type=Holder)
+    except (OSError, msgspec.MsgspecError, UnicodeDecodeError):
+        return None
+    return holder if holder.may_live else None
+
+
+def _held_by_another(folder: Path) -> str:
+    until = time.monotonic() + _NOTE_SECONDS
+    while not (holder := lock_holder(folder)) and time.monotonic() < until:
+        time.sleep(_NOTE_SECONDS / 10)
+    if holder is None:
+        return f"another program is at work in {folder}; wait for it to end"
+    return f"a {holder.purpose} is at work in {folder}: {holder}; wait for it to end"
+
+
+def _this_process(purpose: str) -> Holder:
+    try:
+        user = pwd.getpwuid(os.getuid()).pw_name
+    except KeyError:
+        user = str(os.getuid())
+    program = Path(sys.argv[0]).name or Path(sys.executable).name
+    since = datetime.now(UTC).isoformat(timespec="seconds")
+    return Holder(purpose, os.getpid(), _writable(socket.gethostname()), _writable(user), _writable(program), since)
+
+
+def _writable(name: str) -> str:
+    """A name of a program or a machine is bytes and need not be UTF-8."""
+    return name.encode("utf-8", "backslashreplace").decode()

@@ -1,0 +1,245 @@
+"""What a version says of itself: its manifest, the checksums of its files, and how a file is written and checked."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import msgspec
+import xxhash
+
+from retrieval.errors import StoreDamagedError
+from retrieval.filters.schema import FieldCatalog
+from retrieval.index.token_states import StatesFacts
+from retrieval.index.vectors import USUAL_BACKGROUND, Background
+
+MANIFEST = "manifest.json"
+SEAL = "manifest.xxh3"
+"""Beside a manifest: the checksum of the manifest itself."""
+_CHUNK_BYTES = 1 << 20
+
+
+class FileEntry(msgspec.Struct, frozen=True):
+    """One file of a version: its length in bytes and its XXH3 checksum (128 bits, hexadecimal)."""
+
+    bytes: int
+    xxh3: str
+
+
+class VersionChanges(msgspec.Struct, frozen=True):
+    """How many products a version has more, less and otherwise than the one that it was built after."""
+
+    before: str
+    """The name of that version."""
+    added: int = 0
+    changed: int = 0
+    removed: int = 0
+
+
+class ClusterPlace(msgspec.Struct, frozen=True):
+    """Where a version's indexes are in an Elasticsearch cluster. Which cluster that is, and who may ask it, is a matter
+    of settings."""
+
+    alias: str
+    """Names the keyword index of the version that serves."""
+    store: str
+    """Tells the indexes of one index directory from those of others."""
+    vectors: bool = False
+    """Whether its vectors are there, too."""
+
+
+class Manifest(msgspec.Struct, frozen=True):
+    """What a version is made of. Everything that another version could differ in is named here."""
+
+    schema: int
+    version: str
+    created: str
+    products: int
+    catalog: str
+    """Fingerprint of all products in the order of their ids."""
+    analyzer: str
+    encoder: str
+    """Identity of the encoder that made the vectors; its files are under encoders/ of the store."""
+    encoder_name: str
+    dimension: int
+    vectors: str
+    """How the nearest vectors are found: exact, graph or quantised."""
+    files: Mapping[str, FileEntry]
+    """Paths relative to the store."""
+    background: Background = USUAL_BACKGROUND
+    """The cosine of unrelated products, from which similarity is measured."""
+    recipe: str = ""
+    """`retrieval.store.products.RECIPE`: which parts of a product were read, and with what weights."""
+    report: Mapping[str, Any] = {}
+    """What the rebuild counted: rows read, rejected by reason, encoded, reused, seconds."""
+    changes: VersionChanges | None = None
+    """None where there was no version before, or where the rebuild was of a program that did not count them."""
+    folded: int = 0
+    """The number of the last live change that is in it; those of the journal behind it are laid over it."""
+    cluster: ClusterPlace | None = None
+    """None where its indexes are among its own files."""
+    states: StatesFacts | None = None
+    """Its token states; None where its encoder gave none, and in a version that an older program built."""
+
+
+def write_durably(path: Path, content: bytes) -> None:
+    """Replaces a file at once: a reader, or a crash, meets the old content or the new, never a part."""
+    scratch = scratch_path(path)
+    with open_scratch(scratch) as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    scratch.replace(path)
+    sync(path.parent)
+
+
+def file_stamp(path: Path) -> tuple[int, int]:
+    """Changes whenever a file is replaced; zeros where there is none."""
+    try:
+        status = path.stat()
+    except OSError:
+        return (0, 0)
+    return status.st_mtime_ns, status.st_ino
+
+
+def scratch_path(path: Path) -> Path:
+    """Where `write_durably` writes before the file takes its name."""
+    return path.with_name(f".{path.name}.new")
+
+
+def open_scratch(scratch: Path) -> BinaryIO:
+    """Opens a scratch file for writing; one that a killed process left and that cannot be opened is removed first."""
+    try:
+        return scratch.open("wb")
+    except OSError:
+        scratch.unlink(missing_ok=True)
+        return scratch.open("wb")
+
+
+def checksum(path: Path) -> str:
+    """The XXH3 checksum of a file (128 bits, hexadecimal)."""
+    digest = xxhash.xxh3_128()
+    with path.open("rb") as file:
+        while chunk := file.read(_CHUNK_BYTES):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+def file_problem(path: Path, entry: FileEntry) -> str:
+    """What is wrong with a file, or nothing."""
+    try:
+        length = path.stat().st_size
+        if length != entry.bytes:
+            return f"has {length} bytes, not {entry.bytes}"
+        return "" if checksum(path) == entry.xxh3 else "has another checksum than when it was published"
+    except OSError as error:
+        return f"cannot be read ({error.strerror})"
+
+
+def sync(path: Path) -> None:
+    """Waits until a file, or a folder's list of names, is on the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+# The small files that say what an index directory is: its schema, and which version, ranker or tower serves.
+#
+# Each carries a checksum, so that a flipped bit is never read as another schema or another version. They are read
+# without one, too, as a person writes them.
+
+SCHEMA = 1
+"""Counts up when a version's files change so that an older program could not read them."""
+MARKER = "shelfwise.json"
+EVENTS_FOLDER = "events"
+POPULARITY_FILE = "popularity.json"
+"""Made of events, for the ranker: service/engine/hot_reload.py."""
+COVIEWS_FILE = "coviews.bin"
+"""Made of events, for similar products: service/engine/hot_reload.py."""
+ASKED_FILE = "asked.json"
+"""Made of events, for suggestions: service/engine/query_log.py."""
+PROPOSALS_FILE = "synonym_proposals.json"
+"""Made of events, for a person to accept: service/curation/synonym_mining.py."""
+CURRENT = "CURRENT"
+VERSION_NAME = re.compile(r"v\d{6,}")
+_MOST_POINTER_BYTES = 256
+
+
+class _Marker(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    schema: int
+    xxh3: str = ""
+
+
+def marker_content() -> bytes:
+    """What the marker of this program's schema holds."""
+    return msgspec.json.encode(_Marker(SCHEMA, _seal(str(SCHEMA))))
+
+
+def read_marker(path: Path) -> int:
+    """The schema that a marker names; raises OSError, or ValueError for content that is damaged."""
+    try:
+        marker = msgspec.json.decode(path.read_bytes(), type=_Marker)
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        raise ValueError(str(error)) from error
+    if marker.xxh3 not in ("", _seal(str(marker.schema))):
+        raise ValueError("it has another checksum than when it was written")
+    return marker.schema
+
+
+def pointer_content(name: str) -> bytes:
+    """What a pointer to what is called so holds."""
+    return f"{name} {_seal(name)}\n".encode()
+
+
+def read_pointer(path: Path, names: re.Pattern[str] = VERSION_NAME) -> str:
+    """The name that a pointer holds, by default a version's; raises OSError, or ValueError, which begins with what it
+    says, for content that is none of `names`."""
+    with path.open("rb") as file:
+        said = file.read(_MOST_POINTER_BYTES).decode("ascii", "replace").rstrip("\r\n")
+    name, _, seal = said.partition(" ")
+    if not names.fullmatch(name) or seal not in ("", _seal(name)):
+        raise ValueError(f"it says {said[:40]!r}")
+    return name
+
+
+def _seal(text: str) -> str:
+    return xxhash.xxh3_64_hexdigest(text.encode())
+
+
+# The files of one version, by name, and the small ones' way to disk and back. The build writes them, serving reads
+# them.
+
+FIELDS_FILE = "fields.json"
+QUALITY_FILE = "quality.json"
+QUALITY_PAGE = "quality.html"
+"""The quality report for programs and for people."""
+SYNONYMS_FILE = "synonyms.txt"
+KEYWORD_FOLDER = "keyword"
+VECTORS_FOLDER = "vectors"
+STATES_FOLDER = "states"
+"""The token states of the products, where the encoder gives any: retrieval/index/token_states.py."""
+WORDS_FOLDER = "words"
+"""What suggestions and corrections are made of: retrieval/text/vocabulary.py."""
+STANDING_FILE = "standing.jsonl"
+"""Live changes that stand in the version although the feed does not say so yet."""
+TEXT_KEYS_FILE = "text_keys.npy"
+"""For each row the fingerprint of the text that became its vector (n, 16) uint8: equal texts need no second
+encoding."""
+
+
+def write_fields(catalog: FieldCatalog, path: Path) -> None:
+    """Writes a catalog's fields as JSON that people can read."""
+    path.write_bytes(msgspec.json.format(msgspec.json.encode(catalog, order="sorted"), indent=1))
+
+
+def read_fields(path: Path) -> FieldCatalog:
+    """Reads what `write_fields` wrote; raises StoreDamagedError for anything else."""
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=FieldCatalog)
+    except (OSError, msgspec.MsgspecError, UnicodeDecodeError) as error:
+        raise StoreDamagedError(f"{path} cannot be read ({error}); rebuild the index") from error

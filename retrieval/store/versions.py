@@ -1,0 +1,426 @@
+"""The published index: a directory of immutable versions and one pointer, replaced atomically.
+
+STORE/
+  shelfwise.json            says that this directory is ours, and in which schema: retrieval/store/manifest.py
+  CURRENT                   the name of the version that serves, with a checksum
+  identity                  tells its indexes from others' in a cluster; there once it was in one
+  lock, lock.json           held by the one rebuild at work; who that is
+  encoders/IDENTITY/        exported models, shared by the versions that they made
+  versions/v000007/         manifest.json, its checksum, and everything it lists; never changed again
+  live.log, live.log.copy   live changes that came since, twice: retrieval/updates/journal.py
+  events/                   what shoppers did, and tables made of it: service/events/event_log.py
+  rankers/                  rankers that were trained for it, and which one serves: rerank/model_store.py
+  rejected.jsonl            rows that the last rebuild set aside
+  quality.json, .html       what it found in the feed
+  staging/                  what an interrupted rebuild had done so far
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from uuid import uuid4
+
+import msgspec
+
+from retrieval.encoders.folder import SPEC_FILE
+from retrieval.errors import StoreDamagedError, StoreForeignError, StoreMissingError, UnknownVersionError
+from retrieval.store.lock import held_lock
+from retrieval.store.manifest import (
+    ASKED_FILE,
+    COVIEWS_FILE,
+    CURRENT,
+    EVENTS_FOLDER,
+    MANIFEST,
+    MARKER,
+    POPULARITY_FILE,
+    PROPOSALS_FILE,
+    SCHEMA,
+    SEAL,
+    VERSION_NAME,
+    FileEntry,
+    Manifest,
+    checksum,
+    file_problem,
+    marker_content,
+    pointer_content,
+    read_marker,
+    read_pointer,
+    scratch_path,
+    sync,
+    write_durably,
+)
+
+__all__ = ["CURRENT", "MARKER", "SCHEMA", "Serving", "Store", "Surplus"]
+
+_MEND_MARKER = 'write {"schema": 1} into it if the versions beside it are yours, or rebuild into a new directory'
+_WORDS_ALONE = "products are found by words alone until a rebuild stores the encoder anew"
+IDENTITY = "identity"
+_UNFINISHED = ".building-"
+_GOING = ".removed-"
+_OF_EVENTS = (POPULARITY_FILE, COVIEWS_FILE, ASKED_FILE, PROPOSALS_FILE)
+
+
+@dataclass(frozen=True, slots=True)
+class Surplus:
+    """What pruning removes: versions, oldest first, the encoders that only they used, and the bytes of both."""
+
+    versions: tuple[str, ...]
+    encoders: tuple[str, ...]
+    bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Serving:
+    """The version to serve, and what had to be passed over to find it."""
+
+    manifest: Manifest
+    notices: tuple[str, ...] = ()
+    damaged: tuple[str, ...] = ()
+    """Versions that were passed over."""
+    lost_encoder: str = ""
+    """What is wrong with its stored encoder, where everything else of it is whole."""
+
+
+class Store:
+    """An index directory. Nothing is created until `locked` is entered."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.staging = root / "staging"
+        self.encoders = root / "encoders"
+
+    def version_folder(self, name: str) -> Path:
+        """Where a version lives."""
+        return self.root / "versions" / name
+
+    def versions(self) -> list[str]:
+        """The names of all versions, oldest first."""
+        folder = self.root / "versions"
+        names = [entry.name for entry in folder.iterdir()] if folder.is_dir() else []
+        return sorted((name for name in names if VERSION_NAME.fullmatch(name)), key=lambda name: int(name[1:]))
+
+    def check_known(self, name: str) -> None:
+        """Raises UnknownVersionError, which names the versions that there are, for any other name."""
+        self.check_ours()
+        if name not in (names := self.versions()):
+            there = f"it holds {', '.join(names)}" if names else "it holds none"
+            raise UnknownVersionError(f"{self.root} has no version {name!r}; {there}")
+
+    def size(self, name: str) -> int:
+        """The bytes of a version's own files, those of its encoder not among them."""
+        return _folder_size(self.version_folder(name))
+
+    def encoders_size(self) -> int:
+        """The bytes of all stored encoders."""
+        return _folder_size(self.encoders)
+
+    def current(self) -> str:
+        """The name of the version that serves.
+
+        Raises StoreMissingError where nothing is published, StoreForeignError where the directory is not ours.
+        """
+        self.check_ours()
+        path = self.root / CURRENT
+        try:
+            return read_pointer(path)
+        except (OSError, ValueError) as error:
+            if isinstance(error, FileNotFoundError) and not self.versions():
+                message = f"{self.root} has no published version yet; run: shelfwise rebuild FEED --index {self.root}"
+                raise StoreMissingError(message) from error
+            raise StoreDamagedError(f"{path} names no version ({error})") from error
+
+    def check_ours(self) -> None:
+        """Raises StoreMissingError or StoreForeignError unless the directory is a store in a schema that we read."""
+        self.marker_problem()
+
+    def marker_problem(self) -> str:
+        """What is wrong with the marker although the versions beside it vouch for the directory; nothing where it is
+        whole. Raises as `check_ours` does."""
+        if not self.root.is_dir():
+            raise self._missing()
+        path = self.root / MARKER
+        try:
+            schema = read_marker(path)
+        except (OSError, ValueError) as error:
+            is_missing = isinstance(error, FileNotFoundError)
+            if {manifest.schema for manifest in self.manifests()} == {SCHEMA}:
+                what = "is missing" if is_missing else f"cannot be read ({error})"
+                return f"{path} {what}; the versions beside it say what it should, and a rebuild writes it anew"
+            raise (
+                self._unmarked()
+                if is_missing
+                else StoreForeignError(f"{path} cannot be read ({error}); {_MEND_MARKER}")
+            ) from error
+        if schema != SCHEMA:
+            message = f"{self.root} is in schema {schema}, this program reads {SCHEMA}; rebuild into a new directory"
+            raise StoreForeignError(message)
+        return ""
+
+    def _missing(self) -> StoreMissingError:
+        if self.root.exists():
+            return StoreMissingError(f"{self.root} is no directory; name another place for the index")
+        return StoreMissingError(f"{self.root} does not exist; run: shelfwise rebuild FEED --index {self.root}")
+
+    def _unmarked(self) -> StoreForeignError | StoreMissingError:
+        """The error for a directory without a marker that no version vouches for."""
+        if self.versions():
+            return StoreForeignError(f"{self.root / MARKER} is missing beside the versions; {_MEND_MARKER}")
+        # A rebuild that was killed while it made the directory ours leaves a marker that is not in place yet.
+        # Events may come before the first rebuild, and what is made of them.
+        ours = (self.root / name for name in (MARKER, *_OF_EVENTS))
+        names = {entry.name for entry in self.root.iterdir()} - {scratch_path(path).name for path in ours}
+        if names - {EVENTS_FOLDER, *_OF_EVENTS}:
+            message = f"{self.root} holds something else than an index (no {MARKER}); name another directory"
+            return StoreForeignError(message)
+        what = "holds events and no index yet" if names else "is empty"
+        return StoreMissingError(f"{self.root} {what}; run: shelfwise rebuild FEED --index {self.root}")
+
+    def manifest(self, name: str) -> Manifest:
+        """The manifest of a version; raises StoreDamagedError when it cannot be read."""
+        path = self.version_folder(name) / MANIFEST
+        try:
+            manifest = msgspec.json.decode(path.read_bytes(), type=Manifest)
+            sealed = path.with_name(SEAL).read_bytes().strip()
+        except (OSError, msgspec.MsgspecError, UnicodeDecodeError) as error:
+            raise StoreDamagedError(f"version {name} is damaged: {path} cannot be read ({error})") from error
+        if sealed != checksum(path).encode():
+            raise StoreDamagedError(f"version {name} is damaged: {path} has another checksum than {SEAL} says")
+        return manifest
+
+    def verified(self, name: str) -> Manifest:
+        """The manifest of a version whose every file is there with its checksum; else raises StoreDamagedError."""
+        manifest, lost_encoder = self._verified(name)
+        if lost_encoder:
+            raise StoreDamagedError(lost_encoder)
+        return manifest
+
+    def _verified(self, name: str) -> tuple[Manifest, str]:
+        """The manifest of a version whose own files are whole, and what is wrong with those of its encoder."""
+        manifest, lost_encoder = self.manifest(name), ""
+        for relative, path, entry in self.listed_files(name, manifest):
+            problem = file_problem(path, entry)
+            if not problem:
+                continue
+            message = f"version {name} is damaged: {relative} {problem}"
+            if not path.is_relative_to(self.encoders):
+                raise StoreDamagedError(message)
+            lost_encoder = lost_encoder or message
+        return manifest, lost_encoder
+
+    def listed_files(self, name: str, manifest: Manifest) -> list[tuple[str, Path, FileEntry]]:
+        """Each file of a version: its name in the manifest, its path, and what it should be.
+
+        Raises StoreDamagedError for a manifest that is another version's, or that no version could have.
+        """
+        if manifest.version != name:
+            raise StoreDamagedError(f"version {name} is damaged: its manifest is that of {manifest.version}")
+        if f"{self.encoders.name}/{manifest.encoder}/{SPEC_FILE}" not in manifest.files or "/" in manifest.encoder:
+            raise StoreDamagedError(f"version {name} is damaged: its manifest lists no files of its encoder")
+        return [(relative, self._inside(name, relative), entry) for relative, entry in manifest.files.items()]
+
+    def serving(self) -> tuple[Manifest, tuple[str, ...]]:
+        """The manifest of the version to serve, and notices, as `find_serving` has them."""
+        found = self.find_serving()
+        return found.manifest, found.notices
+
+    def find_serving(self) -> Serving:
+        """The version to serve, verified: the current one, or, when it is damaged, the newest whole one.
+
+        Where none is whole, one of which only the encoder is damaged. Raises StoreDamagedError when there is neither.
+        """
+        notices = [problem] if (problem := self.marker_problem()) else []
+        damaged: list[str] = []
+        without_encoder = None
+        for name in self._in_order(notices):
+            try:
+                manifest, lost_encoder = self._verified(name)
+            except StoreDamagedError as error:
+                notices.append(str(error))
+                damaged.append(name)
+                continue
+            if not lost_encoder:
+                return Serving(manifest, tuple(notices), tuple(damaged))
+            notices.append(lost_encoder)
+            told = (*notices[:-1], f"{lost_encoder}; {_WORDS_ALONE}")
+            without_encoder = without_encoder or Serving(manifest, told, tuple(damaged), lost_encoder)
+        if without_encoder:
+            return without_encoder
+        raise StoreDamagedError("; ".join(notices) + "; no whole version is left: rebuild the index")
+
+    def _in_order(self, notices: list[str]) -> list[str]:
+        """The current version, if the pointer names one, then all others, newest first."""
+        try:
+            first = [self.current()]
+        except StoreDamagedError as error:
+            notices.append(str(error))
+            first = []
+        return first + [name for name in reversed(self.versions()) if name not in first]
+
+    def _inside(self, name: str, relative: str) -> Path:
+        """The path of a listed file; a manifest can name nothing outside its store."""
+        path = self.root / relative
+        if ".." in Path(relative).parts or Path(relative).is_absolute():
+            raise StoreDamagedError(f"version {name} is damaged: its manifest lists {relative}, outside the store")
+        return path
+
+    @contextmanager
+    def locked(self, purpose: str = "rebuild") -> Iterator[None]:
+        """Makes the directory a store and holds its lock; a rival is told the purpose.
+
+        Raises StoreLockedError when another process holds it, StoreForeignError when the directory is not ours,
+        StoreMissingError when it cannot be made.
+        """
+        try:
+            is_marked = not self.marker_problem()
+        except StoreMissingError:
+            if self.root.exists() and not self.root.is_dir():
+                raise
+            is_marked = False
+        if not is_marked:
+            self._make_ours()
+        with held_lock(self.root, purpose):
+            yield
+
+    def _make_ours(self) -> None:
+        try:
+            self.root.mkdir(parents=True, exist_ok=True)
+            write_durably(self.root / MARKER, marker_content())
+        except OSError as error:
+            message = f"{self.root} cannot be made ({error.strerror}); name a directory that you may write to"
+            raise StoreMissingError(message) from error
+
+    def building(self) -> Path:
+        """An empty folder for the next version, beside the published ones and never taken for one."""
+        self._sweep()
+        folder = self.root / "versions" / f"{_UNFINISHED}{self.next_version()}"
+        folder.mkdir(parents=True)
+        return folder
+
+    def next_version(self) -> str:
+        """The name that the next version gets."""
+        names = self.versions()
+        return f"v{(int(names[-1][1:]) if names else 0) + 1:06d}"
+
+    def entries(self, folder: Path, prefix: Path) -> dict[str, FileEntry]:
+        """Checksums of all files below `folder`, made durable, named as if it were `prefix` of the store."""
+        entries = {}
+        for path in sorted(folder.rglob("*")):
+            if path.is_file():
+                sync(path)
+                entries[(prefix / path.relative_to(folder)).as_posix()] = FileEntry(path.stat().st_size, checksum(path))
+        for path in (folder, *(each for each in folder.rglob("*") if each.is_dir())):
+            sync(path)
+        return entries
+
+    def publish(self, building: Path, manifest: Manifest) -> None:
+        """Turns a finished folder into the version that serves. A crash leaves either the old one or the new one."""
+        write_durably(building / MANIFEST, msgspec.json.format(msgspec.json.encode(manifest), indent=1))
+        write_durably(building / SEAL, f"{checksum(building / MANIFEST)}\n".encode())
+        folder = self.version_folder(manifest.version)
+        building.rename(folder)
+        sync(folder.parent)
+        write_durably(self.root / CURRENT, pointer_content(manifest.version))
+
+    def identity(self) -> str:
+        """What tells the directory from others that share a cluster with it.
+
+        It is drawn once, and outlives interrupted rebuilds and the versions that were in the cluster. The caller holds
+        the lock.
+        """
+        path = self.root / IDENTITY
+        kept = path.read_text("ascii", "replace").strip() if path.exists() else ""
+        kept = kept if re.fullmatch(r"[0-9a-f]{32}", kept) else ""
+        known = next((manifest.cluster.store for manifest in self.manifests() if manifest.cluster), kept) or uuid4().hex
+        if known != kept:
+            write_durably(path, f"{known}\n".encode())
+        return known
+
+    def reopen(self) -> None:
+        """Has engines open the version that serves anew, as they would another one."""
+        with suppress(FileNotFoundError):
+            os.utime(self.root / CURRENT)
+
+    def rollback(self, name: str) -> Manifest:
+        """Lets another version serve, verified first. Engines take it up as they would a new one.
+
+        Raises UnknownVersionError where there is none of this name, StoreDamagedError where it is not whole; the
+        pointer then stays as it is.
+        """
+        self.check_known(name)
+        manifest = self.verified(name)
+        write_durably(self.root / CURRENT, pointer_content(name))
+        return manifest
+
+    def prune(self, keep: int, spare: Collection[str] = (), damaged: Collection[str] = ()) -> list[str]:
+        """Removes what `surplus` lists and what an interrupted rebuild left; returns the versions among it."""
+        self._sweep()
+        surplus = self.surplus(keep, spare, damaged)
+        for name in surplus.versions:
+            # Renamed first, so that a crash leaves no part of a version under a version's name.
+            going = self.version_folder(_GOING + name)
+            self.version_folder(name).rename(going)
+            shutil.rmtree(going)
+        for name in surplus.encoders:
+            shutil.rmtree(self.encoders / name)
+        return list(surplus.versions)
+
+    def surplus(self, keep: int, spare: Collection[str] = (), damaged: Collection[str] = ()) -> Surplus:
+        """All but the `keep` newest versions, never the one that serves nor one of `spare`; and unused encoders.
+
+        Versions that are known to be `damaged` go, too, and are not counted among those to keep.
+        """
+        names = self.versions()
+        whole = [name for name in names if name not in damaged]
+        spared = {self.current(), *spare, *(whole[-keep:] if keep > 0 else ())}
+        versions = tuple(name for name in names if name not in spared)
+        used = {manifest.encoder for manifest in self.manifests() if manifest.version not in versions}
+        stored = sorted(self.encoders.iterdir()) if self.encoders.is_dir() else []
+        encoders = tuple(folder.name for folder in stored if folder.name not in used)
+        freed = [self.version_folder(name) for name in versions] + [self.encoders / name for name in encoders]
+        return Surplus(versions, encoders, sum(map(_folder_size, freed)))
+
+    def drop_doubtful_encoder(self, identity: str) -> None:
+        """Removes a stored encoder unless a version vouches for every file of it, so that it is stored anew.
+
+        Without this a rebuild would take a damaged model over, and its new checksums would call it whole.
+        """
+        folder = self.encoders / identity
+        prefix = f"{folder.relative_to(self.root).as_posix()}/"
+        for manifest in self.manifests():
+            listed = {path: entry for path, entry in manifest.files.items() if path.startswith(prefix)}
+            if listed and not any(file_problem(self.root / path, entry) for path, entry in listed.items()):
+                return
+        shutil.rmtree(folder, ignore_errors=True)
+
+    def folded(self) -> list[int]:
+        """For each version the number of the last live change in it; nothing where one cannot be read."""
+        manifests = list(self.manifests())
+        return [each.folded for each in manifests] if len(manifests) == len(self.versions()) else []
+
+    def manifests(self) -> Iterator[Manifest]:
+        """The manifests that can be read, oldest first."""
+        for name in self.versions():
+            with suppress(StoreDamagedError):
+                yield self.manifest(name)
+
+    def _sweep(self) -> None:
+        """Removes the unfinished folders of interrupted rebuilds, and what an interrupted pruning had begun on."""
+        for pattern in (_UNFINISHED, _GOING):
+            for leftover in (self.root / "versions").glob(f"{pattern}*"):
+                shutil.rmtree(leftover)
+
+
+def _folder_size(folder: Path) -> int:
+    size = 0
+    for place, _, names in os.walk(folder):
+        for name in names:
+            # A rebuild may be removing the very folder.
+            with suppress(OSError):
+                size += Path(place, name).lstat().st_size
+    return size

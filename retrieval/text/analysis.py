@@ -1,0 +1,377 @@
+"""Text analysis: the one place where terms are made, for products and queries, in English and Chinese.
+
+Both keyword backends get finished terms and split them at spaces only, so that the same query ranks the same in each.
+The rules were chosen by measuring; docs/decisions has the figures. There are no stop words: they bought nothing.
+"""
+
+from __future__ import annotations
+
+import re
+import threading
+import unicodedata
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache, lru_cache
+from itertools import chain, combinations, islice, pairwise
+from typing import Any, cast
+
+import Stemmer
+
+from retrieval.text import units
+from retrieval.text.synonyms import Synonyms
+
+# Fold a text to the one spelling that terms are cut from: width, case, accents, dashes, quotes and fractions.
+
+# Ideographs, their compatibility forms and the iteration and zero signs, as the inside of a character class.
+HAN = "々〇\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"
+
+_HAN = re.compile(f"[{HAN}]")
+
+# NFKC would glue these to what stands before them: "1½" would read as eleven halves, "Core™2" as "coretm2".
+_FRACTION = re.compile("[¼½¾⅐-⅞↉]")
+_NOISE = dict.fromkeys(map(ord, "™®©℠\u00ad\u200b\u200c\u200d\u2060\ufeff"), None)
+
+_SIGNS = str.maketrans(
+    {
+        **dict.fromkeys("‐‑‒–—―−﹘﹣", "-"),
+        **dict.fromkeys("‘’‚‛′´`", "'"),
+        **dict.fromkeys("“”„‟″", '"'),
+        **dict.fromkeys("×✕✖⨯", "x"),
+        "⁄": "/",
+        "∕": "/",
+    }
+)
+# Latin letters that Unicode does not decompose; searchers without that key type the plain letter.
+_LETTERS = str.maketrans({"ø": "o", "đ": "d", "ð": "d", "ł": "l", "ħ": "h", "ı": "i", "æ": "ae", "œ": "oe", "þ": "th"})
+# Only marks on a Latin base go: in other scripts (kana, Devanagari) the mark makes another letter.
+_LATIN_MARKS = re.compile("([a-z])[\u0300-\u036f]+")
+
+
+def fold(text: str) -> str:
+    """`text` in lower case, with compatible characters, accents on Latin letters, dashes and quotes made one.
+
+    "½" becomes " 1/2", "×" becomes "x", "Ｗｉ–Ｆｉ" becomes "wi-fi". Takes any string, lone surrogates included.
+    """
+    if text.isascii():
+        return text.lower().replace("`", "'")
+    text = _FRACTION.sub(lambda found: " " + unicodedata.normalize("NFKC", found[0]), text.translate(_NOISE))
+    text = unicodedata.normalize("NFKC", text.translate(_SIGNS)).casefold()
+    text = unicodedata.normalize("NFKD", text).translate(_LETTERS)
+    return unicodedata.normalize("NFC", _LATIN_MARKS.sub(r"\1", text)).translate(_SIGNS)
+
+
+def contains_chinese(text: str) -> bool:
+    """Whether `text` has at least one Chinese character."""
+    return not text.isascii() and _HAN.search(text) is not None
+
+
+def identifier_key(text: str) -> str:
+    """The form in which two spellings of one SKU, EAN or model number are equal; empty when nothing identifies.
+
+    Only letters and digits count, without case, width or accents. A code of digits alone loses its leading zeros,
+    so that the UPC-12, EAN-13 and GTIN-14 of one product meet.
+    """
+    key = "".join(filter(str.isalnum, fold(text)))
+    return key.lstrip("0") if key.isdecimal() else key
+
+
+# From one chunk of a folded text (a word, a model number, a quantity, a run of Chinese) to its terms.
+
+MAX_WORD = 100
+"""Characters after which a run without a break is cut into a further word."""
+
+Alternatives = tuple[tuple[str, ...], ...]
+"""What one word of a query may be met by: any one of several conjunctions of terms."""
+
+
+def _marks() -> str:
+    """The combining marks of the basic plane: Python's \\w leaves out the vowel signs inside Indic words."""
+    return "".join(mark for mark in map(chr, range(0x300, 0x10000)) if unicodedata.category(mark) in ("Mn", "Mc"))
+
+
+# Words that titles, too, write with a space, a hyphen or neither. A longer list did not pay (head phone, lap top, ...).
+_SPACED = r"(?:(?:wi|hi) fi|t shirts?|blu rays?|x rays?|dish washers?)(?![a-z0-9])"
+_WORD = rf"[a-z0-9]{{1,{MAX_WORD}}}+"
+_COMPOUND = rf"{_WORD}(?>(?:[-'.&_]{_WORD}){{0,7}})"  # atomic: see retrieval/text/units.py
+_PLAIN = rf"[a-z]{{1,{MAX_WORD}}}+(?![a-z0-9]|[-'.&_][a-z0-9])"
+_OTHER_SCRIPT = rf"(?:[^\W_a-z0-9{HAN}]|[{_marks()}]){{1,{MAX_WORD}}}+"
+# Plain words come early because nearly every chunk is one.
+CHUNKS = re.compile(rf"{_SPACED}|{_PLAIN}|(?=[0-9.m])(?:{units.QUANTITIES})|{_COMPOUND}|[{HAN}]+|{_OTHER_SCRIPT}")
+"""Finds the chunks of a folded text."""
+
+_QUANTITIES = re.compile(units.QUANTITIES)
+_JOINTS = re.compile("[-'.&_ ]")
+_LETTERS_OR_DIGITS = re.compile("[a-z]+|[0-9]+")
+_MOST_RUNS = 4
+
+# Without the stemmer's own cache: chunks are cached here, and its purges took longer than the stemming.
+_stem = cast(Callable[[str], str], Stemmer.Stemmer("english", 0).stemWord)
+# PyStemmer promises nothing about threads that share one stemmer.
+_stemming = threading.Lock()
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """What one chunk gives: `terms` to an index, `groups` to a query."""
+
+    terms: tuple[str, ...]
+    groups: tuple[Alternatives, ...]
+    characters: tuple[str, ...] = ()
+    """Of a Chinese chunk: the characters that are no word by themselves; searched beside the words."""
+    joint: str = ""
+    """The chunk as typed where it may be half of a compound ("wi" of "wi fi"), else empty."""
+
+
+def chunks(folded: str) -> Iterator[Chunk]:
+    """The chunks of a text that `fold` returned, in order."""
+    return map(_cached if folded.isascii() else _any, CHUNKS.findall(folded))
+
+
+def word_term(word: str) -> str:
+    """The term of one word: its unit's name, else its English stem; a word of other than a to z is its own term.
+
+    Stems are stemmed again until nothing changes, so a term is always its own term.
+    """
+    if word in units.WORDS:
+        return units.WORDS[word]
+    if not (word.isascii() and word.isalpha()):
+        return word
+    with _stemming:
+        stem = _stem(word)
+    return stem if stem == word else word_term(stem)
+
+
+def _any(chunk: str) -> Chunk:
+    # Runs of Chinese seldom repeat and would push the words out of the cache.
+    return _chinese(chunk) if contains_chinese(chunk[0]) else _cached(chunk)
+
+
+@lru_cache(maxsize=2**15)
+def _cached(chunk: str) -> Chunk:
+    if chunk.isalpha():
+        term = word_term(chunk)
+        return Chunk((term,), (((term,),),), joint=chunk if chunk.isascii() else "")
+    if _QUANTITIES.fullmatch(chunk):
+        return _quantities(chunk)
+    return _compound(chunk) if chunk.isascii() else Chunk((chunk,), (((chunk,),),))
+
+
+def _chinese(chunk: str) -> Chunk:
+    """Words and characters: the two cut differently when a title and a query break a word at different places."""
+    words = cast(list[str], _segmenter().cut_for_search(chunk))
+    known = set(words)
+    characters = tuple(character for character in chunk if character not in known)
+    return Chunk((*words, *characters), tuple(((word,),) for word in words), characters)
+
+
+def chinese_words(run: str) -> list[str]:
+    """The words of a run of Chinese, end to end: what a person reads, where terms overlap."""
+    return cast(list[str], _segmenter().cut(run))
+
+
+def dictionary_words(run: str) -> list[str]:
+    """The words of a run of Chinese that stand in the dictionary; what does not falls into characters, as a misspelled
+    word does."""
+    return cast(list[str], _segmenter().cut(run, False))
+
+
+@cache
+def _segmenter() -> Any:  # noqa: ANN401 - the library ships no types
+    # A segmenter of our own: words added to the library's shared one elsewhere must not change terms.
+    # Its dictionary takes longer to load than all else here, and a store may never need it.
+    import rjieba
+
+    return rjieba.Jieba()
+
+
+def _quantities(chunk: str) -> Chunk:
+    if number := units.in_one(chunk):
+        term = f"{number}in1"
+        return Chunk((number, term, "1"), (((term,),),))
+    found = units.quantities(chunk)
+    return _quantity(found[0]) if len(found) == 1 else _dimensions([quantity.number for quantity in found])
+
+
+def _quantity(quantity: units.Quantity) -> Chunk:
+    number = quantity.number
+    if not quantity.unit:
+        return Chunk((number,), (((number,),),), joint=number if number.isdigit() else "")
+    terms = filter(None, (number, quantity.term, quantity.unit_word))
+    return Chunk(tuple(terms), (((quantity.term,), (number,)),))
+
+
+def _dimensions(numbers: list[str]) -> Chunk:
+    """The whole ("2x4x8"), its neighbours ("2x4", "4x8") and each number; units would only make titles longer."""
+    whole = "x".join(numbers)
+    neighbours = (f"{first}x{second}" for first, second in pairwise(numbers))
+    return Chunk(tuple(dict.fromkeys((*numbers, whole, *neighbours))), (((whole,),),))
+
+
+def _compound(chunk: str) -> Chunk:
+    if chunk.endswith("'s"):
+        return _cached(chunk[:-2])
+    pieces = _JOINTS.split(chunk)
+    if len(pieces) == 1:
+        return Chunk((chunk,), (((chunk,), *_cuts(chunk)),), joint=chunk)
+    parts = tuple(term for piece in pieces for term in _piece(piece))
+    terms = tuple(dict.fromkeys((*parts, *map(word_term, _LETTERS_OR_DIGITS.findall(chunk)))))
+    joined = "".join(pieces)
+    if len(joined) > MAX_WORD:
+        return Chunk(terms, ((parts,),))
+    if joined[0] in "0123456789":
+        # "2light" would only make the title longer; "2 light", its joint and its cuts find the parts.
+        return Chunk(terms, ((parts, (word_term(joined),)),))
+    whole = _cached(joined).terms if _QUANTITIES.fullmatch(joined) else (word_term(joined),)
+    return Chunk((*terms, *whole), ((whole, parts),))
+
+
+def _piece(piece: str) -> tuple[str, ...]:
+    """One piece of a compound as it would be read by itself: "8x10ft" of "rug-8x10ft" has dimensions."""
+    if piece.isdigit() or not piece[0].isdigit():
+        return (word_term(piece),)
+    return tuple(term for chunk in CHUNKS.findall(piece) for term in _cached(chunk).terms)
+
+
+def _cuts(model: str) -> Iterator[tuple[str, ...]]:
+    """The ways to type a model number in two or three pieces: dcd771c2 as dcd771 c2, dcd 771c2, dcd 771 c2."""
+    runs = _LETTERS_OR_DIGITS.findall(model)
+    if not 1 < len(runs) <= _MOST_RUNS:
+        return
+    for count in (1, 2):
+        for places in combinations(range(1, len(runs)), count):
+            bounds = (0, *places, len(runs))
+            yield tuple(word_term("".join(runs[start:end])) for start, end in pairwise(bounds))
+
+
+RULES = "terms-1"
+"""Goes up whenever a text would give other terms: an index made by other rules must be rebuilt."""
+MAX_TEXT = 200_000
+"""Characters of one text that are analysed; what stands behind them is not searched."""
+MAX_GROUPS = 128
+"""Groups of one query; the words behind them are not searched."""
+_LONGEST_JOINT = 3
+
+_Key = tuple[tuple[str, ...], ...]
+_Expansions = Mapping[_Key, tuple[tuple[str, ...], ...]]
+
+
+@dataclass(frozen=True, slots=True)
+class TermGroup:
+    """One word of a query (or one quantity, or one phrase with synonyms).
+
+    Each alternative is a conjunction of terms; the group scores as its best alternative (dis_max). The first is what
+    the user typed.
+    """
+
+    alternatives: Alternatives
+    words: int = 1
+    """How many of the query's words it stands for: more where a phrase has synonyms."""
+
+
+class Analyzer:
+    """Makes the terms of products and queries. Immutable, cheap to make, safe to share between threads.
+
+    `identity` changes when a text would give other terms or the synonyms changed; `synonyms` are those that it was made
+    with.
+    """
+
+    __slots__ = ("_expansions", "_longest", "identity", "synonyms")
+
+    def __init__(self, synonyms: Synonyms | None = None) -> None:
+        self.synonyms = synonyms = synonyms or Synonyms()
+        self.identity = f"{RULES}+{synonyms.fingerprint}"
+        self._expansions = _expansions(synonyms)
+        self._longest = max(map(len, self._expansions), default=0)
+
+    def terms(self, text: str) -> list[str]:
+        """The terms to index for `text`; none holds whitespace.
+
+        Any string is taken. A term's own terms include it, so terms can be analysed again (Chinese words that the
+        segmenter made from their context excepted).
+        """
+        return [term for chunk in _read(text) for term in chunk.terms]
+
+    def groups(self, text: str) -> tuple[TermGroup, ...]:
+        """The groups to search for, in the order of the words. Each finds a product whose text is `text`."""
+        found = list(islice(_read(text), MAX_GROUPS))
+        characters = (TermGroup(((character,),)) for chunk in found for character in chunk.characters)
+        return tuple(islice(chain(self._expanded(_with_joints(found)), characters), MAX_GROUPS))
+
+    def _expanded(self, groups: Sequence[Alternatives]) -> Iterator[TermGroup]:
+        at = 0
+        while at < len(groups):
+            size = self._match(groups, at)
+            yield TermGroup(self._merged(groups[at : at + size]), size) if size else TermGroup(groups[at])
+            at += size or 1
+
+    def _match(self, groups: Sequence[Alternatives], at: int) -> int:
+        """How many groups from `at` on the longest synonym covers; 0 where none begins there."""
+        for size in range(min(self._longest, len(groups) - at), 0, -1):
+            if _key(groups[at : at + size]) in self._expansions:
+                return size
+        return 0
+
+    def _merged(self, groups: Sequence[Alternatives]) -> Alternatives:
+        """The typed words, their synonyms, then each word alone, so that a synonym never loses a match."""
+        key = _key(groups)
+        return tuple(dict.fromkeys((_flat(key), *self._expansions[key], *chain.from_iterable(groups))))
+
+
+def phrase_key(phrase: str) -> tuple[tuple[str, ...], ...]:
+    """Equal for two phrases that are the same to a synonym; empty for one without a word."""
+    return _typed(phrase)
+
+
+def _read(text: str) -> Iterator[Chunk]:
+    # Cut again after folding: one character can fold to eighteen.
+    return chunks(fold(text[:MAX_TEXT])[:MAX_TEXT])
+
+
+def _with_joints(found: Sequence[Chunk]) -> list[Alternatives]:
+    """The groups of the chunks, where neighbours that may be one word ("wi fi", "dcd 771 c2") are also met by it."""
+    joints: list[list[tuple[str, ...]]] = [[] for _ in found]
+    for start in range(len(found)):
+        for end, whole in _joints(found, start):
+            # A word may be half of many compounds, so only the first half counts it; pieces of a model number all do.
+            for at in range(start, start + 1 if whole.isalpha() else end):
+                joints[at].append((word_term(whole),))
+    return [
+        (*alternatives, *(joints[at] if chunk.joint else ()))
+        for at, chunk in enumerate(found)
+        for alternatives in chunk.groups
+    ]
+
+
+def _joints(found: Sequence[Chunk], start: int) -> Iterator[tuple[int, str]]:
+    """Each run of two or three chunks from `start` on that may be one word: where it ends, and the word.
+
+    Three only where they are pieces of a model number, so have letters and digits.
+    """
+    whole = found[start].joint
+    for end in range(start + 1, min(start + _LONGEST_JOINT, len(found))):
+        if not (whole and found[end].joint):
+            return
+        whole += found[end].joint
+        if not whole.isdigit() and (end == start + 1 or not whole.isalpha()):
+            yield end + 1, whole
+
+
+def _expansions(synonyms: Synonyms) -> _Expansions:
+    table: dict[_Key, tuple[tuple[str, ...], ...]] = {}
+    for rule in synonyms.rules:
+        key = _typed(rule.phrase)
+        others = (_flat(_typed(other)) for other in rule.others)
+        table[key] = tuple(dict.fromkeys((*table.get(key, ()), *others)))
+    return table
+
+
+def _typed(phrase: str) -> _Key:
+    return _key([group for chunk in _read(phrase) for group in chunk.groups])
+
+
+def _key(groups: Sequence[Alternatives]) -> _Key:
+    return tuple(alternatives[0] for alternatives in groups)
+
+
+def _flat(key: _Key) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(chain.from_iterable(key)))

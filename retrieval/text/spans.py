@@ -1,0 +1,66 @@
+"""The words of a text as a person sees them, and which of an encoder's tokens make up each."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from retrieval.encoders.base import TokenPlaces
+from retrieval.text.analysis import HAN, chinese_words, contains_chinese, fold
+
+_PIECE = rf"[^\W_{HAN}]+"
+_WORD = re.compile(rf"[{HAN}]+|{_PIECE}(?>(?:[-'’.,&/×+]{_PIECE})*)")
+
+
+@dataclass(frozen=True, slots=True)
+class TokenWords:
+    """The words of a text by its tokens."""
+
+    words: tuple[str, ...]
+    """As they are written."""
+    word_of: NDArray[np.int64]
+    """(t,): the place in `words` of the word that each token is part of, -1 for punctuation."""
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        """The words without case, width and accents: what is equal here is the same word."""
+        return tuple(map(fold, self.words))
+
+
+def token_words(places: TokenPlaces, most: int, known: Sequence[str] = ()) -> TokenWords:
+    """The words that the first `most` tokens of a text stand in, in their order; `known` as `word_spans` takes them."""
+    spans = np.array(list(word_spans(places.text, known)), np.int64).reshape(-1, 2)
+    begins, ends = places.spans[:most, 0], places.spans[:most, 1]
+    # A token may begin with the space before its word.
+    overlap = np.minimum(ends[:, None], spans[:, 1]) - np.maximum(begins[:, None], spans[:, 0])
+    if not overlap.size:
+        return TokenWords((), np.full(len(begins), -1))
+    word_of = np.where(overlap.max(axis=1) > 0, overlap.argmax(axis=1), -1)
+    used = np.unique(word_of[word_of >= 0])
+    word_of = np.where(word_of >= 0, np.searchsorted(used, word_of), -1)
+    return TokenWords(tuple(places.text[start:end] for start, end in spans[used].tolist()), word_of)
+
+
+def word_spans(text: str, known: Sequence[str] = ()) -> Iterator[tuple[int, int]]:
+    """From where and up to where each word stands; Chinese is cut into words, among them the `known` ones wherever they
+    occur, since a word is cut one way in a query and another way in a title."""
+    chinese = sorted(filter(contains_chinese, known), key=len, reverse=True)
+    cut = re.compile("|".join(map(re.escape, chinese))) if chinese else None
+    for found in _WORD.finditer(text):
+        start, word = found.start(), found[0]
+        for piece in _chinese(word, cut) if contains_chinese(word[0]) else (word,):
+            yield start, start + len(piece)
+            start += len(piece)
+
+
+def _chinese(run: str, known: re.Pattern[str] | None) -> Iterator[str]:
+    at = 0
+    for found in known.finditer(run) if known else ():
+        yield from chinese_words(run[at : found.start()])
+        yield found[0]
+        at = found.end()
+    yield from chinese_words(run[at:])

@@ -1,0 +1,310 @@
+"""The words of a catalog, as a version has them: in how many products each stands, and the phrases, brands, categories
+and products that it leads to. indexer/version_writer.py makes them; suggestions and corrections are made of them.
+
+One numbering goes over all that a word can lead to: first the phrases, then brands, categories and products, each kind
+with the best known first.
+"""
+
+from __future__ import annotations
+
+import bisect
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from retrieval.errors import StoreDamagedError
+from retrieval.store.signals import load_array
+from retrieval.text.analysis import HAN, contains_chinese, fold
+
+# Which texts have which words: found by whole words and by the beginning of one, the best texts first.
+#
+# Texts are numbered from 0, the best one first, so whoever wants the best of those that match takes the lowest numbers.
+
+Numbers = NDArray[np.uint32]
+Offsets = NDArray[np.int64]
+
+_AFTER_ALL = b"\xff"
+"""Stands behind every word that is UTF-8."""
+
+
+@dataclass(frozen=True, slots=True)
+class Lookup:
+    """What a text must have: a word, in the singular or the plural, or one that begins so."""
+
+    word: str
+    is_prefix: bool = False
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class WordPostings:
+    """Words in the order of their UTF-8, each with the texts that have it. May be mapped files; read-only."""
+
+    words: bytes
+    """All words, one after the other."""
+    ends: Offsets
+    """(words + 1,): word i is `words[ends[i]:ends[i + 1]]`."""
+    starts: Offsets
+    """(words + 1,): the texts of word i are `texts[starts[i]:starts[i + 1]]`, ascending."""
+    texts: Numbers
+    size: int
+    """How many texts there are."""
+
+    def __len__(self) -> int:
+        return len(self.ends) - 1
+
+    def __getitem__(self, place: int) -> str:
+        return self._bytes(place).decode()
+
+    def place(self, word: str) -> int | None:
+        """The place of a word, or None."""
+        wanted = _encoded(word)
+        at = bisect.bisect_left(range(len(self)), wanted, key=self._bytes)
+        return at if at < len(self) and self._bytes(at) == wanted else None
+
+    def places(self, prefix: str) -> range:
+        """The places of all words that begin so."""
+        wanted = _encoded(prefix)
+        first = bisect.bisect_left(range(len(self)), wanted, key=self._bytes)
+        return range(first, bisect.bisect_left(range(len(self)), wanted + _AFTER_ALL, lo=first, key=self._bytes))
+
+    def with_word(self, place: int) -> Numbers:
+        """The texts that have a word."""
+        return self.texts[self.starts[place] : self.starts[place + 1]]
+
+    def matching(self, lookups: Iterable[Lookup]) -> Offsets:
+        """The numbers of the texts that have all of these words, ascending; of none, all texts."""
+        alive = np.ones(self.size, dtype=bool)
+        for lookup in lookups:
+            found = self._found(lookup)
+            if not len(found):
+                return np.empty(0, dtype=np.int64)
+            here = np.zeros(self.size, dtype=bool)
+            here[found] = True
+            alive &= here
+        return np.flatnonzero(alive)
+
+    def _found(self, lookup: Lookup) -> Numbers:
+        found = [self.with_word(place) for place in map(self.place, forms(lookup.word)) if place is not None]
+        if lookup.is_prefix:
+            places = self.places(lookup.word)
+            found.append(self.texts[self.starts[places.start] : self.starts[places.stop]])
+        return np.concatenate(found) if found else self.texts[:0]
+
+    def _bytes(self, place: int) -> bytes:
+        return self.words[self.ends[place] : self.ends[place + 1]]
+
+
+def postings_of(texts: Sequence[Sequence[str]]) -> WordPostings:
+    """The postings of texts, each given as its words, the best text first."""
+    numbers = np.repeat(np.arange(len(texts)), [len(words) for words in texts])
+    return made_postings(list(chain.from_iterable(texts)), numbers, len(texts))
+
+
+def made_postings(words: Sequence[str], texts: NDArray[np.integer], size: int) -> WordPostings:
+    """The postings of pairs (p,) of a word and the number of a text that has it, in any order; a pair may repeat."""
+    known = {word: at for at, word in enumerate(dict.fromkeys(words))}
+    places = np.fromiter((known[word] for word in words), np.int64, len(words))
+    return numbered_postings(list(known), places, texts, size)
+
+
+def numbered_postings(
+    words: Sequence[str], places: NDArray[np.integer], texts: NDArray[np.integer], size: int
+) -> WordPostings:
+    """The same of distinct words, where pairs (p,) name a word by its place among them."""
+    encoded = [_encoded(word) for word in words]
+    order = sorted(range(len(words)), key=encoded.__getitem__)
+    rank = np.empty(len(words), np.int64)
+    rank[order] = np.arange(len(words))
+    pairs = np.unique(rank[places] * max(size, 1) + texts.astype(np.int64)) if len(places) else np.empty(0, np.int64)
+    lengths = [len(encoded[at]) for at in order]
+    return WordPostings(
+        b"".join(encoded[at] for at in order),
+        np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)]).astype(np.int64),
+        np.searchsorted(pairs, np.arange(len(words) + 1) * max(size, 1)).astype(np.int64),
+        (pairs % max(size, 1)).astype(np.uint32),
+        size,
+    )
+
+
+def _encoded(word: str) -> bytes:
+    # A lone surrogate becomes bytes that no stored word has.
+    return word.encode("utf-8", "surrogatepass")
+
+
+# The words of a text as shoppers type them: folded, not stemmed. What suggestions and corrections go by, where search
+# goes by the terms of retrieval/text/analysis.py.
+
+LONGEST_WORD = 40
+"""Characters of a word that is still kept; longer ones are nobody's typing."""
+
+_LETTER = rf"(?:[^\W_{HAN}]|[\u0300-\u036f])"
+RAW_WORD = re.compile(rf"[{HAN}]+|{_LETTER}+(?:['’]s(?!{_LETTER}))?")
+"""Finds the words of a text that is not folded yet, or is: a run of Chinese counts as one, and so does "men's"."""
+
+_SHORTEST_PLURAL = 3
+_LAST_OF_ALPHABETS = "\u0590"
+"""Latin, Greek, Cyrillic and Armenian stand before it: scripts in which a word is spelled letter by letter."""
+
+
+def words_of(text: str) -> list[str]:
+    """The folded words of a text, runs of Chinese whole, in order; "men's" is "mens", as many type it."""
+    return words_of_folded(fold(text))
+
+
+def words_of_folded(folded: str) -> list[str]:
+    """The words of a text that `fold` returned."""
+    found: list[str] = RAW_WORD.findall(folded)
+    return [word.replace("'", "") for word in found] if "'" in folded else found
+
+
+def forms(word: str) -> tuple[str, ...]:
+    """A folded word, and its plural or singular where that is told by an s."""
+    if len(word) < _SHORTEST_PLURAL or not (word.isascii() and word.isalpha()):
+        return (word,)
+    return (word, word[:-1]) if word.endswith("s") else (word, f"{word}s")
+
+
+def index_words(word: str) -> list[str]:
+    """What one of `words_of` is found by: itself; a run of Chinese by each pair of neighbours and its last character,
+    so that every piece of it is found whether or not it is a word."""
+    if not contains_chinese(word):
+        return [word] if len(word) <= LONGEST_WORD else []
+    return [word[at : at + 2] for at in range(len(word))]
+
+
+def is_spelled(word: str) -> bool:
+    """Whether a folded word can have a misspelling that edits tell: of letters alone, in an alphabet."""
+    return word.isalpha() and max(word) < _LAST_OF_ALPHABETS
+
+
+def letter_set(word: str) -> int:
+    """Which letters a word has, as 32 bits. An edit changes two of them at most, so words whose sets differ by more
+    need no comparing."""
+    bits = 0
+    for letter in word:
+        code = ord(letter) - 97
+        bits |= 1 << (code if 0 <= code < 26 else 26 + ord(letter) % 6)
+    return bits
+
+
+FORMAT = 1
+"""Goes up whenever the same catalog would give other files; a rebuild then makes them anew."""
+ENTRIES_FILE = "entries.json"
+_WORDS_FILE = "words.txt"
+_ARRAYS = ("ends", "starts", "texts", "rows", "letters", "lengths")
+_LONGEST = 255
+
+
+class Entries(msgspec.Struct, frozen=True):
+    """What words lead to, products aside; each kind best known first."""
+
+    format: int
+    phrases: tuple[tuple[str, int], ...]
+    """A phrase that a shopper might type, and in how many products it stands."""
+    brands: tuple[tuple[str, int], ...]
+    categories: tuple[tuple[tuple[str, ...], int], ...]
+    """A whole path, and how many products are in it or below."""
+    products: int
+
+    @property
+    def bounds(self) -> tuple[int, int, int, int]:
+        """Where the brands, the categories and the products begin in the one numbering, and where that ends."""
+        brands = len(self.phrases)
+        categories = brands + len(self.brands)
+        products = categories + len(self.categories)
+        return brands, categories, products, products + self.products
+
+
+class _Format(msgspec.Struct, frozen=True):
+    format: int
+
+
+class CatalogWords:
+    """Opened words. Arrays are mapped; reading is safe from many threads.
+
+    `letters` (words,) has the letter set of each word that can be what a misspelling meant, 0 for others; `lengths`
+    (words,) its characters; `rows` (products,) the row of each product, best known first.
+    """
+
+    def __init__(self, entries: Entries, postings: WordPostings, arrays: dict[str, NDArray[Any]]) -> None:
+        self.entries = entries
+        self.postings = postings
+        self.rows: Numbers = np.asarray(arrays["rows"], np.uint32)
+        self.letters: Numbers = np.asarray(arrays["letters"], np.uint32)
+        self.lengths: NDArray[np.uint8] = np.asarray(arrays["lengths"], np.uint8)
+
+    @classmethod
+    def open(cls, folder: Path) -> CatalogWords:
+        """Opens what `write_words` wrote; raises StoreDamagedError for anything else."""
+        try:
+            entries = msgspec.json.decode((folder / ENTRIES_FILE).read_bytes(), type=Entries)
+            words = (folder / _WORDS_FILE).read_bytes()
+        except (OSError, msgspec.MsgspecError, UnicodeDecodeError) as error:
+            raise StoreDamagedError(f"{folder} cannot be read ({error}); rebuild the index") from error
+        arrays = {name: load_array(folder / f"{name}.npy", mapped=True) for name in _ARRAYS}
+        size = entries.bounds[-1]
+        ends, starts, texts = (arrays[name] for name in ("ends", "starts", "texts"))
+        agrees = len(ends) == len(starts) == len(arrays["letters"]) + 1 == len(arrays["lengths"]) + 1
+        if not agrees or ends[-1] != len(words) or starts[-1] != len(texts) or len(arrays["rows"]) != entries.products:
+            raise StoreDamagedError(f"{folder}: its files do not fit each other; rebuild the index")
+        return cls(entries, WordPostings(words, ends, starts, texts, size), arrays)
+
+    def __contains__(self, word: str) -> bool:
+        return self.postings.place(word) is not None
+
+    def products_with(self, word: str) -> int:
+        """In how many products a folded word stands, in title or brand."""
+        place = self.postings.place(word)
+        return 0 if place is None else self._products_at(place)
+
+    def _products_at(self, place: int) -> int:
+        texts = self.postings.with_word(place)
+        return len(texts) - int(np.searchsorted(texts, self.entries.bounds[2]))
+
+    def frequency(self, place: int) -> int:
+        """How often the word at a place is there: the products that have it and all else that it leads to."""
+        return int(self.postings.starts[place + 1] - self.postings.starts[place])
+
+    def together(self, words: Sequence[str]) -> int:
+        """How many texts have all of these words; those that are in none are passed over."""
+        known = [place for place in map(self.postings.place, words) if place is not None]
+        if not known:
+            return 0
+        common = self.postings.with_word(known[0])
+        for place in known[1:]:
+            common = np.intersect1d(common, self.postings.with_word(place), assume_unique=True)
+        return len(common)
+
+
+def write_words(folder: Path, entries: Entries, postings: WordPostings, rows: Sequence[int] | Numbers) -> None:
+    """Writes the words of a version to be."""
+    folder.mkdir()
+    words = [postings[place] for place in range(len(postings))]
+    letters = [letter_set(word) if is_spelled(word) else 0 for word in words]
+    arrays: dict[str, NDArray[Any]] = {
+        "ends": postings.ends,
+        "starts": postings.starts,
+        "texts": postings.texts,
+        "rows": np.asarray(rows, np.uint32),
+        "letters": np.array(letters, np.uint32),
+        "lengths": np.array([min(len(word), _LONGEST) for word in words], np.uint8),
+    }
+    for name, array in arrays.items():
+        np.save(folder / f"{name}.npy", array)
+    (folder / _WORDS_FILE).write_bytes(postings.words)
+    (folder / ENTRIES_FILE).write_bytes(msgspec.json.encode(entries))
+
+
+def are_current(folder: Path) -> bool:
+    """Whether a version has words, such as this program makes them."""
+    try:
+        return msgspec.json.decode((folder / ENTRIES_FILE).read_bytes(), type=_Format).format == FORMAT
+    except (OSError, msgspec.MsgspecError, UnicodeDecodeError):
+        return False

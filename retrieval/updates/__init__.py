@@ -1,0 +1,1 @@
+"""Live changes: validated, kept in a journal, merged with the next feed."""

@@ -1,0 +1,126 @@
+"""The live changes that a store takes between rebuilds, what each makes of a product, and their form on disk."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+
+from retrieval.errors import ChangeError, StoreDamagedError
+from retrieval.records import Product
+from retrieval.store.products import product_from_json, product_to_json
+from retrieval.updates.validation import checked, checked_id, checked_values, patched
+
+MAX_CHANGE_BYTES = 1_000_000
+"""Of one change as it is stored: a product is a page of text and numbers, not a book."""
+
+
+@dataclass(frozen=True, slots=True)
+class Upsert:
+    """A product is added, or takes the place of the whole product that has its id."""
+
+    product: Product
+
+    @property
+    def id(self) -> str:
+        """The id of the product."""
+        return self.product.id
+
+
+@dataclass(frozen=True, slots=True)
+class Delete:
+    """A product is taken away."""
+
+    id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Patch:
+    """Some fields of a product change, named as `retrieval.updates.validation.checked_values` takes them."""
+
+    id: str
+    values: Mapping[str, object]
+
+
+Change = Upsert | Delete | Patch
+
+
+def sound(change: Change) -> Change:
+    """The change with its values checked and converted to what the index holds; raises ChangeError."""
+    match change:
+        case Upsert(product):
+            return Upsert(checked(product))
+        case Delete(product_id):
+            return Delete(checked_id(product_id))
+        case Patch(product_id, values):
+            return Patch(checked_id(product_id), checked_values(product_id, values))
+
+
+def after(product: Product | None, change: Change) -> Product | None:
+    """What a product is after a change. None stands for no product, which a patch leaves as it is."""
+    match change:
+        case Upsert(upserted):
+            return upserted
+        case Delete():
+            return None
+        case Patch(_, values):
+            return None if product is None else patched(product, values)
+
+
+class _StoredUpsert(msgspec.Struct, tag="upsert", frozen=True):
+    product: msgspec.Raw
+
+
+class _StoredDelete(msgspec.Struct, tag="delete", frozen=True):
+    id: str
+
+
+class _StoredPatch(msgspec.Struct, tag="patch", frozen=True):
+    id: str
+    values: Mapping[str, Any]
+
+
+_encoder = msgspec.json.Encoder(order="deterministic")
+_decoder = msgspec.json.Decoder(_StoredUpsert | _StoredDelete | _StoredPatch)
+
+
+def change_to_json(change: Change) -> bytes:
+    """One line of JSON: equal changes are equal lines. What is written is `sound(change)`.
+
+    Raises ChangeError for a change that is not sound, or that takes more than 1 MB.
+    """
+    change = sound(change)
+    line = _encoder.encode(_stored(change))
+    if len(line) > MAX_CHANGE_BYTES:
+        message = (
+            f"product {change.id!r}: the change takes {len(line):,} bytes, at most {MAX_CHANGE_BYTES:,} are taken; "
+            "shorten its texts"
+        )
+        raise ChangeError(message, change.id)
+    return line
+
+
+def _stored(change: Change) -> _StoredUpsert | _StoredDelete | _StoredPatch:
+    match change:
+        case Upsert(product):
+            return _StoredUpsert(msgspec.Raw(product_to_json(product)))
+        case Delete(product_id):
+            return _StoredDelete(product_id)
+        case Patch(product_id, values):
+            return _StoredPatch(product_id, values)
+
+
+def change_from_json(line: bytes) -> Change:
+    """The change that `change_to_json` wrote; raises StoreDamagedError when the bytes are anything else."""
+    try:
+        return sound(_read(_decoder.decode(line)))
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, ChangeError, StoreDamagedError) as error:
+        raise StoreDamagedError(f"a stored live change cannot be read: {error}") from error
+
+
+def _read(stored: _StoredUpsert | _StoredDelete | _StoredPatch) -> Change:
+    if isinstance(stored, _StoredUpsert):
+        return Upsert(product_from_json(bytes(stored.product)))
+    return Delete(stored.id) if isinstance(stored, _StoredDelete) else Patch(stored.id, stored.values)

@@ -1,0 +1,353 @@
+"""The journal of live changes, where a change is durable before anybody is told that it is taken.
+
+It is kept twice, in STORE/live.log and STORE/live.log.copy. Each append is under a seal in both: what is damaged, cut
+off or missing in one is noticed, read from the other, and mended.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from retrieval.errors import ChangeError, StoreDamagedError, StoreError, StoreLockedError
+from retrieval.updates.changes import Change, change_from_json, change_to_json
+from retrieval.updates.journal_files import (
+    COPY,
+    JOURNAL,
+    Checked,
+    Copies,
+    Frame,
+    Part,
+    Place,
+    append,
+    beginning,
+    check,
+    damaged,
+    header_of,
+    make,
+    mend,
+    packed_frame,
+    read_part,
+    rewrite,
+    unmended,
+)
+
+__all__ = [
+    "COPY",
+    "JOURNAL",
+    "MAX_CALL_BYTES",
+    "Entry",
+    "Journal",
+    "entries_of",
+    "journal_lock",
+    "microseconds",
+]
+
+
+MAX_CALL_BYTES = 1_000_000_000
+"""Of the changes that are taken together."""
+_WAIT_SECONDS = 10.0
+"""For others that write; each holds the journal for some milliseconds."""
+_MENDER_WAIT_SECONDS = 1.0
+"""For others that write, of who reads and finds one copy damaged."""
+_READER_WAIT_SECONDS = 0.1
+"""For an append that is under way, or was not finished."""
+_NOTHING = Place(0, 0, 0)
+_ALL = 2**63
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
+
+
+class Journal:
+    """The live changes of a store in the order in which they were taken. Nothing is created until one is appended.
+
+    Any number of threads and processes may use it at once. Reading takes no lock while both copies are whole. All
+    methods raise StoreDamagedError where a change is damaged in both copies, StoreForeignError for a journal of a newer
+    program, StoreLockedError when others write for longer than 10 seconds, else StoreError.
+    """
+
+    def __init__(self, root: Path, *, clock: Callable[[], datetime] = _now) -> None:
+        self._root = root
+        self._paths = root / JOURNAL, root / COPY
+        self._clock = clock
+        self._closed = False
+        self._writing = threading.Lock()
+        self._known = _NOTHING
+        """The furthest place that was read or written."""
+        self._checked = _NOTHING
+        """The place up to which both copies were found to be whole before something was appended."""
+        self._notices: dict[str, None] = {}
+
+    @property
+    def notices(self) -> tuple[str, ...]:
+        """What was damaged in one copy, and that it was mended from the other, or why it could not be."""
+        return tuple(self._notices)
+
+    def append(self, changes: Sequence[Change], *, above: int = 0) -> list[int]:
+        """Takes changes, all or none of them, and returns their numbers, ascending, once they are on the disk twice.
+
+        `above` is the number of the last change that the served version has in it: numbers go on behind it also where
+        the journal itself was lost. Raises ChangeError for a change that is not sound, StoreError where nothing could
+        be written.
+        """
+        lines = [change_to_json(change) for change in changes]
+        if not lines:
+            return []
+        if sum(map(len, lines)) > MAX_CALL_BYTES:
+            raise ChangeError(f"the changes of one call take more than {MAX_CALL_BYTES:,} bytes; give them in several")
+        with self._locked():
+            end = self._whole_end(above, create=True)
+            if end.last < above:
+                end = self._rewritten(above)
+            first = end.last + 1
+            frame = packed_frame(first, self._moment(), lines)
+            append(self._root, end, frame)
+            self._known = self._checked = Place(end.generation, end.offset + len(frame), end.last + len(lines))
+        return list(range(first, first + len(lines)))
+
+    def since(self, seq: int) -> Iterator[Entry]:
+        """The changes with higher numbers, in their order; a few megabytes of them, or one append, are in memory."""
+        known = self._known
+        place = known if seq >= known.last else _NOTHING
+        while (part := self._next(place, seq)).frames:
+            for frame in part.frames:
+                yield from entries_of(frame, self._root, seq)
+                seq = frame.head.last
+            place = part.place
+
+    def last(self) -> int:
+        """The highest number that was ever given, 0 before the first."""
+        return self._next(self._known, _ALL).place.last
+
+    def forget(self, up_to: int) -> int:
+        """Removes the changes up to a number, and returns how many; their numbers are not given again."""
+        with Copies(self._root) as copies:
+            self._check_open()
+            if copies.none:
+                return 0
+        with self._locked():
+            up_to = min(up_to, self._whole_end(up_to).last)
+            with Copies(self._root) as copies:
+                forgotten = header_of(copies.sources()[0]).forgotten
+            if up_to <= forgotten:
+                return 0
+            self._known = self._checked = self._rewritten(up_to)
+            return up_to - forgotten
+
+    def changed_stamp(self) -> tuple[int, int]:
+        """A value that is another one after every append or forget, of whichever process, and else stays.
+
+        Made to be asked before every search: it takes some microseconds.
+        """
+        self._check_open()
+        # Of the first copy only whether it is the same file: while an append is under way, nothing is new yet.
+        first, second = map(_identity, self._paths)
+        return first[0] if first else 0, hash(second) if second else 0
+
+    def problems(self, above: int = 0) -> list[str]:
+        """What is wrong with the journal, for `shelfwise verify`: both copies are read whole, and nothing is changed.
+
+        Lost and damaged changes up to `above`, which the served version has in it, are no problem.
+        """
+        try:
+            with Copies(self._root) as copies:
+                if copies.none:
+                    return []
+            with journal_lock(self._root, _WAIT_SECONDS), Copies(self._root) as copies:
+                return unmended(check(copies, above, lambda frame: list(entries_of(frame, self._root, above))))
+        except StoreError as error:
+            return [str(error)]
+
+    def close(self) -> None:
+        """Later calls are refused."""
+        self._closed = True
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise StoreError(f"the journal {self._root / JOURNAL} is closed; open it again")
+
+    @contextmanager
+    def _locked(self) -> Iterator[None]:
+        """For the one writer at this moment. Threads wait for their turn, processes try again and again."""
+        self._check_open()
+        with self._writing, journal_lock(self._root, _WAIT_SECONDS):
+            yield
+
+    def _moment(self) -> int:
+        return microseconds(self._clock())
+
+    def _whole_end(self, skip: int, *, create: bool = False) -> Place:
+        """The place behind the last change, once both copies are whole and the same. Under the lock."""
+        with Copies(self._root) as copies:
+            if not copies.none:
+                return self._end_of(copies, skip)
+        if create:
+            make(self._root, max(1, self._moment()))
+            with Copies(self._root) as copies:
+                return beginning(copies.sources()[0])
+        return _NOTHING
+
+    def _end_of(self, copies: Copies, skip: int) -> Place:
+        sources = copies.sources()[0]
+        if self._checked.generation == beginning(sources).generation:
+            part = read_part(sources, self._checked, _ALL)
+            if part.even:
+                return part.place
+        checked, error = self._mended(copies, skip)
+        if error:
+            message = f"{self._root / JOURNAL} is damaged and cannot be mended ({error.strerror})"
+            raise StoreError(f"{message}; the change is not taken: see to the disk and to the rights to it") from error
+        return checked.end
+
+    def _mended(self, copies: Copies, skip: int) -> tuple[Checked, OSError | None]:
+        mended = mend(copies, skip)
+        self._notices |= dict.fromkeys(mended.notices)
+        end = mended.checked.end
+        if end.generation == self._known.generation and end.last < self._known.last:
+            raise damaged(self._root, f"changes up to {self._known.last:,} were there, now it ends at {end.last:,}")
+        return mended.checked, mended.error
+
+    def _rewritten(self, forget: int) -> Place:
+        try:
+            with Copies(self._root) as copies:
+                return rewrite(copies, forget, self._moment())
+        except OSError as error:
+            path = self._root / JOURNAL
+            raise StoreError(f"{path} cannot be written anew ({error.strerror}); nothing is changed") from error
+
+    def _next(self, place: Place, after: int) -> Part:
+        """The next frames that hold changes behind `after`: some of them, none only at the end."""
+        self._check_open()
+        with Copies(self._root) as copies:
+            if copies.none:
+                return Part((), _NOTHING)
+            part = read_part(copies.sources()[0], place, after)
+        if not part.even and not part.frames:
+            try:
+                with journal_lock(self._root, _READER_WAIT_SECONDS if part.waits else _MENDER_WAIT_SECONDS):
+                    part = self._locked_next(place, after)
+            except StoreLockedError:
+                # Who appends for so long has told nobody yet that it is taken.
+                if not part.waits:
+                    raise
+        self._reached(part.place)
+        return part
+
+    def _locked_next(self, place: Place, after: int) -> Part:
+        with Copies(self._root) as copies:
+            part = read_part(copies.sources()[0], place, after)
+            if part.even or part.frames:
+                return part
+            checked, error = self._mended(copies, after)
+            if error:
+                return read_part(checked.sources, place, after, strict=False)
+        with Copies(self._root) as copies:
+            return read_part(copies.sources()[0], place, after)
+
+    def _reached(self, place: Place) -> None:
+        known = self._known
+        if place.generation != known.generation or place.last > known.last:
+            self._known = place
+
+
+def _identity(path: Path) -> tuple[int, ...]:
+    """What tells a file from another that took its name, and from itself after it was written to."""
+    try:
+        state = path.stat()
+    except OSError:
+        # What it is that stands in its way is told, or made good from the other copy, when both are read.
+        return ()
+    return state.st_ino, state.st_size, state.st_mtime_ns
+
+
+# The changes in the frames of the journal, each with its number and its time.
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A change that was taken: its number, which no other change ever gets, and when that was (in UTC)."""
+
+    seq: int
+    at: datetime
+    change: Change
+
+
+def entries_of(frame: Frame, root: Path, above: int = 0) -> Iterator[Entry]:
+    """The changes of a frame behind a number; raises StoreDamagedError for what is no change, whoever sealed it."""
+    head = frame.head
+    lines = frame.payload.split(b"\n")
+    if len(lines) != head.count:
+        raise damaged(root, f"{head.names} are {len(lines):,} lines")
+    for seq, line in enumerate(lines, head.first):
+        if seq > above:
+            try:
+                yield Entry(seq, _EPOCH + timedelta(microseconds=head.at), change_from_json(line))
+            except (StoreDamagedError, OverflowError) as error:
+                raise damaged(root, f"change {seq:,}: {error}") from error
+
+
+def microseconds(moment: datetime) -> int:
+    """A time as frames have it: since 1970, UTC."""
+    return (moment - _EPOCH) // timedelta(microseconds=1)
+
+
+# The lock under which live changes and events are written: one writer at a time over all processes.
+
+_PAUSE_SECONDS = 0.0005
+_LONGEST_PAUSE_SECONDS = 0.002
+
+
+@contextmanager
+def journal_lock(folder: Path, wait_seconds: float | None, what: str = "the live changes") -> Iterator[None]:
+    """Holds the lock of the folder itself, so there is no lock file to lose; a kill frees it.
+
+    Who may only read the folder can hold it, too. Without a limit to the wait, processes come in the order in which
+    they asked. Raises StoreLockedError when others hold it for that long, StoreError where the folder cannot be locked.
+    """
+    try:
+        descriptor = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError as error:
+        raise StoreError(f"{folder} cannot be locked ({error.strerror}); mind the rights to it") from error
+    try:
+        _lock(folder, descriptor, wait_seconds, what)
+        yield
+    finally:
+        # Not by closing it alone: a process that was forked meanwhile would hold the lock on.
+        fcntl.flock(descriptor, fcntl.LOCK_UN)
+        os.close(descriptor)
+
+
+def _lock(folder: Path, descriptor: int, wait_seconds: float | None, what: str) -> None:
+    until, pause = time.monotonic() + (wait_seconds or 0.0), _PAUSE_SECONDS
+    while True:
+        try:
+            return fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait_seconds is None else fcntl.LOCK_NB))
+        except BlockingIOError as error:
+            if time.monotonic() >= until:
+                message = f"{what} of {folder} are being written by another process for {wait_seconds:g} s"
+                raise StoreLockedError(f"{message}; try again") from error
+        except OSError as error:
+            raise StoreError(f"{folder} cannot be locked ({error.strerror}); keep it on a local disk") from error
+        time.sleep(pause)
+        pause = min(2 * pause, _LONGEST_PAUSE_SECONDS)

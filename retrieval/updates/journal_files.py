@@ -1,0 +1,619 @@
+"""The two files in which the journal of live changes is kept, opened for one look at them.
+
+Both hold the same bytes. They differ where one is damaged, and at their ends and in their generations while one is
+written: an append, or a rewriting, is durable in the first before it begins in the second.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+import struct
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import xxhash
+
+from retrieval.errors import StoreDamagedError, StoreError, StoreForeignError
+from retrieval.store.manifest import open_scratch, scratch_path, sync
+
+JOURNAL = "live.log"
+COPY = "live.log.copy"
+_CHUNK_BYTES = 1 << 18
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A place between two frames: the change `last` ends there. It means something in one generation only."""
+
+    generation: int
+    offset: int
+    last: int
+
+
+class Copy:
+    """One of the two files as it was when it was opened. `header` is None where it cannot be used, and `fault` why."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.header: Header | None = None
+        self.fault = ""
+        self.missing = False
+        self.size = 0
+        self._file = -1
+        self._chunk, self._chunk_at = b"", 0
+        try:
+            # Not to wait for whoever would write to a pipe that has the name.
+            self._file = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+            self._open()
+        except FileNotFoundError:
+            self.missing, self.fault = True, "it is missing"
+        except OSError as error:
+            self.fault = f"it cannot be read ({error.strerror})"
+        except UnreadableError as error:
+            self.fault = str(error)
+        except StoreError:
+            self.close()
+            raise
+
+    def _open(self) -> None:
+        state = os.fstat(self._file)
+        if not stat.S_ISREG(state.st_mode):
+            raise UnreadableError("it is no file")
+        self.size = state.st_size
+        self.header = read_header(os.pread(self._file, HEADER_BYTES, 0))
+
+    def read(self, offset: int, length: int) -> bytes:
+        """Bytes of the file, fewer at its end; raises OSError."""
+        at = offset - self._chunk_at
+        if at < 0 or at + length > len(self._chunk):
+            self._chunk, self._chunk_at, at = os.pread(self._file, max(length, _CHUNK_BYTES), offset), offset, 0
+        return self._chunk[at : max(at, min(at + length, self.size - self._chunk_at))]
+
+    def close(self) -> None:
+        """Ends the reading."""
+        if self._file >= 0:
+            os.close(self._file)
+            self._file = -1
+
+
+class Copies:
+    """Both copies, opened."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        # In this order: what is appended in between is then only in the first, as while somebody writes.
+        self.second = Copy(root / COPY)
+        try:
+            self.first = Copy(root / JOURNAL)
+        except StoreError:
+            self.second.close()
+            raise
+        self.both = (self.first, self.second)
+
+    @property
+    def none(self) -> bool:
+        """Whether there is no journal."""
+        return self.first.missing and self.second.missing
+
+    def sources(self) -> list[list[Copy]]:
+        """What can be read: the copies of the newest generation, then the one that a rewriting did not get to.
+
+        Raises StoreDamagedError where there are none, StoreError where they may not be read.
+        """
+        usable = {copy.header.generation: [copy] for copy in self.both if copy.header}
+        if all(copy.header for copy in self.both) and len(usable) == 1:
+            return [list(self.both)]
+        if usable:
+            return [usable[generation] for generation in sorted(usable, reverse=True)]
+        if all("cannot be read" in copy.fault for copy in self.both):
+            raise StoreError(f"{self.first.path}: {self.first.fault}; mind the rights to it and to {COPY}")
+        raise damaged(self.root, f"{self.first.fault} and of {COPY}, {self.second.fault}")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for copy in self.both:
+            copy.close()
+
+
+def beginning(sources: Sequence[Copy]) -> Place:
+    """The place before the first frame."""
+    header = header_of(sources)
+    return Place(header.generation, HEADER_BYTES, header.forgotten)
+
+
+def header_of(sources: Sequence[Copy]) -> Header:
+    """The header that the copies share."""
+    header = sources[0].header
+    if header is None:
+        raise ValueError(f"{sources[0].path} cannot be used")
+    return header
+
+
+def damaged(root: Path, what: str) -> StoreDamagedError:
+    """The error for a journal that cannot be trusted, neither the one copy nor the other."""
+    message = (
+        f"the journal of live changes {root / JOURNAL} is damaged: {what}; restore {JOURNAL} and {COPY} from a copy, "
+        "or move both away and give the live changes since the last rebuild again"
+    )
+    return StoreDamagedError(message)
+
+
+# The form of the journal of live changes on disk: a header, then a frame for each append, each under seals of its own.
+#
+# The header says which changes are gone because they were forgotten, and its generation, which goes up with every
+# rewriting. A frame holds the changes of one append, a line of JSON each: it is whole or it is nothing. Seals are XXH3
+# (64 bits). All numbers are little-endian.
+
+SCHEMA = 1
+"""Counts up when the form changes so that an older program could not read it."""
+_MAGIC = b"SHLFLIVE"
+_SEAL = struct.Struct("<Q")
+_HEADER = struct.Struct("<8sQQQ")
+_HEAD = struct.Struct("<QQQqQ")
+HEADER_BYTES = _HEADER.size + _SEAL.size
+HEAD_BYTES = _HEAD.size + _SEAL.size
+
+
+class UnreadableError(Exception):
+    """Bytes that are no header or frame. `short`: they may be the beginning of one, and the rest is not there."""
+
+    def __init__(self, what: str, *, short: bool = False) -> None:
+        super().__init__(what)
+        self.short = short
+
+
+@dataclass(frozen=True, slots=True)
+class Header:
+    """What stands before the frames: they begin behind the change `forgotten`."""
+
+    generation: int
+    forgotten: int
+
+    def packed(self) -> bytes:
+        """The header's bytes."""
+        return _sealed(_HEADER.pack(_MAGIC, SCHEMA, self.generation, self.forgotten))
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """What stands before the lines of a frame: how long they are, the numbers of the changes, when they were taken."""
+
+    length: int
+    first: int
+    count: int
+    at: int
+    """Microseconds since 1970, UTC."""
+    seal: int
+    """Of the lines."""
+
+    @property
+    def last(self) -> int:
+        """The number of the frame's last change."""
+        return self.first + self.count - 1
+
+    def packed(self) -> bytes:
+        """The head's bytes."""
+        return _sealed(_HEAD.pack(self.length, self.first, self.count, self.at, self.seal))
+
+    @property
+    def names(self) -> str:
+        """The changes in a message."""
+        return f"change {self.first:,}" if self.count == 1 else f"changes {self.first:,} to {self.last:,}"
+
+
+def read_header(content: bytes) -> Header:
+    """Raises UnreadableError, or StoreForeignError for a header of a newer program."""
+    packed = _unsealed(content, HEADER_BYTES, "its header")
+    magic, schema, generation, forgotten = _HEADER.unpack(packed)
+    if magic != _MAGIC:
+        raise UnreadableError("it is no journal of live changes")
+    if schema > SCHEMA:
+        message = f"the journal is in schema {schema}, this program reads {SCHEMA}; use the program that wrote it"
+        raise StoreForeignError(message)
+    return Header(generation, forgotten)
+
+
+def packed_frame(first: int, at: int, lines: Sequence[bytes]) -> bytes:
+    """The frame of changes that are numbered from `first` on."""
+    payload = b"\n".join(lines)
+    return Head(len(payload), first, len(lines), at, xxhash.xxh3_64_intdigest(payload)).packed() + payload
+
+
+def read_head(content: bytes, first: int) -> Head:
+    """The head of the frame that begins with the change `first`; raises UnreadableError for anything else."""
+    head = Head(*_HEAD.unpack(_unsealed(content, HEAD_BYTES, f"what follows change {first - 1:,}")))
+    if head.first != first:
+        raise UnreadableError(f"{head.names} stand where change {first:,} should")
+    return head
+
+
+def check_lines(head: Head, payload: bytes) -> None:
+    """Raises UnreadableError for lines that are not those of a head."""
+    if len(payload) != head.length:
+        raise UnreadableError(f"{head.names} cannot be read")
+    if xxhash.xxh3_64_intdigest(payload) != head.seal:
+        raise UnreadableError(f"{head.names} {'has' if head.count == 1 else 'have'} another checksum than when taken")
+
+
+def _sealed(packed: bytes) -> bytes:
+    return packed + _SEAL.pack(xxhash.xxh3_64_intdigest(packed))
+
+
+def _unsealed(content: bytes, length: int, name: str) -> bytes:
+    if len(content) < length:
+        raise UnreadableError(f"{name} is cut off", short=True)
+    packed, seal = content[: -_SEAL.size], content[-_SEAL.size :]
+    if _SEAL.pack(xxhash.xxh3_64_intdigest(packed)) != seal:
+        raise UnreadableError(f"{name} has another checksum than when it was written")
+    return packed
+
+
+# Writing the two copies of the journal of live changes, and mending one from the other. All of it under the lock.
+
+_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+
+
+@dataclass(frozen=True, slots=True)
+class Checked:
+    """Both copies, read from beginning to end."""
+
+    sources: Sequence[Copy]
+    """What to read from."""
+    end: Place
+    even: bool
+    """Whether both are the same, and whole."""
+    faults: dict[Path, str]
+    """What is wrong with a copy of which the other has all that is missing."""
+    skip: int
+    """The changes up to here need not be right."""
+
+
+@dataclass(frozen=True, slots=True)
+class Mended:
+    """What came of mending: what is to be read from, notices of what was damaged, and why it could not be mended."""
+
+    checked: Checked
+    notices: tuple[str, ...] = ()
+    error: OSError | None = None
+
+
+def check(copies: Copies, skip: int, visit: Callable[[Frame], object] = id) -> Checked:
+    """Reads all of both copies; raises StoreDamagedError where a change behind `skip` is in neither."""
+    found: list[Checked] = []
+    faults: dict[Path, str] = {}
+    errors: list[StoreDamagedError] = []
+    reached = 0
+    for sources in copies.sources():
+        walk = Walk(sources, beginning(sources), skip=skip, thorough=True)
+        try:
+            found.append(_checked(copies, walk, sources, visit))
+        except StoreDamagedError as error:
+            errors.append(error)
+            faults[sources[0].path] = f"it cannot be read behind change {walk.place.last:,}"
+        reached = max(reached, walk.place.last)
+    # A rewriting that was interrupted leaves the old copy, in which is all that should be in the new one.
+    for checked in found:
+        if checked.end.last == reached:
+            checked.faults.update(faults)
+            return checked
+        faults[checked.sources[0].path] = f"it has lost its end behind change {checked.end.last:,}"
+    raise errors[0]
+
+
+def _checked(copies: Copies, walk: Walk, sources: Sequence[Copy], visit: Callable[[Frame], object]) -> Checked:
+    for frame in walk.frames():
+        visit(frame)
+    # A journal without changes whose second copy is missing: a writer was killed while it made them.
+    fresh = walk.place.last == 0 and walk.place.offset == HEADER_BYTES
+    faults = {} if fresh else {copy.path: copy.fault for copy in copies.both if copy.fault}
+    return Checked(sources, walk.place, walk.even, faults | walk.faults, walk.skip)
+
+
+def mend(copies: Copies, skip: int) -> Mended:
+    """Makes both copies whole and the same: one that is damaged is written anew, an unfinished end is cut off.
+
+    Raises StoreDamagedError where a change behind `skip` is in neither.
+    """
+    checked = check(copies, skip)
+    if checked.even:
+        return Mended(checked)
+    error = None
+    try:
+        for copy in copies.both:
+            _mend(copy, copies, checked)
+    except OSError as raised:
+        error = raised
+    return Mended(checked, tuple(_notice(path, fault, error) for path, fault in checked.faults.items()), error)
+
+
+def _mend(copy: Copy, copies: Copies, checked: Checked) -> None:
+    if copy in checked.sources and copy.path not in checked.faults and copy.size >= checked.end.offset:
+        if copy.size > checked.end.offset:
+            _cut(copy.path, checked.end.offset)
+        return
+    other = copies.second if copy is copies.first else copies.first
+    _replace(copy.path, other.path, _content(checked, header_of(checked.sources)))
+
+
+def unmended(checked: Checked) -> list[str]:
+    """What is wrong with a copy, for who may not mend it."""
+    return [
+        f"{path} is damaged: {fault}; nothing is lost: {_other(path)} has the live changes, and the next one that is "
+        "taken mends the file"
+        for path, fault in checked.faults.items()
+    ]
+
+
+def _other(path: Path) -> str:
+    return COPY if path.name == JOURNAL else JOURNAL
+
+
+def _notice(path: Path, fault: str, error: OSError | None) -> str:
+    other = _other(path)
+    if error is None:
+        return f"{path} was damaged: {fault}; it was written anew from {other}, and no live change is lost"
+    return (
+        f"{path} is damaged: {fault}; no live change is lost, {other} is read in its place, but it cannot be written "
+        f"anew ({error.strerror}): see to the disk and to the rights to the folder"
+    )
+
+
+def rewrite(copies: Copies, forget: int, generation: int) -> Place:
+    """Replaces both copies, one after the other, by such as hold only the changes behind `forget`; returns their end.
+
+    A crash in between leaves one of the old generation, which is then mended. Raises OSError.
+    """
+    checked = check(copies, forget)
+    old = header_of(checked.sources)
+    header = Header(max(generation, old.generation + 1), forget)
+    for copy, other in (copies.both, copies.both[::-1]):
+        size = _replace(copy.path, other.path, _content(checked, header))
+    return Place(header.generation, size, max(checked.end.last, forget))
+
+
+def make(root: Path, generation: int) -> None:
+    """Makes an empty journal; raises StoreError where it cannot be written."""
+    try:
+        for name in (JOURNAL, COPY):
+            _replace(root / name, None, [Header(generation, 0).packed()])
+    except OSError as error:
+        path = root / JOURNAL
+        raise StoreError(f"the journal {path} cannot be made ({error.strerror}); the change is not taken") from error
+
+
+def append(root: Path, end: Place, frame: bytes) -> None:
+    """Makes a frame durable in one copy, then in the other; raises StoreError, and then it is in neither."""
+    paths = (root / JOURNAL, root / COPY)
+    try:
+        for path in paths:
+            _write_at(path, end.offset, frame)
+    except OSError as error:
+        for path in reversed(paths):
+            with suppress(OSError):
+                _cut(path, end.offset)
+        raise _not_taken(root, error) from error
+
+
+def _not_taken(root: Path, error: OSError) -> StoreError:
+    path = root / JOURNAL
+    if error.errno in _FULL:
+        return StoreError(f"the disk of {path} is full; nothing of the change is taken: free some space, try again")
+    return StoreError(f"{path} cannot be written to ({error.strerror}); the change is not taken: mind the rights to it")
+
+
+def _content(checked: Checked, header: Header) -> Iterator[bytes]:
+    """The bytes of a copy that has this header; lines that need not be right stay as they are, under their old seal."""
+    yield header.packed()
+    forget = header.forgotten
+    for frame in Walk(checked.sources, beginning(checked.sources), skip=checked.skip, thorough=True).frames():
+        head = frame.head
+        if head.first > forget:
+            yield head.packed() + frame.payload
+        elif head.last > forget:
+            yield packed_frame(forget + 1, head.at, frame.payload.split(b"\n")[forget + 1 - head.first :])
+
+
+def _replace(path: Path, other: Path | None, content: Iterator[bytes] | Sequence[bytes]) -> int:
+    """Writes a file anew, at once, and returns its size."""
+    scratch = scratch_path(path)
+    try:
+        with open_scratch(scratch) as file:
+            for piece in content:
+                file.write(piece)
+            _take_rights(file.fileno(), path, other)
+            file.flush()
+            os.fsync(file.fileno())
+            size = file.tell()
+        scratch.replace(path)
+    except BaseException:
+        scratch.unlink(missing_ok=True)
+        raise
+    sync(path.parent)
+    return size
+
+
+def _take_rights(file: int, *models: Path | None) -> None:
+    """Those of the old file, or of the other copy: who could write live changes before still can."""
+    for model in models:
+        with suppress(OSError):
+            if model is not None:
+                state = model.stat()
+                os.fchmod(file, state.st_mode & 0o777)
+                os.fchown(file, state.st_uid, state.st_gid)
+                return
+
+
+def _write_at(path: Path, offset: int, content: bytes) -> None:
+    file = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
+    try:
+        left = memoryview(content)
+        while left:
+            written = os.pwrite(file, left, offset)
+            left, offset = left[written:], offset + written
+        os.fsync(file)
+    finally:
+        os.close(file)
+
+
+def _cut(path: Path, size: int) -> None:
+    file = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
+    try:
+        os.ftruncate(file, size)
+        os.fsync(file)
+    finally:
+        os.close(file)
+
+
+# Reading the two copies of the journal side by side: what is damaged in one is taken from the other.
+
+_BATCH_ENTRIES = 1_000
+_BATCH_BYTES = 4_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """The changes of one append: `payload` holds a line for each, and nothing where they were not asked for."""
+
+    head: Head
+    payload: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """Some frames, and the place behind them. `waits`: what comes next is being written, or was not finished."""
+
+    frames: tuple[Frame, ...]
+    place: Place
+    even: bool = True
+    waits: bool = False
+
+
+class Walk:
+    """Reads frames from one or two copies of one generation.
+
+    `strict` ends at the first difference: what comes before it is in both copies, and so no writer takes it back.
+    Without it, which is for those who hold the lock, each frame is read from the copy that has it whole;
+    StoreDamagedError is raised where neither has. The lines of changes up to `skip` need not be right; only a
+    `thorough` walk looks at them.
+    """
+
+    def __init__(
+        self, copies: Sequence[Copy], place: Place, *, skip: int, strict: bool = False, thorough: bool = False
+    ) -> None:
+        self._copies = copies
+        self.skip, self._strict, self._thorough = skip, strict, thorough
+        self._lacking = 0
+        self.place = place
+        """Behind the last frame that was given."""
+        self.even = len(copies) == 2
+        """Whether both copies were the same so far."""
+        self.behind = False
+        """Whether they differ because the second one ends, as while somebody appends."""
+        self.faults: dict[Path, str] = {}
+        """The first damage of each copy that was read in its place from the other."""
+
+    def frames(self) -> Iterator[Frame]:
+        """The frames from the place on."""
+        while (frame := self._next()) is not None:
+            offset = self.place.offset + HEAD_BYTES + frame.head.length
+            self.place = Place(self.place.generation, offset, frame.head.last)
+            yield frame
+
+    def _next(self) -> Frame | None:
+        found = [self._look(copy) for copy in self._copies]
+        frames = [each for each in found if isinstance(each, Frame)]
+        if not frames:
+            frame = self._passed_over()
+            if frame is None:
+                self._end([each for each in found if isinstance(each, UnreadableError)])
+            return frame
+        for copy, each in zip(self._copies, found, strict=True):
+            if isinstance(each, UnreadableError):
+                self._differs(copy, each)
+        self.even = self.even and frames[0] == frames[-1]
+        if self._strict and not self.even:
+            return None
+        if frames[0] != frames[-1]:
+            raise damaged(self._root, f"{COPY} has other changes behind change {self.place.last:,}")
+        return frames[0]
+
+    def _look(self, copy: Copy) -> Frame | UnreadableError:
+        try:
+            head = self._head(copy)
+            if not self._thorough and head.last <= self.skip:
+                return Frame(head, b"")
+            payload = copy.read(self.place.offset + HEAD_BYTES, head.length)
+            check_lines(head, payload)
+            return Frame(head, payload)
+        except UnreadableError as error:
+            return error
+        except OSError as error:
+            return UnreadableError(f"what follows change {self.place.last:,} cannot be read ({error.strerror})")
+
+    def _head(self, copy: Copy) -> Head:
+        offset = self.place.offset
+        head = read_head(copy.read(offset, HEAD_BYTES), self.place.last + 1)
+        if offset + HEAD_BYTES + head.length > copy.size:
+            raise UnreadableError(f"{head.names} are cut off", short=True)
+        return head
+
+    def _passed_over(self) -> Frame | None:
+        """A frame whose lines are damaged in both copies, but are not needed."""
+        for copy in self._copies:
+            try:
+                head = self._head(copy)
+                if head.last <= self.skip:
+                    return Frame(head, copy.read(self.place.offset + HEAD_BYTES, head.length))
+            except (UnreadableError, OSError):
+                continue
+        return None
+
+    def _differs(self, copy: Copy, error: UnreadableError) -> None:
+        self.even = False
+        second = copy is not self._copies[0]
+        self._lacking += error.short and second
+        self.behind = self._lacking == 1
+        # The last frame of the first copy is what a killed writer left: that is no damage of the second.
+        if not self.behind:
+            self.faults.setdefault(copy.path, f"it has lost its end ({error})" if error.short else str(error))
+
+    def _end(self, errors: Sequence[UnreadableError]) -> None:
+        """No copy has another frame: there is none, or it was never finished, or all are damaged."""
+        offset = self.place.offset
+        sizes = [copy.size for copy in self._copies]
+        if all(size == offset for size in sizes):
+            return
+        self.even, self.behind = False, errors[-1].short
+        # What a killed writer began is cut off, or it is not in the second copy yet, which then ends here.
+        unfinished = errors[-1].short and (errors[0].short or sizes[-1] >= offset)
+        if not self._strict and not unfinished:
+            what = " and ".join(f"in {copy.path.name} {each}" for copy, each in zip(self._copies, errors, strict=True))
+            raise damaged(self._root, what)
+
+    @property
+    def _root(self) -> Path:
+        return self._copies[0].path.parent
+
+
+def read_part(sources: Sequence[Copy], place: Place, after: int, *, strict: bool = True) -> Part:
+    """The next frames with changes behind `after` that fill a batch; from the beginning where the files are others."""
+    start = beginning(sources)
+    walk = Walk(sources, place if place.generation == start.generation else start, skip=after, strict=strict)
+    frames, entries, size = [], 0, 0
+    for frame in walk.frames():
+        if frame.head.last > after:
+            frames.append(frame)
+            entries, size = entries + frame.head.count, size + frame.head.length
+        if entries >= _BATCH_ENTRIES or size > _BATCH_BYTES:
+            break
+    return Part(tuple(frames), walk.place, walk.even, walk.behind)

@@ -1,0 +1,158 @@
+"""Live changes that outlive a rebuild: merged with what the feed says now, and kept beside the version.
+
+A live change stands until the feed's own value of that field changes. So three products take part: what the feed said
+when the change was made (`base`), what the change made of it (`live`), and what the feed says now (`feed`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from retrieval.errors import StoreDamagedError
+from retrieval.records import Product
+from retrieval.store.products import product_from_json, product_to_json
+
+_MAPPINGS = ("identifiers", "attributes")
+_WHOLE = tuple(field.name for field in fields(Product) if field.name not in ("id", *_MAPPINGS))
+_MISSING = object()
+
+
+def folded(base: Product | None, live: Product | None, feed: Product | None) -> Product | None:
+    """The product after a rebuild, by three-way merge; None stands for no product.
+
+    Of each field, and of each key of attributes and identifiers on its own, the feed's value is taken where it is not
+    the base's, else the live one. What was deleted stays so until the feed's product is another than the base; what
+    the feed did not know when it was upserted stands until the feed has it; what the feed had and dropped is gone.
+    """
+    if same_product(base, feed):
+        return live
+    if base is None or live is None or feed is None:
+        return feed
+    merged: dict[str, Any] = {
+        name: _merged(getattr(base, name), getattr(live, name), getattr(feed, name)) for name in _WHOLE
+    }
+    for name in _MAPPINGS:
+        merged[name] = _merged_mapping(getattr(base, name), getattr(live, name), getattr(feed, name))
+    return Product(feed.id, **merged)
+
+
+def _merged(base: object, live: object, feed: object) -> object:
+    return live if _same(base, feed) else feed
+
+
+def _merged_mapping(
+    base: Mapping[str, object], live: Mapping[str, object], feed: Mapping[str, object]
+) -> dict[str, object]:
+    """The feed's names first, in its order, then those that only the live product has."""
+    merged = {
+        name: _merged(base.get(name, _MISSING), live.get(name, _MISSING), feed.get(name, _MISSING))
+        for name in dict.fromkeys((*feed, *live))
+    }
+    return {name: value for name, value in merged.items() if value is not _MISSING}
+
+
+def same_product(one: Product | None, other: Product | None) -> bool:
+    """Whether two products are the same in every field; an attribute that is True is not the same as one that is 1.0.
+
+    None stands for no product.
+    """
+    if one is None or other is None or one != other:
+        return one is other
+    return all(_same(value, other.attributes[name]) for name, value in one.attributes.items())
+
+
+def _same(one: object, other: object) -> bool:
+    """Equality of two values to which True is not 1.0."""
+    return one == other and isinstance(one, bool) == isinstance(other, bool)
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """What live changes made of one product: `live`, where the feed said `base`. None stands for no product."""
+
+    id: str
+    base: Product | None
+    live: Product | None
+
+    @property
+    def stands(self) -> bool:
+        """Whether anything is left of the changes: else the feed alone says it all, and there is nothing to keep."""
+        return not same_product(self.base, self.live)
+
+    def rebased(self, feed: Product | None) -> Standing:
+        """The same changes on top of what the feed says now; its `live` is what the next version holds."""
+        return Standing(self.id, feed, folded(self.base, self.live, feed))
+
+
+class _Line(msgspec.Struct, frozen=True, omit_defaults=True):
+    """The id is that of the products, of which there is one at least."""
+
+    base: msgspec.Raw = msgspec.Raw()
+    live: msgspec.Raw = msgspec.Raw()
+
+
+_decoder = msgspec.json.Decoder(_Line)
+
+
+def write_standing(path: Path, standings: Iterable[Standing]) -> int:
+    """Writes a line for each of the changes that stand and returns their number; memory holds one at a time.
+
+    They come in the order of their ids as UTF-8, each id once; raises ValueError when they do not.
+    """
+    count, last = 0, b""
+    with path.open("wb") as file:
+        for standing in standings:
+            key = standing.id.encode()
+            if key <= last:
+                raise ValueError(f"{standing.id!r} comes behind {last.decode()!r}: standing changes are sorted by id")
+            last = key
+            if standing.stands:
+                file.write(_line(standing) + b"\n")
+                count += 1
+    return count
+
+
+def _line(standing: Standing) -> bytes:
+    parts = (("base", standing.base), ("live", standing.live))
+    shown = (b'"%b":%b' % (name.encode(), product_to_json(product)) for name, product in parts if product is not None)
+    return b"{%b}" % b",".join(shown)
+
+
+def read_standing(path: Path) -> Iterator[Standing]:
+    """The changes of a file in the order of their ids, one at a time.
+
+    Raises StoreDamagedError for a file that cannot be read or that `write_standing` did not write.
+    """
+    last = b""
+    try:
+        with path.open("rb") as file:
+            for number, line in enumerate(file, 1):
+                standing = _standing(path, number, line)
+                key = standing.id.encode()
+                if key <= last:
+                    raise _damaged(path, f"line {number} is out of order")
+                last = key
+                yield standing
+    except OSError as error:
+        raise _damaged(path, error.strerror or str(error)) from error
+
+
+def _standing(path: Path, number: int, line: bytes) -> Standing:
+    try:
+        stored = _decoder.decode(line)
+        base, live = (product_from_json(bytes(part)) if bytes(part) else None for part in (stored.base, stored.live))
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, StoreDamagedError) as error:
+        raise _damaged(path, f"line {number}: {error}") from error
+    ids = {product.id for product in (base, live) if product is not None}
+    if len(ids) != 1 or not line.endswith(b"\n"):
+        raise _damaged(path, f"line {number} is no whole change of one product")
+    return Standing(ids.pop(), base, live)
+
+
+def _damaged(path: Path, what: str) -> StoreDamagedError:
+    return StoreDamagedError(f"the live changes that stand cannot be read from {path} ({what}); rebuild the index")

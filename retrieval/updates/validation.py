@@ -1,0 +1,296 @@
+"""What each field of a product may hold when a Python caller, or a patch, hands it over."""
+
+from __future__ import annotations
+
+import math
+import re
+import reprlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from decimal import Decimal
+from functools import partial
+from numbers import Real
+from types import NoneType
+from typing import Any
+
+from retrieval.errors import ChangeError, close_names
+from retrieval.records import AttributeValue, Availability, Product, Variant
+
+# Single values that a Python caller hands over, each checked and converted to what a product holds.
+#
+# Each function gives the value, or raises ValueError, TypeError or OverflowError for one that is not right. A feed's
+# values are read by `indexer.feeds.values`, which knows how feeds spell them.
+
+Check = Callable[[object], object]
+
+MAX_ID_BYTES = 512
+CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
+EXACT = 2**53
+"""Whole numbers up to here are exact as floats."""
+
+
+def id_problem(spelled: str) -> str:
+    """Why a text cannot be the id of a product, or nothing."""
+    if not spelled or spelled != spelled.strip():
+        return "has blanks around it" if spelled.strip() else "is empty"
+    if CONTROL.search(spelled):
+        return "has control characters"
+    if not is_writable(spelled):
+        return "has characters that UTF-8 cannot write"
+    if len(spelled.encode()) > MAX_ID_BYTES:
+        return f"is longer than {MAX_ID_BYTES} bytes"
+    return ""
+
+
+def is_writable(spelled: str) -> bool:
+    """Whether UTF-8 can write a text: half of a surrogate pair stands for no character."""
+    try:
+        spelled.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def text(value: object) -> str:
+    """A text that UTF-8 can write."""
+    if not isinstance(value, str) or not is_writable(value):
+        raise ValueError
+    return str.__str__(value)  # the plain text of an enumeration's member
+
+
+def filled(value: object) -> str:
+    """A text that is not blank."""
+    found = text(value)
+    if not found.strip():
+        raise ValueError
+    return found
+
+
+def code(value: object, pattern: str) -> str:
+    """A text of a pattern, or an empty one."""
+    found = text(value)
+    if found and not re.fullmatch(pattern, found):
+        raise ValueError
+    return found
+
+
+def texts(value: object) -> tuple[str, ...]:
+    """Several texts that are not blank. A single text is refused: its letters would be taken for them."""
+    if not isinstance(value, list | tuple):
+        raise TypeError
+    return tuple(map(filled, value))
+
+
+def number(value: object, least: float = -math.inf, most: float = math.inf) -> float:
+    """A finite number between two bounds, both included."""
+    if isinstance(value, bool) or not isinstance(value, Real | Decimal):
+        raise TypeError
+    found = float(value)
+    if not math.isfinite(found) or not least <= found <= most:
+        raise ValueError
+    return found
+
+
+def price(value: object) -> float:
+    """A finite number from 0; that of -0.0 is 0.0."""
+    return abs(number(value, 0))
+
+
+def count(value: object) -> int:
+    """A whole number from 0."""
+    found = number(value, 0, EXACT)
+    if not found.is_integer():
+        raise ValueError
+    return int(found)
+
+
+def availability(value: object) -> Availability:
+    """One of the four, or its text in any case, with a blank for the underscore."""
+    return Availability(text(value).strip().lower().replace(" ", "_"))
+
+
+def moment(value: object) -> datetime:
+    """A time in UTC. A text without a zone is in UTC, as in feeds; a datetime without one could be anywhere."""
+    if isinstance(value, str):
+        value = datetime.fromisoformat(value)
+        value = value if value.tzinfo else value.replace(tzinfo=UTC)
+    if not isinstance(value, datetime) or value.utcoffset() is None:
+        raise ValueError
+    # Not astimezone: it would keep a subclass (pandas has one) that JSON does not know.
+    year, month, day, hour, minute, second, *_ = value.utctimetuple()
+    return datetime(year, month, day, hour, minute, second, value.microsecond, UTC)
+
+
+def mapping(value: object, check: Check) -> dict[str, Any]:
+    """A mapping by names; one whose value turns out empty (None) is left out."""
+    if not isinstance(value, Mapping):
+        raise TypeError
+    members = ((filled(name), None if member is None else check(member)) for name, member in value.items())
+    return {name: member for name, member in members if member is not None}
+
+
+def attribute(value: object) -> AttributeValue | None:
+    """A free attribute, None where it is empty. As in feeds, a whole number that no float holds becomes a text."""
+    if isinstance(value, str):
+        return text(value) if value.strip() else None
+    if isinstance(value, bool):
+        return value
+    if isinstance(value, list | tuple):
+        return texts(value) or None
+    return str(value) if isinstance(value, int) and abs(value) > EXACT else number(value)
+
+
+def attributes(value: object) -> dict[str, AttributeValue]:
+    """Free attributes by name."""
+    return mapping(value, attribute)
+
+
+def identifier(value: object) -> tuple[str, ...] | None:
+    """The values of one kind of identifier, None where there is none."""
+    return texts(value) or None
+
+
+def identifiers(value: object) -> dict[str, tuple[str, ...]]:
+    """Identifiers by kind."""
+    return mapping(value, identifier)
+
+
+def variants(value: object) -> tuple[Variant, ...]:
+    """Variants, each value of them right for its field."""
+    if not isinstance(value, list | tuple):
+        raise TypeError
+    return tuple(map(_variant, value))
+
+
+def _variant(value: object) -> Variant:
+    if isinstance(value, Mapping):  # how JSON gives it
+        value = Variant(**value)
+    if not isinstance(value, Variant):
+        raise TypeError
+    return Variant(
+        text(value.id),
+        mapping(value.options, text),
+        None if value.price is None else price(value.price),
+        None if value.availability is None else availability(value.availability),
+        identifiers(value.identifiers),
+        text(value.image),
+    )
+
+
+_short = reprlib.Repr()
+_short.maxstring = _short.maxother = 80
+
+
+@dataclass(frozen=True, slots=True)
+class _Rule:
+    """How a field's value is checked, what is right there, and what makes the value of none."""
+
+    check: Check
+    right: str
+    empty: Callable[[], object] = NoneType
+
+
+_TEXT = _Rule(text, "a text that UTF-8 can write", str)
+_TEXTS = _Rule(texts, 'a tuple of texts that are not empty, such as ("first", "second")', tuple)
+_TIME = _Rule(moment, "a datetime with a time zone, or an ISO 8601 text such as 2030-01-31T12:00:00Z")
+_RULES: Mapping[str, _Rule] = {
+    "title": _Rule(filled, "a text that is not empty"),
+    "description": _TEXT,
+    "brand": _TEXT,
+    "category": _TEXTS,
+    "price": _Rule(price, "a finite number from 0"),
+    "currency": _Rule(partial(code, pattern="[A-Z]{3}"), "an ISO 4217 code in capitals, such as EUR", str),
+    "availability": _Rule(availability, f"one of {', '.join(Availability)}"),
+    "rating": _Rule(partial(number, least=0, most=5), "a number from 0 to 5"),
+    "rating_count": _Rule(count, "a whole number from 0"),
+    "images": _TEXTS,
+    "identifiers": _Rule(identifiers, "a mapping from kinds to tuples of texts", dict),
+    "attributes": _Rule(attributes, "a mapping from names to texts, finite numbers, booleans, tuples", dict),
+    "created": _TIME,
+    "updated": _TIME,
+    "language": _Rule(partial(code, pattern="[a-z]{2}"), "an ISO 639-1 code such as en", str),
+    "variants": _Rule(variants, "a tuple of variants, each value right for its field", tuple),
+    "expires": _TIME,
+}
+_MEMBERS = {
+    "identifiers": _Rule(identifier, _TEXTS.right),
+    "attributes": _Rule(attribute, "a text, a finite number, True or False, or a tuple of texts"),
+}
+
+
+def checked_id(product_id: object) -> str:
+    """The id; raises ChangeError for one that no product can have."""
+    if not isinstance(product_id, str):
+        raise ChangeError(f"the id of a product is a text, not {_short.repr(product_id)}", field="id")
+    problem = id_problem(product_id)
+    if problem:
+        raise ChangeError(f"product id {_short.repr(product_id)} {problem}; give the id that the feed has", field="id")
+    return str.__str__(product_id)
+
+
+def checked(product: object) -> Product:
+    """A product as the index holds it: lists as tuples, numbers as floats, times in UTC, empty attributes left out.
+
+    Raises ChangeError, which names the product and the field, for what the index cannot hold.
+    """
+    if not isinstance(product, Product):
+        raise ChangeError(f"a product is a shelfwise.Product, not {_short.repr(product)}")
+    product_id = checked_id(product.id)
+    return Product(product_id, **{name: _checked(product_id, name, getattr(product, name)) for name in _RULES})
+
+
+def checked_values(product_id: str, values: Mapping[str, object]) -> dict[str, object]:
+    """The values of a patch by field, in the order of the fields' names, checked and converted.
+
+    A field is one of Product, `attributes.NAME` or `identifiers.KIND`; None clears it. Raises ChangeError for an
+    unknown field, for the id, for a value that the field cannot hold, and for no fields at all.
+    """
+    if not values:
+        raise ChangeError(f"product {product_id!r}: a patch without fields changes nothing; name one", product_id)
+    unnamed = [name for name in values if not isinstance(name, str)]
+    if unnamed:
+        message = f"product {product_id!r}: the name of a field is a text, not {_short.repr(unnamed[0])}"
+        raise ChangeError(message, product_id)
+    return {name: _checked(product_id, name, values[name]) for name in sorted(values)}
+
+
+def patched(product: Product, values: Mapping[str, object]) -> Product:
+    """The product with some fields changed, as `checked_values` takes them; raises ChangeError as that does."""
+    found = checked_values(product.id, values)
+    whole: dict[str, Any] = {name: value for name, value in found.items() if name in _RULES}
+    for container in _MEMBERS:
+        members = {name.partition(".")[2]: found[name] for name in found if name.startswith(f"{container}.")}
+        if members:
+            merged = {**whole.get(container, getattr(product, container)), **members}
+            whole[container] = {name: value for name, value in merged.items() if value is not None}
+    return replace(product, **whole)
+
+
+def _checked(product_id: str, name: str, value: object) -> Any:  # noqa: ANN401 - each field has a type of its own
+    rule = _rule(product_id, name)
+    if value is None and name != "title":
+        return rule.empty()
+    try:
+        return rule.check(value)
+    except (ValueError, TypeError, OverflowError) as error:
+        message = f"product {product_id!r}: {name} is {_short.repr(value)}; it must be {rule.right}"
+        raise ChangeError(message, product_id, name) from error
+
+
+def _rule(product_id: str, name: str) -> _Rule:
+    if name in _RULES:
+        return _RULES[name]
+    container, _, member = name.partition(".")
+    if container in _MEMBERS and member.strip() and is_writable(member):
+        return _MEMBERS[container]
+    if name == "id":
+        message = f"product {product_id!r}: the id stays; delete the product and upsert it under the new one"
+        raise ChangeError(message, product_id, name)
+    close = close_names(name, _RULES) if is_writable(name) else ()
+    listed = f"close ones are {', '.join(close)}" if close else f"there are {', '.join(_RULES)}"
+    message = (
+        f"product {product_id!r}: a product has no field {_short.repr(name)}; {listed}; "
+        "free ones are attributes.NAME and identifiers.KIND"
+    )
+    raise ChangeError(message, product_id, name)

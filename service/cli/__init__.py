@@ -1,0 +1,1 @@
+"""The `shelfwise` program: its commands, their options, what they print."""

@@ -1,0 +1,392 @@
+"""Entries that people keep beside an index, such as merchandising rules, and every change that was made to them."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import unicodedata
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any, Generic, Protocol, TypeVar
+
+import msgspec
+
+from retrieval.errors import InputError, StoreDamagedError, StoreError, StoreForeignError, meant
+from retrieval.store.manifest import sync
+
+# Who changed what a store keeps, and when: as its file has that.
+
+LONGEST_WHO = 100
+MICROSECOND = timedelta(microseconds=1)
+MILLISECOND = timedelta(milliseconds=1)
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+def wall_clock() -> datetime:
+    """The clock of stores that are given no other."""
+    return datetime.now(UTC)
+
+
+def count_of(moment: datetime, unit: timedelta) -> int:
+    """The whole units from 1970 to a time with a zone."""
+    return (moment - _EPOCH) // unit
+
+
+def moment_of(count: int, unit: timedelta) -> datetime:
+    """The time, in UTC, so many units after 1970."""
+    return _EPOCH + count * unit
+
+
+def check_who(who: str, error: Callable[..., InputError]) -> None:
+    """Raises `error` with a message and the field, unless this is a name, such as a pseudonym, or empty."""
+    if not isinstance(who, str) or len(who) > LONGEST_WHO:
+        raise error(f"who must be a name of at most {LONGEST_WHO} characters", field="who")
+    if any(unicodedata.category(character) in ("Cc", "Cs") for character in who):
+        raise error("who: has a control character in it, or half of one; leave it out", field="who")
+
+
+# A small file of one part of the program, in SQLite: opened, made, read and written under SQLite's own locks.
+#
+# A rollback journal rather than a write-ahead log: engines read such a file a few times a day, and may have no right to
+# write beside it. It is opened for each call, so it may be used on both sides of a fork.
+
+_WAIT_SECONDS = 30.0
+_READ_WAIT_SECONDS = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """What a file holds, and how it is told from others."""
+
+    holds: str
+    """In words: "experiments"."""
+    application: int
+    """SQLite's application_id."""
+    version: int
+    """Counts up when the tables change so that an older program could not read them."""
+    tables: str
+    """The statements that make them."""
+
+    @property
+    def script(self) -> str:
+        """Makes a new file what it should be, all at once."""
+        marks = f"PRAGMA application_id = {self.application}; PRAGMA user_version = {self.version};"
+        return f"BEGIN IMMEDIATE; {self.tables} {marks} COMMIT;"
+
+
+class SqliteFile:
+    """One file. What cannot be done is told by StoreError, StoreDamagedError or StoreForeignError."""
+
+    def __init__(self, path: Path, layout: Layout, *, private: bool = False) -> None:
+        """`private`: a new file is for its owner's eyes only."""
+        self.path = path
+        self._layout = layout
+        self._private = private
+
+    def stamp(self) -> tuple[int, int, int]:
+        """Changes when the file does; zeros where there is none. It takes some microseconds."""
+        try:
+            status = self.path.stat()
+        except OSError:
+            return (0, 0, 0)
+        return status.st_mtime_ns, status.st_ino, status.st_size
+
+    @contextmanager
+    def reading(self) -> Iterator[sqlite3.Cursor | None]:
+        """The file as it is at one moment; None where there is none yet."""
+        if not self.path.exists():
+            yield None
+            return
+        # SQLite reads a file that may not be written to as well; where it may, what a killed writer left is undone.
+        with self._opened("rw", _READ_WAIT_SECONDS) as connection:
+            cursor = connection.cursor()
+            cursor.execute("BEGIN")
+            yield cursor if self._is_made(cursor) else None
+
+    @contextmanager
+    def writing(self) -> Iterator[sqlite3.Cursor]:
+        """All of it is durable after it, or nothing has happened."""
+        with self._opened("rwc", _WAIT_SECONDS) as connection:
+            cursor = connection.cursor()
+            self._prepare(cursor)
+            cursor.execute("BEGIN IMMEDIATE")
+            try:
+                yield cursor
+                cursor.execute("COMMIT")
+            finally:
+                if connection.in_transaction:
+                    connection.rollback()
+
+    @contextmanager
+    def _opened(self, mode: str, wait: float) -> Iterator[sqlite3.Connection]:
+        """Every foreign error becomes one of ours."""
+        where = f"{self.path.absolute().as_uri()}?mode={mode}"
+        try:
+            if self._private and mode == "rwc":
+                os.close(os.open(self.path, os.O_CREAT | os.O_RDWR, 0o600))
+            with closing(sqlite3.connect(where, wait, isolation_level=None, uri=True)) as connection:
+                connection.execute("PRAGMA synchronous = EXTRA")
+                yield connection
+        except (sqlite3.OperationalError, OSError) as error:
+            raise StoreError(f"{self.path} cannot be used: {error}; see to the disk and to the rights to it") from error
+        except sqlite3.DatabaseError as error:
+            raise StoreDamagedError(f"{self.path} is damaged: {error}; restore it from a backup") from error
+
+    def _prepare(self, cursor: sqlite3.Cursor) -> None:
+        """Makes the tables of a new file. Two processes may try at once: the second finds them made."""
+        if self._is_made(cursor):
+            return
+        try:
+            cursor.executescript(self._layout.script)
+        except sqlite3.OperationalError:
+            if cursor.connection.in_transaction:
+                cursor.connection.rollback()
+            if not self._is_made(cursor):
+                raise
+        sync(self.path.parent)
+
+    def _is_made(self, cursor: sqlite3.Cursor) -> bool:
+        """False for a new file; raises StoreForeignError for one of somebody else's."""
+        told = "SELECT count(*), (SELECT * FROM pragma_application_id), (SELECT * FROM pragma_user_version)"
+        tables, application, version = cursor.execute(f"{told} FROM sqlite_master").fetchone()
+        if (tables, application, version) == (0, 0, 0):
+            return False
+        if application != self._layout.application:
+            raise StoreForeignError(f"{self.path} holds no {self._layout.holds} of Shelfwise; move it away")
+        if version != self._layout.version:
+            raise StoreForeignError(f"{self.path} is of another version of Shelfwise: use that one")
+        return True
+
+
+# What the entries of a log are, such as merchandising rules, what a change of one is, and where a file keeps them.
+
+_TABLES = """
+CREATE TABLE {many} (id TEXT PRIMARY KEY, {one} TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE changes (
+    revision INTEGER NOT NULL, id TEXT NOT NULL, time INTEGER NOT NULL, who TEXT NOT NULL, before TEXT, after TEXT,
+    PRIMARY KEY (revision, id)
+) WITHOUT ROWID;
+CREATE INDEX changes_by_id ON changes (id, revision);
+"""
+
+
+class _Named(Protocol):
+    @property
+    def id(self) -> str: ...
+
+
+Entry = TypeVar("Entry", bound=_Named)
+
+
+@dataclass(frozen=True, slots=True)
+class EntryChange(Generic[Entry]):
+    """What one change did to one entry."""
+
+    revision: int
+    """Counts the changes of an index from 1; those of one call share a number."""
+    time: datetime
+    who: str
+    """The name that was given, such as a pseudonym; empty where none was."""
+    id: str
+    before: Entry | None
+    """None where there was no such entry."""
+    after: Entry | None
+    """None where it was taken away."""
+
+
+Change = TypeVar("Change", bound=EntryChange[Any])
+
+
+@dataclass(frozen=True, slots=True)
+class EntryKind(Generic[Entry, Change]):
+    """What is kept, and as what."""
+
+    one: str
+    """In words, and the column: "rule"."""
+    many: str
+    """In words, the table, the file's name and the command's: "rules"."""
+    application: int
+    """SQLite's application_id of the file."""
+    error: Callable[..., InputError]
+    """Takes a message, the entry's id and the field."""
+    change: type[Change]
+    sound: Callable[[Entry], Entry]
+    """The entry, checked by itself; raises `error`."""
+    encoded: Callable[[Entry], str]
+    """An entry as one line of JSON."""
+    decoded: Callable[[str], Entry]
+    more_tables: str = ""
+    """The statements that make what is kept beside entries and changes."""
+
+    def sql(self, statement: str) -> str:
+        """A statement about its table."""
+        return statement.format(one=self.one, many=self.many)
+
+    @property
+    def layout(self) -> Layout:
+        """Of its file."""
+        return Layout(self.many, self.application, 1, self.sql(_TABLES) + self.more_tables)
+
+
+# SQLite, so that the entries and the log of who changed them are written in one transaction, by one of many processes
+# (`service.curation.document_store`).
+
+MOST_ENTRIES = 10_000
+"""Of one kind, of one index."""
+MOST_HISTORY = 10_000
+_LONGEST_SHOWN = 100
+
+# {many} and {one} are the kind's.
+_REVISION = "SELECT coalesce(max(revision), 0) FROM changes"
+_IDS = "SELECT id FROM {many} ORDER BY id"
+_ALL = "SELECT {one} FROM {many} ORDER BY id"
+_ONE = "SELECT {one} FROM {many} WHERE id = ?"
+_COUNT = "SELECT count(*) FROM {many}"
+_PUT = "INSERT INTO {many} VALUES (?, ?) ON CONFLICT (id) DO UPDATE SET {one} = excluded.{one}"
+_DELETE = "DELETE FROM {many} WHERE id = ?"
+_LOG = "INSERT INTO changes VALUES (?, ?, ?, ?, ?, ?)"
+# What each entry was at a revision: what its first later change found.
+_AT = """
+SELECT id, before FROM changes JOIN (SELECT id AS changed, min(revision) AS first FROM changes WHERE revision > ?
+GROUP BY id) ON id = changed AND revision = first
+"""
+
+
+class LoggedEntries(Generic[Entry, Change]):
+    """The entries of one kind of an index directory: INDEX/rules.sqlite for rules. Any number of threads and processes
+    may use it at once; nothing is created until something is changed. What a method changes is durable when it returns,
+    all of it or nothing.
+
+    All methods raise StoreError, of which StoreDamagedError and StoreForeignError are kinds, where the file cannot be
+    used, and the kind's own error for an entry that cannot be taken or is not there.
+    """
+
+    kind: EntryKind[Entry, Change]
+
+    def __init__(self, root: Path, *, clock: Callable[[], datetime] = wall_clock) -> None:
+        self.path = root / f"{self.kind.many}.sqlite"
+        self._file = SqliteFile(self.path, self.kind.layout)
+        self._clock = clock
+
+    def stamp(self) -> tuple[int, int, int]:
+        """Changes when the file does; zeros where there is none. It takes some microseconds."""
+        return self._file.stamp()
+
+    def revision(self) -> int:
+        """The number of the last change, 0 before the first."""
+        with self._file.reading() as cursor:
+            return 0 if cursor is None else _revision(cursor)
+
+    def get(self, entry_id: str) -> Entry:
+        """One entry."""
+        with self._file.reading() as cursor:
+            return self._decoded(self._line(cursor, entry_id))
+
+    def put(self, entries: Sequence[Entry], *, who: str = "") -> int:
+        """Adds entries, or replaces those of the same id; returns the revision, which is the one before where all were
+        there already."""
+        wanted = {each.id: self.kind.encoded(each) for each in map(self.kind.sound, entries)}
+        if len(wanted) < len(entries):
+            raise self.kind.error(f"two {self.kind.many} of one call have the same id; give each its own", field="id")
+        return self._change(lambda _: wanted, who)
+
+    def delete(self, ids: Iterable[str], *, who: str = "") -> int:
+        """Takes entries away; returns the revision. Where one is not there all stay."""
+        wanted = list(ids)
+
+        def gone(cursor: sqlite3.Cursor) -> Mapping[str, None]:
+            for each in sorted(set(wanted)):
+                self._line(cursor, each)
+            return dict.fromkeys(wanted)
+
+        return self._change(gone, who)
+
+    def restore(self, revision: int, *, who: str = "") -> int:
+        """Makes all entries what they were after a revision (0: none), which is a change of its own; returns its
+        number."""
+
+        def before(cursor: sqlite3.Cursor) -> Mapping[str, str | None]:
+            last = _revision(cursor)
+            if not 0 <= revision <= last:
+                raise self.kind.error(f"there is no revision {revision}; the last one is {last}", field="revision")
+            return dict(cursor.execute(_AT, (revision,)).fetchall())
+
+        return self._change(before, who)
+
+    def history(self, entry_id: str | None = None, limit: int = 100) -> list[Change]:
+        """The last changes, of one entry or of all, newest first."""
+        if not 1 <= limit <= MOST_HISTORY:
+            raise self.kind.error(f"limit is {limit}, it can be 1 to {MOST_HISTORY:,}", field="limit")
+        which, values = ("", ()) if entry_id is None else ("WHERE id = ?", (entry_id,))
+        query = f"SELECT revision, time, who, id, before, after FROM changes {which} ORDER BY revision DESC, id LIMIT ?"  # noqa: S608  # our own words
+        with self._file.reading() as cursor:
+            rows = [] if cursor is None else cursor.execute(query, (*values, limit)).fetchall()
+        return [self._told(*row) for row in rows]
+
+    def _told(self, revision: int, time: int, who: str, entry_id: str, *lines: str | None) -> Change:
+        before, after = (None if line is None else self._decoded(line) for line in lines)
+        return self.kind.change(revision, moment_of(time, MICROSECOND), who, entry_id, before, after)
+
+    def _read(self) -> tuple[int, tuple[Entry, ...]]:
+        """The revision, and the entries in the order of their ids."""
+        with self._file.reading() as cursor:
+            return (0, ()) if cursor is None else (_revision(cursor), self._all(cursor))
+
+    def _change(self, wanted: Callable[[sqlite3.Cursor], Mapping[str, str | None]], who: str) -> int:
+        """Makes entries what `wanted` says, None for none, and writes down what they were."""
+        check_who(who, self.kind.error)
+        with self._file.writing() as cursor:
+            lines = wanted(cursor)
+            before = {each: self._found(cursor, each) for each in lines}
+            changed = {each: line for each, line in lines.items() if line != before[each]}
+            revision = _revision(cursor)
+            if not changed:
+                return revision
+            put = {each: line for each, line in changed.items() if line is not None}
+            cursor.executemany(self.kind.sql(_PUT), put.items())
+            cursor.executemany(self.kind.sql(_DELETE), [(each,) for each in changed if each not in put])
+            if put:
+                self._check_together(cursor)
+            time = count_of(self._clock(), MICROSECOND)
+            cursor.executemany(
+                _LOG, [(revision + 1, each, time, who, before[each], line) for each, line in changed.items()]
+            )
+            return revision + 1
+
+    def _check_together(self, cursor: sqlite3.Cursor) -> None:
+        """What must hold of all entries as they would be."""
+        (count,) = cursor.execute(self.kind.sql(_COUNT)).fetchone()
+        if count > MOST_ENTRIES:
+            most = f"at most {MOST_ENTRIES:,} are kept; delete some first"
+            raise self.kind.error(f"there would be {count:,} {self.kind.many}, {most}")
+
+    def _all(self, cursor: sqlite3.Cursor) -> tuple[Entry, ...]:
+        return tuple(self._decoded(line) for (line,) in cursor.execute(self.kind.sql(_ALL)).fetchall())
+
+    def _found(self, cursor: sqlite3.Cursor, entry_id: str) -> str | None:
+        """An entry as it is kept; None where there is none of this id."""
+        row: tuple[str] | None = cursor.execute(self.kind.sql(_ONE), (entry_id,)).fetchone()
+        return None if row is None else row[0]
+
+    def _line(self, cursor: sqlite3.Cursor | None, entry_id: str) -> str:
+        """An entry as it is kept; raises the kind's error where there is none of this id."""
+        line = self._found(cursor, entry_id) if cursor else None
+        if line is None:
+            known = [each for (each,) in cursor.execute(self.kind.sql(_IDS))] if cursor else []
+            name = entry_id[:_LONGEST_SHOWN]
+            advice = meant(name, known, f"shelfwise {self.kind.many} list shows those that are")
+            raise self.kind.error(f"there is no {self.kind.one} {name!r}; {advice}", entry_id, "id")
+        return line
+
+    def _decoded(self, line: str) -> Entry:
+        try:
+            return self.kind.decoded(line)
+        except (InputError, msgspec.MsgspecError) as error:
+            raise StoreDamagedError(f"{self.path} holds a {self.kind.one} that cannot be read: {error}") from error
+
+
+def _revision(cursor: sqlite3.Cursor) -> int:
+    return int(cursor.execute(_REVISION).fetchone()[0])

@@ -1,0 +1,153 @@
+"""The rules of an opened engine: `engine.rules`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from retrieval.errors import RuleError
+from retrieval.records import Page
+from service.curation.rule_matching import ServedRules, compiled_for
+from service.curation.rules import Rule, RuleChange, sound
+from service.engine.snapshot import Snapshot
+
+
+class EngineRules:
+    """Reads and changes the rules of an engine's index; searches of this engine follow a change when its method
+    returns, those of others within a second.
+
+    >>> engine.rules.put([Rule("sale", (Boost("brand = Bosch"),), When("drill", Match.CONTAINS))], who="m7")
+    >>> engine.rules.preview("cordless drill", delete=["sale"]).moved
+    """
+
+    def __init__(self, served: ServedRules, snapshot: Callable[[], Snapshot], search: Callable[..., Page]) -> None:
+        """`search` is `SearchEngine.search`."""
+        self._served = served
+        self._snapshot = snapshot
+        self._search = search
+
+    @property
+    def faults(self) -> Mapping[str, str]:
+        """Why a rule cannot be used with the version that serves, by its id: it is passed over."""
+        compiled = self._served.compiled(self._snapshot())
+        return compiled.faults if compiled else {}
+
+    @property
+    def revision(self) -> int:
+        """The number of the last change, 0 before the first."""
+        return self._served.store.revision()
+
+    def list(self) -> tuple[Rule, ...]:
+        """All rules, in the order of their ids."""
+        return self._served.store.read().rules
+
+    def get(self, rule_id: str) -> Rule:
+        """One rule; raises RuleError where there is none of this id."""
+        return self._served.store.get(rule_id)
+
+    def put(self, rules: Iterable[Rule], *, who: str = "") -> int:
+        """Adds rules, or replaces those of the same id, durably, all or none of them; returns the revision. `who` is
+        written down beside the change. Raises RuleError for a rule that cannot be taken, or used with this catalog."""
+        checked = _several(rules)
+        self._check_usable(checked)
+        return self._followed(self._served.store.put(checked, who=who))
+
+    def patch(self, rule_id: str, values: Mapping[str, object], *, who: str = "") -> int:
+        """Replaces some fields of a rule, as JSON names them: `{"enabled": False}`; returns the revision."""
+        return self._followed(self._served.store.patch(rule_id, values, who=who))
+
+    def delete(self, ids: Iterable[str], *, who: str = "") -> int:
+        """Takes rules away; returns the revision. Raises RuleError for an id that is not there: then all stay."""
+        if isinstance(ids, str):
+            raise RuleError(f"ids must be a list of rules' ids, such as [{ids!r}]", field="ids")
+        return self._followed(self._served.store.delete(ids, who=who))
+
+    def restore(self, revision: int, *, who: str = "") -> int:
+        """Makes all rules what they were after a revision; returns the number of this change."""
+        return self._followed(self._served.store.restore(revision, who=who))
+
+    def history(self, rule_id: str | None = None, limit: int = 100) -> Sequence[RuleChange]:
+        """The last changes, of one rule or of all, newest first."""
+        return self._served.store.history(rule_id, limit)
+
+    def preview(self, text: str, put: Iterable[Rule] = (), *, delete: Iterable[str] = (), **options: object) -> Preview:
+        """What a search would give if rules were put and deleted, beside what it gives; nothing is changed.
+
+        `options` are those of `SearchEngine.search`: `size`, `page`, `filters`, `sort` and the like. Raises RuleError
+        as `put` and `delete` would.
+        """
+        self._served.look(self._snapshot())
+        put, gone, there = _several(put), list(delete), {rule.id: rule for rule in self.list()}
+        self._check_usable(put)
+        for each in gone:
+            if each not in there:
+                self.get(each)
+        kept = {name: rule for name, rule in there.items() if name not in gone}
+        changed = kept | {rule.id: rule for rule in put}
+        after = self._search(text, rules=tuple(changed.values()), **options)
+        return compared(self._search(text, **options), after)
+
+    def _check_usable(self, rules: Sequence[Rule]) -> None:
+        compiled = compiled_for(rules, self._snapshot())
+        for rule_id, fault in compiled.faults.items() if compiled else ():
+            raise RuleError(fault, rule_id)
+
+    def _followed(self, revision: int) -> int:
+        self._served.look(self._snapshot())
+        return revision
+
+
+def _several(rules: Iterable[Rule]) -> Sequence[Rule]:
+    if isinstance(rules, Rule):
+        raise RuleError("rules must be a list of rules, such as [rule]", rules.id)
+    return [sound(rule) for rule in rules]
+
+
+@dataclass(frozen=True, slots=True)
+class Moved:
+    """A product that is on both pages at another place, or on one of them."""
+
+    product: str
+    title: str
+    before: int | None
+    """Its place over all pages, from 1; None where it is not on the page."""
+    after: int | None
+    rule: str
+    """The rule that moved it, if one says so."""
+
+
+@dataclass(frozen=True, slots=True)
+class Preview:
+    """One page of a search by the rules that are, and by those that would be. Nothing was changed."""
+
+    before: Page
+    after: Page
+    gained: tuple[Moved, ...]
+    """Products that would come onto the page, in their order."""
+    lost: tuple[Moved, ...]
+    """Products that would go from it, in the order in which they stand."""
+    moved: tuple[Moved, ...]
+    """Products that would stay, at another place; those between that only make room are among them."""
+
+
+def compared(before: Page, after: Page) -> Preview:
+    """The difference between two pages of one search."""
+    was, becomes = _places(before), _places(after)
+    rules = {hit.product.id: hit.rule for page in (before, after) for hit in page.hits}
+    titles = {hit.product.id: hit.product.title for page in (before, after) for hit in page.hits}
+
+    def told(product: str) -> Moved:
+        return Moved(product, titles[product], was.get(product), becomes.get(product), rules[product])
+
+    return Preview(
+        before,
+        after,
+        tuple(told(product) for product in becomes if product not in was),
+        tuple(told(product) for product in was if product not in becomes),
+        tuple(told(product) for product, place in becomes.items() if was.get(product, place) != place),
+    )
+
+
+def _places(page: Page) -> dict[str, int]:
+    first = (page.page - 1) * page.size + 1
+    return {hit.product.id: place for place, hit in enumerate(page.hits, first)}

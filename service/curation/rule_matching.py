@@ -1,0 +1,449 @@
+"""Merchandising rules while searching: compiled for a version, found by query and filter, their effect on the order."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import chain
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from retrieval.errors import FilterError, RuleError, ShelfwiseError, StoreDamagedError, UnknownFieldError
+from retrieval.filters.conditions import AllOf, Condition, NotThat
+from retrieval.filters.parser import In, parse_filter
+from retrieval.filters.schema import FieldCatalog, fold
+from retrieval.index.keyword import NO_ROWS, KeywordIndex, Rows, Selection
+from retrieval.text.analysis import Analyzer
+from service.curation.rules import (
+    Action,
+    Boost,
+    Bury,
+    Hide,
+    Match,
+    Pin,
+    Redirect,
+    Restrict,
+    Rule,
+    RuleStore,
+    StoredRules,
+)
+from service.engine.candidates import Ranking
+from service.engine.overlay import Products
+from service.engine.snapshot import Snapshot
+
+# The order that rules give to a search's candidates: some lifted by their scores, some pinned at places.
+#
+# Rules never change which products are hits here: pinned ones joined the candidates before, hidden ones never were any.
+# So pages share nothing and skip nothing, whatever the order.
+
+HEAD = 100
+"""Of the best hits, whose scores' standard deviation is the unit of a lift."""
+
+
+@dataclass(frozen=True, slots=True)
+class Arranged:
+    """The first rows of an order, and what rules had to do with it."""
+
+    rows: Rows
+    scores: Mapping[int, float] = field(default_factory=dict)
+    """Of the rows whose score is another one than their stage gave."""
+    rules: Mapping[int, str] = field(default_factory=dict)
+    """Which rule moved a row."""
+
+
+@dataclass(frozen=True, slots=True)
+class PinnedRow:
+    """A row and the place that it is to have, from 1."""
+
+    row: int
+    position: int
+    rule: str
+
+
+class Arranging:
+    """The order of one search of one snapshot."""
+
+    def __init__(self, effect: Effect, products: Products, keyword: KeywordIndex) -> None:
+        self._lifts = effect.lifts
+        self._keyword = keyword
+        rows = [(products.row_of(pin.product), pin) for pin in effect.pins]
+        self._pins = [PinnedRow(row, pin.position, pin.rule) for row, pin in rows if row is not None]
+
+    @property
+    def pinned(self) -> Rows:
+        """The rows that are pinned, if the filter lets them through."""
+        return np.array([pin.row for pin in self._pins], np.int64) if self._pins else NO_ROWS
+
+    def ranked(self, ranking: Ranking, further: Callable[[int], Rows], end: int) -> Arranged:
+        """The rows up to place `end`. `further` gives those of the ranking up to a place, the ranked part first. Exact
+        identifiers stay before everything."""
+        pins = [pin for pin in self._pins if pin.row not in ranking.identified and (ranking.rows == pin.row).any()]
+        if not pins and not self._lifts:
+            return Arranged(further(end))
+        ranked = len(ranking.rows)
+        rows = further(max(end + len(pins), ranked))
+        shift, moved = _shift(self._lifts, ranking, self._keyword)
+        scores = ranking.scores + shift
+        order = np.lexsort((-scores, ~np.isin(ranking.rows, list(ranking.identified))))
+        changed = {int(ranking.rows[at]): float(scores[at]) for at in np.flatnonzero(shift)}
+        if changed:
+            behind = min(0.0, float(scores.min(initial=0.0)))
+            changed |= dict.fromkeys(rows[ranked:].tolist(), behind)
+        woven = weave(np.concatenate([ranking.rows[order], rows[ranked:]]), pins, len(ranking.identified))
+        return Arranged(woven[:end], changed, moved | {pin.row: pin.rule for pin in pins})
+
+    def browsed(self, selection: Selection, rows: Rows, end: int) -> Arranged:
+        """The rows up to place `end`: the pinned of `selection` at theirs, `rows` in their order between them, of which
+        as many more are given as there are pinned ones."""
+        if not self._pins:
+            return Arranged(rows[:end])
+        allowed = self._keyword.select(Selection(rows=np.sort(self.pinned), where=selection.where))
+        inside = set(allowed.tolist())
+        pins = [pin for pin in self._pins if pin.row in inside]
+        woven = weave(rows, pins, 0)
+        return Arranged(woven[:end], rules={pin.row: pin.rule for pin in pins})
+
+
+def weave(rows: Rows, pins: Sequence[PinnedRow], leading: int) -> Rows:
+    """`rows` (n,) with each pinned one at its place; the first `leading` places are taken. Of two that want one place,
+    the later takes the next free one; where there are too few rows to reach a place, the pinned come last."""
+    taken = set(range(1, leading + 1))
+    places: list[tuple[int, int]] = []
+    for pin in pins:
+        place = pin.position
+        while place in taken:
+            place += 1
+        taken.add(place)
+        places.append((place, pin.row))
+    places.sort()
+    others = rows[~np.isin(rows, [row for _, row in places])]
+    before = [min(place - 1 - number, len(others)) for number, (place, _) in enumerate(places)]
+    return np.insert(others, before, [row for _, row in places])
+
+
+def _shift(
+    lifts: Sequence[Lift], ranking: Ranking, keyword: KeywordIndex
+) -> tuple[NDArray[np.float64], dict[int, str]]:
+    """What is added to the ranked part's scores (n,), and by which rule."""
+    shift, moved = np.zeros(len(ranking.rows)), dict[int, str]()
+    if not lifts or not len(ranking.rows):
+        return shift, moved
+    ordinary = ranking.scores[~np.isin(ranking.rows, list(ranking.identified))]
+    unit = float(np.std(ordinary[:HEAD])) if len(ordinary) else 0.0
+    for lift in lifts:
+        passing = keyword.select(Selection(rows=np.sort(ranking.rows), where=lift.condition))
+        shift[np.isin(ranking.rows, passing)] += lift.strength * (unit or 1.0)
+        for row in passing.tolist():
+            moved.setdefault(row, lift.rule)
+    return shift, moved
+
+
+# What the rules that match one search do to it, in the terms of the search.
+
+
+@dataclass(frozen=True, slots=True)
+class PinnedProduct:
+    """A product and the place that it is to have, from 1."""
+
+    product: str
+    position: int
+    rule: str
+    """The id of the rule that says so."""
+
+
+@dataclass(frozen=True, slots=True)
+class Lift:
+    """What moves some hits up, or down where the strength is negative."""
+
+    condition: Condition
+    strength: float
+    rule: str
+
+
+@dataclass(frozen=True, slots=True)
+class Effect:
+    """The actions of all rules that match, in the order in which the rules speak."""
+
+    rules: tuple[str, ...] = ()
+    """Their ids."""
+    where: tuple[Condition, ...] = ()
+    """What a hit must pass beside the shopper's filter."""
+    pins: tuple[PinnedProduct, ...] = ()
+    """Each product once."""
+    lifts: tuple[Lift, ...] = ()
+    redirect: str = ""
+    kept_out_by: tuple[str, ...] = ()
+    """The rules that `where` is of."""
+
+    def condition(self, asked: Condition | None) -> Condition | None:
+        """What a hit must pass in all; `asked` is the shopper's filter."""
+        parts = self.where if asked is None else (asked, *self.where)
+        return AllOf(parts) if len(parts) > 1 else next(iter(parts), None)
+
+
+NOTHING = Effect()
+
+
+# Rules made ready for one version: filters resolved against its fields, queries folded, and found by what was typed.
+#
+# A search looks its rules up by the whole folded query, by its terms and by the parts of its filter, so that ten
+# thousand rules that are about something else cost it next to nothing.
+
+MOST_MATCHING = 50
+"""Rules that hold in one search, so that no number of them makes it slow: the first of those that match."""
+MOST_LIFTS = 20
+"""Boosts and burials that hold in one search."""
+_MOST_TOLD = 5
+"""Rules that are passed over and named one by one."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Ready:
+    """A rule and what it does, in this version's terms."""
+
+    rule: Rule
+    terms: frozenset[str]
+    """Which a query must have; empty unless the rule's query is to be contained."""
+    within: frozenset[Condition]
+    """Which must be parts of the request's filter."""
+    effect: Effect
+
+    def holds(self, terms: frozenset[str], parts: frozenset[Condition], now: float) -> bool:
+        """Whether a query of these terms, with a filter of these parts, is one that the rule is about."""
+        when = self.rule.when
+        has_begun = when.starts is None or when.starts.timestamp() <= now
+        has_ended = when.ends is not None and when.ends.timestamp() <= now
+        return has_begun and not has_ended and self.terms <= terms and self.within <= parts
+
+
+class CompiledRules:
+    """The enabled rules of an index for one version. Shared by all searches."""
+
+    def __init__(self, rules: Sequence[Rule], catalog: FieldCatalog, analyzer: Analyzer) -> None:
+        self._analyzer = analyzer
+        self.faults: dict[str, str] = {}
+        """Why a rule cannot be used with this version, by its id."""
+        self._crowd = ""
+        """What is told once more rules matched a search than may."""
+        ready = list(self._readied(rules, catalog))
+        common = Counter(term for each in ready for term in each.terms)
+        self._by_text: dict[str, list[_Ready]] = {}
+        self._by_term: dict[str, list[_Ready]] = {}
+        self._by_part: dict[Condition, list[_Ready]] = {}
+        self._always: list[_Ready] = []
+        for each in ready:
+            match each.rule.when.match:
+                case Match.EXACT:
+                    self._by_text.setdefault(fold(each.rule.when.query), []).append(each)
+                case Match.CONTAINS:
+                    rarest = min(sorted(each.terms), key=common.__getitem__)
+                    self._by_term.setdefault(rarest, []).append(each)
+                case Match.ANY if each.within:
+                    self._by_part.setdefault(min(each.within, key=repr), []).append(each)
+                case Match.ANY:
+                    self._always.append(each)
+
+    @property
+    def notices(self) -> tuple[str, ...]:
+        """Which rules are passed over, and why."""
+        told = [f"passed over: {fault}" for fault in list(self.faults.values())[:_MOST_TOLD]]
+        more = len(self.faults) - len(told)
+        if more > 0:
+            told.append(f"{more:,} more rules are passed over; shelfwise rules list names them")
+        return (*told, self._crowd) if self._crowd else tuple(told)
+
+    def effect(self, texts: Sequence[str], asked: Condition | None, now: float) -> Effect:
+        """What the rules do to a search by one of these texts, what was typed or what was meant, under this filter, at
+        a time in seconds since 1970."""
+        parts = _parts(asked)
+        matching = {each.rule.id: each for text in dict.fromkeys(texts) for each in self._matching(text, parts, now)}
+        if not matching:
+            return NOTHING
+        ordered = sorted(matching.values(), key=lambda each: (-each.rule.priority, each.rule.id))
+        found = _together([each.effect for each in ordered[:MOST_MATCHING]])
+        if len(ordered) > MOST_MATCHING or len(found.lifts) > MOST_LIFTS:
+            self._crowd = (
+                f"a search matched {len(ordered):,} rules: the first {MOST_MATCHING} of such hold, and of their boosts "
+                f"and burials the first {MOST_LIFTS}; give rules that are for every search a query or a filter"
+            )
+        return replace(found, lifts=found.lifts[:MOST_LIFTS])
+
+    def _matching(self, text: str, parts: frozenset[Condition], now: float) -> Iterator[_Ready]:
+        terms = frozenset(self._analyzer.terms(text)) if self._by_term else frozenset()
+        found = chain(
+            self._always,
+            self._by_text.get(fold(text), ()),
+            chain.from_iterable(self._by_term.get(term, ()) for term in terms),
+            chain.from_iterable(self._by_part.get(part, ()) for part in parts),
+        )
+        return (each for each in found if each.holds(terms, parts, now))
+
+    def _readied(self, rules: Iterable[Rule], catalog: FieldCatalog) -> Iterator[_Ready]:
+        for rule in rules:
+            if rule.enabled:
+                try:
+                    yield _readied(rule, catalog, self._analyzer)
+                except RuleError as error:
+                    self.faults[rule.id] = str(error)
+
+
+def _readied(rule: Rule, catalog: FieldCatalog, analyzer: Analyzer) -> _Ready:
+    when = rule.when
+    terms: frozenset[str] = frozenset()
+    if when.match == Match.CONTAINS:
+        # As they were typed: their synonyms are other words.
+        groups = analyzer.groups(when.query)
+        terms = frozenset(term for group in groups for term in group.alternatives[0])
+        if not terms:
+            message = f"rule {rule.id!r}: when.query: {when.query!r} holds no word that could be contained in another"
+            raise RuleError(message, rule.id, "when.query")
+    within = _condition(rule, "when.filters", when.filters, catalog)
+    effects = [_effect(rule, number, action, catalog) for number, action in enumerate(rule.actions)]
+    return _Ready(rule, terms, _parts(within), _together(effects))
+
+
+def _effect(rule: Rule, number: int, action: Action, catalog: FieldCatalog) -> Effect:
+    rules, place = (rule.id,), f"actions[{number}].filters"
+    match action:
+        case Pin(products, position):
+            return Effect(rules, pins=tuple(PinnedProduct(p, at, rule.id) for at, p in enumerate(products, position)))
+        case Boost(filters, strength):
+            return Effect(rules, lifts=_lifts(rule, _condition(rule, place, filters, catalog), strength))
+        case Bury(filters, strength):
+            return Effect(rules, lifts=_lifts(rule, _condition(rule, place, filters, catalog), -strength))
+        case Hide(products, filters):
+            named = (catalog.condition(In("id", products)),) if products else ()
+            found = _condition(rule, place, filters, catalog)
+            return Effect(
+                rules,
+                where=tuple(NotThat(each) for each in (*named, found) if each is not None),
+                kept_out_by=rules,
+            )
+        case Restrict(filters):
+            only = _condition(rule, place, filters, catalog)
+            return Effect(rules, where=() if only is None else (only,), kept_out_by=rules)
+        case Redirect(url):
+            return Effect(rules, redirect=url)
+
+
+def _lifts(rule: Rule, condition: Condition | None, strength: float) -> tuple[Lift, ...]:
+    return () if condition is None else (Lift(condition, strength, rule.id),)
+
+
+def _condition(rule: Rule, place: str, filters: str, catalog: FieldCatalog) -> Condition | None:
+    try:
+        tree = parse_filter(filters)
+        return None if tree is None else catalog.condition(tree)
+    except (FilterError, UnknownFieldError) as error:
+        raise RuleError(f"rule {rule.id!r}: {place}: {error}", rule.id, place) from error
+
+
+def _parts(condition: Condition | None) -> frozenset[Condition]:
+    """What must hold all at once, one by one."""
+    if condition is None:
+        return frozenset()
+    if isinstance(condition, AllOf):
+        return frozenset[Condition]().union(*map(_parts, condition.operands))
+    return frozenset((condition,))
+
+
+def _together(effects: Sequence[Effect]) -> Effect:
+    """One effect of several; of what only one may say, the first one's word."""
+    pins: dict[str, PinnedProduct] = {}
+    for effect in effects:
+        for pin in effect.pins:
+            pins.setdefault(pin.product, pin)
+    return Effect(
+        tuple(dict.fromkeys(rule for effect in effects for rule in effect.rules)),
+        tuple(part for effect in effects for part in effect.where),
+        tuple(pins.values()),
+        tuple(lift for effect in effects for lift in effect.lifts),
+        next((effect.redirect for effect in effects if effect.redirect), ""),
+        tuple(dict.fromkeys(rule for effect in effects for rule in effect.kept_out_by)),
+    )
+
+
+def fields_key(catalog: FieldCatalog) -> Mapping[str, object]:
+    """What of a catalog rules are compiled against: live changes add fields, and kinds to them."""
+    return {name: info.kinds for name, info in catalog.fields.items()}
+
+
+# An engine's way to its rules: read when they were changed, compiled for the version that serves.
+
+_SETTLED_SECONDS = 1.0
+"""After which a file that is changed again has another time of change for certain."""
+
+
+class ServedRules:
+    """The rules of an index directory as searches follow them. Thread-safe."""
+
+    def __init__(self, root: Path) -> None:
+        self.store = RuleStore(root)
+        self._lock = threading.Lock()
+        self._seen: tuple[int, int, int] | None = None
+        self._stored = StoredRules()
+        self._file = 0
+        """Which file they were read from, by its inode."""
+        self._now: tuple[FieldCatalog, CompiledRules | None] | None = None
+        """For which fields rules were compiled last, and what came of it."""
+        self._key: object = None
+        self._trouble: tuple[str, ...] = ()
+
+    @property
+    def notices(self) -> tuple[str, ...]:
+        """Which rules are passed over, and why the others are not the newest, if they are not."""
+        now = self._now
+        compiled = now[1] if now else None
+        return (*self._trouble, *(compiled.notices if compiled else ()))
+
+    def look(self, snapshot: Snapshot) -> None:
+        """Takes up what was changed since the last look. Where that fails the rules stay, and `notices` says why."""
+        stamp = self.store.stamp()
+        if stamp != self._seen:
+            with self._lock:
+                self._read(stamp, snapshot)
+
+    def compiled(self, snapshot: Snapshot) -> CompiledRules | None:
+        """The rules for searches of a snapshot; None where there are none."""
+        now = self._now
+        if now and now[0] is snapshot.catalog:
+            return now[1]
+        with self._lock:
+            return self._compiled(snapshot)
+
+    def _compiled(self, snapshot: Snapshot) -> CompiledRules | None:
+        """Under the lock. Searches go on by what was compiled before, meanwhile."""
+        now = self._now
+        key = (snapshot.manifest.version, fields_key(snapshot.catalog), self._stored.revision, self._file)
+        compiled = now[1] if now and key == self._key else compiled_for(self._stored.rules, snapshot)
+        self._now, self._key = (snapshot.catalog, compiled), key
+        return compiled
+
+    def _read(self, stamp: tuple[int, int, int], snapshot: Snapshot) -> None:
+        try:
+            # Another file may have come in its place, from a backup, with as many revisions.
+            if self.store.revision() != self._stored.revision or stamp[1] != self._file:
+                self._take(self.store.read(), stamp[1], snapshot)
+        except ShelfwiseError as error:
+            self._trouble = (f"changes of the rules are not taken up: {error}",)
+            return
+        self._trouble = ()
+        # Two changes may share one time of change: what changed just now is looked at again.
+        self._seen = stamp if time.time() - stamp[0] / 1e9 > _SETTLED_SECONDS else None
+
+    def _take(self, read: StoredRules, file: int, snapshot: Snapshot) -> None:
+        if file and self._stored.revision and not read.revision:
+            # Cut off, or just being made anew; to have no rules any more, one deletes them, or the file.
+            raise StoreDamagedError(f"{self.store.path} is empty; restore it from a backup, or remove it")
+        self._stored, self._file = read, file
+        self._compiled(snapshot)
+
+
+def compiled_for(rules: Sequence[Rule], snapshot: Snapshot) -> CompiledRules | None:
+    """Rules made ready for a snapshot's version; None where there are none."""
+    return CompiledRules(rules, snapshot.catalog, snapshot.analyzer) if rules else None

@@ -1,0 +1,427 @@
+"""Merchandising rules: what one is, as JSON, checked, and kept with a log of every change."""
+
+from __future__ import annotations
+
+import dataclasses
+import sqlite3
+import tomllib
+import unicodedata
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from pathlib import Path
+from typing import TypeVar
+from urllib.parse import urlsplit
+
+import msgspec
+
+from retrieval.errors import FilterError, RuleError, close_names, meant
+from retrieval.filters.parser import parse_filter
+from service.curation.document_store import EntryChange, EntryKind, LoggedEntries
+
+# What a merchandising rule is: when it holds, and what it does then.
+
+
+class Match(StrEnum):
+    """How a rule's query is met by the one that a shopper typed."""
+
+    EXACT = "exact"
+    """It is the same text; case, width and white space do not count."""
+    CONTAINS = "contains"
+    """All words of the rule are in it, in any order and form: "drills" has "drill" in it."""
+    ANY = "any"
+    """Whatever was typed, and browsing without a query."""
+
+
+@dataclass(frozen=True, slots=True)
+class When:
+    """The searches that a rule is about: all conditions must hold."""
+
+    query: str = ""
+    match: Match = Match.ANY
+    filters: str = ""
+    """Each part of this expression must be one of the request's own filter: `category = "Tools"` holds while a shopper
+    is in that category."""
+    starts: datetime | None = None
+    """The first moment, with its zone; None for always before."""
+    ends: datetime | None = None
+    """The first moment after, with its zone; None for always after."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pin:
+    """Puts products at places: the first at `position`, the next behind it."""
+
+    products: tuple[str, ...]
+    """Their ids."""
+    position: int = 1
+    """Counted over all pages, from 1."""
+
+
+@dataclass(frozen=True, slots=True)
+class Boost:
+    """Moves the hits that an expression lets through upward."""
+
+    filters: str
+    strength: float = 1.0
+    """In standard deviations of the scores of the best hits."""
+
+
+@dataclass(frozen=True, slots=True)
+class Bury:
+    """Moves the hits that an expression lets through downward."""
+
+    filters: str
+    strength: float = 1.0
+    """In standard deviations of the scores of the best hits."""
+
+
+@dataclass(frozen=True, slots=True)
+class Hide:
+    """Keeps products out: those of these ids, and those that an expression lets through."""
+
+    products: tuple[str, ...] = ()
+    filters: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Restrict:
+    """Keeps out whatever an expression does not let through, as if the shopper had filtered by it."""
+
+    filters: str
+
+
+@dataclass(frozen=True, slots=True)
+class Redirect:
+    """Names a page to show instead; the hits are there all the same."""
+
+    url: str
+    """With http or https, or a path that begins with one slash."""
+
+
+Action = Pin | Boost | Bury | Hide | Restrict | Redirect
+
+KINDS: Mapping[str, type[Action]] = {
+    "pin": Pin,
+    "boost": Boost,
+    "bury": Bury,
+    "hide": Hide,
+    "restrict": Restrict,
+    "redirect": Redirect,
+}
+"""What each action is called in JSON and TOML."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """Some actions, and when they hold. Of several rules that do, the one with the higher priority speaks first, among
+    equals the one whose id comes first."""
+
+    id: str
+    actions: tuple[Action, ...]
+    when: When = When()
+    name: str = ""
+    priority: int = 0
+    enabled: bool = True
+
+
+# Rules as JSON and TOML say them, and back. An unknown field is refused, with the one that was meant.
+
+MOST_FILE_BYTES = 64 << 20
+Made = TypeVar("Made")
+_KIND_OF = {action: kind for kind, action in KINDS.items()}
+
+
+class _Head(msgspec.Struct, frozen=True):
+    """What a rule says of itself beside when it holds and what it does."""
+
+    id: str
+    name: str = ""
+    priority: int = 0
+    enabled: bool = True
+
+
+def rule_document(rule: Rule) -> dict[str, object]:
+    """A rule as plain values that JSON has, what is as by default left out."""
+    made = {"id": rule.id} | _given(rule)
+    if "when" in made:
+        made["when"] = msgspec.to_builtins(_given(rule.when))
+    made["actions"] = [
+        {"kind": _KIND_OF[type(action)]} | {name: msgspec.to_builtins(value) for name, value in _given(action).items()}
+        for action in rule.actions
+    ]
+    return made
+
+
+def rule_of(said: object, place: str = "the rule") -> Rule:
+    """The rule that plain values say; raises RuleError, which names the field. What they may be is checked by
+    `service.curation.rules.sound`."""
+    fields = _object(said, place)
+    name = fields.get("id")
+    if isinstance(name, str) and name:
+        place = f"rule {name[:100]!r}"
+    _check_names(fields, Rule, place)
+    when = _object(fields.get("when", {}), f"{place}: when")
+    _check_names(when, When, f"{place}: when")
+    actions = fields.get("actions")
+    if not isinstance(actions, list | tuple):
+        raise RuleError(f"{place}: actions: is missing or no list; it says what the rule does", place, "actions")
+    made = [_action(each, f"{place}: actions[{number}]") for number, each in enumerate(actions)]
+    head = _converted(fields, _Head, place)
+    moments = _converted(when, When, f"{place}: when")
+    return Rule(head.id, tuple(made), moments, head.name, head.priority, head.enabled)
+
+
+def rules_of(said: object, place: str) -> list[Rule]:
+    """The rules of a document: a list of them, an object whose `rules` is one, or one rule."""
+    if isinstance(said, Mapping) and "rules" in said:
+        strange = sorted(set(said) - {"rules"})
+        if strange:
+            raise RuleError(f"{place}: {strange[0]!r} is no field beside rules", field=strange[0])
+        said = said["rules"]
+    if not isinstance(said, list):
+        return [rule_of(said, place)]
+    return [rule_of(each, f"{place}: rules[{number}]") for number, each in enumerate(said)]
+
+
+def read_rules(path: Path) -> list[Rule]:
+    """The rules of a JSON or TOML file; raises RuleError for one that cannot be read."""
+    try:
+        with path.open("rb") as file:
+            content = file.read(MOST_FILE_BYTES + 1)
+        if len(content) > MOST_FILE_BYTES:
+            raise RuleError(f"{path} has more than {MOST_FILE_BYTES:,} bytes; put its rules in several files")
+        said = tomllib.loads(content.decode()) if path.suffix == ".toml" else msgspec.json.decode(content)
+    except OSError as error:
+        raise RuleError(f"{path} cannot be read ({error.strerror}); name a JSON or TOML file of rules") from error
+    except (ValueError, RecursionError, msgspec.MsgspecError) as error:
+        kind = "TOML" if path.suffix == ".toml" else "JSON"
+        raise RuleError(f"{path} is no {kind}: {error}") from error
+    return rules_of(said, str(path))
+
+
+def encoded(rule: Rule) -> str:
+    """A rule as one line of JSON."""
+    return msgspec.json.encode(rule_document(rule)).decode()
+
+
+def decoded(line: str) -> Rule:
+    """The rule of which `encoded` made this line; raises RuleError or msgspec.DecodeError for another one."""
+    return rule_of(msgspec.json.decode(line))
+
+
+def _given(value: Rule | When | Action) -> dict[str, object]:
+    """The fields that are not as by default; those without a default are always given."""
+    fields = {each.name: (getattr(value, each.name), each.default) for each in dataclasses.fields(value)}
+    return {name: given for name, (given, default) in fields.items() if given != default}
+
+
+def _action(said: object, place: str) -> Action:
+    fields = _object(said, place)
+    kind = fields.get("kind")
+    if not isinstance(kind, str) or kind not in KINDS:
+        close = close_names(kind, KINDS) if isinstance(kind, str) else ()
+        advice = f"did you mean {' or '.join(close)}?" if close else f"it can be {', '.join(KINDS)}"
+        what = "is missing" if kind is None else f"is {str(kind)[:40]!r}"
+        raise RuleError(f"{place}.kind: {what}; {advice}", field="kind")
+    wanted = KINDS[kind]
+    _check_names(fields, wanted, place, besides=("kind",))
+    action: Action = _converted({name: value for name, value in fields.items() if name != "kind"}, wanted, place)
+    return action
+
+
+def _object(said: object, place: str) -> Mapping[str, object]:
+    if not isinstance(said, Mapping) or not all(isinstance(name, str) for name in said):
+        raise RuleError(f"{place}: is {type(said).__name__}, it must be an object with named fields")
+    return said
+
+
+def _check_names(said: Mapping[str, object], wanted: type, place: str, besides: Collection[str] = ()) -> None:
+    known = (*besides, *(each.name for each in dataclasses.fields(wanted)))
+    for name in said:
+        if name not in known:
+            advice = meant(name, known, f"the fields are {', '.join(known)}")
+            raise RuleError(f"{place}: no field {name[:100]!r}; {advice}", field=name)
+
+
+def _converted(said: Mapping[str, object], wanted: type[Made], place: str) -> Made:
+    try:
+        return msgspec.convert(said, wanted)
+    except msgspec.ValidationError as error:
+        reason, _, path = str(error).partition(" - at `$")
+        field = path.removesuffix("`").lstrip(".")
+        told = f"{place}: {field}: {reason}" if field else f"{place}: {reason}"
+        raise RuleError(told, field=field) from None
+
+
+# Whether a rule can be taken: its bounds, its filters, its address. What the catalog has is asked later, when the rule
+# is compiled.
+
+MOST_ACTIONS = 20
+MOST_PINS = 100
+"""Products that one rule pins."""
+MOST_HIDDEN = 1_000
+"""Products that one rule hides by their ids."""
+LAST_POSITION = 1_000
+"""Where a product may be pinned at most."""
+STRONGEST = 10.0
+LONGEST_ID = 100
+LONGEST_NAME = 200
+LONGEST_QUERY = 500
+LONGEST_FILTER = 2_000
+LONGEST_PRODUCT = 256
+LONGEST_URL = 2_000
+HIGHEST_PRIORITY = 1_000_000
+
+
+def sound(rule: Rule) -> Rule:
+    """The rule, checked; raises RuleError, which names the field, what is wrong and what is right."""
+    if not isinstance(rule, Rule):
+        raise RuleError(f"a rule must be a Rule, not {type(rule).__name__}")
+    name = str(rule.id)[:LONGEST_ID]
+    try:
+        checked = rule_of(rule_document(rule))
+        _check(checked)
+    except (TypeError, AttributeError, KeyError) as error:
+        raise RuleError(f"rule {name!r}: holds what no rule may hold ({error})", name) from error
+    except RuleError as error:
+        error.rule = name
+        raise
+    return checked
+
+
+def _check(rule: Rule) -> None:
+    _check_text("id", rule.id, LONGEST_ID, must=True)
+    place = f"rule {rule.id!r}: "
+    _check_text(f"{place}name", rule.name, LONGEST_NAME)
+    _check_number(f"{place}priority", rule.priority, -HIGHEST_PRIORITY, HIGHEST_PRIORITY)
+    _check_when(place, rule.when)
+    _check_number(f"{place}actions: their number", len(rule.actions), 1, MOST_ACTIONS)
+    for number, action in enumerate(rule.actions):
+        _check_action(f"{place}actions[{number}].", action)
+    pinned = [product for action in rule.actions if isinstance(action, Pin) for product in action.products]
+    _check_number(f"{place}actions: the number of pinned products", len(pinned), 0, MOST_PINS)
+    if len(set(pinned)) < len(pinned):
+        twice = next(product for product in pinned if pinned.count(product) > 1)
+        raise RuleError(f"{place}actions: {twice!r} is pinned twice; name each product once", field="products")
+
+
+def _check_when(place: str, when: When) -> None:
+    _check_text(f"{place}when.query", when.query, LONGEST_QUERY)
+    _check_filter(f"{place}when.filters", when.filters)
+    if bool(when.query.strip()) == (when.match == Match.ANY):
+        wrong = "is any, although when.query is given: it can be exact or contains"
+        if not when.query.strip():
+            wrong = f"is {when.match}, and when.query is missing; a rule for every search has match any"
+        raise RuleError(f"{place}when.match: {wrong}", field="match")
+    for name, moment in (("starts", when.starts), ("ends", when.ends)):
+        if moment is not None and moment.tzinfo is None:
+            raise RuleError(f"{place}when.{name}: has no zone; write it as 2026-11-27T00:00:00+01:00", field=name)
+    if when.starts and when.ends and when.ends <= when.starts:
+        raise RuleError(f"{place}when.ends: is not after when.starts", field="ends")
+
+
+def _check_action(place: str, action: Action) -> None:
+    match action:
+        case Pin(products, position):
+            _check_number(f"{place}products: their number", len(products), 1, MOST_PINS)
+            _check_products(place, products)
+            _check_number(f"{place}position", position, 1, LAST_POSITION)
+        case Boost(filters, strength) | Bury(filters, strength):
+            _check_filter(f"{place}filters", filters, must=True)
+            if not 0 < strength <= STRONGEST:
+                message = f"{place}strength: is {strength:g}, it must be above 0 and at most {STRONGEST:g}"
+                raise RuleError(message, field="strength")
+        case Hide(products, filters):
+            _check_number(f"{place}products: their number", len(products), 0, MOST_HIDDEN)
+            _check_products(place, products)
+            _check_filter(f"{place}filters", filters, must=not products)
+        case Restrict(filters):
+            _check_filter(f"{place}filters", filters, must=True)
+        case Redirect(url):
+            _check_url(f"{place}url", url)
+
+
+def _check_products(place: str, products: tuple[str, ...]) -> None:
+    for number, product in enumerate(products):
+        _check_text(f"{place}products[{number}]", product, LONGEST_PRODUCT, must=True)
+
+
+def _check_filter(place: str, filters: str, *, must: bool = False) -> None:
+    _check_text(place, filters, LONGEST_FILTER, must=must)
+    try:
+        parse_filter(filters)
+    except FilterError as error:
+        raise RuleError(f"{place}: {error}", field="filters") from error
+
+
+def _check_url(place: str, url: str) -> None:
+    """So that no rule sends a shopper to a script, or to another host by a path."""
+    _check_text(place, url, LONGEST_URL, must=True)
+    right = "it must begin with https:// or http:// and a host, or with one slash"
+    if "\\" in url or any(character.isspace() for character in url):
+        raise RuleError(f"{place}: has white space or a backslash in it; {right}", field="url")
+    try:
+        parts = urlsplit(url)
+        is_page = parts.scheme in ("http", "https") and bool(parts.hostname) and "@" not in parts.netloc
+    except ValueError:
+        is_page = False
+    is_path = url.startswith("/") and not url.startswith("//")
+    if not (is_page or is_path):
+        raise RuleError(f"{place}: is {url[:60]!r}; {right}", field="url")
+
+
+def _check_text(place: str, text: str, longest: int, *, must: bool = False) -> None:
+    field = place.rpartition(": ")[2]
+    if must and not text.strip():
+        raise RuleError(f"{place}: is empty; it must be given", field=field)
+    if len(text) > longest:
+        raise RuleError(f"{place}: has {len(text):,} characters, at most {longest:,} are taken", field=field)
+    if any(unicodedata.category(character) in ("Cc", "Cs") for character in text):
+        raise RuleError(f"{place}: has a control character in it, or half of one; leave it out", field=field)
+
+
+def _check_number(place: str, number: int, least: int, most: int) -> None:
+    if not least <= number <= most:
+        field = place.rpartition(": ")[2]
+        raise RuleError(f"{place}: is {number:,}, it can be {least:,} to {most:,}", field=field)
+
+
+# The rules of an index directory and every change that was made to them: STORE/rules.sqlite.
+
+
+@dataclass(frozen=True, slots=True)
+class RuleChange(EntryChange[Rule]):
+    """What one change did to one rule."""
+
+
+@dataclass(frozen=True, slots=True)
+class StoredRules:
+    """The rules as they were at one revision, in the order of their ids."""
+
+    revision: int = 0
+    rules: tuple[Rule, ...] = ()
+
+
+class RuleStore(LoggedEntries[Rule, RuleChange]):
+    """The rules of an index directory; a rule that cannot be taken or is not there is told by RuleError."""
+
+    kind = EntryKind("rule", "rules", 0x53575255, RuleError, RuleChange, sound, encoded, decoded)
+
+    def read(self) -> StoredRules:
+        """The rules as they are."""
+        return StoredRules(*self._read())
+
+    def patch(self, rule_id: str, values: Mapping[str, object], *, who: str = "") -> int:
+        """Replaces some fields of a rule, as JSON names them: `{"enabled": False}`; returns the revision. Raises
+        RuleError where there is no such rule, or one that cannot be taken."""
+
+        def patched(cursor: sqlite3.Cursor) -> Mapping[str, str]:
+            there = rule_document(self._decoded(self._line(cursor, rule_id)))
+            changed = sound(rule_of({**there, **values}))
+            if changed.id != rule_id:
+                raise RuleError(f"rule {rule_id!r}: id cannot be changed; put it under the other id", rule_id, "id")
+            return {rule_id: encoded(changed)}
+
+        return self._change(patched, who)

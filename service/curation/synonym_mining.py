@@ -1,0 +1,459 @@
+"""Synonyms that shoppers' queries propose: words aligned, compared, and proposed for a person to accept."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from itertools import pairwise
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import msgspec
+import numpy as np
+
+from retrieval.errors import SynonymError
+from retrieval.store.manifest import PROPOSALS_FILE
+from retrieval.text.analysis import chinese_words, contains_chinese, dictionary_words, word_term
+from retrieval.text.vocabulary import CatalogWords, words_of
+from service.curation.synonyms import MARKS, Kind, Synonym, named, products_with, sound
+from service.engine.hot_reload import SealedJson
+
+if TYPE_CHECKING:
+    import polars as pl
+    from scipy.sparse import csr_array
+
+    from rerank.sessions.tables import Derived
+
+
+# Which words of two queries stand for each other: what is left of both when the words that they share are gone.
+
+MOST_WORDS = 3
+"""Of a phrase that is proposed: longer ones say what somebody wants, not what it is called."""
+_WITHIN_SENTENCES = frozenset(
+    {"a", "an", "the", "my", "your", "to", "on", "in", "at", "who", "how", "what", "something"}
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Aligned:
+    """The words that differ, of the one query and of the other, and whether nothing was shared."""
+
+    one: tuple[str, ...]
+    other: tuple[str, ...]
+    is_whole: bool
+
+
+def split(query: str) -> tuple[str, ...]:
+    """The words of a query; a run of Chinese is cut into its words."""
+    return tuple(part for word in words_of(query) for part in (chinese_words(word) if _is_chinese(word) else (word,)))
+
+
+def joined(words: Sequence[str]) -> str:
+    """The phrase that words make: Chinese is written without blanks."""
+    text = ""
+    for word in words:
+        glued = not text or (_is_chinese(word) and _is_chinese(text[-1]))
+        text += word if glued else f" {word}"
+    return text
+
+
+def aligned(one: Sequence[str], other: Sequence[str]) -> Aligned | None:
+    """What differs between the words of two queries; None where that is nothing on one side, is in several places, or
+    cannot be a synonym: it is too long, has a digit, or is part of a sentence."""
+    shared = _terms(one) & _terms(other)
+    left, right = (_differing(words, Counter(shared)) for words in (one, other))
+    if not left or not right or not (_is_name(left) and _is_name(right)):
+        return None
+    return Aligned(left, right, not shared)
+
+
+def are_spellings(one: Sequence[str], other: Sequence[str]) -> bool:
+    """Whether two phrases are one, spelled in two ways: apart or together, in another form, or with a slip."""
+    if "".join(one) == "".join(other) or _terms(one) == _terms(other):
+        return True
+    if len(one) != len(other) or any(map(_is_chinese, (*one, *other))):
+        return _are_chinese_slips(one, other)
+    return all(_is_slip(left, right) for left, right in zip(one, other, strict=True))
+
+
+def _is_slip(one: str, other: str) -> bool:
+    from rapidfuzz.distance import OSA
+
+    from service.engine.spelling import edits_of
+
+    most = max(edits_of(one), edits_of(other))
+    return word_term(one) == word_term(other) or OSA.distance(one, other, score_cutoff=most) <= most
+
+
+def _are_chinese_slips(one: Sequence[str], other: Sequence[str]) -> bool:
+    """A wrong character leaves pieces that are no words, so one of the two falls into more of them."""
+    from rapidfuzz.distance import OSA
+
+    first, second = "".join(one), "".join(other)
+    if not (contains_chinese(first) and contains_chinese(second)) or len(first) != len(second):
+        return False
+    is_near = OSA.distance(first, second, score_cutoff=1) <= 1
+    return is_near and len(dictionary_words(first)) != len(dictionary_words(second))
+
+
+def _terms(words: Iterable[str]) -> Counter[str]:
+    return Counter(map(word_term, words))
+
+
+def _differing(words: Sequence[str], shared: Counter[str]) -> tuple[str, ...]:
+    """The words that are not shared; nothing where they stand apart from each other."""
+    places = []
+    for at, word in enumerate(words):
+        term = word_term(word)
+        if shared[term]:
+            shared[term] -= 1
+        else:
+            places.append(at)
+    if not places or places[-1] - places[0] >= len(places):
+        return ()
+    return tuple(words[places[0] : places[-1] + 1])
+
+
+def _is_name(words: Sequence[str]) -> bool:
+    is_short = len(words) <= MOST_WORDS and not _WITHIN_SENTENCES.intersection(words)
+    return is_short and not any(character.isdigit() for word in words for character in word)
+
+
+def _is_chinese(word: str) -> bool:
+    return contains_chinese(word)
+
+
+# How alike queries are by what was chosen after them: the click cover graph of Baeza-Yates & Tiberi 2007, Extracting
+# Semantic Relations from Query Logs.
+
+_SHRINKAGE = 2.0
+"""Products in common at which a cosine counts half."""
+_AT_ONCE = 1_000
+
+
+@dataclass(frozen=True, slots=True)
+class Alike:
+    """Two queries by their places, the first before the second, and how alike they are, 0 to 1."""
+
+    one: int
+    other: int
+    alike: float
+
+
+def alike_by_products(queries: Sequence[str], labels: pl.DataFrame, least: float) -> Iterator[Alike]:
+    """The pairs of queries after which the same products were chosen; few products in common count for less."""
+    import polars as pl
+
+    from rerank.sessions.options import ActWeights
+
+    acts = ActWeights()
+    weight = pl.col("clicks") + acts.cart * pl.col("carts") + acts.purchase * pl.col("purchases")
+    vectors = _vectors(queries, labels.select("query", "product_id", weight.alias("weight")), "product_id")
+    there = vectors.copy()
+    there.data = np.ones_like(there.data)
+    for start in range(0, len(queries), _AT_ONCE):
+        cosines = (vectors[start : start + _AT_ONCE] @ vectors.T).tocsr()
+        common = (there[start : start + _AT_ONCE] @ there.T).tocsr()
+        # Both have the same pattern, in the same order.
+        cosines.sort_indices()
+        common.sort_indices()
+        found = (cosines.data * common.data / (common.data + _SHRINKAGE)).tolist()
+        rows = np.repeat(np.arange(start, start + cosines.shape[0]), np.diff(cosines.indptr)).tolist()
+        for one, other, alike in zip(rows, cosines.indices.tolist(), found, strict=True):
+            if one < other and alike >= least:
+                yield Alike(one, other, alike)
+
+
+class Categories:
+    """Which categories queries lead to."""
+
+    def __init__(self, queries: Sequence[str], query_categories: pl.DataFrame) -> None:
+        vectors = _vectors(queries, query_categories.select("query", "category", "weight"), "category")
+        ends, categories, sizes = vectors.indptr.tolist(), vectors.indices.tolist(), vectors.data.tolist()
+        self._of = [dict(zip(categories[start:end], sizes[start:end], strict=True)) for start, end in pairwise(ends)]
+
+    def agree(self, one: int, other: int) -> float:
+        """The cosine of two queries' categories; 1 where too little is known of one of them."""
+        left, right = self._of[one], self._of[other]
+        return sum(size * right.get(category, 0.0) for category, size in left.items()) if left and right else 1.0
+
+
+def _vectors(queries: Sequence[str], weights: pl.DataFrame, column: str) -> csr_array:
+    """(queries, values of the column) of unit length, of logarithms of weights."""
+    import polars as pl
+    from scipy.sparse import csr_array
+
+    places = {query: at for at, query in enumerate(queries)}
+    known = weights.filter(pl.col("query").is_in(list(places)) & (pl.col("weight") > 0)).sort("query", column)
+    values = {value: at for at, value in enumerate(known[column].unique().sort().to_list())}
+    rows = np.array([places[query] for query in known["query"].to_list()], np.int64)
+    columns = np.array([values[value] for value in known[column].to_list()], np.int64)
+    sizes = np.log1p(known["weight"].to_numpy().astype(np.float64))
+    norms = np.sqrt(np.bincount(rows, sizes**2, len(places)))
+    return csr_array((sizes / norms[rows], (rows, columns)), shape=(len(places), max(len(values), 1)))
+
+
+# Synonyms that are proposed for a person to accept: one small file beside the index, made with the tables of events.
+#
+# STORE/synonym_proposals.json holds what shoppers' queries say, under a checksum, and is replaced whole. Queries of
+# fewer shoppers than the settings say are not in it. What a person declined, and what is a synonym by now, is left out
+# when it is read.
+
+SCHEMA = 1
+"""Counts up when the file changes so that an older program could not read it."""
+MOST_BYTES = 16 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """Two queries that a proposal was seen in."""
+
+    query: str
+    to_query: str
+    shoppers: int
+    """How many went from the one to the other, or else asked the rarer of the two."""
+    share: float
+    """Of all that put the one in other words, those who went to the other."""
+    alike: float
+    """How alike the products are that were chosen after both: a cosine, 0 to 1."""
+
+
+@dataclass(frozen=True, slots=True)
+class Proposal:
+    """A synonym that shoppers' queries propose, and why."""
+
+    id: str
+    """The same each time that the same words are proposed."""
+    kind: Kind
+    phrases: tuple[str, ...]
+    to: tuple[str, ...]
+    shoppers: int
+    """Of its strongest example."""
+    share: float
+    alike: float
+    examples: tuple[Example, ...]
+    """The strongest first."""
+
+    @property
+    def synonym(self) -> Synonym:
+        """What accepting it keeps."""
+        return named(self.kind, self.phrases, self.to)
+
+
+_FILE = SealedJson("proposals", SCHEMA, msgspec.json.Decoder(tuple[Proposal, ...]))
+
+
+def proposal_id(one: str, other: str) -> str:
+    """The same for two phrases in either order."""
+    return hashlib.sha256("\t".join(sorted((one, other))).encode("utf-8", "surrogatepass")).hexdigest()[:12]
+
+
+def write_proposals(root: Path, proposals: Sequence[Proposal], made: datetime) -> None:
+    """Replaces the file of an index directory; raises StoreError where it cannot be written."""
+    _FILE.write(root / PROPOSALS_FILE, tuple(proposals), made)
+
+
+def read_proposals(root: Path) -> tuple[Proposal, ...]:
+    """What the file of an index directory says; nothing where there is none.
+
+    Raises StoreDamagedError for a file that cannot be read or is not whole, StoreForeignError for one of another
+    schema.
+    """
+    return _FILE.read(root / PROPOSALS_FILE, MOST_BYTES) or ()
+
+
+# Makes proposals for synonyms out of the derived tables.
+#
+# Two queries propose that the words in which they differ mean the same, where the same products were chosen after both,
+# or where nothing was chosen after the one, and shoppers went on with the other and chose there. Words that differ in
+# several pairs of queries are proposed by themselves: "couch cover" and "sofa cover", "grey couch" and "grey sofa"
+# propose couch and sofa. One pair alone proposes its whole texts, since "hair dryer" and "blow dryer" do not make hair
+# the same as blow.
+
+MOST_QUERIES = 20_000
+MOST_PROPOSALS = 1_000
+MOST_EXAMPLES = 5
+LEAST_ALIKE = 0.3
+"""Of queries after which the same is chosen."""
+LEAST_SHARE = 0.2
+"""Of the times that a query without a choice was put in other words, those that ended with a choice after the same
+other one."""
+LEAST_AGREEING = 0.9
+"""Of the categories that two queries lead to: a broad query leads to more than a narrow one."""
+_LEAST_NEAR = 0.2
+"""From which on a query may be another one's misspelling."""
+
+_Words = tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _Seen:
+    """Two queries that say the same in other words, the one whose differing words come first in the alphabet first."""
+
+    differing: tuple[_Words, _Words]
+    is_whole: bool
+    one: int
+    other: int
+    shoppers: int
+    share: float
+    alike: float
+
+    @property
+    def rank(self) -> tuple[float, int, int]:
+        """The strongest first."""
+        return -self.alike - self.share / 2, self.one, self.other
+
+
+@dataclass(frozen=True, slots=True)
+class _Change:
+    """How shoppers went from one query to the other, in whichever direction more did."""
+
+    share: float = 0.0
+    shoppers: int = 0
+    origin: int = -1
+    """The place of the query that they went from."""
+
+
+_NO_CHANGE = _Change()
+
+
+def synonym_proposals(derived: Derived, words: CatalogWords | None = None) -> list[Proposal]:
+    """The proposals, the strongest first. `words` are those of the catalog that serves: where one side alone is in it,
+    the other leads there, and what neither side of is in it is not proposed."""
+    by_words: defaultdict[tuple[_Words, _Words], list[_Seen]] = defaultdict(list)
+    queries = _Queries(derived, words)
+    for seen in sorted(queries.pairs(), key=lambda each: each.rank):
+        by_words[seen.differing].append(seen)
+    found: dict[str, Proposal] = {}
+    for examples in by_words.values():
+        proposal = queries.proposal(examples)
+        if proposal is not None:
+            found.setdefault(proposal.id, proposal)
+    return list(found.values())[:MOST_PROPOSALS]
+
+
+class _Queries:
+    """The queries that are asked most, by their places, and what is known of each and of two."""
+
+    def __init__(self, derived: Derived, words: CatalogWords | None) -> None:
+        table = derived.queries.head(MOST_QUERIES)
+        self._words = words
+        self._texts: list[str] = table["query"].to_list()
+        self._shoppers: list[int] = table["shoppers"].to_list()
+        self._split = [split(text) for text in self._texts]
+        self._chosen = [clicks + carts > 0 for clicks, carts in table.select("clicks", "carts").iter_rows()]
+        self._categories = Categories(self._texts, derived.query_categories)
+        near = alike_by_products(self._texts, derived.labels, _LEAST_NEAR)
+        self._alike = {(each.one, each.other): each.alike for each in near}
+        self._changes = _changes(table, derived.reformulations)
+        self._misspelt = {self._worse(*pair) for pair in self._alike if self._are_spellings(*pair)}
+
+    def pairs(self) -> Iterator[_Seen]:
+        """Those that say enough for the words in which they differ."""
+        for one, other in self._alike.keys() | self._changes.keys():
+            if one not in self._misspelt and other not in self._misspelt:
+                seen = self._seen(one, other)
+                if seen and self._say_enough(one, other):
+                    yield seen
+
+    def proposal(self, examples: Sequence[_Seen]) -> Proposal | None:
+        """What pairs of queries that differ in the same words propose, the strongest of them first."""
+        best = examples[0]
+        if len(examples) > 1 and not any(each.is_whole for each in examples):
+            left, right = map(joined, best.differing)
+        else:
+            whole = next((each for each in examples if each.is_whole), best)
+            if max(len(self._split[whole.one]), len(self._split[whole.other])) > MOST_WORDS:
+                return None
+            left, right = self._phrase(whole.one), self._phrase(whole.other)
+        direction = self._direction(left, right)
+        if direction is None:
+            return None
+        kind, phrases, to = direction
+        try:
+            sound(named(kind, phrases, to))
+        except SynonymError:
+            # What nobody could accept.
+            return None
+        told = tuple(self._example(each, is_turned=phrases[0] == right) for each in examples[:MOST_EXAMPLES])
+        shoppers = max(each.shoppers for each in examples)
+        return Proposal(proposal_id(left, right), kind, phrases, to, shoppers, told[0].share, told[0].alike, told)
+
+    def _example(self, seen: _Seen, *, is_turned: bool) -> Example:
+        """As shoppers went, or else in the direction of the synonym."""
+        change = self._change(seen.one, seen.other)
+        first = change.origin if change.shoppers else (seen.other if is_turned else seen.one)
+        second = seen.one if first == seen.other else seen.other
+        query, to_query = self._texts[first], self._texts[second]
+        return Example(query, to_query, seen.shoppers, round(seen.share, 3), round(seen.alike, 3))
+
+    def _phrase(self, at: int) -> str:
+        """A whole query as a synonym can have it."""
+        text = self._texts[at]
+        return joined(self._split[at]) if any(mark in text for mark in MARKS) else text
+
+    def _say_enough(self, one: int, other: int) -> bool:
+        alike = self._alike.get((one, other), 0.0)
+        if alike >= LEAST_ALIKE:
+            return self._categories.agree(one, other) >= LEAST_AGREEING
+        given_up = not (self._chosen[one] and self._chosen[other])
+        return given_up and self._change(one, other).share >= LEAST_SHARE
+
+    def _change(self, one: int, other: int) -> _Change:
+        return self._changes.get((min(one, other), max(one, other)), _NO_CHANGE)
+
+    def _seen(self, one: int, other: int) -> _Seen | None:
+        found = aligned(self._split[one], self._split[other])
+        if found is None or are_spellings(found.one, found.other):
+            return None
+        change = self._change(one, other)
+        shoppers = change.shoppers or min(self._shoppers[one], self._shoppers[other])
+        alike = self._alike.get((one, other), 0.0)
+        sides = sorted(((found.one, one), (found.other, other)))
+        (first, one), (second, other) = sides
+        return _Seen((first, second), found.is_whole, one, other, shoppers, change.share, alike)
+
+    def _direction(self, left: str, right: str) -> tuple[Kind, _Words, _Words] | None:
+        """Which of two phrases leads to which; None where the catalog has neither."""
+        if self._words is None:
+            return Kind.TWO_WAY, (left, right), ()
+        has_left, has_right = (products_with(self._words, phrase) > 0 for phrase in (left, right))
+        if has_left and has_right:
+            return Kind.TWO_WAY, (left, right), ()
+        if has_left:
+            return Kind.ONE_WAY, (right,), (left,)
+        return (Kind.ONE_WAY, (left,), (right,)) if has_right else None
+
+    def _are_spellings(self, one: int, other: int) -> bool:
+        return are_spellings(self._split[one], self._split[other])
+
+    def _worse(self, one: int, other: int) -> int:
+        """Of two spellings the one that the catalog has not, else the rarer one."""
+
+        def rank(at: int) -> tuple[bool, int, int]:
+            has = self._words is not None and products_with(self._words, self._texts[at]) > 0
+            return has, self._shoppers[at], -at
+
+        return min(one, other, key=rank)
+
+
+def _changes(queries: pl.DataFrame, reformulations: pl.DataFrame) -> Mapping[tuple[int, int], _Change]:
+    """By the places of both queries, the first before the second."""
+    places = {query: at for at, query in enumerate(queries["query"].to_list())}
+    replaced = [
+        round(searches * (share or 0))
+        for searches, share in queries.select("searches", "reformulated_share").iter_rows()
+    ]
+    found: dict[tuple[int, int], _Change] = {}
+    for row in reformulations.iter_rows(named=True):
+        one, other = places.get(row["query"]), places.get(row["to_query"])
+        chosen = row["purchased"] + row["carted"] + row["clicked"]
+        if one is None or other is None or not chosen:
+            continue
+        change = _Change(min(1.0, chosen / max(replaced[one], 1)), row["shoppers"], one)
+        key = (min(one, other), max(one, other))
+        found[key] = max(change, found.get(key, _NO_CHANGE), key=lambda each: each.share)
+    return found

@@ -1,0 +1,295 @@
+"""Synonyms that a store keeps: what one is, as lines of text, checked, and kept with a log of every change."""
+
+from __future__ import annotations
+
+import hashlib
+import sqlite3
+import unicodedata
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from pathlib import Path
+
+import msgspec
+
+from retrieval.errors import StoreError, SynonymError
+from retrieval.store.manifest import WORDS_FOLDER
+from retrieval.text.analysis import fold, phrase_key
+from retrieval.text.synonyms import SynonymRule
+from retrieval.text.vocabulary import CatalogWords, are_current, forms, index_words, words_of
+from service.curation.document_store import MICROSECOND, EntryChange, EntryKind, LoggedEntries, check_who, count_of
+
+_LONGEST_NAME = 60
+
+
+class Kind(StrEnum):
+    """In which direction a synonym works."""
+
+    TWO_WAY = "two-way"
+    """Who types one of `phrases` also finds the others."""
+    ONE_WAY = "one-way"
+    """Who types one of `phrases` also finds `to`, and nobody the other way round."""
+
+
+@dataclass(frozen=True, slots=True)
+class Synonym:
+    """Phrases that mean the same to a search."""
+
+    id: str
+    kind: Kind
+    phrases: tuple[str, ...]
+    to: tuple[str, ...] = ()
+    """Empty where it is two-way."""
+    enabled: bool = True
+
+    @property
+    def rules(self) -> Iterator[SynonymRule]:
+        """What it says for each phrase."""
+        for phrase in self.phrases:
+            others = self.to if self.kind == Kind.ONE_WAY else tuple(each for each in self.phrases if each != phrase)
+            yield SynonymRule(phrase, others)
+
+    @property
+    def line(self) -> str:
+        """As a file of synonyms has it."""
+        arrow = f" => {', '.join(self.to)}" if self.kind == Kind.ONE_WAY else ""
+        return f"{', '.join(self.phrases)}{arrow}"
+
+
+def named(kind: Kind, phrases: tuple[str, ...], to: tuple[str, ...] = ()) -> Synonym:
+    """A synonym whose id is made of its words, so that the same one has the same id each time."""
+    sides = ("-".join("-".join(words_of(phrase)) for phrase in side) for side in (phrases, to) if side)
+    name = "-to-".join(sides)
+    if len(name) > _LONGEST_NAME:
+        name = f"{name[:_LONGEST_NAME]}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
+    return Synonym(name, kind, phrases, to)
+
+
+def synonym_document(synonym: Synonym) -> dict[str, object]:
+    """A synonym as plain values that JSON has."""
+    said: dict[str, object] = msgspec.to_builtins(synonym)
+    return said
+
+
+def encoded(synonym: Synonym) -> str:
+    """A synonym as one line of JSON."""
+    return msgspec.json.encode(synonym).decode()
+
+
+def decoded(line: str) -> Synonym:
+    """The synonym of which `encoded` made this line; raises msgspec.DecodeError for another one."""
+    return msgspec.json.decode(line, type=Synonym)
+
+
+# Synonyms as a text file has them, one a line: "couch, sofa" or "hdd => hard disk". What `shelfwise rebuild
+# --synonyms` reads, too.
+
+MOST_FILE_BYTES = 16 << 20
+_RIGHT = 'write "couch, sofa" (each finds the other) or "hdd => hard drive, hard disk" (the left finds the right)'
+
+
+def parsed(line: str) -> Synonym:
+    """The synonym that one line says, its id made of its words; raises SynonymError for one that says none."""
+    left, arrow, right = line.partition("=>")
+    if "=>" in right:
+        raise SynonymError(f'more than one "=>" in {line.strip()[:100]!r}; {_RIGHT}')
+    if not arrow and "," not in left:
+        raise SynonymError(f"{line.strip()[:100]!r} has nothing to be a synonym of; {_RIGHT}")
+    sides = (tuple(" ".join(phrase.split()) for phrase in side.split(",")) for side in (left, right))
+    phrases, to = (tuple(dict.fromkeys(side)) for side in sides)
+    return sound(named(Kind.ONE_WAY, phrases, to) if arrow else named(Kind.TWO_WAY, phrases))
+
+
+def read_lines(path: Path) -> list[Synonym]:
+    """The synonyms of a UTF-8 file; "#" starts a comment. Of lines with the same words in the same order the first
+    counts. Raises SynonymError, which names the line."""
+    try:
+        with path.open("rb") as file:
+            content = file.read(MOST_FILE_BYTES + 1)
+        if len(content) > MOST_FILE_BYTES:
+            raise SynonymError(f"{path} has more than {MOST_FILE_BYTES:,} bytes; no store has so many synonyms")
+        text = content.decode("utf-8-sig")
+    except OSError as error:
+        raise SynonymError(f"{path}: cannot be read ({error.strerror}); name a readable file") from error
+    except UnicodeDecodeError as error:
+        bad = error.object[: error.start].count(b"\n") + 1
+        raise SynonymError(f"{path}:{bad}: not UTF-8; save the file as UTF-8") from error
+    found: dict[str, Synonym] = {}
+    for number, line in enumerate(text.split("\n"), 1):
+        if said := line.split("#", 1)[0].strip():
+            try:
+                synonym = parsed(said)
+            except SynonymError as error:
+                raise SynonymError(f"{path}:{number}: {error}", error.synonym, error.field) from error
+            found.setdefault(synonym.id, synonym)
+    return list(found.values())
+
+
+def text_of(synonyms: Iterable[Synonym]) -> str:
+    """A file of synonyms; those that are off stand there as comments."""
+    return "".join(f"{'' if each.enabled else '# off: '}{each.line}\n" for each in synonyms)
+
+
+# Whether a synonym can be taken: its bounds, and whether it would find anything.
+
+MOST_PHRASES = 30
+"""On one side of a synonym."""
+MOST_OTHERS = 60
+"""That one phrase leads to, by all synonyms together: each is searched for."""
+LONGEST_PHRASE = 100
+LONGEST_ID = 100
+MARKS = (",", "=>", "#")
+"""What phrases and comments are told apart by in a file."""
+
+
+def sound(synonym: Synonym) -> Synonym:
+    """The synonym, checked, its white space made one; raises SynonymError, which names the field, what is wrong and
+    what is right."""
+    if not isinstance(synonym, Synonym):
+        raise SynonymError(f"a synonym must be a Synonym, not {type(synonym).__name__}")
+    name = str(synonym.id)[:LONGEST_ID]
+    try:
+        checked = msgspec.convert(synonym_document(synonym), Synonym)
+    except (msgspec.ValidationError, TypeError) as error:
+        raise SynonymError(f"synonym {name!r}: holds what no synonym may hold ({error})", name) from error
+    try:
+        return _checked(checked)
+    except SynonymError as error:
+        error.synonym = name
+        raise
+
+
+def check_together(synonyms: Iterable[Synonym]) -> None:
+    """Raises SynonymError where there are too many of one phrase."""
+    others = Counter[str]()
+    for synonym in synonyms:
+        for rule in synonym.rules if synonym.enabled else ():
+            others[fold(rule.phrase)] += len(rule.others)
+    for phrase, found in others.most_common(1):
+        if found > MOST_OTHERS:
+            message = f"{phrase!r} would have {found:,} synonyms, at most {MOST_OTHERS} of one phrase are searched for"
+            raise SynonymError(message, field="phrases")
+
+
+def _checked(synonym: Synonym) -> Synonym:
+    _check_text("id", synonym.id, LONGEST_ID)
+    place = f"synonym {synonym.id!r}: "
+    phrases, to = (tuple(" ".join(each.split()) for each in side) for side in (synonym.phrases, synonym.to))
+    is_one_way = synonym.kind == Kind.ONE_WAY
+    least = 1 if is_one_way else 2
+    _check_side(f"{place}phrases", phrases, least)
+    if to and not is_one_way:
+        raise SynonymError(f"{place}to: is given, although kind is two-way; list all in phrases", field="to")
+    if is_one_way:
+        _check_side(f"{place}to", to, 1)
+    known: dict[object, str] = {}
+    for field, side in (("phrases", phrases), ("to", to)):
+        for phrase in side:
+            before = known.setdefault(phrase_key(phrase), phrase)
+            if before is not phrase:
+                message = f"{place}{field}: {phrase!r} is the same to a search as {before!r}; name each once"
+                raise SynonymError(message, field=field)
+    return replace(synonym, phrases=phrases, to=to)
+
+
+def _check_side(place: str, phrases: tuple[str, ...], least: int) -> None:
+    field = place.rpartition(": ")[2]
+    if not least <= len(phrases) <= MOST_PHRASES:
+        raise SynonymError(f"{place}: has {len(phrases):,} phrases, it can have {least} to {MOST_PHRASES}", field=field)
+    for number, phrase in enumerate(phrases):
+        where = f"{place}[{number}]"
+        _check_text(where, phrase, LONGEST_PHRASE, field)
+        if mark := next((each for each in MARKS if each in phrase), None):
+            raise SynonymError(f'{where}: {phrase!r} has "{mark}" in it, which no phrase may have', field=field)
+        if not phrase_key(phrase):
+            raise SynonymError(f"{where}: {phrase!r} holds no word; a phrase must have letters or digits", field=field)
+
+
+def _check_text(place: str, text: str, longest: int, field: str = "") -> None:
+    field = field or place
+    if not text.strip():
+        raise SynonymError(f"{place}: is empty; it must be given", field=field)
+    if len(text) > longest:
+        raise SynonymError(f"{place}: has {len(text):,} characters, at most {longest:,} are taken", field=field)
+    if any(unicodedata.category(character) in ("Cc", "Cs") for character in text):
+        raise SynonymError(f"{place}: has a control character in it, or half of one; leave it out", field=field)
+
+
+# The synonyms of an index directory, every change that was made to them, and the proposals that were declined:
+# STORE/synonyms.sqlite.
+
+_DECLINED = """
+CREATE TABLE declined (proposal TEXT PRIMARY KEY, time INTEGER NOT NULL, who TEXT NOT NULL) WITHOUT ROWID;
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class SynonymChange(EntryChange[Synonym]):
+    """What one change did to one synonym."""
+
+    # Named again for the OpenAPI document, which does not see what a generic class is of.
+    before: Synonym | None
+    after: Synonym | None
+
+
+@dataclass(frozen=True, slots=True)
+class StoredSynonyms:
+    """The synonyms as they were at one revision, in the order of their ids."""
+
+    revision: int = 0
+    synonyms: tuple[Synonym, ...] = ()
+
+
+class SynonymStore(LoggedEntries[Synonym, SynonymChange]):
+    """The synonyms of an index directory; a synonym that cannot be taken or is not there is told by SynonymError."""
+
+    kind = EntryKind(
+        "synonym", "synonyms", 0x5357534E, SynonymError, SynonymChange, sound, encoded, decoded, more_tables=_DECLINED
+    )
+
+    def read(self) -> StoredSynonyms:
+        """The synonyms as they are."""
+        return StoredSynonyms(*self._read())
+
+    def decline(self, proposal: str, *, who: str = "") -> None:
+        """Has a proposal never come back; to decline it again changes nothing."""
+        check_who(who, SynonymError)
+        with self._file.writing() as cursor:
+            time = count_of(self._clock(), MICROSECOND)
+            cursor.execute("INSERT OR IGNORE INTO declined VALUES (?, ?, ?)", (proposal, time, who))
+
+    def declined(self) -> frozenset[str]:
+        """The ids of the proposals that were declined."""
+        with self._file.reading() as cursor:
+            rows = [] if cursor is None else cursor.execute("SELECT proposal FROM declined").fetchall()
+        return frozenset(proposal for (proposal,) in rows)
+
+    def _check_together(self, cursor: sqlite3.Cursor) -> None:
+        super()._check_together(cursor)
+        check_together(self._all(cursor))
+
+
+def serving_words(root: Path) -> CatalogWords | None:
+    """The words of the version that serves; None where none does, or it has no words that can be read."""
+    from retrieval.store.versions import Store
+
+    store = Store(root)
+    try:
+        folder = store.version_folder(store.current()) / WORDS_FOLDER
+        return CatalogWords.open(folder) if are_current(folder) else None
+    except StoreError:
+        return None
+
+
+def products_with(words: CatalogWords, phrase: str) -> int:
+    """In how many texts of a catalog (titles, brands, categories) all words of a phrase stand, in the singular or the
+    plural, in any order."""
+    wanted = []
+    for word in words_of(phrase):
+        for part in index_words(word):
+            there = next((form for form in forms(part) if form in words), None)
+            if there is None:
+                return 0
+            wanted.append(there)
+    return words.together(wanted)

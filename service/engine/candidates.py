@@ -1,0 +1,425 @@
+"""From a query to its candidates in order: both retrievers side by side, one candidate set, one merged score.
+
+The candidate set is what matches the words, and the products nearest in meaning: those among the whole catalog's
+`DENSE_DEPTH` nearest. Both are properties of a product and the query alone, so a filter keeps exactly its own part of
+the set: hits, count, facets and pages are all about the same products, and choosing a facet's value gives as many
+hits as it announced.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Mapping
+from concurrent.futures import Executor, Future
+from dataclasses import dataclass, field, replace
+from typing import Generic, Protocol, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rerank.ranker.features import Candidates
+from retrieval.encoders.base import Tokens, with_tokens
+from retrieval.errors import EncoderError, RankerError
+from retrieval.filters.conditions import Condition
+from retrieval.index.fusion import DEFAULT, METHODS, Evidence, Merge
+from retrieval.index.keyword import Completed, Completion, Matches, Ordered, Retrieved, Rows, Selection, Sort
+from retrieval.index.vectors import Background, Neighbours, Vectors
+from retrieval.records import Candidate, Explanation, Facet, StageScore
+from retrieval.text.analysis import TermGroup, identifier_key
+from service.engine.snapshot import Snapshot
+
+# Makes a thing once for all threads that want it, such as the vector of a query that several searches share.
+
+K = TypeVar("K")
+V = TypeVar("V")
+
+
+class Once(Generic[K, V]):
+    """What was made so far, by key. It lives as long as the request that it is for: nothing is ever dropped."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._made: dict[K, Future[V]] = {}
+
+    def get(self, key: K, make: Callable[[], V], *, rather: K | None = None) -> V:
+        """The thing of a key, or the one of `rather` where that is made or being made; what `make` raises is raised to
+        all who want it."""
+        with self._lock:
+            known = (self._made.get(rather) if rather is not None else None) or self._made.get(key)
+            future = known or self._made.setdefault(key, Future())
+        if known is None:
+            try:
+                future.set_result(make())
+            except BaseException as error:
+                future.set_exception(error)
+        return future.result()
+
+
+KEYWORD_DEPTH = 1_000
+"""Keyword matches that are merged with the vectors; those behind them follow in their own order."""
+DENSE_DEPTH = 200
+FILTERED_DEPTH = 1_000
+"""How many of the nearest a filter is applied to one by one, where no keyword index applies it to all."""
+ABOUT_DEPTH = 20
+"""Of each retriever's best, which show what a query is about, such as what its products usually cost."""
+
+T = TypeVar("T")
+
+_NONE = Neighbours(np.empty(0, dtype=np.int64), np.empty(0, dtype=np.float32))
+
+
+class LastStage(Protocol):
+    """What puts the head of a merged ranking into an order of its own."""
+
+    @property
+    def reads_tokens(self) -> bool:
+        """Whether it is to be given the query's tokens."""
+        ...
+
+    def rerank(self, ranking: Ranking, tokens: Tokens | None) -> None:
+        """Reorders in place; raises RankerError where it cannot, the ranking then being as it was."""
+        ...
+
+    def explain(self, ranking: Ranking, text: str, rows: Rows) -> Mapping[int, Explanation]:
+        """What the scores of those products at `rows` (n,) that it scored are made of, by row; `text` is the query.
+        Raises RankerError where it cannot tell."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class EncodedQuery:
+    """A query as the encoder tells it: its vector (dimension,) and, where they were asked for, its tokens."""
+
+    vector: Vectors
+    tokens: Tokens | None = None
+
+
+Encodings = Once[tuple[int, str, bool], EncodedQuery]
+"""Queries that were encoded for several searches of one request, by encoder, text, and whether with tokens."""
+
+
+class Stages:
+    """Finds and ranks candidates of one snapshot. Threads of `executor` let the two retrievers work side by side."""
+
+    def __init__(
+        self,
+        snapshot: Snapshot,
+        executor: Executor,
+        last: LastStage | None = None,
+        encodings: Encodings | None = None,
+    ) -> None:
+        self._snapshot = snapshot
+        self._executor = executor
+        self._last = last
+        self._encodings = encodings
+
+    def rank(self, request: Request) -> Ranking:
+        """The candidate set of a request, its ranked part in order."""
+        timings: dict[str, float] = {}
+        keyword = self._executor.submit(_timed, timings, "bm25", lambda: self._retrieved(request))
+        encoded, degraded = self._encoded(request, timings)
+        query = None if encoded is None else encoded.vector
+        # Without words the filter has only what is near to choose from.
+        depth = FILTERED_DEPTH if request.lost and request.where is not None else DENSE_DEPTH
+        nearest = _timed(timings, "dense", lambda: self._nearest(query, depth))
+        retrieved = keyword.result()
+        ranking = _timed(timings, "merge", lambda: self._merged(request, query, retrieved, nearest))
+        if not ranking.total and request.where is not None and query is not None:
+            ranking = self._relaxed(request, query)
+        elif request.stage == "ranked" and self._last is not None:
+            degraded = (*degraded, *self._reranked(self._last, ranking, encoded, timings))
+        ranking.degraded, ranking.timings = (*request.lost, *degraded), timings
+        ranking.ran = self._stages_run(request, ranking)
+        return ranking
+
+    def further(self, request: Request, ranking: Ranking, end: int) -> Rows:
+        """The rows up to place `end`, those behind the ranked part in the order of their BM25."""
+        if end <= len(ranking.rows) or ranking.total <= len(ranking.rows):
+            return ranking.rows[:end]
+        matches = self._snapshot.keyword.search(request.groups, end + len(ranking.rows), request.where)
+        behind = matches.rows[~np.isin(matches.rows, ranking.rows)]
+        return np.concatenate([ranking.rows, behind])[:end]
+
+    def _retrieved(self, request: Request) -> Retrieved:
+        groups = () if request.stage == "dense" else request.groups
+        return self._snapshot.keyword.retrieve(groups, identifier_key(request.text), KEYWORD_DEPTH, request.where)
+
+    def _encoded(self, request: Request, timings: dict[str, float]) -> tuple[EncodedQuery | None, tuple[str, ...]]:
+        if request.stage == "bm25":
+            return None, ()
+        try:
+            return _timed(timings, "encode", lambda: self._encode(request)), ()
+        except EncoderError:
+            return None, ("dense",)
+
+    def _encode(self, request: Request) -> EncodedQuery:
+        reads_tokens = request.stage == "ranked" and self._last is not None and self._last.reads_tokens
+        if self._encodings is None:
+            return self._encode_now(request, reads_tokens=reads_tokens)
+        of_text = id(self._snapshot.encoder), request.text
+        return self._encodings.get(
+            (*of_text, reads_tokens),
+            lambda: self._encode_now(request, reads_tokens=reads_tokens),
+            # Its vector is the same.
+            rather=(*of_text, True),
+        )
+
+    def _encode_now(self, request: Request, *, reads_tokens: bool) -> EncodedQuery:
+        encoder = with_tokens(self._snapshot.encoder) if reads_tokens else None
+        if encoder is None:
+            return EncodedQuery(self._snapshot.encoder.encode_queries([request.text])[0])
+        vectors, tokens = encoder.encode_queries_with_tokens([request.text])
+        return EncodedQuery(vectors[0], tokens[0])
+
+    def _reranked(
+        self, last: LastStage, ranking: Ranking, encoded: EncodedQuery | None, timings: dict[str, float]
+    ) -> tuple[str, ...]:
+        """The stages that were lost."""
+        try:
+            _timed(timings, "rerank", lambda: last.rerank(ranking, encoded.tokens if encoded else None))
+        except RankerError:
+            return ("ranked",)
+        return ()
+
+    def _stages_run(self, request: Request, ranking: Ranking) -> tuple[str, ...]:
+        asked: tuple[str, ...] = (request.stage,)
+        if request.stage in ("merged", "ranked"):
+            asked = ("bm25", "dense", "merged")
+        if request.stage == "ranked" and self._last is not None and not ranking.relaxed:
+            asked = STAGES
+        return tuple(stage for stage in asked if stage not in ranking.degraded)
+
+    def _nearest(self, query: Vectors | None, depth: int) -> Neighbours:
+        return _NONE if query is None else self._snapshot.vectors.search(query, depth)
+
+    def _merged(self, request: Request, query: Vectors | None, retrieved: Retrieved, nearest: Neighbours) -> Ranking:
+        matches, named = _ranked_part(retrieved), retrieved.identified
+        groups = () if request.stage == "dense" else request.groups
+        completed = self._completed(request, groups, matches, np.concatenate([nearest.rows, named, request.pinned]))
+        besides = completed.besides
+        rows = np.concatenate([matches.rows, besides.rows])
+        background = self._snapshot.manifest.background
+        cosine = self._similarity(query, rows).astype(np.float64)
+        evidence = _evidence(len(request.groups), background, (matches, besides, nearest), cosine)
+        extra = besides.rows[besides.scores == 0]
+        scores = _scores(request, evidence)
+        ranking = Ranking(
+            rows,
+            scores,
+            evidence,
+            matches.total + len(extra),
+            Selection(groups, np.sort(extra), request.where),
+            scores,
+            np.arange(len(rows)),
+            frozenset(np.intersect1d(named, rows).tolist()) if len(named) else frozenset(),
+            completed.facets,
+            completed.ordered,
+            best_bm25=float(retrieved.best.scores.max(initial=0.0)),
+            about=np.union1d(retrieved.best.rows[:ABOUT_DEPTH], nearest.rows[:ABOUT_DEPTH]),
+        )
+        put_in_merged_order(ranking)
+        return ranking
+
+    def _completed(
+        self, request: Request, groups: tuple[TermGroup, ...], matches: Matches, proposed: Rows
+    ) -> Completed:
+        """The candidates that are not among the best keyword matches, near vectors and exact identifiers, with their
+        scores; facets and order over all candidates."""
+        wanted = np.setdiff1d(proposed, matches.rows)
+        all_matches_known = matches.total <= len(matches.rows)
+        is_scored = request.where is not None or not (all_matches_known or request.stage == "dense")
+        asked = Completion(wanted, groups, request.where, request.facets, request.facet_size, request.sort, is_scored)
+        completed = self._snapshot.keyword.complete(asked)
+        if is_scored:
+            return completed
+        unscored = Matches(wanted, np.zeros(len(wanted), dtype=np.float32), len(wanted))
+        return replace(completed, besides=unscored)
+
+    def _similarity(self, query: Vectors | None, rows: Rows) -> NDArray[np.float32]:
+        if query is None:
+            return np.zeros(len(rows), dtype=np.float32)
+        return self._snapshot.vectors.similarity(query, rows)
+
+    def _relaxed(self, request: Request, query: Vectors) -> Ranking:
+        """The nearest products that the filter lets through, when it lets no candidate through."""
+        allowed = self._snapshot.keyword.select(Selection(where=request.where, everything=True))
+        nearest = self._snapshot.vectors.search(query, DENSE_DEPTH, allowed)
+        rows, count = nearest.rows, len(nearest.rows)
+        nothing, ranks = np.zeros(count), np.arange(1.0, count + 1)
+        cosine = nearest.scores.astype(np.float64)
+        background = self._snapshot.manifest.background
+        evidence = Evidence(len(request.groups), background, nothing, cosine, np.full(count, np.inf), ranks)
+        selection = Selection((), np.sort(rows), request.where)
+        ordered = self._snapshot.keyword.sort(selection, request.sort) if request.sort else None
+        places = np.arange(1, count + 1)
+        return Ranking(rows, cosine, evidence, count, selection, cosine, places, ordered=ordered, relaxed=count > 0)
+
+
+def _evidence(
+    words: int, background: Background, found: tuple[Matches, Matches, Neighbours], cosine: NDArray[np.float64]
+) -> Evidence:
+    """Lines up what the retrievers found: the best keyword matches, the candidates besides them, the nearest
+    vectors."""
+    matches, besides, nearest = found
+    rows = np.concatenate([matches.rows, besides.rows])
+    bm25_rank = np.full(len(rows), np.inf)
+    bm25_rank[: len(matches.rows)] = np.arange(1, len(matches.rows) + 1)
+    dense_rank = np.full(len(rows), np.inf)
+    if len(nearest.rows):
+        by_row = np.argsort(nearest.rows)
+        place = np.searchsorted(nearest.rows, rows, sorter=by_row).clip(max=len(by_row) - 1)
+        is_near = nearest.rows[by_row[place]] == rows
+        dense_rank[is_near] = by_row[place[is_near]] + 1
+    bm25 = np.concatenate([matches.scores, besides.scores]).astype(np.float64)
+    return Evidence(words, background, bm25, cosine, bm25_rank, dense_rank)
+
+
+def _ranked_part(retrieved: Retrieved) -> Matches:
+    """What is merged: the best of the whole catalog, filter or not; else a filter would change the order."""
+    best, matches = retrieved.best, retrieved.matches
+    return matches if best is matches or best.total <= len(best.rows) else _down_to(matches, best)
+
+
+def _down_to(matches: Matches, best: Matches) -> Matches:
+    """The matches that are no worse than the last of `best`; `total` stays."""
+    score, row = best.scores[-1], best.rows[-1]
+    kept = (matches.scores > score) | ((matches.scores == score) & (matches.rows <= row))
+    return Matches(matches.rows[kept], matches.scores[kept], matches.total)
+
+
+def _scores(request: Request, evidence: Evidence) -> NDArray[np.float64]:
+    match request.stage:
+        case "bm25":
+            return evidence.bm25
+        case "dense":
+            return evidence.cosine
+        case _:
+            return request.merge(evidence)
+
+
+def _timed(timings: dict[str, float], stage: str, work: Callable[[], T]) -> T:
+    started = time.perf_counter()
+    result = work()
+    timings[stage] = (time.perf_counter() - started) * 1_000
+    return result
+
+
+# A search on its way: the request, and its candidates in order with what each stage gave them.
+
+STAGES = ("bm25", "dense", "merged", "ranked")
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """A search with its text analysed and its filter resolved."""
+
+    text: str
+    groups: tuple[TermGroup, ...]
+    where: Condition | None = None
+    stage: str = "ranked"
+    merge: Merge = METHODS[DEFAULT]
+    facets: tuple[str, ...] = ()
+    facet_size: int = 100
+    sort: Sort | None = None
+    lost: tuple[str, ...] = ()
+    """Stages that cannot take part."""
+    pinned: Rows = field(default_factory=lambda: np.empty(0, dtype=np.int64))
+    """Rows that are candidates because a rule pins them, if the filter lets them through."""
+
+
+@dataclass(frozen=True, slots=True)
+class Scored:
+    """What a ranker was asked about: the head of the merged order, before it was reordered."""
+
+    rows: Rows
+    """(c,)"""
+    candidates: Candidates
+
+
+@dataclass(slots=True)
+class Ranking:
+    """The candidates of a request, best first.
+
+    All arrays are (n,) and in the same order. `total` counts what follows the ranked part as well; `selection` names
+    the whole candidate set to the keyword index.
+    """
+
+    rows: Rows
+    scores: NDArray[np.float64]
+    evidence: Evidence
+    total: int
+    selection: Selection
+    merged: NDArray[np.float64]
+    """What merging gave; `scores`, unless a ranker has spoken."""
+    merged_rank: Rows
+    """From 1."""
+    identified: frozenset[int] = frozenset()
+    facets: dict[str, Facet] = field(default_factory=dict)
+    """Over the whole candidate set."""
+    ordered: Ordered | None = None
+    """The whole candidate set in the order that was asked for, where one was."""
+    ran: tuple[str, ...] = ()
+    """The stages that took part; the others gave nothing."""
+    degraded: tuple[str, ...] = ()
+    relaxed: bool = False
+    best_bm25: float = 0.0
+    """The highest of the whole catalog, filter or not."""
+    about: Rows = field(default_factory=lambda: np.empty(0, dtype=np.int64))
+    """The products that the query is most about, by its words and by its meaning, filter or not."""
+    timings: dict[str, float] = field(default_factory=dict)
+    fit: float | None = None
+    """The probability that the best hit fits, where a ranker has told it."""
+    nothing_fits: bool = False
+    """Whether that is below the floor of the settings."""
+    scored: Scored | None = None
+    """None where no ranker has spoken."""
+
+    def candidate(self, row: int) -> Candidate:
+        """The candidate of this row, with what each stage gave it; one behind the ranked part was given nothing, and
+        scores no more than any in it."""
+        places = np.flatnonzero(self.rows == row)
+        if not len(places):
+            return Candidate(row, min(0.0, float(self.scores.min(initial=0.0))), {})
+        at = int(places[0])
+        evidence, score = self.evidence, float(self.scores[at])
+        stages = {
+            "bm25": StageScore(_rank(evidence.bm25_rank[at]), float(evidence.bm25[at])),
+            "dense": StageScore(_rank(evidence.dense_rank[at]), float(evidence.cosine[at])),
+            "merged": StageScore(int(self.merged_rank[at]), float(self.merged[at])),
+            "ranked": StageScore(at + 1, score),
+        }
+        return Candidate(row, score, {stage: stages[stage] for stage in self.ran})
+
+
+def put_in_order(ranking: Ranking, scores: NDArray[np.float64]) -> None:
+    """Reorders the head of a ranking, its first len(scores) candidates, by what a ranker gave them (c,): exact
+    identifiers first, ties by row. Those behind stay in their order, their scores moved down to follow the head's."""
+    count = len(scores)
+    # By the best of those behind: an exact identifier stands before what scores higher.
+    fallen = scores.min() - ranking.merged[count - 1 :].max()
+    ranking.scores = np.concatenate([scores, ranking.merged[count:] + fallen])
+    _permute(ranking, np.concatenate([_best_first(ranking, count), np.arange(count, len(ranking.rows))]))
+
+
+def put_in_merged_order(ranking: Ranking) -> None:
+    """Exact identifiers first, then by score, ties by row; these are the merged ranks."""
+    _permute(ranking, _best_first(ranking, len(ranking.rows)))
+    ranking.merged_rank = np.arange(1, len(ranking.rows) + 1)
+
+
+def _best_first(ranking: Ranking, count: int) -> NDArray[np.int64]:
+    keys: list[NDArray[np.generic]] = [ranking.rows[:count], -ranking.scores[:count]]
+    if ranking.identified:
+        keys.append(~np.isin(ranking.rows[:count], list(ranking.identified)))
+    return np.lexsort(keys)
+
+
+def _permute(ranking: Ranking, order: NDArray[np.int64]) -> None:
+    ranking.rows, ranking.scores = ranking.rows[order], ranking.scores[order]
+    ranking.merged, ranking.merged_rank = ranking.merged[order], ranking.merged_rank[order]
+    ranking.evidence = ranking.evidence.taken(order)
+
+
+def _rank(rank: float) -> int | None:
+    return int(rank) if np.isfinite(rank) else None

@@ -1,0 +1,541 @@
+"""The engine: opens a published index, answers searches and takes live changes from Python. What
+`shelfwise.SearchEngine` names."""
+
+from __future__ import annotations
+
+import os
+import threading
+import weakref
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from datetime import UTC, datetime
+from functools import cached_property
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Self
+
+from retrieval.errors import ClusterError, QueryError, ShelfwiseError, StoreDamagedError
+from retrieval.index.fusion import DEFAULT
+from retrieval.records import Event, Page, PastAct, Product, Query
+from retrieval.store.manifest import CURRENT, Manifest, file_stamp
+from retrieval.store.versions import Store
+from retrieval.updates.changes import Change, Delete, Patch, Upsert
+from service.curation.rule_editor import EngineRules
+from service.curation.rule_matching import CompiledRules, ServedRules, compiled_for
+from service.curation.rules import Rule
+from service.curation.synonym_editor import EngineSynonyms, ServedSynonyms
+from service.engine.candidates import STAGES, Encodings
+from service.engine.hot_reload import ServedCoViews, ServedPopularity
+from service.engine.live import Changed, FollowedVersion, with_measures
+from service.engine.models import ServedRanker, ServedTower
+from service.engine.recommend import TEXTS_ALONE, Mixture, PopularProducts, recommended, similar_products
+from service.engine.reranking import checked_history
+from service.engine.search import FACET_VALUES, MOST_SIZE, Search, check_query, row_of
+from service.engine.snapshot import Connection, Snapshot, open_snapshot
+from service.engine.spelling import Suggestions
+from service.engine.suggest import Suggester
+from service.metrics import DEGRADED
+
+if TYPE_CHECKING:
+    from service.events.event_log import EventLog, Recorded
+    from service.settings import Settings
+
+
+_LOOK_SECONDS = 0.05
+"""How often an engine looks for live changes of other processes, and for newly published versions."""
+
+
+class SearchEngine:
+    """A store's search: opened from an index directory, safe to share between threads, swapped to new versions by
+    itself.
+
+    >>> engine = SearchEngine.open("store/")
+    >>> page = engine.search("cordless drill", size=20, filters="price < 100 AND brand = Bosch", facets=["brand"])
+    >>> page.hits[0].product.title, page.total, page.facets["brand"].counts
+    >>> engine.patch("B0042", price=89.0, availability="in_stock")
+    >>> engine.record(Event(EventKind.CLICK, "B0042", query_id="q17", shopper="u17", position=3))
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        snapshot: Snapshot,
+        connection: Connection,
+        *,
+        settings: Settings | None = None,
+        follow: bool = True,
+    ) -> None:
+        self._store = store
+        self._connection = connection
+        self._recorder = Recorder(store.root, settings)
+        popularity = ServedPopularity(store.root)
+        self._ranker = ServedRanker(store.root, settings, popularity)
+        self._tower = ServedTower(store.root)
+        self._popular = PopularProducts(popularity)
+        self._coviews = ServedCoViews(store.root)
+        self._settings = settings
+        self._suggester = Suggester(store.root, popularity)
+        self._rules = ServedRules(store.root)
+        self._synonyms = ServedSynonyms(store.root, follow=follow)
+        self._version = FollowedVersion(store, snapshot, connection, follow=follow)
+        self._stop = threading.Event()
+        self._executor = ThreadPoolExecutor(max_workers=2 * (os.cpu_count() or 1), thread_name_prefix="shelfwise")
+        self._refreshing = threading.Lock()
+        self._unanswered = snapshot.unanswered
+        """Why the cluster cannot be asked; empty where it was not found so."""
+        self._look_beside()
+        if follow:
+            self._version.catch_up()
+            threading.Thread(
+                target=_look_again_and_again,
+                args=(weakref.ref(self), self._stop),
+                name="shelfwise-follow",
+                daemon=True,
+            ).start()
+
+    @classmethod
+    def open(cls, path: str | os.PathLike[str], *, settings: Settings | None = None, follow: bool = True) -> Self:
+        """Opens the version that serves, every file of it verified, with the live changes since it was built.
+
+        Versions that are published later and live changes of other processes are taken up by themselves, unless
+        `follow` is False: then the engine answers from the published version as it is, for as long as it is open.
+
+        `settings` say how the cluster is reached of an index that is in one; by default they are read as
+        `service.settings.load_settings` does. While the cluster does not answer, searches go by vectors alone.
+
+        Raises StoreMissingError, StoreForeignError or StoreDamagedError for a directory that cannot serve, EncoderError
+        where the model cannot be loaded or makes other vectors, SettingError or ClusterRefusedError where the cluster
+        cannot be used as it is set.
+        """
+        store = Store(Path(path))
+        connection = Connection(store, settings)
+        try:
+            return cls(store, open_snapshot(store, connection), connection, settings=settings, follow=follow)
+        except BaseException:
+            connection.close()
+            raise
+
+    @property
+    def root(self) -> Path:
+        """The index directory."""
+        return self._store.root
+
+    @property
+    def manifest(self) -> Manifest:
+        """What the version being served is made of."""
+        return self.snapshot.manifest
+
+    @property
+    def snapshot(self) -> Snapshot:
+        """The opened version itself, for benchmarks and tools that look at its parts."""
+        return self._synonyms.over(self._version.snapshot)
+
+    @property
+    def live_changed(self) -> float | None:
+        """When this engine last took up live changes, in seconds since 1970; None before the first."""
+        return self._version.changed
+
+    @property
+    def round_trips(self) -> int:
+        """How often searches have asked the cluster; 0 without one."""
+        return self._connection.round_trips
+
+    @property
+    def stages(self) -> tuple[str, ...]:
+        """What a search can stop at; "ranked" only where a ranker serves."""
+        return STAGES if self._ranker.stage(self.snapshot) else STAGES[:-1]
+
+    @property
+    def ranker(self) -> str:
+        """The name of the ranker that serves; empty where none does."""
+        stage = self._ranker.stage(self.snapshot)
+        return stage.name if stage else ""
+
+    def ranker_problem(self, name: str = "") -> str:
+        """Why searches cannot have this ranker's order, by default that of the one that serves; empty where they
+        can."""
+        return self._ranker.problem(self.snapshot, name)
+
+    @property
+    def reads_history(self) -> bool:
+        """Whether the ranker that serves reads what a shopper did before; without, a search's `history` counts for
+        nothing."""
+        stage = self._ranker.stage(self.snapshot)
+        return stage is not None and stage.reads_history
+
+    @property
+    def notices(self) -> tuple[str, ...]:
+        """What is wrong although searches are answered, such as a newer version that is damaged."""
+        return (
+            *self.snapshot.notices,
+            *self._ranker.notices,
+            *self._tower.notices,
+            *self._coviews.notices,
+            *self._rules.notices,
+            *self._synonyms.notices,
+            *self._suggester.notices,
+            *self._version.notices,
+            *((self._unanswered,) if self._unanswered else ()),
+        )
+
+    def search(
+        self,
+        text: str,
+        *,
+        size: int = 20,
+        page: int = 1,
+        filters: str = "",
+        facets: Sequence[str] = (),
+        sort: str = "",
+        stage: str = "ranked",
+        merge: str = DEFAULT,
+        explain: bool = False,
+        history: Sequence[PastAct] = (),
+        correct: bool = True,
+        rules: bool | Sequence[Rule] = True,
+        ranker: str = "",
+        facet_values: int = FACET_VALUES,
+        encodings: Encodings | None = None,
+    ) -> Page:
+        """The products for a query, one page of them, with counts over all of them.
+
+        `filters` is an expression such as `price < 100 AND brand IN (Bosch, Makita)`; `facets` are fields to count, the
+        `facet_values` most frequent values of each; `sort` is a numeric field, "-" before it for descending; `stage` is
+        "bm25", "dense", "merged" or "ranked", which is what merging gave, reordered by the ranker where one serves;
+        `merge` names one of `retrieval.index.fusion.METHODS`; `explain` has each hit that the ranker scored say what
+        its score is made of;
+        `history` is what this shopper did before, oldest first, for a ranker that reads it: the newest 50 acts count,
+        products that are not there do not. An empty text browses everything that the filter lets through. Where a word
+        stands nowhere in the catalog and another was surely meant, that is searched for, and the page says so; with
+        `correct` False the text is searched for as it is, and the page only says what may be meant. With `rules` False
+        the store's merchandising rules do not hold, and others instead where some are given. `ranker` names another
+        one of the index than the one that serves, or "off" for none: it is opened once, and kept. Searches that are
+        given the same `encodings` encode a text once.
+
+        Raises QueryError, FilterError or UnknownFieldError for what cannot be answered, RankerError for a `ranker` that
+        cannot serve.
+        """
+        if isinstance(facets, str):
+            raise QueryError(f"facets must be a list of field names, such as [{facets!r}]")
+        if not isinstance(ranker, str):
+            raise QueryError(f"ranker is {type(ranker).__name__}, it must be str")
+        past = checked_history(history, datetime.now(UTC))
+        query = Query(text, size, page, filters, tuple(facets), sort, stage, explain, past, facet_values)
+        check_query(query, merge)
+        self._check_open()
+
+        def answer(snapshot: Snapshot, lost: tuple[str, ...]) -> Page:
+            # Without its words nobody can say that the catalog lacks one.
+            meant = None if lost else self._suggester.meant(snapshot, text)
+            is_corrected = meant is not None and meant.is_sure and correct
+            asked = replace(query, text=meant.text) if meant and is_corrected else query
+            stage, given = self._ranker.stage(snapshot, past, ranker), self._rules_for(snapshot, rules)
+            search = Search(snapshot, self._executor, asked, merge, lost, stage, given, text, encodings=encodings)
+            found = search.page()
+            return replace(found, suggestion=meant.text, corrected=is_corrected) if meant else found
+
+        return self._answered(answer)
+
+    def suggest(self, text: str, *, size: int = 8) -> Suggestions:
+        """What a shopper may mean who has typed so much: queries, at most `size` of them, and half as many categories,
+        brands and products. The last word may go on, the others are whole; their order is free. Products that the
+        store's rules keep out are not suggested.
+
+        Raises QueryError for what cannot be answered. See docs/suggestions.md.
+        """
+        self._check_open()
+        snapshot = self.snapshot
+        return self._suggester.suggest(snapshot, text, size, self._rules.compiled(snapshot))
+
+    def related(self, text: str, *, size: int = 8) -> tuple[str, ...]:
+        """Queries that go with one, nearest first, as shoppers went from one to the other or chose the same after both;
+        nothing where too few have searched, or none of it has been made into tables."""
+        self._check_open()
+        return self._suggester.related(self.snapshot, text, size)
+
+    def similar(
+        self, product_id: str, *, size: int = 20, filters: str = "", rules: bool = True, coviews: bool = True
+    ) -> Page:
+        """The products most like one, itself left out, and what the store's rules keep out unless `rules` is False: by
+        their texts, and by which ones the same shoppers looked at unless `coviews` is False. Raises UnknownProductError
+        where there is no such product, QueryError or FilterError for what cannot be answered."""
+        check_query(Query("", size, 1, filters), DEFAULT)
+        if not isinstance(product_id, str):
+            raise QueryError(f"product_id is {type(product_id).__name__}, it must be str")
+        if not isinstance(coviews, bool):
+            raise QueryError(f"coviews is {type(coviews).__name__}, it must be bool")
+        self._check_open()
+        mixture = Mixture(self._coviews.now) if coviews else TEXTS_ALONE
+
+        def answer(snapshot: Snapshot, lost: tuple[str, ...]) -> Page:
+            given = self._rules_for(snapshot, rules)
+            return similar_products(snapshot, product_id, size, filters, lost, given, mixture)
+
+        return self._answered(answer)
+
+    def recommend(
+        self,
+        history: Sequence[PastAct] = (),
+        *,
+        size: int = 10,
+        filters: str = "",
+        include_seen: bool | None = None,
+    ) -> Page:
+        """What to show next to a shopper who did this before, oldest first: by the shopper tower where one serves, else
+        what is near to the last products, or what most choose of their categories where training found that better.
+        Without a history that counts for something, what most choose. Where these are too few, what browsing shows
+        stands behind them. What the store's rules keep out stays out.
+
+        The products of the history are left out, unless `include_seen` is True; by default the setting
+        `recommend.seen` says whether. Raises QueryError, FilterError or UnknownFieldError for what cannot be answered.
+        """
+        past = checked_history(history, datetime.now(UTC))
+        check_query(Query("", size, 1, filters), DEFAULT)
+        if not isinstance(include_seen, bool | None):
+            raise QueryError(f"include_seen is {type(include_seen).__name__}, it must be bool or None")
+        self._check_open()
+        seen = self._shows_seen if include_seen is None else include_seen
+
+        def answer(snapshot: Snapshot, lost: tuple[str, ...]) -> Page:
+            rules, tower = self._rules.compiled(snapshot), self._tower.of(snapshot)
+            page: Page | None = None
+            if past and (tower or self._tower.without == "near"):
+                page = recommended(snapshot, past, size, filters, lost, rules, tower, include_seen=seen)
+                if page.hits:
+                    return page
+            popular = self._popular.page(snapshot, past, size, filters, rules, include_seen=seen)
+            if popular.hits or page:
+                return replace(popular, degraded=page.degraded if page else lost)
+            return recommended(snapshot, past, size, filters, lost, rules, include_seen=seen)
+
+        page = self._answered(answer)
+        if len(page.hits) == size:
+            return page
+        return self._filled(page, () if seen else past, filters)
+
+    def _filled(self, page: Page, hidden: Sequence[PastAct], filters: str) -> Page:
+        """With what browsing shows first behind its hits, as many as are missing; nothing of what is hidden."""
+        taken = {hit.product.id for hit in page.hits} | {act.product_id for act in hidden}
+        browsed = self.search("", size=min(page.size + len(taken), MOST_SIZE), filters=filters)
+        others = [hit for hit in browsed.hits if hit.product.id not in taken]
+        hits = (*page.hits, *others[: page.size - len(page.hits)])
+        degraded = tuple(dict.fromkeys((*page.degraded, *browsed.degraded)))
+        rules = tuple(dict.fromkeys((*page.rules, *browsed.rules)))
+        return replace(page, hits=hits, total=len(hits), degraded=degraded, rules=rules)
+
+    @property
+    def shopper_tower(self) -> str:
+        """The name of the shopper tower that recommends; empty where none serves."""
+        tower = self._tower.of(self.snapshot)
+        return tower.name if tower else ""
+
+    @cached_property
+    def _shows_seen(self) -> bool:
+        from service.settings import load_settings
+
+        return (self._settings or load_settings()).recommend.seen == "show"
+
+    @property
+    def rules(self) -> EngineRules:
+        """The store's merchandising rules: read, changed, and tried without changing anything."""
+        return EngineRules(self._rules, lambda: self.snapshot, self.search)
+
+    @property
+    def synonyms(self) -> EngineSynonyms:
+        """The store's synonyms beside those that the version was built with: read, changed, and proposed."""
+        return EngineSynonyms(self._synonyms, self._store.root, lambda: self._version.snapshot)
+
+    def _rules_for(self, snapshot: Snapshot, asked: bool | Sequence[Rule]) -> CompiledRules | None:
+        if isinstance(asked, bool):
+            return self._rules.compiled(snapshot) if asked else None
+        if not all(isinstance(each, Rule) for each in asked):
+            raise QueryError("rules must be True, False or a list of rules to go by instead of the store's")
+        return compiled_for(asked, snapshot)
+
+    def _answered(self, answer: Callable[[Snapshot, tuple[str, ...]], Page]) -> Page:
+        """An answer, made without the cluster where that fails: then the page says what is missing."""
+        snapshot = self.snapshot
+        try:
+            page = answer(snapshot, ())
+        except (ClusterError, StoreDamagedError) as error:
+            if snapshot.manifest.cluster is None:
+                raise
+            self._unanswered = f"searches go by vectors alone: {error}"
+            page = answer(snapshot.without_cluster, ("bm25",))
+        else:
+            self._unanswered = ""
+        for stage in page.degraded:
+            DEGRADED.labels(stage).inc()
+        return page
+
+    def product(self, product_id: str, *, filters: str = "") -> Product:
+        """One product; raises UnknownProductError where there is none of this id that the filter lets through."""
+        snapshot = self.snapshot
+        return snapshot.products[row_of(snapshot, product_id, filters)]
+
+    def upsert(self, products: Iterable[Product]) -> Changed:
+        """Adds products, or replaces those of the same id, durably: searches find them when this returns.
+
+        All are taken or none; those that are there already, the same in every field, are not counted. Raises
+        ChangeError for a product that cannot be taken, EncoderError where its text cannot be encoded, StoreError where
+        nothing can be written, ClusterError where the cluster cannot take it now.
+        """
+        return self.change([Upsert(product) for product in products])
+
+    def delete(self, ids: Iterable[str]) -> Changed:
+        """Takes products away, durably; ids that are not there are no error and are not counted."""
+        if isinstance(ids, str):
+            raise QueryError(f"ids must be a list of product ids, such as [{ids!r}]")
+        return self.change([Delete(product_id) for product_id in ids])
+
+    def patch(self, product_id: str, **values: object) -> Changed:
+        """Changes some fields of a product, durably: `price=9.99`, `availability="in_stock"`, `description=None`.
+
+        One of the attributes or identifiers is named with a dot: `**{"attributes.colour": "red"}`. Raises
+        UnknownProductError where there is no such product, ChangeError for a value that cannot be taken.
+        """
+        return self.change([Patch(product_id, values)])
+
+    def record(self, *events: Event) -> Recorded:
+        """Takes down what shoppers did, durably: nothing that it returned for is lost, or counted twice.
+
+        An event that is sent again, with the same `event_id` or the same in everything (its time, too), is counted
+        once; without an id and a time, each call tells of another one. Raises
+        EventError for one that cannot be taken, StoreError or ClusterError where it cannot be written now: send it
+        again.
+        """
+        self._check_open()
+        return self._recorder.record(events)
+
+    def pseudonyms_of(self, shopper: str) -> list[str]:
+        """What stands for a shopper among the events, under every key that there was: to find, or to forget them."""
+        self._check_open()
+        return self._recorder.pseudonyms_of(shopper)
+
+    def change(self, changes: Sequence[Change]) -> Changed:
+        """Takes upserts, deletes and patches in their order, durably, all of them or none; raises as those do."""
+        self._check_open()
+        return self._version.change(changes, self._with_measures)
+
+    def _with_measures(self, change: Change) -> Change:
+        """A patch with the measures that follow from it; raises UnknownProductError where there is no such product."""
+        if not isinstance(change, Patch):
+            return change
+        return Patch(change.id, with_measures(self.product(change.id), change.values))
+
+    def refresh(self) -> bool:
+        """Swaps to the version that is published now; returns whether that is another one.
+
+        Searches under way keep the version they began with. If the new version cannot be opened, the old one serves on
+        and the error is raised.
+        """
+        changed = self._version.refresh()
+        self._unanswered = self._version.snapshot.unanswered or self._unanswered
+        self._look_beside()
+        return changed
+
+    def close(self) -> None:
+        """Ends the engine's threads; searches under way are finished first, later ones are refused."""
+        self._stop.set()
+        self._executor.shutdown(wait=True)
+        self._version.close()
+        self._recorder.close()
+        self._ranker.close()
+        self._connection.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _check_open(self) -> None:
+        if self._stop.is_set():
+            raise QueryError("the engine is closed; open it again with SearchEngine.open")
+
+    def look(self) -> None:
+        """Takes up what others changed or published since the last look; `notices` says what could not be."""
+        self._version.catch_up()
+        self._look_beside()
+        if self._version.is_due and self._refreshing.acquire(blocking=False):
+            threading.Thread(target=self._follow_store, name="shelfwise-refresh", daemon=True).start()
+
+    def _look_beside(self) -> None:
+        """Takes up what stands beside the version: another ranker, other rules, what shoppers asked."""
+        self._synonyms.look(self._version.snapshot)
+        snapshot = self.snapshot
+        self._ranker.look(snapshot)
+        self._tower.look(snapshot)
+        self._coviews.look()
+        self._rules.look(snapshot)
+        self._suggester.look(snapshot)
+
+    def _follow_store(self) -> None:
+        try:
+            self.refresh()
+        except ShelfwiseError as error:
+            self._version.postpone(error)
+        finally:
+            self._refreshing.release()
+
+
+def _look_again_and_again(engine: weakref.ref[SearchEngine], stop: threading.Event) -> None:
+    """Ends when the engine is closed, or forgotten."""
+    while not stop.wait(_LOOK_SECONDS):
+        alive = engine()
+        if alive is None:
+            return
+        alive.look()
+        del alive
+
+
+# An engine's way to its events: opened when the first of them comes, by settings that are read then.
+
+
+class Recorder:
+    """Records events of an index directory. Without `settings` they are read from the file and the environment."""
+
+    def __init__(self, root: Path, settings: Settings | None) -> None:
+        self._root = root
+        self._settings = settings
+        self._opening = threading.Lock()
+        self._log: EventLog | None = None
+        self._stamp = (0, 0)
+        """Of the pointer to the version that serves: with another one events may be kept elsewhere."""
+        self._is_clustered = False
+
+    def record(self, events: Iterable[Event]) -> Recorded:
+        """As `EventLog.record`."""
+        return self._opened().record(events)
+
+    def pseudonyms_of(self, shopper: str) -> list[str]:
+        """What stands, or has stood, for a shopper."""
+        return sorted(self._opened().intake.pseudonyms.all_of(shopper))
+
+    def _opened(self) -> EventLog:
+        # What an engine that only searches does without.
+        from service.events.event_log import EventLog, is_in_cluster
+        from service.settings import load_settings
+
+        with self._opening:
+            stamp = file_stamp(self._root / CURRENT)
+            if self._log is not None and stamp == self._stamp:
+                return self._log
+            settings = self._settings or load_settings()
+            is_clustered = is_in_cluster(self._root, settings)
+            if self._log is not None and is_clustered != self._is_clustered:
+                self._log.close()
+                self._log = None
+            if self._log is None:
+                self._log = EventLog.open(self._root, settings)
+            self._stamp, self._is_clustered = stamp, is_clustered
+            return self._log
+
+    def close(self) -> None:
+        """Ends it, once what is under way is written."""
+        with self._opening:
+            if self._log is not None:
+                self._log.close()

@@ -1,0 +1,220 @@
+"""Why a ranker scored the hits of one page as it did, once they are found."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rerank.ranker.explanation import Factor, QueryWords, contributions, taken, term_matches
+from rerank.ranker.features import BM25_SCALE, FEATURES, HALF_LIFE_DAYS, MOST_QUERY_TOKENS, Candidates, popularity_share
+from rerank.ranker.onnx import OnnxRanker
+from retrieval.encoders.base import TokenEncoder, with_tokens
+from retrieval.index.keyword import Rows
+from retrieval.index.token_states import MOST_TOKENS
+from retrieval.index.vectors import Vectors
+from retrieval.records import Contribution, Explanation, Product, TermMatch
+from retrieval.store.products import encoder_text
+from retrieval.text.spans import token_words
+from service.engine.candidates import Scored
+from service.engine.snapshot import Snapshot
+
+
+def explanations(
+    snapshot: Snapshot, ranker: OnnxRanker, scored: Scored, text: str, rows: Rows
+) -> Mapping[int, Explanation]:
+    """What the scores of those products at `rows` (n,) that were scored are made of, by row; `text` is the query.
+
+    Raises RankerError where the ranker's graph fails.
+    """
+    places = np.flatnonzero(np.isin(scored.rows, rows))
+    if not len(places):
+        return {}
+    candidates = taken(scored.candidates, places)
+    found = contributions(ranker, candidates)
+    matches = _Matching(snapshot, candidates, text)
+    alike = _alike(candidates)
+    made: dict[int, Explanation] = {}
+    for at, place in enumerate(places.tolist()):
+        row = int(scored.rows[place])
+        met = matches.of(at, row)
+        unrelated = snapshot.manifest.background.mean
+        told = Told(snapshot.products[row], candidates.features[at], place + 1, unrelated, met, alike[at])
+        parts = _in_words(told, {factor: float(scores[at]) for factor, scores in found.items()})
+        made[row] = Explanation(tuple(parts), met)
+    return made
+
+
+def _alike(candidates: Candidates) -> Vectors:
+    """(c, h): the cosines of candidates with the products of the shopper's history; (c, 0) where there is none."""
+    past = candidates.history.vectors
+    return candidates.vectors @ past.T if len(past) else np.empty((len(candidates.features), 0), np.float32)
+
+
+def _in_words(told: Told, found: Mapping[Factor, float]) -> Iterator[Contribution]:
+    for factor, contribution in sorted(found.items(), key=lambda each: -abs(each[1])):
+        yield Contribution(factor_name(factor), value_in_words(factor, told), contribution)
+
+
+class _Matching:
+    """The words of a query against those of its candidates."""
+
+    def __init__(self, snapshot: Snapshot, candidates: Candidates, text: str) -> None:
+        self._snapshot = snapshot
+        self._candidates = candidates
+        self._encoder = with_tokens(snapshot.encoder)
+        self._query = self._query_words(self._encoder, text) if self._encoder else None
+
+    def of(self, at: int, row: int) -> tuple[TermMatch, ...]:
+        """The matches of the candidate at place `at`; none where its words are not those that its states are of."""
+        if self._encoder is None or self._query is None:
+            return ()
+        ids = self._candidates.products.ids[at]
+        ids = ids[ids >= 0]
+        stands = self._encoder.product_places(encoder_text(self._snapshot.products[row]))
+        if not np.array_equal(stands.ids[:MOST_TOKENS], ids):
+            return ()
+        words = token_words(stands, len(ids), self._query.words.words)
+        return term_matches(self._query, words, self._candidates.products.states[at, : len(ids)])
+
+    def _query_words(self, encoder: TokenEncoder, text: str) -> QueryWords:
+        asked = self._candidates
+        most = min(len(asked.query.ids), MOST_QUERY_TOKENS)
+        words = token_words(encoder.query_places(text), most)
+        return QueryWords(words, asked.query.states[:most], asked.query_idf[:most])
+
+
+MOST_MATCHES = 3
+"""Words of a query that are shown with what they met."""
+_UNKNOWN = "not known"
+_SAME_PRICE = 0.03
+_MONTH, _YEAR = 30.4, 365.25
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """What there is to tell of one hit."""
+
+    product: Product
+    features: NDArray[np.float32]
+    """(F,)"""
+    merged_rank: int
+    unrelated: float
+    """The cosine that unrelated products have."""
+    matches: tuple[TermMatch, ...]
+    alike: NDArray[np.float32] = field(default_factory=lambda: np.empty(0, np.float32))
+    """(h,): its cosine with each product of the shopper's history."""
+
+    def feature(self, name: str) -> float:
+        """One of FEATURES."""
+        return float(self.features[FEATURES.index(name)])
+
+
+def factor_name(factor: Factor) -> str:
+    """What a person calls it."""
+    return _WORDS[factor][0]
+
+
+def value_in_words(factor: Factor, told: Told) -> str:
+    """What it is with one hit."""
+    return _WORDS[factor][1](told)
+
+
+def matches_in_words(matches: tuple[TermMatch, ...]) -> str:
+    """The strongest matches: "cordless = cordless, drill ~ screwdriver (0.82)"."""
+    return ", ".join(map(_match, matches[:MOST_MATCHES]))
+
+
+def _match(match: TermMatch) -> str:
+    if match.exact:
+        return f"{match.query_word} = {match.product_word}"
+    return f"{match.query_word} ~ {match.product_word} ({match.similarity:.2f})"
+
+
+def _merged(told: Told) -> str:
+    return f"{told.feature('merged'):.2f}, #{told.merged_rank} before the ranker"
+
+
+def _keywords(told: Told) -> str:
+    score, share = told.feature("bm25") * BM25_SCALE, told.feature("bm25_share")
+    return f"{score:.1f}, {share:.0%} of the best match" if score > 0 else "none of them"
+
+
+def _meaning(told: Told) -> str:
+    return f"{told.feature('cosine'):.2f}; unrelated products have {told.unrelated:.2f}"
+
+
+def _product_words(told: Told) -> str:
+    if told.matches:
+        return matches_in_words(told.matches)
+    return "read" if told.feature("has_states") else "not read yet"
+
+
+def _price(told: Told) -> str:
+    if not told.feature("has_price"):
+        return _UNKNOWN
+    share = float(np.exp(told.feature("price_gap")))
+    if abs(share - 1) < _SAME_PRICE:
+        return "what such products usually cost"
+    if share > 2:
+        return f"{share:.1f} times what such products usually cost"
+    return f"{abs(share - 1):.0%} {'below' if share < 1 else 'above'} what such products usually cost"
+
+
+def _in_stock(told: Told) -> str:
+    return {1.0: "yes", -1.0: "no"}.get(told.feature("availability"), _UNKNOWN)
+
+
+def _popularity(told: Told) -> str:
+    share = popularity_share(told.feature("popularity"))
+    if share <= 0:
+        return "hardly chosen of late"
+    if share > 0.995:
+        return "the most chosen product of late"
+    return f"{share:.0%} of the most chosen product's" if share >= 0.01 else "under 1% of the most chosen product's"
+
+
+def _age(told: Told) -> str:
+    freshness = told.feature("freshness")
+    if not told.feature("has_created"):
+        return _UNKNOWN
+    # Less than the smallest float: some 35 years.
+    if not freshness:
+        return "listed decades ago"
+    days = -HALF_LIFE_DAYS * float(np.log2(freshness))
+    if days < 3 * _MONTH:
+        return f"listed {days:.0f} days ago"
+    if days < 2 * _YEAR:
+        return f"listed {days / _MONTH:.0f} months ago"
+    return f"listed {days / _YEAR:.0f} years ago"
+
+
+def _rating(told: Told) -> str:
+    rating, count = told.product.rating, told.product.rating_count
+    if rating is None:
+        return "none yet"
+    return f"{rating:.1f} of 5" + (f", {count:,} rating{'s' if count != 1 else ''}" if count is not None else "")
+
+
+def _history(told: Told) -> str:
+    count = len(told.alike)
+    if not count:
+        return _UNKNOWN
+    acts = f"{count} act{'s' if count != 1 else ''}"
+    return f"{acts}; the product nearest in meaning: {float(told.alike.max()):.2f}"
+
+
+_WORDS: Mapping[Factor, tuple[str, Callable[[Told], str]]] = {
+    Factor.MERGED: ("merged score", _merged),
+    Factor.KEYWORDS: ("matches the words (BM25)", _keywords),
+    Factor.MEANING: ("similar in meaning", _meaning),
+    Factor.WORDS: ("its words, in context", _product_words),
+    Factor.PRICE: ("price", _price),
+    Factor.AVAILABILITY: ("in stock", _in_stock),
+    Factor.POPULARITY: ("popularity", _popularity),
+    Factor.AGE: ("new", _age),
+    Factor.RATING: ("rating", _rating),
+    Factor.HISTORY: ("what this shopper looked at before", _history),
+}

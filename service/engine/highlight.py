@@ -1,0 +1,242 @@
+"""What of a product's texts matched a query, as HTML: escaped, so that a page can put it in as it is."""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from itertools import islice
+
+from retrieval.errors import UnknownFieldError, close_names
+from retrieval.filters.schema import CATEGORY_SEPARATOR, FieldCatalog, FieldInfo
+from retrieval.records import Product
+from retrieval.text.analysis import Analyzer, chinese_words, chunks, contains_chinese, fold
+from retrieval.text.spans import word_spans
+
+MOST_WORDS = 1_000
+"""Words that a text may be cut to."""
+_BEFORE = 3
+"""Words of an excerpt before the first that matched, where there are so many."""
+
+
+@dataclass(frozen=True, slots=True)
+class Marks:
+    """What is put around words that match, and where a text was cut."""
+
+    before: str = "<em>"
+    after: str = "</em>"
+    cut: str = "…"
+
+
+def marked(
+    text: str,
+    spans: Iterable[tuple[int, int]],
+    marks: Marks,
+    shown: Callable[[str], str] = str,
+    bounds: tuple[int, int] | None = None,
+) -> str:
+    """The text with tags around its spans, which come ascending and apart; each piece of it as `shown` has it. With
+    `bounds` what stands between those alone, and a sign where something was cut off."""
+    begin, end = bounds or (0, len(text))
+    pieces, done = [marks.cut if begin else ""], begin
+    for start, stop in spans:
+        if begin <= start and stop <= end:
+            pieces += [shown(text[done:start]), marks.before, shown(text[start:stop]), marks.after]
+            done = stop
+    return "".join([*pieces, shown(text[done:end]), marks.cut if end < len(text) else ""])
+
+
+def excerpt(text: str, words: int, first: int) -> tuple[int, int]:
+    """From where up to where so many words stand, a few of them before the one at `first`."""
+    if not words:
+        return 0, 0
+    spans = list(word_spans(text))
+    if len(spans) <= words:
+        return 0, len(text)
+    at = next((place for place, (_, end) in enumerate(spans) if end > first), 0)
+    begin = max(0, min(at - min(_BEFORE, words - 1), len(spans) - words))
+    chosen = list(islice(spans, begin, begin + words))
+    return (chosen[0][0] if begin else 0), (chosen[-1][1] if begin + words < len(spans) else len(text))
+
+
+# Which words of a text match a query, as search matches them: by their terms, so that "drills" meets "drill", and by
+# the synonyms that it was searched with.
+
+_MOST_WORDS = 64
+_LONGEST_MATCH = 50_000
+"""Characters of a text that are looked at."""
+_PLAIN = Analyzer()
+"""Without synonyms."""
+
+
+@dataclass(frozen=True, slots=True)
+class Match:
+    """A word of a text that matches."""
+
+    start: int
+    end: int
+    words: frozenset[str]
+    """Words of the query that it matches."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Way:
+    """Terms that meet words of the query where a text has all of them."""
+
+    terms: frozenset[str]
+    words: frozenset[str]
+
+
+class Matcher:
+    """Finds the words of one query."""
+
+    def __init__(self, analyzer: Analyzer, query: str) -> None:
+        known = (word for run in _words(query) for word in _readable(run))
+        typed = tuple(islice(dict.fromkeys(known), _MOST_WORDS))
+        self.words = tuple(dict.fromkeys(map(fold, typed)))
+        """Of the query, folded, each once."""
+        self._wanted: dict[str, list[_Way]] = {}
+        for way in (*_own_ways(self.words), *_further_ways(analyzer, query, self.words)):
+            for term in way.terms:
+                self._wanted.setdefault(term, []).append(way)
+        # A single character would be cut out of every word that it stands in.
+        further = (term for term in self._wanted if contains_chinese(term) and len(term) > 1)
+        self._known = tuple(dict.fromkeys((*typed, *further)))
+
+    def matches(self, text: str) -> Iterator[Match]:
+        """The words of a text that match, in order."""
+        if not self._wanted:
+            return
+        found = [(start, end, self._terms_of(text[start:end])) for start, end in self._spans(text)]
+        there = frozenset[str]().union(*(terms for _, _, terms in found))
+        for start, end, terms in found:
+            ways = (way for term in terms for way in self._wanted[term] if way.terms <= there)
+            if words := frozenset[str]().union(*(way.words for way in ways)):
+                yield Match(start, end, words)
+
+    def _spans(self, text: str) -> Iterator[tuple[int, int]]:
+        return word_spans(text[:_LONGEST_MATCH], self._known)
+
+    def _terms_of(self, word: str) -> list[str]:
+        return [term for term in _terms(word) if term in self._wanted]
+
+
+def _words(text: str) -> Iterator[str]:
+    return (text[start:end] for start, end in word_spans(text))
+
+
+def _readable(word: str) -> list[str]:
+    return chinese_words(word) if contains_chinese(word) else [word]
+
+
+def _own_ways(words: Sequence[str]) -> Iterator[_Way]:
+    """By what each word of a query is met. Chinese words are met whole: a character of one stands in many others."""
+    for word in words:
+        if contains_chinese(word):
+            yield _Way(frozenset((word,)), frozenset((word,)))
+            continue
+        for group in _PLAIN.groups(word):
+            for terms in group.alternatives:
+                yield _Way(frozenset(terms), frozenset((word,)))
+
+
+def _further_ways(analyzer: Analyzer, query: str, words: Sequence[str]) -> Iterator[_Way]:
+    """By what words of a query are met beside that: synonyms, and one word for what was typed as two."""
+    terms_of = {word: frozenset(_PLAIN.terms(word)) for word in words}
+    own = frozenset[str]().union(*terms_of.values())
+    for group in analyzer.groups(query):
+        for typed in group.alternatives:
+            # The first is what was typed, unless that is spelled in another way: "wifi" for "wi fi".
+            if covered := frozenset(word for word, terms in terms_of.items() if not terms.isdisjoint(typed)):
+                break
+        else:
+            continue
+        for alternative in map(_read_whole, group.alternatives):
+            if not alternative <= own:
+                yield _Way(alternative, covered)
+
+
+def _read_whole(terms: Sequence[str]) -> frozenset[str]:
+    """Without the Chinese words that stand in longer ones of the same phrase: a text is not cut into both."""
+    return frozenset(
+        term
+        for term in terms
+        if not contains_chinese(term) or not any(term in other for other in terms if other != term)
+    )
+
+
+@lru_cache(maxsize=2**16)
+def _terms(word: str) -> tuple[str, ...]:
+    """The terms of a word of a text."""
+    folded = fold(word)
+    if contains_chinese(word):
+        return (folded,)
+    return tuple(term for chunk in chunks(folded) for term in chunk.terms)
+
+
+MOST_FIELDS = 10
+MOST_HITS = 200
+"""Hits of one search whose texts are marked."""
+WORDS = 30
+"""That a longer text is cut to, unless told otherwise."""
+_LONGEST = 10_000
+"""Characters of a text that are looked at; what stands behind them is left out."""
+_MARKS = Marks("<mark>", "</mark>")
+_TEXTS: Mapping[str, Callable[[Product], str]] = {
+    "title": lambda product: product.title,
+    "description": lambda product: product.description,
+    "brand": lambda product: product.brand,
+    "category": lambda product: CATEGORY_SEPARATOR.join(product.category),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class HighlightedFields:
+    """Which texts of products to mark, and how many words to show of a longer one."""
+
+    fields: Mapping[str, str]
+    """The field that each name means."""
+    words: int = WORDS
+
+    @classmethod
+    def of(cls, names: Iterable[str], catalog: FieldCatalog, words: int = WORDS) -> HighlightedFields:
+        """Raises UnknownFieldError for a name that means no text of this catalog."""
+        return cls({name: _field(name, catalog) for name in names}, words)
+
+    def marked_of(self, product: Product, matcher: Matcher) -> dict[str, str]:
+        """Of each field that has a text what is shown of it, `<mark>` around the words that matched."""
+        texts = {name: _text(product, field) for name, field in self.fields.items()}
+        return {name: self._marked(text, matcher) for name, text in texts.items() if text}
+
+    def _marked(self, text: str, matcher: Matcher) -> str:
+        if len(text) > _LONGEST:
+            text = f"{text[:_LONGEST]}{_MARKS.cut}"
+        spans = [(each.start, each.end) for each in matcher.matches(text)]
+        bounds = excerpt(text, self.words, spans[0][0] if spans else 0)
+        return marked(text, spans, _MARKS, html.escape, bounds)
+
+
+def _field(name: str, catalog: FieldCatalog) -> str:
+    if name in _TEXTS:
+        return name
+    for meant in (name, f"attributes.{name}"):
+        info = catalog.fields.get(meant)
+        if info and _has_texts(info):
+            return meant
+    close = close_names(name, [*_TEXTS, *(info.name for info in catalog.fields.values() if _has_texts(info))])
+    meant = f"did you mean {' or '.join(close)}?" if close else f"such as {', '.join(_TEXTS)}"
+    raise UnknownFieldError(f"highlight: no product has a text {name!r} to mark words of; {meant}", name, close)
+
+
+def _has_texts(info: FieldInfo) -> bool:
+    return info.is_textual and info.name.startswith(("attributes.", "identifiers."))
+
+
+def _text(product: Product, field: str) -> str:
+    if read := _TEXTS.get(field):
+        return read(product)
+    table, _, name = field.partition(".")
+    value = (product.attributes if table == "attributes" else product.identifiers).get(name, "")
+    texts = value if isinstance(value, tuple) else (value,)
+    return ", ".join(each for each in texts if isinstance(each, str))

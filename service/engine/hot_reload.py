@@ -1,0 +1,374 @@
+"""A small file beside the index that an engine answers by, taken up when it was replaced."""
+
+from __future__ import annotations
+
+import bisect
+import math
+import threading
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, fields
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Generic, Self, TypeVar
+
+import msgspec
+import numpy as np
+import xxhash
+from numpy.typing import NDArray
+
+from retrieval.errors import StoreDamagedError, StoreError, StoreForeignError
+from retrieval.index.keyword import Rows
+from retrieval.store.manifest import COVIEWS_FILE, POPULARITY_FILE, file_stamp, write_durably
+
+T = TypeVar("T")
+
+
+class ServedFile(Generic[T]):
+    """What such a file says, read again when it was replaced. Thread-safe."""
+
+    def __init__(self, path: Path, read: Callable[[], T], nothing: T, lost: str) -> None:
+        """`read` raises StoreError for a file that cannot be used: `nothing` stands for it then, and a notice that
+        begins with `lost` says why."""
+        self._path, self._read, self._nothing, self._lost = path, read, nothing, lost
+        self._lock = threading.Lock()
+        self._seen: tuple[int, int] | None = None
+        self.now = nothing
+        self.notices: tuple[str, ...] = ()
+        """Why nothing is known although there is a file, or none."""
+
+    def look(self) -> None:
+        """Takes up a file that was written since the last look."""
+        seen = file_stamp(self._path)
+        with self._lock:
+            if seen == self._seen:
+                return
+            try:
+                self.now, self.notices = self._read(), ()
+            except StoreError as error:
+                self.now, self.notices = self._nothing, (f"{self._lost}: {error}",)
+            self._seen = seen
+
+
+# What files that are made of events have in common: replaced whole, of bounded size, under a schema and a checksum.
+
+CURE = "shelfwise events refresh makes it anew"
+
+
+class Schema(msgspec.Struct, frozen=True):
+    """What is read of such a file first."""
+
+    schema: int
+
+
+def replace_file(path: Path, content: bytes) -> None:
+    """Replaces a file; raises StoreError where it cannot be written."""
+    try:
+        write_durably(path, content)
+    except OSError as error:
+        message = f"{path} cannot be written ({error.strerror}); see to the disk and to the rights"
+        raise StoreError(message) from error
+
+
+def bounded_bytes(path: Path, most: int) -> bytes:
+    """All of a file; raises StoreDamagedError for one of more bytes than `most`, OSError where it cannot be read."""
+    with path.open("rb") as file:
+        said = file.read(most + 1)
+    if len(said) > most:
+        raise StoreDamagedError(f"{path} has more than {most:,} bytes; {CURE}")
+    return said
+
+
+def check_schema(path: Path, found: Schema, wanted: int) -> None:
+    """Raises StoreForeignError for a file of another schema."""
+    if found.schema != wanted:
+        raise StoreForeignError(f"{path} is in schema {found.schema}, this program reads {wanted}; {CURE}")
+
+
+def checksum_of(content: bytes | msgspec.Raw) -> str:
+    """XXH3 (64 bits, hexadecimal), as such a file has it of what it holds."""
+    return xxhash.xxh3_64_hexdigest(content)
+
+
+def check_sum(path: Path, content: bytes | msgspec.Raw, said: str) -> None:
+    """Raises StoreDamagedError where a file says another checksum than its content has."""
+    if said != checksum_of(content):
+        raise StoreDamagedError(f"{path} has another checksum than when it was written; {CURE}")
+
+
+# A file of arrays that is made of events: replaced whole, under a checksum of what it holds; read without a copy.
+
+
+class _Sealed(Schema, frozen=True):
+    """What such a file holds, as MessagePack."""
+
+    made: datetime
+    xxh3: str
+    """Of the bytes of `arrays`."""
+    arrays: msgspec.Raw
+    """By name, each as its bytes."""
+
+
+@dataclass(frozen=True, slots=True)
+class SealedArrays:
+    """How the files of one kind are written and read."""
+
+    schema: int
+    """Counts up when the file changes so that an older program could not read it."""
+    kinds: Mapping[str, str]
+    """The arrays, each of one axis, by name: numpy's name of their numbers, with the order of bytes."""
+
+    def write(self, path: Path, arrays: Mapping[str, NDArray[Any]], made: datetime) -> None:
+        """Replaces the file; raises StoreError where it cannot be written."""
+        told = {name: np.ascontiguousarray(arrays[name], kind).tobytes() for name, kind in self.kinds.items()}
+        content = msgspec.msgpack.encode(told)
+        sealed = _Sealed(self.schema, made, checksum_of(content), msgspec.Raw(content))
+        replace_file(path, msgspec.msgpack.encode(sealed))
+
+    def read(self, path: Path, most_bytes: int) -> dict[str, NDArray[Any]] | None:
+        """The arrays of a file of at most so many bytes, read-only; None where there is none.
+
+        Raises StoreDamagedError for a file that cannot be read or is not whole, StoreForeignError for one of another
+        schema.
+        """
+        try:
+            said = bounded_bytes(path, most_bytes)
+            check_schema(path, msgspec.msgpack.decode(said, type=Schema), self.schema)
+            sealed = msgspec.msgpack.decode(said, type=_Sealed)
+            check_sum(path, sealed.arrays, sealed.xxh3)
+            told = msgspec.msgpack.decode(sealed.arrays, type=dict[str, memoryview])
+            return {name: np.frombuffer(told[name], kind) for name, kind in self.kinds.items()}
+        except FileNotFoundError:
+            return None
+        except (OSError, msgspec.MsgspecError, UnicodeDecodeError, ValueError, KeyError) as error:
+            raise StoreDamagedError(f"{path} cannot be read ({error}); {CURE}") from error
+
+
+# A small JSON file that is made of events: replaced whole, under a checksum of what it holds.
+
+
+@dataclass(frozen=True, slots=True)
+class SealedJson(Generic[T]):
+    """What such a file holds: {"schema", "made", "xxh3" of the bytes that follow, and by `field` what it is about}."""
+
+    field: str
+    schema: int
+    """Counts up when the file changes so that an older program could not read it."""
+    content: msgspec.json.Decoder[T]
+
+    def write(self, path: Path, content: T, made: datetime) -> None:
+        """Replaces the file; raises StoreError where it cannot be written."""
+        told = msgspec.json.encode(content)
+        whole = {"schema": self.schema, "made": made, "xxh3": checksum_of(told)}
+        replace_file(path, msgspec.json.encode({**whole, self.field: msgspec.Raw(told)}))
+
+    def read(self, path: Path, most_bytes: int, problem: Callable[[T], str] = lambda _: "") -> T | None:
+        """What the file of at most so many bytes holds; None where there is none. `problem` says what is wrong with
+        the content, or nothing.
+
+        Raises StoreDamagedError for a file that cannot be read or is not whole, StoreForeignError for one of another
+        schema.
+        """
+        fields = [("schema", int), ("made", datetime), ("xxh3", str), (self.field, msgspec.Raw)]
+        whole: Any = msgspec.defstruct("Sealed", fields)
+        try:
+            said = bounded_bytes(path, most_bytes)
+            check_schema(path, msgspec.json.decode(said, type=Schema), self.schema)
+            sealed = msgspec.json.decode(said, type=whole)
+            told = bytes(getattr(sealed, self.field))
+            content = self.content.decode(told)
+        except FileNotFoundError:
+            return None
+        except (OSError, msgspec.MsgspecError, UnicodeDecodeError) as error:
+            raise StoreDamagedError(f"{path} cannot be read ({error}); {CURE}") from error
+        check_sum(path, told, sealed.xxh3)
+        if found := problem(content):
+            raise StoreDamagedError(f"{path} {found}; {CURE}")
+        return content
+
+
+# How popular products are, as the ranker reads it: one small file beside the index, made with the tables of events.
+#
+# STORE/popularity.json holds the decayed scores of the derived table `popularity` by product id, under a checksum. It
+# is replaced whole, and engines take it up by themselves. Products go by their ids, so a new version or a live change
+# leaves a product as popular as it was. Nobody is told apart by it: products of too few shoppers are not in that table.
+
+SCHEMA = 1
+"""Counts up when the file changes so that an older program could not read it."""
+MOST_POPULARITY_BYTES = 256 << 20
+"""Of the file: several million products."""
+_POPULARITY_FILE = SealedJson("scores", SCHEMA, msgspec.json.Decoder(dict[str, float]))
+
+
+@dataclass(frozen=True, slots=True)
+class Popularity:
+    """The products that were chosen of late, by id: each one's score as a share of the highest in the store."""
+
+    shares: Mapping[str, float]
+
+    @classmethod
+    def of_scores(cls, scores: Mapping[str, float]) -> Popularity:
+        """From decayed scores, none of them negative."""
+        highest = max(scores.values(), default=0.0)
+        return cls({name: score / highest for name, score in scores.items() if score > 0})
+
+    def of(self, ids: Iterable[str]) -> NDArray[np.float32]:
+        """The shares (c,) of products; 0 for one that nobody, or hardly anybody, has chosen."""
+        return np.array([self.shares.get(name, 0.0) for name in ids], np.float32)
+
+    def of_rows(self, rows: Rows, id_of: Callable[[int], str]) -> NDArray[np.float32]:
+        """The same of products by their rows (c,), whose ids are looked up only where anything is known."""
+        if not self.shares:
+            return np.zeros(len(rows), np.float32)
+        return self.of(map(id_of, rows.tolist()))
+
+
+UNKNOWN = Popularity({})
+"""Where nobody has chosen anything yet, or nothing of it is told."""
+PopularBefore = Callable[[datetime], Popularity]
+"""Tells what was popular at a time, by nothing that came later."""
+
+
+def write_popularity(root: Path, scores: Mapping[str, float], made: datetime) -> None:
+    """Replaces the file of an index directory; raises StoreError where it cannot be written."""
+    _POPULARITY_FILE.write(root / POPULARITY_FILE, dict(sorted(scores.items())), made)
+
+
+def read_popularity(root: Path) -> Popularity:
+    """What the file of an index directory says; UNKNOWN where there is none.
+
+    Raises StoreDamagedError for a file that cannot be read or is not whole, StoreForeignError for one of another
+    schema.
+    """
+    scores = _POPULARITY_FILE.read(root / POPULARITY_FILE, MOST_POPULARITY_BYTES, _problem)
+    return UNKNOWN if scores is None else Popularity.of_scores(scores)
+
+
+def _problem(scores: Mapping[str, float]) -> str:
+    is_right = all(0 <= score < math.inf for score in scores.values())
+    return "" if is_right else "holds scores that are negative or not finite"
+
+
+class ServedPopularity(ServedFile[Popularity]):
+    """The popularity that an engine ranks by."""
+
+    def __init__(self, root: Path) -> None:
+        super().__init__(root / POPULARITY_FILE, lambda: read_popularity(root), UNKNOWN, "no product counts as popular")
+
+
+# Which products the same shoppers looked at, as `similar` reads it: one file beside the index, made with the tables of
+# events.
+#
+# STORE/coviews.bin holds the first rows of each product in the derived table `neighbours`, those of the kind "view",
+# under a checksum. It is replaced whole, and engines take it up by themselves. Products go by their ids, so a new
+# version or a live change leaves what is known of a product. Nobody is told apart by it: pairs of too few shoppers are
+# not in that table.
+
+MOST = 20
+"""Products that are kept beside each one."""
+MOST_COVIEW_BYTES = 1 << 30
+"""Of the file: several million products."""
+_COVIEWS_FILE = SealedArrays(
+    SCHEMA, {"ids": "|u1", "ends": "<i8", "starts": "<i8", "others": "<u4", "strengths": "<f4"}
+)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class CoViews:
+    """Products by their ids, in the order of their UTF-8, with those that the same shoppers looked at. Read-only."""
+
+    ids: NDArray[np.uint8]
+    """The bytes of all ids, one after the other."""
+    ends: NDArray[np.int64]
+    """(n + 1,): id i is `ids[ends[i]:ends[i + 1]]`."""
+    starts: NDArray[np.int64]
+    """(n + 1,): the neighbours of product i are `others[starts[i]:starts[i + 1]]`, the strongest first."""
+    others: NDArray[np.uint32]
+    """(p,): products by their places."""
+    strengths: NDArray[np.float32]
+    """(p,): the similarity of `neighbours`, 0 to 1: a cosine over shoppers, drawn to 0 where few have seen both."""
+
+    @classmethod
+    def of_pairs(cls, products: Sequence[str], others: Sequence[str], strengths: NDArray[np.floating]) -> Self:
+        """From pairs (p,) of products, in any order; of each product the `MOST` strongest are kept."""
+        names = sorted({*products, *others})
+        place_of = {name: place for place, name in enumerate(names)}
+        owner, other = (np.array([place_of[name] for name in each], np.int64) for each in (products, others))
+        order = np.lexsort((other, -strengths, owner))
+        owner, other, kept = owner[order], other[order], strengths[order]
+        first = np.searchsorted(owner, owner)
+        is_kept = np.arange(len(owner)) - first < MOST
+        encoded = [name.encode() for name in names]
+        return cls(
+            np.frombuffer(b"".join(encoded), np.uint8),
+            np.concatenate([[0], np.cumsum([len(name) for name in encoded])]).astype(np.int64),
+            np.searchsorted(owner[is_kept], np.arange(len(names) + 1)).astype(np.int64),
+            other[is_kept].astype(np.uint32),
+            kept[is_kept].astype(np.float32),
+        )
+
+    def __len__(self) -> int:
+        """Products that anything is known of."""
+        return len(self.ends) - 1
+
+    def of(self, product_id: str) -> list[tuple[str, float]]:
+        """What the same shoppers looked at, the strongest first, each with its strength; nothing where too few did."""
+        wanted = product_id.encode("utf-8", "surrogatepass")
+        place = bisect.bisect_left(range(len(self)), wanted, key=self._bytes)
+        if place == len(self) or self._bytes(place) != wanted:
+            return []
+        here = slice(self.starts[place], self.starts[place + 1])
+        names = [self._bytes(other).decode() for other in self.others[here].tolist()]
+        return list(zip(names, self.strengths[here].tolist(), strict=True))
+
+    def problem(self) -> str:
+        """What is wrong with the arrays, or nothing."""
+        if not len(self.ends) == len(self.starts) > 0:
+            return "holds other ids than neighbours"
+        for bounds, held in ((self.ends, self.ids), (self.starts, self.others)):
+            if bounds[0] != 0 or bounds[-1] != len(held) or (np.diff(bounds) < 0).any():
+                return "holds bounds that do not fit"
+        if len(self.others) != len(self.strengths) or (self.others >= len(self)).any():
+            return "names neighbours that it does not hold"
+        is_right = ((self.strengths >= 0) & (self.strengths <= 1)).all()
+        return "" if is_right else "holds strengths that are not within 0 and 1"
+
+    def _bytes(self, place: int) -> bytes:
+        return self.ids[self.ends[place] : self.ends[place + 1]].tobytes()
+
+
+NO_COVIEWS = CoViews.of_pairs([], [], np.empty(0, np.float32))
+"""Where nobody has looked at anything yet, or nothing of it is told."""
+
+
+def write_coviews(root: Path, coviews: CoViews, made: datetime) -> None:
+    """Replaces the file of an index directory; raises StoreError where it cannot be written."""
+    arrays: dict[str, NDArray[Any]] = {each.name: getattr(coviews, each.name) for each in fields(coviews)}
+    _COVIEWS_FILE.write(root / COVIEWS_FILE, arrays, made)
+
+
+def read_coviews(root: Path) -> CoViews:
+    """What the file of an index directory says; NO_COVIEWS where there is none.
+
+    Raises StoreDamagedError for a file that cannot be read or is not whole, StoreForeignError for one of another
+    schema.
+    """
+    path = root / COVIEWS_FILE
+    arrays = _COVIEWS_FILE.read(path, MOST_COVIEW_BYTES)
+    if arrays is None:
+        return NO_COVIEWS
+    coviews = CoViews(**arrays)
+    if problem := coviews.problem():
+        raise StoreDamagedError(f"{path} {problem}; {CURE}")
+    return coviews
+
+
+class ServedCoViews(ServedFile[CoViews]):
+    """The co-views that an engine mixes in."""
+
+    def __init__(self, root: Path) -> None:
+        super().__init__(
+            root / COVIEWS_FILE,
+            lambda: read_coviews(root),
+            NO_COVIEWS,
+            "similar products are found by their texts alone",
+        )

@@ -1,0 +1,348 @@
+"""Live changes over an opened version: what came since it was built, searchable within moments, without a rebuild."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import threading
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from retrieval.encoders.base import with_tokens
+from retrieval.errors import EncoderUnavailableError, SettingError, ShelfwiseError
+from retrieval.filters.schema import FieldCatalog, extended
+from retrieval.index.keyword import DocumentChange
+from retrieval.index.token_states import TokenRuns, quantised
+from retrieval.index.vectors import Vectors
+from retrieval.records import Product
+from retrieval.store.manifest import Manifest, file_stamp
+from retrieval.store.products import encoder_text, keyword_document, product_to_json
+from retrieval.store.versions import CURRENT, Store
+from retrieval.updates.changes import Change, Upsert, after, sound
+from retrieval.updates.journal import Entry, Journal
+from retrieval.updates.three_way_merge import same_product
+from service.engine.overlay import ChangedProducts, ChangedSignals, ChangedStates, ChangedVectors
+from service.engine.snapshot import Connection, Snapshot, open_snapshot
+
+Found = Mapping[str, Product | None]
+"""What products are by their ids; None for one that is gone."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Encoded:
+    """What the encoder makes of a text; without tokens where the version has no states, or the encoder is lost."""
+
+    vector: Vectors
+    tokens: TokenRuns | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Changed:
+    """A change that was taken: it is durable, and searches of this engine find it."""
+
+    sequence: int
+    """The number of the last change, as the journal counts them; 0 where there was nothing to change."""
+    products: int
+    """How many products it was about."""
+
+
+class LiveSnapshot:
+    """A version, and what the journal's entries make of it. Used by one thread at a time; snapshots are for all."""
+
+    def __init__(self, base: Snapshot) -> None:
+        self.snapshot = base
+        self.sequence = base.manifest.folded
+        """The number of the last entry that is in the snapshot."""
+        self._products = ChangedProducts(base.products)
+        self._vectors = ChangedVectors.over(base.vectors)
+        self._states = ChangedStates(base.states, base.manifest.products) if base.states else None
+        self._signals = ChangedSignals(base.signals, base.manifest.products)
+        self._texts: dict[str, _Encoded] = {}
+
+    def product(self, product_id: str) -> Product | None:
+        """A product as it is now."""
+        row = self._products.row_of(product_id)
+        return None if row is None else self._products[row]
+
+    def effective(self, changes: Sequence[Change]) -> list[Change]:
+        """Those changes whose product would not be the same after all of them.
+
+        Their vectors are made at once, so that a failing encoder refuses them before they are taken.
+        """
+        outcome = self._outcome(changes)
+        found = {key: each for key, each in outcome.items() if not same_product(each, self.product(key))}
+        self._texts = self._encoded(found)
+        return [change for change in changes if change.id in found]
+
+    def apply(self, entries: Iterable[Entry]) -> None:
+        """Lays more entries of the journal over the version; raises EncoderError where a text cannot be encoded.
+
+        Where the version's encoder is lost, products whose text is new are found by words alone.
+        """
+        taken = list(entries)
+        if not taken:
+            return
+        found = self._outcome(entry.change for entry in taken)
+        try:
+            encoded = self._encoded(found)
+        except EncoderUnavailableError:
+            nothing = _Encoded(np.zeros(self.snapshot.vectors.dimension, np.float32))
+            encoded = dict.fromkeys(self._new_texts(found), nothing)
+        self._lay(found, encoded, {entry.change.id: entry.seq for entry in taken}, self._added(taken))
+        self.sequence = taken[-1].seq
+        self._texts = {}
+
+    def _outcome(self, changes: Iterable[Change]) -> dict[str, Product | None]:
+        """What the products that changes name are after all of them."""
+        found: dict[str, Product | None] = {}
+        for change in changes:
+            known = found[change.id] if change.id in found else self.product(change.id)
+            found[change.id] = after(known, change)
+        return found
+
+    def _encoded(self, found: Found) -> dict[str, _Encoded]:
+        """The vectors and tokens of the texts that are new: a price changes none."""
+        missing = sorted(self._new_texts(found) - self._texts.keys())
+        return {**self._texts, **dict(zip(missing, self._made(missing), strict=True))}
+
+    def _made(self, texts: Sequence[str]) -> list[_Encoded]:
+        if not texts:
+            return []
+        encoder, states = self.snapshot.encoder, self._states
+        telling = with_tokens(encoder) if states else None
+        if states is None or telling is None:
+            return [_Encoded(vector) for vector in encoder.encode_products(texts)]
+        vectors, tokens = telling.encode_products_with_tokens(texts)
+        runs = (quantised([each], states.dimension) for each in tokens)
+        return [_Encoded(vector, run) for vector, run in zip(vectors, runs, strict=True)]
+
+    def _new_texts(self, found: Found) -> set[str]:
+        products = [product for product in found.values() if product]
+        return {text for product in products if (text := encoder_text(product)) != self._text(product)}
+
+    def _text(self, product: Product) -> str:
+        """The text that the product's vector was made of, if it has one."""
+        known = self.product(product.id)
+        return encoder_text(known) if known else ""
+
+    def _added(self, entries: Iterable[Entry]) -> dict[str, int]:
+        """The rows of products that are new: the next free ones, in the order in which the journal brings them.
+
+        So every engine gives a product the same row, however many entries it reads at a time.
+        """
+        added: dict[str, int] = {}
+        for entry in entries:
+            product_id = entry.change.id
+            is_new = isinstance(entry.change, Upsert) and self._products.place_of(product_id) is None
+            if is_new and product_id not in added:
+                added[product_id] = len(self._products) + len(added)
+        return added
+
+    def _lay(
+        self, found: Found, encoded: Mapping[str, _Encoded], sequences: Mapping[str, int], added: Mapping[str, int]
+    ) -> None:
+        places = {key: added[key] if key in added else self._products.place_of(key) for key in found}
+        rows = {place: found[key] for key, place in places.items() if place is not None}
+        present = {row: product for row, product in rows.items() if product is not None}
+        catalog = self._catalog(present.values())
+        # Those that stay as they are, too: another engine may have written to a shared index what they were in between.
+        changes = [
+            self._document(place, found[key], catalog, sequences[key])
+            for key, place in places.items()
+            if place is not None
+        ]
+        keyword = self.snapshot.keyword.changed(changes, catalog) if changes else self.snapshot.keyword
+        laid: dict[int, _Encoded | None] = {row: None for row, product in rows.items() if product is None}
+        laid |= {row: encoded[text] for row, product in present.items() if (text := encoder_text(product)) in encoded}
+        self._vectors = self._vectors.with_changes({row: each.vector if each else None for row, each in laid.items()})
+        if self._states:
+            tokens = {row: each.tokens if each else None for row, each in laid.items()}
+            self._states = self._states.with_changes(tokens)
+        self._signals = self._signals.with_changes(rows)
+        self._products = self._products.with_changes(rows, added)
+        self.snapshot = dataclasses.replace(
+            self.snapshot,
+            products=self._products,
+            catalog=catalog,
+            keyword=keyword,
+            vectors=self._vectors,
+            states=self._states,
+            signals=self._signals,
+        )
+
+    def _document(self, row: int, product: Product | None, catalog: FieldCatalog, sequence: int) -> DocumentChange:
+        if product is None:
+            return DocumentChange(row, sequence, None)
+        document = keyword_document(row, product, self.snapshot.analyzer, catalog)
+        return DocumentChange(row, sequence, document, product_to_json(product))
+
+    def _catalog(self, products: Iterable[Product]) -> FieldCatalog:
+        """The fields, with those that are new as far as the keyword index has room for them."""
+        catalog = extended(self.snapshot.catalog, products)
+        room = self.snapshot.keyword.places
+        if all(info.place < room for info in catalog.fields.values()):
+            return catalog
+        fields = {name: info for name, info in catalog.fields.items() if info.place < room}
+        return FieldCatalog(fields, catalog.category_roots)
+
+
+# The version that an engine answers from, with live changes laid over it, swapped for what is published later.
+
+_AGAIN_SECONDS = 5.0
+"""After which a version that could not be opened is tried again."""
+
+
+class FollowedVersion:
+    """Safe to share between threads: whoever has a snapshot keeps it, whatever comes next."""
+
+    def __init__(self, store: Store, snapshot: Snapshot, connection: Connection, *, follow: bool) -> None:
+        """Without `follow` neither live changes nor later versions are taken up."""
+        self._store = store
+        self._connection = connection
+        self._follow = follow
+        self._journal = Journal(store.root)
+        self._swap = threading.Lock()
+        """Held while the snapshot is replaced: by a live change, or by a new version."""
+        self._opening = threading.Lock()
+        """Held while a new version is opened."""
+        self._is_closed = False
+        self._seen = file_stamp(store.root / CURRENT)
+        self._seen_changes: tuple[int, int] | None = None
+        self._trouble: dict[str, str] = {}
+        self._again = math.inf
+        """When to try again to open a version that could not be opened."""
+        self._live = LiveSnapshot(snapshot)
+        self.changed: float | None = None
+        """When the last live changes were taken up, in seconds since 1970; None before the first."""
+
+    @property
+    def snapshot(self) -> Snapshot:
+        """As it is now."""
+        return self._live.snapshot
+
+    @property
+    def manifest(self) -> Manifest:
+        """What the version is made of."""
+        return self.snapshot.manifest
+
+    @property
+    def notices(self) -> tuple[str, ...]:
+        """What could not be taken up, and why."""
+        return (*self._journal.notices, *self._trouble.values())
+
+    @property
+    def is_due(self) -> bool:
+        """Whether another version is published, or one that could not be opened may be tried again."""
+        is_new = file_stamp(self._store.root / CURRENT) != self._seen
+        return (is_new or time.monotonic() > self._again) and not self._opening.locked()
+
+    def catch_up(self) -> None:
+        """Takes up live changes of others; `notices` says why, where they cannot be."""
+        with self._swap:
+            if self._is_closed:
+                return
+            stamp = self._journal.changed_stamp()
+            if stamp != self._seen_changes and self._apply_or_tell():
+                self._seen_changes = stamp
+
+    def change(self, changes: Sequence[Change], completed: Callable[[Change], Change]) -> Changed:
+        """Takes changes durably, all or none of them; `completed` adds what follows from one, by the products as they
+        are then. Raises ChangeError for one that is not sound, and what `completed` does."""
+        if not self._follow:
+            raise SettingError("this engine was opened with follow=False, which answers from the version as it is")
+        checked = [sound(change) for change in changes]
+        with self._swap:
+            self._apply_new()
+            # Refused before it is taken: once it is in the journal it stands.
+            self.snapshot.keyword.check_changeable()
+            wanted = self._live.effective([completed(change) for change in checked])
+            numbers = self._journal.append(wanted, above=self.manifest.folded)
+            # It is taken, whatever comes next: an error would say that it is not.
+            self._apply_or_tell()
+        return Changed(numbers[-1] if numbers else 0, len({change.id for change in wanted}))
+
+    def refresh(self) -> bool:
+        """Swaps to the version that is published now; whether that is another one. The old one serves on where the new
+        one cannot be opened, and the error is raised."""
+        with self._opening:
+            self._again = math.inf
+            self._seen = file_stamp(self._store.root / CURRENT)
+            newer = LiveSnapshot(open_snapshot(self._store, self._connection, encoder=self.snapshot.encoder))
+            if self._follow:
+                newer.apply(self._journal.since(newer.sequence))
+            with self._swap:
+                if self._follow:
+                    newer.apply(self._journal.since(newer.sequence))
+                changed = newer.snapshot.manifest.version != self.manifest.version
+                self._note_changes(newer.sequence > self._live.sequence)
+                self._live = newer
+            self._trouble.pop("version", None)
+            return changed
+
+    def postpone(self, error: ShelfwiseError) -> None:
+        """A version that cannot be opened, as on a full disk, is tried again later; `notices` says why."""
+        told = f"{self.manifest.version} serves on: the newly published version cannot be opened: {error}"
+        self._trouble["version"] = told
+        self._again = time.monotonic() + _AGAIN_SECONDS
+
+    def close(self) -> None:
+        """No more changes are taken up."""
+        with self._swap:
+            self._is_closed = True
+            self._journal.close()
+
+    def _apply_or_tell(self) -> bool:
+        """Takes up new live changes; where that fails, `notices` says why, and the next look tries again."""
+        try:
+            self._apply_new()
+        except ShelfwiseError as error:
+            self._trouble["journal"] = f"live changes are not taken up: {error}"
+            return False
+        self._trouble.pop("journal", None)
+        return True
+
+    def _apply_new(self) -> None:
+        before = self._live.sequence
+        self._live.apply(self._journal.since(before))
+        self._note_changes(self._live.sequence > before)
+
+    def _note_changes(self, there_are: bool) -> None:
+        if there_are:
+            self.changed = time.time()
+
+
+# Measures in a live patch: the number that cleaning puts beside a quantity (`weight_g`) follows the quantity.
+
+_ATTRIBUTE = "attributes."
+
+
+def with_measures(product: Product, values: Mapping[str, object]) -> dict[str, object]:
+    """The values of a sound patch of a product, with the measures of those attributes that become another quantity.
+
+    The measure of the old text goes, that of the new one comes, as the feed's cleaning would have it. What the patch
+    itself says of a measure counts, and a number that was never the attribute's measure stays.
+    """
+    followed: dict[str, object] = {}
+    for field, value in values.items():
+        if not field.startswith(_ATTRIBUTE):
+            continue
+        name = field.removeprefix(_ATTRIBUTE)
+        old, new = _measure(name, product.attributes.get(name)), _measure(name, value)
+        if old and product.attributes.get(old[0]) == old[1]:
+            followed[_ATTRIBUTE + old[0]] = None
+        if new and (_ATTRIBUTE + new[0] in followed or new[0] not in product.attributes):
+            followed[_ATTRIBUTE + new[0]] = new[1]
+    return {**followed, **values}
+
+
+def _measure(name: str, value: object) -> tuple[str, float] | None:
+    """The name and the number of an attribute's measure; None where it is not one quantity."""
+    if not isinstance(value, str) or not value[:1].isdecimal():
+        return None
+    from indexer.cleaning.measures import measured
+
+    found = measured(value)
+    return (f"{name}_{found[0]}", found[1]) if found else None

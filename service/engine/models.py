@@ -1,0 +1,379 @@
+"""An engine's way to its rankers: the one that serves, swapped when another is published, and those that searches name.
+Each goes by the settings as they are when it is opened."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rerank.model_store import NO_RANKER, Published, RankerRegistry
+from rerank.ranker.spec import Encoding, misfit
+from rerank.user_tower.files import ProductTable, TowerRegistry, TowerSpec, Without, read_table, tower_misfit
+from rerank.user_tower.histories import Histories
+from retrieval.errors import RankerError, RankerForeignError, ShelfwiseError, ShopperTowerDamagedError
+from retrieval.records import PastAct
+from service.engine.hot_reload import ServedPopularity
+from service.engine.reranking import Reranking
+from service.engine.snapshot import Snapshot
+
+if TYPE_CHECKING:
+    from rerank.user_tower.tower import OnnxEncoder
+    from service.engine.reranking import Reranker
+    from service.settings import Settings
+
+
+_NO_STATES = (
+    "scores by features alone: the index has no token states, as one that an older program built; to have them made: "
+    "shelfwise rebuild"
+)
+
+
+class ServedRanker:
+    """The ranker of an index directory that serves now, and others by their names. Without `settings` they are read
+    from the file and the environment."""
+
+    def __init__(
+        self, root: Path, settings: Settings | None = None, popularity: ServedPopularity | None = None
+    ) -> None:
+        """`popularity` is the index directory's, where others follow it, too."""
+        self._registry = RankerRegistry(root)
+        self._settings = settings
+        self._lock = threading.Lock()
+        self._seen: object = None
+        self._is_closed = False
+        self._serving: OpenedRanker | None = None
+        self._named = NamedRankers(self._open_named)
+        self._popularity = popularity or ServedPopularity(root)
+        self._notices: tuple[str, ...] = ()
+
+    @property
+    def notices(self) -> tuple[str, ...]:
+        """Why another one serves than should, or none; and what the one that does has to do without."""
+        return (*self._notices, *(self._popularity.notices if self._is_used else ()))
+
+    def look(self, snapshot: Snapshot) -> None:
+        """Takes up what was published, rolled back or switched off since the last look, for this snapshot, and what
+        has become popular."""
+        encoding = encoding_of(snapshot)
+        seen = (self._registry.pointer.stamp(), encoding)
+        if seen != self._seen:
+            with self._lock:
+                if seen != self._seen and not self._is_closed:
+                    self._open(encoding)
+                    self._seen = seen
+        if self._is_used:
+            self._popularity.look()
+
+    def stage(self, snapshot: Snapshot, past: tuple[PastAct, ...] = (), name: str = "") -> Reranking | None:
+        """The last stage of a search of this snapshot by a shopper who did this before.
+
+        By default that of the ranker that serves: None where none does, or the one that does is for another encoder.
+        With a name that ranker's, which is opened the first time; None for NO_RANKER. Raises RankerError, of its kind,
+        where the one that is named cannot serve.
+        """
+        encoding = encoding_of(snapshot)
+        if name == NO_RANKER:
+            return None
+        opened = self._opened(name, encoding) if name else self._serving
+        if opened is None or misfit(opened.reranker.ranker.spec, encoding):
+            return None
+        return Reranking(snapshot, opened.reranker, opened.deadline, past, self._popularity.now, opened.floor)
+
+    def problem(self, snapshot: Snapshot, name: str = "") -> str:
+        """Why searches of this snapshot cannot have this ranker's order, by default that of the one that serves; empty
+        where they can."""
+        try:
+            stage = self.stage(snapshot, name=name)
+        except RankerError as error:
+            return str(error)
+        return "" if stage or name == NO_RANKER else "no ranker serves"
+
+    def close(self) -> None:
+        """Ends their threads."""
+        with self._lock:
+            self._is_closed = True
+            self._swap(None)
+        self._named.close()
+
+    @property
+    def _is_used(self) -> bool:
+        return self._serving is not None or self._named.any
+
+    def _opened(self, name: str, encoding: Encoding) -> OpenedRanker:
+        serving = self._serving
+        if serving is None or serving.reranker.ranker.name != name:
+            return self._named.get(name, encoding)
+        if why := misfit(serving.reranker.ranker.spec, encoding):
+            raise RankerForeignError(f"{name} cannot serve: {why}")
+        return serving
+
+    def _open(self, encoding: Encoding) -> None:
+        try:
+            # Who switches rankers off means all of them.
+            (self._named.drop if self._registry.pointer.is_off() else self._named.retry)()
+            found = self._registry.serving(encoding)
+            self._notices = found.notices
+            if found.ranker is None:
+                self._swap(None)
+                return
+            made = self._at_work(found.ranker)
+            ranker = made.reranker.ranker
+            if ranker.reads_states and encoding.state_dimension is None:
+                self._notices = (*found.notices, f"{ranker.name} {_NO_STATES}")
+            self._swap(made)
+        except (ShelfwiseError, OSError) as error:
+            self._swap(None)
+            self._notices = (f"results keep the merged order: {error}",)
+
+    def _open_named(self, name: str, encoding: Encoding) -> OpenedRanker:
+        return self._at_work(self._registry.servable(name, encoding))
+
+    def _at_work(self, ranker: Published) -> OpenedRanker:
+        # A graph's runtime, which an engine without a ranker does without.
+        from rerank.ranker.onnx import OnnxRanker
+        from service.engine.reranking import Reranker
+        from service.settings import load_settings
+
+        given = (self._settings or load_settings()).ranker
+        return OpenedRanker(Reranker(OnnxRanker(ranker, given.event_weights)), given.deadline, given.floor)
+
+    def _swap(self, made: OpenedRanker | None) -> None:
+        before, self._serving = self._serving, made
+        if before is not None:
+            before.reranker.close()
+
+
+def encoding_of(snapshot: Snapshot) -> Encoding:
+    """What a snapshot holds for a ranker to read."""
+    states, manifest = snapshot.states, snapshot.manifest
+    return Encoding(manifest.encoder, manifest.dimension, None if states is None else states.dimension)
+
+
+# Rankers that searches name, beside the one that serves: each opened when it is first asked for, and kept.
+
+MOST = 8
+"""That are kept; one more, and the one that was opened first is closed."""
+_AGAIN_SECONDS = 5.0
+"""After which one that could not be opened is tried again: to verify one reads all of it."""
+_MOST_FAILED = 100
+
+
+@dataclass(frozen=True, slots=True)
+class OpenedRanker:
+    """A ranker at work, with what the settings said when it was opened."""
+
+    reranker: Reranker
+    deadline: float
+    """Seconds."""
+    floor: float
+
+
+@dataclass(frozen=True, slots=True)
+class _Failed:
+    error: RankerError
+    again: float
+    """When to try again, by the monotonic clock."""
+
+
+class NamedRankers:
+    """Thread-safe: no search waits for another one's ranker, but for one that is being opened."""
+
+    def __init__(self, opened: Callable[[str, Encoding], OpenedRanker]) -> None:
+        """`opened` opens one for an index's encoding; raises ShelfwiseError where it cannot serve."""
+        self._opened = opened
+        self._opening = threading.Lock()
+        self._kept: dict[tuple[str, Encoding], OpenedRanker] = {}
+        self._failed: dict[tuple[str, Encoding], _Failed] = {}
+        self._is_closed = False
+
+    @property
+    def any(self) -> bool:
+        """Whether one is kept."""
+        return bool(self._kept)
+
+    def get(self, name: str, encoding: Encoding) -> OpenedRanker:
+        """The ranker of this name; raises RankerError, of its kind, where it cannot serve an index of this encoding."""
+        kept = self._kept.get((name, encoding))
+        if kept is not None:
+            return kept
+        with self._opening:
+            return self._kept.get((name, encoding)) or self._open(name, encoding)
+
+    def retry(self) -> None:
+        """Has those that could not be opened tried again when they are next asked for."""
+        with self._opening:
+            self._failed.clear()
+
+    def drop(self) -> None:
+        """Closes all of them: each is opened anew when it is next asked for, if it can serve then."""
+        with self._opening:
+            kept, self._kept = self._kept, {}
+            self._failed.clear()
+        for each in kept.values():
+            each.reranker.close()
+
+    def close(self) -> None:
+        """Closes all of them, for good."""
+        with self._opening:
+            self._is_closed = True
+        self.drop()
+
+    def _open(self, name: str, encoding: Encoding) -> OpenedRanker:
+        failed = self._failed.get((name, encoding))
+        if failed and time.monotonic() < failed.again:
+            raise type(failed.error)(str(failed.error))
+        if self._is_closed:
+            raise RankerError(f"{name} is not opened any more: the engine is closed")
+        try:
+            made = self._opened(name, encoding)
+        except (ShelfwiseError, OSError) as error:
+            told = error if isinstance(error, RankerError) else RankerError(f"{name} cannot be opened: {error}")
+            if len(self._failed) >= _MOST_FAILED:
+                self._failed.clear()
+            self._failed[name, encoding] = _Failed(told, time.monotonic() + _AGAIN_SECONDS)
+            raise told from error
+        while len(self._kept) >= MOST:
+            # Searches that have it already compute on in their own threads.
+            self._kept.pop(next(iter(self._kept))).reranker.close()
+        self._kept[name, encoding] = made
+        return made
+
+
+# An engine's way to the shopper tower: the one that was published last, swapped when another is.
+
+Floats = NDArray[np.float32]
+
+
+class OpenedTower:
+    """A tower at work. Thread-safe."""
+
+    def __init__(self, name: str, spec: TowerSpec, table: ProductTable, encoder: OnnxEncoder) -> None:
+        self.name = name
+        self.spec = spec
+        self.table = table
+        self._encoder = encoder
+        self._places = {product_id: place for place, product_id in enumerate(table.ids)}
+
+    def place_of(self, product_id: str) -> int | None:
+        """Where the table has a product; None where nothing is known of it but its text."""
+        return self._places.get(product_id)
+
+    def own_of(self, places: list[int | None]) -> Floats:
+        """The own vectors (n, e) of products at these places; 0 for one that has none."""
+        return self.told_of(places, self.table.own)
+
+    def told_of(self, places: list[int | None], told: Floats) -> Floats:
+        """What is told (m, ...) of the table's products, of those at places (n,); 0 for one that has none."""
+        known = _numbers(places)
+        made = np.zeros((len(known), *told.shape[1:]), np.float32)
+        made[known >= 0] = told[known[known >= 0]]
+        return made
+
+    def biases_of(self, places: list[int | None], categories: list[str]) -> Floats:
+        """How likely products are whoever asks (n,): those without a place by their category."""
+        usual, by_category = self.spec.usual_bias, self.spec.category_bias
+        return np.array(
+            [
+                by_category.get(category, usual) if place is None else self.table.bias[place]
+                for place, category in zip(places, categories, strict=True)
+            ],
+            np.float32,
+        )
+
+    def beside(self, places: list[int | None]) -> Floats:
+        """What having chosen a history (w,), oldest first, adds to the scores of the table's products (m,)."""
+        beside = self.table.beside
+        if not beside.weight:
+            return np.zeros(len(self.table.ids), np.float32)
+        return np.float32(beside.weight) * beside.neighbours.beside(_numbers(places), beside.fading)
+
+    def encode(self, history: Histories, now: float, vectors: Floats, own: Floats) -> tuple[Floats, Floats]:
+        """Of one shopper what products' vectors (d,) and own vectors (e,) are multiplied with; `vectors` and `own` are
+        of the acts of the history, of which there is one or more. Raises ShopperTowerError where the network fails."""
+        windows = history.newest(np.array([now]))
+        # The act that each place of the window holds; the last row is of none.
+        count = min(windows.products.shape[1], len(vectors))
+        padded = [np.zeros((1, windows.products.shape[1], each.shape[1]), np.float32) for each in (vectors, own)]
+        for made, given in zip(padded, (vectors, own), strict=True):
+            made[0, -count:] = given[-count:]
+        near, mine = self._encoder(padded[0], padded[1], windows.kinds, windows.gaps)
+        return near[0], mine[0]
+
+
+def _numbers(places: list[int | None]) -> NDArray[np.int64]:
+    """Places (n,), -1 for none."""
+    return np.array([-1 if place is None else place for place in places], np.int64)
+
+
+@dataclass(frozen=True, slots=True)
+class _Seen:
+    """What was looked at last."""
+
+    stamp: tuple[tuple[int, int], ...]
+    encoder: str
+    dimension: int
+
+
+class ServedTower:
+    """The shopper tower of an index directory that serves now. Safe to share between threads."""
+
+    def __init__(self, root: Path) -> None:
+        self._registry = TowerRegistry(root)
+        self._lock = threading.Lock()
+        self._seen: _Seen | None = None
+        self._serving: OpenedTower | None = None
+        self.notices: tuple[str, ...] = ()
+        """Why none serves although one was published, or none."""
+        self.without: Without = "near"
+        """What recommends where none serves."""
+
+    def look(self, snapshot: Snapshot) -> None:
+        """Takes up what was published since the last look, for this snapshot."""
+        manifest = snapshot.manifest
+        seen = _Seen(self._registry.stamp(), manifest.encoder, manifest.dimension)
+        if seen == self._seen:
+            return
+        with self._lock:
+            if seen != self._seen:
+                self._open(seen)
+                self._find_without()
+                self._seen = seen
+
+    def of(self, snapshot: Snapshot) -> OpenedTower | None:
+        """The tower to recommend from this snapshot with; None where none serves it."""
+        opened, manifest = self._serving, snapshot.manifest
+        if opened is None or tower_misfit(opened.spec, manifest.encoder, manifest.dimension):
+            return None
+        return opened
+
+    def _find_without(self) -> None:
+        try:
+            self.without = self._registry.without()
+        except ShopperTowerDamagedError as error:
+            self.without = "near"
+            self.notices = (*self.notices, f"without a shopper tower, what is near is recommended: {error}")
+
+    def _open(self, seen: _Seen) -> None:
+        try:
+            found = self._registry.serving(seen.encoder, seen.dimension)
+            self.notices = found.notices
+            if found.tower is None:
+                self._serving = None
+                return
+            # A graph's runtime, which an engine without a tower does without.
+            from rerank.user_tower.files import MODEL_FILE
+            from rerank.user_tower.tower import OnnxEncoder
+
+            tower = found.tower
+            encoder = OnnxEncoder(tower.folder / MODEL_FILE)
+            self._serving = OpenedTower(tower.name, tower.spec, read_table(tower), encoder)
+        except (ShelfwiseError, OSError) as error:
+            self._serving = None
+            self.notices = (f"recommendations do without a shopper tower: {error}",)

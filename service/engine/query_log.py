@@ -1,0 +1,203 @@
+"""What shoppers asked, as suggestions read it: one small file beside the index, made with the tables of events.
+
+STORE/asked.json holds the queries that enough shoppers asked, with what goes with each, under a checksum. It is
+replaced whole, and engines take it up by themselves. Queries of fewer shoppers than the settings say are not in it.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import msgspec
+import numpy as np
+
+from retrieval.store.manifest import ASKED_FILE
+from retrieval.text.vocabulary import WordPostings, index_words, postings_of, words_of
+from service.engine.hot_reload import SealedJson, ServedFile
+
+if TYPE_CHECKING:
+    from rerank.sessions.tables import Derived
+
+
+SCHEMA = 1
+"""Counts up when the file changes so that an older program could not read it."""
+MOST_BYTES = 64 << 20
+
+
+class AskedQuery(msgspec.Struct, frozen=True):
+    """A query that enough shoppers asked."""
+
+    text: str
+    """As it is typed most often."""
+    searches: int
+    sells: bool = False
+    """Whether something was bought through it."""
+    leads: bool = False
+    """Whether it finds what is chosen: only then it is suggested."""
+    related: tuple[int, ...] = ()
+    """The queries that go with it, by their places, the nearest first."""
+
+
+_FILE = SealedJson("queries", SCHEMA, msgspec.json.Decoder(tuple[AskedQuery, ...]))
+
+
+@dataclass(frozen=True)
+class Asked:
+    """The queries of a store, those that are asked most first."""
+
+    queries: tuple[AskedQuery, ...] = ()
+
+    @cached_property
+    def places(self) -> Mapping[tuple[str, ...], int]:
+        """Each query's place by its words in any order; of several with the same words the one asked most."""
+        return {asked_key(query.text): at for at, query in reversed(list(enumerate(self.queries)))}
+
+    @cached_property
+    def postings(self) -> WordPostings:
+        """Which queries have which words."""
+        return postings_of(
+            [[part for word in words_of(each.text) for part in index_words(word)] for each in self.queries]
+        )
+
+    @cached_property
+    def sold(self) -> frozenset[str]:
+        """The words of queries that something was bought through."""
+        return frozenset(word for each in self.queries if each.sells for word in words_of(each.text))
+
+
+NOTHING = Asked()
+
+
+def asked_key(text: str) -> tuple[str, ...]:
+    """Equal for two queries of the same words."""
+    return tuple(sorted(words_of(text)))
+
+
+def write_asked(root: Path, queries: Sequence[AskedQuery], made: datetime) -> None:
+    """Replaces the file of an index directory; raises StoreError where it cannot be written."""
+    _FILE.write(root / ASKED_FILE, tuple(queries), made)
+
+
+def read_asked(root: Path) -> Asked:
+    """What the file of an index directory says; NOTHING where there is none.
+
+    Raises StoreDamagedError for a file that cannot be read or is not whole, StoreForeignError for one of another
+    schema.
+    """
+    queries = _FILE.read(root / ASKED_FILE, MOST_BYTES, _problem)
+    return NOTHING if queries is None else Asked(queries)
+
+
+def _problem(queries: tuple[AskedQuery, ...]) -> str:
+    is_right = all(0 <= at < len(queries) for query in queries for at in query.related)
+    return "" if is_right else "names related queries that it does not hold"
+
+
+class ServedAsked(ServedFile[Asked]):
+    """The queries that an engine suggests."""
+
+    def __init__(self, root: Path) -> None:
+        super().__init__(root / ASKED_FILE, lambda: _ready(root), NOTHING, "no query of shoppers is suggested")
+
+
+def _ready(root: Path) -> Asked:
+    """As `read_asked`, with all that is made of it: no shopper waits for that."""
+    found = read_asked(root)
+    _ = found.places, found.postings, found.sold
+    return found
+
+
+# Makes what shoppers asked out of the derived tables: the queries that are suggested, and which go with which.
+#
+# Two queries go together where shoppers replaced one by the other, and where the same products were chosen after both
+# (Baeza-Yates & Tiberi 2007, Extracting Semantic Relations from Query Logs: the click cover graph). Both are queries
+# that enough shoppers asked.
+
+MOST_QUERIES = 20_000
+MOST_RELATED = 16
+LEAST_NEAR = 0.1
+"""Of a cosine, or a share of changes, from which on two queries go together."""
+_SHRINKAGE = 2.0
+"""Products in common at which a cosine counts half."""
+_BACKWARDS = 0.5
+"""What a change to a query counts for as a way back from it."""
+_AT_ONCE = 1_000
+
+
+def asked_queries(derived: Derived) -> list[AskedQuery]:
+    """The queries of the tables, those that are asked most of late first."""
+    import polars as pl
+
+    table = derived.queries.with_columns(_asked=pl.col("searches") * 2.0 ** pl.col("trend").fill_null(0).clip(-1, 1))
+    table = table.sort("_asked", "query", descending=[True, False]).head(MOST_QUERIES)
+    related = _related(table["query"].to_list(), derived)
+    return [
+        AskedQuery(
+            row["spelling"],
+            row["searches"],
+            sells=row["purchases"] > 0,
+            leads=row["clicks"] > 0 and 2 * row["empty"] < row["searches"],
+            related=related.get(at, ()),
+        )
+        for at, row in enumerate(table.iter_rows(named=True))
+    ]
+
+
+def _related(queries: list[str], derived: Derived) -> Mapping[int, tuple[int, ...]]:
+    places = {query: at for at, query in enumerate(queries)}
+    near: defaultdict[int, defaultdict[int, float]] = defaultdict(lambda: defaultdict(float))
+    for one, other, nearness in (*_replaced(places, derived), *_chosen_alike(places, derived)):
+        near[one][other] += nearness
+    keys = [asked_key(query) for query in queries]
+    found = {}
+    for one, others in near.items():
+        ranked = sorted((-nearness, other) for other, nearness in others.items() if nearness >= LEAST_NEAR)
+        found[one] = tuple(other for _, other in ranked if keys[other] != keys[one])[:MOST_RELATED]
+    return found
+
+
+def _replaced(places: Mapping[str, int], derived: Derived) -> Iterator[tuple[int, int, float]]:
+    """Which query was replaced by which, as a share of all times that it was replaced."""
+    import polars as pl
+
+    table = derived.reformulations
+    whole = dict(table.group_by("query").agg(pl.col("count").sum()).iter_rows())
+    for query, to_query, count in table.select("query", "to_query", "count").iter_rows():
+        one, other = places.get(query), places.get(to_query)
+        if one is not None and other is not None:
+            yield one, other, count / whole[query]
+            yield other, one, _BACKWARDS * count / whole[query]
+
+
+def _chosen_alike(places: Mapping[str, int], derived: Derived) -> Iterator[tuple[int, int, float]]:
+    """The cosines of queries over the products that were chosen after them."""
+    import polars as pl
+    from scipy.sparse import csr_array
+
+    from rerank.sessions.options import ActWeights
+
+    acts = ActWeights()
+    weight = pl.col("clicks") + acts.cart * pl.col("carts") + acts.purchase * pl.col("purchases")
+    chosen = derived.labels.filter(pl.col("query").is_in(list(places))).with_columns(_weight=weight)
+    chosen = chosen.filter(pl.col("_weight") > 0)
+    products = {product: at for at, product in enumerate(chosen["product_id"].unique().sort().to_list())}
+    rows = np.array([places[query] for query in chosen["query"].to_list()], np.int64)
+    columns = np.array([products[product] for product in chosen["product_id"].to_list()], np.int64)
+    values = np.log1p(chosen["_weight"].to_numpy().astype(np.float64))
+    shape = (len(places), max(len(products), 1))
+    norms = np.sqrt(np.bincount(rows, values**2, len(places)))
+    vectors = csr_array((values / norms[rows], (rows, columns)), shape=shape)
+    there = csr_array((np.ones(len(rows)), (rows, columns)), shape=shape)
+    for start in range(0, len(places), _AT_ONCE):
+        cosines = (vectors[start : start + _AT_ONCE] @ vectors.T).tocoo()
+        common = (there[start : start + _AT_ONCE] @ there.T).tocsr()
+        for one, other, cosine in zip(cosines.row.tolist(), cosines.col.tolist(), cosines.data.tolist(), strict=True):
+            if start + one != other:
+                shared = float(common[one, other])
+                yield start + one, other, cosine * shared / (shared + _SHRINKAGE)

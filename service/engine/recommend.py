@@ -1,0 +1,375 @@
+"""What to show next to a shopper: by the shopper tower where one serves; else products near to those that were chosen
+last, each of these counting for itself.
+
+The mean of what somebody looked at lies near to none of it where that was a drill and a lamp, so a product is scored by
+the one act that it is nearest to (several interests of one user, as in Pal et al. 2020, PinnerSage, section 4).
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rerank.ranker.features import ACT_KINDS, MOST_ACTS
+from rerank.user_tower.histories import ONE_CHOICE, Histories, Ints
+from retrieval.errors import ShopperTowerError
+from retrieval.filters.conditions import Condition
+from retrieval.filters.schema import CATEGORY_SEPARATOR
+from retrieval.index.keyword import Rows, Selection
+from retrieval.index.vectors import Neighbours, Vectors
+from retrieval.records import EventKind, Hit, Page, PastAct, StageScore
+from service.curation.rule_matching import NOTHING, CompiledRules
+from service.engine.hot_reload import NO_COVIEWS, CoViews, Popularity, ServedPopularity
+from service.engine.models import OpenedTower
+from service.engine.reranking import by_time
+from service.engine.search import condition_of, nearest_to, row_of
+from service.engine.snapshot import Snapshot
+
+NEWEST = 8
+"""Products, the last ones that somebody did something with."""
+FADING = 0.9
+"""How much less each older one counts."""
+WORTH: Mapping[EventKind, float] = {EventKind.CART: 1.1, EventKind.PURCHASE: 0.7}
+"""Of kinds of acts, others being 1: more for what is wanted, less for what is had."""
+
+TOWER = "shopper tower"
+"""What a page names among what is missing where the tower that serves could not answer."""
+
+
+def recommended(
+    snapshot: Snapshot,
+    acts: Sequence[PastAct],
+    size: int,
+    filters: str,
+    lost: tuple[str, ...] = (),
+    rules: CompiledRules | None = None,
+    tower: OpenedTower | None = None,
+    *,
+    include_seen: bool = False,
+) -> Page:
+    """The best `size` products for who did this, the acts by their times, those without one last, as they stand:
+    nothing that `rules` keep out, nor, unless `include_seen` is True, of what they did it with. A history of products
+    that are not there gives no hits."""
+    now = time.time()
+    acts = [act for _, act in by_time(acts, now)]
+    asked = condition_of(snapshot, filters)
+    effect = rules.effect(("",), asked, now) if rules else NOTHING
+    where = effect.condition(asked)
+    past = {row for act in acts if (row := snapshot.products.row_of(act.product_id)) is not None}
+    hidden = frozenset() if include_seen else frozenset(past)
+    is_lost, degraded = bool(lost), lost
+    found: list[tuple[int, float]] | None = None
+    if tower is not None:
+        try:
+            shopper = ShopperVectors(snapshot, tower, acts, now)
+            found = shopper.best(size, hidden, where, is_lost=is_lost) if shopper.is_known else []
+        except ShopperTowerError:
+            degraded = (*lost, TOWER)
+    if found is None:
+        found = _near(snapshot, acts, size, hidden, where, is_lost=is_lost)
+    hits = tuple(
+        Hit(snapshot.products[row], score, {"dense": StageScore(rank, score)})
+        for rank, (row, score) in enumerate(found, 1)
+    )
+    version = snapshot.manifest.version
+    return Page(hits, len(hits), 1, size, degraded=degraded, version=version, rules=effect.kept_out_by)
+
+
+def _near(
+    snapshot: Snapshot,
+    acts: Sequence[PastAct],
+    size: int,
+    hidden: Collection[int],
+    where: Condition | None,
+    *,
+    is_lost: bool,
+) -> list[tuple[int, float]]:
+    """Rows with their scores, the best first."""
+    best: dict[int, float] = {}
+    for row, weight in _newest(snapshot, acts).items():
+        found = nearest_to(snapshot, snapshot.vectors.vector(row), size + len(hidden), where, is_lost=is_lost)
+        for other, cosine in zip(found.rows.tolist(), found.scores.tolist(), strict=True):
+            if other not in hidden:
+                best[other] = max(best.get(other, -1.0), weight * cosine)
+    return sorted(best.items(), key=lambda each: (-each[1], each[0]))[:size]
+
+
+def _newest(snapshot: Snapshot, acts: Sequence[PastAct]) -> dict[int, float]:
+    """The rows of the last products, newest first, each with what its latest act is worth."""
+    worth: dict[int, float] = {}
+    for act in reversed(acts):
+        row = snapshot.products.row_of(act.product_id)
+        if row is None or row in worth or not snapshot.vectors.vector(row).any():
+            continue
+        worth[row] = WORTH.get(act.kind, 1.0) * FADING ** len(worth)
+        if len(worth) == NEWEST:
+            break
+    return worth
+
+
+# What to show next to a shopper, by a trained tower: products proposed by text and by what was learned of them.
+
+_LEAST_PROPOSED = 200
+"""Products that each of the two ways proposes; all of them are then scored by both."""
+_WIDER, _MOST_LOOKED_AT = 8, 10_000
+"""Where a condition lets few of the best through, so many times as many are looked at, up to about so many."""
+
+
+class ShopperVectors:
+    """A shopper as a tower sees them: the newest acts whose products the catalog has, in two vectors."""
+
+    def __init__(self, snapshot: Snapshot, tower: OpenedTower, acts: Sequence[PastAct], now: float) -> None:
+        """`now` is in seconds since 1970."""
+        self._snapshot, self._tower = snapshot, tower
+        rows, kinds, times, vectors = _known(snapshot, acts, now)
+        self.is_known = bool(len(rows))
+        if self.is_known:
+            places = [tower.place_of(snapshot.products.id_of(row)) for row in rows.tolist()]
+            self._beside = tower.beside(places)
+            history = Histories.of([rows.tolist()], [kinds.tolist()], [times.tolist()])
+            self._near, self._own = tower.encode(history, now, vectors, tower.own_of(places))
+
+    def best(
+        self, size: int, hidden: Collection[int], where: Condition | None, *, is_lost: bool
+    ) -> list[tuple[int, float]]:
+        """The rows of at most `size` products with their scores, the best first; none of `hidden`, only what a
+        condition lets through."""
+        count = max(_LEAST_PROPOSED, 2 * size) + len(hidden)
+        length = float(np.linalg.norm(self._near)) or 1.0
+        direction = self._near / np.float32(length)
+        near = nearest_to(self._snapshot, direction, count, where, is_lost=is_lost).rows
+        rows = np.union1d(near, self._learned(count, where))
+        rows = rows[~np.isin(rows, list(hidden))]
+        scores = self._scores(rows, length * self._snapshot.vectors.similarity(direction, rows))
+        order = np.lexsort((rows, -scores))[:size]
+        return list(zip(rows[order].tolist(), scores[order].tolist(), strict=True))
+
+    def _learned(self, count: int, where: Condition | None) -> Rows:
+        """The rows of the best `count` by what was learned of them alone; of more of them where a condition lets fewer
+        than `_LEAST_PROPOSED` of these through."""
+        table = self._tower.table
+        scores = table.own @ self._own + table.bias + self._beside
+        while True:
+            places = np.argpartition(-scores, count)[:count] if count < len(scores) else np.arange(len(scores))
+            found = self._shown(places, where)
+            if where is None or len(found) >= _LEAST_PROPOSED or count >= min(len(scores), _MOST_LOOKED_AT):
+                return found
+            count *= _WIDER
+
+    def _shown(self, places: NDArray[np.int64], where: Condition | None) -> Rows:
+        """The rows of products at these places that the catalog has, and a condition lets through."""
+        snapshot, ids = self._snapshot, self._tower.table.ids
+        found = (snapshot.products.row_of(ids[place]) for place in places.tolist())
+        rows = np.sort(np.array([row for row in found if row is not None], np.int64))
+        return rows if where is None else snapshot.keyword.select(Selection(rows=rows, where=where))
+
+    def _scores(self, rows: Rows, alike: NDArray[np.floating]) -> NDArray[np.float64]:
+        products, tower = self._snapshot.products, self._tower
+        places = [tower.place_of(products.id_of(row)) for row in rows.tolist()]
+        categories = [
+            CATEGORY_SEPARATOR.join(products[row].category) if place is None and tower.spec.category_bias else ""
+            for row, place in zip(rows.tolist(), places, strict=True)
+        ]
+        learned = tower.own_of(places) @ self._own + tower.biases_of(places, categories)
+        learned += tower.told_of(places, self._beside)
+        return np.asarray(alike, np.float64) + learned
+
+
+def _known(
+    snapshot: Snapshot, acts: Sequence[PastAct], now: float
+) -> tuple[Rows, NDArray[np.int64], NDArray[np.float64], NDArray[np.float32]]:
+    """Rows, kinds, times and vectors of the newest acts, oldest first. Several acts of one product in a row are one
+    choice, of the last kind, as in training (`ONE_CHOICE`); products without a vector, which came while the encoder was
+    lost, are passed over."""
+    kept: list[tuple[int, int, float]] = []
+    after = now
+    for time, act in reversed(by_time(acts, now)):
+        row = snapshot.products.row_of(act.product_id)
+        if row is None:
+            continue
+        is_same = bool(kept) and kept[-1][0] == row and after - time <= ONE_CHOICE
+        after = time
+        if is_same:
+            continue
+        kept.append((row, ACT_KINDS.index(act.kind), time))
+        if len(kept) == MOST_ACTS:
+            break
+    kept.reverse()
+    rows = np.array([row for row, _, _ in kept], np.int64)
+    vectors = snapshot.vectors.gather(rows)
+    has_vector = vectors.any(axis=1)
+    kinds = np.array([kind for _, kind, _ in kept], np.int64)
+    moments = np.array([moment for _, _, moment in kept], np.float64)
+    return rows[has_vector], kinds[has_vector], moments[has_vector], vectors[has_vector]
+
+
+# What to show a shopper of whom nothing is known that counts: what most choose of late, of their categories first.
+
+_BLOCK, _MOST_TRIED = 1_000, 5_000
+"""Products, the most popular ones, that are looked through for those that fit; so many at a time, up to so many."""
+
+
+class PopularProducts:
+    """The products of an index directory that are chosen most, as the tables of events have it. Thread-safe."""
+
+    def __init__(self, popularity: ServedPopularity) -> None:
+        self._served = popularity
+        self._ordered: tuple[Popularity, tuple[str, ...]] = (self._served.now, ())
+
+    def page(
+        self,
+        snapshot: Snapshot,
+        acts: Sequence[PastAct],
+        size: int,
+        filters: str,
+        rules: CompiledRules | None = None,
+        *,
+        include_seen: bool = False,
+    ) -> Page:
+        """At most `size` products that a filter lets through and `rules` do not keep out: those of the categories of
+        what the shopper did something with, then all others. No hits where nothing is known to be popular."""
+        self._served.look()
+        asked = condition_of(snapshot, filters)
+        effect = rules.effect(("",), asked, time.time()) if rules else NOTHING
+        where = effect.condition(asked)
+        past = {row for act in acts if (row := snapshot.products.row_of(act.product_id)) is not None}
+        chosen = self._chosen(snapshot, past, size, where, frozenset() if include_seen else past)
+        shares = self._served.now.of_rows(chosen, snapshot.products.id_of)
+        pairs = zip(chosen.tolist(), shares.tolist(), strict=True)
+        hits = tuple(Hit(snapshot.products[row], share, {}) for row, share in pairs)
+        return Page(hits, len(hits), 1, size, version=snapshot.manifest.version, rules=effect.kept_out_by)
+
+    def _chosen(
+        self, snapshot: Snapshot, past: Collection[int], size: int, where: Condition | None, hidden: Collection[int]
+    ) -> Ints:
+        """At most `size` rows, those of the categories of the past before others; it is gone on until enough fit."""
+        categories = {category for row in past if (category := snapshot.products[row].category)}
+        there: list[int] = []
+        others: list[int] = []
+        ids = self._ids()
+        for start in range(0, len(ids), _BLOCK):
+            found = (snapshot.products.row_of(name) for name in ids[start : start + _BLOCK])
+            rows = np.array([row for row in found if row is not None and row not in hidden], np.int64)
+            if where is not None and len(rows):
+                rows = rows[np.isin(rows, snapshot.keyword.select(Selection(rows=np.sort(rows), where=where)))]
+            for row in rows.tolist():
+                (there if categories and snapshot.products[row].category in categories else others).append(row)
+            if len(there if categories else others) >= size:
+                break
+        return np.array((there + others)[:size], np.int64)
+
+    def _ids(self) -> tuple[str, ...]:
+        """The most popular ones, in their order; made once for each file."""
+        now, (known, ids) = self._served.now, self._ordered
+        if now is not known:
+            ordered = sorted(now.shares.items(), key=lambda each: (-each[1], each[0]))[:_MOST_TRIED]
+            ids = tuple(name for name, _ in ordered)
+            self._ordered = now, ids
+        return ids
+
+
+# The products that are like one: near to it by their texts, or looked at by the same shoppers.
+#
+# Candidates are the nearest by text and the product's co-views, each scored by both: the cosine in deviations above
+# that of unrelated products, as merging has it (`retrieval.index.fusion`), plus a weighted strength of the co-view. A
+# convex combination with fixed normalisation (Bruch, Gai & Ingber 2023, An Analysis of Fusion Functions for Hybrid
+# Retrieval, section 3): a product's score depends on nothing else that was found, so a filter never changes the order
+# of what it leaves.
+
+WEIGHT = 20.0
+"""Deviations of the cosine that a co-view of strength 1 is worth: chosen by `shelfwise bench similar`."""
+COVIEWS = "coviews"
+"""What a hit names the strength of its co-view by, beside "dense", the cosine."""
+
+
+@dataclass(frozen=True, slots=True)
+class Mixture:
+    """What is mixed with the nearness of texts."""
+
+    coviews: CoViews
+    weight: float = WEIGHT
+
+
+TEXTS_ALONE = Mixture(NO_COVIEWS)
+
+
+def similar_products(
+    snapshot: Snapshot,
+    product_id: str,
+    size: int,
+    filters: str,
+    lost: tuple[str, ...] = (),
+    rules: CompiledRules | None = None,
+    mixture: Mixture = TEXTS_ALONE,
+) -> Page:
+    """The products most like one, itself and what `rules` keep out left out; raises UnknownProductError where there is
+    no such product.
+
+    A score is on the scale of the cosine, which it is for products without co-views.
+    """
+    row = row_of(snapshot, product_id)
+    asked = condition_of(snapshot, filters)
+    effect = rules.effect(("",), asked, time.time()) if rules else NOTHING
+    where = effect.condition(asked)
+    vector = snapshot.vectors.vector(row)
+    if not vector.any():
+        # It came as a live change while the encoder was lost.
+        return Page((), 0, 1, size, degraded=(*lost, "dense"), version=snapshot.manifest.version)
+    nearest = nearest_to(snapshot, vector, size + 1, where, is_lost=bool(lost))
+    apart = nearest.rows != row
+    near = Neighbours(nearest.rows[apart], nearest.scores[apart])
+    viewed = _viewed(snapshot, product_id, row, where, mixture.coviews)
+    found = _mixed(snapshot, vector, near, viewed, mixture.weight) if viewed else _by_text(near)
+    hits = tuple(Hit(snapshot.products[other], score, stages) for other, score, stages in found[:size])
+    return Page(hits, len(hits), 1, size, degraded=lost, version=snapshot.manifest.version, rules=effect.kept_out_by)
+
+
+_Scored = tuple[int, float, Mapping[str, StageScore]]
+"""A row, its score, and what that is made of."""
+
+
+def _viewed(
+    snapshot: Snapshot, product_id: str, row: int, where: Condition | None, coviews: CoViews
+) -> dict[int, StageScore]:
+    """The co-views of a product that are there and that a condition lets through, by row, the strongest first."""
+    known = ((snapshot.products.row_of(name), strength) for name, strength in coviews.of(product_id))
+    strengths = {other: strength for other, strength in known if other is not None and other != row}
+    if where is not None and strengths:
+        passed = snapshot.keyword.select(Selection(rows=np.array(sorted(strengths), np.int64), where=where))
+        strengths = {other: strength for other, strength in strengths.items() if other in passed}
+    return {other: StageScore(rank, strength) for rank, (other, strength) in enumerate(strengths.items(), 1)}
+
+
+def _by_text(near: Neighbours) -> list[_Scored]:
+    pairs = enumerate(zip(near.rows.tolist(), near.scores.tolist(), strict=True), 1)
+    return [(row, cosine, {"dense": StageScore(rank, cosine)}) for rank, (row, cosine) in pairs]
+
+
+def _mixed(
+    snapshot: Snapshot, vector: Vectors, near: Neighbours, viewed: Mapping[int, StageScore], weight: float
+) -> list[_Scored]:
+    """The nearest by text and the co-views in one order, ties by row. What is in neither cannot come before the nearest
+    by text."""
+    further = np.setdiff1d(np.fromiter(viewed, np.int64, len(viewed)), near.rows)
+    texts = {row: stages["dense"] for row, _, stages in _by_text(near)} | _further(snapshot, vector, further)
+    # Deviations above the background, put back on the scale of the cosine: the order is the same.
+    worth = weight * snapshot.manifest.background.deviation
+    scored = (_scored(row, text, viewed.get(row), worth) for row, text in texts.items())
+    return sorted(scored, key=lambda each: (-each[1], each[0]))
+
+
+def _scored(row: int, text: StageScore, coview: StageScore | None, worth: float) -> _Scored:
+    """A candidate by both; `worth` is what a co-view of strength 1 adds to the cosine."""
+    if coview is None:
+        return row, text.score, {"dense": text}
+    return row, text.score + worth * coview.score, {"dense": text, COVIEWS: coview}
+
+
+def _further(snapshot: Snapshot, vector: Vectors, rows: Rows) -> dict[int, StageScore]:
+    """The cosines of rows that are not among the nearest."""
+    cosines = snapshot.vectors.similarity(vector, rows).tolist() if len(rows) else []
+    return {row: StageScore(None, cosine) for row, cosine in zip(rows.tolist(), cosines, strict=True)}

@@ -1,0 +1,350 @@
+"""The last stage: the ranker puts the head of the merged order into its own."""
+
+from __future__ import annotations
+
+import queue
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from concurrent.futures import Future
+from concurrent.futures import TimeoutError as LateError
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from itertools import islice
+from operator import itemgetter
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rerank.ranker.features import ACT_KINDS, MOST_ACTS, Candidates, FirstStage, History, Signals, feature_matrix
+from retrieval.encoders.base import Tokens, no_tokens
+from retrieval.errors import QueryError, RankerError, RankerLateError
+from retrieval.index.fusion import DEFAULT, METHODS
+from retrieval.index.keyword import Rows
+from retrieval.index.token_states import ProductTokens
+from retrieval.index.vectors import Vectors
+from retrieval.records import EventKind, Explanation, PastAct
+from service.engine.candidates import Ranking, Scored, put_in_order
+from service.engine.hot_reload import UNKNOWN, Popularity
+from service.engine.snapshot import Snapshot
+
+if TYPE_CHECKING:
+    from rerank.ranker.onnx import OnnxRanker
+
+
+# The ranker at work: candidates of concurrent requests are scored together, each by its deadline or not at all.
+
+MOST_TOGETHER = 8
+"""Requests that one run of the network scores: more would make the first of them wait for no gain."""
+THREADS = 2
+
+
+@dataclass(slots=True)
+class _Asked:
+    candidates: Candidates
+    until: float
+    """When nobody waits for it any more, by the monotonic clock."""
+    answer: Future[NDArray[np.float64]] = field(default_factory=Future)
+
+
+class Reranker:
+    """Scores candidates with one ranker, in threads of its own. Thread-safe.
+
+    While its threads are busy requests pile up, and the next run takes up to eight of them: so batches grow with the
+    load, and a lone request never waits for company.
+    """
+
+    def __init__(self, ranker: OnnxRanker, *, threads: int = THREADS) -> None:
+        self.ranker = ranker
+        self._is_closed = False
+        self._closing = threading.Lock()
+        """So that nothing is asked behind the end of the queue, where nobody would answer it."""
+        self._queue: queue.SimpleQueue[_Asked | None] = queue.SimpleQueue()
+        self._threads = [
+            threading.Thread(target=self._work, name="shelfwise-rerank", daemon=True) for _ in range(threads)
+        ]
+        for thread in self._threads:
+            thread.start()
+
+    def score(self, candidates: Candidates, deadline: float) -> NDArray[np.float64]:
+        """The scores (c,) of a query's candidates.
+
+        Raises RankerLateError where they are not there after `deadline` seconds, RankerError where the network fails.
+        """
+        asked = _Asked(candidates, time.monotonic() + deadline)
+        if not self._is_queued(asked):
+            # A search that began before another ranker took over.
+            self._answer([asked])
+        try:
+            return asked.answer.result(deadline)
+        except LateError:
+            asked.answer.cancel()
+            late = f"{self.ranker.name} gave no scores within {deadline * 1_000:.0f} ms"
+            raise RankerLateError(f"{late}; results keep the merged order") from None
+
+    def _is_queued(self, asked: _Asked) -> bool:
+        with self._closing:
+            if not self._is_closed:
+                self._queue.put(asked)
+            return not self._is_closed
+
+    def close(self) -> None:
+        """Ends the threads, once what was asked is answered; later calls compute in their own."""
+        with self._closing:
+            self._is_closed = True
+            for _ in self._threads:
+                self._queue.put(None)
+        for thread in self._threads:
+            thread.join()
+
+    def _work(self) -> None:
+        while (first := self._queue.get()) is not None:
+            batch = [first, *self._waiting()]
+            self._answer([asked for asked in batch if asked.until > time.monotonic()])
+
+    def _waiting(self) -> list[_Asked]:
+        found: list[_Asked] = []
+        while len(found) < MOST_TOGETHER - 1:
+            try:
+                asked = self._queue.get_nowait()
+            except queue.Empty:
+                break
+            if asked is None:
+                # The other thread's, or ours to see again once this batch is done.
+                self._queue.put(None)
+                break
+            found.append(asked)
+        return found
+
+    def _answer(self, batch: list[_Asked]) -> None:
+        waited_for = [asked for asked in batch if asked.answer.set_running_or_notify_cancel()]
+        if not waited_for:
+            return
+        try:
+            scores = self.ranker.score([asked.candidates for asked in waited_for])
+        except Exception as error:  # whoever waits is told, whatever it was
+            failure = error if isinstance(error, RankerError) else RankerError(f"{self.ranker.name} failed: {error!r}")
+            for asked in waited_for:
+                asked.answer.set_exception(failure)
+            return
+        for asked, found in zip(waited_for, scores, strict=True):
+            asked.answer.set_result(found)
+
+
+DEPTH = 100
+"""How many of the merged order are scored; those behind them keep their places."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reranking:
+    """A ranker for the searches of one snapshot."""
+
+    snapshot: Snapshot
+    reranker: Reranker
+    deadline: float
+    """Seconds."""
+    past: tuple[PastAct, ...] = ()
+    """What the shopper who searches did before."""
+    popularity: Popularity = UNKNOWN
+    floor: float = 0.0
+    """The probability that the best candidate has to fit by."""
+
+    @property
+    def reads_tokens(self) -> bool:
+        """Whether the query's tokens are needed, which its encoder then gives with its vector."""
+        return self.snapshot.states is not None and self.reranker.ranker.reads_states
+
+    @property
+    def name(self) -> str:
+        """Of the ranker."""
+        return self.reranker.ranker.name
+
+    @property
+    def reads_history(self) -> bool:
+        """Whether what the shopper did before counts."""
+        return self.reranker.ranker.reads_history
+
+    def rerank(self, ranking: Ranking, tokens: Tokens | None) -> None:
+        """Puts the ranking's head in the ranker's order, exact identifiers staying first.
+
+        Raises RankerError where it cannot, or is late; the ranking is then as it was.
+        """
+        count = min(DEPTH, len(ranking.rows))
+        if count:
+            candidates = self._candidates(ranking, count, tokens)
+            scored = Scored(ranking.rows[:count], candidates)
+            scores = self.reranker.score(candidates, self.deadline)
+            put_in_order(ranking, scores)
+            ranking.scored = scored
+            ranking.fit = float(self.reranker.ranker.fit(scores).max())
+            # An exact identifier is what was asked for, whatever a ranker says.
+            ranking.nothing_fits = ranking.fit < self.floor and not ranking.identified
+
+    def explain(self, ranking: Ranking, text: str, rows: Rows) -> Mapping[int, Explanation]:
+        """See `service.engine.candidates.LastStage`; the network runs in the calling thread, after the answer's order
+        is found."""
+        if ranking.scored is None:
+            return {}
+        # A graph's runtime, which an engine without a ranker does without.
+        from service.engine.explain import explanations
+
+        return explanations(self.snapshot, self.reranker.ranker, ranking.scored, text, rows)
+
+    def _candidates(self, ranking: Ranking, count: int, tokens: Tokens | None) -> Candidates:
+        rows = ranking.rows[:count]
+        query, idf, products = self._tokens(rows, tokens)
+        now = time.time()
+        features = candidate_features(self.snapshot, ranking, count, products.has_any, now, self.popularity)
+        vectors, history = self._history(rows, now)
+        return Candidates(query, idf, products, features, vectors, history)
+
+    def _history(self, rows: Rows, now: float) -> tuple[Vectors, History]:
+        """The candidates' vectors and the shopper's history; nothing is looked up that the ranker would not read."""
+        vectors = self.snapshot.vectors
+        if self.past and self.reads_history:
+            history = read_history(self.snapshot, self.past, now)
+            if len(history.kinds):
+                return vectors.gather(rows), history
+        return np.empty((len(rows), 0), np.float32), History.none(vectors.dimension)
+
+    def _tokens(self, rows: Rows, tokens: Tokens | None) -> tuple[Tokens, NDArray[np.float32], ProductTokens]:
+        states = self.snapshot.states
+        if states is None or tokens is None:
+            dimension = self.reranker.ranker.spec.state_dimension
+            nothing = ProductTokens.none(len(rows), dimension)
+            return no_tokens(dimension), np.empty(0, np.float32), nothing
+        query = states.cut(tokens)
+        return query, states.idf[query.ids], states.gather(rows)
+
+
+# The features of a query's candidates, from what the first stage found and what the store knows of its products.
+
+_SECONDS_A_DAY = 86_400.0
+
+
+def candidate_features(
+    snapshot: Snapshot,
+    ranking: Ranking,
+    count: int,
+    has_states: NDArray[np.bool_],
+    now: float,
+    popularity: Popularity,
+) -> NDArray[np.float32]:
+    """The features (c, F) of the first `count` candidates of a merged ranking; `has_states` (c,) tells whose tokens are
+    at hand, `now` is in seconds since 1970."""
+    found = ranking.evidence
+    first = FirstStage(
+        # Whatever merging was asked for: a ranker reads what it was trained on.
+        merged=METHODS[DEFAULT](found)[:count],
+        bm25=found.bm25[:count],
+        cosine=found.cosine[:count],
+        similarity=found.similarity[:count],
+        words=found.words,
+        best_bm25=ranking.best_bm25,
+    )
+    rows = ranking.rows[:count]
+    chosen = popularity.of_rows(rows, snapshot.products.id_of)
+    signals = Signals(snapshot.signals.at(rows), chosen, has_states, now / _SECONDS_A_DAY)
+    return feature_matrix(first, signals, _usual_price(snapshot, ranking))
+
+
+def _usual_price(snapshot: Snapshot, ranking: Ranking) -> float:
+    """The median price of what the query is about; NaN where no price is known."""
+    prices = snapshot.signals.at(ranking.about).price
+    known = prices[prices > 0]
+    return float(np.median(known)) if len(known) else np.nan
+
+
+# A shopper's history in a search: checked as a caller gives it, and made into what a ranker reads.
+
+MOST_GIVEN = 1_000
+"""Acts of a history; longer ones are refused rather than cut."""
+UNREAD = "the history counts for nothing: no ranker serves that reads one"
+"""What to say to who gave one where `SearchEngine.reads_history` is false."""
+_KINDS = ", ".join(ACT_KINDS[:-1]) + f" or {ACT_KINDS[-1]}"
+_LONGEST = timedelta(days=36_500)
+_AHEAD = timedelta(days=1)
+"""By how much a shop's clock may be ahead of ours."""
+_DAY = 86_400.0
+
+
+def checked_history(history: Sequence[PastAct], now: datetime) -> tuple[PastAct, ...]:
+    """The acts as a query holds them; raises QueryError, which names the act, for what is no history."""
+    if isinstance(history, str) or not isinstance(history, Sequence):
+        raise QueryError(f"history is {type(history).__name__}, it must be a list such as [PastAct('B0042')]")
+    if len(history) > MOST_GIVEN:
+        raise QueryError(f"the history has {len(history):,} acts, at most {MOST_GIVEN:,} are taken; give the newest")
+    for number, act in enumerate(history, 1):
+        if problem := _problem(act, now):
+            raise QueryError(f"act {number} of the history {problem}")
+    return tuple(history)
+
+
+def _problem(act: PastAct, now: datetime) -> str:
+    """What is wrong with an act, or nothing; a caller without a type checker is told as clearly as one with it."""
+    if not isinstance(act, PastAct):
+        return f"is {type(act).__name__}, it must be PastAct"
+    if not isinstance(act.product_id, str) or not act.product_id:
+        return f"is of the product {act.product_id!r}, a product's id must be a text that is not empty"
+    if not isinstance(act.kind, str) or act.kind not in ACT_KINDS:
+        return f"is of the kind {act.kind!r}, it can be {_KINDS}"
+    return "" if act.at is None else _time_problem(act.at, now)
+
+
+def _time_problem(at: datetime, now: datetime) -> str:
+    if not isinstance(at, datetime):
+        return f"has the time {at!r}, it must be a datetime"
+    if at.utcoffset() is None:
+        return f"is at {at.isoformat()}, a time needs a zone, such as +00:00"
+    if not -_AHEAD <= now - at <= _LONGEST:
+        return f"is at {at.isoformat()}, it can be a hundred years ago and a day ahead of now at most"
+    return ""
+
+
+def parsed_history(text: str) -> tuple[PastAct, ...]:
+    """The acts in a text such as "B0042,B0007:cart", oldest first: ids of products, with a kind where it is no click.
+
+    Raises QueryError, which says what it should be, for anything else.
+    """
+    return tuple(_parsed(part.strip(), text) for part in text.split(",")) if text.strip() else ()
+
+
+def _parsed(part: str, text: str) -> PastAct:
+    product_id, colon, kind = part.rpartition(":")
+    if not colon:
+        product_id, kind = part, EventKind.CLICK
+    if not product_id:
+        raise QueryError(f"history is {text!r}, which has an act without a product; it is like B0042,B0007:cart")
+    if kind not in ACT_KINDS:
+        raise QueryError(f"history has {part!r}; behind an id's last colon stands {_KINDS}, as in B0007:cart")
+    return PastAct(product_id, EventKind(kind))
+
+
+def by_time(acts: Sequence[PastAct], now: float) -> list[tuple[float, PastAct]]:
+    """Acts with their times in seconds since 1970, oldest first; those without one are of `now`, and acts of the same
+    time stand in the order in which they were given."""
+    timed = [(now if act.at is None else act.at.timestamp(), act) for act in acts]
+    return sorted(timed, key=itemgetter(0))
+
+
+def unknown_products(snapshot: Snapshot, acts: Sequence[PastAct]) -> tuple[str, ...]:
+    """A warning that names the products of acts that are none of the catalog's and count for nothing, if there are."""
+    gone = dict.fromkeys(act.product_id for act in acts if snapshot.products.row_of(act.product_id) is None)
+    named = ", ".join(islice(gone, 5)) + (f" and {len(gone) - 5:,} more" if len(gone) > 5 else "")
+    return (f"no product has the id {named}: what was done with it counts for nothing",) if gone else ()
+
+
+def read_history(snapshot: Snapshot, acts: Sequence[PastAct], now: float) -> History:
+    """The newest acts whose products the catalog has, as a ranker reads them; `now` is in seconds since 1970.
+
+    A product without a vector, which came as a live change while the encoder was lost, is passed over, too.
+    """
+    newest_first = reversed(by_time(acts, now))
+    placed = ((snapshot.products.row_of(act.product_id), time, act.kind) for time, act in newest_first)
+    known = list(islice(((row, time, kind) for row, time, kind in placed if row is not None), MOST_ACTS))[::-1]
+    vectors = snapshot.vectors.gather(np.array([row for row, _, _ in known], np.int64))
+    kinds = np.array([ACT_KINDS.index(kind) for _, _, kind in known], np.int64)
+    gaps = np.array([max(0.0, now - time) / _DAY for _, time, _ in known], np.float32)
+    has_vector = vectors.any(axis=1)
+    return History(vectors[has_vector], kinds[has_vector], gaps[has_vector])

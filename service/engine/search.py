@@ -1,0 +1,236 @@
+"""One search of one snapshot: the request checked, ranked, counted, and made into a page."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from concurrent.futures import Executor
+from dataclasses import replace
+
+import numpy as np
+
+from retrieval.errors import QueryError, RankerError, UnknownProductError
+from retrieval.filters.conditions import Condition
+from retrieval.filters.parser import parse_filter
+from retrieval.index.fusion import METHODS
+from retrieval.index.keyword import Rows, Selection, Sort
+from retrieval.index.vectors import Neighbours, Vectors
+from retrieval.records import Candidate, Facet, Hit, Page, Query
+from service.curation.rule_matching import NOTHING, Arranged, Arranging, CompiledRules
+from service.engine.candidates import FILTERED_DEPTH, STAGES, Encodings, LastStage, Ranking, Request, Stages
+from service.engine.snapshot import Snapshot
+
+MOST_TEXT = 10_000
+"""Characters of a query; longer ones are refused rather than cut."""
+MOST_SIZE = 1_000
+DEEPEST = 100_000
+"""The last place that a page may reach."""
+MOST_FACETS = 50
+FACET_VALUES = 100
+MOST_FACET_VALUES = 10_000
+EXPLANATION = "explanation"
+"""What a page names among what is missing where a ranker could not say how it scored."""
+
+
+class Search:
+    """One search of one snapshot."""
+
+    def __init__(
+        self,
+        snapshot: Snapshot,
+        executor: Executor,
+        query: Query,
+        merge: str,
+        lost: tuple[str, ...] = (),
+        last: LastStage | None = None,
+        rules: CompiledRules | None = None,
+        typed: str = "",
+        *,
+        encodings: Encodings | None = None,
+    ) -> None:
+        """`lost` are the stages that cannot take part; `last` reorders what merging gave, `rules` all of it: by what
+        was `typed`, too, where something else is searched for."""
+        self._snapshot = snapshot
+        self._query = query
+        self._facets = {name: snapshot.catalog.known(name, "count").name for name in query.facets}
+        self._counted = tuple(sorted(set(self._facets.values())))
+        self._sort = self._sorted_by(query.sort) if query.sort else None
+        where = condition_of(snapshot, query.filters)
+        self._effect = rules.effect((query.text, typed or query.text), where, time.time()) if rules else NOTHING
+        self._arranging = Arranging(self._effect, snapshot.products, snapshot.keyword)
+        where, pinned = self._effect.condition(where), self._arranging.pinned
+        groups = snapshot.analyzer.groups(query.text)
+        self._request = Request(
+            query.text,
+            groups,
+            where,
+            query.stage,
+            METHODS[merge],
+            self._counted,
+            query.facet_values,
+            self._sort,
+            lost,
+            pinned,
+        )
+        self._last = last
+        self._stages = Stages(snapshot, executor, last, encodings)
+
+    def page(self) -> Page:
+        """The answer."""
+        if not self._query.text.strip():
+            return self._browsed()
+        if not self._request.groups:
+            return self._answer((), 0, self._empty())
+        ranking = self._stages.rank(self._request)
+        arranged = self._arranged(ranking)
+        hits = self._explained(self._hits(arranged, ranking), arranged.rows, ranking)
+        return self._answer(hits, ranking.total, ranking.facets or self._empty(), ranking)
+
+    def _arranged(self, ranking: Ranking) -> Arranged:
+        """The rows up to the end of the page, in the order that was asked for, or else as rules have it."""
+        if ranking.ordered:
+            return Arranged(ranking.ordered.rows)
+        return self._arranging.ranked(
+            ranking,
+            lambda end: self._stages.further(self._request, ranking, end),
+            self._query.page * self._query.size,
+        )
+
+    def _browsed(self) -> Page:
+        """Everything that the filter lets through: the best known products first, unless asked otherwise."""
+        by = self._sort or self._sorted_by("-rating_count")
+        everything = Selection(where=self._request.where, everything=True)
+        room = 0 if self._sort else len(self._request.pinned)
+        ordered = self._snapshot.keyword.sort(everything, replace(by, limit=by.limit + room))
+        arranged = Arranged(ordered.rows)
+        # Who asked for an order gets it; without its words an index has nothing to browse.
+        if not self._sort and ordered.total:
+            arranged = self._arranging.browsed(everything, ordered.rows, by.limit)
+        hits = tuple(
+            Hit(self._snapshot.products[row], 0.0, {}, rule=arranged.rules.get(row, ""))
+            for row in self._cut(arranged.rows)
+        )
+        facets = (
+            self._snapshot.keyword.facets(everything, self._counted, self._query.facet_values) if self._counted else {}
+        )
+        return self._answer(hits, ordered.total, facets)
+
+    def _sorted_by(self, name: str) -> Sort:
+        field = self._snapshot.catalog.sortable(name.removeprefix("-")).name
+        return Sort(field, name.startswith("-"), self._query.page * self._query.size)
+
+    def _empty(self) -> dict[str, Facet]:
+        """Facets that count nothing."""
+        return {name: Facet(name, ()) for name in self._counted}
+
+    def _cut(self, rows: Rows) -> list[int]:
+        start = (self._query.page - 1) * self._query.size
+        return [int(row) for row in rows[start : start + self._query.size]]
+
+    def _hits(self, arranged: Arranged, ranking: Ranking) -> tuple[Hit, ...]:
+        return tuple(self._hit(ranking.candidate(row), arranged, ranking) for row in self._cut(arranged.rows))
+
+    def _hit(self, candidate: Candidate, arranged: Arranged, ranking: Ranking) -> Hit:
+        row = candidate.row
+        identifier = self._query.text.strip() if row in ranking.identified else ""
+        score, rule = arranged.scores.get(row, candidate.score), arranged.rules.get(row, "")
+        return Hit(self._snapshot.products[row], score, candidate.stages, identifier, rule=rule)
+
+    def _explained(self, hits: tuple[Hit, ...], rows: Rows, ranking: Ranking) -> tuple[Hit, ...]:
+        if not self._query.explain or self._last is None:
+            return hits
+        shown = self._cut(rows)
+        try:
+            told = self._last.explain(ranking, self._query.text, np.array(shown, np.int64))
+        except RankerError:
+            ranking.degraded = (*ranking.degraded, EXPLANATION)
+            return hits
+        return tuple(replace(hit, explanation=told.get(row)) for hit, row in zip(hits, shown, strict=True))
+
+    def _answer(
+        self, hits: tuple[Hit, ...], total: int, facets: Mapping[str, Facet], ranking: Ranking | None = None
+    ) -> Page:
+        return Page(
+            hits,
+            total,
+            self._query.page,
+            self._query.size,
+            {asked: facets[name] for asked, name in self._facets.items()},
+            ranking.degraded if ranking else self._request.lost,
+            ranking.relaxed if ranking else False,
+            ranking.timings if ranking else {},
+            self._snapshot.manifest.version,
+            ranking.fit if ranking else None,
+            ranking.nothing_fits if ranking else False,
+            rules=self._effect.rules,
+            redirect=self._effect.redirect,
+        )
+
+
+def nearest_to(
+    snapshot: Snapshot, vector: Vectors, limit: int, where: Condition | None, *, is_lost: bool
+) -> Neighbours:
+    """The vectors nearest to one that a condition lets through; `is_lost` where the cluster cannot tell which."""
+    if where is None:
+        return snapshot.vectors.search(vector, limit)
+    if not is_lost:
+        allowed = snapshot.keyword.select(Selection(where=where, everything=True))
+        return snapshot.vectors.search(vector, limit, allowed)
+    nearest = snapshot.vectors.search(vector, FILTERED_DEPTH)
+    kept = np.isin(nearest.rows, snapshot.keyword.select(Selection(rows=nearest.rows, where=where)))
+    return Neighbours(nearest.rows[kept][:limit], nearest.scores[kept][:limit])
+
+
+def check_query(query: Query, merge: str) -> None:
+    """Refuses what no page can be made for, naming the argument."""
+    _check_types(query)
+    if len(query.text) > MOST_TEXT:
+        raise QueryError(f"the query has {len(query.text)} characters, at most {MOST_TEXT} are searched for")
+    if not 0 <= query.size <= MOST_SIZE:
+        raise QueryError(f"size is {query.size}, it can be 0 to {MOST_SIZE}")
+    if query.page < 1:
+        raise QueryError(f"page is {query.page}, pages count from 1")
+    if query.page * query.size > DEEPEST:
+        raise QueryError(
+            f"page {query.page} of {query.size} reaches past place {DEEPEST}; narrow the search by a filter"
+        )
+    if query.stage not in STAGES:
+        raise QueryError(f"stage is {query.stage!r}, it can be {', '.join(STAGES)}")
+    if merge not in METHODS:
+        raise QueryError(f"merge is {merge!r}, it can be {', '.join(METHODS)}")
+    if not 1 <= query.facet_values <= MOST_FACET_VALUES:
+        raise QueryError(f"facet_values is {query.facet_values}, it can be 1 to {MOST_FACET_VALUES}")
+    if len(query.facets) > MOST_FACETS:
+        raise QueryError(f"{len(query.facets)} facets are asked for, at most {MOST_FACETS} are counted at once")
+
+
+def _check_types(query: Query) -> None:
+    """A caller without a type checker is told as clearly as one with it."""
+    for name in ("text", "filters", "sort", "stage"):
+        if not isinstance(getattr(query, name), str):
+            raise QueryError(f"{name} is {type(getattr(query, name)).__name__}, it must be str")
+    for name in ("size", "page", "facet_values"):
+        if type(getattr(query, name)) is not int:
+            raise QueryError(f"{name} is {type(getattr(query, name)).__name__}, it must be int")
+    if type(query.explain) is not bool:
+        raise QueryError(f"explain is {type(query.explain).__name__}, it must be bool")
+    if not all(isinstance(field, str) for field in query.facets):
+        raise QueryError("facets must be a list of field names")
+
+
+def condition_of(snapshot: Snapshot, filters: str) -> Condition | None:
+    """A filter expression as the backends take it; None for a blank one."""
+    tree = parse_filter(filters)
+    return None if tree is None else snapshot.catalog.condition(tree)
+
+
+def row_of(snapshot: Snapshot, product_id: str, filters: str = "") -> int:
+    """The row of a product; raises UnknownProductError where there is none of this id that the filter lets through."""
+    row = snapshot.products.row_of(product_id)
+    where = condition_of(snapshot, filters)
+    if row is not None and where is not None:
+        passed = snapshot.keyword.select(Selection(rows=np.array([row], np.int64), where=where))
+        row = row if len(passed) else None
+    if row is None:
+        raise UnknownProductError(f"there is no product with the id {product_id!r} in {snapshot.manifest.version}")
+    return row

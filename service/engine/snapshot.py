@@ -1,0 +1,418 @@
+"""One opened version: everything that answers a query, verified, immutable, shared by all requests until it is
+swapped."""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, replace
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, NoReturn
+
+import msgspec
+import numpy as np
+
+from retrieval.encoders.base import Encoder
+from retrieval.encoders.registry import load_encoder
+from retrieval.errors import (
+    ClusterUnavailableError,
+    EncoderMismatchError,
+    EncoderUnavailableError,
+    SettingError,
+    StoreDamagedError,
+    StoreForeignError,
+)
+from retrieval.filters.conditions import Condition, holds
+from retrieval.filters.schema import Columns, FieldCatalog, FieldInfo, columns
+from retrieval.index.keyword import (
+    NO_MATCHES,
+    NO_ROWS,
+    DocumentChange,
+    InParts,
+    KeywordIndex,
+    Matches,
+    Ordered,
+    Rows,
+    Selection,
+    Sort,
+    make_facet,
+)
+from retrieval.index.token_states import StoredStates, TokenStates
+from retrieval.index.vectors import VectorIndex, measure_background
+from retrieval.records import Facet
+from retrieval.store.manifest import (
+    FIELDS_FILE,
+    KEYWORD_FOLDER,
+    STATES_FOLDER,
+    SYNONYMS_FILE,
+    VECTORS_FOLDER,
+    Manifest,
+    read_fields,
+)
+from retrieval.store.products import ProductStore
+from retrieval.store.signals import ProductSignals, StoredSignals, load_array
+from retrieval.store.versions import Serving, Store
+from retrieval.text.analysis import Analyzer, TermGroup
+from retrieval.text.synonyms import Synonyms
+from service.engine.overlay import Products
+
+if TYPE_CHECKING:
+    from retrieval.elasticsearch.client import Cluster
+    from retrieval.elasticsearch.versions import ClusterVersions
+    from service.settings import Settings
+
+
+# An engine's way to its cluster: connected when a version first needs it, by settings that are read then.
+
+
+class Connection:
+    """The cluster of a store's versions. Without `settings` they are read from the file and the environment."""
+
+    def __init__(self, store: Store, settings: Settings | None = None) -> None:
+        self._store = store
+        self._settings = settings
+        self._lock = threading.Lock()
+        self._cluster: Cluster | None = None
+
+    def versions(self) -> ClusterVersions:
+        """The store's versions in the cluster; raises SettingError where no cluster is named."""
+        # A client that an index on this machine does without.
+        from retrieval.elasticsearch.client import Cluster
+        from retrieval.elasticsearch.versions import ClusterVersions
+        from service.settings import load_settings
+
+        with self._lock:
+            if self._cluster is None:
+                settings = self._settings or load_settings()
+                try:
+                    self._cluster = Cluster(settings.cluster)
+                except SettingError as error:
+                    raise SettingError(f"{self._store.root} is searched in Elasticsearch: {error}") from error
+            return ClusterVersions(self._cluster, self._store)
+
+    @property
+    def round_trips(self) -> int:
+        """How often searches have asked the cluster."""
+        return self._cluster.round_trips if self._cluster else 0
+
+    def close(self) -> None:
+        """Ends its connections."""
+        with self._lock:
+            if self._cluster is not None:
+                self._cluster.close()
+                self._cluster = None
+
+
+@contextmanager
+def cluster_versions(store: Store, *, must: bool = True) -> Iterator[ClusterVersions | None]:
+    """The versions of a store in its cluster; None where none of them is in one.
+
+    Raises SettingError where the cluster is not named, unless it need not be.
+    """
+    with closing(Connection(store)) as connection:
+        if not any(manifest.cluster for manifest in store.manifests()):
+            yield None
+            return
+        try:
+            versions = connection.versions()
+        except SettingError:
+            if must:
+                raise
+            yield None
+        else:
+            yield versions
+
+
+# What stands for a keyword index whose cluster does not answer: it finds no words, and judges the products that the
+# vectors find by their stored records.
+
+
+class LostKeyword(InParts):
+    """A keyword index of which only the products are left. A selection is the rows that it names."""
+
+    def __init__(self, products: Products, catalog: FieldCatalog) -> None:
+        self._products = products
+        self._catalog = catalog
+
+    @property
+    def places(self) -> int:
+        """No field can be added."""
+        return 0
+
+    @property
+    def size(self) -> int:
+        """The number of products."""
+        return len(self._products)
+
+    def changed(self, _changes: Sequence[DocumentChange], _catalog: FieldCatalog, /) -> NoReturn:
+        """Raises ClusterUnavailableError."""
+        raise self._error()
+
+    def check_changeable(self) -> NoReturn:
+        """Raises ClusterUnavailableError."""
+        raise self._error()
+
+    def search(self, _groups: tuple[TermGroup, ...], _limit: int, _where: Condition | None = None, /) -> Matches:
+        """Nothing."""
+        return NO_MATCHES
+
+    def score(self, rows: Rows, _groups: tuple[TermGroup, ...], where: Condition | None = None) -> Matches:
+        """Those of `rows` that `where` lets through, by row, without a score."""
+        found = self._through(np.sort(rows), where)
+        return Matches(found, np.zeros(len(found), dtype=np.float32), len(found))
+
+    def identified(self, _key: str, /) -> Rows:
+        """Nothing."""
+        return NO_ROWS
+
+    def select(self, selection: Selection) -> Rows:
+        """The rows that the selection names and its filter lets through, ascending."""
+        return self._through(np.sort(selection.rows), selection.where)
+
+    def count(self, selection: Selection) -> int:
+        """How many these are."""
+        return len(self.select(selection))
+
+    def facets(self, selection: Selection, fields: Sequence[str], size: int) -> dict[str, Facet]:
+        """For each field its `size` most frequent values among these, and the range of a numeric one."""
+        selected = [self._columns(row) for row in self.select(selection).tolist()]
+        return {name: _facet(self._catalog.fields[name], selected, size) for name in fields}
+
+    def sort(self, selection: Selection, by: Sort) -> Ordered:
+        """The first of these in an order by a numeric field."""
+        rows = self.select(selection)
+        values = np.array([min(self._columns(row).numbers.get(by.field, [np.nan])) for row in rows.tolist()])
+        order = np.lexsort((rows, -values if by.descending else values))
+        return Ordered(rows[order[: by.limit]], len(rows))
+
+    def _through(self, rows: Rows, where: Condition | None) -> Rows:
+        if where is None:
+            return rows
+        return np.array([row for row in rows.tolist() if holds(where, self._columns(row))], dtype=np.int64)
+
+    def _columns(self, row: int) -> Columns:
+        return columns(self._products[row], self._catalog.category_roots)
+
+    def _error(self) -> ClusterUnavailableError:
+        return ClusterUnavailableError("the cluster does not answer, so nothing can be changed now")
+
+
+def _facet(info: FieldInfo, selected: Sequence[Columns], size: int) -> Facet:
+    texts = Counter(text for each in selected for text in each.shown.get(info.name, ()))
+    numbers = Counter(number for each in selected for number in each.numbers.get(info.name, ()))
+    span = (min(numbers), max(numbers)) if numbers else (None, None)
+    return make_facet(info, texts.items(), numbers.items(), size, span)
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """A version, opened. `notices` says what was passed over to find a whole one."""
+
+    manifest: Manifest
+    products: Products
+    catalog: FieldCatalog
+    analyzer: Analyzer
+    keyword: KeywordIndex
+    vectors: VectorIndex
+    encoder: Encoder
+    states: TokenStates | None
+    """None in a version whose encoder gives no states of tokens."""
+    signals: ProductSignals
+    notices: tuple[str, ...] = ()
+    unanswered: str = ""
+    """Why its cluster could not be asked when it was opened, if it could not; a later search may find it there."""
+
+    @property
+    def built(self) -> float:
+        """When it was built, in seconds since 1970: what training and measuring tell products' ages from, so that they
+        are the same tomorrow."""
+        return datetime.fromisoformat(self.manifest.created).timestamp()
+
+    @property
+    def without_cluster(self) -> Snapshot:
+        """The same version with whatever is in a cluster lost."""
+        return replace(self, keyword=LostKeyword(self.products, self.catalog), vectors=self.vectors.without_cluster)
+
+    def encoded_by(self, encoder: Encoder, vectors: Path) -> Snapshot:
+        """The same version with the vectors of another encoder, which are in this folder, and without token states."""
+        from retrieval.index.faiss import FaissIndex
+        from retrieval.index.vectors import VECTORS_FILE
+
+        background = measure_background(load_array(vectors / VECTORS_FILE, mapped=True))
+        manifest = msgspec.structs.replace(
+            self.manifest,
+            encoder=encoder.identity,
+            dimension=encoder.dimension,
+            background=background,
+            states=None,
+        )
+        return replace(self, encoder=encoder, vectors=FaissIndex(vectors), manifest=manifest, states=None)
+
+
+_TRIES = 3
+
+
+def open_snapshot(store: Store, connection: Connection, *, encoder: Encoder | None = None) -> Snapshot:
+    """Opens the version that serves; `encoder` is used again where it is the one that made its vectors.
+
+    A cluster that does not answer is no reason not to open: a notice says so. Raises StoreMissingError,
+    StoreForeignError or StoreDamagedError for a directory that cannot serve, or whose cluster lacks the version,
+    EncoderError where the model cannot be loaded or makes other vectors, ClusterRefusedError where the cluster refuses.
+    """
+    for _ in range(_TRIES - 1):
+        versions = store.versions()
+        try:
+            return _opened(store, connection, encoder)
+        except (StoreDamagedError, EncoderUnavailableError):
+            # A version that was removed under our hands by a rebuild is no damage: the newer one is there.
+            if store.versions() == versions:
+                raise
+    return _opened(store, connection, encoder)
+
+
+@contextmanager
+def serving_snapshot(root: Path, settings: Settings | None = None) -> Iterator[Snapshot]:
+    """The version of an index directory that serves, as it was published, while the context lasts; its cluster is named
+    by `settings`, or those of the file and the environment. Raises what `open_snapshot` does."""
+    store = Store(root)
+    with closing(Connection(store, settings)) as connection:
+        yield open_snapshot(store, connection)
+
+
+def _opened(store: Store, connection: Connection, encoder: Encoder | None) -> Snapshot:
+    serving = store.find_serving()
+    manifest = serving.manifest
+    folder = store.version_folder(manifest.version)
+    if encoder is None or encoder.identity != manifest.encoder or isinstance(encoder, LostEncoder):
+        encoder = _encoder(store, serving)
+    analyzer = _analyzer(folder, manifest)
+    catalog = read_fields(folder / FIELDS_FILE)
+    keyword, notices, unanswered = _keyword(store, manifest, catalog, connection)
+    snapshot = Snapshot(
+        manifest,
+        ProductStore(folder),
+        catalog,
+        analyzer,
+        keyword,
+        _vectors(store, manifest, connection),
+        encoder,
+        _states(folder, manifest),
+        StoredSignals(folder, manifest.products),
+        (*serving.notices, *notices),
+        unanswered,
+    )
+    _check_agreement(snapshot)
+    return snapshot
+
+
+def _keyword(
+    store: Store, manifest: Manifest, catalog: FieldCatalog, connection: Connection
+) -> tuple[KeywordIndex, tuple[str, ...], str]:
+    """The keyword index, what is wrong with it although it can be used, and why it could not be asked."""
+    if manifest.cluster is None:
+        from retrieval.index.tantivy import TantivyIndex
+
+        return TantivyIndex(store.version_folder(manifest.version) / KEYWORD_FOLDER, catalog), (), ""
+    versions = connection.versions()
+    index = versions.open(manifest, catalog)
+    try:
+        versions.check(manifest)
+        trouble = versions.agree(manifest)
+    except ClusterUnavailableError as error:
+        return index, (), f"searches go by vectors alone until the cluster answers: {error}"
+    except StoreDamagedError as error:
+        cure = f"fill it from the version: shelfwise rebuild --index {store.root} --backend elasticsearch"
+        raise StoreDamagedError(f"{error}; {cure}") from error
+    return index, (trouble,) if trouble else (), ""
+
+
+def _vectors(store: Store, manifest: Manifest, connection: Connection) -> VectorIndex:
+    folder = store.version_folder(manifest.version)
+    if manifest.cluster and manifest.cluster.vectors:
+        return connection.versions().open_vectors(manifest, folder)
+    # Loaded when the first index is opened: importing the engine stays fast.
+    from retrieval.index.faiss import FaissIndex
+
+    return FaissIndex(folder / VECTORS_FOLDER)
+
+
+def _states(folder: Path, manifest: Manifest) -> StoredStates | None:
+    if manifest.states is None:
+        return None
+    states = StoredStates(folder / STATES_FOLDER)
+    if states.facts != manifest.states or (states.encoder, states.size) != (manifest.encoder, manifest.products):
+        message = (
+            f"version {manifest.version} does not agree with itself: its token states are of {states.size} products by "
+            f"{states.encoder}, its manifest is of {manifest.products} by {manifest.encoder}; rebuild the index"
+        )
+        raise StoreDamagedError(message)
+    return states
+
+
+def _encoder(store: Store, serving: Serving) -> Encoder:
+    manifest = serving.manifest
+    if serving.lost_encoder:
+        return LostEncoder(manifest.encoder, manifest.dimension, serving.lost_encoder)
+    return load_encoder(store.encoders / manifest.encoder)
+
+
+def stored_analyzer(folder: Path) -> Analyzer:
+    """The text analysis of this program with the synonyms of a version; raises SettingError where those are damaged."""
+    path = folder / SYNONYMS_FILE
+    return Analyzer(Synonyms.load(path) if path.exists() else None)
+
+
+def _analyzer(folder: Path, manifest: Manifest) -> Analyzer:
+    analyzer = stored_analyzer(folder)
+    if analyzer.identity != manifest.analyzer:
+        message = (
+            f"version {manifest.version} was made with the text analysis {manifest.analyzer}, this program has "
+            f"{analyzer.identity}: a query would miss what it holds; rebuild the index"
+        )
+        raise StoreForeignError(message)
+    return analyzer
+
+
+def _check_agreement(snapshot: Snapshot) -> None:
+    manifest, encoder = snapshot.manifest, snapshot.encoder
+    sizes = {
+        "manifest": manifest.products,
+        "products": len(snapshot.products),
+        "keyword index": snapshot.keyword.size,
+        "vector index": snapshot.vectors.size,
+    }
+    if len(set(sizes.values())) > 1:
+        listed = ", ".join(f"{size} in the {part}" for part, size in sizes.items())
+        raise StoreDamagedError(f"version {manifest.version} does not agree with itself: {listed}; rebuild the index")
+    if encoder.dimension != snapshot.vectors.dimension or encoder.identity != manifest.encoder:
+        message = (
+            f"dimension {snapshot.vectors.dimension} in the index ({manifest.encoder_name}), "
+            f"{encoder.dimension} in the encoder at hand: rebuild the index with the encoder that shall serve it"
+        )
+        raise EncoderMismatchError(message)
+
+
+# What stands for an encoder whose files are damaged: it encodes nothing, so products are found by words alone.
+
+
+@dataclass(frozen=True, slots=True)
+class LostEncoder:
+    """An encoder of which only the name and the dimension are left, and why."""
+
+    identity: str
+    dimension: int
+    reason: str
+
+    def encode_queries(self, _texts: Sequence[str], /) -> NoReturn:
+        """Raises EncoderUnavailableError."""
+        raise self._error()
+
+    def encode_products(self, _texts: Sequence[str], _progress: Callable[[int], None] | None = None, /) -> NoReturn:
+        """Raises EncoderUnavailableError."""
+        raise self._error()
+
+    def _error(self) -> EncoderUnavailableError:
+        return EncoderUnavailableError(f"{self.reason}; a rebuild stores the encoder anew")

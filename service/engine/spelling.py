@@ -1,0 +1,471 @@
+"""Which word of the catalog a misspelled one was meant to be.
+
+The catalog's words are its dictionary. Those whose letters differ by too much are passed over by their letter sets, all
+at once; the others are compared by optimal string alignment (edits and swaps of neighbours: Boytsov 2011, Indexing
+Methods for Approximate Dictionary Searching).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from functools import cached_property
+from itertools import accumulate, islice
+
+import numpy as np
+from rapidfuzz import process
+from rapidfuzz.distance import OSA
+
+from retrieval.records import Product
+from retrieval.text.analysis import chinese_words, contains_chinese, identifier_key, word_term
+from retrieval.text.vocabulary import (
+    LONGEST_WORD,
+    RAW_WORD,
+    CatalogWords,
+    Lookup,
+    Offsets,
+    forms,
+    index_words,
+    is_spelled,
+    letter_set,
+    words_of,
+)
+from service.engine.snapshot import Snapshot
+
+SHORTEST = 4
+"""Letters of a word that is corrected: shorter ones are one edit away from too many."""
+SHORTEST_TWICE = 7
+"""Letters from which on two edits may be told; with fewer they make another word."""
+SHORTEST_PART = 3
+"""Letters of each of two words that were typed as one."""
+_FREQUENT = 3
+_FREQUENT_IF_SHORT = 20
+_FREQUENT_IF_TWICE = 10
+"""How often a word must be there to be searched for unasked: the rarer it is, the likelier the typed one is another
+word, which the catalog lacks. More often where it was typed with `SHORTEST` letters, or with two edits."""
+_MOST_COMPARED = 2_000
+_CLEARLY = 3
+"""How many times more frequent the best word must be than the next one that is as near, to be sure of it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Meant:
+    """What was meant, and whether that is sure enough to search for it unasked."""
+
+    text: str
+    is_sure: bool
+
+
+@dataclass(frozen=True, slots=True)
+class _Near:
+    word: str
+    place: int
+    edits: float
+
+
+class Corrections:
+    """Looks words up among those of a catalog. It does not ask whether a word may be corrected at all."""
+
+    def __init__(self, words: CatalogWords) -> None:
+        self._words = words
+
+    def meant(self, word: str, beside: Sequence[str] = ()) -> Meant | None:
+        """The word that a folded word was meant to be, None where nothing is near; `beside` are the query's other
+        words, which tell words apart that are equally near."""
+        edits = edits_of(word)
+        if not edits:
+            return None
+        near = self._near(word, edits)
+        if near and near[0].edits == 1:
+            return self._best(word, near, beside)
+        return self._two_words(word) or (self._best(word, near, beside) if near else None)
+
+    def begun(self, prefix: str) -> str:
+        """The word that a misspelled beginning of one is most likely to become; nothing where none is near."""
+        edits = edits_of(prefix)
+        if not edits:
+            return ""
+        words, size = self._words, len(prefix)
+        inside = words.postings.places(prefix[0])
+        letters = words.letters[inside.start : inside.stop]
+        missing = np.bitwise_count(np.uint32(letter_set(prefix)) & ~letters)
+        long_enough = words.lengths[inside.start : inside.stop] >= size - edits
+        places = inside.start + np.flatnonzero((letters != 0) & long_enough & (missing <= edits))
+        begins: dict[str, int] = {}
+        frequent = self._frequent(places)
+        for rank, word in enumerate(frequent):
+            # Whichever length fits best; of words that begin the same the most frequent one.
+            for length in range(size - 1, size + 2):
+                begins.setdefault(word[:length], rank)
+        near = process.extract(prefix, list(begins), scorer=OSA.distance, score_cutoff=edits, limit=None)
+        best = min(((distance, begins[begin]) for begin, distance, _ in near), default=None)
+        return frequent[best[1]] if best else ""
+
+    def _near(self, word: str, edits: int) -> list[_Near]:
+        """The words within so many edits that are as near as the nearest."""
+        words = self._words
+        differing = np.bitwise_count(words.letters ^ np.uint32(letter_set(word)))
+        apart = np.abs(words.lengths.astype(np.int16) - len(word))
+        places = np.flatnonzero((words.letters != 0) & (differing <= 2 * edits) & (apart <= edits))
+        texts = {int(place): words.postings[int(place)] for place in places}
+        found = process.extract(word, texts, scorer=OSA.distance, score_cutoff=edits, limit=None)
+        near = [_Near(text, place, distance) for text, distance, place in found if len(text) >= SHORTEST_PART]
+        nearest = min((each.edits for each in near), default=0)
+        return [each for each in near if each.edits == nearest]
+
+    def _best(self, word: str, near: list[_Near], beside: Sequence[str]) -> Meant:
+        """Of words that are equally near the one that goes with the others; then by first letter, then the more
+        frequent one."""
+
+        def rank(each: _Near) -> tuple[int, bool, int, str]:
+            together = self._words.together([each.word, *beside]) if beside and len(near) > 1 else 0
+            return -together, each.word[0] != word[0], -self._words.frequency(each.place), each.word
+
+        ranked = sorted(((rank(each), each) for each in near), key=lambda pair: pair[0])
+        (together, _, count, _), best = ranked[0]
+        others = [other for other, _ in ranked[1:]]
+        is_clear = all(_is_clearly_more(together, other[0]) or _is_clearly_more(count, other[2]) for other in others)
+        return Meant(best.word, is_clear and -count >= _least_frequent(word, best))
+
+    def _two_words(self, word: str) -> Meant | None:
+        """The two words that were typed as one, where products have both."""
+        found: list[tuple[int, str]] = []
+        for cut in range(SHORTEST_PART, len(word) - SHORTEST_PART + 1):
+            pair = (word[:cut], word[cut:])
+            if all(part in self._words for part in pair) and (count := self._words.together(pair)) >= _FREQUENT:
+                found.append((-count, " ".join(pair)))
+        return Meant(min(found)[1], is_sure=True) if found else None
+
+    def _frequent(self, places: Offsets) -> list[str]:
+        """Words by their places, at most `_MOST_COMPARED` of them, the more frequent ones first."""
+        starts = self._words.postings.starts
+        counts = starts[places + 1] - starts[places]
+        order = np.argsort(-counts, kind="stable")[:_MOST_COMPARED]
+        return [self._words.postings[place] for place in places[order].tolist()]
+
+
+def edits_of(word: str) -> int:
+    """How many edits of a folded word are undone: 0 where it is never corrected, as what has a digit, what is Chinese
+    or short is not."""
+    if not SHORTEST <= len(word) <= LONGEST_WORD or not is_spelled(word):
+        return 0
+    return 1 if len(word) < SHORTEST_TWICE else 2
+
+
+def _least_frequent(typed: str, meant: _Near) -> float:
+    """How often a word must be there to be searched for unasked; never is it where two edits gave another beginning."""
+    if meant.edits > 1:
+        return _FREQUENT_IF_TWICE if meant.word[0] == typed[0] else math.inf
+    return _FREQUENT_IF_SHORT if len(typed) <= SHORTEST else _FREQUENT
+
+
+def _is_clearly_more(best: int, other: int) -> bool:
+    """Of two counts with a minus before them."""
+    return best <= _CLEARLY * min(other, -1)
+
+
+# What a whole query was meant to be: which of its words may be corrected, and to what.
+#
+# A word stays as it is where it stands in the catalog, even once and in any field that is searched, or is a synonym of
+# one that does; where it is an identifier; where it has a digit; and where shoppers bought through a query with it.
+
+
+class Meanings:
+    """Tells what queries were meant to be, by one catalog's words."""
+
+    def __init__(self, snapshot: Snapshot, words: CatalogWords, sold: Collection[str]) -> None:
+        """`sold` are words that shoppers bought through."""
+        self._snapshot = snapshot
+        self._words = words
+        self._corrections = Corrections(words)
+        self._sold = sold
+
+    def of_query(self, text: str) -> Meant | None:
+        """What a query was meant to be; None where it may well be meant as it stands."""
+        typed = Typed(text)
+        if typed.is_too_long:
+            return None
+        found = self._replacements(typed, len(typed.words), is_offer=False)
+        if not found or (len(typed.words) > 1 and self._is_identifier(text)):
+            return None
+        words = {at: each.text for at, each in found.items()}
+        return Meant(typed.replaced(words), all(each.is_sure for each in found.values()))
+
+    def of_beginning(self, text: str) -> Iterator[str]:
+        """The same of a query that is still being typed, whose last word may be the beginning of one: the likeliest
+        first, none where it may be meant as it stands. Words that sell are no exception here: these are offers, where
+        nothing begins as typed."""
+        typed = Typed(text)
+        if typed.is_too_long or not typed.words:
+            return
+        whole = len(typed.words) - typed.is_within_word
+        words = {at: each.text for at, each in self._replacements(typed, whole, is_offer=True).items()}
+        if typed.is_within_word:
+            for last in self._begun(typed, words):
+                yield typed.replaced({**words, whole: last})
+        if words:
+            yield typed.replaced(words)
+
+    def _begun(self, typed: Typed, words: Mapping[int, str]) -> Iterator[str]:
+        """What the last word may be, or become, where the others are put right so."""
+        last = typed.words[-1].word
+        if not self._is_unknown(last) or self._words.postings.places(last) or self._stands(last):
+            return
+        meant = self._corrections.meant(last, self._beside(typed, len(typed.words) - 1, words))
+        if meant and meant.is_sure:
+            yield meant.text
+        if begun := self._corrections.begun(last):
+            yield begun
+        if meant and not meant.is_sure:
+            yield meant.text
+
+    def is_misspelled(self, text: str) -> bool:
+        """Whether a word of it is none of the catalog's, and near to one that is."""
+        return any(
+            self._may_correct(each.word) and self._corrections.meant(each.word) is not None
+            for each in Typed(text).words
+        )
+
+    def _replacements(self, typed: Typed, end: int, *, is_offer: bool) -> dict[int, Meant]:
+        """By their places, the words before `end` that were meant to be others. In an offer that may also be another
+        form of the same word, which the search would find and suggestions do not."""
+        may_correct = self._is_unknown if is_offer else self._may_correct
+        found: dict[int, Meant] = {}
+        for at, each in enumerate(typed.words[:end]):
+            if may_correct(each.word) and not self._is_half(typed, at):
+                meant = self._corrections.meant(each.word, self._beside(typed, at, {}))
+                is_form = is_offer and meant is not None and word_term(meant.text) == word_term(each.word)
+                # Asked last: in a cluster it is a journey.
+                if meant and (is_form or not self._stands(each.word)):
+                    found[at] = meant
+        return found
+
+    def _may_correct(self, word: str) -> bool:
+        return word not in self._sold and self._is_unknown(word)
+
+    def _is_unknown(self, word: str) -> bool:
+        """To titles, brands and categories, so that it may be a misspelling."""
+        return bool(edits_of(word)) and word not in self._words
+
+    def _beside(self, typed: Typed, at: int, words: Mapping[int, str]) -> list[str]:
+        """The other words, some of them put right, as far as the catalog has them."""
+        others = (words.get(place, each.word) for place, each in enumerate(typed.words) if place != at)
+        return [word for word in others if word in self._words]
+
+    def _is_half(self, typed: Typed, at: int) -> bool:
+        """Whether the catalog writes it as one word with a neighbour: the search finds that."""
+        pairs = (typed.words[max(at - 1, 0) : at + 1], typed.words[at : at + 2])
+        return any(len(pair) == 2 and pair[0].word + pair[1].word in self._words for pair in pairs)
+
+    def _stands(self, word: str) -> bool:
+        """Whether the search finds the word in anything, live changes among it."""
+        # In a cluster one journey for both.
+        found = self._snapshot.keyword.retrieve(self._snapshot.analyzer.groups(word), identifier_key(word), 1, None)
+        return found.matches.total > 0 or len(found.identified) > 0
+
+    def _is_identifier(self, text: str) -> bool:
+        return len(self._snapshot.keyword.identified(identifier_key(text))) > 0
+
+
+# What was typed, as words; and where another text has these words.
+
+MOST_WORDS = 16
+"""Words, or Chinese characters, of a text that is completed or corrected; nobody types more into a search box."""
+_MOST_ENDINGS = 4
+"""Words of another text that one which is still being typed is completed to."""
+
+
+@dataclass(frozen=True, slots=True)
+class TypedWord:
+    """A word as it stands in a text, and folded; a run of Chinese is one."""
+
+    start: int
+    end: int
+    word: str
+
+    @property
+    def is_chinese(self) -> bool:
+        """Whether it is a run of Chinese."""
+        return contains_chinese(self.word)
+
+
+@dataclass(frozen=True)
+class Typed:
+    """A text that may end within a word."""
+
+    text: str
+
+    @cached_property
+    def words(self) -> tuple[TypedWord, ...]:
+        """Its words in order."""
+        return tuple(_words(self.text))
+
+    @cached_property
+    def is_within_word(self) -> bool:
+        """Whether the last word may go on."""
+        return bool(self.words) and self.words[-1].end == len(self.text)
+
+    @cached_property
+    def is_too_long(self) -> bool:
+        """Whether it has more than `MOST_WORDS`."""
+        return sum(len(each.word) if each.is_chinese else 1 for each in self.words) > MOST_WORDS
+
+    @property
+    def lookups(self) -> Iterator[Lookup]:
+        """What a text must have."""
+        last = len(self.words) - 1
+        for at, each in enumerate(self.words):
+            if not each.is_chinese:
+                yield Lookup(each.word, is_prefix=at == last and self.is_within_word)
+            elif len(each.word) == 1:
+                # Whatever stands behind it.
+                yield Lookup(each.word, is_prefix=True)
+            else:
+                yield from (Lookup(pair) for pair in index_words(each.word)[:-1])
+
+    def replaced(self, words: Mapping[int, str]) -> str:
+        """The text with other words at some places of `words`, all else as it was typed, lone surrogates left out: a
+        text that is told to others can be written down."""
+        pieces, done = [], 0
+        for at in sorted(words):
+            pieces += [self.text[done : self.words[at].start], words[at]]
+            done = self.words[at].end
+        return "".join([*pieces, self.text[done:]]).encode("utf-8", "ignore").decode()
+
+    def completed_by(self, text: str) -> tuple[str, ...]:
+        """The queries that this may become by the words of another text: its last word may be the beginning of
+        several of them."""
+        if not self.is_within_word:
+            return ()
+        last = self.words[-1]
+        ends = dict.fromkeys(end for other in words_of(text) if (end := _completion(last, other)))
+        return tuple(self.replaced({len(self.words) - 1: end}) for end in islice(ends, _MOST_ENDINGS))
+
+    def spans_in(self, text: str, *, partly: bool = False) -> Spans | None:
+        """Where a text has what was typed; None unless it has all of it, or `partly` lets some be missing."""
+        there = list(_words(text))
+        found: set[tuple[int, int]] = set()
+        last = len(self.words) - 1
+        for at, each in enumerate(self.words):
+            may_go_on = at == last and self.is_within_word
+            wanted = forms(each.word)
+            here = [span for other in there if (span := _span(each, wanted, other, may_go_on=may_go_on))]
+            if not here and not partly:
+                return None
+            found.update(here)
+        return _apart(sorted(found))
+
+
+def _words(text: str) -> Iterator[TypedWord]:
+    for raw in RAW_WORD.finditer(text):
+        # One character can be several words: a fraction.
+        yield from (TypedWord(raw.start(), raw.end(), word) for word in words_of(raw[0]))
+
+
+def _span(typed: TypedWord, wanted: tuple[str, ...], other: TypedWord, *, may_go_on: bool) -> tuple[int, int] | None:
+    """What of another text's word was typed, in one of the `wanted` forms; all of it where folding changed its
+    length."""
+    if typed.is_chinese:
+        at = other.word.find(typed.word) if other.is_chinese else -1
+    else:
+        is_same = other.word in wanted or (may_go_on and other.word.startswith(typed.word))
+        at = 0 if is_same else -1
+    if at < 0:
+        return None
+    if len(other.word) != other.end - other.start or len(other.word) < at + len(typed.word):
+        return other.start, other.end
+    return other.start + at, other.start + at + len(typed.word)
+
+
+def _completion(typed: TypedWord, other: str) -> str:
+    """The word that a typed one begins; of a run of Chinese what stands from there to the end of a word."""
+    if not typed.is_chinese:
+        return other if other.startswith(typed.word) else ""
+    at = other.find(typed.word)
+    if at < 0:
+        return ""
+    rest = other[at:]
+    return rest[: next(end for end in accumulate(map(len, chinese_words(rest))) if end >= len(typed.word))]
+
+
+def _apart(spans: list[tuple[int, int]]) -> Spans:
+    """Spans that overlap made one."""
+    merged: list[tuple[int, int]] = []
+    for start, end in spans:
+        if merged and start < merged[-1][1]:
+            merged[-1] = (merged[-1][0], max(end, merged[-1][1]))
+        else:
+            merged.append((start, end))
+    return tuple(merged)
+
+
+# What suggestions are: the values that `SearchEngine.suggest` gives.
+
+Spans = tuple[tuple[int, int], ...]
+"""From where up to where a text has what was typed, in characters, ascending and apart: what a page shows bold."""
+
+
+class QuerySource(StrEnum):
+    """Where a suggested query comes from."""
+
+    ASKED = "asked"
+    """Enough shoppers asked it, and chose something."""
+    CATALOG = "catalog"
+    """Several products are called so."""
+
+
+@dataclass(frozen=True, slots=True)
+class SuggestedQuery:
+    """A query that goes on from what was typed."""
+
+    text: str
+    source: QuerySource
+    spans: Spans
+
+
+@dataclass(frozen=True, slots=True)
+class SuggestedCategory:
+    """A category; `text` is its path as a page shows it, which the spans are of."""
+
+    path: tuple[str, ...]
+    count: int
+    """Products in it or below, when the version was built."""
+    text: str
+    spans: Spans
+
+
+@dataclass(frozen=True, slots=True)
+class SuggestedBrand:
+    """A brand."""
+
+    name: str
+    count: int
+    """Products of it, when the version was built."""
+    spans: Spans
+
+
+@dataclass(frozen=True, slots=True)
+class SuggestedProduct:
+    """A product, as it is now; the spans are of its title."""
+
+    product: Product
+    spans: Spans
+
+
+@dataclass(frozen=True, slots=True)
+class Suggestions:
+    """What may be meant by what was typed so far; empty where nothing is."""
+
+    queries: tuple[SuggestedQuery, ...] = ()
+    categories: tuple[SuggestedCategory, ...] = ()
+    brands: tuple[SuggestedBrand, ...] = ()
+    products: tuple[SuggestedProduct, ...] = ()
+    corrected: str = ""
+    """What they are for instead, where nothing begins as typed and another word was meant; the spans are of it."""
+    degraded: tuple[str, ...] = ()
+    """What could not take part: "words" in a version of an older program, "corrections" where the cluster is gone."""
+
+    def __bool__(self) -> bool:
+        return bool(self.queries or self.categories or self.brands or self.products)

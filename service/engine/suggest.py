@@ -1,0 +1,319 @@
+"""An engine's suggestions, corrections and related searches: by the words of the version that serves, and by what
+shoppers asked, each taken up anew when it changes."""
+
+from __future__ import annotations
+
+import dataclasses
+import threading
+import time
+from collections.abc import Collection, Iterable, Iterator
+from dataclasses import dataclass
+from itertools import chain, islice
+from pathlib import Path
+
+import numpy as np
+
+from retrieval.errors import ClusterError, QueryError, StoreDamagedError
+from retrieval.filters.conditions import AllOf, fields_of, holds
+from retrieval.filters.schema import CATEGORY_SEPARATOR, columns
+from retrieval.records import Product
+from retrieval.store.manifest import WORDS_FOLDER
+from retrieval.store.versions import Store
+from retrieval.text.vocabulary import FORMAT, CatalogWords, Entries, Offsets, are_current
+from service.curation.rule_matching import CompiledRules
+from service.engine.hot_reload import Popularity, ServedPopularity
+from service.engine.query_log import Asked, ServedAsked, asked_key
+from service.engine.search import MOST_TEXT
+from service.engine.snapshot import Snapshot
+from service.engine.spelling import (
+    Meanings,
+    Meant,
+    QuerySource,
+    SuggestedBrand,
+    SuggestedCategory,
+    SuggestedProduct,
+    SuggestedQuery,
+    Suggestions,
+    Typed,
+)
+
+MOST_SUGGESTIONS = 50
+
+
+@dataclass(frozen=True, slots=True)
+class _Opened:
+    """The words of one version; None where it has none, and why."""
+
+    version: str = ""
+    words: CatalogWords | None = None
+    notices: tuple[str, ...] = ()
+
+
+class Suggester:
+    """Suggests for one index directory. Safe to share between threads."""
+
+    def __init__(self, root: Path, popularity: ServedPopularity) -> None:
+        self._store = Store(root)
+        self._asked = ServedAsked(root)
+        self._popularity = popularity
+        self._lock = threading.Lock()
+        self._opened = _Opened()
+
+    @property
+    def notices(self) -> tuple[str, ...]:
+        """What suggestions have to do without, or nothing."""
+        return (*self._opened.notices, *self._asked.notices)
+
+    def look(self, snapshot: Snapshot) -> None:
+        """Takes up another version's words, and what was made of events since the last look."""
+        self._words(snapshot)
+        self._asked.look()
+        self._popularity.look()
+
+    def suggest(self, snapshot: Snapshot, text: str, size: int, rules: CompiledRules | None = None) -> Suggestions:
+        """What may be meant by what was typed so far, without the products that `rules` keep out; raises QueryError for
+        what cannot be."""
+        _check(text, size)
+        words, asked = self._words(snapshot), self._asked.now
+        meanings = Meanings(snapshot, words, asked.sold) if words else None
+        completer = Completer(Material(snapshot, asked, self._popularity.now, words, meanings, rules))
+        missing = () if words else ("words",)
+        found = completer.complete(Typed(text), size, text)
+        if found or meanings is None:
+            return dataclasses.replace(found, degraded=missing)
+        try:
+            for corrected in meanings.of_beginning(text):
+                if instead := completer.complete(Typed(corrected), size, text):
+                    return dataclasses.replace(instead, corrected=corrected)
+        except (ClusterError, StoreDamagedError):
+            return dataclasses.replace(found, degraded=("corrections",))
+        return found
+
+    def meant(self, snapshot: Snapshot, text: str) -> Meant | None:
+        """What a whole query was meant to be; None where it may be meant as it stands. Raises as the keyword index."""
+        words = self._words(snapshot)
+        return Meanings(snapshot, words, self._asked.now.sold).of_query(text) if words else None
+
+    def related(self, snapshot: Snapshot, text: str, size: int) -> tuple[str, ...]:
+        """The queries that go with one, nearest first: as shoppers moved between them; else those that say more."""
+        _check(text, size)
+        asked = self._asked.now
+        place = asked.places.get(asked_key(text))
+        found = _saying_more(asked, text) if place is None else asked.queries[place].related
+        words = self._words(snapshot)
+        meanings = Meanings(snapshot, words, asked.sold) if words else None
+        texts = (asked.queries[at].text for at in found if asked.queries[at].leads)
+        return tuple(islice((text for text in texts if not (meanings and meanings.is_misspelled(text))), size))
+
+    def _words(self, snapshot: Snapshot) -> CatalogWords | None:
+        version = snapshot.manifest.version
+        opened = self._opened
+        if opened.version != version:
+            with self._lock:
+                opened = self._opened
+                if opened.version != version:
+                    opened = self._opened = self._open(version)
+        return opened.words
+
+    def _open(self, version: str) -> _Opened:
+        folder = self._store.version_folder(version) / WORDS_FOLDER
+        if not are_current(folder):
+            told = f"{version} has no words to suggest and correct by, as an older program built it; shelfwise rebuild"
+            return _Opened(version, None, (f"{told} makes them",))
+        try:
+            return _Opened(version, CatalogWords.open(folder))
+        except StoreDamagedError as error:
+            return _Opened(version, None, (f"nothing of the catalog is suggested or corrected: {error}",))
+
+
+def _saying_more(asked: Asked, text: str) -> list[int]:
+    """The queries that have all words of a text, those asked most first."""
+    typed = Typed(f"{text} ")
+    lookups = list(typed.lookups)
+    if not lookups or typed.is_too_long:
+        return []
+    return [int(at) for at in asked.postings.matching(lookups)]
+
+
+def _check(text: str, size: int) -> None:
+    """Refuses what cannot be suggested for, naming the argument."""
+    if not isinstance(text, str):
+        raise QueryError(f"text is {type(text).__name__}, it must be str")
+    if len(text) > MOST_TEXT:
+        raise QueryError(f"the text has {len(text)} characters, at most {MOST_TEXT} are looked at")
+    if type(size) is not int:
+        raise QueryError(f"size is {type(size).__name__}, it must be int")
+    if not 0 <= size <= MOST_SUGGESTIONS:
+        raise QueryError(f"size is {size}, it can be 0 to {MOST_SUGGESTIONS}")
+
+
+# Completes what was typed: the queries, categories, brands and products that have all of its words.
+
+_MOST_LOOKED_AT = 200
+"""Of each kind: the best known of those that have the words, which are then looked at one by one."""
+
+
+_NO_ENTRIES = Entries(FORMAT, (), (), (), 0)
+
+
+@dataclass(frozen=True, slots=True)
+class Material:
+    """What completions are made of."""
+
+    snapshot: Snapshot
+    asked: Asked
+    popularity: Popularity
+    words: CatalogWords | None
+    """None in a version without them, as its meanings are: then only what shoppers asked is known."""
+    meanings: Meanings | None
+    rules: CompiledRules | None = None
+    """Of the store's merchandisers, where there are any."""
+
+
+class Completer:
+    """Completes texts."""
+
+    def __init__(self, material: Material) -> None:
+        self._material = material
+        self._words = material.words
+        self._entries = material.words.entries if material.words else _NO_ENTRIES
+
+    def complete(self, typed: Typed, size: int, known: str) -> Suggestions:
+        """At most `size` queries, none of them the `known` one, and half as many of each other kind."""
+        if not typed.words or typed.is_too_long or size < 1:
+            return Suggestions()
+        half = (size + 1) // 2
+        phrases, brands, categories, products = self._matching(typed)
+        return Suggestions(
+            tuple(islice(_distinct(known, chain(self._asked(typed), self._phrases(typed, phrases))), size)),
+            tuple(islice(self._categories(typed, categories), half)),
+            tuple(islice(self._brands(typed, brands), half)),
+            tuple(islice(self._products(typed, products, known), half)),
+        )
+
+    def _matching(self, typed: Typed) -> tuple[Offsets, Offsets, Offsets, Offsets]:
+        """Of each kind those that have the words, best known first, each counted from 0."""
+        if self._words is None:
+            nothing = np.empty(0, np.int64)
+            return nothing, nothing, nothing, nothing
+        found = self._words.postings.matching(typed.lookups)
+        bounds = self._words.entries.bounds
+        phrases, brands, categories, products, _ = np.split(found, np.searchsorted(found, bounds))
+        return phrases, brands - bounds[0], categories - bounds[1], products - bounds[2]
+
+    def _asked(self, typed: Typed) -> Iterator[SuggestedQuery]:
+        asked, meanings = self._material.asked, self._material.meanings
+        for at in _head(asked.postings.matching(typed.lookups)):
+            query = asked.queries[at]
+            spans = typed.spans_in(query.text) if query.leads else None
+            # A misspelling that many make is not taught to others.
+            if spans and (query.sells or meanings is None or not meanings.is_misspelled(query.text)):
+                yield SuggestedQuery(query.text, QuerySource.ASKED, spans)
+
+    def _phrases(self, typed: Typed, found: Offsets) -> Iterator[SuggestedQuery]:
+        for at in _head(found):
+            text, _ = self._entries.phrases[at]
+            if spans := typed.spans_in(text):
+                yield SuggestedQuery(text, QuerySource.CATALOG, spans)
+
+    def _brands(self, typed: Typed, found: Offsets) -> Iterator[SuggestedBrand]:
+        for at in _head(found):
+            name, count = self._entries.brands[at]
+            if spans := typed.spans_in(name):
+                yield SuggestedBrand(name, count, spans)
+
+    def _categories(self, typed: Typed, found: Offsets) -> Iterator[SuggestedCategory]:
+        """Those whose own name has a word: else all that is below "Tools" would come with it."""
+        for at in _head(found):
+            path, count = self._entries.categories[at]
+            text = CATEGORY_SEPARATOR.join(path)
+            spans = typed.spans_in(text)
+            if spans and spans[-1][1] > len(text) - len(path[-1]):
+                yield SuggestedCategory(path, count, text, spans)
+
+    def _products(self, typed: Typed, found: Offsets, known: str) -> Iterator[SuggestedProduct]:
+        """Those that are still there and still called so, and that no rule keeps out."""
+        kept_out = KeptOut(self._material.rules, typed, known, self._material.snapshot.catalog.category_roots)
+        for row in self._popular_first(found):
+            product = self._product(row)
+            if product is None or typed.spans_in(f"{product.title} {product.brand}") is None:
+                continue
+            if kept_out.has(product):
+                continue
+            yield SuggestedProduct(product, typed.spans_in(product.title, partly=True) or ())
+
+    def _popular_first(self, found: Offsets) -> list[int]:
+        rows = [] if self._words is None else self._words.rows[found[:_MOST_LOOKED_AT]].tolist()
+        popularity = self._material.popularity
+        if not popularity.shares:
+            return rows
+        shares = popularity.of(map(self._id, rows))
+        return [rows[at] for at in np.argsort(-shares, kind="stable").tolist()]
+
+    def _id(self, row: int) -> str:
+        try:
+            return self._material.snapshot.products.id_of(row)
+        except IndexError:
+            return ""
+
+    def _product(self, row: int) -> Product | None:
+        try:
+            return self._material.snapshot.products[row]
+        except IndexError:
+            # A live change took it away.
+            return None
+
+
+def _head(found: Offsets) -> list[int]:
+    return [int(at) for at in found[:_MOST_LOOKED_AT]]
+
+
+def _distinct(known: str, queries: Iterable[SuggestedQuery]) -> Iterator[SuggestedQuery]:
+    """Without what is known already, and without those that say the same words again."""
+    seen = {asked_key(known)}
+    for query in queries:
+        if (key := asked_key(query.text)) not in seen:
+            seen.add(key)
+            yield query
+
+
+# Which products a store's rules keep out of suggestions: those that a search for what is typed would never show.
+
+
+@dataclass(frozen=True, slots=True)
+class _Passing:
+    """What a product must pass to be shown, and the fields that tell."""
+
+    condition: AllOf
+    fields: frozenset[str]
+
+
+class KeptOut:
+    """Judges the products that are suggested for one text. What a rule hides or leaves out is so for the text as it was
+    typed, for what it was corrected to, and for each query that it becomes by a product's own words: of "cordless dri"
+    the rules of "cordless drill" speak already."""
+
+    def __init__(self, rules: CompiledRules | None, typed: Typed, known: str, category_roots: Collection[str]) -> None:
+        """`typed` is what is completed, `known` what stands in the search box."""
+        self._rules = rules
+        self._typed = typed
+        self._known = known
+        self._roots = category_roots
+        self._now = time.time()
+        self._passing: dict[tuple[str, ...], _Passing] = {}
+
+    def has(self, product: Product) -> bool:
+        """Whether this one is kept out."""
+        if self._rules is None:
+            return False
+        passing = self._to_pass(self._rules, self._typed.completed_by(f"{product.title} {product.brand}"))
+        # Few fields are asked for, and a product may have many.
+        return bool(passing.fields) and not holds(passing.condition, columns(product, self._roots, passing.fields))
+
+    def _to_pass(self, rules: CompiledRules, completed: tuple[str, ...]) -> _Passing:
+        """Many products complete a text in the same way."""
+        if completed not in self._passing:
+            effect = rules.effect((self._known, self._typed.text, *completed), None, self._now)
+            condition = AllOf(effect.where)
+            self._passing[completed] = _Passing(condition, fields_of(condition))
+        return self._passing[completed]

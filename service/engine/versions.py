@@ -1,0 +1,193 @@
+"""The versions of an index at a glance: what each holds, which one serves, which cannot."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from retrieval.errors import SettingError, StoreDamagedError, StoreError, StoreForeignError, UnknownVersionError
+from retrieval.store.manifest import Manifest, VersionChanges
+from retrieval.store.versions import Store
+from service.engine.snapshot import stored_analyzer
+
+if TYPE_CHECKING:
+    from rerank.ranker.spec import Encoding
+    from retrieval.elasticsearch.settings import ClusterSettings
+    from retrieval.elasticsearch.versions import ClusterVersions
+    from service.settings import Settings
+
+
+class VersionInfo(msgspec.Struct, frozen=True):
+    """One version. Of one whose manifest cannot be read only its name and its size are known."""
+
+    version: str
+    serves: bool
+    bytes: int
+    """Of its own files; encoders are shared between versions."""
+    created: str = ""
+    products: int = 0
+    changes: VersionChanges | None = None
+    encoder: str = ""
+    encoder_name: str = ""
+    problem: str = ""
+    """What is missing or too short; checksums are for `shelfwise verify`, which reads every byte."""
+
+
+def list_versions(store: Store) -> list[VersionInfo]:
+    """All versions, oldest first, looked at without reading what is in their files.
+
+    Raises StoreMissingError or StoreForeignError for a directory that is no index.
+    """
+    store.check_ours()
+    names = store.versions()
+    problems = {name: _problem(store, name) for name in names}
+    serving = _serving(store, [name for name in names if not problems[name]])
+    return [_info(store, name, problems[name], serves=name == serving) for name in names]
+
+
+def _serving(store: Store, whole: Sequence[str]) -> str:
+    """The version that an engine would open: the current one, or the newest where that cannot be opened."""
+    named = current_name(store)
+    if named in whole:
+        return named
+    return whole[-1] if whole else ""
+
+
+def current_name(store: Store) -> str:
+    """The version that the pointer names, or nothing."""
+    try:
+        return store.current()
+    except StoreError:
+        return ""
+
+
+def current_manifest(store: Store) -> Manifest | None:
+    """The manifest of the version that the pointer names, or None where there is none that can be read."""
+    try:
+        return store.manifest(store.current())
+    except StoreError:
+        return None
+
+
+def cluster_of(root: Path, settings: Settings) -> ClusterSettings | None:
+    """How the cluster is reached that the version which serves is in; None where it is in none. Raises SettingError
+    where the settings do not say."""
+    manifest = current_manifest(Store(root))
+    return settings.cluster if manifest and manifest.cluster else None
+
+
+def stored_encoding(index: Path) -> Encoding | None:
+    """What the version that serves holds for rankers; None where that cannot be read."""
+    from rerank.ranker.spec import Encoding
+
+    manifest = current_manifest(Store(index))
+    if manifest is None:
+        return None
+    return Encoding(manifest.encoder, manifest.dimension, manifest.states.dimension if manifest.states else None)
+
+
+def _problem(store: Store, name: str) -> str:
+    try:
+        manifest = store.manifest(name)
+        for relative, path, entry in store.listed_files(name, manifest):
+            if not path.is_file():
+                return f"{relative} is missing"
+            if (length := path.stat().st_size) != entry.bytes:
+                return f"{relative} has {length} bytes, not {entry.bytes}"
+    except StoreDamagedError as error:
+        return str(error).removeprefix(f"version {name} is damaged: ")
+    except OSError as error:
+        return str(error)
+    return ""
+
+
+def _info(store: Store, name: str, problem: str, *, serves: bool) -> VersionInfo:
+    size = store.size(name)
+    try:
+        manifest = store.manifest(name)
+    except StoreDamagedError:
+        return VersionInfo(name, serves, size, problem=problem)
+    return VersionInfo(
+        name,
+        serves,
+        size,
+        manifest.created,
+        manifest.products,
+        manifest.changes,
+        manifest.encoder,
+        manifest.encoder_name,
+        problem,
+    )
+
+
+def versions_before(store: Store, name: str) -> list[str]:
+    """The versions that are older than this one, oldest first; all, where the index does not hold it."""
+    store.check_ours()
+    names = store.versions()
+    return names[: names.index(name)] if name in names else names
+
+
+class RolledBack(msgspec.Struct, frozen=True):
+    """What a rollback did."""
+
+    before: str
+    """The version that served; empty where none was named."""
+    version: str
+    """The one that serves now."""
+    products: int
+    created: str
+    passed_over: tuple[str, ...] = ()
+    """Versions that cannot serve, with the reason."""
+
+
+def roll_back(store: Store, name: str = "", cluster: ClusterVersions | None = None) -> RolledBack:
+    """Lets a version serve: the one of this name, or the newest before the current one that is whole.
+
+    One that is in the `cluster` is filled into it again where it is not there any more, and the alias follows. The
+    caller holds the lock. Raises UnknownVersionError where there is no such version, StoreDamagedError where the
+    one asked for is not whole, StoreForeignError where this program cannot serve it; the pointer then stays.
+    """
+    before = current_name(store)
+    if name:
+        return _rolled_back(before, _serve(store, name, cluster), ())
+    passed_over: list[str] = []
+    for older in reversed(versions_before(store, before)):
+        try:
+            return _rolled_back(before, _serve(store, older, cluster), tuple(passed_over))
+        except (StoreDamagedError, StoreForeignError) as error:
+            passed_over.append(str(error))
+    there = "; ".join(passed_over) or f"it holds {', '.join(store.versions()) or 'none'}"
+    raise UnknownVersionError(f"{store.root} has no whole version before {before or 'the current one'}: {there}")
+
+
+def _serve(store: Store, name: str, cluster: ClusterVersions | None) -> Manifest:
+    store.check_known(name)
+    _check_analysis(store, name)
+    manifest = store.verified(name)
+    if cluster and manifest.cluster and not cluster.is_whole(manifest):
+        cluster.fill(manifest, store.version_folder(name), lambda _: None)
+    store.rollback(name)
+    if cluster and manifest.cluster:
+        cluster.serve(manifest)
+    return manifest
+
+
+def _check_analysis(store: Store, name: str) -> None:
+    """An engine refuses a version that another text analysis made, so it must not become the current one."""
+    wanted = store.manifest(name).analyzer
+    try:
+        here = stored_analyzer(store.version_folder(name)).identity
+    except SettingError as error:
+        raise StoreDamagedError(f"version {name} is damaged: {error}") from error
+    if here != wanted:
+        message = (
+            f"version {name} was made with the text analysis {wanted}, this program has {here}: it cannot serve it"
+        )
+        raise StoreForeignError(message)
+
+
+def _rolled_back(before: str, manifest: Manifest, passed_over: tuple[str, ...]) -> RolledBack:
+    return RolledBack(before, manifest.version, manifest.products, manifest.created, passed_over)

@@ -1,1 +1,0 @@
-"""What shoppers did, as a report: in a terminal, as JSON and as one HTML page with plots."""

@@ -1,0 +1,115 @@
+"""The derived tables of an index directory as the commands work with them: refreshed with its catalog and settings."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+from dataclasses import replace
+from datetime import datetime
+from pathlib import Path
+
+import polars as pl
+
+from rerank.sessions.options import DeriveOptions
+from rerank.sessions.product_tables import product_table
+from rerank.sessions.refresh import Progress, Refreshed, refresh
+from rerank.sessions.tables import count_of, open_derived
+from retrieval.errors import StoreDamagedError, StoreMissingError
+from retrieval.events.privacy import utc_now
+from retrieval.events.stored import DAY_MS, moment
+from retrieval.store.versions import Store
+from service.curation.synonym_mining import synonym_proposals, write_proposals
+from service.curation.synonyms import serving_words
+from service.engine.hot_reload import CoViews, write_coviews, write_popularity
+from service.engine.query_log import asked_queries, write_asked
+from service.events.event_log import DERIVED_FOLDER, EventLog
+from service.settings import EventsSettings
+
+
+class DerivedTables:
+    """Makes the tables of a store's events; `progress` is told the steps."""
+
+    def __init__(
+        self,
+        root: Path,
+        log: EventLog,
+        settings: EventsSettings,
+        *,
+        progress: Progress = lambda *_: None,
+        clock: Callable[[], datetime] = utc_now,
+    ) -> None:
+        self.folder = log.folder / DERIVED_FOLDER
+        self._root = root
+        self._log = log
+        self._settings = settings
+        self._progress = progress
+        self._clock = clock
+
+    def refresh(self, days: int | None = None, *, purge: bool = False) -> Refreshed:
+        """Brings them up to date, and what engines read of them; `days` is how far back they go, from now, or
+        from the last day that has events."""
+        now = self._clock()
+        last_day = max(self._log.store.days(), default=None)
+        ends = now if last_day is None else min(now, moment((last_day + 1) * DAY_MS - 1))
+        options = DeriveOptions(until=ends, least_shoppers=self._settings.minimum_shoppers)
+        if days is not None:
+            options = replace(options, days=days)
+        done = refresh(
+            self._log.store,
+            self.folder,
+            catalog(self._root),
+            options,
+            now=now,
+            progress=self._progress,
+            purge=purge,
+        )
+        self._tell_engines()
+        return done
+
+    def _tell_engines(self) -> None:
+        """Engines read popularity, co-views, what was asked and what that proposes from files of their own: they open
+        without a table library."""
+        derived = open_derived(self.folder)
+        write_popularity(self._root, popularity_scores(derived.popularity), derived.made)
+        write_coviews(self._root, coviews_of(derived.neighbours), derived.made)
+        write_asked(self._root, asked_queries(derived), derived.made)
+        write_proposals(self._root, synonym_proposals(derived, serving_words(self._root)), derived.made)
+
+    def label_weights(self) -> pl.DataFrame:
+        """What a click, a cart and a purchase count for in the labels that were made last."""
+        return open_derived(self.folder).label_weights
+
+    def purge(self) -> None:
+        """Makes them anew, if there are any, as far back as they were, and leaves no earlier ones: of who was forgotten
+        nothing stays."""
+        if self.folder.is_dir():
+            self.refresh(self._days(), purge=True)
+
+    def _days(self) -> int | None:
+        try:
+            return int(open_derived(self.folder).manifest.options["days"])
+        except (StoreMissingError, StoreDamagedError):
+            return None
+
+    def rows_of(self, pseudonyms: Collection[str]) -> int:
+        """In how many values of all files any of these pseudonyms stands."""
+        return count_of(self.folder, pseudonyms) if self.folder.is_dir() else 0
+
+
+def popularity_scores(table: pl.DataFrame) -> dict[str, float]:
+    """The score of each product of a table with product_id and score."""
+    return dict(zip(table["product_id"].to_list(), table["score"].to_list(), strict=True))
+
+
+def coviews_of(table: pl.DataFrame) -> CoViews:
+    """What the same shoppers looked at, of a table with kind, product_id, neighbour_id and similarity."""
+    viewed = table.filter(pl.col("kind") == "view")
+    strengths = viewed["similarity"].to_numpy()
+    return CoViews.of_pairs(viewed["product_id"].to_list(), viewed["neighbour_id"].to_list(), strengths)
+
+
+def catalog(root: Path) -> pl.DataFrame | None:
+    """The products of the version that serves; None where nothing is published yet."""
+    try:
+        return product_table(Store(root))
+    except StoreMissingError:
+        return None

@@ -1,0 +1,217 @@
+"""What shoppers did on a store, as an engine and the commands work with it: taken in, kept, forgotten."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import closing, contextmanager, suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Self
+
+import polars as pl
+
+from retrieval.errors import EventError, StoreError, StoreForeignError, StoreMissingError
+from retrieval.events.privacy import KEYS_FILE, Intake, Masker, Pseudonyms, differing, utc_now
+from retrieval.events.sqlite import EVENTS_FILE, SqliteEvents
+from retrieval.events.store import EventStore
+from retrieval.events.stored import StoredEvent
+from retrieval.records import Event
+from retrieval.store.manifest import EVENTS_FOLDER
+from retrieval.store.versions import Store
+
+if TYPE_CHECKING:
+    from service.settings import Settings
+
+
+DERIVED_FOLDER = "derived"
+"""Inside the folder of events: the tables that are made of them."""
+_ASIDE_TIME = "%Y-%m-%dT%H-%M-%S.%f"
+ASIDE_FOLDER = "aside"
+"""Inside the folder of events: what each import set aside, a file for each."""
+
+
+@dataclass(frozen=True, slots=True)
+class Recorded:
+    """What became of events: all of them are durable, those that were new and those that were there already."""
+
+    taken: int
+    repeated: int
+
+
+class EventLog:
+    """The events of one store, with what they go through on their way in. Safe to share between threads."""
+
+    def __init__(
+        self, folder: Path, store: EventStore, intake: Intake, clock: Callable[[], datetime] = utc_now
+    ) -> None:
+        self.folder = folder
+        self.store = store
+        self.intake = intake
+        self._clock = clock
+
+    @classmethod
+    def open(cls, root: Path, settings: Settings, *, make: bool = True) -> Self:
+        """The events of an index directory, in its SQLite file, or in the cluster where the backend is that.
+
+        With `make` they may be the first ones, also before the first rebuild; without, StoreMissingError is raised
+        where there are none. Raises StoreError where they cannot be opened, the keys of their pseudonyms are missing,
+        or the directory is somebody else's, SettingError where a setting cannot be.
+        """
+        with suppress(StoreMissingError):
+            Store(root).check_ours()
+        folder, is_clustered = root / EVENTS_FOLDER, is_in_cluster(root, settings)
+        if not make and not is_clustered and not (folder / EVENTS_FILE).exists():
+            raise StoreMissingError(f"{root} has no events; run: shelfwise events import LOG --index {root}")
+        regions = settings.events.regions
+        _make_private(folder)
+        store = open_store(root, settings, is_clustered=is_clustered)
+        try:
+            keys = settings.events.keys or folder / KEYS_FILE
+            pseudonyms = Pseudonyms(keys, make=not keys.exists() and _is_new(folder, store))
+        except BaseException:
+            store.close()
+            raise
+        return cls(folder, store, Intake(pseudonyms, Masker(regions)))
+
+    def record(self, events: Iterable[Event]) -> Recorded:
+        """Takes events durably; one that was taken before is counted, not taken twice.
+
+        Raises EventError where one cannot be taken, and none of them is; or where the id of one is another event's,
+        and the rest are taken.
+        """
+        self.intake.pseudonyms.look()
+        now = self._clock()
+        given = list(events)
+        checked = []
+        for place, event in enumerate(given, 1):
+            try:
+                checked.append(self.intake.stored(event, now))
+            except EventError as error:
+                where = f"event {place} of {len(given)}: " if len(given) > 1 else ""
+                raise EventError(f"{where}{error.reason}", error.detail) from None
+        appended = self.store.append(checked)
+        if appended.differing:
+            raise differing(given[appended.differing[0]])
+        return Recorded(appended.taken, appended.repeated)
+
+    def close(self) -> None:
+        """Ends it."""
+        self.store.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def aside_path(folder: Path, now: datetime) -> Path:
+    """Where an import that begins now keeps what it sets aside, inside the folder of events."""
+    return folder / ASIDE_FOLDER / f"{now.astimezone(UTC).strftime(_ASIDE_TIME)}.jsonl"
+
+
+def aside_time(path: Path) -> datetime:
+    """When the import began that set a file aside; raises StoreForeignError for a file of another name."""
+    try:
+        return datetime.strptime(path.stem, _ASIDE_TIME).replace(tzinfo=UTC)
+    except ValueError as error:
+        raise StoreForeignError(f"{path} was not set aside by an import; move it away") from error
+
+
+def aside_files(folder: Path) -> list[Path]:
+    """What imports set aside, the oldest first, inside the folder of events."""
+    return sorted((folder / ASIDE_FOLDER).glob("*.jsonl"))
+
+
+def is_in_cluster(root: Path, settings: Settings) -> bool:
+    """Whether a store's events are kept in a cluster: as set, or as it is with the version that serves.
+
+    Raises StoreError where that version cannot be told.
+    """
+    if settings.backend is not None:
+        return settings.backend == "elasticsearch"
+    store = Store(root)
+    try:
+        return store.manifest(store.current()).cluster is not None
+    except StoreMissingError:
+        return False
+
+
+@contextmanager
+def other_stores(root: Path, settings: Settings) -> Iterator[tuple[EventStore, ...]]:
+    """The stores besides the one in use that may hold events of this directory still, as after a change of backend."""
+    is_clustered = is_in_cluster(root, settings)
+    is_there = (root / EVENTS_FOLDER / EVENTS_FILE).exists() if is_clustered else bool(settings.elasticsearch.url)
+    if not is_there:
+        yield ()
+        return
+    with closing(open_store(root, settings, is_clustered=not is_clustered)) as other:
+        yield (other,)
+
+
+def _is_new(folder: Path, store: EventStore) -> bool:
+    """Whether nothing is under any pseudonym yet."""
+    return store.count() == 0 and not aside_files(folder) and not (folder / DERIVED_FOLDER).exists()
+
+
+def _make_private(folder: Path) -> None:
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(mode=0o700, exist_ok=True)
+    except OSError as error:
+        raise StoreError(f"{folder} cannot be made ({error.strerror}); see to the rights to it") from error
+
+
+def open_store(root: Path, settings: Settings, *, is_clustered: bool) -> EventStore:
+    """The store of events of an index directory: its SQLite file, or in the cluster."""
+    if not is_clustered:
+        return SqliteEvents(root / EVENTS_FOLDER)
+    # A client that events on this machine do without.
+    from retrieval.elasticsearch.client import Cluster
+    from retrieval.events.elasticsearch import ElasticsearchEvents
+
+    return ElasticsearchEvents(Cluster(settings.cluster))
+
+
+# Moves a store's events between the SQLite file on this machine and the cluster.
+
+_BATCH = 5_000
+_EVER = 1 << 24
+"""A day after all others."""
+
+
+@dataclass(frozen=True, slots=True)
+class EventsMoved:
+    """How many events were moved, and how many of them were there already, as after a move that was broken off."""
+
+    moved: int
+    repeated: int
+
+
+def move_events(source: EventStore, target: EventStore, advance: Callable[[int], None] = lambda _: None) -> EventsMoved:
+    """Copies all events, and removes them where they were once each is durable where they are now.
+
+    It can be done again after it was broken off. Raises StoreError, and removes nothing, where an event of the target
+    has the id of another one, or where events were recorded meanwhile.
+    """
+    taken = repeated = 0
+    days = source.days()
+    for day in days:
+        for table in source.read(day, day):
+            for batch in table.iter_slices(_BATCH):
+                appended = target.append(stored_events(batch))
+                if appended.differing:
+                    raise StoreError(f"{len(appended.differing):,} ids are other events' there; nothing was removed")
+                taken += appended.taken
+                repeated += appended.repeated
+                advance(batch.height)
+    # What was recorded meanwhile is not lost: then none is removed.
+    source.expire(_EVER, expected=days)
+    return EventsMoved(taken, repeated)
+
+
+def stored_events(table: pl.DataFrame) -> list[StoredEvent]:
+    """The rows of a table of events as they were appended."""
+    plain = table.with_columns(pl.col("kind").cast(pl.String), pl.col("time", "received").dt.epoch("ms"))
+    return [StoredEvent(*row) for row in plain.iter_rows()]

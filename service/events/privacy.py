@@ -1,0 +1,171 @@
+"""Forgetting a shopper, and how long events are kept."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterator
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from pathlib import Path
+
+import msgspec
+
+from indexer.events.rejects import remove_unfinished
+from retrieval.errors import StoreDamagedError, StoreLockedError
+from retrieval.events.privacy import prefix, utc_now
+from retrieval.events.store import EventStore
+from retrieval.events.stored import DAY_MS, milliseconds, moment
+from retrieval.store.manifest import scratch_path, write_durably
+from retrieval.updates.journal import journal_lock
+from service.events.event_log import ASIDE_FOLDER, EventLog, aside_files, aside_time
+
+_CHUNK = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Forgotten:
+    """What was removed of a shopper, and what was looked through afterwards."""
+
+    events: int
+    set_aside: int
+    left_events: int
+    left_rows: int
+    """Rows of derived tables under one of the shopper's pseudonyms."""
+    files: int
+    """Files whose bytes were searched for the pseudonyms."""
+    found_in: tuple[str, ...]
+    """Those that hold one. Nothing is left where all of these are 0 or empty."""
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether nothing is left."""
+        return not (self.left_events or self.left_rows or self.found_in)
+
+
+def forget(
+    log: EventLog,
+    shopper: str,
+    renew: Callable[[], object],
+    rows_of: Callable[[Collection[str]], int],
+    others: Collection[EventStore] = (),
+) -> Forgotten:
+    """Removes a shopper, named as the store's events named them, from the other stores, too.
+
+    `renew` makes the derived tables anew without leaving old ones; `rows_of` counts their rows under pseudonyms.
+    """
+    return forget_pseudonyms(log, log.intake.pseudonyms.all_of(shopper), renew, rows_of, others)
+
+
+def forget_pseudonyms(
+    log: EventLog,
+    pseudonyms: Collection[str],
+    renew: Callable[[], object],
+    rows_of: Callable[[Collection[str]], int],
+    others: Collection[EventStore] = (),
+) -> Forgotten:
+    """The same of a shopper whose pseudonyms are known, under every key."""
+    aside = log.folder / ASIDE_FOLDER
+    remove_unfinished(aside)
+    sessions = {row.session for path in aside_files(log.folder) for _, row in _rows(path) if row.shopper in pseudonyms}
+    set_aside = 0
+    if aside.is_dir():
+        with journal_lock(aside, None):
+            set_aside = sum(_without(path, pseudonyms, sessions - {""}) for path in aside_files(log.folder))
+    events = sum(store.forget(pseudonyms) for store in (log.store, *others))
+    try:
+        renew()
+    except StoreLockedError as error:
+        told = f"{events:,} events were removed, and tables still have the shopper: {error}; then forget again"
+        raise StoreLockedError(told) from error
+    files = sorted(path for path in log.folder.rglob("*") if path.is_file())
+    needles = [pseudonym.encode() for pseudonym in pseudonyms]
+    found = tuple(str(path.relative_to(log.folder)) for path in files if _holds(path, needles))
+    left = sum(store.holds(pseudonyms) for store in (log.store, *others))
+    return Forgotten(events, set_aside, left, rows_of(pseudonyms), len(files), found)
+
+
+class _Owner(msgspec.Struct):
+    shopper: str = ""
+    session: str = ""
+
+
+class _Row(msgspec.Struct):
+    event: _Owner | None = None
+
+
+def _rows(path: Path) -> Iterator[tuple[bytes, _Owner]]:
+    """Each line with whose it is. Raises StoreDamagedError for a file that no import has written."""
+    decoder = msgspec.json.Decoder(_Row)
+    try:
+        with path.open("rb") as file:
+            for line in file:
+                yield line, decoder.decode(line).event or _Owner()
+    except (OSError, msgspec.MsgspecError, UnicodeDecodeError) as error:
+        raise StoreDamagedError(
+            f"{path} cannot be read ({error}); remove it: it only has what was set aside"
+        ) from error
+
+
+def _without(path: Path, pseudonyms: Collection[str], sessions: Collection[str]) -> int:
+    """Takes out the lines of a shopper, and those without a name in the same sessions; how many there were."""
+    kept, removed = [], 0
+    for line, owner in _rows(path):
+        if owner.shopper in pseudonyms or (not owner.shopper and owner.session in sessions):
+            removed += 1
+        else:
+            kept.append(line)
+    if removed:
+        write_durably(path, b"".join(kept))
+    scratch_path(path).unlink(missing_ok=True)
+    return removed
+
+
+def _holds(path: Path, needles: Collection[bytes]) -> bool:
+    longest = max(map(len, needles))
+    rest = b""
+    with path.open("rb") as file:
+        while chunk := file.read(_CHUNK):
+            rest += chunk
+            if any(needle in rest for needle in needles):
+                return True
+            rest = rest[1 - longest :]
+    return False
+
+
+_OVERLAP = timedelta(days=1)
+"""How long after a rotation an import may still be at work with the old key."""
+
+
+@dataclass(frozen=True, slots=True)
+class Expired:
+    """What went: events of days before one (days since 1970, UTC), and the names of keys."""
+
+    before_day: int
+    events: int
+    set_aside: int
+    """Files of rows that imports set aside."""
+    keys: tuple[str, ...]
+
+
+def expire(log: EventLog, days: int, others: Collection[EventStore] = (), now: datetime | None = None) -> Expired:
+    """Removes the events of all days (UTC) that ended more than so many days ago, from the other stores, too.
+
+    Tables that were made of them are left: they are made anew by the next refresh.
+    """
+    now = now or utc_now()
+    before = milliseconds(now) // DAY_MS - days
+    stores = (log.store, *others)
+    events = sum(store.expire(before) for store in stores)
+    remove_unfinished(log.folder / ASIDE_FOLDER)
+    old = [path for path in aside_files(log.folder) if aside_time(path) < moment(before * DAY_MS)]
+    for path in old:
+        path.unlink()
+    pseudonyms = log.intake.pseudonyms
+    in_use = {name for name in pseudonyms.names if _is_in_use(name, log, stores)}
+    return Expired(before, events, len(old), pseudonyms.retire(in_use, now - _OVERLAP))
+
+
+def _is_in_use(name: str, log: EventLog, stores: Collection[EventStore]) -> bool:
+    begin = f'"{prefix(name)}'.encode()
+    return any(store.holds_key(name) for store in stores) or any(
+        begin in path.read_bytes() for path in aside_files(log.folder)
+    )

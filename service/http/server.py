@@ -1,0 +1,339 @@
+"""`shelfwise serve`: an index directory behind uvicorn, until it is told to end, and then without losing a request."""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import logging
+import resource
+import signal
+import threading
+import uuid
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from types import FrameType
+from typing import Any, cast
+
+import h11
+import structlog
+import uvicorn
+from fastapi import FastAPI
+from starlette.types import ASGIApp, Receive, Scope, Send
+from uvicorn import Config
+from uvicorn.protocols.http.h11_impl import H11Protocol
+from uvicorn.server import ServerState
+
+from retrieval.errors import SettingError
+from service.engine.engine import SearchEngine
+from service.http.app import create_app
+from service.http.auth import KEYS_FILE, KeyFile
+from service.http.context import is_loopback
+from service.http.errors import Refused, refusal
+from service.http.metrics import CONNECTIONS_CLOSED
+from service.http.request import request_id
+from service.http.tracing import Tracing
+from service.settings import ServiceSettings, SourcedSettings
+
+_FILES_BESIDE_CONNECTIONS = 1_000
+_KEEP_ALIVE_SECONDS = 65
+"""Longer than load balancers and clients keep an idle connection, 60 seconds at most as they come: whoever closes first
+does so while the other may be sending, and of the two only the client knows that it is not."""
+DRAIN_SECONDS = 30
+"""Requests under way when the server is told to end have so long."""
+
+
+class _Server(uvicorn.Server):
+    """Tells that it is draining before it stops to listen, so that a load balancer may look elsewhere first."""
+
+    def __init__(self, config: uvicorn.Config, draining: threading.Event, notice: float) -> None:
+        super().__init__(config)
+        self._draining = draining
+        self._notice = notice
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """A second signal ends the notice."""
+        if self._draining.is_set() or not self._notice:
+            self._end(sig, frame)
+            return
+        self._draining.set()
+        timer = threading.Timer(self._notice, self._end, (signal.SIGTERM, None))
+        timer.daemon = True
+        timer.start()
+
+    def _end(self, sig: int, frame: FrameType | None) -> None:
+        self._draining.set()
+        super().handle_exit(sig, frame)
+        # uvicorn would raise it once more after all is answered, and kill the process before its engine is closed.
+        self._captured_signals.clear()
+
+
+def serve(engine: SearchEngine, sourced: SourcedSettings, *, notice: float = 0.0) -> None:
+    """Answers until SIGTERM or SIGINT; `notice` is for how many seconds it then says that it is not ready, and answers
+    still.
+
+    Raises SettingError where others than this machine would be served and there is no key.
+    """
+    settings = sourced.settings.service
+    keys = KeyFile(settings.keys or engine.root / KEYS_FILE)
+    if not keys.is_there and not is_loopback(settings.host):
+        raise SettingError(
+            f"service.host is {settings.host}, which others reach, and there is no key: make one first "
+            f"(shelfwise keys create web --scope search --index {engine.root}), or serve 127.0.0.1"
+        )
+    configure_logs()
+    app = create_app(engine, settings, opened_tracing(settings.traces) if settings.traces else None, sourced)
+    bounds = ConnectionBounds(
+        head_seconds=settings.body_seconds,
+        most=settings.connections,
+        most_of_address=settings.connections_per_address,
+        proxies=settings.proxies,
+    )
+    allow_files(2 * bounds.most + _FILES_BESIDE_CONNECTIONS)
+    config = server_config(app, settings, Doorkeeper(bounds))
+    _Server(config, app.state.draining, notice).run()
+
+
+def server_config(app: FastAPI, settings: ServiceSettings, keeper: Doorkeeper) -> uvicorn.Config:
+    """How uvicorn runs an application."""
+    return uvicorn.Config(
+        app,
+        settings.host,
+        settings.port,
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        # h11 underneath: it bounds the bytes of a request's head
+        http=cast(type[asyncio.Protocol], partial(BoundedProtocol, keeper)),
+        ws="none",
+        proxy_headers=bool(settings.proxies),
+        forwarded_allow_ips=list(settings.proxies) or None,
+        timeout_keep_alive=_KEEP_ALIVE_SECONDS,
+        timeout_graceful_shutdown=DRAIN_SECONDS,
+    )
+
+
+def opened_tracing(endpoint: str) -> Tracing:
+    """Raises SettingError where the packages that it takes are not there."""
+    try:
+        from service.http.otlp import open_tracing
+    except ImportError:
+        raise SettingError("service.traces needs OpenTelemetry; run: pip install 'shelfwise[trace]'") from None
+    return open_tracing(endpoint)
+
+
+def allow_files(wanted: int) -> None:
+    """Raises the number of files that the process may have open, connections among them, as far as it is let."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    most = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+    if soft != resource.RLIM_INFINITY and soft < most:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
+
+
+def configure_logs() -> None:
+    """One JSON object a line on standard error, from uvicorn as well."""
+    shared: list[structlog.types.Processor] = [
+        structlog.stdlib.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+        structlog.processors.format_exc_info,
+    ]
+    structlog.configure(
+        processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
+        logger_factory=structlog.stdlib.LoggerFactory(),
+        cache_logger_on_first_use=True,
+    )
+    handler = logging.StreamHandler()
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=shared,
+            processors=[
+                structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+                structlog.processors.JSONRenderer(),
+            ],
+        )
+    )
+    logging.basicConfig(handlers=[handler], level=logging.INFO, force=True)
+    logging.getLogger("uvicorn.error").setLevel(logging.WARNING)
+
+
+# What a connection may take of the server: a client that dawdles is let go, and no address holds all connections.
+#
+# uvicorn bounds neither how long the head of a request may take, nor how long an answer may lie unread, nor how many
+# connections one address may hold; this does.
+
+_LINGER_SECONDS = 2.0
+"""A client that was answered before its body was there has so long to end it, and to read the answer."""
+
+
+@dataclass(frozen=True, slots=True)
+class ConnectionBounds:
+    """What connections may take."""
+
+    head_seconds: float = 10.0
+    """Until the head of a request is there."""
+    unread_seconds: float = 30.0
+    """Until what was sent is read."""
+    most: int = 1_000
+    most_of_address: int = 500
+    proxies: tuple[str, ...] = ()
+    """Addresses and networks that speak for many clients: they may hold as many as there are."""
+
+
+class Doorkeeper:
+    """Counts the connections of one server by address; for its event loop alone."""
+
+    def __init__(self, bounds: ConnectionBounds) -> None:
+        self.bounds = bounds
+        self._of: Counter[str] = Counter()
+        self._all = 0
+        self._proxies = [network for each in bounds.proxies if (network := _network(each)) is not None]
+        self._is_open = "*" in bounds.proxies
+
+    def enter(self, address: str) -> bool:
+        """Whether one more may be answered; it is counted in any case."""
+        self._of[address] += 1
+        self._all += 1
+        if self._all > self.bounds.most:
+            return False
+        return self._of[address] <= self.bounds.most_of_address or self._speaks_for_many(address)
+
+    def leave(self, address: str) -> None:
+        """It is gone."""
+        self._all -= 1
+        self._of[address] -= 1
+        if not self._of[address]:
+            del self._of[address]
+
+    @property
+    def is_overrun(self) -> bool:
+        """Whether there are more than can even be told that there are too many."""
+        return self._all > 2 * self.bounds.most
+
+    def _speaks_for_many(self, address: str) -> bool:
+        if self._is_open or not address:
+            return True
+        there = ipaddress.ip_address(address)
+        return any(there in network for network in self._proxies)
+
+
+class BoundedProtocol(H11Protocol):
+    """One connection."""
+
+    def __init__(
+        self,
+        keeper: Doorkeeper,
+        config: Config,
+        server_state: ServerState,
+        app_state: dict[str, Any],
+        _loop: asyncio.AbstractEventLoop | None = None,
+    ) -> None:
+        super().__init__(config, server_state, app_state, _loop)
+        self._keeper = keeper
+        self._address = ""
+        self._head: asyncio.TimerHandle | None = None
+        self._unread: asyncio.TimerHandle | None = None
+        self._ending: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn has it
+        """The time for the first head begins."""
+        super().connection_made(transport)
+        # Any byte that the client does not take is told at once, by pause_writing.
+        transport.set_write_buffer_limits(high=0)
+        peer = transport.get_extra_info("peername")
+        self._address = str(peer[0]) if peer else ""
+        if not self._keeper.enter(self._address):
+            CONNECTIONS_CLOSED.labels("too many").inc()
+            self.app = _Full(self.app)
+        if self._keeper.is_overrun:
+            transport.abort()
+            return
+        self._head = self._after(self._keeper.bounds.head_seconds, "head")
+
+    def data_received(self, data: bytes) -> None:
+        """A part of a head, or of a body, for which the application has its own time."""
+        if self._head is None and self.conn.their_state is h11.IDLE:
+            self._head = self._after(self._keeper.bounds.head_seconds, "head")
+        super().data_received(data)
+        if self.conn.their_state is not h11.IDLE or self.conn.our_state is not h11.IDLE:
+            _cancel(self._head)
+            self._head = None
+
+    def on_response_complete(self) -> None:
+        """Does not wait for the rest of a body that nobody reads."""
+        super().on_response_complete()
+        if self._ending is None and self._is_answered_early():
+            self._ending = self._after(_LINGER_SECONDS, "body", self._is_answered_early)
+
+    def send_400_response(self, msg: str) -> None:  # noqa: ARG002 - uvicorn's words
+        """What is no HTTP, and what has too long a head, is refused in the shape of every refusal."""
+        refused = Refused(400, "this is no HTTP request that can be read, or its head is too long")
+        answer = refusal(refused, uuid.uuid4().hex)
+        headers = [*answer.raw_headers, (b"connection", b"close")]
+        for event in (
+            h11.Response(status_code=400, headers=headers, reason=b"Bad Request"),
+            h11.Data(data=bytes(answer.body)),
+            h11.EndOfMessage(),
+        ):
+            self.transport.write(self.conn.send(event) or b"")
+        self.transport.close()
+
+    def pause_writing(self) -> None:
+        """Something was sent that the client has not taken."""
+        super().pause_writing()
+        if self._unread is None:
+            self._unread = self._after(self._keeper.bounds.unread_seconds, "unread")
+
+    def resume_writing(self) -> None:
+        """It has taken it."""
+        super().resume_writing()
+        _cancel(self._unread)
+        self._unread = None
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Nothing is waited for any more."""
+        super().connection_lost(exc)
+        self._keeper.leave(self._address)
+        for timer in (self._head, self._unread, self._ending):
+            _cancel(timer)
+
+    def _is_answered_early(self) -> bool:
+        return self.conn.our_state is h11.DONE and self.conn.their_state is h11.SEND_BODY
+
+    def _after(self, seconds: float, reason: str, still: Callable[[], bool] = lambda: True) -> asyncio.TimerHandle:
+        def let_go() -> None:
+            self._ending = None
+            if still():
+                CONNECTIONS_CLOSED.labels(reason).inc()
+                self.transport.abort()
+
+        return self.loop.call_later(seconds, let_go)
+
+
+class _Full:
+    """Answers in the place of an application that has too many connections; that the process lives, it still says."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["path"] == "/health/live":
+            await self._app(scope, receive, send)
+            return
+        full = Refused(503, "there are too many connections; close some, or come back later", retry_after=5)
+        answer = refusal(full, request_id(scope))
+        answer.headers["Connection"] = "close"
+        await answer(scope, receive, send)
+
+
+def _network(told: str) -> ipaddress.IPv4Network | ipaddress.IPv6Network | None:
+    """None for what is a name: a connection has an address."""
+    try:
+        return ipaddress.ip_network(told, strict=False)
+    except ValueError:
+        return None
+
+
+def _cancel(timer: asyncio.TimerHandle | None) -> None:
+    if timer is not None:
+        timer.cancel()

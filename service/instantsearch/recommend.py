@@ -1,0 +1,238 @@
+"""Recommendations as the protocol asks for them: what is like a product, what was bought with it, what is chosen most.
+
+A score is what it rests on, times 100: the cosine of two products' vectors, where products are related with what their
+co-view adds, the cosine over the shoppers who bought both, a share of the highest popularity. Where too few shoppers
+have told anything, the answer says what stands instead.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import polars as pl
+from msgspec import UNSET
+
+from rerank.sessions.tables import DERIVED, open_derived
+from retrieval.errors import QueryError, StoreError, UnknownProductError
+from retrieval.filters.parser import And, Filter, In, format_filter
+from retrieval.records import Product
+from retrieval.store.manifest import EVENTS_FOLDER, file_stamp
+from service.engine.engine import SearchEngine
+from service.engine.highlight import Matcher
+from service.engine.hot_reload import ServedPopularity
+from service.events.event_log import DERIVED_FOLDER
+from service.instantsearch.filters import Attributes, Filters
+from service.instantsearch.request import Hooks, Parameters, Said, number, parameters_of, text, whole
+from service.instantsearch.response import Recommended, Record, record_of, shown_record
+
+MODELS = ("related-products", "looking-similar", "bought-together", "trending-items", "trending-facets")
+_USUAL = 30
+_MOST = 100
+_CANDIDATES = 200
+"""Products that shoppers chose, which are looked at to find those that a filter lets through."""
+_MOST_CHARACTERS = 5_000
+"""Of the ids that one filter names."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """One request."""
+
+    model: str
+    product_id: str
+    facet: str
+    size: int
+    threshold: float
+    parameters: Parameters
+    filters: Filter | None
+
+
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """Products with their scores, best first, and what is to be said of them."""
+
+    products: list[tuple[Product, float]]
+    message: str = ""
+
+
+class Recommender:
+    """Answers the recommendations of one request. Safe to share between threads."""
+
+    def __init__(self, engine: SearchEngine, hooks: Hooks, behaviour: ServedBehaviour) -> None:
+        self._engine = engine
+        self._hooks = hooks
+        self._behaviour = behaviour
+        self._filters = Filters(Attributes(engine.snapshot.catalog))
+        self._matcher = Matcher(engine.snapshot.analyzer, "")
+
+    def answer(self, said: Said) -> Recommended:
+        """One of them; raises InputError for what cannot be answered."""
+        started = time.perf_counter()
+        asked = self._asked(said)
+        match asked.model:
+            case "trending-facets":
+                hits, message = self._trending_values(asked)
+            case _:
+                found = self._products(asked)
+                hits, message = [self._hit(product, score, asked) for product, score in found.products], found.message
+        kept = [hit for hit in hits if hit["_score"] >= asked.threshold][: asked.size]
+        took = max(1, round((time.perf_counter() - started) * 1_000))
+        return Recommended(kept, len(kept), took, message=message or UNSET)
+
+    def _asked(self, said: Said) -> _Asked:
+        model = text(said, "model")
+        if model not in MODELS:
+            raise QueryError(f"model is {model[:40]!r}, it can be {', '.join(MODELS)}")
+        facet, value = text(said, "facetName"), text(said, "facetValue")
+        more = {} if said.get("queryParameters") is None else said["queryParameters"]
+        if not isinstance(more, dict):
+            raise QueryError("queryParameters must be an object")
+        parameters = parameters_of(more)
+        trees = [self._filters.tree(parameters.refinements)]
+        if model == "trending-items" and facet and value:
+            trees.append(self._filters.equal(facet, value))
+        return _Asked(
+            model,
+            text(said, "objectID"),
+            facet,
+            whole(said, "maxRecommendations", 0, 0, _MOST) or _USUAL,
+            number(said, "threshold", 0.0, 0.0, 100.0),
+            parameters,
+            _all(trees),
+        )
+
+    def _products(self, asked: _Asked) -> _Found:
+        if asked.model == "trending-items":
+            return self._trending(asked, asked.size)
+        try:
+            self._engine.product(asked.product_id, filters=self._hooks.narrowed(""))
+        except UnknownProductError:
+            return _Found([], f"there is no product with the id {asked.product_id!r}")
+        if asked.model != "bought-together":
+            return self._similar(asked)
+        together = self._behaviour.bought_with(asked.product_id, _CANDIDATES)
+        found = self._chosen(together, asked)
+        if found:
+            return _Found(found)
+        return replace(self._similar(asked), message="too few have bought it with others: these are like it")
+
+    def _similar(self, asked: _Asked) -> _Found:
+        # What looks alike is told by the products themselves, not by who looked at them.
+        mixed, where = asked.model != "looking-similar", self._narrowed(asked.filters)
+        page = self._engine.similar(asked.product_id, size=asked.size, filters=where, coviews=mixed)
+        return _Found([(hit.product, hit.score) for hit in page.hits])
+
+    def _trending(self, asked: _Asked, size: int) -> _Found:
+        popular = self._behaviour.popularity()
+        best = sorted(popular.items(), key=lambda each: (-each[1], each[0]))[:_CANDIDATES]
+        found = self._chosen(dict(best), asked)
+        if found:
+            return _Found(found)
+        page = self._engine.search("", size=size, filters=self._narrowed(asked.filters))
+        message = "nothing is known to be chosen of late: these are the best known"
+        return _Found([(hit.product, 0.0) for hit in page.hits], message)
+
+    def _chosen(self, scores: Mapping[str, float], asked: _Asked) -> list[tuple[Product, float]]:
+        """Of products with scores those that filters and the store's rules let through, best first."""
+        ids = tuple(_named_within(scores, _MOST_CHARACTERS))
+        if not ids:
+            return []
+        tree = _all([In("id", ids), asked.filters])
+        page = self._engine.search("", size=len(ids), filters=self._narrowed(tree))
+        found = [(hit.product, scores[hit.product.id]) for hit in page.hits if hit.product.id in scores]
+        return sorted(found, key=lambda each: -each[1])
+
+    def _trending_values(self, asked: _Asked) -> tuple[list[Record], str]:
+        if not asked.facet:
+            raise QueryError("trending-facets needs a facetName, such as 'brand'")
+        found = self._trending(replace(asked, size=_MOST), _MOST)
+        worth: defaultdict[str, float] = defaultdict(float)
+        for product, score in found.products:
+            for value in _values(record_of(product), asked.facet):
+                worth[value] += score or 1.0
+        highest = max(worth.values(), default=1.0)
+        told = sorted(worth.items(), key=lambda each: (-each[1], each[0]))
+        share = 0 if found.message else 100
+        return [
+            {"facetName": asked.facet, "facetValue": value, "_score": round(share * each / highest, 2)}
+            for value, each in told
+        ], found.message
+
+    def _hit(self, product: Product, score: float, asked: _Asked) -> Record:
+        shown = shown_record(record_of(product), asked.parameters.shown, self._matcher)
+        return shown | {"_score": round(100 * min(max(0.0, score), 1.0), 2)}
+
+    def _narrowed(self, tree: Filter | None) -> str:
+        return self._hooks.narrowed("" if tree is None else format_filter(tree))
+
+
+def _all(trees: Iterable[Filter | None]) -> Filter | None:
+    kept = [tree for tree in trees if tree is not None]
+    return None if not kept else kept[0] if len(kept) == 1 else And(tuple(kept))
+
+
+def _named_within(ids: Iterable[str], room: int) -> Iterator[str]:
+    """The first ids that a filter has room for."""
+    for each in ids:
+        room -= 2 * len(each) + 4
+        if room < 0:
+            return
+        yield each
+
+
+def _values(record: Record, name: str) -> Iterator[str]:
+    """The texts of a record under a name such as `brand` or `hierarchicalCategories.lvl0`."""
+    value: object = record
+    for part in name.split("."):
+        value = value.get(part) if isinstance(value, dict) else None
+    for each in value if isinstance(value, list) else [value]:
+        if isinstance(each, str):
+            yield each
+
+
+# What shoppers chose, as recommendations need it: read from the tables of events, again when those were made anew.
+
+_NOTHING = pl.DataFrame(schema={"product_id": pl.String(), "neighbour_id": pl.String(), "similarity": pl.Float32()})
+
+
+class ServedBehaviour:
+    """The behaviour of one store's shoppers. Safe to share between threads."""
+
+    def __init__(self, root: Path) -> None:
+        self._folder = root / EVENTS_FOLDER / DERIVED_FOLDER
+        self._popularity = ServedPopularity(root)
+        self._lock = threading.Lock()
+        self._seen: tuple[int, int] | None = None
+        self._bought = _NOTHING
+
+    def popularity(self) -> Mapping[str, float]:
+        """The products that were chosen of late, each one's score as a share of the highest."""
+        self._popularity.look()
+        return self._popularity.now.shares
+
+    def bought_with(self, product_id: str, most: int) -> dict[str, float]:
+        """What the same shoppers bought, nearest first: the cosine of the two over shoppers. Nothing where too few did,
+        or where no tables can be read."""
+        found = self._neighbours().filter(pl.col("product_id") == product_id).head(most)
+        return dict(zip(found["neighbour_id"].to_list(), found["similarity"].to_list(), strict=True))
+
+    def _neighbours(self) -> pl.DataFrame:
+        seen = file_stamp(self._folder / DERIVED)
+        with self._lock:
+            if seen != self._seen:
+                self._bought, self._seen = _read(self._folder), seen
+            return self._bought
+
+
+def _read(folder: Path) -> pl.DataFrame:
+    try:
+        table = open_derived(folder).neighbours
+    except StoreError:
+        return _NOTHING
+    bought = table.filter(pl.col("kind") == "purchase").sort("product_id", "rank")
+    return bought.select(_NOTHING.columns)

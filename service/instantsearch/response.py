@@ -1,0 +1,348 @@
+"""What the protocol answers, field by field; the names of its JSON are the protocol's own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from itertools import islice
+from typing import Any
+
+from msgspec import UNSET, Struct, UnsetType
+
+from retrieval.filters.parser import value_text
+from retrieval.filters.schema import CATEGORY_SEPARATOR
+from retrieval.records import AttributeValue, Facet, Product, Variant
+from service.engine.highlight import MOST_WORDS, Marks, Match, Matcher, excerpt, marked
+from service.engine.search import MOST_FACET_VALUES
+from service.engine.spelling import Typed
+from service.instantsearch.filters import Attribute, Attributes
+from service.instantsearch.request import Shown
+
+# A product as a record of the protocol: one JSON object, its attributes beside its fields.
+
+Record = dict[str, Any]
+"""A JSON object: what is known of a product, by attribute."""
+_ADDRESSES = ("url", "link", "product_url", "product_link", "permalink")
+_SAFE_BEGINNINGS = ("https://", "http://", "/")
+_TAGS = "tags"
+_OURS = frozenset({"objectID", "url", "image"})
+"""Never a free attribute's: pages put them into links."""
+
+
+def record_of(product: Product) -> Record:
+    """The record of a product; what is not known is not there."""
+    record: Record = {"objectID": product.id, "name": product.title, "title": product.title}
+    record |= {name: value for name, value in _known(product) if value not in (None, "", [], {})}
+    for name, value in product.attributes.items():
+        if name not in record and name not in _OURS and not name.startswith("_"):
+            record[name] = _plain(value)
+    tags = product.attributes.get(_TAGS)
+    if isinstance(tags, str | tuple):
+        record["_tags"] = [tags] if isinstance(tags, str) else list(tags)
+    return record
+
+
+def retrieved(record: Record, wanted: Sequence[str]) -> Record:
+    """The attributes that are wanted ("*" is all, "-name" all but that), and always the id."""
+    kept = {name.partition(".")[0] for name in wanted}
+    dropped = {name[1:] for name in wanted if name.startswith("-")}
+    is_all = "*" in kept or (bool(kept) and all(name.startswith("-") for name in kept))
+    return {
+        name: value
+        for name, value in record.items()
+        if name == "objectID" or ((is_all or name in kept) and name not in dropped)
+    }
+
+
+def _known(product: Product) -> Iterator[tuple[str, object]]:
+    yield "description", product.description
+    yield "brand", product.brand
+    yield "categories", list(product.category)
+    yield "hierarchicalCategories", _levels(product.category)
+    yield "price", product.price
+    yield "currency", product.currency
+    yield "availability", product.availability.value if product.availability else ""
+    yield "rating", product.rating
+    yield "rating_count", product.rating_count
+    yield "image", product.images[0] if product.images else ""
+    yield "images", list(product.images)
+    yield "url", _address(product.attributes)
+    yield "identifiers", {kind: list(values) for kind, values in product.identifiers.items()}
+    yield "created", _seconds(product.created)
+    yield "updated", _seconds(product.updated)
+    yield "expires", _seconds(product.expires)
+    yield "language", product.language
+    yield "variants", [_variant(each) for each in product.variants]
+
+
+def _levels(path: Sequence[str]) -> dict[str, str]:
+    return {f"lvl{at}": CATEGORY_SEPARATOR.join(path[: at + 1]) for at in range(len(path))}
+
+
+def _address(attributes: Mapping[str, AttributeValue]) -> str:
+    """Where its page is, if a feed says so; never one that would run as a script."""
+    for name in _ADDRESSES:
+        value = attributes.get(name)
+        if isinstance(value, str) and value.lower().startswith(_SAFE_BEGINNINGS):
+            return value
+    return ""
+
+
+def _variant(variant: Variant) -> Record:
+    said = {"objectID": variant.id, "options": dict(variant.options), "price": variant.price}
+    return {name: value for name, value in said.items() if value is not None}
+
+
+def _plain(value: AttributeValue) -> object:
+    return list(value) if isinstance(value, tuple) else value
+
+
+def _seconds(moment: datetime | None) -> int | None:
+    return None if moment is None else int((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp())
+
+
+_SPECIAL = {
+    "query_id": "queryID",
+    "processing_time_ms": "processingTimeMS",
+    "facets_stats": "facets_stats",
+}
+
+
+def _named(name: str) -> str:
+    first, *others = name.split("_")
+    return _SPECIAL.get(name) or first + "".join(map(str.capitalize, others))
+
+
+class Range(Struct, frozen=True):
+    """What a numeric facet reaches over."""
+
+    min: float
+    max: float
+
+
+class Exhaustive(Struct, frozen=True, rename=_named):
+    """What was counted to the end: all of it, always."""
+
+    nb_hits: bool = True
+    facets_count: bool = True
+    typo: bool = True
+
+
+class SearchResult(Struct, frozen=True, rename=_named):
+    """One search of a batch."""
+
+    hits: list[Record]
+    nb_hits: int
+    page: int
+    nb_pages: int
+    hits_per_page: int
+    query: str
+    params: str
+    index: str
+    facets: Mapping[str, Mapping[str, int]]
+    facets_stats: Mapping[str, Range]
+    rendering_content: Mapping[str, object]
+    processing_time_ms: int
+    exhaustive: Exhaustive = Exhaustive()
+    exhaustive_nb_hits: bool = True
+    exhaustive_facets_count: bool = True
+    exhaustive_typo: bool = True
+    query_id: str | UnsetType = UNSET
+    """Send it with the events that come of these hits; only where it was asked for."""
+    message: str | UnsetType = UNSET
+    """What is out of the ordinary with this answer, where something is."""
+
+
+class FacetHit(Struct, frozen=True):
+    """A value of a facet."""
+
+    value: str
+    highlighted: str
+    count: int
+
+
+class FacetResult(Struct, frozen=True, rename=_named):
+    """A search among the values of a facet."""
+
+    facet_hits: list[FacetHit]
+    processing_time_ms: int
+    exhaustive_facets_count: bool = True
+
+
+class Recommended(Struct, frozen=True, rename=_named):
+    """Recommendations of one model."""
+
+    hits: list[Record]
+    nb_hits: int
+    processing_time_ms: int
+    exhaustive_nb_hits: bool = True
+    message: str | UnsetType = UNSET
+    """What stands instead of what was asked for, where something does."""
+
+
+class Results(Struct, frozen=True):
+    """Of a batch, in the order of its requests."""
+
+    results: Sequence[SearchResult | FacetResult | Recommended | Record | None]
+
+
+class Taken(Struct, frozen=True):
+    """Events were taken."""
+
+    status: int = 200
+    message: str = "OK"
+
+
+# What of a record's texts matched: `_highlightResult` and `_snippetResult`, a well-formed leaf for every text.
+#
+# Texts are sent as they are, with the client's own tags around what matched: the front-end libraries escape the text
+# and then put their elements in the place of the tags.
+
+Leaf = dict[str, Any]
+_SNIPPET_WORDS = 10
+
+
+def highlighted(record: Record, wanted: Sequence[str], matcher: Matcher, marks: Marks) -> Record:
+    """The wanted attributes that have texts, each text replaced by its leaf."""
+    is_all = "*" in wanted
+    names = {name.partition(".")[0] for name in wanted}
+    chosen = {name: value for name, value in record.items() if is_all or name in names}
+    return _leaves(chosen, lambda text: _highlight(text, matcher, marks))
+
+
+def snippets(record: Record, wanted: Sequence[str], matcher: Matcher, marks: Marks) -> Record:
+    """The wanted attributes (`description:20`), their texts cut to so many words around the first that matched."""
+    found: Record = {}
+    for each in wanted:
+        name, _, told = each.rpartition(":") if ":" in each else (each, "", "")
+        words = min(int(told), MOST_WORDS) if told.isascii() and told.isdecimal() else _SNIPPET_WORDS
+        names = record if name == "*" else (name.partition(".")[0],)
+        chosen = {name: record[name] for name in names if name in record}
+        found |= _leaves(chosen, _snipper(words, matcher, marks))
+    return found
+
+
+def _snipper(words: int, matcher: Matcher, marks: Marks) -> Callable[[str], Leaf]:
+    return lambda text: _snippet(text, words, matcher, marks)
+
+
+def _leaves(values: Mapping[str, object], leaf: Callable[[str], Leaf]) -> Record:
+    found = {name: _of(value, leaf) for name, value in values.items() if name not in ("objectID", "_tags")}
+    return {name: value for name, value in found.items() if value is not None}
+
+
+def _of(value: object, leaf: Callable[[str], Leaf]) -> object:
+    """The same shape with leaves; None for what holds no text."""
+    if isinstance(value, str):
+        return leaf(value)
+    if isinstance(value, list):
+        return [made for each in value if (made := _of(each, leaf)) is not None] or None
+    if isinstance(value, dict):
+        made = {name: _of(each, leaf) for name, each in value.items()}
+        return {name: each for name, each in made.items() if each is not None} or None
+    return None
+
+
+def _highlight(text: str, matcher: Matcher, marks: Marks) -> Leaf:
+    matches = list(matcher.matches(text))
+    leaf: Leaf = {"value": marked(text, ((each.start, each.end) for each in matches), marks)}
+    leaf |= _level(matches, matcher)
+    if matches:
+        leaf["fullyHighlighted"] = sum(each.end - each.start for each in matches) == len(text.strip())
+    return leaf
+
+
+def _snippet(text: str, words: int, matcher: Matcher, marks: Marks) -> Leaf:
+    matches = list(matcher.matches(text))
+    start, end = excerpt(text, words, matches[0].start if matches else 0)
+    within = [each for each in matches if each.start >= start and each.end <= end]
+    value = marked(text, ((each.start, each.end) for each in within), marks, bounds=(start, end))
+    return {"value": value, "matchLevel": _level(within, matcher)["matchLevel"]}
+
+
+def _level(matches: Sequence[Match], matcher: Matcher) -> Leaf:
+    met = frozenset[str]().union(*(each.words for each in matches))
+    level = "none" if not met else "full" if len(met) == len(matcher.words) else "partial"
+    return {"matchLevel": level, "matchedWords": [word for word in matcher.words if word in met]}
+
+
+# What of a record is sent: the attributes that were asked for, and what of them matched.
+
+
+def shown_record(record: Record, shown: Shown, matcher: Matcher) -> Record:
+    """What of a record was asked for, with what matched."""
+    sent = retrieved(record, shown.attributes)
+    if shown.highlighted:
+        sent["_highlightResult"] = highlighted(record, shown.highlighted, matcher, shown.marks)
+    if shown.snippets:
+        sent["_snippetResult"] = snippets(record, shown.snippets, matcher, shown.marks)
+    return sent
+
+
+# Facets of an answer under the names that were asked for, and searching among the values of one.
+
+
+@dataclass(frozen=True, slots=True)
+class AskedFacets:
+    """The facets of one search by the names that its request has for them; those that no product has are left out."""
+
+    attributes: Mapping[str, Attribute]
+    most: int
+    """Values of each."""
+
+    @classmethod
+    def of(cls, names: Sequence[str], most: int, attributes: Attributes) -> AskedFacets:
+        """`names` as they were sent; "*" stands for all that are worth a filter."""
+        listed = [*attributes.offered, *names] if "*" in names else names
+        found = {name: attribute for name in listed if (attribute := attributes.find(name))}
+        return cls(found, most)
+
+    @property
+    def fields(self) -> tuple[str, ...]:
+        """What the engine counts, each once."""
+        return tuple(sorted({each.info.name for each in self.attributes.values()}))
+
+    @property
+    def values(self) -> int:
+        """How many values of each field: of one level of the categories others may come first."""
+        by_level = any(each.level is not None for each in self.attributes.values())
+        return MOST_FACET_VALUES if by_level else self.most
+
+    def counts(self, facets: Mapping[str, Facet]) -> dict[str, dict[str, int]]:
+        """Of each facet its values with their counts, most frequent first; those without a value are left out."""
+        found = {name: dict(islice(self._pairs(name, facets), self.most)) for name in self.attributes}
+        return {name: counts for name, counts in found.items() if counts}
+
+    def ranges(self, facets: Mapping[str, Facet]) -> dict[str, Range]:
+        """What the numeric ones reach over."""
+        found = {name: facets[each.info.name] for name, each in self.attributes.items() if each.info.name in facets}
+        return {
+            name: Range(facet.minimum, facet.maximum)
+            for name, facet in found.items()
+            if facet.minimum is not None and facet.maximum is not None
+        }
+
+    def hits(self, facets: Mapping[str, Facet], typed: str, most: int, marks: Marks) -> list[FacetHit]:
+        """The values of all facets that have the words that were typed, the last of which may go on."""
+        wanted = Typed(typed)
+        if wanted.is_too_long or (typed.strip() and not wanted.words):
+            return []
+        pairs = (pair for name in self.attributes for pair in self._pairs(name, facets))
+        found = (_facet_hit(value, count, wanted, marks) for value, count in pairs)
+        return list(islice((each for each in found if each), most))
+
+    def _pairs(self, name: str, facets: Mapping[str, Facet]) -> Iterator[tuple[str, int]]:
+        attribute = self.attributes[name]
+        counts = facets[attribute.info.name].counts if attribute.info.name in facets else ()
+        for each in counts:
+            value = value_text(each.value)
+            if attribute.has(value):
+                yield value, each.count
+
+
+def _facet_hit(value: str, count: int, typed: Typed, marks: Marks) -> FacetHit | None:
+    spans = typed.spans_in(value) if typed.words else ()
+    if spans is None:
+        return None
+    return FacetHit(value, marked(value, spans, marks), count)

@@ -1,1 +1,0 @@
-"""`shelfwise learn`: one run from the store of events to a ranker with a verdict, and the report on it."""

@@ -1,0 +1,235 @@
+"""Robots and click fraud that were found: how much of it, why, by whom, and what it was about.
+
+Nothing of it is deleted. It is left out of what is learned, and can be looked at visit by visit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+
+import polars as pl
+
+from rerank.click_models.click_log import words_of_answers
+from rerank.sessions.query_tables import normalised
+from service.reports.event_inputs import ReportInputs
+from service.reports.event_sections import Titles, no_titles
+
+BINS = 20
+_MOST = 20
+_MOST_SUBJECTS = 3
+_SHOWN = 8
+"""Characters of a pseudonym, after its key's name: enough to find it by, in the table of visits."""
+
+
+@dataclass(frozen=True, slots=True)
+class ReasonCount:
+    """One reason for which visits were flagged; a visit can have several."""
+
+    reason: str
+    visits: int
+    clicks: int
+    shoppers: int
+    """Different ones; a visit of nobody known counts as somebody of its own."""
+
+
+@dataclass(frozen=True, slots=True)
+class ScoreBin:
+    """Visits with a score from `low` up to `high`; 1 is in the last."""
+
+    low: float
+    high: float
+    visits: int
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """A query or a product that flagged clicks of a shopper were about."""
+
+    name: str
+    """The query's words, or the product's id."""
+    title: str
+    """Of a product; empty where it is not known."""
+    clicks: int
+
+
+@dataclass(frozen=True, slots=True)
+class Suspect:
+    """A shopper, or a session or visit of nobody known, with flagged visits. The highest score comes first."""
+
+    who: str
+    """The beginning of a pseudonym; empty for a visit without one."""
+    score: float
+    """The highest of its visits."""
+    visits: int
+    """Flagged ones, as all that follows."""
+    clicks: int
+    first: datetime
+    last: datetime
+    """When the first and the last of them began."""
+    reasons: tuple[str, ...]
+    """The most frequent first, of equally frequent ones the stronger."""
+    queries: tuple[Subject, ...]
+    """The most clicked first, without those that too few other shoppers search."""
+    rare_queries: int
+    """How many of these there are."""
+    products: tuple[Subject, ...]
+    """The same of products."""
+    rare_products: int
+
+
+@dataclass(frozen=True, slots=True)
+class FraudFound:
+    """What was flagged in the window."""
+
+    visits: int
+    clicks: int
+    click_share: float | None
+    """Of all clicks; None where there are none."""
+    shoppers: int
+    threshold: float
+    """The score from which on a visit is flagged."""
+    reasons: tuple[ReasonCount, ...]
+    """The most frequent first."""
+    suspects: tuple[Suspect, ...]
+    """Twenty at most."""
+    scores: tuple[ScoreBin, ...]
+    """Of all visits."""
+
+
+def fraud_found(inputs: ReportInputs, titles: Titles = no_titles) -> FraudFound:
+    """What the visits' scores say."""
+    visits = inputs.visits.with_columns(_who=_who())
+    flagged = visits.filter("is_fraud")
+    clicks, all_clicks = int(flagged["clicks"].sum()), int(visits["clicks"].sum())
+    return FraudFound(
+        visits=flagged.height,
+        clicks=clicks,
+        click_share=clicks / all_clicks if all_clicks else None,
+        shoppers=flagged["_who"].n_unique(),
+        threshold=inputs.threshold,
+        reasons=_reasons(flagged),
+        suspects=tuple(_suspects(flagged, inputs, titles)),
+        scores=_scores(visits),
+    )
+
+
+def _who() -> pl.Expr:
+    shopper, session = pl.col("shopper"), pl.col("session")
+    nobody = pl.format("#{}", "visit")
+    return pl.when(shopper != "").then(shopper).when(session != "").then(session).otherwise(nobody)
+
+
+def _reasons(flagged: pl.DataFrame) -> tuple[ReasonCount, ...]:
+    each = flagged.explode("reasons").drop_nulls("reasons").group_by("reasons")
+    counts = each.agg(visits=pl.len(), clicks=pl.col("clicks").sum(), shoppers=pl.col("_who").n_unique())
+    ordered = counts.sort("visits", "reasons", descending=[True, False])
+    return tuple(ReasonCount(*row) for row in ordered.iter_rows())
+
+
+def _scores(visits: pl.DataFrame) -> tuple[ScoreBin, ...]:
+    # A score comes as Float32, so 0.3 lies a hair above the bin's edge, as it should.
+    place = (pl.col("score").cast(pl.Float64) * BINS + 1e-6).floor().clip(0, BINS - 1).cast(pl.Int64)
+    counts = dict(visits.group_by(place).len().iter_rows())
+    return tuple(ScoreBin(at / BINS, (at + 1) / BINS, counts.get(at, 0)) for at in range(BINS))
+
+
+def _suspects(flagged: pl.DataFrame, inputs: ReportInputs, titles: Titles) -> Iterator[Suspect]:
+    grouped = flagged.group_by("_who").agg(
+        score=pl.col("score").max(),
+        visits=pl.len(),
+        clicks=pl.col("clicks").sum(),
+        first=pl.col("first").min(),
+        last=pl.col("first").max(),
+    )
+    shown = pl.col("score").round(2)
+    worst = grouped.sort(shown, "clicks", "visits", "_who", descending=[True, True, True, False]).head(_MOST)
+    theirs = flagged.join(worst, on="_who", how="semi")
+    acts = _clicks_of(theirs, inputs.flagged)
+    queries, products = _queries(acts, inputs.queries), _products(acts, inputs.popularity)
+    reasons = _reasons_of(theirs)
+    named = titles({name for about in products.values() for name, _ in about.known})
+    for who, score, visits, clicks, first, last in worst.iter_rows():
+        asked, clicked = queries.get(who, _NOTHING), products.get(who, _NOTHING)
+        yield Suspect(
+            who=_shortened(who),
+            score=score,
+            visits=visits,
+            clicks=clicks,
+            first=first,
+            last=last,
+            reasons=tuple(reasons.get(who, ())),
+            queries=tuple(Subject(name, "", count) for name, count in asked.known),
+            rare_queries=asked.rare,
+            products=tuple(Subject(name, named.get(name, ""), count) for name, count in clicked.known),
+            rare_products=clicked.rare,
+        )
+
+
+def _reasons_of(flagged: pl.DataFrame) -> dict[str, list[str]]:
+    """The reasons of each; a visit has its own ordered by strength."""
+    place = pl.int_ranges(pl.col("reasons").list.len())
+    each = flagged.select("_who", "reasons", _place=place).explode("reasons", "_place").drop_nulls("reasons")
+    counts = each.group_by("_who", "reasons").agg(pl.len(), pl.col("_place").mean())
+    ordered = counts.sort("len", "_place", "reasons", descending=[True, False, False])
+    return dict(ordered.group_by("_who").agg("reasons").iter_rows())
+
+
+@dataclass(frozen=True, slots=True)
+class _About:
+    """What the clicks of one are about."""
+
+    known: tuple[tuple[str, int], ...]
+    """The first few that may be named, most clicked first, with the clicks."""
+    rare: int
+    """How many different ones are of too few shoppers."""
+
+
+_NOTHING = _About((), 0)
+
+
+def _clicks_of(visits: pl.DataFrame, events: pl.DataFrame) -> pl.DataFrame:
+    """The clicks of visits, with `_who` and the words of the answer that each was on; else its own, or null."""
+    theirs = events.join(visits.select("visit", "_who"), on="visit")
+    words = words_of_answers(theirs).select("query_id", _words="query")
+    joined = theirs.filter(pl.col("kind") == "click").join(words, on="query_id", how="left")
+    own = pl.when(pl.col("query") != "").then("query")
+    return joined.select("_who", "product_id", query=pl.coalesce("_words", own))
+
+
+def _queries(acts: pl.DataFrame, known: pl.DataFrame) -> dict[str, _About]:
+    texts = acts["query"].drop_nulls().unique().to_list()
+    schema = {"query": pl.String, "_plain": pl.String}
+    plain = pl.DataFrame({"query": texts, "_plain": normalised(texts)}, schema=schema)
+    found = acts.join(plain, on="query").select("_who", query="_plain")
+    return _about(_by_count(found, "query"), dict(known.select("query", "spelling").iter_rows()))
+
+
+def _products(acts: pl.DataFrame, known: pl.DataFrame) -> dict[str, _About]:
+    return _about(_by_count(acts, "product_id"), {name: name for name in known["product_id"]})
+
+
+def _about(counts: Mapping[str, list[tuple[str, int]]], names: Mapping[str, str]) -> dict[str, _About]:
+    """Of each what is known, by its name, and how much is not."""
+    found = {}
+    for who, subjects in counts.items():
+        known = [(names[each], clicks) for each, clicks in subjects if each in names]
+        found[who] = _About(tuple(known[:_MOST_SUBJECTS]), len(subjects) - len(known))
+    return found
+
+
+def _by_count(rows: pl.DataFrame, column: str) -> dict[str, list[tuple[str, int]]]:
+    """For each the values of a column, the most frequent first, with how often they are there."""
+    counts = rows.group_by("_who", column).len().sort("len", column, descending=[True, False])
+    found: dict[str, list[tuple[str, int]]] = {}
+    for who, name, count in counts.iter_rows():
+        found.setdefault(who, []).append((name, count))
+    return found
+
+
+def _shortened(who: str) -> str:
+    if who.startswith("#"):
+        return ""
+    key, mark, digest = who.rpartition("~")
+    return f"{key}{mark}{digest[:_SHOWN]}"

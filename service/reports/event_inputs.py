@@ -1,0 +1,245 @@
+"""What a report on events is made from: derived tables, cleaned events of each day, rows set aside; intervals."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+import msgspec
+import polars as pl
+
+from rerank.sessions.cleaning import ASIDE_SCHEMA
+from rerank.sessions.options import Window
+from rerank.sessions.partitions import EMPTY, SUFFIX, read_frame, with_who
+from rerank.sessions.tables import DERIVED, Derived, open_derived
+from retrieval.errors import StoreDamagedError, StoreMissingError
+
+_NEEDED = ("time", "kind", "shopper", "who", "query_id", "query", "product_id", "position", "results", "visit", "need")
+_NO_EVENTS = EMPTY.select(*_NEEDED, day=pl.lit(None, pl.Date), is_fraud=pl.lit(value=False))
+_DAYS = "days"
+_OF_PARTS = "-parts-"
+"""Stands in the name of a day's parts after the name of the day that they were made from."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ReportInputs:
+    """One generation of derived tables with its events; docs/derived.md says what the tables' columns mean."""
+
+    window: Window
+    made: datetime
+    """When the tables were made."""
+    least_shoppers: int
+    """Nothing that fewer have brought about is told of."""
+    threshold: float
+    """The score from which on a visit is called fraud."""
+    honest: pl.DataFrame
+    """The events that the tables are made from, ordered by visit and time: what is needed of `CLEAN_SCHEMA`, `who`, and
+    `day`, on which the visit began; visits as in `visits`."""
+    flagged: pl.DataFrame
+    """The same of robots and fraud."""
+    aside: pl.DataFrame
+    """Of `ASIDE_SCHEMA`."""
+    visits: pl.DataFrame
+    queries: pl.DataFrame
+    reformulations: pl.DataFrame
+    popularity: pl.DataFrame
+
+
+def read_inputs(folder: Path) -> ReportInputs:
+    """The newest tables of a folder that `refresh` has written, with their events.
+
+    Raises StoreMissingError where there are none, or a refresh has replaced them meanwhile, StoreDamagedError where a
+    file cannot be read.
+    """
+    derived = open_derived(folder)
+    least_shoppers, threshold = _rules(folder, derived)
+    visits = derived.visits
+    events = _events(folder, derived, visits)
+    honest = ~pl.col("is_fraud")
+    return ReportInputs(
+        window=derived.window,
+        made=derived.made,
+        least_shoppers=least_shoppers,
+        threshold=threshold,
+        honest=events.filter(honest).drop("is_fraud"),
+        flagged=events.filter(~honest).drop("is_fraud"),
+        aside=_aside(folder, derived),
+        visits=visits,
+        queries=derived.queries,
+        reformulations=derived.reformulations,
+        popularity=derived.popularity,
+    )
+
+
+def _rules(folder: Path, derived: Derived) -> tuple[int, float]:
+    options = derived.manifest.options
+    try:
+        return int(options["least_shoppers"]), float(options["robots"]["threshold"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise StoreDamagedError(f"{folder / DERIVED} does not tell its options; refresh the tables") from error
+
+
+def _events(folder: Path, derived: Derived, visits: pl.DataFrame) -> pl.DataFrame:
+    # A day's visits are numbered from 0, in the order in which the table of visits has them.
+    place = pl.int_range(pl.len(), dtype=pl.UInt32).over("day")
+    told = visits.select("day", "is_fraud", _number="visit", visit=place)
+    tables = [_NO_EVENTS]
+    for day, path in _days(folder, derived):
+        of_day = told.filter(pl.col("day").to_physical() == day).drop("day")
+        date = pl.lit(day, pl.Int32).cast(pl.Date)
+        events = with_who(_read(path / f"events{SUFFIX}", EMPTY.drop("who").schema))
+        joined = events.join(of_day, on="visit", how="left", maintain_order="left")
+        known = joined.with_columns(visit="_number", is_fraud=pl.col("is_fraud").fill_null(value=False), day=date)
+        tables.append(known.select(_NO_EVENTS.columns))
+    return pl.concat(tables)
+
+
+def _aside(folder: Path, derived: Derived) -> pl.DataFrame:
+    tables = [_read(path / f"aside{SUFFIX}", ASIDE_SCHEMA) for _, path in _days(folder, derived)]
+    return pl.concat([pl.DataFrame(schema=ASIDE_SCHEMA), *tables])
+
+
+def _read(path: Path, schema: pl.Schema) -> pl.DataFrame:
+    """A file of a day; days have no checksums, and a refresh removes those that its tables are not made from."""
+    if not path.parent.is_dir():
+        raise StoreMissingError(f"{path.parent} is gone: a refresh has removed it; ask again, or refresh the tables")
+    frame = read_frame(path)
+    if frame.schema != schema:
+        raise StoreDamagedError(f"{path} has other columns than a day has; remove its folder and refresh")
+    return frame
+
+
+def _days(folder: Path, derived: Derived) -> list[tuple[int, Path]]:
+    """Each day (since 1970) of a generation and the folder of its cleaned events, ascending."""
+    try:
+        days = {int(day): name.partition(_OF_PARTS)[0] for day, name in derived.manifest.days.items()}
+    except ValueError as error:
+        raise StoreDamagedError(f"{folder / DERIVED} does not tell its days; refresh the tables") from error
+    return [(day, folder / _DAYS / days[day]) for day in sorted(days)]
+
+
+# What cannot be learned from and was set aside, by reason, at imports and by cleaning.
+
+_EXAMPLES = 3
+
+
+@dataclass(frozen=True, slots=True)
+class RowExample:
+    """A row of a log."""
+
+    file: str
+    line: int
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class EventExample:
+    """An event of the store: one shopper's, so what it was about is not told."""
+
+    time: datetime
+    kind: str
+
+
+@dataclass(frozen=True, slots=True)
+class RowsAside:
+    """Rows of one reason."""
+
+    reason: str
+    count: int
+    examples: tuple[RowExample, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class EventsAside:
+    """Events of one reason."""
+
+    reason: str
+    count: int
+    examples: tuple[EventExample, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class SetAside:
+    """By reason, the most frequent first, with the first examples."""
+
+    rows: tuple[RowsAside, ...]
+    """At imports."""
+    events: tuple[EventsAside, ...]
+    """By cleaning, of the events in the window."""
+
+
+class _Row(msgspec.Struct):
+    file: str
+    line: int
+    reason: str
+    detail: str = ""
+
+
+def rows_aside(paths: Iterable[Path]) -> tuple[RowsAside, ...]:
+    """What imports have written to the files of rows that they set aside, the oldest first.
+
+    Raises StoreDamagedError for a file that is something else.
+    """
+    counts: Counter[str] = Counter()
+    examples: dict[str, list[RowExample]] = {}
+    for path in paths:
+        for row in _rows(path):
+            counts[row.reason] += 1
+            if counts[row.reason] <= _EXAMPLES:
+                examples.setdefault(row.reason, []).append(RowExample(row.file, row.line, row.detail))
+    return tuple(RowsAside(reason, count, tuple(examples[reason])) for reason, count in _ordered(counts))
+
+
+def _rows(path: Path) -> Iterator[_Row]:
+    decoder = msgspec.json.Decoder(_Row)
+    try:
+        with path.open("rb") as file:
+            yield from map(decoder.decode, file)
+    except (OSError, msgspec.MsgspecError, UnicodeDecodeError) as error:
+        raise StoreDamagedError(f"{path} cannot be read ({error}); remove it, an import makes it anew") from error
+
+
+def events_aside(aside: pl.DataFrame) -> tuple[EventsAside, ...]:
+    """What cleaning has set aside."""
+    counts = dict(aside.group_by("reason").len().iter_rows())
+    first = aside.sort("time", "key").group_by("reason", maintain_order=True).head(_EXAMPLES)
+    examples: dict[str, list[EventExample]] = {}
+    for reason, *told in first.select("reason", "time", "kind").iter_rows():
+        examples.setdefault(reason, []).append(EventExample(*told))
+    return tuple(EventsAside(reason, count, tuple(examples[reason])) for reason, count in _ordered(counts))
+
+
+def _ordered(counts: dict[str, int]) -> list[tuple[str, int]]:
+    return sorted(counts.items(), key=lambda item: (-item[1], item[0]))
+
+
+# Confidence intervals of shares.
+
+Z = 1.959964
+"""Standard normal quantile of two-sided 95% intervals."""
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """A value with its 95% interval; the ends are None where it cannot be told."""
+
+    value: float
+    lower: float | None = None
+    upper: float | None = None
+
+
+def wilson(hits: pl.Expr, trials: pl.Expr) -> tuple[pl.Expr, pl.Expr]:
+    """Lower and upper end of the 95% interval of hits / trials; 0 and 1 where there are no trials.
+
+    The score interval of Wilson 1927 (Probable Inference, the Law of Succession, and Statistical Inference), which
+    Brown, Cai & DasGupta 2001 (Interval Estimation for a Binomial Proportion) recommend for few trials.
+    """
+    count = trials.cast(pl.Float64)
+    share = pl.when(count > 0).then(hits / count).otherwise(0.5)
+    reach = Z * Z
+    middle = (share * count + reach / 2) / (count + reach)
+    half = Z * (share * (1 - share) * count + reach / 4).sqrt() / (count + reach)
+    return (middle - half).clip(0, 1), (middle + half).clip(0, 1)

@@ -1,0 +1,488 @@
+"""The report on events shown: as one HTML page that needs nothing else, and in a terminal."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rich.console import Console, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from indexer.html_report import (
+    AMBER,
+    BLUE,
+    GREY,
+    INK,
+    QUIET,
+    RED,
+    RULE,
+    drawn,
+    percent,
+    show_counts,
+    show_shares,
+    svg,
+    template,
+)
+from indexer.quality.report import share_text
+from service.cli.output import out, shown
+from service.reports.event_bots import FraudFound, Suspect
+from service.reports.event_inputs import Estimate, SetAside
+from service.reports.event_sections import (
+    LEAST_RISE,
+    DayCount,
+    Funnel,
+    PositionRow,
+    Positions,
+    ProductRow,
+    Products,
+    Queries,
+    Step,
+    Traffic,
+)
+from service.reports.events import EventReport
+
+if TYPE_CHECKING:
+    from jinja2 import Template
+    from matplotlib.axes import Axes
+
+
+# The report as one HTML page that needs nothing else: no script, no outside resource, plots inside.
+#
+# Everything that comes of events is escaped, and control characters are replaced: queries are what anybody likes.
+
+_MOST_REASONS = 3
+"""Of a suspect; most have the same."""
+_PAGE = Path(__file__).with_name("event_page.html.j2")
+
+
+def html(report: EventReport) -> str:
+    """The page; the same report gives the same bytes."""
+    drawings = drawn(plots(report))
+    return _template().render(report=report, plots=drawings, least_rise=LEAST_RISE, most_reasons=_MOST_REASONS)
+
+
+@cache
+def _template() -> Template:
+    told = (share, number, times, interval, day, minute, plural)
+    return template(_PAGE, {each.__name__: each for each in told})
+
+
+# The plots of the page: events by day, the funnel, click rates by position, scores of visits.
+
+_SOFT = "#f1f3f6"
+_SURE_CLICKS = 30
+_MOST_DAYS = 8
+"""That are named below the events of each day."""
+
+
+def plots(report: EventReport) -> Mapping[str, str]:
+    """SVG elements by "days", "funnel", "rates", "examination" and "scores"; one without anything to show is empty."""
+    return {
+        "days": _days(report.traffic.days),
+        "funnel": _funnel(report.funnel),
+        "rates": _rates(report.positions.rows),
+        "examination": _examination(report.positions.rows),
+        "scores": _scores(report.fraud),
+    }
+
+
+def _days(days: Sequence[DayCount]) -> str:
+    if not days:
+        return ""
+
+    def draw(axes: Axes) -> None:
+        places = range(len(days))
+        named = places[:: math.ceil(len(days) / _MOST_DAYS)]
+        series = {"honest": ([each.honest for each in days], BLUE), "flagged": ([each.flagged for each in days], RED)}
+        for label, (counts, colour) in series.items():
+            if any(counts):
+                axes.plot(places, counts, color=colour, label=label, marker="o", markersize=2.5, linewidth=1.4)
+        axes.set_ylim(bottom=0)
+        axes.set_xticks(named, [f"{days[place].day:%m-%d}" for place in named])
+        show_counts(axes.yaxis, 4)
+        _grid(axes)
+        _legend(axes)
+
+    return svg(2.8, draw, "Events of each day")
+
+
+def _funnel(funnel: Funnel) -> str:
+    flows = [steps for steps in (funnel.searches, funnel.pages) if steps[0].answers]
+    if not flows:
+        return ""
+    bars = [(step, colour) for steps, colour in zip(flows, (BLUE, AMBER), strict=False) for step in steps]
+    gaps = [at + (0.5 if at >= len(flows[0]) else 0) for at in range(len(bars))]
+
+    def draw(axes: Axes) -> None:
+        shares = [_of(step) for step, _ in bars]
+        axes.barh(gaps, [100] * len(bars), color=_SOFT, height=0.66)
+        axes.barh(gaps, shares, color=[colour for _, colour in bars], height=0.66)
+        for place, (step, _), share in zip(gaps, bars, shares, strict=True):
+            text = f"{step.answers:,}  {percent(share)}"
+            axes.annotate(text, (100, place), (5, 0), textcoords="offset points", va="center", color=QUIET)
+        axes.set_yticks(gaps, [step.name for step, _ in bars])
+        axes.invert_yaxis()
+        axes.set_xlim(0, 132)
+        axes.set_xticks([])
+
+    return svg(0.29 * len(bars) + 0.4, draw, "Answers that came to each step of the funnel")
+
+
+def _of(step: Step) -> float:
+    return 100 * (step.answer_share or 0.0)
+
+
+def _rates(rows: Sequence[PositionRow]) -> str:
+    if not rows:
+        return ""
+
+    def draw(axes: Axes) -> None:
+        at = [row.position for row in rows]
+        _band(axes, at, [row.debiased for row in rows], AMBER, "once looked at")
+        _band(axes, at, [row.ctr for row in rows], BLUE, "as it is")
+        axes.set_ylim(0, _top(rows))
+        _by_position(axes)
+
+    return svg(2.8, draw, "Click rate by position, as it is and once looked at, with 95% intervals")
+
+
+def _top(rows: Sequence[PositionRow]) -> float:
+    """Where the axis of click rates ends: the wide intervals of a few clicks low down may be cut off."""
+    sure = [row.debiased.value for row in rows if row.clicks >= _SURE_CLICKS]
+    return min(1.0, 1.6 * max(sure or [row.debiased.value for row in rows])) or 1.0
+
+
+def _examination(rows: Sequence[PositionRow]) -> str:
+    if not rows:
+        return ""
+
+    def draw(axes: Axes) -> None:
+        at = [row.position for row in rows]
+        _band(axes, at, [row.examination for row in rows], BLUE, "position-based model")
+        compared = [row.browsing_examination for row in rows]
+        axes.plot(at, compared, color=GREY, linestyle="--", linewidth=1.4, label="user browsing model")
+        axes.set_ylim(0, 1.04)
+        _by_position(axes)
+
+    return svg(2.8, draw, "How often each position is looked at, with 95% intervals")
+
+
+def _band(axes: Axes, at: Sequence[int], estimates: Sequence[Estimate], colour: str, label: str) -> None:
+    axes.plot(at, [each.value for each in estimates], color=colour, marker="o", markersize=3.5, label=label)
+    lower = [each.value if each.lower is None else each.lower for each in estimates]
+    upper = [each.value if each.upper is None else each.upper for each in estimates]
+    axes.fill_between(at, lower, upper, color=colour, alpha=0.16, linewidth=0)
+
+
+def _by_position(axes: Axes) -> None:
+    show_counts(axes.xaxis, 10)
+    show_shares(axes.yaxis, 5)
+    axes.set_xlabel("position")
+    _grid(axes)
+    _legend(axes)
+
+
+def _scores(fraud: FraudFound) -> str:
+    if not any(each.visits for each in fraud.scores):
+        return ""
+
+    def draw(axes: Axes) -> None:
+        for each in fraud.scores:
+            colour = RED if each.low >= fraud.threshold else BLUE
+            width = each.high - each.low
+            axes.bar(each.low, each.visits, width * 0.9, align="edge", color=colour)
+        axes.set_yscale("symlog", linthresh=1)
+        axes.set_ylim(0, 4 * max(each.visits for each in fraud.scores))
+        show_counts(axes.yaxis)
+        axes.axvline(fraud.threshold, color=INK, linewidth=1, linestyle=":")
+        axes.annotate(
+            "flagged",
+            (fraud.threshold, 1),
+            (6, -4),
+            xycoords=("data", "axes fraction"),
+            textcoords="offset points",
+            va="top",
+            color=QUIET,
+        )
+        axes.set_xlim(0, 1)
+        axes.set_xlabel("score")
+        axes.set_ylabel("visits")
+        _grid(axes)
+
+    return svg(2.6, draw, "Visits by their score, counts on a logarithmic scale")
+
+
+def _legend(axes: Axes) -> None:
+    axes.legend(frameon=False, ncols=2, loc="lower right", bbox_to_anchor=(1, 1), fontsize=9, borderaxespad=0)
+
+
+def _grid(axes: Axes) -> None:
+    axes.grid(axis="y", color=RULE)
+    axes.set_axisbelow(True)
+
+
+# Numbers as the page and the terminal tell them.
+
+NOTHING = "–"
+
+
+def share(value: float | None) -> str:
+    """A share in percent; a dash where there is nothing of which it could be one."""
+    return share_text(value)
+
+
+def number(value: float | None) -> str:
+    """A number with one decimal, or a dash."""
+    return NOTHING if value is None else f"{value:,.1f}"
+
+
+def times(value: float) -> str:
+    """How many times as much."""
+    return f"×{value:.2f}"
+
+
+def interval(estimate: Estimate) -> str:
+    """The ends of an interval in percent, or a dash."""
+    if estimate.lower is None or estimate.upper is None:
+        return NOTHING
+    if estimate.lower == estimate.upper:
+        return "by definition"
+    return f"{share(estimate.lower).rstrip('%')} to {share(estimate.upper)}"
+
+
+def day(moment: datetime | None) -> str:
+    """The date, UTC, or a dash."""
+    return NOTHING if moment is None else f"{moment:%Y-%m-%d}"
+
+
+def minute(moment: datetime) -> str:
+    """The date and time of day, UTC."""
+    return f"{moment:%Y-%m-%d %H:%M}"
+
+
+def plural(count: int, one: str) -> str:
+    """A count with its noun."""
+    return f"{count:,} {one}" if count == 1 else f"{count:,} {one}s"
+
+
+# The report in a terminal of 80 columns or more: the numbers, and the first few rows of each table.
+
+_FEW = 5
+_GAP = 2
+_LEAST_ROOM = 20
+
+_EMPTY = """There is no event in this window. Take some in with `shelfwise events import LOG...`, make the tables with
+`shelfwise events refresh`, and look again. Events that are older than the window need one that ends earlier."""
+
+
+def show_report(report: EventReport, console: Console = out) -> None:
+    """Prints a report; where a section has nothing, it says so in a line."""
+    for part in _parts(report, max(80, console.width)):
+        console.print(part, highlight=False)
+
+
+def _parts(report: EventReport, width: int) -> Iterator[RenderableType]:
+    yield Text(f"What shoppers did, {day(report.first)} to {minute(report.last)} UTC", style="bold")
+    few = report.least_shoppers
+    yield Text(f"Queries and products of fewer than {few} shoppers are not named.", style="dim")
+    if report.is_empty:
+        yield Text(_EMPTY.replace("\n", " "))
+    else:
+        yield from _traffic(report.traffic, width)
+        yield from _funnel_table(report.funnel, width)
+        yield from _positions(report.positions, width)
+        yield from _queries(report.queries, width)
+        yield from _products(report.products, width)
+        yield from _fraud(report.fraud, report.traffic, width)
+    yield from _aside(report.aside, width)
+
+
+@dataclass(frozen=True, slots=True)
+class _Grid:
+    """A table whose first column takes the room that the others leave: it is shortened, they are not."""
+
+    heads: tuple[str, ...]
+    rows: Sequence[tuple[str, ...]]
+    width: int
+
+    def table(self) -> Table:
+        cells = [self.heads, *self.rows]
+        taken = sum(max(Text(row[at]).cell_len for row in cells) + _GAP for at in range(1, len(self.heads)))
+        room = max(_LEAST_ROOM, self.width - taken)
+        table = Table(box=None, header_style="dim", pad_edge=False, padding=(0, _GAP, 0, 0))
+        table.add_column(self.heads[0], no_wrap=True)
+        for head in self.heads[1:]:
+            table.add_column(head, justify="right", no_wrap=True)
+        for first, *others in self.rows:
+            table.add_row(_fitted(first, room), *(Text(shown(each)) for each in others))
+        return table
+
+
+def _fitted(text: str, room: int) -> Text:
+    fitted = Text(shown(text))
+    fitted.truncate(room, overflow="ellipsis")
+    return fitted
+
+
+def _head(title: str, about: str = "") -> Text:
+    head = Text(f"\n{title}", style="bold")
+    return head.append(f"  {about}", style="not bold dim") if about else head
+
+
+def _traffic(traffic: Traffic, width: int) -> Iterator[RenderableType]:
+    whose = f"{plural(traffic.shoppers, 'known shopper')}, {traffic.anonymous_visits:,} of nobody known"
+    yield Text(f"{traffic.events:,} events from {day(traffic.first)} to {day(traffic.last)}")
+    yield Text(f"{plural(traffic.visits, 'visit')}, {traffic.flagged_visits:,} flagged; the others of {whose}")
+    rows = [(one.kind, f"{one.honest:,}", f"{one.flagged:,}", f"{one.aside:,}") for one in traffic.kinds]
+    yield _Grid(("events", "learned from", "in flagged visits", "set aside"), rows, width).table()
+
+
+def _funnel_table(funnel: Funnel, width: int) -> Iterator[RenderableType]:
+    yield _head("Funnel", "without flagged visits")
+    flows = [steps for steps in (funnel.searches, funnel.pages) if steps[0].answers]
+    if not flows:
+        yield Text("The log tells of no searches and of no pages that were browsed.")
+    for steps in flows:
+        rows = [
+            (
+                "" if step is steps[0] else step.name,
+                f"{step.answers:,}",
+                share(step.answer_share),
+                "" if step is steps[0] else share(step.answer_rate),
+                f"{step.visits:,}",
+                share(step.visit_share),
+            )
+            for step in steps
+        ]
+        yield _Grid(("step", steps[0].name, "of all", "of the step before", "visits", "of all"), rows, width).table()
+    if funnel.carts_elsewhere or funnel.purchases_elsewhere:
+        carts, purchases = plural(funnel.carts_elsewhere, "cart"), plural(funnel.purchases_elsewhere, "purchase")
+        yield Text(f"{carts} and {purchases} came of no answer.", style="dim")
+
+
+def _positions(positions: Positions, width: int) -> Iterator[RenderableType]:
+    yield _head("Clicks by position", "once looked at: the click rate by how often it is looked at")
+    if not positions.rows:
+        yield Text(f"No position was shown {positions.least_impressions:,} times or more in answers to searches.")
+        return
+    rows = [
+        (
+            str(row.position),
+            f"{row.impressions:,}",
+            share(row.ctr.value),
+            share(row.examination.value),
+            share(row.debiased.value),
+            interval(row.debiased),
+        )
+        for row in positions.rows[: 2 * _FEW]
+    ]
+    yield _Grid(("position", "shown", "click rate", "looked at", "once looked at", "95%"), rows, width).table()
+
+
+def _queries(queries: Queries, width: int) -> Iterator[RenderableType]:
+    yield _head("Top queries", f"{queries.count:,} with enough shoppers")
+    yield from _rows(
+        ("query", "searches", "clicked", "click rate", "purchases"),
+        (
+            (row.query, f"{row.searches:,}", share(row.clicked_share), share(row.ctr), f"{row.purchases:,}")
+            for row in queries.top
+        ),
+        width,
+        "No query has enough shoppers.",
+    )
+    yield _head("Failing queries", "by searches that failed beyond what is usual, at least")
+    yield from _rows(
+        ("query", "problem", "failed", "searches", "at least", "usual"),
+        (
+            (row.query, row.problem.value, f"{row.failed:,}", f"{row.searches:,}", share(row.lower), share(row.usual))
+            for row in queries.failing
+        ),
+        width,
+        "No query fails more than is usual.",
+    )
+    yield _head("Rising queries", "the recent rate by the usual one")
+    yield from _rows(
+        ("query", "trend", "searches", "shoppers"),
+        ((row.query, times(row.times), f"{row.searches:,}", f"{row.shoppers:,}") for row in queries.rising),
+        width,
+        "No query rises.",
+    )
+    yield _head("Searched instead, and it ended well", "they may be synonyms")
+    yield from _rows(
+        ("from → to", "times", "ended well", "bought"),
+        (
+            (f"{row.query} → {row.to_query}", f"{row.count:,}", share(row.share), f"{row.purchased:,}")
+            for row in queries.reformulations
+        ),
+        width,
+        "No two queries were searched so by enough shoppers.",
+    )
+
+
+def _products(products: Products, width: int) -> Iterator[RenderableType]:
+    titles = {
+        "Popular products": (products.top, "No product has enough shoppers."),
+        "Rising products": (products.rising, "No product rises."),
+    }
+    for title, (rows, nothing) in titles.items():
+        yield _head(title)
+        heads = ("product", "score", "trend", "clicks", "carts", "purchases")
+        yield from _rows(heads, map(_product, rows), width, nothing)
+
+
+def _product(row: ProductRow) -> tuple[str, ...]:
+    name = f"{row.product_id} {row.title or row.category}".rstrip()
+    counts = (f"{count:,}" for count in (row.clicks, row.carts, row.purchases))
+    return name, number(row.score), times(row.times), *counts
+
+
+def _fraud(fraud: FraudFound, traffic: Traffic, width: int) -> Iterator[RenderableType]:
+    yield _head("Robots and fraud", "nothing is deleted: all are in the table of visits")
+    if not fraud.visits:
+        yield Text(f"None of {plural(traffic.visits, 'visit')} is called a robot's or fraud.")
+        return
+    counted = f"{plural(fraud.visits, 'visit')} of {plural(fraud.shoppers, 'shopper')}"
+    yield Text(f"{counted} with {plural(fraud.clicks, 'click')}, {share(fraud.click_share)} of all clicks")
+    reasons = [(row.reason, f"{row.visits:,}", f"{row.clicks:,}") for row in fraud.reasons]
+    yield _Grid(("reason", "visits", "clicks"), reasons, width).table()
+    heads = ("most suspicious", "score", "visits", "clicks", "from", "to")
+    yield _Grid(heads, [_suspect(one) for one in fraud.suspects[:_FEW]], width).table()
+
+
+def _suspect(one: Suspect) -> tuple[str, ...]:
+    about = ", ".join(each.name for each in one.queries)
+    name = f"{one.who}… {about}" if one.who else f"nobody known {about}"
+    return name, f"{one.score:.2f}", f"{one.visits:,}", f"{one.clicks:,}", day(one.first), day(one.last)
+
+
+def _aside(aside: SetAside, width: int) -> Iterator[RenderableType]:
+    yield _head("Set aside")
+    rows = [
+        *(
+            (f"import: {one.reason}", f"{one.count:,}", _place(one.examples[0].file, one.examples[0].line))
+            for one in aside.rows
+        ),
+        *((f"cleaning: {one.reason}", f"{one.count:,}", minute(one.examples[0].time)) for one in aside.events),
+    ]
+    if rows:
+        yield _Grid(("reason", "count", "first"), rows, width).table()
+    else:
+        yield Text("Nothing was set aside.")
+
+
+def _place(file: str, line: int) -> str:
+    return f"{file.rpartition('/')[2][-24:]}:{line}"
+
+
+def _rows(
+    heads: tuple[str, ...], rows: Iterable[tuple[str, ...]], width: int, nothing: str
+) -> Iterator[RenderableType]:
+    """The first few rows, or a line that says that there are none."""
+    few = list(rows)[:_FEW]
+    yield _Grid(heads, few, width).table() if few else Text(nothing)

@@ -1,0 +1,463 @@
+"""The report on a run of `shelfwise learn`, as a value; its JSON is its schema. docs/learn.md says how to read it."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+
+import msgspec
+import numpy as np
+
+from rerank.click_models.evaluation import Foretold
+from rerank.evaluation.promotion import ALL_QUERIES, NDCG, Comparison
+from rerank.ranker.spec import NAIVE, Reached
+from rerank.sessions.refresh import Refreshed
+from rerank.training.click_dataset import ClickEvidence
+from rerank.training.click_training import Way
+from rerank.training.trainer import Epoch, best_of
+from rerank.user_tower.files import TowerReport
+from service.training.click_dataset import ClickTraining
+from service.training.ranker_dataset import Progress
+from service.training.user_tower import TOWER
+
+# What a training found, taken from what it worked with.
+
+
+def findings(done: ClickTraining) -> Findings:
+    """The values of a report; nothing of the training is kept."""
+    made, report = done.material, done.added.ranker.report
+    return Findings(
+        lists=made.evidence.log.size,
+        queries=len(made.clicks.usable),
+        judging_lists=made.held_out.log.size,
+        left_out=made.clicks.left_out.counts(),
+        borrowed=made.evidence.borrowed,
+        models=made.foretold,
+        positions=_positions(made.evidence),
+        curves=tuple(Curve(way, tuple(each.curve), each.mixing.ndcg) for way, each in done.taught.items()),
+        orders=report.orders,
+        above_naive=_gain(report.measures),
+        comparisons=report.verdict.comparisons if report.verdict else (),
+    )
+
+
+def _positions(evidence: ClickEvidence) -> tuple[Position, ...]:
+    """Those that anything was shown at."""
+    shown, clicks = evidence.log.shown.sum(axis=0), evidence.acts[..., 0].sum(axis=0)
+    return tuple(
+        Position(at + 1, int(shown[at]), int(clicks[at]), _known(float(evidence.examination[at])))
+        for at in np.flatnonzero(shown).tolist()
+    )
+
+
+def _gain(measures: Mapping[str, float]) -> Gain | None:
+    named = ("above naive", "above naive, at least", "above naive, at most")
+    return Gain(*(measures[name] for name in named)) if all(name in measures for name in named) else None
+
+
+def _known(value: float) -> float | None:
+    return value if math.isfinite(value) else None
+
+
+# What a run decided and why, in a few sentences for whoever minds the shop and not the program.
+
+_NAIVE_WAY: Way = "naive"
+
+
+def told(decision: Decision, ranker: str, against: str, found: Findings, events: EventsRead | None) -> tuple[str, ...]:
+    """Of a run that came to its end; `against` is what the new ranker was judged against."""
+    return tuple(_sentences(decision, ranker, against, found, events))
+
+
+def refused(why: str, stage: str) -> tuple[str, ...]:
+    """Of a run that stopped in a stage."""
+    return f"No ranker was trained: {why}.", f"It stopped at: {stage}. What served before serves on."
+
+
+def recommending(found: Recommends | None) -> tuple[str, ...]:
+    """Of the shopper tower, where there is one."""
+    if found is None:
+        return ()
+    new, before = (next(way for way in found.report.ways if way.name == name) for name in (TOWER, found.report.against))
+    verdict = "recommends" if found.serves else f"does not recommend: {'; '.join(found.report.aside)}"
+    if not found.is_new:
+        verdict = f"was trained on the same acts before, and {verdict}"
+    elif found.serves:
+        verdict += " from now on"
+    return (
+        f"The shopper tower, {found.tower}, {verdict}. What a shopper chose next is among its first ten for "
+        f"{new.hit_rate:.1%} of {found.report.shoppers:,} shoppers; by {before.name}, for {before.hit_rate:.1%} "
+        f"(nDCG@10 {new.ndcg:.4f} and {before.ndcg:.4f}).",
+    )
+
+
+def encoding(found: TextTowers | None) -> tuple[str, ...]:
+    """Of the encoder, where one was trained."""
+    if found is None or not found.folder:
+        return ()
+    verdict = f"serves from now on, as {found.version}" if found.version else "is kept aside"
+    return (f"The encoder that was trained on {found.queries:,} clicked queries {verdict}.",)
+
+
+def _sentences(
+    decision: Decision, ranker: str, against: str, found: Findings, events: EventsRead | None
+) -> Iterator[str]:
+    if decision is Decision.SERVES:
+        yield f"The new ranker, {ranker}, serves from now on. It was found better than {against}, which served before."
+    elif decision is Decision.SWITCHED_OFF:
+        yield f"The new ranker, {ranker}, may serve: it was found better than {against}. Rankers are switched off."
+    else:
+        yield f"The new ranker, {ranker}, does not serve; {against} serves on. {_why_not(found.comparisons)}"
+    yield from _reached(against, found)
+    robots = f" Robots and fraud are left out: {events.flagged_visits:,} visits." if events else ""
+    yield f"It learned from {found.lists:,} lists that shoppers were shown, of {found.queries:,} queries.{robots}"
+    yield from _beside_naive(found)
+
+
+def _why_not(comparisons: Sequence[Comparison]) -> str:
+    if worse := [each for each in comparisons if each.is_worse]:
+        named = (each.measure if each.slice == ALL_QUERIES else f"{each.measure} on {each.slice}" for each in worse)
+        return f"It is surely worse in {', '.join(named)}."
+    whole = _whole(comparisons)
+    if whole is None or whole.difference is None:
+        return f"Only {whole.queries if whole else 0:,} queries of the last lists can judge it: too few to decide."
+    return "It is not surely better: the difference may be chance."
+
+
+def _reached(against: str, found: Findings) -> Iterator[str]:
+    whole = _whole(found.comparisons)
+    if whole is not None and whole.challenger is not None and whole.served is not None:
+        yield (
+            f"On the last {found.judging_lists:,} lists, which it had not seen, it puts what shoppers clicked and "
+            f"bought at {whole.challenger:.1%} of the best possible order, {against} at {whole.served:.1%} ({NDCG})."
+        )
+
+
+def _beside_naive(found: Findings) -> Iterator[str]:
+    """Where the way that was asked for is not that one itself."""
+    reached = {each.order: each.ndcg for each in found.orders}
+    gain = found.above_naive
+    if gain is None or NAIVE not in reached or found.curves[0].way == _NAIVE_WAY:
+        return
+    sure = "surely less" if gain.low > 0 else "surely more" if gain.high < 0 else "no sure difference"
+    yield (
+        "Learning from clicks as they are, as if shoppers looked at every position alike, would have reached "
+        f"{reached[NAIVE]:.1%}: {sure}."
+    )
+
+
+def _whole(comparisons: Sequence[Comparison]) -> Comparison | None:
+    """nDCG@10 over all queries."""
+    return next((each for each in comparisons if (each.measure, each.slice) == (NDCG, ALL_QUERIES)), None)
+
+
+# The steps of a run: what its progress tells of, timed, and put under the stages that every run has.
+
+
+class Outcome(StrEnum):
+    """What became of a stage."""
+
+    DONE = "done"
+    STOPPED = "stopped here"
+    NOT_REACHED = "not reached"
+    NOT_TRAINED = "not trained"
+    """It says why, and the run went on."""
+    LEFT = "left as it is"
+    """Nobody asked for more."""
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """A part of a stage."""
+
+    name: str
+    did: str
+    """What it did and decided; empty for one that did not come to its end."""
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """One of the stages that every run has, in their order."""
+
+    name: str
+    about: str
+    """What it is for."""
+    outcome: Outcome
+    steps: tuple[Step, ...] = ()
+
+    @property
+    def seconds(self) -> float:
+        """How long its steps took together."""
+        return sum(step.seconds for step in self.steps)
+
+
+class RecordedSteps:
+    """Passes a run's progress on, and notes each step with how long it took."""
+
+    def __init__(self, progress: Progress, clock: Callable[[], float] = time.perf_counter) -> None:
+        self._progress = progress
+        self._clock = clock
+        self._done: list[tuple[str, Step]] = []
+        self._left: dict[str, Outcome] = {}
+        self._under = ""
+        self._stage = ""
+        self._current = ""
+        self._began = 0.0
+
+    @contextmanager
+    def under(self, stage: str) -> Iterator[None]:
+        """All steps that begin inside are of this stage, whatever their names."""
+        self._under = stage
+        try:
+            yield
+        finally:
+            self._under = ""
+
+    def begin(self, phase: str, total: int | None, unit: str) -> None:
+        """A step begins."""
+        self._current, self._began = phase, self._clock()
+        self._stage = self._under or _stage_of(phase)
+        self._progress.begin(phase, total, unit)
+
+    def advance(self, amount: int) -> None:
+        """So much more of it is done."""
+        self._progress.advance(amount)
+
+    def end(self, summary: str) -> None:
+        """It is over, and what it did."""
+        self._done.append((self._stage, Step(self._current, summary, self._clock() - self._began)))
+        self._current = ""
+        self._progress.end(summary)
+
+    def leave(self, outcome: Outcome, why: str) -> None:
+        """The stage that it is `under` ends without what it is for, and says why; the run goes on."""
+        if not self._current:
+            self.begin(self._under, None, "")
+        self._left[self._under] = outcome
+        self.end(why)
+
+    def stages(self, *, is_over: bool) -> tuple[Stage, ...]:
+        """All stages; a run that is not over stopped in the last one that began."""
+        steps = list(self._done)
+        if self._current:
+            steps.append((self._stage, Step(self._current, "", self._clock() - self._began)))
+        outcomes: dict[str, Outcome] = dict.fromkeys((stage for stage, _ in steps), Outcome.DONE) | self._left
+        if not is_over:
+            outcomes[steps[-1][0] if steps else next(iter(_ABOUT))] = Outcome.STOPPED
+        return tuple(_stage(name, outcomes.get(name, Outcome.NOT_REACHED), steps) for name in _ABOUT)
+
+
+SHOPPERS, TOWERS = "shoppers", "towers"
+_ABOUT = {
+    "clean": "The tables of events are brought up to date: what cannot be is set aside, robots and fraud are left out.",
+    TOWERS: "The encoder, which makes the vectors of all products: where asked for, a new one is trained and judged.",
+    "click model": "What a product's place does to its clicks is told apart from what the product does.",
+    "labels": "Each query becomes a list to learn from; later lists are kept, to choose by and to judge by.",
+    "ranker": "The ranker that serves, or a new one, is trained; beside it, one on clicks as they are.",
+    SHOPPERS: "What recommends is trained on what shoppers did next, and serves where it foretells that better.",
+    "evaluation": "Each order is measured on the last lists, which nothing has learned from.",
+    "gate": "The new ranker is compared with what serves, over all queries and over parts of them.",
+    "publish": "The ranker serves from now on, or is kept aside with the reasons.",
+}
+_RANKER = "ranker"
+_STAGE_OF = {
+    "events": "clean",
+    "click model": "click model",
+    "labels": "labels",
+    "candidates": "labels",
+    "trials": "labels",
+    "export": "evaluation",
+    "evaluation": "evaluation",
+    "gate": "gate",
+    "publish": "publish",
+}
+
+
+def _stage_of(step: str) -> str:
+    """All that is trained, by whatever name, is of one stage."""
+    return _STAGE_OF.get(step, _RANKER)
+
+
+def _stage(name: str, outcome: Outcome, steps: Sequence[tuple[str, Step]]) -> Stage:
+    return Stage(name, _ABOUT[name], outcome, tuple(step for stage, step in steps if stage == name))
+
+
+SCHEMA = 1
+
+
+class Decision(StrEnum):
+    """What came of a run."""
+
+    SERVES = "serves"
+    SWITCHED_OFF = "may serve, rankers are switched off"
+    ASIDE = "kept aside"
+    REFUSED = "not trained"
+
+
+@dataclass(frozen=True, slots=True)
+class EventsRead:
+    """The events that the run began with."""
+
+    first: datetime
+    last: datetime
+    """The window: no event outside it was learned from."""
+    events: int
+    """Cleaned ones, robots' among them."""
+    aside: Mapping[str, int]
+    """Reason to how many events were set aside for it."""
+    corrected: int
+    """Events whose time was corrected."""
+    visits: int
+    flagged_visits: int
+    """Of robots and fraud: left out of all that follows."""
+    flagged_clicks: int
+
+    @classmethod
+    def of(cls, done: Refreshed) -> EventsRead:
+        """What a refresh of the derived tables tells."""
+        return cls(
+            first=done.window.first,
+            last=done.window.last,
+            events=done.events,
+            aside=done.aside,
+            corrected=done.corrected,
+            visits=done.visits,
+            flagged_visits=done.flagged_visits,
+            flagged_clicks=done.flagged_clicks,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Position:
+    """One position of the lists that trained."""
+
+    position: int
+    """From 1."""
+    shown: int
+    clicks: int
+    examination: float | None
+    """How often a shopper looks at it, as the click model has it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Curve:
+    """One network's training."""
+
+    way: str
+    """As `--way` names it."""
+    epochs: tuple[Epoch, ...]
+    mixed: float
+    """nDCG@10 on the lists that choose, of its best epoch mixed with the merged order."""
+
+    @property
+    def best(self) -> Epoch:
+        """The epoch whose weights were kept."""
+        return best_of(self.epochs)
+
+
+@dataclass(frozen=True, slots=True)
+class Gain:
+    """How much more nDCG@10 than learning from clicks as they are, with the 95% interval."""
+
+    mean: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True, slots=True)
+class Findings:
+    """What a training found that came to its end."""
+
+    lists: int
+    """That trained."""
+    queries: int
+    """That left something to learn from."""
+    judging_lists: int
+    """The last ones, which the gate saw alone."""
+    left_out: Mapping[str, int]
+    """What could not be learned from, counted: see `rerank.training.click_dataset.LeftOut`."""
+    borrowed: tuple[str, ...]
+    """Carts or purchases, where there were too few, so that they are learned from clicks."""
+    models: tuple[Foretold, ...]
+    """The click model that was used, then plain click rates, on the lists that choose."""
+    positions: tuple[Position, ...]
+    curves: tuple[Curve, ...]
+    """The way that was asked for first."""
+    orders: tuple[Reached, ...]
+    """On the lists that judge."""
+    above_naive: Gain | None
+    comparisons: tuple[Comparison, ...]
+    """The gate's, over all queries and by slice."""
+
+
+@dataclass(frozen=True, slots=True)
+class Recommends:
+    """The shopper tower of a run."""
+
+    tower: str
+    """Its name."""
+    serves: bool
+    is_new: bool
+    """False where the last run's events were these: it is that run's."""
+    report: TowerReport
+    """What it was measured by, beside what served; the gate's reasons."""
+
+
+@dataclass(frozen=True, slots=True)
+class TextTowers:
+    """The encoder: what it could learn from, or has."""
+
+    queries: int
+    """That clicks have labelled."""
+    next: tuple[str, ...]
+    """Commands: how to train it where it was left, how to use it where it was kept aside."""
+    folder: str = ""
+    """Of a trained one; empty where none is."""
+    before: float | None = None
+    after: float | None = None
+    """nDCG@10 of queries that chose when to stop, over a part of the catalog, of the model as it was and as trained."""
+    version: str = ""
+    """The version that it serves in from now on; empty where it does not."""
+
+
+@dataclass(frozen=True, slots=True)
+class LearnReport:
+    """One run."""
+
+    started: datetime
+    """UTC."""
+    seconds: float
+    """Of this run: what an interrupted one before it had done is not among them."""
+    decision: Decision
+    summary: tuple[str, ...]
+    """What was decided and why, in sentences."""
+    reasons: tuple[str, ...]
+    """The gate's; of a run that was refused, why."""
+    ranker: str
+    """Its name; empty where none was trained."""
+    against: str
+    """What it was judged against."""
+    notices: tuple[str, ...]
+    """What a user should know besides."""
+    removed: tuple[str, ...]
+    """Older rankers that were one too many."""
+    stages: tuple[Stage, ...]
+    events: EventsRead | None
+    """None where the run stopped before."""
+    findings: Findings | None
+    """None where the run was refused."""
+    shoppers: Recommends | None = None
+    """None where none was trained: its stage says why."""
+    towers: TextTowers | None = None
+    """None where the run did not come to it, or nothing came of it: its stage says why."""
+    schema: int = field(default=SCHEMA)
+
+    def to_json(self) -> bytes:
+        """One JSON document."""
+        return msgspec.json.format(msgspec.json.encode(self), indent=2)

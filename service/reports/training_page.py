@@ -1,0 +1,313 @@
+"""The report on a run of `shelfwise learn` shown: as one HTML page that needs nothing else, and in a terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from indexer.html_report import AMBER, BLUE, GREY, INK, RED, RULE, drawn, show_counts, show_shares, svg, template
+from rerank.click_models.registry import BASELINES
+from rerank.evaluation.promotion import NDCG, Comparison
+from rerank.evaluation.statistics import Difference
+from rerank.ranker.spec import MERGED, NAIVE, NEW, SERVED, Reached
+from service.cli.output import out, show_notices, shown
+from service.reports import event_page
+from service.reports.training import Curve, Decision, Findings, Gain, LearnReport, Outcome, Position, Stage
+
+if TYPE_CHECKING:
+    from jinja2 import Template
+    from matplotlib.axes import Axes
+
+
+# The report as one HTML page that needs nothing else: no script, no outside resource, plots inside.
+
+_PAGE = Path(__file__).with_name("training_page.html.j2")
+
+
+def html(report: LearnReport) -> str:
+    """The page; the same report gives the same bytes."""
+    drawings = dict(plots(report.findings)) if report.findings else {}
+    if report.shoppers:
+        drawings["shoppers"] = shopper_plot(report.shoppers.report.curve)
+    return _template().render(report=report, plots=drawn(drawings))
+
+
+@cache
+def _template() -> Template:
+    told = (
+        *(event_page.share, event_page.day, event_page.minute, event_page.plural),
+        *(headline, order_name, model_name, seconds, measure, difference),
+        *(judgment, left_out),
+    )
+    return template(_PAGE, {each.__name__: each for each in told})
+
+
+# The plots of the page: what each order reaches, the gate's slices, training curves, examination by position.
+
+_COLOURS = (BLUE, AMBER)
+"""Of the way that was asked for, and the naive one."""
+
+
+def plots(found: Findings) -> Mapping[str, str]:
+    """SVG elements of the ranker by "orders", "slices", "validation", "loss" and "positions"; one without anything to
+    show is empty."""
+    return {
+        "orders": _orders(found.orders),
+        "slices": _slices([each for each in found.comparisons if each.measure == NDCG and each.difference]),
+        "validation": _validation(found.curves),
+        "loss": _loss(found.curves),
+        "positions": _positions(found.positions),
+    }
+
+
+def _orders(orders: Sequence[Reached]) -> str:
+    if not orders:
+        return ""
+
+    def draw(axes: Axes) -> None:
+        for place, each in enumerate(orders):
+            colour = BLUE if each.order == NEW else GREY
+            _interval(axes, place, (each.ndcg, each.low, each.high), colour)
+            axes.annotate(f"{each.ndcg:.4f}", (each.ndcg, place), (0, 7), textcoords="offset points", ha="center")
+        _rows(axes, [order_name(each.order) for each in orders])
+
+    return svg(0.5 * len(orders) + 0.7, draw, "nDCG@10 of each order on the last lists, with 95% intervals")
+
+
+def _slices(comparisons: Sequence[Comparison]) -> str:
+    if not comparisons:
+        return ""
+
+    def draw(axes: Axes) -> None:
+        axes.axvline(0, color=INK, linewidth=1, linestyle=":")
+        for place, each in enumerate(comparisons):
+            if each.difference is not None:
+                colour = BLUE if each.is_better else RED if each.is_worse else GREY
+                _interval(axes, place, (each.difference.mean, each.difference.low, each.difference.high), colour)
+        _rows(axes, [slice_name(each.slice) for each in comparisons])
+
+    return svg(0.36 * len(comparisons) + 0.7, draw, "nDCG@10 gained over what serves, by slice, with 95% intervals")
+
+
+def _interval(axes: Axes, place: int, values: tuple[float, float, float], colour: str) -> None:
+    mean, low, high = values
+    axes.plot([low, high], [place, place], color=colour, linewidth=3, alpha=0.35, solid_capstyle="butt")
+    axes.plot([mean], [place], color=colour, marker="o", markersize=5)
+
+
+def _rows(axes: Axes, names: Sequence[str]) -> None:
+    axes.set_yticks(range(len(names)), names)
+    axes.set_ylim(len(names) - 0.5, -0.7)
+    axes.grid(axis="x", color=RULE)
+    axes.set_axisbelow(True)
+
+
+def _validation(curves: Sequence[Curve]) -> str:
+    def draw(axes: Axes) -> None:
+        for curve, colour in zip(curves, _COLOURS, strict=False):
+            at, values = zip(*((each.number, each.validation) for each in curve.epochs), strict=True)
+            axes.plot(at, values, color=colour, marker="o", markersize=3.5, linewidth=1.4, label=curve.way)
+            axes.plot([curve.best.number], [curve.best.validation], color=colour, marker="o", markersize=8, alpha=0.35)
+        _by_epoch(axes)
+
+    return svg(2.8, draw, "nDCG@10 on the lists that choose, by epoch")
+
+
+def shopper_plot(curve: Sequence[tuple[int, float]]) -> str:
+    """An SVG element of a shopper tower's training; empty for a curve of one epoch."""
+    if len(curve) < 2:
+        return ""
+    best = max(curve, key=lambda point: point[1])
+
+    def draw(axes: Axes) -> None:
+        axes.plot(*zip(*curve, strict=True), color=BLUE, marker="o", markersize=3.5, linewidth=1.4, label="nDCG@10")
+        axes.plot(*best, color=BLUE, marker="o", markersize=8, alpha=0.35)
+        _by_epoch(axes)
+
+    return svg(2.2, draw, "nDCG@10 of what shoppers chose next, by epoch")
+
+
+def _loss(curves: Sequence[Curve]) -> str:
+    if not any(each.loss is not None for curve in curves for each in curve.epochs):
+        return ""
+
+    def draw(axes: Axes) -> None:
+        for curve, colour in zip(curves, _COLOURS, strict=False):
+            known = [(each.number, each.loss) for each in curve.epochs if each.loss is not None]
+            if known:
+                at, values = zip(*known, strict=True)
+                axes.plot(at, values, color=colour, marker="o", markersize=3.5, linewidth=1.4, label=curve.way)
+        _by_epoch(axes)
+
+    return svg(2.8, draw, "Mean loss of each epoch")
+
+
+def _by_epoch(axes: Axes) -> None:
+    show_counts(axes.xaxis, 10)
+    axes.set_xlabel("epoch")
+    _grid(axes)
+
+
+def _positions(rows: Sequence[Position]) -> str:
+    if not rows:
+        return ""
+
+    def draw(axes: Axes) -> None:
+        known = [(each.position, each.examination) for each in rows if each.examination is not None]
+        if known:
+            axes.plot(*zip(*known, strict=True), color=BLUE, marker="o", markersize=3.5, label="looked at")
+        rates = [each.clicks / each.shown for each in rows]
+        axes.plot([each.position for each in rows], rates, color=AMBER, marker="o", markersize=3.5, label="clicked")
+        axes.set_ylim(0, 1.04)
+        show_counts(axes.xaxis, 10)
+        show_shares(axes.yaxis, 5)
+        axes.set_xlabel("position")
+        _grid(axes)
+
+    return svg(2.8, draw, "How often each position is looked at and clicked")
+
+
+def _grid(axes: Axes) -> None:
+    axes.grid(axis="y", color=RULE)
+    axes.set_axisbelow(True)
+    axes.legend(frameon=False, ncols=2, loc="best", fontsize=9)
+
+
+# Names and numbers of a run as the page and the terminal tell them.
+
+_ORDERS: Mapping[str, str] = {
+    MERGED: "merged order",
+    SERVED: "served before",
+    NAIVE: "clicks as they are",
+    NEW: "new ranker",
+}
+_LONGEST_NAME = 24
+_BASELINES: Mapping[str, str] = {
+    "ctr": "each product's click rate, whatever its position",
+    "position": "each position's click rate, whatever stands there",
+}
+HEADLINES: Mapping[Decision, str] = {
+    Decision.SERVES: "A better ranker serves",
+    Decision.SWITCHED_OFF: "A better ranker is ready; rankers are switched off",
+    Decision.ASIDE: "The new ranker is kept aside",
+    Decision.REFUSED: "No ranker was trained",
+}
+
+
+def order_name(order: str) -> str:
+    """What an order is, in words."""
+    return _ORDERS.get(order, order)
+
+
+def model_name(model: str) -> str:
+    """What a click model supposes; the name of one that is no plain rate."""
+    return _BASELINES[model] if model in BASELINES and model in _BASELINES else f"click model {model}"
+
+
+def slice_name(name: str) -> str:
+    """A slice's name for a plot, which takes text as it is: a language's is what the feed says."""
+    plain = "".join(mark if mark.isprintable() else "\ufffd" for mark in name)
+    return plain if len(plain) <= _LONGEST_NAME else f"{plain[: _LONGEST_NAME - 1]}…"
+
+
+def headline(report: LearnReport) -> str:
+    """The decision in a few words."""
+    return HEADLINES[report.decision]
+
+
+def seconds(value: float) -> str:
+    """A duration."""
+    minutes, rest = divmod(value, 60)
+    return f"{minutes:.0f} min {rest:.0f} s" if minutes else f"{value:.1f} s"
+
+
+def measure(value: float | None) -> str:
+    """A measure, or a dash where it is not known."""
+    return "–" if value is None else f"{value:.4f}"
+
+
+def difference(found: Difference | Gain | None) -> str:
+    """By how much one is better than the other, with the interval."""
+    return "too few to tell" if found is None else f"{found.mean:+z.4f} ({found.low:+z.4f} to {found.high:+z.4f})"
+
+
+def judgment(comparison: Comparison) -> str:
+    """What the gate makes of a comparison."""
+    if comparison.difference is None:
+        return "does not count"
+    return "better" if comparison.is_better else "worse" if comparison.is_worse else "no sure difference"
+
+
+def left_out(counts: Mapping[str, int]) -> dict[str, int]:
+    """Counts by what they are of, without those of nothing."""
+    return {_LEFT_OUT.get(name, name.replace("_", " ")): count for name, count in counts.items() if count}
+
+
+_LEFT_OUT: Mapping[str, str] = {
+    "unclicked_queries": "queries that were shown and never clicked",
+    "gone_products": "pairs of query and product whose product is gone",
+    "lost_candidates": "pairs whose product is not among its query's candidates any more",
+    "unanswered_queries": "queries that leave nothing to choose from",
+}
+
+
+# The report in a terminal: what was decided, the steps, what each order reaches, where the page is.
+
+
+def show_learned(report: LearnReport, page: Path, index: Path, console: Console = out) -> None:
+    """Prints a report in short."""
+    console.print(Text(headline(report), style="bold"))
+    for sentence in report.summary:
+        console.print(Text(shown(sentence)))
+    console.print()
+    console.print(_steps(report))
+    if report.findings and report.findings.orders:
+        console.print()
+        console.print(_order_rows(report))
+    console.print()
+    show_notices(tuple(map(shown, report.notices)))
+    if report.removed:
+        console.print(Text(f"Removed, being the oldest: {', '.join(report.removed)}"), soft_wrap=True)
+    if report.decision is Decision.SERVES and report.against.startswith("ranker-"):
+        undo = f"{report.against} is kept; to go back to it: shelfwise models rollback --index {index}"
+        console.print(Text(undo), soft_wrap=True)
+    console.print(Text(f"The whole report: {page}"), soft_wrap=True)
+
+
+def show_waiting(new: int, needed: int, console: Console = out) -> None:
+    """Why nothing was done."""
+    console.print(Text(f"Nothing to learn yet: {new:,} events are new since the last time, {needed:,} are needed."))
+
+
+def _steps(report: LearnReport) -> Table:
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    table.add_column("step", no_wrap=True)
+    table.add_column("time", justify="right", no_wrap=True)
+    table.add_column("what it did")
+    for stage in report.stages:
+        time = seconds(stage.seconds) if stage.steps else ""
+        table.add_row(stage.name, time, Text(_did(stage)))
+    return table
+
+
+def _did(stage: Stage) -> str:
+    """What each of its steps did, a line for each."""
+    told = [f"{'' if step.name == stage.name else f'{step.name}: '}{step.did}" for step in stage.steps if step.did]
+    if not told or stage.outcome is Outcome.STOPPED:
+        told.append(stage.outcome.value)
+    return "\n".join(map(shown, told))
+
+
+def _order_rows(report: LearnReport) -> Table:
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    for name in ("order", "nDCG@10", "95%"):
+        table.add_column(name, justify="left" if name == "order" else "right", no_wrap=True)
+    for each in report.findings.orders if report.findings else ():
+        table.add_row(order_name(each.order), measure(each.ndcg), f"{measure(each.low)} to {measure(each.high)}")
+    return table

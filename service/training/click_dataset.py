@@ -1,0 +1,295 @@
+"""What learning from clicks works with: lists of three periods, their candidates, and what was done on them."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import polars as pl
+import xxhash
+from numpy.typing import NDArray
+
+from rerank.click_models.click_log import NOTHING, ClickLog, Outcomes, outcomes
+from rerank.click_models.evaluation import Foretold, foretold
+from rerank.evaluation.statistics import Difference
+from rerank.model_store import Added, Published
+from rerank.ranker.network import HistoryAttention, RankerNetwork
+from rerank.training.click_dataset import (
+    LABELS,
+    ClickData,
+    ClickEvidence,
+    ClickLists,
+    Periods,
+    acts_of,
+    by_time,
+    click_lists,
+    learned,
+    queries_with_clicks,
+)
+from rerank.training.click_training import ClickOptions, Mixing, Validation, Way
+from rerank.training.datasets import CandidateLists, ListData
+from rerank.training.history_training import HistoryOptions
+from rerank.training.losses import propensities, unbiased_gains
+from rerank.training.trainer import Epoch
+from service.engine.hot_reload import UNKNOWN, PopularBefore, Popularity
+from service.engine.snapshot import Snapshot
+from service.training.ranker_dataset import Progress, candidate_lists, list_data
+
+# Lists of a later period, which tell how good a ranker is: candidates as they are now, and what was done on them.
+
+WORTH = (1.0, 3.0, 5.0)
+"""What a click, a cart and a purchase count for, where gains are added up."""
+
+
+@dataclass(frozen=True, slots=True)
+class TrialOptions:
+    """What a trial is made of."""
+
+    now: float
+    """Seconds since 1970: what the ages of products are told from."""
+    depth: int = 100
+    """Candidates of each query: what serving reranks."""
+    queries: int = 3_000
+    """The most frequent ones."""
+    popularity: Popularity = UNKNOWN
+    """Of before the period."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Trial:
+    """n queries with their candidates, whose gains are the targets of `data`."""
+
+    data: ListData
+    numbers: NDArray[np.int64]
+    """The queries of which some candidate gained something."""
+    traffic: NDArray[np.float64]
+    """(n,): on how many lists each was asked."""
+    log: ClickLog
+    """The lists of these queries; what is no candidate any more is not in it."""
+    asked: NDArray[np.int64]
+    """(lists,): the query of each."""
+    place_of: NDArray[np.int64]
+    """(pairs,): where each pair of the log stands among all candidates (m,); -1 for none."""
+
+    def shown_scores(self, scores: NDArray[np.floating]) -> NDArray[np.float64]:
+        """(lists, depth): the scores (m,) of what was shown."""
+        known = np.append(scores.astype(np.float64), 0.0)
+        place = np.append(self.place_of, -1)[self.log.pairs]
+        shown: NDArray[np.float64] = known[place]
+        return shown
+
+    def languages(self, snapshot: Snapshot) -> tuple[str, ...]:
+        """(n,): the language that most of a query's candidates with a gain are in, "" where none says one."""
+        lists, gains, found = self.data.lists, self.data.targets, []
+        for number in range(len(lists)):
+            place = lists.place(number)
+            rows = lists.rows[place][gains[place] > 0]
+            told = Counter(snapshot.products[row].language for row in rows.tolist())
+            found.append(max(told, key=lambda each: told[each]) if told else "")
+        return tuple(found)
+
+
+def trial(snapshot: Snapshot, events: pl.DataFrame, chances: NDArray[np.float64], options: TrialOptions) -> Trial:
+    """Of a period's events, with the propensities (depth,) that an earlier period has taught."""
+    happened = outcomes(events, len(chances))
+    asked = _asked(happened, options.queries)
+    lists = candidate_lists(snapshot, asked.queries, options.now, depth=options.depth, popularity=options.popularity)
+    place_of = _placed(lists, asked.of_pair, _rows(snapshot, happened.pairs["product_id"]))
+    targets = _targets(happened, chances, place_of, len(lists.rows))
+    gained = np.bincount(lists.query_of, targets, len(lists)) > 0
+    is_asked = asked.of_row >= 0
+    log = _known(happened.log.rows(is_asked), place_of)
+    data = list_data(snapshot, lists, targets)
+    return Trial(data, np.flatnonzero(gained), asked.traffic, log, asked.of_row[is_asked], place_of)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Asked:
+    """The n queries of a trial, the most frequent ones of its period."""
+
+    queries: list[str]
+    traffic: NDArray[np.float64]
+    """(n,)."""
+    of_pair: NDArray[np.int64]
+    """(pairs,): the number of each pair's query; -1 where it is none of them."""
+    of_row: NDArray[np.int64]
+    """(lists,): the same of each list."""
+
+
+def _asked(happened: Outcomes, most: int) -> _Asked:
+    names = happened.pairs.filter(pl.col("query") != "")["query"].unique(maintain_order=True).to_list()
+    numbers = dict(zip(names, range(len(names)), strict=True))
+    of_pair = happened.pairs["query"].replace_strict(numbers, default=-1, return_dtype=pl.Int64).to_numpy()
+    of_row = np.append(of_pair, -1)[happened.log.pairs.max(axis=1, initial=-1)]
+    traffic = np.bincount(of_row[of_row >= 0], minlength=len(names))
+    chosen = np.sort(np.argsort(-traffic, kind="stable")[:most])
+    renumbered = np.full(len(names) + 1, -1)
+    renumbered[chosen] = np.arange(len(chosen))
+    queries = [names[each] for each in chosen.tolist()]
+    return _Asked(queries, traffic[chosen].astype(float), renumbered[of_pair], renumbered[of_row])
+
+
+def _rows(snapshot: Snapshot, products: pl.Series) -> NDArray[np.int64]:
+    """(pairs,): the row of each pair's product; -1 where it is gone."""
+    found = {name: snapshot.products.row_of(name) for name in products.unique().to_list()}
+    known = {name: row for name, row in found.items() if row is not None}
+    rows: NDArray[np.int64] = products.replace_strict(known, default=-1, return_dtype=pl.Int64).to_numpy()
+    return rows
+
+
+def _placed(lists: CandidateLists, numbers: NDArray[np.int64], rows: NDArray[np.int64]) -> NDArray[np.int64]:
+    """(pairs,): where the candidate of each list's number and row stands among all; -1 for none."""
+    if not len(lists.rows):
+        return np.full(len(rows), -1)
+    width = max(int(lists.rows.max()), int(rows.max(initial=0))) + 1
+    keys, wanted = lists.query_of * width + lists.rows, numbers * width + rows
+    order = np.argsort(keys)
+    at = order[np.minimum(np.searchsorted(keys, wanted, sorter=order), len(keys) - 1)]
+    return np.where((numbers >= 0) & (rows >= 0) & (keys[at] == wanted), at, -1)
+
+
+def _targets(
+    happened: Outcomes, chances: NDArray[np.float64], place_of: NDArray[np.int64], count: int
+) -> NDArray[np.float32]:
+    """(count,): what each candidate gained, freed of position; 0 for what was not shown."""
+    log = happened.log
+    gains = unbiased_gains(log.pairs, acts_of(happened), chances, np.array(WORTH), log.count)
+    targets = np.zeros(count, np.float32)
+    targets[place_of[place_of >= 0]] = gains[place_of >= 0]
+    return targets
+
+
+def _known(log: ClickLog, place_of: NDArray[np.int64]) -> ClickLog:
+    """The lists without what is no candidate."""
+    known = np.append(place_of, -1)[log.pairs] >= 0
+    return ClickLog(np.where(known, log.pairs, NOTHING), log.clicks & known, log.count)
+
+
+@dataclass(frozen=True, slots=True)
+class FromClicks:
+    """What to learn from, and how."""
+
+    way: Way = "debiased"
+    training: ClickOptions = field(default_factory=ClickOptions)
+    queries: int = 20_000
+    """The most frequent ones with a click."""
+    candidates: int = 28
+    """Of each of them."""
+    depth: int = 100
+    """Of the merged order: what serving reranks."""
+    validating: int = 500
+    """Queries that choose, the most frequent ones."""
+    histories: HistoryOptions = field(default_factory=HistoryOptions)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Taught:
+    """A network that was trained, with what becomes its score."""
+
+    way: Way
+    network: RankerNetwork
+    """Without a history."""
+    curve: Sequence[Epoch]
+    mixing: Mixing
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class TaughtHistory:
+    """What came of training on shoppers' histories."""
+
+    told: str
+    """What was done, and why there is no attention where there is none."""
+    attention: HistoryAttention | None = None
+    gain: Difference | None = None
+    """Of the mean reciprocal rank of what was clicked, with a history over without; by shopper."""
+    curve: Sequence[Epoch] = ()
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Material:
+    """What a training works with."""
+
+    snapshot: Snapshot
+    periods: Periods
+    evidence: ClickEvidence
+    """Of the first period."""
+    foretold: tuple[Foretold, ...]
+    """How well its click model foretells the clicks of the second one."""
+    clicks: ClickLists
+    data: ClickData
+    validating: Trial
+    held_out: Trial
+    served: Published | None
+    options: FromClicks
+
+    @property
+    def validation(self) -> Validation:
+        """The lists that choose."""
+        return Validation(self.validating.data, self.validating.numbers)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ClickTraining:
+    """A training that ran to its end."""
+
+    material: Material
+    taught: Mapping[Way, Taught]
+    """By the way that was asked for, and the naive one."""
+    history: TaughtHistory
+    added: Added
+
+
+def material(
+    snapshot: Snapshot,
+    events: pl.DataFrame,
+    served: Published | None,
+    options: FromClicks,
+    now: float,
+    progress: Progress,
+    popular: PopularBefore = lambda _end: UNKNOWN,
+) -> Material:
+    """Joins the events of `rerank.sessions.tables.Derived.lists` with the candidates that their queries have now.
+
+    In all three periods products are as popular as they were at the end of the first: what later lists choose and judge
+    is not in what it is chosen and judged by.
+
+    Raises TrainingError where there is too little to learn from, EncoderError where queries cannot be encoded.
+    """
+    progress.begin("click model", None, "")
+    periods = by_time(events)
+    evidence = learned(periods.training)
+    told = foretold(periods.training, periods.validation, LABELS)
+    progress.end(f"of {evidence.log.size:,} lists; perplexity on later ones: {', '.join(map(str, told))}")
+    progress.begin("labels", None, "")
+    queries = queries_with_clicks(evidence, options.queries)
+    progress.end(f"{evidence.log.count:,} pairs of query and product, {len(queries):,} queries with clicks")
+    progress.begin("candidates", len(queries), "queries")
+    popularity = popular(periods.choosing)
+    found = candidate_lists(
+        snapshot, queries, now, depth=options.depth, popularity=popularity, progress=progress.advance
+    )
+    clicks = click_lists(evidence, found, snapshot.products.row_of, options.candidates, options.training.seed)
+    left = ", ".join(f"{count:,} {name.replace('_', ' ')}" for name, count in clicks.left_out.counts().items() if count)
+    progress.end(f"{len(clicks.usable):,} queries to learn from" + (f"; left out: {left}" if left else ""))
+    data = ClickData(clicks, list_data(snapshot, clicks.lists, clicks.gains[:, 0]))
+    progress.begin("trials", None, "")
+    chances = propensities(evidence.examination, options.training.least_propensity)
+    choosing = TrialOptions(now, options.depth, queries=options.validating, popularity=popularity)
+    validating = trial(snapshot, periods.validation, chances, choosing)
+    judging = TrialOptions(now, options.depth, popularity=popularity)
+    held_out = trial(snapshot, periods.held_out, chances, judging)
+    progress.end(f"{len(validating.numbers):,} later queries choose, {len(held_out.numbers):,} still later ones judge")
+    return Material(snapshot, periods, evidence, told, clicks, data, validating, held_out, served, options)
+
+
+def digest(made: Material, parent: str) -> str:
+    """Another one where a run would train on anything else, or otherwise; `parent` names what it begins with."""
+    manifest = made.snapshot.manifest
+    found = xxhash.xxh3_64(f"{manifest.version} {manifest.encoder} {parent} {made.options}".encode())
+    lists, told = made.clicks.lists, made.clicks.displays
+    validating = made.validating.data
+    for array in (lists.rows, lists.features, made.clicks.gains, told.places, told.acts, validating.targets):
+        found.update(np.ascontiguousarray(array).tobytes())
+    return found.hexdigest()

@@ -1,0 +1,374 @@
+"""A run of `shelfwise learn`: the towers and the ranker, in order, with what it remembers of the runs before."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from rerank.sessions.refresh import Refreshed
+from rerank.text_towers.dataset import from_labels
+from rerank.user_tower.training import ShopperTowerOptions
+from retrieval.errors import (
+    ClusterError,
+    EncoderError,
+    RankerError,
+    ShelfwiseError,
+    ShopperTowerError,
+    StoreDamagedError,
+    StoreError,
+    StoreForeignError,
+    StoreMissingError,
+    TrainingError,
+)
+from retrieval.events.privacy import utc_now
+from retrieval.store.manifest import write_durably
+from retrieval.store.versions import Store
+from service.events.event_log import EventLog
+from service.reports import training
+from service.reports.training import (
+    SHOPPERS,
+    TOWERS,
+    Decision,
+    EventsRead,
+    LearnReport,
+    Outcome,
+    Recommends,
+    RecordedSteps,
+    TextTowers,
+    findings,
+)
+from service.reports.training_page import html
+from service.settings import Settings
+from service.training.click_dataset import ClickTraining, FromClicks
+from service.training.ranker_dataset import Progress
+from service.training.training_session import TRAINING_FOLDER, FreshTables, fresh_tables, ranker_from_tables
+from service.training.user_tower import ShopperActs, shopper_acts, tower_of_acts
+
+if TYPE_CHECKING:
+    from service.training.text_towers import TowersRequest, WrittenTowers
+    from service.training.text_towers_promotion import EncoderReport
+
+
+# What a run trains beside the ranker: the shopper tower, and before both, where that is asked for, the encoder.
+#
+# One that comes to nothing says why, and the run goes on.
+
+
+def train_shoppers(
+    tables: FreshTables, acts: ShopperActs, options: ShopperTowerOptions, steps: RecordedSteps
+) -> Recommends | None:
+    """Trains the shopper tower and lets it serve where it is better; None where there is too little to learn from, or
+    the tower that serves cannot be read.
+
+    What an earlier run has made of the same acts is taken as it is: also of one that was killed later.
+    """
+    with steps.under(SHOPPERS):
+        try:
+            done = tower_of_acts(tables, acts, options, steps, again=False)
+        except (TrainingError, ShopperTowerError) as error:
+            steps.leave(Outcome.NOT_TRAINED, str(error))
+            return None
+        steps.begin("verdict", None, "")
+        found = Recommends(done.tower.name, done.serves, done.is_new, done.tower.report)
+        steps.end(_verdict(found))
+        return found
+
+
+def train_encoder(root: Path, settings: Settings, request: TowersRequest, steps: RecordedSteps) -> TextTowers | None:
+    """Trains the encoder on clicks and lets it serve where it is better; None where there is too little to learn from,
+    nothing better came of it, or it could not be written or published, as the index is being rebuilt, the disk is full
+    or the cluster does not answer: the next run goes on with what was trained.
+
+    Raises what `train_text_towers` does of events and of the index.
+    """
+    with steps.under(TOWERS):
+        # Takes seconds to import, and few runs ask for it.
+        from service.training.text_towers import train_text_towers
+
+        try:
+            return _trained(root, train_text_towers(root, settings, replace(request, publish=True), steps), steps)
+        except (StoreMissingError, StoreForeignError, StoreDamagedError):
+            raise
+        except (TrainingError, EncoderError, StoreError, ClusterError) as error:
+            steps.leave(Outcome.NOT_TRAINED, str(error))
+            return None
+
+
+def leave_encoder(root: Path, queries: int, steps: RecordedSteps) -> TextTowers:
+    """Says on how many queries that clicks have labelled it could be trained, and how."""
+    with steps.under(TOWERS):
+        could = TextTowers(queries, (f"shelfwise learn --towers --index {root}",))
+        steps.leave(
+            Outcome.LEFT,
+            f"{queries:,} queries that clicks have labelled could train it. As that encodes every product anew, it is "
+            f"done only when asked for: {could.next[0]}",
+        )
+        return could
+
+
+def _trained(root: Path, done: WrittenTowers, steps: RecordedSteps) -> TextTowers:
+    serves = done.published.version if done.published and done.published.serves else ""
+    report = done.published.report if done.published else None
+    judging = report.queries if report else 0
+    queries = done.spec.trained_on["training queries"] + done.spec.trained_on["validation queries"] + judging
+    use = () if serves else (f"shelfwise rebuild --index {root} --encoder {done.folder}",)
+    made = TextTowers(queries, use, str(done.folder), done.spec.curve[0].validation, done.spec.validation, serves)
+    steps.begin("verdict", None, "")
+    steps.end(
+        f"{done.folder}: nDCG@10 {made.before:.4f} before and {made.after:.4f} after, of queries that chose when to "
+        f"stop. {_served(made, report)}"
+    )
+    return made
+
+
+def _served(made: TextTowers, report: EncoderReport | None) -> str:
+    if made.version:
+        return f"It serves as {made.version}, and all that is trained next reads its vectors"
+    why = "; ".join(report.aside) if report else ""
+    return f"It is kept aside: {why}. To use it all the same: {made.next[0]}"
+
+
+def _verdict(found: Recommends) -> str:
+    verdict = "serves" if found.serves else f"is kept aside: {'; '.join(found.report.aside)}"
+    told = "; ".join(f"{way.name} HR@10 {way.hit_rate:.4f}, nDCG@10 {way.ndcg:.4f}" for way in found.report.ways)
+    earlier = "" if found.is_new else ", trained on the same acts before,"
+    return f"{found.tower}{earlier} {verdict}. Of {found.report.shoppers:,} shoppers: {told}"
+
+
+# One run from the store of events to a ranker with a verdict, and the report that it leaves.
+#
+# STORE/training/
+#   learn.html, learn.json   the report on the last run, also on one that was refused
+#   learned.json             what the last run that came to its end has learned from
+#
+# They are written last, each whole or not at all. A run that is killed leaves those of the one before; the next one
+# goes on where it was.
+
+PAGE_FILE, REPORT_FILE = "learn.html", "learn.json"
+
+
+@dataclass(frozen=True, slots=True)
+class LearnOptions:
+    """How to train each of what a run trains."""
+
+    ranker: FromClicks
+    shoppers: ShopperTowerOptions
+    towers: TowersRequest | None = None
+    """None leaves the encoder as it is."""
+
+
+@dataclass(slots=True, eq=False)
+class _Run:
+    """A run, while it lasts."""
+
+    steps: RecordedSteps
+    started: datetime
+    began: float
+    refreshed: Refreshed | None = None
+    """Once the tables are up to date."""
+    shoppers: Recommends | None = None
+    towers: TextTowers | None = None
+
+    @property
+    def events(self) -> EventsRead | None:
+        return EventsRead.of(self.refreshed) if self.refreshed else None
+
+    def trained(self, root: Path, settings: Settings, options: LearnOptions) -> ClickTraining:
+        """The encoder first, where that is asked for, as the others read its vectors; then they, on tables that are
+        brought up to date once; all of them are read at once, as others may replace them meanwhile."""
+        if options.towers is not None:
+            self.towers = train_encoder(root, settings, options.towers, self.steps)
+        with fresh_tables(root, settings, self.steps) as tables:
+            self.refreshed = tables.refreshed
+            acts = shopper_acts(tables.derived.acts(), tables.snapshot.products.row_of)
+            if options.towers is None:
+                self.towers = leave_encoder(root, len(from_labels(tables.derived.labels)), self.steps)
+
+            def beside() -> None:
+                self.shoppers = train_shoppers(tables, acts, options.shoppers, self.steps)
+
+            return ranker_from_tables(tables, options.ranker, self.steps, before_judging=beside)
+
+    def succeeded(self, done: ClickTraining) -> LearnReport:
+        added, found = done.added, findings(done)
+        made = added.ranker.report
+        decision = _decision(done)
+        verdict = made.verdict
+        return LearnReport(
+            started=self.started,
+            seconds=time.perf_counter() - self.began,
+            decision=decision,
+            summary=(
+                *training.told(decision, added.ranker.name, made.against, found, self.events),
+                *training.recommending(self.shoppers),
+                *training.encoding(self.towers),
+            ),
+            reasons=verdict.reasons if verdict else (),
+            ranker=added.ranker.name,
+            against=made.against,
+            notices=added.notices,
+            removed=added.removed,
+            stages=self.steps.stages(is_over=True),
+            events=self.events,
+            findings=found,
+            shoppers=self.shoppers,
+            towers=self.towers,
+        )
+
+    def refused(self, error: ShelfwiseError) -> LearnReport:
+        stages = self.steps.stages(is_over=False)
+        stopped = next(stage.name for stage in stages if stage.outcome is Outcome.STOPPED)
+        return LearnReport(
+            started=self.started,
+            seconds=time.perf_counter() - self.began,
+            decision=Decision.REFUSED,
+            summary=(
+                *training.refused(str(error), stopped),
+                *training.recommending(self.shoppers),
+                *training.encoding(self.towers),
+            ),
+            reasons=(str(error),),
+            ranker="",
+            against="",
+            notices=(),
+            removed=(),
+            stages=stages,
+            events=self.events,
+            findings=None,
+            shoppers=self.shoppers,
+            towers=self.towers,
+        )
+
+
+def learn(
+    root: Path,
+    settings: Settings,
+    options: LearnOptions,
+    progress: Progress,
+    reported: Callable[[LearnReport], None] = lambda _: None,
+    clock: Callable[[], datetime] = utc_now,
+) -> LearnReport:
+    """Trains on the events of an index directory: the ranker, as `service.training.training_session.train_from_clicks`
+    does, what recommends, and the encoder where that is asked for. Writes the report, of which `reported` is told.
+
+    Raises what that does. Where the ranker's training is refused (TrainingError, StoreMissingError, a ranker or an
+    encoder that cannot be used) the report is written first, with the step at which it stopped, and learned.json stays
+    as it was.
+    """
+    days = stored_days(root, settings)
+    run = _Run(RecordedSteps(progress), clock(), time.perf_counter())
+    try:
+        done = run.trained(root, settings, options)
+    except (RankerError, EncoderError, StoreMissingError) as error:
+        _write(root, run.refused(error), reported)
+        raise
+    report = run.succeeded(done)
+    _write(root, report, reported)
+    tower = run.shoppers.tower if run.shoppers else ""
+    remember(root, Learned(time=run.started, days=days, ranker=report.ranker, serves=done.added.serves, tower=tower))
+    return report
+
+
+def page_path(root: Path) -> Path:
+    """Where the page about an index directory's last run is."""
+    return root / TRAINING_FOLDER / PAGE_FILE
+
+
+def _decision(done: ClickTraining) -> Decision:
+    if done.added.serves:
+        return Decision.SERVES
+    return Decision.ASIDE if done.added.ranker.report.aside else Decision.SWITCHED_OFF
+
+
+def _write(root: Path, report: LearnReport, reported: Callable[[LearnReport], None]) -> None:
+    folder, page = root / TRAINING_FOLDER, html(report).encode()
+    try:
+        folder.mkdir(exist_ok=True)
+        write_durably(folder / REPORT_FILE, report.to_json())
+        write_durably(folder / PAGE_FILE, page)
+    except OSError as error:
+        raise StoreError(f"{folder} cannot be written ({error.strerror}); see to the disk and to its rights") from error
+    reported(report)
+
+
+LEARNED_FILE = "learned.json"
+SCHEMA = 1
+_MOST_BYTES = 4 << 20
+_CURE = "run shelfwise learn without --if-new: it is written anew"
+
+Days = Mapping[int, int]
+"""How many events there are of each day, by days since 1970."""
+
+
+class Learned(msgspec.Struct, frozen=True, kw_only=True):
+    """What learned.json holds."""
+
+    schema: int = SCHEMA
+    time: datetime
+    """When that run began, UTC."""
+    days: Days
+    """The events that there were then. By day: what was removed since does not hide what is new."""
+    ranker: str
+    """The name of the ranker that came of it."""
+    serves: bool
+    """Whether it served then."""
+    tower: str = ""
+    """The name of the shopper tower; empty where there was too little to train one."""
+
+    @property
+    def events(self) -> int:
+        """How many events there were."""
+        return sum(self.days.values())
+
+
+def last_learned(root: Path) -> Learned | None:
+    """What was learned from last in an index directory, or None where nothing was yet.
+
+    Raises StoreDamagedError where that cannot be read, StoreForeignError where a newer program wrote it.
+    """
+    path = root / TRAINING_FOLDER / LEARNED_FILE
+    try:
+        with path.open("rb") as file:
+            said = file.read(_MOST_BYTES + 1)
+        schema = msgspec.json.decode(said, type=_Schema).schema
+        if schema != SCHEMA:
+            raise StoreForeignError(f"{path} is of schema {schema}, this program reads {SCHEMA}: {_CURE}")
+        return msgspec.json.decode(said, type=Learned)
+    except FileNotFoundError:
+        return None
+    except (OSError, msgspec.MsgspecError, UnicodeDecodeError) as error:
+        raise StoreDamagedError(f"{path} cannot be read ({error}): {_CURE}") from error
+
+
+def remember(root: Path, learned: Learned) -> None:
+    """Writes what was learned from, durably, in the place of what stood there."""
+    write_durably(root / TRAINING_FOLDER / LEARNED_FILE, msgspec.json.encode(learned))
+
+
+def stored_days(root: Path, settings: Settings) -> Days:
+    """The events that there are of an index directory, none where none was ever recorded.
+
+    Raises StoreMissingError where nothing is published there, and what `EventLog.open` raises else.
+    """
+    Store(root).current()
+    try:
+        with EventLog.open(root, settings, make=False) as log:
+            return {day: state.count for day, state in log.store.days().items()}
+    except StoreMissingError:
+        return {}
+
+
+def new_events(now: Days, before: Learned | None) -> int:
+    """How many events came since the last run: those of each day that are more than there were of it."""
+    then = before.days if before else {}
+    return sum(max(0, count - then.get(day, 0)) for day, count in now.items())
+
+
+class _Schema(msgspec.Struct, frozen=True):
+    schema: int

@@ -1,0 +1,194 @@
+"""Queries as the ranker is trained on them: each with the candidates that both retrievers propose for it now."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rerank.ranker.features import FEATURES
+from rerank.teacher.pairs import DEFAULT_TEACHER
+from rerank.teacher.teacher import Teacher, open_teacher
+from rerank.training.datasets import CandidateLists, ListData
+from rerank.training.distillation import TeacherScores, usable_lists
+from rerank.training.query_generation import synthetic_queries
+from retrieval.encoders.base import TokenEncoder, with_tokens
+from retrieval.errors import EncoderError, TrainingError
+from retrieval.index.token_states import TokenStates
+from retrieval.records import Product
+from retrieval.store.products import encoder_text
+from service.engine.candidates import Request, Stages
+from service.engine.hot_reload import UNKNOWN, Popularity
+from service.engine.reranking import candidate_features
+from service.engine.snapshot import Snapshot
+
+DEPTH = 60
+"""Candidates of each query."""
+
+
+def candidate_lists(
+    snapshot: Snapshot,
+    queries: Sequence[str],
+    now: float,
+    *,
+    depth: int = DEPTH,
+    popularity: Popularity = UNKNOWN,
+    progress: Callable[[int], None] = lambda _count: None,
+) -> CandidateLists:
+    """The best `depth` candidates of each query in their merged order, a query without any among them.
+
+    `popularity` is to be of a time before what is learned from, or judged by, happened.
+
+    Raises EncoderError where the queries cannot be encoded: lists that one retriever alone has found teach nothing.
+    """
+    threads = len(os.sched_getaffinity(0))
+    with ThreadPoolExecutor(threads, thread_name_prefix="retrieve") as beside, ThreadPoolExecutor(threads) as workers:
+        stages = Stages(snapshot, beside)
+        found = []
+        for each in workers.map(lambda query: _found(snapshot, stages, query, depth, now, popularity), queries):
+            found.append(each)
+            progress(1)
+    return CandidateLists(
+        tuple(queries),
+        np.cumsum([0, *(len(rows) for rows, _ in found)]),
+        np.concatenate([rows for rows, _ in found]) if found else np.empty(0, np.int64),
+        np.concatenate([features for _, features in found]) if found else np.empty((0, len(FEATURES)), np.float32),
+    )
+
+
+def _found(
+    snapshot: Snapshot, stages: Stages, query: str, depth: int, now: float, popularity: Popularity
+) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    groups = snapshot.analyzer.groups(query)
+    if not groups:
+        return np.empty(0, np.int64), np.empty((0, len(FEATURES)), np.float32)
+    ranking = stages.rank(Request(query, groups))
+    if ranking.degraded:
+        raise EncoderError(f"{', '.join(ranking.degraded)} is lost for the query {query[:80]!r}: train once it is back")
+    rows = ranking.rows[:depth]
+    has_states = np.zeros(len(rows), bool) if snapshot.states is None else snapshot.states.gather(rows).has_any
+    return rows, candidate_features(snapshot, ranking, len(rows), has_states, now, popularity)
+
+
+# Learning without clicks: a ranker distilled from a teacher, on queries made from the store's own catalog.
+
+
+class Progress(Protocol):
+    """Is told what is being done; `service.cli.output.ProgressLines` is one."""
+
+    def begin(self, phase: str, total: int | None, unit: str) -> None:
+        """A step begins."""
+
+    def advance(self, amount: int) -> None:
+        """So much more of it is done."""
+
+    def end(self, summary: str) -> None:
+        """It is over, and what it did."""
+
+
+@dataclass(frozen=True, slots=True)
+class CatalogOptions:
+    """What to distil on."""
+
+    queries: int = 20_000
+    depth: int = 100
+    """Of the merged order: what serving reranks."""
+    candidates: int = 28
+    """Of those, as many as the teacher scores for each query."""
+    teacher: str = DEFAULT_TEACHER
+    """Name or folder of a cross-encoder."""
+    runtime: str = "auto"
+    cache: Path = Path(".cache")
+    """Where models that were fetched or exported stay."""
+    seed: int = 0
+
+
+_CHUNK = 256
+
+
+@dataclass(frozen=True, slots=True)
+class TaughtLists:
+    """Synthetic queries with their candidates, and what the teacher says of each."""
+
+    lists: CandidateLists
+    teacher_scores: NDArray[np.float32]
+    """(m,)."""
+    teacher: str
+    """Its identity."""
+
+
+def taught_lists(
+    snapshot: Snapshot, options: CatalogOptions, folder: Path, now: float, progress: Progress
+) -> TaughtLists:
+    """Makes queries, finds their candidates, and has the teacher score them; its scores are kept in `folder`.
+
+    Raises TrainingError for an index without token states, or where the catalog gives too few queries, before the
+    teacher has scored anything; EncoderError where a model cannot be had.
+    """
+    _token_encoder(snapshot)
+    teacher = _opened_teacher(options, progress)
+    progress.begin("queries", None, "queries")
+    made = synthetic_queries(_products(snapshot), options.queries, options.seed)
+    progress.end(f"{len(made):,} synthetic queries from {snapshot.manifest.products:,} products")
+    progress.begin("candidates", len(made), "queries")
+    queries = [query.text for query in made]
+    found = candidate_lists(snapshot, queries, now, depth=options.depth, progress=progress.advance)
+    lists = found.thinned(options.candidates, options.seed)
+    progress.end(f"{len(lists.rows):,} of {len(found.rows):,} candidates, drawn from the best {options.depth} of each")
+    usable_lists(lists)
+    return TaughtLists(lists, _scored(snapshot, lists, teacher, folder, progress), teacher.identity)
+
+
+def list_data(snapshot: Snapshot, lists: CandidateLists, targets: NDArray[np.float32]) -> ListData:
+    """Lists with all that training on them takes; raises TrainingError for an index without token states."""
+    encoder, states = _token_encoder(snapshot)
+    chunks = [lists.queries[start : start + _CHUNK] for start in range(0, len(lists), _CHUNK)]
+    with ThreadPoolExecutor(len(os.sched_getaffinity(0)), thread_name_prefix="encode") as threads:
+        read = list(threads.map(encoder.encode_queries_with_tokens, chunks))
+    tokens = [states.cut(each) for _, part in read for each in part]
+    return ListData(lists, tokens, states, targets)
+
+
+def pairs_of(snapshot: Snapshot, lists: CandidateLists) -> tuple[list[str], list[str]]:
+    """What a teacher reads of each candidate (m,): its query, and its product's text."""
+    rows, place = np.unique(lists.rows, return_inverse=True)
+    texts = [encoder_text(snapshot.products[row]) for row in rows.tolist()]
+    queries = [lists.queries[number] for number in lists.query_of.tolist()]
+    return queries, [texts[at] for at in place.tolist()]
+
+
+def _token_encoder(snapshot: Snapshot) -> tuple[TokenEncoder, TokenStates]:
+    encoder = with_tokens(snapshot.encoder)
+    if encoder is None or snapshot.states is None:
+        raise TrainingError(
+            f"version {snapshot.manifest.version} has no token states, which a ranker reads: rebuild the index"
+        )
+    return encoder, snapshot.states
+
+
+def _opened_teacher(options: CatalogOptions, progress: Progress) -> Teacher:
+    progress.begin("teacher", None, "")
+    teacher = open_teacher(options.teacher, options.runtime, options.cache)
+    progress.end(f"{options.teacher} as {teacher.identity}")
+    return teacher
+
+
+def _scored(
+    snapshot: Snapshot, lists: CandidateLists, teacher: Teacher, folder: Path, progress: Progress
+) -> NDArray[np.float32]:
+    progress.begin("teaching", len(lists.rows), "pairs")
+    kept = TeacherScores(teacher, folder)
+    scores = kept.score(*pairs_of(snapshot, lists), progress.advance)
+    kept.compact()
+    progress.end(f"{len(scores):,} pairs of query and product scored by the teacher")
+    return scores
+
+
+def _products(snapshot: Snapshot) -> Iterator[Product]:
+    return (snapshot.products[row] for row in range(len(snapshot.products)))

@@ -1,0 +1,132 @@
+"""Learning from clicks: from a store's events to a ranker that is published, or kept aside."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import polars as pl
+
+from rerank.model_store import Added, RankerRegistry
+from rerank.ranker.features import FEATURES
+from rerank.ranker.network import HistoryAttention, NetworkShape, RankerNetwork, load_network
+from rerank.ranker.spec import DEFAULT_RANKER, WEIGHTS_FILE
+from rerank.training.click_training import (
+    Way,
+    best_mixing,
+    new_network,
+    take_up_features,
+    train_on_clicks,
+    with_attention,
+)
+from rerank.training.trainer import best_of, charted
+from service.engine.hot_reload import UNKNOWN, PopularBefore
+from service.engine.models import encoding_of
+from service.engine.snapshot import Snapshot
+from service.training.click_dataset import ClickTraining, FromClicks, Material, Taught, TaughtHistory, digest, material
+from service.training.ranker_dataset import Progress
+from service.training.ranker_history import taught_history
+from service.training.ranker_promotion import judged, publish_judged, spec_of
+
+NAIVE: Way = "naive"
+_RUN = "clicks-"
+
+
+def click_ranker(
+    snapshot: Snapshot,
+    events: pl.DataFrame,
+    work: Path,
+    root: Path,
+    options: FromClicks,
+    now: float,
+    progress: Progress,
+    *,
+    acts: pl.DataFrame | None = None,
+    popular: PopularBefore = lambda _end: UNKNOWN,
+    before_judging: Callable[[], None] = lambda: None,
+) -> ClickTraining:
+    """Trains on the events of `rerank.sessions.tables.Derived.lists`, and lets the ranker serve where it is better
+    on the last of them; see `rerank.gate`.
+
+    `acts` are those of `Derived.acts`: what shoppers' histories are made of, which the ranker learns to read after all
+    else; None leaves histories out. `popular` tells what was popular before a time. The naive way is always trained
+    beside, and reported. `before_judging` is called once all networks are trained and nothing is published yet: what
+    takes long besides has its place there, as a run that is killed in it finds the networks again. A run that was
+    interrupted left its state in `work`, and goes on from there. Raises TrainingError where there is too little to
+    learn from, EncoderError where queries cannot be encoded, and what the registry raises.
+    """
+    registry = RankerRegistry(root)
+    served = registry.serving(encoding_of(snapshot)).ranker
+    made = material(snapshot, events, served, options, now, progress, popular)
+    start = _start(made)
+    run = work / f"{_RUN}{digest(made, start.parent)}"
+    ways = dict.fromkeys((options.way, NAIVE))
+    taught = {way: _taught(made, start.network, way, run, progress) for way in ways}
+    history = taught_history(made, taught[options.way], acts, start.attention, run, progress)
+    before_judging()
+    added = _published(made, taught, history, start.parent, registry, progress)
+    for over in work.glob(f"{_RUN}*"):
+        shutil.rmtree(over)
+    return ClickTraining(made, taught, history, added)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Start:
+    """What training begins with: the ranker that serves, or a new one where that is nobody's own."""
+
+    network: RankerNetwork
+    """Without a history."""
+    attention: HistoryAttention | None = None
+    """Over histories; None for a ranker that reads none."""
+    parent: str = ""
+    """The identity of the one that serves."""
+
+
+def _start(made: Material) -> _Start:
+    features = made.clicks.lists.features
+    if made.served is not None and made.served.name != DEFAULT_RANKER:
+        served = load_network(made.served.folder / WEIGHTS_FILE)
+        network = with_attention(served, None)
+        take_up_features(network, features)
+        return _Start(network, served.history, made.served.spec.identity)
+    seen = made.data.data.shown_features(made.options.training.draw.dropped, made.options.training.seed)
+    shape = NetworkShape(made.data.data.states.dimension, 0, len(FEATURES), layers=1, history=0)
+    return _Start(new_network(shape, seen, made.options.training.seed))
+
+
+def _taught(made: Material, start: RankerNetwork, way: Way, run: Path, progress: Progress) -> Taught:
+    options = made.options.training
+    steps = -(-len(made.clicks.usable) // options.draw.lists) * options.loop.epochs
+    progress.begin(way, steps, "steps")
+    with charted(run.parent, run.name, way) as judged_epoch:
+        network, curve = train_on_clicks(
+            start,
+            made.data,
+            made.validation,
+            way,
+            options,
+            run / way,
+            lambda done, _loss: progress.advance(done),
+            judged=judged_epoch,
+        )
+    mixing = best_mixing(network, made.validation)
+    best = best_of(curve)
+    progress.end(f"epoch {best.number} is best: nDCG@10 {best.validation:.4f}, {mixing.ndcg:.4f} mixed")
+    return Taught(way, network, curve, mixing)
+
+
+def _published(
+    made: Material,
+    taught: Mapping[Way, Taught],
+    history: TaughtHistory,
+    parent: str,
+    registry: RankerRegistry,
+    progress: Progress,
+) -> Added:
+    chosen = taught[made.options.way]
+    spec, judge = spec_of(made, chosen, history, parent), partial(judged, made, taught[NAIVE], history, progress)
+    network = with_attention(chosen.network, history.attention)
+    return publish_judged(registry, network, chosen.curve, spec, judge, progress)

@@ -1,0 +1,218 @@
+"""The second phase of learning from clicks: attention over shoppers' histories, kept where it surely helps."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import xxhash
+from numpy.typing import NDArray
+
+from rerank.click_models.click_log import ClickLog, outcomes, shown_places
+from rerank.evaluation.promotion import MRR
+from rerank.evaluation.statistics import Difference
+from rerank.ranker.features import ACT_KINDS
+from rerank.ranker.network import EVENTS, HistoryAttention
+from rerank.training.click_dataset import ClickEvidence, acts_of, placed
+from rerank.training.click_training import new_attention
+from rerank.training.datasets import CandidateLists, ListData, merged_scores, whole
+from rerank.training.evaluation import outputs_of
+from rerank.training.history_training import (
+    LEAST_DISPLAYS,
+    LEAST_SHOPPERS,
+    Acts,
+    HistoryData,
+    HistoryTraining,
+    Judges,
+    ShopperDisplays,
+    halves,
+    train_history,
+)
+from rerank.training.losses import propensities
+from rerank.training.trainer import charted
+from service.engine.models import encoding_of
+from service.training.click_dataset import Material, Taught, TaughtHistory
+from service.training.ranker_dataset import Progress
+
+HISTORIES = "histories"
+
+
+def taught_history(
+    made: Material,
+    chosen: Taught,
+    acts: pl.DataFrame | None,
+    start: HistoryAttention | None,
+    run: Path,
+    progress: Progress,
+) -> TaughtHistory:
+    """Trains attention over histories beside the chosen network, which stays as it is.
+
+    `acts` are those of `rerank.sessions.tables.Derived.acts`, None where nobody is known; `start` is the attention of
+    the ranker that serves, None where that has none. `run` keeps an interrupted training.
+    """
+    progress.begin("shoppers", None, "")
+    training = _training(made, chosen, acts)
+    if isinstance(training, str):
+        progress.end(training)
+        return TaughtHistory(training)
+    found = f"{len(training.data.displays):,} displays with a history"
+    progress.end(f"{found} to learn from, {training.judges.shoppers:,} later shoppers choose and judge")
+    progress.begin(HISTORIES, training.steps * training.options.loop.epochs, "steps")
+    start = start or new_attention(encoding_of(made.snapshot).vector_dimension, training.seed)
+    folder = run / f"{HISTORIES}-{_digest(training)}"
+    with charted(run.parent, run.name, HISTORIES) as judged:
+        attention, curve = train_history(
+            start, training, folder, lambda done, _loss: progress.advance(done), judged=judged
+        )
+    gain = training.judges.gain(attention)
+    is_better = gain.low > 0
+    told = f"{found}; {MRR} {_interval(gain)}: {'kept' if is_better else 'no sure gain, left out'}"
+    progress.end(told)
+    return TaughtHistory(told, attention if is_better else None, gain, curve)
+
+
+def _training(made: Material, chosen: Taught, acts: pl.DataFrame | None) -> HistoryTraining | str:
+    """What is learned from and judged by, or why there is nothing of it."""
+    if acts is None or "shopper" not in made.periods.training.columns:
+        return "no shopper is known: left out"
+    row_of, options = made.snapshot.products.row_of, made.options
+    shoppers = Shoppers.of(acts, row_of)
+    shown = Shown.learned(made.periods.training, made.evidence)
+    learned = displays_of(shown, shoppers, made.clicks.lists, row_of).telling(options.histories.most)
+    after = Shown.of(made.periods.validation, made.evidence.log.depth)
+    judged = displays_of(after, shoppers, made.validating.data.lists, row_of).telling(outputs=1)
+    if len(learned) < LEAST_DISPLAYS:
+        return f"{len(learned):,} displays with a history, {LEAST_DISPLAYS} are needed: left out"
+    known = len(np.unique(judged.shopper))
+    if known < 2 * LEAST_SHOPPERS:
+        few = f"{known:,} shoppers to choose and judge by, {2 * LEAST_SHOPPERS} are needed"
+        return f"{len(learned):,} displays with a history, {few}: left out"
+
+    chances = propensities(made.evidence.examination, options.training.least_propensity)
+    later = _data(made, judged, made.validating.data, shoppers, chosen)
+    choosing, judging = (replace(later, displays=half) for half in halves(judged))
+    return HistoryTraining(
+        _data(made, learned, made.data.data, shoppers, chosen),
+        Judges(choosing, judging, chances, chosen.mixing.event_weights),
+        options.training.tasks,
+        options.histories,
+        options.training.seed,
+    )
+
+
+def _data(
+    made: Material, displays: ShopperDisplays, lists: ListData, shoppers: Shoppers, chosen: Taught
+) -> HistoryData:
+    base = _base(lists, displays, chosen)
+    return HistoryData(displays, shoppers.past, lists.lists.rows, base, made.snapshot.vectors.gather)
+
+
+def _base(data: ListData, displays: ShopperDisplays, chosen: Taught) -> NDArray[np.float32]:
+    """(m, 3): what the chosen network scores the candidates that stood on displays, the merged score mixed in as in
+    serving; anything for the others, whose scores nobody reads."""
+    shown = np.unique(displays.places[displays.places >= 0])
+    lists = data.lists.taken(shown)
+    asked = replace(data, lists=lists, targets=data.targets[shown])
+    base = np.zeros((len(data.lists.rows), len(EVENTS)), np.float32)
+    base[shown] = outputs_of(chosen.network, whole(asked, np.flatnonzero(lists.lengths)))
+    # The weights of the three add up to 1, so a score made of them has the merged one once.
+    return np.asarray(base + chosen.mixing.mix * merged_scores(data.lists)[:, None])
+
+
+def _digest(training: HistoryTraining) -> str:
+    """Another one where it would learn from anything else."""
+    found = xxhash.xxh3_64(repr(training.judges.event_weights).encode())
+    for each in (training.data, training.judges.choosing):
+        told = each.displays
+        for array in (told.times, told.places, told.acts, told.first, told.behind, each.base, each.past.rows):
+            found.update(np.ascontiguousarray(array).tobytes())
+    return found.hexdigest()
+
+
+def _interval(gain: Difference) -> str:
+    return f"{gain.mean:+z.4f} ({gain.low:+z.4f} to {gain.high:+z.4f}, {gain.queries:,} shoppers)"
+
+
+# Finds, among a store's events, the lists that shoppers who are known were shown, and what each had done before.
+
+RowOf = Callable[[str], int | None]
+"""The row of a product id, None where the catalog does not have it."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Shown:
+    """A period's lists, and what was done on them."""
+
+    events: pl.DataFrame
+    """Of the columns that `rerank.click_models.click_log.click_log` takes, and shopper."""
+    pairs: pl.DataFrame
+    log: ClickLog
+    acts: NDArray[np.bool_]
+    """(n, depth, 3)"""
+
+    @classmethod
+    def learned(cls, events: pl.DataFrame, evidence: ClickEvidence) -> Shown:
+        """Of the period that evidence was made of."""
+        return cls(events, evidence.pairs, evidence.log, evidence.acts)
+
+    @classmethod
+    def of(cls, events: pl.DataFrame, depth: int) -> Shown:
+        """Of any period."""
+        happened = outcomes(events, depth)
+        return cls(events, happened.pairs, happened.log, acts_of(happened))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Shoppers:
+    """Who is known by what they did."""
+
+    names: pl.DataFrame
+    """shopper (pseudonym), number."""
+    past: Acts
+
+    @classmethod
+    def of(cls, acts: pl.DataFrame, row_of: RowOf) -> Shoppers:
+        """From `rerank.sessions.tables.Derived.acts`; acts on products that are gone are left out."""
+        ids = acts["product_id"].unique()
+        rows = pl.DataFrame(
+            {"product_id": ids, "row": [row_of(each) for each in ids.to_list()]},
+            schema={"product_id": pl.String, "row": pl.Int64},
+        )
+        kinds = pl.DataFrame({"kind": ACT_KINDS, "place": range(len(ACT_KINDS))}, schema_overrides={"place": pl.Int64})
+        known = (
+            acts.filter(pl.col("shopper") != "")
+            .with_columns(pl.col("kind").cast(pl.String), at=pl.col("time").dt.epoch("ms"))
+            .join(rows.drop_nulls(), on="product_id")
+            .join(kinds, on="kind")
+            .sort("shopper", "at", "row", "place")
+            .with_columns(number=pl.col("shopper").rle_id().cast(pl.Int64))
+        )
+        columns = (known[name].to_numpy() for name in ("number", "row", "place", "at"))
+        return cls(known.select("shopper", "number").unique(), Acts(*columns))
+
+
+def displays_of(shown: Shown, shoppers: Shoppers, lists: CandidateLists, row_of: RowOf) -> ShopperDisplays:
+    """The lists of a period on which something was done, and which one shopper alone was shown who is known, the
+    earliest first, as they point into the candidates that their queries have now."""
+    acted = pl.DataFrame({"row": np.flatnonzero(shown.acts.any(axis=(1, 2)))}, schema={"row": pl.Int64})
+    told = _whose(shown, shoppers).join(acted, on="row", how="semi", maintain_order="left")
+    at, shopper, times = (told[name].to_numpy() for name in ("row", "number", "at"))
+    pairs, _ = placed(shown.pairs, lists, row_of)
+    places = np.append(pairs["place"].fill_null(-1).to_numpy(), -1)[shown.log.pairs[at]]
+    acts = shown.acts[at] & (places >= 0)[..., None]
+    return ShopperDisplays(shopper, times, places, acts, *shoppers.past.before(shopper, times))
+
+
+def _whose(shown: Shown, shoppers: Shoppers) -> pl.DataFrame:
+    """row (of the log), number (of the shopper), at: those lists that one shopper alone was shown."""
+    rows = shown_places(shown.events, shown.log.depth).select("row", "query_id").unique()
+    seen = shown.events.filter((pl.col("kind").cast(pl.String) == "impression") & (pl.col("query_id") != ""))
+    whose = seen.group_by("query_id").agg(
+        pl.col("shopper").first(), _shoppers=pl.col("shopper").n_unique(), at=pl.col("time").min().dt.epoch("ms")
+    )
+    one = whose.filter(pl.col("_shoppers") == 1)
+    found = rows.join(one, on="query_id").join(shoppers.names, on="shopper").sort("row")
+    return found.select(pl.col("row").cast(pl.Int64), "number", "at")

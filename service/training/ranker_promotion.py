@@ -1,0 +1,265 @@
+"""Whether a ranker that learned from clicks is published: measures on held-out lists, against what serves now."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from rerank.evaluation.click_likelihood import ClickLikelihood
+from rerank.evaluation.metrics import ndcg, query_means, reciprocal_rank
+from rerank.evaluation.promotion import (
+    LIKELIHOOD,
+    MRR,
+    NDCG,
+    QueryMeasures,
+    Slice,
+    Verdict,
+    judge,
+    language_slices,
+    new_product_slice,
+    traffic_slices,
+)
+from rerank.evaluation.statistics import paired_bootstrap
+from rerank.model_store import Added, Published, RankerRegistry
+from rerank.ranker.features import FEATURES
+from rerank.ranker.network import RankerNetwork, save_network
+from rerank.ranker.onnx import OnnxRanker
+from rerank.ranker.onnx_export import export_network
+from rerank.ranker.spec import MERGED, MODEL_FILE, NAIVE, NEW, SERVED, WEIGHTS_FILE, RankerReport, RankerSpec, Reached
+from rerank.training.click_training import Mixing, Validation
+from rerank.training.datasets import merged_scores
+from rerank.training.evaluation import fit_calibration, ranker_scores
+from rerank.training.trainer import CURVE_FILE, Epoch
+from service.engine.models import encoding_of
+from service.engine.snapshot import Snapshot
+from service.training.click_dataset import Material, Taught, TaughtHistory, Trial
+from service.training.ranker_dataset import Progress
+
+Scorer = Callable[[Trial], NDArray[np.float64]]
+"""Scores all candidates of a trial, end to end (m,)."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ClickGate:
+    """What a challenger is measured on."""
+
+    snapshot: Snapshot
+    earlier: Trial
+    """Scores are calibrated to its clicks."""
+    held_out: Trial
+    likelihood: ClickLikelihood
+    """Fitted to the lists that were trained on."""
+    known: Collection[str]
+    """The ids of the products that were shown in what was trained on: all others are new."""
+
+    def measures(self, scorer: Scorer) -> QueryMeasures:
+        """What scores reach on the held-out queries (n,)."""
+        trial = self.held_out
+        scores, earlier = scorer(trial), scorer(self.earlier)
+        gains, is_candidate = padded(trial, trial.data.targets), padded(trial, np.ones(len(scores))) > 0
+        calibration = self.likelihood.calibration(self.earlier.log, self.earlier.shown_scores(earlier))
+        told = self.likelihood.of(trial.log, trial.shown_scores(scores), calibration)
+        by_query, _ = query_means(told, trial.asked, len(trial.traffic))
+        in_rows = padded(trial, scores)
+        return QueryMeasures(
+            ndcg(gains, in_rows, is_candidate), reciprocal_rank(gains, in_rows, is_candidate), by_query
+        )
+
+    def verdict(self, challenger: QueryMeasures, served: QueryMeasures) -> Verdict:
+        """By the rule in `rerank.evaluation.promotion`, queries weighed by their traffic."""
+        return judge(challenger, served, self.held_out.traffic, self._slices())
+
+    def _slices(self) -> tuple[Slice, ...]:
+        trial = self.held_out
+        ids = (self.snapshot.products.id_of(row) for row in trial.data.lists.rows.tolist())
+        is_new = np.array([name not in self.known for name in ids], np.float64)
+        return (
+            *traffic_slices(trial.traffic),
+            new_product_slice(padded(trial, trial.data.targets), padded(trial, is_new) > 0),
+            *language_slices(trial.languages(self.snapshot)),
+        )
+
+
+def padded(trial: Trial, values: NDArray[np.floating]) -> NDArray[np.float64]:
+    """(n, c): values (m,) by query, 0 behind a query's last candidate."""
+    lists = trial.data.lists
+    lengths = lists.lengths
+    made = np.zeros((len(lists), int(lengths.max(initial=1))))
+    made[np.arange(made.shape[1]) < lengths[:, None]] = values
+    return made
+
+
+def merged_order(trial: Trial) -> NDArray[np.float64]:
+    """The scores of the merged order."""
+    return merged_scores(trial.data.lists).astype(np.float64)
+
+
+def scored_by(network: RankerNetwork, mixing: Mixing) -> Scorer:
+    """The scores of a network that is not published."""
+
+    def scores(trial: Trial) -> NDArray[np.float64]:
+        everything = Validation(trial.data, np.arange(len(trial.data.lists)))
+        return mixing.scores(network, everything).astype(np.float64)
+
+    return scores
+
+
+def ranked_by(ranker: OnnxRanker) -> Scorer:
+    """The scores of a ranker as it is served."""
+
+    def scores(trial: Trial) -> NDArray[np.float64]:
+        return ranker_scores(ranker, trial.data, range(len(trial.data.lists)))
+
+    return scores
+
+
+# What is said of a ranker that learned from clicks: what running it takes, what it reaches, and whether it may
+# serve.
+
+
+def judged(
+    made: Material, naive: Taught, history: TaughtHistory, progress: Progress, challenger: Published
+) -> tuple[RankerReport, Verdict]:
+    """The report and the verdict on a challenger, as it would serve."""
+    progress.begin("evaluation", None, "")
+    known = frozenset(made.evidence.pairs["product_id"])
+    likelihood = ClickLikelihood.fit(made.evidence.log)
+    gate = ClickGate(made.snapshot, made.validating, made.held_out, likelihood, known)
+    reached, merged = gate.measures(ranked_by(OnnxRanker(challenger))), gate.measures(merged_order)
+    against = gate.measures(ranked_by(OnnxRanker(made.served))) if made.served else merged
+    measures = {name: _mean(values, made.held_out.traffic) for name, values in _named(reached)}
+    measures |= {f"{NDCG} of the merged order": _mean(merged.ndcg, made.held_out.traffic)}
+    by_naive = gate.measures(scored_by(naive.network, naive.mixing))
+    measures |= _beside_naive(reached, by_naive, made.held_out.traffic) | _by_histories(history)
+    before = {MERGED: merged, SERVED: against} if made.served else {MERGED: merged}
+    told = _orders({**before, NAIVE: by_naive, NEW: reached}, made.held_out.traffic)
+    progress.end(f"{NDCG} on held-out lists: " + (", ".join(map(str, told)) or "nothing was gained on them"))
+    progress.begin("gate", None, "")
+    verdict = gate.verdict(reached, against)
+    progress.end(gated(verdict))
+    report = RankerReport(
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        measured_on=f"{made.held_out.log.size:,} lists, the last ones, of {len(made.held_out.traffic):,} queries",
+        measures={name: value for name, value in measures.items() if np.isfinite(value)},
+        against=made.served.name if made.served else "the merged order",
+        verdict=verdict,
+        orders=told,
+    )
+    return report, verdict
+
+
+def spec_of(made: Material, chosen: Taught, history: TaughtHistory, parent: str) -> RankerSpec:
+    """All that running the chosen network takes besides its weights."""
+    encoding, options = encoding_of(made.snapshot), made.options
+    shown = np.flatnonzero(made.clicks.is_shown)
+    everything = Validation(made.data.data, np.arange(len(made.clicks.lists)))
+    found = chosen.mixing.scores(chosen.network, everything).astype(np.float64)
+    return RankerSpec(
+        encoder=encoding.encoder,
+        state_dimension=made.data.data.states.dimension,
+        vector_dimension=encoding.vector_dimension,
+        features=FEATURES,
+        layers=chosen.network.shape.layers,
+        precision="fp32",
+        mix=chosen.mixing.mix,
+        event_weights=chosen.mixing.event_weights,
+        calibration=fit_calibration(found[shown], made.clicks.gains[shown, 0].astype(np.float64)),
+        neutral=tuple(chosen.network.centre.tolist()),
+        trained_on={
+            "catalog": made.snapshot.manifest.version,
+            "lists": made.evidence.log.size,
+            "queries": len(made.clicks.usable),
+            "way": chosen.way,
+            "histories": history.told,
+            "seed": options.training.seed,
+        },
+        parent=parent,
+    )
+
+
+def _orders(orders: Mapping[str, QueryMeasures], traffic: NDArray[np.float64]) -> tuple[Reached, ...]:
+    """What each order reaches, those that any query measures."""
+    nothing = np.zeros(len(traffic))
+    known = {name: found.ndcg for name, found in orders.items() if np.isfinite(found.ndcg).any()}
+    means = {name: paired_bootstrap(found, nothing, traffic) for name, found in known.items()}
+    return tuple(Reached(name, each.mean, each.low, each.high, each.queries) for name, each in means.items())
+
+
+def _beside_naive(reached: QueryMeasures, naive: QueryMeasures, traffic: NDArray[np.float64]) -> dict[str, float]:
+    """What training on clicks as they are would have reached, and the interval of what is gained over it."""
+    if np.isnan(reached.ndcg).all():
+        return {}
+    gain = paired_bootstrap(reached.ndcg, naive.ndcg, traffic)
+    return {
+        f"{NDCG} of naive training": _mean(naive.ndcg, traffic),
+        "above naive": gain.mean,
+        "above naive, at least": gain.low,
+        "above naive, at most": gain.high,
+    }
+
+
+def _by_histories(history: TaughtHistory) -> dict[str, float]:
+    """What reading a shopper's history gains where there is one, on lists before those that are held out."""
+    if history.gain is None:
+        return {}
+    named = {"": history.gain.mean, ", at least": history.gain.low, ", at most": history.gain.high}
+    return {f"{MRR} gained by histories{name}": value for name, value in named.items()}
+
+
+def _named(measures: QueryMeasures) -> tuple[tuple[str, NDArray[np.float64]], ...]:
+    return (NDCG, measures.ndcg), (MRR, measures.reciprocal_rank), (LIKELIHOOD, measures.click_likelihood)
+
+
+def _mean(values: NDArray[np.float64], traffic: NDArray[np.float64]) -> float:
+    counts = np.isfinite(values) & (traffic > 0)
+    return float(np.average(values[counts], weights=traffic[counts])) if counts.any() else float("nan")
+
+
+# A trained network's way into the registry: exported once, judged as it will serve, then published or kept aside.
+
+Judge = Callable[[Published], tuple[RankerReport, Verdict]]
+"""What a challenger reaches on held-out queries, and whether it may serve."""
+
+
+def publish_judged(
+    registry: RankerRegistry,
+    network: RankerNetwork,
+    curve: Sequence[Epoch],
+    spec: RankerSpec,
+    judge: Judge,
+    progress: Progress,
+) -> Added:
+    """Lets a network serve where its verdict says so, and else keeps it aside with the reasons; what is judged is what
+    is published. Raises what the registry raises."""
+    with tempfile.TemporaryDirectory() as scratch:
+        made = Path(scratch)
+        progress.begin("export", None, "")
+        export_network(network, made / MODEL_FILE)
+        save_network(network, made / WEIGHTS_FILE)
+        (made / CURVE_FILE).write_bytes(msgspec.json.encode(curve))
+        progress.end(f"{(made / MODEL_FILE).stat().st_size / 1e6:,.1f} MB, as it will serve")
+        report, verdict = judge(Published("the new ranker", made, spec, RankerReport(created="")))
+
+        def build(folder: Path) -> None:
+            shutil.copytree(made, folder, dirs_exist_ok=True)
+
+        progress.begin("publish", None, "")
+        if verdict.publish:
+            added = registry.publish(build, spec, report)
+        else:
+            added = registry.keep_aside(build, spec, report, verdict.reasons)
+        progress.end(f"{added.ranker.name} {'serves' if added.serves else 'is kept and does not serve'}")
+        return added
+
+
+def gated(verdict: Verdict) -> str:
+    """What the gate decided, and why."""
+    return f"{'may serve' if verdict.publish else 'may not serve'}: {'; '.join(verdict.reasons)}"

@@ -1,0 +1,258 @@
+"""A smaller ranker out of a stored one: pruned, exported, compared with that one, and kept in the registry."""
+
+from __future__ import annotations
+
+import itertools
+import shutil
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Literal
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from rerank.model_store import Added, Published, RankerRegistry
+from rerank.ranker.network import RankerNetwork, load_network, save_network
+from rerank.ranker.onnx import OnnxRanker
+from rerank.ranker.onnx_export import export_network
+from rerank.ranker.pruning import Left, Sample, filled, measure, pruned
+from rerank.ranker.spec import MODEL_FILE, WEIGHTS_FILE, RankerReport, RankerSpec, misfit
+from rerank.training.datasets import ListData, whole
+from rerank.training.distillation import agreement
+from rerank.training.evaluation import fit_calibration
+from rerank.training.query_generation import synthetic_queries
+from retrieval.errors import InputError, RankerForeignError, RankerRefusedError, TrainingError
+from service.engine.hot_reload import Popularity, read_popularity
+from service.engine.models import encoding_of
+from service.engine.reranking import DEPTH
+from service.engine.snapshot import Snapshot, serving_snapshot
+from service.training.ranker_dataset import Progress, candidate_lists, list_data
+
+# How far two rankers agree, on queries made from the catalog, and what each takes to score one of them.
+
+_FIRST = 10
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Timed:
+    """What a ranker scores, and how long that takes."""
+
+    scores: NDArray[np.float64]
+    """(m,): of the candidates of all lists, end to end."""
+    milliseconds: float
+    """Of one of the longest lists, the median."""
+
+
+@dataclass(frozen=True, slots=True)
+class Likeness:
+    """How far one ranker orders as another one does."""
+
+    agreement: float
+    """The mean nDCG@10 by the other one's scores; see `rerank.training.distillation.agreement`."""
+    first_ten: float
+    """The mean share of the other one's ten best that are among its ten best."""
+    queries: int
+
+
+def sample_data(snapshot: Snapshot, count: int, popularity: Popularity, seed: int, progress: Progress) -> ListData:
+    """So many queries made from the catalog, or as many as it gives, with the candidates that serving scores."""
+    products = (snapshot.products[row] for row in range(len(snapshot.products)))
+    queries = [query.text for query in synthetic_queries(products, count, seed)]
+    progress.begin("candidates", len(queries), "queries")
+    lists = candidate_lists(
+        snapshot, queries, snapshot.built, depth=DEPTH, popularity=popularity, progress=progress.advance
+    )
+    progress.end(f"{len(lists.rows):,} of {len(queries):,} synthetic queries")
+    return list_data(snapshot, lists, np.zeros(len(lists.rows), np.float32))
+
+
+def timed_scores(rankers: Mapping[str, OnnxRanker], data: ListData, numbers: Sequence[int]) -> dict[str, Timed]:
+    """Scores and times of rankers on some lists, one at least.
+
+    Each list is scored by all of them before the next one, each time by another one first, so that what slows the
+    machine slows them alike.
+    """
+    scores = {name: [np.empty(0)] for name in rankers}
+    spent: dict[str, list[float]] = {name: [] for name in rankers}
+    names, longest = list(rankers), max(data.lists.lengths[number] for number in numbers)
+    for turn, number in enumerate(numbers):
+        candidates = [data.candidates(number)]
+        for name in names[turn % len(names) :] + names[: turn % len(names)]:
+            started = time.perf_counter()
+            scores[name] += rankers[name].score(candidates)
+            if data.lists.lengths[number] == longest:
+                spent[name].append(time.perf_counter() - started)
+    return {name: Timed(np.concatenate(scores[name]), float(np.median(spent[name])) * 1_000) for name in names}
+
+
+def likeness(
+    data: ListData, numbers: NDArray[np.int64], before: NDArray[np.float64], after: NDArray[np.float64]
+) -> Likeness:
+    """Of the scores `after` to those `before`, both of the candidates of some lists end to end."""
+    targets = np.zeros(len(data.lists.rows), np.float32)
+    targets[data.lists.places(numbers)] = before
+    offsets = np.cumsum([0, *data.lists.lengths[numbers]]).tolist()
+    shares = [_shared(before[start:end], after[start:end]) for start, end in itertools.pairwise(offsets)]
+    agreed = agreement(replace(data, targets=targets), numbers, after)
+    return Likeness(float(agreed.mean()), float(np.mean(shares)), len(numbers))
+
+
+def _shared(before: NDArray[np.float64], after: NDArray[np.float64]) -> float:
+    first, now = (set(np.argsort(-each, kind="stable")[:_FIRST].tolist()) for each in (before, after))
+    return len(first & now) / len(first)
+
+
+Precision = Literal["fp32", "int8"]
+MEASURING, JUDGING = 200, 300
+"""Queries that tell what matters in a network, and others that the smaller one is compared on."""
+_LEAST = 50
+"""Queries that it takes in all."""
+_HEADS, _UNITS, _MADE_OF = "heads", "feed-forward units", "made of"
+
+
+@dataclass(frozen=True, slots=True)
+class ShrinkOptions:
+    """What to make of a ranker."""
+
+    left: Left = field(default_factory=Left)
+    precision: Precision | None = None
+    """None leaves it as it is."""
+    publish: bool = False
+    """Lets it serve; else it is kept aside."""
+    seed: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Size:
+    """What a ranker takes."""
+
+    bytes: int
+    """Of its graph."""
+    milliseconds: float
+    """To score the candidates of a query, on one thread; the median."""
+
+
+@dataclass(frozen=True, slots=True)
+class Shrunk:
+    """What was made."""
+
+    added: Added
+    likeness: Likeness
+    before: Size
+    after: Size
+
+
+def shrink_ranker(root: Path, parent: Published, options: ShrinkOptions, progress: Progress) -> Shrunk:
+    """Makes a smaller ranker of one of an index directory's, compares it with that one, and stores it.
+
+    Whether it serves is for who asks to say: the gate has seen the other one. Raises InputError where nothing would be
+    smaller or what is to be left is not there, RankerError for a ranker without a cross-attention layer to prune,
+    RankerForeignError for one of another index, RankerRefusedError where it is to be published though the other one was
+    kept aside, TrainingError where the catalog gives too few queries, and what the registry and `open_snapshot` raise.
+    """
+    registry, name = RankerRegistry(root), parent.name
+    if options.publish and parent.report.aside:
+        raise RankerRefusedError(f"{name} was kept aside: nothing that is made of it may serve; leave --publish out")
+    network = load_network(parent.folder / WEIGHTS_FILE)
+    precision, left = options.precision or parent.spec.precision, filled(options.left, network.shape)
+    if left == filled(Left(), network.shape) and precision == parent.spec.precision:
+        raise InputError(f"nothing of {name} would be smaller: say what is to be left of it, or --precision int8")
+    with serving_snapshot(root) as snapshot, tempfile.TemporaryDirectory() as scratch:
+        if why := misfit(parent.spec, encoding_of(snapshot)):
+            raise RankerForeignError(f"{name} cannot be compared with: {why}")
+        data = sample_data(snapshot, MEASURING + JUDGING, read_popularity(root), options.seed, progress)
+        measuring, judging = divided(data)
+        progress.begin("prune", None, "")
+        smaller = shrunk(network, data, measuring, parent.spec.event_weights, left)
+        progress.end(_told(smaller))
+        progress.begin("export", None, "")
+        made = Path(scratch)
+        export_network(smaller, made / MODEL_FILE, precision)
+        save_network(smaller, made / WEIGHTS_FILE)
+        progress.end(f"{(made / MODEL_FILE).stat().st_size / 1e6:,.2f} MB")
+        return _compared(registry, parent, made, _spec(parent, smaller, precision), data, judging, options)
+
+
+def divided(data: ListData) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """The numbers of the lists that measure, and of those that judge; raises TrainingError for too few."""
+    usable = np.flatnonzero(data.lists.lengths > 1)
+    if len(usable) < _LEAST:
+        raise TrainingError(
+            f"{len(usable)} of {len(data.lists)} synthetic queries have two candidates or more; {_LEAST} are needed"
+        )
+    end = len(usable) * MEASURING // (MEASURING + JUDGING)
+    return usable[:end], usable[end:]
+
+
+def shrunk(
+    network: RankerNetwork, data: ListData, measuring: NDArray[np.int64], weights: tuple[float, ...], left: Left
+) -> RankerNetwork:
+    """What is to be left of a network, by what matters on some lists."""
+    if left == filled(Left(), network.shape):
+        return network
+    sample: Sample = [(batch.inputs, batch.is_candidate) for batch in whole(data, measuring)]
+    return pruned(network, measure(network, sample, weights), left)
+
+
+def _told(network: RankerNetwork) -> str:
+    sizes = _sizes(network)
+    return ", ".join(f"{count:,} {name}" for name, count in sizes.items()) or "the features head alone"
+
+
+def _sizes(network: RankerNetwork) -> dict[str, int]:
+    shape = network.shape
+    return {_HEADS: len(shape.heads), _UNITS: shape.feed_forward} if shape.layers else {}
+
+
+def _spec(parent: Published, smaller: RankerNetwork, precision: Precision) -> RankerSpec:
+    """That of the other one, but for what is smaller."""
+    told = {name: value for name, value in parent.spec.trained_on.items() if name not in (_HEADS, _UNITS)}
+    return msgspec.structs.replace(
+        parent.spec,
+        layers=smaller.shape.layers,
+        precision=precision,
+        trained_on={**told, _MADE_OF: parent.name, **_sizes(smaller)},
+        parent=parent.spec.identity,
+    )
+
+
+def _compared(
+    registry: RankerRegistry,
+    parent: Published,
+    made: Path,
+    spec: RankerSpec,
+    data: ListData,
+    judging: NDArray[np.int64],
+    options: ShrinkOptions,
+) -> Shrunk:
+    """Both as they serve, and the smaller one stored."""
+    name, challenger = parent.name, Published("the smaller one", made, spec, parent.report)
+    ranker = OnnxRanker(parent)
+    found = timed_scores({"before": ranker, "after": OnnxRanker(challenger)}, data, judging.tolist())
+    before, after = found["before"], found["after"]
+    alike = likeness(data, judging, before.scores, after.scores)
+    # The same probabilities for other scores.
+    spec = msgspec.structs.replace(spec, calibration=fit_calibration(after.scores, ranker.fit(before.scores)))
+    report = RankerReport(
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        measured_on=f"{alike.queries} synthetic queries by {name}",
+        measures={f"agreement with {name}": alike.agreement, "share of its first ten": alike.first_ten},
+        against=name,
+    )
+    sizes = [
+        Size((folder / MODEL_FILE).stat().st_size, timed.milliseconds)
+        for folder, timed in ((parent.folder, before), (made, after))
+    ]
+
+    def build(folder: Path) -> None:
+        shutil.copytree(made, folder, dirs_exist_ok=True)
+
+    if options.publish:
+        return Shrunk(registry.publish(build, spec, report), alike, *sizes)
+    why = f"made smaller from {name}, with which it agrees by {alike.agreement:.4f}: --publish lets one serve"
+    return Shrunk(registry.keep_aside(build, spec, report, (why,)), alike, *sizes)

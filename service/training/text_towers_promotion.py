@@ -1,0 +1,300 @@
+"""Whether trained towers are published: what a catalog encoded by them answers to queries that neither trained nor
+chose."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+
+import msgspec
+import numpy as np
+
+from indexer.migrate import reencode
+from rerank.click_models.click_log import Floats
+from rerank.evaluation.metrics import ranked_ndcg
+from rerank.evaluation.statistics import Difference, paired_bootstrap
+from rerank.text_towers.dataset import JudgedQuery, Sources, normalised, validates
+from rerank.text_towers.validation import Judge
+from retrieval.encoders.base import Encoder
+from retrieval.encoders.registry import automatic_runtime, named_runtime, open_encoder
+from retrieval.errors import TrainingError
+from service.engine.candidates import LastStage, Request, Stages
+from service.engine.models import ServedRanker
+from service.engine.snapshot import Snapshot, serving_snapshot
+from service.engine.versions import cluster_of
+from service.settings import Settings
+from service.training.ranker_dataset import Progress
+
+# They serve where the merged order, words and vectors, is better with them for sure, and no worse than what serves now
+# with its ranker: that one reads the vectors of its own encoder, and stands aside until another is trained.
+
+JUDGING_SHARE = 0.2
+"""Of the queries."""
+LEAST_JUDGED = 50
+_SEED = -1
+"""Divides by other digits than the seeds, from 0 on, of what chooses."""
+DENSE, MERGED, SERVED = "vectors alone", "merged", "as it serves, with its ranker"
+
+
+class Order(msgspec.Struct, frozen=True):
+    """What one order of the catalog reaches on the queries that judge."""
+
+    name: str
+    before: float
+    """nDCG@10 by the encoder that serves."""
+    after: float | None
+    """By the trained one; None where it has no such order yet."""
+
+
+class EncoderReport(msgspec.Struct, frozen=True):
+    """What the gate found."""
+
+    queries: int
+    orders: Sequence[Order]
+    difference: Difference
+    """nDCG@10 of the merged order with the trained towers, less that without."""
+    against_served: Difference | None
+    """Less that of what serves with its ranker; None where none serves."""
+    aside: Sequence[str]
+    """Why the towers do not serve; nothing where they may."""
+
+
+def judging(judged: Sequence[JudgedQuery]) -> list[JudgedQuery]:
+    """The queries that judge: a fifth, by the SHA-1 of their normalised text."""
+    return [each for each in judged if _judges(each.query)]
+
+
+def without_judges(sources: Sources, judges: Sequence[JudgedQuery]) -> Sources:
+    """What is left to train on and to choose by where these queries judge.
+
+    A query that would judge had it any clicks, as its text says, learns nothing by a paraphrase either: it may judge
+    the towers that come next, which begin with these.
+    """
+    names = {each.query for each in judges}
+    training = [each for each in sources.training if each.query not in names]
+    paraphrases = sources.paraphrases
+    if paraphrases is not None:
+        paraphrases = [each for each in paraphrases if not _judges(each.query)]
+    return replace(sources, training=training, held_out=(*sources.held_out, *names), paraphrases=paraphrases)
+
+
+def check_judges(snapshot: Snapshot, judges: Sequence[JudgedQuery]) -> None:
+    """Raises TrainingError where too few of these queries could judge: before hours of training and encoding."""
+    if (known := len(judged_gains(snapshot, judges))) < LEAST_JUDGED:
+        raise TrainingError(
+            f"{_too_few(known)} to tell whether what is trained is better, so nothing was trained; judge more queries, "
+            "or write a folder alone: shelfwise train towers --aside"
+        )
+
+
+def _too_few(known: int) -> str:
+    return f"{known:,} queries can judge; {LEAST_JUDGED} are needed"
+
+
+def _judges(query: str) -> bool:
+    return validates(query, JUDGING_SHARE, _SEED)
+
+
+def judge_encoder(
+    root: Path,
+    settings: Settings,
+    judged: Sequence[JudgedQuery],
+    encoder: Encoder,
+    vectors: Path,
+    progress: Progress,
+) -> EncoderReport:
+    """Compares the version that serves with the same one encoded by `encoder`, whose vectors are in a folder.
+
+    `judged` are queries that the towers have not seen. Raises what `serving_snapshot` does.
+    """
+    with serving_snapshot(root, settings) as before:
+        return _Gate(root, before, judged, progress).report(before.encoded_by(encoder, vectors))
+
+
+class _Gate:
+    def __init__(self, root: Path, before: Snapshot, judged: Sequence[JudgedQuery], progress: Progress) -> None:
+        self._root, self._before, self._progress = root, before, progress
+        self._gains = judged_gains(before, judged)
+
+    def report(self, after: Snapshot) -> EncoderReport:
+        self._progress.begin("judge", None, "")
+        if len(self._gains) < LEAST_JUDGED:
+            nothing = Difference(0.0, 0.0, 0.0, 0.0, len(self._gains))
+            return self._told(EncoderReport(len(self._gains), (), nothing, None, (_too_few(len(self._gains)),)))
+        found = {
+            DENSE: (self._ndcg(self._before, "dense"), self._ndcg(after, "dense")),
+            MERGED: (self._ndcg(self._before, "merged"), self._ndcg(after, "merged")),
+        }
+        orders = [Order(name, float(old.mean()), float(new.mean())) for name, (old, new) in found.items()]
+        old, new = found[MERGED]
+        difference = paired_bootstrap(new, old, seed=7)
+        served = self._served()
+        against = None if served is None else paired_bootstrap(new, served, seed=7)
+        if served is not None:
+            orders.append(Order(SERVED, float(served.mean()), None))
+        aside = reasons_against(difference, against)
+        return self._told(EncoderReport(len(self._gains), orders, difference, against, aside))
+
+    def _told(self, report: EncoderReport) -> EncoderReport:
+        self._progress.end("; ".join(report.aside) or f"they may serve: {_interval(report.difference)}")
+        return report
+
+    def _served(self) -> Floats | None:
+        """By query, what searches get now; None where no ranker serves."""
+        ranker = ServedRanker(self._root)
+        try:
+            ranker.look(self._before)
+            stage = ranker.stage(self._before)
+            return (
+                None
+                if stage is None
+                else self._measured(best_products(self._before, list(self._gains), "ranked", 10, last=stage))
+            )
+        finally:
+            ranker.close()
+
+    def _ndcg(self, snapshot: Snapshot, stage: str) -> Floats:
+        return self._measured(best_products(snapshot, list(self._gains), stage, 10))
+
+    def _measured(self, run: Mapping[str, Sequence[str]]) -> Floats:
+        return np.array(
+            [
+                ranked_ndcg([gains.get(product, 0.0) for product in run[query]], gains.values())
+                for query, gains in self._gains.items()
+            ]
+        )
+
+
+def judged_gains(snapshot: Snapshot, judged: Sequence[JudgedQuery]) -> dict[str, dict[str, float]]:
+    """Of each query what the products that are there gain; queries that none answers are left out, and what is equal
+    after normalising is one, each product with the highest gain that it was given."""
+    known: dict[str, tuple[str, dict[str, float]]] = {}
+    for each in judged:
+        _, gains = known.setdefault(normalised(each.query), (each.query, {}))
+        for product, opinion in each.opinions.items():
+            if snapshot.products.row_of(product) is not None:
+                gains[product] = max(opinion.gain, gains.get(product, 0.0))
+    return {query: gains for query, gains in known.values() if max(gains.values(), default=0.0) > 0}
+
+
+def reasons_against(difference: Difference, against: Difference | None) -> tuple[str, ...]:
+    """Why towers may not serve, by what they gain on the merged order and on what serves with its ranker, if any."""
+    reasons = []
+    if difference.low <= 0:
+        reasons.append(f"not surely better: {_interval(difference)}")
+    if against is not None and against.mean < 0:
+        reasons.append(
+            f"what serves now with its ranker is better than they are without one ({_interval(against)}); a ranker can "
+            "be trained on them once they serve"
+        )
+    return tuple(reasons)
+
+
+def _interval(found: Difference) -> str:
+    return f"nDCG@10 {found.mean:+.4f} ({found.low:+.4f} to {found.high:+.4f}) over {found.queries:,} queries"
+
+
+# Trained towers' way into service: in int8 where that costs little, the catalog encoded beside, judged, swapped.
+
+MOST_LOST = 0.003
+"""nDCG@10 that int8 may cost against fp32."""
+
+
+class Rounded(msgspec.Struct, frozen=True):
+    """nDCG@10 of the queries that chose, over their pool, in both precisions."""
+
+    fp32: float
+    int8: float
+
+    @property
+    def is_close(self) -> bool:
+        """Whether int8 may serve."""
+        return self.fp32 - self.int8 < MOST_LOST
+
+
+class PublishedEncoder(msgspec.Struct, frozen=True):
+    """What became of trained towers."""
+
+    version: str
+    """The one that serves now."""
+    serves: bool
+    """Whether it is theirs."""
+    runtime: str
+    """What they would serve, or do serve, in."""
+    rounded: Rounded | None
+    """None where int8 was not asked of them."""
+    report: EncoderReport | None
+    """None where the version that serves is theirs already."""
+
+
+def publish_encoder(
+    root: Path,
+    settings: Settings,
+    towers: Path,
+    judges: Sequence[JudgedQuery],
+    pool: Judge,
+    runtime: str,
+    cache: Path,
+    progress: Progress,
+    *,
+    dimension: int | None = None,
+) -> PublishedEncoder:
+    """Encodes the catalog of an index by the towers in a folder, and lets that serve where `judges`, queries that they
+    have not seen, find more for sure. `dimension` cuts its vectors to the first so many columns.
+
+    The runtime "auto" is fp32 in place of int8 where that would cost 0.003 nDCG@10 of `pool` or more. Raises what
+    `open_encoder` and `reencode` do; whatever is raised, the version before serves on.
+    """
+    chosen, rounded = named_runtime(runtime) or automatic_runtime(), None
+    if runtime == "auto" and chosen == "onnx-int8":
+        rounded = _rounded(towers, pool, cache, progress, dimension)
+        chosen = "onnx-int8" if rounded.is_close else "onnx-fp32"
+    encoder = open_encoder(str(towers), chosen, cache, dimension=dimension)
+    reports: list[EncoderReport] = []
+
+    def judge(vectors: Path) -> bool:
+        reports.append(judge_encoder(root, settings, judges, encoder, vectors, progress))
+        return not reports[0].aside
+
+    done = reencode(root, encoder, str(towers), progress, cluster=cluster_of(root, settings), judge=judge)
+    is_theirs = done.published or not reports
+    return PublishedEncoder(done.version, is_theirs, chosen, rounded, reports[0] if reports else None)
+
+
+def _rounded(towers: Path, pool: Judge, cache: Path, progress: Progress, dimension: int | None) -> Rounded:
+    progress.begin("int8", None, "")
+    of = {
+        runtime: pool.ndcg(open_encoder(str(towers), runtime, cache, dimension=dimension))
+        for runtime in ("onnx-fp32", "onnx-int8")
+    }
+    rounded = Rounded(of["onnx-fp32"], of["onnx-int8"])
+    kept = "int8 serves" if rounded.is_close else "int8 loses too much, so fp32 is kept"
+    progress.end(f"nDCG@10 {rounded.int8:.4f} in int8, {rounded.fp32:.4f} in fp32: {kept}")
+    return rounded
+
+
+# What a version finds for queries that something is judged on: the best of one stage, over the whole catalog.
+
+
+def best_products(
+    snapshot: Snapshot,
+    queries: Sequence[str],
+    stage: str,
+    depth: int,
+    advance: Callable[[int], None] = lambda _: None,
+    last: LastStage | None = None,
+) -> dict[str, list[str]]:
+    """The ids of the `depth` best by query; all cores search. `last` is the ranker of the stage "ranked"."""
+    threads = len(os.sched_getaffinity(0))
+    with ThreadPoolExecutor(threads) as beside, ThreadPoolExecutor(threads) as workers:
+        stages = Stages(snapshot, beside, last)
+
+        def one(query: str) -> list[str]:
+            rows = stages.rank(Request(query, snapshot.analyzer.groups(query), stage=stage)).rows[:depth]
+            advance(1)
+            return [snapshot.products.id_of(row) for row in rows.tolist()]
+
+        return dict(zip(queries, workers.map(one, queries), strict=True))

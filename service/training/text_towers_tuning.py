@@ -1,0 +1,149 @@
+"""A bounded search for how to train the towers of a store: some short trainings, each told by those before it.
+
+STORE/training/tuning-0123456789abcdef.db    the study, as optuna keeps it
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rerank.text_towers.options import TowerOptions, Watching
+from rerank.training.trainer import Epoch
+from retrieval.errors import SettingError, TrainingError
+from service.training.ranker_dataset import Progress
+
+if TYPE_CHECKING:
+    import optuna
+
+Train = Callable[[TowerOptions, Path, Watching], float]
+"""Trains towers that nobody has trained yet, in a folder of their own; the nDCG@10 of the queries that choose."""
+_WARM_UP = 4
+"""Trials before a bad one is given up."""
+_STUDY = "towers"
+
+
+def tuned(options: TowerOptions, trials: int, path: Path, train: Train, progress: Progress) -> TowerOptions:
+    """The best options of so many trials, the given ones being the first; the study is kept in the file `path`, from
+    which a search that was killed goes on.
+
+    Learning rate, temperature, margin and negatives are tried, by the Tree-structured Parzen Estimator (Bergstra et al.
+    2011, Algorithms for Hyper-Parameter Optimization, section 4); a trial that is behind the middle of those before it
+    is given up. Raises SettingError where optuna is not installed, TrainingError where no trial came to its end, or the
+    file is no study.
+    """
+    study = _study(path, options.seed)
+    scratch = path.with_suffix("")
+    if not _done(study):
+        study.enqueue_trial(_params(options))
+    while (done := len(_done(study))) < trials:
+        trial = study.ask()
+        tried = _suggested(trial, options)
+        progress.begin(f"trial {done + 1} of {trials}", None, "")
+        value = _value(study, trial, tried, scratch, train)
+        told = "given up" if value is None else f"nDCG@10 {value:.4f}"
+        progress.end(f"{told} with {_words(tried)}")
+    shutil.rmtree(scratch, ignore_errors=True)
+    whole = [each for each in _done(study) if each.value is not None]
+    if not whole:
+        raise TrainingError("no trial came to its end: lower --learning-rate, or look at the labels")
+    best = max(whole, key=lambda each: (each.value or 0.0, -each.number))
+    found = _with(options, best.params)
+    progress.begin("tuning", None, "")
+    progress.end(f"nDCG@10 {best.value:.4f} with {_words(found)}; all trials are in {path}")
+    return found
+
+
+def _study(path: Path, seed: int) -> optuna.Study:
+    try:
+        import optuna
+    except ImportError:
+        raise SettingError("--tune takes optuna, which is not installed: pip install 'shelfwise[train]'") from None
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    from sqlalchemy.exc import SQLAlchemyError
+
+    try:
+        study = optuna.create_study(
+            storage=f"sqlite:///{path}",
+            study_name=_STUDY,
+            direction="maximize",
+            pruner=optuna.pruners.MedianPruner(n_startup_trials=_WARM_UP),
+            load_if_exists=True,
+        )
+    except (SQLAlchemyError, optuna.exceptions.StorageInternalError) as error:
+        told = str(error).partition("\n")[0]
+        raise TrainingError(f"{path} holds no search that could go on ({told}); remove it to begin anew") from error
+    # Another seed each time that a search goes on: the same would draw the trials that were tried before.
+    study.sampler = optuna.samplers.TPESampler(seed=seed + len(study.get_trials(deepcopy=False)))
+    return study
+
+
+def _done(study: optuna.Study) -> list[optuna.trial.FrozenTrial]:
+    """All that came to an end, also a bad one; one that was killed is under way for ever."""
+    return [each for each in study.get_trials(deepcopy=False) if each.state.is_finished()]
+
+
+def _suggested(trial: optuna.Trial, options: TowerOptions) -> TowerOptions:
+    """Within the usual bounds, or those of the given options where these are outside; nothing that they would make of
+    no effect: the pointwise loss has no margin, and a teacher and near misses want hard negatives."""
+    rate, margin = options.learning_rate, options.loss.margin
+    temperature, count = options.loss.temperature, options.negatives.count
+    widest = 0.0 if options.loss.name == "pointwise" else max(0.2, margin)
+    fewest = int(options.loss.teacher != "none" or options.negatives.near_misses > 0)
+    return _with(
+        options,
+        {
+            "learning_rate": trial.suggest_float("learning_rate", min(1e-5, rate), max(1e-3, rate), log=True),
+            "temperature": trial.suggest_float("temperature", min(0.01, temperature), max(0.1, temperature), log=True),
+            "margin": trial.suggest_float("margin", 0.0, widest),
+            "negatives": trial.suggest_int("negatives", fewest, max(3, count)),
+        },
+    )
+
+
+def _params(options: TowerOptions) -> dict[str, float]:
+    """What `_with` puts into options."""
+    return {
+        "learning_rate": options.learning_rate,
+        "temperature": options.loss.temperature,
+        "margin": options.loss.margin,
+        "negatives": options.negatives.count,
+    }
+
+
+def _with(options: TowerOptions, found: Mapping[str, float]) -> TowerOptions:
+    loss = replace(options.loss, temperature=found["temperature"], margin=found["margin"])
+    negatives = replace(options.negatives, count=int(found["negatives"]))
+    return replace(options, learning_rate=found["learning_rate"], loss=loss, negatives=negatives)
+
+
+def _value(study: optuna.Study, trial: optuna.Trial, options: TowerOptions, folder: Path, train: Train) -> float | None:
+    """nDCG@10 of a trial; None for one that was given up, or whose loss was lost."""
+    import optuna
+
+    def judged(epoch: Epoch) -> None:
+        trial.report(epoch.validation, epoch.number)
+        if epoch.number and trial.should_prune():
+            raise optuna.TrialPruned
+
+    shutil.rmtree(folder, ignore_errors=True)
+    try:
+        value = train(options, folder, Watching(judged=judged))
+    except optuna.TrialPruned:
+        study.tell(trial, state=optuna.trial.TrialState.PRUNED)
+        return None
+    except TrainingError:
+        study.tell(trial, state=optuna.trial.TrialState.FAIL)
+        return None
+    study.tell(trial, value)
+    return value
+
+
+def _words(options: TowerOptions) -> str:
+    return (
+        f"learning rate {options.learning_rate:.2g}, temperature {options.loss.temperature:.3f}, margin "
+        f"{options.loss.margin:.3f}, {options.negatives.count} negatives"
+    )

@@ -1,0 +1,116 @@
+"""One training from its start to its verdict, on the version of an index that serves now."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+from rerank.model_store import Added
+from rerank.sessions.refresh import Refreshed
+from rerank.sessions.tables import Derived, open_derived
+from rerank.training.distillation import DistilOptions
+from retrieval.store.lock import held_lock
+from service.engine.hot_reload import Popularity
+from service.engine.snapshot import Snapshot, serving_snapshot
+from service.events.derived_tables import DerivedTables, popularity_scores
+from service.events.event_log import EventLog
+from service.settings import Settings
+from service.training.click_dataset import ClickTraining, FromClicks
+from service.training.ranker_dataset import CatalogOptions, Progress, taught_lists
+from service.training.ranker_from_catalog import distil_ranker
+from service.training.ranker_from_clicks import click_ranker
+
+TRAINING_FOLDER = "training"
+TEACHER_SCORES = "teacher-scores"
+
+
+def train_from_catalog(root: Path, catalog: CatalogOptions, options: DistilOptions, progress: Progress) -> Added:
+    """Distils a ranker for an index directory on queries made from its catalog.
+
+    Its folder `training` keeps what is costly: the teacher's scores, for the next time, and a run that was interrupted.
+    Raises StoreMissingError, StoreForeignError or StoreDamagedError for a directory that cannot serve, StoreLockedError
+    where another program trains for it, TrainingError where there is too little to learn from, EncoderError where a
+    model cannot be had.
+    """
+    with working(root) as (snapshot, work, built):
+        taught = taught_lists(snapshot, catalog, work / TEACHER_SCORES, built, progress)
+        return distil_ranker(snapshot, taught, work, root, options, progress)
+
+
+def train_from_clicks(root: Path, settings: Settings, options: FromClicks, progress: Progress) -> ClickTraining:
+    """Trains a ranker for an index directory on what its shoppers did; raises what `fresh_tables` and
+    `ranker_from_tables` do."""
+    with fresh_tables(root, settings, progress) as tables:
+        return ranker_from_tables(tables, options, progress)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class FreshTables:
+    """What any training on shoppers' events works with."""
+
+    root: Path
+    settings: Settings
+    snapshot: Snapshot
+    work: Path
+    """A folder that nobody else works in."""
+    built: float
+    """When the version was built; see `working`."""
+    derived: Derived
+    refreshed: Refreshed
+
+
+@contextmanager
+def fresh_tables(root: Path, settings: Settings, progress: Progress) -> Iterator[FreshTables]:
+    """Brings the tables made of an index directory's events up to date, once for all that is trained on them.
+
+    Raises StoreMissingError where nothing is published or there are no events, StoreError where they cannot be read,
+    StoreForeignError or StoreDamagedError for a directory that cannot serve, StoreLockedError where another program
+    trains for it.
+    """
+    with closing(EventLog.open(root, settings, make=False)) as log, working(root, settings) as (snapshot, work, built):
+        progress.begin("events", None, "")
+        tables = DerivedTables(root, log, settings.events)
+        done = tables.refresh()
+        progress.end(f"{done.events:,} events, {done.flagged_visits:,} visits of robots left out")
+        yield FreshTables(root, settings, snapshot, work, built, open_derived(tables.folder), done)
+
+
+def ranker_from_tables(
+    tables: FreshTables,
+    options: FromClicks,
+    progress: Progress,
+    *,
+    before_judging: Callable[[], None] = lambda: None,
+) -> ClickTraining:
+    """Trains a ranker on what shoppers did, and lets it serve where it is better; raises what `click_ranker` does."""
+    derived = tables.derived
+
+    def popular(end: datetime) -> Popularity:
+        return Popularity.of_scores(popularity_scores(derived.popularity_before(end)))
+
+    return click_ranker(
+        tables.snapshot,
+        derived.lists(),
+        tables.work,
+        tables.root,
+        options,
+        tables.built,
+        progress,
+        acts=derived.acts(),
+        popular=popular,
+        before_judging=before_judging,
+    )
+
+
+@contextmanager
+def working(root: Path, settings: Settings | None = None) -> Iterator[tuple[Snapshot, Path, float]]:
+    """The version that serves, a folder that nobody else works in, and when the version was built, in seconds since
+    1970: a product's age is that at the build, so that a run that goes on tomorrow learns from the same features."""
+    with serving_snapshot(root, settings) as snapshot:
+        work = root / TRAINING_FOLDER
+        work.mkdir(exist_ok=True)
+        with held_lock(work, "training"):
+            yield snapshot, work, snapshot.built

@@ -1,0 +1,451 @@
+"""Training the user tower of an index: from what its shoppers did to a verdict."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import polars as pl
+import xxhash
+from numpy.typing import NDArray
+
+from rerank.click_models.click_log import Flags, Floats
+from rerank.evaluation.statistics import paired_bootstrap
+from rerank.ranker.features import ACT_KINDS
+from rerank.training.trainer import Epoch, best_of
+from rerank.user_tower.evaluation import Held, Score, hit_rate, ndcg, ranks_by, split_by_time
+from rerank.user_tower.files import (
+    MODEL_FILE,
+    StoredTower,
+    TowerRegistry,
+    TowerReport,
+    TowerSpec,
+    Way,
+    opened_tower,
+    read_table,
+    write_model,
+)
+from rerank.user_tower.histories import ONE_CHOICE, Histories, Ints
+from rerank.user_tower.tower import Learned, OnnxEncoder, ShopperTower
+from rerank.user_tower.training import METHOD, ShopperTowerOptions, fit
+from retrieval.errors import ShopperTowerError, TrainingError
+from retrieval.filters.schema import CATEGORY_SEPARATOR
+from retrieval.records import EventKind
+from service.engine.recommend import FADING, NEWEST, WORTH
+from service.engine.snapshot import Snapshot
+from service.settings import Settings
+from service.training.ranker_dataset import Progress
+from service.training.training_session import FreshTables, fresh_tables
+
+# What the shoppers of a store did, in the arrays that a shopper tower is trained on.
+
+RowOf = Callable[[str], int | None]
+"""The row of a product id, None where the catalog does not have it."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ShopperActs:
+    """What shoppers who are known by a pseudonym did."""
+
+    histories: Histories
+    gone: int
+    """Acts on products that the catalog does not have; they are left out."""
+
+    def __str__(self) -> str:
+        told = f"{len(self.histories.products):,} acts of {len(self.histories):,} shoppers"
+        return f"{told}, {self.gone:,} on products that are gone" if self.gone else told
+
+    @property
+    def digest(self) -> str:
+        """Names them: a run that was interrupted goes on where these are the same."""
+        made = xxhash.xxh3_64()
+        for array in (self.histories.products, self.histories.kinds, self.histories.times, self.histories.starts):
+            made.update(np.ascontiguousarray(array).tobytes())
+        return made.hexdigest()
+
+
+def shopper_acts(acts: pl.DataFrame, row_of: RowOf) -> ShopperActs:
+    """From `rerank.sessions.tables.Derived.acts`. Several acts on one product in a row, within `ONE_CHOICE`, are one,
+    the last of them: a click, the look that it led to and a purchase are one choice."""
+    ids = acts["product_id"].cast(pl.String).unique().to_list()
+    rows = pl.DataFrame(
+        {"product_id": ids, "row": [row_of(each) for each in ids]}, {"product_id": pl.String, "row": pl.Int64}
+    )
+    numbers = pl.DataFrame(
+        {"kind": list(ACT_KINDS), "number": range(len(ACT_KINDS))}, {"kind": pl.String, "number": pl.Int64}
+    )
+    named = acts.with_columns(pl.col("product_id", "kind").cast(pl.String))
+    placed = named.join(rows, on="product_id", how="left").join(numbers, on="kind")
+    known = placed.filter(pl.col("row").is_not_null()).sort("shopper", "time", "row", "number")
+    is_last = (pl.col("row") != pl.col("row").shift(-1)) | (pl.col("shopper") != pl.col("shopper").shift(-1))
+    is_later = (pl.col("time").shift(-1) - pl.col("time")) > timedelta(seconds=ONE_CHOICE)
+    kept = known.filter((is_last | is_later).fill_null(value=True))
+    lengths = kept.group_by("shopper", maintain_order=True).len()["len"].to_list()
+    histories = Histories(
+        kept["row"].to_numpy().astype(np.int64),
+        kept["number"].to_numpy().astype(np.int64),
+        kept["time"].dt.epoch("ms").to_numpy().astype(np.float64) / 1_000,
+        np.cumsum([0, *lengths], dtype=np.int64),
+    )
+    return ShopperActs(histories, len(placed) - len(known))
+
+
+HELD_OUT = 0.1
+"""The share of the acts, the newest, that judge."""
+_RUN = "users-"
+_OF, _UNTIL = "digest", "until"
+"""In what is said of a tower: of all that decides how it comes out; when the last act was that it learned from, in
+seconds since 1970."""
+
+
+@dataclass(frozen=True, slots=True)
+class TrainedTower:
+    """What came of a training."""
+
+    tower: StoredTower
+    acts: ShopperActs
+    is_new: bool = True
+    """False for one that was there already."""
+
+    @property
+    def serves(self) -> bool:
+        """Whether it was published."""
+        return not self.tower.report.aside
+
+
+def train_users(
+    root: Path,
+    settings: Settings,
+    options: ShopperTowerOptions,
+    progress: Progress,
+) -> TrainedTower:
+    """Trains a shopper tower on the events of an index directory, and lets it serve where it foretells the newest acts
+    better than what serves now; the tables made of events are brought up to date first.
+
+    Its folder `training` keeps a run that was interrupted. Raises StoreMissingError where nothing is published or there
+    are no events, StoreLockedError where another program trains for it, TrainingError where there is too little to
+    learn from.
+    """
+    with fresh_tables(root, settings, progress) as tables:
+        acts = shopper_acts(tables.derived.acts(), tables.snapshot.products.row_of)
+        return tower_of_acts(tables, acts, options, progress)
+
+
+def tower_of_acts(
+    tables: FreshTables, acts: ShopperActs, options: ShopperTowerOptions, progress: Progress, *, again: bool = True
+) -> TrainedTower:
+    """The same on acts that were read from the tables.
+
+    Without `again`, one that was trained last and on just these acts and options is not trained another time: the same
+    would come of it. Raises TrainingError where there is too little to learn from, ShopperTowerDamagedError where the
+    tower that serves cannot be read.
+    """
+    given = replace(
+        options,
+        hide_seen=tables.settings.recommend.seen == "hide",
+        least_shoppers=tables.settings.events.minimum_shoppers,
+    )
+    trial = _Trial(tables.root, tables.snapshot, given, progress)
+    if not again and (stored := trial.last(acts)):
+        return TrainedTower(stored, acts, is_new=False)
+    return TrainedTower(trial.run(acts, tables.work), acts)
+
+
+class _Trial:
+    """One training for one snapshot."""
+
+    def __init__(self, root: Path, snapshot: Snapshot, options: ShopperTowerOptions, progress: Progress) -> None:
+        self._registry = TowerRegistry(root)
+        self._snapshot, self._options, self._progress = snapshot, options, progress
+
+    def last(self, acts: ShopperActs) -> StoredTower | None:
+        """The tower that was trained last, where this training would make the same one."""
+        names = self._registry.names()
+        if not names:
+            return None
+        try:
+            stored = opened_tower(self._registry.folder / names[-1])
+            is_in_place = bool(stored.report.aside) or self._registry.current() == stored.name
+        except ShopperTowerError:
+            return None
+        return stored if is_in_place and stored.spec.trained_on.get(_OF) == self._digest(acts) else None
+
+    def run(self, acts: ShopperActs, work: Path) -> StoredTower:
+        self._progress.begin("acts", None, "")
+        learning, held = self._divided(acts.histories)
+        if len(held.targets) < LEAST_JUDGED:
+            done = "new" if self._options.hide_seen else "again"
+            raise TrainingError(
+                f"{len(held.targets):,} shoppers did something {done} among the newest acts; {LEAST_JUDGED} are needed "
+                "to tell whether a tower is any good"
+            )
+        self._progress.end(f"{acts}; {len(held.targets):,} shoppers judge")
+        self._progress.begin("catalog", None, "")
+        catalog = Catalog.of(self._snapshot)
+        self._progress.end(f"{len(catalog.vectors):,} products, {len(catalog.names):,} categories")
+        tower, curve = self._fitted(catalog, learning, work / f"{_RUN}{self._digest(acts)}")
+        stored = self._judged(catalog, learning, held, (tower, curve), self._digest(acts))
+        for over in work.glob(f"{_RUN}*"):
+            shutil.rmtree(over)
+        return stored
+
+    def _divided(self, histories: Histories) -> tuple[Histories, Held]:
+        """What is learned, and what judges: nothing that the tower that serves has learned from, as older events that
+        come later move the newest share back, unless too few are left without."""
+        hide = self._options.hide_seen
+        manifest = self._snapshot.manifest
+        serving = self._registry.serving(manifest.encoder, manifest.dimension).tower
+        until = float(serving.spec.trained_on.get(_UNTIL, -np.inf)) if serving else -np.inf
+        learning, held = split_by_time(histories, HELD_OUT, hide_seen=hide, after=until)
+        if len(held.targets) < LEAST_JUDGED:
+            return split_by_time(histories, HELD_OUT, hide_seen=hide)
+        return learning, held
+
+    def _digest(self, acts: ShopperActs) -> str:
+        """Names what decides the outcome: a run that was interrupted goes on where all of it is the same."""
+        told = f"{METHOD} {acts.digest} {self._snapshot.manifest.version} {self._options}"
+        return xxhash.xxh3_64_hexdigest(told.encode())
+
+    def _fitted(self, catalog: Catalog, learning: Histories, run: Path) -> tuple[ShopperTower, list[Epoch]]:
+        curve: list[Epoch] = []
+
+        def judged(epoch: Epoch) -> None:
+            curve.append(epoch)
+            self._progress.advance(1)
+
+        self._progress.begin("train", self._options.epochs + 1, "epochs")
+        tower = fit(catalog.vectors, learning, self._options, categories=catalog.categories, folder=run, judged=judged)
+        best = best_of(curve)
+        self._progress.end(f"nDCG@10 {best.validation:.4f} after {best.number} epochs, of what validates")
+        return tower, curve
+
+    def _judged(
+        self,
+        catalog: Catalog,
+        learning: Histories,
+        held: Held,
+        fitted: tuple[ShopperTower, Sequence[Epoch]],
+        digest: str,
+    ) -> StoredTower:
+        """What is judged is what is published: the graph as it will serve."""
+        (tower, curve), options, manifest = fitted, self._options, self._snapshot.manifest
+        with tempfile.TemporaryDirectory() as scratch:
+            made = Path(scratch)
+            write_model(made, tower, self._snapshot.products.id_of)
+            self._progress.begin("judge", None, "")
+            gate = TowerGate(catalog.vectors, catalog.categories, learning, held, options.hide_seen)
+            challenger = catalog.tower(OnnxEncoder(made / MODEL_FILE), tower.learned)
+            report = gate.report(challenger.scores, self._serving(catalog))
+            self._progress.end("; ".join(report.aside) or "it may serve")
+            spec = TowerSpec(
+                encoder=manifest.encoder,
+                dimension=manifest.dimension,
+                width=options.width,
+                category_bias={catalog.names[place]: bias for place, bias in tower.learned.category_bias.items()},
+                usual_bias=tower.learned.usual_bias,
+                beside_weight=tower.learned.beside.weight,
+                beside_fading=tower.learned.beside.fading,
+                beside_options=tower.learned.beside.options,
+                trained_on={
+                    "shoppers": len(learning),
+                    "acts": len(learning.products),
+                    "seed": options.seed,
+                    _OF: digest,
+                    **_until(learning),
+                },
+            )
+            return self._registry.add(lambda folder: _copy(made, folder), spec, _told(report, curve))
+
+    def _serving(self, catalog: Catalog) -> Score | None:
+        """The scores of the tower that serves now; None where none does, or it cannot be used any more."""
+        manifest = self._snapshot.manifest
+        stored = self._registry.serving(manifest.encoder, manifest.dimension).tower
+        try:
+            return catalog.scores_of(stored) if stored else None
+        except ShopperTowerError as error:
+            self._progress.begin("serving", None, "")
+            self._progress.end(f"what serves cannot be compared with: {error}")
+            return None
+
+
+def _until(learning: Histories) -> dict[str, int]:
+    last = learning.times.max(initial=-np.inf)
+    return {_UNTIL: int(np.ceil(last))} if np.isfinite(last) else {}
+
+
+def _told(report: TowerReport, curve: Sequence[Epoch]) -> TowerReport:
+    created = datetime.now(UTC).isoformat(timespec="seconds")
+    points = tuple((epoch.number, epoch.validation) for epoch in curve)
+    return msgspec.structs.replace(report, created=created, curve=points)
+
+
+def _copy(made: Path, folder: Path) -> None:
+    shutil.copytree(made, folder, dirs_exist_ok=True)
+
+
+# The products of a snapshot as a shopper tower is trained on them.
+
+
+@dataclass(frozen=True, slots=True)
+class Catalog:
+    """The products of a snapshot, by row."""
+
+    snapshot: Snapshot
+    vectors: NDArray[np.float32]
+    names: tuple[str, ...]
+    """Of categories, the whole path."""
+    categories: Ints
+    """(N,): places in `names`, -1 for none."""
+
+    @classmethod
+    def of(cls, snapshot: Snapshot) -> Catalog:
+        """All of them."""
+        count = len(snapshot.products)
+        paths = [CATEGORY_SEPARATOR.join(snapshot.products[row].category) for row in range(count)]
+        names = {path: number for number, path in enumerate(sorted({*paths} - {""}))}
+        numbers = np.array([names.get(path, -1) for path in paths], np.int64)
+        return cls(snapshot, snapshot.vectors.gather(np.arange(count)), tuple(names), numbers)
+
+    def tower(self, encoder: OnnxEncoder, learned: Learned) -> ShopperTower:
+        """A tower that scores these products."""
+        return ShopperTower(encoder, self.vectors, learned, self.categories)
+
+    def scores_of(self, stored: StoredTower) -> Score:
+        """Those of a tower that was trained before, which need not know all products; raises
+        ShopperTowerDamagedError."""
+        table = read_table(stored)
+        found = [
+            (row, place)
+            for place, name in enumerate(table.ids)
+            if (row := self.snapshot.products.row_of(name)) is not None
+        ]
+        rows, places = np.array(sorted(found), np.int64).reshape(-1, 2).T
+        known = {name: place for place, name in enumerate(self.names)}
+        biases = {known[name]: bias for name, bias in stored.spec.category_bias.items() if name in known}
+        beside = table.beside.some(places)
+        learned = Learned(rows, table.own[places], table.bias[places], biases, stored.spec.usual_bias, beside)
+        return self.tower(OnnxEncoder(stored.folder / MODEL_FILE), learned).scores
+
+
+# The gate for a shopper tower: what it foretells of the newest acts, against what serves now.
+
+LEAST_JUDGED = 50
+"""Shoppers whose next act is known."""
+TOWER, SERVING, NEAR = "the new tower", "the tower that serves", "near to the last products"
+POPULAR, POPULAR_THERE = "popularity", "popularity within the last categories"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Judged:
+    """The ranks of what n shoppers chose next, by one way of recommending."""
+
+    name: str
+    found: Ints
+    """(n,)."""
+
+    def way(self, rows: Flags) -> Way:
+        """What it reaches on some of them (n,)."""
+        return Way(self.name, float(hit_rate(self.found[rows]).mean()), float(ndcg(self.found[rows]).mean()))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class TowerGate:
+    """What a challenger is measured on."""
+
+    vectors: NDArray[np.float32]
+    """(N, d): of all products."""
+    categories: Ints
+    """(N,): numbers of theirs, -1 for none."""
+    learned: Histories
+    """What was trained on."""
+    held: Held
+    hide_seen: bool
+
+    def report(self, challenger: Score, serving: Score | None) -> TowerReport:
+        """What ways of recommending reach on the same shoppers, and why the challenger is kept aside, if it is.
+
+        It serves where its nDCG@10 is better than that of what serves now, the whole interval of the difference being
+        above 0, among 50 shoppers or more. Where no tower serves that is what is near to the last products, or
+        popularity within their categories where that is better for sure; that popularity it must not be below in any
+        case.
+        """
+        new = self.judged(TOWER, challenger)
+        near, popular_there = self.judged(NEAR, self.near), self.judged(POPULAR_THERE, self.popular_there)
+        is_near = paired_bootstrap(ndcg(popular_there.found), ndcg(near.found), seed=7).low <= 0
+        towers = [new, *([self.judged(SERVING, serving)] if serving else [])]
+        old = towers[1] if serving else near if is_near else popular_there
+        ways = [*towers, near, popular_there, self.judged(POPULAR, self.popular)]
+        difference = paired_bootstrap(ndcg(new.found), ndcg(old.found), seed=7)
+        told = f"nDCG@10 {difference.mean:+.4f} ({difference.low:+.4f} to {difference.high:+.4f}) from {old.name}"
+        aside: tuple[str, ...] = ()
+        if difference.queries < LEAST_JUDGED:
+            aside = (f"{difference.queries:,} shoppers can judge it; {LEAST_JUDGED} are needed",)
+        elif difference.low <= 0:
+            aside = (f"not surely better: {told}, {difference.queries:,} shoppers",)
+        elif (above := float((ndcg(new.found) - ndcg(popular_there.found)).mean())) <= 0:
+            aside = (f"no better than {POPULAR_THERE}: nDCG@10 {above:+.4f}, {difference.queries:,} shoppers",)
+        everybody = np.ones(len(new.found), np.bool_)
+        return TowerReport(
+            created="",
+            shoppers=len(new.found),
+            against=old.name,
+            without="near" if is_near else "in-categories",
+            ways=tuple(each.way(everybody) for each in ways),
+            difference=difference,
+            slices={name: tuple(each.way(rows) for each in ways) for name, rows in self.slices().items() if rows.any()},
+            aside=aside,
+        )
+
+    def judged(self, name: str, score: Score) -> Judged:
+        """By whole catalogs, those seen before left out where shops leave them out."""
+        found = ranks_by(score, self.held, len(self.vectors), hide_seen=self.hide_seen)
+        return Judged(name, found)
+
+    def near(self, histories: Histories, _now: NDArray[np.float64] | None = None) -> NDArray[np.floating]:
+        """As `service.engine.recommend` does without a tower."""
+        scores = np.full((len(histories), len(self.vectors)), -1.0, np.float32)
+        for number in range(len(histories)):
+            part = histories.of_shopper(number)
+            worth: dict[int, float] = {}
+            for row, kind in zip(
+                histories.products[part].tolist()[::-1], histories.kinds[part].tolist()[::-1], strict=True
+            ):
+                if row not in worth and len(worth) < NEWEST:
+                    worth[row] = WORTH.get(EventKind(ACT_KINDS[kind]), 1.0) * FADING ** len(worth)
+            alike = self.vectors[list(worth)] @ self.vectors.T * np.array(list(worth.values()), np.float32)[:, None]
+            scores[number] = alike.max(axis=0, initial=-1.0)
+        return scores
+
+    def popular(self, histories: Histories, _now: NDArray[np.float64] | None = None) -> NDArray[np.floating]:
+        """What was chosen most."""
+        return np.tile(self._counts().astype(np.float32), (len(histories), 1))
+
+    def popular_there(self, histories: Histories, _now: NDArray[np.float64] | None = None) -> NDArray[np.floating]:
+        """What was chosen most in the categories of what the shopper chose, then all other products."""
+        counts = self._counts().astype(np.float32)
+        scores = self.popular(histories)
+        for number in range(len(histories)):
+            there = self.categories[histories.products[histories.of_shopper(number)]]
+            scores[number] += (counts.max() + 1) * np.isin(self.categories, there[there >= 0])
+        return scores
+
+    def slices(self) -> Mapping[str, Flags]:
+        """Shoppers (n,) by what they had done, and by how often what came next had been chosen."""
+        acts, chosen = self.held.histories.lengths, self._counts()[self.held.targets]
+        return {
+            "shoppers of 1 act": acts == 1,
+            "of 2 to 5": (acts >= 2) & (acts <= 5),
+            "of more": acts > 5,
+            "products that nobody had chosen": chosen == 0,
+            "chosen 1 to 10 times": (chosen >= 1) & (chosen <= 10),
+            "chosen more often": chosen > 10,
+        }
+
+    def _counts(self) -> Floats:
+        return np.bincount(self.learned.products, minlength=len(self.vectors)).astype(np.float64)

@@ -1,0 +1,76 @@
+"""The checker tells every planted kind of defect at its rows, and says nothing of the clean half."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from benchmarks.studies.feeds import DEFECT_KINDS, NOW, ROWS_PER_KIND, DefectFeed, Outcome, defects, planted, score
+from indexer.cleaning.rules import RULES
+from indexer.pipeline import IntakeOptions, check
+from indexer.quality.report import QualityReport
+from indexer.quality.rules import built_in_rules
+from retrieval.errors import SettingError
+from service.demo.catalog import make_catalog
+
+
+@pytest.fixture(scope="module")
+def feed() -> DefectFeed:
+    return planted([item.product for item in make_catalog(7, 1_000).products], 7)
+
+
+@pytest.fixture(scope="module")
+def report(feed: DefectFeed, tmp_path_factory: pytest.TempPathFactory) -> QualityReport:
+    path = tmp_path_factory.mktemp("defects") / "feed.jsonl"
+    path.write_bytes(b"\n".join(feed.lines))
+    return check(IntakeOptions((str(path),)), now=NOW)
+
+
+def test_every_kind_is_found_and_nothing_in_the_clean_half(tmp_path: Path) -> None:
+    result = defects(tmp_path, seed=7, products=1_000)
+    assert (result.missed, result.false_findings) == ((), ())
+    assert result.found == result.kinds == len(DEFECT_KINDS) >= 30
+
+
+def test_another_seed_plants_elsewhere_and_is_found_too(tmp_path: Path, feed: DefectFeed) -> None:
+    result = defects(tmp_path, seed=11, products=1_200)
+    assert (result.missed, result.false_findings) == ((), ())
+
+
+def test_defects_lie_in_the_first_half_each_in_rows_of_its_own(feed: DefectFeed) -> None:
+    lines = [line for found in feed.planted.values() for line in found]
+    assert len(lines) == len(set(lines)) == ROWS_PER_KIND * len(DEFECT_KINDS)
+    assert max(lines) < feed.clean_from <= len(feed.lines) // 2 + ROWS_PER_KIND * len(DEFECT_KINDS)
+    assert all(msgspec.json.decode(line) for line in feed.lines)
+
+
+def test_the_same_arguments_give_the_same_feed(feed: DefectFeed) -> None:
+    again = planted([item.product for item in make_catalog(7, 1_000).products], 7)
+    assert again == feed
+
+
+def test_kinds_name_rules_that_there_are() -> None:
+    rules = {rule.name for rule in built_in_rules()}
+    assert {kind.key for kind in DEFECT_KINDS if kind.outcome is Outcome.FINDING} <= rules
+    assert {kind.key for kind in DEFECT_KINDS if kind.outcome is Outcome.CLEANED} <= set(RULES)
+    assert len({kind.name for kind in DEFECT_KINDS}) == len(DEFECT_KINDS)
+
+
+def test_a_checker_that_misses_a_kind_is_told_so(report: QualityReport, feed: DefectFeed) -> None:
+    blind = tuple(finding for finding in report.findings if finding.rule != "price_zero")
+    assert score(msgspec.structs.replace(report, findings=blind), feed).missed == ("price_zero",)
+
+
+def test_a_finding_in_the_clean_half_is_false(report: QualityReport, feed: DefectFeed) -> None:
+    last = report.findings[0]
+    elsewhere = msgspec.structs.replace(last.examples[0], line=feed.clean_from)
+    wrong = msgspec.structs.replace(last, examples=(*last.examples, elsewhere), count=last.count + 1)
+    changed = msgspec.structs.replace(report, findings=(wrong, *report.findings[1:]))
+    assert score(changed, feed).false_findings == (f"{last.rule}: 3 rows, line {feed.clean_from}",)
+
+
+def test_too_few_products_are_refused() -> None:
+    with pytest.raises(SettingError, match="1000 or more"):
+        planted([item.product for item in make_catalog(7, 300).products], 7)

@@ -1,0 +1,236 @@
+"""The fault harness can fail: wrongs that are planted in an index are told."""
+
+from __future__ import annotations
+
+import itertools
+import random
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from benchmarks.studies.commands import show_faults
+from benchmarks.studies.fault_processes import Call, Ended, Fields, Hurt, Processes, Truth, Version, Work, write_encoder
+from benchmarks.studies.faults import (
+    FLIPPED,
+    TARGETS,
+    UNREADABLE,
+    Failure,
+    FaultReport,
+    Life,
+    Tally,
+    WrongError,
+    check_index,
+    check_verified,
+    harm,
+    outcomes,
+)
+from retrieval.store.products import ProductStore, write_products
+from retrieval.store.versions import Store
+from retrieval.updates.journal import COPY, JOURNAL
+from service.engine.engine import SearchEngine
+from tests.versions import reseal
+
+
+@pytest.fixture(scope="module")
+def processes() -> Iterator[Processes]:
+    with Processes() as started:
+        yield started
+
+
+@pytest.fixture(scope="module")
+def begun(processes: Processes, tmp_path_factory: pytest.TempPathFactory) -> Life:
+    folder = tmp_path_factory.mktemp("faults")
+    encoders = [write_encoder(folder / name, name, size) for name, size in (("one", 16), ("two", 24))]
+    life = Life(folder / "life", encoders, processes, Tally())
+    life.begin(random.Random(1))
+    return life
+
+
+@pytest.fixture
+def root(begun: Life, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(begun.root, tmp_path / "index"))
+
+
+@pytest.fixture
+def truth(begun: Life) -> Truth:
+    return begun.truth.copy()
+
+
+def found(root: Path, truth: Truth) -> str:
+    """The notices of an index that is what it must be."""
+    return "; ".join(check_index(root, [truth], random.Random(1))[1])
+
+
+class TestWhatIsPlantedIsTold:
+    def test_an_index_that_was_left_alone_is_what_it_must_be(self, root: Path, truth: Truth) -> None:
+        assert found(root, truth) == ""
+        check_verified(root)
+
+    def test_an_acknowledged_change_that_is_lost(self, root: Path, truth: Truth) -> None:
+        for name in (JOURNAL, COPY):
+            (root / name).unlink()
+        with pytest.raises(WrongError, match=r"products are wrong: p\d+ is "):
+            found(root, truth)
+
+    def test_an_acknowledged_change_whose_value_is_another(self, root: Path, truth: Truth) -> None:
+        product_id = next(iter(truth.served(truth.serving)))
+        truth.calls.append(Call("patch", ((product_id, {"price": 3.25}),)))
+        with SearchEngine.open(root) as engine:
+            engine.patch(product_id, price=3.26)
+        with pytest.raises(WrongError, match=f"1 products are wrong: {product_id} is "):
+            found(root, truth)
+
+    def test_a_change_that_was_refused_and_is_there(self, root: Path, truth: Truth) -> None:
+        with SearchEngine.open(root) as engine:
+            engine.delete([next(iter(truth.served(truth.serving)))])
+        with pytest.raises(WrongError, match=r"1 products are wrong: p\d+ is None, not Product"):
+            found(root, truth)
+
+    def test_a_version_that_is_mixed_of_two(self, root: Path, truth: Truth) -> None:
+        """Its checksums are right, as if it had been published like this."""
+        names = sorted(truth.versions)
+        older, folder = ProductStore(root / "versions" / names[0]), root / "versions" / truth.serving
+        before = {older.id_of(row): older[row] for row in range(len(older))}
+        served = ProductStore(folder)
+        products = [served[row] for row in range(len(served))]
+        mixed = [before.get(each.id, each) if place % 2 else each for place, each in enumerate(products)]
+        assert mixed != products
+        write_products(mixed, folder)
+        reseal(root, truth.serving)
+        with pytest.raises(WrongError, match=r"\d+ products are wrong: p\d+ is "):
+            found(root, truth)
+
+    def test_another_version_serves(self, root: Path, truth: Truth) -> None:
+        other = next(name for name in sorted(truth.versions) if name != truth.serving)
+        Store(root).rollback(other)
+        with pytest.raises(WrongError, match=f"{other} serves, not {truth.serving}"):
+            found(root, truth)
+
+    def test_an_index_that_does_not_open(self, root: Path, truth: Truth) -> None:
+        for name in Store(root).versions():
+            (Store(root).version_folder(name) / "ids.txt").write_bytes(b"x")
+        with pytest.raises(WrongError, match="it does not open and search: StoreDamagedError"):
+            found(root, truth)
+
+    def test_damage_that_stays(self, root: Path, truth: Truth) -> None:
+        (Store(root).version_folder(truth.serving) / "synonyms.txt").write_text("changed")
+        with pytest.raises(WrongError, match="verify: versions/"):
+            check_verified(root)
+
+
+class TestTheProcesses:
+    def test_a_killed_one_tells_what_it_was_told(self, processes: Processes, root: Path, truth: Truth) -> None:
+        product_id = next(iter(truth.served(truth.serving)))
+        calls = tuple(Call("patch", ((product_id, {"price": float(place)}),)) for place in range(1, 4))
+        undisturbed = processes.run(Work("live changes", root, calls=calls[:1]), Hurt())
+        assert (undisturbed.told, undisturbed.exit_code) == ((("begun", 0), ("taken", 1)), 0)
+        two = Work("live changes", root, calls=calls[1:])
+        each_step = (processes.run(two, Hurt(fatal_step=step)) for step in itertools.count(1))
+        killed = next(ended for ended in each_step if ("begun", 1) in ended.told)
+        assert killed.exit_code == -9
+        assert [what for what, _ in killed.told[:3]] == ["begun", "taken", "begun"]
+
+    def test_one_is_killed_by_the_clock(self, processes: Processes, root: Path, truth: Truth) -> None:
+        product_id = next(iter(truth.served(truth.serving)))
+        calls = tuple(Call("patch", ((product_id, {"price": float(place)}),)) for place in range(1, 1_000))
+        killed = processes.run(Work("live changes", root, calls=calls), Hurt(seconds=1.0))
+        assert killed.exit_code == -9
+        assert 1.0 <= killed.seconds < 2.0
+        assert 1 < len(killed.told) < 2 * len(calls)
+        taken = sum(what == "taken" for what, _ in killed.told)
+        truth.calls += calls[:taken]
+        in_flight = truth.copy()
+        in_flight.calls.append(calls[taken])
+        check_index(root, [truth, in_flight], random.Random(1))
+
+    def test_on_a_full_disk_the_error_is_told(self, processes: Processes, root: Path, truth: Truth) -> None:
+        product_id = next(iter(truth.served(truth.serving)))
+        call = Call("patch", ((product_id, {"price": 1.0}),))
+        ended = processes.run(Work("live changes", root, calls=(call,)), Hurt(full_step=1))
+        assert (ended.exit_code, ended.told) == (1, ())
+        assert ended.error.startswith("retrieval.errors.StoreError: no temporary folder can be made")
+
+
+class TestHarm:
+    @pytest.mark.parametrize("kind", [FLIPPED, UNREADABLE])
+    @pytest.mark.parametrize("target", sorted(set(TARGETS)))
+    def test_each_harms_what_it_says(self, root: Path, truth: Truth, kind: str, target: str) -> None:
+        before = contents(root)
+        done = harm(root, truth, kind, target, random.Random(3))
+        after = contents(root)
+        assert {path for path in before if before[path] != after[path]} == set(done.files)
+        assert truth.whole
+
+    def test_the_last_whole_version_is_left(self, root: Path, truth: Truth) -> None:
+        for seed in range(20):
+            harm(root, truth, FLIPPED, "version", random.Random(seed))
+        assert len(truth.whole) == 1
+
+
+def contents(root: Path) -> dict[str, bytes | None]:
+    """Every file of an index; None for one that cannot be read."""
+    return {path.relative_to(root).as_posix(): read(path) for path in root.rglob("*") if not path.is_dir()}
+
+
+def read(path: Path) -> bytes | None:
+    try:
+        return path.read_bytes()
+    except OSError:
+        return None
+
+
+ONE: Fields = {"title": "kettle", "price": 1.0}
+DEARER: Fields = {"title": "kettle", "price": 2.0}
+
+
+class TestTruth:
+    @pytest.mark.parametrize(
+        ("calls", "feed", "expected"),
+        [
+            ((), {"a": DEARER}, {"a": DEARER}),
+            ((Call("patch", (("a", {"price": 9.0}),)),), {"a": ONE}, {"a": {**ONE, "price": 9.0}}),
+            ((Call("patch", (("a", {"price": 9.0}),)),), {"a": DEARER}, {"a": DEARER}),
+            ((Call("delete", (("a", {}),)),), {"a": ONE}, {}),
+            ((Call("delete", (("a", {}),)),), {"a": DEARER}, {"a": DEARER}),
+            ((Call("upsert", (("b", ONE),)),), {"a": ONE}, {"a": ONE, "b": ONE}),
+            ((Call("patch", (("a", {"price": 9.0}),)),), {}, {}),
+        ],
+    )
+    def test_a_live_change_stands_until_the_feeds_value_changes(
+        self, calls: tuple[Call, ...], feed: dict[str, Fields], expected: dict[str, Fields]
+    ) -> None:
+        truth = Truth({"v000001": Version({"a": ONE}, {"a": ONE}, 0, "one")}, list(calls), "v000001")
+        assert truth.rebuilt(feed, "one").products == expected
+
+    def test_a_call_that_was_not_answered_may_be_taken_or_not(self, tmp_path: Path) -> None:
+        calls = (Call("patch", (("a", {"price": 2.0}),)), Call("patch", (("a", {"price": 3.0}),)))
+        truth = Truth({"v000001": Version({"a": ONE}, {"a": ONE}, 0, "one")}, [], "v000001")
+        told = (("begun", 0), ("taken", 1), ("begun", 1))
+        ended = Ended(told, -9, "", 0.1, 10)
+        work = Work("live changes", tmp_path, calls=calls)
+        prices = [each.served("v000001")["a"]["price"] for each in outcomes(truth, work, ended, ["v000001"], None)]
+        assert prices == [2.0, 3.0]
+
+
+def test_a_failure_is_shown_with_how_to_repeat_it(capsys: pytest.CaptureFixture[str]) -> None:
+    failure = Failure(41, 42, "rebuild", FLIPPED, "flipped byte of pointer: CURRENT", "v000001 serves, not v000002")
+    report = FaultReport(60, 51.0, {"rebuild": {FLIPPED: 60}}, {"pointer": 60}, 0, 0, 12, (failure,))
+    show_faults(report)
+    said = " ".join(capsys.readouterr().out.split())
+    assert "round 42: rebuild, flipped byte, flipped byte of pointer: CURRENT: v000001 serves, not v000002" in said
+    assert "shelfwise bench faults --rounds 1 --seed 41" in said
+    assert msgspec.json.decode(msgspec.json.encode(report))["failures"][0]["seed"] == 41
+
+
+def test_a_round_after_which_something_is_wrong_is_a_failure(processes: Processes, tmp_path: Path) -> None:
+    tally = Tally()
+    life = Life(tmp_path / "life", [write_encoder(tmp_path / "one", "one", 16)], processes, tally)
+    life.begin(random.Random(1))
+    life.truth.calls.append(Call("delete", ((next(iter(life.truth.served(life.truth.serving))), {}),)))
+    assert not life.survives(5, 1)
+    (failure,) = tally.failures
+    assert (failure.seed, failure.round) == (5, 1)
+    assert "products are wrong" in failure.wrong

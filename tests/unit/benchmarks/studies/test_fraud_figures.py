@@ -1,0 +1,95 @@
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+from rich.console import Console
+
+from benchmarks.studies.clicks import HONEST, MIXTURES, FraudFigures, fraud_tables, labelled_log, measure_fraud
+from service.demo.generator import write_demo_store
+
+SCHEMES = {"burying", "click_farm", "crawler"}
+
+
+@pytest.fixture(scope="module")
+def log(tmp_path_factory: pytest.TempPathFactory) -> pl.DataFrame:
+    folder: Path = tmp_path_factory.mktemp("demo")
+    return labelled_log(write_demo_store(folder, seed=21, products=600, sessions=600))
+
+
+def mixed(log: pl.DataFrame, name: str) -> pl.DataFrame:
+    return MIXTURES[name](log, np.random.default_rng(1))
+
+
+def sessions(log: pl.DataFrame, honest: bool) -> int:
+    return log.filter((pl.col("scheme") == HONEST) == honest)["session"].n_unique()
+
+
+def test_planted_fraud_is_caught_and_shoppers_are_let_be() -> None:
+    (figures,) = measure_fraud([7], [(2_000, 3_000)], ["as planted"])
+    assert figures.caught.keys() == SCHEMES
+    assert min(figures.caught.values()) >= 0.95
+    assert figures.honest_flagged < 0.01
+    assert figures.plain_in_all < figures.caught_in_all
+
+
+def test_the_share_in_all_is_of_all_clicks() -> None:
+    none, planted = measure_fraud([3], [(600, 300)], ["no fraud", "as planted"])
+    assert (none.fraud_clicks, none.caught, none.caught_in_all) == (0, {}, 0.0)
+    assert none.honest_flagged < 0.01
+    assert planted.honest_clicks == none.honest_clicks
+
+
+def test_a_log_is_labelled_by_the_truth(log: pl.DataFrame) -> None:
+    assert set(log["scheme"]) == {HONEST, *SCHEMES}
+    assert sessions(log, honest=True) <= 600
+    assert log.filter(pl.col("received") <= pl.col("time")).is_empty()
+
+
+def test_mixtures_change_how_much_fraud_there_is(log: pl.DataFrame) -> None:
+    assert set(mixed(log, "no fraud")["scheme"]) == {HONEST}
+    tenth = mixed(log, "a tenth of it")
+    assert set(tenth["scheme"]) == {HONEST, *SCHEMES}
+    assert sessions(tenth, honest=False) <= sessions(log, honest=False) / 10 + len(SCHEMES)
+    fourfold = mixed(log, "four times as much")
+    assert sessions(fourfold, honest=False) == sessions(log, honest=False)
+    assert 0.15 < sessions(fourfold, honest=True) / sessions(log, honest=True) < 0.35
+
+
+def pause(log: pl.DataFrame, honest: bool) -> float:
+    clicks = log.filter((pl.col("kind") == "click") & ((pl.col("scheme") == HONEST) == honest))
+    gaps = clicks.sort("session", "time").select(pl.col("time").diff().over("session").dt.total_milliseconds())
+    return float(gaps["time"].drop_nulls().quantile(0.05 if honest else 0.5) or 0)
+
+
+def test_mixtures_change_the_pace(log: pl.DataFrame) -> None:
+    assert pause(mixed(log, "at shoppers' pace"), honest=False) > 5 * pause(log, honest=False)
+    assert pause(mixed(log, "at shoppers' pace"), honest=True) == pause(log, honest=True)
+    assert pause(mixed(log, "beside hurried shoppers"), honest=True) < 0.5 * pause(log, honest=True)
+
+
+def test_throwaway_accounts_have_one_session_each(log: pl.DataFrame) -> None:
+    fraud = mixed(log, "an account a session").filter(pl.col("scheme") != HONEST)
+    assert fraud["shopper"].n_unique() == fraud["session"].n_unique()
+
+
+def test_wholesale_buyers_click_and_buy_on_top(log: pl.DataFrame) -> None:
+    more = mixed(log, "beside wholesale buyers").join(log, on="key", how="anti")
+    assert set(more["scheme"]) == {HONEST}
+    assert set(more["kind"]) == {"click", "purchase"}
+    assert more["key"].is_unique().all()
+
+
+@pytest.mark.parametrize("name", MIXTURES)
+def test_mixtures_are_the_same_for_a_seed(log: pl.DataFrame, name: str) -> None:
+    assert mixed(log, name).equals(mixed(log, name))
+
+
+def test_the_table_shows_the_worst_of_several() -> None:
+    def figures(caught: float, honest: float) -> FraudFigures:
+        return FraudFigures(1, 300, "as planted", 10, 10, {"crawler": caught}, caught, honest, 9, {"crawler": 0.5}, 0.5)
+
+    console = Console(record=True, width=160)
+    console.print(*fraud_tables([figures(1.0, 0.0), figures(0.8, 0.02)]))
+    text = console.export_text()
+    assert all(cell in text for cell in ("90.0", "80.0", "1.0", "2.00", "50.0"))

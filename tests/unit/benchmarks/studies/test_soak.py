@@ -1,0 +1,82 @@
+"""A mixed load on a real service, and a ledger that tells what is not as it was acknowledged."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from benchmarks.studies.soak import SLICES, Ledger, Rates, show_soak, soak, write_edition
+from indexer.build import RebuildOptions
+from tests.conftest import ENCODER
+
+
+def page(version: str, *editions: int) -> dict[str, object]:
+    hits = [{"product": {"images": [f"https://example.com/edition-{edition}"]}} for edition in editions]
+    return {"version": version, "hits": [*hits, {"product": {}}]}
+
+
+def test_all_kinds_of_requests_while_a_version_is_swapped_in(
+    tmp_path: Path, cache: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = [{"id": f"p{number}", "title": f"cordless drill {number}", "price": 5.0} for number in range(60)]
+    seconds: list[int] = []
+    report = soak(
+        rows,
+        tmp_path,
+        lambda path: RebuildOptions((str(path),), cache, encoder=ENCODER),
+        ["cordless drill", "drill 7"],
+        minutes=0.1,
+        swap_minutes=0.05,
+        rates=Rates(changes=10.0),
+        advance=seconds.append,
+    )
+    assert report.is_sound
+    assert len(report.slices) == SLICES
+    assert report.slices[-1].p50 <= report.slices[-1].p99
+    assert report.swaps
+    assert report.changes
+    assert report.events
+    assert seconds
+    show_soak(report)
+    assert "0 changes were lost; 0 events were lost" in capsys.readouterr().out
+
+
+def test_a_page_of_two_editions_or_of_another_one_than_its_version_is_mixed() -> None:
+    ledger = Ledger()
+    for each in (page("v1", 1, 1), page("v1", 1), page("v2", 2), page("v2")):
+        ledger.look_at_page(each)
+    assert ledger.mixed == 0
+    for number, each in enumerate((page("v2", 1), page("v3", 2, 3)), 1):
+        ledger.look_at_page(each)
+        assert ledger.mixed == number
+
+
+@pytest.mark.parametrize(
+    ("price", "status", "shown", "is_stale"),
+    [
+        (5.0, 200, 5.0, False),
+        (5.0, 200, 4.0, True),
+        (5.0, 404, None, True),
+        (None, 404, None, False),
+        (None, 200, 5.0, True),
+        (5.0, 503, None, False),
+    ],
+)
+def test_a_product_that_is_not_what_was_acknowledged_is_stale(
+    price: float | None, status: int, shown: float | None, is_stale: bool
+) -> None:
+    ledger = Ledger()
+    ledger.take_change("p", price)
+    read = msgspec.json.encode({"product": {"price": shown}})
+    ledger.look_at_product("p", status, read)
+    assert ledger.stale == is_stale
+    ledger.unsure.add("p")
+    ledger.look_at_product("p", status, read)
+    assert ledger.stale == is_stale
+
+
+def test_an_edition_of_a_feed_marks_every_row(tmp_path: Path) -> None:
+    written = write_edition(tmp_path, [{"id": "a", "images": ["own"]}, {"id": "b"}], 3).read_bytes().splitlines()
+    assert [msgspec.json.decode(line)["images"] for line in written] == [["https://example.com/edition-3"]] * 2

@@ -1,0 +1,52 @@
+"""`shelfwise bench suggest`: its figures are of what it says, and the same each time."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import msgspec
+from typer.testing import CliRunner
+
+from benchmarks.commands import bench
+from benchmarks.studies.suggestions import TypoFigures, measure_keystrokes, measure_typos
+from retrieval.records import Product
+from service.engine.engine import SearchEngine
+
+
+def test_every_letter_is_timed_in_turn() -> None:
+    typed: list[str] = []
+    measured = measure_keystrokes(typed.append, ["saw", "drill"], count=5)
+    assert typed == ["s", "sa", "saw", "d", "dr"]
+    assert measured.keystrokes == 5
+    assert 0 <= measured.p50 <= measured.p99 <= measured.most
+
+
+def test_shares() -> None:
+    figures = TypoFigures("1 edit", words=10, right=6, wrong=2, sure_right=5, sure_wrong=1)
+    assert figures.recall == 6 / 10
+    assert figures.precision == 6 / (6 + 2)
+    assert TypoFigures("", 0, 0, 0, 0, 0).precision == 1
+
+
+def test_typos_are_the_same_each_time_and_unknown_words_are_not_known(engine: SearchEngine) -> None:
+    products = engine.snapshot.products
+    first, second, third = measure_typos(products, 60, seed=1)
+    assert [first, second, third] == measure_typos(products, 60, seed=1)
+    assert first != measure_typos(products, 60, seed=2)[0]
+    assert first.words == second.words == 60
+    assert first.right > 50
+    assert third.right == 0
+
+
+def test_a_catalog_of_one_title_ends() -> None:
+    figures = measure_typos([Product("1", "drill"), Product("2", "saw")], 10, seed=1)  # type: ignore[arg-type]
+    assert [each.words for each in figures] == [0, 0, 0]
+
+
+def test_the_command(demo_index: Path) -> None:
+    done = CliRunner().invoke(bench, ["suggest", str(demo_index), "--count", "100", "--words", "10", "--json"])
+    assert done.exit_code == 0, done.output
+    told = msgspec.json.decode(done.stdout_bytes)
+    assert (told["products"], told["suggest"]["keystrokes"]) == (600, 100)
+    done = CliRunner().invoke(bench, ["suggest", str(demo_index), "--count", "100", "--words", "10"])
+    assert "600 products, 100 letters typed: p50 " in done.output

@@ -1,0 +1,163 @@
+"""Tables with any columns: delimiters, quotes, encodings, true line numbers, and rows of another number of cells."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from indexer.feeds.io import MAX_LINE
+from tests.unit.indexer.feeds.feed_outcome import FEEDS, read, read_bytes
+
+DATA = Path(__file__).parents[4].parent / "shared" / "data"
+HEAD = b"id,title,price\n"
+
+
+def test_known_names_in_another_spelling_and_columns_that_become_attributes() -> None:
+    outcome = read(FEEDS / "plain.csv")
+    drill, saw = outcome.products.values()
+    assert (drill.id, drill.title, drill.price, drill.currency, drill.brand) == ("1", "Drill", 99.9, "EUR", "Bosch")
+    assert drill.attributes == {"Voltage": "18"}
+    assert (saw.title, saw.brand, saw.attributes) == ("Saw, fine", "", {})
+
+
+def test_columns_of_any_name_are_mapped() -> None:
+    flags = ["id=Artikel", "title=Product Name", "price=Preis", "brand=Marke", "availability=Lager"]
+    outcome = read(FEEDS / "maschinen.csv", flags=flags)
+    assert outcome.products["1"].price == 1299.0
+    assert [product.title for product in outcome.products.values()] == ['Bohrmaschine "Profi"', "Säge; fein", "Hammer"]
+    assert outcome.reasons == [(4, "wrong number of cells"), (5, "wrong number of cells")]
+    assert outcome.rejected[0].detail == "6 cells where the header has 5"
+    assert not outcome.noted
+
+
+def test_a_table_without_a_column_for_the_id_says_how_to_map_one() -> None:
+    assert read(FEEDS / "maschinen.csv", flags=["title=Product Name"]).error == (
+        f"{FEEDS / 'maschinen.csv'}: no column is the id (known: id, product_id, sku, asin); its columns are Artikel, "
+        "Product Name, Preis, Marke, Lager; say which with --map id=COLUMN"
+    )
+    assert read(FEEDS / "maschinen.csv", flags=["id=Artikel", "title=Product_Name"]).error.endswith(
+        "say which with --map title=Product Name"
+    )
+
+
+@pytest.mark.parametrize("mark", [",", ";", "\t", "|"])
+def test_the_delimiter_is_told_by_the_header(tmp_path: Path, mark: str) -> None:
+    content = f'id{mark}title{mark}"a, b; c|d"\n1{mark}"x{mark}y"{mark}z\n'
+    (row,) = read_bytes(tmp_path, content.encode()).rows
+    assert (row.product.id, row.product.title) == ("1", f"x{mark}y")
+
+
+def test_excels_line_about_its_delimiter_is_no_header(tmp_path: Path) -> None:
+    (row,) = read_bytes(tmp_path, b"sep=;\r\nid;title\r\n1;Drill, 18 V\r\n").rows
+    assert (row.line, row.product.title) == (3, "Drill, 18 V")
+
+
+def test_lines_are_those_of_the_file(tmp_path: Path) -> None:
+    content = b'\r\nid,title,price\r\n1,"two\r\nlines",5\r\n\r\n2,one,x\r\n,,\r\n3,"a ""b""\n\n",6'
+    outcome = read_bytes(tmp_path, content)
+    assert [(row.line, row.product.title) for row in outcome.rows] == [(3, "two\r\nlines"), (8, 'a "b"')]
+    assert outcome.reasons == [(6, "broken price")]
+
+
+@pytest.mark.parametrize(
+    ("row", "line", "reason"),
+    [
+        (b"2,b", 3, "wrong number of cells"),
+        (b"2,b,3,4", 3, "wrong number of cells"),
+        (b"2,\xff,3", 3, "not UTF-8"),
+        (b"2,b\rc,3", 3, "not a row"),
+        (b"2," + b"x" * 200_000 + b",3", 3, "over 1 MB"),
+        (b"2," + b"x" * (MAX_LINE + 10) + b",3", 3, "over 1 MB"),
+        (b"2," + b"x," * 600_000 + b",3", 3, "over 1 MB"),
+        (b",b,3", 3, "no id"),
+        (b'2,"b\n\n,3', 3, "wrong number of cells"),
+    ],
+)
+def test_a_bad_row_is_set_aside_alone(tmp_path: Path, row: bytes, line: int, reason: str) -> None:
+    good = "".join(f"good {n},Öl,5\n" for n in range(3)).encode()
+    outcome = read_bytes(tmp_path, HEAD + b"first,a,5\n" + row + b"\n" + good)
+    assert outcome.ids == ["first", "good 0", "good 1", "good 2"]
+    assert outcome.reasons == [(line, reason)]
+
+
+def test_cells_that_are_too_many_but_empty_are_no_fault(tmp_path: Path) -> None:
+    outcome = read_bytes(tmp_path, b"id,title,,\n1,a,,\n2,b,,,\n,,,\n")
+    assert (outcome.ids, outcome.rejected) == (["1", "2"], [])
+
+
+def test_columns_without_a_name_or_with_the_same_one_are_kept_apart(tmp_path: Path) -> None:
+    (row,) = read_bytes(tmp_path, b"id,title,,note,note\n1,a,x,y,z\n").rows
+    assert row.product.attributes == {"column 3": "x", "note": "y", "note 5": "z"}
+
+
+def test_stray_quotes_on_every_line_end_in_time(tmp_path: Path) -> None:
+    outcome = read_bytes(tmp_path, HEAD + b'1,"a,5\n' * 40_000)
+    assert len(outcome.rejected) > 0
+    assert not outcome.error
+
+
+@pytest.mark.parametrize("escape", ['\\"', '""'])
+def test_quotes_inside_cells_are_doubled_or_have_a_backslash(tmp_path: Path, escape: str) -> None:
+    rows = "".join(f'"{n}","Screen 7{escape}, flat","5"\n' for n in range(3))
+    outcome = read_bytes(tmp_path, HEAD + rows.encode())
+    assert [row.product.title for row in outcome.rows] == ['Screen 7", flat'] * 3
+
+
+@pytest.mark.parametrize(
+    ("encoding", "title"),
+    [
+        ("utf-8", "Säge für Bäume"),
+        ("utf-8-sig", "Säge für Bäume"),
+        ("utf-16", "Säge für Bäume"),
+        ("utf-16-le", "Säge für Bäume"),
+        ("utf-16-be", "Säge für Bäume"),
+        ("utf-32", "Säge für Bäume"),
+        ("cp1252", "Säge für Bäume – größte Auswahl weiße Blüten süß"),
+        ("cp1252", "Taladro eléctrico inalámbrico pequeño"),
+        ("cp1252", "Preis 5 € – „neu“"),
+        ("cp1250", "Żółta wiertarka udarowa łożysko"),
+        ("cp1253", "Ηλεκτρικό τρυπάνι"),
+        ("cp949", "무선 드릴 전동 공구"),
+        ("cp1251", "Дрель аккумуляторная с двумя батареями в кейсе"),
+        ("gb18030", "无线电钻充电式手电钻家用多功能电动螺丝刀"),
+        ("shift_jis", "コードレスドリル充電式電動ドライバー"),
+    ],
+)
+def test_the_encoding_is_detected_and_said(tmp_path: Path, encoding: str, title: str) -> None:
+    text = "id,title\n" + "".join(f"{n},{title} {n}\n" for n in range(50))
+    outcome = read_bytes(tmp_path, text.encode(encoding))
+    assert [row.product.title for row in outcome.rows] == [f"{title} {n}" for n in range(50)]
+    notes = [(noted.line, noted.field, noted.reason) for noted in outcome.noted]
+    assert notes == ([] if encoding.startswith("utf-8") else [(0, "encoding", "not UTF-8")])
+
+
+def test_a_few_broken_lines_do_not_make_another_encoding(tmp_path: Path) -> None:
+    lines = "".join(f"{n},Säge\n" for n in range(20)).encode()
+    outcome = read_bytes(tmp_path, b"id,title\n" + lines + b"20,S\xe4ge\n")
+    assert len(outcome.rows) == 20
+    assert outcome.reasons == [(22, "not UTF-8")]
+
+
+def test_what_an_encoding_cannot_hold_is_a_bad_row(tmp_path: Path) -> None:
+    content = ("id,title\n" + "1,a\n" * 20 + "2,b\n").encode("utf-16-le").replace(b"b\0", b"\x00\xdc")
+    outcome = read_bytes(tmp_path, content)
+    assert (outcome.ids, outcome.reasons) == (["1"], [*((n, "duplicate id") for n in range(3, 22)), (22, "not UTF-8")])
+
+
+@pytest.mark.data
+@pytest.mark.skipif(not DATA.is_dir(), reason="the real catalogs are not beside this checkout")
+class TestRetroTech:
+    """48,194 rows of a real store; its quotes inside cells have backslashes, 5,870 times."""
+
+    PATH = DATA / "retrotech" / "products.csv.gz"
+
+    def test_it_is_read_whole_and_its_bad_rows_are_reported(self) -> None:
+        outcome = read(self.PATH, flags=["id=upc"])
+        assert (len(outcome.rows), len(outcome.rejected), outcome.error) == (46_156, 2_038, "")
+        assert {rejected.reason for rejected in outcome.rejected} == {"duplicate id"}
+        assert outcome.products["634878802406"].title.endswith('TVs Up to 70"')
+        assert outcome.products["634878802406"].brand == "Salamander Designs"
+
+    def test_without_a_mapping_it_says_which_column_is_missing(self) -> None:
+        assert "no column is the id" in read(self.PATH).error

@@ -1,0 +1,106 @@
+"""Mapping files and flags: what they replace, and what they refuse by name."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from indexer.feeds.mapping import DEFAULT_RULES, FeedMapping, Rule, Source, load_mapping, parse_map_flags
+from retrieval.errors import FeedError
+
+TOML = """
+title = "product_name"
+brand = "maker.name"
+description = ["long_text", "short_text"]
+price = {field = "cost", unit = "cents"}
+currency = {value = "EUR"}
+identifiers.ean = "barcode"
+attributes = {field = "specs"}
+"""
+JSON = """
+{"title": "product_name", "brand": "maker.name", "description": ["long_text", "short_text"],
+ "price": {"field": "cost", "unit": "cents"}, "currency": {"value": "EUR"}, "identifiers": {"ean": "barcode"},
+ "attributes": {"field": "specs"}}
+"""
+
+
+@pytest.mark.parametrize("content", [TOML, JSON, "\ufeff" + TOML])
+def test_a_mapping_file_replaces_the_names_of_the_fields_it_names(tmp_path: Path, content: str) -> None:
+    path = tmp_path / "mapping"
+    path.write_text(content, encoding="utf-8")
+    mapping = load_mapping(path)
+    assert mapping.rules["title"] == Rule((Source("product_name"),))
+    assert mapping.rules["brand"] == Rule((Source("maker.name"),))
+    assert mapping.rules["description"] == Rule((Source("long_text"), Source("short_text")))
+    assert mapping.rules["price"] == Rule((Source("cost", "cents"),))
+    assert mapping.rules["currency"] == Rule((), "EUR")
+    assert mapping.rules["identifiers.ean"] == Rule((Source("barcode"),))
+    assert mapping.rules["attributes"] == Rule((Source("specs"),))
+    assert mapping.rules["id"] == DEFAULT_RULES["id"], "what the file does not name stays"
+    assert mapping.asked == {"product_name", "maker.name", "long_text", "short_text", "cost", "barcode", "specs"}
+
+
+def test_flags_replace_one_field_each_and_go_over_a_file() -> None:
+    first = parse_map_flags(["title=product_name", "price=cost"])
+    mapping = parse_map_flags([' price = {field = "cost", unit = "cents"}', "attributes.colour=farbe"], first)
+    assert mapping.rules["title"] == Rule((Source("product_name"),))
+    assert mapping.rules["price"] == Rule((Source("cost", "cents"),))
+    assert mapping.rules["attributes.colour"] == Rule((Source("farbe"),))
+
+
+def test_no_flags_are_the_default_mapping() -> None:
+    assert parse_map_flags([]) == FeedMapping()
+
+
+@pytest.mark.parametrize(
+    ("flag", "message"),
+    [
+        ("title", "--map title: expected FIELD=NAME, such as title=product_name"),
+        ("=x", "expected FIELD=NAME"),
+        ("title=", "expected FIELD=NAME"),
+        ("titel=x", "a product has no field 'titel'; did you mean title?"),
+        ("zzz=x", "a product has no field 'zzz'; the fields are id, title, description"),
+        ("identifiers.=x", "a product has no field 'identifiers.'"),
+        ("price={field = 3}", "price: field is 3; expected a name"),
+        ("price={field = 'cost', unit = 'pence'}", "unit is 'pence'; the only unit is 'cents'"),
+        ("price={unit = 'cents'}", "expected a field, a value"),
+        ("price={value = 2024-01-31}", "expected a field, a value"),
+        ("price={from = 'cost'}", "expected a name, a list of names, or a table of field, unit and value"),
+        ("price={", "is no TOML value"),
+        ("price=[3]", "expected a name, a list of names"),
+    ],
+)
+def test_a_flag_that_cannot_be_used_is_refused(flag: str, message: str) -> None:
+    with pytest.raises(FeedError) as error:
+        parse_map_flags([flag])
+    assert message in str(error.value)
+    assert str(error.value).startswith(f"--map {flag}")
+
+
+@pytest.mark.parametrize(
+    "content", ["title", "{", '{"title": }', "title = 3", "colour = 'x'", "[" * 10_000, "a = 1\na = 2"]
+)
+def test_a_mapping_file_that_cannot_be_used_is_refused_by_its_name(tmp_path: Path, content: str) -> None:
+    path = tmp_path / "shop.toml"
+    path.write_text(content, encoding="utf-8")
+    with pytest.raises(FeedError, match=r"mapping .*shop\.toml"):
+        load_mapping(path)
+
+
+def test_a_missing_mapping_file_or_one_of_other_bytes_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "binary").write_bytes(b"\xff\xfe\x00")
+    for name in ("missing", "binary", "."):
+        with pytest.raises(FeedError, match="cannot be read"):
+            load_mapping(tmp_path / name)
+
+
+@given(st.lists(st.text() | st.from_regex(r"(title|price|attributes\.x)=[\[{\"']?.*"), max_size=3))
+def test_any_flags_make_a_mapping_or_a_feed_error(flags: list[str]) -> None:
+    try:
+        mapping = parse_map_flags(flags)
+    except FeedError:
+        return
+    assert mapping.rules.keys() >= DEFAULT_RULES.keys()

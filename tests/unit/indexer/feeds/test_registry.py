@@ -1,0 +1,136 @@
+"""Recognition: every format is told by what is in the feed, packed or not, and what is none is refused by name."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import shutil
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import zstandard
+
+from indexer.feeds.mapping import FeedMapping
+from indexer.feeds.reader import FORMATS, Record, RecordReader, records
+from tests.unit.indexer.feeds.feed_outcome import FEEDS, read, read_bytes
+
+FORMAT_OF = {
+    "google-rss.xml": "google-xml",
+    "google-atom.xml": "google-xml",
+    "google.tsv": "google-tsv",
+    "shopify.csv": "shopify",
+    "shopify-new.csv": "shopify",
+    "woocommerce.csv": "woocommerce",
+    "products.jsonl": "jsonl",
+    "products.json": "json",
+    "plain.csv": "csv",
+}
+GOOGLE = "id\ttitle\tdescription\tlink\timage_link\tavailability\tprice\tbrand"
+
+
+@pytest.mark.parametrize("name", FORMAT_OF)
+@pytest.mark.parametrize("pack", [bytes, gzip.compress, zstandard.compress], ids=["plain", "gzip", "zstd"])
+def test_a_format_is_told_by_its_content(tmp_path: Path, name: str, pack: Callable[[bytes], bytes]) -> None:
+    path = tmp_path / "feed"
+    path.write_bytes(pack((FEEDS / name).read_bytes()))
+    assert {record.format for record in records([str(path)])} == {FORMAT_OF[name]}
+    outcome, plain = read(path), read(FEEDS / name)
+    assert outcome.rows == plain.rows != []
+    assert outcome.reasons == plain.reasons
+
+
+@pytest.mark.parametrize("name", FORMAT_OF)
+@pytest.mark.parametrize("pack", [bytes, gzip.compress], ids=["plain", "gzip"])
+def test_standard_input_is_recognised_too(
+    monkeypatch: pytest.MonkeyPatch, name: str, pack: Callable[[bytes], bytes]
+) -> None:
+    content = pack((FEEDS / name).read_bytes())
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BufferedReader(_Pipe(content))))  # type: ignore[type-var]
+    assert read("-").rows == read(FEEDS / name).rows
+
+
+class _Pipe(io.RawIOBase):
+    """Gives a few bytes at a time, and cannot seek."""
+
+    def __init__(self, content: bytes) -> None:
+        self._content = io.BytesIO(content)
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: bytearray) -> int:  # type: ignore[override]
+        piece = self._content.read(min(len(buffer), 7))
+        buffer[: len(piece)] = piece
+        return len(piece)
+
+
+def test_feeds_of_several_formats_are_one_catalog() -> None:
+    names = ("google.tsv", "shopify-new.csv", "products.jsonl")
+    assert read(*(FEEDS / name for name in names)).ids == ["T1", "T2", "mug", "1", "2"]
+
+
+def test_records_travel_between_processes() -> None:
+    import pickle
+
+    reader = pickle.loads(pickle.dumps(RecordReader(FeedMapping())))
+    for name in FORMAT_OF:
+        for record in records([str(FEEDS / name)]):
+            assert pickle.loads(pickle.dumps(record)) == record
+            if isinstance(record, Record) and name == "google.tsv":
+                assert reader.product(record).title.endswith("Lamp")
+
+
+def test_a_format_that_is_named_is_not_looked_for(tmp_path: Path) -> None:
+    path = tmp_path / "feed"
+    shutil.copy(FEEDS / "google.tsv", path)
+    assert {record.format for record in records([str(path)], format="csv")} == {"csv"}
+    assert read(path, format="jsonl").reasons == [(1, "not JSON"), (2, "not JSON"), (3, "not JSON")]
+
+
+def test_an_unknown_format_is_refused_with_close_ones(tmp_path: Path) -> None:
+    assert read_bytes(tmp_path, b"", format="shopfy").error == (
+        "--format shopfy: there is no such format; did you mean shopify?"
+    )
+    assert ", ".join(FORMATS) in read_bytes(tmp_path, b"", format="zzz").error
+
+
+@pytest.mark.parametrize(
+    "content", [b"hello", b"\x00\x01\x02", b"just a line\nand another\n", b"a" * 300 + b",b\n", b"\xff,\xff\x01\n"]
+)
+def test_what_is_no_feed_is_refused_with_its_line(tmp_path: Path, content: bytes) -> None:
+    error = read_bytes(tmp_path, content).error
+    assert "feed: line 1: cannot be recognised: " in error
+    assert "--format" in error
+
+
+@pytest.mark.parametrize("column", GOOGLE.split("\t")[:7])
+def test_a_google_feed_without_a_required_column_is_refused_by_its_name(tmp_path: Path, column: str) -> None:
+    names = [name for name in GOOGLE.split("\t") if name != column]
+    content = "\t".join([*names, "gtin"]) + "\n"
+    assert (
+        f"looks like a Google Merchant feed but has no column {column!r}; "
+        in read_bytes(tmp_path, content.encode()).error
+    )
+
+
+@pytest.mark.parametrize("name", ["shopify.csv", "woocommerce.csv", "shopify-new.csv"])
+def test_a_shop_export_without_a_required_column_is_refused_by_its_name(tmp_path: Path, name: str) -> None:
+    header, rest = (FEEDS / name).read_text().split("\n", 1)
+    required = {"shopify.csv": "Handle", "woocommerce.csv": "Name", "shopify-new.csv": "Title"}[name]
+    content = header.replace(f"{required},", "Other,", 1) + "\n" + rest
+    error = read_bytes(tmp_path, content.encode()).error
+    title = {"shopify": "Shopify", "woocommerce": "WooCommerce"}[FORMAT_OF[name]]
+    assert f"looks like a {title} feed but has no column {required!r}; " in error
+
+
+def test_a_table_like_googles_without_any_address_is_a_table(tmp_path: Path) -> None:
+    content = b"id,title,description,availability,price,gtin\n1,Drill,Good,in stock,5,123\n"
+    assert {record.format for record in records([str(_written(tmp_path, content))])} == {"csv"}
+
+
+def _written(folder: Path, content: bytes) -> Path:
+    path = folder / "feed"
+    path.write_bytes(content)
+    return path

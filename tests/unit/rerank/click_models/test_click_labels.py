@@ -1,0 +1,261 @@
+"""Priors by rank, weights of clicks, carts and purchases, and the labels that come of them."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import datetime
+from functools import cache
+
+import numpy as np
+import polars as pl
+import pytest
+from scipy.stats import kendalltau
+
+from rerank.click_models.base import FitOptions
+from rerank.click_models.click_log import ClickLog, outcomes
+from rerank.click_models.labels import (
+    DEFAULT_WEIGHTS,
+    LEAST_PURCHASES,
+    ClickLabels,
+    LabelOptions,
+    Later,
+    click_labels,
+    fit_weights,
+    foresight,
+)
+from rerank.click_models.priors import prior_strength, rank_prior
+from rerank.click_models.registry import MODELS, ProductRate
+from rerank.click_models.simulation import (
+    Conditions,
+    PositionShopper,
+    falling_examination,
+    graded_store,
+    simulate,
+    simulated_events,
+)
+
+DEPTH = 6
+START = datetime(2025, 3, 1)
+COLUMNS = [
+    "query",
+    "product_id",
+    "impressions",
+    "examinations",
+    "clicks",
+    "carts",
+    "purchases",
+    "attractiveness",
+    "lower",
+    "upper",
+    "ctr",
+    "label",
+    "weight",
+]
+
+
+@cache
+def shop() -> tuple[pl.DataFrame, pl.DataFrame]:
+    """Events of a store in which half of the products are clicked and not bought, and its pairs."""
+    random = np.random.default_rng(8)
+    grades = {f"q{row:02}": {f"p{column}": float(random.integers(4)) for column in range(8)} for row in range(30)}
+    store, pairs = graded_store(grades, seed=8)
+    bought = random.random(len(store.purchase)) < 0.5
+    store = replace(store, purchase=np.where(bought, 0.6, 0.02))
+    made = simulate(store, PositionShopper(falling_examination(1.0, DEPTH)), 15_000, Conditions(depth=DEPTH), seed=8)
+    return simulated_events(made, store, pairs, START, seed=8), pairs.with_columns(bought=bought)
+
+
+@cache
+def labels() -> ClickLabels:
+    return click_labels(shop()[0], LabelOptions(depth=DEPTH))
+
+
+class TestPriorStrength:
+    @pytest.mark.parametrize("strength", [3.0, 30.0])
+    def test_of_beta_binomial_counts(self, strength: float) -> None:
+        random = np.random.default_rng(2)
+        trials = random.integers(1, 40, 40_000).astype(float)
+        rate = random.beta(0.2 * strength, 0.8 * strength, len(trials))
+        hits = random.binomial(trials.astype(int), rate).astype(float)
+        found = prior_strength(hits, trials, trials, np.full(len(trials), 0.2))
+        assert found == pytest.approx(strength, rel=0.1)
+
+    def test_of_trials_that_are_there_by_a_probability_only(self) -> None:
+        random = np.random.default_rng(2)
+        count, seen = 30, 0.3
+        rate = random.beta(2.0, 8.0, 60_000)
+        hits = random.binomial(count, seen * rate).astype(float)
+        looks = np.full(len(rate), count * seen)
+        found = prior_strength(hits, looks, looks * seen, np.full(len(rate), 0.2))
+        assert found == pytest.approx(10.0, rel=0.1)
+
+    def test_counts_that_vary_no_more_than_by_chance_give_the_strongest(self) -> None:
+        trials = np.full(5_000, 20.0)
+        hits = np.full(5_000, 4.0)
+        assert prior_strength(hits, trials, trials, np.full(5_000, 0.2)) == 1_000.0
+
+
+class TestRankPrior:
+    def test_falls_with_the_rank_and_follows_the_query(self) -> None:
+        random = np.random.default_rng(4)
+        lists = np.arange(400 * 3, dtype=np.int32).reshape(400, 3)
+        query = np.repeat(np.arange(400), 3).astype(np.int32)
+        level = np.where(np.arange(400) % 2, 1.0, 0.4)[:, None]
+        pairs = np.tile(lists, (20, 1))
+        clicks = random.random(pairs.shape) < np.tile(level * (0.6, 0.3, 0.1), (20, 1))
+        log = ClickLog(pairs, clicks, lists.size)
+        mean = rank_prior(log, ProductRate.fit(log), query).mean.reshape(400, 3)
+        assert np.all(np.diff(mean, axis=1) < 0)
+        assert mean.mean(axis=0) == pytest.approx([0.7 * 0.6, 0.7 * 0.3, 0.7 * 0.1], abs=0.03)
+        assert mean[1::2].mean() > 1.5 * mean[::2].mean()
+
+    def test_what_is_left_out_of_the_list_ranks_behind_it(self) -> None:
+        # Product 2 was shown once, first, and then no more; product 0 and 1 keep their places.
+        pairs = np.array([[2, 0]] + [[0, 1]] * 99, np.int32)
+        clicks = np.zeros(pairs.shape, np.bool_)
+        clicks[1::2, 0], clicks[1::9, 1] = True, True
+        log = ClickLog(pairs, clicks, 3)
+        mean = rank_prior(log, ProductRate.fit(log), np.zeros(3, np.int32)).mean
+        assert mean[0] > mean[1] >= mean[2]
+
+    @pytest.mark.parametrize("name", list(MODELS))
+    def test_a_log_without_clicks_or_without_lists(self, name: str) -> None:
+        log = ClickLog(np.array([[0, 1]] * 9, np.int32), np.zeros((9, 2), np.bool_), 3)
+        for each in (log, log.rows(slice(0, 0))):
+            prior = rank_prior(each, MODELS[name].fit(each), np.zeros(3, np.int32))
+            made = MODELS[name].fit(each, FitOptions(prior=prior)).estimates
+            assert np.all((made.attractiveness > 0) & (made.attractiveness < 1))
+
+
+class TestWeights:
+    def later(self, weights: tuple[float, float, float], pairs: int = 4_000) -> Later:
+        random = np.random.default_rng(6)
+        signals = random.random((pairs, 3)) * (0.6, 0.2, 0.1)
+        looks = random.integers(50, 400, pairs).astype(float)
+        bought = random.poisson(looks * (signals @ weights)).astype(float)
+        return Later(signals, looks, bought, np.arange(pairs, dtype=np.int32) // 10)
+
+    @pytest.mark.parametrize("planted", [(0.01, 0.05, 0.8), (0.0, 0.3, 0.0)])
+    def test_planted_weights_are_found_within_their_errors(self, planted: tuple[float, float, float]) -> None:
+        found = fit_weights(self.later(planted))
+        assert found.fitted
+        assert np.all(found.values >= 0)
+        assert np.all(np.abs(found.values - planted) < 3 * found.errors)
+        assert np.all(found.errors < 0.03)
+
+    def test_too_few_purchases_give_the_default_and_say_so(self) -> None:
+        later = self.later((0.01, 0.05, 0.8))
+        few = np.zeros(len(later.purchases))
+        few[: LEAST_PURCHASES - 1] = 1
+        found = fit_weights(replace(later, purchases=few))
+        assert not found.fitted
+        assert found.purchases == LEAST_PURCHASES - 1
+        assert np.array_equal(found.values, DEFAULT_WEIGHTS)
+        assert np.isnan(found.errors).all()
+
+    def test_foresight_of_what_carts_and_purchases_add(self) -> None:
+        made = foresight(self.later((0.01, 0.05, 0.8)))
+        assert made
+        assert made.rank_correlation
+        assert made.clicks_rank_correlation
+        assert made.log_likelihood > made.clicks_log_likelihood
+        assert made.rank_correlation > made.clicks_rank_correlation + 0.2
+
+    def test_foresight_where_only_clicks_matter(self) -> None:
+        made = foresight(self.later((0.1, 0.0, 0.0)))
+        assert made
+        assert made.log_likelihood == pytest.approx(made.clicks_log_likelihood, abs=0.01)
+
+    @pytest.mark.parametrize("column", ["looks", "purchases"])
+    def test_nothing_is_foretold_where_one_part_of_the_queries_has_all(self, column: str) -> None:
+        later = self.later((0.01, 0.05, 0.8))
+        alone = np.where(later.query % 5 == 2, getattr(later, column), 0.0)
+        assert foresight(replace(later, **{column: alone})) is None
+
+    def test_what_does_not_vary_has_no_rank(self) -> None:
+        later = self.later((0.1, 0.0, 0.0))
+        made = foresight(replace(later, purchases=later.looks))
+        assert made
+        assert (made.rank_correlation, made.clicks_rank_correlation) == (None, None)
+
+    def test_purchases_without_looks_fit_nothing(self) -> None:
+        later = self.later((0.01, 0.05, 0.8))
+        assert not fit_weights(replace(later, looks=np.zeros(len(later.looks)))).fitted
+
+
+class TestLabels:
+    def test_the_table(self) -> None:
+        events, pairs = shop()
+        table = labels().table
+        assert table.columns == COLUMNS
+        assert table.height == pairs.height
+        counts = dict(events.group_by("kind").len().rows())
+        for kind, column in (
+            ("impression", "impressions"),
+            ("click", "clicks"),
+            ("cart", "carts"),
+            ("purchase", "purchases"),
+        ):
+            assert table[column].sum() == counts[kind]
+        assert table["label"].max() == 1.0
+        assert table["label"].is_between(0, 1).all()
+        assert table["weight"].is_between(0, 1).all()
+        assert (table["lower"] <= table["attractiveness"]).all()
+        assert (table["attractiveness"] <= table["upper"]).all()
+
+    def test_weights_are_fitted_and_shown_with_what_they_gain(self) -> None:
+        made = labels()
+        assert made.weights.fitted
+        assert made.weights.values[2] > 3 * made.weights.errors[2]
+        assert made.foresight
+        assert made.foresight.rank_correlation
+        assert made.foresight.clicks_rank_correlation
+        assert made.foresight.log_likelihood > made.foresight.clicks_log_likelihood
+        assert made.foresight.rank_correlation > made.foresight.clicks_rank_correlation
+
+    def test_what_is_bought_is_labelled_above_what_is_only_clicked(self) -> None:
+        table = labels().table.join(shop()[1], on=["query", "product_id"]).filter(pl.col("grade") == 3)
+        mean = dict(table.group_by("bought").agg(pl.col("label").mean()).rows())
+        attraction = dict(table.group_by("bought").agg(pl.col("attractiveness").mean()).rows())
+        assert mean[True] > 2 * mean[False]
+        assert attraction[True] == pytest.approx(attraction[False], abs=0.1)
+
+    def test_attractiveness_is_nearer_to_the_grades_than_plain_rates(self) -> None:
+        table = labels().table.join(shop()[1], on=["query", "product_id"])
+        taus = [
+            [kendalltau(part[column], part["grade"]).statistic for part in table.partition_by("query")]
+            for column in ("attractiveness", "ctr")
+        ]
+        debiased, naive = np.nanmean(taus, axis=1)
+        assert debiased > naive + 0.02
+
+    def test_a_log_without_purchases(self) -> None:
+        events = shop()[0].filter(pl.col("kind").is_in(["impression", "click"]))
+        made = click_labels(events, LabelOptions(depth=DEPTH))
+        assert not made.weights.fitted
+        assert made.weights.purchases == 0
+        assert made.foresight is None
+        assert made.table["label"].max() == 1.0
+
+    def test_no_events_at_all(self) -> None:
+        assert click_labels(shop()[0].clear(), LabelOptions(depth=DEPTH)).table.is_empty()
+
+
+def test_outcomes_count_once_a_list_and_only_what_was_shown() -> None:
+    rows = [
+        ("impression", "a", "drill", "p1", 1),
+        ("impression", "a", "drill", "p2", 2),
+        ("impression", "a", "drill", "p1", 3),
+        ("impression", "b", "drill", "p2", 1),
+        ("cart", "a", "drill", "p1", 3),
+        ("cart", "a", "drill", "p1", 3),
+        ("cart", "b", "drill", "p1", 1),
+        ("purchase", "b", "drill", "p2", None),
+        ("purchase", "c", "drill", "p2", 1),
+    ]
+    table = pl.DataFrame(rows, schema=["kind", "query_id", "query", "product_id", "position"], orient="row")
+    happened = outcomes(table.with_columns(pl.col("position").cast(pl.Int32), time=pl.lit(START)), depth=3)
+    assert happened.carts(0, 2).tolist() == [1, 0]
+    assert happened.purchases(0, 1).tolist() == [0, 0]
+    assert happened.purchases(1, 2).tolist() == [0, 1]
+    assert happened.unattributed == 2

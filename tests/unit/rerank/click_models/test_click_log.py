@@ -1,0 +1,198 @@
+"""A table of events as a click log."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+
+import numpy as np
+import polars as pl
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from rerank.click_models.click_log import NOTHING, ClickLog, click_log, held_out
+from retrieval.errors import InputError
+
+START = datetime(2025, 3, 1)
+Row = tuple[str, str, str, str, int | None, int]
+
+
+def events(*rows: Row) -> pl.DataFrame:
+    """Rows of kind, query_id, query, product_id, position, second."""
+    table = pl.DataFrame(
+        rows,
+        schema={
+            "kind": pl.String,
+            "query_id": pl.String,
+            "query": pl.String,
+            "product_id": pl.String,
+            "position": pl.Int32,
+            "second": pl.Int64,
+        },
+        orient="row",
+    )
+    times = [START + timedelta(seconds=second) for second in table["second"]]
+    return table.drop("second").with_columns(pl.Series("time", times, pl.Datetime))
+
+
+def shown(log: ClickLog, pairs: pl.DataFrame) -> list[list[str]]:
+    """The products of each list by position, "" where there is none."""
+    names = [*pairs["product_id"], ""]
+    return [[names[number] for number in row] for row in log.pairs]
+
+
+class TestClickLog:
+    def test_lists_come_in_the_order_of_time_and_pairs_are_of_query_and_product(self) -> None:
+        log, pairs = click_log(
+            events(
+                ("impression", "b", "saw", "p1", 1, 5),
+                ("impression", "a", "drill", "p1", 1, 9),
+                ("impression", "a", "drill", "p2", 2, 9),
+                ("click", "a", "drill", "p2", 2, 11),
+                ("cart", "a", "drill", "p1", 1, 12),
+            ),
+            depth=2,
+        )
+        assert pairs.rows() == [(0, "drill", "p1"), (1, "drill", "p2"), (2, "saw", "p1")]
+        assert log.pairs.tolist() == [[2, NOTHING], [0, 1]]
+        assert log.clicks.tolist() == [[False, False], [False, True]]
+        assert log.count == 3
+
+    def test_a_gap_stays_and_what_is_past_the_depth_is_left_out(self) -> None:
+        log, pairs = click_log(
+            events(
+                ("impression", "a", "drill", "p1", 1, 0),
+                ("impression", "a", "drill", "p3", 3, 0),
+                ("impression", "a", "drill", "p4", 4, 0),
+                ("click", "a", "drill", "p4", 4, 1),
+            ),
+            depth=3,
+        )
+        assert shown(log, pairs) == [["p1", "", "p3"]]
+        assert not log.clicks.any()
+
+    def test_a_list_shown_again_counts_once_and_keeps_what_it_showed_first(self) -> None:
+        log, pairs = click_log(
+            events(
+                ("impression", "a", "drill", "p1", 1, 0),
+                ("impression", "a", "drill", "p1", 1, 30),
+                ("impression", "a", "drill", "p2", 2, 30),
+                ("impression", "a", "drill", "p9", 1, 60),
+                ("click", "a", "drill", "p1", 1, 1),
+                ("click", "a", "drill", "p1", 1, 31),
+            ),
+            depth=2,
+        )
+        assert shown(log, pairs) == [["p1", "p2"]]
+        assert log.clicks.tolist() == [[True, False]]
+
+    @pytest.mark.parametrize(
+        ("position", "expected"),
+        [(3, [False, False, True]), (1, [True, False, False]), (None, [True, False, False]), (2, [True, False, False])],
+    )
+    def test_a_product_listed_twice_is_clicked_where_the_click_says(
+        self, position: int | None, expected: list[bool]
+    ) -> None:
+        log, pairs = click_log(
+            events(
+                ("impression", "a", "drill", "p1", 1, 0),
+                ("impression", "a", "drill", "p2", 2, 0),
+                ("impression", "a", "drill", "p1", 3, 0),
+                ("click", "a", "drill", "p1", position, 1),
+            ),
+            depth=3,
+        )
+        assert shown(log, pairs) == [["p1", "p2", "p1"]]
+        assert log.clicks.tolist() == [expected]
+
+    def test_pages_that_were_browsed_are_no_lists(self) -> None:
+        browsed = [("impression", "", "", f"p{number}", 1, number) for number in range(2)]
+        log, pairs = click_log(events(*browsed, ("impression", "a", "saw", "p9", 1, 5)), depth=2)
+        assert shown(log, pairs) == [["p9", ""]]
+
+    def test_a_list_whose_search_alone_says_the_words_has_them(self) -> None:
+        log, pairs = click_log(
+            events(
+                ("query", "a", "drill", "", None, 0),
+                ("impression", "a", "", "p1", 1, 0),
+                ("query", "b", "saw", "", None, 3),
+                ("impression", "b", "", "p1", 1, 3),
+            ),
+            depth=1,
+        )
+        assert pairs.select("query", "product_id").rows() == [("drill", "p1"), ("saw", "p1")]
+        assert log.pairs.tolist() == [[0], [1]]
+
+    def test_a_click_on_what_was_not_shown_is_left_out(self) -> None:
+        log, _ = click_log(
+            events(("impression", "a", "drill", "p1", 1, 0), ("click", "a", "drill", "p7", 1, 1)), depth=1
+        )
+        assert not log.clicks.any()
+
+    def test_no_events_give_an_empty_log(self) -> None:
+        log, pairs = click_log(events(), depth=4)
+        assert (log.size, log.depth, log.count, pairs.height) == (0, 4, 0, 0)
+
+    def test_the_kind_may_be_an_enum(self) -> None:
+        table = events(("impression", "a", "drill", "p1", 1, 0), ("click", "a", "drill", "p1", 1, 1))
+        log, _ = click_log(table.with_columns(pl.col("kind").cast(pl.Enum(["impression", "click"]))), depth=1)
+        assert log.clicks.tolist() == [[True]]
+
+    @given(
+        st.lists(
+            st.tuples(
+                st.sampled_from(("impression", "click")),
+                st.sampled_from("ab"),
+                st.sampled_from(("p1", "p2", "p3")),
+                st.integers(1, 5),
+                st.integers(0, 3),
+            ),
+            max_size=25,
+        )
+    )
+    def test_agrees_with_reading_event_by_event(self, drawn: list[tuple[str, str, str, int, int]]) -> None:
+        rows = [(kind, answer, "q", product, place, second) for kind, answer, product, place, second in drawn]
+        log, pairs = click_log(events(*rows), depth=4)
+        lists: dict[str, dict[int, str]] = {}
+        for kind, answer, _, product, place, _ in sorted(rows, key=lambda row: row[5]):
+            if kind == "impression" and place <= 4:
+                lists.setdefault(answer, {}).setdefault(place, product)
+        clicked = set()
+        for kind, answer, _, product, place, _ in rows:
+            places = [each for each, name in lists.get(answer, {}).items() if name == product]
+            if kind == "click" and places:
+                clicked.add((answer, place if place in places else min(places)))
+        expected = sorted(
+            ([places.get(each, "") for each in range(1, 5)], [(answer, each) in clicked for each in range(1, 5)])
+            for answer, places in lists.items()
+        )
+        assert sorted(zip(shown(log, pairs), log.clicks.tolist(), strict=True)) == expected
+
+
+class TestHeldOut:
+    def test_the_last_share_is_held_out(self) -> None:
+        pairs = np.arange(10, dtype=np.int32)[:, None]
+        earlier, later = held_out(ClickLog(pairs, pairs > 5, 10), 0.3)
+        assert earlier.pairs.ravel().tolist() == [0, 1, 2, 3, 4, 5, 6]
+        assert later.pairs.ravel().tolist() == [7, 8, 9]
+        assert earlier.count == later.count == 10
+
+
+class TestRefusals:
+    @pytest.mark.parametrize(
+        ("pairs", "clicks", "count", "said"),
+        [
+            ([[0, 1]], [[False]], 2, "both"),
+            ([[0, 2]], [[False, False]], 2, "holds number 2"),
+            ([[0, -1]], [[False, True]], 2, "where nothing was shown"),
+        ],
+    )
+    def test_matrices_that_do_not_fit(
+        self, pairs: list[list[int]], clicks: list[list[bool]], count: int, said: str
+    ) -> None:
+        with pytest.raises(InputError, match=said):
+            ClickLog(np.array(pairs, np.int32), np.array(clicks), count)
+
+    def test_weights_are_one_a_row(self) -> None:
+        with pytest.raises(InputError, match="one a row"):
+            ClickLog(np.zeros((2, 1), np.int32), np.zeros((2, 1), np.bool_), 1, np.ones(3, np.float32))

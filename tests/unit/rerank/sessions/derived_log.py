@@ -1,0 +1,148 @@
+"""Small logs of what shoppers did, a store of events in memory that counts what is read, and tables made of both."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+from collections import Counter
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import polars as pl
+
+from rerank.sessions.bots import RobotOptions
+from rerank.sessions.options import DeriveOptions
+from rerank.sessions.partitions import TableMaker
+from rerank.sessions.refresh import Steps, refresh
+from rerank.sessions.tables import Derived, open_derived
+from retrieval.events.privacy import key_name
+from retrieval.events.store import Appended, DayState
+from retrieval.events.stored import DAY_MS, StoredEvent, event_table, milliseconds
+
+NOW = datetime(2026, 11, 20, 12, tzinfo=UTC)
+TODAY = milliseconds(NOW) // DAY_MS
+_numbers = itertools.count()
+
+
+def stored(kind: str, time: datetime, **values: object) -> StoredEvent:
+    """One event; what is not said is empty. Its key is new."""
+    key = hashlib.blake2b(str(next(_numbers)).encode(), digest_size=16).digest()
+    ms = milliseconds(time)
+    event = StoredEvent(key, kind, ms, ms, "", "", "", "", "", None, None, None, None)
+    return event._replace(**values)  # type: ignore[arg-type]
+
+
+def search(
+    shopper: str, time: datetime, query: str, shown: Sequence[str], *acts: tuple[str, str], **values: object
+) -> list[StoredEvent]:
+    """A search, the products that it showed, and acts (kind, product) on them, 10 s apart."""
+    query_id = f"{shopper}{values.get('session', '')}/{milliseconds(time)}"
+    named = {"shopper": shopper, "query_id": query_id, **values}
+    events = [stored("query", time, query=query, results=len(shown), **named)]
+    events += [
+        stored("impression", time, product_id=product, position=position, **named)
+        for position, product in enumerate(shown, start=1)
+    ]
+    for number, (kind, product) in enumerate(acts, start=1):
+        at = time + timedelta(seconds=10 * number)
+        events.append(stored(kind, at, product_id=product, position=shown.index(product) + 1, **named))
+    return events
+
+
+class MemoryEvents:
+    """A store of events in memory. A day's mark is made of its keys; each day that is read is noted."""
+
+    def __init__(self, events: Sequence[StoredEvent] = ()) -> None:
+        self.events: dict[bytes, StoredEvent] = {}
+        self.read_days: list[int] = []
+        self.append(events)
+
+    def append(self, events: Sequence[StoredEvent]) -> Appended:
+        new = {event.key: event for event in events if event.key not in self.events}
+        self.events.update(new)
+        return Appended(len(new), len(events) - len(new))
+
+    def count(self) -> int:
+        return len(self.events)
+
+    def days(self) -> Mapping[int, DayState]:
+        counts = Counter(event.day for event in self.events.values())
+        return {day: DayState(count, self._mark(day)) for day, count in sorted(counts.items())}
+
+    def _mark(self, day: int) -> str:
+        keys = sorted(event.key for event in self.events.values() if event.day == day)
+        return hashlib.blake2b(b"".join(keys)).hexdigest()
+
+    def read(self, first_day: int, last_day: int) -> Iterator[pl.DataFrame]:
+        self.read_days.extend(range(first_day, last_day + 1))
+        ordered = sorted(self.events.values(), key=lambda event: (event.time, event.key))
+        yield event_table(event for event in ordered if first_day <= event.day <= last_day)
+
+    def holds(self, shoppers: Collection[str]) -> int:
+        return sum(event.shopper in shoppers for event in self.events.values())
+
+    def holds_key(self, name: str) -> bool:
+        return any(key_name(each) == name for event in self.events.values() for each in (event.shopper, event.session))
+
+    def forget(self, shoppers: Collection[str]) -> int:
+        before = len(self.events)
+        self.events = {key: event for key, event in self.events.items() if event.shopper not in shoppers}
+        return before - len(self.events)
+
+    def expire(self, before_day: int, expected: Mapping[int, DayState] | None = None) -> int:
+        before = len(self.events)
+        self.events = {key: event for key, event in self.events.items() if event.day >= before_day}
+        return before - len(self.events)
+
+    def close(self) -> None:
+        pass
+
+
+def scored(events: pl.DataFrame, is_fraud: pl.Expr) -> pl.DataFrame:
+    """Visits as `score_visits` gives them; those for which the expression over their counts holds are robots'."""
+    visits = events.group_by("visit").agg(
+        shopper=pl.col("shopper").max(),
+        session=pl.col("session").max(),
+        first=pl.col("time").min(),
+        events=pl.len().cast(pl.UInt32),
+        clicks=(pl.col("kind") == "click").sum().cast(pl.UInt32),
+    )
+    flagged = visits.sort("visit").with_columns(is_fraud=is_fraud)
+    reasons = pl.when("is_fraud").then(pl.lit(["many"])).otherwise(pl.lit([], pl.List(pl.String)))
+    columns = ("visit", "shopper", "session", "first", "events", "clicks", "score", "reasons", "is_fraud")
+    return flagged.with_columns(score=pl.col("is_fraud").cast(pl.Float32), reasons=reasons).select(columns)
+
+
+def nobody_is_a_robot(events: pl.DataFrame, _: RobotOptions) -> pl.DataFrame:
+    return scored(events, pl.lit(False))
+
+
+def most_active_are_robots(events: pl.DataFrame, _: RobotOptions) -> pl.DataFrame:
+    """Depends, as a real scorer does, on all visits that are scored together."""
+    return scored(events, pl.col("events") > 2 * pl.col("events").mean())
+
+
+def derived(
+    folder: Path,
+    maker: TableMaker,
+    events: Sequence[StoredEvent],
+    options: DeriveOptions | None = None,
+    products: pl.DataFrame | None = None,
+    table: str = "",
+) -> pl.DataFrame:
+    """The table that is made of events, robots not looked for: that of the maker's name, or of another."""
+    steps = Steps(score_visits=nobody_is_a_robot, tables=(maker,))
+    refresh(MemoryEvents(events), folder, products, options, now=NOW, steps=steps)
+    return open_derived(folder).table(table or maker.name)
+
+
+def catalog(categories: Mapping[str, str], created: datetime | None = None) -> pl.DataFrame:
+    """A catalog of products with their categories, all created at one time."""
+    schema = pl.Schema({"product_id": pl.String(), "category": pl.String(), "created": pl.Datetime("ms", "UTC")})
+    return pl.DataFrame([(*row, created) for row in categories.items()], schema=schema, orient="row")
+
+
+def all_tables(opened: Derived) -> dict[str, list[dict[str, object]]]:
+    """Every table as rows, so that a difference is told."""
+    return {name: opened.table(name).to_dicts() for name in sorted(opened.manifest.tables)}

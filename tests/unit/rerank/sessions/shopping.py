@@ -1,0 +1,93 @@
+"""Simulated shoppers for the tests of robots: searches with ten results each, clicked by position, at their pace."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from rerank.sessions.cleaning import clean
+from tests.unit.rerank.sessions.visit_logs import event, log, shown
+
+RESULTS = 10
+DAY = 86_400
+
+
+@dataclass
+class Shop:
+    """Collects events; every visit begins an hour after the one before, so that none overlap."""
+
+    seed: int = 0
+    queries: int = 30
+    events: list[dict[str, Any]] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.random = np.random.default_rng(self.seed)
+        self._visits = self._answers = 0
+
+    def visit(self, shopper: str) -> Visit:
+        """A visit that begins now."""
+        self._visits += 1
+        return Visit(self, shopper, f"s{self._visits}", 3_600.0 * self._visits)
+
+    def next_answer(self) -> str:
+        """An id that no other answer has."""
+        self._answers += 1
+        return f"q{self._answers}"
+
+    def honest(self, shoppers: int, visits: int = 3) -> None:
+        """Shoppers who click what stands high, look for a while, and sometimes buy."""
+        for number in range(shoppers * visits):
+            visit = self.visit(f"u{number % shoppers}")
+            for _ in range(int(self.random.geometric(0.6))):
+                visit.search(int(self.random.integers(self.queries)))
+                chances = 0.4 * np.arange(1, RESULTS + 1) ** -0.9
+                for place in np.flatnonzero(self.random.random(RESULTS) < chances) + 1:
+                    visit.click(int(place), self.pause())
+                    if self.random.random() < 0.06:
+                        visit.buy(int(place))
+
+    def pause(self) -> float:
+        """Seconds that a shopper looks at a product."""
+        return float(self.random.lognormal(np.log(25), 0.7))
+
+    def cleaned(self) -> pl.DataFrame:
+        """The log as it is scored."""
+        return clean(log(self.events), None).events
+
+
+@dataclass
+class Visit:
+    """One visit under way; `now` moves on with what is done."""
+
+    shop: Shop
+    shopper: str
+    session: str
+    now: float
+    query: int = 0
+    answer: str = ""
+
+    def search(self, query: int, pause: float = 5.0) -> None:
+        """The answer to a query: its ten products, always the same ones."""
+        self.query, self.answer = query, self.shop.next_answer()
+        who = {"shopper": self.shopper, "session": self.session}
+        page = shown(self.now, "abcdefghij", query=f"query {query}", query_id=self.answer, **who)
+        self.shop.events += [each | {"product_id": f"{query}{each['product_id']}"} for each in page]
+        self.now += pause
+
+    def click(self, place: int, pause: float) -> None:
+        """A click on the product at this place, and the pause after it."""
+        self._act("click", place)
+        self.now += pause
+
+    def buy(self, place: int) -> None:
+        """A purchase a minute later."""
+        self.now += 60
+        self._act("purchase", place)
+
+    def _act(self, kind: str, place: int) -> None:
+        product = f"{self.query}{'abcdefghij'[place - 1]}"
+        who = {"shopper": self.shopper, "session": self.session, "query_id": self.answer}
+        self.shop.events.append(event(self.now, kind, product_id=product, position=place, **who))

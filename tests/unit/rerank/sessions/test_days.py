@@ -1,0 +1,292 @@
+"""Cleaned events by day: visits across midnight, what is kept and what is made again, and what is read for it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import polars as pl
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from rerank.sessions.cleaning import CLEAN_SCHEMA, Cleaned, CleaningOptions, clean
+from rerank.sessions.options import Window
+from rerank.sessions.partitions import AFTER_WINDOW, SUFFIX, Day, DayMaker, DaySource, read_frame
+from rerank.sessions.sessionize import VisitOptions
+from retrieval.errors import StoreDamagedError
+from retrieval.events.stored import DAY_MS, StoredEvent, milliseconds
+from tests.unit.rerank.sessions.derived_log import NOW, TODAY, MemoryEvents, catalog, search, stored
+
+MIDNIGHT = datetime(2026, 11, 19, tzinfo=UTC)
+WINDOW = Window(datetime(2026, 11, 11, tzinfo=UTC), NOW)
+
+
+def view(time: datetime, product: str = "a", **values: object) -> StoredEvent:
+    return stored("consultation", time, product_id=product, **{"shopper": "u1", **values})
+
+
+def maker(
+    folder: Path,
+    store: MemoryEvents,
+    products: pl.DataFrame | None = None,
+    options: CleaningOptions | None = None,
+    window: Window = WINDOW,
+) -> DayMaker:
+    return DayMaker(DaySource(store, products, clean, options or CleaningOptions(), window), folder)
+
+
+def keys(days: Sequence[Day]) -> list[list[bytes]]:
+    """The keys of the events of each day, those set aside, too."""
+    frames = (pl.concat([day.events().select("key"), aside(day).select("key")]) for day in days)
+    return [sorted(frame["key"]) for frame in frames]
+
+
+def aside(day: Day) -> pl.DataFrame:
+    return read_frame(day.folder / f"aside{SUFFIX}")
+
+
+def test_a_visit_across_midnight_belongs_whole_to_the_day_that_it_begins_in(tmp_path: Path) -> None:
+    before, after = view(MIDNIGHT - timedelta(minutes=5)), view(MIDNIGHT + timedelta(minutes=5), "b")
+    much_later = view(MIDNIGHT + timedelta(hours=5), "c")
+    first, second = maker(tmp_path, MemoryEvents([before, after, much_later])).days()
+    assert keys([first, second]) == [sorted([before.key, after.key]), [much_later.key]]
+    assert first.events()["visit"].to_list() == [0, 0]
+    assert second.events()["visit"].to_list() == [0]
+
+
+def test_what_is_set_aside_in_a_visit_across_midnight_belongs_there_too(tmp_path: Path) -> None:
+    before = view(MIDNIGHT - timedelta(milliseconds=100))
+    double = view(MIDNIGHT + timedelta(milliseconds=100))
+    day, after = maker(tmp_path, MemoryEvents([before, double])).days()
+    assert day.events()["key"].to_list() == [before.key]
+    assert aside(day).select("key", "reason").rows() == [(double.key, "duplicate")]
+    assert day.facts.aside == {"duplicate": 1}
+    assert keys([after]) == [[]]
+
+
+def test_an_anonymous_event_after_midnight_is_found_by_the_query_that_its_session_asked(tmp_path: Path) -> None:
+    before = view(MIDNIGHT - timedelta(minutes=2), session="s1")
+    searched = search("", MIDNIGHT + timedelta(minutes=1), "lamp", ["a"], session="s1")
+    click = stored("click", MIDNIGHT + timedelta(minutes=2), product_id="a", query_id=searched[0].query_id, position=1)
+    day, after = maker(tmp_path, MemoryEvents([before, *searched, click])).days()
+    assert click.key in keys([day])[0]
+    assert (day.facts.visits, after.facts.visits) == (1, 0)
+
+
+def test_a_visit_that_never_ends_is_shared_out_without_loss(tmp_path: Path) -> None:
+    events = [view(MIDNIGHT - timedelta(days=4) + timedelta(minutes=20 * step), "ab"[step % 2]) for step in range(350)]
+    found = keys(list(maker(tmp_path, MemoryEvents(events)).days()))
+    assert sorted(key for of_day in found for key in of_day) == sorted(event.key for event in events)
+
+
+@pytest.mark.parametrize("minutes", [40, 20 * 60])
+def test_what_comes_of_an_answer_of_the_day_before_is_no_act_on_an_unknown_one(tmp_path: Path, minutes: int) -> None:
+    asked = search("u1", MIDNIGHT - timedelta(minutes=20), "lamp", ["a", "b"])
+    late, query_id = MIDNIGHT + timedelta(minutes=minutes), asked[0].query_id
+    acts = [stored(kind, late, product_id="a", query_id=query_id, shopper="u1") for kind in ("click", "cart")]
+    wrong = stored("click", late, product_id="c", query_id=query_id, shopper="u1")
+    others = search("u2", late, "saw", ["a"])
+    _, day = maker(tmp_path, MemoryEvents([*asked, *acts, wrong, *others])).days()
+    assert {event.key for event in acts} <= set(day.events()["key"])
+    assert aside(day).select("key", "reason").rows() == [(wrong.key, "never shown")]
+
+
+def test_an_answer_of_two_days_before_is_not_looked_for(tmp_path: Path) -> None:
+    asked = search("u1", MIDNIGHT - timedelta(days=1, minutes=20), "lamp", ["a"])
+    between = search("u2", MIDNIGHT - timedelta(hours=2), "saw", ["a"])
+    click = stored("click", MIDNIGHT + timedelta(hours=1), product_id="a", query_id=asked[0].query_id, shopper="u1")
+    others = search("u3", MIDNIGHT + timedelta(hours=1), "saw", ["a"])
+    *_, day = maker(tmp_path, MemoryEvents([*asked, *between, click, *others])).days()
+    assert day.facts.aside == {"unknown query": 1}
+
+
+def test_times_that_were_corrected_are_counted_once_over_days(tmp_path: Path) -> None:
+    hour = timedelta(hours=1)
+    events = [view(MIDNIGHT + timedelta(minutes=step), "ab"[step % 2]) for step in (-4, -2, 2, 4)]
+    slow = [
+        event._replace(received=event.received + milliseconds(MIDNIGHT + hour) - milliseconds(MIDNIGHT))
+        for event in events
+    ]
+    days = list(maker(tmp_path, MemoryEvents([*slow, view(MIDNIGHT + 9 * hour)])).days())
+    assert [day.facts.corrected for day in days] == [4, 0]
+
+
+moments = st.integers(-36 * 60, 36 * 60).map(lambda minutes: MIDNIGHT + timedelta(minutes=minutes / 2))
+anything = st.builds(
+    lambda kind, time, shopper, session, query, product: stored(
+        kind, time, shopper=shopper, session=session, query_id=query, product_id=product, position=1, quantity=1
+    ),
+    st.sampled_from(["impression", "click", "consultation", "cart", "purchase"]),
+    moments,
+    st.sampled_from(["", "u1", "u2"]),
+    st.sampled_from(["", "s1", "s2"]),
+    st.sampled_from(["q1", "q2", "q3"]),
+    st.sampled_from("ab"),
+)
+
+
+@given(st.lists(anything, max_size=30))
+@settings(max_examples=25, deadline=None)
+def test_every_event_is_in_one_day_once_and_visits_are_numbered_from_0(events: list[StoredEvent]) -> None:
+    with TemporaryDirectory() as folder:
+        days = list(maker(Path(folder), MemoryEvents(events)).days())
+        found = keys(days)
+        tables = [day.events() for day in days]
+    assert sorted(key for of_day in found for key in of_day) == sorted(event.key for event in events)
+    for day, table in zip(days, tables, strict=True):
+        assert sorted(table["visit"].unique()) == list(range(day.facts.visits))
+        assert table.schema == CLEAN_SCHEMA
+        assert {time.date() for time in table.group_by("visit").agg(pl.col("time").min())["time"]} <= {
+            datetime.fromtimestamp(day.number * DAY_MS / 1000, UTC).date()
+        }
+
+
+told_or_done = st.builds(
+    lambda kind, time, session, query, product: stored(
+        kind, time, session=session, query_id=query, product_id="" if kind == "query" else product
+    ),
+    st.sampled_from(["query", "impression", "impression", "click", "click", "cart"]),
+    moments,
+    st.sampled_from(["s1", "s2"]),
+    st.sampled_from(["q1", "q2", "q3"]),
+    st.sampled_from("ab"),
+)
+
+
+@given(st.lists(told_or_done, min_size=1, max_size=25), st.data())
+@settings(max_examples=40, deadline=None)
+def test_days_that_are_kept_equal_those_made_anew_also_where_acts_name_answers_of_the_day_before(
+    events: list[StoredEvent], data: st.DataObject
+) -> None:
+    cut = data.draw(st.integers(0, len(events)))
+    with TemporaryDirectory() as folder:
+        store = MemoryEvents(events[:cut])
+        list(maker(Path(folder, "grown"), store).days())
+        store.append(events[cut:])
+        grown = list(maker(Path(folder, "grown"), store).days())
+        anew = list(maker(Path(folder, "anew"), store).days())
+        assert [day.facts for day in grown] == [day.facts for day in anew]
+        for one, other in zip(grown, anew, strict=True):
+            assert one.events().equals(other.events())
+            assert aside(one).equals(aside(other))
+
+
+def logged(days: int) -> MemoryEvents:
+    """A search at noon on each of some days up to yesterday."""
+    noon = datetime(2026, 11, 19, 12, tzinfo=UTC)
+    searches = (search(f"u{age}", noon - timedelta(days=age), "lamp", ["a", "b"]) for age in range(days))
+    return MemoryEvents([event for each in searches for event in each])
+
+
+def made_of(folder: Path, store: MemoryEvents, **values: object) -> tuple[int, int]:
+    """How many days are made and kept, each day of the store being read once at most."""
+    store.read_days.clear()
+    days = maker(folder, store, **values)  # type: ignore[arg-type]
+    list(days.days())
+    assert len(set(store.read_days)) == len(store.read_days)
+    return days.made, days.kept
+
+
+def test_nothing_is_read_again_where_nothing_changed(tmp_path: Path) -> None:
+    store = logged(7)
+    assert made_of(tmp_path, store) == (7, 0)
+    assert made_of(tmp_path, store) == (0, 7)
+    assert store.read_days == []
+
+
+def test_a_new_day_makes_itself_and_the_day_before_which_may_go_on_in_it(tmp_path: Path) -> None:
+    store = logged(7)
+    made_of(tmp_path, store)
+    store.append(search("u9", NOW - timedelta(hours=2), "lamp", ["a"]))
+    assert made_of(tmp_path, store) == (2, 6)
+    assert store.read_days == [TODAY - 2, TODAY - 1, TODAY]
+
+
+def test_a_late_event_makes_its_day_and_those_beside_it(tmp_path: Path) -> None:
+    store = logged(7)
+    made_of(tmp_path, store)
+    store.append([view(datetime(2026, 11, 16, 18, tzinfo=UTC))])
+    assert made_of(tmp_path, store) == (3, 4)
+    late = milliseconds(datetime(2026, 11, 16, tzinfo=UTC)) // DAY_MS
+    assert store.read_days == [late - 2, late - 1, late, late + 1, late + 2]
+
+
+def test_a_day_whose_first_events_go_over_to_the_day_before_is_made_again(tmp_path: Path) -> None:
+    after = view(MIDNIGHT + timedelta(minutes=5), "b")
+    store = MemoryEvents([view(MIDNIGHT - timedelta(hours=5)), after, view(MIDNIGHT + timedelta(hours=5), "c")])
+    list(maker(tmp_path, store).days())
+    store.append([view(MIDNIGHT - timedelta(minutes=5), "d")])
+    again = maker(tmp_path, store)
+    first, second = again.days()
+    assert again.made == 2
+    assert after.key in keys([first])[0]
+    assert after.key not in keys([second])[0]
+
+
+def test_only_days_of_whose_products_the_catalog_says_something_else_are_made_again(tmp_path: Path) -> None:
+    store = logged(3)
+    store.append([view(MIDNIGHT - timedelta(hours=12), "c")])
+    old = datetime(2020, 1, 1, tzinfo=UTC)
+    one, more = catalog({"a": "A", "b": "B", "c": "C"}, old), catalog({"a": "X", "b": "X", "c": "X", "d": "D"}, old)
+    assert made_of(tmp_path, store, products=one) == (3, 0)
+    assert made_of(tmp_path, store, products=more) == (0, 3)
+    without = more.filter(pl.col("product_id") != "c")
+    assert made_of(tmp_path, store, products=without) == (1, 2)
+    (day,) = (day for day in maker(tmp_path, store, without).days() if day.facts.aside)
+    assert day.facts.aside == {"unknown product": 1}
+
+
+def test_other_rules_make_every_day_again(tmp_path: Path) -> None:
+    store = logged(3)
+    made_of(tmp_path, store)
+    assert made_of(tmp_path, store, options=CleaningOptions(visits=VisitOptions(timedelta(minutes=10)))) == (3, 0)
+
+
+def test_days_outside_the_window_are_not_read(tmp_path: Path) -> None:
+    store = logged(7)
+    window = Window(datetime(2026, 11, 17, tzinfo=UTC), datetime(2026, 11, 18, 18, tzinfo=UTC))
+    assert made_of(tmp_path, store, window=window) == (2, 0)
+    assert store.read_days == [TODAY - 3, TODAY - 2]
+
+
+def test_events_after_the_window_are_not_seen_and_a_later_window_sees_them(tmp_path: Path) -> None:
+    early, late = view(NOW - timedelta(hours=3)), view(NOW - timedelta(hours=1), "b")
+    store = MemoryEvents([early, late])
+    window = Window(WINDOW.first, NOW - timedelta(hours=2))
+    for _ in range(2):
+        assert keys(list(maker(tmp_path, store, window=window).days())) == [[early.key]]
+    assert keys(list(maker(tmp_path, store).days())) == [sorted([early.key, late.key])]
+    assert keys(list(maker(tmp_path, store, window=window).days())) == [[early.key]]
+
+
+def test_an_event_that_a_corrected_clock_puts_after_the_window_is_set_aside(tmp_path: Path) -> None:
+    def a_day_on(
+        events: pl.DataFrame,
+        products: pl.DataFrame | None,
+        options: CleaningOptions,
+        *,
+        told: pl.DataFrame | None = None,
+    ) -> Cleaned:
+        cleaned = clean(events, products, options, told=told)
+        return Cleaned(cleaned.events.with_columns(pl.col("time") + timedelta(days=1)), cleaned.aside)
+
+    store = MemoryEvents([view(NOW - timedelta(hours=1)), view(NOW - timedelta(days=2))])
+    for _ in range(2):
+        days = list(DayMaker(DaySource(store, None, a_day_on, CleaningOptions(), WINDOW), tmp_path).days())
+        assert [day.facts.events for day in days] == [1, 0]
+        assert [day.facts.aside for day in days] == [{}, {AFTER_WINDOW: 1}]
+        assert [day.facts.corrected for day in days] == [1, 1]
+
+
+def test_a_day_that_cannot_be_read_is_named_with_what_to_do(tmp_path: Path) -> None:
+    (day,) = maker(tmp_path, logged(1)).days()
+    (day.folder / f"events{SUFFIX}").write_bytes(b"PAR1")
+    with pytest.raises(StoreDamagedError, match=f"{day.folder.name}.*remove its folder and refresh"):
+        day.events()
+
+
+def test_no_events_give_no_days(tmp_path: Path) -> None:
+    assert list(maker(tmp_path, MemoryEvents()).days()) == []

@@ -1,0 +1,125 @@
+"""Statistics of queries, and which query is replaced by which."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from rerank.sessions.options import DeriveOptions
+from rerank.sessions.query_tables import QUERIES, QUERY_CATEGORIES, REFORMULATIONS
+from retrieval.events.stored import StoredEvent
+from tests.unit.rerank.sessions.derived_log import NOW, catalog, derived, search, stored
+
+START = NOW - timedelta(hours=3)
+ANY = DeriveOptions(least_shoppers=1)
+
+
+def later(minutes: float) -> datetime:
+    return START + timedelta(minutes=minutes)
+
+
+def test_a_query_is_counted_over_its_spellings_with_what_came_of_it(tmp_path: Path) -> None:
+    events = search("u1", START, "Desk Lamp", ["a", "b"], ("click", "b"), ("click", "a"), ("cart", "a"))
+    events += search("u2", START, "desk lamp", ["a", "b"])
+    events += search("u3", START, "desk lamp", ["a", "b"], ("click", "a"), ("purchase", "a"))
+    (row,) = derived(tmp_path, QUERIES, events, ANY).to_dicts()
+    assert (row["query"], row["spelling"], row["searches"], row["shoppers"]) == ("desk lamp", "desk lamp", 3, 3)
+    assert (row["impressions"], row["clicks"], row["carts"], row["purchases"]) == (6, 3, 1, 1)
+    assert row["ctr"] == 3 / 6
+    assert row["clicked_share"] == 2 / 3
+    assert row["mean_first_click"] == (2 + 1) / 2
+    assert (row["empty"], row["reformulated_share"]) == (0, 0)
+
+
+@pytest.mark.parametrize(("results", "empty"), [(0, 1), (None, 1), (7, 0)])
+def test_a_search_found_nothing_where_it_says_so_or_shows_nothing_in_a_log_that_tells_what_is_shown(
+    tmp_path: Path, results: int | None, empty: int
+) -> None:
+    events = [stored("query", START, query="saw", query_id="q1", shopper="u1", results=results)]
+    events += search("u2", START, "lamp", ["a"])
+    table = derived(tmp_path, QUERIES, events, ANY)
+    assert table.filter(query="saw")["empty"].to_list() == [empty]
+
+
+def test_a_query_without_clicks_has_no_mean_place_of_the_first_one(tmp_path: Path) -> None:
+    (row,) = derived(tmp_path, QUERIES, search("u1", START, "saw", ["a"]), ANY).to_dicts()
+    assert (row["mean_first_click"], row["ctr"]) == (None, 0)
+
+
+def test_a_log_that_never_tells_what_is_shown_says_nothing_of_empty_answers(tmp_path: Path) -> None:
+    events = [stored("query", START, query="saw", query_id="q1", shopper="u1")]
+    assert derived(tmp_path, QUERIES, events, ANY)["empty"].to_list() == [0]
+
+
+def test_a_purchase_without_an_answer_belongs_to_the_last_one_on_which_its_product_was_clicked(tmp_path: Path) -> None:
+    events = search("u1", START, "lamp", ["a"], ("click", "a"))
+    events += search("u1", later(2), "light", ["a"], ("click", "a"))
+    events += search("u1", later(4), "saw", ["b"], ("click", "b"))
+    events += [stored("purchase", later(6), product_id="a", shopper="u1", quantity=1)]
+    table = derived(tmp_path, QUERIES, events, ANY)
+    assert dict(table.select("query", "purchases").iter_rows()) == {"lamp": 0, "light": 1, "saw": 0}
+
+
+@pytest.mark.parametrize("apart", [timedelta(hours=1), timedelta(minutes=-20)])
+def test_a_purchase_that_the_server_tells_of_later_belongs_to_the_answer_that_it_names(
+    tmp_path: Path, apart: timedelta
+) -> None:
+    events = search("u1", START, "lamp", ["a"], ("click", "a"), session="s1")
+    query_id = events[0].query_id
+    # Its own visit may begin before the search, too.
+    told = stored(
+        "purchase", START + timedelta(minutes=5), product_id="a", session="pay", query_id=query_id, quantity=1
+    )
+    other = stored("consultation", START + apart, product_id="b", session="pay")
+    (row,) = derived(tmp_path, QUERIES, [*events, told, other], ANY).to_dicts()
+    assert (row["searches"], row["clicks"], row["purchases"]) == (1, 1, 1)
+    products = derived(tmp_path / "c", QUERY_CATEGORIES, [*events, told, other], ANY, catalog({"a": "A", "b": "B"}))
+    assert products.select("query", "category", "weight").rows() == [("lamp", "A", 1 + 5)]
+
+
+def test_queries_of_too_few_shoppers_are_left_out(tmp_path: Path) -> None:
+    rare = [event for minute in range(9) for event in search("u1", later(minute), "my own name", ["a"])]
+    common = [event for number in range(5) for event in search(f"v{number}", START, "lamp", ["a"])]
+    assert derived(tmp_path, QUERIES, rare + common)["query"].to_list() == ["lamp"]
+
+
+def chains() -> list[StoredEvent]:
+    """Three shoppers go from one query to the other: one buys in the end, one clicks only before, one after."""
+    events: list[StoredEvent] = []
+    for shopper, before, after in (("u1", None, "purchase"), ("u2", "click", None), ("u3", None, "click")):
+        events += search(shopper, START, "desk lamp", ["a", "b"], *([(before, "a")] if before else []))
+        acts = [("click", "a"), (after, "a")] if after == "purchase" else [(after, "a")] if after else []
+        events += search(shopper, later(1), "red desk lamp", ["a", "c"], *acts)
+    return events
+
+
+def test_a_reformulation_is_counted_with_how_its_need_ended_from_then_on(tmp_path: Path) -> None:
+    (row,) = derived(tmp_path, REFORMULATIONS, chains(), DeriveOptions(least_shoppers=3)).to_dicts()
+    assert row == {
+        "query": "desk lamp",
+        "to_query": "red desk lamp",
+        "count": 3,
+        "shoppers": 3,
+        "purchased": 1,
+        "carted": 0,
+        "clicked": 1,
+    }
+
+
+def test_the_share_that_is_reformulated_is_told_and_another_need_is_none(tmp_path: Path) -> None:
+    events = chains() + search("u4", START, "desk lamp", ["a"]) + search("u4", later(3), "garden hose", ["h"])
+    table = derived(tmp_path, QUERIES, events, ANY)
+    assert table.filter(query="desk lamp")["reformulated_share"].to_list() == [3 / 4]
+
+
+def test_a_chain_that_goes_back_and_forth_counts_once(tmp_path: Path) -> None:
+    asked = ("desk lamp", "lamp", "desk lamp", "lamp")
+    events = [event for minute, query in enumerate(asked) for event in search("u1", later(minute), query, ["a"])]
+    table = derived(tmp_path, REFORMULATIONS, events, ANY)
+    assert table.select("query", "to_query", "count").rows() == [("desk lamp", "lamp", 1), ("lamp", "desk lamp", 1)]
+
+
+def test_rare_reformulations_are_left_out(tmp_path: Path) -> None:
+    assert derived(tmp_path, REFORMULATIONS, chains(), DeriveOptions(least_shoppers=4)).is_empty()

@@ -1,0 +1,324 @@
+"""Refreshing: the same tables whatever way the events came, nothing after the window, robots and the forgotten out."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import polars as pl
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from rerank.sessions.options import ActWeights, DeriveOptions
+from rerank.sessions.partitions import SUFFIX, Context, Part, PartReader, TableMaker
+from rerank.sessions.refresh import TABLES, Refreshed, Steps, refresh
+from rerank.sessions.tables import FIRST, LAST, count_of, open_derived, shoppers_in
+from retrieval.errors import SettingError, StoreLockedError, StoreMissingError
+from retrieval.events.sqlite import SqliteEvents
+from retrieval.events.stored import StoredEvent
+from retrieval.store.lock import held_lock
+from tests.unit.rerank.sessions.derived_log import (
+    NOW,
+    MemoryEvents,
+    all_tables,
+    catalog,
+    most_active_are_robots,
+    nobody_is_a_robot,
+    search,
+    stored,
+)
+
+PRODUCTS = catalog({"a": "Light > Lamps", "b": "Light", "c": "Tools"}, datetime(2020, 1, 1, tzinfo=UTC))
+DAYS = 5
+ROOT = Path(__file__).parents[4]
+ANY = DeriveOptions(least_shoppers=1, days=10)
+ROBOTS = Steps(score_visits=most_active_are_robots)
+HONEST = Steps(score_visits=nobody_is_a_robot)
+
+
+def refreshed(
+    folder: Path,
+    store: MemoryEvents | SqliteEvents,
+    options: DeriveOptions = ANY,
+    *,
+    now: datetime = NOW,
+    steps: Steps = ROBOTS,
+    purge: bool = False,
+) -> Refreshed:
+    return refresh(store, folder, PRODUCTS, options, now=now, steps=steps, purge=purge)
+
+
+def drawn_search(
+    shopper: str, time: datetime, session: str, query: str, acts: list[tuple[str, str]]
+) -> list[StoredEvent]:
+    return search(shopper, time, query, ["a", "b", "c"], *acts, session=session)
+
+
+searches = st.builds(
+    drawn_search,
+    st.sampled_from(["", "u1", "u2", "u3"]),
+    st.integers(0, 3 * 24 * 30).map(lambda minutes: NOW - timedelta(minutes=2 * minutes)),
+    st.sampled_from(["s1", "s2", "s3"]),
+    st.sampled_from(["lamp", "Lamp", "desk lamp", "saw"]),
+    st.lists(st.tuples(st.sampled_from(["click", "cart", "purchase"]), st.sampled_from("abc")), max_size=4),
+)
+
+
+@given(st.lists(searches, min_size=1, max_size=12), st.data())
+@settings(max_examples=8, deadline=None)
+def test_any_order_of_arrival_gives_the_tables_of_a_refresh_from_nothing(
+    drawn: list[list[StoredEvent]], data: st.DataObject
+) -> None:
+    events = data.draw(st.permutations([event for each in drawn for event in each]))
+    cuts = sorted(data.draw(st.lists(st.integers(0, len(events)), max_size=2)))
+    # Several stretches of scores, too.
+    options = replace(ANY, robot_visits=2)
+    with TemporaryDirectory() as scratch:
+        store = MemoryEvents()
+        for number, end in enumerate((*cuts, len(events))):
+            store.append(events[:end])
+            refreshed(Path(scratch, "grown"), store, options, now=NOW - timedelta(hours=20 * (len(cuts) - number)))
+        refreshed(Path(scratch, "anew"), MemoryEvents(events), options)
+        assert all_tables(open_derived(Path(scratch, "grown"))) == all_tables(open_derived(Path(scratch, "anew")))
+
+
+def some_days() -> list[StoredEvent]:
+    """Ten shoppers who each search once a day, at noon, on the days up to yesterday, and buy now and then."""
+    noon = NOW - timedelta(days=1)
+    return [
+        event
+        for age in range(DAYS)
+        for number in range(10)
+        for event in search(
+            f"shopper{number}",
+            noon - timedelta(days=age, minutes=5 * number),
+            ("desk lamp", "lamp")[number % 2],
+            ["a", "b", "c"],
+            ("click", "abc"[(age + number) % 3]),
+            *([("purchase", "abc"[(age + number) % 3])] if number % 3 == 0 else []),
+            session=f"session{number}/{age}",
+        )
+    ]
+
+
+def test_another_day_is_added_without_reading_the_history(tmp_path: Path) -> None:
+    store = MemoryEvents(some_days())
+    first = refreshed(tmp_path, store)
+    assert (first.days_made, first.days_kept, first.parts_made, first.visits_scored) == (DAYS, 0, DAYS, 10 * DAYS)
+    store.append(search("shopper1", NOW - timedelta(hours=2), "lamp", ["a"]))
+    store.read_days.clear()
+    second = refreshed(tmp_path, store, replace(ANY, robot_visits=10))
+    assert (second.days_made, second.days_kept, second.parts_made) == (2, DAYS - 1, 2)
+    assert len(store.read_days) == 3
+    store.append(search("shopper2", NOW - timedelta(hours=1), "lamp", ["a"]))
+    third = refreshed(tmp_path, store, replace(ANY, robot_visits=10))
+    assert (third.days_made, third.visits, third.visits_scored) == (2, 10 * DAYS + 2, 10 + 2)
+
+
+def test_the_report_counts_what_there_is(tmp_path: Path) -> None:
+    store = MemoryEvents(some_days())
+    store.append([stored("click", NOW - timedelta(hours=1), product_id="x", query_id="q", shopper="u1")])
+    report = refreshed(tmp_path, store)
+    assert report.events + sum(report.aside.values()) == store.count()
+    assert report.corrected == 0
+    assert report.aside == {"unknown product": 1}
+    assert report.visits == 10 * DAYS
+    opened = open_derived(tmp_path)
+    assert report.tables == {name: opened.table(name).height for name in report.tables}
+    assert opened.aside["events"].to_list() == [1]
+    assert {"popularity", "neighbours", "queries", "sequences", "visits"} < report.tables.keys()
+
+
+def test_no_event_after_until_has_a_part_in_any_table(tmp_path: Path) -> None:
+    events = some_days()
+    until = NOW - timedelta(days=3, hours=4)
+    options = replace(ANY, until=until)
+    refreshed(tmp_path / "all", MemoryEvents(events), options)
+    before = [event for event in events if event.time <= until.timestamp() * 1000]
+    assert 0 < len(before) < len(events)
+    refreshed(tmp_path / "before", MemoryEvents(before), options)
+    opened = open_derived(tmp_path / "all")
+    assert all_tables(opened) == all_tables(open_derived(tmp_path / "before"))
+    assert opened.window.last == until
+    assert opened.visits["first"].max() <= until  # type: ignore[operator]
+
+
+def test_each_file_of_a_table_says_its_window(tmp_path: Path) -> None:
+    report = refreshed(tmp_path, MemoryEvents(some_days()))
+    assert (report.window.first, report.window.last) == (datetime(2026, 11, 11, tzinfo=UTC), NOW)
+    opened = open_derived(tmp_path)
+    for name in opened.manifest.tables:
+        told = pl.read_parquet_metadata(tmp_path / opened.manifest.folder / f"{name}{SUFFIX}")
+        assert (told[FIRST], told[LAST]) == ("2026-11-11T00:00:00+00:00", "2026-11-20T12:00:00+00:00")
+
+
+def test_robots_are_left_out_of_all_tables_but_that_of_visits(tmp_path: Path) -> None:
+    honest = some_days()
+    crawl = [
+        stored("click", NOW - timedelta(hours=2, seconds=-2 * step), product_id="abc"[step % 3], shopper="crawler")
+        for step in range(60)
+    ]
+    report = refreshed(tmp_path / "crawled", MemoryEvents(honest + crawl))
+    refreshed(tmp_path / "honest", MemoryEvents(honest))
+    crawled, alone = open_derived(tmp_path / "crawled"), open_derived(tmp_path / "honest")
+    assert (report.flagged_visits, report.flagged_clicks) == (1, 60)
+    assert crawled.visits.filter("is_fraud").select("shopper", "clicks").rows() == [("crawler", 60)]
+    for table in TABLES:
+        assert crawled.table(table.name).equals(alone.table(table.name)), table.name
+
+
+def test_an_empty_store_gives_empty_tables(tmp_path: Path) -> None:
+    report = refresh(MemoryEvents(), tmp_path, None, now=NOW)
+    # The weights of signals are a convention where nothing tells them.
+    assert {name for name, rows in report.tables.items() if rows} == {"label_weights"}
+    assert {name for name in report.tables if not open_derived(tmp_path).table(name).is_empty()} == {"label_weights"}
+
+
+def test_the_real_scorer_and_a_real_store_work_together(tmp_path: Path) -> None:
+    store = SqliteEvents(tmp_path / "events")
+    store.append(some_days())
+    refresh(store, tmp_path / "derived", PRODUCTS, ANY, now=NOW)
+    again = refresh(store, tmp_path / "derived", PRODUCTS, ANY, now=NOW)
+    store.close()
+    assert (again.days_made, again.visits, again.visits_scored) == (0, 10 * DAYS, 0)
+
+
+def broken(at: str) -> TableMaker:
+    """A table that cannot be made."""
+
+    def fail(read: PartReader, context: Context) -> pl.DataFrame:
+        raise KeyboardInterrupt(at)
+
+    return TableMaker(at, (), fail)
+
+
+def test_a_refresh_that_is_broken_off_leaves_the_old_tables_and_can_be_run_again(tmp_path: Path) -> None:
+    store = MemoryEvents(some_days())
+    refreshed(tmp_path, store)
+    before = all_tables(open_derived(tmp_path))
+    store.append(search("shopper1", NOW - timedelta(hours=2), "lamp", ["a"], ("click", "a")))
+    with pytest.raises(KeyboardInterrupt):
+        refreshed(tmp_path, store, steps=replace(ROBOTS, tables=(*TABLES, broken("late"))))
+    assert all_tables(open_derived(tmp_path)) == before
+    (tmp_path / ".making-tables-000002").mkdir()
+    (tmp_path / "tables-000002").mkdir()
+    (tmp_path / "days" / ".making-2026-11-20").mkdir()
+    refreshed(tmp_path, store)
+    refreshed(tmp_path / "anew", store)
+    assert all_tables(open_derived(tmp_path)) == all_tables(open_derived(tmp_path / "anew"))
+    assert not list(tmp_path.rglob(".making-*"))
+
+
+KILLED = """
+import os, pathlib, signal, sys
+from rerank.sessions.partitions import TableMaker
+from rerank.sessions.refresh import Steps, refresh
+from tests.unit.rerank.sessions.derived_log import NOW
+from retrieval.events.sqlite import SqliteEvents
+folder = pathlib.Path(sys.argv[1])
+kill = TableMaker("late", (), lambda *_: os.kill(os.getpid(), signal.SIGKILL))
+refresh(SqliteEvents(folder / "events"), folder / "tables", None, now=NOW, steps=Steps(tables=(kill,)))
+"""
+
+
+def test_a_refresh_that_is_killed_holds_nobody_up(tmp_path: Path) -> None:
+    store = SqliteEvents(tmp_path / "events")
+    store.append(some_days())
+    process = subprocess.run([sys.executable, "-c", KILLED, str(tmp_path)], cwd=ROOT, check=False)
+    assert process.returncode == -signal.SIGKILL
+    with pytest.raises(StoreMissingError):
+        open_derived(tmp_path / "tables")
+    report = refresh(store, tmp_path / "tables", None, now=NOW)
+    store.close()
+    assert (report.days_made, report.days_kept) == (0, DAYS)
+    assert open_derived(tmp_path / "tables").popularity.height == 3
+
+
+def test_one_refresh_at_a_time(tmp_path: Path) -> None:
+    with held_lock(tmp_path, "refresh of derived tables"), pytest.raises(StoreLockedError, match="refresh"):
+        refreshed(tmp_path, MemoryEvents())
+
+
+def test_one_generation_stays_for_its_readers_and_purge_keeps_none(tmp_path: Path) -> None:
+    store = MemoryEvents(some_days())
+    refreshed(tmp_path, store)
+    reader = open_derived(tmp_path)
+    refreshed(tmp_path, store)
+    assert reader.popularity.height == 3
+    refreshed(tmp_path, store)
+    assert sorted(each.name for each in tmp_path.glob("tables-*")) == ["tables-000002", "tables-000003"]
+    refreshed(tmp_path, store, purge=True)
+    assert sorted(each.name for each in tmp_path.glob("tables-*")) == ["tables-000004"]
+
+
+def test_who_is_forgotten_is_in_no_file_and_has_left_no_trace_in_any_table(tmp_path: Path) -> None:
+    events = some_days()
+    lone = stored("consultation", NOW - timedelta(hours=3), product_id="a", session="session4/0")
+    store = SqliteEvents(tmp_path / "events")
+    store.append([*events, lone])
+    refreshed(tmp_path / "tables", store)
+    refreshed(tmp_path / "tables", store)
+    theirs = {"shopper4", *(f"session4/{age}" for age in range(DAYS))}
+    assert count_of(tmp_path / "tables", theirs) > 0
+    store.forget(["shopper4"])
+    refreshed(tmp_path / "tables", store, purge=True)
+    store.close()
+    assert count_of(tmp_path / "tables", theirs) == 0
+    assert shoppers_in(tmp_path / "tables") == {f"shopper{number}" for number in range(10) if number != 4}
+    others = [event for event in events if event.shopper != "shopper4"]
+    refreshed(tmp_path / "never", MemoryEvents(others))
+    assert all_tables(open_derived(tmp_path / "tables")) == all_tables(open_derived(tmp_path / "never"))
+
+
+def test_the_proof_finds_a_pseudonym_in_every_kind_of_file(tmp_path: Path) -> None:
+    texts = pl.DataFrame({"detail": ["as k1~x did", "k1~x"], "reasons": [["k1~x"], ["none"]], "count": [1, 2]})
+    (tmp_path / "days").mkdir()
+    texts.write_parquet(tmp_path / "days" / "aside.parquet")
+    (tmp_path / "derived.json").write_text('{"of": "k1~x"}')
+    assert count_of(tmp_path, ["k1~x"]) == 4
+    assert count_of(tmp_path, ["k1~y", ""]) == 0
+
+
+def test_retention_reaches_what_was_derived(tmp_path: Path) -> None:
+    store = MemoryEvents(some_days())
+    refreshed(tmp_path, store)
+    store.expire(max(store.days()) - 1)
+    report = refreshed(tmp_path, store)
+    # The first day that is left is made again: the answers of the day before it are gone.
+    assert (report.visits, report.days_made) == (2 * 10, 1)
+    assert len(list((tmp_path / "days").iterdir())) == 2
+
+
+def test_a_table_of_ones_own_joins_in_and_is_made_of_days_that_are_kept(tmp_path: Path) -> None:
+    store = MemoryEvents(some_days())
+    refreshed(tmp_path, store, steps=HONEST)
+    kinds = Part("kinds", lambda events: events.group_by("kind").len().sort("kind"))
+
+    def total(read: PartReader, _: Context) -> pl.DataFrame:
+        return read(kinds).group_by("kind").agg(pl.col("len").sum())
+
+    own = replace(HONEST, tables=(*TABLES, TableMaker("kinds", (kinds,), total)))
+    report = refreshed(tmp_path, store, steps=own)
+    assert (report.days_made, report.parts_made) == (0, DAYS)
+    assert dict(open_derived(tmp_path).table("kinds").iter_rows())["click"] == 10 * DAYS
+
+
+@pytest.mark.parametrize("values", [{"days": 0}, {"days": 36_501}, {"half_life": -1}, {"until": datetime(2026, 1, 1)}])
+def test_options_that_cannot_be_used_are_refused(values: dict[str, object]) -> None:
+    with pytest.raises(SettingError, match=next(iter(values))):
+        DeriveOptions(**values)  # type: ignore[arg-type]
+
+
+def test_weights_are_taken_up(tmp_path: Path) -> None:
+    store = MemoryEvents(some_days())
+    refreshed(tmp_path, store, replace(ANY, weights=ActWeights(0, 0, 0, 7)), steps=HONEST)
+    bought = sum(event.kind == "purchase" and event.product_id == "a" for event in some_days())
+    row = open_derived(tmp_path).popularity.filter(product_id="a")
+    assert row["purchases"].to_list() == [bought]
+    assert 0 < row["score"][0] < 7 * bought

@@ -1,0 +1,234 @@
+import math
+
+import numpy as np
+import polars as pl
+import pytest
+from scipy import stats
+
+from rerank.sessions.bot_features import LAST_POSITION, Acts, Usual, acts_of, company, likeness, usual
+from rerank.sessions.bots import Signal, bans, signals, sums_by
+from tests.unit.rerank.sessions.shopping import RESULTS, Shop
+from tests.unit.rerank.sessions.visit_logs import at
+
+NOBODY = pl.Series("visit", [], dtype=pl.UInt32)
+
+
+def test_a_tail_is_worth_what_sellke_bayarri_and_berger_say() -> None:
+    assert bans(np.array([0.01]))[0] == pytest.approx(-math.log10(-math.e * 0.01 * math.log(0.01)))
+    assert bans(np.array([1.0, 1 / math.e])) == pytest.approx([0.0, 0.0])
+    assert np.all(np.diff(bans(np.logspace(-320, 0, 50))) <= 0)
+    assert np.isfinite(bans(np.array([0.0])))
+
+
+def sources(acts: Acts) -> pl.DataFrame:
+    return acts.visits.select("source").unique().sort("source")
+
+
+def source_of(acts: Acts, shopper: str) -> int:
+    return int(acts.visits.filter(pl.col("shopper") == shopper)["source"][0])
+
+
+def usual_of(acts: Acts) -> Usual:
+    return usual(acts, NOBODY)
+
+
+def test_dwell_is_the_time_to_the_next_act_and_none_after_the_last() -> None:
+    shop = Shop()
+    visit = shop.visit("ann")
+    visit.search(0)
+    visit.click(1, 4.0)
+    visit.click(2, 16.0)
+    visit.click(3, 0.0)
+    row = acts_of(shop.cleaned()).visits.row(0, named=True)
+    first, second = math.log(4_000), math.log(16_000)
+    mean = (first + second) / 2
+    assert (row["clicks"], row["dwells"]) == (3, 2)
+    assert row["dwell_sum"] == pytest.approx(first + second)
+    assert row["dwell_ss"] == pytest.approx((first - mean) ** 2 + (second - mean) ** 2)
+
+
+def test_the_page_that_a_click_opens_does_not_end_its_dwell() -> None:
+    shop = Shop()
+    visit = shop.visit("ann")
+    visit.search(0)
+    visit.click(1, 0.1)
+    shop.events.append({**shop.events[-1], "kind": "consultation", "time": at(visit.now), "received": at(visit.now)})
+    visit.now += 7.9
+    visit.click(2, 16.0)
+    row = acts_of(shop.cleaned()).visits.row(0, named=True)
+    assert row["dwells"] == 1
+    assert row["dwell_sum"] == pytest.approx(math.log(8_000))
+
+
+def test_steps_are_between_clicks_of_one_answer() -> None:
+    shop = Shop()
+    visit = shop.visit("ann")
+    visit.search(0)
+    for place in (1, 2, 5):
+        visit.click(place, 10.0)
+    visit.search(1)
+    visit.click(6, 10.0)
+    assert acts_of(shop.cleaned()).steps["next"].to_list() == [True, False]
+
+
+def test_the_usual_is_what_shoppers_do() -> None:
+    shop = Shop(seed=3)
+    shop.honest(300)
+    found = usual_of(acts_of(shop.cleaned()))
+    rates = [0.4 * place**-0.9 for place in range(1, RESULTS + 1)]
+    assert found.rates[1 : RESULTS + 1] == pytest.approx(rates, abs=0.05)
+    assert len(found.rates) == LAST_POSITION + 1
+    assert found.pace == pytest.approx(math.log(25_000), abs=0.25)
+    assert found.pace_within == pytest.approx(0.7, abs=0.2)
+    assert found.answers == pytest.approx(1 / 0.6, abs=0.1)
+
+
+def test_one_busy_source_does_not_make_the_usual() -> None:
+    shop = Shop(seed=3)
+    shop.honest(60)
+    before = usual_of(acts_of(shop.cleaned()))
+    visit = shop.visit("robot")
+    for query in range(200):
+        visit.search(query % 30, 0.2)
+        for place in range(1, RESULTS + 1):
+            visit.click(place, 0.2)
+    after = usual_of(acts_of(shop.cleaned()))
+    assert after.rates == pytest.approx(before.rates, abs=0.03)
+    assert after.pace == pytest.approx(before.pace, abs=0.1)
+
+
+def test_suspects_do_not_make_the_usual() -> None:
+    shop = Shop(seed=3)
+    shop.honest(20)
+    honest = acts_of(shop.cleaned())
+    visit = shop.visit("robot")
+    visit.search(0, 0.2)
+    visit.click(10, 0.2)
+    acts = acts_of(shop.cleaned())
+    robots = acts.visits.filter(pl.col("shopper") == "robot")["visit"]
+    without, expected = usual(acts, robots), usual_of(honest)
+    assert (without.pace, without.purchases, without.answers) == (expected.pace, expected.purchases, expected.answers)
+    assert without.rates.tolist() == expected.rates.tolist()
+
+
+def test_little_is_known_of_an_empty_log_but_what_is_stated() -> None:
+    found = usual_of(acts_of(Shop().cleaned()))
+    assert found.pace == pytest.approx(math.log(20_000))
+    assert found.rates == pytest.approx(np.full(LAST_POSITION + 1, 0.1))
+
+
+NORMAL = Usual(
+    pace=math.log(20_000),
+    pace_between=0.5,
+    pace_within=1.0,
+    rates=np.array([0.0, *(0.4 / place for place in range(1, LAST_POSITION + 1))]),
+    spread=0.5,
+    next_share=0.3,
+    answers=2.0,
+    purchases=0.05,
+    repeats=0.01,
+)
+
+
+def judged(places: tuple[int, ...], pause: float) -> dict[Signal, float]:
+    shop = Shop()
+    visit = shop.visit("ann")
+    visit.search(0)
+    for place in places:
+        visit.click(place, pause)
+    visit.search(1)
+    acts = acts_of(shop.cleaned())
+    found = signals(sums_by("visit", acts.visits, acts, NORMAL), NORMAL)
+    return {signal: float(values[0]) for signal, values in found.items()}
+
+
+def test_pace_is_judged_by_as_many_pauses_as_there_are() -> None:
+    for places in ((1,), (1, 2, 3, 4)):
+        z = (math.log(20_000) - math.log(1_000)) / math.sqrt(0.5**2 + 1.0**2 / len(places))
+        p = stats.norm.sf(z)
+        assert judged(places, 1.0)[Signal.FAST] == pytest.approx(-math.log10(-math.e * p * math.log(p)))
+    assert judged((1, 2), 20.0)[Signal.FAST] == 0
+
+
+def test_low_positions_are_a_likelihood_ratio_to_clicking_all_alike() -> None:
+    shares = np.array([1 / place for place in range(1, RESULTS + 1)])
+    shares /= shares.sum()
+    ratio = math.log10(1 / RESULTS / shares[9]) + math.log10(1 / RESULTS / shares[6])
+    assert judged((7, 10), 20.0)[Signal.DEEP] == pytest.approx(ratio)
+    assert judged((1, 2), 20.0)[Signal.DEEP] == 0
+
+
+def test_even_pauses_and_sweeps_need_several_clicks() -> None:
+    assert judged((1, 2), 20.0)[Signal.EVEN] == 0
+    assert judged(tuple(range(1, 11)), 20.0)[Signal.EVEN] > 3
+    assert judged((1, 2), 20.0)[Signal.SWEEP] < 0.5 < judged(tuple(range(1, 11)), 20.0)[Signal.SWEEP]
+
+
+def test_the_more_is_clicked_the_more_it_counts() -> None:
+    weights = [judged(tuple(range(1, count + 1)), 20.0)[Signal.MUCH] for count in range(1, RESULTS + 1)]
+    assert weights[0] == 0
+    assert weights == sorted(weights)
+    assert weights[-1] > 0.5
+
+
+def test_who_buys_as_shoppers_do_is_hardly_a_robot() -> None:
+    shop = Shop()
+    for shopper in ("buyer", "robot"):
+        visit = shop.visit(shopper)
+        for query in range(30):
+            visit.search(query)
+            for place in range(1, 6):
+                visit.click(place, 20.0)
+        if shopper == "buyer":
+            for place in range(1, 10):
+                visit.buy(place)
+    acts = acts_of(shop.cleaned())
+    found = signals(sums_by("source", sources(acts), acts, NORMAL), NORMAL)[Signal.NEVER_BUYS]
+    assert found[source_of(acts, "buyer")] == pytest.approx(-4.0)
+    tail = 1 / (1 + 0.05 * 150)  # no purchase, where 0.05 a click are expected, by a geometric distribution
+    assert found[source_of(acts, "robot")] == pytest.approx(-math.log10(-math.e * tail * math.log(tail)))
+
+
+def copies(others: int) -> Acts:
+    """Two accounts that click the same low places, one that clicks everything, and shoppers."""
+    shop = Shop(seed=5)
+    shop.honest(others)
+    for account, places in (("one", (6, 9)), ("two", (6, 9)), ("all", range(1, RESULTS + 1))):
+        for query in range(10):
+            visit = shop.visit(account)
+            visit.search(query)
+            for place in places:
+                visit.click(place, 20.0)
+    return acts_of(shop.cleaned())
+
+
+def test_copies_are_alike_and_nobody_is_like_who_clicks_everything() -> None:
+    acts = copies(100)
+    found = likeness(sources(acts), acts)
+    one, two, everything = (source_of(acts, name) for name in ("one", "two", "all"))
+    assert found[one] == pytest.approx(found[two])
+    assert found[one] > 4
+    assert np.delete(found, [one, two]).max() < 2
+    assert found[everything] < 2
+
+
+def test_company_is_clicking_what_suspects_click() -> None:
+    acts = copies(100)
+    suspects = acts.visits.filter(pl.col("shopper") == "one")["visit"]
+    found = company("source", sources(acts), acts, usual_of(acts), suspects)
+    two = source_of(acts, "two")
+    assert found[two] > 1
+    assert found[two] == found.max()
+    assert company("source", sources(acts), acts, usual_of(acts), NOBODY).max() == pytest.approx(0.0)
+
+
+def test_nobody_is_company_of_their_own() -> None:
+    shop = Shop(seed=5)
+    shop.honest(50)
+    visit = shop.visit("lone")
+    visit.search(1_000)
+    for place in range(1, RESULTS + 1):
+        visit.click(place, 20.0)
+    acts = acts_of(shop.cleaned())
+    lone = acts.visits.filter(pl.col("shopper") == "lone")["visit"]
+    assert company("source", sources(acts), acts, usual_of(acts), lone)[source_of(acts, "lone")] == pytest.approx(0.0)

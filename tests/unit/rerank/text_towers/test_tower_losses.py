@@ -1,0 +1,176 @@
+"""The losses by plain arithmetic: what is masked, corrected, weighed, and what a teacher says."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from sentence_transformers import SentenceTransformer
+
+from rerank.text_towers.losses import Examples, LossOptions, TowerLoss
+from rerank.text_towers.model import Tower, open_tower
+from retrieval.encoders.base import unit_rows
+from retrieval.encoders.weights import ModelSource
+from tests.unit.rerank.text_towers.tiny_towers import make_encoder
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+QUERIES = ["red bulb", "blue tap", "green rug", "black mug"]
+POSITIVES = ["red lamp small", "blue faucet large", "green carpet small", "black cup large"]
+NEGATIVES = ["blue lamp small", "red faucet small", "red lamp small", "white boot large"]
+ROWS = torch.tensor([[1, 2], [5, 6], [9, 1], [13, 14]])
+TAU = 0.1
+PLAIN = LossOptions(temperature=TAU, correct=False)
+
+
+@pytest.fixture(scope="module")
+def tower(tmp_path_factory: pytest.TempPathFactory) -> Tower:
+    folder = make_encoder(tmp_path_factory.mktemp("losses") / "tiny", dropout=0.0)
+    return open_tower(ModelSource("tiny", folder), 16, device="cpu")
+
+
+def examples(**values: Any) -> Examples:  # noqa: ANN401 - whatever a field holds
+    made = Examples(
+        torch.arange(4), ROWS, ROWS, torch.ones(4), torch.log(torch.full((4, 2), 1 / 7)), values.pop("taught", None)
+    )
+    return replace(made, **values)
+
+
+def loss_of(tower: Tower, options: LossOptions, made: Examples, positives: tuple[int, ...] = ()) -> float:
+    return _loss(tower, options, made, positives).item()
+
+
+def _loss(tower: Tower, options: LossOptions, made: Examples, positives: tuple[int, ...] = ()) -> torch.Tensor:
+    keys = torch.tensor(sorted({0 * 20 + 1, 1 * 20 + 5, 2 * 20 + 9, 3 * 20 + 13, *positives}))
+    loss = TowerLoss(tower.model, options, keys, 20)
+    loss.examples = made
+    features = [tower.model.preprocess(texts) for texts in (QUERIES, POSITIVES, NEGATIVES)]
+    result: torch.Tensor = loss(features, torch.arange(4))
+    return result
+
+
+def cosines(tower: Tower, columns: int | None = None) -> np.ndarray[Any, Any]:
+    """(4, 8) as the loss has them."""
+    texts = (tower.encode_queries(QUERIES), tower.encode_products([*POSITIVES, *NEGATIVES]))
+    queries, products = (unit_rows(vectors[:, :columns]) for vectors in texts)
+    return np.asarray(queries @ products.T)
+
+
+def by_hand(
+    tower: Tower,
+    left_out: Callable[[int, int], bool],
+    shift: float | np.ndarray[Any, Any] = 0.0,
+    columns: int | None = None,
+) -> list[float]:
+    logits = cosines(tower, columns) / TAU - shift
+    return [
+        -math.log(
+            math.exp(logits[row, row])
+            / sum(math.exp(logits[row, at]) for at in range(8) if at == row or not left_out(row, at))
+        )
+        for row in range(4)
+    ]
+
+
+def repeated(_row: int, at: int) -> bool:
+    """Row 0's positive stands among the negatives of row 2 too: it is no negative of row 0."""
+    return (_row, at) == (0, 6)
+
+
+def test_softmax_is_over_the_whole_batch_but_for_known_positives(tower: Tower) -> None:
+    assert loss_of(tower, PLAIN, examples()) == pytest.approx(np.mean(by_hand(tower, repeated)), rel=1e-4)
+
+
+def test_another_positive_of_the_query_is_masked(tower: Tower) -> None:
+    known = loss_of(tower, PLAIN, examples(), positives=(3 * 20 + 9,))
+    expected = by_hand(tower, lambda row, at: repeated(row, at) or (row, at) == (3, 2))
+    assert known == pytest.approx(np.mean(expected), rel=1e-4)
+
+
+def test_a_product_with_the_positives_title_is_masked(tower: Tower) -> None:
+    titles = ROWS.clone()
+    titles[1, 1] = titles[3, 0]
+    expected = by_hand(tower, lambda row, at: repeated(row, at) or (row, at) == (3, 5))
+    assert loss_of(tower, PLAIN, examples(titles=titles)) == pytest.approx(np.mean(expected), rel=1e-4)
+
+
+def test_what_is_drawn_often_is_corrected_for(tower: Tower) -> None:
+    log_q = torch.log(torch.tensor([[0.3, 0.1], [0.1, 0.1], [0.1, 0.3], [0.1, 0.1]]))
+    shift = log_q.T.reshape(-1).numpy()
+    found = loss_of(tower, replace(PLAIN, correct=True), examples(log_q=log_q))
+    assert found == pytest.approx(np.mean(by_hand(tower, repeated, shift)), rel=1e-4)
+
+
+def test_a_margin_is_taken_off_the_positives_cosine_alone(tower: Tower) -> None:
+    shift = np.zeros((4, 8))
+    shift[np.arange(4), np.arange(4)] = 0.15 / TAU
+    found = loss_of(tower, replace(PLAIN, margin=0.15), examples())
+    assert found == pytest.approx(np.mean(by_hand(tower, repeated, shift)), rel=1e-4)
+
+
+def test_first_columns_count_as_much_as_all(tower: Tower) -> None:
+    expected = np.mean([by_hand(tower, repeated, columns=columns) for columns in (None, 16, 4)])
+    found = loss_of(tower, replace(PLAIN, dimensions=(16, 4)), examples())
+    assert found == pytest.approx(expected, rel=1e-4)
+
+
+def test_weights_are_shares_of_their_sum(tower: Tower) -> None:
+    weights = torch.tensor([1.0, 0.5, 0.0, 0.25])
+    expected = np.average(by_hand(tower, repeated), weights=weights.numpy())
+    assert loss_of(tower, PLAIN, examples(weights=weights)) == pytest.approx(expected, rel=1e-4)
+
+
+def test_pointwise_is_the_cross_entropy_of_each_pair(tower: Tower) -> None:
+    logits = cosines(tower) / TAU - 0.5 / TAU
+    each = [
+        sum(
+            math.log1p(math.exp(-logits[row, at] if row == at else logits[row, at]))
+            for at in range(8)
+            if not repeated(row, at)
+        )
+        for row in range(4)
+    ]
+    assert loss_of(tower, replace(PLAIN, name="pointwise"), examples()) == pytest.approx(np.mean(each), rel=1e-4)
+
+
+def test_a_teachers_margins_and_distribution(tower: Tower) -> None:
+    taught = torch.tensor([[2.0, 0.0], [1.0, 3.0], [0.5, 0.5], [4.0, -1.0]])
+    own = cosines(tower) / TAU
+    margins = [own[row, row] - own[row, row + 4] for row in range(4)]
+    told = (taught[:, 0] - taught[:, 1]).tolist()
+    plain = np.mean(by_hand(tower, repeated))
+    squares = np.mean([(margin - wanted) ** 2 for margin, wanted in zip(margins, told, strict=True)])
+    options = replace(PLAIN, teacher="margin", teacher_weight=0.5)
+    assert loss_of(tower, options, examples(taught=taught)) == pytest.approx(plain + 0.5 * squares, rel=1e-3)
+    divergence = 0.0
+    for margin, wanted in zip(margins, told, strict=True):
+        p, q = 1 / (1 + math.exp(-wanted)), 1 / (1 + math.exp(-margin))
+        divergence += p * math.log(p / q) + (1 - p) * math.log((1 - p) / (1 - q))
+    options = replace(PLAIN, teacher="kl", teacher_weight=0.5)
+    assert loss_of(tower, options, examples(taught=taught)) == pytest.approx(plain + 0.5 * divergence / 4, rel=1e-3)
+
+
+@pytest.mark.parametrize("name", ["softmax", "pointwise"])
+def test_cached_gradients_are_those_of_the_whole_batch(tower: Tower, name: Any) -> None:  # noqa: ANN401
+    found = []
+    for options in (replace(PLAIN, name=name, cached=False), replace(PLAIN, name=name, chunk=3)):
+        tower.model.zero_grad()
+        _loss(tower, options, examples()).backward()  # type: ignore[no-untyped-call]
+        found.append(_gradients(tower.model))
+    assert found[0].abs().max() > 0
+    assert torch.allclose(found[0], found[1], atol=1e-5)
+
+
+def _gradients(model: SentenceTransformer) -> torch.Tensor:
+    return torch.cat([weight.grad.reshape(-1) for weight in model.parameters() if weight.grad is not None])
+
+
+def test_the_tower_that_is_saved_reads_as_much_as_before(tower: Tower, tmp_path: Path) -> None:
+    tower.save(tmp_path / "saved")
+    assert SentenceTransformer(str(tmp_path / "saved"), device="cpu").max_seq_length == 16

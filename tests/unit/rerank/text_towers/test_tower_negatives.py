@@ -1,0 +1,94 @@
+"""Hard negatives: from the right ranks, never a positive, the same for a seed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import pytest
+
+from rerank.text_towers.dataset import Rows
+from rerank.text_towers.negatives import NegativeOptions, drawn, nearest, pools, window
+from tests.unit.rerank.text_towers.tiny_towers import PRODUCTS, found_by_nobody, shop
+
+
+def test_a_window_counts_ranks_from_1_and_takes_the_lower_half_of_a_short_list() -> None:
+    ranked = np.arange(600)
+    assert window(ranked, 101, 500).tolist() == list(range(100, 500))
+    assert window(ranked[:40], 101, 500).tolist() == list(range(20, 40))
+    assert window(ranked[:0], 101, 500).tolist() == []
+
+
+def test_none_is_a_positive_and_most_were_retrieved() -> None:
+    made, found = shop(), found_by_nobody()
+    rankings = [
+        [window(ranking[n], 20, 60) for n in made.training.tolist()] for ranking in (found.words, found.vectors)
+    ]
+    mined = pools(made, rankings)
+    pairs = np.flatnonzero(made.is_positive & np.isin(made.query_of, made.training))
+    negatives = drawn(made, pairs, mined, NegativeOptions(3), len(PRODUCTS), np.random.default_rng(4))
+    assert negatives.shape == (len(pairs), 3)
+    positives = set(zip(made.query_of[made.is_positive].tolist(), made.rows[made.is_positive].tolist(), strict=True))
+    known = set(zip(made.query_of.tolist(), made.rows.tolist(), strict=True)) - positives
+    judged = 0
+    for query, rows in zip(made.query_of[pairs].tolist(), negatives.tolist(), strict=True):
+        for row in rows:
+            assert (query, row) not in positives
+            judged += (query, row) in known
+            near = {*rankings[0][query].tolist(), *rankings[1][query].tolist()}
+            assert row in near or (query, row) in known
+    assert judged > len(pairs) / 3
+    again = drawn(made, pairs, mined, NegativeOptions(3), len(PRODUCTS), np.random.default_rng(4))
+    assert (negatives == again).all()
+
+
+def test_where_nothing_was_retrieved_others_stand_in() -> None:
+    made = shop()
+    empty = [[np.empty(0, np.int64)] * len(made.training)]
+    pairs = np.flatnonzero(made.is_positive & np.isin(made.query_of, made.training))[:20]
+    negatives = drawn(made, pairs, pools(made, empty), NegativeOptions(4), len(PRODUCTS), np.random.default_rng(4))
+    assert negatives.shape == (20, 4)
+    keys = made.query_of[made.is_positive] * len(PRODUCTS) + made.rows[made.is_positive]
+    assert not np.isin(made.query_of[pairs][:, None] * len(PRODUCTS) + negatives, keys).any()
+
+
+class TestNearMisses:
+    def drawn(self, share: float, near: Mapping[int, Rows], count: int = 2) -> tuple[Rows, Rows]:
+        """Pairs, and the negatives of each."""
+        made, found = shop(), found_by_nobody()
+        rankings = [[window(found.words[number], 20, 60) for number in made.training.tolist()]]
+        options = NegativeOptions(count, near_misses=share)
+        rng = np.random.default_rng(4)
+        negatives = drawn(made, made.training_pairs, pools(made, rankings, near), options, len(PRODUCTS), rng)
+        return made.training_pairs, negatives
+
+    def test_the_first_negative_is_one_as_often_as_it_is_said(self) -> None:
+        # The first half of the products have two that are near, the second half none.
+        near = {row: np.array([row + 60, row + 59]) for row in range(1, 60)}
+        for share in (1.0, 0.3):
+            pairs, negatives = self.drawn(share, near)
+            rows = shop().rows[pairs]
+            is_one = [first in near.get(row, ()) for row, first in zip(rows.tolist(), negatives[:, 0], strict=True)]
+            having = np.isin(rows, list(near))
+            assert np.mean(np.array(is_one)[having]) == pytest.approx(share, abs=0.2 * (1 - share))
+            assert negatives.shape == (len(pairs), 2)
+        assert 0.1 < having.mean() < 0.9
+
+    def test_other_positives_of_the_query_are_none(self) -> None:
+        # Both sizes of a colour answer a query: each is near to the other, and that is all that is near.
+        _, without = self.drawn(0.0, {})
+        _, negatives = self.drawn(1.0, {row: np.array([row ^ 1]) for row in range(len(PRODUCTS))})
+        assert np.array_equal(negatives, without)
+
+    def test_none_are_drawn_where_there_are_no_negatives(self) -> None:
+        pairs, negatives = self.drawn(1.0, {row: np.array([(row + 60) % 120]) for row in range(120)}, count=0)
+        assert negatives.shape == (len(pairs), 0)
+
+
+def test_nearest_is_as_an_ordinary_sort_has_it() -> None:
+    rng = np.random.default_rng(2)
+    queries, products = (rng.standard_normal((n, 8)).astype(np.float32) for n in (300, 50))
+    rows = np.sort(rng.choice(1_000, 50, replace=False))
+    expected = rows[np.argsort(-(queries @ products.T), axis=1, kind="stable")[:, :12]]
+    assert np.array_equal(np.stack(nearest(queries, products, rows, 12)), expected)
+    assert len(nearest(queries, products, rows, 500)[0]) == 50

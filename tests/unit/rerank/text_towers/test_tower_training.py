@@ -1,0 +1,352 @@
+"""Training the towers: better, the same when it was killed, and what it does when something is wrong."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from sentence_transformers import SentenceTransformer
+
+from rerank.text_towers.batches import Part, part_of, positives
+from rerank.text_towers.dataset import Floats
+from rerank.text_towers.losses import LossOptions, TowerLoss
+from rerank.text_towers.model import Mixed, Tower, open_tower
+from rerank.text_towers.negatives import NegativeOptions
+from rerank.text_towers.options import Score, Task, TowerOptions, TrainedTowers, Watching
+from rerank.text_towers.training import optimizer_of, train_towers
+from rerank.training.trainer import STATE_FILE, Epoch, resumed
+from retrieval.encoders.torch import prompts
+from retrieval.encoders.weights import ModelSource
+from retrieval.errors import SettingError, TrainingError
+from tests.unit.rerank.text_towers.tiny_towers import PRODUCTS, found_by_nobody, make_encoder, shop
+
+pytestmark = pytest.mark.usefixtures("one_thread", "small_heap")
+
+OPTIONS = TowerOptions(
+    epochs=2,
+    batch=16,
+    learning_rate=3e-3,
+    parts=2,
+    rounds=2,
+    max_length=16,
+    negatives=NegativeOptions(1, 20, 100),
+    precision="fp32",
+    loss=LossOptions(chunk=8),
+    seed=3,
+)
+
+
+class _KilledError(Exception):
+    pass
+
+
+@dataclass(slots=True)
+class Told:
+    """Notes what is told, and may put an end to it after so many steps."""
+
+    after: int | None = None
+    curve: list[Epoch] = field(default_factory=list)
+    phases: list[str] = field(default_factory=list)
+    steps: int = 0
+
+    @property
+    def watching(self) -> Watching:
+        return Watching(begin=self._begin, advance=self._advance, judged=self.curve.append)
+
+    def _begin(self, phase: str, _total: int | None, unit: str) -> None:
+        self.phases.append(phase if unit != "steps" else "steps")
+
+    def _advance(self, amount: int) -> None:
+        self.steps += amount if self.phases[-1] == "steps" else 0
+        if self.after is not None and self.steps > self.after:
+            raise _KilledError
+
+
+@dataclass(frozen=True, slots=True)
+class Uninterrupted:
+    tower: Tower
+    trained: TrainedTowers
+    told: Told
+
+
+@pytest.fixture(scope="module")
+def encoder(tmp_path_factory: pytest.TempPathFactory) -> ModelSource:
+    return ModelSource("tiny", make_encoder(tmp_path_factory.mktemp("towers") / "tiny"))
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(encoder: ModelSource, tmp_path_factory: pytest.TempPathFactory) -> Uninterrupted:
+    tower, told = open_tower(encoder, 16, device="cpu"), Told()
+    return Uninterrupted(tower, trained(tower, tmp_path_factory.mktemp("run"), told), told)
+
+
+def trained(
+    tower: Tower, folder: Path, told: Told | None = None, options: TowerOptions = OPTIONS, score: Score | None = None
+) -> TrainedTowers:
+    watching = (told or Told()).watching
+    return train_towers(Task(tower, shop(), found_by_nobody(), PRODUCTS, options, folder, watching, score))
+
+
+def weights(tower: Tower) -> torch.Tensor:
+    return torch.cat([weight.detach().reshape(-1) for weight in tower.model.parameters()])
+
+
+def test_it_learns_which_products_are_meant(uninterrupted: Uninterrupted) -> None:
+    done, told = uninterrupted.trained, uninterrupted.told
+    assert [epoch.number for epoch in done.curve] == [0, 1, 2, 3, 4]
+    assert told.curve == list(done.curve)
+    assert done.improved
+    assert done.best.validation > done.curve[0].validation + 0.3
+    assert done.stopped == ""
+    assert told.steps == done.steps
+    assert told.phases == ["validation", "steps", "steps", "mining", "steps", "steps", "mixing"]
+    assert done.mixed.validation >= done.best.validation
+
+
+def test_what_was_learned_may_be_left_unmixed(encoder: ModelSource, tmp_path: Path) -> None:
+    tower, told = open_tower(encoder, 16, device="cpu"), Told()
+    done = trained(tower, tmp_path, told, replace(OPTIONS, mix=False, epochs=1))
+    assert done.mixed == Mixed(1.0, done.best.validation)
+    assert "mixing" not in told.phases
+
+
+def test_the_weights_of_the_best_part_are_left(uninterrupted: Uninterrupted) -> None:
+    vectors = uninterrupted.tower.encode_queries(["red bulb", "blue tap"])
+    products = uninterrupted.tower.encode_products(["red lamp small", "blue faucet large"])
+    assert (vectors @ products.T).argmax(axis=1).tolist() == [0, 1]
+    assert not uninterrupted.tower.model.training
+
+
+# In the first part, in the second, and in the first after negatives were mined anew.
+@pytest.mark.parametrize("after", [1, 5, 9])
+def test_a_killed_run_goes_on_and_ends_with_the_same_weights(
+    encoder: ModelSource, uninterrupted: Uninterrupted, tmp_path: Path, after: int
+) -> None:
+    with pytest.raises(_KilledError):
+        trained(open_tower(encoder, 16, device="cpu"), tmp_path, Told(after))
+    tower, told = open_tower(encoder, 16, device="cpu"), Told()
+    again = trained(tower, tmp_path, told)
+    assert again.curve == uninterrupted.trained.curve
+    assert told.curve == list(again.curve)
+    assert torch.equal(weights(tower), weights(uninterrupted.tower))
+    assert told.steps < uninterrupted.told.steps or after < 3
+
+
+def test_one_in_bfloat16_goes_on_too(encoder: ModelSource, tmp_path: Path) -> None:
+    options, towers = replace(OPTIONS, precision="bf16"), [open_tower(encoder, 16, device="cpu") for _ in range(2)]
+    done = trained(towers[0], tmp_path / "one", options=options)
+    with pytest.raises(_KilledError):
+        trained(open_tower(encoder, 16, device="cpu"), tmp_path / "two", Told(9), options)
+    again = trained(towers[1], tmp_path / "two", options=options)
+    assert again.curve[:4] == done.curve[:4]
+    # Its products of matrices are rounded otherwise in a program that begins in the middle.
+    assert torch.allclose(weights(towers[0]), weights(towers[1]), atol=0.01)
+    assert done.improved
+
+
+def test_a_run_that_was_at_its_end_is_not_run_again(
+    encoder: ModelSource, uninterrupted: Uninterrupted, tmp_path: Path
+) -> None:
+    trained(open_tower(encoder, 16, device="cpu"), tmp_path)
+    tower, told = open_tower(encoder, 16, device="cpu"), Told()
+    trained(tower, tmp_path, told)
+    assert told.phases == ["mixing"]
+    assert torch.equal(weights(tower), weights(uninterrupted.tower))
+
+
+class TestMovedEmbeddings:
+    def test_each_batch_is_looked_at_again_and_counts_once(
+        self, encoder: ModelSource, uninterrupted: Uninterrupted, tmp_path: Path
+    ) -> None:
+        tower, told = open_tower(encoder, 16, device="cpu"), Told()
+        done = trained(tower, tmp_path, told, replace(OPTIONS, fgm=0.5))
+        assert told.steps == done.steps == uninterrupted.told.steps
+        assert done.best.validation > done.curve[0].validation + 0.3
+        assert not torch.equal(weights(tower), weights(uninterrupted.tower))
+
+    def test_what_is_moved_goes_back(self, encoder: ModelSource, tmp_path: Path) -> None:
+        tower = open_tower(encoder, 16, device="cpu")
+        before = weights(tower)
+        still = replace(OPTIONS, fgm=5.0, learning_rate=1e-30, weight_decay=0.0, epochs=1)
+        trained(tower, tmp_path, options=still)
+        assert torch.equal(weights(tower), before)
+
+    @pytest.mark.parametrize("lesser", [replace(OPTIONS, train_layers=1), replace(OPTIONS, lora=2)])
+    def test_it_takes_all_weights(self, encoder: ModelSource, tmp_path: Path, lesser: TowerOptions) -> None:
+        with pytest.raises(SettingError, match="train all weights"):
+            trained(open_tower(encoder, 16, device="cpu"), tmp_path, options=replace(lesser, fgm=1.0))
+
+
+class TestDamaged:
+    def test_a_state_is_named(self, encoder: ModelSource, tmp_path: Path) -> None:
+        with pytest.raises(_KilledError):
+            trained(open_tower(encoder, 16, device="cpu"), tmp_path, Told(5))
+        state = tmp_path / STATE_FILE
+        state.write_bytes(state.read_bytes()[: state.stat().st_size // 2])
+        with pytest.raises(TrainingError, match=rf"{STATE_FILE} is damaged.* remove .* to begin it anew"):
+            trained(open_tower(encoder, 16, device="cpu"), tmp_path)
+
+    def test_one_bit_of_a_state_is_named(self, encoder: ModelSource, tmp_path: Path) -> None:
+        with pytest.raises(_KilledError):
+            trained(open_tower(encoder, 16, device="cpu"), tmp_path, Told(5))
+        content = bytearray((tmp_path / STATE_FILE).read_bytes())
+        content[-1_000] ^= 1
+        (tmp_path / STATE_FILE).write_bytes(content)
+        with pytest.raises(TrainingError, match=rf"{STATE_FILE} is damaged.* remove .* to begin it anew"):
+            trained(open_tower(encoder, 16, device="cpu"), tmp_path)
+
+    def test_negatives_are_named(self, encoder: ModelSource, tmp_path: Path) -> None:
+        with pytest.raises(_KilledError):
+            trained(open_tower(encoder, 16, device="cpu"), tmp_path, Told(9))
+        (tmp_path / "negatives-1.npy").write_bytes(b"no array")
+        with pytest.raises(TrainingError, match=r"negatives-1.npy is damaged.* remove .* to begin it anew"):
+            trained(open_tower(encoder, 16, device="cpu"), tmp_path)
+
+
+class TestLossLost:
+    def test_before_anything_was_better_nothing_is_kept(self, encoder: ModelSource, tmp_path: Path) -> None:
+        tower = open_tower(encoder, 16, device="cpu")
+        next(tower.model.parameters()).data.fill_(float("nan"))
+        with pytest.raises(TrainingError, match=r"the loss became nan at step 1 of .* lower the learning rate"):
+            trained(tower, tmp_path)
+
+    def test_later_the_best_part_is_kept_and_the_step_is_said(self, encoder: ModelSource, tmp_path: Path) -> None:
+        """A teacher that loses its mind in the third part."""
+        calls: list[int] = []
+
+        def score(queries: Any, texts: Any) -> Floats:  # noqa: ANN401 - of whatever it is asked
+            calls.append(len(queries))
+            return np.full(len(texts), 0.0 if len(calls) < 3 else np.nan, np.float32)
+
+        tower = open_tower(encoder, 16, device="cpu")
+        options = replace(OPTIONS, loss=replace(OPTIONS.loss, teacher="kl", teacher_weight=0.01))
+        done = trained(tower, tmp_path, options=options, score=score)
+        assert [epoch.number for epoch in done.curve] == [0, 1, 2]
+        assert f"the loss became nan at step 7 of {done.steps}; the best part before it is kept" in done.stopped
+        assert done.best.number == 2
+        assert torch.isfinite(weights(tower)).all()
+
+
+def test_a_full_gpu_is_given_half_as_many_texts(
+    encoder: ModelSource, uninterrupted: Uninterrupted, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    embed, sizes = TowerLoss.embed_minibatch, []
+
+    def short_of_memory(self: TowerLoss, features: Any, begin: int, end: int, *given: Any, **named: Any) -> Any:  # noqa: ANN401
+        sizes.append(end - begin)
+        if end - begin > 2 and len(sizes) > 15:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return embed(self, features, begin, end, *given, **named)
+
+    monkeypatch.setattr(TowerLoss, "embed_minibatch", _by_name(short_of_memory))
+    tower = open_tower(encoder, 16, device="cpu")
+    done = trained(tower, tmp_path, options=replace(OPTIONS, loss=replace(OPTIONS.loss, chunk=8)))
+    assert done.notices == (
+        "the GPU's memory was full: 4 texts are run at a time, no longer 8",
+        "the GPU's memory was full: 2 texts are run at a time, no longer 4",
+    )
+    assert done.improved
+    assert len(done.curve) == len(uninterrupted.trained.curve)
+
+
+def test_encoding_on_a_full_gpu_goes_on_with_fewer_texts(
+    uninterrupted: Uninterrupted, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tower, texts = uninterrupted.tower, [product.title for product in PRODUCTS]
+    expected, encode, sizes = tower.encode_products(texts), SentenceTransformer.encode, []
+
+    def short_of_memory(self: SentenceTransformer, given: Any, *, batch_size: int, **named: Any) -> Any:  # noqa: ANN401
+        sizes.append(batch_size)
+        if batch_size > least:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return encode(self, given, batch_size=batch_size, **named)
+
+    least = 16
+    monkeypatch.setattr(SentenceTransformer, "encode", short_of_memory)
+    assert np.allclose(tower.encode_products(texts), expected, atol=1e-6)
+    assert sizes == [64, 32, 16]
+    least = 0
+    with pytest.raises(TrainingError, match="no memory to encode one text"):
+        tower.encode_products(texts)
+
+
+def _by_name(short_of_memory: Any) -> Any:  # noqa: ANN401 - the library calls it by names of its own
+    def called(self: TowerLoss, sentence_feature: Any, begin: int, end: int, **named: Any) -> Any:  # noqa: ANN401
+        return short_of_memory(self, sentence_feature, begin, end, **named)
+
+    return called
+
+
+def test_each_side_is_read_behind_its_prompt_and_the_prompts_stay(
+    encoder: ModelSource, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As multilingual-e5-small wants it."""
+    model = SentenceTransformer(str(encoder.folder), device="cpu", prompts={"query": "query: ", "passage": "passage: "})
+    model.save(str(tmp_path / "e5"), create_model_card=False)
+    parts: list[Part] = []
+
+    def noted(*given: Any) -> Part:  # noqa: ANN401 - as `part_of` takes it
+        parts.append(part_of(*given))
+        return parts[-1]
+
+    monkeypatch.setattr("rerank.text_towers.training.part_of", noted)
+    tower = open_tower(ModelSource("e5", tmp_path / "e5"), 16, device="cpu")
+    assert trained(tower, tmp_path / "run").improved
+    texts = parts[0].texts
+    assert all(each.startswith("query: ") for each in texts["query"])
+    assert all(each.startswith("passage: ") for name in ("positive", "negative_1") for each in texts[name])
+    tower.save(tmp_path / "trained", lambda _: None)
+    assert prompts(SentenceTransformer(str(tmp_path / "trained"), device="cpu")) == ("query: ", "passage: ")
+
+
+def test_a_killed_run_that_averages_goes_on_and_keeps_the_same_mean(encoder: ModelSource, tmp_path: Path) -> None:
+    options, whole = replace(OPTIONS, average=True, mix=False), open_tower(encoder, 16, device="cpu")
+    done = trained(whole, tmp_path / "whole", options=options)
+    assert done.mixed.validation == max(done.mixed.validation, done.best.validation)
+    assert done.averaged >= 1
+    tower = open_tower(encoder, 16, device="cpu")
+    with pytest.raises(_KilledError):
+        trained(tower, tmp_path / "killed", Told(9), options=options)
+    again = trained(open_tower(encoder, 16, device="cpu"), tmp_path / "killed", options=options)
+    assert again == done
+    first, last = (resumed(tmp_path / name, *_fresh(encoder, options)) for name in ("whole", "killed"))
+    assert first.progress == last.progress
+    assert first.averaged.keys() == first.best_weights.keys()
+    assert all(torch.equal(value, last.averaged[name]) for name, value in first.averaged.items())
+
+
+def _fresh(encoder: ModelSource, options: TowerOptions) -> tuple[TowerLoss, torch.optim.Optimizer]:
+    tower = open_tower(encoder, 16, device="cpu")
+    size = len(PRODUCTS)
+    loss = TowerLoss(tower.model, options.loss, positives(shop(), size), size)
+    return loss, optimizer_of(loss, options)
+
+
+def test_pointwise_learns_too_and_keeps_what_it_learns_itself(encoder: ModelSource, tmp_path: Path) -> None:
+    options = replace(OPTIONS, loss=LossOptions("pointwise"))
+    done = trained(open_tower(encoder, 16, device="cpu"), tmp_path / "one", options=options)
+    assert done.best.validation > done.curve[0].validation
+    tower = open_tower(encoder, 16, device="cpu")
+    with pytest.raises(_KilledError):
+        trained(tower, tmp_path / "two", Told(4), options)
+    assert trained(tower, tmp_path / "two", options=options).curve == done.curve
+    shutil.rmtree(tmp_path / "two")
+
+
+class TestFreezing:
+    def test_only_the_upper_layers_move(self, encoder: ModelSource, tmp_path: Path) -> None:
+        before = dict(open_tower(encoder, 16, device="cpu").model.named_parameters())
+        tower = open_tower(encoder, 16, device="cpu")
+        trained(tower, tmp_path, options=replace(OPTIONS, train_layers=1, epochs=1))
+        moved = {name for name, weight in tower.model.named_parameters() if not torch.equal(weight, before[name])}
+        assert moved
+        assert all(".layer.1." in name for name in moved)
+
+    def test_more_layers_than_there_are(self, encoder: ModelSource, tmp_path: Path) -> None:
+        with pytest.raises(SettingError, match="7 layers shall be trained; the model has 2"):
+            trained(open_tower(encoder, 16, device="cpu"), tmp_path, options=replace(OPTIONS, train_layers=7))

@@ -1,0 +1,108 @@
+"""A small store whose queries name what its products are called by another word, and an encoder with random weights."""
+
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import torch
+from sentence_transformers import SentenceTransformer
+from sentence_transformers.sentence_transformer.modules import Pooling, Transformer
+from transformers import BertConfig, BertModel
+
+from rerank.text_towers.dataset import JudgedQuery, Material, Opinion, Rows, Sources, material
+from rerank.text_towers.negatives import NegativeOptions
+from rerank.text_towers.options import Found, TowerOptions
+from retrieval.records import Product
+from tests.tiny_tokenizers import SPECIAL, tiny_tokenizer
+
+ASKED = ("bulb", "tap", "sofa", "rug", "saw", "mug", "shoe", "pan", "pen", "bag")
+CALLED = ("lamp", "faucet", "couch", "carpet", "blade", "cup", "boot", "skillet", "marker", "pack")
+COLOURS = ("red", "blue", "green", "black", "white", "grey")
+SIZES = ("small", "large")
+PRODUCTS = [
+    Product(f"p{number:03}", f"{colour} {called} {size}")
+    for number, (called, colour, size) in enumerate(
+        (called, colour, size) for called in CALLED for colour in COLOURS for size in SIZES
+    )
+]
+
+
+TRAINING = TowerOptions(epochs=3, batch=32, learning_rate=5e-3, max_length=16, negatives=NegativeOptions(1, 20, 100))
+"""Makes an encoder of nothing but random weights know the store."""
+
+
+def make_encoder(folder: Path, *, layers: int = 2, dropout: float = 0.1, words: float = 1.0) -> Path:
+    """Writes an encoder of random weights, the same on every run, whose tokens are the store's words.
+
+    By random vectors of words it tells texts apart that share none; the less so, the less `words` count."""
+    torch.manual_seed(5)
+    names = [*SPECIAL, *ASKED, *CALLED, *COLOURS, *SIZES, *"abcdefghijklmnopqrstuvwxyz", *"0123456789"]
+    config = BertConfig(
+        vocab_size=len(names),
+        hidden_size=32,
+        num_hidden_layers=layers,
+        num_attention_heads=4,
+        intermediate_size=64,
+        max_position_embeddings=32,
+        hidden_dropout_prob=dropout,
+        attention_probs_dropout_prob=dropout,
+    )
+    raw = folder.with_name(f"{folder.name}-raw")
+    model = BertModel(config)
+    with torch.no_grad():
+        model.embeddings.word_embeddings.weight.mul_(words)
+    model.save_pretrained(raw)
+    tiny_tokenizer(names, 32).save_pretrained(raw)
+    body = Transformer(str(raw), max_seq_length=16)
+    SentenceTransformer(modules=[body, Pooling(32, "mean")], device="cpu").save(str(folder), create_model_card=False)
+    return folder
+
+
+def judged(*, words: tuple[str, ...] = ASKED) -> list[JudgedQuery]:
+    """Each word in each colour: right are the products of that colour, half right is another colour."""
+    return [
+        JudgedQuery(f"{colour} {word}", _opinions(CALLED[ASKED.index(word)], colour))
+        for word in words
+        for colour in COLOURS
+    ]
+
+
+def every_query() -> list[JudgedQuery]:
+    """Each thing in each colour and size, its words in three orders."""
+    made = []
+    for asked, called in zip(ASKED, CALLED, strict=True):
+        for colour in COLOURS:
+            for size in SIZES:
+                right = next(each.id for each in PRODUCTS if each.title == f"{colour} {called} {size}")
+                orders = (f"{colour} {asked} {size}", f"{size} {colour} {asked}", f"{asked} {size} {colour}")
+                made += [JudgedQuery(query, {right: Opinion(1.0)}) for query in orders]
+    return made
+
+
+def row_of(product_id: str) -> int | None:
+    """The row of one of PRODUCTS."""
+    number = int(product_id[1:])
+    return number if number < len(PRODUCTS) else None
+
+
+@cache
+def shop() -> Material:
+    """Material of all of it."""
+    return material(Sources(judged(), share=0.2), row_of, seed=1)
+
+
+def found_by_nobody() -> Found:
+    """Retrievers that give the catalog in an order of their own for each query."""
+
+    def ranked(seed: int) -> list[Rows]:
+        return [np.random.default_rng([seed, at]).permutation(len(PRODUCTS)) for at in range(len(shop().queries))]
+
+    return Found(ranked(1), ranked(2))
+
+
+def _opinions(called: str, colour: str) -> dict[str, Opinion]:
+    other = COLOURS[COLOURS.index(colour) - 1]
+    fits = {each.id: Opinion(1.0) for each in PRODUCTS if each.title.startswith(f"{colour} {called} ")}
+    return fits | {each.id: Opinion(0.1, 0.1) for each in PRODUCTS if each.title.startswith(f"{other} {called} ")}

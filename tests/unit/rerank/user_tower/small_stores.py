@@ -1,0 +1,34 @@
+"""Small catalogs of kinds of products, and shoppers who go from one kind to the next."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rerank.user_tower.histories import Histories
+from rerank.user_tower.training import ShopperTowerOptions
+
+KINDS, EACH, DIMENSION = 6, 8, 24
+TINY = ShopperTowerOptions(
+    epochs=4, batch=16, learning_rate=3e-3, width=16, layers=1, negatives=64, dropout=0.1, unknown=0.4
+)
+
+
+def catalog(seed: int = 0) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    """Unit vectors (N, d), those of one kind alike, and the kinds (N,); the last of each kind is never chosen."""
+    random = np.random.default_rng(seed)
+    centres = random.standard_normal((KINDS, DIMENSION))
+    kinds = np.repeat(np.arange(KINDS), EACH)
+    vectors = centres[kinds] + 0.3 * random.standard_normal((KINDS * EACH, DIMENSION))
+    return (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32), kinds
+
+
+def shoppers(count: int = 150, length: int = 6, seed: int = 0) -> Histories:
+    """Each act is of the kind after the last one's: nothing that is near to it."""
+    random = np.random.default_rng(seed)
+    products, times = [], []
+    for _ in range(count):
+        kinds = (random.integers(KINDS) + np.arange(length)) % KINDS
+        products.append((kinds * EACH + random.integers(EACH - 1, size=length)).tolist())
+        times.append((1e9 + np.sort(random.random(length)) * 1e7).tolist())
+    return Histories.of(products, times=times)

@@ -1,0 +1,189 @@
+"""Training a small tower: what it learns, resuming, what it says of new products, what is refused."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from rerank.training.trainer import Epoch
+from rerank.user_tower.evaluation import Held, hit_rate, ranks, ranks_of, split_by_time
+from rerank.user_tower.histories import Histories
+from rerank.user_tower.tower import ShopperTower
+from rerank.user_tower.training import ShopperTowerOptions, fit
+from retrieval.errors import TrainingError
+from tests.unit.rerank.user_tower.small_stores import EACH, KINDS, TINY, catalog, shoppers
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+
+@pytest.fixture(scope="module")
+def learned() -> ShopperTower:
+    vectors, kinds = catalog()
+    return fit(vectors, shoppers(), replace(TINY, epochs=12, refit=False), categories=kinds)
+
+
+def test_what_comes_next_is_learned(learned: ShopperTower) -> None:
+    _, held = split_by_time(shoppers(seed=9), 0.3)
+    untrained = fit(*_given(), replace(TINY, epochs=1, learning_rate=1e-9, refit=False))
+    found, before = (hit_rate(ranks_of(each, held, hide_seen=True)).mean() for each in (learned, untrained))
+    assert found > 0.8
+    assert before < 0.5
+
+
+def test_before_training_it_recommends_what_is_near() -> None:
+    vectors, kinds = catalog()
+    tower = fit(vectors, shoppers(), replace(TINY, epochs=1, learning_rate=1e-9, refit=False))
+    best = np.argsort(-(tower.vectors(Histories.of([[0]])) @ vectors.T))[0]
+    assert best[0] == 0
+    assert {*kinds[best[: EACH // 2]]} == {0}
+
+
+def test_new_products_are_found_by_their_text(learned: ShopperTower) -> None:
+    """Nobody has chosen the last product of any kind; by chance one kind of six would be right."""
+    new = np.arange(EACH - 1, KINDS * EACH, EACH)
+    last = np.arange(KINDS)
+    scores = learned.scores(Histories.of([[kind * EACH + 1] for kind in last.tolist()]))[:, new]
+    assert (scores.argmax(axis=1) == (last + 1) % KINDS).sum() >= KINDS - 2
+
+
+def test_an_empty_history_is_answered_by_popularity(learned: ShopperTower) -> None:
+    scores = learned.scores(Histories.of([[], [3]]))
+    assert scores[0] == pytest.approx(learned.bias)
+    assert not learned.vectors(Histories.of([[]])).any()
+    assert learned.scores(Histories.of([])).shape == (0, KINDS * EACH)
+
+
+def test_ten_thousand_acts_are_as_their_newest_fifty(learned: ShopperTower) -> None:
+    acts = np.random.default_rng(2).integers(KINDS * EACH, size=10_000).tolist()
+    long, short = (learned.scores(Histories.of([each])) for each in (acts, acts[-50:]))
+    assert long == pytest.approx(short)
+
+
+def test_ten_thousand_acts_of_one_shopper_can_be_learned_from() -> None:
+    vectors, _ = catalog()
+    acts = np.random.default_rng(2).integers(KINDS * EACH, size=10_000).tolist()
+    histories = Histories.of([acts, *([[1, 2, 3]] * 30)])
+    assert np.isfinite(fit(vectors, histories, replace(TINY, epochs=1)).scores(Histories.of([[1]]))).all()
+
+
+def test_scores_of_one_do_not_depend_on_others(learned: ShopperTower) -> None:
+    given = Histories.of([[1, 9], [4], list(range(40))])
+    together = learned.scores(given)
+    for number in range(3):
+        assert learned.scores(given.some(np.array([number])))[0] == pytest.approx(together[number], abs=1e-4)
+
+
+class _KilledError(Exception):
+    pass
+
+
+def test_a_killed_run_ends_as_one_that_was_not(tmp_path: Path) -> None:
+    vectors, histories = _given()
+    whole = fit(vectors, histories, TINY, folder=tmp_path / "whole")
+    steps = []
+
+    def kill(_count: int, _loss: float) -> None:
+        steps.append(1)
+        if len(steps) == 22:
+            raise _KilledError
+
+    with pytest.raises(_KilledError):
+        fit(vectors, histories, TINY, folder=tmp_path / "killed", advance=kill)
+    told: list[int] = []
+    again = fit(vectors, histories, TINY, folder=tmp_path / "killed", judged=lambda epoch: told.append(epoch.number))
+    asked = Histories.of([[1, 9], [4]])
+    assert again.scores(asked).tolist() == whole.scores(asked).tolist()
+    assert told[:2] == [0, 1]
+
+
+def test_seeds_make_towers(tmp_path: Path) -> None:
+    vectors, histories = _given()
+    asked = Histories.of([[1, 9]])
+    one, same, other = (fit(vectors, histories, replace(TINY, epochs=1, seed=seed)).scores(asked) for seed in (1, 1, 2))
+    assert one.tolist() == same.tolist()
+    assert one.tolist() != other.tolist()
+
+
+def test_a_validation_can_be_given() -> None:
+    vectors, histories = _given()
+    held = Held(Histories.of([[0], [EACH]]), np.array([EACH, 2 * EACH]))
+    told: list[float] = []
+    fit(vectors, histories, TINY, validation=held, judged=lambda epoch: told.append(epoch.validation))
+    assert len(told) >= 2
+
+
+def test_a_product_of_few_shoppers_has_nothing_own() -> None:
+    vectors, histories = _given()
+    alone = Histories.of(
+        [*[histories.products[histories.of_shopper(each)].tolist() for each in range(60)], [EACH - 1, 0]]
+    )
+    tower = fit(vectors, alone, replace(TINY, epochs=1, least_shoppers=2))
+    assert EACH - 1 not in tower.learned.rows
+    assert EACH - 1 in fit(vectors, alone, replace(TINY, epochs=1)).learned.rows
+
+
+def test_what_came_last_is_known_also_where_no_epoch_was_better() -> None:
+    """Nothing is learned of the network then; which products there are, and which go together, still is."""
+    vectors, histories = _given()
+    newest = EACH - 1  # chosen by nobody else
+    late = Histories.of(
+        [*[histories.products[histories.of_shopper(each)].tolist() for each in range(60)], *([[0, newest]] * 3)],
+        times=[*[[float(each)] * 6 for each in range(60)], *([[50.0, 100.0]] * 3)],
+    )
+    judged: list[Epoch] = []
+    tower = fit(vectors, late, replace(TINY, epochs=1, learning_rate=3.0), judged=judged.append)
+    assert judged[1].validation < judged[0].validation
+    assert newest in tower.learned.rows
+
+
+def test_batches_of_shoppers_who_chose_nothing_new_teach_nothing() -> None:
+    vectors, _ = catalog()
+    again = Histories.of([[each, each] for each in range(30)])
+    held = Held(Histories.of([[0], [1]]), np.array([EACH, EACH + 1]))
+    assert np.isfinite(fit(vectors, again, replace(TINY, epochs=1), validation=held).bias).all()
+
+
+def test_scores_that_are_no_numbers_rank_last() -> None:
+    scores = np.array([[0.1, 0.3, 0.2], [np.nan] * 3], np.float32)
+    assert ranks(scores, np.array([2, 0])).tolist() == [2, 3]
+
+
+def test_a_loss_that_is_no_number_stops_training() -> None:
+    vectors, histories = _given()
+    with pytest.raises(TrainingError, match="epoch 1"):
+        fit(vectors, histories, replace(TINY, learning_rate=1e30))
+
+
+@pytest.mark.parametrize(
+    ("histories", "said"),
+    [
+        (Histories.of([[1]] * 100), "0 shoppers did two things"),
+        (Histories.of([[1, 2]] * 19), "at least 20"),
+        (Histories.of([]), "0 shoppers"),
+        (Histories.of([[1, 10_000]] * 30), "row 10,000; there are 48 vectors"),
+    ],
+)
+def test_too_little_to_learn_from_is_refused(histories: Histories, said: str) -> None:
+    with pytest.raises(TrainingError, match=said):
+        fit(catalog()[0], histories, TINY)
+
+
+def test_vectors_that_are_no_numbers_are_refused() -> None:
+    vectors, histories = _given()
+    vectors[3, 3] = np.nan
+    with pytest.raises(TrainingError, match="no numbers"):
+        fit(vectors, histories, TINY)
+
+
+def test_sizes_that_do_not_go_together_are_refused() -> None:
+    with pytest.raises(ValueError, match="width of 15"):
+        fit(*_given(), ShopperTowerOptions(width=15))
+
+
+def _given() -> tuple[np.ndarray[tuple[int, ...], np.dtype[np.float32]], Histories]:
+    torch.manual_seed(99)
+    return catalog()[0], shoppers()

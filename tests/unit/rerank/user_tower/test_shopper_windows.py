@@ -1,0 +1,190 @@
+"""Histories in flat arrays, their windows, the batches and splits that are made of them."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from rerank.ranker.features import MOST_ACTS, PADDING
+from rerank.user_tower.evaluation import hit_rate, ndcg, ranks, split_by_time
+from rerank.user_tower.histories import GAPS, Histories, gap_classes
+from rerank.user_tower.item_neighbours import own_vectors
+from rerank.user_tower.network import Batches, Negatives
+from retrieval.errors import InputError
+
+
+def test_a_window_ends_with_the_newest_act() -> None:
+    windows = Histories.of([[5, 6], [], [7]]).newest(width=3)
+    assert windows.products.tolist() == [[PADDING, 5, 6], [PADDING] * 3, [PADDING, PADDING, 7]]
+    assert windows.kinds.tolist() == [[PADDING, 3, 3], [PADDING] * 3, [PADDING, PADDING, 3]]
+
+
+def test_of_ten_thousand_acts_the_newest_fifty_are_read() -> None:
+    windows = Histories.of([range(10_000)]).newest()
+    assert windows.products.tolist() == [list(range(10_000 - MOST_ACTS, 10_000))]
+
+
+def test_nobody_has_no_windows() -> None:
+    assert Histories.of([]).newest().products.shape == (0, MOST_ACTS)
+    assert Histories.of([[], []]).newest(width=2).products.tolist() == [[PADDING] * 2] * 2
+
+
+def test_pauses_are_told_to_the_next_act_and_to_now() -> None:
+    day = 86_400.0
+    windows = Histories.of([[1, 2]], times=[[0.0, 2 * day]]).newest(np.array([2 * day + 30]), width=2)
+    assert windows.gaps.tolist() == [gap_classes(np.array([2 * day, 30.0])).tolist()]
+
+
+def test_classes_of_pauses_grow_and_know_what_is_not_known() -> None:
+    told = gap_classes(np.array([np.nan, -5.0, 0.0, 59.0, 60.0, 3_600.0, 1e12]))
+    assert told.tolist() == [0, 1, 1, 1, 2, 3, GAPS - 1]
+
+
+@pytest.mark.parametrize(
+    ("products", "kinds", "times", "said"),
+    [
+        ([[1]], [[]], None, "kinds are not as many"),
+        ([[1]], None, [[1.0, 2.0]], "times are not as many"),
+        ([[1]], [[9]], None, "a kind of act is a place"),
+        ([[-1]], None, None, "rows count from 0"),
+    ],
+)
+def test_what_is_no_history_is_refused(
+    products: list[list[int]], kinds: list[list[int]] | None, times: list[list[float]] | None, said: str
+) -> None:
+    with pytest.raises(InputError, match=said):
+        Histories.of(products, kinds, times)
+
+
+def test_a_basket_is_shuffled_within_itself() -> None:
+    given = Histories.of([[1, 2, 3, 4], [5, 6]], times=[[0.0, 1.0, 1.0, 1.0], [2.0, 3.0]])
+    made = {tuple(given.shuffled(np.random.default_rng(seed)).products.tolist()) for seed in range(30)}
+    assert len(made) == 6
+    assert all(each[0] == 1 and each[4:] == (5, 6) and sorted(each) == [1, 2, 3, 4, 5, 6] for each in made)
+
+
+def test_a_split_by_time_leaks_nothing() -> None:
+    random = np.random.default_rng(0)
+    times = [np.sort(random.random(8) * 100).tolist() for _ in range(40)]
+    given = Histories.of([list(range(8))] * 40, times=times)
+    learning, held = split_by_time(given, 0.25)
+    assert held.now is not None
+    assert learning.times.max() < held.now.min()
+    assert held.histories.lengths.min() > 0
+    # The first act after the moment: as many were done before it.
+    assert held.targets.tolist() == held.histories.lengths.tolist()
+
+
+def test_a_split_may_lie_behind_a_moment_that_is_given() -> None:
+    given = Histories.of([[0, 1, 2, 3]], times=[[1.0, 2.0, 3.0, 4.0]])
+    assert split_by_time(given, 0.5)[1].targets.tolist() == [2]
+    assert split_by_time(given, 0.5, after=1.0)[1].targets.tolist() == [2]
+    learning, held = split_by_time(given, 0.5, after=3.5)
+    assert (learning.products.tolist(), held.targets.tolist()) == ([0, 1, 2], [3])
+
+
+def test_where_what_was_seen_is_hidden_the_first_new_product_is_the_answer() -> None:
+    times = [[1.0, 2.0, 9.0, 10.0], [3.0, 4.0, 9.5, 11.0], [5.0, 6.0, 7.0, 8.0]]
+    given = Histories.of([[1, 2, 2, 3], [4, 5, 5, 4], [2, 1, 1, 2]], times=times)
+    learning, held = split_by_time(given, 0.34, hide_seen=True)
+    assert learning.times.max() == 8.0
+    assert (held.targets.tolist(), held.histories.products.tolist()) == ([3], [1, 2])
+    assert held.now is not None
+    assert held.now.tolist() == [10.0]
+    assert split_by_time(given, 0.34)[1].targets.tolist() == [2, 5]
+
+
+def test_without_times_the_last_act_is_held_out() -> None:
+    learning, held = split_by_time(Histories.of([[1, 2, 3], [4], [5, 6]]), 0.1)
+    assert held.targets.tolist() == [3, 6]
+    assert learning.products.tolist() == [1, 2, 4, 5]
+    assert held.histories.lengths.tolist() == [2, 1]
+
+
+def test_every_act_but_the_first_is_foretold_once() -> None:
+    given = Histories.of([list(range(130)), [3, 4], [9]])
+    counts = np.bincount(given.products, minlength=200)
+    batches = Batches(given, counts, size=2, negatives=1_000, unknown=0.0, hide_seen=True, seed=1)
+    found = []
+    for batch in batches.of_epoch(1):
+        after = batch.windows.products[batch.places]
+        found += list(zip(after.tolist(), batch.sample.rows[batch.wanted].tolist(), strict=True))
+        assert not {*zip(*batch.hidden, strict=True)} & {*enumerate(batch.wanted)}
+    assert sorted(found) == sorted([(each, each + 1) for each in range(129)] + [(3, 4)])
+
+
+def test_what_was_seen_is_neither_wanted_nor_a_candidate() -> None:
+    given = Histories.of([[1, 2, 1, 3]])
+    shown = Batches(given, np.ones(5, np.int64), size=1, negatives=9, unknown=0.0, hide_seen=False, seed=1)
+    (batch,) = shown.of_epoch(1)
+    assert batch.sample.rows[batch.wanted].tolist() == [2, 1, 3]
+    hidden = Batches(given, np.ones(5, np.int64), size=1, negatives=9, unknown=0.0, hide_seen=True, seed=1)
+    (batch,) = hidden.of_epoch(1)
+    assert batch.sample.rows[batch.wanted].tolist() == [2, 3]
+    assert {(place, int(batch.sample.rows[column])) for place, column in zip(*batch.hidden, strict=True)} == {
+        (0, 1),
+        (1, 1),
+        (1, 2),
+    }
+
+
+def test_epochs_come_from_the_seed_and_their_number() -> None:
+    given = Histories.of([[number, number + 1, number + 2] for number in range(40)])
+
+    def drawn(epoch: int, seed: int = 3) -> list[list[int]]:
+        batches = Batches(given, np.ones(50, np.int64), size=4, negatives=10, unknown=0.3, hide_seen=True, seed=seed)
+        return [batch.windows.products.ravel().tolist() for batch in batches.of_epoch(epoch)]
+
+    assert drawn(2) == drawn(2)
+    assert drawn(2) != drawn(1)
+    assert drawn(2) != drawn(2, seed=4)
+
+
+def test_a_sample_says_how_likely_each_candidate_was() -> None:
+    counts = np.zeros(400, np.int64)
+    counts[:200] = 1 + np.arange(200)
+    negatives, random = Negatives(counts, 60), np.random.default_rng(0)
+    times, told = np.zeros(400), np.zeros(400)
+    for _ in range(400):
+        sample = negatives.draw(random.choice(400, 10, p=counts / counts.sum()), random)
+        times[sample.rows] += 1
+        told[sample.rows] = sample.log_q
+    assert not times[200:].any()
+    assert np.abs(times[:200] / 400 - np.exp(told[:200])).max() < 0.12
+
+
+def test_of_few_products_all_are_candidates() -> None:
+    sample = Negatives(np.array([1, 0, 3]), 5).draw(np.array([2]), np.random.default_rng(0))
+    assert (sample.rows.tolist(), sample.log_q.tolist()) == ([0, 2], [0.0, 0.0])
+
+
+def test_own_vectors_say_who_chose_what() -> None:
+    given = Histories.of([[0, 1], [0, 1], [0, 1, 1], [2, 3], [2, 3], [2, 3], [4]])
+    made = own_vectors(given, 6, 4, least_shoppers=2, most=100)
+    assert made.rows.tolist() == [0, 1, 2, 3]
+    alike = made.vectors @ made.vectors.T
+    assert alike[0, 1] == pytest.approx(3 / (3 + 2) / (1 + 1))
+    assert abs(alike[0, 2]) < 1e-6
+    assert own_vectors(given, 6, 4, least_shoppers=2, most=2).rows.tolist() == [0, 1]
+    assert own_vectors(Histories.of([[0]]), 6, 4, least_shoppers=1, most=9).vectors.tolist() == [[0.0] * 4]
+
+
+def test_own_vectors_are_what_shoppers_put_into_them() -> None:
+    random = np.random.default_rng(0)
+    given = Histories.of([random.integers(9, size=4).tolist() for _ in range(30)])
+    made = own_vectors(given, 9, 5, least_shoppers=1, most=100)
+    whole = np.zeros_like(made.vectors)
+    for number in range(30):
+        for row in {*given.products[given.of_shopper(number)].tolist()}:
+            place = made.rows.tolist().index(row)
+            whole[place] += made.loudness[number] * made.reach[place] * made.shoppers[number]
+    assert whole == pytest.approx(made.vectors, abs=1e-5)
+
+
+def test_ranks_count_ties_against_the_right_one() -> None:
+    scores = np.array([[3.0, 2.0, 2.0, 1.0], [1.0, 1.0, 1.0, 5.0], [9.0, 1.0, 0.0, 0.0]])
+    targets = np.array([1, 3, 0])
+    assert ranks(scores, targets).tolist() == [3, 1, 1]
+    assert ranks(scores, targets, [np.array([0]), np.array([0]), np.array([0])]).tolist() == [2, 1, 4]
+    assert hit_rate(np.array([1, 10, 11])).tolist() == [1.0, 1.0, 0.0]
+    assert ndcg(np.array([1, 3, 11])).tolist() == [1.0, 1 / 2, 0.0]

@@ -1,0 +1,83 @@
+"""The vector index in Elasticsearch where no cluster answers; what it does with one is in the contract suite."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from retrieval.elasticsearch.client import Cluster
+from retrieval.elasticsearch.settings import ClusterSettings
+from retrieval.elasticsearch.vectors import ElasticsearchVectors, load_vectors
+from retrieval.errors import ClusterUnavailableError, StoreDamagedError
+from retrieval.index.vectors import VECTORS_FILE, create_vectors
+
+VECTORS = np.eye(8, dtype=np.float32)[[0, 1, 2, 0, 3]]
+QUERY = np.array([0.8, 0.6, 0, 0, 0, 0, 0, 0], dtype=np.float32)
+
+
+@pytest.fixture
+def gone() -> Iterator[Cluster]:
+    """A cluster at a port where nothing listens."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        port = listener.getsockname()[1]
+    with closing(Cluster(ClusterSettings((f"http://127.0.0.1:{port}",)))) as cluster:
+        yield cluster
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    create_vectors(tmp_path, *VECTORS.shape)[:] = VECTORS
+    return tmp_path
+
+
+@pytest.fixture
+def index(gone: Cluster, folder: Path) -> ElasticsearchVectors:
+    return ElasticsearchVectors(gone, "shelfwise-v000001-vectors", folder, {}, most_scanned=2)
+
+
+def test_a_search_without_its_cluster_says_so(index: ElasticsearchVectors) -> None:
+    for allowed in (None, np.array([0, 1, 4])):
+        with pytest.raises(ClusterUnavailableError):
+            index.search(QUERY, 2, allowed)
+    with pytest.raises(ClusterUnavailableError):
+        index.check()
+
+
+def test_the_same_vectors_answer_without_the_cluster(index: ElasticsearchVectors) -> None:
+    found = index.without_cluster.search(QUERY, 3)
+    assert found.rows.tolist() == [0, 3, 1]
+    assert found.scores == pytest.approx([0.8, 0.8, 0.6])
+    assert index.without_cluster.search(QUERY, 2, np.array([1, 2, 3])).rows.tolist() == [3, 1]
+    assert (index.without_cluster.size, index.without_cluster.dimension) == (index.size, index.dimension) == (5, 8)
+
+
+def test_what_needs_no_cluster_asks_none(index: ElasticsearchVectors) -> None:
+    assert index.search(QUERY, 0).rows.tolist() == []
+    assert index.search(QUERY, 5, np.empty(0, dtype=np.int64)).rows.tolist() == []
+    assert index.search(QUERY, 5, np.array([1, 3])).rows.tolist() == [3, 1]
+    assert index.similarity(QUERY, np.array([4, 1])) == pytest.approx([0.0, 0.6])
+    assert np.array_equal(index.vector(2), VECTORS[2])
+    assert np.array_equal(index.gather(np.array([3, 2])), VECTORS[[3, 2]])
+
+
+def test_one_vector_answers_without_the_cluster(gone: Cluster, tmp_path: Path) -> None:
+    create_vectors(tmp_path, 1, 8)[:] = VECTORS[:1]
+    index = ElasticsearchVectors(gone, "shelfwise-v000001-vectors", tmp_path, {})
+    assert index.without_cluster.search(QUERY, 10).rows.tolist() == [0]
+
+
+def test_vectors_that_cannot_be_read_are_not_loaded(gone: Cluster, folder: Path) -> None:
+    (folder / VECTORS_FILE).write_bytes(b"not numbers")
+    with pytest.raises(StoreDamagedError, match=VECTORS_FILE):
+        load_vectors(gone, "shelfwise-v000001-vectors", folder, {})
+
+
+def test_vectors_are_not_loaded_where_no_cluster_answers(gone: Cluster, folder: Path) -> None:
+    with pytest.raises(ClusterUnavailableError):
+        load_vectors(gone, "shelfwise-v000001-vectors", folder, {})

@@ -1,0 +1,363 @@
+"""The filter language: what it means, what it refuses and where, and that text and tree are two sides of one thing."""
+
+from __future__ import annotations
+
+import math
+from datetime import UTC, datetime
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from retrieval.errors import FilterError, UnknownFieldError
+from retrieval.filters.parser import (
+    And,
+    Comparison,
+    Exists,
+    Filter,
+    In,
+    Not,
+    Or,
+    Value,
+    check_fields,
+    fields_of,
+    format_filter,
+    parse_filter,
+    value_text,
+)
+from retrieval.records import Product
+from tests.oracle import matches, product_values
+
+
+def parsed(text: str) -> Filter:
+    tree = parse_filter(text)
+    assert tree is not None
+    return tree
+
+
+def refused(text: str) -> FilterError:
+    with pytest.raises(FilterError) as caught:
+        parse_filter(text)
+    return caught.value
+
+
+@pytest.mark.parametrize(
+    ("text", "tree"),
+    [
+        ("price < 100", Comparison("price", "<", 100.0)),
+        ("price>=-2.5", Comparison("price", ">=", -2.5)),
+        ("brand = Bosch", Comparison("brand", "=", "Bosch")),
+        ("brand != 'O\\'Neill'", Comparison("brand", "!=", "O'Neill")),
+        ('category = "Tools > Drills"', Comparison("category", "=", "Tools > Drills")),
+        ('"screen size" = 15.6', Comparison("screen size", "=", 15.6)),
+        ("attributes.touchscreen = TRUE", Comparison("attributes.touchscreen", "=", True)),
+        ("attributes.touchscreen = 'true'", Comparison("attributes.touchscreen", "=", "true")),
+        ("price = '12'", Comparison("price", "=", "12")),
+        ("model = DCD771C2/a+b_c-d.e", Comparison("model", "=", "DCD771C2/a+b_c-d.e")),
+        ("brand = android", Comparison("brand", "=", "android")),
+        ("品牌 = 博世", Comparison("品牌", "=", "博世")),
+        ("रंग = लाल", Comparison("रंग", "=", "लाल")),
+        ("brand = Cafe\u0301", Comparison("brand", "=", "Cafe\u0301")),
+        ("created >= '2024-01-31'", Comparison("created", ">=", "2024-01-31")),
+        ('colour IN (red, "dark blue", 3)', In("colour", ("red", "dark blue", 3.0))),
+        ("colour not in (red)", Not(In("colour", ("red",)))),
+        ("rating Exists", Exists("rating")),
+        ("rating NOT EXISTS", Not(Exists("rating"))),
+        ("price 10 to 20", And((Comparison("price", ">=", 10.0), Comparison("price", "<=", 20.0)))),
+        ("a = 1\n\tAND\u3000b = 2", And((Comparison("a", "=", 1.0), Comparison("b", "=", 2.0)))),
+        ("((a = 1))", Comparison("a", "=", 1.0)),
+        ("not not a = 1", Not(Not(Comparison("a", "=", 1.0)))),
+    ],
+)
+def test_an_expression_has_this_tree(text: str, tree: Filter) -> None:
+    assert parsed(text) == tree
+
+
+def test_and_binds_tighter_than_or_and_not_tightest() -> None:
+    a, b, c = (Comparison(name, "=", 1.0) for name in "abc")
+    assert parsed("a=1 OR b=1 AND c=1") == Or((a, And((b, c))))
+    assert parsed("(a=1 OR b=1) AND c=1") == And((Or((a, b)), c))
+    assert parsed("NOT a=1 AND b=1 and c=1") == And((Not(a), b, c))
+    assert parsed("NOT (a=1 AND b=1)") == Not(And((a, b)))
+
+
+@pytest.mark.parametrize("blank", ["", " ", "\n\t\u3000"])
+def test_a_blank_filter_is_no_filter(blank: str) -> None:
+    assert parse_filter(blank) is None
+
+
+@pytest.mark.parametrize("code", ["0095205603217", "007", "12345678901234567890", "-012", "1" + "0" * 400])
+def test_a_code_that_a_float_would_change_stays_text(code: str) -> None:
+    assert parsed(f"ean = {code}") == Comparison("ean", "=", code)
+
+
+@pytest.mark.parametrize(("word", "number"), [("0", 0), ("0.5", 0.5), (".5", 0.5), ("100001", 100001), ("1e+22", 1e22)])
+def test_other_numbers_are_numbers(word: str, number: float) -> None:
+    assert parsed(f"price = {word}") == Comparison("price", "=", float(number))
+
+
+def test_a_leaf_remembers_the_column_of_its_field() -> None:
+    tree = parsed('a = 1\nOR ("b b" IN (2) AND c EXISTS)')
+    assert isinstance(tree, Or)
+    first, second = tree.operands
+    assert isinstance(second, And)
+    assert isinstance(first, Comparison)
+    in_list, exists = second.operands
+    assert isinstance(in_list, In)
+    assert isinstance(exists, Exists)
+    assert (first.column, in_list.column, exists.column) == (1, 11, 28)
+
+
+@pytest.mark.parametrize(
+    ("text", "column", "words"),
+    [
+        ("price < )", 9, "column 9: expected a value after '<', found ')'"),
+        ("price <", 8, "expected a value after '<', found the end"),
+        ("price < \n ", 8, "found the end"),
+        ("a = 1 OR", 9, "expected a field after 'OR', found the end"),
+        ("()", 2, "expected a field after '(', found ')'"),
+        ("a IN ()", 7, "expected a value after '(', found ')'"),
+        ("a IN 1", 6, "expected '(' after 'IN', found '1'"),
+        ("a IN (1 2)", 9, "expected ')' or ',' after '1', found '2'"),
+        ("a = 1 )", 7, "expected AND, OR or the end of the filter after '1', found ')'"),
+        ("(a = 1", 7, "expected ')', AND or OR after '1', found the end"),
+        ("a = 1 b = 2", 7, "expected AND, OR or the end of the filter after '1', found 'b'"),
+        ("a = 1 && b = 2", 7, "expected AND, OR or the end of the filter after '1', found '&'"),
+        ("brand = in", 9, "a keyword; in quotes it is a text"),
+        ("AND", 1, "column 1: expected a field, found 'AND'"),
+        (
+            "brand Bosch",
+            7,
+            "expected an operator (=, !=, <, <=, >, >=), IN, EXISTS or a range (10 TO 20) after 'brand'",
+        ),
+        ("price 10", 9, "expected TO and the end of the range after '10', found the end"),
+        ("price 10 TO x", 13, "expected a number or a quoted text after 'TO', found 'x'"),
+        ("a NOT 1", 7, "expected IN or EXISTS after 'NOT', found '1'"),
+        ("1 = 2", 1, "expected a field, found '1'"),
+        ("'' = 2", 1, "a field's name cannot be empty"),
+        ('a = 1 AND b = "x', 15, "the quote that opens here is never closed"),
+        ("a = 'x\\'", 5, "the quote that opens here is never closed"),
+        ("a = “x”", 5, "'“' cannot stand in a bare word; put the text in quotes"),
+        ("a = b AND c = 20°C", 17, "'°' cannot stand in a bare word"),
+        ("a = $5", 5, "expected a value after '=', found '$'"),
+        ("a = \x00", 5, "expected a value after '=', found '\\x00'"),
+    ],
+)
+def test_a_fault_is_named_with_its_column_and_what_was_expected(text: str, column: int, words: str) -> None:
+    error = refused(text)
+    assert words in str(error)
+    assert str(error).startswith(f"column {column}: ")
+    assert error.column == column
+
+
+def test_what_was_expected_is_also_given_as_a_tuple() -> None:
+    assert refused("a = 1 )").expected == ("AND", "OR", "the end of the filter")
+    assert refused("a = ").expected == ("a value",)
+
+
+def test_a_filter_past_a_limit_is_refused_with_the_limit() -> None:
+    assert "at most 10,000 characters, this one has 10,001" in str(refused("a = 1" + " " * 9_995 + "b"))
+    assert "at most 1,000 values" in str(refused(f"a IN ({','.join('1' * 1_001)})"))
+    assert "at most 1,000 values" in str(refused(" or ".join(["a=1"] * 1_001)))
+    assert "nested 50 deep" in str(refused("(" * 51 + "a = 1" + ")" * 51))
+    assert "nested 50 deep" in str(refused("NOT " * 51 + "a = 1"))
+
+
+def test_a_filter_at_a_limit_is_taken() -> None:
+    assert parsed("a = 1" + " " * 9_995) == Comparison("a", "=", 1.0)
+    assert parsed(f"a IN ({','.join('1' * 1_000)})") == In("a", (1.0,) * 1_000)
+    assert parsed("(" * 50 + "a = 1" + ")" * 50) == Comparison("a", "=", 1.0)
+    assert isinstance(parsed(" AND ".join(["(a=1)"] * 200)), And), "brackets side by side are not nested"
+    assert isinstance(parsed(" AND ".join(["NOT a=1"] * 200)), And)
+
+
+@pytest.mark.parametrize("depth", [1_000, 100_000])
+@pytest.mark.parametrize("opening", ["(", "NOT ", "a IN ("])
+def test_no_depth_exhausts_the_stack(opening: str, depth: int) -> None:
+    refused(opening * depth + "a = 1" + ")" * depth)
+
+
+def test_fields_are_listed_once_in_the_order_of_the_text() -> None:
+    assert fields_of(parsed("b = 1 OR NOT (a EXISTS AND b IN (2)) OR price 1 TO 2")) == ("b", "a", "price")
+
+
+def test_a_bare_attribute_name_is_resolved() -> None:
+    tree = check_fields(parsed("colour IN (red) AND NOT brand = x OR colour EXISTS"), ["brand", "attributes.colour"])
+    assert fields_of(tree) == ("attributes.colour", "brand")
+
+
+def test_a_field_of_the_product_goes_before_an_attribute_of_that_name() -> None:
+    assert fields_of(check_fields(parsed("brand = x"), {"brand", "attributes.brand"})) == ("brand",)
+
+
+def test_an_unknown_field_lists_the_close_ones() -> None:
+    known = ["brand", "price", "attributes.colour", "attributes.weight"]
+    message = r"column 13: no field 'color'; did you mean attributes.colour\?"
+    with pytest.raises(UnknownFieldError, match=message) as error:
+        check_fields(parsed("brand=x AND color = red"), known)
+    assert (error.value.field, error.value.close) == ("color", ("attributes.colour",))
+
+
+def test_at_most_three_close_names_are_given() -> None:
+    with pytest.raises(UnknownFieldError) as error:
+        check_fields(parsed("size_x = 1"), [f"size_{letter}" for letter in "abcdef"])
+    assert len(error.value.close) == 3
+
+
+def test_an_unknown_field_without_close_ones_lists_the_known_ones() -> None:
+    with pytest.raises(UnknownFieldError, match=r"column 1: no field 'zzz'; known fields: brand, price$"):
+        check_fields(parsed("zzz = 1"), {"price", "brand"})
+    with pytest.raises(UnknownFieldError, match=r"known fields: .* and 80 more$"):
+        check_fields(parsed("zzz = 1"), {f"field{number}" for number in range(100)})
+    with pytest.raises(UnknownFieldError, match=r"known fields: none$"):
+        check_fields(parsed("zzz = 1"), ())
+
+
+@pytest.mark.parametrize(
+    ("value", "text"), [(100001.0, "100001"), (-0.5, "-0.5"), (True, "true"), ("True", "True"), (1e22, "1e+22")]
+)
+def test_a_value_is_spelled_as_a_text_field_would(value: Value, text: str) -> None:
+    assert value_text(value) == text
+
+
+NAMES = st.one_of(st.sampled_from(["price", "attributes.colour", "in", "12", "true"]), st.text(min_size=1, max_size=8))
+VALUES = st.one_of(
+    st.text(max_size=10),
+    st.booleans(),
+    st.floats(allow_nan=False, allow_infinity=False),
+    st.integers(-(10**18), 10**18).map(float),
+    st.integers(0, 10**20).map(str),
+    st.sampled_from(["AND", "to", "TRUE", "007", "1e+05", "-1", "a b", "\\", '"', "'"]),
+)
+LEAVES = st.one_of(
+    st.builds(Comparison, NAMES, st.sampled_from(["=", "!=", "<", "<=", ">", ">="]), VALUES),
+    st.builds(In, NAMES, st.lists(VALUES, min_size=1, max_size=4).map(tuple)),
+    st.builds(Exists, NAMES),
+    st.builds(
+        lambda name, low, high: And((Comparison(name, ">=", low), Comparison(name, "<=", high))), NAMES, VALUES, VALUES
+    ),
+)
+TREES: st.SearchStrategy[Filter] = st.recursive(
+    LEAVES,
+    lambda inner: st.one_of(
+        st.builds(Not, inner),
+        st.builds(And, st.lists(inner, min_size=2, max_size=4).map(tuple)),
+        st.builds(Or, st.lists(inner, min_size=2, max_size=4).map(tuple)),
+    ),
+    max_leaves=12,
+)
+
+
+@given(TREES)
+def test_formatting_and_parsing_gives_the_same_tree(tree: Filter) -> None:
+    assert repr_without_columns(parsed(format_filter(tree))) == repr_without_columns(tree)
+
+
+def repr_without_columns(tree: Filter) -> str:
+    """Tells 1.0 from True, which compare equal."""
+    match tree:
+        case Comparison():
+            return f"{tree.field!r} {tree.operator} {tree.value!r}"
+        case In():
+            return f"{tree.field!r} in {tree.values!r}"
+        case Exists():
+            return f"{tree.field!r} exists"
+        case Not():
+            return f"not({repr_without_columns(tree.operand)})"
+        case And() | Or():
+            return f"{type(tree).__name__}({', '.join(map(repr_without_columns, tree.operands))})"
+
+
+PIECES = [
+    "(",
+    ")",
+    ",",
+    "=",
+    "!=",
+    "<",
+    " AND ",
+    " OR ",
+    " NOT ",
+    " IN ",
+    " TO ",
+    " EXISTS ",
+    "a",
+    "1",
+    "'b c'",
+    '"',
+    "\\",
+]
+
+
+@given(st.one_of(st.text(max_size=40), st.lists(st.sampled_from(PIECES), max_size=25).map("".join)))
+def test_any_text_is_a_filter_or_a_filter_error_with_a_column_inside_it(text: str) -> None:
+    try:
+        tree = parse_filter(text)
+    except FilterError as error:
+        assert 1 <= error.column <= len(text) + 1
+    else:
+        assert tree is None or parse_filter(format_filter(tree)) == tree
+
+
+PRODUCT = Product(
+    id="100001",
+    title="Cordless drill",
+    brand="Bosch",
+    category=("Tools", "Drills", "Cordless"),
+    price=99.5,
+    created=datetime(2024, 1, 31, 12, tzinfo=UTC),
+    identifiers={"ean": ("0095205603217", "0095205603218")},
+    attributes={"colour": ("Dark Blue", "green"), "voltage": 18.0, "brushless": False, "size": "5"},
+)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("brand = bOSCH", True),
+        ("brand != bosch", False),
+        ("id = 100001", True),
+        ("colour = 'dark blue' AND colour = GREEN", True),
+        ("colour != green", False),
+        ("colour IN (red, green)", True),
+        ("rating = 3", False),
+        ("rating != 3", True),
+        ("rating < 3", False),
+        ("rating >= 3", False),
+        ("NOT rating < 3", True),
+        ("rating EXISTS", False),
+        ("voltage EXISTS", True),
+        ("price 99.5 TO 100", True),
+        ("price < 99.5", False),
+        ("voltage = '18'", True),
+        ("size = 5", True),
+        ("size < 6", False),
+        ("brushless = false", True),
+        ("brushless = 'FALSE'", True),
+        ("brushless = 0", False),
+        ("category = drills", True),
+        ("category = 'Tools > drills'", True),
+        ("category = 'tools>DRILLS > cordless'", True),
+        ("category = 'Drills > Cordless'", False),
+        ("category = 'Tools > Drills > Cordless > More'", False),
+        ("ean = 0095205603218", True),
+        ("created > '2024-01-31'", True),
+        ("created > '2024-02-01'", False),
+        ("created = '2024-01-31T12:00:00Z'", True),
+    ],
+)
+def test_what_a_filter_means(text: str, expected: bool) -> None:
+    names = {"brand", "id", "rating", "price", "category", "created"}
+    known = names | {f"attributes.{name}" for name in PRODUCT.attributes} | {"attributes.ean"}
+    tree = check_fields(parsed(text.replace("ean =", "identifiers.ean =")), known | {"identifiers.ean"})
+    assert matches(tree, product_values(PRODUCT)) is expected
+
+
+@given(TREES, TREES)
+def test_the_meaning_keeps_the_laws_of_logic(one: Filter, other: Filter) -> None:
+    def get(field: str) -> tuple[str | float, ...]:
+        return (field, math.pi) if len(field) % 2 else ()
+
+    neither = Not(Or((one, other)))
+    assert matches(neither, get) == matches(And((Not(one), Not(other))), get)
+    assert matches(Not(Not(one)), get) == matches(one, get)

@@ -1,0 +1,217 @@
+"""The token states of a version: what is written comes back, what is damaged is refused by its file's name."""
+
+from __future__ import annotations
+
+import math
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from retrieval.encoders.base import Tokens
+from retrieval.errors import StoreDamagedError
+from retrieval.index.token_states import (
+    DIMENSION,
+    FACTS_FILE,
+    IDF_FILE,
+    IDS_FILE,
+    MOST_TOKENS,
+    OFFSETS_FILE,
+    PADDING,
+    STATES_FILE,
+    STATES_FILES,
+    ProductTokens,
+    StatesWriter,
+    StoredStates,
+    TokenRuns,
+    inverse_frequency,
+    quantised,
+)
+
+WIDE, D, VOCABULARY = 12, 8, 50
+
+
+def tokens_of(ids: Sequence[int], wide: int = WIDE) -> Tokens:
+    """Tokens whose states are drawn from their ids."""
+    states = [np.random.default_rng(each).standard_normal(wide) for each in ids]
+    unit = np.array(states, np.float32).reshape(len(ids), wide)
+    return Tokens(np.array(ids, np.int32), unit / np.linalg.norm(unit, axis=1, keepdims=True))
+
+
+def write(folder: Path, products: Sequence[Sequence[int]], pieces: int = 1) -> StoredStates:
+    """The states of products whose tokens have these ids, written so many at a time."""
+    writer = StatesWriter(folder, "encoder-1", D, VOCABULARY)
+    for start in range(0, len(products), pieces):
+        runs = quantised([tokens_of(ids) for ids in products[start : start + pieces]], D)
+        writer.add(runs.ids, runs.states, runs.lengths)
+    facts = writer.finish()
+    opened = StoredStates(folder)
+    assert opened.facts == facts
+    return opened
+
+
+PRODUCTS: tuple[list[int], ...] = ([3, 4, 3], [], [7], list(range(40)))
+
+
+@pytest.fixture
+def stored(tmp_path: Path) -> StoredStates:
+    return write(tmp_path / "states", PRODUCTS)
+
+
+class TestQuantised:
+    def test_states_are_the_first_columns_at_length_127(self) -> None:
+        told = Tokens(np.array([5], np.int32), np.array([[0.6, 0.0, 0.8]], np.float32))
+        assert quantised([told], 2).states.tolist() == [[127, 0]]
+        assert quantised([told], 3).states.tolist() == [[round(0.6 * 127), 0, round(0.8 * 127)]]
+
+    def test_only_the_first_tokens_are_kept(self) -> None:
+        runs = quantised([tokens_of(range(40)), tokens_of([1])], D)
+        assert runs.lengths.tolist() == [MOST_TOKENS, 1]
+        assert runs.starts.tolist() == [0, MOST_TOKENS]
+        assert runs.ids.tolist() == [*range(MOST_TOKENS), 1]
+
+    @pytest.mark.parametrize("texts", [[], [[]], [[], []]])
+    def test_texts_without_tokens_have_none(self, texts: list[list[int]]) -> None:
+        runs = quantised([tokens_of(ids) for ids in texts], D)
+        assert (runs.states.shape, runs.ids.shape, len(runs.lengths)) == ((0, D), (0,), len(texts))
+
+    def test_cosines_survive(self) -> None:
+        told = tokens_of(range(30), 128).narrowed(DIMENSION)
+        states = quantised([told], DIMENSION).states.astype(np.float32) / 127
+        assert np.abs(states @ states.T - told.states @ told.states.T).max() < 0.02
+
+
+class TestStoredStates:
+    def test_gather_gives_each_products_tokens_padded(self, stored: StoredStates) -> None:
+        told = stored.gather(np.array([2, 1, 0]))
+        assert told.ids.tolist() == [[7, PADDING, PADDING], [PADDING] * 3, [3, 4, 3]]
+        assert told.states.shape == (3, 3, D)
+        assert np.array_equal(told.states[2], quantised([tokens_of([3, 4, 3])], D).states)
+        assert not told.states[1].any()
+        lengths = np.linalg.norm(told.states[told.ids >= 0].astype(np.float64), axis=1)
+        assert np.abs(lengths - 127).max() < 2
+
+    def test_gather_of_nothing_and_of_empty_products(self, stored: StoredStates) -> None:
+        assert stored.gather(np.empty(0, np.int64)).ids.shape == (0, 0)
+        assert stored.gather(np.array([1, 1])).states.shape == (2, 0, D)
+
+    def test_a_query_is_cut_to_the_columns_of_the_products(self, stored: StoredStates) -> None:
+        query = tokens_of([3, 4])
+        cut = stored.cut(query)
+        assert cut.states.shape == (2, D)
+        assert np.allclose(cut.states, query.narrowed(D).states)
+
+    def test_what_it_says_of_itself(self, stored: StoredStates) -> None:
+        assert (stored.size, stored.dimension, stored.encoder) == (4, D, "encoder-1")
+        assert (stored.facts.tokens, stored.facts.most) == (3 + 0 + 1 + MOST_TOKENS, MOST_TOKENS)
+
+    def test_idf_counts_products_not_occurrences(self, stored: StoredStates) -> None:
+        assert stored.idf.shape == (VOCABULARY,)
+        # Tokens 3 and 7 are in two of four products each, 5 in one, 45 in none.
+        expected = [math.log(5 / (2 + 1)) + 1, math.log(5 / (2 + 1)) + 1, math.log(5 / (1 + 1)) + 1, math.log(5) + 1]
+        assert np.allclose(stored.idf[[3, 7, 5, 45]], expected)
+
+    @given(
+        products=st.lists(st.lists(st.integers(0, VOCABULARY - 1), max_size=40), max_size=9), pieces=st.integers(1, 4)
+    )
+    def test_however_they_are_written_they_come_back(
+        self, tmp_path_factory: pytest.TempPathFactory, products: list[list[int]], pieces: int
+    ) -> None:
+        stored = write(tmp_path_factory.mktemp("states"), products, pieces)
+        told = stored.gather(np.arange(len(products)))
+        for ids, padded in zip(products, told.ids.tolist(), strict=True):
+            kept = ids[:MOST_TOKENS]
+            assert padded == kept + [PADDING] * (len(padded) - len(kept))
+        frequency = [sum(token in ids[:MOST_TOKENS] for ids in products) for token in range(VOCABULARY)]
+        assert np.array_equal(stored.idf, inverse_frequency(np.array(frequency), len(products)))
+
+    def test_a_copy_gives_the_same(self, stored: StoredStates, tmp_path: Path) -> None:
+        again = StoredStates(Path(shutil.copytree(tmp_path / "states", tmp_path / "copy")))
+        rows = np.array([3, 0, 2, 2])
+        assert np.array_equal(again.gather(rows).ids, stored.gather(rows).ids)
+        assert np.array_equal(again.gather(rows).states, stored.gather(rows).states)
+        assert np.array_equal(again.idf, stored.idf)
+
+    def test_twenty_tokens_take_less_than_2048_bytes(self, tmp_path: Path) -> None:
+        writer = StatesWriter(tmp_path, "encoder-1", DIMENSION, VOCABULARY)
+        for _ in range(100):
+            runs = quantised([tokens_of(range(20), 128)], DIMENSION)
+            writer.add(runs.ids, runs.states, runs.lengths)
+        writer.finish()
+        size = sum((tmp_path / name).stat().st_size for name in (STATES_FILE, IDS_FILE, OFFSETS_FILE))
+        assert size / 100 < 2_048
+
+    @pytest.mark.parametrize("name", STATES_FILES)
+    @pytest.mark.parametrize("damage", ["missing", "short", "empty", "garbage"])
+    def test_a_damaged_file_is_named(self, stored: StoredStates, tmp_path: Path, name: str, damage: str) -> None:
+        path = tmp_path / "states" / name
+        content = path.read_bytes()
+        path.unlink()
+        if damage != "missing":
+            path.write_bytes({"short": content[:-3], "empty": b"", "garbage": b"garbage" * 9}[damage])
+        with pytest.raises(StoreDamagedError, match=rf"{name}.*rebuild the index"):
+            StoredStates(tmp_path / "states")
+        assert stored.size == 4
+
+    @pytest.mark.parametrize(
+        ("name", "other"),
+        [
+            (STATES_FILE, np.zeros((36, D + 1), np.int8)),
+            (STATES_FILE, np.zeros((36, D), np.uint8)),
+            (IDS_FILE, np.zeros(35, np.int32)),
+            (IDS_FILE, np.zeros(36, np.int64)),
+            (IDF_FILE, np.zeros(VOCABULARY - 1, np.float32)),
+            (OFFSETS_FILE, np.array([0, 3, 3, 4], np.int64)),
+            (OFFSETS_FILE, np.array([0, 3, 2, 4, 36], np.int64)),
+            (OFFSETS_FILE, np.array([0, 3, 3, 3, 36], np.int64)),
+            (OFFSETS_FILE, np.array([1, 3, 3, 4, 36], np.int64)),
+        ],
+    )
+    def test_arrays_that_do_not_fit_are_refused(
+        self, stored: StoredStates, tmp_path: Path, name: str, other: np.ndarray[tuple[int, ...], np.dtype[np.generic]]
+    ) -> None:
+        np.save(tmp_path / "states" / name, other)
+        with pytest.raises(StoreDamagedError, match=name):
+            StoredStates(tmp_path / "states")
+        assert stored.size == 4
+
+    @pytest.mark.parametrize("change", [{"format": 2}, {"dimension": 0}, {"tokens": -1}])
+    def test_other_formats_and_impossible_facts_are_refused(
+        self, stored: StoredStates, tmp_path: Path, change: dict[str, int]
+    ) -> None:
+        facts = msgspec.structs.replace(stored.facts, **change)
+        (tmp_path / "states" / FACTS_FILE).write_bytes(msgspec.json.encode(facts))
+        with pytest.raises(StoreDamagedError, match=FACTS_FILE):
+            StoredStates(tmp_path / "states")
+
+
+class TestStatesWriter:
+    @pytest.mark.parametrize("wrong", [VOCABULARY, -1])
+    def test_an_id_outside_the_vocabulary_is_refused(self, tmp_path: Path, wrong: int) -> None:
+        writer = StatesWriter(tmp_path, "encoder-1", D, VOCABULARY)
+        with pytest.raises(ValueError, match=f"of a vocabulary of {VOCABULARY}"):
+            writer.add(np.array([wrong], np.int32), np.zeros((1, D), np.int8), np.array([1], np.int32))
+
+    def test_states_of_another_dimension_are_refused(self, tmp_path: Path) -> None:
+        writer = StatesWriter(tmp_path, "encoder-1", D, VOCABULARY)
+        with pytest.raises(ValueError, match=STATES_FILE):
+            writer.add(np.array([1], np.int32), np.zeros((1, D + 1), np.int8), np.array([1], np.int32))
+
+
+def test_products_without_states_have_no_tokens() -> None:
+    nothing = ProductTokens.none(3, D)
+    assert nothing.ids.shape == (3, 0)
+    assert nothing.states.shape == (3, 0, D)
+
+
+def test_runs_may_lie_anywhere() -> None:
+    states = np.arange(10, dtype=np.int8).reshape(5, 2)
+    runs = TokenRuns(np.arange(5, dtype=np.int32), states, np.array([3, 0]), np.array([2, 1], np.int32))
+    told = runs.gather(np.array([1, 0]))
+    assert told.ids.tolist() == [[0, PADDING], [3, 4]]
+    assert told.states.tolist() == [[[0, 1], [0, 0]], [[6, 7], [8, 9]]]

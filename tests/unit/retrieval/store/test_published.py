@@ -1,0 +1,584 @@
+"""The published index: one pointer, immutable versions, and what becomes of damage, of strangers and of rivals."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from retrieval.encoders.folder import SPEC_FILE
+from retrieval.errors import (
+    StoreDamagedError,
+    StoreForeignError,
+    StoreLockedError,
+    StoreMissingError,
+    UnknownVersionError,
+)
+from retrieval.store.manifest import MANIFEST, SEAL, Manifest, checksum, pointer_content, scratch_path, write_durably
+from retrieval.store.versions import _WORDS_ALONE, CURRENT, MARKER, SCHEMA, Store
+
+
+def publish(store: Store, *, encoder: str = "encoder-1") -> str:
+    """Publishes a small version and returns its name."""
+    with store.locked():
+        building = store.building()
+        name = store.next_version()
+        (building / "products.jsonl").write_text(f"products of {name}\n")
+        (building / "keyword").mkdir()
+        (building / "keyword" / "segment").write_bytes(name.encode() * 100)
+        model = store.encoders / encoder
+        model.mkdir(parents=True, exist_ok=True)
+        (model / "model.onnx").write_text(f"weights of {encoder}")
+        (model / SPEC_FILE).write_text("{}")
+        files = store.entries(building, store.version_folder(name).relative_to(store.root))
+        files |= store.entries(model, model.relative_to(store.root))
+        manifest = Manifest(SCHEMA, name, "2025-01-01", 3, "catalog", "terms", encoder, "MiniLM", 8, "exact", files)
+        store.publish(building, manifest)
+    return name
+
+
+def reseal(store: Store, name: str, manifest: Manifest) -> None:
+    """Puts another manifest in place of a version's own, with its right checksum."""
+    path = store.version_folder(name) / MANIFEST
+    path.write_bytes(msgspec.json.encode(manifest))
+    path.with_name(SEAL).write_text(checksum(path))
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    return Store(tmp_path / "store")
+
+
+class TestPublishing:
+    def test_what_is_published_serves(self, store: Store) -> None:
+        assert publish(store) == "v000001"
+        manifest, notices = store.serving()
+        assert (manifest.version, manifest.products, notices) == ("v000001", 3, ())
+        assert set(manifest.files) == {
+            "versions/v000001/products.jsonl",
+            "versions/v000001/keyword/segment",
+            "encoders/encoder-1/encoder.json",
+            "encoders/encoder-1/model.onnx",
+        }
+        assert manifest == store.manifest("v000001") == store.verified("v000001")
+
+    def test_the_newest_published_version_serves_and_the_older_stay(self, store: Store) -> None:
+        names = [publish(store) for _ in range(3)]
+        assert names == ["v000001", "v000002", "v000003"]
+        assert store.versions() == names
+        assert store.serving()[0].version == store.current() == "v000003"
+
+    def test_versions_count_on_past_a_million(self, store: Store) -> None:
+        publish(store)
+        store.version_folder("v999999").mkdir()
+        assert store.next_version() == "v1000000"
+        store.version_folder("v1000000").mkdir()
+        assert store.versions() == ["v000001", "v999999", "v1000000"]
+
+    def test_a_reader_never_meets_a_part_of_the_pointer(self, store: Store) -> None:
+        publish(store)
+        seen: set[str] = set()
+        faults: list[Exception] = []
+        stop = threading.Event()
+
+        def poll() -> None:
+            while not stop.is_set():
+                try:
+                    seen.add((store.root / CURRENT).read_text())
+                except OSError as error:
+                    faults.append(error)
+
+        reader = threading.Thread(target=poll)
+        reader.start()
+        names = ["v000001"] + [publish(store) for _ in range(30)]
+        stop.set()
+        reader.join()
+        assert not faults
+        assert seen <= {pointer_content(name).decode() for name in names}
+        assert len(seen) > 1
+
+    def test_a_crash_before_the_pointer_is_replaced_leaves_the_old_version_serving(
+        self, store: Store, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        publish(store)
+        replace = Path.replace
+
+        def crash(self: Path, target: Path) -> Path:
+            if target.name == CURRENT:
+                raise KeyboardInterrupt
+            return replace(self, target)
+
+        monkeypatch.setattr(Path, "replace", crash)
+        with pytest.raises(KeyboardInterrupt):
+            publish(store)
+        monkeypatch.undo()
+        assert store.serving()[0].version == "v000001"
+        assert publish(store) == "v000003"
+        assert store.serving()[0].version == "v000003"
+
+    def test_a_scratch_file_that_a_killed_process_left_is_no_hindrance(self, tmp_path: Path) -> None:
+        """One that could not be opened stopped every later rebuild, after it had done all its work."""
+        scratch = scratch_path(tmp_path / "file")
+        scratch.symlink_to(scratch.name)
+        write_durably(tmp_path / "file", b"new")
+        assert [path.name for path in tmp_path.iterdir()] == ["file"]
+        assert (tmp_path / "file").read_bytes() == b"new"
+
+    def test_a_durable_write_is_synced_before_it_takes_its_name(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        target = tmp_path / "file"
+        write_durably(target, b"old")
+
+        def crash(descriptor: int) -> None:
+            raise OSError("no space left on device")
+
+        monkeypatch.setattr(os, "fsync", crash)
+        with pytest.raises(OSError, match="no space"):
+            write_durably(target, b"new")
+        assert target.read_bytes() == b"old"
+
+
+class TestForeignDirectories:
+    @pytest.mark.parametrize("ask", [Store.current, Store.serving, Store.check_ours])
+    def test_a_missing_directory_is_named_with_the_command_that_makes_it(
+        self, store: Store, ask: Callable[[Store], object]
+    ) -> None:
+        with pytest.raises(StoreMissingError, match=r"does not exist; run: shelfwise rebuild FEED --index .*store"):
+            ask(store)
+        assert not store.root.exists()
+
+    def test_an_empty_directory_is_missing_an_index(self, store: Store) -> None:
+        store.root.mkdir()
+        with pytest.raises(StoreMissingError, match="is empty; run: shelfwise rebuild"):
+            store.serving()
+
+    def test_a_store_without_versions_is_missing_an_index(self, store: Store) -> None:
+        with store.locked():
+            pass
+        with pytest.raises(StoreMissingError, match="no published version yet; run: shelfwise rebuild"):
+            store.serving()
+
+    def test_a_plain_file_is_no_directory_and_stays_as_it_is(self, store: Store) -> None:
+        store.root.write_text("mine")
+        for ask in (store.serving, store.locked().__enter__):
+            with pytest.raises(StoreMissingError, match="is no directory; name another place"):
+                ask()
+        assert store.root.read_text() == "mine"
+
+    def test_a_directory_that_cannot_be_made_is_named(self, tmp_path: Path) -> None:
+        (tmp_path / "file").write_text("mine")
+        with pytest.raises(StoreMissingError, match=r"file/store cannot be made \(.*\); name a directory that you may"):
+            Store(tmp_path / "file" / "store").locked().__enter__()
+
+    def test_somebody_elses_files_are_neither_read_nor_added_to(self, store: Store) -> None:
+        store.root.mkdir()
+        (store.root / "thesis.doc").write_text("mine")
+        for ask in (store.serving, store.locked().__enter__):
+            with pytest.raises(StoreForeignError, match=r"something else than an index \(no shelfwise.json\); name"):
+                ask()
+        assert [path.name for path in store.root.iterdir()] == ["thesis.doc"]
+
+    def test_another_schema_is_refused_with_both_numbers(self, store: Store) -> None:
+        publish(store)
+        (store.root / MARKER).write_text(f'{{"schema": {SCHEMA + 1}}}')
+        with pytest.raises(StoreForeignError, match=f"schema {SCHEMA + 1}, this program reads {SCHEMA}; rebuild"):
+            store.serving()
+
+    @pytest.mark.parametrize("content", [b"", b"{", b"[]", b"{}", b'{"schema": "1"}', b"\xff\xfe", b'{"\xff": 1}'])
+    def test_an_unreadable_marker_is_refused_by_name_where_no_version_vouches(
+        self, store: Store, content: bytes
+    ) -> None:
+        publish(store)
+        (store.root / MARKER).write_bytes(content)
+        (store.version_folder("v000001") / SEAL).unlink()
+        with pytest.raises(StoreForeignError, match=r"shelfwise\.json cannot be read .*; write"):
+            store.serving()
+
+    def test_versions_of_another_schema_vouch_for_nothing(self, store: Store) -> None:
+        publish(store)
+        reseal(store, "v000001", msgspec.structs.replace(store.manifest("v000001"), schema=SCHEMA + 1))
+        (store.root / MARKER).unlink()
+        with pytest.raises(StoreForeignError, match=r"shelfwise\.json is missing beside the versions; write"):
+            store.serving()
+
+    def test_every_flipped_bit_of_the_marker_is_told_and_mended_by_the_next_writer(self, store: Store) -> None:
+        publish(store)
+        path = store.root / MARKER
+        whole = path.read_bytes()
+        for place, bit in itertools.product(range(len(whole)), range(8)):
+            path.write_bytes(flipped(whole, place, bit))
+            manifest, (notice,) = store.serving()
+            assert manifest.version == "v000001"
+            assert "shelfwise.json cannot be read" in notice
+        with store.locked():
+            assert path.read_bytes() == whole
+
+    def test_a_missing_marker_is_made_anew_where_a_version_vouches(self, store: Store) -> None:
+        publish(store)
+        (store.root / MARKER).unlink()
+        assert "shelfwise.json is missing" in store.serving()[1][0]
+        publish(store)
+        assert store.serving() == (store.manifest("v000002"), ())
+
+    def test_a_marker_that_a_person_wrote_is_read(self, store: Store) -> None:
+        publish(store)
+        (store.root / MARKER).write_text('{"schema": 1}')
+        assert store.serving()[1] == ()
+
+    def test_a_kill_before_the_first_marker_is_in_place_does_not_make_the_directory_foreign(self, store: Store) -> None:
+        store.root.mkdir()
+        (store.root / f".{MARKER}.new").write_bytes(b"")
+        with pytest.raises(StoreMissingError, match="is empty"):
+            store.serving()
+        assert publish(store) == "v000001"
+
+
+class TestThePointer:
+    @pytest.mark.parametrize("content", [b"", b"v1", b"../v000001", b"v000001 v000002", b"\xff\xff", b"x" * 100_000])
+    def test_garbage_is_passed_over_for_the_newest_version_with_a_notice(self, store: Store, content: bytes) -> None:
+        publish(store)
+        publish(store)
+        (store.root / CURRENT).write_bytes(content)
+        manifest, notices = store.serving()
+        assert manifest.version == "v000002"
+        (notice,) = notices
+        assert "CURRENT names no version" in notice
+        assert len(notice) < 500
+
+    def test_every_flipped_bit_is_told(self, store: Store) -> None:
+        """v000003 is one bit from v000002: without a checksum, an older catalog served and nobody knew."""
+        names = [publish(store) for _ in range(3)]
+        store.rollback(names[1])
+        path = store.root / CURRENT
+        whole = path.read_bytes()
+        for place, bit in itertools.product(range(len(whole)), range(8)):
+            path.write_bytes(flipped(whole, place, bit))
+            manifest, notices = store.serving()
+            assert manifest.version == names[2]
+            assert "CURRENT names no version" in notices[0]
+
+    def test_without_it_the_newest_version_serves_with_a_notice(self, store: Store) -> None:
+        publish(store)
+        publish(store)
+        (store.root / CURRENT).unlink()
+        manifest, notices = store.serving()
+        assert manifest.version == "v000002"
+        assert len(notices) == 1
+        with pytest.raises(StoreDamagedError, match="CURRENT names no version"):
+            store.current()
+
+    def test_a_version_that_is_gone_is_passed_over_with_a_notice(self, store: Store) -> None:
+        publish(store)
+        (store.root / CURRENT).write_text("v000009\n")
+        manifest, (notice,) = store.serving()
+        assert manifest.version == "v000001"
+        assert "v000009 is damaged" in notice
+
+    def test_it_may_name_an_older_version(self, store: Store) -> None:
+        publish(store)
+        publish(store)
+        (store.root / CURRENT).write_text("v000001\n")
+        assert store.serving() == (store.manifest("v000001"), ())
+
+
+def truncate(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-1])
+
+
+def flip(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
+def flipped(content: bytes, place: int, bit: int) -> bytes:
+    return content[:place] + bytes([content[place] ^ 1 << bit]) + content[place + 1 :]
+
+
+def lengthen(path: Path) -> None:
+    path.write_bytes(path.read_bytes() + b"\n\n")
+
+
+def empty(path: Path) -> None:
+    path.write_bytes(b"")
+
+
+FILES = (
+    "versions/v000002/products.jsonl",
+    "versions/v000002/keyword/segment",
+    "encoders/encoder-2/model.onnx",
+    f"versions/v000002/{MANIFEST}",
+    f"versions/v000002/{SEAL}",
+)
+
+
+class TestDamage:
+    @pytest.mark.parametrize("file", FILES)
+    @pytest.mark.parametrize("damage", [truncate, flip, empty, Path.unlink])
+    def test_a_version_with_a_damaged_file_is_refused_by_name_and_the_last_good_one_serves(
+        self, store: Store, file: str, damage: Callable[[Path], None]
+    ) -> None:
+        publish(store, encoder="encoder-1")
+        publish(store, encoder="encoder-2")
+        if (damage, Path(file).name) == (truncate, SEAL):
+            damage = empty  # its last byte is a newline, which says nothing
+        damage(store.root / file)
+        with pytest.raises(StoreDamagedError, match="version v000002 is damaged"):
+            store.verified("v000002")
+        manifest, (notice,) = store.serving()
+        assert manifest.version == "v000001"
+        assert "v000002 is damaged" in notice
+        assert Path(file).name in notice or Path(file).name == SEAL
+
+    @pytest.mark.parametrize("file", FILES[:4])
+    def test_a_file_that_grew_is_damaged_too(self, store: Store, file: str) -> None:
+        publish(store, encoder="encoder-1")
+        publish(store, encoder="encoder-2")
+        lengthen(store.root / file)
+        assert store.serving()[0].version == "v000001"
+
+    def test_every_single_flipped_byte_of_a_manifest_is_noticed(self, store: Store) -> None:
+        publish(store)
+        path = store.version_folder("v000001") / MANIFEST
+        whole = path.read_bytes()
+        for place in range(len(whole)):
+            path.write_bytes(whole[:place] + bytes([whole[place] ^ 0x80]) + whole[place + 1 :])
+            with pytest.raises(StoreDamagedError, match="v000001 is damaged"):
+                store.manifest("v000001")
+
+    def test_a_message_says_which_file_and_how_it_differs(self, store: Store) -> None:
+        publish(store)
+        truncate(store.version_folder("v000001") / "products.jsonl")
+        with pytest.raises(StoreDamagedError, match=r"versions/v000001/products\.jsonl has 19 bytes, not 20"):
+            store.verified("v000001")
+
+    def test_without_a_whole_version_the_error_names_each(self, store: Store) -> None:
+        names = [publish(store) for _ in range(3)]
+        for name in names:
+            flip(store.version_folder(name) / "products.jsonl")
+        with pytest.raises(StoreDamagedError) as raised:
+            store.serving()
+        assert all(f"version {name} is damaged" in str(raised.value) for name in names)
+        assert "no whole version is left: rebuild the index" in str(raised.value)
+
+    def test_where_only_the_encoder_is_damaged_in_all_the_current_version_serves_without_it(self, store: Store) -> None:
+        """Every version shares the encoder: one flipped bit of it left no whole version, and the index did not open."""
+        for _ in range(2):
+            publish(store)
+        flip(store.encoders / "encoder-1" / "model.onnx")
+        found = store.find_serving()
+        assert (found.manifest.version, found.damaged) == ("v000002", ())
+        assert "model.onnx has another checksum" in found.lost_encoder
+        assert found.notices == (f"{found.lost_encoder}; {_WORDS_ALONE}",)
+
+    def test_a_version_damaged_itself_is_passed_over_for_one_without_its_encoder(self, store: Store) -> None:
+        for _ in range(2):
+            publish(store)
+        flip(store.encoders / "encoder-1" / "model.onnx")
+        flip(store.version_folder("v000002") / "products.jsonl")
+        found = store.find_serving()
+        assert (found.manifest.version, found.damaged) == ("v000001", ("v000002",))
+        assert len(found.notices) == 2
+
+    def test_a_manifest_of_another_version_is_refused(self, store: Store) -> None:
+        publish(store)
+        publish(store)
+        reseal(store, "v000002", store.manifest("v000001"))
+        with pytest.raises(StoreDamagedError, match="its manifest is that of v000001"):
+            store.verified("v000002")
+
+    @pytest.mark.parametrize("listed", ["../outside", "versions/../../outside", "ABSOLUTE"])
+    def test_a_manifest_can_name_nothing_outside_its_store(self, store: Store, tmp_path: Path, listed: str) -> None:
+        publish(store)
+        (tmp_path / "outside").write_text("mine")
+        path = str(tmp_path / "outside") if listed == "ABSOLUTE" else listed
+        manifest = store.manifest("v000001")
+        entry = store.entries(tmp_path, Path())["outside"]
+        reseal(store, "v000001", msgspec.structs.replace(manifest, files={**manifest.files, path: entry}))
+        with pytest.raises(StoreDamagedError, match=r"lists .*outside, outside the store"):
+            store.verified("v000001")
+
+
+class TestTheLock:
+    def test_a_second_rebuild_of_the_same_process_is_refused(self, store: Store) -> None:
+        rival = Store(store.root).locked()
+        with store.locked(), pytest.raises(StoreLockedError, match=r"a rebuild is at work in .*store: .*; wait"):
+            rival.__enter__()
+        with Store(store.root).locked():
+            assert store.root.is_dir()
+
+    def test_another_process_holds_it_until_it_is_killed(self, store: Store) -> None:
+        program = (
+            "import sys, pathlib; from retrieval.store.versions import Store\n"
+            "with Store(pathlib.Path(sys.argv[1])).locked(): print('held', flush=True); sys.stdin.read()"
+        )
+        holder = subprocess.Popen(
+            [sys.executable, "-c", program, str(store.root)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+        with holder:
+            assert holder.stdout is not None
+            assert holder.stdout.readline() == "held\n"
+            with pytest.raises(StoreLockedError, match=rf"a rebuild is at work in .*: -c, process {holder.pid} of "):
+                publish(store)
+            holder.kill()
+        assert publish(store) == "v000001"
+
+    def test_an_error_under_the_lock_lets_it_go(self, store: Store) -> None:
+        with pytest.raises(ZeroDivisionError), store.locked():
+            raise ZeroDivisionError
+        assert publish(store) == "v000001"
+
+    def test_readers_need_no_lock(self, store: Store) -> None:
+        publish(store)
+        with store.locked():
+            assert Store(store.root).serving()[0].version == "v000001"
+
+
+class TestRollingBack:
+    def test_an_older_version_serves_again_and_the_newer_stay(self, store: Store) -> None:
+        names = [publish(store) for _ in range(3)]
+        assert store.rollback("v000001") == store.manifest("v000001")
+        assert store.serving() == (store.manifest("v000001"), ())
+        assert store.versions() == names
+        assert publish(store) == "v000004"
+
+    def test_a_damaged_version_is_refused_and_the_pointer_stays(self, store: Store) -> None:
+        publish(store)
+        publish(store)
+        flip(store.version_folder("v000001") / "products.jsonl")
+        with pytest.raises(StoreDamagedError, match=r"v000001 is damaged: .*products\.jsonl has another checksum"):
+            store.rollback("v000001")
+        assert store.current() == "v000002"
+
+    @pytest.mark.parametrize("name", ["v000009", "", "..", "v1", "v000001/", "../versions/v000001", ".building-v1"])
+    def test_any_other_name_is_refused_with_those_that_there_are(self, store: Store, name: str) -> None:
+        publish(store)
+        publish(store)
+        for ask in (store.rollback, store.check_known):
+            with pytest.raises(UnknownVersionError, match=r"has no version '.*'; it holds v000001, v000002$"):
+                ask(name)
+        assert store.current() == "v000002"
+
+    def test_a_store_without_versions_says_that_it_holds_none(self, store: Store) -> None:
+        with store.locked():
+            pass
+        with pytest.raises(UnknownVersionError, match="it holds none"):
+            store.check_known("v000001")
+
+
+class TestPruning:
+    def test_the_newest_stay_and_their_encoders(self, store: Store) -> None:
+        for number in range(1, 6):
+            publish(store, encoder=f"encoder-{(number + 1) // 2}")
+        assert store.prune(2) == ["v000001", "v000002", "v000003"]
+        assert store.versions() == ["v000004", "v000005"]
+        assert sorted(path.name for path in store.encoders.iterdir()) == ["encoder-2", "encoder-3"]
+        assert store.serving() == (store.verified("v000005"), ())
+
+    def test_the_version_that_serves_stays_however_old_it_is(self, store: Store) -> None:
+        for number in range(1, 4):
+            publish(store, encoder=f"encoder-{number}")
+        (store.root / CURRENT).write_text("v000001\n")
+        assert store.prune(1) == ["v000002"]
+        assert store.versions() == ["v000001", "v000003"]
+        assert store.serving() == (store.verified("v000001"), ())
+
+    def test_what_is_spared_stays_however_old_it_is(self, store: Store) -> None:
+        for number in range(1, 5):
+            publish(store, encoder=f"encoder-{number}")
+        assert store.prune(1, spare=("v000002",)) == ["v000001", "v000003"]
+        assert store.versions() == ["v000002", "v000004"]
+        assert sorted(path.name for path in store.encoders.iterdir()) == ["encoder-2", "encoder-4"]
+
+    def test_what_would_go_is_listed_with_its_bytes_and_nothing_goes(self, store: Store) -> None:
+        for number in range(1, 4):
+            publish(store, encoder=f"encoder-{(number + 1) // 2}")
+        before = store.size("v000001") + store.size("v000002") + store.size("v000003") + store.encoders_size()
+        surplus = store.surplus(1)
+        assert (surplus.versions, surplus.encoders) == (("v000001", "v000002"), ("encoder-1",))
+        assert store.versions() == ["v000001", "v000002", "v000003"]
+        store.prune(1)
+        assert before - surplus.bytes == store.size("v000003") + store.encoders_size()
+
+    def test_damaged_versions_go_and_are_not_counted(self, store: Store) -> None:
+        """Three kept of which two are damaged were one: the next damage left none."""
+        for _ in range(4):
+            publish(store)
+        assert store.prune(2, damaged=("v000002", "v000003")) == ["v000002", "v000003"]
+        assert store.versions() == ["v000001", "v000004"]
+
+    def test_none_to_keep_keeps_the_one_that_serves(self, store: Store) -> None:
+        publish(store)
+        publish(store)
+        assert store.prune(0) == ["v000001"]
+        assert store.serving()[0].version == "v000002"
+
+    def test_a_kill_while_a_version_is_removed_leaves_no_part_of_it_under_its_name(
+        self, store: Store, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        publish(store)
+        publish(store)
+
+        def crash(folder: Path) -> None:
+            (folder / "products.jsonl").unlink()
+            raise KeyboardInterrupt
+
+        with monkeypatch.context() as killed:
+            killed.setattr("shutil.rmtree", crash)
+            with pytest.raises(KeyboardInterrupt):
+                store.prune(1)
+        assert store.versions() == ["v000002"]
+        assert store.prune(1) == []
+        assert [path.name for path in (store.root / "versions").iterdir()] == ["v000002"]
+
+    def test_nothing_goes_while_there_are_fewer_than_asked_for(self, store: Store) -> None:
+        publish(store)
+        assert store.prune(3) == []
+        assert store.serving()[0].version == "v000001"
+
+    def test_a_damaged_manifest_of_an_old_version_does_not_stop_it(self, store: Store) -> None:
+        for number in range(1, 4):
+            publish(store, encoder=f"encoder-{number}")
+        empty(store.version_folder("v000002") / MANIFEST)
+        assert store.prune(2) == ["v000001"]
+        assert store.serving()[0].version == "v000003"
+
+    def test_half_written_versions_are_never_taken_for_one_and_are_cleared_away(self, store: Store) -> None:
+        publish(store)
+        with store.locked():
+            first = store.building()
+            (first / "products.jsonl").write_text("half")
+            assert store.versions() == ["v000001"]
+            assert store.serving()[0].version == "v000001"
+            assert list(store.building().iterdir()) == []
+            first.with_name(".building-v000099").mkdir()
+            store.prune(3)
+        assert [path.name for path in (store.root / "versions").iterdir()] == ["v000001"]
+
+
+class TestDoubtfulEncoders:
+    def test_one_that_a_version_vouches_for_stays(self, store: Store) -> None:
+        publish(store)
+        store.drop_doubtful_encoder("encoder-1")
+        assert store.serving()[0].version == "v000001"
+
+    def test_a_damaged_one_goes(self, store: Store) -> None:
+        publish(store)
+        flip(store.encoders / "encoder-1" / "model.onnx")
+        store.drop_doubtful_encoder("encoder-1")
+        assert not (store.encoders / "encoder-1").exists()
+
+    def test_one_that_an_interrupted_rebuild_stored_goes(self, store: Store) -> None:
+        publish(store)
+        (store.encoders / "encoder-9").mkdir()
+        store.drop_doubtful_encoder("encoder-9")
+        store.drop_doubtful_encoder("encoder-never-there")
+        assert [path.name for path in store.encoders.iterdir()] == ["encoder-1"]

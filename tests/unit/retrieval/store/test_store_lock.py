@@ -1,0 +1,138 @@
+"""The lock of an index: a rival is told who holds it, and a note that nobody stands behind confuses nobody."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from retrieval.errors import StoreError, StoreLockedError
+from retrieval.store import lock
+from retrieval.store.lock import HOLDER, LOCK, Holder, held_lock, lock_holder
+
+PROGRAM = (
+    "import sys, pathlib; from retrieval.store.lock import held_lock\n"
+    "with held_lock(pathlib.Path(sys.argv[1]), 'prune'): print('held', flush=True); sys.stdin.read()"
+)
+
+
+def note(folder: Path, *, pid: int, host: str = "") -> Holder:
+    """Leaves a note beside the lock, as a killed process does."""
+    holder = Holder("rebuild", pid, host or socket.gethostname(), "mia", "shelfwise", "2025-01-01T00:00:00+00:00")
+    (folder / HOLDER).write_bytes(msgspec.json.encode(holder))
+    return holder
+
+
+def dead_process() -> int:
+    """The number of a process that is no more."""
+    with subprocess.Popen([sys.executable, "-c", ""]) as process:
+        return process.pid
+
+
+@contextmanager
+def rival(folder: Path) -> Iterator[subprocess.Popen[str]]:
+    """Another process that holds the lock for a prune."""
+    command = [sys.executable, "-c", PROGRAM, str(folder)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "held\n"
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+def assert_refused(folder: Path, words: str) -> None:
+    with pytest.raises(StoreLockedError, match=words):
+        held_lock(folder, "rebuild").__enter__()
+
+
+def test_a_rival_is_told_what_for_and_which_process_whose_where_and_since_when(tmp_path: Path) -> None:
+    with rival(tmp_path) as process:
+        holder = lock_holder(tmp_path)
+        assert holder is not None
+        assert (holder.purpose, holder.pid, holder.host) == ("prune", process.pid, socket.gethostname())
+        words = rf"a prune is at work in .*: -c, process {process.pid} of \S+ on {holder.host}, since \d{{4}}-\S+; wait"
+        assert_refused(tmp_path, words)
+
+
+def test_a_killed_holder_leaves_a_note_that_stops_nobody(tmp_path: Path) -> None:
+    with rival(tmp_path) as process:
+        pass
+    assert (tmp_path / HOLDER).exists()
+    assert process.returncode < 0
+    assert lock_holder(tmp_path) is None
+    with held_lock(tmp_path, "rebuild"):
+        holder = lock_holder(tmp_path)
+        assert holder is not None
+        assert holder.pid == os.getpid()
+    assert not (tmp_path / HOLDER).exists()
+
+
+def test_a_rival_is_never_told_of_a_process_that_is_gone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lock, "_NOTE_SECONDS", 0.01)
+    with held_lock(tmp_path, "rebuild"):
+        note(tmp_path, pid=dead_process())
+        assert_refused(tmp_path, "another program is at work in .*; wait for it to end")
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"[]", b"\xff", b'{"pid": 1}', b'{"purpose": "x", "pid": "1"}'])
+def test_a_note_that_cannot_be_read_is_no_reason_to_fail(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: bytes
+) -> None:
+    monkeypatch.setattr(lock, "_NOTE_SECONDS", 0.01)
+    with held_lock(tmp_path, "rebuild"):
+        (tmp_path / HOLDER).write_bytes(content)
+        assert_refused(tmp_path, "another program is at work")
+
+
+@pytest.mark.parametrize("pid", [0, -1, 2**40, 10**18])
+def test_a_number_that_no_process_has_names_nobody(tmp_path: Path, pid: int) -> None:
+    note(tmp_path, pid=pid)
+    assert lock_holder(tmp_path) is None
+
+
+def test_a_process_of_another_user_is_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(pid: int, signal: int) -> None:
+        raise PermissionError
+
+    monkeypatch.setattr(os, "kill", refuse)
+    assert lock_holder(tmp_path) is None
+    assert note(tmp_path, pid=1) == lock_holder(tmp_path)
+
+
+def test_a_process_of_another_machine_may_live(tmp_path: Path) -> None:
+    assert lock_holder(tmp_path) is None
+    holder = note(tmp_path, pid=dead_process(), host="another-machine")
+    assert lock_holder(tmp_path) == holder
+
+
+def test_a_full_disk_does_not_stop_what_may_free_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(path: Path, content: bytes) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(lock, "write_durably", full)
+    monkeypatch.setattr(lock, "_NOTE_SECONDS", 0.01)
+    with held_lock(tmp_path, "prune"):
+        assert_refused(tmp_path, "another program is at work")
+
+
+def test_a_lock_that_cannot_be_taken_is_named(tmp_path: Path) -> None:
+    (tmp_path / LOCK).mkdir()
+    with pytest.raises(StoreError, match=r"lock cannot be taken .*see to the disk"), held_lock(tmp_path, "rebuild"):
+        pass
+
+
+def test_an_error_under_the_lock_lets_it_go_and_takes_the_note_away(tmp_path: Path) -> None:
+    with pytest.raises(ZeroDivisionError), held_lock(tmp_path, "rebuild"):
+        raise ZeroDivisionError
+    assert not (tmp_path / HOLDER).exists()
+    with held_lock(tmp_path, "prune"):
+        pass

@@ -1,0 +1,147 @@
+"""What changed between two versions: products by kind of change and by field, fields, settings, the encoder."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import msgspec
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from retrieval.errors import StoreDamagedError, UnknownVersionError
+from retrieval.index.faiss import IndexKind
+from retrieval.records import Availability, Product
+from retrieval.store.diff import Changes, SettingChange, VersionDiff, _product_changes, compare
+from retrieval.store.products import PRODUCTS_FILE, ProductStore, product_to_json, write_products
+from retrieval.store.versions import Store
+from tests.catalogs import numbered, products
+from tests.versions import Made, publish_products
+
+DRILL = Product(
+    "b", "cordless drill", brand="Bosch", price=89.0, attributes={"colour": "blue", "weight": 1.5}, language="en"
+)
+HOSE = Product("d", "garden hose", price=20.0, availability=Availability.IN_STOCK, identifiers={"sku": ("H1",)})
+LAMP = Product("c", "desk lamp", category=("Light", "Lamps"))
+
+
+def difference(root: Path, one: list[Product], other: list[Product], after: Made | None = None) -> VersionDiff:
+    publish_products(root, one)
+    publish_products(root, other, after)
+    return compare(Store(root), "v000001", "v000002")
+
+
+def test_products_are_counted_by_what_happened_to_them_with_examples(tmp_path: Path) -> None:
+    new = Product("é", "new lamp")
+    found = difference(tmp_path, [DRILL, HOSE, LAMP], [dataclasses.replace(DRILL, price=79.0), LAMP, new]).products
+    assert (found.added, found.removed, found.changed) == (Changes(1, ("é",)), Changes(1, ("d",)), Changes(1, ("b",)))
+    assert found.fields == {"price": 1}
+
+
+def test_each_field_is_counted_in_how_many_products_it_changed_most_often_first(tmp_path: Path) -> None:
+    drill = dataclasses.replace(DRILL, price=79.0, attributes={"colour": "red", "weight": 1.5, "volt": 18.0})
+    hose = dataclasses.replace(HOSE, price=19.0, availability=None, identifiers={"sku": ("H2",)})
+    lamp = dataclasses.replace(LAMP, price=5.0, title="lamp")
+    found = difference(tmp_path, [DRILL, HOSE, LAMP], [drill, hose, lamp]).products
+    assert found.changed.count == 3
+    assert list(found.fields.items()) == [
+        ("price", 3),
+        ("attributes.colour", 1),
+        ("attributes.volt", 1),
+        ("availability", 1),
+        ("identifiers.sku", 1),
+        ("title", 1),
+    ]
+
+
+def test_no_more_examples_are_kept_than_asked_for(tmp_path: Path) -> None:
+    publish_products(tmp_path, numbered(3))
+    publish_products(tmp_path, numbered(10)[3:])
+    found = compare(Store(tmp_path), "v000001", "v000002", examples=2).products
+    assert (found.added, found.removed) == (Changes(7, ("p0003", "p0004")), Changes(3, ("p0000", "p0001")))
+
+
+def test_fields_come_go_and_change_their_kind(tmp_path: Path) -> None:
+    before = [DRILL, dataclasses.replace(LAMP, attributes={"watt": 5.0, "shade": "white"})]
+    after = [dataclasses.replace(DRILL, brand="", attributes={"watt": "five"}), LAMP, HOSE]
+    found = difference(tmp_path, before, after).fields
+    assert found.added == ("availability", "identifiers.sku")
+    assert found.removed == ("attributes.colour", "attributes.shade", "attributes.weight", "brand")
+    assert found.retyped == {"attributes.watt": ("number", "text")}
+
+
+def test_settings_and_the_encoder_are_named_with_both_values(tmp_path: Path) -> None:
+    made = Made(encoder="encoder-2", synonyms="sofa => couch\nhdd => disk", kind=IndexKind.GRAPH)
+    publish_products(tmp_path, numbered(40), Made(synonyms="sofa => couch"))
+    publish_products(tmp_path, numbered(40), made)
+    found = compare(Store(tmp_path), "v000001", "v000002")
+    assert found.encoder_changed
+    named = {change.name: change for change in found.settings}
+    assert set(named) == {"text analysis", "vector index", "encoder", "encoder name", "synonyms"}
+    assert named["encoder"] == SettingChange("encoder", "encoder-1", "encoder-2")
+    assert named["vector index"] == SettingChange("vector index", "exact", "graph")
+    assert named["synonyms"] == SettingChange("synonyms", "1 rules", "2 rules: 1 new, 0 gone")
+    assert not found.is_empty
+
+
+def test_rows_read_and_rejected_stand_beside_the_products(tmp_path: Path) -> None:
+    publish_products(tmp_path, [DRILL], Made(report={"read": 3, "rejected": {"no title": 1, "no id": 1}}))
+    publish_products(tmp_path, [DRILL], Made(report={"read": "many", "rejected": 7}))
+    found = compare(Store(tmp_path), "v000001", "v000002")
+    assert (found.before.rows_read, found.before.rows_rejected, found.before.products) == (3, 2, 1)
+    assert (found.after.rows_read, found.after.rows_rejected) == (0, 0)
+
+
+def test_two_versions_of_one_catalog_do_not_differ_and_a_version_not_from_itself(tmp_path: Path) -> None:
+    assert difference(tmp_path, [DRILL, HOSE], [HOSE, DRILL]).is_empty
+    assert compare(Store(tmp_path), "v000001", "v000001").is_empty
+
+
+def test_it_is_one_json_document(tmp_path: Path) -> None:
+    found = difference(tmp_path, [DRILL], [DRILL, HOSE])
+    document = msgspec.json.decode(msgspec.json.encode(found))
+    assert document["products"]["added"] == {"count": 1, "examples": ["d"]}
+    assert (document["before"]["version"], document["after"]["products"]) == ("v000001", 2)
+
+
+def test_an_unknown_version_is_refused_with_those_that_there_are(tmp_path: Path) -> None:
+    publish_products(tmp_path, [DRILL])
+    for pair in (("v000001", "v000009"), ("v000009", "v000001")):
+        with pytest.raises(UnknownVersionError, match=r"no version 'v000009'; it holds v000001$"):
+            compare(Store(tmp_path), *pair)
+
+
+def test_a_product_that_cannot_be_read_is_damage(tmp_path: Path) -> None:
+    publish_products(tmp_path, [DRILL])
+    publish_products(tmp_path, [dataclasses.replace(DRILL, price=88.0)])
+    path = Store(tmp_path).version_folder("v000002") / PRODUCTS_FILE
+    path.write_bytes(path.read_bytes().replace(b"{", b"[", 1))
+    with pytest.raises(StoreDamagedError, match="a stored product cannot be read"):
+        compare(Store(tmp_path), "v000001", "v000002")
+
+
+@settings(max_examples=40)
+@given(one=products(), other=products(), shared=st.data())
+def test_a_plain_comparison_of_two_dictionaries_finds_the_same(
+    tmp_path_factory: pytest.TempPathFactory, one: list[Product], other: list[Product], shared: st.DataObject
+) -> None:
+    kept = shared.draw(st.lists(st.sampled_from(one), unique_by=lambda product: product.id))
+    other = sorted({**{each.id: each for each in other}, **{each.id: each for each in kept}}.values(), key=_order)
+    found = _product_changes(_stored(tmp_path_factory, one), _stored(tmp_path_factory, other), most=100)
+    before, after = ({each.id: product_to_json(each) for each in side} for side in (one, other))
+    changed = [name for name in before if name in after and before[name] != after[name]]
+    assert found.added.examples == tuple(name for name in after if name not in before)
+    assert found.removed.examples == tuple(name for name in before if name not in after)
+    assert found.changed == Changes(len(changed), tuple(changed))
+    assert bool(changed) == bool(found.fields)
+
+
+def _order(product: Product) -> bytes:
+    return product.id.encode()
+
+
+def _stored(folders: pytest.TempPathFactory, made: list[Product]) -> ProductStore:
+    folder = folders.mktemp("side")
+    write_products(sorted(made, key=_order), folder)
+    return ProductStore(folder)

@@ -1,0 +1,262 @@
+from __future__ import annotations
+
+import random
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from retrieval.text.analysis import MAX_GROUPS, Analyzer, contains_chinese, identifier_key
+from retrieval.text.synonyms import Synonyms
+
+ANALYZER = Analyzer()
+LONGEST_TERM = 200
+
+# Text of any characters at all, and text that looks like titles: the second reaches the rules, the first the edges.
+SAMPLES = (
+    "12 12v 1/2 1-1/2 ½ 0.50 .5 in in. inch \" ' ft x × X - / , . & V volt M8 m 3-in-1 1,000 99,99 dcd771c2 dcd-771-c2 "
+    "0x0a wi fi wi-fi t-shirt men's running shelves 4x8wood "
+    "２ 毫升 手机 不锈钢保温杯 小 é ø İ ß ガス हिन्दी ﷺ ™ ſ ŉ \ud800 \0"
+)
+PIECES = SAMPLES.split(" ")
+TITLES = st.lists(st.sampled_from(PIECES), max_size=12).flatmap(
+    lambda pieces: st.sampled_from([" ", "", "-"]).map(lambda between: between.join(pieces))
+)
+ANY_TEXT = st.text(st.characters(exclude_categories=()), max_size=40)
+TEXTS = st.one_of(ANY_TEXT, TITLES)
+
+
+def finds(query: str, title: str) -> bool:
+    """Whether every word of the query is met by the title."""
+    terms = set(ANALYZER.terms(title))
+    groups = ANALYZER.groups(query)
+    return bool(groups) and all(any(terms.issuperset(terms_) for terms_ in group.alternatives) for group in groups)
+
+
+@pytest.mark.parametrize(
+    "spellings",
+    [
+        ("1/2 in", "1/2 in.", '1/2"', "½ inch", "1/2-inch", "0.5 inches", ".5in", "½″", "１／２ in"),
+        ("1 1/2 in.", "1-1/2 in.", "1½ inch", '1.5"', "1.50-Inch"),
+        ("12V", "12 volt", "12-volt", "12 v", "12 Volts", "１２Ｖ"),
+        ("M8x40", "M8 x 40", "M8×40", "m8 X 40"),
+        ("2x4", "2 x 4", "2 in. x 4 in.", "2×4", "2 by 4", '2"x4"', "2in x 4in", "2 in. W x 4 in. H"),
+        ("6 ft", "6'", "6-Foot", "6 feet", "6ft."),
+        ("16 sq. ft.", "16 sq ft", "16 square feet", "16-sqft"),
+        ("5 gal.", "5-Gallon", "5gal", "5 gallons"),
+        ("3 lb", "3 lbs.", "3-Pound", "3 pounds"),
+        ("8 oz", "8-Ounce", "8 oz."),
+        ("5 fl. oz.", "5 fl oz", "5 fluid ounces"),
+        ("60W", "60 watt", "60-Watts"),
+        ("15 amp", "15A", "15-Amps"),
+        ("32 GB", "32gb", "32 gigabytes"),
+        ("2000mAh", "2000 mah"),
+        ("3.5 mm", "3.5mm", "3.50 millimeters"),
+        ("10 m", "10 meters", "10-metre"),
+        ("500ml", "500 ml", "500毫升", "５００ｍｌ"),
+        ("24-Pack", "24 pk", "24 packs"),
+        ("12-Gauge", "12 ga", "12 gauge"),
+        ("100,000 BTU", "100000 btu"),
+        ("3-in-1", "3 in 1", "3in1"),
+        ("0.50", ".5", "0.5", "½"),
+        ("wi-fi", "wifi", "wi fi", "Wi–Fi", "WI.FI"),
+        ("t-shirt", "tshirt", "t shirt", "T-Shirts"),
+        ("dish washer", "dishwasher", "dish-washers"),
+        ("DCD771C2", "dcd 771 c2"),
+        ("DCD771C2", "dcd771 c2"),
+        ("DCD771C2", "DCD-771-C2"),
+        ("DCD771C2", "dcd 771c2"),
+        ("PS4", "ps 4", "ps-4"),
+        ("men's", "mens", "men", "MEN’S"),
+        ("o'brien", "obrien"),
+        ("shelf light", "shelf lights"),
+        ("washing", "washes", "washed"),
+        ("Café", "cafe", "CAFE\u0301"),
+        ("Smørrebrød", "smorrebrod"),
+        ("Straße", "strasse"),
+        ("ガス", "ｶﾞｽ"),
+        ("2-Light", "2 lights"),
+    ],
+    ids=" | ".join,
+)
+def test_each_spelling_finds_each_other(spellings: tuple[str, ...]) -> None:
+    missed = [(query, title) for query in spellings for title in spellings if not finds(query, title)]
+    assert missed == []
+
+
+@pytest.mark.parametrize(
+    ("query", "title"),
+    [
+        ("12", "DEWALT 12V drill"),
+        ("36 vanity", "36 in. bath vanity"),
+        ("12v battery", "battery for model 12"),
+        ("2x4", "2 in. x 4 in. x 8 ft. lumber"),
+        ("4x8", "3/4 in. x 4 ft. x 8 ft. plywood"),
+        ("8 plywood", "3/4 in. x 4 ft. x 8 ft. plywood"),
+        ("4x8wood", "4 x 8 wood panel"),
+        ("1/2 pvc", "1/2 in. PVC elbow"),
+        ("gallon bucket", "5 Gal. bucket"),
+        ("volt battery", "12V battery"),
+        ("usb 3", "USB 3.0 hub"),
+        ("usb", "USB3.0 hub"),
+        ("dcd771", "DCD771-C2"),
+        ("dcd771c2", "DCD 771 C2"),
+        ("2light", "2-Light"),
+        ("key board", "keyboard board"),
+        ("保温杯", "不锈钢保温杯500ml"),
+        ("ipad壳", "苹果iPad保护壳"),
+        ("हिन्दी", "किताब हिन्दी"),
+    ],
+)
+def test_finds(query: str, title: str) -> None:
+    assert finds(query, title)
+
+
+@pytest.mark.parametrize(
+    ("query", "title"),
+    [
+        ("1/2 in", "1/4 in."),
+        ("24/7", "3.4286"),
+        ("m8x40", "8 x 40"),
+        ("2x4", "2 in. x 6 in."),
+        ("2x8", "2 in. x 4 in. x 8 ft."),
+        ("15 apples", "15a 8 fuse"),
+        ("gaming pc", "gaming 6 pieces"),
+        ("in", "12 in"),
+        ("hi ram", "hiram"),
+        ("dcd771c2", "dcd771c3"),
+        ("resume", "res"),
+        ("कि", "की"),
+        ("が", "か"),
+        ("保温", "电话"),
+    ],
+)
+def test_does_not_find(query: str, title: str) -> None:
+    assert not finds(query, title)
+
+
+def test_terms_of_a_title() -> None:
+    title = "RIDGID® 12-Gauge Men's Wi-Fi Saw, 3/4 in. x 3 in. (DCD771C2)"
+    assert ANALYZER.terms(title) == (
+        ["ridgid", "12", "12ga", "ga", "men", "wi", "fi", "wifi", "saw", "0.75", "3", "0.75x3", "dcd771c2"]
+    )
+
+
+def test_terms_of_chinese_are_words_and_their_characters_and_the_latin_between() -> None:
+    expected = "蓝牙 耳机 蓝 牙 耳 机 12 12v volt 适用 适 用"
+    assert " ".join(ANALYZER.terms("蓝牙耳机12V适用")) == expected
+
+
+def test_a_quantity_is_met_by_its_number_when_the_title_has_no_unit() -> None:
+    (group,) = ANALYZER.groups("12 volt")
+    assert group.alternatives == (("12v",), ("12",))
+
+
+def test_the_typed_word_is_the_first_alternative_and_joined_neighbours_follow() -> None:
+    first, second = ANALYZER.groups("key board")
+    assert first.alternatives == (("key",), ("keyboard",))
+    assert second.alternatives == (("board",),)
+
+
+@pytest.mark.parametrize("text", ["", " ", "-/.'\"&_", "\ud800", "™®"])
+def test_nothing_to_search_gives_nothing(text: str) -> None:
+    assert ANALYZER.terms(text) == []
+    assert ANALYZER.groups(text) == ()
+
+
+@given(TEXTS)
+def test_any_text_gives_terms_without_whitespace_of_bounded_length(text: str) -> None:
+    terms = ANALYZER.terms(text)
+    assert all(term.split() == [term] and len(term) <= LONGEST_TERM for term in terms)
+    "\n".join(terms).encode()
+
+
+@given(TEXTS)
+def test_terms_and_groups_are_the_same_every_time(text: str) -> None:
+    assert Analyzer().terms(text) == ANALYZER.terms(text)
+    assert Analyzer().groups(text) == ANALYZER.groups(text)
+
+
+@given(TEXTS)
+def test_every_group_of_a_title_is_met_by_its_own_terms(text: str) -> None:
+    terms = set(ANALYZER.terms(text))
+    for group in ANALYZER.groups(text):
+        assert any(terms.issuperset(alternative) for alternative in group.alternatives)
+
+
+@given(TEXTS)
+@example("M1.5 x 40")
+@example("feets inchesing")
+@example("M0X-0A")
+@example("0-0X0A")
+def test_a_term_is_among_its_own_terms(text: str) -> None:
+    for term in ANALYZER.terms(text):
+        if not contains_chinese(term):
+            assert term in ANALYZER.terms(term)
+
+
+@given(TEXTS)
+def test_case_and_width_do_not_change_terms(text: str) -> None:
+    ascii_text = text.encode("ascii", "ignore").decode()
+    wide = ascii_text.translate({code: code + 0xFEE0 for code in range(0x21, 0x7F)})
+    assert ANALYZER.terms(ascii_text.upper()) == ANALYZER.terms(ascii_text) == ANALYZER.terms(wide)
+
+
+@pytest.mark.parametrize(
+    "piece", ["a", "7", "drill ", "12V ", "1x", "1/2-", "a-", "保温杯", "ﷺ", "が", "'", "in.", "z" * 90 + "-"]
+)
+def test_a_megabyte_is_bounded(piece: str) -> None:
+    text = piece * (1_000_000 // len(piece))
+    terms = ANALYZER.terms(text)
+    assert len(terms) <= len(text)
+    assert max(map(len, terms), default=0) <= LONGEST_TERM
+    assert len(ANALYZER.groups(text)) <= MAX_GROUPS
+
+
+def test_threads_that_share_an_analyzer_get_the_same_terms() -> None:
+    chooser = random.Random(5)
+    titles = [" ".join(f"{chooser.choice(PIECES)}{chooser.randrange(999)}ing" for _ in range(9)) for _ in range(400)]
+    with ThreadPoolExecutor(8) as pool:
+        together = list(pool.map(ANALYZER.terms, titles))
+    assert together == [ANALYZER.terms(title) for title in titles]
+
+
+def test_the_identity_names_the_synonyms() -> None:
+    synonyms = Synonyms.parse(["couch, sofa"])
+    assert Analyzer().identity == Analyzer(Synonyms()).identity
+    assert Analyzer(synonyms).identity != Analyzer().identity
+    assert Analyzer(synonyms).identity.endswith(synonyms.fingerprint)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"), [("手机", True), ("a手", True), ("ガス", False), ("drill", False), ("", False), ("é", False)]
+)
+def test_contains_chinese(text: str, expected: bool) -> None:
+    assert contains_chinese(text) is expected
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("012345678905", "0012345678905"),
+        ("012345678905", "00012345678905"),
+        ("DCD771C2", "dcd 771-c2"),
+        ("QE55/XU.1", "qe55xu1"),
+        ("ＡＢ－１２", "ab_12"),
+        ("0042", "42"),
+    ],
+)
+def test_spellings_of_one_identifier_meet(one: str, other: str) -> None:
+    assert identifier_key(one) == identifier_key(other) != ""
+
+
+@pytest.mark.parametrize(("one", "other"), [("0A1", "A1"), ("123", "1230"), ("DCD771C2", "DCD771C3")])
+def test_other_identifiers_do_not_meet(one: str, other: str) -> None:
+    assert identifier_key(one) != identifier_key(other)
+
+
+@given(TEXTS)
+def test_an_identifier_key_is_its_own_key(text: str) -> None:
+    key = identifier_key(text)
+    assert identifier_key(key) == key

@@ -1,0 +1,136 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from retrieval.errors import SettingError
+from retrieval.text.analysis import Analyzer
+from retrieval.text.synonyms import Synonyms
+
+LINES = (
+    "# furniture",
+    "couch, sofa, settee",
+    "",
+    "hdd => hard drive, hard disk  # one way",
+    "hard drive case, drive enclosure",
+    "手机, 移动电话",
+    "tv => television",
+)
+
+
+def finds(analyzer: Analyzer, query: str, title: str) -> bool:
+    terms = set(analyzer.terms(title))
+    return all(any(terms.issuperset(choice) for choice in group.alternatives) for group in analyzer.groups(query))
+
+
+@pytest.fixture
+def analyzer() -> Analyzer:
+    return Analyzer(Synonyms.parse(LINES))
+
+
+@pytest.mark.parametrize(
+    ("query", "title"),
+    [
+        ("couch", "red sofa"),
+        ("sofas", "red settee"),
+        ("settee cover", "cover for couches"),
+        ("hdd", "hard drive 1 TB"),
+        ("HDD", "hard disk"),
+        ("hdd", "hdd 1 TB"),
+        ("hard-drive case", "hard-drive case"),
+        ("hard drive case usb", "usb drive enclosure"),
+    ],
+)
+def test_a_synonym_finds(analyzer: Analyzer, query: str, title: str) -> None:
+    assert finds(analyzer, query, title)
+    assert query == title or finds(analyzer, query, query)
+
+
+@pytest.mark.parametrize(("query", "title"), [("hard drive", "hdd"), ("television", "tv"), ("hdd", "hard hat")])
+def test_one_way_and_whole_phrases_only(analyzer: Analyzer, query: str, title: str) -> None:
+    assert not finds(analyzer, query, title)
+
+
+def test_the_typed_words_come_first_then_the_synonyms_then_single_words(analyzer: Analyzer) -> None:
+    (group,) = analyzer.groups("drive enclosure")
+    assert group.alternatives[:2] == (("drive", "enclosur"), ("hard", "drive", "case"))
+    assert {("drive",), ("enclosur",)} <= set(group.alternatives)
+
+
+@pytest.mark.parametrize(("query", "other"), [("手机", ("移动", "电话")), ("移动电话壳", ("手机",))])
+def test_a_chinese_phrase_has_synonyms_inside_a_run(analyzer: Analyzer, query: str, other: tuple[str, ...]) -> None:
+    first, *_ = analyzer.groups(query)
+    assert any(set(other) <= set(alternative) for alternative in first.alternatives)
+
+
+def test_the_longest_phrase_wins() -> None:
+    analyzer = Analyzer(Synonyms.parse(["drill => borer", "hammer drill => perforator"]))
+    (group,) = analyzer.groups("hammer drill")
+    assert ("perfor",) in group.alternatives
+    assert ("borer",) not in group.alternatives
+
+
+def test_lines_for_the_same_phrase_add_up() -> None:
+    (group,) = Analyzer(Synonyms.parse(["couch => sofa", "couches => divan"])).groups("couch")
+    assert group.alternatives == (("couch",), ("sofa",), ("divan",))
+
+
+def test_synonyms_leave_the_index_alone(analyzer: Analyzer) -> None:
+    assert analyzer.terms("couch tv hdd") == Analyzer().terms("couch tv hdd")
+
+
+@given(st.text(st.characters(exclude_categories=()), max_size=30), st.sampled_from(["couch", "hdd", "手机", "tv"]))
+def test_a_synonym_never_loses_a_match(text: str, word: str) -> None:
+    query = f"{word} {text} {word}"
+    assert finds(Analyzer(Synonyms.parse(LINES)), query, query)
+
+
+@pytest.mark.parametrize(
+    ("line", "wrong"),
+    [
+        ("couch", "nothing to be a synonym of"),
+        ("couch, couch", "nothing to be a synonym of"),
+        ("couch, , sofa", "'' is no word"),
+        ("couch,", "'' is no word"),
+        ("=> sofa", "'' is no word"),
+        ("couch =>", "'' is no word"),
+        ("couch, --", "'--' is no word"),
+        ("a => b => c", 'more than one "=>"'),
+    ],
+)
+def test_a_bad_line_is_refused_by_file_and_number(tmp_path: Path, line: str, wrong: str) -> None:
+    path = tmp_path / "words.txt"
+    path.write_text(f"# comment\nsofa, couch\n{line}\n", encoding="utf-8")
+    with pytest.raises(SettingError) as refused:
+        Synonyms.load(path)
+    assert str(refused.value).startswith(f"{path}:3: ")
+    assert wrong in str(refused.value)
+    assert 'write "couch, sofa"' in str(refused.value)
+
+
+def test_a_file_that_is_not_utf_8_is_refused_by_line(tmp_path: Path) -> None:
+    path = tmp_path / "words.txt"
+    path.write_bytes(b"couch, sofa\ncaf\xe9, bistro\n")
+    with pytest.raises(SettingError, match=r"words\.txt:2: not UTF-8"):
+        Synonyms.load(path)
+
+
+def test_a_file_that_is_not_there_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(SettingError, match="cannot be read"):
+        Synonyms.load(tmp_path / "none.txt")
+
+
+def test_a_file_with_a_byte_order_mark_and_windows_lines_loads(tmp_path: Path) -> None:
+    path = tmp_path / "words.txt"
+    path.write_bytes("\ufeffcouch, sofa\r\n手机, 电话\r\n".encode())
+    assert [rule.phrase for rule in Synonyms.load(path).rules] == ["couch", "sofa", "手机", "电话"]
+
+
+def test_the_fingerprint_is_of_the_rules_alone() -> None:
+    one = Synonyms.parse(["couch, sofa"])
+    assert one.fingerprint == Synonyms.parse(["# why", "  couch ,sofa # so"], "other.txt").fingerprint
+    assert one.fingerprint != Synonyms.parse(["couch => sofa"]).fingerprint
+    assert one.fingerprint != Synonyms().fingerprint

@@ -1,0 +1,269 @@
+"""Values from Python callers: right ones are converted to what a product holds, wrong ones name product and field."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from datetime import UTC, datetime, timedelta, timezone
+from decimal import Decimal
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from retrieval.errors import ChangeError
+from retrieval.records import Availability, Product, Variant
+from retrieval.store.products import product_from_json, product_to_json
+from retrieval.updates.validation import MAX_ID_BYTES, checked, checked_id, checked_values, id_problem, patched
+from tests.catalogs import products
+
+DRILL = Product(
+    "a1",
+    "Drill",
+    description="Cordless",
+    brand="Bosch",
+    price=99.5,
+    currency="EUR",
+    availability=Availability.IN_STOCK,
+    rating=4.5,
+    identifiers={"ean": ("0095205603217",), "sku": ("A1",)},
+    attributes={"colour": "blue", "voltage": 18.0},
+    expires=datetime(2030, 1, 1, tzinfo=UTC),
+)
+FIELDS = [field.name for field in dataclasses.fields(Product)]
+
+
+class TestWholeProducts:
+    @given(products())
+    def test_a_right_product_stays_as_it_is(self, each: list[Product]) -> None:
+        for product in each:
+            assert checked(product) == product
+
+    def test_every_field_is_checked(self) -> None:
+        for name in FIELDS:
+            wrong: Any = {name: object()}
+            with pytest.raises(ChangeError) as caught:
+                checked(dataclasses.replace(DRILL, **wrong))
+            assert caught.value.field == name
+
+    def test_what_python_callers_have_becomes_what_the_index_holds(self) -> None:
+        loose: dict[str, Any] = {
+            "category": ["Tools", "Drills"],
+            "price": Decimal("9.99"),
+            "availability": "in stock",
+            "rating": 4,
+            "rating_count": 7.0,
+            "identifiers": MappingProxyType({"ean": ["1"], "sku": ()}),
+            "attributes": {"volts": 18, "sizes": ["S", "M"], "none": None, "blank": " ", "serial": 2**60, "new": True},
+            "updated": datetime(2026, 1, 1, 12, tzinfo=timezone(timedelta(hours=2))),
+            "expires": "2030-01-31",
+            "variants": [Variant("a1-m", {"Size": "M"}, 5)],
+        }
+        product = checked(Product("a1", "Drill", **loose))
+        assert product == Product(
+            "a1",
+            "Drill",
+            category=("Tools", "Drills"),
+            price=9.99,
+            availability=Availability.IN_STOCK,
+            rating=4.0,
+            rating_count=7,
+            identifiers={"ean": ("1",)},
+            attributes={"volts": 18.0, "sizes": ("S", "M"), "serial": str(2**60), "new": True},
+            updated=datetime(2026, 1, 1, 10, tzinfo=UTC),
+            expires=datetime(2030, 1, 31, tzinfo=UTC),
+            variants=(Variant("a1-m", {"Size": "M"}, 5.0),),
+        )
+        assert isinstance(product.attributes["volts"], float)
+        assert product_from_json(product_to_json(product)) == product
+
+    def test_numbers_of_numpy_are_numbers(self) -> None:
+        number: Any = np.float32(9.5)
+        price = checked(dataclasses.replace(DRILL, price=number)).price
+        assert (price, type(price)) == (9.5, float)
+
+    @pytest.mark.parametrize("product", [None, "a1", {"id": "a1", "title": "Drill"}])
+    def test_what_is_no_product_is_refused(self, product: object) -> None:
+        with pytest.raises(ChangeError, match=r"a product is a shelfwise\.Product, not"):
+            checked(product)
+
+    def test_the_error_names_product_and_field_and_what_is_right(self) -> None:
+        with pytest.raises(ChangeError) as caught:
+            checked(dataclasses.replace(DRILL, price=-3.0))
+        assert str(caught.value) == "product 'a1': price is -3.0; it must be a finite number from 0"
+        assert (caught.value.product, caught.value.field) == ("a1", "price")
+
+    def test_a_long_wrong_value_is_shown_short(self) -> None:
+        with pytest.raises(ChangeError) as caught:
+            checked(dataclasses.replace(DRILL, currency="x" * 1_000_000))
+        assert len(str(caught.value)) < 300
+
+
+class TestIds:
+    @pytest.mark.parametrize("spelled", ["a", "00123", "gid://shop/1", "商品 1", "x" * MAX_ID_BYTES])
+    def test_ids_as_feeds_have_them(self, spelled: str) -> None:
+        assert checked_id(spelled) == spelled
+
+    @pytest.mark.parametrize(
+        ("spelled", "problem"),
+        [
+            ("", "is empty"),
+            (" ", "is empty"),
+            (" a", "blanks around"),
+            ("a\n", "blanks around"),
+            ("a\x00b", "control characters"),
+            ("a\x85b", "control characters"),
+            ("a\ud800", "UTF-8"),
+            ("ä" * 257, "longer than 512 bytes"),
+        ],
+    )
+    def test_ids_that_no_product_can_have(self, spelled: str, problem: str) -> None:
+        assert problem in id_problem(spelled)
+        with pytest.raises(ChangeError, match=problem):
+            checked_id(spelled)
+
+    @pytest.mark.parametrize("product_id", [None, 5, b"a", ["a"]])
+    def test_an_id_is_a_text(self, product_id: object) -> None:
+        with pytest.raises(ChangeError, match="is a text, not"):
+            checked_id(product_id)
+
+
+class TestPatches:
+    @pytest.mark.parametrize(
+        ("name", "value", "expected"),
+        [
+            ("title", "Hammer drill", "Hammer drill"),
+            ("price", 9, 9.0),
+            ("price", -0.0, 0.0),
+            ("price", None, None),
+            ("availability", "out_of_stock", Availability.OUT_OF_STOCK),
+            ("availability", Availability.PREORDER, Availability.PREORDER),
+            ("description", None, ""),
+            ("category", None, ()),
+            ("category", ["Tools"], ("Tools",)),
+            ("rating", 5, 5.0),
+            ("rating_count", 0, 0),
+            ("expires", None, None),
+            ("expires", "2031-02-03T04:05:06+02:00", datetime(2031, 2, 3, 2, 5, 6, tzinfo=UTC)),
+            ("language", "en", "en"),
+            ("currency", "", ""),
+            ("attributes", None, {}),
+            ("attributes", {"size": "M"}, {"size": "M"}),
+            ("variants", [{"id": "v", "price": 5}], (Variant("v", price=5.0),)),
+        ],
+    )
+    def test_a_field_takes_its_value(self, name: str, value: object, expected: object) -> None:
+        found = patched(DRILL, {name: value})
+        assert getattr(found, name) == expected
+        assert dataclasses.replace(found, **{name: getattr(DRILL, name)}) == DRILL
+
+    @pytest.mark.parametrize(
+        ("values", "attributes", "identifiers"),
+        [
+            ({"attributes.colour": "red"}, {"colour": "red", "voltage": 18.0}, DRILL.identifiers),
+            ({"attributes.colour": None}, {"voltage": 18.0}, DRILL.identifiers),
+            ({"attributes.colour": ""}, {"voltage": 18.0}, DRILL.identifiers),
+            ({"attributes.unknown": None}, DRILL.attributes, DRILL.identifiers),
+            ({"attributes.a.b": True}, {**DRILL.attributes, "a.b": True}, DRILL.identifiers),
+            ({"attributes.x": 1, "attributes": {"y": "z"}}, {"y": "z", "x": 1.0}, DRILL.identifiers),
+            ({"identifiers.ean": ["5"]}, DRILL.attributes, {"ean": ("5",), "sku": ("A1",)}),
+            ({"identifiers.ean": ()}, DRILL.attributes, {"sku": ("A1",)}),
+        ],
+    )
+    def test_one_attribute_or_identifier_changes_alone(
+        self, values: dict[str, object], attributes: dict[str, object], identifiers: dict[str, object]
+    ) -> None:
+        found = patched(DRILL, values)
+        assert (found.attributes, found.identifiers) == (attributes, identifiers)
+
+    @pytest.mark.parametrize(
+        ("name", "value"),
+        [
+            ("title", None),
+            ("title", "  "),
+            ("title", 5),
+            ("title", "\ud800"),
+            ("price", "9.99"),
+            ("price", True),
+            ("price", math.nan),
+            ("price", math.inf),
+            ("price", -1),
+            ("price", 10**400),
+            ("price", Decimal("NaN")),
+            ("rating", 5.1),
+            ("rating_count", 1.5),
+            ("rating_count", -1),
+            ("availability", "sold out"),
+            ("availability", True),
+            ("currency", "euro"),
+            ("currency", "eur"),
+            ("language", "english"),
+            ("category", "Tools"),
+            ("category", ["Tools", ""]),
+            ("images", [5]),
+            ("identifiers", {"ean": "5"}),
+            ("identifiers.ean", "5"),
+            ("attributes", ["colour"]),
+            ("attributes", {"": "x"}),
+            ("attributes", {"x": {"y": 1}}),
+            ("attributes.colour", {"y": 1}),
+            ("attributes.colour", math.nan),
+            ("created", datetime(2026, 1, 1)),
+            ("created", "yesterday"),
+            ("created", 1e9),
+            ("created", datetime(1, 1, 1, tzinfo=timezone(timedelta(hours=2)))),
+            ("variants", [{"id": "v", "cost": 5}]),
+            ("variants", [{"id": "v", "price": -5}]),
+            ("variants", ["v"]),
+        ],
+    )
+    def test_a_wrong_value_is_refused_by_its_field(self, name: str, value: object) -> None:
+        with pytest.raises(ChangeError, match=rf"^product 'a1': {name} is .*; it must be ") as caught:
+            patched(DRILL, {name: value})
+        assert (caught.value.product, caught.value.field) == ("a1", name)
+
+    @pytest.mark.parametrize(
+        ("name", "message"),
+        [
+            ("pric", "close ones are price"),
+            ("Price", "close ones are price"),
+            ("colour", "free ones are attributes.NAME"),
+            ("attributes.", "no field 'attributes.'"),
+            ("variants.x", "no field"),
+            ("id", "the id stays"),
+            ("\ud800", "no field"),
+        ],
+    )
+    def test_an_unknown_field_is_refused_with_close_ones(self, name: str, message: str) -> None:
+        with pytest.raises(ChangeError, match=message) as caught:
+            patched(DRILL, {name: "x"})
+        assert caught.value.field == name
+
+    def test_nothing_to_change_is_refused(self) -> None:
+        with pytest.raises(ChangeError, match="changes nothing"):
+            patched(DRILL, {})
+
+    def test_a_name_that_is_no_text_is_refused(self) -> None:
+        names: Any = {5: 1}
+        with pytest.raises(ChangeError, match="name of a field is a text, not 5"):
+            checked_values("a1", names)
+
+    @given(
+        st.dictionaries(
+            st.sampled_from([*FIELDS, "attributes.x", "identifiers.y"]),
+            st.from_type(type).flatmap(
+                lambda kind: st.sampled_from([kind, None, 1, "x", (), [], {}, 1e300, -1, b"", float("nan"), "\udfff"])
+            ),
+            max_size=3,
+        )
+    )
+    def test_whatever_is_handed_over_only_a_change_error_is_raised(self, values: dict[str, object]) -> None:
+        try:
+            once = checked_values("a1", values)
+        except ChangeError:
+            return
+        assert checked_values("a1", once) == once, "checking twice is checking once"
+        assert checked(patched(DRILL, values)) == patched(DRILL, values)

@@ -1,0 +1,356 @@
+"""The installed program: what it prints where, and how it ends."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+from typer.testing import CliRunner
+
+from retrieval.records import Product
+from service.cli.main import program
+from tests.catalogs import write_feed
+from tests.conftest import ENCODER
+
+PROGRAM = Path(sys.executable).with_name("shelfwise")
+COMMANDS = (
+    "rebuild",
+    "check",
+    "search",
+    "similar",
+    "recommend",
+    "demo",
+    "upsert",
+    "delete",
+    "patch",
+    "versions",
+    "compare",
+    "rollback",
+    "prune",
+    "verify",
+    "learn",
+    "train towers",
+    "train users",
+    "suggest",
+    "serve",
+    "keys create",
+    "keys list",
+    "keys withdraw",
+    "keys narrow",
+    "rules list",
+    "rules put",
+    "rules preview",
+    "synonyms list",
+    "synonyms proposals",
+    "experiments put",
+    "experiments report",
+    "evaluate",
+    "bench http",
+    "bench soak",
+    "bench recommend",
+    "bench recommend-speed",
+    "bench similar",
+    "bench suggest",
+    "bench synonyms",
+    "bench tower-ways",
+    "bench towers",
+    "bench latency",
+    "bench recall",
+    "bench quality",
+    "bench throughput",
+    "bench reading",
+    "bench incremental",
+    "bench freshness",
+    "bench defects",
+    "bench faults",
+    "bench suggest",
+)
+CATALOG = (
+    Product("1", "cordless drill 18 V", brand="Bosch", price=89.0),
+    Product("2", "hammer drill", brand="Makita", price=129.0),
+    Product("3", "garden hose 20 m", brand="Gardena", price=25.5),
+    Product("4", "无线电钻", brand="Bosch", price=75.0),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    code: int
+    out: str
+    err: str
+
+    def document(self) -> dict[str, Any]:
+        """The one JSON document of standard output."""
+        assert (self.code, self.out.count("\n")) == (0, 1), self.err
+        return msgspec.json.decode(self.out, type=dict[str, Any])
+
+
+Run = Callable[..., Done]
+
+
+@pytest.fixture(scope="module")
+def run(cache: Path) -> Run:
+    """Runs the program with the tests' own cache of exported encoders."""
+    environment = {**os.environ, "XDG_CACHE_HOME": str(cache.parent), "COLUMNS": "200", "TERM": "dumb"}
+
+    def run(*arguments: str | Path) -> Done:
+        command = [str(PROGRAM), *map(str, arguments)]
+        done = subprocess.run(
+            command, check=False, capture_output=True, text=True, encoding="utf-8", env=environment, timeout=300
+        )
+        return Done(done.returncode, done.stdout, done.stderr)
+
+    return run
+
+
+@dataclass(frozen=True, slots=True)
+class Built:
+    """A small index, the feed and the judgments beside it, and what the rebuild printed."""
+
+    index: Path
+    feed: Path
+    judgments: Path
+    rebuilt: Done
+
+
+@pytest.fixture(scope="module")
+def built(run: Run, tmp_path_factory: pytest.TempPathFactory) -> Built:
+    folder = tmp_path_factory.mktemp("cli")
+    feed = write_feed(folder / "feed.jsonl", CATALOG)
+    with feed.open("a") as file:
+        file.write('{"id": "5"}\n')
+    judgments = folder / "judgments.tsv"
+    judgments.write_text(
+        "query\tproduct_id\tgrade\ncordless drill\t1\t2\ncordless drill\t2\t1\nhose\t3\t1\nhose\t1\t0\n"
+    )
+    rebuilt = run(
+        "rebuild",
+        feed,
+        "--index",
+        folder / "index",
+        "--encoder",
+        ENCODER,
+        "--runtime",
+        "onnx-int8",
+        "--json",
+        "--force",
+    )
+    return Built(folder / "index", feed, judgments, rebuilt)
+
+
+def assert_refused(done: Done, *words: str) -> None:
+    """It ended with code 1, one line that says why, and no traceback."""
+    assert (done.code, done.out) == (1, ""), done.err
+    (line,) = [line for line in done.err.strip().splitlines() if not line.startswith("✓")]
+    assert line.startswith("error: ")
+    for word in words:
+        assert word in line
+
+
+class TestHelp:
+    @pytest.mark.parametrize("command", COMMANDS)
+    def test_each_command_shows_an_example(self, command: str) -> None:
+        done = CliRunner().invoke(program(), [*command.split(), "--help"], prog_name="shelfwise", terminal_width=200)
+        assert done.exit_code == 0
+        assert f"Example: shelfwise {command} " in " ".join(done.stdout.split())
+
+    def test_the_program_lists_its_commands(self, run: Run) -> None:
+        done = run("--help")
+        assert done.code == 0
+        assert all(command.split()[0] in done.out for command in COMMANDS)
+
+
+class TestOneJsonDocument:
+    def test_rebuild(self, built: Built) -> None:
+        report = built.rebuilt.document()
+        assert (report["version"], report["published"], report["products"], report["read"]) == ("v000001", True, 4, 5)
+        assert (report["encoded"], report["reused"], sum(report["rejected"].values())) == (4, 0, 1)
+        assert all(
+            f"✓ {phase}" in built.rebuilt.err for phase in ("read", "load encoder", "encode", "index", "publish")
+        )
+
+    def test_check(self, run: Run, built: Built, tmp_path: Path) -> None:
+        page, rejected = tmp_path / "report.html", tmp_path / "rejected.jsonl"
+        report = run("check", built.feed, "--html", page, "--rejected", rejected, "--json").document()
+        assert (report["read"], report["products"], report["rejected"]["no title"]["count"]) == (5, 4, 1)
+        assert any(finding["rule"] == "no_image" and finding["count"] == 4 for finding in report["findings"])
+        assert page.read_text().startswith("<!DOCTYPE html>")
+        assert msgspec.json.decode(rejected.read_bytes())["row"] == {"id": "5"}
+
+    def test_live_changes(self, run: Run, built: Built, tmp_path: Path) -> None:
+        index = Path(shutil.copytree(built.index, tmp_path / "index"))
+        feed = write_feed(tmp_path / "more.jsonl", [Product("9", "enamel kettle", price=30.0)])
+        assert run("upsert", index, feed, "--json").document() == {"sequence": 1, "products": 1, "rejected": {}}
+        assert run("patch", index, "9", "price=19.5", "--json").document() == {"sequence": 2, "products": 1}
+        assert run("delete", index, "1", "nope", "--json").document() == {"sequence": 3, "products": 1}
+        hits = run("search", index, "", "--json").document()["hits"]
+        assert {hit["product"]["id"]: hit["product"].get("price") for hit in hits} == {
+            "2": 129.0,
+            "3": 25.5,
+            "4": 75.0,
+            "9": 19.5,
+        }
+        report = run("rebuild", built.feed, "--index", index, "--encoder", ENCODER, "--force", "--json").document()
+        assert (report["published"], report["products"], report["live"]) == (True, 4, 2)
+        changes = {"before": "v000001", "added": 1, "changed": 0, "removed": 1}
+        assert report["changes"] == changes
+        assert run("compare", index, "--json").document()["products"]["added"]["count"] == 1
+        assert run("rollback", index, "--json").document()["version"] == "v000001"
+        listed = run("versions", index, "--json")
+        assert (listed.code, listed.out.count("v00000")) == (0, 3)
+        assert run("verify", index, "--all").code == 0
+
+    def test_search(self, run: Run, built: Built) -> None:
+        arguments = ("search", built.index, "cordless drill", "--filter", "price < 100", "--facet", "brand", "--json")
+        page = run(*arguments).document()
+        assert page["hits"][0]["product"]["id"] == "1"
+        assert {hit["product"]["id"] for hit in page["hits"]} <= {"1", "3", "4"}
+        assert page["total"] == len(page["hits"]) == sum(each["count"] for each in page["facets"]["brand"]["counts"])
+        assert page["version"] == "v000001"
+
+    def test_similar(self, run: Run, built: Built) -> None:
+        page = run("similar", built.index, "1", "--size", "2", "--json").document()
+        assert page["hits"][0]["product"]["id"] == "2"
+        assert len(page["hits"]) == 2
+
+    def test_recommendations_follow_a_history(self, run: Run, built: Built) -> None:
+        similar = run("similar", built.index, "1", "--size", "2", "--json").document()
+        page = run("recommend", built.index, "--history", "1:cart", "--size", "2", "--json").document()
+        assert [hit["product"]["id"] for hit in page["hits"]] == [hit["product"]["id"] for hit in similar["hits"]]
+        assert run("recommend", built.index, "--size", "2", "--json").document()["hits"]
+
+    def test_a_product_of_a_history_that_is_none_is_named(self, run: Run, built: Built) -> None:
+        done = run("recommend", built.index, "--history", "1:cart,gone", "--size", "2", "--json")
+        assert "warning: no product has the id gone: what was done with it counts for nothing" in done.err
+        assert done.document()["hits"]
+
+    def test_evaluate(self, run: Run, built: Built, tmp_path: Path) -> None:
+        run_file = tmp_path / "run.txt"
+        stages = "bm25,dense,merged"
+        arguments = ("evaluate", built.index, built.judgments, "--stage", stages, "--run", run_file, "--json")
+        measures = run(*arguments).document()
+        assert list(measures) == stages.split(",")
+        assert list(measures["merged"]) == ["nDCG@10", "R@100", "MRR", "P@10", "R@10", "F1@10"]
+        assert (measures["merged"]["nDCG@10"], measures["merged"]["R@100"]) == (1, 1)
+        written = sorted(path.name for path in tmp_path.iterdir())
+        assert written == ["run.bm25.txt", "run.dense.txt", "run.merged.txt"]
+        assert (tmp_path / "run.merged.txt").read_text().startswith("1 Q0 1 1 100 shelfwise-merged\n")
+
+    def test_bench_latency(self, run: Run, built: Built) -> None:
+        result = run("bench", "latency", built.index, "--count", "100", "--threads", "2", "--json").document()
+        assert (result["products"], result["searches"], result["threads"]) == (4, 100, 2)
+        assert list(result["stages"]) == ["bm25", "dense", "merged", "ranked"]
+        for stage in result["stages"].values():
+            assert 0 < stage["p50"] <= stage["p90"] <= stage["p99"]
+            assert stage["per_second"] > 0
+        assert result["import_seconds"] > 0
+        assert result["open_seconds"] > 0
+
+    def test_bench_recall(self, run: Run, built: Built) -> None:
+        arguments = ("bench", "recall", built.index, "--judgments", built.judgments, "--count", "10", "--json")
+        result = run(*arguments).document()
+        assert (result["vectors"], result["index"]) == (4, "exact")
+        assert [(each["share"], each["allowed"], each["recall"]) for each in result["recall"]] == [
+            (1.0, 4, 1.0),
+            (0.5, 2, 1.0),
+            (0.05, 1, 1.0),
+            (0.005, 1, 1.0),
+            (0.0001, 1, 1.0),
+        ]
+
+
+class TestForPeople:
+    def test_search_shows_titles_prices_and_what_each_stage_gave(self, run: Run, built: Built) -> None:
+        done = run("search", built.index, "电钻", "--explain")
+        assert done.code == 0
+        assert "无线电钻" in done.out
+        assert "75.00" in done.out
+        assert all(stage in done.out for stage in ("bm25", "dense", "merged"))
+
+    def test_an_unchanged_rebuild_says_that_nothing_changed(self, run: Run, built: Built, tmp_path: Path) -> None:
+        index = shutil.copytree(built.index, tmp_path / "index")
+        done = run("rebuild", built.feed, "--index", index, "--encoder", ENCODER, "--runtime", "onnx-int8", "--force")
+        assert done.code == 0
+        assert "Nothing changed since v000001, which serves on." in done.out
+        assert "4 of 5 rows read" in done.out
+
+    def test_a_damaged_version_is_passed_over_with_a_warning(self, run: Run, built: Built, tmp_path: Path) -> None:
+        index = Path(shutil.copytree(built.index, tmp_path / "index"))
+        shutil.copytree(index / "versions" / "v000001", index / "versions" / "v000002")
+        (index / "CURRENT").write_text("v000002\n")
+        done = run("search", index, "drill", "--json")
+        assert done.document()["version"] == "v000001"
+        assert done.err.startswith("warning: version v000002 is damaged")
+
+
+class TestRefusals:
+    def test_a_publish_that_would_lose_rows_is_refused_with_both_numbers(self, run: Run, built: Built) -> None:
+        done = run("rebuild", built.feed, "--index", built.index, "--encoder", ENCODER)
+        assert_refused(done, "1 of 5 rows (20.0%) were set aside, more than 5%", "--force")
+
+    def test_a_publish_that_would_lose_products_is_refused_with_both_numbers(
+        self, run: Run, built: Built, tmp_path: Path
+    ) -> None:
+        feed = write_feed(tmp_path / "half.jsonl", CATALOG[:2])
+        done = run("rebuild", feed, "--index", built.index, "--encoder", ENCODER)
+        assert_refused(done, "2 products, the version that serves has 4: 50.0% would go, more than 20%", "--force")
+
+    def test_an_unknown_rule_is_named(self, run: Run, built: Built, tmp_path: Path) -> None:
+        rules = tmp_path / "rules.toml"
+        rules.write_text('[[rule]]\nname = "mine"\ncheck = "magic"\n')
+        assert_refused(run("check", built.feed, "--rules", rules), "rules.toml", "mine", "magic")
+
+    @pytest.mark.parametrize("option", ["--html", "--rejected"])
+    def test_a_file_that_cannot_be_written_is_named_before_the_feed_is_read(
+        self, run: Run, built: Built, tmp_path: Path, option: str
+    ) -> None:
+        nowhere = tmp_path / "nowhere" / "file"
+        done = run("check", built.feed, option, nowhere)
+        assert_refused(done, f"{option}: there is no folder {nowhere.parent}")
+        assert "read" not in done.err.split("error:")[0]
+        assert_refused(run("check", built.feed, option, tmp_path), f"{option}: {tmp_path} is a directory")
+
+    @pytest.mark.parametrize("command", [("search", "drill"), ("evaluate",)])
+    def test_a_missing_index_is_named_with_the_command_that_makes_it(
+        self, run: Run, built: Built, tmp_path: Path, command: tuple[str, ...]
+    ) -> None:
+        rest = command[1:] or (str(built.judgments),)
+        done = run(command[0], tmp_path / "nowhere", *rest)
+        assert_refused(done, "nowhere does not exist; run: shelfwise rebuild FEED --index")
+
+    def test_a_bad_filter_names_the_column(self, run: Run, built: Built) -> None:
+        assert_refused(run("search", built.index, "drill", "--filter", "price < )", "--json"), "column 9")
+
+    def test_an_unknown_field_names_close_ones(self, run: Run, built: Built) -> None:
+        assert_refused(run("search", built.index, "drill", "--filter", "brnd = Bosch"), "brnd", "brand")
+
+    def test_a_missing_feed_is_named(self, run: Run, tmp_path: Path) -> None:
+        done = run("rebuild", tmp_path / "nowhere.jsonl", "--index", tmp_path / "index")
+        assert_refused(done, "nowhere.jsonl: cannot be read")
+
+    def test_bad_judgments_are_named_with_their_line(self, run: Run, built: Built, tmp_path: Path) -> None:
+        path = tmp_path / "bad.tsv"
+        path.write_text("query\tproduct_id\tgrade\nq\ta\tgood\n")
+        assert_refused(run("evaluate", built.index, path), "bad.tsv, line 2: the grade 'good' is not a number")
+
+    def test_an_unknown_stage_lists_those_that_there_are(self, run: Run, built: Built) -> None:
+        done = run("evaluate", built.index, built.judgments, "--stage", "bm25,magic")
+        assert_refused(done, "'magic' is no stage, it can be bm25, dense, merged")
+
+    @pytest.mark.parametrize(
+        "arguments",
+        [("search",), ("serch", "x"), ("rebuild", "--kep", "3", "x"), ("bench", "latency", "x", "--count", "a")],
+    )
+    def test_misuse_ends_with_2(self, run: Run, arguments: tuple[str, ...]) -> None:
+        done = run(*arguments)
+        assert (done.code, done.out) == (2, "")
+        assert "Usage: " in done.err
+        assert "Traceback" not in done.err

@@ -1,0 +1,224 @@
+"""The commands for rankers: what they list, change and refuse, for people and as JSON."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+import pytest
+from rich.console import Console
+from typer.testing import CliRunner
+
+from rerank.evaluation.promotion import QueryMeasures, Slice, Verdict, judge
+from rerank.model_store import RankerRegistry
+from rerank.ranker.spec import MODEL_FILE, SPEC_FILE
+from retrieval.errors import (
+    RankerDamagedError,
+    RankerRefusedError,
+    ShelfwiseError,
+    StoreMissingError,
+    UnknownRankerError,
+)
+from retrieval.records import Product
+from retrieval.store.versions import CURRENT
+from service.cli.models import models as models_models
+from tests.rankers import REPORT, SPEC, building, rewrite
+from tests.versions import publish_products
+
+
+def verdict(gain: float) -> Verdict:
+    """On 60 queries of which the challenger gains so much in each."""
+    random = np.random.default_rng(1)
+    served = random.uniform(0.2, 0.8, 60)
+    moved = served + gain + random.normal(0, 0.01, 60)
+    unknown = np.full(60, np.nan)
+    slices = (Slice("language zh", np.arange(60) < 5),)
+    return judge(QueryMeasures(moved, moved, unknown), QueryMeasures(served, served, unknown), slices=slices)
+
+
+@pytest.fixture(scope="module")
+def three(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An index with two rankers that were published and a third that was kept aside."""
+    root = tmp_path_factory.mktemp("rankers")
+    publish_products(root, [Product("1", "cordless drill")])
+    registry = RankerRegistry(root)
+    replace = msgspec.structs.replace
+    registry.publish(building(1), SPEC, replace(REPORT, measures={"nDCG@10": 0.41}, verdict=verdict(0.05)))
+    better = replace(REPORT, against="ranker-0001", verdict=verdict(0.05), created="2026-11-17T03:12:00+00:00")
+    registry.publish(building(2), replace(SPEC, mix=0.25, parent="ranker-1"), better)
+    worse = verdict(-0.05)
+    report = replace(REPORT, against="ranker-0002", verdict=worse, measured_on="sessions from 2026-11-08")
+    registry.keep_aside(building(3), SPEC, report, worse.reasons)
+    return root
+
+
+@pytest.fixture
+def root(three: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(three, tmp_path / "store"))
+
+
+@pytest.fixture(autouse=True)
+def wide(monkeypatch: pytest.MonkeyPatch) -> None:
+    # Not by COLUMNS: whether a console made earlier heeds it depends on the terminal that it was made in.
+    monkeypatch.setattr("service.cli.output.out", Console(width=200))
+
+
+def run(*arguments: str) -> str:
+    done = CliRunner().invoke(models_models, list(arguments))
+    if isinstance(done.exception, ShelfwiseError):
+        raise done.exception
+    assert done.exit_code == 0, done.output
+    return done.output
+
+
+def document(*arguments: str) -> Any:  # noqa: ANN401 - JSON
+    return msgspec.json.decode(CliRunner().invoke(models_models, [*arguments, "--json"]).stdout)
+
+
+@pytest.mark.parametrize("command", ["list", "show", "compare", "rollback", "off", "shrink"])
+def test_each_command_shows_its_example(command: str) -> None:
+    assert f"Example: shelfwise models {command} " in " ".join(run(command, "--help").split())
+
+
+class TestList:
+    def test_newest_first_with_a_mark_at_the_one_that_serves(self, three: Path) -> None:
+        head, *rows, aside, _ = run("list", "--index", str(three)).splitlines()
+        assert head.split() == ["ranker", "made", "kind", "nDCG@10", "verdict", "size"]
+        assert rows[0].split()[:8] == [
+            "ranker-0003",
+            "2026-11-10",
+            "03:12",
+            "features",
+            "head,",
+            "fp32",
+            "0.4300",
+            "kept",
+        ]
+        assert rows[1].split()[:3] == ["▶", "ranker-0002", "2026-11-17"]
+        assert rows[2].split()[6:8] == ["0.4100", "published"]
+        assert aside.startswith("ranker-0003 was kept aside: worse: nDCG@10 -0.0")
+        assert f"; 1 more: shelfwise models show ranker-0003 --index {three}" in aside
+
+    def test_as_json(self, three: Path) -> None:
+        listed = document("list", "--index", str(three))
+        assert (listed["serving"], listed["is_off"], listed["notices"]) == ("ranker-0002", False, [])
+        assert [(each["name"], each["serves"]) for each in listed["rankers"]] == [
+            ("ranker-0001", False),
+            ("ranker-0002", True),
+            ("ranker-0003", False),
+        ]
+        assert listed["rankers"][2]["report"]["aside"][0].startswith("worse: nDCG@10")
+
+    def test_an_index_without_rankers(self, tmp_path: Path) -> None:
+        publish_products(tmp_path, [Product("1", "cordless drill")])
+        assert "No ranker of its own yet. To train one: shelfwise train ranker" in run("list", "--index", str(tmp_path))
+        assert document("list", "--index", str(tmp_path))["rankers"] == []
+
+    def test_no_index(self, tmp_path: Path) -> None:
+        with pytest.raises(StoreMissingError):
+            run("list", "--index", str(tmp_path / "none"))
+
+    def test_a_damaged_one_and_the_one_that_stands_in_for_it(self, root: Path) -> None:
+        (root / "rankers/ranker-0002" / MODEL_FILE).write_bytes(b"")
+        told = run("list", "--index", str(root))
+        (row,) = (line for line in told.splitlines() if line.startswith("▶"))
+        assert "ranker-0001" in row
+        assert "unusable" in told
+        assert "ranker-0002 cannot be used: " in told
+        assert "ranker-0001 serves in its place" in told
+        assert document("list", "--index", str(root))["serving"] == "ranker-0001"
+
+    def test_those_for_another_index_are_told(self, root: Path) -> None:
+        rewrite(root / "rankers/ranker-0001" / SPEC_FILE, encoder="encoder-2")
+        told = run("list", "--index", str(root))
+        assert "ranker-0001 is for another index: it was trained on the encoder encoder-2" in told
+
+    def test_garbage_in_the_pointer(self, root: Path) -> None:
+        (root / "rankers" / CURRENT).write_bytes(b"\x1b[31mgarbage")
+        told = run("list", "--index", str(root))
+        assert "\x1b" not in told
+        assert "names no ranker" in told
+        assert "None serves: results keep the merged order." in told
+
+
+class TestShow:
+    def test_the_one_that_serves_with_its_reasons_and_comparisons(self, three: Path) -> None:
+        told = run("show", "--index", str(three))
+        assert "ranker-0002, made 2026-11-17 03:12" in told
+        assert "trained on from ranker-1" in told
+        assert "network + 0.25 of the merged score" in told
+        assert "sigmoid(1.5 × score -0.5)" in told
+        assert "published against ranker-0001\n  better: nDCG@10 +0.0" in told
+        assert "�" not in told
+        (zh,) = (line.split() for line in told.splitlines() if line.startswith("nDCG@10") and "zh" in line)
+        assert zh[3] == "5"
+        assert zh[-4:] == ["too", "few", "to", "tell"]
+
+    def test_one_by_name_that_was_kept_aside(self, three: Path) -> None:
+        told = run("show", "ranker-0003", "--index", str(three))
+        assert "kept aside against ranker-0002\n  worse: nDCG@10 -0.0" in told
+        assert told.count("worse: MRR") == 1
+
+    def test_as_json(self, three: Path) -> None:
+        shown = document("show", "ranker-0001", "--index", str(three))
+        assert (shown["name"], shown["serves"], shown["spec"]["mix"]) == ("ranker-0001", False, 0.5)
+        assert shown["report"]["verdict"]["publish"] is True
+
+    def test_an_unknown_one_names_those_that_there_are(self, three: Path) -> None:
+        with pytest.raises(UnknownRankerError, match="no ranker 'ranker-9'; it holds ranker-0001, ranker-0002"):
+            run("show", "ranker-9", "--index", str(three))
+
+    def test_where_none_serves(self, root: Path) -> None:
+        run("off", "--index", str(root))
+        with pytest.raises(UnknownRankerError, match=r"no ranker serves in .*; name one of ranker-0001"):
+            run("show", "--index", str(root))
+
+
+class TestCompare:
+    def test_with_what_it_was_judged_against(self, three: Path) -> None:
+        told = run("compare", "--index", str(three))
+        assert told.startswith("ranker-0001 → ranker-0002\n")
+        assert ["nDCG@10", "0.4100", "0.4300", "+0.0200"] in [line.split() for line in told.splitlines()]
+        assert ["MRR", "0.5000"] in [line.split() for line in told.splitlines()]
+        assert "mix: 0.5 → 0.25" in told
+        assert "different held-out data" not in told
+
+    def test_measures_of_different_data_are_told_to_be(self, three: Path) -> None:
+        assert "different held-out data" in run("compare", "ranker-0001", "ranker-0003", "--index", str(three))
+        assert document("compare", "ranker-0001", "ranker-0003", "--index", str(three))["same_data"] is False
+
+    def test_nothing_before_the_first(self, root: Path) -> None:
+        run("rollback", "ranker-0001", "--index", str(root))
+        with pytest.raises(UnknownRankerError, match="no ranker before ranker-0001 to compare it with"):
+            run("compare", "--index", str(root))
+
+
+class TestRollbackAndOff:
+    def test_there_and_back(self, root: Path) -> None:
+        told = run("rollback", "--index", str(root))
+        assert told.startswith("ranker-0001 serves: made 2026-11-10 03:12.\nranker-0002 is kept; to go back to it: ")
+        assert document("rollback", "ranker-0002", "--index", str(root)) == {
+            "before": "ranker-0001",
+            "ranker": "ranker-0002",
+            "passed_over": [],
+        }
+        assert run("rollback", "ranker-0002", "--index", str(root)) == "ranker-0002 serves already.\n"
+
+    def test_one_that_was_kept_aside_is_refused(self, root: Path) -> None:
+        with pytest.raises(RankerRefusedError, match="ranker-0003 was kept aside: worse"):
+            run("rollback", "ranker-0003", "--index", str(root))
+
+    def test_a_damaged_one_is_refused(self, root: Path) -> None:
+        (root / "rankers/ranker-0001" / MODEL_FILE).unlink()
+        with pytest.raises(RankerDamagedError, match="cannot be read"):
+            run("rollback", "ranker-0001", "--index", str(root))
+
+    def test_off_says_how_to_undo_it(self, root: Path) -> None:
+        told = run("off", "--index", str(root))
+        assert f"shelfwise models rollback ranker-0002 --index {root}" in told
+        assert "Rankers are switched off: results keep the merged order" in run("list", "--index", str(root))
+        assert document("off", "--index", str(root)) == {"before": ""}
+        assert run("rollback", "--index", str(root)).startswith("ranker-0002 serves")

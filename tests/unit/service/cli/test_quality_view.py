@@ -1,0 +1,60 @@
+"""The quality report in a terminal of 80 columns."""
+
+from __future__ import annotations
+
+import io
+from datetime import UTC, datetime
+
+from rich.console import Console
+
+from indexer.quality.findings import DuplicateFindings, Example, Failures, Findings
+from indexer.quality.report import Counted, Intake, QualityReport, make_report
+from indexer.quality.rules import built_in_rules
+from service.cli.quality import show_quality
+
+NOW = datetime(2025, 1, 6, tzinfo=UTC)
+
+
+def shown(report: QualityReport, width: int = 80) -> list[str]:
+    file = io.StringIO()
+    show_quality(report, Console(file=file, width=width))
+    return file.getvalue().splitlines()
+
+
+def report_with(failures: dict[str, Failures], products: int = 1_000) -> QualityReport:
+    intake = Intake(
+        NOW, ("f.jsonl",), products, {"no id": Counted(1_234)}, {"rating: outside 0 to 5": Counted(2)}, {"markup": 3}
+    )
+    return make_report(intake, Findings(products, failures), DuplicateFindings(), built_in_rules())
+
+
+def test_findings_stand_under_their_measures_with_an_example_each() -> None:
+    example = Example("p1", "A very [red]long[/] title " * 9, "feeds/shop.jsonl", 42, "")
+    failures = {rule.name: Failures(7, [example]) for rule in built_in_rules()}
+    lines = shown(report_with(failures))
+    text = "\n".join(lines)
+    assert max(map(len, lines)) <= 80
+    assert all(measure in text for measure in ("completeness", "consistency", "accuracy", "timeliness"))
+    assert text.count("shop.jsonl:42 p1: A very [red]long[/]") == len(failures)
+    severities = [line.split()[0] for line in lines if line.startswith(("error ", "warning ", "info "))]
+    assert severities == sorted(severities, key=["error", "warning", "info"].index)
+    assert "set aside: no id 1,234" in text
+    assert "dropped: rating: outside 0 to 5 2" in text
+    assert "cleaned: markup 3" in text
+
+
+def test_control_characters_of_a_feed_do_not_reach_the_terminal() -> None:
+    example = Example("p\x1b[2J", "t\x07", "f\x1b.jsonl", 1, "")
+    text = "\n".join(shown(report_with({"no_price": Failures(1, [example])})))
+    assert "\x1b" not in text
+    assert "\x07" not in text
+
+
+def test_a_clean_catalog_says_so() -> None:
+    assert "No rule found anything." in shown(report_with({}))
+
+
+def test_a_feed_of_which_every_row_was_set_aside_is_not_called_clean() -> None:
+    lines = shown(report_with({}, products=0))
+    assert "There is no product to judge." in lines
+    assert "No rule found anything." not in lines

@@ -1,0 +1,538 @@
+"""Verifying a version: whatever is wrong with it is found, said of the right part, and nothing else is."""
+
+from __future__ import annotations
+
+import dataclasses
+import shutil
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import pytest
+
+from retrieval.errors import UnknownVersionError
+from retrieval.filters.schema import FieldInfo, Kind
+from retrieval.index.faiss import INDEX_FILE, ROWS_FILE, FaissIndex, IndexKind
+from retrieval.index.keyword_documents import LINES_FILE, LineWriter, read_lines
+from retrieval.index.tantivy import TantivyBuilder
+from retrieval.index.vectors import VECTORS_FILE, Vectors
+from retrieval.records import Product
+from retrieval.store.manifest import (
+    FIELDS_FILE,
+    KEYWORD_FOLDER,
+    MANIFEST,
+    SEAL,
+    SYNONYMS_FILE,
+    TEXT_KEYS_FILE,
+    VECTORS_FOLDER,
+    read_fields,
+    write_fields,
+)
+from retrieval.store.products import (
+    IDS_FILE,
+    OFFSETS_FILE,
+    PRODUCTS_FILE,
+    ProductStore,
+    keyword_document,
+    write_products,
+)
+from retrieval.store.versions import CURRENT, Store
+from retrieval.text.analysis import Analyzer
+from retrieval.updates.changes import Delete
+from retrieval.updates.journal import COPY, JOURNAL, Journal
+from service.cli.verify import Problem, Tally, Verified, check_encoder, sample, store_problems, verify
+from tests.versions import DIMENSION, Made, publish_products, reseal, vector_of
+
+NAME = "v000001"
+CATALOG = [
+    Product(
+        f"p{place:03d}",
+        f"{('cordless drill', 'garden hose', 'desk lamp', '无线电钻')[place % 4]} no {place // 2}",
+        brand=("Bosch", "Gardena", "")[place % 3],
+        category=("Tools", "Drills")[: place % 3],
+        price=10.0 + place,
+        identifiers={"sku": (f"AB-{place}",)},
+        attributes={"colour": ("red", "blue")[place % 2], "volt": 18.0, "tags": ("a", "b")},
+    )
+    for place in range(60)
+]
+CATALOG.append(dataclasses.replace(CATALOG[4], id="p060", price=1.0))
+"""A twin: equal texts have equal vectors."""
+SIZE = len(CATALOG)
+LINES = f"{KEYWORD_FOLDER}/{LINES_FILE}"
+STORED = f"{VECTORS_FOLDER}/{VECTORS_FILE}"
+
+
+def numbered_lamps(count: int) -> list[Product]:
+    return [Product(f"p{place:03d}", f"desk lamp no {place}") for place in range(count)]
+
+
+class Heard:
+    """An observer that adds up what it hears."""
+
+    def __init__(self) -> None:
+        self.phases: dict[str, list[int]] = {}
+
+    def begin(self, phase: str, total: int | None, unit: str) -> None:
+        self.phases[phase] = [0, total or 0]
+
+    def advance(self, amount: int) -> None:
+        self.phases[next(reversed(self.phases))][0] += amount
+
+    def end(self, summary: str) -> None:
+        assert summary
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("whole")
+    publish_products(root, CATALOG, Made(synonyms="sofa => couch", kind=IndexKind.GRAPH))
+    return root
+
+
+@pytest.fixture
+def root(whole: Path, tmp_path: Path) -> Path:
+    """An index to damage."""
+    return Path(shutil.copytree(whole, tmp_path / "index"))
+
+
+def folder_of(root: Path) -> Path:
+    return Store(root).version_folder(NAME)
+
+
+def verified(root: Path, *, encode: bool = False) -> Verified:
+    return verify(Store(root), NAME, Heard(), encode=encode)
+
+
+def found(root: Path) -> list[tuple[str, str]]:
+    return [(problem.part, problem.what) for problem in verified(root).problems]
+
+
+def parts(root: Path) -> set[str]:
+    return {part for part, _ in found(root)}
+
+
+class TestAWholeVersion:
+    def test_has_no_problems_and_is_looked_at_whole(self, whole: Path) -> None:
+        heard = Heard()
+        result = verify(Store(whole), NAME, heard)
+        assert (result.problems, result.skipped, result.products) == ((), (), SIZE)
+        manifest = Store(whole).manifest(NAME)
+        assert (result.files, result.bytes) == (
+            len(manifest.files),
+            sum(entry.bytes for entry in manifest.files.values()),
+        )
+        assert heard.phases == {
+            "checksums": [result.bytes, result.bytes],
+            "records": [SIZE, SIZE],
+            "find": [SIZE, SIZE],
+        }
+
+    def test_is_left_as_it_is(self, whole: Path) -> None:
+        before = {path: path.stat() for path in whole.rglob("*")}
+        verified(whole)
+        assert {path: path.stat() for path in whole.rglob("*")}.keys() == before.keys()
+        assert all(path.stat().st_mtime_ns == known.st_mtime_ns for path, known in before.items())
+
+    @pytest.mark.parametrize("kind", [IndexKind.EXACT, IndexKind.QUANTISED])
+    def test_of_any_kind_of_vector_index_is_whole(self, tmp_path: Path, kind: IndexKind) -> None:
+        publish_products(tmp_path, CATALOG, Made(kind=kind))
+        assert verified(tmp_path).problems == ()
+
+    def test_with_odd_ids_is_whole(self, tmp_path: Path) -> None:
+        odd = ["--", "-", "é", "A 1", "a1", "x" * 300, "电钻", "0012"]
+        shared = [Product(f"s{place}", "saw", identifiers={"mpn": ("0012",)}) for place in range(60)]
+        publish_products(tmp_path, [*(Product(each, f"lamp {each}") for each in odd), *shared])
+        assert verified(tmp_path).problems == ()
+
+    def test_whose_fields_came_in_another_order_is_whole(self, root: Path) -> None:
+        folder = folder_of(root)
+        other = [
+            dataclasses.replace(product, attributes=dict(reversed([*product.attributes.items()])))
+            for product in CATALOG
+        ]
+        index_again(folder, other)
+        reseal(root, NAME)
+        assert found(root) == []
+
+    def test_is_verified_by_name_only_where_it_is_there(self, whole: Path) -> None:
+        with pytest.raises(UnknownVersionError, match="it holds v000001"):
+            verify(Store(whole), "v000002", Heard())
+
+
+def index_again(folder: Path, products: list[Product]) -> None:
+    """Replaces the keyword index of a version by one over other products."""
+    shutil.rmtree(folder / KEYWORD_FOLDER)
+    catalog = read_fields(folder / FIELDS_FILE)
+    builder = TantivyBuilder(folder / KEYWORD_FOLDER, catalog)
+    builder.add(keyword_document(row, product, Analyzer(), catalog) for row, product in enumerate(products))
+    builder.finish()
+
+
+def flip(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
+class TestChecksums:
+    def test_every_flipped_file_is_named_one_at_a_time(self, whole: Path, tmp_path: Path) -> None:
+        for number, relative in enumerate(sorted(Store(whole).manifest(NAME).files)):
+            root = Path(shutil.copytree(whole, tmp_path / str(number)))
+            flip(root / relative)
+            assert found(root) == [(relative, "has another checksum than when it was published")]
+
+    def test_all_damaged_files_are_named_not_only_the_first(self, root: Path) -> None:
+        names = sorted(Store(root).manifest(NAME).files)
+        for relative in names:
+            (root / relative).unlink()
+        result = verified(root)
+        assert sorted(problem.part for problem in result.problems) == names
+        assert all(problem.what == "cannot be read (No such file or directory)" for problem in result.problems)
+        for problem in result.problems:
+            command = "shelfwise rebuild" if problem.part.startswith("encoders/") else "shelfwise rollback"
+            assert command in problem.advice
+        assert len(result.skipped) == 7
+
+    def test_of_a_version_that_does_not_serve_nobody_is_sent_away(self, root: Path) -> None:
+        publish_products(root, CATALOG)
+        (folder_of(root) / PRODUCTS_FILE).unlink()
+        (problem,) = verified(root).problems
+        assert problem.advice.startswith("this version does not serve: do not go back to it; shelfwise prune ")
+
+    def test_a_shortened_file_is_told_with_both_lengths(self, root: Path) -> None:
+        path = folder_of(root) / PRODUCTS_FILE
+        length = path.stat().st_size
+        path.write_bytes(path.read_bytes()[:-1])
+        assert found(root) == [(f"versions/{NAME}/{PRODUCTS_FILE}", f"has {length - 1} bytes, not {length}")]
+
+    @pytest.mark.parametrize("name", [MANIFEST, SEAL])
+    def test_a_damaged_manifest_ends_it(self, root: Path, name: str) -> None:
+        flip(folder_of(root) / name)
+        result = verified(root)
+        assert [problem.part for problem in result.problems] == [MANIFEST]
+        assert (result.products, result.skipped) == (0, ("everything else: its manifest is damaged",))
+
+    def test_a_file_that_the_manifest_does_not_list_is_told(self, root: Path) -> None:
+        (folder_of(root) / "notes.txt").write_text("mine")
+        (problem,) = verified(root).problems
+        assert problem == Problem(f"versions/{NAME}/notes.txt", "is not in the manifest", "remove it: nothing reads it")
+
+
+def swap_records(folder: Path) -> None:
+    """Two products trade everything but their ids and the length of the file."""
+    one, other = CATALOG[4], CATALOG[8]
+    traded = {one.id: dataclasses.replace(other, id=one.id), other.id: dataclasses.replace(one, id=other.id)}
+    write_products((traded.get(product.id, product) for product in CATALOG), folder)
+
+
+def swap_lines(folder: Path) -> None:
+    """Two products trade their lines, ids in them too; the list of ids stays."""
+    listed = (folder / IDS_FILE).read_bytes()
+    products = CATALOG.copy()
+    products[4], products[8] = products[8], products[4]
+    write_products(products, folder)
+    (folder / IDS_FILE).write_bytes(listed)
+
+
+def disorder(folder: Path) -> None:
+    products = CATALOG.copy()
+    products[4], products[8] = products[8], products[4]
+    write_products(products, folder)
+
+
+def spoil_record(folder: Path) -> None:
+    path = folder / PRODUCTS_FILE
+    path.write_bytes(path.read_bytes().replace(b'{"id":"p004"', b'["id":"p004"'))
+
+
+def drop_vector(folder: Path) -> None:
+    path = folder / STORED
+    np.save(path, np.load(path)[:-1])
+
+
+def drop_vector_everywhere(folder: Path) -> None:
+    drop_vector(folder)
+    (folder / VECTORS_FOLDER / INDEX_FILE).unlink()
+    (folder / VECTORS_FOLDER / ROWS_FILE).unlink()
+
+
+def lengthen_vector(folder: Path) -> None:
+    vectors = np.load(folder / STORED)
+    vectors[5] *= 2
+    vectors[7, 0] = np.nan
+    np.save(folder / STORED, vectors)
+
+
+def swap_vectors(folder: Path) -> None:
+    vectors = np.load(folder / STORED)
+    vectors[[4, 8]] = vectors[[8, 4]]
+    np.save(folder / STORED, vectors)
+
+
+def swap_rows(folder: Path) -> None:
+    rows = np.load(folder / VECTORS_FOLDER / ROWS_FILE)
+    rows[[4, 8]] = rows[[8, 4]]
+    np.save(folder / VECTORS_FOLDER / ROWS_FILE, rows)
+
+
+def repeat_row(folder: Path) -> None:
+    rows = np.load(folder / VECTORS_FOLDER / ROWS_FILE)
+    rows[4] = rows[8]
+    np.save(folder / VECTORS_FOLDER / ROWS_FILE, rows)
+
+
+def swap_text_keys(folder: Path) -> None:
+    keys = np.load(folder / TEXT_KEYS_FILE)
+    keys[[4, 8]] = keys[[8, 4]]
+    np.save(folder / TEXT_KEYS_FILE, keys)
+
+
+def flatten_text_keys(folder: Path) -> None:
+    np.save(folder / TEXT_KEYS_FILE, np.load(folder / TEXT_KEYS_FILE).reshape(-1))
+
+
+def drop_text_key(folder: Path) -> None:
+    np.save(folder / TEXT_KEYS_FILE, np.load(folder / TEXT_KEYS_FILE)[:-1])
+
+
+def rewrite_lines(folder: Path, edit: Callable[[list[bytes]], list[bytes]]) -> None:
+    lines = edit(list(read_lines(folder / KEYWORD_FOLDER)))
+    with LineWriter(folder / KEYWORD_FOLDER) as writer:
+        for line in lines:
+            writer.write(line)
+
+
+def swap_terms(folder: Path) -> None:
+    products = CATALOG.copy()
+    products[4], products[8] = products[8], products[4]
+    index_again(folder, products)
+
+
+def lose_terms(folder: Path) -> None:
+    """The keyword index lacks a product that its lines have."""
+    index_again(folder, CATALOG[:-1])
+    lines = folder / KEYWORD_FOLDER / LINES_FILE
+    kept = lines.with_suffix(".kept")
+    kept.write_bytes(lines.read_bytes())
+    kept.replace(lines)
+
+
+def cut_off(folder: Path) -> None:
+    path = folder / KEYWORD_FOLDER / LINES_FILE
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+def miscount_field(folder: Path) -> None:
+    catalog = read_fields(folder / FIELDS_FILE)
+    fields = dict(catalog.fields)
+    fields["price"] = dataclasses.replace(fields["price"], products=7)
+    fields["ghost"] = FieldInfo("ghost", frozenset({Kind.TEXT}), 3, 90)
+    write_fields(dataclasses.replace(catalog, fields=fields), folder / FIELDS_FILE)
+
+
+def share_place(folder: Path) -> None:
+    catalog = read_fields(folder / FIELDS_FILE)
+    fields = dict(catalog.fields)
+    # Two fields of numbers that nobody has, so that no line can tell.
+    fields["rating"] = dataclasses.replace(fields["rating"], place=fields["rating_count"].place)
+    write_fields(dataclasses.replace(catalog, fields=fields), folder / FIELDS_FILE)
+
+
+def other_roots(folder: Path) -> None:
+    catalog = read_fields(folder / FIELDS_FILE)
+    write_fields(dataclasses.replace(catalog, category_roots=frozenset({"garden"})), folder / FIELDS_FILE)
+
+
+DISAGREEMENTS: dict[Callable[[Path], None], dict[str, str]] = {
+    swap_records: {
+        LINES: "other terms or values than the product has: 2 products (p004, p008)",
+        TEXT_KEYS_FILE: "another text than the one that became the vector: 2 products (p004, p008)",
+        KEYWORD_FOLDER: "not found by the own terms: 1 product (p008)",
+    },
+    swap_lines: {
+        IDS_FILE: "another id in the record than in this list: 2 products (p004, p008)",
+        LINES: "other terms or values than the product has: 2 products (p008, p004)",
+        TEXT_KEYS_FILE: "another text than the one that became the vector: 2 products (p008, p004)",
+        KEYWORD_FOLDER: "not found by the own terms: 1 product (p008)",
+    },
+    disorder: {IDS_FILE: "not in the order of ids: 2 products (p005, p004)"},
+    spoil_record: {PRODUCTS_FILE: "cannot be read: 1 product (p004)"},
+    drop_vector: {VECTORS_FOLDER: "61 vectors in the index, 60 beside it; rebuild it"},
+    drop_vector_everywhere: {VECTORS_FOLDER: "it holds 60 products, the manifest says 61"},
+    lengthen_vector: {STORED: "not of length 1: 2 products (p005, p007)"},
+    swap_vectors: {TEXT_KEYS_FILE: "one text and two vectors: 1 product (p060)"},
+    repeat_row: {f"{VECTORS_FOLDER}/{ROWS_FILE}": "it does not name each row once"},
+    swap_text_keys: {TEXT_KEYS_FILE: "another text than the one that became the vector: 2 products (p004, p008)"},
+    flatten_text_keys: {TEXT_KEYS_FILE: "holds uint8(976,), not 16 bytes for each product"},
+    drop_text_key: {TEXT_KEYS_FILE: "it holds 60 products, the manifest says 61"},
+    swap_terms: {
+        LINES: "other terms or values than the product has: 2 products (p004, p008)",
+        KEYWORD_FOLDER: "not found by the id at the row: 2 products (p004, p008)",
+    },
+    lose_terms: {KEYWORD_FOLDER: "it holds 60 products, the manifest says 61", LINES: "not in it: 1 product (p060)"},
+    cut_off: {LINES: "cannot be read (the compressed data does not end with its end mark); rebuild the index"},
+    miscount_field: {FIELDS_FILE: "it says otherwise than the products: ghost: 3 (text), counted none; price: 7"},
+    share_place: {FIELDS_FILE: "two fields have one place in the keyword index"},
+    other_roots: {FIELDS_FILE: "its widest categories are others than the products have"},
+}
+
+
+class TestAgreement:
+    """Each case is resealed: its checksums say that it is whole, its parts do not agree."""
+
+    @pytest.mark.parametrize("damage", DISAGREEMENTS, ids=lambda damage: damage.__name__)
+    def test_the_part_is_named_with_the_products(self, root: Path, damage: Callable[[Path], None]) -> None:
+        damage(folder_of(root))
+        reseal(root, NAME)
+        problems = found(root)
+        for part, what in DISAGREEMENTS[damage].items():
+            assert any(each == part and what in said for each, said in problems), problems
+
+    def test_a_vector_index_that_proposes_the_row_of_another_vector_is_told(self, tmp_path: Path) -> None:
+        publish_products(tmp_path, numbered_lamps(500), Made(kind=IndexKind.GRAPH))
+        swap_rows(folder_of(tmp_path))
+        reseal(tmp_path, NAME)
+        assert found(tmp_path) == [
+            (f"{VECTORS_FOLDER}/{INDEX_FILE}", "not found by the own vector: 2 products (p004, p008)")
+        ]
+
+    def test_too_many_lines_are_told_like_too_few(self, root: Path) -> None:
+        rewrite_lines(folder_of(root), lambda lines: [*lines, lines[0]])
+        reseal(root, NAME)
+        assert found(root) == [(LINES, "it goes on behind the last product")]
+
+    def test_a_wrong_number_in_the_manifest_is_told_by_every_part(self, root: Path) -> None:
+        reseal(root, NAME, lambda manifest: msgspec.structs.replace(manifest, products=62))
+        assert parts(root) == {PRODUCTS_FILE, KEYWORD_FOLDER, VECTORS_FOLDER, TEXT_KEYS_FILE}
+
+    def test_another_dimension_or_kind_of_vector_index_is_told(self, root: Path) -> None:
+        reseal(root, NAME, lambda manifest: msgspec.structs.replace(manifest, dimension=8, vectors="exact"))
+        assert found(root) == [
+            (VECTORS_FOLDER, f"it holds vectors of dimension {DIMENSION}, the manifest says 8"),
+            (VECTORS_FOLDER, "it is of the kind graph, the manifest says exact"),
+        ]
+
+    def test_other_synonyms_than_the_manifest_says_are_told(self, root: Path) -> None:
+        (folder_of(root) / SYNONYMS_FILE).write_text("sofa => settee\n")
+        reseal(root, NAME)
+        ((part, what),) = found(root)
+        assert part == SYNONYMS_FILE
+        assert "the text analysis of this program is" in what
+
+    def test_of_a_version_by_another_recipe_terms_and_texts_are_not_compared_and_that_is_said(self, root: Path) -> None:
+        rewrite_lines(folder_of(root), lambda lines: lines[::-1])
+        reseal(root, NAME, lambda manifest: msgspec.structs.replace(manifest, recipe="0"))
+        result = verified(root)
+        assert (result.skipped, result.problems) == (
+            ("terms and texts: made by recipe '0', this program has '1'",),
+            (),
+        )
+
+    @pytest.mark.parametrize("name", [IDS_FILE, OFFSETS_FILE, STORED, TEXT_KEYS_FILE, FIELDS_FILE, LINES])
+    @pytest.mark.parametrize("content", [b"", b"\xff" * 50])
+    def test_garbage_with_the_right_checksum_is_a_problem_and_no_crash(
+        self, root: Path, name: str, content: bytes
+    ) -> None:
+        (folder_of(root) / name).write_bytes(content)
+        reseal(root, NAME)
+        problems = verified(root).problems
+        assert problems
+        assert all(problem.advice for problem in problems)
+
+
+class FromText:
+    """An encoder that draws a vector from a text, as `tests.versions` does."""
+
+    identity = "encoder-1"
+
+    def __init__(self, dimension: int = DIMENSION) -> None:
+        self.dimension = dimension
+
+    def encode_queries(self, texts: Sequence[str]) -> Vectors:
+        return np.array([vector_of(text) for text in texts], dtype=np.float32)
+
+    def encode_products(self, texts: Sequence[str], progress: Callable[[int], None] | None = None) -> Vectors:
+        return self.encode_queries(texts)
+
+
+class TestEncodingAgain:
+    def test_the_encoder_makes_the_stored_vectors_again(self, root: Path) -> None:
+        index, products = opened(folder_of(root))
+        assert check_encoder(FromText(), index, products) == []
+
+    def test_vectors_that_it_does_not_make_are_named(self, root: Path) -> None:
+        swap_vectors(folder_of(root))
+        index, products = opened(folder_of(root))
+        (problem,) = check_encoder(FromText(), index, products)
+        assert (problem.part, problem.what) == (
+            STORED,
+            "another vector than the encoder makes of the text: 2 products (p004, p008)",
+        )
+
+    def test_another_dimension_is_told_with_both(self, root: Path) -> None:
+        index, products = opened(folder_of(root))
+        (problem,) = check_encoder(FromText(8), index, products)
+        assert problem.what == f"makes vectors of dimension 8, {STORED} holds {DIMENSION}"
+
+    def test_an_encoder_that_cannot_be_loaded_is_a_problem(self, root: Path) -> None:
+        ((part, what),) = [(each.part, each.what) for each in verified(root, encode=True).problems]
+        assert part == "encoder"
+        assert "encoder.json cannot be read" in what
+
+
+def opened(folder: Path) -> tuple[FaissIndex, ProductStore]:
+    (folder / VECTORS_FOLDER / INDEX_FILE).unlink()
+    (folder / VECTORS_FOLDER / ROWS_FILE).unlink()
+    return FaissIndex(folder / VECTORS_FOLDER, gpu=False), ProductStore(folder)
+
+
+class TestTheStore:
+    def test_a_pointer_to_a_version_is_right_and_so_is_a_store_without_live_changes(self, whole: Path) -> None:
+        assert store_problems(Store(whole)) == []
+        assert not (whole / JOURNAL).exists()
+
+    @pytest.mark.parametrize(
+        ("content", "what"), [("x", "names no version"), ("v000009\n", "it names v000009, which is not there")]
+    )
+    def test_any_other_pointer_is_a_problem(self, root: Path, content: str, what: str) -> None:
+        (root / CURRENT).write_text(content)
+        (problem,) = store_problems(Store(root))
+        assert problem.part == CURRENT
+        assert what in problem.what
+
+    def test_live_changes_are_looked_at_one_by_one(self, root: Path) -> None:
+        with Journal(root) as journal:
+            journal.append([Delete("p004"), Delete("p005")])
+        assert store_problems(Store(root)) == []
+        for name in (JOURNAL, COPY):
+            (root / name).write_bytes((root / name).read_bytes().replace(b"p004", b"p009"))
+        (problem,) = store_problems(Store(root))
+        assert problem.part == JOURNAL
+        assert "live changes" in problem.what
+        assert problem.advice.startswith("restore live.log and live.log.copy from a copy")
+
+
+def test_a_sample_is_spread_from_the_first_row_to_the_last() -> None:
+    assert sample(5, 10) == [0, 1, 2, 3, 4]
+    assert sample(1_000, 3) == [0, 499, 999]
+    assert sample(1, 3) == [0]
+    assert sample(0, 3) == []
+    assert len(sample(10**6, 500)) == len(set(sample(10**6, 500))) == 500
+
+
+def test_a_tally_names_the_first_few() -> None:
+    tally = Tally()
+    assert tally.problems("part", "odd") == []
+    for place in range(7):
+        tally.add(f"p{place}")
+    assert [problem.what for problem in tally.problems("part", "odd")] == ["odd: 7 products (p0, p1, p2, p3, p4, ...)"]
+
+
+def test_a_version_that_a_rebuild_made_is_whole_and_its_encoder_makes_its_vectors_again(demo_index: Path) -> None:
+    store = Store(demo_index)
+    heard = Heard()
+    result = verify(store, store.current(), heard, encode=True)
+    assert (result.problems, result.skipped) == ((), ())
+    assert list(heard.phases) == ["checksums", "records", "find", "encode"]

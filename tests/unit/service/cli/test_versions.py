@@ -1,0 +1,365 @@
+"""The commands for versions: what they list, change and refuse, for people and as JSON, and how they end."""
+
+from __future__ import annotations
+
+import dataclasses
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+import typer
+from typer.testing import CliRunner
+
+from retrieval.errors import (
+    ShelfwiseError,
+    StoreDamagedError,
+    StoreForeignError,
+    StoreLockedError,
+    StoreMissingError,
+    UnknownVersionError,
+)
+from retrieval.records import Product
+from retrieval.store.lock import held_lock
+from retrieval.store.manifest import MANIFEST, VersionChanges
+from retrieval.store.products import PRODUCTS_FILE
+from retrieval.store.versions import CURRENT, Store
+from retrieval.updates.changes import Delete
+from retrieval.updates.journal import Journal
+from service.cli.options import add_commands
+from service.cli.versions import EXAMPLES, size_text
+from service.engine.versions import list_versions
+from tests.versions import Made, publish_products, reseal
+
+DRILL = Product("1", "cordless drill", brand="Bosch", price=89.0)
+HOSE = Product("2", "garden hose", price=20.0)
+LAMP = Product("3", "desk lamp")
+NAMES = ("v000001", "v000002", "v000003")
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Done:
+    code: int
+    out: str
+    err: str
+
+    def document(self) -> Any:  # noqa: ANN401 - JSON
+        """The one JSON document of standard output."""
+        assert self.out.count("\n") == 1, self.out
+        return msgspec.json.decode(self.out)
+
+
+Run = Callable[..., Done]
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch) -> Run:
+    """Runs a program that has these commands; what they refuse is raised."""
+    monkeypatch.setenv("COLUMNS", "200")
+    app = typer.Typer()
+    add_commands(app, EXAMPLES)
+
+    def run(*arguments: str | Path) -> Done:
+        done = CliRunner().invoke(app, list(map(str, arguments)))
+        if isinstance(done.exception, ShelfwiseError):
+            raise done.exception
+        assert not done.exception or isinstance(done.exception, SystemExit), done.exception
+        return Done(done.exit_code, done.stdout, done.stderr)
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def three(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An index of three versions, the second with an encoder of its own."""
+    root = tmp_path_factory.mktemp("three")
+    publish_products(root, [DRILL, HOSE], Made(created="2025-01-01T08:00:00+00:00", encoder="encoder-1"))
+    publish_products(root, [DRILL, HOSE, LAMP], Made(created="2025-01-02T08:00:00+00:00", encoder="encoder-2"))
+    cheaper = dataclasses.replace(DRILL, price=79.0)
+    publish_products(root, [cheaper, LAMP], Made(created="2025-01-03T08:00:00+00:00", encoder="encoder-1"))
+    reseal(
+        root,
+        "v000003",
+        lambda manifest: msgspec.structs.replace(manifest, changes=VersionChanges("v000002", 0, 1, 1)),
+    )
+    return root
+
+
+@pytest.fixture
+def root(three: Path, tmp_path: Path) -> Path:
+    """An index to change."""
+    return Path(shutil.copytree(three, tmp_path / "index"))
+
+
+def damage(root: Path, name: str, file: str = PRODUCTS_FILE) -> None:
+    path = Store(root).version_folder(name) / file
+    path.write_bytes(path.read_bytes()[:-1] + b"?")
+
+
+@pytest.mark.parametrize(("command", "example"), EXAMPLES)
+def test_each_command_shows_its_example(run: Run, command: Callable[..., None], example: str) -> None:
+    shown = run(command.__name__, "--help").out
+    assert example in " ".join(shown.split())
+    assert example.startswith(f"Example: shelfwise {command.__name__} ")
+
+
+class TestVersions:
+    def test_newest_first_with_a_mark_at_the_one_that_serves(self, run: Run, three: Path) -> None:
+        head, *rows, total = run("versions", three).out.splitlines()
+        assert head.split() == ["version", "created", "products", "changes", "encoder", "size"]
+        cells = [row.split() for row in rows]
+        assert cells[0][:9] == ["▶", "v000003", "2025-01-03", "08:00", "2", "+0", "~1", "-1", "Encoder-1"]
+        assert cells[1][:5] == ["v000002", "2025-01-02", "08:00", "3", "Encoder-2"]
+        assert cells[2][:5] == ["v000001", "2025-01-01", "08:00", "2", "Encoder-1"]
+        assert total.startswith("3 versions of ")
+
+    def test_as_json_oldest_first(self, run: Run, three: Path) -> None:
+        listed = run("versions", three, "--json").document()
+        assert [(each["version"], each["serves"], each["products"]) for each in listed] == [
+            ("v000001", False, 2),
+            ("v000002", False, 3),
+            ("v000003", True, 2),
+        ]
+        assert listed[2]["changes"] == {"before": "v000002", "added": 0, "changed": 1, "removed": 1}
+        assert all(each["bytes"] > 1_000 and not each["problem"] for each in listed)
+
+    def test_a_damaged_version_says_so_and_the_newest_whole_one_has_the_mark(self, run: Run, root: Path) -> None:
+        damage(root, "v000003", MANIFEST)
+        (Store(root).version_folder("v000002") / PRODUCTS_FILE).unlink()
+        done = run("versions", root)
+        assert "v000003  damaged" in done.out
+        assert f"v000002 is damaged: versions/v000002/{PRODUCTS_FILE} is missing" in done.out
+        assert [each.version for each in list_versions(Store(root)) if each.serves] == ["v000001"]
+
+    def test_a_shortened_file_is_told_with_both_lengths(self, root: Path) -> None:
+        path = Store(root).version_folder("v000001") / PRODUCTS_FILE
+        length = path.stat().st_size
+        path.write_bytes(b"")
+        assert list_versions(Store(root))[0].problem == f"versions/v000001/{PRODUCTS_FILE} has 0 bytes, not {length}"
+
+    def test_without_a_whole_version_none_serves(self, root: Path) -> None:
+        for name in NAMES:
+            damage(root, name, MANIFEST)
+        assert not any(each.serves for each in list_versions(Store(root)))
+
+    def test_a_missing_index_is_named_with_the_command_that_makes_it(self, run: Run, tmp_path: Path) -> None:
+        for command in (("versions",), ("compare",), ("rollback",), ("prune", "--keep", "1"), ("verify",)):
+            with pytest.raises(StoreMissingError, match="shelfwise rebuild FEED --index"):
+                run(command[0], tmp_path / "nowhere", *command[1:])
+        assert not (tmp_path / "nowhere").exists()
+
+    def test_sizes_are_told_as_people_read_them(self) -> None:
+        assert [size_text(size) for size in (0, 999, 1_000, 1_550_000, 2 * 10**9, 3 * 10**15)] == [
+            "0 bytes",
+            "999 bytes",
+            "1.0 kB",
+            "1.6 MB",
+            "2.0 GB",
+            "3,000.0 TB",
+        ]
+
+
+class TestCompare:
+    def test_by_default_the_one_that_serves_with_the_one_before_it(self, run: Run, three: Path) -> None:
+        diff = run("compare", three, "--json").document()
+        assert (diff["before"]["version"], diff["after"]["version"]) == ("v000002", "v000003")
+        assert diff["products"]["fields"] == {"price": 1}
+        assert diff["encoder_changed"]
+        shown = " ".join(run("compare", three).out.split())
+        for words in ("v000002 → v000003", "products 3 → 2 (-1)", "removed 1: 2", "changed 1: 1 in price 1"):
+            assert words in shown
+        assert "encoder-2 → encoder-1" in shown
+
+    def test_two_versions_by_name_in_any_order(self, run: Run, three: Path) -> None:
+        diff = run("compare", three, "v000002", "v000001", "--json").document()
+        assert (diff["products"]["added"]["count"], diff["products"]["removed"]["examples"]) == (0, ["3"])
+
+    def test_one_name_is_compared_with_the_one_that_serves(self, run: Run, three: Path) -> None:
+        diff = run("compare", three, "v000001", "--json").document()
+        assert (diff["before"]["version"], diff["after"]["version"]) == ("v000001", "v000003")
+
+    def test_examples_can_be_left_out(self, run: Run, three: Path) -> None:
+        diff = run("compare", three, "--examples", "0", "--json").document()
+        assert diff["products"]["removed"] == {"count": 1, "examples": []}
+
+    def test_equal_versions_are_called_alike(self, run: Run, three: Path) -> None:
+        assert "The two answer every search alike." in run("compare", three, "v000001", "v000001").out
+
+    def test_the_first_version_has_none_before_it(self, run: Run, root: Path) -> None:
+        Store(root).rollback("v000001")
+        with pytest.raises(UnknownVersionError, match="no version before v000001 to compare it with"):
+            run("compare", root)
+
+
+class TestRollback:
+    def test_by_default_to_the_one_before(self, run: Run, root: Path) -> None:
+        done = run("rollback", root)
+        assert "v000002 serves: 3 products, made 2025-01-02 08:00." in done.out
+        assert f"v000003 is kept; to go back to it: shelfwise rollback {root} v000003" in done.out
+        assert Store(root).serving()[0].version == "v000002"
+        assert run("rollback", root, "--json").document() == {
+            "before": "v000002",
+            "version": "v000001",
+            "products": 2,
+            "created": "2025-01-01T08:00:00+00:00",
+            "passed_over": [],
+        }
+
+    def test_and_forward_again_by_name(self, run: Run, root: Path) -> None:
+        run("rollback", root, "v000001")
+        assert run("rollback", root, "v000003", "--json").document()["before"] == "v000001"
+        assert Store(root).current() == "v000003"
+        assert "v000003 serves already." in run("rollback", root, "v000003").out
+
+    def test_a_damaged_one_is_passed_over_and_that_is_said(self, run: Run, root: Path) -> None:
+        damage(root, "v000002")
+        done = run("rollback", root)
+        assert Store(root).current() == "v000001"
+        assert done.err.startswith("warning: version v000002 is damaged")
+
+    def test_a_damaged_one_asked_for_is_refused(self, run: Run, root: Path) -> None:
+        damage(root, "v000001")
+        with pytest.raises(StoreDamagedError, match="v000001 is damaged"):
+            run("rollback", root, "v000001")
+        assert Store(root).current() == "v000003"
+
+    def test_one_of_another_text_analysis_is_not_made_to_serve(self, run: Run, root: Path) -> None:
+        reseal(root, "v000002", lambda manifest: msgspec.structs.replace(manifest, analyzer="terms-0+none"))
+        with pytest.raises(StoreForeignError, match=r"v000002 was made with the text analysis terms-0\+none, this"):
+            run("rollback", root, "v000002")
+        assert Store(root).current() == "v000003"
+        run("rollback", root)
+        assert Store(root).current() == "v000001"
+
+    def test_a_lost_pointer_is_written_anew(self, run: Run, root: Path) -> None:
+        (root / CURRENT).write_text("???")
+        assert run("rollback", root, "--json").document()["before"] == ""
+        assert Store(root).current() == "v000003"
+
+    def test_before_the_first_version_there_is_none(self, run: Run, root: Path) -> None:
+        run("rollback", root, "v000001")
+        with pytest.raises(UnknownVersionError, match="no whole version before v000001: it holds v000001, v000002"):
+            run("rollback", root)
+
+    def test_an_unknown_name_is_refused_with_those_that_there_are(self, run: Run, root: Path) -> None:
+        with pytest.raises(UnknownVersionError, match="no version 'v7'; it holds v000001, v000002, v000003"):
+            run("rollback", root, "v7")
+
+
+class TestPrune:
+    def test_a_dry_run_says_what_would_go_and_removes_nothing(self, run: Run, root: Path) -> None:
+        before = sorted(root.rglob("*"))
+        done = run("prune", root, "--keep", "1", "--dry-run")
+        assert done.out.startswith("v000001, v000002 and 1 encoder (encoder-2) would be removed: ")
+        assert sorted(root.rglob("*")) == before
+
+    def test_the_bytes_that_it_tells_are_freed(self, run: Run, root: Path) -> None:
+        def held() -> int:
+            # The marks of the lock do not count.
+            folders = (root / "versions", root / "encoders")
+            return sum(path.stat().st_size for each in folders for path in each.rglob("*") if path.is_file())
+
+        before = held()
+        document = run("prune", root, "--keep", "1", "--json").document()
+        assert document == {
+            "dry_run": False,
+            "versions": ["v000001", "v000002"],
+            "encoders": ["encoder-2"],
+            "bytes": before - held(),
+        }
+        assert Store(root).versions() == ["v000003"]
+        assert run("prune", root, "--keep", "1").out == "Nothing to remove.\n"
+
+    def test_live_changes_that_all_versions_left_have_are_forgotten(self, run: Run, root: Path) -> None:
+        with Journal(root) as journal:
+            numbers = journal.append([Delete(str(number)) for number in range(4)])
+        for name, folded in zip(NAMES, (0, 2, 3), strict=True):
+            reseal(root, name, partial(msgspec.structs.replace, folded=folded))
+        left = []
+        for keep in (3, 2, 1):
+            run("prune", root, "--keep", str(keep), "--dry-run")
+            run("prune", root, "--keep", str(keep))
+            with Journal(root) as journal:
+                left.append([entry.seq for entry in journal.since(0)])
+        assert left == [numbers, numbers[2:], numbers[3:]]
+
+    def test_the_version_that_serves_stays_although_the_current_one_is_damaged(self, run: Run, root: Path) -> None:
+        damage(root, "v000003")
+        damage(root, "v000002")
+        assert run("prune", root, "--keep", "1", "--json").document()["versions"] == ["v000002"]
+        assert Store(root).serving()[0].version == "v000001"
+
+    def test_it_is_refused_while_no_version_is_whole(self, run: Run, root: Path) -> None:
+        for name in NAMES:
+            damage(root, name)
+        with pytest.raises(StoreDamagedError, match="no whole version is left"):
+            run("prune", root, "--keep", "1")
+        assert Store(root).versions() == list(NAMES)
+
+    @pytest.mark.parametrize("arguments", [(), ("--keep", "0"), ("--keep", "x")])
+    def test_without_a_number_to_keep_it_is_misuse(self, run: Run, root: Path, arguments: tuple[str, ...]) -> None:
+        assert run("prune", root, *arguments).code == 2
+
+
+class TestVerify:
+    def test_a_whole_version_ends_with_0(self, run: Run, three: Path) -> None:
+        done = run("verify", three)
+        assert (done.code, done.out.split()[:2]) == (0, ["v000003", "whole"])
+        assert all(f"✓ {phase}" in done.err for phase in ("checksums", "records", "find"))
+        document = run("verify", three, "--all", "--json").document()
+        assert [(each["version"], each["problems"]) for each in document["versions"]] == [(name, []) for name in NAMES]
+        assert document["problems"] == []
+
+    def test_a_problem_ends_with_1_and_names_the_part_and_what_to_do(self, run: Run, root: Path) -> None:
+        damage(root, "v000002")
+        assert run("verify", root).code == 0
+        for arguments in (("--version", "v000002"), ("--all",)):
+            done = run("verify", root, *arguments)
+            assert done.code == 1
+            assert f"versions/v000002/{PRODUCTS_FILE}: has another checksum than when it was published" in done.out
+            assert "this version does not serve: do not go back to it" in done.out
+            assert "not looked at: the agreement of products.jsonl: it is damaged" in done.err
+        document = run("verify", root, "--version", "v000002", "--json").document()
+        assert document["versions"][0]["problems"][0]["part"] == f"versions/v000002/{PRODUCTS_FILE}"
+
+    def test_a_lost_pointer_is_a_problem_and_the_newest_version_is_looked_at(self, run: Run, root: Path) -> None:
+        (root / CURRENT).write_text("v000009")
+        done = run("verify", root, "--json")
+        document = done.document()
+        assert done.code == 1
+        assert (document["problems"][0]["part"], document["versions"][0]["version"]) == (CURRENT, "v000003")
+
+    def test_an_unknown_version_is_refused(self, run: Run, three: Path) -> None:
+        with pytest.raises(UnknownVersionError, match="no version 'v7'"):
+            run("verify", three, "--version", "v7")
+
+
+class TestTheLock:
+    @pytest.mark.parametrize("command", [("rollback",), ("prune", "--keep", "1")])
+    def test_what_changes_an_index_waits_for_nobody_and_names_who_is_at_work(
+        self, run: Run, root: Path, command: tuple[str, ...]
+    ) -> None:
+        program = (
+            "import sys, pathlib; from retrieval.store.versions import Store\n"
+            "with Store(pathlib.Path(sys.argv[1])).locked(): print('held', flush=True); sys.stdin.read()"
+        )
+        holder = subprocess.Popen(
+            [sys.executable, "-c", program, str(root)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+        with holder:
+            assert holder.stdout is not None
+            assert holder.stdout.readline() == "held\n"
+            with pytest.raises(StoreLockedError, match=rf"a rebuild is at work in .*, process {holder.pid} of "):
+                run(command[0], root, *command[1:])
+            assert Store(root).versions() == list(NAMES)
+            assert run("versions", root).code == run("verify", root).code == run("compare", root).code == 0
+            holder.kill()
+
+    def test_a_dry_run_changes_nothing_and_needs_no_lock(self, run: Run, root: Path) -> None:
+        with held_lock(root, "rebuild"):
+            assert run("prune", root, "--keep", "1", "--dry-run").code == 0

@@ -1,0 +1,231 @@
+"""Proposals: which words stand for each other, made of what shoppers did, and what becomes of them."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import closing
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from retrieval.errors import StoreDamagedError, StoreForeignError
+from retrieval.records import Event, EventKind
+from retrieval.store.manifest import PROPOSALS_FILE
+from retrieval.store.versions import Store
+from service.curation.synonym_mining import (
+    Aligned,
+    Example,
+    Proposal,
+    aligned,
+    are_spellings,
+    joined,
+    proposal_id,
+    read_proposals,
+    split,
+    write_proposals,
+)
+from service.curation.synonyms import Kind, Synonym
+from service.engine.engine import SearchEngine
+from service.events.derived_tables import DerivedTables
+from service.events.event_log import EventLog
+from service.settings import Settings
+
+MADE = datetime(2026, 11, 20, 12, tzinfo=UTC)
+ENOUGH = 6
+
+
+class TestAligning:
+    @pytest.mark.parametrize(
+        ("one", "other", "differing"),
+        [
+            ("couch cover", "sofa cover", ("couch", "sofa")),
+            ("grey couches", "sofa grey", ("couches", "sofa")),
+            ("白色移动电源", "白色充电宝", ("移动电源", "充电宝")),
+            ("skillet", "Frying Pan", ("skillet", "frying pan")),
+        ],
+    )
+    def test_what_differs_stands_for_each_other(self, one: str, other: str, differing: tuple[str, str]) -> None:
+        found = aligned(split(one), split(other))
+        assert found is not None
+        assert (joined(found.one), joined(found.other)) == differing
+
+    def test_it_tells_whether_anything_was_shared(self) -> None:
+        assert aligned(("couch",), ("sofa",)) == Aligned(("couch",), ("sofa",), is_whole=True)
+        assert aligned(("couch", "bed"), ("sofa", "bed")) == Aligned(("couch",), ("sofa",), is_whole=False)
+
+    @pytest.mark.parametrize(
+        ("one", "other"),
+        [
+            ("drill", "cordless drill"),
+            ("drills", "drill"),
+            ("red sofa bed", "couch sofa leather"),
+            ("sofa 3 seats", "couch"),
+            ("cut the grass", "lawn mower"),
+            ("a b c d", "mower"),
+            ("", "mower"),
+        ],
+    )
+    def test_what_cannot_be_a_synonym(self, one: str, other: str) -> None:
+        assert aligned(split(one), split(other)) is None
+
+    @pytest.mark.parametrize(
+        ("one", "other"),
+        [
+            ("wireless speaker", "wireles speaker"),
+            ("earbuds case", "ear buds case"),
+            ("drill bits", "bit drills"),
+            ("沙发", "沙法"),
+            ("移动电源", "移动电原"),
+        ],
+    )
+    def test_spellings_are_told_from_synonyms(self, one: str, other: str) -> None:
+        assert are_spellings(split(one), split(other))
+
+    @pytest.mark.parametrize(
+        ("one", "other"), [("couch", "sofa"), ("小刀", "菜刀"), ("洗面奶", "洁面乳"), ("pan lid", "skillet lid")]
+    )
+    def test_synonyms_are_told_from_spellings(self, one: str, other: str) -> None:
+        assert not are_spellings(split(one), split(other))
+
+
+class TestFile:
+    SAID = (
+        Proposal("0a", Kind.ONE_WAY, ("couch",), ("sofa",), 7, 0.5, 0.61, (Example("couch", "sofa", 7, 0.5, 0.61),)),
+        Proposal("0b", Kind.TWO_WAY, ("pot", "saucepan"), (), 9, 0.0, 0.4, ()),
+    )
+
+    def test_it_is_read_as_it_was_written(self, tmp_path: Path) -> None:
+        assert read_proposals(tmp_path) == ()
+        write_proposals(tmp_path, self.SAID, MADE)
+        assert read_proposals(tmp_path) == self.SAID
+        assert self.SAID[0].synonym == Synonym("couch-to-sofa", Kind.ONE_WAY, ("couch",), ("sofa",))
+        assert "holds events and no index yet" in str(Store(tmp_path)._unmarked())
+
+    @pytest.mark.parametrize("damage", [b"", b"\xff\xfe", b"[1]"])
+    def test_a_damaged_one_is_told(self, tmp_path: Path, damage: bytes) -> None:
+        (tmp_path / PROPOSALS_FILE).write_bytes(damage)
+        with pytest.raises(StoreDamagedError, match="cannot be read"):
+            read_proposals(tmp_path)
+
+    def test_a_changed_one_and_a_newer_one_are_told(self, tmp_path: Path) -> None:
+        write_proposals(tmp_path, self.SAID, MADE)
+        path = tmp_path / PROPOSALS_FILE
+        path.write_bytes(path.read_bytes().replace(b"saucepan", b"sauceman"))
+        with pytest.raises(StoreDamagedError, match="another checksum"):
+            read_proposals(tmp_path)
+        path.write_bytes(b'{"schema": 2, "what": "else"}')
+        with pytest.raises(StoreForeignError, match="is in schema 2, this program reads 1"):
+            read_proposals(tmp_path)
+
+    def test_the_id_does_not_depend_on_the_order(self) -> None:
+        assert proposal_id("couch", "sofa") == proposal_id("sofa", "couch") != proposal_id("couch", "settee")
+
+
+PAIRS = (
+    ("divano cover", "sofa cover", ENOUGH),
+    ("grey divano", "grey sofa", ENOUGH),
+    ("hair zapper", "hair dryer", ENOUGH),
+    ("couch", "sofa", ENOUGH),
+    ("kettle", "kettl", ENOUGH),
+    ("grobble", "frabble", ENOUGH),
+    ("anna svensson", "camping tent", 2),
+)
+"""Queries after which the same is chosen, and by how many."""
+
+
+def visits(products: Sequence[str]) -> Iterator[Event]:
+    """Shoppers that put their wish in other words; one pair of queries finds nothing at first."""
+    for place, (one, other, shoppers) in enumerate(PAIRS):
+        chosen = products[5 * place : 5 * place + 5]
+        for number in range(shoppers):
+            begin = MADE - timedelta(days=1 + place, hours=number)
+            for step, query in enumerate((one, other)):
+                who = f"{place}-{number}-{step}"
+                yield from visit(who, query, chosen, begin + timedelta(hours=step / 2))
+    for number in range(ENOUGH):
+        begin = MADE - timedelta(days=20, hours=number)
+        yield from visit(f"none-{number}", "random orbit zagg", (), begin)
+        yield from visit(f"none-{number}", "random orbit sander", products[50:53], begin + timedelta(seconds=30))
+
+
+def visit(who: str, query: str, chosen: Sequence[str], begin: datetime) -> Iterator[Event]:
+    plain = Event(EventKind.QUERY, query_id=f"{query}-{who}", shopper=f"shopper-{who}", session=f"s{who}")
+    yield replace(plain, query=query, time=begin, results=len(chosen))
+    for place, product in enumerate(chosen, 1):
+        shown = replace(plain, product_id=product, position=place)
+        yield replace(shown, kind=EventKind.IMPRESSION, time=begin + timedelta(seconds=1))
+        yield replace(shown, kind=EventKind.CLICK, time=begin + timedelta(seconds=2 * place))
+
+
+@pytest.fixture(scope="module")
+def told(demo_index: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The index, with tables made of those visits."""
+    root = Path(shutil.copytree(demo_index, tmp_path_factory.mktemp("proposing") / "index"))
+    with SearchEngine.open(root, follow=False) as engine:
+        products = [engine.snapshot.products[row].id for row in range(60)]
+    settings = Settings()
+    with closing(EventLog.open(root, settings)) as log:
+        log.record(list(visits(products)))
+        DerivedTables(root, log, settings.events, clock=lambda: MADE).refresh()
+    return root
+
+
+def said(proposals: Sequence[Proposal]) -> dict[str, Proposal]:
+    return {each.synonym.line: each for each in proposals}
+
+
+class TestMaking:
+    def test_what_is_proposed_and_why(self, told: Path) -> None:
+        found = said(read_proposals(told))
+        assert set(found) == {
+            "divano => sofa",
+            "hair zapper => hair dryer",
+            "couch => sofa",
+            "random orbit zagg => random orbit sander",
+        }
+        divano = found["divano => sofa"]
+        assert {(each.query, each.to_query) for each in divano.examples} == {
+            ("divano cover", "sofa cover"),
+            ("grey divano", "grey sofa"),
+        }
+        assert (divano.shoppers, divano.share) == (ENOUGH, 0)
+        assert divano.alike == pytest.approx(5 / (5 + 2), abs=0.001)
+
+    def test_a_query_without_a_choice_is_told_by_what_followed(self, told: Path) -> None:
+        sander = said(read_proposals(told))["random orbit zagg => random orbit sander"]
+        assert (sander.share, sander.alike, sander.shoppers) == (1, 0, ENOUGH)
+        (example,) = sander.examples
+        assert (example.query, example.to_query) == ("random orbit zagg", "random orbit sander")
+
+    def test_rare_queries_are_nowhere(self, told: Path) -> None:
+        assert "svensson" not in (told / PROPOSALS_FILE).read_text("utf-8")
+
+    def test_an_engine_leaves_out_what_is_known_and_what_was_declined(self, told: Path, tmp_path: Path) -> None:
+        root = Path(shutil.copytree(told, tmp_path / "index"))
+        with SearchEngine.open(root) as engine:
+            found = said(engine.synonyms.proposals())
+            assert "couch => sofa" not in found, "the version was built with it"
+            assert len(found) == 3
+            kept = engine.synonyms.accept(found["divano => sofa"].id, who="m7")
+            assert (kept.id, engine.synonyms.history()[0].who) == ("divano-to-sofa", "m7")
+            assert engine.search("divano", stage="bm25").total == engine.search("divano sofa", stage="bm25").total > 0
+            engine.synonyms.decline(found["hair zapper => hair dryer"].id, who="m7")
+            assert list(said(engine.synonyms.proposals())) == ["random orbit zagg => random orbit sander"]
+            settings = Settings()
+            with closing(EventLog.open(root, settings)) as log:
+                DerivedTables(root, log, settings.events, clock=lambda: MADE).refresh()
+            assert list(said(engine.synonyms.proposals())) == ["random orbit zagg => random orbit sander"]
+            engine.synonyms.put([replace(kept, enabled=False)])
+            assert "divano => sofa" not in said(engine.synonyms.proposals()), "it is known, though off"
+
+    def test_forgetting_somebody_makes_them_anew(self, told: Path, tmp_path: Path) -> None:
+        root = Path(shutil.copytree(told, tmp_path / "index"))
+        settings = Settings()
+        with closing(EventLog.open(root, settings)) as log:
+            for number in range(2):
+                log.store.forget(log.intake.pseudonyms.all_of(f"shopper-none-{number}"))
+            DerivedTables(root, log, settings.events, clock=lambda: MADE).purge()
+        assert "random orbit zagg => random orbit sander" not in said(read_proposals(root))

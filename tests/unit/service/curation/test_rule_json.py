@@ -1,0 +1,125 @@
+"""Rules as JSON and TOML: there and back, and what is said of documents that are none."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from retrieval.errors import RuleError
+from service.curation.rules import (
+    Boost,
+    Bury,
+    Hide,
+    Match,
+    Pin,
+    Redirect,
+    Restrict,
+    Rule,
+    When,
+    decoded,
+    encoded,
+    read_rules,
+    rule_of,
+    rules_of,
+)
+
+IDS = st.text(st.characters(codec="utf-8"), max_size=9)
+ACTIONS = (
+    st.builds(Pin, st.lists(IDS).map(tuple), st.integers(1, 9))
+    | st.builds(Boost, IDS, st.floats(0.1, 9))
+    | st.builds(Bury, IDS, st.floats(0.1, 9))
+    | st.builds(Hide, st.lists(IDS).map(tuple), IDS)
+    | st.builds(Restrict, IDS)
+    | st.builds(Redirect, IDS)
+)
+MOMENTS = st.none() | st.datetimes(timezones=st.just(UTC))
+WHENS = st.builds(When, IDS, st.sampled_from(Match), IDS, MOMENTS, MOMENTS)
+RULES = st.builds(Rule, IDS, st.lists(ACTIONS, max_size=4).map(tuple), WHENS, IDS, st.integers(-9, 9), st.booleans())
+NAMES = st.sampled_from(["id", "when", "actions", "kind", "rules", "products"]) | st.text()
+DOCUMENTS = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(), lambda each: st.lists(each) | st.dictionaries(NAMES, each)
+)
+
+
+@given(RULES)
+def test_a_rule_comes_back_from_json_as_it_was(rule: Rule) -> None:
+    assert decoded(encoded(rule)) == rule
+
+
+def test_what_is_as_by_default_is_left_out() -> None:
+    assert encoded(Rule("a", (Pin(("x",)),))) == '{"id":"a","actions":[{"kind":"pin","products":["x"]}]}'
+
+
+@pytest.mark.parametrize(
+    ("said", "told"),
+    [
+        ("[]", "the rule: is list"),
+        ('{"id": "a", "actoins": []}', "rule 'a': no field 'actoins'; did you mean actions?"),
+        ('{"id": "a", "actions": [{"kind": "pinn"}]}', "rule 'a': actions[0].kind: is 'pinn'; did you mean pin?"),
+        ('{"id": "a", "actions": [{}]}', "actions[0].kind: is missing; it can be pin, boost"),
+        ('{"id": "a", "actions": [{"kind": "pin", "products": "x"}]}', "actions[0]: products: Expected `array`"),
+        ('{"id": "a", "actions": [{"kind": "pin", "products": [], "position": 1.5}]}', "position: Expected `int`"),
+        ('{"id": "a", "actions": [{"kind": "boost"}]}', "missing required field `filters`"),
+        ('{"id": "a", "actions": [{"kind": "boost", "filter": "x"}]}', "no field 'filter'; did you mean filters?"),
+        ('{"id": "a", "when": {"qurey": "x"}, "actions": []}', "rule 'a': when: no field 'qurey'; did you mean query?"),
+        ('{"id": "a", "when": {"match": "some"}, "actions": []}', "rule 'a': when: match: Invalid enum value 'some'"),
+        ('{"id": "a", "when": {"starts": "soon"}, "actions": []}', "when: starts: Invalid RFC3339"),
+        ('{"id": "a", "when": 3, "actions": []}', "rule 'a': when: is int"),
+        ('{"actions": []}', "missing required field `id`"),
+        ('{"id": 3, "actions": []}', "id: Expected `str`"),
+        ('{"id": "a"}', "rule 'a': actions: is missing"),
+    ],
+)
+def test_what_is_wrong_with_a_document_is_told_with_its_field(said: str, told: str) -> None:
+    with pytest.raises(RuleError) as refused:
+        rule_of(msgspec.json.decode(said))
+    assert told in str(refused.value)
+
+
+def test_a_file_holds_one_rule_or_several(tmp_path: Path) -> None:
+    rule = Rule("a", (Redirect("/a"),), When("x", Match.EXACT, ends=datetime(2027, 1, 1, tzinfo=UTC)))
+    forms = {
+        "one.json": encoded(rule),
+        "list.json": f"[{encoded(rule)}]",
+        "object.json": f'{{"rules": [{encoded(rule)}]}}',
+        "a.toml": '[[rules]]\nid = "a"\nactions = [{ kind = "redirect", url = "/a" }]\n'
+        'when = { query = "x", match = "exact", ends = 2027-01-01T00:00:00Z }\n',
+    }
+    for name, content in forms.items():
+        (tmp_path / name).write_text(content)
+        assert read_rules(tmp_path / name) == [rule]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "told"),
+    [
+        ("a.json", b"{", "is no JSON"),
+        ("a.json", b"\xff", "is no JSON"),
+        ("a.json", b"[" * 100_000, "is no JSON"),
+        ("a.toml", b"a = ", "is no TOML"),
+        ("a.toml", b"\xff", "is no TOML"),
+        ("a.json", b'[{"id": "a", "actions": 3}]', "rule 'a': actions"),
+        ("a.json", b'[{"actions": []}]', "rules[0]"),
+        ("a.json", b'{"rules": [], "more": 1}', "'more' is no field beside rules"),
+        ("b.json", None, "cannot be read (No such file"),
+    ],
+)
+def test_files_that_are_refused(name: str, content: bytes | None, told: str, tmp_path: Path) -> None:
+    if content is not None:
+        (tmp_path / name).write_bytes(content)
+    with pytest.raises(RuleError) as refused:
+        read_rules(tmp_path / name)
+    assert told in str(refused.value)
+
+
+@given(DOCUMENTS)
+def test_no_document_breaks_the_reader(said: object) -> None:
+    try:
+        rules_of(said, "it")
+    except RuleError as error:
+        assert str(error)  # either way is right

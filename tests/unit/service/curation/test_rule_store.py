@@ -1,0 +1,174 @@
+"""The rules of an index directory on disk: changed whole or not at all, with a log of every change."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from retrieval.errors import RuleError, StoreDamagedError, StoreError, StoreForeignError
+from service.curation.rules import Match, Pin, Redirect, Rule, RuleChange, RuleStore, When, encoded
+
+RULES_FILE = "rules.sqlite"
+
+NOW = datetime(2026, 11, 27, 12, 30, tzinfo=UTC)
+SALE = Rule("sale", (Redirect("/sale"),), When("sale", Match.EXACT))
+DRILLS = Rule("drills", (Pin(("B1", "B2")),), When("drill", Match.CONTAINS))
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> RuleStore:
+    return RuleStore(tmp_path, clock=lambda: NOW)
+
+
+def test_nothing_is_created_by_reading(store: RuleStore, tmp_path: Path) -> None:
+    assert store.read().rules == ()
+    assert store.revision() == 0
+    assert store.history() == []
+    with pytest.raises(RuleError, match="there is no rule 'sale'"):
+        store.get("sale")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_rules_are_read_as_they_were_put(store: RuleStore, tmp_path: Path) -> None:
+    assert store.put([SALE, DRILLS], who="m7") == 1
+    assert RuleStore(tmp_path).read().rules == (DRILLS, SALE)
+    assert store.get("sale") == SALE
+
+
+def test_each_change_is_written_down(store: RuleStore) -> None:
+    off = replace(SALE, enabled=False)
+    store.put([SALE, DRILLS], who="m7")
+    assert store.patch("sale", {"enabled": False}, who="m8") == 2
+    assert store.delete(["drills"]) == 3
+    assert store.history() == [
+        RuleChange(3, NOW, "", "drills", DRILLS, None),
+        RuleChange(2, NOW, "m8", "sale", SALE, off),
+        RuleChange(1, NOW, "m7", "drills", None, DRILLS),
+        RuleChange(1, NOW, "m7", "sale", None, SALE),
+    ]
+    assert store.history("sale") == [store.history()[1], store.history()[3]]
+    assert len(store.history(limit=1)) == 1
+
+
+def test_what_changes_nothing_is_no_revision(store: RuleStore) -> None:
+    assert store.put([SALE]) == store.put([SALE]) == store.patch("sale", {"enabled": True}) == store.restore(1) == 1
+    assert store.put([]) == store.delete([]) == 1
+    assert len(store.history()) == 1
+
+
+def test_every_revision_can_be_restored(store: RuleStore) -> None:
+    states = [store.read().rules]
+    changes: list[Callable[[], int]] = [
+        lambda: store.put([SALE]),
+        lambda: store.put([DRILLS, replace(SALE, priority=1)]),
+        lambda: store.delete(["sale"]),
+        lambda: store.put([replace(SALE, name="again"), replace(DRILLS, priority=4)]),
+        lambda: store.delete(["sale", "drills"]),
+    ]
+    for change in changes:
+        assert change() == len(states)
+        states.append(store.read().rules)
+    for revision in (3, 0, 4, 1, 2, 5):
+        store.restore(revision)
+        assert store.read().rules == states[revision]
+
+
+def test_a_call_that_is_refused_changes_nothing(store: RuleStore) -> None:
+    store.put([SALE])
+    refused: list[Callable[[], int]] = [
+        lambda: store.put([DRILLS, replace(SALE, actions=())]),
+        lambda: store.put([DRILLS, DRILLS]),
+        lambda: store.delete(["sale", "drills"]),
+        lambda: store.patch("sale", {"id": "other"}),
+        lambda: store.patch("sale", {"prority": 3}),
+        lambda: store.patch("drills", {"priority": 3}),
+        lambda: store.restore(2),
+        lambda: store.restore(-1),
+        lambda: store.put([DRILLS], who="m\n7"),
+        lambda: store.put([DRILLS], who="m" * 101),
+    ]
+    for call in refused:
+        with pytest.raises(RuleError):
+            call()
+    assert store.read().rules == (SALE,)
+    assert store.revision() == 1
+
+
+def test_a_name_that_is_nearly_right_is_recognised(store: RuleStore) -> None:
+    store.put([SALE, DRILLS])
+    with pytest.raises(RuleError, match="no rule 'dirlls'; did you mean drills"):
+        store.delete(["dirlls"])
+
+
+def test_there_is_an_end_to_the_number_of_rules(store: RuleStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("service.curation.document_store.MOST_ENTRIES", 2)
+    store.put([SALE, DRILLS])
+    with pytest.raises(RuleError, match="there would be 3 rules, at most 2"):
+        store.put([replace(SALE, id="third")])
+    store.put([replace(SALE, name="changed")])
+    assert [rule.id for rule in store.read().rules] == ["drills", "sale"]
+
+
+@pytest.mark.parametrize("limit", [0, 10_001])
+def test_how_much_of_the_history_can_be_asked_for(store: RuleStore, limit: int) -> None:
+    with pytest.raises(RuleError, match="limit is"):
+        store.history(limit=limit)
+
+
+def test_the_stamp_changes_with_the_file(store: RuleStore) -> None:
+    assert store.stamp() == (0, 0, 0)
+    store.put([SALE])
+    small = store.stamp()
+    store.put([replace(SALE, id=f"rule {number}") for number in range(200)])
+    assert (0, 0, 0) != small != store.stamp()
+
+
+def test_threads_change_different_rules_at_once(store: RuleStore) -> None:
+    names = [f"rule {number:02}" for number in range(24)]
+    with ThreadPoolExecutor(8) as threads:
+        revisions = list(threads.map(lambda name: store.put([replace(SALE, id=name)], who=name), names))
+    assert sorted(revisions) == list(range(1, 25))
+    assert [rule.id for rule in store.read().rules] == names
+    assert all(change.who == change.id for change in store.history())
+
+
+def test_a_file_of_somebody_else_is_left_alone(store: RuleStore, tmp_path: Path) -> None:
+    with sqlite3.connect(tmp_path / RULES_FILE) as other:
+        other.execute("CREATE TABLE theirs (x)")
+    for call in (store.read, lambda: store.put([SALE])):
+        with pytest.raises(StoreForeignError, match="holds no rules of Shelfwise"):
+            call()
+
+
+def test_a_file_of_a_newer_program_is_not_read(store: RuleStore, tmp_path: Path) -> None:
+    store.put([SALE])
+    with sqlite3.connect(tmp_path / RULES_FILE) as newer:
+        newer.execute("PRAGMA user_version = 99")
+    with pytest.raises(StoreForeignError, match="another version"):
+        store.read()
+
+
+def test_damage_is_told(store: RuleStore, tmp_path: Path) -> None:
+    (tmp_path / RULES_FILE).write_bytes(b"no database at all " * 99)
+    with pytest.raises(StoreDamagedError, match="is damaged"):
+        store.read()
+
+
+@pytest.mark.parametrize("line", ["", "{", '{"id": "sale"}', encoded(SALE).replace("redirect", "teleport")])
+def test_a_rule_that_cannot_be_read_is_damage(line: str, store: RuleStore, tmp_path: Path) -> None:
+    store.put([SALE])
+    with sqlite3.connect(tmp_path / RULES_FILE) as other:
+        other.execute("UPDATE rules SET rule = ?", (line,))
+    with pytest.raises(StoreDamagedError, match="holds a rule that cannot be read"):
+        store.read()
+
+
+def test_a_folder_that_is_not_there_is_told(tmp_path: Path) -> None:
+    with pytest.raises(StoreError, match="cannot be used"):
+        RuleStore(tmp_path / "nowhere").put([SALE])

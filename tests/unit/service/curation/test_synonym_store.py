@@ -1,0 +1,210 @@
+"""The synonyms of an index directory on disk: checked, changed whole or not at all, with a log of every change."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from retrieval.errors import StoreDamagedError, StoreError, StoreForeignError, SynonymError
+from retrieval.text.synonyms import SynonymRule, Synonyms
+from service.curation.synonyms import Kind, Synonym, SynonymChange, SynonymStore, named, parsed, read_lines, text_of
+
+SYNONYMS_STORE = "synonyms.sqlite"
+
+NOW = datetime(2026, 11, 27, 12, 30, tzinfo=UTC)
+SOFA = Synonym("sofa", Kind.TWO_WAY, ("sofa", "couch", "settee"))
+HDD = Synonym("hdd", Kind.ONE_WAY, ("hdd",), ("hard drive", "hard disk"))
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> SynonymStore:
+    return SynonymStore(tmp_path, clock=lambda: NOW)
+
+
+def test_what_a_synonym_says_for_each_phrase() -> None:
+    assert list(SOFA.rules) == [
+        SynonymRule("sofa", ("couch", "settee")),
+        SynonymRule("couch", ("sofa", "settee")),
+        SynonymRule("settee", ("sofa", "couch")),
+    ]
+    assert list(HDD.rules) == [SynonymRule("hdd", ("hard drive", "hard disk"))]
+
+
+def test_nothing_is_created_by_reading(store: SynonymStore, tmp_path: Path) -> None:
+    assert (store.read().synonyms, store.revision(), store.history(), store.declined()) == ((), 0, [], frozenset())
+    with pytest.raises(SynonymError, match="there is no synonym 'sofa'"):
+        store.get("sofa")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_each_change_is_written_down(store: SynonymStore, tmp_path: Path) -> None:
+    off = replace(SOFA, enabled=False)
+    assert store.put([SOFA, HDD], who="m7") == 1
+    assert store.put([off], who="m8") == store.put([off]) == 2
+    assert store.delete(["hdd"]) == 3
+    assert SynonymStore(tmp_path).read().synonyms == (off,)
+    assert store.get("sofa") == off
+    assert store.history() == [
+        SynonymChange(3, NOW, "", "hdd", HDD, None),
+        SynonymChange(2, NOW, "m8", "sofa", SOFA, off),
+        SynonymChange(1, NOW, "m7", "hdd", None, HDD),
+        SynonymChange(1, NOW, "m7", "sofa", None, SOFA),
+    ]
+    assert store.history("sofa", 1) == [store.history()[1]]
+
+
+def test_white_space_is_made_one(store: SynonymStore) -> None:
+    store.put([Synonym("pan", Kind.TWO_WAY, ("  frying \t pan", "skillet"))])
+    assert store.get("pan").phrases == ("frying pan", "skillet")
+
+
+@pytest.mark.parametrize(
+    ("synonym", "field", "said"),
+    [
+        (Synonym("", Kind.TWO_WAY, ("a", "b")), "id", "is empty"),
+        (Synonym("x" * 101, Kind.TWO_WAY, ("a", "b")), "id", "101 characters"),
+        (Synonym("x\ny", Kind.TWO_WAY, ("a", "b")), "id", "control character"),
+        (Synonym("x", "sideways", ("a", "b")), "", "sideways"),  # type: ignore[arg-type]
+        (Synonym("x", Kind.TWO_WAY, ("a", 3)), "", "no synonym may hold"),  # type: ignore[arg-type]
+        (Synonym("x", Kind.TWO_WAY, ("a",)), "phrases", "has 1 phrases, it can have 2 to 30"),
+        (Synonym("x", Kind.TWO_WAY, tuple(f"word{n}" for n in range(31))), "phrases", "has 31 phrases"),
+        (Synonym("x", Kind.TWO_WAY, ("a", "b"), ("c",)), "to", "although kind is two-way"),
+        (Synonym("x", Kind.ONE_WAY, ("a",)), "to", "has 0 phrases, it can have 1 to 30"),
+        (Synonym("x", Kind.ONE_WAY, (), ("a",)), "phrases", "has 0 phrases"),
+        (Synonym("x", Kind.TWO_WAY, ("a", " ")), "phrases", "is empty"),
+        (Synonym("x", Kind.TWO_WAY, ("a", "!?")), "phrases", "holds no word"),
+        (Synonym("x", Kind.TWO_WAY, ("a", "b" * 101)), "phrases", "101 characters"),
+        (Synonym("x", Kind.TWO_WAY, ("a", "b, c")), "phrases", '"," in it'),
+        (Synonym("x", Kind.TWO_WAY, ("a", "b # c")), "phrases", '"#" in it'),
+        (Synonym("x", Kind.TWO_WAY, ("couch", "Couches")), "phrases", "the same to a search as 'couch'"),
+        (Synonym("x", Kind.ONE_WAY, ("couch",), ("sofa", "COUCH")), "to", "the same to a search as 'couch'"),
+    ],
+)
+def test_what_cannot_be_taken_is_refused_with_its_field(
+    store: SynonymStore, synonym: Synonym, field: str, said: str
+) -> None:
+    with pytest.raises(SynonymError, match=said) as refused:
+        store.put([SOFA, synonym])
+    assert refused.value.field == field
+    assert store.revision() == 0
+
+
+def test_a_call_that_is_refused_changes_nothing(store: SynonymStore) -> None:
+    store.put([SOFA])
+    refused: list[Callable[[], object]] = [
+        lambda: store.put([HDD, HDD]),
+        lambda: store.put(["couch, sofa"]),  # type: ignore[list-item]
+        lambda: store.delete(["sofa", "hdd"]),
+        lambda: store.put([HDD], who="m\n7"),
+        lambda: store.decline("0a", who="m" * 101),
+        lambda: store.history(limit=0),
+    ]
+    for call in refused:
+        with pytest.raises(SynonymError):
+            call()
+    assert (store.read().synonyms, store.revision()) == ((SOFA,), 1)
+    with pytest.raises(SynonymError, match="no synonym 'sfoa'; did you mean sofa"):
+        store.delete(["sfoa"])
+
+
+def test_there_is_an_end_to_them(store: SynonymStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("service.curation.document_store.MOST_ENTRIES", 2)
+    store.put([SOFA, HDD])
+    with pytest.raises(SynonymError, match="there would be 3 synonyms, at most 2"):
+        store.put([replace(SOFA, id="third")])
+    assert [each.id for each in store.read().synonyms] == ["hdd", "sofa"]
+
+
+def test_one_phrase_has_not_too_many_by_all_of_them_together(store: SynonymStore) -> None:
+    several = [Synonym(f"s{n}", Kind.ONE_WAY, ("Thing",), tuple(f"w{n}x{m}" for m in range(30))) for n in range(2)]
+    store.put(several)
+    more = Synonym("more", Kind.ONE_WAY, ("thing",), ("other",))
+    with pytest.raises(SynonymError, match="'thing' would have 61 synonyms, at most 60"):
+        store.put([more])
+    store.put([replace(more, enabled=False)])
+
+
+def test_a_declined_proposal_is_remembered(store: SynonymStore, tmp_path: Path) -> None:
+    store.decline("0a1b", who="m7")
+    store.decline("0a1b")
+    assert SynonymStore(tmp_path).declined() == {"0a1b"}
+    assert store.revision() == 0
+
+
+def test_threads_change_different_ones_at_once(store: SynonymStore) -> None:
+    names = [f"s{number:02}" for number in range(16)]
+    with ThreadPoolExecutor(8) as threads:
+        revisions = list(threads.map(lambda name: store.put([replace(SOFA, id=name)], who=name), names))
+    assert sorted(revisions) == list(range(1, 17))
+    assert [each.id for each in store.read().synonyms] == names
+
+
+def test_damage_and_strangers_are_told(store: SynonymStore, tmp_path: Path) -> None:
+    store.put([SOFA])
+    with sqlite3.connect(tmp_path / SYNONYMS_STORE) as other:
+        other.execute("UPDATE synonyms SET synonym = '{}'")
+    with pytest.raises(StoreDamagedError, match="holds a synonym that cannot be read"):
+        store.read()
+    (tmp_path / SYNONYMS_STORE).write_bytes(b"no database at all " * 99)
+    with pytest.raises(StoreDamagedError, match="is damaged"):
+        store.read()
+    (tmp_path / SYNONYMS_STORE).unlink()
+    with sqlite3.connect(tmp_path / SYNONYMS_STORE) as other:
+        other.execute("CREATE TABLE theirs (x)")
+    with pytest.raises(StoreForeignError, match="holds no synonyms of Shelfwise"):
+        store.put([SOFA])
+    with pytest.raises(StoreError, match="cannot be used"):
+        SynonymStore(tmp_path / "nowhere").put([SOFA])
+
+
+def test_an_id_is_made_of_the_words() -> None:
+    assert named(Kind.TWO_WAY, ("Sofa", "Big couch")).id == "sofa-big-couch"
+    assert parsed(" hdd =>  hard   drive, hard disk ") == Synonym(
+        "hdd-to-hard-drive-hard-disk", Kind.ONE_WAY, ("hdd",), ("hard drive", "hard disk")
+    )
+    long = named(Kind.TWO_WAY, tuple(f"phrase {number}" for number in range(20)))
+    assert len(long.id) == 69
+    assert long.id == named(long.kind, long.phrases).id != named(long.kind, long.phrases[:-1]).id
+
+
+def test_a_file_is_read_and_written_as_rebuild_reads_it(tmp_path: Path) -> None:
+    path = tmp_path / "synonyms.txt"
+    text = "# a comment\nsofa, couch, sofa # twice\n\nhdd => hard drive\n移动电源, 充电宝\nsofa, couch\n"
+    path.write_text(text, encoding="utf-8")
+    found = read_lines(path)
+    assert [each.line for each in found] == ["sofa, couch", "hdd => hard drive", "移动电源, 充电宝"]
+    written = text_of([*found, replace(HDD, enabled=False)])
+    assert written.splitlines()[-1] == "# off: hdd => hard drive, hard disk"
+    rules = tuple(rule for each in found for rule in each.rules)
+    assert Synonyms.parse(written.splitlines()) == Synonyms.parse(text.splitlines()[:-1]) == Synonyms(rules)
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("couch", "nothing to be a synonym of"),
+        ("couch, couch", "has 1 phrases"),
+        ("a => b => c", "more than one"),
+        ("a, => c", "is empty"),
+        ("sneaker, sneakers", "the same to a search"),
+    ],
+)
+def test_a_line_that_is_none_is_named(tmp_path: Path, line: str, said: str) -> None:
+    path = tmp_path / "synonyms.txt"
+    path.write_text(f"sofa, couch\n{line}\n")
+    with pytest.raises(SynonymError, match=f"synonyms.txt:2: .*{said}"):
+        read_lines(path)
+
+
+def test_a_file_that_cannot_be_read_is_told(tmp_path: Path) -> None:
+    with pytest.raises(SynonymError, match="cannot be read"):
+        read_lines(tmp_path / "none.txt")
+    (tmp_path / "bad.txt").write_bytes(b"a, b\n\xff\n")
+    with pytest.raises(SynonymError, match=r"bad\.txt:2: not UTF-8"):
+        read_lines(tmp_path / "bad.txt")

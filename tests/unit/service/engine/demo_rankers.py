@@ -1,0 +1,67 @@
+"""Rankers for the demo index whose order is known: a weighted sum of named features, or a graph that fails."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import onnx
+from onnx import helper, numpy_helper
+
+from rerank.model_store import RankerRegistry
+from rerank.ranker.features import FEATURES
+from rerank.ranker.network import EVENTS
+from rerank.ranker.spec import RankerSpec
+from service.engine.snapshot import Snapshot
+from tests.rankers import REPORT, SPEC, building, linear_graph
+
+
+def spec_for(snapshot: Snapshot, **values: object) -> RankerSpec:
+    """A ranker for this index, whose score is the network's for a click."""
+    assert snapshot.states is not None
+    fitting = {
+        "encoder": snapshot.manifest.encoder,
+        "vector_dimension": snapshot.manifest.dimension,
+        "state_dimension": snapshot.states.dimension,
+        "mix": 0.0,
+        "event_weights": (1.0, 0.0, 0.0),
+    }
+    return msgspec.structs.replace(SPEC, **(fitting | values))
+
+
+def weighing(**weights: float) -> onnx.ModelProto:
+    """A graph that adds up features of these names by these weights."""
+    table = np.zeros((len(FEATURES), 3), np.float32)
+    for name, weight in weights.items():
+        table[FEATURES.index(name)] = weight
+    graph = linear_graph()
+    graph.graph.initializer[0].CopyFrom(numpy_helper.from_array(table, "weights"))
+    return graph
+
+
+def by_event(**features: str) -> onnx.ModelProto:
+    """A graph that says of each kind of event what one feature says."""
+    table = np.zeros((len(FEATURES), len(EVENTS)), np.float32)
+    for event, feature in features.items():
+        table[FEATURES.index(feature), EVENTS.index(event)] = 1.0
+    graph = linear_graph()
+    graph.graph.initializer[0].CopyFrom(numpy_helper.from_array(table, "weights"))
+    return graph
+
+
+def failing() -> onnx.ModelProto:
+    """A graph that can be opened, and cannot be run: scores of seven candidates, however many there are."""
+    graph = weighing(merged=1.0)
+    graph.graph.node[0].output[0] = "all"
+    shape = numpy_helper.from_array(np.array([1, 7, 3], np.int64), "shape")
+    graph.graph.initializer.append(shape)
+    graph.graph.node.append(helper.make_node("Reshape", ["all", "shape"], ["scores"]))
+    return graph
+
+
+def publish(root: Path, spec: RankerSpec, graph: onnx.ModelProto) -> str:
+    """Lets a ranker serve; gives its name."""
+    added = RankerRegistry(root).publish(building(1, graph), spec, REPORT)
+    assert added.serves
+    return added.ranker.name

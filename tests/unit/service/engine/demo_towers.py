@@ -1,0 +1,71 @@
+"""Small shopper towers for the demo index, as trained on shoppers who go from one product to another."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from weakref import WeakKeyDictionary
+
+import msgspec
+import numpy as np
+
+from rerank.user_tower.files import StoredTower, TowerRegistry, TowerReport, TowerSpec, Without, write_model
+from rerank.user_tower.histories import Histories
+from rerank.user_tower.tower import ShopperTower
+from rerank.user_tower.training import fit
+from service.engine.snapshot import Snapshot
+from tests.unit.rerank.user_tower.small_stores import TINY
+
+STEP = 7
+"""Everybody goes from a row to the one so many after it."""
+
+BESIDE = 3.0
+"""What neighbours count."""
+
+_WRITTEN: WeakKeyDictionary[ShopperTower, dict[str, bytes]] = WeakKeyDictionary()
+"""What was written of each tower, by its file's name: an export takes a second each time."""
+
+
+def trained(snapshot: Snapshot, epochs: int = 2) -> ShopperTower:
+    """A tower that knows where everybody goes, among the first 100 rows; neighbours count in it, too."""
+    starts = np.random.default_rng(0).integers(70, size=120).tolist()
+    histories = Histories.of([[start, start + STEP, start + 2 * STEP] for start in starts])
+    vectors = snapshot.vectors.gather(np.arange(len(snapshot.products)))
+    tower = fit(vectors, histories, replace(TINY, epochs=epochs))
+    learned = replace(tower.learned, beside=replace(tower.learned.beside, weight=BESIDE))
+    return ShopperTower(tower.encode, vectors, learned)
+
+
+def publish(
+    root: Path,
+    snapshot: Snapshot,
+    tower: ShopperTower,
+    aside: tuple[str, ...] = (),
+    without: Without = "near",
+    **said: object,
+) -> StoredTower:
+    """Adds a tower to an index."""
+    spec = TowerSpec(
+        encoder=snapshot.manifest.encoder,
+        dimension=snapshot.manifest.dimension,
+        width=TINY.width,
+        usual_bias=tower.learned.usual_bias,
+        beside_weight=tower.learned.beside.weight,
+        beside_fading=tower.learned.beside.fading,
+        beside_options=tower.learned.beside.options,
+        trained_on={"shoppers": 120},
+    )
+    report = TowerReport(created="2026-11-10T03:12:00+00:00", aside=aside, without=without)
+    return TowerRegistry(root).add(
+        lambda folder: _write(folder, tower, snapshot),
+        msgspec.structs.replace(spec, **said),
+        report,
+    )
+
+
+def _write(folder: Path, tower: ShopperTower, snapshot: Snapshot) -> None:
+    if tower not in _WRITTEN:
+        write_model(folder, tower, snapshot.products.id_of)
+        _WRITTEN[tower] = {path.name: path.read_bytes() for path in folder.iterdir()}
+    for name, content in _WRITTEN[tower].items():
+        (folder / name).write_bytes(content)

@@ -1,0 +1,135 @@
+"""Candidates' features: what the first stage found and the store knows, the same under a filter, a page or a merge."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from rerank.ranker.features import FEATURES
+from retrieval.filters.parser import parse_filter
+from retrieval.index.fusion import METHODS
+from service.engine.candidates import Ranking, Request, Stages
+from service.engine.engine import SearchEngine
+from service.engine.hot_reload import UNKNOWN, Popularity
+from service.engine.overlay import ChangedSignals
+from service.engine.reranking import candidate_features
+from service.engine.snapshot import Snapshot
+
+NOW = 1_800_000_000.0
+
+
+@pytest.fixture(scope="module")
+def executor() -> Iterator[ThreadPoolExecutor]:
+    with ThreadPoolExecutor(2) as pool:
+        yield pool
+
+
+def ranked(engine: SearchEngine, executor: ThreadPoolExecutor, text: str, **values: object) -> Ranking:
+    snapshot = engine.snapshot
+    request = Request(text, snapshot.analyzer.groups(text))
+    return Stages(snapshot, executor).rank(dataclasses.replace(request, **values))  # type: ignore[arg-type]
+
+
+def features(snapshot: Snapshot, ranking: Ranking, count: int | None = None) -> NDArray[np.float32]:
+    count = len(ranking.rows) if count is None else count
+    return candidate_features(snapshot, ranking, count, np.ones(count, bool), NOW, UNKNOWN)
+
+
+def column(table: NDArray[np.float32], name: str) -> NDArray[np.float32]:
+    return table[:, FEATURES.index(name)]
+
+
+def test_they_are_what_the_stages_gave(engine: SearchEngine, executor: ThreadPoolExecutor) -> None:
+    ranking = ranked(engine, executor, "cordless drill")
+    table = features(engine.snapshot, ranking, 30)
+    assert len(table) == 30
+    for row, told in zip(ranking.rows[:30].tolist(), table, strict=True):
+        stages, known = ranking.candidate(row).stages, dict(zip(FEATURES, told.tolist(), strict=True))
+        assert known["merged"] == pytest.approx(stages["merged"].score, rel=1e-5)
+        assert known["bm25"] * 20 == pytest.approx(stages["bm25"].score, rel=1e-5)
+        assert known["bm25_per_word"] * 2 == pytest.approx(stages["bm25"].score, rel=1e-5)
+        assert known["cosine"] == pytest.approx(stages["dense"].score, rel=1e-5)
+        assert known["words"] == pytest.approx(math.log(3))
+    assert column(table, "bm25_share").max() == 1
+
+
+def test_a_price_is_told_against_what_the_query_usually_costs(
+    engine: SearchEngine, executor: ThreadPoolExecutor
+) -> None:
+    ranking = ranked(engine, executor, "cordless drill")
+    snapshot = engine.snapshot
+    known = [snapshot.products[int(row)].price for row in ranking.about]
+    usual = np.median([price for price in known if price])
+    table = features(snapshot, ranking)
+    for row, gap in zip(ranking.rows.tolist(), column(table, "price_gap").tolist(), strict=True):
+        price = snapshot.products[row].price
+        expected = np.clip(math.log(price / usual), -3, 3) if price else 0
+        assert gap == pytest.approx(expected, abs=1e-4)
+
+
+@pytest.mark.parametrize("merge", METHODS)
+def test_a_ranker_reads_what_it_was_trained_on_whatever_merging_is_asked_for(
+    engine: SearchEngine, executor: ThreadPoolExecutor, merge: str
+) -> None:
+    default, other = ranked(engine, executor, "steel pan"), ranked(engine, executor, "steel pan", merge=METHODS[merge])
+    expected = dict(zip(default.rows.tolist(), features(engine.snapshot, default).tolist(), strict=True))
+    found = dict(zip(other.rows.tolist(), features(engine.snapshot, other).tolist(), strict=True))
+    assert found == expected
+
+
+def test_a_filter_leaves_a_products_features_as_they_were(engine: SearchEngine, executor: ThreadPoolExecutor) -> None:
+    tree = parse_filter("price < 40")
+    assert tree is not None
+    where = engine.snapshot.catalog.condition(tree)
+    everything, cheap = ranked(engine, executor, "steel pan"), ranked(engine, executor, "steel pan", where=where)
+    expected = dict(zip(everything.rows.tolist(), features(engine.snapshot, everything), strict=True))
+    assert 5 < len(cheap.rows) < len(everything.rows)
+    for row, told in zip(cheap.rows.tolist(), features(engine.snapshot, cheap), strict=True):
+        np.testing.assert_allclose(told, expected[row], rtol=1e-5, atol=1e-6)
+
+
+def test_who_has_states_is_told_and_time_goes_on(engine: SearchEngine, executor: ThreadPoolExecutor) -> None:
+    ranking = ranked(engine, executor, "steel pan")
+    has_states = np.arange(10) % 3 > 0
+    one, later = (
+        candidate_features(engine.snapshot, ranking, 10, has_states, now, UNKNOWN) for now in (NOW, NOW + 90 * 86_400)
+    )
+    np.testing.assert_array_equal(column(one, "has_states"), has_states)
+    dated = column(one, "has_created") > 0
+    assert dated.any()
+    np.testing.assert_allclose(column(later, "freshness")[dated] * 2, column(one, "freshness")[dated], rtol=1e-3)
+
+
+def test_popularity_goes_by_the_ids_of_products(engine: SearchEngine, executor: ThreadPoolExecutor) -> None:
+    ranking, snapshot = ranked(engine, executor, "steel pan"), engine.snapshot
+    first, third = (snapshot.products[int(ranking.rows[place])].id for place in (0, 2))
+    popularity = Popularity.of_scores({third: 8.0, first: 2.0, "gone": 4.0})
+    told = column(candidate_features(snapshot, ranking, 5, np.ones(5, bool), NOW, popularity), "popularity")
+    share = math.log(1 + 1_000 / 4) / math.log(1 + 1_000)
+    assert told.tolist() == pytest.approx([share, 0, 1, 0, 0])
+    assert not column(features(snapshot, ranking), "popularity").any()
+
+
+def test_where_no_price_is_known_none_is_near_or_far(engine: SearchEngine, executor: ThreadPoolExecutor) -> None:
+    ranking = ranked(engine, executor, "steel pan")
+    ranking.about = np.empty(0, np.int64)
+    assert not column(features(engine.snapshot, ranking), "has_price").any()
+
+
+def test_no_candidates_have_none(engine: SearchEngine, executor: ThreadPoolExecutor) -> None:
+    assert features(engine.snapshot, ranked(engine, executor, "steel pan"), 0).shape == (0, len(FEATURES))
+
+
+def test_a_live_change_counts_at_once(engine: SearchEngine, executor: ThreadPoolExecutor) -> None:
+    ranking = ranked(engine, executor, "steel pan")
+    row = int(ranking.rows[3])
+    changed = dataclasses.replace(engine.snapshot.products[row], price=None, availability=None)
+    signals = ChangedSignals(engine.snapshot.signals, engine.manifest.products).with_changes({row: changed})
+    table = features(dataclasses.replace(engine.snapshot, signals=signals), ranking, 10)
+    assert (column(table, "has_price")[3], column(table, "availability")[3]) == (0, 0)

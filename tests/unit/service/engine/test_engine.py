@@ -1,0 +1,318 @@
+"""The engine on the demo store: what a page promises about its hits, its count, its facets and its neighbours."""
+
+from __future__ import annotations
+
+import shutil
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+import service.engine.candidates
+import service.engine.engine
+from indexer.build import RebuildOptions, rebuild
+from retrieval.errors import (
+    FilterError,
+    QueryError,
+    StoreDamagedError,
+    UnknownFieldError,
+    UnknownProductError,
+)
+from retrieval.index.fusion import METHODS
+from retrieval.records import Page, Product
+from retrieval.store.versions import Store
+from service.demo import DemoFiles
+from service.engine.engine import SearchEngine
+from service.engine.snapshot import Connection, open_snapshot
+from tests.broken_encoder import BrokenEncoder
+from tests.catalogs import products, write_feed
+from tests.conftest import ENCODER
+
+QUERIES = ("drill", "running shoes", "gift for a gardener", "耳机", "cordless drll", "red mug 350ml", "zzzz qqqq")
+FILTERS = ("", "price < 40", "availability = in_stock AND NOT brand = Pellamo", "language = zh OR price 10 TO 20")
+
+
+def ids(page: Page) -> list[str]:
+    return [hit.product.id for hit in page.hits]
+
+
+@pytest.mark.parametrize("query", QUERIES)
+@pytest.mark.parametrize("filters", FILTERS[:2])
+def test_pages_share_nothing_and_skip_nothing(engine: SearchEngine, query: str, filters: str) -> None:
+    whole = engine.search(query, size=600, filters=filters)
+    pages = [engine.search(query, size=7, page=number, filters=filters) for number in range(1, whole.total // 7 + 2)]
+    gathered = [product for page in pages for product in ids(page)]
+    assert gathered == ids(whole)
+    assert len(set(gathered)) == len(gathered) == whole.total
+    assert {page.total for page in pages} == {whole.total}
+
+
+def test_pages_go_on_behind_the_ranked_part(engine: SearchEngine, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(service.engine.candidates, "KEYWORD_DEPTH", 5)
+    monkeypatch.setattr(service.engine.candidates, "DENSE_DEPTH", 5)
+    whole = engine.search("steel", size=600)
+    assert whole.total > 20
+    pages = [engine.search("steel", size=3, page=number) for number in range(1, whole.total // 3 + 2)]
+    gathered = [product for page in pages for product in ids(page)]
+    assert gathered == ids(whole)
+    assert len(set(gathered)) == whole.total
+
+
+@pytest.mark.parametrize("query", [*QUERIES, ""])
+@pytest.mark.parametrize("filters", FILTERS)
+def test_a_facets_count_is_the_number_of_hits_that_choosing_it_gives(
+    engine: SearchEngine, query: str, filters: str
+) -> None:
+    fields = ("brand", "category", "availability", "color", "price")
+    page = engine.search(query, size=1, filters=filters, facets=fields)
+    assert set(page.facets) == set(fields)
+    for field in fields:
+        for each in page.facets[field].counts[:3]:
+            value = each.value if isinstance(each.value, float) else f'"{each.value}"'
+            chosen = engine.search(query, size=600, filters=f"({filters or 'id EXISTS'}) AND {field} = {value}")
+            assert chosen.total == len(chosen.hits) == each.count
+            assert not chosen.relaxed
+
+
+@pytest.mark.parametrize("query", [*QUERIES, "steel", "black"])
+@pytest.mark.parametrize("depth", [1_000, 5])
+def test_a_filter_keeps_its_part_of_the_hits_in_their_order(
+    engine: SearchEngine, query: str, depth: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(service.engine.candidates, "KEYWORD_DEPTH", depth)
+    # A ranker orders the best 100, which are others under a filter.
+    everything = engine.search(query, size=600, stage="merged")
+    kept = [hit.product.id for hit in everything.hits if hit.product.price is not None and hit.product.price < 40]
+    cheap = engine.search(query, size=600, filters="price < 40", stage="merged")
+    assert cheap.relaxed == (not kept)
+    assert kept == ([] if cheap.relaxed else ids(cheap))
+
+
+def test_every_hit_carries_what_each_stage_gave_it(engine: SearchEngine) -> None:
+    page = engine.search("cordless drill", size=50, stage="merged")
+    assert [hit.stages["merged"].rank for hit in page.hits] == list(range(1, 51))
+    assert set(engine.search("cordless drill", stage="bm25").hits[0].stages) == {"bm25"}
+    for hit in page.hits:
+        assert set(hit.stages) == {"bm25", "dense", "merged"}
+        assert hit.stages["merged"].score == hit.score
+        assert hit.stages["bm25"].score == 0 or hit.stages["bm25"].rank is not None
+    assert {"bm25", "dense", "encode", "merge"} <= set(page.timings)
+
+
+@pytest.mark.parametrize("stage", ["bm25", "dense", "merged"])
+def test_hits_are_ordered_by_their_stage(engine: SearchEngine, stage: str) -> None:
+    scores = [hit.stages[stage].score for hit in engine.search("stainless pan", size=100, stage=stage).hits]
+    assert scores == sorted(scores, reverse=True)
+    assert len(scores) > 10
+
+
+@pytest.mark.parametrize("merge", METHODS)
+def test_every_way_of_merging_ranks_the_same_candidates(engine: SearchEngine, merge: str) -> None:
+    default = engine.search("stainless pan", size=600)
+    assert sorted(ids(engine.search("stainless pan", size=600, merge=merge))) == sorted(ids(default))
+
+
+@pytest.mark.parametrize("stage", ["bm25", "dense", "merged"])
+def test_an_exact_identifier_comes_first_always(engine: SearchEngine, stage: str) -> None:
+    for row in range(0, 600, 60):
+        product = engine.snapshot.products[row]
+        for kind in ("sku", "ean", "mpn"):
+            for typed in (product.identifiers[kind][0], product.identifiers[kind][0].lower().replace("-", " ")):
+                hit = engine.search(typed, stage=stage).hits[0]
+                assert hit.product.identifiers[kind] == product.identifiers[kind]
+                assert hit.identifier == typed
+        other = engine.search(product.identifiers["ean"][0], filters=f'NOT id = "{product.id}"')
+        assert product.id not in ids(other)
+
+
+def test_sort_orders_all_hits_by_the_field(engine: SearchEngine) -> None:
+    relevant = engine.search("drill", size=600)
+    for sort, sign in (("price", 1), ("-price", -1)):
+        page = engine.search("drill", size=600, sort=sort)
+        prices = [sign * hit.product.price for hit in page.hits if hit.product.price is not None]
+        assert prices == sorted(prices)
+        assert sorted(ids(page)) == sorted(ids(relevant))
+
+
+def test_an_empty_query_browses_everything_well_known_first(engine: SearchEngine) -> None:
+    page = engine.search("  ", size=20, facets=["language"])
+    counts = [hit.product.rating_count or 0 for hit in page.hits]
+    assert page.total == 600
+    assert counts == sorted(counts, reverse=True)
+    assert sum(each.count for each in page.facets["language"].counts) == 600
+    assert engine.search("", filters="price < 0").total == 0
+
+
+@pytest.mark.parametrize("query", ["!!!", "?!…", "\u200b", "---"])
+def test_symbols_alone_find_nothing(engine: SearchEngine, query: str) -> None:
+    page = engine.search(query, facets=["brand"])
+    assert (page.total, page.hits, page.facets["brand"].counts) == (0, (), ())
+
+
+def test_nothing_inside_the_filter_gives_the_nearest_and_says_so(engine: SearchEngine) -> None:
+    row = next(row for row in range(600) if engine.snapshot.products[row].language == "zh")
+    product = engine.snapshot.products[row]
+    page = engine.search("cordless drill", filters=f'id = "{product.id}"', facets=["brand"])
+    assert page.relaxed
+    assert (ids(page), page.total) == ([product.id], 1)
+    assert page.facets["brand"].counts == ()
+    assert not engine.search("cordless drill", filters="price < 0").relaxed
+
+
+@settings(max_examples=100)
+@given(text=st.text(max_size=60))
+@example("\ud800")
+@example("a" * 10_000)
+@example("drill " * 1_600)
+@example('OR AND NOT ( ) : * ^ ~ "')
+def test_any_text_is_answered(engine: SearchEngine, text: str) -> None:
+    page = engine.search(text, size=3, facets=["brand"])
+    assert page.total >= len(page.hits)
+
+
+REFUSED: list[tuple[Callable[[SearchEngine], Page], str]] = [
+    (lambda engine: engine.search("a" * 10_001), "10001 characters, at most 10000"),
+    (lambda engine: engine.search("drill", size=-1), "size is -1"),
+    (lambda engine: engine.search("drill", size=1_001), "size is 1001"),
+    (lambda engine: engine.search("drill", page=0), "page is 0, pages count from 1"),
+    (lambda engine: engine.search("drill", page=2**40), "reaches past place 100000"),
+    (lambda engine: engine.search("drill", stage="magic"), "stage is 'magic', it can be bm25, dense, merged"),
+    (lambda engine: engine.search("drill", merge="magic"), "merge is 'magic'"),
+    (lambda engine: engine.search("drill", facets=["brand"] * 51), "51 facets"),
+]
+
+
+@pytest.mark.parametrize(("search", "message"), REFUSED)
+def test_what_no_page_can_be_made_for_is_refused_by_name(
+    engine: SearchEngine, search: Callable[[SearchEngine], Page], message: str
+) -> None:
+    with pytest.raises(QueryError, match=message):
+        search(engine)
+
+
+def test_an_unknown_field_is_refused_with_the_close_ones(engine: SearchEngine) -> None:
+    with pytest.raises(UnknownFieldError, match="brand") as raised:
+        engine.search("drill", filters="brnd = Bosch")
+    assert "brand" in raised.value.close
+    with pytest.raises(UnknownFieldError, match=r"did you mean .*color"):
+        engine.search("drill", facets=["colour"])
+    with pytest.raises(UnknownFieldError, match="sort by a number"):
+        engine.search("drill", sort="-brand")
+    with pytest.raises(FilterError, match="column 9"):
+        engine.search("drill", filters="price < )")
+
+
+def test_similar_leaves_the_product_itself_out(engine: SearchEngine) -> None:
+    product = engine.snapshot.products[3]
+    page = engine.similar(product.id, size=10)
+    assert len(page.hits) == 10
+    assert product.id not in ids(page)
+    scores = [hit.score for hit in page.hits]
+    assert scores == sorted(scores, reverse=True)
+    cheap = engine.similar(product.id, size=10, filters="price < 20")
+    assert all(hit.product.price is not None and hit.product.price < 20 for hit in cheap.hits)
+    with pytest.raises(UnknownProductError, match="'nope'"):
+        engine.similar("nope")
+    with pytest.raises(QueryError, match="product_id is int, it must be str"):
+        engine.similar(7)  # type: ignore[arg-type]
+    assert engine.product(product.id) == product
+
+
+def test_without_the_encoder_words_still_answer_and_the_page_says_so(engine: SearchEngine, demo_index: Path) -> None:
+    store = Store(demo_index)
+    connection = Connection(store)
+    broken = SearchEngine(store, open_snapshot(store, connection, encoder=BrokenEncoder(engine)), connection)
+    page = broken.search("cordless drill")
+    assert page.degraded == ("dense",)
+    assert page.total > 0
+    assert engine.search("cordless drill").degraded == ()
+
+
+@pytest.fixture
+def own_index(demo_index: Path, tmp_path: Path) -> Path:
+    """A copy of the demo index that a test may change."""
+    return Path(shutil.copytree(demo_index, tmp_path / "own"))
+
+
+def test_searches_go_on_unharmed_while_a_new_version_is_published(
+    own_index: Path, demo: DemoFiles, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(service.engine.engine, "_LOOK_SECONDS", 0.01)
+    failures: list[Exception] = []
+    versions: set[str] = set()
+    stop = threading.Event()
+
+    def search(engine: SearchEngine) -> None:
+        while not stop.is_set():
+            try:
+                page = engine.search("cordless drill", facets=["brand"])
+                versions.add(page.version)
+                assert len(page.hits) == 20
+            except Exception as error:
+                failures.append(error)
+
+    with SearchEngine.open(own_index) as engine:
+        threads = [threading.Thread(target=search, args=(engine,)) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        for synonyms in (None, demo.synonyms, None):
+            rebuild(own_index, RebuildOptions((str(demo.products),), cache, encoder=ENCODER, synonyms=synonyms, keep=1))
+        engine.refresh()
+        last = engine.search("cordless drill").version
+        stop.set()
+        for thread in threads:
+            thread.join()
+    assert not failures
+    assert last == "v000004"
+    assert len(versions) > 1
+
+
+def test_a_new_version_that_cannot_be_opened_leaves_the_old_one_serving(own_index: Path) -> None:
+    with SearchEngine.open(own_index) as engine:
+        for path in own_index.glob("versions/*/products.jsonl"):
+            path.write_bytes(b"")
+        with pytest.raises(StoreDamagedError, match=r"products\.jsonl has 0 bytes"):
+            engine.refresh()
+        assert engine.manifest.version == "v000001"
+    with pytest.raises(QueryError, match="the engine is closed"):
+        engine.search("drill")
+
+
+def test_a_damaged_newer_version_is_told_and_the_old_one_serves_on(
+    own_index: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(service.engine.engine, "_LOOK_SECONDS", 0.01)
+    with SearchEngine.open(own_index) as engine:
+        for path in own_index.glob("versions/*/manifest.json"):
+            path.write_bytes(b"{}")
+        (own_index / "CURRENT").write_text("v000009")
+        while not engine.notices:
+            assert engine.search("cordless drill").hits
+        assert "v000001 serves on" in engine.notices[0]
+
+
+def test_two_spellings_of_one_facet_are_both_answered(engine: SearchEngine) -> None:
+    facets = engine.search("drill", facets=["color", "attributes.color"]).facets
+    assert facets["color"] == facets["attributes.color"]
+
+
+@settings(max_examples=8)
+@given(made=products(minimum=2, maximum=30))
+def test_promises_hold_on_any_catalog(
+    made: list[Product], cache: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    folder = tmp_path_factory.mktemp("any")
+    feed = write_feed(folder / "feed.jsonl", made)
+    rebuild(folder / "index", RebuildOptions((str(feed),), cache, encoder=ENCODER))
+    with SearchEngine.open(folder / "index") as engine:
+        for query in ("drill", "12v red", ""):
+            whole = engine.search(query, size=100, facets=["brand"])
+            assert whole.total == len(whole.hits)
+            for each in whole.facets["brand"].counts:
+                chosen = engine.search(query, size=100, filters=f'brand = "{each.value}"')
+                assert chosen.total == len(chosen.hits) == each.count
+            pages = [engine.search(query, size=4, page=number) for number in range(1, whole.total // 4 + 2)]
+            assert [product for page in pages for product in ids(page)] == ids(whole)

@@ -1,0 +1,292 @@
+"""Explained hits of the demo store: what the page says is what asking the ranker again gives."""
+
+from __future__ import annotations
+
+import dataclasses
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import onnx
+import pytest
+import torch
+from onnx import numpy_helper
+
+import service.engine.reranking
+from rerank.model_store import RankerRegistry
+from rerank.ranker.explanation import Factor
+from rerank.ranker.features import FEATURES, popularity_feature
+from rerank.ranker.network import NetworkShape, RankerNetwork
+from rerank.ranker.onnx_export import export_network
+from rerank.ranker.spec import MODEL_FILE
+from retrieval.errors import QueryError
+from retrieval.records import Availability, Contribution, Explanation, Hit, Page, Product, TermMatch
+from service.cli.output import out, show_page
+from service.engine.engine import SearchEngine
+from service.engine.explain import Told, factor_name, matches_in_words, value_in_words
+from service.engine.search import EXPLANATION
+from service.metrics import DEGRADED
+from tests.rankers import REPORT, building
+from tests.unit.service.engine.demo_rankers import publish, spec_for, weighing
+
+NAMES = {factor_name(factor) for factor in Factor}
+NEUTRAL = tuple(0.25 for _ in FEATURES)
+
+
+@pytest.fixture(scope="module")
+def graph(engine: SearchEngine, tmp_path_factory: pytest.TempPathFactory) -> onnx.ModelProto:
+    """A small network for the demo index that attends to its states, every weight drawn."""
+    states = engine.snapshot.states
+    assert states is not None
+    torch.manual_seed(3)
+    shape = NetworkShape(
+        states.dimension, engine.manifest.dimension, len(FEATURES), feed_forward=16, hidden=8, history=0
+    )
+    network = RankerNetwork(shape).eval()
+    path = tmp_path_factory.mktemp("attending") / MODEL_FILE
+    export_network(network, path)
+    return onnx.load(path)
+
+
+@pytest.fixture(scope="module")
+def explaining(
+    engine: SearchEngine, demo_index: Path, graph: onnx.ModelProto, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[SearchEngine]:
+    """The demo store with that network."""
+    index = Path(shutil.copytree(demo_index, tmp_path_factory.mktemp("explaining") / "index"))
+    spec = spec_for(engine.snapshot, mix=0.3, event_weights=(1.0, 0.5, 0.2), neutral=NEUTRAL, layers=1)
+    RankerRegistry(index).publish(building(1, graph), spec, REPORT)
+    with SearchEngine.open(index) as opened:
+        yield opened
+
+
+@pytest.fixture
+def own_index(demo_index: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(demo_index, tmp_path / "own"))
+
+
+def told(hit: Hit) -> Explanation:
+    assert hit.explanation is not None
+    return hit.explanation
+
+
+def by_name(hit: Hit) -> dict[str, Contribution]:
+    return {each.name: each for each in told(hit).contributions}
+
+
+def ids(page: Page) -> list[str]:
+    return [hit.product.id for hit in page.hits]
+
+
+def test_contributions_are_differences_of_the_score(own_index: Path, engine: SearchEngine) -> None:
+    """A ranker that weighs price and cosine alone, so that each part can be told by hand."""
+    publish(own_index, spec_for(engine.snapshot, neutral=NEUTRAL), weighing(price_gap=2.0, cosine=3.0))
+    with SearchEngine.open(own_index) as opened:
+        page = opened.search("cordless drill", explain=True)
+    assert len(page.hits) == 20
+    for hit in page.hits:
+        found = by_name(hit)
+        price, cosine = found["price"].contribution, found["similar in meaning"].contribution
+        assert cosine == pytest.approx(3 * (hit.stages["dense"].score - 0.25), abs=1e-4)
+        assert price + cosine == pytest.approx(hit.score - 5 * 0.25, abs=1e-4)
+        assert all(
+            each.contribution == 0 for each in found.values() if each.name not in ("price", "similar in meaning")
+        )
+        assert [abs(each.contribution) for each in told(hit).contributions] == sorted(
+            (abs(each.contribution) for each in found.values()), reverse=True
+        )
+
+
+def test_an_explained_page_is_the_same_page(explaining: SearchEngine) -> None:
+    plain, page = explaining.search("drill"), explaining.search("drill", explain=True)
+    assert [hit.explanation for hit in plain.hits] == [None] * 20
+    assert tuple(dataclasses.replace(hit, explanation=None) for hit in page.hits) == plain.hits
+    assert page.degraded == ()
+    for hit in page.hits:
+        assert set(by_name(hit)) == NAMES - {factor_name(Factor.HISTORY)}
+
+
+def test_a_product_is_explained_the_same_on_any_page(explaining: SearchEngine) -> None:
+    whole = {hit.product.id: hit for hit in explaining.search("steel pan", size=40, explain=True).hits}
+    for hit in explaining.search("steel pan", size=7, page=3, explain=True).hits:
+        same = by_name(whole[hit.product.id])
+        for name, each in by_name(hit).items():
+            assert each.contribution == pytest.approx(same[name].contribution, abs=1e-4)
+            assert each.value == same[name].value
+
+
+def test_hits_behind_the_head_have_none(explaining: SearchEngine, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(service.engine.reranking, "DEPTH", 5)
+    page = explaining.search("steel", size=8, explain=True)
+    assert [hit.explanation is not None for hit in page.hits] == [True] * 5 + [False] * 3
+    behind = explaining.search("steel", size=8, page=2, explain=True)
+    assert all(hit.explanation is None for hit in behind.hits)
+
+
+@pytest.mark.parametrize("stage", ["bm25", "dense", "merged"])
+def test_a_stage_without_the_ranker_has_none(explaining: SearchEngine, stage: str) -> None:
+    assert all(hit.explanation is None for hit in explaining.search("drill", stage=stage, explain=True).hits)
+
+
+@pytest.mark.usefixtures("without_default")
+def test_without_a_ranker_there_is_none(demo_index: Path) -> None:
+    with SearchEngine.open(demo_index, follow=False) as engine:
+        page = engine.search("drill", explain=True)
+    assert page.hits
+    assert page.degraded == ()
+    assert all(hit.explanation is None for hit in page.hits)
+
+
+def test_nothing_found_and_nothing_asked_are_explained_by_nothing(explaining: SearchEngine) -> None:
+    assert explaining.search("!!!", explain=True).hits == ()
+    assert all(hit.explanation is None for hit in explaining.search("", explain=True).hits)
+    assert explaining.search("drill", size=0, explain=True).hits == ()
+
+
+def test_words_that_are_in_a_title_are_met_there(explaining: SearchEngine) -> None:
+    page = explaining.search("cordless drill", filters="language = en", explain=True)
+    titled = [hit for hit in page.hits if {"cordless", "drill"} <= set(hit.product.title.casefold().split())]
+    assert titled
+    for hit in titled:
+        assert {(each.query_word, each.product_word.casefold(), each.exact) for each in told(hit).matches} == {
+            ("cordless", "cordless", True),
+            ("drill", "drill", True),
+        }
+        assert " = " in by_name(hit)["its words, in context"].value
+
+
+def test_chinese_words_are_met(explaining: SearchEngine) -> None:
+    page = explaining.search("充电电钻", size=100, explain=True)
+    titled = [hit for hit in page.hits if "电钻" in hit.product.title]
+    assert titled
+    for hit in titled:
+        assert "电钻" in {each.product_word for each in told(hit).matches if each.exact}
+
+
+def test_a_query_of_many_words_is_explained(explaining: SearchEngine) -> None:
+    page = explaining.search(" ".join(f"steel{number} pan" for number in range(700)), size=3, explain=True)
+    assert page.hits
+    for hit in page.hits:
+        met = [each.query_word for each in told(hit).matches]
+        # As many tokens as the ranker reads; "pan" comes again and again.
+        assert 2 < len(met) <= 32
+        assert len(set(met)) == len(met)
+        assert all(-1 <= each.similarity <= 1 for each in told(hit).matches)
+
+
+def test_a_product_that_came_live_is_explained(own_index: Path, engine: SearchEngine, graph: onnx.ModelProto) -> None:
+    publish(own_index, spec_for(engine.snapshot), graph)
+    kettle = Product("kettle-1", "enamel whistling kettle", price=49.0, availability=Availability.IN_STOCK)
+    with SearchEngine.open(own_index) as opened:
+        opened.upsert([kettle])
+        (hit,) = opened.search("whistling kettle", filters='id = "kettle-1"', explain=True).hits
+    assert {each.product_word for each in told(hit).matches if each.exact} == {"whistling", "kettle"}
+    assert by_name(hit)["rating"].value == "none yet"
+
+
+def one_list_only() -> onnx.ModelProto:
+    """A graph that scores one list of a hundred candidates and fails on any other."""
+    made = weighing(cosine=1.0)
+    made.graph.node[0].output[0] = "all"
+    made.graph.initializer.append(numpy_helper.from_array(np.array([1, 100, 3], np.int64), "shape"))
+    made.graph.node.append(onnx.helper.make_node("Reshape", ["all", "shape"], ["scores"]))
+    return made
+
+
+def test_where_the_ranker_cannot_say_the_page_says_so(own_index: Path, engine: SearchEngine) -> None:
+    publish(own_index, spec_for(engine.snapshot), one_list_only())
+    before = DEGRADED.labels(EXPLANATION)._value.get()
+    with SearchEngine.open(own_index) as opened:
+        plain, page = opened.search("drill"), opened.search("drill", explain=True)
+    assert (plain.degraded, page.degraded) == ((), (EXPLANATION,))
+    assert page.hits == plain.hits
+    assert DEGRADED.labels(EXPLANATION)._value.get() == before + 1
+
+
+def test_explain_is_yes_or_no(engine: SearchEngine) -> None:
+    with pytest.raises(QueryError, match="explain is int, it must be bool"):
+        engine.search("drill", explain=1)  # type: ignore[arg-type]
+
+
+def test_it_is_read_at_80_columns(
+    explaining: SearchEngine, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(out, "width", 80)
+    page = explaining.search("cordless drill", size=12, explain=True)
+    show_page(page, explain=True)
+    lines = [line.rstrip() for line in capsys.readouterr().out.splitlines()]
+    assert max(map(len, lines)) <= 80
+    for hit in page.hits:
+        assert sum(line.endswith(hit.product.id) for line in lines) == 1
+        for each in told(hit).contributions:
+            shown = f"{each.contribution:+.2f} {each.name}"
+            assert any(shown in line for line in lines) == (abs(each.contribution) >= 0.005)
+    show_page(page, explain=False)
+    assert "similar in meaning" not in capsys.readouterr().out
+
+
+def test_it_is_in_the_json(explaining: SearchEngine) -> None:
+    page = explaining.search("cordless drill", size=2, explain=True)
+    (first, _) = msgspec.json.decode(msgspec.json.encode(page))["hits"]
+    assert first["explanation"]["contributions"][0].keys() == {"name", "value", "contribution"}
+    assert first["explanation"]["matches"][0].keys() == {"query_word", "product_word", "similarity", "exact"}
+
+
+def hit_of(product: Product = Product("1", "drill"), **features: float) -> Told:  # noqa: B008 - frozen
+    values = np.zeros(len(FEATURES), np.float32)
+    for name, value in features.items():
+        values[FEATURES.index(name)] = value
+    return Told(product, values, 3, 0.2, ())
+
+
+def popularity(share: float) -> float:
+    return float(popularity_feature(np.array(share, np.float32)))
+
+
+@pytest.mark.parametrize(
+    ("factor", "told", "words"),
+    [
+        (Factor.MERGED, hit_of(merged=8.63), "8.63, #3 before the ranker"),
+        (Factor.KEYWORDS, hit_of(bm25=16.4 / 20, bm25_share=0.92), "16.4, 92% of the best match"),
+        (Factor.KEYWORDS, hit_of(), "none of them"),
+        (Factor.MEANING, hit_of(cosine=0.7), "0.70; unrelated products have 0.20"),
+        (Factor.WORDS, hit_of(), "not read yet"),
+        (Factor.PRICE, hit_of(has_price=1, price_gap=np.log(0.8)), "20% below what such products usually cost"),
+        (Factor.PRICE, hit_of(has_price=1, price_gap=np.log(1.35)), "35% above what such products usually cost"),
+        (Factor.PRICE, hit_of(has_price=1, price_gap=np.log(3.2)), "3.2 times what such products usually cost"),
+        (Factor.PRICE, hit_of(has_price=1, price_gap=0.01), "what such products usually cost"),
+        (Factor.PRICE, hit_of(), "not known"),
+        (Factor.AVAILABILITY, hit_of(availability=1), "yes"),
+        (Factor.AVAILABILITY, hit_of(availability=-1), "no"),
+        (Factor.AVAILABILITY, hit_of(), "not known"),
+        (Factor.POPULARITY, hit_of(popularity=popularity(0.123)), "12% of the most chosen product's"),
+        (Factor.POPULARITY, hit_of(popularity=popularity(0.002)), "under 1% of the most chosen product's"),
+        (Factor.POPULARITY, hit_of(popularity=popularity(1.0)), "the most chosen product of late"),
+        (Factor.POPULARITY, hit_of(), "hardly chosen of late"),
+        (Factor.AGE, hit_of(has_created=1, freshness=0.5 ** (12 / 90)), "listed 12 days ago"),
+        (Factor.AGE, hit_of(has_created=1, freshness=0.5 ** (304 / 90)), "listed 10 months ago"),
+        (Factor.AGE, hit_of(has_created=1, freshness=0.5 ** (1461 / 90)), "listed 4 years ago"),
+        (Factor.AGE, hit_of(has_created=1), "listed decades ago"),
+        (Factor.AGE, hit_of(), "not known"),
+        (Factor.RATING, hit_of(Product("1", "drill", rating=4.6, rating_count=1_200)), "4.6 of 5, 1,200 ratings"),
+        (Factor.RATING, hit_of(Product("1", "drill", rating=3.0, rating_count=1)), "3.0 of 5, 1 rating"),
+        (Factor.RATING, hit_of(Product("1", "drill", rating=3.0)), "3.0 of 5"),
+        (Factor.RATING, hit_of(), "none yet"),
+    ],
+)
+def test_values_are_told_in_words(factor: Factor, told: Told, words: str) -> None:
+    assert value_in_words(factor, told) == words
+
+
+def test_the_three_strongest_matches_are_told() -> None:
+    met = (
+        TermMatch("cordless", "Cordless", 0.97, exact=True),
+        TermMatch("drill", "screwdriver", 0.818, exact=False),
+        TermMatch("18v", "12V", 0.7, exact=False),
+        TermMatch("for", "with", 0.5, exact=False),
+    )
+    assert matches_in_words(met) == "cordless = Cordless, drill ~ screwdriver (0.82), 18v ~ 12V (0.70)"
+    told = dataclasses.replace(hit_of(has_states=1), matches=met[:1])
+    assert value_in_words(Factor.WORDS, told) == "cordless = Cordless"

@@ -1,0 +1,69 @@
+"""Without its cluster a keyword index still judges products: by the same filters, facets and orders."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from retrieval.errors import ClusterUnavailableError
+from retrieval.filters.parser import Filter
+from retrieval.filters.schema import FieldCatalog, FieldCounter
+from retrieval.index.keyword import Selection, Sort
+from retrieval.index.tantivy import TantivyBuilder, TantivyIndex
+from retrieval.records import Product
+from retrieval.store.products import ProductStore, keyword_document, write_products
+from retrieval.text.analysis import Analyzer
+from service.engine.snapshot import LostKeyword
+from tests import catalogs, oracle
+
+
+def counted(products: list[Product]) -> FieldCatalog:
+    counter = FieldCounter()
+    any_colour = [Product("", "", attributes={"colour": value}) for value in ("red", 12.0, True)]
+    for product in (*products, *any_colour):
+        counter.add(product)
+    return counter.catalog()
+
+
+def lost(folder: Path, products: list[Product]) -> LostKeyword:
+    write_products(products, folder)
+    return LostKeyword(ProductStore(folder), counted(products))
+
+
+@given(products=catalogs.products(), tree=catalogs.filters())
+def test_a_filter_lets_through_what_the_oracle_does(products: list[Product], tree: Filter) -> None:
+    with TemporaryDirectory() as folder:
+        keyword, every = lost(Path(folder), products), np.arange(len(products))
+        found = keyword.score(every, (), counted(products).condition(tree))
+    expected = [row for row, product in enumerate(products) if oracle.matches(tree, oracle.product_values(product))]
+    assert found.rows.tolist() == expected
+    assert not found.scores.any()
+
+
+@given(products=catalogs.products(), descending=st.booleans())
+def test_facets_and_orders_are_those_of_a_whole_index(products: list[Product], descending: bool) -> None:
+    catalog, analyzer = counted(products), Analyzer()
+    selection = Selection(rows=np.arange(0, len(products), 2))
+    names = ["brand", "category", "price", "created", "attributes.colour"]
+    by = Sort("price", descending, 5)
+    with TemporaryDirectory() as folder:
+        keyword = lost(Path(folder), products)
+        builder = TantivyBuilder(Path(folder, "keyword"), catalog)
+        builder.add(keyword_document(row, product, analyzer, catalog) for row, product in enumerate(products))
+        whole = TantivyIndex(builder.finish(), catalog)
+        assert keyword.facets(selection, names, 10) == whole.facets(selection, names, 10)
+        ours, theirs = keyword.sort(selection, by), whole.sort(selection, by)
+    assert ours.rows.tolist() == theirs.rows.tolist()
+    assert ours.total == theirs.total
+
+
+def test_it_finds_no_words_and_takes_no_change(tmp_path: Path) -> None:
+    keyword = lost(tmp_path, catalogs.numbered(3))
+    assert keyword.retrieve(Analyzer().groups("drill"), "p0001", 10).best.total == 0
+    with pytest.raises(ClusterUnavailableError, match="nothing can be changed"):
+        keyword.check_changeable()

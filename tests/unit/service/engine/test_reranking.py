@@ -1,0 +1,334 @@
+"""The last stage of a search: the head in the ranker's order, the rest as it was; the merged order where it fails."""
+
+from __future__ import annotations
+
+import dataclasses
+import shutil
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from numpy.typing import NDArray
+from prometheus_client import REGISTRY
+from rich.console import Console
+
+from rerank.model_store import Published
+from rerank.ranker.features import FEATURES
+from rerank.ranker.network import NetworkShape, RankerNetwork
+from rerank.ranker.onnx import OnnxRanker
+from rerank.ranker.onnx_export import export_network
+from rerank.ranker.spec import MODEL_FILE
+from retrieval.encoders.base import Tokens, with_tokens
+from retrieval.errors import QueryError
+from retrieval.records import Page
+from service.cli import output
+from service.engine.candidates import Ranking, Request, Stages, put_in_merged_order, put_in_order
+from service.engine.engine import SearchEngine
+from service.engine.reranking import DEPTH, Reranker, Reranking
+from service.engine.snapshot import Snapshot
+from service.settings import RankerSettings, Settings
+from tests.rankers import REPORT
+from tests.unit.service.engine.demo_rankers import by_event, failing, publish, spec_for, weighing
+
+QUERIES = ("cordless drill", "stainless pan", "steel", "无线 耳机")
+AGAINST = {"merged": -1.0}
+"""The head of the merged order, its last first."""
+PATIENT = Settings(ranker=RankerSettings(deadline=60))
+
+
+def ids(page: Page) -> list[str]:
+    return [hit.product.id for hit in page.hits]
+
+
+@pytest.fixture(scope="module")
+def root(demo_index: Path, engine: SearchEngine, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The demo index with a ranker that reverses the head."""
+    copied = Path(shutil.copytree(demo_index, tmp_path_factory.mktemp("ranked") / "index"))
+    publish(copied, spec_for(engine.snapshot), weighing(**AGAINST))
+    return copied
+
+
+@pytest.fixture(scope="module")
+def ranked(root: Path) -> Iterator[SearchEngine]:
+    with SearchEngine.open(root, settings=PATIENT, follow=False) as found:
+        yield found
+
+
+@pytest.fixture(scope="module")
+def reading(engine: SearchEngine, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Reranking]:
+    """A ranker with cross-attention, of weights that were drawn, which reads the demo index's states."""
+    torch.manual_seed(6)
+    spec = spec_for(engine.snapshot, layers=1)
+    shape = NetworkShape(spec.state_dimension, spec.vector_dimension, len(FEATURES), history=0)
+    folder = tmp_path_factory.mktemp("reading")
+    export_network(RankerNetwork(shape), folder / MODEL_FILE)
+    reranker = Reranker(OnnxRanker(Published("ranker-0001", folder, spec, REPORT)))
+    yield Reranking(engine.snapshot, reranker, 60.0)
+    reranker.close()
+
+
+class TestOrder:
+    @pytest.mark.usefixtures("without_default")
+    def test_without_a_ranker_everything_is_as_it_was(self, demo_index: Path) -> None:
+        with SearchEngine.open(demo_index, follow=False) as engine:
+            assert engine.stages == ("bm25", "dense", "merged")
+            page, merged = (engine.search("stainless pan", size=50, stage=stage) for stage in ("ranked", "merged"))
+        assert dataclasses.replace(page, timings={}) == dataclasses.replace(merged, timings={})
+        assert page.degraded == ()
+        assert "rerank" not in page.timings
+
+    @pytest.mark.parametrize("query", QUERIES)
+    def test_the_head_is_in_the_rankers_order_and_the_rest_in_the_merged_one(
+        self, ranked: SearchEngine, query: str
+    ) -> None:
+        assert ranked.stages[-1] == "ranked"
+        merged = ranked.search(query, size=600, stage="merged")
+        assert len(merged.hits) > DEPTH + 20
+        page = ranked.search(query, size=600)
+        assert page.degraded == ()
+        assert page.total == merged.total
+        assert ids(page)[DEPTH:] == ids(merged)[DEPTH:]
+        assert sorted(ids(page)[:DEPTH]) == sorted(ids(merged)[:DEPTH])
+        head = [hit.score for hit in reversed(merged.hits[:DEPTH])]
+        assert [-hit.score for hit in page.hits[:DEPTH]] == pytest.approx(head, rel=1e-5)
+        assert "rerank" in page.timings
+
+    @pytest.mark.parametrize("query", QUERIES)
+    def test_scores_never_rise_and_pages_share_nothing_and_skip_nothing(self, ranked: SearchEngine, query: str) -> None:
+        whole = ranked.search(query, size=600)
+        scores = [hit.score for hit in whole.hits]
+        assert scores == sorted(scores, reverse=True)
+        pages = [ranked.search(query, size=30, page=number) for number in range(1, whole.total // 30 + 2)]
+        assert [hit for page in pages for hit in page.hits] == list(whole.hits)
+
+    def test_behind_the_ranked_part_scores_do_not_rise(
+        self, ranked: SearchEngine, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("service.engine.candidates.KEYWORD_DEPTH", 5)
+        monkeypatch.setattr("service.engine.candidates.DENSE_DEPTH", 5)
+        page = ranked.search("steel", size=600)
+        scores = [hit.score for hit in page.hits]
+        assert scores == sorted(scores, reverse=True)
+        assert scores[0] < 0
+        assert not page.hits[-1].stages
+
+    @pytest.mark.parametrize("query", QUERIES)
+    def test_a_filter_keeps_its_part_of_the_head_in_its_order(self, ranked: SearchEngine, query: str) -> None:
+        everything, cheap = ranked.search(query, size=DEPTH), ranked.search(query, size=600, filters="price < 40")
+        kept = [hit.product.id for hit in everything.hits if hit.product.price is not None and hit.product.price < 40]
+        assert len(kept) > 5
+        among = set(kept)
+        assert [product for product in ids(cheap) if product in among] == kept
+
+    def test_facets_total_and_sorting_are_those_of_the_merged_order(self, ranked: SearchEngine) -> None:
+        for sort in ("", "price"):
+            page, merged = (
+                ranked.search("steel", size=30, facets=["brand"], sort=sort, stage=stage)
+                for stage in ("ranked", "merged")
+            )
+            assert (page.total, page.facets) == (merged.total, merged.facets)
+        assert ids(page) == ids(merged)
+
+    def test_an_exact_identifier_stays_first(self, ranked: SearchEngine) -> None:
+        for row in range(0, 600, 120):
+            product = ranked.snapshot.products[row]
+            typed = product.identifiers["sku"][0]
+            page = ranked.search(typed, size=600)
+            assert page.hits[0].product.identifiers["sku"] == product.identifiers["sku"]
+            assert page.hits[0].identifier == typed
+            named = sum(bool(hit.identifier) for hit in page.hits)
+            scores = [hit.score for hit in page.hits[named:]]
+            assert scores == sorted(scores, reverse=True)
+
+    def test_where_an_identifier_scores_least_nobody_behind_the_head_rises(self, engine: SearchEngine) -> None:
+        snapshot = engine.snapshot
+        ranking = _merged(snapshot, "steel")
+        count = 20
+        last = int(ranking.rows[-1])
+        ranking.identified = frozenset([last])
+        put_in_merged_order(ranking)
+        assert int(ranking.rows[0]) == last
+        put_in_order(ranking, np.linspace(5, 1, count))
+        assert int(ranking.rows[0]) == last
+        assert ranking.scores[count:].max() <= ranking.scores[:count].min()
+        assert (np.diff(ranking.scores[1:]) <= 0).all()
+
+    def test_a_filter_that_lets_no_candidate_through_is_answered_as_before(self, ranked: SearchEngine) -> None:
+        filters = "price > 700"
+        page, merged = (ranked.search("cordless drill", filters=filters, stage=stage) for stage in ("ranked", "merged"))
+        assert page.relaxed
+        assert ids(page) == ids(merged)
+        assert page.degraded == ()
+
+    def test_queries_without_words_are_browsed(self, ranked: SearchEngine) -> None:
+        assert ranked.search("").total == 600
+        assert ranked.search("?!").hits == ()
+        assert ranked.search("zzzzqqqq", filters='id = "none"').hits == ()
+
+    def test_a_query_of_ten_thousand_words_is_refused_and_a_long_one_is_ranked(self, ranked: SearchEngine) -> None:
+        with pytest.raises(QueryError, match="at most 10000 are searched for"):
+            ranked.search("drill " * 10_000)
+        page = ranked.search("drill pan " * 999, size=5)
+        assert len(page.hits) == 5
+        assert page.degraded == ()
+
+
+class TestTold:
+    def test_hits_carry_their_merged_and_their_ranked_place(self, ranked: SearchEngine) -> None:
+        merged = {hit.product.id: hit for hit in ranked.search("steel", size=600, stage="merged").hits}
+        for place, hit in enumerate(ranked.search("steel", size=600).hits, 1):
+            assert set(hit.stages) == {"bm25", "dense", "merged", "ranked"}
+            assert (hit.stages["ranked"].rank, hit.stages["ranked"].score) == (place, hit.score)
+            assert hit.stages["merged"] == merged[hit.product.id].stages["merged"]
+
+    def test_the_explain_line_says_both(self, ranked: SearchEngine, monkeypatch: pytest.MonkeyPatch) -> None:
+        console = Console(width=200)
+        monkeypatch.setattr(output, "out", console)
+        page = ranked.search("steel", size=1)
+        with console.capture() as told:
+            output.show_page(page, explain=True)
+        (hit,) = page.hits
+        merged = f"merged {hit.stages['merged'].score:.3f} #{DEPTH}"
+        assert f"{merged}, ranked {hit.score:.3f} #1" in told.get()
+
+    @pytest.mark.parametrize("stage", ["bm25", "dense", "merged"])
+    def test_who_asks_for_an_earlier_stage_gets_it(
+        self, ranked: SearchEngine, engine: SearchEngine, stage: str
+    ) -> None:
+        page, before = (each.search("steel", size=50, stage=stage) for each in (ranked, engine))
+        assert dataclasses.replace(page, timings={}) == dataclasses.replace(before, timings={})
+
+
+class TestTrouble:
+    @pytest.mark.parametrize(
+        ("deadline", "graph"),
+        [
+            (1e-9, weighing(**AGAINST)),
+            (60, failing()),
+            (60, weighing(merged=float("nan"))),
+            (60, weighing(merged=float("inf"))),
+        ],
+        ids=["late", "failing", "not a number", "infinite"],
+    )
+    def test_the_merged_order_is_kept_the_page_says_so_and_it_is_counted(
+        self, demo_index: Path, engine: SearchEngine, tmp_path: Path, deadline: float, graph: onnx.ModelProto
+    ) -> None:
+        root = Path(shutil.copytree(demo_index, tmp_path / "index"))
+        publish(root, spec_for(engine.snapshot), graph)
+        settings = Settings(ranker=RankerSettings(deadline=deadline))
+        with SearchEngine.open(root, settings=settings, follow=False) as troubled:
+            before = _degraded()
+            for count, query in enumerate(QUERIES, 1):
+                page, merged = troubled.search(query, size=600), engine.search(query, size=600, stage="merged")
+                assert page.degraded == ("ranked",)
+                assert page.hits == merged.hits
+                assert _degraded() == before + count
+
+
+class TestStates:
+    def test_words_decide_where_features_are_alike(self, reading: Reranking) -> None:
+        assert reading.reads_tokens
+        with_words, without = (_reranked(reading, "steel pan", has_tokens=told) for told in (True, False))
+        assert not np.allclose(with_words, without, atol=1e-3)
+        assert np.isfinite(with_words).all()
+        assert np.isfinite(without).all()
+
+    def test_an_index_without_states_is_ranked_by_features_alone(self, reading: Reranking) -> None:
+        without = dataclasses.replace(reading, snapshot=dataclasses.replace(reading.snapshot, states=None))
+        assert not without.reads_tokens
+        scores = _reranked(without, "steel pan", has_tokens=False)
+        assert np.isfinite(scores).all()
+        assert scores[:DEPTH].std() > 0
+
+    def test_none_and_one_candidate_are_ranked(self, reading: Reranking) -> None:
+        for count in (0, 1):
+            ranking = _merged(reading.snapshot, "steel")
+            _cut(ranking, count)
+            reading.rerank(ranking, _tokens(reading.snapshot, "steel"))
+            assert len(ranking.rows) == len(ranking.scores) == count
+            assert np.isfinite(ranking.scores).all()
+
+    def test_a_query_whose_tokens_are_none_is_ranked(self, reading: Reranking) -> None:
+        ranking = _merged(reading.snapshot, "steel")
+        tokens = _tokens(reading.snapshot, "")
+        assert not len(tokens.ids)
+        reading.rerank(ranking, tokens)
+        assert np.isfinite(ranking.scores).all()
+
+
+def _degraded() -> float:
+    return REGISTRY.get_sample_value("shelfwise_degraded_searches_total", {"stage": "ranked"}) or 0.0
+
+
+def _merged(snapshot: Snapshot, text: str) -> Ranking:
+    with ThreadPoolExecutor(2) as executor:
+        return Stages(snapshot, executor).rank(Request(text, snapshot.analyzer.groups(text)))
+
+
+def _tokens(snapshot: Snapshot, text: str) -> Tokens:
+    encoder = with_tokens(snapshot.encoder)
+    assert encoder is not None
+    return encoder.encode_queries_with_tokens([text])[1][0]
+
+
+def _cut(ranking: Ranking, count: int) -> None:
+    """Leaves the first candidates."""
+    ranking.rows, ranking.scores = ranking.rows[:count], ranking.scores[:count]
+    ranking.merged, ranking.merged_rank = ranking.merged[:count], ranking.merged_rank[:count]
+    ranking.evidence = ranking.evidence.taken(np.arange(count))
+
+
+def _reranked(by: Reranking, text: str, *, has_tokens: bool) -> NDArray[np.float64]:
+    """The scores of the merged order's candidates, by row."""
+    ranking = _merged(by.snapshot, text)
+    by.rerank(ranking, _tokens(by.snapshot, text) if has_tokens else None)
+    return ranking.scores[np.argsort(ranking.rows)]
+
+
+class TestFit:
+    """What the scores say of whether anything fits; the demo ranker's calibration is that of tests.rankers."""
+
+    def opened(self, root: Path, floor: float) -> SearchEngine:
+        return SearchEngine.open(root, settings=Settings(ranker=RankerSettings(deadline=60, floor=floor)), follow=False)
+
+    def test_the_page_tells_the_best_hits_probability(self, root: Path) -> None:
+        with self.opened(root, 0.0) as engine:
+            page = engine.search("stainless pan")
+            slope, intercept = 1.5, -0.5
+            assert page.fit == pytest.approx(1 / (1 + np.exp(-(slope * page.hits[0].score + intercept))))
+            assert not page.nothing_fits
+            assert engine.search("stainless pan", stage="merged").fit is None
+
+    def test_below_the_floor_it_says_so_and_keeps_all_hits(self, root: Path) -> None:
+        with self.opened(root, 0.0) as low, self.opened(root, 0.999) as high:
+            before, after = low.search("stainless pan"), high.search("stainless pan")
+            assert after.nothing_fits
+            assert (ids(after), after.total, after.fit) == (ids(before), before.total, before.fit)
+
+    def test_an_exact_identifier_fits_whatever_a_ranker_says(self, root: Path) -> None:
+        with self.opened(root, 0.999) as engine:
+            named = next(iter(engine.search("drill").hits)).product
+            code = next(value for values in named.identifiers.values() for value in values)
+            assert not engine.search(code).nothing_fits
+
+    def test_a_terminal_says_it_too(self, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        told: list[tuple[str, ...]] = []
+        monkeypatch.setattr(output, "show_notices", told.append)
+        with self.opened(root, 0.999) as engine:
+            output.show_page(engine.search("stainless pan"), explain=False)
+        assert any("nothing may fit: the best hit does with a probability of" in text for (text,) in told)
+
+
+def test_the_settings_weigh_events_otherwise(root: Path, engine: SearchEngine, tmp_path: Path) -> None:
+    copied = Path(shutil.copytree(root, tmp_path / "index"))
+    publish(copied, spec_for(engine.snapshot, event_weights=(1.0, 0.0, 0.0)), by_event(click="merged", cart="bm25"))
+    scores = {}
+    for weights in (None, (0.0, 1.0, 0.0)):
+        settings = Settings(ranker=RankerSettings(deadline=60, event_weights=weights))
+        with SearchEngine.open(copied, settings=settings, follow=False) as opened:
+            scores[weights] = [hit.score for hit in opened.search("stainless pan").hits]
+    assert scores[None] != scores[0.0, 1.0, 0.0]

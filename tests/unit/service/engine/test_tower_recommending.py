@@ -1,0 +1,415 @@
+"""Recommendations by a shopper tower: as it was trained, filtered, by rules; followed; and made without one."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import pytest
+from safetensors.numpy import load_file, save_file
+from typer.testing import CliRunner
+
+from rerank.sealed_folder import SEAL_FILE
+from rerank.user_tower.files import KEEP, MODEL_FILE, SPEC_FILE, TABLE_FILE, TowerRegistry, opened_tower, read_table
+from rerank.user_tower.histories import Histories
+from rerank.user_tower.item_neighbours import NOTHING_BESIDE
+from rerank.user_tower.tower import OnnxEncoder, ShopperTower
+from retrieval.errors import (
+    QueryError,
+    ShelfwiseError,
+    ShopperTowerDamagedError,
+    ShopperTowerError,
+    ShopperTowerForeignError,
+    ShopperTowerRefusedError,
+    UnknownShopperTowerError,
+)
+from retrieval.records import PastAct
+from retrieval.store.manifest import FileEntry, checksum
+from service.cli.models import models
+from service.curation.rules import Hide, Rule
+from service.engine.engine import SearchEngine
+from service.engine.hot_reload import write_popularity
+from service.engine.recommend import TOWER, _known
+from service.settings import RecommendSettings, Settings
+from tests.unit.service.engine.demo_towers import BESIDE, publish, trained
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+NOW = datetime(2025, 1, 1, tzinfo=UTC)
+
+
+@pytest.fixture(scope="module")
+def tower(demo_index: Path) -> ShopperTower:
+    with SearchEngine.open(demo_index, follow=False) as opened:
+        return trained(opened.snapshot)
+
+
+@pytest.fixture(scope="module")
+def published(demo_index: Path, tower: ShopperTower, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of the demo index whose tower serves; not to be changed."""
+    root = Path(shutil.copytree(demo_index, tmp_path_factory.mktemp("towers") / "index"))
+    with SearchEngine.open(root, follow=False) as opened:
+        publish(root, opened.snapshot, tower)
+    return root
+
+
+@pytest.fixture
+def root(published: Path, tmp_path: Path) -> Path:
+    """The same, which a test may change."""
+    return Path(shutil.copytree(published, tmp_path / "index"))
+
+
+@pytest.fixture
+def live(root: Path) -> Iterator[SearchEngine]:
+    with SearchEngine.open(root, follow=False) as opened:
+        yield opened
+
+
+def acts_on(engine: SearchEngine, *rows: int) -> list[PastAct]:
+    return [
+        PastAct(engine.snapshot.products.id_of(row), at=NOW + timedelta(hours=hour)) for hour, row in enumerate(rows)
+    ]
+
+
+def shown(engine: SearchEngine, acts: list[PastAct], **asked: object) -> list[int]:
+    page = engine.recommend(acts, **asked)  # type: ignore[arg-type]
+    rows = [engine.snapshot.products.row_of(hit.product.id) for hit in page.hits]
+    return [row for row in rows if row is not None]
+
+
+def test_it_serves_what_its_arrays_say(live: SearchEngine, tower: ShopperTower) -> None:
+    assert live.shopper_tower == "tower-0001"
+    rows = [3, 40, 17]
+    acts = acts_on(live, *rows)
+    times = [act.at.timestamp() for act in acts if act.at]
+    kinds = [[1] * 3]
+    scores = tower.scores(Histories.of([rows], kinds, [times]), np.array([time.time()]))[0]
+    scores[rows] = -np.inf
+    assert shown(live, acts, size=10) == np.argsort(-scores, kind="stable")[:10].tolist()
+    best = live.recommend(acts, size=1).hits[0]
+    assert best.score == pytest.approx(float(scores.max()), abs=1e-3)
+
+
+def test_filters_and_rules_hold(live: SearchEngine) -> None:
+    acts = acts_on(live, 3, 10)
+    first = live.recommend(acts, size=20).hits
+    brand = first[5].product.brand
+    hits = live.recommend(acts, size=20, filters=f'brand = "{brand}"').hits
+    assert {hit.product.brand for hit in hits} == {brand}
+    live.rules.put([Rule("no", (Hide((first[0].product.id,)),))])
+    assert first[0].product.id not in {hit.product.id for hit in live.recommend(acts, size=20).hits}
+
+
+def test_few_that_a_filter_lets_through_are_found_far_down(
+    live: SearchEngine, tower: ShopperTower, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("service.engine.recommend._LEAST_PROPOSED", 3)
+    products, acts = live.snapshot.products, acts_on(live, 3, 10)
+    moments = [act.at.timestamp() for act in acts if act.at]
+    scores = tower.scores(Histories.of([[3, 10]], [[1, 1]], [moments]), np.array([time.time()]))[0]
+    scores[[3, 10]] = -np.inf
+    brands = np.array([products[row].brand for row in range(len(products))])
+    best = [np.flatnonzero(brands == brand)[scores[brands == brand].argmax()] for brand in np.unique(brands)]
+    learned = [row for row in best if row in tower.learned.rows]
+    assert len(learned) >= 3
+    for row in learned:
+        assert shown(live, acts, size=1, filters=f'brand = "{brands[row]}"') == [row]
+
+
+def test_an_engine_takes_no_solver() -> None:
+    program = "import sys, service.engine.engine; sys.exit('scipy' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
+
+
+def test_seen_products_are_hidden_unless_shown(live: SearchEngine, root: Path) -> None:
+    acts = acts_on(live, 3, 10)
+    assert not {3, 10} & {*shown(live, acts, size=100)}
+    assert {3, 10} & {*shown(live, acts, size=100, include_seen=True)}
+    settings = Settings(recommend=RecommendSettings(seen="show"))
+    with SearchEngine.open(root, settings=settings, follow=False) as showing:
+        assert shown(showing, acts, size=100) == shown(live, acts, size=100, include_seen=True)
+        assert shown(showing, acts, size=100, include_seen=False) == shown(live, acts, size=100)
+    with pytest.raises(QueryError, match="include_seen is str"):
+        live.recommend(acts, include_seen="yes")  # type: ignore[arg-type]
+
+
+def test_of_many_acts_the_newest_count(live: SearchEngine) -> None:
+    acts = acts_on(live, *(number % 90 for number in range(1_000)))
+    assert shown(live, acts, include_seen=True) == shown(live, acts[-50:], include_seen=True)
+    assert shown(live, acts[::-1], include_seen=True) == shown(live, acts, include_seen=True)
+
+
+def test_a_product_that_came_just_now_is_recommended(root: Path) -> None:
+    with SearchEngine.open(root) as engine:
+        engine.upsert([replace(engine.snapshot.products[3], id="new")])
+        assert "new" in {hit.product.id for hit in engine.recommend(acts_on(engine, 3), size=50).hits}
+
+
+def test_what_was_seen_is_not_browsed_either(live: SearchEngine) -> None:
+    products = live.snapshot.products
+    brands = [products[row].brand for row in range(len(products))]
+    brand = min(set(brands), key=brands.count)
+    rows = [row for row, each in enumerate(brands) if each == brand]
+    asked = {"size": 10, "filters": f'brand = "{brand}"'}
+    assert shown(live, acts_on(live, *rows), **asked) == []
+    assert {*shown(live, acts_on(live, *rows), include_seen=True, **asked)} == {*rows}
+    unseen = shown(live, acts_on(live, *rows[1:]), **asked)
+    assert unseen == rows[:1]
+
+
+def test_a_product_that_is_come_back_to_is_chosen_again(live: SearchEngine) -> None:
+    product = live.snapshot.products.id_of(3)
+
+    def rows(*minutes: int) -> int:
+        acts = [PastAct(product, at=NOW + timedelta(minutes=minute)) for minute in minutes]
+        return len(_known(live.snapshot, acts, (NOW + timedelta(hours=9)).timestamp())[0])
+
+    assert (rows(0, 29, 58), rows(0, 31), rows(0, 10, 60)) == (1, 2, 2)
+
+
+def test_the_popular_are_looked_through_until_enough_fit(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("service.engine.recommend._BLOCK", 2)
+    with SearchEngine.open(root, follow=False) as engine:
+        products = engine.snapshot.products
+        ids = [products.id_of(row) for row in range(40)]
+        write_popularity(root, {name: 100.0 - place for place, name in enumerate(ids)}, NOW)
+        last = products[39].brand
+        fits = [row for row in range(40) if products[row].brand == last]
+        rest = [row for row in range(40, len(products)) if products[row].brand == last]
+        assert shown(engine, [], size=len(fits), filters=f'brand = "{last}"') == fits
+        more = shown(engine, [], size=len(fits) + 1, filters=f'brand = "{last}"')
+        assert more[: len(fits)] == fits
+        assert {*more[len(fits) :]} <= {*rest}
+        assert len(more) == len(fits) + bool(rest)
+
+
+def test_unknown_products_are_answered_by_popularity(root: Path) -> None:
+    with SearchEngine.open(root, follow=False) as engine:
+        ids = [engine.snapshot.products.id_of(row) for row in (50, 9, 30)]
+        browsed = engine.search("", size=5).hits
+        unknown = [PastAct("nosuch")]
+        assert engine.recommend(unknown, size=5).hits == engine.recommend(size=5).hits == browsed
+        write_popularity(root, {ids[0]: 3.0, ids[1]: 2.0, ids[2]: 1.0, "gone": 9.0}, NOW)
+        for history in (unknown, []):
+            assert [hit.product.id for hit in engine.recommend(history, size=3).hits] == ids
+        first = engine.snapshot.products[50]
+        hits = engine.recommend(size=3, filters=f'brand != "{first.brand}"').hits
+        assert hits
+        assert first.id not in {hit.product.id for hit in hits}
+
+
+def test_what_most_choose_comes_first_where_training_found_so(
+    demo_index: Path, tower: ShopperTower, tmp_path: Path
+) -> None:
+    root = Path(shutil.copytree(demo_index, tmp_path / "store"))
+    with SearchEngine.open(root, follow=False) as engine:
+        products = engine.snapshot.products
+        by_category: dict[tuple[str, ...], list[str]] = {}
+        for row in range(len(products)):
+            by_category.setdefault(products[row].category, []).append(products[row].id)
+        seen, *others = next(ids for ids in by_category.values() if len(ids) > 4)
+        write_popularity(root, {others[2]: 3.0, others[0]: 1.0}, NOW)
+        near = [hit.product.id for hit in engine.recommend([PastAct(seen)], size=2).hits]
+        publish(root, engine.snapshot, tower, aside=("not better",), without="in-categories")
+        engine.look()
+        assert [hit.product.id for hit in engine.recommend([PastAct(seen)], size=2).hits] == [others[2], others[0]]
+        write_popularity(root, {}, NOW)
+        assert [hit.product.id for hit in engine.recommend([PastAct(seen)], size=2).hits] == near
+        publish(root, engine.snapshot, tower, aside=("not better",))
+        engine.look()
+        assert [hit.product.id for hit in engine.recommend([PastAct(seen)], size=2).hits] == near
+
+
+def test_another_one_is_taken_up_while_searches_go_on(live: SearchEngine, root: Path, tower: ShopperTower) -> None:
+    publish(root, live.snapshot, tower, aside=("not better",))
+    live.look()
+    assert live.shopper_tower == "tower-0001"
+    publish(root, live.snapshot, tower)
+    live.look()
+    assert (live.shopper_tower, live.notices) == ("tower-0003", ())
+
+
+def test_one_for_another_encoder_is_refused_by_name(live: SearchEngine, root: Path, tower: ShopperTower) -> None:
+    publish(root, live.snapshot, tower, encoder="another")
+    live.look()
+    assert live.shopper_tower == ""
+    (notice,) = live.notices
+    assert "tower-0002 cannot serve: it was trained on the encoder another" in notice
+    acts = acts_on(live, 3)
+    near = [hit.product.id for hit in live.similar(acts[0].product_id, size=5).hits]
+    assert [hit.product.id for hit in live.recommend(acts, size=5).hits] == near
+
+
+@pytest.mark.parametrize("name", [MODEL_FILE, TABLE_FILE, SPEC_FILE, SEAL_FILE])
+def test_a_damaged_one_is_told_and_not_served(live: SearchEngine, root: Path, tower: ShopperTower, name: str) -> None:
+    folder = publish(root, live.snapshot, tower).folder
+    content = bytearray((folder / name).read_bytes())
+    content[len(content) // 2] ^= 1
+    (folder / name).write_bytes(content)
+    live.look()
+    assert live.shopper_tower == ""
+    assert str(folder) in live.notices[0]
+    assert live.recommend(acts_on(live, 3)).hits
+
+
+def test_a_tower_that_fails_is_said_to_be_missing(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(*_arrays: object) -> None:
+        raise ShopperTowerError("it failed")
+
+    monkeypatch.setattr(OnnxEncoder, "__call__", fails)
+    with SearchEngine.open(root, follow=False) as engine:
+        page = engine.recommend(acts_on(engine, 3))
+        assert page.hits
+        assert page.degraded == (TOWER,)
+
+
+def test_files_are_checked(published: Path, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(published / "shoppers" / "tower-0001", tmp_path / "tower"))
+    said = msgspec.json.decode((folder / SPEC_FILE).read_bytes())
+    (folder / SPEC_FILE).write_bytes(msgspec.json.encode(said | {"format": 99}))
+    with pytest.raises(ShopperTowerDamagedError, match="bytes, not"):
+        opened_tower(folder)
+    _reseal(folder)
+    with pytest.raises(ShopperTowerForeignError, match="format 99"):
+        opened_tower(folder)
+    (folder / SPEC_FILE).write_bytes(msgspec.json.encode(said | {"dimension": 7}))
+    _reseal(folder)
+    with pytest.raises(ShopperTowerDamagedError, match=r"of 384 columns, .* train it again: shelfwise train users"):
+        opened_tower(folder)
+
+
+def test_what_is_beside_products_is_read_as_it_was_learned(published: Path, tower: ShopperTower) -> None:
+    beside = read_table(opened_tower(TowerRegistry(published).folder / "tower-0001")).beside
+    assert beside.options == tower.learned.beside.options is not None
+    assert (beside.weight, beside.fading) == (BESIDE, tower.learned.beside.fading)
+    assert np.array_equal(beside.neighbours.strengths, tower.learned.beside.neighbours.strengths)
+
+
+def test_one_of_a_format_before_has_other_neighbours_or_none(published: Path, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(published / "shoppers" / "tower-0001", tmp_path / "tower"))
+    said = msgspec.json.decode((folder / SPEC_FILE).read_bytes())
+    del said["beside_options"]
+    (folder / SPEC_FILE).write_bytes(msgspec.json.encode(said | {"format": 2}))
+    _reseal(folder)
+    beside = read_table(opened_tower(folder)).beside
+    assert (beside.weight, beside.options) == (BESIDE, None)  # cosines
+    del said["beside_weight"], said["beside_fading"]
+    (folder / SPEC_FILE).write_bytes(msgspec.json.encode(said | {"format": 1}))
+    _reseal(folder)
+    assert read_table(opened_tower(folder)).beside is NOTHING_BESIDE
+
+
+def test_neighbours_that_are_none_of_its_products_are_damage(published: Path, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(published / "shoppers" / "tower-0001", tmp_path / "tower"))
+    tensors = load_file(folder / TABLE_FILE)
+    save_file(tensors | {"others": tensors["others"] + np.int32(10_000)}, folder / TABLE_FILE)
+    _reseal(folder)
+    with pytest.raises(ShopperTowerDamagedError, match="names neighbours that it does not hold"):
+        read_table(opened_tower(folder))
+
+
+def test_a_pointer_that_names_none_is_told(live: SearchEngine, root: Path) -> None:
+    (root / "shoppers" / "CURRENT").write_text("../elsewhere")
+    live.look()
+    assert live.shopper_tower == ""
+    assert "names no tower" in live.notices[0]
+
+
+def test_what_recommends_without_one_is_told_where_its_file_is_damaged(
+    live: SearchEngine, root: Path, tower: ShopperTower
+) -> None:
+    publish(root, live.snapshot, tower, encoder="another")
+    (root / "shoppers" / "WITHOUT").write_text("whatever sells")
+    live.look()
+    assert any("what is near is recommended" in notice and "whatever sells" in notice for notice in live.notices)
+    acts = acts_on(live, 3)
+    near = [hit.product.id for hit in live.similar(acts[0].product_id, size=5).hits]
+    assert [hit.product.id for hit in live.recommend(acts, size=5).hits] == near
+
+
+def test_old_ones_are_removed_and_the_one_that_serves_stays(
+    root: Path, live: SearchEngine, tower: ShopperTower
+) -> None:
+    for _ in range(KEEP + 3):
+        publish(root, live.snapshot, tower, aside=("not better",))
+    registry = TowerRegistry(root)
+    assert registry.current() == "tower-0001"
+    assert registry.names() == ["tower-0001", *(f"tower-{number:04d}" for number in range(4, KEEP + 5))]
+
+
+def _reseal(folder: Path) -> None:
+    names = sorted(path.name for path in folder.iterdir() if path.name != SEAL_FILE)
+    seal = {name: FileEntry((folder / name).stat().st_size, checksum(folder / name)) for name in names}
+    (folder / SEAL_FILE).write_bytes(msgspec.json.encode(seal))
+
+
+def shell(*arguments: str | Path) -> str:
+    done = CliRunner().invoke(models, list(map(str, arguments)))
+    if isinstance(done.exception, ShelfwiseError):
+        raise done.exception
+    assert done.exit_code == 0, done.output
+    return " ".join(done.output.split())
+
+
+class TestCommands:
+    @pytest.fixture
+    def three(self, root: Path, live: SearchEngine, tower: ShopperTower) -> Path:
+        """An index with two towers that were published, and one that was kept aside."""
+        publish(root, live.snapshot, tower)
+        publish(root, live.snapshot, tower, aside=("not surely better: nDCG@10 +0.0010",))
+        return root
+
+    def test_they_are_listed_below_the_rankers(self, three: Path) -> None:
+        told = shell("list", "--index", three)
+        assert "tower-0002 2026-11-10 03:12" in told.partition("▶")[2]
+        assert "tower-0003 was kept aside: not surely better" in told
+        listed = msgspec.json.decode(shell("list", "--index", three, "--json"))["shopper_towers"]
+        assert listed["serving"] == "tower-0002"
+        assert [each["serves"] for each in listed["towers"]] == [False, True, False]
+
+    def test_an_index_without_any_says_how_to_train_one(self, demo_index: Path) -> None:
+        assert "No shopper tower yet. To train one: shelfwise train users --index" in shell(
+            "list", "--index", demo_index
+        )
+
+    def test_one_that_is_damaged_is_named(self, three: Path) -> None:
+        (three / "shoppers" / "tower-0002" / SPEC_FILE).write_text("{}")
+        told = shell("list", "--index", three)
+        assert "tower-0002 cannot be used" in told
+        assert "None serves: recommendations do without one" in told
+
+    def test_one_is_shown(self, three: Path) -> None:
+        told = shell("show", "tower-0003", "--index", three)
+        assert "trained on shoppers 120" in told
+        assert "neighbours count 3, an older product" in " ".join(told.split())
+        assert "was kept aside: not surely better" in told
+        assert msgspec.json.decode(shell("show", "tower-0002", "--index", three, "--json"))["serves"] is True
+        assert shell("show", "tower-0002", "--index", three).rstrip().endswith("shoppers, serves")
+        assert shell("show", "tower-0001", "--index", three).rstrip().endswith("shoppers, served before")
+
+    def test_an_earlier_one_serves_again(self, three: Path) -> None:
+        with SearchEngine.open(three) as engine:
+            assert engine.shopper_tower == "tower-0002"
+            told = shell("rollback", "tower-0001", "--index", three)
+            assert "tower-0001 serves" in told
+            assert "to go back to it: shelfwise models rollback tower-0002" in told
+            engine.look()
+            assert engine.shopper_tower == "tower-0001"
+        assert "tower-0001 serves already" in shell("rollback", "tower-0001", "--index", three)
+
+    def test_one_that_may_not_serve_is_refused(self, three: Path, live: SearchEngine, tower: ShopperTower) -> None:
+        with pytest.raises(ShopperTowerRefusedError, match="tower-0003 was kept aside: not surely better"):
+            shell("rollback", "tower-0003", "--index", three)
+        with pytest.raises(UnknownShopperTowerError, match="has no tower 'tower-0009'; it holds tower-0001"):
+            shell("rollback", "tower-0009", "--index", three)
+        publish(three, live.snapshot, tower, encoder="another")
+        with pytest.raises(ShopperTowerForeignError, match="trained on the encoder another"):
+            shell("rollback", "tower-0004", "--index", three)
+        assert TowerRegistry(three).current() == "tower-0004"

@@ -1,0 +1,132 @@
+"""Products, events and health over HTTP."""
+
+from __future__ import annotations
+
+import threading
+
+import pytest
+from fastapi.testclient import TestClient
+
+from retrieval.errors import StoreError
+from retrieval.records import Event, Page
+from service.engine.engine import SearchEngine
+from service.http.impressions import Asker, Exposures
+
+
+def test_a_product_is_put_patched_found_and_deleted(client: TestClient) -> None:
+    drill = {"id": "new/1", "title": "Zorvex drill 9000", "price": 20.0}
+    assert client.put("/v1/products/new/1", json={"product": drill}).json()["products"] == 1
+    assert client.put("/v1/products/new/1", json={"product": drill}).json()["products"] == 0
+    assert client.patch("/v1/products/new/1", json={"price": 9.99, "attributes.colour": "red"}).status_code == 200
+    found = client.get("/v1/search", params={"q": "zorvex"}).json()["hits"][0]["product"]
+    assert (found["id"], found["price"], found["attributes"]["colour"]) == ("new/1", 9.99, "red")
+    assert client.delete("/v1/products/new/1").json()["products"] == 1
+    assert client.delete("/v1/products/new/1").json()["products"] == 0
+    assert client.get("/v1/products/new/1").status_code == 404
+
+
+def test_changes_are_taken_together_or_not_at_all(client: TestClient) -> None:
+    good = {"put": {"id": "b1", "title": "Blarn saw"}}
+    bad = {"patch": {"id": "nosuch", "values": {"price": 1}}}
+    answer = client.post("/v1/products/changes", json={"operations": [good, bad]})
+    assert answer.status_code == 404
+    assert client.get("/v1/products/b1").status_code == 404
+    both = [good, {"patch": {"id": "b1", "values": {"price": 3}}}]
+    assert client.post("/v1/products/changes", json={"operations": [good]}).json()["products"] == 1
+    assert client.post("/v1/products/changes", json={"operations": both[1:]}).json()["products"] == 1
+    assert client.get("/v1/products/b1").json()["product"]["price"] == 3
+
+
+@pytest.mark.parametrize(
+    ("body", "field"),
+    [
+        ({"operations": []}, "operations"),
+        ({"operations": [{"put": {"id": "x"}}]}, "title"),
+        ({"operations": [{"put": {"id": "x", "title": "y", "colour": "red"}}]}, "colour"),
+        ({"operations": [{"put": {"id": "x", "title": "y", "price": "much"}}]}, "price"),
+        ({"operations": [{"patch": {"id": "x", "values": {}}}]}, "values"),
+        ({"operations": [{"delete": ""}]}, "delete"),
+        ({"operations": [{"drop": "x"}]}, "operations"),
+        ({"operations": [{"delete": "x"}] * 1_001}, "operations"),
+    ],
+)
+def test_a_change_that_cannot_be_taken_names_its_field(client: TestClient, body: object, field: str) -> None:
+    answer = client.post("/v1/products/changes", json=body)
+    assert answer.status_code == 400
+    assert field in answer.json()["error"]["field"]
+
+
+def test_an_id_that_is_not_the_one_in_the_path_is_refused(client: TestClient) -> None:
+    answer = client.put("/v1/products/a", json={"product": {"id": "b", "title": "Lamp"}})
+    assert (answer.status_code, answer.json()["error"]["field"]) == (400, "product.id")
+
+
+def test_values_that_the_index_cannot_hold_name_product_and_field(client: TestClient, store: SearchEngine) -> None:
+    product = store.search("drill").hits[0].product.id
+    answer = client.patch(f"/v1/products/{product}", json={"price": -1})
+    assert (answer.status_code, answer.json()["error"]["field"]) == (400, "price")
+    assert product in answer.json()["error"]["message"]
+
+
+def test_events_are_counted_once(client: TestClient, store: SearchEngine) -> None:
+    product = store.search("drill").hits[0].product.id
+    click = {"kind": "click", "product_id": product, "query_id": "q1", "session": "s", "event_id": "e1", "position": 1}
+    click["time"] = "2026-05-01T00:00:00Z"
+    assert client.post("/v1/events", json={"events": [click]}).json() == {"taken": 1, "repeated": 0}
+    assert client.post("/v1/events", json={"events": [click]}).json() == {"taken": 0, "repeated": 1}
+
+
+@pytest.mark.parametrize(
+    ("event", "told"),
+    [
+        ({"kind": "click", "session": "s"}, "product"),
+        ({"kind": "wink", "session": "s"}, "kind"),
+        ({"kind": "click", "product_id": "x"}, "shopper"),
+        ({"kind": "click", "product_id": "x", "session": "s", "address": "1.2.3.4"}, "address"),
+    ],
+)
+def test_an_event_that_cannot_be_taken_says_why(client: TestClient, event: dict[str, str], told: str) -> None:
+    answer = client.post("/v1/events", json={"events": [event]})
+    assert answer.status_code == 400
+    assert told in answer.json()["error"]["message"]
+
+
+def test_a_server_that_drains_is_alive_and_not_ready(client: TestClient) -> None:
+    assert client.get("/health/ready").json()["products"] > 0
+    client.app.state.draining.set()  # type: ignore[attr-defined]  # TestClient's app is any ASGI application
+    try:
+        answer = client.get("/health/ready")
+        assert (answer.status_code, answer.json()["error"]["code"]) == (503, "draining")
+        assert client.get("/health/live").status_code == 200
+    finally:
+        client.app.state.draining.clear()  # type: ignore[attr-defined]
+
+
+def test_metrics_tell_what_serves(client: TestClient, store: SearchEngine) -> None:
+    client.get("/v1/search", params={"q": "drill"})
+    told = client.get("/metrics").text
+    (serving,) = [line for line in told.splitlines() if line.startswith("shelfwise_serving_info{")]
+    assert f'ranker="{store.ranker}"' in serving
+    assert f'version="{store.manifest.version}"' in serving
+    assert 'shelfwise_http_requests_total{method="GET",route="/v1/search",status="200"}' in told
+    assert "shelfwise_stage_duration_seconds_bucket" in told
+
+
+def test_the_api_describes_itself(client: TestClient) -> None:
+    described = client.get("/v1/openapi.json").json()
+    assert "/v1/search" in described["paths"]
+    assert described["components"]["schemas"]["ErrorBody"]
+
+
+def test_what_cannot_be_recorded_is_counted_and_told() -> None:
+    tried = threading.Event()
+
+    def full(*_events: Event) -> None:
+        tried.set()
+        raise StoreError("the disk is full")
+
+    exposures = Exposures(full)
+    exposures.note("q1", "drill", Page((), 0, 1, 20), Asker(session="s"))
+    exposures.close()
+    assert tried.is_set()
+    assert (exposures.lost, exposures.trouble) == (1, "the disk is full")

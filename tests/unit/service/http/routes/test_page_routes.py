@@ -1,0 +1,60 @@
+"""The pages as they are sent: safe, fingerprinted, and without the store in them."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+from fastapi.testclient import TestClient
+
+from service.engine.engine import SearchEngine
+from service.http.app import create_app
+from service.http.routes.pages import page_files
+from service.settings import ServiceSettings
+
+LOCAL = "http://localhost"
+
+
+@pytest.mark.parametrize("path", ["/", "/admin", "/assets/shop.js", "/assets/base.css", "/favicon.ico"])
+def test_a_file_is_sent_once_and_lets_nothing_else_in(client: TestClient, path: str) -> None:
+    sent = client.get(path)
+    assert sent.status_code == 200
+    policy = sent.headers["content-security-policy"]
+    assert policy.startswith("default-src 'self'; img-src 'self' https: data:;")
+    assert "unsafe" not in policy
+    again = client.get(path, headers={"If-None-Match": sent.headers["etag"]})
+    assert (again.status_code, again.content) == (304, b"")
+
+
+def test_an_unknown_file_is_not_there(client: TestClient) -> None:
+    for name in ("nosuch.js", "..%2Ffiles.py", "files.py"):
+        assert client.get(f"/assets/{name}").status_code == 404
+
+
+def test_a_page_has_no_script_or_style_of_its_own() -> None:
+    for name in ("store.html", "admin.html"):
+        text = page_files()[name].content.decode()
+        assert not re.search(r"<script(?![^>]* src=)|<style|\son\w+=|\sstyle=", text)
+        assert not re.search(r"(?:src|href)=\"(?!/)(?!#)", text), "everything comes from this server"
+
+
+@pytest.mark.parametrize("name", [name for name in page_files() if name.endswith(".js")])
+def test_no_script_makes_markup_of_text(name: str) -> None:
+    text = page_files()[name].content.decode()
+    assert not re.search(r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|\beval\(|new Function", text)
+
+
+def test_what_the_store_has_is_told_to_its_page(client: TestClient, store: SearchEngine) -> None:
+    facts = client.get("/assets/store.json").json()
+    assert facts["facets"][:3] == ["brand", "price", "availability"]
+    assert "attributes.color" in facts["facets"]
+    assert set(facts["facets"]) <= set(store.snapshot.catalog.fields)
+    assert facts["sorts"] == ["price", "rating", "created"]
+    assert (facts["key"], facts["offers"]) == ("", ["suggest", "recommend"])
+
+
+def test_the_public_key_is_told_and_the_pages_can_be_left_out(store: SearchEngine) -> None:
+    with TestClient(create_app(store, ServiceSettings(page_key="public")), LOCAL) as client:
+        assert client.get("/assets/store.json").json()["key"] == "public"
+    with TestClient(create_app(store, ServiceSettings(pages=False)), LOCAL) as client:
+        assert [client.get(path).status_code for path in ("/", "/admin", "/assets/shop.js")] == [404, 404, 404]

@@ -1,0 +1,131 @@
+"""Searching over HTTP: what the engine answers, and refusals that name what was wrong."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+from fastapi.testclient import TestClient
+
+from retrieval.records import EventKind
+from service.engine.engine import SearchEngine
+from service.events.event_log import EventLog
+from service.settings import Settings
+
+
+def test_a_search_answers_what_the_engine_does(client: TestClient, store: SearchEngine) -> None:
+    page = store.search("cordless drill", size=5, facets=["brand"])
+    found = client.get("/v1/search", params={"q": "cordless drill", "size": 5, "facets": "brand"}).json()
+    assert [hit["product"]["id"] for hit in found["hits"]] == [hit.product.id for hit in page.hits]
+    assert (found["total"], found["page"], found["size"], found["version"]) == (page.total, 1, 5, page.version)
+    assert found["facets"]["brand"]["counts"][0]["count"] == page.facets["brand"].counts[0].count
+    assert len(found["query_id"]) == 32
+
+
+def test_a_body_says_the_same_and_a_history(client: TestClient, store: SearchEngine) -> None:
+    product = store.search("drill").hits[0].product.id
+    asked = {"q": "drill", "filters": "price < 100", "history": [{"product_id": product, "kind": "cart"}]}
+    found = client.post("/v1/search", json=asked).json()
+    assert found["total"] == store.search("drill", filters="price < 100").total
+
+
+def test_several_searches_are_answered_in_their_order(client: TestClient) -> None:
+    asked = {"searches": [{"q": "drill", "size": 1}, {"q": "", "size": 0, "facets": ["brand"]}]}
+    drill, everything = client.post("/v1/multi-search", json=asked).json()["results"]
+    assert len(drill["hits"]) == 1
+    assert everything["hits"] == []
+    assert everything["total"] > drill["total"]
+
+
+@pytest.mark.parametrize(
+    ("parameters", "field"),
+    [
+        ({"size": "many"}, "size"),
+        ({"size": 1_001}, "size"),
+        ({"page": 0}, "page"),
+        ({"q": "x" * 10_001}, "q"),
+        ({"colour": "red"}, "colour"),
+        ({"filters": "price <"}, "filters"),
+        ({"filters": "(" * 1_000 + "price<1" + ")" * 1_000}, "filters"),
+        ({"facets": "nosuch"}, "nosuch"),
+        ({"sort": "nosuch"}, "nosuch"),
+    ],
+)
+def test_what_cannot_be_answered_is_refused_with_the_field(
+    client: TestClient, parameters: dict[str, str], field: str
+) -> None:
+    answer = client.get("/v1/search", params=parameters)
+    assert answer.status_code == 400
+    fault = answer.json()["error"]
+    assert fault["field"] == field
+    assert fault["message"]
+    assert fault["request_id"] == answer.headers["X-Request-ID"]
+
+
+def test_a_misspelled_word_is_put_right_and_said(client: TestClient) -> None:
+    found = client.get("/v1/search", params={"q": "cordles drill"}).json()
+    assert (found["suggestion"], found["corrected"]) == ("cordless drill", True)
+    as_it_is = client.get("/v1/search", params={"q": "cordles drill", "correct": "false"}).json()
+    assert (as_it_is["suggestion"], as_it_is["corrected"]) == ("cordless drill", False)
+
+
+def test_pages_past_the_deepest_place_are_refused(client: TestClient) -> None:
+    answer = client.get("/v1/search", params={"page": 100_000, "size": 100})
+    assert answer.status_code == 400
+    assert "past place 100000" in answer.json()["error"]["message"]
+
+
+@pytest.mark.parametrize("body", [b"{", b"\xff\xfe", b"[" * 100_000, b'{"q": "\\ud800"}', b'"text"', b""])
+def test_bodies_that_are_no_search_are_refused(client: TestClient, body: bytes) -> None:
+    answer = client.post("/v1/search", content=body, headers={"Content-Type": "application/json"})
+    assert answer.status_code == 400
+    assert "Traceback" not in answer.text
+
+
+def test_a_product_is_not_sent_twice_to_who_has_it(client: TestClient, store: SearchEngine) -> None:
+    product = store.search("drill").hits[0].product
+    first = client.get(f"/v1/products/{product.id}")
+    assert first.json()["product"]["title"] == product.title
+    again = client.get(f"/v1/products/{product.id}", headers={"If-None-Match": first.headers["ETag"]})
+    assert (again.status_code, again.content) == (304, b"")
+
+
+def test_similar_products_leave_out_the_one(client: TestClient, store: SearchEngine) -> None:
+    product = store.search("drill").hits[0].product
+    hits = client.get(f"/v1/products/{product.id}/similar", params={"size": 3}).json()["hits"]
+    assert len(hits) == 3
+    assert product.id not in {hit["product"]["id"] for hit in hits}
+
+
+def test_a_product_that_is_not_there_is_a_404(client: TestClient) -> None:
+    for path in ("/v1/products/nosuch", "/v1/products/nosuch/similar", "/v1/products/..%2f..%2fetc%2fpasswd"):
+        answer = client.get(path)
+        assert (answer.status_code, answer.json()["error"]["code"]) == (404, "unknown_product")
+
+
+def test_a_search_with_a_session_is_recorded_with_what_it_showed(client: TestClient, store: SearchEngine) -> None:
+    found = client.get("/v1/search", params={"q": "hammer", "size": 3, "page": 2, "session": "s1"}).json()
+    events = _events_of(store, found["query_id"])
+    assert [event["kind"] for event in events].count(EventKind.QUERY) == 1
+    shown = {event["position"]: event["product_id"] for event in events if event["kind"] == EventKind.IMPRESSION}
+    assert shown == {place: hit["product"]["id"] for place, hit in enumerate(found["hits"], 4)}
+
+
+def test_a_browser_that_asks_for_privacy_is_not_recorded(client: TestClient, store: SearchEngine) -> None:
+    asked = {"q": "saw", "session": "s2"}
+    private = client.get("/v1/search", params=asked, headers={"Sec-GPC": "1"}).json()
+    open_one = client.get("/v1/search", params=asked).json()
+    assert _events_of(store, open_one["query_id"])
+    assert not _events_of(store, private["query_id"], seconds=0)
+
+
+def _events_of(store: SearchEngine, query_id: str, seconds: float = 5) -> list[dict[str, object]]:
+    until = time.monotonic() + seconds
+    while True:
+        with EventLog.open(store.root, Settings(backend="embedded")) as log:
+            days = sorted(log.store.days())
+            rows = [row for table in log.store.read(days[0], days[-1]) for row in table.to_dicts()] if days else []
+        events = [row for row in rows if row["query_id"] == query_id]
+        if events or time.monotonic() >= until:
+            return events
+        time.sleep(0.05)

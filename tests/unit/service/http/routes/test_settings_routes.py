@@ -1,0 +1,197 @@
+"""Settings over HTTP: every one with its default, its source and its words, never a secret, and nothing to change."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fastapi.testclient import TestClient
+
+from service.engine.engine import SearchEngine
+from service.http.app import create_app
+from service.http.auth import KeyFile, Scope
+from service.settings import (
+    DESCRIPTIONS,
+    ServiceSettings,
+    Settings,
+    Source,
+    SourcedSettings,
+    setting_names,
+    shown_settings,
+    told_settings,
+    variable_name,
+)
+from tests.http_keys import made
+
+PAGE = Path(__file__).parents[5] / "docs" / "settings.md"
+SECRET = "hush-hush"
+FILE = """
+vectors = "faiss"
+
+[elasticsearch]
+url = "https://one.example:9200,https://two.example:9200"
+username = "shelfwise"
+
+[service]
+page_key = "sw_hush-hush"
+port = 9000
+"""
+
+
+@pytest.fixture
+def sourced(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> SourcedSettings:
+    for name in (*map(variable_name, setting_names()), "SHELFWISE_SETTINGS"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("SHELFWISE_ELASTICSEARCH__PASSWORD", SECRET)
+    monkeypatch.setenv("SHELFWISE_SERVICE__PORT", "9001")
+    monkeypatch.setenv("SHELFWISE_SERVICE__QUEUE", "7")
+    (tmp_path / "settings.toml").write_text(FILE)
+    return SourcedSettings.read(tmp_path / "settings.toml").with_service({"queue": 8})
+
+
+@pytest.fixture
+def calling(store: SearchEngine, sourced: SourcedSettings) -> Iterator[TestClient]:
+    app = create_app(store, sourced.settings.service, sourced=sourced)
+    with TestClient(app, "http://localhost", client=("127.0.0.1", 50_000)) as client:
+        yield client
+
+
+def shown(settings: Settings, name: str) -> Any:  # noqa: ANN401 - of any setting
+    table, _, key = name.rpartition(".")
+    return shown_settings(SourcedSettings(settings))[table][key].value
+
+
+def test_every_setting_is_shown_and_who_says_it(calling: TestClient) -> None:
+    found = calling.get("/v1/settings").json()
+    names = [f"{section}.{name}".removeprefix("index.") for section in found for name in found[section]]
+    assert sorted(names) == sorted(setting_names())
+    assert found["service"]["port"] == {
+        "value": 9001,
+        "default": 8080,
+        "source": "environment",
+        "is_secret": False,
+        "variable": "SHELFWISE_SERVICE__PORT",
+        "description": "the port; 0 takes a free one",
+    }
+    assert (found["service"]["queue"]["value"], found["service"]["queue"]["source"]) == (8, "option")
+    assert (found["index"]["vectors"]["value"], found["index"]["vectors"]["source"]) == ("faiss", "file")
+    assert (found["service"]["threads"]["value"], found["service"]["threads"]["source"]) == (None, "default")
+    assert found["elasticsearch"]["url"]["value"] == ["https://one.example:9200", "https://two.example:9200"]
+    assert found["events"]["phone_regions"]["value"] == found["events"]["phone_regions"]["default"]
+
+
+def test_no_secret_is_told_but_that_there_is_one(calling: TestClient) -> None:
+    answer = calling.get("/v1/settings")
+    assert SECRET not in answer.text
+    found = answer.json()
+    assert {f"{table}.{name}" for table in found for name, each in found[table].items() if each["is_secret"]} == {
+        "elasticsearch.password",
+        "elasticsearch.api_key",
+        "service.page_key",
+    }
+    password, api_key = found["elasticsearch"]["password"], found["elasticsearch"]["api_key"]
+    assert (password["value"], password["default"], password["source"]) == (None, None, "environment")
+    assert api_key["source"] == "default"
+    assert found["service"]["page_key"]["source"] == "file"
+
+
+def test_a_secret_that_is_said_to_be_empty_is_none() -> None:
+    settings = Settings.model_validate({"elasticsearch": {"password": ""}})
+    sources = {"elasticsearch.password": Source.ENVIRONMENT}
+    assert shown_settings(SourcedSettings(settings, sources))["elasticsearch"]["password"].source == Source.DEFAULT
+
+
+def test_what_was_read_shows_nothing_of_itself(sourced: SourcedSettings, tmp_path: Path) -> None:
+    assert SECRET not in repr(told_settings(tmp_path / "settings.toml"))
+    assert SECRET not in repr(sourced.sources)
+
+
+def test_whatever_is_called_like_a_secret_is_one() -> None:
+    for table, settings in shown_settings(SourcedSettings(Settings())).items():
+        for name, each in settings.items():
+            assert each.is_secret == bool(re.search("password|secret|token|(api|page)_key$", name)), (table, name)
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        (f"http://me:{SECRET}@one.example:9200", ["http://***@one.example:9200"]),
+        (
+            f"http://me:{SECRET}@one.example,http://me:{SECRET}@two.example",
+            ["http://***@one.example", "http://***@two.example"],
+        ),
+        (f"http://me:a,{SECRET}@one.example", ["http://***@one.example"]),
+        (f"http://me:a/{SECRET}@one.example", ["http://***@one.example"]),
+        (f"http://me:a@{SECRET}@one.example", ["http://***@one.example"]),
+        (f"http://me:a?{SECRET}@one.example", ["http://***"]),
+        (f"http://one.example/?key={SECRET}", ["http://one.example/?***"]),
+        (f"http://one.example/?key=a@{SECRET}", ["http://***"]),
+        (f"http://one.example/#{SECRET}", ["http://one.example/?***"]),
+        (f"me:{SECRET}@one.example:9200", ["***@one.example:9200"]),
+        (f"me@{SECRET}@one.example:9200", ["***@one.example:9200"]),
+        ("http://one.example:9200", ["http://one.example:9200"]),
+        ("", []),
+    ],
+)
+def test_addresses_are_shown_without_what_may_be_secret(given: str, told: list[str]) -> None:
+    settings = Settings.model_validate({"elasticsearch": {"url": given}})
+    assert shown(settings, "elasticsearch.url") == told
+
+
+def test_an_address_of_one_is_masked_too() -> None:
+    settings = Settings(service=ServiceSettings(traces=f"https://me:{SECRET}@otel.example/v1/traces?token={SECRET}"))
+    assert shown(settings, "service.traces") == "https://***@otel.example/v1/traces?***"
+
+
+def test_it_is_not_sent_twice(calling: TestClient) -> None:
+    first = calling.get("/v1/settings")
+    again = calling.get("/v1/settings", headers={"If-None-Match": first.headers["ETag"]})
+    assert (again.status_code, again.content) == (304, b"")
+
+
+@pytest.mark.parametrize("method", ["PUT", "PATCH", "POST", "DELETE"])
+def test_nothing_is_changed_here(calling: TestClient, method: str) -> None:
+    before = calling.get("/v1/settings").text
+    answer = calling.request(method, "/v1/settings", json={"service": {"port": 1}})
+    fault = answer.json()["error"]
+    assert (answer.status_code, fault["code"], answer.headers["Allow"]) == (405, "method_not_allowed", "GET")
+    assert "shelfwise.toml" in fault["message"]
+    assert fault["request_id"] == answer.headers["X-Request-ID"]
+    assert calling.get("/v1/settings").text == before
+
+
+def test_other_paths_say_which_methods_they_know(calling: TestClient) -> None:
+    answer = calling.patch("/v1/versions")
+    assert (answer.status_code, answer.headers["Allow"]) == (405, "GET")
+
+
+def test_it_is_for_administrators(store: SearchEngine, keys: KeyFile) -> None:
+    keys_of = {scope: {"X-API-Key": made(keys, scope)} for scope in Scope}
+    with TestClient(create_app(store, ServiceSettings(keys=keys.path)), "http://search.example") as client:
+        for method in ("GET", "PUT"):
+            assert client.request(method, "/v1/settings").status_code == 401
+            assert client.request(method, "/v1/settings", headers=keys_of[Scope.WRITE]).status_code == 403
+        found = client.get("/v1/settings", headers=keys_of[Scope.ADMIN]).json()
+        assert found["service"]["keys"]["source"] == Source.OPTION
+        assert found["service"]["keys"]["value"] == str(keys.path)
+
+
+def test_the_description_has_an_example_of_the_same_shape(calling: TestClient) -> None:
+    described = calling.get("/v1/openapi.json").json()["paths"]["/v1/settings"]
+    assert set(described) == {"get"}
+    example = described["get"]["responses"]["200"]["content"]["application/json"]["example"]
+    found = calling.get("/v1/settings").json()
+    for table, settings in example.items():
+        for name, each in settings.items():
+            assert set(each) == set(found[table][name])
+
+
+def test_the_words_are_those_of_the_page() -> None:
+    rows = re.findall(r"^\| `([\w.]+)` \| .+? \| (.+) \|$", PAGE.read_text("utf-8"), re.MULTILINE)
+    plain = {name: re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", told).replace("`", "") for name, told in rows}
+    assert plain == dict(DESCRIPTIONS)
+    assert json.dumps(plain)

@@ -1,0 +1,190 @@
+"""Tables and events are read as a refresh has written them, and every number agrees with the store."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from contextlib import closing
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from rerank.sessions.bots import RobotOptions, score_visits
+from rerank.sessions.options import DeriveOptions
+from rerank.sessions.refresh import Steps, refresh
+from retrieval.errors import StoreDamagedError, StoreMissingError
+from retrieval.events.sqlite import SqliteEvents
+from retrieval.events.stored import DAY_MS, StoredEvent, milliseconds
+from retrieval.records import EventKind
+from service.reports.event_inputs import ReportInputs, read_inputs
+from service.reports.event_page import html
+from service.reports.event_sections import Problem
+from service.reports.events import build_report
+
+NOON = datetime(2026, 3, 2, 12, tzinfo=UTC)
+NOW = NOON + timedelta(days=3)
+ROBOT = "k1~robot"
+
+
+def stored(number: int, kind: EventKind, shopper: str, time: datetime, query_id: str, product_id: str) -> StoredEvent:
+    at, position = milliseconds(time), int(product_id[1:]) if product_id else None
+    key = number.to_bytes(16, "big")
+    return StoredEvent(key, kind.value, at, at, shopper, "", query_id, "drill", product_id, position, None, None, None)
+
+
+def log() -> Iterator[StoredEvent]:
+    """Six shoppers and a robot search on each of two days and click the second of three products, the robot all."""
+    number = 0
+    for day in range(2):
+        for who in (*(f"k1~shopper{at}" for at in range(6)), ROBOT):
+            start = NOON + timedelta(days=day, minutes=10)
+            answer = f"{who}-{day}"
+            clicked = ("p1", "p2", "p3") if who == ROBOT else ("p2",)
+            acts = [(EventKind.IMPRESSION, each) for each in ("p1", "p2", "p3")]
+            acts += [(EventKind.CLICK, each) for each in clicked]
+            for step, (kind, product) in enumerate(acts):
+                number += 1
+                yield stored(number, kind, who, start + timedelta(seconds=5 * step), answer, product)
+    yield stored(number + 1, EventKind.CLICK, "k1~shopper0", NOON, "nowhere", "p1")
+
+
+def robots(events: pl.DataFrame, options: RobotOptions) -> pl.DataFrame:
+    """Calls the robot a robot, and nobody else."""
+    scored = score_visits(events, options)
+    is_robot = pl.col("shopper") == ROBOT
+    reasons = pl.when(is_robot).then(pl.lit(["is one"])).otherwise(pl.lit([], dtype=pl.List(pl.String)))
+    return scored.with_columns(score=is_robot.cast(pl.Float32), reasons=reasons, is_fraud=is_robot)
+
+
+@pytest.fixture
+def read(tmp_path: Path) -> ReportInputs:
+    with closing(SqliteEvents(tmp_path / "events")) as store:
+        store.append(list(log()))
+        refresh(store, tmp_path / "derived", None, DeriveOptions(days=30), now=NOW, steps=Steps(score_visits=robots))
+    return read_inputs(tmp_path / "derived")
+
+
+def test_every_event_is_honest_or_flagged_or_set_aside(read: ReportInputs) -> None:
+    traffic = build_report(read).traffic
+    counts = {kind.kind: (kind.honest, kind.flagged, kind.aside) for kind in traffic.kinds}
+    assert counts == {"impression": (2 * 6 * 3, 2 * 3, 0), "click": (2 * 6, 2 * 3, 1)}
+    assert traffic.events == len(list(log()))
+    assert (traffic.visits, traffic.flagged_visits, traffic.shoppers) == (2 * 7, 2, 6)
+    assert [(day.honest, day.flagged) for day in traffic.days] == [(6 * 4, 6), (6 * 4, 6)]
+
+
+def test_visits_are_numbered_as_in_their_table(read: ReportInputs) -> None:
+    events = pl.concat([read.honest, read.flagged])
+    shoppers = events.group_by("visit").agg(of_events=pl.col("shopper").first(), of_day=pl.col("day").first())
+    joined = read.visits.join(shoppers, on="visit")
+    assert joined.height == read.visits.height == 2 * 7
+    assert joined.filter((pl.col("shopper") != pl.col("of_events")) | (pl.col("day") != pl.col("of_day"))).is_empty()
+    assert read.flagged["shopper"].unique().to_list() == [ROBOT]
+    assert ROBOT not in read.honest["shopper"]
+
+
+def test_the_report_leaves_robots_out_and_names_them(read: ReportInputs) -> None:
+    report = build_report(read)
+    assert [step.answers for step in report.funnel.searches] == [2 * 6, 2 * 6, 2 * 6, 0, 0]
+    assert [(row.query, row.searches, row.shoppers) for row in report.queries.top] == [("drill", 2 * 6, 6)]
+    assert [(row.product_id, row.clicks) for row in report.products.top] == [("p2", 2 * 6)]
+    (suspect,) = report.fraud.suspects
+    assert (suspect.who, suspect.visits, suspect.clicks, suspect.reasons) == (ROBOT, 2, 2 * 3, ("is one",))
+    assert [subject.name for subject in suspect.queries] == ["drill"]
+    assert [(subject.name, subject.clicks) for subject in suspect.products] == [("p2", 2)]
+    assert suspect.rare_products == 2  # p1 and p3: nobody else has done anything with them
+    assert [(one.reason, one.count) for one in report.aside.events] == [("unknown query", 1)]
+    assert (report.first, report.last, report.least_shoppers) == (read.window.first, NOW, 5)
+    assert "is one" in html(report)
+
+
+def test_a_store_without_events_makes_an_empty_report(tmp_path: Path) -> None:
+    with closing(SqliteEvents(tmp_path / "events")) as store:
+        refresh(store, tmp_path / "derived", None, now=NOW)
+    assert build_report(read_inputs(tmp_path / "derived")).is_empty
+
+
+def derived(tmp_path: Path) -> Path:
+    """A folder of tables of the log."""
+    with closing(SqliteEvents(tmp_path / "events")) as store:
+        store.append(list(log()))
+        refresh(store, tmp_path / "derived", None, DeriveOptions(days=30), now=NOW)
+    return tmp_path / "derived"
+
+
+def test_a_day_that_tells_nothing_shown_is_judged_as_in_the_table_of_queries(tmp_path: Path) -> None:
+    """Whether a log tells what was shown differs by day; the funnel went by the whole window."""
+    with closing(SqliteEvents(tmp_path / "events")) as store:
+        # On the second day searches are told, and nothing of what they showed.
+        asked = [
+            stored(1_000 + at, EventKind.QUERY, f"k1~shopper{at}", NOON + timedelta(days=1), f"asked{at}", "")
+            for at in range(6)
+        ]
+        shown = [
+            each for each in log() if each.time < milliseconds(NOON + timedelta(hours=6)) and each.shopper != ROBOT
+        ]
+        store.append([*shown, *asked])
+        refresh(store, tmp_path / "derived", None, DeriveOptions(days=30), now=NOW)
+    report = build_report(read_inputs(tmp_path / "derived"))
+    assert [(step.name, step.answers) for step in report.funnel.searches[:3]] == [
+        ("searches", 6 + 6),
+        ("with results", 6 + 6),
+        ("clicked", 6),
+    ]
+    assert [row.problem for row in report.queries.failing if row.problem is Problem.EMPTY] == []
+
+
+@pytest.mark.parametrize("name", ["events.parquet", "aside.parquet"])
+def test_a_damaged_file_of_a_day_says_what_to_do(tmp_path: Path, name: str) -> None:
+    folder = derived(tmp_path)
+    path = next(each for each in sorted(folder.glob(f"days/*/{name}")))
+    whole = path.read_bytes()
+    path.write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(StoreDamagedError, match="remove its folder and refresh"):
+        read_inputs(folder)
+    pl.DataFrame({"kind": ["click"]}).write_parquet(path)
+    with pytest.raises(StoreDamagedError, match="other columns than a day has"):
+        read_inputs(folder)
+    path.unlink()
+    with pytest.raises(StoreDamagedError, match="remove its folder and refresh"):
+        read_inputs(folder)
+
+
+@pytest.mark.parametrize("name", ["visits", "queries", "reformulations", "popularity"])
+def test_a_damaged_table_says_what_to_do(tmp_path: Path, name: str) -> None:
+    folder = derived(tmp_path)
+    (path,) = folder.glob(f"tables-*/{name}.parquet")
+    path.write_bytes(path.read_bytes()[:-1])
+    with pytest.raises(StoreDamagedError, match="refresh the tables"):
+        read_inputs(folder)
+    path.unlink()
+    with pytest.raises(StoreDamagedError, match="refresh the tables"):
+        read_inputs(folder)
+
+
+@pytest.mark.parametrize("gone", ["days/*", "tables-*"])
+def test_what_a_refresh_removes_meanwhile_is_said_to_be_gone(tmp_path: Path, gone: str) -> None:
+    folder = derived(tmp_path)
+    for each in folder.glob(gone):
+        shutil.rmtree(each)
+    with pytest.raises(StoreMissingError, match="is gone"):
+        read_inputs(folder)
+
+
+@pytest.mark.parametrize(
+    ("told", "changed"),
+    [('"least_shoppers"', '"fewest"'), ('"threshold"', '"limit"'), (f'"{milliseconds(NOON) // DAY_MS}"', '"Monday"')],
+)
+def test_a_manifest_that_lacks_something_says_what_to_do(tmp_path: Path, told: str, changed: str) -> None:
+    path = derived(tmp_path) / "derived.json"
+    assert told in path.read_text()
+    path.write_text(path.read_text().replace(told, changed))
+    with pytest.raises(StoreDamagedError, match="refresh the tables"):
+        read_inputs(path.parent)
+
+
+def test_without_tables_it_is_said_what_to_do(tmp_path: Path) -> None:
+    with pytest.raises(StoreMissingError, match="refresh them from the events"):
+        read_inputs(tmp_path)

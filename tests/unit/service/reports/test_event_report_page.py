@@ -1,0 +1,217 @@
+"""The report as a page and in a terminal: safe whatever was searched, aligned whatever the script, never silent."""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Iterable, Mapping
+from html.parser import HTMLParser
+
+import msgspec
+import pytest
+from rich.cells import cell_len
+from rich.console import Console
+
+from service.reports.event_inputs import RowExample, RowsAside
+from service.reports.event_page import html, show_report
+from service.reports.event_sections import PositionOptions
+from service.reports.events import EventReport, build_report
+from tests.event_reports import (
+    answer,
+    aside_frame,
+    event,
+    event_frame,
+    inputs,
+    popularity_frame,
+    query_frame,
+    reformulation_frame,
+    visit_frame,
+)
+
+HOSTILE = '<script>alert(1)</script>"onmouseover="x" &amp; \x07\x1b[2J\u202egnp.exe {{ 7*7 }} $x^2$ [red]b[/]'
+
+
+def shown(report: EventReport, width: int = 80) -> list[str]:
+    file = io.StringIO()
+    show_report(report, Console(file=file, width=width))
+    return file.getvalue().splitlines()
+
+
+def full_report(text: str = "cordless drill", options: PositionOptions | None = None) -> EventReport:
+    """A report in which every text that comes from outside is this one."""
+    events = [
+        *answer(0, "a", [text, "p2"], text),
+        event("click", 0, "a", 1, product_id=text, position=1),
+        event("cart", 0, "", 2, product_id=text),
+        event("click", 1, "b", 0, product_id=text, query=text, is_fraud=True),
+    ]
+    fraud = {"shopper": f"{text}~{text}", "clicks": 1, "score": 0.9, "is_fraud": True, "reasons": [text]}
+    failing = {
+        "query": " ".join(text.casefold().split()),
+        "spelling": text,
+        "searches": 11,
+        "clicked_share": 0.0,
+        "trend": 2.0,
+    }
+    product = {"product_id": text, "category": text, "trend": 2.0}
+    tables = {
+        "events": event_frame(events),
+        "visits": visit_frame([{"clicks": 1}, fraud]),
+        "aside": aside_frame([{"reason": text, "product_id": text, "detail": text}]),
+        "queries": query_frame([failing, {"query": "saw"}]),
+        "reformulations": reformulation_frame([{"query": text, "to_query": text, "clicked": 9}]),
+        "popularity": popularity_frame([product]),
+    }
+    rows = (RowsAside(text, 2, (RowExample(text, 7, text),)),)
+    return build_report(inputs(**tables), rows, lambda ids: dict.fromkeys(ids, text), options)
+
+
+class _Elements(HTMLParser):
+    def __init__(self) -> None:
+        super().__init__()
+        self.tags: list[str] = []
+        self.attributes: list[tuple[str, str | None]] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        self.attributes += attrs
+
+
+def test_hostile_text_stays_text_on_the_page() -> None:
+    page = html(full_report(HOSTILE))
+    elements = _Elements()
+    elements.feed(page)
+    assert "script" not in elements.tags
+    assert not [name for name, _ in elements.attributes if name.startswith("on")]
+    assert "&lt;script&gt;alert(1)&lt;/script&gt;" in page
+    assert "{{ 7*7 }}" in page
+    assert not re.search("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]", page)
+
+
+def test_the_page_has_the_same_elements_whatever_the_text_says() -> None:
+    tags = []
+    for text in ("plain", HOSTILE):
+        elements = _Elements()
+        elements.feed(html(full_report(text)))
+        tags.append(elements.tags)
+    assert tags[0] == tags[1]
+
+
+def test_the_page_needs_nothing_from_elsewhere() -> None:
+    page = html(full_report())
+    elements = _Elements()
+    elements.feed(page)
+    links = [value or "" for name, value in elements.attributes if name in ("href", "src", "xlink:href")]
+    assert links
+    assert all(link.startswith("#") for link in links)
+    assert "url(http" not in page
+    assert page.count("<svg") == 3  # days, funnel, scores; no position was shown often enough
+
+
+def test_every_plot_is_drawn_where_there_is_something_to_draw() -> None:
+    page = html(full_report(options=PositionOptions(least_impressions=1, resamples=3)))
+    labels = re.findall('aria-label="([^"]*)"', page)
+    assert [label.partition(",")[0] for label in labels if label not in ("Sections", "Numbers")] == [
+        "Events of each day",
+        "Answers that came to each step of the funnel",
+        "Click rate by position",
+        "How often each position is looked at",
+        "Visits by their score",
+    ]
+    assert ">03-02<" in page  # the only day is named
+
+
+def test_the_same_report_gives_the_same_bytes() -> None:
+    assert html(full_report()) == html(full_report())
+    assert full_report().to_json() == full_report().to_json()
+
+
+def test_json_is_the_report_again() -> None:
+    report = full_report(HOSTILE)
+    assert msgspec.json.decode(report.to_json(), type=EventReport) == report
+
+
+def test_control_characters_do_not_reach_the_terminal() -> None:
+    text = "\n".join(shown(full_report(HOSTILE)))
+    assert "\x1b" not in text
+    assert "\x07" not in text
+    assert "\ufffd" in text
+
+
+@pytest.mark.parametrize("width", [80, 100, 140])
+@pytest.mark.parametrize("text", ["cordless drill " * 20, "无绳电钻 20V 锂电池 家用" * 8, HOSTILE])
+def test_no_line_is_wider_than_the_terminal(text: str, width: int) -> None:
+    assert max(map(cell_len, shown(full_report(text), width))) <= width
+
+
+@pytest.mark.parametrize("title", ["Top queries", "Failing queries", "Rising queries", "Popular products"])
+def test_wide_characters_are_as_many_cells_as_they_take(title: str) -> None:
+    lines = shown(full_report("无绳电钻"))
+    at = next(place for place, line in enumerate(lines) if line.startswith(title))
+    head, row = lines[at + 1].rstrip(), lines[at + 2].rstrip()
+    assert row.startswith("无绳电钻 ")
+    assert cell_len(row) == cell_len(head)
+
+
+def test_words_in_brackets_are_no_markup() -> None:
+    assert "[red]b[/]" in "\n".join(shown(full_report("[red]b[/]")))
+
+
+def test_an_empty_store_says_what_to_do() -> None:
+    report = build_report(inputs())
+    assert report.is_empty
+    for text in (" ".join(" ".join(shown(report)).split()), " ".join(html(report).split())):
+        assert "There is no event in this window" in text
+        assert "shelfwise events import LOG..." in text
+        assert "shelfwise events refresh" in text
+        assert "Funnel" not in text
+
+
+def test_a_store_of_which_every_row_was_set_aside_tells_of_them() -> None:
+    report = build_report(inputs(), (RowsAside("no JSON", 3, (RowExample("logs/a.jsonl", 7, "x"),)),))
+    assert any(line.startswith("import: no JSON") and line.rstrip().endswith("a.jsonl:7") for line in shown(report))
+    assert "no JSON" in html(report)
+
+
+def test_sections_without_anything_say_so() -> None:
+    events = event_frame([event("purchase", 0, "", product_id="p1")])
+    report = build_report(inputs(events=events, visits=visit_frame([{}])))
+    texts = "\n".join(shown(report)), html(report)
+    for text in texts:
+        for nothing in (
+            "The log tells of no searches and of no pages that were browsed.",
+            "No position was shown 100 times or more in answers to searches.",
+            "No query has enough shoppers.",
+            "No query fails more than is usual.",
+            "No two queries were searched so by enough shoppers.",
+            "No product has enough shoppers.",
+            "None of 1 visit is called a robot",
+            "Nothing was set aside.",
+        ):
+            assert nothing in text
+    assert "1 purchase came of no answer" in texts[0].replace("0 carts and ", "")
+
+
+def private_titles(ids: Iterable[str]) -> Mapping[str, str]:
+    return dict.fromkeys(ids, "a private title")
+
+
+def test_what_too_few_shoppers_did_is_not_named_anywhere() -> None:
+    secret, product, answer_id = "very private wish", "private-product", "private-answer"
+    events = [
+        *answer(0, "a", [product], secret),
+        event("click", 0, "a", 1, product_id=product, query=secret),
+        event("click", 1, "b", 1, product_id=product, query=secret, is_fraud=True),
+    ]
+    detail = f"the product {product} was not shown by {answer_id}"
+    aside = aside_frame([{"reason": "never shown", "product_id": product, "query_id": answer_id, "detail": detail}])
+    visits = visit_frame([{"clicks": 1}, {"shopper": "k1~x", "clicks": 1, "is_fraud": True, "reasons": ["fast"]}])
+    report = build_report(inputs(events=event_frame(events), visits=visits, aside=aside), titles=private_titles)
+    (suspect,) = report.fraud.suspects
+    assert (suspect.rare_queries, suspect.rare_products) == (1, 1)
+    assert "1 that too few others search" in html(report)
+    assert "1 that too few others look at" in html(report)
+    for text in (report.to_json().decode(), html(report), "\n".join(shown(report))):
+        assert "private" not in text
+        assert "never shown" in text
+        assert "fewer than 5 shoppers" in text or '"least_shoppers": 5' in text

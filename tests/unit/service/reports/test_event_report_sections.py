@@ -1,0 +1,362 @@
+"""The numbers of the report's sections, each worked out by hand from a few rows."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import date, timedelta
+from math import sqrt
+from pathlib import Path
+
+import polars as pl
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy.stats import binomtest
+
+from retrieval.errors import StoreDamagedError
+from retrieval.records import EventKind
+from service.reports.event_bots import BINS, Subject, fraud_found
+from service.reports.event_inputs import EventExample, RowExample, RowsAside, Z, events_aside, rows_aside, wilson
+from service.reports.event_sections import (
+    DayCount,
+    KindCount,
+    PositionOptions,
+    Problem,
+    Step,
+    funnel,
+    positions,
+    products,
+    queries,
+    traffic,
+)
+from tests.event_reports import (
+    START,
+    Event,
+    answer,
+    aside_frame,
+    event,
+    event_frame,
+    inputs,
+    popularity_frame,
+    query_frame,
+    reformulation_frame,
+    visit_frame,
+)
+
+
+def lower_end(hits: int, trials: int) -> float:
+    share, reach = hits / trials, Z * Z / trials
+    half = Z * sqrt(share * (1 - share) / trials + reach / (4 * trials))
+    return (share + reach / 2 - half) / (1 + reach)
+
+
+@given(st.integers(1, 400).flatmap(lambda trials: st.tuples(st.integers(0, trials), st.just(trials))))
+def test_intervals_are_those_of_scipy(counts: tuple[int, int]) -> None:
+    hits, trials = counts
+    expected = binomtest(hits, trials).proportion_ci(0.95, method="wilson")
+    assert _ends(hits, trials) == pytest.approx((expected.low, expected.high), abs=1e-6)
+
+
+def _ends(hits: int, trials: int) -> tuple[float, float]:
+    lower, upper = wilson(pl.col("hits"), pl.col("trials"))
+    row = pl.DataFrame({"hits": [hits], "trials": [trials]}).select(lower=lower, upper=upper).row(0)
+    return row[0], row[1]
+
+
+def test_an_interval_of_nothing_says_nothing() -> None:
+    assert _ends(0, 0) == pytest.approx((0.0, 1.0))
+
+
+def test_events_are_counted_by_kind_and_day_with_days_between() -> None:
+    events = [
+        *answer(0, "a", ["p1", "p2"]),
+        event("click", 0, "a", 1, product_id="p1"),
+        event("click", 1, "b", 2 * 24 * 60, product_id="p1", is_fraud=True),
+    ]
+    visits = visit_frame([{"shopper": "k1~0"}, {"shopper": "k1~1", "is_fraud": True}, {}])
+    found = traffic(inputs(events=event_frame(events), visits=visits, aside=aside_frame([{"reason": "duplicate"}])))
+    assert found.kinds == (KindCount("impression", 2, 0, 0), KindCount("click", 1, 1, 1))
+    first = START.date()
+    assert found.days == (
+        DayCount(first, 2 + 1, 0),
+        DayCount(first + timedelta(days=1), 0, 0),
+        DayCount(first + timedelta(days=2), 0, 1),
+    )
+    assert (found.events, found.aside) == (2 + 1 + 1 + 1, 1)
+    assert (found.visits, found.flagged_visits, found.shoppers, found.anonymous_visits) == (3, 1, 1, 3 - 1 - 1)
+    assert [kind.kind for kind in found.kinds] == [kind for kind in EventKind if kind in ("impression", "click")]
+
+
+def test_the_funnel_counts_answers_and_visits_that_came_at_least_so_far() -> None:
+    events = [
+        event("query", 0, "nothing", query="dril", results=0),
+        *answer(0, "looked", ["p1"], at=1),
+        *answer(0, "clicked", ["p1"], at=2),
+        event("click", 0, "clicked", 3, product_id="p1"),
+        *answer(1, "bought", ["p1", "p2"]),
+        event("click", 1, "bought", 1, product_id="p2"),
+        event("purchase", 1, "", 2, product_id="p2"),
+        event("purchase", 1, "", 3, product_id="p9"),
+        *answer(2, "page", ["p1"], query=""),
+        event("cart", 2, "page", 1, product_id="p1"),
+        event("cart", 2, "", 2, product_id="p8"),
+    ]
+    found = funnel(event_frame(events))
+    assert found.searches == (
+        Step("searches", 4, 2, 1.0, 1.0, None, None),
+        Step("with results", 3, 2, 3 / 4, 2 / 2, 3 / 4, 2 / 2),
+        Step("clicked", 2, 2, 2 / 4, 2 / 2, 2 / 3, 2 / 2),
+        Step("cart", 1, 1, 1 / 4, 1 / 2, 1 / 2, 1 / 2),
+        Step("purchase", 1, 1, 1 / 4, 1 / 2, 1 / 1, 1 / 1),
+    )
+    assert [(step.name, step.answers) for step in found.pages] == [
+        ("pages", 1),
+        ("clicked", 1),
+        ("cart", 1),
+        ("purchase", 0),
+    ]
+    assert (found.carts_elsewhere, found.purchases_elsewhere) == (1, 1)
+
+
+def test_whether_a_search_found_nothing_is_judged_by_what_its_day_tells() -> None:
+    next_day = 24 * 60
+    events = [
+        *answer(0, "shown", ["p1"]),
+        event("query", 1, "empty", 5, query="dril"),
+        event("query", 2, "untold", next_day, query="dril"),
+    ]
+    searches = funnel(event_frame(events)).searches
+    assert [(step.name, step.answers) for step in searches[:2]] == [("searches", 3), ("with results", 3 - 1)]
+
+
+def test_a_funnel_of_nothing_has_no_shares() -> None:
+    found = funnel(event_frame())
+    assert {(step.answers, step.answer_share, step.answer_rate) for step in found.searches} == {(0, None, None)}
+
+
+def swapped_answers(lists: int, clicks_first: int, clicks_second: int) -> list[Event]:
+    """Two products that stand in either order equally often; what stands first is clicked so often, second so."""
+    events: list[Event] = []
+    for at in range(2 * lists):
+        shown = ["p1", "p2"] if at % 2 else ["p2", "p1"]
+        events += answer(at, f"a{at}", shown, at=at)
+        clicked = [at // 2 < clicks_first, at // 2 < clicks_second]
+        events += [
+            event("click", at, f"a{at}", at + 0.5, product_id=product, position=position)
+            for position, (product, is_clicked) in enumerate(zip(shown, clicked, strict=True), 1)
+            if is_clicked
+        ]
+    return events
+
+
+def test_click_rates_are_divided_by_how_often_positions_are_looked_at() -> None:
+    events = event_frame(swapped_answers(lists=200, clicks_first=120, clicks_second=30))
+    found = positions(events, PositionOptions(least_impressions=1))
+    first, second = found.rows
+    assert found.answers == 2 * 200
+    assert (first.impressions, first.clicks, first.ctr.value) == (400, 240, 240 / 400)
+    assert (second.impressions, second.clicks, second.ctr.value) == (400, 60, 60 / 400)
+    assert first.ctr.lower == pytest.approx(lower_end(240, 400))
+    # Both products are as attractive, so all of the difference is the position's.
+    assert first.examination.value == first.examination.lower == first.examination.upper == 1.0
+    assert second.examination.value == pytest.approx(60 / 240, abs=0.01)
+    assert second.debiased.value == pytest.approx(240 / 400, abs=0.02)
+    assert second.browsing_examination == pytest.approx(60 / 240, abs=0.05)
+    assert second.debiased.lower is not None
+    assert second.debiased.upper is not None
+    # The delta method: 1 / clicks is about the variance of the logarithm of a rate.
+    spread = sqrt((1 - 0.15) / 60 + (1 - 0.6) / 240)
+    lower, upper = second.examination.lower, second.examination.upper
+    assert lower is not None
+    assert upper is not None
+    assert upper / lower == pytest.approx(2.718281828 ** (2 * Z * spread), rel=0.35)
+
+
+def test_positions_that_were_shown_rarely_and_browsed_pages_are_left_out() -> None:
+    events = [*swapped_answers(10, 6, 2), *answer(99, "long", ["p1", "p2", "p3"]), *answer(98, "page", ["p5"] * 3, "")]
+    found = positions(event_frame(events), PositionOptions(least_impressions=2, resamples=3))
+    assert [(row.position, row.impressions) for row in found.rows] == [(1, 2 * 10 + 1), (2, 2 * 10 + 1)]
+    assert positions(event_frame(events), PositionOptions(least_impressions=22)).rows == ()
+    assert positions(event_frame(), PositionOptions(least_impressions=0)).rows == ()
+
+
+def test_an_answer_is_a_search_where_only_its_query_has_the_words() -> None:
+    told = swapped_answers(10, 6, 2)
+    untold = [
+        *({**each, "query": ""} for each in told),
+        *(event("query", at, f"a{at}", at - 0.1, query="drill") for at in range(2 * 10)),
+    ]
+    options = PositionOptions(least_impressions=1, resamples=3)
+    assert positions(event_frame(untold), options) == positions(event_frame(told), options)
+
+
+def test_only_the_latest_answers_are_fitted() -> None:
+    events = swapped_answers(10, 5, 0)
+    found = positions(event_frame(events), PositionOptions(least_impressions=1, most_answers=4, resamples=3))
+    assert (found.answers, found.rows[0].impressions, found.rows[0].clicks) == (4, 4, 0)
+    assert found.rows[0].debiased.lower is None
+
+
+def test_the_same_positions_come_of_the_same_events() -> None:
+    events = event_frame(swapped_answers(20, 12, 5))
+    options = PositionOptions(least_impressions=1, resamples=5)
+    assert positions(events, options) == positions(events.sample(fraction=1, shuffle=True, seed=1), options)
+
+
+def test_a_query_fails_by_what_is_lost_beyond_the_usual_at_least() -> None:
+    table = query_frame(
+        [
+            {"query": "good", "searches": 1_000},
+            {"query": "empty", "searches": 40, "empty": 30, "clicked_share": 10 / 40},
+            {"query": "rare empty", "searches": 5, "empty": 5, "clicked_share": 0.0},
+            {"query": "unclicked", "searches": 200, "clicked_share": 0.5},
+            {"query": "again", "searches": 100, "reformulated_share": 0.6},
+        ]
+    )
+    found = {row.query: row for row in queries(table, reformulation_frame()).failing}
+    assert list(found) == ["unclicked", "again", "empty", "rare empty"]
+    assert found["empty"].problem is Problem.EMPTY
+    assert (found["empty"].failed, found["empty"].share, found["empty"].usual) == (30, 30 / 40, 0.0)
+    assert found["empty"].lost == pytest.approx(40 * lower_end(30, 40))
+    assert found["rare empty"].lost == pytest.approx(5 * lower_end(5, 5))
+    assert found["unclicked"].problem is Problem.UNCLICKED
+    with_results = 1_000 + 10 + 0 + 200 + 100
+    assert found["unclicked"].usual == pytest.approx(100 / with_results)
+    assert found["unclicked"].lost == pytest.approx(200 * (lower_end(100, 200) - 100 / with_results))
+    assert found["again"].problem is Problem.REFORMULATED
+    assert found["again"].usual == pytest.approx(60 / (1_000 + 40 + 5 + 200 + 100))
+
+
+def test_queries_that_fail_as_all_do_are_not_called_failing() -> None:
+    table = query_frame([{"query": f"q{at}", "searches": 30, "clicked_share": 0.4} for at in range(5)])
+    assert queries(table, reformulation_frame()).failing == ()
+
+
+def test_top_and_rising_queries_and_what_is_searched_instead() -> None:
+    table = query_frame(
+        [
+            {"query": "drill", "spelling": "Drill", "searches": 50, "trend": 1.0},
+            {"query": "saw", "searches": 60, "trend": 0.1, "clicked_share": 0.9},
+            {"query": "new", "searches": 20, "trend": 2.0},
+        ]
+    )
+    pairs = reformulation_frame(
+        [
+            {"query": "dril", "to_query": "drill", "count": 8, "clicked": 3, "carted": 2, "purchased": 1},
+            {"query": "saw", "to_query": "new", "count": 20, "clicked": 2},
+            {"query": "saw", "to_query": "hopeless", "count": 50},
+        ]
+    )
+    found = queries(table, pairs)
+    assert (found.count, found.searches) == (3, 50 + 60 + 20)
+    assert [row.query for row in found.top] == ["saw", "Drill", "new"]
+    assert [(row.query, row.times) for row in found.rising] == [("new", 2**2), ("Drill", 2**1)]
+    first, second = found.reformulations
+    assert (first.query, first.to_query, first.share) == ("dril", "Drill", (3 + 2 + 1) / 8)
+    assert (first.clicked_share, first.to_clicked_share) == (None, 1.0)
+    assert (second.query, second.to_query, second.share, second.clicked_share) == ("saw", "new", 2 / 20, 0.9)
+    assert first.lower == pytest.approx(lower_end(6, 8))
+
+
+def test_products_by_score_and_by_trend_with_titles_where_they_are_known() -> None:
+    table = popularity_frame(
+        [
+            {"product_id": "a", "score": 5.0, "trend": 0.3},
+            {"product_id": "b", "score": 9.0, "trend": 0.2},
+            {"product_id": "c", "score": 1.0, "trend": 1.5},
+        ]
+    )
+    found = products(table, lambda ids: {name: f"Title {name}" for name in ids if name != "c"})
+    assert [(row.product_id, row.title) for row in found.top] == [("b", "Title b"), ("a", "Title a"), ("c", "")]
+    assert [row.product_id for row in found.rising] == ["c"]
+    assert found.rising[0].times == pytest.approx(2**1.5)
+    assert [row.product_id for row in products(table.filter(pl.col("trend") > 9)).rising] == []
+
+
+def fraudulent(reasons: Sequence[str], **values: object) -> Event:
+    return {"is_fraud": True, "reasons": list(reasons), "score": 0.9, **values}
+
+
+def test_fraud_is_counted_by_reason_and_by_shopper() -> None:
+    visits = visit_frame(
+        [
+            {"shopper": "k1~honest", "clicks": 4, "score": 0.1},
+            fraudulent(["fast", "deep"], shopper="k1~abcdefghijkl", clicks=3, score=0.8),
+            fraudulent(["fast"], shopper="k1~abcdefghijkl", clicks=2, first=START + timedelta(days=1)),
+            fraudulent(["deep"], session="k1~session", clicks=1, score=1.0),
+            fraudulent([], clicks=0, score=0.5),
+        ]
+    )
+    events = [
+        *answer(1, "a", ["p1", "p2"], query="", is_fraud=True),
+        event("query", 1, "a", 0.5, query="Cordless  drill", is_fraud=True),
+        event("click", 1, "a", 1, product_id="p2", is_fraud=True),
+        event("click", 1, "a", 2, product_id="p2", is_fraud=True),
+        event("click", 1, "a", 3, product_id="p1", is_fraud=True),
+        event("click", 2, "b", 4, product_id="p2", query="secret wish", is_fraud=True),
+        event("click", 2, "", 5, product_id="p2", is_fraud=True),
+        event("click", 2, "", 6, product_id="rare", is_fraud=True),
+    ]
+    tables = {
+        "visits": visits,
+        "events": event_frame(events),
+        "queries": query_frame([{"query": "cordless drill"}]),
+        "popularity": popularity_frame([{"product_id": "p1"}, {"product_id": "p2"}]),
+    }
+    found = fraud_found(inputs(**tables), lambda ids: {name: "Drill" for name in ids if name == "p2"})
+    assert (found.visits, found.clicks, found.shoppers) == (4, 3 + 2 + 1, 3)
+    assert found.click_share == (3 + 2 + 1) / (4 + 3 + 2 + 1)
+    assert [(row.reason, row.visits, row.clicks, row.shoppers) for row in found.reasons] == [
+        ("deep", 2, 3 + 1, 2),
+        ("fast", 2, 3 + 2, 1),
+    ]
+    session, shopper, nobody = found.suspects
+    assert (session.who, shopper.who, nobody.who) == ("k1~session", "k1~abcdefgh", "")
+    assert (shopper.visits, shopper.clicks, shopper.reasons) == (2, 3 + 2, ("fast", "deep"))
+    assert (shopper.first, shopper.last) == (START, START + timedelta(days=1))
+    assert shopper.queries == (Subject("cordless drill", "", 3),)
+    assert shopper.rare_queries == 1
+    assert shopper.products == (Subject("p2", "Drill", 2 + 2), Subject("p1", "", 1))
+    assert shopper.rare_products == 1
+    assert (nobody.products, nobody.rare_products) == ((), 0)
+
+
+def test_scores_fall_into_bins_and_one_is_in_the_last() -> None:
+    scores = (0.0, 0.049, 0.05, 0.3, 0.5, 1.0)
+    found = fraud_found(inputs(visits=visit_frame([{"score": score} for score in scores])))
+    counts = {round(each.low * BINS): each.visits for each in found.scores if each.visits}
+    assert counts == {0: 2, 1: 1, 6: 1, 10: 1, BINS - 1: 1}
+    assert found.click_share is None
+
+
+def test_events_set_aside_are_counted_with_the_first_examples() -> None:
+    rows = [{"reason": "duplicate", "time": START + timedelta(minutes=at)} for at in (5, 3, 1, 4)]
+    found = events_aside(aside_frame([*rows, {"reason": "never shown", "kind": "cart"}]))
+    assert [(one.reason, one.count) for one in found] == [("duplicate", 4), ("never shown", 1)]
+    assert [example.time for example in found[0].examples] == [START + timedelta(minutes=at) for at in (1, 3, 4)]
+    assert found[1].examples == (EventExample(START, "cart"),)
+
+
+def test_rows_that_an_import_set_aside_are_read_from_its_file(tmp_path: Path) -> None:
+    path, other = tmp_path / "1.jsonl", tmp_path / "2.jsonl"
+    assert rows_aside([]) == ()
+    path.write_text(
+        '{"file":"f","line":3,"reason":"bad time","detail":"x","event":{"kind":"click"}}\n'
+        '{"file":"f","line":1,"reason":"no JSON","detail":""}\n' + '{"file":"f","line":9,"reason":"no JSON"}\n' * 3
+    )
+    other.write_text('{"file":"g","line":5,"reason":"no JSON"}\n')
+    first = tuple(RowExample("f", line, "") for line in (1, 9, 9))
+    assert rows_aside([path, other]) == (
+        RowsAside("no JSON", 1 + 4, first),
+        RowsAside("bad time", 1, (RowExample("f", 3, "x"),)),
+    )
+    path.write_text("what is this\n")
+    with pytest.raises(StoreDamagedError, match="an import makes it anew"):
+        rows_aside([path])
+
+
+def test_days_are_those_of_utc() -> None:
+    late = event("click", 0, "", 15 * 60 - 0.001, product_id="p1")
+    next_day = event("click", 0, "", 15 * 60, product_id="p1")
+    found = traffic(inputs(events=event_frame([late, next_day])))
+    assert [each.day for each in found.days] == [date(2026, 3, 2), date(2026, 3, 3)]

@@ -1,0 +1,49 @@
+"""What was learned from last, and how much is new since."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from retrieval.errors import StoreDamagedError, StoreForeignError
+from service.training.learn import LEARNED_FILE, Learned, last_learned, new_events, remember
+from service.training.training_session import TRAINING_FOLDER
+
+BEFORE = Learned(time=datetime(2026, 10, 2, tzinfo=UTC), days={10: 5, 11: 7}, ranker="ranker-0001", serves=True)
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    (tmp_path / TRAINING_FOLDER).mkdir()
+    return tmp_path
+
+
+def test_what_is_remembered_is_read_again(root: Path) -> None:
+    assert last_learned(root) is None
+    remember(root, BEFORE)
+    assert last_learned(root) == BEFORE
+    assert BEFORE.events == 12
+
+
+def test_events_of_new_days_and_more_of_old_ones_are_new() -> None:
+    assert new_events({10: 5, 11: 9, 12: 4}, BEFORE) == 2 + 4
+    assert new_events({10: 5}, None) == 5
+
+
+def test_what_was_removed_since_does_not_hide_what_is_new() -> None:
+    assert new_events({11: 3, 12: 4}, BEFORE) == 4
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b'{"schema": 1}', b"\xff", b'{"schema": 1, "time": 3}'])
+def test_what_cannot_be_read_is_told_with_the_cure(root: Path, content: bytes) -> None:
+    (root / TRAINING_FOLDER / LEARNED_FILE).write_bytes(content)
+    with pytest.raises(StoreDamagedError, match="run shelfwise learn without --if-new"):
+        last_learned(root)
+
+
+def test_what_a_newer_program_wrote_is_told(root: Path) -> None:
+    (root / TRAINING_FOLDER / LEARNED_FILE).write_bytes(b'{"schema": 2}')
+    with pytest.raises(StoreForeignError, match="is of schema 2, this program reads 1"):
+        last_learned(root)
