@@ -89,7 +89,7 @@ def __getattr__(name: str) -> object:
 
         return SearchEngine
     if name in _RULES:
-        from service import merchandising
+        from service.curation import rules
 
-        return getattr(merchandising, name)
+        return getattr(rules, name)
     raise AttributeError(f"module 'shelfwise' has no attribute {name!r}")

@@ -13,7 +13,6 @@ import polars as pl
 from numpy.typing import NDArray
 
 from indexer.feeds.io import numbered_lines, open_source
-from rerank.click_models.click_log import Floats as click_log_Floats
 from rerank.evaluation.metrics import query_means
 from rerank.evaluation.statistics import Difference, paired_bootstrap
 from retrieval.errors import InputError
@@ -364,7 +363,7 @@ def hits(best: Ints, targets: Sequence[Ints]) -> tuple[Floats, Floats]:
 _RESAMPLES = 2_000
 
 
-def over_shoppers(values: click_log_Floats, shoppers: Ints) -> Difference:
+def over_shoppers(values: Floats, shoppers: Ints) -> Difference:
     """The mean over cases, NaN left out, with its interval: shoppers are drawn, with all their cases."""
     known = ~np.isnan(values)
     means, weights = query_means(values[known], shoppers[known], int(shoppers.max()) + 1)

@@ -187,15 +187,15 @@ def _known(
     lost, are passed over."""
     kept: list[tuple[int, int, float]] = []
     after = now
-    for time, act in reversed(by_time(acts, now)):
+    for when, act in reversed(by_time(acts, now)):
         row = snapshot.products.row_of(act.product_id)
         if row is None:
             continue
-        is_same = bool(kept) and kept[-1][0] == row and after - time <= ONE_CHOICE
-        after = time
+        is_same = bool(kept) and kept[-1][0] == row and after - when <= ONE_CHOICE
+        after = when
         if is_same:
             continue
-        kept.append((row, ACT_KINDS.index(act.kind), time))
+        kept.append((row, ACT_KINDS.index(act.kind), when))
         if len(kept) == MOST_ACTS:
             break
     kept.reverse()

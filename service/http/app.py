@@ -24,7 +24,7 @@ from service.http.request import OpenPaths
 from service.http.routes import curation, ingest, pages, search, store
 from service.http.tasks import ServedTasks
 from service.http.tracing import Tracing
-from service.instantsearch import routes
+from service.instantsearch import routes as instantsearch
 from service.instantsearch.recommend import ServedBehaviour
 from service.settings import SourcedSettings, shown_settings
 
@@ -33,19 +33,19 @@ if TYPE_CHECKING:
 
 _LEAST_COMPRESSED = 1_000
 """Bytes."""
-_ROUTES = (
-    health,
-    search,
-    search,
-    ingest,
-    ingest,
-    curation,
-    curation,
-    curation,
-    store,
-    store,
-    store,
-    routes,
+_ROUTERS = (
+    health.router,
+    search.suggest_router,
+    search.search_router,
+    ingest.product_router,
+    ingest.event_router,
+    curation.experiment_router,
+    curation.rule_router,
+    curation.synonym_router,
+    store.settings_router,
+    store.store_router,
+    store.task_router,
+    instantsearch.router,
 )
 
 
@@ -92,8 +92,8 @@ def create_app(
     app.state.draining = threading.Event()
     app.state.settings = shown_settings(sourced or SourcedSettings.of_service(settings))
     app.state.behaviour = ServedBehaviour(engine.root)
-    for routes in _ROUTES:
-        app.include_router(routes.router)
+    for router in _ROUTERS:
+        app.include_router(router)
     if settings.pages:
         app.state.page_key = settings.page_key
         app.include_router(pages.router)

@@ -18,7 +18,6 @@ from rerank.sessions.tables import DERIVED, Derived, open_derived
 from retrieval.errors import StoreDamagedError, StoreMissingError
 
 _NEEDED = ("time", "kind", "shopper", "who", "query_id", "query", "product_id", "position", "results", "visit", "need")
-_NO_EVENTS = EMPTY.select(*_NEEDED, day=pl.lit(None, pl.Date), is_fraud=pl.lit(value=False))
 _DAYS = "days"
 _OF_PARTS = "-parts-"
 """Stands in the name of a day's parts after the name of the day that they were made from."""
@@ -86,14 +85,16 @@ def _events(folder: Path, derived: Derived, visits: pl.DataFrame) -> pl.DataFram
     # A day's visits are numbered from 0, in the order in which the table of visits has them.
     place = pl.int_range(pl.len(), dtype=pl.UInt32).over("day")
     told = visits.select("day", "is_fraud", _number="visit", visit=place)
-    tables = [_NO_EVENTS]
+    # Not at import: polars starts its threads with the first query, and processes that are forked afterwards hang.
+    no_events = EMPTY.select(*_NEEDED, day=pl.lit(None, pl.Date), is_fraud=pl.lit(value=False))
+    tables = [no_events]
     for day, path in _days(folder, derived):
         of_day = told.filter(pl.col("day").to_physical() == day).drop("day")
         date = pl.lit(day, pl.Int32).cast(pl.Date)
         events = with_who(_read(path / f"events{SUFFIX}", EMPTY.drop("who").schema))
         joined = events.join(of_day, on="visit", how="left", maintain_order="left")
         known = joined.with_columns(visit="_number", is_fraud=pl.col("is_fraud").fill_null(value=False), day=date)
-        tables.append(known.select(_NO_EVENTS.columns))
+        tables.append(known.select(no_events.columns))
     return pl.concat(tables)
 
 

@@ -15,7 +15,7 @@ from indexer.feeds.reader import Noted, ProductRow, Rejected, read_products
 from retrieval.errors import FeedError
 from retrieval.records import Product
 
-FEEDS = Path(__file__).parent / "feeds"
+FEEDS = Path(__file__).parent
 """Small feeds of each format, written by hand from the formats' public descriptions."""
 NOW = datetime(2024, 6, 15, tzinfo=UTC)
 

@@ -69,4 +69,4 @@ def test_the_sample_is_in_two_languages_and_ships() -> None:
     assert all(text.strip() for text in texts)
     settings = configparser.ConfigParser()
     settings.read(Path(__file__).parents[4] / "setup.cfg", "utf-8")
-    assert "*.txt" in settings["options.package_data"]["retrieval"].split()
+    assert "*.txt" in settings["options.package_data"]["retrieval.encoders"].split()

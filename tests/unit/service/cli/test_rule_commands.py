@@ -12,7 +12,7 @@ from rich.console import Console
 from typer.testing import CliRunner
 
 from retrieval.errors import RuleError, ShelfwiseError, StoreMissingError
-from service.cli import output, rules
+from service.cli import output
 from service.cli.main import app
 
 RULES = """
@@ -40,8 +40,7 @@ actions = [{ kind = "redirect", url = "/returns" }]
 
 @pytest.fixture(autouse=True)
 def wide(monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in (output, rules, output, output):
-        monkeypatch.setattr(module, "out", Console(width=200))
+    monkeypatch.setattr(output, "out", Console(width=200))
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from rich.console import Console
 from typer.testing import CliRunner
 
 from retrieval.errors import ShelfwiseError, StoreMissingError, SynonymError
-from service.cli import output, synonyms
+from service.cli import output
 from service.cli.main import app
 from service.curation.synonym_mining import Example, Proposal, write_proposals
 from service.curation.synonyms import Kind
@@ -34,8 +34,7 @@ PROPOSAL = Proposal(
 
 @pytest.fixture(autouse=True)
 def wide(monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in (output, synonyms, output):
-        monkeypatch.setattr(module, "out", Console(width=200))
+    monkeypatch.setattr(output, "out", Console(width=200))
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ from rerank.sessions.options import DeriveOptions
 from rerank.sessions.refresh import refresh
 from retrieval.errors import ExperimentError, ShelfwiseError, StoreMissingError
 from retrieval.records import Event, EventKind
-from service.cli import experiments, output
+from service.cli import output
 from service.cli.main import app
 from service.events.event_log import DERIVED_FOLDER, EventLog
 from service.experiments.assignment import Drafted, Part, Seen, marked
@@ -29,8 +29,7 @@ DRAFT = SPLIT.replace("merging", "draft").replace('merge = "rrf"', 'stage = "mer
 
 @pytest.fixture(autouse=True)
 def wide(monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in (output, experiments):
-        monkeypatch.setattr(module, "out", Console(width=200))
+    monkeypatch.setattr(output, "out", Console(width=200))
 
 
 @pytest.fixture
