@@ -17,7 +17,7 @@ from retrieval.store.products import product_to_json
 from retrieval.text.analysis import word_term
 from retrieval.text.vocabulary import CatalogWords, words_of
 from service.curation.synonym_mining import Proposal, joined, split
-from service.demo.catalog import GRAMMARS
+from service.demo.grammar import GRAMMARS
 from service.engine.overlay import Products
 from service.engine.spelling import SHORTEST_TWICE, Corrections, edits_of
 
@@ -226,9 +226,9 @@ def _names() -> tuple[dict[str, set[str]], set[str]]:
     types: dict[str, set[str]] = {}
     planted: set[str] = set()
     for kind in (kind for grammar in GRAMMARS for kind in grammar.types):
-        for name in (*kind.names, *kind.also):
+        for name in (*kind.names, *kind.synonyms):
             types.setdefault(_plain(name), set()).add(kind.key)
-        planted.update(map(_plain, kind.also))
+        planted.update(map(_plain, kind.synonyms))
     return types, planted
 
 

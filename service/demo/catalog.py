@@ -1,4 +1,4 @@
-"""The demo catalog: products drawn from the grammar, with the latent structure that grades and shoppers follow."""
+"""Catalog of the demo store: products drawn from the grammar, with the latent traits that grades and shoppers use."""
 
 from __future__ import annotations
 
@@ -16,21 +16,17 @@ from typing import TypeVar
 import numpy as np
 
 from retrieval.records import Availability, Product
-from service.demo.data_en import ENGLISH
-from service.demo.data_zh import CHINESE
-from service.demo.grammar import Axis, Brand, Grammar, ProductType, Scalar
-
-# Product lines: what the variants of one model share, drawn from a product type.
+from service.demo.grammar import CHINESE, ENGLISH, GRAMMARS, Axis, Brand, Grammar, ProductType, Scalar
 
 CATALOG_DAY = datetime(2025, 1, 5, tzinfo=UTC)
-"""When the catalog was made; every event happens later."""
+"""Date of the catalog; every event is later."""
 
 _MOST_VARIANTS = 6
 
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """One model of one brand. `appeal` and `quality` are latent: pictures draw clicks, only quality makes buyers."""
+    """One model of one brand. `appeal` (of its pictures) raises clicks and `quality` purchases; both are latent."""
 
     number: int
     kind: ProductType
@@ -43,10 +39,10 @@ class Line:
     facts: tuple[str, ...]
     closing: str
     fixed: tuple[tuple[Axis, Scalar], ...]
-    told: frozenset[str]
-    """Fixed attributes that the titles tell."""
+    title_axes: frozenset[str]
+    """Fixed attributes that titles name."""
     shade: int
-    """Which finer colour name titles use; -1 for the plain one."""
+    """Index of the finer colour name that titles use; -1 for the plain one."""
     price: float
     created: datetime
     rating: float
@@ -67,7 +63,7 @@ class LineMaker:
         self._generations: dict[tuple[str, str, str], int] = {}
 
     def make(self, number: int, kind: ProductType, dice: Dice) -> Line:
-        """The next line of this type."""
+
         brand = dice.pick(self._grammar.brands[kind.brands])
         fixed = tuple((axis, dice.pick(axis.values)) for axis in kind.fixed)
         quality = dice.normal()
@@ -79,13 +75,13 @@ class LineMaker:
             model=self._models.next(brand.code, dice),
             name=dice.pick(kind.names),
             style=dice.pick(self._grammar.styles),
-            point=dice.pick(kind.points) if kind.points and dice.chance(0.55) else "",
+            point=dice.pick(kind.selling_points) if kind.selling_points and dice.chance(0.55) else "",
             facts=dice.some(kind.facts, 2),
             closing=dice.pick(self._grammar.closings[kind.path[0]]),
             fixed=fixed,
-            told=frozenset(axis.name for axis, _ in fixed if dice.chance(0.65)),
+            title_axes=frozenset(axis.name for axis, _ in fixed if dice.chance(0.65)),
             shade=dice.below(2) if dice.chance(0.35) else -1,
-            price=dice.lognormal(kind.median * brand.level, kind.sigma * 0.6),
+            price=dice.lognormal(kind.median_price * brand.level, kind.price_sigma * 0.6),
             created=CATALOG_DAY - timedelta(days=30 + dice.below(1070), seconds=dice.below(86_400)),
             rating=min(5.0, max(1.8, 4.15 + 0.3 * quality + 0.2 * dice.normal())),
             popularity=dice.lognormal(1.0, 1.1),
@@ -100,26 +96,24 @@ class LineMaker:
         return name if generation == 1 else f"{name} {generation}"
 
 
-def variants(line: Line, dice: Dice, most: int) -> Iterator[Variant]:
-    """The variants that the line is sold in: a few values of each axis that varies, at most `most` of them."""
+def line_variants(line: Line, dice: Dice, most: int) -> Iterator[Variant]:
+    """Variants of the line: a few values of each attribute that varies, at most `most` variants."""
     chosen = [[(axis, value) for value in dice.some(axis.values, 1 + dice.below(3))] for axis in line.kind.varies]
     return islice(product(*chosen), min(most, _MOST_VARIANTS))
 
 
 def variant_price(line: Line, variant: Variant) -> float:
-    """What the variant costs before rounding: bigger, longer and stronger ones cost more."""
+    """Price of the variant before rounding."""
     factor = math.prod(_size_factor(axis, value) for axis, value in variant)
     return line.price * factor
 
 
 def _size_factor(axis: Axis, value: Scalar) -> float:
-    if not axis.power or isinstance(value, str):
+    if not axis.price_exponent or isinstance(value, str):
         return 1.0
     sizes = sorted(size for size in axis.values if not isinstance(size, str))
-    return math.pow(value / sizes[len(sizes) // 2], axis.power)
+    return math.pow(value / sizes[len(sizes) // 2], axis.price_exponent)
 
-
-GRAMMARS = (ENGLISH, CHINESE)
 
 _ENGLISH_SHARE = 0.7
 _RARE_AVAILABILITY = ((0.06, Availability.OUT_OF_STOCK), (0.09, Availability.BACKORDER), (0.1, Availability.PREORDER))
@@ -127,7 +121,7 @@ _RARE_AVAILABILITY = ((0.06, Availability.OUT_OF_STOCK), (0.09, Availability.BAC
 
 @dataclass(frozen=True, slots=True)
 class DemoProduct:
-    """A product and what only its maker knows: the line (hence the type) that it came from."""
+    """A product and its latent line, hence its type."""
 
     product: Product
     line: Line
@@ -135,7 +129,7 @@ class DemoProduct:
 
 @dataclass(frozen=True, slots=True)
 class Catalog:
-    """All products in the order of their ids, and for each type (by key) the positions of its products."""
+    """Products in the order of their ids, the positions of each type's products, and the types, by key."""
 
     products: tuple[DemoProduct, ...]
     by_kind: Mapping[str, tuple[int, ...]]
@@ -143,7 +137,7 @@ class Catalog:
 
 
 def make_catalog(seed: int, count: int) -> Catalog:
-    """A catalog of exactly `count` products, the same for the same arguments.
+    """A catalog of exactly `count` products; equal arguments give equal catalogs.
 
     Raises ValueError when `count` is too small to hold one product of each type.
     """
@@ -151,7 +145,7 @@ def make_catalog(seed: int, count: int) -> Catalog:
     shares = _shares(count)
     if min(shares.values()) < 1:
         raise ValueError(f"products is {count}, but the demo store has {len(kinds)} types: ask for 300 or more")
-    # Ids are dealt at random, because a run's ties are broken by id and an id must not tell the type.
+    # Ids are random, because a run breaks ties by id and an id must not reveal the type.
     places = named_rng(seed, "catalog/places").permutation(count).tolist()
     drawn = dict(zip(places, _draw(seed, shares, places), strict=True))
     products = tuple(drawn[place] for place in range(count))
@@ -185,7 +179,7 @@ def _draw(seed: int, shares: Mapping[str, int], places: list[int]) -> Iterator[D
             while left:
                 line = maker.make(number, kind, dice)
                 number += 1
-                for letter, variant in zip("ABCDEF", variants(line, dice, left), strict=False):
+                for letter, variant in zip("ABCDEF", line_variants(line, dice, left), strict=False):
                     yield DemoProduct(_product(_Draft(line, variant, letter, places[index]), grammar, dice), line)
                     index += 1
                     left -= 1
@@ -230,8 +224,8 @@ def _product(draft: _Draft, grammar: Grammar, dice: Dice) -> Product:
 
 
 def _package_weight(line: Line, grammar: Grammar, dice: Dice) -> float:
-    """Dearer things tend to be heavier; the median in dollars is the only size that every type has."""
-    dollars = line.kind.median / (7.0 if grammar.currency == "CNY" else 1.0)
+    """Weight by price: the median in dollars is the only size that every type has."""
+    dollars = line.kind.median_price / (7.0 if grammar.currency == "CNY" else 1.0)
     return round(dice.lognormal(0.08 * dollars**0.75, 0.3), 2)
 
 
@@ -256,22 +250,22 @@ _BEFORE_COMMA = re.compile(r"\s+([,)])")
 
 
 def title(line: Line, variant: Variant, grammar: Grammar) -> str:
-    """The variant's title: always what sets it apart from its siblings, not always the rest."""
-    told = [(axis, value) for axis, value in line.fixed if axis.name in line.told]
+    """The variant's title: all attributes that vary and some of the fixed ones."""
+    titled = [(axis, value) for axis, value in line.fixed if axis.name in line.title_axes]
     text = line.style.format(
         brand=line.brand.name,
         series=line.series,
         model=line.model if line.kind.technical else "",
         name=line.name,
         point=line.point,
-        lead=_spelled(told, line, grammar, " "),
+        lead=_spelled(titled, line, grammar, " "),
         tail=_spelled(variant, line, grammar, ", " if grammar.language == "en" else " "),
     )
     return _BEFORE_COMMA.sub(r"\1", _BLANKS.sub(" ", text)).strip(" ,-").removesuffix("()").strip()
 
 
 def _spelled(values: list[tuple[Axis, Scalar]] | Variant, line: Line, grammar: Grammar, between: str) -> str:
-    shown = (axis.shown(_shaded(value, line.shade, grammar)) for axis, value in values)
+    shown = (axis.spell_in_title(_shaded(value, line.shade, grammar)) for axis, value in values)
     return between.join(text for text in shown if text)
 
 
@@ -281,19 +275,18 @@ def _shaded(value: Scalar, shade: int, grammar: Grammar) -> Scalar:
 
 
 def description(line: Line, variant: Variant, grammar: Grammar) -> str:
-    """Two facts, what is known of the attributes, and the department's closing sentence."""
-    known = (*variant, *line.fixed)
-    told = [
+    """Two facts, sentences about attributes, and the department's closing sentence."""
+    labels = [
         grammar.labels[axis.name].format(value)
-        for axis, value in known
+        for axis, value in (*variant, *line.fixed)
         if axis.name in grammar.labels and not isinstance(value, bool)
     ]
     between = " " if grammar.language == "en" else ""
-    return between.join((*line.facts, *told[:3], line.closing))
+    return between.join((*line.facts, *labels[:3], line.closing))
 
 
 def store_price(amount: float, currency: str, dice: Dice) -> float:
-    """The amount as stores like to print it: 24.99, 129.00, 199, 39.9."""
+    """The amount as a store's price: 24.99, 129.00, 199, 39.9."""
     whole = max(1, round(amount))
     if currency == "CNY":
         return whole - 0.1 if whole < 50 and dice.chance(0.6) else float(_ending_in_nine(whole, dice))
@@ -304,9 +297,7 @@ def _ending_in_nine(whole: int, dice: Dice) -> int:
     return whole // 10 * 10 + 9 if dice.chance(0.7) else whole
 
 
-# Identifiers of demo products: EAN-13 in the range kept for in-store use, stock numbers, model numbers.
-
-# Multipliers without a common factor with the modulus visit every number once: unique, without looking serial.
+# Multipliers without a common factor with the modulus reach every number once: unique, but not serial.
 _EAN_STEP, _EAN_START, _EAN_SPACE = 73_687_871, 12_345_677, 10**11
 _SKU_STEP, _SKU_START, _SKU_SPACE = 791_903, 104_729, 10**7
 
@@ -318,33 +309,31 @@ def ean13_check_digit(body: str) -> str:
 
 
 def ean13(index: int) -> str:
-    """A valid EAN-13 that begins with 20 to 29 and that no other index below 10**11 has."""
+    """A valid EAN-13 in the range for in-store use (20 to 29), unique among indexes below 10**11."""
     body = f"2{(_EAN_START + index * _EAN_STEP) % _EAN_SPACE:011d}"
     return body + ean13_check_digit(body)
 
 
 def sku(prefix: str, index: int) -> str:
-    """A stock number that no other index below 10**7 has."""
+    """A stock number, unique among indexes below 10**7."""
     return f"{prefix}-{(_SKU_START + index * _SKU_STEP) % _SKU_SPACE:07d}"
 
 
 class ModelNumbers:
-    """Hands out the model numbers of lines, each once: a brand's letters, digits, sometimes a letter."""
+    """Unique model numbers: a brand's letters, digits, sometimes a letter."""
 
     def __init__(self) -> None:
-        self._taken: set[str] = set()
+        self._used: set[str] = set()
 
     def next(self, prefix: str, dice: Dice) -> str:
-        """A model number that this object has not handed out before."""
+
         while True:
             number = 100 + dice.below(9900)
             model = f"{prefix}{number}{dice.pick(('', '', 'E', 'S', 'X'))}"
-            if model not in self._taken:
-                self._taken.add(model)
+            if model not in self._used:
+                self._used.add(model)
                 return model
 
-
-# Seeded randomness: one independent stream for each named purpose, fast enough to be asked value by value.
 
 T = TypeVar("T")
 
@@ -353,14 +342,14 @@ _NORMAL = NormalDist()
 
 
 def named_rng(seed: int, name: str) -> np.random.Generator:
-    """A generator that depends on the seed and the name alone, so that adding a purpose changes no other."""
+    """A generator seeded by the seed and the name alone: a new purpose changes no other stream."""
     digest = hashlib.sha256(name.encode()).digest()
     words = [int.from_bytes(digest[at : at + 4], "little") for at in range(0, 16, 4)]
     return np.random.Generator(np.random.PCG64(np.random.SeedSequence([seed, *words])))
 
 
 class Dice:
-    """Draws single values from a named stream; numpy makes them in blocks, because one at a time is slow."""
+    """Single random values of a named stream, drawn in blocks for speed."""
 
     def __init__(self, seed: int, name: str) -> None:
         self._rng = named_rng(seed, name)
@@ -377,11 +366,11 @@ class Dice:
         return int(self.unit() * bound)
 
     def chance(self, probability: float) -> bool:
-        """True with this probability."""
+
         return self.unit() < probability
 
     def pick(self, options: Sequence[T]) -> T:
-        """One of the options, all equally likely."""
+
         return options[int(self.unit() * len(options))]
 
     def some(self, options: Sequence[T], count: int) -> tuple[T, ...]:
@@ -390,7 +379,7 @@ class Dice:
         return tuple(options[at] for at in sorted(keys[:count]))
 
     def normal(self) -> float:
-        """Standard normal."""
+
         return _NORMAL.inv_cdf(max(self.unit(), 1e-12))
 
     def lognormal(self, median: float, sigma: float) -> float:

@@ -1,4 +1,4 @@
-"""Writes the demo store's files, each atomically, the same bytes for the same arguments."""
+"""Writer of the demo store's files; equal arguments give equal bytes."""
 
 from __future__ import annotations
 
@@ -11,8 +11,9 @@ from pathlib import Path
 import msgspec
 
 from service.demo.catalog import Catalog, make_catalog
+from service.demo.grammar import DATA
 from service.demo.queries import JudgedQuery, QueryClass, make_queries
-from service.demo.shoppers import Truth, plant_fraud, simulate, stock_shelf, tell_truth, to_events
+from service.demo.shoppers import Truth, collect_truth, plant_fraud, simulate, stock_shelf, to_events
 
 _JUDGMENTS_HEADER = b"query\tproduct_id\tgrade\n"
 _LEVEL = 6
@@ -20,7 +21,7 @@ _LEVEL = 6
 
 @dataclass(frozen=True, slots=True)
 class DemoFiles:
-    """Where the files of a demo store lie; the README among them says what each one holds."""
+    """Paths of a demo store's files; its README describes each one."""
 
     products: Path
     judgments: Path
@@ -35,9 +36,9 @@ class DemoFiles:
 
 
 def write_demo_store(folder: Path | str, *, seed: int = 7, products: int = 2000, sessions: int = 3000) -> DemoFiles:
-    """Makes a demo store in `folder` (made if need be) and returns its files.
+    """Writes a demo store into `folder`, which it creates where needed, and returns its files.
 
-    `products` is exact; `sessions` counts honest sessions, some of planted fraud come on top.
+    `sessions` counts honest sessions; planted fraud adds a few.
     Raises ValueError when there are fewer products than types, or a number is negative.
     """
     if seed < 0 or sessions < 0:
@@ -50,10 +51,12 @@ def write_demo_store(folder: Path | str, *, seed: int = 7, products: int = 2000,
     _write_judgments(files, queries, catalog)
     _write(files.queries, _queries_table(queries))
     events = _write_traffic(files, catalog, queries, _Scale(seed, sessions))
-    _write(files.synonyms, SYNONYMS.encode())
+    _write(files.synonyms, (DATA / "synonyms.txt").read_bytes())
     classes = ", ".join(label.value for label in QueryClass)
-    text = README.format(
-        seed=seed, products=products, queries=len(queries), sessions=sessions, events=events, classes=classes
+    text = (
+        (DATA / "README.md")
+        .read_text("utf-8")
+        .format(seed=seed, products=products, queries=len(queries), sessions=sessions, events=events, classes=classes)
     )
     _write(files.readme, text.encode())
     return files
@@ -81,13 +84,13 @@ class _Scale:
 
 
 def _write_traffic(files: DemoFiles, catalog: Catalog, queries: tuple[JudgedQuery, ...], scale: _Scale) -> int:
-    """Plays and writes the events and the truth behind them; returns how many events there are."""
+    """Writes the simulated events and the truth file; returns the number of events."""
     shelf = stock_shelf(catalog, queries, scale.seed)
     traffic = simulate(catalog, shelf, scale.seed, scale.sessions)
     fraud = plant_fraud(catalog, shelf, scale.seed, scale.sessions) if scale.sessions else ()
     actions = traffic.actions + [action for plot in fraud for action in plot.actions]
     _write_lines(files.events, (msgspec.json.encode(event) for event in to_events(actions, catalog)))
-    _write(files.truth, _truth_text(tell_truth(scale.seed, catalog, shelf, traffic, fraud)))
+    _write(files.truth, _truth_text(collect_truth(scale.seed, catalog, shelf, traffic, fraud)))
     return len(actions)
 
 
@@ -135,46 +138,3 @@ def _write_lines(path: Path, lines: Iterable[bytes]) -> None:
 
 def _partial(path: Path) -> Path:
     return path.with_name(f".{path.name}.{os.getpid()}.partial")
-
-
-# The demo store's texts for people: its README, and the synonyms that the demo uses.
-
-SYNONYMS = """\
-# Solr's format: words that mean the same, or words => what they are read as.
-sofa, couch, settee
-wrench, spanner
-frying pan, skillet
-flashlight, torch
-backpack, rucksack, knapsack
-sunscreen, sunblock
-sneakers, trainers => running shoes
-pruning shears, secateurs
-移动电源, 充电宝
-洁面乳, 洗面奶
-螺丝刀, 改锥, 起子
-插线板, 排插
-鼠标, 滑鼠
-"""
-
-README = """\
-# The demo store
-
-Made by `shelfwise demo` from Shelfwise's own grammar: every brand, product, query and shopper is invented.
-Seed {seed}, {products} products, {queries} queries, {sessions} honest sessions, {events} events.
-The same numbers and the same seed give the same bytes.
-
-| file | what it holds |
-|---|---|
-| products.jsonl.gz | the catalog, one product a line, about 70% English (USD) and 30% Chinese (CNY) |
-| judgments.tsv | query, product_id, grade: 3 the right type and every wish granted, 2 one wish missed, 1 more missed \
-or a related type (an accessory, the same thing in the other language), 0 a sample of the rest |
-| judgments.train.tsv, judgments.dev.tsv, judgments.test.tsv | the same, split by a hash of the query |
-| queries.tsv | query, class, language, split; the classes are {classes} |
-| events.jsonl.gz | what shoppers did: impressions, clicks, carts and purchases, in order of time; a category page \
-that was browsed has an empty query |
-| truth.json | what made the events: examination by position, attractiveness of each query's products, tastes, the \
-products' types and lines, and the planted fraud |
-| synonyms.txt | a handful of synonyms in Solr's format; most of what the synonym queries need is left out |
-
-Nothing may learn from truth.json or from the dev and test judgments: they are there to measure with.
-"""

@@ -1,92 +1,93 @@
-"""What the demo store's grammar is made of: axes, brands, product types, wants. The words are in the data modules."""
+"""Grammar of the demo store: attributes, brands, product types and queries of one language, read from TOML."""
 
 from __future__ import annotations
 
+import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
 
 Scalar = str | int | float | bool
 
+DATA = Path(__file__).parent / "data"
 
-@dataclass(frozen=True, slots=True)
-class Axis:
-    """One attribute of a product type: the values it takes and how titles and shoppers spell them."""
+
+class Axis(msgspec.Struct, frozen=True):
+    """An attribute of product types: its values, and how titles and shoppers spell them."""
 
     name: str
     values: tuple[Scalar, ...]
-    title: str
-    """How a title spells a value ("{}V"); empty when titles never tell."""
-    asks: tuple[str, ...]
-    """How shoppers spell it ("{}v", "{} volt"); empty when nobody asks for it."""
-    leads: bool
-    """Whether shoppers say it before the type ("red shoes") or after it ("shoes size 9")."""
-    power: float
-    """Price grows with value ** power, for numbers."""
+    """Texts, numbers (the unit is in the name and the spellings), or true and false for a feature."""
+    title: str = "{}"
+    """Format of a value in titles ("{}V"); empty where titles omit it."""
+    phrases: tuple[str, ...] = ("{}",)
+    """Formats that shoppers type ("{}v", "{} volt")."""
+    precedes_type: bool = True
+    """Whether shoppers type it before the type ("red shoes") or after it ("shoes size 9")."""
+    price_exponent: float = 0.0
+    """The price of a numeric attribute grows with value ** price_exponent."""
 
-    def shown(self, value: Scalar) -> str:
-        """The value as a title spells it; a flag that is off is not mentioned."""
+    def spell_in_title(self, value: Scalar) -> str:
+        """The value as a title spells it; empty for a feature that the product lacks."""
         return "" if value is False or not self.title else self.title.format(value)
 
 
-@dataclass(frozen=True, slots=True)
-class Brand:
-    """An invented brand: the letters its model numbers begin with, and its price level (1 is the middle)."""
+class Brand(msgspec.Struct, frozen=True):
+    """An invented brand. `code` begins its model numbers; a price `level` of 1 is the middle."""
 
     name: str
     code: str
     level: float
 
 
-@dataclass(frozen=True, slots=True)
-class ProductType:
-    """One kind of product. `related` names the types that a shopper of this one could also use."""
+class ProductType(msgspec.Struct, frozen=True):
+    """A product type; titles carry the first of its `names` most often, and the head query is that name."""
 
     key: str
     path: tuple[str, ...]
     names: tuple[str, ...]
-    """What titles call it; the first is also the head query."""
-    also: tuple[str, ...]
-    """Other words for it, which no title of this type contains."""
     brands: str
-    median: float
-    sigma: float
-    """Median of the price, and standard deviation of its logarithm."""
-    varies: tuple[Axis, ...]
-    """What differs between the variants of one line."""
-    fixed: tuple[Axis, ...]
-    """What all variants of a line share."""
+    """Key of the pool of brands."""
+    median_price: float
+    price_sigma: float
+    """Standard deviation of the price's logarithm."""
     related: tuple[str, ...]
-    points: tuple[str, ...]
-    """Selling points that some titles carry."""
+    """Keys of types that a shopper of this one could also use."""
     facts: tuple[str, ...]
     """Sentences for descriptions."""
-    typos: tuple[str, ...]
-    """Misspellings that shoppers type (where a rule cannot make them up)."""
-    twin: str
-    """The type of the other language that is the same thing, if any."""
-    weight: float
+    synonyms: tuple[str, ...] = ()
+    """Words that shoppers type and that no title of this type contains."""
+    typos: tuple[str, ...] = ()
+    """Misspellings that no rule generates."""
+    varies: tuple[Axis, ...] = ()
+    """Attributes in which the variants of one line differ."""
+    fixed: tuple[Axis, ...] = ()
+    """Attributes that all variants of a line share."""
+    selling_points: tuple[str, ...] = ()
+    """Additions to some titles."""
+    counterpart: str = ""
+    """Key of the same type in the other language."""
+    weight: float = 1.0
     """Share of the language's products, relative to the other types."""
-    technical: bool
+    technical: bool = False
     """Whether titles carry the model number."""
 
     @property
     def axes(self) -> tuple[Axis, ...]:
-        """All attributes, those that vary first."""
         return self.varies + self.fixed
 
 
-@dataclass(frozen=True, slots=True)
-class Want:
-    """A wish put in words that name no product type: the types that grant it fully, and those that half do."""
+class DescriptiveQuery(msgspec.Struct, frozen=True):
+    """A query that names no product type, with the types that answer it fully and those that answer it in part."""
 
     text: str
     targets: tuple[str, ...]
     near: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Grammar:
-    """All words of one language of the demo store."""
+class Grammar(msgspec.Struct, frozen=True):
+    """The vocabulary of one language of the demo store."""
 
     language: str
     currency: str
@@ -100,90 +101,24 @@ class Grammar:
     closings: Mapping[str, tuple[str, ...]]
     """Department to sentences that end a description."""
     labels: Mapping[str, str]
-    """Attribute to the sentence that tells its value."""
+    """Attribute to the sentence of a description that states its value."""
     ceilings: tuple[str, ...]
-    """How shoppers bound a price."""
-    broad: tuple[Want, ...]
-    gifts: tuple[Want, ...]
-    uses: tuple[Want, ...]
-    mixed: tuple[Want, ...] = ()
+    """Formats in which shoppers type a maximum price."""
+    broad: tuple[DescriptiveQuery, ...]
+    gifts: tuple[DescriptiveQuery, ...]
+    uses: tuple[DescriptiveQuery, ...]
+    mixed: tuple[DescriptiveQuery, ...] = ()
 
 
-def words(name: str, values: str, title: str = "{}", asks: str = "{}", leads: bool = True) -> Axis:
-    """An axis of text values, written with commas between them and "|" between spellings."""
-    return Axis(name, tuple(values.split(",")), title, _parts(asks), leads, 0.0)
+def load_grammar(path: Path) -> Grammar:
+    """Reads a grammar; its types name attributes by the keys of the table `attributes`."""
+    tables = tomllib.loads(path.read_text("utf-8"))
+    attributes = tables.pop("attributes")
+    for each in tables["types"]:
+        for key in ("varies", "fixed"):
+            each[key] = [attributes[name] for name in each.get(key, ())]
+    return msgspec.convert(tables, Grammar)
 
 
-def number(name: str, values: str, title: str = "{}", asks: str = "{}", leads: bool = True, power: float = 0.0) -> Axis:
-    """An axis of numbers; the unit is in its name and its spellings."""
-    return Axis(
-        name,
-        tuple(float(value) if "." in value else int(value) for value in values.split(",")),
-        title,
-        _parts(asks),
-        leads,
-        power,
-    )
-
-
-def flag(name: str, title: str, asks: str) -> Axis:
-    """A feature that a product has or lacks."""
-    return Axis(name, (True, False), title, _parts(asks), True, 0.0)
-
-
-def kind(
-    key: str,
-    path: str,
-    names: str,
-    *,
-    brands: str,
-    price: tuple[float, float],
-    also: str = "",
-    varies: tuple[Axis, ...] = (),
-    fixed: tuple[Axis, ...] = (),
-    related: str = "",
-    points: str = "",
-    facts: str = "",
-    typos: str = "",
-    twin: str = "",
-    weight: float = 1.0,
-    technical: bool = False,
-) -> ProductType:
-    """A product type, written with "/" in paths, "|" between phrases and blanks between keys."""
-    return ProductType(
-        key=key,
-        path=tuple(path.split("/")),
-        names=_parts(names),
-        also=_parts(also),
-        brands=brands,
-        median=price[0],
-        sigma=price[1],
-        varies=varies,
-        fixed=fixed,
-        related=tuple(related.split()),
-        points=_parts(points),
-        facts=_parts(facts),
-        typos=_parts(typos),
-        twin=twin,
-        weight=weight,
-        technical=technical,
-    )
-
-
-def want(text: str, targets: str, near: str = "") -> Want:
-    """A want, written with blanks between the keys of types."""
-    return Want(text, tuple(targets.split()), tuple(near.split()))
-
-
-def brand_pool(text: str) -> tuple[Brand, ...]:
-    """Brands, written "Name CODE level" with commas between them."""
-    return tuple(_brand(entry) for entry in text.split(","))
-
-
-def _brand(entry: str) -> Brand:
-    name, code, level = entry.rsplit(maxsplit=2)
-    return Brand(name.strip(), code, float(level))
-
-
-def _parts(text: str) -> tuple[str, ...]:
-    return tuple(text.split("|")) if text else ()
+ENGLISH, CHINESE = (load_grammar(DATA / f"{name}.toml") for name in ("english", "chinese"))
+GRAMMARS = (ENGLISH, CHINESE)

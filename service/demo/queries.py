@@ -1,4 +1,4 @@
-"""The demo store's queries: each with its class, its split, and the intent that its grades follow from."""
+"""Queries of the demo store with graded judgments; a query's intent determines the grades."""
 
 from __future__ import annotations
 
@@ -12,28 +12,24 @@ import numpy as np
 from numpy.typing import NDArray
 
 from retrieval.records import AttributeValue
-from service.demo.catalog import GRAMMARS, Catalog, DemoProduct, Dice, named_rng
-from service.demo.grammar import Axis, Grammar, ProductType, Scalar, Want
-
-# Grades from the catalog's latent structure: what a query is after, and how well each product answers it.
+from service.demo.catalog import Catalog, DemoProduct, Dice, named_rng
+from service.demo.grammar import GRAMMARS, Axis, DescriptiveQuery, Grammar, ProductType, Scalar
 
 _UNRELATED = 20
-"""Products of grade 0 that are judged for each query, half of them from the departments that it is about."""
+"""Products of grade 0 that are judged for each query, half of them from the departments of its targets."""
 
 
 @dataclass(frozen=True, slots=True)
-class Wish:
-    """One condition. `field` is an attribute, or brand, price, line or id; a price is a ceiling, all else is equality.
-
-    `weight` is the number of grades that missing it costs.
-    """
+class Requirement:
+    """A condition of a query. `field` is an attribute, or brand, price, line or id; a price is a maximum, all else
+    compares for equality. A product that fails it loses `weight` grades."""
 
     field: str
     value: Scalar
     weight: int = 1
 
-    def granted(self, item: DemoProduct) -> bool:
-        """Whether the product fulfils it."""
+    def is_met(self, item: DemoProduct) -> bool:
+
         if self.field == "price":
             return isinstance(self.value, int) and (item.product.price or 0.0) <= self.value
         return _value(item, self.field) == self.value
@@ -41,15 +37,15 @@ class Wish:
 
 @dataclass(frozen=True, slots=True)
 class Intent:
-    """What a query is after: types that it means, types that it could also use, and conditions."""
+    """Target types of a query, related types that answer it in part, and requirements."""
 
     targets: tuple[str, ...]
     near: tuple[str, ...]
-    wishes: tuple[Wish, ...] = ()
+    requirements: tuple[Requirement, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Judged:
+class GradedProducts:
     """Graded products of one query: positions in the catalog and grades 0 to 3, best first, then by position."""
 
     positions: NDArray[np.int32]
@@ -59,8 +55,8 @@ class Judged:
 class Grader:
     """Grades the whole catalog for an intent.
 
-    3: a type that is meant, every wish granted; 2: one wish missed; 1: more missed, or a type that is only near;
-    0: a sample of the rest.
+    3: a target type that meets every requirement; 2: one requirement failed; 1: more failed, or a related type; 0: a
+    sample of the rest.
     """
 
     def __init__(self, catalog: Catalog, seed: int) -> None:
@@ -70,23 +66,23 @@ class Grader:
         departments = sorted({kind.path[0] for kind in catalog.kinds.values()})
         self._by_department = {name: self._all_of(self._kinds_in(name)) for name in departments}
 
-    def judge(self, name: str, intent: Intent) -> Judged:
-        """All products of the types that are meant or near, and some that are neither (drawn by `name`)."""
-        meant = self._all_of(intent.targets)
+    def judge(self, name: str, intent: Intent) -> GradedProducts:
+        """All products of the target and related types, and a sample of the others (seeded by `name`)."""
+        targets = self._all_of(intent.targets)
         near = self._all_of(key for key in intent.near if key not in intent.targets)
         rest = self._unrelated(name, intent)
         grades = np.concatenate(
-            [self._graded(meant, intent.wishes), np.ones(len(near), np.int8), np.zeros(len(rest), np.int8)]
+            [self._grade(targets, intent.requirements), np.ones(len(near), np.int8), np.zeros(len(rest), np.int8)]
         )
-        positions = np.concatenate([meant, near, rest])
+        positions = np.concatenate([targets, near, rest])
         order = np.lexsort((positions, -grades))
-        return Judged(positions[order], grades[order])
+        return GradedProducts(positions[order], grades[order])
 
-    def _graded(self, positions: NDArray[np.int32], wishes: tuple[Wish, ...]) -> NDArray[np.int8]:
-        if not wishes:
+    def _grade(self, positions: NDArray[np.int32], requirements: tuple[Requirement, ...]) -> NDArray[np.int8]:
+        if not requirements:
             return np.full(len(positions), 3, np.int8)
         products = self._catalog.products
-        missed = [sum(w.weight for w in wishes if not w.granted(products[at])) for at in positions.tolist()]
+        missed = [sum(w.weight for w in requirements if not w.is_met(products[at])) for at in positions.tolist()]
         return np.maximum(1, 3 - np.array(missed, dtype=np.int64)).astype(np.int8)
 
     def _unrelated(self, name: str, intent: Intent) -> NDArray[np.int32]:
@@ -120,7 +116,7 @@ _SHORTEST_MISSPELT = 5
 
 
 class QueryClass(StrEnum):
-    """What makes a query easy or hard."""
+    """Class of a query by what makes it hard."""
 
     HEAD = "head"
     SYNONYM = "synonym"
@@ -134,7 +130,7 @@ class QueryClass(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class DemoQuery:
-    """A query, what it is after, and the words in it that are spelled wrong."""
+    """A query, its intent, and its misspelt words."""
 
     text: str
     label: QueryClass
@@ -145,7 +141,7 @@ class DemoQuery:
 
     @property
     def split(self) -> str:
-        """train (60%), dev (20%) or test (20%), by a hash of the text, so that no change of the set moves a query."""
+        """train (60%), dev (20%) or test (20%), by a hash of the text: other queries do not change the split of one."""
         bucket = int(hashlib.sha1(self.text.encode(), usedforsecurity=False).hexdigest()[:8], 16) % 10
         return "train" if bucket < 6 else "dev" if bucket < 8 else "test"
 
@@ -155,7 +151,7 @@ class JudgedQuery:
     """A query with its graded products."""
 
     query: DemoQuery
-    judged: Judged
+    judged: GradedProducts
 
 
 def make_queries(catalog: Catalog, seed: int) -> tuple[JudgedQuery, ...]:
@@ -174,7 +170,7 @@ def title_words(catalog: Catalog) -> frozenset[str]:
 
 
 class _Phrasebook:
-    """Phrases the queries of one language."""
+    """Generator of the queries of one language."""
 
     def __init__(self, catalog: Catalog, grammar: Grammar, seed: int) -> None:
         self._catalog = catalog
@@ -188,19 +184,21 @@ class _Phrasebook:
             yield self._about(kind.names[0].lower(), QueryClass.HEAD, kind)
         yield from (self._wanted(want, QueryClass.HEAD) for want in grammar.broad)
         for kind in grammar.types:
-            yield from (self._about(word, QueryClass.SYNONYM, kind) for word in kind.also)
+            yield from (self._about(word, QueryClass.SYNONYM, kind) for word in kind.synonyms)
         yield from self._misspellings()
-        yield from self._with_wishes()
+        yield from self._with_requirements()
         yield from (self._wanted(want, QueryClass.GIFT) for want in grammar.gifts)
         yield from (self._wanted(want, QueryClass.USE_CASE) for want in grammar.uses)
         yield from self._identifiers()
         yield from (self._wanted(want, QueryClass.MIXED) for want in grammar.mixed)
 
-    def _about(self, text: str, label: QueryClass, kind: ProductType, wishes: tuple[Wish, ...] = ()) -> DemoQuery:
-        intent = Intent((kind.key,), self._neighbours[kind.key], wishes)
+    def _about(
+        self, text: str, label: QueryClass, kind: ProductType, requirements: tuple[Requirement, ...] = ()
+    ) -> DemoQuery:
+        intent = Intent((kind.key,), self._neighbours[kind.key], requirements)
         return DemoQuery(text, label, self._grammar.language, intent)
 
-    def _wanted(self, want: Want, label: QueryClass) -> DemoQuery:
+    def _wanted(self, want: DescriptiveQuery, label: QueryClass) -> DemoQuery:
         twins = {twin for key in want.targets for twin in self._neighbours[key] if _are_twins(self._catalog, key, twin)}
         near = tuple(sorted({*want.near, *twins} - {*want.targets}))
         language = "mixed" if label is QueryClass.MIXED else self._grammar.language
@@ -225,25 +223,25 @@ class _Phrasebook:
         query = self._about(text, QueryClass.MISSPELLING, kind)
         return DemoQuery(query.text, query.label, query.language, query.intent, (word,))
 
-    def _with_wishes(self) -> Iterator[DemoQuery]:
+    def _with_requirements(self) -> Iterator[DemoQuery]:
         dice = Dice(self._seed, f"queries/wishes/{self._grammar.language}")
         for kind in self._grammar.types:
             for _ in range(2 if dice.chance(0.3) else 1):
-                phrased = phrase_wishes(self._any_of(kind, dice), self._grammar, dice)
+                phrased = phrase_requirements(self._any_of(kind, dice), self._grammar, dice)
                 if phrased:
-                    yield self._about(phrased.text, QueryClass.ATTRIBUTE, kind, phrased.wishes)
+                    yield self._about(phrased.text, QueryClass.ATTRIBUTE, kind, phrased.requirements)
 
     def _identifiers(self) -> Iterator[DemoQuery]:
         dice = Dice(self._seed, f"queries/identifiers/{self._grammar.language}")
         for at, kind in enumerate(dice.some(self._grammar.types, len(self._grammar.types) // 2)):
             item = self._any_of(kind, dice)
             forms = _MODEL_FORMS if kind.technical else _EXACT_FORMS
-            wishes = (
-                (Wish("line", item.line.number, weight=2),)
+            requirements = (
+                (Requirement("line", item.line.number, weight=2),)
                 if kind.technical
-                else (Wish("line", item.line.number), Wish("id", item.product.id))
+                else (Requirement("line", item.line.number), Requirement("id", item.product.id))
             )
-            intent = Intent((kind.key,), (), wishes)
+            intent = Intent((kind.key,), (), requirements)
             text = forms[at % len(forms)](item)
             yield DemoQuery(text, QueryClass.IDENTIFIER, self._grammar.language, intent)
 
@@ -267,56 +265,54 @@ _MODEL_FORMS: tuple[Callable[[DemoProduct], str], ...] = (
 
 
 def _neighbours(kinds: Mapping[str, ProductType]) -> dict[str, tuple[str, ...]]:
-    """For each type the related ones, and the same thing in the other language (right, but not to be read by all)."""
+    """The related types of each type, its counterpart in the other language among them."""
     found = {key: {*kind.related} for key, kind in kinds.items()}
     for key, kind in kinds.items():
-        if kind.twin:
-            found[key].add(kind.twin)
-            found[kind.twin].add(key)
+        if kind.counterpart:
+            found[key].add(kind.counterpart)
+            found[kind.counterpart].add(key)
     return {key: tuple(sorted(related)) for key, related in found.items()}
 
 
 def _are_twins(catalog: Catalog, one: str, other: str) -> bool:
-    return catalog.kinds[one].twin == other or catalog.kinds[other].twin == one
+    return catalog.kinds[one].counterpart == other or catalog.kinds[other].counterpart == one
 
-
-# How shoppers phrase things: wishes around a noun, and slips of the keyboard.
 
 _VOWELS = "aeiou"
 _NICE_CEILINGS = (5, 10, 15, 20, 25, 30, 40, 50, 60, 75, 80, 100, 120, 150, 200, 250, 300, 400, 500, 600, 800, 1000)
 
 
 @dataclass(frozen=True, slots=True)
-class Phrased:
-    """A query's text and the wishes that it puts into words."""
+class Phrasing:
+    """A query's text and the requirements that it expresses."""
 
     text: str
-    wishes: tuple[Wish, ...]
+    requirements: tuple[Requirement, ...]
 
 
-def phrase_wishes(item: DemoProduct, grammar: Grammar, dice: Dice) -> Phrased | None:
-    """One to three wishes that this product grants, in words; None where its type has nothing to wish for."""
-    asked = _asked_axes(item, dice)
-    ceiling = _ceiling(item, dice) if dice.chance(0.4) or not asked else None
+def phrase_requirements(item: DemoProduct, grammar: Grammar, dice: Dice) -> Phrasing | None:
+    """A query with one to three requirements that this product meets; None where its type has no attribute to name."""
+    requested = _requested_axes(item, dice)
+    ceiling = _ceiling(item, dice) if dice.chance(0.4) or not requested else None
     brand = item.product.brand if dice.chance(0.15) else ""
-    if not asked and ceiling is None:
+    if not requested and ceiling is None:
         return None
-    before = [_spoken(axis, value, grammar, dice) for axis, value in asked if axis.leads]
-    after = [_spoken(axis, value, grammar, dice) for axis, value in asked if not axis.leads]
-    wishes = [Wish(axis.name, value) for axis, value in asked]
+    leading = [_spoken(axis, value, grammar, dice) for axis, value in requested if axis.precedes_type]
+    trailing = [_spoken(axis, value, grammar, dice) for axis, value in requested if not axis.precedes_type]
+    requirements = [Requirement(axis.name, value) for axis, value in requested]
     if ceiling is not None:
-        after.append(dice.pick(grammar.ceilings).format(ceiling))
-        wishes.append(Wish("price", ceiling))
+        trailing.append(dice.pick(grammar.ceilings).format(ceiling))
+        requirements.append(Requirement("price", ceiling))
     if brand:
-        before.insert(0, brand.lower())
-        wishes.append(Wish("brand", brand))
-    return Phrased(_joined(before, _noun(item, dice).lower(), after, grammar), tuple(wishes))
+        leading.insert(0, brand.lower())
+        requirements.append(Requirement("brand", brand))
+    return Phrasing(_joined(leading, _noun(item, dice).lower(), trailing, grammar), tuple(requirements))
 
 
-def _asked_axes(item: DemoProduct, dice: Dice) -> tuple[tuple[Axis, Scalar], ...]:
+def _requested_axes(item: DemoProduct, dice: Dice) -> tuple[tuple[Axis, Scalar], ...]:
     values = item.product.attributes
     known = [(axis, value) for axis in item.line.kind.axes if not isinstance(value := values[axis.name], tuple)]
-    askable = [(axis, value) for axis, value in known if axis.asks and value is not False]
+    askable = [(axis, value) for axis, value in known if axis.phrases and value is not False]
     return dice.some(askable, 1 + dice.below(2))
 
 
@@ -326,7 +322,7 @@ def _ceiling(item: DemoProduct, dice: Dice) -> int | None:
 
 
 def _spoken(axis: Axis, value: Scalar, grammar: Grammar, dice: Dice) -> str:
-    text = dice.pick(axis.asks).format(value)
+    text = dice.pick(axis.phrases).format(value)
     if grammar.language != "en":
         return text
     # Half of the shoppers type "mens shoes".
@@ -335,15 +331,15 @@ def _spoken(axis: Axis, value: Scalar, grammar: Grammar, dice: Dice) -> str:
 
 def _noun(item: DemoProduct, dice: Dice) -> str:
     kind = item.line.kind
-    if kind.also and dice.chance(0.3):
-        return dice.pick(kind.also)
+    if kind.synonyms and dice.chance(0.3):
+        return dice.pick(kind.synonyms)
     return kind.names[0] if dice.chance(0.8) else dice.pick(kind.names)
 
 
-def _joined(before: list[str], noun: str, after: list[str], grammar: Grammar) -> str:
+def _joined(leading: list[str], noun: str, trailing: list[str], grammar: Grammar) -> str:
     if grammar.language == "en":
-        return " ".join((*before, noun, *after))
-    return " ".join(("".join((*before, noun)), *after))
+        return " ".join((*leading, noun, *trailing))
+    return " ".join(("".join((*leading, noun)), *trailing))
 
 
 def misspell(word: str, dice: Dice) -> str:

@@ -1,5 +1,8 @@
-"""Simulated shoppers of the demo store: tastes, searches, clicks and purchases, fraud, and the truth about all of
-it."""
+"""Simulated shoppers of the demo store: tastes, sessions, planted fraud, and the ground truth.
+
+Clicks follow the position-based model (Chuklin, Markov, de Rijke: Click Models for Web Search, 2015, section 3.3):
+a product at position r is examined with probability r ** -eta, and clicked when it is examined and attractive.
+"""
 
 from __future__ import annotations
 
@@ -16,11 +19,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from retrieval.records import Availability, EventKind
-from service.demo.catalog import CATALOG_DAY, GRAMMARS, Catalog, DemoProduct, Dice, named_rng
-from service.demo.grammar import Grammar
+from service.demo.catalog import CATALOG_DAY, Catalog, DemoProduct, Dice, named_rng
+from service.demo.grammar import GRAMMARS, Grammar
 from service.demo.queries import DemoQuery, JudgedQuery, QueryClass
-
-# Who shops at the demo store, what each shopper likes, and what draws a click or a purchase from them.
 
 _CLICK_BY_GRADE = (0.02, 0.09, 0.24, 0.52)
 _CART_BY_GRADE = (0.005, 0.02, 0.08, 0.22)
@@ -28,7 +29,7 @@ _PURCHASE_AFTER_CART = 0.4
 
 
 @dataclass(frozen=True, slots=True)
-class Shopper:
+class DemoShopper:
     """A shopper's latent taste. `price_level` is in standard deviations of a type's log price from its median."""
 
     id: str
@@ -50,14 +51,15 @@ class _Traits:
 
 
 class Attraction:
-    """Probabilities of a shopper's reactions to a product; pictures and fit draw clicks, quality and price carts."""
+    """Probabilities of clicks (appeal, taste), carts (quality, price) and purchases."""
 
     def __init__(self, catalog: Catalog) -> None:
         self._traits = tuple(
             _Traits(
                 kind=item.line.kind.key,
                 brand=item.line.brand.name,
-                price_level=math.log((item.product.price or 1.0) / item.line.kind.median) / item.line.kind.sigma,
+                price_level=math.log((item.product.price or 1.0) / item.line.kind.median_price)
+                / item.line.kind.price_sigma,
                 appeal=math.exp(0.25 * item.line.appeal),
                 quality=math.exp(0.35 * item.line.quality),
                 in_stock=item.product.availability is not Availability.OUT_OF_STOCK,
@@ -65,18 +67,18 @@ class Attraction:
             for item in catalog.products
         )
 
-    def click(self, shopper: Shopper, product: int, grade: int) -> float:
-        """The probability that the shopper clicks the product once they have examined it."""
+    def click(self, shopper: DemoShopper, product: int, grade: int) -> float:
+        """Probability that the shopper clicks a product that they have examined."""
         traits = self._traits[product]
         distance = (traits.price_level - shopper.price_level) / 0.9
         fit = 0.55 + 0.45 * math.exp(-0.5 * distance * distance)
         liked = 1.35 if traits.brand in shopper.brands else 1.0
-        known = 1.15 if traits.kind in shopper.kinds else 1.0
+        familiar = 1.15 if traits.kind in shopper.kinds else 1.0
         stock = 1.0 if traits.in_stock else 0.7
-        return _bounded(_CLICK_BY_GRADE[grade] * traits.appeal * fit * liked * known * stock)
+        return _bounded(_CLICK_BY_GRADE[grade] * traits.appeal * fit * liked * familiar * stock)
 
-    def cart(self, shopper: Shopper, product: int, grade: int) -> float:
-        """The probability that a click is followed by the cart; nobody can buy what is out of stock."""
+    def cart(self, shopper: DemoShopper, product: int, grade: int) -> float:
+        """Probability of a cart after a click; 0 for a product that is out of stock."""
         traits = self._traits[product]
         if not traits.in_stock:
             return 0.0
@@ -84,7 +86,7 @@ class Attraction:
         return _bounded(_CART_BY_GRADE[grade] * traits.quality * math.exp(-0.5 * too_dear))
 
     def purchase(self, product: int) -> float:
-        """The probability that what is in the cart is paid for."""
+        """Probability of a purchase after a cart."""
         return _bounded(_PURCHASE_AFTER_CART * math.sqrt(self._traits[product].quality))
 
 
@@ -92,17 +94,17 @@ def _bounded(probability: float) -> float:
     return min(0.95, max(0.002, probability))
 
 
-def make_shoppers(seed: int, count: int) -> tuple[Shopper, ...]:
-    """Shoppers with their tastes: most read one language, some both."""
+def make_shoppers(seed: int, count: int) -> tuple[DemoShopper, ...]:
+    """Shoppers with random tastes: most read one language, some both."""
     dice = Dice(seed, "shoppers")
     return tuple(_shopper(opaque_id("u", seed, number), dice) for number in range(count))
 
 
-def _shopper(name: str, dice: Dice) -> Shopper:
+def _shopper(name: str, dice: Dice) -> DemoShopper:
     roll = dice.unit()
     english, chinese = GRAMMARS
     grammars = (english,) if roll < 0.62 else (chinese,) if roll < 0.9 else GRAMMARS
-    return Shopper(
+    return DemoShopper(
         id=name,
         languages=tuple(grammar.language for grammar in grammars),
         kinds=tuple(kind.key for grammar in grammars for kind in dice.some(grammar.types, 5)),
@@ -116,8 +118,6 @@ def _favourites(grammar: Grammar, dice: Dice) -> list[str]:
     return [dice.pick(pool).name for _, pool in sorted(grammar.brands.items())]
 
 
-# What the demo store shows: a mediocre ranker's order for each query and category, another every two weeks.
-
 PAGE_SIZE = 10
 PERIODS = 3
 _DEPTH = 3 * PAGE_SIZE
@@ -126,19 +126,18 @@ _GRADE_WEIGHT, _POPULARITY_WEIGHT, _NOISE = 0.35, 0.25, 0.7
 
 @dataclass(frozen=True, slots=True)
 class Shelf:
-    """Orders of products (positions in the catalog, best first): for each query by its number, each category by its
-    narrowest path, and each period. Beside them, the grades of each query.
-    """
+    """A mediocre ranker's orders of products (positions in the catalog, best first) for each query (by its number),
+    category (by its path) and period of two weeks, and the grades of each query."""
 
     queries: tuple[JudgedQuery, ...]
     answers: tuple[tuple[Sequence[int], ...], ...]
     grades: tuple[Mapping[int, int], ...]
-    """Query number, then product, to grade; a product that is not there has grade 0."""
+    """Query number, then product, to grade; 0 for all others."""
     categories: Mapping[tuple[str, ...], tuple[Sequence[int], ...]]
 
 
 def stock_shelf(catalog: Catalog, queries: tuple[JudgedQuery, ...], seed: int) -> Shelf:
-    """Ranks every query's and every category's products, a noisy mix of grade and popularity."""
+    """Ranks the products of every query and category by a noisy mix of grade and popularity."""
     popularity = np.log([item.line.popularity for item in catalog.products])
     rng = named_rng(seed, "shelf")
     answers = []
@@ -146,9 +145,11 @@ def stock_shelf(catalog: Catalog, queries: tuple[JudgedQuery, ...], seed: int) -
     for entry in queries:
         positions, graded = entry.judged.positions, entry.judged.grades
         orders = _orders(positions, graded.astype(float), popularity, rng)
-        kept = {at for order in orders for at in order}
+        ranked = {at for order in orders for at in order}
         answers.append(orders)
-        grades.append({at: grade for at, grade in zip(positions.tolist(), graded.tolist(), strict=True) if at in kept})
+        grades.append(
+            {at: grade for at, grade in zip(positions.tolist(), graded.tolist(), strict=True) if at in ranked}
+        )
     return Shelf(queries, tuple(answers), tuple(grades), _categories(catalog, popularity, rng))
 
 
@@ -173,30 +174,27 @@ def _categories(
     return found
 
 
-# The demo store's log: pages shown, what was done on them, and the rows that a store would have written.
-
-
 @dataclass(frozen=True, slots=True)
 class DemoEvent:
-    """One row of the log: what `shelfwise events import` reads without a mapping."""
+    """A row of the event log, as `shelfwise events import` reads it without a mapping."""
 
     event_id: str
     kind: EventKind
     query_id: str
     query: str
-    """What was searched; empty on a category page that was browsed."""
+    """Empty on a category page."""
     shopper: str
     session: str
     product_id: str
     position: int
-    """From 1, over all pages of the answer."""
+    """From 1, over all pages."""
     time: str
     """ISO 8601, UTC, milliseconds."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Shown:
-    """One answer that was shown: products (as positions in the catalog) of its pages so far."""
+class ResultList:
+    """Results of one search: products (positions in the catalog)."""
 
     query: str
     shopper: str
@@ -206,30 +204,30 @@ class Shown:
 
 @dataclass(frozen=True, slots=True)
 class Action:
-    """Something done with the product at a position of an answer, `ms` after the log begins."""
+    """An event on the product at a position of a result list, `ms` after the log begins."""
 
     ms: int
     kind: EventKind
-    shown: Shown
+    results: ResultList
     position: int
 
 
 def opaque_id(prefix: str, seed: int, number: int) -> str:
-    """An id that tells nothing of how its owner came to be."""
+    """An id that reveals nothing about its owner."""
     return prefix + hashlib.sha256(f"{seed}/{prefix}/{number}".encode()).hexdigest()[:12]
 
 
-def impressions(shown: Shown, first: int, last: int, ms: int) -> Iterator[Action]:
-    """One page of the answer comes up: its products at positions `first` to `last`."""
+def impressions(shown: ResultList, first: int, last: int, ms: int) -> Iterator[Action]:
+    """Impressions of the products at positions `first` to `last`."""
     return (Action(ms, EventKind.IMPRESSION, shown, at) for at in range(first, min(last, len(shown.products)) + 1))
 
 
 def to_events(actions: list[Action], catalog: Catalog) -> Iterator[DemoEvent]:
-    """The log in order of time. Answers are numbered as they first appear in it."""
+    """The log in order of time; result lists are numbered by first appearance."""
     ids = [item.product.id for item in catalog.products]
-    queries: dict[Shown, str] = {}
+    queries: dict[ResultList, str] = {}
     for number, action in enumerate(sorted(actions, key=lambda action: action.ms), start=1):
-        shown = action.shown
+        shown = action.results
         yield DemoEvent(
             event_id=f"e{number:09d}",
             kind=action.kind,
@@ -247,11 +245,6 @@ def _timestamp(ms: int) -> str:
     moment = CATALOG_DAY + timedelta(days=1, milliseconds=ms)
     return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
-
-# Simulated shoppers: they search and browse, examine by position, click what attracts them, and sometimes buy.
-#
-# Clicks follow the position-based model (Chuklin, Markov, de Rijke: Click Models for Web Search, 2015, section 3.3):
-# a product at position r is examined with probability r ** -eta, and clicked when it is examined and attractive.
 
 ETA = 0.9
 WEEKS = 6
@@ -273,13 +266,13 @@ _LABEL_WEIGHT = {
 
 
 def examination(position: int) -> float:
-    """The probability that a shopper looks at a position (from 1)."""
+    """Probability that a shopper examines a position (from 1)."""
     return float(position**-ETA)
 
 
 @dataclass(slots=True)
-class Tally:
-    """How often a (query, product) was shown to honest shoppers, and how attractive it was to them in sum."""
+class ImpressionTally:
+    """Impressions of a (query, product) to honest shoppers, and the sum of its attractiveness to them."""
 
     impressions: int = 0
     attractiveness: float = 0.0
@@ -287,15 +280,15 @@ class Tally:
 
 @dataclass(frozen=True, slots=True)
 class Traffic:
-    """What the honest shoppers did, and the truth behind it. `attractiveness` is by query number and product."""
+    """Actions of honest shoppers with the ground truth; `attractiveness` is by query number and product."""
 
-    shoppers: tuple[Shopper, ...]
+    shoppers: tuple[DemoShopper, ...]
     actions: list[Action]
-    attractiveness: dict[tuple[int, int], Tally]
+    attractiveness: dict[tuple[int, int], ImpressionTally]
 
 
 class QueryChoice:
-    """Draws queries by their popularity, over a language or about one type."""
+    """Random queries by popularity, within a language or about one type."""
 
     def __init__(self, queries: Iterable[DemoQuery], seed: int) -> None:
         dice = Dice(seed, "shoppers/queries")
@@ -309,7 +302,7 @@ class QueryChoice:
         self._bounds = {group: list(accumulate(weight for _, weight in members)) for group, members in groups.items()}
 
     def draw(self, group: str, dice: Dice) -> int:
-        """The number of a query of this language, or that is after this type."""
+        """The number of a query of this language or about this type."""
         bounds = self._bounds[group]
         return self._numbers[group][bisect(bounds, dice.unit() * bounds[-1])]
 
@@ -320,15 +313,15 @@ def simulate(catalog: Catalog, shelf: Shelf, seed: int, sessions: int) -> Traffi
     activity = np.array([shopper.activity for shopper in shoppers])
     who = named_rng(seed, "shoppers/sessions").choice(len(shoppers), size=sessions, p=activity / activity.sum())
     traffic = Traffic(shoppers, [], {})
-    visit = _Visits(catalog, shelf, seed, traffic)
+    player = _SessionPlayer(catalog, shelf, seed, traffic)
     starts = session_starts(seed, "shoppers/starts", sessions)
     for number, (start, shopper) in enumerate(zip(starts, who.tolist(), strict=True)):
-        visit.play(shoppers[shopper], opaque_id("s", seed, number), start)
+        player.play(shoppers[shopper], opaque_id("s", seed, number), start)
     return traffic
 
 
 def session_starts(seed: int, name: str, count: int) -> list[int]:
-    """When sessions begin, in milliseconds of the log: any day, more in the evening than at night."""
+    """Start times of sessions, in milliseconds of the log: any day, more in the evening than at night."""
     rng = named_rng(seed, name)
     hours = np.array(_NIGHT_AND_DAY, dtype=float)
     # The last hours stay free, so that no session runs past the log's last day.
@@ -337,8 +330,8 @@ def session_starts(seed: int, name: str, count: int) -> list[int]:
     return [int(ms) for ms in (days * 24 + hour) * 3_600_000 + rng.integers(3_600_000, size=count)]
 
 
-class _Visits:
-    """Plays sessions one after another into the traffic."""
+class _SessionPlayer:
+    """Simulates sessions one after another."""
 
     def __init__(self, catalog: Catalog, shelf: Shelf, seed: int, traffic: Traffic) -> None:
         self._catalog = catalog
@@ -351,8 +344,8 @@ class _Visits:
         self._session = ""
         self._now = 0
 
-    def play(self, shopper: Shopper, session: str, start: int) -> None:
-        """One session: perhaps a category page, then searches until the shopper is done."""
+    def play(self, shopper: DemoShopper, session: str, start: int) -> None:
+        """One session: perhaps a category page, then up to five searches."""
         dice = self._dice
         self._shopper, self._session, self._now = shopper, session, start
         goal = dice.pick(shopper.kinds)
@@ -366,7 +359,7 @@ class _Visits:
             clicks, bought = self._search(number)
             if dice.chance(0.7 if bought else 0.6 if clicks else 0.4):
                 return
-            # Without a click they put the same wish in other words, after one they look for what goes with it.
+            # Without a purchase the next query has the same target, after one a related type.
             group = dice.pick(self._shelf.queries[number].query.intent.targets)
             if bought:
                 group = dice.pick(self._catalog.kinds[group].related)
@@ -375,7 +368,7 @@ class _Visits:
         """Clicks, and whether something was bought."""
         grades = self._shelf.grades[number]
         order = self._shelf.answers[number][min(PERIODS - 1, self._now // PERIOD_MS)]
-        shown = Shown(self._shelf.queries[number].query.text, self._shopper.id, self._session, order)
+        shown = ResultList(self._shelf.queries[number].query.text, self._shopper.id, self._session, order)
         graded = [grades[product] for product in order]
         clicks, bought = self._page(shown, graded, 1, number)
         if clicks or len(order) <= PAGE_SIZE or not self._dice.chance(0.3):
@@ -385,11 +378,11 @@ class _Visits:
     def _browse(self, goal: str) -> None:
         kind = self._catalog.kinds[goal]
         order = self._shelf.categories[kind.path][min(PERIODS - 1, self._now // PERIOD_MS)]
-        shown = Shown("", self._shopper.id, self._session, order)
+        shown = ResultList("", self._shopper.id, self._session, order)
         graded = [3 if self._catalog.products[product].line.kind.key == goal else 1 for product in order]
         self._page(shown, graded, 1, None)
 
-    def _page(self, shown: Shown, graded: list[int], first: int, number: int | None) -> tuple[int, bool]:
+    def _page(self, shown: ResultList, graded: list[int], first: int, number: int | None) -> tuple[int, bool]:
         last = min(len(shown.products), first + PAGE_SIZE - 1)
         self._traffic.actions.extend(impressions(shown, first, last, self._now))
         clicks, bought = 0, False
@@ -397,7 +390,7 @@ class _Visits:
             product, grade = shown.products[position - 1], graded[position - 1]
             attractive = self._attraction.click(self._shopper, product, grade)
             if number is not None:
-                tally = self._traffic.attractiveness.setdefault((number, product), Tally())
+                tally = self._traffic.attractiveness.setdefault((number, product), ImpressionTally())
                 tally.impressions += 1
                 tally.attractiveness += attractive
             if self._dice.chance(examination(position)) and self._dice.chance(attractive):
@@ -406,8 +399,8 @@ class _Visits:
         self._pause(4.0)
         return clicks, bought
 
-    def _click(self, shown: Shown, position: int, grade: int) -> bool:
-        """A click and what comes of it; whether the product was bought."""
+    def _click(self, shown: ResultList, position: int, grade: int) -> bool:
+        """A click and the actions that follow it; whether the product was bought."""
         product = shown.products[position - 1]
         self._pause(3.0)
         self._act(EventKind.CLICK, shown, position)
@@ -422,22 +415,20 @@ class _Visits:
         self._pause(5.0)
         return True
 
-    def _act(self, kind: EventKind, shown: Shown, position: int) -> None:
+    def _act(self, kind: EventKind, shown: ResultList, position: int) -> None:
         self._traffic.actions.append(Action(self._now, kind, shown, position))
 
     def _pause(self, seconds: float) -> None:
         self._now += 300 + int(1000 * self._dice.lognormal(seconds, 0.7))
 
 
-# Planted fraud: a click farm lifting one seller, a crawler, a competitor burying a line. The truth file names them.
-
-# Numbers of accounts and sessions far above any honest one, so that ids never meet.
+# Numbers of fraudulent accounts and sessions, far above honest ones: their ids never collide.
 _FIRST_NUMBER = 10**9
 
 
 @dataclass(frozen=True, slots=True)
 class Fraud:
-    """One scheme: its name, whom it is about (a brand, a line's model, or nobody), and all that it did."""
+    """A planted scheme; its subject is a brand, a line's model, or empty."""
 
     scheme: str
     subject: str
@@ -464,8 +455,8 @@ class _Planter:
         self._next = _FIRST_NUMBER
 
     def click_farm(self, count: int) -> Fraud:
-        """Paid accounts search where the seller stands low, click the seller's products at once, and never buy."""
-        seller, numbers = self._most_seen(lambda item: item.line.brand.name, slice(4, 2 * PAGE_SIZE))
+        """Paid accounts search where the seller ranks low, click the seller's products at once, and never buy."""
+        seller, numbers = self._most_frequent(lambda item: item.line.brand.name, slice(4, 2 * PAGE_SIZE))
         dice = Dice(self._seed, "fraud/click_farm")
         scheme = _Scheme("click_farm", seller, self._ids("u", max(3, count // 6)), self._ids("s", count))
         for at, start in enumerate(session_starts(self._seed, "fraud/click_farm/starts", count)):
@@ -482,7 +473,7 @@ class _Planter:
         return scheme.done()
 
     def crawler(self, count: int) -> Fraud:
-        """One client walks the queries in order and opens every result, evenly, at night."""
+        """One client opens every result of consecutive queries at an even pace, at night."""
         dice = Dice(self._seed, "fraud/crawler")
         scheme = _Scheme("crawler", "", self._ids("u", 1), self._ids("s", count))
         for at in range(count):
@@ -497,8 +488,8 @@ class _Planter:
         return scheme.done()
 
     def burying(self, count: int) -> Fraud:
-        """A competitor's accounts search where the victim stands high, and click everything near it but the victim."""
-        victim, numbers = self._most_seen(lambda item: item.line.model, slice(0, 3))
+        """A competitor's accounts search where the victim ranks high, and click everything near it but the victim."""
+        victim, numbers = self._most_frequent(lambda item: item.line.model, slice(0, 3))
         dice = Dice(self._seed, "fraud/burying")
         scheme = _Scheme("burying", victim, self._ids("u", max(2, count // 8)), self._ids("s", count))
         for at, start in enumerate(session_starts(self._seed, "fraud/burying/starts", count)):
@@ -512,27 +503,27 @@ class _Planter:
                 now += 2000 + dice.below(3000)
         return scheme.done()
 
-    def _most_seen(self, name: Callable[[DemoProduct], str], where: slice) -> tuple[str, tuple[int, ...]]:
-        """Whoever stands most often at these places of the head queries' answers, and those queries' numbers."""
-        seen: Counter[str] = Counter()
+    def _most_frequent(self, name: Callable[[DemoProduct], str], where: slice) -> tuple[str, tuple[int, ...]]:
+        """The subject most frequent at these ranks of head queries, and the numbers of those queries."""
+        frequency: Counter[str] = Counter()
         numbers: dict[str, list[int]] = {}
         for number, entry in enumerate(self._shelf.queries):
             if entry.query.label not in {QueryClass.HEAD, QueryClass.SYNONYM}:
                 continue
             found = {name(self._catalog.products[at]) for at in self._shelf.answers[number][0][where]}
-            seen.update(found)
+            frequency.update(found)
             for subject in found:
                 numbers.setdefault(subject, []).append(number)
-        subject = min(seen, key=lambda one: (-seen[one], one))
+        subject = min(frequency, key=lambda one: (-frequency[one], one))
         return subject, tuple(numbers[subject])
 
     def _brand(self, product: int) -> str:
         return self._catalog.products[product].line.brand.name
 
-    def _answer(self, number: int, scheme: _Scheme, at: int, now: int) -> Shown:
+    def _answer(self, number: int, scheme: _Scheme, at: int, now: int) -> ResultList:
         order = self._shelf.answers[number][min(PERIODS - 1, now // PERIOD_MS)]
         shopper = scheme.shoppers[at % len(scheme.shoppers)]
-        return Shown(self._shelf.queries[number].query.text, shopper, scheme.sessions[at], order)
+        return ResultList(self._shelf.queries[number].query.text, shopper, scheme.sessions[at], order)
 
     def _ids(self, prefix: str, count: int) -> tuple[str, ...]:
         self._next += count
@@ -540,7 +531,7 @@ class _Planter:
 
 
 class _Scheme:
-    """Collects what one scheme does."""
+    """Actions of one scheme, as they are collected."""
 
     def __init__(self, name: str, subject: str, shoppers: tuple[str, ...], sessions: tuple[str, ...]) -> None:
         self.shoppers = shoppers
@@ -549,27 +540,24 @@ class _Scheme:
         self._subject = subject
         self._actions: list[Action] = []
 
-    def page(self, shown: Shown, last: int, now: int) -> int:
-        """The answer comes up to this position; returns the time a little later."""
+    def page(self, shown: ResultList, last: int, now: int) -> int:
+        """Shows the results up to this position; returns the time of the next action."""
         self._actions.extend(impressions(shown, 1, last, now))
         return now + 400
 
-    def act(self, kind: EventKind, shown: Shown, position: int, now: int) -> int:
-        """Something is done; returns the time it was done at."""
+    def act(self, kind: EventKind, shown: ResultList, position: int, now: int) -> int:
+        """Records an action; returns its time."""
         self._actions.append(Action(now, kind, shown, position))
         return now
 
     def done(self) -> Fraud:
-        """The scheme with all that was collected."""
+
         return Fraud(self._name, self._subject, self.shoppers, self.sessions, tuple(self._actions))
 
 
-# What only the maker of the demo store knows: kept in a file of its own, to measure with.
-
-
 @dataclass(frozen=True, slots=True)
-class ShownTruth:
-    """A product as honest shoppers found it: how often it was shown, and the mean probability of a click once seen."""
+class ImpressionTruth:
+    """Impressions of a product to honest shoppers, and its mean probability of a click when examined."""
 
     impressions: int
     attractiveness: float
@@ -577,7 +565,7 @@ class ShownTruth:
 
 @dataclass(frozen=True, slots=True)
 class ProductTruth:
-    """Where a product comes from. `appeal` moves clicks, `quality` purchases; both are standard normal."""
+    """Latent traits of a product. `appeal` moves clicks, `quality` purchases; both are standard normal."""
 
     type: str
     line: int
@@ -597,7 +585,7 @@ class ShopperTruth:
 
 @dataclass(frozen=True, slots=True)
 class FraudTruth:
-    """One planted scheme: about whom (a brand or a model number), by which accounts, in which sessions."""
+    """A planted scheme: its subject (a brand or a model number), accounts and sessions."""
 
     subject: str
     shoppers: tuple[str, ...]
@@ -607,19 +595,19 @@ class FraudTruth:
 
 @dataclass(frozen=True, slots=True)
 class Truth:
-    """The truth file. `examination` is by position, from 1; `attractiveness` by query, then product id."""
+    """Content of the truth file. `examination` is by position from 1, `attractiveness` by query, then product id."""
 
     seed: int
     eta: float
     examination: tuple[float, ...]
-    attractiveness: Mapping[str, Mapping[str, ShownTruth]]
+    attractiveness: Mapping[str, Mapping[str, ImpressionTruth]]
     fraud: Mapping[str, FraudTruth]
     shoppers: Mapping[str, ShopperTruth]
     products: Mapping[str, ProductTruth]
 
 
-def tell_truth(seed: int, catalog: Catalog, shelf: Shelf, traffic: Traffic, fraud: tuple[Fraud, ...]) -> Truth:
-    """Everything that the events came from."""
+def collect_truth(seed: int, catalog: Catalog, shelf: Shelf, traffic: Traffic, fraud: tuple[Fraud, ...]) -> Truth:
+    """The ground truth of a simulation."""
     return Truth(
         seed=seed,
         eta=ETA,
@@ -641,12 +629,12 @@ def tell_truth(seed: int, catalog: Catalog, shelf: Shelf, traffic: Traffic, frau
     )
 
 
-def _attractiveness(catalog: Catalog, shelf: Shelf, traffic: Traffic) -> dict[str, dict[str, ShownTruth]]:
-    found: dict[str, dict[str, ShownTruth]] = {}
+def _attractiveness(catalog: Catalog, shelf: Shelf, traffic: Traffic) -> dict[str, dict[str, ImpressionTruth]]:
+    found: dict[str, dict[str, ImpressionTruth]] = {}
     for (number, product), tally in sorted(traffic.attractiveness.items()):
         of_query = found.setdefault(shelf.queries[number].query.text, {})
         mean = round(tally.attractiveness / tally.impressions, 5)
-        of_query[catalog.products[product].product.id] = ShownTruth(tally.impressions, mean)
+        of_query[catalog.products[product].product.id] = ImpressionTruth(tally.impressions, mean)
     return found
 
 

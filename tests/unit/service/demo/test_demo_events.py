@@ -17,11 +17,11 @@ from service.demo.shoppers import (
     Shelf,
     Traffic,
     Truth,
+    collect_truth,
     examination,
     plant_fraud,
     simulate,
     stock_shelf,
-    tell_truth,
     to_events,
 )
 
@@ -50,7 +50,7 @@ def played() -> Played:
     traffic = simulate(catalog, shelf, 7, SESSIONS)
     fraud = plant_fraud(catalog, shelf, 7, SESSIONS)
     actions = traffic.actions + [action for plot in fraud for action in plot.actions]
-    truth = tell_truth(7, catalog, shelf, traffic, fraud)
+    truth = collect_truth(7, catalog, shelf, traffic, fraud)
     return Played(catalog, shelf, traffic, fraud, tuple(to_events(actions, catalog)), truth)
 
 

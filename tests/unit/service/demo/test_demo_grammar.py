@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from service.demo.catalog import GRAMMARS
-from service.demo.grammar import Grammar, Want, brand_pool, number, words
+from service.demo.grammar import GRAMMARS, Axis, DescriptiveQuery, Grammar
 
 KINDS = {kind.key: kind for grammar in GRAMMARS for kind in grammar.types}
 
 
-def _wants(grammar: Grammar) -> tuple[Want, ...]:
+def _descriptive_queries(grammar: Grammar) -> tuple[DescriptiveQuery, ...]:
     return grammar.broad + grammar.gifts + grammar.uses + grammar.mixed
 
 
@@ -26,9 +25,9 @@ def test_types_name_known_types_brands_and_departments(grammar: Grammar) -> None
         assert kind.related, kind.key
         assert kind.brands in grammar.brands, kind.key
         assert kind.path[0] in grammar.closings, kind.key
-        assert kind.also, kind.key
+        assert kind.synonyms, kind.key
         assert len(kind.facts) >= 2, kind.key
-        assert not kind.twin or kind.twin in KINDS, kind.key
+        assert not kind.counterpart or kind.counterpart in KINDS, kind.key
 
 
 @pytest.mark.parametrize("grammar", GRAMMARS, ids=lambda grammar: grammar.language)
@@ -39,11 +38,11 @@ def test_a_type_has_no_attribute_twice(grammar: Grammar) -> None:
 
 
 @pytest.mark.parametrize("grammar", GRAMMARS, ids=lambda grammar: grammar.language)
-def test_wants_name_known_types(grammar: Grammar) -> None:
-    for want in _wants(grammar):
-        assert want.targets, want.text
-        assert {*want.targets, *want.near} <= KINDS.keys(), want.text
-        assert not {*want.targets} & {*want.near}, want.text
+def test_descriptive_queries_name_known_types(grammar: Grammar) -> None:
+    for query in _descriptive_queries(grammar):
+        assert query.targets, query.text
+        assert {*query.targets, *query.near} <= KINDS.keys(), query.text
+        assert not {*query.targets} & {*query.near}, query.text
 
 
 def test_no_brand_bears_the_name_of_another_pool() -> None:
@@ -56,12 +55,11 @@ def test_the_catalog_spans_departments() -> None:
     assert len(departments) >= 20
 
 
-def test_words_and_numbers_read_their_notation() -> None:
-    assert words("size", "S,M", asks="{}|size {}").asks == ("{}", "size {}")
-    assert number("length_m", "1.5,3").values == (1.5, 3)
-    assert number("voltage_v", "12", "{}V").shown(12) == "12V"
-
-
-def test_brands_read_their_notation() -> None:
-    (brand,) = brand_pool("Marlowe & Finch MF 1.3")
-    assert (brand.name, brand.code, brand.level) == ("Marlowe & Finch", "MF", 1.3)
+def test_attributes_are_read_by_their_keys() -> None:
+    (earbuds,) = (kind for kind in KINDS.values() if kind.key == "earbuds")
+    assert [axis.name for axis in earbuds.varies] == ["color"]
+    (volts,) = (axis for axis in KINDS["cordless_drill"].axes if axis.name == "voltage_v")
+    assert volts.values == (12, 18, 20)
+    assert volts.phrases == ("{}v", "{} volt")
+    assert volts.spell_in_title(12) == "12V"
+    assert Axis("brushless", (True, False), title="Brushless").spell_in_title(False) == ""

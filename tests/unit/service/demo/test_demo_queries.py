@@ -7,9 +7,18 @@ from collections import Counter
 
 import pytest
 
-from service.demo.catalog import GRAMMARS, Catalog, Dice, make_catalog
-from service.demo.grammar import Grammar
-from service.demo.queries import Grader, Intent, JudgedQuery, QueryClass, Wish, make_queries, misspell, title_words
+from service.demo.catalog import Catalog, Dice, make_catalog
+from service.demo.grammar import GRAMMARS, Grammar
+from service.demo.queries import (
+    Grader,
+    Intent,
+    JudgedQuery,
+    QueryClass,
+    Requirement,
+    make_queries,
+    misspell,
+    title_words,
+)
 
 _RUN = re.compile(r"[a-z0-9]+|[\u4e00-\u9fff]+")
 
@@ -100,14 +109,14 @@ def test_no_seed_can_put_a_synonym_into_a_title(grammar: Grammar) -> None:
     for kind in grammar.types:
         parts = [
             *kind.names,
-            *kind.points,
-            *(axis.shown(value) for axis in kind.axes for value in axis.values),
+            *kind.selling_points,
+            *(axis.spell_in_title(value) for axis in kind.axes for value in axis.values),
             *(brand.name for brand in grammar.brands[kind.brands]),
             *grammar.series,
             *(shade for shades in grammar.shades.values() for shade in shades),
         ]
         possible = set().union(*map(_words, parts))
-        for synonym in kind.also:
+        for synonym in kind.synonyms:
             assert not _words(synonym) & possible, (kind.key, synonym)
 
 
@@ -135,7 +144,7 @@ def test_wishes_decide_the_grade(catalog: Catalog, queries: tuple[JudgedQuery, .
         for at, grade in zip(entry.judged.positions.tolist(), entry.judged.grades.tolist(), strict=True):
             item = catalog.products[at]
             if item.line.kind.key in intent.targets:
-                missed = sum(not wish.granted(item) for wish in intent.wishes)
+                missed = sum(not requirement.is_met(item) for requirement in intent.requirements)
                 assert grade == max(1, 3 - missed)
             else:
                 assert grade == (item.line.kind.key in intent.near)
@@ -167,8 +176,8 @@ def test_a_drill_query_puts_drills_over_what_belongs_to_them(
 def test_a_price_wish_is_a_ceiling(catalog: Catalog) -> None:
     item = catalog.products[0]
     assert item.product.price is not None
-    assert Wish("price", int(item.product.price) + 1).granted(item)
-    assert not Wish("price", int(item.product.price) - 1).granted(item)
+    assert Requirement("price", int(item.product.price) + 1).is_met(item)
+    assert not Requirement("price", int(item.product.price) - 1).is_met(item)
 
 
 def test_grades_do_not_depend_on_other_queries(catalog: Catalog) -> None:
