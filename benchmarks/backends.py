@@ -15,13 +15,13 @@ import numpy as np
 from benchmarks.latency import Latency, measure_latency, measure_recall, searcher
 from benchmarks.quality import Parity, compare, varied
 from indexer.migrate import move
-from indexer.progress import Observer
 from retrieval.elasticsearch.client import Cluster
 from retrieval.elasticsearch.versions import index_names
 from retrieval.errors import SettingError
 from retrieval.index.keyword_documents import LINES_FILE, read_lines
 from retrieval.index.tantivy import TantivyBuilder
 from retrieval.index.vectors import VECTORS_FILE
+from retrieval.progress import Progress
 from retrieval.store.manifest import FIELDS_FILE, KEYWORD_FOLDER, VECTORS_FOLDER, read_fields
 from retrieval.store.signals import load_array
 from retrieval.store.versions import Store
@@ -66,7 +66,7 @@ class BackendsReport:
 
 
 def measure_backends(
-    index: Path, folder: Path, settings: Settings, queries: Sequence[str], threads: int, observer: Observer
+    index: Path, folder: Path, settings: Settings, queries: Sequence[str], threads: int, progress: Progress
 ) -> BackendsReport:
     """Measures the embedded index at `index`, then copies of it in `folder` whose words, and then vectors too, are in
     the cluster; what is made there is removed in the end.
@@ -80,7 +80,7 @@ def measure_backends(
         report.backends.append(_embedded(index, folder, embedded, queries, threads))
         for vectors in (False, True):
             copied = Path(shutil.copytree(index, folder / f"vectors-{vectors}"))
-            report.backends.append(_clustered(copied, settings, embedded, queries, threads, observer, vectors=vectors))
+            report.backends.append(_clustered(copied, settings, embedded, queries, threads, progress, vectors=vectors))
     return report
 
 
@@ -104,11 +104,11 @@ def _clustered(
     embedded: SearchEngine,
     queries: Sequence[str],
     threads: int,
-    observer: Observer,
+    progress: Progress,
     *,
     vectors: bool,
 ) -> BackendFigures:
-    timed = _Timed(observer)
+    timed = _Timed(progress)
     move(copied, settings.cluster, timed, vectors=vectors)
     store = Store(copied)
     manifest = store.manifest(store.current())
@@ -152,20 +152,20 @@ def _recall(engine: SearchEngine, version: Path) -> float:
 
 
 class _Timed:
-    """An observer that also keeps the seconds of every phase."""
+    """A progress that also keeps the seconds of every phase."""
 
-    def __init__(self, observer: Observer) -> None:
+    def __init__(self, progress: Progress) -> None:
         self.seconds: dict[str, float] = {}
-        self._observer = observer
+        self._progress = progress
         self._phase, self._began = "", 0.0
 
     def begin(self, phase: str, total: int | None, unit: str) -> None:
-        self._observer.begin(phase, total, unit)
+        self._progress.begin(phase, total, unit)
         self._phase, self._began = phase, time.perf_counter()
 
     def advance(self, amount: int) -> None:
-        self._observer.advance(amount)
+        self._progress.advance(amount)
 
     def end(self, summary: str) -> None:
         self.seconds[self._phase] = time.perf_counter() - self._began
-        self._observer.end(summary)
+        self._progress.end(summary)

@@ -21,7 +21,6 @@ from indexer.feeds.mapping import FeedMapping
 from indexer.incremental import Before, Folding, forget_folded, open_before, pending_changes
 from indexer.migrate import encoder_entries
 from indexer.pipeline import Documents, Intake, IntakeOptions
-from indexer.progress import Observer, Silence
 from indexer.quality.report import QualityReport
 from indexer.quality.rules import Rule
 from indexer.rejects import REJECTED_FILE, Aside
@@ -36,6 +35,7 @@ from retrieval.errors import EmptyCatalogError, PublishRefusedError, StoreError
 from retrieval.index.faiss import Kept, build_index
 from retrieval.index.token_states import DIMENSION, StatesFacts
 from retrieval.index.vectors import VECTORS_FILE, measure_background
+from retrieval.progress import NullProgress, Progress
 from retrieval.store.manifest import (
     QUALITY_FILE,
     QUALITY_PAGE,
@@ -126,7 +126,7 @@ class RebuildReport(msgspec.Struct, frozen=True):
     seconds: dict[str, float]
 
 
-def rebuild(root: Path, options: RebuildOptions, observer: Observer | None = None) -> RebuildReport:
+def rebuild(root: Path, options: RebuildOptions, progress: Progress | None = None) -> RebuildReport:
     """Reads, checks, encodes, indexes and publishes a new version of the index at `root`.
 
     Only texts that no earlier version and no interrupted run encoded are encoded, and only changed products are
@@ -144,7 +144,7 @@ def rebuild(root: Path, options: RebuildOptions, observer: Observer | None = Non
             target.check()
             _clear_leftovers(store)
             with Aside(store.root / REJECTED_FILE) as aside:
-                return _Rebuild(store, target, options, observer or Silence(), aside, workers).run()
+                return _Rebuild(store, target, options, progress or NullProgress(), aside, workers).run()
     except OSError as error:
         message = f"{root} cannot be rebuilt ({error}); nothing was published: see to the disk and to the rights to it"
         raise StoreError(message) from error
@@ -167,18 +167,18 @@ class _Rebuild:
         store: Store,
         target: Target,
         options: RebuildOptions,
-        observer: Observer,
+        progress: Progress,
         aside: Aside,
         workers: Workers,
     ) -> None:
         self._store = store
         self._target = target
         self._options = options
-        self._observer = observer
+        self._progress = progress
         self._aside = aside
         self._seconds: dict[str, float] = {}
         self._now = datetime.now(UTC)
-        self._intake = Intake(options.intake, store.staging / _INTAKE, aside, workers, observer, self._now)
+        self._intake = Intake(options.intake, store.staging / _INTAKE, aside, workers, progress, self._now)
         self._synonyms = Synonyms.load(options.synonyms) if options.synonyms else Synonyms()
         self._analyzer = Analyzer(self._synonyms)
         self._before: Before | None = None
@@ -204,13 +204,13 @@ class _Rebuild:
         self._check_publish(building)
         before = self._before
         if before and before.is_unharmed and self._is_unchanged(before, building, written, encoder):
-            self._target.restore(before.manifest, before.folder, self._observer)
+            self._target.restore(before.manifest, before.folder, self._progress)
             self._clear_up()
             return self._report(before.manifest, name, reason, quality, published=False)
         kind = self._timed("encode", lambda: self._encode(encoder, building, written))
         manifest = self._timed("publish", lambda: self._sealed(building, written, encoder, name, kind))
         if manifest.cluster:
-            self._timed("load", lambda: self._target.fill(manifest, building, self._observer))
+            self._timed("load", lambda: self._target.fill(manifest, building, self._progress))
         self._timed("publish", lambda: self._publish(building, manifest))
         return self._report(manifest, name, reason, quality, published=True)
 
@@ -224,9 +224,9 @@ class _Rebuild:
 
     def _opened(self, name: str, reason: str, dimension: int | None = None) -> tuple[Encoder, str, str]:
         """An encoder, its name, and why that one."""
-        self._observer.begin("load encoder", None, "")
+        self._progress.begin("load encoder", None, "")
         encoder = open_encoder(name, self._options.runtime, self._options.cache, dimension=dimension)
-        self._observer.end(f"{name}: {reason}")
+        self._progress.end(f"{name}: {reason}")
         return encoder, lasting_name(name), reason
 
     def _suitable_encoder(self) -> tuple[Encoder, str, str]:
@@ -237,9 +237,9 @@ class _Rebuild:
             name, reason = before.encoder_name, "as for the version before"
             if self._options.runtime != "auto":
                 return self._opened(name, reason, before.dimension)
-            self._observer.begin("load encoder", None, "")
+            self._progress.begin("load encoder", None, "")
             encoder = load_encoder(self._store.encoders / before.encoder)
-            self._observer.end(f"{name}: {reason}")
+            self._progress.end(f"{name}: {reason}")
             return encoder, name, reason
         chinese = self._intake.chinese / self._intake.usable
         if chinese >= CHINESE_SHARE:
@@ -248,7 +248,7 @@ class _Rebuild:
         return self._opened(DEFAULT_MODEL, "the default for English catalogs")
 
     def _index(self, building: Path) -> VersionWriter:
-        self._observer.begin("index", self._intake.usable, "products")
+        self._progress.begin("index", self._intake.usable, "products")
         before = self._before
         found = self._intake.found_fields(self._folding, before.catalog if before else None)
         documents = Documents(found, takes_over=bool(before and before.shares_analysis(found)))
@@ -256,26 +256,26 @@ class _Rebuild:
         written = VersionWriter(building, found, before, takes_over=documents.takes_over, builder=builder)
         for settled in self._intake.settle(self._folding, before, documents):
             written.add(settled)
-            self._observer.advance(len(settled.ids))
+            self._progress.advance(len(settled.ids))
         counted = self._intake.counted_fields(found)
         written.finish(counted, self._folding.standing)
         # Not the file's copy: it may have been edited since its rules were read.
         (building / SYNONYMS_FILE).write_text(self._synonyms.text, "utf-8")
-        self._observer.end(f"{len(written):,} products, {len(counted.fields):,} fields")
+        self._progress.end(f"{len(written):,} products, {len(counted.fields):,} fields")
         return written
 
     def _report_quality(self, building: Path) -> QualityReport:
         """Writes the report beside the index, for whoever repairs the feed, and into the version."""
         from indexer.quality.page import html
 
-        self._observer.begin("report", None, "")
+        self._progress.begin("report", None, "")
         report = self._intake.report(ProductStore(building).__getitem__)
         for name, content in ((QUALITY_FILE, report.to_json()), (QUALITY_PAGE, html(report).encode())):
             (building / name).write_bytes(content)
             write_durably(self._store.root / name, content)
         self._aside.flush()
         shutil.copyfile(self._aside.path, building / REJECTED_FILE)
-        self._observer.end(f"{len(report.findings):,} kinds of finding")
+        self._progress.end(f"{len(report.findings):,} kinds of finding")
         return report
 
     def _check_products(self, building: Path, written: VersionWriter) -> None:
@@ -310,7 +310,7 @@ class _Rebuild:
     def _encode(self, encoder: Encoder, building: Path, written: VersionWriter) -> str:
         before = self._before.manifest.version if self._before else ""
         columns = state_columns(encoder, self._options.state_dimension)
-        made = CatalogEncoder(self._store, encoder, columns, self._observer).run(building, written.keys, before)
+        made = CatalogEncoder(self._store, encoder, columns, self._progress).run(building, written.keys, before)
         self._encoded, self._states = made.texts, made.states
         return build_index(building / VECTORS_FOLDER, before=self._kept(encoder, written)).value
 
@@ -351,11 +351,11 @@ class _Rebuild:
         )
 
     def _publish(self, building: Path, manifest: Manifest) -> None:
-        self._observer.begin("publish", None, "")
+        self._progress.begin("publish", None, "")
         self._store.publish(building, manifest)
         self._target.serve(manifest)
         pruned = self._clear_up()
-        self._observer.end(f"{manifest.version} serves" + (f", {', '.join(pruned)} removed" if pruned else ""))
+        self._progress.end(f"{manifest.version} serves" + (f", {', '.join(pruned)} removed" if pruned else ""))
 
     def _clear_up(self) -> list[str]:
         """Removes what is of no more use, and returns the versions among it."""

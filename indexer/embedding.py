@@ -11,10 +11,10 @@ import numpy as np
 
 from indexer.embedding_cache import ChunkFolder, Keys, KeyTable, KnownTokens, KnownVectors, whole_keys
 from indexer.incremental import add_vectors_of_versions
-from indexer.progress import Observer
 from retrieval.encoders.base import Encoder, with_tokens
 from retrieval.index.token_states import StatesFacts, StatesWriter, TokenRuns, quantised
 from retrieval.index.vectors import Rows, Vectors, create_vectors
+from retrieval.progress import Progress
 from retrieval.store.manifest import STATES_FOLDER, TEXT_KEYS_FILE, VECTORS_FOLDER
 from retrieval.store.products import ProductStore, encoder_text
 from retrieval.store.versions import Store
@@ -37,12 +37,12 @@ def state_columns(encoder: Encoder, wanted: int) -> int:
 class CatalogEncoder:
     """Encodes the texts of one catalog by one encoder."""
 
-    def __init__(self, store: Store, encoder: Encoder, state_dimension: int, observer: Observer) -> None:
+    def __init__(self, store: Store, encoder: Encoder, state_dimension: int, progress: Progress) -> None:
         """`state_dimension` is as `state_columns` gives it."""
         self._store = store
         self._encoder = encoder
         self._states = state_dimension
-        self._observer = observer
+        self._progress = progress
 
     def run(self, building: Path, keys: Keys, before: str) -> Encoded:
         """Fills vectors, text keys and states of the version that is `building`, whose products are there already.
@@ -55,13 +55,13 @@ class CatalogEncoder:
         chunks = ChunkFolder(folder, self._encoder.dimension, self._states)
         chunks.load(known)
         rows = missing_rows(keys, known)
-        self._observer.begin("encode", len(rows), "products")
+        self._progress.begin("encode", len(rows), "products")
         vectors = create_vectors(building / VECTORS_FOLDER, len(keys), self._encoder.dimension)
         is_known = known.known(keys)
         known.fill(keys[is_known], np.flatnonzero(is_known), vectors)
         products = ProductStore(building)
         for chunk, made in encode_rows(
-            rows, keys, lambda row: encoder_text(products[row]), self._encoder, chunks, self._observer.advance
+            rows, keys, lambda row: encoder_text(products[row]), self._encoder, chunks, self._progress.advance
         ):
             vectors[chunk] = made
         spread(keys, rows, vectors)
@@ -69,7 +69,7 @@ class CatalogEncoder:
         chunks.add_saved_tokens(known)
         states = self._write_states(building / STATES_FOLDER, keys, known.tokens)
         told = f"{states.tokens:,} token states" if states else "no token states"
-        self._observer.end(f"{len(rows):,} texts encoded, {len(keys) - len(rows):,} vectors reused, {told}")
+        self._progress.end(f"{len(rows):,} texts encoded, {len(keys) - len(rows):,} vectors reused, {told}")
         return Encoded(len(rows), states)
 
     def _write_states(self, folder: Path, keys: Keys, tokens: KnownTokens | None) -> StatesFacts | None:

@@ -13,7 +13,6 @@ import msgspec
 
 from indexer.embedding import CatalogEncoder, Encoded, state_columns
 from indexer.incremental import forget_folded
-from indexer.progress import Observer
 from indexer.targets import Target, open_target
 from retrieval.elasticsearch.settings import ClusterSettings
 from retrieval.encoders.base import Encoder
@@ -24,6 +23,7 @@ from retrieval.index.faiss import build_index
 from retrieval.index.keyword_documents import LINES_FILE, read_lines
 from retrieval.index.token_states import DIMENSION
 from retrieval.index.vectors import VECTORS_FILE, measure_background
+from retrieval.progress import Progress
 from retrieval.store.manifest import (
     FIELDS_FILE,
     KEYWORD_FOLDER,
@@ -65,7 +65,7 @@ def reencode(
     root: Path,
     encoder: Encoder,
     name: str,
-    observer: Observer,
+    progress: Progress,
     *,
     cluster: ClusterSettings | None = None,
     judge: Judge = lambda _: True,
@@ -92,7 +92,7 @@ def reencode(
             target.check()
             manifest, texts = before, 0
             if before.encoder != encoder.identity:
-                manifest, texts = _reencoded(store, target, before, encoder, name, observer, judge, keep)
+                manifest, texts = _reencoded(store, target, before, encoder, name, progress, judge, keep)
     seconds = round(time.perf_counter() - started, 3)
     return ReencodeReport(manifest.version, manifest is not before, before.products, name, texts, seconds)
 
@@ -103,24 +103,24 @@ def _reencoded(
     before: Manifest,
     encoder: Encoder,
     name: str,
-    observer: Observer,
+    progress: Progress,
     judge: Judge,
     keep: int,
 ) -> tuple[Manifest, int]:
     """The manifest of the version that serves in the end, and how many texts were encoded."""
     store.staging.mkdir(exist_ok=True)
     building, folder = store.building(), store.version_folder(before.version)
-    observer.begin("copy", None, "")
+    progress.begin("copy", None, "")
     take_over(folder, building, {VECTORS_FOLDER, STATES_FOLDER, TEXT_KEYS_FILE})
-    observer.end(f"what does not depend on the encoder, from {before.version}")
+    progress.end(f"what does not depend on the encoder, from {before.version}")
     columns = state_columns(encoder, before.states.dimension if before.states else DIMENSION)
     keys = load_array(folder / TEXT_KEYS_FILE)
-    made: Encoded = CatalogEncoder(store, encoder, columns, observer).run(building, keys, before.version)
+    made: Encoded = CatalogEncoder(store, encoder, columns, progress).run(building, keys, before.version)
     kind = build_index(building / VECTORS_FOLDER).value
     if not judge(building / VECTORS_FOLDER):
         shutil.rmtree(building)
         return before, made.texts
-    observer.begin("publish", None, "")
+    progress.begin("publish", None, "")
     manifest = msgspec.structs.replace(
         successor(store, before, building, encoder_entries(store, encoder)),
         encoder=encoder.identity,
@@ -131,10 +131,10 @@ def _reencoded(
         states=made.states,
     )
     if manifest.cluster:
-        target.fill(manifest, building, observer)
+        target.fill(manifest, building, progress)
     publish(store, target, manifest, building, keep)
     shutil.rmtree(store.staging)
-    observer.end(f"{manifest.version} serves")
+    progress.end(f"{manifest.version} serves")
     return manifest, made.texts
 
 
@@ -205,7 +205,7 @@ class MoveReport(msgspec.Struct, frozen=True):
 
 
 def move(
-    root: Path, cluster: ClusterSettings | None, observer: Observer, *, vectors: bool = False, keep: int = 3
+    root: Path, cluster: ClusterSettings | None, progress: Progress, *, vectors: bool = False, keep: int = 3
 ) -> MoveReport:
     """Publishes the version that serves once more, its indexes in a cluster, or, without one, among its own files.
 
@@ -217,33 +217,33 @@ def move(
     started = time.perf_counter()
     with store.locked("move"), closing(open_target(cluster, store, vectors=vectors)) as target:
         target.check()
-        manifest, published, restored = _moved(store, target, observer, keep)
+        manifest, published, restored = _moved(store, target, progress, keep)
     backend = "elasticsearch" if cluster else "embedded"
     seconds = round(time.perf_counter() - started, 3)
     return MoveReport(manifest.version, published, restored, manifest.products, backend, seconds)
 
 
-def _moved(store: Store, target: Target, observer: Observer, keep: int) -> tuple[Manifest, bool, bool]:
+def _moved(store: Store, target: Target, progress: Progress, keep: int) -> tuple[Manifest, bool, bool]:
     before = store.find_serving().manifest
     folder = store.version_folder(before.version)
     if before.cluster == target.place:
-        return before, False, target.restore(before, folder, observer)
+        return before, False, target.restore(before, folder, progress)
     building = store.building()
-    _copy(folder, building, target, observer)
+    _copy(folder, building, target, progress)
     manifest = msgspec.structs.replace(
         successor(store, before, building, shared_entries(store, before)), cluster=target.place
     )
-    target.fill(manifest, building, observer)
+    target.fill(manifest, building, progress)
     publish(store, target, manifest, building, keep)
     return manifest, True, False
 
 
-def _copy(folder: Path, building: Path, target: Target, observer: Observer) -> None:
+def _copy(folder: Path, building: Path, target: Target, progress: Progress) -> None:
     """Everything but the keyword index, which is made anew from its lines."""
-    observer.begin("copy", None, "")
+    progress.begin("copy", None, "")
     take_over(folder, building, {KEYWORD_FOLDER})
     builder = target.builder(building / KEYWORD_FOLDER, read_fields(folder / FIELDS_FILE))
     for row, line in enumerate(read_lines(folder / KEYWORD_FOLDER)):
         builder.add_line(row, line)
     builder.finish()
-    observer.end(f"from {folder.name}, {LINES_FILE} and all")
+    progress.end(f"from {folder.name}, {LINES_FILE} and all")

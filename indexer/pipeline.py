@@ -27,7 +27,6 @@ from indexer.feeds.io import feed_size
 from indexer.feeds.mapping import FeedMapping
 from indexer.feeds.reader import FieldNames, Record, RecordReader, Rejected, records
 from indexer.incremental import Before, Cursor, Folding
-from indexer.progress import Observer, Silence
 from indexer.quality.duplicates import DuplicateFinder
 from indexer.quality.findings import Findings, Place
 from indexer.quality.norms import CategoryCensus
@@ -39,6 +38,7 @@ from indexer.workers import Workers
 from retrieval.errors import EmptyCatalogError, RowError
 from retrieval.filters.schema import FieldCatalog, FieldCounter
 from retrieval.index.keyword_documents import encode_line, keyword_line
+from retrieval.progress import NullProgress, Progress
 from retrieval.records import Product
 from retrieval.store.products import (
     ProductStore,
@@ -81,14 +81,14 @@ class Intake:
     """One run over feeds. Its files go into `folder`; `now` is what ages are counted from."""
 
     def __init__(
-        self, options: IntakeOptions, folder: Path, aside: Aside, workers: Workers, observer: Observer, now: datetime
+        self, options: IntakeOptions, folder: Path, aside: Aside, workers: Workers, progress: Progress, now: datetime
     ) -> None:
         self._options = options
         self._rules = options.rules or built_in_rules()
         self._folder = folder
         self._aside = aside
         self._workers = workers
-        self._observer = observer
+        self._progress = progress
         self._now = now
         self._spool = Spool(folder / "runs")
         self._files: dict[str, int] = {}
@@ -114,21 +114,21 @@ class Intake:
     def read(self) -> None:
         """The first pass. Raises FeedError for a feed that cannot be read."""
         sizes = [feed_size(path) for path in self._options.feeds]
-        self._observer.begin("read", None if None in sizes else sum(size or 0 for size in sizes), "bytes")
+        self._progress.begin("read", None if None in sizes else sum(size or 0 for size in sizes), "bytes")
         names: FieldNames | None = None
         for cleaned in self._workers.map(ReadRows(self._options.mapping, self._now), _batches(self._records(), ROWS)):
             self._take(cleaned)
             names = cleaned.names if names is None or cleaned.names is None else names.merged(cleaned.names)
         for noted in names.noted(", ".join(self._options.feeds)) if names else ():
             self._aside.noted.add(noted)
-        self._observer.end(f"{self.rows:,} rows, {self._aside.rejected.total():,} set aside")
+        self._progress.end(f"{self.rows:,} rows, {self._aside.rejected.total():,} set aside")
 
     def _records(self) -> Iterator[Record | Rejected]:
         consumed = 0
 
         def progress(count: int, _: int | None) -> None:
             nonlocal consumed
-            self._observer.advance(count - consumed)
+            self._progress.advance(count - consumed)
             consumed = count
 
         options, note = self._options, self._aside.noted.add
@@ -471,7 +471,7 @@ class SettleRows:
 def check(
     options: IntakeOptions,
     rejected: Path | None = None,
-    observer: Observer | None = None,
+    progress: Progress | None = None,
     *,
     workers: int | None = None,
     now: datetime | None = None,
@@ -482,7 +482,7 @@ def check(
 
     Raises FeedError for a feed that cannot be read at all, EmptyCatalogError for feeds without a row.
     """
-    heard = observer or Silence()
+    heard = progress or NullProgress()
     with TemporaryDirectory(prefix="shelfwise-check-") as scratch, Workers(workers) as pool:
         folder = Path(scratch)
         with Aside(rejected or folder / "rejected.jsonl") as aside:
@@ -493,14 +493,14 @@ def check(
             return _inspected(intake, folder, heard)
 
 
-def _inspected(intake: Intake, folder: Path, observer: Observer) -> QualityReport:
-    observer.begin("inspect", intake.usable, "products")
+def _inspected(intake: Intake, folder: Path, progress: Progress) -> QualityReport:
+    progress.begin("inspect", intake.usable, "products")
     products = ProductWriter(folder)
     for settled in intake.settle():
         for product_id, line in zip(settled.ids, settled.lines, strict=True):
             products.add(product_id, line)
-        observer.advance(len(settled.ids))
+        progress.advance(len(settled.ids))
     products.finish()
     report = intake.report(ProductStore(folder).__getitem__)
-    observer.end(f"{intake.products:,} products")
+    progress.end(f"{intake.products:,} products")
     return report

@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Protocol
 
-from indexer.progress import Observer
 from retrieval.elasticsearch.settings import ClusterSettings
 from retrieval.index.keyword_documents import KeywordBuilder
 from retrieval.index.tantivy import TantivyBuilder
+from retrieval.progress import Progress
 from retrieval.store.manifest import ClusterPlace, Manifest
 from retrieval.store.versions import Store
 
@@ -23,7 +23,7 @@ class Target(Protocol):
         """Raises for what would stand in the way, before long work is begun."""
         ...
 
-    def fill(self, manifest: Manifest, folder: Path, observer: Observer) -> None:
+    def fill(self, manifest: Manifest, folder: Path, progress: Progress) -> None:
         """Makes whatever of a version is not among its own files, before it is published."""
         ...
 
@@ -31,7 +31,7 @@ class Target(Protocol):
         """Does what is left to do once a version is published."""
         ...
 
-    def restore(self, manifest: Manifest, folder: Path, observer: Observer) -> bool:
+    def restore(self, manifest: Manifest, folder: Path, progress: Progress) -> bool:
         """Makes again what a published version has lost; returns whether there was anything."""
         ...
 
@@ -53,13 +53,13 @@ class Embedded:
     def check(self) -> None:
         """Nothing can stand in the way."""
 
-    def fill(self, _manifest: Manifest, _folder: Path, _observer: Observer, /) -> None:
+    def fill(self, _manifest: Manifest, _folder: Path, _progress: Progress, /) -> None:
         """Nothing is anywhere else."""
 
     def serve(self, _manifest: Manifest, /) -> None:
         """Nothing is left to do."""
 
-    def restore(self, _manifest: Manifest, _folder: Path, _observer: Observer, /) -> bool:
+    def restore(self, _manifest: Manifest, _folder: Path, _progress: Progress, /) -> bool:
         """Nothing can be lost without the version being damaged."""
         return False
 
@@ -102,21 +102,21 @@ class InCluster:
         """Raises ClusterError unless the cluster can be used, and the alias is ours or nobody's."""
         self._versions.check_usable(self._place)
 
-    def fill(self, manifest: Manifest, folder: Path, observer: Observer) -> None:
+    def fill(self, manifest: Manifest, folder: Path, progress: Progress) -> None:
         """Makes the indexes of a version."""
-        observer.begin("load", manifest.products, "products")
-        self._versions.fill(manifest, folder, observer.advance)
-        observer.end(f"{manifest.products:,} products in Elasticsearch, counted")
+        progress.begin("load", manifest.products, "products")
+        self._versions.fill(manifest, folder, progress.advance)
+        progress.end(f"{manifest.products:,} products in Elasticsearch, counted")
 
     def serve(self, manifest: Manifest) -> None:
         """Lets the alias name the version."""
         self._versions.serve(manifest)
 
-    def restore(self, manifest: Manifest, folder: Path, observer: Observer) -> bool:
+    def restore(self, manifest: Manifest, folder: Path, progress: Progress) -> bool:
         """Fills the cluster again where the version's index is not there, whole."""
         is_lost = not self._versions.is_whole(manifest)
         if is_lost:
-            self.fill(manifest, folder, observer)
+            self.fill(manifest, folder, progress)
             self._store.reopen()  # engines lay the live changes over it that it had
         self.serve(manifest)
         return is_lost

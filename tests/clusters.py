@@ -9,9 +9,9 @@ from pathlib import Path
 from uuid import uuid4
 
 from indexer.migrate import move
-from indexer.progress import Silence
 from retrieval.elasticsearch.client import Cluster
 from retrieval.elasticsearch.settings import ClusterSettings
+from retrieval.progress import NullProgress
 from service.settings import ElasticsearchSettings, Settings
 from tests.servers.server import Server
 
@@ -27,7 +27,7 @@ def moved(index: Path, folder: Path, settings: Settings) -> Iterator[Path]:
     """A copy of an index in `folder`, its words in the cluster; what is there of it is removed in the end."""
     copied = Path(shutil.copytree(index, folder))
     with removed(settings.cluster):
-        move(copied, settings.cluster, Silence(), vectors=settings.vectors == "elasticsearch")
+        move(copied, settings.cluster, NullProgress(), vectors=settings.vectors == "elasticsearch")
         yield copied
 
 

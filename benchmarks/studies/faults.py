@@ -25,9 +25,9 @@ from benchmarks.studies.fault_processes import (
     product_of,
     write_encoder,
 )
-from indexer.progress import Silence
 from retrieval.encoders.folder import read_spec
 from retrieval.errors import ShelfwiseError
+from retrieval.progress import NullProgress
 from retrieval.records import Product
 from retrieval.store.manifest import MANIFEST, SEAL
 from retrieval.store.products import encoder_text
@@ -513,7 +513,7 @@ def check_verified(root: Path) -> None:
     """Raises WrongError where `shelfwise verify` finds a problem in what serves."""
     store = Store(root)
     try:
-        problems = [*store_problems(store), *verify(store, store.current(), Silence()).problems]
+        problems = [*store_problems(store), *verify(store, store.current(), NullProgress()).problems]
     except ShelfwiseError as error:
         raise WrongError(f"it cannot be verified: {error}") from error
     if problems:

@@ -57,10 +57,11 @@ from rerank.training.evaluation import ndcg
 from rerank.training.losses import propensities, unbiased_gains
 from rerank.training.trainer import LoopOptions
 from retrieval.judgments import Judgments
+from retrieval.progress import Progress
 from service.cli.output import out
 from service.engine.snapshot import Snapshot
 from service.training.click_dataset import Trial, TrialOptions, trial
-from service.training.ranker_dataset import Progress, candidate_lists, list_data
+from service.training.ranker_dataset import candidate_lists, list_data
 from service.training.ranker_promotion import merged_order, scored_by
 
 STRENGTHS = (0.5, 1.0, 1.5)

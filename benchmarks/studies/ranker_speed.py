@@ -33,6 +33,7 @@ from rerank.training.click_training import new_network
 from retrieval.encoders.base import Tokens, with_tokens
 from retrieval.errors import TrainingError, UnknownRankerError
 from retrieval.judgments import Judgments
+from retrieval.progress import Progress
 from retrieval.records import PastAct
 from retrieval.store.products import encoder_text
 from service.cli.output import out
@@ -41,7 +42,6 @@ from service.engine.hot_reload import read_popularity
 from service.engine.models import encoding_of
 from service.engine.reranking import DEPTH, Reranker, Reranking
 from service.engine.snapshot import Snapshot
-from service.training.ranker_dataset import Progress
 from service.training.ranker_pruning import MEASURING, Precision, sample_data, shrunk, timed_scores
 
 HEAD, ATTENTION, HISTORY, TEACHER = "features head", "cross-attention", "cross-attention, history of 50", "teacher"

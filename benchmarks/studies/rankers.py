@@ -32,10 +32,11 @@ from retrieval.encoders.base import Tokens, unit_rows
 from retrieval.errors import SettingError
 from retrieval.index.token_states import SCALE, ProductTokens, Rows, TokenStates
 from retrieval.judgments import Judgments
+from retrieval.progress import Progress
 from service.cli.output import out
 from service.engine.hot_reload import UNKNOWN, Popularity
 from service.engine.snapshot import Snapshot
-from service.training.ranker_dataset import CatalogOptions, Progress, candidate_lists, list_data, pairs_of, taught_lists
+from service.training.ranker_dataset import CatalogOptions, candidate_lists, list_data, pairs_of, taught_lists
 
 MERGED = "merged"
 MERGED_MIXES = (0.5, 1.0, 1.5, 2.0, 3.0)
@@ -175,7 +176,7 @@ class FineTunedTeacher:
                 target,
                 options,
                 cache=self.cache,
-                advance=lambda done, _loss: progress.advance(done),
+                advance=progress.advance,
             )
             curve = ", ".join(f"{epoch.validation:.4f}" for epoch in tuned.curve)
             progress.end(f"nDCG@10 of the queries held out by epoch: {curve}")

@@ -50,6 +50,7 @@ from rerank.sessions.tables import Derived
 from rerank.user_tower.evaluation import hit_rate, ndcg
 from retrieval.errors import InputError, SettingError, TrainingError
 from retrieval.events.stored import DAY_MS, milliseconds, moment
+from retrieval.progress import Progress
 from retrieval.records import PastAct
 from service.cli.output import out
 from service.engine.engine import SearchEngine
@@ -58,7 +59,6 @@ from service.engine.models import ServedTower
 from service.engine.recommend import FADING, NEWEST, TEXTS_ALONE, Mixture, ShopperVectors, similar_products
 from service.engine.snapshot import Snapshot
 from service.events.derived_tables import coviews_of
-from service.training.ranker_dataset import Progress
 
 EVERYTHING = "all with a history"
 _MOST_TUNING = 1_000

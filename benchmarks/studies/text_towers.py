@@ -25,12 +25,12 @@ from retrieval.errors import NothingBetterError, SettingError
 from retrieval.index.faiss import build_index
 from retrieval.index.vectors import create_vectors
 from retrieval.judgments import HEADER, Judgments
+from retrieval.progress import Progress
 from retrieval.store.manifest import write_durably
 from retrieval.store.products import encoder_text
 from service.cli.output import out
 from service.engine.snapshot import Snapshot, serving_snapshot
 from service.settings import Settings
-from service.training.ranker_dataset import Progress
 from service.training.text_towers import TowersRequest, WrittenTowers, train_text_towers
 from service.training.text_towers_promotion import best_products
 from service.training.training_session import TRAINING_FOLDER

@@ -151,7 +151,7 @@ def fine_tune(
     options: FineTuningOptions | None = None,
     *,
     cache: Path = Path(".cache"),
-    advance: Callable[[int, float], None] = lambda _steps, _loss: None,
+    advance: Callable[[int], None] = lambda _steps: None,
 ) -> FineTuned:
     """Trains a cross-encoder on `lists` and writes it to the new folder `target`, which `open_teacher` opens.
 
@@ -188,7 +188,7 @@ def _trained(
     lists: Sequence[GradedList],
     options: FineTuningOptions,
     work: Path,
-    advance: Callable[[int, float], None],
+    advance: Callable[[int], None],
 ) -> tuple[Epoch, ...]:
     spec = spec_of(source, model, "torch", options.max_length)
     pairs = PairTokenizer(fast_tokenizer(model, source.name), spec.max_length, spec.prompt)

@@ -137,17 +137,17 @@ class Mining:
 
     def _ranked_now(self, number: int) -> list[Rows]:
         """As many ranks of every query, over a sample of the catalog, by the present weights."""
-        tower, products, watching = self._task.tower, self._task.products, self._task.watching
+        tower, products, progress = self._task.tower, self._task.products, self._task.progress
         size, options = len(products), self._options.negatives
         rng = np.random.default_rng([self._options.seed, 4, number])
         rows = np.sort(rng.choice(size, min(size, options.pool), replace=False))
         share = len(rows) / size
-        watching.begin("mining", len(rows), "products")
-        vectors = tower.encode_products([encoder_text(products[row]) for row in rows.tolist()], watching.advance)
+        progress.begin("mining", len(rows), "products")
+        vectors = tower.encode_products([encoder_text(products[row]) for row in rows.tolist()], progress.advance)
         queries = tower.encode_queries([self._made.queries[at] for at in self._made.training.tolist()])
         first, last = max(1, round(options.first * share)), max(1, round(options.last * share))
         ranked = [window(each, first, last) for each in nearest(queries, vectors, rows, last)]
-        watching.end(f"ranks {first} to {last} of {len(rows):,} products, by the present weights")
+        progress.end(f"ranks {first} to {last} of {len(rows):,} products, by the present weights")
         return ranked
 
     def _read(self, path: Path) -> Rows:

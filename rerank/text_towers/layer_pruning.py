@@ -21,10 +21,11 @@ from torch.nn import functional
 
 from rerank.text_towers.dataset import Floats, Material, Rows
 from rerank.text_towers.model import Tower
-from rerank.text_towers.options import UNWATCHED, Products, Watching
+from rerank.text_towers.options import Products
 from rerank.text_towers.validation import Judge
 from rerank.training.trainer import Epoch, LoopOptions, Training, train, weights_of
 from retrieval.errors import SettingError, TrainingError
+from retrieval.progress import NullProgress, Progress
 from retrieval.store.products import encoder_text
 
 TEXTS = 40_000
@@ -53,7 +54,7 @@ class Pruning:
     folder: Path
     """Keeps the state between epochs."""
     options: PruneOptions
-    watching: Watching = UNWATCHED
+    progress: Progress = NullProgress()  # noqa: RUF009  # it has no state
 
 
 def prune(task: Pruning, layers: int) -> tuple[Tower, tuple[Epoch, ...]]:
@@ -79,8 +80,8 @@ def _taught(
     task: Pruning, options: PruneOptions, student: Tower, taught: _Lesson, layers: int
 ) -> tuple[Epoch, ...] | None:
     """The curve; None where the device has no memory for a step."""
-    watching, steps = task.watching, -(-len(taught.texts) // options.batch)
-    watching.begin(f"{layers} layers", options.loop.epochs * steps, "steps")
+    progress, steps = task.progress, -(-len(taught.texts) // options.batch)
+    progress.begin(f"{layers} layers", options.loop.epochs * steps, "steps")
     training: Training[SentenceTransformer, Rows] = Training(
         lambda epoch: _shuffled(taught, options, epoch),
         steps,
@@ -88,13 +89,13 @@ def _taught(
         lambda _: task.judge.ndcg(student),
     )
     try:
-        curve = train(student.model, training, options.loop, task.folder, lambda done, _: watching.advance(done))
+        curve = train(student.model, training, options.loop, task.folder, progress.advance)
     except torch.OutOfMemoryError:
-        watching.end(f"the GPU's memory is full with {options.batch} texts a step: half as many are tried")
+        progress.end(f"the GPU's memory is full with {options.batch} texts a step: half as many are tried")
         return None
     finally:
         student.model.eval()
-    watching.end(f"nDCG@10 by epoch, taught by all layers: {', '.join(f'{epoch.validation:.4f}' for epoch in curve)}")
+    progress.end(f"nDCG@10 by epoch, taught by all layers: {', '.join(f'{epoch.validation:.4f}' for epoch in curve)}")
     return curve
 
 
@@ -147,13 +148,13 @@ class _Lesson:
 
 
 def _lesson(task: Pruning) -> _Lesson:
-    tower, made, options, watching = task.tower, task.made, task.options, task.watching
+    tower, made, options, progress = task.tower, task.made, task.options, task.progress
     known = np.unique(made.rows[made.training_pairs])
     queries = [made.queries[number] for number in made.training.tolist()]
     texts = [encoder_text(task.products[row]) for row in _with_others(known, len(task.products), options).tolist()]
-    watching.begin("vectors", len(texts), "products")
-    vectors = np.concatenate([tower.encode_queries(queries), tower.encode_products(texts, watching.advance)])
-    watching.end(f"of {len(queries):,} queries and {len(texts):,} products, by all layers")
+    progress.begin("vectors", len(texts), "products")
+    vectors = np.concatenate([tower.encode_queries(queries), tower.encode_products(texts, progress.advance)])
+    progress.end(f"of {len(queries):,} queries and {len(texts):,} products, by all layers")
     return _Lesson([*map(tower.ready_query, queries), *map(tower.ready_product, texts)], vectors)
 
 

@@ -13,6 +13,7 @@ from rerank.text_towers.model import Mixed, Tower
 from rerank.text_towers.negatives import NegativeOptions
 from rerank.training.trainer import Epoch, best_of
 from retrieval.errors import TrainingError
+from retrieval.progress import NullProgress, Progress
 from retrieval.records import Product
 
 Precision = Literal["auto", "fp32", "bf16"]
@@ -88,25 +89,6 @@ Score = Callable[[Sequence[str], Sequence[str]], Floats]
 """A teacher's scores of pairs of query and product's text, (n,)."""
 
 
-def _nothing(*_: object) -> None:
-    """Is told, and does nothing."""
-
-
-@dataclass(frozen=True, slots=True)
-class Watching:
-    """Who is told what."""
-
-    begin: Callable[[str, int | None, str], None] = _nothing
-    """A phase, how much it is of what."""
-    advance: Callable[[int], None] = _nothing
-    end: Callable[[str], None] = _nothing
-    judged: Callable[[Epoch], None] = _nothing
-    """Of every part of the curve, at once of those that an interrupted run has left."""
-
-
-UNWATCHED = Watching()
-
-
 @dataclass(frozen=True, slots=True, eq=False)
 class Task:
     """What is trained, and what with."""
@@ -119,7 +101,9 @@ class Task:
     options: TowerOptions
     folder: Path
     """Keeps the state between parts."""
-    watching: Watching = UNWATCHED
+    progress: Progress = NullProgress()  # noqa: RUF009  # it has no state
+    judged: Callable[[Epoch], None] = lambda _epoch: None
+    """Receives every epoch of the curve, those that an interrupted run has left first."""
     score: Score | None = None
     """A teacher's word, where the loss has one."""
 

@@ -95,7 +95,8 @@ class _Run:
     def __init__(self, task: Task) -> None:
         self._task = task
         self._tower, self._made, self._products = task.tower, task.made, task.products
-        self._options, self._folder, self._watching = task.options, task.folder, task.watching
+        self._options, self._folder, self._progress = task.options, task.folder, task.progress
+        self._judged = task.judged
         made, options, size = task.made, task.options, len(task.products)
         self._loss = TowerLoss(task.tower.model, options.loss, positives(made, size), size).to(task.tower.model.device)
         self._optimizer = optimizer_of(self._loss, options)
@@ -113,7 +114,7 @@ class _Run:
     def go(self) -> TrainedTowers:
         state = self._resumed()
         for epoch in state.progress.curve:
-            self._watching.judged(epoch)
+            self._judged(epoch)
         stopped = ""
         while state.progress.done < len(self._parts()) and state.progress.waited < self._options.patience:
             part = self._part(state.progress.done)
@@ -132,13 +133,13 @@ class _Run:
             state.progress.done += 1
             epoch = Epoch(state.progress.done, loss, self._judge.ndcg(self._tower))
             state.judge(self._loss, epoch)
-            self._watching.judged(epoch)
+            self._judged(epoch)
             told = f"loss {loss:.4f}, nDCG@10 {epoch.validation:.4f}"
             if self._options.average:
                 average(self._loss, state, epoch.validation, lambda: self._judge.ndcg(self._tower))
                 so_far = state.progress
                 told += f"; the mean of {so_far.averaged} parts {so_far.averaged_best:.4f}"
-            self._watching.end(told)
+            self._progress.end(told)
             keep(self._folder, self._loss, self._optimizer, state)
         progress = state.progress
         curve, is_mean = tuple(progress.curve), progress.averaged_best > progress.best
@@ -150,9 +151,9 @@ class _Run:
     def _mixed(self, reached: float, *, has_learned: bool) -> Mixed:
         if not has_learned or not self._options.mix:
             return Mixed(1.0, reached)
-        self._watching.begin("mixing", None, "")
+        self._progress.begin("mixing", None, "")
         mixed = mix(self._loss, self._start, reached, lambda: self._judge.ndcg(self._tower))
-        self._watching.end(f"{mixed.share:.0%} of what was learned are kept: nDCG@10 {mixed.validation:.4f}")
+        self._progress.end(f"{mixed.share:.0%} of what was learned are kept: nDCG@10 {mixed.validation:.4f}")
         return mixed
 
     def _resumed(self) -> RunState:
@@ -162,9 +163,9 @@ class _Run:
             return state
         if (self._folder / STATE_FILE).exists():
             raise self._task.damaged(self._folder / STATE_FILE)
-        self._watching.begin("validation", None, "")
+        self._progress.begin("validation", None, "")
         state.judge(self._loss, Epoch(0, None, self._judge.ndcg(self._tower)))
-        self._watching.end(f"nDCG@10 {state.progress.best:.4f} before the first step")
+        self._progress.end(f"nDCG@10 {state.progress.best:.4f} before the first step")
         keep(self._folder, self._loss, self._optimizer, state)
         return state
 
@@ -181,7 +182,7 @@ class _Run:
     def _trained(self, number: int, part: Part) -> float:
         at = number, self._before(number), self._total
         batches = -(-len(part.texts) // self._options.batch)
-        self._watching.begin(f"part {number + 1} of {len(self._parts())}", batches, "steps")
+        self._progress.begin(f"part {number + 1} of {len(self._parts())}", batches, "steps")
         return steps(
             self._tower,
             self._loss,
@@ -190,7 +191,7 @@ class _Run:
             self._options,
             at,
             self._folder,
-            lambda: self._watching.advance(1),
+            lambda: self._progress.advance(1),
         )
 
     def _part(self, number: int) -> Part:

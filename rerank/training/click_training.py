@@ -85,7 +85,7 @@ def train_on_clicks(
     way: Way,
     options: ClickOptions,
     folder: Path,
-    advance: Callable[[int, float], None] = lambda _steps, _loss: None,
+    advance: Callable[[int], None] = lambda _steps: None,
     *,
     judged: Callable[[Epoch], None] = lambda _epoch: None,
 ) -> tuple[RankerNetwork, tuple[Epoch, ...]]:

@@ -99,7 +99,7 @@ def distil(
     shape: NetworkShape,
     options: DistilOptions,
     folder: Path,
-    advance: Callable[[int, float], None] = lambda _steps, _loss: None,
+    advance: Callable[[int], None] = lambda _steps: None,
     *,
     judged: Callable[[Epoch], None] = lambda _epoch: None,
 ) -> tuple[RankerNetwork, tuple[Epoch, ...]]:

@@ -40,7 +40,7 @@ def tune_on_grades(
     validation: NDArray[np.int64],
     options: GradesOptions,
     folder: Path,
-    advance: Callable[[int, float], None] = lambda _steps, _loss: None,
+    advance: Callable[[int], None] = lambda _steps: None,
 ) -> tuple[RankerNetwork, tuple[Epoch, ...]]:
     """Trains a copy of `start` on the lists numbered in `training`, whose `data.targets` are gains of grades, 0 for
     what nobody judged; returns it with its curve.

@@ -279,7 +279,7 @@ def train_history(
     start: HistoryAttention,
     training: HistoryTraining,
     folder: Path,
-    advance: Callable[[int, float], None] = lambda _steps, _loss: None,
+    advance: Callable[[int], None] = lambda _steps: None,
     *,
     judged: Callable[[Epoch], None] = lambda _epoch: None,
 ) -> tuple[HistoryAttention, tuple[Epoch, ...]]:

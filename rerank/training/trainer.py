@@ -65,13 +65,13 @@ def train(
     training: Training[_Network, _Batch],
     options: LoopOptions,
     folder: Path,
-    advance: Callable[[int, float], None] = lambda _steps, _loss: None,
+    advance: Callable[[int], None] = lambda _steps: None,
     *,
     judged: Callable[[Epoch], None] = lambda _epoch: None,
 ) -> tuple[Epoch, ...]:
     """Trains `network` in place, leaves it with the weights of its best validation, and returns the curve.
 
-    `advance` is told of steps that are done and the loss of the last, `judged` of every epoch of the curve, at once of
+    `advance` is told of steps that are done, `judged` of every epoch of the curve, at once of
     those that an interrupted run has left. Raises TrainingError where the loss is no number any more.
     """
     folder.mkdir(parents=True, exist_ok=True)
@@ -83,7 +83,7 @@ def train(
     state = resumed(folder, network, optimizer)
     so_far = state.progress
     if so_far.done:
-        advance(so_far.done * training.steps, so_far.curve[-1].loss or math.nan)
+        advance(so_far.done * training.steps)
     else:
         state.judge(network, Epoch(0, None, training.validate(network)))
     for epoch in so_far.curve:
@@ -104,7 +104,7 @@ def _epoch(
     options: LoopOptions,
     optimizer: torch.optim.Optimizer,
     done: int,
-    advance: Callable[[int, float], None],
+    advance: Callable[[int], None],
 ) -> float:
     """The epoch after so many; its mean loss."""
     network.train()
@@ -124,7 +124,7 @@ def _epoch(
         nn.utils.clip_grad_norm_(network.parameters(), options.clip)
         optimizer.step()
         losses.append(value)
-        advance(1, value)
+        advance(1)
     network.eval()
     return sum(losses) / max(len(losses), 1)
 

@@ -25,7 +25,7 @@ METHOD = 2
 """Counts up when the same acts and options make another tower."""
 LEAST_SHOPPERS = 20
 """With two acts or more."""
-Advance = Callable[[int, float], None]
+Advance = Callable[[int], None]
 Judged = Callable[[Epoch], None]
 
 
@@ -76,7 +76,7 @@ def fit(
     categories: Ints | None = None,
     validation: Held | None = None,
     folder: Path | None = None,
-    advance: Advance = lambda _steps, _loss: None,
+    advance: Advance = lambda _steps: None,
     judged: Judged = lambda _epoch: None,
 ) -> ShopperTower:
     """A tower for products of these vectors (N, d), trained on what shoppers did, oldest first.

@@ -65,8 +65,8 @@ from service.engine.snapshot import stored_analyzer
 from service.engine.versions import current_name
 
 if TYPE_CHECKING:
-    from indexer.progress import Observer
     from retrieval.elasticsearch.versions import ClusterVersions
+    from retrieval.progress import Progress
 
 
 IDS = 10_000
@@ -382,7 +382,7 @@ T = TypeVar("T")
 
 
 def verify(
-    store: Store, name: str, observer: Observer, *, encode: bool = False, cluster: ClusterVersions | None = None
+    store: Store, name: str, progress: Progress, *, encode: bool = False, cluster: ClusterVersions | None = None
 ) -> Verified:
     """Verifies one version; with `encode` a sample of its vectors is made again, which takes its encoder to be loaded.
 
@@ -391,7 +391,7 @@ def verify(
     Raises UnknownVersionError for a version that is not there; whatever is wrong with one that is there is returned.
     """
     store.check_known(name)
-    return _Verification(store, name, observer, cluster).run(encode=encode)
+    return _Verification(store, name, progress, cluster).run(encode=encode)
 
 
 @dataclass(frozen=True, slots=True)
@@ -422,8 +422,8 @@ class _Parts:
 class _Verification:
     """One run. A part with a damaged file is not opened: a library may trip over it."""
 
-    def __init__(self, store: Store, name: str, observer: Observer, cluster: ClusterVersions | None) -> None:
-        self._store, self._name, self._observer, self._cluster = store, name, observer, cluster
+    def __init__(self, store: Store, name: str, progress: Progress, cluster: ClusterVersions | None) -> None:
+        self._store, self._name, self._progress, self._cluster = store, name, progress, cluster
         self._folder = store.version_folder(name)
         self._problems: list[Problem] = []
         self._skipped: list[str] = []
@@ -456,17 +456,17 @@ class _Verification:
 
     def _check_files(self, manifest: Manifest) -> None:
         files = self._store.listed_files(self._name, manifest)
-        self._observer.begin("checksums", sum(entry.bytes for _, _, entry in files), "bytes")
+        self._progress.begin("checksums", sum(entry.bytes for _, _, entry in files), "bytes")
         for relative, path, entry in files:
             if problem := file_problem(path, entry):
                 self._damaged.add(part := self._part(path))
                 self._found(relative, problem, _ENCODER_AGAIN if part == _ENCODER else "")
-            self._observer.advance(entry.bytes)
+            self._progress.advance(entry.bytes)
         listed = {path for _, path, _ in files} | {self._folder / MANIFEST, self._folder / SEAL}
         for path in sorted(self._folder.rglob("*")):
             if path not in listed and not path.is_dir():
                 self._found(path.relative_to(self._store.root).as_posix(), "is not in the manifest", _STRAY)
-        self._observer.end(f"{self._name}: {len(files):,} files")
+        self._progress.end(f"{self._name}: {len(files):,} files")
 
     def _part(self, path: Path) -> str:
         """The part that a file belongs to: its name, its folder, or one name for the three files of the products."""
@@ -546,7 +546,7 @@ class _Verification:
             self._add(Problem(VECTORS_FOLDER, what))
 
     def _check_records(self, parts: _Parts, products: ProductStore, manifest: Manifest, *, is_ours: bool) -> None:
-        self._observer.begin("records", len(products), "products")
+        self._progress.begin("records", len(products), "products")
         records = Records(
             products,
             parts.catalog,
@@ -554,29 +554,29 @@ class _Verification:
             self._folder / KEYWORD_FOLDER if (parts.keyword or manifest.cluster) and is_ours else None,
             parts.text_keys if is_ours else None,
         )
-        self._add(*check_rows(records, self._observer.advance))
-        self._observer.end(f"{self._name}: {len(products):,} products against their terms, fields and texts")
+        self._add(*check_rows(records, self._progress.advance))
+        self._progress.end(f"{self._name}: {len(products):,} products against their terms, fields and texts")
 
     def _check_found(self, parts: _Parts, products: ProductStore, *, is_ours: bool) -> None:
-        keyword, vectors, advance = parts.keyword, parts.vectors, self._observer.advance
-        self._observer.begin("find", min(len(products), IDS), "products")
+        keyword, vectors, advance = parts.keyword, parts.vectors, self._progress.advance
+        self._progress.begin("find", min(len(products), IDS), "products")
         if keyword:
             analyzer = parts.analyzer if is_ours else None
             self._look(KEYWORD_FOLDER, lambda: check_keyword(keyword, products, analyzer, advance))
         if vectors:
             folder = self._folder / VECTORS_FOLDER
             self._look(VECTORS_FOLDER, lambda: check_vectors(folder, vectors, products, parts.text_keys))
-        self._observer.end(f"{self._name}: a sample of the products by id, by terms and by vector")
+        self._progress.end(f"{self._name}: a sample of the products by id, by terms and by vector")
 
     def _check_encoder(self, manifest: Manifest, parts: _Parts) -> None:
         products, vectors = parts.products, parts.vectors
         if products is None or vectors is None:
             return
-        self._observer.begin("encode", None, "")
+        self._progress.begin("encode", None, "")
         encoder = self._opened(_ENCODER, lambda: load_encoder(self._store.encoders / manifest.encoder))
         if encoder:
             self._look(_ENCODER, lambda: check_encoder(encoder, vectors, products))
-        self._observer.end(f"{self._name}: a sample of the vectors by {manifest.encoder_name}")
+        self._progress.end(f"{self._name}: a sample of the vectors by {manifest.encoder_name}")
 
     def _look(self, part: str, check: Callable[[], list[Problem]]) -> None:
         """Adds what a check finds; one that cannot be ended is a problem of the part."""

@@ -21,8 +21,8 @@ from rerank.training.click_dataset import ClickEvidence
 from rerank.training.click_training import Way
 from rerank.training.trainer import Epoch, best_of
 from rerank.user_tower.files import TowerReport
+from retrieval.progress import Progress
 from service.training.click_dataset import ClickTraining
-from service.training.ranker_dataset import Progress
 from service.training.user_tower import TOWER
 
 # What a training found, taken from what it worked with.

@@ -33,9 +33,10 @@ from rerank.training.datasets import CandidateLists, ListData
 from rerank.training.history_training import HistoryOptions
 from rerank.training.losses import propensities, unbiased_gains
 from rerank.training.trainer import Epoch
+from retrieval.progress import Progress
 from service.engine.hot_reload import UNKNOWN, PopularBefore, Popularity
 from service.engine.snapshot import Snapshot
-from service.training.ranker_dataset import Progress, candidate_lists, list_data
+from service.training.ranker_dataset import candidate_lists, list_data
 
 # Lists of a later period, which tell how good a ranker is: candidates as they are now, and what was done on them.
 

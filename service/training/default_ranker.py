@@ -26,8 +26,9 @@ from rerank.training.distillation import DistilOptions, Taught, agreement, disti
 from rerank.training.evaluation import fit_calibration, scores_of
 from retrieval.encoders.folder import whole_folder
 from retrieval.errors import TrainingError
+from retrieval.progress import NullProgress, Progress
 from service.engine.snapshot import serving_snapshot
-from service.training.ranker_dataset import CatalogOptions, Progress, list_data, taught_lists
+from service.training.ranker_dataset import CatalogOptions, list_data, taught_lists
 from service.training.ranker_from_catalog import EVENT_WEIGHTS
 from service.training.training_session import TEACHER_SCORES, TRAINING_FOLDER
 
@@ -134,7 +135,7 @@ def _left_out(stores: Sequence[_Store], at: int, options: DefaultOptions, progre
 def _trained(stores: Sequence[_Store], options: DefaultOptions, progress: Progress | None = None) -> RankerNetwork:
     dimension = stores[0].taught.data.states.dimension
     shape = NetworkShape(dimension, 0, len(FEATURES), layers=0, history=0)
-    advance = (lambda done, _loss: progress.advance(done)) if progress else (lambda _done, _loss: None)
+    advance = (progress or NullProgress()).advance
     with tempfile.TemporaryDirectory() as folder:
         network, _ = distil([store.taught for store in stores], shape, options.distilling, Path(folder), advance)
     return network.eval()

@@ -27,6 +27,7 @@ from retrieval.errors import (
     TrainingError,
 )
 from retrieval.events.privacy import utc_now
+from retrieval.progress import Progress
 from retrieval.store.manifest import write_durably
 from retrieval.store.versions import Store
 from service.events.event_log import EventLog
@@ -46,7 +47,6 @@ from service.reports.training import (
 from service.reports.training_page import html
 from service.settings import Settings
 from service.training.click_dataset import ClickTraining, FromClicks
-from service.training.ranker_dataset import Progress
 from service.training.training_session import TRAINING_FOLDER, FreshTables, fresh_tables, ranker_from_tables
 from service.training.user_tower import ShopperActs, shopper_acts, tower_of_acts
 

@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +20,7 @@ from rerank.training.query_generation import synthetic_queries
 from retrieval.encoders.base import TokenEncoder, with_tokens
 from retrieval.errors import EncoderError, TrainingError
 from retrieval.index.token_states import TokenStates
+from retrieval.progress import Progress
 from retrieval.records import Product
 from retrieval.store.products import encoder_text
 from service.engine.candidates import Request, Stages
@@ -77,19 +77,6 @@ def _found(
 
 
 # Learning without clicks: a ranker distilled from a teacher, on queries made from the store's own catalog.
-
-
-class Progress(Protocol):
-    """Is told what is being done; `service.cli.output.ProgressLines` is one."""
-
-    def begin(self, phase: str, total: int | None, unit: str) -> None:
-        """A step begins."""
-
-    def advance(self, amount: int) -> None:
-        """So much more of it is done."""
-
-    def end(self, summary: str) -> None:
-        """It is over, and what it did."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,9 +26,10 @@ from rerank.training.datasets import ListData, merged_scores, whole
 from rerank.training.distillation import DistilOptions, Split, Taught, agreement, distil, split, targets
 from rerank.training.evaluation import fit_calibration, ranker_scores, scores_of
 from rerank.training.trainer import Epoch, best_of, charted
+from retrieval.progress import Progress
 from service.engine.models import encoding_of
 from service.engine.snapshot import Snapshot
-from service.training.ranker_dataset import Progress, TaughtLists, list_data
+from service.training.ranker_dataset import TaughtLists, list_data
 from service.training.ranker_promotion import gated, publish_judged
 
 _RUN = "catalog-"
@@ -88,9 +89,7 @@ def _contender(
     steps = -(-len(parts.training) // options.lists) * options.loop.epochs
     progress.begin(name, steps, "steps")
     with charted(run.parent, run.name, name) as judged:
-        network, curve = distil(
-            [Taught(data, parts)], shape, options, run / name, lambda done, _loss: progress.advance(done), judged=judged
-        )
+        network, curve = distil([Taught(data, parts)], shape, options, run / name, progress.advance, judged=judged)
     found = scores_of(network, whole(data, parts.validation), EVENT_WEIGHTS)
     merged = merged_scores(data.lists)[data.lists.places(parts.validation)]
     agreements = {mix: agreement(data, parts.validation, found + mix * merged) for mix in MIXES}

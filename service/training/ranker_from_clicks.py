@@ -23,11 +23,11 @@ from rerank.training.click_training import (
     with_attention,
 )
 from rerank.training.trainer import best_of, charted
+from retrieval.progress import Progress
 from service.engine.hot_reload import UNKNOWN, PopularBefore
 from service.engine.models import encoding_of
 from service.engine.snapshot import Snapshot
 from service.training.click_dataset import ClickTraining, FromClicks, Material, Taught, TaughtHistory, digest, material
-from service.training.ranker_dataset import Progress
 from service.training.ranker_history import taught_history
 from service.training.ranker_promotion import judged, publish_judged, spec_of
 
@@ -109,7 +109,7 @@ def _taught(made: Material, start: RankerNetwork, way: Way, run: Path, progress:
             way,
             options,
             run / way,
-            lambda done, _loss: progress.advance(done),
+            progress.advance,
             judged=judged_epoch,
         )
     mixing = best_mixing(network, made.validation)

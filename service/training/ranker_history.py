@@ -33,9 +33,9 @@ from rerank.training.history_training import (
 )
 from rerank.training.losses import propensities
 from rerank.training.trainer import charted
+from retrieval.progress import Progress
 from service.engine.models import encoding_of
 from service.training.click_dataset import Material, Taught, TaughtHistory
-from service.training.ranker_dataset import Progress
 
 HISTORIES = "histories"
 
@@ -64,9 +64,7 @@ def taught_history(
     start = start or new_attention(encoding_of(made.snapshot).vector_dimension, training.seed)
     folder = run / f"{HISTORIES}-{_digest(training)}"
     with charted(run.parent, run.name, HISTORIES) as judged:
-        attention, curve = train_history(
-            start, training, folder, lambda done, _loss: progress.advance(done), judged=judged
-        )
+        attention, curve = train_history(start, training, folder, progress.advance, judged=judged)
     gain = training.judges.gain(attention)
     is_better = gain.low > 0
     told = f"{found}; {MRR} {_interval(gain)}: {'kept' if is_better else 'no sure gain, left out'}"

@@ -38,10 +38,10 @@ from rerank.training.click_training import Mixing, Validation
 from rerank.training.datasets import merged_scores
 from rerank.training.evaluation import fit_calibration, ranker_scores
 from rerank.training.trainer import CURVE_FILE, Epoch
+from retrieval.progress import Progress
 from service.engine.models import encoding_of
 from service.engine.snapshot import Snapshot
 from service.training.click_dataset import Material, Taught, TaughtHistory, Trial
-from service.training.ranker_dataset import Progress
 
 Scorer = Callable[[Trial], NDArray[np.float64]]
 """Scores all candidates of a trial, end to end (m,)."""

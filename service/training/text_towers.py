@@ -9,7 +9,7 @@ import os
 import re
 import shutil
 import time
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field, replace
 from functools import cache
@@ -37,20 +37,20 @@ from rerank.text_towers.dataset import (
 from rerank.text_towers.layer_pruning import PruneOptions, Pruning, prune
 from rerank.text_towers.model import ADAPTER_FOLDER, Tower, open_tower
 from rerank.text_towers.negatives import NegativeOptions, Traits, is_near_miss, traits_of
-from rerank.text_towers.options import Found, Score, Task, TowerOptions, TrainedTowers, Watching
+from rerank.text_towers.options import Found, Score, Task, TowerOptions, TrainedTowers
 from rerank.text_towers.training import check_options, train_towers
 from rerank.text_towers.validation import Judge
 from rerank.training.distillation import TeacherScores
 from rerank.training.query_generation import SyntheticQuery, synthetic_queries
-from rerank.training.trainer import charted
+from rerank.training.trainer import Epoch, charted
 from retrieval.encoders.registry import named_runtime
 from retrieval.encoders.weights import ModelSource, find_model
 from retrieval.errors import EncoderUnavailableError, NothingBetterError, SettingError
 from retrieval.judgments import read_judgments
+from retrieval.progress import Progress
 from retrieval.store.manifest import write_durably
 from service.engine.snapshot import Snapshot
 from service.settings import Settings
-from service.training.ranker_dataset import Progress
 from service.training.text_towers_promotion import (
     PublishedEncoder,
     check_judges,
@@ -357,10 +357,11 @@ def _tuned(ground: _Ground, request: TowersRequest) -> TowerOptions:
     """The best options of some trainings of one epoch each."""
     score, made, products = _score(request, ground.work), ground.made, ground.snapshot.products
 
-    def train(options: TowerOptions, folder: Path, watching: Watching) -> float:
+    def train(options: TowerOptions, folder: Path, judged: Callable[[Epoch], None]) -> float:
         short = replace(options, epochs=1, rounds=1, mix=False)
         tower = open_tower(ground.source, options.max_length)
-        return train_towers(Task(tower, made, ground.found, products, short, folder, watching, score)).best.validation
+        task = Task(tower, made, ground.found, products, short, folder, judged=judged, score=score)
+        return train_towers(task).best.validation
 
     study = ground.work / f"{_STUDY}{ground.digest(request)}.db"
     if not study.exists():
@@ -386,8 +387,7 @@ def _trained(ground: _Ground, request: TowersRequest, folder: Path, run: Path, j
         return WrittenTowers(folder, spec)
     if not whole(folder).exists():
         write_towers(tower, spec, whole(folder), adapter)
-    watching = Watching(progress.begin, progress.advance, progress.end)
-    pruning = Pruning(tower, made, products, judge, run / _PRUNING, PruneOptions(seed=options.seed), watching)
+    pruning = Pruning(tower, made, products, judge, run / _PRUNING, PruneOptions(seed=options.seed), progress)
     fewer, curve = prune(pruning, options.layers)
     spec = msgspec.structs.replace(spec, layers=options.layers, pruning=curve)
     write_towers(fewer, spec, folder)
@@ -398,8 +398,8 @@ def _better(ground: _Ground, request: TowersRequest, tower: Tower, run: Path) ->
     """What training made of a tower; raises NothingBetterError where it is no better by that."""
     progress, options = ground.progress, request.options
     with charted(ground.work, run.name, TOWERS_FOLDER) as judged:
-        watching, score = Watching(progress.begin, progress.advance, progress.end, judged), _score(request, ground.work)
-        task = Task(tower, ground.made, ground.found, ground.snapshot.products, options, run, watching, score)
+        score, products = _score(request, ground.work), ground.snapshot.products
+        task = Task(tower, ground.made, ground.found, products, options, run, progress, judged, score)
         trained = train_towers(task)
     if not trained.improved:
         raise NothingBetterError(

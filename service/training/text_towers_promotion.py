@@ -21,12 +21,12 @@ from rerank.text_towers.validation import Judge
 from retrieval.encoders.base import Encoder
 from retrieval.encoders.registry import automatic_runtime, named_runtime, open_encoder
 from retrieval.errors import TrainingError
+from retrieval.progress import Progress
 from service.engine.candidates import LastStage, Request, Stages
 from service.engine.models import ServedRanker
 from service.engine.snapshot import Snapshot, serving_snapshot
 from service.engine.versions import cluster_of
 from service.settings import Settings
-from service.training.ranker_dataset import Progress
 
 # They serve where the merged order, words and vectors, is better with them for sure, and no worse than what serves now
 # with its ranker: that one reads the vectors of its own encoder, and stands aside until another is trained.

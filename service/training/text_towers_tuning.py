@@ -11,15 +11,15 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rerank.text_towers.options import TowerOptions, Watching
+from rerank.text_towers.options import TowerOptions
 from rerank.training.trainer import Epoch
 from retrieval.errors import SettingError, TrainingError
-from service.training.ranker_dataset import Progress
+from retrieval.progress import Progress
 
 if TYPE_CHECKING:
     import optuna
 
-Train = Callable[[TowerOptions, Path, Watching], float]
+Train = Callable[[TowerOptions, Path, Callable[[Epoch], None]], float]
 """Trains towers that nobody has trained yet, in a folder of their own; the nDCG@10 of the queries that choose."""
 _WARM_UP = 4
 """Trials before a bad one is given up."""
@@ -131,7 +131,7 @@ def _value(study: optuna.Study, trial: optuna.Trial, options: TowerOptions, fold
 
     shutil.rmtree(folder, ignore_errors=True)
     try:
-        value = train(options, folder, Watching(judged=judged))
+        value = train(options, folder, judged)
     except optuna.TrialPruned:
         study.tell(trial, state=optuna.trial.TrialState.PRUNED)
         return None

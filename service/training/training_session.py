@@ -12,6 +12,7 @@ from rerank.model_store import Added
 from rerank.sessions.refresh import Refreshed
 from rerank.sessions.tables import Derived, open_derived
 from rerank.training.distillation import DistilOptions
+from retrieval.progress import Progress
 from retrieval.store.lock import held_lock
 from service.engine.hot_reload import Popularity
 from service.engine.snapshot import Snapshot, serving_snapshot
@@ -19,7 +20,7 @@ from service.events.derived_tables import DerivedTables, popularity_scores
 from service.events.event_log import EventLog
 from service.settings import Settings
 from service.training.click_dataset import ClickTraining, FromClicks
-from service.training.ranker_dataset import CatalogOptions, Progress, taught_lists
+from service.training.ranker_dataset import CatalogOptions, taught_lists
 from service.training.ranker_from_catalog import distil_ranker
 from service.training.ranker_from_clicks import click_ranker
 

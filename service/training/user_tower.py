@@ -36,11 +36,11 @@ from rerank.user_tower.tower import Learned, OnnxEncoder, ShopperTower
 from rerank.user_tower.training import METHOD, ShopperTowerOptions, fit
 from retrieval.errors import ShopperTowerError, TrainingError
 from retrieval.filters.schema import CATEGORY_SEPARATOR
+from retrieval.progress import Progress
 from retrieval.records import EventKind
 from service.engine.recommend import FADING, NEWEST, WORTH
 from service.engine.snapshot import Snapshot
 from service.settings import Settings
-from service.training.ranker_dataset import Progress
 from service.training.training_session import FreshTables, fresh_tables
 
 # What the shoppers of a store did, in the arrays that a shopper tower is trained on.

@@ -21,11 +21,11 @@ import pytest
 from prometheus_client import REGISTRY
 
 from indexer.migrate import move
-from indexer.progress import Silence
 from retrieval.elasticsearch.client import _REST_SECONDS, Cluster
 from retrieval.elasticsearch.keyword import ElasticsearchIndex
 from retrieval.elasticsearch.settings import ClusterSettings
 from retrieval.errors import ClusterRefusedError, ClusterUnavailableError, UnknownProductError
+from retrieval.progress import NullProgress
 from retrieval.records import Page, Product
 from retrieval.store.versions import Store
 from retrieval.updates.journal import Journal
@@ -349,10 +349,10 @@ class TestReadOnly:
             whole = engine.search(TEXT)
             with cluster_read_only(small_server):
                 with pytest.raises(ClusterRefusedError, match="the index or the cluster is read-only: lift its block"):
-                    move(index, settings.cluster, Silence())
+                    move(index, settings.cluster, NullProgress())
                 assert Store(index).find_serving().manifest.version == whole.version
                 assert ids(engine.search(TEXT)) == ids(whole)
-            assert move(index, settings.cluster, Silence()).published
+            assert move(index, settings.cluster, NullProgress()).published
             assert eventually(lambda: engine.search(TEXT).version != whole.version)
             assert ids(engine.search(TEXT)) == ids(whole)
 
@@ -379,7 +379,7 @@ class TestBusy:
         with removed(settings.cluster):
             before = _pressure(small_server)["total"]["coordinating_rejections"]
             with busy(small_server, seconds=4):
-                report = move(index, settings.cluster, Silence())
+                report = move(index, settings.cluster, NullProgress())
             assert _pressure(small_server)["total"]["coordinating_rejections"] > before
             with closing(Cluster(settings.cluster)) as cluster:
                 assert cluster.count(f"{settings.cluster.alias}-{report.version}") == report.products == 600

@@ -15,9 +15,9 @@ import pytest
 
 from indexer.build import RebuildOptions, rebuild
 from indexer.migrate import move
-from indexer.progress import Silence
 from retrieval.elasticsearch.client import Cluster
 from retrieval.errors import ClusterError, ClusterRefusedError, ClusterUnavailableError, UnknownProductError
+from retrieval.progress import NullProgress
 from retrieval.store.versions import Store
 from retrieval.updates.changes import Patch
 from retrieval.updates.journal import Journal
@@ -108,8 +108,8 @@ def test_with_authority_and_password_everything_works(served: Served, engine: Se
         product = secured.snapshot.products[3]
         secured.patch(product.id, price=1.25)
         assert ids(secured, filters="price = 1.25") == [product.id]
-    move(served.index, None, Silence())
-    assert move(served.index, served.settings.cluster, Silence()).published
+    move(served.index, None, NullProgress())
+    assert move(served.index, served.settings.cluster, NullProgress()).published
     with served.opened() as secured:
         assert ids(secured, filters="price = 1.25") == [product.id]
     assert served.named() == [served.name]
@@ -134,7 +134,7 @@ class TestRefused:
                 rebuilt(root, settings)
             assert Store(root).versions() == held
         with pytest.raises(ClusterRefusedError, match=told):
-            move(served.index, settings.cluster, Silence())
+            move(served.index, settings.cluster, NullProgress())
 
     def test_an_address_without_tls_does_not_answer_and_that_is_told(self, served: Served) -> None:
         """As a node does not that is going down, so searches go on without the cluster."""
@@ -184,7 +184,7 @@ class TestReader:
         with pytest.raises(ClusterRefusedError, match=r"user \[reader\].*privileges \[.*manage.*\]; give this user"):
             rebuilt(tmp_path / "new", new)
         with pytest.raises(ClusterRefusedError, match=r"user \[reader\].*privileges \[.*manage.*\]; give this user"):
-            move(served.index, served.reader.cluster, Silence())
+            move(served.index, served.reader.cluster, NullProgress())
         assert served.named() == [served.name]
 
     def test_an_alias_that_disagrees_is_told_and_stays(self, served: Served) -> None:
@@ -278,7 +278,7 @@ def test_no_secret_is_told_logged_or_written(served: Served, heard: list[str]) -
     secrets = (password, reading, WRONG_PASSWORD, WRONG_KEY, wrong, *headers)
     refused = [served.given(changed) for case in REFUSED if isinstance(changed := case.values[0], dict)]
     assert served.server.request("DELETE", f"/{served.name}").status == 200
-    assert move(served.index, served.settings.cluster, Silence()).restored
+    assert move(served.index, served.settings.cluster, NullProgress()).restored
     told = [told_by(each, served.index) for each in (*refused, served.reader, served.plain)]
     _searched(told, served.index, served.settings)
     files = [path.read_bytes() for path in sorted(served.index.rglob("*")) if path.is_file()]

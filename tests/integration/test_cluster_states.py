@@ -11,9 +11,9 @@ import pytest
 
 from indexer.build import RebuildOptions, RebuildReport, rebuild
 from indexer.migrate import move, reencode
-from indexer.progress import Silence
 from retrieval.encoders.registry import open_encoder
 from retrieval.index.token_states import STATES_FILES
+from retrieval.progress import NullProgress
 from retrieval.records import Product
 from retrieval.store.manifest import STATES_FOLDER
 from retrieval.store.signals import SIGNALS_FILE
@@ -89,7 +89,7 @@ def test_they_travel_with_a_move(embedded: Path, elasticsearch: Server, tmp_path
     root = Path(shutil.copytree(embedded, tmp_path / "index"))
     before = contents(root)
     with removed(settings.cluster):
-        assert move(root, settings.cluster, Silence()).published
+        assert move(root, settings.cluster, NullProgress()).published
         assert contents(root) == before
         with SearchEngine.open(root, settings=settings) as engine:
             assert engine.manifest.version == "v000002"
@@ -105,7 +105,7 @@ def test_another_encoder_encodes_what_is_in_a_cluster(
     with moved(embedded, tmp_path / "index", settings) as root:
         with SearchEngine.open(root, settings=settings) as engine:
             engine.upsert([KETTLE])
-            report = reencode(root, encoder, ENCODER, Silence(), cluster=settings.cluster)
+            report = reencode(root, encoder, ENCODER, NullProgress(), cluster=settings.cluster)
             assert (report.version, report.published, report.encoded) == ("v000003", True, len(CATALOG))
         with SearchEngine.open(root, settings=settings) as engine:
             assert engine.manifest.cluster is not None

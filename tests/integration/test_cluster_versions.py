@@ -26,10 +26,10 @@ from typer.testing import CliRunner
 
 from indexer.build import RebuildOptions, RebuildReport, rebuild
 from indexer.migrate import MoveReport, move
-from indexer.progress import Silence
 from retrieval.elasticsearch.client import Cluster, Document
 from retrieval.errors import ClusterError, ClusterRefusedError, StoreDamagedError
 from retrieval.index.keyword import Selection
+from retrieval.progress import NullProgress
 from retrieval.records import Product
 from retrieval.store.products import ProductStore
 from retrieval.store.versions import Store
@@ -92,7 +92,7 @@ class Shop:
 
     def move(self, *, embedded: bool = False, keep: int = 3) -> MoveReport:
         cluster = None if embedded else self.settings.cluster
-        return move(self.root, cluster, Silence(), vectors=self.has_vectors and not embedded, keep=keep)
+        return move(self.root, cluster, NullProgress(), vectors=self.has_vectors and not embedded, keep=keep)
 
     def open(self) -> SearchEngine:
         return SearchEngine.open(self.root, settings=self.settings)

@@ -15,10 +15,10 @@ from pathlib import Path
 import pytest
 
 from indexer.migrate import MoveReport, move
-from indexer.progress import Silence
 from retrieval.elasticsearch.client import Cluster
 from retrieval.elasticsearch.settings import ClusterSettings
 from retrieval.errors import ClusterError, ClusterUnavailableError
+from retrieval.progress import NullProgress
 from retrieval.records import Page, Product
 from retrieval.store.versions import Store
 from retrieval.updates.journal import Journal
@@ -75,8 +75,8 @@ def without(server: Server, name: str) -> Server:
     return dataclasses.replace(server, nodes=tuple(each for each in server.nodes if each.name != name))
 
 
-class Killer(Silence):
-    """An observer under whom the node that is being filled dies once, when a third of the products is taken."""
+class Killer(NullProgress):
+    """A progress under whom the node that is being filled dies once, when a third of the products is taken."""
 
     def __init__(self, server: Server, index: str) -> None:
         self.left = server
@@ -89,14 +89,14 @@ class Killer(Silence):
             self.left = without(self.left, holder(self.left, self._index))
 
 
-def moved_in_the_end(index: Path, settings: ClusterSettings, observer: Killer) -> MoveReport:
+def moved_in_the_end(index: Path, settings: ClusterSettings, progress: Killer) -> MoveReport:
     """Moves an index; where that fails, the version before serves on, and it can be tried again."""
     before = Store(index).find_serving().manifest
     try:
-        return move(index, settings, observer)
+        return move(index, settings, progress)
     except ClusterError:
         assert Store(index).find_serving().manifest == before
-        return move(index, settings, observer)
+        return move(index, settings, progress)
 
 
 def test_a_node_that_dies_with_half_an_index_leaves_no_half_an_index(
@@ -129,7 +129,7 @@ def test_a_node_that_dies_with_half_an_index_leaves_no_half_an_index(
 def test_searches_and_changes_outlive_a_node(demo_index: Path, tmp_path: Path, three_nodes: Server) -> None:
     index = Path(shutil.copytree(demo_index, tmp_path / "moved"))
     settings = settings_for(three_nodes, deadline=2.0)
-    name = f"{settings.cluster.alias}-{move(index, settings.cluster, Silence()).version}"
+    name = f"{settings.cluster.alias}-{move(index, settings.cluster, NullProgress()).version}"
     with closing(Cluster(settings.cluster)) as cluster:
         assert cluster.wait_for_copies(name, 60)
     with SearchEngine.open(index, settings=settings) as live, SearchEngine.open(index, settings=settings) as other:

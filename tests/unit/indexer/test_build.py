@@ -17,7 +17,6 @@ import indexer.embedding
 from indexer.build import RebuildOptions, RebuildReport, rebuild
 from indexer.embedding_cache import key_array, text_key
 from indexer.feeds.reader import Rejected
-from indexer.progress import Silence
 from indexer.rejects import REJECTED_FILE
 from retrieval.encoders.base import Encoder
 from retrieval.encoders.registry import DEFAULT_CHINESE_MODEL, DEFAULT_MODEL, load_encoder, open_encoder
@@ -31,6 +30,7 @@ from retrieval.errors import (
     StoreMissingError,
 )
 from retrieval.index.vectors import VECTORS_FILE
+from retrieval.progress import NullProgress
 from retrieval.records import Product
 from retrieval.store.manifest import TEXT_KEYS_FILE, VECTORS_FOLDER
 from retrieval.store.products import ProductStore, encoder_text
@@ -74,11 +74,11 @@ class Workshop:
         encoder: str = ENCODER,
         synonyms: Path | None = None,
         keep: int = 3,
-        observer: Silence | None = None,
+        progress: NullProgress | None = None,
         force: bool = False,
     ) -> RebuildReport:
         feed = write_feed(self.root.with_name(f"{self.root.name}.jsonl"), products)
-        return self.rebuild_from(feed, encoder=encoder, synonyms=synonyms, keep=keep, observer=observer, force=force)
+        return self.rebuild_from(feed, encoder=encoder, synonyms=synonyms, keep=keep, progress=progress, force=force)
 
     def rebuild_from(
         self,
@@ -87,13 +87,13 @@ class Workshop:
         encoder: str = ENCODER,
         synonyms: Path | None = None,
         keep: int = 3,
-        observer: Silence | None = None,
+        progress: NullProgress | None = None,
         force: bool = False,
     ) -> RebuildReport:
         options = RebuildOptions(
             (str(feed),), self.cache, encoder=encoder, runtime="onnx-int8", synonyms=synonyms, keep=keep, force=force
         )
-        return rebuild(self.root, options, observer)
+        return rebuild(self.root, options, progress)
 
     def folder(self) -> Path:
         """That of the version that serves."""
@@ -308,7 +308,7 @@ class TestBadInput:
             built.rebuild(CATALOG)
 
 
-class StopAfter(Silence):
+class StopAfter(NullProgress):
     """Ends a rebuild, as a kill would, once more than so many texts are encoded."""
 
     def __init__(self, texts: int) -> None:
@@ -334,7 +334,7 @@ class TestInterruption:
         self, fresh: Workshop, first: Workshop
     ) -> None:
         with pytest.raises(KeyboardInterrupt):
-            fresh.rebuild(CATALOG, observer=StopAfter(4))
+            fresh.rebuild(CATALOG, progress=StopAfter(4))
         with pytest.raises(StoreMissingError):
             fresh.store.serving()
         report = fresh.rebuild(CATALOG)
@@ -345,14 +345,14 @@ class TestInterruption:
     def test_work_is_kept_over_many_interruptions(self, fresh: Workshop, first: Workshop) -> None:
         for _ in range(2):
             with pytest.raises(KeyboardInterrupt):
-                fresh.rebuild(CATALOG, observer=StopAfter(4))
+                fresh.rebuild(CATALOG, progress=StopAfter(4))
         assert fresh.rebuild(CATALOG).encoded == 4
         assert np.array_equal(fresh.vectors(), first.vectors())
 
     def test_the_old_version_serves_on_and_its_vectors_are_reused_too(self, built: Workshop) -> None:
         changed = [dataclasses.replace(each, title=f"{each.title} mark II") for each in CATALOG[:6]]
         with pytest.raises(KeyboardInterrupt):
-            built.rebuild([*changed, *CATALOG[6:]], observer=StopAfter(4))
+            built.rebuild([*changed, *CATALOG[6:]], progress=StopAfter(4))
         assert built.store.serving()[0].version == "v000001"
         report = built.rebuild([*changed, *CATALOG[6:]])
         assert (report.version, report.encoded, report.reused) == ("v000002", 2, 10)
@@ -360,7 +360,7 @@ class TestInterruption:
 
     def test_the_leftovers_of_a_run_go_also_when_the_next_one_has_nothing_to_publish(self, built: Workshop) -> None:
         with pytest.raises(KeyboardInterrupt):
-            built.rebuild(with_title(CATALOG, 0, "saw"), observer=StopAfter(0))
+            built.rebuild(with_title(CATALOG, 0, "saw"), progress=StopAfter(0))
         assert list((built.root / "versions").glob(".building-*"))
         assert not built.rebuild(CATALOG).published
         assert [path.name for path in (built.root / "versions").iterdir()] == ["v000001"]
@@ -370,7 +370,7 @@ class TestInterruption:
         """Signatures of its products were taken for the next run's: IndexError, or copies of products that are gone."""
         copies = [dataclasses.replace(CATALOG[0], id=f"copy-{place}", title="paper lantern") for place in range(30)]
         with pytest.raises(KeyboardInterrupt):
-            built.rebuild([*CATALOG, *copies], observer=StopAfter(0))
+            built.rebuild([*CATALOG, *copies], progress=StopAfter(0))
         assert built.store.staging.exists()
         changed = with_title(CATALOG, 0, "saw")
         report = built.rebuild(changed)

@@ -12,10 +12,10 @@ from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
 from indexer.build import RebuildOptions, RebuildReport, rebuild
-from indexer.progress import Silence
 from indexer.rejects import REJECTED_FILE
 from retrieval.errors import InputError
 from retrieval.index.vectors import VECTORS_FILE
+from retrieval.progress import NullProgress
 from retrieval.store.manifest import (
     FIELDS_FILE,
     QUALITY_FILE,
@@ -145,4 +145,4 @@ def test_any_history_gives_the_index_that_its_last_feed_and_standing_changes_giv
         SearchEngine.open(fresh.store.root, follow=False) as other,
     ):
         assert answered(one) == answered(other)
-    assert verify(lived.store, lived.store.current(), Silence()).problems == ()
+    assert verify(lived.store, lived.store.current(), NullProgress()).problems == ()

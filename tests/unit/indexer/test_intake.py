@@ -14,12 +14,12 @@ import pytest
 import indexer.external_sort
 import indexer.pipeline
 from indexer.pipeline import Intake, IntakeOptions
-from indexer.progress import Silence
 from indexer.quality.report import QualityReport
 from indexer.rejects import Aside
 from indexer.workers import Workers
 from retrieval.errors import FeedError
 from retrieval.filters.schema import FieldCatalog
+from retrieval.progress import NullProgress
 from retrieval.records import Product
 from retrieval.store.products import ProductWriter, product_from_json, product_to_json
 
@@ -65,7 +65,7 @@ def take_in(feeds: list[Path], folder: Path, workers: int = 1) -> Taken:
     folder.mkdir()
     options = IntakeOptions(tuple(map(str, feeds)))
     with Workers(workers) as pool, Aside(folder / "rejected.jsonl") as aside:
-        intake = Intake(options, folder, aside, pool, Silence(), NOW)
+        intake = Intake(options, folder, aside, pool, NullProgress(), NOW)
         intake.read()
         found = intake.found_fields()
         writer = ProductWriter(folder)

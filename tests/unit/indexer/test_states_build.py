@@ -14,12 +14,12 @@ from numpy.typing import NDArray
 
 import indexer.embedding
 from indexer.build import RebuildOptions, RebuildReport, rebuild
-from indexer.progress import Silence
 from retrieval.encoders.base import Tokens, with_tokens
 from retrieval.encoders.onnx import OnnxEncoder
 from retrieval.encoders.registry import load_encoder
 from retrieval.errors import EncoderError, StoreDamagedError
 from retrieval.index.token_states import DIMENSION, MOST_TOKENS, STATES_FILE, STATES_FILES, StoredStates, quantised
+from retrieval.progress import NullProgress
 from retrieval.records import Availability, Product
 from retrieval.store.manifest import STATES_FOLDER, TEXT_KEYS_FILE
 from retrieval.store.products import ProductStore, encoder_text
@@ -44,7 +44,7 @@ TITLES = (
 CATALOG = tuple(Product(f"p{place:02d}", title, price=10.0 + place) for place, title in enumerate(TITLES))
 
 
-class Told(Silence):
+class Told(NullProgress):
     """Keeps what the rebuild says at the end of each phase."""
 
     def __init__(self) -> None:
@@ -60,7 +60,7 @@ class Shop:
     cache: Path
 
     def rebuild(
-        self, products: Sequence[Product] = CATALOG, *, observer: Silence | None = None, states: int = DIMENSION
+        self, products: Sequence[Product] = CATALOG, *, progress: NullProgress | None = None, states: int = DIMENSION
     ) -> RebuildReport:
         feed = write_feed(self.root.with_name(f"{self.root.name}.jsonl"), products)
         return rebuild(
@@ -68,7 +68,7 @@ class Shop:
             RebuildOptions(
                 (str(feed),), self.cache, encoder=ENCODER, runtime="onnx-int8", workers=1, state_dimension=states
             ),
-            observer,
+            progress,
         )
 
     @property
@@ -126,7 +126,7 @@ class TestWhatIsBuilt:
 
     def test_the_manifest_and_the_report_tell_of_them(self, fresh: Shop) -> None:
         told = Told()
-        report = fresh.rebuild(observer=told)
+        report = fresh.rebuild(progress=told)
         facts = fresh.states().facts
         manifest = fresh.store.serving()[0]
         assert manifest.states == facts
@@ -137,7 +137,7 @@ class TestWhatIsBuilt:
 
     def test_they_can_be_left_out_and_that_is_said(self, fresh: Shop) -> None:
         told = Told()
-        assert fresh.rebuild(observer=told, states=0).token_states == 0
+        assert fresh.rebuild(progress=told, states=0).token_states == 0
         assert any("no token states" in said for said in told.said)
         assert fresh.store.serving()[0].states is None
         assert not (fresh.folder / STATES_FOLDER).exists()
@@ -150,7 +150,7 @@ class TestWhatIsBuilt:
     ) -> None:
         monkeypatch.setattr(OnnxEncoder, "_state_dimension", lambda _: 0)
         told = Told()
-        assert fresh.rebuild(observer=told).token_states == 0
+        assert fresh.rebuild(progress=told).token_states == 0
         assert any("no token states" in said for said in told.said)
         with SearchEngine.open(fresh.root) as engine:
             assert engine.snapshot.states is None

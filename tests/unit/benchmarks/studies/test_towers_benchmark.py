@@ -16,8 +16,8 @@ from rerank.text_towers.negatives import NegativeOptions
 from rerank.text_towers.options import TowerOptions
 from retrieval.errors import SettingError, TrainingError
 from retrieval.judgments import Judgments
+from retrieval.progress import Progress
 from service.settings import Settings
-from service.training.ranker_dataset import Progress
 from service.training.text_towers import TowersRequest, WrittenTowers, train_text_towers
 from tests.catalogs import write_feed
 from tests.learning_stores import Quiet

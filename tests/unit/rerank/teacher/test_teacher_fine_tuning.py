@@ -36,9 +36,7 @@ def test_a_cross_encoder_learns_what_the_lists_say(tiny: Path, tmp_path: Path) -
     target = tmp_path / "tuned"
     lists = graded_lists(120)
     options = replace(FAST, loop=replace(FAST.loop, epochs=3))
-    result = fine_tune(
-        str(tiny), lists, target, options, cache=tmp_path, advance=lambda done, _loss: steps.append(done)
-    )
+    result = fine_tune(str(tiny), lists, target, options, cache=tmp_path, advance=steps.append)
     assert result.improved
     assert result.curve[-1].validation > result.curve[0].validation + 0.2
     assert sum(steps) == 3 * (96 / 8)
@@ -67,7 +65,7 @@ def test_an_interrupted_run_ends_as_one_that_was_not(tiny: Path, tmp_path: Path)
     whole = fine_tune(str(tiny), lists, tmp_path / "whole", FAST, cache=tmp_path / "one")
     done = 0
 
-    def killed(steps: int, _loss: float) -> None:
+    def killed(steps: int) -> None:
         nonlocal done
         done += steps
         if done > 6:
@@ -76,9 +74,7 @@ def test_an_interrupted_run_ends_as_one_that_was_not(tiny: Path, tmp_path: Path)
     with pytest.raises(_KilledError):
         fine_tune(str(tiny), lists, tmp_path / "resumed", FAST, cache=tmp_path / "two", advance=killed)
     seen: list[int] = []
-    again = fine_tune(
-        str(tiny), lists, tmp_path / "resumed", FAST, cache=tmp_path / "two", advance=lambda n, _loss: seen.append(n)
-    )
+    again = fine_tune(str(tiny), lists, tmp_path / "resumed", FAST, cache=tmp_path / "two", advance=seen.append)
     assert seen == [5] + [1] * 5, "the first epoch is not done again"
     assert [epoch.number for epoch in again.curve] == [epoch.number for epoch in whole.curve]
     assert np.allclose([e.validation for e in again.curve], [e.validation for e in whole.curve], atol=1e-3)

@@ -15,10 +15,11 @@ from sentence_transformers import SentenceTransformer
 
 from rerank.text_towers.model import ADAPTER_FOLDER, Tower, open_tower
 from rerank.text_towers.negatives import NegativeOptions
-from rerank.text_towers.options import Task, TowerOptions, TrainedTowers, Watching
+from rerank.text_towers.options import Task, TowerOptions, TrainedTowers
 from rerank.text_towers.training import train_towers
 from retrieval.encoders.weights import ModelSource
 from retrieval.errors import SettingError
+from tests.progress import StoppedProgress
 from tests.unit.rerank.text_towers.tiny_towers import PRODUCTS, found_by_nobody, make_encoder, shop
 
 pytestmark = pytest.mark.usefixtures("one_thread", "small_heap")
@@ -43,15 +44,8 @@ def encoder(tmp_path_factory: pytest.TempPathFactory) -> ModelSource:
 
 def trained(tower: Tower, folder: Path, options: TowerOptions = OPTIONS, *, after: int | None = None) -> TrainedTowers:
     """`after` ends it after so many steps."""
-    left = [after or 10**9]
-
-    def advance(_amount: int) -> None:
-        left[0] -= 1
-        if not left[0]:
-            raise KeyboardInterrupt
-
-    watching = Watching(advance=advance)
-    return train_towers(Task(tower, shop(), found_by_nobody(), PRODUCTS, options, folder, watching))
+    progress = StoppedProgress(after or 10**9, KeyboardInterrupt)
+    return train_towers(Task(tower, shop(), found_by_nobody(), PRODUCTS, options, folder, progress))
 
 
 def test_adapters_alone_learn_and_are_added_in_the_end(encoder: ModelSource, tmp_path: Path) -> None:

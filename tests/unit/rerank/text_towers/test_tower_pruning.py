@@ -14,11 +14,12 @@ from sentence_transformers import SentenceTransformer
 from rerank.text_towers import layer_pruning
 from rerank.text_towers.layer_pruning import PruneOptions, Pruning, check_layers, prune, with_layers
 from rerank.text_towers.model import Tower, open_tower
-from rerank.text_towers.options import Watching
 from rerank.text_towers.validation import Judge
 from rerank.training.trainer import LoopOptions
 from retrieval.encoders.weights import ModelSource
 from retrieval.errors import SettingError, TrainingError
+from retrieval.progress import NullProgress, Progress
+from tests.progress import StoppedProgress
 from tests.unit.rerank.text_towers.tiny_towers import PRODUCTS, found_by_nobody, make_encoder, shop
 
 pytestmark = pytest.mark.usefixtures("one_thread", "small_heap")
@@ -41,9 +42,9 @@ def tower(tmp_path_factory: pytest.TempPathFactory) -> Tower:
     return made
 
 
-def task(tower: Tower, folder: Path, watching: Watching | None = None) -> Pruning:
+def task(tower: Tower, folder: Path, progress: Progress | None = None) -> Pruning:
     judge = Judge(shop(), found_by_nobody(), PRODUCTS, 60, 0)
-    return Pruning(tower, shop(), PRODUCTS, judge, folder, OPTIONS, watching or Watching())
+    return Pruning(tower, shop(), PRODUCTS, judge, folder, OPTIONS, progress or NullProgress())
 
 
 def stack(model: SentenceTransformer) -> Any:  # noqa: ANN401 - the library's own
@@ -91,23 +92,15 @@ def test_they_learn_the_vectors_of_all_layers(tower: Tower, tmp_path: Path) -> N
 
 def test_a_run_that_was_killed_ends_as_one_that_was_not(tower: Tower, tmp_path: Path) -> None:
     whole, curve = prune(task(tower, tmp_path / "whole"), 2)
-    steps = 0
-
-    def advance(count: int) -> None:
-        nonlocal steps
-        steps += count
-        if steps > 12:
-            raise _KilledError
-
     with pytest.raises(_KilledError):
-        prune(task(tower, tmp_path / "killed", Watching(advance=advance)), 2)
+        prune(task(tower, tmp_path / "killed", StoppedProgress(13, _KilledError)), 2)
     again, same = prune(task(tower, tmp_path / "killed"), 2)
     assert same == curve
     assert torch.equal(weights(again), weights(whole))
 
 
 def test_a_full_gpu_is_given_fewer_texts_a_step(tower: Tower, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    most, told = 8, list[str]()
+    most, progress = 8, StoppedProgress()
 
     def short_of_memory(network: Any, student: Tower, taught: Any, rows: Any) -> torch.Tensor:  # noqa: ANN401
         if len(rows) > most:
@@ -116,8 +109,8 @@ def test_a_full_gpu_is_given_fewer_texts_a_step(tower: Tower, tmp_path: Path, mo
 
     distance = layer_pruning._distance
     monkeypatch.setattr(layer_pruning, "_distance", short_of_memory)
-    fewer, curve = prune(task(tower, tmp_path / "short", Watching(end=told.append)), 2)
-    assert "the GPU's memory is full with 16 texts a step: half as many are tried" in told
+    fewer, curve = prune(task(tower, tmp_path / "short", progress), 2)
+    assert "the GPU's memory is full with 16 texts a step: half as many are tried" in progress.summaries
     monkeypatch.undo()
     smaller = replace(task(tower, tmp_path / "small"), options=replace(OPTIONS, batch=8))
     again, same = prune(smaller, 2)

@@ -17,7 +17,7 @@ from rerank.text_towers.dataset import Floats
 from rerank.text_towers.losses import LossOptions, TowerLoss
 from rerank.text_towers.model import Mixed, Tower, open_tower
 from rerank.text_towers.negatives import NegativeOptions
-from rerank.text_towers.options import Score, Task, TowerOptions, TrainedTowers, Watching
+from rerank.text_towers.options import Score, Task, TowerOptions, TrainedTowers
 from rerank.text_towers.training import optimizer_of, train_towers
 from rerank.training.trainer import STATE_FILE, Epoch, resumed
 from retrieval.encoders.torch import prompts
@@ -54,17 +54,16 @@ class Told:
     phases: list[str] = field(default_factory=list)
     steps: int = 0
 
-    @property
-    def watching(self) -> Watching:
-        return Watching(begin=self._begin, advance=self._advance, judged=self.curve.append)
-
-    def _begin(self, phase: str, _total: int | None, unit: str) -> None:
+    def begin(self, phase: str, _total: int | None, unit: str) -> None:
         self.phases.append(phase if unit != "steps" else "steps")
 
-    def _advance(self, amount: int) -> None:
+    def advance(self, amount: int) -> None:
         self.steps += amount if self.phases[-1] == "steps" else 0
         if self.after is not None and self.steps > self.after:
             raise _KilledError
+
+    def end(self, _summary: str) -> None:
+        pass
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,8 +87,9 @@ def uninterrupted(encoder: ModelSource, tmp_path_factory: pytest.TempPathFactory
 def trained(
     tower: Tower, folder: Path, told: Told | None = None, options: TowerOptions = OPTIONS, score: Score | None = None
 ) -> TrainedTowers:
-    watching = (told or Told()).watching
-    return train_towers(Task(tower, shop(), found_by_nobody(), PRODUCTS, options, folder, watching, score))
+    progress = told or Told()
+    task = Task(tower, shop(), found_by_nobody(), PRODUCTS, options, folder, progress, progress.curve.append, score)
+    return train_towers(task)
 
 
 def weights(tower: Tower) -> torch.Tensor:

@@ -67,7 +67,7 @@ def test_a_killed_run_ends_as_one_that_was_not(made: Shop, events: pl.DataFrame,
     one, curve = train_on_clicks(start(made), data, validation(made), "tower", OPTIONS, tmp_path / "whole")
     done = 0
 
-    def killed(steps: int, _loss: float) -> None:
+    def killed(steps: int) -> None:
         nonlocal done
         done += steps
         if done == 13:

@@ -146,7 +146,7 @@ class TestDistil:
         halves = [dataclasses.replace(parts, training=parts.training[at::2]) for at in range(2)]
         steps: list[int] = []
         together = [Taught(data, half) for half in halves]
-        _, curve = distil(together, SHAPE, OPTIONS, tmp_path, lambda done, _loss: steps.append(done))
+        _, curve = distil(together, SHAPE, OPTIONS, tmp_path, steps.append)
         assert len(steps) == OPTIONS.loop.epochs * sum(-(-len(half.training) // OPTIONS.lists) for half in halves)
         assert max(epoch.validation for epoch in curve) > curve[0].validation
 
@@ -155,7 +155,7 @@ class TestDistil:
     ) -> None:
         steps: list[int] = []
 
-        def killed(done: int, _loss: float) -> None:
+        def killed(done: int) -> None:
             steps.append(done)
             if len(steps) == 21:
                 raise KeyboardInterrupt
@@ -163,7 +163,7 @@ class TestDistil:
         with pytest.raises(KeyboardInterrupt):
             distil([Taught(data, parts)], SHAPE, OPTIONS, tmp_path, killed)
         steps.clear()
-        resumed, _ = distil([Taught(data, parts)], SHAPE, OPTIONS, tmp_path, lambda done, _loss: steps.append(done))
+        resumed, _ = distil([Taught(data, parts)], SHAPE, OPTIONS, tmp_path, steps.append)
         # Two whole epochs of eight steps were kept.
         assert steps == [16, *[1] * 16]
         same = resumed.state_dict()

@@ -67,7 +67,7 @@ class TestLearning:
         whole, curve = train_history(start(), training, tmp_path / "whole")
         done = 0
 
-        def killed(steps: int, _loss: float) -> None:
+        def killed(steps: int) -> None:
             nonlocal done
             done += steps
             if done == training.steps + 3:

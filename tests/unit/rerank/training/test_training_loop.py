@@ -50,7 +50,7 @@ def test_training_makes_it_better_and_tells_of_every_step(tmp_path: Path) -> Non
     steps: list[int] = []
     network = _network()
     before = _quality(network)
-    curve = train(network, _TRAINING, _OPTIONS, tmp_path, lambda done, _loss: steps.append(done))
+    curve = train(network, _TRAINING, _OPTIONS, tmp_path, steps.append)
     assert sum(steps) == 5 * 6
     assert [epoch.number for epoch in curve] == [0, 1, 2, 3, 4, 5]
     assert _quality(network) > before
@@ -84,7 +84,7 @@ def test_a_killed_run_goes_on_and_ends_as_one_that_was_not(tmp_path: Path) -> No
         train(killed, Training(batches, 6, _loss, _quality), _OPTIONS, tmp_path / "killed")
     resumed = _network()
     steps: list[int] = []
-    again = train(resumed, _TRAINING, _OPTIONS, tmp_path / "killed", lambda done, _loss: steps.append(done))
+    again = train(resumed, _TRAINING, _OPTIONS, tmp_path / "killed", steps.append)
     assert steps[0] == 3 * 6
     assert again == curve
     assert all(torch.equal(value, whole.state_dict()[name]) for name, value in resumed.state_dict().items())

@@ -86,7 +86,7 @@ def test_a_killed_run_ends_as_one_that_was_not(tmp_path: Path) -> None:
     whole = fit(vectors, histories, TINY, folder=tmp_path / "whole")
     steps = []
 
-    def kill(_count: int, _loss: float) -> None:
+    def kill(_count: int) -> None:
         steps.append(1)
         if len(steps) == 22:
             raise _KilledError

@@ -69,7 +69,7 @@ def numbered_lamps(count: int) -> list[Product]:
 
 
 class Heard:
-    """An observer that adds up what it hears."""
+    """A progress that adds up what it hears."""
 
     def __init__(self) -> None:
         self.phases: dict[str, list[int]] = {}

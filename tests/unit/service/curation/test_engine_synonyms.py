@@ -13,8 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from indexer.build import RebuildOptions, rebuild
-from indexer.progress import Silence
 from retrieval.errors import SynonymError
+from retrieval.progress import NullProgress
 from retrieval.records import Page, Product
 from retrieval.store.versions import Store
 from retrieval.text.analysis import Analyzer
@@ -105,7 +105,7 @@ def test_the_version_stays_what_it_is(root: Path, demo: DemoFiles, cache: Path, 
     assert opened.snapshot.analyzer.identity != before.analyzer
     opened.refresh()
     assert (opened.manifest, bool(found(opened, "zorb"))) == (before, True)
-    assert not verify(Store(root), opened.manifest.version, Silence()).problems
+    assert not verify(Store(root), opened.manifest.version, NullProgress()).problems
     report = rebuild(root, RebuildOptions((str(demo.products),), cache, encoder=ENCODER))
     assert report.published
     opened.refresh()

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from rerank.text_towers.losses import LossOptions
-from rerank.text_towers.options import TowerOptions, Watching
+from rerank.text_towers.options import TowerOptions
 from rerank.training.trainer import Epoch
 from retrieval.errors import TrainingError
 from service.training.text_towers_tuning import tuned
@@ -24,7 +25,7 @@ class Trained:
         self.tried: list[TowerOptions] = []
         self._lost, self._killed = lost, killed
 
-    def __call__(self, options: TowerOptions, folder: Path, watching: Watching) -> float:
+    def __call__(self, options: TowerOptions, folder: Path, judged: Callable[[Epoch], None]) -> float:
         self.tried.append(options)
         folder.mkdir()
         if len(self.tried) == self._killed:
@@ -33,7 +34,7 @@ class Trained:
             raise TrainingError("the loss became nan at step 3")
         value = 1 - abs(math.log10(options.learning_rate / 3e-4)) / 4 - abs(options.negatives.count - 2) / 10
         for number in range(3):
-            watching.judged(Epoch(number, None, value * (number + 1) / 3))
+            judged(Epoch(number, None, value * (number + 1) / 3))
         return value
 
 
