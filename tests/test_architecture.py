@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.architecture import Figure, figures
+from tests.architecture import Figure, banned_words, figures
 
 ROOT = Path(__file__).parents[1]
 PAGES = ("README.md", *(path.relative_to(ROOT).as_posix() for path in sorted((ROOT / "docs").rglob("*.md"))))
@@ -50,11 +50,23 @@ def test_every_path_that_a_page_names_exists(page: str) -> None:
     assert not missing
 
 
-def test_the_diagram_shows_files_of_every_package_that_serves() -> None:
+def test_the_map_is_one_page() -> None:
     text = (ROOT / "docs/architecture.md").read_text("utf-8")
     diagram = text.partition("```mermaid")[2].partition("```")[0]
-    packages = {path.split("/")[0] for path in _CODE_PATH.findall(diagram)}
-    assert packages == {"retrieval", "indexer", "service"}
+    boxes = set(re.findall(r"(\w+)\[", diagram))
+    stops = [len(re.findall(r"^\d+\. ", walk, re.MULTILINE)) for walk in re.split(r":\n\n(?=1\. )", text)[1:]]
+    assert len(text.splitlines()) <= 130
+    assert len(boxes) <= 12
+    assert len(stops) == 3
+    assert max(stops) <= 12
+
+
+def test_every_place_that_the_glossary_names_exists() -> None:
+    text = (ROOT / "docs/glossary.md").read_text("utf-8")
+    places = re.findall(r"\| `([\w./]+)` \|$", text, re.MULTILINE)
+    assert len(places) > 140
+    assert not [place for place in places if not (ROOT / place).exists()]
+    assert len(banned_words()) <= 40
 
 
 def test_every_decision_is_named_by_its_number() -> None:
