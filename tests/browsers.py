@@ -12,8 +12,8 @@ from urllib.parse import urlsplit
 
 import uvicorn
 
+from service.app import create_app
 from service.engine.engine import SearchEngine
-from service.http.app import create_app
 from service.settings import ServiceSettings
 from tests.servers.skips import program_or_skip
 from tests.waiting import within

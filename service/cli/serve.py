@@ -45,9 +45,9 @@ def serve(
 ) -> None:
     """Answer searches over HTTP, until Ctrl-C or SIGTERM; requests under way are answered first."""
     bound_arenas()
+    from service.app import serve as run
     from service.cli.output import err, show_notices
     from service.engine.engine import SearchEngine
-    from service.http.server import serve as run
     from service.settings import FILE_VARIABLE, SourcedSettings
 
     read = SourcedSettings.read(settings)

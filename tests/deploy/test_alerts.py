@@ -13,8 +13,8 @@ import pytest
 import yaml
 from fastapi.testclient import TestClient
 
+from service.app import create_app
 from service.engine.engine import SearchEngine
-from service.http.app import create_app
 from service.settings import ServiceSettings, Settings
 from tests.deploy.documents import (
     ALERTS,

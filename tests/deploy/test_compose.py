@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 import typer.main
 
+from service.app import DRAIN_SECONDS
 from service.cli.main import app
-from service.http.server import DRAIN_SECONDS
 from service.settings import load_settings, setting_names, variable_name
 from tests.deploy.documents import DEPLOY, ROOT, documents
 from tests.deploy.test_alerts import promtool

@@ -9,8 +9,8 @@ import pytest
 import typer.main
 import yaml
 
+from service.app import DRAIN_SECONDS
 from service.cli.main import app
-from service.http.server import DRAIN_SECONDS
 from service.settings import load_settings, setting_names, variable_name
 from tests.deploy.documents import KUBERNETES, Document, documents, named_metrics
 from tests.deploy.test_alerts import promtool

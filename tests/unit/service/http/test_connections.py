@@ -14,10 +14,10 @@ import pytest
 import uvicorn
 from fastapi import FastAPI, Request, Response
 
-from service.http import server
+from service.app import server_config
+from service.http.connections import ConnectionBounds, Doorkeeper
 from service.http.errors import handle_errors
 from service.http.middleware import Bounds, Edge
-from service.http.server import ConnectionBounds, Doorkeeper, server_config
 from service.settings import ServiceSettings
 from tests.waiting import within
 
@@ -77,7 +77,7 @@ def application() -> FastAPI:
 
 @pytest.fixture(autouse=True)
 def short(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(server, "_LINGER_SECONDS", 0.3)
+    monkeypatch.setattr("service.http.connections._LINGER_SECONDS", 0.3)
 
 
 @pytest.fixture

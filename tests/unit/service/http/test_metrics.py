@@ -10,8 +10,8 @@ import pytest
 from fastapi.testclient import TestClient
 
 from retrieval.records import Event, Page
+from service.app import create_app
 from service.engine.engine import SearchEngine
-from service.http.app import create_app
 from service.http.auth import KeyFile, Scope
 from service.http.impressions import Asker, Exposures
 from service.settings import ServiceSettings

@@ -13,10 +13,9 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from retrieval.errors import SettingError
+from service.app import create_app, opened_tracing
 from service.engine.engine import SearchEngine
-from service.http.app import create_app
 from service.http.otlp import OpenTelemetry, placed_stages
-from service.http.server import opened_tracing
 from service.settings import ServiceSettings
 
 TRACE, PARENT = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
@@ -121,5 +120,5 @@ def test_without_the_packages_the_setting_says_what_to_install(monkeypatch: pyte
 
 
 def test_a_service_without_traces_does_not_import_them() -> None:
-    program = "import sys, service.http.server; sys.exit('opentelemetry.sdk' in sys.modules)"
+    program = "import sys, service.app; sys.exit('opentelemetry.sdk' in sys.modules)"
     subprocess.run([sys.executable, "-c", program], check=True)

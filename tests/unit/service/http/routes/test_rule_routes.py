@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from fastapi.testclient import TestClient
 
+from service.app import create_app
 from service.engine.engine import SearchEngine
-from service.http.app import create_app
 from service.http.auth import KeyFile, Scope, narrowed
 from service.settings import ServiceSettings
 from tests.http_keys import made

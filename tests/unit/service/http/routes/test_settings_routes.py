@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 from fastapi.testclient import TestClient
 
+from service.app import create_app
 from service.engine.engine import SearchEngine
-from service.http.app import create_app
 from service.http.auth import KeyFile, Scope
 from service.settings import (
     DESCRIPTIONS,

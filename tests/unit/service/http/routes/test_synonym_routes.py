@@ -6,10 +6,10 @@ from datetime import UTC, datetime
 
 from fastapi.testclient import TestClient
 
+from service.app import create_app
 from service.curation.synonym_mining import Example, Proposal, write_proposals
 from service.curation.synonyms import Kind
 from service.engine.engine import SearchEngine
-from service.http.app import create_app
 from service.http.auth import KeyFile, Scope
 from service.settings import ServiceSettings
 from tests.http_keys import made

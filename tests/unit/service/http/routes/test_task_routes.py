@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 from fastapi.testclient import TestClient
 
+from service.app import create_app
 from service.demo import DemoFiles
 from service.engine.engine import SearchEngine
-from service.http.app import create_app
 from service.settings import ServiceSettings, Settings
 
 LOCAL = "http://localhost"

@@ -5,14 +5,15 @@ from __future__ import annotations
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
-from fastapi.testclient import TestClient
 
-from service.engine.engine import SearchEngine
-from service.http.app import create_app
-from service.http.auth import KEYS_FILE, KeyFile
-from service.settings import ServiceSettings, Settings
+if TYPE_CHECKING:
+    from fastapi.testclient import TestClient
+
+    from service.engine.engine import SearchEngine
+    from service.http.auth import KeyFile
 
 LOCAL = "http://localhost"
 
@@ -20,6 +21,9 @@ LOCAL = "http://localhost"
 @pytest.fixture(scope="module")
 def store(demo_index: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[SearchEngine]:
     """A copy that tests of one file may change."""
+    from service.engine.engine import SearchEngine
+    from service.settings import Settings
+
     root = Path(shutil.copytree(demo_index, tmp_path_factory.mktemp("http") / "store"))
     with SearchEngine.open(root, settings=Settings(backend="embedded")) as engine:
         yield engine
@@ -28,6 +32,11 @@ def store(demo_index: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterato
 @pytest.fixture(scope="module")
 def client(store: SearchEngine) -> Iterator[TestClient]:
     """A caller on the same machine, where there is no key."""
+    from fastapi.testclient import TestClient
+
+    from service.app import create_app
+    from service.settings import ServiceSettings
+
     with TestClient(
         create_app(store, ServiceSettings()), LOCAL, client=("127.0.0.1", 50_000), raise_server_exceptions=False
     ) as calling:
@@ -37,4 +46,6 @@ def client(store: SearchEngine) -> Iterator[TestClient]:
 @pytest.fixture
 def keys(tmp_path: Path) -> KeyFile:
     """A file of keys without any."""
+    from service.http.auth import KEYS_FILE, KeyFile
+
     return KeyFile(tmp_path / KEYS_FILE)

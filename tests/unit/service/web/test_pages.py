@@ -1,4 +1,4 @@
-"""The pages as they are sent: safe, fingerprinted, and without the store in them."""
+"""The store page and the admin page: their files, the security of what is sent, and their texts in both languages."""
 
 from __future__ import annotations
 
@@ -7,12 +7,14 @@ import re
 import pytest
 from fastapi.testclient import TestClient
 
+from service.app import create_app
 from service.engine.engine import SearchEngine
-from service.http.app import create_app
-from service.http.routes.pages import page_files
 from service.settings import ServiceSettings
+from service.web.pages import page_files
 
 LOCAL = "http://localhost"
+_ENTRY = re.compile(r'^  "([^"]+)": "((?:[^"\\]|\\.)*)",$', re.MULTILINE)
+_USED = re.compile(r"""\bt\("([^"]+)"|data-(?:word|label|hint)="([^"]+)\"""")
 
 
 @pytest.mark.parametrize("path", ["/", "/admin", "/assets/shop.js", "/assets/base.css", "/favicon.ico"])
@@ -58,3 +60,29 @@ def test_the_public_key_is_told_and_the_pages_can_be_left_out(store: SearchEngin
         assert client.get("/assets/store.json").json()["key"] == "public"
     with TestClient(create_app(store, ServiceSettings(pages=False)), LOCAL) as client:
         assert [client.get(path).status_code for path in ("/", "/admin", "/assets/shop.js")] == [404, 404, 404]
+
+
+def words(language: str) -> dict[str, str]:
+    return dict(_ENTRY.findall(page_files()[f"words-{language}.js"].content.decode()))
+
+
+def test_both_languages_have_the_same_words() -> None:
+    english, chinese = words("en"), words("zh")
+    needed = {name for name in english if not name.startswith("field.") and not name.endswith(".one")}
+    assert needed <= set(chinese)
+    assert {name for name in chinese if not name.startswith("field.")} <= set(english)
+
+
+def test_what_stands_in_the_words_is_the_same_in_both() -> None:
+    english, chinese = words("en"), words("zh")
+    for name, text in chinese.items():
+        if name in english:
+            assert set(re.findall(r"\{\w+\}", text)) == set(re.findall(r"\{\w+\}", english[name])), name
+
+
+def test_every_word_that_the_store_page_uses_is_there() -> None:
+    english = words("en")
+    scripts = {name: file.content.decode() for name, file in page_files().items() if not name.startswith("admin")}
+    used = {one or other for text in scripts.values() for one, other in _USED.findall(text)}
+    assert len(used) > 50
+    assert used <= set(english)

@@ -12,9 +12,9 @@ import pytest
 from fastapi.testclient import TestClient
 
 from retrieval.records import EventKind
+from service.app import create_app
 from service.engine.engine import SearchEngine
 from service.events.event_log import EventLog
-from service.http.app import create_app
 from service.http.auth import KeyFile, Scope
 from service.settings import ServiceSettings, Settings
 from tests.http_keys import made

@@ -1,0 +1,240 @@
+"""The HTTP service: the API, the InstantSearch protocol and the pages as one application, and its server."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import resource
+import signal
+import threading
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from functools import partial
+from types import FrameType
+from typing import cast
+
+import structlog
+import uvicorn
+from fastapi import FastAPI
+from starlette.middleware.cors import CORSMiddleware
+from starlette.middleware.gzip import GZipMiddleware
+
+from retrieval.errors import SettingError
+from service.engine.engine import SearchEngine
+from service.experiments.store import ServedExperiments
+from service.http import health
+from service.http.auth import KEYS_FILE, KeyFile
+from service.http.connections import BoundedProtocol, ConnectionBounds, Doorkeeper
+from service.http.context import Context, is_loopback
+from service.http.errors import handle_errors
+from service.http.impressions import Exposures
+from service.http.limits import Rates, Workers
+from service.http.middleware import Bounds, Edge
+from service.http.request import OpenPaths
+from service.http.routes import curation, ingest, search, store
+from service.http.tasks import ServedTasks
+from service.http.tracing import Tracing
+from service.instantsearch import routes as instantsearch
+from service.instantsearch.recommend import ServedBehaviour
+from service.settings import ServiceSettings, SourcedSettings, shown_settings
+from service.web import pages
+
+_LEAST_COMPRESSED = 1_000
+"""Bytes."""
+_FILES_BESIDE_CONNECTIONS = 1_000
+_KEEP_ALIVE_SECONDS = 65
+"""Longer than load balancers and clients keep an idle connection, 60 seconds at most as they come: whoever closes first
+does so while the other may be sending, and of the two only the client knows that it is not."""
+DRAIN_SECONDS = 30
+"""Requests under way when the server is told to end have so long."""
+_ROUTERS = (
+    health.router,
+    search.suggest_router,
+    search.search_router,
+    ingest.product_router,
+    ingest.event_router,
+    curation.experiment_router,
+    curation.rule_router,
+    curation.synonym_router,
+    store.settings_router,
+    store.store_router,
+    store.task_router,
+    instantsearch.router,
+)
+
+
+def create_app(
+    engine: SearchEngine,
+    settings: ServiceSettings,
+    tracing: Tracing | None = None,
+    sourced: SourcedSettings | None = None,
+) -> FastAPI:
+    """An ASGI application that answers for an engine; whoever made the engine closes it, after the application ended.
+    `sourced` are all settings of the process, `settings` among them, where somebody may look at them.
+
+    Any ASGI server runs it; `shelfwise serve` is one.
+    """
+
+    @asynccontextmanager
+    async def life(_app: FastAPI) -> AsyncIterator[None]:
+        yield
+        context.workers.close()
+        context.exposures.close()
+        if tracing is not None:
+            tracing.close()
+        context.tasks.close()
+
+    app = FastAPI(
+        title="Shelfwise",
+        summary="Product search for web stores",
+        version="1",
+        lifespan=life,
+        docs_url="/docs",
+        redoc_url=None,
+        openapi_url="/v1/openapi.json",
+    )
+    context = Context(
+        engine,
+        KeyFile(settings.keys or engine.root / KEYS_FILE),
+        Rates(settings.requests_per_minute_key, settings.requests_per_minute_address),
+        Workers(settings.worker_threads, settings.queue),
+        Exposures(engine.record),
+        ServedExperiments(engine.root),
+        ServedTasks(engine.root, settings.feeds),
+    )
+    app.state.context = context
+    app.state.draining = threading.Event()
+    app.state.settings = shown_settings(sourced or SourcedSettings.of_service(settings))
+    app.state.behaviour = ServedBehaviour(engine.root)
+    for router in _ROUTERS:
+        app.include_router(router)
+    if settings.pages:
+        app.state.page_key = settings.page_key
+        app.include_router(pages.router)
+    handle_errors(app)
+    app.add_middleware(GZipMiddleware, minimum_size=_LEAST_COMPRESSED, compresslevel=4)
+    if settings.origins:
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=list(settings.origins),
+            allow_methods=["*"],
+            allow_headers=["*"],
+            expose_headers=["X-Request-ID", "Retry-After", "ETag"],
+        )
+    bounds = Bounds(settings.body_bytes, settings.body_seconds, settings.deadline, settings.bodies_bytes)
+    app.add_middleware(Edge, bounds=bounds, draining=app.state.draining, tracing=tracing)
+    app.add_middleware(OpenPaths)
+    return app
+
+
+class _Server(uvicorn.Server):
+    """Tells that it is draining before it stops to listen, so that a load balancer may look elsewhere first."""
+
+    def __init__(self, config: uvicorn.Config, draining: threading.Event, notice: float) -> None:
+        super().__init__(config)
+        self._draining = draining
+        self._notice = notice
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """A second signal ends the notice."""
+        if self._draining.is_set() or not self._notice:
+            self._end(sig, frame)
+            return
+        self._draining.set()
+        timer = threading.Timer(self._notice, self._end, (signal.SIGTERM, None))
+        timer.daemon = True
+        timer.start()
+
+    def _end(self, sig: int, frame: FrameType | None) -> None:
+        self._draining.set()
+        super().handle_exit(sig, frame)
+        # uvicorn would raise it once more after all is answered, and kill the process before its engine is closed.
+        self._captured_signals.clear()
+
+
+def serve(engine: SearchEngine, sourced: SourcedSettings, *, notice: float = 0.0) -> None:
+    """Answers until SIGTERM or SIGINT; `notice` is for how many seconds it then says that it is not ready, and answers
+    still.
+
+    Raises SettingError where others than this machine would be served and there is no key.
+    """
+    settings = sourced.settings.service
+    keys = KeyFile(settings.keys or engine.root / KEYS_FILE)
+    if not keys.is_there and not is_loopback(settings.host):
+        raise SettingError(
+            f"service.host is {settings.host}, which others reach, and there is no key: make one first "
+            f"(shelfwise keys create web --scope search --index {engine.root}), or serve 127.0.0.1"
+        )
+    configure_logs()
+    app = create_app(engine, settings, opened_tracing(settings.traces) if settings.traces else None, sourced)
+    bounds = ConnectionBounds(
+        head_seconds=settings.body_seconds,
+        most=settings.connections,
+        most_of_address=settings.connections_per_address,
+        proxies=settings.proxies,
+    )
+    allow_files(2 * bounds.most + _FILES_BESIDE_CONNECTIONS)
+    config = server_config(app, settings, Doorkeeper(bounds))
+    _Server(config, app.state.draining, notice).run()
+
+
+def server_config(app: FastAPI, settings: ServiceSettings, keeper: Doorkeeper) -> uvicorn.Config:
+    """How uvicorn runs an application."""
+    return uvicorn.Config(
+        app,
+        settings.host,
+        settings.port,
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        # h11 underneath: it bounds the bytes of a request's head
+        http=cast(type[asyncio.Protocol], partial(BoundedProtocol, keeper)),
+        ws="none",
+        proxy_headers=bool(settings.proxies),
+        forwarded_allow_ips=list(settings.proxies) or None,
+        timeout_keep_alive=_KEEP_ALIVE_SECONDS,
+        timeout_graceful_shutdown=DRAIN_SECONDS,
+    )
+
+
+def opened_tracing(endpoint: str) -> Tracing:
+    """Raises SettingError where the packages that it takes are not there."""
+    try:
+        from service.http.otlp import open_tracing
+    except ImportError:
+        raise SettingError("service.traces needs OpenTelemetry; run: pip install 'shelfwise[trace]'") from None
+    return open_tracing(endpoint)
+
+
+def allow_files(wanted: int) -> None:
+    """Raises the number of files that the process may have open, connections among them, as far as it is let."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    most = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+    if soft != resource.RLIM_INFINITY and soft < most:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
+
+
+def configure_logs() -> None:
+    """One JSON object a line on standard error, from uvicorn as well."""
+    shared: list[structlog.types.Processor] = [
+        structlog.stdlib.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+        structlog.processors.format_exc_info,
+    ]
+    structlog.configure(
+        processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
+        logger_factory=structlog.stdlib.LoggerFactory(),
+        cache_logger_on_first_use=True,
+    )
+    handler = logging.StreamHandler()
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=shared,
+            processors=[
+                structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+                structlog.processors.JSONRenderer(),
+            ],
+        )
+    )
+    logging.basicConfig(handlers=[handler], level=logging.INFO, force=True)
+    logging.getLogger("uvicorn.error").setLevel(logging.WARNING)

@@ -1,0 +1,1 @@
+"""The store page and the admin page: their routes and their files."""
