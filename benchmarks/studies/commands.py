@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -15,8 +15,9 @@ from service.cli.options import IndexArgument, JsonOption, WorkersOption, cache_
 from service.cli.output import out
 
 if TYPE_CHECKING:
-    from benchmarks.studies.faults import FaultReport
-    from benchmarks.studies.feeds import Build, DefectScore, Freshness, Reading
+    from benchmarks.changes import Build, Freshness
+    from benchmarks.studies.defects import DefectScore
+    from benchmarks.studies.reading import Reading
     from benchmarks.studies.suggestions import Proposed, SuggestLatency, TypoFigures
     from indexer.build import RebuildOptions
 
@@ -34,7 +35,7 @@ def reading(
     """Time reading and checking a feed grown to several sizes, and the memory that it takes."""
     import msgspec
 
-    from benchmarks.studies.feeds import measure_reading
+    from benchmarks.studies.reading import measure_reading
     from service.cli.output import ProgressLines, write_json
 
     measured = []
@@ -60,7 +61,7 @@ def incremental(
     """Time a rebuild after a few products changed, against the build from nothing."""
     import msgspec
 
-    from benchmarks.studies.feeds import measure_rebuilds
+    from benchmarks.changes import measure_rebuilds
     from indexer.build import RebuildOptions
     from service.cli.output import ProgressLines, write_json
 
@@ -88,8 +89,8 @@ def freshness(
 
     import msgspec
 
+    from benchmarks.changes import measure_freshness
     from benchmarks.latency import title_queries
-    from benchmarks.studies.feeds import measure_freshness
     from service.cli.output import ProgressLines, write_json
     from service.engine.engine import SearchEngine
 
@@ -111,7 +112,7 @@ def defects(
     """Plant many kinds of defect in one half of a feed, and count which of them the checker tells."""
     import msgspec
 
-    from benchmarks.studies.feeds import defects as planted_defects
+    from benchmarks.studies.defects import defects as planted_defects
     from service.cli.output import write_json
 
     with TemporaryDirectory() as folder:
@@ -119,32 +120,11 @@ def defects(
     write_json(msgspec.json.encode(score)) if as_json else show_defects(score)
 
 
-def faults(
-    rounds: Annotated[int, typer.Option(help="Pieces of work, each hurt in its own way.", min=1)] = 1_000,
-    seed: Annotated[int, typer.Option(help="Of the first round; round n is drawn by the seed n further on.")] = 0,
-    as_json: JsonOption = False,
-) -> None:
-    """Kill processes, fill the disk, harm files, and check what is served after each. Exit code 1 on a failure."""
-    import msgspec
-
-    from benchmarks.studies.faults import run_faults
-    from service.cli.output import ProgressLines, write_json
-
-    with TemporaryDirectory() as folder, ProgressLines() as progress:
-        progress.begin("faults", rounds, "rounds")
-        report = run_faults(Path(folder), rounds, seed, lambda: progress.advance(1))
-        progress.end(f"{rounds:,} rounds, {len(report.failures):,} failures")
-    write_json(msgspec.json.encode(report)) if as_json else show_faults(report)
-    if report.failures:
-        raise typer.Exit(1)
-
-
 DATA_EXAMPLES = (
     (reading, "Example: shelfwise bench reading products.jsonl.gz --rows 100000,2000000"),
     (incremental, "Example: shelfwise bench incremental products.jsonl.gz --share 0.01"),
     (freshness, "Example: shelfwise bench freshness store"),
     (defects, "Example: shelfwise bench defects --products 2000"),
-    (faults, "Example: shelfwise bench faults --rounds 1000 --seed 0"),
 )
 
 
@@ -191,24 +171,6 @@ def show_defects(score: DefectScore) -> None:
     out.print(f"{score.found} of {score.kinds} planted kinds of defect are told, in a feed of {score.rows:,} rows")
     out.print(f"missed: {', '.join(score.missed) or 'none'}")
     out.print(f"said of the clean half: {', '.join(score.false_findings) or 'nothing'}")
-
-
-def show_faults(report: FaultReport) -> None:
-    """Rounds by work and fault, and each failure with how to repeat it."""
-    names = sorted({fault for counted in report.counts.values() for fault in counted})
-    table = plain_table(["rounds", *names], "")
-    for work, counted in sorted(report.counts.items()):
-        table.add_row(work, *(f"{counted.get(fault, 0):,}" for fault in names))
-    out.print(table)
-    harmed = ", ".join(f"{target} {count:,}" for target, count in sorted(report.harmed.items()))
-    out.print(f"harmed at rest: {harmed or 'nothing'}")
-    out.print(
-        f"{report.rounds:,} rounds in {report.seconds:,.0f} s: {report.killed:,} processes killed at work, "
-        f"{report.refused:,} refusals, {report.changes:,} acknowledged changes, {len(report.failures):,} failures"
-    )
-    for failure in report.failures:
-        out.print(f"round {failure.round:,}: {failure.work}, {failure.fault}, {failure.detail}: {failure.wrong}")
-        out.print(f"  on a new index: shelfwise bench faults --rounds 1 --seed {failure.seed}")
 
 
 # The commands that measure the HTTP service: `shelfwise bench http` and `shelfwise bench soak`.
@@ -267,7 +229,7 @@ def soak(
     """
     import msgspec
 
-    from benchmarks.studies.feeds import json_rows
+    from benchmarks.changes import json_rows
     from benchmarks.studies.soak import Rates, show_soak
     from benchmarks.studies.soak import soak as soaked
     from indexer.build import RebuildOptions
@@ -300,9 +262,6 @@ HTTP_EXAMPLES = (
 
 
 # The commands that measure what becomes of shoppers' events: importing, recording, faults, fraud, click models.
-
-ClickModelName = Literal["pbm", "dcm", "sdbn", "ubm"]
-"""The names in `rerank.click_models.registry`, which is heavy to import."""
 
 
 def event_import(
@@ -340,25 +299,6 @@ def event_writes(
     write_json(msgspec.json.encode(measured)) if as_json else show_event_writes(measured)
 
 
-def event_faults(
-    rounds: Annotated[int, typer.Option(help="How often to kill the writers.", min=1)] = 200,
-    as_json: JsonOption = False,
-) -> None:
-    """Kill processes while they write events, again and again, and look for events that are lost or doubled."""
-    import msgspec
-
-    from benchmarks.studies.events import measure_event_faults, show_event_faults
-    from service.cli.output import ProgressLines, write_json
-
-    with TemporaryDirectory(dir=".") as folder, ProgressLines() as progress:
-        progress.begin("kills", rounds, "rounds")
-        measured = measure_event_faults(Path(folder), rounds, advance=progress.advance)
-        progress.end(f"{measured.acknowledged:,} events acknowledged")
-    write_json(msgspec.json.encode(measured)) if as_json else show_event_faults(measured)
-    if measured.lost or measured.doubled or measured.altered or measured.broken_days:
-        raise typer.Exit(1)
-
-
 def event_refresh(
     events: Annotated[int, typer.Option(help="How many events the log has.", min=10_000)] = 1_000_000,
     as_json: JsonOption = False,
@@ -383,7 +323,7 @@ def fraud(
     """Plant fraud in demo stores of several sizes and mixtures, and count what is flagged of it and of the rest."""
     import msgspec
 
-    from benchmarks.studies.clicks import MIXTURES, SIZES, fraud_tables, measure_fraud
+    from benchmarks.studies.fraud import MIXTURES, SIZES, fraud_tables, measure_fraud
     from service.cli.output import ProgressLines, write_json
 
     numbers = [int(seed) for seed in seeds.split(",")]
@@ -404,7 +344,7 @@ def click_models(
     """Fit each click model to sessions simulated under it: time, planted parameters recovered, held-out likelihood."""
     import msgspec
 
-    from benchmarks.studies.clicks import SHOPPERS, measure_click_models, show_click_models
+    from benchmarks.studies.click_models import SHOPPERS, measure_click_models, show_click_models
     from service.cli.output import ProgressLines, write_json
 
     with ProgressLines() as progress:
@@ -414,66 +354,12 @@ def click_models(
     write_json(msgspec.json.encode(report)) if as_json else show_click_models(report)
 
 
-def click_labels(
-    judgments: Annotated[Path, typer.Argument(help="Graded judgments: what the simulated shoppers go by.")],
-    sessions: Annotated[int, typer.Option(help="Sessions of each log.", min=1_000)] = 300_000,
-    seeds: Annotated[int, typer.Option(help="Logs at each strength of bias.", min=1)] = 3,
-    model: Annotated[ClickModelName, typer.Option(help="The click model that labels are made with.")] = "ubm",
-    as_json: JsonOption = False,
-) -> None:
-    """Make labels from simulated clicks at several strengths of position bias, against the grades and naive CTR."""
-    import msgspec
-
-    from benchmarks.studies.clicks import STRENGTHS, measure_click_labels, show_click_labels
-    from retrieval.judgments import read_judgments
-    from service.cli.output import ProgressLines, write_json
-
-    with ProgressLines() as progress:
-        progress.begin("labels", len(STRENGTHS) * seeds, "logs")
-        grades = read_judgments(judgments).grades
-        report = measure_click_labels(grades, sessions, range(seeds), model, done=lambda: progress.advance(1))
-        progress.end(f"{report.queries:,} queries")
-    write_json(msgspec.json.encode(report)) if as_json else show_click_labels(report)
-
-
-def ranker_clicks(
-    index: IndexArgument,
-    judgments: Annotated[Path, typer.Argument(help="Graded judgments: what the simulated shoppers go by.")],
-    sessions: Annotated[int, typer.Option(help="Sessions of each log.", min=1_000)] = 100_000,
-    seeds: Annotated[int, typer.Option(help="Logs at each strength of bias.", min=1)] = 3,
-    folds: Annotated[int, typer.Option(help="Parts of the queries, each ranked by networks of the others.", min=2)] = 5,
-    as_json: JsonOption = False,
-) -> None:
-    """Train the ranker on simulated clicks in every way, at several strengths of position bias, and on the grades."""
-    import msgspec
-
-    from benchmarks.studies.ranker_clicks import BenchOptions, measure_ranker_clicks, show_ranker_clicks, trainings
-    from benchmarks.studies.rankers import judged_lists
-    from retrieval.judgments import read_judgments
-    from service.cli.output import ProgressLines, write_json
-    from service.engine.engine import SearchEngine
-
-    told = read_judgments(judgments)
-    options = BenchOptions(sessions=sessions, seeds=seeds, folds=folds)
-    with SearchEngine.open(index, follow=False) as engine, ProgressLines() as progress:
-        progress.begin("candidates", len(told.grades), "queries")
-        judged = judged_lists(engine.snapshot, told, progress=progress.advance)
-        progress.end(f"{len(judged.gains):,} candidates")
-        progress.begin("training", trainings(options), "networks")
-        report = measure_ranker_clicks(judged, told, options, done=lambda: progress.advance(1))
-        progress.end(f"{report.queries:,} queries")
-    write_json(msgspec.json.encode(report)) if as_json else show_ranker_clicks(report)
-
-
 EVENT_EXAMPLES = (
     (event_import, "Example: shelfwise bench event-import --events 100000"),
     (event_writes, "Example: shelfwise bench event-writes --writers 8"),
-    (event_faults, "Example: shelfwise bench event-faults --rounds 20"),
     (event_refresh, "Example: shelfwise bench event-refresh --events 100000"),
     (fraud, "Example: shelfwise bench fraud --seeds 1,2"),
     (click_models, "Example: shelfwise bench click-models --sessions 100000"),
-    (click_labels, "Example: shelfwise bench click-labels judgments.tsv --sessions 50000 --seeds 1"),
-    (ranker_clicks, "Example: shelfwise bench ranker-clicks store judgments.tsv --sessions 20000 --seeds 1"),
 )
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from benchmarks.studies.feeds import DEFECT_KINDS, NOW, ROWS_PER_KIND, DefectFeed, Outcome, defects, planted, score
+from benchmarks.studies.defects import DEFECT_KINDS, NOW, ROWS_PER_KIND, DefectFeed, Outcome, defects, planted, score
 from indexer.cleaning.rules import RULES
 from indexer.pipeline import IntakeOptions, check
 from indexer.quality.report import QualityReport

@@ -5,7 +5,7 @@ import polars as pl
 import pytest
 from rich.console import Console
 
-from benchmarks.studies.clicks import HONEST, MIXTURES, FraudFigures, fraud_tables, labelled_log, measure_fraud
+from benchmarks.studies.fraud import HONEST, MIXTURES, FraudFigures, fraud_tables, labelled_log, measure_fraud
 from service.demo.generator import write_demo_store
 
 SCHEMES = {"burying", "click_farm", "crawler"}

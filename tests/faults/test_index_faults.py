@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from benchmarks.studies.faults import run_faults
+from tests.faults.index_faults import run_faults
 
 ROUNDS = 50
 SEED = 11

@@ -4,14 +4,29 @@ from __future__ import annotations
 
 import os
 import random
+import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
-from benchmarks.studies.fault_processes import (
+import msgspec
+
+from retrieval.encoders.folder import read_spec
+from retrieval.errors import ShelfwiseError
+from retrieval.progress import NullProgress
+from retrieval.records import Product
+from retrieval.store.manifest import MANIFEST, SEAL
+from retrieval.store.products import encoder_text
+from retrieval.store.versions import CURRENT, MARKER, Store
+from retrieval.updates.journal import JOURNAL
+from retrieval.updates.journal_files import COPY, Copies, Walk, beginning
+from service.cli.verify import store_problems, verify
+from service.engine.engine import SearchEngine
+from tests.faults.processes import (
     KEEP,
     KINDS,
     Catalog,
@@ -25,17 +40,6 @@ from benchmarks.studies.fault_processes import (
     product_of,
     write_encoder,
 )
-from retrieval.encoders.folder import read_spec
-from retrieval.errors import ShelfwiseError
-from retrieval.progress import NullProgress
-from retrieval.records import Product
-from retrieval.store.manifest import MANIFEST, SEAL
-from retrieval.store.products import encoder_text
-from retrieval.store.versions import CURRENT, MARKER, Store
-from retrieval.updates.journal import JOURNAL
-from retrieval.updates.journal_files import COPY, Copies, Walk, beginning
-from service.cli.verify import store_problems, verify
-from service.engine.engine import SearchEngine
 
 
 def run_faults(folder: Path, rounds: int, seed: int, advance: Callable[[], None]) -> FaultReport:
@@ -50,7 +54,7 @@ def run_faults(folder: Path, rounds: int, seed: int, advance: Callable[[], None]
         for number in range(rounds):
             if life is None:
                 life = Life(folder / f"life-{number:05d}", encoders, processes, tally)
-                life.begin(random.Random(seed + number))  # noqa: S311 - a benchmark, not a secret
+                life.begin(random.Random(seed + number))
             if not life.survives(seed + number, number + 1):
                 life = None
             advance()
@@ -304,7 +308,7 @@ class Life:
 
     def survives(self, seed: int, number: int) -> bool:
         """One round: whether the index is what it must be after it. What is wrong goes into the tally."""
-        dice = random.Random(seed)  # noqa: S311 - a benchmark, not a secret
+        dice = random.Random(seed)
         self._shop.dice = dice
         kind, fault = dice.choice(KINDS), dice.choice(FAULTS)
         self._tally.counts.setdefault(kind, Counter())[fault] += 1
@@ -518,3 +522,16 @@ def check_verified(root: Path) -> None:
         raise WrongError(f"it cannot be verified: {error}") from error
     if problems:
         raise WrongError("; ".join(f"verify: {each.part}: {each.what}" for each in problems))
+
+
+def main() -> None:
+    """Runs rounds and prints each failure: `python -m tests.faults.index_faults [ROUNDS [SEED]]`."""
+    rounds, seed = (int(given) for given in (*sys.argv[1:], "1000", "0")[:2])
+    with TemporaryDirectory() as folder:
+        report = run_faults(Path(folder), rounds, seed, lambda: None)
+    print(msgspec.json.format(msgspec.json.encode(report)).decode())  # noqa: T201
+    sys.exit(bool(report.failures))
+
+
+if __name__ == "__main__":
+    main()

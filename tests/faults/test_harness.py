@@ -8,17 +8,16 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
-import msgspec
 import pytest
 
-from benchmarks.studies.commands import show_faults
-from benchmarks.studies.fault_processes import Call, Ended, Fields, Hurt, Processes, Truth, Version, Work, write_encoder
-from benchmarks.studies.faults import (
+from retrieval.store.products import ProductStore, write_products
+from retrieval.store.versions import Store
+from retrieval.updates.journal import COPY, JOURNAL
+from service.engine.engine import SearchEngine
+from tests.faults.index_faults import (
     FLIPPED,
     TARGETS,
     UNREADABLE,
-    Failure,
-    FaultReport,
     Life,
     Tally,
     WrongError,
@@ -27,10 +26,7 @@ from benchmarks.studies.faults import (
     harm,
     outcomes,
 )
-from retrieval.store.products import ProductStore, write_products
-from retrieval.store.versions import Store
-from retrieval.updates.journal import COPY, JOURNAL
-from service.engine.engine import SearchEngine
+from tests.faults.processes import Call, Ended, Fields, Hurt, Processes, Truth, Version, Work, write_encoder
 from tests.versions import reseal
 
 
@@ -213,16 +209,6 @@ class TestTruth:
         work = Work("live changes", tmp_path, calls=calls)
         prices = [each.served("v000001")["a"]["price"] for each in outcomes(truth, work, ended, ["v000001"], None)]
         assert prices == [2.0, 3.0]
-
-
-def test_a_failure_is_shown_with_how_to_repeat_it(capsys: pytest.CaptureFixture[str]) -> None:
-    failure = Failure(41, 42, "rebuild", FLIPPED, "flipped byte of pointer: CURRENT", "v000001 serves, not v000002")
-    report = FaultReport(60, 51.0, {"rebuild": {FLIPPED: 60}}, {"pointer": 60}, 0, 0, 12, (failure,))
-    show_faults(report)
-    said = " ".join(capsys.readouterr().out.split())
-    assert "round 42: rebuild, flipped byte, flipped byte of pointer: CURRENT: v000001 serves, not v000002" in said
-    assert "shelfwise bench faults --rounds 1 --seed 41" in said
-    assert msgspec.json.decode(msgspec.json.encode(report))["failures"][0]["seed"] == 41
 
 
 def test_a_round_after_which_something_is_wrong_is_a_failure(processes: Processes, tmp_path: Path) -> None:

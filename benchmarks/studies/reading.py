@@ -1,0 +1,95 @@
+"""Speed and memory of reading and checking a feed, by its size."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from benchmarks.changes import json_rows
+from retrieval.errors import SettingError
+
+_PROGRAM = """
+import json, resource, sys, time
+started = time.perf_counter()
+from indexer.pipeline import check
+from indexer.pipeline import IntakeOptions
+report = check(IntakeOptions((sys.argv[1],)))
+seconds = time.perf_counter() - started
+peaks = [resource.getrusage(who).ru_maxrss / 1024 for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+spent = sum(sum(resource.getrusage(who)[:2]) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+print(json.dumps([report.read, seconds, spent, *peaks]))
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """One check of a feed in a program of its own, from its start to the report."""
+
+    rows: int
+    bytes: int
+    """Of the feed, unpacked."""
+    seconds: float
+    processor_seconds: float
+    """Of all processes together."""
+    peak_megabytes: float
+    """Resident memory of the program at its largest."""
+    worker_megabytes: float
+    """That of the largest of its workers."""
+
+    @property
+    def rows_per_second(self) -> float:
+        """Rows read and checked a second."""
+        return self.rows / self.seconds
+
+
+def measure_reading(feed: Path, folder: Path, rows: int) -> Reading:
+    """Checks a feed of so many rows, made from those of `feed` (JSON lines, each with an id and a title)."""
+    grown = folder / f"{rows}.jsonl"
+    with grown.open("wb") as file:
+        size = sum(file.write(line) for line in grown_rows(feed, rows))
+    done = subprocess.run([sys.executable, "-c", _PROGRAM, str(grown)], capture_output=True, text=True, check=True)
+    grown.unlink()
+    read, seconds, spent, peak, worker = json.loads(done.stdout)
+    return Reading(read, size, seconds, spent, peak, worker)
+
+
+def grown_rows(feed: Path, rows: int) -> Iterator[bytes]:
+    """So many rows: those of the feed, then copies of them that are products of their own: other ids, models, codes.
+
+    Raises SettingError for a feed that is no JSON lines.
+    """
+    made = 0
+    for generation in itertools.count():
+        for row in json_rows(feed):
+            if made == rows:
+                return
+            yield msgspec.json.encode(_of_its_own(row, generation) if generation else row) + b"\n"
+            made += 1
+        if not made:
+            raise SettingError(f"{feed}: no rows in it")
+
+
+def _of_its_own(row: dict[str, Any], generation: int) -> dict[str, Any]:
+    codes = {
+        kind: [_own_code(str(code), generation) for code in (spelled if isinstance(spelled, list) else [spelled])]
+        for kind, spelled in row.get("identifiers", {}).items()
+    }
+    title = f"{row['title']} M{generation}"
+    return {**row, "id": f"{row['id']}-{generation}", "title": title, "identifiers": codes}
+
+
+def _own_code(code: str, generation: int) -> str:
+    """Another code; of an EAN-13 another one with a right check digit."""
+    if len(code) != 13 or not code.isdecimal():
+        return f"{code}-{generation}"
+    digits = f"{(int(code[:12]) + generation * 7_000_003) % 10**12:012d}"
+    total = sum(int(digit) * (3 if place % 2 else 1) for place, digit in enumerate(digits))
+    return f"{digits}{-total % 10}"

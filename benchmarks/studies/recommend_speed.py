@@ -1,0 +1,87 @@
+"""Time of a shopper's vector and of a whole recommendation, by the user tower that serves."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from benchmarks.tables import plain_table
+from rerank.ranker.features import MOST_ACTS
+from retrieval.errors import SettingError
+from retrieval.records import PastAct
+from service.cli.output import out
+from service.engine.engine import SearchEngine
+from service.engine.models import ServedTower
+from service.engine.recommend import ShopperVectors
+
+# How long a shopper's vector takes, and a whole answer, by the tower that serves: with as many acts as it reads.
+#
+# Histories are drawn from the catalog: what was done does not change how long it takes. One thread asks.
+
+VECTOR, ANSWER = "a shopper's vector", "ten recommendations"
+_WARM_UP = 10
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """Milliseconds of one history."""
+
+    p50: float
+    p99: float
+
+
+@dataclass(frozen=True, slots=True)
+class RecommendSpeed:
+    """What of an answer takes how long."""
+
+    products: int
+    tower: str
+    acts: int
+    """Of each history."""
+    histories: int
+    parts: Mapping[str, Taken]
+
+
+def measure_recommend_speed(
+    engine: SearchEngine, histories: int, seed: int = 1, advance: Callable[[int], None] = lambda _: None
+) -> RecommendSpeed:
+    """Times the tower that serves. The vector is of what a request brings, the products of its acts looked up; an
+    answer begins with it. Raises SettingError where no tower serves."""
+    snapshot, served = engine.snapshot, ServedTower(engine.root)
+    served.look(snapshot)
+    tower = served.of(snapshot)
+    if tower is None:
+        raise SettingError(f"no shopper tower serves {engine.root}: shelfwise train users --index {engine.root}")
+    drawn = _drawn(engine, histories + _WARM_UP, seed)
+    now = time.time()
+    ways: Mapping[str, Callable[[Sequence[PastAct]], object]] = {
+        VECTOR: lambda acts: ShopperVectors(snapshot, tower, acts, now),
+        ANSWER: engine.recommend,
+    }
+    taken: dict[str, list[float]] = {name: [] for name in ways}
+    for acts in drawn:
+        for name, way in ways.items():
+            started = time.perf_counter()
+            way(acts)
+            taken[name].append(1_000 * (time.perf_counter() - started))
+        advance(1)
+    parts = {name: Taken(*map(float, np.percentile(each[_WARM_UP:], (50, 99)))) for name, each in taken.items()}
+    return RecommendSpeed(len(snapshot.products), tower.name, MOST_ACTS, histories, parts)
+
+
+def _drawn(engine: SearchEngine, count: int, seed: int) -> list[list[PastAct]]:
+    products = engine.snapshot.products
+    rows = np.random.default_rng(seed).integers(0, len(products), (count, MOST_ACTS)).tolist()
+    return [[PastAct(products.id_of(row)) for row in each] for each in rows]
+
+
+def show_recommend_speed(report: RecommendSpeed) -> None:
+    """Milliseconds by part."""
+    title = f"{report.tower}, {report.products:,} products; {report.histories:,} histories of {report.acts} acts"
+    table = plain_table(["", "p50 ms", "p99 ms"], title)
+    for name, each in report.parts.items():
+        table.add_row(name, f"{each.p50:.2f}", f"{each.p99:.2f}")
+    out.print(table)

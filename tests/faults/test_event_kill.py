@@ -1,0 +1,43 @@
+"""Writers of events that are killed: no acknowledged event is lost, and none is stored twice."""
+
+from __future__ import annotations
+
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from retrieval.events.sqlite import SqliteEvents
+from retrieval.events.stored import StoredEvent
+from tests.faults.event_writers import counted, measure_event_faults, sent_event
+from tests.forks import fork_context
+
+
+def test_no_acknowledged_event_is_lost_and_none_is_doubled(tmp_path: Path) -> None:
+    result = measure_event_faults(tmp_path, rounds=10, seed=11, context=fork_context())
+    assert result.acknowledged > 10
+    assert (result.lost, result.doubled, result.altered, result.broken_days) == (0, 0, 0, 0)
+    assert result.acknowledged <= result.stored <= result.sent
+
+
+def found(folder: Path, events: list[StoredEvent], acknowledged: set[bytes]) -> tuple[int, int, int, int, int]:
+    with closing(SqliteEvents(folder)) as store:
+        store.append(events)
+    result = counted(folder, 1, len(events), acknowledged, 1.0)
+    return result.stored, result.lost, result.doubled, result.altered, result.broken_days
+
+
+def test_the_harness_reports_lost_and_altered_events(tmp_path: Path) -> None:
+    keys = [bytes(15) + bytes([at]) for at in range(4)]
+    events = [sent_event(key) for key in keys[:3]]
+    assert found(tmp_path / "whole", events, set(keys[:3])) == (3, 0, 0, 0, 0)
+    events[1] = events[1]._replace(product_id="p2")
+    events[2] = events[2]._replace(position=None)
+    assert found(tmp_path / "harmed", events, set(keys)) == (3, 1, 0, 2, 0)
+
+
+def test_a_round_whose_writers_do_not_begin_is_no_round(tmp_path: Path) -> None:
+    file = tmp_path / "no folder"
+    file.touch()
+    with pytest.raises(AssertionError, match="before it wrote anything"):
+        measure_event_faults(file, rounds=1, context=fork_context())
