@@ -37,9 +37,9 @@ from retrieval.index.token_states import DIMENSION, StatesFacts
 from retrieval.index.vectors import VECTORS_FILE, measure_background
 from retrieval.progress import NullProgress, Progress
 from retrieval.store.manifest import (
+    PENDING_UPDATES_FILE,
     QUALITY_FILE,
     QUALITY_PAGE,
-    STANDING_FILE,
     SYNONYMS_FILE,
     TEXT_KEYS_FILE,
     VECTORS_FOLDER,
@@ -298,13 +298,21 @@ class _Rebuild:
     def _is_unchanged(self, before: Before, building: Path, written: VersionWriter, encoder: Encoder) -> bool:
         made = before.manifest
         columns = made.states.dimension if made.states else 0
-        made_of = (made.catalog, made.encoder, made.analyzer, made.recipe, made.folded, made.cluster, columns)
+        made_of = (
+            made.catalog,
+            made.encoder,
+            made.analyzer,
+            made.recipe,
+            made.last_merged_change,
+            made.cluster,
+            columns,
+        )
         analyzer, folded = self._analyzer.identity, self._folding.sequence
         columns = state_columns(encoder, self._options.state_dimension)
         wanted = (written.fingerprint, encoder.identity, analyzer, RECIPE, folded, self._target.place, columns)
-        standing = before.folder / STANDING_FILE
+        standing = before.folder / PENDING_UPDATES_FILE
         # The same products may now be what the feed itself says: then no live change stands any more.
-        is_standing = standing.exists() and checksum(standing) == checksum(building / STANDING_FILE)
+        is_standing = standing.exists() and checksum(standing) == checksum(building / PENDING_UPDATES_FILE)
         return made_of == wanted and is_standing and are_current(before.folder / WORDS_FOLDER)
 
     def _encode(self, encoder: Encoder, building: Path, written: VersionWriter) -> str:
@@ -345,7 +353,7 @@ class _Rebuild:
             files=files,
             report={"read": self._intake.rows, "rejected": dict(aside.rejected), "noted": dict(aside.noted.counts)},
             changes=written.changes,
-            folded=self._folding.sequence,
+            last_merged_change=self._folding.sequence,
             cluster=self._target.place,
             states=self._states,
         )
@@ -362,7 +370,7 @@ class _Rebuild:
         pruned = self._store.prune(self._options.keep, damaged=self._before.damaged if self._before else ())
         self._target.clear_up()
         shutil.rmtree(self._store.staging)
-        forget_folded(self._store.root, self._store.folded())
+        forget_folded(self._store.root, self._store.last_merged_changes())
         return pruned
 
     def _timed(self, phase: str, work: Callable[[], T]) -> T:

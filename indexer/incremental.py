@@ -18,7 +18,7 @@ from retrieval.records import Product
 from retrieval.store.manifest import (
     FIELDS_FILE,
     KEYWORD_FOLDER,
-    STANDING_FILE,
+    PENDING_UPDATES_FILE,
     STATES_FOLDER,
     TEXT_KEYS_FILE,
     VECTORS_FOLDER,
@@ -30,9 +30,9 @@ from retrieval.store.products import RECIPE, ProductStore, product_from_json, pr
 from retrieval.store.signals import load_array
 from retrieval.store.versions import Serving, Store
 from retrieval.text.analysis import RULES
-from retrieval.updates.changes import after
+from retrieval.updates.changes import apply_change
 from retrieval.updates.journal import Journal
-from retrieval.updates.three_way_merge import Standing, read_standing
+from retrieval.updates.three_way_merge import PendingUpdate, read_pending_updates
 
 
 class Before:
@@ -63,10 +63,10 @@ class Before:
         row = self.products.row_of(product_id)
         return None if row is None else self.products[row]
 
-    def standing(self) -> Iterator[Standing]:
+    def standing(self) -> Iterator[PendingUpdate]:
         """The live changes that stand in it."""
-        path = self.folder / STANDING_FILE
-        return read_standing(path) if path.exists() else iter(())
+        path = self.folder / PENDING_UPDATES_FILE
+        return read_pending_updates(path) if path.exists() else iter(())
 
 
 class Cursor:
@@ -145,12 +145,12 @@ class Folding:
     `sequence` is the number of the last one among them.
     """
 
-    def __init__(self, changes: dict[str, Standing] | None = None, sequence: int = 0) -> None:
+    def __init__(self, changes: dict[str, PendingUpdate] | None = None, sequence: int = 0) -> None:
         self._changes = {product_id.encode(): change for product_id, change in (changes or {}).items()}
         self._settler: Settler | None = None
         self.ids = sorted(self._changes)
         self.sequence = sequence
-        self.standing: list[Standing] = []
+        self.standing: list[PendingUpdate] = []
         """Those that stand on, in the order of ids, as far as `line` was asked."""
 
     def using(self, settler: Settler) -> Folding:
@@ -166,19 +166,19 @@ class Folding:
     def line(self, product_id: bytes, feed: bytes | None) -> bytes | None:
         """The product of an id as JSON, given what the feed says; None where there is none. Each is asked for once."""
         rebased = self.rebased(product_id, feed)
-        if rebased is None or not rebased.stands:
+        if rebased is None or not rebased.is_pending:
             return feed
         self.standing.append(rebased)
         return None if rebased.live is None else product_to_json(rebased.live)
 
-    def rebased(self, product_id: bytes, feed: bytes | None) -> Standing | None:
+    def rebased(self, product_id: bytes, feed: bytes | None) -> PendingUpdate | None:
         """The change of a product on top of what the feed says of it now; None where there is no change."""
         change = self._changes.get(product_id)
         if change is None:
             return None
         now = self._settled(None if feed is None else product_from_json(feed))
         base, live = _respelled(self._settled(change.base), self._settled(change.live), now)
-        return Standing(change.id, base, live).rebased(now)
+        return PendingUpdate(change.id, base, live).rebase(now)
 
     def _settled(self, product: Product | None) -> Product | None:
         return product if product is None or self._settler is None else self._settler.settle(product)
@@ -205,18 +205,18 @@ def _with(product: Product, name: str, value: object) -> Product:
 def pending_changes(root: Path, before: Before | None) -> Folding:
     """What the next version has to fold in; raises StoreDamagedError for a journal that cannot be read."""
     changes = {each.id: each for each in before.standing()} if before else {}
-    sequence = before.manifest.folded if before else 0
+    sequence = before.manifest.last_merged_change if before else 0
     with Journal(root) as journal:
         for entry in journal.since(sequence):
             sequence, product_id = entry.seq, entry.change.id
             known = changes.get(product_id) or _untouched(product_id, before)
-            changes[product_id] = Standing(product_id, known.base, after(known.live, entry.change))
+            changes[product_id] = PendingUpdate(product_id, known.base, apply_change(known.live, entry.change))
     return Folding(changes, sequence)
 
 
-def _untouched(product_id: str, before: Before | None) -> Standing:
+def _untouched(product_id: str, before: Before | None) -> PendingUpdate:
     product = before.product(product_id) if before else None
-    return Standing(product_id, product, product)
+    return PendingUpdate(product_id, product, product)
 
 
 def forget_folded(root: Path, folded: list[int]) -> None:

@@ -186,7 +186,7 @@ def publish(store: Store, target: Target, manifest: Manifest, building: Path, ke
     target.serve(manifest)
     store.prune(keep)
     target.clear_up()
-    forget_folded(store.root, store.folded())
+    forget_folded(store.root, store.last_merged_changes())
 
 
 # Moving a served index from one backend to another without its feed: same products, vectors and live changes.

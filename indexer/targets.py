@@ -9,7 +9,7 @@ from retrieval.elasticsearch.settings import ClusterSettings
 from retrieval.index.keyword_documents import KeywordBuilder
 from retrieval.index.tantivy import TantivyBuilder
 from retrieval.progress import Progress
-from retrieval.store.manifest import ClusterPlace, Manifest
+from retrieval.store.manifest import ClusterLocation, Manifest
 from retrieval.store.versions import Store
 
 
@@ -17,7 +17,7 @@ class Target(Protocol):
     """Where the indexes go. Every method but the first raises ClusterError where a cluster cannot be used."""
 
     builder: type[KeywordBuilder]
-    place: ClusterPlace | None
+    place: ClusterLocation | None
 
     def check(self) -> None:
         """Raises for what would stand in the way, before long work is begun."""
@@ -48,7 +48,7 @@ class Embedded:
     """Everything is among the version's own files."""
 
     builder: type[KeywordBuilder] = TantivyBuilder
-    place: ClusterPlace | None = None
+    place: ClusterLocation | None = None
 
     def check(self) -> None:
         """Nothing can stand in the way."""
@@ -91,8 +91,8 @@ class InCluster:
         from retrieval.elasticsearch.client import Cluster
         from retrieval.elasticsearch.versions import ClusterVersions
 
-        self._place = ClusterPlace(settings.alias, store.identity(), vectors)
-        self.place: ClusterPlace | None = self._place
+        self._place = ClusterLocation(settings.alias, store.identity(), vectors)
+        self.place: ClusterLocation | None = self._place
         self._store = store
         self._cluster = Cluster(settings)
         self._versions = ClusterVersions(self._cluster, store)

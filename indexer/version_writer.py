@@ -26,7 +26,7 @@ from retrieval.index.vectors import Rows
 from retrieval.store.manifest import (
     FIELDS_FILE,
     KEYWORD_FOLDER,
-    STANDING_FILE,
+    PENDING_UPDATES_FILE,
     WORDS_FOLDER,
     VersionChanges,
     write_fields,
@@ -44,7 +44,7 @@ from retrieval.text.vocabulary import (
     words_of_folded,
     write_words,
 )
-from retrieval.updates.three_way_merge import Standing, write_standing
+from retrieval.updates.three_way_merge import PendingUpdate, write_pending_updates
 
 
 class VersionWriter:
@@ -92,14 +92,14 @@ class VersionWriter:
     def __len__(self) -> int:
         return len(self._rows_before)
 
-    def finish(self, counted: FieldCatalog, standing: Iterable[Standing]) -> None:
+    def finish(self, counted: FieldCatalog, standing: Iterable[PendingUpdate]) -> None:
         """Ends all files."""
         self._products.finish()
         self._signals.finish()
         self._words.finish(self._folder / WORDS_FOLDER)
         self._terms.finish()
         write_fields(counted, self._folder / FIELDS_FILE)
-        write_standing(self._folder / STANDING_FILE, standing)
+        write_pending_updates(self._folder / PENDING_UPDATES_FILE, standing)
 
     @property
     def fingerprint(self) -> str:

@@ -32,11 +32,11 @@ ShelfwiseError
 ├── EncoderError                  the model that makes vectors
 │   ├── EncoderUnavailableError   it cannot be found or loaded
 │   └── EncoderMismatchError      it makes vectors of another dimension or kind than the index holds
-├── ShopperTowerError             a trained shopper tower
-│   ├── UnknownShopperTowerError  the index does not hold it
-│   ├── ShopperTowerRefusedError  it was kept aside
-│   ├── ShopperTowerDamagedError  a file of it is missing, short, or has another checksum
-│   └── ShopperTowerForeignError  of another format, or for another encoder than the index has
+├── UserTowerError             a trained shopper tower
+│   ├── UnknownUserTowerError  the index does not hold it
+│   ├── UserTowerRefusedError  it was kept aside
+│   ├── UserTowerDamagedError  a file of it is missing, short, or has another checksum
+│   └── UserTowerForeignError  of another format, or for another encoder than the index has
 └── RankerError                   a trained ranker
     ├── UnknownRankerError        one that the index does not hold: names those that it does
     ├── RankerDamagedError        a file of it is missing, short, or has another checksum
@@ -222,23 +222,23 @@ class EncoderMismatchError(EncoderError):
     """The model makes vectors of another dimension or kind than the index holds."""
 
 
-class ShopperTowerError(ShelfwiseError):
+class UserTowerError(ShelfwiseError):
     """A trained shopper tower cannot be used as asked: recommendations are made without one."""
 
 
-class UnknownShopperTowerError(ShopperTowerError):
+class UnknownUserTowerError(UserTowerError):
     """A shopper tower that the index does not hold; the message names those that it does."""
 
 
-class ShopperTowerRefusedError(ShopperTowerError):
+class UserTowerRefusedError(UserTowerError):
     """A shopper tower that was kept aside, as it was not better than what served; the message says why."""
 
 
-class ShopperTowerDamagedError(ShopperTowerError):
+class UserTowerDamagedError(UserTowerError):
     """A file of a shopper tower is missing, short, cannot be read, or has another checksum than when it was written."""
 
 
-class ShopperTowerForeignError(ShopperTowerError):
+class UserTowerForeignError(UserTowerError):
     """A shopper tower of another format, for another encoder, or with operators that this program does not know."""
 
 
@@ -292,7 +292,7 @@ def close_names(name: str, known: Iterable[str], typed: Callable[[str], str] = s
     return tuple(close for _, _, close in found)
 
 
-def meant(name: str, known: Iterable[str], otherwise: str) -> str:
+def suggest_names(name: str, known: Iterable[str], otherwise: str) -> str:
     """What an error message advises: "did you mean drills?", or something else where no known name is close."""
     close = close_names(name, known)
     return f"did you mean {' or '.join(close)}?" if close else otherwise

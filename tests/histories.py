@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from indexer.cleaning.cleaner import Cleaner
 from indexer.cleaning.spelling import Census, Settler, brand_key, level_key
 from retrieval.records import Availability, Product
-from retrieval.updates.changes import Change, Delete, Patch, Upsert, after
+from retrieval.updates.changes import Change, Delete, Patch, Upsert, apply_change
 from tests import catalogs
 
 IDS = tuple(f"p{number}" for number in range(7))
@@ -136,7 +136,7 @@ class Expected:
     def _apply(self, changes: Iterable[Change]) -> None:
         for each in changes:
             known = self.products.get(each.id, Known())
-            self.products[each.id] = dataclasses.replace(known, live=after(known.live, each))
+            self.products[each.id] = dataclasses.replace(known, live=apply_change(known.live, each))
 
 
 def _merged(known: Known, row: Product | None, settler: Settler) -> Known:

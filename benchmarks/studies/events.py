@@ -29,7 +29,7 @@ from indexer.events.importer import import_events
 from indexer.feeds.io import numbered_lines, open_source
 from rerank.sessions.refresh import Refreshed, refresh
 from rerank.sessions.tables import open_derived
-from retrieval.events.privacy import Intake, Masker, Pseudonyms
+from retrieval.events.privacy import EventIntake, Masker, Pseudonyms
 from retrieval.events.sqlite import SqliteEvents
 from retrieval.events.store import EventStore
 from retrieval.events.stored import DAY_MS, StoredEvent
@@ -59,7 +59,7 @@ def measure_event_refresh(folder: Path, events: int = 1_000_000, seed: int = 17)
     """
     log = made_log(events, seed, days=_DAYS)
     last = pl.col("time") >= log["time"].str.head(10).max()
-    intake = Intake(Pseudonyms(folder / "keys.json"), Masker())
+    intake = EventIntake(Pseudonyms(folder / "keys.json"), Masker())
     with closing(SqliteEvents(folder)) as store:
         _take(log.filter(~last), store, intake, folder)
         measured = [_measured("from nothing, without the last day", store, folder / "steps")]
@@ -71,7 +71,7 @@ def measure_event_refresh(folder: Path, events: int = 1_000_000, seed: int = 17)
     return measured
 
 
-def _take(log: pl.DataFrame, store: EventStore, intake: Intake, folder: Path) -> None:
+def _take(log: pl.DataFrame, store: EventStore, intake: EventIntake, folder: Path) -> None:
     path = folder / "log.csv"
     log.write_csv(path)
     import_events([str(path)], store, intake, aside=folder / "aside.jsonl")

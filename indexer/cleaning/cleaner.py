@@ -15,7 +15,7 @@ from indexer.cleaning.language import detect
 from indexer.cleaning.measures import measured
 from indexer.cleaning.text import all_plain, cleaned_text, is_placeholder, one_line, without_invisible
 from indexer.feeds.values import currency_code
-from retrieval.filters.schema import fold
+from retrieval.filters.schema import fold_value
 from retrieval.records import AttributeValue, Product, Variant
 
 # All texts of a product: whether any needs cleaning, and the product with those that did.
@@ -238,7 +238,7 @@ def without_placeholders(path: Path) -> Path:
 def without_root(path: Path) -> Path:
     """A path that begins below the level that stands for the whole store."""
     start = 0
-    while start < len(path) and fold(path[start]) in _ROOTS:
+    while start < len(path) and fold_value(path[start]) in _ROOTS:
         start += 1
     return path[start:]
 
@@ -247,7 +247,7 @@ def without_repeats(path: Path) -> Path:
     """A path without empty levels and without a level that repeats the one before, whatever its case."""
     kept: list[str] = []
     for level in filter(None, path):
-        if not kept or fold(kept[-1]) != fold(level):
+        if not kept or fold_value(kept[-1]) != fold_value(level):
             kept.append(level)
     return tuple(kept)
 

@@ -7,7 +7,7 @@ import unicodedata
 from collections.abc import Callable, Collection
 
 from indexer.cleaning.markup import is_suspect, without_entities, without_markup, without_mojibake
-from retrieval.filters.schema import fold
+from retrieval.filters.schema import fold_value
 
 _MOST_ROUNDS = 10
 # Control characters that are no white space, soft hyphen, zero-width and direction marks, lone surrogates.
@@ -123,5 +123,5 @@ def is_placeholder(text: str) -> bool:
         return False
     if text.isascii():
         return text.lower() in _SAYS_NOTHING or not (text[:1].isalnum() or _LETTER_OR_DIGIT.search(text))
-    folded = fold(text)
+    folded = fold_value(text)
     return folded in _SAYS_NOTHING or not any(map(str.isalnum, folded))

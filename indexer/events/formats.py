@@ -128,7 +128,7 @@ def _advice(mapping: EventMapping, missing: Sequence[str], names: Sequence[str],
 
 def _is_value(name: str, masker: Masker) -> bool:
     is_number = not math.isnan(number(name))
-    return is_number or _VALUE.fullmatch(name) is not None or masker.masked(name) != name
+    return is_number or _VALUE.fullmatch(name) is not None or masker.mask(name) != name
 
 
 def _needed(mapping: EventMapping) -> list[str]:

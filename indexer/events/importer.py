@@ -23,8 +23,8 @@ from indexer.feeds.io import Progress, opened_sources
 from indexer.feeds.reader import FieldNames
 from indexer.workers import Workers
 from retrieval.errors import EventError, FeedError, RowError
-from retrieval.events.privacy import Intake, differing, utc_now
-from retrieval.events.store import Appended, EventStore
+from retrieval.events.privacy import EventIntake, conflict_error, utc_now
+from retrieval.events.store import AppendResult, EventStore
 from retrieval.events.stored import StoredEvent, moment
 from retrieval.records import Event
 
@@ -54,7 +54,7 @@ class ImportOptions:
 def import_events(
     paths: Sequence[str],
     store: EventStore,
-    intake: Intake,
+    intake: EventIntake,
     options: ImportOptions | None = None,
     *,
     aside: Path,
@@ -106,7 +106,7 @@ class _Batch:
 class _Import:
     """One import under way."""
 
-    def __init__(self, store: EventStore, intake: Intake, options: ImportOptions, aside: EventAside) -> None:
+    def __init__(self, store: EventStore, intake: EventIntake, options: ImportOptions, aside: EventAside) -> None:
         self._store = store
         self._options = options
         self._aside = aside
@@ -184,10 +184,10 @@ class _Import:
         if not events:
             return
         appended = self._store.append(events)
-        for place in appended.differing:
+        for place in appended.conflicts:
             batch, row = places[place]
             event = self._maker.event(batch.format, batch.rows[row], events[place].key)
-            self._aside.add(batch.file, batch.lines[row], differing(event), told(event))
+            self._aside.add(batch.file, batch.lines[row], conflict_error(event), told(event))
         self._tally.add(events, appended)
 
     def report(self, paths: Sequence[str]) -> ImportReport:
@@ -255,13 +255,13 @@ class Made:
 class Maker:
     """Makes stored events of rows by one mapping. It travels to a process beside as what it was made of."""
 
-    def __init__(self, mapping: EventMapping, intake: Intake, now: datetime) -> None:
+    def __init__(self, mapping: EventMapping, intake: EventIntake, now: datetime) -> None:
         self._parts = (mapping, intake, now)
         self._intake = intake
         self._now = now
         self._rows = RowEvents(mapping, Keyed(intake.pseudonyms.key))
 
-    def __reduce__(self) -> tuple[type[Maker], tuple[EventMapping, Intake, datetime]]:
+    def __reduce__(self) -> tuple[type[Maker], tuple[EventMapping, EventIntake, datetime]]:
         return Maker, self._parts
 
     def made(self, batch: tuple[str, Sequence[object]]) -> Made:
@@ -285,7 +285,7 @@ class Maker:
         except EventError as error:
             made.refused.append(Refused(place, error.reason, error.detail, self._rows.shown(row)))
             return
-        stored: Callable[[Event, datetime], tuple[object, ...]] = self._intake.stored
+        stored: Callable[[Event, datetime], tuple[object, ...]] = self._intake.prepare
         for event in events:
             try:
                 made.events.append(tuple(stored(event, self._now)))
@@ -301,7 +301,7 @@ class Maker:
 
     def _has_key(self, event: Event, key: bytes) -> bool:
         try:
-            return self._intake.stored(event, self._now).key == key
+            return self._intake.prepare(event, self._now).key == key
         except EventError:  # another event of the row, which was set aside when it was made
             return False
 
@@ -342,11 +342,11 @@ class Tally:
         self._last: int | None = None
         self._products, self._shoppers, self._sessions = _Different(), _Different(), _Different()
 
-    def add(self, batch: Sequence[StoredEvent], appended: Appended) -> None:
+    def add(self, batch: Sequence[StoredEvent], appended: AppendResult) -> None:
         """Counts a batch, without the events that were not taken because another one has their id."""
-        self.taken += appended.taken
-        self.repeated += appended.repeated
-        refused = set(appended.differing)
+        self.taken += appended.added
+        self.repeated += appended.duplicates
+        refused = set(appended.conflicts)
         kept = [event for place, event in enumerate(batch) if place not in refused] if refused else batch
         if not kept:
             return

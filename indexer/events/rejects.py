@@ -36,7 +36,7 @@ _LONGEST_ADDRESS = 254
 
 def masked_text(text: str, masker: Masker, most: int) -> str:
     """A text masked and then cut to so many characters: half an address would no longer look like one."""
-    masked = masker.masked(printable_text(text[:MAX_QUERY]))
+    masked = masker.mask(printable_text(text[:MAX_QUERY]))
     if len(text) > MAX_QUERY:
         # At the end may be half an address.
         masked = masked[:-_LONGEST_ADDRESS]

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from indexer.quality.derived import KINDS, Batch
 from indexer.quality.findings import MOST_EXAMPLES, DuplicateFindings, Example, Failures, Place, shortened
 from indexer.quality.rules import Check, Rule, every_value
-from retrieval.filters.schema import fold
+from retrieval.filters.schema import fold_value
 from retrieval.records import Product
 from retrieval.text.analysis import HAN, identifier_key
 
@@ -309,7 +309,7 @@ def _says_otherwise(one: Product, other: Product) -> bool:
 
 
 def _folded(value: object) -> object:
-    return fold(value) if isinstance(value, str) else value
+    return fold_value(value) if isinstance(value, str) else value
 
 
 # The words of a product as sets, and their MinHash signatures: the only file that imports rensa.

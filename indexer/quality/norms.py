@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 
-from retrieval.filters.schema import fold
+from retrieval.filters.schema import fold_value
 from retrieval.records import Product
 
 CategoryPath = tuple[str, ...]
@@ -164,7 +164,7 @@ class CategoryCensus:
 @lru_cache(maxsize=20_000)
 def folded_path(category: CategoryPath) -> CategoryPath:
     """A category in the form in which two spellings of it are equal."""
-    return tuple(map(fold, category))
+    return tuple(map(fold_value, category))
 
 
 def _norm(path: CategoryPath, counts: _Counts) -> Norm | None:

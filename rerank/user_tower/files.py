@@ -34,12 +34,12 @@ from retrieval.errors import (
     InputError,
     RankerDamagedError,
     RankerForeignError,
-    ShopperTowerDamagedError,
-    ShopperTowerError,
-    ShopperTowerForeignError,
-    ShopperTowerRefusedError,
     StoreError,
-    UnknownShopperTowerError,
+    UnknownUserTowerError,
+    UserTowerDamagedError,
+    UserTowerError,
+    UserTowerForeignError,
+    UserTowerRefusedError,
 )
 from retrieval.store.lock import held_lock
 from retrieval.store.manifest import CURRENT, FileEntry, file_stamp, pointer_content, read_pointer, sync, write_durably
@@ -170,28 +170,28 @@ def write_tower(folder: Path, spec: TowerSpec, report: TowerReport) -> None:
 def opened_tower(folder: Path) -> StoredTower:
     """The tower of a folder, every file verified; its graph holds nothing that runs code.
 
-    Raises ShopperTowerDamagedError or ShopperTowerForeignError, which name the file.
+    Raises UserTowerDamagedError or UserTowerForeignError, which name the file.
     """
     entries = _read(folder / SEAL_FILE, dict[str, FileEntry])
     for name in _NEEDED:
         problem = _problem(folder / name, entries.get(name))
         if problem:
-            raise ShopperTowerDamagedError(f"{folder / name} {problem}; {_CURE}")
+            raise UserTowerDamagedError(f"{folder / name} {problem}; {_CURE}")
     if (made := _read(folder / SPEC_FILE, _Format).format) not in _READ:
         message = f"{folder / SPEC_FILE} is of format {made}; this program reads {', '.join(map(str, _READ))}: {_CURE}"
-        raise ShopperTowerForeignError(message)
+        raise UserTowerForeignError(message)
     spec = _read(folder / SPEC_FILE, TowerSpec)
     try:
         check_graph(folder / MODEL_FILE, {"vectors": spec.dimension, "own": spec.width}, _CURE)
     except RankerDamagedError as error:
-        raise ShopperTowerDamagedError(str(error)) from error
+        raise UserTowerDamagedError(str(error)) from error
     except RankerForeignError as error:
-        raise ShopperTowerForeignError(str(error)) from error
+        raise UserTowerForeignError(str(error)) from error
     return StoredTower(folder.name, folder, spec, _read(folder / REPORT_FILE, TowerReport))
 
 
 def read_table(tower: StoredTower) -> ProductTable:
-    """What it knows of products; raises ShopperTowerDamagedError."""
+    """What it knows of products; raises UserTowerDamagedError."""
     path = tower.folder / TABLE_FILE
     ids = tuple(_read(tower.folder / IDS_FILE, list[str]))
     try:
@@ -203,14 +203,14 @@ def read_table(tower: StoredTower) -> ProductTable:
             _beside(tensors, tower.spec),
         )
     except (OSError, SafetensorError, KeyError) as error:
-        raise ShopperTowerDamagedError(f"{path} cannot be read ({error}); {_CURE}") from error
+        raise UserTowerDamagedError(f"{path} cannot be read ({error}); {_CURE}") from error
     if table.own.shape != (len(ids), tower.spec.width) or table.bias.shape != (len(ids),):
         shapes = f"{table.own.shape} and {table.bias.shape}"
-        raise ShopperTowerDamagedError(f"{path} holds {shapes} for {len(ids):,} products; {_CURE}")
+        raise UserTowerDamagedError(f"{path} holds {shapes} for {len(ids):,} products; {_CURE}")
     if not (np.isfinite(table.own).all() and np.isfinite(table.bias).all()):
-        raise ShopperTowerDamagedError(f"{path} holds values that are no numbers; {_CURE}")
+        raise UserTowerDamagedError(f"{path} holds values that are no numbers; {_CURE}")
     if problem := table.beside.neighbours.problem(len(ids)) if table.beside.weight else "":
-        raise ShopperTowerDamagedError(f"{path} {problem}; {_CURE}")
+        raise UserTowerDamagedError(f"{path} {problem}; {_CURE}")
     return table
 
 
@@ -242,7 +242,7 @@ def _read(path: Path, kind: type[_Read]) -> _Read:
     try:
         return read_told(path, kind, _MOST_BYTES)
     except ValueError as error:
-        raise ShopperTowerDamagedError(f"{path} {error}; {_CURE}") from error
+        raise UserTowerDamagedError(f"{path} {error}; {_CURE}") from error
 
 
 # The shopper towers of an index directory: folders that never change, and a pointer to the one that serves.
@@ -307,27 +307,27 @@ class TowerRegistry:
 
     def without(self) -> Without:
         """What recommends where no tower serves: near products, unless the training that was last knows better; raises
-        ShopperTowerDamagedError where its file does not say."""
+        UserTowerDamagedError where its file does not say."""
         try:
             return cast(Without, read_pointer(self._without, _WAYS))
         except FileNotFoundError:
             return "near"
         except (OSError, ValueError) as error:
             message = f"{self._without} cannot be read ({error}); train again: shelfwise train users"
-            raise ShopperTowerDamagedError(message) from error
+            raise UserTowerDamagedError(message) from error
 
     def current(self) -> str:
-        """The name of the tower that serves, nothing where none was published; raises ShopperTowerDamagedError for a
+        """The name of the tower that serves, nothing where none was published; raises UserTowerDamagedError for a
         pointer that names none."""
         try:
             return read_pointer(self._pointer, TOWER_NAME)
         except FileNotFoundError:
             return ""
         except OSError as error:
-            raise ShopperTowerDamagedError(f"{self._pointer} cannot be read ({error.strerror})") from error
+            raise UserTowerDamagedError(f"{self._pointer} cannot be read ({error.strerror})") from error
         except ValueError as error:
             message = f"{self._pointer} names no tower, {error}; train one: shelfwise train users"
-            raise ShopperTowerDamagedError(message) from error
+            raise UserTowerDamagedError(message) from error
 
     def serving(self, encoder: str, dimension: int) -> ServingTower:
         """The tower that serves an index of this encoder, verified; where it cannot, none, with the reason."""
@@ -336,35 +336,35 @@ class TowerRegistry:
             if not name:
                 return ServingTower(None)
             tower = opened_tower(self.folder / name)
-        except ShopperTowerError as error:
+        except UserTowerError as error:
             return ServingTower(None, (f"{error}; {_WITHOUT}",))
         if why := tower_misfit(tower.spec, encoder, dimension):
             return ServingTower(None, (f"the shopper tower {name} cannot serve: {why}; {_WITHOUT}",))
         return ServingTower(tower)
 
     def open(self, name: str) -> StoredTower:
-        """A tower of this name, verified; raises UnknownShopperTowerError, which names those that there are, and what
+        """A tower of this name, verified; raises UnknownUserTowerError, which names those that there are, and what
         `opened_tower` does."""
         if name not in (names := self.names()):
             there = f"it holds {', '.join(names)}" if names else "it holds none"
-            raise UnknownShopperTowerError(f"{self.folder} has no tower {name!r}; {there}")
+            raise UnknownUserTowerError(f"{self.folder} has no tower {name!r}; {there}")
         return opened_tower(self.folder / name)
 
     def rollback(self, name: str, encoder: str, dimension: int) -> RolledBackTower:
         """Lets the tower of this name serve an index of this encoder.
 
-        Raises UnknownShopperTowerError, ShopperTowerRefusedError for one that was kept aside, ShopperTowerForeignError
-        for one that does not fit the index, ShopperTowerDamagedError; the pointer then stays.
+        Raises UnknownUserTowerError, UserTowerRefusedError for one that was kept aside, UserTowerForeignError
+        for one that does not fit the index, UserTowerDamagedError; the pointer then stays.
         """
         with self._locked("rollback", 0.0):
             tower = self.open(name)
             if tower.report.aside:
-                raise ShopperTowerRefusedError(f"{name} was kept aside: {'; '.join(tower.report.aside)}")
+                raise UserTowerRefusedError(f"{name} was kept aside: {'; '.join(tower.report.aside)}")
             if why := tower_misfit(tower.spec, encoder, dimension):
-                raise ShopperTowerForeignError(f"{name} cannot serve: {why}")
+                raise UserTowerForeignError(f"{name} cannot serve: {why}")
             try:
                 before = self.current()
-            except ShopperTowerDamagedError:
+            except UserTowerDamagedError:
                 before = ""
             write_durably(self._pointer, pointer_content(name))
         return RolledBackTower(before, tower)
@@ -403,7 +403,7 @@ class TowerRegistry:
     def _prune(self, newest: str) -> None:
         try:
             current = self.current()
-        except ShopperTowerDamagedError:
+        except UserTowerDamagedError:
             return
         remove(self.folder, [each for each in self.names() if each not in (current, newest)][:-KEEP])
 
@@ -448,7 +448,7 @@ def list_towers(registry: TowerRegistry, encoder: str, dimension: int) -> TowerL
 def _entry(registry: TowerRegistry, name: str, encoder: str, dimension: int, *, serves: bool) -> TowerEntry:
     try:
         tower = registry.open(name)
-    except ShopperTowerError as error:
+    except UserTowerError as error:
         return TowerEntry(name, serves, problem=str(error))
     return TowerEntry(name, serves, tower.spec, tower.report, misfit=tower_misfit(tower.spec, encoder, dimension))
 
@@ -459,7 +459,7 @@ def _entry(registry: TowerRegistry, name: str, encoder: str, dimension: int, *, 
 def write_model(folder: Path, tower: ShopperTower, id_of: Callable[[int], str]) -> None:
     """Writes the model files and products of `rerank.user_tower.files` to a folder; `id_of` names the product of a row.
 
-    Raises InputError for a tower that is not fresh from training, ShopperTowerError where it cannot be exported.
+    Raises InputError for a tower that is not fresh from training, UserTowerError where it cannot be exported.
     """
     from safetensors.torch import save_file
 

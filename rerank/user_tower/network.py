@@ -28,7 +28,7 @@ from rerank.user_tower.histories import GAPS, Histories, Ints, Windows
 from rerank.user_tower.item_neighbours import Factors
 from rerank.user_tower.tower import INPUTS, OUTPUTS, Learned, shrunk_means
 from retrieval.encoders.onnx_export import OPSET, quiet
-from retrieval.errors import ShopperTowerError
+from retrieval.errors import UserTowerError
 
 _FAR = -1e4
 """What may not be attended to."""
@@ -253,7 +253,7 @@ class ShopperModel(nn.Module):
 
 
 def export_tower(network: ShopperNetwork, path: Path) -> None:
-    """Writes the graph to `path`; raises ShopperTowerError where PyTorch's exporter gives none.
+    """Writes the graph to `path`; raises UserTowerError where PyTorch's exporter gives none.
 
     `rerank.sealed_folder` says which operators it may have.
     """
@@ -277,7 +277,7 @@ def export_tower(network: ShopperNetwork, path: Path) -> None:
             verbose=False,
         )
     if program is None:
-        raise ShopperTowerError(f"{path} cannot be made: PyTorch's exporter gave no graph of the network")
+        raise UserTowerError(f"{path} cannot be made: PyTorch's exporter gave no graph of the network")
     graph = program.model_proto
     # The exporter notes of each node the lines of source files, and where they are on this machine.
     for node in graph.graph.node:

@@ -286,7 +286,7 @@ class ElasticsearchIndex:
         return rows if len(rows) <= MOST_SHARING else NO_ROWS
 
     def _sorted(self, selected: Query, by: Sort) -> Search:
-        key = f"numbers.n{self._catalog.fields[by.field].place}"
+        key = f"numbers.n{self._catalog.fields[by.field].slot}"
         order = "desc" if by.descending else "asc"
         wanted = [{key: {"order": order, "mode": "min", "missing": "_last"}}, {"row": "asc"}]
         return {**_rows_only(selected, min(by.limit, MOST_ROWS)), "sort": wanted}
@@ -338,18 +338,18 @@ class ElasticsearchIndex:
             case NotThat(operand):
                 return {"bool": {"must_not": [self._where(operand)]}}
             case TextIn(field, values):
-                return {"terms": {f"filter.t{self._catalog.fields[field].place}": list(values)}}
+                return {"terms": {f"filter.t{self._catalog.fields[field].slot}": list(values)}}
             case HasText(field):
-                return {"exists": {"field": f"filter.t{self._catalog.fields[field].place}"}}
+                return {"exists": {"field": f"filter.t{self._catalog.fields[field].slot}"}}
             case HasNumber(field):
-                return {"exists": {"field": f"numbers.n{self._catalog.fields[field].place}"}}
+                return {"exists": {"field": f"numbers.n{self._catalog.fields[field].slot}"}}
             case NumberWithin():
                 return self._within(condition)
 
     def _within(self, wanted: NumberWithin) -> Query:
         low, high = ("gte" if wanted.include_low else "gt"), ("lte" if wanted.include_high else "lt")
         bounds = {low: sortable(wanted.low), high: sortable(wanted.high)}
-        return {"range": {f"numbers.n{self._catalog.fields[wanted.field].place}": bounds}}
+        return {"range": {f"numbers.n{self._catalog.fields[wanted.field].slot}": bounds}}
 
 
 _BEST = ["_score", {"row": "asc"}]
@@ -421,9 +421,9 @@ def _total(answer: Mapping[str, Any]) -> int:
 def _buckets(at: int, info: FieldInfo, size: int) -> dict[str, Any]:
     wanted: dict[str, Any] = {}
     if info.is_textual:
-        wanted[f"text{at}"] = {"terms": {"field": f"facet.t{info.place}", "size": size, "shard_size": size}}
+        wanted[f"text{at}"] = {"terms": {"field": f"facet.t{info.slot}", "size": size, "shard_size": size}}
     if info.is_numeric:
-        column = f"numbers.n{info.place}"
+        column = f"numbers.n{info.slot}"
         wanted[f"number{at}"] = {"terms": {"field": column, "size": size, "shard_size": size}}
         for end in ("asc", "desc"):
             wanted[f"{end}{at}"] = {"terms": {"field": column, "size": 1, "order": {"_key": end}}}

@@ -19,7 +19,7 @@ from retrieval.elasticsearch.vectors import ElasticsearchVectors, load_vectors
 from retrieval.errors import ClusterRefusedError, StoreDamagedError
 from retrieval.filters.schema import FieldCatalog
 from retrieval.index.keyword_documents import decode_line, read_lines
-from retrieval.store.manifest import KEYWORD_FOLDER, VECTORS_FOLDER, ClusterPlace, Manifest
+from retrieval.store.manifest import KEYWORD_FOLDER, VECTORS_FOLDER, ClusterLocation, Manifest
 from retrieval.store.products import ProductStore
 from retrieval.store.versions import Store
 
@@ -31,7 +31,7 @@ class ClusterVersions:
         self.cluster = cluster
         self._store = store
 
-    def check_usable(self, place: ClusterPlace) -> None:
+    def check_usable(self, place: ClusterLocation) -> None:
         """Raises ClusterRefusedError unless an index can be made, and the alias is ours or nobody's.
 
         A rebuild asks it first: what stands in the way is told before a long feed is read.
@@ -99,11 +99,11 @@ class ClusterVersions:
         made_of = {**_made_of(manifest), WHOLE: True}
         return ElasticsearchIndex(self.cluster, keyword_name(manifest), catalog, manifest.products, made_of)
 
-    def places(self) -> set[ClusterPlace]:
+    def places(self) -> set[ClusterLocation]:
         """Where versions of the store are."""
         return {manifest.cluster for manifest in self._store.manifests() if manifest.cluster}
 
-    def prune(self, places: Iterable[ClusterPlace]) -> list[str]:
+    def prune(self, places: Iterable[ClusterLocation]) -> list[str]:
         """Removes the indexes of versions that the store does not hold any more; returns their names."""
         manifests = list(self._store.manifests())
         if len(manifests) < len(self._store.versions()):
@@ -116,7 +116,7 @@ class ClusterVersions:
         self.cluster.delete(gone)
         return gone
 
-    def _states(self, place: ClusterPlace, *names: str) -> list[IndexState]:
+    def _states(self, place: ClusterLocation, *names: str) -> list[IndexState]:
         """The indexes of all versions of an alias, and those of some names or aliases."""
         version = re.compile(rf"{re.escape(place.alias)}-v\d{{6,}}")
         states = self.cluster.states(",".join((*names, f"{place.alias}-v*")))
@@ -148,7 +148,7 @@ def index_names(manifest: Manifest) -> list[str]:
     return [keyword_name(manifest), *([vectors_name(manifest)] if _place(manifest).vectors else [])]
 
 
-def _place(manifest: Manifest) -> ClusterPlace:
+def _place(manifest: Manifest) -> ClusterLocation:
     if manifest.cluster is None:
         raise ValueError(f"{manifest.version} is in no cluster")
     return manifest.cluster

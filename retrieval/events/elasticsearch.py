@@ -41,7 +41,7 @@ from retrieval.elasticsearch.documents import (
 )
 from retrieval.errors import ClusterRefusedError, ClusterUnavailableError, StoreError
 from retrieval.events.privacy import prefix
-from retrieval.events.store import Appended, DayState, check_expected
+from retrieval.events.store import AppendResult, DayState, check_expected
 from retrieval.events.stored import DAY_MS, EPOCH, StoredEvent, event_table, moment
 from retrieval.records import EventKind
 
@@ -54,7 +54,7 @@ from retrieval.records import EventKind
 _SENDERS = 2
 
 
-def append(cluster: Cluster, indexes: EventIndexes, events: Sequence[StoredEvent]) -> Appended:
+def append(cluster: Cluster, indexes: EventIndexes, events: Sequence[StoredEvent]) -> AppendResult:
     """Takes events that are new; all are on the disk of every copy when it returns."""
     call = _Call(cluster, indexes, events)
     keys = list(parts(call.places, BULK_DOCUMENTS))
@@ -85,7 +85,7 @@ class _Call:
         for place, event in enumerate(events):
             self.places.setdefault(event.key.hex(), []).append(place)
 
-    def append(self, keys: Sequence[str]) -> Appended:
+    def append(self, keys: Sequence[str]) -> AppendResult:
         """Takes the events of some keys."""
         claimed = self._claim({key: self._claim_of(self.places[key][0]) for key in keys})
         equal = {key: [p for p in self.places[key] if self._said[p] == claimed[key].said] for key in keys}
@@ -93,7 +93,7 @@ class _Call:
         # One that told no time has that of the first time that it was sent, and so its month.
         first = {key: self._events[places[0]] for key, places in equal.items() if places}
         taken = self._write({key: event._replace(time=claimed[key].time) for key, event in first.items()})
-        return Appended(taken, sum(map(len, equal.values())) - taken, tuple(differing))
+        return AppendResult(taken, sum(map(len, equal.values())) - taken, tuple(differing))
 
     def _claim_of(self, place: int) -> _Claim:
         return _Claim(self._said[place], self._events[place].time)
@@ -118,10 +118,10 @@ class _Call:
         return statuses.count(CREATED)
 
 
-def _sum(appended: Iterable[Appended]) -> Appended:
+def _sum(appended: Iterable[AppendResult]) -> AppendResult:
     each = list(appended)
-    differing = sorted(place for one in each for place in one.differing)
-    return Appended(sum(one.taken for one in each), sum(one.repeated for one in each), tuple(differing))
+    differing = sorted(place for one in each for place in one.conflicts)
+    return AppendResult(sum(one.added for one in each), sum(one.duplicates for one in each), tuple(differing))
 
 
 # The indexes that hold events in a cluster: their names, how they are made, and which there are.
@@ -349,7 +349,7 @@ def row(key: str, time: int, source: Mapping[str, Any]) -> tuple[object, ...]:
 
 def said_digest(event: StoredEvent) -> str:
     """What tells what a client said from anything else that it might have said under the same key."""
-    return xxhash.xxh3_128_hexdigest(msgspec.json.encode(_plain(event).said))
+    return xxhash.xxh3_128_hexdigest(msgspec.json.encode(_plain(event).content))
 
 
 def _plain(event: StoredEvent) -> StoredEvent:
@@ -396,7 +396,7 @@ class ElasticsearchEvents:
         self._appending = 0
         self._closed = False
 
-    def append(self, events: Sequence[StoredEvent]) -> Appended:
+    def append(self, events: Sequence[StoredEvent]) -> AppendResult:
         """Takes events, each in two writes that are on the disk of all copies when it returns.
 
         One whose connection was lost and that was tried on another node may count as repeated although it was new.

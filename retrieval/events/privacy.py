@@ -40,7 +40,7 @@ from phonenumbers import (
 from stdnum import ean, isbn, luhn
 
 from retrieval.errors import EventError, StoreDamagedError, StoreError
-from retrieval.events.stored import KEY_BYTES, StoredEvent, milliseconds, sound
+from retrieval.events.stored import KEY_BYTES, StoredEvent, milliseconds, validate_event
 from retrieval.records import Event
 from retrieval.store.manifest import file_stamp, sync
 from retrieval.updates.journal import journal_lock
@@ -104,7 +104,7 @@ class Masker:
 
     def __init__(self, regions: Iterable[str] = REGIONS) -> None:
         self.regions = tuple(regions)
-        self.masked = lru_cache(_REMEMBERED)(self._masked)
+        self.mask = lru_cache(_REMEMBERED)(self._mask)
         self._finders: list[tuple[str, Callable[[str], Iterable[_Span]]]] = [
             ("[email]", _emails),
             ("[card]", _cards),
@@ -113,14 +113,14 @@ class Masker:
             *(("[phone]", partial(_phones, region)) for region in self.regions or (None,)),
         ]
 
-    def _masked(self, query: str) -> str:
+    def _mask(self, query: str) -> str:
         before = ""
         # Again, since a mask lays bare what stood against it: the part of a number, a second address.
         while query != before and _MAY_HOLD.search(query):
-            before, query = query, self._masked_once(query)
+            before, query = query, self._mask_once(query)
         return query
 
-    def _masked_once(self, query: str) -> str:
+    def _mask_once(self, query: str) -> str:
         for mask, find in self._finders:
             # From the last one on, so that what is left to do keeps its place.
             for start, end in reversed(list(find(_plain(query)))):
@@ -149,13 +149,13 @@ def _blotted(match: re.Match[str]) -> str:
 
 
 def _emails(text: str) -> Iterator[_Span]:
-    looked = 0
+    searched = 0
     for match in _AT_DOMAIN.finditer(text):
         # Backwards from the sign: a search forwards would begin anew at each letter.
-        local = _LOCAL.match(text[looked : match.start()][::-1])
+        local = _LOCAL.match(text[searched : match.start()][::-1])
         if local:
             yield match.start() - local.end(), match.end()
-        looked = match.end()
+        searched = match.end()
 
 
 def _cards(text: str) -> Iterator[_Span]:
@@ -227,7 +227,7 @@ _MARK = "~"
 """Between a key's name and what it made: never part of a name."""
 
 
-class Key(msgspec.Struct, frozen=True):
+class PseudonymKey(msgspec.Struct, frozen=True):
     """One key: its name stands before every pseudonym that it made."""
 
     name: str
@@ -235,10 +235,10 @@ class Key(msgspec.Struct, frozen=True):
     made: datetime
 
 
-class _Keys(msgspec.Struct, frozen=True):
+class _KeyFile(msgspec.Struct, frozen=True):
     salt: bytes
     """Never replaced: of it come the keys of events, so that one that is sent again is known after a rotation."""
-    keys: tuple[Key, ...]
+    keys: tuple[PseudonymKey, ...]
     """The last one is used."""
 
 
@@ -254,7 +254,7 @@ class Pseudonyms:
         self.path = path
         if make and not path.exists():
             _make(path)
-        self._look()
+        self._load()
 
     def shopper(self, name: str) -> str:
         """The pseudonym of a shopper under the newest key; empty for nobody."""
@@ -268,14 +268,14 @@ class Pseudonyms:
         """What tells an event from others: 16 bytes of its id, of which nothing can be read."""
         return hmac.digest(self._keys.salt, name.encode(), "sha256")[:KEY_BYTES]
 
-    def look(self) -> None:
+    def reload_if_changed(self) -> None:
         """Takes up a key that another process has added."""
         if file_stamp(self.path) != self._stamp:
-            self._look()
+            self._load()
 
-    def all_of(self, shopper: str) -> tuple[str, ...]:
+    def all_pseudonyms(self, shopper: str) -> tuple[str, ...]:
         """Every pseudonym that a shopper may have, under any of the keys that there are."""
-        self.look()
+        self.reload_if_changed()
         return tuple(_pseudonym(key, "shopper", shopper) for key in self._keys.keys)
 
     @property
@@ -287,7 +287,7 @@ class Pseudonyms:
         """Adds a key, which is used from now on; returns its name."""
         with self._locked():
             number = 1 + max(int(name.removeprefix("k")) for name in self.names)
-            added = Key(f"k{number}", secrets.token_bytes(_SECRET_BYTES), now or datetime.now(UTC))
+            added = PseudonymKey(f"k{number}", secrets.token_bytes(_SECRET_BYTES), now or datetime.now(UTC))
             self._write((*self._keys.keys, added))
         return added.name
 
@@ -311,21 +311,21 @@ class Pseudonyms:
         with journal_lock(self.path.parent, None, "the keys"):
             for left in self.path.parent.glob(f".{self.path.name}.*"):
                 left.unlink(missing_ok=True)
-            self.look()
+            self.reload_if_changed()
             yield
 
-    def _write(self, keys: tuple[Key, ...]) -> None:
+    def _write(self, keys: tuple[PseudonymKey, ...]) -> None:
         try:
-            _written(self.path, _Keys(self._keys.salt, keys)).replace(self.path)
+            _written(self.path, _KeyFile(self._keys.salt, keys)).replace(self.path)
             sync(self.path.parent)
         except OSError as error:
             raise StoreError(f"{self.path} cannot be written ({error.strerror})") from error
-        self._look()
+        self._load()
 
-    def _look(self) -> None:
+    def _load(self) -> None:
         self._stamp = file_stamp(self.path)
         try:
-            self._keys = msgspec.json.decode(self.path.read_bytes(), type=_Keys)
+            self._keys = msgspec.json.decode(self.path.read_bytes(), type=_KeyFile)
         except OSError as error:
             raise StoreError(
                 f"the keys {self.path} cannot be read ({error.strerror}); without them nobody's events can be told: "
@@ -350,17 +350,17 @@ def prefix(name: str) -> str:
     return f"{name}{_MARK}"
 
 
-def _pseudonym(key: Key, what: str, name: str) -> str:
+def _pseudonym(key: PseudonymKey, what: str, name: str) -> str:
     digest = hmac.digest(key.secret, f"{what}\0{name}".encode(), "sha256")[:_PSEUDONYM_BYTES]
     return f"{prefix(key.name)}{urlsafe_b64encode(digest).decode().rstrip('=')}"
 
 
 def _make(path: Path) -> None:
     """A file of one new key; where another process makes one at the same time, that one stays."""
-    first = Key("k1", secrets.token_bytes(_SECRET_BYTES), datetime.now(UTC))
+    first = PseudonymKey("k1", secrets.token_bytes(_SECRET_BYTES), datetime.now(UTC))
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        scratch = _written(path, _Keys(secrets.token_bytes(_SECRET_BYTES), (first,)))
+        scratch = _written(path, _KeyFile(secrets.token_bytes(_SECRET_BYTES), (first,)))
         with suppress(FileExistsError):
             os.link(scratch, path)
         scratch.unlink()
@@ -371,7 +371,7 @@ def _make(path: Path) -> None:
         ) from error
 
 
-def _written(path: Path, keys: _Keys) -> Path:
+def _written(path: Path, keys: _KeyFile) -> Path:
     """A file beside another, durable, that only its owner may read."""
     descriptor, scratch = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
     with os.fdopen(descriptor, "wb") as file:
@@ -388,7 +388,7 @@ _BETWEEN = "\x1f"
 _NEVER = datetime.min.replace(tzinfo=UTC)
 
 
-class Intake:
+class EventIntake:
     """What every event goes through before it is kept. Safe to share between threads."""
 
     def __init__(self, pseudonyms: Pseudonyms, masker: Masker) -> None:
@@ -401,9 +401,9 @@ class Intake:
         # A worker process opens the same keys; what is remembered stays here.
         return _opened, (self.pseudonyms.path, self.masker.regions)
 
-    def stored(self, event: Event, now: datetime) -> StoredEvent:
+    def prepare(self, event: Event, now: datetime) -> StoredEvent:
         """The event as it is kept; `now` is when it came in. Raises EventError where it cannot be taken."""
-        event = sound(event, now)
+        event = validate_event(event, now)
         time = milliseconds(event.time or now)
         received = self._received
         if received[0] is not now:
@@ -417,7 +417,7 @@ class Intake:
             pseudonyms.shopper(event.shopper),
             pseudonyms.session(event.session),
             event.query_id,
-            self.masker.masked(event.query),
+            self.masker.mask(event.query),
             event.product_id,
             event.position,
             event.quantity,
@@ -426,11 +426,11 @@ class Intake:
         )
 
 
-def _opened(keys: Path, regions: tuple[str, ...]) -> Intake:
-    return Intake(Pseudonyms(keys, make=False), Masker(regions))
+def _opened(keys: Path, regions: tuple[str, ...]) -> EventIntake:
+    return EventIntake(Pseudonyms(keys, make=False), Masker(regions))
 
 
-def differing(event: Event) -> EventError:
+def conflict_error(event: Event) -> EventError:
     """The error for an event whose id another one has."""
     what = f"event_id {event.event_id!r}" if event.event_id else "an event"
     return EventError("another event's id", f"{what} was taken before and said otherwise; give each event its own id")

@@ -21,7 +21,7 @@ import polars as pl
 
 from retrieval.errors import StoreDamagedError, StoreError, StoreForeignError
 from retrieval.events.privacy import prefix
-from retrieval.events.store import Appended, DayState, check_expected
+from retrieval.events.store import AppendResult, DayState, check_expected
 from retrieval.events.stored import DAY_MS, EVENT_SCHEMA, StoredEvent, event_table
 from retrieval.store.manifest import sync
 from retrieval.updates.journal import journal_lock
@@ -74,7 +74,7 @@ class SqliteEvents:
                 self._close()
                 raise
 
-    def append(self, events: Sequence[StoredEvent]) -> Appended:
+    def append(self, events: Sequence[StoredEvent]) -> AppendResult:
         """Takes events durably, together with those that other threads append at the moment."""
         self._check_process()
         return self._commits.append(events)
@@ -246,16 +246,16 @@ class SqliteEvents:
             ) from error
 
 
-def _insert(cursor: sqlite3.Cursor, events: Sequence[StoredEvent]) -> tuple[Appended, list[StoredEvent]]:
+def _insert(cursor: sqlite3.Cursor, events: Sequence[StoredEvent]) -> tuple[AppendResult, list[StoredEvent]]:
     taken, repeated, differing = [], 0, []
     for place, event in enumerate(events):
         if cursor.execute(_INSERT, event).rowcount:
             taken.append(event)
-        elif StoredEvent(*cursor.execute(_BY_KEY, (event.key,)).fetchone()).said == event.said:
+        elif StoredEvent(*cursor.execute(_BY_KEY, (event.key,)).fetchone()).content == event.content:
             repeated += 1
         else:
             differing.append(place)
-    return Appended(len(taken), repeated, tuple(differing)), taken
+    return AppendResult(len(taken), repeated, tuple(differing)), taken
 
 
 def _days(cursor: sqlite3.Cursor) -> dict[int, DayState]:
@@ -285,7 +285,7 @@ class Waiting:
 
     def __init__(self, events: Sequence[StoredEvent]) -> None:
         self.events = events
-        self.appended: Appended | None = None
+        self.appended: AppendResult | None = None
         self.error: Exception | None = None
 
     @property
@@ -293,7 +293,7 @@ class Waiting:
         """Whether it was written, or could not be."""
         return self.appended is not None or self.error is not None
 
-    def result(self) -> Appended:
+    def result(self) -> AppendResult:
         """What became of it; raises the error where it could not be written."""
         if self.appended is None:
             raise self.error or StoreError("an append was broken off; send its events again")
@@ -309,7 +309,7 @@ class GroupCommit:
         self._turn = threading.Condition()
         self._is_taken = False
 
-    def append(self, events: Sequence[StoredEvent]) -> Appended:
+    def append(self, events: Sequence[StoredEvent]) -> AppendResult:
         """Waits until the events are written, by this thread or along with another's."""
         mine = Waiting(events)
         with self._turn:

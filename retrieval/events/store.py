@@ -16,14 +16,14 @@ from retrieval.store.manifest import scratch_path, sync
 
 
 @dataclass(frozen=True, slots=True)
-class Appended:
+class AppendResult:
     """What became of events that were handed to a store: new ones are durable, those it had are as they were."""
 
-    taken: int
+    added: int
     """How many were new."""
-    repeated: int
+    duplicates: int
     """How many were there already, word for word."""
-    differing: tuple[int, ...] = ()
+    conflicts: tuple[int, ...] = ()
     """Places, from 0, of those whose id another event has: they were not taken."""
 
 
@@ -42,7 +42,7 @@ class EventStore(Protocol):
     Methods raise StoreError where the store cannot be read or written, ClusterError where a cluster cannot.
     """
 
-    def append(self, events: Sequence[StoredEvent]) -> Appended:
+    def append(self, events: Sequence[StoredEvent]) -> AppendResult:
         """Takes events: all that are new are durable when it returns. Each key is taken once, also within a call."""
         ...
 
@@ -94,14 +94,14 @@ _GROUP_ROWS = 250_000
 
 
 @dataclass(frozen=True, slots=True)
-class Exported:
+class EventExport:
     """What was written: files by name with their number of events, and bytes of all of them."""
 
     files: Mapping[str, int]
     bytes: int
 
 
-def export_events(store: EventStore, folder: Path, advance: Callable[[int], None] = lambda _: None) -> Exported:
+def export_events(store: EventStore, folder: Path, advance: Callable[[int], None] = lambda _: None) -> EventExport:
     """Writes every month that has events, as `events-2026-11.parquet` and so on; each file appears once it is whole.
 
     Raises StoreError where the folder cannot be written.
@@ -117,7 +117,7 @@ def export_events(store: EventStore, folder: Path, advance: Callable[[int], None
             size += path.stat().st_size
     except OSError as error:
         raise StoreError(f"{folder} cannot be written ({error.strerror or error})") from error
-    return Exported(files, size)
+    return EventExport(files, size)
 
 
 def _month(day: int) -> str:

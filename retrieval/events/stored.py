@@ -45,7 +45,7 @@ class StoredEvent(NamedTuple):
         return self.time // DAY_MS
 
     @property
-    def said(self) -> tuple[object, ...]:
+    def content(self) -> tuple[object, ...]:
         """What its client said: an event that is sent again says the same.
 
         Not who it was, since a new key for pseudonyms would change that; and no time where it is when the event came
@@ -105,7 +105,7 @@ _COUNTED = frozenset({EventKind.CART, EventKind.REMOVAL, EventKind.PURCHASE})
 _IDS = ("event_id", "query_id", "shopper", "session", "product_id")
 
 
-def sound(event: Event, now: datetime) -> Event:
+def validate_event(event: Event, now: datetime) -> Event:
     """The event with its time and quantity filled in, if it can be taken; raises EventError where it cannot."""
     if not isinstance(event, Event):
         raise EventError(

@@ -76,7 +76,7 @@ def fields_of(condition: Condition) -> frozenset[str]:
             return frozenset((condition.field,))
 
 
-class Values(Protocol):
+class FieldValues(Protocol):
     """One product's values by field, as `retrieval.filters.schema.Columns` has them."""
 
     @property
@@ -90,15 +90,15 @@ class Values(Protocol):
         ...
 
 
-def holds(condition: Condition, values: Values) -> bool:
+def matches(condition: Condition, values: FieldValues) -> bool:
     """Whether one product's values pass a filter: what a keyword index does for all products at once."""
     match condition:
         case AllOf(operands):
-            return all(holds(each, values) for each in operands)
+            return all(matches(each, values) for each in operands)
         case AnyOf(operands):
-            return any(holds(each, values) for each in operands)
+            return any(matches(each, values) for each in operands)
         case NotThat(operand):
-            return not holds(operand, values)
+            return not matches(operand, values)
         case TextIn(field, wanted):
             return not set(wanted).isdisjoint(values.texts.get(field, ()))
         case HasText(field):

@@ -58,13 +58,13 @@ __all__ = [
     "Operator",
     "Or",
     "Value",
+    "abbreviate",
     "check_fields",
     "fields_of",
     "format_filter",
     "leaves",
-    "misplaced",
     "parse_filter",
-    "shortened",
+    "syntax_error",
     "value_text",
 ]
 
@@ -256,17 +256,17 @@ def _unreadable(error: UnexpectedCharacters, read: list[Token]) -> FilterError:
     column = (error.pos_in_stream or 0) + 1
     if error.char in "\"'":
         return FilterError(f"column {column}: the quote that opens here is never closed", column, (error.char,))
-    return misplaced(column, repr(error.char), read, _accepted(read))
+    return syntax_error(column, repr(error.char), read, _accepted(read))
 
 
 def _unexpected(token: Token, read: list[Token], text: str) -> FilterError:
     if token.type == "$END":
-        return misplaced(len(text.rstrip()) + 1, "the end", read, _accepted(read))
+        return syntax_error(len(text.rstrip()) + 1, "the end", read, _accepted(read))
     before = read[:-1]
-    found = f"'{shortened(token)}'"
+    found = f"'{abbreviate(token)}'"
     if token.type.startswith("_"):
         found += " (a keyword; in quotes it is a text)"
-    return misplaced(_column(token), found, before, _accepted(before))
+    return syntax_error(_column(token), found, before, _accepted(before))
 
 
 def _accepted(before: list[Token]) -> set[str]:
@@ -296,7 +296,7 @@ _EXPECTED = {
 }
 
 
-def misplaced(column: int, found: str, before: Sequence[str], accepted: set[str]) -> FilterError:
+def syntax_error(column: int, found: str, before: Sequence[str], accepted: set[str]) -> FilterError:
     """The error for something that may not stand at a column.
 
     `before` are the tokens up to there, `accepted` the grammar's terminals that may follow them.
@@ -304,11 +304,11 @@ def misplaced(column: int, found: str, before: Sequence[str], accepted: set[str]
     expected = _expected(accepted)
     *others, final = expected
     wanted = f"{', '.join(others)} or {final}" if others else final
-    after = f" after '{shortened(before[-1])}'" if before else ""
+    after = f" after '{abbreviate(before[-1])}'" if before else ""
     return FilterError(f"column {column}: expected {wanted}{after}, found {found}", column, expected)
 
 
-def shortened(token: str) -> str:
+def abbreviate(token: str) -> str:
     """A token, cut where it would swamp a message."""
     return token if len(token) <= 40 else f"{token[:40]}..."
 

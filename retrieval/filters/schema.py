@@ -32,7 +32,7 @@ _SPACES = re.compile(r"\s+")
 _YEAR = re.compile(r"\d{4}", re.ASCII)
 
 
-class Kind(StrEnum):
+class FieldKind(StrEnum):
     """What a field holds."""
 
     TEXT = "text"
@@ -41,22 +41,22 @@ class Kind(StrEnum):
     TIME = "time"
 
 
-NUMERIC = frozenset({Kind.NUMBER, Kind.TIME})
-TEXTUAL = frozenset({Kind.TEXT, Kind.BOOLEAN})
+NUMERIC = frozenset({FieldKind.NUMBER, FieldKind.TIME})
+TEXTUAL = frozenset({FieldKind.TEXT, FieldKind.BOOLEAN})
 
-CORE_KINDS: Mapping[str, Kind] = {
-    "id": Kind.TEXT,
-    "brand": Kind.TEXT,
-    "category": Kind.TEXT,
-    "price": Kind.NUMBER,
-    "currency": Kind.TEXT,
-    "availability": Kind.TEXT,
-    "rating": Kind.NUMBER,
-    "rating_count": Kind.NUMBER,
-    "language": Kind.TEXT,
-    "created": Kind.TIME,
-    "updated": Kind.TIME,
-    "expires": Kind.TIME,
+CORE_KINDS: Mapping[str, FieldKind] = {
+    "id": FieldKind.TEXT,
+    "brand": FieldKind.TEXT,
+    "category": FieldKind.TEXT,
+    "price": FieldKind.NUMBER,
+    "currency": FieldKind.TEXT,
+    "availability": FieldKind.TEXT,
+    "rating": FieldKind.NUMBER,
+    "rating_count": FieldKind.NUMBER,
+    "language": FieldKind.TEXT,
+    "created": FieldKind.TIME,
+    "updated": FieldKind.TIME,
+    "expires": FieldKind.TIME,
 }
 
 
@@ -65,9 +65,9 @@ class FieldInfo:
     """One field: what kinds of value it holds, and in how many products."""
 
     name: str
-    kinds: frozenset[Kind]
+    kinds: frozenset[FieldKind]
     products: int
-    place: int = 0
+    slot: int = 0
     """Its number in the keyword index: a later version gives a field that stays the same one, so that what was indexed
     for an unchanged product can be taken over."""
 
@@ -90,23 +90,23 @@ class FieldCatalog:
     category_roots: frozenset[str] = frozenset()
     """Folded names of the widest categories: such a name means the root, never a deeper level of another path."""
 
-    def condition(self, tree: Filter) -> Condition:
+    def compile(self, tree: Filter) -> Condition:
         """Checks the names and types of a filter and folds its values.
 
         Raises UnknownFieldError for a field that no product has, FilterError for a value of the wrong type.
         """
         return _condition(check_fields(tree, self.fields), self.fields)
 
-    def known(self, name: str, purpose: str) -> FieldInfo:
+    def resolve(self, name: str, purpose: str) -> FieldInfo:
         """The field of this name, or of the attribute of this name; raises UnknownFieldError naming close ones."""
         checked = check_fields(Exists(name), self.fields)
         if not isinstance(checked, Exists):
             raise UnknownFieldError(f"{name!r} is no field to {purpose} by", name)
         return self.fields[checked.field]
 
-    def sortable(self, name: str) -> FieldInfo:
+    def resolve_sortable(self, name: str) -> FieldInfo:
         """The numeric field of this name; raises UnknownFieldError for any other."""
-        info = self.known(name, "sort")
+        info = self.resolve(name, "sort")
         if not info.is_numeric:
             numeric = [each.name for each in self.fields.values() if each.is_numeric]
             close = tuple(dict.fromkeys([core for core in SORTABLE_CORE if core in numeric] + numeric))[:8]
@@ -116,20 +116,22 @@ class FieldCatalog:
 
 
 @dataclass(slots=True)
-class Columns:
+class ProductColumns:
     """One product's values by field, as a keyword index stores them."""
 
     numbers: dict[str, list[float]] = field(default_factory=dict)
     texts: dict[str, list[str]] = field(default_factory=dict)
     """Folded: what a filter compares with."""
-    shown: dict[str, list[str]] = field(default_factory=dict)
+    display: dict[str, list[str]] = field(default_factory=dict)
     """The product's own spelling: what a facet counts. One spelling for each folded text."""
 
 
-def columns(product: Product, category_roots: Collection[str], only: Collection[str] | None = None) -> Columns:
+def product_columns(
+    product: Product, category_roots: Collection[str], only: Collection[str] | None = None
+) -> ProductColumns:
     """The columns of one product, or of its fields those that are named; repeated values once. They depend on nothing
     else of the catalog than its roots."""
-    made = Columns()
+    made = ProductColumns()
     for name, kind, value in field_values(product):
         if only is not None and name not in only:
             continue
@@ -140,31 +142,31 @@ def columns(product: Product, category_roots: Collection[str], only: Collection[
         else:
             _add_text(made, name, value_text(value), facet=True)
     for level in product.category[1:]:
-        if fold(level) not in category_roots:
+        if fold_value(level) not in category_roots:
             _add_text(made, "category", level, facet=False)
     return made
 
 
-def _add_text(made: Columns, name: str, text: str, *, facet: bool) -> None:
+def _add_text(made: ProductColumns, name: str, text: str, *, facet: bool) -> None:
     folded = _folded_value(name, text)
     texts = made.texts.setdefault(name, [])
     if folded not in texts:
         texts.append(folded)
         if facet:
-            made.shown.setdefault(name, []).append(tidy(text))
+            made.display.setdefault(name, []).append(normalize_space(text))
 
 
-def tidy(text: str) -> str:
+def normalize_space(text: str) -> str:
     """Text with its runs of white space made single spaces, and without what UTF-8 cannot write."""
     return _SPACES.sub(" ", text.encode("utf-8", "replace").decode()).strip()
 
 
-def fold(text: str) -> str:
+def fold_value(text: str) -> str:
     """The form in which two spellings of one value are equal: width, case and white space do not count."""
-    return tidy(unicodedata.normalize("NFKC", text)).casefold()
+    return normalize_space(unicodedata.normalize("NFKC", text)).casefold()
 
 
-def field_values(product: Product) -> Iterator[tuple[str, Kind, Value]]:
+def field_values(product: Product) -> Iterator[tuple[str, FieldKind, Value]]:
     """Every value of a product that can be filtered by: field, kind, value."""
     core = (
         ("id", product.id),
@@ -181,30 +183,30 @@ def field_values(product: Product) -> Iterator[tuple[str, Kind, Value]]:
             yield name, CORE_KINDS[name], value
     for name, moment in (("created", product.created), ("updated", product.updated), ("expires", product.expires)):
         if moment is not None:
-            yield name, Kind.TIME, _seconds(moment)
+            yield name, FieldKind.TIME, _seconds(moment)
     for depth in range(1, len(product.category) + 1):
-        yield "category", Kind.TEXT, CATEGORY_SEPARATOR.join(product.category[:depth])
+        yield "category", FieldKind.TEXT, CATEGORY_SEPARATOR.join(product.category[:depth])
     for name, values in product.identifiers.items():
         for value in values:
-            yield f"identifiers.{name}", Kind.TEXT, value
+            yield f"identifiers.{name}", FieldKind.TEXT, value
     yield from _attribute_values(product)
 
 
-def _attribute_values(product: Product) -> Iterator[tuple[str, Kind, Value]]:
+def _attribute_values(product: Product) -> Iterator[tuple[str, FieldKind, Value]]:
     for name, value in product.attributes.items():
         for kind, one in attribute_kinds(value):
             yield f"attributes.{name}", kind, one
 
 
-def attribute_kinds(value: AttributeValue) -> Iterator[tuple[Kind, Value]]:
+def attribute_kinds(value: AttributeValue) -> Iterator[tuple[FieldKind, Value]]:
     """The values of an attribute that can be filtered by, each with its kind."""
     for one in value if isinstance(value, tuple) else (value,):
         if isinstance(one, bool):
-            yield Kind.BOOLEAN, one
+            yield FieldKind.BOOLEAN, one
         elif isinstance(one, int | float):
-            yield Kind.NUMBER, one
+            yield FieldKind.NUMBER, one
         elif 0 < len(one) <= LONGEST_VALUE:
-            yield Kind.TEXT, one
+            yield FieldKind.TEXT, one
 
 
 def _seconds(moment: datetime) -> float:
@@ -253,7 +255,7 @@ def _equal(leaf: Comparison | In, info: FieldInfo, values: Iterable[Value]) -> C
 
 
 def _folded_value(name: str, value: Value) -> str:
-    text = fold(value_text(value))
+    text = fold_value(value_text(value))
     if name != "category":
         return text
     # "Tools>Drills" is how a person may type the path that is shown as "Tools > Drills".
@@ -278,11 +280,11 @@ def _ordered(leaf: Comparison, info: FieldInfo) -> Condition:
 
 def _number(leaf: Comparison | In, info: FieldInfo, value: Value, *, strict: bool) -> float | None:
     """The value as the field's numbers are stored; where it is none: FilterError if `strict`, else None."""
-    if not isinstance(value, str | bool) and Kind.NUMBER in info.kinds:
+    if not isinstance(value, str | bool) and FieldKind.NUMBER in info.kinds:
         return float(value)
     parsed = _parsed(value_text(value), info)
     if parsed is None and strict:
-        wanted = "a date such as 2024-05-31" if Kind.TIME in info.kinds else "a number"
+        wanted = "a date such as 2024-05-31" if FieldKind.TIME in info.kinds else "a number"
         message = f"column {leaf.column}: {info.name} is compared with {wanted}, not with {value_text(value)!r}"
         raise FilterError(message, leaf.column, (wanted,))
     return parsed
@@ -290,7 +292,7 @@ def _number(leaf: Comparison | In, info: FieldInfo, value: Value, *, strict: boo
 
 def _parsed(text: str, info: FieldInfo) -> float | None:
     try:
-        if Kind.TIME in info.kinds:
+        if FieldKind.TIME in info.kinds:
             # A bare year is read as its first day.
             return _seconds(datetime.fromisoformat(f"{text}-01-01" if _YEAR.fullmatch(text) else text))
         number = float(text)
@@ -299,7 +301,7 @@ def _parsed(text: str, info: FieldInfo) -> float | None:
     return number if math.isfinite(number) else None
 
 
-_Shape = tuple[tuple[bool, ...], str, tuple[str, ...], tuple[tuple[str, Kind], ...]]
+_Shape = tuple[tuple[bool, ...], str, tuple[str, ...], tuple[tuple[str, FieldKind], ...]]
 _MOST_SHAPES = 4_096
 
 
@@ -307,7 +309,7 @@ class FieldCounter:
     """Counts the fields of a catalog while it is read; counters over parts of it add up to one over all."""
 
     def __init__(self) -> None:
-        self._kinds: Counter[tuple[str, Kind]] = Counter()
+        self._kinds: Counter[tuple[str, FieldKind]] = Counter()
         self._products: Counter[str] = Counter()
         self._roots: Counter[str] = Counter()
         self._shapes: Counter[_Shape] = Counter()
@@ -326,7 +328,7 @@ class FieldCounter:
     def _count_shapes(self) -> None:
         for (core, root, identifiers, attributes), count in self._shapes.items():
             pairs = {pair for pair, is_there in zip(_CORE_PAIRS, core, strict=True) if is_there}
-            pairs.update((f"identifiers.{name}", Kind.TEXT) for name in identifiers)
+            pairs.update((f"identifiers.{name}", FieldKind.TEXT) for name in identifiers)
             pairs.update((f"attributes.{name}", kind) for name, kind in attributes)
             for pair in pairs:
                 self._kinds[pair] += count
@@ -354,11 +356,11 @@ class FieldCounter:
         `spelling` says how some category levels were spelled in the end.
         """
         self._count_shapes()
-        kinds: dict[str, set[Kind]] = {name: {kind} for name, kind in CORE_KINDS.items()}
+        kinds: dict[str, set[FieldKind]] = {name: {kind} for name, kind in CORE_KINDS.items()}
         for (name, kind), count in self._kinds.items():
             if count:
                 kinds.setdefault(name, set()).add(kind)
-        places = {name: info.place for name, info in before.fields.items()} if before else {}
+        places = {name: info.slot for name, info in before.fields.items()} if before else {}
         following = itertools.count(max(places.values(), default=-1) + 1)
         infos = {
             name: FieldInfo(
@@ -370,10 +372,10 @@ class FieldCounter:
             for name in sorted(kinds)
         }
         roots = (spelling.get(root, root) for root, count in self._roots.items() if root and count)
-        return FieldCatalog(infos, frozenset(map(fold, roots)))
+        return FieldCatalog(infos, frozenset(map(fold_value, roots)))
 
 
-def extended(catalog: FieldCatalog, products: Iterable[Product]) -> FieldCatalog:
+def extend_catalog(catalog: FieldCatalog, products: Iterable[Product]) -> FieldCatalog:
     """A catalog with the fields that more products bring, behind those that it has; their counts stay."""
     counter = FieldCounter()
     for product in products:
@@ -390,14 +392,14 @@ def extended(catalog: FieldCatalog, products: Iterable[Product]) -> FieldCatalog
 
 def _shape(product: Product) -> _Shape:
     """Which fields `field_values` gives of a product, the widest category, and the kinds of the attributes."""
-    attributes: list[tuple[str, Kind]] = []
+    attributes: list[tuple[str, FieldKind]] = []
     for name, value in product.attributes.items():
         kind = _OF_ONE_KIND.get(type(value))
         if kind:
             attributes.append((name, kind))
         elif isinstance(value, str):
             if 0 < len(value) <= LONGEST_VALUE:
-                attributes.append((name, Kind.TEXT))
+                attributes.append((name, FieldKind.TEXT))
         else:
             attributes += dict.fromkeys((name, each) for each, _ in attribute_kinds(value))
     identifiers = product.identifiers
@@ -412,4 +414,4 @@ def _shape(product: Product) -> _Shape:
 _core_values = attrgetter(*CORE_KINDS)
 _CORE_PAIRS = tuple(CORE_KINDS.items())
 _NOTHING = ("", ())
-_OF_ONE_KIND: Mapping[type, Kind] = {bool: Kind.BOOLEAN, float: Kind.NUMBER, int: Kind.NUMBER}
+_OF_ONE_KIND: Mapping[type, FieldKind] = {bool: FieldKind.BOOLEAN, float: FieldKind.NUMBER, int: FieldKind.NUMBER}

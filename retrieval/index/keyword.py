@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from retrieval.filters.conditions import Condition
 from retrieval.filters.parser import value_text
-from retrieval.filters.schema import Columns, FieldCatalog, FieldInfo, Kind, fold
+from retrieval.filters.schema import FieldCatalog, FieldInfo, FieldKind, ProductColumns, fold_value
 from retrieval.records import Facet, FacetCount
 from retrieval.text.analysis import TermGroup
 
@@ -34,7 +34,7 @@ class KeywordDocument:
     terms: Sequence[str]
     identifiers: Sequence[str]
     """Folded by `retrieval.text.analysis.identifier_key`."""
-    columns: Columns
+    columns: ProductColumns
 
 
 @dataclass(frozen=True, slots=True)
@@ -271,17 +271,17 @@ def make_facet(
     shown: list[tuple[str | float | bool, int]] = [(_shown_text(info, text), count) for text, count in texts]
     shown.sort(key=lambda each: (-each[1], str(each[0])))
     for value, count in itertools.chain(shown, ((_shown_number(info, number), count) for number, count in numbers)):
-        key = fold(value_text(value))
+        key = fold_value(value_text(value))
         before = counts.get(key)
         counts[key] = FacetCount(before.value if before else value, count + (before.count if before else 0))
     ordered = sorted(counts.values(), key=lambda each: (-each.count, isinstance(each.value, str), each.value))
-    lowest, highest = (None, None) if Kind.TIME in info.kinds else span
+    lowest, highest = (None, None) if FieldKind.TIME in info.kinds else span
     return Facet(info.name, tuple(ordered[:size]), lowest, highest)
 
 
 def _shown_text(info: FieldInfo, text: str) -> str | bool:
-    return text == "true" if info.kinds == {Kind.BOOLEAN} else text
+    return text == "true" if info.kinds == {FieldKind.BOOLEAN} else text
 
 
 def _shown_number(info: FieldInfo, number: float) -> str | float:
-    return datetime.fromtimestamp(number, UTC).isoformat() if Kind.TIME in info.kinds else number
+    return datetime.fromtimestamp(number, UTC).isoformat() if FieldKind.TIME in info.kinds else number

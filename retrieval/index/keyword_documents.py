@@ -37,18 +37,18 @@ class KeywordLine(msgspec.Struct, frozen=True, array_like=True):
 def keyword_line(document: KeywordDocument, catalog: FieldCatalog) -> KeywordLine:
     """The line of one document, without the fields that the catalog does not have."""
     fields, made = catalog.fields, document.columns
-    numbers = ((fields[name].place, number) for name, each in made.numbers.items() if name in fields for number in each)
+    numbers = ((fields[name].slot, number) for name, each in made.numbers.items() if name in fields for number in each)
     return KeywordLine(
         " ".join(document.terms),
         tuple(document.identifiers),
         tuple(numbers),
         _by_place(made.texts, catalog),
-        _by_place(made.shown, catalog),
+        _by_place(made.display, catalog),
     )
 
 
 def _by_place(texts: Mapping[str, list[str]], catalog: FieldCatalog) -> str:
-    placed = {f"t{catalog.fields[name].place}": each for name, each in texts.items() if name in catalog.fields}
+    placed = {f"t{catalog.fields[name].slot}": each for name, each in texts.items() if name in catalog.fields}
     return msgspec.json.encode(placed).decode() if placed else ""
 
 

@@ -178,7 +178,7 @@ class TantivyIndex(InParts):
         hits = self._searcher.search(self._selected(selection), max(self.size, 1), count=False).hits
         addresses = [address for _, address in hits]
         rows = np.array(self._searcher.fast_field_values(ROW, addresses), dtype=np.int64)
-        column = f"n{self._catalog.fields[by.field].place}"
+        column = f"n{self._catalog.fields[by.field].slot}"
         values = np.array(self._searcher.fast_field_values(column, addresses), dtype=np.float64)
         # None became NaN, and NaN sorts last whichever way the numbers go.
         order = np.lexsort((rows, -values if by.descending else values))
@@ -235,20 +235,20 @@ class TantivyIndex(InParts):
             case NotThat(operand):
                 return Query.boolean_query([_EVERYTHING, (Occur.MustNot, self._where(operand))])
             case TextIn(field, values):
-                path = f"filter.t{self._catalog.fields[field].place}"
+                path = f"filter.t{self._catalog.fields[field].slot}"
                 each = [Query.term_query(self._schema, path, value, "basic") for value in values]
                 return Query.boolean_query([(Occur.Should, one) for one in each])
             case HasText(field):
-                return Query.exists_query(f"facet.t{self._catalog.fields[field].place}")
+                return Query.exists_query(f"facet.t{self._catalog.fields[field].slot}")
             case HasNumber(field):
-                return Query.exists_query(f"n{self._catalog.fields[field].place}")
+                return Query.exists_query(f"n{self._catalog.fields[field].slot}")
             case NumberWithin():
                 return self._within(condition)
 
     def _within(self, condition: NumberWithin) -> Query:
         return Query.range_query(
             self._schema,
-            f"n{self._catalog.fields[condition.field].place}",
+            f"n{self._catalog.fields[condition.field].slot}",
             tantivy.FieldType.Float,
             None if condition.low == -math.inf else condition.low,
             None if condition.high == math.inf else condition.high,
@@ -257,7 +257,7 @@ class TantivyIndex(InParts):
         )
 
     def _facet(self, info: FieldInfo, query: Query, size: int) -> Facet:
-        place = info.place
+        place = info.slot
         texts = self._buckets(query, f"facet.t{place}") if info.is_textual else []
         if not info.is_numeric:
             return make_facet(info, texts, (), size)
@@ -390,4 +390,4 @@ def _schema(catalog: FieldCatalog) -> tantivy.Schema:
 
 
 def _places_used(catalog: FieldCatalog) -> int:
-    return max((info.place for info in catalog.fields.values()), default=-1) + 1
+    return max((info.slot for info in catalog.fields.values()), default=-1) + 1

@@ -32,14 +32,14 @@ class FileEntry(msgspec.Struct, frozen=True):
 class VersionChanges(msgspec.Struct, frozen=True):
     """How many products a version has more, less and otherwise than the one that it was built after."""
 
-    before: str
+    previous_version: str
     """The name of that version."""
     added: int = 0
     changed: int = 0
     removed: int = 0
 
 
-class ClusterPlace(msgspec.Struct, frozen=True):
+class ClusterLocation(msgspec.Struct, frozen=True):
     """Where a version's indexes are in an Elasticsearch cluster. Which cluster that is, and who may ask it, is a matter
     of settings."""
 
@@ -77,9 +77,9 @@ class Manifest(msgspec.Struct, frozen=True):
     """What the rebuild counted: rows read, rejected by reason, encoded, reused, seconds."""
     changes: VersionChanges | None = None
     """None where there was no version before, or where the rebuild was of a program that did not count them."""
-    folded: int = 0
+    last_merged_change: int = 0
     """The number of the last live change that is in it; those of the journal behind it are laid over it."""
-    cluster: ClusterPlace | None = None
+    cluster: ClusterLocation | None = None
     """None where its indexes are among its own files."""
     states: StatesFacts | None = None
     """Its token states; None where its encoder gave none, and in a version that an older program built."""
@@ -161,7 +161,7 @@ POPULARITY_FILE = "popularity.json"
 """Made of events, for the ranker: service/engine/hot_reload.py."""
 COVIEWS_FILE = "coviews.bin"
 """Made of events, for similar products: service/engine/hot_reload.py."""
-ASKED_FILE = "asked.json"
+POPULAR_QUERIES_FILE = "popular_queries.json"
 """Made of events, for suggestions: service/engine/query_log.py."""
 PROPOSALS_FILE = "synonym_proposals.json"
 """Made of events, for a person to accept: service/curation/synonym_mining.py."""
@@ -200,10 +200,10 @@ def read_pointer(path: Path, names: re.Pattern[str] = VERSION_NAME) -> str:
     """The name that a pointer holds, by default a version's; raises OSError, or ValueError, which begins with what it
     says, for content that is none of `names`."""
     with path.open("rb") as file:
-        said = file.read(_MOST_POINTER_BYTES).decode("ascii", "replace").rstrip("\r\n")
-    name, _, seal = said.partition(" ")
+        content = file.read(_MOST_POINTER_BYTES).decode("ascii", "replace").rstrip("\r\n")
+    name, _, seal = content.partition(" ")
     if not names.fullmatch(name) or seal not in ("", _seal(name)):
-        raise ValueError(f"it says {said[:40]!r}")
+        raise ValueError(f"it says {content[:40]!r}")
     return name
 
 
@@ -225,7 +225,7 @@ STATES_FOLDER = "states"
 """The token states of the products, where the encoder gives any: retrieval/index/token_states.py."""
 WORDS_FOLDER = "words"
 """What suggestions and corrections are made of: retrieval/text/vocabulary.py."""
-STANDING_FILE = "standing.jsonl"
+PENDING_UPDATES_FILE = "pending_updates.jsonl"
 """Live changes that stand in the version although the feed does not say so yet."""
 TEXT_KEYS_FILE = "text_keys.npy"
 """For each row the fingerprint of the text that became its vector (n, 16) uint8: equal texts need no second

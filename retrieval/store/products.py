@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from retrieval.errors import StoreDamagedError
-from retrieval.filters.schema import CATEGORY_SEPARATOR, FieldCatalog, columns, tidy
+from retrieval.filters.schema import CATEGORY_SEPARATOR, FieldCatalog, normalize_space, product_columns
 from retrieval.index.keyword import KeywordDocument
 from retrieval.records import AttributeValue, Availability, Product, Variant
 from retrieval.store.signals import load_array
@@ -222,7 +222,7 @@ def encoder_text(product: Product) -> str:
         parts.append(CATEGORY_SEPARATOR.join(product.category))
     if product.description:
         parts.append(product.description[:_ENCODED_DESCRIPTION])
-    return tidy(". ".join(parts))
+    return normalize_space(". ".join(parts))
 
 
 def keyword_terms(product: Product, analyzer: Analyzer) -> list[str]:
@@ -243,7 +243,7 @@ def keyword_document(row: int, product: Product, analyzer: Analyzer, catalog: Fi
         row,
         keyword_terms(product, analyzer),
         identifier_keys(product),
-        columns(product, catalog.category_roots),
+        product_columns(product, catalog.category_roots),
     )
 
 

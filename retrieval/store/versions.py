@@ -32,12 +32,12 @@ from retrieval.encoders.folder import SPEC_FILE
 from retrieval.errors import StoreDamagedError, StoreForeignError, StoreMissingError, UnknownVersionError
 from retrieval.store.lock import held_lock
 from retrieval.store.manifest import (
-    ASKED_FILE,
     COVIEWS_FILE,
     CURRENT,
     EVENTS_FOLDER,
     MANIFEST,
     MARKER,
+    POPULAR_QUERIES_FILE,
     POPULARITY_FILE,
     PROPOSALS_FILE,
     SCHEMA,
@@ -63,7 +63,7 @@ _WORDS_ALONE = "products are found by words alone until a rebuild stores the enc
 IDENTITY = "identity"
 _UNFINISHED = ".building-"
 _GOING = ".removed-"
-_OF_EVENTS = (POPULARITY_FILE, COVIEWS_FILE, ASKED_FILE, PROPOSALS_FILE)
+_OF_EVENTS = (POPULARITY_FILE, COVIEWS_FILE, POPULAR_QUERIES_FILE, PROPOSALS_FILE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -398,10 +398,10 @@ class Store:
                 return
         shutil.rmtree(folder, ignore_errors=True)
 
-    def folded(self) -> list[int]:
+    def last_merged_changes(self) -> list[int]:
         """For each version the number of the last live change in it; nothing where one cannot be read."""
         manifests = list(self.manifests())
-        return [each.folded for each in manifests] if len(manifests) == len(self.versions()) else []
+        return [each.last_merged_change for each in manifests] if len(manifests) == len(self.versions()) else []
 
     def manifests(self) -> Iterator[Manifest]:
         """The manifests that can be read, oldest first."""

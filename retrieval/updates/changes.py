@@ -11,7 +11,7 @@ import msgspec
 from retrieval.errors import ChangeError, StoreDamagedError
 from retrieval.records import Product
 from retrieval.store.products import product_from_json, product_to_json
-from retrieval.updates.validation import checked, checked_id, checked_values, patched
+from retrieval.updates.validation import apply_patch, validate_id, validate_patch, validate_product
 
 MAX_CHANGE_BYTES = 1_000_000
 """Of one change as it is stored: a product is a page of text and numbers, not a book."""
@@ -38,7 +38,7 @@ class Delete:
 
 @dataclass(frozen=True, slots=True)
 class Patch:
-    """Some fields of a product change, named as `retrieval.updates.validation.checked_values` takes them."""
+    """Some fields of a product change, named as `retrieval.updates.validation.validate_patch` takes them."""
 
     id: str
     values: Mapping[str, object]
@@ -47,18 +47,18 @@ class Patch:
 Change = Upsert | Delete | Patch
 
 
-def sound(change: Change) -> Change:
+def validate_change(change: Change) -> Change:
     """The change with its values checked and converted to what the index holds; raises ChangeError."""
     match change:
         case Upsert(product):
-            return Upsert(checked(product))
+            return Upsert(validate_product(product))
         case Delete(product_id):
-            return Delete(checked_id(product_id))
+            return Delete(validate_id(product_id))
         case Patch(product_id, values):
-            return Patch(checked_id(product_id), checked_values(product_id, values))
+            return Patch(validate_id(product_id), validate_patch(product_id, values))
 
 
-def after(product: Product | None, change: Change) -> Product | None:
+def apply_change(product: Product | None, change: Change) -> Product | None:
     """What a product is after a change. None stands for no product, which a patch leaves as it is."""
     match change:
         case Upsert(upserted):
@@ -66,7 +66,7 @@ def after(product: Product | None, change: Change) -> Product | None:
         case Delete():
             return None
         case Patch(_, values):
-            return None if product is None else patched(product, values)
+            return None if product is None else apply_patch(product, values)
 
 
 class _StoredUpsert(msgspec.Struct, tag="upsert", frozen=True):
@@ -91,7 +91,7 @@ def change_to_json(change: Change) -> bytes:
 
     Raises ChangeError for a change that is not sound, or that takes more than 1 MB.
     """
-    change = sound(change)
+    change = validate_change(change)
     line = _encoder.encode(_stored(change))
     if len(line) > MAX_CHANGE_BYTES:
         message = (
@@ -115,7 +115,7 @@ def _stored(change: Change) -> _StoredUpsert | _StoredDelete | _StoredPatch:
 def change_from_json(line: bytes) -> Change:
     """The change that `change_to_json` wrote; raises StoreDamagedError when the bytes are anything else."""
     try:
-        return sound(_read(_decoder.decode(line)))
+        return validate_change(_read(_decoder.decode(line)))
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, ChangeError, StoreDamagedError) as error:
         raise StoreDamagedError(f"a stored live change cannot be read: {error}") from error
 

@@ -22,7 +22,7 @@ _WHOLE = tuple(field.name for field in fields(Product) if field.name not in ("id
 _MISSING = object()
 
 
-def folded(base: Product | None, live: Product | None, feed: Product | None) -> Product | None:
+def merge_products(base: Product | None, live: Product | None, feed: Product | None) -> Product | None:
     """The product after a rebuild, by three-way merge; None stands for no product.
 
     Of each field, and of each key of attributes and identifiers on its own, the feed's value is taken where it is not
@@ -72,7 +72,7 @@ def _same(one: object, other: object) -> bool:
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
+class PendingUpdate:
     """What live changes made of one product: `live`, where the feed said `base`. None stands for no product."""
 
     id: str
@@ -80,13 +80,13 @@ class Standing:
     live: Product | None
 
     @property
-    def stands(self) -> bool:
+    def is_pending(self) -> bool:
         """Whether anything is left of the changes: else the feed alone says it all, and there is nothing to keep."""
         return not same_product(self.base, self.live)
 
-    def rebased(self, feed: Product | None) -> Standing:
+    def rebase(self, feed: Product | None) -> PendingUpdate:
         """The same changes on top of what the feed says now; its `live` is what the next version holds."""
-        return Standing(self.id, feed, folded(self.base, self.live, feed))
+        return PendingUpdate(self.id, feed, merge_products(self.base, self.live, feed))
 
 
 class _Line(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -99,50 +99,50 @@ class _Line(msgspec.Struct, frozen=True, omit_defaults=True):
 _decoder = msgspec.json.Decoder(_Line)
 
 
-def write_standing(path: Path, standings: Iterable[Standing]) -> int:
+def write_pending_updates(path: Path, updates: Iterable[PendingUpdate]) -> int:
     """Writes a line for each of the changes that stand and returns their number; memory holds one at a time.
 
     They come in the order of their ids as UTF-8, each id once; raises ValueError when they do not.
     """
     count, last = 0, b""
     with path.open("wb") as file:
-        for standing in standings:
-            key = standing.id.encode()
+        for update in updates:
+            key = update.id.encode()
             if key <= last:
-                raise ValueError(f"{standing.id!r} comes behind {last.decode()!r}: standing changes are sorted by id")
+                raise ValueError(f"{update.id!r} comes behind {last.decode()!r}: pending updates must be sorted by id")
             last = key
-            if standing.stands:
-                file.write(_line(standing) + b"\n")
+            if update.is_pending:
+                file.write(_line(update) + b"\n")
                 count += 1
     return count
 
 
-def _line(standing: Standing) -> bytes:
-    parts = (("base", standing.base), ("live", standing.live))
+def _line(update: PendingUpdate) -> bytes:
+    parts = (("base", update.base), ("live", update.live))
     shown = (b'"%b":%b' % (name.encode(), product_to_json(product)) for name, product in parts if product is not None)
     return b"{%b}" % b",".join(shown)
 
 
-def read_standing(path: Path) -> Iterator[Standing]:
+def read_pending_updates(path: Path) -> Iterator[PendingUpdate]:
     """The changes of a file in the order of their ids, one at a time.
 
-    Raises StoreDamagedError for a file that cannot be read or that `write_standing` did not write.
+    Raises StoreDamagedError for a file that cannot be read or that `write_pending_updates` did not write.
     """
     last = b""
     try:
         with path.open("rb") as file:
             for number, line in enumerate(file, 1):
-                standing = _standing(path, number, line)
-                key = standing.id.encode()
+                update = _decode_update(path, number, line)
+                key = update.id.encode()
                 if key <= last:
                     raise _damaged(path, f"line {number} is out of order")
                 last = key
-                yield standing
+                yield update
     except OSError as error:
         raise _damaged(path, error.strerror or str(error)) from error
 
 
-def _standing(path: Path, number: int, line: bytes) -> Standing:
+def _decode_update(path: Path, number: int, line: bytes) -> PendingUpdate:
     try:
         stored = _decoder.decode(line)
         base, live = (product_from_json(bytes(part)) if bytes(part) else None for part in (stored.base, stored.live))
@@ -151,8 +151,8 @@ def _standing(path: Path, number: int, line: bytes) -> Standing:
     ids = {product.id for product in (base, live) if product is not None}
     if len(ids) != 1 or not line.endswith(b"\n"):
         raise _damaged(path, f"line {number} is no whole change of one product")
-    return Standing(ids.pop(), base, live)
+    return PendingUpdate(ids.pop(), base, live)
 
 
 def _damaged(path: Path, what: str) -> StoreDamagedError:
-    return StoreDamagedError(f"the live changes that stand cannot be read from {path} ({what}); rebuild the index")
+    return StoreDamagedError(f"the pending updates cannot be read from {path} ({what}); rebuild the index")

@@ -30,23 +30,23 @@ EXACT = 2**53
 """Whole numbers up to here are exact as floats."""
 
 
-def id_problem(spelled: str) -> str:
+def id_problem(product_id: str) -> str:
     """Why a text cannot be the id of a product, or nothing."""
-    if not spelled or spelled != spelled.strip():
-        return "has blanks around it" if spelled.strip() else "is empty"
-    if CONTROL.search(spelled):
+    if not product_id or product_id != product_id.strip():
+        return "has blanks around it" if product_id.strip() else "is empty"
+    if CONTROL.search(product_id):
         return "has control characters"
-    if not is_writable(spelled):
+    if not is_writable(product_id):
         return "has characters that UTF-8 cannot write"
-    if len(spelled.encode()) > MAX_ID_BYTES:
+    if len(product_id.encode()) > MAX_ID_BYTES:
         return f"is longer than {MAX_ID_BYTES} bytes"
     return ""
 
 
-def is_writable(spelled: str) -> bool:
+def is_writable(text: str) -> bool:
     """Whether UTF-8 can write a text: half of a surrogate pair stands for no character."""
     try:
-        spelled.encode()
+        text.encode()
     except UnicodeEncodeError:
         return False
     return True
@@ -59,7 +59,7 @@ def text(value: object) -> str:
     return str.__str__(value)  # the plain text of an enumeration's member
 
 
-def filled(value: object) -> str:
+def nonblank_text(value: object) -> str:
     """A text that is not blank."""
     found = text(value)
     if not found.strip():
@@ -79,7 +79,7 @@ def texts(value: object) -> tuple[str, ...]:
     """Several texts that are not blank. A single text is refused: its letters would be taken for them."""
     if not isinstance(value, list | tuple):
         raise TypeError
-    return tuple(map(filled, value))
+    return tuple(map(nonblank_text, value))
 
 
 def number(value: object, least: float = -math.inf, most: float = math.inf) -> float:
@@ -126,7 +126,7 @@ def mapping(value: object, check: Check) -> dict[str, Any]:
     """A mapping by names; one whose value turns out empty (None) is left out."""
     if not isinstance(value, Mapping):
         raise TypeError
-    members = ((filled(name), None if member is None else check(member)) for name, member in value.items())
+    members = ((nonblank_text(name), None if member is None else check(member)) for name, member in value.items())
     return {name: member for name, member in members if member is not None}
 
 
@@ -183,7 +183,7 @@ _short.maxstring = _short.maxother = 80
 
 
 @dataclass(frozen=True, slots=True)
-class _Rule:
+class _FieldRule:
     """How a field's value is checked, what is right there, and what makes the value of none."""
 
     check: Check
@@ -191,35 +191,35 @@ class _Rule:
     empty: Callable[[], object] = NoneType
 
 
-_TEXT = _Rule(text, "a text that UTF-8 can write", str)
-_TEXTS = _Rule(texts, 'a tuple of texts that are not empty, such as ("first", "second")', tuple)
-_TIME = _Rule(moment, "a datetime with a time zone, or an ISO 8601 text such as 2030-01-31T12:00:00Z")
-_RULES: Mapping[str, _Rule] = {
-    "title": _Rule(filled, "a text that is not empty"),
+_TEXT = _FieldRule(text, "a text that UTF-8 can write", str)
+_TEXTS = _FieldRule(texts, 'a tuple of texts that are not empty, such as ("first", "second")', tuple)
+_TIME = _FieldRule(moment, "a datetime with a time zone, or an ISO 8601 text such as 2030-01-31T12:00:00Z")
+_RULES: Mapping[str, _FieldRule] = {
+    "title": _FieldRule(nonblank_text, "a text that is not empty"),
     "description": _TEXT,
     "brand": _TEXT,
     "category": _TEXTS,
-    "price": _Rule(price, "a finite number from 0"),
-    "currency": _Rule(partial(code, pattern="[A-Z]{3}"), "an ISO 4217 code in capitals, such as EUR", str),
-    "availability": _Rule(availability, f"one of {', '.join(Availability)}"),
-    "rating": _Rule(partial(number, least=0, most=5), "a number from 0 to 5"),
-    "rating_count": _Rule(count, "a whole number from 0"),
+    "price": _FieldRule(price, "a finite number from 0"),
+    "currency": _FieldRule(partial(code, pattern="[A-Z]{3}"), "an ISO 4217 code in capitals, such as EUR", str),
+    "availability": _FieldRule(availability, f"one of {', '.join(Availability)}"),
+    "rating": _FieldRule(partial(number, least=0, most=5), "a number from 0 to 5"),
+    "rating_count": _FieldRule(count, "a whole number from 0"),
     "images": _TEXTS,
-    "identifiers": _Rule(identifiers, "a mapping from kinds to tuples of texts", dict),
-    "attributes": _Rule(attributes, "a mapping from names to texts, finite numbers, booleans, tuples", dict),
+    "identifiers": _FieldRule(identifiers, "a mapping from kinds to tuples of texts", dict),
+    "attributes": _FieldRule(attributes, "a mapping from names to texts, finite numbers, booleans, tuples", dict),
     "created": _TIME,
     "updated": _TIME,
-    "language": _Rule(partial(code, pattern="[a-z]{2}"), "an ISO 639-1 code such as en", str),
-    "variants": _Rule(variants, "a tuple of variants, each value right for its field", tuple),
+    "language": _FieldRule(partial(code, pattern="[a-z]{2}"), "an ISO 639-1 code such as en", str),
+    "variants": _FieldRule(variants, "a tuple of variants, each value right for its field", tuple),
     "expires": _TIME,
 }
 _MEMBERS = {
-    "identifiers": _Rule(identifier, _TEXTS.right),
-    "attributes": _Rule(attribute, "a text, a finite number, True or False, or a tuple of texts"),
+    "identifiers": _FieldRule(identifier, _TEXTS.right),
+    "attributes": _FieldRule(attribute, "a text, a finite number, True or False, or a tuple of texts"),
 }
 
 
-def checked_id(product_id: object) -> str:
+def validate_id(product_id: object) -> str:
     """The id; raises ChangeError for one that no product can have."""
     if not isinstance(product_id, str):
         raise ChangeError(f"the id of a product is a text, not {_short.repr(product_id)}", field="id")
@@ -229,18 +229,18 @@ def checked_id(product_id: object) -> str:
     return str.__str__(product_id)
 
 
-def checked(product: object) -> Product:
+def validate_product(product: object) -> Product:
     """A product as the index holds it: lists as tuples, numbers as floats, times in UTC, empty attributes left out.
 
     Raises ChangeError, which names the product and the field, for what the index cannot hold.
     """
     if not isinstance(product, Product):
         raise ChangeError(f"a product is a shelfwise.Product, not {_short.repr(product)}")
-    product_id = checked_id(product.id)
-    return Product(product_id, **{name: _checked(product_id, name, getattr(product, name)) for name in _RULES})
+    product_id = validate_id(product.id)
+    return Product(product_id, **{name: _validate_field(product_id, name, getattr(product, name)) for name in _RULES})
 
 
-def checked_values(product_id: str, values: Mapping[str, object]) -> dict[str, object]:
+def validate_patch(product_id: str, values: Mapping[str, object]) -> dict[str, object]:
     """The values of a patch by field, in the order of the fields' names, checked and converted.
 
     A field is one of Product, `attributes.NAME` or `identifiers.KIND`; None clears it. Raises ChangeError for an
@@ -252,12 +252,12 @@ def checked_values(product_id: str, values: Mapping[str, object]) -> dict[str, o
     if unnamed:
         message = f"product {product_id!r}: the name of a field is a text, not {_short.repr(unnamed[0])}"
         raise ChangeError(message, product_id)
-    return {name: _checked(product_id, name, values[name]) for name in sorted(values)}
+    return {name: _validate_field(product_id, name, values[name]) for name in sorted(values)}
 
 
-def patched(product: Product, values: Mapping[str, object]) -> Product:
-    """The product with some fields changed, as `checked_values` takes them; raises ChangeError as that does."""
-    found = checked_values(product.id, values)
+def apply_patch(product: Product, values: Mapping[str, object]) -> Product:
+    """The product with some fields changed, as `validate_patch` takes them; raises ChangeError as that does."""
+    found = validate_patch(product.id, values)
     whole: dict[str, Any] = {name: value for name, value in found.items() if name in _RULES}
     for container in _MEMBERS:
         members = {name.partition(".")[2]: found[name] for name in found if name.startswith(f"{container}.")}
@@ -267,7 +267,7 @@ def patched(product: Product, values: Mapping[str, object]) -> Product:
     return replace(product, **whole)
 
 
-def _checked(product_id: str, name: str, value: object) -> Any:  # noqa: ANN401 - each field has a type of its own
+def _validate_field(product_id: str, name: str, value: object) -> Any:  # noqa: ANN401 - each field has a type of its own
     rule = _rule(product_id, name)
     if value is None and name != "title":
         return rule.empty()
@@ -278,7 +278,7 @@ def _checked(product_id: str, name: str, value: object) -> Any:  # noqa: ANN401 
         raise ChangeError(message, product_id, name) from error
 
 
-def _rule(product_id: str, name: str) -> _Rule:
+def _rule(product_id: str, name: str) -> _FieldRule:
     if name in _RULES:
         return _RULES[name]
     container, _, member = name.partition(".")

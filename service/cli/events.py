@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from indexer.events.rejects import ImportReport
     from rerank.sessions.refresh import Refreshed
     from retrieval.events.privacy import Pseudonyms
-    from retrieval.events.store import EventStore, Exported
+    from retrieval.events.store import EventExport, EventStore
     from service.cli.output import ProgressLines
     from service.events.derived_tables import DerivedTables
     from service.events.event_log import EventLog, EventsMoved
@@ -299,7 +299,7 @@ def _weighed(weights: pl.DataFrame) -> str:
     return f"{told}: a convention, since {weights['purchases'][0]:,} later purchases are too few to fit to"
 
 
-def show_export(exported: Exported, folder: Path) -> None:
+def show_export(exported: EventExport, folder: Path) -> None:
     """The files that were written."""
     from service.cli.output import out
 
@@ -399,7 +399,7 @@ def forget(
         raise typer.BadParameter("name the shopper", param_hint="USER")
     loaded = loaded_settings(settings)
     with upkeep(index, loaded) as (log, others, tables):
-        meant = pseudonyms or log.intake.pseudonyms.all_of(shopper)
+        meant = pseudonyms or log.intake.pseudonyms.all_pseudonyms(shopper)
         done = forget_pseudonyms(log, meant, tables.purge, tables.rows_of, others)
     write_json(msgspec.json.encode(done)) if as_json else show_forgotten(done)
     if not done.is_complete:

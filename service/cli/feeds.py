@@ -362,7 +362,7 @@ _STRUCTURED = ("identifiers", "attributes", "variants")
 
 
 def parse_values(product_id: str, typed: Sequence[str]) -> dict[str, object]:
-    """The value of each field, for `retrieval.updates.validation.checked_values` to check.
+    """The value of each field, for `retrieval.updates.validation.validate_patch` to check.
 
     An empty value clears the field. A category's levels are separated by `>`; images, one kind of identifier and one
     attribute are given several values by being named several times; whole mappings and variants are JSON. Raises

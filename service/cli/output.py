@@ -107,7 +107,7 @@ def show_report(report: RebuildReport, index: Path) -> None:
     table.add_row("products", f"{report.products:,} of {report.read:,} rows read")
     if report.changes is not None:
         made = report.changes
-        table.add_row("changes", f"+{made.added:,} ~{made.changed:,} -{made.removed:,} since {made.before}")
+        table.add_row("changes", f"+{made.added:,} ~{made.changed:,} -{made.removed:,} since {made.previous_version}")
     if report.live:
         table.add_row("live changes", f"{report.live:,} stand over what the feed says")
     table.add_row("set aside", _counted(report.rejected) or "none")

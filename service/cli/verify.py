@@ -18,7 +18,7 @@ from retrieval.encoders.base import Encoder
 from retrieval.encoders.registry import load_encoder
 from retrieval.errors import ClusterError, ShelfwiseError, StoreDamagedError
 from retrieval.filters.conditions import TextIn
-from retrieval.filters.schema import FieldCatalog, FieldCounter, fold
+from retrieval.filters.schema import FieldCatalog, FieldCounter, fold_value
 from retrieval.index.faiss import INDEX_FILE, ROWS_FILE, FaissIndex
 from retrieval.index.keyword import KeywordIndex, Selection
 from retrieval.index.keyword_documents import (
@@ -106,7 +106,7 @@ def _is_named(keyword: KeywordIndex, product_id: str, row: int) -> bool:
     if row in keyword.identified(identifier_key(product_id)):
         return True
     # An identifier that is all punctuation, or that too many products carry, names none of them.
-    by_id = TextIn("id", (fold(product_id),))
+    by_id = TextIn("id", (fold_value(product_id),))
     return row in keyword.select(Selection(where=by_id, everything=True))
 
 
@@ -308,7 +308,7 @@ def _field_problems(stored: FieldCatalog, counted: FieldCatalog) -> Iterator[Pro
         yield Problem(FIELDS_FILE, f"it says otherwise than the products: {'; '.join(told)}{more}")
     if not stored.category_roots >= counted.category_roots:  # those of rows that were set aside may be among them
         yield Problem(FIELDS_FILE, "its widest categories are others than the products have")
-    places = [info.place for info in stored.fields.values()]
+    places = [info.slot for info in stored.fields.values()]
     if len(set(places)) < len(places):
         yield Problem(FIELDS_FILE, "two fields have one place in the keyword index")
 
@@ -360,10 +360,10 @@ def _journal_problems(store: Store) -> Iterator[Problem]:
 def _folded(store: Store) -> int:
     """The last live change in the version that serves: the journal need not have it any more."""
     with suppress(StoreDamagedError):
-        return store.manifest(store.current()).folded
+        return store.manifest(store.current()).last_merged_change
     for name in reversed(store.versions()):
         with suppress(StoreDamagedError):
-            return store.manifest(name).folded
+            return store.manifest(name).last_merged_change
     return 0
 
 

@@ -112,7 +112,7 @@ def prune(
             store.prune(keep, spare)
             if cluster:
                 cluster.prune(places)
-            forget_folded(store.root, store.folded())
+            forget_folded(store.root, store.last_merged_changes())
     document = {"dry_run": dry_run, "versions": surplus.versions, "encoders": surplus.encoders, "bytes": surplus.bytes}
     write_json(msgspec.json.encode(document)) if as_json else show_pruned(surplus, dry_run=dry_run)
 

@@ -14,7 +14,7 @@ from typing import Any, Generic, Protocol, TypeVar
 
 import msgspec
 
-from retrieval.errors import InputError, StoreDamagedError, StoreError, StoreForeignError, meant
+from retrieval.errors import InputError, StoreDamagedError, StoreError, StoreForeignError, suggest_names
 from retrieval.store.manifest import sync
 
 # Who changed what a store keeps, and when: as its file has that.
@@ -377,7 +377,7 @@ class LoggedEntries(Generic[Entry, Change]):
         if line is None:
             known = [each for (each,) in cursor.execute(self.kind.sql(_IDS))] if cursor else []
             name = entry_id[:_LONGEST_SHOWN]
-            advice = meant(name, known, f"shelfwise {self.kind.many} list shows those that are")
+            advice = suggest_names(name, known, f"shelfwise {self.kind.many} list shows those that are")
             raise self.kind.error(f"there is no {self.kind.one} {name!r}; {advice}", entry_id, "id")
         return line
 

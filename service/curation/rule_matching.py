@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from retrieval.errors import FilterError, RuleError, ShelfwiseError, StoreDamagedError, UnknownFieldError
 from retrieval.filters.conditions import AllOf, Condition, NotThat
 from retrieval.filters.parser import In, parse_filter
-from retrieval.filters.schema import FieldCatalog, fold
+from retrieval.filters.schema import FieldCatalog, fold_value
 from retrieval.index.keyword import NO_ROWS, KeywordIndex, Rows, Selection
 from retrieval.text.analysis import Analyzer
 from service.curation.rules import (
@@ -239,7 +239,7 @@ class CompiledRules:
         for each in ready:
             match each.rule.when.match:
                 case Match.EXACT:
-                    self._by_text.setdefault(fold(each.rule.when.query), []).append(each)
+                    self._by_text.setdefault(fold_value(each.rule.when.query), []).append(each)
                 case Match.CONTAINS:
                     rarest = min(sorted(each.terms), key=common.__getitem__)
                     self._by_term.setdefault(rarest, []).append(each)
@@ -277,7 +277,7 @@ class CompiledRules:
         terms = frozenset(self._analyzer.terms(text)) if self._by_term else frozenset()
         found = chain(
             self._always,
-            self._by_text.get(fold(text), ()),
+            self._by_text.get(fold_value(text), ()),
             chain.from_iterable(self._by_term.get(term, ()) for term in terms),
             chain.from_iterable(self._by_part.get(part, ()) for part in parts),
         )
@@ -317,7 +317,7 @@ def _effect(rule: Rule, number: int, action: Action, catalog: FieldCatalog) -> E
         case Bury(filters, strength):
             return Effect(rules, lifts=_lifts(rule, _condition(rule, place, filters, catalog), -strength))
         case Hide(products, filters):
-            named = (catalog.condition(In("id", products)),) if products else ()
+            named = (catalog.compile(In("id", products)),) if products else ()
             found = _condition(rule, place, filters, catalog)
             return Effect(
                 rules,
@@ -338,7 +338,7 @@ def _lifts(rule: Rule, condition: Condition | None, strength: float) -> tuple[Li
 def _condition(rule: Rule, place: str, filters: str, catalog: FieldCatalog) -> Condition | None:
     try:
         tree = parse_filter(filters)
-        return None if tree is None else catalog.condition(tree)
+        return None if tree is None else catalog.compile(tree)
     except (FilterError, UnknownFieldError) as error:
         raise RuleError(f"rule {rule.id!r}: {place}: {error}", rule.id, place) from error
 

@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-from retrieval.errors import FilterError, RuleError, close_names, meant
+from retrieval.errors import FilterError, RuleError, close_names, suggest_names
 from retrieval.filters.parser import parse_filter
 from service.curation.document_store import EntryChange, EntryKind, LoggedEntries
 
@@ -241,7 +241,7 @@ def _check_names(said: Mapping[str, object], wanted: type, place: str, besides: 
     known = (*besides, *(each.name for each in dataclasses.fields(wanted)))
     for name in said:
         if name not in known:
-            advice = meant(name, known, f"the fields are {', '.join(known)}")
+            advice = suggest_names(name, known, f"the fields are {', '.join(known)}")
             raise RuleError(f"{place}: no field {name[:100]!r}; {advice}", field=name)
 
 

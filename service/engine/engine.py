@@ -513,7 +513,7 @@ class Recorder:
 
     def pseudonyms_of(self, shopper: str) -> list[str]:
         """What stands, or has stood, for a shopper."""
-        return sorted(self._opened().intake.pseudonyms.all_of(shopper))
+        return sorted(self._opened().intake.pseudonyms.all_pseudonyms(shopper))
 
     def _opened(self) -> EventLog:
         # What an engine that only searches does without.

@@ -13,7 +13,7 @@ import numpy as np
 
 from retrieval.encoders.base import with_tokens
 from retrieval.errors import EncoderUnavailableError, SettingError, ShelfwiseError
-from retrieval.filters.schema import FieldCatalog, extended
+from retrieval.filters.schema import FieldCatalog, extend_catalog
 from retrieval.index.keyword import DocumentChange
 from retrieval.index.token_states import TokenRuns, quantised
 from retrieval.index.vectors import Vectors
@@ -21,7 +21,7 @@ from retrieval.records import Product
 from retrieval.store.manifest import Manifest, file_stamp
 from retrieval.store.products import encoder_text, keyword_document, product_to_json
 from retrieval.store.versions import CURRENT, Store
-from retrieval.updates.changes import Change, Upsert, after, sound
+from retrieval.updates.changes import Change, Upsert, apply_change, validate_change
 from retrieval.updates.journal import Entry, Journal
 from retrieval.updates.three_way_merge import same_product
 from service.engine.overlay import ChangedProducts, ChangedSignals, ChangedStates, ChangedVectors
@@ -54,7 +54,7 @@ class LiveSnapshot:
 
     def __init__(self, base: Snapshot) -> None:
         self.snapshot = base
-        self.sequence = base.manifest.folded
+        self.sequence = base.manifest.last_merged_change
         """The number of the last entry that is in the snapshot."""
         self._products = ChangedProducts(base.products)
         self._vectors = ChangedVectors.over(base.vectors)
@@ -100,7 +100,7 @@ class LiveSnapshot:
         found: dict[str, Product | None] = {}
         for change in changes:
             known = found[change.id] if change.id in found else self.product(change.id)
-            found[change.id] = after(known, change)
+            found[change.id] = apply_change(known, change)
         return found
 
     def _encoded(self, found: Found) -> dict[str, _Encoded]:
@@ -181,11 +181,11 @@ class LiveSnapshot:
 
     def _catalog(self, products: Iterable[Product]) -> FieldCatalog:
         """The fields, with those that are new as far as the keyword index has room for them."""
-        catalog = extended(self.snapshot.catalog, products)
+        catalog = extend_catalog(self.snapshot.catalog, products)
         room = self.snapshot.keyword.places
-        if all(info.place < room for info in catalog.fields.values()):
+        if all(info.slot < room for info in catalog.fields.values()):
             return catalog
-        fields = {name: info for name, info in catalog.fields.items() if info.place < room}
+        fields = {name: info for name, info in catalog.fields.items() if info.slot < room}
         return FieldCatalog(fields, catalog.category_roots)
 
 
@@ -253,13 +253,13 @@ class FollowedVersion:
         are then. Raises ChangeError for one that is not sound, and what `completed` does."""
         if not self._follow:
             raise SettingError("this engine was opened with follow=False, which answers from the version as it is")
-        checked = [sound(change) for change in changes]
+        checked = [validate_change(change) for change in changes]
         with self._swap:
             self._apply_new()
             # Refused before it is taken: once it is in the journal it stands.
             self.snapshot.keyword.check_changeable()
             wanted = self._live.effective([completed(change) for change in checked])
-            numbers = self._journal.append(wanted, above=self.manifest.folded)
+            numbers = self._journal.append(wanted, above=self.manifest.last_merged_change)
             # It is taken, whatever comes next: an error would say that it is not.
             self._apply_or_tell()
         return Changed(numbers[-1] if numbers else 0, len({change.id for change in wanted}))

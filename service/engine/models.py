@@ -17,7 +17,7 @@ from rerank.model_store import NO_RANKER, Published, RankerRegistry
 from rerank.ranker.spec import Encoding, misfit
 from rerank.user_tower.files import ProductTable, TowerRegistry, TowerSpec, Without, read_table, tower_misfit
 from rerank.user_tower.histories import Histories
-from retrieval.errors import RankerError, RankerForeignError, ShelfwiseError, ShopperTowerDamagedError
+from retrieval.errors import RankerError, RankerForeignError, ShelfwiseError, UserTowerDamagedError
 from retrieval.records import PastAct
 from service.engine.hot_reload import ServedPopularity
 from service.engine.reranking import Reranking
@@ -296,7 +296,7 @@ class OpenedTower:
 
     def encode(self, history: Histories, now: float, vectors: Floats, own: Floats) -> tuple[Floats, Floats]:
         """Of one shopper what products' vectors (d,) and own vectors (e,) are multiplied with; `vectors` and `own` are
-        of the acts of the history, of which there is one or more. Raises ShopperTowerError where the network fails."""
+        of the acts of the history, of which there is one or more. Raises UserTowerError where the network fails."""
         windows = history.newest(np.array([now]))
         # The act that each place of the window holds; the last row is of none.
         count = min(windows.products.shape[1], len(vectors))
@@ -356,7 +356,7 @@ class ServedTower:
     def _find_without(self) -> None:
         try:
             self.without = self._registry.without()
-        except ShopperTowerDamagedError as error:
+        except UserTowerDamagedError as error:
             self.without = "near"
             self.notices = (*self.notices, f"without a shopper tower, what is near is recommended: {error}")
 

@@ -1,6 +1,6 @@
 """What shoppers asked, as suggestions read it: one small file beside the index, made with the tables of events.
 
-STORE/asked.json holds the queries that enough shoppers asked, with what goes with each, under a checksum. It is
+STORE/popular_queries.json holds the queries that enough shoppers asked, under a checksum. It is
 replaced whole, and engines take it up by themselves. Queries of fewer shoppers than the settings say are not in it.
 """
 
@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 import msgspec
 import numpy as np
 
-from retrieval.store.manifest import ASKED_FILE
+from retrieval.store.manifest import POPULAR_QUERIES_FILE
 from retrieval.text.vocabulary import WordPostings, index_words, postings_of, words_of
 from service.engine.hot_reload import SealedJson, ServedFile
 
@@ -81,7 +81,7 @@ def asked_key(text: str) -> tuple[str, ...]:
 
 def write_asked(root: Path, queries: Sequence[AskedQuery], made: datetime) -> None:
     """Replaces the file of an index directory; raises StoreError where it cannot be written."""
-    _FILE.write(root / ASKED_FILE, tuple(queries), made)
+    _FILE.write(root / POPULAR_QUERIES_FILE, tuple(queries), made)
 
 
 def read_asked(root: Path) -> Asked:
@@ -90,7 +90,7 @@ def read_asked(root: Path) -> Asked:
     Raises StoreDamagedError for a file that cannot be read or is not whole, StoreForeignError for one of another
     schema.
     """
-    queries = _FILE.read(root / ASKED_FILE, MOST_BYTES, _problem)
+    queries = _FILE.read(root / POPULAR_QUERIES_FILE, MOST_BYTES, _problem)
     return NOTHING if queries is None else Asked(queries)
 
 
@@ -103,7 +103,9 @@ class ServedAsked(ServedFile[Asked]):
     """The queries that an engine suggests."""
 
     def __init__(self, root: Path) -> None:
-        super().__init__(root / ASKED_FILE, lambda: _ready(root), NOTHING, "no query of shoppers is suggested")
+        super().__init__(
+            root / POPULAR_QUERIES_FILE, lambda: _ready(root), NOTHING, "no query of shoppers is suggested"
+        )
 
 
 def _ready(root: Path) -> Asked:

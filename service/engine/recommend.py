@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from rerank.ranker.features import ACT_KINDS, MOST_ACTS
 from rerank.user_tower.histories import ONE_CHOICE, Histories, Ints
-from retrieval.errors import ShopperTowerError
+from retrieval.errors import UserTowerError
 from retrieval.filters.conditions import Condition
 from retrieval.filters.schema import CATEGORY_SEPARATOR
 from retrieval.index.keyword import Rows, Selection
@@ -67,7 +67,7 @@ def recommended(
         try:
             shopper = ShopperVectors(snapshot, tower, acts, now)
             found = shopper.best(size, hidden, where, is_lost=is_lost) if shopper.is_known else []
-        except ShopperTowerError:
+        except UserTowerError:
             degraded = (*lost, TOWER)
     if found is None:
         found = _near(snapshot, acts, size, hidden, where, is_lost=is_lost)

@@ -52,7 +52,7 @@ class Search:
         was `typed`, too, where something else is searched for."""
         self._snapshot = snapshot
         self._query = query
-        self._facets = {name: snapshot.catalog.known(name, "count").name for name in query.facets}
+        self._facets = {name: snapshot.catalog.resolve(name, "count").name for name in query.facets}
         self._counted = tuple(sorted(set(self._facets.values())))
         self._sort = self._sorted_by(query.sort) if query.sort else None
         where = condition_of(snapshot, query.filters)
@@ -116,7 +116,7 @@ class Search:
         return self._answer(hits, ordered.total, facets)
 
     def _sorted_by(self, name: str) -> Sort:
-        field = self._snapshot.catalog.sortable(name.removeprefix("-")).name
+        field = self._snapshot.catalog.resolve_sortable(name.removeprefix("-")).name
         return Sort(field, name.startswith("-"), self._query.page * self._query.size)
 
     def _empty(self) -> dict[str, Facet]:
@@ -221,7 +221,7 @@ def _check_types(query: Query) -> None:
 def condition_of(snapshot: Snapshot, filters: str) -> Condition | None:
     """A filter expression as the backends take it; None for a blank one."""
     tree = parse_filter(filters)
-    return None if tree is None else snapshot.catalog.condition(tree)
+    return None if tree is None else snapshot.catalog.compile(tree)
 
 
 def row_of(snapshot: Snapshot, product_id: str, filters: str = "") -> int:

@@ -25,8 +25,8 @@ from retrieval.errors import (
     StoreDamagedError,
     StoreForeignError,
 )
-from retrieval.filters.conditions import Condition, holds
-from retrieval.filters.schema import Columns, FieldCatalog, FieldInfo, columns
+from retrieval.filters.conditions import Condition, matches
+from retrieval.filters.schema import FieldCatalog, FieldInfo, ProductColumns, product_columns
 from retrieval.index.keyword import (
     NO_MATCHES,
     NO_ROWS,
@@ -191,17 +191,17 @@ class LostKeyword(InParts):
     def _through(self, rows: Rows, where: Condition | None) -> Rows:
         if where is None:
             return rows
-        return np.array([row for row in rows.tolist() if holds(where, self._columns(row))], dtype=np.int64)
+        return np.array([row for row in rows.tolist() if matches(where, self._columns(row))], dtype=np.int64)
 
-    def _columns(self, row: int) -> Columns:
-        return columns(self._products[row], self._catalog.category_roots)
+    def _columns(self, row: int) -> ProductColumns:
+        return product_columns(self._products[row], self._catalog.category_roots)
 
     def _error(self) -> ClusterUnavailableError:
         return ClusterUnavailableError("the cluster does not answer, so nothing can be changed now")
 
 
-def _facet(info: FieldInfo, selected: Sequence[Columns], size: int) -> Facet:
-    texts = Counter(text for each in selected for text in each.shown.get(info.name, ()))
+def _facet(info: FieldInfo, selected: Sequence[ProductColumns], size: int) -> Facet:
+    texts = Counter(text for each in selected for text in each.display.get(info.name, ()))
     numbers = Counter(number for each in selected for number in each.numbers.get(info.name, ()))
     span = (min(numbers), max(numbers)) if numbers else (None, None)
     return make_facet(info, texts.items(), numbers.items(), size, span)

@@ -14,8 +14,8 @@ from pathlib import Path
 import numpy as np
 
 from retrieval.errors import ClusterError, QueryError, StoreDamagedError
-from retrieval.filters.conditions import AllOf, fields_of, holds
-from retrieval.filters.schema import CATEGORY_SEPARATOR, columns
+from retrieval.filters.conditions import AllOf, fields_of, matches
+from retrieval.filters.schema import CATEGORY_SEPARATOR, product_columns
 from retrieval.records import Product
 from retrieval.store.manifest import WORDS_FOLDER
 from retrieval.store.versions import Store
@@ -308,7 +308,9 @@ class KeptOut:
             return False
         passing = self._to_pass(self._rules, self._typed.completed_by(f"{product.title} {product.brand}"))
         # Few fields are asked for, and a product may have many.
-        return bool(passing.fields) and not holds(passing.condition, columns(product, self._roots, passing.fields))
+        return bool(passing.fields) and not matches(
+            passing.condition, product_columns(product, self._roots, passing.fields)
+        )
 
     def _to_pass(self, rules: CompiledRules, completed: tuple[str, ...]) -> _Passing:
         """Many products complete a text in the same way."""

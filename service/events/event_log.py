@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Self
 import polars as pl
 
 from retrieval.errors import EventError, StoreError, StoreForeignError, StoreMissingError
-from retrieval.events.privacy import KEYS_FILE, Intake, Masker, Pseudonyms, differing, utc_now
+from retrieval.events.privacy import KEYS_FILE, EventIntake, Masker, Pseudonyms, conflict_error, utc_now
 from retrieval.events.sqlite import EVENTS_FILE, SqliteEvents
 from retrieval.events.store import EventStore
 from retrieval.events.stored import StoredEvent
@@ -43,7 +43,7 @@ class EventLog:
     """The events of one store, with what they go through on their way in. Safe to share between threads."""
 
     def __init__(
-        self, folder: Path, store: EventStore, intake: Intake, clock: Callable[[], datetime] = utc_now
+        self, folder: Path, store: EventStore, intake: EventIntake, clock: Callable[[], datetime] = utc_now
     ) -> None:
         self.folder = folder
         self.store = store
@@ -72,7 +72,7 @@ class EventLog:
         except BaseException:
             store.close()
             raise
-        return cls(folder, store, Intake(pseudonyms, Masker(regions)))
+        return cls(folder, store, EventIntake(pseudonyms, Masker(regions)))
 
     def record(self, events: Iterable[Event]) -> Recorded:
         """Takes events durably; one that was taken before is counted, not taken twice.
@@ -80,20 +80,20 @@ class EventLog:
         Raises EventError where one cannot be taken, and none of them is; or where the id of one is another event's,
         and the rest are taken.
         """
-        self.intake.pseudonyms.look()
+        self.intake.pseudonyms.reload_if_changed()
         now = self._clock()
         given = list(events)
         checked = []
         for place, event in enumerate(given, 1):
             try:
-                checked.append(self.intake.stored(event, now))
+                checked.append(self.intake.prepare(event, now))
             except EventError as error:
                 where = f"event {place} of {len(given)}: " if len(given) > 1 else ""
                 raise EventError(f"{where}{error.reason}", error.detail) from None
         appended = self.store.append(checked)
-        if appended.differing:
-            raise differing(given[appended.differing[0]])
-        return Recorded(appended.taken, appended.repeated)
+        if appended.conflicts:
+            raise conflict_error(given[appended.conflicts[0]])
+        return Recorded(appended.added, appended.duplicates)
 
     def close(self) -> None:
         """Ends it."""
@@ -201,10 +201,10 @@ def move_events(source: EventStore, target: EventStore, advance: Callable[[int],
         for table in source.read(day, day):
             for batch in table.iter_slices(_BATCH):
                 appended = target.append(stored_events(batch))
-                if appended.differing:
-                    raise StoreError(f"{len(appended.differing):,} ids are other events' there; nothing was removed")
-                taken += appended.taken
-                repeated += appended.repeated
+                if appended.conflicts:
+                    raise StoreError(f"{len(appended.conflicts):,} ids are other events' there; nothing was removed")
+                taken += appended.added
+                repeated += appended.duplicates
                 advance(batch.height)
     # What was recorded meanwhile is not lost: then none is removed.
     source.expire(_EVER, expected=days)

@@ -52,7 +52,7 @@ def forget(
 
     `renew` makes the derived tables anew without leaving old ones; `rows_of` counts their rows under pseudonyms.
     """
-    return forget_pseudonyms(log, log.intake.pseudonyms.all_of(shopper), renew, rows_of, others)
+    return forget_pseudonyms(log, log.intake.pseudonyms.all_pseudonyms(shopper), renew, rows_of, others)
 
 
 def forget_pseudonyms(

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import msgspec
 
-from retrieval.errors import ExperimentError, ShelfwiseError, StoreDamagedError, meant
+from retrieval.errors import ExperimentError, ShelfwiseError, StoreDamagedError, suggest_names
 from service.curation.document_store import MILLISECOND, Layout, SqliteFile, check_who, count_of, moment_of, wall_clock
 from service.experiments.experiment import (
     LONGEST_ID,
@@ -174,7 +174,7 @@ def _sound(experiment: Experiment) -> Experiment:
 def _unknown(experiment_id: str, cursor: sqlite3.Cursor | None) -> ExperimentError:
     known = [each for (each,) in cursor.execute("SELECT id FROM experiments")] if cursor else []
     named = experiment_id[: LONGEST_ID + 1]
-    advice = meant(named, known, "shelfwise experiments list shows those that are")
+    advice = suggest_names(named, known, "shelfwise experiments list shows those that are")
     return ExperimentError(f"there is no experiment {named!r}; {advice}", field="id")
 
 

@@ -20,8 +20,8 @@ _STATUS: Mapping[type[errors.ShelfwiseError], tuple[int, str]] = {
     errors.UnknownVersionError: (404, "unknown_version"),
     errors.UnknownRankerError: (404, "unknown_ranker"),
     errors.RankerRefusedError: (409, "ranker_refused"),
-    errors.UnknownShopperTowerError: (404, "unknown_shopper_tower"),
-    errors.ShopperTowerRefusedError: (409, "shopper_tower_refused"),
+    errors.UnknownUserTowerError: (404, "unknown_shopper_tower"),
+    errors.UserTowerRefusedError: (409, "shopper_tower_refused"),
     errors.UnknownTaskError: (404, "unknown_task"),
     errors.FilterError: (400, "bad_filter"),
     errors.UnknownFieldError: (400, "unknown_field"),
@@ -38,7 +38,7 @@ _STATUS: Mapping[type[errors.ShelfwiseError], tuple[int, str]] = {
     errors.ClusterError: (503, "cluster"),
     errors.EncoderError: (503, "encoder"),
     errors.RankerError: (503, "ranker"),
-    errors.ShopperTowerError: (503, "shopper_tower"),
+    errors.UserTowerError: (503, "shopper_tower"),
 }
 _GONE = {
     "store": "the index cannot be used as asked now",

@@ -21,7 +21,7 @@ from retrieval.filters.parser import (
     Value,
     format_filter,
 )
-from retrieval.filters.schema import CATEGORY_SEPARATOR, FieldCatalog, FieldInfo, Kind, fold
+from retrieval.filters.schema import CATEGORY_SEPARATOR, FieldCatalog, FieldInfo, FieldKind, fold_value
 from service.instantsearch.request import AnyOf, Refinements
 
 # The protocol's filter expressions: `brand:Bosch AND (price < 100 OR NOT colour:"dark blue") AND rating:3 TO 5`.
@@ -274,7 +274,7 @@ def _compared(attribute: Attribute, operator: str, number: float) -> Filter:
     if not math.isfinite(number):
         return Not(NOTHING) if operator == "!=" else NOTHING
     value: Value = number
-    if Kind.TIME in attribute.info.kinds:
+    if FieldKind.TIME in attribute.info.kinds:
         try:
             value = datetime.fromtimestamp(number, UTC).isoformat()
         except (OverflowError, OSError, ValueError):
@@ -320,7 +320,7 @@ class Attributes:
 
     def is_root(self, category: str) -> bool:
         """Whether a category is one of the widest."""
-        return fold(category) in self._catalog.category_roots
+        return fold_value(category) in self._catalog.category_roots
 
     @property
     def offered(self) -> tuple[str, ...]:

@@ -19,12 +19,12 @@ from retrieval.errors import (
     EncoderError,
     RankerError,
     ShelfwiseError,
-    ShopperTowerError,
     StoreDamagedError,
     StoreError,
     StoreForeignError,
     StoreMissingError,
     TrainingError,
+    UserTowerError,
 )
 from retrieval.events.privacy import utc_now
 from retrieval.progress import Progress
@@ -71,7 +71,7 @@ def train_shoppers(
     with steps.under(SHOPPERS):
         try:
             done = tower_of_acts(tables, acts, options, steps, again=False)
-        except (TrainingError, ShopperTowerError) as error:
+        except (TrainingError, UserTowerError) as error:
             steps.leave(Outcome.NOT_TRAINED, str(error))
             return None
         steps.begin("verdict", None, "")

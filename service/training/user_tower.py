@@ -34,7 +34,7 @@ from rerank.user_tower.files import (
 from rerank.user_tower.histories import ONE_CHOICE, Histories, Ints
 from rerank.user_tower.tower import Learned, OnnxEncoder, ShopperTower
 from rerank.user_tower.training import METHOD, ShopperTowerOptions, fit
-from retrieval.errors import ShopperTowerError, TrainingError
+from retrieval.errors import TrainingError, UserTowerError
 from retrieval.filters.schema import CATEGORY_SEPARATOR
 from retrieval.progress import Progress
 from retrieval.records import EventKind
@@ -143,7 +143,7 @@ def tower_of_acts(
     """The same on acts that were read from the tables.
 
     Without `again`, one that was trained last and on just these acts and options is not trained another time: the same
-    would come of it. Raises TrainingError where there is too little to learn from, ShopperTowerDamagedError where the
+    would come of it. Raises TrainingError where there is too little to learn from, UserTowerDamagedError where the
     tower that serves cannot be read.
     """
     given = replace(
@@ -172,7 +172,7 @@ class _Trial:
         try:
             stored = opened_tower(self._registry.folder / names[-1])
             is_in_place = bool(stored.report.aside) or self._registry.current() == stored.name
-        except ShopperTowerError:
+        except UserTowerError:
             return None
         return stored if is_in_place and stored.spec.trained_on.get(_OF) == self._digest(acts) else None
 
@@ -268,7 +268,7 @@ class _Trial:
         stored = self._registry.serving(manifest.encoder, manifest.dimension).tower
         try:
             return catalog.scores_of(stored) if stored else None
-        except ShopperTowerError as error:
+        except UserTowerError as error:
             self._progress.begin("serving", None, "")
             self._progress.end(f"what serves cannot be compared with: {error}")
             return None
@@ -318,7 +318,7 @@ class Catalog:
 
     def scores_of(self, stored: StoredTower) -> Score:
         """Those of a tower that was trained before, which need not know all products; raises
-        ShopperTowerDamagedError."""
+        UserTowerDamagedError."""
         table = read_table(stored)
         found = [
             (row, place)

@@ -19,7 +19,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from retrieval.errors import StoreError
-from retrieval.events.store import Appended, DayState, EventStore
+from retrieval.events.store import AppendResult, DayState, EventStore
 from retrieval.events.stored import EVENT_SCHEMA, StoredEvent, event_table
 from retrieval.records import EventKind
 from tests.event_stores import DECEMBER, Folder, Place, aliased, at, event
@@ -35,7 +35,7 @@ class Reopened:
     def __init__(self, place: Place) -> None:
         self._place = place
 
-    def append(self, events: Sequence[StoredEvent]) -> Appended:
+    def append(self, events: Sequence[StoredEvent]) -> AppendResult:
         with closing(self._place.open()) as store:
             return store.append(events)
 
@@ -144,7 +144,7 @@ class TestEmpty:
         assert store.holds([ANNA]) == 0
 
     def test_nothing_is_appended_or_removed(self, store: EventStore) -> None:
-        assert store.append([]) == Appended(0, 0)
+        assert store.append([]) == AppendResult(0, 0)
         assert store.forget([ANNA]) == 0
         assert store.expire(EVER[1]) == 0
 
@@ -154,7 +154,7 @@ class TestAppend:
         said = event(
             1, kind="purchase", shopper=ANNA, session="k1~s", query_id="q", query="Bohrer 18 V 无绳电钻 🔩", quantity=3
         )
-        assert store.append([said]) == Appended(1, 0)
+        assert store.append([said]) == AppendResult(1, 0)
         assert store.count() == 1
         assert read(store).equals(event_table([said]))
 
@@ -168,21 +168,21 @@ class TestAppend:
         events = [event(number, rating=4.5) for number in range(3)]
         store.append(events)
         again = [each._replace(received=each.received + 1) for each in events]
-        assert store.append([*again, event(3)]) == Appended(1, 3)
+        assert store.append([*again, event(3)]) == AppendResult(1, 3)
         assert store.count() == 3 + 1
         assert read(store, DECEMBER).filter(pl.col("rating") == 4.5)["received"].dt.epoch("ms").to_list() == [7, 7, 7]
 
     def test_one_that_is_sent_again_under_a_new_key_for_pseudonyms_is_counted_once(self, store: EventStore) -> None:
         store.append([event(1, shopper="k1~a", session="k1~b")])
-        assert store.append([event(1, shopper="k2~c", session="k2~d")]) == Appended(0, 1)
+        assert store.append([event(1, shopper="k2~c", session="k2~d")]) == AppendResult(0, 1)
 
     def test_one_that_told_no_time_may_be_sent_again_later(self, store: EventStore) -> None:
         store.append([event(1, time=at(0), received=at(0))])
-        assert store.append([event(1, time=at(1), received=at(1))]) == Appended(0, 1)
-        assert store.append([event(1, time=at(1), received=at(2))]).differing == (0,)
+        assert store.append([event(1, time=at(1), received=at(1))]) == AppendResult(0, 1)
+        assert store.append([event(1, time=at(1), received=at(2))]).conflicts == (0,)
 
     def test_one_that_comes_twice_in_a_call_is_counted_once(self, store: EventStore) -> None:
-        assert store.append([event(1), event(2), event(1)]) == Appended(2, 1)
+        assert store.append([event(1), event(2), event(1)]) == AppendResult(2, 1)
         assert store.count() == 2
 
     @pytest.mark.parametrize(
@@ -192,23 +192,23 @@ class TestAppend:
         """Also where it belongs to another month, or would stand in another index."""
         store.append([event(1)])
         differing = event(1)._replace(**other)  # type: ignore[arg-type]
-        assert store.append([event(2), differing, event(1), differing]) == Appended(1, 1, (1, 3))
+        assert store.append([event(2), differing, event(1), differing]) == AppendResult(1, 1, (1, 3))
         assert read(store).equals(table([event(1), event(2)]))
 
     def test_of_two_that_differ_in_a_call_the_first_is_taken(self, store: EventStore) -> None:
         first, second = event(1), event(1, time=at(0))
-        assert store.append([first, second, first]) == Appended(1, 1, (1,))
+        assert store.append([first, second, first]) == AppendResult(1, 1, (1,))
         assert read(store).equals(event_table([first]))
 
     def test_a_rating_may_be_a_whole_number(self, store: EventStore) -> None:
         store.append([event(1, kind="rating", rating=5)])
-        assert store.append([event(1, kind="rating", rating=5.0)]) == Appended(0, 1)
+        assert store.append([event(1, kind="rating", rating=5.0)]) == AppendResult(0, 1)
 
     def test_twenty_thousand_at_once(self, store: EventStore) -> None:
         kinds = [kind.value for kind in EventKind]
         events = [event(n, kind=kinds[n % len(kinds)], time=at(n % 3, n % 1_000)) for n in range(20_000)]
-        assert store.append(events) == Appended(20_000, 0)
-        assert store.append(events[:100]) == Appended(0, 100)
+        assert store.append(events) == AppendResult(20_000, 0)
+        assert store.append(events[:100]) == AppendResult(0, 100)
         assert [state.count for state in store.days().values()] == [6_667, 6_667, 6_666]
         assert read(store).equals(table(events))
 
@@ -266,7 +266,7 @@ class TestRead:
     def test_a_reader_may_leave_before_the_end(self, store: EventStore) -> None:
         store.append([event(1), event(2, time=at(-40))])
         next(iter(store.read(*EVER)))
-        assert store.append([event(3)]) == Appended(1, 0)
+        assert store.append([event(3)]) == AppendResult(1, 0)
 
 
 def test_which_keys_have_made_pseudonyms_that_are_there(store: EventStore) -> None:
@@ -293,7 +293,7 @@ class TestForget:
     def test_what_was_forgotten_may_come_again_and_differ(self, store: EventStore) -> None:
         store.append([event(1, shopper=ANNA)])
         store.forget([ANNA])
-        assert store.append([event(1, time=at(0))]) == Appended(1, 0)
+        assert store.append([event(1, time=at(0))]) == AppendResult(1, 0)
         assert store.count() == 1
 
 
@@ -308,7 +308,7 @@ class TestExpire:
             gone = store.count() - len(kept)
             assert store.expire(before // 86_400_000) == gone
             assert read(store).equals(table(kept))
-        assert store.append(events) == Appended(len(events) - len(kept), len(kept))
+        assert store.append(events) == AppendResult(len(events) - len(kept), len(kept))
 
     def test_other_than_expected_none(self, store: EventStore) -> None:
         store.append([event(1, shopper=ANNA), event(2, time=at(3))])
@@ -325,7 +325,7 @@ class TestExpire:
         store.append([event(1), event(2, kind="query")])
         assert store.expire(EVER[1]) == 2
         assert store.days() == {}
-        assert store.append([event(1), event(2, kind="query")]) == Appended(2, 0)
+        assert store.append([event(1), event(2, kind="query")]) == AppendResult(2, 0)
         assert store.count() == 2
 
 
@@ -337,16 +337,16 @@ class TestAtOnce:
         own = [[event(1_000 * thread + n, kind="query") for n in range(10)] for thread in range(1, self.THREADS + 1)]
         ready = threading.Barrier(self.THREADS)
 
-        def append(mine: list[StoredEvent]) -> list[Appended]:
+        def append(mine: list[StoredEvent]) -> list[AppendResult]:
             ready.wait()
             return [store.append([*shared[step::2], *mine[step::2]]) for step in range(2)]
 
         with ThreadPoolExecutor(self.THREADS) as threads:
             appended = [one for each in threads.map(append, own) for one in each]
         everything = [*shared, *(each for mine in own for each in mine)]
-        assert sum(one.taken for one in appended) == len(everything) == 20 + self.THREADS * 10
-        assert sum(one.repeated for one in appended) == (self.THREADS - 1) * 20
-        assert not any(one.differing for one in appended)
+        assert sum(one.added for one in appended) == len(everything) == 20 + self.THREADS * 10
+        assert sum(one.duplicates for one in appended) == (self.THREADS - 1) * 20
+        assert not any(one.conflicts for one in appended)
         assert read(store).equals(table(everything))
 
     def test_of_threads_that_differ_one_is_heard(self, store: EventStore) -> None:
@@ -356,15 +356,15 @@ class TestAtOnce:
         ]
         ready = threading.Barrier(self.THREADS)
 
-        def append(mine: list[StoredEvent]) -> Appended:
+        def append(mine: list[StoredEvent]) -> AppendResult:
             ready.wait()
             return store.append(mine)
 
         with ThreadPoolExecutor(self.THREADS) as threads:
             appended = list(threads.map(append, said))
-        assert sum(one.taken for one in appended) == 10
-        assert sum(len(one.differing) for one in appended) == (self.THREADS - 1) * 10
-        heard = [mine[n] for mine, one in zip(said, appended, strict=True) for n in range(10) if n not in one.differing]
+        assert sum(one.added for one in appended) == 10
+        assert sum(len(one.conflicts) for one in appended) == (self.THREADS - 1) * 10
+        heard = [mine[n] for mine, one in zip(said, appended, strict=True) for n in range(10) if n not in one.conflicts]
         assert read(store).equals(table(heard))
 
     @pytest.mark.parametrize("backend", BACKENDS[::2], indirect=True)
@@ -383,7 +383,7 @@ class TestAtOnce:
 def append_in_steps(place: Place, events: Sequence[StoredEvent]) -> int:
     """How many of some events a process took, twenty at a time."""
     with closing(place.open()) as store:
-        return sum(store.append(events[start : start + 20]).taken for start in range(0, len(events), 20))
+        return sum(store.append(events[start : start + 20]).added for start in range(0, len(events), 20))
 
 
 class Oracle:
@@ -392,17 +392,17 @@ class Oracle:
     def __init__(self) -> None:
         self.events: dict[bytes, StoredEvent] = {}
 
-    def append(self, events: Sequence[StoredEvent]) -> Appended:
+    def append(self, events: Sequence[StoredEvent]) -> AppendResult:
         taken, repeated, differing = 0, 0, []
         for place, each in enumerate(events):
             if each.key not in self.events:
                 self.events[each.key] = each
                 taken += 1
-            elif self.events[each.key].said == each.said:
+            elif self.events[each.key].content == each.content:
                 repeated += 1
             else:
                 differing.append(place)
-        return Appended(taken, repeated, tuple(differing))
+        return AppendResult(taken, repeated, tuple(differing))
 
     def forget(self, shoppers: Collection[str]) -> int:
         sessions = {each.session for each in self.events.values() if each.shopper in shoppers} - {""}

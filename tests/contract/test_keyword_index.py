@@ -25,7 +25,7 @@ from retrieval.elasticsearch.versions import load_keyword
 from retrieval.errors import FilterError, UnknownFieldError
 from retrieval.filters.conditions import Condition
 from retrieval.filters.parser import Filter, In, parse_filter, value_text
-from retrieval.filters.schema import FieldCatalog, FieldCounter, extended, fold
+from retrieval.filters.schema import FieldCatalog, FieldCounter, extend_catalog, fold_value
 from retrieval.index.keyword import Completion, DocumentChange, KeywordDocument, KeywordIndex, Selection, Sort
 from retrieval.index.keyword_documents import KeywordBuilder
 from retrieval.index.tantivy import TantivyBuilder, TantivyIndex
@@ -86,7 +86,7 @@ def changed_in_steps(index: KeywordIndex, catalog: FieldCatalog, products: Seque
         (products[3::4], [len(products)]),
     )
     for sequence, (changed, gone) in enumerate(steps, 1):
-        catalog = extended(catalog, changed)
+        catalog = extend_catalog(catalog, changed)
         made = [keyword_document(rows[each.id], each, ANALYZER, catalog) for each in changed]
         changes = [DocumentChange(document.row, sequence, document) for document in made]
         changes += [DocumentChange(row, sequence, None) for row in gone]
@@ -109,7 +109,7 @@ def tantivy_changed(products: Sequence[Product]) -> Iterator[Opened]:
 def tantivy_continued(products: Sequence[Product]) -> Iterator[Opened]:
     """A version that takes over what the version before holds of the products that stayed as they were."""
     were = as_they_were(products)
-    roots = frozenset(fold(each.category[0]) for each in (*were, *products) if each.category)
+    roots = frozenset(fold_value(each.category[0]) for each in (*were, *products) if each.category)
     before = FieldCatalog(counted(were).fields, roots)
     with TemporaryDirectory() as folder:
         builder = TantivyBuilder(Path(folder, "before"), before)
@@ -118,7 +118,7 @@ def tantivy_continued(products: Sequence[Product]) -> Iterator[Opened]:
         counter = FieldCounter()
         for product in products:
             counter.add(product)
-        catalog = FieldCatalog(extended(before, products).fields, roots)
+        catalog = FieldCatalog(extend_catalog(before, products).fields, roots)
         builder = TantivyBuilder(Path(folder, "after"), catalog, Path(folder, "before"))
         for row, product in enumerate(products):
             if product == were[row]:
@@ -205,7 +205,7 @@ def asked(**strategies: st.SearchStrategy[Any]) -> Callable[[Callable[..., None]
 def condition(catalog: FieldCatalog, text: str) -> Condition:
     tree = parse_filter(text)
     assert tree is not None
-    return catalog.condition(tree)
+    return catalog.compile(tree)
 
 
 def rows_where(index: KeywordIndex, catalog: FieldCatalog, text: str) -> list[int]:
@@ -219,7 +219,7 @@ class TestKeywordIndex:
         self, backend: Backend, products: list[Product], tree: Filter
     ) -> None:
         with backend(products) as (index, catalog):
-            found = index.select(Selection(where=catalog.condition(tree), everything=True)).tolist()
+            found = index.select(Selection(where=catalog.compile(tree), everything=True)).tolist()
         expected = [row for row, product in enumerate(products) if oracle.matches(tree, oracle.product_values(product))]
         assert found == expected
 
@@ -255,7 +255,7 @@ class TestKeywordIndex:
         given_scores = dict(zip(matches.rows.tolist(), matches.scores.tolist(), strict=True))
         assert scored.rows.tolist() == every.tolist()
         assert scored.scores.tolist() == pytest.approx([given_scores.get(row, 0.0) for row in every.tolist()])
-        assert some.rows.tolist() == [row for row in every[::2].tolist() if fold(products[row].brand) != "bosch"]
+        assert some.rows.tolist() == [row for row in every[::2].tolist() if fold_value(products[row].brand) != "bosch"]
 
     @asked(products=catalogs.products(), data=st.data())
     def test_a_facets_count_is_what_choosing_the_value_gives(
@@ -266,7 +266,7 @@ class TestKeywordIndex:
         with backend(products) as (index, catalog):
             facet = index.facets(Selection(groups), [field], 100)[field]
             for each in facet.counts:
-                where = catalog.condition(In(field, (each.value,)))
+                where = catalog.compile(In(field, (each.value,)))
                 assert index.count(Selection(groups, where=where)) == each.count > 0
         order = [(-each.count, each.value) for each in facet.counts]
         assert order == sorted(order)
@@ -277,9 +277,9 @@ class TestKeywordIndex:
         with backend(products) as (index, catalog):
             names = [name for name in catalog.fields if name.startswith("attributes.")]
             for name, facet in index.facets(everything, names, 100).items():
-                assert len({fold(value_text(each.value)) for each in facet.counts}) == len(facet.counts)
+                assert len({fold_value(value_text(each.value)) for each in facet.counts}) == len(facet.counts)
                 for each in facet.counts:
-                    where = catalog.condition(In(name, (each.value,)))
+                    where = catalog.compile(In(name, (each.value,)))
                     assert index.count(Selection(where=where, everything=True)) == each.count
 
     @asked(products=catalogs.products(), descending=st.booleans())
@@ -332,7 +332,7 @@ class TestKeywordIndex:
     def test_a_category_whose_level_has_the_separator_in_it_is_chosen_by_its_facet(self, backend: Backend) -> None:
         with backend([Product("a", "x", category=("X", "A>B"))]) as (index, catalog):
             for each in index.facets(Selection(everything=True), ["category"], 10)["category"].counts:
-                where = catalog.condition(In("category", (each.value,)))
+                where = catalog.compile(In("category", (each.value,)))
                 assert index.count(Selection(where=where, everything=True)) == each.count
 
     def test_rows_beside_the_matches_belong_to_the_selection_once(self, backend: Backend) -> None:
@@ -400,4 +400,4 @@ class TestKeywordIndex:
             with pytest.raises(UnknownFieldError, match="price"):
                 condition(catalog, "prise < 3")
             with pytest.raises(UnknownFieldError, match="sort by a number"):
-                catalog.sortable("brand")
+                catalog.resolve_sortable("brand")

@@ -17,7 +17,7 @@ from retrieval.elasticsearch.documents import remove
 from retrieval.elasticsearch.settings import ClusterSettings
 from retrieval.errors import ClusterRefusedError, ClusterUnavailableError
 from retrieval.events.elasticsearch import ElasticsearchEvents, EventIndexes
-from retrieval.events.store import Appended
+from retrieval.events.store import AppendResult
 from retrieval.events.stored import StoredEvent, event_table
 from tests.event_stores import Alias, aliased, at, event
 from tests.servers.proxy import Mode, Proxy
@@ -173,7 +173,7 @@ class TestForget:
                 store.forget([ANNA])
         assert store.forget([ANNA]) == 1
         assert store.count() == 1
-        assert store.append(events) == Appended(2, 1)
+        assert store.append(events) == AppendResult(2, 1)
 
 
 def _files_with(server: Server, text: str) -> list[str]:
@@ -214,8 +214,8 @@ class TestCutOff:
                         store.append(self.EVENTS)
                 proxy.switch(Mode.FORWARD)
                 again = appended_at_last(store, self.EVENTS)
-                assert again.taken + again.repeated == store.count() == len(self.EVENTS)
-                assert store.append(self.EVENTS) == Appended(0, len(self.EVENTS))
+                assert again.added + again.duplicates == store.count() == len(self.EVENTS)
+                assert store.append(self.EVENTS) == AppendResult(0, len(self.EVENTS))
                 assert pl.concat(store.read(-EVER, EVER)).height == len(self.EVENTS)
 
     def test_an_id_whose_event_was_not_written_is_kept_for_it(
@@ -232,8 +232,8 @@ class TestCutOff:
         with pytest.raises(ClusterUnavailableError, match="gone"):
             store.append([CLICK])
         assert store.count() == 0
-        assert store.append([CLICK._replace(time=at(-40))]) == Appended(0, 0, (0,))
-        assert store.append([CLICK]) == Appended(1, 0)
+        assert store.append([CLICK._replace(time=at(-40))]) == AppendResult(0, 0, (0,))
+        assert store.append([CLICK]) == AppendResult(1, 0)
 
     def test_a_reader_is_told(self, elasticsearch: Server) -> None:
         with aliased(elasticsearch.url) as place, Proxy(elasticsearch.port) as proxy:
@@ -247,9 +247,9 @@ class TestCutOff:
                     next(months)
 
 
-def appended_at_last(store: ElasticsearchEvents, events: Sequence[StoredEvent]) -> Appended:
+def appended_at_last(store: ElasticsearchEvents, events: Sequence[StoredEvent]) -> AppendResult:
     """What came of events that were sent again until the cluster was no longer left alone."""
-    appended: list[Appended] = []
+    appended: list[AppendResult] = []
 
     def is_sent() -> bool:
         try:
@@ -302,9 +302,9 @@ class TestRights:
             cluster.configure(f"ubi_events-{place.settings.alias}-2026-12", {"index.blocks.write": True})
             with pytest.raises(ClusterRefusedError, match="the index or the cluster is read-only: lift its block"):
                 store.append([event(3)])
-            assert store.append([SEARCH]) == Appended(1, 0)
+            assert store.append([SEARCH]) == AppendResult(1, 0)
             cluster.configure(f"ubi_events-{place.settings.alias}-2026-12", {"index.blocks.write": None})
-        assert store.append([event(3)]) == Appended(1, 0)
+        assert store.append([event(3)]) == AppendResult(1, 0)
 
 
 class TestOtherIndexes:
@@ -318,10 +318,10 @@ class TestOtherIndexes:
                 with pytest.raises(ClusterRefusedError, match=f"there is an index {name} that was not made here"):
                     store.append([CLICK])
                 assert cluster.count(name) == store.count() == 0
-                assert store.append([SEARCH]) == Appended(1, 0)
+                assert store.append([SEARCH]) == AppendResult(1, 0)
             finally:
                 cluster.delete([name])
-        assert store.append([CLICK]) == Appended(1, 0)
+        assert store.append([CLICK]) == AppendResult(1, 0)
 
     def test_one_that_somebody_put_behind_our_alias_is_not_emptied(
         self, server: Server, place: Alias, store: ElasticsearchEvents
@@ -359,10 +359,10 @@ class TestOtherIndexes:
         longer = Alias(dataclasses.replace(place.settings, alias=f"{place.settings.alias}-2026"))
         with closing(place.open()) as store, closing(longer.open()) as other:
             for each in (store, other):
-                assert each.append([CLICK, SEARCH]) == Appended(2, 0)
+                assert each.append([CLICK, SEARCH]) == AppendResult(2, 0)
             assert store.expire(EVER) == 2
             assert (store.count(), other.count()) == (0, 2)
-            assert store.append([CLICK]) == Appended(1, 0)
+            assert store.append([CLICK]) == AppendResult(1, 0)
             assert other.forget([ANNA]) == 2
             assert other.expire(EVER) == 0  # takes the empty indexes along
             assert (store.count(), other.count()) == (1, 0)
@@ -377,7 +377,7 @@ class TestOtherIndexes:
         before = indexes(server, place)[name]["mappings"]
         with closing(Cluster(place.settings)) as cluster:
             cluster.delete([name])
-        assert store.append([event(3)]) == Appended(1, 0)
+        assert store.append([event(3)]) == AppendResult(1, 0)
         assert indexes(server, place)[name]["mappings"] == before
 
     def test_only_whole_months_go_as_indexes(self, server: Server, place: Alias, store: ElasticsearchEvents) -> None:

@@ -304,10 +304,10 @@ class TestReencoding:
         report = self.again(root, root / "tiny", cache)
         assert (report.version, report.published, report.encoded) == ("v000002", True, len(PRODUCTS))
         after = Store(root / "index").verified("v000002")
-        same = ("products", "catalog", "analyzer", "recipe", "folded", "dimension")
+        same = ("products", "catalog", "analyzer", "recipe", "last_merged_change", "dimension")
         assert [getattr(before, name) for name in same] == [getattr(after, name) for name in same]
         assert after.changes is not None
-        assert (after.changes.before, after.changes.added, after.changes.changed) == ("v000001", 0, 0)
+        assert (after.changes.previous_version, after.changes.added, after.changes.changed) == ("v000001", 0, 0)
         folders = [Store(root / "index").version_folder(name) / VECTORS_FOLDER for name in ("v000001", "v000002")]
         one, other = (np.load(folder / VECTORS_FILE) for folder in folders)
         assert 0.9 < (one * other).sum(axis=1).min() < 1

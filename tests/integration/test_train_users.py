@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 from rerank.user_tower.evaluation import split_by_time
 from rerank.user_tower.files import ProductTable, ServingTower, StoredTower, TowerRegistry, TowerReport
 from rerank.user_tower.histories import Histories
-from retrieval.errors import ShopperTowerDamagedError, StoreMissingError, TrainingError
+from retrieval.errors import StoreMissingError, TrainingError, UserTowerDamagedError
 from service.cli.training import train
 from service.engine.engine import SearchEngine
 from service.settings import EventsSettings, Settings
@@ -135,7 +135,7 @@ def test_one_that_can_serve_no_more_does_not_stand_in_the_way(root: Path, monkey
     assert int(first.spec.trained_on["until"]) > 0
 
     def unreadable(_tower: StoredTower) -> ProductTable:
-        raise ShopperTowerDamagedError("its table is short")
+        raise UserTowerDamagedError("its table is short")
 
     monkeypatch.setattr("service.training.user_tower.read_table", unreadable)
     again = train_users(root, SETTINGS, replace(OPTIONS, epochs=1), Quiet()).tower

@@ -18,8 +18,8 @@ from retrieval.index.vectors import VECTORS_FILE
 from retrieval.progress import NullProgress
 from retrieval.store.manifest import (
     FIELDS_FILE,
+    PENDING_UPDATES_FILE,
     QUALITY_FILE,
-    STANDING_FILE,
     SYNONYMS_FILE,
     TEXT_KEYS_FILE,
     VECTORS_FOLDER,
@@ -62,7 +62,7 @@ class Index:
 
     def change(self, changes: list[Change] | tuple[Change, ...]) -> None:
         with Journal(self.store.root) as journal:
-            journal.append(changes, above=self.store.serving()[0].folded)
+            journal.append(changes, above=self.store.serving()[0].last_merged_change)
 
     def roll_back(self, places: int) -> str:
         names = self.store.versions()
@@ -101,7 +101,7 @@ def held(index: Index) -> dict[str, Any]:
     report = msgspec.json.decode((index.store.root / QUALITY_FILE).read_bytes())
     return {
         "products": (folder / PRODUCTS_FILE).read_bytes(),
-        "standing": (folder / STANDING_FILE).read_bytes(),
+        "standing": (folder / PENDING_UPDATES_FILE).read_bytes(),
         "synonyms": (folder / SYNONYMS_FILE).read_bytes(),
         "rejected": (index.store.root / REJECTED_FILE).read_bytes(),
         "keys": np.load(folder / TEXT_KEYS_FILE).tobytes(),

@@ -17,7 +17,7 @@ from retrieval.store.products import ProductStore, product_from_json, product_to
 from retrieval.store.versions import Store
 from retrieval.updates.changes import Change, Delete, Patch, Upsert
 from retrieval.updates.journal import Journal
-from retrieval.updates.three_way_merge import Standing
+from retrieval.updates.three_way_merge import PendingUpdate
 from service.engine.engine import SearchEngine
 from service.engine.versions import roll_back
 from tests.catalogs import write_feed
@@ -27,7 +27,9 @@ DRILL = Product("1", "cordless drill", brand="Bosch", category=("Tools", "Drills
 HOSE = Product("2", "garden hose", price=20.0, language="en")
 
 
-def folded(standing: Standing, feed: Product | None, settler: Settler | None = None) -> tuple[Product | None, bool]:
+def folded(
+    standing: PendingUpdate, feed: Product | None, settler: Settler | None = None
+) -> tuple[Product | None, bool]:
     """The product of the next version, and whether the change stands on."""
     folding = Folding({standing.id: standing}, 1)
     if settler is not None:
@@ -62,7 +64,7 @@ class TestFolding:
     def test_a_change_stands_until_the_feeds_own_value_changes(
         self, live: Product | None, feed: Product | None, expected: Product | None, stands: bool
     ) -> None:
-        assert folded(Standing("1", DRILL, live), feed) == (expected, stands)
+        assert folded(PendingUpdate("1", DRILL, live), feed) == (expected, stands)
 
     @pytest.mark.parametrize(
         ("feed", "expected", "stands"), [(None, DRILL, True), (HOSE, HOSE, False), (DRILL, DRILL, False)]
@@ -71,23 +73,23 @@ class TestFolding:
         self, feed: Product | None, expected: Product, stands: bool
     ) -> None:
         known = replaced(feed, id="1") if feed else None
-        assert folded(Standing("1", None, DRILL), known) == (replaced(expected, id="1"), stands)
+        assert folded(PendingUpdate("1", None, DRILL), known) == (replaced(expected, id="1"), stands)
 
     def test_an_untouched_product_is_the_feeds_own_line(self) -> None:
-        folding, line = Folding({"1": Standing("1", DRILL, None)}, 1), product_to_json(HOSE)
+        folding, line = Folding({"1": PendingUpdate("1", DRILL, None)}, 1), product_to_json(HOSE)
         assert folding.line(b"2", line) is line
         assert folding.line(b"3", None) is None
 
     def test_where_nothing_stands_any_more_the_feeds_own_line_is_left_to_be_settled_and_counted(self) -> None:
         line = product_to_json(replaced(DRILL, brand="BOSCH"))
-        folding = Folding({"1": Standing("1", DRILL, DRILL)}, 1).using(Settler({"BOSCH": "Bosch"}, {}))
+        folding = Folding({"1": PendingUpdate("1", DRILL, DRILL)}, 1).using(Settler({"BOSCH": "Bosch"}, {}))
         assert folding.line(b"1", line) is line
         assert not folding.standing
 
     def test_a_settled_spelling_is_no_change_of_the_feed(self) -> None:
         settler = Settler({"BOSCH": "Bosch"}, {"tools": "Tools"})
         said = replaced(DRILL, brand="BOSCH", category=("tools", "Drills"))
-        assert folded(Standing("1", DRILL, None), said, settler) == (None, True)
+        assert folded(PendingUpdate("1", DRILL, None), said, settler) == (None, True)
 
     @pytest.mark.parametrize(
         "respelled", [{"brand": "BOSCH"}, {"brand": "Bosch GmbH"}, {"category": ("tools", "DRILLS")}]
@@ -97,12 +99,12 @@ class TestFolding:
     ) -> None:
         """The other products that gave the spelling are gone, so nothing settles it: the feed says the same still."""
         now = replaced(DRILL, **respelled)
-        assert folded(Standing("1", DRILL, None), now, Settler({}, {})) == (None, True)
-        cheaper = Standing("1", DRILL, replaced(DRILL, price=79.0))
+        assert folded(PendingUpdate("1", DRILL, None), now, Settler({}, {})) == (None, True)
+        cheaper = PendingUpdate("1", DRILL, replaced(DRILL, price=79.0))
         assert folded(cheaper, now, Settler({}, {})) == (replaced(now, price=79.0), True)
 
     def test_a_brand_that_was_changed_by_hand_keeps_its_spelling(self) -> None:
-        by_hand = Standing("1", DRILL, replaced(DRILL, brand="BOSCH"))
+        by_hand = PendingUpdate("1", DRILL, replaced(DRILL, brand="BOSCH"))
         assert folded(by_hand, DRILL, Settler({}, {})) == (replaced(DRILL, brand="BOSCH"), True)
 
 
@@ -122,7 +124,7 @@ class Shop:
 
     def change(self, *changes: Change) -> None:
         with Journal(self.root) as journal:
-            journal.append(changes, above=Store(self.root).serving()[0].folded)
+            journal.append(changes, above=Store(self.root).serving()[0].last_merged_change)
 
     def held(self) -> Sequence[Product]:
         products = ProductStore(Store(self.root).version_folder(Store(self.root).current()))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from retrieval.errors import close_names, meant
+from retrieval.errors import close_names, suggest_names
 
 
 def test_close_names_are_those_spelled_nearly_so() -> None:
@@ -11,5 +11,5 @@ def test_close_names_are_those_spelled_nearly_so() -> None:
 
 
 def test_a_message_names_them_or_advises_otherwise() -> None:
-    assert meant("pric", ["price", "prices", "colour"], "look it up") == "did you mean price or prices?"
-    assert meant("pric", ["colour"], "look it up") == "look it up"
+    assert suggest_names("pric", ["price", "prices", "colour"], "look it up") == "did you mean price or prices?"
+    assert suggest_names("pric", ["colour"], "look it up") == "look it up"

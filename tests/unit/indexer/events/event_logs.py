@@ -13,7 +13,7 @@ from indexer.events.importer import ImportOptions, import_events
 from indexer.events.mapping import EventMapping, event_mapping
 from indexer.events.rejects import ImportReport
 from retrieval.errors import FeedError
-from retrieval.events.privacy import Intake, Masker, Pseudonyms
+from retrieval.events.privacy import EventIntake, Masker, Pseudonyms
 from retrieval.events.sqlite import SqliteEvents
 
 NOW = datetime(2024, 6, 15, 12, tzinfo=UTC)
@@ -58,7 +58,7 @@ class Log:
     error: str = ""
 
     def __post_init__(self) -> None:
-        self.intake = Intake(Pseudonyms(self.folder / "keys.json"), Masker())
+        self.intake = EventIntake(Pseudonyms(self.folder / "keys.json"), Masker())
 
     def write(self, content: bytes | str | Iterable[object], name: str = "events.jsonl") -> Path:
         path = self.folder / name

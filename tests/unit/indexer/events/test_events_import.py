@@ -18,7 +18,7 @@ from indexer.events.importer import ImportOptions, Made, Maker, import_events
 from indexer.feeds.io import MAX_LINE
 from retrieval.errors import FeedError, StoreError
 from retrieval.events.sqlite import SqliteEvents
-from retrieval.events.store import Appended
+from retrieval.events.store import AppendResult
 from retrieval.events.stored import StoredEvent
 from tests.unit.indexer.events.event_logs import CLICK, NOW, UBI_EVENT, UBI_QUERY, Log
 
@@ -376,7 +376,7 @@ def test_what_was_set_aside_replaces_what_was_before(log: Log) -> None:
 
 def test_a_store_that_cannot_be_written_ends_the_import(log: Log) -> None:
     class Full(SqliteEvents):
-        def append(self, events: Sequence[StoredEvent]) -> Appended:
+        def append(self, events: Sequence[StoredEvent]) -> AppendResult:
             raise StoreError("the disk is full")
 
     path = log.write(clicks(3))
@@ -386,7 +386,7 @@ def test_a_store_that_cannot_be_written_ends_the_import(log: Log) -> None:
 
 def test_what_was_taken_and_set_aside_before_a_store_fails_is_kept_and_the_next_import_does_the_rest(log: Log) -> None:
     class Filling(SqliteEvents):
-        def append(self, events: Sequence[StoredEvent]) -> Appended:
+        def append(self, events: Sequence[StoredEvent]) -> AppendResult:
             if self.count():
                 raise StoreError("the disk is full")
             return super().append(events)

@@ -17,7 +17,7 @@ from rerank.sessions.partitions import TableMaker
 from rerank.sessions.refresh import Steps, refresh
 from rerank.sessions.tables import Derived, open_derived
 from retrieval.events.privacy import key_name
-from retrieval.events.store import Appended, DayState
+from retrieval.events.store import AppendResult, DayState
 from retrieval.events.stored import DAY_MS, StoredEvent, event_table, milliseconds
 
 NOW = datetime(2026, 11, 20, 12, tzinfo=UTC)
@@ -58,10 +58,10 @@ class MemoryEvents:
         self.read_days: list[int] = []
         self.append(events)
 
-    def append(self, events: Sequence[StoredEvent]) -> Appended:
+    def append(self, events: Sequence[StoredEvent]) -> AppendResult:
         new = {event.key: event for event in events if event.key not in self.events}
         self.events.update(new)
-        return Appended(len(new), len(events) - len(new))
+        return AppendResult(len(new), len(events) - len(new))
 
     def count(self) -> int:
         return len(self.events)

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from retrieval.errors import EventError
-from retrieval.events.stored import MAX_POSITION, MAX_QUERY, SKEW, sound
+from retrieval.events.stored import MAX_POSITION, MAX_QUERY, SKEW, validate_event
 from retrieval.records import Event, EventKind
 
 NOW = datetime(2026, 11, 24, 12, tzinfo=UTC)
@@ -17,20 +17,20 @@ CLICK = Event(EventKind.CLICK, "p1", "q1", "drill", "u1", "s1", 3, NOW)
 
 
 def test_a_whole_event_is_taken_as_it_is() -> None:
-    assert sound(CLICK, NOW) == CLICK
+    assert validate_event(CLICK, NOW) == CLICK
 
 
 def test_what_is_not_told_is_filled_in() -> None:
-    taken = sound(Event(EventKind.CART, "p1", shopper="u1"), NOW)
+    taken = validate_event(Event(EventKind.CART, "p1", shopper="u1"), NOW)
     assert (taken.time, taken.quantity) == (NOW, 1)
 
 
 def test_blanks_and_control_characters_of_a_query_become_single_blanks() -> None:
-    assert sound(replace(CLICK, query="  cordless\x00\t drill\n"), NOW).query == "cordless drill"
+    assert validate_event(replace(CLICK, query="  cordless\x00\t drill\n"), NOW).query == "cordless drill"
 
 
 def test_a_clock_may_be_a_little_ahead() -> None:
-    assert sound(replace(CLICK, time=NOW + SKEW), NOW).time == NOW + SKEW
+    assert validate_event(replace(CLICK, time=NOW + SKEW), NOW).time == NOW + SKEW
 
 
 @pytest.mark.parametrize(
@@ -69,7 +69,7 @@ def test_a_clock_may_be_a_little_ahead() -> None:
 )
 def test_refuses(change: dict[str, Any], reason: str) -> None:
     with pytest.raises(EventError) as caught:
-        sound(replace(CLICK, **change), NOW)
+        validate_event(replace(CLICK, **change), NOW)
     assert caught.value.reason == reason
     assert len(str(caught.value)) < 1_500
 
@@ -78,7 +78,7 @@ def test_refuses(change: dict[str, Any], reason: str) -> None:
 def test_an_address_in_a_message_is_whole_so_that_it_can_be_masked(field: str) -> None:
     value: Any = "x" * 70 + " john.doe@example.com\x07"
     with pytest.raises(EventError, match=r"john\.doe@example\.com"):
-        sound(replace(CLICK, **{field: value}), NOW)
+        validate_event(replace(CLICK, **{field: value}), NOW)
 
 
 @pytest.mark.parametrize(
@@ -87,10 +87,10 @@ def test_an_address_in_a_message_is_whole_so_that_it_can_be_masked(field: str) -
 @pytest.mark.parametrize("field", ["product_id", "position", "quantity", "time", "kind", "rating"])
 def test_messages_are_short(field: str, value: Any) -> None:  # noqa: ANN401
     with pytest.raises(EventError) as caught:
-        sound(replace(CLICK, **{field: value}), NOW)
+        validate_event(replace(CLICK, **{field: value}), NOW)
     assert len(str(caught.value)) < 1_500
 
 
 def test_a_kind_with_a_vowel_reads_well() -> None:
     with pytest.raises(EventError, match="events of kind impression need a product_id"):
-        sound(replace(CLICK, kind=EventKind.IMPRESSION, product_id=""), NOW)
+        validate_event(replace(CLICK, kind=EventKind.IMPRESSION, product_id=""), NOW)

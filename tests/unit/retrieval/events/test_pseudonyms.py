@@ -51,11 +51,11 @@ def test_a_rotation_reaches_others_and_old_pseudonyms_are_still_found(path: Path
     here, there = Pseudonyms(path), Pseudonyms(path)
     before = here.shopper("u1")
     assert here.rotate() == "k2"
-    there.look()
+    there.reload_if_changed()
     after = there.shopper("u1")
     assert key_name(before) == "k1"
     assert key_name(after) == "k2"
-    assert here.all_of("u1") == there.all_of("u1") == (before, after)
+    assert here.all_pseudonyms("u1") == there.all_pseudonyms("u1") == (before, after)
 
 
 def test_an_event_that_is_sent_again_after_a_rotation_has_the_same_key(path: Path) -> None:

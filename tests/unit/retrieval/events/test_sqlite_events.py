@@ -53,7 +53,7 @@ def test_all_that_waited_are_told_of_an_error_and_later_ones_are_taken(store: Sq
     with pytest.raises(StoreError):
         store.append([event(2), broken])
     assert store.count() == 0
-    assert store.append([event(2)]).taken == 1
+    assert store.append([event(2)]).added == 1
 
 
 def test_it_waits_for_the_disk(store: SqliteEvents) -> None:
@@ -128,7 +128,7 @@ def test_a_forked_process_is_told_to_open_it_itself_and_loses_nothing(store: Sql
                 os._exit(0 if "forked" in str(error) else 1)
             os._exit(2)
         assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
-    assert store.append([event(2)]).taken == 1
+    assert store.append([event(2)]).added == 1
 
 
 def test_a_process_that_was_forked_in_a_transaction_does_not_keep_the_lock(tmp_path: Path) -> None:

@@ -13,10 +13,10 @@ from retrieval.filters.conditions import (
     NumberWithin,
     TextIn,
     fields_of,
-    holds,
+    matches,
 )
 from retrieval.filters.parser import Filter
-from retrieval.filters.schema import FieldCounter, columns
+from retrieval.filters.schema import FieldCounter, product_columns
 from retrieval.records import Product
 from tests import catalogs, oracle
 
@@ -33,7 +33,7 @@ def test_other_fields_do_not_matter(products: list[Product], tree: Filter) -> No
     for product in (*products, *(Product("", "", attributes={"colour": value}) for value in ("red", 12.0, True))):
         counter.add(product)
     catalog = counter.catalog()
-    condition = catalog.condition(tree)
+    condition = catalog.compile(tree)
     for product in products:
-        known = columns(product, catalog.category_roots, fields_of(condition))
-        assert holds(condition, known) == oracle.matches(tree, oracle.product_values(product))
+        known = product_columns(product, catalog.category_roots, fields_of(condition))
+        assert matches(condition, known) == oracle.matches(tree, oracle.product_values(product))

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import retrieval.filters.schema
-from retrieval.filters.schema import CORE_KINDS, FieldCounter, field_values, fold
+from retrieval.filters.schema import CORE_KINDS, FieldCounter, field_values, fold_value
 from retrieval.records import Product
 from tests import catalogs
 
@@ -41,7 +41,7 @@ def test_a_catalog_has_the_fields_of_its_products_however_it_is_counted(
     assert {name: info.products for name, info in catalog.fields.items()} == {
         name: len(ids) for name, ids in having.items()
     }
-    assert catalog.category_roots == {fold(each.category[0]) for each in products if each.category}
+    assert catalog.category_roots == {fold_value(each.category[0]) for each in products if each.category}
 
 
 @given(before=catalogs.products(), after=catalogs.products())
@@ -49,6 +49,6 @@ def test_a_field_that_stays_keeps_its_place(before: list[Product], after: list[P
     earlier = counted(before).catalog()
     later = counted(after).catalog(earlier)
     both = earlier.fields.keys() & later.fields.keys()
-    assert all(later.fields[name].place == earlier.fields[name].place for name in both)
-    places = [info.place for info in later.fields.values()]
+    assert all(later.fields[name].slot == earlier.fields[name].slot for name in both)
+    places = [info.slot for info in later.fields.values()]
     assert len(set(places)) == len(places)

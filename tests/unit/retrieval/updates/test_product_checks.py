@@ -17,7 +17,14 @@ from hypothesis import strategies as st
 from retrieval.errors import ChangeError
 from retrieval.records import Availability, Product, Variant
 from retrieval.store.products import product_from_json, product_to_json
-from retrieval.updates.validation import MAX_ID_BYTES, checked, checked_id, checked_values, id_problem, patched
+from retrieval.updates.validation import (
+    MAX_ID_BYTES,
+    apply_patch,
+    id_problem,
+    validate_id,
+    validate_patch,
+    validate_product,
+)
 from tests.catalogs import products
 
 DRILL = Product(
@@ -40,13 +47,13 @@ class TestWholeProducts:
     @given(products())
     def test_a_right_product_stays_as_it_is(self, each: list[Product]) -> None:
         for product in each:
-            assert checked(product) == product
+            assert validate_product(product) == product
 
     def test_every_field_is_checked(self) -> None:
         for name in FIELDS:
             wrong: Any = {name: object()}
             with pytest.raises(ChangeError) as caught:
-                checked(dataclasses.replace(DRILL, **wrong))
+                validate_product(dataclasses.replace(DRILL, **wrong))
             assert caught.value.field == name
 
     def test_what_python_callers_have_becomes_what_the_index_holds(self) -> None:
@@ -62,7 +69,7 @@ class TestWholeProducts:
             "expires": "2030-01-31",
             "variants": [Variant("a1-m", {"Size": "M"}, 5)],
         }
-        product = checked(Product("a1", "Drill", **loose))
+        product = validate_product(Product("a1", "Drill", **loose))
         assert product == Product(
             "a1",
             "Drill",
@@ -82,30 +89,30 @@ class TestWholeProducts:
 
     def test_numbers_of_numpy_are_numbers(self) -> None:
         number: Any = np.float32(9.5)
-        price = checked(dataclasses.replace(DRILL, price=number)).price
+        price = validate_product(dataclasses.replace(DRILL, price=number)).price
         assert (price, type(price)) == (9.5, float)
 
     @pytest.mark.parametrize("product", [None, "a1", {"id": "a1", "title": "Drill"}])
     def test_what_is_no_product_is_refused(self, product: object) -> None:
         with pytest.raises(ChangeError, match=r"a product is a shelfwise\.Product, not"):
-            checked(product)
+            validate_product(product)
 
     def test_the_error_names_product_and_field_and_what_is_right(self) -> None:
         with pytest.raises(ChangeError) as caught:
-            checked(dataclasses.replace(DRILL, price=-3.0))
+            validate_product(dataclasses.replace(DRILL, price=-3.0))
         assert str(caught.value) == "product 'a1': price is -3.0; it must be a finite number from 0"
         assert (caught.value.product, caught.value.field) == ("a1", "price")
 
     def test_a_long_wrong_value_is_shown_short(self) -> None:
         with pytest.raises(ChangeError) as caught:
-            checked(dataclasses.replace(DRILL, currency="x" * 1_000_000))
+            validate_product(dataclasses.replace(DRILL, currency="x" * 1_000_000))
         assert len(str(caught.value)) < 300
 
 
 class TestIds:
     @pytest.mark.parametrize("spelled", ["a", "00123", "gid://shop/1", "商品 1", "x" * MAX_ID_BYTES])
     def test_ids_as_feeds_have_them(self, spelled: str) -> None:
-        assert checked_id(spelled) == spelled
+        assert validate_id(spelled) == spelled
 
     @pytest.mark.parametrize(
         ("spelled", "problem"),
@@ -123,12 +130,12 @@ class TestIds:
     def test_ids_that_no_product_can_have(self, spelled: str, problem: str) -> None:
         assert problem in id_problem(spelled)
         with pytest.raises(ChangeError, match=problem):
-            checked_id(spelled)
+            validate_id(spelled)
 
     @pytest.mark.parametrize("product_id", [None, 5, b"a", ["a"]])
     def test_an_id_is_a_text(self, product_id: object) -> None:
         with pytest.raises(ChangeError, match="is a text, not"):
-            checked_id(product_id)
+            validate_id(product_id)
 
 
 class TestPatches:
@@ -156,7 +163,7 @@ class TestPatches:
         ],
     )
     def test_a_field_takes_its_value(self, name: str, value: object, expected: object) -> None:
-        found = patched(DRILL, {name: value})
+        found = apply_patch(DRILL, {name: value})
         assert getattr(found, name) == expected
         assert dataclasses.replace(found, **{name: getattr(DRILL, name)}) == DRILL
 
@@ -176,7 +183,7 @@ class TestPatches:
     def test_one_attribute_or_identifier_changes_alone(
         self, values: dict[str, object], attributes: dict[str, object], identifiers: dict[str, object]
     ) -> None:
-        found = patched(DRILL, values)
+        found = apply_patch(DRILL, values)
         assert (found.attributes, found.identifiers) == (attributes, identifiers)
 
     @pytest.mark.parametrize(
@@ -222,7 +229,7 @@ class TestPatches:
     )
     def test_a_wrong_value_is_refused_by_its_field(self, name: str, value: object) -> None:
         with pytest.raises(ChangeError, match=rf"^product 'a1': {name} is .*; it must be ") as caught:
-            patched(DRILL, {name: value})
+            apply_patch(DRILL, {name: value})
         assert (caught.value.product, caught.value.field) == ("a1", name)
 
     @pytest.mark.parametrize(
@@ -239,17 +246,17 @@ class TestPatches:
     )
     def test_an_unknown_field_is_refused_with_close_ones(self, name: str, message: str) -> None:
         with pytest.raises(ChangeError, match=message) as caught:
-            patched(DRILL, {name: "x"})
+            apply_patch(DRILL, {name: "x"})
         assert caught.value.field == name
 
     def test_nothing_to_change_is_refused(self) -> None:
         with pytest.raises(ChangeError, match="changes nothing"):
-            patched(DRILL, {})
+            apply_patch(DRILL, {})
 
     def test_a_name_that_is_no_text_is_refused(self) -> None:
         names: Any = {5: 1}
         with pytest.raises(ChangeError, match="name of a field is a text, not 5"):
-            checked_values("a1", names)
+            validate_patch("a1", names)
 
     @given(
         st.dictionaries(
@@ -262,8 +269,8 @@ class TestPatches:
     )
     def test_whatever_is_handed_over_only_a_change_error_is_raised(self, values: dict[str, object]) -> None:
         try:
-            once = checked_values("a1", values)
+            once = validate_patch("a1", values)
         except ChangeError:
             return
-        assert checked_values("a1", once) == once, "checking twice is checking once"
-        assert checked(patched(DRILL, values)) == patched(DRILL, values)
+        assert validate_patch("a1", once) == once, "checking twice is checking once"
+        assert validate_product(apply_patch(DRILL, values)) == apply_patch(DRILL, values)

@@ -6,7 +6,7 @@ import pytest
 
 from retrieval.errors import ChangeError
 from retrieval.records import Availability, Product
-from retrieval.updates.validation import patched
+from retrieval.updates.validation import apply_patch
 from service.cli.feeds import parse_values
 
 DRILL = Product("a1", "Drill", price=99.5, attributes={"colour": "blue"})
@@ -51,7 +51,7 @@ def test_a_second_value_where_there_is_one_is_refused() -> None:
 
 def test_what_is_typed_can_be_taken() -> None:
     typed = ["price=5", "availability=out_of_stock", "attributes.colour=", "attributes.volts=18", "rating_count=3"]
-    assert patched(DRILL, parse_values("a1", typed)) == Product(
+    assert apply_patch(DRILL, parse_values("a1", typed)) == Product(
         "a1",
         "Drill",
         price=5.0,
@@ -64,4 +64,4 @@ def test_what_is_typed_can_be_taken() -> None:
 @pytest.mark.parametrize("typed", ["price=abc", "price=nan", "attributes=x", "variants=[1]", "availability=gone"])
 def test_what_is_typed_wrong_is_refused_by_its_field(typed: str) -> None:
     with pytest.raises(ChangeError, match="it must be"):
-        patched(DRILL, parse_values("a1", [typed]))
+        apply_patch(DRILL, parse_values("a1", [typed]))

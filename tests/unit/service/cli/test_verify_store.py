@@ -18,7 +18,7 @@ def store(tmp_path: Path) -> Store:
     """A version that holds the first of three live changes."""
     store = Store(tmp_path)
     with store.locked():
-        manifest = Manifest(1, store.next_version(), "", 1, "", "", "", "", 1, "", {}, folded=1)
+        manifest = Manifest(1, store.next_version(), "", 1, "", "", "", "", 1, "", {}, last_merged_change=1)
         store.publish(store.building(), manifest)
     with Journal(tmp_path) as journal:
         for name in ("first", "second", "third"):

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from retrieval.errors import UnknownVersionError
-from retrieval.filters.schema import FieldInfo, Kind
+from retrieval.filters.schema import FieldInfo, FieldKind
 from retrieval.index.faiss import INDEX_FILE, ROWS_FILE, FaissIndex, IndexKind
 from retrieval.index.keyword_documents import LINES_FILE, LineWriter, read_lines
 from retrieval.index.tantivy import TantivyBuilder
@@ -328,7 +328,7 @@ def miscount_field(folder: Path) -> None:
     catalog = read_fields(folder / FIELDS_FILE)
     fields = dict(catalog.fields)
     fields["price"] = dataclasses.replace(fields["price"], products=7)
-    fields["ghost"] = FieldInfo("ghost", frozenset({Kind.TEXT}), 3, 90)
+    fields["ghost"] = FieldInfo("ghost", frozenset({FieldKind.TEXT}), 3, 90)
     write_fields(dataclasses.replace(catalog, fields=fields), folder / FIELDS_FILE)
 
 
@@ -336,7 +336,7 @@ def share_place(folder: Path) -> None:
     catalog = read_fields(folder / FIELDS_FILE)
     fields = dict(catalog.fields)
     # Two fields of numbers that nobody has, so that no line can tell.
-    fields["rating"] = dataclasses.replace(fields["rating"], place=fields["rating_count"].place)
+    fields["rating"] = dataclasses.replace(fields["rating"], slot=fields["rating_count"].slot)
     write_fields(dataclasses.replace(catalog, fields=fields), folder / FIELDS_FILE)
 
 

@@ -279,7 +279,7 @@ class TestPrune:
         with Journal(root) as journal:
             numbers = journal.append([Delete(str(number)) for number in range(4)])
         for name, folded in zip(NAMES, (0, 2, 3), strict=True):
-            reseal(root, name, partial(msgspec.structs.replace, folded=folded))
+            reseal(root, name, partial(msgspec.structs.replace, last_merged_change=folded))
         left = []
         for keep in (3, 2, 1):
             run("prune", root, "--keep", str(keep), "--dry-run")

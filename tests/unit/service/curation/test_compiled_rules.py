@@ -11,18 +11,18 @@ from hypothesis import strategies as st
 
 from retrieval.filters.conditions import Condition, NotThat, TextIn
 from retrieval.filters.parser import parse_filter
-from retrieval.filters.schema import FieldCatalog, FieldInfo, Kind
+from retrieval.filters.schema import FieldCatalog, FieldInfo, FieldKind
 from retrieval.text.analysis import Analyzer
 from retrieval.text.synonyms import SynonymRule, Synonyms
 from service.curation.rule_matching import MOST_LIFTS, MOST_MATCHING, NOTHING, CompiledRules, PinnedProduct
 from service.curation.rules import Boost, Bury, Hide, Match, Pin, Redirect, Restrict, Rule, When
 
 KINDS = {
-    "id": Kind.TEXT,
-    "brand": Kind.TEXT,
-    "category": Kind.TEXT,
-    "price": Kind.NUMBER,
-    "attributes.colour": Kind.TEXT,
+    "id": FieldKind.TEXT,
+    "brand": FieldKind.TEXT,
+    "category": FieldKind.TEXT,
+    "price": FieldKind.NUMBER,
+    "attributes.colour": FieldKind.TEXT,
 }
 CATALOG = FieldCatalog({name: FieldInfo(name, frozenset({kind}), 9) for name, kind in KINDS.items()})
 GO = (Redirect("/go"),)
@@ -31,7 +31,7 @@ NOON = datetime(2026, 11, 27, 12, tzinfo=UTC)
 
 def condition(text: str) -> Condition | None:
     tree = parse_filter(text)
-    return None if tree is None else CATALOG.condition(tree)
+    return None if tree is None else CATALOG.compile(tree)
 
 
 def compiled(*rules: Rule, analyzer: Analyzer | None = None) -> CompiledRules:

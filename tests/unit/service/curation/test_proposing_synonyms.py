@@ -226,6 +226,6 @@ class TestMaking:
         settings = Settings()
         with closing(EventLog.open(root, settings)) as log:
             for number in range(2):
-                log.store.forget(log.intake.pseudonyms.all_of(f"shopper-none-{number}"))
+                log.store.forget(log.intake.pseudonyms.all_pseudonyms(f"shopper-none-{number}"))
             DerivedTables(root, log, settings.events, clock=lambda: MADE).purge()
         assert "random orbit zagg => random orbit sander" not in said(read_proposals(root))

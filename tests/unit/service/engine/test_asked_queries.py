@@ -13,7 +13,7 @@ import pytest
 
 from retrieval.errors import StoreDamagedError, StoreForeignError
 from retrieval.records import Event, EventKind
-from retrieval.store.manifest import ASKED_FILE
+from retrieval.store.manifest import POPULAR_QUERIES_FILE
 from retrieval.store.versions import Store
 from service.engine.engine import SearchEngine
 from service.engine.query_log import NOTHING, Asked, AskedQuery, ServedAsked, read_asked, write_asked
@@ -54,9 +54,9 @@ class TestFile:
     )
     def test_a_damaged_one_is_told(self, tmp_path: Path, damage: object) -> None:
         write_asked(tmp_path, QUERIES, MADE)
-        path = tmp_path / ASKED_FILE
+        path = tmp_path / POPULAR_QUERIES_FILE
         path.write_bytes(damage(path.read_bytes()))  # type: ignore[operator]
-        with pytest.raises(StoreDamagedError, match=r"asked.json .*; shelfwise events refresh makes it anew"):
+        with pytest.raises(StoreDamagedError, match=r"popular_queries.json .*; shelfwise events refresh makes it anew"):
             read_asked(tmp_path)
 
     def test_related_queries_that_are_not_there_are_damage(self, tmp_path: Path) -> None:
@@ -65,7 +65,7 @@ class TestFile:
             read_asked(tmp_path)
 
     def test_one_of_a_newer_program_is_told(self, tmp_path: Path) -> None:
-        (tmp_path / ASKED_FILE).write_bytes(b'{"schema": 2, "what": "else"}')
+        (tmp_path / POPULAR_QUERIES_FILE).write_bytes(b'{"schema": 2, "what": "else"}')
         with pytest.raises(StoreForeignError, match="is in schema 2, this program reads 1"):
             read_asked(tmp_path)
 
@@ -76,7 +76,7 @@ class TestFile:
         write_asked(tmp_path, QUERIES, MADE)
         served.look()
         assert served.now == Asked(QUERIES)
-        (tmp_path / ASKED_FILE).write_bytes(b"")
+        (tmp_path / POPULAR_QUERIES_FILE).write_bytes(b"")
         served.look()
         assert served.now == NOTHING
         assert served.notices[0].startswith("no query of shoppers is suggested: ")
@@ -130,7 +130,7 @@ class TestMaking:
     def test_only_what_enough_shoppers_asked_is_told(self, told: Path) -> None:
         asked = read_asked(told)
         assert {query.text for query in asked.queries} == {"steel pan", "frying pan", "skillet"}
-        assert "svensson" not in (told / ASKED_FILE).read_text("utf-8")
+        assert "svensson" not in (told / POPULAR_QUERIES_FILE).read_text("utf-8")
 
     def test_what_sells_and_what_goes_together(self, told: Path) -> None:
         asked = read_asked(told)

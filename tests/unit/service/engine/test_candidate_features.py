@@ -86,7 +86,7 @@ def test_a_ranker_reads_what_it_was_trained_on_whatever_merging_is_asked_for(
 def test_a_filter_leaves_a_products_features_as_they_were(engine: SearchEngine, executor: ThreadPoolExecutor) -> None:
     tree = parse_filter("price < 40")
     assert tree is not None
-    where = engine.snapshot.catalog.condition(tree)
+    where = engine.snapshot.catalog.compile(tree)
     everything, cheap = ranked(engine, executor, "steel pan"), ranked(engine, executor, "steel pan", where=where)
     expected = dict(zip(everything.rows.tolist(), features(engine.snapshot, everything), strict=True))
     assert 5 < len(cheap.rows) < len(everything.rows)

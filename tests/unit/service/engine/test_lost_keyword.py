@@ -39,7 +39,7 @@ def lost(folder: Path, products: list[Product]) -> LostKeyword:
 def test_a_filter_lets_through_what_the_oracle_does(products: list[Product], tree: Filter) -> None:
     with TemporaryDirectory() as folder:
         keyword, every = lost(Path(folder), products), np.arange(len(products))
-        found = keyword.score(every, (), counted(products).condition(tree))
+        found = keyword.score(every, (), counted(products).compile(tree))
     expected = [row for row, product in enumerate(products) if oracle.matches(tree, oracle.product_values(product))]
     assert found.rows.tolist() == expected
     assert not found.scores.any()

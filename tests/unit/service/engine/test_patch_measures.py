@@ -6,7 +6,7 @@ import pytest
 
 from indexer.cleaning.cleaner import Cleaner
 from retrieval.records import AttributeValue, Product
-from retrieval.updates.changes import Patch, after
+from retrieval.updates.changes import Patch, apply_change
 from service.engine.live import with_measures
 
 
@@ -14,7 +14,7 @@ def patched(attributes: dict[str, AttributeValue], **values: object) -> dict[str
     """What the attributes of a cleaned product are after a patch of them, None for those that are cleared."""
     (product,) = Cleaner().clean([Product("1", "hammer drill", language="en", attributes=attributes)]).products
     change = Patch("1", with_measures(product, {f"attributes.{name}": value for name, value in values.items()}))
-    made = after(product, change)
+    made = apply_change(product, change)
     assert made is not None
     return dict(made.attributes)
 

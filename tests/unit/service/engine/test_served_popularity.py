@@ -200,7 +200,7 @@ class TestTables:
             table = open_derived(tables.folder).popularity
             found = read_popularity(root)
             assert set(found.shares) == set(table["product_id"]) == set(products)
-            log.store.forget([*log.intake.pseudonyms.all_of("u0"), *log.intake.pseudonyms.all_of("u1")])
+            log.store.forget([*log.intake.pseudonyms.all_pseudonyms("u0"), *log.intake.pseudonyms.all_pseudonyms("u1")])
             tables.purge()
             # Four shoppers are too few to be told of.
             assert read_popularity(root) == UNKNOWN

@@ -198,7 +198,7 @@ class TestServing:
             (cosine,) = (hit.score for hit in live.similar(product, size=31, coviews=False).hits[30:])
             deviation = live.snapshot.manifest.background.deviation
             assert page.hits[0].score == pytest.approx(cosine + WEIGHT * strength * deviation, rel=1e-5)
-            forgotten = [each for number in range(8) for each in log.intake.pseudonyms.all_of(f"u{number}")]
+            forgotten = [each for number in range(8) for each in log.intake.pseudonyms.all_pseudonyms(f"u{number}")]
             log.store.forget(forgotten)
             tables.purge()
             assert len(read_coviews(root)) == 0

@@ -25,11 +25,11 @@ from rerank.user_tower.tower import OnnxEncoder, ShopperTower
 from retrieval.errors import (
     QueryError,
     ShelfwiseError,
-    ShopperTowerDamagedError,
-    ShopperTowerError,
-    ShopperTowerForeignError,
-    ShopperTowerRefusedError,
-    UnknownShopperTowerError,
+    UnknownUserTowerError,
+    UserTowerDamagedError,
+    UserTowerError,
+    UserTowerForeignError,
+    UserTowerRefusedError,
 )
 from retrieval.records import PastAct
 from retrieval.store.manifest import FileEntry, checksum
@@ -261,7 +261,7 @@ def test_a_damaged_one_is_told_and_not_served(live: SearchEngine, root: Path, to
 
 def test_a_tower_that_fails_is_said_to_be_missing(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def fails(*_arrays: object) -> None:
-        raise ShopperTowerError("it failed")
+        raise UserTowerError("it failed")
 
     monkeypatch.setattr(OnnxEncoder, "__call__", fails)
     with SearchEngine.open(root, follow=False) as engine:
@@ -274,14 +274,14 @@ def test_files_are_checked(published: Path, tmp_path: Path) -> None:
     folder = Path(shutil.copytree(published / "shoppers" / "tower-0001", tmp_path / "tower"))
     said = msgspec.json.decode((folder / SPEC_FILE).read_bytes())
     (folder / SPEC_FILE).write_bytes(msgspec.json.encode(said | {"format": 99}))
-    with pytest.raises(ShopperTowerDamagedError, match="bytes, not"):
+    with pytest.raises(UserTowerDamagedError, match="bytes, not"):
         opened_tower(folder)
     _reseal(folder)
-    with pytest.raises(ShopperTowerForeignError, match="format 99"):
+    with pytest.raises(UserTowerForeignError, match="format 99"):
         opened_tower(folder)
     (folder / SPEC_FILE).write_bytes(msgspec.json.encode(said | {"dimension": 7}))
     _reseal(folder)
-    with pytest.raises(ShopperTowerDamagedError, match=r"of 384 columns, .* train it again: shelfwise train users"):
+    with pytest.raises(UserTowerDamagedError, match=r"of 384 columns, .* train it again: shelfwise train users"):
         opened_tower(folder)
 
 
@@ -311,7 +311,7 @@ def test_neighbours_that_are_none_of_its_products_are_damage(published: Path, tm
     tensors = load_file(folder / TABLE_FILE)
     save_file(tensors | {"others": tensors["others"] + np.int32(10_000)}, folder / TABLE_FILE)
     _reseal(folder)
-    with pytest.raises(ShopperTowerDamagedError, match="names neighbours that it does not hold"):
+    with pytest.raises(UserTowerDamagedError, match="names neighbours that it does not hold"):
         read_table(opened_tower(folder))
 
 
@@ -405,11 +405,11 @@ class TestCommands:
         assert "tower-0001 serves already" in shell("rollback", "tower-0001", "--index", three)
 
     def test_one_that_may_not_serve_is_refused(self, three: Path, live: SearchEngine, tower: ShopperTower) -> None:
-        with pytest.raises(ShopperTowerRefusedError, match="tower-0003 was kept aside: not surely better"):
+        with pytest.raises(UserTowerRefusedError, match="tower-0003 was kept aside: not surely better"):
             shell("rollback", "tower-0003", "--index", three)
-        with pytest.raises(UnknownShopperTowerError, match="has no tower 'tower-0009'; it holds tower-0001"):
+        with pytest.raises(UnknownUserTowerError, match="has no tower 'tower-0009'; it holds tower-0001"):
             shell("rollback", "tower-0009", "--index", three)
         publish(three, live.snapshot, tower, encoder="another")
-        with pytest.raises(ShopperTowerForeignError, match="trained on the encoder another"):
+        with pytest.raises(UserTowerForeignError, match="trained on the encoder another"):
             shell("rollback", "tower-0004", "--index", three)
         assert TowerRegistry(three).current() == "tower-0004"

@@ -10,9 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from retrieval.errors import FilterError, QueryError
-from retrieval.filters.conditions import holds
+from retrieval.filters.conditions import matches
 from retrieval.filters.parser import parse_filter
-from retrieval.filters.schema import FieldCatalog, FieldCounter, columns, fold
+from retrieval.filters.schema import FieldCatalog, FieldCounter, fold_value, product_columns
 from retrieval.records import Product
 from service.instantsearch.filters import Attributes, Filters
 from service.instantsearch.request import Refinements, Said, parameters_of
@@ -54,13 +54,13 @@ def values_of(product: Product, name: str) -> list[object]:
 
 def equals(value: object, text: str) -> bool:
     if isinstance(value, bool):
-        return fold(text) == str(value).lower()
+        return fold_value(text) == str(value).lower()
     if isinstance(value, float):
         try:
             return value == float(text)
         except ValueError:
             return False
-    return isinstance(value, str) and value != "" and fold(value) == fold(text)
+    return isinstance(value, str) and value != "" and fold_value(value) == fold_value(text)
 
 
 @st.composite
@@ -93,8 +93,8 @@ def passing(found: list[Product], refinements: Refinements) -> list[str]:
     tree = parse_filter(Filters(Attributes(catalog)).expression(refinements))
     if tree is None:
         return [product.id for product in found]
-    condition = catalog.condition(tree)
-    return [each.id for each in found if holds(condition, columns(each, catalog.category_roots))]
+    condition = catalog.compile(tree)
+    return [each.id for each in found if matches(condition, product_columns(each, catalog.category_roots))]
 
 
 def catalog_of(found: list[Product]) -> FieldCatalog:

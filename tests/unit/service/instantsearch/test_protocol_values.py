@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from retrieval.errors import QueryError, UnknownFieldError
-from retrieval.filters.schema import FieldCatalog, FieldInfo, Kind
+from retrieval.filters.schema import FieldCatalog, FieldInfo, FieldKind
 from service.instantsearch.request import (
     Parameters,
     Said,
@@ -23,10 +23,10 @@ CATALOG = FieldCatalog(
     {
         name: FieldInfo(name, frozenset({kind}), 9)
         for name, kind in {
-            "price": Kind.NUMBER,
-            "rating_count": Kind.NUMBER,
-            "attributes.net weight": Kind.NUMBER,
-            "brand": Kind.TEXT,
+            "price": FieldKind.NUMBER,
+            "rating_count": FieldKind.NUMBER,
+            "attributes.net weight": FieldKind.NUMBER,
+            "brand": FieldKind.TEXT,
         }.items()
     }
 )

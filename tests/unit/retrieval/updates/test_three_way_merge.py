@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from retrieval.errors import StoreDamagedError
 from retrieval.records import Availability, Product
-from retrieval.updates.three_way_merge import Standing, folded, read_standing, write_standing
+from retrieval.updates.three_way_merge import PendingUpdate, merge_products, read_pending_updates, write_pending_updates
 from tests.catalogs import BRANDS, PATHS, PRICES, attributes
 
 BASE = Product("a1", "Drill", price=99.0, brand="Bosch", attributes={"colour": "blue", "volts": 18.0})
@@ -35,7 +35,7 @@ def versions_of(product_id: str) -> st.SearchStrategy[Product | None]:
 VERSIONS = versions_of("a1")
 
 
-class TestFolding:
+class TestMergeProducts:
     @pytest.mark.parametrize(
         ("what", "live", "feed", "expected"),
         [
@@ -49,7 +49,7 @@ class TestFolding:
     )
     def test_fields(self, what: str, live: object, feed: object, expected: object) -> None:
         one, two, three = (dataclasses.replace(BASE, **each) for each in (live, feed, expected))  # type: ignore[arg-type]
-        assert folded(BASE, one, two) == three, what
+        assert merge_products(BASE, one, two) == three, what
 
     @pytest.mark.parametrize(
         ("live", "feed", "expected"),
@@ -66,45 +66,45 @@ class TestFolding:
         self, live: dict[str, str | float], feed: dict[str, str | float], expected: dict[str, str | float]
     ) -> None:
         one, two = (dataclasses.replace(BASE, attributes=each) for each in (live, feed))
-        found = folded(BASE, one, two)
+        found = merge_products(BASE, one, two)
         assert found is not None
         assert found.attributes == expected
 
     def test_true_and_one_are_two_values(self) -> None:
         base, live, feed = (Product("a", "b", attributes={"x": value}) for value in (True, "live", 1.0))
-        found = folded(base, live, feed)
+        found = merge_products(base, live, feed)
         assert found is not None
         assert found.attributes["x"] is feed.attributes["x"]
 
     def test_a_deleted_product_stays_away_until_the_feed_says_something_new(self) -> None:
-        assert folded(BASE, None, BASE) is None
-        assert folded(BASE, None, None) is None
+        assert merge_products(BASE, None, BASE) is None
+        assert merge_products(BASE, None, None) is None
         changed = dataclasses.replace(BASE, price=5.0)
-        assert folded(BASE, None, changed) == changed
+        assert merge_products(BASE, None, changed) == changed
 
     def test_a_product_unknown_to_the_feed_stands_until_the_feed_has_it(self) -> None:
         own = Product("a1", "From the feed")
-        assert folded(None, BASE, None) == BASE
-        assert folded(None, BASE, own) == own
-        assert folded(None, None, own) == own
+        assert merge_products(None, BASE, None) == BASE
+        assert merge_products(None, BASE, own) == own
+        assert merge_products(None, None, own) == own
 
     def test_a_product_that_the_feed_dropped_is_gone(self) -> None:
-        assert folded(BASE, dataclasses.replace(BASE, price=5.0), None) is None
+        assert merge_products(BASE, dataclasses.replace(BASE, price=5.0), None) is None
 
     @given(VERSIONS, VERSIONS)
     def test_without_a_change_the_feed_is_taken(self, base: Product | None, feed: Product | None) -> None:
-        assert folded(base, base, feed) == feed
+        assert merge_products(base, base, feed) == feed
 
     @given(VERSIONS, VERSIONS)
     def test_without_news_from_the_feed_the_change_stands(self, base: Product | None, live: Product | None) -> None:
-        assert folded(base, live, base) == live
+        assert merge_products(base, live, base) == live
 
     @given(VERSIONS, VERSIONS, VERSIONS)
     def test_folding_again_changes_nothing(
         self, base: Product | None, live: Product | None, feed: Product | None
     ) -> None:
-        once = folded(base, live, feed)
-        assert folded(feed, once, feed) == once
+        once = merge_products(base, live, feed)
+        assert merge_products(feed, once, feed) == once
 
     @given(VERSIONS, VERSIONS, VERSIONS, st.sampled_from(("brand", "price", "category", "attributes", "identifiers")))
     def test_fields_are_independent(
@@ -114,49 +114,49 @@ class TestFolding:
         if base is None or live is None or feed is None:
             return
         alone = [dataclasses.replace(BASE, **{name: getattr(each, name)}) for each in (base, live, feed)]
-        found, expected = folded(base, live, feed), folded(*alone)
+        found, expected = merge_products(base, live, feed), merge_products(*alone)
         assert found is not None
         assert expected is not None
         assert getattr(found, name) == getattr(expected, name)
 
 
-class TestStanding:
+class TestPendingUpdate:
     def test_what_the_feed_says_too_does_not_stand(self) -> None:
-        assert not Standing("a1", BASE, BASE).stands
-        assert not Standing("a1", None, None).stands
-        assert Standing("a1", BASE, None).stands
-        assert Standing("a1", None, BASE).stands
+        assert not PendingUpdate("a1", BASE, BASE).is_pending
+        assert not PendingUpdate("a1", None, None).is_pending
+        assert PendingUpdate("a1", BASE, None).is_pending
+        assert PendingUpdate("a1", None, BASE).is_pending
         one, true = (Product("a", "b", attributes={"x": value}) for value in (1.0, True))
-        assert Standing("a", one, true).stands
+        assert PendingUpdate("a", one, true).is_pending
 
     def test_it_is_carried_from_version_to_version_until_the_feed_moves(self) -> None:
-        standing = Standing("a1", BASE, dataclasses.replace(BASE, price=79.0, brand="B"))
+        update = PendingUpdate("a1", BASE, dataclasses.replace(BASE, price=79.0, brand="B"))
         feeds = [dataclasses.replace(BASE, price=price, brand=brand) for price, brand in ((99.0, "C"), (89.0, "C"))]
-        second = standing.rebased(feeds[0])
-        assert second.stands
+        second = update.rebase(feeds[0])
+        assert second.is_pending
         assert second.live == dataclasses.replace(BASE, price=79.0, brand="C")
-        third = second.rebased(feeds[1])
+        third = second.rebase(feeds[1])
         assert third.live == feeds[1]
-        assert not third.stands
+        assert not third.is_pending
 
 
 class TestFiles:
     @given(st.lists(st.text("ab1-é", min_size=1), unique=True), st.data())
-    def test_what_stands_is_read_as_it_was_written(self, tmp_path: Path, ids: list[str], data: st.DataObject) -> None:
+    def test_pending_updates_round_trip(self, tmp_path: Path, ids: list[str], data: st.DataObject) -> None:
         ids.sort(key=str.encode)
-        standings = [Standing(each, *data.draw(st.tuples(versions_of(each), versions_of(each)))) for each in ids]
-        kept = [standing for standing in standings if standing.stands]
-        assert write_standing(tmp_path / "standing", iter(standings)) == len(kept)
-        assert list(read_standing(tmp_path / "standing")) == kept
+        updates = [PendingUpdate(each, *data.draw(st.tuples(versions_of(each), versions_of(each)))) for each in ids]
+        kept = [update for update in updates if update.is_pending]
+        assert write_pending_updates(tmp_path / "update", iter(updates)) == len(kept)
+        assert list(read_pending_updates(tmp_path / "update")) == kept
 
     def test_nothing_stands_in_an_empty_file(self, tmp_path: Path) -> None:
-        assert write_standing(tmp_path / "standing", []) == 0
-        assert list(read_standing(tmp_path / "standing")) == []
+        assert write_pending_updates(tmp_path / "update", []) == 0
+        assert list(read_pending_updates(tmp_path / "update")) == []
 
     @pytest.mark.parametrize("ids", [("b", "a"), ("a", "a")])
     def test_another_order_is_refused(self, tmp_path: Path, ids: tuple[str, str]) -> None:
         with pytest.raises(ValueError, match="sorted by id"):
-            write_standing(tmp_path / "standing", [Standing(each, None, Product(each, "x")) for each in ids])
+            write_pending_updates(tmp_path / "update", [PendingUpdate(each, None, Product(each, "x")) for each in ids])
 
     @pytest.mark.parametrize(
         "content",
@@ -172,10 +172,10 @@ class TestFiles:
         ],
     )
     def test_a_damaged_file_is_told(self, tmp_path: Path, content: bytes) -> None:
-        (tmp_path / "standing").write_bytes(content)
-        with pytest.raises(StoreDamagedError, match=r"live changes that stand .*line \d.*; rebuild the index"):
-            list(read_standing(tmp_path / "standing"))
+        (tmp_path / "update").write_bytes(content)
+        with pytest.raises(StoreDamagedError, match=r"pending updates .*line \d.*; rebuild the index"):
+            list(read_pending_updates(tmp_path / "update"))
 
     def test_a_missing_file_is_told(self, tmp_path: Path) -> None:
         with pytest.raises(StoreDamagedError, match="No such file"):
-            list(read_standing(tmp_path / "standing"))
+            list(read_pending_updates(tmp_path / "update"))
