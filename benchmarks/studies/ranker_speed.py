@@ -37,7 +37,7 @@ from retrieval.progress import Progress
 from retrieval.records import PastAct
 from retrieval.store.products import encoder_text
 from service.cli.output import out
-from service.engine.candidates import Ranking, Request, Stages
+from service.engine.candidates import Ranking, ResolvedRequest, Stages
 from service.engine.hot_reload import read_popularity
 from service.engine.models import encoding_of
 from service.engine.reranking import DEPTH, Reranker, Reranking
@@ -145,7 +145,7 @@ def _asked(snapshot: Snapshot, queries: Sequence[str]) -> Iterator[_Query]:
     with ThreadPoolExecutor(1) as beside:
         stages = Stages(snapshot, beside)
         for text in queries:
-            ranking = stages.rank(Request(text, snapshot.analyzer.groups(text), stage="merged"))
+            ranking = stages.rank(ResolvedRequest(text, snapshot.analyzer.groups(text), stage="merged"))
             yield _Query(text, encoder.encode_queries_with_tokens([text])[1][0], ranking)
 
 

@@ -19,7 +19,7 @@ from retrieval.text.vocabulary import CatalogWords, words_of
 from service.curation.synonym_mining import Proposal, joined, split
 from service.demo.grammar import GRAMMARS
 from service.engine.overlay import Products
-from service.engine.spelling import SHORTEST_TWICE, Corrections, edits_of
+from service.engine.spelling import SHORTEST_TWICE, WordCorrector, edits_of
 
 # How fast suggestions come while queries are typed, and how well misspelled words are corrected.
 
@@ -84,7 +84,7 @@ def measure_typos(products: Products, count: int, seed: int) -> list[TypoFigures
         writer.add(product_to_json(products[row]) for row in rows[::2])
         writer.finish(Path(scratch) / "words")
         words = CatalogWords.open(Path(scratch) / "words")
-        trial = _Trial(words, Corrections(words), titles, dice)
+        trial = _Trial(words, WordCorrector(words), titles, dice)
         return [
             trial.planted("1 edit", count, edits=1),
             trial.planted(f"2 edits, from {SHORTEST_TWICE} letters", count, edits=2),
@@ -95,7 +95,7 @@ def measure_typos(products: Products, count: int, seed: int) -> list[TypoFigures
 @dataclass(frozen=True, slots=True)
 class _Trial:
     words: CatalogWords
-    corrections: Corrections
+    corrections: WordCorrector
     titles: Sequence[list[str]]
     dice: random.Random
 
@@ -127,7 +127,7 @@ class _Trial:
 
     def _judge(self, counts: list[int], typed: str, right: str, beside: Sequence[str]) -> None:
         """Adds to the counts of `TypoFigures`, in their order."""
-        meant = self.corrections.meant(typed, beside)
+        meant = self.corrections.correct(typed, beside)
         if meant:
             is_wrong = meant.text != right
             counts[is_wrong] += 1

@@ -168,12 +168,12 @@ def search(
 
     from service.cli.output import show_notices, show_page, write_json
     from service.engine.engine import SearchEngine
-    from service.engine.reranking import UNREAD, parsed_history, unknown_products
+    from service.engine.reranking import UNREAD, parse_history, unknown_products_warning
     from service.settings import load_settings
 
-    past = parsed_history(history)
+    past = parse_history(history)
     with SearchEngine.open(index, settings=load_settings(settings)) as engine:
-        unread = unknown_products(engine.snapshot, past) if engine.reads_history or not past else (UNREAD,)
+        unread = unknown_products_warning(engine.snapshot, past) if engine.reads_history or not past else (UNREAD,)
         show_notices((*engine.notices, *unread))
         found = engine.search(
             query,
@@ -233,12 +233,12 @@ def recommend(
 
     from service.cli.output import show_notices, show_page, write_json
     from service.engine.engine import SearchEngine
-    from service.engine.reranking import parsed_history, unknown_products
+    from service.engine.reranking import parse_history, unknown_products_warning
     from service.settings import load_settings
 
-    past = parsed_history(history)
+    past = parse_history(history)
     with SearchEngine.open(index, settings=load_settings(settings)) as engine:
-        show_notices((*engine.notices, *unknown_products(engine.snapshot, past)))
+        show_notices((*engine.notices, *unknown_products_warning(engine.snapshot, past)))
         found = engine.recommend(past, size=size, filters=filters, include_seen=include_seen)
     write_json(msgspec.json.encode(found)) if as_json else show_page(found, explain=False)
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from retrieval.store.diff import Changes, VersionDiff
     from retrieval.store.versions import Surplus
     from service.cli.verify import Problem, Verified
-    from service.engine.versions import RolledBack, VersionInfo
+    from service.engine.versions import Rollback, VersionInfo
 
 
 def versions(index: IndexArgument, as_json: JsonOption = False) -> None:
@@ -270,20 +270,20 @@ def _fields(fields: dict[str, int]) -> str:
     return shown("in " + ", ".join(first) + (", ..." if len(fields) > _MOST_FIELDS else ""))
 
 
-def show_rollback(done: RolledBack, index: Path) -> None:
+def show_rollback(done: Rollback, index: Path) -> None:
     """What serves now, and how to undo it."""
     from rich.text import Text
 
     from service.cli.output import out, show_notices
 
     show_notices(done.passed_over)
-    if done.version == done.before:
+    if done.version == done.previous_version:
         out.print(f"[bold]{done.version}[/] serves already.", highlight=False)
         return
     made = f"{done.products:,} products, made {done.created.replace('T', ' ')[:16]}"
     out.print(f"[bold]{done.version}[/] serves: {made}.", highlight=False)
-    if done.before:
-        undo = f"{done.before} is kept; to go back to it: shelfwise rollback {index} {done.before}"
+    if done.previous_version:
+        undo = f"{done.previous_version} is kept; to go back to it: shelfwise rollback {index} {done.previous_version}"
         out.print(Text(undo), soft_wrap=True)
 
 

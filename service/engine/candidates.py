@@ -35,7 +35,7 @@ K = TypeVar("K")
 V = TypeVar("V")
 
 
-class Once(Generic[K, V]):
+class SingleFlight(Generic[K, V]):
     """What was made so far, by key. It lives as long as the request that it is for: nothing is ever dropped."""
 
     def __init__(self) -> None:
@@ -95,7 +95,7 @@ class EncodedQuery:
     tokens: Tokens | None = None
 
 
-Encodings = Once[tuple[int, str, bool], EncodedQuery]
+Encodings = SingleFlight[tuple[int, str, bool], EncodedQuery]
 """Queries that were encoded for several searches of one request, by encoder, text, and whether with tokens."""
 
 
@@ -114,14 +114,14 @@ class Stages:
         self._last = last
         self._encodings = encodings
 
-    def rank(self, request: Request) -> Ranking:
+    def rank(self, request: ResolvedRequest) -> Ranking:
         """The candidate set of a request, its ranked part in order."""
         timings: dict[str, float] = {}
         keyword = self._executor.submit(_timed, timings, "bm25", lambda: self._retrieved(request))
         encoded, degraded = self._encoded(request, timings)
         query = None if encoded is None else encoded.vector
         # Without words the filter has only what is near to choose from.
-        depth = FILTERED_DEPTH if request.lost and request.where is not None else DENSE_DEPTH
+        depth = FILTERED_DEPTH if request.unavailable and request.where is not None else DENSE_DEPTH
         nearest = _timed(timings, "dense", lambda: self._nearest(query, depth))
         retrieved = keyword.result()
         ranking = _timed(timings, "merge", lambda: self._merged(request, query, retrieved, nearest))
@@ -129,11 +129,11 @@ class Stages:
             ranking = self._relaxed(request, query)
         elif request.stage == "ranked" and self._last is not None:
             degraded = (*degraded, *self._reranked(self._last, ranking, encoded, timings))
-        ranking.degraded, ranking.timings = (*request.lost, *degraded), timings
-        ranking.ran = self._stages_run(request, ranking)
+        ranking.degraded, ranking.timings = (*request.unavailable, *degraded), timings
+        ranking.stages = self._stages_run(request, ranking)
         return ranking
 
-    def further(self, request: Request, ranking: Ranking, end: int) -> Rows:
+    def further(self, request: ResolvedRequest, ranking: Ranking, end: int) -> Rows:
         """The rows up to place `end`, those behind the ranked part in the order of their BM25."""
         if end <= len(ranking.rows) or ranking.total <= len(ranking.rows):
             return ranking.rows[:end]
@@ -141,11 +141,13 @@ class Stages:
         behind = matches.rows[~np.isin(matches.rows, ranking.rows)]
         return np.concatenate([ranking.rows, behind])[:end]
 
-    def _retrieved(self, request: Request) -> Retrieved:
+    def _retrieved(self, request: ResolvedRequest) -> Retrieved:
         groups = () if request.stage == "dense" else request.groups
         return self._snapshot.keyword.retrieve(groups, identifier_key(request.text), KEYWORD_DEPTH, request.where)
 
-    def _encoded(self, request: Request, timings: dict[str, float]) -> tuple[EncodedQuery | None, tuple[str, ...]]:
+    def _encoded(
+        self, request: ResolvedRequest, timings: dict[str, float]
+    ) -> tuple[EncodedQuery | None, tuple[str, ...]]:
         if request.stage == "bm25":
             return None, ()
         try:
@@ -153,7 +155,7 @@ class Stages:
         except EncoderError:
             return None, ("dense",)
 
-    def _encode(self, request: Request) -> EncodedQuery:
+    def _encode(self, request: ResolvedRequest) -> EncodedQuery:
         reads_tokens = request.stage == "ranked" and self._last is not None and self._last.reads_tokens
         if self._encodings is None:
             return self._encode_now(request, reads_tokens=reads_tokens)
@@ -165,7 +167,7 @@ class Stages:
             rather=(*of_text, True),
         )
 
-    def _encode_now(self, request: Request, *, reads_tokens: bool) -> EncodedQuery:
+    def _encode_now(self, request: ResolvedRequest, *, reads_tokens: bool) -> EncodedQuery:
         encoder = with_tokens(self._snapshot.encoder) if reads_tokens else None
         if encoder is None:
             return EncodedQuery(self._snapshot.encoder.encode_queries([request.text])[0])
@@ -182,7 +184,7 @@ class Stages:
             return ("ranked",)
         return ()
 
-    def _stages_run(self, request: Request, ranking: Ranking) -> tuple[str, ...]:
+    def _stages_run(self, request: ResolvedRequest, ranking: Ranking) -> tuple[str, ...]:
         asked: tuple[str, ...] = (request.stage,)
         if request.stage in ("merged", "ranked"):
             asked = ("bm25", "dense", "merged")
@@ -193,7 +195,9 @@ class Stages:
     def _nearest(self, query: Vectors | None, depth: int) -> Neighbours:
         return _NONE if query is None else self._snapshot.vectors.search(query, depth)
 
-    def _merged(self, request: Request, query: Vectors | None, retrieved: Retrieved, nearest: Neighbours) -> Ranking:
+    def _merged(
+        self, request: ResolvedRequest, query: Vectors | None, retrieved: Retrieved, nearest: Neighbours
+    ) -> Ranking:
         matches, named = _ranked_part(retrieved), retrieved.identified
         groups = () if request.stage == "dense" else request.groups
         completed = self._completed(request, groups, matches, np.concatenate([nearest.rows, named, request.pinned]))
@@ -218,11 +222,11 @@ class Stages:
             best_bm25=float(retrieved.best.scores.max(initial=0.0)),
             about=np.union1d(retrieved.best.rows[:ABOUT_DEPTH], nearest.rows[:ABOUT_DEPTH]),
         )
-        put_in_merged_order(ranking)
+        sort_by_merged_score(ranking)
         return ranking
 
     def _completed(
-        self, request: Request, groups: tuple[TermGroup, ...], matches: Matches, proposed: Rows
+        self, request: ResolvedRequest, groups: tuple[TermGroup, ...], matches: Matches, proposed: Rows
     ) -> Completed:
         """The candidates that are not among the best keyword matches, near vectors and exact identifiers, with their
         scores; facets and order over all candidates."""
@@ -241,7 +245,7 @@ class Stages:
             return np.zeros(len(rows), dtype=np.float32)
         return self._snapshot.vectors.similarity(query, rows)
 
-    def _relaxed(self, request: Request, query: Vectors) -> Ranking:
+    def _relaxed(self, request: ResolvedRequest, query: Vectors) -> Ranking:
         """The nearest products that the filter lets through, when it lets no candidate through."""
         allowed = self._snapshot.keyword.select(Selection(where=request.where, everything=True))
         nearest = self._snapshot.vectors.search(query, DENSE_DEPTH, allowed)
@@ -288,7 +292,7 @@ def _down_to(matches: Matches, best: Matches) -> Matches:
     return Matches(matches.rows[kept], matches.scores[kept], matches.total)
 
 
-def _scores(request: Request, evidence: Evidence) -> NDArray[np.float64]:
+def _scores(request: ResolvedRequest, evidence: Evidence) -> NDArray[np.float64]:
     match request.stage:
         case "bm25":
             return evidence.bm25
@@ -311,7 +315,7 @@ STAGES = ("bm25", "dense", "merged", "ranked")
 
 
 @dataclass(frozen=True, slots=True)
-class Request:
+class ResolvedRequest:
     """A search with its text analysed and its filter resolved."""
 
     text: str
@@ -322,14 +326,14 @@ class Request:
     facets: tuple[str, ...] = ()
     facet_size: int = 100
     sort: Sort | None = None
-    lost: tuple[str, ...] = ()
+    unavailable: tuple[str, ...] = ()
     """Stages that cannot take part."""
     pinned: Rows = field(default_factory=lambda: np.empty(0, dtype=np.int64))
     """Rows that are candidates because a rule pins them, if the filter lets them through."""
 
 
 @dataclass(frozen=True, slots=True)
-class Scored:
+class RankerCandidates:
     """What a ranker was asked about: the head of the merged order, before it was reordered."""
 
     rows: Rows
@@ -359,7 +363,7 @@ class Ranking:
     """Over the whole candidate set."""
     ordered: Ordered | None = None
     """The whole candidate set in the order that was asked for, where one was."""
-    ran: tuple[str, ...] = ()
+    stages: tuple[str, ...] = ()
     """The stages that took part; the others gave nothing."""
     degraded: tuple[str, ...] = ()
     relaxed: bool = False
@@ -372,7 +376,7 @@ class Ranking:
     """The probability that the best hit fits, where a ranker has told it."""
     nothing_fits: bool = False
     """Whether that is below the floor of the settings."""
-    scored: Scored | None = None
+    scored: RankerCandidates | None = None
     """None where no ranker has spoken."""
 
     def candidate(self, row: int) -> Candidate:
@@ -389,10 +393,10 @@ class Ranking:
             "merged": StageScore(int(self.merged_rank[at]), float(self.merged[at])),
             "ranked": StageScore(at + 1, score),
         }
-        return Candidate(row, score, {stage: stages[stage] for stage in self.ran})
+        return Candidate(row, score, {stage: stages[stage] for stage in self.stages})
 
 
-def put_in_order(ranking: Ranking, scores: NDArray[np.float64]) -> None:
+def reorder_head(ranking: Ranking, scores: NDArray[np.float64]) -> None:
     """Reorders the head of a ranking, its first len(scores) candidates, by what a ranker gave them (c,): exact
     identifiers first, ties by row. Those behind stay in their order, their scores moved down to follow the head's."""
     count = len(scores)
@@ -402,7 +406,7 @@ def put_in_order(ranking: Ranking, scores: NDArray[np.float64]) -> None:
     _permute(ranking, np.concatenate([_best_first(ranking, count), np.arange(count, len(ranking.rows))]))
 
 
-def put_in_merged_order(ranking: Ranking) -> None:
+def sort_by_merged_score(ranking: Ranking) -> None:
     """Exact identifiers first, then by score, ties by row; these are the merged ranks."""
     _permute(ranking, _best_first(ranking, len(ranking.rows)))
     ranking.merged_rank = np.arange(1, len(ranking.rows) + 1)

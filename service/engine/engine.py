@@ -27,10 +27,10 @@ from service.curation.rules import Rule
 from service.curation.synonym_editor import EngineSynonyms, ServedSynonyms
 from service.engine.candidates import STAGES, Encodings
 from service.engine.hot_reload import ServedCoViews, ServedPopularity
-from service.engine.live import Changed, FollowedVersion, with_measures
-from service.engine.models import ServedRanker, ServedTower
-from service.engine.recommend import TEXTS_ALONE, Mixture, PopularProducts, recommended, similar_products
-from service.engine.reranking import checked_history
+from service.engine.live import AppliedChanges, FollowedVersion, add_measures
+from service.engine.models import ServedRanker, ServedUserTower
+from service.engine.recommend import TEXTS_ALONE, Mixture, PopularProducts, recommend_by_history, similar_products
+from service.engine.reranking import validate_history
 from service.engine.search import FACET_VALUES, MOST_SIZE, Search, check_query, row_of
 from service.engine.snapshot import Connection, Snapshot, open_snapshot
 from service.engine.spelling import Suggestions
@@ -71,7 +71,7 @@ class SearchEngine:
         self._recorder = Recorder(store.root, settings)
         popularity = ServedPopularity(store.root)
         self._ranker = ServedRanker(store.root, settings, popularity)
-        self._tower = ServedTower(store.root)
+        self._tower = ServedUserTower(store.root)
         self._popular = PopularProducts(popularity)
         self._coviews = ServedCoViews(store.root)
         self._settings = settings
@@ -82,13 +82,13 @@ class SearchEngine:
         self._stop = threading.Event()
         self._executor = ThreadPoolExecutor(max_workers=2 * (os.cpu_count() or 1), thread_name_prefix="shelfwise")
         self._refreshing = threading.Lock()
-        self._unanswered = snapshot.unanswered
+        self._unanswered = snapshot.cluster_problem
         """Why the cluster cannot be asked; empty where it was not found so."""
-        self._look_beside()
+        self._reload_companions()
         if follow:
             self._version.catch_up()
             threading.Thread(
-                target=_look_again_and_again,
+                target=_follow,
                 args=(weakref.ref(self), self._stop),
                 name="shelfwise-follow",
                 daemon=True,
@@ -220,14 +220,14 @@ class SearchEngine:
             raise QueryError(f"facets must be a list of field names, such as [{facets!r}]")
         if not isinstance(ranker, str):
             raise QueryError(f"ranker is {type(ranker).__name__}, it must be str")
-        past = checked_history(history, datetime.now(UTC))
+        past = validate_history(history, datetime.now(UTC))
         query = Query(text, size, page, filters, tuple(facets), sort, stage, explain, past, facet_values)
         check_query(query, merge)
         self._check_open()
 
         def answer(snapshot: Snapshot, lost: tuple[str, ...]) -> Page:
             # Without its words nobody can say that the catalog lacks one.
-            meant = None if lost else self._suggester.meant(snapshot, text)
+            meant = None if lost else self._suggester.did_you_mean(snapshot, text)
             is_corrected = meant is not None and meant.is_sure and correct
             asked = replace(query, text=meant.text) if meant and is_corrected else query
             stage, given = self._ranker.stage(snapshot, past, ranker), self._rules_for(snapshot, rules)
@@ -235,7 +235,7 @@ class SearchEngine:
             found = search.page()
             return replace(found, suggestion=meant.text, corrected=is_corrected) if meant else found
 
-        return self._answered(answer)
+        return self._answer(answer)
 
     def suggest(self, text: str, *, size: int = 8) -> Suggestions:
         """What a shopper may mean who has typed so much: queries, at most `size` of them, and half as many categories,
@@ -272,7 +272,7 @@ class SearchEngine:
             given = self._rules_for(snapshot, rules)
             return similar_products(snapshot, product_id, size, filters, lost, given, mixture)
 
-        return self._answered(answer)
+        return self._answer(answer)
 
     def recommend(
         self,
@@ -290,7 +290,7 @@ class SearchEngine:
         The products of the history are left out, unless `include_seen` is True; by default the setting
         `recommend.seen` says whether. Raises QueryError, FilterError or UnknownFieldError for what cannot be answered.
         """
-        past = checked_history(history, datetime.now(UTC))
+        past = validate_history(history, datetime.now(UTC))
         check_query(Query("", size, 1, filters), DEFAULT)
         if not isinstance(include_seen, bool | None):
             raise QueryError(f"include_seen is {type(include_seen).__name__}, it must be bool or None")
@@ -300,16 +300,16 @@ class SearchEngine:
         def answer(snapshot: Snapshot, lost: tuple[str, ...]) -> Page:
             rules, tower = self._rules.compiled(snapshot), self._tower.of(snapshot)
             page: Page | None = None
-            if past and (tower or self._tower.without == "near"):
-                page = recommended(snapshot, past, size, filters, lost, rules, tower, include_seen=seen)
+            if past and (tower or self._tower.fallback == "near"):
+                page = recommend_by_history(snapshot, past, size, filters, lost, rules, tower, include_seen=seen)
                 if page.hits:
                     return page
             popular = self._popular.page(snapshot, past, size, filters, rules, include_seen=seen)
             if popular.hits or page:
                 return replace(popular, degraded=page.degraded if page else lost)
-            return recommended(snapshot, past, size, filters, lost, rules, include_seen=seen)
+            return recommend_by_history(snapshot, past, size, filters, lost, rules, include_seen=seen)
 
-        page = self._answered(answer)
+        page = self._answer(answer)
         if len(page.hits) == size:
             return page
         return self._filled(page, () if seen else past, filters)
@@ -325,7 +325,7 @@ class SearchEngine:
         return replace(page, hits=hits, total=len(hits), degraded=degraded, rules=rules)
 
     @property
-    def shopper_tower(self) -> str:
+    def user_tower(self) -> str:
         """The name of the shopper tower that recommends; empty where none serves."""
         tower = self._tower.of(self.snapshot)
         return tower.name if tower else ""
@@ -353,7 +353,7 @@ class SearchEngine:
             raise QueryError("rules must be True, False or a list of rules to go by instead of the store's")
         return compiled_for(asked, snapshot)
 
-    def _answered(self, answer: Callable[[Snapshot, tuple[str, ...]], Page]) -> Page:
+    def _answer(self, answer: Callable[[Snapshot, tuple[str, ...]], Page]) -> Page:
         """An answer, made without the cluster where that fails: then the page says what is missing."""
         snapshot = self.snapshot
         try:
@@ -374,7 +374,7 @@ class SearchEngine:
         snapshot = self.snapshot
         return snapshot.products[row_of(snapshot, product_id, filters)]
 
-    def upsert(self, products: Iterable[Product]) -> Changed:
+    def upsert(self, products: Iterable[Product]) -> AppliedChanges:
         """Adds products, or replaces those of the same id, durably: searches find them when this returns.
 
         All are taken or none; those that are there already, the same in every field, are not counted. Raises
@@ -383,13 +383,13 @@ class SearchEngine:
         """
         return self.change([Upsert(product) for product in products])
 
-    def delete(self, ids: Iterable[str]) -> Changed:
+    def delete(self, ids: Iterable[str]) -> AppliedChanges:
         """Takes products away, durably; ids that are not there are no error and are not counted."""
         if isinstance(ids, str):
             raise QueryError(f"ids must be a list of product ids, such as [{ids!r}]")
         return self.change([Delete(product_id) for product_id in ids])
 
-    def patch(self, product_id: str, **values: object) -> Changed:
+    def patch(self, product_id: str, **values: object) -> AppliedChanges:
         """Changes some fields of a product, durably: `price=9.99`, `availability="in_stock"`, `description=None`.
 
         One of the attributes or identifiers is named with a dot: `**{"attributes.colour": "red"}`. Raises
@@ -413,7 +413,7 @@ class SearchEngine:
         self._check_open()
         return self._recorder.pseudonyms_of(shopper)
 
-    def change(self, changes: Sequence[Change]) -> Changed:
+    def change(self, changes: Sequence[Change]) -> AppliedChanges:
         """Takes upserts, deletes and patches in their order, durably, all of them or none; raises as those do."""
         self._check_open()
         return self._version.change(changes, self._with_measures)
@@ -422,7 +422,7 @@ class SearchEngine:
         """A patch with the measures that follow from it; raises UnknownProductError where there is no such product."""
         if not isinstance(change, Patch):
             return change
-        return Patch(change.id, with_measures(self.product(change.id), change.values))
+        return Patch(change.id, add_measures(self.product(change.id), change.values))
 
     def refresh(self) -> bool:
         """Swaps to the version that is published now; returns whether that is another one.
@@ -431,8 +431,8 @@ class SearchEngine:
         and the error is raised.
         """
         changed = self._version.refresh()
-        self._unanswered = self._version.snapshot.unanswered or self._unanswered
-        self._look_beside()
+        self._unanswered = self._version.snapshot.cluster_problem or self._unanswered
+        self._reload_companions()
         return changed
 
     def close(self) -> None:
@@ -456,22 +456,22 @@ class SearchEngine:
         if self._stop.is_set():
             raise QueryError("the engine is closed; open it again with SearchEngine.open")
 
-    def look(self) -> None:
+    def reload_if_changed(self) -> None:
         """Takes up what others changed or published since the last look; `notices` says what could not be."""
         self._version.catch_up()
-        self._look_beside()
+        self._reload_companions()
         if self._version.is_due and self._refreshing.acquire(blocking=False):
             threading.Thread(target=self._follow_store, name="shelfwise-refresh", daemon=True).start()
 
-    def _look_beside(self) -> None:
+    def _reload_companions(self) -> None:
         """Takes up what stands beside the version: another ranker, other rules, what shoppers asked."""
         self._synonyms.look(self._version.snapshot)
         snapshot = self.snapshot
-        self._ranker.look(snapshot)
-        self._tower.look(snapshot)
-        self._coviews.look()
+        self._ranker.reload_if_changed(snapshot)
+        self._tower.reload_if_changed(snapshot)
+        self._coviews.reload_if_changed()
         self._rules.look(snapshot)
-        self._suggester.look(snapshot)
+        self._suggester.reload_if_changed(snapshot)
 
     def _follow_store(self) -> None:
         try:
@@ -482,13 +482,13 @@ class SearchEngine:
             self._refreshing.release()
 
 
-def _look_again_and_again(engine: weakref.ref[SearchEngine], stop: threading.Event) -> None:
+def _follow(engine: weakref.ref[SearchEngine], stop: threading.Event) -> None:
     """Ends when the engine is closed, or forgotten."""
     while not stop.wait(_LOOK_SECONDS):
         alive = engine()
         if alive is None:
             return
-        alive.look()
+        alive.reload_if_changed()
         del alive
 
 

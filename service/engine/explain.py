@@ -18,12 +18,12 @@ from retrieval.index.vectors import Vectors
 from retrieval.records import Contribution, Explanation, Product, TermMatch
 from retrieval.store.products import encoder_text
 from retrieval.text.spans import token_words
-from service.engine.candidates import Scored
+from service.engine.candidates import RankerCandidates
 from service.engine.snapshot import Snapshot
 
 
-def explanations(
-    snapshot: Snapshot, ranker: OnnxRanker, scored: Scored, text: str, rows: Rows
+def explain_hits(
+    snapshot: Snapshot, ranker: OnnxRanker, scored: RankerCandidates, text: str, rows: Rows
 ) -> Mapping[int, Explanation]:
     """What the scores of those products at `rows` (n,) that were scored are made of, by row; `text` is the query.
 
@@ -41,7 +41,7 @@ def explanations(
         row = int(scored.rows[place])
         met = matches.of(at, row)
         unrelated = snapshot.manifest.background.mean
-        told = Told(snapshot.products[row], candidates.features[at], place + 1, unrelated, met, alike[at])
+        told = HitFacts(snapshot.products[row], candidates.features[at], place + 1, unrelated, met, alike[at])
         parts = _in_words(told, {factor: float(scores[at]) for factor, scores in found.items()})
         made[row] = Explanation(tuple(parts), met)
     return made
@@ -53,9 +53,9 @@ def _alike(candidates: Candidates) -> Vectors:
     return candidates.vectors @ past.T if len(past) else np.empty((len(candidates.features), 0), np.float32)
 
 
-def _in_words(told: Told, found: Mapping[Factor, float]) -> Iterator[Contribution]:
+def _in_words(told: HitFacts, found: Mapping[Factor, float]) -> Iterator[Contribution]:
     for factor, contribution in sorted(found.items(), key=lambda each: -abs(each[1])):
-        yield Contribution(factor_name(factor), value_in_words(factor, told), contribution)
+        yield Contribution(factor_name(factor), describe_value(factor, told), contribution)
 
 
 class _Matching:
@@ -94,7 +94,7 @@ _MONTH, _YEAR = 30.4, 365.25
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
+class HitFacts:
     """What there is to tell of one hit."""
 
     product: Product
@@ -117,7 +117,7 @@ def factor_name(factor: Factor) -> str:
     return _WORDS[factor][0]
 
 
-def value_in_words(factor: Factor, told: Told) -> str:
+def describe_value(factor: Factor, told: HitFacts) -> str:
     """What it is with one hit."""
     return _WORDS[factor][1](told)
 
@@ -133,26 +133,26 @@ def _match(match: TermMatch) -> str:
     return f"{match.query_word} ~ {match.product_word} ({match.similarity:.2f})"
 
 
-def _merged(told: Told) -> str:
+def _merged(told: HitFacts) -> str:
     return f"{told.feature('merged'):.2f}, #{told.merged_rank} before the ranker"
 
 
-def _keywords(told: Told) -> str:
+def _keywords(told: HitFacts) -> str:
     score, share = told.feature("bm25") * BM25_SCALE, told.feature("bm25_share")
     return f"{score:.1f}, {share:.0%} of the best match" if score > 0 else "none of them"
 
 
-def _meaning(told: Told) -> str:
+def _meaning(told: HitFacts) -> str:
     return f"{told.feature('cosine'):.2f}; unrelated products have {told.unrelated:.2f}"
 
 
-def _product_words(told: Told) -> str:
+def _product_words(told: HitFacts) -> str:
     if told.matches:
         return matches_in_words(told.matches)
     return "read" if told.feature("has_states") else "not read yet"
 
 
-def _price(told: Told) -> str:
+def _price(told: HitFacts) -> str:
     if not told.feature("has_price"):
         return _UNKNOWN
     share = float(np.exp(told.feature("price_gap")))
@@ -163,11 +163,11 @@ def _price(told: Told) -> str:
     return f"{abs(share - 1):.0%} {'below' if share < 1 else 'above'} what such products usually cost"
 
 
-def _in_stock(told: Told) -> str:
+def _in_stock(told: HitFacts) -> str:
     return {1.0: "yes", -1.0: "no"}.get(told.feature("availability"), _UNKNOWN)
 
 
-def _popularity(told: Told) -> str:
+def _popularity(told: HitFacts) -> str:
     share = popularity_share(told.feature("popularity"))
     if share <= 0:
         return "hardly chosen of late"
@@ -176,7 +176,7 @@ def _popularity(told: Told) -> str:
     return f"{share:.0%} of the most chosen product's" if share >= 0.01 else "under 1% of the most chosen product's"
 
 
-def _age(told: Told) -> str:
+def _age(told: HitFacts) -> str:
     freshness = told.feature("freshness")
     if not told.feature("has_created"):
         return _UNKNOWN
@@ -191,14 +191,14 @@ def _age(told: Told) -> str:
     return f"listed {days / _YEAR:.0f} years ago"
 
 
-def _rating(told: Told) -> str:
+def _rating(told: HitFacts) -> str:
     rating, count = told.product.rating, told.product.rating_count
     if rating is None:
         return "none yet"
     return f"{rating:.1f} of 5" + (f", {count:,} rating{'s' if count != 1 else ''}" if count is not None else "")
 
 
-def _history(told: Told) -> str:
+def _history(told: HitFacts) -> str:
     count = len(told.alike)
     if not count:
         return _UNKNOWN
@@ -206,7 +206,7 @@ def _history(told: Told) -> str:
     return f"{acts}; the product nearest in meaning: {float(told.alike.max()):.2f}"
 
 
-_WORDS: Mapping[Factor, tuple[str, Callable[[Told], str]]] = {
+_WORDS: Mapping[Factor, tuple[str, Callable[[HitFacts], str]]] = {
     Factor.MERGED: ("merged score", _merged),
     Factor.KEYWORDS: ("matches the words (BM25)", _keywords),
     Factor.MEANING: ("similar in meaning", _meaning),

@@ -81,7 +81,7 @@ class Match:
 
 
 @dataclass(frozen=True, slots=True)
-class _Way:
+class _WordForms:
     """Terms that meet words of the query where a text has all of them."""
 
     terms: frozenset[str]
@@ -96,8 +96,8 @@ class Matcher:
         typed = tuple(islice(dict.fromkeys(known), _MOST_WORDS))
         self.words = tuple(dict.fromkeys(map(fold, typed)))
         """Of the query, folded, each once."""
-        self._wanted: dict[str, list[_Way]] = {}
-        for way in (*_own_ways(self.words), *_further_ways(analyzer, query, self.words)):
+        self._wanted: dict[str, list[_WordForms]] = {}
+        for way in (*_own_forms(self.words), *_additional_forms(analyzer, query, self.words)):
             for term in way.terms:
                 self._wanted.setdefault(term, []).append(way)
         # A single character would be cut out of every word that it stands in.
@@ -130,18 +130,18 @@ def _readable(word: str) -> list[str]:
     return chinese_words(word) if contains_chinese(word) else [word]
 
 
-def _own_ways(words: Sequence[str]) -> Iterator[_Way]:
+def _own_forms(words: Sequence[str]) -> Iterator[_WordForms]:
     """By what each word of a query is met. Chinese words are met whole: a character of one stands in many others."""
     for word in words:
         if contains_chinese(word):
-            yield _Way(frozenset((word,)), frozenset((word,)))
+            yield _WordForms(frozenset((word,)), frozenset((word,)))
             continue
         for group in _PLAIN.groups(word):
             for terms in group.alternatives:
-                yield _Way(frozenset(terms), frozenset((word,)))
+                yield _WordForms(frozenset(terms), frozenset((word,)))
 
 
-def _further_ways(analyzer: Analyzer, query: str, words: Sequence[str]) -> Iterator[_Way]:
+def _additional_forms(analyzer: Analyzer, query: str, words: Sequence[str]) -> Iterator[_WordForms]:
     """By what words of a query are met beside that: synonyms, and one word for what was typed as two."""
     terms_of = {word: frozenset(_PLAIN.terms(word)) for word in words}
     own = frozenset[str]().union(*terms_of.values())
@@ -154,7 +154,7 @@ def _further_ways(analyzer: Analyzer, query: str, words: Sequence[str]) -> Itera
             continue
         for alternative in map(_read_whole, group.alternatives):
             if not alternative <= own:
-                yield _Way(alternative, covered)
+                yield _WordForms(alternative, covered)
 
 
 def _read_whole(terms: Sequence[str]) -> frozenset[str]:

@@ -36,7 +36,7 @@ class ServedFile(Generic[T]):
         self.notices: tuple[str, ...] = ()
         """Why nothing is known although there is a file, or none."""
 
-    def look(self) -> None:
+    def reload_if_changed(self) -> None:
         """Takes up a file that was written since the last look."""
         seen = file_stamp(self._path)
         with self._lock:

@@ -32,7 +32,7 @@ Found = Mapping[str, Product | None]
 
 
 @dataclass(frozen=True, slots=True)
-class _Encoded:
+class _EncodedText:
     """What the encoder makes of a text; without tokens where the version has no states, or the encoder is lost."""
 
     vector: Vectors
@@ -40,7 +40,7 @@ class _Encoded:
 
 
 @dataclass(frozen=True, slots=True)
-class Changed:
+class AppliedChanges:
     """A change that was taken: it is durable, and searches of this engine find it."""
 
     sequence: int
@@ -60,7 +60,7 @@ class LiveSnapshot:
         self._vectors = ChangedVectors.over(base.vectors)
         self._states = ChangedStates(base.states, base.manifest.products) if base.states else None
         self._signals = ChangedSignals(base.signals, base.manifest.products)
-        self._texts: dict[str, _Encoded] = {}
+        self._texts: dict[str, _EncodedText] = {}
 
     def product(self, product_id: str) -> Product | None:
         """A product as it is now."""
@@ -89,7 +89,7 @@ class LiveSnapshot:
         try:
             encoded = self._encoded(found)
         except EncoderUnavailableError:
-            nothing = _Encoded(np.zeros(self.snapshot.vectors.dimension, np.float32))
+            nothing = _EncodedText(np.zeros(self.snapshot.vectors.dimension, np.float32))
             encoded = dict.fromkeys(self._new_texts(found), nothing)
         self._lay(found, encoded, {entry.change.id: entry.seq for entry in taken}, self._added(taken))
         self.sequence = taken[-1].seq
@@ -103,21 +103,21 @@ class LiveSnapshot:
             found[change.id] = apply_change(known, change)
         return found
 
-    def _encoded(self, found: Found) -> dict[str, _Encoded]:
+    def _encoded(self, found: Found) -> dict[str, _EncodedText]:
         """The vectors and tokens of the texts that are new: a price changes none."""
         missing = sorted(self._new_texts(found) - self._texts.keys())
         return {**self._texts, **dict(zip(missing, self._made(missing), strict=True))}
 
-    def _made(self, texts: Sequence[str]) -> list[_Encoded]:
+    def _made(self, texts: Sequence[str]) -> list[_EncodedText]:
         if not texts:
             return []
         encoder, states = self.snapshot.encoder, self._states
         telling = with_tokens(encoder) if states else None
         if states is None or telling is None:
-            return [_Encoded(vector) for vector in encoder.encode_products(texts)]
+            return [_EncodedText(vector) for vector in encoder.encode_products(texts)]
         vectors, tokens = telling.encode_products_with_tokens(texts)
         runs = (quantised([each], states.dimension) for each in tokens)
-        return [_Encoded(vector, run) for vector, run in zip(vectors, runs, strict=True)]
+        return [_EncodedText(vector, run) for vector, run in zip(vectors, runs, strict=True)]
 
     def _new_texts(self, found: Found) -> set[str]:
         products = [product for product in found.values() if product]
@@ -142,7 +142,11 @@ class LiveSnapshot:
         return added
 
     def _lay(
-        self, found: Found, encoded: Mapping[str, _Encoded], sequences: Mapping[str, int], added: Mapping[str, int]
+        self,
+        found: Found,
+        encoded: Mapping[str, _EncodedText],
+        sequences: Mapping[str, int],
+        added: Mapping[str, int],
     ) -> None:
         places = {key: added[key] if key in added else self._products.place_of(key) for key in found}
         rows = {place: found[key] for key, place in places.items() if place is not None}
@@ -155,7 +159,7 @@ class LiveSnapshot:
             if place is not None
         ]
         keyword = self.snapshot.keyword.changed(changes, catalog) if changes else self.snapshot.keyword
-        laid: dict[int, _Encoded | None] = {row: None for row, product in rows.items() if product is None}
+        laid: dict[int, _EncodedText | None] = {row: None for row, product in rows.items() if product is None}
         laid |= {row: encoded[text] for row, product in present.items() if (text := encoder_text(product)) in encoded}
         self._vectors = self._vectors.with_changes({row: each.vector if each else None for row, each in laid.items()})
         if self._states:
@@ -245,10 +249,10 @@ class FollowedVersion:
             if self._is_closed:
                 return
             stamp = self._journal.changed_stamp()
-            if stamp != self._seen_changes and self._apply_or_tell():
+            if stamp != self._seen_changes and self._try_apply():
                 self._seen_changes = stamp
 
-    def change(self, changes: Sequence[Change], completed: Callable[[Change], Change]) -> Changed:
+    def change(self, changes: Sequence[Change], completed: Callable[[Change], Change]) -> AppliedChanges:
         """Takes changes durably, all or none of them; `completed` adds what follows from one, by the products as they
         are then. Raises ChangeError for one that is not sound, and what `completed` does."""
         if not self._follow:
@@ -261,8 +265,8 @@ class FollowedVersion:
             wanted = self._live.effective([completed(change) for change in checked])
             numbers = self._journal.append(wanted, above=self.manifest.last_merged_change)
             # It is taken, whatever comes next: an error would say that it is not.
-            self._apply_or_tell()
-        return Changed(numbers[-1] if numbers else 0, len({change.id for change in wanted}))
+            self._try_apply()
+        return AppliedChanges(numbers[-1] if numbers else 0, len({change.id for change in wanted}))
 
     def refresh(self) -> bool:
         """Swaps to the version that is published now; whether that is another one. The old one serves on where the new
@@ -294,7 +298,7 @@ class FollowedVersion:
             self._is_closed = True
             self._journal.close()
 
-    def _apply_or_tell(self) -> bool:
+    def _try_apply(self) -> bool:
         """Takes up new live changes; where that fails, `notices` says why, and the next look tries again."""
         try:
             self._apply_new()
@@ -319,7 +323,7 @@ class FollowedVersion:
 _ATTRIBUTE = "attributes."
 
 
-def with_measures(product: Product, values: Mapping[str, object]) -> dict[str, object]:
+def add_measures(product: Product, values: Mapping[str, object]) -> dict[str, object]:
     """The values of a sound patch of a product, with the measures of those attributes that become another quantity.
 
     The measure of the old text goes, that of the new one comes, as the feed's cleaning would have it. What the patch

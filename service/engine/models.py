@@ -58,7 +58,7 @@ class ServedRanker:
         """Why another one serves than should, or none; and what the one that does has to do without."""
         return (*self._notices, *(self._popularity.notices if self._is_used else ()))
 
-    def look(self, snapshot: Snapshot) -> None:
+    def reload_if_changed(self, snapshot: Snapshot) -> None:
         """Takes up what was published, rolled back or switched off since the last look, for this snapshot, and what
         has become popular."""
         encoding = encoding_of(snapshot)
@@ -69,7 +69,7 @@ class ServedRanker:
                     self._open(encoding)
                     self._seen = seen
         if self._is_used:
-            self._popularity.look()
+            self._popularity.reload_if_changed()
 
     def stage(self, snapshot: Snapshot, past: tuple[PastAct, ...] = (), name: str = "") -> Reranking | None:
         """The last stage of a search of this snapshot by a shopper who did this before.
@@ -176,7 +176,7 @@ class OpenedRanker:
 
 
 @dataclass(frozen=True, slots=True)
-class _Failed:
+class _Failure:
     error: RankerError
     again: float
     """When to try again, by the monotonic clock."""
@@ -190,7 +190,7 @@ class NamedRankers:
         self._opened = opened
         self._opening = threading.Lock()
         self._kept: dict[tuple[str, Encoding], OpenedRanker] = {}
-        self._failed: dict[tuple[str, Encoding], _Failed] = {}
+        self._failed: dict[tuple[str, Encoding], _Failure] = {}
         self._is_closed = False
 
     @property
@@ -237,7 +237,7 @@ class NamedRankers:
             told = error if isinstance(error, RankerError) else RankerError(f"{name} cannot be opened: {error}")
             if len(self._failed) >= _MOST_FAILED:
                 self._failed.clear()
-            self._failed[name, encoding] = _Failed(told, time.monotonic() + _AGAIN_SECONDS)
+            self._failed[name, encoding] = _Failure(told, time.monotonic() + _AGAIN_SECONDS)
             raise told from error
         while len(self._kept) >= MOST:
             # Searches that have it already compute on in their own threads.
@@ -251,7 +251,7 @@ class NamedRankers:
 Floats = NDArray[np.float32]
 
 
-class OpenedTower:
+class OpenedUserTower:
     """A tower at work. Thread-safe."""
 
     def __init__(self, name: str, spec: TowerSpec, table: ProductTable, encoder: OnnxEncoder) -> None:
@@ -267,9 +267,9 @@ class OpenedTower:
 
     def own_of(self, places: list[int | None]) -> Floats:
         """The own vectors (n, e) of products at these places; 0 for one that has none."""
-        return self.told_of(places, self.table.own)
+        return self.values_of(places, self.table.own)
 
-    def told_of(self, places: list[int | None], told: Floats) -> Floats:
+    def values_of(self, places: list[int | None], told: Floats) -> Floats:
         """What is told (m, ...) of the table's products, of those at places (n,); 0 for one that has none."""
         known = _numbers(places)
         made = np.zeros((len(known), *told.shape[1:]), np.float32)
@@ -287,7 +287,7 @@ class OpenedTower:
             np.float32,
         )
 
-    def beside(self, places: list[int | None]) -> Floats:
+    def companion_scores(self, places: list[int | None]) -> Floats:
         """What having chosen a history (w,), oldest first, adds to the scores of the table's products (m,)."""
         beside = self.table.beside
         if not beside.weight:
@@ -313,7 +313,7 @@ def _numbers(places: list[int | None]) -> NDArray[np.int64]:
 
 
 @dataclass(frozen=True, slots=True)
-class _Seen:
+class _TowerStamp:
     """What was looked at last."""
 
     stamp: tuple[tuple[int, int], ...]
@@ -321,23 +321,23 @@ class _Seen:
     dimension: int
 
 
-class ServedTower:
+class ServedUserTower:
     """The shopper tower of an index directory that serves now. Safe to share between threads."""
 
     def __init__(self, root: Path) -> None:
         self._registry = TowerRegistry(root)
         self._lock = threading.Lock()
-        self._seen: _Seen | None = None
-        self._serving: OpenedTower | None = None
+        self._seen: _TowerStamp | None = None
+        self._serving: OpenedUserTower | None = None
         self.notices: tuple[str, ...] = ()
         """Why none serves although one was published, or none."""
-        self.without: Without = "near"
+        self.fallback: Without = "near"
         """What recommends where none serves."""
 
-    def look(self, snapshot: Snapshot) -> None:
+    def reload_if_changed(self, snapshot: Snapshot) -> None:
         """Takes up what was published since the last look, for this snapshot."""
         manifest = snapshot.manifest
-        seen = _Seen(self._registry.stamp(), manifest.encoder, manifest.dimension)
+        seen = _TowerStamp(self._registry.stamp(), manifest.encoder, manifest.dimension)
         if seen == self._seen:
             return
         with self._lock:
@@ -346,7 +346,7 @@ class ServedTower:
                 self._find_without()
                 self._seen = seen
 
-    def of(self, snapshot: Snapshot) -> OpenedTower | None:
+    def of(self, snapshot: Snapshot) -> OpenedUserTower | None:
         """The tower to recommend from this snapshot with; None where none serves it."""
         opened, manifest = self._serving, snapshot.manifest
         if opened is None or tower_misfit(opened.spec, manifest.encoder, manifest.dimension):
@@ -355,12 +355,12 @@ class ServedTower:
 
     def _find_without(self) -> None:
         try:
-            self.without = self._registry.without()
+            self.fallback = self._registry.without()
         except UserTowerDamagedError as error:
-            self.without = "near"
+            self.fallback = "near"
             self.notices = (*self.notices, f"without a shopper tower, what is near is recommended: {error}")
 
-    def _open(self, seen: _Seen) -> None:
+    def _open(self, seen: _TowerStamp) -> None:
         try:
             found = self._registry.serving(seen.encoder, seen.dimension)
             self.notices = found.notices
@@ -373,7 +373,7 @@ class ServedTower:
 
             tower = found.tower
             encoder = OnnxEncoder(tower.folder / MODEL_FILE)
-            self._serving = OpenedTower(tower.name, tower.spec, read_table(tower), encoder)
+            self._serving = OpenedUserTower(tower.name, tower.spec, read_table(tower), encoder)
         except (ShelfwiseError, OSError) as error:
             self._serving = None
             self.notices = (f"recommendations do without a shopper tower: {error}",)

@@ -24,7 +24,7 @@ from retrieval.index.vectors import Neighbours, Vectors
 from retrieval.records import EventKind, Hit, Page, PastAct, StageScore
 from service.curation.rule_matching import NOTHING, CompiledRules
 from service.engine.hot_reload import NO_COVIEWS, CoViews, Popularity, ServedPopularity
-from service.engine.models import OpenedTower
+from service.engine.models import OpenedUserTower
 from service.engine.reranking import by_time
 from service.engine.search import condition_of, nearest_to, row_of
 from service.engine.snapshot import Snapshot
@@ -40,14 +40,14 @@ TOWER = "shopper tower"
 """What a page names among what is missing where the tower that serves could not answer."""
 
 
-def recommended(
+def recommend_by_history(
     snapshot: Snapshot,
     acts: Sequence[PastAct],
     size: int,
     filters: str,
     lost: tuple[str, ...] = (),
     rules: CompiledRules | None = None,
-    tower: OpenedTower | None = None,
+    tower: OpenedUserTower | None = None,
     *,
     include_seen: bool = False,
 ) -> Page:
@@ -122,14 +122,14 @@ _WIDER, _MOST_LOOKED_AT = 8, 10_000
 class ShopperVectors:
     """A shopper as a tower sees them: the newest acts whose products the catalog has, in two vectors."""
 
-    def __init__(self, snapshot: Snapshot, tower: OpenedTower, acts: Sequence[PastAct], now: float) -> None:
+    def __init__(self, snapshot: Snapshot, tower: OpenedUserTower, acts: Sequence[PastAct], now: float) -> None:
         """`now` is in seconds since 1970."""
         self._snapshot, self._tower = snapshot, tower
         rows, kinds, times, vectors = _known(snapshot, acts, now)
         self.is_known = bool(len(rows))
         if self.is_known:
             places = [tower.place_of(snapshot.products.id_of(row)) for row in rows.tolist()]
-            self._beside = tower.beside(places)
+            self._beside = tower.companion_scores(places)
             history = Histories.of([rows.tolist()], [kinds.tolist()], [times.tolist()])
             self._near, self._own = tower.encode(history, now, vectors, tower.own_of(places))
 
@@ -175,7 +175,7 @@ class ShopperVectors:
             for row, place in zip(rows.tolist(), places, strict=True)
         ]
         learned = tower.own_of(places) @ self._own + tower.biases_of(places, categories)
-        learned += tower.told_of(places, self._beside)
+        learned += tower.values_of(places, self._beside)
         return np.asarray(alike, np.float64) + learned
 
 
@@ -232,7 +232,7 @@ class PopularProducts:
     ) -> Page:
         """At most `size` products that a filter lets through and `rules` do not keep out: those of the categories of
         what the shopper did something with, then all others. No hits where nothing is known to be popular."""
-        self._served.look()
+        self._served.reload_if_changed()
         asked = condition_of(snapshot, filters)
         effect = rules.effect(("",), asked, time.time()) if rules else NOTHING
         where = effect.condition(asked)

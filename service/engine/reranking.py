@@ -25,7 +25,7 @@ from retrieval.index.keyword import Rows
 from retrieval.index.token_states import ProductTokens
 from retrieval.index.vectors import Vectors
 from retrieval.records import EventKind, Explanation, PastAct
-from service.engine.candidates import Ranking, Scored, put_in_order
+from service.engine.candidates import RankerCandidates, Ranking, reorder_head
 from service.engine.hot_reload import UNKNOWN, Popularity
 from service.engine.snapshot import Snapshot
 
@@ -41,7 +41,7 @@ THREADS = 2
 
 
 @dataclass(slots=True)
-class _Asked:
+class _ScoringJob:
     candidates: Candidates
     until: float
     """When nobody waits for it any more, by the monotonic clock."""
@@ -60,7 +60,7 @@ class Reranker:
         self._is_closed = False
         self._closing = threading.Lock()
         """So that nothing is asked behind the end of the queue, where nobody would answer it."""
-        self._queue: queue.SimpleQueue[_Asked | None] = queue.SimpleQueue()
+        self._queue: queue.SimpleQueue[_ScoringJob | None] = queue.SimpleQueue()
         self._threads = [
             threading.Thread(target=self._work, name="shelfwise-rerank", daemon=True) for _ in range(threads)
         ]
@@ -72,7 +72,7 @@ class Reranker:
 
         Raises RankerLateError where they are not there after `deadline` seconds, RankerError where the network fails.
         """
-        asked = _Asked(candidates, time.monotonic() + deadline)
+        asked = _ScoringJob(candidates, time.monotonic() + deadline)
         if not self._is_queued(asked):
             # A search that began before another ranker took over.
             self._answer([asked])
@@ -83,7 +83,7 @@ class Reranker:
             late = f"{self.ranker.name} gave no scores within {deadline * 1_000:.0f} ms"
             raise RankerLateError(f"{late}; results keep the merged order") from None
 
-    def _is_queued(self, asked: _Asked) -> bool:
+    def _is_queued(self, asked: _ScoringJob) -> bool:
         with self._closing:
             if not self._is_closed:
                 self._queue.put(asked)
@@ -103,8 +103,8 @@ class Reranker:
             batch = [first, *self._waiting()]
             self._answer([asked for asked in batch if asked.until > time.monotonic()])
 
-    def _waiting(self) -> list[_Asked]:
-        found: list[_Asked] = []
+    def _waiting(self) -> list[_ScoringJob]:
+        found: list[_ScoringJob] = []
         while len(found) < MOST_TOGETHER - 1:
             try:
                 asked = self._queue.get_nowait()
@@ -117,7 +117,7 @@ class Reranker:
             found.append(asked)
         return found
 
-    def _answer(self, batch: list[_Asked]) -> None:
+    def _answer(self, batch: list[_ScoringJob]) -> None:
         waited_for = [asked for asked in batch if asked.answer.set_running_or_notify_cancel()]
         if not waited_for:
             return
@@ -173,9 +173,9 @@ class Reranking:
         count = min(DEPTH, len(ranking.rows))
         if count:
             candidates = self._candidates(ranking, count, tokens)
-            scored = Scored(ranking.rows[:count], candidates)
+            scored = RankerCandidates(ranking.rows[:count], candidates)
             scores = self.reranker.score(candidates, self.deadline)
-            put_in_order(ranking, scores)
+            reorder_head(ranking, scores)
             ranking.scored = scored
             ranking.fit = float(self.reranker.ranker.fit(scores).max())
             # An exact identifier is what was asked for, whatever a ranker says.
@@ -187,9 +187,9 @@ class Reranking:
         if ranking.scored is None:
             return {}
         # A graph's runtime, which an engine without a ranker does without.
-        from service.engine.explain import explanations
+        from service.engine.explain import explain_hits
 
-        return explanations(self.snapshot, self.reranker.ranker, ranking.scored, text, rows)
+        return explain_hits(self.snapshot, self.reranker.ranker, ranking.scored, text, rows)
 
     def _candidates(self, ranking: Ranking, count: int, tokens: Tokens | None) -> Candidates:
         rows = ranking.rows[:count]
@@ -269,7 +269,7 @@ _AHEAD = timedelta(days=1)
 _DAY = 86_400.0
 
 
-def checked_history(history: Sequence[PastAct], now: datetime) -> tuple[PastAct, ...]:
+def validate_history(history: Sequence[PastAct], now: datetime) -> tuple[PastAct, ...]:
     """The acts as a query holds them; raises QueryError, which names the act, for what is no history."""
     if isinstance(history, str) or not isinstance(history, Sequence):
         raise QueryError(f"history is {type(history).__name__}, it must be a list such as [PastAct('B0042')]")
@@ -302,7 +302,7 @@ def _time_problem(at: datetime, now: datetime) -> str:
     return ""
 
 
-def parsed_history(text: str) -> tuple[PastAct, ...]:
+def parse_history(text: str) -> tuple[PastAct, ...]:
     """The acts in a text such as "B0042,B0007:cart", oldest first: ids of products, with a kind where it is no click.
 
     Raises QueryError, which says what it should be, for anything else.
@@ -328,7 +328,7 @@ def by_time(acts: Sequence[PastAct], now: float) -> list[tuple[float, PastAct]]:
     return sorted(timed, key=itemgetter(0))
 
 
-def unknown_products(snapshot: Snapshot, acts: Sequence[PastAct]) -> tuple[str, ...]:
+def unknown_products_warning(snapshot: Snapshot, acts: Sequence[PastAct]) -> tuple[str, ...]:
     """A warning that names the products of acts that are none of the catalog's and count for nothing, if there are."""
     gone = dict.fromkeys(act.product_id for act in acts if snapshot.products.row_of(act.product_id) is None)
     named = ", ".join(islice(gone, 5)) + (f" and {len(gone) - 5:,} more" if len(gone) > 5 else "")

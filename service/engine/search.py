@@ -17,7 +17,7 @@ from retrieval.index.keyword import Rows, Selection, Sort
 from retrieval.index.vectors import Neighbours, Vectors
 from retrieval.records import Candidate, Facet, Hit, Page, Query
 from service.curation.rule_matching import NOTHING, Arranged, Arranging, CompiledRules
-from service.engine.candidates import FILTERED_DEPTH, STAGES, Encodings, LastStage, Ranking, Request, Stages
+from service.engine.candidates import FILTERED_DEPTH, STAGES, Encodings, LastStage, Ranking, ResolvedRequest, Stages
 from service.engine.snapshot import Snapshot
 
 MOST_TEXT = 10_000
@@ -60,7 +60,7 @@ class Search:
         self._arranging = Arranging(self._effect, snapshot.products, snapshot.keyword)
         where, pinned = self._effect.condition(where), self._arranging.pinned
         groups = snapshot.analyzer.groups(query.text)
-        self._request = Request(
+        self._request = ResolvedRequest(
             query.text,
             groups,
             where,
@@ -156,7 +156,7 @@ class Search:
             self._query.page,
             self._query.size,
             {asked: facets[name] for asked, name in self._facets.items()},
-            ranking.degraded if ranking else self._request.lost,
+            ranking.degraded if ranking else self._request.unavailable,
             ranking.relaxed if ranking else False,
             ranking.timings if ranking else {},
             self._snapshot.manifest.version,

@@ -130,7 +130,7 @@ def cluster_versions(store: Store, *, must: bool = True) -> Iterator[ClusterVers
 # vectors find by their stored records.
 
 
-class LostKeyword(InParts):
+class NullKeywordIndex(InParts):
     """A keyword index of which only the products are left. A selection is the rows that it names."""
 
     def __init__(self, products: Products, catalog: FieldCatalog) -> None:
@@ -222,7 +222,7 @@ class Snapshot:
     """None in a version whose encoder gives no states of tokens."""
     signals: ProductSignals
     notices: tuple[str, ...] = ()
-    unanswered: str = ""
+    cluster_problem: str = ""
     """Why its cluster could not be asked when it was opened, if it could not; a later search may find it there."""
 
     @property
@@ -234,7 +234,9 @@ class Snapshot:
     @property
     def without_cluster(self) -> Snapshot:
         """The same version with whatever is in a cluster lost."""
-        return replace(self, keyword=LostKeyword(self.products, self.catalog), vectors=self.vectors.without_cluster)
+        return replace(
+            self, keyword=NullKeywordIndex(self.products, self.catalog), vectors=self.vectors.without_cluster
+        )
 
     def encoded_by(self, encoder: Encoder, vectors: Path) -> Snapshot:
         """The same version with the vectors of another encoder, which are in this folder, and without token states."""
@@ -286,7 +288,7 @@ def _opened(store: Store, connection: Connection, encoder: Encoder | None) -> Sn
     serving = store.find_serving()
     manifest = serving.manifest
     folder = store.version_folder(manifest.version)
-    if encoder is None or encoder.identity != manifest.encoder or isinstance(encoder, LostEncoder):
+    if encoder is None or encoder.identity != manifest.encoder or isinstance(encoder, NullEncoder):
         encoder = _encoder(store, serving)
     analyzer = _analyzer(folder, manifest)
     catalog = read_fields(folder / FIELDS_FILE)
@@ -355,7 +357,7 @@ def _states(folder: Path, manifest: Manifest) -> StoredStates | None:
 def _encoder(store: Store, serving: Serving) -> Encoder:
     manifest = serving.manifest
     if serving.lost_encoder:
-        return LostEncoder(manifest.encoder, manifest.dimension, serving.lost_encoder)
+        return NullEncoder(manifest.encoder, manifest.dimension, serving.lost_encoder)
     return load_encoder(store.encoders / manifest.encoder)
 
 
@@ -399,7 +401,7 @@ def _check_agreement(snapshot: Snapshot) -> None:
 
 
 @dataclass(frozen=True, slots=True)
-class LostEncoder:
+class NullEncoder:
     """An encoder of which only the name and the dimension are left, and why."""
 
     identity: str

@@ -51,7 +51,7 @@ _CLEARLY = 3
 
 
 @dataclass(frozen=True, slots=True)
-class Meant:
+class Correction:
     """What was meant, and whether that is sure enough to search for it unasked."""
 
     text: str
@@ -65,13 +65,13 @@ class _Near:
     edits: float
 
 
-class Corrections:
+class WordCorrector:
     """Looks words up among those of a catalog. It does not ask whether a word may be corrected at all."""
 
     def __init__(self, words: CatalogWords) -> None:
         self._words = words
 
-    def meant(self, word: str, beside: Sequence[str] = ()) -> Meant | None:
+    def correct(self, word: str, beside: Sequence[str] = ()) -> Correction | None:
         """The word that a folded word was meant to be, None where nothing is near; `beside` are the query's other
         words, which tell words apart that are equally near."""
         edits = edits_of(word)
@@ -82,7 +82,7 @@ class Corrections:
             return self._best(word, near, beside)
         return self._two_words(word) or (self._best(word, near, beside) if near else None)
 
-    def begun(self, prefix: str) -> str:
+    def complete(self, prefix: str) -> str:
         """The word that a misspelled beginning of one is most likely to become; nothing where none is near."""
         edits = edits_of(prefix)
         if not edits:
@@ -115,7 +115,7 @@ class Corrections:
         nearest = min((each.edits for each in near), default=0)
         return [each for each in near if each.edits == nearest]
 
-    def _best(self, word: str, near: list[_Near], beside: Sequence[str]) -> Meant:
+    def _best(self, word: str, near: list[_Near], beside: Sequence[str]) -> Correction:
         """Of words that are equally near the one that goes with the others; then by first letter, then the more
         frequent one."""
 
@@ -127,16 +127,16 @@ class Corrections:
         (together, _, count, _), best = ranked[0]
         others = [other for other, _ in ranked[1:]]
         is_clear = all(_is_clearly_more(together, other[0]) or _is_clearly_more(count, other[2]) for other in others)
-        return Meant(best.word, is_clear and -count >= _least_frequent(word, best))
+        return Correction(best.word, is_clear and -count >= _least_frequent(word, best))
 
-    def _two_words(self, word: str) -> Meant | None:
+    def _two_words(self, word: str) -> Correction | None:
         """The two words that were typed as one, where products have both."""
         found: list[tuple[int, str]] = []
         for cut in range(SHORTEST_PART, len(word) - SHORTEST_PART + 1):
             pair = (word[:cut], word[cut:])
             if all(part in self._words for part in pair) and (count := self._words.together(pair)) >= _FREQUENT:
                 found.append((-count, " ".join(pair)))
-        return Meant(min(found)[1], is_sure=True) if found else None
+        return Correction(min(found)[1], is_sure=True) if found else None
 
     def _frequent(self, places: Offsets) -> list[str]:
         """Words by their places, at most `_MOST_COMPARED` of them, the more frequent ones first."""
@@ -172,32 +172,32 @@ def _is_clearly_more(best: int, other: int) -> bool:
 # one that does; where it is an identifier; where it has a digit; and where shoppers bought through a query with it.
 
 
-class Meanings:
+class Corrector:
     """Tells what queries were meant to be, by one catalog's words."""
 
     def __init__(self, snapshot: Snapshot, words: CatalogWords, sold: Collection[str]) -> None:
         """`sold` are words that shoppers bought through."""
         self._snapshot = snapshot
         self._words = words
-        self._corrections = Corrections(words)
+        self._corrections = WordCorrector(words)
         self._sold = sold
 
-    def of_query(self, text: str) -> Meant | None:
+    def correct_query(self, text: str) -> Correction | None:
         """What a query was meant to be; None where it may well be meant as it stands."""
-        typed = Typed(text)
+        typed = TypedText(text)
         if typed.is_too_long:
             return None
         found = self._replacements(typed, len(typed.words), is_offer=False)
         if not found or (len(typed.words) > 1 and self._is_identifier(text)):
             return None
         words = {at: each.text for at, each in found.items()}
-        return Meant(typed.replaced(words), all(each.is_sure for each in found.values()))
+        return Correction(typed.replaced(words), all(each.is_sure for each in found.values()))
 
-    def of_beginning(self, text: str) -> Iterator[str]:
+    def correct_prefix(self, text: str) -> Iterator[str]:
         """The same of a query that is still being typed, whose last word may be the beginning of one: the likeliest
         first, none where it may be meant as it stands. Words that sell are no exception here: these are offers, where
         nothing begins as typed."""
-        typed = Typed(text)
+        typed = TypedText(text)
         if typed.is_too_long or not typed.words:
             return
         whole = len(typed.words) - typed.is_within_word
@@ -208,15 +208,15 @@ class Meanings:
         if words:
             yield typed.replaced(words)
 
-    def _begun(self, typed: Typed, words: Mapping[int, str]) -> Iterator[str]:
+    def _begun(self, typed: TypedText, words: Mapping[int, str]) -> Iterator[str]:
         """What the last word may be, or become, where the others are put right so."""
         last = typed.words[-1].word
         if not self._is_unknown(last) or self._words.postings.places(last) or self._stands(last):
             return
-        meant = self._corrections.meant(last, self._beside(typed, len(typed.words) - 1, words))
+        meant = self._corrections.correct(last, self._beside(typed, len(typed.words) - 1, words))
         if meant and meant.is_sure:
             yield meant.text
-        if begun := self._corrections.begun(last):
+        if begun := self._corrections.complete(last):
             yield begun
         if meant and not meant.is_sure:
             yield meant.text
@@ -224,18 +224,18 @@ class Meanings:
     def is_misspelled(self, text: str) -> bool:
         """Whether a word of it is none of the catalog's, and near to one that is."""
         return any(
-            self._may_correct(each.word) and self._corrections.meant(each.word) is not None
-            for each in Typed(text).words
+            self._may_correct(each.word) and self._corrections.correct(each.word) is not None
+            for each in TypedText(text).words
         )
 
-    def _replacements(self, typed: Typed, end: int, *, is_offer: bool) -> dict[int, Meant]:
+    def _replacements(self, typed: TypedText, end: int, *, is_offer: bool) -> dict[int, Correction]:
         """By their places, the words before `end` that were meant to be others. In an offer that may also be another
         form of the same word, which the search would find and suggestions do not."""
         may_correct = self._is_unknown if is_offer else self._may_correct
-        found: dict[int, Meant] = {}
+        found: dict[int, Correction] = {}
         for at, each in enumerate(typed.words[:end]):
             if may_correct(each.word) and not self._is_half(typed, at):
-                meant = self._corrections.meant(each.word, self._beside(typed, at, {}))
+                meant = self._corrections.correct(each.word, self._beside(typed, at, {}))
                 is_form = is_offer and meant is not None and word_term(meant.text) == word_term(each.word)
                 # Asked last: in a cluster it is a journey.
                 if meant and (is_form or not self._stands(each.word)):
@@ -249,12 +249,12 @@ class Meanings:
         """To titles, brands and categories, so that it may be a misspelling."""
         return bool(edits_of(word)) and word not in self._words
 
-    def _beside(self, typed: Typed, at: int, words: Mapping[int, str]) -> list[str]:
+    def _beside(self, typed: TypedText, at: int, words: Mapping[int, str]) -> list[str]:
         """The other words, some of them put right, as far as the catalog has them."""
         others = (words.get(place, each.word) for place, each in enumerate(typed.words) if place != at)
         return [word for word in others if word in self._words]
 
-    def _is_half(self, typed: Typed, at: int) -> bool:
+    def _is_half(self, typed: TypedText, at: int) -> bool:
         """Whether the catalog writes it as one word with a neighbour: the search finds that."""
         pairs = (typed.words[max(at - 1, 0) : at + 1], typed.words[at : at + 2])
         return any(len(pair) == 2 and pair[0].word + pair[1].word in self._words for pair in pairs)
@@ -292,7 +292,7 @@ class TypedWord:
 
 
 @dataclass(frozen=True)
-class Typed:
+class TypedText:
     """A text that may end within a word."""
 
     text: str
@@ -410,7 +410,7 @@ Spans = tuple[tuple[int, int], ...]
 class QuerySource(StrEnum):
     """Where a suggested query comes from."""
 
-    ASKED = "asked"
+    POPULAR = "popular"
     """Enough shoppers asked it, and chose something."""
     CATALOG = "catalog"
     """Several products are called so."""

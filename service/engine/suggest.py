@@ -22,19 +22,19 @@ from retrieval.store.versions import Store
 from retrieval.text.vocabulary import FORMAT, CatalogWords, Entries, Offsets, are_current
 from service.curation.rule_matching import CompiledRules
 from service.engine.hot_reload import Popularity, ServedPopularity
-from service.engine.query_log import Asked, ServedAsked, asked_key
+from service.engine.popular_queries import PopularQueries, ServedPopularQueries, query_key
 from service.engine.search import MOST_TEXT
 from service.engine.snapshot import Snapshot
 from service.engine.spelling import (
-    Meanings,
-    Meant,
+    Correction,
+    Corrector,
     QuerySource,
     SuggestedBrand,
     SuggestedCategory,
     SuggestedProduct,
     SuggestedQuery,
     Suggestions,
-    Typed,
+    TypedText,
 )
 
 MOST_SUGGESTIONS = 50
@@ -54,7 +54,7 @@ class Suggester:
 
     def __init__(self, root: Path, popularity: ServedPopularity) -> None:
         self._store = Store(root)
-        self._asked = ServedAsked(root)
+        self._asked = ServedPopularQueries(root)
         self._popularity = popularity
         self._lock = threading.Lock()
         self._opened = _Opened()
@@ -64,45 +64,45 @@ class Suggester:
         """What suggestions have to do without, or nothing."""
         return (*self._opened.notices, *self._asked.notices)
 
-    def look(self, snapshot: Snapshot) -> None:
+    def reload_if_changed(self, snapshot: Snapshot) -> None:
         """Takes up another version's words, and what was made of events since the last look."""
         self._words(snapshot)
-        self._asked.look()
-        self._popularity.look()
+        self._asked.reload_if_changed()
+        self._popularity.reload_if_changed()
 
     def suggest(self, snapshot: Snapshot, text: str, size: int, rules: CompiledRules | None = None) -> Suggestions:
         """What may be meant by what was typed so far, without the products that `rules` keep out; raises QueryError for
         what cannot be."""
         _check(text, size)
         words, asked = self._words(snapshot), self._asked.now
-        meanings = Meanings(snapshot, words, asked.sold) if words else None
-        completer = Completer(Material(snapshot, asked, self._popularity.now, words, meanings, rules))
+        meanings = Corrector(snapshot, words, asked.purchase_words) if words else None
+        completer = Completer(CompletionSources(snapshot, asked, self._popularity.now, words, meanings, rules))
         missing = () if words else ("words",)
-        found = completer.complete(Typed(text), size, text)
+        found = completer.complete(TypedText(text), size, text)
         if found or meanings is None:
             return dataclasses.replace(found, degraded=missing)
         try:
-            for corrected in meanings.of_beginning(text):
-                if instead := completer.complete(Typed(corrected), size, text):
+            for corrected in meanings.correct_prefix(text):
+                if instead := completer.complete(TypedText(corrected), size, text):
                     return dataclasses.replace(instead, corrected=corrected)
         except (ClusterError, StoreDamagedError):
             return dataclasses.replace(found, degraded=("corrections",))
         return found
 
-    def meant(self, snapshot: Snapshot, text: str) -> Meant | None:
+    def did_you_mean(self, snapshot: Snapshot, text: str) -> Correction | None:
         """What a whole query was meant to be; None where it may be meant as it stands. Raises as the keyword index."""
         words = self._words(snapshot)
-        return Meanings(snapshot, words, self._asked.now.sold).of_query(text) if words else None
+        return Corrector(snapshot, words, self._asked.now.purchase_words).correct_query(text) if words else None
 
     def related(self, snapshot: Snapshot, text: str, size: int) -> tuple[str, ...]:
         """The queries that go with one, nearest first: as shoppers moved between them; else those that say more."""
         _check(text, size)
         asked = self._asked.now
-        place = asked.places.get(asked_key(text))
+        place = asked.places.get(query_key(text))
         found = _saying_more(asked, text) if place is None else asked.queries[place].related
         words = self._words(snapshot)
-        meanings = Meanings(snapshot, words, asked.sold) if words else None
-        texts = (asked.queries[at].text for at in found if asked.queries[at].leads)
+        meanings = Corrector(snapshot, words, asked.purchase_words) if words else None
+        texts = (asked.queries[at].text for at in found if asked.queries[at].is_suggested)
         return tuple(islice((text for text in texts if not (meanings and meanings.is_misspelled(text))), size))
 
     def _words(self, snapshot: Snapshot) -> CatalogWords | None:
@@ -126,9 +126,9 @@ class Suggester:
             return _Opened(version, None, (f"nothing of the catalog is suggested or corrected: {error}",))
 
 
-def _saying_more(asked: Asked, text: str) -> list[int]:
+def _saying_more(asked: PopularQueries, text: str) -> list[int]:
     """The queries that have all words of a text, those asked most first."""
-    typed = Typed(f"{text} ")
+    typed = TypedText(f"{text} ")
     lookups = list(typed.lookups)
     if not lookups or typed.is_too_long:
         return []
@@ -157,15 +157,15 @@ _NO_ENTRIES = Entries(FORMAT, (), (), (), 0)
 
 
 @dataclass(frozen=True, slots=True)
-class Material:
+class CompletionSources:
     """What completions are made of."""
 
     snapshot: Snapshot
-    asked: Asked
+    popular_queries: PopularQueries
     popularity: Popularity
     words: CatalogWords | None
     """None in a version without them, as its meanings are: then only what shoppers asked is known."""
-    meanings: Meanings | None
+    corrector: Corrector | None
     rules: CompiledRules | None = None
     """Of the store's merchandisers, where there are any."""
 
@@ -173,12 +173,12 @@ class Material:
 class Completer:
     """Completes texts."""
 
-    def __init__(self, material: Material) -> None:
+    def __init__(self, material: CompletionSources) -> None:
         self._material = material
         self._words = material.words
         self._entries = material.words.entries if material.words else _NO_ENTRIES
 
-    def complete(self, typed: Typed, size: int, known: str) -> Suggestions:
+    def complete(self, typed: TypedText, size: int, known: str) -> Suggestions:
         """At most `size` queries, none of them the `known` one, and half as many of each other kind."""
         if not typed.words or typed.is_too_long or size < 1:
             return Suggestions()
@@ -191,7 +191,7 @@ class Completer:
             tuple(islice(self._products(typed, products, known), half)),
         )
 
-    def _matching(self, typed: Typed) -> tuple[Offsets, Offsets, Offsets, Offsets]:
+    def _matching(self, typed: TypedText) -> tuple[Offsets, Offsets, Offsets, Offsets]:
         """Of each kind those that have the words, best known first, each counted from 0."""
         if self._words is None:
             nothing = np.empty(0, np.int64)
@@ -201,28 +201,28 @@ class Completer:
         phrases, brands, categories, products, _ = np.split(found, np.searchsorted(found, bounds))
         return phrases, brands - bounds[0], categories - bounds[1], products - bounds[2]
 
-    def _asked(self, typed: Typed) -> Iterator[SuggestedQuery]:
-        asked, meanings = self._material.asked, self._material.meanings
+    def _asked(self, typed: TypedText) -> Iterator[SuggestedQuery]:
+        asked, meanings = self._material.popular_queries, self._material.corrector
         for at in _head(asked.postings.matching(typed.lookups)):
             query = asked.queries[at]
-            spans = typed.spans_in(query.text) if query.leads else None
+            spans = typed.spans_in(query.text) if query.is_suggested else None
             # A misspelling that many make is not taught to others.
-            if spans and (query.sells or meanings is None or not meanings.is_misspelled(query.text)):
-                yield SuggestedQuery(query.text, QuerySource.ASKED, spans)
+            if spans and (query.has_purchases or meanings is None or not meanings.is_misspelled(query.text)):
+                yield SuggestedQuery(query.text, QuerySource.POPULAR, spans)
 
-    def _phrases(self, typed: Typed, found: Offsets) -> Iterator[SuggestedQuery]:
+    def _phrases(self, typed: TypedText, found: Offsets) -> Iterator[SuggestedQuery]:
         for at in _head(found):
             text, _ = self._entries.phrases[at]
             if spans := typed.spans_in(text):
                 yield SuggestedQuery(text, QuerySource.CATALOG, spans)
 
-    def _brands(self, typed: Typed, found: Offsets) -> Iterator[SuggestedBrand]:
+    def _brands(self, typed: TypedText, found: Offsets) -> Iterator[SuggestedBrand]:
         for at in _head(found):
             name, count = self._entries.brands[at]
             if spans := typed.spans_in(name):
                 yield SuggestedBrand(name, count, spans)
 
-    def _categories(self, typed: Typed, found: Offsets) -> Iterator[SuggestedCategory]:
+    def _categories(self, typed: TypedText, found: Offsets) -> Iterator[SuggestedCategory]:
         """Those whose own name has a word: else all that is below "Tools" would come with it."""
         for at in _head(found):
             path, count = self._entries.categories[at]
@@ -231,14 +231,14 @@ class Completer:
             if spans and spans[-1][1] > len(text) - len(path[-1]):
                 yield SuggestedCategory(path, count, text, spans)
 
-    def _products(self, typed: Typed, found: Offsets, known: str) -> Iterator[SuggestedProduct]:
+    def _products(self, typed: TypedText, found: Offsets, known: str) -> Iterator[SuggestedProduct]:
         """Those that are still there and still called so, and that no rule keeps out."""
-        kept_out = KeptOut(self._material.rules, typed, known, self._material.snapshot.catalog.category_roots)
+        kept_out = RuleFilter(self._material.rules, typed, known, self._material.snapshot.catalog.category_roots)
         for row in self._popular_first(found):
             product = self._product(row)
             if product is None or typed.spans_in(f"{product.title} {product.brand}") is None:
                 continue
-            if kept_out.has(product):
+            if kept_out.excludes(product):
                 continue
             yield SuggestedProduct(product, typed.spans_in(product.title, partly=True) or ())
 
@@ -270,9 +270,9 @@ def _head(found: Offsets) -> list[int]:
 
 def _distinct(known: str, queries: Iterable[SuggestedQuery]) -> Iterator[SuggestedQuery]:
     """Without what is known already, and without those that say the same words again."""
-    seen = {asked_key(known)}
+    seen = {query_key(known)}
     for query in queries:
-        if (key := asked_key(query.text)) not in seen:
+        if (key := query_key(query.text)) not in seen:
             seen.add(key)
             yield query
 
@@ -288,12 +288,14 @@ class _Passing:
     fields: frozenset[str]
 
 
-class KeptOut:
+class RuleFilter:
     """Judges the products that are suggested for one text. What a rule hides or leaves out is so for the text as it was
     typed, for what it was corrected to, and for each query that it becomes by a product's own words: of "cordless dri"
     the rules of "cordless drill" speak already."""
 
-    def __init__(self, rules: CompiledRules | None, typed: Typed, known: str, category_roots: Collection[str]) -> None:
+    def __init__(
+        self, rules: CompiledRules | None, typed: TypedText, known: str, category_roots: Collection[str]
+    ) -> None:
         """`typed` is what is completed, `known` what stands in the search box."""
         self._rules = rules
         self._typed = typed
@@ -302,7 +304,7 @@ class KeptOut:
         self._now = time.time()
         self._passing: dict[tuple[str, ...], _Passing] = {}
 
-    def has(self, product: Product) -> bool:
+    def excludes(self, product: Product) -> bool:
         """Whether this one is kept out."""
         if self._rules is None:
             return False

@@ -130,10 +130,10 @@ def versions_before(store: Store, name: str) -> list[str]:
     return names[: names.index(name)] if name in names else names
 
 
-class RolledBack(msgspec.Struct, frozen=True):
+class Rollback(msgspec.Struct, frozen=True):
     """What a rollback did."""
 
-    before: str
+    previous_version: str
     """The version that served; empty where none was named."""
     version: str
     """The one that serves now."""
@@ -143,7 +143,7 @@ class RolledBack(msgspec.Struct, frozen=True):
     """Versions that cannot serve, with the reason."""
 
 
-def roll_back(store: Store, name: str = "", cluster: ClusterVersions | None = None) -> RolledBack:
+def roll_back(store: Store, name: str = "", cluster: ClusterVersions | None = None) -> Rollback:
     """Lets a version serve: the one of this name, or the newest before the current one that is whole.
 
     One that is in the `cluster` is filled into it again where it is not there any more, and the alias follows. The
@@ -189,5 +189,5 @@ def _check_analysis(store: Store, name: str) -> None:
         raise StoreForeignError(message)
 
 
-def _rolled_back(before: str, manifest: Manifest, passed_over: tuple[str, ...]) -> RolledBack:
-    return RolledBack(before, manifest.version, manifest.products, manifest.created, passed_over)
+def _rolled_back(before: str, manifest: Manifest, passed_over: tuple[str, ...]) -> Rollback:
+    return Rollback(before, manifest.version, manifest.products, manifest.created, passed_over)

@@ -20,7 +20,7 @@ from retrieval.store.versions import Store
 from service.curation.synonym_mining import synonym_proposals, write_proposals
 from service.curation.synonyms import serving_words
 from service.engine.hot_reload import CoViews, write_coviews, write_popularity
-from service.engine.query_log import asked_queries, write_asked
+from service.engine.popular_queries import popular_queries, write_popular_queries
 from service.events.event_log import DERIVED_FOLDER, EventLog
 from service.settings import EventsSettings
 
@@ -71,7 +71,7 @@ class DerivedTables:
         derived = open_derived(self.folder)
         write_popularity(self._root, popularity_scores(derived.popularity), derived.made)
         write_coviews(self._root, coviews_of(derived.neighbours), derived.made)
-        write_asked(self._root, asked_queries(derived), derived.made)
+        write_popular_queries(self._root, popular_queries(derived), derived.made)
         write_proposals(self._root, synonym_proposals(derived, serving_words(self._root)), derived.made)
 
     def label_weights(self) -> pl.DataFrame:

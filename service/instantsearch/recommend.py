@@ -212,7 +212,7 @@ class ServedBehaviour:
 
     def popularity(self) -> Mapping[str, float]:
         """The products that were chosen of late, each one's score as a share of the highest."""
-        self._popularity.look()
+        self._popularity.reload_if_changed()
         return self._popularity.now.shares
 
     def bought_with(self, product_id: str, most: int) -> dict[str, float]:

@@ -15,7 +15,7 @@ from retrieval.filters.schema import CATEGORY_SEPARATOR
 from retrieval.records import AttributeValue, Facet, Product, Variant
 from service.engine.highlight import MOST_WORDS, Marks, Match, Matcher, excerpt, marked
 from service.engine.search import MOST_FACET_VALUES
-from service.engine.spelling import Typed
+from service.engine.spelling import TypedText
 from service.instantsearch.filters import Attribute, Attributes
 from service.instantsearch.request import Shown
 
@@ -325,7 +325,7 @@ class AskedFacets:
 
     def hits(self, facets: Mapping[str, Facet], typed: str, most: int, marks: Marks) -> list[FacetHit]:
         """The values of all facets that have the words that were typed, the last of which may go on."""
-        wanted = Typed(typed)
+        wanted = TypedText(typed)
         if wanted.is_too_long or (typed.strip() and not wanted.words):
             return []
         pairs = (pair for name in self.attributes for pair in self._pairs(name, facets))
@@ -341,7 +341,7 @@ class AskedFacets:
                 yield value, each.count
 
 
-def _facet_hit(value: str, count: int, typed: Typed, marks: Marks) -> FacetHit | None:
+def _facet_hit(value: str, count: int, typed: TypedText, marks: Marks) -> FacetHit | None:
     spans = typed.spans_in(value) if typed.words else ()
     if spans is None:
         return None

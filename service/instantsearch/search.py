@@ -14,7 +14,7 @@ from msgspec import UNSET, structs
 
 from retrieval.errors import QueryError
 from retrieval.records import Page
-from service.engine.candidates import Encodings, Once
+from service.engine.candidates import Encodings, SingleFlight
 from service.engine.engine import SearchEngine
 from service.engine.highlight import Matcher, marked
 from service.engine.search import DEEPEST, FACET_VALUES, MOST_FACET_VALUES, MOST_SIZE
@@ -224,8 +224,8 @@ class Pages:
     def __init__(self, engine: SearchEngine, answered: Callable[[Page], None]) -> None:
         self._engine = engine
         self._answered = answered
-        self._made: Once[Wanted, Page] = Once()
-        self._encodings: Encodings = Once()
+        self._made: SingleFlight[Wanted, Page] = SingleFlight()
+        self._encodings: Encodings = SingleFlight()
 
     def get(self, wanted: Wanted) -> Page:
         """The page, made by whichever thread asks first; raises as the engine does."""

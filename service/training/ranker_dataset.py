@@ -23,7 +23,7 @@ from retrieval.index.token_states import TokenStates
 from retrieval.progress import Progress
 from retrieval.records import Product
 from retrieval.store.products import encoder_text
-from service.engine.candidates import Request, Stages
+from service.engine.candidates import ResolvedRequest, Stages
 from service.engine.hot_reload import UNKNOWN, Popularity
 from service.engine.reranking import candidate_features
 from service.engine.snapshot import Snapshot
@@ -68,7 +68,7 @@ def _found(
     groups = snapshot.analyzer.groups(query)
     if not groups:
         return np.empty(0, np.int64), np.empty((0, len(FEATURES)), np.float32)
-    ranking = stages.rank(Request(query, groups))
+    ranking = stages.rank(ResolvedRequest(query, groups))
     if ranking.degraded:
         raise EncoderError(f"{', '.join(ranking.degraded)} is lost for the query {query[:80]!r}: train once it is back")
     rows = ranking.rows[:depth]

@@ -22,7 +22,7 @@ from retrieval.encoders.base import Encoder
 from retrieval.encoders.registry import automatic_runtime, named_runtime, open_encoder
 from retrieval.errors import TrainingError
 from retrieval.progress import Progress
-from service.engine.candidates import LastStage, Request, Stages
+from service.engine.candidates import LastStage, ResolvedRequest, Stages
 from service.engine.models import ServedRanker
 from service.engine.snapshot import Snapshot, serving_snapshot
 from service.engine.versions import cluster_of
@@ -146,7 +146,7 @@ class _Gate:
         """By query, what searches get now; None where no ranker serves."""
         ranker = ServedRanker(self._root)
         try:
-            ranker.look(self._before)
+            ranker.reload_if_changed(self._before)
             stage = ranker.stage(self._before)
             return (
                 None
@@ -293,7 +293,7 @@ def best_products(
         stages = Stages(snapshot, beside, last)
 
         def one(query: str) -> list[str]:
-            rows = stages.rank(Request(query, snapshot.analyzer.groups(query), stage=stage)).rows[:depth]
+            rows = stages.rank(ResolvedRequest(query, snapshot.analyzer.groups(query), stage=stage)).rows[:depth]
             advance(1)
             return [snapshot.products.id_of(row) for row in rows.tolist()]
 

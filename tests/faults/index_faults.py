@@ -404,7 +404,7 @@ class Life:
         """An engine that was open all the while takes up what came of the work."""
         until = time.monotonic() + _FOLLOW_SECONDS
         while True:
-            follower.look()
+            follower.reload_if_changed()
             try:
                 check_engine(follower, [self.truth], dice)
                 return

@@ -30,7 +30,7 @@ from retrieval.records import Page, Product
 from retrieval.store.versions import Store
 from retrieval.updates.journal import Journal
 from service.engine.engine import SearchEngine
-from service.engine.live import Changed
+from service.engine.live import AppliedChanges
 from service.settings import ElasticsearchSettings, Settings
 from tests.clusters import moved, removed, settings_for
 from tests.servers.configuration import Options
@@ -136,7 +136,7 @@ def degraded_searches() -> float:
     return REGISTRY.get_sample_value("shelfwise_degraded_searches_total", {"stage": "bm25"}) or 0.0
 
 
-def attempts(engine: SearchEngine, product_id: str) -> tuple[Callable[[], Changed], ...]:
+def attempts(engine: SearchEngine, product_id: str) -> tuple[Callable[[], AppliedChanges], ...]:
     """A live change of each kind."""
     return (
         lambda: engine.upsert([KETTLE]),

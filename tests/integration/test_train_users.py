@@ -63,7 +63,7 @@ def test_a_tower_is_trained_judged_and_kept(root: Path) -> None:
     assert report.curve[0][0] == 0
     assert not list((root / TRAINING_FOLDER).glob("users-*"))
     with SearchEngine.open(root, follow=False) as engine:
-        assert engine.shopper_tower == (told["tower"] if told["serves"] else "")
+        assert engine.user_tower == (told["tower"] if told["serves"] else "")
 
 
 class _KilledError(Exception):

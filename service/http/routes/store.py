@@ -77,11 +77,11 @@ async def rollback_model(context: Contextual, _permit: MayAdminister, body: Roll
             manifest = context.engine.snapshot.manifest
             towers = TowerRegistry(context.engine.root)
             gone_back = towers.rollback(body.name, manifest.encoder, manifest.dimension)
-            context.engine.look()
+            context.engine.reload_if_changed()
             return {"before": gone_back.before, "tower": gone_back.tower.name}
         registry = RankerRegistry(context.engine.root)
         done = registry.rollback(body.name, encoding_of(context.engine.snapshot))
-        context.engine.look()
+        context.engine.reload_if_changed()
         return {"before": done.before, "ranker": done.ranker.name, "passed_over": done.passed_over}
 
     return json_response(await context.workers.run(rolled_back))

@@ -19,9 +19,9 @@ def test_both_are_timed(demo_index: Path, tmp_path: Path, capsys: pytest.Capture
         with pytest.raises(SettingError, match=r"no shopper tower serves .*: shelfwise train users --index"):
             measure_recommend_speed(engine, 20)
         publish(root, engine.snapshot, trained(engine.snapshot))
-        engine.look()
+        engine.reload_if_changed()
         report = measure_recommend_speed(engine, 20, advance=counted.append)
-        assert report.tower == engine.shopper_tower
+        assert report.tower == engine.user_tower
     assert set(report.parts) == {VECTOR, ANSWER}
     assert all(0 < each.p50 <= each.p99 for each in report.parts.values())
     assert sum(counted) > report.histories == 20

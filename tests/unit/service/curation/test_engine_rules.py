@@ -85,7 +85,7 @@ def test_a_field_that_comes_later_makes_a_rule_hold(own: SearchEngine, root: Pat
     with pytest.raises(RuleError, match="no field 'campaign'"):
         own.rules.put([Rule("it", (Boost("campaign = winter", 10),), DRILL)])
     RuleStore(root).put([Rule("it", (Boost("campaign = winter", 10),), DRILL)])
-    own.look()
+    own.reload_if_changed()
     assert "no field 'campaign'" in own.rules.faults["it"]
     assert any("passed over: rule 'it'" in notice for notice in own.notices)
     assert own.search("drill").rules == ()

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from rerank.ranker.features import FEATURES
 from retrieval.filters.parser import parse_filter
 from retrieval.index.fusion import METHODS
-from service.engine.candidates import Ranking, Request, Stages
+from service.engine.candidates import Ranking, ResolvedRequest, Stages
 from service.engine.engine import SearchEngine
 from service.engine.hot_reload import UNKNOWN, Popularity
 from service.engine.overlay import ChangedSignals
@@ -32,7 +32,7 @@ def executor() -> Iterator[ThreadPoolExecutor]:
 
 def ranked(engine: SearchEngine, executor: ThreadPoolExecutor, text: str, **values: object) -> Ranking:
     snapshot = engine.snapshot
-    request = Request(text, snapshot.analyzer.groups(text))
+    request = ResolvedRequest(text, snapshot.analyzer.groups(text))
     return Stages(snapshot, executor).rank(dataclasses.replace(request, **values))  # type: ignore[arg-type]
 
 

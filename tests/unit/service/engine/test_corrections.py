@@ -11,7 +11,7 @@ from indexer.version_writer import WordsWriter
 from retrieval.records import Product
 from retrieval.store.products import product_to_json
 from retrieval.text.vocabulary import CatalogWords
-from service.engine.spelling import Corrections, Meant, edits_of
+from service.engine.spelling import Correction, WordCorrector, edits_of
 
 TITLES = {
     "cordless drill": 30,
@@ -37,8 +37,8 @@ def words(tmp_path_factory: pytest.TempPathFactory) -> CatalogWords:
 
 
 @pytest.fixture(scope="module")
-def corrections(words: CatalogWords) -> Corrections:
-    return Corrections(words)
+def corrections(words: CatalogWords) -> WordCorrector:
+    return WordCorrector(words)
 
 
 @pytest.mark.parametrize(
@@ -53,46 +53,46 @@ def corrections(words: CatalogWords) -> Corrections:
         ("gardenhose", "garden hose"),
     ],
 )
-def test_one_that_is_surely_meant(corrections: Corrections, typed: str, meant: str) -> None:
-    assert corrections.meant(typed) == Meant(meant, is_sure=True)
+def test_one_that_is_surely_meant(corrections: WordCorrector, typed: str, meant: str) -> None:
+    assert corrections.correct(typed) == Correction(meant, is_sure=True)
 
 
 @pytest.mark.parametrize("typed", ["abc", "drx", "18v2", "电钻机", "qqqqqq", "d" * 41, "kettle18"])
-def test_what_is_never_corrected(corrections: Corrections, typed: str) -> None:
-    assert corrections.meant(typed) is None
-    assert corrections.begun(typed) == ""
+def test_what_is_never_corrected(corrections: WordCorrector, typed: str) -> None:
+    assert corrections.correct(typed) is None
+    assert corrections.complete(typed) == ""
 
 
 def test_what_is_short_has_fewer_edits() -> None:
     assert [edits_of(word) for word in ("abc", "abcd", "abcdef", "abcdefg")] == [0, 1, 1, 2]
 
 
-def test_the_other_words_tell_which_is_meant(corrections: Corrections) -> None:
-    assert corrections.meant("hosse", ["garden"]) == Meant("hose", is_sure=True)
-    assert corrections.meant("hosse", ["wooden"]) == Meant("horse", is_sure=True)
-    assert corrections.meant("hosse") == Meant("hose", is_sure=False), "as many have the one as the other"
+def test_the_other_words_tell_which_is_meant(corrections: WordCorrector) -> None:
+    assert corrections.correct("hosse", ["garden"]) == Correction("hose", is_sure=True)
+    assert corrections.correct("hosse", ["wooden"]) == Correction("horse", is_sure=True)
+    assert corrections.correct("hosse") == Correction("hose", is_sure=False), "as many have the one as the other"
 
 
-def test_a_rare_word_is_only_offered(corrections: Corrections) -> None:
-    assert corrections.meant("xylophon") == Meant("xylophone", is_sure=False)
+def test_a_rare_word_is_only_offered(corrections: WordCorrector) -> None:
+    assert corrections.correct("xylophon") == Correction("xylophone", is_sure=False)
 
 
 @pytest.mark.parametrize(
     ("typed", "begun"), [("cordel", "cordless"), ("bluetoth s"[:8], "bluetooth"), ("ketle", "kettle")]
 )
-def test_a_beginning(corrections: Corrections, typed: str, begun: str) -> None:
-    assert corrections.begun(typed) == begun
+def test_a_beginning(corrections: WordCorrector, typed: str, begun: str) -> None:
+    assert corrections.complete(typed) == begun
 
 
 @given(st.text("cordlesbutho", min_size=1, max_size=12))
 def test_it_finds_the_nearest_as_comparing_with_every_word_does(
-    words: CatalogWords, corrections: Corrections, typed: str
+    words: CatalogWords, corrections: WordCorrector, typed: str
 ) -> None:
     edits = edits_of(typed)
     there = [words.postings[place] for place in range(len(words.postings)) if words.letters[place]]
     distances = {word: OSA.distance(typed, word) for word in there if len(word) >= 3}
     nearest = min(distances.values(), default=99)
-    meant = corrections.meant(typed)
+    meant = corrections.correct(typed)
     if not edits or nearest > edits:
         assert meant is None or " " in meant.text
     elif nearest:

@@ -123,16 +123,16 @@ class TestFile:
 
     def test_it_is_read_again_when_it_was_replaced(self, tmp_path: Path) -> None:
         served = ServedCoViews(tmp_path)
-        served.look()
+        served.reload_if_changed()
         assert served.now is NO_COVIEWS
         write_coviews(tmp_path, SOME, MADE)
-        served.look()
+        served.reload_if_changed()
         taken_up = served.now
         assert taken_up.of("a")
-        served.look()
+        served.reload_if_changed()
         assert served.now is taken_up
         (tmp_path / COVIEWS_FILE).unlink()
-        served.look()
+        served.reload_if_changed()
         assert (served.now, served.notices) == (NO_COVIEWS, ())
 
     def test_nothing_of_it_takes_a_table_library(self) -> None:

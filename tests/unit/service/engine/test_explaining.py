@@ -25,7 +25,7 @@ from retrieval.errors import QueryError
 from retrieval.records import Availability, Contribution, Explanation, Hit, Page, Product, TermMatch
 from service.cli.output import out, show_page
 from service.engine.engine import SearchEngine
-from service.engine.explain import Told, factor_name, matches_in_words, value_in_words
+from service.engine.explain import HitFacts, describe_value, factor_name, matches_in_words
 from service.engine.search import EXPLANATION
 from service.metrics import DEGRADED
 from tests.rankers import REPORT, building
@@ -234,11 +234,11 @@ def test_it_is_in_the_json(explaining: SearchEngine) -> None:
     assert first["explanation"]["matches"][0].keys() == {"query_word", "product_word", "similarity", "exact"}
 
 
-def hit_of(product: Product = Product("1", "drill"), **features: float) -> Told:  # noqa: B008 - frozen
+def hit_of(product: Product = Product("1", "drill"), **features: float) -> HitFacts:  # noqa: B008 - frozen
     values = np.zeros(len(FEATURES), np.float32)
     for name, value in features.items():
         values[FEATURES.index(name)] = value
-    return Told(product, values, 3, 0.2, ())
+    return HitFacts(product, values, 3, 0.2, ())
 
 
 def popularity(share: float) -> float:
@@ -276,8 +276,8 @@ def popularity(share: float) -> float:
         (Factor.RATING, hit_of(), "none yet"),
     ],
 )
-def test_values_are_told_in_words(factor: Factor, told: Told, words: str) -> None:
-    assert value_in_words(factor, told) == words
+def test_values_are_told_in_words(factor: Factor, told: HitFacts, words: str) -> None:
+    assert describe_value(factor, told) == words
 
 
 def test_the_three_strongest_matches_are_told() -> None:
@@ -289,4 +289,4 @@ def test_the_three_strongest_matches_are_told() -> None:
     )
     assert matches_in_words(met) == "cordless = Cordless, drill ~ screwdriver (0.82), 18v ~ 12V (0.70)"
     told = dataclasses.replace(hit_of(has_states=1), matches=met[:1])
-    assert value_in_words(Factor.WORDS, told) == "cordless = Cordless"
+    assert describe_value(Factor.WORDS, told) == "cordless = Cordless"

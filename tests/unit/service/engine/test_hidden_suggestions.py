@@ -13,7 +13,7 @@ from indexer.build import RebuildOptions, rebuild
 from retrieval.records import Product
 from service.curation.rules import Hide, Match, Pin, Restrict, Rule, When
 from service.engine.engine import SearchEngine
-from service.engine.spelling import Typed
+from service.engine.spelling import TypedText
 from tests.catalogs import write_feed
 from tests.conftest import ENCODER
 
@@ -140,4 +140,4 @@ def test_rules_that_have_ended_and_pins_change_nothing(store: SearchEngine) -> N
     ],
 )
 def test_what_a_text_may_become_by_another(typed: str, text: str, queries: tuple[str, ...]) -> None:
-    assert Typed(typed).completed_by(text) == queries
+    assert TypedText(typed).completed_by(text) == queries

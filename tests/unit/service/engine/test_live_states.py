@@ -17,7 +17,7 @@ from retrieval.store.products import encoder_text
 from retrieval.store.versions import Store
 from service.engine.engine import SearchEngine
 from service.engine.overlay import ChangedSignals, ChangedStates
-from service.engine.snapshot import Connection, LostEncoder, Snapshot, open_snapshot
+from service.engine.snapshot import Connection, NullEncoder, Snapshot, open_snapshot
 
 KETTLE = Product("kettle-1", "enamel whistling kettle", price=49.0, availability=Availability.IN_STOCK)
 
@@ -129,7 +129,7 @@ def test_where_the_encoder_is_lost_a_new_text_has_no_tokens(live: SearchEngine, 
     store = Store(own_index)
     connection = Connection(store)
     opened = open_snapshot(store, connection)
-    lost = LostEncoder(opened.encoder.identity, opened.encoder.dimension, "its files are gone")
+    lost = NullEncoder(opened.encoder.identity, opened.encoder.dimension, "its files are gone")
     with SearchEngine(store, dataclasses.replace(opened, encoder=lost), connection) as engine:
         told = gathered(engine.snapshot, 3, 4)
         assert (told.ids[0] == PADDING).all()

@@ -146,13 +146,13 @@ def test_off_is_for_all_of_them_until_a_rollback(live: SearchEngine, root: Path)
     turned = order(live, ranker="ranker-0001")
     registry = RankerRegistry(root)
     registry.off()
-    live.look()
+    live.reload_if_changed()
     assert "switched off" in live.ranker_problem("ranker-0001")
     assert live.ranker_problem() == "no ranker serves"
     with pytest.raises(RankerError, match="switched off"):
         live.search(QUERY, ranker="ranker-0001")
     registry.rollback("ranker-0002")
-    live.look()
+    live.reload_if_changed()
     assert order(live, ranker="ranker-0001") == turned
 
 
@@ -160,7 +160,7 @@ def test_one_that_is_taken_away_from_disk_is_kept(live: SearchEngine, root: Path
     turned = order(live, ranker="ranker-0001")
     shutil.rmtree(root / "rankers" / "ranker-0001")
     publish(root, spec_for(live.snapshot), weighing(**STRAIGHT))
-    live.look()
+    live.reload_if_changed()
     assert order(live, ranker="ranker-0001") == turned
 
 

@@ -27,9 +27,9 @@ from rerank.ranker.spec import MODEL_FILE
 from retrieval.errors import QueryError
 from retrieval.records import EventKind, Page, PastAct, Product
 from service.cli.main import app
-from service.engine.candidates import Request, Stages
+from service.engine.candidates import ResolvedRequest, Stages
 from service.engine.engine import SearchEngine
-from service.engine.reranking import UNREAD, Reranker, Reranking, checked_history, parsed_history, read_history
+from service.engine.reranking import UNREAD, Reranker, Reranking, parse_history, read_history, validate_history
 from service.engine.snapshot import Snapshot
 from service.settings import RankerSettings, Settings
 from tests.rankers import REPORT
@@ -93,7 +93,7 @@ def scores(page: Page) -> dict[str, float]:
 def scored(reranker: Reranker, snapshot: Snapshot, past: Sequence[PastAct]) -> tuple[Candidates, dict[int, float]]:
     """What the ranker was asked about a query, and the scores that it gave, by row."""
     with ThreadPoolExecutor(2) as executor:
-        ranking = Stages(snapshot, executor).rank(Request("steel pan", snapshot.analyzer.groups("steel pan")))
+        ranking = Stages(snapshot, executor).rank(ResolvedRequest("steel pan", snapshot.analyzer.groups("steel pan")))
     Reranking(snapshot, reranker, 60.0, tuple(past)).rerank(ranking, None)
     assert ranking.scored is not None
     count = len(ranking.scored.rows)
@@ -256,18 +256,18 @@ class TestRefused:
     )
     def test_what_is_no_history(self, history: Any, problem: str) -> None:  # noqa: ANN401 - anything
         with pytest.raises(QueryError, match=problem):
-            checked_history(history, NOW)
+            validate_history(history, NOW)
 
     def test_the_engine_refuses_it(self, engine: SearchEngine) -> None:
         with pytest.raises(QueryError, match="act 1 of the history"):
             engine.search("drill", history=[PastAct("a", EventKind.QUERY)])
 
     def test_a_kind_may_be_plain_text(self) -> None:
-        (act,) = checked_history([PastAct("a", "cart")], NOW)  # type: ignore[arg-type]
+        (act,) = validate_history([PastAct("a", "cart")], NOW)  # type: ignore[arg-type]
         assert act.kind == CART
 
     def test_a_thousand_acts_are_taken(self) -> None:
-        assert len(checked_history([PastAct("a")] * 1_000, NOW)) == 1_000
+        assert len(validate_history([PastAct("a")] * 1_000, NOW)) == 1_000
 
 
 class TestCommand:
@@ -281,7 +281,7 @@ class TestCommand:
         ],
     )
     def test_an_option_is_read(self, text: str, expected: tuple[PastAct, ...]) -> None:
-        assert parsed_history(text) == expected
+        assert parse_history(text) == expected
 
     @pytest.mark.parametrize(
         ("text", "problem"),
@@ -294,7 +294,7 @@ class TestCommand:
     )
     def test_an_option_that_cannot_be_read(self, text: str, problem: str) -> None:
         with pytest.raises(QueryError, match=problem):
-            parsed_history(text)
+            parse_history(text)
 
     def test_it_searches_with_a_history(self, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("SHELFWISE_RANKER__DEADLINE", "60")

@@ -7,13 +7,13 @@ import pytest
 from indexer.cleaning.cleaner import Cleaner
 from retrieval.records import AttributeValue, Product
 from retrieval.updates.changes import Patch, apply_change
-from service.engine.live import with_measures
+from service.engine.live import add_measures
 
 
 def patched(attributes: dict[str, AttributeValue], **values: object) -> dict[str, AttributeValue]:
     """What the attributes of a cleaned product are after a patch of them, None for those that are cleared."""
     (product,) = Cleaner().clean([Product("1", "hammer drill", language="en", attributes=attributes)]).products
-    change = Patch("1", with_measures(product, {f"attributes.{name}": value for name, value in values.items()}))
+    change = Patch("1", add_measures(product, {f"attributes.{name}": value for name, value in values.items()}))
     made = apply_change(product, change)
     assert made is not None
     return dict(made.attributes)

@@ -23,11 +23,11 @@ from retrieval.index.token_states import DIMENSION
 from retrieval.records import Product
 from retrieval.store.versions import Store
 from retrieval.updates.journal import Journal
-from service.engine.candidates import Request, Stages
+from service.engine.candidates import ResolvedRequest, Stages
 from service.engine.engine import SearchEngine
 from service.engine.live import LiveSnapshot
 from service.engine.models import ServedRanker
-from service.engine.snapshot import Connection, LostEncoder, Snapshot, open_snapshot
+from service.engine.snapshot import Connection, NullEncoder, Snapshot, open_snapshot
 from service.settings import RankerSettings, Settings
 from tests.catalogs import write_feed
 from tests.conftest import ENCODER
@@ -77,7 +77,7 @@ def old(ranked: Path, cache: Path, tmp_path: Path) -> Path:
 
 
 def scores(engine: SearchEngine) -> dict[str, float]:
-    engine.look()
+    engine.reload_if_changed()
     page = engine.search(QUERY)
     assert page.degraded == ()
     assert engine.stages[-1] == "ranked"
@@ -100,7 +100,7 @@ def test_a_version_of_an_older_program_is_ranked_by_features_until_a_rebuild_mak
         # The rebuild encodes beside the engine, which answers meanwhile, and then reads what was made.
         build(old, cache)
         assert within(30, lambda: engine.snapshot.states is not None)
-        engine.look()
+        engine.reload_if_changed()
         assert engine.notices == ()
         assert scores(engine) == pytest.approx(expected, rel=1e-4)
 
@@ -114,7 +114,7 @@ def test_a_product_that_a_lost_encoder_left_without_states_is_scored_beside_the_
         known = scores(engine)
     store = Store(root)
     opened = open_snapshot(store, Connection(store))
-    lost = LostEncoder(opened.encoder.identity, opened.encoder.dimension, "its files are gone")
+    lost = NullEncoder(opened.encoder.identity, opened.encoder.dimension, "its files are gone")
     live = LiveSnapshot(dataclasses.replace(opened, encoder=lost))
     with Journal(root) as journal:
         live.apply(journal.since(live.sequence))
@@ -132,9 +132,9 @@ def test_a_product_that_a_lost_encoder_left_without_states_is_scored_beside_the_
 def reranked(root: Path, snapshot: Snapshot) -> dict[str, float]:
     """What the ranker of an index scores the candidates of a snapshot."""
     served = ServedRanker(root, PATIENT)
-    served.look(snapshot)
+    served.reload_if_changed(snapshot)
     with ThreadPoolExecutor(2) as executor:
-        request = Request(QUERY, snapshot.analyzer.groups(QUERY))
+        request = ResolvedRequest(QUERY, snapshot.analyzer.groups(QUERY))
         ranking = Stages(snapshot, executor, served.stage(snapshot)).rank(request)
     served.close()
     assert ranking.degraded == ()

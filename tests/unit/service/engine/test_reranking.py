@@ -26,7 +26,7 @@ from retrieval.encoders.base import Tokens, with_tokens
 from retrieval.errors import QueryError
 from retrieval.records import Page
 from service.cli import output
-from service.engine.candidates import Ranking, Request, Stages, put_in_merged_order, put_in_order
+from service.engine.candidates import Ranking, ResolvedRequest, Stages, reorder_head, sort_by_merged_score
 from service.engine.engine import SearchEngine
 from service.engine.reranking import DEPTH, Reranker, Reranking
 from service.engine.snapshot import Snapshot
@@ -150,9 +150,9 @@ class TestOrder:
         count = 20
         last = int(ranking.rows[-1])
         ranking.identified = frozenset([last])
-        put_in_merged_order(ranking)
+        sort_by_merged_score(ranking)
         assert int(ranking.rows[0]) == last
-        put_in_order(ranking, np.linspace(5, 1, count))
+        reorder_head(ranking, np.linspace(5, 1, count))
         assert int(ranking.rows[0]) == last
         assert ranking.scores[count:].max() <= ranking.scores[:count].min()
         assert (np.diff(ranking.scores[1:]) <= 0).all()
@@ -266,7 +266,7 @@ def _degraded() -> float:
 
 def _merged(snapshot: Snapshot, text: str) -> Ranking:
     with ThreadPoolExecutor(2) as executor:
-        return Stages(snapshot, executor).rank(Request(text, snapshot.analyzer.groups(text)))
+        return Stages(snapshot, executor).rank(ResolvedRequest(text, snapshot.analyzer.groups(text)))
 
 
 def _tokens(snapshot: Snapshot, text: str) -> Tokens:

@@ -48,7 +48,7 @@ def live(root: Path, engine: SearchEngine) -> Iterator[SearchEngine]:
 
 
 def order(engine: SearchEngine) -> list[str]:
-    engine.look()
+    engine.reload_if_changed()
     page = engine.search(QUERY, size=30)
     assert page.degraded == ()
     return [hit.product.id for hit in page.hits]
@@ -116,15 +116,15 @@ class TestFile:
 
     def test_it_is_read_again_when_it_was_replaced(self, tmp_path: Path) -> None:
         served = ServedPopularity(tmp_path)
-        served.look()
+        served.reload_if_changed()
         assert served.now == UNKNOWN
         write_popularity(tmp_path, {"a": 1.0}, MADE)
-        served.look()
+        served.reload_if_changed()
         taken_up = served.now
-        served.look()
+        served.reload_if_changed()
         assert served.now is taken_up
         (tmp_path / POPULARITY_FILE).unlink()
-        served.look()
+        served.reload_if_changed()
         assert (served.now, served.notices) == (UNKNOWN, ())
 
     def test_nothing_of_it_takes_a_table_library(self) -> None:

@@ -40,7 +40,7 @@ def live(root: Path) -> Iterator[SearchEngine]:
 
 
 def order(engine: SearchEngine) -> list[str]:
-    engine.look()
+    engine.reload_if_changed()
     page = engine.search(QUERY, size=30)
     assert page.degraded == ()
     return [hit.product.id for hit in page.hits]
@@ -98,13 +98,13 @@ def test_no_search_fails_while_rankers_change(live: SearchEngine, root: Path) ->
         try:
             for weights in (STRAIGHT, REVERSED):
                 publish(root, spec, weighing(**weights))
-                live.look()
+                live.reload_if_changed()
                 registry.rollback()
-                live.look()
+                live.reload_if_changed()
                 registry.off()
-                live.look()
+                live.reload_if_changed()
                 registry.rollback("ranker-0001")
-                live.look()
+                live.reload_if_changed()
         finally:
             stop.set()
         assert all(future.result() > 0 for future in searching)
@@ -153,7 +153,7 @@ def test_settings_that_cannot_be_read_leave_the_merged_order_with_a_notice(
     (tmp_path / "settings.toml").write_text("[ranker]\ndeadline = 0\n")
     monkeypatch.setenv(FILE_VARIABLE, str(tmp_path / "settings.toml"))
     served = ServedRanker(root)
-    served.look(engine.snapshot)
+    served.reload_if_changed(engine.snapshot)
     assert served.stage(engine.snapshot) is None
     (notice,) = served.notices
     assert notice.startswith("results keep the merged order: the setting ranker.deadline")
@@ -162,7 +162,7 @@ def test_settings_that_cannot_be_read_leave_the_merged_order_with_a_notice(
 def test_the_deadline_is_the_settings(engine: SearchEngine, root: Path) -> None:
     publish(root, spec_for(engine.snapshot), weighing(**REVERSED))
     served = ServedRanker(root, Settings(ranker=RankerSettings(deadline=0.25)))
-    served.look(engine.snapshot)
+    served.reload_if_changed(engine.snapshot)
     stage = served.stage(engine.snapshot)
     assert stage is not None
     assert stage.deadline == 0.25
@@ -173,12 +173,12 @@ def test_a_snapshot_of_another_encoder_is_searched_without_it(engine: SearchEngi
     # Between a version's swap and the next look.
     publish(root, spec_for(engine.snapshot), weighing(**REVERSED))
     served = ServedRanker(root, PATIENT)
-    served.look(engine.snapshot)
+    served.reload_if_changed(engine.snapshot)
     manifest = msgspec.structs.replace(engine.manifest, encoder="another encoder")
     other = dataclasses.replace(engine.snapshot, manifest=manifest)
     assert served.stage(engine.snapshot) is not None
     assert served.stage(other) is None
-    served.look(other)
+    served.reload_if_changed(other)
     assert "it was trained on the encoder" in served.notices[0]
     served.close()
 
@@ -191,9 +191,9 @@ def test_an_index_without_states_has_no_dimension_of_them(engine: SearchEngine) 
 def test_once_closed_it_opens_no_other(engine: SearchEngine, root: Path) -> None:
     publish(root, spec_for(engine.snapshot), weighing(**REVERSED))
     served = ServedRanker(root, PATIENT)
-    served.look(engine.snapshot)
+    served.reload_if_changed(engine.snapshot)
     served.close()
     assert served.stage(engine.snapshot) is None
     publish(root, spec_for(engine.snapshot), weighing(**STRAIGHT))
-    served.look(engine.snapshot)
+    served.reload_if_changed(engine.snapshot)
     assert served.stage(engine.snapshot) is None

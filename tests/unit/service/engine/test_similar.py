@@ -129,7 +129,7 @@ class TestServing:
         self, live: SearchEngine, root: Path, product: str, texts: list[str]
     ) -> None:
         write_coviews(root, beside(product, **{texts[300]: 0.9}), MADE)
-        live.look()
+        live.reload_if_changed()
         assert ids(live.similar(product, size=3)) == [texts[300], *texts[:2]]
         assert ids(live.similar(product, size=3, coviews=False)) == texts[:3]
         assert ids(live.similar(texts[300], size=30, coviews=False)) == ids(live.similar(texts[300], size=30))
@@ -143,7 +143,7 @@ class TestServing:
         cheap = ids(live.similar(product, size=599, filters="price < 60"))
         dear = next(name for name in texts[200:] if name not in cheap)
         write_coviews(root, beside(product, **{dear: 0.9, cheap[-1]: 0.8}), MADE)
-        live.look()
+        live.reload_if_changed()
         assert ids(live.similar(product, size=2)) == [dear, cheap[-1]]
         assert ids(live.similar(product, size=2, filters="price < 60")) == [cheap[-1], cheap[0]]
         live.rules.put([Rule("hide", (Hide((dear,)),))])
@@ -155,7 +155,7 @@ class TestServing:
         self, live: SearchEngine, root: Path, product: str, texts: list[str]
     ) -> None:
         write_coviews(root, beside(product, **{texts[300]: 0.9, texts[200]: 0.8, "new": 0.7}), MADE)
-        live.look()
+        live.reload_if_changed()
         live.delete([texts[300]])
         # A co-view stays what it is where a product's text changes; one that comes anew has it, too.
         old = live.product(texts[200])
@@ -168,13 +168,13 @@ class TestServing:
         write_coviews(root, beside(product, **{texts[300]: 0.9}), MADE)
         whole = (root / COVIEWS_FILE).read_bytes()
         (root / COVIEWS_FILE).write_bytes(whole[:-2])
-        live.look()
+        live.reload_if_changed()
         assert ids(live.similar(product, size=3)) == texts[:3]
         (notice,) = live.notices
         assert notice.startswith("similar products are found by their texts alone:")
         assert "coviews.bin" in notice
         (root / COVIEWS_FILE).write_bytes(whole)
-        live.look()
+        live.reload_if_changed()
         assert ids(live.similar(product, size=1)) == [texts[300]]
         assert live.notices == ()
 
@@ -190,7 +190,7 @@ class TestServing:
                     log.record([Event(EventKind.CLICK, name, time=time, shopper=f"u{number}")])
             tables = DerivedTables(root, log, Settings().events)
             tables.refresh()
-            live.look()
+            live.reload_if_changed()
             page = live.similar(product, size=20)
             assert ids(page) == [chosen, *texts[:19]], "too few looked at the other one"
             (strength,) = open_derived(tables.folder).neighbours.filter(product_id=product)["similarity"]
@@ -202,5 +202,5 @@ class TestServing:
             log.store.forget(forgotten)
             tables.purge()
             assert len(read_coviews(root)) == 0
-            live.look()
+            live.reload_if_changed()
             assert ids(live.similar(product, size=20)) == texts[:20]

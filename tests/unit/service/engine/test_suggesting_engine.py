@@ -19,7 +19,7 @@ from retrieval.store.manifest import SEAL, WORDS_FOLDER, checksum
 from retrieval.text.vocabulary import forms, words_of
 from service.cli.main import app
 from service.engine.engine import SearchEngine
-from service.engine.spelling import QuerySource, Suggestions, Typed
+from service.engine.spelling import QuerySource, Suggestions, TypedText
 from service.engine.suggest import MOST_SUGGESTIONS
 from tests.catalogs import write_feed
 from tests.conftest import ENCODER
@@ -244,7 +244,7 @@ class TestCommands:
 @given(st.one_of(st.text(), st.text("cordles dril钻无线é'", max_size=20)))
 def test_any_text_is_answered_and_suggestions_have_all_of_its_words(engine: SearchEngine, text: str) -> None:
     found = engine.suggest(text)
-    typed = Typed(found.corrected or text)
+    typed = TypedText(found.corrected or text)
     texts = [*(each.text for each in found.queries), *(each.text for each in found.categories)]
     texts += [each.name for each in found.brands]
     texts += [f"{each.product.title} {each.product.brand}" for each in found.products]

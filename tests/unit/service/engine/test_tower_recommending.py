@@ -85,7 +85,7 @@ def shown(engine: SearchEngine, acts: list[PastAct], **asked: object) -> list[in
 
 
 def test_it_serves_what_its_arrays_say(live: SearchEngine, tower: ShopperTower) -> None:
-    assert live.shopper_tower == "tower-0001"
+    assert live.user_tower == "tower-0001"
     rows = [3, 40, 17]
     acts = acts_on(live, *rows)
     times = [act.at.timestamp() for act in acts if act.at]
@@ -218,28 +218,28 @@ def test_what_most_choose_comes_first_where_training_found_so(
         write_popularity(root, {others[2]: 3.0, others[0]: 1.0}, NOW)
         near = [hit.product.id for hit in engine.recommend([PastAct(seen)], size=2).hits]
         publish(root, engine.snapshot, tower, aside=("not better",), without="in-categories")
-        engine.look()
+        engine.reload_if_changed()
         assert [hit.product.id for hit in engine.recommend([PastAct(seen)], size=2).hits] == [others[2], others[0]]
         write_popularity(root, {}, NOW)
         assert [hit.product.id for hit in engine.recommend([PastAct(seen)], size=2).hits] == near
         publish(root, engine.snapshot, tower, aside=("not better",))
-        engine.look()
+        engine.reload_if_changed()
         assert [hit.product.id for hit in engine.recommend([PastAct(seen)], size=2).hits] == near
 
 
 def test_another_one_is_taken_up_while_searches_go_on(live: SearchEngine, root: Path, tower: ShopperTower) -> None:
     publish(root, live.snapshot, tower, aside=("not better",))
-    live.look()
-    assert live.shopper_tower == "tower-0001"
+    live.reload_if_changed()
+    assert live.user_tower == "tower-0001"
     publish(root, live.snapshot, tower)
-    live.look()
-    assert (live.shopper_tower, live.notices) == ("tower-0003", ())
+    live.reload_if_changed()
+    assert (live.user_tower, live.notices) == ("tower-0003", ())
 
 
 def test_one_for_another_encoder_is_refused_by_name(live: SearchEngine, root: Path, tower: ShopperTower) -> None:
     publish(root, live.snapshot, tower, encoder="another")
-    live.look()
-    assert live.shopper_tower == ""
+    live.reload_if_changed()
+    assert live.user_tower == ""
     (notice,) = live.notices
     assert "tower-0002 cannot serve: it was trained on the encoder another" in notice
     acts = acts_on(live, 3)
@@ -253,8 +253,8 @@ def test_a_damaged_one_is_told_and_not_served(live: SearchEngine, root: Path, to
     content = bytearray((folder / name).read_bytes())
     content[len(content) // 2] ^= 1
     (folder / name).write_bytes(content)
-    live.look()
-    assert live.shopper_tower == ""
+    live.reload_if_changed()
+    assert live.user_tower == ""
     assert str(folder) in live.notices[0]
     assert live.recommend(acts_on(live, 3)).hits
 
@@ -317,8 +317,8 @@ def test_neighbours_that_are_none_of_its_products_are_damage(published: Path, tm
 
 def test_a_pointer_that_names_none_is_told(live: SearchEngine, root: Path) -> None:
     (root / "shoppers" / "CURRENT").write_text("../elsewhere")
-    live.look()
-    assert live.shopper_tower == ""
+    live.reload_if_changed()
+    assert live.user_tower == ""
     assert "names no tower" in live.notices[0]
 
 
@@ -327,7 +327,7 @@ def test_what_recommends_without_one_is_told_where_its_file_is_damaged(
 ) -> None:
     publish(root, live.snapshot, tower, encoder="another")
     (root / "shoppers" / "WITHOUT").write_text("whatever sells")
-    live.look()
+    live.reload_if_changed()
     assert any("what is near is recommended" in notice and "whatever sells" in notice for notice in live.notices)
     acts = acts_on(live, 3)
     near = [hit.product.id for hit in live.similar(acts[0].product_id, size=5).hits]
@@ -396,12 +396,12 @@ class TestCommands:
 
     def test_an_earlier_one_serves_again(self, three: Path) -> None:
         with SearchEngine.open(three) as engine:
-            assert engine.shopper_tower == "tower-0002"
+            assert engine.user_tower == "tower-0002"
             told = shell("rollback", "tower-0001", "--index", three)
             assert "tower-0001 serves" in told
             assert "to go back to it: shelfwise models rollback tower-0002" in told
-            engine.look()
-            assert engine.shopper_tower == "tower-0001"
+            engine.reload_if_changed()
+            assert engine.user_tower == "tower-0001"
         assert "tower-0001 serves already" in shell("rollback", "tower-0001", "--index", three)
 
     def test_one_that_may_not_serve_is_refused(self, three: Path, live: SearchEngine, tower: ShopperTower) -> None:

@@ -134,13 +134,13 @@ def test_without_a_ranker_that_serves_there_is_nothing_to_compare_with_the_merge
     compared = experiment(None, "off")
     assert not answered(ranked, running(compared), DRILL).query_id.isalnum()
     RankerRegistry(root).off()
-    ranked.look()
+    ranked.reload_if_changed()
     found = answered(ranked, running(compared), DRILL)
     assert (found.query_id.isalnum(), ids(found)) == (True, ordered(ranked, stage="merged"))
     with pytest.raises(ExperimentError, match="no ranker serves"):
         check_rankers(compared, ranked.ranker_problem)
     RankerRegistry(root).rollback()
-    ranked.look()
+    ranked.reload_if_changed()
     assert not answered(ranked, running(compared), DRILL).query_id.isalnum()
 
 

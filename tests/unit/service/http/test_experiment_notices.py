@@ -20,14 +20,14 @@ def test_an_experiment_without_its_ranker_is_refused_and_one_that_loses_it_is_to
     assert "has no ranker 'ranker-0001'" in refused.json()["error"]["message"]
     for sign in (1.0, -1.0):
         publish(store.root, spec_for(store.snapshot), weighing(merged=sign))
-    store.look()
+    store.reload_if_changed()
     assert client.put("/v1/experiments", json=ORDER).json() == {"changed": True}
     asked = {"q": "drill", "shopper": "u1"}
     assert "~order." in client.get("/v1/search", params=asked).json()["query_id"]
     assert client.get("/health/ready").json()["notices"] == []
     before = value(client, "shelfwise_notices")
     RankerRegistry(store.root).off()
-    store.look()
+    store.reload_if_changed()
     assert "~" not in client.get("/v1/search", params=asked).json()["query_id"]
     (notice,) = client.get("/health/ready").json()["notices"]
     assert notice == "nobody takes part in the experiment order: no ranker serves"

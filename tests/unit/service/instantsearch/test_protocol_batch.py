@@ -18,7 +18,7 @@ from rerank.sessions.tables import publish
 from retrieval.errors import QueryError
 from retrieval.records import Page
 from retrieval.store.manifest import COVIEWS_FILE, EVENTS_FOLDER
-from service.engine.candidates import EncodedQuery, Request, Stages
+from service.engine.candidates import EncodedQuery, ResolvedRequest, Stages
 from service.engine.engine import SearchEngine
 from service.engine.hot_reload import CoViews, write_coviews, write_popularity
 from service.engine.spelling import Suggestions
@@ -73,7 +73,7 @@ def test_a_text_is_encoded_once_whatever_narrows_it(store: SearchEngine, monkeyp
     encoded: list[str] = []
     plain = Stages._encode_now
 
-    def counting(stages: Stages, request: Request, *, reads_tokens: bool) -> EncodedQuery:
+    def counting(stages: Stages, request: ResolvedRequest, *, reads_tokens: bool) -> EncodedQuery:
         encoded.append(request.text)
         return plain(stages, request, reads_tokens=reads_tokens)
 
@@ -153,13 +153,13 @@ def test_co_views_count_for_what_is_related_and_not_for_what_looks_alike(store: 
     product = store.search("lamp").hits[0].product
     texts = [hit.product.id for hit in store.similar(product.id, size=30).hits]
     write_coviews(store.root, CoViews.of_pairs([product.id], [texts[25]], np.array([0.9])), NOW)
-    store.look()
+    store.reload_if_changed()
     asked = {"objectID": product.id, "maxRecommendations": 5, "indexName": "a"}
     related, alike = (
         recommender(store).answer({"model": model, **asked}).hits for model in ("related-products", "looking-similar")
     )
     (store.root / COVIEWS_FILE).unlink()
-    store.look()
+    store.reload_if_changed()
     assert [hit["objectID"] for hit in related] == [texts[25], *texts[:4]]
     assert related[0]["_score"] == 100
     assert [hit["objectID"] for hit in alike] == texts[:5]

@@ -1,7 +1,7 @@
-"""What shoppers asked, as suggestions read it: one small file beside the index, made with the tables of events.
+"""Popular queries and the queries related to them, derived from the tables of events.
 
-STORE/popular_queries.json holds the queries that enough shoppers asked, under a checksum. It is
-replaced whole, and engines take it up by themselves. Queries of fewer shoppers than the settings say are not in it.
+STORE/popular_queries.json holds the queries that enough shoppers typed, under a checksum. Each refresh replaces it, and
+engines reload it. It has no query of fewer shoppers than `events.minimum_shoppers`.
 """
 
 from __future__ import annotations
@@ -30,33 +30,33 @@ SCHEMA = 1
 MOST_BYTES = 64 << 20
 
 
-class AskedQuery(msgspec.Struct, frozen=True):
+class PopularQuery(msgspec.Struct, frozen=True):
     """A query that enough shoppers asked."""
 
     text: str
     """As it is typed most often."""
     searches: int
-    sells: bool = False
+    has_purchases: bool = False
     """Whether something was bought through it."""
-    leads: bool = False
+    is_suggested: bool = False
     """Whether it finds what is chosen: only then it is suggested."""
     related: tuple[int, ...] = ()
     """The queries that go with it, by their places, the nearest first."""
 
 
-_FILE = SealedJson("queries", SCHEMA, msgspec.json.Decoder(tuple[AskedQuery, ...]))
+_FILE = SealedJson("queries", SCHEMA, msgspec.json.Decoder(tuple[PopularQuery, ...]))
 
 
 @dataclass(frozen=True)
-class Asked:
+class PopularQueries:
     """The queries of a store, those that are asked most first."""
 
-    queries: tuple[AskedQuery, ...] = ()
+    queries: tuple[PopularQuery, ...] = ()
 
     @cached_property
     def places(self) -> Mapping[tuple[str, ...], int]:
         """Each query's place by its words in any order; of several with the same words the one asked most."""
-        return {asked_key(query.text): at for at, query in reversed(list(enumerate(self.queries)))}
+        return {query_key(query.text): at for at, query in reversed(list(enumerate(self.queries)))}
 
     @cached_property
     def postings(self) -> WordPostings:
@@ -66,52 +66,50 @@ class Asked:
         )
 
     @cached_property
-    def sold(self) -> frozenset[str]:
+    def purchase_words(self) -> frozenset[str]:
         """The words of queries that something was bought through."""
-        return frozenset(word for each in self.queries if each.sells for word in words_of(each.text))
+        return frozenset(word for each in self.queries if each.has_purchases for word in words_of(each.text))
 
 
-NOTHING = Asked()
+NOTHING = PopularQueries()
 
 
-def asked_key(text: str) -> tuple[str, ...]:
+def query_key(text: str) -> tuple[str, ...]:
     """Equal for two queries of the same words."""
     return tuple(sorted(words_of(text)))
 
 
-def write_asked(root: Path, queries: Sequence[AskedQuery], made: datetime) -> None:
+def write_popular_queries(root: Path, queries: Sequence[PopularQuery], made: datetime) -> None:
     """Replaces the file of an index directory; raises StoreError where it cannot be written."""
     _FILE.write(root / POPULAR_QUERIES_FILE, tuple(queries), made)
 
 
-def read_asked(root: Path) -> Asked:
+def read_popular_queries(root: Path) -> PopularQueries:
     """What the file of an index directory says; NOTHING where there is none.
 
     Raises StoreDamagedError for a file that cannot be read or is not whole, StoreForeignError for one of another
     schema.
     """
     queries = _FILE.read(root / POPULAR_QUERIES_FILE, MOST_BYTES, _problem)
-    return NOTHING if queries is None else Asked(queries)
+    return NOTHING if queries is None else PopularQueries(queries)
 
 
-def _problem(queries: tuple[AskedQuery, ...]) -> str:
+def _problem(queries: tuple[PopularQuery, ...]) -> str:
     is_right = all(0 <= at < len(queries) for query in queries for at in query.related)
     return "" if is_right else "names related queries that it does not hold"
 
 
-class ServedAsked(ServedFile[Asked]):
+class ServedPopularQueries(ServedFile[PopularQueries]):
     """The queries that an engine suggests."""
 
     def __init__(self, root: Path) -> None:
-        super().__init__(
-            root / POPULAR_QUERIES_FILE, lambda: _ready(root), NOTHING, "no query of shoppers is suggested"
-        )
+        super().__init__(root / POPULAR_QUERIES_FILE, lambda: _ready(root), NOTHING, "no popular query is suggested")
 
 
-def _ready(root: Path) -> Asked:
+def _ready(root: Path) -> PopularQueries:
     """As `read_asked`, with all that is made of it: no shopper waits for that."""
-    found = read_asked(root)
-    _ = found.places, found.postings, found.sold
+    found = read_popular_queries(root)
+    _ = found.places, found.postings, found.purchase_words
     return found
 
 
@@ -132,7 +130,7 @@ _BACKWARDS = 0.5
 _AT_ONCE = 1_000
 
 
-def asked_queries(derived: Derived) -> list[AskedQuery]:
+def popular_queries(derived: Derived) -> list[PopularQuery]:
     """The queries of the tables, those that are asked most of late first."""
     import polars as pl
 
@@ -140,11 +138,11 @@ def asked_queries(derived: Derived) -> list[AskedQuery]:
     table = table.sort("_asked", "query", descending=[True, False]).head(MOST_QUERIES)
     related = _related(table["query"].to_list(), derived)
     return [
-        AskedQuery(
+        PopularQuery(
             row["spelling"],
             row["searches"],
-            sells=row["purchases"] > 0,
-            leads=row["clicks"] > 0 and 2 * row["empty"] < row["searches"],
+            has_purchases=row["purchases"] > 0,
+            is_suggested=row["clicks"] > 0 and 2 * row["empty"] < row["searches"],
             related=related.get(at, ()),
         )
         for at, row in enumerate(table.iter_rows(named=True))
@@ -156,7 +154,7 @@ def _related(queries: list[str], derived: Derived) -> Mapping[int, tuple[int, ..
     near: defaultdict[int, defaultdict[int, float]] = defaultdict(lambda: defaultdict(float))
     for one, other, nearness in (*_replaced(places, derived), *_chosen_alike(places, derived)):
         near[one][other] += nearness
-    keys = [asked_key(query) for query in queries]
+    keys = [query_key(query) for query in queries]
     found = {}
     for one, others in near.items():
         ranked = sorted((-nearness, other) for other, nearness in others.items() if nearness >= LEAST_NEAR)

@@ -16,7 +16,14 @@ from retrieval.records import Event, EventKind
 from retrieval.store.manifest import POPULAR_QUERIES_FILE
 from retrieval.store.versions import Store
 from service.engine.engine import SearchEngine
-from service.engine.query_log import NOTHING, Asked, AskedQuery, ServedAsked, read_asked, write_asked
+from service.engine.popular_queries import (
+    NOTHING,
+    PopularQueries,
+    PopularQuery,
+    ServedPopularQueries,
+    read_popular_queries,
+    write_popular_queries,
+)
 from service.engine.spelling import QuerySource
 from service.events.derived_tables import DerivedTables
 from service.events.event_log import EventLog
@@ -24,22 +31,22 @@ from service.settings import Settings
 
 MADE = datetime(2026, 11, 20, 12, tzinfo=UTC)
 QUERIES = (
-    AskedQuery("Cordless Drill", 90, sells=True, leads=True, related=(1,)),
-    AskedQuery("drill bits", 40, leads=True),
-    AskedQuery("drill cordless", 3, leads=True),
+    PopularQuery("Cordless Drill", 90, has_purchases=True, is_suggested=True, related=(1,)),
+    PopularQuery("drill bits", 40, is_suggested=True),
+    PopularQuery("drill cordless", 3, is_suggested=True),
 )
 
 
 class TestFile:
     def test_it_is_read_as_it_was_written(self, tmp_path: Path) -> None:
-        write_asked(tmp_path, QUERIES, MADE)
-        found = read_asked(tmp_path)
-        assert found == Asked(QUERIES)
+        write_popular_queries(tmp_path, QUERIES, MADE)
+        found = read_popular_queries(tmp_path)
+        assert found == PopularQueries(QUERIES)
         assert found.places == {("cordless", "drill"): 0, ("bits", "drill"): 1}
-        assert found.sold == {"cordless", "drill"}
+        assert found.purchase_words == {"cordless", "drill"}
 
     def test_without_one_nothing_was_asked(self, tmp_path: Path) -> None:
-        assert read_asked(tmp_path) is NOTHING
+        assert read_popular_queries(tmp_path) is NOTHING
 
     @pytest.mark.parametrize(
         "damage",
@@ -53,36 +60,36 @@ class TestFile:
         ids=["cut off", "changed", "empty", "no text", "no object"],
     )
     def test_a_damaged_one_is_told(self, tmp_path: Path, damage: object) -> None:
-        write_asked(tmp_path, QUERIES, MADE)
+        write_popular_queries(tmp_path, QUERIES, MADE)
         path = tmp_path / POPULAR_QUERIES_FILE
         path.write_bytes(damage(path.read_bytes()))  # type: ignore[operator]
         with pytest.raises(StoreDamagedError, match=r"popular_queries.json .*; shelfwise events refresh makes it anew"):
-            read_asked(tmp_path)
+            read_popular_queries(tmp_path)
 
     def test_related_queries_that_are_not_there_are_damage(self, tmp_path: Path) -> None:
-        write_asked(tmp_path, [AskedQuery("drill", 9, related=(1,))], MADE)
+        write_popular_queries(tmp_path, [PopularQuery("drill", 9, related=(1,))], MADE)
         with pytest.raises(StoreDamagedError, match="names related queries that it does not hold"):
-            read_asked(tmp_path)
+            read_popular_queries(tmp_path)
 
     def test_one_of_a_newer_program_is_told(self, tmp_path: Path) -> None:
         (tmp_path / POPULAR_QUERIES_FILE).write_bytes(b'{"schema": 2, "what": "else"}')
         with pytest.raises(StoreForeignError, match="is in schema 2, this program reads 1"):
-            read_asked(tmp_path)
+            read_popular_queries(tmp_path)
 
     def test_it_is_taken_up_when_it_was_replaced_and_a_notice_tells_of_damage(self, tmp_path: Path) -> None:
-        served = ServedAsked(tmp_path)
-        served.look()
+        served = ServedPopularQueries(tmp_path)
+        served.reload_if_changed()
         assert (served.now, served.notices) == (NOTHING, ())
-        write_asked(tmp_path, QUERIES, MADE)
-        served.look()
-        assert served.now == Asked(QUERIES)
+        write_popular_queries(tmp_path, QUERIES, MADE)
+        served.reload_if_changed()
+        assert served.now == PopularQueries(QUERIES)
         (tmp_path / POPULAR_QUERIES_FILE).write_bytes(b"")
-        served.look()
+        served.reload_if_changed()
         assert served.now == NOTHING
-        assert served.notices[0].startswith("no query of shoppers is suggested: ")
+        assert served.notices[0].startswith("no popular query is suggested: ")
 
     def test_a_directory_with_nothing_else_is_one_of_events(self, tmp_path: Path) -> None:
-        write_asked(tmp_path, QUERIES, MADE)
+        write_popular_queries(tmp_path, QUERIES, MADE)
         assert "holds events and no index yet" in str(Store(tmp_path)._unmarked())
 
 
@@ -128,15 +135,15 @@ def told(root: Path) -> Path:
 
 class TestMaking:
     def test_only_what_enough_shoppers_asked_is_told(self, told: Path) -> None:
-        asked = read_asked(told)
+        asked = read_popular_queries(told)
         assert {query.text for query in asked.queries} == {"steel pan", "frying pan", "skillet"}
         assert "svensson" not in (told / POPULAR_QUERIES_FILE).read_text("utf-8")
 
     def test_what_sells_and_what_goes_together(self, told: Path) -> None:
-        asked = read_asked(told)
+        asked = read_popular_queries(told)
         by_text = {query.text: query for query in asked.queries}
-        assert {text for text, query in by_text.items() if query.sells} == {"frying pan"}
-        assert all(query.leads for query in asked.queries)
+        assert {text for text, query in by_text.items() if query.has_purchases} == {"frying pan"}
+        assert all(query.is_suggested for query in asked.queries)
         related = [asked.queries[at].text for at in by_text["steel pan"].related]
         assert related[0] == "frying pan", "shoppers went on with it"
         assert "frying pan" in [asked.queries[at].text for at in by_text["skillet"].related], "the same was chosen"
@@ -144,7 +151,7 @@ class TestMaking:
     def test_an_engine_suggests_and_relates_them(self, told: Path) -> None:
         with SearchEngine.open(told) as engine:
             suggested = {query.text: query.source for query in engine.suggest("pan st").queries}
-            assert suggested["steel pan"] is QuerySource.ASKED
+            assert suggested["steel pan"] is QuerySource.POPULAR
             assert engine.related("Steel  PAN")[0] == "frying pan"
             assert engine.related("pan steel", size=1) == ("frying pan",)
             assert set(engine.related("pan")) == {"steel pan", "frying pan"}, "nobody asked it: what says more"
@@ -152,12 +159,12 @@ class TestMaking:
             assert engine.related("") == ()
 
     def test_a_word_that_sells_is_not_corrected(self, told: Path) -> None:
-        write_asked(told, [AskedQuery("wireles speeker", 9, sells=True, leads=True)], MADE)
+        write_popular_queries(told, [PopularQuery("wireles speeker", 9, has_purchases=True, is_suggested=True)], MADE)
         with SearchEngine.open(told) as engine:
             page = engine.search("wireles speeker", size=1)
             assert (page.suggestion, page.corrected) == ("", False)
-            write_asked(told, [AskedQuery("wireles speeker", 9, leads=True)], MADE)
-            engine.look()
+            write_popular_queries(told, [PopularQuery("wireles speeker", 9, is_suggested=True)], MADE)
+            engine.reload_if_changed()
             page = engine.search("wireles speeker", size=1)
             assert (page.suggestion, page.corrected) == ("wireless speaker", True)
             suggested = engine.suggest("wireles e")

@@ -18,7 +18,7 @@ from retrieval.index.tantivy import TantivyBuilder, TantivyIndex
 from retrieval.records import Product
 from retrieval.store.products import ProductStore, keyword_document, write_products
 from retrieval.text.analysis import Analyzer
-from service.engine.snapshot import LostKeyword
+from service.engine.snapshot import NullKeywordIndex
 from tests import catalogs, oracle
 
 
@@ -30,9 +30,9 @@ def counted(products: list[Product]) -> FieldCatalog:
     return counter.catalog()
 
 
-def lost(folder: Path, products: list[Product]) -> LostKeyword:
+def lost(folder: Path, products: list[Product]) -> NullKeywordIndex:
     write_products(products, folder)
-    return LostKeyword(ProductStore(folder), counted(products))
+    return NullKeywordIndex(ProductStore(folder), counted(products))
 
 
 @given(products=catalogs.products(), tree=catalogs.filters())

@@ -7,11 +7,11 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from service.engine.candidates import Once
+from service.engine.candidates import SingleFlight
 
 
 def test_all_threads_get_what_one_of_them_made() -> None:
-    once: Once[str, int] = Once()
+    once: SingleFlight[str, int] = SingleFlight()
     calls: list[int] = []
     all_here = threading.Barrier(4)
 
@@ -30,14 +30,14 @@ def test_all_threads_get_what_one_of_them_made() -> None:
 
 
 def test_another_key_is_taken_rather_where_it_is_there() -> None:
-    once: Once[str, str] = Once()
+    once: SingleFlight[str, str] = SingleFlight()
     assert once.get("plain", lambda: "plain", rather="rich") == "plain"
     assert once.get("rich", lambda: "rich") == "rich"
     assert once.get("plain", lambda: "again", rather="rich") == "rich"
 
 
 def test_a_fault_is_everybodys() -> None:
-    once: Once[str, int] = Once()
+    once: SingleFlight[str, int] = SingleFlight()
 
     def make() -> int:
         raise ValueError("no")
