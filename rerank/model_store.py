@@ -20,18 +20,18 @@ from rerank.ranker.spec import (
     misfit,
     read_report,
     shipped_ranker,
-    verified,
+    verify_ranker,
     write_ranker,
 )
 from retrieval.encoders.folder import whole_folder
 from retrieval.errors import (
     InputError,
-    RankerDamagedError,
-    RankerError,
-    RankerForeignError,
-    RankerRefusedError,
+    ModelDamagedError,
+    ModelError,
+    ModelMismatchError,
+    ModelRefusedError,
     StoreError,
-    UnknownRankerError,
+    UnknownModelError,
 )
 from retrieval.store.manifest import CURRENT, file_stamp, pointer_content, read_pointer, sync, write_durably
 
@@ -43,7 +43,7 @@ from retrieval.store.manifest import CURRENT, file_stamp, pointer_content, read_
 #   lock, lock.json      held by the one program that writes; who that is
 #
 # Where none was published the ranker that comes with the program serves (`rerank.ranker.spec`), if there is one for
-# the index's encoder. Published rankers and those kept aside are numbered together, in the order of their training;
+# the index's encoder. Published rankers and those rejected are numbered together, in the order of their training;
 # report.json tells them apart. Reading needs no lock: what a pointer names is whole, and stays while it is named. A
 # program that is killed leaves no trace of the ranker that it was adding, or a whole one; the pointer moves after that,
 # or not.
@@ -116,28 +116,28 @@ class RankerRegistry:
         self.pointer = RankerPointer(self.folder)
 
     def names(self) -> list[str]:
-        """All rankers, oldest first, those kept aside among them."""
+        """All rankers, oldest first, those rejected among them."""
         names = [entry.name for entry in self.folder.iterdir()] if self.folder.is_dir() else []
         return sorted((name for name in names if RANKER_NAME.fullmatch(name)), key=_number)
 
     def open(self, name: str, encoding: Encoding | None = None) -> Published:
         """A ranker of this name, verified; "default" is the one that comes with the program for an index's encoding.
 
-        Raises UnknownRankerError, which names those that there are, RankerDamagedError or RankerForeignError.
+        Raises UnknownModelError, which names those that there are, ModelDamagedError or ModelMismatchError.
         """
         if name == DEFAULT_RANKER and (default := self._default(encoding)):
             return default
         if name not in (names := self.names()):
             there = f"it holds {', '.join(names)}" if names else "it holds none"
-            raise UnknownRankerError(f"{self.folder} has no ranker {name!r}; {there}")
+            raise UnknownModelError(f"{self.folder} has no ranker {name!r}; {there}")
         return opened_ranker(self.folder / name)
 
     def servable(self, name: str, encoding: Encoding | None = None) -> Published:
-        """A ranker of this name that may serve an index, "default" among them; raises as `rollback`, and RankerError
+        """A ranker of this name that may serve an index, "default" among them; raises as `rollback`, and ModelError
         while rankers are switched off."""
         if self.pointer.is_off():
             cure = "let one serve again: shelfwise models rollback"
-            raise RankerError(f"rankers are switched off, {name[:100]} too; {cure}")
+            raise ModelError(f"rankers are switched off, {name[:100]} too; {cure}")
         return self.open(name, encoding) if name == DEFAULT_RANKER else self._fitting(name, encoding)
 
     def serving(self, encoding: Encoding | None = None) -> Serving:
@@ -160,28 +160,28 @@ class RankerRegistry:
         StoreError where the folder cannot be written, and what `write_ranker` and `build` raise: then nothing is added.
         """
         with self._locked("publish", _PATIENCE_SECONDS):
-            made = self._add(build, spec, msgspec.structs.replace(report, aside=()))
+            made = self._add(build, spec, msgspec.structs.replace(report, rejection_reasons=()))
             if self.pointer.is_off():
                 notice = f"rankers are switched off; to let it serve: shelfwise models rollback {made.name}"
                 return self._tidied(made, serves=False, notices=(notice,))
             self.pointer.write(made.name)
             return self._tidied(made, serves=True)
 
-    def keep_aside(self, build: Build, spec: RankerSpec, report: RankerReport, reasons: Sequence[str]) -> Added:
+    def add_rejected(self, build: Build, spec: RankerSpec, report: RankerReport, reasons: Sequence[str]) -> Added:
         """Adds a ranker that does not serve, with why. Raises as `publish`, InputError without a reason."""
         if not any(reasons):
-            raise InputError("a ranker is kept aside for a reason: give one, or publish it")
+            raise InputError("a ranker is rejected for a reason: give one, or publish it")
         with self._locked("publish", _PATIENCE_SECONDS):
             return self._tidied(
-                self._add(build, spec, msgspec.structs.replace(report, aside=tuple(reasons))), serves=False
+                self._add(build, spec, msgspec.structs.replace(report, rejection_reasons=tuple(reasons))), serves=False
             )
 
     def rollback(self, name: str = "", encoding: Encoding | None = None) -> RolledBack:
         """Lets the ranker of this name serve, or the newest before the current one that can; "default" is the one that
         comes with the program.
 
-        Raises UnknownRankerError where there is none, RankerRefusedError for one that was kept aside,
-        RankerForeignError for one that does not fit the encoding, RankerDamagedError; the pointer then stays.
+        Raises UnknownModelError where there is none, ModelRefusedError for one that was rejected,
+        ModelMismatchError for one that does not fit the encoding, ModelDamagedError; the pointer then stays.
         """
         with self._locked("rollback"):
             before = self.pointer.readable()
@@ -195,14 +195,14 @@ class RankerRegistry:
             for older in reversed(self._before(before)):
                 try:
                     return RolledBack(before, self._serve(older, encoding), tuple(passed_over))
-                except RankerRefusedError:
+                except ModelRefusedError:
                     continue
-                except RankerError as error:
+                except ModelError as error:
                     passed_over.append(str(error))
         there = "; ".join(passed_over) or f"it holds {', '.join(self.names()) or 'none'}"
         which = f"before {before} that can serve" if before else "that can serve"
         cure = "let none serve: shelfwise models off" if before else "train one: shelfwise train ranker"
-        raise UnknownRankerError(f"{self.folder} has no ranker {which}: {there}; {cure}")
+        raise UnknownModelError(f"{self.folder} has no ranker {which}: {there}; {cure}")
 
     def off(self) -> str:
         """Lets none serve; gives the name of the one that did, or nothing."""
@@ -259,13 +259,13 @@ class RankerRegistry:
     def _find_serving(self, encoding: Encoding | None) -> Serving:
         try:
             current = self.pointer.read()
-        except RankerDamagedError as error:
+        except ModelDamagedError as error:
             return Serving(None, (f"{error}; {_MERGED}",))
         if not current:
             return self._serving_default(encoding)
         try:
             return Serving(self._fitting(current, encoding))
-        except RankerError as error:
+        except ModelError as error:
             return self._find_older(current, encoding, str(error))
 
     def _serving_default(self, encoding: Encoding | None) -> Serving:
@@ -273,7 +273,7 @@ class RankerRegistry:
             return Serving(None)
         try:
             return Serving(self._default(encoding))
-        except RankerError as error:
+        except ModelError as error:
             return Serving(None, (f"{error}; {_MERGED}",))
 
     @staticmethod
@@ -284,7 +284,7 @@ class RankerRegistry:
 
     def _find_older(self, current: str, encoding: Encoding | None, notice: str) -> Serving:
         for name in reversed(self._before(current)):
-            with suppress(RankerError):
+            with suppress(ModelError):
                 ranker = self._fitting(name, encoding)
                 return Serving(ranker, (f"{notice}; {name} serves in its place",))
         return Serving(None, (f"{notice}; {_MERGED}",))
@@ -297,10 +297,10 @@ class RankerRegistry:
     def _fitting(self, name: str, encoding: Encoding | None) -> Published:
         """A ranker that may serve; raises as `rollback`."""
         ranker = self.open(name)
-        if ranker.report.aside:
-            raise RankerRefusedError(f"{name} was kept aside: {'; '.join(ranker.report.aside)}")
+        if ranker.report.rejection_reasons:
+            raise ModelRefusedError(f"{name} was rejected: {'; '.join(ranker.report.rejection_reasons)}")
         if encoding and (why := misfit(ranker.spec, encoding)):
-            raise RankerForeignError(f"{name} cannot serve: {why}")
+            raise ModelMismatchError(f"{name} cannot serve: {why}")
         return ranker
 
     def _before(self, name: str) -> list[str]:
@@ -308,14 +308,14 @@ class RankerRegistry:
         return [each for each in self.names() if not name or _number(each) < _number(name)]
 
     def _can_serve(self, name: str) -> bool:
-        with suppress(RankerError):
-            return not self.open(name).report.aside
+        with suppress(ModelError):
+            return not self.open(name).report.rejection_reasons
         return False
 
 
 def opened_ranker(folder: Path) -> Published:
-    """The ranker of a folder, by the folder's name, verified; raises RankerDamagedError or RankerForeignError."""
-    return Published(folder.name, folder, verified(folder), read_report(folder))
+    """The ranker of a folder, by the folder's name, verified; raises ModelDamagedError or ModelMismatchError."""
+    return Published(folder.name, folder, verify_ranker(folder), read_report(folder))
 
 
 def _number(name: str) -> int:
@@ -340,7 +340,7 @@ class RankerPointer:
     def read(self) -> str:
         """The ranker that serves; nothing where none was published or rankers are switched off.
 
-        Raises RankerDamagedError for a file that cannot be read, or names no ranker.
+        Raises ModelDamagedError for a file that cannot be read, or names no ranker.
         """
         said = self._said()
         return "" if said == NO_RANKER else said
@@ -349,14 +349,14 @@ class RankerPointer:
         """Whether somebody switched rankers off; False where it cannot be read."""
         try:
             return self._said() == NO_RANKER
-        except RankerDamagedError:
+        except ModelDamagedError:
             return False
 
     def readable(self) -> str:
         """As `read`, and nothing where it cannot be read."""
         try:
             return self.read()
-        except RankerDamagedError:
+        except ModelDamagedError:
             return ""
 
     def write(self, name: str) -> None:
@@ -378,12 +378,12 @@ class RankerPointer:
         except FileNotFoundError:
             return ""
         except OSError as error:
-            raise RankerDamagedError(f"{self._path} cannot be read ({error.strerror}); {_CURE}") from error
+            raise ModelDamagedError(f"{self._path} cannot be read ({error.strerror}); {_CURE}") from error
         except ValueError as error:
-            raise RankerDamagedError(f"{self._path} names no ranker, {error}; {_CURE}") from error
+            raise ModelDamagedError(f"{self._path} names no ranker, {error}; {_CURE}") from error
 
 
-# Which rankers stay when one is added, and how the others, and what killed programs left, are removed; shopper towers
+# Which rankers stay when one is added, and how the others, and what killed programs left, are removed; user towers
 # are removed in the same way.
 
 _ADDING = (".ranker-", ".tower-")
@@ -438,9 +438,9 @@ class RankerEntry(msgspec.Struct, frozen=True):
     """Why it cannot serve the version that the index serves, which others could."""
 
     @property
-    def is_aside(self) -> bool:
-        """Whether it was kept aside."""
-        return self.report is not None and bool(self.report.aside)
+    def is_rejected(self) -> bool:
+        """Whether it was rejected."""
+        return self.report is not None and bool(self.report.rejection_reasons)
 
 
 class RankerList(msgspec.Struct, frozen=True):
@@ -469,7 +469,7 @@ def _entry(registry: RankerRegistry, name: str, encoding: Encoding | None, *, se
         size = sum(path.stat().st_size for path in (registry.folder / name).iterdir())
     try:
         ranker = registry.open(name)
-    except RankerError as error:
+    except ModelError as error:
         return RankerEntry(name, serves, size, problem=str(error))
     why = misfit(ranker.spec, encoding) if encoding else ""
     return RankerEntry(name, serves, size, ranker.spec, ranker.report, misfit=why)

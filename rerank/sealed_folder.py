@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from retrieval.errors import RankerDamagedError, RankerForeignError
+from retrieval.errors import ModelDamagedError, ModelMismatchError
 from retrieval.store.manifest import FileEntry, checksum, file_problem, sync
 
 # seal.json    length and XXH3 checksum of each file beside it
@@ -66,21 +66,21 @@ _RETRAIN = "train the ranker again: shelfwise train ranker"
 
 
 def check_weights(path: Path) -> None:
-    """Raises RankerDamagedError unless the file is of safetensors."""
+    """Raises ModelDamagedError unless the file is of safetensors."""
     from safetensors import SafetensorError, safe_open
 
     try:
         with safe_open(path, "numpy") as tensors:
             tensors.keys()
     except (SafetensorError, OSError) as error:
-        raise RankerDamagedError(f"{path} holds no safetensors ({error}); {_RETRAIN}") from error
+        raise ModelDamagedError(f"{path} holds no safetensors ({error}); {_RETRAIN}") from error
 
 
 def check_graph(path: Path, columns: Mapping[str, int] | None = None, cure: str = _RETRAIN) -> None:
     """Checks a graph without running it.
 
-    `columns` are the lengths of its inputs' last axes, by name. Raises RankerDamagedError for what is no ONNX graph or
-    takes inputs of other lengths, RankerForeignError for one that reaches outside or may not end; both say the `cure`.
+    `columns` are the lengths of its inputs' last axes, by name. Raises ModelDamagedError for what is no ONNX graph or
+    takes inputs of other lengths, ModelMismatchError for one that reaches outside or may not end; both say the `cure`.
     """
     import onnx
     from google.protobuf.message import DecodeError
@@ -88,9 +88,9 @@ def check_graph(path: Path, columns: Mapping[str, int] | None = None, cure: str 
     try:
         model = onnx.load_model(path, format="protobuf", load_external_data=False)
     except (DecodeError, OSError) as error:
-        raise RankerDamagedError(f"{path} holds no ONNX graph ({error}); {cure}") from error
+        raise ModelDamagedError(f"{path} holds no ONNX graph ({error}); {cure}") from error
     if not model.graph.node:
-        raise RankerDamagedError(f"{path} holds an ONNX graph without operators; {cure}")
+        raise ModelDamagedError(f"{path} holds an ONNX graph without operators; {cure}")
     own = {(function.domain, function.name) for function in model.functions}
     for message in _messages(model):
         if isinstance(message, onnx.NodeProto):
@@ -118,7 +118,7 @@ def _check_operator(path: Path, domain: str, operator: str, own: Collection[tupl
     if not is_standard and not (domain == _MICROSOFT and operator in MICROSOFT_OPERATORS):
         known = f"the standard ones but {' and '.join(_ENDLESS)}, and {', '.join(MICROSOFT_OPERATORS)} of {_MICROSOFT}"
         wanted = f"{operator!r} of {domain or 'the standard domain'!r}"
-        raise RankerForeignError(f"{path} needs the operator {wanted}; run are {known}: {cure}")
+        raise ModelMismatchError(f"{path} needs the operator {wanted}; run are {known}: {cure}")
 
 
 def _check_tensor(path: Path, tensor: Any, cure: str) -> None:  # noqa: ANN401 - as above
@@ -126,7 +126,7 @@ def _check_tensor(path: Path, tensor: Any, cure: str) -> None:  # noqa: ANN401 -
         places = [entry.value for entry in tensor.external_data if entry.key == "location"]
         named = ", ".join(map(repr, places)) or "a place that it does not name"
         message = f"{path} reads the tensor {tensor.name!r} from {named}; a graph that serves holds its tensors: {cure}"
-        raise RankerForeignError(message)
+        raise ModelMismatchError(message)
 
 
 def _check_columns(path: Path, graph: Any, columns: Mapping[str, int], cure: str) -> None:  # noqa: ANN401 - as above
@@ -137,4 +137,4 @@ def _check_columns(path: Path, graph: Any, columns: Mapping[str, int], cure: str
         wanted = columns.get(taken.name, length)
         if length not in (0, wanted):
             message = f"{path} takes {taken.name} of {length} columns, what is beside it says {wanted}; {cure}"
-            raise RankerDamagedError(message)
+            raise ModelDamagedError(message)

@@ -32,17 +32,12 @@ ShelfwiseError
 ├── EncoderError                  the model that makes vectors
 │   ├── EncoderUnavailableError   it cannot be found or loaded
 │   └── EncoderMismatchError      it makes vectors of another dimension or kind than the index holds
-├── UserTowerError             a trained shopper tower
-│   ├── UnknownUserTowerError  the index does not hold it
-│   ├── UserTowerRefusedError  it was kept aside
-│   ├── UserTowerDamagedError  a file of it is missing, short, or has another checksum
-│   └── UserTowerForeignError  of another format, or for another encoder than the index has
-└── RankerError                   a trained ranker
-    ├── UnknownRankerError        one that the index does not hold: names those that it does
-    ├── RankerDamagedError        a file of it is missing, short, or has another checksum
-    ├── RankerForeignError        of another format, of features or operators that this program does not know
-    ├── RankerRefusedError        it is whole, and was not good enough to serve
-    ├── RankerLateError           it gave no scores by the deadline: the merged order stands
+└── ModelError                    a stored model of one family: a ranker or a user tower
+    ├── UnknownModelError         one that the index does not hold: names those that it does
+    ├── ModelDamagedError         a file of it is missing, short, or has another checksum
+    ├── ModelMismatchError        of another format or encoder, of features or operators that this program does not know
+    ├── ModelRefusedError         it is whole, and was not good enough to serve
+    ├── RankerLateError           a ranker gave no scores by the deadline: the merged order stands
     └── TrainingError             there is too little to train one on
 """
 
@@ -222,51 +217,39 @@ class EncoderMismatchError(EncoderError):
     """The model makes vectors of another dimension or kind than the index holds."""
 
 
-class UserTowerError(ShelfwiseError):
-    """A trained shopper tower cannot be used as asked: recommendations are made without one."""
+RANKER, USER_TOWER = "ranker", "user_tower"
+"""The families of stored models."""
 
 
-class UnknownUserTowerError(UserTowerError):
-    """A shopper tower that the index does not hold; the message names those that it does."""
+class ModelError(ShelfwiseError):
+    """A stored model cannot be used as asked; `family` is RANKER or USER_TOWER."""
+
+    def __init__(self, message: str = "", family: str = RANKER) -> None:
+        super().__init__(message)
+        self.family = family
 
 
-class UserTowerRefusedError(UserTowerError):
-    """A shopper tower that was kept aside, as it was not better than what served; the message says why."""
+class UnknownModelError(ModelError):
+    """The index does not hold the model; the message names those that it holds."""
 
 
-class UserTowerDamagedError(UserTowerError):
-    """A file of a shopper tower is missing, short, cannot be read, or has another checksum than when it was written."""
+class ModelDamagedError(ModelError):
+    """A file of a model is missing, short or unreadable, or has another checksum than when it was written."""
 
 
-class UserTowerForeignError(UserTowerError):
-    """A shopper tower of another format, for another encoder, or with operators that this program does not know."""
+class ModelMismatchError(ModelError):
+    """A model of another format or for another index, or with features or operators that this program does not know."""
 
 
-class RankerError(ShelfwiseError):
-    """A trained ranker cannot be used as asked."""
+class ModelRefusedError(ModelError):
+    """A model that was rejected, as it was not better than the one that served; the message says why."""
 
 
-class UnknownRankerError(RankerError):
-    """A ranker that the index does not hold; the message names those that it does."""
-
-
-class RankerDamagedError(RankerError):
-    """A file of a ranker is missing, short, cannot be read, or has another checksum than when it was written."""
-
-
-class RankerForeignError(RankerError):
-    """A ranker of another format, for another index, or with features or operators that this program does not know."""
-
-
-class RankerRefusedError(RankerError):
-    """A ranker that was kept aside, as it was not better than the one that served; the message says why."""
-
-
-class RankerLateError(RankerError):
+class RankerLateError(ModelError):
     """A ranker gave no scores by the deadline: results keep the merged order."""
 
 
-class TrainingError(RankerError):
+class TrainingError(ModelError):
     """A ranker cannot be trained on what is there; the message says what is missing."""
 
 

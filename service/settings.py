@@ -59,7 +59,7 @@ DESCRIPTIONS: Mapping[str, str] = {
         "events that are older are removed by shelfwise events refresh and shelfwise events expire"
     ),
     "events.minimum_shoppers": (
-        "what fewer shoppers did stays out of popularity, neighbours, query tables and shopper towers"
+        "what fewer shoppers did stays out of popularity, neighbours, query tables and user towers"
     ),
     "ranker.deadline": (
         "seconds that the ranker may take over a search, up to 60; then results keep the merged order, and the "

@@ -8,9 +8,9 @@ from datetime import UTC, datetime
 from rerank.click_models.evaluation import Foretold
 from rerank.evaluation.promotion import LIKELIHOOD, NDCG, Comparison
 from rerank.evaluation.statistics import Difference
-from rerank.ranker.spec import Reached
+from rerank.ranker.spec import OrderResult
 from rerank.training.trainer import Epoch
-from rerank.user_tower.files import TowerReport, Way
+from rerank.user_tower.files import MethodResult, UserTowerReport
 from service.reports.training import (
     Curve,
     Decision,
@@ -49,7 +49,7 @@ def findings(**said: object) -> Findings:
             Curve(way, (Epoch(0, None, 0.3), Epoch(1, 2.5, 0.5), Epoch(2, 2.25, 0.4)), 0.51)
             for way in ("debiased", "naive")
         ),
-        orders=(Reached("merged", 0.5, 0.48, 0.52, 400), Reached("naive", 0.51, 0.5, 0.53, 400)),
+        orders=(OrderResult("merged", 0.5, 0.48, 0.52, 400), OrderResult("naive", 0.51, 0.5, 0.53, 400)),
         above_naive=Gain(0.02, 0.01, 0.03),
         comparisons=(comparison(BETTER), comparison(UNSURE, LIKELIHOOD), comparison(None, NDCG, "language zh")),
     )
@@ -57,15 +57,15 @@ def findings(**said: object) -> Findings:
 
 
 def recommends(reason: str = "", **said: object) -> Recommends:
-    """A shopper tower that is kept aside for a reason, or serves; `said` replaces some of it."""
-    report = TowerReport(
+    """A user tower that is rejected for a reason, or serves; `said` replaces some of it."""
+    report = UserTowerReport(
         created="2026-10-02T03:12:00+00:00",
         shoppers=400,
         against=NEAR,
-        ways=(Way(TOWER, 0.25, 0.125), Way(NEAR, 0.2, 0.1)),
+        methods=(MethodResult(TOWER, 0.25, 0.125), MethodResult(NEAR, 0.2, 0.1)),
         difference=UNSURE if reason else BETTER,
         curve=((0, 0.1), (1, 0.15), (2, 0.14)),
-        aside=(reason,) if reason else (),
+        rejection_reasons=(reason,) if reason else (),
     )
     return replace(Recommends("tower-0003", not reason, is_new=True, report=report), **said)  # type: ignore[arg-type]
 

@@ -192,7 +192,7 @@ def recommend_speed(
     settings: SettingsOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Time a shopper's vector and a whole answer, by the shopper tower that serves."""
+    """Time a shopper's vector and a whole answer, by the user tower that serves."""
     import msgspec
 
     from benchmarks.studies.recommend_speed import measure_recommend_speed, show_recommend_speed

@@ -26,12 +26,12 @@ from rerank.ranker.features import FEATURES, MOST_ACTS
 from rerank.ranker.network import NetworkShape, RankerNetwork, load_network
 from rerank.ranker.onnx import OnnxRanker
 from rerank.ranker.onnx_export import export_network
-from rerank.ranker.pruning import Left, filled
+from rerank.ranker.pruning import PruningTarget, complete_target
 from rerank.ranker.spec import MODEL_FILE, WEIGHTS_FILE, RankerReport, RankerSpec, misfit
 from rerank.teacher.teacher import Teacher
 from rerank.training.click_training import new_network
 from retrieval.encoders.base import Tokens, with_tokens
-from retrieval.errors import TrainingError, UnknownRankerError
+from retrieval.errors import TrainingError, UnknownModelError
 from retrieval.judgments import Judgments
 from retrieval.progress import Progress
 from retrieval.records import PastAct
@@ -42,7 +42,7 @@ from service.engine.hot_reload import read_popularity
 from service.engine.models import encoding_of
 from service.engine.reranking import DEPTH, Reranker, Reranking
 from service.engine.snapshot import Snapshot
-from service.training.ranker_pruning import MEASURING, Precision, sample_data, shrunk, timed_scores
+from service.training.ranker_pruning import MEASURING, Precision, prune_on_sample, sample_data, time_scores
 
 HEAD, ATTENTION, HISTORY, TEACHER = "features head", "cross-attention", "cross-attention, history of 50", "teacher"
 _KINDS = {HEAD: (0, False), ATTENTION: (1, False), HISTORY: (1, True)}
@@ -210,16 +210,16 @@ def show_ranker_speed(report: SpeedReport) -> None:
 # All are exported from the same weights, and each query is scored by all of them before the next one.
 
 WHOLE = "whole"
-_PRUNED_KINDS: tuple[tuple[str, Left, Precision], ...] = (
-    ("whole, int8", Left(), "int8"),
-    ("2 heads", Left(heads=2), "fp32"),
-    ("1 head", Left(heads=1), "fp32"),
-    ("128 units", Left(feed_forward=128), "fp32"),
-    ("64 units", Left(feed_forward=64), "fp32"),
-    ("no units", Left(feed_forward=0), "fp32"),
-    ("1 head, 64 units", Left(heads=1, feed_forward=64), "fp32"),
-    ("1 head, 64 units, int8", Left(heads=1, feed_forward=64), "int8"),
-    ("no layer", Left(layers=0), "fp32"),
+_PRUNED_KINDS: tuple[tuple[str, PruningTarget, Precision], ...] = (
+    ("whole, int8", PruningTarget(), "int8"),
+    ("2 heads", PruningTarget(heads=2), "fp32"),
+    ("1 head", PruningTarget(heads=1), "fp32"),
+    ("128 units", PruningTarget(feed_forward=128), "fp32"),
+    ("64 units", PruningTarget(feed_forward=64), "fp32"),
+    ("no units", PruningTarget(feed_forward=0), "fp32"),
+    ("1 head, 64 units", PruningTarget(heads=1, feed_forward=64), "fp32"),
+    ("1 head, 64 units, int8", PruningTarget(heads=1, feed_forward=64), "int8"),
+    ("no layer", PruningTarget(layers=0), "fp32"),
 )
 
 
@@ -249,7 +249,7 @@ class PruningReport:
 
 def with_layer(root: Path, snapshot: Snapshot, name: str = "") -> Published:
     """The ranker of this name; else the one that serves, where it has a cross-attention layer, or the newest that has
-    one and fits the index, also of those kept aside. Raises UnknownRankerError where there is none."""
+    one and fits the index, also of those rejected. Raises UnknownModelError where there is none."""
     registry, encoding = RankerRegistry(root), encoding_of(snapshot)
     serving = registry.serving(encoding).ranker
     names = [name] if name else [*([serving.name] if serving else []), *reversed(registry.names())]
@@ -258,7 +258,7 @@ def with_layer(root: Path, snapshot: Snapshot, name: str = "") -> Published:
         if found.spec.layers and not misfit(found.spec, encoding):
             return found
     which = f"{name} has none, or is for another index" if name else "none of its rankers has one"
-    raise UnknownRankerError(
+    raise UnknownModelError(
         f"{root} has no cross-attention layer to prune: {which}; train one: shelfwise train ranker --index {root}"
     )
 
@@ -277,7 +277,7 @@ def measure_pruning(
         for place, (name, left, precision) in enumerate(kinds):
             folder = Path(scratch) / str(place)
             folder.mkdir()
-            smaller = shrunk(network, sample, measuring, ranker.spec.event_weights, left)
+            smaller = prune_on_sample(network, sample, measuring, ranker.spec.event_weights, left)
             made[name] = _exported(ranker, smaller, precision, folder)
             progress.advance(1)
         progress.end(f"{len(kinds)} networks of {ranker.name}")
@@ -286,7 +286,7 @@ def measure_pruning(
         progress.end(f"{len(judged.lists.rows):,} of {len(judged.lists):,} judged queries")
         progress.begin("scores", None, "")
         rankers = {name: OnnxRanker(each) for name, each in made.items()}
-        timed = timed_scores(rankers, judged.data, range(len(judged.lists)))
+        timed = time_scores(rankers, judged.data, range(len(judged.lists)))
         progress.end(f"{len(rankers)} orders of the same candidates")
         graded = GradedOrders(snapshot, judgments, judged.lists)
         found = {name: graded.ndcg(each.scores) for name, each in timed.items()}
@@ -303,12 +303,12 @@ def measure_pruning(
     return PruningReport(ranker.name, len(judged.lists), tuple(rows))
 
 
-def _sensible(shape: NetworkShape) -> Iterator[tuple[str, Left, Precision]]:
+def _sensible(shape: NetworkShape) -> Iterator[tuple[str, PruningTarget, Precision]]:
     """The whole network, and those that are smaller than it."""
-    yield WHOLE, Left(), "fp32"
+    yield WHOLE, PruningTarget(), "fp32"
     for name, left, precision in _PRUNED_KINDS:
         fits = (left.heads or 0) < len(shape.heads) and (left.feed_forward or 0) < max(shape.feed_forward, 1)
-        if fits and (precision == "int8" or filled(left, shape) != filled(Left(), shape)):
+        if fits and (precision == "int8" or complete_target(left, shape) != complete_target(PruningTarget(), shape)):
             yield name, left, precision
 
 

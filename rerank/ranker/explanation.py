@@ -51,7 +51,7 @@ OF_THE_QUERY = ("words",)
 def contributions(ranker: OnnxRanker, candidates: Candidates) -> Mapping[Factor, Scores]:
     """What each factor that the ranker reads does for the score of each candidate (c,).
 
-    Raises RankerError where the graph fails.
+    Raises ModelError where the graph fails.
     """
     usual = neutral_features(ranker.spec)
     factors = [factor for factor in Factor if _is_read(factor, ranker, candidates)]

@@ -22,7 +22,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from rerank.ranker.features import ACT_KINDS
-from retrieval.errors import RankerDamagedError, RankerForeignError
+from retrieval.errors import ModelDamagedError, ModelMismatchError
 
 EVENTS = ("click", "cart", "purchase")
 """What the head's outputs tell of, in their order."""
@@ -342,18 +342,18 @@ def save_network(network: RankerNetwork, path: Path) -> None:
 
 
 def load_network(path: Path) -> RankerNetwork:
-    """Reads the file; raises RankerDamagedError where it cannot be read, RankerForeignError where its weights are not
+    """Reads the file; raises ModelDamagedError where it cannot be read, ModelMismatchError where its weights are not
     those of a network of its sizes."""
     try:
         with safe_open(path, framework="pt") as file:
             shape = msgspec.json.decode((file.metadata() or {})[_SHAPE], type=NetworkShape)
             weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  # it is no dictionary
     except (OSError, SafetensorError, KeyError, msgspec.MsgspecError) as error:
-        raise RankerDamagedError(f"{path} cannot be read ({error}); train the ranker again") from error
+        raise ModelDamagedError(f"{path} cannot be read ({error}); train the ranker again") from error
     network = RankerNetwork(shape)
     try:
         network.load_state_dict(weights)
     except RuntimeError as error:
         message = f"{path} holds weights of another network than this program has ({str(error)[:300]}); train it again"
-        raise RankerForeignError(message) from error
+        raise ModelMismatchError(message) from error
     return network.eval()

@@ -11,7 +11,7 @@ from rerank.model_store import Published
 from rerank.ranker.features import FEATURES, MERGED, Candidates, RankerInputs, batched
 from rerank.ranker.spec import MODEL_FILE, RankerSpec
 from retrieval.encoders.onnx import open_graph
-from retrieval.errors import RankerDamagedError, RankerError
+from retrieval.errors import ModelDamagedError, ModelError
 
 OUTPUT = "scores"
 
@@ -22,7 +22,7 @@ class OnnxRanker:
     def __init__(self, ranker: Published, event_weights: tuple[float, float, float] | None = None) -> None:
         """`event_weights` say what a click, a cart and a purchase are worth, in place of the ranker's own.
 
-        Raises RankerDamagedError where its graph cannot be run, or takes other arrays than `RankerInputs` has.
+        Raises ModelDamagedError where its graph cannot be run, or takes other arrays than `RankerInputs` has.
         """
         self.name = ranker.name
         self.spec: RankerSpec = ranker.spec
@@ -33,12 +33,12 @@ class OnnxRanker:
             self._session = open_graph(path)
         except Exception as error:
             # ONNX Runtime's exceptions have no common base but Exception.
-            raise RankerDamagedError(f"{path} cannot be run ({str(error)[:300]}); train the ranker again") from error
+            raise ModelDamagedError(f"{path} cannot be run ({str(error)[:300]}); train the ranker again") from error
         self._inputs = {given.name for given in self._session.get_inputs()}
         unknown = self._inputs - set(RankerInputs.__dataclass_fields__)
         if unknown or [made.name for made in self._session.get_outputs()] != [OUTPUT]:
             message = f"{path} takes {', '.join(sorted(self._inputs))}: no ranker's graph; train the ranker again"
-            raise RankerDamagedError(message)
+            raise ModelDamagedError(message)
 
     @property
     def reads_history(self) -> bool:
@@ -55,7 +55,7 @@ class OnnxRanker:
         the merged score by the learned one. Depends on query, history and candidate alone, not on what else is in the
         list, or in the batch.
 
-        Raises RankerError where the graph fails, or a score is no number.
+        Raises ModelError where the graph fails, or a score is no number.
         """
         filled = [each for each in lists if len(each.features)]
         if not filled:
@@ -68,7 +68,7 @@ class OnnxRanker:
             with np.errstate(invalid="ignore"):
                 mixed = iter(scores @ self._event_weights)
         except Exception as error:
-            raise RankerError(f"{self.name} failed on its candidates ({str(error)[:300]})") from error
+            raise ModelError(f"{self.name} failed on its candidates ({str(error)[:300]})") from error
         return [self._mixed(next(mixed), each) if len(each.features) else np.empty(0) for each in lists]
 
     def fit(self, scores: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -80,5 +80,5 @@ class OnnxRanker:
         merged = each.features[:, MERGED].astype(np.float64)
         scores = np.asarray(network[: len(merged)].astype(np.float64) + self.spec.mix * merged)
         if not np.isfinite(scores).all():
-            raise RankerError(f"{self.name} gave {scores[~np.isfinite(scores)][0]} for a candidate: train it again")
+            raise ModelError(f"{self.name} gave {scores[~np.isfinite(scores)][0]} for a candidate: train it again")
         return scores

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from rerank.ranker.network import Inputs, NetworkShape, RankerNetwork
 from rerank.ranker.onnx import OUTPUT
 from retrieval.encoders.onnx_export import OPSET, quantised, quiet
-from retrieval.errors import RankerError
+from retrieval.errors import ModelError
 
 _HISTORY = Inputs._fields.index("candidate_vectors")
 """Where the arrays begin that only a network with a history reads."""
@@ -22,7 +22,7 @@ def export_network(network: RankerNetwork, path: Path, precision: str = "fp32") 
     network reads, scores (B, c, 3) out.
 
     `rerank.sealed_folder` says which operators a stored ranker may have: who changes what is exported here changes
-    that too. Raises RankerError where PyTorch's exporter gives no graph.
+    that too. Raises ModelError where PyTorch's exporter gives no graph.
     """
     count = len(Inputs._fields) if network.history is not None else _HISTORY
     lists, candidates, history = (
@@ -53,7 +53,7 @@ def export_network(network: RankerNetwork, path: Path, precision: str = "fp32") 
             verbose=False,
         )
     if program is None:
-        raise RankerError(f"{path} cannot be made: PyTorch's exporter gave no graph of the network")
+        raise ModelError(f"{path} cannot be made: PyTorch's exporter gave no graph of the network")
     graph = program.model_proto
     _forget_origin(graph)
     onnx.save(quantised(graph) if precision == "int8" else graph, path)

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from rerank.ranker.network import CrossAttention, Inputs, NetworkShape, RankerNetwork
-from retrieval.errors import InputError, RankerError
+from retrieval.errors import InputError, ModelError
 
 Sample = Sequence[tuple[Inputs, Tensor]]
 """Batches of lists, each with which of its places hold a candidate (B, c)."""
@@ -30,7 +30,7 @@ _Weights = dict[str, Tensor]
 
 
 @dataclass(frozen=True, slots=True)
-class Left:
+class PruningTarget:
     """What is to be left of a network; None leaves all that there is."""
 
     heads: int | None = None
@@ -39,16 +39,16 @@ class Left:
     """0 takes the cross-attention layer away, whatever else is said."""
 
 
-def filled(left: Left, shape: NetworkShape) -> Left:
+def complete_target(left: PruningTarget, shape: NetworkShape) -> PruningTarget:
     """The same in numbers, for a network of these sizes; raises InputError where it has not so much, or no head is
     left."""
     if not shape.layers and (left.heads, left.feed_forward) != (None, None):
         raise InputError("this ranker has no cross-attention layer: there are no heads or units to be left of it")
     if left.layers == 0:
-        left = Left(layers=0)
+        left = PruningTarget(layers=0)
     heads = _number("heads", left.heads, 1, len(shape.heads))
     units = _number("feed-forward units", left.feed_forward, 0, shape.feed_forward)
-    return Left(heads, units, _number("layers", left.layers, 0, shape.layers))
+    return PruningTarget(heads, units, _number("layers", left.layers, 0, shape.layers))
 
 
 def _number(what: str, wanted: int | None, least: int, most: int) -> int:
@@ -59,7 +59,7 @@ def _number(what: str, wanted: int | None, least: int, most: int) -> int:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Measured:
+class PartImportance:
     """What the parts of a network's layer do on a sample of lists."""
 
     heads: NDArray[np.float64]
@@ -74,10 +74,10 @@ class Measured:
     """(2d,): the mean of what the layer gives to the head of the network."""
 
 
-def measure(network: RankerNetwork, sample: Sample, weights: Sequence[float]) -> Measured:
+def measure_importance(network: RankerNetwork, sample: Sample, weights: Sequence[float]) -> PartImportance:
     """Runs a trained network on a sample; `weights` say what each kind of event is worth in its score.
 
-    Raises RankerError for a network without a cross-attention layer, InputError for a sample without a candidate.
+    Raises ModelError for a network without a cross-attention layer, InputError for a sample without a candidate.
     """
     # What a history adds depends on no other part.
     base = deepcopy(network).eval()
@@ -98,16 +98,16 @@ def measure(network: RankerNetwork, sample: Sample, weights: Sequence[float]) ->
         )
         heads += _apart(by_column.reshape(*by_column.shape[:2], -1, columns).sum(dim=-1), is_candidate) / lists
         units += sum(_apart(each, is_candidate) / lists for each in by_unit)
-    return Measured(_told(heads), _told(units), read, fired, pooled)
+    return PartImportance(_told(heads), _told(units), read, fired, pooled)
 
 
-def pruned(network: RankerNetwork, measured: Measured, left: Left) -> RankerNetwork:
+def prune_network(network: RankerNetwork, measured: PartImportance, left: PruningTarget) -> RankerNetwork:
     """A network of its own with what is to be left of this one. With everything left its scores are the same.
 
     Raises InputError where more is to be left than there is, or no head.
     """
     shape = _layer(network).shape
-    left = filled(left, shape)
+    left = complete_target(left, shape)
     weights = {name: value.clone() for name, value in network.state_dict().items()}
     if left.layers == 0:
         made = replace(shape, layers=0, kept_heads=())
@@ -126,7 +126,7 @@ def pruned(network: RankerNetwork, measured: Measured, left: Left) -> RankerNetw
 def _layer(network: RankerNetwork) -> CrossAttention:
     layers = list(network.attention)
     if len(layers) != 1:
-        raise RankerError(f"the ranker has {len(layers)} cross-attention layers; only one with 1 can be made smaller")
+        raise ModelError(f"the ranker has {len(layers)} cross-attention layers; only one with 1 can be made smaller")
     return cast(CrossAttention, layers[0])
 
 

@@ -21,7 +21,7 @@ import xxhash
 from rerank.evaluation.promotion import Verdict
 from rerank.ranker.features import FEATURES
 from rerank.sealed_folder import SEAL_FILE, check_graph, check_weights, read_told, seal, sealed_problem
-from retrieval.errors import InputError, RankerDamagedError, RankerForeignError
+from retrieval.errors import InputError, ModelDamagedError, ModelMismatchError
 from retrieval.store.manifest import FileEntry, checksum
 
 FORMAT = 1
@@ -75,7 +75,7 @@ class RankerSpec(msgspec.Struct, frozen=True, kw_only=True):
     """Identity of the ranker that its training began from; empty for one from nothing."""
 
 
-class Reached(msgspec.Struct, frozen=True):
+class OrderResult(msgspec.Struct, frozen=True):
     """The mean nDCG@10 of an order over the held-out queries, each by its traffic."""
 
     order: str
@@ -101,11 +101,11 @@ class RankerReport(msgspec.Struct, frozen=True, kw_only=True):
     """By name, nDCG@10 for one, in the order in which they are shown."""
     against: str = ""
     """What it was judged against: a ranker's name, or the merged order."""
-    verdict: Verdict | None = None
+    decision: Verdict | None = None
     """The gate's, where it was asked."""
-    aside: tuple[str, ...] = ()
-    """Why it is kept aside; empty for one that was published."""
-    orders: tuple[Reached, ...] = ()
+    rejection_reasons: tuple[str, ...] = ()
+    """Why it is rejected; empty for one that was published."""
+    orders: tuple[OrderResult, ...] = ()
     """Of one that learned from clicks, what it reaches and what others do on the same queries."""
 
 
@@ -136,8 +136,8 @@ def misfit(spec: RankerSpec, encoding: Encoding) -> str:
 def write_ranker(folder: Path, spec: RankerSpec, report: RankerReport) -> RankerSpec:
     """Completes a folder that holds a ranker's weights and graph: writes what it says of itself, seals and syncs all.
 
-    Gives the spec with its identity. Raises InputError for values that no ranker has, RankerDamagedError or
-    RankerForeignError where the folder is then none that `verified` takes.
+    Gives the spec with its identity. Raises InputError for values that no ranker has, ModelDamagedError or
+    ModelMismatchError where the folder is then none that `verified` takes.
     """
     if problem := _problem(spec):
         raise InputError(f"no ranker is so: {problem}")
@@ -146,13 +146,13 @@ def write_ranker(folder: Path, spec: RankerSpec, report: RankerReport) -> Ranker
     spec = msgspec.structs.replace(spec, format=FORMAT, identity=_identity(folder, spec))
     seal(folder, {SPEC_FILE: spec, REPORT_FILE: report})
     read_report(folder)
-    return verified(folder)
+    return verify_ranker(folder)
 
 
 def read_spec(folder: Path) -> RankerSpec:
     """What a ranker says of itself; its model files are not looked at.
 
-    Raises RankerDamagedError where ranker.json or the seal cannot be read or do not agree, RankerForeignError where
+    Raises ModelDamagedError where ranker.json or the seal cannot be read or do not agree, ModelMismatchError where
     it is of another format, or knows features that this program does not.
     """
     path = folder / SPEC_FILE
@@ -161,27 +161,27 @@ def read_spec(folder: Path) -> RankerSpec:
     if made != FORMAT:
         age = "a newer" if made > FORMAT else "an older"
         message = f"{path} is of format {made}, made by {age} program; this one reads {FORMAT}: {_CURE}"
-        raise RankerForeignError(message)
+        raise ModelMismatchError(message)
     spec = _read(path, RankerSpec)
     if unknown := [name for name in spec.features if name not in FEATURES]:
         message = f"{path} reads the features {', '.join(unknown)}, which this program does not have: {_CURE}"
-        raise RankerForeignError(message)
+        raise ModelMismatchError(message)
     if problem := _problem(spec):
-        raise RankerDamagedError(f"{path} describes no ranker: {problem}; {_CURE}")
+        raise ModelDamagedError(f"{path} describes no ranker: {problem}; {_CURE}")
     return spec
 
 
 def read_report(folder: Path) -> RankerReport:
-    """What a ranker was measured by; raises RankerDamagedError as `read_spec`."""
+    """What a ranker was measured by; raises ModelDamagedError as `read_spec`."""
     _check_sealed(folder / REPORT_FILE, _entries(folder))
     return _read(folder / REPORT_FILE, RankerReport)
 
 
-def verified(folder: Path) -> RankerSpec:
+def verify_ranker(folder: Path) -> RankerSpec:
     """The spec of a ranker whose every file is whole, and whose model files hold nothing that runs code.
 
     Other files than those named above are checked by their endings: a second graph is held to the same rule. Raises
-    RankerDamagedError or RankerForeignError, which name the file.
+    ModelDamagedError or ModelMismatchError, which name the file.
     """
     spec, entries = read_spec(folder), _entries(folder)
     for name in entries:
@@ -231,7 +231,7 @@ def _identity(folder: Path, spec: RankerSpec) -> str:
         try:
             digest.update(checksum(folder / name).encode())
         except OSError as error:
-            raise RankerDamagedError(f"{folder / name} cannot be read ({error.strerror}); {_CURE}") from error
+            raise ModelDamagedError(f"{folder / name} cannot be read ({error.strerror}); {_CURE}") from error
     return f"ranker-{digest.hexdigest()}"
 
 
@@ -241,26 +241,26 @@ def _entries(folder: Path) -> dict[str, FileEntry]:
     for name in (*_NEEDED, *entries):
         if name not in entries or name != Path(name).name or name == "..":
             named = ", ".join(entries) or "nothing"
-            raise RankerDamagedError(f"{path} vouches for {named}; it is to name {', '.join(_NEEDED)}: {_CURE}")
+            raise ModelDamagedError(f"{path} vouches for {named}; it is to name {', '.join(_NEEDED)}: {_CURE}")
         most = MOST_TOLD_BYTES if name.endswith(".json") else MOST_MODEL_BYTES
         if entries[name].bytes > most:
             message = (
                 f"{folder / name} has {entries[name].bytes:,} bytes; a ranker's file has {most:,} at most: {_CURE}"
             )
-            raise RankerForeignError(message)
+            raise ModelMismatchError(message)
     return entries
 
 
 def _check_sealed(path: Path, entries: Mapping[str, FileEntry]) -> None:
     if problem := sealed_problem(path, entries[path.name]):
-        raise RankerDamagedError(f"{path} {problem}; {_CURE}")
+        raise ModelDamagedError(f"{path} {problem}; {_CURE}")
 
 
 def _read(path: Path, kind: type[_Read]) -> _Read:
     try:
         return read_told(path, kind, MOST_TOLD_BYTES)
     except ValueError as error:
-        raise RankerDamagedError(f"{path} {error}; {_CURE}") from error
+        raise ModelDamagedError(f"{path} {error}; {_CURE}") from error
 
 
 # The rankers that come with the program, for stores that have trained none: features heads, one for each encoder that
@@ -288,9 +288,9 @@ def shipped_folder(encoding: Encoding, among: Path = SHIPPED) -> Path | None:
 def shipped_ranker(encoding: Encoding, among: Path = SHIPPED) -> tuple[Path, RankerSpec, RankerReport] | None:
     """The ranker for an index, verified, as if it had been trained on that index's own encoder.
 
-    Raises RankerDamagedError or RankerForeignError where its files are not as they came.
+    Raises ModelDamagedError or ModelMismatchError where its files are not as they came.
     """
     folder = shipped_folder(encoding, among)
     if folder is None:
         return None
-    return folder, msgspec.structs.replace(verified(folder), encoder=encoding.encoder), read_report(folder)
+    return folder, msgspec.structs.replace(verify_ranker(folder), encoder=encoding.encoder), read_report(folder)

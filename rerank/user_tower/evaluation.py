@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from rerank.click_models.click_log import Floats
 from rerank.user_tower.histories import Histories, Ints
-from rerank.user_tower.tower import ShopperTower
+from rerank.user_tower.tower import UserTower
 
 _MOST_SCORES = 1 << 24
 """At a time: each shopper has one of every product."""
@@ -21,7 +21,7 @@ Score = Callable[[Histories, NDArray[np.float64] | None], NDArray[np.floating]]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Held:
+class HeldOutActs:
     """What n shoppers did before, what each did next, and when; NaN, or no times at all, where that is not known."""
 
     histories: Histories
@@ -30,20 +30,20 @@ class Held:
     now: NDArray[np.float64] | None = None
     """(n,): seconds since 1970."""
 
-    def some(self, most: int, seed: int = 0) -> Held:
+    def some(self, most: int, seed: int = 0) -> HeldOutActs:
         """At most so many of the shoppers, drawn by the seed."""
         count = len(self.targets)
         return self.only(np.sort(np.random.default_rng(seed).permutation(count)[:most]))
 
-    def only(self, numbers: Ints) -> Held:
+    def only(self, numbers: Ints) -> HeldOutActs:
         """The shoppers of these numbers."""
         now = None if self.now is None else self.now[numbers]
-        return Held(self.histories.some(numbers), self.targets[numbers], now)
+        return HeldOutActs(self.histories.some(numbers), self.targets[numbers], now)
 
 
 def split_by_time(
     histories: Histories, share: float, *, hide_seen: bool = False, after: float = -np.inf
-) -> tuple[Histories, Held]:
+) -> tuple[Histories, HeldOutActs]:
     """All acts before a moment, and what shoppers who did something before it chose first after it; the newest `share`
     of the acts lie behind it, and nobody learns from any of them. Where that moment is before `after`, in seconds since
     1970, it is that one.
@@ -65,25 +65,25 @@ def split_by_time(
     owners, first = np.unique(owner[later], return_index=True)
     had = before.lengths[owners] > 0
     numbers, targets = owners[had], later[first[had]]
-    return before, Held(before.some(numbers), histories.products[targets], histories.times[targets])
+    return before, HeldOutActs(before.some(numbers), histories.products[targets], histories.times[targets])
 
 
-def _without_last(histories: Histories) -> tuple[Histories, Held]:
+def _without_last(histories: Histories) -> tuple[Histories, HeldOutActs]:
     numbers = np.flatnonzero(histories.lengths > 1)
     last = histories.starts[1:][numbers] - 1
     is_last = np.zeros(len(histories.products), np.bool_)
     is_last[last] = True
     before = histories.only(~is_last)
-    return before, Held(before.some(numbers), histories.products[last], histories.times[last])
+    return before, HeldOutActs(before.some(numbers), histories.products[last], histories.times[last])
 
 
-def ranks_of(tower: ShopperTower, held: Held, *, hide_seen: bool) -> Ints:
+def ranks_of(tower: UserTower, held: HeldOutActs, *, hide_seen: bool) -> Ints:
     """(n,): the rank of what was chosen next among all products of the catalog, those seen before left out where shops
     leave them out; a shopper who chose one of those again is then foretold nothing."""
     return ranks_by(tower.scores, held, len(tower.catalog), hide_seen=hide_seen)
 
 
-def ranks_by(score: Score, held: Held, count: int, *, hide_seen: bool) -> Ints:
+def ranks_by(score: Score, held: HeldOutActs, count: int, *, hide_seen: bool) -> Ints:
     """The same by any way to score a catalog of `count` products."""
     found = [np.empty(0, np.int64)]
     for part, seen in in_parts(held, count, hide_seen=hide_seen):
@@ -91,7 +91,7 @@ def ranks_by(score: Score, held: Held, count: int, *, hide_seen: bool) -> Ints:
     return np.concatenate(found)
 
 
-def in_parts(held: Held, count: int, *, hide_seen: bool) -> Iterator[tuple[Held, list[Ints] | None]]:
+def in_parts(held: HeldOutActs, count: int, *, hide_seen: bool) -> Iterator[tuple[HeldOutActs, list[Ints] | None]]:
     """Of so few shoppers each that all their scores of `count` products can be held at once, and which products each
     has seen, where these are left out."""
     step = max(1, _MOST_SCORES // max(count, 1))

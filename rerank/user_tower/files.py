@@ -1,4 +1,4 @@
-"""The folder of a trained shopper tower, and the seal that vouches for every file of it.
+"""The folder of a trained user tower, and the seal that vouches for every file of it.
 
 model.onnx              the network as it is served
 weights.safetensors     the same as it was trained
@@ -28,25 +28,24 @@ from safetensors.numpy import save_file as save_arrays
 from rerank.evaluation.statistics import Difference
 from rerank.model_store import remove, sweep
 from rerank.sealed_folder import SEAL_FILE, check_graph, read_told, seal, sealed_problem
-from rerank.user_tower.item_neighbours import NOTHING_BESIDE, Beside, NeighbourOptions, Neighbours
+from rerank.user_tower.item_neighbours import NO_NEIGHBOURS, NeighbourOptions, Neighbours, WeightedNeighbours
 from retrieval.encoders.folder import whole_folder
 from retrieval.errors import (
+    USER_TOWER,
     InputError,
-    RankerDamagedError,
-    RankerForeignError,
+    ModelDamagedError,
+    ModelError,
+    ModelMismatchError,
+    ModelRefusedError,
     StoreError,
-    UnknownUserTowerError,
-    UserTowerDamagedError,
-    UserTowerError,
-    UserTowerForeignError,
-    UserTowerRefusedError,
+    UnknownModelError,
 )
 from retrieval.store.lock import held_lock
 from retrieval.store.manifest import CURRENT, FileEntry, file_stamp, pointer_content, read_pointer, sync, write_durably
 from retrieval.store.versions import Store
 
 if TYPE_CHECKING:
-    from rerank.user_tower.tower import ShopperTower
+    from rerank.user_tower.tower import UserTower
 
 
 FORMAT = 3
@@ -64,7 +63,7 @@ _CURE = "train it again: shelfwise train users"
 _Read = TypeVar("_Read")
 
 
-class TowerSpec(msgspec.Struct, frozen=True, kw_only=True):
+class UserTowerSpec(msgspec.Struct, frozen=True, kw_only=True):
     """What tower.json holds: all that running the network takes besides its weights."""
 
     format: int = FORMAT
@@ -78,21 +77,21 @@ class TowerSpec(msgspec.Struct, frozen=True, kw_only=True):
     """How likely a product is that it does not know, by category (the whole path)."""
     usual_bias: float = 0.0
     """The same for a category that is not among them."""
-    beside_weight: float = 0.0
+    neighbour_weight: float = 0.0
     """What a strength of 1 between neighbours adds to a score; 0 for a tower that has none."""
-    beside_fading: float = 1.0
+    neighbour_decay: float = 1.0
     """What an older product of a history counts beside the next newer one, for its neighbours."""
-    beside_options: NeighbourOptions | None = None
+    neighbour_options: NeighbourOptions | None = None
     """How they were learned; None where there are none, or they are cosines, as those of format 2."""
     trained_on: Mapping[str, str | int | float] = {}
     """Data, seed, date: for people."""
 
 
-Without = Literal["near", "in-categories"]
+FallbackMethod = Literal["near", "in-categories"]
 """What recommends where no tower serves: what is near to the last products, or what most choose of their categories."""
 
 
-class Way(msgspec.Struct, frozen=True):
+class MethodResult(msgspec.Struct, frozen=True):
     """What one way of recommending reaches on the held-out acts."""
 
     name: str
@@ -102,7 +101,7 @@ class Way(msgspec.Struct, frozen=True):
     """nDCG@10."""
 
 
-class TowerReport(msgspec.Struct, frozen=True, kw_only=True):
+class UserTowerReport(msgspec.Struct, frozen=True, kw_only=True):
     """What report.json holds: how good a tower is, by what it was not trained on."""
 
     created: str
@@ -111,28 +110,28 @@ class TowerReport(msgspec.Struct, frozen=True, kw_only=True):
     """Whose next act was held out."""
     against: str = ""
     """What it was judged against."""
-    without: Without = "near"
+    fallback: FallbackMethod = "near"
     """What recommends best where no tower does."""
-    ways: tuple[Way, ...] = ()
+    methods: tuple[MethodResult, ...] = ()
     """The tower, what serves now, and what else it was compared with."""
     difference: Difference | None = None
     """In nDCG@10 from what serves now, with its interval."""
-    slices: Mapping[str, tuple[Way, ...]] = {}
+    slices: Mapping[str, tuple[MethodResult, ...]] = {}
     """The same among shoppers of short and long histories, and of products that were never, seldom and often chosen."""
     curve: tuple[tuple[int, float], ...] = ()
     """Epochs with their validation."""
-    aside: tuple[str, ...] = ()
-    """Why it is kept aside; empty for one that was published."""
+    rejection_reasons: tuple[str, ...] = ()
+    """Why it is rejected; empty for one that was published."""
 
 
 @dataclass(frozen=True, slots=True)
-class StoredTower:
+class StoredUserTower:
     """A tower whose files are whole."""
 
     name: str
     folder: Path
-    spec: TowerSpec
-    report: TowerReport
+    spec: UserTowerSpec
+    report: UserTowerReport
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -145,11 +144,11 @@ class ProductTable:
     """(m, e)."""
     bias: NDArray[np.float32]
     """(m,)."""
-    beside: Beside = NOTHING_BESIDE
+    neighbours: WeightedNeighbours = NO_NEIGHBOURS
     """Which of them the same shoppers chose, by their places."""
 
 
-def tower_misfit(spec: TowerSpec, encoder: str, dimension: int) -> str:
+def tower_misfit(spec: UserTowerSpec, encoder: str, dimension: int) -> str:
     """Why a tower cannot serve an index of this encoder, or nothing."""
     if spec.encoder != encoder:
         why = f"it was trained on the encoder {spec.encoder}, the index has {encoder}"
@@ -160,38 +159,38 @@ def tower_misfit(spec: TowerSpec, encoder: str, dimension: int) -> str:
     return f"{why}; train one for this index: shelfwise train users"
 
 
-def write_tower(folder: Path, spec: TowerSpec, report: TowerReport) -> None:
+def write_user_tower(folder: Path, spec: UserTowerSpec, report: UserTowerReport) -> None:
     """Completes a folder that holds a tower's model files and products: writes what it says of itself, seals and syncs
     all. Raises as `opened_tower` where the folder is then none that it takes."""
     seal(folder, {SPEC_FILE: spec, REPORT_FILE: report})
-    opened_tower(folder)
+    open_user_tower(folder)
 
 
-def opened_tower(folder: Path) -> StoredTower:
+def open_user_tower(folder: Path) -> StoredUserTower:
     """The tower of a folder, every file verified; its graph holds nothing that runs code.
 
-    Raises UserTowerDamagedError or UserTowerForeignError, which name the file.
+    Raises ModelDamagedError or ModelMismatchError, which name the file.
     """
     entries = _read(folder / SEAL_FILE, dict[str, FileEntry])
     for name in _NEEDED:
         problem = _problem(folder / name, entries.get(name))
         if problem:
-            raise UserTowerDamagedError(f"{folder / name} {problem}; {_CURE}")
+            raise ModelDamagedError(f"{folder / name} {problem}; {_CURE}", USER_TOWER)
     if (made := _read(folder / SPEC_FILE, _Format).format) not in _READ:
         message = f"{folder / SPEC_FILE} is of format {made}; this program reads {', '.join(map(str, _READ))}: {_CURE}"
-        raise UserTowerForeignError(message)
-    spec = _read(folder / SPEC_FILE, TowerSpec)
+        raise ModelMismatchError(message, USER_TOWER)
+    spec = _read(folder / SPEC_FILE, UserTowerSpec)
     try:
         check_graph(folder / MODEL_FILE, {"vectors": spec.dimension, "own": spec.width}, _CURE)
-    except RankerDamagedError as error:
-        raise UserTowerDamagedError(str(error)) from error
-    except RankerForeignError as error:
-        raise UserTowerForeignError(str(error)) from error
-    return StoredTower(folder.name, folder, spec, _read(folder / REPORT_FILE, TowerReport))
+    except ModelDamagedError as error:
+        raise ModelDamagedError(str(error), USER_TOWER) from error
+    except ModelMismatchError as error:
+        raise ModelMismatchError(str(error), USER_TOWER) from error
+    return StoredUserTower(folder.name, folder, spec, _read(folder / REPORT_FILE, UserTowerReport))
 
 
-def read_table(tower: StoredTower) -> ProductTable:
-    """What it knows of products; raises UserTowerDamagedError."""
+def read_table(tower: StoredUserTower) -> ProductTable:
+    """What it knows of products; raises ModelDamagedError."""
     path = tower.folder / TABLE_FILE
     ids = tuple(_read(tower.folder / IDS_FILE, list[str]))
     try:
@@ -203,26 +202,26 @@ def read_table(tower: StoredTower) -> ProductTable:
             _beside(tensors, tower.spec),
         )
     except (OSError, SafetensorError, KeyError) as error:
-        raise UserTowerDamagedError(f"{path} cannot be read ({error}); {_CURE}") from error
+        raise ModelDamagedError(f"{path} cannot be read ({error}); {_CURE}", USER_TOWER) from error
     if table.own.shape != (len(ids), tower.spec.width) or table.bias.shape != (len(ids),):
         shapes = f"{table.own.shape} and {table.bias.shape}"
-        raise UserTowerDamagedError(f"{path} holds {shapes} for {len(ids):,} products; {_CURE}")
+        raise ModelDamagedError(f"{path} holds {shapes} for {len(ids):,} products; {_CURE}", USER_TOWER)
     if not (np.isfinite(table.own).all() and np.isfinite(table.bias).all()):
-        raise UserTowerDamagedError(f"{path} holds values that are no numbers; {_CURE}")
-    if problem := table.beside.neighbours.problem(len(ids)) if table.beside.weight else "":
-        raise UserTowerDamagedError(f"{path} {problem}; {_CURE}")
+        raise ModelDamagedError(f"{path} holds values that are no numbers; {_CURE}", USER_TOWER)
+    if problem := table.neighbours.neighbours.problem(len(ids)) if table.neighbours.weight else "":
+        raise ModelDamagedError(f"{path} {problem}; {_CURE}", USER_TOWER)
     return table
 
 
-def _beside(tensors: Mapping[str, NDArray[np.generic]], spec: TowerSpec) -> Beside:
-    if not spec.beside_weight:
-        return NOTHING_BESIDE
+def _beside(tensors: Mapping[str, NDArray[np.generic]], spec: UserTowerSpec) -> WeightedNeighbours:
+    if not spec.neighbour_weight:
+        return NO_NEIGHBOURS
     neighbours = Neighbours(
         tensors["starts"].astype(np.int64),
         tensors["others"].astype(np.int32),
         tensors["strengths"].astype(np.float32),
     )
-    return Beside(neighbours, spec.beside_weight, spec.beside_fading, spec.beside_options)
+    return WeightedNeighbours(neighbours, spec.neighbour_weight, spec.neighbour_decay, spec.neighbour_options)
 
 
 class _Format(msgspec.Struct, frozen=True):
@@ -242,28 +241,28 @@ def _read(path: Path, kind: type[_Read]) -> _Read:
     try:
         return read_told(path, kind, _MOST_BYTES)
     except ValueError as error:
-        raise UserTowerDamagedError(f"{path} {error}; {_CURE}") from error
+        raise ModelDamagedError(f"{path} {error}; {_CURE}", USER_TOWER) from error
 
 
-# The shopper towers of an index directory: folders that never change, and a pointer to the one that serves.
+# The user towers of an index directory: folders that never change, and a pointer to the one that serves.
 #
-# STORE/shoppers/
+# STORE/user-towers/
 #   CURRENT              the name of the tower that serves, with a checksum
-#   WITHOUT              what recommends where none does, as the training that was last has found
+#   FALLBACK             what recommends where none does, as the training that was last has found
 #   tower-0001/          one tower: rerank/user_tower/files.py
 #   lock, lock.json      held by the one program that writes; who that is
 #
-# Towers that were published and those kept aside are numbered together, in the order of their training. Reading needs
+# Towers that were published and those rejected are numbered together, in the order of their training. Reading needs
 # no lock: the pointer moves when a tower is whole, and the one that it names is never removed.
 
-SHOPPERS_FOLDER = "shoppers"
+USER_TOWERS_FOLDER = "user-towers"
 KEEP = 5
 """How many stay, beside the one that serves."""
 TOWER_NAME = re.compile(r"tower-[0-9]{4,}")
 _PATIENCE_SECONDS = 60.0
 _WITHOUT = "recommendations do without one"
-_WITHOUT_FILE = "WITHOUT"
-_WAYS = re.compile("|".join(get_args(Without)))
+_FALLBACK_FILE = "FALLBACK"
+_WAYS = re.compile("|".join(get_args(FallbackMethod)))
 
 Build = Callable[[Path], None]
 """Puts a tower's model files and products into an empty folder."""
@@ -273,7 +272,7 @@ Build = Callable[[Path], None]
 class ServingTower:
     """The tower to serve, None where there is none that can; and what a user should know of it."""
 
-    tower: StoredTower | None
+    tower: StoredUserTower | None
     notices: tuple[str, ...] = ()
 
 
@@ -283,21 +282,21 @@ class RolledBackTower:
 
     before: str
     """The tower that the pointer named; empty where it named none."""
-    tower: StoredTower
+    tower: StoredUserTower
     """The one that serves now."""
 
 
 class TowerRegistry:
-    """The shopper towers of one index directory. Nothing is written before one is added."""
+    """The user towers of one index directory. Nothing is written before one is added."""
 
     def __init__(self, store: Path) -> None:
         self._store = store
-        self.folder = store / SHOPPERS_FOLDER
+        self.folder = store / USER_TOWERS_FOLDER
         self._pointer = self.folder / CURRENT
-        self._without = self.folder / _WITHOUT_FILE
+        self._without = self.folder / _FALLBACK_FILE
 
     def names(self) -> list[str]:
-        """All towers, oldest first, those kept aside among them."""
+        """All towers, oldest first, those rejected among them."""
         names = [entry.name for entry in self.folder.iterdir()] if self.folder.is_dir() else []
         return sorted((name for name in names if TOWER_NAME.fullmatch(name)), key=_number)
 
@@ -305,29 +304,29 @@ class TowerRegistry:
         """Changes whenever another one serves, or something else where none does."""
         return file_stamp(self._pointer), file_stamp(self._without)
 
-    def without(self) -> Without:
+    def fallback(self) -> FallbackMethod:
         """What recommends where no tower serves: near products, unless the training that was last knows better; raises
-        UserTowerDamagedError where its file does not say."""
+        ModelDamagedError where its file does not say."""
         try:
-            return cast(Without, read_pointer(self._without, _WAYS))
+            return cast(FallbackMethod, read_pointer(self._without, _WAYS))
         except FileNotFoundError:
             return "near"
         except (OSError, ValueError) as error:
             message = f"{self._without} cannot be read ({error}); train again: shelfwise train users"
-            raise UserTowerDamagedError(message) from error
+            raise ModelDamagedError(message, USER_TOWER) from error
 
     def current(self) -> str:
-        """The name of the tower that serves, nothing where none was published; raises UserTowerDamagedError for a
+        """The name of the tower that serves, nothing where none was published; raises ModelDamagedError for a
         pointer that names none."""
         try:
             return read_pointer(self._pointer, TOWER_NAME)
         except FileNotFoundError:
             return ""
         except OSError as error:
-            raise UserTowerDamagedError(f"{self._pointer} cannot be read ({error.strerror})") from error
+            raise ModelDamagedError(f"{self._pointer} cannot be read ({error.strerror})", USER_TOWER) from error
         except ValueError as error:
             message = f"{self._pointer} names no tower, {error}; train one: shelfwise train users"
-            raise UserTowerDamagedError(message) from error
+            raise ModelDamagedError(message, USER_TOWER) from error
 
     def serving(self, encoder: str, dimension: int) -> ServingTower:
         """The tower that serves an index of this encoder, verified; where it cannot, none, with the reason."""
@@ -335,42 +334,42 @@ class TowerRegistry:
             name = self.current()
             if not name:
                 return ServingTower(None)
-            tower = opened_tower(self.folder / name)
-        except UserTowerError as error:
+            tower = open_user_tower(self.folder / name)
+        except ModelError as error:
             return ServingTower(None, (f"{error}; {_WITHOUT}",))
         if why := tower_misfit(tower.spec, encoder, dimension):
-            return ServingTower(None, (f"the shopper tower {name} cannot serve: {why}; {_WITHOUT}",))
+            return ServingTower(None, (f"the user tower {name} cannot serve: {why}; {_WITHOUT}",))
         return ServingTower(tower)
 
-    def open(self, name: str) -> StoredTower:
-        """A tower of this name, verified; raises UnknownUserTowerError, which names those that there are, and what
+    def open(self, name: str) -> StoredUserTower:
+        """A tower of this name, verified; raises UnknownModelError, which names those that there are, and what
         `opened_tower` does."""
         if name not in (names := self.names()):
             there = f"it holds {', '.join(names)}" if names else "it holds none"
-            raise UnknownUserTowerError(f"{self.folder} has no tower {name!r}; {there}")
-        return opened_tower(self.folder / name)
+            raise UnknownModelError(f"{self.folder} has no tower {name!r}; {there}", USER_TOWER)
+        return open_user_tower(self.folder / name)
 
     def rollback(self, name: str, encoder: str, dimension: int) -> RolledBackTower:
         """Lets the tower of this name serve an index of this encoder.
 
-        Raises UnknownUserTowerError, UserTowerRefusedError for one that was kept aside, UserTowerForeignError
-        for one that does not fit the index, UserTowerDamagedError; the pointer then stays.
+        Raises UnknownModelError, ModelRefusedError for one that was rejected, ModelMismatchError
+        for one that does not fit the index, ModelDamagedError; the pointer then stays.
         """
         with self._locked("rollback", 0.0):
             tower = self.open(name)
-            if tower.report.aside:
-                raise UserTowerRefusedError(f"{name} was kept aside: {'; '.join(tower.report.aside)}")
+            if tower.report.rejection_reasons:
+                raise ModelRefusedError(f"{name} was rejected: {'; '.join(tower.report.rejection_reasons)}", USER_TOWER)
             if why := tower_misfit(tower.spec, encoder, dimension):
-                raise UserTowerForeignError(f"{name} cannot serve: {why}")
+                raise ModelMismatchError(f"{name} cannot serve: {why}", USER_TOWER)
             try:
                 before = self.current()
-            except UserTowerDamagedError:
+            except ModelDamagedError:
                 before = ""
             write_durably(self._pointer, pointer_content(name))
         return RolledBackTower(before, tower)
 
-    def add(self, build: Build, spec: TowerSpec, report: TowerReport) -> StoredTower:
-        """Adds a tower, lets it serve unless its report says why it is kept aside, and removes the oldest ones.
+    def add(self, build: Build, spec: UserTowerSpec, report: UserTowerReport) -> StoredUserTower:
+        """Adds a tower, lets it serve unless its report says why it is rejected, and removes the oldest ones.
 
         Waits up to a minute for another program that writes. Raises StoreLockedError where that takes longer,
         StoreError where the folder cannot be written, and what `write_tower` and `build` raise: then nothing is added.
@@ -380,13 +379,13 @@ class TowerRegistry:
             name = f"tower-{(_number(names[-1]) if names else 0) + 1:04d}"
             with whole_folder(self.folder / name) as scratch:
                 build(scratch)
-                write_tower(scratch, spec, report)
+                write_user_tower(scratch, spec, report)
             sync(self.folder)
-            write_durably(self._without, pointer_content(report.without))
-            if not report.aside:
+            write_durably(self._without, pointer_content(report.fallback))
+            if not report.rejection_reasons:
                 write_durably(self._pointer, pointer_content(name))
             self._prune(name)
-        return StoredTower(name, self.folder / name, spec, report)
+        return StoredUserTower(name, self.folder / name, spec, report)
 
     @contextmanager
     def _locked(self, purpose: str, patience: float) -> Iterator[None]:
@@ -403,7 +402,7 @@ class TowerRegistry:
     def _prune(self, newest: str) -> None:
         try:
             current = self.current()
-        except UserTowerDamagedError:
+        except ModelDamagedError:
             return
         remove(self.folder, [each for each in self.names() if each not in (current, newest)][:-KEEP])
 
@@ -412,7 +411,7 @@ def _number(name: str) -> int:
     return int(name.removeprefix("tower-"))
 
 
-# The shopper towers of an index at a glance: how each was judged, which one serves, which cannot and why.
+# The user towers of an index at a glance: how each was judged, which one serves, which cannot and why.
 
 
 class TowerEntry(msgspec.Struct, frozen=True):
@@ -420,8 +419,8 @@ class TowerEntry(msgspec.Struct, frozen=True):
 
     name: str
     serves: bool
-    spec: TowerSpec | None = None
-    report: TowerReport | None = None
+    spec: UserTowerSpec | None = None
+    report: UserTowerReport | None = None
     problem: str = ""
     """Why it cannot be opened; empty for a whole one."""
     misfit: str = ""
@@ -448,7 +447,7 @@ def list_towers(registry: TowerRegistry, encoder: str, dimension: int) -> TowerL
 def _entry(registry: TowerRegistry, name: str, encoder: str, dimension: int, *, serves: bool) -> TowerEntry:
     try:
         tower = registry.open(name)
-    except UserTowerError as error:
+    except ModelError as error:
         return TowerEntry(name, serves, problem=str(error))
     return TowerEntry(name, serves, tower.spec, tower.report, misfit=tower_misfit(tower.spec, encoder, dimension))
 
@@ -456,24 +455,24 @@ def _entry(registry: TowerRegistry, name: str, encoder: str, dimension: int, *, 
 # Writes a tower that was just trained: its graph, its weights, and what it knows of products.
 
 
-def write_model(folder: Path, tower: ShopperTower, id_of: Callable[[int], str]) -> None:
+def write_model(folder: Path, tower: UserTower, id_of: Callable[[int], str]) -> None:
     """Writes the model files and products of `rerank.user_tower.files` to a folder; `id_of` names the product of a row.
 
-    Raises InputError for a tower that is not fresh from training, UserTowerError where it cannot be exported.
+    Raises InputError for a tower that is not fresh from training, ModelError where it cannot be exported.
     """
     from safetensors.torch import save_file
 
-    from rerank.user_tower.network import ShopperModel, export_tower
+    from rerank.user_tower.network import UserTowerModel, export_tower
 
     model = getattr(tower.encode, "__self__", None)
-    if not isinstance(model, ShopperModel):
+    if not isinstance(model, UserTowerModel):
         raise InputError("only a tower that was just trained can be written; this one was read from files")
     export_tower(model.network, folder / MODEL_FILE)
     save_file({name: value.contiguous() for name, value in model.network.state_dict().items()}, folder / WEIGHTS_FILE)
     learned = tower.learned
     arrays: dict[str, NDArray[Any]] = {"own": learned.own, "bias": learned.bias}
-    if learned.beside.weight:
-        neighbours = learned.beside.neighbours
+    if learned.neighbours.weight:
+        neighbours = learned.neighbours.neighbours
         arrays |= {"starts": neighbours.starts, "others": neighbours.others, "strengths": neighbours.strengths}
     save_arrays(arrays, folder / TABLE_FILE)
     (folder / IDS_FILE).write_bytes(msgspec.json.encode([id_of(row) for row in learned.rows.tolist()]))

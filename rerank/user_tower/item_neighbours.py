@@ -28,7 +28,7 @@ _ROWS = 1_000
 """Products whose shoppers in common are counted at once: it bounds the memory."""
 
 
-def neighbours_of(
+def find_neighbours(
     histories: Histories,
     rows: Ints,
     options: NeighbourOptions,
@@ -157,7 +157,7 @@ class Neighbours:
             "" if (np.abs(self.strengths) <= 1).all() else "holds strengths of neighbours that are not within -1 and 1"
         )
 
-    def beside(self, places: Ints, fading: float) -> NDArray[np.float32]:
+    def scores(self, places: Ints, fading: float) -> NDArray[np.float32]:
         """(m,): how strongly products are beside those at places (w,), oldest first, -1 for none; each older one counts
         `fading` of the next newer one."""
         chosen = [(place, fading**age) for age, place in enumerate(places[::-1].tolist()) if place >= 0]
@@ -170,22 +170,24 @@ class Neighbours:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Beside:
+class WeightedNeighbours:
     """Neighbours and how much they count in a tower's scores."""
 
     neighbours: Neighbours
     weight: float
     """What a strength of 1 adds to a score; 0 where they say nothing that the tower does not know."""
-    fading: float
+    decay: float
     options: NeighbourOptions | None = None
     """How they were learned, if by `rerank.user_tower.item_neighbours`."""
 
-    def some(self, places: Ints) -> Beside:
+    def some(self, places: Ints) -> WeightedNeighbours:
         """As `Neighbours.some`."""
         return replace(self, neighbours=self.neighbours.some(places)) if self.weight else self
 
 
-NOTHING_BESIDE = Beside(Neighbours(np.zeros(1, np.int64), np.empty(0, np.int32), np.empty(0, np.float32)), 0.0, 1.0)
+NO_NEIGHBOURS = WeightedNeighbours(
+    Neighbours(np.zeros(1, np.int64), np.empty(0, np.int32), np.empty(0, np.float32)), 0.0, 1.0
+)
 """Where no product has neighbours."""
 
 
@@ -241,7 +243,7 @@ def who_chose(histories: Histories, rows: Ints, half_life: float | None = None) 
     )
 
 
-def own_vectors(histories: Histories, count: int, width: int, *, least_shoppers: int, most: int) -> Factors:
+def factorize(histories: Histories, count: int, width: int, *, least_shoppers: int, most: int) -> Factors:
     """Of a catalog of `count` products, those that enough shoppers chose, at most so many, with their vectors.
 
     Their dot product is about the cosine of who chose them; shoppers who chose much say less of each pair. Columns that

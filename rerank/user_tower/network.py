@@ -1,4 +1,4 @@
-"""The network of the shopper tower, in torch: a causal transformer over what somebody did last.
+"""The network of the user tower, in torch: a causal transformer over what somebody did last.
 
 It reads of each act the product's text vector and, for a product that was chosen often enough, an own vector that says
 by whom (rerank/user_tower/item_neighbours.py); the kind of act, the pause until the next, and how many acts ago it was
@@ -26,9 +26,9 @@ from torch import Tensor, nn
 from rerank.ranker.features import ACT_KINDS, MOST_ACTS
 from rerank.user_tower.histories import GAPS, Histories, Ints, Windows
 from rerank.user_tower.item_neighbours import Factors
-from rerank.user_tower.tower import INPUTS, OUTPUTS, Learned, shrunk_means
+from rerank.user_tower.tower import INPUTS, OUTPUTS, ProductParameters, smooth_means
 from retrieval.encoders.onnx_export import OPSET, quiet
-from retrieval.errors import UserTowerError
+from retrieval.errors import USER_TOWER, ModelError
 
 _FAR = -1e4
 """What may not be attended to."""
@@ -39,7 +39,7 @@ _FASTER = 10.0
 
 
 @dataclass(frozen=True, slots=True)
-class TowerShape:
+class UserTowerShape:
     """The sizes of a tower's network."""
 
     dimension: int
@@ -56,10 +56,10 @@ class TowerShape:
             raise ValueError(f"a width of {self.width} cannot be divided between {self.heads} heads")
 
 
-class ShopperNetwork(nn.Module):
+class UserTowerNetwork(nn.Module):
     """n windows of w acts to what each is followed by."""
 
-    def __init__(self, shape: TowerShape) -> None:
+    def __init__(self, shape: UserTowerShape) -> None:
         super().__init__()
         self.shape = shape
         d, width = shape.dimension, shape.width
@@ -137,7 +137,7 @@ class ShopperNetwork(nn.Module):
 class _Block(nn.Module):
     """Attention with a learned weight for each distance, then a feed-forward layer."""
 
-    def __init__(self, shape: TowerShape) -> None:
+    def __init__(self, shape: UserTowerShape) -> None:
         super().__init__()
         width = shape.width
         self.heads, self.columns = shape.heads, width // shape.heads
@@ -170,13 +170,13 @@ _SHRINKS = 2.0
 """A product that was chosen so often has half of its own bias; one that was not has none."""
 
 
-class ShopperModel(nn.Module):
+class UserTowerModel(nn.Module):
     """The network beside tables of own vectors and biases of the products that were chosen before."""
 
-    def __init__(self, shape: TowerShape, vectors: NDArray[np.float32], counts: Ints, chosen: Factors) -> None:
+    def __init__(self, shape: UserTowerShape, vectors: NDArray[np.float32], counts: Ints, chosen: Factors) -> None:
         """`vectors` (N, d) are all products', `counts` (N,) how often each was chosen; `chosen` have something own."""
         super().__init__()
-        self.network = ShopperNetwork(shape)
+        self.network = UserTowerNetwork(shape)
         self._vectors = torch.from_numpy(np.ascontiguousarray(vectors, np.float32))
         self.network.fit_space(self._vectors)
         self.rows = chosen.rows
@@ -193,7 +193,7 @@ class ShopperModel(nn.Module):
             with torch.no_grad():
                 self.bias[1:] = torch.from_numpy(np.log(often / often.mean())) / self._share[1:]
 
-    def known_of(self, rows: Ints, kept: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:
+    def look_up(self, rows: Ints, kept: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:
         """Vectors (..., d), own vectors (..., width) and biases (...) of products by their rows, PADDING for none.
 
         Where `kept` (...) is 0 a product is as one that is new: nothing is known of it but its text.
@@ -206,13 +206,13 @@ class ShopperModel(nn.Module):
         own = self._own[places] if kept is None else self._own[places] * kept[..., None]
         return vectors, own, biases
 
-    def logits(self, batch: Batch) -> Tensor:
+    def logits(self, batch: HistoryWindowBatch) -> Tensor:
         """(p, c): what the candidates of a batch score after its acts; what the owners of its windows put into own
         vectors is taken out of them."""
         network, windows, rows = self.network, batch.windows, batch.sample.rows
         kept, kept_candidates = torch.from_numpy(batch.kept_acts), torch.from_numpy(batch.kept_candidates)
-        vectors, own, _ = self.known_of(windows.products, kept)
-        candidates, own_candidates, biases = self.known_of(rows, kept_candidates)
+        vectors, own, _ = self.look_up(windows.products, kept)
+        candidates, own_candidates, biases = self.look_up(rows, kept_candidates)
         owners = torch.from_numpy(batch.owners)
         shoppers, loudness = self._shoppers[owners], self._loudness[owners]
         reach = self._reach[torch.from_numpy(self._places[windows.products])] * kept * loudness[:, None]
@@ -240,20 +240,20 @@ class ShopperModel(nn.Module):
         return near.numpy(), mine.numpy()
 
     @torch.inference_mode()
-    def learned(self, categories: Ints | None = None) -> Learned:
+    def product_parameters(self, categories: Ints | None = None) -> ProductParameters:
         """What it knows of single products now; `categories` (N,) number them, -1 where not known."""
         share = self._share[1:]
         biases = (self.bias[1:] * share).numpy()
         groups = np.full(len(self._places) - 1, -1) if categories is None else categories
-        means, usual = shrunk_means(biases, groups[self.rows])
-        return Learned(self.rows, self._own[1:].numpy(), biases, means, usual)
+        means, usual = smooth_means(biases, groups[self.rows])
+        return ProductParameters(self.rows, self._own[1:].numpy(), biases, means, usual)
 
 
 # Writes a trained tower's network as one ONNX graph in float32: windows of 50 acts in, a shopper's two vectors out.
 
 
-def export_tower(network: ShopperNetwork, path: Path) -> None:
-    """Writes the graph to `path`; raises UserTowerError where PyTorch's exporter gives none.
+def export_tower(network: UserTowerNetwork, path: Path) -> None:
+    """Writes the graph to `path`; raises ModelError where PyTorch's exporter gives none.
 
     `rerank.sealed_folder` says which operators it may have.
     """
@@ -277,7 +277,7 @@ def export_tower(network: ShopperNetwork, path: Path) -> None:
             verbose=False,
         )
     if program is None:
-        raise UserTowerError(f"{path} cannot be made: PyTorch's exporter gave no graph of the network")
+        raise ModelError(f"{path} cannot be made: PyTorch's exporter gave no graph of the network", USER_TOWER)
     graph = program.model_proto
     # The exporter notes of each node the lines of source files, and where they are on this machine.
     for node in graph.graph.node:
@@ -291,7 +291,7 @@ def export_tower(network: ShopperNetwork, path: Path) -> None:
 class _Newest(nn.Module):
     """What is served of a network: what it says after the last act."""
 
-    def __init__(self, network: ShopperNetwork) -> None:
+    def __init__(self, network: UserTowerNetwork) -> None:
         super().__init__()
         self.network = network
 
@@ -308,7 +308,7 @@ _LEAST = 1e-12
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Sample:
+class CandidateSample:
     """c candidates of one step."""
 
     rows: Ints
@@ -318,7 +318,7 @@ class Sample:
     Sampling-bias-corrected neural modeling, section 3)."""
 
 
-class Negatives:
+class NegativeSampler:
     """Draws half of the candidates evenly, half by how often they were chosen, beside the targets of the step."""
 
     def __init__(self, counts: Ints, most: int) -> None:
@@ -329,10 +329,10 @@ class Negatives:
         self._total = np.cumsum(self._shares)
         self._most = most
 
-    def draw(self, targets: Ints, random: np.random.Generator) -> Sample:
+    def draw(self, targets: Ints, random: np.random.Generator) -> CandidateSample:
         """The candidates for targets (t,)."""
         if len(self._rows) <= self._most:
-            return Sample(self._rows, np.zeros(len(self._rows), np.float32))
+            return CandidateSample(self._rows, np.zeros(len(self._rows), np.float32))
         evenly = random.integers(len(self._rows), size=self._most // 2)
         popular = np.searchsorted(self._total, random.random(self._most - len(evenly)) * self._total[-1])
         drawn = np.concatenate([evenly, popular, np.searchsorted(self._rows, targets)])
@@ -340,7 +340,7 @@ class Negatives:
         expected = len(evenly) / len(self._rows) + (len(popular) + len(targets)) * self._shares[numbers]
         # 1 - (1 - q)^k, for many draws of little probability each.
         log_q = np.log(np.maximum(-np.expm1(-expected), _LEAST))
-        return Sample(self._rows[numbers], log_q.astype(np.float32))
+        return CandidateSample(self._rows[numbers], log_q.astype(np.float32))
 
 
 # Batches for a tower in training: windows of what shoppers did, with the next product of each act among candidates.
@@ -350,7 +350,7 @@ _SORTED_TOGETHER = 50
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Batch:
+class HistoryWindowBatch:
     """n windows of w acts, p of which are followed by a product to foretell."""
 
     windows: Windows
@@ -358,7 +358,7 @@ class Batch:
     """(p,) each: window and act."""
     wanted: Ints
     """(p,): the place among the candidates of what came next."""
-    sample: Sample
+    sample: CandidateSample
     hidden: tuple[Ints, Ints]
     """Pairs of one of p and a candidate that was seen before it."""
     owners: Ints
@@ -371,7 +371,7 @@ class Batch:
     """(c,): the same of the candidates."""
 
 
-class Batches:
+class HistoryWindowBatches:
     """All batches of a training. Each epoch's come from the seed and its number alone."""
 
     def __init__(
@@ -386,7 +386,7 @@ class Batches:
         seed: int,
     ) -> None:
         self._histories = histories
-        self._negatives = Negatives(counts, negatives)
+        self._negatives = NegativeSampler(counts, negatives)
         self._count = len(counts)
         self._size, self._unknown, self._hide_seen, self._seed = size, unknown, hide_seen, seed
         self._owners, self._ends = _window_ends(histories)
@@ -398,7 +398,7 @@ class Batches:
         """Batches an epoch."""
         return -(-len(self._owners) // self._size)
 
-    def of_epoch(self, epoch: int) -> Iterator[Batch]:
+    def of_epoch(self, epoch: int) -> Iterator[HistoryWindowBatch]:
         """The batches of an epoch, from 1."""
         self.epoch = epoch
         random = np.random.default_rng([self._seed, epoch])
@@ -423,7 +423,7 @@ class Batches:
             parts += [part[at : at + self._size] for at in range(0, len(part), self._size)]
         return [parts[number] for number in random.permutation(len(parts))]
 
-    def _batch(self, owners: Ints, windows: Windows, random: np.random.Generator) -> Batch:
+    def _batch(self, owners: Ints, windows: Windows, random: np.random.Generator) -> HistoryWindowBatch:
         given, following = windows.products[:, :-1], windows.products[:, 1:]
         is_wanted = given >= 0
         if self._hide_seen:
@@ -438,7 +438,7 @@ class Batches:
         kept = (random.random(given.shape) >= self._unknown).astype(np.float32)
         candidates = (random.random(len(sample.rows)) >= self._unknown).astype(np.float32)
         chosen = _chosen(self._histories.some(owners), column)
-        return Batch(acts, places, column[targets], sample, hidden, owners, chosen, kept, candidates)
+        return HistoryWindowBatch(acts, places, column[targets], sample, hidden, owners, chosen, kept, candidates)
 
 
 def _window_ends(histories: Histories) -> tuple[Ints, Ints]:

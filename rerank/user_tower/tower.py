@@ -1,4 +1,4 @@
-"""A trained shopper tower over the products of one catalog, in arrays alone: shoppers' vectors, products' scores."""
+"""A trained user tower over the products of one catalog, in arrays alone: shoppers' vectors, products' scores."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 
 from rerank.ranker.features import MOST_ACTS
 from rerank.user_tower.histories import Histories, Ints, Windows
-from rerank.user_tower.item_neighbours import NOTHING_BESIDE, Beside
+from rerank.user_tower.item_neighbours import NO_NEIGHBOURS, WeightedNeighbours
 from retrieval.encoders.onnx import open_graph
-from retrieval.errors import UserTowerDamagedError, UserTowerError
+from retrieval.errors import USER_TOWER, ModelDamagedError, ModelError
 
 Floats = NDArray[np.float32]
 _CHUNK = 256
@@ -33,7 +33,7 @@ class Encode(Protocol):
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Learned:
+class ProductParameters:
     """What a tower knows of single products beyond their text."""
 
     rows: Ints
@@ -46,7 +46,7 @@ class Learned:
     """The same for a new product, by its category."""
     usual_bias: float
     """For a new product of a category that has none."""
-    beside: Beside = NOTHING_BESIDE
+    neighbours: WeightedNeighbours = NO_NEIGHBOURS
     """Which of them the same shoppers chose; a place is a place in `rows`."""
 
     def biases(self, count: int, categories: Ints | None) -> Floats:
@@ -61,7 +61,7 @@ class Learned:
         return made
 
 
-def shrunk_means(biases: Floats, groups: Ints) -> tuple[dict[int, float], float]:
+def smooth_means(biases: Floats, groups: Ints) -> tuple[dict[int, float], float]:
     """By group the mean of its biases (m,), drawn to that of all where they are few; groups below 0 are none."""
     usual = float(biases.mean()) if len(biases) else 0.0
     numbers, places = np.unique(groups, return_inverse=True)
@@ -71,11 +71,13 @@ def shrunk_means(biases: Floats, groups: Ints) -> tuple[dict[int, float], float]
     return {number: mean for number, mean in told if number >= 0}, usual
 
 
-class ShopperTower:
+class UserTower:
     """Recommends by dot products of a shopper's vectors with the products': what `rerank.user_tower.training.fit`
     gives."""
 
-    def __init__(self, encode: Encode, catalog: Floats, learned: Learned, categories: Ints | None = None) -> None:
+    def __init__(
+        self, encode: Encode, catalog: Floats, learned: ProductParameters, categories: Ints | None = None
+    ) -> None:
         """`catalog` (N, d) are the vectors of all products, `categories` (N,) number theirs."""
         self.encode = encode
         self.catalog = catalog
@@ -107,17 +109,17 @@ class ShopperTower:
         near, own = self.parts(histories, now)
         made = near @ self.catalog.T + self.bias
         made[:, self.learned.rows] += own @ self.learned.own.T
-        if self.learned.beside.weight:
-            made += self.learned.beside.weight * self.beside(self.learned.beside, histories)
+        if self.learned.neighbours.weight:
+            made += self.learned.neighbours.weight * self.neighbour_scores(self.learned.neighbours, histories)
         return np.asarray(made, np.float32)
 
-    def beside(self, beside: Beside, histories: Histories) -> Floats:
+    def neighbour_scores(self, beside: WeightedNeighbours, histories: Histories) -> Floats:
         """(n, N): how strongly products are beside what n shoppers chose last, by neighbours of `learned.rows`."""
         rows = self.learned.rows
         made = np.zeros((len(histories), len(self.catalog)), np.float32)
         for number, window in enumerate(histories.newest().products):
             places = self._places[window]
-            made[number, rows] = beside.neighbours.beside(np.where(places < len(rows), places, -1), beside.fading)
+            made[number, rows] = beside.neighbours.scores(np.where(places < len(rows), places, -1), beside.decay)
         return made
 
     def _encoded(self, windows: Windows, part: slice) -> tuple[Floats, Floats]:
@@ -138,31 +140,31 @@ class OnnxEncoder:
     """Encodes shoppers, as `rerank.user_tower.tower.Encode`. Thread-safe; each call computes in the calling thread."""
 
     def __init__(self, path: Path) -> None:
-        """Raises UserTowerDamagedError where the graph cannot be run, or is of something else."""
+        """Raises ModelDamagedError where the graph cannot be run, or is of something else."""
         try:
             self._session = open_graph(path)
         except Exception as error:
             # ONNX Runtime's exceptions have no common base but Exception.
             message = f"{path} cannot be run ({str(error)[:300]}); train the tower again: shelfwise train users"
-            raise UserTowerDamagedError(message) from error
+            raise ModelDamagedError(message, USER_TOWER) from error
         taken = {each.name for each in self._session.get_inputs()}
         made = tuple(each.name for each in self._session.get_outputs())
         if not taken <= set(INPUTS) or made != OUTPUTS:
             message = (
                 f"{path} takes {', '.join(sorted(taken))}: no tower's graph; train it again: shelfwise train users"
             )
-            raise UserTowerDamagedError(message)
+            raise ModelDamagedError(message, USER_TOWER)
         self._taken = taken
 
     def __call__(
         self, vectors: NDArray[np.float32], own: NDArray[np.float32], kinds: Ints, gaps: Ints
     ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """Raises UserTowerError where the graph fails, or what it gives is no number."""
+        """Raises ModelError where the graph fails, or what it gives is no number."""
         given = dict(zip(INPUTS, (vectors, own, kinds, gaps), strict=True))
         try:
             near, mine = self._session.run(None, {name: given[name] for name in self._taken})
         except Exception as error:
-            raise UserTowerError(f"the shopper tower failed on a history ({str(error)[:300]})") from error
+            raise ModelError(f"the user tower failed on a history ({str(error)[:300]})", USER_TOWER) from error
         if not (np.isfinite(near).all() and np.isfinite(mine).all()):
-            raise UserTowerError("the shopper tower gave vectors that are no numbers: train it again")
+            raise ModelError("the user tower gave vectors that are no numbers: train it again", USER_TOWER)
         return near, mine

@@ -1,4 +1,4 @@
-"""Training a shopper tower: from product vectors and what shoppers did, to what each did next."""
+"""Training a user tower: from product vectors and what shoppers did, to what each did next."""
 
 from __future__ import annotations
 
@@ -14,11 +14,17 @@ import torch
 from numpy.typing import NDArray
 
 from rerank.training.trainer import Epoch, LoopOptions, Training, best_of, train
-from rerank.user_tower.evaluation import Held, in_parts, ndcg, ranks, ranks_of, split_by_time
+from rerank.user_tower.evaluation import HeldOutActs, in_parts, ndcg, ranks, ranks_of, split_by_time
 from rerank.user_tower.histories import Histories, Ints
-from rerank.user_tower.item_neighbours import NOTHING_BESIDE, Beside, NeighbourOptions, neighbours_of, own_vectors
-from rerank.user_tower.network import Batch, Batches, ShopperModel, TowerShape
-from rerank.user_tower.tower import ShopperTower
+from rerank.user_tower.item_neighbours import (
+    NO_NEIGHBOURS,
+    NeighbourOptions,
+    WeightedNeighbours,
+    factorize,
+    find_neighbours,
+)
+from rerank.user_tower.network import HistoryWindowBatch, HistoryWindowBatches, UserTowerModel, UserTowerShape
+from rerank.user_tower.tower import UserTower
 from retrieval.errors import TrainingError
 
 METHOD = 2
@@ -30,7 +36,7 @@ Judged = Callable[[Epoch], None]
 
 
 @dataclass(frozen=True, slots=True)
-class ShopperTowerOptions:
+class UserTowerOptions:
     """How to train a tower."""
 
     epochs: int = 12
@@ -71,14 +77,14 @@ class ShopperTowerOptions:
 def fit(
     vectors: NDArray[np.float32],
     histories: Histories,
-    options: ShopperTowerOptions = ShopperTowerOptions(),
+    options: UserTowerOptions = UserTowerOptions(),
     *,
     categories: Ints | None = None,
-    validation: Held | None = None,
+    validation: HeldOutActs | None = None,
     folder: Path | None = None,
     advance: Advance = lambda _steps: None,
     judged: Judged = lambda _epoch: None,
-) -> ShopperTower:
+) -> UserTower:
     """A tower for products of these vectors (N, d), trained on what shoppers did, oldest first.
 
     `categories` (N,) number the products' categories, -1 where not known: products that are new there are as popular as
@@ -96,7 +102,7 @@ def fit(
         run = _Run(vectors, learning, options, categories)
         validating = held.some(options.most_validated, options.seed)
         curve = run.train(validating, work / "validated", advance, judged)
-        beside = run.beside(validating, timed=not np.isnan(histories.times).any())
+        beside = run.choose_neighbours(validating, timed=not np.isnan(histories.times).any())
         best = best_of(curve).number
         if options.refit and learning is not histories:
             run = _Run(vectors, histories, replace(options, epochs=best, patience=best + 1), categories)
@@ -105,7 +111,7 @@ def fit(
     return run.tower(beside)
 
 
-def _divided(histories: Histories, options: ShopperTowerOptions) -> tuple[Histories, Held]:
+def _divided(histories: Histories, options: UserTowerOptions) -> tuple[Histories, HeldOutActs]:
     return split_by_time(histories, options.validation_share, hide_seen=options.hide_seen)
 
 
@@ -126,22 +132,22 @@ class _Run:
     """One training on one set of histories."""
 
     def __init__(
-        self, vectors: NDArray[np.float32], histories: Histories, options: ShopperTowerOptions, categories: Ints | None
+        self, vectors: NDArray[np.float32], histories: Histories, options: UserTowerOptions, categories: Ints | None
     ) -> None:
         self._vectors, self._options, self._categories = vectors, options, categories
         self._histories = histories
         torch.manual_seed(options.seed)
         counts = np.bincount(histories.products, minlength=len(vectors))
-        shape = TowerShape(vectors.shape[1], options.width, options.layers, options.heads, options.dropout)
-        chosen = own_vectors(
+        shape = UserTowerShape(vectors.shape[1], options.width, options.layers, options.heads, options.dropout)
+        chosen = factorize(
             histories,
             len(vectors),
             options.width,
             least_shoppers=options.least_shoppers,
             most=options.most_products,
         )
-        self.model = ShopperModel(shape, vectors, counts, chosen)
-        self._batches = Batches(
+        self.model = UserTowerModel(shape, vectors, counts, chosen)
+        self._batches = HistoryWindowBatches(
             histories,
             counts,
             size=options.batch,
@@ -152,11 +158,11 @@ class _Run:
         )
 
     def train(
-        self, held: Held | None, folder: Path, advance: Advance, judged: Judged = lambda _epoch: None
+        self, held: HeldOutActs | None, folder: Path, advance: Advance, judged: Judged = lambda _epoch: None
     ) -> tuple[Epoch, ...]:
         """Without `held` the last epoch counts as the best."""
 
-        def validate(_model: ShopperModel) -> float:
+        def validate(_model: UserTowerModel) -> float:
             if held is None:
                 return float(self._batches.epoch)
             found = ranks_of(self.tower(), held, hide_seen=self._options.hide_seen)
@@ -166,26 +172,26 @@ class _Run:
         self.model.eval()
         return train(self.model, training, self._options.loop(), folder, advance, judged=judged)
 
-    def beside(self, held: Held, *, timed: bool) -> Beside:
+    def choose_neighbours(self, held: HeldOutActs, *, timed: bool) -> WeightedNeighbours:
         """The neighbours that are best beside the tower as it is now, by what it is validated by."""
         least, hide = self._options.least_shoppers, self._options.hide_seen
-        return weighed(self.tower(), self._histories, held, least_shoppers=least, hide_seen=hide, timed=timed)
+        return choose_neighbours(self.tower(), self._histories, held, least_shoppers=least, hide_seen=hide, timed=timed)
 
-    def learned_again(self, beside: Beside) -> Beside:
+    def learned_again(self, beside: WeightedNeighbours) -> WeightedNeighbours:
         """The same way to learn and count neighbours, on these histories."""
         if beside.options is None:
             return beside
         rows, least = self.model.rows, self._options.least_shoppers
-        return replace(beside, neighbours=neighbours_of(self._histories, rows, beside.options, least_shoppers=least))
+        return replace(beside, neighbours=find_neighbours(self._histories, rows, beside.options, least_shoppers=least))
 
-    def tower(self, beside: Beside = NOTHING_BESIDE) -> ShopperTower:
+    def tower(self, beside: WeightedNeighbours = NO_NEIGHBOURS) -> UserTower:
         """As it is now."""
         self.model.eval()
-        learned = replace(self.model.learned(self._categories), beside=beside)
-        return ShopperTower(self.model.encode, self._vectors, learned, self._categories)
+        learned = replace(self.model.product_parameters(self._categories), neighbours=beside)
+        return UserTower(self.model.encode, self._vectors, learned, self._categories)
 
 
-def next_product_loss(model: ShopperModel, batch: Batch) -> torch.Tensor:
+def next_product_loss(model: UserTowerModel, batch: HistoryWindowBatch) -> torch.Tensor:
     """Softmax cross-entropy over the candidates of a step, each less what made it one of them."""
     logits = model.logits(batch) - torch.from_numpy(batch.sample.log_q)
     if not len(batch.wanted):  # nobody chose anything new
@@ -206,26 +212,26 @@ _AGAIN = 0.3
 """What a product says of itself, where shoppers are shown what they have seen."""
 
 
-def weighed(
-    tower: ShopperTower, histories: Histories, held: Held, *, least_shoppers: int, hide_seen: bool, timed: bool
-) -> Beside:
+def choose_neighbours(
+    tower: UserTower, histories: Histories, held: HeldOutActs, *, least_shoppers: int, hide_seen: bool, timed: bool
+) -> WeightedNeighbours:
     """Of all ways to learn neighbours from `histories` and to count them, the one that foretells what is held out best
     together with `tower`, which has none; of equally good ones none, or the one that counts least.
 
     Choices lose weight with time only where `timed`. Raises TrainingError where neighbours cannot be learned.
     """
-    tried = [NOTHING_BESIDE]
+    tried = [NO_NEIGHBOURS]
     for half_life, ridge in product(_HALF_LIVES if timed else (None,), _RIDGES):
         options = NeighbourOptions(ridge, half_life, 0.0 if hide_seen else _AGAIN)
-        neighbours = neighbours_of(histories, tower.learned.rows, options, least_shoppers=least_shoppers)
-        tried += [Beside(neighbours, weight, fading, options) for fading in _FADING for weight in _WEIGHTS]
+        neighbours = find_neighbours(histories, tower.learned.rows, options, least_shoppers=least_shoppers)
+        tried += [WeightedNeighbours(neighbours, weight, fading, options) for fading in _FADING for weight in _WEIGHTS]
     reached = np.zeros(len(tried))
     for part, seen in in_parts(held, len(tower.catalog), hide_seen=hide_seen):
         scores = tower.scores(part.histories, part.now)
         reached[0] += _reached(scores, part.targets, seen)
         # Those that differ in weight alone stand together.
         for first in range(1, len(tried), len(_WEIGHTS)):
-            told = tower.beside(tried[first], part.histories)
+            told = tower.neighbour_scores(tried[first], part.histories)
             for number, weight in enumerate(_WEIGHTS, first):
                 reached[number] += _reached(scores + np.float32(weight) * told, part.targets, seen)
     return tried[max(range(len(tried)), key=lambda number: (reached[number], -tried[number].weight))]

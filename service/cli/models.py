@@ -11,7 +11,7 @@ import typer
 from rerank.evaluation.promotion import NDCG, Comparison, Verdict
 from rerank.model_store import Added, Published, RankerEntry, RankerList, RolledBack
 from rerank.ranker.spec import DEFAULT_RANKER, RankerReport, RankerSpec
-from retrieval.errors import UnknownRankerError
+from retrieval.errors import UnknownModelError
 from service.cli.options import IndexOption, JsonOption
 from service.cli.versions import size_text
 
@@ -21,15 +21,15 @@ if TYPE_CHECKING:
 
     from rerank.model_store import RankerRegistry
     from rerank.ranker.spec import Encoding
-    from rerank.user_tower.files import RolledBackTower, StoredTower, TowerEntry, TowerList, TowerRegistry
-    from service.training.ranker_pruning import Shrunk
+    from rerank.user_tower.files import RolledBackTower, StoredUserTower, TowerEntry, TowerList, TowerRegistry
+    from service.training.ranker_pruning import PruningResult
 
 
 RankerPrecision = Literal["fp32", "int8"]
 
 models = typer.Typer(
     name="models",
-    help="The rankers and shopper towers that were trained for an index: how good each is, and which one serves.",
+    help="The rankers and user towers that were trained for an index: how good each is, and which one serves.",
     no_args_is_help=True,
     rich_markup_mode="rich",
 )
@@ -37,7 +37,7 @@ models = typer.Typer(
 
 @models.command("list", epilog="Example: shelfwise models list --index store")
 def list_models(index: IndexOption = Path("store"), as_json: JsonOption = False) -> None:
-    """List the rankers and shopper towers of an index: how each was judged, and which one serves."""
+    """List the rankers and user towers of an index: how each was judged, and which one serves."""
     import msgspec
 
     from rerank.model_store import list_rankers
@@ -47,7 +47,7 @@ def list_models(index: IndexOption = Path("store"), as_json: JsonOption = False)
     listed = list_rankers(_registry(index), _encoding(index))
     towers = list_towers(_towers(index), *_encoder(index))
     if as_json:
-        write_json(msgspec.json.encode(msgspec.to_builtins(listed) | {"shopper_towers": towers}))
+        write_json(msgspec.json.encode(msgspec.to_builtins(listed) | {"user_towers": towers}))
         return
     show_rankers(listed, index)
     show_towers(towers, index)
@@ -56,12 +56,12 @@ def list_models(index: IndexOption = Path("store"), as_json: JsonOption = False)
 @models.command(epilog="Example: shelfwise models show ranker-0003 --index store")
 def show(
     ranker: Annotated[
-        str, typer.Argument(help="A ranker or a shopper tower; by default the ranker that serves.", metavar="NAME")
+        str, typer.Argument(help="A ranker or a user tower; by default the ranker that serves.", metavar="NAME")
     ] = "",
     index: IndexOption = Path("store"),
     as_json: JsonOption = False,
 ) -> None:
-    """Show what a ranker or a shopper tower is, what it was trained on, and how it was judged."""
+    """Show what a ranker or a user tower is, what it was trained on, and how it was judged."""
     import msgspec
 
     from service.cli.output import write_json
@@ -102,14 +102,14 @@ def rollback(
     ranker: Annotated[
         str,
         typer.Argument(
-            help="A ranker or a shopper tower; by default the newest ranker before the one that serves that can.",
+            help="A ranker or a user tower; by default the newest ranker before the one that serves that can.",
             metavar="NAME",
         ),
     ] = "",
     index: IndexOption = Path("store"),
     as_json: JsonOption = False,
 ) -> None:
-    """Let an earlier ranker or shopper tower serve again; engines that have the index open take it up by themselves."""
+    """Let an earlier ranker or user tower serve again; engines that have the index open take it up by themselves."""
     import msgspec
 
     from service.cli.output import write_json
@@ -133,8 +133,8 @@ def off(index: IndexOption = Path("store"), as_json: JsonOption = False) -> None
     write_json(msgspec.json.encode({"before": before})) if as_json else show_off(before, index)
 
 
-@models.command(epilog="Example: shelfwise models shrink ranker-0003 --heads 1 --feed-forward 64 --precision int8")
-def shrink(
+@models.command(epilog="Example: shelfwise models prune ranker-0003 --heads 1 --feed-forward 64 --precision int8")
+def prune(
     ranker: Annotated[str, typer.Argument(help="By default the one that serves.", metavar="RANKER")] = "",
     heads: Annotated[int | None, typer.Option(help="Attention heads to leave; by default all.", min=1)] = None,
     feed_forward: Annotated[int | None, typer.Option(help="Units behind them to leave; by default all.", min=0)] = None,
@@ -151,19 +151,19 @@ def shrink(
     """Make a smaller ranker of a stored one, without the parts that matter least, and say how far both agree."""
     import msgspec
 
-    from rerank.ranker.pruning import Left
+    from rerank.ranker.pruning import PruningTarget
     from service.cli.output import ProgressLines, write_json
-    from service.training.ranker_pruning import ShrinkOptions, shrink_ranker
+    from service.training.ranker_pruning import RankerPruningOptions, prune_ranker
 
     registry = _registry(index)
-    options = ShrinkOptions(Left(heads, feed_forward, layers), precision, publish)
+    options = RankerPruningOptions(PruningTarget(heads, feed_forward, layers), precision, publish)
     with ProgressLines() as progress:
         parent = registry.open(ranker or _serving(registry, index), _encoding(index))
-        done = shrink_ranker(index, parent, options, progress)
+        done = prune_ranker(index, parent, options, progress)
     document = {"ranker": done.added.ranker.name, "serves": done.added.serves, "report": done.added.ranker.report}
-    document |= {"likeness": done.likeness, "before": done.before, "after": done.after}
+    document |= {"agreement": done.agreement, "before": done.before, "after": done.after}
     document |= {"removed": done.added.removed, "notices": done.added.notices}
-    write_json(msgspec.json.encode(document)) if as_json else show_shrunk(done, index)
+    write_json(msgspec.json.encode(document)) if as_json else show_pruned(done, index)
 
 
 def _registry(index: Path) -> RankerRegistry:
@@ -228,7 +228,7 @@ def _encoding(index: Path) -> Encoding | None:
 
 
 def _serving(registry: RankerRegistry, index: Path) -> str:
-    """The ranker that serves; raises UnknownRankerError where none does, which says why."""
+    """The ranker that serves; raises UnknownModelError where none does, which says why."""
     from service.cli.output import show_notices
 
     found = registry.serving(_encoding(index))
@@ -237,18 +237,18 @@ def _serving(registry: RankerRegistry, index: Path) -> str:
         return found.ranker.name
     there = f"name one of {', '.join(registry.names())}" if registry.names() else "train one: shelfwise train ranker"
     why = "".join(f" ({notice})" for notice in found.notices)
-    raise UnknownRankerError(f"no ranker serves in {registry.store}{why}; {there}")
+    raise UnknownModelError(f"no ranker serves in {registry.store}{why}; {there}")
 
 
 def _compared_with(registry: RankerRegistry, later: Published) -> str:
-    """What a ranker was judged against, or the one before it; raises UnknownRankerError where there is neither."""
+    """What a ranker was judged against, or the one before it; raises UnknownModelError where there is neither."""
     names = registry.names()
     if later.report.against in names:
         return later.report.against
     older = names[: names.index(later.name)]
     if not older:
         message = f"{registry.store} has no ranker before {later.name} to compare it with; name two of its own"
-        raise UnknownRankerError(message)
+        raise UnknownModelError(message)
     return older[-1]
 
 
@@ -266,7 +266,7 @@ def show_rankers(listed: RankerList, index: Path) -> None:
     if listed.serving == DEFAULT_RANKER:
         out.print(Text(f"{DEFAULT_RANKER}, the ranker that comes with the program, serves."), soft_wrap=True)
     if listed.rankers:
-        table = _table("", "ranker", "made", "kind", NDCG, "verdict", "size")
+        table = _table("", "ranker", "made", "kind", NDCG, "decision", "size")
         for entry in reversed(listed.rankers):
             table.add_row(*_row(entry))
         out.print(table)
@@ -276,10 +276,10 @@ def show_rankers(listed: RankerList, index: Path) -> None:
     for entry in reversed(listed.rankers):
         if entry.problem:
             out.print(Text(f"{entry.name} cannot be used: {shown(entry.problem)}", style="red"), soft_wrap=True)
-        elif entry.report and entry.report.aside:
-            first, *more = entry.report.aside
+        elif entry.report and entry.report.rejection_reasons:
+            first, *more = entry.report.rejection_reasons
             others = f"; {len(more)} more: shelfwise models show {entry.name} --index {index}" if more else ""
-            out.print(Text(f"{entry.name} was kept aside: {shown(first)}{others}"), soft_wrap=True)
+            out.print(Text(f"{entry.name} was rejected: {shown(first)}{others}"), soft_wrap=True)
         elif entry.misfit:
             out.print(Text(f"{entry.name} is for another index: {shown(entry.misfit)}"), soft_wrap=True)
     show_notices(tuple(map(shown, listed.notices)))
@@ -296,7 +296,7 @@ def _row(entry: RankerEntry) -> tuple[str | Text, ...]:
     mark = Text("▶", style="bold green") if entry.serves else ""
     if entry.spec is None or entry.report is None:
         return mark, entry.name, "", "", "", Text("unusable", style="red"), size_text(entry.bytes)
-    verdict = Text("kept aside", style="yellow") if entry.is_aside else "published"
+    verdict = Text("rejected", style="yellow") if entry.is_rejected else "published"
     reached = _number(entry.report.measures.get(NDCG))
     return mark, entry.name, moment(entry.report.created), _kind(entry.spec), reached, verdict, size_text(entry.bytes)
 
@@ -329,24 +329,26 @@ def show_ranker(made: Published) -> None:
         table.add_row(Text(shown(name)), _number(reached))
     out.print(table)
     _show_reasons(report)
-    if report.verdict is not None:
-        _show_comparisons(report.verdict)
+    if report.decision is not None:
+        _show_comparisons(report.decision)
 
 
 def _show_reasons(report: RankerReport) -> None:
-    """Why it was published or kept aside, one reason a line."""
+    """Why it was published or rejected, one reason a line."""
     from rich.text import Text
 
     from service.cli.output import out, shown
 
-    reasons = report.aside or (report.verdict.reasons if report.verdict else ())
+    reasons = report.rejection_reasons or (report.decision.reasons if report.decision else ())
     if not reasons:
         return
     against = f" against {shown(report.against)}" if report.against else ""
     out.print()
-    out.print(Text(f"kept aside{against}" if report.aside else f"published{against}", style="bold"), soft_wrap=True)
+    out.print(
+        Text(f"rejected{against}" if report.rejection_reasons else f"published{against}", style="bold"), soft_wrap=True
+    )
     for reason in reasons:
-        out.print(Text(f"  {shown(reason)}", style="yellow" if report.aside else "green"), soft_wrap=True)
+        out.print(Text(f"  {shown(reason)}", style="yellow" if report.rejection_reasons else "green"), soft_wrap=True)
 
 
 def _show_comparisons(verdict: Verdict) -> None:
@@ -381,8 +383,8 @@ def show_trained(added: Added, index: Path) -> None:
         if made.report.against.startswith("ranker-"):
             undo = f"{made.report.against} is kept; to go back to it: shelfwise models rollback --index {index}"
             out.print(Text(undo), soft_wrap=True)
-    elif made.report.aside:
-        out.print(f"\n[bold]{made.name}[/] is kept aside, and {made.report.against} serves on.", highlight=False)
+    elif made.report.rejection_reasons:
+        out.print(f"\n[bold]{made.name}[/] is rejected, and {made.report.against} serves on.", highlight=False)
     if added.removed:
         out.print(Text(f"Removed, being the oldest: {', '.join(added.removed)}"), soft_wrap=True)
     show_notices(added.notices)
@@ -401,7 +403,7 @@ def show_default(report: RankerReport, folder: Path) -> None:
     out.print(Text(f"Written to {folder}: measured on {report.measured_on}"), soft_wrap=True)
 
 
-def show_shrunk(done: Shrunk, index: Path) -> None:
+def show_pruned(done: PruningResult, index: Path) -> None:
     """What a smaller ranker takes and how far it agrees with the one that it was made of, and whether it serves."""
     from rich.text import Text
 
@@ -412,7 +414,7 @@ def show_shrunk(done: Shrunk, index: Path) -> None:
     for name, size in ((before, done.before), (made.name, done.after)):
         table.add_row(name, size_text(size.bytes), f"{size.milliseconds:.2f} ms")
     out.print(table)
-    alike = done.likeness
+    alike = done.agreement
     out.print(
         f"On {alike.queries:,} synthetic queries: agreement {alike.agreement:.4f} (nDCG@10 by the scores of {before}), "
         f"{alike.first_ten:.1%} of its first ten stay.",
@@ -422,9 +424,9 @@ def show_shrunk(done: Shrunk, index: Path) -> None:
     if done.added.serves:
         undo = f"{before} is kept; to go back to it: shelfwise models rollback {before} --index {index}"
         out.print(Text(f"{made.name} serves. {undo}"), soft_wrap=True)
-    elif made.report.aside:
+    elif made.report.rejection_reasons:
         again = "to let one serve: the same command with --publish"
-        out.print(Text(f"{made.name} is kept aside; {again}"), soft_wrap=True)
+        out.print(Text(f"{made.name} is rejected; {again}"), soft_wrap=True)
     if done.added.removed:
         out.print(Text(f"Removed, being the oldest: {', '.join(done.added.removed)}"), soft_wrap=True)
     show_notices(done.added.notices)
@@ -515,17 +517,19 @@ def show_towers(listed: TowerList, index: Path) -> None:
     from service.cli.output import out, plain_table, show_notices, shown
 
     if not listed.towers:
-        out.print(Text(f"No shopper tower yet. To train one: shelfwise train users --index {index}"), soft_wrap=True)
+        out.print(Text(f"No user tower yet. To train one: shelfwise train users --index {index}"), soft_wrap=True)
         return
-    table = plain_table("", "shopper tower", "made", "judged by", "nDCG@10", "verdict", right={"judged by", "nDCG@10"})
+    table = plain_table("", "user tower", "made", "judged by", "nDCG@10", "decision", right={"judged by", "nDCG@10"})
     for entry in reversed(listed.towers):
         table.add_row(*_tower_row(entry))
     out.print(table)
     for entry in reversed(listed.towers):
         if entry.problem:
             out.print(Text(f"{entry.name} cannot be used: {shown(entry.problem)}", style="red"), soft_wrap=True)
-        elif entry.report and entry.report.aside:
-            out.print(Text(f"{entry.name} was kept aside: {shown('; '.join(entry.report.aside))}"), soft_wrap=True)
+        elif entry.report and entry.report.rejection_reasons:
+            out.print(
+                Text(f"{entry.name} was rejected: {shown('; '.join(entry.report.rejection_reasons))}"), soft_wrap=True
+            )
         elif entry.misfit:
             out.print(Text(f"{entry.name} is for another index: {shown(entry.misfit)}"), soft_wrap=True)
     show_notices(tuple(map(shown, listed.notices)))
@@ -533,7 +537,7 @@ def show_towers(listed: TowerList, index: Path) -> None:
         out.print("None serves: recommendations do without one.")
 
 
-def show_judged(tower: StoredTower, *, serves: bool) -> None:
+def show_judged(tower: StoredUserTower, *, serves: bool) -> None:
     """What every way of recommending reached, among all shoppers and some of them, and whether the tower serves."""
     from rich.text import Text
 
@@ -541,15 +545,21 @@ def show_judged(tower: StoredTower, *, serves: bool) -> None:
 
     report = tower.report
     table = plain_table("of whom", "way", "HR@10", "nDCG@10", right=("HR@10", "nDCG@10"))
-    for part, ways in ({"all shoppers": report.ways} | dict(report.slices)).items():
+    for part, ways in ({"all shoppers": report.methods} | dict(report.slices)).items():
         for number, way in enumerate(ways):
             table.add_row("" if number else part, way.name, f"{way.hit_rate:.4f}", f"{way.ndcg:.4f}")
     out.print(table)
-    verdict = f"was kept aside: {'; '.join(report.aside)}" if report.aside else "serves" if serves else "served before"
+    verdict = (
+        f"was rejected: {'; '.join(report.rejection_reasons)}"
+        if report.rejection_reasons
+        else "serves"
+        if serves
+        else "served before"
+    )
     out.print(Text(f"{tower.name}, judged by {report.shoppers:,} shoppers, {verdict}"), soft_wrap=True)
 
 
-def show_tower(tower: StoredTower, *, serves: bool) -> None:
+def show_tower(tower: StoredUserTower, *, serves: bool) -> None:
     """What a tower is, and how it was judged."""
     from rich.text import Text
 
@@ -559,10 +569,10 @@ def show_tower(tower: StoredTower, *, serves: bool) -> None:
     out.print(Text(f"{tower.name}, made {moment(tower.report.created)}, for the encoder {shown(spec.encoder)}"))
     told = ", ".join(f"{name} {value}" for name, value in spec.trained_on.items())
     out.print(Text(f"trained on {shown(told)}"), soft_wrap=True)
-    if spec.beside_weight:
-        count = f"count {spec.beside_weight:g}, an older product {spec.beside_fading:g} of the next newer one"
-        if spec.beside_options and spec.beside_options.half_life:
-            count += f", and a choice half after {spec.beside_options.half_life:g} days"
+    if spec.neighbour_weight:
+        count = f"count {spec.neighbour_weight:g}, an older product {spec.neighbour_decay:g} of the next newer one"
+        if spec.neighbour_options and spec.neighbour_options.half_life:
+            count += f", and a choice half after {spec.neighbour_options.half_life:g} days"
         out.print(Text(f"what the same shoppers chose counts in it: neighbours {count}"), soft_wrap=True)
     show_judged(tower, serves=serves)
 
@@ -579,8 +589,8 @@ def _tower_row(entry: TowerEntry) -> tuple[str | Text, ...]:
     report = entry.report
     if report is None:
         return mark, entry.name, "", "", "", Text("unusable", style="red")
-    reached = f"{report.ways[0].ndcg:.4f}" if report.ways else ""
-    verdict = Text("kept aside", style="yellow") if report.aside else Text("published")
+    reached = f"{report.methods[0].ndcg:.4f}" if report.methods else ""
+    verdict = Text("rejected", style="yellow") if report.rejection_reasons else Text("published")
     return mark, entry.name, moment(report.created), f"{report.shoppers:,} shoppers", reached, verdict
 
 

@@ -174,7 +174,7 @@ def _show_report(report: EncoderReport) -> None:
 TOWER_EXAMPLES = ((towers, "Example: shelfwise train towers --index store --judgments judgments.tsv"),)
 
 
-# The command that trains the shopper tower: `shelfwise train users`.
+# The command that trains the user tower: `shelfwise train users`.
 
 
 def users(
@@ -191,13 +191,13 @@ def users(
     check_index(index)
     import msgspec
 
-    from rerank.user_tower.training import ShopperTowerOptions
+    from rerank.user_tower.training import UserTowerOptions
     from service.cli.models import show_judged
     from service.cli.output import ProgressLines, write_json
     from service.settings import load_settings
     from service.training.user_tower import train_users
 
-    options = ShopperTowerOptions(epochs=epochs, batch=batch, learning_rate=learning_rate, seed=seed)
+    options = UserTowerOptions(epochs=epochs, batch=batch, learning_rate=learning_rate, seed=seed)
     with ProgressLines() as progress:
         trained = train_users(index, load_settings(settings), options, progress)
     tower = trained.tower
@@ -365,10 +365,10 @@ def learn(
 
 
 def _options(ranker: FromClicks, seed: int, towers: bool) -> LearnOptions:
-    from rerank.user_tower.training import ShopperTowerOptions
+    from rerank.user_tower.training import UserTowerOptions
     from service.training.learn import LearnOptions
 
-    options = LearnOptions(ranker, ShopperTowerOptions(seed=seed))
+    options = LearnOptions(ranker, UserTowerOptions(seed=seed))
     if not towers:
         return options
     from rerank.text_towers.options import TowerOptions

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from rerank.ranker.features import Candidates
 from retrieval.encoders.base import Tokens, with_tokens
-from retrieval.errors import EncoderError, RankerError
+from retrieval.errors import EncoderError, ModelError
 from retrieval.filters.conditions import Condition
 from retrieval.index.fusion import DEFAULT, METHODS, Evidence, Merge
 from retrieval.index.keyword import Completed, Completion, Matches, Ordered, Retrieved, Rows, Selection, Sort
@@ -78,12 +78,12 @@ class LastStage(Protocol):
         ...
 
     def rerank(self, ranking: Ranking, tokens: Tokens | None) -> None:
-        """Reorders in place; raises RankerError where it cannot, the ranking then being as it was."""
+        """Reorders in place; raises ModelError where it cannot, the ranking then being as it was."""
         ...
 
     def explain(self, ranking: Ranking, text: str, rows: Rows) -> Mapping[int, Explanation]:
         """What the scores of those products at `rows` (n,) that it scored are made of, by row; `text` is the query.
-        Raises RankerError where it cannot tell."""
+        Raises ModelError where it cannot tell."""
         ...
 
 
@@ -180,7 +180,7 @@ class Stages:
         """The stages that were lost."""
         try:
             _timed(timings, "rerank", lambda: last.rerank(ranking, encoded.tokens if encoded else None))
-        except RankerError:
+        except ModelError:
             return ("ranked",)
         return ()
 

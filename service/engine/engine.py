@@ -213,7 +213,7 @@ class SearchEngine:
         one of the index than the one that serves, or "off" for none: it is opened once, and kept. Searches that are
         given the same `encodings` encode a text once.
 
-        Raises QueryError, FilterError or UnknownFieldError for what cannot be answered, RankerError for a `ranker` that
+        Raises QueryError, FilterError or UnknownFieldError for what cannot be answered, ModelError for a `ranker` that
         cannot serve.
         """
         if isinstance(facets, str):
@@ -282,7 +282,7 @@ class SearchEngine:
         filters: str = "",
         include_seen: bool | None = None,
     ) -> Page:
-        """What to show next to a shopper who did this before, oldest first: by the shopper tower where one serves, else
+        """What to show next to a shopper who did this before, oldest first: by the user tower where one serves, else
         what is near to the last products, or what most choose of their categories where training found that better.
         Without a history that counts for something, what most choose. Where these are too few, what browsing shows
         stands behind them. What the store's rules keep out stays out.
@@ -326,7 +326,7 @@ class SearchEngine:
 
     @property
     def user_tower(self) -> str:
-        """The name of the shopper tower that recommends; empty where none serves."""
+        """The name of the user tower that recommends; empty where none serves."""
         tower = self._tower.of(self.snapshot)
         return tower.name if tower else ""
 

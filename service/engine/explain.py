@@ -27,7 +27,7 @@ def explain_hits(
 ) -> Mapping[int, Explanation]:
     """What the scores of those products at `rows` (n,) that were scored are made of, by row; `text` is the query.
 
-    Raises RankerError where the ranker's graph fails.
+    Raises ModelError where the ranker's graph fails.
     """
     places = np.flatnonzero(np.isin(scored.rows, rows))
     if not len(places):

@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 
 from rerank.model_store import NO_RANKER, Published, RankerRegistry
 from rerank.ranker.spec import Encoding, misfit
-from rerank.user_tower.files import ProductTable, TowerRegistry, TowerSpec, Without, read_table, tower_misfit
+from rerank.user_tower.files import FallbackMethod, ProductTable, TowerRegistry, UserTowerSpec, read_table, tower_misfit
 from rerank.user_tower.histories import Histories
-from retrieval.errors import RankerError, RankerForeignError, ShelfwiseError, UserTowerDamagedError
+from retrieval.errors import ModelDamagedError, ModelError, ModelMismatchError, ShelfwiseError
 from retrieval.records import PastAct
 from service.engine.hot_reload import ServedPopularity
 from service.engine.reranking import Reranking
@@ -75,7 +75,7 @@ class ServedRanker:
         """The last stage of a search of this snapshot by a shopper who did this before.
 
         By default that of the ranker that serves: None where none does, or the one that does is for another encoder.
-        With a name that ranker's, which is opened the first time; None for NO_RANKER. Raises RankerError, of its kind,
+        With a name that ranker's, which is opened the first time; None for NO_RANKER. Raises ModelError, of its kind,
         where the one that is named cannot serve.
         """
         encoding = encoding_of(snapshot)
@@ -91,7 +91,7 @@ class ServedRanker:
         where they can."""
         try:
             stage = self.stage(snapshot, name=name)
-        except RankerError as error:
+        except ModelError as error:
             return str(error)
         return "" if stage or name == NO_RANKER else "no ranker serves"
 
@@ -111,7 +111,7 @@ class ServedRanker:
         if serving is None or serving.reranker.ranker.name != name:
             return self._named.get(name, encoding)
         if why := misfit(serving.reranker.ranker.spec, encoding):
-            raise RankerForeignError(f"{name} cannot serve: {why}")
+            raise ModelMismatchError(f"{name} cannot serve: {why}")
         return serving
 
     def _open(self, encoding: Encoding) -> None:
@@ -177,7 +177,7 @@ class OpenedRanker:
 
 @dataclass(frozen=True, slots=True)
 class _Failure:
-    error: RankerError
+    error: ModelError
     again: float
     """When to try again, by the monotonic clock."""
 
@@ -199,7 +199,7 @@ class NamedRankers:
         return bool(self._kept)
 
     def get(self, name: str, encoding: Encoding) -> OpenedRanker:
-        """The ranker of this name; raises RankerError, of its kind, where it cannot serve an index of this encoding."""
+        """The ranker of this name; raises ModelError, of its kind, where it cannot serve an index of this encoding."""
         kept = self._kept.get((name, encoding))
         if kept is not None:
             return kept
@@ -230,11 +230,11 @@ class NamedRankers:
         if failed and time.monotonic() < failed.again:
             raise type(failed.error)(str(failed.error))
         if self._is_closed:
-            raise RankerError(f"{name} is not opened any more: the engine is closed")
+            raise ModelError(f"{name} is not opened any more: the engine is closed")
         try:
             made = self._opened(name, encoding)
         except (ShelfwiseError, OSError) as error:
-            told = error if isinstance(error, RankerError) else RankerError(f"{name} cannot be opened: {error}")
+            told = error if isinstance(error, ModelError) else ModelError(f"{name} cannot be opened: {error}")
             if len(self._failed) >= _MOST_FAILED:
                 self._failed.clear()
             self._failed[name, encoding] = _Failure(told, time.monotonic() + _AGAIN_SECONDS)
@@ -246,7 +246,7 @@ class NamedRankers:
         return made
 
 
-# An engine's way to the shopper tower: the one that was published last, swapped when another is.
+# An engine's way to the user tower: the one that was published last, swapped when another is.
 
 Floats = NDArray[np.float32]
 
@@ -254,7 +254,7 @@ Floats = NDArray[np.float32]
 class OpenedUserTower:
     """A tower at work. Thread-safe."""
 
-    def __init__(self, name: str, spec: TowerSpec, table: ProductTable, encoder: OnnxEncoder) -> None:
+    def __init__(self, name: str, spec: UserTowerSpec, table: ProductTable, encoder: OnnxEncoder) -> None:
         self.name = name
         self.spec = spec
         self.table = table
@@ -287,16 +287,16 @@ class OpenedUserTower:
             np.float32,
         )
 
-    def companion_scores(self, places: list[int | None]) -> Floats:
+    def neighbour_scores(self, places: list[int | None]) -> Floats:
         """What having chosen a history (w,), oldest first, adds to the scores of the table's products (m,)."""
-        beside = self.table.beside
+        beside = self.table.neighbours
         if not beside.weight:
             return np.zeros(len(self.table.ids), np.float32)
-        return np.float32(beside.weight) * beside.neighbours.beside(_numbers(places), beside.fading)
+        return np.float32(beside.weight) * beside.neighbours.scores(_numbers(places), beside.decay)
 
     def encode(self, history: Histories, now: float, vectors: Floats, own: Floats) -> tuple[Floats, Floats]:
         """Of one shopper what products' vectors (d,) and own vectors (e,) are multiplied with; `vectors` and `own` are
-        of the acts of the history, of which there is one or more. Raises UserTowerError where the network fails."""
+        of the acts of the history, of which there is one or more. Raises ModelError where the network fails."""
         windows = history.newest(np.array([now]))
         # The act that each place of the window holds; the last row is of none.
         count = min(windows.products.shape[1], len(vectors))
@@ -322,7 +322,7 @@ class _TowerStamp:
 
 
 class ServedUserTower:
-    """The shopper tower of an index directory that serves now. Safe to share between threads."""
+    """The user tower of an index directory that serves now. Safe to share between threads."""
 
     def __init__(self, root: Path) -> None:
         self._registry = TowerRegistry(root)
@@ -331,7 +331,7 @@ class ServedUserTower:
         self._serving: OpenedUserTower | None = None
         self.notices: tuple[str, ...] = ()
         """Why none serves although one was published, or none."""
-        self.fallback: Without = "near"
+        self.fallback: FallbackMethod = "near"
         """What recommends where none serves."""
 
     def reload_if_changed(self, snapshot: Snapshot) -> None:
@@ -355,10 +355,10 @@ class ServedUserTower:
 
     def _find_without(self) -> None:
         try:
-            self.fallback = self._registry.without()
-        except UserTowerDamagedError as error:
+            self.fallback = self._registry.fallback()
+        except ModelDamagedError as error:
             self.fallback = "near"
-            self.notices = (*self.notices, f"without a shopper tower, what is near is recommended: {error}")
+            self.notices = (*self.notices, f"without a user tower, what is near is recommended: {error}")
 
     def _open(self, seen: _TowerStamp) -> None:
         try:
@@ -376,4 +376,4 @@ class ServedUserTower:
             self._serving = OpenedUserTower(tower.name, tower.spec, read_table(tower), encoder)
         except (ShelfwiseError, OSError) as error:
             self._serving = None
-            self.notices = (f"recommendations do without a shopper tower: {error}",)
+            self.notices = (f"recommendations do without a user tower: {error}",)

@@ -1,4 +1,4 @@
-"""What to show next to a shopper: by the shopper tower where one serves; else products near to those that were chosen
+"""What to show next to a shopper: by the user tower where one serves; else products near to those that were chosen
 last, each of these counting for itself.
 
 The mean of what somebody looked at lies near to none of it where that was a drill and a lamp, so a product is scored by
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from rerank.ranker.features import ACT_KINDS, MOST_ACTS
 from rerank.user_tower.histories import ONE_CHOICE, Histories, Ints
-from retrieval.errors import UserTowerError
+from retrieval.errors import ModelError
 from retrieval.filters.conditions import Condition
 from retrieval.filters.schema import CATEGORY_SEPARATOR
 from retrieval.index.keyword import Rows, Selection
@@ -36,7 +36,7 @@ FADING = 0.9
 WORTH: Mapping[EventKind, float] = {EventKind.CART: 1.1, EventKind.PURCHASE: 0.7}
 """Of kinds of acts, others being 1: more for what is wanted, less for what is had."""
 
-TOWER = "shopper tower"
+TOWER = "user tower"
 """What a page names among what is missing where the tower that serves could not answer."""
 
 
@@ -67,7 +67,7 @@ def recommend_by_history(
         try:
             shopper = ShopperVectors(snapshot, tower, acts, now)
             found = shopper.best(size, hidden, where, is_lost=is_lost) if shopper.is_known else []
-        except UserTowerError:
+        except ModelError:
             degraded = (*lost, TOWER)
     if found is None:
         found = _near(snapshot, acts, size, hidden, where, is_lost=is_lost)
@@ -129,7 +129,7 @@ class ShopperVectors:
         self.is_known = bool(len(rows))
         if self.is_known:
             places = [tower.place_of(snapshot.products.id_of(row)) for row in rows.tolist()]
-            self._beside = tower.companion_scores(places)
+            self._beside = tower.neighbour_scores(places)
             history = Histories.of([rows.tolist()], [kinds.tolist()], [times.tolist()])
             self._near, self._own = tower.encode(history, now, vectors, tower.own_of(places))
 

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from rerank.ranker.features import ACT_KINDS, MOST_ACTS, Candidates, FirstStage, History, Signals, feature_matrix
 from retrieval.encoders.base import Tokens, no_tokens
-from retrieval.errors import QueryError, RankerError, RankerLateError
+from retrieval.errors import ModelError, QueryError, RankerLateError
 from retrieval.index.fusion import DEFAULT, METHODS
 from retrieval.index.keyword import Rows
 from retrieval.index.token_states import ProductTokens
@@ -70,7 +70,7 @@ class Reranker:
     def score(self, candidates: Candidates, deadline: float) -> NDArray[np.float64]:
         """The scores (c,) of a query's candidates.
 
-        Raises RankerLateError where they are not there after `deadline` seconds, RankerError where the network fails.
+        Raises RankerLateError where they are not there after `deadline` seconds, ModelError where the network fails.
         """
         asked = _ScoringJob(candidates, time.monotonic() + deadline)
         if not self._is_queued(asked):
@@ -124,7 +124,7 @@ class Reranker:
         try:
             scores = self.ranker.score([asked.candidates for asked in waited_for])
         except Exception as error:  # whoever waits is told, whatever it was
-            failure = error if isinstance(error, RankerError) else RankerError(f"{self.ranker.name} failed: {error!r}")
+            failure = error if isinstance(error, ModelError) else ModelError(f"{self.ranker.name} failed: {error!r}")
             for asked in waited_for:
                 asked.answer.set_exception(failure)
             return
@@ -168,7 +168,7 @@ class Reranking:
     def rerank(self, ranking: Ranking, tokens: Tokens | None) -> None:
         """Puts the ranking's head in the ranker's order, exact identifiers staying first.
 
-        Raises RankerError where it cannot, or is late; the ranking is then as it was.
+        Raises ModelError where it cannot, or is late; the ranking is then as it was.
         """
         count = min(DEPTH, len(ranking.rows))
         if count:

@@ -9,7 +9,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from retrieval.errors import QueryError, RankerError, UnknownProductError
+from retrieval.errors import ModelError, QueryError, UnknownProductError
 from retrieval.filters.conditions import Condition
 from retrieval.filters.parser import parse_filter
 from retrieval.index.fusion import METHODS
@@ -142,7 +142,7 @@ class Search:
         shown = self._cut(rows)
         try:
             told = self._last.explain(ranking, self._query.text, np.array(shown, np.int64))
-        except RankerError:
+        except ModelError:
             ranking.degraded = (*ranking.degraded, EXPLANATION)
             return hits
         return tuple(replace(hit, explanation=told.get(row)) for hit, row in zip(hits, shown, strict=True))

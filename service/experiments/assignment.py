@@ -14,7 +14,7 @@ from itertools import accumulate, chain
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from retrieval.errors import ExperimentError, RankerError
+from retrieval.errors import ExperimentError, ModelError
 from retrieval.records import Page, PastAct
 from retrieval.updates.validation import MAX_ID_BYTES
 from service.engine.search import MOST_SIZE
@@ -250,7 +250,7 @@ def answered(engine: SearchEngine, running: Running, asked: Asked) -> Answered:
     """
     try:
         return _answered(engine, running, asked)
-    except RankerError:
+    except ModelError:
         # One that could serve when it was looked for, and cannot any more.
         kept = tuple(each for each in running.experiments if "ranker" not in each.experiment.touches)
         return _answered(engine, replace(running, experiments=kept), asked)
@@ -401,7 +401,7 @@ def stored_problem(index: Path) -> Problem:
         try:
             if name and name != NO_RANKER:
                 registry.servable(name, encoding)
-        except RankerError as error:
+        except ModelError as error:
             return str(error)
         return "" if name or registry.serving(encoding).ranker else "no ranker serves"
 

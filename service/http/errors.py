@@ -18,10 +18,8 @@ _log = structlog.get_logger("shelfwise.http")
 _STATUS: Mapping[type[errors.ShelfwiseError], tuple[int, str]] = {
     errors.UnknownProductError: (404, "unknown_product"),
     errors.UnknownVersionError: (404, "unknown_version"),
-    errors.UnknownRankerError: (404, "unknown_ranker"),
-    errors.RankerRefusedError: (409, "ranker_refused"),
-    errors.UnknownUserTowerError: (404, "unknown_shopper_tower"),
-    errors.UserTowerRefusedError: (409, "shopper_tower_refused"),
+    errors.UnknownModelError: (404, "unknown_{family}"),
+    errors.ModelRefusedError: (409, "{family}_refused"),
     errors.UnknownTaskError: (404, "unknown_task"),
     errors.FilterError: (400, "bad_filter"),
     errors.UnknownFieldError: (400, "unknown_field"),
@@ -37,15 +35,14 @@ _STATUS: Mapping[type[errors.ShelfwiseError], tuple[int, str]] = {
     errors.StoreError: (503, "store"),
     errors.ClusterError: (503, "cluster"),
     errors.EncoderError: (503, "encoder"),
-    errors.RankerError: (503, "ranker"),
-    errors.UserTowerError: (503, "shopper_tower"),
+    errors.ModelError: (503, "{family}"),
 }
 _GONE = {
     "store": "the index cannot be used as asked now",
     "cluster": "the search cluster does not answer as it should now",
     "encoder": "what was asked cannot be encoded now",
     "ranker": "the ranker cannot be used as asked now",
-    "shopper_tower": "the shopper tower cannot be used as asked now",
+    "user_tower": "the user tower cannot be used as asked now",
     "internal": "this is a fault of the server",
 }
 """What a client is told, by code."""
@@ -145,6 +142,8 @@ def as_refused(error: Exception) -> Refused:
 
 def _of_ours(error: errors.ShelfwiseError) -> Refused:
     status, code = next((_STATUS[kind] for kind in type(error).__mro__ if kind in _STATUS), (500, "internal"))
+    if isinstance(error, errors.ModelError):
+        code = code.format(family=error.family)
     if status >= 500:
         # What is said of it names files and machines, which are the operator's business.
         return Refused(status, f"{_GONE[code]}; the log has the request's id", code=code, retry_after=1)

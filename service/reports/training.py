@@ -15,12 +15,12 @@ import numpy as np
 
 from rerank.click_models.evaluation import Foretold
 from rerank.evaluation.promotion import ALL_QUERIES, NDCG, Comparison
-from rerank.ranker.spec import NAIVE, Reached
+from rerank.ranker.spec import NAIVE, OrderResult
 from rerank.sessions.refresh import Refreshed
 from rerank.training.click_dataset import ClickEvidence
 from rerank.training.click_training import Way
 from rerank.training.trainer import Epoch, best_of
-from rerank.user_tower.files import TowerReport
+from rerank.user_tower.files import UserTowerReport
 from retrieval.progress import Progress
 from service.training.click_dataset import ClickTraining
 from service.training.user_tower import TOWER
@@ -42,7 +42,7 @@ def findings(done: ClickTraining) -> Findings:
         curves=tuple(Curve(way, tuple(each.curve), each.mixing.ndcg) for way, each in done.taught.items()),
         orders=report.orders,
         above_naive=_gain(report.measures),
-        comparisons=report.verdict.comparisons if report.verdict else (),
+        comparisons=report.decision.comparisons if report.decision else (),
     )
 
 
@@ -80,17 +80,19 @@ def refused(why: str, stage: str) -> tuple[str, ...]:
 
 
 def recommending(found: Recommends | None) -> tuple[str, ...]:
-    """Of the shopper tower, where there is one."""
+    """Of the user tower, where there is one."""
     if found is None:
         return ()
-    new, before = (next(way for way in found.report.ways if way.name == name) for name in (TOWER, found.report.against))
-    verdict = "recommends" if found.serves else f"does not recommend: {'; '.join(found.report.aside)}"
+    new, before = (
+        next(way for way in found.report.methods if way.name == name) for name in (TOWER, found.report.against)
+    )
+    verdict = "recommends" if found.serves else f"does not recommend: {'; '.join(found.report.rejection_reasons)}"
     if not found.is_new:
         verdict = f"was trained on the same acts before, and {verdict}"
     elif found.serves:
         verdict += " from now on"
     return (
-        f"The shopper tower, {found.tower}, {verdict}. What a shopper chose next is among its first ten for "
+        f"The user tower, {found.tower}, {verdict}. What a shopper chose next is among its first ten for "
         f"{new.hit_rate:.1%} of {found.report.shoppers:,} shoppers; by {before.name}, for {before.hit_rate:.1%} "
         f"(nDCG@10 {new.ndcg:.4f} and {before.ndcg:.4f}).",
     )
@@ -100,7 +102,7 @@ def encoding(found: TextTowers | None) -> tuple[str, ...]:
     """Of the encoder, where one was trained."""
     if found is None or not found.folder:
         return ()
-    verdict = f"serves from now on, as {found.version}" if found.version else "is kept aside"
+    verdict = f"serves from now on, as {found.version}" if found.version else "is rejected"
     return (f"The encoder that was trained on {found.queries:,} clicked queries {verdict}.",)
 
 
@@ -263,7 +265,7 @@ _ABOUT = {
     SHOPPERS: "What recommends is trained on what shoppers did next, and serves where it foretells that better.",
     "evaluation": "Each order is measured on the last lists, which nothing has learned from.",
     "gate": "The new ranker is compared with what serves, over all queries and over parts of them.",
-    "publish": "The ranker serves from now on, or is kept aside with the reasons.",
+    "publish": "The ranker serves from now on, or is rejected with the reasons.",
 }
 _RANKER = "ranker"
 _STAGE_OF = {
@@ -296,7 +298,7 @@ class Decision(StrEnum):
 
     SERVES = "serves"
     SWITCHED_OFF = "may serve, rankers are switched off"
-    ASIDE = "kept aside"
+    ASIDE = "rejected"
     REFUSED = "not trained"
 
 
@@ -389,7 +391,7 @@ class Findings:
     positions: tuple[Position, ...]
     curves: tuple[Curve, ...]
     """The way that was asked for first."""
-    orders: tuple[Reached, ...]
+    orders: tuple[OrderResult, ...]
     """On the lists that judge."""
     above_naive: Gain | None
     comparisons: tuple[Comparison, ...]
@@ -398,14 +400,14 @@ class Findings:
 
 @dataclass(frozen=True, slots=True)
 class Recommends:
-    """The shopper tower of a run."""
+    """The user tower of a run."""
 
     tower: str
     """Its name."""
     serves: bool
     is_new: bool
     """False where the last run's events were these: it is that run's."""
-    report: TowerReport
+    report: UserTowerReport
     """What it was measured by, beside what served; the gate's reasons."""
 
 
@@ -416,7 +418,7 @@ class TextTowers:
     queries: int
     """That clicks have labelled."""
     next: tuple[str, ...]
-    """Commands: how to train it where it was left, how to use it where it was kept aside."""
+    """Commands: how to train it where it was left, how to use it where it was rejected."""
     folder: str = ""
     """Of a trained one; empty where none is."""
     before: float | None = None

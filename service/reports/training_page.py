@@ -15,7 +15,7 @@ from indexer.html_report import AMBER, BLUE, GREY, INK, RED, RULE, drawn, show_c
 from rerank.click_models.registry import BASELINES
 from rerank.evaluation.promotion import NDCG, Comparison
 from rerank.evaluation.statistics import Difference
-from rerank.ranker.spec import MERGED, NAIVE, NEW, SERVED, Reached
+from rerank.ranker.spec import MERGED, NAIVE, NEW, SERVED, OrderResult
 from service.cli.output import out, show_notices, shown
 from service.reports import event_page
 from service.reports.training import Curve, Decision, Findings, Gain, LearnReport, Outcome, Position, Stage
@@ -66,7 +66,7 @@ def plots(found: Findings) -> Mapping[str, str]:
     }
 
 
-def _orders(orders: Sequence[Reached]) -> str:
+def _orders(orders: Sequence[OrderResult]) -> str:
     if not orders:
         return ""
 
@@ -120,7 +120,7 @@ def _validation(curves: Sequence[Curve]) -> str:
 
 
 def shopper_plot(curve: Sequence[tuple[int, float]]) -> str:
-    """An SVG element of a shopper tower's training; empty for a curve of one epoch."""
+    """An SVG element of a user tower's training; empty for a curve of one epoch."""
     if len(curve) < 2:
         return ""
     best = max(curve, key=lambda point: point[1])
@@ -195,7 +195,7 @@ _BASELINES: Mapping[str, str] = {
 HEADLINES: Mapping[Decision, str] = {
     Decision.SERVES: "A better ranker serves",
     Decision.SWITCHED_OFF: "A better ranker is ready; rankers are switched off",
-    Decision.ASIDE: "The new ranker is kept aside",
+    Decision.ASIDE: "The new ranker is rejected",
     Decision.REFUSED: "No ranker was trained",
 }
 

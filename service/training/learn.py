@@ -13,18 +13,17 @@ import msgspec
 
 from rerank.sessions.refresh import Refreshed
 from rerank.text_towers.dataset import from_labels
-from rerank.user_tower.training import ShopperTowerOptions
+from rerank.user_tower.training import UserTowerOptions
 from retrieval.errors import (
     ClusterError,
     EncoderError,
-    RankerError,
+    ModelError,
     ShelfwiseError,
     StoreDamagedError,
     StoreError,
     StoreForeignError,
     StoreMissingError,
     TrainingError,
-    UserTowerError,
 )
 from retrieval.events.privacy import utc_now
 from retrieval.progress import Progress
@@ -55,15 +54,15 @@ if TYPE_CHECKING:
     from service.training.text_towers_promotion import EncoderReport
 
 
-# What a run trains beside the ranker: the shopper tower, and before both, where that is asked for, the encoder.
+# What a run trains beside the ranker: the user tower, and before both, where that is asked for, the encoder.
 #
 # One that comes to nothing says why, and the run goes on.
 
 
 def train_shoppers(
-    tables: FreshTables, acts: ShopperActs, options: ShopperTowerOptions, steps: RecordedSteps
+    tables: FreshTables, acts: ShopperActs, options: UserTowerOptions, steps: RecordedSteps
 ) -> Recommends | None:
-    """Trains the shopper tower and lets it serve where it is better; None where there is too little to learn from, or
+    """Trains the user tower and lets it serve where it is better; None where there is too little to learn from, or
     the tower that serves cannot be read.
 
     What an earlier run has made of the same acts is taken as it is: also of one that was killed later.
@@ -71,7 +70,7 @@ def train_shoppers(
     with steps.under(SHOPPERS):
         try:
             done = tower_of_acts(tables, acts, options, steps, again=False)
-        except (TrainingError, UserTowerError) as error:
+        except (TrainingError, ModelError) as error:
             steps.leave(Outcome.NOT_TRAINED, str(error))
             return None
         steps.begin("verdict", None, "")
@@ -131,12 +130,12 @@ def _served(made: TextTowers, report: EncoderReport | None) -> str:
     if made.version:
         return f"It serves as {made.version}, and all that is trained next reads its vectors"
     why = "; ".join(report.aside) if report else ""
-    return f"It is kept aside: {why}. To use it all the same: {made.next[0]}"
+    return f"It is rejected: {why}. To use it all the same: {made.next[0]}"
 
 
 def _verdict(found: Recommends) -> str:
-    verdict = "serves" if found.serves else f"is kept aside: {'; '.join(found.report.aside)}"
-    told = "; ".join(f"{way.name} HR@10 {way.hit_rate:.4f}, nDCG@10 {way.ndcg:.4f}" for way in found.report.ways)
+    verdict = "serves" if found.serves else f"is rejected: {'; '.join(found.report.rejection_reasons)}"
+    told = "; ".join(f"{way.name} HR@10 {way.hit_rate:.4f}, nDCG@10 {way.ndcg:.4f}" for way in found.report.methods)
     earlier = "" if found.is_new else ", trained on the same acts before,"
     return f"{found.tower}{earlier} {verdict}. Of {found.report.shoppers:,} shoppers: {told}"
 
@@ -158,7 +157,7 @@ class LearnOptions:
     """How to train each of what a run trains."""
 
     ranker: FromClicks
-    shoppers: ShopperTowerOptions
+    shoppers: UserTowerOptions
     towers: TowersRequest | None = None
     """None leaves the encoder as it is."""
 
@@ -199,7 +198,7 @@ class _Run:
         added, found = done.added, findings(done)
         made = added.ranker.report
         decision = _decision(done)
-        verdict = made.verdict
+        verdict = made.decision
         return LearnReport(
             started=self.started,
             seconds=time.perf_counter() - self.began,
@@ -265,7 +264,7 @@ def learn(
     run = _Run(RecordedSteps(progress), clock(), time.perf_counter())
     try:
         done = run.trained(root, settings, options)
-    except (RankerError, EncoderError, StoreMissingError) as error:
+    except (ModelError, EncoderError, StoreMissingError) as error:
         _write(root, run.refused(error), reported)
         raise
     report = run.succeeded(done)
@@ -283,7 +282,7 @@ def page_path(root: Path) -> Path:
 def _decision(done: ClickTraining) -> Decision:
     if done.added.serves:
         return Decision.SERVES
-    return Decision.ASIDE if done.added.ranker.report.aside else Decision.SWITCHED_OFF
+    return Decision.ASIDE if done.added.ranker.report.rejection_reasons else Decision.SWITCHED_OFF
 
 
 def _write(root: Path, report: LearnReport, reported: Callable[[LearnReport], None]) -> None:
@@ -319,7 +318,7 @@ class Learned(msgspec.Struct, frozen=True, kw_only=True):
     serves: bool
     """Whether it served then."""
     tower: str = ""
-    """The name of the shopper tower; empty where there was too little to train one."""
+    """The name of the user tower; empty where there was too little to train one."""
 
     @property
     def events(self) -> int:

@@ -163,7 +163,7 @@ def _judged(
         measured_on=f"{len(parts.held_out)} synthetic queries by {made.spec.trained_on['teacher']}",
         measures={NDCG: float(reached.mean()), f"{NDCG} of the merged order": float(merged.mean())},
         against=served.name if served else "the merged order",
-        verdict=verdict,
+        decision=verdict,
     )
     return report, verdict
 

@@ -1,4 +1,4 @@
-"""Learning from clicks: from a store's events to a ranker that is published, or kept aside."""
+"""Learning from clicks: from a store's events to a ranker that is published, or rejected."""
 
 from __future__ import annotations
 

@@ -33,7 +33,17 @@ from rerank.ranker.features import FEATURES
 from rerank.ranker.network import RankerNetwork, save_network
 from rerank.ranker.onnx import OnnxRanker
 from rerank.ranker.onnx_export import export_network
-from rerank.ranker.spec import MERGED, MODEL_FILE, NAIVE, NEW, SERVED, WEIGHTS_FILE, RankerReport, RankerSpec, Reached
+from rerank.ranker.spec import (
+    MERGED,
+    MODEL_FILE,
+    NAIVE,
+    NEW,
+    SERVED,
+    WEIGHTS_FILE,
+    OrderResult,
+    RankerReport,
+    RankerSpec,
+)
 from rerank.training.click_training import Mixing, Validation
 from rerank.training.datasets import merged_scores
 from rerank.training.evaluation import fit_calibration, ranker_scores
@@ -150,7 +160,7 @@ def judged(
         measured_on=f"{made.held_out.log.size:,} lists, the last ones, of {len(made.held_out.traffic):,} queries",
         measures={name: value for name, value in measures.items() if np.isfinite(value)},
         against=made.served.name if made.served else "the merged order",
-        verdict=verdict,
+        decision=verdict,
         orders=told,
     )
     return report, verdict
@@ -185,12 +195,12 @@ def spec_of(made: Material, chosen: Taught, history: TaughtHistory, parent: str)
     )
 
 
-def _orders(orders: Mapping[str, QueryMeasures], traffic: NDArray[np.float64]) -> tuple[Reached, ...]:
+def _orders(orders: Mapping[str, QueryMeasures], traffic: NDArray[np.float64]) -> tuple[OrderResult, ...]:
     """What each order reaches, those that any query measures."""
     nothing = np.zeros(len(traffic))
     known = {name: found.ndcg for name, found in orders.items() if np.isfinite(found.ndcg).any()}
     means = {name: paired_bootstrap(found, nothing, traffic) for name, found in known.items()}
-    return tuple(Reached(name, each.mean, each.low, each.high, each.queries) for name, each in means.items())
+    return tuple(OrderResult(name, each.mean, each.low, each.high, each.queries) for name, each in means.items())
 
 
 def _beside_naive(reached: QueryMeasures, naive: QueryMeasures, traffic: NDArray[np.float64]) -> dict[str, float]:
@@ -223,7 +233,7 @@ def _mean(values: NDArray[np.float64], traffic: NDArray[np.float64]) -> float:
     return float(np.average(values[counts], weights=traffic[counts])) if counts.any() else float("nan")
 
 
-# A trained network's way into the registry: exported once, judged as it will serve, then published or kept aside.
+# A trained network's way into the registry: exported once, judged as it will serve, then published or rejected.
 
 Judge = Callable[[Published], tuple[RankerReport, Verdict]]
 """What a challenger reaches on held-out queries, and whether it may serve."""
@@ -255,7 +265,7 @@ def publish_judged(
         if verdict.publish:
             added = registry.publish(build, spec, report)
         else:
-            added = registry.keep_aside(build, spec, report, verdict.reasons)
+            added = registry.add_rejected(build, spec, report, verdict.reasons)
         progress.end(f"{added.ranker.name} {'serves' if added.serves else 'is kept and does not serve'}")
         return added
 

@@ -20,13 +20,13 @@ from rerank.model_store import Added, Published, RankerRegistry
 from rerank.ranker.network import RankerNetwork, load_network, save_network
 from rerank.ranker.onnx import OnnxRanker
 from rerank.ranker.onnx_export import export_network
-from rerank.ranker.pruning import Left, Sample, filled, measure, pruned
+from rerank.ranker.pruning import PruningTarget, Sample, complete_target, measure_importance, prune_network
 from rerank.ranker.spec import MODEL_FILE, WEIGHTS_FILE, RankerReport, RankerSpec, misfit
 from rerank.training.datasets import ListData, whole
 from rerank.training.distillation import agreement
 from rerank.training.evaluation import fit_calibration
 from rerank.training.query_generation import synthetic_queries
-from retrieval.errors import InputError, RankerForeignError, RankerRefusedError, TrainingError
+from retrieval.errors import InputError, ModelMismatchError, ModelRefusedError, TrainingError
 from retrieval.progress import Progress
 from service.engine.hot_reload import Popularity, read_popularity
 from service.engine.models import encoding_of
@@ -40,7 +40,7 @@ _FIRST = 10
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Timed:
+class TimedScores:
     """What a ranker scores, and how long that takes."""
 
     scores: NDArray[np.float64]
@@ -50,7 +50,7 @@ class Timed:
 
 
 @dataclass(frozen=True, slots=True)
-class Likeness:
+class RankerAgreement:
     """How far one ranker orders as another one does."""
 
     agreement: float
@@ -72,7 +72,7 @@ def sample_data(snapshot: Snapshot, count: int, popularity: Popularity, seed: in
     return list_data(snapshot, lists, np.zeros(len(lists.rows), np.float32))
 
 
-def timed_scores(rankers: Mapping[str, OnnxRanker], data: ListData, numbers: Sequence[int]) -> dict[str, Timed]:
+def time_scores(rankers: Mapping[str, OnnxRanker], data: ListData, numbers: Sequence[int]) -> dict[str, TimedScores]:
     """Scores and times of rankers on some lists, one at least.
 
     Each list is scored by all of them before the next one, each time by another one first, so that what slows the
@@ -88,19 +88,19 @@ def timed_scores(rankers: Mapping[str, OnnxRanker], data: ListData, numbers: Seq
             scores[name] += rankers[name].score(candidates)
             if data.lists.lengths[number] == longest:
                 spent[name].append(time.perf_counter() - started)
-    return {name: Timed(np.concatenate(scores[name]), float(np.median(spent[name])) * 1_000) for name in names}
+    return {name: TimedScores(np.concatenate(scores[name]), float(np.median(spent[name])) * 1_000) for name in names}
 
 
-def likeness(
+def measure_agreement(
     data: ListData, numbers: NDArray[np.int64], before: NDArray[np.float64], after: NDArray[np.float64]
-) -> Likeness:
+) -> RankerAgreement:
     """Of the scores `after` to those `before`, both of the candidates of some lists end to end."""
     targets = np.zeros(len(data.lists.rows), np.float32)
     targets[data.lists.places(numbers)] = before
     offsets = np.cumsum([0, *data.lists.lengths[numbers]]).tolist()
     shares = [_shared(before[start:end], after[start:end]) for start, end in itertools.pairwise(offsets)]
     agreed = agreement(replace(data, targets=targets), numbers, after)
-    return Likeness(float(agreed.mean()), float(np.mean(shares)), len(numbers))
+    return RankerAgreement(float(agreed.mean()), float(np.mean(shares)), len(numbers))
 
 
 def _shared(before: NDArray[np.float64], after: NDArray[np.float64]) -> float:
@@ -117,14 +117,14 @@ _HEADS, _UNITS, _MADE_OF = "heads", "feed-forward units", "made of"
 
 
 @dataclass(frozen=True, slots=True)
-class ShrinkOptions:
+class RankerPruningOptions:
     """What to make of a ranker."""
 
-    left: Left = field(default_factory=Left)
+    target: PruningTarget = field(default_factory=PruningTarget)
     precision: Precision | None = None
     """None leaves it as it is."""
     publish: bool = False
-    """Lets it serve; else it is kept aside."""
+    """Lets it serve; else it is rejected."""
     seed: int = 0
 
 
@@ -139,37 +139,37 @@ class Size:
 
 
 @dataclass(frozen=True, slots=True)
-class Shrunk:
+class PruningResult:
     """What was made."""
 
     added: Added
-    likeness: Likeness
+    agreement: RankerAgreement
     before: Size
     after: Size
 
 
-def shrink_ranker(root: Path, parent: Published, options: ShrinkOptions, progress: Progress) -> Shrunk:
+def prune_ranker(root: Path, parent: Published, options: RankerPruningOptions, progress: Progress) -> PruningResult:
     """Makes a smaller ranker of one of an index directory's, compares it with that one, and stores it.
 
     Whether it serves is for who asks to say: the gate has seen the other one. Raises InputError where nothing would be
-    smaller or what is to be left is not there, RankerError for a ranker without a cross-attention layer to prune,
-    RankerForeignError for one of another index, RankerRefusedError where it is to be published though the other one was
-    kept aside, TrainingError where the catalog gives too few queries, and what the registry and `open_snapshot` raise.
+    smaller or what is to be left is not there, ModelError for a ranker without a cross-attention layer to prune,
+    ModelMismatchError for one of another index, ModelRefusedError where it is to be published though the other one was
+    rejected, TrainingError where the catalog gives too few queries, and what the registry and `open_snapshot` raise.
     """
     registry, name = RankerRegistry(root), parent.name
-    if options.publish and parent.report.aside:
-        raise RankerRefusedError(f"{name} was kept aside: nothing that is made of it may serve; leave --publish out")
+    if options.publish and parent.report.rejection_reasons:
+        raise ModelRefusedError(f"{name} was rejected: nothing that is made of it may serve; leave --publish out")
     network = load_network(parent.folder / WEIGHTS_FILE)
-    precision, left = options.precision or parent.spec.precision, filled(options.left, network.shape)
-    if left == filled(Left(), network.shape) and precision == parent.spec.precision:
+    precision, left = options.precision or parent.spec.precision, complete_target(options.target, network.shape)
+    if left == complete_target(PruningTarget(), network.shape) and precision == parent.spec.precision:
         raise InputError(f"nothing of {name} would be smaller: say what is to be left of it, or --precision int8")
     with serving_snapshot(root) as snapshot, tempfile.TemporaryDirectory() as scratch:
         if why := misfit(parent.spec, encoding_of(snapshot)):
-            raise RankerForeignError(f"{name} cannot be compared with: {why}")
+            raise ModelMismatchError(f"{name} cannot be compared with: {why}")
         data = sample_data(snapshot, MEASURING + JUDGING, read_popularity(root), options.seed, progress)
-        measuring, judging = divided(data)
+        measuring, judging = split_sample(data)
         progress.begin("prune", None, "")
-        smaller = shrunk(network, data, measuring, parent.spec.event_weights, left)
+        smaller = prune_on_sample(network, data, measuring, parent.spec.event_weights, left)
         progress.end(_told(smaller))
         progress.begin("export", None, "")
         made = Path(scratch)
@@ -179,7 +179,7 @@ def shrink_ranker(root: Path, parent: Published, options: ShrinkOptions, progres
         return _compared(registry, parent, made, _spec(parent, smaller, precision), data, judging, options)
 
 
-def divided(data: ListData) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def split_sample(data: ListData) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """The numbers of the lists that measure, and of those that judge; raises TrainingError for too few."""
     usable = np.flatnonzero(data.lists.lengths > 1)
     if len(usable) < _LEAST:
@@ -190,14 +190,18 @@ def divided(data: ListData) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     return usable[:end], usable[end:]
 
 
-def shrunk(
-    network: RankerNetwork, data: ListData, measuring: NDArray[np.int64], weights: tuple[float, ...], left: Left
+def prune_on_sample(
+    network: RankerNetwork,
+    data: ListData,
+    measuring: NDArray[np.int64],
+    weights: tuple[float, ...],
+    left: PruningTarget,
 ) -> RankerNetwork:
     """What is to be left of a network, by what matters on some lists."""
-    if left == filled(Left(), network.shape):
+    if left == complete_target(PruningTarget(), network.shape):
         return network
     sample: Sample = [(batch.inputs, batch.is_candidate) for batch in whole(data, measuring)]
-    return pruned(network, measure(network, sample, weights), left)
+    return prune_network(network, measure_importance(network, sample, weights), left)
 
 
 def _told(network: RankerNetwork) -> str:
@@ -229,14 +233,14 @@ def _compared(
     spec: RankerSpec,
     data: ListData,
     judging: NDArray[np.int64],
-    options: ShrinkOptions,
-) -> Shrunk:
+    options: RankerPruningOptions,
+) -> PruningResult:
     """Both as they serve, and the smaller one stored."""
     name, challenger = parent.name, Published("the smaller one", made, spec, parent.report)
     ranker = OnnxRanker(parent)
-    found = timed_scores({"before": ranker, "after": OnnxRanker(challenger)}, data, judging.tolist())
+    found = time_scores({"before": ranker, "after": OnnxRanker(challenger)}, data, judging.tolist())
     before, after = found["before"], found["after"]
-    alike = likeness(data, judging, before.scores, after.scores)
+    alike = measure_agreement(data, judging, before.scores, after.scores)
     # The same probabilities for other scores.
     spec = msgspec.structs.replace(spec, calibration=fit_calibration(after.scores, ranker.fit(before.scores)))
     report = RankerReport(
@@ -254,6 +258,6 @@ def _compared(
         shutil.copytree(made, folder, dirs_exist_ok=True)
 
     if options.publish:
-        return Shrunk(registry.publish(build, spec, report), alike, *sizes)
+        return PruningResult(registry.publish(build, spec, report), alike, *sizes)
     why = f"made smaller from {name}, with which it agrees by {alike.agreement:.4f}: --publish lets one serve"
-    return Shrunk(registry.keep_aside(build, spec, report, (why,)), alike, *sizes)
+    return PruningResult(registry.add_rejected(build, spec, report, (why,)), alike, *sizes)

@@ -19,22 +19,22 @@ from rerank.click_models.click_log import Flags, Floats
 from rerank.evaluation.statistics import paired_bootstrap
 from rerank.ranker.features import ACT_KINDS
 from rerank.training.trainer import Epoch, best_of
-from rerank.user_tower.evaluation import Held, Score, hit_rate, ndcg, ranks_by, split_by_time
+from rerank.user_tower.evaluation import HeldOutActs, Score, hit_rate, ndcg, ranks_by, split_by_time
 from rerank.user_tower.files import (
     MODEL_FILE,
-    StoredTower,
+    MethodResult,
+    StoredUserTower,
     TowerRegistry,
-    TowerReport,
-    TowerSpec,
-    Way,
-    opened_tower,
+    UserTowerReport,
+    UserTowerSpec,
+    open_user_tower,
     read_table,
     write_model,
 )
 from rerank.user_tower.histories import ONE_CHOICE, Histories, Ints
-from rerank.user_tower.tower import Learned, OnnxEncoder, ShopperTower
-from rerank.user_tower.training import METHOD, ShopperTowerOptions, fit
-from retrieval.errors import TrainingError, UserTowerError
+from rerank.user_tower.tower import OnnxEncoder, ProductParameters, UserTower
+from rerank.user_tower.training import METHOD, UserTowerOptions, fit
+from retrieval.errors import ModelError, TrainingError
 from retrieval.filters.schema import CATEGORY_SEPARATOR
 from retrieval.progress import Progress
 from retrieval.records import EventKind
@@ -43,7 +43,7 @@ from service.engine.snapshot import Snapshot
 from service.settings import Settings
 from service.training.training_session import FreshTables, fresh_tables
 
-# What the shoppers of a store did, in the arrays that a shopper tower is trained on.
+# What the shoppers of a store did, in the arrays that a user tower is trained on.
 
 RowOf = Callable[[str], int | None]
 """The row of a product id, None where the catalog does not have it."""
@@ -108,7 +108,7 @@ seconds since 1970."""
 class TrainedTower:
     """What came of a training."""
 
-    tower: StoredTower
+    tower: StoredUserTower
     acts: ShopperActs
     is_new: bool = True
     """False for one that was there already."""
@@ -116,16 +116,16 @@ class TrainedTower:
     @property
     def serves(self) -> bool:
         """Whether it was published."""
-        return not self.tower.report.aside
+        return not self.tower.report.rejection_reasons
 
 
 def train_users(
     root: Path,
     settings: Settings,
-    options: ShopperTowerOptions,
+    options: UserTowerOptions,
     progress: Progress,
 ) -> TrainedTower:
-    """Trains a shopper tower on the events of an index directory, and lets it serve where it foretells the newest acts
+    """Trains a user tower on the events of an index directory, and lets it serve where it foretells the newest acts
     better than what serves now; the tables made of events are brought up to date first.
 
     Its folder `training` keeps a run that was interrupted. Raises StoreMissingError where nothing is published or there
@@ -138,12 +138,12 @@ def train_users(
 
 
 def tower_of_acts(
-    tables: FreshTables, acts: ShopperActs, options: ShopperTowerOptions, progress: Progress, *, again: bool = True
+    tables: FreshTables, acts: ShopperActs, options: UserTowerOptions, progress: Progress, *, again: bool = True
 ) -> TrainedTower:
     """The same on acts that were read from the tables.
 
     Without `again`, one that was trained last and on just these acts and options is not trained another time: the same
-    would come of it. Raises TrainingError where there is too little to learn from, UserTowerDamagedError where the
+    would come of it. Raises TrainingError where there is too little to learn from, ModelDamagedError where the
     tower that serves cannot be read.
     """
     given = replace(
@@ -160,23 +160,23 @@ def tower_of_acts(
 class _Trial:
     """One training for one snapshot."""
 
-    def __init__(self, root: Path, snapshot: Snapshot, options: ShopperTowerOptions, progress: Progress) -> None:
+    def __init__(self, root: Path, snapshot: Snapshot, options: UserTowerOptions, progress: Progress) -> None:
         self._registry = TowerRegistry(root)
         self._snapshot, self._options, self._progress = snapshot, options, progress
 
-    def last(self, acts: ShopperActs) -> StoredTower | None:
+    def last(self, acts: ShopperActs) -> StoredUserTower | None:
         """The tower that was trained last, where this training would make the same one."""
         names = self._registry.names()
         if not names:
             return None
         try:
-            stored = opened_tower(self._registry.folder / names[-1])
-            is_in_place = bool(stored.report.aside) or self._registry.current() == stored.name
-        except UserTowerError:
+            stored = open_user_tower(self._registry.folder / names[-1])
+            is_in_place = bool(stored.report.rejection_reasons) or self._registry.current() == stored.name
+        except ModelError:
             return None
         return stored if is_in_place and stored.spec.trained_on.get(_OF) == self._digest(acts) else None
 
-    def run(self, acts: ShopperActs, work: Path) -> StoredTower:
+    def run(self, acts: ShopperActs, work: Path) -> StoredUserTower:
         self._progress.begin("acts", None, "")
         learning, held = self._divided(acts.histories)
         if len(held.targets) < LEAST_JUDGED:
@@ -195,7 +195,7 @@ class _Trial:
             shutil.rmtree(over)
         return stored
 
-    def _divided(self, histories: Histories) -> tuple[Histories, Held]:
+    def _divided(self, histories: Histories) -> tuple[Histories, HeldOutActs]:
         """What is learned, and what judges: nothing that the tower that serves has learned from, as older events that
         come later move the newest share back, unless too few are left without."""
         hide = self._options.hide_seen
@@ -212,7 +212,7 @@ class _Trial:
         told = f"{METHOD} {acts.digest} {self._snapshot.manifest.version} {self._options}"
         return xxhash.xxh3_64_hexdigest(told.encode())
 
-    def _fitted(self, catalog: Catalog, learning: Histories, run: Path) -> tuple[ShopperTower, list[Epoch]]:
+    def _fitted(self, catalog: Catalog, learning: Histories, run: Path) -> tuple[UserTower, list[Epoch]]:
         curve: list[Epoch] = []
 
         def judged(epoch: Epoch) -> None:
@@ -229,10 +229,10 @@ class _Trial:
         self,
         catalog: Catalog,
         learning: Histories,
-        held: Held,
-        fitted: tuple[ShopperTower, Sequence[Epoch]],
+        held: HeldOutActs,
+        fitted: tuple[UserTower, Sequence[Epoch]],
         digest: str,
-    ) -> StoredTower:
+    ) -> StoredUserTower:
         """What is judged is what is published: the graph as it will serve."""
         (tower, curve), options, manifest = fitted, self._options, self._snapshot.manifest
         with tempfile.TemporaryDirectory() as scratch:
@@ -242,16 +242,16 @@ class _Trial:
             gate = TowerGate(catalog.vectors, catalog.categories, learning, held, options.hide_seen)
             challenger = catalog.tower(OnnxEncoder(made / MODEL_FILE), tower.learned)
             report = gate.report(challenger.scores, self._serving(catalog))
-            self._progress.end("; ".join(report.aside) or "it may serve")
-            spec = TowerSpec(
+            self._progress.end("; ".join(report.rejection_reasons) or "it may serve")
+            spec = UserTowerSpec(
                 encoder=manifest.encoder,
                 dimension=manifest.dimension,
                 width=options.width,
                 category_bias={catalog.names[place]: bias for place, bias in tower.learned.category_bias.items()},
                 usual_bias=tower.learned.usual_bias,
-                beside_weight=tower.learned.beside.weight,
-                beside_fading=tower.learned.beside.fading,
-                beside_options=tower.learned.beside.options,
+                neighbour_weight=tower.learned.neighbours.weight,
+                neighbour_decay=tower.learned.neighbours.decay,
+                neighbour_options=tower.learned.neighbours.options,
                 trained_on={
                     "shoppers": len(learning),
                     "acts": len(learning.products),
@@ -268,7 +268,7 @@ class _Trial:
         stored = self._registry.serving(manifest.encoder, manifest.dimension).tower
         try:
             return catalog.scores_of(stored) if stored else None
-        except UserTowerError as error:
+        except ModelError as error:
             self._progress.begin("serving", None, "")
             self._progress.end(f"what serves cannot be compared with: {error}")
             return None
@@ -279,7 +279,7 @@ def _until(learning: Histories) -> dict[str, int]:
     return {_UNTIL: int(np.ceil(last))} if np.isfinite(last) else {}
 
 
-def _told(report: TowerReport, curve: Sequence[Epoch]) -> TowerReport:
+def _told(report: UserTowerReport, curve: Sequence[Epoch]) -> UserTowerReport:
     created = datetime.now(UTC).isoformat(timespec="seconds")
     points = tuple((epoch.number, epoch.validation) for epoch in curve)
     return msgspec.structs.replace(report, created=created, curve=points)
@@ -289,7 +289,7 @@ def _copy(made: Path, folder: Path) -> None:
     shutil.copytree(made, folder, dirs_exist_ok=True)
 
 
-# The products of a snapshot as a shopper tower is trained on them.
+# The products of a snapshot as a user tower is trained on them.
 
 
 @dataclass(frozen=True, slots=True)
@@ -312,13 +312,13 @@ class Catalog:
         numbers = np.array([names.get(path, -1) for path in paths], np.int64)
         return cls(snapshot, snapshot.vectors.gather(np.arange(count)), tuple(names), numbers)
 
-    def tower(self, encoder: OnnxEncoder, learned: Learned) -> ShopperTower:
+    def tower(self, encoder: OnnxEncoder, learned: ProductParameters) -> UserTower:
         """A tower that scores these products."""
-        return ShopperTower(encoder, self.vectors, learned, self.categories)
+        return UserTower(encoder, self.vectors, learned, self.categories)
 
-    def scores_of(self, stored: StoredTower) -> Score:
+    def scores_of(self, stored: StoredUserTower) -> Score:
         """Those of a tower that was trained before, which need not know all products; raises
-        UserTowerDamagedError."""
+        ModelDamagedError."""
         table = read_table(stored)
         found = [
             (row, place)
@@ -328,12 +328,12 @@ class Catalog:
         rows, places = np.array(sorted(found), np.int64).reshape(-1, 2).T
         known = {name: place for place, name in enumerate(self.names)}
         biases = {known[name]: bias for name, bias in stored.spec.category_bias.items() if name in known}
-        beside = table.beside.some(places)
-        learned = Learned(rows, table.own[places], table.bias[places], biases, stored.spec.usual_bias, beside)
+        beside = table.neighbours.some(places)
+        learned = ProductParameters(rows, table.own[places], table.bias[places], biases, stored.spec.usual_bias, beside)
         return self.tower(OnnxEncoder(stored.folder / MODEL_FILE), learned).scores
 
 
-# The gate for a shopper tower: what it foretells of the newest acts, against what serves now.
+# The gate for a user tower: what it foretells of the newest acts, against what serves now.
 
 LEAST_JUDGED = 50
 """Shoppers whose next act is known."""
@@ -342,16 +342,16 @@ POPULAR, POPULAR_THERE = "popularity", "popularity within the last categories"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Judged:
+class MethodRanks:
     """The ranks of what n shoppers chose next, by one way of recommending."""
 
     name: str
     found: Ints
     """(n,)."""
 
-    def way(self, rows: Flags) -> Way:
+    def way(self, rows: Flags) -> MethodResult:
         """What it reaches on some of them (n,)."""
-        return Way(self.name, float(hit_rate(self.found[rows]).mean()), float(ndcg(self.found[rows]).mean()))
+        return MethodResult(self.name, float(hit_rate(self.found[rows]).mean()), float(ndcg(self.found[rows]).mean()))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -364,11 +364,11 @@ class TowerGate:
     """(N,): numbers of theirs, -1 for none."""
     learned: Histories
     """What was trained on."""
-    held: Held
+    held: HeldOutActs
     hide_seen: bool
 
-    def report(self, challenger: Score, serving: Score | None) -> TowerReport:
-        """What ways of recommending reach on the same shoppers, and why the challenger is kept aside, if it is.
+    def report(self, challenger: Score, serving: Score | None) -> UserTowerReport:
+        """What ways of recommending reach on the same shoppers, and why the challenger is rejected, if it is.
 
         It serves where its nDCG@10 is better than that of what serves now, the whole interval of the difference being
         above 0, among 50 shoppers or more. Where no tower serves that is what is near to the last products, or
@@ -391,21 +391,21 @@ class TowerGate:
         elif (above := float((ndcg(new.found) - ndcg(popular_there.found)).mean())) <= 0:
             aside = (f"no better than {POPULAR_THERE}: nDCG@10 {above:+.4f}, {difference.queries:,} shoppers",)
         everybody = np.ones(len(new.found), np.bool_)
-        return TowerReport(
+        return UserTowerReport(
             created="",
             shoppers=len(new.found),
             against=old.name,
-            without="near" if is_near else "in-categories",
-            ways=tuple(each.way(everybody) for each in ways),
+            fallback="near" if is_near else "in-categories",
+            methods=tuple(each.way(everybody) for each in ways),
             difference=difference,
             slices={name: tuple(each.way(rows) for each in ways) for name, rows in self.slices().items() if rows.any()},
-            aside=aside,
+            rejection_reasons=aside,
         )
 
-    def judged(self, name: str, score: Score) -> Judged:
+    def judged(self, name: str, score: Score) -> MethodRanks:
         """By whole catalogs, those seen before left out where shops leave them out."""
         found = ranks_by(score, self.held, len(self.vectors), hide_seen=self.hide_seen)
-        return Judged(name, found)
+        return MethodRanks(name, found)
 
     def near(self, histories: Histories, _now: NDArray[np.float64] | None = None) -> NDArray[np.floating]:
         """As `service.engine.recommend` does without a tower."""

@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 from rerank.model_store import Published
 from rerank.ranker.onnx import OnnxRanker
-from rerank.ranker.spec import read_report, verified
+from rerank.ranker.spec import read_report, verify_ranker
 from retrieval.errors import ShelfwiseError, TrainingError
 from service.cli.training import train
 from tests.unit.rerank.teacher.tiny_cross_encoder import make_cross_encoder
@@ -40,7 +40,7 @@ def test_it_is_written_as_any_ranker_and_says_what_it_reaches_on_each_catalog(
 ) -> None:
     target = tmp_path / "default"
     told = msgspec.json.decode(run(stores, target))
-    spec, report = verified(target), read_report(target)
+    spec, report = verify_ranker(target), read_report(target)
     assert spec.trained_on["catalogs"] == "garden, tools"
     assert (spec.encoder, spec.layers) == ("all-MiniLM-L6-v2", 0)
     assert set(told["measures"]) == {

@@ -17,7 +17,7 @@ from typer.testing import CliRunner
 
 from rerank.model_store import RankerRegistry
 from rerank.ranker.spec import WEIGHTS_FILE
-from rerank.user_tower.files import MODEL_FILE, TowerRegistry, opened_tower
+from rerank.user_tower.files import MODEL_FILE, TowerRegistry, open_user_tower
 from retrieval.errors import StoreLockedError, StoreMissingError, TrainingError
 from retrieval.store.lock import held_lock
 from service.cli.main import app
@@ -83,15 +83,13 @@ class TestLearned:
         found, registry = report_of(learned).shoppers, TowerRegistry(learned)
         assert found is not None
         assert registry.names() == [found.tower]
-        assert found.report == opened_tower(registry.folder / found.tower).report
-        assert found.serves == (registry.current() == found.tower) == (not found.report.aside)
+        assert found.report == open_user_tower(registry.folder / found.tower).report
+        assert found.serves == (registry.current() == found.tower) == (not found.report.rejection_reasons)
         assert found.is_new
-        assert [way.name for way in found.report.ways[:2]] == [TOWER, NEAR]
+        assert [way.name for way in found.report.methods[:2]] == [TOWER, NEAR]
         assert [number for number, _ in found.report.curve] == [0, 1, 2]
         assert not list((learned / TRAINING_FOLDER).glob("users-*"))
-        assert any(
-            sentence.startswith(f"The shopper tower, {found.tower}, ") for sentence in report_of(learned).summary
-        )
+        assert any(sentence.startswith(f"The user tower, {found.tower}, ") for sentence in report_of(learned).summary)
 
     def test_how_to_train_the_encoder_is_said(self, learned: Path) -> None:
         report = report_of(learned)
@@ -106,10 +104,10 @@ class TestLearned:
         report, registry = report_of(learned), RankerRegistry(learned)
         made = registry.open(report.ranker)
         assert registry.names() == [report.ranker]
-        assert made.report.verdict is not None
-        expected = Decision.SERVES if made.report.verdict.publish else Decision.ASIDE
+        assert made.report.decision is not None
+        expected = Decision.SERVES if made.report.decision.publish else Decision.ASIDE
         assert report.decision is expected
-        assert report.reasons == made.report.verdict.reasons
+        assert report.reasons == made.report.decision.reasons
         assert report.summary[0].startswith(f"The new ranker, {report.ranker}, ")
 
     def test_what_was_found_is_in_the_report(self, learned: Path) -> None:

@@ -107,7 +107,7 @@ def test_a_better_ranker_is_published_and_serves(trained: Path) -> None:
     assert (document["ranker"], document["serves"], document["notices"]) == ("ranker-0002", True, [])
     report = document["report"]
     assert report["against"] == "ranker-0001"
-    assert report["verdict"]["publish"]
+    assert report["decision"]["publish"]
     assert report["measured_on"].startswith("50 synthetic queries by ")
     assert 0 < report["measures"]["nDCG@10"] <= 1
     made = RankerRegistry(trained).open("ranker-0002")
@@ -138,7 +138,7 @@ def test_one_that_is_not_better_is_kept_aside_and_the_same_seed_gives_the_same_w
     added = distilled(trained, teacher, watching)
     assert not added.serves
     assert added.ranker.report.against == "ranker-0002"
-    assert any("not surely better" in reason for reason in added.ranker.report.aside)
+    assert any("not surely better" in reason for reason in added.ranker.report.rejection_reasons)
     assert weights(trained, added.ranker.name) == weights(trained, "ranker-0002")
     assert RankerRegistry(trained).pointer.read() == "ranker-0002"
     # All pairs were known already.

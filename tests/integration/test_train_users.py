@@ -1,4 +1,4 @@
-"""`shelfwise train users` from a store's events to a tower that serves or is kept aside; killed, and refused."""
+"""`shelfwise train users` from a store's events to a tower that serves or is rejected; killed, and refused."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ import pytest
 from typer.testing import CliRunner
 
 from rerank.user_tower.evaluation import split_by_time
-from rerank.user_tower.files import ProductTable, ServingTower, StoredTower, TowerRegistry, TowerReport
+from rerank.user_tower.files import ProductTable, ServingTower, StoredUserTower, TowerRegistry, UserTowerReport
 from rerank.user_tower.histories import Histories
-from retrieval.errors import StoreMissingError, TrainingError, UserTowerDamagedError
+from retrieval.errors import ModelDamagedError, StoreMissingError, TrainingError
 from service.cli.training import train
 from service.engine.engine import SearchEngine
 from service.settings import EventsSettings, Settings
@@ -54,11 +54,11 @@ def test_a_tower_is_trained_judged_and_kept(root: Path) -> None:
     done = CliRunner().invoke(train, ["users", "--index", str(root), "--epochs", "3", "--json"])
     assert done.exit_code == 0, done.output
     told = msgspec.json.decode(done.stdout)
-    report = msgspec.convert(told["report"], TowerReport)
-    assert [way.name for way in report.ways] == [TOWER, NEAR, POPULAR_THERE, POPULAR]
+    report = msgspec.convert(told["report"], UserTowerReport)
+    assert [way.name for way in report.methods] == [TOWER, NEAR, POPULAR_THERE, POPULAR]
     assert report.shoppers >= 50
     assert report.difference is not None
-    assert told["serves"] == (report.difference.low > 0) == (not report.aside)
+    assert told["serves"] == (report.difference.low > 0) == (not report.rejection_reasons)
     assert {"shoppers of 1 act", "chosen 1 to 10 times"} <= {*report.slices}
     assert report.curve[0][0] == 0
     assert not list((root / TRAINING_FOLDER).glob("users-*"))
@@ -95,7 +95,7 @@ def test_a_killed_training_goes_on_to_the_same_tower(root: Path, tmp_path: Path)
     again = train_users(root, SETTINGS, OPTIONS, Quiet()).tower
     for name in ("model.onnx", "products.safetensors", "products.json"):
         assert (again.folder / name).read_bytes() == (whole.folder / name).read_bytes()
-    assert again.report.ways == whole.report.ways
+    assert again.report.methods == whole.report.methods
 
 
 def test_a_store_without_events_is_refused(demo_index: Path) -> None:
@@ -107,7 +107,7 @@ def test_too_few_shoppers_are_refused(demo_index: Path, tmp_path: Path) -> None:
     few = with_events(demo_index, tmp_path, sessions=20)
     with pytest.raises(TrainingError, match="50 are needed"):
         train_users(few, SETTINGS, OPTIONS, Quiet())
-    assert not (few / "shoppers").exists()
+    assert not (few / "user-towers").exists()
 
 
 def test_acts_on_products_that_are_gone_are_left_out_and_looks_are_one() -> None:
@@ -134,8 +134,8 @@ def test_one_that_can_serve_no_more_does_not_stand_in_the_way(root: Path, monkey
     monkeypatch.setattr(TowerRegistry, "serving", lambda *_: ServingTower(first))
     assert int(first.spec.trained_on["until"]) > 0
 
-    def unreadable(_tower: StoredTower) -> ProductTable:
-        raise UserTowerDamagedError("its table is short")
+    def unreadable(_tower: StoredUserTower) -> ProductTable:
+        raise ModelDamagedError("its table is short")
 
     monkeypatch.setattr("service.training.user_tower.read_table", unreadable)
     again = train_users(root, SETTINGS, replace(OPTIONS, epochs=1), Quiet()).tower
@@ -159,12 +159,12 @@ def test_the_gate_lets_a_better_one_serve(gate: TowerGate) -> None:
         return np.random.default_rng(len(histories)).random((len(histories), KINDS * EACH))
 
     report = gate.report(foretells, None)
-    assert (report.aside, report.against) == ((), NEAR)
-    assert report.without == "near"
+    assert (report.rejection_reasons, report.against) == ((), NEAR)
+    assert report.fallback == "near"
     worse = gate.report(by_chance, foretells)
     assert worse.against == SERVING
-    assert "not surely better: nDCG@10 -" in worse.aside[0]
-    assert "not surely better" in gate.report(foretells, foretells).aside[0]
+    assert "not surely better: nDCG@10 -" in worse.rejection_reasons[0]
+    assert "not surely better" in gate.report(foretells, foretells).rejection_reasons[0]
 
 
 def test_a_tower_must_beat_what_most_choose_where_that_is_better_than_what_is_near() -> None:
@@ -180,9 +180,9 @@ def test_a_tower_must_beat_what_most_choose_where_that_is_better_than_what_is_ne
     gate = TowerGate(vectors, kinds, known, held, hide_seen=True)
     report = gate.report(gate.near, None)
     assert len(learning) == 400
-    assert (report.without, report.against) == ("in-categories", POPULAR_THERE)
-    assert "not surely better" in report.aside[0]
-    assert POPULAR_THERE in report.aside[0]
+    assert (report.fallback, report.against) == ("in-categories", POPULAR_THERE)
+    assert "not surely better" in report.rejection_reasons[0]
+    assert POPULAR_THERE in report.rejection_reasons[0]
 
     def seldom(histories: Histories, _now: object) -> np.ndarray[tuple[int, ...], np.dtype[np.floating]]:
         return gate.popular_there(histories) * np.where(np.arange(len(histories)) % 2, 1, -1)[:, None]
@@ -193,4 +193,4 @@ def test_a_tower_must_beat_what_most_choose_where_that_is_better_than_what_is_ne
     report = gate.report(seldom, never)
     assert report.difference is not None
     assert (report.against, report.difference.low > 0) == (SERVING, True)
-    assert report.aside[0].startswith(f"no better than {POPULAR_THERE}: nDCG@10 -")
+    assert report.rejection_reasons[0].startswith(f"no better than {POPULAR_THERE}: nDCG@10 -")

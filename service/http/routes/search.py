@@ -195,7 +195,7 @@ async def related(context: Contextual, permit: MaySearch, q: Typed = "", size: S
 async def recommend(
     context: Contextual, permit: MaySearch, body: RecommendBody, privacy: PrivacyHeader = ""
 ) -> Response:
-    """What the shopper tower foretells, where one serves; else products near to those that a shopper did something with
+    """What the user tower foretells, where one serves; else products near to those that a shopper did something with
     last; without a history, what most choose."""
     acts = [] if privacy == "1" else [each.act() for each in body.history]
 

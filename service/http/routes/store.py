@@ -55,7 +55,7 @@ async def rollback_version(context: Contextual, _permit: MayAdminister, body: Ro
     return json_response(await context.workers.run(rolled_back))
 
 
-@store_router.get("/models", response_model=Document, summary="The rankers and shopper towers")
+@store_router.get("/models", response_model=Document, summary="The rankers and user towers")
 async def models(context: Contextual, _permit: MayAdminister) -> Response:
     """How each was judged, and which one serves."""
 
@@ -63,12 +63,12 @@ async def models(context: Contextual, _permit: MayAdminister) -> Response:
         snapshot, root = context.engine.snapshot, context.engine.root
         rankers: Document = msgspec.to_builtins(list_rankers(RankerRegistry(root), encoding_of(snapshot)))
         manifest = snapshot.manifest
-        return rankers | {"shopper_towers": list_towers(TowerRegistry(root), manifest.encoder, manifest.dimension)}
+        return rankers | {"user_towers": list_towers(TowerRegistry(root), manifest.encoder, manifest.dimension)}
 
     return json_response(await context.workers.run(listed))
 
 
-@store_router.post("/models/rollback", response_model=Document, summary="Let an earlier ranker or shopper tower serve")
+@store_router.post("/models/rollback", response_model=Document, summary="Let an earlier ranker or user tower serve")
 async def rollback_model(context: Contextual, _permit: MayAdminister, body: RollbackBody) -> Response:
     """The one that is named, or the newest ranker before the one that serves that can."""
 

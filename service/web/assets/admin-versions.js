@@ -67,6 +67,6 @@ function changesOf(changes) {
 
 function verdict(report) {
   if (!report) return "";
-  const aside = report.aside ? `kept aside: ${report.aside}` : "";
+  const aside = report.aside ? `rejected: ${report.aside}` : "";
   return el("details", {}, el("summary", { text: aside || "its report" }), el("pre", { text: JSON.stringify(report, null, 2) }));
 }

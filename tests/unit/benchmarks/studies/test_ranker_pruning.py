@@ -18,9 +18,9 @@ from rerank.model_store import RankerRegistry
 from rerank.ranker.features import FEATURES
 from rerank.ranker.network import NetworkShape, RankerNetwork, save_network
 from rerank.ranker.onnx_export import export_network
-from rerank.ranker.pruning import Left
+from rerank.ranker.pruning import PruningTarget
 from rerank.ranker.spec import MODEL_FILE, WEIGHTS_FILE
-from retrieval.errors import UnknownRankerError
+from retrieval.errors import UnknownModelError
 from retrieval.index.token_states import DIMENSION
 from service.demo import DemoFiles
 from service.engine.engine import SearchEngine
@@ -44,21 +44,23 @@ def test_only_networks_that_are_smaller_than_the_whole_one_are_compared() -> Non
 
 
 def test_where_no_ranker_has_a_layer_it_says_so(root: Path, engine: SearchEngine) -> None:
-    with pytest.raises(UnknownRankerError, match="none of its rankers has one; train one: shelfwise train ranker"):
+    with pytest.raises(UnknownModelError, match="none of its rankers has one; train one: shelfwise train ranker"):
         with_layer(root, engine.snapshot)
     spec = spec_for(engine.snapshot)
     publish(root, spec, weighing(merged=1.0))
-    with pytest.raises(UnknownRankerError, match="ranker-0001 has none, or is for another index"):
+    with pytest.raises(UnknownModelError, match="ranker-0001 has none, or is for another index"):
         with_layer(root, engine.snapshot, "ranker-0001")
     other = msgspec.structs.replace(spec, layers=1)
-    RankerRegistry(root).keep_aside(building(2), other, REPORT, ["worse"])
+    RankerRegistry(root).add_rejected(building(2), other, REPORT, ["worse"])
     assert with_layer(root, engine.snapshot).name == "ranker-0002"
 
 
 def test_each_network_is_measured_against_the_whole_one(
     root: Path, engine: SearchEngine, demo: DemoFiles, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(ranker_speed, "_PRUNED_KINDS", (("1 head, no units", Left(heads=1, feed_forward=0), "int8"),))
+    monkeypatch.setattr(
+        ranker_speed, "_PRUNED_KINDS", (("1 head, no units", PruningTarget(heads=1, feed_forward=0), "int8"),)
+    )
     monkeypatch.setattr(ranker_speed, "MEASURING", 20)
     torch.manual_seed(5)
     shape = NetworkShape(DIMENSION, engine.manifest.dimension, len(FEATURES), feed_forward=64, history=0)

@@ -9,7 +9,7 @@ import pytest
 from safetensors.torch import save_file
 
 from rerank.ranker.network import RankerNetwork, load_network, save_network
-from retrieval.errors import RankerDamagedError, RankerForeignError
+from retrieval.errors import ModelDamagedError, ModelMismatchError
 from tests.unit.rerank.ranker.random_candidates import candidates, network, scored, shape
 
 
@@ -27,16 +27,16 @@ def test_it_comes_back_with_its_sizes_its_scale_and_its_scores(tmp_path: Path, l
 @pytest.mark.parametrize("content", [b"", b"not tensors", b"\x80\x04cos\nsystem\n."])
 def test_a_damaged_file_is_told(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "weights").write_bytes(content)
-    with pytest.raises(RankerDamagedError, match=r"weights cannot be read .*; train the ranker again"):
+    with pytest.raises(ModelDamagedError, match=r"weights cannot be read .*; train the ranker again"):
         load_network(tmp_path / "weights")
-    with pytest.raises(RankerDamagedError, match="missing cannot be read"):
+    with pytest.raises(ModelDamagedError, match="missing cannot be read"):
         load_network(tmp_path / "missing")
 
 
 @pytest.mark.parametrize("metadata", [{}, {"shape": "{}"}, {"shape": "no JSON"}])
 def test_a_file_without_sizes_is_damaged(tmp_path: Path, metadata: dict[str, str]) -> None:
     save_file(dict(network(0).state_dict()), tmp_path / "weights", metadata)
-    with pytest.raises(RankerDamagedError, match="cannot be read"):
+    with pytest.raises(ModelDamagedError, match="cannot be read"):
         load_network(tmp_path / "weights")
 
 
@@ -44,7 +44,7 @@ def test_weights_of_other_sizes_are_foreign(tmp_path: Path) -> None:
     made = network(0)
     made.shape = shape(1)
     save_network(made, tmp_path / "weights")
-    with pytest.raises(RankerForeignError, match="holds weights of another network"):
+    with pytest.raises(ModelMismatchError, match="holds weights of another network"):
         load_network(tmp_path / "weights")
 
 

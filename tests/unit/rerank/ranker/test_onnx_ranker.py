@@ -15,7 +15,7 @@ from rerank.model_store import Published
 from rerank.ranker.features import FEATURES, MERGED
 from rerank.ranker.onnx import OnnxRanker
 from rerank.ranker.spec import MODEL_FILE, RankerSpec
-from retrieval.errors import RankerDamagedError, RankerError
+from retrieval.errors import ModelDamagedError, ModelError
 from tests.rankers import REPORT, SPEC, building, linear_graph
 from tests.unit.rerank.ranker.random_candidates import candidates
 
@@ -77,12 +77,12 @@ def test_what_fits_is_told_by_the_calibration(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("axes", [(2, 2), (1, -1, 5), (7,)], ids=["too few", "no multiple", "too many"])
 def test_a_graph_that_fails_as_it_runs_is_told(tmp_path: Path, axes: tuple[int, ...]) -> None:
-    with pytest.raises(RankerError, match="ranker-0007 failed on its candidates"):
+    with pytest.raises(ModelError, match="ranker-0007 failed on its candidates"):
         opened(tmp_path, reshaping(*axes), THREE).score([candidates(2)])
 
 
 def test_scores_of_another_shape_are_told(tmp_path: Path) -> None:
-    with pytest.raises(RankerError, match="ranker-0007 failed on its candidates"):
+    with pytest.raises(ModelError, match="ranker-0007 failed on its candidates"):
         opened(tmp_path, reshaping(1, 3, -1), THREE).score([candidates(2)])
 
 
@@ -90,14 +90,14 @@ def test_a_score_that_is_no_number_is_told(tmp_path: Path) -> None:
     whole = candidates(4)
     features = whole.features.copy()
     features[2, 3] = np.inf
-    with pytest.raises(RankerError, match=r"ranker-0007 gave -?(nan|inf) for a candidate"):
+    with pytest.raises(ModelError, match=r"ranker-0007 gave -?(nan|inf) for a candidate"):
         opened(tmp_path).score([dataclasses.replace(whole, features=features)])
 
 
 def test_a_file_that_is_no_graph_is_damaged(tmp_path: Path) -> None:
     ranker = opened(tmp_path)
     (tmp_path / MODEL_FILE).write_bytes(b"no graph")
-    with pytest.raises(RankerDamagedError, match=r"model\.onnx cannot be run .*; train the ranker again"):
+    with pytest.raises(ModelDamagedError, match=r"model\.onnx cannot be run .*; train the ranker again"):
         OnnxRanker(Published(ranker.name, tmp_path, SPEC, REPORT))
 
 
@@ -106,7 +106,7 @@ def test_a_graph_of_something_else_is_told(tmp_path: Path, kind: str, name: str)
     graph = linear_graph()
     getattr(graph.graph, kind)[0].name = name
     getattr(graph.graph.node[0], kind)[0] = name
-    with pytest.raises(RankerDamagedError, match="no ranker's graph"):
+    with pytest.raises(ModelDamagedError, match="no ranker's graph"):
         opened(tmp_path, graph)
 
 

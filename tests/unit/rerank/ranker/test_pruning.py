@@ -18,10 +18,10 @@ from rerank.ranker.features import FEATURES
 from rerank.ranker.network import CrossAttention, RankerNetwork, load_network, save_network
 from rerank.ranker.onnx import OnnxRanker
 from rerank.ranker.onnx_export import export_network
-from rerank.ranker.pruning import Left, Measured, Sample, measure, pruned
+from rerank.ranker.pruning import PartImportance, PruningTarget, Sample, measure_importance, prune_network
 from rerank.ranker.spec import MODEL_FILE, WEIGHTS_FILE, RankerSpec, write_ranker
 from retrieval.encoders.onnx_export import quantised
-from retrieval.errors import InputError, RankerDamagedError, RankerError
+from retrieval.errors import InputError, ModelDamagedError, ModelError
 from tests.rankers import REPORT, SPEC
 from tests.unit.rerank.ranker.random_candidates import candidates, near, network, scored, tensors
 
@@ -67,15 +67,17 @@ def by() -> RankerNetwork:
 
 
 @pytest.fixture(scope="module")
-def found(by: RankerNetwork) -> Measured:
-    return measure(by, sample(), WEIGHTS)
+def found(by: RankerNetwork) -> PartImportance:
+    return measure_importance(by, sample(), WEIGHTS)
 
 
-@pytest.mark.parametrize("left", [Left(), Left(heads=4, feed_forward=12, layers=1)], ids=["unsaid", "said"])
+@pytest.mark.parametrize(
+    "left", [PruningTarget(), PruningTarget(heads=4, feed_forward=12, layers=1)], ids=["unsaid", "said"]
+)
 def test_where_nothing_is_taken_away_scores_and_sizes_are_the_same(
-    by: RankerNetwork, found: Measured, left: Left
+    by: RankerNetwork, found: PartImportance, left: PruningTarget
 ) -> None:
-    made = pruned(by, found, left)
+    made = prune_network(by, found, left)
     assert made.shape == by.shape
     assert made is not by
     assert same_scores(made, by)
@@ -84,10 +86,10 @@ def test_where_nothing_is_taken_away_scores_and_sizes_are_the_same(
 @pytest.mark.parametrize("heads", [1, 2, 3])
 @pytest.mark.parametrize("with_means", [False, True], ids=["zeroed", "at its mean"])
 def test_without_some_heads_it_scores_as_if_these_read_nothing_or_their_mean(
-    by: RankerNetwork, found: Measured, heads: int, with_means: bool
+    by: RankerNetwork, found: PartImportance, heads: int, with_means: bool
 ) -> None:
     measured = found if with_means else dataclasses.replace(found, read=torch.zeros(8))
-    made = pruned(by, measured, Left(heads=heads))
+    made = prune_network(by, measured, PruningTarget(heads=heads))
     kept = made.shape.kept_heads
     assert list(kept) == sorted(np.argsort(-found.heads)[:heads].tolist())
     lost = [column for head in range(4) if head not in kept for column in (2 * head, 2 * head + 1)]
@@ -101,9 +103,9 @@ def test_without_some_heads_it_scores_as_if_these_read_nothing_or_their_mean(
 
 @pytest.mark.parametrize("units", [0, 1, 7])
 def test_without_some_units_it_scores_as_if_these_said_their_mean(
-    by: RankerNetwork, found: Measured, units: int
+    by: RankerNetwork, found: PartImportance, units: int
 ) -> None:
-    made = pruned(by, found, Left(feed_forward=units))
+    made = prune_network(by, found, PruningTarget(feed_forward=units))
     assert made.shape.feed_forward == units
     lost = np.argsort(-found.units)[units:].tolist()
     feed_forward = layer_of(by).feed_forward
@@ -115,8 +117,8 @@ def test_without_some_units_it_scores_as_if_these_said_their_mean(
         end()
 
 
-def test_without_the_layer_it_scores_as_if_that_gave_its_mean(by: RankerNetwork, found: Measured) -> None:
-    made = pruned(by, found, Left(heads=1, layers=0))
+def test_without_the_layer_it_scores_as_if_that_gave_its_mean(by: RankerNetwork, found: PartImportance) -> None:
+    made = prune_network(by, found, PruningTarget(heads=1, layers=0))
     assert (made.shape.layers, made.shape.kept_heads) == (0, ())
     scalars = len(FEATURES) + 6
     end = replacing(by.mlp[0], list(range(scalars, scalars + 16)), torch.cat([torch.zeros(scalars), found.pooled]))
@@ -126,7 +128,7 @@ def test_without_the_layer_it_scores_as_if_that_gave_its_mean(by: RankerNetwork,
         end()
 
 
-def test_means_are_those_of_all_tokens_and_candidates(by: RankerNetwork, found: Measured) -> None:
+def test_means_are_those_of_all_tokens_and_candidates(by: RankerNetwork, found: PartImportance) -> None:
     whole = tensors(*LISTS)
     with torch.inference_mode():
         pooled = by.attended(whole, by.match(whole))
@@ -143,17 +145,17 @@ def test_a_part_that_says_the_same_of_all_matters_nothing_and_goes_first(by: Ran
         for name, weight in layer.feed_forward.named_parameters():
             if name == "2.weight":
                 weight[:, [1, 8]] = 0.0
-    found = measure(made, sample(), WEIGHTS)
+    found = measure_importance(made, sample(), WEIGHTS)
     assert found.heads[2] == pytest.approx(0, abs=1e-7)
     assert (np.delete(found.heads, 2) > 1e-4).all()
     assert found.units[[1, 8]] == pytest.approx(0, abs=1e-7)
     assert (np.delete(found.units, [1, 8]) > 1e-5).all()
-    smaller = pruned(made, found, Left(heads=3, feed_forward=10))
+    smaller = prune_network(made, found, PruningTarget(heads=3, feed_forward=10))
     assert smaller.shape.kept_heads == (0, 1, 3)
     assert same_scores(smaller, made)
 
 
-def test_importance_is_what_a_small_step_towards_the_mean_does(by: RankerNetwork, found: Measured) -> None:
+def test_importance_is_what_a_small_step_towards_the_mean_does(by: RankerNetwork, found: PartImportance) -> None:
     """Finite differences, of one head, list by list."""
     layer, step, spread = layer_of(by), 1e-2, []
     mean = found.read
@@ -172,18 +174,18 @@ def test_importance_is_what_a_small_step_towards_the_mean_does(by: RankerNetwork
     assert found.heads[1] == pytest.approx(np.mean(spread), rel=0.05)
 
 
-def test_it_can_be_made_smaller_again_down_to_the_features_head(by: RankerNetwork, found: Measured) -> None:
-    once = pruned(by, found, Left(heads=3, feed_forward=5))
-    again = pruned(once, measure(once, sample(), WEIGHTS), Left(heads=1, feed_forward=0))
+def test_it_can_be_made_smaller_again_down_to_the_features_head(by: RankerNetwork, found: PartImportance) -> None:
+    once = prune_network(by, found, PruningTarget(heads=3, feed_forward=5))
+    again = prune_network(once, measure_importance(once, sample(), WEIGHTS), PruningTarget(heads=1, feed_forward=0))
     assert again.shape.kept_heads[0] in once.shape.kept_heads
-    last = measure(again, sample(), WEIGHTS)
+    last = measure_importance(again, sample(), WEIGHTS)
     assert (len(last.heads), len(last.units)) == (1, 0)
-    assert pruned(again, last, Left(layers=0)).shape.layers == 0
-    assert same_scores(pruned(again, last, Left()), again)
+    assert prune_network(again, last, PruningTarget(layers=0)).shape.layers == 0
+    assert same_scores(prune_network(again, last, PruningTarget()), again)
 
 
-def test_it_is_stored_exported_and_read_again(by: RankerNetwork, found: Measured, tmp_path: Path) -> None:
-    made = pruned(by, found, Left(heads=2, feed_forward=0))
+def test_it_is_stored_exported_and_read_again(by: RankerNetwork, found: PartImportance, tmp_path: Path) -> None:
+    made = prune_network(by, found, PruningTarget(heads=2, feed_forward=0))
     save_network(made, tmp_path / WEIGHTS_FILE)
     again = load_network(tmp_path / WEIGHTS_FILE)
     assert again.shape == made.shape
@@ -199,10 +201,10 @@ def test_it_is_stored_exported_and_read_again(by: RankerNetwork, found: Measured
         assert np.abs(told - wanted).max() < 0.05 * wanted.std() + 0.02
 
 
-def test_fewer_parts_make_a_smaller_graph(by: RankerNetwork, found: Measured, tmp_path: Path) -> None:
+def test_fewer_parts_make_a_smaller_graph(by: RankerNetwork, found: PartImportance, tmp_path: Path) -> None:
     sizes = []
-    for place, left in enumerate((Left(), Left(heads=1, feed_forward=0), Left(layers=0))):
-        save_network(pruned(by, found, left), tmp_path / str(place))
+    for place, left in enumerate((PruningTarget(), PruningTarget(heads=1, feed_forward=0), PruningTarget(layers=0))):
+        save_network(prune_network(by, found, left), tmp_path / str(place))
         sizes.append((tmp_path / str(place)).stat().st_size)
     assert sizes == sorted(sizes, reverse=True)
 
@@ -210,23 +212,25 @@ def test_fewer_parts_make_a_smaller_graph(by: RankerNetwork, found: Measured, tm
 @pytest.mark.parametrize(
     ("left", "why"),
     [
-        (Left(heads=0), "0 heads cannot be left of this ranker: it can be 1 to 4"),
-        (Left(heads=5), "5 heads cannot be left of this ranker: it can be 1 to 4"),
-        (Left(feed_forward=-1), "-1 feed-forward units cannot be left of this ranker: it can be 0 to 12"),
-        (Left(feed_forward=13), "13 feed-forward units"),
-        (Left(layers=2), "2 layers cannot be left of this ranker: it can be 0 to 1"),
+        (PruningTarget(heads=0), "0 heads cannot be left of this ranker: it can be 1 to 4"),
+        (PruningTarget(heads=5), "5 heads cannot be left of this ranker: it can be 1 to 4"),
+        (PruningTarget(feed_forward=-1), "-1 feed-forward units cannot be left of this ranker: it can be 0 to 12"),
+        (PruningTarget(feed_forward=13), "13 feed-forward units"),
+        (PruningTarget(layers=2), "2 layers cannot be left of this ranker: it can be 0 to 1"),
     ],
 )
-def test_what_cannot_be_left_is_refused(by: RankerNetwork, found: Measured, left: Left, why: str) -> None:
+def test_what_cannot_be_left_is_refused(
+    by: RankerNetwork, found: PartImportance, left: PruningTarget, why: str
+) -> None:
     with pytest.raises(InputError, match=why):
-        pruned(by, found, left)
+        prune_network(by, found, left)
 
 
 def test_a_features_head_has_nothing_to_prune_and_no_candidates_tell_nothing(by: RankerNetwork) -> None:
-    with pytest.raises(RankerError, match="has 0 cross-attention layers"):
-        measure(network(0), sample(), WEIGHTS)
+    with pytest.raises(ModelError, match="has 0 cross-attention layers"):
+        measure_importance(network(0), sample(), WEIGHTS)
     with pytest.raises(InputError, match="no candidate in the sample"):
-        measure(by, [], WEIGHTS)
+        measure_importance(by, [], WEIGHTS)
 
 
 def test_a_file_with_heads_that_there_are_not_is_damaged(by: RankerNetwork, tmp_path: Path) -> None:
@@ -234,5 +238,5 @@ def test_a_file_with_heads_that_there_are_not_is_damaged(by: RankerNetwork, tmp_
 
     told = msgspec.to_builtins(by.shape) | {"kept_heads": [1, 4]}
     save_file(dict(by.state_dict()), tmp_path / "weights", {"shape": msgspec.json.encode(told).decode()})
-    with pytest.raises(RankerDamagedError, match="kept_heads"):
+    with pytest.raises(ModelDamagedError, match="kept_heads"):
         load_network(tmp_path / "weights")

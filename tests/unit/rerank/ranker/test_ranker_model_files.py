@@ -14,7 +14,7 @@ from safetensors.numpy import save_file
 from rerank.ranker.features import FEATURES
 from rerank.sealed_folder import check_graph, check_weights
 from retrieval.encoders.onnx_export import quantised
-from retrieval.errors import RankerDamagedError, RankerForeignError
+from retrieval.errors import ModelDamagedError, ModelMismatchError
 from tests.rankers import linear_graph
 
 
@@ -55,7 +55,7 @@ class TestOperators:
         self, tmp_path: Path, operator: str, domain: str
     ) -> None:
         path = saved(tmp_path, with_node(operator, domain))
-        with pytest.raises(RankerForeignError, match=f"needs the operator '{operator}' of .*: shelfwise train ranker"):
+        with pytest.raises(ModelMismatchError, match=f"needs the operator '{operator}' of .*: shelfwise train ranker"):
             check_graph(path)
 
     def test_one_inside_a_branch_is_found(self, tmp_path: Path) -> None:
@@ -67,7 +67,7 @@ class TestOperators:
         )
         graph = linear_graph()
         graph.graph.node.append(helper.make_node("If", ["condition"], ["z"], then_branch=inner, else_branch=inner))
-        with pytest.raises(RankerForeignError, match="'PyOp'"):
+        with pytest.raises(ModelMismatchError, match="'PyOp'"):
             check_graph(saved(tmp_path, graph))
 
     def test_one_inside_a_function_is_found_and_a_function_vouches_for_its_own_name_alone(self, tmp_path: Path) -> None:
@@ -80,9 +80,9 @@ class TestOperators:
             return graph
 
         check_graph(saved(tmp_path, made("Relu", "twice")))
-        with pytest.raises(RankerForeignError, match=r"'PyOp' of 'ai.onnx.contrib'"):
+        with pytest.raises(ModelMismatchError, match=r"'PyOp' of 'ai.onnx.contrib'"):
             check_graph(saved(tmp_path, made("PyOp", "twice")))
-        with pytest.raises(RankerForeignError, match="'thrice' of 'ours'"):
+        with pytest.raises(ModelMismatchError, match="'thrice' of 'ours'"):
             check_graph(saved(tmp_path, made("Relu", "thrice")))
 
 
@@ -97,7 +97,7 @@ class TestTensors:
         tensor.data_location = TensorProto.EXTERNAL
         entry = tensor.external_data.add()
         entry.key, entry.value = "location", location
-        with pytest.raises(RankerForeignError, match=r"reads the tensor 'weights' from .*holds its tensors"):
+        with pytest.raises(ModelMismatchError, match=r"reads the tensor 'weights' from .*holds its tensors"):
             check_graph(saved(tmp_path, graph))
 
     def test_one_inside_an_attribute_is_found(self, tmp_path: Path) -> None:
@@ -105,21 +105,21 @@ class TestTensors:
         constant.data_location = TensorProto.EXTERNAL
         graph = linear_graph()
         graph.graph.node.append(helper.make_node("Constant", [], ["zeros"], value=constant))
-        with pytest.raises(RankerForeignError, match="from a place that it does not name"):
+        with pytest.raises(ModelMismatchError, match="from a place that it does not name"):
             check_graph(saved(tmp_path, graph))
 
 
 class TestFiles:
     def test_inputs_of_other_lengths_are_told(self, tmp_path: Path) -> None:
         path = saved(tmp_path, linear_graph(features=9))
-        with pytest.raises(RankerDamagedError, match="takes features of 9 columns, what is beside it says 16"):
+        with pytest.raises(ModelDamagedError, match="takes features of 9 columns, what is beside it says 16"):
             check_graph(path, {"features": 16})
 
     @pytest.mark.parametrize("content", [b"", b"\x80\x04N.", b"not a graph", b"\x08\x0a", b"\x0a" * 5_000])
     def test_what_is_no_graph_is_told(self, tmp_path: Path, content: bytes) -> None:
         path = tmp_path / "model.onnx"
         path.write_bytes(content)
-        with pytest.raises(RankerDamagedError, match=r"holds (no ONNX graph|an ONNX graph without operators)"):
+        with pytest.raises(ModelDamagedError, match=r"holds (no ONNX graph|an ONNX graph without operators)"):
             check_graph(path)
 
     def test_every_shortened_graph_is_refused_or_whole_in_what_it_says(self, tmp_path: Path) -> None:
@@ -127,7 +127,7 @@ class TestFiles:
         path = tmp_path / "model.onnx"
         for length in range(0, len(whole), 7):
             path.write_bytes(whole[:length])
-            with pytest.raises(RankerDamagedError):
+            with pytest.raises(ModelDamagedError):
                 check_graph(path)
 
     def test_a_graph_nested_beyond_measure_is_refused(self, tmp_path: Path) -> None:
@@ -137,7 +137,7 @@ class TestFiles:
             content = _field(1, _field(5, _field(6, content)))
         path = tmp_path / "model.onnx"
         path.write_bytes(_field(7, content))
-        with pytest.raises(RankerDamagedError, match="holds no ONNX graph"):
+        with pytest.raises(ModelDamagedError, match="holds no ONNX graph"):
             check_graph(path)
 
     def test_weights_are_safetensors_and_nothing_else(self, tmp_path: Path) -> None:
@@ -146,9 +146,9 @@ class TestFiles:
         check_weights(path)
         for content in (b"", pickle.dumps({"a": 1}), path.read_bytes()[:-1], b"\xff" * 64):
             path.write_bytes(content)
-            with pytest.raises(RankerDamagedError, match="holds no safetensors"):
+            with pytest.raises(ModelDamagedError, match="holds no safetensors"):
                 check_weights(path)
-        with pytest.raises(RankerDamagedError, match="holds no safetensors"):
+        with pytest.raises(ModelDamagedError, match="holds no safetensors"):
             check_weights(tmp_path / "none.safetensors")
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from rerank.model_store import RankerPointer
-from retrieval.errors import RankerDamagedError
+from retrieval.errors import ModelDamagedError
 from retrieval.store.versions import CURRENT
 
 
@@ -50,7 +50,7 @@ def test_anything_else_is_refused_with_the_cure(tmp_path: Path, said: bytes) -> 
     (tmp_path / CURRENT).write_bytes(said)
     pointer = RankerPointer(tmp_path)
     with pytest.raises(
-        RankerDamagedError, match=r"CURRENT names no ranker, it says .*: shelfwise models rollback"
+        ModelDamagedError, match=r"CURRENT names no ranker, it says .*: shelfwise models rollback"
     ) as told:
         pointer.read()
     assert len(str(told.value)) < 1_000
@@ -60,7 +60,7 @@ def test_anything_else_is_refused_with_the_cure(tmp_path: Path, said: bytes) -> 
 
 def test_a_folder_in_its_place_is_refused(tmp_path: Path) -> None:
     (tmp_path / CURRENT).mkdir()
-    with pytest.raises(RankerDamagedError, match="cannot be read"):
+    with pytest.raises(ModelDamagedError, match="cannot be read"):
         RankerPointer(tmp_path).read()
 
 

@@ -16,13 +16,13 @@ from rerank.model_store import KEEP, Added, RankerRegistry
 from rerank.ranker.spec import MODEL_FILE, SPEC_FILE
 from retrieval.errors import (
     InputError,
-    RankerDamagedError,
-    RankerForeignError,
-    RankerRefusedError,
+    ModelDamagedError,
+    ModelMismatchError,
+    ModelRefusedError,
     StoreError,
     StoreLockedError,
     StoreMissingError,
-    UnknownRankerError,
+    UnknownModelError,
 )
 from retrieval.records import Product
 from retrieval.store.lock import held_lock
@@ -61,7 +61,7 @@ def publish(registry: RankerRegistry, count: int = 1) -> None:
 
 
 def aside(registry: RankerRegistry) -> Added:
-    return registry.keep_aside(building(), SPEC, REPORT, ["worse: nDCG@10"])
+    return registry.add_rejected(building(), SPEC, REPORT, ["worse: nDCG@10"])
 
 
 def damage(registry: RankerRegistry, name: str) -> None:
@@ -89,23 +89,23 @@ class TestAdding:
         publish(registry)
         kept = aside(registry)
         assert not kept.serves
-        assert kept.ranker.report.aside == ("worse: nDCG@10",)
+        assert kept.ranker.report.rejection_reasons == ("worse: nDCG@10",)
         assert registry.serving(ENCODING).ranker == registry.open("ranker-0001")
         assert registry.open("ranker-0002").report == kept.ranker.report
 
     def test_it_is_kept_aside_for_a_reason(self, registry: RankerRegistry) -> None:
         for reasons in ([], [""]):
-            with pytest.raises(InputError, match="kept aside for a reason"):
-                registry.keep_aside(building(), SPEC, REPORT, reasons)
+            with pytest.raises(InputError, match="rejected for a reason"):
+                registry.add_rejected(building(), SPEC, REPORT, reasons)
 
     def test_a_build_that_fails_leaves_nothing(self, registry: RankerRegistry) -> None:
         publish(registry)
 
         def fails(folder: Path) -> None:
             building()(folder)
-            raise RankerDamagedError("the training was cut off")
+            raise ModelDamagedError("the training was cut off")
 
-        with pytest.raises(RankerDamagedError, match="cut off"):
+        with pytest.raises(ModelDamagedError, match="cut off"):
             registry.publish(fails, SPEC, REPORT)
         with pytest.raises(InputError):
             registry.publish(building(), msgspec.structs.replace(SPEC, layers=-1), REPORT)
@@ -212,7 +212,7 @@ class TestServing:
         (registry.folder / CURRENT).write_text("ranker-0002")
         found = registry.serving(ENCODING)
         assert found.ranker == registry.open("ranker-0001")
-        assert "ranker-0002 was kept aside: worse: nDCG@10" in found.notices[0]
+        assert "ranker-0002 was rejected: worse: nDCG@10" in found.notices[0]
 
     def test_one_of_a_newer_program_is_passed_over(self, registry: RankerRegistry) -> None:
         publish(registry, 2)
@@ -244,24 +244,24 @@ class TestRollback:
         aside(registry)
         publish(registry, 2)
         damage(registry, "ranker-0003")
-        with pytest.raises(RankerRefusedError, match="ranker-0002 was kept aside: worse: nDCG@10"):
+        with pytest.raises(ModelRefusedError, match="ranker-0002 was rejected: worse: nDCG@10"):
             registry.rollback("ranker-0002", ENCODING)
-        with pytest.raises(RankerDamagedError, match=r"ranker-0003/model.onnx"):
+        with pytest.raises(ModelDamagedError, match=r"ranker-0003/model.onnx"):
             registry.rollback("ranker-0003", ENCODING)
-        with pytest.raises(RankerForeignError, match="ranker-0001 cannot serve: it was trained on the encoder"):
+        with pytest.raises(ModelMismatchError, match="ranker-0001 cannot serve: it was trained on the encoder"):
             registry.rollback("ranker-0001", OTHER)
         for name in ("ranker-0009", "../rankers/ranker-0001", "ranker-1", "/etc"):
-            with pytest.raises(UnknownRankerError, match="it holds ranker-0001, ranker-0002"):
+            with pytest.raises(UnknownModelError, match="it holds ranker-0001, ranker-0002"):
                 registry.rollback(name, ENCODING)
         assert registry.pointer.read() == "ranker-0004"
 
     def test_from_the_first_there_is_no_way_back_but_off(self, registry: RankerRegistry) -> None:
         publish(registry)
-        with pytest.raises(UnknownRankerError, match=r"before ranker-0001 .*let none serve: shelfwise models off"):
+        with pytest.raises(UnknownModelError, match=r"before ranker-0001 .*let none serve: shelfwise models off"):
             registry.rollback(encoding=ENCODING)
 
     def test_without_any(self, registry: RankerRegistry) -> None:
-        with pytest.raises(UnknownRankerError, match="it holds none; train one: shelfwise train ranker"):
+        with pytest.raises(UnknownModelError, match="it holds none; train one: shelfwise train ranker"):
             registry.rollback(encoding=ENCODING)
 
 
@@ -342,7 +342,7 @@ class TestDisk:
         publish(registry)
         (registry.folder / "ranker-0002").write_text("")
         (registry.folder / "ranker-0003").symlink_to("ranker-0001")
-        with pytest.raises(RankerDamagedError, match=r"ranker-0002/seal\.json cannot be read"):
+        with pytest.raises(ModelDamagedError, match=r"ranker-0002/seal\.json cannot be read"):
             registry.open("ranker-0002")
         few = RankerRegistry(registry.store, keep=1)
         publish(few)

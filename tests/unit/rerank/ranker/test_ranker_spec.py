@@ -22,11 +22,11 @@ from rerank.ranker.spec import (
     RankerSpec,
     misfit,
     read_report,
-    verified,
+    verify_ranker,
     write_ranker,
 )
 from rerank.sealed_folder import SEAL_FILE
-from retrieval.errors import InputError, RankerDamagedError, RankerForeignError
+from retrieval.errors import InputError, ModelDamagedError, ModelMismatchError
 from tests.rankers import ENCODING, REPORT, SPEC, building, linear_graph, reseal_ranker, rewrite
 
 FILES = (MODEL_FILE, WEIGHTS_FILE, SPEC_FILE, REPORT_FILE)
@@ -41,7 +41,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def test_what_is_written_is_read(folder: Path) -> None:
-    told = verified(folder)
+    told = verify_ranker(folder)
     assert msgspec.structs.replace(told, identity="") == SPEC
     assert told.identity.startswith("ranker-")
     assert read_report(folder) == REPORT
@@ -83,11 +83,11 @@ class TestWriting:
 
     def test_a_graph_that_disagrees_with_the_spec_is_refused(self, tmp_path: Path) -> None:
         building(graph=linear_graph(features=9))(tmp_path)
-        with pytest.raises(RankerDamagedError, match="takes features of 9 columns, what is beside it says 16"):
+        with pytest.raises(ModelDamagedError, match="takes features of 9 columns, what is beside it says 16"):
             write_ranker(tmp_path, SPEC, REPORT)
 
     def test_a_missing_model_file_is_told(self, tmp_path: Path) -> None:
-        with pytest.raises(RankerDamagedError, match=r"model\.onnx cannot be read \(No such file"):
+        with pytest.raises(ModelDamagedError, match=r"model\.onnx cannot be read \(No such file"):
             write_ranker(tmp_path, SPEC, REPORT)
 
     def test_a_second_graph_is_held_to_the_same_rule(self, tmp_path: Path) -> None:
@@ -95,7 +95,7 @@ class TestWriting:
         graph = linear_graph()
         graph.graph.node.append(helper.make_node("PyOp", ["scores"], ["more"], domain="ai.onnx.contrib"))
         (tmp_path / "query_encoder.onnx").write_bytes(graph.SerializeToString())
-        with pytest.raises(RankerForeignError, match=r"query_encoder\.onnx needs the operator 'PyOp'"):
+        with pytest.raises(ModelMismatchError, match=r"query_encoder\.onnx needs the operator 'PyOp'"):
             write_ranker(tmp_path, SPEC, REPORT)
 
 
@@ -123,8 +123,8 @@ class TestDamage:
                 return  # a link to the same seal vouches for the same
         else:
             damage(folder / name)
-        with pytest.raises(RankerDamagedError, match=CURE) as told:
-            verified(folder), read_report(folder)
+        with pytest.raises(ModelDamagedError, match=CURE) as told:
+            verify_ranker(folder), read_report(folder)
         assert str(folder) in str(told.value)
 
     @pytest.mark.parametrize("name", [SPEC_FILE, REPORT_FILE])
@@ -134,27 +134,27 @@ class TestDamage:
     def test_json_that_is_sealed_and_still_no_ranker(self, folder: Path, name: str, content: bytes) -> None:
         (folder / name).write_bytes(content)
         reseal_ranker(folder)
-        with pytest.raises(RankerDamagedError, match=f"{name} cannot be read .*{CURE}"):
-            verified(folder), read_report(folder)
+        with pytest.raises(ModelDamagedError, match=f"{name} cannot be read .*{CURE}"):
+            verify_ranker(folder), read_report(folder)
 
     def test_sealed_values_that_no_ranker_has(self, folder: Path) -> None:
         rewrite(folder / SPEC_FILE, vector_dimension=0)
-        with pytest.raises(RankerDamagedError, match=r"ranker\.json describes no ranker: dimensions 8 and 0"):
-            verified(folder)
+        with pytest.raises(ModelDamagedError, match=r"ranker\.json describes no ranker: dimensions 8 and 0"):
+            verify_ranker(folder)
 
     @pytest.mark.parametrize("name", ["../../etc/passwd", "..", "/etc/passwd", "a/b"])
     def test_a_seal_vouches_for_files_of_its_folder_alone(self, folder: Path, name: str) -> None:
         seal = msgspec.json.decode((folder / SEAL_FILE).read_bytes())
         seal[name] = seal[MODEL_FILE]
         (folder / SEAL_FILE).write_bytes(msgspec.json.encode(seal))
-        with pytest.raises(RankerDamagedError, match=r"seal\.json vouches for"):
-            verified(folder)
+        with pytest.raises(ModelDamagedError, match=r"seal\.json vouches for"):
+            verify_ranker(folder)
 
     def test_a_seal_without_one_of_the_files(self, folder: Path) -> None:
         (folder / REPORT_FILE).unlink()
         reseal_ranker(folder)
-        with pytest.raises(RankerDamagedError, match=r"it is to name model\.onnx, .*report\.json"):
-            verified(folder)
+        with pytest.raises(ModelDamagedError, match=r"it is to name model\.onnx, .*report\.json"):
+            verify_ranker(folder)
 
 
 class TestSize:
@@ -162,13 +162,13 @@ class TestSize:
         seal = msgspec.json.decode((folder / SEAL_FILE).read_bytes())
         seal[MODEL_FILE]["bytes"] = spec_module.MOST_MODEL_BYTES + 1
         (folder / SEAL_FILE).write_bytes(msgspec.json.encode(seal))
-        with pytest.raises(RankerForeignError, match=r"model\.onnx has 268,435,457 bytes; .* 268,435,456 at most"):
-            verified(folder)
+        with pytest.raises(ModelMismatchError, match=r"model\.onnx has 268,435,457 bytes; .* 268,435,456 at most"):
+            verify_ranker(folder)
 
     def test_a_seal_beyond_the_limit_is_refused(self, folder: Path) -> None:
         (folder / SEAL_FILE).write_bytes(b" " * (spec_module.MOST_TOLD_BYTES + 1))
-        with pytest.raises(RankerDamagedError, match=r"seal\.json has more than 4,194,304 bytes"):
-            verified(folder)
+        with pytest.raises(ModelDamagedError, match=r"seal\.json has more than 4,194,304 bytes"):
+            verify_ranker(folder)
 
 
 class TestForeign:
@@ -176,14 +176,14 @@ class TestForeign:
     def test_another_format_is_told_with_its_age(self, folder: Path, made: int, age: str) -> None:
         rewrite(folder / SPEC_FILE, format=made, precision="fp4")
         with pytest.raises(
-            RankerForeignError, match=f"of format {made}, made by {age} program; this one reads 1: .*{CURE}"
+            ModelMismatchError, match=f"of format {made}, made by {age} program; this one reads 1: .*{CURE}"
         ):
-            verified(folder)
+            verify_ranker(folder)
 
     def test_unknown_features_are_named(self, folder: Path) -> None:
         rewrite(folder / SPEC_FILE, features=["merged", "phase_of_the_moon", "tide"])
-        with pytest.raises(RankerForeignError, match=f"the features phase_of_the_moon, tide, which .*{CURE}"):
-            verified(folder)
+        with pytest.raises(ModelMismatchError, match=f"the features phase_of_the_moon, tide, which .*{CURE}"):
+            verify_ranker(folder)
 
     def test_fewer_features_in_another_order_are_none(self, tmp_path: Path) -> None:
         building(graph=linear_graph(features=2))(tmp_path)
@@ -216,7 +216,7 @@ class TestMisfit:
 
 def test_a_verdict_comes_back_as_it_was(tmp_path: Path) -> None:
     building()(tmp_path)
-    report = msgspec.structs.replace(REPORT, verdict=Verdict(publish=True, reasons=("better",), comparisons=()))
+    report = msgspec.structs.replace(REPORT, decision=Verdict(publish=True, reasons=("better",), comparisons=()))
     write_ranker(tmp_path, SPEC, report)
     assert read_report(tmp_path) == report
 
@@ -231,5 +231,5 @@ def test_what_our_export_writes_is_taken(tmp_path: Path, precision: Literal["fp3
     export_network(RankerNetwork(shape), tmp_path / MODEL_FILE, precision)
     spec = msgspec.structs.replace(SPEC, precision=precision, layers=1)
     assert write_ranker(tmp_path, spec, REPORT).precision == precision
-    with pytest.raises(RankerDamagedError, match="takes candidate_vectors of 16 columns, what is beside it says 32"):
+    with pytest.raises(ModelDamagedError, match="takes candidate_vectors of 16 columns, what is beside it says 32"):
         write_ranker(tmp_path, msgspec.structs.replace(spec, vector_dimension=32), REPORT)

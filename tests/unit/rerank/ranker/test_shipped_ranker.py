@@ -22,9 +22,9 @@ from rerank.ranker.spec import (
     Encoding,
     read_report,
     shipped_ranker,
-    verified,
+    verify_ranker,
 )
-from retrieval.errors import RankerDamagedError, UnknownRankerError
+from retrieval.errors import ModelDamagedError, UnknownModelError
 from service.cli.models import models
 from service.engine.engine import SearchEngine
 from service.engine.models import encoding_of
@@ -47,7 +47,7 @@ def root(demo_index: Path, tmp_path: Path) -> Path:
 
 @pytest.mark.parametrize("folder", sorted(SHIPPED.iterdir()), ids=lambda folder: str(folder.name))
 def test_each_is_whole_small_and_says_what_it_was_trained_on(folder: Path) -> None:
-    spec, report = verified(folder), read_report(folder)
+    spec, report = verify_ranker(folder), read_report(folder)
     assert (spec.encoder, spec.features, spec.layers) == (folder.name, FEATURES, 0)
     assert {"catalogs", "queries", "teacher", "seed"} <= set(spec.trained_on)
     assert "/" not in str(spec.trained_on)
@@ -98,7 +98,7 @@ def test_it_serves_until_an_index_has_one_of_its_own_and_can_be_switched_off_and
 def test_an_index_of_another_encoder_has_none(root: Path) -> None:
     registry = RankerRegistry(root)
     assert registry.serving(OF_ANOTHER[0]).ranker is None
-    with pytest.raises(UnknownRankerError, match="has no ranker 'default'"):
+    with pytest.raises(UnknownModelError, match="has no ranker 'default'"):
         registry.rollback(DEFAULT_RANKER, OF_ANOTHER[0])
 
 
@@ -107,7 +107,7 @@ def test_a_damaged_one_leaves_the_merged_order_and_is_told(
 ) -> None:
     copied = Path(shutil.copytree(SHIPPED, tmp_path / "shipped"))
     (copied / "all-MiniLM-L6-v2" / MODEL_FILE).write_bytes(b"nothing")
-    with pytest.raises(RankerDamagedError):
+    with pytest.raises(ModelDamagedError):
         shipped_ranker(MINI, copied)
     monkeypatch.setattr("rerank.model_store.shipped_ranker", lambda encoding: shipped_ranker(encoding, copied))
     found = RankerRegistry(root).serving(MINI)

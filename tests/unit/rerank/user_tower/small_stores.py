@@ -6,10 +6,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rerank.user_tower.histories import Histories
-from rerank.user_tower.training import ShopperTowerOptions
+from rerank.user_tower.training import UserTowerOptions
 
 KINDS, EACH, DIMENSION = 6, 8, 24
-TINY = ShopperTowerOptions(
+TINY = UserTowerOptions(
     epochs=4, batch=16, learning_rate=3e-3, width=16, layers=1, negatives=64, dropout=0.1, unknown=0.4
 )
 

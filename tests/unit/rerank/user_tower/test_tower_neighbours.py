@@ -10,7 +10,7 @@ import pytest
 from numpy.typing import NDArray
 
 from rerank.user_tower.histories import Histories, Ints
-from rerank.user_tower.item_neighbours import NOTHING_BESIDE, NeighbourOptions, Neighbours, neighbours_of
+from rerank.user_tower.item_neighbours import NO_NEIGHBOURS, NeighbourOptions, Neighbours, find_neighbours
 from rerank.user_tower.training import fit
 from retrieval.errors import TrainingError
 from tests.unit.rerank.user_tower.small_stores import EACH, KINDS, TINY, catalog, shoppers
@@ -52,7 +52,7 @@ def ridge_regression(histories: Histories, ridge: float, half_life: float | None
 @pytest.mark.parametrize("half_life", [None, 2.0])
 def test_strengths_are_those_of_a_regression_of_each_product_on_all_others(half_life: float | None) -> None:
     histories = TIMED if half_life else HISTORIES
-    found = pairs(neighbours_of(histories, ROWS, NeighbourOptions(0.5, half_life, again=0.3), least_shoppers=1))
+    found = pairs(find_neighbours(histories, ROWS, NeighbourOptions(0.5, half_life, again=0.3), least_shoppers=1))
     expected = ridge_regression(histories, 0.5, half_life)
     assert len(found) == 9
     for (one, other), strength in found.items():
@@ -61,35 +61,35 @@ def test_strengths_are_those_of_a_regression_of_each_product_on_all_others(half_
 
 def test_what_was_chosen_long_ago_says_less() -> None:
     strengths = [
-        pairs(neighbours_of(TIMED, ROWS, NeighbourOptions(0.5, life), least_shoppers=1))[0, 2] for life in (1.0, None)
+        pairs(find_neighbours(TIMED, ROWS, NeighbourOptions(0.5, life), least_shoppers=1))[0, 2] for life in (1.0, None)
     ]
     assert strengths[0] != pytest.approx(strengths[1], abs=1e-3)
 
 
 def test_a_product_says_nothing_of_itself_unless_it_may_be_chosen_again() -> None:
-    found = pairs(neighbours_of(HISTORIES, ROWS, NeighbourOptions(), least_shoppers=1))
+    found = pairs(find_neighbours(HISTORIES, ROWS, NeighbourOptions(), least_shoppers=1))
     assert len(found) == 6
     assert not any((place, place) in found for place in range(3))
 
 
 def test_times_that_are_not_known_cannot_be_weighed() -> None:
     with pytest.raises(TrainingError, match="cannot be solved"):
-        neighbours_of(HISTORIES, ROWS, NeighbourOptions(half_life=60.0), least_shoppers=1)
+        find_neighbours(HISTORIES, ROWS, NeighbourOptions(half_life=60.0), least_shoppers=1)
 
 
 def test_products_that_few_chose_have_none_in_large_catalogs() -> None:
-    found = neighbours_of(HISTORIES, ROWS, AGAIN, least_shoppers=1, most_products=2)
+    found = find_neighbours(HISTORIES, ROWS, AGAIN, least_shoppers=1, most_products=2)
     assert {*pairs(found)} == {(0, 0), (0, 1), (1, 0), (1, 1)}
     assert not found.problem(3)
 
 
 def test_pairs_of_few_shoppers_are_nobodys_to_tell() -> None:
-    assert {*pairs(neighbours_of(HISTORIES, ROWS, AGAIN, least_shoppers=3))} == {(0, 0), (0, 1), (1, 0), (1, 1)}
+    assert {*pairs(find_neighbours(HISTORIES, ROWS, AGAIN, least_shoppers=3))} == {(0, 0), (0, 1), (1, 0), (1, 1)}
 
 
 def test_the_strongest_are_kept_in_the_order_of_places() -> None:
-    known = pairs(neighbours_of(HISTORIES, ROWS, AGAIN, least_shoppers=1))
-    found = neighbours_of(HISTORIES, ROWS, AGAIN, least_shoppers=1, most=2)
+    known = pairs(find_neighbours(HISTORIES, ROWS, AGAIN, least_shoppers=1))
+    found = find_neighbours(HISTORIES, ROWS, AGAIN, least_shoppers=1, most=2)
     assert np.diff(found.starts).tolist() == [2, 2, 2]
     assert not found.problem(3)
     kept = pairs(found)
@@ -100,29 +100,29 @@ def test_the_strongest_are_kept_in_the_order_of_places() -> None:
 
 
 def test_what_is_beside_several_adds_up_and_older_ones_count_less() -> None:
-    found = neighbours_of(HISTORIES, ROWS, AGAIN, least_shoppers=1)
-    told = found.beside(np.array([-1, 2, 0]), 0.5)
+    found = find_neighbours(HISTORIES, ROWS, AGAIN, least_shoppers=1)
+    told = found.scores(np.array([-1, 2, 0]), 0.5)
     known = pairs(found)
     assert told.tolist() == pytest.approx([known[0, at] + 0.5 * known[2, at] for at in range(3)])
 
 
 @pytest.mark.parametrize("places", [np.array([-1, -1]), np.empty(0, np.int64)])
 def test_nothing_is_beside_nothing(places: Ints) -> None:
-    assert neighbours_of(HISTORIES, ROWS, AGAIN, least_shoppers=1).beside(places, 0.9).tolist() == [0.0] * 3
+    assert find_neighbours(HISTORIES, ROWS, AGAIN, least_shoppers=1).scores(places, 0.9).tolist() == [0.0] * 3
 
 
 def test_a_catalog_without_known_products_has_none() -> None:
-    none = neighbours_of(HISTORIES, np.empty(0, np.int64), AGAIN, least_shoppers=1)
+    none = find_neighbours(HISTORIES, np.empty(0, np.int64), AGAIN, least_shoppers=1)
     assert (len(none), len(none.others)) == (0, 0)
     assert not none.problem(0)
 
 
 def test_some_of_them_have_new_places() -> None:
-    found = neighbours_of(HISTORIES, ROWS, AGAIN, least_shoppers=1)
+    found = find_neighbours(HISTORIES, ROWS, AGAIN, least_shoppers=1)
     known, some = pairs(found), found.some(np.array([2, 1]))
     assert pairs(some) == {(0, 0): known[2, 2], (0, 1): known[2, 1], (1, 0): known[1, 2], (1, 1): known[1, 1]}
     assert not some.problem(2)
-    assert NOTHING_BESIDE.some(np.array([2, 1])) is NOTHING_BESIDE
+    assert NO_NEIGHBOURS.some(np.array([2, 1])) is NO_NEIGHBOURS
 
 
 @pytest.mark.parametrize(
@@ -135,7 +135,7 @@ def test_some_of_them_have_new_places() -> None:
     ],
 )
 def test_damage_is_told(change: dict[str, Any], told: str) -> None:
-    found = neighbours_of(HISTORIES, ROWS, AGAIN, least_shoppers=1)
+    found = find_neighbours(HISTORIES, ROWS, AGAIN, least_shoppers=1)
     assert len(found.others) == 9
     assert not found.problem(3)
     assert replace(found, **change).problem(3) == told
@@ -145,15 +145,15 @@ def test_damage_is_told(change: dict[str, Any], told: str) -> None:
 def test_a_tower_counts_them_as_much_as_its_validation_wants() -> None:
     vectors, kinds = catalog()
     plain = fit(vectors, shoppers(), replace(TINY, epochs=1, learning_rate=1e-9, refit=False), categories=kinds)
-    beside = plain.learned.beside
+    beside = plain.learned.neighbours
     assert beside.weight > 0  # a network that has learned nothing is glad of them
-    without = replace(plain.learned, beside=NOTHING_BESIDE)
+    without = replace(plain.learned, neighbours=NO_NEIGHBOURS)
     asked = Histories.of([[1, EACH + 1], [], [KINDS * EACH - 1]])
     alone = type(plain)(plain.encode, plain.catalog, without, kinds).scores(asked)
     added = plain.scores(asked) - alone
     places = np.searchsorted(plain.learned.rows, [1, EACH + 1])
     expected = np.zeros(KINDS * EACH)
-    expected[plain.learned.rows] = beside.weight * beside.neighbours.beside(places, beside.fading)
+    expected[plain.learned.rows] = beside.weight * beside.neighbours.scores(places, beside.decay)
     assert added[0] == pytest.approx(expected, abs=1e-4)
     assert not added[1].any()
 
@@ -163,6 +163,6 @@ def test_a_tower_counts_them_as_much_as_its_validation_wants() -> None:
 def test_what_was_chosen_speaks_for_itself_only_where_it_is_shown_again(hide_seen: bool) -> None:
     vectors, kinds = catalog()
     options = replace(TINY, epochs=1, learning_rate=1e-9, refit=False, hide_seen=hide_seen)
-    learned = fit(vectors, shoppers(), options, categories=kinds).learned.beside.options
+    learned = fit(vectors, shoppers(), options, categories=kinds).learned.neighbours.options
     assert learned is not None
     assert learned.again == (0.0 if hide_seen else 0.3)

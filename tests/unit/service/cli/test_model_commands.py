@@ -16,11 +16,11 @@ from rerank.evaluation.promotion import QueryMeasures, Slice, Verdict, judge
 from rerank.model_store import RankerRegistry
 from rerank.ranker.spec import MODEL_FILE, SPEC_FILE
 from retrieval.errors import (
-    RankerDamagedError,
-    RankerRefusedError,
+    ModelDamagedError,
+    ModelRefusedError,
     ShelfwiseError,
     StoreMissingError,
-    UnknownRankerError,
+    UnknownModelError,
 )
 from retrieval.records import Product
 from retrieval.store.versions import CURRENT
@@ -41,17 +41,17 @@ def verdict(gain: float) -> Verdict:
 
 @pytest.fixture(scope="module")
 def three(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An index with two rankers that were published and a third that was kept aside."""
+    """An index with two rankers that were published and a third that was rejected."""
     root = tmp_path_factory.mktemp("rankers")
     publish_products(root, [Product("1", "cordless drill")])
     registry = RankerRegistry(root)
     replace = msgspec.structs.replace
-    registry.publish(building(1), SPEC, replace(REPORT, measures={"nDCG@10": 0.41}, verdict=verdict(0.05)))
-    better = replace(REPORT, against="ranker-0001", verdict=verdict(0.05), created="2026-11-17T03:12:00+00:00")
+    registry.publish(building(1), SPEC, replace(REPORT, measures={"nDCG@10": 0.41}, decision=verdict(0.05)))
+    better = replace(REPORT, against="ranker-0001", decision=verdict(0.05), created="2026-11-17T03:12:00+00:00")
     registry.publish(building(2), replace(SPEC, mix=0.25, parent="ranker-1"), better)
     worse = verdict(-0.05)
-    report = replace(REPORT, against="ranker-0002", verdict=worse, measured_on="sessions from 2026-11-08")
-    registry.keep_aside(building(3), SPEC, report, worse.reasons)
+    report = replace(REPORT, against="ranker-0002", decision=worse, measured_on="sessions from 2026-11-08")
+    registry.add_rejected(building(3), SPEC, report, worse.reasons)
     return root
 
 
@@ -78,7 +78,7 @@ def document(*arguments: str) -> Any:  # noqa: ANN401 - JSON
     return msgspec.json.decode(CliRunner().invoke(models_models, [*arguments, "--json"]).stdout)
 
 
-@pytest.mark.parametrize("command", ["list", "show", "compare", "rollback", "off", "shrink"])
+@pytest.mark.parametrize("command", ["list", "show", "compare", "rollback", "off", "prune"])
 def test_each_command_shows_its_example(command: str) -> None:
     assert f"Example: shelfwise models {command} " in " ".join(run(command, "--help").split())
 
@@ -86,7 +86,7 @@ def test_each_command_shows_its_example(command: str) -> None:
 class TestList:
     def test_newest_first_with_a_mark_at_the_one_that_serves(self, three: Path) -> None:
         head, *rows, aside, _ = run("list", "--index", str(three)).splitlines()
-        assert head.split() == ["ranker", "made", "kind", "nDCG@10", "verdict", "size"]
+        assert head.split() == ["ranker", "made", "kind", "nDCG@10", "decision", "size"]
         assert rows[0].split()[:8] == [
             "ranker-0003",
             "2026-11-10",
@@ -99,7 +99,7 @@ class TestList:
         ]
         assert rows[1].split()[:3] == ["▶", "ranker-0002", "2026-11-17"]
         assert rows[2].split()[6:8] == ["0.4100", "published"]
-        assert aside.startswith("ranker-0003 was kept aside: worse: nDCG@10 -0.0")
+        assert aside.startswith("ranker-0003 was rejected: worse: nDCG@10 -0.0")
         assert f"; 1 more: shelfwise models show ranker-0003 --index {three}" in aside
 
     def test_as_json(self, three: Path) -> None:
@@ -110,7 +110,7 @@ class TestList:
             ("ranker-0002", True),
             ("ranker-0003", False),
         ]
-        assert listed["rankers"][2]["report"]["aside"][0].startswith("worse: nDCG@10")
+        assert listed["rankers"][2]["report"]["rejection_reasons"][0].startswith("worse: nDCG@10")
 
     def test_an_index_without_rankers(self, tmp_path: Path) -> None:
         publish_products(tmp_path, [Product("1", "cordless drill")])
@@ -159,21 +159,21 @@ class TestShow:
 
     def test_one_by_name_that_was_kept_aside(self, three: Path) -> None:
         told = run("show", "ranker-0003", "--index", str(three))
-        assert "kept aside against ranker-0002\n  worse: nDCG@10 -0.0" in told
+        assert "rejected against ranker-0002\n  worse: nDCG@10 -0.0" in told
         assert told.count("worse: MRR") == 1
 
     def test_as_json(self, three: Path) -> None:
         shown = document("show", "ranker-0001", "--index", str(three))
         assert (shown["name"], shown["serves"], shown["spec"]["mix"]) == ("ranker-0001", False, 0.5)
-        assert shown["report"]["verdict"]["publish"] is True
+        assert shown["report"]["decision"]["publish"] is True
 
     def test_an_unknown_one_names_those_that_there_are(self, three: Path) -> None:
-        with pytest.raises(UnknownRankerError, match="no ranker 'ranker-9'; it holds ranker-0001, ranker-0002"):
+        with pytest.raises(UnknownModelError, match="no ranker 'ranker-9'; it holds ranker-0001, ranker-0002"):
             run("show", "ranker-9", "--index", str(three))
 
     def test_where_none_serves(self, root: Path) -> None:
         run("off", "--index", str(root))
-        with pytest.raises(UnknownRankerError, match=r"no ranker serves in .*; name one of ranker-0001"):
+        with pytest.raises(UnknownModelError, match=r"no ranker serves in .*; name one of ranker-0001"):
             run("show", "--index", str(root))
 
 
@@ -192,7 +192,7 @@ class TestCompare:
 
     def test_nothing_before_the_first(self, root: Path) -> None:
         run("rollback", "ranker-0001", "--index", str(root))
-        with pytest.raises(UnknownRankerError, match="no ranker before ranker-0001 to compare it with"):
+        with pytest.raises(UnknownModelError, match="no ranker before ranker-0001 to compare it with"):
             run("compare", "--index", str(root))
 
 
@@ -208,12 +208,12 @@ class TestRollbackAndOff:
         assert run("rollback", "ranker-0002", "--index", str(root)) == "ranker-0002 serves already.\n"
 
     def test_one_that_was_kept_aside_is_refused(self, root: Path) -> None:
-        with pytest.raises(RankerRefusedError, match="ranker-0003 was kept aside: worse"):
+        with pytest.raises(ModelRefusedError, match="ranker-0003 was rejected: worse"):
             run("rollback", "ranker-0003", "--index", str(root))
 
     def test_a_damaged_one_is_refused(self, root: Path) -> None:
         (root / "rankers/ranker-0001" / MODEL_FILE).unlink()
-        with pytest.raises(RankerDamagedError, match="cannot be read"):
+        with pytest.raises(ModelDamagedError, match="cannot be read"):
             run("rollback", "ranker-0001", "--index", str(root))
 
     def test_off_says_how_to_undo_it(self, root: Path) -> None:

@@ -1,4 +1,4 @@
-"""Small shopper towers for the demo index, as trained on shoppers who go from one product to another."""
+"""Small user towers for the demo index, as trained on shoppers who go from one product to another."""
 
 from __future__ import annotations
 
@@ -9,9 +9,16 @@ from weakref import WeakKeyDictionary
 import msgspec
 import numpy as np
 
-from rerank.user_tower.files import StoredTower, TowerRegistry, TowerReport, TowerSpec, Without, write_model
+from rerank.user_tower.files import (
+    FallbackMethod,
+    StoredUserTower,
+    TowerRegistry,
+    UserTowerReport,
+    UserTowerSpec,
+    write_model,
+)
 from rerank.user_tower.histories import Histories
-from rerank.user_tower.tower import ShopperTower
+from rerank.user_tower.tower import UserTower
 from rerank.user_tower.training import fit
 from service.engine.snapshot import Snapshot
 from tests.unit.rerank.user_tower.small_stores import TINY
@@ -22,40 +29,40 @@ STEP = 7
 BESIDE = 3.0
 """What neighbours count."""
 
-_WRITTEN: WeakKeyDictionary[ShopperTower, dict[str, bytes]] = WeakKeyDictionary()
+_WRITTEN: WeakKeyDictionary[UserTower, dict[str, bytes]] = WeakKeyDictionary()
 """What was written of each tower, by its file's name: an export takes a second each time."""
 
 
-def trained(snapshot: Snapshot, epochs: int = 2) -> ShopperTower:
+def trained(snapshot: Snapshot, epochs: int = 2) -> UserTower:
     """A tower that knows where everybody goes, among the first 100 rows; neighbours count in it, too."""
     starts = np.random.default_rng(0).integers(70, size=120).tolist()
     histories = Histories.of([[start, start + STEP, start + 2 * STEP] for start in starts])
     vectors = snapshot.vectors.gather(np.arange(len(snapshot.products)))
     tower = fit(vectors, histories, replace(TINY, epochs=epochs))
-    learned = replace(tower.learned, beside=replace(tower.learned.beside, weight=BESIDE))
-    return ShopperTower(tower.encode, vectors, learned)
+    learned = replace(tower.learned, neighbours=replace(tower.learned.neighbours, weight=BESIDE))
+    return UserTower(tower.encode, vectors, learned)
 
 
 def publish(
     root: Path,
     snapshot: Snapshot,
-    tower: ShopperTower,
+    tower: UserTower,
     aside: tuple[str, ...] = (),
-    without: Without = "near",
+    without: FallbackMethod = "near",
     **said: object,
-) -> StoredTower:
+) -> StoredUserTower:
     """Adds a tower to an index."""
-    spec = TowerSpec(
+    spec = UserTowerSpec(
         encoder=snapshot.manifest.encoder,
         dimension=snapshot.manifest.dimension,
         width=TINY.width,
         usual_bias=tower.learned.usual_bias,
-        beside_weight=tower.learned.beside.weight,
-        beside_fading=tower.learned.beside.fading,
-        beside_options=tower.learned.beside.options,
+        neighbour_weight=tower.learned.neighbours.weight,
+        neighbour_decay=tower.learned.neighbours.decay,
+        neighbour_options=tower.learned.neighbours.options,
         trained_on={"shoppers": 120},
     )
-    report = TowerReport(created="2026-11-10T03:12:00+00:00", aside=aside, without=without)
+    report = UserTowerReport(created="2026-11-10T03:12:00+00:00", rejection_reasons=aside, fallback=without)
     return TowerRegistry(root).add(
         lambda folder: _write(folder, tower, snapshot),
         msgspec.structs.replace(spec, **said),
@@ -63,7 +70,7 @@ def publish(
     )
 
 
-def _write(folder: Path, tower: ShopperTower, snapshot: Snapshot) -> None:
+def _write(folder: Path, tower: UserTower, snapshot: Snapshot) -> None:
     if tower not in _WRITTEN:
         write_model(folder, tower, snapshot.products.id_of)
         _WRITTEN[tower] = {path.name: path.read_bytes() for path in folder.iterdir()}

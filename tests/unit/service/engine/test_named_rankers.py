@@ -18,7 +18,7 @@ from rerank.ranker.features import FEATURES
 from rerank.ranker.network import NetworkShape, RankerNetwork
 from rerank.ranker.onnx_export import export_network
 from rerank.ranker.spec import MODEL_FILE
-from retrieval.errors import QueryError, RankerDamagedError, RankerError, RankerRefusedError, UnknownRankerError
+from retrieval.errors import ModelDamagedError, ModelError, ModelRefusedError, QueryError, UnknownModelError
 from service.engine import models
 from service.engine.engine import SearchEngine
 from service.engine.reranking import THREADS
@@ -114,17 +114,17 @@ def test_it_is_opened_once_however_many_ask(live: SearchEngine, monkeypatch: pyt
 @pytest.mark.usefixtures("without_default")
 def test_what_cannot_serve_is_refused_with_the_reason(live: SearchEngine, root: Path) -> None:
     registry, spec = RankerRegistry(root), spec_for(live.snapshot)
-    registry.keep_aside(building(), spec, REPORT, ["worse"])
+    registry.add_rejected(building(), spec, REPORT, ["worse"])
     foreign = publish(root, spec_for(live.snapshot, encoder="another"), weighing(**REVERSED))
     damaged = publish(root, spec, weighing(**REVERSED))
     (root / "rankers" / damaged / MODEL_FILE).write_bytes(b"no graph")
     for name, error, why in (
-        ("ranker-0099", UnknownRankerError, "it holds ranker-0001"),
-        ("../ranker-0001", UnknownRankerError, "has no ranker"),
-        ("default", UnknownRankerError, "has no ranker"),
-        ("ranker-0003", RankerRefusedError, "kept aside: worse"),
-        (foreign, RankerError, "it was trained on the encoder another"),
-        (damaged, RankerDamagedError, MODEL_FILE),
+        ("ranker-0099", UnknownModelError, "it holds ranker-0001"),
+        ("../ranker-0001", UnknownModelError, "has no ranker"),
+        ("default", UnknownModelError, "has no ranker"),
+        ("ranker-0003", ModelRefusedError, "rejected: worse"),
+        (foreign, ModelError, "it was trained on the encoder another"),
+        (damaged, ModelDamagedError, MODEL_FILE),
     ):
         for _ in range(2):
             with pytest.raises(error, match=why):
@@ -149,7 +149,7 @@ def test_off_is_for_all_of_them_until_a_rollback(live: SearchEngine, root: Path)
     live.reload_if_changed()
     assert "switched off" in live.ranker_problem("ranker-0001")
     assert live.ranker_problem() == "no ranker serves"
-    with pytest.raises(RankerError, match="switched off"):
+    with pytest.raises(ModelError, match="switched off"):
         live.search(QUERY, ranker="ranker-0001")
     registry.rollback("ranker-0002")
     live.reload_if_changed()

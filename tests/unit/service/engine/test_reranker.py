@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from rerank.model_store import Published
 from rerank.ranker.features import Candidates
 from rerank.ranker.onnx import OnnxRanker
-from retrieval.errors import RankerError, RankerLateError
+from retrieval.errors import ModelError, RankerLateError
 from service.engine.reranking import MOST_TOGETHER, Reranker
 from tests.rankers import REPORT, SPEC, building
 from tests.unit.rerank.ranker.random_candidates import candidates
@@ -104,7 +104,7 @@ def test_a_late_one_is_told_and_nobody_scores_it_later(
     assert held.together == [1, 1]
 
 
-@pytest.mark.parametrize("trouble", [RankerError("no memory"), ValueError("bad"), MemoryError()])
+@pytest.mark.parametrize("trouble", [ModelError("no memory"), ValueError("bad"), MemoryError()])
 def test_an_exception_is_told_to_all_who_wait_as_the_rankers(
     held: HeldRanker, reranker: Reranker, workers: ThreadPoolExecutor, trouble: Exception
 ) -> None:
@@ -115,7 +115,7 @@ def test_an_exception_is_told_to_all_who_wait_as_the_rankers(
     queued(reranker, 3)
     held.may_go.set()
     for future in (first, *others):
-        with pytest.raises(RankerError):
+        with pytest.raises(ModelError):
             future.result()
     held.trouble = None
     assert len(reranker.score(candidates(4), LONG)) == 4
@@ -124,7 +124,7 @@ def test_an_exception_is_told_to_all_who_wait_as_the_rankers(
 def test_a_graph_that_fails_is_told(tmp_path: Path) -> None:
     building(1, failing())(tmp_path)
     broken = Reranker(OnnxRanker(Published("ranker-0001", tmp_path, SPEC, REPORT)))
-    with pytest.raises(RankerError, match="ranker-0001 failed on its candidates"):
+    with pytest.raises(ModelError, match="ranker-0001 failed on its candidates"):
         broken.score(candidates(3), LONG)
     broken.close()
 

@@ -1,4 +1,4 @@
-"""Recommendations by a shopper tower: as it was trained, filtered, by rules; followed; and made without one."""
+"""Recommendations by a user tower: as it was trained, filtered, by rules; followed; and made without one."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ from safetensors.numpy import load_file, save_file
 from typer.testing import CliRunner
 
 from rerank.sealed_folder import SEAL_FILE
-from rerank.user_tower.files import KEEP, MODEL_FILE, SPEC_FILE, TABLE_FILE, TowerRegistry, opened_tower, read_table
+from rerank.user_tower.files import KEEP, MODEL_FILE, SPEC_FILE, TABLE_FILE, TowerRegistry, open_user_tower, read_table
 from rerank.user_tower.histories import Histories
-from rerank.user_tower.item_neighbours import NOTHING_BESIDE
-from rerank.user_tower.tower import OnnxEncoder, ShopperTower
+from rerank.user_tower.item_neighbours import NO_NEIGHBOURS
+from rerank.user_tower.tower import OnnxEncoder, UserTower
 from retrieval.errors import (
+    ModelDamagedError,
+    ModelError,
+    ModelMismatchError,
+    ModelRefusedError,
     QueryError,
     ShelfwiseError,
-    UnknownUserTowerError,
-    UserTowerDamagedError,
-    UserTowerError,
-    UserTowerForeignError,
-    UserTowerRefusedError,
+    UnknownModelError,
 )
 from retrieval.records import PastAct
 from retrieval.store.manifest import FileEntry, checksum
@@ -46,13 +46,13 @@ NOW = datetime(2025, 1, 1, tzinfo=UTC)
 
 
 @pytest.fixture(scope="module")
-def tower(demo_index: Path) -> ShopperTower:
+def tower(demo_index: Path) -> UserTower:
     with SearchEngine.open(demo_index, follow=False) as opened:
         return trained(opened.snapshot)
 
 
 @pytest.fixture(scope="module")
-def published(demo_index: Path, tower: ShopperTower, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def published(demo_index: Path, tower: UserTower, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A copy of the demo index whose tower serves; not to be changed."""
     root = Path(shutil.copytree(demo_index, tmp_path_factory.mktemp("towers") / "index"))
     with SearchEngine.open(root, follow=False) as opened:
@@ -84,7 +84,7 @@ def shown(engine: SearchEngine, acts: list[PastAct], **asked: object) -> list[in
     return [row for row in rows if row is not None]
 
 
-def test_it_serves_what_its_arrays_say(live: SearchEngine, tower: ShopperTower) -> None:
+def test_it_serves_what_its_arrays_say(live: SearchEngine, tower: UserTower) -> None:
     assert live.user_tower == "tower-0001"
     rows = [3, 40, 17]
     acts = acts_on(live, *rows)
@@ -108,7 +108,7 @@ def test_filters_and_rules_hold(live: SearchEngine) -> None:
 
 
 def test_few_that_a_filter_lets_through_are_found_far_down(
-    live: SearchEngine, tower: ShopperTower, monkeypatch: pytest.MonkeyPatch
+    live: SearchEngine, tower: UserTower, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("service.engine.recommend._LEAST_PROPOSED", 3)
     products, acts = live.snapshot.products, acts_on(live, 3, 10)
@@ -206,7 +206,7 @@ def test_unknown_products_are_answered_by_popularity(root: Path) -> None:
 
 
 def test_what_most_choose_comes_first_where_training_found_so(
-    demo_index: Path, tower: ShopperTower, tmp_path: Path
+    demo_index: Path, tower: UserTower, tmp_path: Path
 ) -> None:
     root = Path(shutil.copytree(demo_index, tmp_path / "store"))
     with SearchEngine.open(root, follow=False) as engine:
@@ -227,7 +227,7 @@ def test_what_most_choose_comes_first_where_training_found_so(
         assert [hit.product.id for hit in engine.recommend([PastAct(seen)], size=2).hits] == near
 
 
-def test_another_one_is_taken_up_while_searches_go_on(live: SearchEngine, root: Path, tower: ShopperTower) -> None:
+def test_another_one_is_taken_up_while_searches_go_on(live: SearchEngine, root: Path, tower: UserTower) -> None:
     publish(root, live.snapshot, tower, aside=("not better",))
     live.reload_if_changed()
     assert live.user_tower == "tower-0001"
@@ -236,7 +236,7 @@ def test_another_one_is_taken_up_while_searches_go_on(live: SearchEngine, root: 
     assert (live.user_tower, live.notices) == ("tower-0003", ())
 
 
-def test_one_for_another_encoder_is_refused_by_name(live: SearchEngine, root: Path, tower: ShopperTower) -> None:
+def test_one_for_another_encoder_is_refused_by_name(live: SearchEngine, root: Path, tower: UserTower) -> None:
     publish(root, live.snapshot, tower, encoder="another")
     live.reload_if_changed()
     assert live.user_tower == ""
@@ -248,7 +248,7 @@ def test_one_for_another_encoder_is_refused_by_name(live: SearchEngine, root: Pa
 
 
 @pytest.mark.parametrize("name", [MODEL_FILE, TABLE_FILE, SPEC_FILE, SEAL_FILE])
-def test_a_damaged_one_is_told_and_not_served(live: SearchEngine, root: Path, tower: ShopperTower, name: str) -> None:
+def test_a_damaged_one_is_told_and_not_served(live: SearchEngine, root: Path, tower: UserTower, name: str) -> None:
     folder = publish(root, live.snapshot, tower).folder
     content = bytearray((folder / name).read_bytes())
     content[len(content) // 2] ^= 1
@@ -261,7 +261,7 @@ def test_a_damaged_one_is_told_and_not_served(live: SearchEngine, root: Path, to
 
 def test_a_tower_that_fails_is_said_to_be_missing(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def fails(*_arrays: object) -> None:
-        raise UserTowerError("it failed")
+        raise ModelError("it failed")
 
     monkeypatch.setattr(OnnxEncoder, "__call__", fails)
     with SearchEngine.open(root, follow=False) as engine:
@@ -271,62 +271,62 @@ def test_a_tower_that_fails_is_said_to_be_missing(root: Path, monkeypatch: pytes
 
 
 def test_files_are_checked(published: Path, tmp_path: Path) -> None:
-    folder = Path(shutil.copytree(published / "shoppers" / "tower-0001", tmp_path / "tower"))
+    folder = Path(shutil.copytree(published / "user-towers" / "tower-0001", tmp_path / "tower"))
     said = msgspec.json.decode((folder / SPEC_FILE).read_bytes())
     (folder / SPEC_FILE).write_bytes(msgspec.json.encode(said | {"format": 99}))
-    with pytest.raises(UserTowerDamagedError, match="bytes, not"):
-        opened_tower(folder)
+    with pytest.raises(ModelDamagedError, match="bytes, not"):
+        open_user_tower(folder)
     _reseal(folder)
-    with pytest.raises(UserTowerForeignError, match="format 99"):
-        opened_tower(folder)
+    with pytest.raises(ModelMismatchError, match="format 99"):
+        open_user_tower(folder)
     (folder / SPEC_FILE).write_bytes(msgspec.json.encode(said | {"dimension": 7}))
     _reseal(folder)
-    with pytest.raises(UserTowerDamagedError, match=r"of 384 columns, .* train it again: shelfwise train users"):
-        opened_tower(folder)
+    with pytest.raises(ModelDamagedError, match=r"of 384 columns, .* train it again: shelfwise train users"):
+        open_user_tower(folder)
 
 
-def test_what_is_beside_products_is_read_as_it_was_learned(published: Path, tower: ShopperTower) -> None:
-    beside = read_table(opened_tower(TowerRegistry(published).folder / "tower-0001")).beside
-    assert beside.options == tower.learned.beside.options is not None
-    assert (beside.weight, beside.fading) == (BESIDE, tower.learned.beside.fading)
-    assert np.array_equal(beside.neighbours.strengths, tower.learned.beside.neighbours.strengths)
+def test_what_is_beside_products_is_read_as_it_was_learned(published: Path, tower: UserTower) -> None:
+    beside = read_table(open_user_tower(TowerRegistry(published).folder / "tower-0001")).neighbours
+    assert beside.options == tower.learned.neighbours.options is not None
+    assert (beside.weight, beside.decay) == (BESIDE, tower.learned.neighbours.decay)
+    assert np.array_equal(beside.neighbours.strengths, tower.learned.neighbours.neighbours.strengths)
 
 
 def test_one_of_a_format_before_has_other_neighbours_or_none(published: Path, tmp_path: Path) -> None:
-    folder = Path(shutil.copytree(published / "shoppers" / "tower-0001", tmp_path / "tower"))
+    folder = Path(shutil.copytree(published / "user-towers" / "tower-0001", tmp_path / "tower"))
     said = msgspec.json.decode((folder / SPEC_FILE).read_bytes())
-    del said["beside_options"]
+    del said["neighbour_options"]
     (folder / SPEC_FILE).write_bytes(msgspec.json.encode(said | {"format": 2}))
     _reseal(folder)
-    beside = read_table(opened_tower(folder)).beside
+    beside = read_table(open_user_tower(folder)).neighbours
     assert (beside.weight, beside.options) == (BESIDE, None)  # cosines
-    del said["beside_weight"], said["beside_fading"]
+    del said["neighbour_weight"], said["neighbour_decay"]
     (folder / SPEC_FILE).write_bytes(msgspec.json.encode(said | {"format": 1}))
     _reseal(folder)
-    assert read_table(opened_tower(folder)).beside is NOTHING_BESIDE
+    assert read_table(open_user_tower(folder)).neighbours is NO_NEIGHBOURS
 
 
 def test_neighbours_that_are_none_of_its_products_are_damage(published: Path, tmp_path: Path) -> None:
-    folder = Path(shutil.copytree(published / "shoppers" / "tower-0001", tmp_path / "tower"))
+    folder = Path(shutil.copytree(published / "user-towers" / "tower-0001", tmp_path / "tower"))
     tensors = load_file(folder / TABLE_FILE)
     save_file(tensors | {"others": tensors["others"] + np.int32(10_000)}, folder / TABLE_FILE)
     _reseal(folder)
-    with pytest.raises(UserTowerDamagedError, match="names neighbours that it does not hold"):
-        read_table(opened_tower(folder))
+    with pytest.raises(ModelDamagedError, match="names neighbours that it does not hold"):
+        read_table(open_user_tower(folder))
 
 
 def test_a_pointer_that_names_none_is_told(live: SearchEngine, root: Path) -> None:
-    (root / "shoppers" / "CURRENT").write_text("../elsewhere")
+    (root / "user-towers" / "CURRENT").write_text("../elsewhere")
     live.reload_if_changed()
     assert live.user_tower == ""
     assert "names no tower" in live.notices[0]
 
 
 def test_what_recommends_without_one_is_told_where_its_file_is_damaged(
-    live: SearchEngine, root: Path, tower: ShopperTower
+    live: SearchEngine, root: Path, tower: UserTower
 ) -> None:
     publish(root, live.snapshot, tower, encoder="another")
-    (root / "shoppers" / "WITHOUT").write_text("whatever sells")
+    (root / "user-towers" / "FALLBACK").write_text("whatever sells")
     live.reload_if_changed()
     assert any("what is near is recommended" in notice and "whatever sells" in notice for notice in live.notices)
     acts = acts_on(live, 3)
@@ -334,9 +334,7 @@ def test_what_recommends_without_one_is_told_where_its_file_is_damaged(
     assert [hit.product.id for hit in live.recommend(acts, size=5).hits] == near
 
 
-def test_old_ones_are_removed_and_the_one_that_serves_stays(
-    root: Path, live: SearchEngine, tower: ShopperTower
-) -> None:
+def test_old_ones_are_removed_and_the_one_that_serves_stays(root: Path, live: SearchEngine, tower: UserTower) -> None:
     for _ in range(KEEP + 3):
         publish(root, live.snapshot, tower, aside=("not better",))
     registry = TowerRegistry(root)
@@ -360,8 +358,8 @@ def shell(*arguments: str | Path) -> str:
 
 class TestCommands:
     @pytest.fixture
-    def three(self, root: Path, live: SearchEngine, tower: ShopperTower) -> Path:
-        """An index with two towers that were published, and one that was kept aside."""
+    def three(self, root: Path, live: SearchEngine, tower: UserTower) -> Path:
+        """An index with two towers that were published, and one that was rejected."""
         publish(root, live.snapshot, tower)
         publish(root, live.snapshot, tower, aside=("not surely better: nDCG@10 +0.0010",))
         return root
@@ -369,18 +367,16 @@ class TestCommands:
     def test_they_are_listed_below_the_rankers(self, three: Path) -> None:
         told = shell("list", "--index", three)
         assert "tower-0002 2026-11-10 03:12" in told.partition("▶")[2]
-        assert "tower-0003 was kept aside: not surely better" in told
-        listed = msgspec.json.decode(shell("list", "--index", three, "--json"))["shopper_towers"]
+        assert "tower-0003 was rejected: not surely better" in told
+        listed = msgspec.json.decode(shell("list", "--index", three, "--json"))["user_towers"]
         assert listed["serving"] == "tower-0002"
         assert [each["serves"] for each in listed["towers"]] == [False, True, False]
 
     def test_an_index_without_any_says_how_to_train_one(self, demo_index: Path) -> None:
-        assert "No shopper tower yet. To train one: shelfwise train users --index" in shell(
-            "list", "--index", demo_index
-        )
+        assert "No user tower yet. To train one: shelfwise train users --index" in shell("list", "--index", demo_index)
 
     def test_one_that_is_damaged_is_named(self, three: Path) -> None:
-        (three / "shoppers" / "tower-0002" / SPEC_FILE).write_text("{}")
+        (three / "user-towers" / "tower-0002" / SPEC_FILE).write_text("{}")
         told = shell("list", "--index", three)
         assert "tower-0002 cannot be used" in told
         assert "None serves: recommendations do without one" in told
@@ -389,7 +385,7 @@ class TestCommands:
         told = shell("show", "tower-0003", "--index", three)
         assert "trained on shoppers 120" in told
         assert "neighbours count 3, an older product" in " ".join(told.split())
-        assert "was kept aside: not surely better" in told
+        assert "was rejected: not surely better" in told
         assert msgspec.json.decode(shell("show", "tower-0002", "--index", three, "--json"))["serves"] is True
         assert shell("show", "tower-0002", "--index", three).rstrip().endswith("shoppers, serves")
         assert shell("show", "tower-0001", "--index", three).rstrip().endswith("shoppers, served before")
@@ -404,12 +400,12 @@ class TestCommands:
             assert engine.user_tower == "tower-0001"
         assert "tower-0001 serves already" in shell("rollback", "tower-0001", "--index", three)
 
-    def test_one_that_may_not_serve_is_refused(self, three: Path, live: SearchEngine, tower: ShopperTower) -> None:
-        with pytest.raises(UserTowerRefusedError, match="tower-0003 was kept aside: not surely better"):
+    def test_one_that_may_not_serve_is_refused(self, three: Path, live: SearchEngine, tower: UserTower) -> None:
+        with pytest.raises(ModelRefusedError, match="tower-0003 was rejected: not surely better"):
             shell("rollback", "tower-0003", "--index", three)
-        with pytest.raises(UnknownUserTowerError, match="has no tower 'tower-0009'; it holds tower-0001"):
+        with pytest.raises(UnknownModelError, match="has no tower 'tower-0009'; it holds tower-0001"):
             shell("rollback", "tower-0009", "--index", three)
         publish(three, live.snapshot, tower, encoder="another")
-        with pytest.raises(UserTowerForeignError, match="trained on the encoder another"):
+        with pytest.raises(ModelMismatchError, match="trained on the encoder another"):
             shell("rollback", "tower-0004", "--index", three)
         assert TowerRegistry(three).current() == "tower-0004"

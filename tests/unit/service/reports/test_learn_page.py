@@ -91,7 +91,7 @@ def test_one_that_was_refused_has_no_plots(events: bool) -> None:
 @pytest.mark.parametrize("found", [findings(), None])
 def test_what_recommends_has_its_figures_beside_what_serves(found: Findings | None) -> None:
     page = html(learn_report(findings=found))
-    for said in ("tower-0003", "kept aside: ", "What 400 shoppers chose first", NEAR, "0.2500", "0.1250", "0.2000"):
+    for said in ("tower-0003", "rejected: ", "What 400 shoppers chose first", NEAR, "0.2500", "0.1250", "0.2000"):
         assert said in page
     serving = html(learn_report(shoppers=recommends(is_new=False)))
     assert "serves; it is that of an earlier run on the same acts." in serving
@@ -114,7 +114,7 @@ def test_json_is_the_report_again() -> None:
 
 def test_the_terminal_says_it_in_short() -> None:
     text = shown(learn_report())
-    assert text.splitlines()[0] == "The new ranker is kept aside"
+    assert text.splitlines()[0] == "The new ranker is rejected"
     assert "left as it is" not in text  # it says more
     assert text.count("nothing was clicked") >= 4
     assert "stopped here" in text

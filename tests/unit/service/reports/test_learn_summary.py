@@ -81,7 +81,7 @@ def test_a_better_one_has_nothing_against_it() -> None:
 def test_what_recommends(reason: str, is_new: bool, said: str) -> None:
     (text,) = recommending(recommends(reason, is_new=is_new))
     assert text == (
-        f"The shopper tower, tower-0003, {said}. What a shopper chose next is among its first ten for 25.0% of 400 "
+        f"The user tower, tower-0003, {said}. What a shopper chose next is among its first ten for 25.0% of 400 "
         "shoppers; by near to the last products, for 20.0% (nDCG@10 0.1250 and 0.1000)."
     )
 

@@ -77,7 +77,7 @@ def trained(root: Path, events: pl.DataFrame, options: FromClicks = OPTIONS) -> 
 def test_clicks_make_a_ranker_with_a_verdict_on_later_lists(root: Path, events: pl.DataFrame) -> None:
     added = trained(root, events)
     made = added.ranker
-    verdict = made.report.verdict
+    verdict = made.report.decision
     assert verdict is not None
     assert added.serves == verdict.publish
     assert made.report.against == "default"

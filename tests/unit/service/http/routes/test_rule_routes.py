@@ -101,9 +101,9 @@ def test_versions_and_rankers_are_listed(client: TestClient, store: SearchEngine
     assert (version["version"], version["serves"]) == (store.manifest.version, True)
     models = client.get("/v1/models")
     assert models.status_code == 200
-    assert models.json()["shopper_towers"] == {"serving": "", "notices": [], "towers": []}
+    assert models.json()["user_towers"] == {"serving": "", "notices": [], "towers": []}
     answer = client.post("/v1/models/rollback", json={"name": "tower-0007"})
-    assert (answer.status_code, answer.json()["error"]["code"]) == (404, "unknown_shopper_tower")
+    assert (answer.status_code, answer.json()["error"]["code"]) == (404, "unknown_user_tower")
     answer = client.post("/v1/versions/rollback", json={"name": "v999999"})
     assert (answer.status_code, answer.json()["error"]["code"]) == (404, "unknown_version")
     assert client.get("/v1/reports/events").status_code == 404

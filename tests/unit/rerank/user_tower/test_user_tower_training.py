@@ -10,10 +10,10 @@ import pytest
 import torch
 
 from rerank.training.trainer import Epoch
-from rerank.user_tower.evaluation import Held, hit_rate, ranks, ranks_of, split_by_time
+from rerank.user_tower.evaluation import HeldOutActs, hit_rate, ranks, ranks_of, split_by_time
 from rerank.user_tower.histories import Histories
-from rerank.user_tower.tower import ShopperTower
-from rerank.user_tower.training import ShopperTowerOptions, fit
+from rerank.user_tower.tower import UserTower
+from rerank.user_tower.training import UserTowerOptions, fit
 from retrieval.errors import TrainingError
 from tests.unit.rerank.user_tower.small_stores import EACH, KINDS, TINY, catalog, shoppers
 
@@ -21,12 +21,12 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(scope="module")
-def learned() -> ShopperTower:
+def learned() -> UserTower:
     vectors, kinds = catalog()
     return fit(vectors, shoppers(), replace(TINY, epochs=12, refit=False), categories=kinds)
 
 
-def test_what_comes_next_is_learned(learned: ShopperTower) -> None:
+def test_what_comes_next_is_learned(learned: UserTower) -> None:
     _, held = split_by_time(shoppers(seed=9), 0.3)
     untrained = fit(*_given(), replace(TINY, epochs=1, learning_rate=1e-9, refit=False))
     found, before = (hit_rate(ranks_of(each, held, hide_seen=True)).mean() for each in (learned, untrained))
@@ -42,7 +42,7 @@ def test_before_training_it_recommends_what_is_near() -> None:
     assert {*kinds[best[: EACH // 2]]} == {0}
 
 
-def test_new_products_are_found_by_their_text(learned: ShopperTower) -> None:
+def test_new_products_are_found_by_their_text(learned: UserTower) -> None:
     """Nobody has chosen the last product of any kind; by chance one kind of six would be right."""
     new = np.arange(EACH - 1, KINDS * EACH, EACH)
     last = np.arange(KINDS)
@@ -50,14 +50,14 @@ def test_new_products_are_found_by_their_text(learned: ShopperTower) -> None:
     assert (scores.argmax(axis=1) == (last + 1) % KINDS).sum() >= KINDS - 2
 
 
-def test_an_empty_history_is_answered_by_popularity(learned: ShopperTower) -> None:
+def test_an_empty_history_is_answered_by_popularity(learned: UserTower) -> None:
     scores = learned.scores(Histories.of([[], [3]]))
     assert scores[0] == pytest.approx(learned.bias)
     assert not learned.vectors(Histories.of([[]])).any()
     assert learned.scores(Histories.of([])).shape == (0, KINDS * EACH)
 
 
-def test_ten_thousand_acts_are_as_their_newest_fifty(learned: ShopperTower) -> None:
+def test_ten_thousand_acts_are_as_their_newest_fifty(learned: UserTower) -> None:
     acts = np.random.default_rng(2).integers(KINDS * EACH, size=10_000).tolist()
     long, short = (learned.scores(Histories.of([each])) for each in (acts, acts[-50:]))
     assert long == pytest.approx(short)
@@ -70,7 +70,7 @@ def test_ten_thousand_acts_of_one_shopper_can_be_learned_from() -> None:
     assert np.isfinite(fit(vectors, histories, replace(TINY, epochs=1)).scores(Histories.of([[1]]))).all()
 
 
-def test_scores_of_one_do_not_depend_on_others(learned: ShopperTower) -> None:
+def test_scores_of_one_do_not_depend_on_others(learned: UserTower) -> None:
     given = Histories.of([[1, 9], [4], list(range(40))])
     together = learned.scores(given)
     for number in range(3):
@@ -110,7 +110,7 @@ def test_seeds_make_towers(tmp_path: Path) -> None:
 
 def test_a_validation_can_be_given() -> None:
     vectors, histories = _given()
-    held = Held(Histories.of([[0], [EACH]]), np.array([EACH, 2 * EACH]))
+    held = HeldOutActs(Histories.of([[0], [EACH]]), np.array([EACH, 2 * EACH]))
     told: list[float] = []
     fit(vectors, histories, TINY, validation=held, judged=lambda epoch: told.append(epoch.validation))
     assert len(told) >= 2
@@ -143,7 +143,7 @@ def test_what_came_last_is_known_also_where_no_epoch_was_better() -> None:
 def test_batches_of_shoppers_who_chose_nothing_new_teach_nothing() -> None:
     vectors, _ = catalog()
     again = Histories.of([[each, each] for each in range(30)])
-    held = Held(Histories.of([[0], [1]]), np.array([EACH, EACH + 1]))
+    held = HeldOutActs(Histories.of([[0], [1]]), np.array([EACH, EACH + 1]))
     assert np.isfinite(fit(vectors, again, replace(TINY, epochs=1), validation=held).bias).all()
 
 
@@ -181,7 +181,7 @@ def test_vectors_that_are_no_numbers_are_refused() -> None:
 
 def test_sizes_that_do_not_go_together_are_refused() -> None:
     with pytest.raises(ValueError, match="width of 15"):
-        fit(*_given(), ShopperTowerOptions(width=15))
+        fit(*_given(), UserTowerOptions(width=15))
 
 
 def _given() -> tuple[np.ndarray[tuple[int, ...], np.dtype[np.float32]], Histories]:

@@ -8,8 +8,8 @@ import pytest
 from rerank.ranker.features import MOST_ACTS, PADDING
 from rerank.user_tower.evaluation import hit_rate, ndcg, ranks, split_by_time
 from rerank.user_tower.histories import GAPS, Histories, gap_classes
-from rerank.user_tower.item_neighbours import own_vectors
-from rerank.user_tower.network import Batches, Negatives
+from rerank.user_tower.item_neighbours import factorize
+from rerank.user_tower.network import HistoryWindowBatches, NegativeSampler
 from retrieval.errors import InputError
 
 
@@ -104,7 +104,7 @@ def test_without_times_the_last_act_is_held_out() -> None:
 def test_every_act_but_the_first_is_foretold_once() -> None:
     given = Histories.of([list(range(130)), [3, 4], [9]])
     counts = np.bincount(given.products, minlength=200)
-    batches = Batches(given, counts, size=2, negatives=1_000, unknown=0.0, hide_seen=True, seed=1)
+    batches = HistoryWindowBatches(given, counts, size=2, negatives=1_000, unknown=0.0, hide_seen=True, seed=1)
     found = []
     for batch in batches.of_epoch(1):
         after = batch.windows.products[batch.places]
@@ -115,10 +115,10 @@ def test_every_act_but_the_first_is_foretold_once() -> None:
 
 def test_what_was_seen_is_neither_wanted_nor_a_candidate() -> None:
     given = Histories.of([[1, 2, 1, 3]])
-    shown = Batches(given, np.ones(5, np.int64), size=1, negatives=9, unknown=0.0, hide_seen=False, seed=1)
+    shown = HistoryWindowBatches(given, np.ones(5, np.int64), size=1, negatives=9, unknown=0.0, hide_seen=False, seed=1)
     (batch,) = shown.of_epoch(1)
     assert batch.sample.rows[batch.wanted].tolist() == [2, 1, 3]
-    hidden = Batches(given, np.ones(5, np.int64), size=1, negatives=9, unknown=0.0, hide_seen=True, seed=1)
+    hidden = HistoryWindowBatches(given, np.ones(5, np.int64), size=1, negatives=9, unknown=0.0, hide_seen=True, seed=1)
     (batch,) = hidden.of_epoch(1)
     assert batch.sample.rows[batch.wanted].tolist() == [2, 3]
     assert {(place, int(batch.sample.rows[column])) for place, column in zip(*batch.hidden, strict=True)} == {
@@ -132,7 +132,9 @@ def test_epochs_come_from_the_seed_and_their_number() -> None:
     given = Histories.of([[number, number + 1, number + 2] for number in range(40)])
 
     def drawn(epoch: int, seed: int = 3) -> list[list[int]]:
-        batches = Batches(given, np.ones(50, np.int64), size=4, negatives=10, unknown=0.3, hide_seen=True, seed=seed)
+        batches = HistoryWindowBatches(
+            given, np.ones(50, np.int64), size=4, negatives=10, unknown=0.3, hide_seen=True, seed=seed
+        )
         return [batch.windows.products.ravel().tolist() for batch in batches.of_epoch(epoch)]
 
     assert drawn(2) == drawn(2)
@@ -143,7 +145,7 @@ def test_epochs_come_from_the_seed_and_their_number() -> None:
 def test_a_sample_says_how_likely_each_candidate_was() -> None:
     counts = np.zeros(400, np.int64)
     counts[:200] = 1 + np.arange(200)
-    negatives, random = Negatives(counts, 60), np.random.default_rng(0)
+    negatives, random = NegativeSampler(counts, 60), np.random.default_rng(0)
     times, told = np.zeros(400), np.zeros(400)
     for _ in range(400):
         sample = negatives.draw(random.choice(400, 10, p=counts / counts.sum()), random)
@@ -154,25 +156,25 @@ def test_a_sample_says_how_likely_each_candidate_was() -> None:
 
 
 def test_of_few_products_all_are_candidates() -> None:
-    sample = Negatives(np.array([1, 0, 3]), 5).draw(np.array([2]), np.random.default_rng(0))
+    sample = NegativeSampler(np.array([1, 0, 3]), 5).draw(np.array([2]), np.random.default_rng(0))
     assert (sample.rows.tolist(), sample.log_q.tolist()) == ([0, 2], [0.0, 0.0])
 
 
 def test_own_vectors_say_who_chose_what() -> None:
     given = Histories.of([[0, 1], [0, 1], [0, 1, 1], [2, 3], [2, 3], [2, 3], [4]])
-    made = own_vectors(given, 6, 4, least_shoppers=2, most=100)
+    made = factorize(given, 6, 4, least_shoppers=2, most=100)
     assert made.rows.tolist() == [0, 1, 2, 3]
     alike = made.vectors @ made.vectors.T
     assert alike[0, 1] == pytest.approx(3 / (3 + 2) / (1 + 1))
     assert abs(alike[0, 2]) < 1e-6
-    assert own_vectors(given, 6, 4, least_shoppers=2, most=2).rows.tolist() == [0, 1]
-    assert own_vectors(Histories.of([[0]]), 6, 4, least_shoppers=1, most=9).vectors.tolist() == [[0.0] * 4]
+    assert factorize(given, 6, 4, least_shoppers=2, most=2).rows.tolist() == [0, 1]
+    assert factorize(Histories.of([[0]]), 6, 4, least_shoppers=1, most=9).vectors.tolist() == [[0.0] * 4]
 
 
 def test_own_vectors_are_what_shoppers_put_into_them() -> None:
     random = np.random.default_rng(0)
     given = Histories.of([random.integers(9, size=4).tolist() for _ in range(30)])
-    made = own_vectors(given, 9, 5, least_shoppers=1, most=100)
+    made = factorize(given, 9, 5, least_shoppers=1, most=100)
     whole = np.zeros_like(made.vectors)
     for number in range(30):
         for row in {*given.products[given.of_shopper(number)].tolist()}:

@@ -1,4 +1,4 @@
-"""Smaller rankers of a stored one: compared with it, kept aside or published, refused where there is no sense in it."""
+"""Smaller rankers of a stored one: compared with it, rejected or published, refused where there is no sense in it."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from rerank.ranker.features import FEATURES
 from rerank.ranker.network import NetworkShape, RankerNetwork, load_network, save_network
 from rerank.ranker.onnx_export import export_network
 from rerank.ranker.spec import MODEL_FILE, WEIGHTS_FILE
-from retrieval.errors import InputError, RankerForeignError, RankerRefusedError, ShelfwiseError
+from retrieval.errors import InputError, ModelMismatchError, ModelRefusedError, ShelfwiseError
 from retrieval.index.token_states import DIMENSION
 from service.cli.models import models as models_models
 from service.engine.engine import SearchEngine
 from service.settings import RankerSettings, Settings
-from service.training.ranker_pruning import likeness
+from service.training.ranker_pruning import measure_agreement
 from tests.rankers import REPORT, rewrite
 from tests.unit.rerank.training.taught_lists import taught
 from tests.unit.service.engine.demo_rankers import spec_for
@@ -63,7 +63,7 @@ def root(ranked: Path, tmp_path: Path) -> Path:
 
 
 def run(root: Path, *arguments: str) -> str:
-    done = CliRunner().invoke(models_models, ["shrink", *arguments, "--index", str(root)])
+    done = CliRunner().invoke(models_models, ["prune", *arguments, "--index", str(root)])
     if isinstance(done.exception, ShelfwiseError):
         raise done.exception
     assert done.exit_code == 0, done.output
@@ -76,8 +76,8 @@ def test_a_head_that_says_nothing_can_go_and_the_smaller_one_serves_where_that_i
         before = [hit.product.id for hit in engine.search("steel pan").hits]
     told = msgspec.json.decode(run(root, "--heads", "3", "--publish", "--json"))
     assert (told["ranker"], told["serves"]) == ("ranker-0002", True)
-    assert told["likeness"]["agreement"] == pytest.approx(1, abs=1e-6)
-    assert told["likeness"]["first_ten"] == pytest.approx(1, abs=0.01)
+    assert told["agreement"]["agreement"] == pytest.approx(1, abs=1e-6)
+    assert told["agreement"]["first_ten"] == pytest.approx(1, abs=0.01)
     assert told["after"]["bytes"] < told["before"]["bytes"]
     assert min(told[each]["milliseconds"] for each in ("before", "after")) > 0
     made, parent = registry.open("ranker-0002"), registry.open("ranker-0001")
@@ -85,7 +85,7 @@ def test_a_head_that_says_nothing_can_go_and_the_smaller_one_serves_where_that_i
     assert (made.spec.parent, made.spec.layers, made.report.against) == (parent.spec.identity, 1, "ranker-0001")
     assert made.spec.trained_on["heads"] == 3
     assert made.spec.trained_on["made of"] == "ranker-0001"
-    assert made.report.measures["agreement with ranker-0001"] == told["likeness"]["agreement"]
+    assert made.report.measures["agreement with ranker-0001"] == told["agreement"]["agreement"]
     with SearchEngine.open(root, settings=PATIENT, follow=False) as engine:
         assert [hit.product.id for hit in engine.search("steel pan").hits] == before
         assert engine.notices == ()
@@ -103,12 +103,12 @@ def test_without_publish_it_is_kept_aside_with_how_far_it_agrees(root: Path, mon
     assert (made.spec.layers, made.spec.precision) == (0, "int8")
     agreed = made.report.measures["agreement with ranker-0001"]
     assert 0.3 < agreed < 1
-    assert made.report.aside == (
+    assert made.report.rejection_reasons == (
         f"made smaller from ranker-0001, with which it agrees by {agreed:.4f}: --publish lets one serve",
     )
     assert f"agreement {agreed:.4f}" in told
-    assert "ranker-0002 is kept aside" in told
-    with pytest.raises(RankerRefusedError, match="ranker-0002 was kept aside: nothing that is made of it may serve"):
+    assert "ranker-0002 is rejected" in told
+    with pytest.raises(ModelRefusedError, match="ranker-0002 was rejected: nothing that is made of it may serve"):
         run(root, "ranker-0002", "--precision", "fp32", "--publish")
 
 
@@ -129,14 +129,17 @@ def test_what_would_not_be_smaller_is_refused(ranked: Path, arguments: tuple[str
 
 def test_one_of_another_index_is_refused(root: Path) -> None:
     rewrite(root / "rankers" / "ranker-0001" / "ranker.json", encoder="another")
-    with pytest.raises(RankerForeignError, match="ranker-0001 cannot be compared with: it was trained on the encoder"):
+    with pytest.raises(ModelMismatchError, match="ranker-0001 cannot be compared with: it was trained on the encoder"):
         run(root, "ranker-0001", "--heads", "1")
 
 
 def test_likeness_is_1_for_the_same_order_and_less_for_another(tmp_path: Path) -> None:
     data, numbers = taught(tmp_path, [15, 2, 0, 30, 12]), np.array([0, 3, 4])
     before = np.random.default_rng(1).standard_normal(15 + 30 + 12) * 3
-    same, turned = likeness(data, numbers, before, 2 * before + 1), likeness(data, numbers, before, -before)
+    same, turned = (
+        measure_agreement(data, numbers, before, 2 * before + 1),
+        measure_agreement(data, numbers, before, -before),
+    )
     assert same.agreement == pytest.approx(1)
     assert (same.first_ten, same.queries) == (1, 3)
     assert turned.agreement < 0.9
