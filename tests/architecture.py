@@ -27,6 +27,7 @@ SERVICE_LAYERS = (
     ("reports", "training", "demo"),
     ("http",),
     ("instantsearch", "web"),
+    ("app",),
     ("cli",),
 )
 """Parts of service from low to high: a part imports from its own layer and the lower ones."""
