@@ -30,10 +30,10 @@ from indexer.workers import Workers
 from retrieval.elasticsearch.settings import ClusterSettings
 from retrieval.encoders.base import Encoder
 from retrieval.encoders.registry import load_encoder, open_encoder
-from retrieval.encoders.weights import DEFAULT_CHINESE_MODEL, DEFAULT_MODEL, lasting_name
+from retrieval.encoders.weights import DEFAULT_CHINESE_MODEL, DEFAULT_MODEL, resolve_model_name
 from retrieval.errors import EmptyCatalogError, PublishRefusedError, StoreError
-from retrieval.index.faiss import Kept, build_index
-from retrieval.index.token_states import DIMENSION, StatesFacts
+from retrieval.index.faiss import PreviousVectors, build_index
+from retrieval.index.token_states import DIMENSION, TokenStatesInfo
 from retrieval.index.vectors import VECTORS_FILE, measure_background
 from retrieval.progress import NullProgress, Progress
 from retrieval.store.manifest import (
@@ -54,7 +54,7 @@ from retrieval.store.signals import load_array
 from retrieval.store.versions import SCHEMA, Store
 from retrieval.text.analysis import Analyzer
 from retrieval.text.synonyms import Synonyms
-from retrieval.text.vocabulary import are_current
+from retrieval.text.vocabulary import is_current
 
 CHINESE_SHARE = 0.01
 """From this share of Chinese titles on, a catalog gets the multilingual encoder unless one is named."""
@@ -137,7 +137,7 @@ def rebuild(root: Path, options: RebuildOptions, progress: Progress | None = Non
     store = Store(root)
     try:
         with (
-            store.locked(),
+            store.lock(),
             closing(open_target(options.cluster, store, vectors=options.vectors_in_cluster)) as target,
             Workers(options.workers) as workers,
         ):
@@ -184,7 +184,7 @@ class _Rebuild:
         self._before: Before | None = None
         self._folding = Folding()
         self._encoded = 0
-        self._states: StatesFacts | None = None
+        self._states: TokenStatesInfo | None = None
 
     def run(self) -> RebuildReport:
         """All steps in order."""
@@ -197,7 +197,7 @@ class _Rebuild:
         if not self._intake.usable:
             raise EmptyCatalogError(self._nothing_left())
         encoder, name, reason = asked or self._suitable_encoder()
-        building = self._store.building()
+        building = self._store.create_build_folder()
         written = self._timed("index", lambda: self._index(building))
         self._check_products(building, written)
         quality = self._timed("report", lambda: self._report_quality(building))
@@ -227,7 +227,7 @@ class _Rebuild:
         self._progress.begin("load encoder", None, "")
         encoder = open_encoder(name, self._options.runtime, self._options.cache, dimension=dimension)
         self._progress.end(f"{name}: {reason}")
-        return encoder, lasting_name(name), reason
+        return encoder, resolve_model_name(name), reason
 
     def _suitable_encoder(self) -> tuple[Encoder, str, str]:
         """The encoder that somebody named for the version before, such as trained towers, as it is stored there; or
@@ -313,7 +313,7 @@ class _Rebuild:
         standing = before.folder / PENDING_UPDATES_FILE
         # The same products may now be what the feed itself says: then no live change stands any more.
         is_standing = standing.exists() and checksum(standing) == checksum(building / PENDING_UPDATES_FILE)
-        return made_of == wanted and is_standing and are_current(before.folder / WORDS_FOLDER)
+        return made_of == wanted and is_standing and is_current(before.folder / WORDS_FOLDER)
 
     def _encode(self, encoder: Encoder, building: Path, written: VersionWriter) -> str:
         before = self._before.manifest.version if self._before else ""
@@ -322,20 +322,20 @@ class _Rebuild:
         self._encoded, self._states = made.texts, made.states
         return build_index(building / VECTORS_FOLDER, before=self._kept(encoder, written)).value
 
-    def _kept(self, encoder: Encoder, written: VersionWriter) -> Kept | None:
+    def _kept(self, encoder: Encoder, written: VersionWriter) -> PreviousVectors | None:
         """The vectors that stayed where they belong: those of products whose text is that of the version before."""
         if self._before is None or self._before.manifest.encoder != encoder.identity:
             return None
         keys, rows = load_array(self._before.folder / TEXT_KEYS_FILE), written.rows_before
         is_same = (rows >= 0) & (keys[rows] == written.keys).all(axis=1)
-        return Kept(self._before.folder / VECTORS_FOLDER, np.where(is_same, rows, -1).astype(np.int64))
+        return PreviousVectors(self._before.folder / VECTORS_FOLDER, np.where(is_same, rows, -1).astype(np.int64))
 
     def _sealed(self, building: Path, written: VersionWriter, encoder: Encoder, name: str, kind: str) -> Manifest:
         """The manifest of what was built."""
         store = self._store
         model = encoder_entries(store, encoder)
         version = store.next_version()
-        files = store.entries(building, store.version_folder(version).relative_to(store.root)) | model
+        files = store.checksum_files(building, store.version_folder(version).relative_to(store.root)) | model
         aside = self._aside
         return Manifest(
             schema=SCHEMA,

@@ -11,8 +11,8 @@ import numpy as np
 
 from indexer.embedding_cache import ChunkFolder, Keys, KeyTable, KnownTokens, KnownVectors, whole_keys
 from indexer.incremental import add_vectors_of_versions
-from retrieval.encoders.base import Encoder, with_tokens
-from retrieval.index.token_states import StatesFacts, StatesWriter, TokenRuns, quantised
+from retrieval.encoders.base import Encoder, as_token_encoder
+from retrieval.index.token_states import StatesWriter, TokenRuns, TokenStatesInfo, quantise_tokens
 from retrieval.index.vectors import Rows, Vectors, create_vectors
 from retrieval.progress import Progress
 from retrieval.store.manifest import STATES_FOLDER, TEXT_KEYS_FILE, VECTORS_FOLDER
@@ -25,12 +25,12 @@ class Encoded:
     """What was made: how many texts had to be encoded, and the facts of the states, if there are any."""
 
     texts: int
-    states: StatesFacts | None
+    states: TokenStatesInfo | None
 
 
 def state_columns(encoder: Encoder, wanted: int) -> int:
     """Columns of the states that an encoder's versions get where `wanted` are asked for; 0 where it gives none."""
-    telling = with_tokens(encoder) if wanted else None
+    telling = as_token_encoder(encoder) if wanted else None
     return min(wanted, telling.state_dimension) if telling else 0
 
 
@@ -72,8 +72,8 @@ class CatalogEncoder:
         self._progress.end(f"{len(rows):,} texts encoded, {len(keys) - len(rows):,} vectors reused, {told}")
         return Encoded(len(rows), states)
 
-    def _write_states(self, folder: Path, keys: Keys, tokens: KnownTokens | None) -> StatesFacts | None:
-        telling = with_tokens(self._encoder)
+    def _write_states(self, folder: Path, keys: Keys, tokens: KnownTokens | None) -> TokenStatesInfo | None:
+        telling = as_token_encoder(self._encoder)
         if tokens is None or telling is None:
             return None
         writer = StatesWriter(folder, telling.identity, self._states, telling.vocabulary)
@@ -126,11 +126,11 @@ def encode_rows(
 def _encoded(
     texts: Sequence[str], encoder: Encoder, state_dimension: int, advance: Callable[[int], None]
 ) -> tuple[Vectors, TokenRuns | None]:
-    telling = with_tokens(encoder) if state_dimension else None
+    telling = as_token_encoder(encoder) if state_dimension else None
     if telling is None:
         return encoder.encode_products(texts, advance), None
     vectors, tokens = telling.encode_products_with_tokens(texts, advance)
-    return vectors, quantised(tokens, state_dimension)
+    return vectors, quantise_tokens(tokens, state_dimension)
 
 
 def spread(keys: Keys, rows: Rows, into: Vectors) -> None:

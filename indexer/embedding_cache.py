@@ -13,7 +13,7 @@ import numpy as np
 import xxhash
 from numpy.typing import NDArray
 
-from retrieval.index.token_states import StatesWriter, TokenRuns, steps
+from retrieval.index.token_states import StatesWriter, TokenRuns, run_indices
 from retrieval.index.vectors import Rows, Vectors
 from retrieval.store.manifest import open_scratch
 
@@ -200,7 +200,7 @@ class KnownTokens:
         total, dimension = int(lengths.sum()), self._sources[0][1].states.shape[1]
         ids, states = np.empty(total, np.int32), np.empty((total, dimension), np.int8)
         for tokens, rows, places in found:
-            into, at = steps(begins[rows], lengths[rows]), steps(tokens.starts[places], lengths[rows])
+            into, at = run_indices(begins[rows], lengths[rows]), run_indices(tokens.starts[places], lengths[rows])
             ids[into], states[into] = tokens.ids[at], tokens.states[at]
         return ids, states, lengths
 

@@ -28,7 +28,7 @@ from retrieval.store.manifest import (
 )
 from retrieval.store.products import RECIPE, ProductStore, product_from_json, product_to_json
 from retrieval.store.signals import load_array
-from retrieval.store.versions import Serving, Store
+from retrieval.store.versions import ServingVersion, Store
 from retrieval.text.analysis import RULES
 from retrieval.updates.changes import apply_change
 from retrieval.updates.journal import Journal
@@ -38,7 +38,7 @@ from retrieval.updates.three_way_merge import PendingUpdate, read_pending_update
 class Before:
     """A whole version that was published earlier, opened for reading."""
 
-    def __init__(self, store: Store, serving: Serving) -> None:
+    def __init__(self, store: Store, serving: ServingVersion) -> None:
         self.manifest = serving.manifest
         self.damaged = serving.damaged
         """Versions that were passed over for it."""
@@ -117,7 +117,7 @@ def add_vectors_of_versions(
 def _tokens(folder: Path, encoder: str, dimension: int) -> TokenRuns | None:
     """The tokens of a version, where its states are such as would be made now."""
     states = StoredStates(folder)
-    facts = states.facts
+    facts = states.info
     return states.runs if (facts.encoder, facts.dimension, facts.most) == (encoder, dimension, MOST_TOKENS) else None
 
 

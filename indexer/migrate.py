@@ -17,7 +17,7 @@ from indexer.targets import Target, open_target
 from retrieval.elasticsearch.settings import ClusterSettings
 from retrieval.encoders.base import Encoder
 from retrieval.encoders.registry import store_encoder
-from retrieval.encoders.weights import lasting_name
+from retrieval.encoders.weights import resolve_model_name
 from retrieval.errors import StoreError
 from retrieval.index.faiss import build_index
 from retrieval.index.keyword_documents import LINES_FILE, read_lines
@@ -81,7 +81,7 @@ def reencode(
     store = Store(root)
     store.check_ours()
     started = time.perf_counter()
-    with store.locked("re-encoding"):
+    with store.lock("re-encoding"):
         before = store.find_serving().manifest
         place = before.cluster
         if before.recipe != RECIPE:
@@ -109,7 +109,7 @@ def _reencoded(
 ) -> tuple[Manifest, int]:
     """The manifest of the version that serves in the end, and how many texts were encoded."""
     store.staging.mkdir(exist_ok=True)
-    building, folder = store.building(), store.version_folder(before.version)
+    building, folder = store.create_build_folder(), store.version_folder(before.version)
     progress.begin("copy", None, "")
     take_over(folder, building, {VECTORS_FOLDER, STATES_FOLDER, TEXT_KEYS_FILE})
     progress.end(f"what does not depend on the encoder, from {before.version}")
@@ -124,7 +124,7 @@ def _reencoded(
     manifest = msgspec.structs.replace(
         successor(store, before, building, encoder_entries(store, encoder)),
         encoder=encoder.identity,
-        encoder_name=lasting_name(name),
+        encoder_name=resolve_model_name(name),
         dimension=encoder.dimension,
         vectors=kind,
         background=measure_background(load_array(building / VECTORS_FOLDER / VECTORS_FILE, mapped=True)),
@@ -168,7 +168,7 @@ def successor(store: Store, before: Manifest, building: Path, shared: Mapping[st
         before,
         version=name,
         created=datetime.now(UTC).isoformat(timespec="seconds"),
-        files=store.entries(building, store.version_folder(name).relative_to(store.root)) | dict(shared),
+        files=store.checksum_files(building, store.version_folder(name).relative_to(store.root)) | dict(shared),
         changes=VersionChanges(before.version),
     )
 
@@ -177,7 +177,7 @@ def encoder_entries(store: Store, encoder: Encoder) -> dict[str, FileEntry]:
     """Stores an encoder beside the versions that it makes, unless it is there and whole; the checksums of its files."""
     store.drop_doubtful_encoder(encoder.identity)
     model = store_encoder(encoder, store.encoders / encoder.identity)
-    return store.entries(model, model.relative_to(store.root))
+    return store.checksum_files(model, model.relative_to(store.root))
 
 
 def publish(store: Store, target: Target, manifest: Manifest, building: Path, keep: int) -> None:
@@ -215,7 +215,7 @@ def move(
     store = Store(root)
     store.check_ours()
     started = time.perf_counter()
-    with store.locked("move"), closing(open_target(cluster, store, vectors=vectors)) as target:
+    with store.lock("move"), closing(open_target(cluster, store, vectors=vectors)) as target:
         target.check()
         manifest, published, restored = _moved(store, target, progress, keep)
     backend = "elasticsearch" if cluster else "embedded"
@@ -228,7 +228,7 @@ def _moved(store: Store, target: Target, progress: Progress, keep: int) -> tuple
     folder = store.version_folder(before.version)
     if before.cluster == target.place:
         return before, False, target.restore(before, folder, progress)
-    building = store.building()
+    building = store.create_build_folder()
     _copy(folder, building, target, progress)
     manifest = msgspec.structs.replace(
         successor(store, before, building, shared_entries(store, before)), cluster=target.place

@@ -96,7 +96,7 @@ class InCluster:
         self._store = store
         self._cluster = Cluster(settings)
         self._versions = ClusterVersions(self._cluster, store)
-        self._places = self._versions.places() | {self._place}
+        self._places = self._versions.locations() | {self._place}
 
     def check(self) -> None:
         """Raises ClusterError unless the cluster can be used, and the alias is ours or nobody's."""

@@ -37,7 +37,7 @@ from retrieval.text import units
 from retrieval.text.analysis import HAN, chinese_words, contains_chinese, fold
 from retrieval.text.vocabulary import (
     FORMAT,
-    Entries,
+    VocabularyEntries,
     index_words,
     numbered_postings,
     words_of,
@@ -223,7 +223,7 @@ class WordsWriter:
 
     def finish(self, folder: Path) -> None:
         """Writes the files into a folder, which is made."""
-        entries = Entries(
+        entries = VocabularyEntries(
             FORMAT,
             tuple(_best(self._all_phrases(), MOST_PHRASES)),
             tuple(_best(self._brands, MOST_NAMES)),

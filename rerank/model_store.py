@@ -221,13 +221,13 @@ class RankerRegistry:
 
     @contextmanager
     def _locked(self, purpose: str, patience: float = 0.0) -> Iterator[None]:
-        from retrieval.store.lock import held_lock
+        from retrieval.store.lock import hold_lock
         from retrieval.store.versions import Store
 
         Store(self.store).check_ours()
         try:
             self.folder.mkdir(exist_ok=True)
-            with held_lock(self.folder, purpose, patience):
+            with hold_lock(self.folder, purpose, patience):
                 sweep(self.folder)
                 yield
         except OSError as error:

@@ -12,7 +12,7 @@ import numpy as np
 from indexer.embedding_cache import key_array, text_key
 from retrieval.encoders.folder import SPEC_FILE
 from retrieval.filters.schema import FieldCounter
-from retrieval.index.faiss import IndexKind, build_index
+from retrieval.index.faiss import VectorIndexKind, build_index
 from retrieval.index.tantivy import TantivyBuilder
 from retrieval.index.vectors import Vectors, create_vectors
 from retrieval.records import Product
@@ -42,7 +42,7 @@ class Made:
 
     encoder: str = "encoder-1"
     synonyms: str = ""
-    kind: IndexKind | None = None
+    kind: VectorIndexKind | None = None
     created: str = "2025-01-01T00:00:00+00:00"
     report: dict[str, object] = field(default_factory=dict)
 
@@ -59,15 +59,15 @@ def publish_products(root: Path, products: Sequence[Product], made: Made | None 
     ordered = sorted(products, key=lambda product: product.id.encode())
     synonyms = Synonyms.parse(made.synonyms.splitlines())
     analyzer = Analyzer(synonyms)
-    with store.locked():
-        building, name = store.building(), store.next_version()
+    with store.lock():
+        building, name = store.create_build_folder(), store.next_version()
         _write(building, ordered, analyzer, made.kind)
         (building / SYNONYMS_FILE).write_text(synonyms.text, "utf-8")
         model = store.encoders / made.encoder
         model.mkdir(parents=True, exist_ok=True)
         (model / SPEC_FILE).write_text("{}")
-        files = store.entries(building, store.version_folder(name).relative_to(store.root))
-        files |= store.entries(model, model.relative_to(store.root))
+        files = store.checksum_files(building, store.version_folder(name).relative_to(store.root))
+        files |= store.checksum_files(model, model.relative_to(store.root))
         manifest = Manifest(
             schema=SCHEMA,
             version=name,
@@ -78,7 +78,7 @@ def publish_products(root: Path, products: Sequence[Product], made: Made | None 
             encoder=made.encoder,
             encoder_name=made.encoder.title(),
             dimension=DIMENSION,
-            vectors=(made.kind or IndexKind.EXACT).value,
+            vectors=(made.kind or VectorIndexKind.EXACT).value,
             recipe=RECIPE,
             files=files,
             report=made.report,
@@ -87,7 +87,7 @@ def publish_products(root: Path, products: Sequence[Product], made: Made | None 
     return name
 
 
-def _write(folder: Path, products: Sequence[Product], analyzer: Analyzer, kind: IndexKind | None) -> None:
+def _write(folder: Path, products: Sequence[Product], analyzer: Analyzer, kind: VectorIndexKind | None) -> None:
     counter = FieldCounter()
     for product in products:
         counter.add(product)
@@ -113,6 +113,6 @@ def reseal(root: Path, name: str, edit: Callable[[Manifest], Manifest] = lambda 
     for sealed in (MANIFEST, SEAL):
         (folder / sealed).unlink()
     files = {path: entry for path, entry in manifest.files.items() if path.startswith(f"{store.encoders.name}/")}
-    files |= store.entries(folder, folder.relative_to(root))
+    files |= store.checksum_files(folder, folder.relative_to(root))
     (folder / MANIFEST).write_bytes(msgspec.json.encode(msgspec.structs.replace(manifest, files=files)))
     (folder / SEAL).write_text(checksum(folder / MANIFEST))

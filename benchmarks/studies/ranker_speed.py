@@ -30,7 +30,7 @@ from rerank.ranker.pruning import PruningTarget, complete_target
 from rerank.ranker.spec import MODEL_FILE, WEIGHTS_FILE, RankerReport, RankerSpec, misfit
 from rerank.teacher.teacher import Teacher
 from rerank.training.click_training import new_network
-from retrieval.encoders.base import Tokens, with_tokens
+from retrieval.encoders.base import Tokens, as_token_encoder
 from retrieval.errors import TrainingError, UnknownModelError
 from retrieval.judgments import Judgments
 from retrieval.progress import Progress
@@ -139,7 +139,7 @@ def _timed(work: Callable[[], object]) -> float:
 
 
 def _asked(snapshot: Snapshot, queries: Sequence[str]) -> Iterator[_Query]:
-    encoder = with_tokens(snapshot.encoder)
+    encoder = as_token_encoder(snapshot.encoder)
     if encoder is None:
         return
     with ThreadPoolExecutor(1) as beside:

@@ -15,7 +15,7 @@ from benchmarks.studies.rankers import part_of
 from benchmarks.tables import difference_cells, plain_table
 from rerank.evaluation.statistics import Difference, paired_bootstrap
 from retrieval.encoders.base import Encoder
-from retrieval.encoders.registry import named_runtime, open_encoder
+from retrieval.encoders.registry import open_encoder, parse_runtime
 from retrieval.index.faiss import build_index
 from retrieval.index.vectors import create_vectors
 from retrieval.judgments import HEADER, Judgments
@@ -146,7 +146,7 @@ def measure_towers(
 
     Raises SettingError for a runtime that does not exist, before the training, and what that raises."""
     for runtime in runtimes:
-        named_runtime(runtime)
+        parse_runtime(runtime)
     test = held_out(judgments, everything=bool(request.catalog))
     training = [query for query in judgments.grades if query not in test.grades]
     with tempfile.TemporaryDirectory() as scratch:

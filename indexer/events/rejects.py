@@ -26,7 +26,7 @@ from retrieval.events.privacy import Masker, Pseudonyms
 from retrieval.events.stored import MAX_QUERY
 from retrieval.records import Event
 from retrieval.store.manifest import scratch_path, sync
-from retrieval.updates.journal import journal_lock
+from retrieval.updates.journal import lock_folder
 
 # Texts of a log as a message or a file may show them: writable, without personal data, and short.
 
@@ -220,7 +220,7 @@ def remove_unfinished(folder: Path) -> None:
     """
     if not folder.is_dir():
         return
-    with _told(folder), journal_lock(folder, _WAIT_SECONDS, _WHAT):
+    with _told(folder), lock_folder(folder, _WAIT_SECONDS, _WHAT):
         for scratch in folder.glob(scratch_path(folder / "*").name):
             _remove_unheld(scratch)
 
@@ -234,7 +234,7 @@ def _remove_unheld(scratch: Path) -> None:
 def _locked_scratch(path: Path) -> BinaryIO:
     """An empty scratch file for a path, locked until it is closed. Raises StoreError where another import has it."""
     # Under the folder's lock, or it would be removed before it is locked itself.
-    with journal_lock(path.parent, _WAIT_SECONDS, _WHAT):
+    with lock_folder(path.parent, _WAIT_SECONDS, _WHAT):
         file = scratch_path(path).open("ab")  # not "wb", which would empty another import's
         if _try_lock(file):
             file.truncate(0)

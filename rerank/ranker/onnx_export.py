@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from rerank.ranker.network import Inputs, NetworkShape, RankerNetwork
 from rerank.ranker.onnx import OUTPUT
-from retrieval.encoders.onnx_export import OPSET, quantised, quiet
+from retrieval.encoders.onnx_export import OPSET, quantise_graph, quiet
 from retrieval.errors import ModelError
 
 _HISTORY = Inputs._fields.index("candidate_vectors")
@@ -56,7 +56,7 @@ def export_network(network: RankerNetwork, path: Path, precision: str = "fp32") 
         raise ModelError(f"{path} cannot be made: PyTorch's exporter gave no graph of the network")
     graph = program.model_proto
     _forget_origin(graph)
-    onnx.save(quantised(graph) if precision == "int8" else graph, path)
+    onnx.save(quantise_graph(graph) if precision == "int8" else graph, path)
 
 
 def _forget_origin(graph: onnx.ModelProto) -> None:

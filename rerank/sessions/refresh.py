@@ -44,7 +44,7 @@ from rerank.sessions.query_tables import QUERIES, QUERY_CATEGORIES, REFORMULATIO
 from rerank.sessions.tables import CACHES, DerivedManifest, publish, remove_generations
 from retrieval.errors import StoreError
 from retrieval.events.store import EventStore
-from retrieval.store.lock import held_lock
+from retrieval.store.lock import hold_lock
 
 # The derived tables that a refresh makes by default, besides `visits` and `aside`.
 
@@ -120,7 +120,7 @@ def refresh(
     started = time.perf_counter()
     options, steps = options or DeriveOptions(), steps or Steps()
     _prepare(folder)
-    with held_lock(folder, "refresh of derived tables"):
+    with hold_lock(folder, "refresh of derived tables"):
         work = _Work(folder, Context(options.window(now), options, products), steps, progress)
         days, maker = work.days(store)
         visits, scorer = work.visits(days)

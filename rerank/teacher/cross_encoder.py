@@ -14,7 +14,7 @@ from tokenizers import Tokenizer
 from rerank.teacher.pairs import DEFAULT_TEACHER, Batch, PairTokenizer
 from retrieval.encoders.base import DEFAULT_MAX_LENGTH, Runtime
 from retrieval.encoders.folder import identity_of
-from retrieval.encoders.weights import ModelSource, fetched
+from retrieval.encoders.weights import ModelSource, fetch_model
 from retrieval.errors import EncoderError, EncoderUnavailableError
 
 if TYPE_CHECKING:
@@ -156,7 +156,7 @@ def _from_hub(name: str, cache: Path) -> Path:
         return f"cross-encoder {name!r} was not found: {tried}; name a folder that CrossEncoder.save wrote"
 
     # Apart from encoders: the same name may have been opened as one, and saved with a pooling.
-    return fetched(cache / "cross-encoders" / name.replace("/", "--"), download, not_found)
+    return fetch_model(cache / "cross-encoders" / name.replace("/", "--"), download, not_found)
 
 
 def _check(folder: Path) -> None:

@@ -20,7 +20,7 @@ from rerank.teacher.cross_encoder import (
 )
 from retrieval.encoders.base import Runtime
 from retrieval.encoders.folder import MODEL_FILE, TOKENIZER_FILE, whole_folder
-from retrieval.encoders.onnx_export import OPSET, Precision, exported_graph, quantised
+from retrieval.encoders.onnx_export import OPSET, Precision, export_graph, quantise_graph
 from retrieval.encoders.weights import ModelSource
 
 
@@ -37,7 +37,7 @@ def export_teacher(source: ModelSource, folder: Path, precision: Precision, *, m
     tokenizer = fast_tokenizer(model, source.name)
     graph = _exported(model, source.name)
     with whole_folder(folder) as scratch:
-        onnx.save(quantised(graph) if precision == "int8" else graph, scratch / MODEL_FILE)
+        onnx.save(quantise_graph(graph) if precision == "int8" else graph, scratch / MODEL_FILE)
         tokenizer.save(str(scratch / TOKENIZER_FILE))
         write_spec(spec, scratch)
     return spec
@@ -66,4 +66,4 @@ class _Scores(torch.nn.Module):
 def _exported(model: CrossEncoder, name: str) -> onnx.ModelProto:
     inputs = ["input_ids", "token_type_ids"] if reads_type_ids(model) else ["input_ids"]
     # The example has 16 tokens, and the longest must be longer.
-    return exported_graph(_Scores(model), inputs, ["scores"], max(model_length(model), 17), name)
+    return export_graph(_Scores(model), inputs, ["scores"], max(model_length(model), 17), name)

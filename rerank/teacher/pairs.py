@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from retrieval.encoders.base import prepared
+from retrieval.encoders.base import prepare_text
 from retrieval.errors import EncoderUnavailableError, SettingError
 
 if TYPE_CHECKING:
@@ -144,7 +144,7 @@ class PairTokenizer:
     def _ids(self, texts: Sequence[str], prompt: str, limit: int) -> list[Ids]:
         result: list[Ids] = []
         for start in range(0, len(texts), _CHUNK):
-            chunk = [prepared(text, prompt, limit) for text in texts[start : start + _CHUNK]]
+            chunk = [prepare_text(text, prompt, limit) for text in texts[start : start + _CHUNK]]
             encodings = self._tokenizer.encode_batch_fast(chunk, add_special_tokens=False)
             result += [np.array(encoding.ids[:limit], np.int64) for encoding in encodings]
         return result

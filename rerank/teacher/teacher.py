@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from rerank.teacher.cross_encoder import SPEC_FILE, find_cross_encoder, identity_for, read_spec
 from rerank.teacher.pairs import DEFAULT_TEACHER
 from retrieval.encoders.base import DEFAULT_MAX_LENGTH, Runtime
-from retrieval.encoders.registry import automatic_runtime, named_runtime
+from retrieval.encoders.registry import detect_runtime, parse_runtime
 from retrieval.errors import SettingError
 
 
@@ -52,13 +52,13 @@ def open_teacher(
     is no cross-encoder with one output, SettingError for a runtime that does not exist, or that an exported folder was
     not made for.
     """
-    wanted = named_runtime(runtime)
+    wanted = parse_runtime(runtime)
     exported = Path(name_or_folder).expanduser()
     if (exported / SPEC_FILE).is_file():
         _check_runtime(exported, wanted)
     else:
         source = find_cross_encoder(name_or_folder, cache)
-        chosen = wanted or automatic_runtime()
+        chosen = wanted or detect_runtime()
         if chosen in ("torch", "torch-bf16"):
             from rerank.teacher.cross_encoder import TorchTeacher
 

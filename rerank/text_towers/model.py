@@ -21,7 +21,7 @@ from transformers import PreTrainedModel
 
 from rerank.text_towers.dataset import Floats
 from rerank.training.trainer import weights_of
-from retrieval.encoders.base import prepared, unit_rows
+from retrieval.encoders.base import prepare_text, unit_rows
 from retrieval.encoders.folder import whole_folder
 from retrieval.encoders.torch import load_model, model_length, no_progress_bar, prompts
 from retrieval.encoders.weights import ModelSource
@@ -45,11 +45,11 @@ class Tower:
 
     def ready_query(self, text: str) -> str:
         """A query as the model reads it, its prompt before it."""
-        return prepared(text, self.query_prompt, self.max_length)
+        return prepare_text(text, self.query_prompt, self.max_length)
 
     def ready_product(self, text: str) -> str:
         """A product's text as the model reads it."""
-        return prepared(text, self.product_prompt, self.max_length)
+        return prepare_text(text, self.product_prompt, self.max_length)
 
     def encode_queries(self, texts: Sequence[str]) -> Floats:
         """Unit vectors (n, d) by the present weights."""

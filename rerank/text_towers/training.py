@@ -46,7 +46,7 @@ from rerank.text_towers.negatives import drawn
 from rerank.text_towers.options import Task, TowerOptions, TrainedTowers
 from rerank.text_towers.validation import Judge
 from rerank.training.trainer import STATE_FILE, Epoch, RunState, best_of, keep, resumed, slope, weights_of
-from retrieval.encoders.torch import columns, no_progress_bar
+from retrieval.encoders.torch import no_progress_bar, vector_dimension
 from retrieval.errors import NothingBetterError, SettingError, TrainingError
 
 
@@ -85,7 +85,7 @@ def check_options(tower: Tower, options: TowerOptions) -> None:
     if options.layers is not None:
         check_layers(tower, options.layers)
     dimensions = options.loss.dimensions
-    if dimensions and max(dimensions) >= (there := columns(tower.model)):
+    if dimensions and max(dimensions) >= (there := vector_dimension(tower.model)):
         raise SettingError(
             f"vectors of {max(dimensions)} columns shall do alone; the model gives {there}: name fewer than that"
         )

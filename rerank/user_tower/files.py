@@ -40,7 +40,7 @@ from retrieval.errors import (
     StoreError,
     UnknownModelError,
 )
-from retrieval.store.lock import held_lock
+from retrieval.store.lock import hold_lock
 from retrieval.store.manifest import CURRENT, FileEntry, file_stamp, pointer_content, read_pointer, sync, write_durably
 from retrieval.store.versions import Store
 
@@ -392,7 +392,7 @@ class TowerRegistry:
         Store(self._store).check_ours()
         try:
             self.folder.mkdir(exist_ok=True)
-            with held_lock(self.folder, purpose, patience):
+            with hold_lock(self.folder, purpose, patience):
                 sweep(self.folder)
                 yield
         except OSError as error:

@@ -14,7 +14,7 @@ _ATTEMPTS = 3
 _COPIES_SECONDS = 30.0
 
 
-def fill(
+def fill_index(
     cluster: Cluster,
     name: str,
     kind: tuple[Mapping[str, Any], Mapping[str, Any]],

@@ -25,8 +25,8 @@ from elasticsearch import Elasticsearch, helpers
 from retrieval.elasticsearch.settings import ClusterSettings
 from retrieval.errors import ClusterError, ClusterRefusedError, ClusterUnavailableError
 
-_TAKEN_ALREADY = 409
-_GONE_ALREADY = 404
+_CONFLICT = 409
+_NOT_FOUND = 404
 _FAILURES_TO_OPEN = 3
 _REST_SECONDS = 2
 """How long a cluster that failed is left alone."""
@@ -211,7 +211,7 @@ class Cluster:
             return False  # not everybody may ask for it
         return bool(health.body.get("status") == "green")
 
-    def point(self, alias: str, index: str) -> None:
+    def point_alias(self, alias: str, index: str) -> None:
         """Lets an alias name one index, instead of all that it named, at once."""
         for _ in range(_ALIAS_TRIES - 1):
             try:
@@ -246,7 +246,7 @@ class Cluster:
 
     def _sent(self, index: str, documents: Sequence[Document], client: Elasticsearch) -> int:
         for ok, item in self._bulk(index, documents, client, _BULK_RETRIES, refresh=False):
-            self._check_taken(index, ok, item, _TAKEN_ALREADY)
+            self._check_written(index, ok, item, _CONFLICT)
         return len(documents)
 
     def write(self, index: str, documents: Sequence[Document]) -> None:
@@ -258,7 +258,7 @@ class Cluster:
         try:
             results = self._guarded(lambda: list(self._bulk(index, documents, client, 2, refresh=True)), self._changing)
             for ok, item in results:
-                self._check_taken(index, ok, item, _TAKEN_ALREADY, _GONE_ALREADY)
+                self._check_written(index, ok, item, _CONFLICT, _NOT_FOUND)
         except ClusterRefusedError:
             if not self._holds(index, documents):
                 raise
@@ -310,7 +310,7 @@ class Cluster:
         # The helper's types know documents as dicts only; it sends bytes as they are.
         actions: Any = documents
         expand: Any = _action
-        with self._told():
+        with self._translate_errors():
             yield from helpers.streaming_bulk(
                 client,
                 actions,
@@ -329,17 +329,17 @@ class Cluster:
                 refresh=refresh,
             )
 
-    def _check_taken(self, index: str, ok: bool, item: Mapping[str, Any], *fine: int) -> None:
+    def _check_written(self, index: str, ok: bool, item: Mapping[str, Any], *fine: int) -> None:
         result = next(iter(item.values()))
         if not ok and result["status"] not in fine:
-            raise refused(self._place(), f"{index}: {reason_of(result.get('error'))}", result["status"])
+            raise status_error(self._place(), f"{index}: {error_reason(result.get('error'))}", result["status"])
 
     def _guarded(self, work: Callable[[], T], circuit: _Circuit | None = None) -> T:
-        with (circuit or self._circuit).through(self._place()), self._told():
+        with (circuit or self._circuit).through(self._place()), self._translate_errors():
             return work()
 
     @contextmanager
-    def _told(self) -> Iterator[None]:
+    def _translate_errors(self) -> Iterator[None]:
         """Every foreign error becomes one of ours."""
         try:
             yield
@@ -348,7 +348,7 @@ class Cluster:
         except elasticsearch.ApiError as error:
             if error.status_code in _FOREIGN and "x-elastic-product" not in error.meta.headers:
                 raise self._foreign() from error
-            raise refused(self._place(), reason_of(error.body), error.status_code) from error
+            raise status_error(self._place(), error_reason(error.body), error.status_code) from error
         except elasticsearch.UnsupportedProductError as error:
             raise self._foreign() from error
         except elastic_transport.TlsError as error:
@@ -360,7 +360,7 @@ class Cluster:
             cure = ""
             if "Remote end closed connection" in str(error) and any(map(_is_plain, self.settings.urls)):
                 cure = "; where it speaks TLS, elasticsearch.url must begin with https://"
-            message = f"{self._place()} does not answer: {shortened(str(error))}{cure}"
+            message = f"{self._place()} does not answer: {abbreviate(str(error))}{cure}"
             raise ClusterUnavailableError(message) from error
 
     def _foreign(self) -> ClusterRefusedError:
@@ -422,12 +422,12 @@ def check_whole(answer: Mapping[str, Any]) -> None:
     """Raises for an answer from a part of the shards: it would miss documents in silence."""
     if "error" in answer:
         status = int(answer.get("status", 500))
-        raise refused("Elasticsearch", reason_of(answer), status)
+        raise status_error("Elasticsearch", error_reason(answer), status)
     if answer.get("timed_out") or answer.get("_shards", {}).get("failed"):
         raise ClusterUnavailableError("Elasticsearch answers from a part of its shards only")
 
 
-def refused(place: str, reason: str, status: int) -> ClusterError:
+def status_error(place: str, reason: str, status: int) -> ClusterError:
     """The error for a status: what to do stands in its message."""
     is_full = _FLOOD in reason  # with the status of one that is busy, and waiting does not help
     if not is_full and (status in (408, BUSY) or status >= 500):
@@ -446,7 +446,7 @@ def refused(place: str, reason: str, status: int) -> ClusterError:
     return ClusterRefusedError(f"{place} refuses ({status}): {reason.rstrip('; ')}{cure}")
 
 
-def reason_of(body: object) -> str:
+def error_reason(body: object) -> str:
     """What an error's body says, in a line."""
     error = body.get("error", body) if isinstance(body, Mapping) else body
     if isinstance(error, Mapping):
@@ -455,11 +455,11 @@ def reason_of(body: object) -> str:
         told = [str(each.get("reason") or each.get("type")) for each in causes[:1]]
         if cause.get("reason"):
             told.append(str(cause["reason"]))
-        return shortened(": ".join(dict.fromkeys(told)))
-    return shortened(str(error))
+        return abbreviate(": ".join(dict.fromkeys(told)))
+    return abbreviate(str(error))
 
 
-def shortened(text: str, most: int = 300) -> str:
+def abbreviate(text: str, most: int = 300) -> str:
     """A text in one line, cut off where it is long."""
     text = " ".join(text.split())
     return text if len(text) <= most else f"{text[: most - 3]}..."

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple, Self
 
 import msgspec
 
-from retrieval.elasticsearch.client import BUSY, Cluster, check_whole, reason_of, refused
+from retrieval.elasticsearch.client import BUSY, Cluster, check_whole, error_reason, status_error
 from retrieval.errors import ClusterError
 
 CREATED = 201
@@ -39,7 +39,7 @@ class NewDocument(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class FoundDocument:
     """A document as it was read: `sort` has the values that it was ordered by."""
 
     index: str
@@ -60,7 +60,7 @@ def make_index(
     answer = cluster.request("PUT", f"/{index}", body, fine=[400], is_write=True)
     error = answer.get("error")
     if error and error.get("type") != "resource_already_exists_exception":
-        raise refused("Elasticsearch", f"{index}: {reason_of(answer)}", 400)
+        raise status_error("Elasticsearch", f"{index}: {error_reason(answer)}", 400)
 
 
 def create(cluster: Cluster, documents: Sequence[NewDocument]) -> list[int]:
@@ -102,7 +102,7 @@ def _sent(cluster: Cluster, lines: Sequence[list[bytes]], fine: tuple[int, ...])
             (result,) = item.values()
             statuses[place] = result["status"]
             if not (result["status"] in fine or (_is_busy(result) and pause)):
-                raise refused("Elasticsearch", reason_of(result.get("error")), result["status"])
+                raise status_error("Elasticsearch", error_reason(result.get("error")), result["status"])
         if BUSY in statuses and pause:
             time.sleep(pause)
     return statuses
@@ -138,7 +138,7 @@ class PointInTime:
 
     def pages(
         self, query: Mapping[str, Any], size: int, fields: Sequence[str] = (), sort: Sequence[str] = ("_shard_doc",)
-    ) -> Iterator[list[Found]]:
+    ) -> Iterator[list[FoundDocument]]:
         """All documents in ascending order, `size` at a time, with some fields of their sources."""
         body: dict[str, Any] = {
             "query": query,
@@ -148,7 +148,7 @@ class PointInTime:
             "track_total_hits": False,
         }
         while hits := self._search(body)["hits"]:
-            yield [Found(hit["_index"], hit["_id"], hit["sort"], hit.get("_source", {})) for hit in hits]
+            yield [FoundDocument(hit["_index"], hit["_id"], hit["sort"], hit.get("_source", {})) for hit in hits]
             if len(hits) < size:
                 return
             body["search_after"] = hits[-1]["sort"]
@@ -216,7 +216,7 @@ def _removed_documents(cluster: Cluster, indexes: Sequence[str]) -> int:
     return int(stats["_all"]["total"].get("docs", {}).get("deleted", 0))
 
 
-def parts(ids: Iterable[str], size: int) -> Iterator[list[str]]:
+def batches(ids: Iterable[str], size: int) -> Iterator[list[str]]:
     """Ids in lists of a size that one request may have."""
     rest = iter(ids)
     while part := list(islice(rest, size)):

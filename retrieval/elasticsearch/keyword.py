@@ -26,20 +26,20 @@ from retrieval.index.keyword import (
     MOST_SHARING,
     NO_MATCHES,
     NO_ROWS,
-    Completed,
-    Completion,
+    CandidateDetails,
+    DetailsRequest,
     DocumentChange,
     Matches,
-    Ordered,
-    Retrieved,
+    Retrieval,
     Rows,
     Scores,
     Selection,
     Sort,
-    best_first,
+    SortedRows,
     make_facet,
     minimum_matches,
-    settled,
+    rank_matches,
+    round_scores,
 )
 from retrieval.index.keyword_documents import KeywordLine, keyword_line
 from retrieval.records import Facet
@@ -151,7 +151,7 @@ class ElasticsearchIndex:
         check_index(self._cluster, self.name, self._made_of)
         self._is_checked = True
 
-    def changed(self, changes: Sequence[DocumentChange], catalog: FieldCatalog) -> ElasticsearchIndex:
+    def apply_changes(self, changes: Sequence[DocumentChange], catalog: FieldCatalog) -> ElasticsearchIndex:
         """This index with some rows replaced, added or gone: for every process that has it open.
 
         A row whose later change was written already, by another process, keeps that.
@@ -173,7 +173,7 @@ class ElasticsearchIndex:
         self._cluster.check_writable(self.name, "0")
 
     @property
-    def places(self) -> int:
+    def field_capacity(self) -> int:
         """How many fields the index has room for."""
         return _NO_LIMIT
 
@@ -184,7 +184,7 @@ class ElasticsearchIndex:
 
     def retrieve(
         self, groups: tuple[TermGroup, ...], identifier: str, limit: int, where: Condition | None = None
-    ) -> Retrieved:
+    ) -> Retrieval:
         """`search` with the filter and without it, and `identified`, in one round trip."""
         searches = [self._best(groups, limit, None), _identified(identifier)]
         if where is not None:
@@ -192,9 +192,9 @@ class ElasticsearchIndex:
         answers = self._ask(searches)
         best = self._matches(answers[0], limit)
         matches = best if where is None else self._matches(answers[2], limit)
-        return Retrieved(matches, best, self._sharing(answers[1]))
+        return Retrieval(matches, best, self._sharing(answers[1]))
 
-    def complete(self, wanted: Completion) -> Completed:
+    def fetch_details(self, wanted: DetailsRequest) -> CandidateDetails:
         """`score`, `facets` and `sort` for candidates that are known, in one round trip."""
         selected = self._selected(Selection(wanted.groups, wanted.rows, wanted.where))
         searches: list[Search] = []
@@ -206,7 +206,7 @@ class ElasticsearchIndex:
         if wanted.sort:
             searches.append(self._sorted(selected, wanted.sort))
         answers = iter(self._ask(searches))
-        return Completed(
+        return CandidateDetails(
             self._scores(next(answers)) if is_scored else NO_MATCHES,
             self._facets(next(answers), wanted.facets, wanted.facet_size) if wanted.facets else {},
             self._ordered(next(answers)) if wanted.sort else None,
@@ -223,7 +223,7 @@ class ElasticsearchIndex:
             return NO_MATCHES
         return self._scores(*self._ask([self._scored(rows, groups, where)]))
 
-    def identified(self, key: str) -> Rows:
+    def find_identifier(self, key: str) -> Rows:
         """The rows that carry this folded identifier, ascending; none where more than `MOST_SHARING` do."""
         return self._sharing(*self._ask([_identified(key)]))
 
@@ -247,7 +247,7 @@ class ElasticsearchIndex:
         (answer,) = self._ask([self._counted(self._selected(selection), fields)])
         return self._facets(answer, fields, size)
 
-    def sort(self, selection: Selection, by: Sort) -> Ordered:
+    def sort(self, selection: Selection, by: Sort) -> SortedRows:
         """The first products of a selection in an order by a numeric field."""
         return self._ordered(*self._ask([self._sorted(self._selected(selection), by)]))
 
@@ -267,7 +267,7 @@ class ElasticsearchIndex:
     def _matches(self, answer: Mapping[str, Any], limit: int) -> Matches:
         rows, scores = _rows(answer, 1), _scores(answer, 0)
         known = self._are_known(rows)
-        return Matches(*best_first(rows[known], scores[known], max(0, limit)), _total(answer))
+        return Matches(*rank_matches(rows[known], scores[known], max(0, limit)), _total(answer))
 
     def _scored(self, rows: Rows, groups: tuple[TermGroup, ...], where: Condition | None) -> Search:
         wanted: list[Query] = [_these(rows)]
@@ -278,7 +278,7 @@ class ElasticsearchIndex:
         return {**_rows_only(query, len(rows)), "sort": [{"row": "asc"}, "_score"]}
 
     def _scores(self, answer: Mapping[str, Any]) -> Matches:
-        rows, scores = _rows(answer, 0), settled(_scores(answer, 1))
+        rows, scores = _rows(answer, 0), round_scores(_scores(answer, 1))
         return Matches(rows, scores, len(rows))
 
     def _sharing(self, answer: Mapping[str, Any]) -> Rows:
@@ -291,8 +291,8 @@ class ElasticsearchIndex:
         wanted = [{key: {"order": order, "mode": "min", "missing": "_last"}}, {"row": "asc"}]
         return {**_rows_only(selected, min(by.limit, MOST_ROWS)), "sort": wanted}
 
-    def _ordered(self, answer: Mapping[str, Any]) -> Ordered:
-        return Ordered(self._known(_rows(answer, 1)), _total(answer))
+    def _ordered(self, answer: Mapping[str, Any]) -> SortedRows:
+        return SortedRows(self._known(_rows(answer, 1)), _total(answer))
 
     def _known(self, rows: Rows) -> Rows:
         return rows[self._are_known(rows)]

@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from retrieval.elasticsearch.bulk_load import check_index, fill
+from retrieval.elasticsearch.bulk_load import check_index, fill_index
 from retrieval.elasticsearch.client import Cluster, Document
 from retrieval.encoders.base import unit_rows
 from retrieval.index.vectors import Rows, StoredVectors, VectorIndex, Vectors, map_vectors
@@ -67,7 +67,7 @@ def load_vectors(
     vectors = map_vectors(folder)
     column = {**_VECTOR, "dims": vectors.shape[1]}
     mappings = {**MAPPINGS, "properties": {**MAPPINGS["properties"], "vector": column}}
-    fill(cluster, name, (SETTINGS, mappings), lambda: _documents(vectors), made_of, advance)
+    fill_index(cluster, name, (SETTINGS, mappings), lambda: _documents(vectors), made_of, advance)
 
 
 def _documents(vectors: Vectors) -> Iterator[Document]:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import count
 from pathlib import Path
 
-from retrieval.elasticsearch.bulk_load import WHOLE, check_index, fill
+from retrieval.elasticsearch.bulk_load import WHOLE, check_index, fill_index
 from retrieval.elasticsearch.client import Cluster, Document, IndexState
 from retrieval.elasticsearch.keyword import MAPPINGS, SETTINGS, ElasticsearchIndex, document_of
 from retrieval.elasticsearch.vectors import ElasticsearchVectors, load_vectors
@@ -51,7 +51,7 @@ class ClusterVersions:
 
     def fill(self, manifest: Manifest, folder: Path, advance: Callable[[int], None]) -> None:
         """Makes the indexes of a version from its folder; `advance` is told how many more products are in each."""
-        name, products = keyword_name(manifest), _Lines(ProductStore(folder))
+        name, products = keyword_name(manifest), _ProductLines(ProductStore(folder))
         load_keyword(self.cluster, name, folder / KEYWORD_FOLDER, products, _made_of(manifest), advance)
         if _place(manifest).vectors:
             load_vectors(
@@ -60,7 +60,7 @@ class ClusterVersions:
 
     def serve(self, manifest: Manifest) -> None:
         """Lets the alias name the index of a version."""
-        self.cluster.point(_place(manifest).alias, keyword_name(manifest))
+        self.cluster.point_alias(_place(manifest).alias, keyword_name(manifest))
 
     def is_whole(self, manifest: Manifest) -> bool:
         """Whether all that a version has in the cluster is there, whole."""
@@ -76,7 +76,7 @@ class ClusterVersions:
         if _place(manifest).vectors:
             check_index(self.cluster, vectors_name(manifest), {**_vectors_made_of(manifest), WHOLE: True})
 
-    def agree(self, manifest: Manifest) -> str:
+    def sync_alias(self, manifest: Manifest) -> str:
         """Sees to it that the alias names the version that serves; returns why that could not be, if it could not."""
         place, name = _place(manifest), keyword_name(manifest)
         named = [state.name for state in self.cluster.states(place.alias)]
@@ -99,7 +99,7 @@ class ClusterVersions:
         made_of = {**_made_of(manifest), WHOLE: True}
         return ElasticsearchIndex(self.cluster, keyword_name(manifest), catalog, manifest.products, made_of)
 
-    def places(self) -> set[ClusterLocation]:
+    def locations(self) -> set[ClusterLocation]:
         """Where versions of the store are."""
         return {manifest.cluster for manifest in self._store.manifests() if manifest.cluster}
 
@@ -123,7 +123,7 @@ class ClusterVersions:
         return [each for each in states if version.match(each.name) or each.name in names or each.aliases & set(names)]
 
 
-class _Lines:
+class _ProductLines:
     """The products of a version as JSON, as often as they are asked for."""
 
     def __init__(self, products: ProductStore) -> None:
@@ -199,4 +199,4 @@ def load_keyword(
         for row, line, product in zip(count(), read_lines(lines), products, strict=False):
             yield str(row), 0, document_of(row, decode_line(line), product)
 
-    fill(cluster, name, (SETTINGS, MAPPINGS), documents, made_of, advance)
+    fill_index(cluster, name, (SETTINGS, MAPPINGS), documents, made_of, advance)

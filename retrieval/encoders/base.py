@@ -72,7 +72,7 @@ class Tokens:
 
 
 @dataclass(frozen=True, slots=True)
-class TokenPlaces:
+class TokenSpans:
     """Where the tokens of one text stand in it, for people who want to see words; in the order of `Tokens`."""
 
     text: str
@@ -111,26 +111,26 @@ class TokenEncoder(Encoder, Protocol):
         """Vectors of product texts (n, dimension), and each one's tokens."""
         ...
 
-    def query_places(self, text: str) -> TokenPlaces:
+    def query_spans(self, text: str) -> TokenSpans:
         """Where the tokens of a query stand in it; the model is not run."""
         ...
 
-    def product_places(self, text: str) -> TokenPlaces:
+    def product_spans(self, text: str) -> TokenSpans:
         """Where the tokens of a product's text stand in it."""
         ...
 
 
-def with_tokens(encoder: Encoder) -> TokenEncoder | None:
+def as_token_encoder(encoder: Encoder) -> TokenEncoder | None:
     """The encoder, where it gives states of tokens."""
     return encoder if isinstance(encoder, TokenEncoder) and encoder.state_dimension else None
 
 
-def no_tokens(dimension: int) -> Tokens:
+def empty_tokens(dimension: int) -> Tokens:
     """The tokens of an empty text."""
     return Tokens(np.empty(0, np.int32), np.empty((0, dimension), np.float32))
 
 
-def prepared(text: str, prompt: str, max_length: int) -> str:
+def prepare_text(text: str, prompt: str, max_length: int) -> str:
     """A text as every runtime hands it to its tokenizer: runs of whitespace and lone surrogates replaced, cut.
 
     The cut costs the same for any length of text: a megabyte is never tokenized.
@@ -155,7 +155,7 @@ def unit_rows(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
 # Which tokens of an encoded text are the text's own: neither special ones nor those of the prompt before it.
 
 
-def own_tokens(encoding: Encoding, prompt: str) -> list[int]:
+def text_token_indices(encoding: Encoding, prompt: str) -> list[int]:
     """The places, ascending, of the text's own tokens in an encoding of `prompt` and text.
 
     A token that covers the end of the prompt and the beginning of the text belongs to the text.
@@ -164,8 +164,8 @@ def own_tokens(encoding: Encoding, prompt: str) -> list[int]:
     return [place for place, ((_, end), is_special) in enumerate(covered) if end > len(prompt) and not is_special]
 
 
-def token_places(encoding: Encoding, ready: str, prompt: str) -> TokenPlaces:
+def token_spans(encoding: Encoding, ready: str, prompt: str) -> TokenSpans:
     """Where the own tokens of `ready`, which is prompt and text, stand in the text."""
-    own = own_tokens(encoding, prompt)
+    own = text_token_indices(encoding, prompt)
     spans = np.array([encoding.offsets[place] for place in own], np.int64).reshape(len(own), 2) - len(prompt)
-    return TokenPlaces(ready[len(prompt) :], np.array(encoding.ids, np.int32)[own], spans.clip(min=0))
+    return TokenSpans(ready[len(prompt) :], np.array(encoding.ids, np.int32)[own], spans.clip(min=0))

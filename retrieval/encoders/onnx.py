@@ -17,12 +17,12 @@ from numpy.typing import NDArray
 
 from retrieval.encoders.base import (
     NO_STATES,
-    TokenPlaces,
     Tokens,
-    no_tokens,
-    own_tokens,
-    prepared,
-    token_places,
+    TokenSpans,
+    empty_tokens,
+    prepare_text,
+    text_token_indices,
+    token_spans,
     unit_rows,
 )
 from retrieval.encoders.folder import MODEL_FILE, TOKENIZER_FILE, EncoderSpec, read_spec, whole_folder
@@ -123,11 +123,11 @@ class OnnxEncoder:
         _on_all_cores(run, _batches([text.ids for text in read]), progress)
         return result.vectors, result.tokens
 
-    def query_places(self, text: str) -> TokenPlaces:
+    def query_spans(self, text: str) -> TokenSpans:
         """See `retrieval.encoders.base.TokenEncoder`."""
         return self._places(text, self.spec.query_prompt)
 
-    def product_places(self, text: str) -> TokenPlaces:
+    def product_spans(self, text: str) -> TokenSpans:
         """See `retrieval.encoders.base.TokenEncoder`."""
         return self._places(text, self.spec.document_prompt)
 
@@ -137,19 +137,20 @@ class OnnxEncoder:
             shutil.copytree(self._folder, scratch, dirs_exist_ok=True)
 
     def _token_ids(self, texts: Sequence[str], prompt: str) -> list[list[int]]:
-        ready = [prepared(text, prompt, self.spec.max_length) for text in texts]
+        ready = [prepare_text(text, prompt, self.spec.max_length) for text in texts]
         # A tokenizer without special tokens gives an empty text none; the graph needs one.
         return [encoding.ids or [0] for encoding in self._tokenizer.encode_batch_fast(ready)]
 
     def _read(self, texts: Sequence[str], prompt: str) -> list[_Read]:
-        ready = [prepared(text, prompt, self.spec.max_length) for text in texts]
+        ready = [prepare_text(text, prompt, self.spec.max_length) for text in texts]
         return [
-            _Read(encoding.ids or [0], own_tokens(encoding, prompt)) for encoding in self._tokenizer.encode_batch(ready)
+            _Read(encoding.ids or [0], text_token_indices(encoding, prompt))
+            for encoding in self._tokenizer.encode_batch(ready)
         ]
 
-    def _places(self, text: str, prompt: str) -> TokenPlaces:
-        ready = prepared(text, prompt, self.spec.max_length)
-        return token_places(self._tokenizer.encode(ready), ready, prompt)
+    def _places(self, text: str, prompt: str) -> TokenSpans:
+        ready = prepare_text(text, prompt, self.spec.max_length)
+        return token_spans(self._tokenizer.encode(ready), ready, prompt)
 
     def _run(self, ids: NDArray[np.int64]) -> NDArray[np.float32]:
         (vectors,) = self._outputs(["vectors"], ids)
@@ -201,7 +202,7 @@ class _Result:
 
     def __init__(self, count: int, dimension: int, state_dimension: int) -> None:
         self.vectors = np.empty((count, dimension), np.float32)
-        self.tokens = [no_tokens(state_dimension)] * count
+        self.tokens = [empty_tokens(state_dimension)] * count
 
 
 def _on_all_cores(

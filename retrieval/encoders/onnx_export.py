@@ -34,7 +34,15 @@ from retrieval.encoders.folder import (
     whole_folder,
     write_spec,
 )
-from retrieval.encoders.torch import columns, cut_to, load_model, model_length, pooling, prompts, token_projection
+from retrieval.encoders.torch import (
+    load_model,
+    model_length,
+    pooling,
+    prompts,
+    token_projection,
+    truncate_vectors,
+    vector_dimension,
+)
 from retrieval.encoders.weights import ModelSource
 from retrieval.errors import EncoderUnavailableError
 
@@ -60,14 +68,14 @@ def export_onnx(
     loaded or exported, SettingError for a dimension that it has not.
     """
     model = load_model(source, device="cpu")
-    cut = cut_to(model, dimension)
+    cut = truncate_vectors(model, dimension)
     spec = _spec(source, model, precision, max_length, cut)
     tokenizer = getattr(model.tokenizer, "backend_tokenizer", None)
     if tokenizer is None:
         raise EncoderUnavailableError(f"{source.name} has no fast tokenizer, which ONNX runtimes need; use torch")
     graph = _exported(model, source)
     with whole_folder(folder) as scratch:
-        onnx.save(quantised(graph) if precision == "int8" else graph, scratch / MODEL_FILE)
+        onnx.save(quantise_graph(graph) if precision == "int8" else graph, scratch / MODEL_FILE)
         tokenizer.save(str(scratch / TOKENIZER_FILE))
         write_spec(spec, scratch)
     return spec
@@ -84,7 +92,7 @@ def _spec(
         identity=identity_of(source.name, source.fingerprint, runtime, length, dimension=cut),
         name=source.name,
         runtime=runtime,
-        dimension=columns(model),
+        dimension=vector_dimension(model),
         max_length=length,
         query_prompt=query,
         document_prompt=document,
@@ -124,10 +132,10 @@ class _Outputs(torch.nn.Module):
 
 def _exported(model: SentenceTransformer, source: ModelSource) -> onnx.ModelProto:
     outputs = _Outputs(model, token_projection(model, source.folder))
-    return exported_graph(outputs, ["input_ids"], ["vectors", "states"], model_length(model), source.name)
+    return export_graph(outputs, ["input_ids"], ["vectors", "states"], model_length(model), source.name)
 
 
-def exported_graph(
+def export_graph(
     module: torch.nn.Module, inputs: Sequence[str], outputs: Sequence[str], longest: int, name: str
 ) -> onnx.ModelProto:
     """The float32 graph of a module over token ids, attention fused into ONNX Runtime's operator where it is found.
@@ -206,7 +214,7 @@ _TABLE_ROWS = 1_000
 """Lookup tables with at least so many rows (the vocabulary) are stored as int8, one scale a row."""
 
 
-def quantised(model: onnx.ModelProto) -> onnx.ModelProto:
+def quantise_graph(model: onnx.ModelProto) -> onnx.ModelProto:
     """A copy of `model` with its constant weight matrices and its vocabulary in int8; everything else stays float32."""
     result = onnx.ModelProto()
     result.CopyFrom(model)

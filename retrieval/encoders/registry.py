@@ -44,12 +44,12 @@ def open_encoder(
     well; a stored encoder has the one that it was stored with. Raises EncoderUnavailableError where the model cannot be
     found, loaded or exported, SettingError for a runtime that does not exist, or a dimension that the model has not.
     """
-    wanted = named_runtime(runtime)
+    wanted = parse_runtime(runtime)
     stored = Path(name_or_folder).expanduser()
     if (stored / SPEC_FILE).is_file():
         return _as_stored(load_encoder(stored), stored, dimension)
     source = find_model(name_or_folder, cache)
-    chosen = wanted or automatic_runtime()
+    chosen = wanted or detect_runtime()
     if chosen in ("torch", "torch-bf16"):
         from retrieval.encoders.torch import TorchEncoder
 
@@ -57,7 +57,7 @@ def open_encoder(
     return load_encoder(_exported(source, chosen, cache, max_length, dimension))
 
 
-def named_runtime(name: str) -> Runtime | None:
+def parse_runtime(name: str) -> Runtime | None:
     """The runtime of this name; None for "auto"."""
     for known in get_args(Runtime):
         if name == known:
@@ -134,7 +134,7 @@ def _exported(source: ModelSource, runtime: Runtime, cache: Path, max_length: in
     return folder
 
 
-def automatic_runtime() -> Runtime:
+def detect_runtime() -> Runtime:
     """What "auto" is on this machine."""
     if not _has_nvidia_driver():
         return "onnx-int8"

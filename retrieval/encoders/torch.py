@@ -22,12 +22,12 @@ from retrieval.encoders.base import (
     DEFAULT_MAX_LENGTH,
     NO_STATES,
     Runtime,
-    TokenPlaces,
     Tokens,
-    no_tokens,
-    own_tokens,
-    prepared,
-    token_places,
+    TokenSpans,
+    empty_tokens,
+    prepare_text,
+    text_token_indices,
+    token_spans,
     unit_rows,
 )
 from retrieval.encoders.folder import (
@@ -69,7 +69,7 @@ class TorchEncoder:
         """`dimension` cuts vectors to their first columns; `made_in` is the format of the program that stored the
         model, where one did. Raises SettingError for a dimension that it has not."""
         model = load_model(source)
-        cut = cut_to(model, dimension)
+        cut = truncate_vectors(model, dimension)
         self._model = model.bfloat16() if runtime == "torch-bf16" else model
         self._model.max_seq_length = min(max_length, model_length(model))
         self._folder = source.folder
@@ -81,7 +81,7 @@ class TorchEncoder:
             identity=identity_of(source.name, source.fingerprint, runtime, length, dimension=cut, made_in=made_in),
             name=source.name,
             runtime=runtime,
-            dimension=columns(model),
+            dimension=vector_dimension(model),
             max_length=length,
             query_prompt=query,
             document_prompt=document,
@@ -140,11 +140,11 @@ class TorchEncoder:
         """
         return self._encode_with_tokens(texts, self.spec.document_prompt, progress)
 
-    def query_places(self, text: str) -> TokenPlaces:
+    def query_spans(self, text: str) -> TokenSpans:
         """See `retrieval.encoders.base.TokenEncoder`."""
         return self._places(text, self.spec.query_prompt)
 
-    def product_places(self, text: str) -> TokenPlaces:
+    def product_spans(self, text: str) -> TokenSpans:
         """See `retrieval.encoders.base.TokenEncoder`."""
         return self._places(text, self.spec.document_prompt)
 
@@ -160,7 +160,7 @@ class TorchEncoder:
     def _encode(self, texts: Sequence[str], prompt: str, progress: Callable[[int], None] | None) -> NDArray[np.float32]:
         result = np.empty((len(texts), self.dimension), np.float32)
         for start in range(0, len(texts), _CHUNK):
-            chunk = [prepared(text, prompt, self.spec.max_length) for text in texts[start : start + _CHUNK]]
+            chunk = [prepare_text(text, prompt, self.spec.max_length) for text in texts[start : start + _CHUNK]]
             # An empty prompt, or sentence-transformers would add the model's default one to ours.
             with self._failures_told():
                 vectors = self._model.encode(chunk, prompt="", batch_size=self._batch, show_progress_bar=False)
@@ -176,7 +176,7 @@ class TorchEncoder:
             raise EncoderUnavailableError(f"{self.spec.identity} {NO_STATES}")
         vectors, tokens = np.empty((len(texts), self.dimension), np.float32), []
         for start in range(0, len(texts), _TOKEN_CHUNK):
-            chunk = [prepared(text, prompt, self.spec.max_length) for text in texts[start : start + _TOKEN_CHUNK]]
+            chunk = [prepare_text(text, prompt, self.spec.max_length) for text in texts[start : start + _TOKEN_CHUNK]]
             with self._failures_told():
                 for row, told in enumerate(_run_with_tokens(self._model, chunk, prompt, self._batch), start):
                     vectors[row] = told.vector
@@ -185,13 +185,13 @@ class TorchEncoder:
                 progress(len(chunk))
         return unit_rows(vectors), tokens
 
-    def _places(self, text: str, prompt: str) -> TokenPlaces:
-        ready = prepared(text, prompt, self.spec.max_length)
-        return token_places(_read(self._model, [ready])[0], ready, prompt)
+    def _places(self, text: str, prompt: str) -> TokenSpans:
+        ready = prepare_text(text, prompt, self.spec.max_length)
+        return token_spans(_read(self._model, [ready])[0], ready, prompt)
 
-    def _projected(self, told: _Told) -> Tokens:
+    def _projected(self, told: _TokenOutput) -> Tokens:
         if not len(told.ids):
-            return no_tokens(self.state_dimension)
+            return empty_tokens(self.state_dimension)
         return Tokens(told.ids, unit_rows(told.states @ self._projection))
 
     @contextmanager
@@ -204,7 +204,7 @@ class TorchEncoder:
 
 
 @dataclass(frozen=True, slots=True)
-class _Told:
+class _TokenOutput:
     """What the model tells of one text: its vector (dimension,), its own tokens (t,) and their states (t, hidden)."""
 
     vector: NDArray[np.float32]
@@ -212,14 +212,14 @@ class _Told:
     states: NDArray[np.float32]
 
 
-def _run_with_tokens(model: SentenceTransformer, ready: list[str], prompt: str, batch: int) -> Iterator[_Told]:
+def _run_with_tokens(model: SentenceTransformer, ready: list[str], prompt: str, batch: int) -> Iterator[_TokenOutput]:
     """Runs texts that have their prompt before them already."""
     # An empty prompt, or sentence-transformers would add the model's default one to ours.
     outputs: Any = model.encode(ready, prompt="", batch_size=batch, show_progress_bar=False, output_value=None)
     for output, encoding in zip(outputs, _read(model, ready), strict=True):
-        own = own_tokens(encoding, prompt)
+        own = text_token_indices(encoding, prompt)
         states = output["token_embeddings"][output["attention_mask"].bool()][own]
-        yield _Told(
+        yield _TokenOutput(
             output["sentence_embedding"].float().cpu().numpy(),
             np.array(encoding.ids, np.int32)[own],
             states.float().cpu().numpy(),
@@ -296,12 +296,12 @@ def model_length(model: SentenceTransformer) -> int:
     return int(model.max_seq_length or DEFAULT_MAX_LENGTH)
 
 
-def cut_to(model: SentenceTransformer, dimension: int | None) -> int | None:
+def truncate_vectors(model: SentenceTransformer, dimension: int | None) -> int | None:
     """Has a model give the first `dimension` columns alone; None, as what comes back, is all that it has.
 
     Raises SettingError where it has fewer.
     """
-    if dimension is None or dimension == (there := columns(model)):
+    if dimension is None or dimension == (there := vector_dimension(model)):
         return None
     if not 1 <= dimension < there:
         raise SettingError(f"vectors of {dimension} columns are asked for; the model gives {there}: name 1 to {there}")
@@ -309,7 +309,7 @@ def cut_to(model: SentenceTransformer, dimension: int | None) -> int | None:
     return dimension
 
 
-def columns(model: SentenceTransformer) -> int:
+def vector_dimension(model: SentenceTransformer) -> int:
     """Columns of the model's vectors, found by encoding one word where no module says it."""
     return int(np.asarray(model.encode(["a"], show_progress_bar=False)).shape[1])
 

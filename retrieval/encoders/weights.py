@@ -44,7 +44,7 @@ def find_model(name: str, cache: Path) -> ModelSource:
     return ModelSource(name, _from_package(name, cache) or _from_hub(name, cache))
 
 
-def lasting_name(name: str) -> str:
+def resolve_model_name(name: str) -> str:
     """What names the same model from any working directory: of a folder its whole path, else the name as it is."""
     folder = Path(name).expanduser()
     return str(folder.resolve()) if (folder / "modules.json").is_file() else name
@@ -92,10 +92,10 @@ def _from_hub(name: str, cache: Path) -> Path:
 
         SentenceTransformer(name, device="cpu").save(str(folder))
 
-    return fetched(cache / "models" / name.replace("/", "--"), download, lambda said: _not_found(name, said))
+    return fetch_model(cache / "models" / name.replace("/", "--"), download, lambda said: _not_found(name, said))
 
 
-def fetched(target: Path, download: Callable[[Path], None], not_found: Callable[[str], str]) -> Path:
+def fetch_model(target: Path, download: Callable[[Path], None], not_found: Callable[[str], str]) -> Path:
     """The folder `target`, which `download` fills from the model hub where it is not there yet, whole or not at all.
 
     Raises EncoderUnavailableError with what `not_found` makes of the hub's answer.

@@ -25,15 +25,15 @@ from retrieval.elasticsearch.documents import (
     CREATED,
     NO_INDEX,
     THERE_ALREADY,
-    Found,
+    FoundDocument,
     NewDocument,
     PointInTime,
+    batches,
     create,
     drop_empty,
     expunge,
     flush,
     make_index,
-    parts,
     refresh,
     remove,
     search,
@@ -57,7 +57,7 @@ _SENDERS = 2
 def append(cluster: Cluster, indexes: EventIndexes, events: Sequence[StoredEvent]) -> AppendResult:
     """Takes events that are new; all are on the disk of every copy when it returns."""
     call = _Call(cluster, indexes, events)
-    keys = list(parts(call.places, BULK_DOCUMENTS))
+    keys = list(batches(call.places, BULK_DOCUMENTS))
     if len(keys) <= 1:
         return _sum(map(call.append, keys))
     with ThreadPoolExecutor(_SENDERS, thread_name_prefix="shelfwise-events") as senders:
@@ -66,9 +66,9 @@ def append(cluster: Cluster, indexes: EventIndexes, events: Sequence[StoredEvent
 
 @dataclass(frozen=True, slots=True)
 class _Claim:
-    """What a key stands for: a digest of what was said, and when it happened."""
+    """The digest of the event that claimed a key, and its time."""
 
-    said: str
+    digest: str
     time: int
 
 
@@ -79,7 +79,7 @@ class _Call:
         self._cluster = cluster
         self._indexes = indexes
         self._events = events
-        self._said = [said_digest(event) for event in events]
+        self._digests = [content_digest(event) for event in events]
         self.places: dict[str, list[int]] = {}
         """Of each key in hexadecimal digits: where its events are."""
         for place, event in enumerate(events):
@@ -88,7 +88,7 @@ class _Call:
     def append(self, keys: Sequence[str]) -> AppendResult:
         """Takes the events of some keys."""
         claimed = self._claim({key: self._claim_of(self.places[key][0]) for key in keys})
-        equal = {key: [p for p in self.places[key] if self._said[p] == claimed[key].said] for key in keys}
+        equal = {key: [p for p in self.places[key] if self._digests[p] == claimed[key].digest] for key in keys}
         differing = {place for key in keys for place in self.places[key]}.difference(*equal.values())
         # One that told no time has that of the first time that it was sent, and so its month.
         first = {key: self._events[places[0]] for key, places in equal.items() if places}
@@ -96,15 +96,15 @@ class _Call:
         return AppendResult(taken, sum(map(len, equal.values())) - taken, tuple(differing))
 
     def _claim_of(self, place: int) -> _Claim:
-        return _Claim(self._said[place], self._events[place].time)
+        return _Claim(self._digests[place], self._events[place].time)
 
     def _claim(self, claims: Mapping[str, _Claim]) -> dict[str, _Claim]:
-        """Claims keys for what is said under them; what is said under each in the store, by whomever."""
+        """Claims keys; returns the claim that the store holds for each, this one or an earlier one."""
         index = self._indexes.keys
         statuses = self._indexes.write([(index, key, msgspec.json.encode(each)) for key, each in claims.items()])
         there = [key for key, status in zip(claims, statuses, strict=True) if status == THERE_ALREADY]
         found = sources(self._cluster, index, there) if there else {}
-        return {**claims, **{key: _Claim(source["said"], source["time"]) for key, source in found.items()}}
+        return {**claims, **{key: _Claim(source["digest"], source["time"]) for key, source in found.items()}}
 
     def _write(self, events: Mapping[str, StoredEvent]) -> int:
         """Writes events that are not there; how many were not."""
@@ -130,7 +130,7 @@ _MAKER = "shelfwise"
 _KEYS_MAPPING: Mapping[str, Any] = {
     "dynamic": "strict",
     "properties": {
-        "said": {"type": "keyword", "index": False, "doc_values": False},
+        "digest": {"type": "keyword", "index": False, "doc_values": False},
         "time": {"type": "long", "index": False, "doc_values": False},
     },
 }
@@ -316,8 +316,8 @@ def document(event: StoredEvent, application: str) -> bytes:
             "mark_high": digest >> 24 & 0xFFFFFF,
         },
     }
-    said = (SHOPPER, event.shopper), (SESSION, event.session), ("query_id", event.query_id), ("user_query", event.query)
-    ubi |= {name: value for name, value in said if value}
+    ids = (SHOPPER, event.shopper), (SESSION, event.session), ("query_id", event.query_id), ("user_query", event.query)
+    ubi |= {name: value for name, value in ids if value}
     if event.kind == EventKind.QUERY:
         ubi["query_attributes"] = _attributes(event)
     else:
@@ -347,8 +347,8 @@ def row(key: str, time: int, source: Mapping[str, Any]) -> tuple[object, ...]:
     )
 
 
-def said_digest(event: StoredEvent) -> str:
-    """What tells what a client said from anything else that it might have said under the same key."""
+def content_digest(event: StoredEvent) -> str:
+    """A digest of the content that the client sent; two events with one key differ in it."""
     return xxhash.xxh3_128_hexdigest(msgspec.json.encode(_plain(event).content))
 
 
@@ -439,7 +439,7 @@ class ElasticsearchEvents:
     def holds(self, shoppers: Collection[str]) -> int:
         """How many events are under any of these pseudonyms."""
         self._refresh()
-        return sum(self._count(_any(SHOPPER, some)) for some in parts(set(shoppers), _TERMS))
+        return sum(self._count(_any(SHOPPER, some)) for some in batches(set(shoppers), _TERMS))
 
     def holds_key(self, name: str) -> bool:
         """Whether any event is under a pseudonym that a key of this name made."""
@@ -453,7 +453,7 @@ class ElasticsearchEvents:
         Raises ClusterUnavailableError where the cluster's files are not free of them in time: forget them again.
         """
         self._refresh()
-        theirs = [_any(SHOPPER, some) for some in parts(set(shoppers), _TERMS)]
+        theirs = [_any(SHOPPER, some) for some in batches(set(shoppers), _TERMS)]
         sessions = {
             found.source[SESSION]
             for query in theirs
@@ -461,7 +461,7 @@ class ElasticsearchEvents:
             if SESSION in found.source
         }
         nameless = [
-            {"bool": {"filter": [_any(SESSION, some)], "must_not": [_NAMED]}} for some in parts(sessions, _TERMS)
+            {"bool": {"filter": [_any(SESSION, some)], "must_not": [_NAMED]}} for some in batches(sessions, _TERMS)
         ]
         # The shopper's own go last: whoever is broken off before finds the sessions again.
         removed = sum(self._remove(query) for query in (*nameless, *theirs))
@@ -512,7 +512,7 @@ class ElasticsearchEvents:
         body = {"query": query, "size": 0, "track_total_hits": True}
         return int(search(self._cluster, self._indexes.aliases, body)["hits"]["total"]["value"])
 
-    def _found(self, query: Mapping[str, Any], *fields: str) -> Iterator[Found]:
+    def _found(self, query: Mapping[str, Any], *fields: str) -> Iterator[FoundDocument]:
         with PointInTime(self._cluster, self._indexes.aliases) as now:
             for page in now.pages(query, _PAGE, fields):
                 yield from page

@@ -43,7 +43,7 @@ from retrieval.errors import EventError, StoreDamagedError, StoreError
 from retrieval.events.stored import KEY_BYTES, StoredEvent, milliseconds, validate_event
 from retrieval.records import Event
 from retrieval.store.manifest import file_stamp, sync
-from retrieval.updates.journal import journal_lock
+from retrieval.updates.journal import lock_folder
 
 REGIONS = ("US", "GB", "DE", "CN")
 """Whose phone numbers are known by default (ISO 3166-1), without a country's prefix."""
@@ -308,7 +308,7 @@ class Pseudonyms:
     @contextmanager
     def _locked(self) -> Iterator[None]:
         """Under the lock, what killed processes left is removed, and the newest keys are read."""
-        with journal_lock(self.path.parent, None, "the keys"):
+        with lock_folder(self.path.parent, None, "the keys"):
             for left in self.path.parent.glob(f".{self.path.name}.*"):
                 left.unlink(missing_ok=True)
             self.reload_if_changed()

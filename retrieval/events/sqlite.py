@@ -24,7 +24,7 @@ from retrieval.events.privacy import prefix
 from retrieval.events.store import AppendResult, DayState, check_expected
 from retrieval.events.stored import DAY_MS, EVENT_SCHEMA, StoredEvent, event_table
 from retrieval.store.manifest import sync
-from retrieval.updates.journal import journal_lock
+from retrieval.updates.journal import lock_folder
 
 EVENTS_FILE = "events.sqlite"
 _APPLICATION_ID = 0x53574556
@@ -64,7 +64,7 @@ class SqliteEvents:
     def __init__(self, folder: Path) -> None:
         self.path = folder.absolute() / EVENTS_FILE
         self._commits = GroupCommit(self._commit)
-        with self._told():
+        with self._translate_errors():
             folder.mkdir(parents=True, exist_ok=True)
             self._connection = self._connect()
             _OPENED[self.path, os.getpid()] += 1
@@ -79,7 +79,7 @@ class SqliteEvents:
         self._check_process()
         return self._commits.append(events)
 
-    def _commit(self, appends: Sequence[Waiting]) -> None:
+    def _commit(self, appends: Sequence[PendingAppend]) -> None:
         with self._transaction() as cursor:
             results = [_insert(cursor, append.events) for append in appends]
             days = Counter(event.time // DAY_MS for _, taken in results for event in taken)
@@ -93,12 +93,12 @@ class SqliteEvents:
 
     def days(self) -> Mapping[int, DayState]:
         """The state of each day that has events, ascending."""
-        with self._told(), closing(self._connect()) as connection:
+        with self._translate_errors(), closing(self._connect()) as connection:
             return _days(connection.cursor())
 
     def read(self, first_day: int, last_day: int) -> Iterator[pl.DataFrame]:
         """The events of some days as they are now: what is written meanwhile is not among them."""
-        with self._told(), closing(self._connect()) as connection:
+        with self._translate_errors(), closing(self._connect()) as connection:
             cursor = connection.execute(_BY_TIME, (first_day * DAY_MS, (last_day + 1) * DAY_MS))
             while rows := cursor.fetchmany(_READ_ROWS):
                 yield event_table(rows)
@@ -106,14 +106,14 @@ class SqliteEvents:
     def holds(self, shoppers: Collection[str]) -> int:
         """How many events are under any of these pseudonyms."""
         query = f"SELECT count(*) FROM events WHERE shopper IN ({_marks(shoppers)})"  # noqa: S608  # question marks only
-        with self._told(), closing(self._connect()) as connection:
+        with self._translate_errors(), closing(self._connect()) as connection:
             return int(connection.execute(query, tuple(shoppers)).fetchone()[0])
 
     def holds_key(self, name: str) -> bool:
         """Whether any event is under a pseudonym that a key of this name made."""
         begin = f"{prefix(name)}*"
         query = "SELECT 1 FROM events WHERE shopper GLOB ? OR session GLOB ? LIMIT 1"
-        with self._told(), closing(self._connect()) as connection:
+        with self._translate_errors(), closing(self._connect()) as connection:
             return connection.execute(query, (begin, begin)).fetchone() is not None
 
     def forget(self, shoppers: Collection[str]) -> int:
@@ -137,7 +137,7 @@ class SqliteEvents:
     def _remove(
         self, which: str, values: Sequence[object], check: Callable[[sqlite3.Cursor], None] = lambda _: None
     ) -> int:
-        with self._commits.alone():
+        with self._commits.exclusive():
             with self._transaction() as cursor:
                 check(cursor)
                 counts = f"SELECT time / {DAY_MS}, count(*) FROM events WHERE {which} GROUP BY 1"  # noqa: S608
@@ -151,11 +151,11 @@ class SqliteEvents:
     def _overwrite(self) -> None:
         """Writes the file anew, since pages keep stale copies of what was in them, and empties the log; others write
         while a reader is waited for that still needs it."""
-        with journal_lock(self.path.parent, None, "the events"), self._told():
+        with lock_folder(self.path.parent, None, "the events"), self._translate_errors():
             self._connection.execute("VACUUM")
         until = time.monotonic() + _WAIT_SECONDS
         while True:
-            with journal_lock(self.path.parent, None, "the events"), self._told():
+            with lock_folder(self.path.parent, None, "the events"), self._translate_errors():
                 self._connection.execute("PRAGMA busy_timeout = 0")
                 is_busy = self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]
                 self._connection.execute(f"PRAGMA busy_timeout = {int(1_000 * _WAIT_SECONDS)}")
@@ -167,7 +167,7 @@ class SqliteEvents:
 
     def close(self) -> None:
         """Ends it, once what is under way is written."""
-        with self._commits.alone(), self._told():
+        with self._commits.exclusive(), self._translate_errors():
             self._close()
 
     def _close(self) -> None:
@@ -194,7 +194,7 @@ class SqliteEvents:
         """Makes the tables of a new file; raises StoreForeignError for a file of somebody else's."""
         connection = self._connection
         if self._version() == 0:
-            with journal_lock(self.path.parent, None, "the events"):
+            with lock_folder(self.path.parent, None, "the events"):
                 connection.execute("PRAGMA journal_mode = WAL")
                 if self._version() == 0:
                     connection.executescript(
@@ -218,7 +218,7 @@ class SqliteEvents:
     def _transaction(self) -> Iterator[sqlite3.Cursor]:
         """All of it is durable after it, or nothing has happened."""
         self._check_process()
-        with journal_lock(self.path.parent, None, "the events"), self._told():
+        with lock_folder(self.path.parent, None, "the events"), self._translate_errors():
             cursor = self._connection.cursor()
             cursor.execute("BEGIN IMMEDIATE")
             try:
@@ -230,7 +230,7 @@ class SqliteEvents:
                 raise
 
     @contextmanager
-    def _told(self) -> Iterator[None]:
+    def _translate_errors(self) -> Iterator[None]:
         """Every foreign error becomes one of ours."""
         try:
             yield
@@ -278,7 +278,7 @@ _MOST_TOGETHER = 2_000
 """Events that are committed together at most, so that the last of them does not wait for long."""
 
 
-class Waiting:
+class PendingAppend:
     """What one thread waits with, and what became of it."""
 
     __slots__ = ("appended", "error", "events")
@@ -303,20 +303,20 @@ class Waiting:
 class GroupCommit:
     """Threads take turns; `commit` writes several appends durably, and sets `appended` of each."""
 
-    def __init__(self, commit: Callable[[Sequence[Waiting]], None]) -> None:
+    def __init__(self, commit: Callable[[Sequence[PendingAppend]], None]) -> None:
         self._commit = commit
-        self._queue: list[Waiting] = []
+        self._queue: list[PendingAppend] = []
         self._turn = threading.Condition()
         self._is_taken = False
 
     def append(self, events: Sequence[StoredEvent]) -> AppendResult:
         """Waits until the events are written, by this thread or along with another's."""
-        mine = Waiting(events)
+        mine = PendingAppend(events)
         with self._turn:
             self._queue.append(mine)
             self._turn.wait_for(lambda: mine.is_done or not self._is_taken)
         if not mine.is_done:
-            with self.alone():
+            with self.exclusive():
                 if not mine.is_done:
                     self._write_all()
         return mine.result()
@@ -327,7 +327,7 @@ class GroupCommit:
         return len(self._queue)
 
     @contextmanager
-    def alone(self) -> Iterator[None]:
+    def exclusive(self) -> Iterator[None]:
         """No other thread writes meanwhile."""
         is_mine = False
         try:

@@ -43,7 +43,7 @@ _GPU_MOST = 2_048
 """FAISS's own limit for the number of results of one search on a GPU."""
 
 
-class IndexKind(StrEnum):
+class VectorIndexKind(StrEnum):
     """How the nearest are found."""
 
     EXACT = "exact"
@@ -52,27 +52,27 @@ class IndexKind(StrEnum):
 
 
 _WANTED = {
-    IndexKind.EXACT: lambda limit: limit + 50,
-    IndexKind.GRAPH: lambda limit: limit + limit // 2 + 50,
-    IndexKind.QUANTISED: lambda limit: limit * 10,
+    VectorIndexKind.EXACT: lambda limit: limit + 50,
+    VectorIndexKind.GRAPH: lambda limit: limit + limit // 2 + 50,
+    VectorIndexKind.QUANTISED: lambda limit: limit * 10,
 }
 """How many rows to ask each kind for, so that its rounding does not cost any of the `limit` nearest."""
 
 
-def choose_kind(count: int, dimension: int, memory: int) -> IndexKind:
+def choose_kind(count: int, dimension: int, memory: int) -> VectorIndexKind:
     """The kind for `count` vectors on a machine with `memory` bytes: never the caller's business.
 
     A graph over 8-bit vectors is the faster one; past half of the memory, inverted lists over 4-bit vectors take a
     third of its bytes.
     """
     if count <= EXACT_BELOW:
-        return IndexKind.EXACT
+        return VectorIndexKind.EXACT
     graph_bytes = count * (dimension + 2 * GRAPH_NEIGHBOURS * 4 + 16)
-    return IndexKind.GRAPH if graph_bytes <= memory // 2 else IndexKind.QUANTISED
+    return VectorIndexKind.GRAPH if graph_bytes <= memory // 2 else VectorIndexKind.QUANTISED
 
 
 @dataclass(frozen=True, slots=True)
-class Kept:
+class PreviousVectors:
     """What the vectors of an earlier folder have in common with the new ones."""
 
     folder: Path
@@ -80,7 +80,9 @@ class Kept:
     """For each new row the earlier row that has the same vector, or -1 (n,)."""
 
 
-def build_index(folder: Path, kind: IndexKind | None = None, before: Kept | None = None) -> IndexKind:
+def build_index(
+    folder: Path, kind: VectorIndexKind | None = None, before: PreviousVectors | None = None
+) -> VectorIndexKind:
     """Writes, beside the vectors of a folder, what finds them; returns the kind, chosen by size and memory if not
     given.
 
@@ -89,14 +91,16 @@ def build_index(folder: Path, kind: IndexKind | None = None, before: Kept | None
     """
     vectors = map_vectors(folder)
     kind = kind or choose_kind(len(vectors), vectors.shape[1], physical_memory())
-    if kind is not IndexKind.EXACT:
+    if kind is not VectorIndexKind.EXACT:
         index, rows = _continued(vectors, kind, before) or (_trained(vectors, kind), np.arange(len(vectors)))
         faiss.write_index(index, str(folder / INDEX_FILE))
         np.save(folder / ROWS_FILE, rows)
     return kind
 
 
-def _continued(vectors: Vectors, kind: IndexKind, before: Kept | None) -> tuple[faiss.Index, Rows] | None:
+def _continued(
+    vectors: Vectors, kind: VectorIndexKind, before: PreviousVectors | None
+) -> tuple[faiss.Index, Rows] | None:
     """The earlier index with the vectors that it lacks, and the rows of all; None where it cannot be continued."""
     if before is None or not (before.folder / INDEX_FILE).exists():
         return None
@@ -147,10 +151,10 @@ class FaissIndex(StoredVectors):
         self._turn = threading.Lock() if self._on_gpu else contextlib.nullcontext()
 
     @property
-    def kind(self) -> IndexKind:
+    def kind(self) -> VectorIndexKind:
         """How the nearest are found."""
         if self._graph is None or self._on_gpu:
-            return IndexKind.EXACT
+            return VectorIndexKind.EXACT
         return _kind_of(self._graph)
 
     def _propose(self, query: Vectors, limit: int, allowed: Rows | None) -> Rows | None:
@@ -180,13 +184,13 @@ class FaissIndex(StoredVectors):
     ) -> faiss.SearchParameters | None:
         chosen = {} if selector is None else {"sel": selector}
         match self.kind:
-            case IndexKind.GRAPH:
+            case VectorIndexKind.GRAPH:
                 # The graph is walked over what is not allowed too, so the list of candidates grows by what falls out.
                 return faiss.SearchParametersHNSW(efSearch=int(max(GRAPH_SEARCH, 2 * wanted) / share), **chosen)
-            case IndexKind.QUANTISED:
+            case VectorIndexKind.QUANTISED:
                 probes = int(max(_PROBES, self._index.nlist // 8) / share)
                 return faiss.SearchParametersIVF(nprobe=min(probes, self._index.nlist), **chosen)
-            case IndexKind.EXACT:
+            case VectorIndexKind.EXACT:
                 return faiss.SearchParameters(**chosen) if chosen else None
 
     def _propose_on_gpu(self, query: Vectors, limit: int, allowed: Rows | None, share: float) -> Rows:
@@ -212,14 +216,14 @@ class FaissIndex(StoredVectors):
         return index
 
 
-def _kind_of(index: faiss.Index) -> IndexKind:
-    return IndexKind.GRAPH if isinstance(index, faiss.IndexHNSW) else IndexKind.QUANTISED
+def _kind_of(index: faiss.Index) -> VectorIndexKind:
+    return VectorIndexKind.GRAPH if isinstance(index, faiss.IndexHNSW) else VectorIndexKind.QUANTISED
 
 
-def _trained(vectors: Vectors, kind: IndexKind) -> faiss.Index:
+def _trained(vectors: Vectors, kind: VectorIndexKind) -> faiss.Index:
     """An index over all vectors."""
     count, dimension = vectors.shape
-    if kind is IndexKind.GRAPH:
+    if kind is VectorIndexKind.GRAPH:
         index = faiss.IndexHNSWSQ(
             dimension, faiss.ScalarQuantizer.QT_8bit, GRAPH_NEIGHBOURS, faiss.METRIC_INNER_PRODUCT
         )

@@ -18,7 +18,7 @@ Array = NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True)
-class Evidence:
+class RetrievalScores:
     """What both retrievers say of the same n candidates.
 
     `bm25` (n,) is 0 where no word matched; `cosine` (n,) is exact for every candidate, whoever proposed it; the ranks
@@ -37,15 +37,15 @@ class Evidence:
     @property
     def similarity(self) -> Array:
         """The cosine in deviations above that of unrelated products (n,)."""
-        return self.background.standardised(self.cosine)
+        return self.background.standardise(self.cosine)
 
-    def taken(self, places: NDArray[np.int64]) -> Evidence:
+    def select(self, rows: NDArray[np.int64]) -> RetrievalScores:
         """Of the candidates at `places`, in their order."""
-        bm25_rank, dense_rank = self.bm25_rank[places], self.dense_rank[places]
-        return Evidence(self.words, self.background, self.bm25[places], self.cosine[places], bm25_rank, dense_rank)
+        bm25_rank, dense_rank = self.bm25_rank[rows], self.dense_rank[rows]
+        return RetrievalScores(self.words, self.background, self.bm25[rows], self.cosine[rows], bm25_rank, dense_rank)
 
 
-Merge = Callable[[Evidence], Array]
+Merge = Callable[[RetrievalScores], Array]
 
 
 def per_word(weight: float) -> Merge:
@@ -56,7 +56,7 @@ def per_word(weight: float) -> Merge:
     Fusion Functions for Hybrid Retrieval, section 3).
     """
 
-    def merge(evidence: Evidence) -> Array:
+    def merge(evidence: RetrievalScores) -> Array:
         return evidence.bm25 / max(evidence.words, 1) + weight * evidence.similarity
 
     return merge
@@ -66,7 +66,7 @@ def by_maximum(weight: float) -> Merge:
     """BM25 as a share of the query's best, plus the weighted cosine (theoretical-minimum, maximum scaling, ibid.
     3.1)."""
 
-    def merge(evidence: Evidence) -> Array:
+    def merge(evidence: RetrievalScores) -> Array:
         best = evidence.bm25.max(initial=0.0)
         return evidence.bm25 / (best if best > 0 else 1.0) + weight * evidence.similarity
 
@@ -76,7 +76,7 @@ def by_maximum(weight: float) -> Merge:
 def z_scores(weight: float) -> Merge:
     """Both scores less their mean, over their deviation, the cosine weighted."""
 
-    def merge(evidence: Evidence) -> Array:
+    def merge(evidence: RetrievalScores) -> Array:
         return _standardised(evidence.bm25) + weight * _standardised(evidence.cosine)
 
     return merge
@@ -85,7 +85,7 @@ def z_scores(weight: float) -> Merge:
 def reciprocal_rank(k: float = 60.0) -> Merge:
     """Reciprocal rank fusion (Cormack, Clarke & Büttcher 2009): ranks alone, whatever the scores."""
 
-    def merge(evidence: Evidence) -> Array:
+    def merge(evidence: RetrievalScores) -> Array:
         return 1.0 / (k + evidence.bm25_rank) + 1.0 / (k + evidence.dense_rank)
 
     return merge

@@ -73,7 +73,7 @@ class Selection:
 
 
 @dataclass(frozen=True, slots=True)
-class Ordered:
+class SortedRows:
     """The first products of a selection in an order that is not their score's, and how many it has in all."""
 
     rows: Rows
@@ -90,19 +90,19 @@ class Sort:
 
 
 @dataclass(frozen=True, slots=True)
-class Retrieved:
+class Retrieval:
     """What the words of a query find."""
 
     matches: Matches
     """Under the filter."""
     best: Matches
     """Without it."""
-    identified: Rows
+    identifier_rows: Rows
     """The rows that carry the whole query as an identifier."""
 
 
 @dataclass(frozen=True, slots=True)
-class Completion:
+class DetailsRequest:
     """What is asked once the candidates are known: `rows` are those that the words alone did not find.
 
     Facets and order are over everything that matches `groups`, and `rows`; of both only what `where` lets through.
@@ -119,19 +119,19 @@ class Completion:
 
 
 @dataclass(frozen=True, slots=True)
-class Completed:
+class CandidateDetails:
     """The answer to a `Completion`."""
 
-    besides: Matches
+    candidates: Matches
     """Those of the rows that the filter lets through, with their BM25."""
     facets: dict[str, Facet]
-    ordered: Ordered | None = None
+    ordered: SortedRows | None = None
 
 
 class KeywordIndex(Protocol):
     """An opened keyword index. It is read-only and may be asked from many threads at once."""
 
-    def changed(self, changes: Sequence[DocumentChange], catalog: FieldCatalog) -> KeywordIndex:
+    def apply_changes(self, changes: Sequence[DocumentChange], catalog: FieldCatalog) -> KeywordIndex:
         """This index with some rows replaced, added or gone.
 
         This one stays as it is where it lies on this machine; one in a cluster is shared, and shows the change to
@@ -145,7 +145,7 @@ class KeywordIndex(Protocol):
         ...
 
     @property
-    def places(self) -> int:
+    def field_capacity(self) -> int:
         """How many fields the index has room for."""
         ...
 
@@ -156,11 +156,11 @@ class KeywordIndex(Protocol):
 
     def retrieve(
         self, groups: tuple[TermGroup, ...], identifier: str, limit: int, where: Condition | None = None
-    ) -> Retrieved:
+    ) -> Retrieval:
         """`search` with the filter and without it, and `identified`: all that the words alone can tell, in one go."""
         ...
 
-    def complete(self, wanted: Completion) -> Completed:
+    def fetch_details(self, wanted: DetailsRequest) -> CandidateDetails:
         """`score`, `facets` and `sort` for candidates that are known, in one go."""
         ...
 
@@ -172,7 +172,7 @@ class KeywordIndex(Protocol):
         """Those of `rows` that `where` lets through, by row, with their BM25; 0 for a row that does not match."""
         ...
 
-    def identified(self, key: str) -> Rows:
+    def find_identifier(self, key: str) -> Rows:
         """The rows that carry this folded identifier, ascending; none where more than `MOST_SHARING` do."""
         ...
 
@@ -188,7 +188,7 @@ class KeywordIndex(Protocol):
         """For each field its `size` most frequent values in the selection, and the range of a numeric one."""
         ...
 
-    def sort(self, selection: Selection, by: Sort) -> Ordered:
+    def sort(self, selection: Selection, by: Sort) -> SortedRows:
         """The first products of a selection in an order by a sortable field."""
         ...
 
@@ -197,7 +197,7 @@ NO_ROWS: Rows = np.empty(0, dtype=np.int64)
 NO_MATCHES = Matches(NO_ROWS, np.empty(0, dtype=np.float32), 0)
 
 
-class InParts:
+class SequentialQueries:
     """The composed questions of a keyword index that asks nobody: one part after the other."""
 
     def retrieve(
@@ -206,18 +206,18 @@ class InParts:
         identifier: str,
         limit: int,
         where: Condition | None = None,
-    ) -> Retrieved:
+    ) -> Retrieval:
         """`search` with the filter and without it, and `identified`."""
         best = self.search(groups, limit)
         matches = best if where is None else self.search(groups, limit, where)
-        return Retrieved(matches, best, self.identified(identifier))
+        return Retrieval(matches, best, self.find_identifier(identifier))
 
-    def complete(self: KeywordIndex, wanted: Completion) -> Completed:
+    def fetch_details(self: KeywordIndex, wanted: DetailsRequest) -> CandidateDetails:
         """`score`, `facets` and `sort` for candidates that are known."""
         selection = Selection(wanted.groups, np.sort(wanted.rows), wanted.where)
         besides = self.score(wanted.rows, wanted.groups, wanted.where) if wanted.is_scored else NO_MATCHES
         facets = self.facets(selection, wanted.facets, wanted.facet_size) if wanted.facets else {}
-        return Completed(besides, facets, self.sort(selection, wanted.sort) if wanted.sort else None)
+        return CandidateDetails(besides, facets, self.sort(selection, wanted.sort) if wanted.sort else None)
 
 
 _STEPS = np.float32(1 << 14)
@@ -225,7 +225,7 @@ LOOK_AHEAD = 16
 """Matches behind the last one wanted that are ranked along, since one of them may tie with it."""
 
 
-def settled(scores: Scores) -> Scores:
+def round_scores(scores: Scores) -> Scores:
     """BM25 in steps of 2^-14, some 0.00006.
 
     A sum in single precision depends in its last digits on the order of the words, which is another in every backend
@@ -235,9 +235,9 @@ def settled(scores: Scores) -> Scores:
     return np.asarray(np.round(scores * _STEPS) / _STEPS, dtype=np.float32)
 
 
-def best_first(rows: Rows, scores: Scores, limit: int) -> tuple[Rows, Scores]:
+def rank_matches(rows: Rows, scores: Scores, limit: int) -> tuple[Rows, Scores]:
     """The `limit` best of some matches by their settled scores, ties by row."""
-    scores = settled(scores)
+    scores = round_scores(scores)
     order = np.lexsort((rows, -scores))[:limit]
     return rows[order], scores[order]
 

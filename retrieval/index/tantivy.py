@@ -28,17 +28,17 @@ from retrieval.index.keyword import (
     NO_MATCHES,
     NO_ROWS,
     DocumentChange,
-    InParts,
     Matches,
-    Ordered,
     Rows,
     Scores,
     Selection,
+    SequentialQueries,
     Sort,
-    best_first,
+    SortedRows,
     make_facet,
     minimum_matches,
-    settled,
+    rank_matches,
+    round_scores,
 )
 from retrieval.index.keyword_documents import KeywordBuilder, KeywordLine, decode_line, keyword_line
 from retrieval.records import Facet
@@ -90,7 +90,7 @@ def _written(folder: Path) -> Iterator[None]:
         raise StoreError(f"{folder} cannot be written to ({error}); see to the disk, then try again") from error
 
 
-class TantivyIndex(InParts):
+class TantivyIndex(SequentialQueries):
     """An opened keyword index: read-only, safe to ask from many threads at once."""
 
     def __init__(self, folder: Path, catalog: FieldCatalog) -> None:
@@ -100,7 +100,7 @@ class TantivyIndex(InParts):
         self._catalog = catalog
         self._ties_by_row = self._searcher.num_segments < 2
 
-    def changed(self, changes: Sequence[DocumentChange], catalog: FieldCatalog) -> TantivyIndex:
+    def apply_changes(self, changes: Sequence[DocumentChange], catalog: FieldCatalog) -> TantivyIndex:
         """This index with some rows replaced, added or gone; this one stays as it is.
 
         `catalog` is the one this index was opened with, or an extension of it up to `places` fields. Only the newest
@@ -117,7 +117,7 @@ class TantivyIndex(InParts):
         """Nothing stands in the way of a change that could be told before it is tried."""
 
     @property
-    def places(self) -> int:
+    def field_capacity(self) -> int:
         """How many fields the index has room for."""
         return _places_used(self._copy.catalog) + _SPARE_PLACES
 
@@ -135,7 +135,7 @@ class TantivyIndex(InParts):
         result = self._searcher.search(query, min(limit + LOOK_AHEAD, max(self.size, 1)))
         total = _count(result)
         rows, scores = self._scored(self._with_ties(query, result.hits, total))
-        return Matches(*best_first(rows, scores, limit), total)
+        return Matches(*rank_matches(rows, scores, limit), total)
 
     def score(self, rows: Rows, groups: tuple[TermGroup, ...], where: Condition | None = None) -> Matches:
         """Those of `rows` that `where` lets through, by row, with their BM25; 0 for a row that does not match."""
@@ -150,9 +150,9 @@ class TantivyIndex(InParts):
         hits = self._searcher.search(Query.boolean_query(clauses), len(rows), count=False).hits
         found, scores = self._scored(hits)
         order = np.argsort(found)
-        return Matches(found[order], settled(scores[order]), total=len(found))
+        return Matches(found[order], round_scores(scores[order]), total=len(found))
 
-    def identified(self, key: str) -> Rows:
+    def find_identifier(self, key: str) -> Rows:
         """The rows that carry this folded identifier, ascending; none where more than `MOST_SHARING` do."""
         if not key:
             return NO_ROWS
@@ -173,7 +173,7 @@ class TantivyIndex(InParts):
         query = self._selected(selection)
         return {info.name: self._facet(info, query, size) for info in infos}
 
-    def sort(self, selection: Selection, by: Sort) -> Ordered:
+    def sort(self, selection: Selection, by: Sort) -> SortedRows:
         """The first products of a selection in an order by a numeric field."""
         hits = self._searcher.search(self._selected(selection), max(self.size, 1), count=False).hits
         addresses = [address for _, address in hits]
@@ -182,7 +182,7 @@ class TantivyIndex(InParts):
         values = np.array(self._searcher.fast_field_values(column, addresses), dtype=np.float64)
         # None became NaN, and NaN sorts last whichever way the numbers go.
         order = np.lexsort((rows, -values if by.descending else values))
-        return Ordered(rows[order[: by.limit]], len(rows))
+        return SortedRows(rows[order[: by.limit]], len(rows))
 
     def _match(self, groups: tuple[TermGroup, ...]) -> Query | None:
         wanted = [self._group(group) for group in groups]

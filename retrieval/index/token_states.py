@@ -5,7 +5,7 @@ states/
   ids.npy        (total,) int32: the tokens' ids in the encoder's vocabulary
   offsets.npy    (n + 1,) int64: where each product's tokens begin
   idf.npy        (vocabulary,) float32: how rare each token is in the catalog
-  states.json    StatesFacts
+  states.json    TokenStatesInfo
 
 Of each product the first tokens of the text that became its vector are kept, as the encoder states them in the same run
 (late interaction over stored states: Khattab & Zaharia 2020, ColBERT, section 3.2).
@@ -45,7 +45,7 @@ PADDING = -1
 Rows = NDArray[np.int64]
 
 
-class StatesFacts(msgspec.Struct, frozen=True):
+class TokenStatesInfo(msgspec.Struct, frozen=True):
     """What states.json holds, and the manifest of a version with states."""
 
     encoder: str
@@ -99,7 +99,7 @@ class TokenStates(Protocol):
         """How rare each token is (vocabulary,): ln((n + 1) / (df + 1)) + 1, df of the n products having it."""
         ...
 
-    def cut(self, query: Tokens) -> Tokens:
+    def narrow_query(self, query: Tokens) -> Tokens:
         """A query's tokens with as many columns of states as the products' have."""
         ...
 
@@ -127,12 +127,12 @@ class TokenRuns:
         is_token = np.arange(lengths.max(initial=0)) < lengths[:, None]
         ids = np.full(is_token.shape, PADDING, np.int32)
         states = np.zeros((*is_token.shape, self.states.shape[1]), np.int8)
-        at = steps(self.starts[places], lengths)
+        at = run_indices(self.starts[places], lengths)
         ids[is_token], states[is_token] = self.ids[at], self.states[at]
         return ProductTokens(ids, states)
 
 
-def steps(starts: NDArray[np.int64], lengths: NDArray[np.int32]) -> NDArray[np.int64]:
+def run_indices(starts: NDArray[np.int64], lengths: NDArray[np.int32]) -> NDArray[np.int64]:
     """The numbers from each start on, as many as its length says, end to end."""
     ends = np.cumsum(lengths, dtype=np.int64)
     total = int(ends[-1]) if len(ends) else 0
@@ -140,7 +140,7 @@ def steps(starts: NDArray[np.int64], lengths: NDArray[np.int32]) -> NDArray[np.i
     return found
 
 
-def quantised(tokens: Sequence[Tokens], dimension: int, most: int = MOST_TOKENS) -> TokenRuns:
+def quantise_tokens(tokens: Sequence[Tokens], dimension: int, most: int = MOST_TOKENS) -> TokenRuns:
     """The first tokens of each text as they are stored: `dimension` columns at length 1 again, times 127, rounded."""
     lengths = np.array([min(most, len(each.ids)) for each in tokens], np.int32)
     starts = np.cumsum(lengths, dtype=np.int64) - lengths
@@ -156,8 +156,8 @@ class StoredStates:
 
     def __init__(self, folder: Path) -> None:
         """Raises StoreDamagedError naming the file that is missing, cannot be read, or does not fit the others."""
-        self.facts = _facts(folder / FACTS_FILE)
-        facts = self.facts
+        self.info = _facts(folder / FACTS_FILE)
+        facts = self.info
         offsets = _array(folder / OFFSETS_FILE, (facts.products + 1,), np.int64)
         lengths = np.diff(offsets)
         if offsets[0] != 0 or offsets[-1] != facts.tokens or lengths.min(initial=0) < 0:
@@ -176,24 +176,24 @@ class StoredStates:
     @property
     def encoder(self) -> str:
         """See `TokenStates`."""
-        return self.facts.encoder
+        return self.info.encoder
 
     @property
     def dimension(self) -> int:
         """See `TokenStates`."""
-        return self.facts.dimension
+        return self.info.dimension
 
     @property
     def size(self) -> int:
         """The number of products."""
-        return self.facts.products
+        return self.info.products
 
     @property
     def idf(self) -> NDArray[np.float32]:
         """See `TokenStates`."""
         return self._idf
 
-    def cut(self, query: Tokens) -> Tokens:
+    def narrow_query(self, query: Tokens) -> Tokens:
         """See `TokenStates`."""
         return query.narrowed(self.dimension)
 
@@ -202,9 +202,9 @@ class StoredStates:
         return self.runs.gather(rows)
 
 
-def _facts(path: Path) -> StatesFacts:
+def _facts(path: Path) -> TokenStatesInfo:
     try:
-        facts = msgspec.json.decode(path.read_bytes(), type=StatesFacts)
+        facts = msgspec.json.decode(path.read_bytes(), type=TokenStatesInfo)
     except (OSError, msgspec.MsgspecError, UnicodeDecodeError) as error:
         raise StoreDamagedError(f"{path} cannot be read ({error}); rebuild the index") from error
     if facts.format != FORMAT:
@@ -255,7 +255,7 @@ class StatesWriter:
         self._states.add(states)
         self._offsets.frombytes((self._offsets[-1] + np.cumsum(lengths, dtype=np.int64)).tobytes())
 
-    def finish(self) -> StatesFacts:
+    def finish(self) -> TokenStatesInfo:
         """Ends the files and returns what states.json says."""
         encoder, dimension, vocabulary, most = self._made_of
         products, tokens = len(self._offsets) - 1, self._offsets[-1]
@@ -263,7 +263,7 @@ class StatesWriter:
         self._states.close()
         np.save(self._folder / OFFSETS_FILE, np.frombuffer(self._offsets, np.int64))
         np.save(self._folder / IDF_FILE, inverse_frequency(self._frequency, products))
-        facts = StatesFacts(encoder, dimension, products, tokens, vocabulary, most)
+        facts = TokenStatesInfo(encoder, dimension, products, tokens, vocabulary, most)
         (self._folder / FACTS_FILE).write_bytes(msgspec.json.format(msgspec.json.encode(facts), indent=1))
         return facts
 

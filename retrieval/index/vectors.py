@@ -18,7 +18,7 @@ _FEWEST_FOR_BACKGROUND = 50
 
 
 @dataclass(frozen=True, slots=True)
-class Neighbours:
+class NearestRows:
     """Rows with their cosine similarity to the query, most similar first, ties by row."""
 
     rows: Rows
@@ -36,12 +36,12 @@ class Background:
     mean: float
     deviation: float
 
-    def standardised(self, cosine: NDArray[np.float64]) -> NDArray[np.float64]:
+    def standardise(self, cosine: NDArray[np.float64]) -> NDArray[np.float64]:
         """Cosines (n,) in deviations above the mean."""
         return np.asarray((cosine - self.mean) / self.deviation)
 
 
-USUAL_BACKGROUND = Background(0.2, 0.12)
+DEFAULT_BACKGROUND = Background(0.2, 0.12)
 """What small English encoders have on catalogs."""
 
 
@@ -51,7 +51,7 @@ def measure_background(vectors: Vectors, pairs: int = 20_000, seed: int = 0) -> 
     A catalog too small to tell gets the usual one.
     """
     if len(vectors) < _FEWEST_FOR_BACKGROUND:
-        return USUAL_BACKGROUND
+        return DEFAULT_BACKGROUND
     random = np.random.default_rng(seed)
     one, other = random.integers(0, len(vectors), (2, pairs))
     apart = one != other
@@ -72,7 +72,7 @@ class VectorIndex(Protocol):
         """The length of each vector."""
         ...
 
-    def search(self, query: Vectors, limit: int, allowed: Rows | None = None) -> Neighbours:
+    def search(self, query: Vectors, limit: int, allowed: Rows | None = None) -> NearestRows:
         """The `limit` nearest rows to `query` (dimension,), of `allowed` (ascending, distinct) where it is given."""
         ...
 
@@ -141,11 +141,11 @@ class StoredVectors:
         """Itself: it asks no cluster."""
         return self
 
-    def search(self, query: Vectors, limit: int, allowed: Rows | None = None) -> Neighbours:
+    def search(self, query: Vectors, limit: int, allowed: Rows | None = None) -> NearestRows:
         """The `limit` nearest rows to `query` (dimension,), of `allowed` (ascending, distinct) where it is given."""
         limit = min(limit, self.size if allowed is None else len(allowed))
         if limit < 1:
-            return Neighbours(np.empty(0, dtype=np.int64), np.empty(0, dtype=np.float32))
+            return NearestRows(np.empty(0, dtype=np.int64), np.empty(0, dtype=np.float32))
         proposed = self._propose(query, limit, allowed)
         if proposed is None or len(proposed) < limit:
             return self._scan(query, limit, np.arange(self.size) if allowed is None else allowed)
@@ -171,14 +171,14 @@ class StoredVectors:
         """
         return None
 
-    def _scan(self, query: Vectors, limit: int, allowed: Rows) -> Neighbours:
+    def _scan(self, query: Vectors, limit: int, allowed: Rows) -> NearestRows:
         parts = [
             self.similarity(query, allowed[start : start + CHUNK_ROWS]) for start in range(0, len(allowed), CHUNK_ROWS)
         ]
         return _best(allowed, np.concatenate(parts), limit)
 
 
-def _best(rows: Rows, scores: NDArray[np.float32], limit: int) -> Neighbours:
+def _best(rows: Rows, scores: NDArray[np.float32], limit: int) -> NearestRows:
     """The `limit` highest scores, ties by row."""
     if len(rows) > limit:
         # A tie across the cut is decided by row too, so everything that reaches the cut's score is kept until then.
@@ -186,4 +186,4 @@ def _best(rows: Rows, scores: NDArray[np.float32], limit: int) -> Neighbours:
         kept = scores >= cut
         rows, scores = rows[kept], scores[kept]
     order = np.lexsort((rows, -scores))[:limit]
-    return Neighbours(rows[order], scores[order])
+    return NearestRows(rows[order], scores[order])

@@ -32,7 +32,7 @@ _SETTINGS = (
 """What a setting is called, and where a manifest has it."""
 
 
-class Side(msgspec.Struct, frozen=True):
+class VersionSummary(msgspec.Struct, frozen=True):
     """One of the two versions: what it is and what its rebuild counted."""
 
     version: str
@@ -42,7 +42,7 @@ class Side(msgspec.Struct, frozen=True):
     rows_rejected: int
 
 
-class Changes(msgspec.Struct, frozen=True):
+class ProductList(msgspec.Struct, frozen=True):
     """Products of one kind of change: how many, and the ids of the first."""
 
     count: int = 0
@@ -52,9 +52,9 @@ class Changes(msgspec.Struct, frozen=True):
 class ProductChanges(msgspec.Struct, frozen=True):
     """Products that only the later version has, that only the earlier one has, and that both have otherwise."""
 
-    added: Changes
-    removed: Changes
-    changed: Changes
+    added: ProductList
+    removed: ProductList
+    changed: ProductList
     fields: dict[str, int]
     """Field to the number of changed products in which it is another, most often changed first."""
 
@@ -79,8 +79,8 @@ class SettingChange(msgspec.Struct, frozen=True):
 class VersionDiff(msgspec.Struct, frozen=True):
     """Everything in which two versions differ."""
 
-    before: Side
-    after: Side
+    before: VersionSummary
+    after: VersionSummary
     products: ProductChanges
     fields: FieldChanges
     settings: tuple[SettingChange, ...]
@@ -94,7 +94,7 @@ class VersionDiff(msgspec.Struct, frozen=True):
         return not products and not self.settings and self.fields == FieldChanges()
 
 
-def compare(store: Store, before: str, after: str, *, examples: int = EXAMPLES) -> VersionDiff:
+def compare_versions(store: Store, before: str, after: str, *, examples: int = EXAMPLES) -> VersionDiff:
     """Compares two versions, each read once from its beginning to its end: memory holds one product of each.
 
     Raises UnknownVersionError for a version that is not there, StoreDamagedError for one that cannot be read.
@@ -113,11 +113,11 @@ def compare(store: Store, before: str, after: str, *, examples: int = EXAMPLES) 
     )
 
 
-def _side(manifest: Manifest) -> Side:
+def _side(manifest: Manifest) -> VersionSummary:
     read, rejected = manifest.report.get("read", 0), manifest.report.get("rejected", {})
     counted = sum(count for count in rejected.values() if isinstance(count, int)) if isinstance(rejected, dict) else 0
     rows = read if isinstance(read, int) else 0
-    return Side(manifest.version, manifest.created, manifest.products, rows, counted)
+    return VersionSummary(manifest.version, manifest.created, manifest.products, rows, counted)
 
 
 @dataclass(slots=True)
@@ -133,8 +133,8 @@ class _Gathered:
         if len(self.examples) < self.most:
             self.examples.append(product_id.decode())
 
-    def changes(self) -> Changes:
-        return Changes(self.count, tuple(self.examples))
+    def changes(self) -> ProductList:
+        return ProductList(self.count, tuple(self.examples))
 
 
 def _product_changes(before: ProductStore, after: ProductStore, most: int) -> ProductChanges:

@@ -27,7 +27,7 @@ _NOTE_SECONDS = 0.5
 """How long to wait for the note of a process that got the lock this moment."""
 
 
-class Holder(msgspec.Struct, frozen=True):
+class LockHolder(msgspec.Struct, frozen=True):
     """The process that holds a lock, and what for."""
 
     purpose: str
@@ -58,7 +58,7 @@ class Holder(msgspec.Struct, frozen=True):
 
 
 @contextmanager
-def held_lock(folder: Path, purpose: str, wait: float = 0.0) -> Iterator[None]:
+def hold_lock(folder: Path, purpose: str, wait: float = 0.0) -> Iterator[None]:
     """Holds the lock of a directory.
 
     Raises StoreLockedError, which says who does, when another process holds it and has not ended after `wait` seconds,
@@ -84,10 +84,10 @@ def held_lock(folder: Path, purpose: str, wait: float = 0.0) -> Iterator[None]:
         lock.release()
 
 
-def lock_holder(folder: Path) -> Holder | None:
+def lock_holder(folder: Path) -> LockHolder | None:
     """Who wrote the note beside a lock; None where there is none, or where that process is gone."""
     try:
-        holder = msgspec.json.decode((folder / HOLDER).read_bytes(), type=Holder)
+        holder = msgspec.json.decode((folder / HOLDER).read_bytes(), type=LockHolder)
     except (OSError, msgspec.MsgspecError, UnicodeDecodeError):
         return None
     return holder if holder.may_live else None
@@ -102,14 +102,14 @@ def _held_by_another(folder: Path) -> str:
     return f"a {holder.purpose} is at work in {folder}: {holder}; wait for it to end"
 
 
-def _this_process(purpose: str) -> Holder:
+def _this_process(purpose: str) -> LockHolder:
     try:
         user = pwd.getpwuid(os.getuid()).pw_name
     except KeyError:
         user = str(os.getuid())
     program = Path(sys.argv[0]).name or Path(sys.executable).name
     since = datetime.now(UTC).isoformat(timespec="seconds")
-    return Holder(purpose, os.getpid(), _writable(socket.gethostname()), _writable(user), _writable(program), since)
+    return LockHolder(purpose, os.getpid(), _writable(socket.gethostname()), _writable(user), _writable(program), since)
 
 
 def _writable(name: str) -> str:

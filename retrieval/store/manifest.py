@@ -13,8 +13,8 @@ import xxhash
 
 from retrieval.errors import StoreDamagedError
 from retrieval.filters.schema import FieldCatalog
-from retrieval.index.token_states import StatesFacts
-from retrieval.index.vectors import USUAL_BACKGROUND, Background
+from retrieval.index.token_states import TokenStatesInfo
+from retrieval.index.vectors import DEFAULT_BACKGROUND, Background
 
 MANIFEST = "manifest.json"
 SEAL = "manifest.xxh3"
@@ -69,7 +69,7 @@ class Manifest(msgspec.Struct, frozen=True):
     """How the nearest vectors are found: exact, graph or quantised."""
     files: Mapping[str, FileEntry]
     """Paths relative to the store."""
-    background: Background = USUAL_BACKGROUND
+    background: Background = DEFAULT_BACKGROUND
     """The cosine of unrelated products, from which similarity is measured."""
     recipe: str = ""
     """`retrieval.store.products.RECIPE`: which parts of a product were read, and with what weights."""
@@ -81,7 +81,7 @@ class Manifest(msgspec.Struct, frozen=True):
     """The number of the last live change that is in it; those of the journal behind it are laid over it."""
     cluster: ClusterLocation | None = None
     """None where its indexes are among its own files."""
-    states: StatesFacts | None = None
+    states: TokenStatesInfo | None = None
     """Its token states; None where its encoder gave none, and in a version that an older program built."""
 
 

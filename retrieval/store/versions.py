@@ -30,7 +30,7 @@ import msgspec
 
 from retrieval.encoders.folder import SPEC_FILE
 from retrieval.errors import StoreDamagedError, StoreForeignError, StoreMissingError, UnknownVersionError
-from retrieval.store.lock import held_lock
+from retrieval.store.lock import hold_lock
 from retrieval.store.manifest import (
     COVIEWS_FILE,
     CURRENT,
@@ -56,7 +56,7 @@ from retrieval.store.manifest import (
     write_durably,
 )
 
-__all__ = ["CURRENT", "MARKER", "SCHEMA", "Serving", "Store", "Surplus"]
+__all__ = ["CURRENT", "MARKER", "SCHEMA", "ServingVersion", "Store", "Surplus"]
 
 _MEND_MARKER = 'write {"schema": 1} into it if the versions beside it are yours, or rebuild into a new directory'
 _WORDS_ALONE = "products are found by words alone until a rebuild stores the encoder anew"
@@ -76,14 +76,14 @@ class Surplus:
 
 
 @dataclass(frozen=True, slots=True)
-class Serving:
+class ServingVersion:
     """The version to serve, and what had to be passed over to find it."""
 
     manifest: Manifest
     notices: tuple[str, ...] = ()
     damaged: tuple[str, ...] = ()
     """Versions that were passed over."""
-    lost_encoder: str = ""
+    encoder_problem: str = ""
     """What is wrong with its stored encoder, where everything else of it is whole."""
 
 
@@ -193,7 +193,7 @@ class Store:
             raise StoreDamagedError(f"version {name} is damaged: {path} has another checksum than {SEAL} says")
         return manifest
 
-    def verified(self, name: str) -> Manifest:
+    def verify(self, name: str) -> Manifest:
         """The manifest of a version whose every file is there with its checksum; else raises StoreDamagedError."""
         manifest, lost_encoder = self._verified(name)
         if lost_encoder:
@@ -229,7 +229,7 @@ class Store:
         found = self.find_serving()
         return found.manifest, found.notices
 
-    def find_serving(self) -> Serving:
+    def find_serving(self) -> ServingVersion:
         """The version to serve, verified: the current one, or, when it is damaged, the newest whole one.
 
         Where none is whole, one of which only the encoder is damaged. Raises StoreDamagedError when there is neither.
@@ -245,10 +245,10 @@ class Store:
                 damaged.append(name)
                 continue
             if not lost_encoder:
-                return Serving(manifest, tuple(notices), tuple(damaged))
+                return ServingVersion(manifest, tuple(notices), tuple(damaged))
             notices.append(lost_encoder)
             told = (*notices[:-1], f"{lost_encoder}; {_WORDS_ALONE}")
-            without_encoder = without_encoder or Serving(manifest, told, tuple(damaged), lost_encoder)
+            without_encoder = without_encoder or ServingVersion(manifest, told, tuple(damaged), lost_encoder)
         if without_encoder:
             return without_encoder
         raise StoreDamagedError("; ".join(notices) + "; no whole version is left: rebuild the index")
@@ -270,7 +270,7 @@ class Store:
         return path
 
     @contextmanager
-    def locked(self, purpose: str = "rebuild") -> Iterator[None]:
+    def lock(self, purpose: str = "rebuild") -> Iterator[None]:
         """Makes the directory a store and holds its lock; a rival is told the purpose.
 
         Raises StoreLockedError when another process holds it, StoreForeignError when the directory is not ours,
@@ -284,7 +284,7 @@ class Store:
             is_marked = False
         if not is_marked:
             self._make_ours()
-        with held_lock(self.root, purpose):
+        with hold_lock(self.root, purpose):
             yield
 
     def _make_ours(self) -> None:
@@ -295,7 +295,7 @@ class Store:
             message = f"{self.root} cannot be made ({error.strerror}); name a directory that you may write to"
             raise StoreMissingError(message) from error
 
-    def building(self) -> Path:
+    def create_build_folder(self) -> Path:
         """An empty folder for the next version, beside the published ones and never taken for one."""
         self._sweep()
         folder = self.root / "versions" / f"{_UNFINISHED}{self.next_version()}"
@@ -307,7 +307,7 @@ class Store:
         names = self.versions()
         return f"v{(int(names[-1][1:]) if names else 0) + 1:06d}"
 
-    def entries(self, folder: Path, prefix: Path) -> dict[str, FileEntry]:
+    def checksum_files(self, folder: Path, prefix: Path) -> dict[str, FileEntry]:
         """Checksums of all files below `folder`, made durable, named as if it were `prefix` of the store."""
         entries = {}
         for path in sorted(folder.rglob("*")):
@@ -353,7 +353,7 @@ class Store:
         pointer then stays as it is.
         """
         self.check_known(name)
-        manifest = self.verified(name)
+        manifest = self.verify(name)
         write_durably(self.root / CURRENT, pointer_content(name))
         return manifest
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from retrieval.encoders.base import TokenPlaces
+from retrieval.encoders.base import TokenSpans
 from retrieval.text.analysis import HAN, chinese_words, contains_chinese, fold
 
 _PIECE = rf"[^\W_{HAN}]+"
@@ -31,7 +31,7 @@ class TokenWords:
         return tuple(map(fold, self.words))
 
 
-def token_words(places: TokenPlaces, most: int, known: Sequence[str] = ()) -> TokenWords:
+def token_words(places: TokenSpans, most: int, known: Sequence[str] = ()) -> TokenWords:
     """The words that the first `most` tokens of a text stand in, in their order; `known` as `word_spans` takes them."""
     spans = np.array(list(word_spans(places.text, known)), np.int64).reshape(-1, 2)
     begins, ends = places.spans[:most, 0], places.spans[:most, 1]

@@ -35,7 +35,7 @@ _AFTER_ALL = b"\xff"
 
 
 @dataclass(frozen=True, slots=True)
-class Lookup:
+class WordLookup:
     """What a text must have: a word, in the singular or the plural, or one that begins so."""
 
     word: str
@@ -62,23 +62,23 @@ class WordPostings:
     def __getitem__(self, place: int) -> str:
         return self._bytes(place).decode()
 
-    def place(self, word: str) -> int | None:
+    def position(self, word: str) -> int | None:
         """The place of a word, or None."""
         wanted = _encoded(word)
         at = bisect.bisect_left(range(len(self)), wanted, key=self._bytes)
         return at if at < len(self) and self._bytes(at) == wanted else None
 
-    def places(self, prefix: str) -> range:
+    def prefix_positions(self, prefix: str) -> range:
         """The places of all words that begin so."""
         wanted = _encoded(prefix)
         first = bisect.bisect_left(range(len(self)), wanted, key=self._bytes)
         return range(first, bisect.bisect_left(range(len(self)), wanted + _AFTER_ALL, lo=first, key=self._bytes))
 
-    def with_word(self, place: int) -> Numbers:
+    def texts_with(self, place: int) -> Numbers:
         """The texts that have a word."""
         return self.texts[self.starts[place] : self.starts[place + 1]]
 
-    def matching(self, lookups: Iterable[Lookup]) -> Offsets:
+    def matching(self, lookups: Iterable[WordLookup]) -> Offsets:
         """The numbers of the texts that have all of these words, ascending; of none, all texts."""
         alive = np.ones(self.size, dtype=bool)
         for lookup in lookups:
@@ -90,10 +90,10 @@ class WordPostings:
             alive &= here
         return np.flatnonzero(alive)
 
-    def _found(self, lookup: Lookup) -> Numbers:
-        found = [self.with_word(place) for place in map(self.place, forms(lookup.word)) if place is not None]
+    def _found(self, lookup: WordLookup) -> Numbers:
+        found = [self.texts_with(place) for place in map(self.position, forms(lookup.word)) if place is not None]
         if lookup.is_prefix:
-            places = self.places(lookup.word)
+            places = self.prefix_positions(lookup.word)
             found.append(self.texts[self.starts[places.start] : self.starts[places.stop]])
         return np.concatenate(found) if found else self.texts[:0]
 
@@ -104,10 +104,10 @@ class WordPostings:
 def postings_of(texts: Sequence[Sequence[str]]) -> WordPostings:
     """The postings of texts, each given as its words, the best text first."""
     numbers = np.repeat(np.arange(len(texts)), [len(words) for words in texts])
-    return made_postings(list(chain.from_iterable(texts)), numbers, len(texts))
+    return build_postings(list(chain.from_iterable(texts)), numbers, len(texts))
 
 
-def made_postings(words: Sequence[str], texts: NDArray[np.integer], size: int) -> WordPostings:
+def build_postings(words: Sequence[str], texts: NDArray[np.integer], size: int) -> WordPostings:
     """The postings of pairs (p,) of a word and the number of a text that has it, in any order; a pair may repeat."""
     known = {word: at for at, word in enumerate(dict.fromkeys(words))}
     places = np.fromiter((known[word] for word in words), np.int64, len(words))
@@ -179,7 +179,7 @@ def index_words(word: str) -> list[str]:
     return [word[at : at + 2] for at in range(len(word))]
 
 
-def is_spelled(word: str) -> bool:
+def is_correctable(word: str) -> bool:
     """Whether a folded word can have a misspelling that edits tell: of letters alone, in an alphabet."""
     return word.isalpha() and max(word) < _LAST_OF_ALPHABETS
 
@@ -202,7 +202,7 @@ _ARRAYS = ("ends", "starts", "texts", "rows", "letters", "lengths")
 _LONGEST = 255
 
 
-class Entries(msgspec.Struct, frozen=True):
+class VocabularyEntries(msgspec.Struct, frozen=True):
     """What words lead to, products aside; each kind best known first."""
 
     format: int
@@ -233,7 +233,7 @@ class CatalogWords:
     (words,) its characters; `rows` (products,) the row of each product, best known first.
     """
 
-    def __init__(self, entries: Entries, postings: WordPostings, arrays: dict[str, NDArray[Any]]) -> None:
+    def __init__(self, entries: VocabularyEntries, postings: WordPostings, arrays: dict[str, NDArray[Any]]) -> None:
         self.entries = entries
         self.postings = postings
         self.rows: Numbers = np.asarray(arrays["rows"], np.uint32)
@@ -244,7 +244,7 @@ class CatalogWords:
     def open(cls, folder: Path) -> CatalogWords:
         """Opens what `write_words` wrote; raises StoreDamagedError for anything else."""
         try:
-            entries = msgspec.json.decode((folder / ENTRIES_FILE).read_bytes(), type=Entries)
+            entries = msgspec.json.decode((folder / ENTRIES_FILE).read_bytes(), type=VocabularyEntries)
             words = (folder / _WORDS_FILE).read_bytes()
         except (OSError, msgspec.MsgspecError, UnicodeDecodeError) as error:
             raise StoreDamagedError(f"{folder} cannot be read ({error}); rebuild the index") from error
@@ -257,37 +257,39 @@ class CatalogWords:
         return cls(entries, WordPostings(words, ends, starts, texts, size), arrays)
 
     def __contains__(self, word: str) -> bool:
-        return self.postings.place(word) is not None
+        return self.postings.position(word) is not None
 
     def products_with(self, word: str) -> int:
         """In how many products a folded word stands, in title or brand."""
-        place = self.postings.place(word)
+        place = self.postings.position(word)
         return 0 if place is None else self._products_at(place)
 
     def _products_at(self, place: int) -> int:
-        texts = self.postings.with_word(place)
+        texts = self.postings.texts_with(place)
         return len(texts) - int(np.searchsorted(texts, self.entries.bounds[2]))
 
     def frequency(self, place: int) -> int:
         """How often the word at a place is there: the products that have it and all else that it leads to."""
         return int(self.postings.starts[place + 1] - self.postings.starts[place])
 
-    def together(self, words: Sequence[str]) -> int:
+    def count_together(self, words: Sequence[str]) -> int:
         """How many texts have all of these words; those that are in none are passed over."""
-        known = [place for place in map(self.postings.place, words) if place is not None]
+        known = [place for place in map(self.postings.position, words) if place is not None]
         if not known:
             return 0
-        common = self.postings.with_word(known[0])
+        common = self.postings.texts_with(known[0])
         for place in known[1:]:
-            common = np.intersect1d(common, self.postings.with_word(place), assume_unique=True)
+            common = np.intersect1d(common, self.postings.texts_with(place), assume_unique=True)
         return len(common)
 
 
-def write_words(folder: Path, entries: Entries, postings: WordPostings, rows: Sequence[int] | Numbers) -> None:
+def write_words(
+    folder: Path, entries: VocabularyEntries, postings: WordPostings, rows: Sequence[int] | Numbers
+) -> None:
     """Writes the words of a version to be."""
     folder.mkdir()
     words = [postings[place] for place in range(len(postings))]
-    letters = [letter_set(word) if is_spelled(word) else 0 for word in words]
+    letters = [letter_set(word) if is_correctable(word) else 0 for word in words]
     arrays: dict[str, NDArray[Any]] = {
         "ends": postings.ends,
         "starts": postings.starts,
@@ -302,7 +304,7 @@ def write_words(folder: Path, entries: Entries, postings: WordPostings, rows: Se
     (folder / ENTRIES_FILE).write_bytes(msgspec.json.encode(entries))
 
 
-def are_current(folder: Path) -> bool:
+def is_current(folder: Path) -> bool:
     """Whether a version has words, such as this program makes them."""
     try:
         return msgspec.json.decode((folder / ENTRIES_FILE).read_bytes(), type=_Format).format == FORMAT

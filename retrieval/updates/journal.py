@@ -45,10 +45,10 @@ __all__ = [
     "COPY",
     "JOURNAL",
     "MAX_CALL_BYTES",
-    "Entry",
     "Journal",
+    "JournalEntry",
     "entries_of",
-    "journal_lock",
+    "lock_folder",
     "microseconds",
 ]
 
@@ -116,7 +116,7 @@ class Journal:
             self._known = self._checked = Place(end.generation, end.offset + len(frame), end.last + len(lines))
         return list(range(first, first + len(lines)))
 
-    def since(self, seq: int) -> Iterator[Entry]:
+    def since(self, seq: int) -> Iterator[JournalEntry]:
         """The changes with higher numbers, in their order; a few megabytes of them, or one append, are in memory."""
         known = self._known
         place = known if seq >= known.last else _NOTHING
@@ -164,7 +164,7 @@ class Journal:
             with Copies(self._root) as copies:
                 if copies.none:
                     return []
-            with journal_lock(self._root, _WAIT_SECONDS), Copies(self._root) as copies:
+            with lock_folder(self._root, _WAIT_SECONDS), Copies(self._root) as copies:
                 return unmended(check(copies, above, lambda frame: list(entries_of(frame, self._root, above))))
         except StoreError as error:
             return [str(error)]
@@ -189,7 +189,7 @@ class Journal:
     def _locked(self) -> Iterator[None]:
         """For the one writer at this moment. Threads wait for their turn, processes try again and again."""
         self._check_open()
-        with self._writing, journal_lock(self._root, _WAIT_SECONDS):
+        with self._writing, lock_folder(self._root, _WAIT_SECONDS):
             yield
 
     def _moment(self) -> int:
@@ -243,7 +243,7 @@ class Journal:
             part = read_part(copies.sources()[0], place, after)
         if not part.even and not part.frames:
             try:
-                with journal_lock(self._root, _READER_WAIT_SECONDS if part.waits else _MENDER_WAIT_SECONDS):
+                with lock_folder(self._root, _READER_WAIT_SECONDS if part.waits else _MENDER_WAIT_SECONDS):
                     part = self._locked_next(place, after)
             except StoreLockedError:
                 # Who appends for so long has told nobody yet that it is taken.
@@ -285,7 +285,7 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class JournalEntry:
     """A change that was taken: its number, which no other change ever gets, and when that was (in UTC)."""
 
     seq: int
@@ -293,7 +293,7 @@ class Entry:
     change: Change
 
 
-def entries_of(frame: Frame, root: Path, above: int = 0) -> Iterator[Entry]:
+def entries_of(frame: Frame, root: Path, above: int = 0) -> Iterator[JournalEntry]:
     """The changes of a frame behind a number; raises StoreDamagedError for what is no change, whoever sealed it."""
     head = frame.head
     lines = frame.payload.split(b"\n")
@@ -302,7 +302,7 @@ def entries_of(frame: Frame, root: Path, above: int = 0) -> Iterator[Entry]:
     for seq, line in enumerate(lines, head.first):
         if seq > above:
             try:
-                yield Entry(seq, _EPOCH + timedelta(microseconds=head.at), change_from_json(line))
+                yield JournalEntry(seq, _EPOCH + timedelta(microseconds=head.at), change_from_json(line))
             except (StoreDamagedError, OverflowError) as error:
                 raise damaged(root, f"change {seq:,}: {error}") from error
 
@@ -319,7 +319,7 @@ _LONGEST_PAUSE_SECONDS = 0.002
 
 
 @contextmanager
-def journal_lock(folder: Path, wait_seconds: float | None, what: str = "the live changes") -> Iterator[None]:
+def lock_folder(folder: Path, wait_seconds: float | None, what: str = "the live changes") -> Iterator[None]:
     """Holds the lock of the folder itself, so there is no lock file to lose; a kill frees it.
 
     Who may only read the folder can hold it, too. Without a limit to the wait, processes come in the order in which

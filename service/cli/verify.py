@@ -103,7 +103,7 @@ def check_keyword(
 
 
 def _is_named(keyword: KeywordIndex, product_id: str, row: int) -> bool:
-    if row in keyword.identified(identifier_key(product_id)):
+    if row in keyword.find_identifier(identifier_key(product_id)):
         return True
     # An identifier that is all punctuation, or that too many products carry, names none of them.
     by_id = TextIn("id", (fold_value(product_id),))

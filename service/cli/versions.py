@@ -14,7 +14,7 @@ from service.cli.options import IndexArgument, JsonOption
 if TYPE_CHECKING:
     from rich.text import Text
 
-    from retrieval.store.diff import Changes, VersionDiff
+    from retrieval.store.diff import ProductList, VersionDiff
     from retrieval.store.versions import Surplus
     from service.cli.verify import Problem, Verified
     from service.engine.versions import Rollback, VersionInfo
@@ -47,7 +47,7 @@ def compare(
     """Show what changed between two versions: products, fields, settings, encoder, rows of the feed."""
     import msgspec
 
-    from retrieval.store.diff import compare as compared
+    from retrieval.store.diff import compare_versions as compared
     from retrieval.store.versions import Store
     from service.cli.output import write_json
     from service.engine.versions import versions_before
@@ -81,7 +81,7 @@ def rollback(
 
     store = Store(index)
     store.check_ours()
-    with store.locked("rollback"), cluster_versions(store) as cluster:
+    with store.lock("rollback"), cluster_versions(store) as cluster:
         done = roll_back(store, version, cluster)
     write_json(msgspec.json.encode(done)) if as_json else show_rollback(done, index)
 
@@ -106,9 +106,9 @@ def prune(
     if dry_run:
         surplus = store.surplus(keep, spare)
     else:
-        with store.locked("prune"), cluster_versions(store) as cluster:
+        with store.lock("prune"), cluster_versions(store) as cluster:
             surplus = store.surplus(keep, spare)
-            places = cluster.places() if cluster else set()
+            places = cluster.locations() if cluster else set()
             store.prune(keep, spare)
             if cluster:
                 cluster.prune(places)
@@ -253,7 +253,7 @@ def _moved(before: int, after: int) -> str:
     return f"{before:,} → {after:,} ({after - before:+,})" if before != after else f"{before:,}"
 
 
-def _changes(changes: Changes) -> Text:
+def _changes(changes: ProductList) -> Text:
     from rich.text import Text
 
     from service.cli.output import shown

@@ -17,7 +17,7 @@ from retrieval.errors import StoreError, SynonymError
 from retrieval.store.manifest import WORDS_FOLDER
 from retrieval.text.analysis import fold, phrase_key
 from retrieval.text.synonyms import SynonymRule
-from retrieval.text.vocabulary import CatalogWords, are_current, forms, index_words, words_of
+from retrieval.text.vocabulary import CatalogWords, forms, index_words, is_current, words_of
 from service.curation.document_store import MICROSECOND, EntryChange, EntryKind, LoggedEntries, check_who, count_of
 
 _LONGEST_NAME = 60
@@ -277,7 +277,7 @@ def serving_words(root: Path) -> CatalogWords | None:
     store = Store(root)
     try:
         folder = store.version_folder(store.current()) / WORDS_FOLDER
-        return CatalogWords.open(folder) if are_current(folder) else None
+        return CatalogWords.open(folder) if is_current(folder) else None
     except StoreError:
         return None
 
@@ -292,4 +292,4 @@ def products_with(words: CatalogWords, phrase: str) -> int:
             if there is None:
                 return 0
             wanted.append(there)
-    return words.together(wanted)
+    return words.count_together(wanted)

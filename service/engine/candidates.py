@@ -19,12 +19,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rerank.ranker.features import Candidates
-from retrieval.encoders.base import Tokens, with_tokens
+from retrieval.encoders.base import Tokens, as_token_encoder
 from retrieval.errors import EncoderError, ModelError
 from retrieval.filters.conditions import Condition
-from retrieval.index.fusion import DEFAULT, METHODS, Evidence, Merge
-from retrieval.index.keyword import Completed, Completion, Matches, Ordered, Retrieved, Rows, Selection, Sort
-from retrieval.index.vectors import Background, Neighbours, Vectors
+from retrieval.index.fusion import DEFAULT, METHODS, Merge, RetrievalScores
+from retrieval.index.keyword import (
+    CandidateDetails,
+    DetailsRequest,
+    Matches,
+    Retrieval,
+    Rows,
+    Selection,
+    Sort,
+    SortedRows,
+)
+from retrieval.index.vectors import Background, NearestRows, Vectors
 from retrieval.records import Candidate, Explanation, Facet, StageScore
 from retrieval.text.analysis import TermGroup, identifier_key
 from service.engine.snapshot import Snapshot
@@ -66,7 +75,7 @@ ABOUT_DEPTH = 20
 
 T = TypeVar("T")
 
-_NONE = Neighbours(np.empty(0, dtype=np.int64), np.empty(0, dtype=np.float32))
+_NONE = NearestRows(np.empty(0, dtype=np.int64), np.empty(0, dtype=np.float32))
 
 
 class LastStage(Protocol):
@@ -141,7 +150,7 @@ class Stages:
         behind = matches.rows[~np.isin(matches.rows, ranking.rows)]
         return np.concatenate([ranking.rows, behind])[:end]
 
-    def _retrieved(self, request: ResolvedRequest) -> Retrieved:
+    def _retrieved(self, request: ResolvedRequest) -> Retrieval:
         groups = () if request.stage == "dense" else request.groups
         return self._snapshot.keyword.retrieve(groups, identifier_key(request.text), KEYWORD_DEPTH, request.where)
 
@@ -168,7 +177,7 @@ class Stages:
         )
 
     def _encode_now(self, request: ResolvedRequest, *, reads_tokens: bool) -> EncodedQuery:
-        encoder = with_tokens(self._snapshot.encoder) if reads_tokens else None
+        encoder = as_token_encoder(self._snapshot.encoder) if reads_tokens else None
         if encoder is None:
             return EncodedQuery(self._snapshot.encoder.encode_queries([request.text])[0])
         vectors, tokens = encoder.encode_queries_with_tokens([request.text])
@@ -192,16 +201,16 @@ class Stages:
             asked = STAGES
         return tuple(stage for stage in asked if stage not in ranking.degraded)
 
-    def _nearest(self, query: Vectors | None, depth: int) -> Neighbours:
+    def _nearest(self, query: Vectors | None, depth: int) -> NearestRows:
         return _NONE if query is None else self._snapshot.vectors.search(query, depth)
 
     def _merged(
-        self, request: ResolvedRequest, query: Vectors | None, retrieved: Retrieved, nearest: Neighbours
+        self, request: ResolvedRequest, query: Vectors | None, retrieved: Retrieval, nearest: NearestRows
     ) -> Ranking:
-        matches, named = _ranked_part(retrieved), retrieved.identified
+        matches, named = _ranked_part(retrieved), retrieved.identifier_rows
         groups = () if request.stage == "dense" else request.groups
         completed = self._completed(request, groups, matches, np.concatenate([nearest.rows, named, request.pinned]))
-        besides = completed.besides
+        besides = completed.candidates
         rows = np.concatenate([matches.rows, besides.rows])
         background = self._snapshot.manifest.background
         cosine = self._similarity(query, rows).astype(np.float64)
@@ -227,18 +236,20 @@ class Stages:
 
     def _completed(
         self, request: ResolvedRequest, groups: tuple[TermGroup, ...], matches: Matches, proposed: Rows
-    ) -> Completed:
+    ) -> CandidateDetails:
         """The candidates that are not among the best keyword matches, near vectors and exact identifiers, with their
         scores; facets and order over all candidates."""
         wanted = np.setdiff1d(proposed, matches.rows)
         all_matches_known = matches.total <= len(matches.rows)
         is_scored = request.where is not None or not (all_matches_known or request.stage == "dense")
-        asked = Completion(wanted, groups, request.where, request.facets, request.facet_size, request.sort, is_scored)
-        completed = self._snapshot.keyword.complete(asked)
+        details = DetailsRequest(
+            wanted, groups, request.where, request.facets, request.facet_size, request.sort, is_scored
+        )
+        completed = self._snapshot.keyword.fetch_details(details)
         if is_scored:
             return completed
         unscored = Matches(wanted, np.zeros(len(wanted), dtype=np.float32), len(wanted))
-        return replace(completed, besides=unscored)
+        return replace(completed, candidates=unscored)
 
     def _similarity(self, query: Vectors | None, rows: Rows) -> NDArray[np.float32]:
         if query is None:
@@ -253,7 +264,7 @@ class Stages:
         nothing, ranks = np.zeros(count), np.arange(1.0, count + 1)
         cosine = nearest.scores.astype(np.float64)
         background = self._snapshot.manifest.background
-        evidence = Evidence(len(request.groups), background, nothing, cosine, np.full(count, np.inf), ranks)
+        evidence = RetrievalScores(len(request.groups), background, nothing, cosine, np.full(count, np.inf), ranks)
         selection = Selection((), np.sort(rows), request.where)
         ordered = self._snapshot.keyword.sort(selection, request.sort) if request.sort else None
         places = np.arange(1, count + 1)
@@ -261,8 +272,8 @@ class Stages:
 
 
 def _evidence(
-    words: int, background: Background, found: tuple[Matches, Matches, Neighbours], cosine: NDArray[np.float64]
-) -> Evidence:
+    words: int, background: Background, found: tuple[Matches, Matches, NearestRows], cosine: NDArray[np.float64]
+) -> RetrievalScores:
     """Lines up what the retrievers found: the best keyword matches, the candidates besides them, the nearest
     vectors."""
     matches, besides, nearest = found
@@ -276,10 +287,10 @@ def _evidence(
         is_near = nearest.rows[by_row[place]] == rows
         dense_rank[is_near] = by_row[place[is_near]] + 1
     bm25 = np.concatenate([matches.scores, besides.scores]).astype(np.float64)
-    return Evidence(words, background, bm25, cosine, bm25_rank, dense_rank)
+    return RetrievalScores(words, background, bm25, cosine, bm25_rank, dense_rank)
 
 
-def _ranked_part(retrieved: Retrieved) -> Matches:
+def _ranked_part(retrieved: Retrieval) -> Matches:
     """What is merged: the best of the whole catalog, filter or not; else a filter would change the order."""
     best, matches = retrieved.best, retrieved.matches
     return matches if best is matches or best.total <= len(best.rows) else _down_to(matches, best)
@@ -292,7 +303,7 @@ def _down_to(matches: Matches, best: Matches) -> Matches:
     return Matches(matches.rows[kept], matches.scores[kept], matches.total)
 
 
-def _scores(request: ResolvedRequest, evidence: Evidence) -> NDArray[np.float64]:
+def _scores(request: ResolvedRequest, evidence: RetrievalScores) -> NDArray[np.float64]:
     match request.stage:
         case "bm25":
             return evidence.bm25
@@ -351,7 +362,7 @@ class Ranking:
 
     rows: Rows
     scores: NDArray[np.float64]
-    evidence: Evidence
+    evidence: RetrievalScores
     total: int
     selection: Selection
     merged: NDArray[np.float64]
@@ -361,7 +372,7 @@ class Ranking:
     identified: frozenset[int] = frozenset()
     facets: dict[str, Facet] = field(default_factory=dict)
     """Over the whole candidate set."""
-    ordered: Ordered | None = None
+    ordered: SortedRows | None = None
     """The whole candidate set in the order that was asked for, where one was."""
     stages: tuple[str, ...] = ()
     """The stages that took part; the others gave nothing."""
@@ -422,7 +433,7 @@ def _best_first(ranking: Ranking, count: int) -> NDArray[np.int64]:
 def _permute(ranking: Ranking, order: NDArray[np.int64]) -> None:
     ranking.rows, ranking.scores = ranking.rows[order], ranking.scores[order]
     ranking.merged, ranking.merged_rank = ranking.merged[order], ranking.merged_rank[order]
-    ranking.evidence = ranking.evidence.taken(order)
+    ranking.evidence = ranking.evidence.select(order)
 
 
 def _rank(rank: float) -> int | None:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from rerank.ranker.explanation import Factor, QueryWords, contributions, taken, term_matches
 from rerank.ranker.features import BM25_SCALE, FEATURES, HALF_LIFE_DAYS, MOST_QUERY_TOKENS, Candidates, popularity_share
 from rerank.ranker.onnx import OnnxRanker
-from retrieval.encoders.base import TokenEncoder, with_tokens
+from retrieval.encoders.base import TokenEncoder, as_token_encoder
 from retrieval.index.keyword import Rows
 from retrieval.index.token_states import MOST_TOKENS
 from retrieval.index.vectors import Vectors
@@ -64,7 +64,7 @@ class _Matching:
     def __init__(self, snapshot: Snapshot, candidates: Candidates, text: str) -> None:
         self._snapshot = snapshot
         self._candidates = candidates
-        self._encoder = with_tokens(snapshot.encoder)
+        self._encoder = as_token_encoder(snapshot.encoder)
         self._query = self._query_words(self._encoder, text) if self._encoder else None
 
     def of(self, at: int, row: int) -> tuple[TermMatch, ...]:
@@ -73,7 +73,7 @@ class _Matching:
             return ()
         ids = self._candidates.products.ids[at]
         ids = ids[ids >= 0]
-        stands = self._encoder.product_places(encoder_text(self._snapshot.products[row]))
+        stands = self._encoder.product_spans(encoder_text(self._snapshot.products[row]))
         if not np.array_equal(stands.ids[:MOST_TOKENS], ids):
             return ()
         words = token_words(stands, len(ids), self._query.words.words)
@@ -82,7 +82,7 @@ class _Matching:
     def _query_words(self, encoder: TokenEncoder, text: str) -> QueryWords:
         asked = self._candidates
         most = min(len(asked.query.ids), MOST_QUERY_TOKENS)
-        words = token_words(encoder.query_places(text), most)
+        words = token_words(encoder.query_spans(text), most)
         return QueryWords(words, asked.query.states[:most], asked.query_idf[:most])
 
 

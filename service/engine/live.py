@@ -11,18 +11,18 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from retrieval.encoders.base import with_tokens
+from retrieval.encoders.base import as_token_encoder
 from retrieval.errors import EncoderUnavailableError, SettingError, ShelfwiseError
 from retrieval.filters.schema import FieldCatalog, extend_catalog
 from retrieval.index.keyword import DocumentChange
-from retrieval.index.token_states import TokenRuns, quantised
+from retrieval.index.token_states import TokenRuns, quantise_tokens
 from retrieval.index.vectors import Vectors
 from retrieval.records import Product
 from retrieval.store.manifest import Manifest, file_stamp
 from retrieval.store.products import encoder_text, keyword_document, product_to_json
 from retrieval.store.versions import CURRENT, Store
 from retrieval.updates.changes import Change, Upsert, apply_change, validate_change
-from retrieval.updates.journal import Entry, Journal
+from retrieval.updates.journal import Journal, JournalEntry
 from retrieval.updates.three_way_merge import same_product
 from service.engine.overlay import ChangedProducts, ChangedSignals, ChangedStates, ChangedVectors
 from service.engine.snapshot import Connection, Snapshot, open_snapshot
@@ -77,7 +77,7 @@ class LiveSnapshot:
         self._texts = self._encoded(found)
         return [change for change in changes if change.id in found]
 
-    def apply(self, entries: Iterable[Entry]) -> None:
+    def apply(self, entries: Iterable[JournalEntry]) -> None:
         """Lays more entries of the journal over the version; raises EncoderError where a text cannot be encoded.
 
         Where the version's encoder is lost, products whose text is new are found by words alone.
@@ -112,11 +112,11 @@ class LiveSnapshot:
         if not texts:
             return []
         encoder, states = self.snapshot.encoder, self._states
-        telling = with_tokens(encoder) if states else None
+        telling = as_token_encoder(encoder) if states else None
         if states is None or telling is None:
             return [_EncodedText(vector) for vector in encoder.encode_products(texts)]
         vectors, tokens = telling.encode_products_with_tokens(texts)
-        runs = (quantised([each], states.dimension) for each in tokens)
+        runs = (quantise_tokens([each], states.dimension) for each in tokens)
         return [_EncodedText(vector, run) for vector, run in zip(vectors, runs, strict=True)]
 
     def _new_texts(self, found: Found) -> set[str]:
@@ -128,7 +128,7 @@ class LiveSnapshot:
         known = self.product(product.id)
         return encoder_text(known) if known else ""
 
-    def _added(self, entries: Iterable[Entry]) -> dict[str, int]:
+    def _added(self, entries: Iterable[JournalEntry]) -> dict[str, int]:
         """The rows of products that are new: the next free ones, in the order in which the journal brings them.
 
         So every engine gives a product the same row, however many entries it reads at a time.
@@ -158,7 +158,7 @@ class LiveSnapshot:
             for key, place in places.items()
             if place is not None
         ]
-        keyword = self.snapshot.keyword.changed(changes, catalog) if changes else self.snapshot.keyword
+        keyword = self.snapshot.keyword.apply_changes(changes, catalog) if changes else self.snapshot.keyword
         laid: dict[int, _EncodedText | None] = {row: None for row, product in rows.items() if product is None}
         laid |= {row: encoded[text] for row, product in present.items() if (text := encoder_text(product)) in encoded}
         self._vectors = self._vectors.with_changes({row: each.vector if each else None for row, each in laid.items()})
@@ -186,7 +186,7 @@ class LiveSnapshot:
     def _catalog(self, products: Iterable[Product]) -> FieldCatalog:
         """The fields, with those that are new as far as the keyword index has room for them."""
         catalog = extend_catalog(self.snapshot.catalog, products)
-        room = self.snapshot.keyword.places
+        room = self.snapshot.keyword.field_capacity
         if all(info.slot < room for info in catalog.fields.values()):
             return catalog
         fields = {name: info for name, info in catalog.fields.items() if info.slot < room}

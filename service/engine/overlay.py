@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from retrieval.encoders.base import Tokens
 from retrieval.index.token_states import PADDING, ProductTokens, TokenRuns, TokenStates
-from retrieval.index.vectors import Neighbours, Rows, VectorIndex, Vectors
+from retrieval.index.vectors import NearestRows, Rows, VectorIndex, Vectors
 from retrieval.records import Product
 from retrieval.store.signals import COLUMNS, ProductSignals, SignalColumns, columns_of, signal_row
 
@@ -129,7 +129,7 @@ class ChangedVectors:
         """The length of each vector."""
         return self._base.dimension
 
-    def search(self, query: Vectors, limit: int, allowed: Rows | None = None) -> Neighbours:
+    def search(self, query: Vectors, limit: int, allowed: Rows | None = None) -> NearestRows:
         """The `limit` nearest rows to `query` (dimension,), of `allowed` (ascending, distinct) where it is given."""
         base = self._base_search(query, limit, allowed)
         laid = self._rows if allowed is None else np.intersect1d(self._rows, allowed, assume_unique=True)
@@ -138,15 +138,15 @@ class ChangedVectors:
         rows = np.concatenate([base.rows, laid])
         scores = np.concatenate([base.scores, self.similarity(query, laid)])
         order = np.lexsort((rows, -scores))[:limit]
-        return Neighbours(rows[order], scores[order])
+        return NearestRows(rows[order], scores[order])
 
-    def _base_search(self, query: Vectors, limit: int, allowed: Rows | None) -> Neighbours:
+    def _base_search(self, query: Vectors, limit: int, allowed: Rows | None) -> NearestRows:
         if not self._masked and allowed is None:
             return self._base.search(query, limit)
         if allowed is None and len(self._masked) <= _MOST_PASSED_OVER:
             found = self._base.search(query, limit + len(self._masked))
             kept = ~self._is_masked[found.rows]
-            return Neighbours(found.rows[kept][:limit], found.scores[kept][:limit])
+            return NearestRows(found.rows[kept][:limit], found.scores[kept][:limit])
         inside = np.flatnonzero(~self._is_masked) if allowed is None else allowed[allowed < self._base.size]
         return self._base.search(query, limit, inside[~self._is_masked[inside]])
 
@@ -218,7 +218,7 @@ class ChangedStates:
 
     def cut(self, query: Tokens) -> Tokens:
         """See `retrieval.index.token_states.TokenStates`."""
-        return self.base.cut(query)
+        return self.base.narrow_query(query)
 
     def with_changes(self, laid: Mapping[int, TokenRuns | None]) -> ChangedStates:
         """These states with more changes, the later ones counting."""

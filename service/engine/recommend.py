@@ -20,7 +20,7 @@ from retrieval.errors import ModelError
 from retrieval.filters.conditions import Condition
 from retrieval.filters.schema import CATEGORY_SEPARATOR
 from retrieval.index.keyword import Rows, Selection
-from retrieval.index.vectors import Neighbours, Vectors
+from retrieval.index.vectors import NearestRows, Vectors
 from retrieval.records import EventKind, Hit, Page, PastAct, StageScore
 from service.curation.rule_matching import NOTHING, CompiledRules
 from service.engine.hot_reload import NO_COVIEWS, CoViews, Popularity, ServedPopularity
@@ -321,7 +321,7 @@ def similar_products(
         return Page((), 0, 1, size, degraded=(*lost, "dense"), version=snapshot.manifest.version)
     nearest = nearest_to(snapshot, vector, size + 1, where, is_lost=bool(lost))
     apart = nearest.rows != row
-    near = Neighbours(nearest.rows[apart], nearest.scores[apart])
+    near = NearestRows(nearest.rows[apart], nearest.scores[apart])
     viewed = _viewed(snapshot, product_id, row, where, mixture.coviews)
     found = _mixed(snapshot, vector, near, viewed, mixture.weight) if viewed else _by_text(near)
     hits = tuple(Hit(snapshot.products[other], score, stages) for other, score, stages in found[:size])
@@ -344,13 +344,13 @@ def _viewed(
     return {other: StageScore(rank, strength) for rank, (other, strength) in enumerate(strengths.items(), 1)}
 
 
-def _by_text(near: Neighbours) -> list[_Scored]:
+def _by_text(near: NearestRows) -> list[_Scored]:
     pairs = enumerate(zip(near.rows.tolist(), near.scores.tolist(), strict=True), 1)
     return [(row, cosine, {"dense": StageScore(rank, cosine)}) for rank, (row, cosine) in pairs]
 
 
 def _mixed(
-    snapshot: Snapshot, vector: Vectors, near: Neighbours, viewed: Mapping[int, StageScore], weight: float
+    snapshot: Snapshot, vector: Vectors, near: NearestRows, viewed: Mapping[int, StageScore], weight: float
 ) -> list[_Scored]:
     """The nearest by text and the co-views in one order, ties by row. What is in neither cannot come before the nearest
     by text."""

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rerank.ranker.features import ACT_KINDS, MOST_ACTS, Candidates, FirstStage, History, Signals, feature_matrix
-from retrieval.encoders.base import Tokens, no_tokens
+from retrieval.encoders.base import Tokens, empty_tokens
 from retrieval.errors import ModelError, QueryError, RankerLateError
 from retrieval.index.fusion import DEFAULT, METHODS
 from retrieval.index.keyword import Rows
@@ -213,8 +213,8 @@ class Reranking:
         if states is None or tokens is None:
             dimension = self.reranker.ranker.spec.state_dimension
             nothing = ProductTokens.none(len(rows), dimension)
-            return no_tokens(dimension), np.empty(0, np.float32), nothing
-        query = states.cut(tokens)
+            return empty_tokens(dimension), np.empty(0, np.float32), nothing
+        query = states.narrow_query(tokens)
         return query, states.idf[query.ids], states.gather(rows)
 
 

@@ -14,7 +14,7 @@ from retrieval.filters.conditions import Condition
 from retrieval.filters.parser import parse_filter
 from retrieval.index.fusion import METHODS
 from retrieval.index.keyword import Rows, Selection, Sort
-from retrieval.index.vectors import Neighbours, Vectors
+from retrieval.index.vectors import NearestRows, Vectors
 from retrieval.records import Candidate, Facet, Hit, Page, Query
 from service.curation.rule_matching import NOTHING, Arranged, Arranging, CompiledRules
 from service.engine.candidates import FILTERED_DEPTH, STAGES, Encodings, LastStage, Ranking, ResolvedRequest, Stages
@@ -169,7 +169,7 @@ class Search:
 
 def nearest_to(
     snapshot: Snapshot, vector: Vectors, limit: int, where: Condition | None, *, is_lost: bool
-) -> Neighbours:
+) -> NearestRows:
     """The vectors nearest to one that a condition lets through; `is_lost` where the cluster cannot tell which."""
     if where is None:
         return snapshot.vectors.search(vector, limit)
@@ -178,7 +178,7 @@ def nearest_to(
         return snapshot.vectors.search(vector, limit, allowed)
     nearest = snapshot.vectors.search(vector, FILTERED_DEPTH)
     kept = np.isin(nearest.rows, snapshot.keyword.select(Selection(rows=nearest.rows, where=where)))
-    return Neighbours(nearest.rows[kept][:limit], nearest.scores[kept][:limit])
+    return NearestRows(nearest.rows[kept][:limit], nearest.scores[kept][:limit])
 
 
 def check_query(query: Query, merge: str) -> None:

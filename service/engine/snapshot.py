@@ -31,13 +31,13 @@ from retrieval.index.keyword import (
     NO_MATCHES,
     NO_ROWS,
     DocumentChange,
-    InParts,
     KeywordIndex,
     Matches,
-    Ordered,
     Rows,
     Selection,
+    SequentialQueries,
     Sort,
+    SortedRows,
     make_facet,
 )
 from retrieval.index.token_states import StoredStates, TokenStates
@@ -54,7 +54,7 @@ from retrieval.store.manifest import (
 )
 from retrieval.store.products import ProductStore
 from retrieval.store.signals import ProductSignals, StoredSignals, load_array
-from retrieval.store.versions import Serving, Store
+from retrieval.store.versions import ServingVersion, Store
 from retrieval.text.analysis import Analyzer, TermGroup
 from retrieval.text.synonyms import Synonyms
 from service.engine.overlay import Products
@@ -130,7 +130,7 @@ def cluster_versions(store: Store, *, must: bool = True) -> Iterator[ClusterVers
 # vectors find by their stored records.
 
 
-class NullKeywordIndex(InParts):
+class NullKeywordIndex(SequentialQueries):
     """A keyword index of which only the products are left. A selection is the rows that it names."""
 
     def __init__(self, products: Products, catalog: FieldCatalog) -> None:
@@ -181,12 +181,12 @@ class NullKeywordIndex(InParts):
         selected = [self._columns(row) for row in self.select(selection).tolist()]
         return {name: _facet(self._catalog.fields[name], selected, size) for name in fields}
 
-    def sort(self, selection: Selection, by: Sort) -> Ordered:
+    def sort(self, selection: Selection, by: Sort) -> SortedRows:
         """The first of these in an order by a numeric field."""
         rows = self.select(selection)
         values = np.array([min(self._columns(row).numbers.get(by.field, [np.nan])) for row in rows.tolist()])
         order = np.lexsort((rows, -values if by.descending else values))
-        return Ordered(rows[order[: by.limit]], len(rows))
+        return SortedRows(rows[order[: by.limit]], len(rows))
 
     def _through(self, rows: Rows, where: Condition | None) -> Rows:
         if where is None:
@@ -322,7 +322,7 @@ def _keyword(
     index = versions.open(manifest, catalog)
     try:
         versions.check(manifest)
-        trouble = versions.agree(manifest)
+        trouble = versions.sync_alias(manifest)
     except ClusterUnavailableError as error:
         return index, (), f"searches go by vectors alone until the cluster answers: {error}"
     except StoreDamagedError as error:
@@ -345,7 +345,7 @@ def _states(folder: Path, manifest: Manifest) -> StoredStates | None:
     if manifest.states is None:
         return None
     states = StoredStates(folder / STATES_FOLDER)
-    if states.facts != manifest.states or (states.encoder, states.size) != (manifest.encoder, manifest.products):
+    if states.info != manifest.states or (states.encoder, states.size) != (manifest.encoder, manifest.products):
         message = (
             f"version {manifest.version} does not agree with itself: its token states are of {states.size} products by "
             f"{states.encoder}, its manifest is of {manifest.products} by {manifest.encoder}; rebuild the index"
@@ -354,10 +354,10 @@ def _states(folder: Path, manifest: Manifest) -> StoredStates | None:
     return states
 
 
-def _encoder(store: Store, serving: Serving) -> Encoder:
+def _encoder(store: Store, serving: ServingVersion) -> Encoder:
     manifest = serving.manifest
-    if serving.lost_encoder:
-        return NullEncoder(manifest.encoder, manifest.dimension, serving.lost_encoder)
+    if serving.encoder_problem:
+        return NullEncoder(manifest.encoder, manifest.dimension, serving.encoder_problem)
     return load_encoder(store.encoders / manifest.encoder)
 
 

@@ -24,11 +24,11 @@ from retrieval.text.vocabulary import (
     LONGEST_WORD,
     RAW_WORD,
     CatalogWords,
-    Lookup,
     Offsets,
+    WordLookup,
     forms,
     index_words,
-    is_spelled,
+    is_correctable,
     letter_set,
     words_of,
 )
@@ -88,7 +88,7 @@ class WordCorrector:
         if not edits:
             return ""
         words, size = self._words, len(prefix)
-        inside = words.postings.places(prefix[0])
+        inside = words.postings.prefix_positions(prefix[0])
         letters = words.letters[inside.start : inside.stop]
         missing = np.bitwise_count(np.uint32(letter_set(prefix)) & ~letters)
         long_enough = words.lengths[inside.start : inside.stop] >= size - edits
@@ -120,7 +120,7 @@ class WordCorrector:
         frequent one."""
 
         def rank(each: _Near) -> tuple[int, bool, int, str]:
-            together = self._words.together([each.word, *beside]) if beside and len(near) > 1 else 0
+            together = self._words.count_together([each.word, *beside]) if beside and len(near) > 1 else 0
             return -together, each.word[0] != word[0], -self._words.frequency(each.place), each.word
 
         ranked = sorted(((rank(each), each) for each in near), key=lambda pair: pair[0])
@@ -134,7 +134,7 @@ class WordCorrector:
         found: list[tuple[int, str]] = []
         for cut in range(SHORTEST_PART, len(word) - SHORTEST_PART + 1):
             pair = (word[:cut], word[cut:])
-            if all(part in self._words for part in pair) and (count := self._words.together(pair)) >= _FREQUENT:
+            if all(part in self._words for part in pair) and (count := self._words.count_together(pair)) >= _FREQUENT:
                 found.append((-count, " ".join(pair)))
         return Correction(min(found)[1], is_sure=True) if found else None
 
@@ -149,7 +149,7 @@ class WordCorrector:
 def edits_of(word: str) -> int:
     """How many edits of a folded word are undone: 0 where it is never corrected, as what has a digit, what is Chinese
     or short is not."""
-    if not SHORTEST <= len(word) <= LONGEST_WORD or not is_spelled(word):
+    if not SHORTEST <= len(word) <= LONGEST_WORD or not is_correctable(word):
         return 0
     return 1 if len(word) < SHORTEST_TWICE else 2
 
@@ -211,7 +211,7 @@ class Corrector:
     def _begun(self, typed: TypedText, words: Mapping[int, str]) -> Iterator[str]:
         """What the last word may be, or become, where the others are put right so."""
         last = typed.words[-1].word
-        if not self._is_unknown(last) or self._words.postings.places(last) or self._stands(last):
+        if not self._is_unknown(last) or self._words.postings.prefix_positions(last) or self._stands(last):
             return
         meant = self._corrections.correct(last, self._beside(typed, len(typed.words) - 1, words))
         if meant and meant.is_sure:
@@ -263,10 +263,10 @@ class Corrector:
         """Whether the search finds the word in anything, live changes among it."""
         # In a cluster one journey for both.
         found = self._snapshot.keyword.retrieve(self._snapshot.analyzer.groups(word), identifier_key(word), 1, None)
-        return found.matches.total > 0 or len(found.identified) > 0
+        return found.matches.total > 0 or len(found.identifier_rows) > 0
 
     def _is_identifier(self, text: str) -> bool:
-        return len(self._snapshot.keyword.identified(identifier_key(text))) > 0
+        return len(self._snapshot.keyword.find_identifier(identifier_key(text))) > 0
 
 
 # What was typed, as words; and where another text has these words.
@@ -313,17 +313,17 @@ class TypedText:
         return sum(len(each.word) if each.is_chinese else 1 for each in self.words) > MOST_WORDS
 
     @property
-    def lookups(self) -> Iterator[Lookup]:
+    def lookups(self) -> Iterator[WordLookup]:
         """What a text must have."""
         last = len(self.words) - 1
         for at, each in enumerate(self.words):
             if not each.is_chinese:
-                yield Lookup(each.word, is_prefix=at == last and self.is_within_word)
+                yield WordLookup(each.word, is_prefix=at == last and self.is_within_word)
             elif len(each.word) == 1:
                 # Whatever stands behind it.
-                yield Lookup(each.word, is_prefix=True)
+                yield WordLookup(each.word, is_prefix=True)
             else:
-                yield from (Lookup(pair) for pair in index_words(each.word)[:-1])
+                yield from (WordLookup(pair) for pair in index_words(each.word)[:-1])
 
     def replaced(self, words: Mapping[int, str]) -> str:
         """The text with other words at some places of `words`, all else as it was typed, lone surrogates left out: a

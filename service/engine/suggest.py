@@ -19,7 +19,7 @@ from retrieval.filters.schema import CATEGORY_SEPARATOR, product_columns
 from retrieval.records import Product
 from retrieval.store.manifest import WORDS_FOLDER
 from retrieval.store.versions import Store
-from retrieval.text.vocabulary import FORMAT, CatalogWords, Entries, Offsets, are_current
+from retrieval.text.vocabulary import FORMAT, CatalogWords, Offsets, VocabularyEntries, is_current
 from service.curation.rule_matching import CompiledRules
 from service.engine.hot_reload import Popularity, ServedPopularity
 from service.engine.popular_queries import PopularQueries, ServedPopularQueries, query_key
@@ -117,7 +117,7 @@ class Suggester:
 
     def _open(self, version: str) -> _Opened:
         folder = self._store.version_folder(version) / WORDS_FOLDER
-        if not are_current(folder):
+        if not is_current(folder):
             told = f"{version} has no words to suggest and correct by, as an older program built it; shelfwise rebuild"
             return _Opened(version, None, (f"{told} makes them",))
         try:
@@ -153,7 +153,7 @@ _MOST_LOOKED_AT = 200
 """Of each kind: the best known of those that have the words, which are then looked at one by one."""
 
 
-_NO_ENTRIES = Entries(FORMAT, (), (), (), 0)
+_NO_ENTRIES = VocabularyEntries(FORMAT, (), (), (), 0)
 
 
 @dataclass(frozen=True, slots=True)

@@ -166,7 +166,7 @@ def roll_back(store: Store, name: str = "", cluster: ClusterVersions | None = No
 def _serve(store: Store, name: str, cluster: ClusterVersions | None) -> Manifest:
     store.check_known(name)
     _check_analysis(store, name)
-    manifest = store.verified(name)
+    manifest = store.verify(name)
     if cluster and manifest.cluster and not cluster.is_whole(manifest):
         cluster.fill(manifest, store.version_folder(name), lambda _: None)
     store.rollback(name)

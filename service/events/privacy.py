@@ -15,7 +15,7 @@ from retrieval.events.privacy import prefix, utc_now
 from retrieval.events.store import EventStore
 from retrieval.events.stored import DAY_MS, milliseconds, moment
 from retrieval.store.manifest import scratch_path, write_durably
-from retrieval.updates.journal import journal_lock
+from retrieval.updates.journal import lock_folder
 from service.events.event_log import ASIDE_FOLDER, EventLog, aside_files, aside_time
 
 _CHUNK = 1 << 20
@@ -68,7 +68,7 @@ def forget_pseudonyms(
     sessions = {row.session for path in aside_files(log.folder) for _, row in _rows(path) if row.shopper in pseudonyms}
     set_aside = 0
     if aside.is_dir():
-        with journal_lock(aside, None):
+        with lock_folder(aside, None):
             set_aside = sum(_without(path, pseudonyms, sessions - {""}) for path in aside_files(log.folder))
     events = sum(store.forget(pseudonyms) for store in (log.store, *others))
     try:

@@ -17,7 +17,7 @@ from rerank.teacher.teacher import Teacher, open_teacher
 from rerank.training.datasets import CandidateLists, ListData
 from rerank.training.distillation import TeacherScores, usable_lists
 from rerank.training.query_generation import synthetic_queries
-from retrieval.encoders.base import TokenEncoder, with_tokens
+from retrieval.encoders.base import TokenEncoder, as_token_encoder
 from retrieval.errors import EncoderError, TrainingError
 from retrieval.index.token_states import TokenStates
 from retrieval.progress import Progress
@@ -138,7 +138,7 @@ def list_data(snapshot: Snapshot, lists: CandidateLists, targets: NDArray[np.flo
     chunks = [lists.queries[start : start + _CHUNK] for start in range(0, len(lists), _CHUNK)]
     with ThreadPoolExecutor(len(os.sched_getaffinity(0)), thread_name_prefix="encode") as threads:
         read = list(threads.map(encoder.encode_queries_with_tokens, chunks))
-    tokens = [states.cut(each) for _, part in read for each in part]
+    tokens = [states.narrow_query(each) for _, part in read for each in part]
     return ListData(lists, tokens, states, targets)
 
 
@@ -151,7 +151,7 @@ def pairs_of(snapshot: Snapshot, lists: CandidateLists) -> tuple[list[str], list
 
 
 def _token_encoder(snapshot: Snapshot) -> tuple[TokenEncoder, TokenStates]:
-    encoder = with_tokens(snapshot.encoder)
+    encoder = as_token_encoder(snapshot.encoder)
     if encoder is None or snapshot.states is None:
         raise TrainingError(
             f"version {snapshot.manifest.version} has no token states, which a ranker reads: rebuild the index"

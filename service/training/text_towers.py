@@ -43,7 +43,7 @@ from rerank.text_towers.validation import Judge
 from rerank.training.distillation import TeacherScores
 from rerank.training.query_generation import SyntheticQuery, synthetic_queries
 from rerank.training.trainer import Epoch, charted
-from retrieval.encoders.registry import named_runtime
+from retrieval.encoders.registry import parse_runtime
 from retrieval.encoders.weights import ModelSource, find_model
 from retrieval.errors import EncoderUnavailableError, NothingBetterError, SettingError
 from retrieval.judgments import read_judgments
@@ -219,7 +219,7 @@ def train_text_towers(root: Path, settings: Settings, request: TowersRequest, pr
         raise SettingError("--synthetic: --from-catalog makes all of its queries already; leave out one of the two")
     refuse_old(request.out, request.options.layers, unfinished(root / TRAINING_FOLDER))
     if request.publish:
-        named_runtime(request.runtime)
+        parse_runtime(request.runtime)
         if request.catalog and not request.judgments:
             raise SettingError(
                 "queries made from the catalog cannot judge what learned from such queries: name judged ones with "

@@ -19,7 +19,7 @@ from rerank.evaluation.statistics import Difference, paired_bootstrap
 from rerank.text_towers.dataset import JudgedQuery, Sources, normalised, validates
 from rerank.text_towers.validation import Judge
 from retrieval.encoders.base import Encoder
-from retrieval.encoders.registry import automatic_runtime, named_runtime, open_encoder
+from retrieval.encoders.registry import detect_runtime, open_encoder, parse_runtime
 from retrieval.errors import TrainingError
 from retrieval.progress import Progress
 from service.engine.candidates import LastStage, ResolvedRequest, Stages
@@ -248,7 +248,7 @@ def publish_encoder(
     The runtime "auto" is fp32 in place of int8 where that would cost 0.003 nDCG@10 of `pool` or more. Raises what
     `open_encoder` and `reencode` do; whatever is raised, the version before serves on.
     """
-    chosen, rounded = named_runtime(runtime) or automatic_runtime(), None
+    chosen, rounded = parse_runtime(runtime) or detect_runtime(), None
     if runtime == "auto" and chosen == "onnx-int8":
         rounded = _rounded(towers, pool, cache, progress, dimension)
         chosen = "onnx-int8" if rounded.is_close else "onnx-fp32"

@@ -13,7 +13,7 @@ from rerank.sessions.refresh import Refreshed
 from rerank.sessions.tables import Derived, open_derived
 from rerank.training.distillation import DistilOptions
 from retrieval.progress import Progress
-from retrieval.store.lock import held_lock
+from retrieval.store.lock import hold_lock
 from service.engine.hot_reload import Popularity
 from service.engine.snapshot import Snapshot, serving_snapshot
 from service.events.derived_tables import DerivedTables, popularity_scores
@@ -113,5 +113,5 @@ def working(root: Path, settings: Settings | None = None) -> Iterator[tuple[Snap
     with serving_snapshot(root, settings) as snapshot:
         work = root / TRAINING_FOLDER
         work.mkdir(exist_ok=True)
-        with held_lock(work, "training"):
+        with hold_lock(work, "training"):
             yield snapshot, work, snapshot.built

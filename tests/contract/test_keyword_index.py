@@ -26,7 +26,7 @@ from retrieval.errors import FilterError, UnknownFieldError
 from retrieval.filters.conditions import Condition
 from retrieval.filters.parser import Filter, In, parse_filter, value_text
 from retrieval.filters.schema import FieldCatalog, FieldCounter, extend_catalog, fold_value
-from retrieval.index.keyword import Completion, DocumentChange, KeywordDocument, KeywordIndex, Selection, Sort
+from retrieval.index.keyword import DetailsRequest, DocumentChange, KeywordDocument, KeywordIndex, Selection, Sort
 from retrieval.index.keyword_documents import KeywordBuilder
 from retrieval.index.tantivy import TantivyBuilder, TantivyIndex
 from retrieval.records import Product
@@ -90,7 +90,7 @@ def changed_in_steps(index: KeywordIndex, catalog: FieldCatalog, products: Seque
         made = [keyword_document(rows[each.id], each, ANALYZER, catalog) for each in changed]
         changes = [DocumentChange(document.row, sequence, document) for document in made]
         changes += [DocumentChange(row, sequence, None) for row in gone]
-        index = index.changed(changes, catalog) if changes else index
+        index = index.apply_changes(changes, catalog) if changes else index
     # A catalog is counted again with every version; until then it names what it ever held.
     return index, FieldCatalog({**counted(products).fields, **catalog.fields}, catalog.category_roots)
 
@@ -348,9 +348,9 @@ class TestKeywordIndex:
     def test_an_identifier_is_found_however_it_is_typed(self, backend: Backend) -> None:
         products = [Product("a", "drill", identifiers={"sku": ("DCD-771 C2",)}), Product("b", "drill")]
         with backend(products) as (index, _):
-            assert index.identified(identifier_key("dcd771c2")).tolist() == [0]
-            assert index.identified(identifier_key("dcd771")).tolist() == []
-            assert index.identified("").tolist() == []
+            assert index.find_identifier(identifier_key("dcd771c2")).tolist() == [0]
+            assert index.find_identifier(identifier_key("dcd771")).tolist() == []
+            assert index.find_identifier("").tolist() == []
 
     @asked(products=catalogs.products(), query=st.lists(st.sampled_from(catalogs.WORDS), min_size=1, max_size=3))
     def test_questions_asked_in_one_go_are_answered_as_each_alone(
@@ -361,17 +361,17 @@ class TestKeywordIndex:
         with backend(products) as (index, catalog):
             where = condition(catalog, "price EXISTS")
             retrieved = index.retrieve(groups, identifier_key("ab12"), 3, where)
-            completed = index.complete(Completion(every[::2], groups, where, ("brand", "price"), 10, by))
+            completed = index.fetch_details(DetailsRequest(every[::2], groups, where, ("brand", "price"), 10, by))
             selection = Selection(groups, every[::2], where)
             best, matches = index.search(groups, 3), index.search(groups, 3, where)
-            scored, identified = index.score(every[::2], groups, where), index.identified(identifier_key("ab12"))
+            scored, identified = index.score(every[::2], groups, where), index.find_identifier(identifier_key("ab12"))
             assert completed.facets == index.facets(selection, ["brand", "price"], 10)
             ordered = index.sort(selection, by)
         assert completed.ordered is not None
         assert completed.ordered.rows.tolist() == ordered.rows.tolist()
         assert completed.ordered.total == ordered.total
-        assert retrieved.identified.tolist() == identified.tolist()
-        pairs = ((retrieved.best, best), (retrieved.matches, matches), (completed.besides, scored))
+        assert retrieved.identifier_rows.tolist() == identified.tolist()
+        pairs = ((retrieved.best, best), (retrieved.matches, matches), (completed.candidates, scored))
         for together, alone in pairs:
             assert together.rows.tolist() == alone.rows.tolist()
             assert together.scores.tolist() == alone.scores.tolist()

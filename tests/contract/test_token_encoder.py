@@ -13,7 +13,7 @@ import onnx
 import pytest
 from tokenizers import Tokenizer
 
-from retrieval.encoders.base import TokenEncoder, Tokens, with_tokens
+from retrieval.encoders.base import TokenEncoder, Tokens, as_token_encoder
 from retrieval.encoders.folder import MODEL_FILE, TORCH_FOLDER, identity_of, read_spec, write_spec
 from retrieval.encoders.registry import DEFAULT_CHINESE_MODEL, DEFAULT_MODEL, load_encoder, open_encoder, store_encoder
 from retrieval.encoders.torch import PROJECTED, PROJECTION_FILE, sample_texts
@@ -41,7 +41,7 @@ EXACT = {"onnx-int8": 0.0, "onnx-fp32": 1e-5, "torch": 1e-5}
 def opened(name: str, runtime: str, cache: Path) -> TokenEncoder:
     if find_spec(SHIPPED_BY[name]) is None:
         pytest.skip(f"package {SHIPPED_BY[name]} with a model's weights is not installed")
-    encoder = with_tokens(open_encoder(name, runtime, cache))
+    encoder = as_token_encoder(open_encoder(name, runtime, cache))
     assert encoder is not None
     return encoder
 
@@ -59,7 +59,7 @@ def encoder(
     """The encoder, and its copy that was stored and opened again."""
     made = opened(*kind, cache)
     if request.param == "stored":
-        again = with_tokens(load_encoder(store_encoder(made, tmp_path_factory.mktemp("stored") / made.identity)))
+        again = as_token_encoder(load_encoder(store_encoder(made, tmp_path_factory.mktemp("stored") / made.identity)))
         assert again is not None
         assert (again.identity, again.state_dimension) == (made.identity, made.state_dimension)
         made = again
@@ -108,14 +108,14 @@ def test_tokens_are_the_texts_own_without_prompt_and_special_ones(
 def test_every_token_is_told_where_it_stands(encoder: TokenEncoder) -> None:
     (_, queries), (_, products) = encoder.encode_queries_with_tokens(TEXTS), encoder.encode_products_with_tokens(TEXTS)
     for text, query, product in zip(TEXTS, queries, products, strict=True):
-        for told, places in ((query, encoder.query_places(text)), (product, encoder.product_places(text))):
+        for told, places in ((query, encoder.query_spans(text)), (product, encoder.product_spans(text))):
             assert places.ids.tolist() == told.ids.tolist()
             assert " ".join(text.split()).startswith(places.text)
             begins, ends = places.spans.T
             assert (begins < ends).all()
             assert (np.diff(begins) >= 0).all()
             assert (ends <= len(places.text)).all()
-    stands = encoder.query_places("Café  press 1/2")
+    stands = encoder.query_spans("Café  press 1/2")
     assert [stands.text[start:end].strip() for start, end in stands.spans] in (
         ["Café", "press", "1", "/", "2"],
         ["Café", "press", "1/2"],
@@ -196,7 +196,7 @@ def test_what_an_older_program_stored_opens_and_gives_no_states(cache: Path, tmp
     again = load_encoder(older(encoder, tmp_path / "old", identity))
     assert again.identity == identity != encoder.identity
     assert np.allclose(again.encode_queries(["drill"]), encoder.encode_queries(["drill"]), atol=1e-5)
-    assert with_tokens(again) is None
+    assert as_token_encoder(again) is None
     assert isinstance(again, TokenEncoder)
     with pytest.raises(EncoderUnavailableError, match="gives no states of tokens; rebuild the index"):
         again.encode_queries_with_tokens(["drill"])
@@ -216,7 +216,7 @@ def test_a_stored_torch_encoder_keeps_its_projection(cache: Path, tmp_path: Path
     assert projection.shape == (384, PROJECTED)
     assert np.allclose(projection.T @ projection, np.eye(PROJECTED), atol=1e-5)
     np.save(folder / TORCH_FOLDER / PROJECTION_FILE, np.ascontiguousarray(projection[:, ::-1]))
-    turned = with_tokens(load_encoder(folder))
+    turned = as_token_encoder(load_encoder(folder))
     assert turned is not None
     one, other = (each.encode_queries_with_tokens(["drill"])[1][0].states for each in (made, turned))
     assert np.allclose(one[:, ::-1], other, atol=1e-5)

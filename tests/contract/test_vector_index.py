@@ -18,7 +18,15 @@ from retrieval.elasticsearch.bulk_load import WHOLE
 from retrieval.elasticsearch.client import Cluster
 from retrieval.elasticsearch.vectors import ElasticsearchVectors, load_vectors
 from retrieval.errors import ClusterRefusedError, StoreDamagedError
-from retrieval.index.faiss import INDEX_FILE, FaissIndex, IndexKind, Kept, build_index, choose_kind, gpu_count
+from retrieval.index.faiss import (
+    INDEX_FILE,
+    FaissIndex,
+    PreviousVectors,
+    VectorIndexKind,
+    build_index,
+    choose_kind,
+    gpu_count,
+)
 from retrieval.index.vectors import VECTORS_FILE, Rows, StoredVectors, VectorIndex, Vectors, create_vectors
 
 COUNT, DIMENSION = 3_000, 32
@@ -32,14 +40,14 @@ def clustered(count: int = COUNT, dimension: int = DIMENSION, seed: int = 0) -> 
     return np.asarray(vectors / np.linalg.norm(vectors, axis=1, keepdims=True), dtype=np.float32)
 
 
-LEAST_RECALL = {IndexKind.EXACT: 1.0, IndexKind.GRAPH: 0.98, IndexKind.QUANTISED: 0.95}
+LEAST_RECALL = {VectorIndexKind.EXACT: 1.0, VectorIndexKind.GRAPH: 0.98, VectorIndexKind.QUANTISED: 0.95}
 LEAST_RECALL_OF_CLUSTER = 0.99
 VECTORS = clustered()
 QUERIES = clustered(40, seed=1)
 MADE_OF = {"vectors": COUNT}
 
 
-def built(folder: Path, kind: IndexKind, vectors: Vectors = VECTORS) -> Path:
+def built(folder: Path, kind: VectorIndexKind, vectors: Vectors = VECTORS) -> Path:
     create_vectors(folder, *vectors.shape)[:] = vectors
     assert build_index(folder, kind) is kind
     return folder
@@ -57,43 +65,43 @@ def loaded(cluster: Cluster, folder: Path) -> Iterator[str]:
 
 
 @pytest.fixture(scope="module")
-def folders(tmp_path_factory: pytest.TempPathFactory) -> Callable[[IndexKind], Path]:
+def folders(tmp_path_factory: pytest.TempPathFactory) -> Callable[[VectorIndexKind], Path]:
     """For every kind the folder of an index of `VECTORS`, built when it is first asked for."""
     return functools.cache(lambda kind: built(tmp_path_factory.mktemp(kind.value), kind))
 
 
 @pytest.fixture(scope="module")
-def elasticsearch_index(cluster: Cluster, folders: Callable[[IndexKind], Path]) -> Iterator[ElasticsearchVectors]:
+def elasticsearch_index(cluster: Cluster, folders: Callable[[VectorIndexKind], Path]) -> Iterator[ElasticsearchVectors]:
     """Every filter is the cluster's business."""
-    folder = folders(IndexKind.EXACT)
+    folder = folders(VectorIndexKind.EXACT)
     with loaded(cluster, folder) as name:
         yield ElasticsearchVectors(cluster, name, folder, {**MADE_OF, WHOLE: True}, most_scanned=0)
 
 
 @pytest.fixture(scope="module")
 def elasticsearch_index_in_shards(
-    cluster: Cluster, folders: Callable[[IndexKind], Path]
+    cluster: Cluster, folders: Callable[[VectorIndexKind], Path]
 ) -> Iterator[ElasticsearchVectors]:
     """Two shards, and opened by another client than the one that filled it; narrow filters are scanned."""
-    folder = folders(IndexKind.EXACT)
+    folder = folders(VectorIndexKind.EXACT)
     sharded = Cluster(replace(cluster.settings, shards=2))
     with closing(sharded), loaded(sharded, folder) as name, closing(Cluster(sharded.settings)) as other:
         yield ElasticsearchVectors(other, name, folder, MADE_OF, most_scanned=COUNT // 4)
 
 
-def faiss_case(kind: IndexKind, gpu: bool, copied: bool) -> object:
+def faiss_case(kind: VectorIndexKind, gpu: bool, copied: bool) -> object:
     name = "-".join((kind, "gpu" if gpu else "cpu", "copied" if copied else "opened"))
     return pytest.param((kind, gpu, copied), id=name, marks=[pytest.mark.gpu] if gpu else [])
 
 
-FAISS = [faiss_case(kind, gpu, copied) for kind in IndexKind for gpu in (False, True) for copied in (False, True)]
+FAISS = [faiss_case(kind, gpu, copied) for kind in VectorIndexKind for gpu in (False, True) for copied in (False, True)]
 CLUSTERED = ("elasticsearch_index", "elasticsearch_index_in_shards")
 
 
 @pytest.fixture(params=[*FAISS, "stored", *(pytest.param(each, marks=pytest.mark.elasticsearch) for each in CLUSTERED)])
-def index(request: pytest.FixtureRequest, folders: Callable[[IndexKind], Path], tmp_path: Path) -> VectorIndex:
+def index(request: pytest.FixtureRequest, folders: Callable[[VectorIndexKind], Path], tmp_path: Path) -> VectorIndex:
     if request.param == "stored":
-        return StoredVectors(folders(IndexKind.EXACT))
+        return StoredVectors(folders(VectorIndexKind.EXACT))
     if request.param in CLUSTERED:
         made: VectorIndex = request.getfixturevalue(request.param)
         return made
@@ -151,8 +159,8 @@ class TestVectorIndex:
         assert len(index.search(QUERIES[0], COUNT * 2, np.arange(0, COUNT, 7)).rows) == len(range(0, COUNT, 7))
 
 
-@pytest.mark.parametrize("kind", list(IndexKind))
-def test_an_index_continued_over_many_versions_finds_what_a_new_one_does(kind: IndexKind, tmp_path: Path) -> None:
+@pytest.mark.parametrize("kind", list(VectorIndexKind))
+def test_an_index_continued_over_many_versions_finds_what_a_new_one_does(kind: VectorIndexKind, tmp_path: Path) -> None:
     random = np.random.default_rng(5)
     vectors, folder = VECTORS, built(tmp_path / "v0", kind)
     for version in range(1, 6):
@@ -164,7 +172,7 @@ def test_an_index_continued_over_many_versions_finds_what_a_new_one_does(kind: I
         newer = np.concatenate([vectors[stays], fresh])[moved]
         next_folder = tmp_path / f"v{version}"
         create_vectors(next_folder, *newer.shape)[:] = newer
-        assert build_index(next_folder, kind, Kept(folder, rows[moved])) is kind
+        assert build_index(next_folder, kind, PreviousVectors(folder, rows[moved])) is kind
         vectors, folder = newer, next_folder
     index = FaissIndex(folder, gpu=False)
     allowed = np.sort(random.choice(len(vectors), len(vectors) // 2, replace=False))
@@ -181,7 +189,7 @@ def test_an_index_continued_over_many_versions_finds_what_a_new_one_does(kind: I
 
 @pytest.mark.parametrize("count", [61, 63, 67, 100])
 def test_equal_vectors_tie_to_the_last_digit_and_come_in_the_order_of_rows(tmp_path: Path, count: int) -> None:
-    index = FaissIndex(built(tmp_path, IndexKind.EXACT, np.tile(VECTORS[:1], (count, 1))), gpu=False)
+    index = FaissIndex(built(tmp_path, VectorIndexKind.EXACT, np.tile(VECTORS[:1], (count, 1))), gpu=False)
     found = index.search(QUERIES[0], count)
     assert found.rows.tolist() == list(range(count))
     assert len(set(found.scores.tolist())) == 1
@@ -205,21 +213,21 @@ def test_threads_get_the_answers_that_one_thread_gets(index: VectorIndex) -> Non
 
 
 def test_one_vector_is_an_index(tmp_path: Path) -> None:
-    index = FaissIndex(built(tmp_path, IndexKind.EXACT, VECTORS[:1]), gpu=False)
+    index = FaissIndex(built(tmp_path, VectorIndexKind.EXACT, VECTORS[:1]), gpu=False)
     assert index.search(QUERIES[0], 10).rows.tolist() == [0]
 
 
 def test_the_kind_follows_from_size_and_memory() -> None:
     gib = 1024**3
-    assert choose_kind(50_000, 384, gib) is IndexKind.EXACT
-    assert choose_kind(50_001, 384, gib) is IndexKind.GRAPH
-    assert choose_kind(1_000_000, 384, 2 * gib) is IndexKind.GRAPH
-    assert choose_kind(10_000_000, 384, 8 * gib) is IndexKind.QUANTISED
+    assert choose_kind(50_000, 384, gib) is VectorIndexKind.EXACT
+    assert choose_kind(50_001, 384, gib) is VectorIndexKind.GRAPH
+    assert choose_kind(1_000_000, 384, 2 * gib) is VectorIndexKind.GRAPH
+    assert choose_kind(10_000_000, 384, 8 * gib) is VectorIndexKind.QUANTISED
 
 
 @pytest.mark.parametrize("content", [b"", b"not numbers", b"\x93NUMPY\x01\x00"])
 def test_a_damaged_file_is_named(tmp_path: Path, content: bytes) -> None:
-    folder = built(tmp_path, IndexKind.GRAPH)
+    folder = built(tmp_path, VectorIndexKind.GRAPH)
     (folder / INDEX_FILE).write_bytes(content)
     with pytest.raises(StoreDamagedError, match=INDEX_FILE):
         FaissIndex(folder, gpu=False)
@@ -250,9 +258,9 @@ def test_a_cluster_finds_enough_without_a_scan(
 
 @pytest.mark.elasticsearch
 def test_an_index_of_other_vectors_or_none_is_refused(
-    cluster: Cluster, elasticsearch_index: ElasticsearchVectors, folders: Callable[[IndexKind], Path]
+    cluster: Cluster, elasticsearch_index: ElasticsearchVectors, folders: Callable[[VectorIndexKind], Path]
 ) -> None:
-    name, folder = elasticsearch_index.name, folders(IndexKind.EXACT)
+    name, folder = elasticsearch_index.name, folders(VectorIndexKind.EXACT)
     with pytest.raises(StoreDamagedError, match="vectors is 3000, not 3001"):
         ElasticsearchVectors(cluster, name, folder, {"vectors": COUNT + 1}).search(QUERIES[0], 5)
     with pytest.raises(StoreDamagedError, match=f"no index {name}-gone"):

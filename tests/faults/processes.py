@@ -504,13 +504,13 @@ def _taken(engine: SearchEngine, call: Call) -> int:
 
 def _prune(work: Work, _: Tell) -> None:
     store = Store(work.root)
-    with store.locked("prune"):
+    with store.lock("prune"):
         store.prune(work.keep, (store.serving()[0].version,))
 
 
 def _roll_back(work: Work, _: Tell) -> None:
     store = Store(work.root)
-    with store.locked("rollback"):
+    with store.lock("rollback"):
         roll_back(store)
 
 

@@ -21,9 +21,9 @@ def test_an_alias_that_many_move_at_once_names_one_index_and_nobody_fails(cluste
     try:
         with ThreadPoolExecutor(4) as executor:
             for _ in range(10):
-                list(executor.map(cluster.point, [alias] * 4, names))
+                list(executor.map(cluster.point_alias, [alias] * 4, names))
                 assert len(cluster.states(alias)) >= 1
-        cluster.point(alias, names[0])
+        cluster.point_alias(alias, names[0])
         assert [state.name for state in cluster.states(alias)] == [names[0]]
     finally:
         cluster.delete(names)
@@ -37,9 +37,9 @@ def test_an_alias_leaves_an_index_that_is_being_removed(cluster: Cluster) -> Non
     try:
         with ThreadPoolExecutor(2) as executor:
             for before, after in itertools.pairwise(names):
-                cluster.point(alias, before)
+                cluster.point_alias(alias, before)
                 removing = executor.submit(cluster.delete, [before])
-                cluster.point(alias, after)
+                cluster.point_alias(alias, after)
                 removing.result()
                 assert [state.name for state in cluster.states(alias)] == [after]
     finally:

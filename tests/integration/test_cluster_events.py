@@ -348,7 +348,7 @@ class TestOtherIndexes:
         version = f"{place.settings.alias}-v000001"
         with closing(Cluster(place.settings)) as cluster:
             cluster.create(version, {"number_of_replicas": 0}, {})
-            cluster.point(place.settings.alias, version)
+            cluster.point_alias(place.settings.alias, version)
             for pattern in (f"{place.settings.alias}-v*", f"{place.settings.alias}-*", place.settings.alias):
                 assert [state.name for state in cluster.states(pattern)] == [version]
             store.expire(EVER)

@@ -466,7 +466,7 @@ class TestPointer:
     def test_an_alias_that_names_an_older_version_is_put_right(self, served: Shop, products: list[Product]) -> None:
         served.rebuild(priced(products, 1.25))
         with contextlib.closing(Cluster(served.settings.cluster)) as cluster:
-            cluster.point(served.alias, served.index(V2))
+            cluster.point_alias(served.alias, served.index(V2))
         assert served.named() == [served.index(V2)]
         with served.open() as engine:
             assert (engine.manifest.version, engine.notices) == (V3, ())

@@ -19,7 +19,7 @@ from rerank.model_store import RankerRegistry
 from rerank.ranker.spec import WEIGHTS_FILE
 from rerank.user_tower.files import MODEL_FILE, TowerRegistry, open_user_tower
 from retrieval.errors import StoreLockedError, StoreMissingError, TrainingError
-from retrieval.store.lock import held_lock
+from retrieval.store.lock import hold_lock
 from service.cli.main import app
 from service.reports.training import Decision, LearnReport, Outcome
 from service.training.learn import (
@@ -199,7 +199,7 @@ class TestRefused:
     def test_while_another_program_trains_no_report_is_written(self, learned: Path, tmp_path: Path) -> None:
         root = Path(shutil.copytree(learned, tmp_path / "store"))
         before = page_path(root).read_bytes()
-        with held_lock(root / TRAINING_FOLDER, "training"), pytest.raises(StoreLockedError):
+        with hold_lock(root / TRAINING_FOLDER, "training"), pytest.raises(StoreLockedError):
             learn(root, SETTINGS, OPTIONS, Quiet())
         assert page_path(root).read_bytes() == before
 

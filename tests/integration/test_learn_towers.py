@@ -129,7 +129,7 @@ def test_what_comes_to_nothing_says_why_and_the_run_goes_on(
 
 def test_an_index_that_is_being_rebuilt_keeps_what_was_trained_for_the_next_run(root: Path, cache: Path) -> None:
     request, steps = TowersRequest(cache=cache, options=TRAINING), RecordedSteps(Quiet())
-    with Store(root).locked("rebuild"):
+    with Store(root).lock("rebuild"):
         assert train_encoder(root, SETTINGS, request, steps) is None
     (stage,) = (each for each in steps.stages(is_over=True) if each.name == TOWERS)
     assert stage.outcome is Outcome.NOT_TRAINED

@@ -17,7 +17,7 @@ from retrieval.elasticsearch.client import Cluster
 from retrieval.elasticsearch.keyword import ElasticsearchIndex
 from retrieval.elasticsearch.versions import load_keyword
 from retrieval.filters.schema import FieldCatalog, FieldCounter
-from retrieval.index.keyword import Completion, KeywordIndex, Sort
+from retrieval.index.keyword import DetailsRequest, KeywordIndex, Sort
 from retrieval.index.tantivy import TantivyBuilder, TantivyIndex
 from retrieval.judgments import read_judgments
 from retrieval.store.products import keyword_document, product_to_json
@@ -130,10 +130,10 @@ def test_every_query_of_a_real_catalog(cluster: Cluster, tmp_path: Path) -> None
             assert set(one.matches.rows.tolist()) == set(other.matches.rows.tolist()), text
             assert np.abs(one.matches.scores - other.matches.scores).max(initial=0.0) <= 1e-4, text
             assert one.matches.total == other.matches.total
-            wanted = Completion(np.arange(0, 19_000, 400), groups, None, facets, 100, by)
-            ours, theirs = here.complete(wanted), there.complete(wanted)
+            wanted = DetailsRequest(np.arange(0, 19_000, 400), groups, None, facets, 100, by)
+            ours, theirs = here.fetch_details(wanted), there.fetch_details(wanted)
             assert ours.facets == theirs.facets, text
-            assert ours.besides.scores.tolist() == pytest.approx(theirs.besides.scores.tolist(), abs=1e-4)
+            assert ours.candidates.scores.tolist() == pytest.approx(theirs.candidates.scores.tolist(), abs=1e-4)
             assert ours.ordered is not None and theirs.ordered is not None
             assert ours.ordered.rows.tolist() == theirs.ordered.rows.tolist(), text
     assert swapped <= 0.03 * len(queries)

@@ -303,7 +303,7 @@ class TestReencoding:
         before = Store(root / "index").manifest("v000001")
         report = self.again(root, root / "tiny", cache)
         assert (report.version, report.published, report.encoded) == ("v000002", True, len(PRODUCTS))
-        after = Store(root / "index").verified("v000002")
+        after = Store(root / "index").verify("v000002")
         same = ("products", "catalog", "analyzer", "recipe", "last_merged_change", "dimension")
         assert [getattr(before, name) for name in same] == [getattr(after, name) for name in same]
         assert after.changes is not None
@@ -320,7 +320,7 @@ class TestReencoding:
         assert (report.version, report.published, report.encoded) == ("v000002", False, 0)
 
     def test_nobody_else_publishes_meanwhile(self, root: Path, cache: Path) -> None:
-        with Store(root / "index").locked(), pytest.raises(StoreLockedError):
+        with Store(root / "index").lock(), pytest.raises(StoreLockedError):
             self.again(root, root / "tiny", cache)
 
     def test_the_command_takes_an_encoder_without_a_feed(self, root: Path) -> None:

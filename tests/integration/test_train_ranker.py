@@ -17,7 +17,7 @@ from rerank.ranker.spec import WEIGHTS_FILE
 from rerank.training.distillation import DistilOptions
 from rerank.training.trainer import LoopOptions
 from retrieval.errors import ShelfwiseError, StoreLockedError, StoreMissingError, TrainingError
-from retrieval.store.lock import held_lock
+from retrieval.store.lock import hold_lock
 from retrieval.store.manifest import Manifest
 from service.cli.training import train
 from service.engine.engine import SearchEngine
@@ -169,7 +169,7 @@ class TestRefused:
     def test_while_another_program_trains(self, root: Path, teacher: Path) -> None:
         (root / TRAINING_FOLDER).mkdir()
         with (
-            held_lock(root / TRAINING_FOLDER, "training"),
+            hold_lock(root / TRAINING_FOLDER, "training"),
             pytest.raises(StoreLockedError, match="a training is at work"),
         ):
             run(root, teacher)

@@ -47,7 +47,7 @@ async def rollback_version(context: Contextual, _permit: MayAdminister, body: Ro
 
     def rolled_back() -> object:
         store = Store(context.engine.root)
-        with store.locked("rollback"), cluster_versions(store) as cluster:
+        with store.lock("rollback"), cluster_versions(store) as cluster:
             done = roll_back(store, body.name, cluster)
         context.engine.refresh()
         return done

@@ -304,7 +304,7 @@ class TestBadInput:
         assert built.store.serving()[0].version == "v000001"
 
     def test_two_rebuilds_at_once_are_refused(self, built: Workshop) -> None:
-        with built.store.locked(), pytest.raises(StoreLockedError):
+        with built.store.lock(), pytest.raises(StoreLockedError):
             built.rebuild(CATALOG)
 
 

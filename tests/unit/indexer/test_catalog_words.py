@@ -16,7 +16,7 @@ from retrieval.records import Product
 from retrieval.store.manifest import WORDS_FOLDER
 from retrieval.store.products import product_to_json
 from retrieval.store.versions import Store
-from retrieval.text.vocabulary import ENTRIES_FILE, CatalogWords, are_current
+from retrieval.text.vocabulary import ENTRIES_FILE, CatalogWords, is_current
 from service.demo import DemoFiles
 from tests.conftest import ENCODER
 
@@ -106,9 +106,9 @@ def test_a_rebuild_gives_words_to_a_version_that_lacks_them(demo: DemoFiles, cac
     first = rebuild(tmp_path, options)
     store = Store(tmp_path)
     folder = store.version_folder(first.version) / WORDS_FOLDER
-    assert are_current(folder)
+    assert is_current(folder)
     listed = store.manifest(first.version).files
     assert f"versions/{first.version}/{WORDS_FOLDER}/{ENTRIES_FILE}" in listed
     assert not rebuild(tmp_path, options).published
     (folder / ENTRIES_FILE).write_bytes(b'{"format": 0}')
-    assert not are_current(folder)
+    assert not is_current(folder)

@@ -67,7 +67,7 @@ class Index:
     def roll_back(self, places: int) -> str:
         names = self.store.versions()
         name = names[max(0, len(names) - 1 - places)]
-        with self.store.locked("rollback"):
+        with self.store.lock("rollback"):
             return roll_back(self.store, name).version
 
 

@@ -199,7 +199,7 @@ class TestRebuilds:
         shop.change(Patch("1", {"price": 79.0}))
         shop.rebuild(DRILL, replaced(HOSE, price=21.0))
         shop.change(Delete("2"))
-        with Store(shop.root).locked("rollback"):
+        with Store(shop.root).lock("rollback"):
             roll_back(Store(shop.root))
         shop.rebuild(DRILL, HOSE)
         assert shop.held() == [replaced(DRILL, price=79.0)]

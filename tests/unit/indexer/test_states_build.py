@@ -14,11 +14,18 @@ from numpy.typing import NDArray
 
 import indexer.embedding
 from indexer.build import RebuildOptions, RebuildReport, rebuild
-from retrieval.encoders.base import Tokens, with_tokens
+from retrieval.encoders.base import Tokens, as_token_encoder
 from retrieval.encoders.onnx import OnnxEncoder
 from retrieval.encoders.registry import load_encoder
 from retrieval.errors import EncoderError, StoreDamagedError
-from retrieval.index.token_states import DIMENSION, MOST_TOKENS, STATES_FILE, STATES_FILES, StoredStates, quantised
+from retrieval.index.token_states import (
+    DIMENSION,
+    MOST_TOKENS,
+    STATES_FILE,
+    STATES_FILES,
+    StoredStates,
+    quantise_tokens,
+)
 from retrieval.progress import NullProgress
 from retrieval.records import Availability, Product
 from retrieval.store.manifest import STATES_FOLDER, TEXT_KEYS_FILE
@@ -114,10 +121,10 @@ class TestWhatIsBuilt:
     def test_each_product_has_the_first_tokens_that_the_encoder_tells_of_its_text(self, first: Shop) -> None:
         states, products = first.states(), ProductStore(first.folder)
         manifest = first.store.serving()[0]
-        encoder = with_tokens(load_encoder(first.store.encoders / manifest.encoder))
+        encoder = as_token_encoder(load_encoder(first.store.encoders / manifest.encoder))
         assert encoder is not None
         texts = [encoder_text(products[row]) for row in range(len(products))]
-        expected = quantised(encoder.encode_products_with_tokens(texts)[1], DIMENSION)
+        expected = quantise_tokens(encoder.encode_products_with_tokens(texts)[1], DIMENSION)
         told, wanted = states.gather(np.arange(len(texts))), expected.gather(np.arange(len(texts)))
         assert np.array_equal(told.ids, wanted.ids)
         assert np.array_equal(told.states, wanted.states)
@@ -127,7 +134,7 @@ class TestWhatIsBuilt:
     def test_the_manifest_and_the_report_tell_of_them(self, fresh: Shop) -> None:
         told = Told()
         report = fresh.rebuild(progress=told)
-        facts = fresh.states().facts
+        facts = fresh.states().info
         manifest = fresh.store.serving()[0]
         assert manifest.states == facts
         assert (facts.encoder, facts.dimension, facts.products) == (manifest.encoder, DIMENSION, len(CATALOG))
@@ -296,7 +303,7 @@ class TestOpening:
             SearchEngine.open(built.root)
 
     def test_states_that_are_another_versions_are_refused(self, built: Shop) -> None:
-        states = built.states().facts
+        states = built.states().info
         other = msgspec.structs.replace(states, encoder="another")
         reseal(built.root, "v000001", lambda manifest: msgspec.structs.replace(manifest, states=other))
         with pytest.raises(StoreDamagedError, match="does not agree with itself: its token states"):

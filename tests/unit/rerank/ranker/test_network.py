@@ -10,7 +10,7 @@ import torch
 
 from rerank.ranker.features import FEATURES, HAS_STATES, Candidates, History
 from rerank.ranker.network import RankerNetwork
-from retrieval.encoders.base import no_tokens
+from retrieval.encoders.base import empty_tokens
 from retrieval.index.token_states import SCALE, ProductTokens
 from tests.unit.rerank.ranker.random_candidates import (
     STATE_DIMENSION,
@@ -28,7 +28,7 @@ LAYERS = pytest.mark.parametrize("layers", [0, 1])
 
 
 def without_tokens(whole: Candidates) -> Candidates:
-    return dataclasses.replace(whole, query=no_tokens(STATE_DIMENSION), query_idf=np.empty(0, np.float32))
+    return dataclasses.replace(whole, query=empty_tokens(STATE_DIMENSION), query_idf=np.empty(0, np.float32))
 
 
 def without_states(whole: Candidates) -> Candidates:

@@ -20,7 +20,7 @@ from rerank.ranker.onnx import OnnxRanker
 from rerank.ranker.onnx_export import export_network
 from rerank.ranker.pruning import PartImportance, PruningTarget, Sample, measure_importance, prune_network
 from rerank.ranker.spec import MODEL_FILE, WEIGHTS_FILE, RankerSpec, write_ranker
-from retrieval.encoders.onnx_export import quantised
+from retrieval.encoders.onnx_export import quantise_graph
 from retrieval.errors import InputError, ModelDamagedError, ModelError
 from tests.rankers import REPORT, SPEC
 from tests.unit.rerank.ranker.random_candidates import candidates, near, network, scored, tensors
@@ -196,7 +196,7 @@ def test_it_is_stored_exported_and_read_again(by: RankerNetwork, found: PartImpo
     expected = [each[:, 0] for each in scored(made, *LISTS)]
     for told, wanted in zip(served(tmp_path, spec).score(LISTS), expected, strict=True):
         assert near(told, wanted)
-    onnx.save(quantised(onnx.load(tmp_path / MODEL_FILE)), tmp_path / MODEL_FILE)
+    onnx.save(quantise_graph(onnx.load(tmp_path / MODEL_FILE)), tmp_path / MODEL_FILE)
     for told, wanted in zip(served(tmp_path, spec).score(LISTS), expected, strict=True):
         assert np.abs(told - wanted).max() < 0.05 * wanted.std() + 0.02
 

@@ -13,7 +13,7 @@ from safetensors.numpy import save_file
 
 from rerank.ranker.features import FEATURES
 from rerank.sealed_folder import check_graph, check_weights
-from retrieval.encoders.onnx_export import quantised
+from retrieval.encoders.onnx_export import quantise_graph
 from retrieval.errors import ModelDamagedError, ModelMismatchError
 from tests.rankers import linear_graph
 
@@ -34,7 +34,7 @@ class TestOperators:
     def test_a_graph_of_ours_passes_in_both_precisions(self, tmp_path: Path) -> None:
         columns = {"features": len(FEATURES), "history_vectors": 16}
         check_graph(saved(tmp_path, linear_graph()), columns)
-        reduced = quantised(linear_graph())
+        reduced = quantise_graph(linear_graph())
         assert {node.domain for node in reduced.graph.node} == {"", "com.microsoft"}
         check_graph(saved(tmp_path, reduced), columns)
 

@@ -25,7 +25,7 @@ from retrieval.errors import (
     UnknownModelError,
 )
 from retrieval.records import Product
-from retrieval.store.lock import held_lock
+from retrieval.store.lock import hold_lock
 from retrieval.store.versions import CURRENT
 from tests.full_disk import full_disk
 from tests.rankers import ENCODING, REPORT, SPEC, building, rewrite
@@ -304,12 +304,12 @@ class TestRivals:
 
     def test_a_rollback_while_another_writes_is_refused_at_once(self, registry: RankerRegistry) -> None:
         publish(registry)
-        with held_lock(registry.folder, "publish"), pytest.raises(StoreLockedError, match="a publish is at work"):
+        with hold_lock(registry.folder, "publish"), pytest.raises(StoreLockedError, match="a publish is at work"):
             registry.rollback(encoding=ENCODING)
 
     def test_readers_need_no_lock(self, registry: RankerRegistry) -> None:
         publish(registry)
-        with held_lock(registry.folder, "publish"):
+        with hold_lock(registry.folder, "publish"):
             assert registry.serving(ENCODING).ranker == registry.open("ranker-0001")
 
 

@@ -22,7 +22,7 @@ from rerank.sessions.tables import FIRST, LAST, count_of, open_derived, shoppers
 from retrieval.errors import SettingError, StoreLockedError, StoreMissingError
 from retrieval.events.sqlite import SqliteEvents
 from retrieval.events.stored import StoredEvent
-from retrieval.store.lock import held_lock
+from retrieval.store.lock import hold_lock
 from tests.unit.rerank.sessions.derived_log import (
     NOW,
     MemoryEvents,
@@ -241,7 +241,7 @@ def test_a_refresh_that_is_killed_holds_nobody_up(tmp_path: Path) -> None:
 
 
 def test_one_refresh_at_a_time(tmp_path: Path) -> None:
-    with held_lock(tmp_path, "refresh of derived tables"), pytest.raises(StoreLockedError, match="refresh"):
+    with hold_lock(tmp_path, "refresh of derived tables"), pytest.raises(StoreLockedError, match="refresh"):
         refreshed(tmp_path, MemoryEvents())
 
 

@@ -12,7 +12,7 @@ from rerank.ranker.features import FEATURES, HAS_STATES, MERGED
 from rerank.ranker.network import NetworkShape
 from rerank.training.datasets import CandidateLists, ListData
 from retrieval.encoders.base import Tokens, unit_rows
-from retrieval.index.token_states import StatesWriter, StoredStates, quantised
+from retrieval.index.token_states import StatesWriter, StoredStates, quantise_tokens
 
 STATE_DIMENSION = 8
 PRODUCTS, WITHOUT_STATES = 60, 7
@@ -48,7 +48,7 @@ def _liked(data: ListData) -> NDArray[np.float32]:
 def _states(folder: Path) -> StoredStates:
     rng = np.random.default_rng(9)
     texts = [_tokens(rng.integers(0, _VOCABULARY, rng.integers(3, 9))) for _ in range(PRODUCTS - WITHOUT_STATES)]
-    runs = quantised([*texts, *[_tokens(np.empty(0, np.int64))] * WITHOUT_STATES], STATE_DIMENSION)
+    runs = quantise_tokens([*texts, *[_tokens(np.empty(0, np.int64))] * WITHOUT_STATES], STATE_DIMENSION)
     writer = StatesWriter(folder, "encoder-1", STATE_DIMENSION, _VOCABULARY)
     writer.add(runs.ids, runs.states, runs.lengths)
     writer.finish()

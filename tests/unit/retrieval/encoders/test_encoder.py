@@ -4,26 +4,26 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from retrieval.encoders.base import prepared, unit_rows
+from retrieval.encoders.base import prepare_text, unit_rows
 
 
 @given(st.text(st.characters(), max_size=200), st.sampled_from(["", "query: "]))
 def test_prepared_text_is_valid_unicode_after_its_prompt(text: str, prompt: str) -> None:
-    result = prepared(text, prompt, 8)
+    result = prepare_text(text, prompt, 8)
     assert result.startswith(prompt)
     assert result.encode("utf-8").decode("utf-8") == result
 
 
 def test_prepared_cuts_before_any_tokenizer_sees_the_text() -> None:
-    assert len(prepared("drill " * 1_000_000, "", 64)) <= 64 * 24
+    assert len(prepare_text("drill " * 1_000_000, "", 64)) <= 64 * 24
 
 
 def test_prepared_keeps_words_behind_leading_whitespace() -> None:
-    assert prepared(" \n\t " * 100 + "drill\u00a0\u3000bit", "", 64) == "drill bit"
+    assert prepare_text(" \n\t " * 100 + "drill\u00a0\u3000bit", "", 64) == "drill bit"
 
 
 def test_prepared_replaces_lone_surrogates() -> None:
-    assert prepared("a\ud800b", "", 64) == "a?b"
+    assert prepare_text("a\ud800b", "", 64) == "a?b"
 
 
 def test_unit_rows_gives_rows_without_direction_the_first_axis() -> None:

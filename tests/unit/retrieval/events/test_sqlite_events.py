@@ -16,7 +16,7 @@ import pytest
 from retrieval.errors import StoreDamagedError, StoreError, StoreForeignError
 from retrieval.events.sqlite import EVENTS_FILE, SqliteEvents
 from retrieval.events.stored import DAY_MS, StoredEvent
-from retrieval.updates.journal import journal_lock
+from retrieval.updates.journal import lock_folder
 
 DAY = 20_000
 
@@ -35,7 +35,7 @@ def store(tmp_path: Path) -> Iterator[SqliteEvents]:
 
 def test_what_waits_is_written_together(store: SqliteEvents, tmp_path: Path) -> None:
     threads = [threading.Thread(target=store.append, args=([event(number)],)) for number in range(20)]
-    with journal_lock(tmp_path, None):
+    with lock_folder(tmp_path, None):
         for thread in threads:
             thread.start()
         # One of them waits for the lock, with what was there when it began; the others wait for it.
@@ -132,13 +132,13 @@ def test_a_forked_process_is_told_to_open_it_itself_and_loses_nothing(store: Sql
 
 
 def test_a_process_that_was_forked_in_a_transaction_does_not_keep_the_lock(tmp_path: Path) -> None:
-    with journal_lock(tmp_path, None):
+    with lock_folder(tmp_path, None):
         child = os.fork()
         if child == 0:
             time.sleep(600)
             os._exit(0)
     try:
-        with journal_lock(tmp_path, 5.0):
+        with lock_folder(tmp_path, 5.0):
             pass
     finally:
         os.kill(child, signal.SIGKILL)

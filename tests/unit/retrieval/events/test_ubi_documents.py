@@ -34,15 +34,15 @@ CHANGES = ({"query": "a"}, {"product_id": "a"}, {"position": 0}, {"quantity": 0}
 
 
 @given(EVENTS)
-def test_an_event_comes_back_as_it_was(said: StoredEvent) -> None:
-    source = msgspec.json.decode(elasticsearch.document(said, "shop"))
-    assert source["shelfwise"]["key"] == said.key.hex()
-    assert elasticsearch.row(source["shelfwise"]["key"], said.time, source) == said
+def test_an_event_comes_back_as_it_was(stored: StoredEvent) -> None:
+    source = msgspec.json.decode(elasticsearch.document(stored, "shop"))
+    assert source["shelfwise"]["key"] == stored.key.hex()
+    assert elasticsearch.row(source["shelfwise"]["key"], stored.time, source) == stored
 
 
 @given(EVENTS)
-def test_nothing_empty_is_written(said: StoredEvent) -> None:
-    source = msgspec.json.decode(elasticsearch.document(said, "shop"))
+def test_nothing_empty_is_written(stored: StoredEvent) -> None:
+    source = msgspec.json.decode(elasticsearch.document(stored, "shop"))
     assert all(value or value == 0 for value in source.values() if not isinstance(value, dict))
     assert None not in source.get("query_attributes", source.get("event_attributes")).values()
 
@@ -60,29 +60,29 @@ def test_only_a_search_has_no_action(kind: EventKind) -> None:
 
 @pytest.mark.parametrize("change", CHANGES)
 def test_another_saying_has_another_digest_and_another_mark(change: dict[str, object]) -> None:
-    said, other = event(1), event(1, **change)
-    assert elasticsearch.said_digest(said) != elasticsearch.said_digest(other)
-    assert _marks(said) != _marks(other)
+    stored, other = event(1), event(1, **change)
+    assert elasticsearch.content_digest(stored) != elasticsearch.content_digest(other)
+    assert _marks(stored) != _marks(other)
 
 
-def test_when_it_came_in_is_not_said_but_marked() -> None:
-    said, again = event(1), event(1, received=8)
-    assert elasticsearch.said_digest(said) == elasticsearch.said_digest(again)
-    assert _marks(said) != _marks(again)
+def test_when_it_came_in_is_not_in_the_digest_but_in_the_marks() -> None:
+    stored, again = event(1), event(1, received=8)
+    assert elasticsearch.content_digest(stored) == elasticsearch.content_digest(again)
+    assert _marks(stored) != _marks(again)
 
 
 def test_stars_are_the_same_with_a_point() -> None:
     whole, pointed = event(1, rating=5), event(1, rating=5.0)
-    assert elasticsearch.said_digest(whole) == elasticsearch.said_digest(pointed)
+    assert elasticsearch.content_digest(whole) == elasticsearch.content_digest(pointed)
     assert _marks(whole) == _marks(pointed)
 
 
 @given(EVENTS)
-def test_marks_can_be_summed_exactly(said: StoredEvent) -> None:
-    assert all(0 <= mark < 2**24 for mark in _marks(said))
+def test_marks_can_be_summed_exactly(stored: StoredEvent) -> None:
+    assert all(0 <= mark < 2**24 for mark in _marks(stored))
     assert (2**24 - 1) * 2**29 < 2**53
 
 
-def _marks(said: StoredEvent) -> tuple[int, int]:
-    kept = msgspec.json.decode(elasticsearch.document(said, "shop"))["shelfwise"]
+def _marks(stored: StoredEvent) -> tuple[int, int]:
+    kept = msgspec.json.decode(elasticsearch.document(stored, "shop"))["shelfwise"]
     return kept["mark_low"], kept["mark_high"]

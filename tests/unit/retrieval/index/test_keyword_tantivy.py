@@ -38,9 +38,9 @@ def test_after_a_full_disk_changes_are_laid_over_an_index_as_if_nothing_had_been
         laid = [DocumentChange(document.row, 1, document) for document in documents[replaced]]
         return [*laid, DocumentChange(gone, 1, None)]
 
-    index = TantivyIndex(builder.finish(), catalog).changed(changes(slice(1), 1), catalog)
+    index = TantivyIndex(builder.finish(), catalog).apply_changes(changes(slice(1), 1), catalog)
     for room in (0, 100, 200, 300, 400, 600, 1_000, 2_000):
         with full_disk(room), pytest.raises(StoreError):
-            index.changed(changes(slice(2, 4), 5), catalog)
+            index.apply_changes(changes(slice(2, 4), 5), catalog)
     assert index.size == 19
-    assert index.changed(changes(slice(2, 4), 5), catalog).size == 18
+    assert index.apply_changes(changes(slice(2, 4), 5), catalog).size == 18

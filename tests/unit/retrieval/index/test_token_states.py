@@ -30,7 +30,7 @@ from retrieval.index.token_states import (
     StoredStates,
     TokenRuns,
     inverse_frequency,
-    quantised,
+    quantise_tokens,
 )
 
 WIDE, D, VOCABULARY = 12, 8, 50
@@ -47,11 +47,11 @@ def write(folder: Path, products: Sequence[Sequence[int]], pieces: int = 1) -> S
     """The states of products whose tokens have these ids, written so many at a time."""
     writer = StatesWriter(folder, "encoder-1", D, VOCABULARY)
     for start in range(0, len(products), pieces):
-        runs = quantised([tokens_of(ids) for ids in products[start : start + pieces]], D)
+        runs = quantise_tokens([tokens_of(ids) for ids in products[start : start + pieces]], D)
         writer.add(runs.ids, runs.states, runs.lengths)
     facts = writer.finish()
     opened = StoredStates(folder)
-    assert opened.facts == facts
+    assert opened.info == facts
     return opened
 
 
@@ -66,23 +66,23 @@ def stored(tmp_path: Path) -> StoredStates:
 class TestQuantised:
     def test_states_are_the_first_columns_at_length_127(self) -> None:
         told = Tokens(np.array([5], np.int32), np.array([[0.6, 0.0, 0.8]], np.float32))
-        assert quantised([told], 2).states.tolist() == [[127, 0]]
-        assert quantised([told], 3).states.tolist() == [[round(0.6 * 127), 0, round(0.8 * 127)]]
+        assert quantise_tokens([told], 2).states.tolist() == [[127, 0]]
+        assert quantise_tokens([told], 3).states.tolist() == [[round(0.6 * 127), 0, round(0.8 * 127)]]
 
     def test_only_the_first_tokens_are_kept(self) -> None:
-        runs = quantised([tokens_of(range(40)), tokens_of([1])], D)
+        runs = quantise_tokens([tokens_of(range(40)), tokens_of([1])], D)
         assert runs.lengths.tolist() == [MOST_TOKENS, 1]
         assert runs.starts.tolist() == [0, MOST_TOKENS]
         assert runs.ids.tolist() == [*range(MOST_TOKENS), 1]
 
     @pytest.mark.parametrize("texts", [[], [[]], [[], []]])
     def test_texts_without_tokens_have_none(self, texts: list[list[int]]) -> None:
-        runs = quantised([tokens_of(ids) for ids in texts], D)
+        runs = quantise_tokens([tokens_of(ids) for ids in texts], D)
         assert (runs.states.shape, runs.ids.shape, len(runs.lengths)) == ((0, D), (0,), len(texts))
 
     def test_cosines_survive(self) -> None:
         told = tokens_of(range(30), 128).narrowed(DIMENSION)
-        states = quantised([told], DIMENSION).states.astype(np.float32) / 127
+        states = quantise_tokens([told], DIMENSION).states.astype(np.float32) / 127
         assert np.abs(states @ states.T - told.states @ told.states.T).max() < 0.02
 
 
@@ -91,7 +91,7 @@ class TestStoredStates:
         told = stored.gather(np.array([2, 1, 0]))
         assert told.ids.tolist() == [[7, PADDING, PADDING], [PADDING] * 3, [3, 4, 3]]
         assert told.states.shape == (3, 3, D)
-        assert np.array_equal(told.states[2], quantised([tokens_of([3, 4, 3])], D).states)
+        assert np.array_equal(told.states[2], quantise_tokens([tokens_of([3, 4, 3])], D).states)
         assert not told.states[1].any()
         lengths = np.linalg.norm(told.states[told.ids >= 0].astype(np.float64), axis=1)
         assert np.abs(lengths - 127).max() < 2
@@ -102,13 +102,13 @@ class TestStoredStates:
 
     def test_a_query_is_cut_to_the_columns_of_the_products(self, stored: StoredStates) -> None:
         query = tokens_of([3, 4])
-        cut = stored.cut(query)
+        cut = stored.narrow_query(query)
         assert cut.states.shape == (2, D)
         assert np.allclose(cut.states, query.narrowed(D).states)
 
     def test_what_it_says_of_itself(self, stored: StoredStates) -> None:
         assert (stored.size, stored.dimension, stored.encoder) == (4, D, "encoder-1")
-        assert (stored.facts.tokens, stored.facts.most) == (3 + 0 + 1 + MOST_TOKENS, MOST_TOKENS)
+        assert (stored.info.tokens, stored.info.most) == (3 + 0 + 1 + MOST_TOKENS, MOST_TOKENS)
 
     def test_idf_counts_products_not_occurrences(self, stored: StoredStates) -> None:
         assert stored.idf.shape == (VOCABULARY,)
@@ -140,7 +140,7 @@ class TestStoredStates:
     def test_twenty_tokens_take_less_than_2048_bytes(self, tmp_path: Path) -> None:
         writer = StatesWriter(tmp_path, "encoder-1", DIMENSION, VOCABULARY)
         for _ in range(100):
-            runs = quantised([tokens_of(range(20), 128)], DIMENSION)
+            runs = quantise_tokens([tokens_of(range(20), 128)], DIMENSION)
             writer.add(runs.ids, runs.states, runs.lengths)
         writer.finish()
         size = sum((tmp_path / name).stat().st_size for name in (STATES_FILE, IDS_FILE, OFFSETS_FILE))
@@ -184,7 +184,7 @@ class TestStoredStates:
     def test_other_formats_and_impossible_facts_are_refused(
         self, stored: StoredStates, tmp_path: Path, change: dict[str, int]
     ) -> None:
-        facts = msgspec.structs.replace(stored.facts, **change)
+        facts = msgspec.structs.replace(stored.info, **change)
         (tmp_path / "states" / FACTS_FILE).write_bytes(msgspec.json.encode(facts))
         with pytest.raises(StoreDamagedError, match=FACTS_FILE):
             StoredStates(tmp_path / "states")

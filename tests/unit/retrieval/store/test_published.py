@@ -27,8 +27,8 @@ from retrieval.store.versions import _WORDS_ALONE, CURRENT, MARKER, SCHEMA, Stor
 
 def publish(store: Store, *, encoder: str = "encoder-1") -> str:
     """Publishes a small version and returns its name."""
-    with store.locked():
-        building = store.building()
+    with store.lock():
+        building = store.create_build_folder()
         name = store.next_version()
         (building / "products.jsonl").write_text(f"products of {name}\n")
         (building / "keyword").mkdir()
@@ -37,8 +37,8 @@ def publish(store: Store, *, encoder: str = "encoder-1") -> str:
         model.mkdir(parents=True, exist_ok=True)
         (model / "model.onnx").write_text(f"weights of {encoder}")
         (model / SPEC_FILE).write_text("{}")
-        files = store.entries(building, store.version_folder(name).relative_to(store.root))
-        files |= store.entries(model, model.relative_to(store.root))
+        files = store.checksum_files(building, store.version_folder(name).relative_to(store.root))
+        files |= store.checksum_files(model, model.relative_to(store.root))
         manifest = Manifest(SCHEMA, name, "2025-01-01", 3, "catalog", "terms", encoder, "MiniLM", 8, "exact", files)
         store.publish(building, manifest)
     return name
@@ -67,7 +67,7 @@ class TestPublishing:
             "encoders/encoder-1/encoder.json",
             "encoders/encoder-1/model.onnx",
         }
-        assert manifest == store.manifest("v000001") == store.verified("v000001")
+        assert manifest == store.manifest("v000001") == store.verify("v000001")
 
     def test_the_newest_published_version_serves_and_the_older_stay(self, store: Store) -> None:
         names = [publish(store) for _ in range(3)]
@@ -161,14 +161,14 @@ class TestForeignDirectories:
             store.serving()
 
     def test_a_store_without_versions_is_missing_an_index(self, store: Store) -> None:
-        with store.locked():
+        with store.lock():
             pass
         with pytest.raises(StoreMissingError, match="no published version yet; run: shelfwise rebuild"):
             store.serving()
 
     def test_a_plain_file_is_no_directory_and_stays_as_it_is(self, store: Store) -> None:
         store.root.write_text("mine")
-        for ask in (store.serving, store.locked().__enter__):
+        for ask in (store.serving, store.lock().__enter__):
             with pytest.raises(StoreMissingError, match="is no directory; name another place"):
                 ask()
         assert store.root.read_text() == "mine"
@@ -176,12 +176,12 @@ class TestForeignDirectories:
     def test_a_directory_that_cannot_be_made_is_named(self, tmp_path: Path) -> None:
         (tmp_path / "file").write_text("mine")
         with pytest.raises(StoreMissingError, match=r"file/store cannot be made \(.*\); name a directory that you may"):
-            Store(tmp_path / "file" / "store").locked().__enter__()
+            Store(tmp_path / "file" / "store").lock().__enter__()
 
     def test_somebody_elses_files_are_neither_read_nor_added_to(self, store: Store) -> None:
         store.root.mkdir()
         (store.root / "thesis.doc").write_text("mine")
-        for ask in (store.serving, store.locked().__enter__):
+        for ask in (store.serving, store.lock().__enter__):
             with pytest.raises(StoreForeignError, match=r"something else than an index \(no shelfwise.json\); name"):
                 ask()
         assert [path.name for path in store.root.iterdir()] == ["thesis.doc"]
@@ -218,7 +218,7 @@ class TestForeignDirectories:
             manifest, (notice,) = store.serving()
             assert manifest.version == "v000001"
             assert "shelfwise.json cannot be read" in notice
-        with store.locked():
+        with store.lock():
             assert path.read_bytes() == whole
 
     def test_a_missing_marker_is_made_anew_where_a_version_vouches(self, store: Store) -> None:
@@ -332,7 +332,7 @@ class TestDamage:
             damage = empty  # its last byte is a newline, which says nothing
         damage(store.root / file)
         with pytest.raises(StoreDamagedError, match="version v000002 is damaged"):
-            store.verified("v000002")
+            store.verify("v000002")
         manifest, (notice,) = store.serving()
         assert manifest.version == "v000001"
         assert "v000002 is damaged" in notice
@@ -358,7 +358,7 @@ class TestDamage:
         publish(store)
         truncate(store.version_folder("v000001") / "products.jsonl")
         with pytest.raises(StoreDamagedError, match=r"versions/v000001/products\.jsonl has 19 bytes, not 20"):
-            store.verified("v000001")
+            store.verify("v000001")
 
     def test_without_a_whole_version_the_error_names_each(self, store: Store) -> None:
         names = [publish(store) for _ in range(3)]
@@ -376,8 +376,8 @@ class TestDamage:
         flip(store.encoders / "encoder-1" / "model.onnx")
         found = store.find_serving()
         assert (found.manifest.version, found.damaged) == ("v000002", ())
-        assert "model.onnx has another checksum" in found.lost_encoder
-        assert found.notices == (f"{found.lost_encoder}; {_WORDS_ALONE}",)
+        assert "model.onnx has another checksum" in found.encoder_problem
+        assert found.notices == (f"{found.encoder_problem}; {_WORDS_ALONE}",)
 
     def test_a_version_damaged_itself_is_passed_over_for_one_without_its_encoder(self, store: Store) -> None:
         for _ in range(2):
@@ -393,7 +393,7 @@ class TestDamage:
         publish(store)
         reseal(store, "v000002", store.manifest("v000001"))
         with pytest.raises(StoreDamagedError, match="its manifest is that of v000001"):
-            store.verified("v000002")
+            store.verify("v000002")
 
     @pytest.mark.parametrize("listed", ["../outside", "versions/../../outside", "ABSOLUTE"])
     def test_a_manifest_can_name_nothing_outside_its_store(self, store: Store, tmp_path: Path, listed: str) -> None:
@@ -401,18 +401,18 @@ class TestDamage:
         (tmp_path / "outside").write_text("mine")
         path = str(tmp_path / "outside") if listed == "ABSOLUTE" else listed
         manifest = store.manifest("v000001")
-        entry = store.entries(tmp_path, Path())["outside"]
+        entry = store.checksum_files(tmp_path, Path())["outside"]
         reseal(store, "v000001", msgspec.structs.replace(manifest, files={**manifest.files, path: entry}))
         with pytest.raises(StoreDamagedError, match=r"lists .*outside, outside the store"):
-            store.verified("v000001")
+            store.verify("v000001")
 
 
 class TestTheLock:
     def test_a_second_rebuild_of_the_same_process_is_refused(self, store: Store) -> None:
-        rival = Store(store.root).locked()
-        with store.locked(), pytest.raises(StoreLockedError, match=r"a rebuild is at work in .*store: .*; wait"):
+        rival = Store(store.root).lock()
+        with store.lock(), pytest.raises(StoreLockedError, match=r"a rebuild is at work in .*store: .*; wait"):
             rival.__enter__()
-        with Store(store.root).locked():
+        with Store(store.root).lock():
             assert store.root.is_dir()
 
     def test_another_process_holds_it_until_it_is_killed(self, store: Store) -> None:
@@ -432,13 +432,13 @@ class TestTheLock:
         assert publish(store) == "v000001"
 
     def test_an_error_under_the_lock_lets_it_go(self, store: Store) -> None:
-        with pytest.raises(ZeroDivisionError), store.locked():
+        with pytest.raises(ZeroDivisionError), store.lock():
             raise ZeroDivisionError
         assert publish(store) == "v000001"
 
     def test_readers_need_no_lock(self, store: Store) -> None:
         publish(store)
-        with store.locked():
+        with store.lock():
             assert Store(store.root).serving()[0].version == "v000001"
 
 
@@ -468,7 +468,7 @@ class TestRollingBack:
         assert store.current() == "v000002"
 
     def test_a_store_without_versions_says_that_it_holds_none(self, store: Store) -> None:
-        with store.locked():
+        with store.lock():
             pass
         with pytest.raises(UnknownVersionError, match="it holds none"):
             store.check_known("v000001")
@@ -481,7 +481,7 @@ class TestPruning:
         assert store.prune(2) == ["v000001", "v000002", "v000003"]
         assert store.versions() == ["v000004", "v000005"]
         assert sorted(path.name for path in store.encoders.iterdir()) == ["encoder-2", "encoder-3"]
-        assert store.serving() == (store.verified("v000005"), ())
+        assert store.serving() == (store.verify("v000005"), ())
 
     def test_the_version_that_serves_stays_however_old_it_is(self, store: Store) -> None:
         for number in range(1, 4):
@@ -489,7 +489,7 @@ class TestPruning:
         (store.root / CURRENT).write_text("v000001\n")
         assert store.prune(1) == ["v000002"]
         assert store.versions() == ["v000001", "v000003"]
-        assert store.serving() == (store.verified("v000001"), ())
+        assert store.serving() == (store.verify("v000001"), ())
 
     def test_what_is_spared_stays_however_old_it_is(self, store: Store) -> None:
         for number in range(1, 5):
@@ -553,12 +553,12 @@ class TestPruning:
 
     def test_half_written_versions_are_never_taken_for_one_and_are_cleared_away(self, store: Store) -> None:
         publish(store)
-        with store.locked():
-            first = store.building()
+        with store.lock():
+            first = store.create_build_folder()
             (first / "products.jsonl").write_text("half")
             assert store.versions() == ["v000001"]
             assert store.serving()[0].version == "v000001"
-            assert list(store.building().iterdir()) == []
+            assert list(store.create_build_folder().iterdir()) == []
             first.with_name(".building-v000099").mkdir()
             store.prune(3)
         assert [path.name for path in (store.root / "versions").iterdir()] == ["v000001"]

@@ -15,17 +15,17 @@ import pytest
 
 from retrieval.errors import StoreError, StoreLockedError
 from retrieval.store import lock
-from retrieval.store.lock import HOLDER, LOCK, Holder, held_lock, lock_holder
+from retrieval.store.lock import HOLDER, LOCK, LockHolder, hold_lock, lock_holder
 
 PROGRAM = (
-    "import sys, pathlib; from retrieval.store.lock import held_lock\n"
-    "with held_lock(pathlib.Path(sys.argv[1]), 'prune'): print('held', flush=True); sys.stdin.read()"
+    "import sys, pathlib; from retrieval.store.lock import hold_lock\n"
+    "with hold_lock(pathlib.Path(sys.argv[1]), 'prune'): print('held', flush=True); sys.stdin.read()"
 )
 
 
-def note(folder: Path, *, pid: int, host: str = "") -> Holder:
+def note(folder: Path, *, pid: int, host: str = "") -> LockHolder:
     """Leaves a note beside the lock, as a killed process does."""
-    holder = Holder("rebuild", pid, host or socket.gethostname(), "mia", "shelfwise", "2025-01-01T00:00:00+00:00")
+    holder = LockHolder("rebuild", pid, host or socket.gethostname(), "mia", "shelfwise", "2025-01-01T00:00:00+00:00")
     (folder / HOLDER).write_bytes(msgspec.json.encode(holder))
     return holder
 
@@ -51,7 +51,7 @@ def rival(folder: Path) -> Iterator[subprocess.Popen[str]]:
 
 def assert_refused(folder: Path, words: str) -> None:
     with pytest.raises(StoreLockedError, match=words):
-        held_lock(folder, "rebuild").__enter__()
+        hold_lock(folder, "rebuild").__enter__()
 
 
 def test_a_rival_is_told_what_for_and_which_process_whose_where_and_since_when(tmp_path: Path) -> None:
@@ -69,7 +69,7 @@ def test_a_killed_holder_leaves_a_note_that_stops_nobody(tmp_path: Path) -> None
     assert (tmp_path / HOLDER).exists()
     assert process.returncode < 0
     assert lock_holder(tmp_path) is None
-    with held_lock(tmp_path, "rebuild"):
+    with hold_lock(tmp_path, "rebuild"):
         holder = lock_holder(tmp_path)
         assert holder is not None
         assert holder.pid == os.getpid()
@@ -78,7 +78,7 @@ def test_a_killed_holder_leaves_a_note_that_stops_nobody(tmp_path: Path) -> None
 
 def test_a_rival_is_never_told_of_a_process_that_is_gone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(lock, "_NOTE_SECONDS", 0.01)
-    with held_lock(tmp_path, "rebuild"):
+    with hold_lock(tmp_path, "rebuild"):
         note(tmp_path, pid=dead_process())
         assert_refused(tmp_path, "another program is at work in .*; wait for it to end")
 
@@ -88,7 +88,7 @@ def test_a_note_that_cannot_be_read_is_no_reason_to_fail(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: bytes
 ) -> None:
     monkeypatch.setattr(lock, "_NOTE_SECONDS", 0.01)
-    with held_lock(tmp_path, "rebuild"):
+    with hold_lock(tmp_path, "rebuild"):
         (tmp_path / HOLDER).write_bytes(content)
         assert_refused(tmp_path, "another program is at work")
 
@@ -120,19 +120,19 @@ def test_a_full_disk_does_not_stop_what_may_free_it(tmp_path: Path, monkeypatch:
 
     monkeypatch.setattr(lock, "write_durably", full)
     monkeypatch.setattr(lock, "_NOTE_SECONDS", 0.01)
-    with held_lock(tmp_path, "prune"):
+    with hold_lock(tmp_path, "prune"):
         assert_refused(tmp_path, "another program is at work")
 
 
 def test_a_lock_that_cannot_be_taken_is_named(tmp_path: Path) -> None:
     (tmp_path / LOCK).mkdir()
-    with pytest.raises(StoreError, match=r"lock cannot be taken .*see to the disk"), held_lock(tmp_path, "rebuild"):
+    with pytest.raises(StoreError, match=r"lock cannot be taken .*see to the disk"), hold_lock(tmp_path, "rebuild"):
         pass
 
 
 def test_an_error_under_the_lock_lets_it_go_and_takes_the_note_away(tmp_path: Path) -> None:
-    with pytest.raises(ZeroDivisionError), held_lock(tmp_path, "rebuild"):
+    with pytest.raises(ZeroDivisionError), hold_lock(tmp_path, "rebuild"):
         raise ZeroDivisionError
     assert not (tmp_path / HOLDER).exists()
-    with held_lock(tmp_path, "prune"):
+    with hold_lock(tmp_path, "prune"):
         pass

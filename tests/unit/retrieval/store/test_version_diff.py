@@ -11,9 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from retrieval.errors import StoreDamagedError, UnknownVersionError
-from retrieval.index.faiss import IndexKind
+from retrieval.index.faiss import VectorIndexKind
 from retrieval.records import Availability, Product
-from retrieval.store.diff import Changes, SettingChange, VersionDiff, _product_changes, compare
+from retrieval.store.diff import ProductList, SettingChange, VersionDiff, _product_changes, compare_versions
 from retrieval.store.products import PRODUCTS_FILE, ProductStore, product_to_json, write_products
 from retrieval.store.versions import Store
 from tests.catalogs import numbered, products
@@ -29,13 +29,17 @@ LAMP = Product("c", "desk lamp", category=("Light", "Lamps"))
 def difference(root: Path, one: list[Product], other: list[Product], after: Made | None = None) -> VersionDiff:
     publish_products(root, one)
     publish_products(root, other, after)
-    return compare(Store(root), "v000001", "v000002")
+    return compare_versions(Store(root), "v000001", "v000002")
 
 
 def test_products_are_counted_by_what_happened_to_them_with_examples(tmp_path: Path) -> None:
     new = Product("é", "new lamp")
     found = difference(tmp_path, [DRILL, HOSE, LAMP], [dataclasses.replace(DRILL, price=79.0), LAMP, new]).products
-    assert (found.added, found.removed, found.changed) == (Changes(1, ("é",)), Changes(1, ("d",)), Changes(1, ("b",)))
+    assert (found.added, found.removed, found.changed) == (
+        ProductList(1, ("é",)),
+        ProductList(1, ("d",)),
+        ProductList(1, ("b",)),
+    )
     assert found.fields == {"price": 1}
 
 
@@ -58,8 +62,8 @@ def test_each_field_is_counted_in_how_many_products_it_changed_most_often_first(
 def test_no_more_examples_are_kept_than_asked_for(tmp_path: Path) -> None:
     publish_products(tmp_path, numbered(3))
     publish_products(tmp_path, numbered(10)[3:])
-    found = compare(Store(tmp_path), "v000001", "v000002", examples=2).products
-    assert (found.added, found.removed) == (Changes(7, ("p0003", "p0004")), Changes(3, ("p0000", "p0001")))
+    found = compare_versions(Store(tmp_path), "v000001", "v000002", examples=2).products
+    assert (found.added, found.removed) == (ProductList(7, ("p0003", "p0004")), ProductList(3, ("p0000", "p0001")))
 
 
 def test_fields_come_go_and_change_their_kind(tmp_path: Path) -> None:
@@ -72,10 +76,10 @@ def test_fields_come_go_and_change_their_kind(tmp_path: Path) -> None:
 
 
 def test_settings_and_the_encoder_are_named_with_both_values(tmp_path: Path) -> None:
-    made = Made(encoder="encoder-2", synonyms="sofa => couch\nhdd => disk", kind=IndexKind.GRAPH)
+    made = Made(encoder="encoder-2", synonyms="sofa => couch\nhdd => disk", kind=VectorIndexKind.GRAPH)
     publish_products(tmp_path, numbered(40), Made(synonyms="sofa => couch"))
     publish_products(tmp_path, numbered(40), made)
-    found = compare(Store(tmp_path), "v000001", "v000002")
+    found = compare_versions(Store(tmp_path), "v000001", "v000002")
     assert found.encoder_changed
     named = {change.name: change for change in found.settings}
     assert set(named) == {"text analysis", "vector index", "encoder", "encoder name", "synonyms"}
@@ -88,14 +92,14 @@ def test_settings_and_the_encoder_are_named_with_both_values(tmp_path: Path) -> 
 def test_rows_read_and_rejected_stand_beside_the_products(tmp_path: Path) -> None:
     publish_products(tmp_path, [DRILL], Made(report={"read": 3, "rejected": {"no title": 1, "no id": 1}}))
     publish_products(tmp_path, [DRILL], Made(report={"read": "many", "rejected": 7}))
-    found = compare(Store(tmp_path), "v000001", "v000002")
+    found = compare_versions(Store(tmp_path), "v000001", "v000002")
     assert (found.before.rows_read, found.before.rows_rejected, found.before.products) == (3, 2, 1)
     assert (found.after.rows_read, found.after.rows_rejected) == (0, 0)
 
 
 def test_two_versions_of_one_catalog_do_not_differ_and_a_version_not_from_itself(tmp_path: Path) -> None:
     assert difference(tmp_path, [DRILL, HOSE], [HOSE, DRILL]).is_empty
-    assert compare(Store(tmp_path), "v000001", "v000001").is_empty
+    assert compare_versions(Store(tmp_path), "v000001", "v000001").is_empty
 
 
 def test_it_is_one_json_document(tmp_path: Path) -> None:
@@ -109,7 +113,7 @@ def test_an_unknown_version_is_refused_with_those_that_there_are(tmp_path: Path)
     publish_products(tmp_path, [DRILL])
     for pair in (("v000001", "v000009"), ("v000009", "v000001")):
         with pytest.raises(UnknownVersionError, match=r"no version 'v000009'; it holds v000001$"):
-            compare(Store(tmp_path), *pair)
+            compare_versions(Store(tmp_path), *pair)
 
 
 def test_a_product_that_cannot_be_read_is_damage(tmp_path: Path) -> None:
@@ -118,7 +122,7 @@ def test_a_product_that_cannot_be_read_is_damage(tmp_path: Path) -> None:
     path = Store(tmp_path).version_folder("v000002") / PRODUCTS_FILE
     path.write_bytes(path.read_bytes().replace(b"{", b"[", 1))
     with pytest.raises(StoreDamagedError, match="a stored product cannot be read"):
-        compare(Store(tmp_path), "v000001", "v000002")
+        compare_versions(Store(tmp_path), "v000001", "v000002")
 
 
 @settings(max_examples=40)
@@ -133,7 +137,7 @@ def test_a_plain_comparison_of_two_dictionaries_finds_the_same(
     changed = [name for name in before if name in after and before[name] != after[name]]
     assert found.added.examples == tuple(name for name in after if name not in before)
     assert found.removed.examples == tuple(name for name in before if name not in after)
-    assert found.changed == Changes(len(changed), tuple(changed))
+    assert found.changed == ProductList(len(changed), tuple(changed))
     assert bool(changed) == bool(found.fields)
 
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from retrieval.text.vocabulary import forms, index_words, is_spelled, letter_set, words_of
+from retrieval.text.vocabulary import forms, index_words, is_correctable, letter_set, words_of
 
 
 @pytest.mark.parametrize(
@@ -52,7 +52,7 @@ def test_what_has_no_plural_by_s(word: str) -> None:
     ("word", "is_it"), [("drill", True), ("дрель", True), ("café", True), ("18v", False), ("电钻", False)]
 )
 def test_which_words_are_spelled_by_letters(word: str, is_it: bool) -> None:
-    assert is_spelled(word) is is_it
+    assert is_correctable(word) is is_it
 
 
 @given(st.text("abcdefzé", min_size=1, max_size=8), st.data())

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from retrieval.encoders.base import TokenPlaces
+from retrieval.encoders.base import TokenSpans
 from retrieval.text.spans import token_words, word_spans
 
 
@@ -15,8 +15,8 @@ def words(text: str, *known: str) -> list[str]:
     return [text[start:end] for start, end in word_spans(text, known)]
 
 
-def places(text: str, *spans: tuple[int, int]) -> TokenPlaces:
-    return TokenPlaces(text, np.arange(len(spans), dtype=np.int32), np.array(spans, np.int64).reshape(-1, 2))
+def places(text: str, *spans: tuple[int, int]) -> TokenSpans:
+    return TokenSpans(text, np.arange(len(spans), dtype=np.int32), np.array(spans, np.int64).reshape(-1, 2))
 
 
 @pytest.mark.parametrize(

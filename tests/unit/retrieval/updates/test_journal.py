@@ -17,7 +17,7 @@ import pytest
 from retrieval.errors import ChangeError, StoreError, StoreLockedError
 from retrieval.records import Product
 from retrieval.updates.changes import Change, Delete, Patch, Upsert, change_to_json
-from retrieval.updates.journal import COPY, JOURNAL, Journal, journal_lock
+from retrieval.updates.journal import COPY, JOURNAL, Journal, lock_folder
 from retrieval.updates.journal_files import packed_frame
 
 CHANGES: tuple[Change, ...] = (
@@ -292,7 +292,7 @@ class TestWaiting:
     ) -> None:
         journal.append(CHANGES)
         whole = (tmp_path / JOURNAL).read_bytes()
-        with journal_lock(tmp_path, 1), (tmp_path / JOURNAL).open("ab") as file:
+        with lock_folder(tmp_path, 1), (tmp_path / JOURNAL).open("ab") as file:
             file.write(packed_frame(4, 0, [change_to_json(Delete("c"))]))
             file.flush()
             assert seqs(journal) == [1, 2, 3]
@@ -304,6 +304,6 @@ class TestWaiting:
     ) -> None:
         monkeypatch.setattr("retrieval.updates.journal._WAIT_SECONDS", 0.05)
         journal.append(CHANGES)
-        with journal_lock(tmp_path, 1), pytest.raises(StoreLockedError, match=r"by another process for 0\.05 s"):
+        with lock_folder(tmp_path, 1), pytest.raises(StoreLockedError, match=r"by another process for 0\.05 s"):
             journal.append(CHANGES)
         assert journal.append(CHANGES) == [4, 5, 6]

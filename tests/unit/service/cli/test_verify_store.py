@@ -17,9 +17,9 @@ from service.cli.verify import store_problems
 def store(tmp_path: Path) -> Store:
     """A version that holds the first of three live changes."""
     store = Store(tmp_path)
-    with store.locked():
+    with store.lock():
         manifest = Manifest(1, store.next_version(), "", 1, "", "", "", "", 1, "", {}, last_merged_change=1)
-        store.publish(store.building(), manifest)
+        store.publish(store.create_build_folder(), manifest)
     with Journal(tmp_path) as journal:
         for name in ("first", "second", "third"):
             journal.append([Delete(name)])

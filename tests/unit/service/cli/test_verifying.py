@@ -13,7 +13,7 @@ import pytest
 
 from retrieval.errors import UnknownVersionError
 from retrieval.filters.schema import FieldInfo, FieldKind
-from retrieval.index.faiss import INDEX_FILE, ROWS_FILE, FaissIndex, IndexKind
+from retrieval.index.faiss import INDEX_FILE, ROWS_FILE, FaissIndex, VectorIndexKind
 from retrieval.index.keyword_documents import LINES_FILE, LineWriter, read_lines
 from retrieval.index.tantivy import TantivyBuilder
 from retrieval.index.vectors import VECTORS_FILE, Vectors
@@ -87,7 +87,7 @@ class Heard:
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("whole")
-    publish_products(root, CATALOG, Made(synonyms="sofa => couch", kind=IndexKind.GRAPH))
+    publish_products(root, CATALOG, Made(synonyms="sofa => couch", kind=VectorIndexKind.GRAPH))
     return root
 
 
@@ -135,8 +135,8 @@ class TestAWholeVersion:
         assert {path: path.stat() for path in whole.rglob("*")}.keys() == before.keys()
         assert all(path.stat().st_mtime_ns == known.st_mtime_ns for path, known in before.items())
 
-    @pytest.mark.parametrize("kind", [IndexKind.EXACT, IndexKind.QUANTISED])
-    def test_of_any_kind_of_vector_index_is_whole(self, tmp_path: Path, kind: IndexKind) -> None:
+    @pytest.mark.parametrize("kind", [VectorIndexKind.EXACT, VectorIndexKind.QUANTISED])
+    def test_of_any_kind_of_vector_index_is_whole(self, tmp_path: Path, kind: VectorIndexKind) -> None:
         publish_products(tmp_path, CATALOG, Made(kind=kind))
         assert verified(tmp_path).problems == ()
 
@@ -391,7 +391,7 @@ class TestAgreement:
             assert any(each == part and what in said for each, said in problems), problems
 
     def test_a_vector_index_that_proposes_the_row_of_another_vector_is_told(self, tmp_path: Path) -> None:
-        publish_products(tmp_path, numbered_lamps(500), Made(kind=IndexKind.GRAPH))
+        publish_products(tmp_path, numbered_lamps(500), Made(kind=VectorIndexKind.GRAPH))
         swap_rows(folder_of(tmp_path))
         reseal(tmp_path, NAME)
         assert found(tmp_path) == [

@@ -25,7 +25,7 @@ from retrieval.errors import (
     UnknownVersionError,
 )
 from retrieval.records import Product
-from retrieval.store.lock import held_lock
+from retrieval.store.lock import hold_lock
 from retrieval.store.manifest import MANIFEST, VersionChanges
 from retrieval.store.products import PRODUCTS_FILE
 from retrieval.store.versions import CURRENT, Store
@@ -361,5 +361,5 @@ class TestTheLock:
             holder.kill()
 
     def test_a_dry_run_changes_nothing_and_needs_no_lock(self, run: Run, root: Path) -> None:
-        with held_lock(root, "rebuild"):
+        with hold_lock(root, "rebuild"):
             assert run("prune", root, "--keep", "1", "--dry-run").code == 0

@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from retrieval.encoders.base import with_tokens
-from retrieval.index.token_states import PADDING, ProductTokens, quantised
+from retrieval.encoders.base import as_token_encoder
+from retrieval.index.token_states import PADDING, ProductTokens, quantise_tokens
 from retrieval.records import Availability, Product
 from retrieval.store.products import encoder_text
 from retrieval.store.versions import Store
@@ -40,11 +40,11 @@ def gathered(snapshot: Snapshot, *rows: int) -> ProductTokens:
 
 
 def expected(snapshot: Snapshot, product: Product) -> ProductTokens:
-    encoder = with_tokens(snapshot.encoder)
+    encoder = as_token_encoder(snapshot.encoder)
     assert encoder is not None
     assert snapshot.states is not None
     tokens = encoder.encode_products_with_tokens([encoder_text(product)])[1]
-    return quantised(tokens, snapshot.states.dimension).gather(np.array([0]))
+    return quantise_tokens(tokens, snapshot.states.dimension).gather(np.array([0]))
 
 
 def same(one: ProductTokens, other: ProductTokens) -> bool:
@@ -139,13 +139,13 @@ def test_where_the_encoder_is_lost_a_new_text_has_no_tokens(live: SearchEngine, 
 def test_many_changes_one_after_the_other_count_the_last(live: SearchEngine) -> None:
     base = live.snapshot
     assert base.states is not None
-    first = quantised([], base.states.dimension)
+    first = quantise_tokens([], base.states.dimension)
     states = ChangedStates(base.states, live.manifest.products)
-    encoder = with_tokens(base.encoder)
+    encoder = as_token_encoder(base.encoder)
     assert encoder is not None
     for title in ("a", "brass candlestick", "oak bookshelf"):
         tokens = encoder.encode_products_with_tokens([title])[1]
-        first = quantised(tokens, base.states.dimension)
+        first = quantise_tokens(tokens, base.states.dimension)
         states = states.with_changes({5: first})
     assert states.gather(np.array([5])).ids.tolist() == [first.ids.tolist()]
     assert states.with_changes({5: None}).gather(np.array([5])).ids.shape == (1, 0)

@@ -22,7 +22,7 @@ from rerank.ranker.network import NetworkShape, RankerNetwork
 from rerank.ranker.onnx import OnnxRanker
 from rerank.ranker.onnx_export import export_network
 from rerank.ranker.spec import MODEL_FILE
-from retrieval.encoders.base import Tokens, with_tokens
+from retrieval.encoders.base import Tokens, as_token_encoder
 from retrieval.errors import QueryError
 from retrieval.records import Page
 from service.cli import output
@@ -270,7 +270,7 @@ def _merged(snapshot: Snapshot, text: str) -> Ranking:
 
 
 def _tokens(snapshot: Snapshot, text: str) -> Tokens:
-    encoder = with_tokens(snapshot.encoder)
+    encoder = as_token_encoder(snapshot.encoder)
     assert encoder is not None
     return encoder.encode_queries_with_tokens([text])[1][0]
 
@@ -279,7 +279,7 @@ def _cut(ranking: Ranking, count: int) -> None:
     """Leaves the first candidates."""
     ranking.rows, ranking.scores = ranking.rows[:count], ranking.scores[:count]
     ranking.merged, ranking.merged_rank = ranking.merged[:count], ranking.merged_rank[:count]
-    ranking.evidence = ranking.evidence.taken(np.arange(count))
+    ranking.evidence = ranking.evidence.select(np.arange(count))
 
 
 def _reranked(by: Reranking, text: str, *, has_tokens: bool) -> NDArray[np.float64]:
