@@ -24,19 +24,19 @@ from service.engine.engine import SearchEngine
 from service.experiments.store import ServedExperiments
 from service.http import health
 from service.http.auth import KEYS_FILE, KeyFile
-from service.http.connections import BoundedProtocol, ConnectionBounds, Doorkeeper
-from service.http.context import Context, is_loopback
+from service.http.connections import ConnectionLimiter, ConnectionLimits, LimitedProtocol
+from service.http.context import ServiceContext, is_loopback
 from service.http.errors import handle_errors
-from service.http.impressions import Exposures
-from service.http.limits import Rates, Workers
-from service.http.middleware import Bounds, Edge
-from service.http.request import OpenPaths
+from service.http.impressions import ImpressionRecorder
+from service.http.limits import AnswerThreads, RateLimiter
+from service.http.middleware import RequestLimits, RequestMiddleware
+from service.http.request import ProtocolCorsMiddleware
 from service.http.routes import curation, ingest, search, store
-from service.http.tasks import ServedTasks
+from service.http.tasks import TaskService
 from service.http.tracing import Tracing
 from service.instantsearch import routes as instantsearch
-from service.instantsearch.recommend import ServedBehaviour
-from service.settings import ServiceSettings, SourcedSettings, shown_settings
+from service.instantsearch.recommend import PurchaseStatistics
+from service.settings import ServiceSettings, SourcedSettings, describe_settings
 from service.web import pages
 
 _LEAST_COMPRESSED = 1_000
@@ -78,8 +78,8 @@ def create_app(
     @asynccontextmanager
     async def life(_app: FastAPI) -> AsyncIterator[None]:
         yield
-        context.workers.close()
-        context.exposures.close()
+        context.threads.close()
+        context.impressions.close()
         if tracing is not None:
             tracing.close()
         context.tasks.close()
@@ -93,19 +93,19 @@ def create_app(
         redoc_url=None,
         openapi_url="/v1/openapi.json",
     )
-    context = Context(
+    context = ServiceContext(
         engine,
         KeyFile(settings.keys or engine.root / KEYS_FILE),
-        Rates(settings.requests_per_minute_key, settings.requests_per_minute_address),
-        Workers(settings.worker_threads, settings.queue),
-        Exposures(engine.record),
+        RateLimiter(settings.requests_per_minute_key, settings.requests_per_minute_address),
+        AnswerThreads(settings.worker_threads, settings.queue),
+        ImpressionRecorder(engine.record),
         ServedExperiments(engine.root),
-        ServedTasks(engine.root, settings.feeds),
+        TaskService(engine.root, settings.feeds),
     )
     app.state.context = context
     app.state.draining = threading.Event()
-    app.state.settings = shown_settings(sourced or SourcedSettings.of_service(settings))
-    app.state.behaviour = ServedBehaviour(engine.root)
+    app.state.settings = describe_settings(sourced or SourcedSettings.of_service(settings))
+    app.state.statistics = PurchaseStatistics(engine.root)
     for router in _ROUTERS:
         app.include_router(router)
     if settings.pages:
@@ -121,13 +121,13 @@ def create_app(
             allow_headers=["*"],
             expose_headers=["X-Request-ID", "Retry-After", "ETag"],
         )
-    bounds = Bounds(settings.body_bytes, settings.body_seconds, settings.deadline, settings.bodies_bytes)
-    app.add_middleware(Edge, bounds=bounds, draining=app.state.draining, tracing=tracing)
-    app.add_middleware(OpenPaths)
+    limits = RequestLimits(settings.body_bytes, settings.body_seconds, settings.deadline, settings.bodies_bytes)
+    app.add_middleware(RequestMiddleware, limits=limits, draining=app.state.draining, tracing=tracing)
+    app.add_middleware(ProtocolCorsMiddleware)
     return app
 
 
-class _Server(uvicorn.Server):
+class _DrainingServer(uvicorn.Server):
     """Tells that it is draining before it stops to listen, so that a load balancer may look elsewhere first."""
 
     def __init__(self, config: uvicorn.Config, draining: threading.Event, notice: float) -> None:
@@ -166,19 +166,19 @@ def serve(engine: SearchEngine, sourced: SourcedSettings, *, notice: float = 0.0
             f"(shelfwise keys create web --scope search --index {engine.root}), or serve 127.0.0.1"
         )
     configure_logs()
-    app = create_app(engine, settings, opened_tracing(settings.traces) if settings.traces else None, sourced)
-    bounds = ConnectionBounds(
+    app = create_app(engine, settings, open_tracing(settings.traces) if settings.traces else None, sourced)
+    limits = ConnectionLimits(
         head_seconds=settings.body_seconds,
-        most=settings.connections,
-        most_of_address=settings.connections_per_address,
+        total=settings.connections,
+        per_address=settings.connections_per_address,
         proxies=settings.proxies,
     )
-    allow_files(2 * bounds.most + _FILES_BESIDE_CONNECTIONS)
-    config = server_config(app, settings, Doorkeeper(bounds))
-    _Server(config, app.state.draining, notice).run()
+    raise_file_limit(2 * limits.total + _FILES_BESIDE_CONNECTIONS)
+    config = server_config(app, settings, ConnectionLimiter(limits))
+    _DrainingServer(config, app.state.draining, notice).run()
 
 
-def server_config(app: FastAPI, settings: ServiceSettings, keeper: Doorkeeper) -> uvicorn.Config:
+def server_config(app: FastAPI, settings: ServiceSettings, limiter: ConnectionLimiter) -> uvicorn.Config:
     """How uvicorn runs an application."""
     return uvicorn.Config(
         app,
@@ -188,7 +188,7 @@ def server_config(app: FastAPI, settings: ServiceSettings, keeper: Doorkeeper) -
         access_log=False,
         server_header=False,
         # h11 underneath: it bounds the bytes of a request's head
-        http=cast(type[asyncio.Protocol], partial(BoundedProtocol, keeper)),
+        http=cast(type[asyncio.Protocol], partial(LimitedProtocol, limiter)),
         ws="none",
         proxy_headers=bool(settings.proxies),
         forwarded_allow_ips=list(settings.proxies) or None,
@@ -197,7 +197,7 @@ def server_config(app: FastAPI, settings: ServiceSettings, keeper: Doorkeeper) -
     )
 
 
-def opened_tracing(endpoint: str) -> Tracing:
+def open_tracing(endpoint: str) -> Tracing:
     """Raises SettingError where the packages that it takes are not there."""
     try:
         from service.http.otlp import open_tracing
@@ -206,7 +206,7 @@ def opened_tracing(endpoint: str) -> Tracing:
     return open_tracing(endpoint)
 
 
-def allow_files(wanted: int) -> None:
+def raise_file_limit(wanted: int) -> None:
     """Raises the number of files that the process may have open, connections among them, as far as it is let."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     most = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)

@@ -144,7 +144,7 @@ class EventsSettings(BaseModel):
     @property
     def regions(self) -> tuple[str, ...]:
         """Whose phone numbers are masked; raises SettingError for a region that there is not."""
-        regions = tuple(map(str.upper, listed(self.phone_regions)))
+        regions = tuple(map(str.upper, split_list(self.phone_regions)))
         for region in regions:
             if not is_region(region):
                 raise SettingError(f"events.phone_regions: {region} is no region; they are named as in US, GB, DE, CN")
@@ -155,9 +155,9 @@ def _event_weights(given: object) -> object:
     """What a click, a cart and a purchase are worth, adding up to 1; raises ValueError for what cannot be."""
     if given is None:
         return None
-    told = given.split(",") if isinstance(given, str) else given
+    parts = given.split(",") if isinstance(given, str) else given
     try:
-        click, cart, purchase = (float(each) for each in told)  # type: ignore[attr-defined]  # else a TypeError
+        click, cart, purchase = (float(each) for each in parts)  # type: ignore[attr-defined]  # else a TypeError
     except (TypeError, ValueError):
         raise ValueError("a click, a cart and a purchase weigh three numbers, as in 1,3,5") from None
     total = click + cart + purchase
@@ -212,12 +212,12 @@ class ServiceSettings(BaseModel):
     @property
     def origins(self) -> tuple[str, ...]:
         """The pages that may call it from a browser."""
-        return listed(self.cors_origins)
+        return split_list(self.cors_origins)
 
     @property
     def proxies(self) -> tuple[str, ...]:
         """The addresses that are believed when they tell whom they speak for."""
-        return listed(self.trusted_proxies)
+        return split_list(self.trusted_proxies)
 
     @property
     def worker_threads(self) -> int:
@@ -225,7 +225,7 @@ class ServiceSettings(BaseModel):
         return self.threads or len(os.sched_getaffinity(0))
 
 
-def listed(given: str | tuple[str, ...]) -> tuple[str, ...]:
+def split_list(given: str | tuple[str, ...]) -> tuple[str, ...]:
     """Several values of one setting, which may be told as one text with commas."""
     named = given.split(",") if isinstance(given, str) else given
     return tuple(each.strip() for each in named if each.strip())
@@ -267,7 +267,7 @@ class Settings(BaseSettings):
         """The cluster that is named; raises SettingError where none is, or what is said of it cannot be."""
         given = self.elasticsearch
         return ClusterSettings(
-            urls=listed(given.url),
+            urls=split_list(given.url),
             alias=given.alias,
             username=given.username,
             password=given.password.get_secret_value(),
@@ -286,20 +286,20 @@ def load_settings(path: Path | None = None, environment: Mapping[str, str] | Non
     Without a path the file is the one of `SHELFWISE_SETTINGS`, or `shelfwise.toml` if there is one; without an
     environment it is that of this process.
     """
-    return settings_of(told_settings(path, environment))
+    return validate_settings(read_settings(path, environment))
 
 
 @dataclass(frozen=True, slots=True, repr=False)
-class Told:
+class RawSettings:
     """What a file and the environment say, each as tables, not checked yet. Passwords are in it: it has no repr."""
 
-    where: str
+    path: str
     """The file."""
     file: Mapping[str, Any]
     environment: Mapping[str, Any]
 
 
-def told_settings(path: Path | None = None, environment: Mapping[str, str] | None = None) -> Told:
+def read_settings(path: Path | None = None, environment: Mapping[str, str] | None = None) -> RawSettings:
     """What is said where `load_settings` looks; raises SettingError for what cannot be read."""
     environment = os.environ if environment is None else environment
     _check_variables(environment)
@@ -309,17 +309,17 @@ def told_settings(path: Path | None = None, environment: Mapping[str, str] | Non
     try:
         source = EnvSettingsSource(Settings)
         source.env_vars = {name.lower(): value for name, value in environment.items()}
-        return Told(str(path or FILE), read, source())
+        return RawSettings(str(path or FILE), read, source())
     except SettingsError as error:
         raise SettingError(f"a variable that begins with SHELFWISE_ cannot be read: {error}") from None
 
 
-def settings_of(told: Told) -> Settings:
+def validate_settings(raw: RawSettings) -> Settings:
     """The settings that were told; raises SettingError, which names the setting."""
     try:
-        return Settings(**_merged(told.file, told.environment))
+        return Settings(**_merge(raw.file, raw.environment))
     except ValidationError as error:
-        faults = "; ".join(_fault(told.where, each["loc"], each["msg"], each["type"]) for each in error.errors())
+        faults = "; ".join(_describe_fault(raw.path, each["loc"], each["msg"], each["type"]) for each in error.errors())
         raise SettingError(faults) from None  # pydantic's own text would show values, a password among them
 
 
@@ -353,16 +353,16 @@ def _read(path: Path) -> dict[str, Any]:
         raise SettingError(f"the settings {path} are no TOML: {error}") from error
 
 
-def _merged(table: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+def _merge(table: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
     inner = {
-        key: _merged(table[key], value)
+        key: _merge(table[key], value)
         for key, value in above.items()
         if isinstance(value, dict) and isinstance(table.get(key), dict)
     }
     return {**table, **above, **inner}
 
 
-def _fault(where: str, place: tuple[int | str, ...], what: str, kind: str) -> str:
+def _describe_fault(where: str, place: tuple[int | str, ...], what: str, kind: str) -> str:
     name = ".".join(str(part) for part in place if part not in ("str", "tuple[str, ...]"))
     if kind != "extra_forbidden":
         return f"the setting {name} (in {where}, or the environment): {what}"
@@ -389,7 +389,7 @@ _TABLES: Mapping[str, type[BaseModel]] = {
 # Where each setting comes from: the environment, the file, an option, or nobody, so that it has its default.
 
 
-class Source(StrEnum):
+class SettingSource(StrEnum):
     """Who says what a setting is."""
 
     DEFAULT = "default"
@@ -404,15 +404,17 @@ class SourcedSettings:
     """The settings that a process goes by."""
 
     settings: Settings
-    sources: Mapping[str, Source] = field(default_factory=dict)
+    sources: Mapping[str, SettingSource] = field(default_factory=dict)
     """By a setting's name, of all that are not at their default."""
 
     @classmethod
     def read(cls, path: Path | None = None) -> SourcedSettings:
         """As `load_settings` reads them; raises as it does."""
-        told = told_settings(path)
-        sources = dict.fromkeys(_names(told.file), Source.FILE)
-        return cls(settings_of(told), sources | dict.fromkeys(_names(told.environment), Source.ENVIRONMENT))
+        told = read_settings(path)
+        sources = dict.fromkeys(_names(told.file), SettingSource.FILE)
+        return cls(
+            validate_settings(told), sources | dict.fromkeys(_names(told.environment), SettingSource.ENVIRONMENT)
+        )
 
     @classmethod
     def of_service(cls, service: ServiceSettings) -> SourcedSettings:
@@ -422,7 +424,7 @@ class SourcedSettings:
     def with_service(self, given: Mapping[str, Any]) -> SourcedSettings:
         """The same with some of the table `service` said by options."""
         service = self.settings.service.model_copy(update=given)
-        said = {f"service.{name}": Source.OPTION for name in given}
+        said = {f"service.{name}": SettingSource.OPTION for name in given}
         return SourcedSettings(self.settings.model_copy(update={"service": service}), {**self.sources, **said})
 
 
@@ -448,13 +450,13 @@ SettingValue = str | float | bool | list[str] | list[float] | None
 
 
 @dataclass(frozen=True, slots=True)
-class ShownSetting:
+class SettingDescription:
     """One setting."""
 
     value: SettingValue
     """Null where it is not set, or a secret. Of an address, names, passwords and what is asked of it are masked."""
     default: SettingValue
-    source: Source
+    source: SettingSource
     is_secret: bool
     """Whether its value is never told: `source` says whether there is one."""
     variable: str
@@ -462,26 +464,26 @@ class ShownSetting:
     description: str
 
 
-SettingSections = dict[str, dict[str, ShownSetting]]
+SettingSections = dict[str, dict[str, SettingDescription]]
 
 
-def shown_settings(sourced: SourcedSettings) -> SettingSections:
+def describe_settings(sourced: SourcedSettings) -> SettingSections:
     """Every setting, by the name of its table and its own."""
     sections: SettingSections = {}
     for name in setting_names():
         table, _, key = name.rpartition(".")
-        sections.setdefault(table or INDEX, {})[key] = _shown(name, sourced)
+        sections.setdefault(table or INDEX, {})[key] = _describe(name, sourced)
     return sections
 
 
-def _shown(name: str, sourced: SourcedSettings) -> ShownSetting:
+def _describe(name: str, sourced: SourcedSettings) -> SettingDescription:
     value, default = _value(sourced.settings, name), _value(Settings(), name)
     is_secret = isinstance(default, SecretStr) or name in _KEYS
     is_missing = is_secret and value == default
-    return ShownSetting(
-        None if is_secret else _plain(name, value),
-        None if is_secret else _plain(name, default),
-        Source.DEFAULT if is_missing else sourced.sources.get(name, Source.DEFAULT),
+    return SettingDescription(
+        None if is_secret else _to_json(name, value),
+        None if is_secret else _to_json(name, default),
+        SettingSource.DEFAULT if is_missing else sourced.sources.get(name, SettingSource.DEFAULT),
         is_secret,
         variable_name(name),
         DESCRIPTIONS[name],
@@ -494,7 +496,7 @@ def _value(settings: Settings, name: str) -> object:
     return getattr(holder, key)
 
 
-def _plain(name: str, value: object) -> SettingValue:
+def _to_json(name: str, value: object) -> SettingValue:
     """As JSON can say it."""
     match value:
         case None | bool() | int() | float():
@@ -502,21 +504,23 @@ def _plain(name: str, value: object) -> SettingValue:
         case Path():
             return str(value)
         case tuple():
-            return [_masked(name, each) if isinstance(each, str) else each for each in value]
+            return [_mask_address(name, each) if isinstance(each, str) else each for each in value]
         case str():
             default = _value(Settings(), name)
             # Whether several were told as a list or as one text is nobody's business.
-            return list(_apart(name, value)) if isinstance(default, tuple) else _masked(name, value) or None
+            return (
+                list(_mask_addresses(name, value)) if isinstance(default, tuple) else _mask_address(name, value) or None
+            )
     raise TypeError(f"{name} is {type(value).__name__}, which cannot be shown")
 
 
-def _apart(name: str, text: str) -> Iterator[str]:
+def _mask_addresses(name: str, text: str) -> Iterator[str]:
     """Each of several, masked before a comma of a password could part it."""
     for piece in _NEXT_ADDRESS.split(text):
-        yield from listed(_masked(name, piece))
+        yield from split_list(_mask_address(name, piece))
 
 
-def _masked(name: str, text: str) -> str:
+def _mask_address(name: str, text: str) -> str:
     """An address without what may be secret in it: who asks, and what is asked."""
     if name not in _ADDRESSES and "://" not in text:
         return text

@@ -137,10 +137,10 @@ def narrow(
     import sys
 
     from service.cli.output import out
-    from service.http.auth import narrowed
+    from service.http.auth import narrow_key
 
     key = sys.stdin.readline().strip()
-    made = narrowed(key, scopes=_scopes(scope) if scope else (), filters=filters, expires=_in_utc(expires))
+    made = narrow_key(key, scopes=_scopes(scope) if scope else (), filters=filters, expires=_in_utc(expires))
     out.print(made, highlight=False, soft_wrap=True)
 
 

@@ -26,7 +26,7 @@ from retrieval.store.manifest import file_stamp, scratch_path, write_durably
 
 KEYS_FILE = "keys.json"
 """In the index directory, unless the settings name another one."""
-_LOOK_SECONDS = 0.5
+_CHECK_SECONDS = 0.5
 
 
 class KeyFile:
@@ -36,7 +36,7 @@ class KeyFile:
         self.path = path
         self._keys: dict[str, StoredKey] = {}
         self._stamp: tuple[int, int] | None = None
-        self._looked = -_LOOK_SECONDS
+        self._checked = -_CHECK_SECONDS
         self._reading = threading.Lock()
 
     @property
@@ -48,14 +48,14 @@ class KeyFile:
         """By id, as the file has them now; raises StoreDamagedError where it cannot be read."""
         with self._reading:
             now = time.monotonic()
-            if now - self._looked >= _LOOK_SECONDS:
-                self._looked = now
-                self._look()
+            if now - self._checked >= _CHECK_SECONDS:
+                self._checked = now
+                self._reload_if_changed()
             return self._keys
 
     def permit(self, key: str, now: datetime) -> Permit | None:
         """What a key allows; None for one that allows nothing."""
-        return checked_permit(key, self.keys(), now)
+        return verify_key(key, self.keys(), now)
 
     def add(self, key: StoredKey) -> None:
         """Keeps one more key, durably."""
@@ -72,7 +72,7 @@ class KeyFile:
             self._write(known)
         return gone
 
-    def _look(self) -> None:
+    def _reload_if_changed(self) -> None:
         stamp = file_stamp(self.path)
         if stamp != self._stamp:
             self._keys = _read(self.path)
@@ -88,7 +88,7 @@ class KeyFile:
             write_durably(self.path, encoded)
         except OSError as error:
             raise StoreError(f"{self.path} cannot be written ({error.strerror}); see to the rights to it") from error
-        self._looked = -_LOOK_SECONDS
+        self._checked = -_CHECK_SECONDS
 
 
 def _read(path: Path) -> dict[str, StoredKey]:
@@ -158,7 +158,7 @@ class Permit(msgspec.Struct, frozen=True):
         return scope in self.scopes or Scope.ADMIN in self.scopes
 
 
-class _Narrowed(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+class _KeyRestriction(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """What a signed key says."""
 
     key: str
@@ -200,17 +200,17 @@ def new_key(
     return key, stored
 
 
-def narrowed(key: str, *, scopes: tuple[Scope, ...] = (), filters: str = "", expires: datetime | None = None) -> str:
+def narrow_key(key: str, *, scopes: tuple[Scope, ...] = (), filters: str = "", expires: datetime | None = None) -> str:
     """A key that may do what `key` may, or less: only `scopes` of its scopes, only what `filters` lets through too,
     only until `expires`. It is made without the server. Raises SettingError for what is no whole key."""
     identity, secret = _parts(key)
     parse_filter(filters)
-    told = _Narrowed(identity, scopes, filters, 0 if expires is None else int(expires.timestamp()))
+    told = _KeyRestriction(identity, scopes, filters, 0 if expires is None else int(expires.timestamp()))
     payload = msgspec.json.encode(told)
     return f"{_SIGNED}{_text(payload)}.{_text(_signer(secret).sign(payload))}"
 
 
-def checked_permit(key: str, stored: dict[str, StoredKey], now: datetime) -> Permit | None:
+def verify_key(key: str, stored: dict[str, StoredKey], now: datetime) -> Permit | None:
     """What a key allows; None for one that is unknown, was tampered with, or has expired."""
     if len(key) > MOST_CHARACTERS or not key.isascii():
         return None
@@ -231,7 +231,7 @@ def _signed_permit(key: str, stored: dict[str, StoredKey], now: datetime) -> Per
     payload_text, _, signature_text = key.removeprefix(_SIGNED).partition(".")
     try:
         payload, signature = _bytes(payload_text), _bytes(signature_text)
-        told = msgspec.json.decode(payload, type=_Narrowed)
+        told = msgspec.json.decode(payload, type=_KeyRestriction)
     except (ValueError, msgspec.MsgspecError):
         return None
     found = stored.get(told.key)
@@ -241,7 +241,7 @@ def _signed_permit(key: str, stored: dict[str, StoredKey], now: datetime) -> Per
         Ed25519PublicKey.from_public_bytes(bytes.fromhex(found.public)).verify(signature, payload)
     except (InvalidSignature, ValueError):
         return None
-    scopes = _narrower(frozenset(found.scopes), frozenset(told.scopes))
+    scopes = _restrict_scopes(frozenset(found.scopes), frozenset(told.scopes))
     return Permit(found.id, scopes, _filters(found.filters, told.filters), found.requests_per_minute)
 
 
@@ -249,7 +249,7 @@ def _filters(*expressions: str) -> tuple[str, ...]:
     return tuple(each for each in expressions if each.strip())
 
 
-def _narrower(own: frozenset[Scope], told: frozenset[Scope]) -> frozenset[Scope]:
+def _restrict_scopes(own: frozenset[Scope], told: frozenset[Scope]) -> frozenset[Scope]:
     if not told:
         return own
     return told if Scope.ADMIN in own else own & told
@@ -285,7 +285,7 @@ def _bytes(text: str) -> bytes:
 # Filters of keys and requests put together: as trees, so that no text of a request can reach out of its brackets.
 
 
-def all_of(filters: Iterable[str]) -> str:
+def combine_filters(filters: Iterable[str]) -> str:
     """An expression that lets through what each of them does; raises FilterError for one that cannot be read."""
     trees = [tree for tree in map(parse_filter, filters) if tree is not None]
     if not trees:

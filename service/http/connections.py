@@ -19,7 +19,7 @@ from uvicorn import Config
 from uvicorn.protocols.http.h11_impl import H11Protocol
 from uvicorn.server import ServerState
 
-from service.http.errors import Refused, refusal
+from service.http.errors import RequestError, error_response
 from service.http.metrics import CONNECTIONS_CLOSED
 from service.http.request import request_id
 
@@ -28,36 +28,36 @@ _LINGER_SECONDS = 2.0
 
 
 @dataclass(frozen=True, slots=True)
-class ConnectionBounds:
+class ConnectionLimits:
     """What connections may take."""
 
     head_seconds: float = 10.0
     """Until the head of a request is there."""
     unread_seconds: float = 30.0
     """Until what was sent is read."""
-    most: int = 1_000
-    most_of_address: int = 500
+    total: int = 1_000
+    per_address: int = 500
     proxies: tuple[str, ...] = ()
     """Addresses and networks that speak for many clients: they may hold as many as there are."""
 
 
-class Doorkeeper:
+class ConnectionLimiter:
     """Counts the connections of one server by address; for its event loop alone."""
 
-    def __init__(self, bounds: ConnectionBounds) -> None:
-        self.bounds = bounds
+    def __init__(self, limits: ConnectionLimits) -> None:
+        self.limits = limits
         self._of: Counter[str] = Counter()
         self._all = 0
-        self._proxies = [network for each in bounds.proxies if (network := _network(each)) is not None]
-        self._is_open = "*" in bounds.proxies
+        self._proxies = [network for each in limits.proxies if (network := _network(each)) is not None]
+        self._is_open = "*" in limits.proxies
 
     def enter(self, address: str) -> bool:
         """Whether one more may be answered; it is counted in any case."""
         self._of[address] += 1
         self._all += 1
-        if self._all > self.bounds.most:
+        if self._all > self.limits.total:
             return False
-        return self._of[address] <= self.bounds.most_of_address or self._speaks_for_many(address)
+        return self._of[address] <= self.limits.per_address or self._is_proxy(address)
 
     def leave(self, address: str) -> None:
         """It is gone."""
@@ -69,28 +69,28 @@ class Doorkeeper:
     @property
     def is_overrun(self) -> bool:
         """Whether there are more than can even be told that there are too many."""
-        return self._all > 2 * self.bounds.most
+        return self._all > 2 * self.limits.total
 
-    def _speaks_for_many(self, address: str) -> bool:
+    def _is_proxy(self, address: str) -> bool:
         if self._is_open or not address:
             return True
         there = ipaddress.ip_address(address)
         return any(there in network for network in self._proxies)
 
 
-class BoundedProtocol(H11Protocol):
+class LimitedProtocol(H11Protocol):
     """One connection."""
 
     def __init__(
         self,
-        keeper: Doorkeeper,
+        limiter: ConnectionLimiter,
         config: Config,
         server_state: ServerState,
         app_state: dict[str, Any],
         _loop: asyncio.AbstractEventLoop | None = None,
     ) -> None:
         super().__init__(config, server_state, app_state, _loop)
-        self._keeper = keeper
+        self._limiter = limiter
         self._address = ""
         self._head: asyncio.TimerHandle | None = None
         self._unread: asyncio.TimerHandle | None = None
@@ -103,18 +103,18 @@ class BoundedProtocol(H11Protocol):
         transport.set_write_buffer_limits(high=0)
         peer = transport.get_extra_info("peername")
         self._address = str(peer[0]) if peer else ""
-        if not self._keeper.enter(self._address):
+        if not self._limiter.enter(self._address):
             CONNECTIONS_CLOSED.labels("too many").inc()
-            self.app = _Full(self.app)
-        if self._keeper.is_overrun:
+            self.app = _OverCapacity(self.app)
+        if self._limiter.is_overrun:
             transport.abort()
             return
-        self._head = self._after(self._keeper.bounds.head_seconds, "head")
+        self._head = self._after(self._limiter.limits.head_seconds, "head")
 
     def data_received(self, data: bytes) -> None:
         """A part of a head, or of a body, for which the application has its own time."""
         if self._head is None and self.conn.their_state is h11.IDLE:
-            self._head = self._after(self._keeper.bounds.head_seconds, "head")
+            self._head = self._after(self._limiter.limits.head_seconds, "head")
         super().data_received(data)
         if self.conn.their_state is not h11.IDLE or self.conn.our_state is not h11.IDLE:
             _cancel(self._head)
@@ -128,8 +128,8 @@ class BoundedProtocol(H11Protocol):
 
     def send_400_response(self, msg: str) -> None:  # noqa: ARG002 - uvicorn's words
         """What is no HTTP, and what has too long a head, is refused in the shape of every refusal."""
-        refused = Refused(400, "this is no HTTP request that can be read, or its head is too long")
-        answer = refusal(refused, uuid.uuid4().hex)
+        refused = RequestError(400, "this is no HTTP request that can be read, or its head is too long")
+        answer = error_response(refused, uuid.uuid4().hex)
         headers = [*answer.raw_headers, (b"connection", b"close")]
         for event in (
             h11.Response(status_code=400, headers=headers, reason=b"Bad Request"),
@@ -143,7 +143,7 @@ class BoundedProtocol(H11Protocol):
         """Something was sent that the client has not taken."""
         super().pause_writing()
         if self._unread is None:
-            self._unread = self._after(self._keeper.bounds.unread_seconds, "unread")
+            self._unread = self._after(self._limiter.limits.unread_seconds, "unread")
 
     def resume_writing(self) -> None:
         """It has taken it."""
@@ -154,7 +154,7 @@ class BoundedProtocol(H11Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """Nothing is waited for any more."""
         super().connection_lost(exc)
-        self._keeper.leave(self._address)
+        self._limiter.leave(self._address)
         for timer in (self._head, self._unread, self._ending):
             _cancel(timer)
 
@@ -171,7 +171,7 @@ class BoundedProtocol(H11Protocol):
         return self.loop.call_later(seconds, let_go)
 
 
-class _Full:
+class _OverCapacity:
     """Answers in the place of an application that has too many connections; that the process lives, it still says."""
 
     def __init__(self, app: ASGIApp) -> None:
@@ -181,8 +181,8 @@ class _Full:
         if scope["path"] == "/health/live":
             await self._app(scope, receive, send)
             return
-        full = Refused(503, "there are too many connections; close some, or come back later", retry_after=5)
-        answer = refusal(full, request_id(scope))
+        full = RequestError(503, "there are too many connections; close some, or come back later", retry_after=5)
+        answer = error_response(full, request_id(scope))
         answer.headers["Connection"] = "close"
         await answer(scope, receive, send)
 

@@ -12,7 +12,7 @@ from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
 
 from retrieval import errors
-from service.http.request import REQUEST_ID, is_open, request_id
+from service.http.request import REQUEST_ID, is_protocol_path, request_id
 
 _log = structlog.get_logger("shelfwise.http")
 _STATUS: Mapping[type[errors.ShelfwiseError], tuple[int, str]] = {
@@ -37,7 +37,7 @@ _STATUS: Mapping[type[errors.ShelfwiseError], tuple[int, str]] = {
     errors.EncoderError: (503, "encoder"),
     errors.ModelError: (503, "{family}"),
 }
-_GONE = {
+_SERVER_MESSAGES = {
     "store": "the index cannot be used as asked now",
     "cluster": "the search cluster does not answer as it should now",
     "encoder": "what was asked cannot be encoded now",
@@ -62,7 +62,7 @@ _CODES = {
 }
 
 
-class Fault(BaseModel):
+class ErrorDetail(BaseModel):
     """What was wrong."""
 
     code: str = Field(description="One word for programs.", examples=["bad_filter"])
@@ -71,20 +71,20 @@ class Fault(BaseModel):
     request_id: str = Field(description="The request, as the log names it.")
 
 
-class ErrorBody(BaseModel):
+class ErrorResponse(BaseModel):
     """The body of every answer that is not what was asked for."""
 
-    error: Fault
+    error: ErrorDetail
 
 
-class ProtocolErrorBody(BaseModel):
+class ProtocolErrorResponse(BaseModel):
     """The same under the paths of the InstantSearch protocol."""
 
     message: str = Field(description="For people: what was wrong, and what is right.")
     status: int = Field(description="The status of the answer.")
 
 
-class Refused(Exception):  # noqa: N818 - an answer, not a mishap
+class RequestError(Exception):
     """Ends a request with a status; `retry_after` is in seconds, `allow` the methods that a path knows."""
 
     def __init__(
@@ -99,7 +99,7 @@ class Refused(Exception):  # noqa: N818 - an answer, not a mishap
         self.allow = allow
 
 
-def refusal(error: Refused, identity: str, *, in_protocol: bool = False) -> Response:
+def error_response(error: RequestError, identity: str, *, in_protocol: bool = False) -> Response:
     """Its answer; in the InstantSearch protocol's shape, if that is what was spoken."""
     headers = {REQUEST_ID: identity}
     if error.retry_after:
@@ -107,9 +107,11 @@ def refusal(error: Refused, identity: str, *, in_protocol: bool = False) -> Resp
     if error.allow:
         headers["Allow"] = error.allow
     if in_protocol:
-        told = ProtocolErrorBody(message=error.message, status=error.status)
+        told = ProtocolErrorResponse(message=error.message, status=error.status)
         return Response(told.model_dump_json(), error.status, headers, "application/json")
-    body = ErrorBody(error=Fault(code=error.code, message=error.message, field=error.field, request_id=identity))
+    body = ErrorResponse(
+        error=ErrorDetail(code=error.code, message=error.message, field=error.field, request_id=identity)
+    )
     return Response(body.model_dump_json(), error.status, headers, "application/json")
 
 
@@ -117,41 +119,43 @@ def handle_errors(app: FastAPI) -> None:
     """Has every error of the application answered in the one shape."""
 
     async def refused(request: Request, error: Exception) -> Response:
-        return refusal(as_refused(error), request_id(request.scope), in_protocol=is_open(request.scope))
+        return error_response(
+            to_request_error(error), request_id(request.scope), in_protocol=is_protocol_path(request.scope)
+        )
 
-    for kind in (Refused, RequestValidationError, HTTPException, errors.ShelfwiseError, Exception):
+    for kind in (RequestError, RequestValidationError, HTTPException, errors.ShelfwiseError, Exception):
         app.add_exception_handler(kind, refused)
 
 
-def as_refused(error: Exception) -> Refused:
+def to_request_error(error: Exception) -> RequestError:
     """What a client is told of an error: of one that nobody foresaw, nothing but that it happened."""
     match error:
-        case Refused():
+        case RequestError():
             return error
         case RequestValidationError():
-            return _invalid(error)
+            return _from_validation_error(error)
         case HTTPException() if isinstance(error.__cause__, UnicodeDecodeError):
-            return Refused(400, "the body holds bytes that are no UTF-8", field="body")
+            return RequestError(400, "the body holds bytes that are no UTF-8", field="body")
         case HTTPException():
-            return Refused(error.status_code, str(error.detail), allow=(error.headers or {}).get("Allow", ""))
+            return RequestError(error.status_code, str(error.detail), allow=(error.headers or {}).get("Allow", ""))
         case errors.ShelfwiseError():
-            return _of_ours(error)
+            return _from_shelfwise_error(error)
         case _:
-            return Refused(500, f"{_GONE['internal']}; the log has the request's id", code="internal")
+            return RequestError(500, f"{_SERVER_MESSAGES['internal']}; the log has the request's id", code="internal")
 
 
-def _of_ours(error: errors.ShelfwiseError) -> Refused:
+def _from_shelfwise_error(error: errors.ShelfwiseError) -> RequestError:
     status, code = next((_STATUS[kind] for kind in type(error).__mro__ if kind in _STATUS), (500, "internal"))
     if isinstance(error, errors.ModelError):
         code = code.format(family=error.family)
     if status >= 500:
         # What is said of it names files and machines, which are the operator's business.
-        return Refused(status, f"{_GONE[code]}; the log has the request's id", code=code, retry_after=1)
+        return RequestError(status, f"{_SERVER_MESSAGES[code]}; the log has the request's id", code=code, retry_after=1)
     field = "filters" if isinstance(error, errors.FilterError) else getattr(error, "field", "")
-    return Refused(status, str(error), field=field, code=code)
+    return RequestError(status, str(error), field=field, code=code)
 
 
-def _invalid(error: RequestValidationError) -> Refused:
+def _from_validation_error(error: RequestValidationError) -> RequestError:
     """The first fault alone: the others often follow from it."""
     faults = error.errors()
     first = faults[0]
@@ -159,8 +163,8 @@ def _invalid(error: RequestValidationError) -> Refused:
     field = ".".join(place[1:] if place and place[0] in ("body", "query", "path", "header") else place)
     if first["type"] == "json_invalid":
         told = f"the body is no JSON: {first.get('ctx', {}).get('error', first['msg'])}"
-        return Refused(400, told, field="body")
+        return RequestError(400, told, field="body")
     unknown = first["type"] == "extra_forbidden"
     told = f"there is no field {field}" if unknown else f"{field or 'the request'}: {first['msg']}"
     more = f" (and {len(faults) - 1} more)" if len(faults) > 1 else ""
-    return Refused(400, told + more, field=field, code="unknown_field" if unknown else "bad_request")
+    return RequestError(400, told + more, field=field, code="unknown_field" if unknown else "bad_request")

@@ -15,24 +15,24 @@ from prometheus_client.registry import Collector
 
 from retrieval.store.manifest import POPULARITY_FILE
 from service.experiments.assignment import notices
-from service.http.context import Context, Contextual, MayWatch
-from service.http.errors import Refused
-from service.http.schemas import RESPONSES, Health, json_response
+from service.http.context import Contextual, MayWatch, ServiceContext
+from service.http.errors import RequestError
+from service.http.schemas import RESPONSES, HealthResponse, json_response
 
 
-def exposition(app: FastAPI) -> bytes:
+def render_metrics(app: FastAPI) -> bytes:
     """All metrics as Prometheus reads them: those of the process, then those of one application in it."""
     own = CollectorRegistry()
-    own.register(Measured(app))
+    own.register(ServiceCollector(app))
     return generate_latest(REGISTRY) + generate_latest(own)
 
 
-class Measured(Collector):
+class ServiceCollector(Collector):
     """Reads an application each time that it is asked."""
 
     def __init__(self, app: FastAPI) -> None:
         self._app = app
-        self._context: Context = app.state.context
+        self._context: ServiceContext = app.state.context
 
     def collect(self) -> Iterator[Metric]:
         """Every family, as it is now."""
@@ -63,17 +63,17 @@ class Measured(Collector):
         yield _gauge("shelfwise_notices", "Things that are wrong although searches are answered", wrong)
 
     def _load(self) -> Iterator[Metric]:
-        workers = self._context.workers
-        is_ready = why_not_ready(self._app) is None
+        workers = self._context.threads
+        is_ready = readiness_error(self._app) is None
         yield _gauge("shelfwise_ready", "1 while requests may be sent here", float(is_ready))
         yield _gauge("shelfwise_threads", "Threads that answer", workers.threads)
         yield _gauge("shelfwise_requests_places", "Requests that may be answered or wait at once", workers.places)
-        yield _gauge("shelfwise_requests_in_progress", "Requests that are being answered, or wait", workers.taken)
+        yield _gauge("shelfwise_requests_in_progress", "Requests that are being answered, or wait", workers.in_progress)
         refused = workers.refused
         yield _counter("shelfwise_requests_refused", "Requests that found no place to wait", refused)
 
     def _events(self) -> Iterator[Metric]:
-        exposures = self._context.exposures
+        exposures = self._context.impressions
         yield _gauge("shelfwise_events_waiting", "Events of searches that are not on the disk yet", exposures.waiting)
         lag = exposures.lag
         yield _gauge("shelfwise_events_lag_seconds", "Age of the oldest event that is not on the disk yet", lag)
@@ -102,13 +102,15 @@ def _counter(name: str, told: str, value: float) -> CounterMetricFamily:
 # Whether requests may be sent here: what `/health/ready` answers, and the metric of the same.
 
 
-def why_not_ready(app: FastAPI) -> Refused | None:
+def readiness_error(app: FastAPI) -> RequestError | None:
     """The refusal, while the server drains or has more requests waiting than it can answer soon."""
-    context: Context = app.state.context
+    context: ServiceContext = app.state.context
     if app.state.draining.is_set():
-        return Refused(503, "the server is about to end; send requests to another one", code="draining", retry_after=5)
-    if context.workers.is_pressed:
-        return Refused(503, "requests wait here; send new ones to another server", code="busy", retry_after=1)
+        return RequestError(
+            503, "the server is about to end; send requests to another one", code="draining", retry_after=5
+        )
+    if context.threads.is_pressed:
+        return RequestError(503, "requests wait here; send new ones to another server", code="busy", retry_after=1)
     return None
 
 
@@ -117,27 +119,27 @@ def why_not_ready(app: FastAPI) -> Refused | None:
 router = APIRouter(tags=["health"])
 
 
-@router.get("/health/live", response_model=Health, summary="Is the process alive?")
+@router.get("/health/live", response_model=HealthResponse, summary="Is the process alive?")
 async def live() -> Response:
     """Always, while it can answer at all."""
-    return json_response(Health("live"))
+    return json_response(HealthResponse("live"))
 
 
-@router.get("/health/ready", response_model=Health, summary="May requests be sent here?", responses=RESPONSES)
+@router.get("/health/ready", response_model=HealthResponse, summary="May requests be sent here?", responses=RESPONSES)
 async def ready(context: Contextual, request: Request) -> Response:
     """503, with the reason, while the server drains or has more requests waiting than it can answer soon."""
-    refusal = why_not_ready(request.app)
+    refusal = readiness_error(request.app)
     if refusal is not None:
         raise refusal
     engine = context.engine
     manifest, ranker = engine.manifest, engine.ranker
     # A thread of its own: it may have a ranker to open, and is answered while those that search are busy.
     told = (*engine.notices, *await asyncio.to_thread(notices, engine, context.experiments))
-    return json_response(Health("ready", manifest.version, manifest.products, ranker, told))
+    return json_response(HealthResponse("ready", manifest.version, manifest.products, ranker, told))
 
 
 @router.get("/metrics", summary="Prometheus metrics", response_class=Response)
 async def metrics(request: Request, _permit: MayWatch) -> Response:
     """For a key with the scope metrics."""
-    told = await asyncio.to_thread(exposition, request.app)
+    told = await asyncio.to_thread(render_metrics, request.app)
     return Response(told, 200, {"Content-Type": CONTENT_TYPE_LATEST})

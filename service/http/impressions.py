@@ -19,21 +19,21 @@ _AT_ONCE = 2_000
 
 
 @dataclass(frozen=True, slots=True)
-class Asker:
+class ShopperIdentity:
     """Whose search it is, as the store calls them; both empty for one that is not to be recorded."""
 
     shopper: str = ""
     session: str = ""
 
 
-class Exposures:
+class ImpressionRecorder:
     """Takes down queries and impressions in a thread of its own, so that no search waits for the disk."""
 
     def __init__(self, record: Callable[..., object]) -> None:
         """`record` is `SearchEngine.record`."""
         self._record = record
         self._waiting: list[Event] = []
-        self._taken: list[Event] = []
+        self._writing: list[Event] = []
         """Those that are being written."""
         self._changing = threading.Condition()
         self._is_closed = False
@@ -41,26 +41,26 @@ class Exposures:
         """Events that could not be recorded."""
         self.trouble = ""
         """Why the last ones could not."""
-        self._thread = threading.Thread(target=self._run, name="exposures", daemon=True)
+        self._thread = threading.Thread(target=self._run, name="impressions", daemon=True)
         self._thread.start()
 
     @property
     def waiting(self) -> int:
         """Events that are not on the disk yet."""
-        return len(self._waiting) + len(self._taken)
+        return len(self._waiting) + len(self._writing)
 
     @property
     def lag(self) -> float:
         """Seconds that the oldest of them has waited; 0 where none does."""
         with self._changing:
-            oldest = next(iter((*self._taken[:1], *self._waiting[:1])), None)
+            oldest = next(iter((*self._writing[:1], *self._waiting[:1])), None)
         return 0.0 if oldest is None or oldest.time is None else (datetime.now(UTC) - oldest.time).total_seconds()
 
-    def note(self, query_id: str, text: str, page: Page, asker: Asker) -> None:
+    def record_page(self, query_id: str, text: str, page: Page, shopper: ShopperIdentity) -> None:
         """One answer: its query, and each of its hits at its place."""
-        if not (asker.shopper or asker.session) or len(text) > _MOST_QUERY:
+        if not (shopper.shopper or shopper.session) or len(text) > _MOST_QUERY:
             return
-        events = _events(query_id, text, page, asker)
+        events = _events(query_id, text, page, shopper)
         with self._changing:
             room = _MOST_WAITING - len(self._waiting)
             self._waiting.extend(events[:room])
@@ -77,33 +77,33 @@ class Exposures:
         while True:
             with self._changing:
                 self._changing.wait(_SECONDS)
-                self._taken, self._waiting = self._waiting[:_AT_ONCE], self._waiting[_AT_ONCE:]
+                self._writing, self._waiting = self._waiting[:_AT_ONCE], self._waiting[_AT_ONCE:]
                 is_last = self._is_closed and not self._waiting
-            if self._taken:
-                self._take_down(self._taken)
-                self._taken = []
+            if self._writing:
+                self._write(self._writing)
+                self._writing = []
             if is_last:
                 return
 
-    def _take_down(self, events: Sequence[Event]) -> None:
+    def _write(self, events: Sequence[Event]) -> None:
         try:
             self._record(*events)
         except EventError as error:
             # Together they are refused together: one that cannot be taken is no reason to lose the others.
             if len(events) > 1:
                 for event in events:
-                    self._take_down([event])
+                    self._write([event])
             else:
-                self._tell_lost(1, error)
+                self._count_lost(1, error)
         except ShelfwiseError as error:
-            self._tell_lost(len(events), error)
+            self._count_lost(len(events), error)
 
-    def _tell_lost(self, count: int, error: ShelfwiseError) -> None:
+    def _count_lost(self, count: int, error: ShelfwiseError) -> None:
         self.lost += count
         self.trouble = str(error)
 
 
-def _events(query_id: str, text: str, page: Page, asker: Asker) -> list[Event]:
+def _events(query_id: str, text: str, page: Page, asker: ShopperIdentity) -> list[Event]:
     now = datetime.now(UTC)
     shown = (page.page - 1) * page.size
 

@@ -14,14 +14,14 @@ from limits import RateLimitItemPerMinute
 from limits.storage import MemoryStorage
 from limits.strategies import SlidingWindowCounterRateLimiter
 
-from service.http.errors import Refused
+from service.http.errors import RequestError
 
 T = TypeVar("T")
 _PRESSED_SECONDS = 1.0
 """With half of the places taken for so long a server is not ready for more."""
 
 
-class Workers:
+class AnswerThreads:
     """Runs what takes the processor in threads, for the event loop that asks for it; not shared between loops."""
 
     def __init__(self, threads: int, waiting: int) -> None:
@@ -36,7 +36,7 @@ class Workers:
         """Requests that found no place."""
 
     @property
-    def taken(self) -> int:
+    def in_progress(self) -> int:
         """Requests that have a place, those that are being answered among them."""
         return self._taken
 
@@ -47,10 +47,10 @@ class Workers:
         return since is not None and time.monotonic() - since > _PRESSED_SECONDS
 
     async def run(self, work: Callable[[], T]) -> T:
-        """What `work` returns or raises; raises Refused (503) where all places are taken."""
+        """What `work` returns or raises; raises RequestError (503) where all places are taken."""
         if self._taken >= self.places:
             self.refused += 1
-            raise Refused(503, "the server has as many requests as it can answer; try again", retry_after=1)
+            raise RequestError(503, "the server has as many requests as it can answer; try again", retry_after=1)
         self._take()
         loop = asyncio.get_running_loop()
         future = self._pool.submit(copy_context().run, work)
@@ -81,7 +81,7 @@ def _call(loop: asyncio.AbstractEventLoop, free: Callable[[], None]) -> None:
 # How often a key, and an address, may ask: counted over a sliding minute, in this process.
 
 
-class Rates:
+class RateLimiter:
     """Counts requests. Each replica of a service counts its own."""
 
     def __init__(self, per_key: int, per_address: int) -> None:
@@ -90,7 +90,7 @@ class Rates:
         self._per_key, self._per_address = per_key, per_address
 
     def count_key(self, identity: str, own: int | None) -> None:
-        """Raises Refused (429) for a key that has asked too often."""
+        """Raises RequestError (429) for a key that has asked too often."""
         self._count(own or self._per_key, "key", identity)
 
     def count_address(self, address: str) -> None:
@@ -102,4 +102,4 @@ class Rates:
         if not self._limiter.hit(item, kind, name):
             reset = self._limiter.get_window_stats(item, kind, name).reset_time
             wait = max(1, min(60, round(reset - time.time())))
-            raise Refused(429, f"more than {most:,} requests a minute by one {kind}; slow down", retry_after=wait)
+            raise RequestError(429, f"more than {most:,} requests a minute by one {kind}; slow down", retry_after=wait)

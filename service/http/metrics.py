@@ -39,7 +39,7 @@ def count_search(page: Page) -> None:
         trace.add_stages(page.timings)
 
 
-def answered(scope: Scope, status: int, seconds: float) -> None:
+def count_request(scope: Scope, status: int, seconds: float) -> None:
     """Counts one request, by the pattern of its path and a method that there is: both may be anything in a request."""
     route = getattr(scope.get("route"), "path", "none")
     method = scope["method"] if scope["method"] in _METHODS else "other"

@@ -19,9 +19,16 @@ import structlog
 from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from service.http.errors import Refused, as_refused, refusal
-from service.http.metrics import answered
-from service.http.request import REQUEST_ID, is_open, is_utf8, not_utf8, request_id, undecodable
+from service.http.errors import RequestError, error_response, to_request_error
+from service.http.metrics import count_request
+from service.http.request import (
+    REQUEST_ID,
+    describe_undecodable,
+    find_undecodable,
+    is_protocol_path,
+    is_utf8,
+    request_id,
+)
 from service.http.tracing import CURRENT, Tracing
 
 _log = structlog.get_logger("shelfwise.http")
@@ -34,49 +41,53 @@ _SAFE_HEADERS = {
 
 
 @dataclass(frozen=True, slots=True)
-class Bounds:
+class RequestLimits:
     """What one request may take."""
 
-    body: int
+    body_bytes: int
     """Bytes."""
     body_seconds: float
     """Until the whole body is there."""
-    seconds: float
+    response_seconds: float
     """Until it is answered, from there."""
-    bodies: int = 256_000_000
+    total_body_bytes: int = 256_000_000
     """Bytes of all bodies that are held at once."""
 
 
-class Edge:
+class RequestMiddleware:
     """An ASGI application around another one."""
 
     def __init__(
-        self, app: ASGIApp, bounds: Bounds, draining: threading.Event | None = None, tracing: Tracing | None = None
+        self,
+        app: ASGIApp,
+        limits: RequestLimits,
+        draining: threading.Event | None = None,
+        tracing: Tracing | None = None,
     ) -> None:
         """While it is `draining`, each answer ends its connection, so that the client makes its next one elsewhere."""
         self._app = app
         self._tracing = tracing
-        self._bounds = bounds
+        self._limits = limits
         self._draining = draining or threading.Event()
-        self._budget = BodyBudget(bounds.bodies)
+        self._budget = BodyBudget(limits.total_body_bytes)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """One request, or the life of the server."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        answer = _Answer(send, request_id(scope), self._draining)
+        answer = _ResponseSender(send, request_id(scope), self._draining)
         started = time.perf_counter()
         trace = self._tracing.begin(scope) if self._tracing else None
         CURRENT.set(trace)
         try:
-            await self._within_bounds(scope, receive, answer)
+            await self._handle(scope, receive, answer)
         except Exception as error:
-            await self._failed(error, scope, receive, answer)
+            await self._respond_with_error(error, scope, receive, answer)
         finally:
             seconds = time.perf_counter() - started
             route = getattr(scope.get("route"), "path", "")
-            answered(scope, answer.status, seconds)
+            count_request(scope, answer.status, seconds)
             if trace is not None:
                 trace.end(route, answer.status, answer.identity)
             _log.info(
@@ -88,33 +99,35 @@ class Edge:
                 ms=round(seconds * 1_000, 1),
             )
 
-    async def _within_bounds(self, scope: Scope, receive: Receive, answer: _Answer) -> None:
+    async def _handle(self, scope: Scope, receive: Receive, answer: _ResponseSender) -> None:
         _check_address(scope)
         with self._budget.share() as share:
-            body = await read_body(scope, receive, self._bounds.body, self._bounds.body_seconds, share)
+            body = await read_body(scope, receive, self._limits.body_bytes, self._limits.body_seconds, share)
             try:
-                async with asyncio.timeout(self._bounds.seconds):
-                    await self._app(scope, _Replayed(body, receive), answer.send)
+                async with asyncio.timeout(self._limits.response_seconds):
+                    await self._app(scope, _BodyReplay(body, receive), answer.send)
             except TimeoutError:
-                message = f"there was no answer within {self._bounds.seconds:g} seconds"
-                raise Refused(504, message, retry_after=1) from None
+                message = f"there was no answer within {self._limits.response_seconds:g} seconds"
+                raise RequestError(504, message, retry_after=1) from None
 
-    async def _failed(self, error: Exception, scope: Scope, receive: Receive, answer: _Answer) -> None:
-        if not isinstance(error, Refused):
+    async def _respond_with_error(
+        self, error: Exception, scope: Scope, receive: Receive, answer: _ResponseSender
+    ) -> None:
+        if not isinstance(error, RequestError):
             _log.exception("failed", request=answer.identity)
         if not answer.has_begun:
-            refused = refusal(as_refused(error), answer.identity, in_protocol=is_open(scope))
+            refused = error_response(to_request_error(error), answer.identity, in_protocol=is_protocol_path(scope))
             await refused(scope, receive, answer.send)
 
 
 def _check_address(scope: Scope) -> None:
     if not is_utf8(scope.get("raw_path") or b""):
-        raise Refused(400, not_utf8("path"), field="path")
-    if (name := undecodable(scope.get("query_string", b""))) is not None:
-        raise Refused(400, not_utf8(name), field=name)
+        raise RequestError(400, describe_undecodable("path"), field="path")
+    if (name := find_undecodable(scope.get("query_string", b""))) is not None:
+        raise RequestError(400, describe_undecodable(name), field=name)
 
 
-class _Replayed:
+class _BodyReplay:
     """A body that was read, told once; afterwards what the client does."""
 
     def __init__(self, body: bytes, receive: Receive) -> None:
@@ -128,7 +141,7 @@ class _Replayed:
         return {"type": "http.request", "body": body, "more_body": False}
 
 
-class _Answer:
+class _ResponseSender:
     """An answer on its way out."""
 
     def __init__(self, send: Send, identity: str, draining: threading.Event) -> None:
@@ -176,9 +189,9 @@ class BodyBudget:
             self.held -= share.held
 
     def hold(self, size: int) -> None:
-        """Raises Refused (503) where there is no room for so many more."""
+        """Raises RequestError (503) where there is no room for so many more."""
         if self.held + size > self._most:
-            raise Refused(503, "the server holds as many bytes of requests as it may; try again", retry_after=1)
+            raise RequestError(503, "the server holds as many bytes of requests as it may; try again", retry_after=1)
         self.held += size
 
 
@@ -204,26 +217,28 @@ async def read_body(scope: Scope, receive: Receive, most: int, seconds: float, s
         raise _too_large(most)
     try:
         async with asyncio.timeout(seconds):
-            body = await _received(receive, most, share)
+            body = await _receive_body(receive, most, share)
     except TimeoutError:
-        raise Refused(408, f"the body did not come within {seconds:g} seconds") from None
+        raise RequestError(408, f"the body did not come within {seconds:g} seconds") from None
     match headers.get(b"content-encoding", b"").strip().lower():
         case b"" | b"identity":
             return body
         case b"gzip":
-            return _unpacked(body, most, share)
+            return _decompress(body, most, share)
         case other:
             name = other.decode("latin-1")[:40]
-            raise Refused(415, f"a body may come as it is or with gzip, not with {name!r}", field="Content-Encoding")
+            raise RequestError(
+                415, f"a body may come as it is or with gzip, not with {name!r}", field="Content-Encoding"
+            )
 
 
-async def _received(receive: Receive, most: int, share: BodyShare) -> bytes:
+async def _receive_body(receive: Receive, most: int, share: BodyShare) -> bytes:
     parts: list[bytes] = []
     size = 0
     while True:
         message = await receive()
         if message["type"] == "http.disconnect":
-            raise Refused(400, "the client went away before its body had come")
+            raise RequestError(400, "the client went away before its body had come")
         part = message.get("body", b"")
         size += len(part)
         if size > most:
@@ -234,19 +249,21 @@ async def _received(receive: Receive, most: int, share: BodyShare) -> bytes:
             return b"".join(parts)
 
 
-def _unpacked(body: bytes, most: int, share: BodyShare) -> bytes:
+def _decompress(body: bytes, most: int, share: BodyShare) -> bytes:
     unpacking = zlib.decompressobj(wbits=zlib.MAX_WBITS | 16)
     try:
         found = unpacking.decompress(body, most + 1)
     except zlib.error:
-        raise Refused(400, "the body is not gzip, as its Content-Encoding says", field="Content-Encoding") from None
+        raise RequestError(
+            400, "the body is not gzip, as its Content-Encoding says", field="Content-Encoding"
+        ) from None
     if len(found) > most:
         raise _too_large(most)
     if not unpacking.eof:
-        raise Refused(400, "the gzipped body ends too early", field="Content-Encoding")
+        raise RequestError(400, "the gzipped body ends too early", field="Content-Encoding")
     share.hold(len(found))
     return found
 
 
-def _too_large(most: int) -> Refused:
-    return Refused(413, f"the body may have at most {most:,} bytes; send it in parts", field="body")
+def _too_large(most: int) -> RequestError:
+    return RequestError(413, f"the body may have at most {most:,} bytes; send it in parts", field="body")

@@ -40,21 +40,21 @@ class OpenTelemetry:
         self._tracer = self._provider.get_tracer("shelfwise")
         self._propagator = TraceContextTextMapPropagator()
 
-    def begin(self, scope: Scope) -> Traced | None:
+    def begin(self, scope: Scope) -> RequestSpan | None:
         """Goes on with the client's trace, where it tells of one."""
         if scope["path"] in _UNTRACED:
             return None
         told = {name.decode(): value.decode("latin-1") for name, value in scope["headers"] if name in _CONTEXT_HEADERS}
         span = self._tracer.start_span(scope["method"], self._propagator.extract(told), SpanKind.SERVER)
         span.set_attribute("http.request.method", scope["method"])
-        return Traced(self._tracer, span, scope["method"])
+        return RequestSpan(self._tracer, span, scope["method"])
 
     def close(self) -> None:
         """Sends what is left, and waits for it for seconds at most."""
         self._provider.shutdown()
 
 
-class Traced:
+class RequestSpan:
     """One request; see `service.http.tracing.RequestTrace`."""
 
     def __init__(self, tracer: Tracer, span: Span, method: str) -> None:
@@ -65,7 +65,7 @@ class Traced:
 
     def add_stages(self, timings: Mapping[str, float]) -> None:
         """Each at its place in the search."""
-        placed = list(placed_stages(timings))
+        placed = list(place_stages(timings))
         began = time.time_ns() - int(max((end for _, _, end in placed), default=0) * 1e6)
         for stage, start, end in placed:
             span = self._tracer.start_span(stage, self._inside, start_time=began + int(start * 1e6))
@@ -82,7 +82,7 @@ class Traced:
         self._span.end()
 
 
-def placed_stages(timings: Mapping[str, float]) -> Iterator[tuple[str, float, float]]:
+def place_stages(timings: Mapping[str, float]) -> Iterator[tuple[str, float, float]]:
     """Stages with their begin and end, in milliseconds from the search's begin. What each took was measured; when it
     began follows from what it waits for."""
     ends: dict[str, float] = {}

@@ -40,12 +40,12 @@ _PREFLIGHT = {
 }
 
 
-def is_open(scope: Scope) -> bool:
+def is_protocol_path(scope: Scope) -> bool:
     """Whether a request is for one of them."""
     return scope["type"] == "http" and str(scope["path"]).startswith(PREFIX)
 
 
-class OpenPaths:
+class ProtocolCorsMiddleware:
     """An ASGI application around another one. No cookie counts here: who asks is told by a key alone."""
 
     def __init__(self, app: ASGIApp) -> None:
@@ -53,15 +53,15 @@ class OpenPaths:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """One request, or the life of the server."""
-        if not is_open(scope):
+        if not is_protocol_path(scope):
             await self._app(scope, receive, send)
         elif scope["method"] == "OPTIONS":
             await Response(None, 204, _PREFLIGHT)(scope, receive, send)
         else:
-            await self._app(scope, receive, _Opened(send))
+            await self._app(scope, receive, _ProtocolCorsSender(send))
 
 
-class _Opened:
+class _ProtocolCorsSender:
     """An answer on its way to a page of any origin."""
 
     def __init__(self, send: Send) -> None:
@@ -92,7 +92,7 @@ def is_utf8(text: bytes) -> bool:
     return True
 
 
-def undecodable(pairs: bytes) -> str | None:
+def find_undecodable(pairs: bytes) -> str | None:
     """The name of the first of `name=value&...` that is no UTF-8; what of the name is none is in it as "\\xff"."""
     if is_utf8(pairs):
         return None
@@ -101,6 +101,6 @@ def undecodable(pairs: bytes) -> str | None:
     return name.decode(errors="backslashreplace")[:_MOST_NAME]
 
 
-def not_utf8(name: str) -> str:
+def describe_undecodable(name: str) -> str:
     """What is said of it."""
     return f"{name} holds bytes that are no UTF-8; escape text as UTF-8, such as %C3%A9 for é"

@@ -17,7 +17,7 @@ from retrieval.updates.changes import Change, Delete, Patch, Upsert
 from service.curation.synonyms import Kind, Synonym
 from service.engine.highlight import MOST_FIELDS, MOST_WORDS, WORDS
 from service.engine.search import MOST_FACETS, MOST_SIZE, MOST_TEXT
-from service.http.errors import ErrorBody
+from service.http.errors import ErrorResponse
 
 # What requests say, checked on the way in: a field that is unknown or wrong is named in the answer.
 
@@ -33,13 +33,13 @@ Name = Annotated[str, StringConstraints(max_length=_MOST_NAME)]
 ProductId = Annotated[str, StringConstraints(min_length=1, max_length=MOST_ID)]
 
 
-class Body(BaseModel):
+class RequestBody(BaseModel):
     """Refuses what it does not know."""
 
     model_config = ConfigDict(extra="forbid", allow_inf_nan=False, frozen=True)
 
 
-class SearchParameters(Body):
+class SearchParameters(RequestBody):
     """One search, as a query string can say it."""
 
     q: str = Field("", max_length=MOST_TEXT, description="What the shopper typed; empty browses everything.")
@@ -61,14 +61,14 @@ class SearchParameters(Body):
     session: Name = Field("", description="Their visit. With either, the search is recorded, to learn from.")
 
 
-class PastActBody(Body):
+class PastActBody(RequestBody):
     """Something that the shopper did before."""
 
     product_id: ProductId
     kind: Literal[EventKind.CLICK, EventKind.CONSULTATION, EventKind.CART, EventKind.PURCHASE] = EventKind.CLICK
     at: datetime | None = None
 
-    def act(self) -> PastAct:
+    def to_past_act(self) -> PastAct:
         """As the engine takes it."""
         return PastAct(self.product_id, self.kind, self.at)
 
@@ -79,13 +79,13 @@ class SearchBody(SearchParameters):
     history: list[PastActBody] = Field([], max_length=500, description="What this shopper did before, oldest first.")
 
 
-class MultiSearchBody(Body):
+class MultiSearchBody(RequestBody):
     """Several searches, answered together."""
 
     searches: list[SearchBody] = Field(min_length=1, max_length=MOST_SEARCHES)
 
 
-class RecommendBody(Body):
+class RecommendBody(RequestBody):
     """For whom to recommend."""
 
     history: list[PastActBody] = Field([], max_length=500, description="What this shopper did, oldest first.")
@@ -96,13 +96,13 @@ class RecommendBody(Body):
     )
 
 
-class ProductBody(Body):
+class ProductBody(RequestBody):
     """A whole product."""
 
     product: Product
 
 
-class PatchValues(Body):
+class PatchValues(RequestBody):
     """Some fields of a product."""
 
     id: ProductId
@@ -111,7 +111,7 @@ class PatchValues(Body):
     )
 
 
-class Operation(Body):
+class ChangeOperation(RequestBody):
     """One change: exactly one of the three."""
 
     put: Product | None = Field(None, description="Adds a product, or takes the place of the one with its id.")
@@ -125,38 +125,38 @@ class Operation(Body):
             raise ValueError("an operation has exactly one of put, patch and delete")
         return self
 
-    def change(self) -> Change:
+    def to_change(self) -> Change:
         """As the engine takes it."""
         if self.put is not None:
             return Upsert(self.put)
         return Patch(self.patch.id, self.patch.values) if self.patch is not None else Delete(self.delete or "")
 
 
-class ChangesBody(Body):
+class ChangesBody(RequestBody):
     """Changes, all of which are taken or none."""
 
-    operations: list[Operation] = Field(min_length=1, max_length=MOST_CHANGES)
+    operations: list[ChangeOperation] = Field(min_length=1, max_length=MOST_CHANGES)
 
 
-class EventsBody(Body):
+class EventsBody(RequestBody):
     """What shoppers did; all of it is durable when the answer comes."""
 
     events: list[Event] = Field(min_length=1, max_length=MOST_EVENTS)
 
 
-class ForgetBody(Body):
+class ForgetBody(RequestBody):
     """Whom to forget."""
 
     shopper: str = Field(min_length=1, max_length=_MOST_NAME)
 
 
-class RulesBody(Body):
+class RulesBody(RequestBody):
     """Merchandising rules, as docs/rules.md writes them."""
 
     rules: list[dict[str, Any]] = Field(min_length=1, max_length=1_000)
 
 
-class PreviewBody(Body):
+class PreviewBody(RequestBody):
     """A search, and the rules that would be changed before it."""
 
     q: str = Field("", max_length=MOST_TEXT)
@@ -167,13 +167,13 @@ class PreviewBody(Body):
     delete: list[Name] = Field([], max_length=1_000, description="Ids of rules to take away.")
 
 
-class RestoreBody(Body):
+class RestoreBody(RequestBody):
     """Which revision to go back to."""
 
     revision: int = Field(ge=0, le=2**53)
 
 
-class SynonymBody(Body):
+class SynonymBody(RequestBody):
     """One synonym, as docs/synonyms.md has it."""
 
     id: str = Field(max_length=_MOST_NAME)
@@ -182,24 +182,24 @@ class SynonymBody(Body):
     to: tuple[Name, ...] = Field((), max_length=100, description="What a one-way one leads to.")
     enabled: bool = True
 
-    def synonym(self) -> Synonym:
+    def to_synonym(self) -> Synonym:
         """As the engine takes it."""
         return Synonym(self.id, self.kind, self.phrases, self.to, self.enabled)
 
 
-class SynonymsBody(Body):
+class SynonymsBody(RequestBody):
     """Synonyms, all of which are taken or none."""
 
     synonyms: list[SynonymBody] = Field(min_length=1, max_length=1_000)
 
 
-class RollbackBody(Body):
+class RollbackBody(RequestBody):
     """What to let serve; by default the newest before."""
 
     name: Name = ""
 
 
-class RebuildBody(Body):
+class RebuildBody(RequestBody):
     """What to rebuild from."""
 
     feeds: list[Annotated[str, StringConstraints(min_length=1, max_length=1_000)]] = Field(min_length=1, max_length=100)
@@ -207,7 +207,7 @@ class RebuildBody(Body):
     force: bool = Field(False, description="Publish even where much of the catalog would be lost.")
 
 
-class LearnBody(Body):
+class LearnBody(RequestBody):
     """When to learn."""
 
     if_new: int | None = Field(None, ge=1, description="Only where there are so many new events.")
@@ -219,8 +219,8 @@ class LearnBody(Body):
 _encoder = msgspec.json.Encoder(enc_hook=dict)
 _ERRORS = (400, 401, 403, 404, 405, 408, 409, 413, 415, 429, 500, 503, 504)
 RESPONSES: dict[int | str, dict[str, Any]] = {
-    **{status: {"model": ErrorBody} for status in _ERRORS},
-    422: {"model": ErrorBody, "description": "Never sent: what is not understood is a 400."},
+    **{status: {"model": ErrorResponse} for status in _ERRORS},
+    422: {"model": ErrorResponse, "description": "Never sent: what is not understood is a 400."},
 }
 """What every route may answer besides what it is for."""
 
@@ -234,7 +234,7 @@ class SearchHit(Hit):
 
 
 @dataclass(frozen=True, slots=True)
-class SearchAnswer:
+class SearchResponse:
     """One page of hits."""
 
     query_id: str
@@ -264,14 +264,14 @@ class SearchAnswer:
 
 
 @dataclass(frozen=True, slots=True)
-class MultiSearchAnswer:
+class MultiSearchResponse:
     """Pages, in the order of the searches."""
 
-    results: tuple[SearchAnswer, ...]
+    results: tuple[SearchResponse, ...]
 
 
 @dataclass(frozen=True, slots=True)
-class SimilarAnswer:
+class SimilarResponse:
     """Products near to one."""
 
     hits: tuple[Hit, ...]
@@ -280,14 +280,14 @@ class SimilarAnswer:
 
 
 @dataclass(frozen=True, slots=True)
-class ProductAnswer:
+class ProductResponse:
     """One product."""
 
     product: Product
 
 
 @dataclass(frozen=True, slots=True)
-class ChangedAnswer:
+class ChangesResponse:
     """Changes that were taken: they are durable, and searches find them."""
 
     sequence: int
@@ -297,16 +297,16 @@ class ChangedAnswer:
 
 
 @dataclass(frozen=True, slots=True)
-class RecordedAnswer:
+class EventsResponse:
     """Events that are on the disk."""
 
-    taken: int
+    recorded: int
     repeated: int
     """Of them, those that were there already."""
 
 
 @dataclass(frozen=True, slots=True)
-class Health:
+class HealthResponse:
     """Whether requests are answered, and what is wrong although they are."""
 
     status: str
@@ -322,9 +322,11 @@ def search_hit(hit: Hit, highlights: Mapping[str, str]) -> SearchHit:
     return SearchHit(**{each.name: getattr(hit, each.name) for each in fields(Hit)}, highlights=highlights)
 
 
-def search_answer(query_id: str, text: str, page: Page, hits: tuple[SearchHit, ...], took_ms: float) -> SearchAnswer:
+def search_response(
+    query_id: str, text: str, page: Page, hits: tuple[SearchHit, ...], took_ms: float
+) -> SearchResponse:
     """A page as the API tells it, with its hits."""
-    return SearchAnswer(
+    return SearchResponse(
         query_id,
         text,
         hits,
@@ -345,19 +347,19 @@ def search_answer(query_id: str, text: str, page: Page, hits: tuple[SearchHit, .
     )
 
 
-def encoded(value: object) -> bytes:
+def encode(value: object) -> bytes:
     """Its JSON."""
     return _encoder.encode(value)
 
 
 def json_response(value: object, status: int = 200) -> Response:
     """An answer that is not kept by anyone in between."""
-    return Response(encoded(value), status, {"Cache-Control": "no-store"}, "application/json")
+    return Response(encode(value), status, {"Cache-Control": "no-store"}, "application/json")
 
 
 def tagged_response(request: Request, value: object) -> Response:
     """The same with a fingerprint; 304 without a body where the client has it already."""
-    body = encoded(value)
+    body = encode(value)
     tag = f'"{xxhash.xxh3_128_hexdigest(body)}"'
     headers = {"ETag": tag, "Cache-Control": "private, no-cache"}
     known = {each.strip().removeprefix("W/") for each in request.headers.get("if-none-match", "").split(",")}

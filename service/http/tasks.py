@@ -43,7 +43,7 @@ CREATE TABLE tasks (
 _COLUMNS = "id, kind, arguments, state, created, started, ended, result, error"
 
 
-class State(StrEnum):
+class TaskState(StrEnum):
     """How far a task is."""
 
     WAITING = "waiting"
@@ -58,7 +58,7 @@ class Task:
 
     id: str
     kind: str
-    state: State
+    state: TaskState
     created: datetime
     started: datetime | None = None
     ended: datetime | None = None
@@ -70,7 +70,7 @@ class Task:
     """What it was asked for; forgotten when it is over where it is about a person."""
 
 
-class TaskBook:
+class TaskQueue:
     """Adds tasks and follows them. Processes may share it; each call is a transaction of its own."""
 
     def __init__(self, root: Path) -> None:
@@ -81,10 +81,10 @@ class TaskBook:
         encoded = msgspec.json.encode(dict(arguments), order="deterministic").decode()
         with self._file.writing() as cursor:
             same = "SELECT id FROM tasks WHERE kind = ? AND arguments = ? AND state = ?"
-            found = cursor.execute(same, (kind, encoded, State.WAITING)).fetchone()
+            found = cursor.execute(same, (kind, encoded, TaskState.WAITING)).fetchone()
             identity = found[0] if found else uuid.uuid4().hex
             if not found:
-                row = (identity, kind, encoded, State.WAITING, time.time())
+                row = (identity, kind, encoded, TaskState.WAITING, time.time())
                 cursor.execute("INSERT INTO tasks (id, kind, arguments, state, created) VALUES (?, ?, ?, ?, ?)", row)
                 over = "SELECT id FROM tasks WHERE ended IS NOT NULL ORDER BY number DESC LIMIT -1 OFFSET ?"
                 cursor.execute(f"DELETE FROM tasks WHERE id IN ({over})", (_MOST_KEPT,))  # noqa: S608 - our names
@@ -109,17 +109,17 @@ class TaskBook:
             return None
         with self._file.writing() as cursor:
             first = "SELECT id FROM tasks WHERE state = ? ORDER BY number LIMIT 1"
-            found = cursor.execute(first, (State.WAITING,)).fetchone()
+            found = cursor.execute(first, (TaskState.WAITING,)).fetchone()
             if found is None:
                 return None
             cursor.execute(
-                "UPDATE tasks SET state = ?, started = ? WHERE id = ?", (State.RUNNING, time.time(), found[0])
+                "UPDATE tasks SET state = ?, started = ? WHERE id = ?", (TaskState.RUNNING, time.time(), found[0])
             )
             return _task(_one(cursor, found[0]))
 
     def finish(self, identity: str, *, result: object = None, error: str = "", forget: bool = False) -> None:
         """It is over: done, or failed where there is an `error`. With `forget` its arguments are no longer kept."""
-        state = State.FAILED if error else State.DONE
+        state = TaskState.FAILED if error else TaskState.DONE
         told = msgspec.json.encode(result).decode()
         with self._file.writing() as cursor:
             values = (state, time.time(), told, error, forget, identity)
@@ -133,7 +133,7 @@ class TaskBook:
         """Looked at often, so without a lock that keeps others waiting."""
         with self._file.reading() as cursor:
             asked = "SELECT 1 FROM tasks WHERE state = ? LIMIT 1"
-            return cursor is not None and cursor.execute(asked, (State.WAITING,)).fetchone() is not None
+            return cursor is not None and cursor.execute(asked, (TaskState.WAITING,)).fetchone() is not None
 
     def resume(self) -> int:
         """Has those wait again that were running when their process ended; how many. Whoever runs tasks calls it once,
@@ -142,7 +142,7 @@ class TaskBook:
             return 0
         with self._file.writing() as cursor:
             asked = "UPDATE tasks SET state = ?, started = NULL WHERE state = ?"
-            return cursor.execute(asked, (State.WAITING, State.RUNNING)).rowcount
+            return cursor.execute(asked, (TaskState.WAITING, TaskState.RUNNING)).rowcount
 
 
 def _one(cursor: sqlite3.Cursor | None, identity: str) -> tuple[Any, ...]:
@@ -158,7 +158,7 @@ def _task(row: tuple[Any, ...]) -> Task:
     return Task(
         identity,
         kind,
-        State(state),
+        TaskState(state),
         _moment(created),
         _moment(started) if started else None,
         _moment(ended) if ended else None,
@@ -176,8 +176,8 @@ def _moment(seconds: float) -> datetime:
 
 _PROGRAM = "import os; os.nice(10); from service.cli.main import main; main()"
 """Searches go first."""
-_LOOK_SECONDS = 0.2
-_MOST_TOLD = 2_000
+_POLL_SECONDS = 0.2
+_MOST_ERROR = 2_000
 """Characters of what a command that failed has said."""
 
 
@@ -198,7 +198,7 @@ def feed_paths(names: Sequence[str], folder: Path | None) -> list[Path]:
     return paths
 
 
-def command_of(kind: str, arguments: Mapping[str, Any], root: Path, feeds: Path | None) -> list[str]:
+def task_command(kind: str, arguments: Mapping[str, Any], root: Path, feeds: Path | None) -> list[str]:
     """The command line of a task, without the program; raises InputError for one that cannot be."""
     index = ["--index", str(root), "--json"]
     match kind:
@@ -233,15 +233,15 @@ def run_command(command: Sequence[str], stop: threading.Event) -> Any:  # noqa: 
     told: list[str] = []
     reading = threading.Thread(target=lambda: told.extend(process.communicate()), daemon=True)
     reading.start()
-    while reading.is_alive() and not stop.wait(_LOOK_SECONDS):
-        reading.join(_LOOK_SECONDS)
+    while reading.is_alive() and not stop.wait(_POLL_SECONDS):
+        reading.join(_POLL_SECONDS)
     if reading.is_alive():
         os.killpg(process.pid, signal.SIGTERM)
         reading.join()
         return None
     out, err = told
     if process.returncode:
-        said = err.strip().removeprefix("error: ")[-_MOST_TOLD:]
+        said = err.strip().removeprefix("error: ")[-_MOST_ERROR:]
         raise TaskFailedError(said or f"it ended with {process.returncode}")
     return msgspec.json.decode(out) if out.strip() else None
 
@@ -249,7 +249,7 @@ def run_command(command: Sequence[str], stop: threading.Event) -> Any:  # noqa: 
 # Runs the tasks of an index directory, one after the other, in one of the processes that serve it.
 
 LOCK_FILE = "tasks.lock"
-_RUNNER_LOOK_SECONDS = 0.5
+_RUNNER_POLL_SECONDS = 0.5
 
 Job = Callable[[str, Mapping[str, Any], threading.Event], Any]
 """Does what a kind of task and its arguments say, and returns what came of it; where the event is set it may end
@@ -259,9 +259,9 @@ early."""
 class TaskRunner:
     """Looks for tasks in a thread of its own. Of several processes the one that has the lock runs them."""
 
-    def __init__(self, root: Path, book: TaskBook, job: Job, personal: frozenset[str] = frozenset()) -> None:
+    def __init__(self, root: Path, queue: TaskQueue, job: Job, personal: frozenset[str] = frozenset()) -> None:
         """Of `personal` kinds the arguments are not kept when they are over."""
-        self._book = book
+        self._queue = queue
         self._job = job
         self._personal = personal
         self._lock = FileLock(root / LOCK_FILE, timeout=0)
@@ -270,7 +270,7 @@ class TaskRunner:
         self._thread = threading.Thread(target=self._run, name="tasks", daemon=True)
         self._thread.start()
 
-    def look(self) -> None:
+    def notify(self) -> None:
         """A task was added."""
         self._added.set()
 
@@ -284,17 +284,17 @@ class TaskRunner:
         while not self._stop.is_set():
             try:
                 with self._lock:
-                    self._book.resume()
+                    self._queue.resume()
                     self._run_all()
             except (Timeout, ShelfwiseError, OSError):
                 # Another process runs them, or the disk is gone for now.
-                self._stop.wait(_RUNNER_LOOK_SECONDS)
+                self._stop.wait(_RUNNER_POLL_SECONDS)
 
     def _run_all(self) -> None:
         while not self._stop.is_set():
-            task = self._book.claim()
+            task = self._queue.claim()
             if task is None:
-                self._added.wait(_RUNNER_LOOK_SECONDS)
+                self._added.wait(_RUNNER_POLL_SECONDS)
                 self._added.clear()
             else:
                 self._do(task)
@@ -304,32 +304,32 @@ class TaskRunner:
         try:
             result = self._job(task.kind, task.arguments, self._stop)
         except (ShelfwiseError, OSError) as error:
-            self._book.finish(task.id, error=str(error) or type(error).__name__, forget=forget)
+            self._queue.finish(task.id, error=str(error) or type(error).__name__, forget=forget)
         except Exception as error:  # one that fails in a way that nobody foresaw must not end the others
-            self._book.finish(task.id, error=str(TaskFailedError(f"a fault of the program: {error!r}")), forget=forget)
+            self._queue.finish(task.id, error=str(TaskFailedError(f"a fault of the program: {error!r}")), forget=forget)
         else:
             # One that was ended stays as running: whoever runs tasks next begins it again.
             if not self._stop.is_set():
-                self._book.finish(task.id, result=result, forget=forget)
+                self._queue.finish(task.id, result=result, forget=forget)
 
 
 # The tasks of a service: what was asked for, and the thread that does it.
 
 
-class ServedTasks:
+class TaskService:
     """Adds tasks of an index directory and has them done."""
 
     def __init__(self, root: Path, feeds: Path | None) -> None:
         """`feeds` is the folder that feeds are read from."""
         self.feeds = feeds
-        self.book = TaskBook(root)
+        self.queue = TaskQueue(root)
         self._root = root
-        self._runner = TaskRunner(root, self.book, self._do, PERSONAL)
+        self._runner = TaskRunner(root, self.queue, self._do, PERSONAL)
 
     def add(self, kind: str, arguments: Mapping[str, Any]) -> Task:
         """One more; it is on the disk when this returns."""
-        made = self.book.add(kind, arguments)
-        self._runner.look()
+        made = self.queue.add(kind, arguments)
+        self._runner.notify()
         return made
 
     def close(self) -> None:
@@ -337,4 +337,4 @@ class ServedTasks:
         self._runner.close()
 
     def _do(self, kind: str, arguments: Mapping[str, Any], stop: threading.Event) -> Any:  # noqa: ANN401 - JSON
-        return run_command(command_of(kind, arguments, self._root, self.feeds), stop)
+        return run_command(task_command(kind, arguments, self._root, self.feeds), stop)

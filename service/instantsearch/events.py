@@ -11,7 +11,7 @@ from typing import TypeVar, cast
 from retrieval.errors import EventError
 from retrieval.records import Event, EventKind
 from retrieval.updates.validation import MAX_ID_BYTES
-from service.instantsearch.request import Said, objects
+from service.instantsearch.request import JsonObject, objects
 
 MOST_EVENTS = 1_000
 _MOST_OBJECTS = 100
@@ -22,39 +22,39 @@ _TELEMETRY = "instantsearch"
 T = TypeVar("T")
 
 
-def events_of(said: Said, *, is_private: bool) -> list[Event]:
+def parse_events(payload: JsonObject, *, is_private: bool) -> list[Event]:
     """The events of a request. Those of filters, of lists that were only looked at, and about the libraries themselves
     are taken and left out. Of a browser that asks for privacy it is kept what happened, not who did it.
 
     Raises QueryError or EventError for what cannot be understood.
     """
-    found = [event for each in objects(said, "events", MOST_EVENTS) for event in _events(each)]
+    found = [event for each in objects(payload, "events", MOST_EVENTS) for event in _events(each)]
     if not is_private:
         return found
     return [replace(event, shopper="", session="") for event in found if event.query_id]
 
 
-def _events(said: Said) -> Iterator[Event]:
-    kind = _text(said, "eventType")
+def _events(payload: JsonObject) -> Iterator[Event]:
+    kind = _text(payload, "eventType")
     if kind == _TELEMETRY:
         return
     if kind not in ("click", "view", "conversion"):
         raise EventError("unknown event type", f"eventType is {kind[:40]!r}, it can be click, view or conversion")
-    products = _texts(said, "objectIDs")
-    if _is_list_seen(said, kind, products):
+    products = _texts(payload, "objectIDs")
+    if _is_list_seen(payload, kind, products):
         return
-    data = _aligned(said, "objectData", products, dict)
-    positions = _aligned(said, "positions", products, int)
+    data = _aligned(payload, "objectData", products, dict)
+    positions = _aligned(payload, "positions", products, int)
     for at, product_id in enumerate(products):
-        of_product: Said = cast(Said, data[at]) if data else {}
-        query_id = _text(of_product, "queryID") or _text(said, "queryID")
+        of_product: JsonObject = cast(JsonObject, data[at]) if data else {}
+        query_id = _text(of_product, "queryID") or _text(payload, "queryID")
         yield Event(
-            _kind(kind, _text(said, "eventSubtype"), query_id),
+            _kind(kind, _text(payload, "eventSubtype"), query_id),
             product_id,
             query_id=query_id,
-            shopper=_text(said, "authenticatedUserToken") or _text(said, "userToken"),
+            shopper=_text(payload, "authenticatedUserToken") or _text(payload, "userToken"),
             position=positions[at] if positions else None,
-            time=_time(said.get("timestamp")),
+            time=_time(payload.get("timestamp")),
             quantity=_quantity(of_product.get("quantity")) if kind == "conversion" else None,
         )
 
@@ -68,14 +68,14 @@ def _kind(kind: str, subtype: str, query_id: str) -> EventKind:
     return EventKind.IMPRESSION if query_id else EventKind.CONSULTATION
 
 
-def _is_list_seen(said: Said, kind: str, products: Sequence[str]) -> bool:
-    if kind != "view" or said.get("queryID"):
+def _is_list_seen(payload: JsonObject, kind: str, products: Sequence[str]) -> bool:
+    if kind != "view" or payload.get("queryID"):
         return False
-    return len(products) != 1 or said.get("eventName") == _WIDGETS_VIEW
+    return len(products) != 1 or payload.get("eventName") == _WIDGETS_VIEW
 
 
-def _text(said: Said, name: str) -> str:
-    value = said.get(name)
+def _text(payload: JsonObject, name: str) -> str:
+    value = payload.get(name)
     if value is None:
         return ""
     if isinstance(value, int) and not isinstance(value, bool):
@@ -88,8 +88,8 @@ def _text(said: Said, name: str) -> str:
     return value
 
 
-def _texts(said: Said, name: str) -> list[str]:
-    value = said.get(name)
+def _texts(payload: JsonObject, name: str) -> list[str]:
+    value = payload.get(name)
     if value is None:
         return []
     if not isinstance(value, list) or not all(isinstance(each, str) for each in value):
@@ -99,9 +99,9 @@ def _texts(said: Said, name: str) -> list[str]:
     return cast(list[str], value)
 
 
-def _aligned(said: Said, name: str, products: Sequence[str], kind: type[T]) -> list[T]:
+def _aligned(payload: JsonObject, name: str, products: Sequence[str], kind: type[T]) -> list[T]:
     """A list with an entry for each product; empty where it is not told."""
-    value = said.get(name)
+    value = payload.get(name)
     if value is None or not products:
         return []
     if not isinstance(value, list) or len(value) != len(products) or not all(type(each) is kind for each in value):

@@ -42,27 +42,27 @@ _KEYWORDS = frozenset({"AND", "OR", "NOT", "TO"})
 
 
 @dataclass(frozen=True, slots=True)
-class Parts:
+class ConditionFactory:
     """What an expression is put together from."""
 
     equal: Callable[[str, str], Filter]
     """Of an attribute and a value."""
-    compared: Callable[[str, str, float], Filter]
+    compare: Callable[[str, str, float], Filter]
     """Of an attribute, an operator and a number."""
 
 
-def parse_expression(text: str, parts: Parts) -> Filter:
+def parse_expression(text: str, parts: ConditionFactory) -> Filter:
     """Its tree; raises FilterError with the column of the fault."""
     if len(text) > MAX_CHARACTERS:
         message = f"filters may have at most {MAX_CHARACTERS:,} characters, these have {len(text):,}"
         raise FilterError(message, MAX_CHARACTERS + 1)
-    return _Reader(text, parts).whole()
+    return _ExpressionParser(text, parts).whole()
 
 
-class _Reader:
+class _ExpressionParser:
     """Reads an expression from left to right."""
 
-    def __init__(self, text: str, parts: Parts) -> None:
+    def __init__(self, text: str, parts: ConditionFactory) -> None:
         self._text = text
         self._parts = parts
         self._at = 0
@@ -109,28 +109,28 @@ class _Reader:
         name = self._word(_NAME)
         if self._takes(":"):
             return self._value_of(name)
-        if operator := self._matched(_OPERATOR):
-            return self._parts.compared(name, operator[0], self._number())
-        self._matched(_SCORE)
+        if operator := self._match(_OPERATOR):
+            return self._parts.compare(name, operator[0], self._number())
+        self._match(_SCORE)
         return self._parts.equal("_tags", name)
 
     def _value_of(self, name: str) -> Filter:
         start = self._at
-        if low := self._matched(_NUMBER):
+        if low := self._match(_NUMBER):
             if not _TO.match(self._text, self._at):
                 self._at = start
             else:
-                self._matched(_TO)
+                self._match(_TO)
                 high = self._number()
-                ends = self._parts.compared(name, ">=", float(low[0])), self._parts.compared(name, "<=", high)
+                ends = self._parts.compare(name, ">=", float(low[0])), self._parts.compare(name, "<=", high)
                 return And(ends)
         return self._parts.equal(name, self._word(_VALUE))
 
     def _word(self, bare: re.Pattern[str]) -> str:
         """A quoted text or a bare word."""
         self._skip()
-        if quoted := self._matched(_QUOTED):
-            self._matched(_SCORE)
+        if quoted := self._match(_QUOTED):
+            self._match(_SCORE)
             return _ESCAPED.sub(r"\1", quoted[1] if quoted[1] is not None else quoted[2])
         found = bare.match(self._text, self._at)
         if found is None or found[0] in _KEYWORDS or found[0][0] in "\"'":
@@ -139,7 +139,7 @@ class _Reader:
         return _SCORE.sub("", found[0]) if bare is _VALUE else found[0]
 
     def _number(self) -> float:
-        if found := self._matched(_NUMBER):
+        if found := self._match(_NUMBER):
             return float(found[0])
         raise self._fault("a number")
 
@@ -159,7 +159,7 @@ class _Reader:
         self._at = end if is_there else self._at
         return is_there
 
-    def _matched(self, pattern: re.Pattern[str]) -> re.Match[str] | None:
+    def _match(self, pattern: re.Pattern[str]) -> re.Match[str] | None:
         if pattern is not _TO:
             self._skip()
         found = pattern.match(self._text, self._at)
@@ -190,10 +190,10 @@ _RANGE = re.compile(rf"({_NUMERIC})(?:\s+TO\s+({_NUMERIC}))?", re.ASCII)
 _OPERATORS: dict[str, Operator] = {"=": "=", "!=": "!=", "<": "<", "<=": "<=", ">": ">", ">=": ">="}
 
 
-class Filters:
+class FilterTranslator:
     """Translates refinements for one catalog."""
 
-    def __init__(self, attributes: Attributes) -> None:
+    def __init__(self, attributes: AttributeCatalog) -> None:
         self._attributes = attributes
 
     def expression(self, refinements: Refinements) -> str:
@@ -209,8 +209,8 @@ class Filters:
             *_each(refinements.tags, self._tag),
         ]
         if refinements.expression.strip():
-            parts.append(parse_expression(refinements.expression, Parts(self.equal, self.compared)))
-        return _together(parts, And) if parts else None
+            parts.append(parse_expression(refinements.expression, ConditionFactory(self.equal, self.compare)))
+        return _join(parts, And) if parts else None
 
     def equal(self, name: str, value: str) -> Filter:
         """The attribute has this value."""
@@ -222,55 +222,55 @@ class Filters:
         if attribute.info.is_textual:
             return Comparison(attribute.info.name, "=", value)
         try:
-            return _compared(attribute, "=", float(value))
+            return _compare(attribute, "=", float(value))
         except ValueError:
             return NOTHING
 
-    def compared(self, name: str, operator: str, number: float) -> Filter:
+    def compare(self, name: str, operator: str, number: float) -> Filter:
         """The attribute has such a number."""
         attribute = self._attributes.find(name)
         if attribute is None or not attribute.info.is_numeric:
             return Not(NOTHING) if operator == "!=" else NOTHING
-        return _compared(attribute, operator, number)
+        return _compare(attribute, operator, number)
 
-    def _facet(self, said: str) -> Filter:
-        name, colon, value = said.partition(":")
+    def _facet(self, text: str) -> Filter:
+        name, colon, value = text.partition(":")
         if not colon or not name.strip():
-            raise QueryError(f"facetFilters: {said[:60]!r} must be an attribute and a value, such as 'brand:Bosch'")
+            raise QueryError(f"facetFilters: {text[:60]!r} must be an attribute and a value, such as 'brand:Bosch'")
         if value.startswith("-"):
             return Not(self.equal(name.strip(), value[1:]))
         return self.equal(name.strip(), value[1:] if value.startswith("\\-") else value)
 
-    def _numeric(self, said: str) -> Filter:
+    def _numeric(self, text: str) -> Filter:
         # Commas stand between filters in the oldest way to write them.
-        parts = [self._one_numeric(each) for each in said.split(",")]
-        return _together(parts, And)
+        parts = [self._one_numeric(each) for each in text.split(",")]
+        return _join(parts, And)
 
-    def _one_numeric(self, said: str) -> Filter:
-        operator = _OPERATOR.search(said)
-        name, _, values = said.rpartition(":")
+    def _one_numeric(self, text: str) -> Filter:
+        operator = _OPERATOR.search(text)
+        name, _, values = text.rpartition(":")
         if operator:
-            name, values = said[: operator.start()].strip(), said[operator.end() :].strip()
+            name, values = text[: operator.start()].strip(), text[operator.end() :].strip()
             if name and _PLAIN.fullmatch(values):
-                return self.compared(name, operator[0], float(values))
+                return self.compare(name, operator[0], float(values))
         elif name.strip() and (found := _RANGE.fullmatch(values.strip())):
             low, high = float(found[1]), float(found[2] or found[1])
-            return And((self.compared(name.strip(), ">=", low), self.compared(name.strip(), "<=", high)))
-        raise QueryError(f"numericFilters: {said[:60]!r} must be such as 'price >= 10' or 'price:10 TO 20'")
+            return And((self.compare(name.strip(), ">=", low), self.compare(name.strip(), "<=", high)))
+        raise QueryError(f"numericFilters: {text[:60]!r} must be such as 'price >= 10' or 'price:10 TO 20'")
 
-    def _tag(self, said: str) -> Filter:
-        return Not(self.equal("_tags", said[1:])) if said.startswith("-") else self.equal("_tags", said)
+    def _tag(self, text: str) -> Filter:
+        return Not(self.equal("_tags", text[1:])) if text.startswith("-") else self.equal("_tags", text)
 
 
 def _each(groups: Iterable[AnyOf], translated: Callable[[str], Filter]) -> list[Filter]:
-    return [_together([translated(each) for each in group], Or) for group in groups]
+    return [_join([translated(each) for each in group], Or) for group in groups]
 
 
-def _together(parts: Sequence[Filter], kind: type[And] | type[Or]) -> Filter:
+def _join(parts: Sequence[Filter], kind: type[And] | type[Or]) -> Filter:
     return parts[0] if len(parts) == 1 else kind(tuple(parts))
 
 
-def _compared(attribute: Attribute, operator: str, number: float) -> Filter:
+def _compare(attribute: ProtocolAttribute, operator: str, number: float) -> Filter:
     if not math.isfinite(number):
         return Not(NOTHING) if operator == "!=" else NOTHING
     value: Value = number
@@ -292,7 +292,7 @@ _MOST_OFFERED = 20
 
 
 @dataclass(frozen=True, slots=True)
-class Attribute:
+class ProtocolAttribute:
     """A field, or one level of the categories: of level 1 are those such as "Tools > Drills"."""
 
     info: FieldInfo
@@ -303,20 +303,20 @@ class Attribute:
         return self.level is None or value.count(CATEGORY_SEPARATOR) == self.level
 
 
-class Attributes:
+class AttributeCatalog:
     """The attributes of one catalog."""
 
     def __init__(self, catalog: FieldCatalog) -> None:
         self._catalog = catalog
 
-    def find(self, name: str) -> Attribute | None:
+    def find(self, name: str) -> ProtocolAttribute | None:
         """What a name means; None for what no product has, and for texts that are searched and not filtered by."""
         if level := _LEVEL.fullmatch(name):
             info = self._catalog.fields.get("category")
-            return Attribute(info, int(level[1])) if info else None
+            return ProtocolAttribute(info, int(level[1])) if info else None
         meant = _ALIASES.get(name, name)
         info = self._catalog.fields.get(meant) or self._catalog.fields.get(f"attributes.{meant}")
-        return Attribute(info) if info else None
+        return ProtocolAttribute(info) if info else None
 
     def is_root(self, category: str) -> bool:
         """Whether a category is one of the widest."""

@@ -26,9 +26,9 @@ from service.engine.engine import SearchEngine
 from service.engine.highlight import Matcher
 from service.engine.hot_reload import ServedPopularity
 from service.events.event_log import DERIVED_FOLDER
-from service.instantsearch.filters import Attributes, Filters
-from service.instantsearch.request import Hooks, Parameters, Said, number, parameters_of, text, whole
-from service.instantsearch.response import Recommended, Record, record_of, shown_record
+from service.instantsearch.filters import AttributeCatalog, FilterTranslator
+from service.instantsearch.request import Hooks, JsonObject, ProtocolSearch, integer, number, parse_search, text
+from service.instantsearch.response import RecommendResult, Record, product_record, view_record
 
 MODELS = ("related-products", "looking-similar", "bought-together", "trending-items", "trending-facets")
 _USUAL = 30
@@ -40,7 +40,7 @@ _MOST_CHARACTERS = 5_000
 
 
 @dataclass(frozen=True, slots=True)
-class _Asked:
+class _RecommendRequest:
     """One request."""
 
     model: str
@@ -48,13 +48,13 @@ class _Asked:
     facet: str
     size: int
     threshold: float
-    parameters: Parameters
+    parameters: ProtocolSearch
     filters: Filter | None
 
 
 @dataclass(frozen=True, slots=True)
-class _Found:
-    """Products with their scores, best first, and what is to be said of them."""
+class _ScoredProducts:
+    """Products with their scores, best first, and what is to be payload of them."""
 
     products: list[tuple[Product, float]]
     message: str = ""
@@ -63,112 +63,112 @@ class _Found:
 class Recommender:
     """Answers the recommendations of one request. Safe to share between threads."""
 
-    def __init__(self, engine: SearchEngine, hooks: Hooks, behaviour: ServedBehaviour) -> None:
+    def __init__(self, engine: SearchEngine, hooks: Hooks, statistics: PurchaseStatistics) -> None:
         self._engine = engine
         self._hooks = hooks
-        self._behaviour = behaviour
-        self._filters = Filters(Attributes(engine.snapshot.catalog))
+        self._statistics = statistics
+        self._filters = FilterTranslator(AttributeCatalog(engine.snapshot.catalog))
         self._matcher = Matcher(engine.snapshot.analyzer, "")
 
-    def answer(self, said: Said) -> Recommended:
+    def answer(self, payload: JsonObject) -> RecommendResult:
         """One of them; raises InputError for what cannot be answered."""
         started = time.perf_counter()
-        asked = self._asked(said)
-        match asked.model:
+        request = self._parse(payload)
+        match request.model:
             case "trending-facets":
-                hits, message = self._trending_values(asked)
+                hits, message = self._trending_values(request)
             case _:
-                found = self._products(asked)
-                hits, message = [self._hit(product, score, asked) for product, score in found.products], found.message
-        kept = [hit for hit in hits if hit["_score"] >= asked.threshold][: asked.size]
+                found = self._products(request)
+                hits, message = [self._hit(product, score, request) for product, score in found.products], found.message
+        kept = [hit for hit in hits if hit["_score"] >= request.threshold][: request.size]
         took = max(1, round((time.perf_counter() - started) * 1_000))
-        return Recommended(kept, len(kept), took, message=message or UNSET)
+        return RecommendResult(kept, len(kept), took, message=message or UNSET)
 
-    def _asked(self, said: Said) -> _Asked:
-        model = text(said, "model")
+    def _parse(self, payload: JsonObject) -> _RecommendRequest:
+        model = text(payload, "model")
         if model not in MODELS:
             raise QueryError(f"model is {model[:40]!r}, it can be {', '.join(MODELS)}")
-        facet, value = text(said, "facetName"), text(said, "facetValue")
-        more = {} if said.get("queryParameters") is None else said["queryParameters"]
+        facet, value = text(payload, "facetName"), text(payload, "facetValue")
+        more = {} if payload.get("queryParameters") is None else payload["queryParameters"]
         if not isinstance(more, dict):
             raise QueryError("queryParameters must be an object")
-        parameters = parameters_of(more)
+        parameters = parse_search(more)
         trees = [self._filters.tree(parameters.refinements)]
         if model == "trending-items" and facet and value:
             trees.append(self._filters.equal(facet, value))
-        return _Asked(
+        return _RecommendRequest(
             model,
-            text(said, "objectID"),
+            text(payload, "objectID"),
             facet,
-            whole(said, "maxRecommendations", 0, 0, _MOST) or _USUAL,
-            number(said, "threshold", 0.0, 0.0, 100.0),
+            integer(payload, "maxRecommendations", 0, 0, _MOST) or _USUAL,
+            number(payload, "threshold", 0.0, 0.0, 100.0),
             parameters,
             _all(trees),
         )
 
-    def _products(self, asked: _Asked) -> _Found:
-        if asked.model == "trending-items":
-            return self._trending(asked, asked.size)
+    def _products(self, request: _RecommendRequest) -> _ScoredProducts:
+        if request.model == "trending-items":
+            return self._trending(request, request.size)
         try:
-            self._engine.product(asked.product_id, filters=self._hooks.narrowed(""))
+            self._engine.product(request.product_id, filters=self._hooks.narrow(""))
         except UnknownProductError:
-            return _Found([], f"there is no product with the id {asked.product_id!r}")
-        if asked.model != "bought-together":
-            return self._similar(asked)
-        together = self._behaviour.bought_with(asked.product_id, _CANDIDATES)
-        found = self._chosen(together, asked)
+            return _ScoredProducts([], f"there is no product with the id {request.product_id!r}")
+        if request.model != "bought-together":
+            return self._similar(request)
+        together = self._statistics.bought_with(request.product_id, _CANDIDATES)
+        found = self._chosen(together, request)
         if found:
-            return _Found(found)
-        return replace(self._similar(asked), message="too few have bought it with others: these are like it")
+            return _ScoredProducts(found)
+        return replace(self._similar(request), message="too few have bought it with others: these are like it")
 
-    def _similar(self, asked: _Asked) -> _Found:
+    def _similar(self, request: _RecommendRequest) -> _ScoredProducts:
         # What looks alike is told by the products themselves, not by who looked at them.
-        mixed, where = asked.model != "looking-similar", self._narrowed(asked.filters)
-        page = self._engine.similar(asked.product_id, size=asked.size, filters=where, coviews=mixed)
-        return _Found([(hit.product, hit.score) for hit in page.hits])
+        mixed, where = request.model != "looking-similar", self._narrowed(request.filters)
+        page = self._engine.similar(request.product_id, size=request.size, filters=where, coviews=mixed)
+        return _ScoredProducts([(hit.product, hit.score) for hit in page.hits])
 
-    def _trending(self, asked: _Asked, size: int) -> _Found:
-        popular = self._behaviour.popularity()
+    def _trending(self, request: _RecommendRequest, size: int) -> _ScoredProducts:
+        popular = self._statistics.popularity()
         best = sorted(popular.items(), key=lambda each: (-each[1], each[0]))[:_CANDIDATES]
-        found = self._chosen(dict(best), asked)
+        found = self._chosen(dict(best), request)
         if found:
-            return _Found(found)
-        page = self._engine.search("", size=size, filters=self._narrowed(asked.filters))
+            return _ScoredProducts(found)
+        page = self._engine.search("", size=size, filters=self._narrowed(request.filters))
         message = "nothing is known to be chosen of late: these are the best known"
-        return _Found([(hit.product, 0.0) for hit in page.hits], message)
+        return _ScoredProducts([(hit.product, 0.0) for hit in page.hits], message)
 
-    def _chosen(self, scores: Mapping[str, float], asked: _Asked) -> list[tuple[Product, float]]:
+    def _chosen(self, scores: Mapping[str, float], request: _RecommendRequest) -> list[tuple[Product, float]]:
         """Of products with scores those that filters and the store's rules let through, best first."""
-        ids = tuple(_named_within(scores, _MOST_CHARACTERS))
+        ids = tuple(_fitting_ids(scores, _MOST_CHARACTERS))
         if not ids:
             return []
-        tree = _all([In("id", ids), asked.filters])
+        tree = _all([In("id", ids), request.filters])
         page = self._engine.search("", size=len(ids), filters=self._narrowed(tree))
         found = [(hit.product, scores[hit.product.id]) for hit in page.hits if hit.product.id in scores]
         return sorted(found, key=lambda each: -each[1])
 
-    def _trending_values(self, asked: _Asked) -> tuple[list[Record], str]:
-        if not asked.facet:
+    def _trending_values(self, request: _RecommendRequest) -> tuple[list[Record], str]:
+        if not request.facet:
             raise QueryError("trending-facets needs a facetName, such as 'brand'")
-        found = self._trending(replace(asked, size=_MOST), _MOST)
+        found = self._trending(replace(request, size=_MOST), _MOST)
         worth: defaultdict[str, float] = defaultdict(float)
         for product, score in found.products:
-            for value in _values(record_of(product), asked.facet):
+            for value in _values(product_record(product), request.facet):
                 worth[value] += score or 1.0
         highest = max(worth.values(), default=1.0)
         told = sorted(worth.items(), key=lambda each: (-each[1], each[0]))
         share = 0 if found.message else 100
         return [
-            {"facetName": asked.facet, "facetValue": value, "_score": round(share * each / highest, 2)}
+            {"facetName": request.facet, "facetValue": value, "_score": round(share * each / highest, 2)}
             for value, each in told
         ], found.message
 
-    def _hit(self, product: Product, score: float, asked: _Asked) -> Record:
-        shown = shown_record(record_of(product), asked.parameters.shown, self._matcher)
+    def _hit(self, product: Product, score: float, request: _RecommendRequest) -> Record:
+        shown = view_record(product_record(product), request.parameters.view, self._matcher)
         return shown | {"_score": round(100 * min(max(0.0, score), 1.0), 2)}
 
     def _narrowed(self, tree: Filter | None) -> str:
-        return self._hooks.narrowed("" if tree is None else format_filter(tree))
+        return self._hooks.narrow("" if tree is None else format_filter(tree))
 
 
 def _all(trees: Iterable[Filter | None]) -> Filter | None:
@@ -176,7 +176,7 @@ def _all(trees: Iterable[Filter | None]) -> Filter | None:
     return None if not kept else kept[0] if len(kept) == 1 else And(tuple(kept))
 
 
-def _named_within(ids: Iterable[str], room: int) -> Iterator[str]:
+def _fitting_ids(ids: Iterable[str], room: int) -> Iterator[str]:
     """The first ids that a filter has room for."""
     for each in ids:
         room -= 2 * len(each) + 4
@@ -200,7 +200,7 @@ def _values(record: Record, name: str) -> Iterator[str]:
 _NOTHING = pl.DataFrame(schema={"product_id": pl.String(), "neighbour_id": pl.String(), "similarity": pl.Float32()})
 
 
-class ServedBehaviour:
+class PurchaseStatistics:
     """The behaviour of one store's shoppers. Safe to share between threads."""
 
     def __init__(self, root: Path) -> None:

@@ -17,52 +17,52 @@ from service.engine.highlight import Marks
 from service.engine.search import DEEPEST, MOST_FACET_VALUES, MOST_SIZE
 from service.engine.spelling import Suggestions
 from service.experiments.assignment import Answered, Asked
-from service.http.request import not_utf8, undecodable
+from service.http.request import describe_undecodable, find_undecodable
 
-Said = Mapping[str, object]
+JsonObject = Mapping[str, object]
 """A JSON object whose values nobody has checked yet."""
 _MOST_PAIRS = 1_000
 
 
-def said_by(body: bytes) -> Said:
+def parse_body(body: bytes) -> JsonObject:
     """The object that a body is, in JSON or as a form; an empty one where there is none. Raises QueryError."""
     stripped = body.strip()
     if not stripped:
         return {}
-    return _object(stripped, "the body") if stripped[:1] in b"{[" else form(stripped)
+    return _object(stripped, "the body") if stripped[:1] in b"{[" else parse_form(stripped)
 
 
-def form(text: bytes) -> Said:
+def parse_form(text: bytes) -> JsonObject:
     """The pairs of a URL-encoded text, the last of each name; raises QueryError for too many, or what is no UTF-8."""
-    if (name := undecodable(text)) is not None:
-        raise QueryError(not_utf8(name))
+    if (name := find_undecodable(text)) is not None:
+        raise QueryError(describe_undecodable(name))
     try:
         return dict(parse_qsl(text.decode(), keep_blank_values=True, max_num_fields=_MOST_PAIRS))
     except ValueError:
         raise QueryError(f"params may have at most {_MOST_PAIRS:,} of them") from None
 
 
-def with_parameters(said: Said) -> Said:
+def merge_params(payload: JsonObject) -> JsonObject:
     """The same with what `params`, one URL-encoded text, says beside it; v4 of the library sends that."""
-    packed = said.get("params")
+    packed = payload.get("params")
     if packed is None:
-        return said
+        return payload
     if not isinstance(packed, str):
         raise QueryError("params must be one URL-encoded text, such as 'query=drill&page=1'")
-    return {**form(packed.encode()), **{name: value for name, value in said.items() if name != "params"}}
+    return {**parse_form(packed.encode()), **{name: value for name, value in payload.items() if name != "params"}}
 
 
-def objects(said: Said, name: str, most: int) -> Sequence[Said]:
+def objects(payload: JsonObject, name: str, most: int) -> Sequence[JsonObject]:
     """A list of objects, such as `requests`; raises QueryError for anything else, or more than `most` of them."""
-    found = said.get(name)
+    found = payload.get(name)
     if not isinstance(found, list) or not all(isinstance(each, dict) for each in found):
         raise QueryError(f"{name} must be a list of objects")
     if len(found) > most:
         raise QueryError(f"{name} has {len(found)} entries, at most {most} are answered at once")
-    return cast(Sequence[Said], found)
+    return cast(Sequence[JsonObject], found)
 
 
-def json_value(text: str | bytes, what: str) -> object:
+def parse_json(text: str | bytes, what: str) -> object:
     """What a JSON text says; raises QueryError, which begins with `what`."""
     try:
         return cast(object, msgspec.json.decode(text))
@@ -70,11 +70,11 @@ def json_value(text: str | bytes, what: str) -> object:
         raise QueryError(f"{what} is no JSON: {error}") from None
 
 
-def _object(text: bytes, what: str) -> Said:
-    value = json_value(text, what)
+def _object(text: bytes, what: str) -> JsonObject:
+    value = parse_json(text, what)
     if not isinstance(value, dict):
         raise QueryError(f"{what} must be a JSON object")
-    return cast(Said, value)
+    return cast(JsonObject, value)
 
 
 # What the searches of a request need of whoever serves them: what may be seen, and who is told what was found.
@@ -84,15 +84,15 @@ def _object(text: bytes, what: str) -> Said:
 class Hooks:
     """What whoever asks may see, and what is told of their searches."""
 
-    narrowed: Callable[[str], str]
+    narrow: Callable[[str], str]
     """A filter expression narrowed to what whoever asks may see."""
     suggest: Callable[[str, int], Suggestions]
     """What may be meant by what was typed, so many queries at most, of what they may see."""
-    answered: Callable[[Page], None]
+    on_page: Callable[[Page], None]
     """Each page that the engine made."""
-    tried: Callable[[Asked], Answered] | None
+    run_experiments: Callable[[Asked], Answered] | None
     """Answers a search as the experiments that run have it; None where none runs."""
-    shown: Callable[[str, str, Page, str], None]
+    record_impressions: Callable[[str, str, Page, str], None]
     """The query id, the query, the hits and the shopper of an answer that is to be learned from."""
 
 
@@ -107,9 +107,9 @@ _MOST_FILTER = 1_000
 _MOST_TEXT = 10_000
 
 
-def text(said: Said, name: str, default: str = "", most: int = _MOST_TEXT) -> str:
+def text(payload: JsonObject, name: str, default: str = "", most: int = _MOST_TEXT) -> str:
     """A text; raises QueryError for anything else, as all of these do."""
-    value = said.get(name)
+    value = payload.get(name)
     if value is None:
         return default
     if not isinstance(value, str):
@@ -119,9 +119,9 @@ def text(said: Said, name: str, default: str = "", most: int = _MOST_TEXT) -> st
     return value
 
 
-def whole(said: Said, name: str, default: int, least: int, most: int) -> int:
+def integer(payload: JsonObject, name: str, default: int, least: int, most: int) -> int:
     """A whole number within bounds."""
-    value = said.get(name)
+    value = payload.get(name)
     if value is None or value == "":
         return default
     if isinstance(value, str) and value.isascii() and value.isdecimal() and len(value) < 10:
@@ -129,35 +129,35 @@ def whole(said: Said, name: str, default: int, least: int, most: int) -> int:
     if isinstance(value, float) and value.is_integer():
         value = int(value)
     if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= most:
-        raise QueryError(f"{name} is {_shown_value(value)}, it can be {least} to {most}")
+        raise QueryError(f"{name} is {_repr_value(value)}, it can be {least} to {most}")
     return value
 
 
-def number(said: Said, name: str, default: float, least: float, most: float) -> float:
+def number(payload: JsonObject, name: str, default: float, least: float, most: float) -> float:
     """A number within bounds."""
-    value = said.get(name)
+    value = payload.get(name)
     if value is None:
         return default
     if not isinstance(value, int | float) or isinstance(value, bool) or not least <= value <= most:
-        raise QueryError(f"{name} is {_shown_value(value)}, it can be {least:g} to {most:g}")
+        raise QueryError(f"{name} is {_repr_value(value)}, it can be {least:g} to {most:g}")
     return float(value)
 
 
-def flag(said: Said, name: str, *, default: bool) -> bool:
+def flag(payload: JsonObject, name: str, *, default: bool) -> bool:
     """Yes or no."""
-    value = said.get(name)
+    value = payload.get(name)
     if value is None:
         return default
     if value in (True, "true", "1"):
         return True
     if value in (False, "false", "0", ""):
         return False
-    raise QueryError(f"{name} is {_shown_value(value)}, it can be true or false")
+    raise QueryError(f"{name} is {_repr_value(value)}, it can be true or false")
 
 
-def names(said: Said, name: str, default: tuple[str, ...] = ()) -> tuple[str, ...]:
+def names(payload: JsonObject, name: str, default: tuple[str, ...] = ()) -> tuple[str, ...]:
     """A list of texts: a JSON list, the same written as a text, one text, or several with commas."""
-    value = _opened(said, name)
+    value = _decode_list(payload, name)
     if value is None:
         return default
     if isinstance(value, str):
@@ -168,9 +168,9 @@ def names(said: Said, name: str, default: tuple[str, ...] = ()) -> tuple[str, ..
     return tuple(value)
 
 
-def all_of_any(said: Said, name: str) -> tuple[AnyOf, ...]:
+def all_of_any(payload: JsonObject, name: str) -> tuple[AnyOf, ...]:
     """Filters: all entries of the list must hold, one each of those that are lists themselves."""
-    value = _opened(said, name)
+    value = _decode_list(payload, name)
     if value is None or value == "":
         return ()
     entries: list[Any] = value if isinstance(value, list) else [value]
@@ -183,10 +183,10 @@ def all_of_any(said: Said, name: str) -> tuple[AnyOf, ...]:
     return tuple(tuple(group) for group in groups if group)
 
 
-def _opened(said: Said, name: str) -> object:
+def _decode_list(payload: JsonObject, name: str) -> object:
     """The value; a text that is a JSON list is that list."""
-    value = said.get(name)
-    return json_value(value, name) if isinstance(value, str) and value.lstrip().startswith("[") else value
+    value = payload.get(name)
+    return parse_json(value, name) if isinstance(value, str) and value.lstrip().startswith("[") else value
 
 
 def _check_count(count: int, name: str) -> None:
@@ -199,7 +199,7 @@ def _kind(value: object) -> str:
     return kinds.get(type(value), type(value).__name__)
 
 
-def _shown_value(value: object) -> str:
+def _repr_value(value: object) -> str:
     return repr(value)[:40] if isinstance(value, str | int | float) else _kind(value)
 
 
@@ -249,7 +249,7 @@ class Refinements:
 
 
 @dataclass(frozen=True, slots=True)
-class Shown:
+class RecordView:
     """What of each record is sent."""
 
     attributes: tuple[str, ...] = EVERYTHING
@@ -260,7 +260,7 @@ class Shown:
 
 
 @dataclass(frozen=True, slots=True)
-class Parameters:
+class ProtocolSearch:
     """One search."""
 
     query: str = ""
@@ -273,52 +273,52 @@ class Parameters:
     most_values: int = 100
     """Of each facet."""
     refinements: Refinements = Refinements()
-    shown: Shown = Shown()
-    tells_query_id: bool = False
+    view: RecordView = RecordView()
+    wants_query_id: bool = False
     is_recorded: bool = True
     shopper: str = ""
 
 
-def parameters_of(said: Said) -> Parameters:
+def parse_search(payload: JsonObject) -> ProtocolSearch:
     """What one request of a batch asks for; raises QueryError, which names the parameter."""
-    offset = whole(said, "offset", -1, 0, DEEPEST)
-    size = whole(said, "hitsPerPage", 20, 0, MOST_SIZE)
+    offset = integer(payload, "offset", -1, 0, DEEPEST)
+    size = integer(payload, "hitsPerPage", 20, 0, MOST_SIZE)
     # They are used together or not at all.
-    length = whole(said, "length", 0, 0, MOST_SIZE)
-    return Parameters(
-        query=text(said, "query"),
-        page=whole(said, "page", 0, 0, 10**9),
+    length = integer(payload, "length", 0, 0, MOST_SIZE)
+    return ProtocolSearch(
+        query=text(payload, "query"),
+        page=integer(payload, "page", 0, 0, 10**9),
         size=size if offset < 0 or not length else length,
         offset=offset if offset >= 0 and length else None,
-        facets=names(said, "facets"),
-        most_values=whole(said, "maxValuesPerFacet", 100, 1, MOST_FACET_VALUES),
-        refinements=_refinements(said),
-        shown=_shown(said),
-        tells_query_id=flag(said, "clickAnalytics", default=False),
-        is_recorded=flag(said, "analytics", default=True),
-        shopper=text(said, "userToken", most=_MOST_NAME),
+        facets=names(payload, "facets"),
+        most_values=integer(payload, "maxValuesPerFacet", 100, 1, MOST_FACET_VALUES),
+        refinements=_parse_refinements(payload),
+        view=_parse_view(payload),
+        wants_query_id=flag(payload, "clickAnalytics", default=False),
+        is_recorded=flag(payload, "analytics", default=True),
+        shopper=text(payload, "userToken", most=_MOST_NAME),
     )
 
 
-def _refinements(said: Said) -> Refinements:
+def _parse_refinements(payload: JsonObject) -> Refinements:
     return Refinements(
-        all_of_any(said, "facetFilters"),
-        all_of_any(said, "numericFilters"),
-        all_of_any(said, "tagFilters"),
-        text(said, "filters"),
+        all_of_any(payload, "facetFilters"),
+        all_of_any(payload, "numericFilters"),
+        all_of_any(payload, "tagFilters"),
+        text(payload, "filters"),
     )
 
 
-def _shown(said: Said) -> Shown:
+def _parse_view(payload: JsonObject) -> RecordView:
     marks = Marks(
-        text(said, "highlightPreTag", _PLAIN.before, _MOST_TAG),
-        text(said, "highlightPostTag", _PLAIN.after, _MOST_TAG),
-        text(said, "snippetEllipsisText", _PLAIN.cut, _MOST_TAG),
+        text(payload, "highlightPreTag", _PLAIN.before, _MOST_TAG),
+        text(payload, "highlightPostTag", _PLAIN.after, _MOST_TAG),
+        text(payload, "snippetEllipsisText", _PLAIN.cut, _MOST_TAG),
     )
-    return Shown(
-        names(said, "attributesToRetrieve", EVERYTHING),
-        names(said, "attributesToHighlight", EVERYTHING),
-        names(said, "attributesToSnippet"),
+    return RecordView(
+        names(payload, "attributesToRetrieve", EVERYTHING),
+        names(payload, "attributesToHighlight", EVERYTHING),
+        names(payload, "attributesToSnippet"),
         marks,
     )
 
@@ -329,12 +329,12 @@ _ORDERED = re.compile(r"(?P<name>.+)_(?P<way>asc|desc)")
 _SUGGESTIONS = "query_suggestions"
 
 
-def is_of_suggestions(index: str) -> bool:
+def is_suggestions_index(index: str) -> bool:
     """Whether its records are queries."""
     return index == _SUGGESTIONS or index.endswith(f"_{_SUGGESTIONS}")
 
 
-def sort_of(index: str, catalog: FieldCatalog) -> str:
+def parse_sort(index: str, catalog: FieldCatalog) -> str:
     """The order that a name such as `products_price_desc` ends with, as the engine takes it; empty for any other.
 
     Raises UnknownFieldError where it ends so and there is no such field to sort by.

@@ -16,8 +16,8 @@ from retrieval.records import AttributeValue, Facet, Product, Variant
 from service.engine.highlight import MOST_WORDS, Marks, Match, Matcher, excerpt, marked
 from service.engine.search import MOST_FACET_VALUES
 from service.engine.spelling import TypedText
-from service.instantsearch.filters import Attribute, Attributes
-from service.instantsearch.request import Shown
+from service.instantsearch.filters import AttributeCatalog, ProtocolAttribute
+from service.instantsearch.request import RecordView
 
 # A product as a record of the protocol: one JSON object, its attributes beside its fields.
 
@@ -30,10 +30,10 @@ _OURS = frozenset({"objectID", "url", "image"})
 """Never a free attribute's: pages put them into links."""
 
 
-def record_of(product: Product) -> Record:
+def product_record(product: Product) -> Record:
     """The record of a product; what is not known is not there."""
     record: Record = {"objectID": product.id, "name": product.title, "title": product.title}
-    record |= {name: value for name, value in _known(product) if value not in (None, "", [], {})}
+    record |= {name: value for name, value in _product_fields(product) if value not in (None, "", [], {})}
     for name, value in product.attributes.items():
         if name not in record and name not in _OURS and not name.startswith("_"):
             record[name] = _plain(value)
@@ -43,7 +43,7 @@ def record_of(product: Product) -> Record:
     return record
 
 
-def retrieved(record: Record, wanted: Sequence[str]) -> Record:
+def select_attributes(record: Record, wanted: Sequence[str]) -> Record:
     """The attributes that are wanted ("*" is all, "-name" all but that), and always the id."""
     kept = {name.partition(".")[0] for name in wanted}
     dropped = {name[1:] for name in wanted if name.startswith("-")}
@@ -55,7 +55,7 @@ def retrieved(record: Record, wanted: Sequence[str]) -> Record:
     }
 
 
-def _known(product: Product) -> Iterator[tuple[str, object]]:
+def _product_fields(product: Product) -> Iterator[tuple[str, object]]:
     yield "description", product.description
     yield "brand", product.brand
     yield "categories", list(product.category)
@@ -109,19 +109,19 @@ _SPECIAL = {
 }
 
 
-def _named(name: str) -> str:
+def _json_name(name: str) -> str:
     first, *others = name.split("_")
     return _SPECIAL.get(name) or first + "".join(map(str.capitalize, others))
 
 
-class Range(Struct, frozen=True):
+class FacetRange(Struct, frozen=True):
     """What a numeric facet reaches over."""
 
     min: float
     max: float
 
 
-class Exhaustive(Struct, frozen=True, rename=_named):
+class ExhaustiveCounts(Struct, frozen=True, rename=_json_name):
     """What was counted to the end: all of it, always."""
 
     nb_hits: bool = True
@@ -129,7 +129,7 @@ class Exhaustive(Struct, frozen=True, rename=_named):
     typo: bool = True
 
 
-class SearchResult(Struct, frozen=True, rename=_named):
+class SearchResult(Struct, frozen=True, rename=_json_name):
     """One search of a batch."""
 
     hits: list[Record]
@@ -141,10 +141,10 @@ class SearchResult(Struct, frozen=True, rename=_named):
     params: str
     index: str
     facets: Mapping[str, Mapping[str, int]]
-    facets_stats: Mapping[str, Range]
+    facets_stats: Mapping[str, FacetRange]
     rendering_content: Mapping[str, object]
     processing_time_ms: int
-    exhaustive: Exhaustive = Exhaustive()
+    exhaustive: ExhaustiveCounts = ExhaustiveCounts()
     exhaustive_nb_hits: bool = True
     exhaustive_facets_count: bool = True
     exhaustive_typo: bool = True
@@ -162,7 +162,7 @@ class FacetHit(Struct, frozen=True):
     count: int
 
 
-class FacetResult(Struct, frozen=True, rename=_named):
+class FacetResult(Struct, frozen=True, rename=_json_name):
     """A search among the values of a facet."""
 
     facet_hits: list[FacetHit]
@@ -170,7 +170,7 @@ class FacetResult(Struct, frozen=True, rename=_named):
     exhaustive_facets_count: bool = True
 
 
-class Recommended(Struct, frozen=True, rename=_named):
+class RecommendResult(Struct, frozen=True, rename=_json_name):
     """Recommendations of one model."""
 
     hits: list[Record]
@@ -181,13 +181,13 @@ class Recommended(Struct, frozen=True, rename=_named):
     """What stands instead of what was asked for, where something does."""
 
 
-class Results(Struct, frozen=True):
+class BatchResults(Struct, frozen=True):
     """Of a batch, in the order of its requests."""
 
-    results: Sequence[SearchResult | FacetResult | Recommended | Record | None]
+    results: Sequence[SearchResult | FacetResult | RecommendResult | Record | None]
 
 
-class Taken(Struct, frozen=True):
+class EventsAcknowledgement(Struct, frozen=True):
     """Events were taken."""
 
     status: int = 200
@@ -203,7 +203,7 @@ Leaf = dict[str, Any]
 _SNIPPET_WORDS = 10
 
 
-def highlighted(record: Record, wanted: Sequence[str], matcher: Matcher, marks: Marks) -> Record:
+def highlight(record: Record, wanted: Sequence[str], matcher: Matcher, marks: Marks) -> Record:
     """The wanted attributes that have texts, each text replaced by its leaf."""
     is_all = "*" in wanted
     names = {name.partition(".")[0] for name in wanted}
@@ -270,11 +270,11 @@ def _level(matches: Sequence[Match], matcher: Matcher) -> Leaf:
 # What of a record is sent: the attributes that were asked for, and what of them matched.
 
 
-def shown_record(record: Record, shown: Shown, matcher: Matcher) -> Record:
+def view_record(record: Record, shown: RecordView, matcher: Matcher) -> Record:
     """What of a record was asked for, with what matched."""
-    sent = retrieved(record, shown.attributes)
+    sent = select_attributes(record, shown.attributes)
     if shown.highlighted:
-        sent["_highlightResult"] = highlighted(record, shown.highlighted, matcher, shown.marks)
+        sent["_highlightResult"] = highlight(record, shown.highlighted, matcher, shown.marks)
     if shown.snippets:
         sent["_snippetResult"] = snippets(record, shown.snippets, matcher, shown.marks)
     return sent
@@ -284,15 +284,15 @@ def shown_record(record: Record, shown: Shown, matcher: Matcher) -> Record:
 
 
 @dataclass(frozen=True, slots=True)
-class AskedFacets:
+class RequestedFacets:
     """The facets of one search by the names that its request has for them; those that no product has are left out."""
 
-    attributes: Mapping[str, Attribute]
+    attributes: Mapping[str, ProtocolAttribute]
     most: int
     """Values of each."""
 
     @classmethod
-    def of(cls, names: Sequence[str], most: int, attributes: Attributes) -> AskedFacets:
+    def of(cls, names: Sequence[str], most: int, attributes: AttributeCatalog) -> RequestedFacets:
         """`names` as they were sent; "*" stands for all that are worth a filter."""
         listed = [*attributes.offered, *names] if "*" in names else names
         found = {name: attribute for name in listed if (attribute := attributes.find(name))}
@@ -314,11 +314,11 @@ class AskedFacets:
         found = {name: dict(islice(self._pairs(name, facets), self.most)) for name in self.attributes}
         return {name: counts for name, counts in found.items() if counts}
 
-    def ranges(self, facets: Mapping[str, Facet]) -> dict[str, Range]:
+    def ranges(self, facets: Mapping[str, Facet]) -> dict[str, FacetRange]:
         """What the numeric ones reach over."""
         found = {name: facets[each.info.name] for name, each in self.attributes.items() if each.info.name in facets}
         return {
-            name: Range(facet.minimum, facet.maximum)
+            name: FacetRange(facet.minimum, facet.maximum)
             for name, facet in found.items()
             if facet.minimum is not None and facet.maximum is not None
         }

@@ -21,106 +21,111 @@ from service.engine.search import DEEPEST, FACET_VALUES, MOST_FACET_VALUES, MOST
 from service.engine.spelling import Suggestions
 from service.engine.suggest import MOST_SUGGESTIONS
 from service.experiments.assignment import Asked
-from service.instantsearch.filters import Attributes, Filters
+from service.instantsearch.filters import AttributeCatalog, FilterTranslator
 from service.instantsearch.request import (
     COUNTING,
     MOST_NAME,
     Hooks,
-    Parameters,
-    Said,
-    is_of_suggestions,
-    parameters_of,
-    sort_of,
+    JsonObject,
+    ProtocolSearch,
+    integer,
+    is_suggestions_index,
+    merge_params,
+    parse_search,
+    parse_sort,
     text,
-    whole,
-    with_parameters,
 )
 from service.instantsearch.response import (
-    AskedFacets,
     FacetResult,
     Record,
+    RequestedFacets,
     SearchResult,
-    record_of,
-    retrieved,
-    shown_record,
+    product_record,
+    select_attributes,
+    view_record,
 )
 
 MOST_FACET_HITS = 100
 
 
-class Batch:
+class SearchBatch:
     """Answers the searches of one request. Safe to share between threads."""
 
     def __init__(self, engine: SearchEngine, hooks: Hooks) -> None:
         self._engine = engine
         self._hooks = hooks
-        self._attributes = Attributes(engine.snapshot.catalog)
-        self._filters = Filters(self._attributes)
-        self._pages = Pages(engine, hooks.answered)
+        self._attributes = AttributeCatalog(engine.snapshot.catalog)
+        self._filters = FilterTranslator(self._attributes)
+        self._pages = PageCache(engine, hooks.on_page)
         self._matchers: dict[str, Matcher] = {}
 
-    def answer(self, said: Said) -> SearchResult | FacetResult:
+    def answer(self, payload: JsonObject) -> SearchResult | FacetResult:
         """One of them; raises InputError for what cannot be answered."""
-        if text(said, "type", "default") == "facet":
-            return self.facet_search(said, text(said, "facet"))
-        return self.search(said, text(said, "indexName", most=MOST_NAME))
+        if text(payload, "type", "default") == "facet":
+            return self.facet_search(payload, text(payload, "facet"))
+        return self.search(payload, text(payload, "indexName", most=MOST_NAME))
 
-    def search(self, said: Said, index: str) -> SearchResult:
+    def search(self, payload: JsonObject, index: str) -> SearchResult:
         """A page of records, with counts."""
         started = time.perf_counter()
-        said = with_parameters(said)
-        asked = parameters_of(said)
-        if is_of_suggestions(index):
-            hits = suggested_queries(self._hooks.suggest, asked)
-            return _result(said, index, asked, Page((), len(hits), 1, len(hits)), hits, _NO_FACETS, started)
-        facets = AskedFacets.of(asked.facets, asked.most_values, self._attributes)
-        window = window_of(asked)
-        wanted = Wanted(
-            asked.query,
-            self._narrowed(asked),
-            sort_of(index, self._engine.snapshot.catalog),
+        payload = merge_params(payload)
+        search = parse_search(payload)
+        if is_suggestions_index(index):
+            hits = suggestion_records(self._hooks.suggest, search)
+            return _result(payload, index, search, Page((), len(hits), 1, len(hits)), hits, _NO_FACETS, started)
+        facets = RequestedFacets.of(search.facets, search.most_values, self._attributes)
+        window = hit_window(search)
+        wanted = PageRequest(
+            search.query,
+            self._narrowed(search),
+            parse_sort(index, self._engine.snapshot.catalog),
             window.page,
             window.size,
             facets.fields,
             facets.values,
         )
-        page, query_id = self._answered(wanted, asked)
+        page, query_id = self._answered(wanted, search)
         if window.skipped:
             # It begins where a page of so many hits would end.
             page = replace(page, hits=page.hits[window.skipped :], page=2, size=window.skipped)
-        records = self._records(page, asked)
-        if asked.tells_query_id and asked.is_recorded and asked.shopper and wanted.size:
-            self._hooks.shown(query_id, asked.query, page, asked.shopper)
-        result = _result(said, index, asked, page, records, facets, started)
-        return structs.replace(result, query_id=query_id) if asked.tells_query_id else result
+        records = self._records(page, search)
+        if search.wants_query_id and search.is_recorded and search.shopper and wanted.size:
+            self._hooks.record_impressions(query_id, search.query, page, search.shopper)
+        result = _result(payload, index, search, page, records, facets, started)
+        return structs.replace(result, query_id=query_id) if search.wants_query_id else result
 
-    def facet_search(self, said: Said, facet: str) -> FacetResult:
+    def facet_search(self, payload: JsonObject, facet: str) -> FacetResult:
         """The values of a facet that have the words that were typed, counted over what a search finds."""
         started = time.perf_counter()
-        said = with_parameters(said)
-        typed, most = text(said, "facetQuery", most=MOST_NAME), whole(said, "maxFacetHits", 10, 1, MOST_FACET_HITS)
-        asked = parameters_of(said)
-        facets = AskedFacets.of((facet,), MOST_FACET_VALUES, self._attributes)
-        wanted = Wanted(asked.query, self._narrowed(asked), facets=facets.fields, values=MOST_FACET_VALUES)
-        found = facets.hits(self._pages.get(wanted).facets, typed, most, asked.shown.marks)
-        return FacetResult(found, _since(started))
+        payload = merge_params(payload)
+        typed, most = (
+            text(payload, "facetQuery", most=MOST_NAME),
+            integer(payload, "maxFacetHits", 10, 1, MOST_FACET_HITS),
+        )
+        search = parse_search(payload)
+        facets = RequestedFacets.of((facet,), MOST_FACET_VALUES, self._attributes)
+        wanted = PageRequest(search.query, self._narrowed(search), facets=facets.fields, values=MOST_FACET_VALUES)
+        found = facets.hits(self._pages.get(wanted).facets, typed, most, search.view.marks)
+        return FacetResult(found, _elapsed_ms(started))
 
     def record(self, product_id: str, wanted: tuple[str, ...]) -> Record:
         """One record; raises UnknownProductError where there is none that whoever asks may see."""
-        return retrieved(record_of(self._engine.product(product_id, filters=self._hooks.narrowed(""))), wanted)
+        return select_attributes(
+            product_record(self._engine.product(product_id, filters=self._hooks.narrow(""))), wanted
+        )
 
-    def _narrowed(self, asked: Parameters) -> str:
-        return self._hooks.narrowed(self._filters.expression(asked.refinements))
+    def _narrowed(self, search: ProtocolSearch) -> str:
+        return self._hooks.narrow(self._filters.expression(search.refinements))
 
-    def _records(self, page: Page, asked: Parameters) -> list[Record]:
-        query = page.suggestion if page.corrected else asked.query
+    def _records(self, page: Page, search: ProtocolSearch) -> list[Record]:
+        query = page.suggestion if page.corrected else search.query
         matcher = self._matchers.setdefault(query, Matcher(self._engine.snapshot.analyzer, query))
-        return [shown_record(record_of(hit.product), asked.shown, matcher) for hit in page.hits]
+        return [view_record(product_record(hit.product), search.view, matcher) for hit in page.hits]
 
-    def _answered(self, wanted: Wanted, asked: Parameters) -> tuple[Page, str]:
+    def _answered(self, wanted: PageRequest, search: ProtocolSearch) -> tuple[Page, str]:
         """The page, and a query id that says what it took part in."""
-        tried = self._hooks.tried
-        takes_part = asked.tells_query_id and asked.is_recorded and asked.shopper and asked.offset is None
+        tried = self._hooks.run_experiments
+        takes_part = search.wants_query_id and search.is_recorded and search.shopper and search.offset is None
         if tried is None or not takes_part or not wanted.size:
             return self._pages.get(wanted), uuid.uuid4().hex
         # More values of a facet than usual are counted apart.
@@ -133,10 +138,10 @@ class Batch:
                 filters=wanted.filters,
                 facets=facets,
                 sort=wanted.sort,
-                shopper=asked.shopper,
+                shopper=search.shopper,
             )
         )
-        self._hooks.answered(found.page)
+        self._hooks.on_page(found.page)
         if facets == wanted.facets:
             return found.page, found.query_id
         counted = self._pages.get(replace(wanted, page=1, size=0))
@@ -144,22 +149,28 @@ class Batch:
 
 
 def _result(
-    said: Said, index: str, asked: Parameters, page: Page, hits: list[Record], facets: AskedFacets, started: float
+    payload: JsonObject,
+    index: str,
+    search: ProtocolSearch,
+    page: Page,
+    hits: list[Record],
+    facets: RequestedFacets,
+    started: float,
 ) -> SearchResult:
     counts = facets.counts(page.facets)
     return SearchResult(
         hits,
         page.total,
-        asked.page if asked.offset is None else asked.offset // max(asked.size, 1),
-        math.ceil(min(page.total, DEEPEST) / asked.size) if asked.size else 0,
-        asked.size,
-        asked.query,
-        _echo(said),
+        search.page if search.offset is None else search.offset // max(search.size, 1),
+        math.ceil(min(page.total, DEEPEST) / search.size) if search.size else 0,
+        search.size,
+        search.query,
+        _echo(payload),
         index,
         counts,
         facets.ranges(page.facets),
         _rendering(counts, page),
-        _since(started),
+        _elapsed_ms(started),
         message=_message(page) or UNSET,
     )
 
@@ -179,24 +190,24 @@ def _message(page: Page) -> str:
     return "; ".join(told)
 
 
-def _echo(said: Said) -> str:
+def _echo(payload: JsonObject) -> str:
     """The parameters that count as one URL-encoded text."""
-    sent = {name: value for name, value in said.items() if name in COUNTING}
+    sent = {name: value for name, value in payload.items() if name in COUNTING}
     return urlencode({name: value if isinstance(value, str) else json.dumps(value) for name, value in sent.items()})
 
 
-def _since(started: float) -> int:
+def _elapsed_ms(started: float) -> int:
     return max(1, round((time.perf_counter() - started) * 1_000))
 
 
-_NO_FACETS = AskedFacets({}, 1)
+_NO_FACETS = RequestedFacets({}, 1)
 
 
 # Pages of the engine for the searches of one request: which hits of a ranking they want; equal pages made once.
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
+class PageRequest:
     """All that an engine's answer depends on."""
 
     query: str
@@ -209,7 +220,7 @@ class Wanted:
 
 
 @dataclass(frozen=True, slots=True)
-class Window:
+class HitWindow:
     """Which hits of a ranking are wanted, as the engine counts them."""
 
     page: int
@@ -218,20 +229,20 @@ class Window:
     """Of the hits of that page, those before the first wanted."""
 
 
-class Pages:
+class PageCache:
     """The engine's answers, equal ones made once."""
 
     def __init__(self, engine: SearchEngine, answered: Callable[[Page], None]) -> None:
         self._engine = engine
         self._answered = answered
-        self._made: SingleFlight[Wanted, Page] = SingleFlight()
+        self._made: SingleFlight[PageRequest, Page] = SingleFlight()
         self._encodings: Encodings = SingleFlight()
 
-    def get(self, wanted: Wanted) -> Page:
+    def get(self, wanted: PageRequest) -> Page:
         """The page, made by whichever thread asks first; raises as the engine does."""
         return self._made.get(wanted, lambda: self._search(wanted))
 
-    def _search(self, wanted: Wanted) -> Page:
+    def _search(self, wanted: PageRequest) -> Page:
         page = self._engine.search(
             wanted.query,
             size=wanted.size,
@@ -248,35 +259,35 @@ class Pages:
         return page
 
 
-def window_of(asked: Parameters) -> Window:
+def hit_window(search: ProtocolSearch) -> HitWindow:
     """Where they are; nowhere past the deepest place. Raises QueryError for an offset that no page begins at."""
-    if asked.offset is not None:
-        return _from(asked.offset, asked.size)
-    is_too_deep = (asked.page + 1) * asked.size > DEEPEST
-    return Window(1, 0) if is_too_deep else Window(asked.page + 1, asked.size)
+    if search.offset is not None:
+        return _from(search.offset, search.size)
+    is_too_deep = (search.page + 1) * search.size > DEEPEST
+    return HitWindow(1, 0) if is_too_deep else HitWindow(search.page + 1, search.size)
 
 
-def _from(offset: int, length: int) -> Window:
+def _from(offset: int, length: int) -> HitWindow:
     if offset % length == 0:
-        return Window(offset // length + 1, length)
+        return HitWindow(offset // length + 1, length)
     if offset + length > MOST_SIZE:
         raise QueryError(f"offset {offset} is no multiple of length {length}, so both may reach to {MOST_SIZE}")
-    return Window(1, offset + length, offset)
+    return HitWindow(1, offset + length, offset)
 
 
 # Suggested queries as the records of an index of their own, which is how the libraries take them.
 
 
-def suggested_queries(suggest: Callable[[str, int], Suggestions], asked: Parameters) -> list[Record]:
+def suggestion_records(suggest: Callable[[str, int], Suggestions], search: ProtocolSearch) -> list[Record]:
     """The queries that go on from what was typed, what was typed of each marked."""
-    found = suggest(asked.query, min(asked.size, MOST_SUGGESTIONS))
+    found = suggest(search.query, min(search.size, MOST_SUGGESTIONS))
     return [
         {
             "objectID": each.text,
             "query": each.text,
             "_highlightResult": {
                 "query": {
-                    "value": marked(each.text, each.spans, asked.shown.marks),
+                    "value": marked(each.text, each.spans, search.view.marks),
                     "matchLevel": "full",
                     "matchedWords": [each.text[start:end] for start, end in each.spans],
                 }

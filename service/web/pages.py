@@ -12,7 +12,7 @@ from fastapi import APIRouter, Request, Response
 
 from retrieval.filters.schema import FieldCatalog, FieldInfo
 from service.http.context import Contextual
-from service.http.errors import Refused
+from service.http.errors import RequestError
 from service.http.schemas import tagged_response
 
 router = APIRouter(include_in_schema=False)
@@ -29,13 +29,13 @@ _NEWER = {"suggest": "/v1/suggest", "recommend": "/v1/recommend"}
 @router.get("/")
 async def store(request: Request) -> Response:
     """A store in the browser."""
-    return _sent(request, page_files()["store.html"])
+    return _send(request, page_files()["store.html"])
 
 
 @router.get("/admin")
 async def admin(request: Request) -> Response:
     """What is behind it; the page asks for a key with the scope admin."""
-    return _sent(request, page_files()["admin.html"])
+    return _send(request, page_files()["admin.html"])
 
 
 @router.get("/assets/store.json")
@@ -54,17 +54,17 @@ async def asset(request: Request, name: str) -> Response:
     """A style, a script or a picture of the pages."""
     file = page_files().get(name)
     if file is None:
-        raise Refused(404, f"there is no file {name[:100]!r} here")
-    return _sent(request, file)
+        raise RequestError(404, f"there is no file {name[:100]!r} here")
+    return _send(request, file)
 
 
 @router.get("/favicon.ico")
 async def icon(request: Request) -> Response:
     """What browsers ask for by themselves."""
-    return _sent(request, page_files()["icon.svg"])
+    return _send(request, page_files()["icon.svg"])
 
 
-def _sent(request: Request, file: PageFile) -> Response:
+def _send(request: Request, file: PageFile) -> Response:
     """The file, or 304 where the browser has it; it asks each time, so a new version of the program is seen at once."""
     headers = {"ETag": file.tag, "Cache-Control": "no-cache", "Content-Security-Policy": _POLICY}
     known = {each.strip().removeprefix("W/") for each in request.headers.get("if-none-match", "").split(",")}

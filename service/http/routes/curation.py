@@ -15,7 +15,7 @@ from service.curation.synonyms import Synonym, SynonymChange
 from service.experiments.analysis import report_document, stored_document
 from service.experiments.assignment import check_rankers, notices
 from service.experiments.experiment import experiment_of
-from service.http.auth import all_of
+from service.http.auth import combine_filters
 from service.http.context import Contextual, MayAdminister
 from service.http.schemas import RESPONSES, PreviewBody, RestoreBody, RulesBody, SynonymsBody, json_response
 
@@ -27,7 +27,7 @@ RuleId = Annotated[str, Path(min_length=1, max_length=200)]
 
 
 @dataclass(frozen=True, slots=True)
-class RulesAnswer:
+class RulesResponse:
     """All rules of a store."""
 
     revision: int
@@ -37,14 +37,14 @@ class RulesAnswer:
 
 
 @dataclass(frozen=True, slots=True)
-class RevisionAnswer:
+class RuleRevisionResponse:
     """A change that was taken, durably."""
 
     revision: int
 
 
 @dataclass(frozen=True, slots=True)
-class Change:
+class RuleHistoryEntry:
     """What one change did to one rule."""
 
     revision: int
@@ -56,14 +56,14 @@ class Change:
 
 
 @dataclass(frozen=True, slots=True)
-class HistoryAnswer:
+class RuleHistoryResponse:
     """Changes, the newest first."""
 
-    changes: tuple[Change, ...]
+    changes: tuple[RuleHistoryEntry, ...]
 
 
 @dataclass(frozen=True, slots=True)
-class PreviewAnswer:
+class RulePreviewResponse:
     """What a page would be. Nothing was changed."""
 
     total_before: int
@@ -73,27 +73,27 @@ class PreviewAnswer:
     moved: tuple[Moved, ...]
 
 
-@rule_router.get("", response_model=RulesAnswer, summary="All rules")
+@rule_router.get("", response_model=RulesResponse, summary="All rules")
 async def rules(context: Contextual, _permit: MayAdminister) -> Response:
     """In the order of their ids, with what is wrong with those that the version that serves cannot follow."""
 
-    def read() -> RulesAnswer:
+    def read() -> RulesResponse:
         held = context.engine.rules
-        return RulesAnswer(held.revision, tuple(map(rule_document, held.list())), dict(held.faults))
+        return RulesResponse(held.revision, tuple(map(rule_document, held.list())), dict(held.faults))
 
-    return json_response(await context.workers.run(read))
+    return json_response(await context.threads.run(read))
 
 
-@rule_router.put("", response_model=RevisionAnswer, summary="Add or replace rules")
+@rule_router.put("", response_model=RuleRevisionResponse, summary="Add or replace rules")
 async def put_rule(context: Contextual, permit: MayAdminister, body: RulesBody) -> Response:
     """All of them or none; searches follow at once. The key's id is written down beside the change."""
     made = [rule_of(each) for each in body.rules]
     return json_response(
-        RevisionAnswer(await context.workers.run(lambda: context.engine.rules.put(made, who=permit.id)))
+        RuleRevisionResponse(await context.threads.run(lambda: context.engine.rules.put(made, who=permit.id)))
     )
 
 
-@rule_router.get("/history", response_model=HistoryAnswer, summary="What was changed, by whom")
+@rule_router.get("/history", response_model=RuleHistoryResponse, summary="What was changed, by whom")
 async def rule_history(
     context: Contextual,
     _permit: MayAdminister,
@@ -101,37 +101,37 @@ async def rule_history(
     limit: Annotated[int, Query(ge=1, le=1_000)] = 100,
 ) -> Response:
     """Every change there was, with the rule before and after it."""
-    found = await context.workers.run(lambda: context.engine.rules.history(rule or None, limit))
-    return json_response(HistoryAnswer(tuple(map(_told, found))))
+    found = await context.threads.run(lambda: context.engine.rules.history(rule or None, limit))
+    return json_response(RuleHistoryResponse(tuple(map(_to_history_entry, found))))
 
 
-@rule_router.post("/restore", response_model=RevisionAnswer, summary="Go back to an earlier revision")
+@rule_router.post("/restore", response_model=RuleRevisionResponse, summary="Go back to an earlier revision")
 async def restore(context: Contextual, permit: MayAdminister, body: RestoreBody) -> Response:
     """Makes all rules what they were after a revision; that is one more change."""
-    made = await context.workers.run(lambda: context.engine.rules.restore(body.revision, who=permit.id))
-    return json_response(RevisionAnswer(made))
+    made = await context.threads.run(lambda: context.engine.rules.restore(body.revision, who=permit.id))
+    return json_response(RuleRevisionResponse(made))
 
 
-@rule_router.post("/preview", response_model=PreviewAnswer, summary="What would this change?")
+@rule_router.post("/preview", response_model=RulePreviewResponse, summary="What would this change?")
 async def preview(context: Contextual, permit: MayAdminister, body: PreviewBody) -> Response:
     """A search by the rules that are, beside one by those that would be."""
     put_rules = [rule_of(each) for each in body.put]
 
-    def tried() -> PreviewAnswer:
+    def tried() -> RulePreviewResponse:
         found = context.engine.rules.preview(
             body.q,
             put_rules,
             delete=body.delete,
             size=body.size,
             page=body.page,
-            filters=all_of((*permit.filters, body.filters)),
+            filters=combine_filters((*permit.filters, body.filters)),
         )
-        return PreviewAnswer(found.before.total, found.after.total, found.gained, found.lost, found.moved)
+        return RulePreviewResponse(found.before.total, found.after.total, found.gained, found.lost, found.moved)
 
-    return json_response(await context.workers.run(tried))
+    return json_response(await context.threads.run(tried))
 
 
-@rule_router.patch("/{rule_id}", response_model=RevisionAnswer, summary="Change some fields of a rule")
+@rule_router.patch("/{rule_id}", response_model=RuleRevisionResponse, summary="Change some fields of a rule")
 async def patch(
     context: Contextual,
     permit: MayAdminister,
@@ -139,20 +139,20 @@ async def patch(
     values: Annotated[Document, Body(min_length=1, examples=[{"enabled": False}])],
 ) -> Response:
     """Fields as the rule's document names them."""
-    made = await context.workers.run(lambda: context.engine.rules.patch(rule_id, values, who=permit.id))
-    return json_response(RevisionAnswer(made))
+    made = await context.threads.run(lambda: context.engine.rules.patch(rule_id, values, who=permit.id))
+    return json_response(RuleRevisionResponse(made))
 
 
-@rule_router.delete("/{rule_id}", response_model=RevisionAnswer, summary="Take a rule away")
+@rule_router.delete("/{rule_id}", response_model=RuleRevisionResponse, summary="Take a rule away")
 async def delete_rule(context: Contextual, permit: MayAdminister, rule_id: RuleId) -> Response:
     """It stays in the history, and can be restored."""
-    made = await context.workers.run(lambda: context.engine.rules.delete([rule_id], who=permit.id))
-    return json_response(RevisionAnswer(made))
+    made = await context.threads.run(lambda: context.engine.rules.delete([rule_id], who=permit.id))
+    return json_response(RuleRevisionResponse(made))
 
 
-def _told(change: RuleChange) -> Change:
+def _to_history_entry(change: RuleChange) -> RuleHistoryEntry:
     before, after = (rule_document(each) if each else None for each in (change.before, change.after))
-    return Change(change.revision, change.time, change.who, change.id, before, after)
+    return RuleHistoryEntry(change.revision, change.time, change.who, change.id, before, after)
 
 
 # Synonyms over HTTP: read, changed, what was changed by whom, and proposals accepted or declined.
@@ -163,7 +163,7 @@ SynonymId = Annotated[str, Path(min_length=1, max_length=200)]
 
 
 @dataclass(frozen=True, slots=True)
-class SynonymsAnswer:
+class SynonymsResponse:
     """All synonyms of a store, beside those that its version was built with."""
 
     revision: int
@@ -171,21 +171,21 @@ class SynonymsAnswer:
 
 
 @dataclass(frozen=True, slots=True)
-class SynonymRevision:
+class SynonymRevisionResponse:
     """A change that was taken, durably."""
 
     revision: int
 
 
 @dataclass(frozen=True, slots=True)
-class SynonymHistory:
+class SynonymHistoryResponse:
     """Changes, the newest first."""
 
     changes: tuple[SynonymChange, ...]
 
 
 @dataclass(frozen=True, slots=True)
-class ProposalsAnswer:
+class ProposalsResponse:
     """What shoppers' queries propose, the strongest first."""
 
     total: int
@@ -194,7 +194,7 @@ class ProposalsAnswer:
 
 
 @dataclass(frozen=True, slots=True)
-class AcceptedAnswer:
+class AcceptedProposalResponse:
     """A proposal that is a synonym now."""
 
     revision: int
@@ -202,32 +202,32 @@ class AcceptedAnswer:
 
 
 @dataclass(frozen=True, slots=True)
-class DeclinedAnswer:
+class DeclinedProposalResponse:
     """A proposal that will not come back."""
 
     declined: str
 
 
-@synonym_router.get("", response_model=SynonymsAnswer, summary="All synonyms")
+@synonym_router.get("", response_model=SynonymsResponse, summary="All synonyms")
 async def synonyms(context: Contextual, _permit: MayAdminister) -> Response:
     """In the order of their ids."""
 
-    def read() -> SynonymsAnswer:
+    def read() -> SynonymsResponse:
         held = context.engine.synonyms
-        return SynonymsAnswer(held.revision, held.list())
+        return SynonymsResponse(held.revision, held.list())
 
-    return json_response(await context.workers.run(read))
+    return json_response(await context.threads.run(read))
 
 
-@synonym_router.put("", response_model=SynonymRevision, summary="Add or replace synonyms")
+@synonym_router.put("", response_model=SynonymRevisionResponse, summary="Add or replace synonyms")
 async def put_synonym(context: Contextual, permit: MayAdminister, body: SynonymsBody) -> Response:
     """All of them or none; searches follow at once. The key's id is written down beside the change."""
-    made = [each.synonym() for each in body.synonyms]
-    revision = await context.workers.run(lambda: context.engine.synonyms.put(made, who=permit.id))
-    return json_response(SynonymRevision(revision))
+    made = [each.to_synonym() for each in body.synonyms]
+    revision = await context.threads.run(lambda: context.engine.synonyms.put(made, who=permit.id))
+    return json_response(SynonymRevisionResponse(revision))
 
 
-@synonym_router.get("/history", response_model=SynonymHistory, summary="What was changed, by whom")
+@synonym_router.get("/history", response_model=SynonymHistoryResponse, summary="What was changed, by whom")
 async def synonym_history(
     context: Contextual,
     _permit: MayAdminister,
@@ -235,43 +235,47 @@ async def synonym_history(
     limit: Annotated[int, Query(ge=1, le=1_000)] = 100,
 ) -> Response:
     """Every change there was, with the synonym before and after it."""
-    found = await context.workers.run(lambda: context.engine.synonyms.history(synonym or None, limit))
-    return json_response(SynonymHistory(tuple(found)))
+    found = await context.threads.run(lambda: context.engine.synonyms.history(synonym or None, limit))
+    return json_response(SynonymHistoryResponse(tuple(found)))
 
 
-@synonym_router.get("/proposals", response_model=ProposalsAnswer, summary="What shoppers' queries propose")
+@synonym_router.get("/proposals", response_model=ProposalsResponse, summary="What shoppers' queries propose")
 async def proposals(
     context: Contextual, _permit: MayAdminister, limit: Annotated[int, Query(ge=1, le=1_000)] = 100
 ) -> Response:
     """Without what was declined, and what is a synonym already; with the evidence of each."""
-    found = await context.workers.run(context.engine.synonyms.proposals)
-    return json_response(ProposalsAnswer(len(found), found[:limit]))
+    found = await context.threads.run(context.engine.synonyms.proposals)
+    return json_response(ProposalsResponse(len(found), found[:limit]))
 
 
-@synonym_router.post("/proposals/{proposal_id}/accept", response_model=AcceptedAnswer, summary="Accept a proposal")
+@synonym_router.post(
+    "/proposals/{proposal_id}/accept", response_model=AcceptedProposalResponse, summary="Accept a proposal"
+)
 async def accept(context: Contextual, permit: MayAdminister, proposal_id: SynonymId) -> Response:
     """Keeps it as a synonym; searches follow at once."""
 
-    def accepted() -> AcceptedAnswer:
+    def accepted() -> AcceptedProposalResponse:
         held = context.engine.synonyms
         kept = held.accept(proposal_id, who=permit.id)
-        return AcceptedAnswer(held.revision, kept)
+        return AcceptedProposalResponse(held.revision, kept)
 
-    return json_response(await context.workers.run(accepted))
+    return json_response(await context.threads.run(accepted))
 
 
-@synonym_router.post("/proposals/{proposal_id}/decline", response_model=DeclinedAnswer, summary="Decline a proposal")
+@synonym_router.post(
+    "/proposals/{proposal_id}/decline", response_model=DeclinedProposalResponse, summary="Decline a proposal"
+)
 async def decline(context: Contextual, permit: MayAdminister, proposal_id: SynonymId) -> Response:
     """It does not come back."""
-    await context.workers.run(lambda: context.engine.synonyms.decline(proposal_id, who=permit.id))
-    return json_response(DeclinedAnswer(proposal_id))
+    await context.threads.run(lambda: context.engine.synonyms.decline(proposal_id, who=permit.id))
+    return json_response(DeclinedProposalResponse(proposal_id))
 
 
-@synonym_router.delete("/{synonym_id:path}", response_model=SynonymRevision, summary="Take a synonym away")
+@synonym_router.delete("/{synonym_id:path}", response_model=SynonymRevisionResponse, summary="Take a synonym away")
 async def delete_synonym(context: Contextual, permit: MayAdminister, synonym_id: SynonymId) -> Response:
     """It stays in the history."""
-    revision = await context.workers.run(lambda: context.engine.synonyms.delete([synonym_id], who=permit.id))
-    return json_response(SynonymRevision(revision))
+    revision = await context.threads.run(lambda: context.engine.synonyms.delete([synonym_id], who=permit.id))
+    return json_response(SynonymRevisionResponse(revision))
 
 
 # Experiments over HTTP: put, stopped, and what came of them.
@@ -281,7 +285,7 @@ ExperimentId = Annotated[str, Path(min_length=1, max_length=200)]
 
 
 @dataclass(frozen=True, slots=True)
-class ExperimentsAnswer:
+class ExperimentsResponse:
     """All experiments of a store."""
 
     experiments: tuple[Document, ...]
@@ -291,26 +295,26 @@ class ExperimentsAnswer:
 
 
 @dataclass(frozen=True, slots=True)
-class ChangedExperiment:
+class ExperimentChangeResponse:
     """An experiment that is kept, durably."""
 
     changed: bool
     """False where it was so already."""
 
 
-@experiment_router.get("", response_model=ExperimentsAnswer, summary="All experiments")
+@experiment_router.get("", response_model=ExperimentsResponse, summary="All experiments")
 async def experiments(context: Contextual, _permit: MayAdminister) -> Response:
     """In the order of their ids."""
 
-    def read() -> ExperimentsAnswer:
+    def read() -> ExperimentsResponse:
         now, served = datetime.now(UTC), context.experiments
         listed = tuple(stored_document(each, now) for each in served.store.read().experiments)
-        return ExperimentsAnswer(listed, notices(context.engine, served))
+        return ExperimentsResponse(listed, notices(context.engine, served))
 
-    return json_response(await context.workers.run(read))
+    return json_response(await context.threads.run(read))
 
 
-@experiment_router.put("", response_model=ChangedExperiment, summary="Add an experiment")
+@experiment_router.put("", response_model=ExperimentChangeResponse, summary="Add an experiment")
 async def put_experiment(
     context: Contextual,
     permit: MayAdminister,
@@ -326,25 +330,25 @@ async def put_experiment(
     """Or replace one of the same id that has not begun. Searches take part at once, or from `starts` on."""
     wanted = experiment_of(experiment)
 
-    def kept() -> ChangedExperiment:
+    def kept() -> ExperimentChangeResponse:
         check_rankers(wanted, context.engine.ranker_problem)
         changed = context.experiments.store.put(wanted, who=permit.id)
         context.experiments.look()
-        return ChangedExperiment(changed)
+        return ExperimentChangeResponse(changed)
 
-    return json_response(await context.workers.run(kept))
+    return json_response(await context.threads.run(kept))
 
 
-@experiment_router.post("/{experiment_id}/stop", response_model=ChangedExperiment, summary="End an experiment")
+@experiment_router.post("/{experiment_id}/stop", response_model=ExperimentChangeResponse, summary="End an experiment")
 async def stop(context: Contextual, permit: MayAdminister, experiment_id: ExperimentId) -> Response:
     """For good; its figures stay."""
 
-    def stopped() -> ChangedExperiment:
+    def stopped() -> ExperimentChangeResponse:
         changed = context.experiments.store.stop(experiment_id, who=permit.id)
         context.experiments.look()
-        return ChangedExperiment(changed)
+        return ExperimentChangeResponse(changed)
 
-    return json_response(await context.workers.run(stopped))
+    return json_response(await context.threads.run(stopped))
 
 
 @experiment_router.get("/{experiment_id}/report", response_model=Document, summary="What came of an experiment")
@@ -357,4 +361,4 @@ async def report(context: Contextual, _permit: MayAdminister, experiment_id: Exp
 
         return report_document(stored_report(context.engine.root, experiment_id, datetime.now(UTC)))
 
-    return json_response(await context.workers.run(read))
+    return json_response(await context.threads.run(read))

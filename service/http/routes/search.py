@@ -16,26 +16,26 @@ from service.engine.highlight import MOST_HITS, HighlightedFields, Matcher
 from service.engine.search import MOST_TEXT
 from service.engine.spelling import Suggestions
 from service.experiments.assignment import Asked, answered
-from service.http.auth import Permit, all_of
-from service.http.context import Context, Contextual, MaySearch
-from service.http.errors import Refused
-from service.http.impressions import Asker
+from service.http.auth import Permit, combine_filters
+from service.http.context import Contextual, MaySearch, ServiceContext
+from service.http.errors import RequestError
+from service.http.impressions import ShopperIdentity
 from service.http.metrics import count_search
 from service.http.schemas import (
     MOST_ID,
     RESPONSES,
-    MultiSearchAnswer,
     MultiSearchBody,
-    ProductAnswer,
+    MultiSearchResponse,
+    ProductResponse,
     RecommendBody,
-    SearchAnswer,
     SearchBody,
     SearchHit,
     SearchParameters,
-    SimilarAnswer,
+    SearchResponse,
+    SimilarResponse,
     json_response,
-    search_answer,
     search_hit,
+    search_response,
     tagged_response,
 )
 
@@ -47,7 +47,7 @@ PrivacyHeader = Annotated[
 ]
 
 
-@search_router.get("/search", response_model=SearchAnswer, summary="Search products")
+@search_router.get("/search", response_model=SearchResponse, summary="Search products")
 async def search(
     context: Contextual,
     permit: MaySearch,
@@ -56,32 +56,36 @@ async def search(
 ) -> Response:
     """One page of hits for what a shopper typed, with counts over all of them."""
     given = SearchBody(**parameters.model_dump())
-    return json_response(await context.workers.run(lambda: answer(context, permit, given, is_private=privacy == "1")))
+    return json_response(
+        await context.threads.run(lambda: run_search(context, permit, given, is_private=privacy == "1"))
+    )
 
 
-@search_router.post("/search", response_model=SearchAnswer, summary="Search products, with a shopper's history")
+@search_router.post("/search", response_model=SearchResponse, summary="Search products, with a shopper's history")
 async def search_with_body(
     context: Contextual, permit: MaySearch, body: SearchBody, privacy: PrivacyHeader = ""
 ) -> Response:
     """The same; a body may be longer than an address, and may tell what the shopper did before."""
-    return json_response(await context.workers.run(lambda: answer(context, permit, body, is_private=privacy == "1")))
+    return json_response(
+        await context.threads.run(lambda: run_search(context, permit, body, is_private=privacy == "1"))
+    )
 
 
-@search_router.post("/multi-search", response_model=MultiSearchAnswer, summary="Several searches at once")
+@search_router.post("/multi-search", response_model=MultiSearchResponse, summary="Several searches at once")
 async def multi_search(
     context: Contextual, permit: MaySearch, body: MultiSearchBody, privacy: PrivacyHeader = ""
 ) -> Response:
     """Answers several searches in their order; one that cannot be answered has all of them refused."""
 
-    def answers() -> MultiSearchAnswer:
-        return MultiSearchAnswer(
-            tuple(answer(context, permit, each, is_private=privacy == "1") for each in body.searches)
+    def answers() -> MultiSearchResponse:
+        return MultiSearchResponse(
+            tuple(run_search(context, permit, each, is_private=privacy == "1") for each in body.searches)
         )
 
-    return json_response(await context.workers.run(answers))
+    return json_response(await context.threads.run(answers))
 
 
-@search_router.get("/products/{product_id:path}/similar", response_model=SimilarAnswer, summary="Products like one")
+@search_router.get("/products/{product_id:path}/similar", response_model=SimilarResponse, summary="Products like one")
 async def similar(
     context: Contextual,
     permit: MaySearch,
@@ -91,35 +95,37 @@ async def similar(
 ) -> Response:
     """The products that are nearest in meaning or looked at by the same shoppers, itself left out."""
 
-    def found() -> SimilarAnswer:
-        context.engine.product(product_id, filters=all_of(permit.filters))
-        page = context.engine.similar(product_id, size=size, filters=all_of((*permit.filters, filters)))
-        return SimilarAnswer(page.hits, page.degraded, page.version)
+    def found() -> SimilarResponse:
+        context.engine.product(product_id, filters=combine_filters(permit.filters))
+        page = context.engine.similar(product_id, size=size, filters=combine_filters((*permit.filters, filters)))
+        return SimilarResponse(page.hits, page.degraded, page.version)
 
-    return json_response(await context.workers.run(found))
+    return json_response(await context.threads.run(found))
 
 
-@search_router.get("/products/{product_id:path}", response_model=ProductAnswer, summary="One product")
+@search_router.get("/products/{product_id:path}", response_model=ProductResponse, summary="One product")
 async def product(context: Contextual, permit: MaySearch, request: Request, product_id: ProductPath) -> Response:
     """All that is known of it. Ask again with If-None-Match for a 304 where nothing changed."""
-    found = await context.workers.run(lambda: context.engine.product(product_id, filters=all_of(permit.filters)))
-    return tagged_response(request, ProductAnswer(found))
+    found = await context.threads.run(
+        lambda: context.engine.product(product_id, filters=combine_filters(permit.filters))
+    )
+    return tagged_response(request, ProductResponse(found))
 
 
-def answer(context: Context, permit: Permit, given: SearchBody, *, is_private: bool) -> SearchAnswer:
+def run_search(context: ServiceContext, permit: Permit, given: SearchBody, *, is_private: bool) -> SearchResponse:
     """Searches as a request says, within what its key lets through, and has it recorded."""
     started = time.perf_counter()
-    wanted = _highlighted(context, given)
+    wanted = _requested_highlights(context, given)
     asked = Asked(
         given.q,
         size=given.size,
         page=given.page,
-        filters=all_of((*permit.filters, given.filters)),
+        filters=combine_filters((*permit.filters, given.filters)),
         facets=given.facets,
         sort=given.sort,
         explain=given.explain,
         correct=given.correct,
-        history=() if is_private else [each.act() for each in given.history],
+        history=() if is_private else [each.to_past_act() for each in given.history],
         shopper="" if is_private else given.shopper,
         session="" if is_private else given.session,
     )
@@ -129,18 +135,18 @@ def answer(context: Context, permit: Permit, given: SearchBody, *, is_private: b
     took = (time.perf_counter() - started) * 1_000
     count_search(page)
     if not is_private:
-        context.exposures.note(found.query_id, given.q, page, Asker(given.shopper, given.session))
-    return search_answer(found.query_id, given.q, page, hits, took)
+        context.impressions.record_page(found.query_id, given.q, page, ShopperIdentity(given.shopper, given.session))
+    return search_response(found.query_id, given.q, page, hits, took)
 
 
-def _highlighted(context: Context, given: SearchBody) -> HighlightedFields:
+def _requested_highlights(context: ServiceContext, given: SearchBody) -> HighlightedFields:
     if given.highlight and given.size > MOST_HITS:
         told = f"highlight: words are marked in at most {MOST_HITS} hits of a search, not in {given.size:,}"
-        raise Refused(400, told, field="highlight")
+        raise RequestError(400, told, field="highlight")
     return HighlightedFields.of(given.highlight, context.engine.snapshot.catalog, given.highlight_words)
 
 
-def _hits(context: Context, page: Page, typed: str, wanted: HighlightedFields) -> tuple[SearchHit, ...]:
+def _hits(context: ServiceContext, page: Page, typed: str, wanted: HighlightedFields) -> tuple[SearchHit, ...]:
     """The hits of a page, marked by what was searched for."""
     if not wanted.fields:
         return tuple(search_hit(hit, {}) for hit in page.hits)
@@ -157,14 +163,14 @@ Size = Annotated[int, Query(ge=1, le=50)]
 
 
 @dataclass(frozen=True, slots=True)
-class RelatedAnswer:
+class RelatedResponse:
     """Queries that go with one, nearest first."""
 
     queries: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
-class RecommendAnswer:
+class RecommendResponse:
     """Products to show next."""
 
     hits: tuple[Hit, ...]
@@ -175,40 +181,40 @@ class RecommendAnswer:
 @suggest_router.get("/suggest", response_model=Suggestions, summary="Suggestions while one types")
 async def suggest(context: Contextual, permit: MaySearch, q: Typed = "", size: Size = 8) -> Response:
     """Queries, categories, brands and products that what was typed may become; `spans` are what to show bold."""
-    filters = all_of(permit.filters)
+    filters = combine_filters(permit.filters)
 
     def found() -> Suggestions:
         made = context.engine.suggest(q, size=size)
-        return within(context.engine, made, filters) if filters else made
+        return narrow_suggestions(context.engine, made, filters) if filters else made
 
-    return json_response(await context.workers.run(found))
+    return json_response(await context.threads.run(found))
 
 
-@suggest_router.get("/related", response_model=RelatedAnswer, summary="Related searches")
+@suggest_router.get("/related", response_model=RelatedResponse, summary="Related searches")
 async def related(context: Contextual, permit: MaySearch, q: Typed = "", size: Size = 8) -> Response:
     """What shoppers searched for before or after, or to choose the same; a key with a filter is told none."""
-    queries = () if permit.filters else await context.workers.run(lambda: context.engine.related(q, size=size))
-    return json_response(RelatedAnswer(queries))
+    queries = () if permit.filters else await context.threads.run(lambda: context.engine.related(q, size=size))
+    return json_response(RelatedResponse(queries))
 
 
-@suggest_router.post("/recommend", response_model=RecommendAnswer, summary="What to show next")
+@suggest_router.post("/recommend", response_model=RecommendResponse, summary="What to show next")
 async def recommend(
     context: Contextual, permit: MaySearch, body: RecommendBody, privacy: PrivacyHeader = ""
 ) -> Response:
     """What the user tower foretells, where one serves; else products near to those that a shopper did something with
     last; without a history, what most choose."""
-    acts = [] if privacy == "1" else [each.act() for each in body.history]
+    acts = [] if privacy == "1" else [each.to_past_act() for each in body.history]
 
-    def found() -> RecommendAnswer:
+    def found() -> RecommendResponse:
         page = context.engine.recommend(
             acts,
             size=body.size,
-            filters=all_of((*permit.filters, body.filters)),
+            filters=combine_filters((*permit.filters, body.filters)),
             include_seen=body.include_seen,
         )
-        return RecommendAnswer(page.hits, page.degraded, page.version)
+        return RecommendResponse(page.hits, page.degraded, page.version)
 
-    return json_response(await context.workers.run(found))
+    return json_response(await context.threads.run(found))
 
 
 # Suggestions for a key that sees a part of the store: of them, those that lead to something there.
@@ -216,11 +222,13 @@ async def recommend(
 _DEPTH = " > "
 
 
-def within(engine: SearchEngine, made: Suggestions, filters: str) -> Suggestions:
+def narrow_suggestions(engine: SearchEngine, made: Suggestions, filters: str) -> Suggestions:
     """The suggestions that `filters` lets something through of."""
 
     def leads(text: str, *conditions: str) -> bool:
-        found = engine.search(text, size=0, filters=all_of((filters, *conditions)), stage="bm25", correct=False)
+        found = engine.search(
+            text, size=0, filters=combine_filters((filters, *conditions)), stage="bm25", correct=False
+        )
         return found.total > 0 and not found.relaxed
 
     def is_there(product_id: str) -> bool:

@@ -10,7 +10,7 @@ from fastapi.testclient import TestClient
 
 from service.app import create_app
 from service.engine.engine import SearchEngine
-from service.http.auth import KeyFile, Scope, narrowed
+from service.http.auth import KeyFile, Scope, narrow_key
 from service.settings import ServiceSettings
 from tests.http_keys import made
 
@@ -70,7 +70,7 @@ def test_a_key_does_what_its_scopes_say(guarded: TestClient, keys: KeyFile) -> N
 def test_a_narrowed_key_sees_its_part_of_the_store(guarded: TestClient, keys: KeyFile, store: SearchEngine) -> None:
     everything = store.search("", facets=["brand"], size=200)
     brand = str(everything.facets["brand"].counts[0].value)
-    key = narrowed(made(keys, Scope.SEARCH), filters=f'brand = "{brand}"')
+    key = narrow_key(made(keys, Scope.SEARCH), filters=f'brand = "{brand}"')
     found = guarded.get("/v1/search", params={"facets": "brand"}, headers=bearer(key)).json()
     assert {each["value"] for each in found["facets"]["brand"]["counts"]} == {brand}
     tried = guarded.get("/v1/search", params={"filters": "price >= 0 OR price < 0"}, headers=bearer(key)).json()

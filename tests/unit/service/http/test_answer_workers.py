@@ -9,8 +9,8 @@ from collections.abc import Iterator
 import pytest
 
 from service.http import limits as workers_module
-from service.http.errors import Refused
-from service.http.limits import Workers
+from service.http.errors import RequestError
+from service.http.limits import AnswerThreads
 
 
 @pytest.fixture
@@ -22,7 +22,7 @@ def held() -> Iterator[threading.Event]:
 
 
 def test_what_the_work_returns_or_raises_comes_back() -> None:
-    workers = Workers(1, 1)
+    workers = AnswerThreads(1, 1)
 
     def failing() -> None:
         raise KeyError("nosuch")
@@ -33,12 +33,12 @@ def test_what_the_work_returns_or_raises_comes_back() -> None:
         return await workers.run(lambda: 7)
 
     assert asyncio.run(both()) == 7
-    assert workers.taken == 0
+    assert workers.in_progress == 0
     workers.close()
 
 
 def test_more_than_may_wait_is_refused_at_once(held: threading.Event) -> None:
-    workers = Workers(1, 1)
+    workers = AnswerThreads(1, 1)
 
     async def three() -> list[BaseException | None]:
         asked = [asyncio.create_task(workers.run(held.wait)) for _ in range(3)]
@@ -50,22 +50,22 @@ def test_more_than_may_wait_is_refused_at_once(held: threading.Event) -> None:
         return refused
 
     (refused,) = asyncio.run(three())
-    assert isinstance(refused, Refused)
+    assert isinstance(refused, RequestError)
     assert (refused.status, refused.retry_after) == (503, 1)
-    assert (workers.refused, workers.taken) == (1, 0)
+    assert (workers.refused, workers.in_progress) == (1, 0)
     workers.close()
 
 
 def test_a_place_is_free_when_the_work_is_over_not_when_nobody_waits_for_it(held: threading.Event) -> None:
-    workers = Workers(1, 0)
+    workers = AnswerThreads(1, 0)
 
     async def given_up() -> None:
         with pytest.raises(TimeoutError):
             await asyncio.wait_for(workers.run(held.wait), 0.02)
-        with pytest.raises(Refused):
+        with pytest.raises(RequestError):
             await workers.run(lambda: None)
         held.set()
-        while workers.taken:
+        while workers.in_progress:
             await asyncio.sleep(0.01)
         await workers.run(lambda: None)
 
@@ -75,7 +75,7 @@ def test_a_place_is_free_when_the_work_is_over_not_when_nobody_waits_for_it(held
 
 def test_a_server_whose_places_stay_taken_says_so(monkeypatch: pytest.MonkeyPatch, held: threading.Event) -> None:
     monkeypatch.setattr(workers_module, "_PRESSED_SECONDS", 0.02)
-    workers = Workers(1, 2)
+    workers = AnswerThreads(1, 2)
 
     async def pressed() -> None:
         asked = [asyncio.create_task(workers.run(held.wait)) for _ in range(3)]
@@ -83,7 +83,7 @@ def test_a_server_whose_places_stay_taken_says_so(monkeypatch: pytest.MonkeyPatc
         assert workers.is_pressed
         held.set()
         await asyncio.gather(*asked)
-        while workers.taken:
+        while workers.in_progress:
             await asyncio.sleep(0.01)
         assert not workers.is_pressed
 

@@ -15,22 +15,22 @@ import uvicorn
 from fastapi import FastAPI, Request, Response
 
 from service.app import server_config
-from service.http.connections import ConnectionBounds, Doorkeeper
+from service.http.connections import ConnectionLimiter, ConnectionLimits
 from service.http.errors import handle_errors
-from service.http.middleware import Bounds, Edge
+from service.http.middleware import RequestLimits, RequestMiddleware
 from service.settings import ServiceSettings
 from tests.waiting import within
 
 GET = b"GET /small HTTP/1.1\r\nHost: localhost\r\n\r\n"
-BOUNDS = ConnectionBounds(head_seconds=0.4, unread_seconds=0.6, most=8, most_of_address=6)
+BOUNDS = ConnectionLimits(head_seconds=0.4, unread_seconds=0.6, total=8, per_address=6)
 PATIENT = replace(BOUNDS, head_seconds=20.0)
 
 
 class Served:
     """A server in a thread of its own."""
 
-    def __init__(self, bounds: ConnectionBounds) -> None:
-        self.keeper = Doorkeeper(bounds)
+    def __init__(self, bounds: ConnectionLimits) -> None:
+        self.keeper = ConnectionLimiter(bounds)
         config = server_config(application(), ServiceSettings(port=0), self.keeper)
         self._server = uvicorn.Server(config)
         self._thread = threading.Thread(target=self._server.run)
@@ -71,7 +71,7 @@ def application() -> FastAPI:
     async def echo(request: Request) -> int:
         return len(await request.body())
 
-    app.add_middleware(Edge, bounds=Bounds(1_000_000, 0.4, 5.0))
+    app.add_middleware(RequestMiddleware, limits=RequestLimits(1_000_000, 0.4, 5.0))
     return app
 
 
@@ -208,7 +208,7 @@ def test_what_comes_on_top_of_twice_as_many_is_closed(patient: Served) -> None:
         client.close()
 
 
-def count(keeper: Doorkeeper) -> int:
+def count(keeper: ConnectionLimiter) -> int:
     return keeper._all
 
 
@@ -224,5 +224,5 @@ def count(keeper: Doorkeeper) -> int:
     ],
 )
 def test_a_proxy_speaks_for_many(proxies: tuple[str, ...], address: str, allowed: bool) -> None:
-    keeper = Doorkeeper(ConnectionBounds(most=100, most_of_address=2, proxies=proxies))
+    keeper = ConnectionLimiter(ConnectionLimits(total=100, per_address=2, proxies=proxies))
     assert [keeper.enter(address) for _ in range(3)] == [True, True, allowed]

@@ -15,7 +15,7 @@ from starlette.types import Message, Receive, Scope, Send
 
 from retrieval.errors import StoreDamagedError
 from service.http.errors import handle_errors
-from service.http.middleware import Bounds, Edge
+from service.http.middleware import RequestLimits, RequestMiddleware
 
 
 def application(seconds: float = 5.0) -> TestClient:
@@ -42,7 +42,7 @@ def application(seconds: float = 5.0) -> TestClient:
     async def damaged() -> None:
         raise StoreDamagedError("/srv/store/v000007 has another checksum")
 
-    app.add_middleware(Edge, bounds=Bounds(1_000, 5.0, seconds))
+    app.add_middleware(RequestMiddleware, limits=RequestLimits(1_000, 5.0, seconds))
     return TestClient(app, raise_server_exceptions=False)
 
 
@@ -117,14 +117,14 @@ def test_a_client_that_sends_its_body_too_slowly_is_refused() -> None:
         sent.append(message)
 
     scope = {"type": "http", "method": "POST", "path": "/", "headers": []}
-    asyncio.run(Edge(never, Bounds(1_000, 0.1, 5.0))(scope, dawdling, send))
+    asyncio.run(RequestMiddleware(never, RequestLimits(1_000, 0.1, 5.0))(scope, dawdling, send))
     assert sent[0]["status"] == 408
 
 
 def test_bodies_of_all_requests_share_one_room() -> None:
     taken: list[int] = []
 
-    async def ask(edge: Edge, size: int, until: asyncio.Event) -> None:
+    async def ask(edge: RequestMiddleware, size: int, until: asyncio.Event) -> None:
         async def body() -> Message:
             return {"type": "http.request", "body": b"x" * size}
 
@@ -142,7 +142,7 @@ def test_bodies_of_all_requests_share_one_room() -> None:
             await refused.wait()
             await send({"type": "http.response.start", "status": 200, "headers": []})
 
-        edge = Edge(waiting, Bounds(1_000, 1.0, 5.0, bodies=150))
+        edge = RequestMiddleware(waiting, RequestLimits(1_000, 1.0, 5.0, total_body_bytes=150))
         await asyncio.gather(ask(edge, 100, asyncio.Event()), ask(edge, 51, refused))
         await ask(edge, 150, asyncio.Event())
 
@@ -156,7 +156,7 @@ def test_while_it_drains_each_answer_ends_its_connection() -> None:
     @app.get("/")
     async def there() -> None: ...
 
-    app.add_middleware(Edge, bounds=Bounds(1_000, 5.0, 5.0), draining=draining)
+    app.add_middleware(RequestMiddleware, limits=RequestLimits(1_000, 5.0, 5.0), draining=draining)
     client = TestClient(app)
     assert "connection" not in client.get("/").headers
     draining.set()

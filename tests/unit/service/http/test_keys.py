@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from retrieval.errors import FilterError, SettingError, StoreDamagedError
-from service.http.auth import KeyFile, Permit, Scope, StoredKey, all_of, checked_permit, narrowed, new_key
+from service.http.auth import KeyFile, Permit, Scope, StoredKey, combine_filters, narrow_key, new_key, verify_key
 from tests.http_keys import made
 
 NOW = datetime(2026, 5, 1, tzinfo=UTC)
@@ -24,7 +24,7 @@ def stored_key(*scopes: Scope, filters: str = "", expires: datetime | None = Non
 
 
 def permit(key: str, known: dict[str, StoredKey], now: datetime = NOW) -> Permit:
-    found = checked_permit(key, known, now)
+    found = verify_key(key, known, now)
     assert found is not None
     return found
 
@@ -50,35 +50,35 @@ def test_nothing_of_a_key_is_kept_that_it_could_be_made_of() -> None:
 
 def test_a_key_ends_when_it_was_said_to() -> None:
     key, known = stored_key(Scope.SEARCH, expires=NOW + timedelta(hours=1))
-    assert checked_permit(key, known, NOW + timedelta(minutes=59))
-    assert checked_permit(key, known, NOW + timedelta(hours=1)) is None
+    assert verify_key(key, known, NOW + timedelta(minutes=59))
+    assert verify_key(key, known, NOW + timedelta(hours=1)) is None
 
 
 def test_a_narrowed_key_has_less_and_never_more() -> None:
     key, known = stored_key(Scope.SEARCH, Scope.EVENTS, filters="brand = Bosch")
-    less = narrowed(key, scopes=(Scope.SEARCH, Scope.WRITE), filters="price < 100", expires=NOW + timedelta(days=1))
+    less = narrow_key(key, scopes=(Scope.SEARCH, Scope.WRITE), filters="price < 100", expires=NOW + timedelta(days=1))
     found = permit(less, known)
     assert found.scopes == {Scope.SEARCH}
     assert found.filters == ("brand = Bosch", "price < 100")
-    assert checked_permit(less, known, NOW + timedelta(days=1)) is None
+    assert verify_key(less, known, NOW + timedelta(days=1)) is None
 
 
 def test_a_narrowed_key_is_gone_with_the_one_that_signed_it() -> None:
     key, known = stored_key(Scope.SEARCH)
     other, others = stored_key(Scope.SEARCH)
-    less = narrowed(key)
+    less = narrow_key(key)
     assert permit(less, known | others)
-    assert checked_permit(less, others, NOW) is None
+    assert verify_key(less, others, NOW) is None
     assert permit(other, others)
 
 
 @given(place=st.integers(0, 400), letter=st.sampled_from("AZaz09-_."))
 def test_a_signed_key_that_was_changed_anywhere_is_refused(place: int, letter: str) -> None:
     key, known = stored_key(Scope.SEARCH)
-    less = narrowed(key, filters="price < 100")
+    less = narrow_key(key, filters="price < 100")
     at = place % len(less)
     changed = less[:at] + letter + less[at + 1 :]
-    found = checked_permit(changed, known, NOW)
+    found = verify_key(changed, known, NOW)
     # The last letter of base64 has bits that count for nothing.
     assert found is None or found == permit(less, known)
 
@@ -87,7 +87,7 @@ def test_a_signed_key_that_was_changed_anywhere_is_refused(place: int, letter: s
 def test_any_text_is_no_key(text: str) -> None:
     _, known = stored_key(Scope.ADMIN)
     for key in (text, f"sw_{text}", f"sws_{text}", f"sw_{next(iter(known))}_{text}"):
-        assert checked_permit(key, known, NOW) is None
+        assert verify_key(key, known, NOW) is None
 
 
 def test_what_cannot_be_a_key_is_refused() -> None:
@@ -98,14 +98,14 @@ def test_what_cannot_be_a_key_is_refused() -> None:
     with pytest.raises(FilterError):
         new_key("web", (Scope.SEARCH,), now=NOW, filters="price <")
     with pytest.raises(SettingError, match="no whole key"):
-        narrowed("sw_123_short")
+        narrow_key("sw_123_short")
 
 
 def test_a_request_cannot_reach_out_of_the_brackets_of_its_key() -> None:
     with pytest.raises(FilterError):
-        all_of(("brand = Bosch", "price > 0) OR (price > 0"))
-    assert all_of(("brand = Bosch", "price > 0 OR id EXISTS")) == "brand = Bosch AND (price > 0 OR id EXISTS)"
-    assert all_of(("", " ")) == ""
+        combine_filters(("brand = Bosch", "price > 0) OR (price > 0"))
+    assert combine_filters(("brand = Bosch", "price > 0 OR id EXISTS")) == "brand = Bosch AND (price > 0 OR id EXISTS)"
+    assert combine_filters(("", " ")) == ""
 
 
 def test_a_file_of_keys_is_taken_up_when_it_changes(keys: KeyFile) -> None:
@@ -113,10 +113,10 @@ def test_a_file_of_keys_is_taken_up_when_it_changes(keys: KeyFile) -> None:
     running = KeyFile(keys.path)
     assert running.keys() == {}
     key = made(keys, Scope.SEARCH)
-    running._looked = -1.0
+    running._checked = -1.0
     assert running.permit(key, datetime.now(UTC))
     keys.withdraw(next(iter(keys.keys())))
-    running._looked = -1.0
+    running._checked = -1.0
     assert running.permit(key, datetime.now(UTC)) is None
     with pytest.raises(SettingError, match="there is no key"):
         keys.withdraw("nosuch")

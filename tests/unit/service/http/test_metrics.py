@@ -13,7 +13,7 @@ from retrieval.records import Event, Page
 from service.app import create_app
 from service.engine.engine import SearchEngine
 from service.http.auth import KeyFile, Scope
-from service.http.impressions import Asker, Exposures
+from service.http.impressions import ImpressionRecorder, ShopperIdentity
 from service.settings import ServiceSettings
 from tests.http_keys import made
 from tests.waiting import within
@@ -96,9 +96,9 @@ def test_an_event_is_late_until_it_is_written() -> None:
         writing.set()
         written.wait(10)
 
-    exposures = Exposures(slow)
+    exposures = ImpressionRecorder(slow)
     assert exposures.lag == 0
-    exposures.note("q1", "drill", Page((), 0, 1, 20), Asker(session="s"))
+    exposures.record_page("q1", "drill", Page((), 0, 1, 20), ShopperIdentity(session="s"))
     assert writing.wait(10)
     assert exposures.waiting == 1
     first = exposures.lag

@@ -11,24 +11,24 @@ from typing import Any
 import pytest
 
 from retrieval.errors import InputError, StoreForeignError, TaskFailedError, UnknownTaskError
-from service.http.tasks import TASKS_FILE, State, Task, TaskBook, TaskRunner, command_of, feed_paths, run_command
+from service.http.tasks import TASKS_FILE, Task, TaskQueue, TaskRunner, TaskState, feed_paths, run_command, task_command
 
 
-def over(book: TaskBook, identity: str, seconds: float = 10) -> Task:
+def over(book: TaskQueue, identity: str, seconds: float = 10) -> Task:
     until = time.monotonic() + seconds
-    while (task := book.get(identity)).state in (State.WAITING, State.RUNNING) and time.monotonic() < until:
+    while (task := book.get(identity)).state in (TaskState.WAITING, TaskState.RUNNING) and time.monotonic() < until:
         time.sleep(0.02)
     return task
 
 
 def test_what_is_added_is_there_for_every_process(tmp_path: Path) -> None:
-    made = TaskBook(tmp_path).add("learn", {"if_new": 5})
-    found = TaskBook(tmp_path).get(made.id)
-    assert (found.kind, found.state, found.arguments) == ("learn", State.WAITING, {"if_new": 5})
+    made = TaskQueue(tmp_path).add("learn", {"if_new": 5})
+    found = TaskQueue(tmp_path).get(made.id)
+    assert (found.kind, found.state, found.arguments) == ("learn", TaskState.WAITING, {"if_new": 5})
 
 
 def test_before_the_first_there_is_none(tmp_path: Path) -> None:
-    book = TaskBook(tmp_path)
+    book = TaskQueue(tmp_path)
     assert book.list() == ()
     assert book.claim() is None
     with pytest.raises(UnknownTaskError, match="nosuch"):
@@ -37,7 +37,7 @@ def test_before_the_first_there_is_none(tmp_path: Path) -> None:
 
 
 def test_the_same_that_waits_is_not_added_twice(tmp_path: Path) -> None:
-    book = TaskBook(tmp_path)
+    book = TaskQueue(tmp_path)
     first = book.add("refresh", {})
     assert book.add("refresh", {}).id == first.id
     assert book.add("refresh", {"days": 3}).id != first.id
@@ -46,7 +46,7 @@ def test_the_same_that_waits_is_not_added_twice(tmp_path: Path) -> None:
 
 
 def test_tasks_are_done_in_their_order_and_tell_what_came_of_them(tmp_path: Path) -> None:
-    book, done = TaskBook(tmp_path), []
+    book, done = TaskQueue(tmp_path), []
 
     def job(kind: str, arguments: Mapping[str, Any], _stop: threading.Event) -> object:
         done.append(kind)
@@ -61,17 +61,17 @@ def test_tasks_are_done_in_their_order_and_tell_what_came_of_them(tmp_path: Path
     first, second, third, fourth = (over(book, identity) for identity in identities)
     runner.close()
     assert done == ["a", "b", "c", "d"]
-    assert (first.state, first.result, first.arguments) == (State.DONE, {"rows": 1}, {"who": "anna"})
-    assert (second.state, second.error) == (State.FAILED, "no room")
-    assert third.state is State.FAILED
-    assert (fourth.state, fourth.arguments) == (State.DONE, {})
+    assert (first.state, first.result, first.arguments) == (TaskState.DONE, {"rows": 1}, {"who": "anna"})
+    assert (second.state, second.error) == (TaskState.FAILED, "no room")
+    assert third.state is TaskState.FAILED
+    assert (fourth.state, fourth.arguments) == (TaskState.DONE, {})
     assert first.started is not None
     assert first.ended is not None
     assert first.created <= first.started <= first.ended
 
 
 def test_one_that_was_running_when_its_process_ended_is_begun_again(tmp_path: Path) -> None:
-    book = TaskBook(tmp_path)
+    book = TaskQueue(tmp_path)
     identity = book.add("learn", {}).id
     assert book.claim() is not None  # and then the process is killed
     runner = TaskRunner(tmp_path, book, lambda *_: "done")
@@ -80,7 +80,7 @@ def test_one_that_was_running_when_its_process_ended_is_begun_again(tmp_path: Pa
 
 
 def test_one_that_is_ended_with_the_service_goes_on_with_the_next(tmp_path: Path) -> None:
-    book, begun = TaskBook(tmp_path), threading.Event()
+    book, begun = TaskQueue(tmp_path), threading.Event()
 
     def job(_kind: str, _arguments: Mapping[str, Any], stop: threading.Event) -> None:
         begun.set()
@@ -90,20 +90,20 @@ def test_one_that_is_ended_with_the_service_goes_on_with_the_next(tmp_path: Path
     runner = TaskRunner(tmp_path, book, job)
     assert begun.wait(10)
     runner.close()
-    assert book.get(identity).state is State.RUNNING
+    assert book.get(identity).state is TaskState.RUNNING
     again = TaskRunner(tmp_path, book, lambda *_: 1)
-    assert over(book, identity).state is State.DONE
+    assert over(book, identity).state is TaskState.DONE
     again.close()
 
 
 def test_of_two_processes_one_runs_tasks_and_the_other_takes_over(tmp_path: Path) -> None:
-    book, done = TaskBook(tmp_path), []
+    book, done = TaskQueue(tmp_path), []
     first = TaskRunner(tmp_path, book, lambda *_: done.append("first"))
-    assert over(book, book.add("a", {}).id).state is State.DONE
-    second = TaskRunner(tmp_path, TaskBook(tmp_path), lambda *_: done.append("second"))
-    assert over(book, book.add("b", {}).id).state is State.DONE
+    assert over(book, book.add("a", {}).id).state is TaskState.DONE
+    second = TaskRunner(tmp_path, TaskQueue(tmp_path), lambda *_: done.append("second"))
+    assert over(book, book.add("b", {}).id).state is TaskState.DONE
     first.close()
-    assert over(book, book.add("c", {}).id).state is State.DONE
+    assert over(book, book.add("c", {}).id).state is TaskState.DONE
     second.close()
     assert done == ["first", "first", "second"]
 
@@ -114,7 +114,7 @@ def test_a_file_of_somebody_else_is_refused(tmp_path: Path) -> None:
     with sqlite3.connect(tmp_path / TASKS_FILE) as other:
         other.execute("create table theirs (x)")
     with pytest.raises(StoreForeignError, match="holds no tasks"):
-        TaskBook(tmp_path).add("learn", {})
+        TaskQueue(tmp_path).add("learn", {})
 
 
 def test_feeds_are_read_from_their_folder_alone(tmp_path: Path) -> None:
@@ -133,6 +133,6 @@ def test_feeds_are_read_from_their_folder_alone(tmp_path: Path) -> None:
 
 def test_a_command_says_its_json_or_why_it_failed(tmp_path: Path) -> None:
     with pytest.raises(TaskFailedError, match="is empty; run: shelfwise rebuild"):
-        run_command(command_of("learn", {}, tmp_path, None), threading.Event())
+        run_command(task_command("learn", {}, tmp_path, None), threading.Event())
     with pytest.raises(InputError, match="no task of the kind"):
-        command_of("drop", {}, tmp_path, None)
+        task_command("drop", {}, tmp_path, None)

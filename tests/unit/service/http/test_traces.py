@@ -13,9 +13,9 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from retrieval.errors import SettingError
-from service.app import create_app, opened_tracing
+from service.app import create_app, open_tracing
 from service.engine.engine import SearchEngine
-from service.http.otlp import OpenTelemetry, placed_stages
+from service.http.otlp import OpenTelemetry, place_stages
 from service.settings import ServiceSettings
 
 TRACE, PARENT = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
@@ -91,18 +91,18 @@ def test_a_path_that_there_is_not_is_in_no_span(traced: TestClient, spans: InMem
 
 def test_stages_begin_when_what_they_wait_for_is_over() -> None:
     timings = {"encode": 4.0, "dense": 2.0, "bm25": 9.0, "merge": 1.0, "rerank": 5.0}
-    assert list(placed_stages(timings)) == [
+    assert list(place_stages(timings)) == [
         ("bm25", 0.0, 9.0),
         ("encode", 0.0, 4.0),
         ("dense", 4.0, 4.0 + 2.0),
         ("merge", 9.0, 9.0 + 1.0),
         ("rerank", 10.0, 10.0 + 5.0),
     ]
-    assert list(placed_stages({"merge": 1.0})) == [("merge", 0.0, 1.0)]
+    assert list(place_stages({"merge": 1.0})) == [("merge", 0.0, 1.0)]
 
 
 def test_a_collector_that_is_gone_holds_nothing_up(store: SearchEngine) -> None:
-    tracing = opened_tracing("http://127.0.0.1:9/v1/traces")
+    tracing = open_tracing("http://127.0.0.1:9/v1/traces")
     with TestClient(
         create_app(store, ServiceSettings(), tracing), "http://localhost", client=("127.0.0.1", 50_000)
     ) as client:
@@ -116,7 +116,7 @@ def test_without_the_packages_the_setting_says_what_to_install(monkeypatch: pyte
     monkeypatch.delitem(sys.modules, "service.http.otlp", raising=False)
     monkeypatch.setitem(sys.modules, "opentelemetry.sdk.trace", None)
     with pytest.raises(SettingError, match=r"shelfwise\[trace\]"):
-        opened_tracing("http://127.0.0.1:9/v1/traces")
+        open_tracing("http://127.0.0.1:9/v1/traces")
 
 
 def test_a_service_without_traces_does_not_import_them() -> None:

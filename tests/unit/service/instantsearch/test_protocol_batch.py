@@ -24,11 +24,11 @@ from service.engine.hot_reload import CoViews, write_coviews, write_popularity
 from service.engine.spelling import Suggestions
 from service.events.event_log import DERIVED_FOLDER
 from service.experiments.assignment import Answered, Asked
-from service.http.auth import all_of
-from service.instantsearch.recommend import Recommender, ServedBehaviour
-from service.instantsearch.request import Hooks, Said
+from service.http.auth import combine_filters
+from service.instantsearch.recommend import PurchaseStatistics, Recommender
+from service.instantsearch.request import Hooks, JsonObject
 from service.instantsearch.response import SearchResult
-from service.instantsearch.search import Batch
+from service.instantsearch.search import SearchBatch
 from service.settings import Settings
 
 NOW = datetime(2026, 12, 1, tzinfo=UTC)
@@ -41,7 +41,7 @@ class Told:
         self.pages: list[Page] = []
         self.shown: list[tuple[str, str, int, str]] = []
         self.hooks = Hooks(
-            lambda given: all_of((narrowed_by, given)),
+            lambda given: combine_filters((narrowed_by, given)),
             lambda _typed, _size: Suggestions(),
             self.pages.append,
             tried,
@@ -58,7 +58,7 @@ def store(demo_index: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterato
 
 def test_equal_searches_of_a_request_are_made_once(store: SearchEngine) -> None:
     told = Told()
-    batch = Batch(store, told.hooks)
+    batch = SearchBatch(store, told.hooks)
     same = {"query": "lamp", "indexName": "a", "clickAnalytics": True, "userToken": "u"}
     asked = [same, {**same, "indexName": "b", "highlightPreTag": "<i>"}, {**same, "query": "drill"}] * 3
     with ThreadPoolExecutor(4) as threads:
@@ -78,7 +78,7 @@ def test_a_text_is_encoded_once_whatever_narrows_it(store: SearchEngine, monkeyp
         return plain(stages, request, reads_tokens=reads_tokens)
 
     monkeypatch.setattr(Stages, "_encode_now", counting)
-    batch = Batch(store, Told().hooks)
+    batch = SearchBatch(store, Told().hooks)
     for size, color in ((20, "Black"), (0, "Red"), (0, "Green"), (20, "Red")):
         batch.answer({"query": "lamp", "hitsPerPage": size, "facetFilters": [f"color:{color}"], "indexName": "a"})
     assert encoded == ["lamp"]
@@ -93,8 +93,8 @@ def test_a_search_of_a_shopper_is_answered_as_experiments_have_it(store: SearchE
         return Answered(store.search(search.text, size=2, facets=search.facets, stage="bm25"), "q1~trial")
 
     told = Told(tried=tried)
-    said: Said = {"query": "lamp", "clickAnalytics": True, "userToken": "u", "facets": facets, "indexName": "a"}
-    batch = Batch(store, told.hooks)
+    said: JsonObject = {"query": "lamp", "clickAnalytics": True, "userToken": "u", "facets": facets, "indexName": "a"}
+    batch = SearchBatch(store, told.hooks)
     found, plain = batch.answer(said), batch.answer({**said, "clickAnalytics": False})
     assert isinstance(found, SearchResult)
     assert isinstance(plain, SearchResult)
@@ -107,14 +107,14 @@ def test_a_search_of_a_shopper_is_answered_as_experiments_have_it(store: SearchE
 
 
 def test_a_search_that_fails_fails_for_all_who_wait_for_it(store: SearchEngine) -> None:
-    batch = Batch(store, Told().hooks)
+    batch = SearchBatch(store, Told().hooks)
     for _ in range(2):
         with pytest.raises(QueryError):
             batch.answer({"query": "x" * 10_000 + "y", "indexName": "a"})
 
 
 def test_who_only_counts_gets_the_same_counts(store: SearchEngine) -> None:
-    batch = Batch(store, Told().hooks)
+    batch = SearchBatch(store, Told().hooks)
     shown, counted = (
         batch.answer({"query": "lamp", "facets": ["brand"], "hitsPerPage": size, "indexName": "a"}) for size in (20, 0)
     )
@@ -127,8 +127,8 @@ def test_who_only_counts_gets_the_same_counts(store: SearchEngine) -> None:
 def test_a_facet_has_as_many_values_as_are_wanted(store: SearchEngine, most: int) -> None:
     every = store.search("", size=0, facets=["id", "category"], facet_values=10_000)
     names = ["objectID", "categories.lvl2"]
-    asked: Said = {"facets": names, "maxValuesPerFacet": most, "hitsPerPage": 0, "indexName": "a"}
-    found = Batch(store, Told().hooks).answer(asked)
+    asked: JsonObject = {"facets": names, "maxValuesPerFacet": most, "hitsPerPage": 0, "indexName": "a"}
+    found = SearchBatch(store, Told().hooks).answer(asked)
     assert isinstance(found, SearchResult)
     deepest = [each.value for each in every.facets["category"].counts if str(each.value).count(" > ") == 2]
     assert list(found.facets["objectID"]) == [each.value for each in every.facets["id"].counts[:most]]
@@ -173,9 +173,9 @@ def test_what_nobody_bought_together_is_said(store: SearchEngine) -> None:
 
 
 def test_what_was_bought_together_has_the_cosine_of_its_buyers(store: SearchEngine) -> None:
-    behaviour = ServedBehaviour(store.root)
+    behaviour = PurchaseStatistics(store.root)
     first, second, third = (hit.product.id for hit in store.search("lamp", size=3).hits)
-    asked: Said = {"model": "bought-together", "objectID": first}
+    asked: JsonObject = {"model": "bought-together", "objectID": first}
     assert behaviour.bought_with(first, 9) == {}
     rows = [
         ("purchase", second, 0.25, 2),
@@ -237,4 +237,4 @@ def test_of_a_product_that_is_not_there_nothing_is_recommended(store: SearchEngi
 
 
 def recommender(store: SearchEngine, narrowed_by: str = "") -> Recommender:
-    return Recommender(store, Told(narrowed_by).hooks, ServedBehaviour(store.root))
+    return Recommender(store, Told(narrowed_by).hooks, PurchaseStatistics(store.root))

@@ -8,11 +8,11 @@ import pytest
 
 from retrieval.errors import EventError, QueryError
 from retrieval.records import Event, EventKind
-from service.instantsearch.events import events_of
-from service.instantsearch.request import Said
+from service.instantsearch.events import parse_events
+from service.instantsearch.request import JsonObject
 
 AT = datetime(2026, 11, 26, 12, tzinfo=UTC)
-CLICK: Said = {
+CLICK: JsonObject = {
     "eventType": "click",
     "eventName": "Hit Clicked",
     "index": "products_price_asc",
@@ -24,8 +24,8 @@ CLICK: Said = {
 }
 
 
-def made(*said: Said, is_private: bool = False) -> list[Event]:
-    return events_of({"events": list(said)}, is_private=is_private)
+def made(*said: JsonObject, is_private: bool = False) -> list[Event]:
+    return parse_events({"events": list(said)}, is_private=is_private)
 
 
 def test_a_click_on_hits_says_where_each_stood() -> None:
@@ -54,13 +54,13 @@ def test_who_is_known_goes_by_that_name() -> None:
         ({"eventType": "conversion", "eventSubtype": "purchase", "positions": None}, EventKind.PURCHASE),
     ],
 )
-def test_each_type_has_a_kind(said: Said, kind: EventKind) -> None:
+def test_each_type_has_a_kind(said: JsonObject, kind: EventKind) -> None:
     events = made({**CLICK, **said})
     assert {each.kind for each in events} == {kind}
 
 
 def test_what_was_bought_says_how_many_and_of_which_answer() -> None:
-    bought: Said = {
+    bought: JsonObject = {
         **CLICK,
         "eventType": "conversion",
         "eventSubtype": "purchase",
@@ -83,7 +83,7 @@ def test_what_was_bought_says_how_many_and_of_which_answer() -> None:
         {"eventType": "view", "queryID": None, "positions": None, "objectIDs": ["a"], "eventName": "Hits Viewed"},
     ],
 )
-def test_what_is_of_no_product_is_left_out(said: Said) -> None:
+def test_what_is_of_no_product_is_left_out(said: JsonObject) -> None:
     assert made({**CLICK, **said}) == []
 
 
@@ -113,7 +113,7 @@ def test_of_who_asks_for_privacy_it_is_kept_what_happened() -> None:
         {"userToken": ["u"]},
     ],
 )
-def test_events_that_say_something_else_are_refused(said: Said) -> None:
+def test_events_that_say_something_else_are_refused(said: JsonObject) -> None:
     with pytest.raises(EventError):
         made({**CLICK, **said})
 
@@ -122,4 +122,4 @@ def test_a_request_is_bounded() -> None:
     with pytest.raises(QueryError):
         made(*[CLICK] * 1_001)
     with pytest.raises(QueryError):
-        events_of({"events": "x"}, is_private=False)
+        parse_events({"events": "x"}, is_private=False)

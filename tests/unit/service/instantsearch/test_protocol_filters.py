@@ -14,9 +14,9 @@ from retrieval.filters.conditions import matches
 from retrieval.filters.parser import parse_filter
 from retrieval.filters.schema import FieldCatalog, FieldCounter, fold_value, product_columns
 from retrieval.records import Product
-from service.instantsearch.filters import Attributes, Filters
-from service.instantsearch.request import Refinements, Said, parameters_of
-from service.instantsearch.response import record_of
+from service.instantsearch.filters import AttributeCatalog, FilterTranslator
+from service.instantsearch.request import JsonObject, Refinements, parse_search
+from service.instantsearch.response import product_record
 from tests.catalogs import products
 
 NAMES = ("brand", "categories", "hierarchicalCategories.lvl0", "categories.lvl1", "colour", "price", "nosuch", "a.b")
@@ -44,7 +44,7 @@ def values_of(product: Product, name: str) -> list[object]:
     """A product's values under a name of the protocol."""
     head, _, level = name.partition(".lvl")
     if level:
-        return [record_of(product).get("hierarchicalCategories", {}).get(f"lvl{level}")]
+        return [product_record(product).get("hierarchicalCategories", {}).get(f"lvl{level}")]
     if head == "categories":
         path = product.category
         return [*path[1:], *(" > ".join(path[: at + 1]) for at in range(len(path)))]
@@ -90,7 +90,7 @@ def comparisons(draw: st.DrawFn) -> Says:
 def passing(found: list[Product], refinements: Refinements) -> list[str]:
     """The ids of the products that pass, the translation having gone through its text."""
     catalog = catalog_of(found)
-    tree = parse_filter(Filters(Attributes(catalog)).expression(refinements))
+    tree = parse_filter(FilterTranslator(AttributeCatalog(catalog)).expression(refinements))
     if tree is None:
         return [product.id for product in found]
     condition = catalog.compile(tree)
@@ -106,14 +106,14 @@ def catalog_of(found: list[Product]) -> FieldCatalog:
 
 @given(products(), st.lists(st.lists(facets(), min_size=1, max_size=3), max_size=3))
 def test_facet_filters_say_all_of_any(found: list[Product], groups: list[list[Says]]) -> None:
-    refinements = parameters_of({"facetFilters": [[each.facet for each in group] for group in groups]}).refinements
+    refinements = parse_search({"facetFilters": [[each.facet for each in group] for group in groups]}).refinements
     wanted = [one.id for one in found if all(any(each.holds(one) for each in group) for group in groups)]
     assert passing(found, refinements) == wanted
 
 
 @given(products(), st.lists(st.lists(comparisons(), min_size=1, max_size=3), max_size=3))
 def test_numeric_filters_say_all_of_any(found: list[Product], groups: list[list[Says]]) -> None:
-    refinements = parameters_of({"numericFilters": [[each.facet for each in group] for group in groups]}).refinements
+    refinements = parse_search({"numericFilters": [[each.facet for each in group] for group in groups]}).refinements
     wanted = [one.id for one in found if all(any(each.holds(one) for each in group) for group in groups)]
     assert passing(found, refinements) == wanted
 
@@ -171,8 +171,8 @@ SHELF = [
         ({"filters": "price < 10", "facetFilters": ["brand:Bosch"]}, "a"),
     ],
 )
-def test_the_ways_to_write_a_filter(said: Said, ids: str) -> None:
-    assert passing(SHELF, parameters_of(said).refinements) == list(ids)
+def test_the_ways_to_write_a_filter(said: JsonObject, ids: str) -> None:
+    assert passing(SHELF, parse_search(said).refinements) == list(ids)
 
 
 @pytest.mark.parametrize(
@@ -210,9 +210,9 @@ def test_a_fault_is_told_with_its_column(text: str, column: int) -> None:
         {"facetFilters": [["brand:x"] * 201]},
     ],
 )
-def test_refinements_that_say_nothing_are_refused(said: Said) -> None:
+def test_refinements_that_say_nothing_are_refused(said: JsonObject) -> None:
     with pytest.raises(QueryError):
-        passing(SHELF, parameters_of(said).refinements)
+        passing(SHELF, parse_search(said).refinements)
 
 
 def test_times_are_seconds_as_records_have_them() -> None:
@@ -220,7 +220,7 @@ def test_times_are_seconds_as_records_have_them() -> None:
 
     moment = datetime(2024, 1, 1, tzinfo=UTC)
     shelf = [Product("old", "Old", created=datetime(2020, 1, 1, tzinfo=UTC)), Product("new", "New", created=moment)]
-    at = record_of(shelf[1])["created"]
-    assert passing(shelf, parameters_of({"numericFilters": [f"created>={at}"]}).refinements) == ["new"]
+    at = product_record(shelf[1])["created"]
+    assert passing(shelf, parse_search({"numericFilters": [f"created>={at}"]}).refinements) == ["new"]
     with pytest.raises(QueryError, match="seconds since 1970"):
-        passing(shelf, parameters_of({"numericFilters": ["created>1e30"]}).refinements)
+        passing(shelf, parse_search({"numericFilters": ["created>1e30"]}).refinements)

@@ -9,14 +9,14 @@ from hypothesis import strategies as st
 from retrieval.errors import QueryError, UnknownFieldError
 from retrieval.filters.schema import FieldCatalog, FieldInfo, FieldKind
 from service.instantsearch.request import (
-    Parameters,
-    Said,
-    Shown,
-    is_of_suggestions,
-    parameters_of,
-    said_by,
-    sort_of,
-    with_parameters,
+    JsonObject,
+    ProtocolSearch,
+    RecordView,
+    is_suggestions_index,
+    merge_params,
+    parse_body,
+    parse_search,
+    parse_sort,
 )
 
 CATALOG = FieldCatalog(
@@ -41,8 +41,8 @@ CATALOG = FieldCatalog(
         ("query=螺丝".encode(), {"query": "螺丝"}),
     ],
 )
-def test_a_body_is_json_or_a_form(body: bytes, said: Said) -> None:
-    assert said_by(body) == said
+def test_a_body_is_json_or_a_form(body: bytes, said: JsonObject) -> None:
+    assert parse_body(body) == said
 
 
 @pytest.mark.parametrize(
@@ -51,17 +51,17 @@ def test_a_body_is_json_or_a_form(body: bytes, said: Said) -> None:
 )
 def test_text_that_is_no_utf_8_is_refused_by_name(text: bytes, name: str) -> None:
     with pytest.raises(QueryError, match=f"^{name} holds bytes that are no UTF-8"):
-        said_by(text)
+        parse_body(text)
     if text.isascii():
         with pytest.raises(QueryError, match=f"^{name} holds bytes"):
-            with_parameters({"params": text.decode()})
+            merge_params({"params": text.decode()})
 
 
 def test_packed_parameters_stand_beside_the_others() -> None:
-    said = with_parameters({"indexName": "i", "params": "query=a+b&facets=%5B%22brand%22%5D", "page": 3})
+    said = merge_params({"indexName": "i", "params": "query=a+b&facets=%5B%22brand%22%5D", "page": 3})
     assert said == {"indexName": "i", "query": "a b", "facets": '["brand"]', "page": 3}
     with pytest.raises(QueryError, match="params"):
-        with_parameters({"params": {"query": "a"}})
+        merge_params({"params": {"query": "a"}})
 
 
 @pytest.mark.parametrize(
@@ -80,9 +80,9 @@ def test_packed_parameters_stand_beside_the_others() -> None:
         {"query": "a", "page": 2.0, "hitsPerPage": 5, "facets": "brand,price", "clickAnalytics": True, "filters": None},
     ],
 )
-def test_each_spelling_means_the_same(said: Said) -> None:
-    expected = Parameters("a", 2, 5, facets=("brand", "price"), tells_query_id=True, shown=Shown())
-    assert parameters_of(said) == expected
+def test_each_spelling_means_the_same(said: JsonObject) -> None:
+    expected = ProtocolSearch("a", 2, 5, facets=("brand", "price"), wants_query_id=True, view=RecordView())
+    assert parse_search(said) == expected
 
 
 @pytest.mark.parametrize(
@@ -109,7 +109,7 @@ def test_each_spelling_means_the_same(said: Said) -> None:
 )
 def test_what_cannot_be_is_refused_by_its_name(name: str, value: object) -> None:
     with pytest.raises(QueryError, match=name):
-        parameters_of({name: value})
+        parse_search({name: value})
 
 
 JSON = st.recursive(
@@ -122,9 +122,9 @@ MORE = ("filters", "maxValuesPerFacet", "clickAnalytics", "userToken", "attribut
 
 
 @given(st.dictionaries(st.sampled_from((*NAMES, *MORE)), JSON, max_size=4))
-def test_no_value_is_more_than_refused(said: Said) -> None:
+def test_no_value_is_more_than_refused(said: JsonObject) -> None:
     try:
-        asked = parameters_of(said)
+        asked = parse_search(said)
     except QueryError:
         return
     assert 0 <= asked.size <= 1_000
@@ -142,16 +142,16 @@ def test_no_value_is_more_than_refused(said: Said) -> None:
     ],
 )
 def test_a_name_says_the_order(index: str, sort: str) -> None:
-    assert sort_of(index, CATALOG) == sort
+    assert parse_sort(index, CATALOG) == sort
 
 
 def test_an_order_by_what_is_no_number_is_refused() -> None:
     for index in ("shop_brand_asc", "shop_nosuch_desc", "shop__asc"):
         with pytest.raises(UnknownFieldError):
-            sort_of(index, CATALOG)
+            parse_sort(index, CATALOG)
 
 
 def test_a_name_says_that_queries_are_wanted() -> None:
-    assert is_of_suggestions("query_suggestions")
-    assert is_of_suggestions("shop_query_suggestions")
-    assert not is_of_suggestions("shop_query_suggestions_price_asc")
+    assert is_suggestions_index("query_suggestions")
+    assert is_suggestions_index("shop_query_suggestions")
+    assert not is_suggestions_index("shop_query_suggestions_price_asc")

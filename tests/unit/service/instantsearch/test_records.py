@@ -12,8 +12,8 @@ from retrieval.records import Product, Variant
 from retrieval.text.analysis import Analyzer
 from retrieval.text.synonyms import Synonyms
 from service.engine.highlight import Marks, Matcher
-from service.instantsearch.request import Shown
-from service.instantsearch.response import Record, highlighted, record_of, retrieved, shown_record, snippets
+from service.instantsearch.request import RecordView
+from service.instantsearch.response import Record, highlight, product_record, select_attributes, snippets, view_record
 from tests.catalogs import products
 
 MARKS = Marks("[", "]")
@@ -35,12 +35,12 @@ def matcher(query: str) -> Matcher:
 
 
 def marked(text: str, query: str) -> str:
-    leaf: Any = highlighted({"name": text}, ("*",), matcher(query), MARKS)["name"]
+    leaf: Any = highlight({"name": text}, ("*",), matcher(query), MARKS)["name"]
     return str(leaf["value"])
 
 
 def test_a_record_has_what_the_widgets_read() -> None:
-    record = record_of(DRILL)
+    record = product_record(DRILL)
     assert (record["objectID"], record["name"], record["title"]) == ("p1", DRILL.title, DRILL.title)
     assert record["categories"] == ["Tools", "Drills"]
     assert record["hierarchicalCategories"] == {"lvl0": "Tools", "lvl1": "Tools > Drills"}
@@ -52,13 +52,13 @@ def test_a_record_has_what_the_widgets_read() -> None:
 
 @pytest.mark.parametrize("address", ["javascript:alert(1)", " javascript:alert(1)", "JAVASCRIPT:x", "data:text/html,x"])
 def test_an_address_that_would_run_is_no_link(address: str) -> None:
-    record = record_of(Product("p", "P", attributes={"url": address, "link": address}))
+    record = product_record(Product("p", "P", attributes={"url": address, "link": address}))
     assert "url" not in record
 
 
 def test_free_attributes_take_the_place_of_nothing() -> None:
     taken = {"objectID": "x", "_highlightResult": "x", "_tags": "x", "price": "x", "title": "x", "image": "x"}
-    record = record_of(Product("p", "P", price=2.0, attributes=taken))
+    record = product_record(Product("p", "P", price=2.0, attributes=taken))
     assert record == {"objectID": "p", "name": "P", "title": "P", "price": 2.0}
 
 
@@ -73,7 +73,7 @@ def test_free_attributes_take_the_place_of_nothing() -> None:
     ],
 )
 def test_what_of_a_record_is_retrieved(wanted: tuple[str, ...], names: set[str]) -> None:
-    assert set(retrieved({"objectID": "p", "name": "P", "brand": "B"}, wanted)) == names
+    assert set(select_attributes({"objectID": "p", "name": "P", "brand": "B"}, wanted)) == names
 
 
 @pytest.mark.parametrize(
@@ -98,18 +98,18 @@ def test_words_are_marked_as_search_meets_them(text: str, query: str, value: str
 
 def test_a_synonym_is_marked_too() -> None:
     analyzer = Analyzer(Synonyms.parse(["sofa, couch"]))
-    leaf: Any = highlighted({"name": "Red couch"}, ("*",), Matcher(analyzer, "sofa"), MARKS)["name"]
+    leaf: Any = highlight({"name": "Red couch"}, ("*",), Matcher(analyzer, "sofa"), MARKS)["name"]
     assert leaf["value"] == "Red [couch]"
 
 
 def test_how_much_matched_is_told() -> None:
-    shown: Any = highlighted(record_of(DRILL), ("name", "brand"), matcher("cordless drill"), MARKS)
+    shown: Any = highlight(product_record(DRILL), ("name", "brand"), matcher("cordless drill"), MARKS)
     assert set(shown) == {"name", "brand"}
     assert shown["name"]["matchLevel"] == "full"
     assert shown["name"]["matchedWords"] == ["cordless", "drill"]
     assert shown["name"]["fullyHighlighted"] is False
     assert shown["brand"] == {"value": "Bosch", "matchLevel": "none", "matchedWords": []}
-    partial: Any = highlighted({"name": "drill"}, ("*",), matcher("cordless drill"), MARKS)
+    partial: Any = highlight({"name": "drill"}, ("*",), matcher("cordless drill"), MARKS)
     assert (partial["name"]["matchLevel"], partial["name"]["fullyHighlighted"]) == ("partial", True)
 
 
@@ -123,12 +123,12 @@ def test_how_much_matched_is_told() -> None:
     ],
 )
 def test_snippets_are_cut_around_what_matched(wanted: str, value: str) -> None:
-    found: Any = snippets(record_of(DRILL), (wanted,), matcher("cordless drill"), MARKS)
+    found: Any = snippets(product_record(DRILL), (wanted,), matcher("cordless drill"), MARKS)
     assert found[wanted.partition(":")[0]]["value"] == value
 
 
 def test_a_snippet_begins_a_little_before_its_match() -> None:
-    found: Any = snippets(record_of(DRILL), ("description:5",), matcher("charger"), MARKS)
+    found: Any = snippets(product_record(DRILL), ("description:5",), matcher("charger"), MARKS)
     assert found["description"] == {"value": "…case, with a [charger] and…", "matchLevel": "full"}
 
 
@@ -152,7 +152,7 @@ def texts(value: object) -> list[str]:
 def test_every_text_has_a_well_formed_leaf(found: list[Product], query: str, title: str) -> None:
     odd = Product("odd", title or "-", description=title, attributes={"a": (title, query), "b": True, "c": 1.5})
     for product in (*found, odd):
-        record = shown_record(record_of(product), Shown(snippets=("*:3",)), matcher(query))
+        record = view_record(product_record(product), RecordView(snippets=("*:3",)), matcher(query))
         plain: Record = {name: value for name, value in record.items() if name not in ("objectID", "_tags")}
         made = leaves(record.pop("_highlightResult"))
         plain.pop("_highlightResult")

@@ -10,7 +10,7 @@ from fastapi.testclient import TestClient
 from retrieval.errors import StoreError
 from retrieval.records import Event, Page
 from service.engine.engine import SearchEngine
-from service.http.impressions import Asker, Exposures
+from service.http.impressions import ImpressionRecorder, ShopperIdentity
 
 
 def test_a_product_is_put_patched_found_and_deleted(client: TestClient) -> None:
@@ -72,8 +72,8 @@ def test_events_are_counted_once(client: TestClient, store: SearchEngine) -> Non
     product = store.search("drill").hits[0].product.id
     click = {"kind": "click", "product_id": product, "query_id": "q1", "session": "s", "event_id": "e1", "position": 1}
     click["time"] = "2026-05-01T00:00:00Z"
-    assert client.post("/v1/events", json={"events": [click]}).json() == {"taken": 1, "repeated": 0}
-    assert client.post("/v1/events", json={"events": [click]}).json() == {"taken": 0, "repeated": 1}
+    assert client.post("/v1/events", json={"events": [click]}).json() == {"recorded": 1, "repeated": 0}
+    assert client.post("/v1/events", json={"events": [click]}).json() == {"recorded": 0, "repeated": 1}
 
 
 @pytest.mark.parametrize(
@@ -125,8 +125,8 @@ def test_what_cannot_be_recorded_is_counted_and_told() -> None:
         tried.set()
         raise StoreError("the disk is full")
 
-    exposures = Exposures(full)
-    exposures.note("q1", "drill", Page((), 0, 1, 20), Asker(session="s"))
+    exposures = ImpressionRecorder(full)
+    exposures.record_page("q1", "drill", Page((), 0, 1, 20), ShopperIdentity(session="s"))
     exposures.close()
     assert tried.is_set()
     assert (exposures.lost, exposures.trouble) == (1, "the disk is full")

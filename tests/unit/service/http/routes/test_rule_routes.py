@@ -6,7 +6,7 @@ from fastapi.testclient import TestClient
 
 from service.app import create_app
 from service.engine.engine import SearchEngine
-from service.http.auth import KeyFile, Scope, narrowed
+from service.http.auth import KeyFile, Scope, narrow_key
 from service.settings import ServiceSettings
 from tests.http_keys import made
 
@@ -57,7 +57,7 @@ def test_suggestions_say_what_to_show_bold(client: TestClient) -> None:
 def test_a_narrowed_key_is_suggested_its_part_of_the_store(store: SearchEngine, keys: KeyFile) -> None:
     everything = store.suggest("d", size=20)
     brand = store.search("drill").hits[0].product.brand
-    key = narrowed(made(keys, Scope.SEARCH), filters=f'brand = "{brand}"')
+    key = narrow_key(made(keys, Scope.SEARCH), filters=f'brand = "{brand}"')
     with TestClient(create_app(store, ServiceSettings(keys=keys.path))) as calling:
         found = calling.get("/v1/suggest", params={"q": "d", "size": 20}, headers={"X-API-Key": key}).json()
     assert {each["product"]["brand"] for each in found["products"]} <= {brand}

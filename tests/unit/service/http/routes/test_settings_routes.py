@@ -18,11 +18,11 @@ from service.settings import (
     DESCRIPTIONS,
     ServiceSettings,
     Settings,
-    Source,
+    SettingSource,
     SourcedSettings,
+    describe_settings,
+    read_settings,
     setting_names,
-    shown_settings,
-    told_settings,
     variable_name,
 )
 from tests.http_keys import made
@@ -62,7 +62,7 @@ def calling(store: SearchEngine, sourced: SourcedSettings) -> Iterator[TestClien
 
 def shown(settings: Settings, name: str) -> Any:  # noqa: ANN401 - of any setting
     table, _, key = name.rpartition(".")
-    return shown_settings(SourcedSettings(settings))[table][key].value
+    return describe_settings(SourcedSettings(settings))[table][key].value
 
 
 def test_every_setting_is_shown_and_who_says_it(calling: TestClient) -> None:
@@ -101,17 +101,20 @@ def test_no_secret_is_told_but_that_there_is_one(calling: TestClient) -> None:
 
 def test_a_secret_that_is_said_to_be_empty_is_none() -> None:
     settings = Settings.model_validate({"elasticsearch": {"password": ""}})
-    sources = {"elasticsearch.password": Source.ENVIRONMENT}
-    assert shown_settings(SourcedSettings(settings, sources))["elasticsearch"]["password"].source == Source.DEFAULT
+    sources = {"elasticsearch.password": SettingSource.ENVIRONMENT}
+    assert (
+        describe_settings(SourcedSettings(settings, sources))["elasticsearch"]["password"].source
+        == SettingSource.DEFAULT
+    )
 
 
 def test_what_was_read_shows_nothing_of_itself(sourced: SourcedSettings, tmp_path: Path) -> None:
-    assert SECRET not in repr(told_settings(tmp_path / "settings.toml"))
+    assert SECRET not in repr(read_settings(tmp_path / "settings.toml"))
     assert SECRET not in repr(sourced.sources)
 
 
 def test_whatever_is_called_like_a_secret_is_one() -> None:
-    for table, settings in shown_settings(SourcedSettings(Settings())).items():
+    for table, settings in describe_settings(SourcedSettings(Settings())).items():
         for name, each in settings.items():
             assert each.is_secret == bool(re.search("password|secret|token|(api|page)_key$", name)), (table, name)
 
@@ -176,7 +179,7 @@ def test_it_is_for_administrators(store: SearchEngine, keys: KeyFile) -> None:
             assert client.request(method, "/v1/settings").status_code == 401
             assert client.request(method, "/v1/settings", headers=keys_of[Scope.WRITE]).status_code == 403
         found = client.get("/v1/settings", headers=keys_of[Scope.ADMIN]).json()
-        assert found["service"]["keys"]["source"] == Source.OPTION
+        assert found["service"]["keys"]["source"] == SettingSource.OPTION
         assert found["service"]["keys"]["value"] == str(keys.path)
 
 
