@@ -1,5 +1,8 @@
-"""Settings from a file and the environment: what each is, what it does in words, where it came from, all of them
-shown."""
+"""Settings of the program, from a TOML file and the environment.
+
+Each setting is declared once: its name, type, default and description. docs/settings.md lists them. The file is
+`shelfwise.toml` in the working directory, or the one that `SHELFWISE_SETTINGS` names; the environment overrides it.
+"""
 
 from __future__ import annotations
 
@@ -14,6 +17,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError
+from pydantic.fields import FieldInfo
 from pydantic_settings import (
     BaseSettings,
     EnvSettingsSource,
@@ -26,124 +30,85 @@ from retrieval.elasticsearch.settings import ClusterSettings
 from retrieval.errors import SettingError, close_names
 from retrieval.events.privacy import REGIONS, is_region
 
-# What each setting does, in the words of docs/settings.md.
-
-DESCRIPTIONS: Mapping[str, str] = {
-    "backend": "embedded searches words in the index directory, elasticsearch in a cluster; read by shelfwise rebuild",
-    "vectors": "faiss searches vectors in the index directory, elasticsearch in the cluster; read by shelfwise rebuild",
-    "elasticsearch.url": (
-        "where the cluster is: one address, or several nodes as a list or with commas between them; no name or "
-        "password in it"
-    ),
-    "elasticsearch.alias": (
-        "names the index that serves, and begins the name of each version's: shelfwise-v000007; each store needs "
-        "its own"
-    ),
-    "elasticsearch.username": "who asks; needs elasticsearch.password",
-    "elasticsearch.password": "goes with the name; better in the environment than in the file",
-    "elasticsearch.api_key": "instead of name and password: the encoded key, as Elasticsearch gives it",
-    "elasticsearch.ca_certificate": (
-        "a file in PEM: the authority that signed the cluster's certificate, where the system does not trust it"
-    ),
-    "elasticsearch.deadline": (
-        "seconds that one request of a search may take, up to 60; then the search goes on by vectors alone"
-    ),
-    "elasticsearch.connections": "connections to each node that stay open",
-    "elasticsearch.shards": "into how many parts an index is cut; read when it is made",
-    "elasticsearch.replicas": "how many copies of an index are kept; read when it is made",
-    "events.keys": "the file of the keys that make pseudonyms; one for all machines that record events of a store",
-    "events.phone_regions": (
-        "whose phone numbers are masked in queries (ISO 3166-1); others are found by their country's prefix only"
-    ),
-    "events.retention_days": (
-        "events that are older are removed by shelfwise events refresh and shelfwise events expire"
-    ),
-    "events.minimum_shoppers": (
-        "what fewer shoppers did stays out of popularity, neighbours, query tables and user towers"
-    ),
-    "ranker.deadline": (
-        "seconds that the ranker may take over a search, up to 60; then results keep the merged order, and the "
-        "page says so"
-    ),
-    "ranker.event_weights": (
-        "what a click, a cart and a purchase are worth in a ranker's score, as in 1,3,5; see ranking"
-    ),
-    "ranker.floor": (
-        "the probability that the best hit of a search has to fit it by, under 1; below it the page says that "
-        "nothing may fit"
-    ),
-    "recommend.seen": (
-        "hide leaves products that a shopper has seen out of recommendations; show is for stores where people buy the "
-        "same again. Read by shelfwise train users, too: see recommendations"
-    ),
-    "service.host": "the address that shelfwise serve listens at; any other than this machine's needs a key",
-    "service.port": "the port; 0 takes a free one",
-    "service.keys": "the file of API keys, by default keys.json there",
-    "service.cors_origins": "the origins whose pages may call it from a browser, as in https://shop.example; * for all",
-    "service.trusted_proxies": "the addresses of proxies that are believed when they tell whom they speak for",
-    "service.threads": "threads that answer",
-    "service.queue": "requests that may wait for one of them; what comes on top is refused with 503",
-    "service.deadline": "seconds until a request is answered, or told that it is not",
-    "service.feeds": "the folder that a rebuild over HTTP reads feeds from",
-    "service.body_bytes": "bytes of a request's body, unpacked",
-    "service.body_seconds": "seconds until a request's head is there, and as many until its body is",
-    "service.bodies_bytes": "bytes of all bodies that are held at once; a request on top is refused with 503",
-    "service.connections": (
-        "connections that are answered; what comes on top is told 503, and beyond twice as many closed"
-    ),
-    "service.connections_per_address": "of one address, unless it is one of the trusted proxies",
-    "service.requests_per_minute_key": "requests of one key in this process; a key may have a number of its own",
-    "service.requests_per_minute_address": "requests of one address in this process",
-    "service.pages": "whether the store page and the admin page are served",
-    "service.page_key": (
-        "the key that the store page sends where the service has keys: whoever opens the page can read it, so "
-        "one with the scopes search and events"
-    ),
-    "service.traces": "where traces go, as in http://collector:4318/v1/traces",
-}
-
-
-# The settings of a program that uses an index: read from a TOML file and the environment, and checked.
-#
-# docs/settings.md lists them. The file is `shelfwise.toml` in the working directory, or the one that
-# `SHELFWISE_SETTINGS` names; the environment goes before it.
-
 FILE = "shelfwise.toml"
 FILE_VARIABLE = "SHELFWISE_SETTINGS"
 _PREFIX = "SHELFWISE_"
 _DELIMITER = "__"
+_ADDRESS = {"is_address": True}
+"""Marks a setting whose value may hold a password or a token: it is shown masked."""
 
 
-class ElasticsearchSettings(BaseModel):
-    """How an Elasticsearch cluster is reached."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    url: str | tuple[str, ...] = ()
-    alias: str = "shelfwise"
-    username: str = ""
-    password: SecretStr = SecretStr("")
-    api_key: SecretStr = SecretStr("")
-    ca_certificate: Path | None = None
-    deadline: float = Field(default=1.0, gt=0, le=60)
-    connections: int = Field(default=16, ge=1, le=1_000)
-    shards: int = Field(default=1, ge=1, le=100)
-    replicas: int | None = Field(default=None, ge=0, le=10)
-
-
-class EventsSettings(BaseModel):
-    """How what shoppers did is kept, and what may be made of it."""
+class SettingsTable(BaseModel):
+    """A table of the settings file."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    keys: Path | None = None
-    phone_regions: str | tuple[str, ...] = REGIONS
-    retention_days: int | None = Field(default=None, ge=1, le=36_500)
-    minimum_shoppers: int = Field(default=5, ge=1, le=1_000_000)
+
+class ElasticsearchSettings(SettingsTable):
+    """Connection to an Elasticsearch cluster."""
+
+    url: str | tuple[str, ...] = Field(
+        (),
+        description="addresses of the cluster: one, or several nodes as a list or separated by commas; without a user "
+        "name or password",
+        json_schema_extra=_ADDRESS,
+    )
+    alias: str = Field(
+        "shelfwise",
+        description="alias of the index that serves, and prefix of each version's index, as in shelfwise-v000007; "
+        "each store needs its own",
+    )
+    username: str = Field("", description="user name; needs elasticsearch.password")
+    password: SecretStr = Field(
+        SecretStr(""), description="password of the user; better in the environment than in the file"
+    )
+    api_key: SecretStr = Field(
+        SecretStr(""), description="encoded API key, as Elasticsearch prints it, instead of user name and password"
+    )
+    ca_certificate: Path | None = Field(
+        None,
+        description="PEM file of the authority that signed the cluster's certificate, if the system does not trust it",
+    )
+    deadline: float = Field(
+        1.0,
+        gt=0,
+        le=60,
+        description="time limit of one search request in seconds, up to 60; after it the search continues with vectors "
+        "alone",
+    )
+    connections: int = Field(16, ge=1, le=1_000, description="open connections to each node")
+    shards: int = Field(1, ge=1, le=100, description="shards of an index; read when it is created")
+    replicas: int | None = Field(None, ge=0, le=10, description="replicas of an index; read when it is created")
+
+
+class EventsSettings(SettingsTable):
+    """Storage of shoppers' events, and the privacy of tables made from them."""
+
+    keys: Path | None = Field(
+        None,
+        description="file of the pseudonymization keys; the same on all machines that record events of a store",
+    )
+    phone_regions: str | tuple[str, ...] = Field(
+        REGIONS,
+        description="regions (ISO 3166-1) whose phone numbers are masked in queries; numbers of other regions are "
+        "masked only with their country's prefix",
+    )
+    retention_days: int | None = Field(
+        None,
+        ge=1,
+        le=36_500,
+        description="age in days after which shelfwise events refresh and shelfwise events expire remove events",
+    )
+    minimum_shoppers: int = Field(
+        5,
+        ge=1,
+        le=1_000_000,
+        description="shoppers that an entry needs to appear in popularity, neighbours, query tables and user towers",
+    )
 
     @property
     def regions(self) -> tuple[str, ...]:
-        """Whose phone numbers are masked; raises SettingError for a region that there is not."""
+        """The regions in capitals; raises SettingError for an unknown one."""
         regions = tuple(map(str.upper, split_list(self.phone_regions)))
         for region in regions:
             if not is_region(region):
@@ -152,7 +117,7 @@ class EventsSettings(BaseModel):
 
 
 def _event_weights(given: object) -> object:
-    """What a click, a cart and a purchase are worth, adding up to 1; raises ValueError for what cannot be."""
+    """Weights of a click, a cart and a purchase, scaled to a sum of 1; raises ValueError for invalid ones."""
     if given is None:
         return None
     parts = given.split(",") if isinstance(given, str) else given
@@ -166,67 +131,122 @@ def _event_weights(given: object) -> object:
     return click / total, cart / total, purchase / total
 
 
-class RankerSettings(BaseModel):
-    """How a trained ranker serves."""
+class RankerSettings(SettingsTable):
+    """Reranking of search results."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    deadline: float = Field(
+        0.1,
+        gt=0,
+        le=60,
+        description="time limit of the ranker for one search in seconds, up to 60; after it results keep the merged "
+        "order, and the page lists the stage as degraded",
+    )
+    event_weights: Annotated[tuple[float, float, float] | None, BeforeValidator(_event_weights)] = Field(
+        None, description="weights of a click, a cart and a purchase in a ranker's score, as in 1,3,5; see ranking"
+    )
+    floor: float = Field(
+        0.0,
+        ge=0,
+        lt=1,
+        description="least probability, under 1, that the best hit fits the search; below it the page says that "
+        "nothing may fit",
+    )
 
-    deadline: float = Field(default=0.1, gt=0, le=60)
-    event_weights: Annotated[tuple[float, float, float] | None, BeforeValidator(_event_weights)] = None
-    floor: float = Field(default=0.0, ge=0, lt=1)
+
+class RecommendSettings(SettingsTable):
+    """Recommendations."""
+
+    seen: Literal["hide", "show"] = Field(
+        "hide",
+        description="hide excludes products that a shopper has seen from recommendations; show suits stores where "
+        "people buy the same again. shelfwise train users reads it, too: see recommendations",
+    )
 
 
-class RecommendSettings(BaseModel):
-    """What is recommended."""
+class ServiceSettings(SettingsTable):
+    """The HTTP service."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    seen: Literal["hide", "show"] = "hide"
-
-
-class ServiceSettings(BaseModel):
-    """How the HTTP service answers, and whom."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    host: str = "127.0.0.1"
-    port: int = Field(default=8080, ge=0, le=65_535)
-    keys: Path | None = None
-    cors_origins: str | tuple[str, ...] = ()
-    trusted_proxies: str | tuple[str, ...] = ()
-    threads: int | None = Field(default=None, ge=1, le=1_000)
-    queue: int = Field(default=32, ge=0, le=100_000)
-    deadline: float = Field(default=10.0, gt=0, le=600)
-    feeds: Path | None = None
-    body_bytes: int = Field(default=4_000_000, ge=1_000, le=1_000_000_000)
-    body_seconds: float = Field(default=10.0, gt=0, le=600)
-    bodies_bytes: int = Field(default=256_000_000, ge=1_000)
-    connections: int = Field(default=1_000, ge=1, le=100_000)
-    connections_per_address: int = Field(default=500, ge=1, le=100_000)
-    requests_per_minute_key: int = Field(default=60_000, ge=1)
-    requests_per_minute_address: int = Field(default=6_000, ge=1)
-    pages: bool = True
-    page_key: str = ""
-    traces: str = Field(default="", pattern="^(https?://.+)?$")
+    host: str = Field(
+        "127.0.0.1",
+        description="address that shelfwise serve listens on; any other than this machine's needs a key",
+    )
+    port: int = Field(8080, ge=0, le=65_535, description="the port; 0 takes a free one")
+    keys: Path | None = Field(None, description="file of API keys, by default keys.json in the index directory")
+    cors_origins: str | tuple[str, ...] = Field(
+        (),
+        description="origins whose pages may call the API from a browser, as in https://shop.example; * for all",
+        json_schema_extra=_ADDRESS,
+    )
+    trusted_proxies: str | tuple[str, ...] = Field(
+        (),
+        description="addresses of proxies whose X-Forwarded-For header is trusted",
+        json_schema_extra=_ADDRESS,
+    )
+    threads: int | None = Field(None, ge=1, le=1_000, description="worker threads")
+    queue: int = Field(
+        32, ge=0, le=100_000, description="requests that may wait for a thread; further ones are refused with 503"
+    )
+    deadline: float = Field(
+        10.0, gt=0, le=600, description="time limit of a request in seconds; after it the response is a 504"
+    )
+    feeds: Path | None = Field(None, description="folder that a rebuild over HTTP reads feeds from")
+    body_bytes: int = Field(
+        4_000_000, ge=1_000, le=1_000_000_000, description="largest request body in bytes, after decompression"
+    )
+    body_seconds: float = Field(
+        10.0,
+        gt=0,
+        le=600,
+        description="time limit in seconds for receiving a request's head, and again for receiving its body",
+    )
+    bodies_bytes: int = Field(
+        256_000_000, ge=1_000, description="bytes of all request bodies in memory; a request beyond is refused with 503"
+    )
+    connections: int = Field(
+        1_000,
+        ge=1,
+        le=100_000,
+        description="connections that are served; further ones are refused with 503, and beyond twice as many closed",
+    )
+    connections_per_address: int = Field(
+        500, ge=1, le=100_000, description="connections of one address, unless it is a trusted proxy"
+    )
+    requests_per_minute_key: int = Field(
+        60_000, ge=1, description="rate limit of one key in this process; a key may have its own limit"
+    )
+    requests_per_minute_address: int = Field(6_000, ge=1, description="rate limit of one address in this process")
+    pages: bool = Field(True, description="whether the store page and the admin page are served")
+    page_key: str = Field(
+        "",
+        description="key that the store page sends if the service has keys; anyone who opens the page can read it, so "
+        "it should have the scopes search and events alone",
+        json_schema_extra={"is_secret": True},
+    )
+    traces: str = Field(
+        "",
+        pattern="^(https?://.+)?$",
+        description="OTLP endpoint that receives traces, as in http://collector:4318/v1/traces",
+        json_schema_extra=_ADDRESS,
+    )
 
     @property
     def origins(self) -> tuple[str, ...]:
-        """The pages that may call it from a browser."""
+        """Origins of `cors_origins`, one by one."""
         return split_list(self.cors_origins)
 
     @property
     def proxies(self) -> tuple[str, ...]:
-        """The addresses that are believed when they tell whom they speak for."""
+        """Addresses of `trusted_proxies`, one by one."""
         return split_list(self.trusted_proxies)
 
     @property
     def worker_threads(self) -> int:
-        """The threads that answer."""
+        """`threads`, by default one for each core."""
         return self.threads or len(os.sched_getaffinity(0))
 
 
 def split_list(given: str | tuple[str, ...]) -> tuple[str, ...]:
-    """Several values of one setting, which may be told as one text with commas."""
+    """The values of a setting that is a list, or one text with commas."""
     named = given.split(",") if isinstance(given, str) else given
     return tuple(each.strip() for each in named if each.strip())
 
@@ -242,8 +262,14 @@ class Settings(BaseSettings):
         nested_model_default_partial_update=True,
     )
 
-    backend: Literal["embedded", "elasticsearch"] | None = None
-    vectors: Literal["faiss", "elasticsearch"] | None = None
+    backend: Literal["embedded", "elasticsearch"] | None = Field(
+        None,
+        description="keyword index: embedded in the index directory, or elasticsearch; read by shelfwise rebuild",
+    )
+    vectors: Literal["faiss", "elasticsearch"] | None = Field(
+        None,
+        description="vector index: faiss in the index directory, or elasticsearch; read by shelfwise rebuild",
+    )
     elasticsearch: ElasticsearchSettings = ElasticsearchSettings()
     events: EventsSettings = EventsSettings()
     ranker: RankerSettings = RankerSettings()
@@ -259,125 +285,19 @@ class Settings(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003
         file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Only what is handed over: `load_settings` reads the environment; code that makes settings means them."""
+        """The arguments alone: `load_settings` reads the environment; settings made in code do not."""
         return (init_settings,)
 
     @property
     def cluster(self) -> ClusterSettings:
-        """The cluster that is named; raises SettingError where none is, or what is said of it cannot be."""
+        """The settings of the Elasticsearch client; raises SettingError without a URL, or for invalid values."""
         given = self.elasticsearch
-        return ClusterSettings(
-            urls=split_list(given.url),
-            alias=given.alias,
-            username=given.username,
-            password=given.password.get_secret_value(),
-            api_key=given.api_key.get_secret_value(),
-            ca_certificate=given.ca_certificate,
-            deadline=given.deadline,
-            connections=given.connections,
-            shards=given.shards,
-            replicas=given.replicas,
-        )
+        secrets = {"password": given.password.get_secret_value(), "api_key": given.api_key.get_secret_value()}
+        fields = {name: getattr(given, name) for name in ElasticsearchSettings.model_fields if name != "url"}
+        return ClusterSettings(urls=split_list(given.url), **{**fields, **secrets})
 
 
-def load_settings(path: Path | None = None, environment: Mapping[str, str] | None = None) -> Settings:
-    """The settings of a file and the environment; raises SettingError, which names the setting.
-
-    Without a path the file is the one of `SHELFWISE_SETTINGS`, or `shelfwise.toml` if there is one; without an
-    environment it is that of this process.
-    """
-    return validate_settings(read_settings(path, environment))
-
-
-@dataclass(frozen=True, slots=True, repr=False)
-class RawSettings:
-    """What a file and the environment say, each as tables, not checked yet. Passwords are in it: it has no repr."""
-
-    path: str
-    """The file."""
-    file: Mapping[str, Any]
-    environment: Mapping[str, Any]
-
-
-def read_settings(path: Path | None = None, environment: Mapping[str, str] | None = None) -> RawSettings:
-    """What is said where `load_settings` looks; raises SettingError for what cannot be read."""
-    environment = os.environ if environment is None else environment
-    _check_variables(environment)
-    named = environment.get(FILE_VARIABLE, "")
-    path = path or (Path(named) if named else None)
-    read = _read(path) if path else _read(Path(FILE)) if Path(FILE).is_file() else {}
-    try:
-        source = EnvSettingsSource(Settings)
-        source.env_vars = {name.lower(): value for name, value in environment.items()}
-        return RawSettings(str(path or FILE), read, source())
-    except SettingsError as error:
-        raise SettingError(f"a variable that begins with SHELFWISE_ cannot be read: {error}") from None
-
-
-def validate_settings(raw: RawSettings) -> Settings:
-    """The settings that were told; raises SettingError, which names the setting."""
-    try:
-        return Settings(**_merge(raw.file, raw.environment))
-    except ValidationError as error:
-        faults = "; ".join(_describe_fault(raw.path, each["loc"], each["msg"], each["type"]) for each in error.errors())
-        raise SettingError(faults) from None  # pydantic's own text would show values, a password among them
-
-
-def _check_variables(environment: Mapping[str, str]) -> None:
-    """Raises SettingError for a variable that is nearly a setting's: it would be passed over in silence."""
-    known = {variable_name(name): name for name in setting_names()}
-    tables = tuple(f"{_PREFIX}{table.upper()}" for table in _TABLES)
-    inside = tuple(f"{table}{_DELIMITER}" for table in tables)
-    for name in map(str.upper, environment):
-        is_read = name in known or name.startswith(inside) or name in (FILE_VARIABLE, *tables)
-        close = () if is_read or not name.startswith(_PREFIX) else close_names(name, known, _typed_part)
-        if close:
-            raise SettingError(f"{name} in the environment is no setting; did you mean {' or '.join(close)}?")
-
-
-def _typed_part(variable: str) -> str:
-    return variable.removeprefix(_PREFIX)
-
-
-def variable_name(name: str) -> str:
-    """The environment's name of a setting."""
-    return f"{_PREFIX}{name.replace('.', _DELIMITER).upper()}"
-
-
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        return tomllib.loads(path.read_text("utf-8-sig"))
-    except OSError as error:
-        raise SettingError(f"the settings {path} cannot be read ({error.strerror})") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise SettingError(f"the settings {path} are no TOML: {error}") from error
-
-
-def _merge(table: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
-    inner = {
-        key: _merge(table[key], value)
-        for key, value in above.items()
-        if isinstance(value, dict) and isinstance(table.get(key), dict)
-    }
-    return {**table, **above, **inner}
-
-
-def _describe_fault(where: str, place: tuple[int | str, ...], what: str, kind: str) -> str:
-    name = ".".join(str(part) for part in place if part not in ("str", "tuple[str, ...]"))
-    if kind != "extra_forbidden":
-        return f"the setting {name} (in {where}, or the environment): {what}"
-    close = close_names(name, setting_names())
-    meant = f"; did you mean {' or '.join(close)}?" if close else ""
-    return f"there is no setting {name} (in {where}, or the environment){meant}"
-
-
-def setting_names() -> tuple[str, ...]:
-    """The name of every setting, as docs/settings.md lists them."""
-    inner = (f"{table}.{name}" for table, model in _TABLES.items() for name in model.model_fields)
-    return (*(name for name in Settings.model_fields if name not in _TABLES), *inner)
-
-
-_TABLES: Mapping[str, type[BaseModel]] = {
+_TABLES: Mapping[str, type[SettingsTable]] = {
     "elasticsearch": ElasticsearchSettings,
     "events": EventsSettings,
     "ranker": RankerSettings,
@@ -386,49 +306,141 @@ _TABLES: Mapping[str, type[BaseModel]] = {
 }
 
 
-# Where each setting comes from: the environment, the file, an option, or nobody, so that it has its default.
+def setting_names() -> tuple[str, ...]:
+    """The name of every setting, in the order of docs/settings.md."""
+    inner = (f"{table}.{name}" for table, model in _TABLES.items() for name in model.model_fields)
+    return (*(name for name in Settings.model_fields if name not in _TABLES), *inner)
+
+
+def variable_name(name: str) -> str:
+    """The environment variable of a setting."""
+    return f"{_PREFIX}{name.replace('.', _DELIMITER).upper()}"
+
+
+# Reading and validation
+
+
+def load_settings(path: Path | None = None, environment: Mapping[str, str] | None = None) -> Settings:
+    """Reads the file and the environment; raises SettingError, which names the setting.
+
+    Without a path the file is the one of `SHELFWISE_SETTINGS`, or `shelfwise.toml` if it exists; without an
+    environment it is that of this process.
+    """
+    return validate_settings(read_settings(path, environment))
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class RawSettings:
+    """The tables of the file and the environment before validation. They hold passwords, so there is no repr."""
+
+    path: str
+    file: Mapping[str, Any]
+    environment: Mapping[str, Any]
+
+
+def read_settings(path: Path | None = None, environment: Mapping[str, str] | None = None) -> RawSettings:
+    """Reads what `load_settings` validates; raises SettingError for a file or variable that cannot be read."""
+    environment = os.environ if environment is None else environment
+    _check_variables(environment)
+    named = environment.get(FILE_VARIABLE, "")
+    path = path or (Path(named) if named else None)
+    table = _read_file(path) if path else _read_file(Path(FILE)) if Path(FILE).is_file() else {}
+    try:
+        source = EnvSettingsSource(Settings)
+        source.env_vars = {name.lower(): value for name, value in environment.items()}
+        return RawSettings(str(path or FILE), table, source())
+    except SettingsError as error:
+        raise SettingError(f"a variable that begins with SHELFWISE_ cannot be read: {error}") from None
+
+
+def validate_settings(raw: RawSettings) -> Settings:
+    """Validates the merged tables; raises SettingError, which names each invalid setting."""
+    try:
+        return Settings(**_merge(raw.file, raw.environment))
+    except ValidationError as error:
+        faults = "; ".join(_describe_fault(raw.path, each["loc"], each["msg"], each["type"]) for each in error.errors())
+        raise SettingError(faults) from None  # pydantic's own text would show values, a password among them
+
+
+def _check_variables(environment: Mapping[str, str]) -> None:
+    """Raises SettingError for a misspelled variable, which would be ignored in silence."""
+    known = {variable_name(name): name for name in setting_names()}
+    tables = tuple(f"{_PREFIX}{table.upper()}" for table in _TABLES)
+    inside = tuple(f"{table}{_DELIMITER}" for table in tables)
+    for name in map(str.upper, environment):
+        is_read = name in known or name.startswith(inside) or name in (FILE_VARIABLE, *tables)
+        if is_read or not name.startswith(_PREFIX):
+            continue
+        if close := close_names(name, known, lambda variable: variable.removeprefix(_PREFIX)):
+            raise SettingError(f"{name} in the environment is no setting; did you mean {' or '.join(close)}?")
+
+
+def _read_file(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text("utf-8-sig"))
+    except OSError as error:
+        raise SettingError(f"the settings {path} cannot be read ({error.strerror})") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise SettingError(f"the settings {path} are no TOML: {error}") from error
+
+
+def _merge(table: Mapping[str, Any], override: Mapping[str, Any]) -> dict[str, Any]:
+    inner = {
+        key: _merge(table[key], value)
+        for key, value in override.items()
+        if isinstance(value, dict) and isinstance(table.get(key), dict)
+    }
+    return {**table, **override, **inner}
+
+
+def _describe_fault(path: str, location: tuple[int | str, ...], message: str, kind: str) -> str:
+    name = ".".join(str(part) for part in location if part not in ("str", "tuple[str, ...]"))
+    if kind != "extra_forbidden":
+        return f"the setting {name} (in {path}, or the environment): {message}"
+    close = close_names(name, setting_names())
+    hint = f"; did you mean {' or '.join(close)}?" if close else ""
+    return f"there is no setting {name} (in {path}, or the environment){hint}"
 
 
 class SettingSource(StrEnum):
-    """Who says what a setting is."""
+    """Origin of a setting's value."""
 
     DEFAULT = "default"
     FILE = "file"
     ENVIRONMENT = "environment"
     OPTION = "option"
-    """Of the command, or of whatever other program made the settings."""
+    """An option of the command, or an argument of a program that uses the library."""
 
 
 @dataclass(frozen=True, slots=True)
 class SourcedSettings:
-    """The settings that a process goes by."""
+    """The settings of a process with the source of each value."""
 
     settings: Settings
     sources: Mapping[str, SettingSource] = field(default_factory=dict)
-    """By a setting's name, of all that are not at their default."""
+    """By setting name; settings at their default are absent."""
 
     @classmethod
     def read(cls, path: Path | None = None) -> SourcedSettings:
-        """As `load_settings` reads them; raises as it does."""
-        told = read_settings(path)
-        sources = dict.fromkeys(_names(told.file), SettingSource.FILE)
-        return cls(
-            validate_settings(told), sources | dict.fromkeys(_names(told.environment), SettingSource.ENVIRONMENT)
-        )
+        """As `load_settings`; raises SettingError as it does."""
+        raw = read_settings(path)
+        sources = dict.fromkeys(_names_in(raw.file), SettingSource.FILE)
+        sources |= dict.fromkeys(_names_in(raw.environment), SettingSource.ENVIRONMENT)
+        return cls(validate_settings(raw), sources)
 
     @classmethod
     def of_service(cls, service: ServiceSettings) -> SourcedSettings:
-        """Those of a service that was given no other ones."""
+        """The settings of a service that got the table `service` alone."""
         return cls(Settings()).with_service(service.model_dump(include=service.model_fields_set))
 
-    def with_service(self, given: Mapping[str, Any]) -> SourcedSettings:
-        """The same with some of the table `service` said by options."""
-        service = self.settings.service.model_copy(update=given)
-        said = {f"service.{name}": SettingSource.OPTION for name in given}
-        return SourcedSettings(self.settings.model_copy(update={"service": service}), {**self.sources, **said})
+    def with_service(self, options: Mapping[str, Any]) -> SourcedSettings:
+        """The same with settings of the table `service` overridden by options."""
+        service = self.settings.service.model_copy(update=options)
+        sources = {f"service.{name}": SettingSource.OPTION for name in options}
+        return SourcedSettings(self.settings.model_copy(update={"service": service}), {**self.sources, **sources})
 
 
-def _names(tables: Mapping[str, Any]) -> Iterator[str]:
+def _names_in(tables: Mapping[str, Any]) -> Iterator[str]:
     for name, value in tables.items():
         if isinstance(value, dict):
             yield from (f"{name}.{inner}" for inner in value)
@@ -436,13 +448,10 @@ def _names(tables: Mapping[str, Any]) -> Iterator[str]:
             yield name
 
 
-# Settings as whoever runs a service may look at them: what each is, by whom it was said, and never a secret.
+# Descriptions for operators, without secrets
 
 INDEX = "index"
-"""The section of the settings that stand in no table of the file."""
-_KEYS = frozenset({"service.page_key"})
-"""Secrets that are no SecretStr, since the program hands them on."""
-_ADDRESSES = frozenset({"elasticsearch.url", "service.cors_origins", "service.trusted_proxies", "service.traces"})
+"""The section of the settings outside any table."""
 _NEXT_ADDRESS = re.compile(r",(?=\s*\w+://)")
 _MASK = "***"
 
@@ -451,16 +460,16 @@ SettingValue = str | float | bool | list[str] | list[float] | None
 
 @dataclass(frozen=True, slots=True)
 class SettingDescription:
-    """One setting."""
+    """One setting as an operator sees it."""
 
     value: SettingValue
-    """Null where it is not set, or a secret. Of an address, names, passwords and what is asked of it are masked."""
+    """Null if it is unset, or a secret. User names, passwords and query strings of addresses are masked."""
     default: SettingValue
     source: SettingSource
     is_secret: bool
-    """Whether its value is never told: `source` says whether there is one."""
+    """Whether the value is hidden: `source` says whether there is one."""
     variable: str
-    """What the environment calls it."""
+    """The environment variable."""
     description: str
 
 
@@ -468,7 +477,7 @@ SettingSections = dict[str, dict[str, SettingDescription]]
 
 
 def describe_settings(sourced: SourcedSettings) -> SettingSections:
-    """Every setting, by the name of its table and its own."""
+    """Every setting, by its table and its name in it."""
     sections: SettingSections = {}
     for name in setting_names():
         table, _, key = name.rpartition(".")
@@ -477,57 +486,51 @@ def describe_settings(sourced: SourcedSettings) -> SettingSections:
 
 
 def _describe(name: str, sourced: SourcedSettings) -> SettingDescription:
-    value, default = _value(sourced.settings, name), _value(Settings(), name)
-    is_secret = isinstance(default, SecretStr) or name in _KEYS
-    is_missing = is_secret and value == default
+    table, _, key = name.rpartition(".")
+    holder: BaseModel = getattr(sourced.settings, table) if table else sourced.settings
+    info = type(holder).model_fields[key]
+    value, default = getattr(holder, key), info.default
+    is_secret = isinstance(default, SecretStr) or _is_marked(info, "is_secret")
+    is_unset = is_secret and value == default
     return SettingDescription(
-        None if is_secret else _to_json(name, value),
-        None if is_secret else _to_json(name, default),
-        SettingSource.DEFAULT if is_missing else sourced.sources.get(name, SettingSource.DEFAULT),
+        None if is_secret else _to_json(info, value),
+        None if is_secret else _to_json(info, default),
+        SettingSource.DEFAULT if is_unset else sourced.sources.get(name, SettingSource.DEFAULT),
         is_secret,
         variable_name(name),
-        DESCRIPTIONS[name],
+        info.description or "",
     )
 
 
-def _value(settings: Settings, name: str) -> object:
-    table, _, key = name.rpartition(".")
-    holder: BaseModel = getattr(settings, table) if table else settings
-    return getattr(holder, key)
+def _is_marked(info: FieldInfo, mark: str) -> bool:
+    return isinstance(info.json_schema_extra, dict) and bool(info.json_schema_extra.get(mark))
 
 
-def _to_json(name: str, value: object) -> SettingValue:
-    """As JSON can say it."""
+def _to_json(info: FieldInfo, value: object) -> SettingValue:
     match value:
         case None | bool() | int() | float():
             return value
         case Path():
             return str(value)
         case tuple():
-            return [_mask_address(name, each) if isinstance(each, str) else each for each in value]
+            return [_mask(info, each) if isinstance(each, str) else each for each in value]
+        case str() if isinstance(info.default, tuple):
+            # Split after masking: a comma may be part of a password.
+            masked = (_mask(info, piece) for piece in _NEXT_ADDRESS.split(value))
+            return [each for piece in masked for each in split_list(piece)]
         case str():
-            default = _value(Settings(), name)
-            # Whether several were told as a list or as one text is nobody's business.
-            return (
-                list(_mask_addresses(name, value)) if isinstance(default, tuple) else _mask_address(name, value) or None
-            )
-    raise TypeError(f"{name} is {type(value).__name__}, which cannot be shown")
+            return _mask(info, value) or None
+    raise TypeError(f"{type(value).__name__} has no JSON form")
 
 
-def _mask_addresses(name: str, text: str) -> Iterator[str]:
-    """Each of several, masked before a comma of a password could part it."""
-    for piece in _NEXT_ADDRESS.split(text):
-        yield from split_list(_mask_address(name, piece))
-
-
-def _mask_address(name: str, text: str) -> str:
-    """An address without what may be secret in it: who asks, and what is asked."""
-    if name not in _ADDRESSES and "://" not in text:
+def _mask(info: FieldInfo, text: str) -> str:
+    """An address without its user, password and query string."""
+    if not _is_marked(info, "is_address") and "://" not in text:
         return text
     scheme, mark, rest = text.partition("://") if "://" in text else ("", "", text)
-    who, at, where = rest.rpartition("@")
-    host, *asked = re.split("[?#]", where, maxsplit=1)
-    if re.search("[?#]", who):
-        # Either may be part of the other.
+    user, at, address = rest.rpartition("@")
+    if re.search("[?#]", user):
+        # The @ may belong to the query string, or the ? to the password.
         return f"{scheme}{mark}{_MASK}"
-    return f"{scheme}{mark}{f'{_MASK}@' if at else ''}{host}{f'?{_MASK}' if asked else ''}"
+    host, *query = re.split("[?#]", address, maxsplit=1)
+    return f"{scheme}{mark}{f'{_MASK}@' if at else ''}{host}{f'?{_MASK}' if query else ''}"

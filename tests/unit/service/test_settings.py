@@ -16,6 +16,8 @@ from retrieval.errors import SettingError
 from service.settings import (
     ElasticsearchSettings,
     Settings,
+    SourcedSettings,
+    describe_settings,
     load_settings,
     setting_names,
     variable_name,
@@ -281,8 +283,8 @@ class TestUnknownNames:
     )
     def test_in_the_file(self, file: Path, content: str, name: str, meant: str) -> None:
         file.write_text(content)
-        told = refusal(file, {})
-        assert f"there is no setting {name} (in {file}, or the environment); did you mean {meant}" in told
+        message = refusal(file, {})
+        assert f"there is no setting {name} (in {file}, or the environment); did you mean {meant}" in message
 
     def test_without_a_near_one_nothing_is_suggested(self, file: Path) -> None:
         file.write_text('zzz = "x"')
@@ -297,21 +299,21 @@ class TestUnknownNames:
         ],
     )
     def test_in_the_environment(self, name: str, meant: str) -> None:
-        told = refusal(None, {name: SECRET})
-        assert told.startswith(f"{name} in the environment is no setting; did you mean {meant}")
+        message = refusal(None, {name: SECRET})
+        assert message.startswith(f"{name} in the environment is no setting; did you mean {meant}")
 
     def test_in_a_table_of_the_environment(self) -> None:
-        told = refusal(None, {"SHELFWISE_ELASTICSEARCH__PASSWORT": SECRET})
-        assert "there is no setting elasticsearch.passwort (in " in told
-        assert "did you mean elasticsearch.password" in told
+        message = refusal(None, {"SHELFWISE_ELASTICSEARCH__PASSWORT": SECRET})
+        assert "there is no setting elasticsearch.passwort (in " in message
+        assert "did you mean elasticsearch.password" in message
 
     def test_variables_of_other_programs_are_left_alone(self) -> None:
         assert load_settings(None, {"SHELFWISE_LOG_LEVEL": "x", "BACKEND": "solr"}) == Settings()
 
     def test_all_that_is_wrong_is_told_at_once(self, file: Path) -> None:
         file.write_text('backend = "solr"\nzzz = 1\n[elasticsearch]\nshards = 0\n')
-        told = refusal(file, {})
-        assert all(name in told for name in ("backend", "zzz", "elasticsearch.shards"))
+        message = refusal(file, {})
+        assert all(name in message for name in ("backend", "zzz", "elasticsearch.shards"))
 
 
 class TestSecrets:
@@ -341,7 +343,7 @@ class TestSecrets:
 def documented() -> dict[str, tuple[str, str]]:
     """Name to default and help, of the page's table."""
     rows = re.findall(r"^\| `([\w.]+)` \| (.+?) \| (.+) \|$", PAGE.read_text("utf-8"), re.MULTILINE)
-    return {name: (default, told) for name, default, told in rows}
+    return {name: (default, text) for name, default, text in rows}
 
 
 class TestPage:
@@ -349,15 +351,21 @@ class TestPage:
         assert tuple(documented()) == setting_names()
 
     def test_defaults_are_those_of_the_program(self) -> None:
-        for name, (told, _) in documented().items():
+        for name, (text, _) in documented().items():
             table, _, key = name.rpartition(".")
             holder = getattr(Settings(), table) if table else Settings()
             default = type(holder).model_fields[key].default
             is_nothing = default in (None, "", ()) or default == SecretStr("")
-            assert is_nothing == ("`" not in told), name
+            assert is_nothing == ("`" not in text), name
             shown = ",".join(default) if isinstance(default, tuple) else default
             shown = str(default).lower() if isinstance(default, bool) else shown
-            assert is_nothing or told == f"`{shown}`", name
+            assert is_nothing or text == f"`{shown}`", name
+
+    def test_descriptions_are_those_of_the_program(self) -> None:
+        sections = describe_settings(SourcedSettings(Settings()))
+        described = {each.variable: each.description for table in sections.values() for each in table.values()}
+        for name, (_, text) in documented().items():
+            assert re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", text).replace("`", "") == described[variable_name(name)]
 
     def test_its_example_can_be_used(self, file: Path, tmp_path: Path) -> None:
         (example,) = re.findall(r"```toml\n(.*?)```", PAGE.read_text("utf-8"), re.DOTALL)

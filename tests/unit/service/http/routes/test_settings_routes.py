@@ -1,8 +1,7 @@
-"""Settings over HTTP: every one with its default, its source and its words, never a secret, and nothing to change."""
+"""Settings over HTTP: each with its default, source and description, without secrets, read-only."""
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,7 +14,6 @@ from service.app import create_app
 from service.engine.engine import SearchEngine
 from service.http.auth import KeyFile, Scope
 from service.settings import (
-    DESCRIPTIONS,
     ServiceSettings,
     Settings,
     SettingSource,
@@ -27,7 +25,6 @@ from service.settings import (
 )
 from tests.http_keys import made
 
-PAGE = Path(__file__).parents[5] / "docs" / "settings.md"
 SECRET = "hush-hush"
 FILE = """
 vectors = "faiss"
@@ -191,10 +188,3 @@ def test_the_description_has_an_example_of_the_same_shape(calling: TestClient) -
     for table, settings in example.items():
         for name, each in settings.items():
             assert set(each) == set(found[table][name])
-
-
-def test_the_words_are_those_of_the_page() -> None:
-    rows = re.findall(r"^\| `([\w.]+)` \| .+? \| (.+) \|$", PAGE.read_text("utf-8"), re.MULTILINE)
-    plain = {name: re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", told).replace("`", "") for name, told in rows}
-    assert plain == dict(DESCRIPTIONS)
-    assert json.dumps(plain)
