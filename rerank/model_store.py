@@ -81,7 +81,7 @@ class Serving:
 
 @dataclass(frozen=True, slots=True)
 class Added:
-    """What `publish` and `keep_aside` did."""
+    """What `publish` and `add_rejected` did."""
 
     ranker: Published
     serves: bool

@@ -12,10 +12,10 @@ from retrieval.events.privacy import utc_now
 from service.demo import write_demo_store
 from service.events.event_log import EventLog, aside_path
 from service.settings import Settings
-from service.training.click_dataset import FromClicks
+from service.training.click_dataset import ClickRankerOptions
 
 SETTINGS = Settings(backend="embedded")
-SMALL = FromClicks(
+SMALL = ClickRankerOptions(
     training=ClickOptions(loop=LoopOptions(epochs=2, learning_rate=3e-3, warm_up=5)),
     queries=60,
     depth=15,

@@ -21,7 +21,7 @@ from service.cli.options import (
 from service.cli.training import CatalogOption, EncoderOption, OutOption, SyntheticOption, TuneOption
 
 if TYPE_CHECKING:
-    from rerank.text_towers.options import TowerOptions
+    from rerank.text_towers.options import TextTowerOptions
 
 
 def ranker(
@@ -152,7 +152,7 @@ def towers(
     out: OutOption = None,
     settings: SettingsOption = None,
     as_json: JsonOption = False,
-    options: Callable[[], TowerOptions],
+    options: Callable[[], TextTowerOptions],
 ) -> None:
     """Train the encoder on four fifths of the judged queries, and measure it on the others over the whole catalog.
 
@@ -164,9 +164,9 @@ def towers(
     from retrieval.judgments import read_judgments
     from service.cli.output import ProgressLines, write_json
     from service.settings import load_settings
-    from service.training.text_towers import TowersRequest
+    from service.training.text_towers import TextTowersRequest
 
-    request = TowersRequest(
+    request = TextTowersRequest(
         catalog=from_catalog,
         synthetic=synthetic,
         encoder=encoder,

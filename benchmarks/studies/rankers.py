@@ -18,7 +18,7 @@ from rerank.evaluation.statistics import Difference, paired_bootstrap
 from rerank.ranker.onnx import OnnxRanker
 from rerank.teacher.teacher import Teacher
 from rerank.training.datasets import CandidateLists, ListData, merged_scores
-from rerank.training.distillation import TeacherScores, targets
+from rerank.training.distillation import TeacherScores, mix_targets
 from rerank.training.evaluation import ranker_scores
 from retrieval.judgments import Judgments
 from service.engine.hot_reload import UNKNOWN, Popularity
@@ -110,7 +110,7 @@ def score_systems(
         taught = TeacherScores(teacher, kept).score(*pairs_of(snapshot, lists), advance)
         yield "teacher", taught
         for mix in MERGED_MIXES:
-            yield f"teacher + {mix:g} merged", targets(lists, taught, mix)
+            yield f"teacher + {mix:g} merged", mix_targets(lists, taught, mix)
     if ranker is not None:
         data = list_data(snapshot, lists, np.zeros(len(lists.rows), np.float32))
         yield f"ranked by {ranker.name}", ranker_scores(ranker, data, range(len(lists)))

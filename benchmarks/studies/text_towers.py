@@ -24,7 +24,7 @@ from retrieval.store.products import encoder_text
 from service.cli.output import out
 from service.engine.snapshot import Snapshot, serving_snapshot
 from service.settings import Settings
-from service.training.text_towers import TowersRequest, WrittenTowers, train_text_towers
+from service.training.text_towers import TextTowersRequest, TextTowersResult, train_text_towers
 from service.training.text_towers_promotion import best_products
 
 DEPTH = 100
@@ -137,7 +137,7 @@ def measure_towers(
     index: Path,
     settings: Settings,
     judgments: Judgments,
-    request: TowersRequest,
+    request: TextTowersRequest,
     runtimes: Sequence[str],
     progress: Progress,
 ) -> TowersReport:
@@ -176,7 +176,7 @@ class _Way:
     """None for all of them."""
 
 
-def _ways(done: WrittenTowers, request: TowersRequest, runtimes: Sequence[str]) -> list[_Way]:
+def _ways(done: TextTowersResult, request: TextTowersRequest, runtimes: Sequence[str]) -> list[_Way]:
     """In each runtime all of it, the first columns that do alone, and the layers that were kept."""
     columns = (None, *request.options.loss.dimensions)
     ways = [_Way(runtime, done.whole or done.folder, runtime, each) for runtime in runtimes for each in columns]

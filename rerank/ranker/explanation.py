@@ -55,7 +55,7 @@ def contributions(ranker: OnnxRanker, candidates: Candidates) -> Mapping[Factor,
     """
     usual = neutral_features(ranker.spec)
     factors = [factor for factor in Factor if _is_read(factor, ranker, candidates)]
-    whole, *others = ranker.score([candidates, *(left_out(candidates, factor, usual) for factor in factors)])
+    whole, *others = ranker.score([candidates, *(neutralize_factor(candidates, factor, usual) for factor in factors)])
     return {factor: whole - other for factor, other in zip(factors, others, strict=True)}
 
 
@@ -67,7 +67,7 @@ def neutral_features(spec: RankerSpec) -> NDArray[np.float32]:
     return usual
 
 
-def left_out(candidates: Candidates, factor: Factor, usual: NDArray[np.float32]) -> Candidates:
+def neutralize_factor(candidates: Candidates, factor: Factor, usual: NDArray[np.float32]) -> Candidates:
     """The same candidates, one thing of them as usual, or gone where it is words or events."""
     if factor is Factor.HISTORY:
         return replace(candidates, history=History.none(candidates.history.vectors.shape[1]))
@@ -82,7 +82,7 @@ def left_out(candidates: Candidates, factor: Factor, usual: NDArray[np.float32])
     return replace(candidates, features=features)
 
 
-def taken(candidates: Candidates, places: NDArray[np.int64]) -> Candidates:
+def select_candidates(candidates: Candidates, places: NDArray[np.int64]) -> Candidates:
     """Those of the candidates that stand at `places`, in that order."""
     products = ProductTokens(candidates.products.ids[places], candidates.products.states[places])
     return replace(

@@ -61,7 +61,7 @@ class FirstStage:
 class Signals:
     """What is known of c products whatever the query."""
 
-    told: SignalColumns
+    catalog: SignalColumns
     """By the catalog."""
     popularity: Floats
     """(c,): the decayed score of clicks, carts and purchases as a share of the highest in the store; 0 for a product
@@ -104,7 +104,7 @@ def popularity_share(feature: float) -> float:
 
 
 def _store_columns(signals: Signals, usual_price: float) -> dict[str, NDArray[np.generic]]:
-    told = signals.told
+    told = signals.catalog
     with np.errstate(divide="ignore", invalid="ignore"):
         gap = np.log(told.price / usual_price)
     has_gap, has_created, has_rating = np.isfinite(gap), np.isfinite(told.created), np.isfinite(told.rating)
@@ -186,7 +186,7 @@ class RankerInputs:
         return {field.name: getattr(self, field.name) for field in fields(self)}
 
 
-def batched(lists: Sequence[Candidates], vector_dimension: int) -> RankerInputs:
+def pad_batch(lists: Sequence[Candidates], vector_dimension: int) -> RankerInputs:
     """Pads lists of any lengths to one batch; every axis has at least one place, so that no reduction meets nothing."""
     count = len(lists)
     c = max(1, *(len(each.features) for each in lists))

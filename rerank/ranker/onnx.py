@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rerank.model_store import Published
-from rerank.ranker.features import FEATURES, MERGED, Candidates, RankerInputs, batched
+from rerank.ranker.features import FEATURES, MERGED, Candidates, RankerInputs, pad_batch
 from rerank.ranker.spec import MODEL_FILE, RankerSpec
 from retrieval.encoders.onnx import open_graph
 from retrieval.errors import ModelDamagedError, ModelError
@@ -60,7 +60,7 @@ class OnnxRanker:
         filled = [each for each in lists if len(each.features)]
         if not filled:
             return [np.empty(0) for _ in lists]
-        given = batched(filled, self.spec.vector_dimension).arrays()
+        given = pad_batch(filled, self.spec.vector_dimension).arrays()
         given["features"] = given["features"][:, :, self._columns]
         try:
             (scores,) = self._session.run(None, {name: given[name] for name in self._inputs})

@@ -42,7 +42,7 @@ class GradedList:
     """As many as texts, none below 0: 2^grade - 1, or debiased labels."""
 
 
-def teaching(lists: Sequence[GradedList]) -> list[GradedList]:
+def select_lists(lists: Sequence[GradedList]) -> list[GradedList]:
     """Those that say that one text is better than another.
 
     Raises TrainingError for a list whose gains cannot be gains, and where fewer than 50 lists are left.
@@ -97,7 +97,7 @@ def fingerprint(lists: Sequence[GradedList]) -> str:
     return digest.hexdigest()
 
 
-def drawn(graded: GradedList, most: int, rng: np.random.Generator) -> NDArray[np.int64]:
+def draw_texts(graded: GradedList, most: int, rng: np.random.Generator) -> NDArray[np.int64]:
     """Places of at most `most` texts, at random; where there are more, half are of those that are worth something."""
     order = rng.permutation(len(graded.texts))
     if len(order) <= most:
@@ -131,7 +131,7 @@ class FineTuningOptions:
 
 
 @dataclass(frozen=True, slots=True)
-class FineTuned:
+class FineTuningResult:
     """What came of it."""
 
     folder: Path
@@ -152,7 +152,7 @@ def fine_tune(
     *,
     cache: Path = Path(".cache"),
     advance: Callable[[int], None] = lambda _steps: None,
-) -> FineTuned:
+) -> FineTuningResult:
     """Trains a cross-encoder on `lists` and writes it to the new folder `target`, which `open_teacher` opens.
 
     The loss is ListNet's (see `rerank.training.losses.list_softmax`); a share of the queries is held out, and the
@@ -166,14 +166,14 @@ def fine_tune(
     options = options or FineTuningOptions()
     if target.exists():
         raise SettingError(f"{target} exists; name a new folder for the fine-tuned cross-encoder, or remove it")
-    kept = teaching(lists)
+    kept = select_lists(lists)
     source = find_cross_encoder(name_or_folder, cache)
     work = cache / "fine-tuning" / _run_name(source, kept, options)
     model = load_cross_encoder(source)
     curve = _trained(model, source, kept, options, work, advance)
     _save(model, target)
     shutil.rmtree(work, ignore_errors=True)
-    return FineTuned(target, curve)
+    return FineTuningResult(target, curve)
 
 
 def _run_name(source: ModelSource, lists: Sequence[GradedList], options: FineTuningOptions) -> str:
@@ -225,7 +225,7 @@ def _shuffled(lists: Sequence[GradedList], options: FineTuningOptions, epoch: in
     order = rng.permutation(len(lists)).tolist()
     for start in range(0, len(order), options.lists):
         chosen = [lists[number] for number in order[start : start + options.lists]]
-        yield _Step(chosen, [drawn(each, options.texts, rng) for each in chosen])
+        yield _Step(chosen, [draw_texts(each, options.texts, rng) for each in chosen])
 
 
 def _loss(model: CrossEncoder, step: _Step, pairs: PairTokenizer) -> Tensor:

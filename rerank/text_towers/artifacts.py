@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 
-from rerank.text_towers.model import ADAPTER_FOLDER, Tower
+from rerank.text_towers.model import ADAPTER_FOLDER, TextTower
 from rerank.training.trainer import Epoch
 from retrieval.errors import EncoderUnavailableError
 
@@ -17,7 +17,7 @@ TOWERS_FILE = "towers.json"
 FORMAT = 1
 
 
-class TowersSpec(msgspec.Struct, frozen=True):
+class TextTowersSpec(msgspec.Struct, frozen=True):
     """What towers.json holds. It says nothing of the time: the same training gives the same folder, byte by byte."""
 
     format: int
@@ -51,7 +51,7 @@ class TowersSpec(msgspec.Struct, frozen=True):
     notices: Sequence[str] = ()
 
 
-def write_towers(tower: Tower, spec: TowersSpec, folder: Path, adapter: Path | None = None) -> None:
+def write_towers(tower: TextTower, spec: TextTowersSpec, folder: Path, adapter: Path | None = None) -> None:
     """Writes a new folder, whole or not at all, with what is trained of it alone (`adapter`) where that is less; raises
     what `Tower.save` does."""
 
@@ -63,11 +63,11 @@ def write_towers(tower: Tower, spec: TowersSpec, folder: Path, adapter: Path | N
     tower.save(folder, beside)
 
 
-def read_towers(folder: Path) -> TowersSpec:
+def read_towers(folder: Path) -> TextTowersSpec:
     """What a folder of trained towers says of itself; raises EncoderUnavailableError where it is none."""
     path = folder / TOWERS_FILE
     try:
-        spec = msgspec.json.decode(path.read_bytes(), type=TowersSpec)
+        spec = msgspec.json.decode(path.read_bytes(), type=TextTowersSpec)
     except (OSError, msgspec.MsgspecError, UnicodeDecodeError) as error:
         raise EncoderUnavailableError(f"{path} cannot be read ({error}); {_cure(folder)}") from error
     if spec.format != FORMAT:

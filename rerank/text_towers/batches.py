@@ -12,11 +12,11 @@ import xxhash
 from datasets import Dataset
 from numpy.typing import NDArray
 
-from rerank.text_towers.dataset import Augmentation, Floats, Material, Rows
+from rerank.text_towers.dataset import Augmentation, Floats, Rows, TowerDataset
 from rerank.text_towers.losses import Examples
-from rerank.text_towers.model import Tower
-from rerank.text_towers.negatives import Pools, nearest, pools, window
-from rerank.text_towers.options import Products, Score, Task
+from rerank.text_towers.model import TextTower
+from rerank.text_towers.negatives import NegativePools, build_pools, nearest, window
+from rerank.text_towers.options import Products, Score, TextTowerTask
 from retrieval.records import Product
 from retrieval.store.manifest import open_scratch, scratch_path
 from retrieval.store.products import encoder_text
@@ -27,28 +27,28 @@ LABEL = "label"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Part:
+class ExamplePart:
     """Some steps' worth of examples, in the order in which they are trained on."""
 
     texts: Dataset
     examples: Examples
 
 
-def positives(made: Material, size: int) -> torch.Tensor:
+def positives(made: TowerDataset, size: int) -> torch.Tensor:
     """All that answers a query, (m,) query * `size` + row, ascending."""
     keys = made.query_of * size + made.rows
     return torch.from_numpy(np.sort(keys[made.is_positive]))
 
 
-def part_of(
-    made: Material,
+def build_part(
+    made: TowerDataset,
     pairs: Rows,
     negatives: Rows,
     products: Products,
-    tower: Tower,
+    tower: TextTower,
     augmentation: Augmentation,
     score: Score | None,
-) -> Part:
+) -> ExamplePart:
     """The examples of `pairs` (n,) with their `negatives` (n, k); a teacher reads them as they are."""
     rows = np.column_stack([made.rows[pairs], negatives])
     known, place = np.unique(rows, return_inverse=True)
@@ -63,7 +63,7 @@ def part_of(
         torch.from_numpy(titles),
         torch.from_numpy(made.weights[pairs]),
         torch.from_numpy(_log_q(place, len(known))),
-        None if score is None else torch.from_numpy(_taught(queries, texts, place, score)),
+        None if score is None else torch.from_numpy(_teacher_scores(queries, texts, place, score)),
     )
     ready = [tower.ready_product(text) for text in texts]
     answers = list(zip(queries, place[:, 0].tolist(), strict=True))
@@ -77,10 +77,10 @@ def part_of(
     for column in range(1, rows.shape[1]):
         columns[f"negative_{column}"] = [ready[at] for at in place[:, column].tolist()]
     columns[LABEL] = list(range(len(pairs)))
-    return Part(Dataset.from_dict(columns), examples)
+    return ExamplePart(Dataset.from_dict(columns), examples)
 
 
-def _ready(tower: Tower, product: Product) -> str:
+def _ready(tower: TextTower, product: Product) -> str:
     return tower.ready_product(encoder_text(product))
 
 
@@ -90,7 +90,7 @@ def _log_q(place: NDArray[np.int64], count: int) -> Floats:
     return np.asarray(np.log(often / often.sum()), np.float32)[place]
 
 
-def _taught(queries: Sequence[str], texts: Sequence[str], place: NDArray[np.int64], score: Score) -> Floats:
+def _teacher_scores(queries: Sequence[str], texts: Sequence[str], place: NDArray[np.int64], score: Score) -> Floats:
     asked = [query for query, row in zip(queries, place, strict=True) for _ in row]
     scores = score(asked, [texts[at] for at in place.reshape(-1).tolist()])
     return np.asarray(scores, np.float32).reshape(place.shape)
@@ -108,21 +108,21 @@ def _key(text: str) -> int:
 class Mining:
     """Gives what to draw negatives from; the last round's is at hand."""
 
-    def __init__(self, task: Task) -> None:
+    def __init__(self, task: TextTowerTask) -> None:
         self._task = task
         self._made, self._options, found = task.made, task.options, task.found
         first, last = self._options.negatives.first, self._options.negatives.last
         numbers = self._made.training.tolist()
         self._words = [window(found.words[number], first, last) for number in numbers]
         self._vectors = [window(found.vectors[number], first, last) for number in numbers]
-        self._last: tuple[int, Pools] | None = None
+        self._last: tuple[int, NegativePools] | None = None
 
-    def pools(self, part: int, parts: int) -> Pools:
+    def pools(self, part: int, parts: int) -> NegativePools:
         """Of the round that a part belongs to; raises TrainingError where what was kept of it is damaged."""
         number = part * min(self._options.rounds, parts) // parts
         if self._last is None or self._last[0] != number:
             vectors = self._ranked(number) if number else self._vectors
-            self._last = number, pools(self._made, [self._words, vectors], self._task.found.near_misses)
+            self._last = number, build_pools(self._made, [self._words, vectors], self._task.found.near_misses)
         return self._last[1]
 
     def _ranked(self, number: int) -> list[Rows]:

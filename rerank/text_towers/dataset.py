@@ -63,7 +63,7 @@ class Paraphrase:
 
 
 @dataclass(frozen=True, slots=True)
-class Sources:
+class TowerSources:
     """Where material comes from."""
 
     training: Sequence[JudgedQuery]
@@ -80,7 +80,7 @@ class Sources:
 
 
 @dataclass(frozen=True, slots=True)
-class Dropped:
+class DropCounts:
     """What was left out."""
 
     gone: int = 0
@@ -92,7 +92,7 @@ class Dropped:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Material:
+class TowerDataset:
     """Judged queries. Pairs are ordered by query, then by row."""
 
     queries: tuple[str, ...]
@@ -109,7 +109,7 @@ class Material:
     """(n,): as `Opinion.gain`."""
     weights: Floats
     """(n,): as `Opinion.weight`."""
-    dropped: Dropped = field(default_factory=Dropped)
+    dropped: DropCounts = field(default_factory=DropCounts)
     paraphrases: int = 0
     """Queries that train on what answers another one, too."""
     synthetic: int = 0
@@ -135,18 +135,18 @@ class Material:
         return np.flatnonzero(np.isin(self.query_of, queries))
 
 
-def normalised(query: str) -> str:
+def normalize_query(query: str) -> str:
     """The form in which two spellings of one query are equal: case, width, accents and blanks are not told apart."""
     return " ".join(fold(query).split())
 
 
-def validates(query: str, share: float, seed: int = 0) -> bool:
+def is_validation_query(query: str, share: float, seed: int = 0) -> bool:
     """Whether a query is among those that choose; its normalised text alone decides, with the seed."""
-    digest = hashlib.sha1(f"{seed}/{normalised(query)}".encode("utf-8", "replace"), usedforsecurity=False).digest()
+    digest = hashlib.sha1(f"{seed}/{normalize_query(query)}".encode("utf-8", "replace"), usedforsecurity=False).digest()
     return int.from_bytes(digest, "big") % _PARTS < round(share * _PARTS)
 
 
-def material(sources: Sources, row_of: RowOf, seed: int = 0) -> Material:
+def build_dataset(sources: TowerSources, row_of: RowOf, seed: int = 0) -> TowerDataset:
     """Queries that are one after normalising become one, with the higher of two opinions.
 
     Paraphrases are looked at once the queries are divided: they lead from a query that trains to one that may. One that
@@ -156,18 +156,18 @@ def material(sources: Sources, row_of: RowOf, seed: int = 0) -> Material:
     Raises TrainingError where nothing is positive, all positives are one product, or too few queries are left.
     """
     training, gone = _by_query(sources.training, row_of)
-    validation: dict[str, _Known] = {}
+    validation: dict[str, _QueryOpinions] = {}
     if sources.validation is not None:
         validation, gone_too = _by_query(sources.validation, row_of)
         gone += gone_too
     else:
-        for key in [key for key in training if validates(key, sources.share, seed)]:
+        for key in [key for key in training if is_validation_query(key, sources.share, seed)]:
             validation[key] = training.pop(key)
-    measured = {normalised(query) for query in sources.held_out}
+    measured = {normalize_query(query) for query in sources.held_out}
     choosing = {key: known for key, known in validation.items() if key not in measured}
 
     def may_train(key: str) -> bool:
-        chooses = key in validation or (sources.validation is None and validates(key, sources.share, seed))
+        chooses = key in validation or (sources.validation is None and is_validation_query(key, sources.share, seed))
         return not chooses and key not in measured
 
     kept = {key: known for key, known in training.items() if may_train(key)}
@@ -175,12 +175,12 @@ def material(sources: Sources, row_of: RowOf, seed: int = 0) -> Material:
     learned = _by_paraphrase(kept, sources.paraphrases or (), may_train)
     proposed, _ = _by_query(sources.synthetic, row_of)
     synthetic = {key: known for key, known in proposed.items() if key not in kept | learned and may_train(key)}
-    made = _numbered(kept | learned | synthetic, choosing, Dropped(gone, leaked))
+    made = _numbered(kept | learned | synthetic, choosing, DropCounts(gone, leaked))
     return replace(made, paraphrases=len(learned), synthetic=len(synthetic))
 
 
 @dataclass(slots=True)
-class _Known:
+class _QueryOpinions:
     query: str
     opinions: dict[int, Opinion] = field(default_factory=dict)
 
@@ -190,14 +190,14 @@ class _Known:
         return {row: each for row, each in fits.items() if each.weight > 0}
 
 
-def _by_query(judged: Iterable[JudgedQuery], row_of: RowOf) -> tuple[dict[str, _Known], int]:
+def _by_query(judged: Iterable[JudgedQuery], row_of: RowOf) -> tuple[dict[str, _QueryOpinions], int]:
     """Queries by their normalised text, and how many opinions were of products that are gone."""
-    found: dict[str, _Known] = {}
+    found: dict[str, _QueryOpinions] = {}
     gone = 0
     for each in judged:
-        if not (key := normalised(each.query)):
+        if not (key := normalize_query(each.query)):
             continue
-        known = found.setdefault(key, _Known(each.query))
+        known = found.setdefault(key, _QueryOpinions(each.query))
         for product_id, opinion in each.opinions.items():
             row = row_of(product_id)
             if row is None:
@@ -208,30 +208,32 @@ def _by_query(judged: Iterable[JudgedQuery], row_of: RowOf) -> tuple[dict[str, _
 
 
 def _by_paraphrase(
-    training: Mapping[str, _Known], paraphrases: Iterable[Paraphrase], may_train: Callable[[str], bool]
-) -> dict[str, _Known]:
+    training: Mapping[str, _QueryOpinions], paraphrases: Iterable[Paraphrase], may_train: Callable[[str], bool]
+) -> dict[str, _QueryOpinions]:
     """Queries of few positives with those of the queries that they were replaced by, each counting by the share of
     shoppers who went on to that one, the greatest where there are several. What is known of a product for the query
     itself stands, also that it does not answer. Nobody hands on what is not its own."""
-    learned: dict[str, _Known] = {}
+    learned: dict[str, _QueryOpinions] = {}
     for each in paraphrases:
-        key, other = normalised(each.query), training.get(normalised(each.to_query))
-        own = training.get(key, _Known(each.query))
+        key, other = normalize_query(each.query), training.get(normalize_query(each.to_query))
+        own = training.get(key, _QueryOpinions(each.query))
         if not key or other is None or other is own or len(own.positives) >= ENOUGH_POSITIVES or not may_train(key):
             continue
-        known = learned.setdefault(key, _Known(own.query))
+        known = learned.setdefault(key, _QueryOpinions(own.query))
         for row, opinion in other.positives.items():
             told = replace(opinion, weight=opinion.weight * each.share)
             if row not in own.opinions:
                 known.opinions[row] = max(told, known.opinions.get(row, told), key=lambda opinion: opinion.weight)
     return {
-        key: _Known(known.query, known.opinions | training.get(key, known).opinions)
+        key: _QueryOpinions(known.query, known.opinions | training.get(key, known).opinions)
         for key, known in learned.items()
         if known.opinions
     }
 
 
-def _numbered(training: dict[str, _Known], validation: dict[str, _Known], dropped: Dropped) -> Material:
+def _numbered(
+    training: dict[str, _QueryOpinions], validation: dict[str, _QueryOpinions], dropped: DropCounts
+) -> TowerDataset:
     sides = [[known for known in side.values() if known.positives] for side in (training, validation)]
     lost = len(training) + len(validation) - sum(map(len, sides))
     _check(sides, dropped, lost)
@@ -241,7 +243,7 @@ def _numbered(training: dict[str, _Known], validation: dict[str, _Known], droppe
         for number, known in enumerate(everything)
         for row, opinion in sorted(known.opinions.items())
     ]
-    return Material(
+    return TowerDataset(
         tuple(known.query for known in everything),
         np.arange(len(sides[0])),
         np.arange(len(sides[0]), len(everything)),
@@ -249,11 +251,11 @@ def _numbered(training: dict[str, _Known], validation: dict[str, _Known], droppe
         np.array([row for _, row, _ in pairs], np.int64),
         np.array([opinion.gain for _, _, opinion in pairs], np.float32),
         np.array([opinion.weight for _, _, opinion in pairs], np.float32),
-        Dropped(dropped.gone, dropped.leaked, lost),
+        DropCounts(dropped.gone, dropped.leaked, lost),
     )
 
 
-def _check(sides: Sequence[Sequence[_Known]], dropped: Dropped, lost: int) -> None:
+def _check(sides: Sequence[Sequence[_QueryOpinions]], dropped: DropCounts, lost: int) -> None:
     counts: dict[int, int] = defaultdict(int)
     for known in (known for side in sides for known in side):
         for row, opinion in known.opinions.items():

@@ -19,10 +19,10 @@ from sentence_transformers.util import batch_to_device
 from torch import Tensor, nn
 from torch.nn import functional
 
-from rerank.text_towers.dataset import Floats, Material, Rows
-from rerank.text_towers.model import Tower
+from rerank.text_towers.dataset import Floats, Rows, TowerDataset
+from rerank.text_towers.model import TextTower
 from rerank.text_towers.options import Products
-from rerank.text_towers.validation import Judge
+from rerank.text_towers.validation import PoolEvaluator
 from rerank.training.trainer import Epoch, LoopOptions, Training, train, weights_of
 from retrieval.errors import SettingError, TrainingError
 from retrieval.progress import NullProgress, Progress
@@ -33,7 +33,7 @@ TEXTS = 40_000
 
 
 @dataclass(frozen=True, slots=True)
-class PruneOptions:
+class LayerPruningOptions:
     """How the layers that are left are taught."""
 
     loop: LoopOptions = field(default_factory=lambda: LoopOptions(epochs=4, learning_rate=5e-4, warm_up=100))
@@ -44,20 +44,20 @@ class PruneOptions:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Pruning:
+class LayerPruning:
     """What is pruned, and what its layers are taught by."""
 
-    tower: Tower
-    made: Material
+    tower: TextTower
+    made: TowerDataset
     products: Products
-    judge: Judge
+    judge: PoolEvaluator
     folder: Path
     """Keeps the state between epochs."""
-    options: PruneOptions
+    options: LayerPruningOptions
     progress: Progress = NullProgress()  # noqa: RUF009  # it has no state
 
 
-def prune(task: Pruning, layers: int) -> tuple[Tower, tuple[Epoch, ...]]:
+def prune_layers(task: LayerPruning, layers: int) -> tuple[TextTower, tuple[Epoch, ...]]:
     """A tower of so many of the task's layers, taught to make the vectors that all of them make of the queries that
     train and of products, with the weights of the epoch that the judge finds best; and the curve, whose line 0 is that
     tower before it was taught.
@@ -65,9 +65,9 @@ def prune(task: Pruning, layers: int) -> tuple[Tower, tuple[Epoch, ...]]:
     A run that was killed goes on; a GPU that is full is given half as many texts a step. Raises what `check_layers`
     does, and TrainingError where the loss is no number any more, or one text is too much for the device.
     """
-    taught, student = _lesson(task), with_layers(task.tower, layers)
+    taught, student = _encode_by_teacher(task), keep_layers(task.tower, layers)
     start, options = weights_of(student.model), task.options
-    while (curve := _taught(task, options, student, taught, layers)) is None:
+    while (curve := _train_student(task, options, student, taught, layers)) is None:
         if options.batch == 1:
             raise TrainingError("the GPU has no memory to teach one text: choose a smaller model")
         options = replace(options, batch=options.batch // 2)
@@ -76,8 +76,8 @@ def prune(task: Pruning, layers: int) -> tuple[Tower, tuple[Epoch, ...]]:
     return student, curve
 
 
-def _taught(
-    task: Pruning, options: PruneOptions, student: Tower, taught: _Lesson, layers: int
+def _train_student(
+    task: LayerPruning, options: LayerPruningOptions, student: TextTower, taught: _TeacherVectors, layers: int
 ) -> tuple[Epoch, ...] | None:
     """The curve; None where the device has no memory for a step."""
     progress, steps = task.progress, -(-len(taught.texts) // options.batch)
@@ -99,7 +99,7 @@ def _taught(
     return curve
 
 
-def with_layers(tower: Tower, layers: int) -> Tower:
+def keep_layers(tower: TextTower, layers: int) -> TextTower:
     """A copy that has so many of a tower's layers, from the first to the last at even distances.
 
     Raises what `check_layers` does.
@@ -120,7 +120,7 @@ def with_layers(tower: Tower, layers: int) -> Tower:
     return replace(tower, model=model)
 
 
-def check_layers(tower: Tower, layers: int) -> None:
+def check_layers(tower: TextTower, layers: int) -> None:
     """Raises SettingError for a model whose layers are not found, or that has no more of them than so many."""
     there = len(_stack(tower.model))
     if not 1 <= layers < there:
@@ -140,14 +140,14 @@ def _config(model: SentenceTransformer) -> Any:  # noqa: ANN401 - the library's 
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class _Lesson:
+class _TeacherVectors:
     """Texts as a tower reads them (n,), and the unit vectors (n, d) that they are to have."""
 
     texts: Sequence[str]
     vectors: Floats
 
 
-def _lesson(task: Pruning) -> _Lesson:
+def _encode_by_teacher(task: LayerPruning) -> _TeacherVectors:
     tower, made, options, progress = task.tower, task.made, task.options, task.progress
     known = np.unique(made.rows[made.training_pairs])
     queries = [made.queries[number] for number in made.training.tolist()]
@@ -155,10 +155,10 @@ def _lesson(task: Pruning) -> _Lesson:
     progress.begin("vectors", len(texts), "products")
     vectors = np.concatenate([tower.encode_queries(queries), tower.encode_products(texts, progress.advance)])
     progress.end(f"of {len(queries):,} queries and {len(texts):,} products, by all layers")
-    return _Lesson([*map(tower.ready_query, queries), *map(tower.ready_product, texts)], vectors)
+    return _TeacherVectors([*map(tower.ready_query, queries), *map(tower.ready_product, texts)], vectors)
 
 
-def _with_others(known: Rows, size: int, options: PruneOptions) -> Rows:
+def _with_others(known: Rows, size: int, options: LayerPruningOptions) -> Rows:
     """So many rows of a catalog, ascending, the known ones first of all."""
     rng = np.random.default_rng([options.seed, 5])
     known = known if len(known) <= options.texts else rng.choice(known, options.texts, replace=False)
@@ -167,7 +167,7 @@ def _with_others(known: Rows, size: int, options: PruneOptions) -> Rows:
     return np.sort(np.concatenate([known, rng.choice(others, count, replace=False)]))
 
 
-def _shuffled(taught: _Lesson, options: PruneOptions, epoch: int) -> Iterator[Rows]:
+def _shuffled(taught: _TeacherVectors, options: LayerPruningOptions, epoch: int) -> Iterator[Rows]:
     """Batches of texts of about one length; what is random in them, as in dropout, is the epoch's own."""
     torch.manual_seed(options.seed * 1_000 + epoch)
     rng = np.random.default_rng([options.seed, 6, epoch])
@@ -177,7 +177,7 @@ def _shuffled(taught: _Lesson, options: PruneOptions, epoch: int) -> Iterator[Ro
         yield order[start : start + options.batch]
 
 
-def _distance(network: nn.Module, student: Tower, taught: _Lesson, rows: Rows) -> Tensor:
+def _distance(network: nn.Module, student: TextTower, taught: _TeacherVectors, rows: Rows) -> Tensor:
     """The mean square of what lies between the vectors of a batch and those that it is to have."""
     features = student.model.preprocess([taught.texts[row] for row in rows.tolist()])
     place = student.model.device

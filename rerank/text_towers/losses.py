@@ -60,7 +60,7 @@ class Examples:
     """(n,) float32: how much each counts."""
     log_q: Tensor
     """(n, c) float32: the logarithm of how likely the product is to be drawn."""
-    taught: Tensor | None = None
+    teacher_scores: Tensor | None = None
     """(n, c) float32: what the teacher says of each product."""
 
 
@@ -126,8 +126,10 @@ class TowerLoss(CachedLossMixin, nn.Module):
             each = self._softmax(cosines, masked, log_q)
         else:
             each = self._pointwise(cosines, masked)
-        if examples.taught is not None and self.options.teacher != "none":
-            each = each + self.options.teacher_weight * self._taught(cosines, examples.taught[numbers].to(place))
+        if examples.teacher_scores is not None and self.options.teacher != "none":
+            each = each + self.options.teacher_weight * self._teacher_loss(
+                cosines, examples.teacher_scores[numbers].to(place)
+            )
         return (each * weights).sum() / weights.sum().clamp_min(1e-12)
 
     def _masked(self, examples: Examples, numbers: Tensor) -> Tensor:
@@ -158,7 +160,7 @@ class TowerLoss(CachedLossMixin, nn.Module):
         each = functional.binary_cross_entropy_with_logits(logits, targets, reduction="none")
         return each.masked_fill(masked, 0.0).sum(dim=1)
 
-    def _taught(self, cosines: Tensor, taught: Tensor) -> Tensor:
+    def _teacher_loss(self, cosines: Tensor, taught: Tensor) -> Tensor:
         """(B,): how far a row's own products are from what the teacher says of them, taught (B, c)."""
         rows = torch.arange(len(cosines), device=cosines.device)
         places = rows[:, None] + torch.arange(taught.shape[1], device=cosines.device) * len(cosines)

@@ -32,7 +32,7 @@ _BATCH_CPU, _BATCH_GPU = 64, 256
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Tower:
+class TextTower:
     """Both text towers: they share their weights, and the prompts tell them apart."""
 
     model: SentenceTransformer
@@ -102,7 +102,7 @@ class Tower:
         return np.asarray(made, np.float32)
 
 
-def open_tower(source: ModelSource, max_length: int, *, device: str | None = None) -> Tower:
+def open_text_tower(source: ModelSource, max_length: int, *, device: str | None = None) -> TextTower:
     """The model to begin with; `device` None takes the GPU where there is one.
 
     Raises EncoderUnavailableError where it cannot be loaded, TrainingError where it has no weights to train.
@@ -113,15 +113,15 @@ def open_tower(source: ModelSource, max_length: int, *, device: str | None = Non
     query, product = prompts(model)
     full = model_length(model)
     model.max_seq_length = min(max_length, full)
-    return Tower(model, source.name, query, product, model.max_seq_length, full)
+    return TextTower(model, source.name, query, product, model.max_seq_length, full)
 
 
-def on_gpu(tower: Tower) -> bool:
+def on_gpu(tower: TextTower) -> bool:
     """Whether it runs on a GPU."""
     return tower.model.device.type == "cuda"
 
 
-def trains_in_bfloat16(tower: Tower) -> bool:
+def trains_in_bfloat16(tower: TextTower) -> bool:
     """Whether its device computes faster in bfloat16, in which it trains as well.
 
     A CPU may have instructions for it and yet be slower by them: one that has is asked.
@@ -249,7 +249,7 @@ SHARES = (0.25, 0.5, 0.75)
 
 
 @dataclass(frozen=True, slots=True)
-class Mixed:
+class WeightMixture:
     """The mixture that validation prefers."""
 
     share: float
@@ -258,7 +258,7 @@ class Mixed:
     """nDCG@10, as of a part of the curve."""
 
 
-def mix(network: nn.Module, start: Mapping[str, Tensor], reached: float, judge: Callable[[], float]) -> Mixed:
+def mix(network: nn.Module, start: Mapping[str, Tensor], reached: float, judge: Callable[[], float]) -> WeightMixture:
     """Leaves a network with the mixture of `start` and its own weights that `judge` finds best; `reached` is what it
     finds of its own. Of equally good ones the one that has learned more."""
     learned = weights_of(network)
@@ -268,7 +268,7 @@ def mix(network: nn.Module, start: Mapping[str, Tensor], reached: float, judge: 
         found[share] = judge()
     best = max(found, key=lambda share: (found[share], share))
     network.load_state_dict(learned if best == 1.0 else between(start, learned, best))
-    return Mixed(best, found[best])
+    return WeightMixture(best, found[best])
 
 
 def between(start: Mapping[str, Tensor], learned: Mapping[str, Tensor], share: float) -> dict[str, Tensor]:

@@ -11,7 +11,7 @@ from types import MappingProxyType
 import numpy as np
 from numpy.typing import NDArray
 
-from rerank.text_towers.dataset import Floats, Material, Rows
+from rerank.text_towers.dataset import Floats, Rows, TowerDataset
 from retrieval.records import Product
 from retrieval.text.analysis import CHUNKS, fold
 from retrieval.text.units import QUANTITIES, in_one, quantities
@@ -40,7 +40,7 @@ class NegativeOptions:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Pools:
+class NegativePools:
     """What to draw from, for each query that trains; positives are not among it."""
 
     retrieved: Sequence[Rows]
@@ -55,11 +55,11 @@ def window(ranked: Rows, first: int, last: int) -> Rows:
     return ranked[min(first - 1, len(ranked) // 2) : last]
 
 
-def pools(
-    made: Material,
+def build_pools(
+    made: TowerDataset,
     rankings: Sequence[Sequence[Rows]],
     near_misses: Mapping[int, Rows] = MappingProxyType({}),
-) -> Pools:
+) -> NegativePools:
     """`rankings` has, for each retriever, what it found for each query of `made.training`, in order; `near_misses` has
     those of each positive's row."""
     retrieved, judged = [], []
@@ -67,11 +67,11 @@ def pools(
         found = [_NOTHING, *(ranking[place] for ranking in rankings)]
         retrieved.append(np.setdiff1d(np.concatenate(found), positive))
         judged.append(unfit)
-    return Pools(retrieved, judged, near_misses)
+    return NegativePools(retrieved, judged, near_misses)
 
 
-def drawn(
-    made: Material, pairs: Rows, found: Pools, options: NegativeOptions, size: int, rng: np.random.Generator
+def draw_negatives(
+    made: TowerDataset, pairs: Rows, found: NegativePools, options: NegativeOptions, size: int, rng: np.random.Generator
 ) -> Rows:
     """Rows (n, count) of negatives for pairs of queries that train, `pairs` (n,); `size` is the catalog's.
 
@@ -110,7 +110,7 @@ def _best(scores: NDArray[np.float32], rows: Rows, last: int) -> Iterator[Rows]:
     yield from rows[np.take_along_axis(places, order, axis=1)]
 
 
-def _known(made: Material) -> Iterator[tuple[Rows, Rows]]:
+def _known(made: TowerDataset) -> Iterator[tuple[Rows, Rows]]:
     """Of each query that trains: its positives, and what is known and no positive, ascending."""
     starts = np.searchsorted(made.query_of, made.training)
     ends = np.searchsorted(made.query_of, made.training, side="right")
@@ -147,7 +147,7 @@ _MAX_TITLE = 1_000
 
 
 @dataclass(frozen=True, slots=True)
-class Traits:
+class ProductTraits:
     """What tells a product from those near to it."""
 
     title: str
@@ -158,13 +158,13 @@ class Traits:
     """Folded; the deepest level is its type."""
 
 
-def traits_of(product: Product) -> Traits:
+def traits_of(product: Product) -> ProductTraits:
     """Read from title and category; a number without a unit is no size."""
     title = fold(product.title)
-    return Traits(title, _sizes(title), tuple(map(fold, product.category)))
+    return ProductTraits(title, _sizes(title), tuple(map(fold, product.category)))
 
 
-def is_near_miss(one: Traits, other: Traits) -> bool:
+def is_near_miss(one: ProductTraits, other: ProductTraits) -> bool:
     """Whether two products, near to each other, differ in a size or in their type; never where their titles are equal.
 
     Only what both tell can differ: a size where both have one of its unit, the type where both have a category.
@@ -186,13 +186,13 @@ def _sizes(folded: str) -> Mapping[str, Counter[str]]:
     return dict(found)
 
 
-def _differ_in_size(one: Traits, other: Traits) -> bool:
+def _differ_in_size(one: ProductTraits, other: ProductTraits) -> bool:
     """Whether, in one unit, each has a number that the other lacks: a title that tells more sizes differs in none."""
     pairs = ((one.sizes[unit], other.sizes[unit]) for unit in one.sizes.keys() & other.sizes.keys())
     return any(mine - theirs and theirs - mine for mine, theirs in pairs)
 
 
-def _differ_in_type(one: Traits, other: Traits) -> bool:
+def _differ_in_type(one: ProductTraits, other: ProductTraits) -> bool:
     """Whether neither is filed under the other's type: what stands in the wider category may be of the narrower."""
     if not one.category or not other.category:
         return False

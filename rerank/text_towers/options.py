@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, Protocol
 
-from rerank.text_towers.dataset import AugmentOptions, Floats, Material, Rows
+from rerank.text_towers.dataset import AugmentOptions, Floats, Rows, TowerDataset
 from rerank.text_towers.losses import LossOptions
-from rerank.text_towers.model import Mixed, Tower
+from rerank.text_towers.model import TextTower, WeightMixture
 from rerank.text_towers.negatives import NegativeOptions
 from rerank.training.trainer import Epoch, best_of
 from retrieval.errors import TrainingError
@@ -20,7 +20,7 @@ Precision = Literal["auto", "fp32", "bf16"]
 
 
 @dataclass(frozen=True, slots=True)
-class TowerOptions:
+class TextTowerOptions:
     """How to train; the defaults are for a model of 6 layers and some ten thousand judged pairs."""
 
     epochs: int = 3
@@ -74,7 +74,7 @@ class Products(Protocol):
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Found:
+class RetrievedProducts:
     """What the published index finds for each query of a material, rows best first, by the query's number."""
 
     words: Sequence[Rows]
@@ -90,15 +90,15 @@ Score = Callable[[Sequence[str], Sequence[str]], Floats]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Task:
+class TextTowerTask:
     """What is trained, and what with."""
 
-    tower: Tower
-    made: Material
-    found: Found
+    tower: TextTower
+    made: TowerDataset
+    found: RetrievedProducts
     """What the published index finds, which the first negatives are drawn from."""
     products: Products
-    options: TowerOptions
+    options: TextTowerOptions
     folder: Path
     """Keeps the state between parts."""
     progress: Progress = NullProgress()  # noqa: RUF009  # it has no state
@@ -120,7 +120,7 @@ class TrainedTowers:
     """By part; number 0 is the model as it was. Validation is nDCG@10 over a fixed pool."""
     steps: int
     """Of the whole training, had it not stopped early."""
-    mixed: Mixed
+    mixed: WeightMixture
     """Of the weights that training began with and those of the best part: what is in the model now."""
     averaged: int = 1
     """Parts whose mean stands for the best one; 1 where that is better."""

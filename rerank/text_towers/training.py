@@ -25,14 +25,14 @@ from torch.utils.data import SequentialSampler
 from transformers.trainer_callback import PrinterCallback
 from transformers.utils.logging import get_verbosity, set_verbosity
 
-from rerank.text_towers.batches import Mining, Part, part_of, positives
+from rerank.text_towers.batches import ExamplePart, Mining, build_part, positives
 from rerank.text_towers.dataset import Augmentation, Rows
 from rerank.text_towers.layer_pruning import check_layers
 from rerank.text_towers.losses import TowerLoss
 from rerank.text_towers.model import (
     ADAPTER_FOLDER,
-    Mixed,
-    Tower,
+    TextTower,
+    WeightMixture,
     attach,
     between,
     freeze,
@@ -42,15 +42,15 @@ from rerank.text_towers.model import (
     set_dropout,
     trains_in_bfloat16,
 )
-from rerank.text_towers.negatives import drawn
-from rerank.text_towers.options import Task, TowerOptions, TrainedTowers
-from rerank.text_towers.validation import Judge
+from rerank.text_towers.negatives import draw_negatives
+from rerank.text_towers.options import TextTowerOptions, TextTowerTask, TrainedTowers
+from rerank.text_towers.validation import PoolEvaluator
 from rerank.training.trainer import STATE_FILE, Epoch, RunState, best_of, keep, resumed, slope, weights_of
 from retrieval.encoders.torch import no_progress_bar, vector_dimension
 from retrieval.errors import NothingBetterError, SettingError, TrainingError
 
 
-def train_towers(task: Task) -> TrainedTowers:
+def train_towers(task: TextTowerTask) -> TrainedTowers:
     """Trains a task's tower in place and leaves it with the weights of its best validation, or between those and the
     ones that it began with, where that is better still.
 
@@ -76,7 +76,7 @@ def train_towers(task: Task) -> TrainedTowers:
     return trained
 
 
-def check_options(tower: Tower, options: TowerOptions) -> None:
+def check_options(tower: TextTower, options: TextTowerOptions) -> None:
     """Raises SettingError for options that do not suit the model, or each other."""
     if options.train_layers is not None and options.lora is not None:
         raise SettingError("adapters are trained beside all layers: name how many layers are, or a rank, not both")
@@ -92,7 +92,7 @@ def check_options(tower: Tower, options: TowerOptions) -> None:
 
 
 class _Run:
-    def __init__(self, task: Task) -> None:
+    def __init__(self, task: TextTowerTask) -> None:
         self._task = task
         self._tower, self._made, self._products = task.tower, task.made, task.products
         self._options, self._folder, self._progress = task.options, task.folder, task.progress
@@ -101,7 +101,7 @@ class _Run:
         self._loss = TowerLoss(task.tower.model, options.loss, positives(made, size), size).to(task.tower.model.device)
         self._optimizer = optimizer_of(self._loss, options)
         self._start = weights_of(self._loss)
-        self._judge = Judge(made, task.found, task.products, options.pool, options.seed)
+        self._judge = PoolEvaluator(made, task.found, task.products, options.pool, options.seed)
         self._mining = Mining(task)
         self._pairs = made.training_pairs
         self._steps = -(-len(self._pairs) // options.batch)
@@ -121,7 +121,7 @@ class _Run:
             loss: float | None = None
             try:
                 loss = self._trained(state.progress.done, part)
-            except LossLostError as error:
+            except NonFiniteLossError as error:
                 stopped = self._lost(state, error)
                 break
             except torch.OutOfMemoryError:
@@ -148,9 +148,9 @@ class _Run:
         mixed = self._mixed(reached, has_learned=is_mean or best_of(curve).number > 0)
         return TrainedTowers(curve, self._total, mixed, averaged, stopped, tuple(self._notices))
 
-    def _mixed(self, reached: float, *, has_learned: bool) -> Mixed:
+    def _mixed(self, reached: float, *, has_learned: bool) -> WeightMixture:
         if not has_learned or not self._options.mix:
-            return Mixed(1.0, reached)
+            return WeightMixture(1.0, reached)
         self._progress.begin("mixing", None, "")
         mixed = mix(self._loss, self._start, reached, lambda: self._judge.ndcg(self._tower))
         self._progress.end(f"{mixed.share:.0%} of what was learned are kept: nDCG@10 {mixed.validation:.4f}")
@@ -179,11 +179,11 @@ class _Run:
         """Steps of the parts before this one."""
         return sum(end - begin for _, begin, end in self._parts()[:number])
 
-    def _trained(self, number: int, part: Part) -> float:
+    def _trained(self, number: int, part: ExamplePart) -> float:
         at = number, self._before(number), self._total
         batches = -(-len(part.texts) // self._options.batch)
         self._progress.begin(f"part {number + 1} of {len(self._parts())}", batches, "steps")
-        return steps(
+        return train_part(
             self._tower,
             self._loss,
             part,
@@ -194,13 +194,13 @@ class _Run:
             lambda: self._progress.advance(1),
         )
 
-    def _part(self, number: int) -> Part:
+    def _part(self, number: int) -> ExamplePart:
         pairs = self._pairs_of(number)
         mined = self._mining.pools(number, len(self._parts()))
         rng = np.random.default_rng([self._options.seed, 3, number])
-        negatives = drawn(self._made, pairs, mined, self._options.negatives, len(self._products), rng)
+        negatives = draw_negatives(self._made, pairs, mined, self._options.negatives, len(self._products), rng)
         augmentation = Augmentation(self._options.augment, f"{self._options.seed}/{number}")
-        return part_of(self._made, pairs, negatives, self._products, self._tower, augmentation, self._task.score)
+        return build_part(self._made, pairs, negatives, self._products, self._tower, augmentation, self._task.score)
 
     def _pairs_of(self, number: int) -> Rows:
         epoch, begin, end = self._parts()[number]
@@ -208,7 +208,7 @@ class _Run:
         batch = self._options.batch
         return self._pairs[order[begin * batch : end * batch]]
 
-    def _lost(self, state: RunState, error: LossLostError) -> str:
+    def _lost(self, state: RunState, error: NonFiniteLossError) -> str:
         cure = "lower the learning rate, or look at the labels"
         if best_of(state.progress.curve).number == 0:
             raise NothingBetterError(
@@ -232,14 +232,14 @@ class _Run:
 _FASTER = "faster"
 
 
-class LossLostError(Exception):
+class NonFiniteLossError(Exception):
     """The loss is no number any more; `step` counts from 1."""
 
     def __init__(self, value: float, step: int) -> None:
         super().__init__(f"the loss became {value} at step {step:,}")
 
 
-def optimizer_of(loss: TowerLoss, options: TowerOptions) -> AdamW:
+def optimizer_of(loss: TowerLoss, options: TextTowerOptions) -> AdamW:
     """AdamW over all weights that are trained; what the loss itself learns, single numbers, moves faster."""
     own = [weight for name, weight in loss.named_parameters() if not name.startswith("model.")]
     weights = [weight for weight in loss.model.parameters() if weight.requires_grad]
@@ -247,12 +247,12 @@ def optimizer_of(loss: TowerLoss, options: TowerOptions) -> AdamW:
     return AdamW(groups, lr=options.learning_rate, weight_decay=options.weight_decay)
 
 
-def steps(
-    tower: Tower,
+def train_part(
+    tower: TextTower,
     loss: TowerLoss,
-    part: Part,
+    part: ExamplePart,
     optimizer: Optimizer,
-    options: TowerOptions,
+    options: TextTowerOptions,
     at: tuple[int, int, int],
     folder: Path,
     told: Callable[[], None],
@@ -260,7 +260,7 @@ def steps(
     """Trains on a part, once; the mean loss of its steps. `at` is the part's number, how many steps were done before
     it, and how many the whole training has. `told` hears of each step.
 
-    What is random in it comes from the seed and the part's number alone. Raises LossLostError, and what torch raises
+    Randomness comes from the seed and the number of the part alone. Raises NonFiniteLossError, and what torch raises
     where the device has no memory left.
     """
     number, done, total = at
@@ -364,7 +364,7 @@ class _Trainer(SentenceTransformerTrainer):
         loss: Any = super().compute_loss(model, inputs, *given, **named)
         value = float(torch.as_tensor(loss).detach())
         if not math.isfinite(value):
-            raise LossLostError(value, self.done + len(self.losses) + (0 if self._is_moved else 1))
+            raise NonFiniteLossError(value, self.done + len(self.losses) + (0 if self._is_moved else 1))
         if not self._is_moved:
             self.losses.append(value)
             self.told()

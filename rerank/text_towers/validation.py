@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rerank.evaluation.metrics import ndcg
-from rerank.text_towers.dataset import Floats, Material, Rows
-from rerank.text_towers.options import Found, Products
+from rerank.text_towers.dataset import Floats, Rows, TowerDataset
+from rerank.text_towers.options import Products, RetrievedProducts
 from retrieval.store.products import encoder_text
 
 _QUERIES = 500
@@ -20,7 +20,7 @@ _NEAR = 5
 _BLOCK = 100
 
 
-class Encodes(Protocol):
+class TowerEncoder(Protocol):
     """A tower that trains, or an encoder as it serves."""
 
     def encode_queries(self, texts: Sequence[str], /) -> Floats:
@@ -32,10 +32,10 @@ class Encodes(Protocol):
         ...
 
 
-class Judge:
+class PoolEvaluator:
     """Ranks the same pool for the same queries again and again."""
 
-    def __init__(self, made: Material, found: Found, products: Products, size: int, seed: int) -> None:
+    def __init__(self, made: TowerDataset, found: RetrievedProducts, products: Products, size: int, seed: int) -> None:
         """`size` is how many products the pool has, unless judged ones and near ones are more."""
         rng = np.random.default_rng([seed, 1])
         numbers = made.validation
@@ -50,7 +50,7 @@ class Judge:
         places = np.searchsorted(numbers, made.query_of[pairs]), np.searchsorted(self.rows, made.rows[pairs])
         self._gains[places] = made.gains[pairs]
 
-    def ndcg(self, tower: Encodes) -> float:
+    def ndcg(self, tower: TowerEncoder) -> float:
         """nDCG@10 over the pool, the mean over queries; what nobody judged counts 0."""
         products, queries = tower.encode_products(self._texts), tower.encode_queries(self._queries)
         reached: list[NDArray[np.float64]] = []

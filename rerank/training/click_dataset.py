@@ -55,14 +55,14 @@ class ClickEvidence:
         return self.pairs["query"].rle_id().to_numpy().astype(np.int32)
 
     @property
-    def asked(self) -> npt.NDArray[np.int64]:
+    def query_of_list(self) -> npt.NDArray[np.int64]:
         """(n,): the query's number of each list; -1 for one that shows nothing."""
         pair = self.log.pairs.max(axis=1, initial=-1)
         asked: npt.NDArray[np.int64] = np.append(self.query, -1)[pair].astype(np.int64)
         return asked
 
 
-def learned(events: pl.DataFrame, options: LabelOptions = LABELS) -> ClickEvidence:
+def fit_evidence(events: pl.DataFrame, options: LabelOptions = LABELS) -> ClickEvidence:
     """Fits a click model to a period's events (see `rerank.click_models.click_log.click_log` for their columns)."""
     happened = outcomes(events, options.depth)
     model = fit_twice(happened.log, happened, options)
@@ -91,7 +91,7 @@ def acts_of(happened: Outcomes) -> Flags:
 
 def queries_with_clicks(evidence: ClickEvidence, most: int) -> tuple[str, ...]:
     """The queries on whose lists anything was done, the most frequent first, at most so many."""
-    asked = evidence.asked
+    asked = evidence.query_of_list
     names = evidence.pairs["query"].unique(maintain_order=True).to_list()
     traffic = np.bincount(asked[asked >= 0], minlength=len(names))
     acted = np.isin(np.arange(len(names)), asked[np.asarray(evidence.acts.any(axis=(1, 2)))])
@@ -130,7 +130,7 @@ class Displays:
         return np.concatenate(chosen).astype(np.int64), np.concatenate(owner).astype(np.int64)
 
 
-def displays(log: ClickLog, acts: Flags, list_of: NDArray[np.int64], place_of: NDArray[np.int64]) -> Displays:
+def build_displays(log: ClickLog, acts: Flags, list_of: NDArray[np.int64], place_of: NDArray[np.int64]) -> Displays:
     """Displays of a log: `list_of` (n,) numbers each row's list, -1 for none; `place_of` (pairs,) is each pair's place
     among the candidates of its list, -1 for none. Those on which nothing was done to a candidate are left out."""
     places = np.append(place_of, NOT_A_CANDIDATE)[log.pairs].astype(np.int16)
@@ -152,7 +152,7 @@ _JOINED = ["list", "row"]
 
 
 @dataclass(frozen=True, slots=True)
-class LeftOut:
+class ExclusionCounts:
     """What cannot be learned from, counted."""
 
     unclicked_queries: int = 0
@@ -185,7 +185,7 @@ class ClickLists:
     """(depth,): how often each position is looked at."""
     usable: NDArray[np.int64]
     """The lists that have something to tell apart; ascending."""
-    left_out: LeftOut
+    excluded: ExclusionCounts
 
 
 def click_lists(
@@ -207,7 +207,7 @@ def click_lists(
         raise TrainingError(
             f"nothing was clicked on any of {evidence.log.size:,} lists; train with --from-catalog until something is"
         )
-    pairs, gone = placed(evidence.pairs, found, row_of)
+    pairs, gone = place_pairs(evidence.pairs, found, row_of)
     place = pairs["place"].fill_null(-1).to_numpy()
     is_shown = np.zeros(len(found.rows), np.bool_)
     is_shown[place[place >= 0]] = True
@@ -218,7 +218,7 @@ def click_lists(
     gains[at] = evidence.gains[known]
     local = np.full(len(place), -1, np.int64)
     local[known] = at - lists.offsets[lists.query_of[at]]
-    told = displays(evidence.log, evidence.acts, _lists_of(evidence, pairs), local)
+    told = build_displays(evidence.log, evidence.acts, _lists_of(evidence, pairs), local)
     weights = _evidence_of(evidence, known, lists.query_of[at], len(lists))
     usable = np.intersect1d(np.unique(told.list_of), np.flatnonzero(lists.lengths > 1))
     if len(usable) < least:
@@ -226,7 +226,7 @@ def click_lists(
             f"{len(usable)} of {len(found)} queries have a candidate that was clicked and one beside it; at least "
             f"{least} are needed: gather more clicks, or train with --from-catalog"
         )
-    left_out = LeftOut(
+    left_out = ExclusionCounts(
         unclicked_queries=_unclicked(evidence),
         gone_products=gone,
         lost_candidates=int(
@@ -237,7 +237,9 @@ def click_lists(
     return ClickLists(lists, gains, is_shown[kept], weights, told, evidence.examination, usable, left_out)
 
 
-def placed(pairs: pl.DataFrame, found: CandidateLists, row_of: Callable[[str], int | None]) -> tuple[pl.DataFrame, int]:
+def place_pairs(
+    pairs: pl.DataFrame, found: CandidateLists, row_of: Callable[[str], int | None]
+) -> tuple[pl.DataFrame, int]:
     """The pairs (query, product_id), in their order, with their list, their row and their place in `found.rows`, null
     where there is none; and how many have no row."""
     ids = pairs["product_id"].unique()
@@ -271,7 +273,7 @@ def _drawn(
         drawn = rng.choice(others, wanted, replace=False) if wanted else others[:0]
         kept.append(np.sort(np.concatenate([np.flatnonzero(shown) + place.start, drawn])))
     places = np.concatenate(kept)
-    return found.taken(places), places
+    return found.select(places), places
 
 
 def _lists_of(evidence: ClickEvidence, pairs: pl.DataFrame) -> NDArray[np.int64]:
@@ -293,7 +295,7 @@ def _evidence_of(
 
 
 def _unclicked(evidence: ClickEvidence) -> int:
-    asked, acted = evidence.asked, evidence.acts.any(axis=(1, 2))
+    asked, acted = evidence.query_of_list, evidence.acts.any(axis=(1, 2))
     return len(np.setdiff1d(np.unique(asked[asked >= 0]), asked[acted]))
 
 
@@ -319,7 +321,7 @@ class ClickBatch:
     """(K, depth): candidates; -1 for none."""
     acts: Tensor
     """(K, depth, 3)."""
-    tells_position: Tensor
+    is_position_shown: Tensor
     """(K,): whether the position tower is told where things stood."""
 
 
@@ -402,7 +404,7 @@ class Periods:
         return cast(datetime, self.validation["time"].min())
 
 
-def by_time(events: pl.DataFrame, validation: float = 0.1, held_out: float = 0.2) -> Periods:
+def split_by_time(events: pl.DataFrame, validation: float = 0.1, held_out: float = 0.2) -> Periods:
     """Divides a log by the time of its lists: the last share of them is held out, the one before it validates.
 
     Acts on answers of which no list was shown are in no period. Raises TrainingError for an empty log, or one of too
@@ -411,7 +413,7 @@ def by_time(events: pl.DataFrame, validation: float = 0.1, held_out: float = 0.2
     return _divided(events, _shown_lists(events).sort("start", "query_id"), validation, held_out)
 
 
-def by_list(events: pl.DataFrame, validation: float = 0.1, held_out: float = 0.2, seed: int = 0) -> Periods:
+def split_at_random(events: pl.DataFrame, validation: float = 0.1, held_out: float = 0.2, seed: int = 0) -> Periods:
     """Divides a log that has no times by drawing its lists, each whole with all that was done on it; raises as
     `by_time`."""
     return _divided(events, _shown_lists(events).sort(pl.col("query_id").hash(seed), "query_id"), validation, held_out)

@@ -26,14 +26,14 @@ from torch.nn.functional import log_softmax
 from rerank.click_models.click_log import Floats
 from rerank.ranker.network import HistoryAttention, NetworkShape, RankerNetwork
 from rerank.training.click_dataset import ClickBatch, ClickData, Draw
-from rerank.training.datasets import ListData, merged_scores, whole
+from rerank.training.datasets import ListData, full_batches, merged_scores
 from rerank.training.evaluation import CLICKS_ALONE, ndcg, outputs_of, scores_of
 from rerank.training.losses import LEAST_PROPENSITY, PositionTower, propensities
 from rerank.training.trainer import Epoch, LoopOptions, Training, train
 from retrieval.errors import TrainingError
 
-Way = Literal["debiased", "propensity", "tower", "naive"]
-WAYS: tuple[Way, ...] = get_args(Way)
+ClickMethod = Literal["debiased", "propensity", "tower", "naive"]
+CLICK_METHODS: tuple[ClickMethod, ...] = get_args(ClickMethod)
 ScoreLoss = Callable[[Tensor, ClickBatch], Tensor]
 """Of scores (B, c, 3)."""
 
@@ -64,7 +64,7 @@ class Validation:
 
     def of(self, network: RankerNetwork) -> float:
         """The mean nDCG@10 of what the network says of clicks."""
-        return float(self.ndcg(scores_of(network, whole(self.data, self.numbers))).mean())
+        return float(self.ndcg(scores_of(network, full_batches(self.data, self.numbers))).mean())
 
     def ndcg(self, scores: NDArray[np.floating]) -> NDArray[np.float64]:
         """(n,): nDCG@10 of the lists by the scores of their candidates, end to end."""
@@ -82,7 +82,7 @@ def train_on_clicks(
     start: RankerNetwork,
     data: ClickData,
     validation: Validation,
-    way: Way,
+    method: ClickMethod,
     options: ClickOptions,
     folder: Path,
     advance: Callable[[int], None] = lambda _steps: None,
@@ -96,8 +96,8 @@ def train_on_clicks(
     """
     ranker = copy.deepcopy(start)
     tower = PositionTower(len(data.clicks.examination))
-    network = nn.ModuleList([ranker, tower] if way == "tower" else [ranker])
-    loss = score_loss(way, tower, data.clicks.examination, options)
+    network = nn.ModuleList([ranker, tower] if method == "tower" else [ranker])
+    loss = score_loss(method, tower, data.clicks.examination, options)
 
     def batches(epoch: int) -> Iterator[ClickBatch]:
         return data.shuffled(options.draw, options.seed * 1_000 + epoch)
@@ -110,16 +110,16 @@ def train_on_clicks(
     return ranker.eval(), curve
 
 
-def score_loss(way: Way, tower: PositionTower, examination: Floats, options: ClickOptions) -> ScoreLoss:
+def score_loss(method: ClickMethod, tower: PositionTower, examination: Floats, options: ClickOptions) -> ScoreLoss:
     """What a way takes for its loss; `examination` (depth,) is how often each position is looked at."""
     chances = torch.from_numpy(propensities(examination, options.least_propensity)).float()
-    losses: dict[Way, ScoreLoss] = {
+    losses: dict[ClickMethod, ScoreLoss] = {
         "debiased": lambda scores, batch: labelled_loss(scores, batch, options.tasks),
         "propensity": lambda scores, batch: displayed_loss(scores, batch, options.tasks, chances=chances),
         "tower": lambda scores, batch: displayed_loss(scores, batch, options.tasks, bias=tower.bias),
         "naive": lambda scores, batch: displayed_loss(scores, batch, options.tasks),
     }
-    return losses[way]
+    return losses[method]
 
 
 # Losses on clicks: a listwise softmax over debiased gains, or over the acts on each display as they were.
@@ -150,7 +150,7 @@ def displayed_loss(
     logits = _on_displays(scores, batch.list_of, batch.places)
     behind = _unseen(scores, batch)[batch.list_of]
     if bias is not None:
-        told = batch.tells_position[:, None, None].float()
+        told = batch.is_position_shown[:, None, None].float()
         logits = logits + told * bias[None, : logits.shape[1]]
         behind = behind + told[:, 0] * bias[_last(batch.places)]
     logits = logits.masked_fill((batch.places < 0)[..., None], _FAR)
@@ -220,14 +220,14 @@ class Mixing:
 
     def scores(self, network: RankerNetwork, lists: Validation) -> NDArray[np.float32]:
         """Of the candidates of all lists, end to end (m,)."""
-        found = scores_of(network, whole(lists.data, lists.numbers), self.event_weights)
+        found = scores_of(network, full_batches(lists.data, lists.numbers), self.event_weights)
         return found + self.mix * merged_scores(lists.data.lists)[lists.places]
 
 
-def best_mixing(network: RankerNetwork, validation: Validation) -> Mixing:
+def choose_mixing(network: RankerNetwork, validation: Validation) -> Mixing:
     """The one of the highest nDCG@10; of equal ones the first, which is the simplest."""
     merged = merged_scores(validation.data.lists)[validation.places]
-    made = outputs_of(network, whole(validation.data, validation.numbers))
+    made = outputs_of(network, full_batches(validation.data, validation.numbers))
     outputs = {each: made @ np.array(each, np.float32) for each in EVENT_WEIGHTS}
     tried = [
         Mixing(weights, mix, float(validation.ndcg(outputs[weights] + mix * merged).mean()))
@@ -255,7 +255,7 @@ def new_attention(dimension: int, seed: int, columns: int = 32) -> HistoryAttent
     return HistoryAttention(NetworkShape(1, dimension, 1, attention_heads=1, history=columns))
 
 
-def with_attention(network: RankerNetwork, attention: HistoryAttention | None) -> RankerNetwork:
+def replace_attention(network: RankerNetwork, attention: HistoryAttention | None) -> RankerNetwork:
     """The same network with this attention over histories, or with none."""
     columns, dimension = (0, 0) if attention is None else attention.candidate.weight.shape
     weights = {name: value for name, value in network.state_dict().items() if not name.startswith(_HISTORY)}
@@ -266,7 +266,7 @@ def with_attention(network: RankerNetwork, attention: HistoryAttention | None) -
     return made.eval()
 
 
-def take_up_features(network: RankerNetwork, features: NDArray[np.float32]) -> tuple[int, ...]:
+def adopt_features(network: RankerNetwork, features: NDArray[np.float32]) -> tuple[int, ...]:
     """Lets a trained network read features that never varied before and vary in (m, F) now; gives their columns.
 
     Their scale is fitted, and their weights begin at 0, so that no score changes before something is learned. All other

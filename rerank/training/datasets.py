@@ -11,7 +11,7 @@ import xxhash
 from numpy.typing import NDArray
 from torch import Tensor
 
-from rerank.ranker.features import HAS_STATES, MERGED, Candidates, History, batched
+from rerank.ranker.features import HAS_STATES, MERGED, Candidates, History, pad_batch
 from rerank.ranker.network import Inputs
 from retrieval.encoders.base import Tokens
 from retrieval.index.token_states import ProductTokens, TokenStates
@@ -53,16 +53,16 @@ class CandidateLists:
         """(m,): which query each candidate is of."""
         return np.repeat(np.arange(len(self)), self.lengths)
 
-    def taken(self, places: Numbers) -> CandidateLists:
+    def select(self, places: Numbers) -> CandidateLists:
         """The candidates at `places`, ascending, and all queries."""
         lengths = np.bincount(self.query_of[places], minlength=len(self))
         offsets = np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths)])
         return CandidateLists(self.queries, offsets, self.rows[places], self.features[places])
 
-    def thinned(self, most: int, seed: int) -> CandidateLists:
+    def sample(self, most: int, seed: int) -> CandidateLists:
         """At most so many candidates of each query: half of them its head, where the order matters most, the others
         drawn from behind it. A query's draw depends on the seed and its own text alone."""
-        return self.taken(np.concatenate([self._drawn(number, most, seed) for number in range(len(self))] or [_NONE]))
+        return self.select(np.concatenate([self._drawn(number, most, seed) for number in range(len(self))] or [_NONE]))
 
     def _drawn(self, number: int, most: int, seed: int) -> Numbers:
         place = self.place(number)
@@ -75,7 +75,7 @@ class CandidateLists:
         return np.asarray(np.concatenate([np.arange(head), np.sort(behind)]) + place.start)
 
 
-def joined(parts: Sequence[CandidateLists]) -> CandidateLists:
+def concatenate_lists(parts: Sequence[CandidateLists]) -> CandidateLists:
     """The lists of all parts, one part's behind the other's."""
     lengths = np.concatenate([_NONE, *(part.lengths for part in parts)])
     return CandidateLists(
@@ -93,7 +93,7 @@ _NONE = np.empty(0, np.int64)
 
 
 @dataclass(frozen=True, slots=True)
-class Batch:
+class ListBatch:
     """Padded inputs with their targets (B, c), and which places hold a candidate (B, c)."""
 
     inputs: Inputs
@@ -117,11 +117,11 @@ class ListData:
     weights: NDArray[np.float32] | None = None
     """(m,); None counts all alike."""
 
-    def batch(self, numbers: Sequence[int], dropped: float, seed: int) -> Batch:
+    def batch(self, numbers: Sequence[int], dropped: float, seed: int) -> ListBatch:
         """The batch of some lists. A share of the candidates, `dropped`, lose their states: so the network learns to
         do without."""
         rng = np.random.default_rng(seed)
-        inputs = batched([self._candidates(number, dropped, rng) for number in numbers], 0)
+        inputs = pad_batch([self._candidates(number, dropped, rng) for number in numbers], 0)
         shape = inputs.features.shape[:2]
         targets, weights = np.zeros(shape, np.float32), np.ones(shape, np.float32)
         is_candidate = np.zeros(shape, bool)
@@ -131,7 +131,7 @@ class ListData:
             targets[at, : len(wanted)] = wanted
             if self.weights is not None:
                 weights[at, : len(wanted)] = self.weights[self.lists.place(number)]
-        return Batch(
+        return ListBatch(
             Inputs(*(torch.from_numpy(array) for array in inputs.arrays().values())),
             torch.from_numpy(targets),
             torch.from_numpy(is_candidate),
@@ -154,21 +154,23 @@ class ListData:
         features = self.lists.features[place]
         if dropped:
             lost = rng.random(len(features)) < dropped
-            products, features = without_states(products, lost), features.copy()
+            products, features = drop_states(products, lost), features.copy()
             features[lost, HAS_STATES] = 0
         query = self.queries[number]
         vectors = np.empty((len(features), 0), np.float32)
         return Candidates(query, self.states.idf[query.ids], products, features, vectors, History.none(0))
 
 
-def without_states(products: ProductTokens, lost: NDArray[np.bool_]) -> ProductTokens:
+def drop_states(products: ProductTokens, lost: NDArray[np.bool_]) -> ProductTokens:
     """The same products, those that are lost (c,) without their tokens."""
     ids, states = products.ids.copy(), products.states.copy()
     ids[lost], states[lost] = -1, 0
     return ProductTokens(ids, states)
 
 
-def shuffled(data: ListData, numbers: NDArray[np.int64], *, lists: int, dropped: float, seed: int) -> Iterator[Batch]:
+def shuffled_batches(
+    data: ListData, numbers: NDArray[np.int64], *, lists: int, dropped: float, seed: int
+) -> Iterator[ListBatch]:
     """An epoch of batches of `lists` queries each, in an order drawn anew for every seed."""
     rng = np.random.default_rng(seed)
     order = rng.permutation(numbers)
@@ -176,7 +178,7 @@ def shuffled(data: ListData, numbers: NDArray[np.int64], *, lists: int, dropped:
         yield data.batch(order[start : start + lists].tolist(), dropped, int(rng.integers(2**31)))
 
 
-def whole(data: ListData, numbers: NDArray[np.int64], *, lists: int = 8) -> Iterator[Batch]:
+def full_batches(data: ListData, numbers: NDArray[np.int64], *, lists: int = 8) -> Iterator[ListBatch]:
     """Batches of the lists as they are, every candidate of them, in order."""
     for start in range(0, len(numbers), lists):
         yield data.batch(numbers[start : start + lists].tolist(), 0.0, 0)

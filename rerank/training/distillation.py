@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from rerank.ranker.network import EVENTS, NetworkShape, RankerNetwork
 from rerank.teacher.teacher import Teacher
-from rerank.training.datasets import Batch, CandidateLists, ListData, merged_scores, shuffled, whole
+from rerank.training.datasets import CandidateLists, ListBatch, ListData, full_batches, merged_scores, shuffled_batches
 from rerank.training.evaluation import ndcg, scores_of
 from rerank.training.losses import distillation
 from rerank.training.trainer import Epoch, LoopOptions, Training, train
@@ -44,7 +44,7 @@ class DistilOptions:
 
 
 @dataclass(frozen=True, slots=True)
-class Split:
+class ListSplit:
     """Which lists train, which choose between networks, and which judge the chosen one; each ascending."""
 
     training: NDArray[np.int64]
@@ -52,14 +52,14 @@ class Split:
     held_out: NDArray[np.int64]
 
 
-def split(lists: CandidateLists, share: float = 0.05, seed: int = 0) -> Split:
+def split_lists(lists: CandidateLists, share: float = 0.05, seed: int = 0) -> ListSplit:
     """Holds out two shares of the queries that have candidates to choose among, drawn by the seed, each of 50 at least.
 
     Raises TrainingError for fewer than 200 such queries.
     """
     order = np.random.default_rng(seed).permutation(usable_lists(lists))
     held = max(LEAST_QUERIES // 4, int(len(order) * share))
-    return Split(np.sort(order[2 * held :]), np.sort(order[held : 2 * held]), np.sort(order[:held]))
+    return ListSplit(np.sort(order[2 * held :]), np.sort(order[held : 2 * held]), np.sort(order[:held]))
 
 
 def usable_lists(lists: CandidateLists) -> NDArray[np.int64]:
@@ -72,7 +72,7 @@ def usable_lists(lists: CandidateLists) -> NDArray[np.int64]:
     return usable
 
 
-def targets(lists: CandidateLists, teacher: Floats, weight: float = FIRST_STAGE_WEIGHT) -> Floats:
+def mix_targets(lists: CandidateLists, teacher: Floats, weight: float = FIRST_STAGE_WEIGHT) -> Floats:
     """The teacher's scores (m,) mixed with the first stage's (m,), at the teacher's scale."""
     merged = merged_scores(lists)
     scale = usual_deviation(teacher, lists) / max(usual_deviation(merged, lists), 1e-6)
@@ -86,16 +86,16 @@ def usual_deviation(scores: Floats, lists: CandidateLists) -> float:
 
 
 @dataclass(frozen=True, slots=True)
-class Taught:
+class DistillationCatalog:
     """A catalog's lists, and which of them train."""
 
     data: ListData
     """Its targets are the teacher's: see `targets`."""
-    parts: Split
+    split: ListSplit
 
 
 def distil(
-    catalogs: Sequence[Taught],
+    catalogs: Sequence[DistillationCatalog],
     shape: NetworkShape,
     options: DistilOptions,
     folder: Path,
@@ -114,7 +114,7 @@ def distil(
     shown = [each.data.shown_features(options.dropped, options.seed) for each in catalogs]
     network.fit_scale(torch.from_numpy(np.concatenate(shown)))
 
-    def batches(epoch: int) -> Iterator[Batch]:
+    def batches(epoch: int) -> Iterator[ListBatch]:
         return _interleaved(catalogs, options, options.seed * 1_000 + epoch)
 
     def validate(trained: RankerNetwork) -> float:
@@ -125,25 +125,25 @@ def distil(
     return network, train(network, training, options.loop, folder, advance, judged=judged)
 
 
-def _interleaved(catalogs: Sequence[Taught], options: DistilOptions, seed: int) -> Iterator[Batch]:
+def _interleaved(catalogs: Sequence[DistillationCatalog], options: DistilOptions, seed: int) -> Iterator[ListBatch]:
     """An epoch of all catalogs' batches, each catalog's in an order of its own, in an order drawn by the seed."""
     lists, dropped = options.lists, options.dropped
-    each = [shuffled(one.data, one.parts.training, lists=lists, dropped=dropped, seed=seed) for one in catalogs]
+    each = [shuffled_batches(one.data, one.split.training, lists=lists, dropped=dropped, seed=seed) for one in catalogs]
     turns = np.repeat(np.arange(len(catalogs)), [_steps(one, options) for one in catalogs])
     for turn in np.random.default_rng(seed).permutation(turns).tolist():
         yield next(each[turn])
 
 
-def _steps(catalog: Taught, options: DistilOptions) -> int:
-    return -(-len(catalog.parts.training) // options.lists)
+def _steps(catalog: DistillationCatalog, options: DistilOptions) -> int:
+    return -(-len(catalog.split.training) // options.lists)
 
 
-def _agreed(network: RankerNetwork, catalog: Taught) -> float:
-    data, numbers = catalog.data, catalog.parts.validation
-    return float(agreement(data, numbers, scores_of(network, whole(data, numbers))).mean())
+def _agreed(network: RankerNetwork, catalog: DistillationCatalog) -> float:
+    data, numbers = catalog.data, catalog.split.validation
+    return float(agreement(data, numbers, scores_of(network, full_batches(data, numbers))).mean())
 
 
-def teacher_loss(network: RankerNetwork, batch: Batch) -> torch.Tensor:
+def teacher_loss(network: RankerNetwork, batch: ListBatch) -> torch.Tensor:
     """Every output learns from the teacher: what it says of relevance holds for clicks, carts and purchases alike."""
     scores = network(*batch.inputs)
     losses = [distillation(scores[..., event], batch.targets, batch.is_candidate) for event in range(len(EVENTS))]

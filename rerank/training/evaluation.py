@@ -12,7 +12,7 @@ from sklearn.linear_model import LogisticRegression
 from rerank.evaluation import metrics
 from rerank.ranker.network import EVENTS, RankerNetwork
 from rerank.ranker.onnx import OnnxRanker
-from rerank.training.datasets import Batch, ListData
+from rerank.training.datasets import ListBatch, ListData
 
 DEPTH = 10
 CLICKS_ALONE = (1.0, 0.0, 0.0)
@@ -20,14 +20,14 @@ CLICKS_ALONE = (1.0, 0.0, 0.0)
 
 
 def scores_of(
-    network: RankerNetwork, batches: Iterable[Batch], weights: tuple[float, ...] = CLICKS_ALONE
+    network: RankerNetwork, batches: Iterable[ListBatch], weights: tuple[float, ...] = CLICKS_ALONE
 ) -> NDArray[np.float32]:
     """What the network scores the candidates of all batches, end to end (m,); `weights` say what each kind of event is
     worth."""
     return np.asarray(outputs_of(network, batches) @ np.array(weights, np.float32))
 
 
-def outputs_of(network: RankerNetwork, batches: Iterable[Batch]) -> NDArray[np.float32]:
+def outputs_of(network: RankerNetwork, batches: Iterable[ListBatch]) -> NDArray[np.float32]:
     """The same for each kind of event (m, 3)."""
     network.eval()
     parts = [np.empty((0, len(EVENTS)), np.float32)]

@@ -12,14 +12,14 @@ import torch
 from numpy.typing import NDArray
 
 from rerank.ranker.network import EVENTS, RankerNetwork
-from rerank.training.datasets import Batch, ListData, shuffled, whole
+from rerank.training.datasets import ListBatch, ListData, full_batches, shuffled_batches
 from rerank.training.evaluation import ndcg, scores_of
 from rerank.training.losses import distillation, list_softmax
 from rerank.training.trainer import Epoch, LoopOptions, Training, train
 
 
 @dataclass(frozen=True, slots=True)
-class GradesOptions:
+class GradeTrainingOptions:
     """How to tune; the defaults are for a network that was distilled before, and some thousand queries."""
 
     loop: LoopOptions = field(default_factory=lambda: LoopOptions(epochs=4, warm_up=20))
@@ -38,7 +38,7 @@ def tune_on_grades(
     teacher: NDArray[np.float32],
     training: NDArray[np.int64],
     validation: NDArray[np.int64],
-    options: GradesOptions,
+    options: GradeTrainingOptions,
     folder: Path,
     advance: Callable[[int], None] = lambda _steps: None,
 ) -> tuple[RankerNetwork, tuple[Epoch, ...]]:
@@ -52,15 +52,15 @@ def tune_on_grades(
     """
     network, told = copy.deepcopy(start), replace(data, weights=teacher)
 
-    def batches(epoch: int) -> Iterator[Batch]:
+    def batches(epoch: int) -> Iterator[ListBatch]:
         seed = options.seed * 1_000 + epoch
-        return shuffled(told, training, lists=options.lists, dropped=options.dropped, seed=seed)
+        return shuffled_batches(told, training, lists=options.lists, dropped=options.dropped, seed=seed)
 
-    def loss(trained: RankerNetwork, batch: Batch) -> torch.Tensor:
+    def loss(trained: RankerNetwork, batch: ListBatch) -> torch.Tensor:
         return _loss(trained, batch, options.teacher_weight)
 
     def validate(trained: RankerNetwork) -> float:
-        return float(graded_ndcg(data, validation, scores_of(trained, whole(data, validation))).mean())
+        return float(graded_ndcg(data, validation, scores_of(trained, full_batches(data, validation))).mean())
 
     steps = -(-len(training) // options.lists)
     curve = train(network, Training(batches, steps, loss, validate), options.loop, folder, advance)
@@ -73,7 +73,7 @@ def graded_ndcg(data: ListData, numbers: NDArray[np.int64], scores: NDArray[np.f
     return ndcg(scores, np.concatenate(gains), np.cumsum([0, *map(len, gains)]))
 
 
-def _loss(network: RankerNetwork, batch: Batch, teacher_weight: float) -> torch.Tensor:
+def _loss(network: RankerNetwork, batch: ListBatch, teacher_weight: float) -> torch.Tensor:
     """Every output learns from the grades; the batch's weights are what the teacher says."""
     scores, kept = network(*batch.inputs), batch.is_candidate
     losses = [

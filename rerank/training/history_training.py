@@ -73,7 +73,7 @@ class ShopperDisplays:
     def __len__(self) -> int:
         return len(self.shopper)
 
-    def taken(self, chosen: Numbers | NDArray[np.bool_]) -> ShopperDisplays:
+    def select(self, chosen: Numbers | NDArray[np.bool_]) -> ShopperDisplays:
         """Some of them."""
         return ShopperDisplays(
             self.shopper[chosen],
@@ -84,13 +84,13 @@ class ShopperDisplays:
             self.behind[chosen],
         )
 
-    def telling(self, most: int | None = None, *, outputs: int | None = None) -> ShopperDisplays:
+    def informative(self, most: int | None = None, *, outputs: int | None = None) -> ShopperDisplays:
         """Those that tell something of a history, the newest `most` of them: there is one, at least two candidates
         stood there, and something was done on one. `outputs` is how many kinds of acts matter, from the first."""
         is_candidate = self.places >= 0
         acted = self.acts[..., :outputs].any(axis=(1, 2))
         found = np.flatnonzero((self.behind > self.first) & (is_candidate.sum(axis=1) > 1) & acted)
-        return self.taken(found[-most:] if most else found)
+        return self.select(found[-most:] if most else found)
 
 
 # Batches of displays with their shoppers' histories, over what the network that stands scores their candidates.
@@ -114,7 +114,7 @@ class HistoryData:
 
     def batch(self, numbers: Numbers) -> HistoryBatch:
         """The batch of some displays."""
-        shown = self.displays.taken(numbers)
+        shown = self.displays.select(numbers)
         is_candidate = shown.places >= 0
         places = np.where(is_candidate, shown.places, 0)
         length = int((shown.behind - shown.first).max(initial=1))
@@ -173,7 +173,7 @@ _TOGETHER = 512
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Judges:
+class HistoryEvaluation:
     """Displays of a later time, and how an order is judged by them: by the mean reciprocal rank of what was clicked.
 
     Each click counts by the inverse propensity of the place that it was shown at (Joachims, Swaminathan & Schnabel
@@ -192,7 +192,7 @@ class Judges:
         """How many there are, of both."""
         return sum(len(np.unique(each.displays.shopper)) for each in (self.choosing, self.judging))
 
-    def chosen(self, attention: HistoryAttention) -> float:
+    def validate(self, attention: HistoryAttention) -> float:
         """How good an attention is, by the displays that choose."""
         ranks, weights = self._ranks(self.choosing, attention)
         return float(np.average(ranks, weights=weights))
@@ -229,10 +229,10 @@ class Judges:
         return np.concatenate(found)
 
 
-def halves(displays: ShopperDisplays) -> tuple[ShopperDisplays, ShopperDisplays]:
+def split_by_shopper(displays: ShopperDisplays) -> tuple[ShopperDisplays, ShopperDisplays]:
     """Those that choose and those that judge: of no shopper in both."""
     _, place = np.unique(displays.shopper, return_inverse=True)
-    return displays.taken(place % 2 == 0), displays.taken(place % 2 == 1)
+    return displays.select(place % 2 == 0), displays.select(place % 2 == 1)
 
 
 LEAST_DISPLAYS = 200
@@ -257,7 +257,7 @@ class HistoryTraining:
     """What attention over histories is trained on, and how."""
 
     data: HistoryData
-    judges: Judges
+    judges: HistoryEvaluation
     tasks: tuple[float, float, float]
     """What the losses of clicks, carts and purchases weigh."""
     options: HistoryOptions = field(default_factory=HistoryOptions)
@@ -294,6 +294,6 @@ def train_history(
     def loss(trained: HistoryAttention, batch: HistoryBatch) -> Tensor:
         return single_displays_loss(batch.scores(trained), batch.is_candidate, batch.acts, chances, training.tasks)
 
-    what = Training(training.batches, training.steps, loss, judges.chosen)
+    what = Training(training.batches, training.steps, loss, judges.validate)
     curve = train(attention, what, training.options.loop, folder, advance, judged=judged)
     return attention.eval(), curve

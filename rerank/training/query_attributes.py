@@ -10,7 +10,7 @@ from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from itertools import pairwise
 
-from rerank.training.query_text import TURNING, Kind, Word, read_words
+from rerank.training.query_text import COMPLEMENT_WORDS, Word, WordKind, read_words
 from retrieval.records import AttributeValue, Product
 from retrieval.text import units
 from retrieval.text.analysis import fold
@@ -37,7 +37,7 @@ class CatalogWords:
         for title in titles:
             self._count_words(title)
         for title, brand in zip(titles, brands, strict=True):
-            self._count_names(without(title, brand or self.brand(title)))
+            self._count_names(remove_words(title, brand or self.brand(title)))
 
     def frequency(self, word: str) -> int:
         """The number of titles that have the word."""
@@ -61,7 +61,7 @@ class CatalogWords:
         """The longest words at a title's beginning that begin titles as a brand does; empty where none do."""
         texts = []
         for word in title[: min(_LONGEST_BRAND, len(title) - 1)]:
-            if word.kind is not Kind.WORD or word.after_break:
+            if word.kind is not WordKind.WORD or word.after_break:
                 break
             texts.append(word.text)
         for length in range(len(texts), 0, -1):
@@ -91,7 +91,7 @@ class CatalogWords:
                 self._tints[behind[-1]] += 1
 
 
-def without(title: Sequence[Word], brand: tuple[str, ...]) -> list[Word]:
+def remove_words(title: Sequence[Word], brand: tuple[str, ...]) -> list[Word]:
     """The words of a title less those of the brand."""
     return [word for word in title if word.text not in brand]
 
@@ -104,11 +104,11 @@ def runs(title: Sequence[Word]) -> Iterator[list[Word]]:
     """
     run: list[Word] = []
     for place, word in enumerate(title):
-        plain = word.kind is Kind.WORD and not word.aside
+        plain = word.kind is WordKind.WORD and not word.in_brackets
         if run and (not plain or word.after_break):
             yield run
             run = []
-        if place and word.text in TURNING:
+        if place and word.text in COMPLEMENT_WORDS:
             return
         if plain:
             run.append(word)
@@ -127,11 +127,11 @@ def run_heads(run: Sequence[Word]) -> Iterator[str]:
 def complements(title: Sequence[Word], longest: int = 3) -> Iterator[tuple[str, ...]]:
     """What stands behind each "for", "with" or "in" up to the next sign or joining word, that word first."""
     for place, word in enumerate(title):
-        if word.text not in TURNING:
+        if word.text not in COMPLEMENT_WORDS:
             continue
         behind: list[str] = []
         for following in title[place + 1 : place + 1 + longest]:
-            if following.kind is Kind.JOINING or (following.after_break and behind):
+            if following.kind is WordKind.JOINING or (following.after_break and behind):
                 break
             behind.append(following.text)
         if behind:
@@ -152,7 +152,7 @@ _BETWEEN_TRAITS = re.compile(r"\s*[,/;|、]\s*")
 
 
 @dataclass(frozen=True, slots=True)
-class Facts:
+class ProductFacts:
     """The parts that queries for one product are made of. Any may be empty."""
 
     title: tuple[Word, ...]
@@ -174,15 +174,15 @@ def read_brand(product: Product) -> Words:
     return tuple(words[:_LONGEST_BRAND])
 
 
-def read_facts(product: Product, title: Sequence[Word], catalog: CatalogWords) -> Facts:
+def read_facts(product: Product, title: Sequence[Word], catalog: CatalogWords) -> ProductFacts:
     """Reads a product; `title` are its title's words."""
     brand = read_brand(product) or catalog.brand(title)
-    own = without(title, brand)
+    own = remove_words(title, brand)
     behind = tuple(complements(own))
     finishes = (words[1:] for words in behind if words[0] == "in" and not words[1][0].isdigit())
     traits = tuple(dict.fromkeys((*_attribute_traits(product, catalog), *finishes)))
-    models = (word.text for word in own if word.kind is Kind.MODEL)
-    return Facts(
+    models = (word.text for word in own if word.kind is WordKind.MODEL)
+    return ProductFacts(
         title=tuple(title),
         brand=brand,
         kinds=tuple(dict.fromkeys((*_named_kinds(product), *_title_kinds(own, traits, catalog)))),
@@ -195,7 +195,7 @@ def read_facts(product: Product, title: Sequence[Word], catalog: CatalogWords) -
 
 def _is_size(word: Word) -> bool:
     """Whether a quantity says what it counts: a number alone does not."""
-    return word.kind is Kind.QUANTITY and bool(word.text.strip("0123456789.,/- "))
+    return word.kind is WordKind.QUANTITY and bool(word.text.strip("0123456789.,/- "))
 
 
 def _attribute_traits(product: Product, catalog: CatalogWords) -> Iterator[Words]:
@@ -205,7 +205,7 @@ def _attribute_traits(product: Product, catalog: CatalogWords) -> Iterator[Words
             continue
         for text in _texts(value):
             words = read_words(text)
-            plain = all(word.kind is Kind.WORD and not word.after_break for word in words)
+            plain = all(word.kind is WordKind.WORD and not word.after_break for word in words)
             if 0 < len(words) <= _LONGEST_TRAIT and plain and _are_usual(words, catalog):
                 yield tuple(word.text for word in words)
 
@@ -236,7 +236,7 @@ def _named_kinds(product: Product) -> Iterator[Words]:
     named += [value for name, value in product.attributes.items() if isinstance(value, str) and _is_kind(name)]
     for text in named:
         for part in _BETWEEN_KINDS.split(text):
-            words = tuple(word.text for word in read_words(part) if word.kind is not Kind.JOINING)
+            words = tuple(word.text for word in read_words(part) if word.kind is not WordKind.JOINING)
             if 0 < len(words) <= _LONGEST_KIND:
                 yield words
 

@@ -10,8 +10,8 @@ from random import Random
 
 import xxhash
 
-from rerank.training.query_attributes import CatalogWords, Facts, Words, read_brand, read_facts, without
-from rerank.training.query_text import JOINING, Kind, Word, phrase, read_words
+from rerank.training.query_attributes import CatalogWords, ProductFacts, Words, read_brand, read_facts, remove_words
+from rerank.training.query_text import JOINING, Word, WordKind, phrase, read_words
 from retrieval.errors import TrainingError
 from retrieval.records import Product
 from retrieval.text.analysis import contains_chinese, fold
@@ -61,14 +61,14 @@ def synthetic_queries(products: Iterable[Product], count: int, seed: int) -> lis
         turn, place = divmod(tries, len(sample))
         product_id = sample[place].id
         random = Random(_hash(f"{seed}/{turn}/{product_id}"))  # noqa: S311  # nothing here is secret
-        _make(product_id, Shopper(facts[place], catalog, random), made)
+        _make(product_id, QueryWriter(facts[place], catalog, random), made)
         tries += 1
     if not made:
         raise TrainingError(f"none of {len(sample):,} products has a word to ask for it with: give them titles")
     return list(made.values())
 
 
-def _make(product_id: str, shopper: Shopper, made: dict[str, SyntheticQuery]) -> None:
+def _make(product_id: str, shopper: QueryWriter, made: dict[str, SyntheticQuery]) -> None:
     """Puts one query into `made` (by folded text), from the first recipe drawn that gives a new one, if any does."""
     errs = shopper.random.random() < TYPO_SHARE
     for name in _drawn(shopper.random):
@@ -121,10 +121,10 @@ _EARLY = 4
 
 
 @dataclass(frozen=True, slots=True)
-class Shopper:
+class QueryWriter:
     """Someone who looks for one product: what is known of it and of its catalog, and the draws that are made."""
 
-    facts: Facts
+    facts: ProductFacts
     catalog: CatalogWords
     random: Random
 
@@ -145,10 +145,10 @@ class Shopper:
     def title(self) -> list[Word]:
         """The words of the title that mean something, mostly without those that have digits."""
         numbers = self.random.random() < _NUMBERS_SHARE
-        told = [word for word in self.facts.title if word.kind is not Kind.JOINING]
-        return [word for word in told if numbers or word.kind is Kind.WORD] or told
+        told = [word for word in self.facts.title if word.kind is not WordKind.JOINING]
+        return [word for word in told if numbers or word.kind is WordKind.WORD] or told
 
-    def telling(self, words: Sequence[Word], count: int) -> Words:
+    def draw_words(self, words: Sequence[Word], count: int) -> Words:
         """So many different words in their order, drawn by their idf and for standing early; none of one character."""
         # Efraimidis & Spirakis 2006: the largest u^(1/weight) are a weighted sample without replacement.
         drawn: dict[str, float] = {}
@@ -162,7 +162,7 @@ class Shopper:
         return tuple(text for text in drawn if text in best)
 
 
-Make = Callable[[Shopper], Words]
+Make = Callable[[QueryWriter], Words]
 """Makes the words of one query; none where the product lacks what the recipe needs."""
 
 
@@ -174,26 +174,26 @@ class Recipe:
     make: Make
 
 
-def _only_kind(shopper: Shopper) -> Words:
+def _only_kind(shopper: QueryWriter) -> Words:
     return shopper.kind(0.35, 0.45, 0.2)
 
 
-def _only_brand(shopper: Shopper) -> Words:
+def _only_brand(shopper: QueryWriter) -> Words:
     return shopper.facts.brand
 
 
-def _only_word(shopper: Shopper) -> Words:
+def _only_word(shopper: QueryWriter) -> Words:
     """A word of the title that several products have: a series, a material, a use."""
     usual = [word for word in shopper.title() if shopper.catalog.frequency(word.text) >= _USUAL_NAME]
-    return shopper.telling([word for word in usual if not shopper.catalog.names_nothing(word.text)], 1)
+    return shopper.draw_words([word for word in usual if not shopper.catalog.names_nothing(word.text)], 1)
 
 
-def _brand_kind(shopper: Shopper) -> Words:
+def _brand_kind(shopper: QueryWriter) -> Words:
     kind = shopper.kind(0.35, 0.5, 0.15)
     return (*shopper.facts.brand, *kind) if shopper.facts.brand and kind else ()
 
 
-def _trait_kind(shopper: Shopper) -> Words:
+def _trait_kind(shopper: QueryWriter) -> Words:
     kind = shopper.kind(0.3, 0.5, 0.2)
     traits = [trait for trait in shopper.facts.traits if not set(trait) & set(kind)]
     if not traits or not kind:
@@ -202,7 +202,7 @@ def _trait_kind(shopper: Shopper) -> Words:
     return (*kind, *trait) if shopper.random.random() < 0.15 else (*trait, *kind)
 
 
-def _size_kind(shopper: Shopper) -> Words:
+def _size_kind(shopper: QueryWriter) -> Words:
     kind = shopper.kind(0.3, 0.5, 0.2)
     if not shopper.facts.sizes or not kind:
         return ()
@@ -210,7 +210,7 @@ def _size_kind(shopper: Shopper) -> Words:
     return (*kind, size) if shopper.random.random() < 0.35 else (size, *kind)
 
 
-def _kind_complement(shopper: Shopper) -> Words:
+def _kind_complement(shopper: QueryWriter) -> Words:
     kind = shopper.kind(0.4, 0.5, 0.1)
     if not shopper.facts.complements or not kind:
         return ()
@@ -218,7 +218,7 @@ def _kind_complement(shopper: Shopper) -> Words:
     return (*kind, joining, *behind[: shopper.number(0.4, 0.4, 0.2)])
 
 
-def _model(shopper: Shopper) -> Words:
+def _model(shopper: QueryWriter) -> Words:
     if not shopper.facts.models:
         return ()
     model = shopper.random.choice(shopper.facts.models)
@@ -226,33 +226,33 @@ def _model(shopper: Shopper) -> Words:
     return (*beside, model)
 
 
-def _modified_kind(shopper: Shopper) -> Words:
+def _modified_kind(shopper: QueryWriter) -> Words:
     """What the product is, behind one or two telling words of its title."""
     kind = shopper.kind(0.5, 0.5)
-    own = without(shopper.title(), (*shopper.facts.brand, *kind))
-    chosen = shopper.telling(own, shopper.number(0.7, 0.3))
+    own = remove_words(shopper.title(), (*shopper.facts.brand, *kind))
+    chosen = shopper.draw_words(own, shopper.number(0.7, 0.3))
     return (*chosen, *kind) if chosen and kind else ()
 
 
-def _some_words(shopper: Shopper) -> Words:
+def _some_words(shopper: QueryWriter) -> Words:
     """Two to four telling words in the title's order."""
-    return shopper.telling(shopper.title(), 1 + shopper.number(0.4, 0.4, 0.2))
+    return shopper.draw_words(shopper.title(), 1 + shopper.number(0.4, 0.4, 0.2))
 
 
-def _shuffled_words(shopper: Shopper) -> Words:
+def _shuffled_words(shopper: QueryWriter) -> Words:
     words = list(_some_words(shopper))
     shopper.random.shuffle(words)
     return tuple(words)
 
 
-def _most_words(shopper: Shopper) -> Words:
+def _most_words(shopper: QueryWriter) -> Words:
     """Four to seven words of the title: what someone types who knows the product."""
-    return shopper.telling(shopper.title(), 3 + shopper.number(0.4, 0.3, 0.2, 0.1))
+    return shopper.draw_words(shopper.title(), 3 + shopper.number(0.4, 0.3, 0.2, 0.1))
 
 
-def _span(shopper: Shopper) -> Words:
+def _span(shopper: QueryWriter) -> Words:
     """Neighbours in the title."""
-    words = without(shopper.title(), shopper.facts.brand) or shopper.title()
+    words = remove_words(shopper.title(), shopper.facts.brand) or shopper.title()
     if not words:
         return ()
     length = min(1 + shopper.number(0.5, 0.35, 0.15), len(words))
@@ -260,7 +260,7 @@ def _span(shopper: Shopper) -> Words:
     return tuple(word.text for word in words[start : start + length])
 
 
-def _opening(shopper: Shopper) -> Words:
+def _opening(shopper: QueryWriter) -> Words:
     return tuple(word.text for word in shopper.title()[: 1 + shopper.number(0.4, 0.4, 0.2)])
 
 
@@ -400,15 +400,15 @@ def _typo(word: str, random: Random) -> str:
         before + behind,
         before + letter + letter + behind,
         before[:-1] + letter + before[-1] + behind,
-        before + random.choice(_beside(letter)) + behind,
+        before + random.choice(_adjacent_keys(letter)) + behind,
     )
     return random.choice(others)
 
 
-def _beside(letter: str) -> str:
+def _adjacent_keys(letter: str) -> str:
     """The neighbours of a letter on its row of an English keyboard, capitals of a capital."""
     if letter.isupper():
-        return _beside(letter.lower()).upper()
+        return _adjacent_keys(letter.lower()).upper()
     row = next(row for row in _ROWS if letter in row)
     at = row.index(letter)
     return row[max(at - 1, 0) : at] + row[at + 1 : at + 2]

@@ -19,7 +19,7 @@ JOINING = frozenset(
     ("a", "an", "and", "at", "by", "for", "from", "in", "of", "on", "or", "per", "the", "to", "w", "with", "x")
 )
 """Words that only join others."""
-TURNING = frozenset({"for", "in", "w", "with"})
+COMPLEMENT_WORDS = frozenset({"for", "in", "w", "with"})
 """Joining words behind which a title no longer says what the product is, but what it has or goes with."""
 
 _QUANTITY = re.compile(rf"(?:{units.QUANTITIES})|[0-9]+[-'][a-z]+")
@@ -36,7 +36,7 @@ _NOUN_TAGS = ("n", "nl", "nz")
 """Common nouns: names of places and persons ask for no product."""
 
 
-class Kind(Enum):
+class WordKind(Enum):
     """What a word of a text is."""
 
     WORD = auto()
@@ -52,10 +52,10 @@ class Word:
     """One word of a text, folded."""
 
     text: str
-    kind: Kind
+    kind: WordKind
     after_break: bool = False
     """Whether a comma, a bracket or another sign stands before it."""
-    aside: bool = False
+    in_brackets: bool = False
     """Whether it stands in brackets."""
     noun: bool = False
     """Whether it is a common noun; told for Chinese only."""
@@ -91,19 +91,19 @@ def _words_of(chunk: str, broken: bool, aside: bool) -> Iterator[Word]:
         for place, (text, tag) in enumerate(_tag()(chunk)):
             joining = text in _SALES_TALK or (len(text) == 1 and tag.startswith(_JOINING_TAGS))
             noun = tag in _NOUN_TAGS and len(text) > 1
-            yield Word(text, Kind.JOINING if joining else Kind.WORD, broken and not place, aside, noun)
+            yield Word(text, WordKind.JOINING if joining else WordKind.WORD, broken and not place, aside, noun)
         return
     yield Word(chunk.rstrip("."), _kind(chunk), broken, aside)
 
 
-def _kind(chunk: str) -> Kind:
+def _kind(chunk: str) -> WordKind:
     if chunk in JOINING:
-        return Kind.JOINING
+        return WordKind.JOINING
     if chunk.isalpha():
-        return Kind.WORD
+        return WordKind.WORD
     if _QUANTITY.fullmatch(chunk):
-        return Kind.QUANTITY
-    return Kind.MODEL if _MODEL.fullmatch(chunk) else Kind.WORD
+        return WordKind.QUANTITY
+    return WordKind.MODEL if _MODEL.fullmatch(chunk) else WordKind.WORD
 
 
 @cache

@@ -4,8 +4,8 @@ model.onnx              the network as it is served
 weights.safetensors     the same as it was trained
 products.safetensors    own vectors and biases of the products that it knows, and which the same shoppers chose
 products.json           their ids
-tower.json              TowerSpec: what running it takes besides
-report.json             TowerReport: what it was measured by, and whether it may serve
+tower.json              UserTowerSpec: what running it takes besides
+report.json             UserTowerReport: what it was measured by, and whether it may serve
 seal.json               length and XXH3 checksum of each of them
 """
 
@@ -161,7 +161,7 @@ def tower_misfit(spec: UserTowerSpec, encoder: str, dimension: int) -> str:
 
 def write_user_tower(folder: Path, spec: UserTowerSpec, report: UserTowerReport) -> None:
     """Completes a folder that holds a tower's model files and products: writes what it says of itself, seals and syncs
-    all. Raises as `opened_tower` where the folder is then none that it takes."""
+    all. Raises as `open_user_tower` where the folder is then none that it takes."""
     seal(folder, {SPEC_FILE: spec, REPORT_FILE: report})
     open_user_tower(folder)
 
@@ -343,7 +343,7 @@ class TowerRegistry:
 
     def open(self, name: str) -> StoredUserTower:
         """A tower of this name, verified; raises UnknownModelError, which names those that there are, and what
-        `opened_tower` does."""
+        `open_user_tower` does."""
         if name not in (names := self.names()):
             there = f"it holds {', '.join(names)}" if names else "it holds none"
             raise UnknownModelError(f"{self.folder} has no tower {name!r}; {there}", USER_TOWER)

@@ -544,7 +544,7 @@ def show_judged(tower: StoredUserTower, *, serves: bool) -> None:
     from service.cli.output import out, plain_table
 
     report = tower.report
-    table = plain_table("of whom", "way", "HR@10", "nDCG@10", right=("HR@10", "nDCG@10"))
+    table = plain_table("of whom", "method", "HR@10", "nDCG@10", right=("HR@10", "nDCG@10"))
     for part, ways in ({"all shoppers": report.methods} | dict(report.slices)).items():
         for number, way in enumerate(ways):
             table.add_row("" if number else part, way.name, f"{way.hit_rate:.4f}", f"{way.ndcg:.4f}")

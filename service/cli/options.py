@@ -15,7 +15,7 @@ import typer
 
 if TYPE_CHECKING:
     from indexer.feeds.mapping import FeedMapping
-    from rerank.text_towers.options import TowerOptions
+    from rerank.text_towers.options import TextTowerOptions
     from service.engine.engine import SearchEngine
 
 
@@ -249,13 +249,13 @@ def tower_options(
     teacher: TowerTeacherOption = "",
     teacher_loss: TeacherLossOption = "none",
     seed: SeedOption = 0,
-) -> TowerOptions:
+) -> TextTowerOptions:
     """How to train, as the options of a command say; raises SettingError for ranks or dimensions that are none, for a
     teacher or near misses where there are no hard negatives, and for a margin of the pointwise loss."""
     from rerank.text_towers.dataset import AugmentOptions
     from rerank.text_towers.losses import LossOptions
     from rerank.text_towers.negatives import NegativeOptions
-    from rerank.text_towers.options import TowerOptions
+    from rerank.text_towers.options import TextTowerOptions
     from retrieval.errors import SettingError
 
     way = "margin" if teacher and teacher_loss == "none" else teacher_loss
@@ -271,7 +271,7 @@ def tower_options(
         raise SettingError(
             f"--near-misses {near_misses:g} with --negatives 0: a near miss is a hard negative; name 1 or more of these"
         )
-    return TowerOptions(
+    return TextTowerOptions(
         epochs=epochs,
         batch=batch,
         learning_rate=learning_rate,

@@ -23,11 +23,11 @@ from service.cli.options import (
 )
 
 if TYPE_CHECKING:
-    from rerank.text_towers.options import TowerOptions
+    from rerank.text_towers.options import TextTowerOptions
     from service.reports.training import LearnReport
-    from service.training.click_dataset import FromClicks
+    from service.training.click_dataset import ClickRankerOptions
     from service.training.learn import LearnOptions
-    from service.training.text_towers import WrittenTowers
+    from service.training.text_towers import TextTowersResult
     from service.training.text_towers_promotion import EncoderReport
 
 
@@ -94,7 +94,7 @@ def towers(
     ] = "auto",
     settings: SettingsOption = None,
     as_json: JsonOption = False,
-    options: Callable[[], TowerOptions],
+    options: Callable[[], TextTowerOptions],
 ) -> None:
     """Train the encoder of an index on judged queries or on clicks, and let it serve if it is better: the catalog is
     encoded by it, and a fifth of the queries judge. What was interrupted goes on where it was."""
@@ -103,9 +103,9 @@ def towers(
 
     from service.cli.output import ProgressLines, write_json
     from service.settings import load_settings
-    from service.training.text_towers import TowersRequest, train_text_towers
+    from service.training.text_towers import TextTowersRequest, train_text_towers
 
-    request = TowersRequest(
+    request = TextTowersRequest(
         judgments or (),
         from_catalog,
         validation,
@@ -126,7 +126,7 @@ def towers(
     write_json(msgspec.json.encode(document)) if as_json else _show(done, index)
 
 
-def _show(done: WrittenTowers, index: Path) -> None:
+def _show(done: TextTowersResult, index: Path) -> None:
     from rich.text import Text
 
     from service.cli.output import out, plain_table, show_notices
@@ -208,7 +208,7 @@ def users(
 USER_TOWER_EXAMPLES = ((users, "Example: shelfwise train users --index store"),)
 
 
-ClickWay = Literal["debiased", "propensity", "tower", "naive"]
+ClickMethodName = Literal["debiased", "propensity", "tower", "naive"]
 """The names in `rerank.training.click_training`, which is heavy to import."""
 
 train = typer.Typer(
@@ -229,8 +229,8 @@ def ranker(
         bool,
         typer.Option("--from-catalog", help="Learn from a teacher, on queries made from the catalog, not from clicks."),
     ] = False,
-    way: Annotated[
-        ClickWay, typer.Option(help="Of learning from clicks: what is made of the place that a product stood at.")
+    method: Annotated[
+        ClickMethodName, typer.Option(help="For clicks: how the position of a clicked product is treated.")
     ] = "debiased",
     teacher: TeacherOption = DEFAULT_TEACHER,
     runtime: Annotated[
@@ -261,7 +261,7 @@ def ranker(
         if from_catalog:
             added = train_from_catalog(index, catalog, DistilOptions(LoopOptions(epochs=epochs), seed=seed), progress)
         else:
-            clicks = click_options(way, queries, epochs, seed)
+            clicks = click_options(method, queries, epochs, seed)
             added = train_from_clicks(index, load_settings(settings), clicks, progress).added
     document = {"ranker": added.ranker.name, "serves": added.serves, "report": added.ranker.report}
     document |= {"removed": added.removed, "notices": added.notices}
@@ -301,13 +301,13 @@ def default(
     write_json(msgspec.json.encode(report)) if as_json else show_default(report, out)
 
 
-def click_options(way: ClickWay, queries: int, epochs: int, seed: int) -> FromClicks:
+def click_options(method: ClickMethodName, queries: int, epochs: int, seed: int) -> ClickRankerOptions:
     """How to learn from clicks, as the options of a command say."""
     from rerank.training.click_training import ClickOptions
-    from service.training.click_dataset import FromClicks
+    from service.training.click_dataset import ClickRankerOptions
 
     plain = ClickOptions(seed=seed)
-    return FromClicks(way, replace(plain, loop=replace(plain.loop, epochs=epochs)), queries)
+    return ClickRankerOptions(method, replace(plain, loop=replace(plain.loop, epochs=epochs)), queries)
 
 
 # `shelfwise learn`: from the store of events to a ranker with a verdict, in one command that may run every night.
@@ -318,7 +318,9 @@ def learn(
     if_new: Annotated[
         int, typer.Option("--if-new", help="Only if so many events came since the last time.", min=0)
     ] = 0,
-    way: Annotated[ClickWay, typer.Option(help="What is made of the place that a product stood at.")] = "debiased",
+    method: Annotated[
+        ClickMethodName, typer.Option(help="How the position of a clicked product is treated.")
+    ] = "debiased",
     queries: Annotated[
         int, typer.Option(help="How many queries to learn from the clicks of.", min=200, max=1_000_000)
     ] = 20_000,
@@ -341,11 +343,11 @@ def learn(
     from service.cli.output import ProgressLines, write_json
     from service.reports.training_page import show_learned, show_waiting
     from service.settings import load_settings
-    from service.training.learn import last_learned, new_events, page_path, stored_days
     from service.training.learn import learn as run
+    from service.training.learn import new_events, page_path, read_record, stored_days
 
     loaded = load_settings(settings)
-    if if_new and (new := new_events(stored_days(index, loaded), last_learned(index))) < if_new:
+    if if_new and (new := new_events(stored_days(index, loaded), read_record(index))) < if_new:
         waiting = {"decision": "not enough new events", "new_events": new, "needed": if_new}
         write_json(msgspec.json.encode(waiting)) if as_json else show_waiting(new, if_new)
         return
@@ -355,7 +357,7 @@ def learn(
             run(
                 index,
                 loaded,
-                _options(click_options(way, queries, epochs, seed), seed, towers),
+                _options(click_options(method, queries, epochs, seed), seed, towers),
                 progress,
                 reports.append,
             )
@@ -364,17 +366,17 @@ def learn(
             write_json(report.to_json()) if as_json else show_learned(report, page_path(index), index)
 
 
-def _options(ranker: FromClicks, seed: int, towers: bool) -> LearnOptions:
+def _options(ranker: ClickRankerOptions, seed: int, towers: bool) -> LearnOptions:
     from rerank.user_tower.training import UserTowerOptions
     from service.training.learn import LearnOptions
 
     options = LearnOptions(ranker, UserTowerOptions(seed=seed))
     if not towers:
         return options
-    from rerank.text_towers.options import TowerOptions
-    from service.training.text_towers import TowersRequest
+    from rerank.text_towers.options import TextTowerOptions
+    from service.training.text_towers import TextTowersRequest
 
-    return replace(options, towers=TowersRequest(cache=cache_folder(), options=TowerOptions(seed=seed)))
+    return replace(options, towers=TextTowersRequest(cache=cache_folder(), options=TextTowerOptions(seed=seed)))
 
 
 LEARN_EXAMPLES = ((learn, "Example: shelfwise learn --index store --if-new 5000"),)

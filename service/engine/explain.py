@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from rerank.ranker.explanation import Factor, QueryWords, contributions, taken, term_matches
+from rerank.ranker.explanation import Factor, QueryWords, contributions, select_candidates, term_matches
 from rerank.ranker.features import BM25_SCALE, FEATURES, HALF_LIFE_DAYS, MOST_QUERY_TOKENS, Candidates, popularity_share
 from rerank.ranker.onnx import OnnxRanker
 from retrieval.encoders.base import TokenEncoder, as_token_encoder
@@ -32,7 +32,7 @@ def explain_hits(
     places = np.flatnonzero(np.isin(scored.rows, rows))
     if not len(places):
         return {}
-    candidates = taken(scored.candidates, places)
+    candidates = select_candidates(scored.candidates, places)
     found = contributions(ranker, candidates)
     matches = _Matching(snapshot, candidates, text)
     alike = _alike(candidates)

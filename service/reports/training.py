@@ -18,7 +18,7 @@ from rerank.evaluation.promotion import ALL_QUERIES, NDCG, Comparison
 from rerank.ranker.spec import NAIVE, OrderResult
 from rerank.sessions.refresh import Refreshed
 from rerank.training.click_dataset import ClickEvidence
-from rerank.training.click_training import Way
+from rerank.training.click_training import ClickMethod
 from rerank.training.trainer import Epoch, best_of
 from rerank.user_tower.files import UserTowerReport
 from retrieval.progress import Progress
@@ -30,16 +30,16 @@ from service.training.user_tower import TOWER
 
 def findings(done: ClickTraining) -> Findings:
     """The values of a report; nothing of the training is kept."""
-    made, report = done.material, done.added.ranker.report
+    made, report = done.dataset, done.added.ranker.report
     return Findings(
         lists=made.evidence.log.size,
         queries=len(made.clicks.usable),
         judging_lists=made.held_out.log.size,
-        left_out=made.clicks.left_out.counts(),
+        left_out=made.clicks.excluded.counts(),
         borrowed=made.evidence.borrowed,
         models=made.foretold,
         positions=_positions(made.evidence),
-        curves=tuple(Curve(way, tuple(each.curve), each.mixing.ndcg) for way, each in done.taught.items()),
+        curves=tuple(Curve(way, tuple(each.curve), each.mixing.ndcg) for way, each in done.networks.items()),
         orders=report.orders,
         above_naive=_gain(report.measures),
         comparisons=report.decision.comparisons if report.decision else (),
@@ -66,7 +66,7 @@ def _known(value: float) -> float | None:
 
 # What a run decided and why, in a few sentences for whoever minds the shop and not the program.
 
-_NAIVE_WAY: Way = "naive"
+_NAIVE_METHOD: ClickMethod = "naive"
 
 
 def told(decision: Decision, ranker: str, against: str, found: Findings, events: EventsRead | None) -> tuple[str, ...]:
@@ -144,7 +144,7 @@ def _beside_naive(found: Findings) -> Iterator[str]:
     """Where the way that was asked for is not that one itself."""
     reached = {each.order: each.ndcg for each in found.orders}
     gain = found.above_naive
-    if gain is None or NAIVE not in reached or found.curves[0].way == _NAIVE_WAY:
+    if gain is None or NAIVE not in reached or found.curves[0].method == _NAIVE_METHOD:
         return
     sure = "surely less" if gain.low > 0 else "surely more" if gain.high < 0 else "no sure difference"
     yield (
@@ -351,8 +351,8 @@ class Position:
 class Curve:
     """One network's training."""
 
-    way: str
-    """As `--way` names it."""
+    method: str
+    """As `--method` names it."""
     epochs: tuple[Epoch, ...]
     mixed: float
     """nDCG@10 on the lists that choose, of its best epoch mixed with the merged order."""

@@ -112,7 +112,7 @@ def _validation(curves: Sequence[Curve]) -> str:
     def draw(axes: Axes) -> None:
         for curve, colour in zip(curves, _COLOURS, strict=False):
             at, values = zip(*((each.number, each.validation) for each in curve.epochs), strict=True)
-            axes.plot(at, values, color=colour, marker="o", markersize=3.5, linewidth=1.4, label=curve.way)
+            axes.plot(at, values, color=colour, marker="o", markersize=3.5, linewidth=1.4, label=curve.method)
             axes.plot([curve.best.number], [curve.best.validation], color=colour, marker="o", markersize=8, alpha=0.35)
         _by_epoch(axes)
 
@@ -142,7 +142,7 @@ def _loss(curves: Sequence[Curve]) -> str:
             known = [(each.number, each.loss) for each in curve.epochs if each.loss is not None]
             if known:
                 at, values = zip(*known, strict=True)
-                axes.plot(at, values, color=colour, marker="o", markersize=3.5, linewidth=1.4, label=curve.way)
+                axes.plot(at, values, color=colour, marker="o", markersize=3.5, linewidth=1.4, label=curve.method)
         _by_epoch(axes)
 
     return svg(2.8, draw, "Mean loss of each epoch")

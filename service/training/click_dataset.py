@@ -23,12 +23,12 @@ from rerank.training.click_dataset import (
     ClickLists,
     Periods,
     acts_of,
-    by_time,
     click_lists,
-    learned,
+    fit_evidence,
     queries_with_clicks,
+    split_by_time,
 )
-from rerank.training.click_training import ClickOptions, Mixing, Validation, Way
+from rerank.training.click_training import ClickMethod, ClickOptions, Mixing, Validation
 from rerank.training.datasets import CandidateLists, ListData
 from rerank.training.history_training import HistoryOptions
 from rerank.training.losses import propensities, unbiased_gains
@@ -59,7 +59,7 @@ class TrialOptions:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Trial:
+class ClickTrial:
     """n queries with their candidates, whose gains are the targets of `data`."""
 
     data: ListData
@@ -69,7 +69,7 @@ class Trial:
     """(n,): on how many lists each was asked."""
     log: ClickLog
     """The lists of these queries; what is no candidate any more is not in it."""
-    asked: NDArray[np.int64]
+    query_of_list: NDArray[np.int64]
     """(lists,): the query of each."""
     place_of: NDArray[np.int64]
     """(pairs,): where each pair of the log stands among all candidates (m,); -1 for none."""
@@ -92,10 +92,12 @@ class Trial:
         return tuple(found)
 
 
-def trial(snapshot: Snapshot, events: pl.DataFrame, chances: NDArray[np.float64], options: TrialOptions) -> Trial:
+def build_trial(
+    snapshot: Snapshot, events: pl.DataFrame, chances: NDArray[np.float64], options: TrialOptions
+) -> ClickTrial:
     """Of a period's events, with the propensities (depth,) that an earlier period has taught."""
     happened = outcomes(events, len(chances))
-    asked = _asked(happened, options.queries)
+    asked = _select_queries(happened, options.queries)
     lists = candidate_lists(snapshot, asked.queries, options.now, depth=options.depth, popularity=options.popularity)
     place_of = _placed(lists, asked.of_pair, _rows(snapshot, happened.pairs["product_id"]))
     targets = _targets(happened, chances, place_of, len(lists.rows))
@@ -103,11 +105,11 @@ def trial(snapshot: Snapshot, events: pl.DataFrame, chances: NDArray[np.float64]
     is_asked = asked.of_row >= 0
     log = _known(happened.log.rows(is_asked), place_of)
     data = list_data(snapshot, lists, targets)
-    return Trial(data, np.flatnonzero(gained), asked.traffic, log, asked.of_row[is_asked], place_of)
+    return ClickTrial(data, np.flatnonzero(gained), asked.traffic, log, asked.of_row[is_asked], place_of)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class _Asked:
+class _TrialQueries:
     """The n queries of a trial, the most frequent ones of its period."""
 
     queries: list[str]
@@ -119,7 +121,7 @@ class _Asked:
     """(lists,): the same of each list."""
 
 
-def _asked(happened: Outcomes, most: int) -> _Asked:
+def _select_queries(happened: Outcomes, most: int) -> _TrialQueries:
     names = happened.pairs.filter(pl.col("query") != "")["query"].unique(maintain_order=True).to_list()
     numbers = dict(zip(names, range(len(names)), strict=True))
     of_pair = happened.pairs["query"].replace_strict(numbers, default=-1, return_dtype=pl.Int64).to_numpy()
@@ -129,7 +131,7 @@ def _asked(happened: Outcomes, most: int) -> _Asked:
     renumbered = np.full(len(names) + 1, -1)
     renumbered[chosen] = np.arange(len(chosen))
     queries = [names[each] for each in chosen.tolist()]
-    return _Asked(queries, traffic[chosen].astype(float), renumbered[of_pair], renumbered[of_row])
+    return _TrialQueries(queries, traffic[chosen].astype(float), renumbered[of_pair], renumbered[of_row])
 
 
 def _rows(snapshot: Snapshot, products: pl.Series) -> NDArray[np.int64]:
@@ -169,10 +171,10 @@ def _known(log: ClickLog, place_of: NDArray[np.int64]) -> ClickLog:
 
 
 @dataclass(frozen=True, slots=True)
-class FromClicks:
+class ClickRankerOptions:
     """What to learn from, and how."""
 
-    way: Way = "debiased"
+    method: ClickMethod = "debiased"
     training: ClickOptions = field(default_factory=ClickOptions)
     queries: int = 20_000
     """The most frequent ones with a click."""
@@ -186,10 +188,10 @@ class FromClicks:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Taught:
+class TrainedNetwork:
     """A network that was trained, with what becomes its score."""
 
-    way: Way
+    method: ClickMethod
     network: RankerNetwork
     """Without a history."""
     curve: Sequence[Epoch]
@@ -197,10 +199,10 @@ class Taught:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class TaughtHistory:
+class HistoryResult:
     """What came of training on shoppers' histories."""
 
-    told: str
+    summary: str
     """What was done, and why there is no attention where there is none."""
     attention: HistoryAttention | None = None
     gain: Difference | None = None
@@ -209,7 +211,7 @@ class TaughtHistory:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Material:
+class ClickTrainingSet:
     """What a training works with."""
 
     snapshot: Snapshot
@@ -220,10 +222,10 @@ class Material:
     """How well its click model foretells the clicks of the second one."""
     clicks: ClickLists
     data: ClickData
-    validating: Trial
-    held_out: Trial
+    validating: ClickTrial
+    held_out: ClickTrial
     served: Published | None
-    options: FromClicks
+    options: ClickRankerOptions
 
     @property
     def validation(self) -> Validation:
@@ -235,22 +237,22 @@ class Material:
 class ClickTraining:
     """A training that ran to its end."""
 
-    material: Material
-    taught: Mapping[Way, Taught]
+    dataset: ClickTrainingSet
+    networks: Mapping[ClickMethod, TrainedNetwork]
     """By the way that was asked for, and the naive one."""
-    history: TaughtHistory
+    history: HistoryResult
     added: Added
 
 
-def material(
+def build_training_set(
     snapshot: Snapshot,
     events: pl.DataFrame,
     served: Published | None,
-    options: FromClicks,
+    options: ClickRankerOptions,
     now: float,
     progress: Progress,
     popular: PopularBefore = lambda _end: UNKNOWN,
-) -> Material:
+) -> ClickTrainingSet:
     """Joins the events of `rerank.sessions.tables.Derived.lists` with the candidates that their queries have now.
 
     In all three periods products are as popular as they were at the end of the first: what later lists choose and judge
@@ -259,8 +261,8 @@ def material(
     Raises TrainingError where there is too little to learn from, EncoderError where queries cannot be encoded.
     """
     progress.begin("click model", None, "")
-    periods = by_time(events)
-    evidence = learned(periods.training)
+    periods = split_by_time(events)
+    evidence = fit_evidence(periods.training)
     told = foretold(periods.training, periods.validation, LABELS)
     progress.end(f"of {evidence.log.size:,} lists; perplexity on later ones: {', '.join(map(str, told))}")
     progress.begin("labels", None, "")
@@ -272,20 +274,20 @@ def material(
         snapshot, queries, now, depth=options.depth, popularity=popularity, progress=progress.advance
     )
     clicks = click_lists(evidence, found, snapshot.products.row_of, options.candidates, options.training.seed)
-    left = ", ".join(f"{count:,} {name.replace('_', ' ')}" for name, count in clicks.left_out.counts().items() if count)
+    left = ", ".join(f"{count:,} {name.replace('_', ' ')}" for name, count in clicks.excluded.counts().items() if count)
     progress.end(f"{len(clicks.usable):,} queries to learn from" + (f"; left out: {left}" if left else ""))
     data = ClickData(clicks, list_data(snapshot, clicks.lists, clicks.gains[:, 0]))
     progress.begin("trials", None, "")
     chances = propensities(evidence.examination, options.training.least_propensity)
     choosing = TrialOptions(now, options.depth, queries=options.validating, popularity=popularity)
-    validating = trial(snapshot, periods.validation, chances, choosing)
+    validating = build_trial(snapshot, periods.validation, chances, choosing)
     judging = TrialOptions(now, options.depth, popularity=popularity)
-    held_out = trial(snapshot, periods.held_out, chances, judging)
+    held_out = build_trial(snapshot, periods.held_out, chances, judging)
     progress.end(f"{len(validating.numbers):,} later queries choose, {len(held_out.numbers):,} still later ones judge")
-    return Material(snapshot, periods, evidence, told, clicks, data, validating, held_out, served, options)
+    return ClickTrainingSet(snapshot, periods, evidence, told, clicks, data, validating, held_out, served, options)
 
 
-def digest(made: Material, parent: str) -> str:
+def digest(made: ClickTrainingSet, parent: str) -> str:
     """Another one where a run would train on anything else, or otherwise; `parent` names what it begins with."""
     manifest = made.snapshot.manifest
     found = xxhash.xxh3_64(f"{manifest.version} {manifest.encoder} {parent} {made.options}".encode())

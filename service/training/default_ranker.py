@@ -21,14 +21,14 @@ from rerank.ranker.features import FEATURES, SIGNALS
 from rerank.ranker.network import NetworkShape, RankerNetwork, save_network
 from rerank.ranker.onnx_export import export_network
 from rerank.ranker.spec import MODEL_FILE, WEIGHTS_FILE, RankerReport, RankerSpec, write_ranker
-from rerank.training.datasets import merged_scores, whole
-from rerank.training.distillation import DistilOptions, Taught, agreement, distil, split, targets
+from rerank.training.datasets import full_batches, merged_scores
+from rerank.training.distillation import DistillationCatalog, DistilOptions, agreement, distil, mix_targets, split_lists
 from rerank.training.evaluation import fit_calibration, scores_of
 from retrieval.encoders.folder import whole_folder
 from retrieval.errors import TrainingError
 from retrieval.progress import NullProgress, Progress
 from service.engine.snapshot import serving_snapshot
-from service.training.ranker_dataset import CatalogOptions, list_data, taught_lists
+from service.training.ranker_dataset import CatalogOptions, list_data, score_lists
 from service.training.ranker_from_catalog import EVENT_WEIGHTS
 from service.training.training_session import TEACHER_SCORES, TRAINING_FOLDER
 
@@ -47,13 +47,13 @@ class DefaultOptions:
 
 
 @dataclass(frozen=True, slots=True)
-class _Store:
+class _CatalogStore:
     name: str
     encoder: str
     vector_dimension: int
     teacher: str
     """Its identity."""
-    taught: Taught
+    catalog: DistillationCatalog
     fits: NDArray[np.float64]
     """(m,): how well each candidate fits, as the teacher says."""
 
@@ -93,23 +93,23 @@ def train_default(indexes: Sequence[Path], target: Path, options: DefaultOptions
 
 
 def _measures(
-    stores: Sequence[_Store], reached: NDArray[np.float64], merged: NDArray[np.float64]
+    stores: Sequence[_CatalogStore], reached: NDArray[np.float64], merged: NDArray[np.float64]
 ) -> Iterator[tuple[str, float]]:
     for store, here, before in zip(stores, reached.tolist(), merged.tolist(), strict=True):
         yield f"{NDCG} on {store.name}", here
         yield f"{NDCG} on {store.name} of the merged order", before
 
 
-def _store(root: Path, options: DefaultOptions, progress: Progress) -> _Store:
+def _store(root: Path, options: DefaultOptions, progress: Progress) -> _CatalogStore:
     with serving_snapshot(root) as snapshot:
         kept = root / TRAINING_FOLDER / TEACHER_SCORES
-        made = taught_lists(snapshot, options.catalog, kept, snapshot.built, progress)
+        made = score_lists(snapshot, options.catalog, kept, snapshot.built, progress)
         lists = replace(made.lists, features=_of_words(made.lists.features))
-        data = list_data(snapshot, lists, targets(lists, made.teacher_scores))
+        data = list_data(snapshot, lists, mix_targets(lists, made.teacher_scores))
         manifest = snapshot.manifest
-        taught = Taught(data, split(made.lists, seed=options.distilling.seed))
+        taught = DistillationCatalog(data, split_lists(made.lists, seed=options.distilling.seed))
         fits = expit(made.teacher_scores.astype(np.float64))
-        return _Store(root.name, manifest.encoder_name, manifest.dimension, made.teacher, taught, fits)
+        return _CatalogStore(root.name, manifest.encoder_name, manifest.dimension, made.teacher, taught, fits)
 
 
 def _of_words(features: Floats) -> Floats:
@@ -120,34 +120,36 @@ def _of_words(features: Floats) -> Floats:
     return kept
 
 
-def _left_out(stores: Sequence[_Store], at: int, options: DefaultOptions, progress: Progress) -> list[float]:
+def _left_out(stores: Sequence[_CatalogStore], at: int, options: DefaultOptions, progress: Progress) -> list[float]:
     """What a network of the other catalogs reaches on this one, by each mixing weight, and the merged order at last."""
     network = _trained([store for place, store in enumerate(stores) if place != at], options)
-    data, parts = stores[at].taught.data, stores[at].taught.parts
+    data, parts = stores[at].catalog.data, stores[at].catalog.split
     numbers = np.sort(np.concatenate([parts.validation, parts.held_out]))
     merged = merged_scores(data.lists)[data.lists.places(numbers)]
-    found = scores_of(network, whole(data, numbers), EVENT_WEIGHTS)
+    found = scores_of(network, full_batches(data, numbers), EVENT_WEIGHTS)
     progress.advance(1)
     orders = (*(found + mix * merged for mix in MIXES), merged)
     return [float(agreement(data, numbers, scores).mean()) for scores in orders]
 
 
-def _trained(stores: Sequence[_Store], options: DefaultOptions, progress: Progress | None = None) -> RankerNetwork:
-    dimension = stores[0].taught.data.states.dimension
+def _trained(
+    stores: Sequence[_CatalogStore], options: DefaultOptions, progress: Progress | None = None
+) -> RankerNetwork:
+    dimension = stores[0].catalog.data.states.dimension
     shape = NetworkShape(dimension, 0, len(FEATURES), layers=0, history=0)
     advance = (progress or NullProgress()).advance
     with tempfile.TemporaryDirectory() as folder:
-        network, _ = distil([store.taught for store in stores], shape, options.distilling, Path(folder), advance)
+        network, _ = distil([store.catalog for store in stores], shape, options.distilling, Path(folder), advance)
     return network.eval()
 
 
-def _spec(stores: Sequence[_Store], network: RankerNetwork, mix: float, options: DefaultOptions) -> RankerSpec:
+def _spec(stores: Sequence[_CatalogStore], network: RankerNetwork, mix: float, options: DefaultOptions) -> RankerSpec:
     scores, fits = [], []
     for store in stores:
-        numbers = store.taught.parts.validation
-        places = store.taught.data.lists.places(numbers)
-        found = scores_of(network, whole(store.taught.data, numbers), EVENT_WEIGHTS)
-        scores.append(found + mix * merged_scores(store.taught.data.lists)[places])
+        numbers = store.catalog.split.validation
+        places = store.catalog.data.lists.places(numbers)
+        found = scores_of(network, full_batches(store.catalog.data, numbers), EVENT_WEIGHTS)
+        scores.append(found + mix * merged_scores(store.catalog.data.lists)[places])
         fits.append(store.fits[places])
     return RankerSpec(
         encoder=stores[0].encoder,
@@ -162,7 +164,7 @@ def _spec(stores: Sequence[_Store], network: RankerNetwork, mix: float, options:
         neutral=tuple(network.centre.tolist()),
         trained_on={
             "catalogs": ", ".join(store.name for store in stores),
-            "queries": sum(len(store.taught.parts.training) for store in stores),
+            "queries": sum(len(store.catalog.split.training) for store in stores),
             "teacher": stores[0].teacher,
             "seed": options.distilling.seed,
         },

@@ -45,12 +45,12 @@ from service.reports.training import (
 )
 from service.reports.training_page import html
 from service.settings import Settings
-from service.training.click_dataset import ClickTraining, FromClicks
+from service.training.click_dataset import ClickRankerOptions, ClickTraining
 from service.training.training_session import TRAINING_FOLDER, FreshTables, fresh_tables, ranker_from_tables
 from service.training.user_tower import ShopperActs, shopper_acts, tower_of_acts
 
 if TYPE_CHECKING:
-    from service.training.text_towers import TowersRequest, WrittenTowers
+    from service.training.text_towers import TextTowersRequest, TextTowersResult
     from service.training.text_towers_promotion import EncoderReport
 
 
@@ -79,7 +79,9 @@ def train_shoppers(
         return found
 
 
-def train_encoder(root: Path, settings: Settings, request: TowersRequest, steps: RecordedSteps) -> TextTowers | None:
+def train_encoder(
+    root: Path, settings: Settings, request: TextTowersRequest, steps: RecordedSteps
+) -> TextTowers | None:
     """Trains the encoder on clicks and lets it serve where it is better; None where there is too little to learn from,
     nothing better came of it, or it could not be written or published, as the index is being rebuilt, the disk is full
     or the cluster does not answer: the next run goes on with what was trained.
@@ -111,7 +113,7 @@ def leave_encoder(root: Path, queries: int, steps: RecordedSteps) -> TextTowers:
         return could
 
 
-def _trained(root: Path, done: WrittenTowers, steps: RecordedSteps) -> TextTowers:
+def _trained(root: Path, done: TextTowersResult, steps: RecordedSteps) -> TextTowers:
     serves = done.published.version if done.published and done.published.serves else ""
     report = done.published.report if done.published else None
     judging = report.queries if report else 0
@@ -156,14 +158,14 @@ PAGE_FILE, REPORT_FILE = "learn.html", "learn.json"
 class LearnOptions:
     """How to train each of what a run trains."""
 
-    ranker: FromClicks
+    ranker: ClickRankerOptions
     shoppers: UserTowerOptions
-    towers: TowersRequest | None = None
+    towers: TextTowersRequest | None = None
     """None leaves the encoder as it is."""
 
 
 @dataclass(slots=True, eq=False)
-class _Run:
+class _LearnRun:
     """A run, while it lasts."""
 
     steps: RecordedSteps
@@ -261,7 +263,7 @@ def learn(
     as it was.
     """
     days = stored_days(root, settings)
-    run = _Run(RecordedSteps(progress), clock(), time.perf_counter())
+    run = _LearnRun(RecordedSteps(progress), clock(), time.perf_counter())
     try:
         done = run.trained(root, settings, options)
     except (ModelError, EncoderError, StoreMissingError) as error:
@@ -270,7 +272,9 @@ def learn(
     report = run.succeeded(done)
     _write(root, report, reported)
     tower = run.shoppers.tower if run.shoppers else ""
-    remember(root, Learned(time=run.started, days=days, ranker=report.ranker, serves=done.added.serves, tower=tower))
+    write_record(
+        root, LearnRecord(time=run.started, days=days, ranker=report.ranker, serves=done.added.serves, tower=tower)
+    )
     return report
 
 
@@ -305,7 +309,7 @@ Days = Mapping[int, int]
 """How many events there are of each day, by days since 1970."""
 
 
-class Learned(msgspec.Struct, frozen=True, kw_only=True):
+class LearnRecord(msgspec.Struct, frozen=True, kw_only=True):
     """What learned.json holds."""
 
     schema: int = SCHEMA
@@ -326,7 +330,7 @@ class Learned(msgspec.Struct, frozen=True, kw_only=True):
         return sum(self.days.values())
 
 
-def last_learned(root: Path) -> Learned | None:
+def read_record(root: Path) -> LearnRecord | None:
     """What was learned from last in an index directory, or None where nothing was yet.
 
     Raises StoreDamagedError where that cannot be read, StoreForeignError where a newer program wrote it.
@@ -338,14 +342,14 @@ def last_learned(root: Path) -> Learned | None:
         schema = msgspec.json.decode(said, type=_Schema).schema
         if schema != SCHEMA:
             raise StoreForeignError(f"{path} is of schema {schema}, this program reads {SCHEMA}: {_CURE}")
-        return msgspec.json.decode(said, type=Learned)
+        return msgspec.json.decode(said, type=LearnRecord)
     except FileNotFoundError:
         return None
     except (OSError, msgspec.MsgspecError, UnicodeDecodeError) as error:
         raise StoreDamagedError(f"{path} cannot be read ({error}): {_CURE}") from error
 
 
-def remember(root: Path, learned: Learned) -> None:
+def write_record(root: Path, learned: LearnRecord) -> None:
     """Writes what was learned from, durably, in the place of what stood there."""
     write_durably(root / TRAINING_FOLDER / LEARNED_FILE, msgspec.json.encode(learned))
 
@@ -363,7 +367,7 @@ def stored_days(root: Path, settings: Settings) -> Days:
         return {}
 
 
-def new_events(now: Days, before: Learned | None) -> int:
+def new_events(now: Days, before: LearnRecord | None) -> int:
     """How many events came since the last run: those of each day that are more than there were of it."""
     then = before.days if before else {}
     return sum(max(0, count - then.get(day, 0)) for day, count in now.items())

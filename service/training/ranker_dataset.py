@@ -100,7 +100,7 @@ _CHUNK = 256
 
 
 @dataclass(frozen=True, slots=True)
-class TaughtLists:
+class ScoredLists:
     """Synthetic queries with their candidates, and what the teacher says of each."""
 
     lists: CandidateLists
@@ -110,9 +110,9 @@ class TaughtLists:
     """Its identity."""
 
 
-def taught_lists(
+def score_lists(
     snapshot: Snapshot, options: CatalogOptions, folder: Path, now: float, progress: Progress
-) -> TaughtLists:
+) -> ScoredLists:
     """Makes queries, finds their candidates, and has the teacher score them; its scores are kept in `folder`.
 
     Raises TrainingError for an index without token states, or where the catalog gives too few queries, before the
@@ -126,10 +126,10 @@ def taught_lists(
     progress.begin("candidates", len(made), "queries")
     queries = [query.text for query in made]
     found = candidate_lists(snapshot, queries, now, depth=options.depth, progress=progress.advance)
-    lists = found.thinned(options.candidates, options.seed)
+    lists = found.sample(options.candidates, options.seed)
     progress.end(f"{len(lists.rows):,} of {len(found.rows):,} candidates, drawn from the best {options.depth} of each")
     usable_lists(lists)
-    return TaughtLists(lists, _scored(snapshot, lists, teacher, folder, progress), teacher.identity)
+    return ScoredLists(lists, _scored(snapshot, lists, teacher, folder, progress), teacher.identity)
 
 
 def list_data(snapshot: Snapshot, lists: CandidateLists, targets: NDArray[np.float32]) -> ListData:

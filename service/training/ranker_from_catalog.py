@@ -22,14 +22,22 @@ from rerank.ranker.network import NetworkShape, RankerNetwork
 from rerank.ranker.onnx import OnnxRanker
 from rerank.ranker.spec import RankerReport, RankerSpec
 from rerank.training.click_training import MIXES
-from rerank.training.datasets import ListData, merged_scores, whole
-from rerank.training.distillation import DistilOptions, Split, Taught, agreement, distil, split, targets
+from rerank.training.datasets import ListData, full_batches, merged_scores
+from rerank.training.distillation import (
+    DistillationCatalog,
+    DistilOptions,
+    ListSplit,
+    agreement,
+    distil,
+    mix_targets,
+    split_lists,
+)
 from rerank.training.evaluation import fit_calibration, ranker_scores, scores_of
 from rerank.training.trainer import Epoch, best_of, charted
 from retrieval.progress import Progress
 from service.engine.models import encoding_of
 from service.engine.snapshot import Snapshot
-from service.training.ranker_dataset import TaughtLists, list_data
+from service.training.ranker_dataset import ScoredLists, list_data
 from service.training.ranker_promotion import gated, publish_judged
 
 _RUN = "catalog-"
@@ -51,7 +59,7 @@ class Contender:
 
 
 def distil_ranker(
-    snapshot: Snapshot, taught: TaughtLists, work: Path, root: Path, options: DistilOptions, progress: Progress
+    snapshot: Snapshot, taught: ScoredLists, work: Path, root: Path, options: DistilOptions, progress: Progress
 ) -> Added:
     """Trains the features head and a cross-attention layer, chooses between them on validation queries, and publishes
     the chosen one for the index directory `root` where it is better than what serves on others; see `rerank.gate`.
@@ -59,8 +67,8 @@ def distil_ranker(
     A run that was interrupted left its state in `work`, and goes on from there. Raises TrainingError, and what the
     registry raises.
     """
-    data = list_data(snapshot, taught.lists, targets(taught.lists, taught.teacher_scores))
-    parts = split(taught.lists, seed=options.seed)
+    data = list_data(snapshot, taught.lists, mix_targets(taught.lists, taught.teacher_scores))
+    parts = split_lists(taught.lists, seed=options.seed)
     run = work / f"{_RUN}{_digest(snapshot, data, options)}"
     contenders = [_contender(data, parts, layers, options, run, progress) for layers in (0, 1)]
     chosen = choose(contenders)
@@ -81,7 +89,7 @@ def choose(contenders: Sequence[Contender]) -> Contender:
 
 
 def _contender(
-    data: ListData, parts: Split, layers: int, options: DistilOptions, run: Path, progress: Progress
+    data: ListData, parts: ListSplit, layers: int, options: DistilOptions, run: Path, progress: Progress
 ) -> Contender:
     dimension = data.states.dimension
     shape = NetworkShape(dimension, 0, len(FEATURES), layers=layers, history=0)
@@ -89,8 +97,10 @@ def _contender(
     steps = -(-len(parts.training) // options.lists) * options.loop.epochs
     progress.begin(name, steps, "steps")
     with charted(run.parent, run.name, name) as judged:
-        network, curve = distil([Taught(data, parts)], shape, options, run / name, progress.advance, judged=judged)
-    found = scores_of(network, whole(data, parts.validation), EVENT_WEIGHTS)
+        network, curve = distil(
+            [DistillationCatalog(data, parts)], shape, options, run / name, progress.advance, judged=judged
+        )
+    found = scores_of(network, full_batches(data, parts.validation), EVENT_WEIGHTS)
     merged = merged_scores(data.lists)[data.lists.places(parts.validation)]
     agreements = {mix: agreement(data, parts.validation, found + mix * merged) for mix in MIXES}
     mix = max(MIXES, key=lambda each: float(agreements[each].mean()))
@@ -108,7 +118,7 @@ def _digest(snapshot: Snapshot, data: ListData, options: DistilOptions) -> str:
 
 
 def _spec(
-    snapshot: Snapshot, data: ListData, taught: TaughtLists, parts: Split, chosen: Contender, options: DistilOptions
+    snapshot: Snapshot, data: ListData, taught: ScoredLists, parts: ListSplit, chosen: Contender, options: DistilOptions
 ) -> RankerSpec:
     fits = expit(taught.teacher_scores[data.lists.places(parts.validation)].astype(np.float64))
     encoding = encoding_of(snapshot)
@@ -135,7 +145,7 @@ def _spec(
 def _published(
     snapshot: Snapshot,
     data: ListData,
-    parts: Split,
+    parts: ListSplit,
     chosen: Contender,
     spec: RankerSpec,
     root: Path,
@@ -148,7 +158,7 @@ def _published(
 
 
 def _judged(
-    data: ListData, parts: Split, served: Published | None, progress: Progress, made: Published
+    data: ListData, parts: ListSplit, served: Published | None, progress: Progress, made: Published
 ) -> tuple[RankerReport, Verdict]:
     """What it reaches on the held-out queries, as it will be served, against what serves."""
     progress.begin("evaluation", None, "")

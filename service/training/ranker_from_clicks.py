@@ -15,23 +15,31 @@ from rerank.ranker.features import FEATURES
 from rerank.ranker.network import HistoryAttention, NetworkShape, RankerNetwork, load_network
 from rerank.ranker.spec import DEFAULT_RANKER, WEIGHTS_FILE
 from rerank.training.click_training import (
-    Way,
-    best_mixing,
+    ClickMethod,
+    adopt_features,
+    choose_mixing,
     new_network,
-    take_up_features,
+    replace_attention,
     train_on_clicks,
-    with_attention,
 )
 from rerank.training.trainer import best_of, charted
 from retrieval.progress import Progress
 from service.engine.hot_reload import UNKNOWN, PopularBefore
 from service.engine.models import encoding_of
 from service.engine.snapshot import Snapshot
-from service.training.click_dataset import ClickTraining, FromClicks, Material, Taught, TaughtHistory, digest, material
-from service.training.ranker_history import taught_history
+from service.training.click_dataset import (
+    ClickRankerOptions,
+    ClickTraining,
+    ClickTrainingSet,
+    HistoryResult,
+    TrainedNetwork,
+    build_training_set,
+    digest,
+)
+from service.training.ranker_history import train_history_phase
 from service.training.ranker_promotion import judged, publish_judged, spec_of
 
-NAIVE: Way = "naive"
+NAIVE: ClickMethod = "naive"
 _RUN = "clicks-"
 
 
@@ -40,7 +48,7 @@ def click_ranker(
     events: pl.DataFrame,
     work: Path,
     root: Path,
-    options: FromClicks,
+    options: ClickRankerOptions,
     now: float,
     progress: Progress,
     *,
@@ -60,12 +68,12 @@ def click_ranker(
     """
     registry = RankerRegistry(root)
     served = registry.serving(encoding_of(snapshot)).ranker
-    made = material(snapshot, events, served, options, now, progress, popular)
+    made = build_training_set(snapshot, events, served, options, now, progress, popular)
     start = _start(made)
     run = work / f"{_RUN}{digest(made, start.parent)}"
-    ways = dict.fromkeys((options.way, NAIVE))
-    taught = {way: _taught(made, start.network, way, run, progress) for way in ways}
-    history = taught_history(made, taught[options.way], acts, start.attention, run, progress)
+    ways = dict.fromkeys((options.method, NAIVE))
+    taught = {way: _train_network(made, start.network, way, run, progress) for way in ways}
+    history = train_history_phase(made, taught[options.method], acts, start.attention, run, progress)
     before_judging()
     added = _published(made, taught, history, start.parent, registry, progress)
     for over in work.glob(f"{_RUN}*"):
@@ -85,19 +93,21 @@ class _Start:
     """The identity of the one that serves."""
 
 
-def _start(made: Material) -> _Start:
+def _start(made: ClickTrainingSet) -> _Start:
     features = made.clicks.lists.features
     if made.served is not None and made.served.name != DEFAULT_RANKER:
         served = load_network(made.served.folder / WEIGHTS_FILE)
-        network = with_attention(served, None)
-        take_up_features(network, features)
+        network = replace_attention(served, None)
+        adopt_features(network, features)
         return _Start(network, served.history, made.served.spec.identity)
     seen = made.data.data.shown_features(made.options.training.draw.dropped, made.options.training.seed)
     shape = NetworkShape(made.data.data.states.dimension, 0, len(FEATURES), layers=1, history=0)
     return _Start(new_network(shape, seen, made.options.training.seed))
 
 
-def _taught(made: Material, start: RankerNetwork, way: Way, run: Path, progress: Progress) -> Taught:
+def _train_network(
+    made: ClickTrainingSet, start: RankerNetwork, way: ClickMethod, run: Path, progress: Progress
+) -> TrainedNetwork:
     options = made.options.training
     steps = -(-len(made.clicks.usable) // options.draw.lists) * options.loop.epochs
     progress.begin(way, steps, "steps")
@@ -112,21 +122,21 @@ def _taught(made: Material, start: RankerNetwork, way: Way, run: Path, progress:
             progress.advance,
             judged=judged_epoch,
         )
-    mixing = best_mixing(network, made.validation)
+    mixing = choose_mixing(network, made.validation)
     best = best_of(curve)
     progress.end(f"epoch {best.number} is best: nDCG@10 {best.validation:.4f}, {mixing.ndcg:.4f} mixed")
-    return Taught(way, network, curve, mixing)
+    return TrainedNetwork(way, network, curve, mixing)
 
 
 def _published(
-    made: Material,
-    taught: Mapping[Way, Taught],
-    history: TaughtHistory,
+    made: ClickTrainingSet,
+    taught: Mapping[ClickMethod, TrainedNetwork],
+    history: HistoryResult,
     parent: str,
     registry: RankerRegistry,
     progress: Progress,
 ) -> Added:
-    chosen = taught[made.options.way]
+    chosen = taught[made.options.method]
     spec, judge = spec_of(made, chosen, history, parent), partial(judged, made, taught[NAIVE], history, progress)
-    network = with_attention(chosen.network, history.attention)
+    network = replace_attention(chosen.network, history.attention)
     return publish_judged(registry, network, chosen.curve, spec, judge, progress)

@@ -16,38 +16,38 @@ from rerank.evaluation.promotion import MRR
 from rerank.evaluation.statistics import Difference
 from rerank.ranker.features import ACT_KINDS
 from rerank.ranker.network import EVENTS, HistoryAttention
-from rerank.training.click_dataset import ClickEvidence, acts_of, placed
+from rerank.training.click_dataset import ClickEvidence, acts_of, place_pairs
 from rerank.training.click_training import new_attention
-from rerank.training.datasets import CandidateLists, ListData, merged_scores, whole
+from rerank.training.datasets import CandidateLists, ListData, full_batches, merged_scores
 from rerank.training.evaluation import outputs_of
 from rerank.training.history_training import (
     LEAST_DISPLAYS,
     LEAST_SHOPPERS,
     Acts,
     HistoryData,
+    HistoryEvaluation,
     HistoryTraining,
-    Judges,
     ShopperDisplays,
-    halves,
+    split_by_shopper,
     train_history,
 )
 from rerank.training.losses import propensities
 from rerank.training.trainer import charted
 from retrieval.progress import Progress
 from service.engine.models import encoding_of
-from service.training.click_dataset import Material, Taught, TaughtHistory
+from service.training.click_dataset import ClickTrainingSet, HistoryResult, TrainedNetwork
 
 HISTORIES = "histories"
 
 
-def taught_history(
-    made: Material,
-    chosen: Taught,
+def train_history_phase(
+    made: ClickTrainingSet,
+    chosen: TrainedNetwork,
     acts: pl.DataFrame | None,
     start: HistoryAttention | None,
     run: Path,
     progress: Progress,
-) -> TaughtHistory:
+) -> HistoryResult:
     """Trains attention over histories beside the chosen network, which stays as it is.
 
     `acts` are those of `rerank.sessions.tables.Derived.acts`, None where nobody is known; `start` is the attention of
@@ -57,7 +57,7 @@ def taught_history(
     training = _training(made, chosen, acts)
     if isinstance(training, str):
         progress.end(training)
-        return TaughtHistory(training)
+        return HistoryResult(training)
     found = f"{len(training.data.displays):,} displays with a history"
     progress.end(f"{found} to learn from, {training.judges.shoppers:,} later shoppers choose and judge")
     progress.begin(HISTORIES, training.steps * training.options.loop.epochs, "steps")
@@ -69,19 +69,19 @@ def taught_history(
     is_better = gain.low > 0
     told = f"{found}; {MRR} {_interval(gain)}: {'kept' if is_better else 'no sure gain, left out'}"
     progress.end(told)
-    return TaughtHistory(told, attention if is_better else None, gain, curve)
+    return HistoryResult(told, attention if is_better else None, gain, curve)
 
 
-def _training(made: Material, chosen: Taught, acts: pl.DataFrame | None) -> HistoryTraining | str:
+def _training(made: ClickTrainingSet, chosen: TrainedNetwork, acts: pl.DataFrame | None) -> HistoryTraining | str:
     """What is learned from and judged by, or why there is nothing of it."""
     if acts is None or "shopper" not in made.periods.training.columns:
         return "no shopper is known: left out"
     row_of, options = made.snapshot.products.row_of, made.options
-    shoppers = Shoppers.of(acts, row_of)
-    shown = Shown.learned(made.periods.training, made.evidence)
-    learned = displays_of(shown, shoppers, made.clicks.lists, row_of).telling(options.histories.most)
-    after = Shown.of(made.periods.validation, made.evidence.log.depth)
-    judged = displays_of(after, shoppers, made.validating.data.lists, row_of).telling(outputs=1)
+    shoppers = KnownShoppers.of(acts, row_of)
+    shown = ShownLists.learned(made.periods.training, made.evidence)
+    learned = find_displays(shown, shoppers, made.clicks.lists, row_of).informative(options.histories.most)
+    after = ShownLists.of(made.periods.validation, made.evidence.log.depth)
+    judged = find_displays(after, shoppers, made.validating.data.lists, row_of).informative(outputs=1)
     if len(learned) < LEAST_DISPLAYS:
         return f"{len(learned):,} displays with a history, {LEAST_DISPLAYS} are needed: left out"
     known = len(np.unique(judged.shopper))
@@ -91,10 +91,10 @@ def _training(made: Material, chosen: Taught, acts: pl.DataFrame | None) -> Hist
 
     chances = propensities(made.evidence.examination, options.training.least_propensity)
     later = _data(made, judged, made.validating.data, shoppers, chosen)
-    choosing, judging = (replace(later, displays=half) for half in halves(judged))
+    choosing, judging = (replace(later, displays=half) for half in split_by_shopper(judged))
     return HistoryTraining(
         _data(made, learned, made.data.data, shoppers, chosen),
-        Judges(choosing, judging, chances, chosen.mixing.event_weights),
+        HistoryEvaluation(choosing, judging, chances, chosen.mixing.event_weights),
         options.training.tasks,
         options.histories,
         options.training.seed,
@@ -102,20 +102,20 @@ def _training(made: Material, chosen: Taught, acts: pl.DataFrame | None) -> Hist
 
 
 def _data(
-    made: Material, displays: ShopperDisplays, lists: ListData, shoppers: Shoppers, chosen: Taught
+    made: ClickTrainingSet, displays: ShopperDisplays, lists: ListData, shoppers: KnownShoppers, chosen: TrainedNetwork
 ) -> HistoryData:
     base = _base(lists, displays, chosen)
     return HistoryData(displays, shoppers.past, lists.lists.rows, base, made.snapshot.vectors.gather)
 
 
-def _base(data: ListData, displays: ShopperDisplays, chosen: Taught) -> NDArray[np.float32]:
+def _base(data: ListData, displays: ShopperDisplays, chosen: TrainedNetwork) -> NDArray[np.float32]:
     """(m, 3): what the chosen network scores the candidates that stood on displays, the merged score mixed in as in
     serving; anything for the others, whose scores nobody reads."""
     shown = np.unique(displays.places[displays.places >= 0])
-    lists = data.lists.taken(shown)
+    lists = data.lists.select(shown)
     asked = replace(data, lists=lists, targets=data.targets[shown])
     base = np.zeros((len(data.lists.rows), len(EVENTS)), np.float32)
-    base[shown] = outputs_of(chosen.network, whole(asked, np.flatnonzero(lists.lengths)))
+    base[shown] = outputs_of(chosen.network, full_batches(asked, np.flatnonzero(lists.lengths)))
     # The weights of the three add up to 1, so a score made of them has the merged one once.
     return np.asarray(base + chosen.mixing.mix * merged_scores(data.lists)[:, None])
 
@@ -141,7 +141,7 @@ RowOf = Callable[[str], int | None]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Shown:
+class ShownLists:
     """A period's lists, and what was done on them."""
 
     events: pl.DataFrame
@@ -152,19 +152,19 @@ class Shown:
     """(n, depth, 3)"""
 
     @classmethod
-    def learned(cls, events: pl.DataFrame, evidence: ClickEvidence) -> Shown:
+    def learned(cls, events: pl.DataFrame, evidence: ClickEvidence) -> ShownLists:
         """Of the period that evidence was made of."""
         return cls(events, evidence.pairs, evidence.log, evidence.acts)
 
     @classmethod
-    def of(cls, events: pl.DataFrame, depth: int) -> Shown:
+    def of(cls, events: pl.DataFrame, depth: int) -> ShownLists:
         """Of any period."""
         happened = outcomes(events, depth)
         return cls(events, happened.pairs, happened.log, acts_of(happened))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Shoppers:
+class KnownShoppers:
     """Who is known by what they did."""
 
     names: pl.DataFrame
@@ -172,7 +172,7 @@ class Shoppers:
     past: Acts
 
     @classmethod
-    def of(cls, acts: pl.DataFrame, row_of: RowOf) -> Shoppers:
+    def of(cls, acts: pl.DataFrame, row_of: RowOf) -> KnownShoppers:
         """From `rerank.sessions.tables.Derived.acts`; acts on products that are gone are left out."""
         ids = acts["product_id"].unique()
         rows = pl.DataFrame(
@@ -192,19 +192,19 @@ class Shoppers:
         return cls(known.select("shopper", "number").unique(), Acts(*columns))
 
 
-def displays_of(shown: Shown, shoppers: Shoppers, lists: CandidateLists, row_of: RowOf) -> ShopperDisplays:
+def find_displays(shown: ShownLists, shoppers: KnownShoppers, lists: CandidateLists, row_of: RowOf) -> ShopperDisplays:
     """The lists of a period on which something was done, and which one shopper alone was shown who is known, the
     earliest first, as they point into the candidates that their queries have now."""
     acted = pl.DataFrame({"row": np.flatnonzero(shown.acts.any(axis=(1, 2)))}, schema={"row": pl.Int64})
     told = _whose(shown, shoppers).join(acted, on="row", how="semi", maintain_order="left")
     at, shopper, times = (told[name].to_numpy() for name in ("row", "number", "at"))
-    pairs, _ = placed(shown.pairs, lists, row_of)
+    pairs, _ = place_pairs(shown.pairs, lists, row_of)
     places = np.append(pairs["place"].fill_null(-1).to_numpy(), -1)[shown.log.pairs[at]]
     acts = shown.acts[at] & (places >= 0)[..., None]
     return ShopperDisplays(shopper, times, places, acts, *shoppers.past.before(shopper, times))
 
 
-def _whose(shown: Shown, shoppers: Shoppers) -> pl.DataFrame:
+def _whose(shown: ShownLists, shoppers: KnownShoppers) -> pl.DataFrame:
     """row (of the log), number (of the shopper), at: those lists that one shopper alone was shown."""
     rows = shown_places(shown.events, shown.log.depth).select("row", "query_id").unique()
     seen = shown.events.filter((pl.col("kind").cast(pl.String) == "impression") & (pl.col("query_id") != ""))

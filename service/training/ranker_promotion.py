@@ -51,9 +51,9 @@ from rerank.training.trainer import CURVE_FILE, Epoch
 from retrieval.progress import Progress
 from service.engine.models import encoding_of
 from service.engine.snapshot import Snapshot
-from service.training.click_dataset import Material, Taught, TaughtHistory, Trial
+from service.training.click_dataset import ClickTrainingSet, ClickTrial, HistoryResult, TrainedNetwork
 
-Scorer = Callable[[Trial], NDArray[np.float64]]
+Scorer = Callable[[ClickTrial], NDArray[np.float64]]
 """Scores all candidates of a trial, end to end (m,)."""
 
 
@@ -62,9 +62,9 @@ class ClickGate:
     """What a challenger is measured on."""
 
     snapshot: Snapshot
-    earlier: Trial
+    earlier: ClickTrial
     """Scores are calibrated to its clicks."""
-    held_out: Trial
+    held_out: ClickTrial
     likelihood: ClickLikelihood
     """Fitted to the lists that were trained on."""
     known: Collection[str]
@@ -77,7 +77,7 @@ class ClickGate:
         gains, is_candidate = padded(trial, trial.data.targets), padded(trial, np.ones(len(scores))) > 0
         calibration = self.likelihood.calibration(self.earlier.log, self.earlier.shown_scores(earlier))
         told = self.likelihood.of(trial.log, trial.shown_scores(scores), calibration)
-        by_query, _ = query_means(told, trial.asked, len(trial.traffic))
+        by_query, _ = query_means(told, trial.query_of_list, len(trial.traffic))
         in_rows = padded(trial, scores)
         return QueryMeasures(
             ndcg(gains, in_rows, is_candidate), reciprocal_rank(gains, in_rows, is_candidate), by_query
@@ -98,7 +98,7 @@ class ClickGate:
         )
 
 
-def padded(trial: Trial, values: NDArray[np.floating]) -> NDArray[np.float64]:
+def padded(trial: ClickTrial, values: NDArray[np.floating]) -> NDArray[np.float64]:
     """(n, c): values (m,) by query, 0 behind a query's last candidate."""
     lists = trial.data.lists
     lengths = lists.lengths
@@ -107,7 +107,7 @@ def padded(trial: Trial, values: NDArray[np.floating]) -> NDArray[np.float64]:
     return made
 
 
-def merged_order(trial: Trial) -> NDArray[np.float64]:
+def merged_order(trial: ClickTrial) -> NDArray[np.float64]:
     """The scores of the merged order."""
     return merged_scores(trial.data.lists).astype(np.float64)
 
@@ -115,7 +115,7 @@ def merged_order(trial: Trial) -> NDArray[np.float64]:
 def scored_by(network: RankerNetwork, mixing: Mixing) -> Scorer:
     """The scores of a network that is not published."""
 
-    def scores(trial: Trial) -> NDArray[np.float64]:
+    def scores(trial: ClickTrial) -> NDArray[np.float64]:
         everything = Validation(trial.data, np.arange(len(trial.data.lists)))
         return mixing.scores(network, everything).astype(np.float64)
 
@@ -125,7 +125,7 @@ def scored_by(network: RankerNetwork, mixing: Mixing) -> Scorer:
 def ranked_by(ranker: OnnxRanker) -> Scorer:
     """The scores of a ranker as it is served."""
 
-    def scores(trial: Trial) -> NDArray[np.float64]:
+    def scores(trial: ClickTrial) -> NDArray[np.float64]:
         return ranker_scores(ranker, trial.data, range(len(trial.data.lists)))
 
     return scores
@@ -136,7 +136,7 @@ def ranked_by(ranker: OnnxRanker) -> Scorer:
 
 
 def judged(
-    made: Material, naive: Taught, history: TaughtHistory, progress: Progress, challenger: Published
+    made: ClickTrainingSet, naive: TrainedNetwork, history: HistoryResult, progress: Progress, challenger: Published
 ) -> tuple[RankerReport, Verdict]:
     """The report and the verdict on a challenger, as it would serve."""
     progress.begin("evaluation", None, "")
@@ -166,7 +166,7 @@ def judged(
     return report, verdict
 
 
-def spec_of(made: Material, chosen: Taught, history: TaughtHistory, parent: str) -> RankerSpec:
+def spec_of(made: ClickTrainingSet, chosen: TrainedNetwork, history: HistoryResult, parent: str) -> RankerSpec:
     """All that running the chosen network takes besides its weights."""
     encoding, options = encoding_of(made.snapshot), made.options
     shown = np.flatnonzero(made.clicks.is_shown)
@@ -187,8 +187,8 @@ def spec_of(made: Material, chosen: Taught, history: TaughtHistory, parent: str)
             "catalog": made.snapshot.manifest.version,
             "lists": made.evidence.log.size,
             "queries": len(made.clicks.usable),
-            "way": chosen.way,
-            "histories": history.told,
+            "method": chosen.method,
+            "histories": history.summary,
             "seed": options.training.seed,
         },
         parent=parent,
@@ -216,7 +216,7 @@ def _beside_naive(reached: QueryMeasures, naive: QueryMeasures, traffic: NDArray
     }
 
 
-def _by_histories(history: TaughtHistory) -> dict[str, float]:
+def _by_histories(history: HistoryResult) -> dict[str, float]:
     """What reading a shopper's history gains where there is one, on lists before those that are held out."""
     if history.gain is None:
         return {}

@@ -22,7 +22,7 @@ from rerank.ranker.onnx import OnnxRanker
 from rerank.ranker.onnx_export import export_network
 from rerank.ranker.pruning import PruningTarget, Sample, complete_target, measure_importance, prune_network
 from rerank.ranker.spec import MODEL_FILE, WEIGHTS_FILE, RankerReport, RankerSpec, misfit
-from rerank.training.datasets import ListData, whole
+from rerank.training.datasets import ListData, full_batches
 from rerank.training.distillation import agreement
 from rerank.training.evaluation import fit_calibration
 from rerank.training.query_generation import synthetic_queries
@@ -200,7 +200,7 @@ def prune_on_sample(
     """What is to be left of a network, by what matters on some lists."""
     if left == complete_target(PruningTarget(), network.shape):
         return network
-    sample: Sample = [(batch.inputs, batch.is_candidate) for batch in whole(data, measuring)]
+    sample: Sample = [(batch.inputs, batch.is_candidate) for batch in full_batches(data, measuring)]
     return prune_network(network, measure_importance(network, sample, weights), left)
 
 

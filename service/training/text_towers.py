@@ -21,25 +21,25 @@ import xxhash
 
 from rerank.sessions.tables import Derived
 from rerank.teacher.teacher import open_teacher
-from rerank.text_towers.artifacts import FORMAT, TowersSpec, read_towers, write_towers
+from rerank.text_towers.artifacts import FORMAT, TextTowersSpec, read_towers, write_towers
 from rerank.text_towers.dataset import (
     LEAST_GAIN,
     JudgedQuery,
-    Material,
     Opinion,
     Rows,
-    Sources,
+    TowerDataset,
+    TowerSources,
+    build_dataset,
     from_judgments,
     from_labels,
     from_reformulations,
-    material,
 )
-from rerank.text_towers.layer_pruning import PruneOptions, Pruning, prune
-from rerank.text_towers.model import ADAPTER_FOLDER, Tower, open_tower
-from rerank.text_towers.negatives import NegativeOptions, Traits, is_near_miss, traits_of
-from rerank.text_towers.options import Found, Score, Task, TowerOptions, TrainedTowers
+from rerank.text_towers.layer_pruning import LayerPruning, LayerPruningOptions, prune_layers
+from rerank.text_towers.model import ADAPTER_FOLDER, TextTower, open_text_tower
+from rerank.text_towers.negatives import NegativeOptions, ProductTraits, is_near_miss, traits_of
+from rerank.text_towers.options import RetrievedProducts, Score, TextTowerOptions, TextTowerTask, TrainedTowers
 from rerank.text_towers.training import check_options, train_towers
-from rerank.text_towers.validation import Judge
+from rerank.text_towers.validation import PoolEvaluator
 from rerank.training.distillation import TeacherScores
 from rerank.training.query_generation import SyntheticQuery, synthetic_queries
 from rerank.training.trainer import Epoch, charted
@@ -96,7 +96,7 @@ def whole(folder: Path) -> Path:
     return folder.with_name(f"{folder.name}{_WHOLE}")
 
 
-def refuse_old(named: Path | None, layers: int | None, unfinished: Collection[Path]) -> None:
+def check_new_folder(named: Path | None, layers: int | None, unfinished: Collection[Path]) -> None:
     """Raises SettingError where the folder that is named is there, or where `layers` are to be kept that with all of
     them, and it is none of those that a run is to go on with."""
     for folder in () if named is None else (named,) if layers is None else (named, whole(named)):
@@ -104,7 +104,7 @@ def refuse_old(named: Path | None, layers: int | None, unfinished: Collection[Pa
             raise SettingError(f"{folder} exists; name a new folder for the towers, or remove it")
 
 
-def take(folder: Path, run: Path) -> None:
+def claim_folder(folder: Path, run: Path) -> None:
     """Notes which folder a run writes. One that was to write there, and was ended before it did, takes another when it
     goes on: or it would take these towers for its own."""
     for other in _runs(run.parent):
@@ -126,7 +126,7 @@ def unfinished(work: Path) -> set[Path]:
     return {*written, *map(whole, written)}
 
 
-def remove_forgotten(work: Path, run: Path) -> None:
+def remove_stale_runs(work: Path, run: Path) -> None:
     """All runs but this one that nobody went on with for long."""
     for other in _runs(work):
         if other != run and time.time() - other.stat().st_mtime > _FORGOTTEN:
@@ -150,7 +150,7 @@ _NAMED = {"judgments": "--judgments", "catalog": "--from-catalog"}
 
 
 @dataclass(frozen=True, slots=True)
-class TowersRequest:
+class TextTowersRequest:
     """What to train on, and where what comes of it goes."""
 
     judgments: Sequence[Path] = ()
@@ -177,7 +177,7 @@ class TowersRequest:
     by all of `judgments` where those train nothing."""
     runtime: str = "auto"
     """What they serve in."""
-    options: TowerOptions = field(default_factory=TowerOptions)
+    options: TextTowerOptions = field(default_factory=TextTowerOptions)
     tune: int = 0
     """So many short trainings look for better options first; 0 takes those that are given."""
 
@@ -188,18 +188,20 @@ class TowersRequest:
 
 
 @dataclass(frozen=True, slots=True)
-class WrittenTowers:
+class TextTowersResult:
     """Trained towers, where they are, and what became of them."""
 
     folder: Path
-    spec: TowersSpec
+    spec: TextTowersSpec
     whole: Path | None = None
     """The same with all layers, where these keep some of them."""
     published: PublishedEncoder | None = None
     """None where they were not to be published."""
 
 
-def train_text_towers(root: Path, settings: Settings, request: TowersRequest, progress: Progress) -> WrittenTowers:
+def train_text_towers(
+    root: Path, settings: Settings, request: TextTowersRequest, progress: Progress
+) -> TextTowersResult:
     """Trains the encoder of an index on judged queries or its shoppers' clicks, and writes it to a folder of its own;
     where the request says so, it is published if it is better than the one that serves.
 
@@ -217,7 +219,7 @@ def train_text_towers(root: Path, settings: Settings, request: TowersRequest, pr
         )
     if request.synthetic and request.catalog:
         raise SettingError("--synthetic: --from-catalog makes all of its queries already; leave out one of the two")
-    refuse_old(request.out, request.options.layers, unfinished(root / TRAINING_FOLDER))
+    check_new_folder(request.out, request.options.layers, unfinished(root / TRAINING_FOLDER))
     if request.publish:
         parse_runtime(request.runtime)
         if request.catalog and not request.judgments:
@@ -237,16 +239,16 @@ def train_text_towers(root: Path, settings: Settings, request: TowersRequest, pr
         return _published(root, settings, snapshot, work, _sources(made, request), judged, request, progress)
 
 
-def _clicked(derived: Derived, request: TowersRequest) -> Sources:
+def _clicked(derived: Derived, request: TextTowersRequest) -> TowerSources:
     sources = _sources(from_labels(derived.labels), request)
     if not request.paraphrases:
         return sources
     return replace(sources, paraphrases=from_reformulations(derived.reformulations, derived.queries))
 
 
-def _sources(training: Sequence[JudgedQuery], request: TowersRequest) -> Sources:
+def _sources(training: Sequence[JudgedQuery], request: TextTowersRequest) -> TowerSources:
     validation = judged_queries(request.validation) if request.validation else None
-    return Sources(training, validation, request.held_out)
+    return TowerSources(training, validation, request.held_out)
 
 
 def _published(
@@ -254,11 +256,11 @@ def _published(
     settings: Settings,
     snapshot: Snapshot,
     work: Path,
-    sources: Sources,
+    sources: TowerSources,
     judges: Sequence[JudgedQuery] | None,
-    request: TowersRequest,
+    request: TextTowersRequest,
     progress: Progress,
-) -> WrittenTowers:
+) -> TextTowersResult:
     """`judges` None is a fifth of what `sources` train. The run is kept until all is done: one that is killed while it
     encodes does not train again."""
     if not request.publish:
@@ -282,17 +284,17 @@ class _Ground:
     """What a training stands on, whatever its options are."""
 
     snapshot: Snapshot
-    made: Material
-    found: Found
+    made: TowerDataset
+    found: RetrievedProducts
     source: ModelSource
     work: Path
     progress: Progress
 
-    def judge(self, options: TowerOptions) -> Judge:
+    def judge(self, options: TextTowerOptions) -> PoolEvaluator:
         """What chooses among weights."""
-        return Judge(self.made, self.found, self.snapshot.products, options.pool, options.seed)
+        return PoolEvaluator(self.made, self.found, self.snapshot.products, options.pool, options.seed)
 
-    def digest(self, request: TowersRequest) -> str:
+    def digest(self, request: TextTowersRequest) -> str:
         """Another one for anything that would make other weights: what one run left is of no use to the other."""
         made = self.made
         told = {"options": asdict(request.options), "teacher": request.teacher, "base": self.source.fingerprint}
@@ -303,31 +305,31 @@ class _Ground:
 
 
 def _written(
-    snapshot: Snapshot, work: Path, sources: Sources, request: TowersRequest, progress: Progress
-) -> tuple[WrittenTowers, Judge, Path]:
+    snapshot: Snapshot, work: Path, sources: TowerSources, request: TextTowersRequest, progress: Progress
+) -> tuple[TextTowersResult, PoolEvaluator, Path]:
     """The towers, what chose among their weights, and the folder of the run."""
     source = _begun_with(snapshot, request)
-    check_options(open_tower(source, request.options.max_length), request.options)
+    check_options(open_text_tower(source, request.options.max_length), request.options)
     sources = _with_synthetic(snapshot, sources, request, progress)
-    made = counted_material(snapshot, sources, request.options.seed, progress)
-    found = found_by_index(snapshot, made, request.options.negatives, progress)
+    made = build_tower_dataset(snapshot, sources, request.options.seed, progress)
+    found = retrieve_products(snapshot, made, request.options.negatives, progress)
     ground = _Ground(snapshot, made, found, source, work, progress)
     if request.tune:
         request = replace(request, options=_tuned(ground, request))
     judge, run = ground.judge(request.options), run_folder(work, ground.digest(request))
-    remove_forgotten(work, run)
+    remove_stale_runs(work, run)
     written = written_by(run)
-    refuse_old(request.out, request.options.layers, (written, whole(written)) if written else ())
+    check_new_folder(request.out, request.options.layers, (written, whole(written)) if written else ())
     folder = request.out or written or new_folder(work)
     if written == folder.absolute() and folder.exists():
         progress.begin("towers", None, "")
         progress.end(f"were trained before: {folder}")
         unpruned = whole(folder) if request.options.layers else None
-        return WrittenTowers(folder, read_towers(folder), unpruned), judge, run
+        return TextTowersResult(folder, read_towers(folder), unpruned), judge, run
     return _trained(ground, request, folder, run, judge), judge, run
 
 
-def _begun_with(snapshot: Snapshot, request: TowersRequest) -> ModelSource:
+def _begun_with(snapshot: Snapshot, request: TextTowersRequest) -> ModelSource:
     served = snapshot.manifest.encoder_name
     if not request.encoder and Path(served).is_absolute() and not Path(served).exists():
         raise EncoderUnavailableError(
@@ -337,7 +339,9 @@ def _begun_with(snapshot: Snapshot, request: TowersRequest) -> ModelSource:
     return find_model(request.encoder or served, request.cache)
 
 
-def _with_synthetic(snapshot: Snapshot, sources: Sources, request: TowersRequest, progress: Progress) -> Sources:
+def _with_synthetic(
+    snapshot: Snapshot, sources: TowerSources, request: TextTowersRequest, progress: Progress
+) -> TowerSources:
     """With queries made from products that answer none of those that train, where the request wants some."""
     if not request.synthetic:
         return sources
@@ -353,26 +357,28 @@ def _with_synthetic(snapshot: Snapshot, sources: Sources, request: TowersRequest
     return replace(sources, synthetic=made)
 
 
-def _tuned(ground: _Ground, request: TowersRequest) -> TowerOptions:
+def _tuned(ground: _Ground, request: TextTowersRequest) -> TextTowerOptions:
     """The best options of some trainings of one epoch each."""
     score, made, products = _score(request, ground.work), ground.made, ground.snapshot.products
 
-    def train(options: TowerOptions, folder: Path, judged: Callable[[Epoch], None]) -> float:
+    def train(options: TextTowerOptions, folder: Path, judged: Callable[[Epoch], None]) -> float:
         short = replace(options, epochs=1, rounds=1, mix=False)
-        tower = open_tower(ground.source, options.max_length)
-        task = Task(tower, made, ground.found, products, short, folder, judged=judged, score=score)
+        tower = open_text_tower(ground.source, options.max_length)
+        task = TextTowerTask(tower, made, ground.found, products, short, folder, judged=judged, score=score)
         return train_towers(task).best.validation
 
     study = ground.work / f"{_STUDY}{ground.digest(request)}.db"
     if not study.exists():
         # None of these trainings was ever begun: a folder that is there is of no run that this one goes on with.
-        refuse_old(request.out, request.options.layers, ())
+        check_new_folder(request.out, request.options.layers, ())
     return tuned(request.options, request.tune, study, train, ground.progress)
 
 
-def _trained(ground: _Ground, request: TowersRequest, folder: Path, run: Path, judge: Judge) -> WrittenTowers:
+def _trained(
+    ground: _Ground, request: TextTowersRequest, folder: Path, run: Path, judge: PoolEvaluator
+) -> TextTowersResult:
     options, progress, made, products = request.options, ground.progress, ground.made, ground.snapshot.products
-    tower = open_tower(ground.source, options.max_length)
+    tower = open_text_tower(ground.source, options.max_length)
     try:
         trained = _better(ground, request, tower, run)
     except NothingBetterError:
@@ -381,25 +387,27 @@ def _trained(ground: _Ground, request: TowersRequest, folder: Path, run: Path, j
         raise
     spec, adapter = _spec(ground, request, trained), run / ADAPTER_FOLDER if options.lora else None
     folder.parent.mkdir(parents=True, exist_ok=True)
-    take(folder.absolute(), run)
+    claim_folder(folder.absolute(), run)
     if options.layers is None:
         write_towers(tower, spec, folder, adapter)
-        return WrittenTowers(folder, spec)
+        return TextTowersResult(folder, spec)
     if not whole(folder).exists():
         write_towers(tower, spec, whole(folder), adapter)
-    pruning = Pruning(tower, made, products, judge, run / _PRUNING, PruneOptions(seed=options.seed), progress)
-    fewer, curve = prune(pruning, options.layers)
+    pruning = LayerPruning(
+        tower, made, products, judge, run / _PRUNING, LayerPruningOptions(seed=options.seed), progress
+    )
+    fewer, curve = prune_layers(pruning, options.layers)
     spec = msgspec.structs.replace(spec, layers=options.layers, pruning=curve)
     write_towers(fewer, spec, folder)
-    return WrittenTowers(folder, spec, whole(folder))
+    return TextTowersResult(folder, spec, whole(folder))
 
 
-def _better(ground: _Ground, request: TowersRequest, tower: Tower, run: Path) -> TrainedTowers:
+def _better(ground: _Ground, request: TextTowersRequest, tower: TextTower, run: Path) -> TrainedTowers:
     """What training made of a tower; raises NothingBetterError where it is no better by that."""
     progress, options = ground.progress, request.options
     with charted(ground.work, run.name, TOWERS_FOLDER) as judged:
         score, products = _score(request, ground.work), ground.snapshot.products
-        task = Task(tower, ground.made, ground.found, products, options, run, progress, judged, score)
+        task = TextTowerTask(tower, ground.made, ground.found, products, options, run, progress, judged, score)
         trained = train_towers(task)
     if not trained.improved:
         raise NothingBetterError(
@@ -410,7 +418,7 @@ def _better(ground: _Ground, request: TowersRequest, tower: Tower, run: Path) ->
     return trained
 
 
-def _score(request: TowersRequest, work: Path) -> Score | None:
+def _score(request: TextTowersRequest, work: Path) -> Score | None:
     if request.options.loss.teacher == "none":
         return None
     if not request.teacher:
@@ -418,7 +426,7 @@ def _score(request: TowersRequest, work: Path) -> Score | None:
     return TeacherScores(open_teacher(request.teacher, cache=request.cache), work / TEACHER_SCORES).score
 
 
-def _spec(ground: _Ground, request: TowersRequest, trained: TrainedTowers) -> TowersSpec:
+def _spec(ground: _Ground, request: TextTowersRequest, trained: TrainedTowers) -> TextTowersSpec:
     made, source = ground.made, ground.source
     counted = {
         "training queries": len(made.training),
@@ -427,7 +435,7 @@ def _spec(ground: _Ground, request: TowersRequest, trained: TrainedTowers) -> To
         "paraphrases": made.paraphrases,
         "synthetic queries": made.synthetic,
     }
-    return TowersSpec(
+    return TextTowersSpec(
         FORMAT,
         source.name,
         source.fingerprint,
@@ -456,11 +464,11 @@ def judged_queries(path: Path) -> list[JudgedQuery]:
     return from_judgments(read_judgments(path))
 
 
-def counted_material(snapshot: Snapshot, sources: Sources, seed: int, progress: Progress) -> Material:
+def build_tower_dataset(snapshot: Snapshot, sources: TowerSources, seed: int, progress: Progress) -> TowerDataset:
     """What a snapshot's towers learn from, with a word on what was left out; raises TrainingError where that is too
     little."""
     progress.begin("material", None, "")
-    made = material(sources, snapshot.products.row_of, seed)
+    made = build_dataset(sources, snapshot.products.row_of, seed)
     out = made.dropped
     paraphrases = f"{made.paraphrases:,} queries learn what answers the ones that shoppers replaced them by; "
     synthetic = f" ({made.synthetic:,} of them synthetic)" if made.synthetic else ""
@@ -473,17 +481,19 @@ def counted_material(snapshot: Snapshot, sources: Sources, seed: int, progress: 
     return made
 
 
-def found_by_index(snapshot: Snapshot, made: Material, options: NegativeOptions, progress: Progress) -> Found:
+def retrieve_products(
+    snapshot: Snapshot, made: TowerDataset, options: NegativeOptions, progress: Progress
+) -> RetrievedProducts:
     """The `options.last` best of both retrievers for each query, over the whole catalog, and the near misses of what is
     trained on, where some are to be drawn.
 
     Raises EncoderError where queries cannot be encoded, ClusterError where a cluster does not answer.
     """
     words, vectors = _retrieved(snapshot, made, options.last, progress)
-    return Found(words, vectors, _near_misses(snapshot, made, progress) if options.near_misses else {})
+    return RetrievedProducts(words, vectors, _near_misses(snapshot, made, progress) if options.near_misses else {})
 
 
-def _retrieved(snapshot: Snapshot, made: Material, depth: int, progress: Progress) -> tuple[list[Rows], list[Rows]]:
+def _retrieved(snapshot: Snapshot, made: TowerDataset, depth: int, progress: Progress) -> tuple[list[Rows], list[Rows]]:
     progress.begin("retrieving", len(made.queries), "queries")
 
     def words(query: str) -> Rows:
@@ -503,13 +513,13 @@ def _retrieved(snapshot: Snapshot, made: Material, depth: int, progress: Progres
     return [each for part, _ in parts for each in part], [each for _, part in parts for each in part]
 
 
-def _near_misses(snapshot: Snapshot, made: Material, progress: Progress) -> Mapping[int, Rows]:
+def _near_misses(snapshot: Snapshot, made: TowerDataset, progress: Progress) -> Mapping[int, Rows]:
     """Of each product that is trained on as a positive, by its row: once, however many queries it answers."""
     rows = np.unique(made.rows[made.training_pairs])
     progress.begin("near misses", len(rows), "products")
 
     @cache
-    def traits(row: int) -> Traits:
+    def traits(row: int) -> ProductTraits:
         return traits_of(snapshot.products[row])
 
     def missed(part: Rows) -> list[Rows]:

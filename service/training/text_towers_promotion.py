@@ -16,8 +16,8 @@ from indexer.migrate import reencode
 from rerank.click_models.click_log import Floats
 from rerank.evaluation.metrics import ranked_ndcg
 from rerank.evaluation.statistics import Difference, paired_bootstrap
-from rerank.text_towers.dataset import JudgedQuery, Sources, normalised, validates
-from rerank.text_towers.validation import Judge
+from rerank.text_towers.dataset import JudgedQuery, TowerSources, is_validation_query, normalize_query
+from rerank.text_towers.validation import PoolEvaluator
 from retrieval.encoders.base import Encoder
 from retrieval.encoders.registry import detect_runtime, open_encoder, parse_runtime
 from retrieval.errors import TrainingError
@@ -67,7 +67,7 @@ def judging(judged: Sequence[JudgedQuery]) -> list[JudgedQuery]:
     return [each for each in judged if _judges(each.query)]
 
 
-def without_judges(sources: Sources, judges: Sequence[JudgedQuery]) -> Sources:
+def without_judges(sources: TowerSources, judges: Sequence[JudgedQuery]) -> TowerSources:
     """What is left to train on and to choose by where these queries judge.
 
     A query that would judge had it any clicks, as its text says, learns nothing by a paraphrase either: it may judge
@@ -95,7 +95,7 @@ def _too_few(known: int) -> str:
 
 
 def _judges(query: str) -> bool:
-    return validates(query, JUDGING_SHARE, _SEED)
+    return is_validation_query(query, JUDGING_SHARE, _SEED)
 
 
 def judge_encoder(
@@ -173,7 +173,7 @@ def judged_gains(snapshot: Snapshot, judged: Sequence[JudgedQuery]) -> dict[str,
     after normalising is one, each product with the highest gain that it was given."""
     known: dict[str, tuple[str, dict[str, float]]] = {}
     for each in judged:
-        _, gains = known.setdefault(normalised(each.query), (each.query, {}))
+        _, gains = known.setdefault(normalize_query(each.query), (each.query, {}))
         for product, opinion in each.opinions.items():
             if snapshot.products.row_of(product) is not None:
                 gains[product] = max(opinion.gain, gains.get(product, 0.0))
@@ -235,7 +235,7 @@ def publish_encoder(
     settings: Settings,
     towers: Path,
     judges: Sequence[JudgedQuery],
-    pool: Judge,
+    pool: PoolEvaluator,
     runtime: str,
     cache: Path,
     progress: Progress,
@@ -264,7 +264,7 @@ def publish_encoder(
     return PublishedEncoder(done.version, is_theirs, chosen, rounded, reports[0] if reports else None)
 
 
-def _rounded(towers: Path, pool: Judge, cache: Path, progress: Progress, dimension: int | None) -> Rounded:
+def _rounded(towers: Path, pool: PoolEvaluator, cache: Path, progress: Progress, dimension: int | None) -> Rounded:
     progress.begin("int8", None, "")
     of = {
         runtime: pool.ndcg(open_encoder(str(towers), runtime, cache, dimension=dimension))

@@ -11,7 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rerank.text_towers.options import TowerOptions
+from rerank.text_towers.options import TextTowerOptions
 from rerank.training.trainer import Epoch
 from retrieval.errors import SettingError, TrainingError
 from retrieval.progress import Progress
@@ -19,14 +19,14 @@ from retrieval.progress import Progress
 if TYPE_CHECKING:
     import optuna
 
-Train = Callable[[TowerOptions, Path, Callable[[Epoch], None]], float]
+Train = Callable[[TextTowerOptions, Path, Callable[[Epoch], None]], float]
 """Trains towers that nobody has trained yet, in a folder of their own; the nDCG@10 of the queries that choose."""
 _WARM_UP = 4
 """Trials before a bad one is given up."""
 _STUDY = "towers"
 
 
-def tuned(options: TowerOptions, trials: int, path: Path, train: Train, progress: Progress) -> TowerOptions:
+def tuned(options: TextTowerOptions, trials: int, path: Path, train: Train, progress: Progress) -> TextTowerOptions:
     """The best options of so many trials, the given ones being the first; the study is kept in the file `path`, from
     which a search that was killed goes on.
 
@@ -86,7 +86,7 @@ def _done(study: optuna.Study) -> list[optuna.trial.FrozenTrial]:
     return [each for each in study.get_trials(deepcopy=False) if each.state.is_finished()]
 
 
-def _suggested(trial: optuna.Trial, options: TowerOptions) -> TowerOptions:
+def _suggested(trial: optuna.Trial, options: TextTowerOptions) -> TextTowerOptions:
     """Within the usual bounds, or those of the given options where these are outside; nothing that they would make of
     no effect: the pointwise loss has no margin, and a teacher and near misses want hard negatives."""
     rate, margin = options.learning_rate, options.loss.margin
@@ -104,7 +104,7 @@ def _suggested(trial: optuna.Trial, options: TowerOptions) -> TowerOptions:
     )
 
 
-def _params(options: TowerOptions) -> dict[str, float]:
+def _params(options: TextTowerOptions) -> dict[str, float]:
     """What `_with` puts into options."""
     return {
         "learning_rate": options.learning_rate,
@@ -114,13 +114,15 @@ def _params(options: TowerOptions) -> dict[str, float]:
     }
 
 
-def _with(options: TowerOptions, found: Mapping[str, float]) -> TowerOptions:
+def _with(options: TextTowerOptions, found: Mapping[str, float]) -> TextTowerOptions:
     loss = replace(options.loss, temperature=found["temperature"], margin=found["margin"])
     negatives = replace(options.negatives, count=int(found["negatives"]))
     return replace(options, learning_rate=found["learning_rate"], loss=loss, negatives=negatives)
 
 
-def _value(study: optuna.Study, trial: optuna.Trial, options: TowerOptions, folder: Path, train: Train) -> float | None:
+def _value(
+    study: optuna.Study, trial: optuna.Trial, options: TextTowerOptions, folder: Path, train: Train
+) -> float | None:
     """nDCG@10 of a trial; None for one that was given up, or whose loss was lost."""
     import optuna
 
@@ -142,7 +144,7 @@ def _value(study: optuna.Study, trial: optuna.Trial, options: TowerOptions, fold
     return value
 
 
-def _words(options: TowerOptions) -> str:
+def _words(options: TextTowerOptions) -> str:
     return (
         f"learning rate {options.learning_rate:.2g}, temperature {options.loss.temperature:.3f}, margin "
         f"{options.loss.margin:.3f}, {options.negatives.count} negatives"

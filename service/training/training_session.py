@@ -19,8 +19,8 @@ from service.engine.snapshot import Snapshot, serving_snapshot
 from service.events.derived_tables import DerivedTables, popularity_scores
 from service.events.event_log import EventLog
 from service.settings import Settings
-from service.training.click_dataset import ClickTraining, FromClicks
-from service.training.ranker_dataset import CatalogOptions, taught_lists
+from service.training.click_dataset import ClickRankerOptions, ClickTraining
+from service.training.ranker_dataset import CatalogOptions, score_lists
 from service.training.ranker_from_catalog import distil_ranker
 from service.training.ranker_from_clicks import click_ranker
 
@@ -37,11 +37,11 @@ def train_from_catalog(root: Path, catalog: CatalogOptions, options: DistilOptio
     model cannot be had.
     """
     with working(root) as (snapshot, work, built):
-        taught = taught_lists(snapshot, catalog, work / TEACHER_SCORES, built, progress)
+        taught = score_lists(snapshot, catalog, work / TEACHER_SCORES, built, progress)
         return distil_ranker(snapshot, taught, work, root, options, progress)
 
 
-def train_from_clicks(root: Path, settings: Settings, options: FromClicks, progress: Progress) -> ClickTraining:
+def train_from_clicks(root: Path, settings: Settings, options: ClickRankerOptions, progress: Progress) -> ClickTraining:
     """Trains a ranker for an index directory on what its shoppers did; raises what `fresh_tables` and
     `ranker_from_tables` do."""
     with fresh_tables(root, settings, progress) as tables:
@@ -81,7 +81,7 @@ def fresh_tables(root: Path, settings: Settings, progress: Progress) -> Iterator
 
 def ranker_from_tables(
     tables: FreshTables,
-    options: FromClicks,
+    options: ClickRankerOptions,
     progress: Progress,
     *,
     before_judging: Callable[[], None] = lambda: None,

@@ -151,13 +151,13 @@ def tower_of_acts(
         hide_seen=tables.settings.recommend.seen == "hide",
         least_shoppers=tables.settings.events.minimum_shoppers,
     )
-    trial = _Trial(tables.root, tables.snapshot, given, progress)
+    trial = _UserTowerTraining(tables.root, tables.snapshot, given, progress)
     if not again and (stored := trial.last(acts)):
         return TrainedTower(stored, acts, is_new=False)
     return TrainedTower(trial.run(acts, tables.work), acts)
 
 
-class _Trial:
+class _UserTowerTraining:
     """One training for one snapshot."""
 
     def __init__(self, root: Path, snapshot: Snapshot, options: UserTowerOptions, progress: Progress) -> None:
@@ -187,7 +187,7 @@ class _Trial:
             )
         self._progress.end(f"{acts}; {len(held.targets):,} shoppers judge")
         self._progress.begin("catalog", None, "")
-        catalog = Catalog.of(self._snapshot)
+        catalog = UserTowerCatalog.of(self._snapshot)
         self._progress.end(f"{len(catalog.vectors):,} products, {len(catalog.names):,} categories")
         tower, curve = self._fitted(catalog, learning, work / f"{_RUN}{self._digest(acts)}")
         stored = self._judged(catalog, learning, held, (tower, curve), self._digest(acts))
@@ -212,7 +212,7 @@ class _Trial:
         told = f"{METHOD} {acts.digest} {self._snapshot.manifest.version} {self._options}"
         return xxhash.xxh3_64_hexdigest(told.encode())
 
-    def _fitted(self, catalog: Catalog, learning: Histories, run: Path) -> tuple[UserTower, list[Epoch]]:
+    def _fitted(self, catalog: UserTowerCatalog, learning: Histories, run: Path) -> tuple[UserTower, list[Epoch]]:
         curve: list[Epoch] = []
 
         def judged(epoch: Epoch) -> None:
@@ -227,7 +227,7 @@ class _Trial:
 
     def _judged(
         self,
-        catalog: Catalog,
+        catalog: UserTowerCatalog,
         learning: Histories,
         held: HeldOutActs,
         fitted: tuple[UserTower, Sequence[Epoch]],
@@ -262,7 +262,7 @@ class _Trial:
             )
             return self._registry.add(lambda folder: _copy(made, folder), spec, _told(report, curve))
 
-    def _serving(self, catalog: Catalog) -> Score | None:
+    def _serving(self, catalog: UserTowerCatalog) -> Score | None:
         """The scores of the tower that serves now; None where none does, or it cannot be used any more."""
         manifest = self._snapshot.manifest
         stored = self._registry.serving(manifest.encoder, manifest.dimension).tower
@@ -293,7 +293,7 @@ def _copy(made: Path, folder: Path) -> None:
 
 
 @dataclass(frozen=True, slots=True)
-class Catalog:
+class UserTowerCatalog:
     """The products of a snapshot, by row."""
 
     snapshot: Snapshot
@@ -304,7 +304,7 @@ class Catalog:
     """(N,): places in `names`, -1 for none."""
 
     @classmethod
-    def of(cls, snapshot: Snapshot) -> Catalog:
+    def of(cls, snapshot: Snapshot) -> UserTowerCatalog:
         """All of them."""
         count = len(snapshot.products)
         paths = [CATEGORY_SEPARATOR.join(snapshot.products[row].category) for row in range(count)]

@@ -27,10 +27,10 @@ from service.training.learn import (
     PAGE_FILE,
     REPORT_FILE,
     LearnOptions,
-    last_learned,
     learn,
     new_events,
     page_path,
+    read_record,
     stored_days,
 )
 from service.training.training_session import TRAINING_FOLDER
@@ -119,7 +119,7 @@ class TestLearned:
         assert all(model.perplexity and 1 < model.perplexity < 2 for model in found.models)
         first = found.positions[0]
         assert (first.position, first.shown, first.examination) == (1, found.lists, 1.0)
-        assert [curve.way for curve in found.curves] == ["debiased", "naive"]
+        assert [curve.method for curve in found.curves] == ["debiased", "naive"]
         assert [epoch.number for epoch in found.curves[0].epochs] == [0, 1, 2]
         reached = {each.order: each for each in found.orders}
         assert list(reached) == ["merged", "served", "naive", "new"]
@@ -137,7 +137,7 @@ class TestLearned:
         assert {path.parent.name for path in curves} >= {"debiased", "naive"}
 
     def test_what_was_learned_from_is_remembered(self, learned: Path) -> None:
-        before = last_learned(learned)
+        before = read_record(learned)
         assert before is not None
         now = stored_days(learned, SETTINGS)
         assert before.events == sum(now.values()) > 5_000
@@ -194,7 +194,7 @@ class TestRefused:
         assert report.events.events > 0
         outcomes = [stage.outcome for stage in report.stages[:4]]
         assert outcomes == [Outcome.DONE, Outcome.LEFT, Outcome.STOPPED, Outcome.NOT_REACHED]
-        assert last_learned(root) is None
+        assert read_record(root) is None
 
     def test_while_another_program_trains_no_report_is_written(self, learned: Path, tmp_path: Path) -> None:
         root = Path(shutil.copytree(learned, tmp_path / "store"))

@@ -20,7 +20,7 @@ from retrieval.store.versions import Store
 from service.events.event_log import EventLog, aside_path
 from service.reports.training import TOWERS, LearnReport, Outcome, RecordedSteps
 from service.training.learn import REPORT_FILE, LearnOptions, learn, train_encoder
-from service.training.text_towers import TowersRequest
+from service.training.text_towers import TextTowersRequest
 from service.training.text_towers_promotion import judging
 from service.training.training_session import TRAINING_FOLDER
 from tests.catalogs import write_feed
@@ -74,7 +74,7 @@ def root(store: Path, tmp_path: Path) -> Path:
 
 @pytest.fixture
 def options(cache: Path) -> LearnOptions:
-    return LearnOptions(SMALL, replace(TINY, epochs=1, refit=False), TowersRequest(cache=cache, options=TRAINING))
+    return LearnOptions(SMALL, replace(TINY, epochs=1, refit=False), TextTowersRequest(cache=cache, options=TRAINING))
 
 
 def report_of(root: Path) -> LearnReport:
@@ -108,16 +108,16 @@ def test_what_is_better_serves_and_the_rest_is_trained_on_its_vectors(root: Path
     ("request_of", "why"),
     [
         # Too small a step to be better, and too few queries.
-        (TowersRequest(options=replace(TRAINING, epochs=1, learning_rate=1e-7)), "so nothing is written"),
+        (TextTowersRequest(options=replace(TRAINING, epochs=1, learning_rate=1e-7)), "so nothing is written"),
         (
-            TowersRequest(options=TRAINING, held_out=[each.query for each in every_query()][:-9]),
+            TextTowersRequest(options=TRAINING, held_out=[each.query for each in every_query()][:-9]),
             "give more judged queries",
         ),
     ],
     ids=["no better", "too few"],
 )
 def test_what_comes_to_nothing_says_why_and_the_run_goes_on(
-    root: Path, cache: Path, request_of: TowersRequest, why: str
+    root: Path, cache: Path, request_of: TextTowersRequest, why: str
 ) -> None:
     steps = RecordedSteps(Quiet())
     assert train_encoder(root, SETTINGS, replace(request_of, cache=cache), steps) is None
@@ -128,7 +128,7 @@ def test_what_comes_to_nothing_says_why_and_the_run_goes_on(
 
 
 def test_an_index_that_is_being_rebuilt_keeps_what_was_trained_for_the_next_run(root: Path, cache: Path) -> None:
-    request, steps = TowersRequest(cache=cache, options=TRAINING), RecordedSteps(Quiet())
+    request, steps = TextTowersRequest(cache=cache, options=TRAINING), RecordedSteps(Quiet())
     with Store(root).lock("rebuild"):
         assert train_encoder(root, SETTINGS, request, steps) is None
     (stage,) = (each for each in steps.stages(is_over=True) if each.name == TOWERS)

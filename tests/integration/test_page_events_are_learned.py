@@ -20,7 +20,7 @@ import pytest
 
 from rerank.sessions.refresh import Refreshed
 from rerank.sessions.tables import Derived, open_derived
-from rerank.training.click_dataset import by_time, click_lists, learned, queries_with_clicks
+from rerank.training.click_dataset import click_lists, fit_evidence, queries_with_clicks, split_by_time
 from retrieval.records import Product, Variant
 from service.engine.engine import SearchEngine
 from service.events.derived_tables import DerivedTables
@@ -293,7 +293,7 @@ def test_what_three_hundred_prefer_is_what_the_labels_say(browser: Browser, addr
     assert asked["purchases"] == VISITS - VISITS // 5 + 1
     labels = derived.labels.filter(pl.col("query") == "tent").sort("label", descending=True)
     assert labels["product_id"][0] == loved
-    evidence = learned(by_time(derived.lists()).training)
+    evidence = fit_evidence(split_by_time(derived.lists()).training)
     queries = queries_with_clicks(evidence, 10)
     assert queries == ("tent",)
     snapshot = store.snapshot
@@ -303,4 +303,4 @@ def test_what_three_hundred_prefer_is_what_the_labels_say(browser: Browser, addr
     gains = dict(zip(ids, lists.gains.tolist(), strict=True))
     assert max(gains, key=lambda each: gains[each][0]) == loved
     assert all(of_loved > of_first for of_loved, of_first in zip(gains[loved], gains[first], strict=True))
-    assert lists.left_out.counts()["lost_candidates"] == 0
+    assert lists.excluded.counts()["lost_candidates"] == 0

@@ -17,8 +17,8 @@ from indexer.build import RebuildOptions, rebuild
 from indexer.migrate import ReencodeReport, reencode
 from rerank.evaluation.statistics import Difference
 from rerank.text_towers.artifacts import read_towers
-from rerank.text_towers.dataset import JudgedQuery, Opinion, validates
-from rerank.text_towers.options import TowerOptions
+from rerank.text_towers.dataset import JudgedQuery, Opinion, is_validation_query
+from rerank.text_towers.options import TextTowerOptions
 from rerank.training.trainer import STATE_FILE
 from retrieval.encoders.registry import open_encoder
 from retrieval.errors import EncoderUnavailableError, SettingError, StoreLockedError, TrainingError
@@ -29,7 +29,7 @@ from retrieval.store.versions import Store
 from service.cli.main import app
 from service.engine.engine import SearchEngine
 from service.engine.snapshot import serving_snapshot
-from service.training.text_towers import TowersRequest, train_text_towers
+from service.training.text_towers import TextTowersRequest, train_text_towers
 from service.training.text_towers_promotion import (
     JUDGING_SHARE,
     MOST_LOST,
@@ -153,11 +153,11 @@ class TestBetter:
 
 class TestNotBetter:
     def test_too_few_queries_judge(self, root: Path, cache: Path) -> None:
-        few = [each for each in every_query() if not validates(each.query, JUDGING_SHARE, -1)]
+        few = [each for each in every_query() if not is_validation_query(each.query, JUDGING_SHARE, -1)]
         few += judging(every_query())[:9]
         lines = [f"{each.query}\t{product}\t1" for each in few for product in each.opinions]
         (root / "few.tsv").write_text("\n".join(["query\tproduct_id\tgrade", *lines]))
-        request = TowersRequest((root / "few.tsv",), cache=cache, publish=True)
+        request = TextTowersRequest((root / "few.tsv",), cache=cache, publish=True)
         with pytest.raises(TrainingError, match=r"9 queries can judge; 50 are needed .* nothing was trained"):
             train_text_towers(root / "index", SETTINGS, request, Quiet())
         assert not (root / "index" / "training" / "towers").exists()
@@ -201,8 +201,8 @@ class _Impatient(Quiet):
 
 @pytest.mark.parametrize("phase", ["encode", "publish"])
 def test_one_that_is_killed_behind_the_training_does_not_train_again(root: Path, cache: Path, phase: str) -> None:
-    options = TowerOptions(epochs=3, batch=32, learning_rate=5e-3, max_length=16)
-    request = TowersRequest((root / "judgments.tsv",), cache=cache, publish=True, options=options)
+    options = TextTowerOptions(epochs=3, batch=32, learning_rate=5e-3, max_length=16)
+    request = TextTowersRequest((root / "judgments.tsv",), cache=cache, publish=True, options=options)
     with pytest.raises(_KilledError):
         train_text_towers(root / "index", SETTINGS, request, _Impatient(phase))
     assert serving(root) == "v000001"
@@ -220,9 +220,9 @@ def test_one_that_is_killed_behind_the_training_does_not_train_again(root: Path,
 
 
 def test_one_that_is_killed_behind_the_training_goes_on_in_the_folder_that_was_named(root: Path, cache: Path) -> None:
-    options = TowerOptions(epochs=1, batch=32, learning_rate=5e-3, max_length=16)
+    options = TextTowerOptions(epochs=1, batch=32, learning_rate=5e-3, max_length=16)
     out = root / "mine"
-    request = TowersRequest((root / "judgments.tsv",), cache=cache, publish=True, options=options, out=out)
+    request = TextTowersRequest((root / "judgments.tsv",), cache=cache, publish=True, options=options, out=out)
     with pytest.raises(_KilledError):
         train_text_towers(root / "index", SETTINGS, request, _Impatient("encode"))
     other, watched = replace(request, options=replace(options, seed=1)), _Impatient("never")
@@ -242,9 +242,9 @@ def test_one_that_is_killed_before_it_writes_takes_no_other_towers_for_its_own(
     def killed(*_: object) -> None:
         raise _KilledError
 
-    options = TowerOptions(epochs=1, batch=32, learning_rate=5e-3, max_length=16)
+    options = TextTowerOptions(epochs=1, batch=32, learning_rate=5e-3, max_length=16)
     theirs, ours = (root / name if name else None for name in names)
-    request = TowersRequest((root / "judgments.tsv",), cache=cache, options=replace(options, layers=1), out=ours)
+    request = TextTowersRequest((root / "judgments.tsv",), cache=cache, options=replace(options, layers=1), out=ours)
     with monkeypatch.context() as killing, pytest.raises(_KilledError):
         killing.setattr("service.training.text_towers.write_towers", killed)
         train_text_towers(root / "index", SETTINGS, request, Quiet())
@@ -260,9 +260,9 @@ def test_one_that_is_killed_before_it_writes_takes_no_other_towers_for_its_own(
 
 
 def test_a_folder_of_ones_own_among_the_trainings_is_never_removed(root: Path, cache: Path) -> None:
-    options = TowerOptions(epochs=1, batch=32, learning_rate=5e-3, max_length=16)
+    options = TextTowerOptions(epochs=1, batch=32, learning_rate=5e-3, max_length=16)
     out = root / "index" / "training" / "towers-of-ours"
-    request = TowersRequest((root / "judgments.tsv",), cache=cache, options=options, out=out)
+    request = TextTowersRequest((root / "judgments.tsv",), cache=cache, options=options, out=out)
     train_text_towers(root / "index", SETTINGS, request, Quiet())
     os.utime(out, (0, 0))
     other = replace(request, out=None, options=replace(options, seed=1))
@@ -274,13 +274,13 @@ def test_where_the_model_that_serves_is_gone_it_is_named(root: Path, cache: Path
     moved = str(make_encoder(root / "moved"))
     reencode(root / "index", open_encoder(moved, "onnx-fp32", cache), moved, Quiet())
     shutil.rmtree(root / "moved")
-    request = TowersRequest((root / "judgments.tsv",), cache=cache)
+    request = TextTowersRequest((root / "judgments.tsv",), cache=cache)
     with pytest.raises(EncoderUnavailableError, match=r"moved, which is gone; put it back, or name .* --encoder"):
         train_text_towers(root / "index", SETTINGS, request, Quiet())
 
 
 def test_a_runtime_that_does_not_exist_is_refused_before_the_training(root: Path, cache: Path) -> None:
-    request, watched = TowersRequest((root / "judgments.tsv",), cache=cache, publish=True), _Impatient("never")
+    request, watched = TextTowersRequest((root / "judgments.tsv",), cache=cache, publish=True), _Impatient("never")
     with pytest.raises(SettingError, match="runtime 'onnx' does not exist"):
         train_text_towers(root / "index", SETTINGS, replace(request, runtime="onnx"), watched)
     assert not watched.phases
@@ -358,7 +358,7 @@ class TestFromCatalog:
 
     def test_made_queries_alone_judge_nothing(self, blind: Path) -> None:
         with pytest.raises(SettingError, match="name judged ones with --judgments"):
-            train_text_towers(blind, SETTINGS, TowersRequest(catalog=300, publish=True), Quiet())
+            train_text_towers(blind, SETTINGS, TextTowersRequest(catalog=300, publish=True), Quiet())
         told: Any = msgspec.json.decode(
             run("train", "towers", "--index", blind, "--from-catalog", "300", "--aside", "--json", *TRAINING)
         )

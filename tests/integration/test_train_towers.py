@@ -14,12 +14,12 @@ from typer.testing import CliRunner
 from indexer.build import RebuildOptions, rebuild
 from rerank.text_towers.artifacts import read_towers
 from rerank.text_towers.dataset import from_labels
-from rerank.text_towers.options import TowerOptions
+from rerank.text_towers.options import TextTowerOptions
 from rerank.training.trainer import STATE_FILE
 from retrieval.errors import EncoderUnavailableError, JudgmentsError, SettingError, ShelfwiseError, TrainingError
 from service.cli.training import train
 from service.engine.engine import SearchEngine
-from service.training.text_towers import TowersRequest, train_text_towers
+from service.training.text_towers import TextTowersRequest, train_text_towers
 from service.training.training_session import fresh_tables
 from tests.catalogs import write_feed
 from tests.learning_stores import SETTINGS, Quiet, with_events
@@ -158,7 +158,9 @@ class _Impatient(Quiet):
 
 def test_a_killed_training_goes_on_and_a_damaged_one_is_named(root: Path) -> None:
     files = (root / "judgments.tsv",)
-    request = TowersRequest(files, encoder=str(root / "tiny"), options=TowerOptions(epochs=2, batch=16, max_length=16))
+    request = TextTowersRequest(
+        files, encoder=str(root / "tiny"), options=TextTowerOptions(epochs=2, batch=16, max_length=16)
+    )
     with pytest.raises(_KilledError):
         train_text_towers(root / "index", SETTINGS, request, _Impatient(5))
     (kept,) = (root / "index" / "training").glob("towers-*")

@@ -12,17 +12,17 @@ from indexer.build import RebuildOptions, rebuild
 from rerank.text_towers.artifacts import read_towers
 from rerank.text_towers.losses import LossOptions
 from rerank.text_towers.negatives import NegativeOptions
-from rerank.text_towers.options import TowerOptions
+from rerank.text_towers.options import TextTowerOptions
 from retrieval.errors import SettingError
 from retrieval.judgments import Judgments
 from service.settings import Settings
-from service.training.text_towers import TowersRequest
+from service.training.text_towers import TextTowersRequest
 from tests.catalogs import write_feed
 from tests.learning_stores import Quiet
 from tests.unit.rerank.text_towers.tiny_towers import PRODUCTS, judged, make_encoder
 
 GRADES = {each.query: {id_: 10 * opinion.gain for id_, opinion in each.opinions.items()} for each in judged()}
-OPTIONS = TowerOptions(
+OPTIONS = TextTowerOptions(
     epochs=3,
     batch=16,
     learning_rate=3e-3,
@@ -48,7 +48,7 @@ def root(cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_trained_towers_find_what_the_ones_before_did_not(
     root: Path, cache: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    request = TowersRequest(encoder=str(root / "tiny"), cache=cache, options=OPTIONS)
+    request = TextTowersRequest(encoder=str(root / "tiny"), cache=cache, options=OPTIONS)
     report = measure_towers(root / "index", Settings(), Judgments(GRADES, 0.0), request, ["torch"], Quiet())
     test = part_of(list(GRADES), "test")
     assert (report.test_queries, report.products) == (len(test), len(PRODUCTS))

@@ -7,7 +7,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from rerank.ranker.features import ACT_KINDS, FEATURES, HAS_STATES, Candidates, History, batched
+from rerank.ranker.features import ACT_KINDS, FEATURES, HAS_STATES, Candidates, History, pad_batch
 from rerank.ranker.network import Inputs, NetworkShape, RankerNetwork
 from retrieval.encoders.base import Tokens, unit_rows
 from retrieval.index.token_states import SCALE, ProductTokens
@@ -68,7 +68,7 @@ def some_of(whole: Candidates, places: list[int]) -> Candidates:
 
 def tensors(*lists: Candidates) -> Inputs:
     """A batch as the network takes it in training."""
-    return Inputs(*(torch.from_numpy(array) for array in batched(lists, DIMENSION).arrays().values()))
+    return Inputs(*(torch.from_numpy(array) for array in pad_batch(lists, DIMENSION).arrays().values()))
 
 
 def scored(by: RankerNetwork, *lists: Candidates) -> list[NDArray[np.float32]]:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from onnx import numpy_helper
 
 from rerank.model_store import Published
-from rerank.ranker.explanation import OF_THE_QUERY, Factor, contributions, neutral_features, taken
+from rerank.ranker.explanation import OF_THE_QUERY, Factor, contributions, neutral_features, select_candidates
 from rerank.ranker.features import FEATURES, HAS_STATES, MERGED, Candidates, History
 from rerank.ranker.onnx import OnnxRanker
 from rerank.ranker.spec import RankerSpec, read_spec, write_ranker
@@ -140,7 +140,10 @@ def test_one_candidate_is_told_as_among_others(exported: Exported, events: int) 
     ranker = OnnxRanker(Published("r", exported.folder, TOLD, REPORT))
     whole, places = candidates(9, events=events), [4, 0]
     among = contributions(ranker, whole)
-    for told in (contributions(ranker, some_of(whole, places)), contributions(ranker, taken(whole, np.array(places)))):
+    for told in (
+        contributions(ranker, some_of(whole, places)),
+        contributions(ranker, select_candidates(whole, np.array(places))),
+    ):
         for factor, scores in told.items():
             np.testing.assert_allclose(scores, among[factor][places], atol=1e-5)
 

@@ -87,8 +87,8 @@ def test_where_no_usual_price_is_known_no_price_is_far_or_near() -> None:
 
 
 def test_prices_of_nothing_and_of_a_fortune_stay_finite() -> None:
-    told = dataclasses.replace(SIGNALS.told, price=np.array([0, 1e30, -5], np.float32))
-    signals = dataclasses.replace(SIGNALS, told=told)
+    told = dataclasses.replace(SIGNALS.catalog, price=np.array([0, 1e30, -5], np.float32))
+    signals = dataclasses.replace(SIGNALS, catalog=told)
     assert column("price_gap", signals=signals) == [0, 3, 0]
     assert column("has_price", signals=signals) == [0, 1, 0]
 
@@ -116,12 +116,12 @@ def test_no_candidates_have_no_rows() -> None:
 
 def test_a_candidates_features_do_not_depend_on_the_others() -> None:
     whole = feature_matrix(FIRST, SIGNALS, 100)
-    told = SignalColumns(*(getattr(SIGNALS.told, each.name)[1:2] for each in dataclasses.fields(SignalColumns)))
+    told = SignalColumns(*(getattr(SIGNALS.catalog, each.name)[1:2] for each in dataclasses.fields(SignalColumns)))
     first = dataclasses.replace(
         FIRST, **{name: getattr(FIRST, name)[1:2] for name in ("merged", "bm25", "cosine", "similarity")}
     )
     signals = dataclasses.replace(
-        SIGNALS, told=told, popularity=SIGNALS.popularity[1:2], has_states=SIGNALS.has_states[1:2]
+        SIGNALS, catalog=told, popularity=SIGNALS.popularity[1:2], has_states=SIGNALS.has_states[1:2]
     )
     np.testing.assert_array_equal(feature_matrix(first, signals, 100), whole[1:2])
     assert np.isfinite(whole).all()

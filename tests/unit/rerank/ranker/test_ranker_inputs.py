@@ -7,7 +7,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from rerank.ranker.features import MOST_QUERY_TOKENS, PADDING, RankerInputs, batched
+from rerank.ranker.features import MOST_QUERY_TOKENS, PADDING, RankerInputs, pad_batch
 from rerank.ranker.network import Inputs
 from tests.unit.rerank.ranker.random_candidates import STATE_DIMENSION, candidates
 from tests.versions import DIMENSION
@@ -15,12 +15,12 @@ from tests.versions import DIMENSION
 
 def test_the_network_takes_the_arrays_in_their_order() -> None:
     assert tuple(field.name for field in dataclasses.fields(RankerInputs)) == Inputs._fields
-    assert tuple(batched([candidates(1)], DIMENSION).arrays()) == Inputs._fields
+    assert tuple(pad_batch([candidates(1)], DIMENSION).arrays()) == Inputs._fields
 
 
 def test_each_list_is_in_its_place_and_padding_behind_it() -> None:
     lists = [candidates(2, words=3, tokens=4, events=1), candidates(5, words=1, tokens=6, events=3)]
-    batch = batched(lists, DIMENSION)
+    batch = pad_batch(lists, DIMENSION)
     for place, each in enumerate(lists):
         count, words, events = len(each.features), len(each.query.ids), len(each.history.kinds)
         tokens = each.products.ids.shape[1]
@@ -46,7 +46,7 @@ def test_each_list_is_in_its_place_and_padding_behind_it() -> None:
 
 def test_a_query_of_ten_thousand_words_is_cut() -> None:
     whole = candidates(3, words=10_000)
-    batch = batched([whole], DIMENSION)
+    batch = pad_batch([whole], DIMENSION)
     assert batch.query_ids.shape == (1, MOST_QUERY_TOKENS)
     np.testing.assert_array_equal(batch.query_ids[0], whole.query.ids[:MOST_QUERY_TOKENS])
     np.testing.assert_array_equal(batch.query_states[0], whole.query.states[:MOST_QUERY_TOKENS])
@@ -54,7 +54,7 @@ def test_a_query_of_ten_thousand_words_is_cut() -> None:
 
 @pytest.mark.parametrize("count", [0, 1])
 def test_every_axis_has_a_place(count: int) -> None:
-    batch = batched([candidates(count, words=0, tokens=0)], DIMENSION)
+    batch = pad_batch([candidates(count, words=0, tokens=0)], DIMENSION)
     assert {length for array in batch.arrays().values() for length in array.shape} == {
         1,
         STATE_DIMENSION,
@@ -66,4 +66,4 @@ def test_every_axis_has_a_place(count: int) -> None:
 
 def test_where_nobody_looks_at_a_history_vectors_are_left_out() -> None:
     without = dataclasses.replace(candidates(3), vectors=np.empty((3, 0), np.float32))
-    assert not batched([without], DIMENSION).candidate_vectors.any()
+    assert not pad_batch([without], DIMENSION).candidate_vectors.any()

@@ -7,7 +7,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from rerank.teacher.fine_tuning import FineTuningOptions, GradedList, drawn, fine_tune, split_by_query, teaching
+from rerank.teacher.fine_tuning import (
+    FineTuningOptions,
+    GradedList,
+    draw_texts,
+    fine_tune,
+    select_lists,
+    split_by_query,
+)
 from rerank.teacher.teacher import open_teacher
 from rerank.training.trainer import LoopOptions
 from retrieval.errors import SettingError, StoreError, TrainingError
@@ -121,7 +128,7 @@ def test_on_a_full_disk_no_half_model_is_left(tiny: Path, tmp_path: Path) -> Non
 @pytest.mark.parametrize("gains", [[1.0, -1.0], [1.0, float("nan")], [1.0]])
 def test_gains_that_are_none_are_refused_by_their_list(gains: list[float]) -> None:
     with pytest.raises(TrainingError, match=r"list 60 \('odd'\) has .*; give"):
-        teaching([*graded_lists(60), GradedList("odd", ["a", "b"], gains)])
+        select_lists([*graded_lists(60), GradedList("odd", ["a", "b"], gains)])
 
 
 def test_the_lists_of_a_query_are_never_on_both_sides() -> None:
@@ -146,6 +153,6 @@ def test_lists_of_one_query_alone_are_refused() -> None:
 
 def test_of_a_long_list_half_of_what_is_read_is_worth_something() -> None:
     gains = [1.0] * 20 + [0.0] * 80
-    places = drawn(GradedList("lamp", ["x"] * 100, gains), 16, np.random.default_rng(0))
+    places = draw_texts(GradedList("lamp", ["x"] * 100, gains), 16, np.random.default_rng(0))
     assert len(set(places.tolist())) == 16
     assert (places < 20).sum() == 8

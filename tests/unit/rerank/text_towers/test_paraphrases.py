@@ -11,14 +11,14 @@ import pytest
 
 from rerank.text_towers.dataset import (
     JudgedQuery,
-    Material,
     Opinion,
     Paraphrase,
-    Sources,
+    TowerDataset,
+    TowerSources,
+    build_dataset,
     from_reformulations,
-    material,
-    normalised,
-    validates,
+    is_validation_query,
+    normalize_query,
 )
 from tests.unit.rerank.text_towers.tiny_towers import judged, row_of, shop
 
@@ -26,14 +26,14 @@ SHARE, SEED = 0.2, 1
 """As `shop` divides."""
 
 
-def learned(paraphrases: Sequence[Paraphrase], *more: JudgedQuery, held_out: Sequence[str] = ()) -> Material:
-    sources = Sources([*judged(), *more], held_out=held_out, share=SHARE, paraphrases=paraphrases)
-    return material(sources, row_of, SEED)
+def learned(paraphrases: Sequence[Paraphrase], *more: JudgedQuery, held_out: Sequence[str] = ()) -> TowerDataset:
+    sources = TowerSources([*judged(), *more], held_out=held_out, share=SHARE, paraphrases=paraphrases)
+    return build_dataset(sources, row_of, SEED)
 
 
-def told(made: Material, query: str) -> dict[int, Any]:
+def told(made: TowerDataset, query: str) -> dict[int, Any]:
     """Gain and weight of each row, for a query that trains; nothing for one that is not there."""
-    queries = [normalised(each) for each in made.queries]
+    queries = [normalize_query(each) for each in made.queries]
     if query not in queries:
         return {}
     number = queries.index(query)
@@ -45,12 +45,12 @@ def told(made: Material, query: str) -> dict[int, Any]:
 
 def one_that(*, trains: bool) -> str:
     """A query of the shop."""
-    return next(each.query for each in judged() if validates(each.query, SHARE, SEED) != trains)
+    return next(each.query for each in judged() if is_validation_query(each.query, SHARE, SEED) != trains)
 
 
 def unasked(*, trains: bool, words: str = "glowing thing") -> str:
     """One that nobody has judged."""
-    return next(each for at in range(99) if validates(each := f"{words} {at}", SHARE, SEED) != trains)
+    return next(each for at in range(99) if is_validation_query(each := f"{words} {at}", SHARE, SEED) != trains)
 
 
 KNOWN, NEW = one_that(trains=True), unasked(trains=True)
@@ -107,7 +107,7 @@ def test_two_spellings_of_one_query_are_no_paraphrase() -> None:
 
 
 class TestDivision:
-    def same_as_without(self, made: Material, **given: Sequence[str]) -> bool:
+    def same_as_without(self, made: TowerDataset, **given: Sequence[str]) -> bool:
         without = learned([], **given)
         return (
             made.queries == without.queries and np.array_equal(made.weights, without.weights) and not made.paraphrases
@@ -135,11 +135,11 @@ class TestDivision:
         names = [each.query for each in choosing]
         other = judged()[20].query
         paraphrases = [Paraphrase("any thing", names[0], 0.9), Paraphrase(names[1], other, 0.9)]
-        made = material(Sources(judged(), choosing, paraphrases=paraphrases), row_of)
+        made = build_dataset(TowerSources(judged(), choosing, paraphrases=paraphrases), row_of)
         assert made.paraphrases == 0
         # Where a file chooses, no text says on which side a query is.
         free = [Paraphrase(unasked(trains=trains), other, 0.9) for trains in (True, False)]
-        assert material(Sources(judged(), choosing, paraphrases=free), row_of).paraphrases == 2
+        assert build_dataset(TowerSources(judged(), choosing, paraphrases=free), row_of).paraphrases == 2
 
 
 def test_shares_are_of_all_shoppers_who_asked() -> None:

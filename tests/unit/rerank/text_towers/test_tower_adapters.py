@@ -13,9 +13,9 @@ from peft import PeftModel
 from safetensors.numpy import load_file
 from sentence_transformers import SentenceTransformer
 
-from rerank.text_towers.model import ADAPTER_FOLDER, Tower, open_tower
+from rerank.text_towers.model import ADAPTER_FOLDER, TextTower, open_text_tower
 from rerank.text_towers.negatives import NegativeOptions
-from rerank.text_towers.options import Task, TowerOptions, TrainedTowers
+from rerank.text_towers.options import TextTowerOptions, TextTowerTask, TrainedTowers
 from rerank.text_towers.training import train_towers
 from retrieval.encoders.weights import ModelSource
 from retrieval.errors import SettingError
@@ -24,7 +24,7 @@ from tests.unit.rerank.text_towers.tiny_towers import PRODUCTS, found_by_nobody,
 
 pytestmark = pytest.mark.usefixtures("one_thread", "small_heap")
 
-OPTIONS = TowerOptions(
+OPTIONS = TextTowerOptions(
     epochs=3,
     batch=16,
     learning_rate=2e-2,
@@ -42,14 +42,16 @@ def encoder(tmp_path_factory: pytest.TempPathFactory) -> ModelSource:
     return ModelSource("tiny", make_encoder(tmp_path_factory.mktemp("towers") / "tiny"))
 
 
-def trained(tower: Tower, folder: Path, options: TowerOptions = OPTIONS, *, after: int | None = None) -> TrainedTowers:
+def trained(
+    tower: TextTower, folder: Path, options: TextTowerOptions = OPTIONS, *, after: int | None = None
+) -> TrainedTowers:
     """`after` ends it after so many steps."""
     progress = StoppedProgress(after or 10**9, KeyboardInterrupt)
-    return train_towers(Task(tower, shop(), found_by_nobody(), PRODUCTS, options, folder, progress))
+    return train_towers(TextTowerTask(tower, shop(), found_by_nobody(), PRODUCTS, options, folder, progress))
 
 
 def test_adapters_alone_learn_and_are_added_in_the_end(encoder: ModelSource, tmp_path: Path) -> None:
-    before, tower = open_tower(encoder, 16, device="cpu"), open_tower(encoder, 16, device="cpu")
+    before, tower = open_text_tower(encoder, 16, device="cpu"), open_text_tower(encoder, 16, device="cpu")
     done = trained(tower, tmp_path)
     assert done.best.validation > done.curve[0].validation + 0.05
     old, new = before.model.state_dict(), tower.model.state_dict()
@@ -64,7 +66,7 @@ def test_adapters_alone_learn_and_are_added_in_the_end(encoder: ModelSource, tmp
 
 
 def test_the_folder_of_adapters_makes_the_same_tower_of_the_model_before(encoder: ModelSource, tmp_path: Path) -> None:
-    tower = open_tower(encoder, 16, device="cpu")
+    tower = open_text_tower(encoder, 16, device="cpu")
     trained(tower, tmp_path)
     again = SentenceTransformer(str(encoder.folder), device="cpu")
     body: Any = again[0]
@@ -74,14 +76,14 @@ def test_the_folder_of_adapters_makes_the_same_tower_of_the_model_before(encoder
 
 
 def test_a_killed_run_goes_on_and_ends_with_the_same_weights(encoder: ModelSource, tmp_path: Path) -> None:
-    whole, again = open_tower(encoder, 16, device="cpu"), open_tower(encoder, 16, device="cpu")
+    whole, again = open_text_tower(encoder, 16, device="cpu"), open_text_tower(encoder, 16, device="cpu")
     trained(whole, tmp_path / "whole")
     with pytest.raises(KeyboardInterrupt):
-        trained(open_tower(encoder, 16, device="cpu"), tmp_path / "killed", after=9)
+        trained(open_text_tower(encoder, 16, device="cpu"), tmp_path / "killed", after=9)
     trained(again, tmp_path / "killed")
     np.testing.assert_array_equal(again.encode_queries(QUERIES), whole.encode_queries(QUERIES))
 
 
 def test_layers_and_a_rank_are_one_too_many(encoder: ModelSource, tmp_path: Path) -> None:
     with pytest.raises(SettingError, match="not both"):
-        trained(open_tower(encoder, 16, device="cpu"), tmp_path, replace(OPTIONS, train_layers=1))
+        trained(open_text_tower(encoder, 16, device="cpu"), tmp_path, replace(OPTIONS, train_layers=1))

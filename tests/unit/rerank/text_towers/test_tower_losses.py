@@ -14,7 +14,7 @@ import torch
 from sentence_transformers import SentenceTransformer
 
 from rerank.text_towers.losses import Examples, LossOptions, TowerLoss
-from rerank.text_towers.model import Tower, open_tower
+from rerank.text_towers.model import TextTower, open_text_tower
 from retrieval.encoders.base import unit_rows
 from retrieval.encoders.weights import ModelSource
 from tests.unit.rerank.text_towers.tiny_towers import make_encoder
@@ -30,9 +30,9 @@ PLAIN = LossOptions(temperature=TAU, correct=False)
 
 
 @pytest.fixture(scope="module")
-def tower(tmp_path_factory: pytest.TempPathFactory) -> Tower:
+def tower(tmp_path_factory: pytest.TempPathFactory) -> TextTower:
     folder = make_encoder(tmp_path_factory.mktemp("losses") / "tiny", dropout=0.0)
-    return open_tower(ModelSource("tiny", folder), 16, device="cpu")
+    return open_text_tower(ModelSource("tiny", folder), 16, device="cpu")
 
 
 def examples(**values: Any) -> Examples:  # noqa: ANN401 - whatever a field holds
@@ -42,11 +42,11 @@ def examples(**values: Any) -> Examples:  # noqa: ANN401 - whatever a field hold
     return replace(made, **values)
 
 
-def loss_of(tower: Tower, options: LossOptions, made: Examples, positives: tuple[int, ...] = ()) -> float:
+def loss_of(tower: TextTower, options: LossOptions, made: Examples, positives: tuple[int, ...] = ()) -> float:
     return _loss(tower, options, made, positives).item()
 
 
-def _loss(tower: Tower, options: LossOptions, made: Examples, positives: tuple[int, ...] = ()) -> torch.Tensor:
+def _loss(tower: TextTower, options: LossOptions, made: Examples, positives: tuple[int, ...] = ()) -> torch.Tensor:
     keys = torch.tensor(sorted({0 * 20 + 1, 1 * 20 + 5, 2 * 20 + 9, 3 * 20 + 13, *positives}))
     loss = TowerLoss(tower.model, options, keys, 20)
     loss.examples = made
@@ -55,7 +55,7 @@ def _loss(tower: Tower, options: LossOptions, made: Examples, positives: tuple[i
     return result
 
 
-def cosines(tower: Tower, columns: int | None = None) -> np.ndarray[Any, Any]:
+def cosines(tower: TextTower, columns: int | None = None) -> np.ndarray[Any, Any]:
     """(4, 8) as the loss has them."""
     texts = (tower.encode_queries(QUERIES), tower.encode_products([*POSITIVES, *NEGATIVES]))
     queries, products = (unit_rows(vectors[:, :columns]) for vectors in texts)
@@ -63,7 +63,7 @@ def cosines(tower: Tower, columns: int | None = None) -> np.ndarray[Any, Any]:
 
 
 def by_hand(
-    tower: Tower,
+    tower: TextTower,
     left_out: Callable[[int, int], bool],
     shift: float | np.ndarray[Any, Any] = 0.0,
     columns: int | None = None,
@@ -83,50 +83,50 @@ def repeated(_row: int, at: int) -> bool:
     return (_row, at) == (0, 6)
 
 
-def test_softmax_is_over_the_whole_batch_but_for_known_positives(tower: Tower) -> None:
+def test_softmax_is_over_the_whole_batch_but_for_known_positives(tower: TextTower) -> None:
     assert loss_of(tower, PLAIN, examples()) == pytest.approx(np.mean(by_hand(tower, repeated)), rel=1e-4)
 
 
-def test_another_positive_of_the_query_is_masked(tower: Tower) -> None:
+def test_another_positive_of_the_query_is_masked(tower: TextTower) -> None:
     known = loss_of(tower, PLAIN, examples(), positives=(3 * 20 + 9,))
     expected = by_hand(tower, lambda row, at: repeated(row, at) or (row, at) == (3, 2))
     assert known == pytest.approx(np.mean(expected), rel=1e-4)
 
 
-def test_a_product_with_the_positives_title_is_masked(tower: Tower) -> None:
+def test_a_product_with_the_positives_title_is_masked(tower: TextTower) -> None:
     titles = ROWS.clone()
     titles[1, 1] = titles[3, 0]
     expected = by_hand(tower, lambda row, at: repeated(row, at) or (row, at) == (3, 5))
     assert loss_of(tower, PLAIN, examples(titles=titles)) == pytest.approx(np.mean(expected), rel=1e-4)
 
 
-def test_what_is_drawn_often_is_corrected_for(tower: Tower) -> None:
+def test_what_is_drawn_often_is_corrected_for(tower: TextTower) -> None:
     log_q = torch.log(torch.tensor([[0.3, 0.1], [0.1, 0.1], [0.1, 0.3], [0.1, 0.1]]))
     shift = log_q.T.reshape(-1).numpy()
     found = loss_of(tower, replace(PLAIN, correct=True), examples(log_q=log_q))
     assert found == pytest.approx(np.mean(by_hand(tower, repeated, shift)), rel=1e-4)
 
 
-def test_a_margin_is_taken_off_the_positives_cosine_alone(tower: Tower) -> None:
+def test_a_margin_is_taken_off_the_positives_cosine_alone(tower: TextTower) -> None:
     shift = np.zeros((4, 8))
     shift[np.arange(4), np.arange(4)] = 0.15 / TAU
     found = loss_of(tower, replace(PLAIN, margin=0.15), examples())
     assert found == pytest.approx(np.mean(by_hand(tower, repeated, shift)), rel=1e-4)
 
 
-def test_first_columns_count_as_much_as_all(tower: Tower) -> None:
+def test_first_columns_count_as_much_as_all(tower: TextTower) -> None:
     expected = np.mean([by_hand(tower, repeated, columns=columns) for columns in (None, 16, 4)])
     found = loss_of(tower, replace(PLAIN, dimensions=(16, 4)), examples())
     assert found == pytest.approx(expected, rel=1e-4)
 
 
-def test_weights_are_shares_of_their_sum(tower: Tower) -> None:
+def test_weights_are_shares_of_their_sum(tower: TextTower) -> None:
     weights = torch.tensor([1.0, 0.5, 0.0, 0.25])
     expected = np.average(by_hand(tower, repeated), weights=weights.numpy())
     assert loss_of(tower, PLAIN, examples(weights=weights)) == pytest.approx(expected, rel=1e-4)
 
 
-def test_pointwise_is_the_cross_entropy_of_each_pair(tower: Tower) -> None:
+def test_pointwise_is_the_cross_entropy_of_each_pair(tower: TextTower) -> None:
     logits = cosines(tower) / TAU - 0.5 / TAU
     each = [
         sum(
@@ -139,7 +139,7 @@ def test_pointwise_is_the_cross_entropy_of_each_pair(tower: Tower) -> None:
     assert loss_of(tower, replace(PLAIN, name="pointwise"), examples()) == pytest.approx(np.mean(each), rel=1e-4)
 
 
-def test_a_teachers_margins_and_distribution(tower: Tower) -> None:
+def test_a_teachers_margins_and_distribution(tower: TextTower) -> None:
     taught = torch.tensor([[2.0, 0.0], [1.0, 3.0], [0.5, 0.5], [4.0, -1.0]])
     own = cosines(tower) / TAU
     margins = [own[row, row] - own[row, row + 4] for row in range(4)]
@@ -157,7 +157,7 @@ def test_a_teachers_margins_and_distribution(tower: Tower) -> None:
 
 
 @pytest.mark.parametrize("name", ["softmax", "pointwise"])
-def test_cached_gradients_are_those_of_the_whole_batch(tower: Tower, name: Any) -> None:  # noqa: ANN401
+def test_cached_gradients_are_those_of_the_whole_batch(tower: TextTower, name: Any) -> None:  # noqa: ANN401
     found = []
     for options in (replace(PLAIN, name=name, cached=False), replace(PLAIN, name=name, chunk=3)):
         tower.model.zero_grad()
@@ -171,6 +171,6 @@ def _gradients(model: SentenceTransformer) -> torch.Tensor:
     return torch.cat([weight.grad.reshape(-1) for weight in model.parameters() if weight.grad is not None])
 
 
-def test_the_tower_that_is_saved_reads_as_much_as_before(tower: Tower, tmp_path: Path) -> None:
+def test_the_tower_that_is_saved_reads_as_much_as_before(tower: TextTower, tmp_path: Path) -> None:
     tower.save(tmp_path / "saved")
     assert SentenceTransformer(str(tmp_path / "saved"), device="cpu").max_seq_length == 16

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from rerank.text_towers.dataset import Rows
-from rerank.text_towers.negatives import NegativeOptions, drawn, nearest, pools, window
+from rerank.text_towers.negatives import NegativeOptions, build_pools, draw_negatives, nearest, window
 from tests.unit.rerank.text_towers.tiny_towers import PRODUCTS, found_by_nobody, shop
 
 
@@ -24,9 +24,9 @@ def test_none_is_a_positive_and_most_were_retrieved() -> None:
     rankings = [
         [window(ranking[n], 20, 60) for n in made.training.tolist()] for ranking in (found.words, found.vectors)
     ]
-    mined = pools(made, rankings)
+    mined = build_pools(made, rankings)
     pairs = np.flatnonzero(made.is_positive & np.isin(made.query_of, made.training))
-    negatives = drawn(made, pairs, mined, NegativeOptions(3), len(PRODUCTS), np.random.default_rng(4))
+    negatives = draw_negatives(made, pairs, mined, NegativeOptions(3), len(PRODUCTS), np.random.default_rng(4))
     assert negatives.shape == (len(pairs), 3)
     positives = set(zip(made.query_of[made.is_positive].tolist(), made.rows[made.is_positive].tolist(), strict=True))
     known = set(zip(made.query_of.tolist(), made.rows.tolist(), strict=True)) - positives
@@ -38,7 +38,7 @@ def test_none_is_a_positive_and_most_were_retrieved() -> None:
             near = {*rankings[0][query].tolist(), *rankings[1][query].tolist()}
             assert row in near or (query, row) in known
     assert judged > len(pairs) / 3
-    again = drawn(made, pairs, mined, NegativeOptions(3), len(PRODUCTS), np.random.default_rng(4))
+    again = draw_negatives(made, pairs, mined, NegativeOptions(3), len(PRODUCTS), np.random.default_rng(4))
     assert (negatives == again).all()
 
 
@@ -46,7 +46,9 @@ def test_where_nothing_was_retrieved_others_stand_in() -> None:
     made = shop()
     empty = [[np.empty(0, np.int64)] * len(made.training)]
     pairs = np.flatnonzero(made.is_positive & np.isin(made.query_of, made.training))[:20]
-    negatives = drawn(made, pairs, pools(made, empty), NegativeOptions(4), len(PRODUCTS), np.random.default_rng(4))
+    negatives = draw_negatives(
+        made, pairs, build_pools(made, empty), NegativeOptions(4), len(PRODUCTS), np.random.default_rng(4)
+    )
     assert negatives.shape == (20, 4)
     keys = made.query_of[made.is_positive] * len(PRODUCTS) + made.rows[made.is_positive]
     assert not np.isin(made.query_of[pairs][:, None] * len(PRODUCTS) + negatives, keys).any()
@@ -59,7 +61,9 @@ class TestNearMisses:
         rankings = [[window(found.words[number], 20, 60) for number in made.training.tolist()]]
         options = NegativeOptions(count, near_misses=share)
         rng = np.random.default_rng(4)
-        negatives = drawn(made, made.training_pairs, pools(made, rankings, near), options, len(PRODUCTS), rng)
+        negatives = draw_negatives(
+            made, made.training_pairs, build_pools(made, rankings, near), options, len(PRODUCTS), rng
+        )
         return made.training_pairs, negatives
 
     def test_the_first_negative_is_one_as_often_as_it_is_said(self) -> None:

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from rerank.text_towers import model
-from rerank.text_towers.model import open_tower, trains_in_bfloat16
+from rerank.text_towers.model import open_text_tower, trains_in_bfloat16
 from retrieval.encoders.weights import ModelSource
 from tests.unit.rerank.text_towers.tiny_towers import make_encoder
 
@@ -33,7 +33,7 @@ def test_a_cpu_trains_in_bfloat16_where_that_is_faster(
     model._bfloat16_is_faster.cache_clear()
     try:
         assert (
-            trains_in_bfloat16(open_tower(ModelSource("tiny", make_encoder(tmp_path / "tiny")), 16, device="cpu"))
+            trains_in_bfloat16(open_text_tower(ModelSource("tiny", make_encoder(tmp_path / "tiny")), 16, device="cpu"))
             is expected
         )
     finally:

@@ -12,9 +12,9 @@ import torch
 from sentence_transformers import SentenceTransformer
 
 from rerank.text_towers import layer_pruning
-from rerank.text_towers.layer_pruning import PruneOptions, Pruning, check_layers, prune, with_layers
-from rerank.text_towers.model import Tower, open_tower
-from rerank.text_towers.validation import Judge
+from rerank.text_towers.layer_pruning import LayerPruning, LayerPruningOptions, check_layers, keep_layers, prune_layers
+from rerank.text_towers.model import TextTower, open_text_tower
+from rerank.text_towers.validation import PoolEvaluator
 from rerank.training.trainer import LoopOptions
 from retrieval.encoders.weights import ModelSource
 from retrieval.errors import SettingError, TrainingError
@@ -24,7 +24,7 @@ from tests.unit.rerank.text_towers.tiny_towers import PRODUCTS, found_by_nobody,
 
 pytestmark = pytest.mark.usefixtures("one_thread", "small_heap")
 
-OPTIONS = PruneOptions(LoopOptions(epochs=3, learning_rate=5e-3, warm_up=5, patience=3), batch=16, texts=100)
+OPTIONS = LayerPruningOptions(LoopOptions(epochs=3, learning_rate=5e-3, warm_up=5, patience=3), batch=16, texts=100)
 
 
 class _KilledError(Exception):
@@ -32,9 +32,9 @@ class _KilledError(Exception):
 
 
 @pytest.fixture(scope="module")
-def tower(tmp_path_factory: pytest.TempPathFactory) -> Tower:
+def tower(tmp_path_factory: pytest.TempPathFactory) -> TextTower:
     folder = make_encoder(tmp_path_factory.mktemp("pruning") / "tiny", layers=4, dropout=0.0)
-    made = open_tower(ModelSource("tiny", folder), 16, device="cpu")
+    made = open_text_tower(ModelSource("tiny", folder), 16, device="cpu")
     # Layers as they are drawn add next to nothing, so that two of them make what four do.
     with torch.no_grad():
         for name, weight in made.model.named_parameters():
@@ -42,9 +42,9 @@ def tower(tmp_path_factory: pytest.TempPathFactory) -> Tower:
     return made
 
 
-def task(tower: Tower, folder: Path, progress: Progress | None = None) -> Pruning:
-    judge = Judge(shop(), found_by_nobody(), PRODUCTS, 60, 0)
-    return Pruning(tower, shop(), PRODUCTS, judge, folder, OPTIONS, progress or NullProgress())
+def task(tower: TextTower, folder: Path, progress: Progress | None = None) -> LayerPruning:
+    judge = PoolEvaluator(shop(), found_by_nobody(), PRODUCTS, 60, 0)
+    return LayerPruning(tower, shop(), PRODUCTS, judge, folder, OPTIONS, progress or NullProgress())
 
 
 def stack(model: SentenceTransformer) -> Any:  # noqa: ANN401 - the library's own
@@ -52,19 +52,19 @@ def stack(model: SentenceTransformer) -> Any:  # noqa: ANN401 - the library's ow
     return body.auto_model.encoder.layer
 
 
-def layer(tower: Tower, place: int) -> torch.Tensor:
+def layer(tower: TextTower, place: int) -> torch.Tensor:
     found: torch.Tensor = stack(tower.model)[place].output.dense.weight.detach()
     return found
 
 
-def likeness(tower: Tower, other: Tower) -> float:
+def likeness(tower: TextTower, other: TextTower) -> float:
     texts = [product.title for product in PRODUCTS]
     return float((tower.encode_products(texts) * other.encode_products(texts)).sum(axis=1).mean())
 
 
 @pytest.mark.parametrize(("layers", "kept"), [(1, [0]), (2, [0, 3]), (3, [0, 2, 3])])
-def test_layers_from_the_first_to_the_last_stay(tower: Tower, tmp_path: Path, layers: int, kept: list[int]) -> None:
-    fewer = with_layers(tower, layers)
+def test_layers_from_the_first_to_the_last_stay(tower: TextTower, tmp_path: Path, layers: int, kept: list[int]) -> None:
+    fewer = keep_layers(tower, layers)
     assert all(torch.equal(layer(fewer, place), layer(tower, old)) for place, old in enumerate(kept))
     fewer.save(tmp_path / "fewer")
     opened = SentenceTransformer(str(tmp_path / "fewer"), device="cpu")
@@ -73,65 +73,67 @@ def test_layers_from_the_first_to_the_last_stay(tower: Tower, tmp_path: Path, la
     assert len(stack(tower.model)) == 4
 
 
-def test_all_that_stay_learn_whatever_learned_before(tower: Tower) -> None:
+def test_all_that_stay_learn_whatever_learned_before(tower: TextTower) -> None:
     tower.model.requires_grad_(False)
-    model = with_layers(tower, 1).model
+    model = keep_layers(tower, 1).model
     assert all(weight.requires_grad for weight in model.parameters())
 
 
-def test_they_learn_the_vectors_of_all_layers(tower: Tower, tmp_path: Path) -> None:
+def test_they_learn_the_vectors_of_all_layers(tower: TextTower, tmp_path: Path) -> None:
     before = weights(tower)
-    student, curve = prune(task(tower, tmp_path), 2)
+    student, curve = prune_layers(task(tower, tmp_path), 2)
     assert [epoch.number for epoch in curve] == [0, 1, 2, 3]
     losses = [epoch.loss for epoch in curve[1:] if epoch.loss is not None]
     assert losses == sorted(losses, reverse=True)
-    assert likeness(student, tower) > likeness(with_layers(tower, 2), tower) + 0.02
+    assert likeness(student, tower) > likeness(keep_layers(tower, 2), tower) + 0.02
     assert torch.equal(weights(tower), before)
     assert not student.model.training
 
 
-def test_a_run_that_was_killed_ends_as_one_that_was_not(tower: Tower, tmp_path: Path) -> None:
-    whole, curve = prune(task(tower, tmp_path / "whole"), 2)
+def test_a_run_that_was_killed_ends_as_one_that_was_not(tower: TextTower, tmp_path: Path) -> None:
+    whole, curve = prune_layers(task(tower, tmp_path / "whole"), 2)
     with pytest.raises(_KilledError):
-        prune(task(tower, tmp_path / "killed", StoppedProgress(13, _KilledError)), 2)
-    again, same = prune(task(tower, tmp_path / "killed"), 2)
+        prune_layers(task(tower, tmp_path / "killed", StoppedProgress(13, _KilledError)), 2)
+    again, same = prune_layers(task(tower, tmp_path / "killed"), 2)
     assert same == curve
     assert torch.equal(weights(again), weights(whole))
 
 
-def test_a_full_gpu_is_given_fewer_texts_a_step(tower: Tower, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_gpu_is_given_fewer_texts_a_step(
+    tower: TextTower, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     most, progress = 8, StoppedProgress()
 
-    def short_of_memory(network: Any, student: Tower, taught: Any, rows: Any) -> torch.Tensor:  # noqa: ANN401
+    def short_of_memory(network: Any, student: TextTower, taught: Any, rows: Any) -> torch.Tensor:  # noqa: ANN401
         if len(rows) > most:
             raise torch.OutOfMemoryError("CUDA out of memory")
         return distance(network, student, taught, rows)
 
     distance = layer_pruning._distance
     monkeypatch.setattr(layer_pruning, "_distance", short_of_memory)
-    fewer, curve = prune(task(tower, tmp_path / "short", progress), 2)
+    fewer, curve = prune_layers(task(tower, tmp_path / "short", progress), 2)
     assert "the GPU's memory is full with 16 texts a step: half as many are tried" in progress.summaries
     monkeypatch.undo()
     smaller = replace(task(tower, tmp_path / "small"), options=replace(OPTIONS, batch=8))
-    again, same = prune(smaller, 2)
+    again, same = prune_layers(smaller, 2)
     assert same == curve
     assert torch.equal(weights(again), weights(fewer))
     most = 0
     monkeypatch.setattr(layer_pruning, "_distance", short_of_memory)
     with pytest.raises(TrainingError, match="no memory to teach one text"):
-        prune(task(tower, tmp_path / "none"), 2)
+        prune_layers(task(tower, tmp_path / "none"), 2)
 
 
-def weights(tower: Tower) -> torch.Tensor:
+def weights(tower: TextTower) -> torch.Tensor:
     return torch.cat([weight.detach().reshape(-1) for weight in tower.model.parameters()])
 
 
 @pytest.mark.parametrize("layers", [0, 4, 5])
-def test_not_fewer_layers_than_there_are(tower: Tower, layers: int) -> None:
+def test_not_fewer_layers_than_there_are(tower: TextTower, layers: int) -> None:
     with pytest.raises(SettingError, match=f"{layers} layers shall be kept; the model has 4"):
         check_layers(tower, layers)
 
 
-def test_a_model_without_layers(tower: Tower) -> None:
+def test_a_model_without_layers(tower: TextTower) -> None:
     with pytest.raises(SettingError, match="this model's are not found"):
         check_layers(replace(tower, model=SentenceTransformer(modules=[torch.nn.Identity()], device="cpu")), 1)

@@ -12,12 +12,12 @@ import pytest
 import torch
 from sentence_transformers import SentenceTransformer
 
-from rerank.text_towers.batches import Part, part_of, positives
+from rerank.text_towers.batches import ExamplePart, build_part, positives
 from rerank.text_towers.dataset import Floats
 from rerank.text_towers.losses import LossOptions, TowerLoss
-from rerank.text_towers.model import Mixed, Tower, open_tower
+from rerank.text_towers.model import TextTower, WeightMixture, open_text_tower
 from rerank.text_towers.negatives import NegativeOptions
-from rerank.text_towers.options import Score, Task, TowerOptions, TrainedTowers
+from rerank.text_towers.options import Score, TextTowerOptions, TextTowerTask, TrainedTowers
 from rerank.text_towers.training import optimizer_of, train_towers
 from rerank.training.trainer import STATE_FILE, Epoch, resumed
 from retrieval.encoders.torch import prompts
@@ -27,7 +27,7 @@ from tests.unit.rerank.text_towers.tiny_towers import PRODUCTS, found_by_nobody,
 
 pytestmark = pytest.mark.usefixtures("one_thread", "small_heap")
 
-OPTIONS = TowerOptions(
+OPTIONS = TextTowerOptions(
     epochs=2,
     batch=16,
     learning_rate=3e-3,
@@ -68,7 +68,7 @@ class Told:
 
 @dataclass(frozen=True, slots=True)
 class Uninterrupted:
-    tower: Tower
+    tower: TextTower
     trained: TrainedTowers
     told: Told
 
@@ -80,19 +80,25 @@ def encoder(tmp_path_factory: pytest.TempPathFactory) -> ModelSource:
 
 @pytest.fixture(scope="module")
 def uninterrupted(encoder: ModelSource, tmp_path_factory: pytest.TempPathFactory) -> Uninterrupted:
-    tower, told = open_tower(encoder, 16, device="cpu"), Told()
+    tower, told = open_text_tower(encoder, 16, device="cpu"), Told()
     return Uninterrupted(tower, trained(tower, tmp_path_factory.mktemp("run"), told), told)
 
 
 def trained(
-    tower: Tower, folder: Path, told: Told | None = None, options: TowerOptions = OPTIONS, score: Score | None = None
+    tower: TextTower,
+    folder: Path,
+    told: Told | None = None,
+    options: TextTowerOptions = OPTIONS,
+    score: Score | None = None,
 ) -> TrainedTowers:
     progress = told or Told()
-    task = Task(tower, shop(), found_by_nobody(), PRODUCTS, options, folder, progress, progress.curve.append, score)
+    task = TextTowerTask(
+        tower, shop(), found_by_nobody(), PRODUCTS, options, folder, progress, progress.curve.append, score
+    )
     return train_towers(task)
 
 
-def weights(tower: Tower) -> torch.Tensor:
+def weights(tower: TextTower) -> torch.Tensor:
     return torch.cat([weight.detach().reshape(-1) for weight in tower.model.parameters()])
 
 
@@ -109,9 +115,9 @@ def test_it_learns_which_products_are_meant(uninterrupted: Uninterrupted) -> Non
 
 
 def test_what_was_learned_may_be_left_unmixed(encoder: ModelSource, tmp_path: Path) -> None:
-    tower, told = open_tower(encoder, 16, device="cpu"), Told()
+    tower, told = open_text_tower(encoder, 16, device="cpu"), Told()
     done = trained(tower, tmp_path, told, replace(OPTIONS, mix=False, epochs=1))
-    assert done.mixed == Mixed(1.0, done.best.validation)
+    assert done.mixed == WeightMixture(1.0, done.best.validation)
     assert "mixing" not in told.phases
 
 
@@ -128,8 +134,8 @@ def test_a_killed_run_goes_on_and_ends_with_the_same_weights(
     encoder: ModelSource, uninterrupted: Uninterrupted, tmp_path: Path, after: int
 ) -> None:
     with pytest.raises(_KilledError):
-        trained(open_tower(encoder, 16, device="cpu"), tmp_path, Told(after))
-    tower, told = open_tower(encoder, 16, device="cpu"), Told()
+        trained(open_text_tower(encoder, 16, device="cpu"), tmp_path, Told(after))
+    tower, told = open_text_tower(encoder, 16, device="cpu"), Told()
     again = trained(tower, tmp_path, told)
     assert again.curve == uninterrupted.trained.curve
     assert told.curve == list(again.curve)
@@ -138,10 +144,10 @@ def test_a_killed_run_goes_on_and_ends_with_the_same_weights(
 
 
 def test_one_in_bfloat16_goes_on_too(encoder: ModelSource, tmp_path: Path) -> None:
-    options, towers = replace(OPTIONS, precision="bf16"), [open_tower(encoder, 16, device="cpu") for _ in range(2)]
+    options, towers = replace(OPTIONS, precision="bf16"), [open_text_tower(encoder, 16, device="cpu") for _ in range(2)]
     done = trained(towers[0], tmp_path / "one", options=options)
     with pytest.raises(_KilledError):
-        trained(open_tower(encoder, 16, device="cpu"), tmp_path / "two", Told(9), options)
+        trained(open_text_tower(encoder, 16, device="cpu"), tmp_path / "two", Told(9), options)
     again = trained(towers[1], tmp_path / "two", options=options)
     assert again.curve[:4] == done.curve[:4]
     # Its products of matrices are rounded otherwise in a program that begins in the middle.
@@ -152,8 +158,8 @@ def test_one_in_bfloat16_goes_on_too(encoder: ModelSource, tmp_path: Path) -> No
 def test_a_run_that_was_at_its_end_is_not_run_again(
     encoder: ModelSource, uninterrupted: Uninterrupted, tmp_path: Path
 ) -> None:
-    trained(open_tower(encoder, 16, device="cpu"), tmp_path)
-    tower, told = open_tower(encoder, 16, device="cpu"), Told()
+    trained(open_text_tower(encoder, 16, device="cpu"), tmp_path)
+    tower, told = open_text_tower(encoder, 16, device="cpu"), Told()
     trained(tower, tmp_path, told)
     assert told.phases == ["mixing"]
     assert torch.equal(weights(tower), weights(uninterrupted.tower))
@@ -163,54 +169,54 @@ class TestMovedEmbeddings:
     def test_each_batch_is_looked_at_again_and_counts_once(
         self, encoder: ModelSource, uninterrupted: Uninterrupted, tmp_path: Path
     ) -> None:
-        tower, told = open_tower(encoder, 16, device="cpu"), Told()
+        tower, told = open_text_tower(encoder, 16, device="cpu"), Told()
         done = trained(tower, tmp_path, told, replace(OPTIONS, fgm=0.5))
         assert told.steps == done.steps == uninterrupted.told.steps
         assert done.best.validation > done.curve[0].validation + 0.3
         assert not torch.equal(weights(tower), weights(uninterrupted.tower))
 
     def test_what_is_moved_goes_back(self, encoder: ModelSource, tmp_path: Path) -> None:
-        tower = open_tower(encoder, 16, device="cpu")
+        tower = open_text_tower(encoder, 16, device="cpu")
         before = weights(tower)
         still = replace(OPTIONS, fgm=5.0, learning_rate=1e-30, weight_decay=0.0, epochs=1)
         trained(tower, tmp_path, options=still)
         assert torch.equal(weights(tower), before)
 
     @pytest.mark.parametrize("lesser", [replace(OPTIONS, train_layers=1), replace(OPTIONS, lora=2)])
-    def test_it_takes_all_weights(self, encoder: ModelSource, tmp_path: Path, lesser: TowerOptions) -> None:
+    def test_it_takes_all_weights(self, encoder: ModelSource, tmp_path: Path, lesser: TextTowerOptions) -> None:
         with pytest.raises(SettingError, match="train all weights"):
-            trained(open_tower(encoder, 16, device="cpu"), tmp_path, options=replace(lesser, fgm=1.0))
+            trained(open_text_tower(encoder, 16, device="cpu"), tmp_path, options=replace(lesser, fgm=1.0))
 
 
 class TestDamaged:
     def test_a_state_is_named(self, encoder: ModelSource, tmp_path: Path) -> None:
         with pytest.raises(_KilledError):
-            trained(open_tower(encoder, 16, device="cpu"), tmp_path, Told(5))
+            trained(open_text_tower(encoder, 16, device="cpu"), tmp_path, Told(5))
         state = tmp_path / STATE_FILE
         state.write_bytes(state.read_bytes()[: state.stat().st_size // 2])
         with pytest.raises(TrainingError, match=rf"{STATE_FILE} is damaged.* remove .* to begin it anew"):
-            trained(open_tower(encoder, 16, device="cpu"), tmp_path)
+            trained(open_text_tower(encoder, 16, device="cpu"), tmp_path)
 
     def test_one_bit_of_a_state_is_named(self, encoder: ModelSource, tmp_path: Path) -> None:
         with pytest.raises(_KilledError):
-            trained(open_tower(encoder, 16, device="cpu"), tmp_path, Told(5))
+            trained(open_text_tower(encoder, 16, device="cpu"), tmp_path, Told(5))
         content = bytearray((tmp_path / STATE_FILE).read_bytes())
         content[-1_000] ^= 1
         (tmp_path / STATE_FILE).write_bytes(content)
         with pytest.raises(TrainingError, match=rf"{STATE_FILE} is damaged.* remove .* to begin it anew"):
-            trained(open_tower(encoder, 16, device="cpu"), tmp_path)
+            trained(open_text_tower(encoder, 16, device="cpu"), tmp_path)
 
     def test_negatives_are_named(self, encoder: ModelSource, tmp_path: Path) -> None:
         with pytest.raises(_KilledError):
-            trained(open_tower(encoder, 16, device="cpu"), tmp_path, Told(9))
+            trained(open_text_tower(encoder, 16, device="cpu"), tmp_path, Told(9))
         (tmp_path / "negatives-1.npy").write_bytes(b"no array")
         with pytest.raises(TrainingError, match=r"negatives-1.npy is damaged.* remove .* to begin it anew"):
-            trained(open_tower(encoder, 16, device="cpu"), tmp_path)
+            trained(open_text_tower(encoder, 16, device="cpu"), tmp_path)
 
 
 class TestLossLost:
     def test_before_anything_was_better_nothing_is_kept(self, encoder: ModelSource, tmp_path: Path) -> None:
-        tower = open_tower(encoder, 16, device="cpu")
+        tower = open_text_tower(encoder, 16, device="cpu")
         next(tower.model.parameters()).data.fill_(float("nan"))
         with pytest.raises(TrainingError, match=r"the loss became nan at step 1 of .* lower the learning rate"):
             trained(tower, tmp_path)
@@ -223,7 +229,7 @@ class TestLossLost:
             calls.append(len(queries))
             return np.full(len(texts), 0.0 if len(calls) < 3 else np.nan, np.float32)
 
-        tower = open_tower(encoder, 16, device="cpu")
+        tower = open_text_tower(encoder, 16, device="cpu")
         options = replace(OPTIONS, loss=replace(OPTIONS.loss, teacher="kl", teacher_weight=0.01))
         done = trained(tower, tmp_path, options=options, score=score)
         assert [epoch.number for epoch in done.curve] == [0, 1, 2]
@@ -244,7 +250,7 @@ def test_a_full_gpu_is_given_half_as_many_texts(
         return embed(self, features, begin, end, *given, **named)
 
     monkeypatch.setattr(TowerLoss, "embed_minibatch", _by_name(short_of_memory))
-    tower = open_tower(encoder, 16, device="cpu")
+    tower = open_text_tower(encoder, 16, device="cpu")
     done = trained(tower, tmp_path, options=replace(OPTIONS, loss=replace(OPTIONS.loss, chunk=8)))
     assert done.notices == (
         "the GPU's memory was full: 4 texts are run at a time, no longer 8",
@@ -288,14 +294,14 @@ def test_each_side_is_read_behind_its_prompt_and_the_prompts_stay(
     """As multilingual-e5-small wants it."""
     model = SentenceTransformer(str(encoder.folder), device="cpu", prompts={"query": "query: ", "passage": "passage: "})
     model.save(str(tmp_path / "e5"), create_model_card=False)
-    parts: list[Part] = []
+    parts: list[ExamplePart] = []
 
-    def noted(*given: Any) -> Part:  # noqa: ANN401 - as `part_of` takes it
-        parts.append(part_of(*given))
+    def noted(*given: Any) -> ExamplePart:  # noqa: ANN401 - as `part_of` takes it
+        parts.append(build_part(*given))
         return parts[-1]
 
     monkeypatch.setattr("rerank.text_towers.training.part_of", noted)
-    tower = open_tower(ModelSource("e5", tmp_path / "e5"), 16, device="cpu")
+    tower = open_text_tower(ModelSource("e5", tmp_path / "e5"), 16, device="cpu")
     assert trained(tower, tmp_path / "run").improved
     texts = parts[0].texts
     assert all(each.startswith("query: ") for each in texts["query"])
@@ -305,14 +311,14 @@ def test_each_side_is_read_behind_its_prompt_and_the_prompts_stay(
 
 
 def test_a_killed_run_that_averages_goes_on_and_keeps_the_same_mean(encoder: ModelSource, tmp_path: Path) -> None:
-    options, whole = replace(OPTIONS, average=True, mix=False), open_tower(encoder, 16, device="cpu")
+    options, whole = replace(OPTIONS, average=True, mix=False), open_text_tower(encoder, 16, device="cpu")
     done = trained(whole, tmp_path / "whole", options=options)
     assert done.mixed.validation == max(done.mixed.validation, done.best.validation)
     assert done.averaged >= 1
-    tower = open_tower(encoder, 16, device="cpu")
+    tower = open_text_tower(encoder, 16, device="cpu")
     with pytest.raises(_KilledError):
         trained(tower, tmp_path / "killed", Told(9), options=options)
-    again = trained(open_tower(encoder, 16, device="cpu"), tmp_path / "killed", options=options)
+    again = trained(open_text_tower(encoder, 16, device="cpu"), tmp_path / "killed", options=options)
     assert again == done
     first, last = (resumed(tmp_path / name, *_fresh(encoder, options)) for name in ("whole", "killed"))
     assert first.progress == last.progress
@@ -320,8 +326,8 @@ def test_a_killed_run_that_averages_goes_on_and_keeps_the_same_mean(encoder: Mod
     assert all(torch.equal(value, last.averaged[name]) for name, value in first.averaged.items())
 
 
-def _fresh(encoder: ModelSource, options: TowerOptions) -> tuple[TowerLoss, torch.optim.Optimizer]:
-    tower = open_tower(encoder, 16, device="cpu")
+def _fresh(encoder: ModelSource, options: TextTowerOptions) -> tuple[TowerLoss, torch.optim.Optimizer]:
+    tower = open_text_tower(encoder, 16, device="cpu")
     size = len(PRODUCTS)
     loss = TowerLoss(tower.model, options.loss, positives(shop(), size), size)
     return loss, optimizer_of(loss, options)
@@ -329,9 +335,9 @@ def _fresh(encoder: ModelSource, options: TowerOptions) -> tuple[TowerLoss, torc
 
 def test_pointwise_learns_too_and_keeps_what_it_learns_itself(encoder: ModelSource, tmp_path: Path) -> None:
     options = replace(OPTIONS, loss=LossOptions("pointwise"))
-    done = trained(open_tower(encoder, 16, device="cpu"), tmp_path / "one", options=options)
+    done = trained(open_text_tower(encoder, 16, device="cpu"), tmp_path / "one", options=options)
     assert done.best.validation > done.curve[0].validation
-    tower = open_tower(encoder, 16, device="cpu")
+    tower = open_text_tower(encoder, 16, device="cpu")
     with pytest.raises(_KilledError):
         trained(tower, tmp_path / "two", Told(4), options)
     assert trained(tower, tmp_path / "two", options=options).curve == done.curve
@@ -340,8 +346,8 @@ def test_pointwise_learns_too_and_keeps_what_it_learns_itself(encoder: ModelSour
 
 class TestFreezing:
     def test_only_the_upper_layers_move(self, encoder: ModelSource, tmp_path: Path) -> None:
-        before = dict(open_tower(encoder, 16, device="cpu").model.named_parameters())
-        tower = open_tower(encoder, 16, device="cpu")
+        before = dict(open_text_tower(encoder, 16, device="cpu").model.named_parameters())
+        tower = open_text_tower(encoder, 16, device="cpu")
         trained(tower, tmp_path, options=replace(OPTIONS, train_layers=1, epochs=1))
         moved = {name for name, weight in tower.model.named_parameters() if not torch.equal(weight, before[name])}
         assert moved
@@ -349,4 +355,4 @@ class TestFreezing:
 
     def test_more_layers_than_there_are(self, encoder: ModelSource, tmp_path: Path) -> None:
         with pytest.raises(SettingError, match="7 layers shall be trained; the model has 2"):
-            trained(open_tower(encoder, 16, device="cpu"), tmp_path, options=replace(OPTIONS, train_layers=7))
+            trained(open_text_tower(encoder, 16, device="cpu"), tmp_path, options=replace(OPTIONS, train_layers=7))

@@ -11,9 +11,9 @@ from sentence_transformers import SentenceTransformer
 from sentence_transformers.sentence_transformer.modules import Pooling, Transformer
 from transformers import BertConfig, BertModel
 
-from rerank.text_towers.dataset import JudgedQuery, Material, Opinion, Rows, Sources, material
+from rerank.text_towers.dataset import JudgedQuery, Opinion, Rows, TowerDataset, TowerSources, build_dataset
 from rerank.text_towers.negatives import NegativeOptions
-from rerank.text_towers.options import Found, TowerOptions
+from rerank.text_towers.options import RetrievedProducts, TextTowerOptions
 from retrieval.records import Product
 from tests.tiny_tokenizers import SPECIAL, tiny_tokenizer
 
@@ -29,7 +29,9 @@ PRODUCTS = [
 ]
 
 
-TRAINING = TowerOptions(epochs=3, batch=32, learning_rate=5e-3, max_length=16, negatives=NegativeOptions(1, 20, 100))
+TRAINING = TextTowerOptions(
+    epochs=3, batch=32, learning_rate=5e-3, max_length=16, negatives=NegativeOptions(1, 20, 100)
+)
 """Makes an encoder of nothing but random weights know the store."""
 
 
@@ -88,18 +90,18 @@ def row_of(product_id: str) -> int | None:
 
 
 @cache
-def shop() -> Material:
+def shop() -> TowerDataset:
     """Material of all of it."""
-    return material(Sources(judged(), share=0.2), row_of, seed=1)
+    return build_dataset(TowerSources(judged(), share=0.2), row_of, seed=1)
 
 
-def found_by_nobody() -> Found:
+def found_by_nobody() -> RetrievedProducts:
     """Retrievers that give the catalog in an order of their own for each query."""
 
     def ranked(seed: int) -> list[Rows]:
         return [np.random.default_rng([seed, at]).permutation(len(PRODUCTS)) for at in range(len(shop().queries))]
 
-    return Found(ranked(1), ranked(2))
+    return RetrievedProducts(ranked(1), ranked(2))
 
 
 def _opinions(called: str, colour: str) -> dict[str, Opinion]:

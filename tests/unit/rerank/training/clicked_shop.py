@@ -20,10 +20,10 @@ from rerank.click_models.simulation import (
     simulate,
     simulated_events,
 )
-from rerank.training.click_dataset import ClickData, ClickLists, click_lists, learned
+from rerank.training.click_dataset import ClickData, ClickLists, click_lists, fit_evidence
 from rerank.training.datasets import CandidateLists, ListData, merged_scores
 from rerank.training.evaluation import ndcg
-from tests.unit.rerank.training.taught_lists import taught
+from tests.unit.rerank.training.teacher_lists import taught
 
 START = datetime(2026, 5, 1)
 DEPTH = 10
@@ -83,7 +83,7 @@ def row_of(product: str) -> int | None:
 
 def learned_lists(made: Shop, events: pl.DataFrame, most: int = 16) -> ClickLists:
     """What its clicks say of its candidates."""
-    return click_lists(learned(events), made.data.lists, row_of, most)
+    return click_lists(fit_evidence(events), made.data.lists, row_of, most)
 
 
 def click_data(made: Shop, clicks: ClickLists) -> ClickData:

@@ -8,7 +8,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rerank.ranker.features import ACT_KINDS
-from rerank.training.history_training import Acts, HistoryData, HistoryTraining, Judges, ShopperDisplays, halves
+from rerank.training.history_training import (
+    Acts,
+    HistoryData,
+    HistoryEvaluation,
+    HistoryTraining,
+    ShopperDisplays,
+    split_by_shopper,
+)
 from retrieval.encoders.base import unit_rows
 
 DEPTH, DIMENSION, PRODUCTS, BRANDS = 10, 32, 300, 6
@@ -33,10 +40,10 @@ class World:
     def training(self) -> HistoryTraining:
         """The first three quarters train, the others choose and judge."""
         cut = len(self.shown) * 3 // 4
-        before, after = self.shown.taken(np.arange(cut)), self.shown.taken(np.arange(cut, len(self.shown)))
-        choosing, judging = (self.data(half) for half in halves(after.telling(outputs=1)))
-        judges = Judges(choosing, judging, np.clip(CHANCES, 0.1, 1), (1.0, 0.0, 0.0))
-        return HistoryTraining(self.data(before.telling()), judges, (1.0, 0.5, 0.5))
+        before, after = self.shown.select(np.arange(cut)), self.shown.select(np.arange(cut, len(self.shown)))
+        choosing, judging = (self.data(half) for half in split_by_shopper(after.informative(outputs=1)))
+        judges = HistoryEvaluation(choosing, judging, np.clip(CHANCES, 0.1, 1), (1.0, 0.0, 0.0))
+        return HistoryTraining(self.data(before.informative()), judges, (1.0, 0.5, 0.5))
 
 
 def world(seed: int, *, tastes: bool, shoppers: int = 250, searches: int = 12) -> World:

@@ -24,7 +24,7 @@ def test_thinned_lists_keep_their_head_their_order_and_at_most_so_many(
     lengths: list[int], most: int, seed: int
 ) -> None:
     lists = _lists(lengths)
-    thinned = lists.thinned(most, seed)
+    thinned = lists.sample(most, seed)
     assert thinned.queries == lists.queries
     assert thinned.lengths.tolist() == [min(length, most) for length in lengths]
     for number, length in enumerate(lengths):
@@ -39,8 +39,8 @@ def test_thinned_lists_keep_their_head_their_order_and_at_most_so_many(
 def test_a_querys_draw_does_not_depend_on_the_others() -> None:
     lists = _lists([40, 30, 35])
     alone = CandidateLists(lists.queries[2:], np.array([0, 35]), lists.rows[70:], lists.features[70:])
-    assert lists.thinned(10, 3).rows[20:].tolist() == alone.thinned(10, 3).rows.tolist()
-    assert lists.thinned(10, 3).rows.tolist() != lists.thinned(10, 4).rows.tolist()
+    assert lists.sample(10, 3).rows[20:].tolist() == alone.sample(10, 3).rows.tolist()
+    assert lists.sample(10, 3).rows.tolist() != lists.sample(10, 4).rows.tolist()
 
 
 def test_each_candidate_knows_its_query() -> None:

@@ -6,7 +6,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from rerank.training.click_dataset import click_lists, learned, queries_with_clicks
+from rerank.training.click_dataset import click_lists, fit_evidence, queries_with_clicks
 from retrieval.errors import TrainingError
 from tests.unit.rerank.training.clicked_shop import DEPTH, Shop, learned_lists, no_lists, row_of, shop
 
@@ -24,7 +24,7 @@ def events(made: Shop) -> pl.DataFrame:
 
 
 def test_gains_and_displays_stand_at_the_candidates_that_they_are_of(made: Shop, events: pl.DataFrame) -> None:
-    clicks, evidence = learned_lists(made, events), learned(events)
+    clicks, evidence = learned_lists(made, events), fit_evidence(events)
     told = {
         (query, product): gain
         for query, product, gain in zip(
@@ -69,15 +69,15 @@ def test_lists_are_filled_with_candidates_that_nobody_saw(made: Shop, events: pl
 def test_gone_products_lost_candidates_and_unclicked_queries_are_counted(made: Shop, events: pl.DataFrame) -> None:
     first, second = made.data.lists.queries[:2]
     never = events.filter((pl.col("query") != first) | (KINDS == "impression"))
-    evidence = learned(never)
+    evidence = fit_evidence(never)
     assert first not in queries_with_clicks(evidence, 100)
     lost = made.data.lists.place(1).start
     kept = np.delete(np.arange(len(made.data.lists.rows)), lost)
     gone = int(made.data.lists.rows[made.data.lists.place(2).start])
     clicks = click_lists(
-        evidence, made.data.lists.taken(kept), lambda name: None if row_of(name) == gone else row_of(name)
+        evidence, made.data.lists.select(kept), lambda name: None if row_of(name) == gone else row_of(name)
     )
-    said = clicks.left_out
+    said = clicks.excluded
     asked = evidence.pairs.filter(pl.col("product_id") == f"p{gone}").height
     was_shown = evidence.pairs.filter(
         (pl.col("query") == second) & (pl.col("product_id") == f"p{made.data.lists.rows[lost]}")
@@ -88,11 +88,11 @@ def test_gone_products_lost_candidates_and_unclicked_queries_are_counted(made: S
 
 
 def test_few_carts_and_purchases_are_told_by_clicks(made: Shop, events: pl.DataFrame) -> None:
-    none = learned(events.filter(KINDS.is_in(("impression", "click"))))
+    none = fit_evidence(events.filter(KINDS.is_in(("impression", "click"))))
     assert none.borrowed == ("carts", "purchases")
     assert np.array_equal(none.gains[:, 0], none.gains[:, 2])
     assert np.array_equal(none.acts[..., 0], none.acts[..., 1])
-    full = learned(events)
+    full = fit_evidence(events)
     assert full.borrowed == ()
     assert full.acts[..., 1].sum() > full.acts[..., 2].sum() > 0
 
@@ -109,10 +109,10 @@ def test_an_empty_log_is_refused(made: Shop, events: pl.DataFrame) -> None:
 
 def test_clicks_whose_queries_find_nothing_are_refused(events: pl.DataFrame) -> None:
     with pytest.raises(TrainingError, match="0 of 0 queries have a candidate that was clicked"):
-        click_lists(learned(events), no_lists(), row_of)
+        click_lists(fit_evidence(events), no_lists(), row_of)
 
 
 def test_queries_come_by_their_traffic(events: pl.DataFrame) -> None:
     more = pl.concat([events, events.filter(pl.col("query") == "query 7").with_columns(pl.col("query_id") + "again")])
-    assert queries_with_clicks(learned(more), 5)[0] == "query 7"
-    assert len(queries_with_clicks(learned(more), 5)) == 5
+    assert queries_with_clicks(fit_evidence(more), 5)[0] == "query 7"
+    assert len(queries_with_clicks(fit_evidence(more), 5)) == 5

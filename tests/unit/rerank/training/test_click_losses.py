@@ -12,7 +12,7 @@ from torch import Tensor
 from rerank.ranker.onnx_export import example_inputs
 from rerank.training.click_dataset import ClickBatch
 from rerank.training.click_training import displayed_loss, labelled_loss
-from tests.unit.rerank.training.taught_lists import SHAPE
+from tests.unit.rerank.training.teacher_lists import SHAPE
 
 CLICKS = (1.0, 0.0, 0.0)
 SCORES = torch.tensor([[1.0, 0.0, -1.0], [0.5, 0.2, 9.0]])[..., None].expand(2, 3, 3)
@@ -32,7 +32,7 @@ BATCH = ClickBatch(
     list_of=torch.tensor([0, 0, 1]),
     places=torch.tensor([[0, 1], [1, 0], [1, -1]]),
     acts=three([[2.0, 0.0], [1.0, 1.0], [1.0, 0.0]]),
-    tells_position=torch.tensor([True, True, False]),
+    is_position_shown=torch.tensor([True, True, False]),
 )
 
 
@@ -66,7 +66,7 @@ def test_a_position_adds_its_bias_and_what_nobody_saw_stands_behind_the_last() -
     moved = entropy(1.0 - 2, 0.0, -1.0 - 2)
     expected = (1.0 * (2 * above + below + moved) / 4) / 1.5
     assert displayed_loss(SCORES, BATCH, CLICKS, bias=bias).item() == pytest.approx(expected, abs=1e-5)
-    hidden = dataclasses.replace(BATCH, tells_position=torch.zeros(3, dtype=torch.bool))
+    hidden = dataclasses.replace(BATCH, is_position_shown=torch.zeros(3, dtype=torch.bool))
     plain = displayed_loss(SCORES, BATCH, CLICKS)
     assert displayed_loss(SCORES, hidden, CLICKS, bias=bias).item() == pytest.approx(plain.item())
 

@@ -10,13 +10,20 @@ import pytest
 import torch
 
 from rerank.ranker.network import RankerNetwork
-from rerank.training.click_training import ClickOptions, Validation, Way, new_network, take_up_features, train_on_clicks
-from rerank.training.datasets import ListData, whole
+from rerank.training.click_training import (
+    ClickMethod,
+    ClickOptions,
+    Validation,
+    adopt_features,
+    new_network,
+    train_on_clicks,
+)
+from rerank.training.datasets import ListData, full_batches
 from rerank.training.evaluation import scores_of
 from rerank.training.trainer import LoopOptions
 from retrieval.errors import TrainingError
 from tests.unit.rerank.training.clicked_shop import Shop, click_data, learned_lists, shop
-from tests.unit.rerank.training.taught_lists import SHAPE
+from tests.unit.rerank.training.teacher_lists import SHAPE
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -44,7 +51,7 @@ def start(made: Shop) -> RankerNetwork:
 
 
 def reached(made: Shop, network: RankerNetwork) -> float:
-    return made.ndcg(scores_of(network, whole(made.data, np.arange(len(made.data.lists)))))
+    return made.ndcg(scores_of(network, full_batches(made.data, np.arange(len(made.data.lists)))))
 
 
 def test_every_way_that_knows_of_positions_beats_the_one_that_does_not(
@@ -52,7 +59,7 @@ def test_every_way_that_knows_of_positions_beats_the_one_that_does_not(
 ) -> None:
     data = click_data(made, learned_lists(made, events))
 
-    def trained(way: Way) -> float:
+    def trained(way: ClickMethod) -> float:
         network, _ = train_on_clicks(start(made), data, validation(made), way, OPTIONS, tmp_path / way)
         return reached(made, network)
 
@@ -96,13 +103,13 @@ def test_a_feature_that_begins_to_vary_is_taken_up_without_changing_a_score(made
     varies = features.copy()
     varies[:, 5] = 0.0
     data = made.data
-    known = scores_of(network, whole(data, np.arange(5)))
+    known = scores_of(network, full_batches(data, np.arange(5)))
     centre = network.centre.clone()
-    assert take_up_features(network, varies) == (3,)
-    assert np.allclose(scores_of(network, whole(data, np.arange(5))), known, atol=1e-3)
+    assert adopt_features(network, varies) == (3,)
+    assert np.allclose(scores_of(network, full_batches(data, np.arange(5))), known, atol=1e-3)
     assert network.centre[3].item() == pytest.approx(float(features[:, 3].mean()), abs=1e-5)
     assert torch.equal(torch.cat([network.centre[:3], network.centre[4:]]), torch.cat([centre[:3], centre[4:]]))
-    assert take_up_features(network, varies) == ()
+    assert adopt_features(network, varies) == ()
 
 
 def test_a_validation_without_a_click_is_refused(made: Shop) -> None:

@@ -11,22 +11,22 @@ import torch
 
 from rerank.ranker.features import FEATURES, HAS_STATES, MERGED
 from rerank.ranker.network import EVENTS, RankerNetwork
-from rerank.training.datasets import CandidateLists, ListData, merged_scores, whole
+from rerank.training.datasets import CandidateLists, ListData, full_batches, merged_scores
 from rerank.training.distillation import (
+    DistillationCatalog,
     DistilOptions,
-    Split,
-    Taught,
+    ListSplit,
     agreement,
     distil,
-    split,
-    targets,
+    mix_targets,
+    split_lists,
     teacher_loss,
     usual_deviation,
 )
 from rerank.training.evaluation import scores_of
 from rerank.training.trainer import LoopOptions
 from retrieval.errors import TrainingError
-from tests.unit.rerank.training.taught_lists import SHAPE, taught
+from tests.unit.rerank.training.teacher_lists import SHAPE, taught
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -39,13 +39,13 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> ListData:
 
 
 @pytest.fixture(scope="module")
-def parts(data: ListData) -> Split:
-    return split(data.lists, seed=OPTIONS.seed)
+def parts(data: ListData) -> ListSplit:
+    return split_lists(data.lists, seed=OPTIONS.seed)
 
 
 @pytest.fixture(scope="module")
-def distilled(data: ListData, parts: Split, tmp_path_factory: pytest.TempPathFactory) -> RankerNetwork:
-    return distil([Taught(data, parts)], SHAPE, OPTIONS, tmp_path_factory.mktemp("run"))[0]
+def distilled(data: ListData, parts: ListSplit, tmp_path_factory: pytest.TempPathFactory) -> RankerNetwork:
+    return distil([DistillationCatalog(data, parts)], SHAPE, OPTIONS, tmp_path_factory.mktemp("run"))[0]
 
 
 def lists_of(lengths: list[int], merged: list[float]) -> CandidateLists:
@@ -56,25 +56,25 @@ def lists_of(lengths: list[int], merged: list[float]) -> CandidateLists:
 
 
 class TestSplit:
-    def test_lists_with_a_choice_are_each_in_one_part(self, data: ListData, parts: Split) -> None:
+    def test_lists_with_a_choice_are_each_in_one_part(self, data: ListData, parts: ListSplit) -> None:
         assert [len(part) for part in (parts.training, parts.validation, parts.held_out)] == [120, 50, 50]
         together = np.concatenate([parts.training, parts.validation, parts.held_out])
         assert sorted(together.tolist()) == np.flatnonzero(data.lists.lengths > 1).tolist()
         for part in (parts.training, parts.validation, parts.held_out):
             assert (np.diff(part) > 0).all()
 
-    def test_it_is_drawn_by_the_seed(self, data: ListData, parts: Split) -> None:
-        assert split(data.lists, seed=5).held_out.tolist() == parts.held_out.tolist()
-        assert split(data.lists, seed=6).held_out.tolist() != parts.held_out.tolist()
+    def test_it_is_drawn_by_the_seed(self, data: ListData, parts: ListSplit) -> None:
+        assert split_lists(data.lists, seed=5).held_out.tolist() == parts.held_out.tolist()
+        assert split_lists(data.lists, seed=6).held_out.tolist() != parts.held_out.tolist()
 
     def test_of_many_it_is_a_share(self) -> None:
-        parts = split(lists_of([2] * 4_000, [0.0] * 8_000), share=0.05)
+        parts = split_lists(lists_of([2] * 4_000, [0.0] * 8_000), share=0.05)
         assert [len(part) for part in (parts.training, parts.validation, parts.held_out)] == [3_600, 200, 200]
 
     def test_too_few_are_refused(self) -> None:
         few = lists_of([2] * 199 + [1] * 50, [0.0] * 448)
         with pytest.raises(TrainingError, match="199 of 249 queries have two candidates or more; at least 200"):
-            split(few)
+            split_lists(few)
 
 
 class TestTargets:
@@ -83,8 +83,8 @@ class TestTargets:
         # Deviations within lists: of the teacher 10 and 30, of the merged scores 1 and 2.
         scale = ((10 + 30) / 2) / ((1 + 2) / 2)
         expected = teacher + 1.5 * scale * np.array([1, 3, 2, 6])
-        assert targets(lists, teacher).tolist() == pytest.approx(expected.tolist())
-        assert targets(lists, teacher, weight=0.0).tolist() == teacher.tolist()
+        assert mix_targets(lists, teacher).tolist() == pytest.approx(expected.tolist())
+        assert mix_targets(lists, teacher, weight=0.0).tolist() == teacher.tolist()
 
     def test_lists_of_one_say_nothing_of_deviations(self) -> None:
         lists = lists_of([1, 2, 0], [9.0, 1.0, 3.0])
@@ -93,12 +93,12 @@ class TestTargets:
 
     def test_a_first_stage_that_says_nothing_leaves_the_teacher(self) -> None:
         teacher = np.array([1, 2], np.float32)
-        found = targets(lists_of([2], [0.0, 0.0]), teacher)
+        found = mix_targets(lists_of([2], [0.0, 0.0]), teacher)
         assert found.tolist() == teacher.tolist()
 
 
 class TestAgreement:
-    def test_the_teachers_own_order_agrees_in_full(self, data: ListData, parts: Split) -> None:
+    def test_the_teachers_own_order_agrees_in_full(self, data: ListData, parts: ListSplit) -> None:
         wanted = np.concatenate([data.targets[data.lists.place(number)] for number in parts.held_out])
         assert agreement(data, parts.held_out, wanted) == pytest.approx(1)
         assert agreement(data, parts.held_out, -wanted).max() < 1
@@ -111,47 +111,49 @@ class TestAgreement:
 
 
 class TestDistil:
-    def test_it_learns_the_teachers_order(self, data: ListData, parts: Split, distilled: RankerNetwork) -> None:
+    def test_it_learns_the_teachers_order(self, data: ListData, parts: ListSplit, distilled: RankerNetwork) -> None:
         merged = [merged_scores(data.lists)[data.lists.place(number)] for number in parts.held_out]
         first_stage = agreement(data, parts.held_out, np.concatenate(merged)).mean()
         for event in range(len(EVENTS)):
             weights = tuple(float(event == other) for other in range(len(EVENTS)))
-            found = scores_of(distilled, whole(data, parts.held_out), weights)
+            found = scores_of(distilled, full_batches(data, parts.held_out), weights)
             assert agreement(data, parts.held_out, found).mean() > max(0.9, first_stage + 0.1)
 
     def test_it_learns_to_do_without_states_where_every_product_has_them(
-        self, data: ListData, parts: Split, tmp_path: Path
+        self, data: ListData, parts: ListSplit, tmp_path: Path
     ) -> None:
         features = data.lists.features.copy()
         features[:, HAS_STATES] = 1
         everywhere = dataclasses.replace(data, lists=dataclasses.replace(data.lists, features=features))
         untrained = dataclasses.replace(OPTIONS, loop=LoopOptions(epochs=0))
-        seen, _ = distil([Taught(everywhere, parts)], SHAPE, untrained, tmp_path)
+        seen, _ = distil([DistillationCatalog(everywhere, parts)], SHAPE, untrained, tmp_path)
         with_states, without = (seen.scaled(torch.full((len(FEATURES),), told))[HAS_STATES] for told in (1.0, 0.0))
         assert float(with_states - without) > 2
 
     def test_the_same_seed_gives_the_same_weights(
-        self, data: ListData, parts: Split, distilled: RankerNetwork, tmp_path: Path
+        self, data: ListData, parts: ListSplit, distilled: RankerNetwork, tmp_path: Path
     ) -> None:
-        again, curve = distil([Taught(data, parts)], SHAPE, OPTIONS, tmp_path / "again")
+        again, curve = distil([DistillationCatalog(data, parts)], SHAPE, OPTIONS, tmp_path / "again")
         assert [epoch.number for epoch in curve] == [0, 1, 2, 3, 4]
         same = again.state_dict()
         assert all(torch.equal(value, same[name]) for name, value in distilled.state_dict().items())
-        other, _ = distil([Taught(data, parts)], SHAPE, dataclasses.replace(OPTIONS, seed=6), tmp_path / "other")
+        other, _ = distil(
+            [DistillationCatalog(data, parts)], SHAPE, dataclasses.replace(OPTIONS, seed=6), tmp_path / "other"
+        )
         assert not torch.equal(other.linear.weight, distilled.linear.weight)
 
     def test_several_catalogs_train_one_network_each_by_its_own_lists(
-        self, data: ListData, parts: Split, tmp_path: Path
+        self, data: ListData, parts: ListSplit, tmp_path: Path
     ) -> None:
         halves = [dataclasses.replace(parts, training=parts.training[at::2]) for at in range(2)]
         steps: list[int] = []
-        together = [Taught(data, half) for half in halves]
+        together = [DistillationCatalog(data, half) for half in halves]
         _, curve = distil(together, SHAPE, OPTIONS, tmp_path, steps.append)
         assert len(steps) == OPTIONS.loop.epochs * sum(-(-len(half.training) // OPTIONS.lists) for half in halves)
         assert max(epoch.validation for epoch in curve) > curve[0].validation
 
     def test_a_killed_run_ends_with_the_same_weights(
-        self, data: ListData, parts: Split, distilled: RankerNetwork, tmp_path: Path
+        self, data: ListData, parts: ListSplit, distilled: RankerNetwork, tmp_path: Path
     ) -> None:
         steps: list[int] = []
 
@@ -161,9 +163,9 @@ class TestDistil:
                 raise KeyboardInterrupt
 
         with pytest.raises(KeyboardInterrupt):
-            distil([Taught(data, parts)], SHAPE, OPTIONS, tmp_path, killed)
+            distil([DistillationCatalog(data, parts)], SHAPE, OPTIONS, tmp_path, killed)
         steps.clear()
-        resumed, _ = distil([Taught(data, parts)], SHAPE, OPTIONS, tmp_path, steps.append)
+        resumed, _ = distil([DistillationCatalog(data, parts)], SHAPE, OPTIONS, tmp_path, steps.append)
         # Two whole epochs of eight steps were kept.
         assert steps == [16, *[1] * 16]
         same = resumed.state_dict()

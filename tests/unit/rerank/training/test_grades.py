@@ -12,17 +12,17 @@ from numpy.typing import NDArray
 
 from rerank.ranker.features import FEATURES
 from rerank.training.click_training import new_network
-from rerank.training.datasets import ListData, whole
-from rerank.training.distillation import Split, agreement, split
+from rerank.training.datasets import ListData, full_batches
+from rerank.training.distillation import ListSplit, agreement, split_lists
 from rerank.training.evaluation import scores_of
-from rerank.training.grade_training import GradesOptions, graded_ndcg, tune_on_grades
+from rerank.training.grade_training import GradeTrainingOptions, graded_ndcg, tune_on_grades
 from rerank.training.trainer import LoopOptions
-from tests.unit.rerank.training.taught_lists import SHAPE, taught
+from tests.unit.rerank.training.teacher_lists import SHAPE, taught
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 COSINE = FEATURES.index("cosine")
-OPTIONS = GradesOptions(LoopOptions(epochs=5, learning_rate=0.01, warm_up=5, patience=9), seed=5)
+OPTIONS = GradeTrainingOptions(LoopOptions(epochs=5, learning_rate=0.01, warm_up=5, patience=9), seed=5)
 
 
 @pytest.fixture(scope="module")
@@ -32,8 +32,8 @@ def liked(tmp_path_factory: pytest.TempPathFactory) -> ListData:
 
 
 @pytest.fixture(scope="module")
-def parts(liked: ListData) -> Split:
-    return split(liked.lists, seed=1)
+def parts(liked: ListData) -> ListSplit:
+    return split_lists(liked.lists, seed=1)
 
 
 @pytest.fixture(scope="module")
@@ -47,7 +47,7 @@ def graded(liked: ListData) -> ListData:
 
 
 def tuned(
-    graded: ListData, liked: ListData, parts: Split, folder: Path, weight: float
+    graded: ListData, liked: ListData, parts: ListSplit, folder: Path, weight: float
 ) -> tuple[NDArray[np.float32], float]:
     """Scores of the validation lists, and how they order them by the grades."""
     start = new_network(SHAPE, liked.lists.features, seed=2)
@@ -56,12 +56,12 @@ def tuned(
     network, curve = tune_on_grades(start, graded, liked.targets, parts.training, parts.validation, options, folder)
     assert all(torch.equal(value, before[name]) for name, value in start.state_dict().items())
     assert max(epoch.validation for epoch in curve) > curve[0].validation
-    scores = scores_of(network, whole(graded, parts.validation))
+    scores = scores_of(network, full_batches(graded, parts.validation))
     return scores, float(graded_ndcg(graded, parts.validation, scores).mean())
 
 
 def test_a_heavier_teacher_is_followed_more_and_the_grades_less(
-    graded: ListData, liked: ListData, parts: Split, tmp_path: Path
+    graded: ListData, liked: ListData, parts: ListSplit, tmp_path: Path
 ) -> None:
     alone, ndcg_alone = tuned(graded, liked, parts, tmp_path / "alone", 0.0)
     both, ndcg_both = tuned(graded, liked, parts, tmp_path / "both", 3.0)
@@ -70,7 +70,7 @@ def test_a_heavier_teacher_is_followed_more_and_the_grades_less(
     assert followed[1] > followed[0]
 
 
-def test_the_measure_is_of_what_was_judged(graded: ListData, parts: Split) -> None:
+def test_the_measure_is_of_what_was_judged(graded: ListData, parts: ListSplit) -> None:
     numbers = parts.validation
     places = np.concatenate([np.arange(*graded.lists.offsets[each : each + 2]) for each in numbers.tolist()])
     best = graded_ndcg(graded, numbers, graded.targets[places])

@@ -11,20 +11,20 @@ import torch
 
 from rerank.ranker.features import MOST_ACTS
 from rerank.ranker.network import HistoryAttention, NetworkShape, RankerNetwork
-from rerank.training.click_training import new_attention, single_displays_loss, with_attention
-from rerank.training.datasets import whole
+from rerank.training.click_training import new_attention, replace_attention, single_displays_loss
+from rerank.training.datasets import full_batches
 from rerank.training.evaluation import scores_of
 from rerank.training.history_training import (
     Acts,
     HistoryOptions,
     HistoryTraining,
     ShopperDisplays,
-    halves,
+    split_by_shopper,
     train_history,
 )
 from rerank.training.trainer import LoopOptions
 from tests.unit.rerank.training.taste_displays import DIMENSION, World, world
-from tests.unit.rerank.training.taught_lists import SHAPE, taught
+from tests.unit.rerank.training.teacher_lists import SHAPE, taught
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -49,7 +49,7 @@ class TestLearning:
         gain = training.judges.gain(attention)
         assert gain.low > 0.01
         assert max(epoch.validation for epoch in curve) > curve[0].validation + 0.03
-        assert training.judges.chosen(attention) == max(epoch.validation for epoch in curve)
+        assert training.judges.validate(attention) == max(epoch.validation for epoch in curve)
 
     def test_where_clicks_are_chance_nothing_is_gained(self, tmp_path: Path) -> None:
         for seed in range(3):
@@ -107,9 +107,9 @@ class TestHistories:
         acts[[0, 1, 3], 0, 0] = acts[4, 1, 1] = acts[5, 1, 2] = True
         zero, times = np.zeros(6, np.int64), np.array([9, 11, 12, 13, 14, 15])
         shown = ShopperDisplays(zero, times, places, acts, *past.before(zero, times))
-        assert shown.telling().times.tolist() == [11, 14, 15]
-        assert shown.telling(2).times.tolist() == [14, 15]
-        assert shown.telling(outputs=1).times.tolist() == [11]
+        assert shown.informative().times.tolist() == [11, 14, 15]
+        assert shown.informative(2).times.tolist() == [14, 15]
+        assert shown.informative(outputs=1).times.tolist() == [11]
 
     def test_a_batch_holds_each_displays_own_past(self, tastes: World) -> None:
         data = tastes.training().data
@@ -128,7 +128,7 @@ class TestHistories:
             assert np.array_equal(told, tastes.vectors[data.past.rows[place]])
 
     def test_no_shopper_both_chooses_and_judges(self, tastes: World) -> None:
-        one, other = halves(tastes.shown)
+        one, other = split_by_shopper(tastes.shown)
         assert len(one) + len(other) == len(tastes.shown)
         assert not set(one.shopper) & set(other.shopper)
 
@@ -154,12 +154,12 @@ class TestJoining:
         torch.manual_seed(1)
         base = RankerNetwork(NetworkShape(8, 0, 16, layers=1, feed_forward=8, hidden=8, history=0)).eval()
         attention = start()
-        joined = with_attention(base, attention)
+        joined = replace_attention(base, attention)
         assert (joined.shape.history, joined.shape.vector_dimension) == (32, DIMENSION)
         assert joined.history is not None
         weights = attention.state_dict()
         assert all(torch.equal(value, weights[name]) for name, value in joined.history.state_dict().items())
-        apart = with_attention(joined, None)
+        apart = replace_attention(joined, None)
         assert apart.history is None
         assert apart.shape == base.shape
         assert all(torch.equal(value, apart.state_dict()[name]) for name, value in base.state_dict().items())
@@ -170,5 +170,5 @@ class TestJoining:
         base, attention = RankerNetwork(SHAPE).eval(), start()
         with torch.no_grad():
             next(attention.score[-1].parameters()).add_(1.0)
-        found = scores_of(with_attention(base, attention), whole(data, np.arange(2)))
-        assert np.array_equal(found, scores_of(base, whole(data, np.arange(2))))
+        found = scores_of(replace_attention(base, attention), full_batches(data, np.arange(2)))
+        assert np.array_equal(found, scores_of(base, full_batches(data, np.arange(2))))

@@ -4,30 +4,30 @@ from __future__ import annotations
 
 import pytest
 
-from rerank.training.query_text import MAX_TEXT, Kind, phrase, read_words
+from rerank.training.query_text import MAX_TEXT, WordKind, phrase, read_words
 
 
-def kinds(text: str) -> list[tuple[str, Kind]]:
+def kinds(text: str) -> list[tuple[str, WordKind]]:
     return [(word.text, word.kind) for word in read_words(text)]
 
 
 @pytest.mark.parametrize(
     ("text", "kind"),
     [
-        ("Hammer", Kind.WORD),
-        ("t-shirt", Kind.WORD),
-        ("12 in.", Kind.QUANTITY),
-        ("2 in. x 4 in.", Kind.QUANTITY),
-        ("2-pack", Kind.QUANTITY),
-        ("17", Kind.QUANTITY),
-        ("DCD771C2", Kind.MODEL),
-        ("with", Kind.JOINING),
-        ("剃须刀", Kind.WORD),
-        ("的", Kind.JOINING),
-        ("正品", Kind.JOINING),
+        ("Hammer", WordKind.WORD),
+        ("t-shirt", WordKind.WORD),
+        ("12 in.", WordKind.QUANTITY),
+        ("2 in. x 4 in.", WordKind.QUANTITY),
+        ("2-pack", WordKind.QUANTITY),
+        ("17", WordKind.QUANTITY),
+        ("DCD771C2", WordKind.MODEL),
+        ("with", WordKind.JOINING),
+        ("剃须刀", WordKind.WORD),
+        ("的", WordKind.JOINING),
+        ("正品", WordKind.JOINING),
     ],
 )
-def test_each_kind_of_word(text: str, kind: Kind) -> None:
+def test_each_kind_of_word(text: str, kind: WordKind) -> None:
     assert [word.kind for word in read_words(text)] == [kind]
 
 
@@ -38,12 +38,12 @@ def test_one_piece_is_no_word_and_parts_what_stands_around_it() -> None:
 
 
 def test_several_pieces_are_words() -> None:
-    assert kinds("Toner 6 pc(s)") == [("toner", Kind.WORD), ("6 pc(s)", Kind.QUANTITY)]
+    assert kinds("Toner 6 pc(s)") == [("toner", WordKind.WORD), ("6 pc(s)", WordKind.QUANTITY)]
 
 
 def test_brackets_and_signs_are_told() -> None:
     trim, valve, deep = read_words("Trim (valve), deep")
-    assert (trim.aside, valve.aside, deep.aside) == (False, True, False)
+    assert (trim.in_brackets, valve.in_brackets, deep.in_brackets) == (False, True, False)
     assert (trim.after_break, valve.after_break, deep.after_break) == (False, True, True)
 
 

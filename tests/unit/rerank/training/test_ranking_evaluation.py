@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 from ir_measures import Qrel, ScoredDoc
 
 from rerank.ranker.network import RankerNetwork
-from rerank.training.datasets import whole
+from rerank.training.datasets import full_batches
 from rerank.training.evaluation import ndcg, scores_of
-from tests.unit.rerank.training.taught_lists import SHAPE, taught
+from tests.unit.rerank.training.teacher_lists import SHAPE, taught
 
 
 def of(scores: list[float], gains: list[float]) -> float:
@@ -62,7 +62,7 @@ def test_scores_are_of_the_candidates_in_their_order_by_what_the_events_are_wort
     torch.manual_seed(2)
     network, numbers = RankerNetwork(SHAPE), np.array([1, 2, 4])
     network.train()
-    found = scores_of(network, whole(data, numbers, lists=2), (0.5, 2.0, -1.0))
+    found = scores_of(network, full_batches(data, numbers, lists=2), (0.5, 2.0, -1.0))
     assert not network.training
     alone = []
     for number in numbers.tolist():
@@ -70,7 +70,7 @@ def test_scores_are_of_the_candidates_in_their_order_by_what_the_events_are_wort
             (scores,) = network(*data.batch([number], 0.0, 0).inputs).numpy()
         alone.append(scores @ np.array([0.5, 2.0, -1.0], np.float32))
     np.testing.assert_allclose(found, np.concatenate(alone), rtol=1e-4, atol=1e-5)
-    clicks = scores_of(network, whole(data, numbers))
-    np.testing.assert_allclose(clicks, scores_of(network, whole(data, numbers), (1.0, 0.0, 0.0)))
-    assert not np.allclose(clicks, scores_of(network, whole(data, numbers), (0.0, 1.0, 0.0)))
-    assert scores_of(network, whole(dataclasses.replace(data), np.empty(0, np.int64))).shape == (0,)
+    clicks = scores_of(network, full_batches(data, numbers))
+    np.testing.assert_allclose(clicks, scores_of(network, full_batches(data, numbers), (1.0, 0.0, 0.0)))
+    assert not np.allclose(clicks, scores_of(network, full_batches(data, numbers), (0.0, 1.0, 0.0)))
+    assert scores_of(network, full_batches(dataclasses.replace(data), np.empty(0, np.int64))).shape == (0,)

@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from rerank.ranker.features import HAS_STATES, MERGED, PADDING
-from rerank.training.datasets import ListData, merged_scores, shuffled, whole, without_states
-from tests.unit.rerank.training.taught_lists import taught
+from rerank.training.datasets import ListData, drop_states, full_batches, merged_scores, shuffled_batches
+from tests.unit.rerank.training.teacher_lists import taught
 
 LENGTHS = [3, 0, 12, 1, 5]
 
@@ -49,7 +49,7 @@ def test_an_epoch_shows_every_list_once_in_an_order_of_its_own(data: ListData) -
     numbers = np.array([0, 2, 3, 4])
     orders = []
     for seed in (1, 1, 2):
-        batches = list(shuffled(data, numbers, lists=3, dropped=0.0, seed=seed))
+        batches = list(shuffled_batches(data, numbers, lists=3, dropped=0.0, seed=seed))
         assert [len(batch.targets) for batch in batches] == [3, 1]
         counts = [int(count) for batch in batches for count in batch.is_candidate.sum(dim=1)]
         assert sorted(counts) == [1, 3, 5, 12]
@@ -58,7 +58,7 @@ def test_an_epoch_shows_every_list_once_in_an_order_of_its_own(data: ListData) -
 
 
 def test_whole_lists_come_as_they_are_and_in_order(data: ListData) -> None:
-    counts = [batch.is_candidate.sum(dim=1).tolist() for batch in whole(data, np.array([0, 1, 2]), lists=2)]
+    counts = [batch.is_candidate.sum(dim=1).tolist() for batch in full_batches(data, np.array([0, 1, 2]), lists=2)]
     assert counts == [[3, 0], [12]]
 
 
@@ -88,7 +88,7 @@ def test_features_are_shown_as_training_sees_them(data: ListData) -> None:
 
 def test_products_without_states_have_only_padding(data: ListData) -> None:
     products = data.states.gather(np.arange(4))
-    found = without_states(products, np.array([False, True, False, True]))
+    found = drop_states(products, np.array([False, True, False, True]))
     assert found.has_any.tolist() == [True, False, True, False]
     assert (found.ids[1] == PADDING).all()
     assert not found.states[[1, 3]].any()

@@ -5,8 +5,8 @@ from __future__ import annotations
 from itertools import product as pairs
 from random import Random
 
-from rerank.training.query_attributes import CatalogWords, Facts, read_brand, read_facts
-from rerank.training.query_generation import Shopper
+from rerank.training.query_attributes import CatalogWords, ProductFacts, read_brand, read_facts
+from rerank.training.query_generation import QueryWriter
 from rerank.training.query_text import read_words
 from retrieval.records import Product
 
@@ -29,10 +29,10 @@ def words_of(products: tuple[Product, ...]) -> CatalogWords:
     return CatalogWords([read_words(product.title) for product in products], list(map(read_brand, products)))
 
 
-def facts_of(product: Product, beside: tuple[Product, ...] = PRODUCTS) -> Facts:
+def facts_of(product: Product, beside: tuple[Product, ...] = PRODUCTS) -> ProductFacts:
     """What is known of a product in a catalog of itself and others."""
     return read_facts(product, read_words(product.title), words_of((product, *beside)))
 
 
-def shopper_for(product: Product, beside: tuple[Product, ...] = PRODUCTS) -> Shopper:
-    return Shopper(facts_of(product, beside), words_of((product, *beside)), Random(0))
+def shopper_for(product: Product, beside: tuple[Product, ...] = PRODUCTS) -> QueryWriter:
+    return QueryWriter(facts_of(product, beside), words_of((product, *beside)), Random(0))

@@ -16,20 +16,23 @@ from service.cli.options import TowerTeacherOption, takes_tower_options, tower_o
 from service.cli.training import towers as train_towers
 
 if TYPE_CHECKING:
-    from rerank.text_towers.options import TowerOptions
+    from rerank.text_towers.options import TextTowerOptions
 
-SAID: list[tuple[str, str, TowerOptions]] = []
+SAID: list[tuple[str, str, TextTowerOptions]] = []
 
 
 @takes_tower_options
 def command(
-    place: Annotated[str, typer.Argument()], *, teacher: TowerTeacherOption = "", options: Callable[[], TowerOptions]
+    place: Annotated[str, typer.Argument()],
+    *,
+    teacher: TowerTeacherOption = "",
+    options: Callable[[], TextTowerOptions],
 ) -> None:
     """A command with an argument of its own, and an option that it wants to read, too."""
     SAID.append((place, teacher, options()))
 
 
-def said(*arguments: str) -> tuple[str, str, TowerOptions]:
+def said(*arguments: str) -> tuple[str, str, TextTowerOptions]:
     app = typer.Typer()
     app.command()(command)
     done = CliRunner().invoke(app, arguments, catch_exceptions=False)

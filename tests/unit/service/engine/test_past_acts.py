@@ -19,7 +19,7 @@ import torch
 from typer.testing import CliRunner
 
 from rerank.model_store import Published
-from rerank.ranker.features import FEATURES, MOST_ACTS, Candidates, History, batched
+from rerank.ranker.features import FEATURES, MOST_ACTS, Candidates, History, pad_batch
 from rerank.ranker.network import Inputs, NetworkShape, RankerNetwork
 from rerank.ranker.onnx import OnnxRanker
 from rerank.ranker.onnx_export import export_network
@@ -130,7 +130,7 @@ class TestScores:
         past = [dataclasses.replace(act, at=datetime.now(UTC) - timedelta(days=3)) for act in acts(snapshot, count)]
         candidates, found = scored(reranker, snapshot, past)
         assert len(candidates.history.kinds) == count
-        inputs = batched([candidates], snapshot.vectors.dimension).arrays().values()
+        inputs = pad_batch([candidates], snapshot.vectors.dimension).arrays().values()
         with torch.inference_mode():
             expected = network(*Inputs(*(torch.from_numpy(array) for array in inputs)))[0, :, 0]
         assert sorted(found.values()) == pytest.approx(sorted(expected.tolist()), abs=1e-4)

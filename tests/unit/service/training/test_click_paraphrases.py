@@ -12,11 +12,11 @@ import pytest
 
 from indexer.build import RebuildOptions, rebuild
 from indexer.events.importer import import_events
-from rerank.text_towers.dataset import Paraphrase, Sources, from_labels, from_reformulations, validates
+from rerank.text_towers.dataset import Paraphrase, TowerSources, from_labels, from_reformulations, is_validation_query
 from retrieval.errors import SettingError
 from retrieval.events.privacy import utc_now
 from service.events.event_log import EventLog, aside_path
-from service.training.text_towers import TowersRequest, counted_material, train_text_towers
+from service.training.text_towers import TextTowersRequest, build_tower_dataset, train_text_towers
 from service.training.text_towers_promotion import judging, without_judges
 from service.training.training_session import fresh_tables
 from tests.catalogs import write_feed
@@ -101,29 +101,30 @@ def root(store: Path, tmp_path: Path) -> Path:
 
 
 @pytest.fixture(scope="module")
-def sources(store: Path) -> Sources:
+def sources(store: Path) -> TowerSources:
     with fresh_tables(store, SETTINGS, Quiet()) as tables:
         derived = tables.derived
-        return Sources(
+        return TowerSources(
             from_labels(derived.labels), paraphrases=from_reformulations(derived.reformulations, derived.queries)
         )
 
 
-def test_five_of_six_shoppers_went_on_to_the_other_query(sources: Sources) -> None:
+def test_five_of_six_shoppers_went_on_to_the_other_query(sources: TowerSources) -> None:
     assert sources.paraphrases == [Paraphrase(misspelled(query), query, 5 / 6) for query in sorted(_given_up())]
 
 
-def test_what_judges_is_not_trained_on_in_other_words(sources: Sources, store: Path) -> None:
+def test_what_judges_is_not_trained_on_in_other_words(sources: TowerSources, store: Path) -> None:
     left = without_judges(sources, judging(sources.training))
     assert left.paraphrases is not None
     judges = {each.query for each in judging(every_query())}
     told = _Told()
     with fresh_tables(store, SETTINGS, Quiet()) as tables:
-        made = counted_material(tables.snapshot, left, 0, told)
+        made = build_tower_dataset(tables.snapshot, left, 0, told)
     train = [
         each.query
         for each in left.paraphrases
-        if each.to_query not in judges and not any(validates(text, left.share) for text in (each.query, each.to_query))
+        if each.to_query not in judges
+        and not any(is_validation_query(text, left.share) for text in (each.query, each.to_query))
     ]
     assert 0 < len(train) < len(left.paraphrases) < GIVEN_UP
     assert {*made.queries} - {each.query for each in every_query()} == {*train}
@@ -131,9 +132,9 @@ def test_what_judges_is_not_trained_on_in_other_words(sources: Sources, store: P
     assert f"; {made.paraphrases} queries learn what answers the ones that shoppers replaced them by; " in told.material
 
 
-def test_towers_learn_by_them_and_say_how_many(root: Path, cache: Path, sources: Sources) -> None:
+def test_towers_learn_by_them_and_say_how_many(root: Path, cache: Path, sources: TowerSources) -> None:
     told = _Told()
-    done = train_text_towers(root, SETTINGS, TowersRequest(cache=cache, options=TRAINING, paraphrases=True), told)
+    done = train_text_towers(root, SETTINGS, TextTowersRequest(cache=cache, options=TRAINING, paraphrases=True), told)
     count = done.spec.trained_on["paraphrases"]
     assert GIVEN_UP / 2 < count <= GIVEN_UP
     assert f"; {count} queries learn" in told.material
@@ -141,10 +142,10 @@ def test_towers_learn_by_them_and_say_how_many(root: Path, cache: Path, sources:
     assert done.spec.trained_on["training queries"] + done.spec.trained_on["validation queries"] == clicked + count
 
 
-def test_without_them_nobody_speaks_of_them(sources: Sources, store: Path) -> None:
+def test_without_them_nobody_speaks_of_them(sources: TowerSources, store: Path) -> None:
     told = _Told()
     with fresh_tables(store, SETTINGS, Quiet()) as tables:
-        made = counted_material(tables.snapshot, Sources(sources.training), 0, told)
+        made = build_tower_dataset(tables.snapshot, TowerSources(sources.training), 0, told)
     assert made.paraphrases == 0
     assert "replaced" not in told.material
 
@@ -152,11 +153,11 @@ def test_without_them_nobody_speaks_of_them(sources: Sources, store: Path) -> No
 @pytest.mark.parametrize(
     ("request_of", "option"),
     [
-        (TowersRequest((Path("judgments.tsv"),), paraphrases=True), "--judgments"),
-        (TowersRequest(catalog=100, paraphrases=True), "--from-catalog"),
-        (TowersRequest((Path("judgments.tsv"),), catalog=100, paraphrases=True, publish=True), "--from-catalog"),
+        (TextTowersRequest((Path("judgments.tsv"),), paraphrases=True), "--judgments"),
+        (TextTowersRequest(catalog=100, paraphrases=True), "--from-catalog"),
+        (TextTowersRequest((Path("judgments.tsv"),), catalog=100, paraphrases=True, publish=True), "--from-catalog"),
     ],
 )
-def test_where_no_clicks_train_they_are_refused(store: Path, request_of: TowersRequest, option: str) -> None:
+def test_where_no_clicks_train_they_are_refused(store: Path, request_of: TextTowersRequest, option: str) -> None:
     with pytest.raises(SettingError, match=rf"--paraphrases: .* learns from {option} alone; leave out one of the two"):
         train_text_towers(store, SETTINGS, request_of, Quiet())

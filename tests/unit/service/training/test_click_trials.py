@@ -10,7 +10,7 @@ import polars as pl
 import pytest
 
 from service.engine.engine import SearchEngine
-from service.training.click_dataset import Trial, TrialOptions, trial
+from service.training.click_dataset import ClickTrial, TrialOptions, build_trial
 
 CHANCES = np.array([1.0, 0.5, 0.25])
 START = datetime(2026, 5, 1)
@@ -31,8 +31,8 @@ def candidates(engine: SearchEngine) -> list[str]:
     return [hit.product.id for hit in engine.search("steel pan", size=20, stage="merged").hits]
 
 
-def tried(engine: SearchEngine, rows: list[dict[str, object]], queries: int = 10) -> Trial:
-    return trial(engine.snapshot, pl.DataFrame(rows), CHANCES, TrialOptions(0.0, depth=20, queries=queries))
+def tried(engine: SearchEngine, rows: list[dict[str, object]], queries: int = 10) -> ClickTrial:
+    return build_trial(engine.snapshot, pl.DataFrame(rows), CHANCES, TrialOptions(0.0, depth=20, queries=queries))
 
 
 def test_acts_count_by_the_inverse_of_their_position(engine: SearchEngine, candidates: list[str]) -> None:
@@ -58,7 +58,7 @@ def test_what_is_gone_is_taken_out_of_the_lists(engine: SearchEngine, candidates
     made = tried(engine, rows)
     assert made.log.shown.tolist() == [[False, True, False]]
     assert made.log.clicks.tolist() == [[False, True, False]]
-    assert made.asked.tolist() == [0]
+    assert made.query_of_list.tolist() == [0]
     scores = np.arange(len(made.data.lists.rows), dtype=float)
     at = made.data.lists.rows.tolist().index(engine.snapshot.products.row_of(candidates[0]))
     assert made.shown_scores(scores)[0, 1] == at
@@ -69,5 +69,5 @@ def test_the_most_frequent_queries_are_tried(engine: SearchEngine, candidates: l
     rows += shown(9, "drill", candidates[:2], [])
     made = tried(engine, rows, queries=1)
     assert made.data.lists.queries == ("steel pan",)
-    assert (made.traffic.tolist(), made.asked.tolist()) == ([3.0], [0, 0, 0])
+    assert (made.traffic.tolist(), made.query_of_list.tolist()) == ([3.0], [0, 0, 0])
     assert made.numbers.tolist() == []

@@ -28,14 +28,14 @@ from retrieval.store.versions import Store
 from service.demo import DemoFiles
 from service.engine.hot_reload import Popularity
 from service.engine.snapshot import Connection, open_snapshot
-from service.training.click_dataset import FromClicks, material
+from service.training.click_dataset import ClickRankerOptions, build_training_set
 from service.training.ranker_from_clicks import click_ranker
 from tests.learning_stores import Quiet
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 BUILT = datetime(2026, 5, 1).timestamp()
-OPTIONS = FromClicks(
+OPTIONS = ClickRankerOptions(
     training=ClickOptions(loop=LoopOptions(epochs=1, learning_rate=3e-3, warm_up=5)),
     queries=60,
     depth=15,
@@ -66,7 +66,7 @@ def root(demo_index: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(demo_index, tmp_path / "store"))
 
 
-def trained(root: Path, events: pl.DataFrame, options: FromClicks = OPTIONS) -> Added:
+def trained(root: Path, events: pl.DataFrame, options: ClickRankerOptions = OPTIONS) -> Added:
     store = Store(root)
     work = root / "training"
     work.mkdir(exist_ok=True)
@@ -87,7 +87,7 @@ def test_clicks_make_a_ranker_with_a_verdict_on_later_lists(root: Path, events: 
     told = made.report.measures
     assert told["above naive, at least"] <= told["above naive"] <= told["above naive, at most"]
     assert told["above naive"] == pytest.approx(told["nDCG@10"] - told["nDCG@10 of naive training"])
-    assert made.spec.trained_on["way"] == "debiased"
+    assert made.spec.trained_on["method"] == "debiased"
     assert made.spec.calibration[0] >= 0
     assert {path.name for path in (root / "training").iterdir()} <= {"tensorboard"}
 
@@ -105,7 +105,7 @@ def test_in_all_periods_products_are_as_popular_as_before_the_lists_that_choose(
     store = Store(root)
     with closing(Connection(store)) as connection:
         snapshot = open_snapshot(store, connection)
-        made = material(snapshot, events, None, OPTIONS, BUILT, Quiet(), popular)
+        made = build_training_set(snapshot, events, None, OPTIONS, BUILT, Quiet(), popular)
         row = snapshot.products.row_of(product)
     (end,) = asked
     first = pl.col("time").filter(pl.col("kind") == "impression").min().over("query_id")

@@ -23,9 +23,15 @@ from rerank.training.history_training import HistoryOptions
 from rerank.training.trainer import LoopOptions
 from retrieval.store.versions import Store
 from service.engine.snapshot import Connection, Snapshot, open_snapshot
-from service.training.click_dataset import ClickTraining, FromClicks, Taught, TaughtHistory, material
+from service.training.click_dataset import (
+    ClickRankerOptions,
+    ClickTraining,
+    HistoryResult,
+    TrainedNetwork,
+    build_training_set,
+)
 from service.training.ranker_from_clicks import click_ranker
-from service.training.ranker_history import taught_history
+from service.training.ranker_history import train_history_phase
 from tests.learning_stores import Quiet
 from tests.rankers import REPORT
 from tests.unit.service.training.tasteful_shoppers import Told, told
@@ -33,7 +39,7 @@ from tests.unit.service.training.tasteful_shoppers import Told, told
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 BUILT = 1.78e9
-OPTIONS = FromClicks(
+OPTIONS = ClickRankerOptions(
     training=ClickOptions(loop=LoopOptions(epochs=1, learning_rate=3e-3, warm_up=5)),
     queries=60,
     depth=15,
@@ -66,7 +72,7 @@ def trained(root: Path, snapshot: Snapshot, tasteful: Told) -> ClickTraining:
     return _trained(root, snapshot, tasteful, OPTIONS)
 
 
-def _trained(root: Path, snapshot: Snapshot, learned: Told, options: FromClicks) -> ClickTraining:
+def _trained(root: Path, snapshot: Snapshot, learned: Told, options: ClickRankerOptions) -> ClickTraining:
     return click_ranker(snapshot, learned.lists, root / "training", root, options, BUILT, Quiet(), acts=learned.acts)
 
 
@@ -75,14 +81,14 @@ def second_phase(
     lists: pl.DataFrame,
     acts: pl.DataFrame | None,
     run: Path,
-    options: FromClicks = OPTIONS,
-) -> TaughtHistory:
+    options: ClickRankerOptions = OPTIONS,
+) -> HistoryResult:
     """The second phase alone, over a network that was not trained."""
-    made = material(snapshot, lists, None, options, BUILT, Quiet())
+    made = build_training_set(snapshot, lists, None, options, BUILT, Quiet())
     shape = NetworkShape(made.data.data.states.dimension, 0, len(FEATURES), layers=0, history=0)
     torch.manual_seed(0)
-    chosen = Taught("debiased", RankerNetwork(shape), (), Mixing((1.0, 0.0, 0.0), 0.0, 0.0))
-    return taught_history(made, chosen, acts, None, run, Quiet())
+    chosen = TrainedNetwork("debiased", RankerNetwork(shape), (), Mixing((1.0, 0.0, 0.0), 0.0, 0.0))
+    return train_history_phase(made, chosen, acts, None, run, Quiet())
 
 
 def test_a_taste_is_learned_kept_and_told(trained: ClickTraining) -> None:
@@ -96,7 +102,7 @@ def test_a_taste_is_learned_kept_and_told(trained: ClickTraining) -> None:
     network = load_network(made.folder / WEIGHTS_FILE)
     assert network.shape.history == 32
     assert network.shape.vector_dimension == made.spec.vector_dimension
-    assert trained.taught[OPTIONS.way].network.history is None
+    assert trained.networks[OPTIONS.method].network.history is None
 
 
 def test_training_goes_on_from_the_attention_that_serves(
@@ -126,26 +132,26 @@ def test_chance_is_left_out(snapshot: Snapshot, tmp_path: Path) -> None:
     assert found.attention is None
     assert found.gain is not None
     assert found.gain.low <= 0
-    assert found.told.endswith("no sure gain, left out")
+    assert found.summary.endswith("no sure gain, left out")
 
 
 def test_acts_that_come_after_all_lists_are_no_history(snapshot: Snapshot, tasteful: Told, tmp_path: Path) -> None:
     later = tasteful.acts.with_columns(pl.col("time") + timedelta(days=90))
     found = second_phase(snapshot, tasteful.lists, later, tmp_path)
-    assert found.told == "0 displays with a history, 200 are needed: left out"
+    assert found.summary == "0 displays with a history, 200 are needed: left out"
     assert found.attention is None
 
 
 def test_with_too_little_nothing_is_trained(snapshot: Snapshot, tasteful: Told, tmp_path: Path) -> None:
     few = tasteful.acts.filter(pl.col("shopper").is_in([f"u{number}" for number in range(15)]))
     found = second_phase(snapshot, tasteful.lists, few, tmp_path)
-    assert "displays with a history, 200 are needed: left out" in found.told
+    assert "displays with a history, 200 are needed: left out" in found.summary
     options = dataclasses.replace(OPTIONS, validating=2)
     found = second_phase(snapshot, tasteful.lists, tasteful.acts, tmp_path, options)
-    assert "shoppers to choose and judge by, 40 are needed: left out" in found.told
+    assert "shoppers to choose and judge by, 40 are needed: left out" in found.summary
     assert list(tmp_path.iterdir()) == []
 
 
 def test_without_shoppers_nothing_is_trained(snapshot: Snapshot, tasteful: Told, tmp_path: Path) -> None:
     for lists, acts in ((tasteful.lists, None), (tasteful.lists.drop("shopper"), tasteful.acts)):
-        assert second_phase(snapshot, lists, acts, tmp_path).told == "no shopper is known: left out"
+        assert second_phase(snapshot, lists, acts, tmp_path).summary == "no shopper is known: left out"

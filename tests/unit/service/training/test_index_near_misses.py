@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 
 from indexer.build import RebuildOptions, rebuild
-from rerank.text_towers.dataset import JudgedQuery, Material, Opinion, Sources, material
+from rerank.text_towers.dataset import JudgedQuery, Opinion, TowerDataset, TowerSources, build_dataset
 from rerank.text_towers.negatives import NegativeOptions
 from retrieval.records import Product
 from service.engine.snapshot import Snapshot, serving_snapshot
-from service.training.text_towers import TowersRequest, found_by_index, train_text_towers
+from service.training.text_towers import TextTowersRequest, retrieve_products, train_text_towers
 from tests.catalogs import write_feed
 from tests.learning_stores import SETTINGS, Quiet
 from tests.unit.rerank.text_towers.tiny_towers import ASKED, CALLED, COLOURS, TRAINING, make_encoder
@@ -69,15 +69,15 @@ def root(cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def made_of(snapshot: Snapshot) -> Material:
-    return material(Sources(asked()), snapshot.products.row_of)
+def made_of(snapshot: Snapshot) -> TowerDataset:
+    return build_dataset(TowerSources(asked()), snapshot.products.row_of)
 
 
 def test_each_is_near_and_of_another_length_or_type(root: Path) -> None:
     phases = _Phases()
     with serving_snapshot(root / "index") as snapshot:
         made = made_of(snapshot)
-        found = found_by_index(snapshot, made, NegativeOptions(near_misses=0.5), phases)
+        found = retrieve_products(snapshot, made, NegativeOptions(near_misses=0.5), phases)
         positives = {int(row) for row in made.rows[made.training_pairs]}
         assert found.near_misses.keys() == positives
         for row, others in found.near_misses.items():
@@ -99,7 +99,7 @@ def test_each_is_near_and_of_another_length_or_type(root: Path) -> None:
 def test_nothing_is_looked_for_where_none_are_drawn(root: Path) -> None:
     phases = _Phases()
     with serving_snapshot(root / "index") as snapshot:
-        found = found_by_index(snapshot, made_of(snapshot), NegativeOptions(), phases)
+        found = retrieve_products(snapshot, made_of(snapshot), NegativeOptions(), phases)
     assert not found.near_misses
     assert list(phases.told) == ["retrieving"]
 
@@ -110,7 +110,7 @@ def test_towers_learn_from_them_and_say_so(root: Path, cache: Path, tmp_path: Pa
     noughts = [f"{each.query}\t{PRODUCTS[0].id}\t0" for each in asked() if PRODUCTS[0].id not in each.opinions]
     (tmp_path / "judgments.tsv").write_text("\n".join(["query\tproduct_id\tgrade", *lines, *noughts]))
     options = replace(TRAINING, epochs=1, negatives=replace(TRAINING.negatives, near_misses=0.5))
-    request = TowersRequest((tmp_path / "judgments.tsv",), encoder=str(root / "tiny"), cache=cache, options=options)
+    request = TextTowersRequest((tmp_path / "judgments.tsv",), encoder=str(root / "tiny"), cache=cache, options=options)
     phases = _Phases()
     done = train_text_towers(index, SETTINGS, request, phases)
     assert done.spec.options["negatives"]["near_misses"] == 0.5

@@ -24,7 +24,7 @@ from service.engine.engine import SearchEngine
 from service.settings import RankerSettings, Settings
 from service.training.ranker_pruning import measure_agreement
 from tests.rankers import REPORT, rewrite
-from tests.unit.rerank.training.taught_lists import taught
+from tests.unit.rerank.training.teacher_lists import taught
 from tests.unit.service.engine.demo_rankers import spec_for
 
 pytestmark = pytest.mark.usefixtures("one_thread")

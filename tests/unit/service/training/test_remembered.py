@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 from retrieval.errors import StoreDamagedError, StoreForeignError
-from service.training.learn import LEARNED_FILE, Learned, last_learned, new_events, remember
+from service.training.learn import LEARNED_FILE, LearnRecord, new_events, read_record, write_record
 from service.training.training_session import TRAINING_FOLDER
 
-BEFORE = Learned(time=datetime(2026, 10, 2, tzinfo=UTC), days={10: 5, 11: 7}, ranker="ranker-0001", serves=True)
+BEFORE = LearnRecord(time=datetime(2026, 10, 2, tzinfo=UTC), days={10: 5, 11: 7}, ranker="ranker-0001", serves=True)
 
 
 @pytest.fixture
@@ -21,9 +21,9 @@ def root(tmp_path: Path) -> Path:
 
 
 def test_what_is_remembered_is_read_again(root: Path) -> None:
-    assert last_learned(root) is None
-    remember(root, BEFORE)
-    assert last_learned(root) == BEFORE
+    assert read_record(root) is None
+    write_record(root, BEFORE)
+    assert read_record(root) == BEFORE
     assert BEFORE.events == 12
 
 
@@ -40,10 +40,10 @@ def test_what_was_removed_since_does_not_hide_what_is_new() -> None:
 def test_what_cannot_be_read_is_told_with_the_cure(root: Path, content: bytes) -> None:
     (root / TRAINING_FOLDER / LEARNED_FILE).write_bytes(content)
     with pytest.raises(StoreDamagedError, match="run shelfwise learn without --if-new"):
-        last_learned(root)
+        read_record(root)
 
 
 def test_what_a_newer_program_wrote_is_told(root: Path) -> None:
     (root / TRAINING_FOLDER / LEARNED_FILE).write_bytes(b'{"schema": 2}')
     with pytest.raises(StoreForeignError, match="is of schema 2, this program reads 1"):
-        last_learned(root)
+        read_record(root)

@@ -10,7 +10,7 @@ import polars as pl
 from rerank.ranker.features import ACT_KINDS, FEATURES
 from rerank.training.datasets import CandidateLists
 from rerank.training.history_training import ShopperDisplays
-from service.training.ranker_history import Shoppers, Shown, displays_of
+from service.training.ranker_history import KnownShoppers, ShownLists, find_displays
 
 START = datetime(2026, 5, 1)
 ROWS = {"a": 4, "b": 7, "c": 9}
@@ -19,7 +19,7 @@ LISTS = CandidateLists(
 )
 
 
-def shown(*answers: tuple[str, str, int, str], clicked: str = "b") -> Shown:
+def shown(*answers: tuple[str, str, int, str], clicked: str = "b") -> ShownLists:
     """Answers (id, query, minute, shopper) with a, b and c in this order, one of them clicked a minute later."""
     rows = [
         (kind, answer, query, product, position, START + timedelta(minutes=minute + later), shopper)
@@ -30,7 +30,7 @@ def shown(*answers: tuple[str, str, int, str], clicked: str = "b") -> Shown:
     ]
     names = ("kind", "query_id", "query", "product_id", "position", "time", "shopper")
     events = pl.DataFrame(rows, schema=names, orient="row").with_columns(pl.col("position").cast(pl.Int32))
-    return Shown.of(events.sort("time", "query_id", "position"), 5)
+    return ShownLists.of(events.sort("time", "query_id", "position"), 5)
 
 
 def acts(*done: tuple[str, str, str, int]) -> pl.DataFrame:
@@ -42,10 +42,10 @@ def acts(*done: tuple[str, str, str, int]) -> pl.DataFrame:
     return pl.DataFrame(rows, schema=schema, orient="row")
 
 
-def found(lists: Shown, done: pl.DataFrame) -> tuple[ShopperDisplays, list[list[tuple[int, str]]]]:
+def found(lists: ShownLists, done: pl.DataFrame) -> tuple[ShopperDisplays, list[list[tuple[int, str]]]]:
     """The displays with a history, and each one's history as rows and kinds."""
-    shoppers = Shoppers.of(done, ROWS.get)
-    displays = displays_of(lists, shoppers, LISTS, ROWS.get).telling()
+    shoppers = KnownShoppers.of(done, ROWS.get)
+    displays = find_displays(lists, shoppers, LISTS, ROWS.get).informative()
     past = shoppers.past
     told = [
         [(int(past.rows[at]), ACT_KINDS[past.kinds[at]]) for at in range(first, behind)]

@@ -9,23 +9,23 @@ from pathlib import Path
 import pytest
 
 from rerank.text_towers.losses import LossOptions
-from rerank.text_towers.options import TowerOptions
+from rerank.text_towers.options import TextTowerOptions
 from rerank.training.trainer import Epoch
 from retrieval.errors import TrainingError
 from service.training.text_towers_tuning import tuned
 from tests.learning_stores import Quiet
 
-OPTIONS = TowerOptions(learning_rate=2e-5, loss=LossOptions(temperature=0.02), seed=3)
+OPTIONS = TextTowerOptions(learning_rate=2e-5, loss=LossOptions(temperature=0.02), seed=3)
 
 
 class Trained:
     """Stands where a training would: it is best at a learning rate of .0003 and two negatives."""
 
     def __init__(self, lost: int | None = None, killed: int | None = None) -> None:
-        self.tried: list[TowerOptions] = []
+        self.tried: list[TextTowerOptions] = []
         self._lost, self._killed = lost, killed
 
-    def __call__(self, options: TowerOptions, folder: Path, judged: Callable[[Epoch], None]) -> float:
+    def __call__(self, options: TextTowerOptions, folder: Path, judged: Callable[[Epoch], None]) -> float:
         self.tried.append(options)
         folder.mkdir()
         if len(self.tried) == self._killed:
@@ -59,7 +59,7 @@ def test_what_goes_on_tries_what_nobody_tried(tmp_path: Path) -> None:
 def test_nothing_of_no_effect_is_tried(tmp_path: Path) -> None:
     train = Trained()
     loss = LossOptions(name="pointwise", teacher="margin")
-    tuned(TowerOptions(loss=loss), 6, tmp_path / "study.db", train, Quiet())
+    tuned(TextTowerOptions(loss=loss), 6, tmp_path / "study.db", train, Quiet())
     assert {each.loss.margin for each in train.tried} == {0.0}
     assert min(each.negatives.count for each in train.tried) >= 1
 

@@ -9,12 +9,12 @@ import pytest
 from rerank.text_towers.dataset import (
     JudgedQuery,
     Opinion,
-    Sources,
+    TowerSources,
+    build_dataset,
     from_judgments,
     from_labels,
-    material,
-    normalised,
-    validates,
+    is_validation_query,
+    normalize_query,
 )
 from retrieval.errors import TrainingError
 from retrieval.judgments import Judgments
@@ -37,34 +37,34 @@ def test_queries_are_divided_and_nothing_is_lost() -> None:
 
 def test_the_normalised_text_alone_says_on_which_side_a_query_is() -> None:
     for query in ("Red  Lamp", "red lamp", "RED LAMP ", "ｒｅｄ lamp"):
-        assert normalised(query) == "red lamp"
-        assert validates(query, 0.5, 3) == validates("red lamp", 0.5, 3)
-    sides = {validates(f"query {number}", 0.3, 1) for number in range(50)}
+        assert normalize_query(query) == "red lamp"
+        assert is_validation_query(query, 0.5, 3) == is_validation_query("red lamp", 0.5, 3)
+    sides = {is_validation_query(f"query {number}", 0.3, 1) for number in range(50)}
     assert sides == {True, False}
-    assert sum(validates(f"query {number}", 0.3) for number in range(2_000)) == pytest.approx(600, abs=60)
+    assert sum(is_validation_query(f"query {number}", 0.3) for number in range(2_000)) == pytest.approx(600, abs=60)
 
 
 class TestLeak:
     def test_a_query_that_also_chooses_does_not_train(self) -> None:
         chosen = [JudgedQuery(each.query.upper(), each.opinions) for each in judged()[:7]]
-        made = material(Sources(judged(), chosen), row_of)
+        made = build_dataset(TowerSources(judged(), chosen), row_of)
         assert made.dropped.leaked == 7
-        training = {normalised(made.queries[number]) for number in made.training.tolist()}
-        validation = {normalised(made.queries[number]) for number in made.validation.tolist()}
+        training = {normalize_query(made.queries[number]) for number in made.training.tolist()}
+        validation = {normalize_query(made.queries[number]) for number in made.validation.tolist()}
         assert len(validation) == 7
         assert not training & validation
 
     def test_a_query_that_is_measured_has_no_part(self) -> None:
         held_out = [f" {each.query.title()}" for each in judged()[:11]]
-        made = material(Sources(judged(), held_out=held_out, share=0.2), row_of)
+        made = build_dataset(TowerSources(judged(), held_out=held_out, share=0.2), row_of)
         assert made.dropped.leaked == 11
-        assert not {normalised(query) for query in held_out} & {normalised(query) for query in made.queries}
+        assert not {normalize_query(query) for query in held_out} & {normalize_query(query) for query in made.queries}
 
     def test_two_spellings_are_one_query_with_the_higher_of_two_opinions(self) -> None:
         twice = [*judged(), asked("RED bulb", p000=0.2, p005=0.9)]
-        made = material(Sources(twice), row_of)
+        made = build_dataset(TowerSources(twice), row_of)
         assert len(made.queries) == len(judged())
-        number = [normalised(query) for query in made.queries].index("red bulb")
+        number = [normalize_query(query) for query in made.queries].index("red bulb")
         gains = dict(zip(made.rows[made.query_of == number], made.gains[made.query_of == number], strict=True))
         assert gains[0] == 1.0
         assert gains[5] == pytest.approx(0.9)
@@ -73,12 +73,12 @@ class TestLeak:
 class TestGone:
     def test_products_that_are_gone_are_counted(self) -> None:
         with_gone = [JudgedQuery(each.query, {**each.opinions, "p900": Opinion(1.0)}) for each in judged()]
-        made = material(Sources(with_gone), row_of)
+        made = build_dataset(TowerSources(with_gone), row_of)
         assert made.dropped.gone == len(with_gone)
         assert made.rows.max() < 120
 
     def test_a_query_that_only_they_answered_is_left_out(self) -> None:
-        made = material(Sources([*judged(), asked("kettle", p900=1.0), asked("jug", p000=0.1)]), row_of)
+        made = build_dataset(TowerSources([*judged(), asked("kettle", p900=1.0), asked("jug", p000=0.1)]), row_of)
         assert made.dropped.without_positive == 2
         assert made.dropped.gone == 1
 
@@ -87,21 +87,21 @@ class TestRefused:
     def test_no_positives(self) -> None:
         nothing = [asked(f"{colour} lamp", p000=0.1) for colour in COLOURS]
         with pytest.raises(TrainingError, match=r"no positives .* 6 queries have no product"):
-            material(Sources(nothing), row_of)
+            build_dataset(TowerSources(nothing), row_of)
 
     def test_all_products_gone(self) -> None:
         with pytest.raises(TrainingError, match=r"no positives .*6 opinions are of products that are gone"):
-            material(Sources([asked(f"{colour} lamp", p900=1.0) for colour in COLOURS]), row_of)
+            build_dataset(TowerSources([asked(f"{colour} lamp", p900=1.0) for colour in COLOURS]), row_of)
 
     def test_one_class_only(self) -> None:
         with pytest.raises(TrainingError, match="one product, so there is one class only"):
-            material(Sources([asked(f"query {number}", p000=1.0) for number in range(60)]), row_of)
+            build_dataset(TowerSources([asked(f"query {number}", p000=1.0) for number in range(60)]), row_of)
 
     def test_too_few_queries(self) -> None:
         with pytest.raises(
             TrainingError, match=r"queries with a positive are left to train on, at least 20 are needed"
         ):
-            material(Sources(judged(words=("bulb",))), row_of)
+            build_dataset(TowerSources(judged(words=("bulb",))), row_of)
 
     def test_judgments_that_call_nothing_relevant(self) -> None:
         with pytest.raises(TrainingError, match="all judgments have the grade 0"):
