@@ -18,6 +18,9 @@ USE_GPU = $(UV) pip uninstall faiss-cpu faiss-gpu && $(UV) pip install "faiss-gp
 FIND_JAVA = $(BIN)/python -c "from tests.servers import distribution as d; d.find_java(d.VERSION_8)" 2>/dev/null
 APT_INSTALL = DEBIAN_FRONTEND=noninteractive apt-get install -qq --no-install-recommends
 
+# Without bytecode every process compiles all that it imports; uv, unlike pip, leaves that to the first import.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: demo test lint types imports servers tests lock gpu clean
 
 demo: $(VENV)/.installed

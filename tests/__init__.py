@@ -1,1 +1,11 @@
-"""Unit, contract, property and integration tests."""
+"""Tests: unit, contract and integration tests, real servers and browsers for them, and the helpers that they share."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+# Python keeps no bytecode where this variable is set, and uv installs none: each of hundreds of processes would compile
+# torch and all others again.
+if os.environ.pop("PYTHONDONTWRITEBYTECODE", None):
+    sys.dont_write_bytecode = False
