@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 
 import polars as pl
 
-from rerank.sessions.cleaning import ASIDE_SCHEMA, CLEAN_SCHEMA
+from rerank.sessions.cleaning import CLEAN_SCHEMA, REJECTED_SCHEMA
 from rerank.sessions.options import Window
 from service.reports.event_inputs import ReportInputs
 
@@ -17,8 +17,8 @@ WINDOW = Window(datetime(2026, 2, 1, tzinfo=UTC), datetime(2026, 3, 4, 12, tzinf
 Event = Mapping[str, object]
 
 _EVENTS = {**CLEAN_SCHEMA, "who": pl.String(), "day": pl.Date(), "is_fraud": pl.Boolean()}
-_VISITS: dict[str, pl.DataType | type[pl.DataType]] = {
-    "visit": pl.UInt32,
+_SESSIONS: dict[str, pl.DataType | type[pl.DataType]] = {
+    "session_number": pl.UInt32,
     "shopper": pl.String,
     "session": pl.String,
     "first": pl.Datetime("ms", "UTC"),
@@ -49,18 +49,25 @@ _POPULARITY = {
 }
 
 
-def event(kind: str, visit: int, query_id: str = "", at: float = 0, **values: object) -> Event:
-    """An event, `at` minutes after the start, of shopper k1~N where N is the visit's number."""
+def event(kind: str, session_number: int, query_id: str = "", at: float = 0, **values: object) -> Event:
+    """An event, `at` minutes after the start, of shopper k1~N where N is the session's number."""
     time = START + timedelta(minutes=at)
-    shopper = f"k1~{visit}"
-    plain = {"time": time, "received": time, "shopper": shopper, "who": shopper, "need": visit, "is_fraud": False}
+    shopper = f"k1~{session_number}"
+    plain = {
+        "time": time,
+        "received": time,
+        "shopper": shopper,
+        "who": shopper,
+        "need": session_number,
+        "is_fraud": False,
+    }
     texts = dict.fromkeys(("session", "query", "product_id"), "")
     return {
         "key": b"",
         **texts,
         **plain,
         "kind": kind,
-        "visit": visit,
+        "session_number": session_number,
         "query_id": query_id,
         "day": time.date(),
         **values,
@@ -68,26 +75,29 @@ def event(kind: str, visit: int, query_id: str = "", at: float = 0, **values: ob
 
 
 def answer(
-    visit: int, query_id: str, products: Sequence[str], query: str = "drill", at: float = 0, **values: object
+    session_number: int, query_id: str, products: Sequence[str], query: str = "drill", at: float = 0, **values: object
 ) -> list[Event]:
     """The impressions of an answer, from position 1."""
     return [
-        event("impression", visit, query_id, at, query=query, product_id=product, position=position, **values)
+        event("impression", session_number, query_id, at, query=query, product_id=product, position=position, **values)
         for position, product in enumerate(products, 1)
     ]
 
 
 def event_frame(events: Sequence[Event] = ()) -> pl.DataFrame:
     """The events as a report takes them, with `is_fraud`."""
-    return pl.DataFrame(list(events), schema=_EVENTS).sort("visit", "time", maintain_order=True)
+    return pl.DataFrame(list(events), schema=_EVENTS).sort("session_number", "time", maintain_order=True)
 
 
-def visit_frame(visits: Sequence[Event] = ()) -> pl.DataFrame:
-    """Visits with their scores; what is not told is that of an honest visit of nobody known."""
+def session_frame(sessions: Sequence[Event] = ()) -> pl.DataFrame:
+    """Sessions with their scores; what is not told is that of an honest session of nobody known."""
     plain = {"shopper": "", "session": "", "first": START, "events": 1, "clicks": 0, "score": 0.0, "reasons": []}
     return pl.DataFrame(
-        [{**plain, "is_fraud": False, "day": START.date(), "visit": at, **visit} for at, visit in enumerate(visits)],
-        schema=_VISITS,
+        [
+            {**plain, "is_fraud": False, "day": START.date(), "session_number": at, **session}
+            for at, session in enumerate(sessions)
+        ],
+        schema=_SESSIONS,
     )
 
 
@@ -112,10 +122,10 @@ def popularity_frame(rows: Sequence[Event] = ()) -> pl.DataFrame:
     return pl.DataFrame(full, schema=_POPULARITY)
 
 
-def aside_frame(rows: Sequence[Event] = ()) -> pl.DataFrame:
-    """Events that cleaning set aside."""
+def rejected_frame(rows: Sequence[Event] = ()) -> pl.DataFrame:
+    """Events that cleaning rejected."""
     plain = {"key": b"", "time": START, "kind": "click", "product_id": "p1", "query_id": "", "detail": ""}
-    return pl.DataFrame([{**plain, **row} for row in rows], schema=ASIDE_SCHEMA)
+    return pl.DataFrame([{**plain, **row} for row in rows], schema=REJECTED_SCHEMA)
 
 
 def inputs(events: pl.DataFrame | None = None, **tables: pl.DataFrame) -> ReportInputs:
@@ -124,8 +134,8 @@ def inputs(events: pl.DataFrame | None = None, **tables: pl.DataFrame) -> Report
     empty = {
         "honest": each.filter(~pl.col("is_fraud")),
         "flagged": each.filter("is_fraud"),
-        "aside": aside_frame(),
-        "visits": visit_frame(),
+        "rejected": rejected_frame(),
+        "sessions": session_frame(),
         "queries": query_frame(),
         "reformulations": reformulation_frame(),
         "popularity": popularity_frame(),

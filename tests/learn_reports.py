@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import UTC, datetime
 
-from rerank.click_models.evaluation import Foretold
+from rerank.click_models.evaluation import HeldOutFit
 from rerank.evaluation.promotion import LIKELIHOOD, NDCG, Comparison
 from rerank.evaluation.statistics import Difference
 from rerank.ranker.spec import OrderResult
@@ -13,17 +13,17 @@ from rerank.training.trainer import Epoch
 from rerank.user_tower.files import MethodResult, UserTowerReport
 from service.reports.training import (
     Curve,
-    Decision,
-    EventsRead,
+    EventCounts,
     Findings,
     Gain,
     LearnReport,
-    Outcome,
     Position,
-    Recommends,
+    RunDecision,
     Stage,
+    StageOutcome,
     Step,
     TextTowers,
+    UserTowerResult,
 )
 from service.training.user_tower import NEAR, TOWER
 
@@ -43,7 +43,7 @@ def findings(**said: object) -> Findings:
         judging_lists=2_000,
         left_out={"unclicked_queries": 12, "gone_products": 0},
         borrowed=(),
-        models=(Foretold("ubm", 1.2, -2.5), Foretold("position", 1.3, None)),
+        models=(HeldOutFit("ubm", 1.2, -2.5), HeldOutFit("position", 1.3, None)),
         positions=(Position(1, 7_000, 2_100, 1.0), Position(2, 6_900, 900, None)),
         curves=tuple(
             Curve(way, (Epoch(0, None, 0.3), Epoch(1, 2.5, 0.5), Epoch(2, 2.25, 0.4)), 0.51)
@@ -56,7 +56,7 @@ def findings(**said: object) -> Findings:
     return replace(plain, **said)  # type: ignore[arg-type]
 
 
-def recommends(reason: str = "", **said: object) -> Recommends:
+def recommends(reason: str = "", **said: object) -> UserTowerResult:
     """A user tower that is rejected for a reason, or serves; `said` replaces some of it."""
     report = UserTowerReport(
         created="2026-10-02T03:12:00+00:00",
@@ -67,25 +67,25 @@ def recommends(reason: str = "", **said: object) -> Recommends:
         curve=((0, 0.1), (1, 0.15), (2, 0.14)),
         rejection_reasons=(reason,) if reason else (),
     )
-    return replace(Recommends("tower-0003", not reason, is_new=True, report=report), **said)  # type: ignore[arg-type]
+    return replace(UserTowerResult("tower-0003", not reason, is_new=True, report=report), **said)  # type: ignore[arg-type]
 
 
 def learn_report(text: str = "nothing was clicked", **said: object) -> LearnReport:
     """A report in which every text that may come from outside is this one; `said` replaces some of it."""
-    events = EventsRead(
+    events = EventCounts(
         first=datetime(2026, 5, 1, tzinfo=UTC),
         last=datetime(2026, 10, 1, tzinfo=UTC),
         events=200_000,
-        aside={text: 3},
+        rejected={text: 3},
         corrected=0,
-        visits=9_000,
-        flagged_visits=40,
+        sessions=9_000,
+        flagged_sessions=40,
         flagged_clicks=700,
     )
     plain = LearnReport(
         started=datetime(2026, 10, 2, 3, 12, tzinfo=UTC),
         seconds=75.0,
-        decision=Decision.ASIDE,
+        decision=RunDecision.REJECTED,
         summary=(text,),
         reasons=(text,),
         ranker="ranker-0002",
@@ -93,10 +93,10 @@ def learn_report(text: str = "nothing was clicked", **said: object) -> LearnRepo
         notices=(text,),
         removed=("ranker-0001",),
         stages=(
-            Stage("clean", "What is there is cleaned.", Outcome.DONE, (Step("events", text, 4.0),)),
-            Stage("shoppers", "It recommends.", Outcome.NOT_TRAINED, (Step("acts", text, 0.0),)),
-            Stage("towers", "They stay.", Outcome.LEFT, (Step("towers", text, 0.0),)),
-            Stage("ranker", "It is trained.", Outcome.STOPPED, (Step("debiased", "", 71.0),)),
+            Stage("clean", "What is there is cleaned.", StageOutcome.DONE, (Step("events", text, 4.0),)),
+            Stage("shoppers", "It recommends.", StageOutcome.NOT_TRAINED, (Step("acts", text, 0.0),)),
+            Stage("towers", "They stay.", StageOutcome.LEFT, (Step("towers", text, 0.0),)),
+            Stage("ranker", "It is trained.", StageOutcome.STOPPED, (Step("debiased", "", 71.0),)),
         ),
         events=events,
         findings=findings(comparisons=(comparison(WORSE, NDCG, f"language {text}"),)),

@@ -10,7 +10,7 @@ from rerank.training.click_training import ClickOptions
 from rerank.training.trainer import LoopOptions
 from retrieval.events.privacy import utc_now
 from service.demo import write_demo_store
-from service.events.event_log import EventLog, aside_path
+from service.events.event_log import EventLog, rejects_path
 from service.settings import Settings
 from service.training.click_dataset import ClickRankerOptions
 
@@ -29,7 +29,7 @@ def with_events(index: Path, folder: Path, sessions: int = 300) -> Path:
     root = Path(shutil.copytree(index, folder / "store"))
     log = write_demo_store(folder / "demo", products=600, sessions=sessions).events
     with EventLog.open(root, SETTINGS) as events:
-        import_events([str(log)], events.store, events.intake, aside=aside_path(events.folder, utc_now()))
+        import_events([str(log)], events.store, events.intake, aside=rejects_path(events.folder, utc_now()))
     return root
 
 

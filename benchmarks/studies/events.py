@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 from benchmarks.tables import plain_table
 from indexer.events.importer import import_events
 from indexer.feeds.io import numbered_lines, open_source
-from rerank.sessions.refresh import Refreshed, refresh
+from rerank.sessions.refresh import RefreshResult, refresh
 from rerank.sessions.tables import open_derived
 from retrieval.events.privacy import EventIntake, Masker, Pseudonyms
 from retrieval.events.sqlite import SqliteEvents
@@ -78,7 +78,7 @@ def _take(log: pl.DataFrame, store: EventStore, intake: EventIntake, folder: Pat
 
 
 def _measured(label: str, store: EventStore, folder: Path) -> EventRefresh:
-    done: Refreshed = refresh(store, folder, None, now=_after(store))
+    done: RefreshResult = refresh(store, folder, None, now=_after(store))
     return EventRefresh(label, done.events, done.seconds, done.days_made, done.days_kept)
 
 

@@ -14,7 +14,7 @@ import polars as pl
 from rich.table import Table
 
 from benchmarks.tables import plain_table
-from rerank.sessions.bots import score_visits
+from rerank.sessions.bots import score_sessions
 from rerank.sessions.cleaning import clean
 from retrieval.events.stored import EVENT_SCHEMA
 from service.demo.generator import DemoFiles, write_demo_store
@@ -183,7 +183,7 @@ def labelled_log(files: DemoFiles) -> pl.DataFrame:
 
 
 def _scored(log: pl.DataFrame) -> pl.DataFrame:
-    visits = score_visits(clean(log.drop("scheme"), None).events)
+    visits = score_sessions(clean(log.drop("scheme"), None).events)
     return visits.join(log.select("session", "scheme").unique(), on="session").filter(pl.col("clicks") > 0)
 
 

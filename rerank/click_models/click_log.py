@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 # The words that each answer was searched with, whichever of its events say them: often the search alone does.
 
 
-def words_of_answers(events: pl.DataFrame) -> pl.DataFrame:
+def query_texts(events: pl.DataFrame) -> pl.DataFrame:
     """One row for each `query_id` of which an event says the words: query_id, query; ordered by query_id.
 
     `events` has the columns query_id (empty: no answer), query (empty: not said) and time. Where an answer's events say
@@ -113,7 +113,7 @@ def click_log(events: pl.DataFrame, depth: int = 20) -> tuple[ClickLog, pl.DataF
 
     `events` has the columns kind ("impression", "click"; of others only the words count), query_id (one shown answer;
     pages without one were browsed, and are left out), query, product_id, position (from 1) and time. A list's query is
-    what `words_of_answers` says, empty where no event of it does. Positions past `depth` are left out. A list that was
+    what `query_texts` says, empty where no event of it does. Positions past `depth` are left out. A list that was
     shown again counts once; where it changed meanwhile, a position keeps what it showed first. A product that stands
     in a list twice keeps both places: a click counts at the position that it names, or at the product's highest place
     where it names none or another's. A click on what was not shown is left out.
@@ -148,7 +148,7 @@ def shown_places(events: pl.DataFrame, depth: int = 20) -> pl.DataFrame:
     )
     rows = first.select(pl.col("query_id").unique(maintain_order=True)).with_row_index("row")
     # A list is one answer to one query: what else its events say the query was is passed over.
-    joined = first.drop("query").join(rows, on="query_id").join(words_of_answers(events), on="query_id", how="left")
+    joined = first.drop("query").join(rows, on="query_id").join(query_texts(events), on="query_id", how="left")
     joined = joined.with_columns(pl.col("query").fill_null(""))
     return joined.sort("row", "position").select("row", *_CELL, "query", "product_id")
 

@@ -19,7 +19,7 @@ _LEAST = 1e-10
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Prediction:
+class PredictionQuality:
     """A model's figures on a log."""
 
     log_likelihood: float
@@ -32,7 +32,7 @@ class Prediction:
     al. 2015, section 5.2). 1 is perfect, 2 a coin; NaN where nothing was shown."""
 
 
-def evaluate(model: ClickModel, log: ClickLog) -> Prediction:
+def evaluate(model: ClickModel, log: ClickLog) -> PredictionQuality:
     """Tries a model on a log, of which it should have seen nothing."""
     shown = log.shown * log.row_weights[:, None]
     surprise = -_log_probability(model.click_probabilities(log), log) * shown
@@ -42,7 +42,7 @@ def evaluate(model: ClickModel, log: ClickLog) -> Prediction:
     known = by_position[total > 0]
     likelihood = (_log_probability(model.conditional_click_probabilities(log), log) * shown).sum()
     sessions = float(log.row_weights.sum())
-    return Prediction(
+    return PredictionQuality(
         float(likelihood) / sessions if sessions else float("nan"),
         float(known.mean()) if len(known) else float("nan"),
         by_position,
@@ -82,7 +82,7 @@ def _log_probability(clicks: Floats, log: ClickLog) -> Floats:
 
 
 @dataclass(frozen=True, slots=True)
-class Foretold:
+class HeldOutFit:
     """A model's figures on later lists; see `rerank.click_models.evaluation.Prediction`. None where nothing was
     shown."""
 
@@ -97,7 +97,7 @@ class Foretold:
         return f"{self.model} {'unknown' if self.perplexity is None else format(self.perplexity, '.4f')}"
 
 
-def foretold(earlier: pl.DataFrame, later: pl.DataFrame, options: LabelOptions) -> tuple[Foretold, ...]:
+def evaluate_later(earlier: pl.DataFrame, later: pl.DataFrame, options: LabelOptions) -> tuple[HeldOutFit, ...]:
     """The model that `rerank.training.click_dataset.learned` fits to earlier events, then the baselines, each tried on
     later ones.
 
@@ -109,7 +109,7 @@ def foretold(earlier: pl.DataFrame, later: pl.DataFrame, options: LabelOptions) 
     fitted = {options.model: fit_twice(before, happened, options)}
     fitted |= {name: model.fit(before, options.fit) for name, model in BASELINES.items()}
     tried = {name: evaluate(model, after) for name, model in fitted.items()}
-    return tuple(Foretold(name, _known(each.perplexity), _known(each.log_likelihood)) for name, each in tried.items())
+    return tuple(HeldOutFit(name, _known(each.perplexity), _known(each.log_likelihood)) for name, each in tried.items())
 
 
 def _is_later(earlier: pl.DataFrame, later: pl.DataFrame, depth: int) -> Flags:

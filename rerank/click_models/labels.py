@@ -40,7 +40,7 @@ class LabelWeights:
 
 
 @dataclass(frozen=True, slots=True)
-class Foresight:
+class PurchasePrediction:
     """How well purchases of queries that the weights were not fitted to are foretold, and by clicks alone.
 
     Log-likelihoods are of Poisson counts, in the mean over the pairs that were looked at later, without the part that
@@ -55,12 +55,12 @@ class Foresight:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Later:
+class LaterPurchases:
     """What labels are to foretell; arrays of pairs in the first dimension."""
 
     signals: Floats
     """(pairs, 3): `SIGNALS` of the earlier part."""
-    looks: Floats
+    examinations: Floats
     """(pairs,): how often each was looked at in the later part."""
     purchases: Floats
     """(pairs,): how often it was bought then."""
@@ -68,7 +68,7 @@ class Later:
     """(pairs,)"""
 
 
-def fit_weights(later: Later) -> LabelWeights:
+def fit_weights(later: LaterPurchases) -> LabelWeights:
     """Weights by Poisson regression without a link, none negative, so that each is in purchases for one look.
 
     Standard errors are those of the expected information, widened by the square root of Pearson's dispersion where
@@ -77,25 +77,25 @@ def fit_weights(later: Later) -> LabelWeights:
     those.
     """
     purchases = round(float(later.purchases.sum()))
-    if purchases < LEAST_PURCHASES or not later.looks.any():
+    if purchases < LEAST_PURCHASES or not later.examinations.any():
         return LabelWeights(DEFAULT_WEIGHTS, np.full(len(SIGNALS), np.nan), fitted=False, purchases=purchases)
-    weights = _regression(later.signals, later.looks, later.purchases)
+    weights = _regression(later.signals, later.examinations, later.purchases)
     rate = np.maximum(later.signals @ weights, _LEAST_RATE)
-    information = (later.signals * (later.looks / rate)[:, None]).T @ later.signals
-    seen = later.looks > 0
-    expected = rate[seen] * later.looks[seen]
+    information = (later.signals * (later.examinations / rate)[:, None]).T @ later.signals
+    seen = later.examinations > 0
+    expected = rate[seen] * later.examinations[seen]
     dispersion = float((((later.purchases[seen] - expected) ** 2) / expected).sum()) / max(int(seen.sum()) - 3, 1)
     errors = np.sqrt(np.diag(np.linalg.pinv(information)) * max(dispersion, 1.0))
     return LabelWeights(weights, errors, fitted=True, purchases=purchases)
 
 
-def foresight(later: Later) -> Foresight | None:
+def cross_validate(later: LaterPurchases) -> PurchasePrediction | None:
     """Fits weights to four fifths of the queries and tries them on the others, five times.
 
     None where all that was looked at and bought later is of one fifth: nothing is left to fit weights to.
     """
     fold = later.query % _FOLDS
-    seen = later.looks > 0
+    seen = later.examinations > 0
     bought = seen & (later.purchases > 0)
     if not all(bool(bought[fold != number].any()) for number in range(_FOLDS)):
         return None
@@ -104,12 +104,12 @@ def foresight(later: Later) -> Foresight | None:
         out = fold == number
         for predicted, columns in ((joined, slice(0, 3)), (clicks, slice(0, 1))):
             signals = later.signals[:, columns]
-            weights = _regression(signals[~out], later.looks[~out], later.purchases[~out])
+            weights = _regression(signals[~out], later.examinations[~out], later.purchases[~out])
             predicted[out] = signals[out] @ weights
-    rate = later.purchases[seen] / later.looks[seen]
-    return Foresight(
-        _mean_log_likelihood(joined[seen], later.looks[seen], later.purchases[seen]),
-        _mean_log_likelihood(clicks[seen], later.looks[seen], later.purchases[seen]),
+    rate = later.purchases[seen] / later.examinations[seen]
+    return PurchasePrediction(
+        _mean_log_likelihood(joined[seen], later.examinations[seen], later.purchases[seen]),
+        _mean_log_likelihood(clicks[seen], later.examinations[seen], later.purchases[seen]),
         _rank_correlation(joined[seen], rate),
         _rank_correlation(clicks[seen], rate),
     )
@@ -168,7 +168,7 @@ class ClickLabels:
     interval), ctr (clicks by impressions), label (0 to 1: the weighted sum as a share of the highest), weight
     (0 to 1: how much of the attractiveness comes from clicks, and not from what was supposed before)."""
     weights: LabelWeights
-    foresight: Foresight | None
+    prediction: PurchasePrediction | None
     """None where the weights were not fitted, or to too few queries to try them on others."""
     unattributed: int
     """Carts and purchases that no list led to, each once a list and product; they are not in the table."""
@@ -188,7 +188,7 @@ def click_labels(events: pl.DataFrame, options: LabelOptions = LabelOptions()) -
     return ClickLabels(
         _table(happened, model, signals @ weights.values),
         weights,
-        foresight(later) if weights.fitted else None,
+        cross_validate(later) if weights.fitted else None,
         happened.unattributed,
     )
 
@@ -200,14 +200,14 @@ def fit_twice(log: ClickLog, happened: Outcomes, options: LabelOptions) -> Click
     return model.fit(log, replace(options.fit, prior=rank_prior(log, first, happened.query)))
 
 
-def _later(happened: Outcomes, options: LabelOptions) -> Later:
+def _later(happened: Outcomes, options: LabelOptions) -> LaterPurchases:
     log = happened.log
     cut = log.size - round(log.size * options.later)
     before, after = log.rows(slice(0, cut)), log.rows(slice(cut, None))
     model = fit_twice(before, happened, options)
     shown = after.shown
     looks = sums(after.pairs[shown], model.conditional_examination(after)[shown], log.count)
-    return Later(_signals(happened, model, 0, cut), looks, happened.purchases(cut, log.size), happened.query)
+    return LaterPurchases(_signals(happened, model, 0, cut), looks, happened.purchases(cut, log.size), happened.query)
 
 
 def _signals(happened: Outcomes, model: ClickModel, begin: int, end: int) -> Floats:

@@ -1,4 +1,4 @@
-"""Simulated sessions: shoppers go through a store's rankings, among robots, chance clicks and trends.
+"""Simulated sessions: shoppers go through a store's rankings, among bots, chance clicks and trends.
 
 What is true is known, so what is learned from the clicks can be held against it.
 """
@@ -31,12 +31,12 @@ class Conditions:
     position from the product that always stands there."""
     chance_clicks: float = 0.0
     """The probability that a product is clicked by mistake, looked at or not."""
-    robots: float = 0.0
-    """The share of sessions that are robots': half of them click everything, half of them every second result at
+    bots: float = 0.0
+    """The share of sessions that are bots': half of them click everything, half of them every second result at
     random."""
 
 
-USUAL = Conditions()
+DEFAULT_CONDITIONS = Conditions()
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -48,20 +48,24 @@ class Simulation:
     """(n,): when, in days from the beginning of the window."""
     query: Ints
     """(n,): which query, by its place in the store."""
-    robot: Flags
+    is_bot: Flags
     """(n,)"""
     examined: Flags
-    """(n, depth): what was looked at; for robots, what they clicked."""
+    """(n, depth): what was looked at; for bots, what they clicked."""
 
     @property
     def examination(self) -> Floats:
         """(depth,): the share of what was shown to shoppers at each position that they looked at."""
-        shown = self.log.shown & ~self.robot[:, None]
+        shown = self.log.shown & ~self.is_bot[:, None]
         return np.asarray((self.examined & shown).sum(axis=0) / np.maximum(shown.sum(axis=0), 1))
 
 
 def simulate(
-    store: SimulatedStore, shopper: Shopper, sessions: int, conditions: Conditions = USUAL, seed: int = 0
+    store: SimulatedStore,
+    shopper: SimulatedShopper,
+    sessions: int,
+    conditions: Conditions = DEFAULT_CONDITIONS,
+    seed: int = 0,
 ) -> Simulation:
     """Draws sessions; the same seed gives the same."""
     random = np.random.default_rng(seed)
@@ -70,18 +74,18 @@ def simulate(
     pairs = _lists(store, query, day / conditions.days, conditions, random)
     shown = pairs != NOTHING
     passed = np.broadcast_to((day / conditions.days)[:, None], pairs.shape)
-    view = View(
+    view = ShownLists(
         np.where(shown, store.attractiveness_at(passed, pairs), 0.0), np.where(shown, store.satisfaction[pairs], 0.0)
     )
-    clicks, examined = shopper.visit(view, random)
+    clicks, examined = shopper.browse(view, random)
     if conditions.chance_clicks:
         clicks = clicks | (random.random(pairs.shape) < conditions.chance_clicks)
-    robot = random.random(sessions) < conditions.robots
-    clicks[robot] = _robot_clicks(int(robot.sum()), conditions.depth, random)
+    bot = random.random(sessions) < conditions.bots
+    clicks[bot] = _bot_clicks(int(bot.sum()), conditions.depth, random)
     clicks &= shown
-    examined[robot] = clicks[robot]
+    examined[bot] = clicks[bot]
     log = ClickLog(pairs, clicks, len(store.attractiveness))
-    return Simulation(log, day, query, robot, examined & shown)
+    return Simulation(log, day, query, bot, examined & shown)
 
 
 def _lists(
@@ -101,7 +105,7 @@ def _lists(
     return shown
 
 
-def _robot_clicks(count: int, depth: int, random: np.random.Generator) -> Flags:
+def _bot_clicks(count: int, depth: int, random: np.random.Generator) -> Flags:
     everything = random.random((count, 1)) < 0.5
     return np.asarray(everything | (random.random((count, depth)) < 0.5))
 
@@ -112,12 +116,12 @@ def simulated_events(
     """The same sessions as a store's log holds them, with carts and purchases, in the order of time.
 
     `pairs` has the query and product_id of each pair, in order. Columns: kind, query_id (one a session), query,
-    product_id, position (Int32, from 1), time. Robots put nothing into carts. One row an impression: for small logs.
+    product_id, position (Int32, from 1), time. Bots put nothing into carts. One row an impression: for small logs.
     """
     random = np.random.default_rng(seed)
     log = simulation.log
     chance = random.random((2, *log.pairs.shape))
-    carts = log.clicks & ~simulation.robot[:, None] & (chance[0] < store.cart[log.pairs])
+    carts = log.clicks & ~simulation.is_bot[:, None] & (chance[0] < store.cart[log.pairs])
     purchases = carts & (chance[1] < store.purchase[log.pairs])
     kinds = {"impression": log.shown, "click": log.clicks, "cart": carts, "purchase": purchases}
     parts = [_cells(simulation, kind, happened) for kind, happened in kinds.items()]
@@ -174,7 +178,7 @@ class SimulatedStore:
 
 
 @dataclass(frozen=True, slots=True)
-class GradedBehaviour:
+class GradedStoreOptions:
     """How grades show in what shoppers do. Each range runs from the lowest grade's probability to the highest's,
     along the gain 2^grade - 1 (as in Ai et al. 2018, Unbiased learning to rank with unbiased propensity estimation,
     section 5.1)."""
@@ -196,7 +200,7 @@ class GradedBehaviour:
 
 
 def graded_store(
-    grades: Mapping[str, Mapping[str, float]], behaviour: GradedBehaviour = GradedBehaviour(), seed: int = 0
+    grades: Mapping[str, Mapping[str, float]], behaviour: GradedStoreOptions = GradedStoreOptions(), seed: int = 0
 ) -> tuple[SimulatedStore, pl.DataFrame]:
     """A store whose shoppers want what was judged good, and its table of pairs.
 
@@ -237,7 +241,7 @@ def _relative_gain(grades: Floats) -> Floats:
     return np.asarray(gain / highest if highest > 0 else np.ones(len(gain)))
 
 
-def _rankings(gain: Floats, lengths: Ints, behaviour: GradedBehaviour, random: np.random.Generator) -> Ints:
+def _rankings(gain: Floats, lengths: Ints, behaviour: GradedStoreOptions, random: np.random.Generator) -> Ints:
     queries, length = len(lengths), int(lengths.max())
     filled = np.arange(length) < lengths[:, None]
     scores = np.full((behaviour.periods, queries, length), -np.inf)
@@ -250,7 +254,7 @@ def _rankings(gain: Floats, lengths: Ints, behaviour: GradedBehaviour, random: n
     return np.take_along_axis(np.broadcast_to(pairs, scores.shape), order, axis=2)
 
 
-def _trends(count: int, behaviour: GradedBehaviour, random: np.random.Generator) -> Floats:
+def _trends(count: int, behaviour: GradedStoreOptions, random: np.random.Generator) -> Floats:
     trending = random.random(count) < behaviour.trending
     direction = random.choice((-1.0, 1.0), count)
     return np.asarray(np.where(trending, behaviour.trend**direction, 1.0))
@@ -262,7 +266,7 @@ def _trends(count: int, behaviour: GradedBehaviour, random: np.random.Generator)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class View:
+class ShownLists:
     """The lists that shoppers are shown; arrays (n, depth), 0 where nothing stands."""
 
     attractiveness: Floats
@@ -271,10 +275,10 @@ class View:
     """The probability that a click ends the search."""
 
 
-class Shopper(Protocol):
+class SimulatedShopper(Protocol):
     """A way of going through a list."""
 
-    def visit(self, view: View, random: np.random.Generator) -> tuple[Flags, Flags]:
+    def browse(self, view: ShownLists, random: np.random.Generator) -> tuple[Flags, Flags]:
         """What was clicked and what was looked at, (n, depth) each."""
         ...
 
@@ -286,7 +290,7 @@ class PositionShopper:
     examination: Floats
     """(depth,)"""
 
-    def visit(self, view: View, random: np.random.Generator) -> tuple[Flags, Flags]:
+    def browse(self, view: ShownLists, random: np.random.Generator) -> tuple[Flags, Flags]:
         """See Shopper."""
         shape = view.attractiveness.shape
         looked = random.random(shape) < self.examination[: shape[1]]
@@ -300,7 +304,7 @@ class DependentShopper:
     continuation: Floats
     """(depth,)"""
 
-    def visit(self, view: View, random: np.random.Generator) -> tuple[Flags, Flags]:
+    def browse(self, view: ShownLists, random: np.random.Generator) -> tuple[Flags, Flags]:
         """See Shopper."""
         ending = np.broadcast_to(1.0 - self.continuation[: view.attractiveness.shape[1]], view.attractiveness.shape)
         return _down_the_list(view.attractiveness, ending, random)
@@ -310,7 +314,7 @@ class DependentShopper:
 class SatisfiedShopper:
     """Goes down the list until a product that was clicked satisfies (the simplified DBN)."""
 
-    def visit(self, view: View, random: np.random.Generator) -> tuple[Flags, Flags]:
+    def browse(self, view: ShownLists, random: np.random.Generator) -> tuple[Flags, Flags]:
         """See Shopper."""
         return _down_the_list(view.attractiveness, view.satisfaction, random)
 
@@ -322,7 +326,7 @@ class BrowsingShopper:
     gamma: Floats
     """(depth, depth): by position - 1 and the last click's position, 0 for none."""
 
-    def visit(self, view: View, random: np.random.Generator) -> tuple[Flags, Flags]:
+    def browse(self, view: ShownLists, random: np.random.Generator) -> tuple[Flags, Flags]:
         """See Shopper."""
         shape = view.attractiveness.shape
         looked, clicks = np.zeros(shape, np.bool_), np.zeros(shape, np.bool_)

@@ -91,7 +91,7 @@ class Comparison:
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class Decision:
     """Whether a ranker may serve."""
 
     publish: bool
@@ -102,13 +102,13 @@ class Verdict:
     rules: GateRules = DEFAULT_RULES
 
 
-def judge(
+def decide(
     challenger: QueryMeasures,
     served: QueryMeasures,
     traffic: Floats | None = None,
     slices: Sequence[Slice] = (),
     rules: GateRules = DEFAULT_RULES,
-) -> Verdict:
+) -> Decision:
     """Applies the rule above to two rankers' measures on the same n held-out queries.
 
     `served` is what is served now: another ranker, or the merged order where there is none. `traffic` (n,) weighs the
@@ -129,7 +129,7 @@ def judge(
     against = [f"worse: {each}" for each in (*overall.values(), *guards) if each.is_worse]
     ground, wanting = _ground(overall[NDCG], overall[LIKELIHOOD], rules)
     reasons = (ground,) if ground and not against else (*against, *wanting)
-    return Verdict(bool(ground) and not against, reasons, (*overall.values(), *guards), rules)
+    return Decision(bool(ground) and not against, reasons, (*overall.values(), *guards), rules)
 
 
 def _check_lengths(part: Slice, *arrays: Floats) -> None:

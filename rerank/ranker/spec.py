@@ -18,7 +18,7 @@ from typing import Literal, TypeVar
 import msgspec
 import xxhash
 
-from rerank.evaluation.promotion import Verdict
+from rerank.evaluation.promotion import Decision
 from rerank.ranker.features import FEATURES
 from rerank.sealed_folder import SEAL_FILE, check_graph, check_weights, read_told, seal, sealed_problem
 from retrieval.errors import InputError, ModelDamagedError, ModelMismatchError
@@ -101,7 +101,7 @@ class RankerReport(msgspec.Struct, frozen=True, kw_only=True):
     """By name, nDCG@10 for one, in the order in which they are shown."""
     against: str = ""
     """What it was judged against: a ranker's name, or the merged order."""
-    decision: Verdict | None = None
+    decision: Decision | None = None
     """The gate's, where it was asked."""
     rejection_reasons: tuple[str, ...] = ()
     """Why it is rejected; empty for one that was published."""

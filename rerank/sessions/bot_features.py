@@ -1,6 +1,7 @@
-"""What visits and sources did, in the sums that robots are told by. A source is a shopper, or a visit of nobody known.
+"""What sessions and sources did, in the sums that bots are told by. A source is a shopper, or a session of nobody
+known.
 
-Sums are made for visits, and added up for sources: the evidence of one visit counts for all that its shopper did.
+Sums are made for sessions, and added up for sources: the evidence of one session counts for all that its shopper did.
 """
 
 from __future__ import annotations
@@ -19,55 +20,57 @@ LAST_POSITION = 50
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Acts:
+class SessionFeatures:
     """The tables that every signal is made of.
 
-    `visits`: visit, source, shopper, session, first, events, clicks, purchases, answers, and of the time from a click
-    to the next act its logarithm's count, sum and sum of squares about the visit's mean (dwells, dwell_sum, dwell_ss).
-    `shown`: one row for each product of each answer in a visit: visit, source, answer, product_id, position (1 to
-    `LAST_POSITION`), clicked (Boolean). `steps`: one row for each two clicks of one answer, one right after the other:
-    visit, source, next (whether the second is on the next position). `clicked`: source, product_id, times (in how many
-    answers it was clicked).
+    `sessions`: session, source, shopper, session, first, events, clicks, purchases, answers, and of the time from a
+    click to the next act its logarithm's count, sum and sum of squares about the session's mean (dwells, dwell_sum,
+    dwell_ss). `shown`: one row for each product of each answer in a session: session, source, answer, product_id,
+    position (1 to `LAST_POSITION`), clicked (Boolean). `steps`: one row for each two clicks of one answer, one right
+    after the other: session, source, next (whether the second is on the next position). `clicked`: source, product_id,
+    times (in how many answers it was clicked).
     """
 
-    visits: pl.DataFrame
+    sessions: pl.DataFrame
     shown: pl.DataFrame
     steps: pl.DataFrame
     clicked: pl.DataFrame
 
 
-def acts_of(events: pl.DataFrame) -> Acts:
-    """The acts in a table of `CLEAN_SCHEMA`, ordered by visit and time."""
+def session_features(events: pl.DataFrame) -> SessionFeatures:
+    """The acts in a table of `CLEAN_SCHEMA`, ordered by session and time."""
     sources = _sources(events)
-    kept = events.select("visit", "time", "kind", "query_id", "product_id", "position")
-    kept = _without_opened_pages(kept).with_columns(_next=pl.col("time").shift(-1).over("visit"))
-    kept = kept.join(sources, on="visit", how="left")
+    kept = events.select("session_number", "time", "kind", "query_id", "product_id", "position")
+    kept = _without_opened_pages(kept).with_columns(_next=pl.col("time").shift(-1).over("session_number"))
+    kept = kept.join(sources, on="session_number", how="left")
     clicks = kept.filter(pl.col("kind") == "click")
-    visits = _visits(events, kept, clicks).join(sources, on="visit", how="left").sort("visit")
-    clicked = clicks.group_by("source", "product_id").agg(times=pl.struct("visit", "query_id").n_unique())
-    return Acts(visits, _shown(kept, clicks), _steps(clicks), clicked)
+    sessions = _sessions(events, kept, clicks).join(sources, on="session_number", how="left").sort("session_number")
+    clicked = clicks.group_by("source", "product_id").agg(times=pl.struct("session_number", "query_id").n_unique())
+    return SessionFeatures(sessions, _shown(kept, clicks), _steps(clicks), clicked)
 
 
 def _without_opened_pages(kept: pl.DataFrame) -> pl.DataFrame:
     """Without the product's page that a click itself has opened: no act of its own, so it ends no dwell."""
-    before = [pl.col(name).shift(1).over("visit") for name in ("kind", "product_id")]
+    before = [pl.col(name).shift(1).over("session_number") for name in ("kind", "product_id")]
     is_opened = (pl.col("kind") == "consultation") & (before[0] == "click") & (before[1] == pl.col("product_id"))
     return kept.filter(~is_opened.fill_null(value=False))
 
 
 def _sources(events: pl.DataFrame) -> pl.DataFrame:
-    """For each visit its source: a number, the same for all visits of a shopper."""
+    """For each session its source: a number, the same for all sessions of a shopper."""
     named = pl.when(pl.col("shopper") != "").then(pl.col("shopper"))
-    shoppers = events.group_by("visit").agg(_shopper=named.drop_nulls().first())
-    owner = pl.coalesce("u" + pl.col("_shopper"), "v" + pl.col("visit").cast(pl.String))
-    return shoppers.select("visit", source=owner.rank("dense") - 1).with_columns(pl.col("source").cast(pl.UInt32))
+    shoppers = events.group_by("session_number").agg(_shopper=named.drop_nulls().first())
+    owner = pl.coalesce("u" + pl.col("_shopper"), "v" + pl.col("session_number").cast(pl.String))
+    return shoppers.select("session_number", source=owner.rank("dense") - 1).with_columns(
+        pl.col("source").cast(pl.UInt32)
+    )
 
 
-def _visits(events: pl.DataFrame, kept: pl.DataFrame, clicks: pl.DataFrame) -> pl.DataFrame:
+def _sessions(events: pl.DataFrame, kept: pl.DataFrame, clicks: pl.DataFrame) -> pl.DataFrame:
     def first_filled(column: str) -> pl.Expr:
         return pl.col(column).filter(pl.col(column) != "").first().fill_null("").alias(column)
 
-    whole = events.group_by("visit").agg(
+    whole = events.group_by("session_number").agg(
         first_filled("shopper"),
         first_filled("session"),
         first=pl.col("time").min(),
@@ -75,40 +78,44 @@ def _visits(events: pl.DataFrame, kept: pl.DataFrame, clicks: pl.DataFrame) -> p
         clicks=(pl.col("kind") == "click").sum(),
         purchases=(pl.col("kind") == "purchase").sum(),
     )
-    asked = kept.filter(pl.col("query_id") != "").group_by("visit").agg(answers=pl.col("query_id").n_unique())
+    asked = kept.filter(pl.col("query_id") != "").group_by("session_number").agg(answers=pl.col("query_id").n_unique())
     spent = (pl.col("_next") - pl.col("time")).dt.total_milliseconds()
     dwell = pl.max_horizontal(spent, pl.lit(_SHORTEST_MS)).log()
     paced = (
         clicks.filter(pl.col("_next").is_not_null())
         .with_columns(_dwell=dwell)
-        .group_by("visit")
+        .group_by("session_number")
         .agg(
             dwells=pl.len(),
             dwell_sum=pl.col("_dwell").sum(),
             dwell_ss=((pl.col("_dwell") - pl.col("_dwell").mean()) ** 2).sum(),
         )
     )
-    joined = whole.join(asked, on="visit", how="left").join(paced, on="visit", how="left")
+    joined = whole.join(asked, on="session_number", how="left").join(paced, on="session_number", how="left")
     return joined.with_columns(pl.col("answers", "dwells", "dwell_sum", "dwell_ss").fill_null(0))
 
 
 def _shown(kept: pl.DataFrame, clicks: pl.DataFrame) -> pl.DataFrame:
-    """A click counts for the answer that it was made on; browsed lists without an id are told apart by visit only."""
-    keys = ["visit", "query_id", "product_id"]
+    """A click counts for the answer that it was made on; browsed lists without an id are told apart by session only."""
+    keys = ["session_number", "query_id", "product_id"]
     shown = kept.filter((pl.col("kind") == "impression") & (pl.col("position") >= 1))
     shown = shown.unique(keys, keep="first", maintain_order=True)
     chosen = clicks.select(keys).unique().with_columns(clicked=pl.lit(True))
     joined = shown.join(chosen, on=keys, how="left")
-    answer = pl.struct("visit", "query_id").rank("dense").alias("answer")
+    answer = pl.struct("session_number", "query_id").rank("dense").alias("answer")
     position = pl.min_horizontal("position", pl.lit(LAST_POSITION, pl.Int32)).alias("position")
-    return joined.select("visit", "source", answer, "product_id", position, pl.col("clicked").fill_null(False))
+    return joined.select("session_number", "source", answer, "product_id", position, pl.col("clicked").fill_null(False))
 
 
 def _steps(clicks: pl.DataFrame) -> pl.DataFrame:
-    same = (pl.col("visit") == pl.col("visit").shift(1)) & (pl.col("query_id") == pl.col("query_id").shift(1))
+    same = (pl.col("session_number") == pl.col("session_number").shift(1)) & (
+        pl.col("query_id") == pl.col("query_id").shift(1)
+    )
     step = pl.col("position") - pl.col("position").shift(1)
-    stepped = clicks.select("visit", "source", _same=same, _step=step).filter(pl.col("_same") & (pl.col("_step") != 0))
-    return stepped.select("visit", "source", next=pl.col("_step") == 1)
+    stepped = clicks.select("session_number", "source", _same=same, _step=step).filter(
+        pl.col("_same") & (pl.col("_step") != 0)
+    )
+    return stepped.select("session_number", "source", next=pl.col("_step") == 1)
 
 
 # What is usual: how fast, how much and where the shoppers of this log click, by which the unusual is told.
@@ -129,14 +136,14 @@ _RATE, _PURCHASES, _NEXT, _ANSWERS, _REPEATS = 0.1, 0.03, 0.3, 2.0, 0.01
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Usual:
+class BotBaseline:
     """What shoppers usually do.
 
     `pace`, `pace_between` and `pace_within`: the natural logarithm of the milliseconds from a click to the next act,
-    its deviation between sources and within a visit. `rates` (LAST_POSITION + 1,): clicks for each time a product is
+    its deviation between sources and within a session. `rates` (LAST_POSITION + 1,): clicks for each time a product is
     shown there; the place of position 0 is not used. `spread`: how much sources differ in clicking, as the inverse
     shape of a negative binomial distribution. `next_share`: of steps between clicks those to the next position.
-    `answers`: a visit. `purchases`: for each click. `repeats`: chance that two clicks of a source are on one product.
+    `answers`: a session. `purchases`: for each click. `repeats`: chance that two clicks of a source are on one product.
     """
 
     pace: float
@@ -150,26 +157,30 @@ class Usual:
     repeats: float
 
 
-def usual(acts: Acts, suspects: pl.Series) -> Usual:
-    """What is usual among the visits that are not suspects (visit numbers)."""
-    visits = acts.visits.filter(~pl.col("visit").is_in(suspects.implode()))
-    voices = visits.group_by("source").agg(_weight=pl.col("clicks").sum())
+def fit_baseline(acts: SessionFeatures, suspects: pl.Series) -> BotBaseline:
+    """What is usual among the sessions that are not suspects (session numbers)."""
+    sessions = acts.sessions.filter(~pl.col("session_number").is_in(suspects.implode()))
+    voices = sessions.group_by("source").agg(_weight=pl.col("clicks").sum())
     voices = voices.select("source", weight=_VOICE / pl.max_horizontal("_weight", pl.lit(_VOICE)))
-    kept = visits.select("visit").join(acts.visits.select("visit", "source"), on="visit").join(voices, on="source")
-    shown = acts.shown.join(kept.select("visit", "weight"), on="visit")
-    steps = acts.steps.join(kept.select("visit", "weight"), on="visit")
-    weighed = visits.join(voices, on="source")
+    kept = (
+        sessions.select("session_number")
+        .join(acts.sessions.select("session_number", "source"), on="session_number")
+        .join(voices, on="source")
+    )
+    shown = acts.shown.join(kept.select("session_number", "weight"), on="session_number")
+    steps = acts.steps.join(kept.select("session_number", "weight"), on="session_number")
+    weighed = sessions.join(voices, on="source")
     rates = _rates(shown)
-    pace, between, within = _pace(visits)
+    pace, between, within = _pace(sessions)
     weight, bought = weighed["weight"].to_numpy(), weighed["purchases"].to_numpy()
-    return Usual(
+    return BotBaseline(
         pace=pace,
         pace_between=between,
         pace_within=within,
         rates=rates,
         spread=_spread(shown, rates),
         next_share=_share(float((steps["next"] * steps["weight"]).sum()), float(steps["weight"].sum()), _NEXT),
-        answers=max(1.0, _share(float(visits["answers"].sum()), len(visits), _ANSWERS)),
+        answers=max(1.0, _share(float(sessions["answers"].sum()), len(sessions), _ANSWERS)),
         purchases=_share(float(weight @ bought), float(weight @ weighed["clicks"].to_numpy()), _PURCHASES),
         repeats=_repeats(acts.clicked.join(voices, on="source")),
     )
@@ -179,8 +190,8 @@ def _share(count: float, of: float, stated: float) -> float:
     return (count + _WORTH * stated) / (of + _WORTH)
 
 
-def _pace(visits: pl.DataFrame) -> tuple[float, float, float]:
-    paced = visits.filter(pl.col("dwells") > 0)
+def _pace(sessions: pl.DataFrame) -> tuple[float, float, float]:
+    paced = sessions.filter(pl.col("dwells") > 0)
     sums = paced.group_by("source").agg(pl.col("dwells", "dwell_sum").sum())
     within = _within(paced)
     if sums.is_empty():
@@ -188,15 +199,15 @@ def _pace(visits: pl.DataFrame) -> tuple[float, float, float]:
     counts = sums["dwells"].to_numpy()
     means = sums["dwell_sum"].to_numpy() / counts
     middle = float(np.median(means))
-    # Robots are among the fast, so the slower half tells how shoppers differ.
+    # Bots are among the fast, so the slower half tells how shoppers differ.
     seen = (_TO_DEVIATION * float(np.median(means[means >= middle] - middle))) ** 2
     between = max(seen - within**2 * float(np.mean(1 / counts)), 0.1)
     return _drawn(middle, len(sums), _PACE), _drawn(between, len(sums), _PACE_BETWEEN**2) ** 0.5, within
 
 
 def _within(paced: pl.DataFrame) -> float:
-    """Of the median visit, whose variance is a little less than the true one: as much as the chi-squared distribution's
-    median is below its mean (Wilson & Hilferty 1931)."""
+    """Of the median session, whose variance is a little less than the true one: as much as the chi-squared
+    distribution's median is below its mean (Wilson & Hilferty 1931)."""
     several = paced.filter(pl.col("dwells") >= 3)
     if several.is_empty():
         return _PACE_WITHIN
@@ -219,10 +230,10 @@ def _rates(shown: pl.DataFrame) -> Array:
 
 
 def _spread(shown: pl.DataFrame, rates: Array) -> float:
-    """By moments over visits (Cameron & Trivedi 2013, Regression Analysis of Count Data)."""
-    expected = shown.select("visit", "clicked", "weight", _rate=pl.Series(rates[shown["position"].to_numpy()]))
-    by_visit = expected.group_by("visit").agg(pl.col("clicked", "_rate").sum(), pl.col("weight").first())
-    mean, seen, weight = (by_visit[name].to_numpy().astype(float) for name in ("_rate", "clicked", "weight"))
+    """By moments over sessions (Cameron & Trivedi 2013, Regression Analysis of Count Data)."""
+    expected = shown.select("session_number", "clicked", "weight", _rate=pl.Series(rates[shown["position"].to_numpy()]))
+    by_session = expected.group_by("session_number").agg(pl.col("clicked", "_rate").sum(), pl.col("weight").first())
+    mean, seen, weight = (by_session[name].to_numpy().astype(float) for name in ("_rate", "clicked", "weight"))
     extra = float(weight @ ((seen - mean) ** 2 - mean)) + _WORTH * 0.5
     return float(np.clip(extra / (float(weight @ mean**2) + _WORTH), 0.1, 4.0))
 
@@ -256,7 +267,7 @@ _TEMPER = 0.5
 Bayes: Not So Stupid After All?)."""
 
 
-def likeness(units: pl.DataFrame, acts: Acts) -> Array:
+def coordinated_accounts(units: pl.DataFrame, acts: SessionFeatures) -> Array:
     """For each source of `units`, in bans (n,): the evidence that it and the most alike other one copy each other.
 
     For what the one clicked and the other was shown: the likelihood of the other's clicks, were it a copy, to that of
@@ -277,14 +288,16 @@ def likeness(units: pl.DataFrame, acts: Acts) -> Array:
     return joined["_bans"].fill_null(0.0).to_numpy()
 
 
-def company(unit: str, units: pl.DataFrame, acts: Acts, usual: Usual, suspects: pl.Series) -> Array:
-    """For each of `units` (visits or sources), in bans (n,): the evidence that it clicks as suspects do.
+def suspect_products(
+    unit: str, units: pl.DataFrame, acts: SessionFeatures, usual: BotBaseline, suspects: pl.Series
+) -> Array:
+    """For each of `units` (sessions or sources), in bans (n,): the evidence that it clicks as suspects do.
 
     A naive Bayes classifier of clicked products, learned from all other sources: each has one vote, shared between its
-    products, for the suspects where any of its visits is one (visit numbers). The others' votes are smoothed by half a
-    vote a product, shared as what was shown would usually be clicked; the suspects' by the others'.
+    products, for the suspects where any of its sessions is one (session numbers). The others' votes are smoothed by
+    half a vote a product, shared as what was shown would usually be clicked; the suspects' by the others'.
     """
-    picked = acts.shown.filter("clicked").select("visit", "source", "product_id")
+    picked = acts.shown.filter("clicked").select("session_number", "source", "product_id")
     votes = _votes(picked, acts, suspects)
     expected = acts.shown.select("product_id", _rate=pl.Series(usual.rates[acts.shown["position"].to_numpy()]))
     expected = expected.group_by("product_id").agg(_usual=pl.col("_rate").sum())
@@ -302,15 +315,15 @@ def company(unit: str, units: pl.DataFrame, acts: Acts, usual: Usual, suspects: 
     return np.asarray(np.maximum(joined["_bans"].fill_null(0.0).to_numpy(), 0.0))
 
 
-def _votes(picked: pl.DataFrame, acts: Acts, suspects: pl.Series) -> pl.DataFrame:
-    accused = acts.visits.filter(pl.col("visit").is_in(suspects.implode())).select("source").unique()
+def _votes(picked: pl.DataFrame, acts: SessionFeatures, suspects: pl.Series) -> pl.DataFrame:
+    accused = acts.sessions.filter(pl.col("session_number").is_in(suspects.implode())).select("source").unique()
     votes = picked.select("source", "product_id").unique().with_columns(_vote=1 / pl.len().over("source"))
     votes = votes.join(accused.with_columns(_accused=pl.lit(True)), on="source", how="left")
     is_bad = pl.col("_accused").fill_null(False)
     return votes.with_columns(_bad=pl.col("_vote") * is_bad, _good=pl.col("_vote") * ~is_bad)
 
 
-def _matrices(acts: Acts) -> tuple[sparse.csr_array, sparse.csr_array, pl.Series]:
+def _matrices(acts: SessionFeatures) -> tuple[sparse.csr_array, sparse.csr_array, pl.Series]:
     """Sources by products: which were clicked (1), and the log ratio of clicking, or not, what was shown."""
     pairs = acts.shown.group_by("source", "product_id").agg(pl.col("clicked").any())
     shares = pairs.group_by("product_id").agg(_share=(pl.col("clicked").sum() + 0.5) / (pl.len() + 1))

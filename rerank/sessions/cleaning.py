@@ -1,4 +1,4 @@
-"""Cleaning: clocks corrected, events told apart into visits and needs, and what cannot be learned from set aside.
+"""Cleaning: clocks corrected, events told apart into sessions and needs, and what cannot be learned from rejected.
 
 Nothing is dropped: every event is in the one table or in the other, where it has the reason.
 """
@@ -11,7 +11,7 @@ from enum import StrEnum
 
 import polars as pl
 
-from rerank.sessions.sessionize import ORDER, NeedOptions, VisitOptions, with_needs, with_visits
+from rerank.sessions.sessionize import ORDER, NeedOptions, SessionOptions, add_needs, sessionize
 from retrieval.events.stored import EVENT_SCHEMA
 
 # Clocks that are wrong: the times of a live client whose events all come in late, or early, by the same amount.
@@ -40,7 +40,7 @@ class ClockOptions:
     """A longer pause between two events that come in begins a new look: clocks are set."""
 
 
-def with_right_times(events: pl.DataFrame, options: ClockOptions | None = None) -> pl.DataFrame:
+def correct_clocks(events: pl.DataFrame, options: ClockOptions | None = None) -> pl.DataFrame:
     """The events with the times of wrong clocks corrected, in their order."""
     options = options or ClockOptions()
     rows = events.with_row_index("_row")
@@ -77,8 +77,8 @@ def _shifts(off: pl.DataFrame, options: ClockOptions) -> pl.DataFrame:
 # Events that cannot be learned from, and why: doubled, impossible, of unknown products or answers, out of order.
 
 
-class Reason(StrEnum):
-    """Why an event is set aside. Where several hold, it is the first of them."""
+class RejectReason(StrEnum):
+    """Why an event is rejected. Where several hold, it is the first of them."""
 
     IMPOSSIBLE = "impossible"
     """A position or quantity below one, or more of a product than anybody orders."""
@@ -113,28 +113,29 @@ _MADE_ON_ANSWERS = ("click", "cart")
 _TELL_OF_ANSWERS = ("query", "impression")
 
 
-def faults(
+def find_faults(
     events: pl.DataFrame,
     products: pl.DataFrame | None,
     options: FaultOptions | None = None,
     *,
-    told: pl.DataFrame | None = None,
+    earlier: pl.DataFrame | None = None,
 ) -> pl.DataFrame:
-    """The events (with `visit`, ordered by visit and time) with `reason` and `detail`, both null where all is well.
+    """The events (with `session_number`, ordered by session and time) with `reason` and `detail`, both null where all
+    is well.
 
     Acts are judged by their answers only in a log that tells of answers, and a product is called never shown only
     where the answer's impressions are told. `told` are events of `EVENT_SCHEMA` that came before all of these, such as
     those of the day before: answers are looked up among them, too, and they are not judged.
     """
     options = options or FaultOptions()
-    rows = _with_answers(_with_catalog(_with_doubles(events, options), products), told)
+    rows = _with_answers(_with_catalog(_with_doubles(events, options), products), earlier)
     verdicts = (*_verdicts(options), *_answer_verdicts(options))
     reason = pl.coalesce(*(pl.when(holds).then(pl.lit(str(reason))) for reason, holds, _ in verdicts))
     detail = pl.coalesce(*(pl.when(holds).then(detail) for _, holds, detail in verdicts))
     return rows.with_columns(reason=reason, detail=detail).select(*events.columns, "reason", "detail").sort(ORDER)
 
 
-_Verdict = tuple[Reason, pl.Expr, pl.Expr]
+_Verdict = tuple[RejectReason, pl.Expr, pl.Expr]
 
 
 def _verdicts(options: FaultOptions) -> tuple[_Verdict, ...]:
@@ -143,11 +144,15 @@ def _verdicts(options: FaultOptions) -> tuple[_Verdict, ...]:
     below = (pl.col("position") < 1) | (pl.col("quantity") < 1)
     early = pl.col("time") + options.created < pl.col("_created")
     return (
-        (Reason.IMPOSSIBLE, below, pl.lit("a position or quantity below 1")),
-        (Reason.IMPOSSIBLE, much, pl.format("{} of {}", "quantity", product)),
-        (Reason.DUPLICATE, pl.col("_doubled"), pl.format("{} s after the same", pl.col("_since") / 1000)),
-        (Reason.UNKNOWN_PRODUCT, pl.col("_unknown"), pl.format("{} is not in the catalog", product)),
-        (Reason.BEFORE_PRODUCT, early, pl.format("{} was created {}", product, pl.col("_created").dt.to_string("iso"))),
+        (RejectReason.IMPOSSIBLE, below, pl.lit("a position or quantity below 1")),
+        (RejectReason.IMPOSSIBLE, much, pl.format("{} of {}", "quantity", product)),
+        (RejectReason.DUPLICATE, pl.col("_doubled"), pl.format("{} s after the same", pl.col("_since") / 1000)),
+        (RejectReason.UNKNOWN_PRODUCT, pl.col("_unknown"), pl.format("{} is not in the catalog", product)),
+        (
+            RejectReason.BEFORE_PRODUCT,
+            early,
+            pl.format("{} was created {}", product, pl.col("_created").dt.to_string("iso")),
+        ),
     )
 
 
@@ -160,16 +165,16 @@ def _answer_verdicts(options: FaultOptions) -> tuple[_Verdict, ...]:
     early = on_answer & (pl.col("time") + options.order < since)
     lead = (since - pl.col("time")).dt.total_milliseconds() / 1000
     return (
-        (Reason.UNKNOWN_QUERY, unseen, pl.format("no query or impression has {}", answer)),
-        (Reason.NEVER_SHOWN, not_shown, pl.format("{} did not show {}", answer, product)),
-        (Reason.OUT_OF_ORDER, early, pl.format("{} s before it was shown", lead)),
+        (RejectReason.UNKNOWN_QUERY, unseen, pl.format("no query or impression has {}", answer)),
+        (RejectReason.NEVER_SHOWN, not_shown, pl.format("{} did not show {}", answer, product)),
+        (RejectReason.OUT_OF_ORDER, early, pl.format("{} s before it was shown", lead)),
     )
 
 
 def _with_doubles(events: pl.DataFrame, options: FaultOptions) -> pl.DataFrame:
     """Adds `_doubled`, and `_since`, the milliseconds from the same event before."""
     # Of one order, lines of the same product differ in nothing but the quantity.
-    what = ["visit", "query_id", "kind", "product_id", "position", "quantity", "rating"]
+    what = ["session_number", "query_id", "kind", "product_id", "position", "quantity", "rating"]
     ordered = events.sort(*what, "time", "key")
     same = pl.all_horizontal(pl.col(column).eq_missing(pl.col(column).shift(1)) for column in what)
     since = pl.when(same).then(pl.col("time").diff().dt.total_milliseconds())
@@ -188,7 +193,7 @@ def _with_catalog(events: pl.DataFrame, products: pl.DataFrame | None) -> pl.Dat
     return joined.with_columns(_unknown=(pl.col("product_id") != "") & pl.col("_known").is_null())
 
 
-def telling_of_answers() -> pl.Expr:
+def shows_answer() -> pl.Expr:
     """Whether an event says that an answer was there, or what it showed."""
     return pl.col("kind").is_in(_TELL_OF_ANSWERS) & (pl.col("query_id") != "")
 
@@ -197,13 +202,13 @@ def _with_answers(events: pl.DataFrame, earlier: pl.DataFrame | None) -> pl.Data
     """Adds whether the answer, and this product on it, is known (null: it is not), since when (null: before all of
     these events), and whether its impressions are told.
 
-    What is told of an answer counts also where it is set aside itself.
+    What is told of an answer counts also where it is rejected itself.
     """
     columns = ("query_id", "product_id", "kind", "time")
     tables = [events.select(*columns, _earlier=pl.lit(False))]
     if earlier is not None:
         tables.append(earlier.select(*columns, _earlier=pl.lit(True)))
-    told = pl.concat(tables).filter(telling_of_answers())
+    told = pl.concat(tables).filter(shows_answer())
     is_shown = pl.col("kind") == "impression"
     # Clocks of the events before are as they came: that they were before is all that is taken from them.
     since = pl.when(~pl.col("_earlier").any()).then(pl.col("time").min())
@@ -214,13 +219,13 @@ def _with_answers(events: pl.DataFrame, earlier: pl.DataFrame | None) -> pl.Data
     return joined.with_columns(pl.col("_shows").fill_null(False), _log_tells=pl.lit(not told.is_empty()))
 
 
-CLEAN_SCHEMA = pl.Schema([*EVENT_SCHEMA.items(), ("visit", pl.UInt32()), ("need", pl.UInt32())])
-"""Events as learning takes them: which visit each belongs to, and which of its needs."""
+CLEAN_SCHEMA = pl.Schema([*EVENT_SCHEMA.items(), ("session_number", pl.UInt32()), ("need", pl.UInt32())])
+"""Events as learning takes them: which session each belongs to, and which of its needs."""
 _TOLD = ("key", "time", "kind", "product_id", "query_id")
-ASIDE_SCHEMA = pl.Schema(
+REJECTED_SCHEMA = pl.Schema(
     [*((name, EVENT_SCHEMA[name]) for name in _TOLD), ("reason", pl.String()), ("detail", pl.String())]
 )
-"""Events that were set aside, each with one of `faults.Reason` and a short sentence about this event."""
+"""Events that were rejected, each with one of `faults.Reason` and a short sentence about this event."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -228,18 +233,19 @@ class CleaningOptions:
     """The rules of each step."""
 
     clocks: ClockOptions = field(default_factory=ClockOptions)
-    visits: VisitOptions = field(default_factory=VisitOptions)
+    sessions: SessionOptions = field(default_factory=SessionOptions)
     faults: FaultOptions = field(default_factory=FaultOptions)
     needs: NeedOptions = field(default_factory=NeedOptions)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Cleaned:
+class CleaningResult:
     """What came of a table of events; both tables together have all of them."""
 
     events: pl.DataFrame
-    """Of `CLEAN_SCHEMA`, ordered by visit and time. Visits and needs are unique over the table; numbers can lack."""
-    aside: pl.DataFrame
+    """Of `CLEAN_SCHEMA`, ordered by session and time. Sessions and needs are unique over the table; numbers can
+    lack."""
+    rejected: pl.DataFrame
     """Of `ASIDE_SCHEMA`, ordered by time."""
 
 
@@ -248,18 +254,18 @@ def clean(
     products: pl.DataFrame | None,
     options: CleaningOptions | None = None,
     *,
-    told: pl.DataFrame | None = None,
-) -> Cleaned:
+    earlier: pl.DataFrame | None = None,
+) -> CleaningResult:
     """Cleans a table of `EVENT_SCHEMA`; the order of its rows does not matter.
 
     `products` is the catalog: product_id (String) and created (Datetime, null where not known). Without one, no event
     is judged by it. `told` are events that came before all of these, of which answers are known: see `faults`.
     """
     options = options or CleaningOptions()
-    timed = with_right_times(events.select(EVENT_SCHEMA.names()), options.clocks)
-    visits = with_visits(timed, options.visits)
-    judged = faults(visits, products, options.faults, told=told)
-    sound = judged.filter(pl.col("reason").is_null()).select(visits.columns)
-    aside = judged.filter(pl.col("reason").is_not_null()).sort("time", "key")
-    cleaned = with_needs(sound, options.needs).select(pl.col(name).cast(kind) for name, kind in CLEAN_SCHEMA.items())
-    return Cleaned(cleaned, aside.select(pl.col(name).cast(kind) for name, kind in ASIDE_SCHEMA.items()))
+    timed = correct_clocks(events.select(EVENT_SCHEMA.names()), options.clocks)
+    sessions = sessionize(timed, options.sessions)
+    judged = find_faults(sessions, products, options.faults, earlier=earlier)
+    sound = judged.filter(pl.col("reason").is_null()).select(sessions.columns)
+    rejected = judged.filter(pl.col("reason").is_not_null()).sort("time", "key")
+    cleaned = add_needs(sound, options.needs).select(pl.col(name).cast(kind) for name, kind in CLEAN_SCHEMA.items())
+    return CleaningResult(cleaned, rejected.select(pl.col(name).cast(kind) for name, kind in REJECTED_SCHEMA.items()))

@@ -7,7 +7,7 @@ import math
 import polars as pl
 
 from rerank.sessions.options import DeriveOptions, Window
-from rerank.sessions.partitions import WHO, Part
+from rerank.sessions.partitions import WHO, DailyPartial
 from retrieval.events.stored import DAY_MS, milliseconds
 
 ACTS = ("click", "consultation", "cart", "purchase")
@@ -21,7 +21,9 @@ def counted(kind: str) -> pl.Expr:
 
 def _acts(events: pl.DataFrame) -> pl.DataFrame:
     acts = events.filter(pl.col("kind").is_in(ACTS))
-    return acts.select(WHO, "shopper", "visit", "product_id", "kind", "time").sort(WHO, "time", "product_id", "kind")
+    return acts.select(WHO, "shopper", "session_number", "product_id", "kind", "time").sort(
+        WHO, "time", "product_id", "kind"
+    )
 
 
 def _product_counts(events: pl.DataFrame) -> pl.DataFrame:
@@ -36,9 +38,9 @@ def _product_counts(events: pl.DataFrame) -> pl.DataFrame:
     return counts.sort("product_id")
 
 
-ACT_PART = Part("acts", _acts)
-"""who, shopper (empty where not known), visit (the day's number), product_id, kind, time: one row an act."""
-COUNT_PART = Part("product_counts", _product_counts)
+ACT_PARTIAL = DailyPartial("acts", _acts)
+"""who, shopper (empty where not known), session (the day's number), product_id, kind, time: one row an act."""
+COUNT_PARTIAL = DailyPartial("product_counts", _product_counts)
 """product_id, impressions, clicks, consultations, carts, purchases: one row a product."""
 
 
@@ -64,7 +66,7 @@ def exact_sum(amount: pl.Expr) -> pl.Expr:
     return (amount * _SCALE).round().cast(pl.Int64).sum() / _SCALE
 
 
-def with_trend(daily: pl.DataFrame, key: str, amount: pl.Expr, window: Window, options: DeriveOptions) -> pl.DataFrame:
+def add_trend(daily: pl.DataFrame, key: str, amount: pl.Expr, window: Window, options: DeriveOptions) -> pl.DataFrame:
     """For each key its `score` and `trend` (Float64) out of rows of key, `day` and amounts.
 
     The score is the sum of amounts decayed with `half_life`. The trend is log2((o + p) / (e + p)): o is the sum decayed

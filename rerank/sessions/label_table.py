@@ -6,10 +6,10 @@ from collections.abc import Mapping
 
 import polars as pl
 
-from rerank.click_models.click_log import words_of_answers
+from rerank.click_models.click_log import query_texts
 from rerank.click_models.labels import SIGNALS, ClickLabels, click_labels
-from rerank.sessions.partitions import Context, Part, PartReader, TableMaker
-from rerank.sessions.query_tables import normalised, with_answer
+from rerank.sessions.partitions import Context, DailyPartial, PartialReader, TableMaker
+from rerank.sessions.query_tables import attribute_to_answers, normalise_queries
 
 _KINDS = ("impression", "click", "cart", "purchase")
 _ORDER = ("time", "query_id", "position", "product_id", "kind")
@@ -18,27 +18,27 @@ _COLUMNS = (*_ORDER, "query", "shopper")
 
 def _lists(events: pl.DataFrame) -> pl.DataFrame:
     """What was shown for each search and done on it. Browsed pages are left out: they have no query to learn of."""
-    answered = with_answer(events).filter(pl.col("query_id") != "")
-    words = words_of_answers(answered)
-    words = words.with_columns(query=pl.Series(normalised(words["query"].to_list()), dtype=pl.String))
+    answered = attribute_to_answers(events).filter(pl.col("query_id") != "")
+    words = query_texts(answered)
+    words = words.with_columns(query=pl.Series(normalise_queries(words["query"].to_list()), dtype=pl.String))
     done = answered.filter(pl.col("kind").is_in(_KINDS)).drop("query").join(words, on="query_id", how="left")
     # What comes of an answer of the day before has no words on its own day.
     done = done.filter((pl.col("kind") != "impression") | pl.col("query").is_not_null())
     return done.with_columns(pl.col("query").fill_null("")).select(_COLUMNS).sort(_ORDER)
 
 
-def labels(read: PartReader, _: Context) -> Mapping[str, pl.DataFrame]:
+def labels(read: PartialReader, _: Context) -> Mapping[str, pl.DataFrame]:
     """The tables `labels` and `label_weights`; see `rerank.click_models.labels.ClickLabels` for the columns of the
     first.
 
     Rare behaviour is among them, since they are to learn from and are shown to nobody.
     """
-    made = click_labels(with_own_ids(read(LIST_PART)))
+    made = click_labels(add_own_ids(read(LIST_PARTIAL)))
     return {"labels": made.table.sort("query", "product_id"), "label_weights": _weights(made)}
 
 
-def with_own_ids(lists: pl.DataFrame) -> pl.DataFrame:
-    """The rows of `LIST_PART` with ids that no other day has, in the order of time: some stores number their answers
+def add_own_ids(lists: pl.DataFrame) -> pl.DataFrame:
+    """The rows of `LIST_PARTIAL` with ids that no other day has, in the order of time: some stores number their answers
     from 1 each day. An act belongs to the last answer of its id that was shown up to its day.
     """
     shown = lists.filter(pl.col("kind") == "impression").select("query_id", "day", _of="day").unique().sort("day")
@@ -48,7 +48,7 @@ def with_own_ids(lists: pl.DataFrame) -> pl.DataFrame:
 
 
 def _weights(made: ClickLabels) -> pl.DataFrame:
-    weights, seen = made.weights, made.foresight
+    weights, seen = made.weights, made.prediction
     told = {
         "signal": pl.Series(SIGNALS, dtype=pl.String),
         "weight": pl.Series(weights.values, dtype=pl.Float64),
@@ -66,7 +66,7 @@ def _weights(made: ClickLabels) -> pl.DataFrame:
     )
 
 
-LIST_PART = Part("lists", _lists, version=3)
+LIST_PARTIAL = DailyPartial("lists", _lists, version=3)
 """time, query_id, position, product_id, kind, query (normalised; empty for acts of whose answer the day says none),
 shopper (empty where not known)."""
-LABELS = TableMaker("labels", (LIST_PART,), labels)
+LABELS = TableMaker("labels", (LIST_PARTIAL,), labels)

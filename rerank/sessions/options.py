@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
-from rerank.sessions.bots import RobotOptions
+from rerank.sessions.bots import BotOptions
 from rerank.sessions.cleaning import CleaningOptions
 from retrieval.errors import SettingError
 from retrieval.events.stored import DAY_MS, milliseconds, moment
@@ -73,12 +73,20 @@ class DeriveOptions:
     sequence: int = 50
     """The most acts of a shopper's sequence."""
     cleaning: CleaningOptions = field(default_factory=CleaningOptions)
-    robots: RobotOptions = field(default_factory=RobotOptions)
-    robot_visits: int = 5_000
-    """About how many visits are scored together: more tell better what is usual, but are scored again more often."""
+    bots: BotOptions = field(default_factory=BotOptions)
+    sessions_per_batch: int = 5_000
+    """About how many sessions are scored together: more tell better what is usual, but are scored again more often."""
 
     def __post_init__(self) -> None:
-        names = ("days", "least_shoppers", "half_life", "trend_half_life", "neighbours", "sequence", "robot_visits")
+        names = (
+            "days",
+            "least_shoppers",
+            "half_life",
+            "trend_half_life",
+            "neighbours",
+            "sequence",
+            "sessions_per_batch",
+        )
         for name in names:
             if not getattr(self, name) > 0:
                 raise SettingError(f"{name} is {getattr(self, name)}; it must be above 0")

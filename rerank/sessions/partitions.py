@@ -1,4 +1,4 @@
-"""Cleaned events by the day (UTC) that their visits begin in, as Parquet files made again only where they would
+"""Cleaned events by the day (UTC) that their sessions begin in, as Parquet files made again only where they would
 differ."""
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ import polars as pl
 import xxhash
 from polars.exceptions import PolarsError
 
-from rerank.sessions.bots import RobotOptions
-from rerank.sessions.cleaning import CLEAN_SCHEMA, Cleaned, CleaningOptions, telling_of_answers
+from rerank.sessions.bots import BotOptions
+from rerank.sessions.cleaning import CLEAN_SCHEMA, CleaningOptions, CleaningResult, shows_answer
 from rerank.sessions.options import DeriveOptions, Window
 from retrieval.errors import StoreDamagedError, StoreError
 from retrieval.events.store import DayState, EventStore
@@ -45,8 +45,8 @@ class Clean(Protocol):
         products: pl.DataFrame | None,
         options: CleaningOptions,
         *,
-        told: pl.DataFrame | None = None,
-    ) -> Cleaned:
+        earlier: pl.DataFrame | None = None,
+    ) -> CleaningResult:
         """Cleans events of `EVENT_SCHEMA`; `told` are earlier ones, of which answers are known."""
         ...
 
@@ -55,16 +55,16 @@ class DayFacts(msgspec.Struct, frozen=True):
     """What is told of a day without reading its events."""
 
     events: int
-    visits: int
+    sessions: int
     needs: int
-    aside: dict[str, int]
-    """Reason to how many events were set aside for it."""
+    rejected: dict[str, int]
+    """Reason to how many events were rejected for it."""
     latest: int
     """Milliseconds since 1970 of the last event that had a part in it, or, where it was cut, would have had one."""
     claims: str
-    """Fingerprint of the events of the day after that its visits hold."""
+    """Fingerprint of the events of the day after that its sessions hold."""
     corrected: int
-    """How many events had their time corrected. A visit's day is that of the time as it was told."""
+    """How many events had their time corrected. A session's day is that of the time as it was told."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,11 +77,11 @@ class Day:
     facts: DayFacts
 
     def events(self) -> pl.DataFrame:
-        """Of `CLEAN_SCHEMA`; visits and needs are numbered from 0."""
+        """Of `CLEAN_SCHEMA`; sessions and needs are numbered from 0."""
         return read_frame(self.folder / f"events{SUFFIX}")
 
     def claims(self) -> pl.DataFrame:
-        """Keys of the events of the day after that its visits hold."""
+        """Keys of the events of the day after that its sessions hold."""
         return read_frame(self.folder / f"claims{SUFFIX}")
 
 
@@ -105,7 +105,7 @@ class DayMaker:
         self._folder = folder
         self._until = milliseconds(source.window.last)
         self._raw: dict[int, tuple[pl.DataFrame, int]] = {}
-        self._standing = _Standing(source.products)
+        self._standing = _CatalogFingerprint(source.products)
         self._rules = f"{RECIPE} {source.options!r}"
         self.made = 0
         self.kept = 0
@@ -156,25 +156,25 @@ class DayMaker:
         following = related(own, following)
         together = pl.concat([own, following])
         told = None if earlier is None else answers_of(together, earlier)
-        cleaned = self._source.clean(together, self._source.products, self._source.options, told=told)
+        cleaned = self._source.clean(together, self._source.products, self._source.options, earlier=told)
         latest = max(latest, next_latest, _latest(cleaned.events))
-        visits = own_visits(own, following, _until(cleaned, self._source.window))
+        sessions = day_sessions(own, following, _until(cleaned, self._source.window))
         ids = together["product_id"].unique().sort()
         named = name if latest <= self._until else f"{name}-until-{self._until}"
-        return self._written(number, f"{named}-catalog-{self._standing.digest(ids)}", visits, (ids, latest))
+        return self._written(number, f"{named}-catalog-{self._standing.digest(ids)}", sessions, (ids, latest))
 
-    def _written(self, number: int, name: str, visits: OwnVisits, seen: tuple[pl.Series, int]) -> Day:
+    def _written(self, number: int, name: str, sessions: DaySessions, seen: tuple[pl.Series, int]) -> Day:
         ids, latest = seen
         facts = DayFacts(
-            events=visits.events.height,
-            visits=_count(visits.events["visit"]),
-            needs=_count(visits.events["need"]),
-            aside=dict(sorted(visits.aside.group_by("reason").len().iter_rows())),
+            events=sessions.events.height,
+            sessions=_count(sessions.events["session_number"]),
+            needs=_count(sessions.events["need"]),
+            rejected=dict(sorted(sessions.rejected.group_by("reason").len().iter_rows())),
             latest=latest,
-            claims=_digest_of(visits.claims),
-            corrected=visits.corrected,
+            claims=_digest_of(sessions.claims),
+            corrected=sessions.corrected,
         )
-        frames = {"events": visits.events, "aside": visits.aside, "claims": visits.claims}
+        frames = {"events": sessions.events, "rejected": sessions.rejected, "claims": sessions.claims}
         folder = self._folder / name
         write_folder(folder, {**frames, "products": ids.to_frame()}, {_FACTS: msgspec.json.encode(facts)}, {})
         return Day(number, folder, facts)
@@ -192,10 +192,10 @@ class DayMaker:
 
 def answers_of(events: pl.DataFrame, earlier: pl.DataFrame) -> pl.DataFrame:
     """What earlier events tell of the answers that events name."""
-    return earlier.filter(telling_of_answers()).join(events, on="query_id", how="semi", maintain_order="left")
+    return earlier.filter(shows_answer()).join(events, on="query_id", how="semi", maintain_order="left")
 
 
-class _Standing:
+class _CatalogFingerprint:
     """What the catalog says of products, in short: days whose products it says the same of need not be made again."""
 
     def __init__(self, products: pl.DataFrame | None) -> None:
@@ -211,14 +211,14 @@ class _Standing:
         return _digest("\x1f".join(ids), found["created"].fill_null(-2).to_numpy().tobytes())
 
 
-def _until(cleaned: Cleaned, window: Window) -> Cleaned:
+def _until(cleaned: CleaningResult, window: Window) -> CleaningResult:
     """Without the events that a corrected clock puts past the end of the window."""
     late = cleaned.events.filter(pl.col("time") > window.last)
     if late.is_empty():
         return cleaned
     told = late.with_columns(reason=pl.lit(AFTER_WINDOW), detail=pl.lit("its clock was slow"))
-    aside = pl.concat([cleaned.aside, told.select(cleaned.aside.columns)])
-    return Cleaned(cleaned.events.filter(pl.col("time") <= window.last), aside)
+    rejected = pl.concat([cleaned.rejected, told.select(cleaned.rejected.columns)])
+    return CleaningResult(cleaned.events.filter(pl.col("time") <= window.last), rejected)
 
 
 def _read_facts(path: Path) -> DayFacts:
@@ -251,18 +251,18 @@ def _digest(*parts: str | bytes) -> str:
 
 # Parts: what each day gives to the tables, kept as files, so that a refresh reads these and not all events again.
 #
-# A part is made of one day's events, those of robots left out. A table is made of its parts over all days of the
+# A part is made of one day's events, those of bots left out. A table is made of its parts over all days of the
 # window.
 
 WHO = "who"
-"""The column that tells shoppers apart: the visit's shopper, else its session, else its query id. Where none of its
-events names a shopper, a visit counts as somebody of its own."""
+"""The column that tells shoppers apart: the session's shopper, else its session, else its query id. Where none of its
+events names a shopper, a session counts as somebody of its own."""
 EMPTY = pl.DataFrame(schema={**CLEAN_SCHEMA, WHO: pl.String()})
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
-    """What one day gives: `make` takes events of `CLEAN_SCHEMA` with `who`, of one day, ordered by visit and time."""
+class DailyPartial:
+    """What one day gives: `make` takes events of `CLEAN_SCHEMA` with `who`, of one day, ordered by session and time."""
 
     name: str
     make: Callable[[pl.DataFrame], pl.DataFrame]
@@ -270,10 +270,10 @@ class Part:
     """Counts up when `make` changes."""
 
 
-class PartReader(Protocol):
+class PartialReader(Protocol):
     """Gives a part over all days of the window."""
 
-    def __call__(self, part: Part) -> pl.DataFrame:
+    def __call__(self, part: DailyPartial) -> pl.DataFrame:
         """All rows that the days have given, in their order, with `day` (Int32, days since 1970)."""
         ...
 
@@ -293,37 +293,37 @@ class TableMaker:
     """One derived table, or several that are made together: the parts they are made of, and how."""
 
     name: str
-    parts: tuple[Part, ...]
-    make: Callable[[PartReader, Context], pl.DataFrame | Mapping[str, pl.DataFrame]]
+    parts: tuple[DailyPartial, ...]
+    make: Callable[[PartialReader, Context], pl.DataFrame | Mapping[str, pl.DataFrame]]
     """Gives the table, or several by their names."""
 
 
-class DayParts:
+class DailyPartials:
     """The parts of all days of a window, those that are missing made; counts both."""
 
-    def __init__(self, folder: Path, parts: Iterable[Part]) -> None:
+    def __init__(self, folder: Path, parts: Iterable[DailyPartial]) -> None:
         self._folder = folder
-        self._parts: Mapping[str, Part] = {part.name: part for part in parts}
+        self._parts: Mapping[str, DailyPartial] = {part.name: part for part in parts}
         self._versions = " ".join(f"{name}:{part.version}" for name, part in sorted(self._parts.items()))
         self.folders: dict[int, Path] = {}
         self.made = 0
 
     def add(self, day: Day, flagged: Sequence[int]) -> None:
-        """Takes the next day; the visits that are flagged (its own numbers, ascending) are left out."""
+        """Takes the next day; the sessions that are flagged (its own numbers, ascending) are left out."""
         left_out = xxhash.xxh3_64_hexdigest(" ".join(map(str, (self._versions, *flagged))).encode())
         folder = self._folder / f"{day.folder.name}-parts-{left_out}"
         if not folder.exists():
             self.made += 1
-            events = with_who(day.events().filter(~pl.col("visit").is_in(flagged)))
+            events = add_who(day.events().filter(~pl.col("session_number").is_in(flagged)))
             write_folder(folder, {part.name: part.make(events) for part in self._parts.values()}, {}, {})
         self.folders[day.number] = folder
 
-    def read(self, part: Part) -> pl.DataFrame:
+    def read(self, part: DailyPartial) -> pl.DataFrame:
         """All rows of a part, in the order of days, with `day`."""
-        return read_part(part, self.folders)
+        return read_partial(part, self.folders)
 
 
-def read_part(part: Part, folders: Mapping[int, Path]) -> pl.DataFrame:
+def read_partial(part: DailyPartial, folders: Mapping[int, Path]) -> pl.DataFrame:
     """All rows of a part from the folders of days, in their order, with `day`."""
     empty = part.make(EMPTY).with_columns(day=pl.lit(0, pl.Int32))
     tables = [
@@ -333,11 +333,13 @@ def read_part(part: Part, folders: Mapping[int, Path]) -> pl.DataFrame:
     return pl.concat([empty, *tables])
 
 
-def with_who(events: pl.DataFrame) -> pl.DataFrame:
-    """The events with `who`, and with their visit's shopper where they do not name it."""
-    shopper = pl.col("shopper").max().over("visit")
-    session = pl.col("session").max().over("visit")
-    named = events.with_columns(shopper=shopper, _session=session, _asked=pl.col("query_id").max().over("visit"))
+def add_who(events: pl.DataFrame) -> pl.DataFrame:
+    """The events with `who`, and with their session's shopper where they do not name it."""
+    shopper = pl.col("shopper").max().over("session_number")
+    session = pl.col("session").max().over("session_number")
+    named = events.with_columns(
+        shopper=shopper, _session=session, _asked=pl.col("query_id").max().over("session_number")
+    )
     who = (
         pl.when(shopper_is_known()).then("shopper").when(pl.col("_session") != "").then("_session").otherwise("_asked")
     )
@@ -401,24 +403,24 @@ def _folders(parent: Path) -> Iterator[Path]:
     return (each for each in parent.iterdir() if each.is_dir()) if parent.is_dir() else iter(())
 
 
-# Visits that cross midnight: each belongs, whole, to the day (UTC) that it begins in.
+# Sessions that cross midnight: each belongs, whole, to the day (UTC) that it begins in.
 #
-# A day is cleaned together with what its visits may go on with on the day after. What they do go on with is claimed:
+# A day is cleaned together with what its sessions may go on with on the day after. What they do go on with is claimed:
 # the day after is cleaned without it. So every event belongs to one day, and a day depends on the events of two days
 # and on what the day before has claimed, on nothing else.
 
 _WHOSE = ("session", "shopper", "query_id")
 _NEAR = timedelta(minutes=30)
-"""How long after a visit's last event one that was set aside is still taken for a part of it."""
+"""How long after a session's last event one that was rejected is still taken for a part of it."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class OwnVisits:
-    """What belongs to a day: events of its visits (numbered from 0), those set aside, and the keys that it claims;
+class DaySessions:
+    """What belongs to a day: events of its sessions (numbered from 0), those rejected, and the keys that it claims;
     and of how many of these events the time was corrected."""
 
     events: pl.DataFrame
-    aside: pl.DataFrame
+    rejected: pl.DataFrame
     claims: pl.DataFrame
     corrected: int
 
@@ -436,17 +438,17 @@ def related(own: pl.DataFrame, following: pl.DataFrame) -> pl.DataFrame:
         known = {column: pl.concat([names, _names(found, column)]).unique() for column, names in known.items()}
 
 
-def own_visits(own: pl.DataFrame, following: pl.DataFrame, cleaned: Cleaned) -> OwnVisits:
+def day_sessions(own: pl.DataFrame, following: pl.DataFrame, cleaned: CleaningResult) -> DaySessions:
     """Of what was cleaned together, what belongs to the day; `own` and `following` are the events as they came."""
-    begun = cleaned.events.join(own, on="key", how="semi").select("visit").unique()
-    events = cleaned.events.join(begun, on="visit", how="semi", maintain_order="left")
+    begun = cleaned.events.join(own, on="key", how="semi").select("session_number").unique()
+    events = cleaned.events.join(begun, on="session_number", how="semi", maintain_order="left")
     beyond = _set_aside_in(begun, following, cleaned)
-    aside = pl.concat([cleaned.aside.join(own, on="key", how="semi", maintain_order="left"), beyond])
+    rejected = pl.concat([cleaned.rejected.join(own, on="key", how="semi", maintain_order="left"), beyond])
     claims = pl.concat([events.join(own, on="key", how="anti").select("key"), beyond.select("key")])
     corrected = _corrected(
-        pl.concat([own, following]), pl.concat([each.select("key", "time") for each in (events, aside)])
+        pl.concat([own, following]), pl.concat([each.select("key", "time") for each in (events, rejected)])
     )
-    return OwnVisits(_renumbered(events), aside.sort("time", "key"), claims.sort("key"), corrected)
+    return DaySessions(_renumbered(events), rejected.sort("time", "key"), claims.sort("key"), corrected)
 
 
 def _corrected(told: pl.DataFrame, cleaned: pl.DataFrame) -> int:
@@ -454,15 +456,15 @@ def _corrected(told: pl.DataFrame, cleaned: pl.DataFrame) -> int:
     return both.filter(pl.col("time") != pl.col("_told")).height
 
 
-def _set_aside_in(begun: pl.DataFrame, following: pl.DataFrame, cleaned: Cleaned) -> pl.DataFrame:
-    """What was set aside of the day after, in visits that began on the day: their double clicks and reloads."""
-    aside = following.join(cleaned.aside, on="key", how="semi").select("key", "time", whose=_whose())
-    if aside.is_empty():
-        return cleaned.aside.clear()
-    acts = cleaned.events.select("time", "visit", whose=_whose()).sort("time")
-    found = aside.sort("time").join_asof(acts, on="time", by="whose", tolerance=_NEAR, check_sortedness=False)
-    keys = found.join(begun, on="visit", how="semi").select("key")
-    return cleaned.aside.join(keys, on="key", how="semi", maintain_order="left")
+def _set_aside_in(begun: pl.DataFrame, following: pl.DataFrame, cleaned: CleaningResult) -> pl.DataFrame:
+    """What was rejected of the day after, in sessions that began on the day: their double clicks and reloads."""
+    rejected = following.join(cleaned.rejected, on="key", how="semi").select("key", "time", whose=_whose())
+    if rejected.is_empty():
+        return cleaned.rejected.clear()
+    acts = cleaned.events.select("time", "session_number", whose=_whose()).sort("time")
+    found = rejected.sort("time").join_asof(acts, on="time", by="whose", tolerance=_NEAR, check_sortedness=False)
+    keys = found.join(begun, on="session_number", how="semi").select("key")
+    return cleaned.rejected.join(keys, on="key", how="semi", maintain_order="left")
 
 
 def _whose() -> pl.Expr:
@@ -475,35 +477,35 @@ def _names(events: pl.DataFrame, column: str) -> pl.Series:
 
 
 def _renumbered(events: pl.DataFrame) -> pl.DataFrame:
-    dense = (pl.col(column).rank("dense").cast(pl.UInt32) - 1 for column in ("visit", "need"))
+    dense = (pl.col(column).rank("dense").cast(pl.UInt32) - 1 for column in ("session_number", "need"))
     return events.with_columns(*dense)
 
 
-# Robots: the visits of some days scored together, kept as files, scored again only where one of these days changed.
+# Bots: the sessions of some days scored together, kept as files, scored again only where one of these days changed.
 #
-# What is usual needs many visits, and a score from all events of the window would be made anew with each event. So the
-# window is cut into stretches of days that hold enough visits; a store with few visits has one stretch.
+# What is usual needs many sessions, and a score from all events of the window would be made anew with each event. So
+# the window is cut into stretches of days that hold enough sessions; a store with few sessions has one stretch.
 
 _PLACES = {"day": pl.Int32, "place": pl.UInt32}
 
-ScoreVisits = Callable[[pl.DataFrame, RobotOptions], pl.DataFrame]
+ScoreSessions = Callable[[pl.DataFrame, BotOptions], pl.DataFrame]
 
 
 class Scorer:
-    """Scores the visits of days, a stretch at a time; counts those that were not kept from before."""
+    """Scores the sessions of days, a stretch at a time; counts those that were not kept from before."""
 
-    def __init__(self, folder: Path, score_visits: ScoreVisits, options: RobotOptions) -> None:
+    def __init__(self, folder: Path, score_sessions: ScoreSessions, options: BotOptions) -> None:
         self._folder = folder
-        self._score_visits = score_visits
+        self._score_sessions = score_sessions
         self._options = options
         self.folders: list[Path] = []
         self.scored = 0
 
-    def visits(self, days: Sequence[Day], together: int) -> pl.DataFrame:
-        """One row a visit, in order: what `score_visits` gives, with its `day` (days since 1970) and `place`, its
-        number there. About so many visits are scored `together`, at least."""
+    def score(self, days: Sequence[Day], together: int) -> pl.DataFrame:
+        """One row a session, in order: what `score_sessions` gives, with its `day` (days since 1970) and `place`, its
+        number there. About so many sessions are scored `together`, at least."""
         tables = [self._stretch(stretch) for stretch in stretches(days, together)] or [self._scores(())]
-        return pl.concat(tables).sort("day", "place").with_row_index("visit")
+        return pl.concat(tables).sort("day", "place").with_row_index("session_number")
 
     def _stretch(self, days: Sequence[Day]) -> pl.DataFrame:
         rules = f"{RECIPE} {self._options!r}"
@@ -511,53 +513,57 @@ class Scorer:
         folder = self._folder / f"{_date(days[0])}-{made_from}"
         self.folders.append(folder)
         if not folder.exists():
-            self.scored += sum(day.facts.visits for day in days)
-            write_folder(folder, {"visits": self._scores(days)}, {}, {})
-        return read_frame(folder / f"visits{SUFFIX}")
+            self.scored += sum(day.facts.sessions for day in days)
+            write_folder(folder, {"sessions": self._scores(days)}, {}, {})
+        return read_frame(folder / f"sessions{SUFFIX}")
 
     def _scores(self, days: Sequence[Day]) -> pl.DataFrame:
         tables, numbers = [pl.DataFrame(schema=CLEAN_SCHEMA)], [pl.DataFrame(schema=_PLACES)]
-        visits = needs = 0
+        sessions = needs = 0
         for day in days:
-            moved = (pl.col("visit") + pl.lit(visits, pl.UInt32), pl.col("need") + pl.lit(needs, pl.UInt32))
+            moved = (pl.col("session_number") + pl.lit(sessions, pl.UInt32), pl.col("need") + pl.lit(needs, pl.UInt32))
             tables.append(day.events().with_columns(*moved))
-            numbers.append(pl.DataFrame({"day": day.number, "place": range(day.facts.visits)}, schema=_PLACES))
-            visits, needs = visits + day.facts.visits, needs + day.facts.needs
-        places = pl.concat(numbers).with_row_index("visit")
-        return self._score_visits(pl.concat(tables), self._options).join(places, on="visit").drop("visit")
+            numbers.append(pl.DataFrame({"day": day.number, "place": range(day.facts.sessions)}, schema=_PLACES))
+            sessions, needs = sessions + day.facts.sessions, needs + day.facts.needs
+        places = pl.concat(numbers).with_row_index("session_number")
+        return (
+            self._score_sessions(pl.concat(tables), self._options)
+            .join(places, on="session_number")
+            .drop("session_number")
+        )
 
 
 def stretches(days: Sequence[Day], together: int) -> list[list[Day]]:
-    """Days cut into stretches of equal length, a power of two, in which so many visits are to be expected.
+    """Days cut into stretches of equal length, a power of two, in which so many sessions are to be expected.
 
     They begin at multiples of that length since 1970, so that those of yesterday's window are those of today's.
     """
     if not days:
         return []
-    visits = sum(day.facts.visits for day in days)
+    sessions = sum(day.facts.sessions for day in days)
     span = days[-1].number - days[0].number + 1
     length = 1
-    while length < span and visits * length < together * span:
+    while length < span and sessions * length < together * span:
         length *= 2
     if length >= span:
         return [list(days)]
     return [list(stretch) for _, stretch in groupby(days, lambda day: day.number // length)]
 
 
-def flagged_by_day(visits: pl.DataFrame) -> Mapping[int, tuple[int, ...]]:
-    """For each day with any, the numbers there of the visits that are called robots', ascending."""
-    flagged = visits.filter("is_fraud").group_by("day", maintain_order=True).agg("place")
+def flagged_by_day(sessions: pl.DataFrame) -> Mapping[int, tuple[int, ...]]:
+    """For each day with any, the numbers there of the sessions that are called bots', ascending."""
+    flagged = sessions.filter("is_fraud").group_by("day", maintain_order=True).agg("place")
     return {day: tuple(places) for day, places in flagged.iter_rows()}
 
 
-def visit_table(visits: pl.DataFrame) -> pl.DataFrame:
-    """The visits as they are published: the day that each begins in as a date."""
-    return visits.drop("place").with_columns(pl.col("day").cast(pl.Date))
+def session_table(sessions: pl.DataFrame) -> pl.DataFrame:
+    """The sessions as they are published: the day that each begins in as a date."""
+    return sessions.drop("place").with_columns(pl.col("day").cast(pl.Date))
 
 
-def aside_table(days: Sequence[Day]) -> pl.DataFrame:
-    """How many events were set aside, by day and reason."""
-    counts = [(_date(day), reason, count) for day in days for reason, count in day.facts.aside.items()]
+def rejected_table(days: Sequence[Day]) -> pl.DataFrame:
+    """How many events were rejected, by day and reason."""
+    counts = [(_date(day), reason, count) for day in days for reason, count in day.facts.rejected.items()]
     return pl.DataFrame(counts, schema={"day": pl.Date, "reason": pl.String, "events": pl.UInt32}, orient="row")
 
 

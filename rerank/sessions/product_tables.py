@@ -9,9 +9,9 @@ import numpy as np
 import polars as pl
 from scipy.sparse import csr_matrix
 
-from rerank.sessions.decay import ACT_PART, COUNT_PART, VIEWS, counted, day_decay, decay_at, exact_sum, with_trend
+from rerank.sessions.decay import ACT_PARTIAL, COUNT_PARTIAL, VIEWS, add_trend, counted, day_decay, decay_at, exact_sum
 from rerank.sessions.options import ActWeights, Window
-from rerank.sessions.partitions import WHO, Context, PartReader, TableMaker, shopper_is_known
+from rerank.sessions.partitions import WHO, Context, PartialReader, TableMaker, shopper_is_known
 from retrieval.filters.schema import CATEGORY_SEPARATOR
 from retrieval.store.products import ProductStore
 from retrieval.store.versions import Store
@@ -21,26 +21,26 @@ from retrieval.store.versions import Store
 _COUNTS = ("impressions", "clicks", "consultations", "carts", "purchases")
 
 
-def popularity(read: PartReader, context: Context) -> pl.DataFrame:
+def popularity(read: PartialReader, context: Context) -> pl.DataFrame:
     """One row a product, by category and rank; products of too few shoppers are left out.
 
     Ranks are among the products that are left, from 1 within each category (the whole path).
     """
     options = context.options
-    daily = read(COUNT_PART)
+    daily = read(COUNT_PARTIAL)
     counts = daily.group_by("product_id").agg(pl.col(_COUNTS).sum())
-    shoppers = read(ACT_PART).group_by("product_id").agg(shoppers=pl.col(WHO).n_unique())
-    scores = with_trend(daily, "product_id", weighted(options.weights), context.window, options)
+    shoppers = read(ACT_PARTIAL).group_by("product_id").agg(shoppers=pl.col(WHO).n_unique())
+    scores = add_trend(daily, "product_id", weighted(options.weights), context.window, options)
     table = counts.join(shoppers, on="product_id").join(scores, on="product_id")
-    table = with_category(table.filter(pl.col("shoppers") >= options.least_shoppers), context.products)
+    table = add_category(table.filter(pl.col("shoppers") >= options.least_shoppers), context.products)
     ranked = table.sort("category", "score", "product_id", descending=[False, True, False])
     rank = pl.int_range(1, pl.len() + 1, dtype=pl.UInt32).over("category")
     return ranked.select("product_id", "category", *_COUNTS, "shoppers", "score", "trend", rank=rank)
 
 
 def scores_before(acts: pl.DataFrame, end: datetime, context: Context) -> pl.DataFrame:
-    """product_id and score as that table had them at a time within its window: of the rows of `ACT_PART` before `end`
-    alone, so that who learns from what came then is told nothing of it."""
+    """product_id and score as that table had them at a time within its window: of the rows of `ACT_PARTIAL` before
+    `end` alone, so that who learns from what came then is told nothing of it."""
     options = context.options
     before = acts.filter(pl.col("time") < end)
     daily = before.group_by("product_id", "day").agg(
@@ -67,7 +67,7 @@ def weighted(weights: ActWeights) -> pl.Expr:
     )
 
 
-def with_category(table: pl.DataFrame, products: pl.DataFrame | None) -> pl.DataFrame:
+def add_category(table: pl.DataFrame, products: pl.DataFrame | None) -> pl.DataFrame:
     """The table with the `category` of its `product_id`; empty where it is not known."""
     if products is None:
         return table.with_columns(category=pl.lit(""))
@@ -76,7 +76,7 @@ def with_category(table: pl.DataFrame, products: pl.DataFrame | None) -> pl.Data
     return joined.with_columns(pl.col("category").fill_null(""))
 
 
-POPULARITY = TableMaker("popularity", (COUNT_PART, ACT_PART), popularity)
+POPULARITY = TableMaker("popularity", (COUNT_PARTIAL, ACT_PARTIAL), popularity)
 
 
 # Neighbours of products: what the same shoppers have looked at, and what they have bought (item-based kNN).
@@ -101,19 +101,19 @@ _SCHEMA = pl.Schema(
 )
 
 
-def neighbours(read: PartReader, context: Context) -> pl.DataFrame:
+def neighbours(read: PartialReader, context: Context) -> pl.DataFrame:
     """One row a pair, by kind ("view" or "purchase"), product and rank (from 1).
 
     `shoppers` is how many did both; pairs of too few are left out.
     """
-    acts = read(ACT_PART)
+    acts = read(ACT_PARTIAL)
     kinds = {"view": VIEWS, "purchase": ("purchase",)}
     tables = [_of_kind(kind, acts.filter(pl.col("kind").is_in(which)), context) for kind, which in kinds.items()]
     return pl.concat(tables)
 
 
 def neighbours_before(acts: pl.DataFrame, end: datetime, context: Context) -> pl.DataFrame:
-    """That table as it stood at a time within the window: of the rows of `ACT_PART` before `end` alone."""
+    """That table as it stood at a time within the window: of the rows of `ACT_PARTIAL` before `end` alone."""
     before = acts.filter(pl.col("time") < end)
     window = Window(context.window.first, end - timedelta(milliseconds=1))
     return neighbours(lambda _part: before, replace(context, window=window))
@@ -185,27 +185,27 @@ def _ranked(kind: str, pairs: pl.DataFrame, context: Context) -> pl.DataFrame:
     return ranked.filter(pl.col("rank") <= options.neighbours).select(_SCHEMA.names()).cast(_SCHEMA)
 
 
-NEIGHBOURS = TableMaker("neighbours", (ACT_PART,), neighbours)
+NEIGHBOURS = TableMaker("neighbours", (ACT_PARTIAL,), neighbours)
 
 
 # Next products: what shoppers look at after a product, and what they buy after they have bought one.
 #
-# A first-order Markov chain over what each shopper did, as counts of one product after another. Purchases of a visit
-# are one basket without an order, so they are followed by those of the next visit in which something was bought
+# A first-order Markov chain over what each shopper did, as counts of one product after another. Purchases of a session
+# are one basket without an order, so they are followed by those of the next session in which something was bought
 # (Rendle, Freudenthaler & Schmidt-Thieme 2010, Factorizing Personalized Markov Chains, section 4).
 
 _LARGEST_BASKET = 50
 """What is bought in larger ones says little of what goes with what, and has many pairs."""
 
 
-def next_products(read: PartReader, context: Context) -> pl.DataFrame:
+def next_products(read: PartialReader, context: Context) -> pl.DataFrame:
     """One row a pair, by kind ("view" or "purchase"), product and rank; pairs of too few shoppers are left out.
 
     `probability` is the pair's weight among all pairs of its product, rare ones too, each pair weighing less the longer
     the pause was (half after `next_view_half_life` or `next_purchase_half_life`).
     """
     options = context.options
-    acts = read(ACT_PART)
+    acts = read(ACT_PARTIAL)
     views, purchases = _views(acts), _baskets(acts)
     return pl.concat(
         [
@@ -229,11 +229,13 @@ def _views(acts: pl.DataFrame) -> pl.DataFrame:
 def _baskets(acts: pl.DataFrame) -> pl.DataFrame:
     """Each product of a basket with each other one of the shopper's next basket: who, product_id, next_id, pause."""
     bought = acts.filter(pl.col("kind") == "purchase")
-    items = bought.group_by(WHO, "day", "visit", "product_id").agg(pl.col("time").min())
-    began = pl.col("time").min().over(WHO, "day", "visit")
-    items = items.with_columns(began=began, size=pl.len().over(WHO, "day", "visit"))
+    items = bought.group_by(WHO, "day", "session_number", "product_id").agg(pl.col("time").min())
+    began = pl.col("time").min().over(WHO, "day", "session_number")
+    items = items.with_columns(began=began, size=pl.len().over(WHO, "day", "session_number"))
     items = items.filter(pl.col("size") <= _LARGEST_BASKET)
-    numbered = items.with_columns(basket=pl.struct("began", "day", "visit").rank("dense").over(WHO).cast(pl.Int64))
+    numbered = items.with_columns(
+        basket=pl.struct("began", "day", "session_number").rank("dense").over(WHO).cast(pl.Int64)
+    )
     following = numbered.select(WHO, pl.col("basket") - 1, next_id="product_id", then="began")
     pairs = numbered.join(following, on=[WHO, "basket"]).filter(pl.col("product_id") != pl.col("next_id"))
     return pairs.select(*_PAIR, pause=pl.col("then") - pl.col("began"))
@@ -260,21 +262,21 @@ def _ranked_next(kind: str, pairs: pl.DataFrame, half_life: timedelta, context: 
     return ranked.select("kind", "product_id", "next_id", "count", "shoppers", "weight", "probability", "rank")
 
 
-NEXT_PRODUCTS = TableMaker("next_products", (ACT_PART,), next_products)
+NEXT_PRODUCTS = TableMaker("next_products", (ACT_PARTIAL,), next_products)
 
 
 # Sequences: the last acts of each shopper who is known by a pseudonym, for the user tower.
 
 
-def sequences(read: PartReader, context: Context) -> pl.DataFrame:
+def sequences(read: PartialReader, context: Context) -> pl.DataFrame:
     """One row an act, by shopper and time, the oldest first; `age` counts back from 1, the shopper's last act."""
-    acts = read(ACT_PART).filter(shopper_is_known())
+    acts = read(ACT_PARTIAL).filter(shopper_is_known())
     ordered = acts.sort("shopper", "time", "product_id", "kind")
     aged = ordered.with_columns(age=pl.int_range(pl.len(), 0, -1, dtype=pl.UInt32).over("shopper"))
     return aged.filter(pl.col("age") <= context.options.sequence).select("shopper", "age", "product_id", "kind", "time")
 
 
-SEQUENCES = TableMaker("sequences", (ACT_PART,), sequences)
+SEQUENCES = TableMaker("sequences", (ACT_PARTIAL,), sequences)
 
 
 # The catalog as cleaning and the derived tables need it: each product's category and since when it is there.

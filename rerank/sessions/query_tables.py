@@ -6,34 +6,34 @@ from collections.abc import Iterable
 
 import polars as pl
 
-from rerank.sessions.decay import counted, exact_sum, with_trend
-from rerank.sessions.partitions import WHO, Context, Part, PartReader, TableMaker
-from rerank.sessions.product_tables import weighted, with_category
+from rerank.sessions.decay import add_trend, counted, exact_sum
+from rerank.sessions.partitions import WHO, Context, DailyPartial, PartialReader, TableMaker
+from rerank.sessions.product_tables import add_category, weighted
 
 # Answers: one row for each answer to a search, with what was shown and done on it; by day.
 #
-# Carts and purchases that name no answer belong to the last one of their visit on which their product was clicked.
-# What names an answer of another visit of the day, without its words, belongs to that visit's answer.
+# Carts and purchases that name no answer belong to the last one of their session on which their product was clicked.
+# What names an answer of another session of the day, without its words, belongs to that session's answer.
 
 _LATER = ("cart", "purchase")
 
 
-def normalised(queries: Iterable[str]) -> list[str]:
+def normalise_queries(queries: Iterable[str]) -> list[str]:
     """Queries as they are counted together: in the same case, with single blanks."""
     return [" ".join(query.casefold().split()) for query in queries]
 
 
 def _answers(events: pl.DataFrame) -> pl.DataFrame:
     shows_lists = bool((events["kind"] == "impression").any())
-    answered = _where_asked(with_answer(events).filter(pl.col("query_id") != ""))
-    answers = answered.group_by("visit", "query_id").agg(*_facts())
+    answered = _where_asked(attribute_to_answers(events).filter(pl.col("query_id") != ""))
+    answers = answered.group_by("session_number", "query_id").agg(*_facts())
     answers = answers.filter(pl.col("spelling") != "")
     found_nothing = pl.col("results").fill_null(0 if shows_lists else -1) == 0
     empty = pl.col("asked") & found_nothing & (pl.col("results").is_not_null() | (pl.col("impressions") == 0))
     answers = _with_normalised(answers).with_columns(empty=empty)
-    following = pl.col("query").shift(-1).over("visit", "need", order_by=["start", "query_id"])
+    following = pl.col("query").shift(-1).over("session_number", "need", order_by=["start", "query_id"])
     answers = answers.with_columns(following=pl.when(following != pl.col("query")).then(following))
-    return answers.drop("asked", "results").sort("visit", "start", "query_id")
+    return answers.drop("asked", "results").sort("session_number", "start", "query_id")
 
 
 def _facts() -> tuple[pl.Expr, ...]:
@@ -57,18 +57,18 @@ def _facts() -> tuple[pl.Expr, ...]:
 
 def _with_normalised(answers: pl.DataFrame) -> pl.DataFrame:
     spellings = answers["spelling"].unique().to_list()
-    known = {"spelling": spellings, "query": normalised(spellings)}
+    known = {"spelling": spellings, "query": normalise_queries(spellings)}
     schema = {"spelling": pl.String, "query": pl.String}
     return answers.join(pl.DataFrame(known, schema=schema), on="spelling", how="left")
 
 
-def with_answer(events: pl.DataFrame) -> pl.DataFrame:
+def attribute_to_answers(events: pl.DataFrame) -> pl.DataFrame:
     """The events, in their order, carts and purchases with the answer that they came of."""
     lacking = pl.col("kind").is_in(_LATER) & (pl.col("query_id") == "")
     rows = events.with_row_index("_row")
     clicks = rows.filter((pl.col("kind") == "click") & (pl.col("query_id") != "")).sort("time", "_row")
-    of_click = clicks.select("visit", "product_id", "time", _answer="query_id")
-    by = ["visit", "product_id"]
+    of_click = clicks.select("session_number", "product_id", "time", _answer="query_id")
+    by = ["session_number", "product_id"]
     found = rows.filter(lacking).sort("time").join_asof(of_click, on="time", by=by, check_sortedness=False)
     answer = pl.coalesce("_answer", "query_id")
     joined = rows.join(found.select("_row", "_answer"), on="_row", how="left", maintain_order="left")
@@ -76,22 +76,25 @@ def with_answer(events: pl.DataFrame) -> pl.DataFrame:
 
 
 def _where_asked(answered: pl.DataFrame) -> pl.DataFrame:
-    """Events that name an answer, those of visits that do not say its words with the visit that first said them, such
-    as a purchase that the server tells of an hour later; by visit, the visit's own before those that join it."""
+    """Events that name an answer, those of sessions that do not say its words with the session that first said them,
+    such as a purchase that the server tells of an hour later; by session, the session's own before those that join
+    it."""
     said = answered.filter(pl.col("query") != "")
-    there = said.select("visit", "query_id", _asked="visit").unique()
-    first = said.group_by("query_id").agg(_elsewhere=pl.col("visit").min())
-    joined = answered.join(there, on=["visit", "query_id"], how="left", maintain_order="left")
+    there = said.select("session_number", "query_id", _asked="session_number").unique()
+    first = said.group_by("query_id").agg(_elsewhere=pl.col("session_number").min())
+    joined = answered.join(there, on=["session_number", "query_id"], how="left", maintain_order="left")
     joined = joined.join(first, on="query_id", how="left", maintain_order="left")
-    visit = pl.coalesce("_asked", "_elsewhere", "visit")
-    moved = joined.with_columns(visit=visit, _joins=pl.col("_asked").is_null())
-    return moved.sort("visit", "_joins", "time", maintain_order=True).drop("_asked", "_elsewhere", "_joins")
+    session_number = pl.coalesce("_asked", "_elsewhere", "session_number")
+    moved = joined.with_columns(session_number=session_number, _joins=pl.col("_asked").is_null())
+    return moved.sort("session_number", "_joins", "time", maintain_order=True).drop("_asked", "_elsewhere", "_joins")
 
 
 def _query_products(events: pl.DataFrame) -> pl.DataFrame:
-    told = _answers(events).select("visit", "query_id", "query")
-    acts = _where_asked(with_answer(events)).filter(pl.col("kind").is_in(("click", "consultation", *_LATER)))
-    acts = acts.select("visit", "query_id", WHO, "product_id", "kind").join(told, on=["visit", "query_id"])
+    told = _answers(events).select("session_number", "query_id", "query")
+    acts = _where_asked(attribute_to_answers(events)).filter(pl.col("kind").is_in(("click", "consultation", *_LATER)))
+    acts = acts.select("session_number", "query_id", WHO, "product_id", "kind").join(
+        told, on=["session_number", "query_id"]
+    )
     counts = acts.group_by("query", "product_id", WHO).agg(
         clicks=counted("click"),
         consultations=counted("consultation"),
@@ -101,18 +104,18 @@ def _query_products(events: pl.DataFrame) -> pl.DataFrame:
     return counts.sort("query", "product_id", WHO)
 
 
-ANSWER_PART = Part("answers", _answers, version=2)
-"""visit, query_id, who, need (the day's numbers), query (normalised), spelling, start (time of its first event),
+ANSWER_PARTIAL = DailyPartial("answers", _answers, version=2)
+"""session, query_id, who, need (the day's numbers), query (normalised), spelling, start (time of its first event),
 searched (its query or impressions are told), empty (nothing was found), impressions, clicks, first_click (position),
 carts, purchases, following (the other query that the same need went on with, or null). Browsed pages are left out."""
-QUERY_PRODUCT_PART = Part("query_products", _query_products, version=2)
+QUERY_PRODUCT_PARTIAL = DailyPartial("query_products", _query_products, version=2)
 """query (normalised), product_id, who, clicks, consultations, carts, purchases: what came of a query."""
 
 
 # The categories that a query means, by what is chosen and bought after it.
 
 
-def query_categories(read: PartReader, context: Context) -> pl.DataFrame:
+def query_categories(read: PartialReader, context: Context) -> pl.DataFrame:
     """One row a query (normalised) and category (the whole path), the likeliest first; those of too few shoppers are
     left out, so that the probabilities of a query can add up to less than 1.
 
@@ -121,7 +124,7 @@ def query_categories(read: PartReader, context: Context) -> pl.DataFrame:
     Lafferty 2004, A Study of Smoothing Methods for Language Models, section 3). Empty without a catalog.
     """
     options = context.options
-    acts = with_category(read(QUERY_PRODUCT_PART), context.products).filter(pl.col("category") != "")
+    acts = add_category(read(QUERY_PRODUCT_PARTIAL), context.products).filter(pl.col("category") != "")
     weight = exact_sum(weighted(options.weights))
     table = acts.group_by("query", "category").agg(weight=weight, shoppers=pl.col(WHO).n_unique().cast(pl.UInt32))
     general = acts.group_by("category").agg(prior=weight).with_columns(pl.col("prior") / weight_of(acts, weight))
@@ -139,24 +142,24 @@ def weight_of(acts: pl.DataFrame, weight: pl.Expr) -> float:
     return float(acts.select(weight).item())
 
 
-QUERY_CATEGORIES = TableMaker("query_categories", (QUERY_PRODUCT_PART,), query_categories)
+QUERY_CATEGORIES = TableMaker("query_categories", (QUERY_PRODUCT_PARTIAL,), query_categories)
 
 
 # Reformulations: which query shoppers replaced by which other one, for the same need, and how that need ended.
 
-_CHAIN = ("day", "visit", "need")
+_CHAIN = ("day", "session_number", "need")
 _ENDS = ("purchases", "carts", "clicks")
 """From the furthest on."""
 
 
-def reformulations(read: PartReader, context: Context) -> pl.DataFrame:
+def reformulations(read: PartialReader, context: Context) -> pl.DataFrame:
     """One row a pair of queries, most frequent first; pairs of too few shoppers are left out.
 
     A chain ends with the furthest that was done on any of its answers from the second query of the pair on:
     `purchased`, `carted` and `clicked` count chains, each under one of the three at most. A chain that goes back and
     forth between two queries counts once for each direction, from the first time on.
     """
-    answers = read(ANSWER_PART).sort(*_CHAIN, "start", "query_id")
+    answers = read(ANSWER_PARTIAL).sort(*_CHAIN, "start", "query_id")
     later = [pl.col(end).reverse().cum_sum().reverse().shift(-1).over(_CHAIN).fill_null(0).alias(end) for end in _ENDS]
     pairs = answers.with_columns(*later).filter(pl.col("following").is_not_null())
     pairs = pairs.unique([*_CHAIN, "query", "following"], keep="first", maintain_order=True)
@@ -177,7 +180,7 @@ def _number(count: pl.Expr) -> pl.Expr:
     return count.cast(pl.UInt32)
 
 
-REFORMULATIONS = TableMaker("reformulations", (ANSWER_PART,), reformulations)
+REFORMULATIONS = TableMaker("reformulations", (ANSWER_PARTIAL,), reformulations)
 
 
 # Statistics of queries: how often they are asked, by how many, what they show, what comes of them.
@@ -185,13 +188,13 @@ REFORMULATIONS = TableMaker("reformulations", (ANSWER_PART,), reformulations)
 _SUMS = ("impressions", "clicks", "carts", "purchases")
 
 
-def query_statistics(read: PartReader, context: Context) -> pl.DataFrame:
+def query_statistics(read: PartialReader, context: Context) -> pl.DataFrame:
     """One row a query (normalised), most searched first; queries of too few shoppers are left out."""
     options = context.options
-    answers = read(ANSWER_PART)
+    answers = read(ANSWER_PARTIAL)
     searched = answers.filter("searched")
     daily = searched.group_by("query", "day").agg(searches=pl.len())
-    trends = with_trend(daily, "query", pl.col("searches"), context.window, options).select("query", "trend")
+    trends = add_trend(daily, "query", pl.col("searches"), context.window, options).select("query", "trend")
     sums = answers.group_by("query").agg(pl.col(_SUMS).sum())
     table = searched.group_by("query").agg(*_query_facts()).filter(pl.col("shoppers") >= options.least_shoppers)
     table = table.join(sums, on="query").join(trends, on="query").join(_spellings(searched), on="query")
@@ -235,4 +238,4 @@ def _spellings(answers: pl.DataFrame) -> pl.DataFrame:
     return ordered.unique("query", keep="first").select("query", "spelling")
 
 
-QUERIES = TableMaker("queries", (ANSWER_PART,), query_statistics)
+QUERIES = TableMaker("queries", (ANSWER_PARTIAL,), query_statistics)

@@ -4,9 +4,9 @@ as from nothing.
 FOLDER/
   derived.json              names the tables that are read, their window, counts and checksums
   tables-000007/            one generation of them; the one before it stays for readers
-  days/2026-11-25-.../      one day's cleaned events, and those set aside
-  robots/2026-11-16-.../    the scores of the visits of some days
-  parts/2026-11-25-.../     what that day gives to the tables, robots left out
+  days/2026-11-25-.../      one day's cleaned events, and those rejected
+  bots/2026-11-16-.../    the scores of the sessions of some days
+  parts/2026-11-25-.../     what that day gives to the tables, bots left out
 """
 
 from __future__ import annotations
@@ -20,24 +20,24 @@ from pathlib import Path
 
 import polars as pl
 
-from rerank.sessions.bots import score_visits
+from rerank.sessions.bots import score_sessions
 from rerank.sessions.cleaning import clean
 from rerank.sessions.label_table import LABELS
 from rerank.sessions.options import DeriveOptions, Window
 from rerank.sessions.partitions import (
     Clean,
     Context,
+    DailyPartials,
     Day,
     DayMaker,
-    DayParts,
     DaySource,
     Scorer,
-    ScoreVisits,
+    ScoreSessions,
     TableMaker,
-    aside_table,
     flagged_by_day,
+    rejected_table,
     remove_others,
-    visit_table,
+    session_table,
 )
 from rerank.sessions.product_tables import NEIGHBOURS, NEXT_PRODUCTS, POPULARITY, SEQUENCES
 from rerank.sessions.query_tables import QUERIES, QUERY_CATEGORIES, REFORMULATIONS
@@ -46,7 +46,7 @@ from retrieval.errors import StoreError
 from retrieval.events.store import EventStore
 from retrieval.store.lock import hold_lock
 
-# The derived tables that a refresh makes by default, besides `visits` and `aside`.
+# The derived tables that a refresh makes by default, besides `sessions` and `rejected`.
 
 TABLES: tuple[TableMaker, ...] = (
     POPULARITY,
@@ -61,7 +61,7 @@ TABLES: tuple[TableMaker, ...] = (
 
 
 Progress = Callable[[str, int, int], None]
-"""Is told the step ("days", "robots", "parts", "tables"), what is done of it, and of how much."""
+"""Is told the step ("days", "bots", "parts", "tables"), what is done of it, and of how much."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,29 +69,29 @@ class Steps:
     """What a refresh is made of; a store may have tables of its own."""
 
     clean: Clean = clean
-    score_visits: ScoreVisits = score_visits
+    score_sessions: ScoreSessions = score_sessions
     tables: tuple[TableMaker, ...] = TABLES
 
 
 @dataclass(frozen=True, slots=True)
-class Refreshed:
+class RefreshResult:
     """What a refresh did."""
 
     window: Window
     days_made: int
     days_kept: int
     parts_made: int
-    """Days whose parts were made again: their events changed, or which of their visits are called robots'."""
+    """Days whose parts were made again: their events changed, or which of their sessions are called bots'."""
     events: int
-    """Cleaned ones, robots' among them."""
-    aside: Mapping[str, int]
-    """Reason to how many events were set aside for it."""
+    """Cleaned ones, bots' among them."""
+    rejected: Mapping[str, int]
+    """Reason to how many events were rejected for it."""
     corrected: int
     """Events whose time was corrected, of both: the clock of their shopper was wrong."""
-    visits: int
-    visits_scored: int
+    sessions: int
+    sessions_scored: int
     """Those of stretches in which a day changed."""
-    flagged_visits: int
+    flagged_sessions: int
     flagged_clicks: int
     tables: Mapping[str, int]
     """Table to its rows."""
@@ -108,7 +108,7 @@ def refresh(
     progress: Progress = lambda *_: None,
     purge: bool = False,
     steps: Steps | None = None,
-) -> Refreshed:
+) -> RefreshResult:
     """Brings the derived tables of a folder, which is made if need be, up to date with a store of events.
 
     `products` is the catalog (`products.product_table`), or None where it is not known: no event is judged by it then.
@@ -123,24 +123,24 @@ def refresh(
     with hold_lock(folder, "refresh of derived tables"):
         work = _Work(folder, Context(options.window(now), options, products), steps, progress)
         days, maker = work.days(store)
-        visits, scorer = work.visits(days)
-        parts = work.parts(days, visits)
-        tables = {**work.tables(parts), "visits": visit_table(visits), "aside": aside_table(days)}
+        sessions, scorer = work.sessions(days)
+        parts = work.parts(days, sessions)
+        tables = {**work.tables(parts), "sessions": session_table(sessions), "rejected": rejected_table(days)}
         manifest = work.publish(tables, parts, now)
         remove_generations(folder, manifest.folder, before=0 if purge else 1)
         work.remove_unused(days, scorer, parts)
-    flagged = visits.filter("is_fraud")
-    return Refreshed(
+    flagged = sessions.filter("is_fraud")
+    return RefreshResult(
         window=work.context.window,
         days_made=maker.made,
         days_kept=maker.kept,
         parts_made=parts.made,
         events=sum(day.facts.events for day in days),
-        aside=dict(sum((Counter(day.facts.aside) for day in days), Counter())),
+        rejected=dict(sum((Counter(day.facts.rejected) for day in days), Counter())),
         corrected=sum(day.facts.corrected for day in days),
-        visits=visits.height,
-        visits_scored=scorer.scored,
-        flagged_visits=flagged.height,
+        sessions=sessions.height,
+        sessions_scored=scorer.scored,
+        flagged_sessions=flagged.height,
         flagged_clicks=int(flagged["clicks"].sum()),
         tables={name: entry.rows for name, entry in manifest.tables.items()},
         seconds=time.perf_counter() - started,
@@ -174,23 +174,23 @@ class _Work:
             self.progress("days", day.number - window.first_day + 1, options.days)
         return days, maker
 
-    def visits(self, days: Sequence[Day]) -> tuple[pl.DataFrame, Scorer]:
+    def sessions(self, days: Sequence[Day]) -> tuple[pl.DataFrame, Scorer]:
         options = self.context.options
-        scorer = Scorer(self.folder / "robots", self.steps.score_visits, options.robots)
-        visits = scorer.visits(days, options.robot_visits)
-        self.progress("robots", 1, 1)
-        return visits, scorer
+        scorer = Scorer(self.folder / "bots", self.steps.score_sessions, options.bots)
+        sessions = scorer.score(days, options.sessions_per_batch)
+        self.progress("bots", 1, 1)
+        return sessions, scorer
 
-    def parts(self, days: Sequence[Day], visits: pl.DataFrame) -> DayParts:
+    def parts(self, days: Sequence[Day], sessions: pl.DataFrame) -> DailyPartials:
         needed = {part.name: part for table in self.steps.tables for part in table.parts}
-        parts = DayParts(self.folder / "parts", needed.values())
-        flagged = flagged_by_day(visits)
+        parts = DailyPartials(self.folder / "parts", needed.values())
+        flagged = flagged_by_day(sessions)
         for done, day in enumerate(days, start=1):
             parts.add(day, flagged.get(day.number, ()))
             self.progress("parts", done, len(days))
         return parts
 
-    def tables(self, parts: DayParts) -> dict[str, pl.DataFrame]:
+    def tables(self, parts: DailyPartials) -> dict[str, pl.DataFrame]:
         tables: dict[str, pl.DataFrame] = {}
         for done, table in enumerate(self.steps.tables, start=1):
             made = table.make(parts.read, self.context)
@@ -198,11 +198,11 @@ class _Work:
             self.progress("tables", done, len(self.steps.tables))
         return tables
 
-    def publish(self, tables: Mapping[str, pl.DataFrame], parts: DayParts, now: datetime) -> DerivedManifest:
+    def publish(self, tables: Mapping[str, pl.DataFrame], parts: DailyPartials, now: datetime) -> DerivedManifest:
         days = {str(day): folder.name for day, folder in parts.folders.items()}
         return publish(self.folder, tables, days, self.context.window, self.context.options, now)
 
-    def remove_unused(self, days: Sequence[Day], scorer: Scorer, parts: DayParts) -> None:
+    def remove_unused(self, days: Sequence[Day], scorer: Scorer, parts: DailyPartials) -> None:
         remove_others(self.folder / "days", frozenset(day.folder.name for day in days))
-        remove_others(self.folder / "robots", frozenset(folder.name for folder in scorer.folders))
+        remove_others(self.folder / "bots", frozenset(folder.name for folder in scorer.folders))
         remove_others(self.folder / "parts", frozenset(folder.name for folder in parts.folders.values()))

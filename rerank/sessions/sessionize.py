@@ -19,25 +19,25 @@ from rapidfuzz.distance import OSA
 LONGEST = timedelta(hours=24)
 """What lasts longer than this is cut at each midnight (UTC): a rule that needs to see a day around an event only."""
 
-ORDER = ("visit", "time", "kind", "position", "key")
-"""The order of events by visit and time, the same whatever order they came in."""
+ORDER = ("session_number", "time", "kind", "position", "key")
+"""The order of events by session and time, the same whatever order they came in."""
 
 
 @dataclass(frozen=True, slots=True)
-class VisitOptions:
-    """How events are told apart: the longest pause within a visit."""
+class SessionOptions:
+    """How events are told apart: the longest pause within a session."""
 
     gap: timedelta = timedelta(minutes=30)
 
 
-def with_visits(events: pl.DataFrame, options: VisitOptions | None = None) -> pl.DataFrame:
-    """The events (columns of `EVENT_SCHEMA`) with `visit` (UInt32), ordered by visit and time.
+def sessionize(events: pl.DataFrame, options: SessionOptions | None = None) -> pl.DataFrame:
+    """The events (columns of `EVENT_SCHEMA`) with `session_number` (UInt32), ordered by session and time.
 
-    Visits are numbered from 0 in the order that they begin in. In a session of several shoppers each one has a visit
-    of their own; an event without a shopper belongs to the one before it, or else after it. An event without a session
-    belongs to the session of its query, or to one that its shopper was in less than a gap before.
+    Sessions are numbered from 0 in the order that they begin in. In a session of several shoppers each one has a
+    session of their own; an event without a shopper belongs to the one before it, or else after it. An event without a
+    session belongs to the session of its query, or to one that its shopper was in less than a gap before.
     """
-    gap = (options or VisitOptions()).gap
+    gap = (options or SessionOptions()).gap
     owned = _with_owner(events, gap).sort("_owner", "time", "key")
     chains = owned.with_columns(_chain=_breaks(gap, "_owner").cum_sum())
     who = pl.col("_who").forward_fill().over("_chain")
@@ -70,7 +70,7 @@ def _with_session_of_query(named: pl.DataFrame) -> pl.DataFrame:
 
 
 def _with_session_of_shopper(named: pl.DataFrame, gap: timedelta) -> pl.DataFrame:
-    """A purchase that the server tells of, without the session, belongs to the visit that led to it."""
+    """A purchase that the server tells of, without the session, belongs to the session that led to it."""
     lacks = pl.col("_session").is_null() & pl.col("_who").is_not_null()
     lacking = named.filter(lacks)
     if lacking.is_empty():
@@ -106,14 +106,14 @@ def _without_long(apart: pl.DataFrame) -> pl.DataFrame:
 
 def _in_order(apart: pl.DataFrame, columns: list[str]) -> pl.DataFrame:
     firsts = apart.unique("_part", keep="first", maintain_order=True).sort("time", "key")
-    numbers = firsts.select("_part", visit=pl.int_range(pl.len(), dtype=pl.UInt32))
+    numbers = firsts.select("_part", session_number=pl.int_range(pl.len(), dtype=pl.UInt32))
     joined = apart.join(numbers, on="_part", how="left")
-    return joined.select(*columns, "visit").sort(ORDER)
+    return joined.select(*columns, "session_number").sort(ORDER)
 
 
-# Needs: chains of searches within a visit that put the same wish in other words.
+# Needs: chains of searches within a session that put the same wish in other words.
 #
-# Two searches of a visit, one right after the other, are the same need when their words say so: one has the other's
+# Two searches of a session, one right after the other, are the same need when their words say so: one has the other's
 # words (generalised, specialised), they share enough of them (reformulated), or one is the other spelled differently
 # (the kinds of Jansen, Booth & Spink 2009, Patterns of Query Reformulation During Web Searching); or when their answers
 # show the same products. Such cues and a short pause separate the needs of a session well (Hagen et al. 2013, From
@@ -139,17 +139,19 @@ class NeedOptions:
     """Of the products that the shorter of the two answers showed."""
 
 
-def with_needs(events: pl.DataFrame, options: NeedOptions | None = None) -> pl.DataFrame:
-    """The events (with `visit`, ordered by visit and time) with `need` (UInt32), unique over the table.
+def add_needs(events: pl.DataFrame, options: NeedOptions | None = None) -> pl.DataFrame:
+    """The events (with `session_number`, ordered by session and time) with `need` (UInt32), unique over the table.
 
-    An event without a query's words has the need of the one before it in its visit.
+    An event without a query's words has the need of the one before it in its session.
     """
     options = options or NeedOptions()
     told = events.with_row_index("_row").with_columns(_text=_texts())
     searches = _searches(told)
     starts = _searches_of_new_needs(searches, told, options)
     marks = told.join(starts, on="_row", how="left", maintain_order="left")
-    begins = pl.col("_new").fill_null(False) | (pl.col("visit") != pl.col("visit").shift(1)).fill_null(True)
+    begins = pl.col("_new").fill_null(False) | (
+        pl.col("session_number") != pl.col("session_number").shift(1)
+    ).fill_null(True)
     need = (begins.cum_sum() - 1).cast(pl.UInt32)
     return _by_search(marks.with_columns(need=need), searches).select(*events.columns, "need")
 
@@ -161,13 +163,13 @@ def _texts() -> pl.Expr:
 
 
 def _searches(told: pl.DataFrame) -> pl.DataFrame:
-    """One row for each answer, or text, of a visit, as they came: `_row` of its first event, and its last time."""
+    """One row for each answer, or text, of a session, as they came: `_row` of its first event, and its last time."""
     asked = told.filter(pl.col("_text").is_not_null())
-    found = asked.group_by("visit", "query_id", "_text").agg(
+    found = asked.group_by("session_number", "query_id", "_text").agg(
         pl.col("_row").min(), _first=pl.col("time").min(), _last=pl.col("time").max()
     )
     found = found.sort("_row").with_columns(_search=pl.int_range(pl.len(), dtype=pl.UInt32))
-    same = pl.col("visit") == pl.col("visit").shift(1)
+    same = pl.col("session_number") == pl.col("session_number").shift(1)
     return found.with_columns(
         _before=pl.when(same).then(pl.col("_text").shift(1)),
         _pause=pl.col("_first") - pl.col("_last").shift(1),
@@ -188,7 +190,7 @@ def _searches_of_new_needs(searches: pl.DataFrame, told: pl.DataFrame, options: 
 def _shared_products(searches: pl.DataFrame, told: pl.DataFrame) -> pl.DataFrame:
     """For each search the share of products that the one before showed, too."""
     shown = told.filter((pl.col("kind") == "impression") & pl.col("_text").is_not_null())
-    keys = ["visit", "query_id", "_text"]
+    keys = ["session_number", "query_id", "_text"]
     shown = shown.join(searches.select("_search", *keys), on=keys).select("_search", "product_id").unique()
     sizes = shown.group_by("_search").len("_size")
     both = shown.join(shown.with_columns(pl.col("_search") + 1), on=["_search", "product_id"])
@@ -199,7 +201,7 @@ def _shared_products(searches: pl.DataFrame, told: pl.DataFrame) -> pl.DataFrame
 
 def _by_search(marked: pl.DataFrame, searches: pl.DataFrame) -> pl.DataFrame:
     """Late events of an answer go with it, whatever was searched since."""
-    keys = ["visit", "query_id", "_text"]
+    keys = ["session_number", "query_id", "_text"]
     needs = searches.select("_row", *keys).join(marked.select("_row", "need"), on="_row")
     joined = marked.join(needs.select(*keys, _of="need"), on=keys, how="left", maintain_order="left")
     return joined.with_columns(need=pl.coalesce("_of", "need"))

@@ -11,16 +11,16 @@ from typing import Any
 import msgspec
 import polars as pl
 
-from rerank.sessions.decay import ACT_PART
-from rerank.sessions.label_table import LIST_PART, with_own_ids
+from rerank.sessions.decay import ACT_PARTIAL
+from rerank.sessions.label_table import LIST_PARTIAL, add_own_ids
 from rerank.sessions.options import DeriveOptions, Window
 from rerank.sessions.partitions import (
     SUFFIX,
     WHO,
     Context,
-    Part,
+    DailyPartial,
     read_frame,
-    read_part,
+    read_partial,
     remove_others,
     shopper_is_known,
     write_folder,
@@ -30,7 +30,7 @@ from retrieval.errors import StoreDamagedError, StoreError, StoreForeignError, S
 from retrieval.store.manifest import FileEntry, checksum, file_problem, write_durably
 
 
-class Derived:
+class DerivedTables:
     """One generation of derived tables; docs/derived.md says what their columns mean.
 
     It stays readable while the next one is published. Every table is read, and its checksum compared, when it is asked
@@ -97,14 +97,14 @@ class Derived:
         return self.table("label_weights")
 
     @property
-    def visits(self) -> pl.DataFrame:
-        """Every visit, robots' among them, with its score and the reasons, under pseudonyms."""
-        return self.table("visits")
+    def sessions(self) -> pl.DataFrame:
+        """Every session, bots' among them, with its score and the reasons, under pseudonyms."""
+        return self.table("sessions")
 
     @property
-    def aside(self) -> pl.DataFrame:
-        """How many events cleaning set aside, by day and reason."""
-        return self.table("aside")
+    def rejected(self) -> pl.DataFrame:
+        """How many events cleaning rejected, by day and reason."""
+        return self.table("rejected")
 
     def table(self, name: str) -> pl.DataFrame:
         """A table by its name, such as one of a maker that was added."""
@@ -119,46 +119,46 @@ class Derived:
         return read_frame(path)
 
     def lists(self) -> pl.DataFrame:
-        """What was shown for each search and done on it, robots left out, in the order of time: the columns that
+        """What was shown for each search and done on it, bots left out, in the order of time: the columns that
         `rerank.click_models.click_log.click_log` takes, and shopper. Raises StoreMissingError where newer tables have
         replaced these."""
-        return with_own_ids(self._part(LIST_PART))
+        return add_own_ids(self._part(LIST_PARTIAL))
 
     def acts(self) -> pl.DataFrame:
         """All that shoppers who are known did beyond looking at lists, of the whole window: shopper (pseudonym),
         product_id, kind, time. Raises as `lists`."""
-        return self._part(ACT_PART).filter(shopper_is_known()).select("shopper", "product_id", "kind", "time")
+        return self._part(ACT_PARTIAL).filter(shopper_is_known()).select("shopper", "product_id", "kind", "time")
 
     def popularity_before(self, end: datetime) -> pl.DataFrame:
         """product_id and score of `popularity` as they stood at a time within the window; nothing that came later has
         a part in them. Raises as `lists`."""
-        return scores_before(self._part(ACT_PART), end, self._context())
+        return scores_before(self._part(ACT_PARTIAL), end, self._context())
 
     def neighbours_before(self, end: datetime) -> pl.DataFrame:
         """`neighbours` as that table stood at a time within the window. Raises as `lists`."""
         # Libraries of matrices, which whoever only reads tables does without.
         from rerank.sessions.product_tables import neighbours_before
 
-        return neighbours_before(self._part(ACT_PART), end, self._context())
+        return neighbours_before(self._part(ACT_PARTIAL), end, self._context())
 
     def _context(self) -> Context:
         """What the tables were made with, but for the catalog."""
         return Context(self.window, msgspec.convert(self.manifest.options, DeriveOptions), None)
 
-    def _part(self, part: Part) -> pl.DataFrame:
+    def _part(self, part: DailyPartial) -> pl.DataFrame:
         found = {int(day): self._folder / "parts" / name for day, name in self.manifest.days.items()}
         if missing := [each for each in found.values() if not each.is_dir()]:
             raise StoreMissingError(f"{missing[0]} is gone: newer tables have replaced it; open them anew")
-        return read_part(part, found)
+        return read_partial(part, found)
 
 
-def open_derived(folder: Path) -> Derived:
+def open_derived(folder: Path) -> DerivedTables:
     """Opens the newest tables of a folder that `refresh` has written.
 
     Raises StoreMissingError where there are none, StoreForeignError for another schema, StoreDamagedError where it
     cannot be told.
     """
-    return Derived(folder, read_manifest(folder))
+    return DerivedTables(folder, read_manifest(folder))
 
 
 # Generations of derived tables: each a folder written whole, and one manifest, replaced at once, that names it.
@@ -168,7 +168,7 @@ SCHEMA = 1
 """Counts up when the tables change so that an older program could not read them."""
 FIRST, LAST = "shelfwise.window.first", "shelfwise.window.last"
 """Where a Parquet file's metadata has its window, ISO 8601."""
-CACHES = ("days", "robots", "parts")
+CACHES = ("days", "bots", "parts")
 """The folders beside the generations, of what was made on the way."""
 _GENERATION = re.compile(r"tables-(\d{6,})")
 
@@ -257,7 +257,7 @@ def _entry(path: Path) -> FileEntry:
 
 
 def shoppers_in(folder: Path) -> set[str]:
-    """All pseudonyms of shoppers, and of visits whose shopper is not known, that any file holds."""
+    """All pseudonyms of shoppers, and of sessions whose shopper is not known, that any file holds."""
     found: set[str] = set()
     for frame in _frames(folder):
         for column in {"shopper", WHO} & set(frame.columns):

@@ -16,8 +16,8 @@ from service.cli.events import BytesRead, StepsDone
 from service.cli.output import ProgressLines, out, show_page, show_report
 from service.demo import DemoFiles, write_demo_store
 from service.engine.engine import SearchEngine
-from service.events.derived_tables import DerivedTables
-from service.events.event_log import EventLog, aside_path
+from service.events.derived_tables import DerivedTablesManager
+from service.events.event_log import EventLog, rejects_path
 from service.settings import Settings, load_settings
 
 _SHOWN_CLASSES = (
@@ -58,10 +58,10 @@ def _take_events(index: Path, files: DemoFiles, progress: ProgressLines) -> None
     settings = Settings(backend="embedded", events=load_settings().events)
     with EventLog.open(index, settings) as log:
         with BytesRead(progress) as read:
-            aside = aside_path(log.folder, utc_now())
+            aside = rejects_path(log.folder, utc_now())
             import_events([str(files.events)], log.store, log.intake, aside=aside, progress=read)
         with StepsDone(progress) as steps:
-            DerivedTables(index, log, settings.events, progress=steps).refresh()
+            DerivedTablesManager(index, log, settings.events, progress=steps).refresh()
 
 
 def _examples(files: DemoFiles) -> Iterator[tuple[str, str]]:

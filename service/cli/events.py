@@ -18,13 +18,13 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from indexer.events.rejects import ImportReport
-    from rerank.sessions.refresh import Refreshed
+    from rerank.sessions.refresh import RefreshResult
     from retrieval.events.privacy import Pseudonyms
     from retrieval.events.store import EventExport, EventStore
     from service.cli.output import ProgressLines
-    from service.events.derived_tables import DerivedTables
-    from service.events.event_log import EventLog, EventsMoved
-    from service.events.privacy import Expired, Forgotten
+    from service.events.derived_tables import DerivedTablesManager
+    from service.events.event_log import EventLog, MoveResult
+    from service.events.privacy import ErasureReport, ExpiryReport
     from service.settings import Settings
 
 
@@ -65,13 +65,13 @@ def import_logs(
     from indexer.events.rejects import remove_unfinished
     from retrieval.events.privacy import utc_now
     from service.cli.output import ProgressLines, write_json
-    from service.events.event_log import ASIDE_FOLDER, aside_path
+    from service.events.event_log import REJECTS_FOLDER, rejects_path
 
     fields = load_event_mapping(mapping) if mapping else EventMapping()
     options = ImportOptions(fields, log_format, workers=workers)
     with opened(index, loaded_settings(settings), make=True) as log, ProgressLines() as lines:
-        remove_unfinished(log.folder / ASIDE_FOLDER)
-        aside = aside_path(log.folder, utc_now())
+        remove_unfinished(log.folder / REJECTS_FOLDER)
+        aside = rejects_path(log.folder, utc_now())
         with BytesRead(lines) as progress:
             report = import_events(logs, log.store, log.intake, options, aside=aside, progress=progress)
     write_json(msgspec.json.encode(report)) if as_json else show_import(report, aside)
@@ -88,7 +88,7 @@ def refresh(
     settings: SettingsOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Clean new events, find robots, and bring the tables that are made of events up to date."""
+    """Clean new events, find bots, and bring the tables that are made of events up to date."""
     import msgspec
 
     from service.cli.output import show_notices, write_json
@@ -161,10 +161,10 @@ def opened(index: Path, settings: Settings, *, make: bool = False) -> EventLog:
 
 
 @contextmanager
-def upkeep(index: Path, settings: Settings) -> Iterator[tuple[EventLog, tuple[EventStore, ...], DerivedTables]]:
+def upkeep(index: Path, settings: Settings) -> Iterator[tuple[EventLog, tuple[EventStore, ...], DerivedTablesManager]]:
     """The events of an index directory, other stores that may hold some, and their tables, whose steps are drawn."""
     from service.cli.output import ProgressLines
-    from service.events.derived_tables import DerivedTables
+    from service.events.derived_tables import DerivedTablesManager
     from service.events.event_log import other_stores
 
     with (
@@ -173,7 +173,7 @@ def upkeep(index: Path, settings: Settings) -> Iterator[tuple[EventLog, tuple[Ev
         ProgressLines() as lines,
         StepsDone(lines) as progress,
     ):
-        yield log, others, DerivedTables(index, log, settings.events, progress=progress)
+        yield log, others, DerivedTablesManager(index, log, settings.events, progress=progress)
 
 
 def loaded_settings(path: Path | None) -> Settings:
@@ -185,7 +185,7 @@ def loaded_settings(path: Path | None) -> Settings:
 
 # What the commands for events show in a terminal.
 
-_STEPS = {"days": "clean days", "robots": "find robots", "parts": "count days", "tables": "make tables"}
+_STEPS = {"days": "clean days", "bots": "find bots", "parts": "count days", "tables": "make tables"}
 
 
 class BytesRead:
@@ -270,7 +270,7 @@ def show_import(report: ImportReport, aside: Path) -> None:
     out.print(table)
 
 
-def show_refresh(done: Refreshed, weights: pl.DataFrame) -> None:
+def show_refresh(done: RefreshResult, weights: pl.DataFrame) -> None:
     """What a refresh did, and what the acts of shoppers count for in the labels."""
     from service.cli.output import out
 
@@ -278,9 +278,9 @@ def show_refresh(done: Refreshed, weights: pl.DataFrame) -> None:
     window = done.window
     table.add_row("window", f"{window.first:%Y-%m-%d} to {window.last:%Y-%m-%d %H:%M} UTC")
     table.add_row("days", f"{done.days_made:,} cleaned, {done.days_kept:,} as they were")
-    table.add_row("events", f"{done.events:,} in {done.visits:,} visits")
-    table.add_row("robots", f"{done.flagged_visits:,} visits with {done.flagged_clicks:,} clicks are left out")
-    table.add_row("set aside", _counted(done.aside) or "none")
+    table.add_row("events", f"{done.events:,} in {done.sessions:,} sessions")
+    table.add_row("bots", f"{done.flagged_sessions:,} sessions with {done.flagged_clicks:,} clicks are left out")
+    table.add_row("rejected", _counted(done.rejected) or "none")
     if done.corrected:
         table.add_row("clocks", f"{done.corrected:,} events had their times put right")
     table.add_row("tables", _counted(done.tables))
@@ -309,15 +309,15 @@ def show_export(exported: EventExport, folder: Path) -> None:
     out.print(table if exported.files else "There are no events to export.")
 
 
-def show_forgotten(done: Forgotten) -> None:
+def show_forgotten(done: ErasureReport) -> None:
     """What was removed of a shopper, and whether anything is left."""
     from rich.text import Text
 
     from service.cli.output import out
 
     table = _grid()
-    table.add_row("removed", f"{done.events:,} events, {done.set_aside:,} rows that were set aside")
-    table.add_row("left", f"{done.left_events:,} events, {done.left_rows:,} values in tables")
+    table.add_row("removed", f"{done.events:,} events, {done.rejected_rows:,} rejected rows")
+    table.add_row("left", f"{done.remaining_events:,} events, {done.remaining_rows:,} values in tables")
     found = ", ".join(done.found_in) if done.found_in else "in none of them"
     table.add_row("searched", f"{done.files:,} files; the shopper is {found}")
     out.print(table)
@@ -330,15 +330,15 @@ def show_forgotten(done: Forgotten) -> None:
     )
 
 
-def show_expired(done: Expired) -> None:
+def show_expired(done: ExpiryReport) -> None:
     """What went for its age."""
     from retrieval.events.stored import DAY_MS, moment
     from service.cli.output import out
 
     table = _grid()
     table.add_row("removed", f"{done.events:,} events from before {moment(done.before_day * DAY_MS):%Y-%m-%d}")
-    if done.set_aside:
-        table.add_row("", f"{done.set_aside:,} files of rows that imports set aside")
+    if done.reject_files:
+        table.add_row("", f"{done.reject_files:,} files of rejected rows")
     if done.keys:
         table.add_row("keys", f"{', '.join(done.keys)}: no pseudonym is under them any more")
     out.print(table)
@@ -353,7 +353,7 @@ def show_rotation(name: str, pseudonyms: Pseudonyms) -> None:
     out.print(f"Pseudonyms are made with {name} from now on{kept}. Back up {pseudonyms.path}.", soft_wrap=True)
 
 
-def show_move(moved: EventsMoved, target: str) -> None:
+def show_move(moved: MoveResult, target: str) -> None:
     """How many events were moved."""
     from service.cli.output import out
 
@@ -393,14 +393,14 @@ def forget(
     import msgspec
 
     from service.cli.output import write_json
-    from service.events.privacy import forget_pseudonyms
+    from service.events.privacy import erase_pseudonyms
 
     if bool(shopper) == bool(pseudonyms):
         raise typer.BadParameter("name the shopper", param_hint="USER")
     loaded = loaded_settings(settings)
     with upkeep(index, loaded) as (log, others, tables):
         meant = pseudonyms or log.intake.pseudonyms.all_pseudonyms(shopper)
-        done = forget_pseudonyms(log, meant, tables.purge, tables.rows_of, others)
+        done = erase_pseudonyms(log, meant, tables.purge, tables.rows_of, others)
     write_json(msgspec.json.encode(done)) if as_json else show_forgotten(done)
     if not done.is_complete:
         raise typer.Exit(1)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import msgspec
 import typer
 
-from rerank.evaluation.promotion import NDCG, Comparison, Verdict
+from rerank.evaluation.promotion import NDCG, Comparison, Decision
 from rerank.model_store import Added, Published, RankerEntry, RankerList, RolledBack
 from rerank.ranker.spec import DEFAULT_RANKER, RankerReport, RankerSpec
 from retrieval.errors import UnknownModelError
@@ -351,7 +351,7 @@ def _show_reasons(report: RankerReport) -> None:
         out.print(Text(f"  {shown(reason)}", style="yellow" if report.rejection_reasons else "green"), soft_wrap=True)
 
 
-def _show_comparisons(verdict: Verdict) -> None:
+def _show_comparisons(verdict: Decision) -> None:
     from rich.text import Text
 
     from service.cli.output import out, shown
@@ -538,7 +538,8 @@ def show_towers(listed: TowerList, index: Path) -> None:
 
 
 def show_judged(tower: StoredUserTower, *, serves: bool) -> None:
-    """What every way of recommending reached, among all shoppers and some of them, and whether the tower serves."""
+    """What every way of user_tower_summary reached, among all shoppers and some of them, and whether the tower
+    serves."""
     from rich.text import Text
 
     from service.cli.output import out, plain_table

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     import polars as pl
     from scipy.sparse import csr_array
 
-    from rerank.sessions.tables import Derived
+    from rerank.sessions.tables import DerivedTables
 
 
 # Which words of two queries stand for each other: what is left of both when the words that they share are gone.
@@ -320,7 +320,7 @@ class _Change:
 _NO_CHANGE = _Change()
 
 
-def synonym_proposals(derived: Derived, words: CatalogWords | None = None) -> list[Proposal]:
+def synonym_proposals(derived: DerivedTables, words: CatalogWords | None = None) -> list[Proposal]:
     """The proposals, the strongest first. `words` are those of the catalog that serves: where one side alone is in it,
     the other leads there, and what neither side of is in it is not proposed."""
     by_words: defaultdict[tuple[_Words, _Words], list[_Seen]] = defaultdict(list)
@@ -338,7 +338,7 @@ def synonym_proposals(derived: Derived, words: CatalogWords | None = None) -> li
 class _Queries:
     """The queries that are asked most, by their places, and what is known of each and of two."""
 
-    def __init__(self, derived: Derived, words: CatalogWords | None) -> None:
+    def __init__(self, derived: DerivedTables, words: CatalogWords | None) -> None:
         table = derived.queries.head(MOST_QUERIES)
         self._words = words
         self._texts: list[str] = table["query"].to_list()

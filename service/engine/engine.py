@@ -38,7 +38,7 @@ from service.engine.suggest import Suggester
 from service.metrics import DEGRADED
 
 if TYPE_CHECKING:
-    from service.events.event_log import EventLog, Recorded
+    from service.events.event_log import EventLog, RecordResult
     from service.settings import Settings
 
 
@@ -397,7 +397,7 @@ class SearchEngine:
         """
         return self.change([Patch(product_id, values)])
 
-    def record(self, *events: Event) -> Recorded:
+    def record(self, *events: Event) -> RecordResult:
         """Takes down what shoppers did, durably: nothing that it returned for is lost, or counted twice.
 
         An event that is sent again, with the same `event_id` or the same in everything (its time, too), is counted
@@ -507,7 +507,7 @@ class Recorder:
         """Of the pointer to the version that serves: with another one events may be kept elsewhere."""
         self._is_clustered = False
 
-    def record(self, events: Iterable[Event]) -> Recorded:
+    def record(self, events: Iterable[Event]) -> RecordResult:
         """As `EventLog.record`."""
         return self._opened().record(events)
 

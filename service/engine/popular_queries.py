@@ -22,7 +22,7 @@ from retrieval.text.vocabulary import WordPostings, index_words, postings_of, wo
 from service.engine.hot_reload import SealedJson, ServedFile
 
 if TYPE_CHECKING:
-    from rerank.sessions.tables import Derived
+    from rerank.sessions.tables import DerivedTables
 
 
 SCHEMA = 1
@@ -130,7 +130,7 @@ _BACKWARDS = 0.5
 _AT_ONCE = 1_000
 
 
-def popular_queries(derived: Derived) -> list[PopularQuery]:
+def popular_queries(derived: DerivedTables) -> list[PopularQuery]:
     """The queries of the tables, those that are asked most of late first."""
     import polars as pl
 
@@ -149,7 +149,7 @@ def popular_queries(derived: Derived) -> list[PopularQuery]:
     ]
 
 
-def _related(queries: list[str], derived: Derived) -> Mapping[int, tuple[int, ...]]:
+def _related(queries: list[str], derived: DerivedTables) -> Mapping[int, tuple[int, ...]]:
     places = {query: at for at, query in enumerate(queries)}
     near: defaultdict[int, defaultdict[int, float]] = defaultdict(lambda: defaultdict(float))
     for one, other, nearness in (*_replaced(places, derived), *_chosen_alike(places, derived)):
@@ -162,7 +162,7 @@ def _related(queries: list[str], derived: Derived) -> Mapping[int, tuple[int, ..
     return found
 
 
-def _replaced(places: Mapping[str, int], derived: Derived) -> Iterator[tuple[int, int, float]]:
+def _replaced(places: Mapping[str, int], derived: DerivedTables) -> Iterator[tuple[int, int, float]]:
     """Which query was replaced by which, as a share of all times that it was replaced."""
     import polars as pl
 
@@ -175,7 +175,7 @@ def _replaced(places: Mapping[str, int], derived: Derived) -> Iterator[tuple[int
             yield other, one, _BACKWARDS * count / whole[query]
 
 
-def _chosen_alike(places: Mapping[str, int], derived: Derived) -> Iterator[tuple[int, int, float]]:
+def _chosen_alike(places: Mapping[str, int], derived: DerivedTables) -> Iterator[tuple[int, int, float]]:
     """The cosines of queries over the products that were chosen after them."""
     import polars as pl
     from scipy.sparse import csr_array

@@ -11,7 +11,7 @@ import polars as pl
 
 from rerank.sessions.options import DeriveOptions
 from rerank.sessions.product_tables import product_table
-from rerank.sessions.refresh import Progress, Refreshed, refresh
+from rerank.sessions.refresh import Progress, RefreshResult, refresh
 from rerank.sessions.tables import count_of, open_derived
 from retrieval.errors import StoreDamagedError, StoreMissingError
 from retrieval.events.privacy import utc_now
@@ -25,7 +25,7 @@ from service.events.event_log import DERIVED_FOLDER, EventLog
 from service.settings import EventsSettings
 
 
-class DerivedTables:
+class DerivedTablesManager:
     """Makes the tables of a store's events; `progress` is told the steps."""
 
     def __init__(
@@ -44,7 +44,7 @@ class DerivedTables:
         self._progress = progress
         self._clock = clock
 
-    def refresh(self, days: int | None = None, *, purge: bool = False) -> Refreshed:
+    def refresh(self, days: int | None = None, *, purge: bool = False) -> RefreshResult:
         """Brings them up to date, and what engines read of them; `days` is how far back they go, from now, or
         from the last day that has events."""
         now = self._clock()

@@ -27,15 +27,15 @@ if TYPE_CHECKING:
 DERIVED_FOLDER = "derived"
 """Inside the folder of events: the tables that are made of them."""
 _ASIDE_TIME = "%Y-%m-%dT%H-%M-%S.%f"
-ASIDE_FOLDER = "aside"
-"""Inside the folder of events: what each import set aside, a file for each."""
+REJECTS_FOLDER = "rejected"
+"""Inside the folder of events: what each import rejected, a file for each."""
 
 
 @dataclass(frozen=True, slots=True)
-class Recorded:
+class RecordResult:
     """What became of events: all of them are durable, those that were new and those that were there already."""
 
-    taken: int
+    stored: int
     repeated: int
 
 
@@ -74,7 +74,7 @@ class EventLog:
             raise
         return cls(folder, store, EventIntake(pseudonyms, Masker(regions)))
 
-    def record(self, events: Iterable[Event]) -> Recorded:
+    def record(self, events: Iterable[Event]) -> RecordResult:
         """Takes events durably; one that was taken before is counted, not taken twice.
 
         Raises EventError where one cannot be taken, and none of them is; or where the id of one is another event's,
@@ -93,7 +93,7 @@ class EventLog:
         appended = self.store.append(checked)
         if appended.conflicts:
             raise conflict_error(given[appended.conflicts[0]])
-        return Recorded(appended.added, appended.duplicates)
+        return RecordResult(appended.added, appended.duplicates)
 
     def close(self) -> None:
         """Ends it."""
@@ -106,22 +106,22 @@ class EventLog:
         self.close()
 
 
-def aside_path(folder: Path, now: datetime) -> Path:
-    """Where an import that begins now keeps what it sets aside, inside the folder of events."""
-    return folder / ASIDE_FOLDER / f"{now.astimezone(UTC).strftime(_ASIDE_TIME)}.jsonl"
+def rejects_path(folder: Path, now: datetime) -> Path:
+    """Where an import that begins now keeps what it sets rejected, inside the folder of events."""
+    return folder / REJECTS_FOLDER / f"{now.astimezone(UTC).strftime(_ASIDE_TIME)}.jsonl"
 
 
-def aside_time(path: Path) -> datetime:
-    """When the import began that set a file aside; raises StoreForeignError for a file of another name."""
+def rejects_time(path: Path) -> datetime:
+    """When the import began that set a file rejected; raises StoreForeignError for a file of another name."""
     try:
         return datetime.strptime(path.stem, _ASIDE_TIME).replace(tzinfo=UTC)
     except ValueError as error:
-        raise StoreForeignError(f"{path} was not set aside by an import; move it away") from error
+        raise StoreForeignError(f"{path} was not rejected by an import; move it away") from error
 
 
-def aside_files(folder: Path) -> list[Path]:
-    """What imports set aside, the oldest first, inside the folder of events."""
-    return sorted((folder / ASIDE_FOLDER).glob("*.jsonl"))
+def reject_files(folder: Path) -> list[Path]:
+    """What imports rejected, the oldest first, inside the folder of events."""
+    return sorted((folder / REJECTS_FOLDER).glob("*.jsonl"))
 
 
 def is_in_cluster(root: Path, settings: Settings) -> bool:
@@ -152,7 +152,7 @@ def other_stores(root: Path, settings: Settings) -> Iterator[tuple[EventStore, .
 
 def _is_new(folder: Path, store: EventStore) -> bool:
     """Whether nothing is under any pseudonym yet."""
-    return store.count() == 0 and not aside_files(folder) and not (folder / DERIVED_FOLDER).exists()
+    return store.count() == 0 and not reject_files(folder) and not (folder / DERIVED_FOLDER).exists()
 
 
 def _make_private(folder: Path) -> None:
@@ -182,14 +182,14 @@ _EVER = 1 << 24
 
 
 @dataclass(frozen=True, slots=True)
-class EventsMoved:
+class MoveResult:
     """How many events were moved, and how many of them were there already, as after a move that was broken off."""
 
     moved: int
     repeated: int
 
 
-def move_events(source: EventStore, target: EventStore, advance: Callable[[int], None] = lambda _: None) -> EventsMoved:
+def move_events(source: EventStore, target: EventStore, advance: Callable[[int], None] = lambda _: None) -> MoveResult:
     """Copies all events, and removes them where they were once each is durable where they are now.
 
     It can be done again after it was broken off. Raises StoreError, and removes nothing, where an event of the target
@@ -208,7 +208,7 @@ def move_events(source: EventStore, target: EventStore, advance: Callable[[int],
                 advance(batch.height)
     # What was recorded meanwhile is not lost: then none is removed.
     source.expire(_EVER, expected=days)
-    return EventsMoved(taken, repeated)
+    return MoveResult(taken, repeated)
 
 
 def stored_events(table: pl.DataFrame) -> list[StoredEvent]:

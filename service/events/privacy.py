@@ -16,19 +16,19 @@ from retrieval.events.store import EventStore
 from retrieval.events.stored import DAY_MS, milliseconds, moment
 from retrieval.store.manifest import scratch_path, write_durably
 from retrieval.updates.journal import lock_folder
-from service.events.event_log import ASIDE_FOLDER, EventLog, aside_files, aside_time
+from service.events.event_log import REJECTS_FOLDER, EventLog, reject_files, rejects_time
 
 _CHUNK = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
-class Forgotten:
+class ErasureReport:
     """What was removed of a shopper, and what was looked through afterwards."""
 
     events: int
-    set_aside: int
-    left_events: int
-    left_rows: int
+    rejected_rows: int
+    remaining_events: int
+    remaining_rows: int
     """Rows of derived tables under one of the shopper's pseudonyms."""
     files: int
     """Files whose bytes were searched for the pseudonyms."""
@@ -38,38 +38,38 @@ class Forgotten:
     @property
     def is_complete(self) -> bool:
         """Whether nothing is left."""
-        return not (self.left_events or self.left_rows or self.found_in)
+        return not (self.remaining_events or self.remaining_rows or self.found_in)
 
 
-def forget(
+def erase_shopper(
     log: EventLog,
     shopper: str,
     renew: Callable[[], object],
     rows_of: Callable[[Collection[str]], int],
     others: Collection[EventStore] = (),
-) -> Forgotten:
+) -> ErasureReport:
     """Removes a shopper, named as the store's events named them, from the other stores, too.
 
     `renew` makes the derived tables anew without leaving old ones; `rows_of` counts their rows under pseudonyms.
     """
-    return forget_pseudonyms(log, log.intake.pseudonyms.all_pseudonyms(shopper), renew, rows_of, others)
+    return erase_pseudonyms(log, log.intake.pseudonyms.all_pseudonyms(shopper), renew, rows_of, others)
 
 
-def forget_pseudonyms(
+def erase_pseudonyms(
     log: EventLog,
     pseudonyms: Collection[str],
     renew: Callable[[], object],
     rows_of: Callable[[Collection[str]], int],
     others: Collection[EventStore] = (),
-) -> Forgotten:
+) -> ErasureReport:
     """The same of a shopper whose pseudonyms are known, under every key."""
-    aside = log.folder / ASIDE_FOLDER
-    remove_unfinished(aside)
-    sessions = {row.session for path in aside_files(log.folder) for _, row in _rows(path) if row.shopper in pseudonyms}
+    rejected = log.folder / REJECTS_FOLDER
+    remove_unfinished(rejected)
+    sessions = {row.session for path in reject_files(log.folder) for _, row in _rows(path) if row.shopper in pseudonyms}
     set_aside = 0
-    if aside.is_dir():
-        with lock_folder(aside, None):
-            set_aside = sum(_without(path, pseudonyms, sessions - {""}) for path in aside_files(log.folder))
+    if rejected.is_dir():
+        with lock_folder(rejected, None):
+            set_aside = sum(_without(path, pseudonyms, sessions - {""}) for path in reject_files(log.folder))
     events = sum(store.forget(pseudonyms) for store in (log.store, *others))
     try:
         renew()
@@ -80,7 +80,7 @@ def forget_pseudonyms(
     needles = [pseudonym.encode() for pseudonym in pseudonyms]
     found = tuple(str(path.relative_to(log.folder)) for path in files if _holds(path, needles))
     left = sum(store.holds(pseudonyms) for store in (log.store, *others))
-    return Forgotten(events, set_aside, left, rows_of(pseudonyms), len(files), found)
+    return ErasureReport(events, set_aside, left, rows_of(pseudonyms), len(files), found)
 
 
 class _Owner(msgspec.Struct):
@@ -100,9 +100,7 @@ def _rows(path: Path) -> Iterator[tuple[bytes, _Owner]]:
             for line in file:
                 yield line, decoder.decode(line).event or _Owner()
     except (OSError, msgspec.MsgspecError, UnicodeDecodeError) as error:
-        raise StoreDamagedError(
-            f"{path} cannot be read ({error}); remove it: it only has what was set aside"
-        ) from error
+        raise StoreDamagedError(f"{path} cannot be read ({error}); remove it: it only has what was rejected") from error
 
 
 def _without(path: Path, pseudonyms: Collection[str], sessions: Collection[str]) -> int:
@@ -136,17 +134,17 @@ _OVERLAP = timedelta(days=1)
 
 
 @dataclass(frozen=True, slots=True)
-class Expired:
+class ExpiryReport:
     """What went: events of days before one (days since 1970, UTC), and the names of keys."""
 
     before_day: int
     events: int
-    set_aside: int
-    """Files of rows that imports set aside."""
+    reject_files: int
+    """Files of rows that imports rejected."""
     keys: tuple[str, ...]
 
 
-def expire(log: EventLog, days: int, others: Collection[EventStore] = (), now: datetime | None = None) -> Expired:
+def expire(log: EventLog, days: int, others: Collection[EventStore] = (), now: datetime | None = None) -> ExpiryReport:
     """Removes the events of all days (UTC) that ended more than so many days ago, from the other stores, too.
 
     Tables that were made of them are left: they are made anew by the next refresh.
@@ -155,17 +153,17 @@ def expire(log: EventLog, days: int, others: Collection[EventStore] = (), now: d
     before = milliseconds(now) // DAY_MS - days
     stores = (log.store, *others)
     events = sum(store.expire(before) for store in stores)
-    remove_unfinished(log.folder / ASIDE_FOLDER)
-    old = [path for path in aside_files(log.folder) if aside_time(path) < moment(before * DAY_MS)]
+    remove_unfinished(log.folder / REJECTS_FOLDER)
+    old = [path for path in reject_files(log.folder) if rejects_time(path) < moment(before * DAY_MS)]
     for path in old:
         path.unlink()
     pseudonyms = log.intake.pseudonyms
     in_use = {name for name in pseudonyms.names if _is_in_use(name, log, stores)}
-    return Expired(before, events, len(old), pseudonyms.retire(in_use, now - _OVERLAP))
+    return ExpiryReport(before, events, len(old), pseudonyms.retire(in_use, now - _OVERLAP))
 
 
 def _is_in_use(name: str, log: EventLog, stores: Collection[EventStore]) -> bool:
     begin = f'"{prefix(name)}'.encode()
     return any(store.holds_key(name) for store in stores) or any(
-        begin in path.read_bytes() for path in aside_files(log.folder)
+        begin in path.read_bytes() for path in reject_files(log.folder)
     )

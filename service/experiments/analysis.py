@@ -17,7 +17,7 @@ import polars as pl
 from scipy import stats
 
 from rerank.click_models.click_log import Floats
-from rerank.sessions.query_tables import normalised, with_answer
+from rerank.sessions.query_tables import attribute_to_answers, normalise_queries
 from retrieval.store.manifest import EVENTS_FOLDER
 from service.events.event_log import DERIVED_FOLDER
 from service.experiments.assignment import Drafted, Seen, parts_of
@@ -183,10 +183,10 @@ class SplitOutcomes:
 
 
 def split_outcomes(events: pl.DataFrame, sessions: pl.DataFrame, experiment: Experiment, key: bytes) -> SplitOutcomes:
-    """What came of each variant. `events` are those of `event_report.inputs` without robots', `sessions` has visit and
+    """What came of each variant. `events` are those of `event_report.inputs` without bots', `sessions` has session and
     session.
 
-    One search is what a visit asked with one text: its further pages, and its reloads, are no more searches. It is
+    One search is what a session asked with one text: its further pages, and its reloads, are no more searches. It is
     abandoned where nothing was clicked, put into the cart or bought from it, and the shopper did not go on looking for
     the same thing with other words.
     """
@@ -221,7 +221,7 @@ def draft_outcomes(events: pl.DataFrame, experiment: Experiment, key: bytes) -> 
         a=(pl.col("team") == "a").sum().cast(pl.Int64), b=(pl.col("team") == "b").sum().cast(pl.Int64)
     )
     asked = answers.join(by_answer, on="query_id", how="left").with_columns(pl.col("a", "b").fill_null(0))
-    searches = asked.group_by("who", "visit", "text").agg(pl.col("a", "b").sum())
+    searches = asked.group_by("who", "session_number", "text").agg(pl.col("a", "b").sum())
     a, b = pl.col("a"), pl.col("b")
     counted = searches.group_by("who").agg(
         pl.len().cast(pl.Int64).alias("searches"),
@@ -251,13 +251,13 @@ def _row(query_id: str, part: Seen | Drafted) -> tuple[str, str, int | None, str
 
 
 def _answers(events: pl.DataFrame, ids: pl.DataFrame) -> pl.DataFrame:
-    """One row a query id that was asked or shown: who, visit, need, text (normalised; empty of what was browsed),
+    """One row a query id that was asked or shown: who, session, need, text (normalised; empty of what was browsed),
     asked (when, last), results, impressions, and what the id says."""
     told = events.filter(pl.col("kind").is_in(_TELLING)).join(ids, on="query_id", how="semi", maintain_order="left")
     told = told.sort("time", maintain_order=True)
     is_query = pl.col("kind") == "query"
     answers = told.group_by("query_id", maintain_order=True).agg(
-        pl.col("who", "visit", "need").first(),
+        pl.col("who", "session_number", "need").first(),
         pl.col("query").filter(pl.col("query") != "").first().fill_null("").alias("spelled"),
         pl.col("time").filter(is_query).max().alias("asked"),
         pl.col("results").max(),
@@ -265,14 +265,14 @@ def _answers(events: pl.DataFrame, ids: pl.DataFrame) -> pl.DataFrame:
     )
     spelled = answers["spelled"].unique().to_list()
     texts = pl.DataFrame(
-        {"spelled": spelled, "text": normalised(spelled)}, schema=dict.fromkeys(("spelled", "text"), pl.String)
+        {"spelled": spelled, "text": normalise_queries(spelled)}, schema=dict.fromkeys(("spelled", "text"), pl.String)
     )
     return answers.join(texts, on="spelled", how="left").join(ids, on="query_id")
 
 
 def _done(events: pl.DataFrame, answers: pl.DataFrame) -> pl.DataFrame:
     """How often answers were clicked, and carted and bought from; by query id."""
-    acts = with_answer(events).filter(pl.col("kind").is_in(_MADE_ON))
+    acts = attribute_to_answers(events).filter(pl.col("kind").is_in(_MADE_ON))
     acts = acts.join(answers, on="query_id", how="semi")
     counts = [(pl.col("kind") == kind).sum().cast(pl.Int64).alias(kind) for kind in _MADE_ON]
     return acts.group_by("query_id").agg(*counts)
@@ -280,14 +280,14 @@ def _done(events: pl.DataFrame, answers: pl.DataFrame) -> pl.DataFrame:
 
 def _searches(events: pl.DataFrame, answers: pl.DataFrame) -> pl.DataFrame:
     asked = answers.filter(pl.col("text") != "").with_columns(pl.col(*_MADE_ON).fill_null(0))
-    searches = asked.group_by("who", "variant", "visit", "text").agg(
+    searches = asked.group_by("who", "variant", "session_number", "text").agg(
         pl.col("need").last(),
         pl.col("asked", "results").max(),
         pl.col("impressions").sum(),
         pl.col(*_MADE_ON).sum(),
     )
-    last = events.filter(pl.col("kind") == "query").group_by("visit", "need").agg(_last=pl.col("time").max())
-    searches = searches.join(last, on=["visit", "need"], how="left")
+    last = events.filter(pl.col("kind") == "query").group_by("session_number", "need").agg(_last=pl.col("time").max())
+    searches = searches.join(last, on=["session_number", "need"], how="left")
     found = pl.coalesce("results", "impressions")
     nothing_done = pl.sum_horizontal(*_MADE_ON) == 0
     is_last = (pl.col("asked") >= pl.col("_last")).fill_null(value=True)
@@ -295,7 +295,7 @@ def _searches(events: pl.DataFrame, answers: pl.DataFrame) -> pl.DataFrame:
 
 
 def _units(answers: pl.DataFrame, sessions: pl.DataFrame, experiment: Experiment) -> dict[str, int]:
-    told = answers.join(sessions, on="visit", how="left")
+    told = answers.join(sessions, on="session_number", how="left")
     columns = {Unit.SHOPPER: ["who"], Unit.SESSION: ["session"], Unit.QUERY: ["who", "text"]}[experiment.unit]
     drawn = told.select("variant", *columns).unique()
     counts = dict(drawn.group_by("variant").len().iter_rows())
@@ -620,13 +620,13 @@ def stored_report(index: Path, experiment_id: str, now: datetime) -> ExperimentR
 
 
 def experiment_report(stored: StoredExperiment, key: bytes, inputs: ReportInputs, now: datetime) -> ExperimentReport:
-    """The report of an experiment from cleaned events, robots' left out."""
+    """The report of an experiment from cleaned events, bots' left out."""
     experiment, window = stored.experiment, inputs.window
     course = _course(stored, min(window.last, now), experiment)
     if experiment.mode == Mode.INTERLEAVE:
         analysis = draft_analysis(experiment, draft_outcomes(inputs.honest, experiment, key), course)
     else:
-        found = split_outcomes(inputs.honest, inputs.visits.select("visit", "session"), experiment, key)
+        found = split_outcomes(inputs.honest, inputs.sessions.select("session_number", "session"), experiment, key)
         analysis = split_analysis(experiment, found, course)
     notices = []
     if stored.begins < window.first:

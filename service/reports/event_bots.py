@@ -1,6 +1,6 @@
-"""Robots and click fraud that were found: how much of it, why, by whom, and what it was about.
+"""Bots and click fraud that were found: how much of it, why, by whom, and what it was about.
 
-Nothing of it is deleted. It is left out of what is learned, and can be looked at visit by visit.
+Nothing of it is deleted. It is left out of what is learned, and can be looked at session by session.
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ from datetime import datetime
 
 import polars as pl
 
-from rerank.click_models.click_log import words_of_answers
-from rerank.sessions.query_tables import normalised
+from rerank.click_models.click_log import query_texts
+from rerank.sessions.query_tables import normalise_queries
 from service.reports.event_inputs import ReportInputs
 from service.reports.event_sections import Titles, no_titles
 
@@ -20,27 +20,27 @@ BINS = 20
 _MOST = 20
 _MOST_SUBJECTS = 3
 _SHOWN = 8
-"""Characters of a pseudonym, after its key's name: enough to find it by, in the table of visits."""
+"""Characters of a pseudonym, after its key's name: enough to find it by, in the table of sessions."""
 
 
 @dataclass(frozen=True, slots=True)
 class ReasonCount:
-    """One reason for which visits were flagged; a visit can have several."""
+    """One reason for which sessions were flagged; a session can have several."""
 
     reason: str
-    visits: int
+    sessions: int
     clicks: int
     shoppers: int
-    """Different ones; a visit of nobody known counts as somebody of its own."""
+    """Different ones; a session of nobody known counts as somebody of its own."""
 
 
 @dataclass(frozen=True, slots=True)
 class ScoreBin:
-    """Visits with a score from `low` up to `high`; 1 is in the last."""
+    """Sessions with a score from `low` up to `high`; 1 is in the last."""
 
     low: float
     high: float
-    visits: int
+    sessions: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,13 +56,13 @@ class Subject:
 
 @dataclass(frozen=True, slots=True)
 class Suspect:
-    """A shopper, or a session or visit of nobody known, with flagged visits. The highest score comes first."""
+    """A shopper, or a session or session of nobody known, with flagged sessions. The highest score comes first."""
 
     who: str
-    """The beginning of a pseudonym; empty for a visit without one."""
+    """The beginning of a pseudonym; empty for a session without one."""
     score: float
-    """The highest of its visits."""
-    visits: int
+    """The highest of its sessions."""
+    sessions: int
     """Flagged ones, as all that follows."""
     clicks: int
     first: datetime
@@ -80,82 +80,82 @@ class Suspect:
 
 
 @dataclass(frozen=True, slots=True)
-class FraudFound:
+class FraudReport:
     """What was flagged in the window."""
 
-    visits: int
+    sessions: int
     clicks: int
     click_share: float | None
     """Of all clicks; None where there are none."""
     shoppers: int
     threshold: float
-    """The score from which on a visit is flagged."""
+    """The score from which on a session is flagged."""
     reasons: tuple[ReasonCount, ...]
     """The most frequent first."""
     suspects: tuple[Suspect, ...]
     """Twenty at most."""
     scores: tuple[ScoreBin, ...]
-    """Of all visits."""
+    """Of all sessions."""
 
 
-def fraud_found(inputs: ReportInputs, titles: Titles = no_titles) -> FraudFound:
-    """What the visits' scores say."""
-    visits = inputs.visits.with_columns(_who=_who())
-    flagged = visits.filter("is_fraud")
-    clicks, all_clicks = int(flagged["clicks"].sum()), int(visits["clicks"].sum())
-    return FraudFound(
-        visits=flagged.height,
+def fraud_found(inputs: ReportInputs, titles: Titles = no_titles) -> FraudReport:
+    """What the sessions' scores say."""
+    sessions = inputs.sessions.with_columns(_who=_who())
+    flagged = sessions.filter("is_fraud")
+    clicks, all_clicks = int(flagged["clicks"].sum()), int(sessions["clicks"].sum())
+    return FraudReport(
+        sessions=flagged.height,
         clicks=clicks,
         click_share=clicks / all_clicks if all_clicks else None,
         shoppers=flagged["_who"].n_unique(),
         threshold=inputs.threshold,
         reasons=_reasons(flagged),
         suspects=tuple(_suspects(flagged, inputs, titles)),
-        scores=_scores(visits),
+        scores=_scores(sessions),
     )
 
 
 def _who() -> pl.Expr:
     shopper, session = pl.col("shopper"), pl.col("session")
-    nobody = pl.format("#{}", "visit")
+    nobody = pl.format("#{}", "session_number")
     return pl.when(shopper != "").then(shopper).when(session != "").then(session).otherwise(nobody)
 
 
 def _reasons(flagged: pl.DataFrame) -> tuple[ReasonCount, ...]:
     each = flagged.explode("reasons").drop_nulls("reasons").group_by("reasons")
-    counts = each.agg(visits=pl.len(), clicks=pl.col("clicks").sum(), shoppers=pl.col("_who").n_unique())
-    ordered = counts.sort("visits", "reasons", descending=[True, False])
+    counts = each.agg(sessions=pl.len(), clicks=pl.col("clicks").sum(), shoppers=pl.col("_who").n_unique())
+    ordered = counts.sort("sessions", "reasons", descending=[True, False])
     return tuple(ReasonCount(*row) for row in ordered.iter_rows())
 
 
-def _scores(visits: pl.DataFrame) -> tuple[ScoreBin, ...]:
+def _scores(sessions: pl.DataFrame) -> tuple[ScoreBin, ...]:
     # A score comes as Float32, so 0.3 lies a hair above the bin's edge, as it should.
     place = (pl.col("score").cast(pl.Float64) * BINS + 1e-6).floor().clip(0, BINS - 1).cast(pl.Int64)
-    counts = dict(visits.group_by(place).len().iter_rows())
+    counts = dict(sessions.group_by(place).len().iter_rows())
     return tuple(ScoreBin(at / BINS, (at + 1) / BINS, counts.get(at, 0)) for at in range(BINS))
 
 
 def _suspects(flagged: pl.DataFrame, inputs: ReportInputs, titles: Titles) -> Iterator[Suspect]:
     grouped = flagged.group_by("_who").agg(
         score=pl.col("score").max(),
-        visits=pl.len(),
+        sessions=pl.len(),
         clicks=pl.col("clicks").sum(),
         first=pl.col("first").min(),
         last=pl.col("first").max(),
     )
     shown = pl.col("score").round(2)
-    worst = grouped.sort(shown, "clicks", "visits", "_who", descending=[True, True, True, False]).head(_MOST)
+    worst = grouped.sort(shown, "clicks", "sessions", "_who", descending=[True, True, True, False]).head(_MOST)
     theirs = flagged.join(worst, on="_who", how="semi")
     acts = _clicks_of(theirs, inputs.flagged)
     queries, products = _queries(acts, inputs.queries), _products(acts, inputs.popularity)
     reasons = _reasons_of(theirs)
     named = titles({name for about in products.values() for name, _ in about.known})
-    for who, score, visits, clicks, first, last in worst.iter_rows():
+    for who, score, sessions, clicks, first, last in worst.iter_rows():
         asked, clicked = queries.get(who, _NOTHING), products.get(who, _NOTHING)
         yield Suspect(
             who=_shortened(who),
             score=score,
-            visits=visits,
+            sessions=sessions,
             clicks=clicks,
             first=first,
             last=last,
@@ -168,7 +168,7 @@ def _suspects(flagged: pl.DataFrame, inputs: ReportInputs, titles: Titles) -> It
 
 
 def _reasons_of(flagged: pl.DataFrame) -> dict[str, list[str]]:
-    """The reasons of each; a visit has its own ordered by strength."""
+    """The reasons of each; a session has its own ordered by strength."""
     place = pl.int_ranges(pl.col("reasons").list.len())
     each = flagged.select("_who", "reasons", _place=place).explode("reasons", "_place").drop_nulls("reasons")
     counts = each.group_by("_who", "reasons").agg(pl.len(), pl.col("_place").mean())
@@ -189,10 +189,10 @@ class _About:
 _NOTHING = _About((), 0)
 
 
-def _clicks_of(visits: pl.DataFrame, events: pl.DataFrame) -> pl.DataFrame:
-    """The clicks of visits, with `_who` and the words of the answer that each was on; else its own, or null."""
-    theirs = events.join(visits.select("visit", "_who"), on="visit")
-    words = words_of_answers(theirs).select("query_id", _words="query")
+def _clicks_of(sessions: pl.DataFrame, events: pl.DataFrame) -> pl.DataFrame:
+    """The clicks of sessions, with `_who` and the words of the answer that each was on; else its own, or null."""
+    theirs = events.join(sessions.select("session_number", "_who"), on="session_number")
+    words = query_texts(theirs).select("query_id", _words="query")
     joined = theirs.filter(pl.col("kind") == "click").join(words, on="query_id", how="left")
     own = pl.when(pl.col("query") != "").then("query")
     return joined.select("_who", "product_id", query=pl.coalesce("_words", own))
@@ -201,7 +201,7 @@ def _clicks_of(visits: pl.DataFrame, events: pl.DataFrame) -> pl.DataFrame:
 def _queries(acts: pl.DataFrame, known: pl.DataFrame) -> dict[str, _About]:
     texts = acts["query"].drop_nulls().unique().to_list()
     schema = {"query": pl.String, "_plain": pl.String}
-    plain = pl.DataFrame({"query": texts, "_plain": normalised(texts)}, schema=schema)
+    plain = pl.DataFrame({"query": texts, "_plain": normalise_queries(texts)}, schema=schema)
     found = acts.join(plain, on="query").select("_who", query="_plain")
     return _about(_by_count(found, "query"), dict(known.select("query", "spelling").iter_rows()))
 

@@ -1,4 +1,4 @@
-"""What a report on events is made from: derived tables, cleaned events of each day, rows set aside; intervals."""
+"""What a report on events is made from: derived tables, cleaned events of each day, rows rejected; intervals."""
 
 from __future__ import annotations
 
@@ -11,13 +11,25 @@ from pathlib import Path
 import msgspec
 import polars as pl
 
-from rerank.sessions.cleaning import ASIDE_SCHEMA
+from rerank.sessions.cleaning import REJECTED_SCHEMA
 from rerank.sessions.options import Window
-from rerank.sessions.partitions import EMPTY, SUFFIX, read_frame, with_who
-from rerank.sessions.tables import DERIVED, Derived, open_derived
+from rerank.sessions.partitions import EMPTY, SUFFIX, add_who, read_frame
+from rerank.sessions.tables import DERIVED, DerivedTables, open_derived
 from retrieval.errors import StoreDamagedError, StoreMissingError
 
-_NEEDED = ("time", "kind", "shopper", "who", "query_id", "query", "product_id", "position", "results", "visit", "need")
+_NEEDED = (
+    "time",
+    "kind",
+    "shopper",
+    "who",
+    "query_id",
+    "query",
+    "product_id",
+    "position",
+    "results",
+    "session_number",
+    "need",
+)
 _DAYS = "days"
 _OF_PARTS = "-parts-"
 """Stands in the name of a day's parts after the name of the day that they were made from."""
@@ -33,15 +45,15 @@ class ReportInputs:
     least_shoppers: int
     """Nothing that fewer have brought about is told of."""
     threshold: float
-    """The score from which on a visit is called fraud."""
+    """The score from which on a session is called fraud."""
     honest: pl.DataFrame
-    """The events that the tables are made from, ordered by visit and time: what is needed of `CLEAN_SCHEMA`, `who`, and
-    `day`, on which the visit began; visits as in `visits`."""
+    """The events that the tables are made from, ordered by session and time: what is needed of `CLEAN_SCHEMA`, `who`,
+    and `day`, on which the session began; sessions as in `sessions`."""
     flagged: pl.DataFrame
-    """The same of robots and fraud."""
-    aside: pl.DataFrame
+    """The same of bots and fraud."""
+    rejected: pl.DataFrame
     """Of `ASIDE_SCHEMA`."""
-    visits: pl.DataFrame
+    sessions: pl.DataFrame
     queries: pl.DataFrame
     reformulations: pl.DataFrame
     popularity: pl.DataFrame
@@ -55,8 +67,8 @@ def read_inputs(folder: Path) -> ReportInputs:
     """
     derived = open_derived(folder)
     least_shoppers, threshold = _rules(folder, derived)
-    visits = derived.visits
-    events = _events(folder, derived, visits)
+    sessions = derived.sessions
+    events = _events(folder, derived, sessions)
     honest = ~pl.col("is_fraud")
     return ReportInputs(
         window=derived.window,
@@ -65,42 +77,44 @@ def read_inputs(folder: Path) -> ReportInputs:
         threshold=threshold,
         honest=events.filter(honest).drop("is_fraud"),
         flagged=events.filter(~honest).drop("is_fraud"),
-        aside=_aside(folder, derived),
-        visits=visits,
+        rejected=_aside(folder, derived),
+        sessions=sessions,
         queries=derived.queries,
         reformulations=derived.reformulations,
         popularity=derived.popularity,
     )
 
 
-def _rules(folder: Path, derived: Derived) -> tuple[int, float]:
+def _rules(folder: Path, derived: DerivedTables) -> tuple[int, float]:
     options = derived.manifest.options
     try:
-        return int(options["least_shoppers"]), float(options["robots"]["threshold"])
+        return int(options["least_shoppers"]), float(options["bots"]["threshold"])
     except (KeyError, TypeError, ValueError) as error:
         raise StoreDamagedError(f"{folder / DERIVED} does not tell its options; refresh the tables") from error
 
 
-def _events(folder: Path, derived: Derived, visits: pl.DataFrame) -> pl.DataFrame:
-    # A day's visits are numbered from 0, in the order in which the table of visits has them.
+def _events(folder: Path, derived: DerivedTables, sessions: pl.DataFrame) -> pl.DataFrame:
+    # A day's sessions are numbered from 0, in the order in which the table of sessions has them.
     place = pl.int_range(pl.len(), dtype=pl.UInt32).over("day")
-    told = visits.select("day", "is_fraud", _number="visit", visit=place)
+    told = sessions.select("day", "is_fraud", _number="session_number", session_number=place)
     # Not at import: polars starts its threads with the first query, and processes that are forked afterwards hang.
     no_events = EMPTY.select(*_NEEDED, day=pl.lit(None, pl.Date), is_fraud=pl.lit(value=False))
     tables = [no_events]
     for day, path in _days(folder, derived):
         of_day = told.filter(pl.col("day").to_physical() == day).drop("day")
         date = pl.lit(day, pl.Int32).cast(pl.Date)
-        events = with_who(_read(path / f"events{SUFFIX}", EMPTY.drop("who").schema))
-        joined = events.join(of_day, on="visit", how="left", maintain_order="left")
-        known = joined.with_columns(visit="_number", is_fraud=pl.col("is_fraud").fill_null(value=False), day=date)
+        events = add_who(_read(path / f"events{SUFFIX}", EMPTY.drop("who").schema))
+        joined = events.join(of_day, on="session_number", how="left", maintain_order="left")
+        known = joined.with_columns(
+            session_number="_number", is_fraud=pl.col("is_fraud").fill_null(value=False), day=date
+        )
         tables.append(known.select(no_events.columns))
     return pl.concat(tables)
 
 
-def _aside(folder: Path, derived: Derived) -> pl.DataFrame:
-    tables = [_read(path / f"aside{SUFFIX}", ASIDE_SCHEMA) for _, path in _days(folder, derived)]
-    return pl.concat([pl.DataFrame(schema=ASIDE_SCHEMA), *tables])
+def _aside(folder: Path, derived: DerivedTables) -> pl.DataFrame:
+    tables = [_read(path / f"rejected{SUFFIX}", REJECTED_SCHEMA) for _, path in _days(folder, derived)]
+    return pl.concat([pl.DataFrame(schema=REJECTED_SCHEMA), *tables])
 
 
 def _read(path: Path, schema: pl.Schema) -> pl.DataFrame:
@@ -113,7 +127,7 @@ def _read(path: Path, schema: pl.Schema) -> pl.DataFrame:
     return frame
 
 
-def _days(folder: Path, derived: Derived) -> list[tuple[int, Path]]:
+def _days(folder: Path, derived: DerivedTables) -> list[tuple[int, Path]]:
     """Each day (since 1970) of a generation and the folder of its cleaned events, ascending."""
     try:
         days = {int(day): name.partition(_OF_PARTS)[0] for day, name in derived.manifest.days.items()}
@@ -122,7 +136,7 @@ def _days(folder: Path, derived: Derived) -> list[tuple[int, Path]]:
     return [(day, folder / _DAYS / days[day]) for day in sorted(days)]
 
 
-# What cannot be learned from and was set aside, by reason, at imports and by cleaning.
+# What cannot be learned from and was rejected, by reason, at imports and by cleaning.
 
 _EXAMPLES = 3
 
@@ -145,7 +159,7 @@ class EventExample:
 
 
 @dataclass(frozen=True, slots=True)
-class RowsAside:
+class RejectedRows:
     """Rows of one reason."""
 
     reason: str
@@ -154,7 +168,7 @@ class RowsAside:
 
 
 @dataclass(frozen=True, slots=True)
-class EventsAside:
+class RejectedEvents:
     """Events of one reason."""
 
     reason: str
@@ -163,12 +177,12 @@ class EventsAside:
 
 
 @dataclass(frozen=True, slots=True)
-class SetAside:
+class RejectSummary:
     """By reason, the most frequent first, with the first examples."""
 
-    rows: tuple[RowsAside, ...]
+    rows: tuple[RejectedRows, ...]
     """At imports."""
-    events: tuple[EventsAside, ...]
+    events: tuple[RejectedEvents, ...]
     """By cleaning, of the events in the window."""
 
 
@@ -179,8 +193,8 @@ class _Row(msgspec.Struct):
     detail: str = ""
 
 
-def rows_aside(paths: Iterable[Path]) -> tuple[RowsAside, ...]:
-    """What imports have written to the files of rows that they set aside, the oldest first.
+def summarize_rows(paths: Iterable[Path]) -> tuple[RejectedRows, ...]:
+    """What imports have written to the files of rows that they rejected, the oldest first.
 
     Raises StoreDamagedError for a file that is something else.
     """
@@ -191,7 +205,7 @@ def rows_aside(paths: Iterable[Path]) -> tuple[RowsAside, ...]:
             counts[row.reason] += 1
             if counts[row.reason] <= _EXAMPLES:
                 examples.setdefault(row.reason, []).append(RowExample(row.file, row.line, row.detail))
-    return tuple(RowsAside(reason, count, tuple(examples[reason])) for reason, count in _ordered(counts))
+    return tuple(RejectedRows(reason, count, tuple(examples[reason])) for reason, count in _ordered(counts))
 
 
 def _rows(path: Path) -> Iterator[_Row]:
@@ -203,14 +217,14 @@ def _rows(path: Path) -> Iterator[_Row]:
         raise StoreDamagedError(f"{path} cannot be read ({error}); remove it, an import makes it anew") from error
 
 
-def events_aside(aside: pl.DataFrame) -> tuple[EventsAside, ...]:
-    """What cleaning has set aside."""
-    counts = dict(aside.group_by("reason").len().iter_rows())
-    first = aside.sort("time", "key").group_by("reason", maintain_order=True).head(_EXAMPLES)
+def summarize_events(rejected: pl.DataFrame) -> tuple[RejectedEvents, ...]:
+    """What cleaning has rejected."""
+    counts = dict(rejected.group_by("reason").len().iter_rows())
+    first = rejected.sort("time", "key").group_by("reason", maintain_order=True).head(_EXAMPLES)
     examples: dict[str, list[EventExample]] = {}
     for reason, *told in first.select("reason", "time", "kind").iter_rows():
         examples.setdefault(reason, []).append(EventExample(*told))
-    return tuple(EventsAside(reason, count, tuple(examples[reason])) for reason, count in _ordered(counts))
+    return tuple(RejectedEvents(reason, count, tuple(examples[reason])) for reason, count in _ordered(counts))
 
 
 def _ordered(counts: dict[str, int]) -> list[tuple[str, int]]:

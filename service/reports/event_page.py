@@ -31,18 +31,18 @@ from indexer.html_report import (
 )
 from indexer.quality.report import share_text
 from service.cli.output import out, shown
-from service.reports.event_bots import FraudFound, Suspect
-from service.reports.event_inputs import Estimate, SetAside
+from service.reports.event_bots import FraudReport, Suspect
+from service.reports.event_inputs import Estimate, RejectSummary
 from service.reports.event_sections import (
     LEAST_RISE,
     DayCount,
     Funnel,
+    FunnelStep,
     PositionRow,
     Positions,
     ProductRow,
     Products,
     Queries,
-    Step,
     Traffic,
 )
 from service.reports.events import EventReport
@@ -73,7 +73,7 @@ def _template() -> Template:
     return template(_PAGE, {each.__name__: each for each in told})
 
 
-# The plots of the page: events by day, the funnel, click rates by position, scores of visits.
+# The plots of the page: events by day, the funnel, click rates by position, scores of sessions.
 
 _SOFT = "#f1f3f6"
 _SURE_CLICKS = 30
@@ -134,7 +134,7 @@ def _funnel(funnel: Funnel) -> str:
     return svg(0.29 * len(bars) + 0.4, draw, "Answers that came to each step of the funnel")
 
 
-def _of(step: Step) -> float:
+def _of(step: FunnelStep) -> float:
     return 100 * (step.answer_share or 0.0)
 
 
@@ -188,17 +188,17 @@ def _by_position(axes: Axes) -> None:
     _legend(axes)
 
 
-def _scores(fraud: FraudFound) -> str:
-    if not any(each.visits for each in fraud.scores):
+def _scores(fraud: FraudReport) -> str:
+    if not any(each.sessions for each in fraud.scores):
         return ""
 
     def draw(axes: Axes) -> None:
         for each in fraud.scores:
             colour = RED if each.low >= fraud.threshold else BLUE
             width = each.high - each.low
-            axes.bar(each.low, each.visits, width * 0.9, align="edge", color=colour)
+            axes.bar(each.low, each.sessions, width * 0.9, align="edge", color=colour)
         axes.set_yscale("symlog", linthresh=1)
-        axes.set_ylim(0, 4 * max(each.visits for each in fraud.scores))
+        axes.set_ylim(0, 4 * max(each.sessions for each in fraud.scores))
         show_counts(axes.yaxis)
         axes.axvline(fraud.threshold, color=INK, linewidth=1, linestyle=":")
         axes.annotate(
@@ -212,10 +212,10 @@ def _scores(fraud: FraudFound) -> str:
         )
         axes.set_xlim(0, 1)
         axes.set_xlabel("score")
-        axes.set_ylabel("visits")
+        axes.set_ylabel("sessions")
         _grid(axes)
 
-    return svg(2.6, draw, "Visits by their score, counts on a logarithmic scale")
+    return svg(2.6, draw, "Sessions by their score, counts on a logarithmic scale")
 
 
 def _legend(axes: Axes) -> None:
@@ -300,7 +300,7 @@ def _parts(report: EventReport, width: int) -> Iterator[RenderableType]:
         yield from _queries(report.queries, width)
         yield from _products(report.products, width)
         yield from _fraud(report.fraud, report.traffic, width)
-    yield from _aside(report.aside, width)
+    yield from _rejects(report.rejected, width)
 
 
 @dataclass(frozen=True, slots=True)
@@ -336,15 +336,15 @@ def _head(title: str, about: str = "") -> Text:
 
 
 def _traffic(traffic: Traffic, width: int) -> Iterator[RenderableType]:
-    whose = f"{plural(traffic.shoppers, 'known shopper')}, {traffic.anonymous_visits:,} of nobody known"
+    whose = f"{plural(traffic.shoppers, 'known shopper')}, {traffic.anonymous_sessions:,} of nobody known"
     yield Text(f"{traffic.events:,} events from {day(traffic.first)} to {day(traffic.last)}")
-    yield Text(f"{plural(traffic.visits, 'visit')}, {traffic.flagged_visits:,} flagged; the others of {whose}")
-    rows = [(one.kind, f"{one.honest:,}", f"{one.flagged:,}", f"{one.aside:,}") for one in traffic.kinds]
-    yield _Grid(("events", "learned from", "in flagged visits", "set aside"), rows, width).table()
+    yield Text(f"{plural(traffic.sessions, 'session')}, {traffic.flagged_sessions:,} flagged; the others of {whose}")
+    rows = [(one.kind, f"{one.honest:,}", f"{one.flagged:,}", f"{one.rejected:,}") for one in traffic.kinds]
+    yield _Grid(("events", "learned from", "in flagged sessions", "rejected"), rows, width).table()
 
 
 def _funnel_table(funnel: Funnel, width: int) -> Iterator[RenderableType]:
-    yield _head("Funnel", "without flagged visits")
+    yield _head("Funnel", "without flagged sessions")
     flows = [steps for steps in (funnel.searches, funnel.pages) if steps[0].answers]
     if not flows:
         yield Text("The log tells of no searches and of no pages that were browsed.")
@@ -355,12 +355,12 @@ def _funnel_table(funnel: Funnel, width: int) -> Iterator[RenderableType]:
                 f"{step.answers:,}",
                 share(step.answer_share),
                 "" if step is steps[0] else share(step.answer_rate),
-                f"{step.visits:,}",
-                share(step.visit_share),
+                f"{step.sessions:,}",
+                share(step.session_share),
             )
             for step in steps
         ]
-        yield _Grid(("step", steps[0].name, "of all", "of the step before", "visits", "of all"), rows, width).table()
+        yield _Grid(("step", steps[0].name, "of all", "of the step before", "sessions", "of all"), rows, width).table()
     if funnel.carts_elsewhere or funnel.purchases_elsewhere:
         carts, purchases = plural(funnel.carts_elsewhere, "cart"), plural(funnel.purchases_elsewhere, "purchase")
         yield Text(f"{carts} and {purchases} came of no answer.", style="dim")
@@ -400,7 +400,7 @@ def _queries(queries: Queries, width: int) -> Iterator[RenderableType]:
     yield from _rows(
         ("query", "problem", "failed", "searches", "at least", "usual"),
         (
-            (row.query, row.problem.value, f"{row.failed:,}", f"{row.searches:,}", share(row.lower), share(row.usual))
+            (row.query, row.problem.value, f"{row.failed:,}", f"{row.searches:,}", share(row.lower), share(row.overall))
             for row in queries.failing
         ),
         width,
@@ -442,38 +442,38 @@ def _product(row: ProductRow) -> tuple[str, ...]:
     return name, number(row.score), times(row.times), *counts
 
 
-def _fraud(fraud: FraudFound, traffic: Traffic, width: int) -> Iterator[RenderableType]:
-    yield _head("Robots and fraud", "nothing is deleted: all are in the table of visits")
-    if not fraud.visits:
-        yield Text(f"None of {plural(traffic.visits, 'visit')} is called a robot's or fraud.")
+def _fraud(fraud: FraudReport, traffic: Traffic, width: int) -> Iterator[RenderableType]:
+    yield _head("Bots and fraud", "nothing is deleted: all are in the table of sessions")
+    if not fraud.sessions:
+        yield Text(f"None of {plural(traffic.sessions, 'session')} is called a bot's or fraud.")
         return
-    counted = f"{plural(fraud.visits, 'visit')} of {plural(fraud.shoppers, 'shopper')}"
+    counted = f"{plural(fraud.sessions, 'session')} of {plural(fraud.shoppers, 'shopper')}"
     yield Text(f"{counted} with {plural(fraud.clicks, 'click')}, {share(fraud.click_share)} of all clicks")
-    reasons = [(row.reason, f"{row.visits:,}", f"{row.clicks:,}") for row in fraud.reasons]
-    yield _Grid(("reason", "visits", "clicks"), reasons, width).table()
-    heads = ("most suspicious", "score", "visits", "clicks", "from", "to")
+    reasons = [(row.reason, f"{row.sessions:,}", f"{row.clicks:,}") for row in fraud.reasons]
+    yield _Grid(("reason", "sessions", "clicks"), reasons, width).table()
+    heads = ("most suspicious", "score", "sessions", "clicks", "from", "to")
     yield _Grid(heads, [_suspect(one) for one in fraud.suspects[:_FEW]], width).table()
 
 
 def _suspect(one: Suspect) -> tuple[str, ...]:
     about = ", ".join(each.name for each in one.queries)
     name = f"{one.who}… {about}" if one.who else f"nobody known {about}"
-    return name, f"{one.score:.2f}", f"{one.visits:,}", f"{one.clicks:,}", day(one.first), day(one.last)
+    return name, f"{one.score:.2f}", f"{one.sessions:,}", f"{one.clicks:,}", day(one.first), day(one.last)
 
 
-def _aside(aside: SetAside, width: int) -> Iterator[RenderableType]:
-    yield _head("Set aside")
+def _rejects(rejects: RejectSummary, width: int) -> Iterator[RenderableType]:
+    yield _head("Rejected")
     rows = [
         *(
             (f"import: {one.reason}", f"{one.count:,}", _place(one.examples[0].file, one.examples[0].line))
-            for one in aside.rows
+            for one in rejects.rows
         ),
-        *((f"cleaning: {one.reason}", f"{one.count:,}", minute(one.examples[0].time)) for one in aside.events),
+        *((f"cleaning: {one.reason}", f"{one.count:,}", minute(one.examples[0].time)) for one in rejects.events),
     ]
     if rows:
         yield _Grid(("reason", "count", "first"), rows, width).table()
     else:
-        yield Text("Nothing was set aside.")
+        yield Text("Nothing was rejected.")
 
 
 def _place(file: str, line: int) -> str:

@@ -13,26 +13,26 @@ import numpy as np
 import polars as pl
 
 from rerank.click_models.base import FitOptions
-from rerank.click_models.click_log import ClickLog, Floats, click_log, words_of_answers
+from rerank.click_models.click_log import ClickLog, Floats, click_log, query_texts
 from rerank.click_models.pbm_ubm import PositionBased, UserBrowsing
-from rerank.sessions.query_tables import ANSWER_PART
+from rerank.sessions.query_tables import ANSWER_PARTIAL
 from retrieval.errors import ShelfwiseError
 from retrieval.records import EventKind
 from retrieval.store.products import ProductStore
 from retrieval.store.versions import Store
 from service.reports.event_inputs import Estimate, ReportInputs, Z, wilson
 
-# How much was done: events by kind and by day, visits and shoppers.
+# How much was done: events by kind and by day, sessions and shoppers.
 
 
 @dataclass(frozen=True, slots=True)
 class KindCount:
-    """Events of one kind: those that are learned from, those of flagged visits, those that cleaning set aside."""
+    """Events of one kind: those that are learned from, those of flagged sessions, those that cleaning rejected."""
 
     kind: str
     honest: int
     flagged: int
-    aside: int
+    rejected: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,29 +55,29 @@ class Traffic:
     """In the order of `EventKind`; kinds without events are left out."""
     days: tuple[DayCount, ...]
     """Every day from the first event to the last."""
-    visits: int
+    sessions: int
     """Flagged ones among them."""
-    flagged_visits: int
+    flagged_sessions: int
     shoppers: int
-    """Different ones who are known by a pseudonym, in visits that are not flagged."""
-    anonymous_visits: int
+    """Different ones who are known by a pseudonym, in sessions that are not flagged."""
+    anonymous_sessions: int
     """Not flagged, and of nobody known."""
 
     @property
     def events(self) -> int:
-        """All of the window, those that were set aside among them."""
-        return sum(kind.honest + kind.flagged + kind.aside for kind in self.kinds)
+        """All of the window, those that were rejected among them."""
+        return sum(kind.honest + kind.flagged + kind.rejected for kind in self.kinds)
 
     @property
-    def aside(self) -> int:
-        """Those that cleaning set aside."""
-        return sum(kind.aside for kind in self.kinds)
+    def rejected(self) -> int:
+        """Those that cleaning rejected."""
+        return sum(kind.rejected for kind in self.kinds)
 
 
 def traffic(inputs: ReportInputs) -> Traffic:
     """Counts the events of the window."""
-    visits = inputs.visits
-    honest = visits.filter(~pl.col("is_fraud"))
+    sessions = inputs.sessions
+    honest = sessions.filter(~pl.col("is_fraud"))
     times = pl.concat([inputs.honest["time"], inputs.flagged["time"]])
     named = inputs.honest.filter(pl.col("shopper") != "")
     return Traffic(
@@ -85,17 +85,17 @@ def traffic(inputs: ReportInputs) -> Traffic:
         last=times.max(),  # type: ignore[arg-type]
         kinds=_kinds(inputs),
         days=_days(inputs),
-        visits=visits.height,
-        flagged_visits=visits.height - honest.height,
+        sessions=sessions.height,
+        flagged_sessions=sessions.height - honest.height,
         shoppers=named["shopper"].n_unique(),
-        anonymous_visits=honest.height - named["visit"].n_unique(),
+        anonymous_sessions=honest.height - named["session_number"].n_unique(),
     )
 
 
 def _kinds(inputs: ReportInputs) -> tuple[KindCount, ...]:
-    counts = [_by_kind(frame) for frame in (inputs.honest, inputs.flagged, inputs.aside)]
+    counts = [_by_kind(frame) for frame in (inputs.honest, inputs.flagged, inputs.rejected)]
     found = (KindCount(kind.value, *(count.get(kind.value, 0) for count in counts)) for kind in EventKind)
-    return tuple(each for each in found if each.honest or each.flagged or each.aside)
+    return tuple(each for each in found if each.honest or each.flagged or each.rejected)
 
 
 def _by_kind(events: pl.DataFrame) -> dict[str, int]:
@@ -115,7 +115,7 @@ def _days(inputs: ReportInputs) -> tuple[DayCount, ...]:
     return tuple(DayCount(*row) for row in filled.select("day", *told).iter_rows())
 
 
-# The funnel: how far searches, browsed pages and the visits with them come, from an answer to a purchase.
+# The funnel: how far searches, browsed pages and the sessions with them come, from an answer to a purchase.
 
 _BROWSED = "\x00"
 """Stands in for the words of an answer that was browsed: no query that was taken has it."""
@@ -123,27 +123,27 @@ _CLICKED = ("clicks", "carts", "purchases")
 
 
 @dataclass(frozen=True, slots=True)
-class Step:
-    """How many answers, and visits with such an answer, came at least so far."""
+class FunnelStep:
+    """How many answers, and sessions with such an answer, came at least so far."""
 
     name: str
     answers: int
-    visits: int
+    sessions: int
     answer_share: float | None
     """Of the answers of the first step; None where that has none."""
-    visit_share: float | None
+    session_share: float | None
     answer_rate: float | None
     """Of the answers of the step before; None at the first step."""
-    visit_rate: float | None
+    session_rate: float | None
 
 
 @dataclass(frozen=True, slots=True)
 class Funnel:
-    """Without flagged visits. Who buys has come through all steps, also where the log lacks one of them."""
+    """Without flagged sessions. Who buys has come through all steps, also where the log lacks one of them."""
 
-    searches: tuple[Step, ...]
+    searches: tuple[FunnelStep, ...]
     """Answers to searches."""
-    pages: tuple[Step, ...]
+    pages: tuple[FunnelStep, ...]
     """Answers without a query: pages that were browsed."""
     carts_elsewhere: int
     """Carts of no answer: nothing was clicked before from a search or a page."""
@@ -151,7 +151,7 @@ class Funnel:
 
 
 def funnel(events: pl.DataFrame) -> Funnel:
-    """The funnel of events of honest visits, with `who` and `day`; docs/event-report.md says how acts find their
+    """The funnel of events of honest sessions, with `who` and `day`; docs/event-report.md says how acts find their
     answers."""
     answers = _answers(_marked(events))
     shown = answers.filter("searched")
@@ -166,7 +166,7 @@ def funnel(events: pl.DataFrame) -> Funnel:
 
 def _marked(events: pl.DataFrame) -> pl.DataFrame:
     """The events, those of answers without words with what stands in for them."""
-    searched = words_of_answers(events)["query_id"].implode()
+    searched = query_texts(events)["query_id"].implode()
     browsed = (pl.col("query_id") != "") & ~pl.col("query_id").is_in(searched)
     return events.with_columns(query=pl.when(browsed).then(pl.lit(_BROWSED)).otherwise("query"))
 
@@ -174,14 +174,14 @@ def _marked(events: pl.DataFrame) -> pl.DataFrame:
 def _answers(events: pl.DataFrame) -> pl.DataFrame:
     """Made day by day, as the tables are: whether a log tells what was shown is a matter of each day."""
     days = events.partition_by("day", maintain_order=True)
-    return pl.concat([ANSWER_PART.make(day) for day in [events.clear(), *days]])
+    return pl.concat([ANSWER_PARTIAL.make(day) for day in [events.clear(), *days]])
 
 
 def _elsewhere(kind: str, events: pl.DataFrame, of_answers: pl.Series) -> int:
     return int((events["kind"] == kind).sum()) - int(of_answers.sum())
 
 
-def _steps(answers: pl.DataFrame, names: tuple[str, ...]) -> tuple[Step, ...]:
+def _steps(answers: pl.DataFrame, names: tuple[str, ...]) -> tuple[FunnelStep, ...]:
     reached = {
         "with results": ~pl.col("empty") | _did(0),
         "clicked": _did(0),
@@ -191,13 +191,13 @@ def _steps(answers: pl.DataFrame, names: tuple[str, ...]) -> tuple[Step, ...]:
     counts = []
     for name in names:
         there = answers.filter(reached.get(name, pl.lit(value=True)))
-        counts.append((name, there.height, there["visit"].n_unique()))
-    _, first, first_visits = counts[0]
-    steps = [Step(*counts[0], _share(first, first), _share(first_visits, first_visits), None, None)]
-    for (_, before, visits_before), (name, answer_count, visits) in pairwise(counts):
-        shares = _share(answer_count, first), _share(visits, first_visits)
-        rates = _share(answer_count, before), _share(visits, visits_before)
-        steps.append(Step(name, answer_count, visits, *shares, *rates))
+        counts.append((name, there.height, there["session_number"].n_unique()))
+    _, first, first_sessions = counts[0]
+    steps = [FunnelStep(*counts[0], _share(first, first), _share(first_sessions, first_sessions), None, None)]
+    for (_, before, sessions_before), (name, answer_count, sessions) in pairwise(counts):
+        shares = _share(answer_count, first), _share(sessions, first_sessions)
+        rates = _share(answer_count, before), _share(sessions, sessions_before)
+        steps.append(FunnelStep(name, answer_count, sessions, *shares, *rates))
     return tuple(steps)
 
 
@@ -254,7 +254,7 @@ class PositionRow:
 
 @dataclass(frozen=True, slots=True)
 class Positions:
-    """Of answers to searches, without flagged visits.
+    """Of answers to searches, without flagged sessions.
 
     The intervals of what models tell are normal on the logarithm, from the spread over Poisson bootstrap resamples of
     the answers (Chamandy et al. 2012, Estimating Uncertainty for Massive Data Streams).
@@ -292,7 +292,7 @@ def positions(events: pl.DataFrame, options: PositionOptions = PositionOptions()
 def _latest_searches(events: pl.DataFrame, most: int) -> pl.DataFrame:
     """The events of the latest answers to queries."""
     impressions = events.filter(pl.col("kind") == "impression")
-    searched = impressions.join(words_of_answers(events), on="query_id", how="semi")
+    searched = impressions.join(query_texts(events), on="query_id", how="semi")
     starts = searched.group_by("query_id").agg(start=pl.col("time").min()).sort("start", "query_id")
     return events.join(starts.tail(most), on="query_id", how="semi")
 
@@ -443,7 +443,7 @@ class FailingQuery:
     share: float
     lower: float
     """Of the 95% interval of the share."""
-    usual: float
+    overall: float
     """The share over all queries; 0 for finding nothing, which no query should."""
     lost: float
     """How many searches failed beyond the usual, at least: (lower - usual) times searches. By it they are ordered, so
@@ -534,8 +534,8 @@ def _with_problem(table: pl.DataFrame, problem: Problem) -> pl.DataFrame:
         Problem.UNCLICKED: (unclicked.clip(0), searches - empty),
         Problem.REFORMULATED: (reformulated, searches),
     }[problem]
-    usual = pl.lit(0.0) if problem is Problem.EMPTY else failed.sum() / judged.sum()
-    told = table.with_columns(failed=failed, _judged=judged, usual=usual).filter(pl.col("_judged") > 0)
+    overall = pl.lit(0.0) if problem is Problem.EMPTY else failed.sum() / judged.sum()
+    told = table.with_columns(failed=failed, _judged=judged, overall=overall).filter(pl.col("_judged") > 0)
     lower = wilson(pl.col("failed"), pl.col("_judged"))[0]
     told = told.with_columns(lower=pl.when(pl.col("failed") > 0).then(lower).otherwise(0.0))
     return told.select(
@@ -545,10 +545,10 @@ def _with_problem(table: pl.DataFrame, problem: Problem) -> pl.DataFrame:
         "shoppers",
         "failed",
         "lower",
-        "usual",
+        "overall",
         problem=pl.lit(problem.value),
         share=pl.col("failed") / pl.col("_judged"),
-        lost=(pl.col("lower") - pl.col("usual")) * pl.col("_judged"),
+        lost=(pl.col("lower") - pl.col("overall")) * pl.col("_judged"),
     )
 
 

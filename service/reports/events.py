@@ -10,9 +10,16 @@ import msgspec
 
 from retrieval.store.manifest import EVENTS_FOLDER
 from retrieval.store.versions import Store
-from service.events.event_log import DERIVED_FOLDER, aside_files
-from service.reports.event_bots import FraudFound, fraud_found
-from service.reports.event_inputs import ReportInputs, RowsAside, SetAside, events_aside, read_inputs, rows_aside
+from service.events.event_log import DERIVED_FOLDER, reject_files
+from service.reports.event_bots import FraudReport, fraud_found
+from service.reports.event_inputs import (
+    RejectedRows,
+    RejectSummary,
+    ReportInputs,
+    read_inputs,
+    summarize_events,
+    summarize_rows,
+)
 from service.reports.event_sections import (
     Funnel,
     PositionOptions,
@@ -35,10 +42,10 @@ SCHEMA = 1
 
 @dataclass(frozen=True, slots=True)
 class EventReport:
-    """All of it. Unless said otherwise it is about visits that are not flagged."""
+    """All of it. Unless said otherwise it is about sessions that are not flagged."""
 
     first: datetime
-    """The window: no event outside it has a part in anything here, but what an import set aside."""
+    """The window: no event outside it has a part in anything here, but what an import rejected."""
     last: datetime
     made: datetime
     """When the derived tables were made, that it is about."""
@@ -49,8 +56,8 @@ class EventReport:
     positions: Positions
     queries: Queries
     products: Products
-    fraud: FraudFound
-    aside: SetAside
+    fraud: FraudReport
+    rejected: RejectSummary
     schema: int = field(default=SCHEMA)
 
     @property
@@ -65,11 +72,11 @@ class EventReport:
 
 def build_report(
     inputs: ReportInputs,
-    rows_aside: tuple[RowsAside, ...] = (),
+    rows_aside: tuple[RejectedRows, ...] = (),
     titles: Titles = no_titles,
     options: PositionOptions | None = None,
 ) -> EventReport:
-    """The report on tables and their events, and on rows that an import set aside; the same give the same report."""
+    """The report on tables and their events, and on rows that an import rejected; the same give the same report."""
     honest = inputs.honest
     return EventReport(
         first=inputs.window.first,
@@ -82,7 +89,7 @@ def build_report(
         queries=queries(inputs.queries, inputs.reformulations),
         products=products(inputs.popularity, titles),
         fraud=fraud_found(inputs, titles),
-        aside=SetAside(rows_aside, events_aside(inputs.aside)),
+        rejected=RejectSummary(rows_aside, summarize_events(inputs.rejected)),
     )
 
 
@@ -93,5 +100,5 @@ def stored_report(index: Path) -> EventReport:
     """On what the last refresh made of the events; raises StoreMissingError where there was none."""
     folder = index / EVENTS_FOLDER
     return build_report(
-        read_inputs(folder / DERIVED_FOLDER), rows_aside(aside_files(folder)), catalog_titles(Store(index))
+        read_inputs(folder / DERIVED_FOLDER), summarize_rows(reject_files(folder)), catalog_titles(Store(index))
     )

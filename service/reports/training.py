@@ -13,10 +13,10 @@ from enum import StrEnum
 import msgspec
 import numpy as np
 
-from rerank.click_models.evaluation import Foretold
+from rerank.click_models.evaluation import HeldOutFit
 from rerank.evaluation.promotion import ALL_QUERIES, NDCG, Comparison
 from rerank.ranker.spec import NAIVE, OrderResult
-from rerank.sessions.refresh import Refreshed
+from rerank.sessions.refresh import RefreshResult
 from rerank.training.click_dataset import ClickEvidence
 from rerank.training.click_training import ClickMethod
 from rerank.training.trainer import Epoch, best_of
@@ -69,17 +69,19 @@ def _known(value: float) -> float | None:
 _NAIVE_METHOD: ClickMethod = "naive"
 
 
-def told(decision: Decision, ranker: str, against: str, found: Findings, events: EventsRead | None) -> tuple[str, ...]:
+def summarize(
+    decision: RunDecision, ranker: str, against: str, found: Findings, events: EventCounts | None
+) -> tuple[str, ...]:
     """Of a run that came to its end; `against` is what the new ranker was judged against."""
     return tuple(_sentences(decision, ranker, against, found, events))
 
 
-def refused(why: str, stage: str) -> tuple[str, ...]:
+def refusal_summary(why: str, stage: str) -> tuple[str, ...]:
     """Of a run that stopped in a stage."""
     return f"No ranker was trained: {why}.", f"It stopped at: {stage}. What served before serves on."
 
 
-def recommending(found: Recommends | None) -> tuple[str, ...]:
+def user_tower_summary(found: UserTowerResult | None) -> tuple[str, ...]:
     """Of the user tower, where there is one."""
     if found is None:
         return ()
@@ -98,7 +100,7 @@ def recommending(found: Recommends | None) -> tuple[str, ...]:
     )
 
 
-def encoding(found: TextTowers | None) -> tuple[str, ...]:
+def encoder_summary(found: TextTowers | None) -> tuple[str, ...]:
     """Of the encoder, where one was trained."""
     if found is None or not found.folder:
         return ()
@@ -107,17 +109,17 @@ def encoding(found: TextTowers | None) -> tuple[str, ...]:
 
 
 def _sentences(
-    decision: Decision, ranker: str, against: str, found: Findings, events: EventsRead | None
+    decision: RunDecision, ranker: str, against: str, found: Findings, events: EventCounts | None
 ) -> Iterator[str]:
-    if decision is Decision.SERVES:
+    if decision is RunDecision.SERVES:
         yield f"The new ranker, {ranker}, serves from now on. It was found better than {against}, which served before."
-    elif decision is Decision.SWITCHED_OFF:
+    elif decision is RunDecision.SWITCHED_OFF:
         yield f"The new ranker, {ranker}, may serve: it was found better than {against}. Rankers are switched off."
     else:
         yield f"The new ranker, {ranker}, does not serve; {against} serves on. {_why_not(found.comparisons)}"
     yield from _reached(against, found)
-    robots = f" Robots and fraud are left out: {events.flagged_visits:,} visits." if events else ""
-    yield f"It learned from {found.lists:,} lists that shoppers were shown, of {found.queries:,} queries.{robots}"
+    bots = f" Bots and fraud are left out: {events.flagged_sessions:,} sessions." if events else ""
+    yield f"It learned from {found.lists:,} lists that shoppers were shown, of {found.queries:,} queries.{bots}"
     yield from _beside_naive(found)
 
 
@@ -161,7 +163,7 @@ def _whole(comparisons: Sequence[Comparison]) -> Comparison | None:
 # The steps of a run: what its progress tells of, timed, and put under the stages that every run has.
 
 
-class Outcome(StrEnum):
+class StageOutcome(StrEnum):
     """What became of a stage."""
 
     DONE = "done"
@@ -190,7 +192,7 @@ class Stage:
     name: str
     about: str
     """What it is for."""
-    outcome: Outcome
+    outcome: StageOutcome
     steps: tuple[Step, ...] = ()
 
     @property
@@ -206,7 +208,7 @@ class RecordedSteps:
         self._progress = progress
         self._clock = clock
         self._done: list[tuple[str, Step]] = []
-        self._left: dict[str, Outcome] = {}
+        self._left: dict[str, StageOutcome] = {}
         self._under = ""
         self._stage = ""
         self._current = ""
@@ -237,7 +239,7 @@ class RecordedSteps:
         self._current = ""
         self._progress.end(summary)
 
-    def leave(self, outcome: Outcome, why: str) -> None:
+    def leave(self, outcome: StageOutcome, why: str) -> None:
         """The stage that it is `under` ends without what it is for, and says why; the run goes on."""
         if not self._current:
             self.begin(self._under, None, "")
@@ -249,15 +251,15 @@ class RecordedSteps:
         steps = list(self._done)
         if self._current:
             steps.append((self._stage, Step(self._current, "", self._clock() - self._began)))
-        outcomes: dict[str, Outcome] = dict.fromkeys((stage for stage, _ in steps), Outcome.DONE) | self._left
+        outcomes: dict[str, StageOutcome] = dict.fromkeys((stage for stage, _ in steps), StageOutcome.DONE) | self._left
         if not is_over:
-            outcomes[steps[-1][0] if steps else next(iter(_ABOUT))] = Outcome.STOPPED
-        return tuple(_stage(name, outcomes.get(name, Outcome.NOT_REACHED), steps) for name in _ABOUT)
+            outcomes[steps[-1][0] if steps else next(iter(_ABOUT))] = StageOutcome.STOPPED
+        return tuple(_stage(name, outcomes.get(name, StageOutcome.NOT_REACHED), steps) for name in _ABOUT)
 
 
 SHOPPERS, TOWERS = "shoppers", "towers"
 _ABOUT = {
-    "clean": "The tables of events are brought up to date: what cannot be is set aside, robots and fraud are left out.",
+    "clean": "The tables of events are brought up to date: invalid events are rejected, bots and fraud are left out.",
     TOWERS: "The encoder, which makes the vectors of all products: where asked for, a new one is trained and judged.",
     "click model": "What a product's place does to its clicks is told apart from what the product does.",
     "labels": "Each query becomes a list to learn from; later lists are kept, to choose by and to judge by.",
@@ -286,14 +288,14 @@ def _stage_of(step: str) -> str:
     return _STAGE_OF.get(step, _RANKER)
 
 
-def _stage(name: str, outcome: Outcome, steps: Sequence[tuple[str, Step]]) -> Stage:
+def _stage(name: str, outcome: StageOutcome, steps: Sequence[tuple[str, Step]]) -> Stage:
     return Stage(name, _ABOUT[name], outcome, tuple(step for stage, step in steps if stage == name))
 
 
 SCHEMA = 1
 
 
-class Decision(StrEnum):
+class RunDecision(StrEnum):
     """What came of a run."""
 
     SERVES = "serves"
@@ -303,34 +305,34 @@ class Decision(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class EventsRead:
+class EventCounts:
     """The events that the run began with."""
 
     first: datetime
     last: datetime
     """The window: no event outside it was learned from."""
     events: int
-    """Cleaned ones, robots' among them."""
-    aside: Mapping[str, int]
-    """Reason to how many events were set aside for it."""
+    """Cleaned ones, bots' among them."""
+    rejected: Mapping[str, int]
+    """Reason to how many events were rejected for it."""
     corrected: int
     """Events whose time was corrected."""
-    visits: int
-    flagged_visits: int
-    """Of robots and fraud: left out of all that follows."""
+    sessions: int
+    flagged_sessions: int
+    """Of bots and fraud: left out of all that follows."""
     flagged_clicks: int
 
     @classmethod
-    def of(cls, done: Refreshed) -> EventsRead:
+    def of(cls, done: RefreshResult) -> EventCounts:
         """What a refresh of the derived tables tells."""
         return cls(
             first=done.window.first,
             last=done.window.last,
             events=done.events,
-            aside=done.aside,
+            rejected=done.rejected,
             corrected=done.corrected,
-            visits=done.visits,
-            flagged_visits=done.flagged_visits,
+            sessions=done.sessions,
+            flagged_sessions=done.flagged_sessions,
             flagged_clicks=done.flagged_clicks,
         )
 
@@ -386,7 +388,7 @@ class Findings:
     """What could not be learned from, counted: see `rerank.training.click_dataset.LeftOut`."""
     borrowed: tuple[str, ...]
     """Carts or purchases, where there were too few, so that they are learned from clicks."""
-    models: tuple[Foretold, ...]
+    models: tuple[HeldOutFit, ...]
     """The click model that was used, then plain click rates, on the lists that choose."""
     positions: tuple[Position, ...]
     curves: tuple[Curve, ...]
@@ -399,7 +401,7 @@ class Findings:
 
 
 @dataclass(frozen=True, slots=True)
-class Recommends:
+class UserTowerResult:
     """The user tower of a run."""
 
     tower: str
@@ -436,7 +438,7 @@ class LearnReport:
     """UTC."""
     seconds: float
     """Of this run: what an interrupted one before it had done is not among them."""
-    decision: Decision
+    decision: RunDecision
     summary: tuple[str, ...]
     """What was decided and why, in sentences."""
     reasons: tuple[str, ...]
@@ -450,11 +452,11 @@ class LearnReport:
     removed: tuple[str, ...]
     """Older rankers that were one too many."""
     stages: tuple[Stage, ...]
-    events: EventsRead | None
+    events: EventCounts | None
     """None where the run stopped before."""
     findings: Findings | None
     """None where the run was refused."""
-    shoppers: Recommends | None = None
+    shoppers: UserTowerResult | None = None
     """None where none was trained: its stage says why."""
     towers: TextTowers | None = None
     """None where the run did not come to it, or nothing came of it: its stage says why."""

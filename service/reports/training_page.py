@@ -18,7 +18,7 @@ from rerank.evaluation.statistics import Difference
 from rerank.ranker.spec import MERGED, NAIVE, NEW, SERVED, OrderResult
 from service.cli.output import out, show_notices, shown
 from service.reports import event_page
-from service.reports.training import Curve, Decision, Findings, Gain, LearnReport, Outcome, Position, Stage
+from service.reports.training import Curve, Findings, Gain, LearnReport, Position, RunDecision, Stage, StageOutcome
 
 if TYPE_CHECKING:
     from jinja2 import Template
@@ -192,11 +192,11 @@ _BASELINES: Mapping[str, str] = {
     "ctr": "each product's click rate, whatever its position",
     "position": "each position's click rate, whatever stands there",
 }
-HEADLINES: Mapping[Decision, str] = {
-    Decision.SERVES: "A better ranker serves",
-    Decision.SWITCHED_OFF: "A better ranker is ready; rankers are switched off",
-    Decision.ASIDE: "The new ranker is rejected",
-    Decision.REFUSED: "No ranker was trained",
+HEADLINES: Mapping[RunDecision, str] = {
+    RunDecision.SERVES: "A better ranker serves",
+    RunDecision.SWITCHED_OFF: "A better ranker is ready; rankers are switched off",
+    RunDecision.REJECTED: "The new ranker is rejected",
+    RunDecision.REFUSED: "No ranker was trained",
 }
 
 
@@ -274,7 +274,7 @@ def show_learned(report: LearnReport, page: Path, index: Path, console: Console 
     show_notices(tuple(map(shown, report.notices)))
     if report.removed:
         console.print(Text(f"Removed, being the oldest: {', '.join(report.removed)}"), soft_wrap=True)
-    if report.decision is Decision.SERVES and report.against.startswith("ranker-"):
+    if report.decision is RunDecision.SERVES and report.against.startswith("ranker-"):
         undo = f"{report.against} is kept; to go back to it: shelfwise models rollback --index {index}"
         console.print(Text(undo), soft_wrap=True)
     console.print(Text(f"The whole report: {page}"), soft_wrap=True)
@@ -299,7 +299,7 @@ def _steps(report: LearnReport) -> Table:
 def _did(stage: Stage) -> str:
     """What each of its steps did, a line for each."""
     told = [f"{'' if step.name == stage.name else f'{step.name}: '}{step.did}" for step in stage.steps if step.did]
-    if not told or stage.outcome is Outcome.STOPPED:
+    if not told or stage.outcome is StageOutcome.STOPPED:
         told.append(stage.outcome.value)
     return "\n".join(map(shown, told))
 

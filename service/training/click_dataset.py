@@ -12,7 +12,7 @@ import xxhash
 from numpy.typing import NDArray
 
 from rerank.click_models.click_log import NOTHING, ClickLog, Outcomes, outcomes
-from rerank.click_models.evaluation import Foretold, foretold
+from rerank.click_models.evaluation import HeldOutFit, evaluate_later
 from rerank.evaluation.statistics import Difference
 from rerank.model_store import Added, Published
 from rerank.ranker.network import HistoryAttention, RankerNetwork
@@ -218,7 +218,7 @@ class ClickTrainingSet:
     periods: Periods
     evidence: ClickEvidence
     """Of the first period."""
-    foretold: tuple[Foretold, ...]
+    foretold: tuple[HeldOutFit, ...]
     """How well its click model foretells the clicks of the second one."""
     clicks: ClickLists
     data: ClickData
@@ -263,7 +263,7 @@ def build_training_set(
     progress.begin("click model", None, "")
     periods = split_by_time(events)
     evidence = fit_evidence(periods.training)
-    told = foretold(periods.training, periods.validation, LABELS)
+    told = evaluate_later(periods.training, periods.validation, LABELS)
     progress.end(f"of {evidence.log.size:,} lists; perplexity on later ones: {', '.join(map(str, told))}")
     progress.begin("labels", None, "")
     queries = queries_with_clicks(evidence, options.queries)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from rerank.sessions.refresh import Refreshed
+from rerank.sessions.refresh import RefreshResult
 from rerank.text_towers.dataset import from_labels
 from rerank.user_tower.training import UserTowerOptions
 from retrieval.errors import (
@@ -34,13 +34,13 @@ from service.reports import training
 from service.reports.training import (
     SHOPPERS,
     TOWERS,
-    Decision,
-    EventsRead,
+    EventCounts,
     LearnReport,
-    Outcome,
-    Recommends,
     RecordedSteps,
+    RunDecision,
+    StageOutcome,
     TextTowers,
+    UserTowerResult,
     findings,
 )
 from service.reports.training_page import html
@@ -61,7 +61,7 @@ if TYPE_CHECKING:
 
 def train_shoppers(
     tables: FreshTables, acts: ShopperActs, options: UserTowerOptions, steps: RecordedSteps
-) -> Recommends | None:
+) -> UserTowerResult | None:
     """Trains the user tower and lets it serve where it is better; None where there is too little to learn from, or
     the tower that serves cannot be read.
 
@@ -71,10 +71,10 @@ def train_shoppers(
         try:
             done = tower_of_acts(tables, acts, options, steps, again=False)
         except (TrainingError, ModelError) as error:
-            steps.leave(Outcome.NOT_TRAINED, str(error))
+            steps.leave(StageOutcome.NOT_TRAINED, str(error))
             return None
         steps.begin("verdict", None, "")
-        found = Recommends(done.tower.name, done.serves, done.is_new, done.tower.report)
+        found = UserTowerResult(done.tower.name, done.serves, done.is_new, done.tower.report)
         steps.end(_verdict(found))
         return found
 
@@ -97,7 +97,7 @@ def train_encoder(
         except (StoreMissingError, StoreForeignError, StoreDamagedError):
             raise
         except (TrainingError, EncoderError, StoreError, ClusterError) as error:
-            steps.leave(Outcome.NOT_TRAINED, str(error))
+            steps.leave(StageOutcome.NOT_TRAINED, str(error))
             return None
 
 
@@ -106,7 +106,7 @@ def leave_encoder(root: Path, queries: int, steps: RecordedSteps) -> TextTowers:
     with steps.under(TOWERS):
         could = TextTowers(queries, (f"shelfwise learn --towers --index {root}",))
         steps.leave(
-            Outcome.LEFT,
+            StageOutcome.LEFT,
             f"{queries:,} queries that clicks have labelled could train it. As that encodes every product anew, it is "
             f"done only when asked for: {could.next[0]}",
         )
@@ -135,7 +135,7 @@ def _served(made: TextTowers, report: EncoderReport | None) -> str:
     return f"It is rejected: {why}. To use it all the same: {made.next[0]}"
 
 
-def _verdict(found: Recommends) -> str:
+def _verdict(found: UserTowerResult) -> str:
     verdict = "serves" if found.serves else f"is rejected: {'; '.join(found.report.rejection_reasons)}"
     told = "; ".join(f"{way.name} HR@10 {way.hit_rate:.4f}, nDCG@10 {way.ndcg:.4f}" for way in found.report.methods)
     earlier = "" if found.is_new else ", trained on the same acts before,"
@@ -171,14 +171,14 @@ class _LearnRun:
     steps: RecordedSteps
     started: datetime
     began: float
-    refreshed: Refreshed | None = None
+    refreshed: RefreshResult | None = None
     """Once the tables are up to date."""
-    shoppers: Recommends | None = None
+    shoppers: UserTowerResult | None = None
     towers: TextTowers | None = None
 
     @property
-    def events(self) -> EventsRead | None:
-        return EventsRead.of(self.refreshed) if self.refreshed else None
+    def events(self) -> EventCounts | None:
+        return EventCounts.of(self.refreshed) if self.refreshed else None
 
     def trained(self, root: Path, settings: Settings, options: LearnOptions) -> ClickTraining:
         """The encoder first, where that is asked for, as the others read its vectors; then they, on tables that are
@@ -206,9 +206,9 @@ class _LearnRun:
             seconds=time.perf_counter() - self.began,
             decision=decision,
             summary=(
-                *training.told(decision, added.ranker.name, made.against, found, self.events),
-                *training.recommending(self.shoppers),
-                *training.encoding(self.towers),
+                *training.summarize(decision, added.ranker.name, made.against, found, self.events),
+                *training.user_tower_summary(self.shoppers),
+                *training.encoder_summary(self.towers),
             ),
             reasons=verdict.reasons if verdict else (),
             ranker=added.ranker.name,
@@ -224,15 +224,15 @@ class _LearnRun:
 
     def refused(self, error: ShelfwiseError) -> LearnReport:
         stages = self.steps.stages(is_over=False)
-        stopped = next(stage.name for stage in stages if stage.outcome is Outcome.STOPPED)
+        stopped = next(stage.name for stage in stages if stage.outcome is StageOutcome.STOPPED)
         return LearnReport(
             started=self.started,
             seconds=time.perf_counter() - self.began,
-            decision=Decision.REFUSED,
+            decision=RunDecision.REFUSED,
             summary=(
-                *training.refused(str(error), stopped),
-                *training.recommending(self.shoppers),
-                *training.encoding(self.towers),
+                *training.refusal_summary(str(error), stopped),
+                *training.user_tower_summary(self.shoppers),
+                *training.encoder_summary(self.towers),
             ),
             reasons=(str(error),),
             ranker="",
@@ -283,10 +283,10 @@ def page_path(root: Path) -> Path:
     return root / TRAINING_FOLDER / PAGE_FILE
 
 
-def _decision(done: ClickTraining) -> Decision:
+def _decision(done: ClickTraining) -> RunDecision:
     if done.added.serves:
-        return Decision.SERVES
-    return Decision.ASIDE if done.added.ranker.report.rejection_reasons else Decision.SWITCHED_OFF
+        return RunDecision.SERVES
+    return RunDecision.REJECTED if done.added.ranker.report.rejection_reasons else RunDecision.SWITCHED_OFF
 
 
 def _write(root: Path, report: LearnReport, reported: Callable[[LearnReport], None]) -> None:

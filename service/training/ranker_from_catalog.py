@@ -14,7 +14,7 @@ import xxhash
 from numpy.typing import NDArray
 from scipy.special import expit
 
-from rerank.evaluation.promotion import NDCG, QueryMeasures, Verdict, judge
+from rerank.evaluation.promotion import NDCG, Decision, QueryMeasures, decide
 from rerank.evaluation.statistics import paired_bootstrap
 from rerank.model_store import Added, Published, RankerRegistry
 from rerank.ranker.features import FEATURES
@@ -38,7 +38,7 @@ from retrieval.progress import Progress
 from service.engine.models import encoding_of
 from service.engine.snapshot import Snapshot
 from service.training.ranker_dataset import ScoredLists, list_data
-from service.training.ranker_promotion import gated, publish_judged
+from service.training.ranker_promotion import decision_text, publish_judged
 
 _RUN = "catalog-"
 EVENT_WEIGHTS = (0.5, 0.3, 0.2)
@@ -159,23 +159,23 @@ def _published(
 
 def _judged(
     data: ListData, parts: ListSplit, served: Published | None, progress: Progress, made: Published
-) -> tuple[RankerReport, Verdict]:
+) -> tuple[RankerReport, Decision]:
     """What it reaches on the held-out queries, as it will be served, against what serves."""
     progress.begin("evaluation", None, "")
     reached, merged = _agreement(data, parts.held_out, OnnxRanker(made)), _merged_agreement(data, parts.held_out)
     against = _agreement(data, parts.held_out, OnnxRanker(served)) if served else merged
     progress.end(f"agreement {reached.mean():.4f} on held-out queries, {merged.mean():.4f} of the merged order")
     progress.begin("gate", None, "")
-    verdict = judge(_measures(reached), _measures(against))
-    progress.end(gated(verdict))
+    decision = decide(_measures(reached), _measures(against))
+    progress.end(decision_text(decision))
     report = RankerReport(
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         measured_on=f"{len(parts.held_out)} synthetic queries by {made.spec.trained_on['teacher']}",
         measures={NDCG: float(reached.mean()), f"{NDCG} of the merged order": float(merged.mean())},
         against=served.name if served else "the merged order",
-        decision=verdict,
+        decision=decision,
     )
-    return report, verdict
+    return report, decision
 
 
 def _agreement(data: ListData, numbers: NDArray[np.int64], ranker: OnnxRanker) -> NDArray[np.float64]:

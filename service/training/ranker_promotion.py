@@ -19,10 +19,10 @@ from rerank.evaluation.promotion import (
     LIKELIHOOD,
     MRR,
     NDCG,
+    Decision,
     QueryMeasures,
     Slice,
-    Verdict,
-    judge,
+    decide,
     language_slices,
     new_product_slice,
     traffic_slices,
@@ -83,9 +83,9 @@ class ClickGate:
             ndcg(gains, in_rows, is_candidate), reciprocal_rank(gains, in_rows, is_candidate), by_query
         )
 
-    def verdict(self, challenger: QueryMeasures, served: QueryMeasures) -> Verdict:
+    def decide(self, challenger: QueryMeasures, served: QueryMeasures) -> Decision:
         """By the rule in `rerank.evaluation.promotion`, queries weighed by their traffic."""
-        return judge(challenger, served, self.held_out.traffic, self._slices())
+        return decide(challenger, served, self.held_out.traffic, self._slices())
 
     def _slices(self) -> tuple[Slice, ...]:
         trial = self.held_out
@@ -137,7 +137,7 @@ def ranked_by(ranker: OnnxRanker) -> Scorer:
 
 def judged(
     made: ClickTrainingSet, naive: TrainedNetwork, history: HistoryResult, progress: Progress, challenger: Published
-) -> tuple[RankerReport, Verdict]:
+) -> tuple[RankerReport, Decision]:
     """The report and the verdict on a challenger, as it would serve."""
     progress.begin("evaluation", None, "")
     known = frozenset(made.evidence.pairs["product_id"])
@@ -153,8 +153,8 @@ def judged(
     told = _orders({**before, NAIVE: by_naive, NEW: reached}, made.held_out.traffic)
     progress.end(f"{NDCG} on held-out lists: " + (", ".join(map(str, told)) or "nothing was gained on them"))
     progress.begin("gate", None, "")
-    verdict = gate.verdict(reached, against)
-    progress.end(gated(verdict))
+    verdict = gate.decide(reached, against)
+    progress.end(decision_text(verdict))
     report = RankerReport(
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         measured_on=f"{made.held_out.log.size:,} lists, the last ones, of {len(made.held_out.traffic):,} queries",
@@ -235,7 +235,7 @@ def _mean(values: NDArray[np.float64], traffic: NDArray[np.float64]) -> float:
 
 # A trained network's way into the registry: exported once, judged as it will serve, then published or rejected.
 
-Judge = Callable[[Published], tuple[RankerReport, Verdict]]
+Judge = Callable[[Published], tuple[RankerReport, Decision]]
 """What a challenger reaches on held-out queries, and whether it may serve."""
 
 
@@ -270,6 +270,6 @@ def publish_judged(
         return added
 
 
-def gated(verdict: Verdict) -> str:
+def decision_text(verdict: Decision) -> str:
     """What the gate decided, and why."""
     return f"{'may serve' if verdict.publish else 'may not serve'}: {'; '.join(verdict.reasons)}"

@@ -19,7 +19,7 @@ import msgspec
 import numpy as np
 import xxhash
 
-from rerank.sessions.tables import Derived
+from rerank.sessions.tables import DerivedTables
 from rerank.teacher.teacher import open_teacher
 from rerank.text_towers.artifacts import FORMAT, TextTowersSpec, read_towers, write_towers
 from rerank.text_towers.dataset import (
@@ -239,7 +239,7 @@ def train_text_towers(
         return _published(root, settings, snapshot, work, _sources(made, request), judged, request, progress)
 
 
-def _clicked(derived: Derived, request: TextTowersRequest) -> TowerSources:
+def _clicked(derived: DerivedTables, request: TextTowersRequest) -> TowerSources:
     sources = _sources(from_labels(derived.labels), request)
     if not request.paraphrases:
         return sources

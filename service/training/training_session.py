@@ -9,14 +9,14 @@ from datetime import datetime
 from pathlib import Path
 
 from rerank.model_store import Added
-from rerank.sessions.refresh import Refreshed
-from rerank.sessions.tables import Derived, open_derived
+from rerank.sessions.refresh import RefreshResult
+from rerank.sessions.tables import DerivedTables, open_derived
 from rerank.training.distillation import DistilOptions
 from retrieval.progress import Progress
 from retrieval.store.lock import hold_lock
 from service.engine.hot_reload import Popularity
 from service.engine.snapshot import Snapshot, serving_snapshot
-from service.events.derived_tables import DerivedTables, popularity_scores
+from service.events.derived_tables import DerivedTablesManager, popularity_scores
 from service.events.event_log import EventLog
 from service.settings import Settings
 from service.training.click_dataset import ClickRankerOptions, ClickTraining
@@ -59,8 +59,8 @@ class FreshTables:
     """A folder that nobody else works in."""
     built: float
     """When the version was built; see `working`."""
-    derived: Derived
-    refreshed: Refreshed
+    derived: DerivedTables
+    refreshed: RefreshResult
 
 
 @contextmanager
@@ -73,9 +73,9 @@ def fresh_tables(root: Path, settings: Settings, progress: Progress) -> Iterator
     """
     with closing(EventLog.open(root, settings, make=False)) as log, working(root, settings) as (snapshot, work, built):
         progress.begin("events", None, "")
-        tables = DerivedTables(root, log, settings.events)
+        tables = DerivedTablesManager(root, log, settings.events)
         done = tables.refresh()
-        progress.end(f"{done.events:,} events, {done.flagged_visits:,} visits of robots left out")
+        progress.end(f"{done.events:,} events, {done.flagged_sessions:,} sessions of bots left out")
         yield FreshTables(root, settings, snapshot, work, built, open_derived(tables.folder), done)
 
 

@@ -21,7 +21,7 @@ from rerank.user_tower.files import MODEL_FILE, TowerRegistry, open_user_tower
 from retrieval.errors import StoreLockedError, StoreMissingError, TrainingError
 from retrieval.store.lock import hold_lock
 from service.cli.main import app
-from service.reports.training import Decision, LearnReport, Outcome
+from service.reports.training import LearnReport, RunDecision, StageOutcome
 from service.training.learn import (
     LEARNED_FILE,
     PAGE_FILE,
@@ -71,8 +71,8 @@ class TestLearned:
         stages = report_of(learned).stages
         assert [stage.name for stage in stages] == STAGES
         towers = stages[STAGES.index("towers")]
-        assert towers.outcome is Outcome.LEFT
-        assert {stage.outcome for stage in stages if stage is not towers} == {Outcome.DONE}
+        assert towers.outcome is StageOutcome.LEFT
+        assert {stage.outcome for stage in stages if stage is not towers} == {StageOutcome.DONE}
         assert all(step.did and step.seconds >= 0 for stage in stages for step in stage.steps)
 
     def test_the_tables_are_made_once(self, learned: Path) -> None:
@@ -105,7 +105,7 @@ class TestLearned:
         made = registry.open(report.ranker)
         assert registry.names() == [report.ranker]
         assert made.report.decision is not None
-        expected = Decision.SERVES if made.report.decision.publish else Decision.ASIDE
+        expected = RunDecision.SERVES if made.report.decision.publish else RunDecision.REJECTED
         assert report.decision is expected
         assert report.reasons == made.report.decision.reasons
         assert report.summary[0].startswith(f"The new ranker, {report.ranker}, ")
@@ -114,7 +114,7 @@ class TestLearned:
         found, events = report_of(learned).findings, report_of(learned).events
         assert found is not None
         assert events is not None
-        assert events.flagged_visits > 0
+        assert events.flagged_sessions > 0
         assert [model.model for model in found.models] == ["ubm", "ctr", "position"]
         assert all(model.perplexity and 1 < model.perplexity < 2 for model in found.models)
         first = found.positions[0]
@@ -177,10 +177,10 @@ class TestRefused:
         done = CliRunner().invoke(app, ["learn", "--index", str(root), "--towers"])
         assert isinstance(done.exception, StoreMissingError)
         report = report_of(root)
-        assert report.decision is Decision.REFUSED
+        assert report.decision is RunDecision.REFUSED
         assert report.reasons == (str(done.exception),)
-        assert report.stages[0].outcome is Outcome.STOPPED
-        assert {stage.outcome for stage in report.stages[1:]} == {Outcome.NOT_REACHED}
+        assert report.stages[0].outcome is StageOutcome.STOPPED
+        assert {stage.outcome for stage in report.stages[1:]} == {StageOutcome.NOT_REACHED}
         assert written(root) == {PAGE_FILE, REPORT_FILE}
         assert "No ranker was trained" in page_path(root).read_text("utf-8")
         assert "The whole report: " in done.stdout
@@ -193,7 +193,7 @@ class TestRefused:
         assert report.events is not None
         assert report.events.events > 0
         outcomes = [stage.outcome for stage in report.stages[:4]]
-        assert outcomes == [Outcome.DONE, Outcome.LEFT, Outcome.STOPPED, Outcome.NOT_REACHED]
+        assert outcomes == [StageOutcome.DONE, StageOutcome.LEFT, StageOutcome.STOPPED, StageOutcome.NOT_REACHED]
         assert read_record(root) is None
 
     def test_while_another_program_trains_no_report_is_written(self, learned: Path, tmp_path: Path) -> None:

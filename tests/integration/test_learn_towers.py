@@ -17,8 +17,8 @@ from rerank.model_store import RankerRegistry
 from rerank.text_towers.artifacts import read_towers
 from retrieval.events.privacy import utc_now
 from retrieval.store.versions import Store
-from service.events.event_log import EventLog, aside_path
-from service.reports.training import TOWERS, LearnReport, Outcome, RecordedSteps
+from service.events.event_log import EventLog, rejects_path
+from service.reports.training import TOWERS, LearnReport, RecordedSteps, StageOutcome
 from service.training.learn import REPORT_FILE, LearnOptions, learn, train_encoder
 from service.training.text_towers import TextTowersRequest
 from service.training.text_towers_promotion import judging
@@ -45,7 +45,7 @@ def store(cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     log = folder / "events.jsonl"
     log.write_text("\n".join(json.dumps(event) for event in _events()))
     with EventLog.open(root, SETTINGS) as events:
-        import_events([str(log)], events.store, events.intake, aside=aside_path(events.folder, utc_now()))
+        import_events([str(log)], events.store, events.intake, aside=rejects_path(events.folder, utc_now()))
     return root
 
 
@@ -100,7 +100,7 @@ def test_what_is_better_serves_and_the_rest_is_trained_on_its_vectors(root: Path
         report.summary
     )
     assert RankerRegistry(root).open(report.ranker).spec.encoder == serving.encoder
-    names = [stage.name for stage in report.stages if stage.outcome is not Outcome.NOT_REACHED]
+    names = [stage.name for stage in report.stages if stage.outcome is not StageOutcome.NOT_REACHED]
     assert names[1] == TOWERS
 
 
@@ -122,7 +122,7 @@ def test_what_comes_to_nothing_says_why_and_the_run_goes_on(
     steps = RecordedSteps(Quiet())
     assert train_encoder(root, SETTINGS, replace(request_of, cache=cache), steps) is None
     (stage,) = (each for each in steps.stages(is_over=True) if each.name == TOWERS)
-    assert stage.outcome is Outcome.NOT_TRAINED
+    assert stage.outcome is StageOutcome.NOT_TRAINED
     assert why in stage.steps[-1].did
     assert Store(root).current() == "v000001"
 
@@ -132,7 +132,7 @@ def test_an_index_that_is_being_rebuilt_keeps_what_was_trained_for_the_next_run(
     with Store(root).lock("rebuild"):
         assert train_encoder(root, SETTINGS, request, steps) is None
     (stage,) = (each for each in steps.stages(is_over=True) if each.name == TOWERS)
-    assert stage.outcome is Outcome.NOT_TRAINED
+    assert stage.outcome is StageOutcome.NOT_TRAINED
     again = RecordedSteps(Quiet())
     made = train_encoder(root, SETTINGS, request, again)
     assert made is not None

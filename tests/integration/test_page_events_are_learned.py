@@ -18,12 +18,12 @@ import httpx2
 import polars as pl
 import pytest
 
-from rerank.sessions.refresh import Refreshed
-from rerank.sessions.tables import Derived, open_derived
+from rerank.sessions.refresh import RefreshResult
+from rerank.sessions.tables import DerivedTables, open_derived
 from rerank.training.click_dataset import click_lists, fit_evidence, queries_with_clicks, split_by_time
 from retrieval.records import Product, Variant
 from service.engine.engine import SearchEngine
-from service.events.derived_tables import DerivedTables
+from service.events.derived_tables import DerivedTablesManager
 from service.events.event_log import EventLog
 from service.settings import Settings
 from service.training.ranker_dataset import candidate_lists
@@ -58,10 +58,10 @@ def recorded(store: SearchEngine) -> Counter[str]:
         return Counter(kind for table in log.store.read(0, 100_000) for kind in table["kind"].cast(pl.String))
 
 
-def tables(store: SearchEngine, after: timedelta = timedelta()) -> tuple[Refreshed, Derived]:
+def tables(store: SearchEngine, after: timedelta = timedelta()) -> tuple[RefreshResult, DerivedTables]:
     """What `shelfwise events refresh` does after so much time, and the tables that it leaves."""
     with EventLog.open(store.root, SETTINGS) as log:
-        made = DerivedTables(store.root, log, SETTINGS.events, clock=lambda: datetime.now(UTC) + after)
+        made = DerivedTablesManager(store.root, log, SETTINGS.events, clock=lambda: datetime.now(UTC) + after)
         return made.refresh(), open_derived(made.folder)
 
 
@@ -144,9 +144,9 @@ def test_what_one_shopper_did_is_what_learning_reads(browser: Browser, address: 
         (deeper[1], "consultation"),
         *[(product, kind) for kind in ("click", "consultation", "cart", "purchase")],
     ]
-    assert refreshed.aside == {}
-    assert refreshed.flagged_visits == 0
-    assert derived.visits.height == 1
+    assert refreshed.rejected == {}
+    assert refreshed.flagged_sessions == 0
+    assert derived.sessions.height == 1
 
 
 def test_what_is_put_into_the_basket_from_the_results_comes_of_them(
@@ -169,7 +169,7 @@ def test_what_is_put_into_the_basket_from_the_results_comes_of_them(
     assert derived.lists().filter(pl.col("kind") == "impression")["query_id"].unique().to_list() == [
         acts["query_id"][0]
     ]
-    assert refreshed.aside == {}
+    assert refreshed.rejected == {}
 
 
 def test_what_a_search_led_to_long_ago_is_not_said_to_come_of_it(
@@ -191,7 +191,7 @@ def test_what_a_search_led_to_long_ago_is_not_said_to_come_of_it(
         assert within(10, lambda: recorded(store)["cart"] == 1)
         assert ["query_id" in each for each in told(visit, "cart")] == [False]
     refreshed, derived = tables(store)
-    assert refreshed.aside == {}
+    assert refreshed.rejected == {}
     assert "cart" in derived.sequences["kind"].cast(pl.String).to_list()
 
 
@@ -214,8 +214,8 @@ def test_a_shopper_whose_clock_is_wrong_is_learned_from(
     assert rows(acts, "query", "product_id", "position", "kind") == [
         ("tent", product, 2, kind) for kind in ("click", "cart", "purchase")
     ]
-    assert refreshed.aside == {}
-    assert derived.visits.height == 1
+    assert refreshed.rejected == {}
+    assert derived.sessions.height == 1
 
 
 def test_two_variants_of_a_product_are_bought_as_one(browser: Browser, address: str, store: SearchEngine) -> None:
@@ -285,9 +285,9 @@ def test_what_three_hundred_prefer_is_what_the_labels_say(browser: Browser, addr
         list(shoppers.map(lambda number: replayed(client, made, number), range(VISITS)))
     assert within(20, lambda: recorded(store)["query"] == VISITS + 1)
     refreshed, derived = tables(store, after=timedelta(minutes=2))
-    assert refreshed.aside == {}
-    assert refreshed.flagged_visits == 0
-    assert derived.visits.height == VISITS + 1
+    assert refreshed.rejected == {}
+    assert refreshed.flagged_sessions == 0
+    assert derived.sessions.height == VISITS + 1
     asked = derived.queries.filter(pl.col("query") == "tent").row(0, named=True)
     assert (asked["searches"], asked["clicks"]) == (VISITS + 1, VISITS + 1)
     assert asked["purchases"] == VISITS - VISITS // 5 + 1

@@ -20,7 +20,7 @@ function sections(report) {
   const { traffic, funnel, queries, products, fraud } = report;
   return [
     el("p", { class: "hint", text: `Made ${moment(report.made)}, of ${moment(traffic.first)} to ${moment(traffic.last)}. What fewer than ${report.least_shoppers} shoppers did is in no table.` }),
-    figures([["visits", number(traffic.visits)], ["shoppers", number(traffic.shoppers)], ["visits of robots", number(traffic.flagged_visits)],
+    figures([["sessions", number(traffic.sessions)], ["shoppers", number(traffic.shoppers)], ["sessions of bots", number(traffic.flagged_sessions)],
       ...traffic.kinds.map(({ kind, honest }) => [`${kind}s`, number(honest)])]),
     days(traffic.days),
     funnelOf(funnel),
@@ -40,9 +40,9 @@ function sections(report) {
       ["carts", ({ carts }) => number(carts), true],
       ["purchases", ({ purchases }) => number(purchases), true],
     ], products.top.slice(0, 25))),
-    fraud.visits ? section("Robots and click fraud", table("Robots and click fraud", [
+    fraud.sessions ? section("Bots and click fraud", table("Bots and click fraud", [
       ["why", ({ reason }) => reason],
-      ["visits", ({ visits }) => number(visits), true],
+      ["sessions", ({ sessions }) => number(sessions), true],
       ["clicks", ({ clicks }) => number(clicks), true],
     ], fraud.reasons)) : null,
   ];
@@ -67,6 +67,6 @@ function funnelOf(funnel) {
     ["answers", ({ answers }) => number(answers), true],
     ["of all", (row) => percent(row.answer_share), true],
     ["of the step before", (row) => percent(row.answer_rate), true],
-    ["visits", ({ visits }) => number(visits), true],
+    ["sessions", ({ sessions }) => number(sessions), true],
   ], steps));
 }

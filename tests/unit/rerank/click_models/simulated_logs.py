@@ -13,7 +13,7 @@ from rerank.click_models.simulation import (
     DependentShopper,
     PositionShopper,
     SatisfiedShopper,
-    Shopper,
+    SimulatedShopper,
     SimulatedStore,
     Simulation,
     falling_examination,
@@ -24,7 +24,7 @@ from rerank.click_models.simulation import (
 
 DEPTH = 6
 SESSIONS = 40_000
-SHOPPERS: Mapping[str, Shopper] = {
+SHOPPERS: Mapping[str, SimulatedShopper] = {
     "pbm": PositionShopper(falling_examination(1.0, DEPTH)),
     "dcm": DependentShopper(np.linspace(0.8, 0.4, DEPTH)),
     "sdbn": SatisfiedShopper(),

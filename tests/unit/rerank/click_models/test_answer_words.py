@@ -8,7 +8,7 @@ import polars as pl
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rerank.click_models.click_log import words_of_answers
+from rerank.click_models.click_log import query_texts
 
 START = datetime(2025, 3, 1)
 Row = tuple[str, str, int]
@@ -18,7 +18,7 @@ def words(*rows: Row) -> list[tuple[str, str]]:
     """Of rows of query_id, query, second."""
     table = pl.DataFrame(rows, schema={"query_id": pl.String, "query": pl.String, "at": pl.Int64}, orient="row")
     times = pl.Series("time", [START + timedelta(seconds=second) for second in table["at"]], pl.Datetime)
-    return words_of_answers(table.with_columns(times)).rows()
+    return query_texts(table.with_columns(times)).rows()
 
 
 def test_the_earliest_words_hold() -> None:

@@ -18,10 +18,10 @@ from rerank.click_models.labels import (
     LEAST_PURCHASES,
     ClickLabels,
     LabelOptions,
-    Later,
+    LaterPurchases,
     click_labels,
+    cross_validate,
     fit_weights,
-    foresight,
 )
 from rerank.click_models.priors import prior_strength, rank_prior
 from rerank.click_models.registry import MODELS, ProductRate
@@ -128,12 +128,12 @@ class TestRankPrior:
 
 
 class TestWeights:
-    def later(self, weights: tuple[float, float, float], pairs: int = 4_000) -> Later:
+    def later(self, weights: tuple[float, float, float], pairs: int = 4_000) -> LaterPurchases:
         random = np.random.default_rng(6)
         signals = random.random((pairs, 3)) * (0.6, 0.2, 0.1)
         looks = random.integers(50, 400, pairs).astype(float)
         bought = random.poisson(looks * (signals @ weights)).astype(float)
-        return Later(signals, looks, bought, np.arange(pairs, dtype=np.int32) // 10)
+        return LaterPurchases(signals, looks, bought, np.arange(pairs, dtype=np.int32) // 10)
 
     @pytest.mark.parametrize("planted", [(0.01, 0.05, 0.8), (0.0, 0.3, 0.0)])
     def test_planted_weights_are_found_within_their_errors(self, planted: tuple[float, float, float]) -> None:
@@ -154,7 +154,7 @@ class TestWeights:
         assert np.isnan(found.errors).all()
 
     def test_foresight_of_what_carts_and_purchases_add(self) -> None:
-        made = foresight(self.later((0.01, 0.05, 0.8)))
+        made = cross_validate(self.later((0.01, 0.05, 0.8)))
         assert made
         assert made.rank_correlation
         assert made.clicks_rank_correlation
@@ -162,7 +162,7 @@ class TestWeights:
         assert made.rank_correlation > made.clicks_rank_correlation + 0.2
 
     def test_foresight_where_only_clicks_matter(self) -> None:
-        made = foresight(self.later((0.1, 0.0, 0.0)))
+        made = cross_validate(self.later((0.1, 0.0, 0.0)))
         assert made
         assert made.log_likelihood == pytest.approx(made.clicks_log_likelihood, abs=0.01)
 
@@ -170,17 +170,17 @@ class TestWeights:
     def test_nothing_is_foretold_where_one_part_of_the_queries_has_all(self, column: str) -> None:
         later = self.later((0.01, 0.05, 0.8))
         alone = np.where(later.query % 5 == 2, getattr(later, column), 0.0)
-        assert foresight(replace(later, **{column: alone})) is None
+        assert cross_validate(replace(later, **{column: alone})) is None
 
     def test_what_does_not_vary_has_no_rank(self) -> None:
         later = self.later((0.1, 0.0, 0.0))
-        made = foresight(replace(later, purchases=later.looks))
+        made = cross_validate(replace(later, purchases=later.examinations))
         assert made
         assert (made.rank_correlation, made.clicks_rank_correlation) == (None, None)
 
     def test_purchases_without_looks_fit_nothing(self) -> None:
         later = self.later((0.01, 0.05, 0.8))
-        assert not fit_weights(replace(later, looks=np.zeros(len(later.looks)))).fitted
+        assert not fit_weights(replace(later, examinations=np.zeros(len(later.examinations)))).fitted
 
 
 class TestLabels:
@@ -207,11 +207,11 @@ class TestLabels:
         made = labels()
         assert made.weights.fitted
         assert made.weights.values[2] > 3 * made.weights.errors[2]
-        assert made.foresight
-        assert made.foresight.rank_correlation
-        assert made.foresight.clicks_rank_correlation
-        assert made.foresight.log_likelihood > made.foresight.clicks_log_likelihood
-        assert made.foresight.rank_correlation > made.foresight.clicks_rank_correlation
+        assert made.prediction
+        assert made.prediction.rank_correlation
+        assert made.prediction.clicks_rank_correlation
+        assert made.prediction.log_likelihood > made.prediction.clicks_log_likelihood
+        assert made.prediction.rank_correlation > made.prediction.clicks_rank_correlation
 
     def test_what_is_bought_is_labelled_above_what_is_only_clicked(self) -> None:
         table = labels().table.join(shop()[1], on=["query", "product_id"]).filter(pl.col("grade") == 3)
@@ -234,7 +234,7 @@ class TestLabels:
         made = click_labels(events, LabelOptions(depth=DEPTH))
         assert not made.weights.fitted
         assert made.weights.purchases == 0
-        assert made.foresight is None
+        assert made.prediction is None
         assert made.table["label"].max() == 1.0
 
     def test_no_events_at_all(self) -> None:

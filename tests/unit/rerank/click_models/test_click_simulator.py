@@ -13,11 +13,11 @@ from rerank.click_models.simulation import (
     BrowsingShopper,
     Conditions,
     DependentShopper,
-    GradedBehaviour,
+    GradedStoreOptions,
     PositionShopper,
     SatisfiedShopper,
-    Shopper,
-    View,
+    ShownLists,
+    SimulatedShopper,
     falling_examination,
     falling_gamma,
     graded_store,
@@ -33,27 +33,27 @@ EVERYWHERE = PositionShopper(np.ones(3))
 class TestShoppers:
     """Ten thousand lists of two products, the first clicked by half of those who look, the second by all."""
 
-    def visit(self, shopper: Shopper, satisfaction: float = 0.0) -> tuple[np.ndarray, np.ndarray]:
+    def browse(self, shopper: SimulatedShopper, satisfaction: float = 0.0) -> tuple[np.ndarray, np.ndarray]:
         attractiveness = np.tile((0.5, 1.0), (10_000, 1))
-        view = View(attractiveness, np.full(attractiveness.shape, satisfaction))
-        return shopper.visit(view, np.random.default_rng(3))
+        view = ShownLists(attractiveness, np.full(attractiveness.shape, satisfaction))
+        return shopper.browse(view, np.random.default_rng(3))
 
     def test_position(self) -> None:
-        clicks, looked = self.visit(PositionShopper(np.array([1.0, 0.3])))
+        clicks, looked = self.browse(PositionShopper(np.array([1.0, 0.3])))
         assert looked.mean(axis=0) == pytest.approx([1.0, 0.3], abs=0.02)
         assert clicks.mean(axis=0) == pytest.approx([0.5, 0.3], abs=0.02)
 
     def test_dependent(self) -> None:
-        clicks, looked = self.visit(DependentShopper(np.array([0.2, 0.2])))
+        clicks, looked = self.browse(DependentShopper(np.array([0.2, 0.2])))
         assert clicks.mean(axis=0) == pytest.approx([0.5, 0.5 + 0.5 * 0.2], abs=0.02)
         assert looked[:, 1].mean() == pytest.approx(0.5 + 0.5 * 0.2, abs=0.02)
 
     def test_satisfied(self) -> None:
-        clicks, _ = self.visit(SatisfiedShopper(), satisfaction=0.9)
+        clicks, _ = self.browse(SatisfiedShopper(), satisfaction=0.9)
         assert clicks.mean(axis=0) == pytest.approx([0.5, 0.5 + 0.5 * 0.1], abs=0.02)
 
     def test_browsing(self) -> None:
-        clicks, _ = self.visit(BrowsingShopper(np.array([[1.0, 0.0], [0.6, 0.1]])))
+        clicks, _ = self.browse(BrowsingShopper(np.array([[1.0, 0.0], [0.6, 0.1]])))
         assert clicks.mean(axis=0) == pytest.approx([0.5, 0.5 * 0.6 + 0.5 * 0.1], abs=0.02)
 
     def test_curves(self) -> None:
@@ -65,12 +65,12 @@ class TestShoppers:
 
 class TestStore:
     def test_grades_show_in_what_shoppers_do(self) -> None:
-        store, pairs = graded_store(GRADES, GradedBehaviour(attractiveness=(0.1, 0.8)))
+        store, pairs = graded_store(GRADES, GradedStoreOptions(attractiveness=(0.1, 0.8)))
         assert pairs["grade"].to_list() == [3, 0, 1, 0, 2]
         assert store.attractiveness == pytest.approx([0.1 + 0.7 * gain / 7 for gain in (7, 0, 1, 0, 3)])
 
     def test_without_noise_the_ranking_is_that_of_the_grades(self) -> None:
-        store, _ = graded_store(GRADES, GradedBehaviour(ranking_noise=0.0, periods=2))
+        store, _ = graded_store(GRADES, GradedStoreOptions(ranking_noise=0.0, periods=2))
         assert store.rankings.tolist() == [[[0, 2, 1], [4, 3, NOTHING]]] * 2
 
     def test_no_grades_are_refused(self) -> None:
@@ -87,7 +87,7 @@ class TestSimulation:
         assert not np.array_equal(one.log.clicks, other.log.clicks)
 
     def test_each_period_shows_its_ranking(self) -> None:
-        store, _ = graded_store(GRADES, GradedBehaviour(periods=3, ranking_noise=2.0), seed=4)
+        store, _ = graded_store(GRADES, GradedStoreOptions(periods=3, ranking_noise=2.0), seed=4)
         made = simulate(store, EVERYWHERE, 600, Conditions(depth=3, exploration=0.0, days=30.0))
         assert np.all(np.diff(made.day) >= 0)
         period = (made.day // 10).astype(int)
@@ -105,7 +105,7 @@ class TestSimulation:
         assert np.all(np.sort(made.log.pairs[made.query == 1]) == [3, 4])
 
     def test_trends(self) -> None:
-        store, _ = graded_store(GRADES, GradedBehaviour(trending=1.0, trend=3.0, attractiveness=(0.2, 0.3)))
+        store, _ = graded_store(GRADES, GradedStoreOptions(trending=1.0, trend=3.0, attractiveness=(0.2, 0.3)))
         assert set(np.round(store.trend, 6)) <= {3.0, round(1 / 3, 6)}
         made = simulate(store, EVERYWHERE, 40_000, Conditions(depth=3))
         rising = int(np.argmax(store.trend))
@@ -114,19 +114,19 @@ class TestSimulation:
         expected = min(store.attractiveness[rising] * 3.0**0.95, 1)
         assert made.log.clicks[stood].mean() == pytest.approx(expected, abs=0.05)
 
-    def test_robots_and_chance_clicks(self) -> None:
-        store, _ = graded_store(GRADES, GradedBehaviour(attractiveness=(0.0, 0.0)))
-        made = simulate(store, EVERYWHERE, 20_000, Conditions(depth=3, robots=0.1, chance_clicks=0.02))
+    def test_bots_and_chance_clicks(self) -> None:
+        store, _ = graded_store(GRADES, GradedStoreOptions(attractiveness=(0.0, 0.0)))
+        made = simulate(store, EVERYWHERE, 20_000, Conditions(depth=3, bots=0.1, chance_clicks=0.02))
         shown = made.log.shown
-        assert made.robot.mean() == pytest.approx(0.1, abs=0.01)
-        honest = made.log.clicks[shown & ~made.robot[:, None]].mean()
+        assert made.is_bot.mean() == pytest.approx(0.1, abs=0.01)
+        honest = made.log.clicks[shown & ~made.is_bot[:, None]].mean()
         assert honest == pytest.approx(0.02, abs=0.005)
-        assert made.log.clicks[shown & made.robot[:, None]].mean() == pytest.approx(0.75, abs=0.03)
+        assert made.log.clicks[shown & made.is_bot[:, None]].mean() == pytest.approx(0.75, abs=0.03)
 
 
 def test_events_tell_the_same_as_the_log() -> None:
     store, pairs = graded_store(GRADES)
-    made = simulate(store, EVERYWHERE, 500, Conditions(depth=3, robots=0.1))
+    made = simulate(store, EVERYWHERE, 500, Conditions(depth=3, bots=0.1))
     events = simulated_events(made, store, pairs, datetime(2025, 3, 1))
     log, found = click_log(events, depth=3)
     assert events["time"].is_sorted()
@@ -136,6 +136,6 @@ def test_events_tell_the_same_as_the_log() -> None:
     assert np.array_equal(log.clicks, made.log.clicks)
     counts = dict(events.group_by("kind").len().rows())
     assert counts["click"] > counts["cart"] > counts["purchase"] > 0
-    robots = [f"q{row}" for row in np.flatnonzero(made.robot)]
-    bought = events.filter(pl.col("kind").is_in(["cart", "purchase"]) & pl.col("query_id").is_in(robots))
+    bots = [f"q{row}" for row in np.flatnonzero(made.is_bot)]
+    bought = events.filter(pl.col("kind").is_in(["cart", "purchase"]) & pl.col("query_id").is_in(bots))
     assert bought.is_empty()

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from rerank.click_models.click_log import Floats
-from rerank.evaluation.promotion import GateRules, QueryMeasures, Slice, Verdict, judge
+from rerank.evaluation.promotion import Decision, GateRules, QueryMeasures, Slice, decide
 from retrieval.errors import InputError
 
 QUERIES = 200
@@ -24,9 +24,9 @@ def moved(ndcg: float = 0.0, rank: float = 0.0, likelihood: float = 0.0, noise: 
     return np.array([drawn + ndcg, drawn + rank, drawn + likelihood])
 
 
-def verdict(differences: Floats, slices: tuple[Slice, ...] = (), rules: GateRules = RULES) -> Verdict:
+def verdict(differences: Floats, slices: tuple[Slice, ...] = (), rules: GateRules = RULES) -> Decision:
     served = np.random.default_rng(2).uniform(0.2, 0.8, (3, QUERIES))
-    return judge(QueryMeasures(*(served + differences)), QueryMeasures(*served), None, slices, rules)
+    return decide(QueryMeasures(*(served + differences)), QueryMeasures(*served), None, slices, rules)
 
 
 class TestGrounds:
@@ -116,23 +116,23 @@ def test_traffic_weighs_the_queries() -> None:
     unknown = np.full(QUERIES, np.nan)
     one, other = QueryMeasures(challenger, unknown, unknown), QueryMeasures(served, unknown, unknown)
     traffic = np.where(np.arange(QUERIES) < 50, 1.0, 100.0)
-    assert judge(one, other, rules=RULES).publish
-    assert judge(one, other, traffic, rules=RULES).reasons[0].startswith("worse: nDCG@10")
+    assert decide(one, other, rules=RULES).publish
+    assert decide(one, other, traffic, rules=RULES).reasons[0].startswith("worse: nDCG@10")
 
 
 def test_arrays_of_different_lengths_are_refused() -> None:
     three, two = (QueryMeasures(*np.zeros((3, count))) for count in (3, 2))
     with pytest.raises(InputError, match="all queries count 2, 3 queries"):
-        judge(three, two)
+        decide(three, two)
     with pytest.raises(InputError, match="count 2, 3 queries"):
-        judge(three, three, np.ones(2))
+        decide(three, three, np.ones(2))
     with pytest.raises(InputError, match="language zh count 3, 200 queries"):
-        judge(three, three, slices=(SLICE,))
+        decide(three, three, slices=(SLICE,))
 
 
 def test_a_verdict_comes_back_from_json_as_it_was() -> None:
     found = verdict(moved(ndcg=0.05), (SLICE,))
-    assert msgspec.json.decode(msgspec.json.encode(found), type=Verdict) == found
+    assert msgspec.json.decode(msgspec.json.encode(found), type=Decision) == found
 
 
 def test_chance_publishes_one_equal_ranker_in_twenty_at_most_and_hardly_a_worse_one() -> None:
@@ -143,7 +143,7 @@ def test_chance_publishes_one_equal_ranker_in_twenty_at_most_and_hardly_a_worse_
             served = random.uniform(0, 1, (3, QUERIES))
             other = served + random.normal(gain, 0.15, (3, QUERIES))
             rules = dataclasses.replace(RULES, resamples=400)
-            count += judge(QueryMeasures(*other), QueryMeasures(*served), rules=rules).publish
+            count += decide(QueryMeasures(*other), QueryMeasures(*served), rules=rules).publish
         return count
 
     assert published(0.0) <= 5

@@ -11,7 +11,7 @@ import msgspec
 import pytest
 from onnx import helper
 
-from rerank.evaluation.promotion import Verdict
+from rerank.evaluation.promotion import Decision
 from rerank.ranker import spec as spec_module
 from rerank.ranker.features import FEATURES
 from rerank.ranker.spec import (
@@ -216,7 +216,7 @@ class TestMisfit:
 
 def test_a_verdict_comes_back_as_it_was(tmp_path: Path) -> None:
     building()(tmp_path)
-    report = msgspec.structs.replace(REPORT, decision=Verdict(publish=True, reasons=("better",), comparisons=()))
+    report = msgspec.structs.replace(REPORT, decision=Decision(publish=True, reasons=("better",), comparisons=()))
     write_ranker(tmp_path, SPEC, report)
     assert read_report(tmp_path) == report
 

@@ -11,11 +11,11 @@ from pathlib import Path
 
 import polars as pl
 
-from rerank.sessions.bots import RobotOptions
+from rerank.sessions.bots import BotOptions
 from rerank.sessions.options import DeriveOptions
 from rerank.sessions.partitions import TableMaker
 from rerank.sessions.refresh import Steps, refresh
-from rerank.sessions.tables import Derived, open_derived
+from rerank.sessions.tables import DerivedTables, open_derived
 from retrieval.events.privacy import key_name
 from retrieval.events.store import AppendResult, DayState
 from retrieval.events.stored import DAY_MS, StoredEvent, event_table, milliseconds
@@ -100,26 +100,26 @@ class MemoryEvents:
 
 
 def scored(events: pl.DataFrame, is_fraud: pl.Expr) -> pl.DataFrame:
-    """Visits as `score_visits` gives them; those for which the expression over their counts holds are robots'."""
-    visits = events.group_by("visit").agg(
+    """Sessions as `score_sessions` gives them; those for which the expression over their counts holds are bots'."""
+    sessions = events.group_by("session_number").agg(
         shopper=pl.col("shopper").max(),
         session=pl.col("session").max(),
         first=pl.col("time").min(),
         events=pl.len().cast(pl.UInt32),
         clicks=(pl.col("kind") == "click").sum().cast(pl.UInt32),
     )
-    flagged = visits.sort("visit").with_columns(is_fraud=is_fraud)
+    flagged = sessions.sort("session_number").with_columns(is_fraud=is_fraud)
     reasons = pl.when("is_fraud").then(pl.lit(["many"])).otherwise(pl.lit([], pl.List(pl.String)))
-    columns = ("visit", "shopper", "session", "first", "events", "clicks", "score", "reasons", "is_fraud")
+    columns = ("session_number", "shopper", "session", "first", "events", "clicks", "score", "reasons", "is_fraud")
     return flagged.with_columns(score=pl.col("is_fraud").cast(pl.Float32), reasons=reasons).select(columns)
 
 
-def nobody_is_a_robot(events: pl.DataFrame, _: RobotOptions) -> pl.DataFrame:
+def nobody_is_a_bot(events: pl.DataFrame, _: BotOptions) -> pl.DataFrame:
     return scored(events, pl.lit(False))
 
 
-def most_active_are_robots(events: pl.DataFrame, _: RobotOptions) -> pl.DataFrame:
-    """Depends, as a real scorer does, on all visits that are scored together."""
+def most_active_are_bots(events: pl.DataFrame, _: BotOptions) -> pl.DataFrame:
+    """Depends, as a real scorer does, on all sessions that are scored together."""
     return scored(events, pl.col("events") > 2 * pl.col("events").mean())
 
 
@@ -131,8 +131,8 @@ def derived(
     products: pl.DataFrame | None = None,
     table: str = "",
 ) -> pl.DataFrame:
-    """The table that is made of events, robots not looked for: that of the maker's name, or of another."""
-    steps = Steps(score_visits=nobody_is_a_robot, tables=(maker,))
+    """The table that is made of events, bots not looked for: that of the maker's name, or of another."""
+    steps = Steps(score_sessions=nobody_is_a_bot, tables=(maker,))
     refresh(MemoryEvents(events), folder, products, options, now=NOW, steps=steps)
     return open_derived(folder).table(table or maker.name)
 
@@ -143,6 +143,6 @@ def catalog(categories: Mapping[str, str], created: datetime | None = None) -> p
     return pl.DataFrame([(*row, created) for row in categories.items()], schema=schema, orient="row")
 
 
-def all_tables(opened: Derived) -> dict[str, list[dict[str, object]]]:
+def all_tables(opened: DerivedTables) -> dict[str, list[dict[str, object]]]:
     """Every table as rows, so that a difference is told."""
     return {name: opened.table(name).to_dicts() for name in sorted(opened.manifest.tables)}

@@ -1,4 +1,4 @@
-"""Simulated shoppers for the tests of robots: searches with ten results each, clicked by position, at their pace."""
+"""Simulated shoppers for the tests of bots: searches with ten results each, clicked by position, at their pace."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 import polars as pl
 
 from rerank.sessions.cleaning import clean
-from tests.unit.rerank.sessions.visit_logs import event, log, shown
+from tests.unit.rerank.sessions.session_logs import event, log, shown
 
 RESULTS = 10
 DAY = 86_400
@@ -17,7 +17,7 @@ DAY = 86_400
 
 @dataclass
 class Shop:
-    """Collects events; every visit begins an hour after the one before, so that none overlap."""
+    """Collects events; every session begins an hour after the one before, so that none overlap."""
 
     seed: int = 0
     queries: int = 30
@@ -25,29 +25,29 @@ class Shop:
 
     def __post_init__(self) -> None:
         self.random = np.random.default_rng(self.seed)
-        self._visits = self._answers = 0
+        self._sessions = self._answers = 0
 
-    def visit(self, shopper: str) -> Visit:
-        """A visit that begins now."""
-        self._visits += 1
-        return Visit(self, shopper, f"s{self._visits}", 3_600.0 * self._visits)
+    def session(self, shopper: str) -> Session:
+        """A session that begins now."""
+        self._sessions += 1
+        return Session(self, shopper, f"s{self._sessions}", 3_600.0 * self._sessions)
 
     def next_answer(self) -> str:
         """An id that no other answer has."""
         self._answers += 1
         return f"q{self._answers}"
 
-    def honest(self, shoppers: int, visits: int = 3) -> None:
+    def honest(self, shoppers: int, sessions: int = 3) -> None:
         """Shoppers who click what stands high, look for a while, and sometimes buy."""
-        for number in range(shoppers * visits):
-            visit = self.visit(f"u{number % shoppers}")
+        for number in range(shoppers * sessions):
+            session = self.session(f"u{number % shoppers}")
             for _ in range(int(self.random.geometric(0.6))):
-                visit.search(int(self.random.integers(self.queries)))
+                session.search(int(self.random.integers(self.queries)))
                 chances = 0.4 * np.arange(1, RESULTS + 1) ** -0.9
                 for place in np.flatnonzero(self.random.random(RESULTS) < chances) + 1:
-                    visit.click(int(place), self.pause())
+                    session.click(int(place), self.pause())
                     if self.random.random() < 0.06:
-                        visit.buy(int(place))
+                        session.buy(int(place))
 
     def pause(self) -> float:
         """Seconds that a shopper looks at a product."""
@@ -59,8 +59,8 @@ class Shop:
 
 
 @dataclass
-class Visit:
-    """One visit under way; `now` moves on with what is done."""
+class Session:
+    """One session under way; `now` moves on with what is done."""
 
     shop: Shop
     shopper: str

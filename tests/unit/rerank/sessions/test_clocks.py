@@ -2,38 +2,38 @@ from datetime import timedelta
 
 import polars as pl
 
-from rerank.sessions.cleaning import ClockOptions, with_right_times
-from tests.unit.rerank.sessions.visit_logs import at, event, log
+from rerank.sessions.cleaning import ClockOptions, correct_clocks
+from tests.unit.rerank.sessions.session_logs import at, event, log
 
 
 def corrected(table: pl.DataFrame, options: ClockOptions | None = None) -> int:
-    return int((with_right_times(table, options)["time"] != table["time"]).sum())
+    return int((correct_clocks(table, options)["time"] != table["time"]).sum())
 
 
 def test_a_clock_that_is_behind_is_set_right_by_its_least_difference() -> None:
     hour = 3_600
     late = (hour + 3, hour + 1, hour + 4)
     table = log(event(60 * n, session="s", late=by) for n, by in enumerate(late))
-    right = with_right_times(table)
+    right = correct_clocks(table)
     assert right["time"].to_list() == [at(60 * n + min(late)) for n in range(3)]
     assert right.drop("time").equals(table.drop("time"))
 
 
 def test_a_clock_that_is_ahead_is_set_back() -> None:
-    right = with_right_times(log(event(60 * n, session="s", late=-240) for n in range(3)))
+    right = correct_clocks(log(event(60 * n, session="s", late=-240) for n in range(3)))
     assert right["time"].to_list() == [at(60 * n - 240) for n in range(3)]
 
 
 def test_only_the_wrong_clock_of_two_is_corrected() -> None:
     server = [event(600 + 60 * n, "impression", session="s", late=1) for n in range(3)]
     client = [event(60 * n, session="s", late=601) for n in range(3)]
-    right = with_right_times(log([*server, *client]))
+    right = correct_clocks(log([*server, *client]))
     assert right["time"].to_list() == [at(600), at(660), at(720), at(601), at(661), at(721)]
 
 
 def test_an_imported_log_keeps_its_times() -> None:
     table = log(event(60 * n, session="s", late=86_400 - 60 * n) for n in range(20))
-    assert with_right_times(table).equals(table)
+    assert correct_clocks(table).equals(table)
 
 
 def test_what_a_client_sends_at_once_after_being_offline_keeps_its_times() -> None:

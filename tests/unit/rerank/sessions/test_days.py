@@ -1,4 +1,4 @@
-"""Cleaned events by day: visits across midnight, what is kept and what is made again, and what is read for it."""
+"""Cleaned events by day: sessions across midnight, what is kept and what is made again, and what is read for it."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rerank.sessions.cleaning import CLEAN_SCHEMA, Cleaned, CleaningOptions, clean
+from rerank.sessions.cleaning import CLEAN_SCHEMA, CleaningOptions, CleaningResult, clean
 from rerank.sessions.options import Window
 from rerank.sessions.partitions import AFTER_WINDOW, SUFFIX, Day, DayMaker, DaySource, read_frame
-from rerank.sessions.sessionize import VisitOptions
+from rerank.sessions.sessionize import SessionOptions
 from retrieval.errors import StoreDamagedError
 from retrieval.events.stored import DAY_MS, StoredEvent, milliseconds
 from tests.unit.rerank.sessions.derived_log import NOW, TODAY, MemoryEvents, catalog, search, stored
@@ -39,31 +39,31 @@ def maker(
 
 
 def keys(days: Sequence[Day]) -> list[list[bytes]]:
-    """The keys of the events of each day, those set aside, too."""
-    frames = (pl.concat([day.events().select("key"), aside(day).select("key")]) for day in days)
+    """The keys of the events of each day, those rejected, too."""
+    frames = (pl.concat([day.events().select("key"), rejected(day).select("key")]) for day in days)
     return [sorted(frame["key"]) for frame in frames]
 
 
-def aside(day: Day) -> pl.DataFrame:
-    return read_frame(day.folder / f"aside{SUFFIX}")
+def rejected(day: Day) -> pl.DataFrame:
+    return read_frame(day.folder / f"rejected{SUFFIX}")
 
 
-def test_a_visit_across_midnight_belongs_whole_to_the_day_that_it_begins_in(tmp_path: Path) -> None:
+def test_a_session_across_midnight_belongs_whole_to_the_day_that_it_begins_in(tmp_path: Path) -> None:
     before, after = view(MIDNIGHT - timedelta(minutes=5)), view(MIDNIGHT + timedelta(minutes=5), "b")
     much_later = view(MIDNIGHT + timedelta(hours=5), "c")
     first, second = maker(tmp_path, MemoryEvents([before, after, much_later])).days()
     assert keys([first, second]) == [sorted([before.key, after.key]), [much_later.key]]
-    assert first.events()["visit"].to_list() == [0, 0]
-    assert second.events()["visit"].to_list() == [0]
+    assert first.events()["session_number"].to_list() == [0, 0]
+    assert second.events()["session_number"].to_list() == [0]
 
 
-def test_what_is_set_aside_in_a_visit_across_midnight_belongs_there_too(tmp_path: Path) -> None:
+def test_what_is_set_aside_in_a_session_across_midnight_belongs_there_too(tmp_path: Path) -> None:
     before = view(MIDNIGHT - timedelta(milliseconds=100))
     double = view(MIDNIGHT + timedelta(milliseconds=100))
     day, after = maker(tmp_path, MemoryEvents([before, double])).days()
     assert day.events()["key"].to_list() == [before.key]
-    assert aside(day).select("key", "reason").rows() == [(double.key, "duplicate")]
-    assert day.facts.aside == {"duplicate": 1}
+    assert rejected(day).select("key", "reason").rows() == [(double.key, "duplicate")]
+    assert day.facts.rejected == {"duplicate": 1}
     assert keys([after]) == [[]]
 
 
@@ -73,10 +73,10 @@ def test_an_anonymous_event_after_midnight_is_found_by_the_query_that_its_sessio
     click = stored("click", MIDNIGHT + timedelta(minutes=2), product_id="a", query_id=searched[0].query_id, position=1)
     day, after = maker(tmp_path, MemoryEvents([before, *searched, click])).days()
     assert click.key in keys([day])[0]
-    assert (day.facts.visits, after.facts.visits) == (1, 0)
+    assert (day.facts.sessions, after.facts.sessions) == (1, 0)
 
 
-def test_a_visit_that_never_ends_is_shared_out_without_loss(tmp_path: Path) -> None:
+def test_a_session_that_never_ends_is_shared_out_without_loss(tmp_path: Path) -> None:
     events = [view(MIDNIGHT - timedelta(days=4) + timedelta(minutes=20 * step), "ab"[step % 2]) for step in range(350)]
     found = keys(list(maker(tmp_path, MemoryEvents(events)).days()))
     assert sorted(key for of_day in found for key in of_day) == sorted(event.key for event in events)
@@ -91,7 +91,7 @@ def test_what_comes_of_an_answer_of_the_day_before_is_no_act_on_an_unknown_one(t
     others = search("u2", late, "saw", ["a"])
     _, day = maker(tmp_path, MemoryEvents([*asked, *acts, wrong, *others])).days()
     assert {event.key for event in acts} <= set(day.events()["key"])
-    assert aside(day).select("key", "reason").rows() == [(wrong.key, "never shown")]
+    assert rejected(day).select("key", "reason").rows() == [(wrong.key, "never shown")]
 
 
 def test_an_answer_of_two_days_before_is_not_looked_for(tmp_path: Path) -> None:
@@ -100,7 +100,7 @@ def test_an_answer_of_two_days_before_is_not_looked_for(tmp_path: Path) -> None:
     click = stored("click", MIDNIGHT + timedelta(hours=1), product_id="a", query_id=asked[0].query_id, shopper="u1")
     others = search("u3", MIDNIGHT + timedelta(hours=1), "saw", ["a"])
     *_, day = maker(tmp_path, MemoryEvents([*asked, *between, click, *others])).days()
-    assert day.facts.aside == {"unknown query": 1}
+    assert day.facts.rejected == {"unknown query": 1}
 
 
 def test_times_that_were_corrected_are_counted_once_over_days(tmp_path: Path) -> None:
@@ -130,16 +130,16 @@ anything = st.builds(
 
 @given(st.lists(anything, max_size=30))
 @settings(max_examples=25, deadline=None)
-def test_every_event_is_in_one_day_once_and_visits_are_numbered_from_0(events: list[StoredEvent]) -> None:
+def test_every_event_is_in_one_day_once_and_sessions_are_numbered_from_0(events: list[StoredEvent]) -> None:
     with TemporaryDirectory() as folder:
         days = list(maker(Path(folder), MemoryEvents(events)).days())
         found = keys(days)
         tables = [day.events() for day in days]
     assert sorted(key for of_day in found for key in of_day) == sorted(event.key for event in events)
     for day, table in zip(days, tables, strict=True):
-        assert sorted(table["visit"].unique()) == list(range(day.facts.visits))
+        assert sorted(table["session_number"].unique()) == list(range(day.facts.sessions))
         assert table.schema == CLEAN_SCHEMA
-        assert {time.date() for time in table.group_by("visit").agg(pl.col("time").min())["time"]} <= {
+        assert {time.date() for time in table.group_by("session_number").agg(pl.col("time").min())["time"]} <= {
             datetime.fromtimestamp(day.number * DAY_MS / 1000, UTC).date()
         }
 
@@ -171,7 +171,7 @@ def test_days_that_are_kept_equal_those_made_anew_also_where_acts_name_answers_o
         assert [day.facts for day in grown] == [day.facts for day in anew]
         for one, other in zip(grown, anew, strict=True):
             assert one.events().equals(other.events())
-            assert aside(one).equals(aside(other))
+            assert rejected(one).equals(rejected(other))
 
 
 def logged(days: int) -> MemoryEvents:
@@ -235,14 +235,14 @@ def test_only_days_of_whose_products_the_catalog_says_something_else_are_made_ag
     assert made_of(tmp_path, store, products=more) == (0, 3)
     without = more.filter(pl.col("product_id") != "c")
     assert made_of(tmp_path, store, products=without) == (1, 2)
-    (day,) = (day for day in maker(tmp_path, store, without).days() if day.facts.aside)
-    assert day.facts.aside == {"unknown product": 1}
+    (day,) = (day for day in maker(tmp_path, store, without).days() if day.facts.rejected)
+    assert day.facts.rejected == {"unknown product": 1}
 
 
 def test_other_rules_make_every_day_again(tmp_path: Path) -> None:
     store = logged(3)
     made_of(tmp_path, store)
-    assert made_of(tmp_path, store, options=CleaningOptions(visits=VisitOptions(timedelta(minutes=10)))) == (3, 0)
+    assert made_of(tmp_path, store, options=CleaningOptions(sessions=SessionOptions(timedelta(minutes=10)))) == (3, 0)
 
 
 def test_days_outside_the_window_are_not_read(tmp_path: Path) -> None:
@@ -269,15 +269,15 @@ def test_an_event_that_a_corrected_clock_puts_after_the_window_is_set_aside(tmp_
         options: CleaningOptions,
         *,
         told: pl.DataFrame | None = None,
-    ) -> Cleaned:
-        cleaned = clean(events, products, options, told=told)
-        return Cleaned(cleaned.events.with_columns(pl.col("time") + timedelta(days=1)), cleaned.aside)
+    ) -> CleaningResult:
+        cleaned = clean(events, products, options, earlier=told)
+        return CleaningResult(cleaned.events.with_columns(pl.col("time") + timedelta(days=1)), cleaned.rejected)
 
     store = MemoryEvents([view(NOW - timedelta(hours=1)), view(NOW - timedelta(days=2))])
     for _ in range(2):
         days = list(DayMaker(DaySource(store, None, a_day_on, CleaningOptions(), WINDOW), tmp_path).days())
         assert [day.facts.events for day in days] == [1, 0]
-        assert [day.facts.aside for day in days] == [{}, {AFTER_WINDOW: 1}]
+        assert [day.facts.rejected for day in days] == [{}, {AFTER_WINDOW: 1}]
         assert [day.facts.corrected for day in days] == [1, 1]
 
 

@@ -11,18 +11,18 @@ import pytest
 
 from rerank.sessions.partitions import SUFFIX
 from rerank.sessions.refresh import Steps, refresh
-from rerank.sessions.tables import DERIVED, SCHEMA, Derived, open_derived
+from rerank.sessions.tables import DERIVED, SCHEMA, DerivedTables, open_derived
 from retrieval.errors import StoreDamagedError, StoreForeignError, StoreMissingError
-from tests.unit.rerank.sessions.derived_log import NOW, MemoryEvents, nobody_is_a_robot, stored
+from tests.unit.rerank.sessions.derived_log import NOW, MemoryEvents, nobody_is_a_bot, stored
 
 
 @pytest.fixture
-def opened(tmp_path: Path) -> Derived:
-    refresh(MemoryEvents(), tmp_path, None, now=NOW, steps=Steps(score_visits=nobody_is_a_robot))
+def opened(tmp_path: Path) -> DerivedTables:
+    refresh(MemoryEvents(), tmp_path, None, now=NOW, steps=Steps(score_sessions=nobody_is_a_bot))
     return open_derived(tmp_path)
 
 
-def test_every_table_has_its_name_and_the_time_it_was_made(opened: Derived) -> None:
+def test_every_table_has_its_name_and_the_time_it_was_made(opened: DerivedTables) -> None:
     for name in opened.manifest.tables:
         assert getattr(opened, name).equals(opened.table(name))
     assert (opened.made, opened.window.last) == (NOW, NOW)
@@ -40,7 +40,7 @@ def test_lists_are_what_was_shown_and_done_on_it_in_the_order_of_time(tmp_path: 
         stored("impression", shown, product_id="x", query_id="q1", query="Kettle", position=1),
         stored("impression", shown - timedelta(days=1), product_id="y", query_id="q1", query="mug", position=1),
     ]
-    refresh(MemoryEvents(events), tmp_path, None, now=NOW, steps=Steps(score_visits=nobody_is_a_robot))
+    refresh(MemoryEvents(events), tmp_path, None, now=NOW, steps=Steps(score_sessions=nobody_is_a_bot))
     lists = open_derived(tmp_path).lists()
     assert lists.select("kind", "query", "product_id").rows() == [
         ("impression", "mug", "y"),
@@ -58,7 +58,7 @@ def test_lists_and_acts_name_their_shoppers(tmp_path: Path) -> None:
         stored("cart", shown + timedelta(minutes=2), product_id="x", session="s1"),
         stored("consultation", shown, product_id="y", session="s2"),
     ]
-    refresh(MemoryEvents(events), tmp_path, None, now=NOW, steps=Steps(score_visits=nobody_is_a_robot))
+    refresh(MemoryEvents(events), tmp_path, None, now=NOW, steps=Steps(score_sessions=nobody_is_a_bot))
     found = open_derived(tmp_path)
     assert found.lists().select("kind", "shopper").rows() == [(kind, "u1") for kind in ("impression", "click", "cart")]
     acts = found.acts()
@@ -66,14 +66,14 @@ def test_lists_and_acts_name_their_shoppers(tmp_path: Path) -> None:
     assert acts.select("shopper", "product_id", "kind").rows() == [("u1", "x", "click"), ("u1", "x", "cart")]
 
 
-def test_lists_whose_days_newer_tables_replaced(opened: Derived, tmp_path: Path) -> None:
+def test_lists_whose_days_newer_tables_replaced(opened: DerivedTables, tmp_path: Path) -> None:
     assert opened.lists().is_empty()
     refresh(
         MemoryEvents([stored("click", NOW - timedelta(hours=1), product_id="x")]),
         tmp_path,
         None,
         now=NOW,
-        steps=Steps(score_visits=nobody_is_a_robot),
+        steps=Steps(score_sessions=nobody_is_a_bot),
     )
     found = open_derived(tmp_path)
     shutil.rmtree(tmp_path / "parts")
@@ -82,26 +82,26 @@ def test_lists_whose_days_newer_tables_replaced(opened: Derived, tmp_path: Path)
             read()
 
 
-def test_an_unknown_table_names_those_there_are(opened: Derived) -> None:
-    with pytest.raises(StoreMissingError, match=r"no table 'nowhere', only aside, label_weights"):
+def test_an_unknown_table_names_those_there_are(opened: DerivedTables) -> None:
+    with pytest.raises(StoreMissingError, match=r"no table 'nowhere', only label_weights"):
         opened.table("nowhere")
 
 
-def test_a_generation_that_newer_ones_replaced(opened: Derived, tmp_path: Path) -> None:
+def test_a_generation_that_newer_ones_replaced(opened: DerivedTables, tmp_path: Path) -> None:
     shutil.rmtree(tmp_path / opened.manifest.folder)
     with pytest.raises(StoreMissingError, match="open them anew"):
         _ = opened.popularity
 
 
 @pytest.mark.parametrize("content", [b"", b"PAR1 and more"])
-def test_a_file_that_is_not_whole(opened: Derived, tmp_path: Path, content: bytes) -> None:
+def test_a_file_that_is_not_whole(opened: DerivedTables, tmp_path: Path, content: bytes) -> None:
     (tmp_path / opened.manifest.folder / f"queries{SUFFIX}").write_bytes(content)
     with pytest.raises(StoreDamagedError, match=r"queries\.parquet has .* refresh the tables"):
         _ = opened.queries
     assert opened.popularity.is_empty()
 
 
-def test_a_flipped_bit(opened: Derived, tmp_path: Path) -> None:
+def test_a_flipped_bit(opened: DerivedTables, tmp_path: Path) -> None:
     path = tmp_path / opened.manifest.folder / f"queries{SUFFIX}"
     content = bytearray(path.read_bytes())
     content[len(content) // 2] ^= 1
@@ -111,7 +111,7 @@ def test_a_flipped_bit(opened: Derived, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("content", [b"", b"{}", b"\xff", b"[]"])
-def test_a_manifest_that_cannot_be_read(opened: Derived, tmp_path: Path, content: bytes) -> None:
+def test_a_manifest_that_cannot_be_read(opened: DerivedTables, tmp_path: Path, content: bytes) -> None:
     (tmp_path / DERIVED).write_bytes(content)
     with pytest.raises(StoreDamagedError, match=r"derived\.json cannot be read"):
         open_derived(tmp_path)
@@ -119,7 +119,7 @@ def test_a_manifest_that_cannot_be_read(opened: Derived, tmp_path: Path, content
     assert open_derived(tmp_path).popularity.is_empty()
 
 
-def test_another_schema(opened: Derived, tmp_path: Path) -> None:
+def test_another_schema(opened: DerivedTables, tmp_path: Path) -> None:
     other = msgspec.structs.replace(opened.manifest, schema=SCHEMA + 1)
     (tmp_path / DERIVED).write_bytes(msgspec.json.encode(other))
     with pytest.raises(StoreForeignError, match=f"in schema {SCHEMA + 1}, this program reads {SCHEMA}"):

@@ -1,4 +1,4 @@
-"""Which days' visits are scored together."""
+"""Which days' sessions are scored together."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from rerank.sessions.partitions import Day, DayFacts, stretches
 
 
-def day(number: int, visits: int) -> Day:
-    return Day(number, Path(str(number)), DayFacts(0, visits, 0, {}, 0, "", 0))
+def day(number: int, sessions: int) -> Day:
+    return Day(number, Path(str(number)), DayFacts(0, sessions, 0, {}, 0, "", 0))
 
 
 def numbers(days: list[list[Day]]) -> list[list[int]]:
@@ -29,14 +29,14 @@ def numbers(days: list[list[Day]]) -> list[list[int]]:
     ],
 )
 def test_stretches_are_powers_of_two_of_days_at_their_multiples(together: int, expected: list[list[int]]) -> None:
-    # 60 visits in 6 days: 10 a day.
+    # 60 sessions in 6 days: 10 a day.
     days = [day(number, 12) for number in (15, 16, 17, 18, 20)]
     assert numbers(stretches(days, together)) == expected
 
 
 @given(st.dictionaries(st.integers(20_000, 20_200), st.integers(0, 50)), st.integers(1, 1_000))
-def test_every_day_is_in_one_stretch_in_its_order(visits: dict[int, int], together: int) -> None:
-    days = [day(number, visits[number]) for number in sorted(visits)]
+def test_every_day_is_in_one_stretch_in_its_order(sessions: dict[int, int], together: int) -> None:
+    days = [day(number, sessions[number]) for number in sorted(sessions)]
     assert [each for stretch in stretches(days, together) for each in stretch] == days
 
 

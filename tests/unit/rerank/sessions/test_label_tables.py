@@ -15,10 +15,10 @@ from tests.unit.rerank.sessions.derived_log import NOW, derived, search, stored
 START = NOW - timedelta(days=3)
 
 
-def shopping(visits: int) -> list[StoredEvent]:
+def shopping(sessions: int) -> list[StoredEvent]:
     """Lists in two orders: whoever sees `good` clicks it, whoever sees `bad` first looks on; every third buys."""
     events: list[StoredEvent] = []
-    for number in range(visits):
+    for number in range(sessions):
         shown = ["good", "bad"] if number % 2 else ["bad", "good"]
         acts = [("click", "good"), *([("cart", "good"), ("purchase", "good")] if number % 3 == 0 else [])]
         at = START + timedelta(minutes=5 * number)
@@ -85,7 +85,7 @@ def test_weights_say_that_they_are_not_fitted_where_purchases_are_few(tmp_path: 
 def test_weights_are_fitted_to_later_purchases_where_there_are_enough(tmp_path: Path) -> None:
     weights = derived(tmp_path, LABELS, shopping(12 * LEAST_PURCHASES), table="label_weights")
     assert weights["fitted"].all()
-    # Every third visit buys, and the last three tenths of the visits are the later ones.
+    # Every third session buys, and the last three tenths of the sessions are the later ones.
     assert weights["purchases"].to_list() == [12 * LEAST_PURCHASES * 3 // 10 // 3] * len(SIGNALS)
     assert (weights["weight"] >= 0).all()
 

@@ -35,7 +35,7 @@ def test_a_pair_weighs_half_after_an_hour_and_its_probability_is_a_share_of_all(
     assert table["probability"].to_list() == pytest.approx([0.5 / 0.75, 0.25 / 0.75], abs=1e-6)
 
 
-def test_a_click_and_the_page_view_after_it_are_one_look_and_visits_follow_each_other(tmp_path: Path) -> None:
+def test_a_click_and_the_page_view_after_it_are_one_look_and_sessions_follow_each_other(tmp_path: Path) -> None:
     click = stored("click", START, product_id="a", shopper="u1")
     events = [click, seen("u1", "a", 0.1), seen("u1", "b", 60 * 24 * 3), seen("u2", "b", 60 * 24 * 3 + 1)]
     table = derived(tmp_path, NEXT_PRODUCTS, events, ANY)

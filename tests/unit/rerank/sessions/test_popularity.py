@@ -94,7 +94,7 @@ def test_what_was_popular_at_a_time_is_told_of_what_came_before_it_alone(tmp_pat
     assert opened.popularity_before(at).rows() == expected.sort("product_id").rows()
 
 
-def test_what_a_visit_does_behind_midnight_is_no_earlier_than_it_was(tmp_path: Path) -> None:
+def test_what_a_session_does_behind_midnight_is_no_earlier_than_it_was(tmp_path: Path) -> None:
     night = NOW.replace(hour=0)
     events = []
     for shopper in "uvwxy":
@@ -105,7 +105,7 @@ def test_what_a_visit_does_behind_midnight_is_no_earlier_than_it_was(tmp_path: P
     assert row == ("a", pytest.approx(5 * 0.5 ** (1 / 14), abs=1e-5))
 
 
-def test_a_visit_without_a_shopper_is_somebody_of_its_own_by_its_session(tmp_path: Path) -> None:
+def test_a_session_without_a_shopper_is_somebody_of_its_own_by_its_session(tmp_path: Path) -> None:
     views = [
         stored("consultation", NOW - timedelta(hours=hour), product_id="a", session=session)
         for hour, session in ((1, "s1"), (5, "s1"), (9, "s2"))
@@ -114,7 +114,7 @@ def test_a_visit_without_a_shopper_is_somebody_of_its_own_by_its_session(tmp_pat
     assert (row["consultations"], row["shoppers"], row["score"]) == (3, 2, 3 * 0.5)
 
 
-def test_what_a_visit_did_before_it_named_its_shopper_is_that_shoppers(tmp_path: Path) -> None:
+def test_what_a_session_did_before_it_named_its_shopper_is_that_shoppers(tmp_path: Path) -> None:
     anonymous = stored("consultation", NOW - timedelta(minutes=9), product_id="a", session="s1")
     named = stored("cart", NOW - timedelta(minutes=8), product_id="a", session="s1", shopper="u1")
     (row,) = derived(tmp_path, POPULARITY, [anonymous, named], DeriveOptions(least_shoppers=1)).to_dicts()

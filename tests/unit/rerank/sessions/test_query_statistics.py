@@ -68,7 +68,7 @@ def test_a_purchase_that_the_server_tells_of_later_belongs_to_the_answer_that_it
 ) -> None:
     events = search("u1", START, "lamp", ["a"], ("click", "a"), session="s1")
     query_id = events[0].query_id
-    # Its own visit may begin before the search, too.
+    # Its own session may begin before the search, too.
     told = stored(
         "purchase", START + timedelta(minutes=5), product_id="a", session="pay", query_id=query_id, quantity=1
     )

@@ -1,7 +1,7 @@
 import pytest
 
-from rerank.sessions.sessionize import same_need, with_needs, with_visits
-from tests.unit.rerank.sessions.visit_logs import event, in_order, log, shown
+from rerank.sessions.sessionize import add_needs, same_need, sessionize
+from tests.unit.rerank.sessions.session_logs import event, in_order, log, shown
 
 
 @pytest.mark.parametrize(
@@ -40,7 +40,7 @@ def test_another_need(one: str, other: str) -> None:
 
 
 def needs_of(*events: dict[str, object]) -> list[int]:
-    return in_order(with_needs(with_visits(log(events))), "need")
+    return in_order(add_needs(sessionize(log(events))), "need")
 
 
 def asked(seconds: float, query: str, query_id: str, session: str = "s") -> dict[str, object]:
@@ -61,7 +61,7 @@ def test_the_pause_counts_from_the_last_act_on_the_search_before() -> None:
     assert needs_of(asked(0, "drill", "q1"), click, asked(20 * 60, "drill", "q2")) == [0, 0, 0]
 
 
-def test_needs_are_unique_over_visits() -> None:
+def test_needs_are_unique_over_sessions() -> None:
     assert needs_of(asked(0, "drill", "q1", "s"), asked(1, "drill", "q2", "t")) == [0, 1]
 
 

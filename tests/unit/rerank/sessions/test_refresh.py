@@ -1,4 +1,4 @@
-"""Refreshing: the same tables whatever way the events came, nothing after the window, robots and the forgotten out."""
+"""Refreshing: the same tables whatever way the events came, nothing after the window, bots and the forgotten out."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rerank.sessions.options import ActWeights, DeriveOptions
-from rerank.sessions.partitions import SUFFIX, Context, Part, PartReader, TableMaker
-from rerank.sessions.refresh import TABLES, Refreshed, Steps, refresh
+from rerank.sessions.partitions import SUFFIX, Context, DailyPartial, PartialReader, TableMaker
+from rerank.sessions.refresh import TABLES, RefreshResult, Steps, refresh
 from rerank.sessions.tables import FIRST, LAST, count_of, open_derived, shoppers_in
 from retrieval.errors import SettingError, StoreLockedError, StoreMissingError
 from retrieval.events.sqlite import SqliteEvents
@@ -28,8 +28,8 @@ from tests.unit.rerank.sessions.derived_log import (
     MemoryEvents,
     all_tables,
     catalog,
-    most_active_are_robots,
-    nobody_is_a_robot,
+    most_active_are_bots,
+    nobody_is_a_bot,
     search,
     stored,
 )
@@ -38,8 +38,8 @@ PRODUCTS = catalog({"a": "Light > Lamps", "b": "Light", "c": "Tools"}, datetime(
 DAYS = 5
 ROOT = Path(__file__).parents[4]
 ANY = DeriveOptions(least_shoppers=1, days=10)
-ROBOTS = Steps(score_visits=most_active_are_robots)
-HONEST = Steps(score_visits=nobody_is_a_robot)
+BOT = Steps(score_sessions=most_active_are_bots)
+HONEST = Steps(score_sessions=nobody_is_a_bot)
 
 
 def refreshed(
@@ -48,9 +48,9 @@ def refreshed(
     options: DeriveOptions = ANY,
     *,
     now: datetime = NOW,
-    steps: Steps = ROBOTS,
+    steps: Steps = BOT,
     purge: bool = False,
-) -> Refreshed:
+) -> RefreshResult:
     return refresh(store, folder, PRODUCTS, options, now=now, steps=steps, purge=purge)
 
 
@@ -78,7 +78,7 @@ def test_any_order_of_arrival_gives_the_tables_of_a_refresh_from_nothing(
     events = data.draw(st.permutations([event for each in drawn for event in each]))
     cuts = sorted(data.draw(st.lists(st.integers(0, len(events)), max_size=2)))
     # Several stretches of scores, too.
-    options = replace(ANY, robot_visits=2)
+    options = replace(ANY, sessions_per_batch=2)
     with TemporaryDirectory() as scratch:
         store = MemoryEvents()
         for number, end in enumerate((*cuts, len(events))):
@@ -110,29 +110,29 @@ def some_days() -> list[StoredEvent]:
 def test_another_day_is_added_without_reading_the_history(tmp_path: Path) -> None:
     store = MemoryEvents(some_days())
     first = refreshed(tmp_path, store)
-    assert (first.days_made, first.days_kept, first.parts_made, first.visits_scored) == (DAYS, 0, DAYS, 10 * DAYS)
+    assert (first.days_made, first.days_kept, first.parts_made, first.sessions_scored) == (DAYS, 0, DAYS, 10 * DAYS)
     store.append(search("shopper1", NOW - timedelta(hours=2), "lamp", ["a"]))
     store.read_days.clear()
-    second = refreshed(tmp_path, store, replace(ANY, robot_visits=10))
+    second = refreshed(tmp_path, store, replace(ANY, sessions_per_batch=10))
     assert (second.days_made, second.days_kept, second.parts_made) == (2, DAYS - 1, 2)
     assert len(store.read_days) == 3
     store.append(search("shopper2", NOW - timedelta(hours=1), "lamp", ["a"]))
-    third = refreshed(tmp_path, store, replace(ANY, robot_visits=10))
-    assert (third.days_made, third.visits, third.visits_scored) == (2, 10 * DAYS + 2, 10 + 2)
+    third = refreshed(tmp_path, store, replace(ANY, sessions_per_batch=10))
+    assert (third.days_made, third.sessions, third.sessions_scored) == (2, 10 * DAYS + 2, 10 + 2)
 
 
 def test_the_report_counts_what_there_is(tmp_path: Path) -> None:
     store = MemoryEvents(some_days())
     store.append([stored("click", NOW - timedelta(hours=1), product_id="x", query_id="q", shopper="u1")])
     report = refreshed(tmp_path, store)
-    assert report.events + sum(report.aside.values()) == store.count()
+    assert report.events + sum(report.rejected.values()) == store.count()
     assert report.corrected == 0
-    assert report.aside == {"unknown product": 1}
-    assert report.visits == 10 * DAYS
+    assert report.rejected == {"unknown product": 1}
+    assert report.sessions == 10 * DAYS
     opened = open_derived(tmp_path)
     assert report.tables == {name: opened.table(name).height for name in report.tables}
-    assert opened.aside["events"].to_list() == [1]
-    assert {"popularity", "neighbours", "queries", "sequences", "visits"} < report.tables.keys()
+    assert opened.rejected["events"].to_list() == [1]
+    assert {"popularity", "neighbours", "queries", "sequences", "sessions"} < report.tables.keys()
 
 
 def test_no_event_after_until_has_a_part_in_any_table(tmp_path: Path) -> None:
@@ -146,7 +146,7 @@ def test_no_event_after_until_has_a_part_in_any_table(tmp_path: Path) -> None:
     opened = open_derived(tmp_path / "all")
     assert all_tables(opened) == all_tables(open_derived(tmp_path / "before"))
     assert opened.window.last == until
-    assert opened.visits["first"].max() <= until  # type: ignore[operator]
+    assert opened.sessions["first"].max() <= until  # type: ignore[operator]
 
 
 def test_each_file_of_a_table_says_its_window(tmp_path: Path) -> None:
@@ -158,7 +158,7 @@ def test_each_file_of_a_table_says_its_window(tmp_path: Path) -> None:
         assert (told[FIRST], told[LAST]) == ("2026-11-11T00:00:00+00:00", "2026-11-20T12:00:00+00:00")
 
 
-def test_robots_are_left_out_of_all_tables_but_that_of_visits(tmp_path: Path) -> None:
+def test_bots_are_left_out_of_all_tables_but_that_of_sessions(tmp_path: Path) -> None:
     honest = some_days()
     crawl = [
         stored("click", NOW - timedelta(hours=2, seconds=-2 * step), product_id="abc"[step % 3], shopper="crawler")
@@ -167,8 +167,8 @@ def test_robots_are_left_out_of_all_tables_but_that_of_visits(tmp_path: Path) ->
     report = refreshed(tmp_path / "crawled", MemoryEvents(honest + crawl))
     refreshed(tmp_path / "honest", MemoryEvents(honest))
     crawled, alone = open_derived(tmp_path / "crawled"), open_derived(tmp_path / "honest")
-    assert (report.flagged_visits, report.flagged_clicks) == (1, 60)
-    assert crawled.visits.filter("is_fraud").select("shopper", "clicks").rows() == [("crawler", 60)]
+    assert (report.flagged_sessions, report.flagged_clicks) == (1, 60)
+    assert crawled.sessions.filter("is_fraud").select("shopper", "clicks").rows() == [("crawler", 60)]
     for table in TABLES:
         assert crawled.table(table.name).equals(alone.table(table.name)), table.name
 
@@ -186,13 +186,13 @@ def test_the_real_scorer_and_a_real_store_work_together(tmp_path: Path) -> None:
     refresh(store, tmp_path / "derived", PRODUCTS, ANY, now=NOW)
     again = refresh(store, tmp_path / "derived", PRODUCTS, ANY, now=NOW)
     store.close()
-    assert (again.days_made, again.visits, again.visits_scored) == (0, 10 * DAYS, 0)
+    assert (again.days_made, again.sessions, again.sessions_scored) == (0, 10 * DAYS, 0)
 
 
 def broken(at: str) -> TableMaker:
     """A table that cannot be made."""
 
-    def fail(read: PartReader, context: Context) -> pl.DataFrame:
+    def fail(read: PartialReader, context: Context) -> pl.DataFrame:
         raise KeyboardInterrupt(at)
 
     return TableMaker(at, (), fail)
@@ -204,7 +204,7 @@ def test_a_refresh_that_is_broken_off_leaves_the_old_tables_and_can_be_run_again
     before = all_tables(open_derived(tmp_path))
     store.append(search("shopper1", NOW - timedelta(hours=2), "lamp", ["a"], ("click", "a")))
     with pytest.raises(KeyboardInterrupt):
-        refreshed(tmp_path, store, steps=replace(ROBOTS, tables=(*TABLES, broken("late"))))
+        refreshed(tmp_path, store, steps=replace(BOT, tables=(*TABLES, broken("late"))))
     assert all_tables(open_derived(tmp_path)) == before
     (tmp_path / ".making-tables-000002").mkdir()
     (tmp_path / "tables-000002").mkdir()
@@ -279,7 +279,7 @@ def test_who_is_forgotten_is_in_no_file_and_has_left_no_trace_in_any_table(tmp_p
 def test_the_proof_finds_a_pseudonym_in_every_kind_of_file(tmp_path: Path) -> None:
     texts = pl.DataFrame({"detail": ["as k1~x did", "k1~x"], "reasons": [["k1~x"], ["none"]], "count": [1, 2]})
     (tmp_path / "days").mkdir()
-    texts.write_parquet(tmp_path / "days" / "aside.parquet")
+    texts.write_parquet(tmp_path / "days" / "rejected.parquet")
     (tmp_path / "derived.json").write_text('{"of": "k1~x"}')
     assert count_of(tmp_path, ["k1~x"]) == 4
     assert count_of(tmp_path, ["k1~y", ""]) == 0
@@ -291,16 +291,16 @@ def test_retention_reaches_what_was_derived(tmp_path: Path) -> None:
     store.expire(max(store.days()) - 1)
     report = refreshed(tmp_path, store)
     # The first day that is left is made again: the answers of the day before it are gone.
-    assert (report.visits, report.days_made) == (2 * 10, 1)
+    assert (report.sessions, report.days_made) == (2 * 10, 1)
     assert len(list((tmp_path / "days").iterdir())) == 2
 
 
 def test_a_table_of_ones_own_joins_in_and_is_made_of_days_that_are_kept(tmp_path: Path) -> None:
     store = MemoryEvents(some_days())
     refreshed(tmp_path, store, steps=HONEST)
-    kinds = Part("kinds", lambda events: events.group_by("kind").len().sort("kind"))
+    kinds = DailyPartial("kinds", lambda events: events.group_by("kind").len().sort("kind"))
 
-    def total(read: PartReader, _: Context) -> pl.DataFrame:
+    def total(read: PartialReader, _: Context) -> pl.DataFrame:
         return read(kinds).group_by("kind").agg(pl.col("len").sum())
 
     own = replace(HONEST, tables=(*TABLES, TableMaker("kinds", (kinds,), total)))

@@ -10,7 +10,7 @@ from rerank.sessions.product_tables import SEQUENCES
 from tests.unit.rerank.sessions.derived_log import NOW, derived, search, stored
 
 
-def test_the_last_acts_are_kept_over_visits_by_age(tmp_path: Path) -> None:
+def test_the_last_acts_are_kept_over_sessions_by_age(tmp_path: Path) -> None:
     events = search("u1", NOW - timedelta(days=9), "lamp", ["a", "b"], ("click", "b"), ("cart", "b"))
     events += [stored("consultation", NOW - timedelta(days=2), product_id="c", shopper="u1")]
     table = derived(tmp_path, SEQUENCES, events, DeriveOptions(sequence=2))

@@ -86,11 +86,11 @@ def held(index: Path) -> int:
 def test_import_counts_what_it_takes_and_sets_aside(index: Path, log: Path) -> None:
     report = document(run("import", log, "--index", index, "--workers", 1, "--json"))
     assert report["taken"] == held(index) == 8 * (5 + 2)
-    assert sum(each["count"] for each in report["aside"].values()) == 2
-    aside = next((index / EVENTS_FOLDER / "aside").iterdir()).read_text("utf-8")
-    assert "bad position" in aside
-    assert "10.0.0.7" not in aside
-    assert "shopper-0" not in aside
+    assert sum(each["count"] for each in report["rejected"].values()) == 2
+    rejected = next((index / EVENTS_FOLDER / "rejected").iterdir()).read_text("utf-8")
+    assert "bad position" in rejected
+    assert "10.0.0.7" not in rejected
+    assert "shopper-0" not in rejected
 
 
 def test_import_again_takes_nothing_twice(filled: Path, log: Path) -> None:
@@ -103,7 +103,7 @@ def test_import_shows_where_what_is_set_aside_lies(index: Path, log: Path) -> No
     result = run("import", log, "--index", index, "--workers", 1)
     assert result.exit_code == 0
     assert "bad position" in result.stdout
-    assert "set aside" in result.stdout
+    assert "rejected" in result.stdout
 
 
 def test_a_log_in_which_nothing_can_be_used_is_refused_with_the_reason(index: Path, tmp_path: Path) -> None:
@@ -132,8 +132,8 @@ def test_refresh_shows_what_it_did(filled: Path) -> None:
 def test_a_shopper_who_is_forgotten_is_in_no_file(filled: Path) -> None:
     run("refresh", "--index", filled)
     done = document(run("forget", "shopper-0", "--index", filled, "--json"))
-    assert (done["events"], done["set_aside"]) == (7, 1)
-    assert (done["left_events"], done["left_rows"], done["found_in"]) == (0, 0, [])
+    assert (done["events"], done["rejected_rows"]) == (7, 1)
+    assert (done["remaining_events"], done["remaining_rows"], done["found_in"]) == (0, 0, [])
     assert held(filled) == 7 * (5 + 2)
     assert open_derived(filled / EVENTS_FOLDER / DERIVED_FOLDER).queries["shoppers"].to_list() == [7]
     assert document(run("forget", "shopper-0", "--index", filled, "--json"))["events"] == 0
@@ -173,9 +173,9 @@ def test_a_key_goes_when_nothing_is_under_it_any_more(filled: Path) -> None:
     with EventLog.open(filled, Settings(), make=False) as log:
         later = datetime.now(UTC) + timedelta(days=3)
         assert expire(log, 10_000, now=later).keys == ()
-        aside = next((filled / EVENTS_FOLDER / "aside").iterdir())
-        assert expire(log, 30, now=later).keys == ()  # a row that was set aside is under it still
-        aside.unlink()
+        rejected = next((filled / EVENTS_FOLDER / "rejected").iterdir())
+        assert expire(log, 30, now=later).keys == ()  # a row that was rejected is under it still
+        rejected.unlink()
         assert expire(log, 30, now=later).keys == ("k1",)
 
 
@@ -236,7 +236,7 @@ def test_what_was_set_aside_without_a_name_in_a_forgotten_session_goes_too(fille
     rows = [named, {**named, "shopper": ""}, {**named, "shopper": "", "session": "other"}]
     (tmp_path / "more.jsonl").write_bytes(b"".join(msgspec.json.encode(row) + b"\n" for row in rows))
     run("import", tmp_path / "more.jsonl", "--index", filled, "--workers", 1)
-    assert document(run("forget", "gone", "--index", filled, "--json"))["set_aside"] == 2
+    assert document(run("forget", "gone", "--index", filled, "--json"))["rejected_rows"] == 2
 
 
 def test_events_are_moved_only_to_where_they_are_recorded(filled: Path) -> None:
@@ -264,7 +264,7 @@ def test_report_is_shown_written_as_a_page_and_as_json(filled: Path, tmp_path: P
     assert "drill" in shown.stdout
     assert "bad position" in page.read_text("utf-8")
     told = document(run("report", "--index", filled, "--json"))
-    assert told["traffic"]["visits"] == 8
+    assert told["traffic"]["sessions"] == 8
 
 
 def test_report_before_any_refresh_says_what_to_do(filled: Path) -> None:
@@ -280,9 +280,9 @@ def test_every_command_has_an_example(name: str) -> None:
 def test_events_may_come_before_the_first_rebuild(log: Path, tmp_path: Path, demo: DemoFiles, cache: Path) -> None:
     index = tmp_path / "new"
     document(run("import", log, "--index", index, "--workers", 1, "--json"))
-    assert document(run("refresh", "--index", index, "--json"))["visits"] == 8
+    assert document(run("refresh", "--index", index, "--json"))["sessions"] == 8
     rebuild(index, RebuildOptions((str(demo.products),), cache, encoder=ENCODER))
-    assert document(run("refresh", "--index", index, "--json"))["visits"] == 8
+    assert document(run("refresh", "--index", index, "--json"))["sessions"] == 8
 
 
 def test_a_directory_of_somebody_else_gets_no_events(log: Path, tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ import pytest
 from rich.console import Console
 from typer.testing import CliRunner
 
-from rerank.evaluation.promotion import QueryMeasures, Slice, Verdict, judge
+from rerank.evaluation.promotion import Decision, QueryMeasures, Slice, decide
 from rerank.model_store import RankerRegistry
 from rerank.ranker.spec import MODEL_FILE, SPEC_FILE
 from retrieval.errors import (
@@ -29,14 +29,14 @@ from tests.rankers import REPORT, SPEC, building, rewrite
 from tests.versions import publish_products
 
 
-def verdict(gain: float) -> Verdict:
+def verdict(gain: float) -> Decision:
     """On 60 queries of which the challenger gains so much in each."""
     random = np.random.default_rng(1)
     served = random.uniform(0.2, 0.8, 60)
     moved = served + gain + random.normal(0, 0.01, 60)
     unknown = np.full(60, np.nan)
     slices = (Slice("language zh", np.arange(60) < 5),)
-    return judge(QueryMeasures(moved, moved, unknown), QueryMeasures(served, served, unknown), slices=slices)
+    return decide(QueryMeasures(moved, moved, unknown), QueryMeasures(served, served, unknown), slices=slices)
 
 
 @pytest.fixture(scope="module")

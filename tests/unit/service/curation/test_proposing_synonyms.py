@@ -29,7 +29,7 @@ from service.curation.synonym_mining import (
 )
 from service.curation.synonyms import Kind, Synonym
 from service.engine.engine import SearchEngine
-from service.events.derived_tables import DerivedTables
+from service.events.derived_tables import DerivedTablesManager
 from service.events.event_log import EventLog
 from service.settings import Settings
 
@@ -169,7 +169,7 @@ def told(demo_index: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     settings = Settings()
     with closing(EventLog.open(root, settings)) as log:
         log.record(list(visits(products)))
-        DerivedTables(root, log, settings.events, clock=lambda: MADE).refresh()
+        DerivedTablesManager(root, log, settings.events, clock=lambda: MADE).refresh()
     return root
 
 
@@ -216,7 +216,7 @@ class TestMaking:
             assert list(said(engine.synonyms.proposals())) == ["random orbit zagg => random orbit sander"]
             settings = Settings()
             with closing(EventLog.open(root, settings)) as log:
-                DerivedTables(root, log, settings.events, clock=lambda: MADE).refresh()
+                DerivedTablesManager(root, log, settings.events, clock=lambda: MADE).refresh()
             assert list(said(engine.synonyms.proposals())) == ["random orbit zagg => random orbit sander"]
             engine.synonyms.put([replace(kept, enabled=False)])
             assert "divano => sofa" not in said(engine.synonyms.proposals()), "it is known, though off"
@@ -227,5 +227,5 @@ class TestMaking:
         with closing(EventLog.open(root, settings)) as log:
             for number in range(2):
                 log.store.forget(log.intake.pseudonyms.all_pseudonyms(f"shopper-none-{number}"))
-            DerivedTables(root, log, settings.events, clock=lambda: MADE).purge()
+            DerivedTablesManager(root, log, settings.events, clock=lambda: MADE).purge()
         assert "random orbit zagg => random orbit sander" not in said(read_proposals(root))

@@ -25,7 +25,7 @@ from service.engine.popular_queries import (
     write_popular_queries,
 )
 from service.engine.spelling import QuerySource
-from service.events.derived_tables import DerivedTables
+from service.events.derived_tables import DerivedTablesManager
 from service.events.event_log import EventLog
 from service.settings import Settings
 
@@ -129,7 +129,7 @@ def told(root: Path) -> Path:
     settings = Settings()
     with closing(EventLog.open(root, settings)) as log:
         log.record(list(visits(products)))
-        DerivedTables(root, log, settings.events, clock=lambda: MADE).refresh()
+        DerivedTablesManager(root, log, settings.events, clock=lambda: MADE).refresh()
     return root
 
 

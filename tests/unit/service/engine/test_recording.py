@@ -41,16 +41,16 @@ def recorded(index: Path) -> pl.DataFrame:
 
 
 def test_an_event_is_there_when_the_call_returns(recording: SearchEngine, index: Path) -> None:
-    assert recording.record(CLICK).taken == 1
+    assert recording.record(CLICK).stored == 1
     row = recorded(index).row(0, named=True)
     assert (row["kind"], row["query"], row["product_id"], row["position"]) == ("click", "cordless drill", "p1", 3)
 
 
 def test_an_event_that_is_sent_again_is_counted_once(recording: SearchEngine, index: Path) -> None:
     sent = replace(CLICK, time=datetime.now(UTC))
-    assert recording.record(sent, sent).taken == 1
+    assert recording.record(sent, sent).stored == 1
     again = recording.record(sent)
-    assert (again.taken, again.repeated) == (0, 1)
+    assert (again.stored, again.repeated) == (0, 1)
     assert recorded(index).height == 1
 
 
@@ -58,7 +58,7 @@ def test_events_without_an_id_are_told_by_all_that_they_say(recording: SearchEng
     at = datetime.now(UTC)
     first = replace(CLICK, event_id="", time=at)
     done = recording.record(first, first, replace(first, time=at + timedelta(seconds=1)), replace(first, position=4))
-    assert (done.taken, done.repeated) == (3, 1)
+    assert (done.stored, done.repeated) == (3, 1)
 
 
 def test_an_id_that_another_event_has_is_refused_and_the_rest_is_taken(recording: SearchEngine, index: Path) -> None:
@@ -98,7 +98,7 @@ def test_threads_and_engines_record_at_once(index: Path) -> None:
 
 
 def test_nothing_to_record_is_no_error(recording: SearchEngine) -> None:
-    assert recording.record().taken == 0
+    assert recording.record().stored == 0
 
 
 def test_a_closed_engine_says_so(index: Path) -> None:

@@ -22,7 +22,7 @@ from retrieval.store.manifest import POPULARITY_FILE, scratch_path
 from retrieval.store.versions import Store
 from service.engine.engine import SearchEngine
 from service.engine.hot_reload import UNKNOWN, Popularity, ServedPopularity, read_popularity, write_popularity
-from service.events.derived_tables import DerivedTables
+from service.events.derived_tables import DerivedTablesManager
 from service.events.event_log import EventLog
 from service.settings import RankerSettings, Settings
 from service.training.ranker_dataset import candidate_lists
@@ -195,7 +195,7 @@ class TestTables:
         products = [engine.snapshot.products.id_of(row) for row in (4, 9)]
         self.clicks(root, products)
         with closing(EventLog.open(root, Settings())) as log:
-            tables = DerivedTables(root, log, Settings().events)
+            tables = DerivedTablesManager(root, log, Settings().events)
             tables.refresh()
             table = open_derived(tables.folder).popularity
             found = read_popularity(root)
@@ -209,7 +209,7 @@ class TestTables:
         root = tmp_path / "new"
         self.clicks(root, ["d000003"])
         with closing(EventLog.open(root, Settings())) as log:
-            DerivedTables(root, log, Settings().events).refresh()
+            DerivedTablesManager(root, log, Settings().events).refresh()
         assert set(read_popularity(root).shares) == {"d000003"}
         scratch_path(root / POPULARITY_FILE).write_bytes(b"left by a kill")
         with pytest.raises(StoreMissingError, match="holds events and no index yet"):

@@ -21,7 +21,7 @@ from service.engine.engine import SearchEngine
 from service.engine.hot_reload import NO_COVIEWS, CoViews, read_coviews, write_coviews
 from service.engine.recommend import WEIGHT, Mixture, similar_products
 from service.engine.snapshot import Snapshot
-from service.events.derived_tables import DerivedTables
+from service.events.derived_tables import DerivedTablesManager
 from service.events.event_log import EventLog
 from service.settings import Settings
 
@@ -188,7 +188,7 @@ class TestServing:
                 for at, name in enumerate([product, chosen, *([texts[1]] if number < 4 else [])]):
                     time = begin + timedelta(minutes=number, seconds=20 * at)
                     log.record([Event(EventKind.CLICK, name, time=time, shopper=f"u{number}")])
-            tables = DerivedTables(root, log, Settings().events)
+            tables = DerivedTablesManager(root, log, Settings().events)
             tables.refresh()
             live.reload_if_changed()
             page = live.similar(product, size=20)

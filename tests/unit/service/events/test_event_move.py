@@ -11,7 +11,7 @@ import pytest
 from retrieval.errors import StoreError
 from retrieval.events.sqlite import SqliteEvents
 from retrieval.events.stored import DAY_MS, StoredEvent
-from service.events.event_log import EventsMoved, move_events, stored_events
+from service.events.event_log import MoveResult, move_events, stored_events
 
 DAY = 20_000
 
@@ -37,7 +37,7 @@ def held(store: SqliteEvents) -> list[StoredEvent]:
 
 def test_moves_all_of_them_as_they_were(stores: tuple[SqliteEvents, SqliteEvents]) -> None:
     source, target = stores
-    assert move_events(source, target) == EventsMoved(100, 0)
+    assert move_events(source, target) == MoveResult(100, 0)
     assert held(target) == EVENTS
     assert source.count() == 0
 
@@ -45,7 +45,7 @@ def test_moves_all_of_them_as_they_were(stores: tuple[SqliteEvents, SqliteEvents
 def test_goes_on_after_it_was_broken_off(stores: tuple[SqliteEvents, SqliteEvents]) -> None:
     source, target = stores
     target.append(EVENTS[:40])
-    assert move_events(source, target) == EventsMoved(60, 40)
+    assert move_events(source, target) == MoveResult(60, 40)
     assert held(target) == EVENTS
 
 

@@ -20,7 +20,7 @@ from service.experiments.analysis import (
 from service.experiments.assignment import Drafted, Seen, marked
 from service.experiments.experiment import Experiment, Goal, Mode, Options, Unit, Variant
 from service.experiments.store import StoredExperiment
-from tests.event_reports import WINDOW, Event, answer, event, event_frame, inputs, visit_frame
+from tests.event_reports import WINDOW, Event, answer, event, event_frame, inputs, session_frame
 
 KEY = b"k" * 32
 SPLIT = Experiment("merging", (Variant("now"), Variant("rrf", Options(merge="rrf"))))
@@ -35,17 +35,20 @@ def drafted(name: str, teams: str, first: int = 1) -> str:
     return marked(name, [Drafted("draft", first, teams)], KEY)
 
 
-def asked(visit: int, query_id: str, products: Sequence[str], at: float = 0, **values: object) -> list[Event]:
+def asked(session_number: int, query_id: str, products: Sequence[str], at: float = 0, **values: object) -> list[Event]:
     """A search with its impressions."""
     told = {"query": "drill", "results": len(products), **values}
     shown = {name: value for name, value in told.items() if name not in ("query", "results")}
     query = str(told["query"])
-    return [event("query", visit, query_id, at, **told), *answer(visit, query_id, products, query, at, **shown)]
+    return [
+        event("query", session_number, query_id, at, **told),
+        *answer(session_number, query_id, products, query, at, **shown),
+    ]
 
 
 def rows(events: Sequence[Event], experiment: Experiment = SPLIT) -> dict[tuple[str, str], dict[str, float]]:
     frame = event_frame(events)
-    sessions = visit_frame([{"session": f"s{number}"} for number in range(10)]).select("visit", "session")
+    sessions = session_frame([{"session": f"s{number}"} for number in range(10)]).select("session_number", "session")
     table = split_outcomes(frame, sessions, experiment, KEY).shoppers
     return {(row["who"], row["variant"]): row for row in table.to_dicts()}
 
@@ -120,7 +123,7 @@ def test_units_are_counted_as_they_were_drawn() -> None:
         *asked(2, seen("q2", "now"), ["p1"], shopper="k1~1", who="k1~1"),
         *asked(2, seen("q3", "rrf"), ["p1"], query="saw", shopper="k1~1", who="k1~1"),
     ]
-    sessions = visit_frame([{"session": f"s{number}"} for number in range(3)]).select("visit", "session")
+    sessions = session_frame([{"session": f"s{number}"} for number in range(3)]).select("session_number", "session")
     for unit, drawn in ((Unit.SHOPPER, (1, 1)), (Unit.SESSION, (2, 1)), (Unit.QUERY, (1, 1))):
         found = split_outcomes(event_frame(events), sessions, replace(SPLIT, unit=unit), KEY)
         assert (found.units["now"], found.units["rrf"]) == drawn
@@ -154,20 +157,20 @@ def test_a_search_is_won_by_the_list_whose_hits_were_clicked_more() -> None:
 def report_of(events: Sequence[Event], experiment: Experiment, days: int = 10, ended: bool = False) -> ExperimentReport:
     begins = WINDOW.last - timedelta(days=days)
     stored = StoredExperiment(experiment, b"", begins, "", WINDOW.last if ended else None)
-    count = 1 + max(int(str(each["visit"])) for each in events)
-    visits = visit_frame([{}] * count)
-    return experiment_report(stored, KEY, inputs(event_frame(events), visits=visits), WINDOW.last)
+    count = 1 + max(int(str(each["session_number"])) for each in events)
+    sessions = session_frame([{}] * count)
+    return experiment_report(stored, KEY, inputs(event_frame(events), sessions=sessions), WINDOW.last)
 
 
 def shoppers(count: int, clicks: dict[str, float], seed: int = 1) -> list[Event]:
     """As many shoppers as are told, half of them of each variant, that click so often."""
     dice, events = random.Random(seed), list[Event]()
-    for visit in range(count):
-        variant = list(clicks)[visit % 2]
-        query_id = seen(f"q{visit}", variant)
-        events += asked(visit, query_id, ["p1"])
+    for session_number in range(count):
+        variant = list(clicks)[session_number % 2]
+        query_id = seen(f"q{session_number}", variant)
+        events += asked(session_number, query_id, ["p1"])
         if dice.random() < clicks[variant]:
-            events.append(event("click", visit, query_id, 1, product_id="p1"))
+            events.append(event("click", session_number, query_id, 1, product_id="p1"))
     return events
 
 
@@ -218,7 +221,7 @@ def test_a_goal_that_nobody_reached_yet_decides_nothing() -> None:
 
 
 def test_lots_that_fell_unevenly_are_warned_of() -> None:
-    events = [each for each in shoppers(1_200, {"now": 0.3, "rrf": 0.3}) if int(str(each["visit"])) % 6 != 1]
+    events = [each for each in shoppers(1_200, {"now": 0.3, "rrf": 0.3}) if int(str(each["session_number"])) % 6 != 1]
     report = report_of(events, SPLIT)
     assert report.analysis.mismatch_p is not None
     assert report.analysis.mismatch_p < 0.001
@@ -234,12 +237,12 @@ def test_the_mismatch_test_is_the_chi_square_of_the_weights() -> None:
 
 def test_interleaving_finds_the_list_that_is_liked_better() -> None:
     dice, events = random.Random(4), list[Event]()
-    for visit in range(600):
-        query_id = drafted(f"q{visit}", dice.choice(("ab", "ba")))
-        events += asked(visit, query_id, ["p1", "p2"])
+    for session_number in range(600):
+        query_id = drafted(f"q{session_number}", dice.choice(("ab", "ba")))
+        events += asked(session_number, query_id, ["p1", "p2"])
         liked = 1 + query_id.split(":")[2].index("b")
         chosen = liked if dice.random() < 0.65 else 3 - liked
-        events.append(event("click", visit, query_id, 1, product_id=f"p{chosen}"))
+        events.append(event("click", session_number, query_id, 1, product_id=f"p{chosen}"))
     report = report_of(events, DRAFT)
     draft = report.analysis.draft
     assert draft is not None

@@ -11,7 +11,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from rerank.sessions.bots import RobotOptions, score_visits
+from rerank.sessions.bots import BotOptions, score_sessions
 from rerank.sessions.options import DeriveOptions
 from rerank.sessions.refresh import Steps, refresh
 from retrieval.errors import StoreDamagedError, StoreMissingError
@@ -25,7 +25,7 @@ from service.reports.events import build_report
 
 NOON = datetime(2026, 3, 2, 12, tzinfo=UTC)
 NOW = NOON + timedelta(days=3)
-ROBOT = "k1~robot"
+BOT = "k1~bot"
 
 
 def stored(number: int, kind: EventKind, shopper: str, time: datetime, query_id: str, product_id: str) -> StoredEvent:
@@ -35,13 +35,13 @@ def stored(number: int, kind: EventKind, shopper: str, time: datetime, query_id:
 
 
 def log() -> Iterator[StoredEvent]:
-    """Six shoppers and a robot search on each of two days and click the second of three products, the robot all."""
+    """Six shoppers and a bot search on each of two days and click the second of three products, the bot all."""
     number = 0
     for day in range(2):
-        for who in (*(f"k1~shopper{at}" for at in range(6)), ROBOT):
+        for who in (*(f"k1~shopper{at}" for at in range(6)), BOT):
             start = NOON + timedelta(days=day, minutes=10)
             answer = f"{who}-{day}"
-            clicked = ("p1", "p2", "p3") if who == ROBOT else ("p2",)
+            clicked = ("p1", "p2", "p3") if who == BOT else ("p2",)
             acts = [(EventKind.IMPRESSION, each) for each in ("p1", "p2", "p3")]
             acts += [(EventKind.CLICK, each) for each in clicked]
             for step, (kind, product) in enumerate(acts):
@@ -50,52 +50,52 @@ def log() -> Iterator[StoredEvent]:
     yield stored(number + 1, EventKind.CLICK, "k1~shopper0", NOON, "nowhere", "p1")
 
 
-def robots(events: pl.DataFrame, options: RobotOptions) -> pl.DataFrame:
-    """Calls the robot a robot, and nobody else."""
-    scored = score_visits(events, options)
-    is_robot = pl.col("shopper") == ROBOT
-    reasons = pl.when(is_robot).then(pl.lit(["is one"])).otherwise(pl.lit([], dtype=pl.List(pl.String)))
-    return scored.with_columns(score=is_robot.cast(pl.Float32), reasons=reasons, is_fraud=is_robot)
+def bots(events: pl.DataFrame, options: BotOptions) -> pl.DataFrame:
+    """Calls the bot a bot, and nobody else."""
+    scored = score_sessions(events, options)
+    is_bot = pl.col("shopper") == BOT
+    reasons = pl.when(is_bot).then(pl.lit(["is one"])).otherwise(pl.lit([], dtype=pl.List(pl.String)))
+    return scored.with_columns(score=is_bot.cast(pl.Float32), reasons=reasons, is_fraud=is_bot)
 
 
 @pytest.fixture
 def read(tmp_path: Path) -> ReportInputs:
     with closing(SqliteEvents(tmp_path / "events")) as store:
         store.append(list(log()))
-        refresh(store, tmp_path / "derived", None, DeriveOptions(days=30), now=NOW, steps=Steps(score_visits=robots))
+        refresh(store, tmp_path / "derived", None, DeriveOptions(days=30), now=NOW, steps=Steps(score_sessions=bots))
     return read_inputs(tmp_path / "derived")
 
 
 def test_every_event_is_honest_or_flagged_or_set_aside(read: ReportInputs) -> None:
     traffic = build_report(read).traffic
-    counts = {kind.kind: (kind.honest, kind.flagged, kind.aside) for kind in traffic.kinds}
+    counts = {kind.kind: (kind.honest, kind.flagged, kind.rejected) for kind in traffic.kinds}
     assert counts == {"impression": (2 * 6 * 3, 2 * 3, 0), "click": (2 * 6, 2 * 3, 1)}
     assert traffic.events == len(list(log()))
-    assert (traffic.visits, traffic.flagged_visits, traffic.shoppers) == (2 * 7, 2, 6)
+    assert (traffic.sessions, traffic.flagged_sessions, traffic.shoppers) == (2 * 7, 2, 6)
     assert [(day.honest, day.flagged) for day in traffic.days] == [(6 * 4, 6), (6 * 4, 6)]
 
 
-def test_visits_are_numbered_as_in_their_table(read: ReportInputs) -> None:
+def test_sessions_are_numbered_as_in_their_table(read: ReportInputs) -> None:
     events = pl.concat([read.honest, read.flagged])
-    shoppers = events.group_by("visit").agg(of_events=pl.col("shopper").first(), of_day=pl.col("day").first())
-    joined = read.visits.join(shoppers, on="visit")
-    assert joined.height == read.visits.height == 2 * 7
+    shoppers = events.group_by("session_number").agg(of_events=pl.col("shopper").first(), of_day=pl.col("day").first())
+    joined = read.sessions.join(shoppers, on="session_number")
+    assert joined.height == read.sessions.height == 2 * 7
     assert joined.filter((pl.col("shopper") != pl.col("of_events")) | (pl.col("day") != pl.col("of_day"))).is_empty()
-    assert read.flagged["shopper"].unique().to_list() == [ROBOT]
-    assert ROBOT not in read.honest["shopper"]
+    assert read.flagged["shopper"].unique().to_list() == [BOT]
+    assert BOT not in read.honest["shopper"]
 
 
-def test_the_report_leaves_robots_out_and_names_them(read: ReportInputs) -> None:
+def test_the_report_leaves_bots_out_and_names_them(read: ReportInputs) -> None:
     report = build_report(read)
     assert [step.answers for step in report.funnel.searches] == [2 * 6, 2 * 6, 2 * 6, 0, 0]
     assert [(row.query, row.searches, row.shoppers) for row in report.queries.top] == [("drill", 2 * 6, 6)]
     assert [(row.product_id, row.clicks) for row in report.products.top] == [("p2", 2 * 6)]
     (suspect,) = report.fraud.suspects
-    assert (suspect.who, suspect.visits, suspect.clicks, suspect.reasons) == (ROBOT, 2, 2 * 3, ("is one",))
+    assert (suspect.who, suspect.sessions, suspect.clicks, suspect.reasons) == (BOT, 2, 2 * 3, ("is one",))
     assert [subject.name for subject in suspect.queries] == ["drill"]
     assert [(subject.name, subject.clicks) for subject in suspect.products] == [("p2", 2)]
     assert suspect.rare_products == 2  # p1 and p3: nobody else has done anything with them
-    assert [(one.reason, one.count) for one in report.aside.events] == [("unknown query", 1)]
+    assert [(one.reason, one.count) for one in report.rejected.events] == [("unknown query", 1)]
     assert (report.first, report.last, report.least_shoppers) == (read.window.first, NOW, 5)
     assert "is one" in html(report)
 
@@ -122,9 +122,7 @@ def test_a_day_that_tells_nothing_shown_is_judged_as_in_the_table_of_queries(tmp
             stored(1_000 + at, EventKind.QUERY, f"k1~shopper{at}", NOON + timedelta(days=1), f"asked{at}", "")
             for at in range(6)
         ]
-        shown = [
-            each for each in log() if each.time < milliseconds(NOON + timedelta(hours=6)) and each.shopper != ROBOT
-        ]
+        shown = [each for each in log() if each.time < milliseconds(NOON + timedelta(hours=6)) and each.shopper != BOT]
         store.append([*shown, *asked])
         refresh(store, tmp_path / "derived", None, DeriveOptions(days=30), now=NOW)
     report = build_report(read_inputs(tmp_path / "derived"))
@@ -136,7 +134,7 @@ def test_a_day_that_tells_nothing_shown_is_judged_as_in_the_table_of_queries(tmp
     assert [row.problem for row in report.queries.failing if row.problem is Problem.EMPTY] == []
 
 
-@pytest.mark.parametrize("name", ["events.parquet", "aside.parquet"])
+@pytest.mark.parametrize("name", ["events.parquet", "rejected.parquet"])
 def test_a_damaged_file_of_a_day_says_what_to_do(tmp_path: Path, name: str) -> None:
     folder = derived(tmp_path)
     path = next(each for each in sorted(folder.glob(f"days/*/{name}")))
@@ -152,7 +150,7 @@ def test_a_damaged_file_of_a_day_says_what_to_do(tmp_path: Path, name: str) -> N
         read_inputs(folder)
 
 
-@pytest.mark.parametrize("name", ["visits", "queries", "reformulations", "popularity"])
+@pytest.mark.parametrize("name", ["sessions", "queries", "reformulations", "popularity"])
 def test_a_damaged_table_says_what_to_do(tmp_path: Path, name: str) -> None:
     folder = derived(tmp_path)
     (path,) = folder.glob(f"tables-*/{name}.parquet")

@@ -12,20 +12,20 @@ import pytest
 from rich.cells import cell_len
 from rich.console import Console
 
-from service.reports.event_inputs import RowExample, RowsAside
+from service.reports.event_inputs import RejectedRows, RowExample
 from service.reports.event_page import html, show_report
 from service.reports.event_sections import PositionOptions
 from service.reports.events import EventReport, build_report
 from tests.event_reports import (
     answer,
-    aside_frame,
     event,
     event_frame,
     inputs,
     popularity_frame,
     query_frame,
     reformulation_frame,
-    visit_frame,
+    rejected_frame,
+    session_frame,
 )
 
 HOSTILE = '<script>alert(1)</script>"onmouseover="x" &amp; \x07\x1b[2J\u202egnp.exe {{ 7*7 }} $x^2$ [red]b[/]'
@@ -56,13 +56,13 @@ def full_report(text: str = "cordless drill", options: PositionOptions | None = 
     product = {"product_id": text, "category": text, "trend": 2.0}
     tables = {
         "events": event_frame(events),
-        "visits": visit_frame([{"clicks": 1}, fraud]),
-        "aside": aside_frame([{"reason": text, "product_id": text, "detail": text}]),
+        "sessions": session_frame([{"clicks": 1}, fraud]),
+        "rejected": rejected_frame([{"reason": text, "product_id": text, "detail": text}]),
         "queries": query_frame([failing, {"query": "saw"}]),
         "reformulations": reformulation_frame([{"query": text, "to_query": text, "clicked": 9}]),
         "popularity": popularity_frame([product]),
     }
-    rows = (RowsAside(text, 2, (RowExample(text, 7, text),)),)
+    rows = (RejectedRows(text, 2, (RowExample(text, 7, text),)),)
     return build_report(inputs(**tables), rows, lambda ids: dict.fromkeys(ids, text), options)
 
 
@@ -116,7 +116,7 @@ def test_every_plot_is_drawn_where_there_is_something_to_draw() -> None:
         "Answers that came to each step of the funnel",
         "Click rate by position",
         "How often each position is looked at",
-        "Visits by their score",
+        "Sessions by their score",
     ]
     assert ">03-02<" in page  # the only day is named
 
@@ -168,14 +168,14 @@ def test_an_empty_store_says_what_to_do() -> None:
 
 
 def test_a_store_of_which_every_row_was_set_aside_tells_of_them() -> None:
-    report = build_report(inputs(), (RowsAside("no JSON", 3, (RowExample("logs/a.jsonl", 7, "x"),)),))
+    report = build_report(inputs(), (RejectedRows("no JSON", 3, (RowExample("logs/a.jsonl", 7, "x"),)),))
     assert any(line.startswith("import: no JSON") and line.rstrip().endswith("a.jsonl:7") for line in shown(report))
     assert "no JSON" in html(report)
 
 
 def test_sections_without_anything_say_so() -> None:
     events = event_frame([event("purchase", 0, "", product_id="p1")])
-    report = build_report(inputs(events=events, visits=visit_frame([{}])))
+    report = build_report(inputs(events=events, sessions=session_frame([{}])))
     texts = "\n".join(shown(report)), html(report)
     for text in texts:
         for nothing in (
@@ -185,8 +185,8 @@ def test_sections_without_anything_say_so() -> None:
             "No query fails more than is usual.",
             "No two queries were searched so by enough shoppers.",
             "No product has enough shoppers.",
-            "None of 1 visit is called a robot",
-            "Nothing was set aside.",
+            "None of 1 session is called a bot",
+            "Nothing was rejected.",
         ):
             assert nothing in text
     assert "1 purchase came of no answer" in texts[0].replace("0 carts and ", "")
@@ -204,9 +204,13 @@ def test_what_too_few_shoppers_did_is_not_named_anywhere() -> None:
         event("click", 1, "b", 1, product_id=product, query=secret, is_fraud=True),
     ]
     detail = f"the product {product} was not shown by {answer_id}"
-    aside = aside_frame([{"reason": "never shown", "product_id": product, "query_id": answer_id, "detail": detail}])
-    visits = visit_frame([{"clicks": 1}, {"shopper": "k1~x", "clicks": 1, "is_fraud": True, "reasons": ["fast"]}])
-    report = build_report(inputs(events=event_frame(events), visits=visits, aside=aside), titles=private_titles)
+    rejected = rejected_frame(
+        [{"reason": "never shown", "product_id": product, "query_id": answer_id, "detail": detail}]
+    )
+    sessions = session_frame([{"clicks": 1}, {"shopper": "k1~x", "clicks": 1, "is_fraud": True, "reasons": ["fast"]}])
+    report = build_report(
+        inputs(events=event_frame(events), sessions=sessions, rejected=rejected), titles=private_titles
+    )
     (suspect,) = report.fraud.suspects
     assert (suspect.rare_queries, suspect.rare_products) == (1, 1)
     assert "1 that too few others search" in html(report)

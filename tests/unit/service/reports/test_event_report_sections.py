@@ -16,13 +16,21 @@ from scipy.stats import binomtest
 from retrieval.errors import StoreDamagedError
 from retrieval.records import EventKind
 from service.reports.event_bots import BINS, Subject, fraud_found
-from service.reports.event_inputs import EventExample, RowExample, RowsAside, Z, events_aside, rows_aside, wilson
+from service.reports.event_inputs import (
+    EventExample,
+    RejectedRows,
+    RowExample,
+    Z,
+    summarize_events,
+    summarize_rows,
+    wilson,
+)
 from service.reports.event_sections import (
     DayCount,
+    FunnelStep,
     KindCount,
     PositionOptions,
     Problem,
-    Step,
     funnel,
     positions,
     products,
@@ -33,14 +41,14 @@ from tests.event_reports import (
     START,
     Event,
     answer,
-    aside_frame,
     event,
     event_frame,
     inputs,
     popularity_frame,
     query_frame,
     reformulation_frame,
-    visit_frame,
+    rejected_frame,
+    session_frame,
 )
 
 
@@ -73,8 +81,10 @@ def test_events_are_counted_by_kind_and_day_with_days_between() -> None:
         event("click", 0, "a", 1, product_id="p1"),
         event("click", 1, "b", 2 * 24 * 60, product_id="p1", is_fraud=True),
     ]
-    visits = visit_frame([{"shopper": "k1~0"}, {"shopper": "k1~1", "is_fraud": True}, {}])
-    found = traffic(inputs(events=event_frame(events), visits=visits, aside=aside_frame([{"reason": "duplicate"}])))
+    sessions = session_frame([{"shopper": "k1~0"}, {"shopper": "k1~1", "is_fraud": True}, {}])
+    found = traffic(
+        inputs(events=event_frame(events), sessions=sessions, rejected=rejected_frame([{"reason": "duplicate"}]))
+    )
     assert found.kinds == (KindCount("impression", 2, 0, 0), KindCount("click", 1, 1, 1))
     first = START.date()
     assert found.days == (
@@ -82,12 +92,12 @@ def test_events_are_counted_by_kind_and_day_with_days_between() -> None:
         DayCount(first + timedelta(days=1), 0, 0),
         DayCount(first + timedelta(days=2), 0, 1),
     )
-    assert (found.events, found.aside) == (2 + 1 + 1 + 1, 1)
-    assert (found.visits, found.flagged_visits, found.shoppers, found.anonymous_visits) == (3, 1, 1, 3 - 1 - 1)
+    assert (found.events, found.rejected) == (2 + 1 + 1 + 1, 1)
+    assert (found.sessions, found.flagged_sessions, found.shoppers, found.anonymous_sessions) == (3, 1, 1, 3 - 1 - 1)
     assert [kind.kind for kind in found.kinds] == [kind for kind in EventKind if kind in ("impression", "click")]
 
 
-def test_the_funnel_counts_answers_and_visits_that_came_at_least_so_far() -> None:
+def test_the_funnel_counts_answers_and_sessions_that_came_at_least_so_far() -> None:
     events = [
         event("query", 0, "nothing", query="dril", results=0),
         *answer(0, "looked", ["p1"], at=1),
@@ -103,11 +113,11 @@ def test_the_funnel_counts_answers_and_visits_that_came_at_least_so_far() -> Non
     ]
     found = funnel(event_frame(events))
     assert found.searches == (
-        Step("searches", 4, 2, 1.0, 1.0, None, None),
-        Step("with results", 3, 2, 3 / 4, 2 / 2, 3 / 4, 2 / 2),
-        Step("clicked", 2, 2, 2 / 4, 2 / 2, 2 / 3, 2 / 2),
-        Step("cart", 1, 1, 1 / 4, 1 / 2, 1 / 2, 1 / 2),
-        Step("purchase", 1, 1, 1 / 4, 1 / 2, 1 / 1, 1 / 1),
+        FunnelStep("searches", 4, 2, 1.0, 1.0, None, None),
+        FunnelStep("with results", 3, 2, 3 / 4, 2 / 2, 3 / 4, 2 / 2),
+        FunnelStep("clicked", 2, 2, 2 / 4, 2 / 2, 2 / 3, 2 / 2),
+        FunnelStep("cart", 1, 1, 1 / 4, 1 / 2, 1 / 2, 1 / 2),
+        FunnelStep("purchase", 1, 1, 1 / 4, 1 / 2, 1 / 1, 1 / 1),
     )
     assert [(step.name, step.answers) for step in found.pages] == [
         ("pages", 1),
@@ -216,15 +226,15 @@ def test_a_query_fails_by_what_is_lost_beyond_the_usual_at_least() -> None:
     found = {row.query: row for row in queries(table, reformulation_frame()).failing}
     assert list(found) == ["unclicked", "again", "empty", "rare empty"]
     assert found["empty"].problem is Problem.EMPTY
-    assert (found["empty"].failed, found["empty"].share, found["empty"].usual) == (30, 30 / 40, 0.0)
+    assert (found["empty"].failed, found["empty"].share, found["empty"].overall) == (30, 30 / 40, 0.0)
     assert found["empty"].lost == pytest.approx(40 * lower_end(30, 40))
     assert found["rare empty"].lost == pytest.approx(5 * lower_end(5, 5))
     assert found["unclicked"].problem is Problem.UNCLICKED
     with_results = 1_000 + 10 + 0 + 200 + 100
-    assert found["unclicked"].usual == pytest.approx(100 / with_results)
+    assert found["unclicked"].overall == pytest.approx(100 / with_results)
     assert found["unclicked"].lost == pytest.approx(200 * (lower_end(100, 200) - 100 / with_results))
     assert found["again"].problem is Problem.REFORMULATED
-    assert found["again"].usual == pytest.approx(60 / (1_000 + 40 + 5 + 200 + 100))
+    assert found["again"].overall == pytest.approx(60 / (1_000 + 40 + 5 + 200 + 100))
 
 
 def test_queries_that_fail_as_all_do_are_not_called_failing() -> None:
@@ -278,7 +288,7 @@ def fraudulent(reasons: Sequence[str], **values: object) -> Event:
 
 
 def test_fraud_is_counted_by_reason_and_by_shopper() -> None:
-    visits = visit_frame(
+    sessions = session_frame(
         [
             {"shopper": "k1~honest", "clicks": 4, "score": 0.1},
             fraudulent(["fast", "deep"], shopper="k1~abcdefghijkl", clicks=3, score=0.8),
@@ -298,21 +308,21 @@ def test_fraud_is_counted_by_reason_and_by_shopper() -> None:
         event("click", 2, "", 6, product_id="rare", is_fraud=True),
     ]
     tables = {
-        "visits": visits,
+        "sessions": sessions,
         "events": event_frame(events),
         "queries": query_frame([{"query": "cordless drill"}]),
         "popularity": popularity_frame([{"product_id": "p1"}, {"product_id": "p2"}]),
     }
     found = fraud_found(inputs(**tables), lambda ids: {name: "Drill" for name in ids if name == "p2"})
-    assert (found.visits, found.clicks, found.shoppers) == (4, 3 + 2 + 1, 3)
+    assert (found.sessions, found.clicks, found.shoppers) == (4, 3 + 2 + 1, 3)
     assert found.click_share == (3 + 2 + 1) / (4 + 3 + 2 + 1)
-    assert [(row.reason, row.visits, row.clicks, row.shoppers) for row in found.reasons] == [
+    assert [(row.reason, row.sessions, row.clicks, row.shoppers) for row in found.reasons] == [
         ("deep", 2, 3 + 1, 2),
         ("fast", 2, 3 + 2, 1),
     ]
     session, shopper, nobody = found.suspects
     assert (session.who, shopper.who, nobody.who) == ("k1~session", "k1~abcdefgh", "")
-    assert (shopper.visits, shopper.clicks, shopper.reasons) == (2, 3 + 2, ("fast", "deep"))
+    assert (shopper.sessions, shopper.clicks, shopper.reasons) == (2, 3 + 2, ("fast", "deep"))
     assert (shopper.first, shopper.last) == (START, START + timedelta(days=1))
     assert shopper.queries == (Subject("cordless drill", "", 3),)
     assert shopper.rare_queries == 1
@@ -323,15 +333,15 @@ def test_fraud_is_counted_by_reason_and_by_shopper() -> None:
 
 def test_scores_fall_into_bins_and_one_is_in_the_last() -> None:
     scores = (0.0, 0.049, 0.05, 0.3, 0.5, 1.0)
-    found = fraud_found(inputs(visits=visit_frame([{"score": score} for score in scores])))
-    counts = {round(each.low * BINS): each.visits for each in found.scores if each.visits}
+    found = fraud_found(inputs(sessions=session_frame([{"score": score} for score in scores])))
+    counts = {round(each.low * BINS): each.sessions for each in found.scores if each.sessions}
     assert counts == {0: 2, 1: 1, 6: 1, 10: 1, BINS - 1: 1}
     assert found.click_share is None
 
 
 def test_events_set_aside_are_counted_with_the_first_examples() -> None:
     rows = [{"reason": "duplicate", "time": START + timedelta(minutes=at)} for at in (5, 3, 1, 4)]
-    found = events_aside(aside_frame([*rows, {"reason": "never shown", "kind": "cart"}]))
+    found = summarize_events(rejected_frame([*rows, {"reason": "never shown", "kind": "cart"}]))
     assert [(one.reason, one.count) for one in found] == [("duplicate", 4), ("never shown", 1)]
     assert [example.time for example in found[0].examples] == [START + timedelta(minutes=at) for at in (1, 3, 4)]
     assert found[1].examples == (EventExample(START, "cart"),)
@@ -339,20 +349,20 @@ def test_events_set_aside_are_counted_with_the_first_examples() -> None:
 
 def test_rows_that_an_import_set_aside_are_read_from_its_file(tmp_path: Path) -> None:
     path, other = tmp_path / "1.jsonl", tmp_path / "2.jsonl"
-    assert rows_aside([]) == ()
+    assert summarize_rows([]) == ()
     path.write_text(
         '{"file":"f","line":3,"reason":"bad time","detail":"x","event":{"kind":"click"}}\n'
         '{"file":"f","line":1,"reason":"no JSON","detail":""}\n' + '{"file":"f","line":9,"reason":"no JSON"}\n' * 3
     )
     other.write_text('{"file":"g","line":5,"reason":"no JSON"}\n')
     first = tuple(RowExample("f", line, "") for line in (1, 9, 9))
-    assert rows_aside([path, other]) == (
-        RowsAside("no JSON", 1 + 4, first),
-        RowsAside("bad time", 1, (RowExample("f", 3, "x"),)),
+    assert summarize_rows([path, other]) == (
+        RejectedRows("no JSON", 1 + 4, first),
+        RejectedRows("bad time", 1, (RowExample("f", 3, "x"),)),
     )
     path.write_text("what is this\n")
     with pytest.raises(StoreDamagedError, match="an import makes it anew"):
-        rows_aside([path])
+        summarize_rows([path])
 
 
 def test_days_are_those_of_utc() -> None:

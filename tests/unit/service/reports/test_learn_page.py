@@ -12,7 +12,7 @@ import msgspec
 import pytest
 from rich.console import Console
 
-from service.reports.training import Decision, Findings, LearnReport
+from service.reports.training import Findings, LearnReport, RunDecision
 from service.reports.training_page import html, show_learned
 from service.training.user_tower import NEAR
 from tests.learn_reports import findings, learn_report, recommends
@@ -81,7 +81,9 @@ def test_every_stage_and_count_stands_on_the_page() -> None:
 
 @pytest.mark.parametrize("events", [True, False])
 def test_one_that_was_refused_has_no_plots(events: bool) -> None:
-    refused = learn_report(decision=Decision.REFUSED, findings=None, shoppers=None, ranker="", against="", removed=())
+    refused = learn_report(
+        decision=RunDecision.REFUSED, findings=None, shoppers=None, ranker="", against="", removed=()
+    )
     page = html(refused if events else replace(refused, events=None))
     assert "<svg" not in page
     assert "No ranker was trained" in page
@@ -129,5 +131,5 @@ def test_control_characters_do_not_reach_the_terminal() -> None:
 
 
 def test_how_to_go_back_is_said_where_another_ranker_served() -> None:
-    text = shown(learn_report(decision=Decision.SERVES, against="ranker-0001"))
+    text = shown(learn_report(decision=RunDecision.SERVES, against="ranker-0001"))
     assert "to go back to it: shelfwise models rollback --index store" in text

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from service.reports.training import SHOPPERS, Outcome, RecordedSteps, Step
+from service.reports.training import SHOPPERS, RecordedSteps, StageOutcome, Step
 from tests.learning_stores import Quiet
 
 
@@ -50,7 +50,7 @@ def test_steps_under_a_stage_are_of_it_whatever_their_names() -> None:
     stages = {stage.name: stage for stage in steps.stages(is_over=False)}
     assert [step.name for step in stages["ranker"].steps] == ["debiased"]
     assert [step.name for step in stages[SHOPPERS].steps] == ["train"]
-    assert stages["evaluation"].outcome is Outcome.STOPPED
+    assert stages["evaluation"].outcome is StageOutcome.STOPPED
 
 
 @pytest.mark.parametrize("inside", [True, False])
@@ -59,14 +59,14 @@ def test_a_stage_that_is_left_says_why_and_the_run_goes_on(inside: bool) -> None
     with steps.under(SHOPPERS):
         if inside:
             steps.begin("acts", None, "")
-        steps.leave(Outcome.NOT_TRAINED, "too few shoppers")
+        steps.leave(StageOutcome.NOT_TRAINED, "too few shoppers")
     steps.begin("evaluation", None, "")
     steps.end("evaluated")
     stages = {stage.name: stage for stage in steps.stages(is_over=True)}
-    assert stages[SHOPPERS].outcome is Outcome.NOT_TRAINED
+    assert stages[SHOPPERS].outcome is StageOutcome.NOT_TRAINED
     assert stages[SHOPPERS].steps == (Step("acts" if inside else SHOPPERS, "too few shoppers", 1.0),)
-    assert stages["evaluation"].outcome is Outcome.DONE
-    assert stages["towers"].outcome is Outcome.NOT_REACHED
+    assert stages["evaluation"].outcome is StageOutcome.DONE
+    assert stages["towers"].outcome is StageOutcome.NOT_REACHED
 
 
 def test_a_run_that_is_not_over_stopped_where_it_was() -> None:
@@ -74,18 +74,18 @@ def test_a_run_that_is_not_over_stopped_where_it_was() -> None:
     steps.begin("labels", None, "")
     stages = steps.stages(is_over=False)
     outcomes = {stage.name: stage.outcome for stage in stages}
-    assert [outcomes[name] for name in ("clean", "click model")] == [Outcome.DONE, Outcome.DONE]
-    assert (outcomes["towers"], outcomes["ranker"]) == (Outcome.NOT_REACHED, Outcome.NOT_REACHED)
-    (stopped,) = (stage for stage in stages if stage.outcome is Outcome.STOPPED)
+    assert [outcomes[name] for name in ("clean", "click model")] == [StageOutcome.DONE, StageOutcome.DONE]
+    assert (outcomes["towers"], outcomes["ranker"]) == (StageOutcome.NOT_REACHED, StageOutcome.NOT_REACHED)
+    (stopped,) = (stage for stage in stages if stage.outcome is StageOutcome.STOPPED)
     assert stopped.name == "labels"
     assert stopped.steps == (Step("labels", "", 1.0),)
 
 
 def test_one_that_stopped_between_two_steps_stopped_in_the_first() -> None:
     stages = recorded("events").stages(is_over=False)
-    assert [stage.outcome for stage in stages[:2]] == [Outcome.STOPPED, Outcome.NOT_REACHED]
+    assert [stage.outcome for stage in stages[:2]] == [StageOutcome.STOPPED, StageOutcome.NOT_REACHED]
 
 
 def test_one_that_never_began_stopped_at_once() -> None:
     stages = recorded().stages(is_over=False)
-    assert [stage.outcome for stage in stages[:2]] == [Outcome.STOPPED, Outcome.NOT_REACHED]
+    assert [stage.outcome for stage in stages[:2]] == [StageOutcome.STOPPED, StageOutcome.NOT_REACHED]

@@ -5,23 +5,23 @@ from __future__ import annotations
 import pytest
 
 from rerank.evaluation.promotion import LIKELIHOOD, NDCG, Comparison
-from service.reports.training import Curve, Decision, Findings, Gain, recommending, refused, told
+from service.reports.training import Curve, Findings, Gain, RunDecision, refusal_summary, summarize, user_tower_summary
 from tests.learn_reports import BETTER, UNSURE, WORSE, comparison, findings, recommends
 
 
-def sentences(decision: Decision = Decision.ASIDE, found: Findings | None = None) -> str:
-    return " ".join(told(decision, "ranker-0002", "ranker-0001", found or findings(), None))
+def sentences(decision: RunDecision = RunDecision.REJECTED, found: Findings | None = None) -> str:
+    return " ".join(summarize(decision, "ranker-0002", "ranker-0001", found or findings(), None))
 
 
 def test_one_that_serves() -> None:
-    text = sentences(Decision.SERVES)
+    text = sentences(RunDecision.SERVES)
     assert text.startswith("The new ranker, ranker-0002, serves from now on. It was found better than ranker-0001")
     assert "at 53.0% of the best possible order, ranker-0001 at 50.0% (nDCG@10)" in text
     assert "would have reached 51.0%: surely less." in text
 
 
 def test_one_that_may_serve_while_rankers_are_off() -> None:
-    assert "Rankers are switched off." in sentences(Decision.SWITCHED_OFF)
+    assert "Rankers are switched off." in sentences(RunDecision.SWITCHED_OFF)
 
 
 @pytest.mark.parametrize(
@@ -59,14 +59,14 @@ def test_the_naive_way_itself_is_not_set_beside_itself() -> None:
 
 
 def test_one_that_was_refused_says_where() -> None:
-    assert refused("nothing was clicked", "labels") == (
+    assert refusal_summary("nothing was clicked", "labels") == (
         "No ranker was trained: nothing was clicked.",
         "It stopped at: labels. What served before serves on.",
     )
 
 
 def test_a_better_one_has_nothing_against_it() -> None:
-    assert "surely worse" not in sentences(Decision.SERVES, findings(comparisons=(comparison(BETTER),)))
+    assert "surely worse" not in sentences(RunDecision.SERVES, findings(comparisons=(comparison(BETTER),)))
 
 
 @pytest.mark.parametrize(
@@ -79,7 +79,7 @@ def test_a_better_one_has_nothing_against_it() -> None:
     ],
 )
 def test_what_recommends(reason: str, is_new: bool, said: str) -> None:
-    (text,) = recommending(recommends(reason, is_new=is_new))
+    (text,) = user_tower_summary(recommends(reason, is_new=is_new))
     assert text == (
         f"The user tower, tower-0003, {said}. What a shopper chose next is among its first ten for 25.0% of 400 "
         "shoppers; by near to the last products, for 20.0% (nDCG@10 0.1250 and 0.1000)."
@@ -87,4 +87,4 @@ def test_what_recommends(reason: str, is_new: bool, said: str) -> None:
 
 
 def test_no_tower_leaves_nothing_to_say() -> None:
-    assert recommending(None) == ()
+    assert user_tower_summary(None) == ()

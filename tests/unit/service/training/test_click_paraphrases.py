@@ -15,7 +15,7 @@ from indexer.events.importer import import_events
 from rerank.text_towers.dataset import Paraphrase, TowerSources, from_labels, from_reformulations, is_validation_query
 from retrieval.errors import SettingError
 from retrieval.events.privacy import utc_now
-from service.events.event_log import EventLog, aside_path
+from service.events.event_log import EventLog, rejects_path
 from service.training.text_towers import TextTowersRequest, build_tower_dataset, train_text_towers
 from service.training.text_towers_promotion import judging, without_judges
 from service.training.training_session import fresh_tables
@@ -91,7 +91,7 @@ def store(cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     log = folder / "events.jsonl"
     log.write_text("\n".join(json.dumps(event) for event in _events()))
     with EventLog.open(root, SETTINGS) as events:
-        import_events([str(log)], events.store, events.intake, aside=aside_path(events.folder, utc_now()))
+        import_events([str(log)], events.store, events.intake, aside=rejects_path(events.folder, utc_now()))
     return root
 
 

@@ -76,6 +76,6 @@ def test_a_shopper_is_forgotten_and_named_nowhere(own: TestClient, tmp_path: Pat
     assert accepted.status_code == 202
     told = ended(own, accepted.headers["Location"])
     assert told["state"] == "done", told
-    assert (told["result"]["events"], told["result"]["left_events"], told["arguments"]) == (1, 0, {})
+    assert (told["result"]["events"], told["result"]["remaining_events"], told["arguments"]) == (1, 0, {})
     for path in (tmp_path / "store").rglob("*"):
         assert not path.is_file() or b"anna@example.com" not in path.read_bytes()

@@ -5,12 +5,20 @@ import polars as pl
 import pytest
 from scipy import stats
 
-from rerank.sessions.bot_features import LAST_POSITION, Acts, Usual, acts_of, company, likeness, usual
+from rerank.sessions.bot_features import (
+    LAST_POSITION,
+    BotBaseline,
+    SessionFeatures,
+    coordinated_accounts,
+    fit_baseline,
+    session_features,
+    suspect_products,
+)
 from rerank.sessions.bots import Signal, bans, signals, sums_by
+from tests.unit.rerank.sessions.session_logs import at
 from tests.unit.rerank.sessions.shopping import RESULTS, Shop
-from tests.unit.rerank.sessions.visit_logs import at
 
-NOBODY = pl.Series("visit", [], dtype=pl.UInt32)
+NOBODY = pl.Series("session_number", [], dtype=pl.UInt32)
 
 
 def test_a_tail_is_worth_what_sellke_bayarri_and_berger_say() -> None:
@@ -20,26 +28,26 @@ def test_a_tail_is_worth_what_sellke_bayarri_and_berger_say() -> None:
     assert np.isfinite(bans(np.array([0.0])))
 
 
-def sources(acts: Acts) -> pl.DataFrame:
-    return acts.visits.select("source").unique().sort("source")
+def sources(acts: SessionFeatures) -> pl.DataFrame:
+    return acts.sessions.select("source").unique().sort("source")
 
 
-def source_of(acts: Acts, shopper: str) -> int:
-    return int(acts.visits.filter(pl.col("shopper") == shopper)["source"][0])
+def source_of(acts: SessionFeatures, shopper: str) -> int:
+    return int(acts.sessions.filter(pl.col("shopper") == shopper)["source"][0])
 
 
-def usual_of(acts: Acts) -> Usual:
-    return usual(acts, NOBODY)
+def usual_of(acts: SessionFeatures) -> BotBaseline:
+    return fit_baseline(acts, NOBODY)
 
 
 def test_dwell_is_the_time_to_the_next_act_and_none_after_the_last() -> None:
     shop = Shop()
-    visit = shop.visit("ann")
-    visit.search(0)
-    visit.click(1, 4.0)
-    visit.click(2, 16.0)
-    visit.click(3, 0.0)
-    row = acts_of(shop.cleaned()).visits.row(0, named=True)
+    session = shop.session("ann")
+    session.search(0)
+    session.click(1, 4.0)
+    session.click(2, 16.0)
+    session.click(3, 0.0)
+    row = session_features(shop.cleaned()).sessions.row(0, named=True)
     first, second = math.log(4_000), math.log(16_000)
     mean = (first + second) / 2
     assert (row["clicks"], row["dwells"]) == (3, 2)
@@ -49,32 +57,34 @@ def test_dwell_is_the_time_to_the_next_act_and_none_after_the_last() -> None:
 
 def test_the_page_that_a_click_opens_does_not_end_its_dwell() -> None:
     shop = Shop()
-    visit = shop.visit("ann")
-    visit.search(0)
-    visit.click(1, 0.1)
-    shop.events.append({**shop.events[-1], "kind": "consultation", "time": at(visit.now), "received": at(visit.now)})
-    visit.now += 7.9
-    visit.click(2, 16.0)
-    row = acts_of(shop.cleaned()).visits.row(0, named=True)
+    session = shop.session("ann")
+    session.search(0)
+    session.click(1, 0.1)
+    shop.events.append(
+        {**shop.events[-1], "kind": "consultation", "time": at(session.now), "received": at(session.now)}
+    )
+    session.now += 7.9
+    session.click(2, 16.0)
+    row = session_features(shop.cleaned()).sessions.row(0, named=True)
     assert row["dwells"] == 1
     assert row["dwell_sum"] == pytest.approx(math.log(8_000))
 
 
 def test_steps_are_between_clicks_of_one_answer() -> None:
     shop = Shop()
-    visit = shop.visit("ann")
-    visit.search(0)
+    session = shop.session("ann")
+    session.search(0)
     for place in (1, 2, 5):
-        visit.click(place, 10.0)
-    visit.search(1)
-    visit.click(6, 10.0)
-    assert acts_of(shop.cleaned()).steps["next"].to_list() == [True, False]
+        session.click(place, 10.0)
+    session.search(1)
+    session.click(6, 10.0)
+    assert session_features(shop.cleaned()).steps["next"].to_list() == [True, False]
 
 
 def test_the_usual_is_what_shoppers_do() -> None:
     shop = Shop(seed=3)
     shop.honest(300)
-    found = usual_of(acts_of(shop.cleaned()))
+    found = usual_of(session_features(shop.cleaned()))
     rates = [0.4 * place**-0.9 for place in range(1, RESULTS + 1)]
     assert found.rates[1 : RESULTS + 1] == pytest.approx(rates, abs=0.05)
     assert len(found.rates) == LAST_POSITION + 1
@@ -86,13 +96,13 @@ def test_the_usual_is_what_shoppers_do() -> None:
 def test_one_busy_source_does_not_make_the_usual() -> None:
     shop = Shop(seed=3)
     shop.honest(60)
-    before = usual_of(acts_of(shop.cleaned()))
-    visit = shop.visit("robot")
+    before = usual_of(session_features(shop.cleaned()))
+    session = shop.session("bot")
     for query in range(200):
-        visit.search(query % 30, 0.2)
+        session.search(query % 30, 0.2)
         for place in range(1, RESULTS + 1):
-            visit.click(place, 0.2)
-    after = usual_of(acts_of(shop.cleaned()))
+            session.click(place, 0.2)
+    after = usual_of(session_features(shop.cleaned()))
     assert after.rates == pytest.approx(before.rates, abs=0.03)
     assert after.pace == pytest.approx(before.pace, abs=0.1)
 
@@ -100,24 +110,24 @@ def test_one_busy_source_does_not_make_the_usual() -> None:
 def test_suspects_do_not_make_the_usual() -> None:
     shop = Shop(seed=3)
     shop.honest(20)
-    honest = acts_of(shop.cleaned())
-    visit = shop.visit("robot")
-    visit.search(0, 0.2)
-    visit.click(10, 0.2)
-    acts = acts_of(shop.cleaned())
-    robots = acts.visits.filter(pl.col("shopper") == "robot")["visit"]
-    without, expected = usual(acts, robots), usual_of(honest)
+    honest = session_features(shop.cleaned())
+    session = shop.session("bot")
+    session.search(0, 0.2)
+    session.click(10, 0.2)
+    acts = session_features(shop.cleaned())
+    bots = acts.sessions.filter(pl.col("shopper") == "bot")["session_number"]
+    without, expected = fit_baseline(acts, bots), usual_of(honest)
     assert (without.pace, without.purchases, without.answers) == (expected.pace, expected.purchases, expected.answers)
     assert without.rates.tolist() == expected.rates.tolist()
 
 
 def test_little_is_known_of_an_empty_log_but_what_is_stated() -> None:
-    found = usual_of(acts_of(Shop().cleaned()))
+    found = usual_of(session_features(Shop().cleaned()))
     assert found.pace == pytest.approx(math.log(20_000))
     assert found.rates == pytest.approx(np.full(LAST_POSITION + 1, 0.1))
 
 
-NORMAL = Usual(
+NORMAL = BotBaseline(
     pace=math.log(20_000),
     pace_between=0.5,
     pace_within=1.0,
@@ -132,13 +142,13 @@ NORMAL = Usual(
 
 def judged(places: tuple[int, ...], pause: float) -> dict[Signal, float]:
     shop = Shop()
-    visit = shop.visit("ann")
-    visit.search(0)
+    session = shop.session("ann")
+    session.search(0)
     for place in places:
-        visit.click(place, pause)
-    visit.search(1)
-    acts = acts_of(shop.cleaned())
-    found = signals(sums_by("visit", acts.visits, acts, NORMAL), NORMAL)
+        session.click(place, pause)
+    session.search(1)
+    acts = session_features(shop.cleaned())
+    found = signals(sums_by("session_number", acts.sessions, acts, NORMAL), NORMAL)
     return {signal: float(values[0]) for signal, values in found.items()}
 
 
@@ -171,40 +181,40 @@ def test_the_more_is_clicked_the_more_it_counts() -> None:
     assert weights[-1] > 0.5
 
 
-def test_who_buys_as_shoppers_do_is_hardly_a_robot() -> None:
+def test_who_buys_as_shoppers_do_is_hardly_a_bot() -> None:
     shop = Shop()
-    for shopper in ("buyer", "robot"):
-        visit = shop.visit(shopper)
+    for shopper in ("buyer", "bot"):
+        session = shop.session(shopper)
         for query in range(30):
-            visit.search(query)
+            session.search(query)
             for place in range(1, 6):
-                visit.click(place, 20.0)
+                session.click(place, 20.0)
         if shopper == "buyer":
             for place in range(1, 10):
-                visit.buy(place)
-    acts = acts_of(shop.cleaned())
+                session.buy(place)
+    acts = session_features(shop.cleaned())
     found = signals(sums_by("source", sources(acts), acts, NORMAL), NORMAL)[Signal.NEVER_BUYS]
     assert found[source_of(acts, "buyer")] == pytest.approx(-4.0)
     tail = 1 / (1 + 0.05 * 150)  # no purchase, where 0.05 a click are expected, by a geometric distribution
-    assert found[source_of(acts, "robot")] == pytest.approx(-math.log10(-math.e * tail * math.log(tail)))
+    assert found[source_of(acts, "bot")] == pytest.approx(-math.log10(-math.e * tail * math.log(tail)))
 
 
-def copies(others: int) -> Acts:
+def copies(others: int) -> SessionFeatures:
     """Two accounts that click the same low places, one that clicks everything, and shoppers."""
     shop = Shop(seed=5)
     shop.honest(others)
     for account, places in (("one", (6, 9)), ("two", (6, 9)), ("all", range(1, RESULTS + 1))):
         for query in range(10):
-            visit = shop.visit(account)
-            visit.search(query)
+            session = shop.session(account)
+            session.search(query)
             for place in places:
-                visit.click(place, 20.0)
-    return acts_of(shop.cleaned())
+                session.click(place, 20.0)
+    return session_features(shop.cleaned())
 
 
 def test_copies_are_alike_and_nobody_is_like_who_clicks_everything() -> None:
     acts = copies(100)
-    found = likeness(sources(acts), acts)
+    found = coordinated_accounts(sources(acts), acts)
     one, two, everything = (source_of(acts, name) for name in ("one", "two", "all"))
     assert found[one] == pytest.approx(found[two])
     assert found[one] > 4
@@ -214,21 +224,23 @@ def test_copies_are_alike_and_nobody_is_like_who_clicks_everything() -> None:
 
 def test_company_is_clicking_what_suspects_click() -> None:
     acts = copies(100)
-    suspects = acts.visits.filter(pl.col("shopper") == "one")["visit"]
-    found = company("source", sources(acts), acts, usual_of(acts), suspects)
+    suspects = acts.sessions.filter(pl.col("shopper") == "one")["session_number"]
+    found = suspect_products("source", sources(acts), acts, usual_of(acts), suspects)
     two = source_of(acts, "two")
     assert found[two] > 1
     assert found[two] == found.max()
-    assert company("source", sources(acts), acts, usual_of(acts), NOBODY).max() == pytest.approx(0.0)
+    assert suspect_products("source", sources(acts), acts, usual_of(acts), NOBODY).max() == pytest.approx(0.0)
 
 
 def test_nobody_is_company_of_their_own() -> None:
     shop = Shop(seed=5)
     shop.honest(50)
-    visit = shop.visit("lone")
-    visit.search(1_000)
+    session = shop.session("lone")
+    session.search(1_000)
     for place in range(1, RESULTS + 1):
-        visit.click(place, 20.0)
-    acts = acts_of(shop.cleaned())
-    lone = acts.visits.filter(pl.col("shopper") == "lone")["visit"]
-    assert company("source", sources(acts), acts, usual_of(acts), lone)[source_of(acts, "lone")] == pytest.approx(0.0)
+        session.click(place, 20.0)
+    acts = session_features(shop.cleaned())
+    lone = acts.sessions.filter(pl.col("shopper") == "lone")["session_number"]
+    assert suspect_products("source", sources(acts), acts, usual_of(acts), lone)[
+        source_of(acts, "lone")
+    ] == pytest.approx(0.0)

@@ -6,74 +6,74 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rerank.sessions.sessionize import VisitOptions, with_visits
+from rerank.sessions.sessionize import SessionOptions, sessionize
 from retrieval.events.stored import EVENT_SCHEMA
-from tests.unit.rerank.sessions.visit_logs import event, in_order, log
+from tests.unit.rerank.sessions.session_logs import event, in_order, log
 
 MINUTE = 60
 HOUR = 60 * MINUTE
 
 
-def visits_of(*events: dict[str, object]) -> list[int]:
-    return in_order(with_visits(log(events)), "visit")
+def sessions_of(*events: dict[str, object]) -> list[int]:
+    return in_order(sessionize(log(events)), "session_number")
 
 
-def test_a_pause_longer_than_the_gap_ends_a_visit() -> None:
+def test_a_pause_longer_than_the_gap_ends_a_session() -> None:
     times = (0, 30 * MINUTE, 60 * MINUTE + 1)
-    assert visits_of(*(event(time, shopper="ann") for time in times)) == [0, 0, 1]
+    assert sessions_of(*(event(time, shopper="ann") for time in times)) == [0, 0, 1]
 
 
 def test_the_gap_is_an_option() -> None:
     table = log([event(0, session="s"), event(120, session="s")])
-    assert in_order(with_visits(table, VisitOptions(timedelta(minutes=1))), "visit") == [0, 1]
+    assert in_order(sessionize(table, SessionOptions(timedelta(minutes=1))), "session_number") == [0, 1]
 
 
 def test_sessions_at_once_are_apart_even_of_one_shopper() -> None:
-    assert visits_of(event(0, session="s", shopper="ann"), event(1, session="t", shopper="ann")) == [0, 1]
+    assert sessions_of(event(0, session="s", shopper="ann"), event(1, session="t", shopper="ann")) == [0, 1]
 
 
-def test_visits_are_numbered_as_they_begin() -> None:
-    assert visits_of(event(9, session="a"), event(0, session="b"), event(10, session="b")) == [1, 0, 0]
+def test_sessions_are_numbered_as_they_begin() -> None:
+    assert sessions_of(event(9, session="a"), event(0, session="b"), event(10, session="b")) == [1, 0, 0]
 
 
 def test_a_session_of_several_shoppers_is_split_and_who_is_unknown_joins_the_neighbour() -> None:
     who = ("", "ann", "", "bob", "")
-    assert visits_of(*(event(n, session="s", shopper=name) for n, name in enumerate(who))) == [0, 0, 0, 1, 1]
+    assert sessions_of(*(event(n, session="s", shopper=name) for n, name in enumerate(who))) == [0, 0, 0, 1, 1]
 
 
-def test_an_event_with_a_query_only_joins_the_visit_of_that_query() -> None:
+def test_an_event_with_a_query_only_joins_the_session_of_that_query() -> None:
     asked = event(0, "query", session="s", query_id="q", query="drill")
-    assert visits_of(asked, event(20, "purchase", query_id="q"), event(21, query_id="other")) == [0, 0, 1]
+    assert sessions_of(asked, event(20, "purchase", query_id="q"), event(21, query_id="other")) == [0, 0, 1]
 
 
 def test_a_query_of_a_shopper_without_sessions_brings_its_anonymous_events_along() -> None:
-    assert visits_of(event(0, "query", shopper="ann", query_id="q"), event(5, query_id="q")) == [0, 0]
+    assert sessions_of(event(0, "query", shopper="ann", query_id="q"), event(5, query_id="q")) == [0, 0]
 
 
 def test_a_purchase_that_a_server_tells_without_the_session_joins_the_shoppers_session() -> None:
     within = event(10 * MINUTE, "purchase", shopper="ann")
     later = event(3 * HOUR, "purchase", shopper="ann")
-    assert visits_of(event(0, shopper="ann", session="s"), within, later) == [0, 0, 1]
+    assert sessions_of(event(0, shopper="ann", session="s"), within, later) == [0, 0, 1]
 
 
 def test_a_query_id_that_two_shoppers_share_does_not_join_them() -> None:
     ann = event(0, session="s", shopper="ann", query_id="q")
-    assert visits_of(ann, event(1, shopper="bob", query_id="q")) == [0, 1]
+    assert sessions_of(ann, event(1, shopper="bob", query_id="q")) == [0, 1]
 
 
 def test_what_lasts_longer_than_a_day_is_cut_at_midnight() -> None:
     times = range(0, 30 * HOUR, 20 * MINUTE)  # from 9:00, so 15 hours are of the first day
-    found = visits_of(*(event(time, shopper="robot") for time in times))
+    found = sessions_of(*(event(time, shopper="bot") for time in times))
     assert [found.count(0), found.count(1)] == [15 * 3, 15 * 3]
 
 
-def test_what_crosses_midnight_within_a_day_is_one_visit() -> None:
+def test_what_crosses_midnight_within_a_day_is_one_session() -> None:
     times = range(14 * HOUR, 16 * HOUR, 20 * MINUTE)
-    assert set(visits_of(*(event(time, shopper="ann") for time in times))) == {0}
+    assert set(sessions_of(*(event(time, shopper="ann") for time in times))) == {0}
 
 
-def test_an_empty_table_has_no_visits() -> None:
-    assert with_visits(log([])).schema == pl.Schema([*EVENT_SCHEMA.items(), ("visit", pl.UInt32())])
+def test_an_empty_table_has_no_sessions() -> None:
+    assert sessionize(log([])).schema == pl.Schema([*EVENT_SCHEMA.items(), ("session_number", pl.UInt32())])
 
 
 ids = st.sampled_from(["", "a", "b"])
@@ -81,19 +81,19 @@ rows = st.lists(st.tuples(st.integers(0, 5 * HOUR), ids, ids, ids), max_size=25)
 
 
 @given(rows, st.randoms(use_true_random=False))
-def test_every_event_has_one_visit_whatever_the_order(drawn: list[tuple[int, str, str, str]], random: Random) -> None:
+def test_every_event_has_one_session_whatever_the_order(drawn: list[tuple[int, str, str, str]], random: Random) -> None:
     events = [event(time, session=s, shopper=u, query_id=q) for time, s, u, q in drawn]
     table = log(events)
-    found = with_visits(table)
+    found = sessionize(table)
     order = list(range(len(events)))
     random.shuffle(order)
     assert sorted(found["key"]) == sorted(table["key"])
-    assert found.equals(with_visits(table[order]) if events else found)
+    assert found.equals(sessionize(table[order]) if events else found)
 
 
 @given(st.lists(st.tuples(st.integers(0, 5 * HOUR), st.sampled_from("ab")), max_size=25))
-def test_shoppers_visits_are_what_a_loop_finds(drawn: list[tuple[int, str]]) -> None:
-    found = with_visits(log([event(time, shopper=shopper) for time, shopper in drawn]))
+def test_shoppers_sessions_are_what_a_loop_finds(drawn: list[tuple[int, str]]) -> None:
+    found = sessionize(log([event(time, shopper=shopper) for time, shopper in drawn]))
     expected: list[tuple[str, list[int]]] = []
     for shopper in "ab":
         times = sorted(time for time, who in drawn if who == shopper)
@@ -102,10 +102,10 @@ def test_shoppers_visits_are_what_a_loop_finds(drawn: list[tuple[int, str]]) -> 
                 expected.append((shopper, []))
             expected[-1][1].append(time)
     seconds = (pl.col("time") - pl.datetime(2026, 3, 2, 9, time_zone="UTC")).dt.total_seconds()
-    groups = found.group_by("visit").agg(pl.col("shopper").first(), seconds.sort().alias("times"))
+    groups = found.group_by("session_number").agg(pl.col("shopper").first(), seconds.sort().alias("times"))
     assert sorted(zip(groups["shopper"], groups["times"].to_list(), strict=True)) == sorted(expected)
 
 
 @pytest.mark.parametrize("column", ["session", "shopper", "query_id"])
 def test_any_one_id_is_enough(column: str) -> None:
-    assert visits_of(event(0, **{column: "x"}), event(1, **{column: "x"}), event(2, **{column: "y"})) == [0, 0, 1]
+    assert sessions_of(event(0, **{column: "x"}), event(1, **{column: "x"}), event(2, **{column: "y"})) == [0, 0, 1]
