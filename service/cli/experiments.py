@@ -16,7 +16,13 @@ from service.experiments.store import StoredExperiment
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from service.experiments.analysis import Analysis, Comparison, DraftFigures, ExperimentReport, Interval
+    from service.experiments.analysis import (
+        Comparison,
+        ConfidenceInterval,
+        DraftFigures,
+        ExperimentAnalysis,
+        ExperimentReport,
+    )
     from service.experiments.store import ExperimentStore
 
 
@@ -155,8 +161,8 @@ def show_report(report: ExperimentReport) -> None:
     out.print(
         f"Events from {max(report.first, report.begins):%Y-%m-%d %H:%M} to {until:%Y-%m-%d %H:%M}", highlight=False
     )
-    for each in analysis.verdicts:
-        out.print(Text.assemble((f"{each.standing}: ", "bold"), each.text))
+    for each in analysis.decisions:
+        out.print(Text.assemble((f"{each.outcome}: ", "bold"), each.text))
     out.print(_drafted(analysis.draft, experiment) if analysis.draft else _figures(analysis))
     if analysis.comparisons:
         out.print(_comparisons(analysis.comparisons))
@@ -173,7 +179,7 @@ def _variant(variant: Variant) -> str:
     return f"{variant.name} ({given or 'as it is'})"
 
 
-def _figures(analysis: Analysis) -> Table:
+def _figures(analysis: ExperimentAnalysis) -> Table:
     from service.cli.output import plain_table
 
     table = plain_table("variant", "units", "shoppers", "searches", *(_WORDS[goal] for goal in Goal))
@@ -221,5 +227,5 @@ def _moved(goal: Goal, difference: float) -> str:
     return f"{100 * difference:+.2f} points" if goal in _RATES else f"{difference:+.4f}"
 
 
-def _interval(goal: Goal, interval: Interval) -> str:
+def _interval(goal: Goal, interval: ConfidenceInterval) -> str:
     return f"{_moved(goal, interval.low).removesuffix(' points')} to {_moved(goal, interval.high)}"

@@ -27,7 +27,7 @@ from service.curation.rules import (
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from service.curation.rule_editor import Moved, Preview
+    from service.curation.rule_editor import HitMove, Preview
     from service.curation.rules import RuleStore
 
 
@@ -64,9 +64,9 @@ def show(
     import msgspec
 
     from service.cli.output import write_json
-    from service.curation.rules import encoded
+    from service.curation.rules import encode_rule
 
-    write_json(msgspec.json.format(encoded(_store(index).get(rule))).encode())
+    write_json(msgspec.json.format(encode_rule(_store(index).get(rule))).encode())
 
 
 @rules.command(epilog="Example: shelfwise rules put summer-sale.toml --by m7 --index store")
@@ -254,7 +254,7 @@ def show_preview(preview: Preview) -> None:
         out.print(Text(f"redirect: {shown(before.redirect) or 'none'} now, {shown(after.redirect) or 'none'} then"))
 
 
-def _add_moves(table: Table, sign: str, moves: Iterable[Moved]) -> None:
+def _add_moves(table: Table, sign: str, moves: Iterable[HitMove]) -> None:
     from rich.text import Text
 
     from service.cli.output import shown

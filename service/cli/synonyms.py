@@ -53,9 +53,9 @@ def put(
     """Add a synonym, or replace the one with the same id. Engines take it up at once."""
     from dataclasses import replace
 
-    from service.curation.synonyms import parsed
+    from service.curation.synonyms import parse_line
 
-    made = parsed(line)
+    made = parse_line(line)
     _put(index, [replace(made, id=synonym_id or made.id, enabled=not off)], by, as_json)
 
 
@@ -108,10 +108,10 @@ def export(index: IndexOption = Path("store")) -> None:
     """Print the synonyms as a text file that import and rebuild read; those that are off stand there as comments."""
     import sys
 
-    from service.curation.synonyms import text_of
+    from service.curation.synonyms import format_lines
 
     # In UTF-8 whatever the terminal speaks: it is read again.
-    sys.stdout.buffer.write(text_of(_store(index).read().synonyms).encode())
+    sys.stdout.buffer.write(format_lines(_store(index).read().synonyms).encode())
 
 
 @synonyms.command(epilog="Example: shelfwise synonyms proposals --size 10 --index store")

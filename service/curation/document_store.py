@@ -30,17 +30,17 @@ def wall_clock() -> datetime:
     return datetime.now(UTC)
 
 
-def count_of(moment: datetime, unit: timedelta) -> int:
+def to_units(moment: datetime, unit: timedelta) -> int:
     """The whole units from 1970 to a time with a zone."""
     return (moment - _EPOCH) // unit
 
 
-def moment_of(count: int, unit: timedelta) -> datetime:
+def from_units(count: int, unit: timedelta) -> datetime:
     """The time, in UTC, so many units after 1970."""
     return _EPOCH + count * unit
 
 
-def check_who(who: str, error: Callable[..., InputError]) -> None:
+def validate_author(who: str, error: Callable[..., InputError]) -> None:
     """Raises `error` with a message and the field, unless this is a name, such as a pseudonym, or empty."""
     if not isinstance(who, str) or len(who) > LONGEST_WHO:
         raise error(f"who must be a name of at most {LONGEST_WHO} characters", field="who")
@@ -182,7 +182,7 @@ Entry = TypeVar("Entry", bound=_Named)
 
 
 @dataclass(frozen=True, slots=True)
-class EntryChange(Generic[Entry]):
+class DocumentChange(Generic[Entry]):
     """What one change did to one entry."""
 
     revision: int
@@ -197,11 +197,11 @@ class EntryChange(Generic[Entry]):
     """None where it was taken away."""
 
 
-Change = TypeVar("Change", bound=EntryChange[Any])
+Change = TypeVar("Change", bound=DocumentChange[Any])
 
 
 @dataclass(frozen=True, slots=True)
-class EntryKind(Generic[Entry, Change]):
+class DocumentCodec(Generic[Entry, Change]):
     """What is kept, and as what."""
 
     one: str
@@ -255,7 +255,7 @@ GROUP BY id) ON id = changed AND revision = first
 """
 
 
-class LoggedEntries(Generic[Entry, Change]):
+class DocumentStore(Generic[Entry, Change]):
     """The entries of one kind of an index directory: INDEX/rules.sqlite for rules. Any number of threads and processes
     may use it at once; nothing is created until something is changed. What a method changes is durable when it returns,
     all of it or nothing.
@@ -264,7 +264,7 @@ class LoggedEntries(Generic[Entry, Change]):
     used, and the kind's own error for an entry that cannot be taken or is not there.
     """
 
-    kind: EntryKind[Entry, Change]
+    kind: DocumentCodec[Entry, Change]
 
     def __init__(self, root: Path, *, clock: Callable[[], datetime] = wall_clock) -> None:
         self.path = root / f"{self.kind.many}.sqlite"
@@ -328,7 +328,7 @@ class LoggedEntries(Generic[Entry, Change]):
 
     def _told(self, revision: int, time: int, who: str, entry_id: str, *lines: str | None) -> Change:
         before, after = (None if line is None else self._decoded(line) for line in lines)
-        return self.kind.change(revision, moment_of(time, MICROSECOND), who, entry_id, before, after)
+        return self.kind.change(revision, from_units(time, MICROSECOND), who, entry_id, before, after)
 
     def _read(self) -> tuple[int, tuple[Entry, ...]]:
         """The revision, and the entries in the order of their ids."""
@@ -337,7 +337,7 @@ class LoggedEntries(Generic[Entry, Change]):
 
     def _change(self, wanted: Callable[[sqlite3.Cursor], Mapping[str, str | None]], who: str) -> int:
         """Makes entries what `wanted` says, None for none, and writes down what they were."""
-        check_who(who, self.kind.error)
+        validate_author(who, self.kind.error)
         with self._file.writing() as cursor:
             lines = wanted(cursor)
             before = {each: self._found(cursor, each) for each in lines}
@@ -350,7 +350,7 @@ class LoggedEntries(Generic[Entry, Change]):
             cursor.executemany(self.kind.sql(_DELETE), [(each,) for each in changed if each not in put])
             if put:
                 self._check_together(cursor)
-            time = count_of(self._clock(), MICROSECOND)
+            time = to_units(self._clock(), MICROSECOND)
             cursor.executemany(
                 _LOG, [(revision + 1, each, time, who, before[each], line) for each, line in changed.items()]
             )

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 from retrieval.errors import RuleError
 from retrieval.records import Page
-from service.curation.rule_matching import ServedRules, compiled_for
-from service.curation.rules import Rule, RuleChange, sound
+from service.curation.rule_matching import ServedRules, compile_rules
+from service.curation.rules import Rule, RuleChange, validate_rule
 from service.engine.snapshot import Snapshot
 
 
@@ -76,7 +76,7 @@ class EngineRules:
         `options` are those of `SearchEngine.search`: `size`, `page`, `filters`, `sort` and the like. Raises RuleError
         as `put` and `delete` would.
         """
-        self._served.look(self._snapshot())
+        self._served.reload_if_changed(self._snapshot())
         put, gone, there = _several(put), list(delete), {rule.id: rule for rule in self.list()}
         self._check_usable(put)
         for each in gone:
@@ -85,26 +85,26 @@ class EngineRules:
         kept = {name: rule for name, rule in there.items() if name not in gone}
         changed = kept | {rule.id: rule for rule in put}
         after = self._search(text, rules=tuple(changed.values()), **options)
-        return compared(self._search(text, **options), after)
+        return compare_pages(self._search(text, **options), after)
 
     def _check_usable(self, rules: Sequence[Rule]) -> None:
-        compiled = compiled_for(rules, self._snapshot())
+        compiled = compile_rules(rules, self._snapshot())
         for rule_id, fault in compiled.faults.items() if compiled else ():
             raise RuleError(fault, rule_id)
 
     def _followed(self, revision: int) -> int:
-        self._served.look(self._snapshot())
+        self._served.reload_if_changed(self._snapshot())
         return revision
 
 
 def _several(rules: Iterable[Rule]) -> Sequence[Rule]:
     if isinstance(rules, Rule):
         raise RuleError("rules must be a list of rules, such as [rule]", rules.id)
-    return [sound(rule) for rule in rules]
+    return [validate_rule(rule) for rule in rules]
 
 
 @dataclass(frozen=True, slots=True)
-class Moved:
+class HitMove:
     """A product that is on both pages at another place, or on one of them."""
 
     product: str
@@ -122,22 +122,22 @@ class Preview:
 
     before: Page
     after: Page
-    gained: tuple[Moved, ...]
+    gained: tuple[HitMove, ...]
     """Products that would come onto the page, in their order."""
-    lost: tuple[Moved, ...]
+    lost: tuple[HitMove, ...]
     """Products that would go from it, in the order in which they stand."""
-    moved: tuple[Moved, ...]
+    moved: tuple[HitMove, ...]
     """Products that would stay, at another place; those between that only make room are among them."""
 
 
-def compared(before: Page, after: Page) -> Preview:
+def compare_pages(before: Page, after: Page) -> Preview:
     """The difference between two pages of one search."""
     was, becomes = _places(before), _places(after)
     rules = {hit.product.id: hit.rule for page in (before, after) for hit in page.hits}
     titles = {hit.product.id: hit.product.title for page in (before, after) for hit in page.hits}
 
-    def told(product: str) -> Moved:
-        return Moved(product, titles[product], was.get(product), becomes.get(product), rules[product])
+    def told(product: str) -> HitMove:
+        return HitMove(product, titles[product], was.get(product), becomes.get(product), rules[product])
 
     return Preview(
         before,

@@ -46,7 +46,7 @@ HEAD = 100
 
 
 @dataclass(frozen=True, slots=True)
-class Arranged:
+class RuleOrder:
     """The first rows of an order, and what rules had to do with it."""
 
     rows: Rows
@@ -65,7 +65,7 @@ class PinnedRow:
     rule: str
 
 
-class Arranging:
+class RuleArranger:
     """The order of one search of one snapshot."""
 
     def __init__(self, effect: Effect, products: Products, keyword: KeywordIndex) -> None:
@@ -79,12 +79,12 @@ class Arranging:
         """The rows that are pinned, if the filter lets them through."""
         return np.array([pin.row for pin in self._pins], np.int64) if self._pins else NO_ROWS
 
-    def ranked(self, ranking: Ranking, further: Callable[[int], Rows], end: int) -> Arranged:
+    def ranked(self, ranking: Ranking, further: Callable[[int], Rows], end: int) -> RuleOrder:
         """The rows up to place `end`. `further` gives those of the ranking up to a place, the ranked part first. Exact
         identifiers stay before everything."""
         pins = [pin for pin in self._pins if pin.row not in ranking.identified and (ranking.rows == pin.row).any()]
         if not pins and not self._lifts:
-            return Arranged(further(end))
+            return RuleOrder(further(end))
         ranked = len(ranking.rows)
         rows = further(max(end + len(pins), ranked))
         shift, moved = _shift(self._lifts, ranking, self._keyword)
@@ -95,18 +95,18 @@ class Arranging:
             behind = min(0.0, float(scores.min(initial=0.0)))
             changed |= dict.fromkeys(rows[ranked:].tolist(), behind)
         woven = weave(np.concatenate([ranking.rows[order], rows[ranked:]]), pins, len(ranking.identified))
-        return Arranged(woven[:end], changed, moved | {pin.row: pin.rule for pin in pins})
+        return RuleOrder(woven[:end], changed, moved | {pin.row: pin.rule for pin in pins})
 
-    def browsed(self, selection: Selection, rows: Rows, end: int) -> Arranged:
+    def browsed(self, selection: Selection, rows: Rows, end: int) -> RuleOrder:
         """The rows up to place `end`: the pinned of `selection` at theirs, `rows` in their order between them, of which
         as many more are given as there are pinned ones."""
         if not self._pins:
-            return Arranged(rows[:end])
+            return RuleOrder(rows[:end])
         allowed = self._keyword.select(Selection(rows=np.sort(self.pinned), where=selection.where))
         inside = set(allowed.tolist())
         pins = [pin for pin in self._pins if pin.row in inside]
         woven = weave(rows, pins, 0)
-        return Arranged(woven[:end], rules={pin.row: pin.rule for pin in pins})
+        return RuleOrder(woven[:end], rules={pin.row: pin.rule for pin in pins})
 
 
 def weave(rows: Rows, pins: Sequence[PinnedRow], leading: int) -> Rows:
@@ -177,7 +177,7 @@ class Effect:
     """Each product once."""
     lifts: tuple[Lift, ...] = ()
     redirect: str = ""
-    kept_out_by: tuple[str, ...] = ()
+    excluded_by: tuple[str, ...] = ()
     """The rules that `where` is of."""
 
     def condition(self, asked: Condition | None) -> Condition | None:
@@ -203,7 +203,7 @@ _MOST_TOLD = 5
 
 
 @dataclass(frozen=True, slots=True)
-class _Ready:
+class _CompiledRule:
     """A rule and what it does, in this version's terms."""
 
     rule: Rule
@@ -232,10 +232,10 @@ class CompiledRules:
         """What is told once more rules matched a search than may."""
         ready = list(self._readied(rules, catalog))
         common = Counter(term for each in ready for term in each.terms)
-        self._by_text: dict[str, list[_Ready]] = {}
-        self._by_term: dict[str, list[_Ready]] = {}
-        self._by_part: dict[Condition, list[_Ready]] = {}
-        self._always: list[_Ready] = []
+        self._by_text: dict[str, list[_CompiledRule]] = {}
+        self._by_term: dict[str, list[_CompiledRule]] = {}
+        self._by_part: dict[Condition, list[_CompiledRule]] = {}
+        self._always: list[_CompiledRule] = []
         for each in ready:
             match each.rule.when.match:
                 case Match.EXACT:
@@ -273,7 +273,7 @@ class CompiledRules:
             )
         return replace(found, lifts=found.lifts[:MOST_LIFTS])
 
-    def _matching(self, text: str, parts: frozenset[Condition], now: float) -> Iterator[_Ready]:
+    def _matching(self, text: str, parts: frozenset[Condition], now: float) -> Iterator[_CompiledRule]:
         terms = frozenset(self._analyzer.terms(text)) if self._by_term else frozenset()
         found = chain(
             self._always,
@@ -283,16 +283,16 @@ class CompiledRules:
         )
         return (each for each in found if each.holds(terms, parts, now))
 
-    def _readied(self, rules: Iterable[Rule], catalog: FieldCatalog) -> Iterator[_Ready]:
+    def _readied(self, rules: Iterable[Rule], catalog: FieldCatalog) -> Iterator[_CompiledRule]:
         for rule in rules:
             if rule.enabled:
                 try:
-                    yield _readied(rule, catalog, self._analyzer)
+                    yield _compile(rule, catalog, self._analyzer)
                 except RuleError as error:
                     self.faults[rule.id] = str(error)
 
 
-def _readied(rule: Rule, catalog: FieldCatalog, analyzer: Analyzer) -> _Ready:
+def _compile(rule: Rule, catalog: FieldCatalog, analyzer: Analyzer) -> _CompiledRule:
     when = rule.when
     terms: frozenset[str] = frozenset()
     if when.match == Match.CONTAINS:
@@ -304,7 +304,7 @@ def _readied(rule: Rule, catalog: FieldCatalog, analyzer: Analyzer) -> _Ready:
             raise RuleError(message, rule.id, "when.query")
     within = _condition(rule, "when.filters", when.filters, catalog)
     effects = [_effect(rule, number, action, catalog) for number, action in enumerate(rule.actions)]
-    return _Ready(rule, terms, _parts(within), _together(effects))
+    return _CompiledRule(rule, terms, _parts(within), _together(effects))
 
 
 def _effect(rule: Rule, number: int, action: Action, catalog: FieldCatalog) -> Effect:
@@ -322,11 +322,11 @@ def _effect(rule: Rule, number: int, action: Action, catalog: FieldCatalog) -> E
             return Effect(
                 rules,
                 where=tuple(NotThat(each) for each in (*named, found) if each is not None),
-                kept_out_by=rules,
+                excluded_by=rules,
             )
         case Restrict(filters):
             only = _condition(rule, place, filters, catalog)
-            return Effect(rules, where=() if only is None else (only,), kept_out_by=rules)
+            return Effect(rules, where=() if only is None else (only,), excluded_by=rules)
         case Redirect(url):
             return Effect(rules, redirect=url)
 
@@ -364,7 +364,7 @@ def _together(effects: Sequence[Effect]) -> Effect:
         tuple(pins.values()),
         tuple(lift for effect in effects for lift in effect.lifts),
         next((effect.redirect for effect in effects if effect.redirect), ""),
-        tuple(dict.fromkeys(rule for effect in effects for rule in effect.kept_out_by)),
+        tuple(dict.fromkeys(rule for effect in effects for rule in effect.excluded_by)),
     )
 
 
@@ -401,7 +401,7 @@ class ServedRules:
         compiled = now[1] if now else None
         return (*self._trouble, *(compiled.notices if compiled else ()))
 
-    def look(self, snapshot: Snapshot) -> None:
+    def reload_if_changed(self, snapshot: Snapshot) -> None:
         """Takes up what was changed since the last look. Where that fails the rules stay, and `notices` says why."""
         stamp = self.store.stamp()
         if stamp != self._seen:
@@ -420,7 +420,7 @@ class ServedRules:
         """Under the lock. Searches go on by what was compiled before, meanwhile."""
         now = self._now
         key = (snapshot.manifest.version, fields_key(snapshot.catalog), self._stored.revision, self._file)
-        compiled = now[1] if now and key == self._key else compiled_for(self._stored.rules, snapshot)
+        compiled = now[1] if now and key == self._key else compile_rules(self._stored.rules, snapshot)
         self._now, self._key = (snapshot.catalog, compiled), key
         return compiled
 
@@ -444,6 +444,6 @@ class ServedRules:
         self._compiled(snapshot)
 
 
-def compiled_for(rules: Sequence[Rule], snapshot: Snapshot) -> CompiledRules | None:
+def compile_rules(rules: Sequence[Rule], snapshot: Snapshot) -> CompiledRules | None:
     """Rules made ready for a snapshot's version; None where there are none."""
     return CompiledRules(rules, snapshot.catalog, snapshot.analyzer) if rules else None

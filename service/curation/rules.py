@@ -18,7 +18,7 @@ import msgspec
 
 from retrieval.errors import FilterError, RuleError, close_names, suggest_names
 from retrieval.filters.parser import parse_filter
-from service.curation.document_store import EntryChange, EntryKind, LoggedEntries
+from service.curation.document_store import DocumentChange, DocumentCodec, DocumentStore
 
 # What a merchandising rule is: when it holds, and what it does then.
 
@@ -154,7 +154,7 @@ def rule_document(rule: Rule) -> dict[str, object]:
     return made
 
 
-def rule_of(said: object, place: str = "the rule") -> Rule:
+def parse_rule(said: object, place: str = "the rule") -> Rule:
     """The rule that plain values say; raises RuleError, which names the field. What they may be is checked by
     `service.curation.rules.sound`."""
     fields = _object(said, place)
@@ -173,7 +173,7 @@ def rule_of(said: object, place: str = "the rule") -> Rule:
     return Rule(head.id, tuple(made), moments, head.name, head.priority, head.enabled)
 
 
-def rules_of(said: object, place: str) -> list[Rule]:
+def parse_rules(said: object, place: str) -> list[Rule]:
     """The rules of a document: a list of them, an object whose `rules` is one, or one rule."""
     if isinstance(said, Mapping) and "rules" in said:
         strange = sorted(set(said) - {"rules"})
@@ -181,8 +181,8 @@ def rules_of(said: object, place: str) -> list[Rule]:
             raise RuleError(f"{place}: {strange[0]!r} is no field beside rules", field=strange[0])
         said = said["rules"]
     if not isinstance(said, list):
-        return [rule_of(said, place)]
-    return [rule_of(each, f"{place}: rules[{number}]") for number, each in enumerate(said)]
+        return [parse_rule(said, place)]
+    return [parse_rule(each, f"{place}: rules[{number}]") for number, each in enumerate(said)]
 
 
 def read_rules(path: Path) -> list[Rule]:
@@ -198,17 +198,17 @@ def read_rules(path: Path) -> list[Rule]:
     except (ValueError, RecursionError, msgspec.MsgspecError) as error:
         kind = "TOML" if path.suffix == ".toml" else "JSON"
         raise RuleError(f"{path} is no {kind}: {error}") from error
-    return rules_of(said, str(path))
+    return parse_rules(said, str(path))
 
 
-def encoded(rule: Rule) -> str:
+def encode_rule(rule: Rule) -> str:
     """A rule as one line of JSON."""
     return msgspec.json.encode(rule_document(rule)).decode()
 
 
-def decoded(line: str) -> Rule:
+def decode_rule(line: str) -> Rule:
     """The rule of which `encoded` made this line; raises RuleError or msgspec.DecodeError for another one."""
-    return rule_of(msgspec.json.decode(line))
+    return parse_rule(msgspec.json.decode(line))
 
 
 def _given(value: Rule | When | Action) -> dict[str, object]:
@@ -275,13 +275,13 @@ LONGEST_URL = 2_000
 HIGHEST_PRIORITY = 1_000_000
 
 
-def sound(rule: Rule) -> Rule:
+def validate_rule(rule: Rule) -> Rule:
     """The rule, checked; raises RuleError, which names the field, what is wrong and what is right."""
     if not isinstance(rule, Rule):
         raise RuleError(f"a rule must be a Rule, not {type(rule).__name__}")
     name = str(rule.id)[:LONGEST_ID]
     try:
-        checked = rule_of(rule_document(rule))
+        checked = parse_rule(rule_document(rule))
         _check(checked)
     except (TypeError, AttributeError, KeyError) as error:
         raise RuleError(f"rule {name!r}: holds what no rule may hold ({error})", name) from error
@@ -392,7 +392,7 @@ def _check_number(place: str, number: int, least: int, most: int) -> None:
 
 
 @dataclass(frozen=True, slots=True)
-class RuleChange(EntryChange[Rule]):
+class RuleChange(DocumentChange[Rule]):
     """What one change did to one rule."""
 
 
@@ -404,10 +404,10 @@ class StoredRules:
     rules: tuple[Rule, ...] = ()
 
 
-class RuleStore(LoggedEntries[Rule, RuleChange]):
+class RuleStore(DocumentStore[Rule, RuleChange]):
     """The rules of an index directory; a rule that cannot be taken or is not there is told by RuleError."""
 
-    kind = EntryKind("rule", "rules", 0x53575255, RuleError, RuleChange, sound, encoded, decoded)
+    kind = DocumentCodec("rule", "rules", 0x53575255, RuleError, RuleChange, validate_rule, encode_rule, decode_rule)
 
     def read(self) -> StoredRules:
         """The rules as they are."""
@@ -419,9 +419,9 @@ class RuleStore(LoggedEntries[Rule, RuleChange]):
 
         def patched(cursor: sqlite3.Cursor) -> Mapping[str, str]:
             there = rule_document(self._decoded(self._line(cursor, rule_id)))
-            changed = sound(rule_of({**there, **values}))
+            changed = validate_rule(parse_rule({**there, **values}))
             if changed.id != rule_id:
                 raise RuleError(f"rule {rule_id!r}: id cannot be changed; put it under the other id", rule_id, "id")
-            return {rule_id: encoded(changed)}
+            return {rule_id: encode_rule(changed)}
 
         return self._change(patched, who)

@@ -66,7 +66,7 @@ class EngineSynonyms:
         already; nothing before the tables of events are made."""
         declined = self._served.store.declined()
         kept = (replace(each, enabled=True) for each in self.list())
-        known = _pairs((*self._snapshot().analyzer.synonyms.rules, *rules_of(tuple(kept))))
+        known = _pairs((*self._snapshot().analyzer.synonyms.rules, *expansion_rules(tuple(kept))))
         return tuple(
             each
             for each in read_proposals(self._root)
@@ -91,7 +91,7 @@ class EngineSynonyms:
         raise SynonymError(message, field="id")
 
     def _followed(self, revision: int) -> int:
-        self._served.look(self._snapshot())
+        self._served.reload_if_changed(self._snapshot())
         return revision
 
 
@@ -135,7 +135,7 @@ class ServedSynonyms:
         self.notices: tuple[str, ...] = ()
         """Why searches do not go by the newest synonyms, if they do not."""
 
-    def look(self, snapshot: Snapshot) -> None:
+    def reload_if_changed(self, snapshot: Snapshot) -> None:
         """Takes up what was changed since the last look. Where that fails the synonyms stay, and `notices` says why."""
         if not self._follow:
             return
@@ -177,11 +177,11 @@ class ServedSynonyms:
         if file and self._revision and not read.revision:
             # Cut off, or just being made anew; to have no synonyms any more, one deletes them, or the file.
             raise StoreDamagedError(f"{self.store.path} is empty; restore it from a backup, or remove it")
-        self._laid = _laid(rules_of(read.synonyms), base)
+        self._laid = _laid(expansion_rules(read.synonyms), base)
         self._revision, self._file = read.revision, file
 
 
-def rules_of(synonyms: Sequence[Synonym]) -> tuple[SynonymRule, ...]:
+def expansion_rules(synonyms: Sequence[Synonym]) -> tuple[SynonymRule, ...]:
     """What the synonyms that are on say, in their order."""
     return tuple(rule for synonym in synonyms if synonym.enabled for rule in synonym.rules)
 

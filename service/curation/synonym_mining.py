@@ -18,7 +18,7 @@ from retrieval.errors import SynonymError
 from retrieval.store.manifest import PROPOSALS_FILE
 from retrieval.text.analysis import chinese_words, contains_chinese, dictionary_words, word_term
 from retrieval.text.vocabulary import CatalogWords, words_of
-from service.curation.synonyms import MARKS, Kind, Synonym, named, products_with, sound
+from service.curation.synonyms import MARKS, Synonym, SynonymKind, name_synonym, products_with, validate_synonym
 from service.engine.hot_reload import SealedJson
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ _WITHIN_SENTENCES = frozenset(
 
 
 @dataclass(frozen=True, slots=True)
-class Aligned:
+class Alignment:
     """The words that differ, of the one query and of the other, and whether nothing was shared."""
 
     one: tuple[str, ...]
@@ -60,14 +60,14 @@ def joined(words: Sequence[str]) -> str:
     return text
 
 
-def aligned(one: Sequence[str], other: Sequence[str]) -> Aligned | None:
+def align(one: Sequence[str], other: Sequence[str]) -> Alignment | None:
     """What differs between the words of two queries; None where that is nothing on one side, is in several places, or
     cannot be a synonym: it is too long, has a digit, or is part of a sentence."""
     shared = _terms(one) & _terms(other)
     left, right = (_differing(words, Counter(shared)) for words in (one, other))
     if not left or not right or not (_is_name(left) and _is_name(right)):
         return None
-    return Aligned(left, right, not shared)
+    return Alignment(left, right, not shared)
 
 
 def are_spellings(one: Sequence[str], other: Sequence[str]) -> bool:
@@ -135,7 +135,7 @@ _AT_ONCE = 1_000
 
 
 @dataclass(frozen=True, slots=True)
-class Alike:
+class SimilarQueries:
     """Two queries by their places, the first before the second, and how alike they are, 0 to 1."""
 
     one: int
@@ -143,7 +143,7 @@ class Alike:
     alike: float
 
 
-def alike_by_products(queries: Sequence[str], labels: pl.DataFrame, least: float) -> Iterator[Alike]:
+def similar_by_products(queries: Sequence[str], labels: pl.DataFrame, least: float) -> Iterator[SimilarQueries]:
     """The pairs of queries after which the same products were chosen; few products in common count for less."""
     import polars as pl
 
@@ -164,7 +164,7 @@ def alike_by_products(queries: Sequence[str], labels: pl.DataFrame, least: float
         rows = np.repeat(np.arange(start, start + cosines.shape[0]), np.diff(cosines.indptr)).tolist()
         for one, other, alike in zip(rows, cosines.indices.tolist(), found, strict=True):
             if one < other and alike >= least:
-                yield Alike(one, other, alike)
+                yield SimilarQueries(one, other, alike)
 
 
 class Categories:
@@ -227,7 +227,7 @@ class Proposal:
 
     id: str
     """The same each time that the same words are proposed."""
-    kind: Kind
+    kind: SynonymKind
     phrases: tuple[str, ...]
     to: tuple[str, ...]
     shoppers: int
@@ -240,7 +240,7 @@ class Proposal:
     @property
     def synonym(self) -> Synonym:
         """What accepting it keeps."""
-        return named(self.kind, self.phrases, self.to)
+        return name_synonym(self.kind, self.phrases, self.to)
 
 
 _FILE = SealedJson("proposals", SCHEMA, msgspec.json.Decoder(tuple[Proposal, ...]))
@@ -290,7 +290,7 @@ _Words = tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
-class _Seen:
+class _Evidence:
     """Two queries that say the same in other words, the one whose differing words come first in the alphabet first."""
 
     differing: tuple[_Words, _Words]
@@ -323,7 +323,7 @@ _NO_CHANGE = _Change()
 def synonym_proposals(derived: DerivedTables, words: CatalogWords | None = None) -> list[Proposal]:
     """The proposals, the strongest first. `words` are those of the catalog that serves: where one side alone is in it,
     the other leads there, and what neither side of is in it is not proposed."""
-    by_words: defaultdict[tuple[_Words, _Words], list[_Seen]] = defaultdict(list)
+    by_words: defaultdict[tuple[_Words, _Words], list[_Evidence]] = defaultdict(list)
     queries = _Queries(derived, words)
     for seen in sorted(queries.pairs(), key=lambda each: each.rank):
         by_words[seen.differing].append(seen)
@@ -346,20 +346,20 @@ class _Queries:
         self._split = [split(text) for text in self._texts]
         self._chosen = [clicks + carts > 0 for clicks, carts in table.select("clicks", "carts").iter_rows()]
         self._categories = Categories(self._texts, derived.query_categories)
-        near = alike_by_products(self._texts, derived.labels, _LEAST_NEAR)
+        near = similar_by_products(self._texts, derived.labels, _LEAST_NEAR)
         self._alike = {(each.one, each.other): each.alike for each in near}
         self._changes = _changes(table, derived.reformulations)
         self._misspelt = {self._worse(*pair) for pair in self._alike if self._are_spellings(*pair)}
 
-    def pairs(self) -> Iterator[_Seen]:
+    def pairs(self) -> Iterator[_Evidence]:
         """Those that say enough for the words in which they differ."""
         for one, other in self._alike.keys() | self._changes.keys():
             if one not in self._misspelt and other not in self._misspelt:
-                seen = self._seen(one, other)
+                seen = self._evidence(one, other)
                 if seen and self._say_enough(one, other):
                     yield seen
 
-    def proposal(self, examples: Sequence[_Seen]) -> Proposal | None:
+    def proposal(self, examples: Sequence[_Evidence]) -> Proposal | None:
         """What pairs of queries that differ in the same words propose, the strongest of them first."""
         best = examples[0]
         if len(examples) > 1 and not any(each.is_whole for each in examples):
@@ -374,7 +374,7 @@ class _Queries:
             return None
         kind, phrases, to = direction
         try:
-            sound(named(kind, phrases, to))
+            validate_synonym(name_synonym(kind, phrases, to))
         except SynonymError:
             # What nobody could accept.
             return None
@@ -382,7 +382,7 @@ class _Queries:
         shoppers = max(each.shoppers for each in examples)
         return Proposal(proposal_id(left, right), kind, phrases, to, shoppers, told[0].share, told[0].alike, told)
 
-    def _example(self, seen: _Seen, *, is_turned: bool) -> Example:
+    def _example(self, seen: _Evidence, *, is_turned: bool) -> Example:
         """As shoppers went, or else in the direction of the synonym."""
         change = self._change(seen.one, seen.other)
         first = change.origin if change.shoppers else (seen.other if is_turned else seen.one)
@@ -405,8 +405,8 @@ class _Queries:
     def _change(self, one: int, other: int) -> _Change:
         return self._changes.get((min(one, other), max(one, other)), _NO_CHANGE)
 
-    def _seen(self, one: int, other: int) -> _Seen | None:
-        found = aligned(self._split[one], self._split[other])
+    def _evidence(self, one: int, other: int) -> _Evidence | None:
+        found = align(self._split[one], self._split[other])
         if found is None or are_spellings(found.one, found.other):
             return None
         change = self._change(one, other)
@@ -414,18 +414,18 @@ class _Queries:
         alike = self._alike.get((one, other), 0.0)
         sides = sorted(((found.one, one), (found.other, other)))
         (first, one), (second, other) = sides
-        return _Seen((first, second), found.is_whole, one, other, shoppers, change.share, alike)
+        return _Evidence((first, second), found.is_whole, one, other, shoppers, change.share, alike)
 
-    def _direction(self, left: str, right: str) -> tuple[Kind, _Words, _Words] | None:
+    def _direction(self, left: str, right: str) -> tuple[SynonymKind, _Words, _Words] | None:
         """Which of two phrases leads to which; None where the catalog has neither."""
         if self._words is None:
-            return Kind.TWO_WAY, (left, right), ()
+            return SynonymKind.TWO_WAY, (left, right), ()
         has_left, has_right = (products_with(self._words, phrase) > 0 for phrase in (left, right))
         if has_left and has_right:
-            return Kind.TWO_WAY, (left, right), ()
+            return SynonymKind.TWO_WAY, (left, right), ()
         if has_left:
-            return Kind.ONE_WAY, (right,), (left,)
-        return (Kind.ONE_WAY, (left,), (right,)) if has_right else None
+            return SynonymKind.ONE_WAY, (right,), (left,)
+        return (SynonymKind.ONE_WAY, (left,), (right,)) if has_right else None
 
     def _are_spellings(self, one: int, other: int) -> bool:
         return are_spellings(self._split[one], self._split[other])

@@ -18,12 +18,19 @@ from retrieval.store.manifest import WORDS_FOLDER
 from retrieval.text.analysis import fold, phrase_key
 from retrieval.text.synonyms import SynonymRule
 from retrieval.text.vocabulary import CatalogWords, forms, index_words, is_current, words_of
-from service.curation.document_store import MICROSECOND, EntryChange, EntryKind, LoggedEntries, check_who, count_of
+from service.curation.document_store import (
+    MICROSECOND,
+    DocumentChange,
+    DocumentCodec,
+    DocumentStore,
+    to_units,
+    validate_author,
+)
 
 _LONGEST_NAME = 60
 
 
-class Kind(StrEnum):
+class SynonymKind(StrEnum):
     """In which direction a synonym works."""
 
     TWO_WAY = "two-way"
@@ -37,7 +44,7 @@ class Synonym:
     """Phrases that mean the same to a search."""
 
     id: str
-    kind: Kind
+    kind: SynonymKind
     phrases: tuple[str, ...]
     to: tuple[str, ...] = ()
     """Empty where it is two-way."""
@@ -47,17 +54,19 @@ class Synonym:
     def rules(self) -> Iterator[SynonymRule]:
         """What it says for each phrase."""
         for phrase in self.phrases:
-            others = self.to if self.kind == Kind.ONE_WAY else tuple(each for each in self.phrases if each != phrase)
+            others = (
+                self.to if self.kind == SynonymKind.ONE_WAY else tuple(each for each in self.phrases if each != phrase)
+            )
             yield SynonymRule(phrase, others)
 
     @property
     def line(self) -> str:
         """As a file of synonyms has it."""
-        arrow = f" => {', '.join(self.to)}" if self.kind == Kind.ONE_WAY else ""
+        arrow = f" => {', '.join(self.to)}" if self.kind == SynonymKind.ONE_WAY else ""
         return f"{', '.join(self.phrases)}{arrow}"
 
 
-def named(kind: Kind, phrases: tuple[str, ...], to: tuple[str, ...] = ()) -> Synonym:
+def name_synonym(kind: SynonymKind, phrases: tuple[str, ...], to: tuple[str, ...] = ()) -> Synonym:
     """A synonym whose id is made of its words, so that the same one has the same id each time."""
     sides = ("-".join("-".join(words_of(phrase)) for phrase in side) for side in (phrases, to) if side)
     name = "-to-".join(sides)
@@ -72,12 +81,12 @@ def synonym_document(synonym: Synonym) -> dict[str, object]:
     return said
 
 
-def encoded(synonym: Synonym) -> str:
+def encode_synonym(synonym: Synonym) -> str:
     """A synonym as one line of JSON."""
     return msgspec.json.encode(synonym).decode()
 
 
-def decoded(line: str) -> Synonym:
+def decode_synonym(line: str) -> Synonym:
     """The synonym of which `encoded` made this line; raises msgspec.DecodeError for another one."""
     return msgspec.json.decode(line, type=Synonym)
 
@@ -89,7 +98,7 @@ MOST_FILE_BYTES = 16 << 20
 _RIGHT = 'write "couch, sofa" (each finds the other) or "hdd => hard drive, hard disk" (the left finds the right)'
 
 
-def parsed(line: str) -> Synonym:
+def parse_line(line: str) -> Synonym:
     """The synonym that one line says, its id made of its words; raises SynonymError for one that says none."""
     left, arrow, right = line.partition("=>")
     if "=>" in right:
@@ -98,7 +107,9 @@ def parsed(line: str) -> Synonym:
         raise SynonymError(f"{line.strip()[:100]!r} has nothing to be a synonym of; {_RIGHT}")
     sides = (tuple(" ".join(phrase.split()) for phrase in side.split(",")) for side in (left, right))
     phrases, to = (tuple(dict.fromkeys(side)) for side in sides)
-    return sound(named(Kind.ONE_WAY, phrases, to) if arrow else named(Kind.TWO_WAY, phrases))
+    return validate_synonym(
+        name_synonym(SynonymKind.ONE_WAY, phrases, to) if arrow else name_synonym(SynonymKind.TWO_WAY, phrases)
+    )
 
 
 def read_lines(path: Path) -> list[Synonym]:
@@ -119,14 +130,14 @@ def read_lines(path: Path) -> list[Synonym]:
     for number, line in enumerate(text.split("\n"), 1):
         if said := line.split("#", 1)[0].strip():
             try:
-                synonym = parsed(said)
+                synonym = parse_line(said)
             except SynonymError as error:
                 raise SynonymError(f"{path}:{number}: {error}", error.synonym, error.field) from error
             found.setdefault(synonym.id, synonym)
     return list(found.values())
 
 
-def text_of(synonyms: Iterable[Synonym]) -> str:
+def format_lines(synonyms: Iterable[Synonym]) -> str:
     """A file of synonyms; those that are off stand there as comments."""
     return "".join(f"{'' if each.enabled else '# off: '}{each.line}\n" for each in synonyms)
 
@@ -143,7 +154,7 @@ MARKS = (",", "=>", "#")
 """What phrases and comments are told apart by in a file."""
 
 
-def sound(synonym: Synonym) -> Synonym:
+def validate_synonym(synonym: Synonym) -> Synonym:
     """The synonym, checked, its white space made one; raises SynonymError, which names the field, what is wrong and
     what is right."""
     if not isinstance(synonym, Synonym):
@@ -160,7 +171,7 @@ def sound(synonym: Synonym) -> Synonym:
         raise
 
 
-def check_together(synonyms: Iterable[Synonym]) -> None:
+def check_expansions(synonyms: Iterable[Synonym]) -> None:
     """Raises SynonymError where there are too many of one phrase."""
     others = Counter[str]()
     for synonym in synonyms:
@@ -176,7 +187,7 @@ def _checked(synonym: Synonym) -> Synonym:
     _check_text("id", synonym.id, LONGEST_ID)
     place = f"synonym {synonym.id!r}: "
     phrases, to = (tuple(" ".join(each.split()) for each in side) for side in (synonym.phrases, synonym.to))
-    is_one_way = synonym.kind == Kind.ONE_WAY
+    is_one_way = synonym.kind == SynonymKind.ONE_WAY
     least = 1 if is_one_way else 2
     _check_side(f"{place}phrases", phrases, least)
     if to and not is_one_way:
@@ -225,7 +236,7 @@ CREATE TABLE declined (proposal TEXT PRIMARY KEY, time INTEGER NOT NULL, who TEX
 
 
 @dataclass(frozen=True, slots=True)
-class SynonymChange(EntryChange[Synonym]):
+class SynonymChange(DocumentChange[Synonym]):
     """What one change did to one synonym."""
 
     # Named again for the OpenAPI document, which does not see what a generic class is of.
@@ -241,11 +252,19 @@ class StoredSynonyms:
     synonyms: tuple[Synonym, ...] = ()
 
 
-class SynonymStore(LoggedEntries[Synonym, SynonymChange]):
+class SynonymStore(DocumentStore[Synonym, SynonymChange]):
     """The synonyms of an index directory; a synonym that cannot be taken or is not there is told by SynonymError."""
 
-    kind = EntryKind(
-        "synonym", "synonyms", 0x5357534E, SynonymError, SynonymChange, sound, encoded, decoded, more_tables=_DECLINED
+    kind = DocumentCodec(
+        "synonym",
+        "synonyms",
+        0x5357534E,
+        SynonymError,
+        SynonymChange,
+        validate_synonym,
+        encode_synonym,
+        decode_synonym,
+        more_tables=_DECLINED,
     )
 
     def read(self) -> StoredSynonyms:
@@ -254,9 +273,9 @@ class SynonymStore(LoggedEntries[Synonym, SynonymChange]):
 
     def decline(self, proposal: str, *, who: str = "") -> None:
         """Has a proposal never come back; to decline it again changes nothing."""
-        check_who(who, SynonymError)
+        validate_author(who, SynonymError)
         with self._file.writing() as cursor:
-            time = count_of(self._clock(), MICROSECOND)
+            time = to_units(self._clock(), MICROSECOND)
             cursor.execute("INSERT OR IGNORE INTO declined VALUES (?, ?, ?)", (proposal, time, who))
 
     def declined(self) -> frozenset[str]:
@@ -267,7 +286,7 @@ class SynonymStore(LoggedEntries[Synonym, SynonymChange]):
 
     def _check_together(self, cursor: sqlite3.Cursor) -> None:
         super()._check_together(cursor)
-        check_together(self._all(cursor))
+        check_expansions(self._all(cursor))
 
 
 def serving_words(root: Path) -> CatalogWords | None:

@@ -22,7 +22,7 @@ from retrieval.store.manifest import CURRENT, Manifest, file_stamp
 from retrieval.store.versions import Store
 from retrieval.updates.changes import Change, Delete, Patch, Upsert
 from service.curation.rule_editor import EngineRules
-from service.curation.rule_matching import CompiledRules, ServedRules, compiled_for
+from service.curation.rule_matching import CompiledRules, ServedRules, compile_rules
 from service.curation.rules import Rule
 from service.curation.synonym_editor import EngineSynonyms, ServedSynonyms
 from service.engine.candidates import STAGES, Encodings
@@ -351,7 +351,7 @@ class SearchEngine:
             return self._rules.compiled(snapshot) if asked else None
         if not all(isinstance(each, Rule) for each in asked):
             raise QueryError("rules must be True, False or a list of rules to go by instead of the store's")
-        return compiled_for(asked, snapshot)
+        return compile_rules(asked, snapshot)
 
     def _answer(self, answer: Callable[[Snapshot, tuple[str, ...]], Page]) -> Page:
         """An answer, made without the cluster where that fails: then the page says what is missing."""
@@ -465,12 +465,12 @@ class SearchEngine:
 
     def _reload_companions(self) -> None:
         """Takes up what stands beside the version: another ranker, other rules, what shoppers asked."""
-        self._synonyms.look(self._version.snapshot)
+        self._synonyms.reload_if_changed(self._version.snapshot)
         snapshot = self.snapshot
         self._ranker.reload_if_changed(snapshot)
         self._tower.reload_if_changed(snapshot)
         self._coviews.reload_if_changed()
-        self._rules.look(snapshot)
+        self._rules.reload_if_changed(snapshot)
         self._suggester.reload_if_changed(snapshot)
 
     def _follow_store(self) -> None:

@@ -76,7 +76,7 @@ def recommend_by_history(
         for rank, (row, score) in enumerate(found, 1)
     )
     version = snapshot.manifest.version
-    return Page(hits, len(hits), 1, size, degraded=degraded, version=version, rules=effect.kept_out_by)
+    return Page(hits, len(hits), 1, size, degraded=degraded, version=version, rules=effect.excluded_by)
 
 
 def _near(
@@ -241,7 +241,7 @@ class PopularProducts:
         shares = self._served.now.of_rows(chosen, snapshot.products.id_of)
         pairs = zip(chosen.tolist(), shares.tolist(), strict=True)
         hits = tuple(Hit(snapshot.products[row], share, {}) for row, share in pairs)
-        return Page(hits, len(hits), 1, size, version=snapshot.manifest.version, rules=effect.kept_out_by)
+        return Page(hits, len(hits), 1, size, version=snapshot.manifest.version, rules=effect.excluded_by)
 
     def _chosen(
         self, snapshot: Snapshot, past: Collection[int], size: int, where: Condition | None, hidden: Collection[int]
@@ -325,7 +325,7 @@ def similar_products(
     viewed = _viewed(snapshot, product_id, row, where, mixture.coviews)
     found = _mixed(snapshot, vector, near, viewed, mixture.weight) if viewed else _by_text(near)
     hits = tuple(Hit(snapshot.products[other], score, stages) for other, score, stages in found[:size])
-    return Page(hits, len(hits), 1, size, degraded=lost, version=snapshot.manifest.version, rules=effect.kept_out_by)
+    return Page(hits, len(hits), 1, size, degraded=lost, version=snapshot.manifest.version, rules=effect.excluded_by)
 
 
 _Scored = tuple[int, float, Mapping[str, StageScore]]

@@ -16,7 +16,7 @@ from retrieval.index.fusion import METHODS
 from retrieval.index.keyword import Rows, Selection, Sort
 from retrieval.index.vectors import NearestRows, Vectors
 from retrieval.records import Candidate, Facet, Hit, Page, Query
-from service.curation.rule_matching import NOTHING, Arranged, Arranging, CompiledRules
+from service.curation.rule_matching import NOTHING, CompiledRules, RuleArranger, RuleOrder
 from service.engine.candidates import FILTERED_DEPTH, STAGES, Encodings, LastStage, Ranking, ResolvedRequest, Stages
 from service.engine.snapshot import Snapshot
 
@@ -57,7 +57,7 @@ class Search:
         self._sort = self._sorted_by(query.sort) if query.sort else None
         where = condition_of(snapshot, query.filters)
         self._effect = rules.effect((query.text, typed or query.text), where, time.time()) if rules else NOTHING
-        self._arranging = Arranging(self._effect, snapshot.products, snapshot.keyword)
+        self._arranging = RuleArranger(self._effect, snapshot.products, snapshot.keyword)
         where, pinned = self._effect.condition(where), self._arranging.pinned
         groups = snapshot.analyzer.groups(query.text)
         self._request = ResolvedRequest(
@@ -86,10 +86,10 @@ class Search:
         hits = self._explained(self._hits(arranged, ranking), arranged.rows, ranking)
         return self._answer(hits, ranking.total, ranking.facets or self._empty(), ranking)
 
-    def _arranged(self, ranking: Ranking) -> Arranged:
+    def _arranged(self, ranking: Ranking) -> RuleOrder:
         """The rows up to the end of the page, in the order that was asked for, or else as rules have it."""
         if ranking.ordered:
-            return Arranged(ranking.ordered.rows)
+            return RuleOrder(ranking.ordered.rows)
         return self._arranging.ranked(
             ranking,
             lambda end: self._stages.further(self._request, ranking, end),
@@ -102,7 +102,7 @@ class Search:
         everything = Selection(where=self._request.where, everything=True)
         room = 0 if self._sort else len(self._request.pinned)
         ordered = self._snapshot.keyword.sort(everything, replace(by, limit=by.limit + room))
-        arranged = Arranged(ordered.rows)
+        arranged = RuleOrder(ordered.rows)
         # Who asked for an order gets it; without its words an index has nothing to browse.
         if not self._sort and ordered.total:
             arranged = self._arranging.browsed(everything, ordered.rows, by.limit)
@@ -127,10 +127,10 @@ class Search:
         start = (self._query.page - 1) * self._query.size
         return [int(row) for row in rows[start : start + self._query.size]]
 
-    def _hits(self, arranged: Arranged, ranking: Ranking) -> tuple[Hit, ...]:
+    def _hits(self, arranged: RuleOrder, ranking: Ranking) -> tuple[Hit, ...]:
         return tuple(self._hit(ranking.candidate(row), arranged, ranking) for row in self._cut(arranged.rows))
 
-    def _hit(self, candidate: Candidate, arranged: Arranged, ranking: Ranking) -> Hit:
+    def _hit(self, candidate: Candidate, arranged: RuleOrder, ranking: Ranking) -> Hit:
         row = candidate.row
         identifier = self._query.text.strip() if row in ranking.identified else ""
         score, rule = arranged.scores.get(row, candidate.score), arranged.rules.get(row, "")

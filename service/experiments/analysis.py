@@ -20,7 +20,7 @@ from rerank.click_models.click_log import Floats
 from rerank.sessions.query_tables import attribute_to_answers, normalise_queries
 from retrieval.store.manifest import EVENTS_FOLDER
 from service.events.event_log import DERIVED_FOLDER
-from service.experiments.assignment import Drafted, Seen, parts_of
+from service.experiments.assignment import DraftMark, SplitMark, read_marks
 from service.experiments.experiment import Experiment, Goal, Mode, Unit, experiment_document
 from service.experiments.store import ExperimentStore, StoredExperiment
 from service.reports.event_inputs import ReportInputs, read_inputs
@@ -61,7 +61,7 @@ ALPHA = 0.05
 
 
 @dataclass(frozen=True, slots=True)
-class Interval:
+class ConfidenceInterval:
     """From `low` to `high`."""
 
     low: float
@@ -96,9 +96,9 @@ class Difference:
     """By how much one figure is above another."""
 
     value: float
-    fixed: Interval
+    fixed: ConfidenceInterval
     """Right for one look, at a time that was fixed before."""
-    always: Interval
+    always: ConfidenceInterval
     """Right however often and whenever it is looked at."""
     deviation: float
     """The standard deviation of what a shopper moves it by."""
@@ -152,7 +152,11 @@ def _around(value: float, influence: Floats, shoppers: int, planned: int, alpha:
     once = NormalDist().inv_cdf(1.0 - alpha / 2) * deviation / math.sqrt(shoppers)
     ever = margin(deviation, shoppers, planned, alpha)
     return Difference(
-        value, Interval(value - once, value + once), Interval(value - ever, value + ever), deviation, shoppers
+        value,
+        ConfidenceInterval(value - once, value + once),
+        ConfidenceInterval(value - ever, value + ever),
+        deviation,
+        shoppers,
     )
 
 
@@ -238,14 +242,14 @@ def _ids(events: pl.DataFrame, experiment: str, key: bytes) -> pl.DataFrame:
     rows = [
         _row(query_id, part)
         for query_id in marked["query_id"].unique()
-        for part in parts_of(query_id, key)
+        for part in read_marks(query_id, key)
         if part.experiment == experiment
     ]
     return pl.DataFrame(rows, schema=_IDS, orient="row").unique("query_id", keep="first")
 
 
-def _row(query_id: str, part: Seen | Drafted) -> tuple[str, str, int | None, str]:
-    if isinstance(part, Seen):
+def _row(query_id: str, part: SplitMark | DraftMark) -> tuple[str, str, int | None, str]:
+    if isinstance(part, SplitMark):
         return query_id, part.variant, None, ""
     return query_id, "", part.first, part.teams
 
@@ -311,7 +315,7 @@ LONGEST = timedelta(days=365)
 """How long an experiment without an end is thought to run at most."""
 
 
-class Standing(StrEnum):
+class Outcome(StrEnum):
     """How far an experiment has come."""
 
     DECIDED = "decided"
@@ -320,10 +324,10 @@ class Standing(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class ExperimentDecision:
     """What can be said now. It may be looked at as often as one likes: it goes by the interval that allows it."""
 
-    standing: Standing
+    outcome: Outcome
     winner: str
     """The variant that is better; empty where none is."""
     text: str
@@ -357,41 +361,41 @@ class Course:
         return max((self.until - self.begins) / timedelta(days=1), 1 / 24)
 
 
-def verdict(
+def decide(
     names: tuple[str, str], found: Difference | None, fewest: int, least: float, course: Course, *, less: bool = False
-) -> Verdict:
+) -> ExperimentDecision:
     """What a difference says. `names` are the control and the challenger, `fewest` how many shoppers saw the one that
     fewer saw, `least` is the smallest difference that matters; `less` where less is better."""
     control, challenger = names
     if found is None or fewest < LEAST_SHOPPERS:
         few = f"{fewest:,} shoppers saw one of the two; nothing is said of fewer than {LEAST_SHOPPERS}"
         text = few if fewest < LEAST_SHOPPERS else _NOTHING
-        return Verdict(Standing.NEVER if course.is_over else Standing.NOT_YET, "", text)
+        return ExperimentDecision(Outcome.NEVER if course.is_over else Outcome.NOT_YET, "", text)
     if found.always.excludes_zero:
         winner = challenger if (found.value > 0) != less else control
         loser = control if winner == challenger else challenger
-        return Verdict(Standing.DECIDED, winner, f"{winner} is better than {loser}")
+        return ExperimentDecision(Outcome.DECIDED, winner, f"{winner} is better than {loser}")
     if max(-found.always.low, found.always.high) <= least:
         text = f"between {control} and {challenger} there is no difference that matters"
-        return Verdict(Standing.DECIDED, "", text)
+        return ExperimentDecision(Outcome.DECIDED, "", text)
     return _undecided(found, least, course)
 
 
-def _undecided(found: Difference, least: float, course: Course) -> Verdict:
+def _undecided(found: Difference, least: float, course: Course) -> ExperimentDecision:
     if course.is_over:
-        return Verdict(Standing.NEVER, "", "it is over, and what was seen can be chance")
+        return ExperimentDecision(Outcome.NEVER, "", "it is over, and what was seen can be chance")
     effect = max(abs(found.value), least)
     if not effect:
-        return Verdict(Standing.NOT_YET, "", _NOTHING)
+        return ExperimentDecision(Outcome.NOT_YET, "", _NOTHING)
     needed = _needed(found, effect, course)
     a_day = found.shoppers / course.days
     days = (needed - found.shoppers) / a_day
     if needed > a_day * course.lasts:
         ends = "it ends" if course.over else f"{LONGEST.days} days are over"
         text = f"a difference of what is seen, or matters, needs {needed:,} shoppers, more than come before {ends}"
-        return Verdict(Standing.NEVER, "", text)
+        return ExperimentDecision(Outcome.NEVER, "", text)
     text = f"about {needed - found.shoppers:,} more shoppers, {days:,.0f} days, if it stays as it is seen now"
-    return Verdict(Standing.NOT_YET, "", text)
+    return ExperimentDecision(Outcome.NOT_YET, "", text)
 
 
 def _needed(found: Difference, effect: float, course: Course) -> int:
@@ -440,9 +444,9 @@ class Comparison:
     difference: float
     relative: float | None
     """As a share of the first variant's figure."""
-    fixed: Interval
+    fixed: ConfidenceInterval
     """For one look, at the planned end."""
-    always: Interval
+    always: ConfidenceInterval
     """For any look at any time."""
     better_less: bool
 
@@ -460,32 +464,32 @@ class DraftFigures:
     ties: int
     win_share: float | None
     """Of searches that were won, plus half of the ties; one half where both are liked alike."""
-    fixed: Interval | None
-    always: Interval | None
+    fixed: ConfidenceInterval | None
+    always: ConfidenceInterval | None
     sign_p: float | None
     """Of the sign test over shoppers: how likely so uneven preferences are where there is none; for one look."""
 
 
 @dataclass(frozen=True, slots=True)
-class Analysis:
+class ExperimentAnalysis:
     """All that the events say of an experiment."""
 
     variants: tuple[VariantFigures, ...] = ()
     comparisons: tuple[Comparison, ...] = ()
     draft: DraftFigures | None = None
-    verdicts: tuple[Verdict, ...] = ()
+    decisions: tuple[ExperimentDecision, ...] = ()
     """One for each variant but the first."""
     mismatch_p: float | None = None
     """How likely it is that lots fall so unevenly by chance."""
     warnings: tuple[str, ...] = ()
 
 
-def split_analysis(experiment: Experiment, found: SplitOutcomes, course: Course) -> Analysis:
+def split_analysis(experiment: Experiment, found: SplitOutcomes, course: Course) -> ExperimentAnalysis:
     """The figures of a split. The error is shared out among the variants beside the first."""
     names = [variant.name for variant in experiment.variants]
     alpha = ALPHA / (len(names) - 1)
     comparisons: list[Comparison] = []
-    verdicts: list[Verdict] = []
+    decisions: list[ExperimentDecision] = []
     for name in names[1:]:
         both = {goal: _between(found.shoppers, (names[0], name), goal, experiment.planned, alpha) for goal in Goal}
         comparisons += [_comparison(name, goal, experiment, pair) for goal, pair in both.items() if pair]
@@ -494,13 +498,13 @@ def split_analysis(experiment: Experiment, found: SplitOutcomes, course: Course)
         least = experiment.least_effect * abs(pair[1]) if pair else 0.0
         less = experiment.goal in BETTER_LESS
         difference_found = pair[0] if pair else None
-        verdicts.append(verdict((names[0], name), difference_found, fewest, least, course, less=less))
-    p = mismatch(list(found.units.values()), [variant.weight for variant in experiment.variants])
+        decisions.append(decide((names[0], name), difference_found, fewest, least, course, less=less))
+    p = sample_ratio_mismatch(list(found.units.values()), [variant.weight for variant in experiment.variants])
     figures = tuple(_figures(found, name) for name in names)
-    return Analysis(figures, tuple(comparisons), None, tuple(verdicts), p, _warnings(p))
+    return ExperimentAnalysis(figures, tuple(comparisons), None, tuple(decisions), p, _warnings(p))
 
 
-def draft_analysis(experiment: Experiment, shoppers: pl.DataFrame, course: Course) -> Analysis:
+def draft_analysis(experiment: Experiment, shoppers: pl.DataFrame, course: Course) -> ExperimentAnalysis:
     """The figures of interleaving. The share of wins counts a tie as half a win (Chapelle, Joachims, Radlinski & Yue
     2012, Large-scale Validation and Analysis of Interleaved Search Evaluation)."""
     control, challenger = (variant.name for variant in experiment.variants)
@@ -521,11 +525,11 @@ def draft_analysis(experiment: Experiment, shoppers: pl.DataFrame, course: Cours
         _moved(found.always) if found else None,
         float(stats.binomtest(ahead, ahead + behind).pvalue) if ahead + behind else None,
     )
-    said = verdict((control, challenger), found, int(told.sum()), experiment.least_effect, course)
-    return Analysis(draft=figures, verdicts=(said,))
+    said = decide((control, challenger), found, int(told.sum()), experiment.least_effect, course)
+    return ExperimentAnalysis(draft=figures, decisions=(said,))
 
 
-def mismatch(units: Sequence[int], weights: Sequence[float]) -> float | None:
+def sample_ratio_mismatch(units: Sequence[int], weights: Sequence[float]) -> float | None:
     """The p-value of Pearson's chi-square test that units fell to the variants as the weights say."""
     total = sum(units)
     if not total:
@@ -587,8 +591,8 @@ def _rows(shoppers: pl.DataFrame, name: str) -> int:
     return int((shoppers["variant"] == name).sum())
 
 
-def _moved(interval: Interval) -> Interval:
-    return Interval(0.5 + interval.low, 0.5 + interval.high)
+def _moved(interval: ConfidenceInterval) -> ConfidenceInterval:
+    return ConfidenceInterval(0.5 + interval.low, 0.5 + interval.high)
 
 
 # The report on an experiment of an index directory, on what the last refresh made of the events.
@@ -607,7 +611,7 @@ class ExperimentReport:
     first: datetime
     last: datetime
     """Events from then to then are looked at."""
-    analysis: Analysis
+    analysis: ExperimentAnalysis
     notices: tuple[str, ...] = ()
 
 

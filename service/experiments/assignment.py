@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 _PARTS = 2**64
 
 
-def lot(salt: bytes, purpose: str, unit: str) -> float:
+def random_fraction(salt: bytes, purpose: str, unit: str) -> float:
     """A number from 0 up to 1, evenly spread over units; those of other salts and purposes have nothing to do with
     it."""
     digest = hmac.digest(salt, f"{purpose}\0{unit}".encode("utf-8", "surrogatepass"), "sha256")
@@ -41,12 +41,12 @@ def lot(salt: bytes, purpose: str, unit: str) -> float:
 
 def takes_part(experiment: Experiment, salt: bytes, unit: str) -> bool:
     """Whether a unit is of the experiment's share of traffic."""
-    return lot(salt, "share", unit) < experiment.share
+    return random_fraction(salt, "share", unit) < experiment.share
 
 
 def variant_of(experiment: Experiment, salt: bytes, unit: str) -> Variant:
     """The variant that a unit sees, each as often as its weight says."""
-    return _drawn(experiment.variants, lot(salt, "variant", unit))
+    return _drawn(experiment.variants, random_fraction(salt, "variant", unit))
 
 
 def unit_of(experiment: Experiment, shopper: str, session: str, query: str) -> str:
@@ -73,7 +73,7 @@ FIRST, SECOND, NOBODY = "a", "b", "-"
 
 
 @dataclass(frozen=True, slots=True)
-class Draft:
+class TeamDraft:
     """One list made of two."""
 
     ids: tuple[str, ...]
@@ -83,7 +83,7 @@ class Draft:
 
 def team_draft(
     first: Sequence[str], second: Sequence[str], depth: int, seed: bytes, held: Collection[str] = ()
-) -> Draft:
+) -> TeamDraft:
     """The first `depth` places of two lists of ids, interleaved.
 
     Radlinski, Kurup & Joachims 2008, How Does Clickthrough Data Reflect Retrieval Quality?, section 4: the lists take
@@ -95,17 +95,17 @@ def team_draft(
     """
     places = {place: each for place, each in enumerate(first[:depth]) if each in held}
     own, others = ([each for each in found if each not in held] for found in (first, second))
-    drafted = _drafted(own, others, depth - len(places), seed)
+    drafted = _pick_in_turns(own, others, depth - len(places), seed)
     if not places:
-        return Draft(tuple(drafted), "".join(drafted.values()))
+        return TeamDraft(tuple(drafted), "".join(drafted.values()))
     picked, woven = iter(drafted.items()), list[tuple[str, str]]()
     for place in range(depth):
         found = (places[place], NOBODY) if place in places else next(picked, None)
         woven += [found] if found else []
-    return Draft(tuple(each for each, _ in woven), "".join(team for _, team in woven))
+    return TeamDraft(tuple(each for each, _ in woven), "".join(team for _, team in woven))
 
 
-def _drafted(first: Sequence[str], second: Sequence[str], depth: int, seed: bytes) -> dict[str, str]:
+def _pick_in_turns(first: Sequence[str], second: Sequence[str], depth: int, seed: bytes) -> dict[str, str]:
     """Each id with its team, in their order."""
     taken: dict[str, str] = {}
     lists = {FIRST: iter(first), SECOND: iter(second)}
@@ -145,7 +145,7 @@ _DRAFT = re.compile(r"([a-z0-9-]{1,32}):([1-9][0-9]{0,5}):([ab-]{1,100})")
 
 
 @dataclass(frozen=True, slots=True)
-class Seen:
+class SplitMark:
     """A search saw one variant of a split."""
 
     experiment: str
@@ -156,7 +156,7 @@ class Seen:
 
 
 @dataclass(frozen=True, slots=True)
-class Drafted:
+class DraftMark:
     """A page was interleaved."""
 
     experiment: str
@@ -169,10 +169,10 @@ class Drafted:
         return f"{self.experiment}:{self.first}:{self.teams[:MOST_TEAMS]}"
 
 
-Part = Seen | Drafted
+Mark = SplitMark | DraftMark
 
 
-def marked(query_id: str, parts: Sequence[Part], key: bytes) -> str:
+def sign_query_id(query_id: str, parts: Sequence[Mark], key: bytes) -> str:
     """A query id with what the search took part in; as it is where that is nothing."""
     if not parts:
         return query_id
@@ -180,7 +180,7 @@ def marked(query_id: str, parts: Sequence[Part], key: bytes) -> str:
     return f"{said}{_MARK}{_signature(said, key)}"
 
 
-def parts_of(query_id: str, key: bytes) -> tuple[Part, ...]:
+def read_marks(query_id: str, key: bytes) -> tuple[Mark, ...]:
     """What a query id says that the search took part in; nothing where it was not signed by this key."""
     said, mark, signature = query_id.rpartition(_MARK)
     if not key or not mark or _MARK not in said or len(query_id) > MAX_ID_BYTES:
@@ -191,11 +191,11 @@ def parts_of(query_id: str, key: bytes) -> tuple[Part, ...]:
     return tuple(each for each in found if each is not None)
 
 
-def _part(said: str) -> Part | None:
+def _part(said: str) -> Mark | None:
     if split := _SPLIT.fullmatch(said):
-        return Seen(split[1], split[2])
+        return SplitMark(split[1], split[2])
     if draft := _DRAFT.fullmatch(said):
-        return Drafted(draft[1], int(draft[2]), draft[3])
+        return DraftMark(draft[1], int(draft[2]), draft[3])
     return None
 
 
@@ -211,7 +211,7 @@ DEEPEST = MOST_SIZE
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class ShopperSearch:
     """A search, as it was asked, and by whom."""
 
     text: str
@@ -234,14 +234,14 @@ class Asked:
 
 
 @dataclass(frozen=True, slots=True)
-class Answered:
+class MarkedPage:
     """A page, and the query id that says what it took part in."""
 
     page: Page
     query_id: str
 
 
-def answered(engine: SearchEngine, running: Running, asked: Asked) -> Answered:
+def answer_search(engine: SearchEngine, running: Running, asked: ShopperSearch) -> MarkedPage:
     """Answers a search. Those without a shopper or a session take no part, nor those that ask for an order of their
     own, for an explanation, or for no hits; raises as `SearchEngine.search` does.
 
@@ -256,13 +256,13 @@ def answered(engine: SearchEngine, running: Running, asked: Asked) -> Answered:
         return _answered(engine, replace(running, experiments=kept), asked)
 
 
-def _answered(engine: SearchEngine, running: Running, asked: Asked) -> Answered:
-    told: list[Part] = []
+def _answered(engine: SearchEngine, running: Running, asked: ShopperSearch) -> MarkedPage:
+    told: list[Mark] = []
     options: dict[str, str | bool] = {}
     draft: StoredExperiment | None = None
     for stored, unit in _takes_part(running, asked):
         experiment = stored.experiment
-        if unserved(experiment, engine.ranker_problem):
+        if unserved_reason(experiment, engine.ranker_problem):
             options |= _control(engine, experiment)
             UNSERVED.labels(experiment.id).inc()
             continue
@@ -271,16 +271,16 @@ def _answered(engine: SearchEngine, running: Running, asked: Asked) -> Answered:
             continue
         variant = variant_of(experiment, stored.salt, unit)
         options |= variant.options.given
-        told.append(Seen(experiment.id, variant.name))
+        told.append(SplitMark(experiment.id, variant.name))
     if draft is None or not asked.text.strip():
         page = _search(engine, asked, options)
     else:
         page, drafted = _interleaved(engine, asked, options, draft)
         told += [drafted] if drafted else []
-    return Answered(page, marked(uuid.uuid4().hex, told, running.key))
+    return MarkedPage(page, sign_query_id(uuid.uuid4().hex, told, running.key))
 
 
-def _takes_part(running: Running, asked: Asked) -> list[tuple[StoredExperiment, str]]:
+def _takes_part(running: Running, asked: ShopperSearch) -> list[tuple[StoredExperiment, str]]:
     """What a search takes part in, with its unit there."""
     if asked.sort or asked.explain or not asked.size:
         return []
@@ -299,8 +299,8 @@ def _control(engine: SearchEngine, experiment: Experiment) -> dict[str, str | bo
 
 
 def _interleaved(
-    engine: SearchEngine, asked: Asked, options: Mapping[str, str | bool], stored: StoredExperiment
-) -> tuple[Page, Drafted | None]:
+    engine: SearchEngine, asked: ShopperSearch, options: Mapping[str, str | bool], stored: StoredExperiment
+) -> tuple[Page, DraftMark | None]:
     first, second = ({**options, **variant.options.given} for variant in stored.experiment.variants)
     depth = asked.page * asked.size
     if asked.page < 1 or depth > DEEPEST:
@@ -320,7 +320,7 @@ def _interleaved(
         timings=_added(pages[0].timings, pages[1].timings),
     )
     teams = draft.teams[start:]
-    return page, Drafted(stored.experiment.id, start + 1, teams) if teams else None
+    return page, DraftMark(stored.experiment.id, start + 1, teams) if teams else None
 
 
 def _held(first: Page, second: Page) -> frozenset[str]:
@@ -329,13 +329,13 @@ def _held(first: Page, second: Page) -> frozenset[str]:
     return frozenset(one.product.id for one, other in pairs if one.rule and one.product.id == other.product.id)
 
 
-def _seed(salt: bytes, asked: Asked) -> bytes:
+def _seed(salt: bytes, asked: ShopperSearch) -> bytes:
     """The same for all pages of one answer, and whenever a shopper asks it again."""
     who = f"shopper\0{asked.shopper}" if asked.shopper else f"session\0{asked.session}"
     return hmac.digest(salt, f"draft\0{who}\0{asked.query}".encode("utf-8", "surrogatepass"), "sha256")
 
 
-def _search(engine: SearchEngine, asked: Asked, options: Mapping[str, str | bool]) -> Page:
+def _search(engine: SearchEngine, asked: ShopperSearch, options: Mapping[str, str | bool]) -> Page:
     given = {"stage": "ranked", **options}
     return engine.search(
         asked.text,
@@ -365,7 +365,7 @@ Problem = Callable[[str], str]
 `SearchEngine.ranker_problem`."""
 
 
-def unserved(experiment: Experiment, problem: Problem) -> str:
+def unserved_reason(experiment: Experiment, problem: Problem) -> str:
     """Why an experiment cannot be answered as it says now; empty where it can, as one without rankers always can."""
     if "ranker" not in experiment.touches:
         return ""
@@ -377,7 +377,7 @@ def unserved(experiment: Experiment, problem: Problem) -> str:
 
 def check_rankers(experiment: Experiment, problem: Problem) -> None:
     """Raises ExperimentError where one of the rankers cannot serve."""
-    why = unserved(experiment, problem)
+    why = unserved_reason(experiment, problem)
     if why:
         raise ExperimentError(f"experiment {experiment.id!r}: ranker: {why}", field="ranker")
 
@@ -386,7 +386,7 @@ def notices(engine: SearchEngine, served: ServedExperiments) -> tuple[str, ...]:
     """What is wrong with the experiments of a service: why they are not the newest, and which ones nobody takes part
     in."""
     running = [each.experiment for each in served.running().experiments]
-    paused = [(each.id, why) for each in running if (why := unserved(each, engine.ranker_problem))]
+    paused = [(each.id, why) for each in running if (why := unserved_reason(each, engine.ranker_problem))]
     return (*served.notices, *(f"nobody takes part in the experiment {name}: {why}" for name, why in paused))
 
 

@@ -50,7 +50,7 @@ class Goal(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Options:
+class VariantOptions:
     """How a variant answers; what is None is as a search has it by default."""
 
     stage: str | None = None
@@ -74,7 +74,7 @@ class Variant:
     """One of the ways; the first of an experiment is what the others are compared with."""
 
     name: str
-    options: Options = Options()
+    options: VariantOptions = VariantOptions()
     weight: float = 1.0
     """How often it is drawn, beside the weights of the others."""
 
@@ -126,7 +126,7 @@ def experiment_document(experiment: Experiment) -> dict[str, object]:
     return made
 
 
-def experiment_of(said: object, place: str = "the experiment") -> Experiment:
+def parse_experiment(said: object, place: str = "the experiment") -> Experiment:
     """The experiment that plain values say, checked; raises ExperimentError, which names the field."""
     fields = _object(said, place)
     _check_names(fields, Experiment, place)
@@ -135,7 +135,7 @@ def experiment_of(said: object, place: str = "the experiment") -> Experiment:
         where = f"{place}: variants[{number}]"
         variant = _object(each, where)
         _check_names(variant, Variant, where)
-        _check_names(_object(variant.get("options", {}), f"{where}.options"), Options, f"{where}.options")
+        _check_names(_object(variant.get("options", {}), f"{where}.options"), VariantOptions, f"{where}.options")
     try:
         made = msgspec.convert(fields, Experiment)
     except msgspec.ValidationError as error:
@@ -143,7 +143,7 @@ def experiment_of(said: object, place: str = "the experiment") -> Experiment:
         field = path.removesuffix("`").lstrip(".")
         told = f"{place}: {field}: {reason}" if field else f"{place}: {reason}"
         raise ExperimentError(told, field=field.rpartition(".")[2]) from None
-    check(made)
+    validate_experiment(made)
     return made
 
 
@@ -160,17 +160,17 @@ def read_experiment(path: Path) -> Experiment:
         raise ExperimentError(f"{path} cannot be read ({error.strerror}); name a JSON or TOML file") from error
     except (ValueError, RecursionError, msgspec.MsgspecError) as error:
         raise ExperimentError(f"{path} is no {kind}: {error}") from error
-    return experiment_of(said, str(path))
+    return parse_experiment(said, str(path))
 
 
-def encoded(experiment: Experiment) -> str:
+def encode_experiment(experiment: Experiment) -> str:
     """An experiment as one line of JSON."""
     return msgspec.json.encode(experiment_document(experiment)).decode()
 
 
-def decoded(line: str) -> Experiment:
+def decode_experiment(line: str) -> Experiment:
     """The experiment of which `encoded` made this line; raises ExperimentError or msgspec.DecodeError for another."""
-    return experiment_of(msgspec.json.decode(line))
+    return parse_experiment(msgspec.json.decode(line))
 
 
 def _given(value: Experiment | Variant) -> dict[str, object]:
@@ -214,7 +214,7 @@ _YEARS = range(2000, 2200)
 _LAST = datetime.max.replace(tzinfo=UTC)
 
 
-def check(experiment: Experiment) -> None:
+def validate_experiment(experiment: Experiment) -> None:
     """Raises ExperimentError, which names the field, what is wrong and what is right."""
     _check_plain(experiment.id, "id", LONGEST_ID, "the experiment")
     place = f"experiment {experiment.id!r}"
@@ -228,7 +228,7 @@ def check(experiment: Experiment) -> None:
     _check_variants(place, experiment)
 
 
-def check_beside(experiment: Experiment, others: Iterable[Experiment]) -> None:
+def check_overlaps(experiment: Experiment, others: Iterable[Experiment]) -> None:
     """Raises ExperimentError where an experiment cannot run together with those that others are at some time."""
     beside = [each for each in others if each.id != experiment.id and _overlap(experiment, each)]
     place = f"experiment {experiment.id!r}"
@@ -287,7 +287,7 @@ def _check_variant(place: str, variant: Variant) -> None:
     _check_options(place, variant.options)
 
 
-def _check_options(place: str, options: Options) -> None:
+def _check_options(place: str, options: VariantOptions) -> None:
     for name, given, right in (("stage", options.stage, STAGES), ("merge", options.merge, METHODS)):
         if given is not None and given not in right:
             raise _wrong(f"{place}.options", name, f"is {given[:40]!r}, it can be {', '.join(right)}")

@@ -18,16 +18,24 @@ from pathlib import Path
 import msgspec
 
 from retrieval.errors import ExperimentError, ShelfwiseError, StoreDamagedError, suggest_names
-from service.curation.document_store import MILLISECOND, Layout, SqliteFile, check_who, count_of, moment_of, wall_clock
+from service.curation.document_store import (
+    MILLISECOND,
+    Layout,
+    SqliteFile,
+    from_units,
+    to_units,
+    validate_author,
+    wall_clock,
+)
 from service.experiments.experiment import (
     LONGEST_ID,
     MOST_EXPERIMENTS,
     Experiment,
-    check_beside,
-    decoded,
-    encoded,
+    check_overlaps,
+    decode_experiment,
+    encode_experiment,
     experiment_document,
-    experiment_of,
+    parse_experiment,
 )
 
 EXPERIMENTS_FILE = "experiments.sqlite"
@@ -100,8 +108,8 @@ class ExperimentStore:
         Raises ExperimentError for one that cannot be taken, also as another that it would disturb runs at the same
         time, and for one that has begun and is another now: its figures would be of two experiments.
         """
-        check_who(who, ExperimentError)
-        checked = _sound(experiment)
+        validate_author(who, ExperimentError)
+        checked = _validate(experiment)
         with self._file.writing() as cursor:
             now, before = self._clock(), self._found(cursor, checked.id)
             if before is not None and before.experiment == checked and before.stopped is None:
@@ -112,7 +120,7 @@ class ExperimentStore:
                 raise ExperimentError(told, field="id")
             self._check_room(cursor, checked, now)
             salt = before.salt if before else self._random(_SALT_BYTES)
-            cursor.execute(_PUT, (checked.id, encoded(checked), salt, count_of(now, MILLISECOND), who))
+            cursor.execute(_PUT, (checked.id, encode_experiment(checked), salt, to_units(now, MILLISECOND), who))
             if cursor.execute("SELECT count(*) FROM secret").fetchone() == (0,):
                 cursor.execute("INSERT INTO secret VALUES (?)", (self._random(_KEY_BYTES),))
         return True
@@ -120,7 +128,7 @@ class ExperimentStore:
     def stop(self, experiment_id: str, *, who: str = "") -> bool:
         """Ends an experiment for good; returns whether it was not over before. What was found stays. Raises
         ExperimentError where there is none of this id."""
-        check_who(who, ExperimentError)
+        validate_author(who, ExperimentError)
         if not self.path.exists():
             raise _unknown(experiment_id, None)
         with self._file.writing() as cursor:
@@ -129,7 +137,7 @@ class ExperimentStore:
                 raise _unknown(experiment_id, cursor)
             if found.over is not None and found.over <= now:
                 return False
-            cursor.execute(_STOP, (count_of(now, MILLISECOND), who, experiment_id))
+            cursor.execute(_STOP, (to_units(now, MILLISECOND), who, experiment_id))
         return True
 
     def _check_room(self, cursor: sqlite3.Cursor, experiment: Experiment, now: datetime) -> None:
@@ -142,7 +150,7 @@ class ExperimentStore:
         if experiment.enabled:
             starts = max(now, experiment.starts or now)
             beside = [replace(each.experiment, starts=each.begins, ends=each.over) for each in others if _counts(each)]
-            check_beside(replace(experiment, starts=starts), beside)
+            check_overlaps(replace(experiment, starts=starts), beside)
 
     def _found(self, cursor: sqlite3.Cursor, experiment_id: str) -> StoredExperiment | None:
         row = cursor.execute(f"{_ALL} WHERE id = ?", (experiment_id,)).fetchone()
@@ -150,7 +158,7 @@ class ExperimentStore:
 
     def _told(self, line: str, salt: bytes, put: int, who: str, stopped: int | None, stopper: str) -> StoredExperiment:
         try:
-            experiment = decoded(line)
+            experiment = decode_experiment(line)
         except (ExperimentError, msgspec.MsgspecError) as error:
             raise StoreDamagedError(f"{self.path} holds an experiment that cannot be read: {error}") from error
         over = None if stopped is None else _moment(stopped)
@@ -162,11 +170,11 @@ def _counts(stored: StoredExperiment) -> bool:
     return stored.experiment.enabled and (stored.over is None or stored.begins < stored.over)
 
 
-def _sound(experiment: Experiment) -> Experiment:
+def _validate(experiment: Experiment) -> Experiment:
     if not isinstance(experiment, Experiment):
         raise ExperimentError(f"an experiment must be an Experiment, not {type(experiment).__name__}")
     try:
-        return experiment_of(experiment_document(experiment))
+        return parse_experiment(experiment_document(experiment))
     except (TypeError, AttributeError) as error:
         raise ExperimentError(f"the experiment holds what none may hold ({error})") from error
 
@@ -179,7 +187,7 @@ def _unknown(experiment_id: str, cursor: sqlite3.Cursor | None) -> ExperimentErr
 
 
 def _moment(milliseconds: int) -> datetime:
-    return moment_of(milliseconds, MILLISECOND)
+    return from_units(milliseconds, MILLISECOND)
 
 
 # An experiment as it is kept: with what its lots are drawn by, and with what became of it.
@@ -278,11 +286,11 @@ class ServedExperiments:
         """What searches take part in now. Where the file cannot be read, those of before go on, and `notices` says
         why."""
         if time.monotonic() - self._looked >= _LOOK_SECONDS:
-            self.look()
+            self.reload_if_changed()
         now, stored = self._clock(), self._stored
         return Running(tuple(each for each in stored.experiments if each.runs(now)), stored.key)
 
-    def look(self) -> None:
+    def reload_if_changed(self) -> None:
         """Takes up what was changed since the last look."""
         with self._lock:
             self._looked = time.monotonic()

@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_vali
 
 from retrieval.records import Event, EventKind, Facet, Hit, Page, PastAct, Product
 from retrieval.updates.changes import Change, Delete, Patch, Upsert
-from service.curation.synonyms import Kind, Synonym
+from service.curation.synonyms import Synonym, SynonymKind
 from service.engine.highlight import MOST_FIELDS, MOST_WORDS, WORDS
 from service.engine.search import MOST_FACETS, MOST_SIZE, MOST_TEXT
 from service.http.errors import ErrorResponse
@@ -177,7 +177,7 @@ class SynonymBody(RequestBody):
     """One synonym, as docs/synonyms.md has it."""
 
     id: str = Field(max_length=_MOST_NAME)
-    kind: Kind
+    kind: SynonymKind
     phrases: tuple[Name, ...] = Field(max_length=100, examples=[["sofa", "couch"]])
     to: tuple[Name, ...] = Field((), max_length=100, description="What a one-way one leads to.")
     enabled: bool = True

@@ -16,7 +16,7 @@ from retrieval.records import Page
 from service.engine.highlight import Marks
 from service.engine.search import DEEPEST, MOST_FACET_VALUES, MOST_SIZE
 from service.engine.spelling import Suggestions
-from service.experiments.assignment import Answered, Asked
+from service.experiments.assignment import MarkedPage, ShopperSearch
 from service.http.request import describe_undecodable, find_undecodable
 
 JsonObject = Mapping[str, object]
@@ -90,7 +90,7 @@ class Hooks:
     """What may be meant by what was typed, so many queries at most, of what they may see."""
     on_page: Callable[[Page], None]
     """Each page that the engine made."""
-    run_experiments: Callable[[Asked], Answered] | None
+    run_experiments: Callable[[ShopperSearch], MarkedPage] | None
     """Answers a search as the experiments that run have it; None where none runs."""
     record_impressions: Callable[[str, str, Page, str], None]
     """The query id, the query, the hits and the shopper of an answer that is to be learned from."""

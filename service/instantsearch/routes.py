@@ -11,7 +11,7 @@ from fastapi import APIRouter, Path, Request, Response
 from retrieval.errors import QueryError, UnknownProductError
 from retrieval.records import Page
 from service.engine.spelling import Suggestions
-from service.experiments.assignment import Answered, Asked, answered
+from service.experiments.assignment import MarkedPage, ShopperSearch, answer_search
 from service.http.auth import Permit, Scope, combine_filters
 from service.http.context import Contextual, ServiceContext, authorize
 from service.http.errors import ProtocolErrorResponse
@@ -148,8 +148,8 @@ def _hooks(context: ServiceContext, permit: Permit, request: Request) -> Hooks:
 
     running = context.experiments.running()
 
-    def tried(asked: Asked) -> Answered:
-        return answered(context.engine, running, asked)
+    def tried(asked: ShopperSearch) -> MarkedPage:
+        return answer_search(context.engine, running, asked)
 
     takes_part = bool(running.experiments) and not is_private
     return Hooks(

@@ -20,7 +20,7 @@ from service.engine.highlight import Matcher, marked
 from service.engine.search import DEEPEST, FACET_VALUES, MOST_FACET_VALUES, MOST_SIZE
 from service.engine.spelling import Suggestions
 from service.engine.suggest import MOST_SUGGESTIONS
-from service.experiments.assignment import Asked
+from service.experiments.assignment import ShopperSearch
 from service.instantsearch.filters import AttributeCatalog, FilterTranslator
 from service.instantsearch.request import (
     COUNTING,
@@ -131,7 +131,7 @@ class SearchBatch:
         # More values of a facet than usual are counted apart.
         facets = wanted.facets if wanted.values <= FACET_VALUES else ()
         found = tried(
-            Asked(
+            ShopperSearch(
                 wanted.query,
                 size=wanted.size,
                 page=wanted.page,

@@ -16,8 +16,8 @@ from rerank.sessions.refresh import refresh
 from retrieval.records import Event, EventKind
 from service.engine.engine import SearchEngine
 from service.events.event_log import DERIVED_FOLDER, EventLog
-from service.experiments import Experiment, ExperimentStore, Mode, Options, Unit, Variant
-from service.experiments.assignment import Drafted, Part, Seen, marked
+from service.experiments import Experiment, ExperimentStore, Mode, Unit, Variant, VariantOptions
+from service.experiments.assignment import DraftMark, Mark, SplitMark, sign_query_id
 from service.settings import Settings
 from tests.browsers import Visit, serious_faults, served, visiting
 
@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     from playwright.sync_api import Browser, Dialog, Locator
 
 HOSTILE = "<img src=x onerror=document.title='lost'>"
-MERGING = Experiment("merging", (Variant("now"), Variant("rrf", Options(merge="rrf"))), HOSTILE)
-DRAFT = Experiment("draft", (Variant("now"), Variant("merged", Options("merged"))), mode=Mode.INTERLEAVE)
+MERGING = Experiment("merging", (Variant("now"), Variant("rrf", VariantOptions(merge="rrf"))), HOSTILE)
+DRAFT = Experiment("draft", (Variant("now"), Variant("merged", VariantOptions("merged"))), mode=Mode.INTERLEAVE)
 LATER = replace(MERGING, id="later", starts=datetime(2100, 1, 1, tzinfo=UTC))
 SHOPPERS = 40
 
@@ -52,8 +52,8 @@ def record(root: Path) -> None:
     with EventLog.open(root, Settings(backend="embedded")) as log:
         for number in range(SHOPPERS):
             time = begun + timedelta(seconds=5 * number)
-            parts: list[Part] = [Seen("merging", "rrf" if number % 2 else "now"), Drafted("draft", 1, "ab")]
-            query_id, shopper = marked(f"q{number}", parts, key), f"u{number}"
+            parts: list[Mark] = [SplitMark("merging", "rrf" if number % 2 else "now"), DraftMark("draft", 1, "ab")]
+            query_id, shopper = sign_query_id(f"q{number}", parts, key), f"u{number}"
             events = [Event(EventKind.QUERY, query="drill", query_id=query_id, shopper=shopper, time=time, results=2)]
             kinds = [EventKind.IMPRESSION] * 2 + [EventKind.CLICK] * (number % 2)
             for place, kind in zip((1, 2, 2), kinds, strict=False):
@@ -91,7 +91,7 @@ def test_one_is_put_copied_and_stopped(browser: Browser, address: str, root: Pat
         visit.page.get_by_role("button", name="Save").click()
         row(visit, "order").get_by_text("running").wait_for()
         (stored,) = store.read().experiments
-        variants = Variant("now"), Variant("merged", Options(ranker="off"))
+        variants = Variant("now"), Variant("merged", VariantOptions(ranker="off"))
         assert stored.experiment == Experiment("order", variants, unit=Unit.SESSION, share=0.5)
         said = row(visit, "order").inner_text()
         assert all(each in said for each in ("split by session of 50.0%", "now: as it is", "merged: ranker off"))
@@ -182,7 +182,7 @@ def test_reports_say_in_words_and_figures_what_came_of_it(
     store = ExperimentStore(root, clock=lambda: datetime.now(UTC) - timedelta(hours=3))
     for experiment in (MERGING, DRAFT):
         store.put(experiment)
-    ExperimentStore(root).put(replace(LATER, variants=(Variant("a"), Variant("b", Options(rules=False)))))
+    ExperimentStore(root).put(replace(LATER, variants=(Variant("a"), Variant("b", VariantOptions(rules=False)))))
     record(root)
     with visiting(browser, address, color_scheme=theme, viewport={"width": width, "height": 800}) as visit:
         page = visit.page

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from service.curation.synonyms import Kind, Synonym
+from service.curation.synonyms import Synonym, SynonymKind
 from service.engine.engine import SearchEngine
 from tests.clusters import moved, settings_for
 from tests.servers.server import Server
@@ -16,9 +16,9 @@ from tests.servers.server import Server
 pytestmark = pytest.mark.elasticsearch
 
 SYNONYMS = (
-    Synonym("zorb", Kind.ONE_WAY, ("zorb",), ("drill", "garden hose")),
-    Synonym("pan", Kind.TWO_WAY, ("pan lid", "lampshade", "小锅盖")),
-    Synonym("mug", Kind.TWO_WAY, ("mug", "kettle")),
+    Synonym("zorb", SynonymKind.ONE_WAY, ("zorb",), ("drill", "garden hose")),
+    Synonym("pan", SynonymKind.TWO_WAY, ("pan lid", "lampshade", "小锅盖")),
+    Synonym("mug", SynonymKind.TWO_WAY, ("mug", "kettle")),
 )
 
 

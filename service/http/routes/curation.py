@@ -8,13 +8,13 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Body, Path, Query, Response
 
-from service.curation.rule_editor import Moved
-from service.curation.rules import RuleChange, rule_document, rule_of
+from service.curation.rule_editor import HitMove
+from service.curation.rules import RuleChange, parse_rule, rule_document
 from service.curation.synonym_mining import Proposal
 from service.curation.synonyms import Synonym, SynonymChange
 from service.experiments.analysis import report_document, stored_document
 from service.experiments.assignment import check_rankers, notices
-from service.experiments.experiment import experiment_of
+from service.experiments.experiment import parse_experiment
 from service.http.auth import combine_filters
 from service.http.context import Contextual, MayAdminister
 from service.http.schemas import RESPONSES, PreviewBody, RestoreBody, RulesBody, SynonymsBody, json_response
@@ -68,9 +68,9 @@ class RulePreviewResponse:
 
     total_before: int
     total_after: int
-    gained: tuple[Moved, ...]
-    lost: tuple[Moved, ...]
-    moved: tuple[Moved, ...]
+    gained: tuple[HitMove, ...]
+    lost: tuple[HitMove, ...]
+    moved: tuple[HitMove, ...]
 
 
 @rule_router.get("", response_model=RulesResponse, summary="All rules")
@@ -87,7 +87,7 @@ async def rules(context: Contextual, _permit: MayAdminister) -> Response:
 @rule_router.put("", response_model=RuleRevisionResponse, summary="Add or replace rules")
 async def put_rule(context: Contextual, permit: MayAdminister, body: RulesBody) -> Response:
     """All of them or none; searches follow at once. The key's id is written down beside the change."""
-    made = [rule_of(each) for each in body.rules]
+    made = [parse_rule(each) for each in body.rules]
     return json_response(
         RuleRevisionResponse(await context.threads.run(lambda: context.engine.rules.put(made, who=permit.id)))
     )
@@ -115,7 +115,7 @@ async def restore(context: Contextual, permit: MayAdminister, body: RestoreBody)
 @rule_router.post("/preview", response_model=RulePreviewResponse, summary="What would this change?")
 async def preview(context: Contextual, permit: MayAdminister, body: PreviewBody) -> Response:
     """A search by the rules that are, beside one by those that would be."""
-    put_rules = [rule_of(each) for each in body.put]
+    put_rules = [parse_rule(each) for each in body.put]
 
     def tried() -> RulePreviewResponse:
         found = context.engine.rules.preview(
@@ -328,12 +328,12 @@ async def put_experiment(
     ],
 ) -> Response:
     """Or replace one of the same id that has not begun. Searches take part at once, or from `starts` on."""
-    wanted = experiment_of(experiment)
+    wanted = parse_experiment(experiment)
 
     def kept() -> ExperimentChangeResponse:
         check_rankers(wanted, context.engine.ranker_problem)
         changed = context.experiments.store.put(wanted, who=permit.id)
-        context.experiments.look()
+        context.experiments.reload_if_changed()
         return ExperimentChangeResponse(changed)
 
     return json_response(await context.threads.run(kept))
@@ -345,7 +345,7 @@ async def stop(context: Contextual, permit: MayAdminister, experiment_id: Experi
 
     def stopped() -> ExperimentChangeResponse:
         changed = context.experiments.store.stop(experiment_id, who=permit.id)
-        context.experiments.look()
+        context.experiments.reload_if_changed()
         return ExperimentChangeResponse(changed)
 
     return json_response(await context.threads.run(stopped))

@@ -15,7 +15,7 @@ from service.engine.engine import SearchEngine
 from service.engine.highlight import MOST_HITS, HighlightedFields, Matcher
 from service.engine.search import MOST_TEXT
 from service.engine.spelling import Suggestions
-from service.experiments.assignment import Asked, answered
+from service.experiments.assignment import ShopperSearch, answer_search
 from service.http.auth import Permit, combine_filters
 from service.http.context import Contextual, MaySearch, ServiceContext
 from service.http.errors import RequestError
@@ -116,7 +116,7 @@ def run_search(context: ServiceContext, permit: Permit, given: SearchBody, *, is
     """Searches as a request says, within what its key lets through, and has it recorded."""
     started = time.perf_counter()
     wanted = _requested_highlights(context, given)
-    asked = Asked(
+    asked = ShopperSearch(
         given.q,
         size=given.size,
         page=given.page,
@@ -129,7 +129,7 @@ def run_search(context: ServiceContext, permit: Permit, given: SearchBody, *, is
         shopper="" if is_private else given.shopper,
         session="" if is_private else given.session,
     )
-    found = answered(context.engine, context.experiments.running(), asked)
+    found = answer_search(context.engine, context.experiments.running(), asked)
     page = found.page
     hits = _hits(context, page, given.q, wanted)
     took = (time.perf_counter() - started) * 1_000

@@ -8,14 +8,14 @@ const RATES = new Set(["click_through", "empty", "abandoned"]);
 
 /** The parts of a report, and `close` as a button. */
 export function reportOf({ experiment, analysis, ...report }, close) {
-  const { draft, comparisons, variants, verdicts, warnings } = analysis;
+  const { draft, comparisons, variants, decisions, warnings } = analysis;
   const wrong = [...report.notices, ...warnings];
   const from = new Date(report.begins) > new Date(report.first) ? report.begins : report.first;
   const until = report.over && new Date(report.over) < new Date(report.last) ? report.over : report.last;
   return el("section", { "aria-label": "Report" }, el("h2", { tabindex: "-1", text: `What came of ${experiment.id}` }),
     el("p", { class: "hint", text: `It is ${report.state}. Events from ${moment(from)} to ${moment(until)}, of tables made ${moment(report.made)}.` }),
     wrong.map((text) => el("p", { class: "notice", text })),
-    verdicts.map(({ standing, text }) => el("p", {}, el("b", { text: `${standing}: ` }), text)),
+    decisions.map(({ outcome, text }) => el("p", {}, el("b", { text: `${outcome}: ` }), text)),
     draft ? winsOf(draft, experiment) : figuresOf(variants), comparisons.length ? comparisonsOf(comparisons) : null,
     el("p", { class: "hint", text: "“Any look” holds whenever you look, and the words go by it; “one look” only at an end that was planned before." }),
     el("div", { class: "buttons" }, close));

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 from benchmarks.studies.suggestions import judged
 from service.curation.synonym_mining import Proposal
-from service.curation.synonyms import Kind
+from service.curation.synonyms import SynonymKind
 
 
-def proposal(kind: Kind, phrases: tuple[str, ...], to: tuple[str, ...] = ()) -> Proposal:
+def proposal(kind: SynonymKind, phrases: tuple[str, ...], to: tuple[str, ...] = ()) -> Proposal:
     return Proposal("", kind, phrases, to, 5, 0.0, 0.5, ())
 
 
 def test_right_are_names_of_one_type_and_found_are_planted_ones_that_were_asked() -> None:
     proposals = [
-        proposal(Kind.ONE_WAY, ("Secateurs",), ("pruning shears",)),
-        proposal(Kind.TWO_WAY, ("blowdryer", "hair dryer")),
-        proposal(Kind.ONE_WAY, ("secateurs",), ("hair dryer",)),
+        proposal(SynonymKind.ONE_WAY, ("Secateurs",), ("pruning shears",)),
+        proposal(SynonymKind.TWO_WAY, ("blowdryer", "hair dryer")),
+        proposal(SynonymKind.ONE_WAY, ("secateurs",), ("hair dryer",)),
     ]
     found = judged(proposals, ["secateurs", "hedge clippers", "hair dryer"])
     assert (found.proposals, found.right, found.wrong) == (3, 2, ("secateurs => hair dryer",))

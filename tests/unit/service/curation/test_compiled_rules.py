@@ -137,7 +137,7 @@ def test_what_is_hidden_and_what_it_is_restricted_to_are_conditions() -> None:
     assert price is not None
     assert brand is not None
     assert found.where == (NotThat(TextIn("id", ("p1", "p2"))), price, NotThat(brand))
-    assert found.kept_out_by == ("a", "b")
+    assert found.excluded_by == ("a", "b")
 
 
 def test_boosts_and_burials_pull_in_opposite_directions() -> None:

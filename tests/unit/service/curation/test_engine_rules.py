@@ -98,7 +98,7 @@ def test_a_field_that_comes_later_makes_a_rule_hold(own: SearchEngine, root: Pat
 def test_rules_of_fields_that_a_version_lacks_are_passed_over(engine: SearchEngine, tmp_path: Path) -> None:
     served = ServedRules(tmp_path)
     served.store.put([Rule("brand", (Boost("brand = Bosch"),)), Rule("price", (Boost("price < 9"),))])
-    served.look(engine.snapshot)
+    served.reload_if_changed(engine.snapshot)
     compiled = served.compiled(engine.snapshot)
     assert compiled is not None
     assert compiled.faults == {}

@@ -20,7 +20,7 @@ from retrieval.store.versions import Store
 from retrieval.text.analysis import Analyzer
 from retrieval.text.synonyms import Synonyms
 from service.cli.verify import verify
-from service.curation.synonyms import Kind, Synonym, SynonymStore
+from service.curation.synonyms import Synonym, SynonymKind, SynonymStore
 from service.demo import DemoFiles
 from service.engine.engine import SearchEngine
 from tests.conftest import ENCODER
@@ -28,7 +28,7 @@ from tests.waiting import within
 
 SYNONYMS_STORE = "synonyms.sqlite"
 
-ZORB = Synonym("zorb", Kind.ONE_WAY, ("zorb",), ("drill",))
+ZORB = Synonym("zorb", SynonymKind.ONE_WAY, ("zorb",), ("drill",))
 
 
 @pytest.fixture
@@ -59,7 +59,7 @@ def test_a_search_after_a_change_goes_by_it(opened: SearchEngine) -> None:
     opened.synonyms.put([ZORB], who="m7")
     assert found(opened, "zorb") == drills
     assert opened.snapshot is opened.snapshot
-    opened.synonyms.put([Synonym("zorb", Kind.ONE_WAY, ("zorb",), ("drill",), enabled=False)])
+    opened.synonyms.put([Synonym("zorb", SynonymKind.ONE_WAY, ("zorb",), ("drill",), enabled=False)])
     assert not found(opened, "zorb")
     opened.synonyms.put([ZORB])
     opened.synonyms.delete(["zorb"])
@@ -69,14 +69,14 @@ def test_a_search_after_a_change_goes_by_it(opened: SearchEngine) -> None:
 
 def test_a_two_way_one_works_from_each_side(opened: SearchEngine) -> None:
     drills, mugs = found(opened, "drill"), found(opened, "mug")
-    opened.synonyms.put([Synonym("odd", Kind.TWO_WAY, ("drill", "mug"))])
+    opened.synonyms.put([Synonym("odd", SynonymKind.TWO_WAY, ("drill", "mug"))])
     assert found(opened, "drill") == found(opened, "mug") == drills | mugs
 
 
 def test_those_of_the_version_hold_beside_them(opened: SearchEngine) -> None:
     sofas = found(opened, "couch")
     assert sofas == found(opened, "sofa")
-    opened.synonyms.put([Synonym("couch", Kind.ONE_WAY, ("couch",), ("kettle",))])
+    opened.synonyms.put([Synonym("couch", SynonymKind.ONE_WAY, ("couch",), ("kettle",))])
     assert found(opened, "couch") == sofas | found(opened, "kettle")
 
 
@@ -85,7 +85,7 @@ def test_other_engines_follow_within_a_second(root: Path, opened: SearchEngine) 
     assert within(1, lambda: bool(found(opened, "zorb")))
     with SearchEngine.open(root, follow=False) as still:
         assert not found(still, "zorb"), "it answers from the version as it is"
-        still.synonyms.put([Synonym("blurf", Kind.ONE_WAY, ("blurf",), ("drill",))])
+        still.synonyms.put([Synonym("blurf", SynonymKind.ONE_WAY, ("blurf",), ("drill",))])
         assert not found(still, "blurf")
     assert within(1, lambda: bool(found(opened, "blurf")))
 
@@ -116,7 +116,7 @@ def test_the_version_stays_what_it_is(root: Path, demo: DemoFiles, cache: Path, 
 
 def test_a_misspelling_is_not_what_a_synonym_is_taken_for(opened: SearchEngine) -> None:
     assert opened.search("dril").corrected
-    opened.synonyms.put([Synonym("dril", Kind.ONE_WAY, ("dril",), ("kettle",))])
+    opened.synonyms.put([Synonym("dril", SynonymKind.ONE_WAY, ("dril",), ("kettle",))])
     page = opened.search("dril", stage="bm25", size=200)
     assert not page.corrected
     assert ids(page) == found(opened, "kettle")
@@ -127,7 +127,7 @@ def test_a_phrase_with_synonyms_counts_as_all_of_its_words(opened: SearchEngine)
     opened.upsert([Product("p1", "Zagg blurp")])
     assert "p1" in found(opened, "heliotrope quartz zagg blurp")
     scores = {hit.product.id: hit.stages["bm25"].score for hit in opened.search("zagg blurp", stage="bm25").hits}
-    opened.synonyms.put([Synonym("zagg", Kind.ONE_WAY, ("zagg blurp",), ("kettle",))])
+    opened.synonyms.put([Synonym("zagg", SynonymKind.ONE_WAY, ("zagg blurp",), ("kettle",))])
     assert "p1" in found(opened, "heliotrope quartz zagg blurp")
     after = {hit.product.id: hit.stages["bm25"].score for hit in opened.search("zagg blurp", stage="bm25").hits}
     assert after["p1"] == pytest.approx(scores["p1"], rel=1e-4), "counting is no score"

@@ -11,13 +11,13 @@ import pytest
 
 from retrieval.errors import InputError, SynonymError
 from service.curation.rules import Redirect, Rule, RuleStore
-from service.curation.rules import encoded as rule_line
-from service.curation.synonyms import Kind, Synonym, SynonymStore
-from service.curation.synonyms import encoded as synonym_line
+from service.curation.rules import encode_rule as rule_line
+from service.curation.synonyms import Synonym, SynonymKind, SynonymStore
+from service.curation.synonyms import encode_synonym as synonym_line
 from service.experiments import ExperimentStore
 
 RULE = Rule("sale", (Redirect("/sale"),))
-SOFA = Synonym("sofa", Kind.TWO_WAY, ("sofa", "couch"))
+SOFA = Synonym("sofa", SynonymKind.TWO_WAY, ("sofa", "couch"))
 TIME = datetime(2026, 11, 27, 12, 30, 0, 7, tzinfo=UTC)
 
 

@@ -16,10 +16,10 @@ from retrieval.records import Event, EventKind
 from retrieval.store.manifest import PROPOSALS_FILE
 from retrieval.store.versions import Store
 from service.curation.synonym_mining import (
-    Aligned,
+    Alignment,
     Example,
     Proposal,
-    aligned,
+    align,
     are_spellings,
     joined,
     proposal_id,
@@ -27,7 +27,7 @@ from service.curation.synonym_mining import (
     split,
     write_proposals,
 )
-from service.curation.synonyms import Kind, Synonym
+from service.curation.synonyms import Synonym, SynonymKind
 from service.engine.engine import SearchEngine
 from service.events.derived_tables import DerivedTablesManager
 from service.events.event_log import EventLog
@@ -48,13 +48,13 @@ class TestAligning:
         ],
     )
     def test_what_differs_stands_for_each_other(self, one: str, other: str, differing: tuple[str, str]) -> None:
-        found = aligned(split(one), split(other))
+        found = align(split(one), split(other))
         assert found is not None
         assert (joined(found.one), joined(found.other)) == differing
 
     def test_it_tells_whether_anything_was_shared(self) -> None:
-        assert aligned(("couch",), ("sofa",)) == Aligned(("couch",), ("sofa",), is_whole=True)
-        assert aligned(("couch", "bed"), ("sofa", "bed")) == Aligned(("couch",), ("sofa",), is_whole=False)
+        assert align(("couch",), ("sofa",)) == Alignment(("couch",), ("sofa",), is_whole=True)
+        assert align(("couch", "bed"), ("sofa", "bed")) == Alignment(("couch",), ("sofa",), is_whole=False)
 
     @pytest.mark.parametrize(
         ("one", "other"),
@@ -69,7 +69,7 @@ class TestAligning:
         ],
     )
     def test_what_cannot_be_a_synonym(self, one: str, other: str) -> None:
-        assert aligned(split(one), split(other)) is None
+        assert align(split(one), split(other)) is None
 
     @pytest.mark.parametrize(
         ("one", "other"),
@@ -93,15 +93,17 @@ class TestAligning:
 
 class TestFile:
     SAID = (
-        Proposal("0a", Kind.ONE_WAY, ("couch",), ("sofa",), 7, 0.5, 0.61, (Example("couch", "sofa", 7, 0.5, 0.61),)),
-        Proposal("0b", Kind.TWO_WAY, ("pot", "saucepan"), (), 9, 0.0, 0.4, ()),
+        Proposal(
+            "0a", SynonymKind.ONE_WAY, ("couch",), ("sofa",), 7, 0.5, 0.61, (Example("couch", "sofa", 7, 0.5, 0.61),)
+        ),
+        Proposal("0b", SynonymKind.TWO_WAY, ("pot", "saucepan"), (), 9, 0.0, 0.4, ()),
     )
 
     def test_it_is_read_as_it_was_written(self, tmp_path: Path) -> None:
         assert read_proposals(tmp_path) == ()
         write_proposals(tmp_path, self.SAID, MADE)
         assert read_proposals(tmp_path) == self.SAID
-        assert self.SAID[0].synonym == Synonym("couch-to-sofa", Kind.ONE_WAY, ("couch",), ("sofa",))
+        assert self.SAID[0].synonym == Synonym("couch-to-sofa", SynonymKind.ONE_WAY, ("couch",), ("sofa",))
         assert "holds events and no index yet" in str(Store(tmp_path)._unmarked())
 
     @pytest.mark.parametrize("damage", [b"", b"\xff\xfe", b"[1]"])

@@ -27,7 +27,7 @@ from service.curation.rules import (
     Restrict,
     Rule,
     When,
-    sound,
+    validate_rule,
 )
 
 MORNING, EVENING = datetime(2026, 11, 27, 6, tzinfo=UTC), datetime(2026, 11, 27, 18, tzinfo=UTC)
@@ -42,8 +42,8 @@ RULE = Rule(
 
 
 def test_a_sound_rule_comes_back_as_it_is() -> None:
-    assert sound(RULE) == RULE
-    assert sound(Rule("all", (Restrict("price < 10"),))).when.match == Match.ANY
+    assert validate_rule(RULE) == RULE
+    assert validate_rule(Rule("all", (Restrict("price < 10"),))).when.match == Match.ANY
 
 
 @pytest.mark.parametrize(
@@ -70,7 +70,7 @@ def test_a_sound_rule_comes_back_as_it_is() -> None:
 )
 def test_what_is_wrong_with_a_rule_is_told_with_its_field(values: dict[str, Any], told: str) -> None:
     with pytest.raises(RuleError) as refused:
-        sound(replace(RULE, **values))
+        validate_rule(replace(RULE, **values))
     assert told in str(refused.value)
     assert refused.value.rule == values.get("id", "sale")[:LONGEST_ID]
 
@@ -94,14 +94,14 @@ def test_what_is_wrong_with_a_rule_is_told_with_its_field(values: dict[str, Any]
 )
 def test_what_is_wrong_with_an_action_is_told_with_its_number(action: Action, told: str) -> None:
     with pytest.raises(RuleError) as refused:
-        sound(Rule("sale", (Redirect("/a"), action)))
+        validate_rule(Rule("sale", (Redirect("/a"), action)))
     assert "actions[1]" in str(refused.value)
     assert told in str(refused.value)
 
 
 @pytest.mark.parametrize("url", ["/sale", "/a/b?c=d#e", "https://shop.example/sale", "HTTP://shop.example", "/特价"])
 def test_pages_that_a_rule_may_send_to(url: str) -> None:
-    sound(Rule("sale", (Redirect(url),)))
+    validate_rule(Rule("sale", (Redirect(url),)))
 
 
 @pytest.mark.parametrize(
@@ -126,4 +126,4 @@ def test_pages_that_a_rule_may_send_to(url: str) -> None:
 )
 def test_pages_that_no_rule_may_send_to(url: str) -> None:
     with pytest.raises(RuleError, match=r"url"):
-        sound(Rule("sale", (Redirect(url),)))
+        validate_rule(Rule("sale", (Redirect(url),)))

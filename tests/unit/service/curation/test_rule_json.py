@@ -21,11 +21,11 @@ from service.curation.rules import (
     Restrict,
     Rule,
     When,
-    decoded,
-    encoded,
+    decode_rule,
+    encode_rule,
+    parse_rule,
+    parse_rules,
     read_rules,
-    rule_of,
-    rules_of,
 )
 
 IDS = st.text(st.characters(codec="utf-8"), max_size=9)
@@ -48,11 +48,11 @@ DOCUMENTS = st.recursive(
 
 @given(RULES)
 def test_a_rule_comes_back_from_json_as_it_was(rule: Rule) -> None:
-    assert decoded(encoded(rule)) == rule
+    assert decode_rule(encode_rule(rule)) == rule
 
 
 def test_what_is_as_by_default_is_left_out() -> None:
-    assert encoded(Rule("a", (Pin(("x",)),))) == '{"id":"a","actions":[{"kind":"pin","products":["x"]}]}'
+    assert encode_rule(Rule("a", (Pin(("x",)),))) == '{"id":"a","actions":[{"kind":"pin","products":["x"]}]}'
 
 
 @pytest.mark.parametrize(
@@ -77,16 +77,16 @@ def test_what_is_as_by_default_is_left_out() -> None:
 )
 def test_what_is_wrong_with_a_document_is_told_with_its_field(said: str, told: str) -> None:
     with pytest.raises(RuleError) as refused:
-        rule_of(msgspec.json.decode(said))
+        parse_rule(msgspec.json.decode(said))
     assert told in str(refused.value)
 
 
 def test_a_file_holds_one_rule_or_several(tmp_path: Path) -> None:
     rule = Rule("a", (Redirect("/a"),), When("x", Match.EXACT, ends=datetime(2027, 1, 1, tzinfo=UTC)))
     forms = {
-        "one.json": encoded(rule),
-        "list.json": f"[{encoded(rule)}]",
-        "object.json": f'{{"rules": [{encoded(rule)}]}}',
+        "one.json": encode_rule(rule),
+        "list.json": f"[{encode_rule(rule)}]",
+        "object.json": f'{{"rules": [{encode_rule(rule)}]}}',
         "a.toml": '[[rules]]\nid = "a"\nactions = [{ kind = "redirect", url = "/a" }]\n'
         'when = { query = "x", match = "exact", ends = 2027-01-01T00:00:00Z }\n',
     }
@@ -120,6 +120,6 @@ def test_files_that_are_refused(name: str, content: bytes | None, told: str, tmp
 @given(DOCUMENTS)
 def test_no_document_breaks_the_reader(said: object) -> None:
     try:
-        rules_of(said, "it")
+        parse_rules(said, "it")
     except RuleError as error:
         assert str(error)  # either way is right

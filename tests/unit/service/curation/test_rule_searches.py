@@ -13,7 +13,7 @@ import service.engine.candidates
 from retrieval.errors import QueryError
 from retrieval.index.fusion import DEFAULT
 from retrieval.records import Page, PastAct, Product, Query
-from service.curation.rule_matching import compiled_for
+from service.curation.rule_matching import compile_rules
 from service.curation.rules import Boost, Bury, Hide, Match, Pin, Redirect, Restrict, Rule, When
 from service.engine.engine import SearchEngine
 from service.engine.search import Search
@@ -188,7 +188,7 @@ def test_a_rule_for_what_was_typed_holds_where_another_word_is_searched_for(engi
 def test_rules_hold_where_the_words_of_a_cluster_are_lost(engine: SearchEngine) -> None:
     strange, first = found(engine, "mug")[0], ids(engine.search("drill", stage="dense", rules=False))[0]
     rules = one(Pin((strange,), 2), Hide((first,)), when=When())
-    compiled = compiled_for(rules, engine.snapshot)
+    compiled = compile_rules(rules, engine.snapshot)
     with ThreadPoolExecutor(2) as threads:
         for text in ("drill", ""):
             query = Query(text, ALL, stage="merged", facets=("brand",))

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from retrieval.errors import RuleError, StoreDamagedError, StoreError, StoreForeignError
-from service.curation.rules import Match, Pin, Redirect, Rule, RuleChange, RuleStore, When, encoded
+from service.curation.rules import Match, Pin, Redirect, Rule, RuleChange, RuleStore, When, encode_rule
 
 RULES_FILE = "rules.sqlite"
 
@@ -160,7 +160,7 @@ def test_damage_is_told(store: RuleStore, tmp_path: Path) -> None:
         store.read()
 
 
-@pytest.mark.parametrize("line", ["", "{", '{"id": "sale"}', encoded(SALE).replace("redirect", "teleport")])
+@pytest.mark.parametrize("line", ["", "{", '{"id": "sale"}', encode_rule(SALE).replace("redirect", "teleport")])
 def test_a_rule_that_cannot_be_read_is_damage(line: str, store: RuleStore, tmp_path: Path) -> None:
     store.put([SALE])
     with sqlite3.connect(tmp_path / RULES_FILE) as other:

@@ -16,13 +16,13 @@ from retrieval.errors import ShelfwiseError, StoreMissingError, SynonymError
 from service.cli import output
 from service.cli.main import app
 from service.curation.synonym_mining import Example, Proposal, write_proposals
-from service.curation.synonyms import Kind
+from service.curation.synonyms import SynonymKind
 
 SYNONYMS_STORE = "synonyms.sqlite"
 
 PROPOSAL = Proposal(
     "0a1b2c3d4e5f",
-    Kind.ONE_WAY,
+    SynonymKind.ONE_WAY,
     ("divano",),
     ("sofa",),
     7,

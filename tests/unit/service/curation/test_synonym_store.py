@@ -13,13 +13,22 @@ import pytest
 
 from retrieval.errors import StoreDamagedError, StoreError, StoreForeignError, SynonymError
 from retrieval.text.synonyms import SynonymRule, Synonyms
-from service.curation.synonyms import Kind, Synonym, SynonymChange, SynonymStore, named, parsed, read_lines, text_of
+from service.curation.synonyms import (
+    Synonym,
+    SynonymChange,
+    SynonymKind,
+    SynonymStore,
+    format_lines,
+    name_synonym,
+    parse_line,
+    read_lines,
+)
 
 SYNONYMS_STORE = "synonyms.sqlite"
 
 NOW = datetime(2026, 11, 27, 12, 30, tzinfo=UTC)
-SOFA = Synonym("sofa", Kind.TWO_WAY, ("sofa", "couch", "settee"))
-HDD = Synonym("hdd", Kind.ONE_WAY, ("hdd",), ("hard drive", "hard disk"))
+SOFA = Synonym("sofa", SynonymKind.TWO_WAY, ("sofa", "couch", "settee"))
+HDD = Synonym("hdd", SynonymKind.ONE_WAY, ("hdd",), ("hard drive", "hard disk"))
 
 
 @pytest.fixture
@@ -60,30 +69,30 @@ def test_each_change_is_written_down(store: SynonymStore, tmp_path: Path) -> Non
 
 
 def test_white_space_is_made_one(store: SynonymStore) -> None:
-    store.put([Synonym("pan", Kind.TWO_WAY, ("  frying \t pan", "skillet"))])
+    store.put([Synonym("pan", SynonymKind.TWO_WAY, ("  frying \t pan", "skillet"))])
     assert store.get("pan").phrases == ("frying pan", "skillet")
 
 
 @pytest.mark.parametrize(
     ("synonym", "field", "said"),
     [
-        (Synonym("", Kind.TWO_WAY, ("a", "b")), "id", "is empty"),
-        (Synonym("x" * 101, Kind.TWO_WAY, ("a", "b")), "id", "101 characters"),
-        (Synonym("x\ny", Kind.TWO_WAY, ("a", "b")), "id", "control character"),
+        (Synonym("", SynonymKind.TWO_WAY, ("a", "b")), "id", "is empty"),
+        (Synonym("x" * 101, SynonymKind.TWO_WAY, ("a", "b")), "id", "101 characters"),
+        (Synonym("x\ny", SynonymKind.TWO_WAY, ("a", "b")), "id", "control character"),
         (Synonym("x", "sideways", ("a", "b")), "", "sideways"),  # type: ignore[arg-type]
-        (Synonym("x", Kind.TWO_WAY, ("a", 3)), "", "no synonym may hold"),  # type: ignore[arg-type]
-        (Synonym("x", Kind.TWO_WAY, ("a",)), "phrases", "has 1 phrases, it can have 2 to 30"),
-        (Synonym("x", Kind.TWO_WAY, tuple(f"word{n}" for n in range(31))), "phrases", "has 31 phrases"),
-        (Synonym("x", Kind.TWO_WAY, ("a", "b"), ("c",)), "to", "although kind is two-way"),
-        (Synonym("x", Kind.ONE_WAY, ("a",)), "to", "has 0 phrases, it can have 1 to 30"),
-        (Synonym("x", Kind.ONE_WAY, (), ("a",)), "phrases", "has 0 phrases"),
-        (Synonym("x", Kind.TWO_WAY, ("a", " ")), "phrases", "is empty"),
-        (Synonym("x", Kind.TWO_WAY, ("a", "!?")), "phrases", "holds no word"),
-        (Synonym("x", Kind.TWO_WAY, ("a", "b" * 101)), "phrases", "101 characters"),
-        (Synonym("x", Kind.TWO_WAY, ("a", "b, c")), "phrases", '"," in it'),
-        (Synonym("x", Kind.TWO_WAY, ("a", "b # c")), "phrases", '"#" in it'),
-        (Synonym("x", Kind.TWO_WAY, ("couch", "Couches")), "phrases", "the same to a search as 'couch'"),
-        (Synonym("x", Kind.ONE_WAY, ("couch",), ("sofa", "COUCH")), "to", "the same to a search as 'couch'"),
+        (Synonym("x", SynonymKind.TWO_WAY, ("a", 3)), "", "no synonym may hold"),  # type: ignore[arg-type]
+        (Synonym("x", SynonymKind.TWO_WAY, ("a",)), "phrases", "has 1 phrases, it can have 2 to 30"),
+        (Synonym("x", SynonymKind.TWO_WAY, tuple(f"word{n}" for n in range(31))), "phrases", "has 31 phrases"),
+        (Synonym("x", SynonymKind.TWO_WAY, ("a", "b"), ("c",)), "to", "although kind is two-way"),
+        (Synonym("x", SynonymKind.ONE_WAY, ("a",)), "to", "has 0 phrases, it can have 1 to 30"),
+        (Synonym("x", SynonymKind.ONE_WAY, (), ("a",)), "phrases", "has 0 phrases"),
+        (Synonym("x", SynonymKind.TWO_WAY, ("a", " ")), "phrases", "is empty"),
+        (Synonym("x", SynonymKind.TWO_WAY, ("a", "!?")), "phrases", "holds no word"),
+        (Synonym("x", SynonymKind.TWO_WAY, ("a", "b" * 101)), "phrases", "101 characters"),
+        (Synonym("x", SynonymKind.TWO_WAY, ("a", "b, c")), "phrases", '"," in it'),
+        (Synonym("x", SynonymKind.TWO_WAY, ("a", "b # c")), "phrases", '"#" in it'),
+        (Synonym("x", SynonymKind.TWO_WAY, ("couch", "Couches")), "phrases", "the same to a search as 'couch'"),
+        (Synonym("x", SynonymKind.ONE_WAY, ("couch",), ("sofa", "COUCH")), "to", "the same to a search as 'couch'"),
     ],
 )
 def test_what_cannot_be_taken_is_refused_with_its_field(
@@ -122,9 +131,11 @@ def test_there_is_an_end_to_them(store: SynonymStore, monkeypatch: pytest.Monkey
 
 
 def test_one_phrase_has_not_too_many_by_all_of_them_together(store: SynonymStore) -> None:
-    several = [Synonym(f"s{n}", Kind.ONE_WAY, ("Thing",), tuple(f"w{n}x{m}" for m in range(30))) for n in range(2)]
+    several = [
+        Synonym(f"s{n}", SynonymKind.ONE_WAY, ("Thing",), tuple(f"w{n}x{m}" for m in range(30))) for n in range(2)
+    ]
     store.put(several)
-    more = Synonym("more", Kind.ONE_WAY, ("thing",), ("other",))
+    more = Synonym("more", SynonymKind.ONE_WAY, ("thing",), ("other",))
     with pytest.raises(SynonymError, match="'thing' would have 61 synonyms, at most 60"):
         store.put([more])
     store.put([replace(more, enabled=False)])
@@ -164,13 +175,13 @@ def test_damage_and_strangers_are_told(store: SynonymStore, tmp_path: Path) -> N
 
 
 def test_an_id_is_made_of_the_words() -> None:
-    assert named(Kind.TWO_WAY, ("Sofa", "Big couch")).id == "sofa-big-couch"
-    assert parsed(" hdd =>  hard   drive, hard disk ") == Synonym(
-        "hdd-to-hard-drive-hard-disk", Kind.ONE_WAY, ("hdd",), ("hard drive", "hard disk")
+    assert name_synonym(SynonymKind.TWO_WAY, ("Sofa", "Big couch")).id == "sofa-big-couch"
+    assert parse_line(" hdd =>  hard   drive, hard disk ") == Synonym(
+        "hdd-to-hard-drive-hard-disk", SynonymKind.ONE_WAY, ("hdd",), ("hard drive", "hard disk")
     )
-    long = named(Kind.TWO_WAY, tuple(f"phrase {number}" for number in range(20)))
+    long = name_synonym(SynonymKind.TWO_WAY, tuple(f"phrase {number}" for number in range(20)))
     assert len(long.id) == 69
-    assert long.id == named(long.kind, long.phrases).id != named(long.kind, long.phrases[:-1]).id
+    assert long.id == name_synonym(long.kind, long.phrases).id != name_synonym(long.kind, long.phrases[:-1]).id
 
 
 def test_a_file_is_read_and_written_as_rebuild_reads_it(tmp_path: Path) -> None:
@@ -179,7 +190,7 @@ def test_a_file_is_read_and_written_as_rebuild_reads_it(tmp_path: Path) -> None:
     path.write_text(text, encoding="utf-8")
     found = read_lines(path)
     assert [each.line for each in found] == ["sofa, couch", "hdd => hard drive", "移动电源, 充电宝"]
-    written = text_of([*found, replace(HDD, enabled=False)])
+    written = format_lines([*found, replace(HDD, enabled=False)])
     assert written.splitlines()[-1] == "# off: hdd => hard drive, hard disk"
     rules = tuple(rule for each in found for rule in each.rules)
     assert Synonyms.parse(written.splitlines()) == Synonyms.parse(text.splitlines()[:-1]) == Synonyms(rules)

@@ -7,7 +7,7 @@ from collections import Counter
 import pytest
 from scipy import stats
 
-from service.experiments.assignment import lot, takes_part, unit_of, variant_of
+from service.experiments.assignment import random_fraction, takes_part, unit_of, variant_of
 from service.experiments.experiment import Experiment, Unit, Variant
 
 ONE, OTHER = b"one salt of 16 b", b"another of 16 by"
@@ -22,13 +22,13 @@ def test_variants_are_drawn_as_their_weights_say() -> None:
 
 
 def test_lots_are_even_all_over() -> None:
-    bins = Counter(int(lot(ONE, "variant", unit) * 100) for unit in SHOPPERS)
+    bins = Counter(int(random_fraction(ONE, "variant", unit) * 100) for unit in SHOPPERS)
     assert stats.chisquare([bins[place] for place in range(100)]).pvalue > 0.01
 
 
 def test_a_lot_is_the_same_for_ever() -> None:
     """What it was when this was written: a restart, or a new version, sends nobody to another variant."""
-    assert lot(ONE, "variant", "shopper\0u1") == pytest.approx(0.8708875881739493)
+    assert random_fraction(ONE, "variant", "shopper\0u1") == pytest.approx(0.8708875881739493)
     assert [variant_of(HALVES, ONE, unit).name for unit in SHOPPERS[:12]] == list("bbbaabababaa")
 
 

@@ -15,21 +15,21 @@ from service.experiments.experiment import (
     Experiment,
     Goal,
     Mode,
-    Options,
     Unit,
     Variant,
-    check_beside,
-    decoded,
-    encoded,
+    VariantOptions,
+    check_overlaps,
+    decode_experiment,
+    encode_experiment,
     experiment_document,
-    experiment_of,
+    parse_experiment,
     read_experiment,
 )
 
 PLAIN: dict[str, Any] = {"id": "merging", "variants": [{"name": "now"}, {"name": "rrf", "options": {"merge": "rrf"}}]}
 FULL = Experiment(
     "full",
-    (Variant("a", Options(rules=False), 2.0), Variant("b", Options("merged", "rrf", True))),
+    (Variant("a", VariantOptions(rules=False), 2.0), Variant("b", VariantOptions("merged", "rrf", True))),
     "A full one",
     Mode.SPLIT,
     Unit.QUERY,
@@ -50,18 +50,18 @@ variants = [{ name = "now" }, { name = "rrf", options = { merge = "rrf" } }]
 
 
 def test_what_is_written_is_read_again() -> None:
-    for experiment in (FULL, experiment_of(PLAIN)):
-        assert decoded(encoded(experiment)) == experiment
-    assert experiment_document(experiment_of(PLAIN)) == PLAIN
+    for experiment in (FULL, parse_experiment(PLAIN)):
+        assert decode_experiment(encode_experiment(experiment)) == experiment
+    assert experiment_document(parse_experiment(PLAIN)) == PLAIN
 
 
 def test_files_are_toml_or_json(tmp_path: Path) -> None:
     toml, json = tmp_path / "one.toml", tmp_path / "one.json"
     toml.write_text(TOML)
     json.write_bytes(msgspec.json.encode(PLAIN))
-    assert read_experiment(json) == experiment_of(PLAIN)
+    assert read_experiment(json) == parse_experiment(PLAIN)
     ends = datetime(2099, 1, 1, tzinfo=UTC)
-    assert read_experiment(toml) == replace(experiment_of(PLAIN), unit=Unit.SESSION, ends=ends)
+    assert read_experiment(toml) == replace(parse_experiment(PLAIN), unit=Unit.SESSION, ends=ends)
     for broken in ("[", '{"id": 1}', "\xff", '{"variants": []}'):
         json.write_text(broken)
         with pytest.raises(ExperimentError, match=r"one\.json"):
@@ -108,7 +108,7 @@ def test_files_are_toml_or_json(tmp_path: Path) -> None:
 )
 def test_what_is_wrong_is_refused_with_its_field(wrong: dict[str, Any], field: str) -> None:
     with pytest.raises(ExperimentError) as caught:
-        experiment_of(PLAIN | wrong)
+        parse_experiment(PLAIN | wrong)
     assert caught.value.field == field
     assert field in str(caught.value)
 
@@ -116,17 +116,17 @@ def test_what_is_wrong_is_refused_with_its_field(wrong: dict[str, Any], field: s
 def test_what_would_disturb_each_other_is_refused() -> None:
     def one(identity: str, mode: Mode = Mode.SPLIT, **options: str | bool) -> Experiment:
         made = {"id": identity, "mode": mode, "variants": [{"name": "a"}, {"name": "b", "options": options}]}
-        return experiment_of(made)
+        return parse_experiment(made)
 
     merging = one("merging", merge="rrf")
-    check_beside(one("rules", rules=False), [merging])
-    check_beside(one("draft", Mode.INTERLEAVE, stage="merged"), [merging])
-    check_beside(replace(merging, variants=one("x", stage="merged").variants), [merging])
+    check_overlaps(one("rules", rules=False), [merging])
+    check_overlaps(one("draft", Mode.INTERLEAVE, stage="merged"), [merging])
+    check_overlaps(replace(merging, variants=one("x", stage="merged").variants), [merging])
     with pytest.raises(ExperimentError, match="sets merge at that time"):
-        check_beside(one("other", merge="maximum"), [merging])
+        check_overlaps(one("other", merge="maximum"), [merging])
     with pytest.raises(ExperimentError, match="interleaves at that time"):
-        check_beside(one("other", Mode.INTERLEAVE), [one("draft", Mode.INTERLEAVE, merge="rrf")])
+        check_overlaps(one("other", Mode.INTERLEAVE), [one("draft", Mode.INTERLEAVE, merge="rrf")])
     ended = replace(merging, ends=datetime(2026, 12, 1, tzinfo=UTC))
-    check_beside(replace(one("other", merge="maximum"), starts=datetime(2026, 12, 1, tzinfo=UTC)), [ended])
+    check_overlaps(replace(one("other", merge="maximum"), starts=datetime(2026, 12, 1, tzinfo=UTC)), [ended])
     with pytest.raises(ExperimentError, match="4 others run"):
-        check_beside(one("fifth"), [one(f"e{number}") for number in range(4)])
+        check_overlaps(one("fifth"), [one(f"e{number}") for number in range(4)])

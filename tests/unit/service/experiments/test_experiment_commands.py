@@ -19,7 +19,7 @@ from retrieval.records import Event, EventKind
 from service.cli import output
 from service.cli.main import app
 from service.events.event_log import DERIVED_FOLDER, EventLog
-from service.experiments.assignment import Drafted, Part, Seen, marked
+from service.experiments.assignment import DraftMark, Mark, SplitMark, sign_query_id
 from service.experiments.store import ExperimentStore
 from service.settings import Settings
 
@@ -95,8 +95,8 @@ def record(root: Path, store: ExperimentStore, shoppers: int) -> None:
     with EventLog.open(root, Settings(backend="embedded")) as log:
         for number in range(shoppers):
             time = now + timedelta(seconds=5 * number)
-            parts: list[Part] = [Seen("merging", "rrf" if number % 2 else "now"), Drafted("draft", 1, "ab")]
-            who = {"query_id": marked(f"q{number}", parts, key), "shopper": f"u{number}", "time": time}
+            parts: list[Mark] = [SplitMark("merging", "rrf" if number % 2 else "now"), DraftMark("draft", 1, "ab")]
+            who = {"query_id": sign_query_id(f"q{number}", parts, key), "shopper": f"u{number}", "time": time}
             events = [Event(EventKind.QUERY, query="drill", results=2, **who)]  # type: ignore[arg-type]
             events += [Event(EventKind.IMPRESSION, f"p{at}", query="drill", position=at, **who) for at in (1, 2)]  # type: ignore[arg-type]
             if number % 2:
@@ -114,7 +114,7 @@ def test_a_report_says_what_came_of_it(root: Path, tmp_path: Path) -> None:
     now, rrf = made["analysis"]["variants"]
     assert (now["name"], now["shoppers"], now["figures"]["click_through"]) == ("now", 20, 0.0)
     assert (rrf["name"], rrf["shoppers"], rrf["figures"]["click_through"]) == ("rrf", 20, 1.0)
-    assert made["analysis"]["verdicts"][0]["standing"] == "not yet"
+    assert made["analysis"]["decisions"][0]["outcome"] == "not yet"
     draft = told("experiments", "report", "draft", "--index", root)["analysis"]["draft"]
     assert (draft["wins"], draft["losses"], draft["win_share"]) == (20, 0, 1.0)
     shown = run("experiments", "report", "merging", "--index", root)

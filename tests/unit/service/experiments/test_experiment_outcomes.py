@@ -11,28 +11,28 @@ import pytest
 
 from service.experiments.analysis import (
     ExperimentReport,
-    Standing,
+    Outcome,
     draft_outcomes,
     experiment_report,
-    mismatch,
+    sample_ratio_mismatch,
     split_outcomes,
 )
-from service.experiments.assignment import Drafted, Seen, marked
-from service.experiments.experiment import Experiment, Goal, Mode, Options, Unit, Variant
+from service.experiments.assignment import DraftMark, SplitMark, sign_query_id
+from service.experiments.experiment import Experiment, Goal, Mode, Unit, Variant, VariantOptions
 from service.experiments.store import StoredExperiment
 from tests.event_reports import WINDOW, Event, answer, event, event_frame, inputs, session_frame
 
 KEY = b"k" * 32
-SPLIT = Experiment("merging", (Variant("now"), Variant("rrf", Options(merge="rrf"))))
+SPLIT = Experiment("merging", (Variant("now"), Variant("rrf", VariantOptions(merge="rrf"))))
 DRAFT = replace(SPLIT, id="draft", mode=Mode.INTERLEAVE)
 
 
 def seen(name: str, variant: str) -> str:
-    return marked(name, [Seen("merging", variant)], KEY)
+    return sign_query_id(name, [SplitMark("merging", variant)], KEY)
 
 
 def drafted(name: str, teams: str, first: int = 1) -> str:
-    return marked(name, [Drafted("draft", first, teams)], KEY)
+    return sign_query_id(name, [DraftMark("draft", first, teams)], KEY)
 
 
 def asked(session_number: int, query_id: str, products: Sequence[str], at: float = 0, **values: object) -> list[Event]:
@@ -109,8 +109,12 @@ def test_browsed_pages_are_no_searches_and_their_carts_count() -> None:
 
 
 def test_what_was_made_up_counts_for_nothing() -> None:
-    fakes = ["q~merging.rrf~AAAAAAAAAAAA", marked("q", [Seen("merging", "rrf")], b"other"), seen("q", "third")]
-    fakes += [marked("q", [Seen("merging-2", "rrf")], KEY)]
+    fakes = [
+        "q~merging.rrf~AAAAAAAAAAAA",
+        sign_query_id("q", [SplitMark("merging", "rrf")], b"other"),
+        seen("q", "third"),
+    ]
+    fakes += [sign_query_id("q", [SplitMark("merging-2", "rrf")], KEY)]
     # Nor a true one whose search nobody tells of.
     events = [each for number, fake in enumerate(fakes) for each in asked(number, fake, ["p1"])]
     events += [event("purchase", 5, seen("q9", "rrf"), 2, product_id="p1")]
@@ -176,8 +180,8 @@ def shoppers(count: int, clicks: dict[str, float], seed: int = 1) -> list[Event]
 
 def test_a_planted_difference_is_decided() -> None:
     report = report_of(shoppers(1_200, {"now": 0.3, "rrf": 0.45}), SPLIT)
-    (verdict,) = report.analysis.verdicts
-    assert (verdict.standing, verdict.winner) == (Standing.DECIDED, "rrf")
+    (verdict,) = report.analysis.decisions
+    assert (verdict.outcome, verdict.winner) == (Outcome.DECIDED, "rrf")
     clicked = next(each for each in report.analysis.comparisons if each.goal == Goal.CLICK_THROUGH)
     assert clicked.decides
     assert clicked.always.low < clicked.fixed.low < 0.15 < clicked.fixed.high < clicked.always.high
@@ -186,37 +190,37 @@ def test_a_planted_difference_is_decided() -> None:
     assert not report.analysis.warnings
     # Where less is better, the other one is.
     fewer = report_of(shoppers(1_200, {"now": 0.3, "rrf": 0.45}), replace(SPLIT, goal=Goal.ABANDONED))
-    assert fewer.analysis.verdicts[0].winner == "rrf"
+    assert fewer.analysis.decisions[0].winner == "rrf"
 
 
 def test_what_cannot_be_told_yet_says_how_long_it_takes() -> None:
     events = shoppers(1_200, {"now": 0.3, "rrf": 0.3})
-    (soon,) = report_of(events, replace(SPLIT, least_effect=0.3)).analysis.verdicts
-    assert soon.standing == Standing.NOT_YET
+    (soon,) = report_of(events, replace(SPLIT, least_effect=0.3)).analysis.decisions
+    assert soon.outcome == Outcome.NOT_YET
     assert "more shoppers" in soon.text
     ends = replace(SPLIT, least_effect=0.01, ends=WINDOW.last + timedelta(days=1))
-    (late,) = report_of(events, ends).analysis.verdicts
-    assert late.standing == Standing.NEVER
+    (late,) = report_of(events, ends).analysis.decisions
+    assert late.outcome == Outcome.NEVER
     assert "before it ends" in late.text
-    (over,) = report_of(events, SPLIT, ended=True).analysis.verdicts
-    assert over.standing == Standing.NEVER
+    (over,) = report_of(events, SPLIT, ended=True).analysis.decisions
+    assert over.outcome == Outcome.NEVER
     assert "chance" in over.text
-    (few,) = report_of(events[:300], SPLIT).analysis.verdicts
-    assert few.standing == Standing.NOT_YET
+    (few,) = report_of(events[:300], SPLIT).analysis.decisions
+    assert few.outcome == Outcome.NOT_YET
     assert "fewer than 100" in few.text
 
 
 def test_two_that_do_the_same_are_decided_too() -> None:
     events = shoppers(1_200, {"now": 0.3, "rrf": 0.3})
-    (verdict,) = report_of(events, replace(SPLIT, least_effect=0.9)).analysis.verdicts
-    assert (verdict.standing, verdict.winner) == (Standing.DECIDED, "")
+    (verdict,) = report_of(events, replace(SPLIT, least_effect=0.9)).analysis.decisions
+    assert (verdict.outcome, verdict.winner) == (Outcome.DECIDED, "")
     assert "no difference that matters" in verdict.text
 
 
 def test_a_goal_that_nobody_reached_yet_decides_nothing() -> None:
     events = shoppers(1_200, {"now": 0.3, "rrf": 0.3})
-    (verdict,) = report_of(events, replace(SPLIT, goal=Goal.PURCHASES)).analysis.verdicts
-    assert (verdict.standing, verdict.winner) == (Standing.NOT_YET, "")
+    (verdict,) = report_of(events, replace(SPLIT, goal=Goal.PURCHASES)).analysis.decisions
+    assert (verdict.outcome, verdict.winner) == (Outcome.NOT_YET, "")
     assert "nothing has happened yet" in verdict.text
 
 
@@ -229,10 +233,10 @@ def test_lots_that_fell_unevenly_are_warned_of() -> None:
 
 
 def test_the_mismatch_test_is_the_chi_square_of_the_weights() -> None:
-    assert mismatch([25, 75], [1, 3]) == pytest.approx(1.0)
+    assert sample_ratio_mismatch([25, 75], [1, 3]) == pytest.approx(1.0)
     # (30 - 50)^2 / 50 + (70 - 50)^2 / 50 = 16, with one degree of freedom.
-    assert mismatch([30, 70], [1, 1]) == pytest.approx(6.334e-05, rel=1e-3)
-    assert mismatch([0, 0], [1, 1]) is None
+    assert sample_ratio_mismatch([30, 70], [1, 1]) == pytest.approx(6.334e-05, rel=1e-3)
+    assert sample_ratio_mismatch([0, 0], [1, 1]) is None
 
 
 def test_interleaving_finds_the_list_that_is_liked_better() -> None:
@@ -252,13 +256,13 @@ def test_interleaving_finds_the_list_that_is_liked_better() -> None:
     assert draft.always.low > 0.5
     assert draft.sign_p is not None
     assert draft.sign_p < 1e-6
-    assert report.analysis.verdicts[0].winner == "rrf"
+    assert report.analysis.decisions[0].winner == "rrf"
 
 
 def test_an_experiment_that_nobody_saw_has_a_report() -> None:
     for experiment in (SPLIT, DRAFT):
         report = report_of([event("click", 1, "q1", product_id="p1")], experiment)
-        assert report.analysis.verdicts[0].standing == Standing.NOT_YET
+        assert report.analysis.decisions[0].outcome == Outcome.NOT_YET
 
 
 def test_days_that_the_tables_do_not_have_are_told() -> None:

@@ -16,29 +16,29 @@ from rerank.model_store import RankerRegistry
 from retrieval.errors import ExperimentError
 from service.engine.engine import SearchEngine
 from service.experiments.assignment import (
-    Answered,
-    Asked,
-    Drafted,
-    Seen,
-    answered,
+    DraftMark,
+    MarkedPage,
+    ShopperSearch,
+    SplitMark,
+    answer_search,
     check_rankers,
     notices,
-    parts_of,
+    read_marks,
     stored_problem,
 )
-from service.experiments.experiment import Experiment, Mode, Options, Variant, check_beside, experiment_of
+from service.experiments.experiment import Experiment, Mode, Variant, VariantOptions, check_overlaps, parse_experiment
 from service.experiments.store import Running, ServedExperiments, StoredExperiment
 from service.settings import RankerSettings, Settings
 from tests.unit.service.engine.demo_rankers import failing, publish, spec_for, weighing
 
 KEY = b"k" * 32
 NOW = datetime(2026, 12, 1, tzinfo=UTC)
-DRILL = Asked("cordless drill", size=10, shopper="u1", session="s1")
+DRILL = ShopperSearch("cordless drill", size=10, shopper="u1", session="s1")
 SHOPPERS = range(12)
 
 
 def experiment(*rankers: str | None, **values: Any) -> Experiment:  # noqa: ANN401 - as an Experiment takes them
-    variants = [Variant(f"v{number}", Options(ranker=ranker)) for number, ranker in enumerate(rankers)]
+    variants = [Variant(f"v{number}", VariantOptions(ranker=ranker)) for number, ranker in enumerate(rankers)]
     return Experiment("order", tuple(variants), **values)
 
 
@@ -46,7 +46,7 @@ def running(*experiments: Experiment) -> Running:
     return Running(tuple(StoredExperiment(each, each.id.encode() * 16, NOW, "") for each in experiments), KEY)
 
 
-def ids(found: Answered) -> list[str]:
+def ids(found: MarkedPage) -> list[str]:
     return [hit.product.id for hit in found.page.hits]
 
 
@@ -84,9 +84,9 @@ def test_each_shopper_has_the_order_of_the_variants_ranker(ranked: SearchEngine)
     assert len({tuple(each) for each in wanted.values()}) == 3
     told = set()
     for number in SHOPPERS:
-        found = answered(ranked, running(compared), replace(DRILL, shopper=f"u{number}"))
-        (part,) = parts_of(found.query_id, KEY)
-        assert isinstance(part, Seen)
+        found = answer_search(ranked, running(compared), replace(DRILL, shopper=f"u{number}"))
+        (part,) = read_marks(found.query_id, KEY)
+        assert isinstance(part, SplitMark)
         assert ids(found) == wanted[part.variant]
         assert found.page.degraded == ()
         told.add(part.variant)
@@ -94,9 +94,9 @@ def test_each_shopper_has_the_order_of_the_variants_ranker(ranked: SearchEngine)
 
 
 def test_two_rankers_are_interleaved(ranked: SearchEngine) -> None:
-    found = answered(ranked, running(experiment("ranker-0002", "ranker-0001", mode=Mode.INTERLEAVE)), DRILL)
-    (part,) = parts_of(found.query_id, KEY)
-    assert isinstance(part, Drafted)
+    found = answer_search(ranked, running(experiment("ranker-0002", "ranker-0001", mode=Mode.INTERLEAVE)), DRILL)
+    (part,) = read_marks(found.query_id, KEY)
+    assert isinstance(part, DraftMark)
     lists = {"a": ordered(ranked), "b": ordered(ranked, "ranker-0001")}
     taken: set[str] = set()
     for product, team in zip(ids(found), part.teams, strict=True):
@@ -112,7 +112,7 @@ def test_while_a_ranker_cannot_serve_all_have_the_first_variants_answer_and_nobo
     before, served = unserved(), ServedExperiments(root)
     served.store.put(compared)
     for number in SHOPPERS:
-        found = answered(ranked, running(compared), replace(DRILL, shopper=f"u{number}"))
+        found = answer_search(ranked, running(compared), replace(DRILL, shopper=f"u{number}"))
         assert ids(found) == ordered(ranked, "ranker-0001")
         assert found.query_id.isalnum()
     assert unserved() - before == len(SHOPPERS)
@@ -122,7 +122,7 @@ def test_while_a_ranker_cannot_serve_all_have_the_first_variants_answer_and_nobo
 
 
 def test_where_the_first_variants_own_cannot_serve_the_one_that_serves_does(ranked: SearchEngine) -> None:
-    found = answered(ranked, running(experiment("ranker-0099", "ranker-0001")), DRILL)
+    found = answer_search(ranked, running(experiment("ranker-0099", "ranker-0001")), DRILL)
     assert ids(found) == ordered(ranked)
     assert found.query_id.isalnum()
 
@@ -132,30 +132,30 @@ def test_without_a_ranker_that_serves_there_is_nothing_to_compare_with_the_merge
     ranked: SearchEngine, root: Path
 ) -> None:
     compared = experiment(None, "off")
-    assert not answered(ranked, running(compared), DRILL).query_id.isalnum()
+    assert not answer_search(ranked, running(compared), DRILL).query_id.isalnum()
     RankerRegistry(root).off()
     ranked.reload_if_changed()
-    found = answered(ranked, running(compared), DRILL)
+    found = answer_search(ranked, running(compared), DRILL)
     assert (found.query_id.isalnum(), ids(found)) == (True, ordered(ranked, stage="merged"))
     with pytest.raises(ExperimentError, match="no ranker serves"):
         check_rankers(compared, ranked.ranker_problem)
     RankerRegistry(root).rollback()
     ranked.reload_if_changed()
-    assert not answered(ranked, running(compared), DRILL).query_id.isalnum()
+    assert not answer_search(ranked, running(compared), DRILL).query_id.isalnum()
 
 
 def test_one_that_fails_leaves_the_merged_order_and_the_variant(ranked: SearchEngine, root: Path) -> None:
     name = publish(root, spec_for(ranked.snapshot), failing())
-    found = answered(ranked, running(experiment(name, name)), DRILL)
+    found = answer_search(ranked, running(experiment(name, name)), DRILL)
     assert found.page.degraded == ("ranked",)
     assert ids(found) == ordered(ranked, stage="merged")
-    assert len(parts_of(found.query_id, KEY)) == 1
+    assert len(read_marks(found.query_id, KEY)) == 1
 
 
 def test_other_experiments_go_on(ranked: SearchEngine) -> None:
-    rules = Experiment("rules", (Variant("on"), Variant("off", Options(rules=False))))
-    found = answered(ranked, running(experiment(None, "ranker-0099"), rules), DRILL)
-    assert [part.experiment for part in parts_of(found.query_id, KEY)] == ["rules"]
+    rules = Experiment("rules", (Variant("on"), Variant("off", VariantOptions(rules=False))))
+    found = answer_search(ranked, running(experiment(None, "ranker-0099"), rules), DRILL)
+    assert [part.experiment for part in read_marks(found.query_id, KEY)] == ["rules"]
 
 
 def test_one_that_is_gone_between_two_looks_fails_no_search(
@@ -164,7 +164,7 @@ def test_one_that_is_gone_between_two_looks_fails_no_search(
     compared = experiment("ranker-0001", "ranker-0001")
     shutil.rmtree(root / "rankers" / "ranker-0001")
     monkeypatch.setattr(SearchEngine, "ranker_problem", lambda _engine, _name="": "")
-    found = answered(ranked, running(compared), DRILL)
+    found = answer_search(ranked, running(compared), DRILL)
     assert (ids(found), found.query_id.isalnum()) == (ordered(ranked), True)
 
 
@@ -176,7 +176,7 @@ def test_an_index_that_is_not_opened_says_the_same(ranked: SearchEngine, root: P
 
 def test_experiments_with_a_ranker_are_checked() -> None:
     def one(identity: str, **options: str) -> Experiment:
-        return experiment_of({"id": identity, "variants": [{"name": "a"}, {"name": "b", "options": options}]})
+        return parse_experiment({"id": identity, "variants": [{"name": "a"}, {"name": "b", "options": options}]})
 
     for ranker in ("off", "default", "ranker-0001"):
         assert one("x", ranker=ranker).variants[1].options.given == {"ranker": ranker}
@@ -187,7 +187,7 @@ def test_experiments_with_a_ranker_are_checked() -> None:
     with pytest.raises(ExperimentError, match='no ranker reorders the stage "merged"'):
         one("x", ranker="ranker-0001", stage="merged")
     order, stage = one("order", ranker="off"), one("stage", stage="merged")
-    check_beside(one("merging", merge="rrf"), [order])
+    check_overlaps(one("merging", merge="rrf"), [order])
     for new, there, told in ((order, stage, "sets stage"), (stage, order, "sets ranker")):
         with pytest.raises(ExperimentError, match=told):
-            check_beside(new, [there])
+            check_overlaps(new, [there])

@@ -10,12 +10,12 @@ from pathlib import Path
 import pytest
 
 from retrieval.errors import ExperimentError, StoreDamagedError, StoreForeignError
-from service.experiments.experiment import Experiment, Options, Variant
+from service.experiments.experiment import Experiment, Variant, VariantOptions
 from service.experiments.store import ExperimentStore, ServedExperiments
 
 NOW = datetime(2026, 12, 1, 12, tzinfo=UTC)
 HOUR = timedelta(hours=1)
-MERGING = Experiment("merging", (Variant("now"), Variant("rrf", Options(merge="rrf"))))
+MERGING = Experiment("merging", (Variant("now"), Variant("rrf", VariantOptions(merge="rrf"))))
 
 
 class Clock:
@@ -97,7 +97,7 @@ def test_one_that_would_disturb_another_is_refused_until_that_is_over(store: Exp
 def test_every_experiment_has_lots_of_its_own_and_all_one_key(store: ExperimentStore) -> None:
     store.put(MERGING)
     key = store.read().key
-    store.put(Experiment("rules", (Variant("on"), Variant("off", Options(rules=False)))))
+    store.put(Experiment("rules", (Variant("on"), Variant("off", VariantOptions(rules=False)))))
     read = store.read()
     assert read.key == key
     assert len(key) == 32
@@ -133,9 +133,9 @@ def test_a_service_takes_up_what_another_process_put(tmp_path: Path, store: Expe
     served = ServedExperiments(tmp_path, clock=clock)
     assert served.running().experiments == ()
     store.put(MERGING)
-    served.look()
+    served.reload_if_changed()
     assert [each.experiment.id for each in served.running().experiments] == ["merging"]
     store.path.write_bytes(b"damaged" * 1_000)
-    served.look()
+    served.reload_if_changed()
     assert [each.experiment.id for each in served.running().experiments] == ["merging"]
     assert "not taken up" in served.notices[0]

@@ -18,7 +18,7 @@ from indexer.build import RebuildOptions, rebuild
 from retrieval.records import Product
 from retrieval.text.analysis import Analyzer
 from service.app import create_app
-from service.curation.synonyms import Kind, Synonym
+from service.curation.synonyms import Synonym, SynonymKind
 from service.engine.engine import SearchEngine
 from service.engine.highlight import MOST_FIELDS, MOST_HITS, HighlightedFields, Matcher
 from service.settings import ServiceSettings
@@ -136,7 +136,7 @@ def test_a_synonym_of_several_words_is_marked_for_them(shop: SearchEngine) -> No
 
 
 def test_a_synonym_that_was_just_put_is_marked(calling: TestClient, shop: SearchEngine) -> None:
-    shop.synonyms.put([Synonym("bike", Kind.TWO_WAY, ("velocipede", "bicycle"))], who="test")
+    shop.synonyms.put([Synonym("bike", SynonymKind.TWO_WAY, ("velocipede", "bicycle"))], who="test")
     assert marked(calling, "seat", q="velocipede") == {"title": "<mark>Bicycle</mark> seat"}
     shop.synonyms.delete(["bike"], who="test")
 

@@ -23,7 +23,7 @@ from service.engine.engine import SearchEngine
 from service.engine.hot_reload import CoViews, write_coviews, write_popularity
 from service.engine.spelling import Suggestions
 from service.events.event_log import DERIVED_FOLDER
-from service.experiments.assignment import Answered, Asked
+from service.experiments.assignment import MarkedPage, ShopperSearch
 from service.http.auth import combine_filters
 from service.instantsearch.recommend import PurchaseStatistics, Recommender
 from service.instantsearch.request import Hooks, JsonObject
@@ -37,7 +37,7 @@ NOW = datetime(2026, 12, 1, tzinfo=UTC)
 class Told:
     """What hooks were told."""
 
-    def __init__(self, narrowed_by: str = "", tried: Callable[[Asked], Answered] | None = None) -> None:
+    def __init__(self, narrowed_by: str = "", tried: Callable[[ShopperSearch], MarkedPage] | None = None) -> None:
         self.pages: list[Page] = []
         self.shown: list[tuple[str, str, int, str]] = []
         self.hooks = Hooks(
@@ -86,11 +86,11 @@ def test_a_text_is_encoded_once_whatever_narrows_it(store: SearchEngine, monkeyp
 
 @pytest.mark.parametrize("facets", [["brand"], ["brand", "hierarchicalCategories.lvl1"]])
 def test_a_search_of_a_shopper_is_answered_as_experiments_have_it(store: SearchEngine, facets: list[str]) -> None:
-    asked: list[Asked] = []
+    asked: list[ShopperSearch] = []
 
-    def tried(search: Asked) -> Answered:
+    def tried(search: ShopperSearch) -> MarkedPage:
         asked.append(search)
-        return Answered(store.search(search.text, size=2, facets=search.facets, stage="bm25"), "q1~trial")
+        return MarkedPage(store.search(search.text, size=2, facets=search.facets, stage="bm25"), "q1~trial")
 
     told = Told(tried=tried)
     said: JsonObject = {"query": "lamp", "clickAnalytics": True, "userToken": "u", "facets": facets, "indexName": "a"}

@@ -39,7 +39,7 @@ def test_an_experiment_from_its_lots_to_its_report(client: TestClient, store: Se
     assert {f"merging.{name}": each["units"] for name, each in figures.items()} == dict(seen)
     assert figures["now"]["figures"]["click_through"] == 0
     assert figures["rrf"]["figures"]["click_through"] == 1
-    assert report["analysis"]["verdicts"][0]["standing"] == "not yet"
+    assert report["analysis"]["decisions"][0]["outcome"] == "not yet"
     assert client.post("/v1/experiments/merging/stop").json() == {"changed": True}
     assert len(client.get("/v1/search", params={"q": "drill", "shopper": "u1"}).json()["query_id"]) == 32
     (listed,) = client.get("/v1/experiments").json()["experiments"]

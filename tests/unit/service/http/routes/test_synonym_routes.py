@@ -8,7 +8,7 @@ from fastapi.testclient import TestClient
 
 from service.app import create_app
 from service.curation.synonym_mining import Example, Proposal, write_proposals
-from service.curation.synonyms import Kind
+from service.curation.synonyms import SynonymKind
 from service.engine.engine import SearchEngine
 from service.http.auth import KeyFile, Scope
 from service.settings import ServiceSettings
@@ -53,7 +53,7 @@ def test_what_cannot_be_taken_is_refused_with_its_field(client: TestClient) -> N
 
 def test_proposals_are_accepted_and_declined(client: TestClient, store: SearchEngine) -> None:
     said = [
-        Proposal(f"{at:012x}", Kind.ONE_WAY, (word,), ("drill",), 7, 0.5, 0.6, (EXAMPLE,))
+        Proposal(f"{at:012x}", SynonymKind.ONE_WAY, (word,), ("drill",), 7, 0.5, 0.6, (EXAMPLE,))
         for at, word in enumerate(("glorp", "blimf", "snick"))
     ]
     write_proposals(store.root, said, MADE)
