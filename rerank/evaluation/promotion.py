@@ -1,23 +1,15 @@
-"""The verdict on a newly trained ranker: whether it may serve, and what it was measured by.
+"""Promotion of trained models: which measured differences let a challenger replace what serves.
 
-The rule. A challenger is published where it has a ground to be, and nothing speaks against it.
-
-A ground is either of
-1. nDCG@10 is better: the whole interval of the difference is above 0;
-2. nDCG@10 is not worse, the whole interval being above -`ndcg_margin`, and click likelihood is better: the whole
-   interval of its difference is above 0.
-
-Against it speaks, each by its interval lying wholly below 0,
-3. any measure over all queries;
-4. nDCG@10 or click likelihood on any slice.
-
-Measures of fewer than `least_queries` queries decide nothing, and so no ranker is published on fewer.
+Each kind of model has a table of requirements on differences, the challenger less what it is compared with. Text
+towers and user towers must meet every row of theirs. Click rankers are published where one of `RANKER_GROUNDS` is
+met over all queries and no measure is worse, its whole interval below 0, over all queries or on a slice.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 
@@ -30,14 +22,73 @@ ALL_QUERIES = "all queries"
 
 
 @dataclass(frozen=True, slots=True)
+class Requirement:
+    """A bound that one end of a measure's difference must exceed."""
+
+    measure: str
+    end: Literal["low", "mean", "high"] = "low"
+    bound: float = 0.0
+    or_equal: bool = False
+    failure: str = "not surely better: {}"
+    """The reason for a rejection; {} stands for the difference, {against} for what it is compared with."""
+
+    def is_met(self, difference: Difference) -> bool:
+        value = float(getattr(difference, self.end))
+        return value >= self.bound if self.or_equal else value > self.bound
+
+
+LEAST_JUDGED = 50
+"""Queries, or shoppers, that a comparison must rest on."""
+MERGED_GAIN, SERVED_GAIN = "merged order", "order that serves"
+TEXT_TOWERS_GATE = (
+    Requirement(MERGED_GAIN),
+    Requirement(
+        SERVED_GAIN,
+        "mean",
+        or_equal=True,
+        failure="what serves now with its ranker is better than they are without one ({}); a ranker can be trained on "
+        "them once they serve",
+    ),
+)
+TOWER_GAIN, POPULARITY_GAIN = "what serves", "popularity within the last categories"
+USER_TOWER_GATE = (
+    Requirement(TOWER_GAIN, failure="not surely better: {}, compared with {against}"),
+    Requirement(POPULARITY_GAIN, "mean", failure=f"no better than {POPULARITY_GAIN}: {{}}"),
+)
+
+
+def rejection_reasons(
+    gate: Sequence[Requirement], differences: Mapping[str, Difference], unit: str = "queries", against: str = ""
+) -> tuple[str, ...]:
+    """Why a challenger may not serve, one reason for each requirement that it fails; none where it may.
+
+    Rows of the gate without a difference are skipped. `against` names what the challenger would replace.
+    """
+    judged = min(each.queries for each in differences.values())
+    if judged < LEAST_JUDGED:
+        return (shortage(judged, unit),)
+    return tuple(
+        row.failure.format(f"{NDCG} {found} over {found.queries:,} {unit}", against=against)
+        for row in gate
+        if (found := differences.get(row.measure)) is not None and not row.is_met(found)
+    )
+
+
+def shortage(judged: int, unit: str) -> str:
+    """The reason where too few queries, or shoppers, can judge."""
+    return f"{judged:,} {unit} can judge; {LEAST_JUDGED} are needed"
+
+
+@dataclass(frozen=True, slots=True)
 class GateRules:
-    """The numbers in the rule."""
+    """The numbers in the rule for click rankers."""
 
     confidence: float = 0.95
     """Of every interval."""
     ndcg_margin: float = 0.01
-    """By how much nDCG@10 might at worst be lower where clicks are foretold better."""
-    least_queries: int = 50
+    """How much lower the interval of nDCG@10 may reach where click likelihood is better."""
+    least_queries: int = LEAST_JUDGED
+    """Measures of fewer queries decide nothing, so no ranker is published on fewer."""
     resamples: int = 10_000
     seed: int = 7
 
@@ -56,6 +107,16 @@ class QueryMeasures:
     click_likelihood: Floats
     """Natural logarithm, the mean over a query's sessions; see `rerank.evaluation.click_likelihood`. All NaN without
     sessions."""
+
+    def by_name(self) -> dict[str, Floats]:
+        return {NDCG: self.ndcg, MRR: self.reciprocal_rank, LIKELIHOOD: self.click_likelihood}
+
+
+RANKER_GROUNDS = (Requirement(NDCG), Requirement(LIKELIHOOD))
+"""A gain in one of these is the ground to publish; for the second nDCG@10 must also be within `ndcg_margin`."""
+RANKER_GUARDS = tuple(Requirement(name, "high", or_equal=True, failure="worse: {}") for name in (NDCG, MRR, LIKELIHOOD))
+SLICE_GUARDS = (NDCG, LIKELIHOOD)
+"""The measures that are compared on every slice."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,10 +145,9 @@ class Comparison:
 
     def __str__(self) -> str:
         named = self.measure if self.slice == ALL_QUERIES else f"{self.measure} on {self.slice}"
-        found = self.difference
-        if found is None:
-            return f"{named}: {self.queries:,} queries have it, too few to tell"
-        return f"{named} {found.mean:+z.4f} ({found.low:+z.4f} to {found.high:+z.4f}, {self.queries:,} queries)"
+        if self.difference is None:
+            return f"{named}: {self.queries:,} queries have it, too few to decide"
+        return f"{named} {str(self.difference)[:-1]}, {self.queries:,} queries)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +161,9 @@ class Decision:
     """Every measure over all queries, then those of the slices."""
     rules: GateRules = DEFAULT_RULES
 
+    def __str__(self) -> str:
+        return f"{'may serve' if self.publish else 'may not serve'}: {'; '.join(self.reasons)}"
+
 
 def decide(
     challenger: QueryMeasures,
@@ -109,37 +172,38 @@ def decide(
     slices: Sequence[Slice] = (),
     rules: GateRules = DEFAULT_RULES,
 ) -> Decision:
-    """Applies the rule above to two rankers' measures on the same n held-out queries.
+    """Applies the rule for click rankers to two rankers' measures on the same n held-out queries.
 
-    `served` is what is served now: another ranker, or the merged order where there is none. `traffic` (n,) weighs the
+    `served` is what is served now: another ranker, or the merged order where there is none. `traffic` (n,) weights the
     queries; equally without. Raises InputError where arrays differ in length.
     """
     count = len(challenger.ndcg)
     everything = Slice(ALL_QUERIES, np.ones(count, np.bool_))
     weights = np.ones(count) if traffic is None else traffic
-    pairs = {
-        NDCG: (challenger.ndcg, served.ndcg),
-        MRR: (challenger.reciprocal_rank, served.reciprocal_rank),
-        LIKELIHOOD: (challenger.click_likelihood, served.click_likelihood),
-    }
+    old = served.by_name()
+    pairs = {name: (new, old[name]) for name, new in challenger.by_name().items()}
     for part in (everything, *slices):
-        _check_lengths(part, weights, *(array for pair in pairs.values() for array in pair))
-    overall = {name: _compared(name, pair, weights, everything, rules) for name, pair in pairs.items()}
-    guards = [_compared(name, pairs[name], weights, part, rules) for part in slices for name in (NDCG, LIKELIHOOD)]
-    against = [f"worse: {each}" for each in (*overall.values(), *guards) if each.is_worse]
-    ground, wanting = _ground(overall[NDCG], overall[LIKELIHOOD], rules)
-    reasons = (ground,) if ground and not against else (*against, *wanting)
-    return Decision(bool(ground) and not against, reasons, (*overall.values(), *guards), rules)
+        lengths = {len(part.rows), len(weights), *(len(array) for pair in pairs.values() for array in pair)}
+        if len(lengths) > 1:
+            counts = ", ".join(map(str, sorted(lengths)))
+            message = f"measures, traffic and {part.name} count {counts} queries: one entry for each in all of them"
+            raise InputError(message)
+    overall = {name: _compare(name, pair, weights, everything, rules) for name, pair in pairs.items()}
+    sliced = [_compare(name, pairs[name], weights, part, rules) for part in slices for name in SLICE_GUARDS]
+    comparisons = (*overall.values(), *sliced)
+    guards = {row.measure: row for row in RANKER_GUARDS}
+    failed = [
+        (guards[each.measure], each)
+        for each in comparisons
+        if each.difference is not None and not guards[each.measure].is_met(each.difference)
+    ]
+    against = [row.failure.format(each) for row, each in failed]
+    ground, missing = _find_ground(overall, rules)
+    reasons = (ground,) if ground and not against else (*against, *missing)
+    return Decision(bool(ground) and not against, reasons, comparisons, rules)
 
 
-def _check_lengths(part: Slice, *arrays: Floats) -> None:
-    lengths = {len(part.rows), *map(len, arrays)}
-    if len(lengths) > 1:
-        counts = ", ".join(map(str, sorted(lengths)))
-        raise InputError(f"measures, traffic and {part.name} count {counts} queries: one entry for each in all of them")
-
-
-def _compared(measure: str, pair: tuple[Floats, Floats], weights: Floats, part: Slice, rules: GateRules) -> Comparison:
+def _compare(measure: str, pair: tuple[Floats, Floats], weights: Floats, part: Slice, rules: GateRules) -> Comparison:
     challenger, served = pair
     counted = part.rows & ~np.isnan(challenger - served) & (weights > 0)
     queries = int(counted.sum())
@@ -155,19 +219,26 @@ def _compared(measure: str, pair: tuple[Floats, Floats], weights: Floats, part: 
     return Comparison(measure, part.name, queries, *means, difference)
 
 
-def _ground(ndcg: Comparison, likelihood: Comparison, rules: GateRules) -> tuple[str, tuple[str, ...]]:
-    """What the challenger may be published for, or nothing, and then what each ground lacks beyond being worse."""
+def _find_ground(overall: Mapping[str, Comparison], rules: GateRules) -> tuple[str, tuple[str, ...]]:
+    """The ground to publish, or else what is missing for one; neither where nDCG@10 is worse, which is said already."""
+    ndcg, likelihood = overall[NDCG], overall[LIKELIHOOD]
     if ndcg.difference is None:
         return "", (f"{NDCG}: {ndcg.queries:,} held-out queries have it; {rules.least_queries:,} are needed",)
-    if ndcg.is_better:
-        return f"better: {ndcg}", ()
+    met = [row for row in RANKER_GROUNDS if (found := overall[row.measure].difference) and row.is_met(found)]
+    within = Requirement(
+        NDCG,
+        bound=-rules.ndcg_margin,
+        failure=f"not surely better, and perhaps worse by {rules.ndcg_margin:g} or more: {{}}",
+    )
     if ndcg.is_worse:
         return "", ()
-    if ndcg.difference.low <= -rules.ndcg_margin:
-        return "", (f"not surely better, and perhaps worse by {rules.ndcg_margin:g} or more: {ndcg}",)
-    if likelihood.is_better:
+    if met and met[0].measure == NDCG:
+        return f"better: {ndcg}", ()
+    if not within.is_met(ndcg.difference):
+        return "", (within.failure.format(ndcg),)
+    if met:
         return f"better: {likelihood}; not worse: {ndcg}", ()
-    return "", (f"not surely better: {ndcg}", f"not surely better: {likelihood}")
+    return "", tuple(row.failure.format(overall[row.measure]) for row in RANKER_GROUNDS)
 
 
 # Slices of held-out queries that a new ranker must not be worse on, however good it is on the whole.

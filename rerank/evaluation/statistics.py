@@ -26,6 +26,9 @@ class Difference:
     """The share of resamples in which the challenger is better; those in which both are equal count half."""
     queries: int
 
+    def __str__(self) -> str:
+        return f"{self.mean:+z.4f} ({self.low:+z.4f} to {self.high:+z.4f})"
+
 
 def paired_bootstrap(
     challenger: Floats,

@@ -367,7 +367,7 @@ def _show_comparisons(verdict: Decision) -> None:
 
 def _interval(each: Comparison) -> str:
     found = each.difference
-    return "too few to tell" if found is None else f"{found.mean:+z.4f} ({found.low:+z.4f} to {found.high:+z.4f})"
+    return "too few to decide" if found is None else str(found)
 
 
 def show_trained(added: Added, index: Path) -> None:

@@ -154,7 +154,7 @@ def _show(done: TextTowersResult, index: Path) -> None:
         out.print(Text(again), soft_wrap=True)
         return
     if done.published is not None and done.published.report is not None:
-        out.print(Text(f"It does not serve: {'; '.join(done.published.report.aside)}"), soft_wrap=True)
+        out.print(Text(f"It does not serve: {'; '.join(done.published.report.rejection_reasons)}"), soft_wrap=True)
     use = f"To use it: shelfwise rebuild --index {index} --encoder {done.folder}"
     out.print(Text(use), soft_wrap=True)
 

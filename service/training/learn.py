@@ -131,7 +131,7 @@ def _trained(root: Path, done: TextTowersResult, steps: RecordedSteps) -> TextTo
 def _served(made: TextTowers, report: EncoderReport | None) -> str:
     if made.version:
         return f"It serves as {made.version}, and all that is trained next reads its vectors"
-    why = "; ".join(report.aside) if report else ""
+    why = "; ".join(report.rejection_reasons) if report else ""
     return f"It is rejected: {why}. To use it all the same: {made.next[0]}"
 
 

@@ -38,7 +38,7 @@ from retrieval.progress import Progress
 from service.engine.models import encoding_of
 from service.engine.snapshot import Snapshot
 from service.training.ranker_dataset import ScoredLists, list_data
-from service.training.ranker_promotion import decision_text, publish_judged
+from service.training.ranker_promotion import publish_judged
 
 _RUN = "catalog-"
 EVENT_WEIGHTS = (0.5, 0.3, 0.2)
@@ -167,7 +167,7 @@ def _judged(
     progress.end(f"agreement {reached.mean():.4f} on held-out queries, {merged.mean():.4f} of the merged order")
     progress.begin("gate", None, "")
     decision = decide(_measures(reached), _measures(against))
-    progress.end(decision_text(decision))
+    progress.end(str(decision))
     report = RankerReport(
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         measured_on=f"{len(parts.held_out)} synthetic queries by {made.spec.trained_on['teacher']}",

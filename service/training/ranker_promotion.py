@@ -138,7 +138,7 @@ def ranked_by(ranker: OnnxRanker) -> Scorer:
 def judged(
     made: ClickTrainingSet, naive: TrainedNetwork, history: HistoryResult, progress: Progress, challenger: Published
 ) -> tuple[RankerReport, Decision]:
-    """The report and the verdict on a challenger, as it would serve."""
+    """The report and the decision on a challenger, as it would serve."""
     progress.begin("evaluation", None, "")
     known = frozenset(made.evidence.pairs["product_id"])
     likelihood = ClickLikelihood.fit(made.evidence.log)
@@ -153,17 +153,17 @@ def judged(
     told = _orders({**before, NAIVE: by_naive, NEW: reached}, made.held_out.traffic)
     progress.end(f"{NDCG} on held-out lists: " + (", ".join(map(str, told)) or "nothing was gained on them"))
     progress.begin("gate", None, "")
-    verdict = gate.decide(reached, against)
-    progress.end(decision_text(verdict))
+    decision = gate.decide(reached, against)
+    progress.end(str(decision))
     report = RankerReport(
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         measured_on=f"{made.held_out.log.size:,} lists, the last ones, of {len(made.held_out.traffic):,} queries",
         measures={name: value for name, value in measures.items() if np.isfinite(value)},
         against=made.served.name if made.served else "the merged order",
-        decision=verdict,
+        decision=decision,
         orders=told,
     )
-    return report, verdict
+    return report, decision
 
 
 def spec_of(made: ClickTrainingSet, chosen: TrainedNetwork, history: HistoryResult, parent: str) -> RankerSpec:
@@ -247,7 +247,7 @@ def publish_judged(
     judge: Judge,
     progress: Progress,
 ) -> Added:
-    """Lets a network serve where its verdict says so, and else keeps it aside with the reasons; what is judged is what
+    """Lets a network serve where its decision says so, and else keeps it aside with the reasons; what is judged is what
     is published. Raises what the registry raises."""
     with tempfile.TemporaryDirectory() as scratch:
         made = Path(scratch)
@@ -256,20 +256,15 @@ def publish_judged(
         save_network(network, made / WEIGHTS_FILE)
         (made / CURVE_FILE).write_bytes(msgspec.json.encode(curve))
         progress.end(f"{(made / MODEL_FILE).stat().st_size / 1e6:,.1f} MB, as it will serve")
-        report, verdict = judge(Published("the new ranker", made, spec, RankerReport(created="")))
+        report, decision = judge(Published("the new ranker", made, spec, RankerReport(created="")))
 
         def build(folder: Path) -> None:
             shutil.copytree(made, folder, dirs_exist_ok=True)
 
         progress.begin("publish", None, "")
-        if verdict.publish:
+        if decision.publish:
             added = registry.publish(build, spec, report)
         else:
-            added = registry.add_rejected(build, spec, report, verdict.reasons)
+            added = registry.add_rejected(build, spec, report, decision.reasons)
         progress.end(f"{added.ranker.name} {'serves' if added.serves else 'is kept and does not serve'}")
         return added
-
-
-def decision_text(verdict: Decision) -> str:
-    """What the gate decided, and why."""
-    return f"{'may serve' if verdict.publish else 'may not serve'}: {'; '.join(verdict.reasons)}"

@@ -15,6 +15,15 @@ import numpy as np
 from indexer.migrate import reencode
 from rerank.click_models.click_log import Floats
 from rerank.evaluation.metrics import ranked_ndcg
+from rerank.evaluation.promotion import (
+    LEAST_JUDGED,
+    MERGED_GAIN,
+    NDCG,
+    SERVED_GAIN,
+    TEXT_TOWERS_GATE,
+    rejection_reasons,
+    shortage,
+)
 from rerank.evaluation.statistics import Difference, paired_bootstrap
 from rerank.text_towers.dataset import JudgedQuery, TowerSources, is_validation_query, normalize_query
 from rerank.text_towers.validation import PoolEvaluator
@@ -33,7 +42,6 @@ from service.settings import Settings
 
 JUDGING_SHARE = 0.2
 """Of the queries."""
-LEAST_JUDGED = 50
 _SEED = -1
 """Divides by other digits than the seeds, from 0 on, of what chooses."""
 DENSE, MERGED, SERVED = "vectors alone", "merged", "as it serves, with its ranker"
@@ -58,7 +66,7 @@ class EncoderReport(msgspec.Struct, frozen=True):
     """nDCG@10 of the merged order with the trained towers, less that without."""
     against_served: Difference | None
     """Less that of what serves with its ranker; None where none serves."""
-    aside: Sequence[str]
+    rejection_reasons: Sequence[str]
     """Why the towers do not serve; nothing where they may."""
 
 
@@ -85,13 +93,9 @@ def check_judges(snapshot: Snapshot, judges: Sequence[JudgedQuery]) -> None:
     """Raises TrainingError where too few of these queries could judge: before hours of training and encoding."""
     if (known := len(judged_gains(snapshot, judges))) < LEAST_JUDGED:
         raise TrainingError(
-            f"{_too_few(known)} to tell whether what is trained is better, so nothing was trained; judge more queries, "
-            "or write a folder alone: shelfwise train towers --aside"
+            f"{shortage(known, 'queries')} to decide whether what is trained is better, so nothing was trained; judge "
+            "more queries, or write a folder alone: shelfwise train towers --aside"
         )
-
-
-def _too_few(known: int) -> str:
-    return f"{known:,} queries can judge; {LEAST_JUDGED} are needed"
 
 
 def _judges(query: str) -> bool:
@@ -123,7 +127,8 @@ class _Gate:
         self._progress.begin("judge", None, "")
         if len(self._gains) < LEAST_JUDGED:
             nothing = Difference(0.0, 0.0, 0.0, 0.0, len(self._gains))
-            return self._told(EncoderReport(len(self._gains), (), nothing, None, (_too_few(len(self._gains)),)))
+            reasons = (shortage(len(self._gains), "queries"),)
+            return self._finish(EncoderReport(len(self._gains), (), nothing, None, reasons))
         found = {
             DENSE: (self._ndcg(self._before, "dense"), self._ndcg(after, "dense")),
             MERGED: (self._ndcg(self._before, "merged"), self._ndcg(after, "merged")),
@@ -132,14 +137,15 @@ class _Gate:
         old, new = found[MERGED]
         difference = paired_bootstrap(new, old, seed=7)
         served = self._served()
-        against = None if served is None else paired_bootstrap(new, served, seed=7)
+        differences = {MERGED_GAIN: difference}
         if served is not None:
+            differences[SERVED_GAIN] = paired_bootstrap(new, served, seed=7)
             orders.append(Order(SERVED, float(served.mean()), None))
-        aside = reasons_against(difference, against)
-        return self._told(EncoderReport(len(self._gains), orders, difference, against, aside))
+        reasons = rejection_reasons(TEXT_TOWERS_GATE, differences)
+        return self._finish(EncoderReport(len(self._gains), orders, difference, differences.get(SERVED_GAIN), reasons))
 
-    def _told(self, report: EncoderReport) -> EncoderReport:
-        self._progress.end("; ".join(report.aside) or f"they may serve: {_interval(report.difference)}")
+    def _finish(self, report: EncoderReport) -> EncoderReport:
+        self._progress.end("; ".join(report.rejection_reasons) or f"they may serve: {NDCG} {report.difference}")
         return report
 
     def _served(self) -> Floats | None:
@@ -178,23 +184,6 @@ def judged_gains(snapshot: Snapshot, judged: Sequence[JudgedQuery]) -> dict[str,
             if snapshot.products.row_of(product) is not None:
                 gains[product] = max(opinion.gain, gains.get(product, 0.0))
     return {query: gains for query, gains in known.values() if max(gains.values(), default=0.0) > 0}
-
-
-def reasons_against(difference: Difference, against: Difference | None) -> tuple[str, ...]:
-    """Why towers may not serve, by what they gain on the merged order and on what serves with its ranker, if any."""
-    reasons = []
-    if difference.low <= 0:
-        reasons.append(f"not surely better: {_interval(difference)}")
-    if against is not None and against.mean < 0:
-        reasons.append(
-            f"what serves now with its ranker is better than they are without one ({_interval(against)}); a ranker can "
-            "be trained on them once they serve"
-        )
-    return tuple(reasons)
-
-
-def _interval(found: Difference) -> str:
-    return f"nDCG@10 {found.mean:+.4f} ({found.low:+.4f} to {found.high:+.4f}) over {found.queries:,} queries"
 
 
 # Trained towers' way into service: in int8 where that costs little, the catalog encoded beside, judged, swapped.
@@ -257,7 +246,7 @@ def publish_encoder(
 
     def judge(vectors: Path) -> bool:
         reports.append(judge_encoder(root, settings, judges, encoder, vectors, progress))
-        return not reports[0].aside
+        return not reports[0].rejection_reasons
 
     done = reencode(root, encoder, str(towers), progress, cluster=cluster_of(root, settings), judge=judge)
     is_theirs = done.published or not reports

@@ -16,6 +16,13 @@ import xxhash
 from numpy.typing import NDArray
 
 from rerank.click_models.click_log import Flags, Floats
+from rerank.evaluation.promotion import (
+    LEAST_JUDGED,
+    POPULARITY_GAIN,
+    TOWER_GAIN,
+    USER_TOWER_GATE,
+    rejection_reasons,
+)
 from rerank.evaluation.statistics import paired_bootstrap
 from rerank.ranker.features import ACT_KINDS
 from rerank.training.trainer import Epoch, best_of
@@ -335,10 +342,8 @@ class UserTowerCatalog:
 
 # The gate for a user tower: what it foretells of the newest acts, against what serves now.
 
-LEAST_JUDGED = 50
-"""Shoppers whose next act is known."""
 TOWER, SERVING, NEAR = "the new tower", "the tower that serves", "near to the last products"
-POPULAR, POPULAR_THERE = "popularity", "popularity within the last categories"
+POPULAR, POPULAR_THERE = "popularity", POPULARITY_GAIN
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -382,14 +387,8 @@ class TowerGate:
         old = towers[1] if serving else near if is_near else popular_there
         ways = [*towers, near, popular_there, self.judged(POPULAR, self.popular)]
         difference = paired_bootstrap(ndcg(new.found), ndcg(old.found), seed=7)
-        told = f"nDCG@10 {difference.mean:+.4f} ({difference.low:+.4f} to {difference.high:+.4f}) from {old.name}"
-        aside: tuple[str, ...] = ()
-        if difference.queries < LEAST_JUDGED:
-            aside = (f"{difference.queries:,} shoppers can judge it; {LEAST_JUDGED} are needed",)
-        elif difference.low <= 0:
-            aside = (f"not surely better: {told}, {difference.queries:,} shoppers",)
-        elif (above := float((ndcg(new.found) - ndcg(popular_there.found)).mean())) <= 0:
-            aside = (f"no better than {POPULAR_THERE}: nDCG@10 {above:+.4f}, {difference.queries:,} shoppers",)
+        above = paired_bootstrap(ndcg(new.found), ndcg(popular_there.found), seed=7)
+        differences = {TOWER_GAIN: difference, POPULARITY_GAIN: above}
         everybody = np.ones(len(new.found), np.bool_)
         return UserTowerReport(
             created="",
@@ -399,7 +398,7 @@ class TowerGate:
             methods=tuple(each.way(everybody) for each in ways),
             difference=difference,
             slices={name: tuple(each.way(rows) for each in ways) for name, rows in self.slices().items() if rows.any()},
-            rejection_reasons=aside,
+            rejection_reasons=rejection_reasons(USER_TOWER_GATE, differences, "shoppers", old.name),
         )
 
     def judged(self, name: str, score: Score) -> MethodRanks:

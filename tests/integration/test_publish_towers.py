@@ -15,6 +15,7 @@ from typer.testing import CliRunner
 
 from indexer.build import RebuildOptions, rebuild
 from indexer.migrate import ReencodeReport, reencode
+from rerank.evaluation.promotion import MERGED_GAIN, SERVED_GAIN, TEXT_TOWERS_GATE, rejection_reasons
 from rerank.evaluation.statistics import Difference
 from rerank.text_towers.artifacts import read_towers
 from rerank.text_towers.dataset import JudgedQuery, Opinion, is_validation_query
@@ -36,7 +37,6 @@ from service.training.text_towers_promotion import (
     Rounded,
     judged_gains,
     judging,
-    reasons_against,
 )
 from tests.catalogs import write_feed
 from tests.learning_stores import SETTINGS, Quiet
@@ -90,7 +90,7 @@ class TestBetter:
     def test_they_serve(self, published: Path) -> None:
         told: Any = msgspec.json.decode((published / "told.json").read_bytes())
         found = told["published"]
-        assert (found["version"], found["serves"], found["report"]["aside"]) == ("v000002", True, [])
+        assert (found["version"], found["serves"], found["report"]["rejection_reasons"]) == ("v000002", True, [])
         assert found["report"]["queries"] == len(judging(every_query())) >= 50
         assert found["report"]["difference"]["low"] > 0
         merged = found["report"]["orders"][1]
@@ -169,9 +169,13 @@ class TestNotBetter:
     def test_it_is_said_why(self) -> None:
         sure, unsure = Difference(0.02, 0.01, 0.03, 1.0, 90), Difference(0.02, -0.01, 0.03, 0.8, 90)
         worse = Difference(-0.01, -0.02, 0.01, 0.1, 90)
-        assert reasons_against(sure, None) == reasons_against(sure, unsure) == ()
-        assert reasons_against(unsure, None)[0].startswith("not surely better: nDCG@10 +0.0200 (-0.0100 to +0.0300)")
-        assert "with its ranker is better" in reasons_against(sure, worse)[0]
+
+        def reasons(*found: Difference) -> tuple[str, ...]:
+            return rejection_reasons(TEXT_TOWERS_GATE, dict(zip((MERGED_GAIN, SERVED_GAIN), found, strict=False)))
+
+        assert reasons(sure) == reasons(sure, unsure) == ()
+        assert reasons(unsure)[0].startswith("not surely better: nDCG@10 +0.0200 (-0.0100 to +0.0300)")
+        assert "with its ranker is better" in reasons(sure, worse)[0]
 
     @pytest.mark.parametrize(("int8", "is_close"), [(0.41, True), (0.3971, True), (0.3969, False)])
     def test_int8_serves_where_it_costs_little(self, int8: float, is_close: bool) -> None:

@@ -66,7 +66,8 @@ class TestGrounds:
         assert verdict(differences).publish
         differences[0] -= 0.01
         assert (
-            verdict(differences).reasons[1] == "not surely better: click likelihood: 0 queries have it, too few to tell"
+            verdict(differences).reasons[1]
+            == "not surely better: click likelihood: 0 queries have it, too few to decide"
         )
 
 
@@ -107,7 +108,7 @@ class TestGuards:
     def test_a_slice_without_queries(self) -> None:
         found = verdict(moved(ndcg=0.05), (Slice("none", np.zeros(QUERIES, np.bool_)),))
         assert found.publish
-        assert str(found.comparisons[3]) == "nDCG@10 on none: 0 queries have it, too few to tell"
+        assert str(found.comparisons[3]) == "nDCG@10 on none: 0 queries have it, too few to decide"
 
 
 def test_traffic_weighs_the_queries() -> None:
