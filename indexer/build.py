@@ -18,12 +18,12 @@ import numpy as np
 
 from indexer.embedding import CatalogEncoder, state_columns
 from indexer.feeds.mapping import FeedMapping
-from indexer.incremental import Before, Folding, forget_folded, open_before, pending_changes
+from indexer.incremental import PreviousVersion, UpdateMerge, load_updates, open_previous_version, prune_journal
 from indexer.migrate import encoder_entries
-from indexer.pipeline import Documents, Intake, IntakeOptions
+from indexer.pipeline import FeedOptions, FeedPipeline, KeywordLineOptions
 from indexer.quality.report import QualityReport
-from indexer.quality.rules import Rule
-from indexer.rejects import REJECTED_FILE, Aside
+from indexer.quality.rules import QualityRule
+from indexer.rejects import REJECTED_FILE, RejectLog
 from indexer.targets import Target, open_target
 from indexer.version_writer import VersionWriter
 from indexer.workers import Workers
@@ -83,12 +83,12 @@ class RebuildOptions:
     """Versions to keep, the new one among them."""
     format: str = ""
     """The feeds' format; empty recognises each by looking."""
-    rules: tuple[Rule, ...] = ()
+    rules: tuple[QualityRule, ...] = ()
     """A store's own quality rules, beside the built-in ones."""
     workers: int | None = None
     """Processes that read and check; None takes one for each core."""
     force: bool = False
-    """Publish even where many rows were set aside or many products are gone."""
+    """Publish even where many rows were rejected or many products are gone."""
     cluster: ClusterSettings | None = None
     """The Elasticsearch cluster that words are searched in; None searches them in the index directory."""
     vectors_in_cluster: bool = False
@@ -96,9 +96,9 @@ class RebuildOptions:
     """Columns of the products' token states, fewer where the encoder gives fewer; 0 makes no states."""
 
     @property
-    def intake(self) -> IntakeOptions:
+    def intake(self) -> FeedOptions:
         """The part about reading."""
-        return IntakeOptions(self.feeds, self.mapping, self.format, self.rules)
+        return FeedOptions(self.feeds, self.mapping, self.format, self.rules)
 
 
 class RebuildReport(msgspec.Struct, frozen=True):
@@ -143,8 +143,8 @@ def rebuild(root: Path, options: RebuildOptions, progress: Progress | None = Non
         ):
             target.check()
             _clear_leftovers(store)
-            with Aside(store.root / REJECTED_FILE) as aside:
-                return _Rebuild(store, target, options, progress or NullProgress(), aside, workers).run()
+            with RejectLog(store.root / REJECTED_FILE) as reject_log:
+                return Rebuild(store, target, options, progress or NullProgress(), reject_log, workers).run()
     except OSError as error:
         message = f"{root} cannot be rebuilt ({error}); nothing was published: see to the disk and to the rights to it"
         raise StoreError(message) from error
@@ -159,7 +159,7 @@ def _clear_leftovers(store: Store) -> None:
         (store.root / REJECTED_FILE).unlink(missing_ok=True)
 
 
-class _Rebuild:
+class Rebuild:
     """One run. Each step is a method; what passes between them is an attribute named for it."""
 
     def __init__(
@@ -168,21 +168,21 @@ class _Rebuild:
         target: Target,
         options: RebuildOptions,
         progress: Progress,
-        aside: Aside,
+        reject_log: RejectLog,
         workers: Workers,
     ) -> None:
         self._store = store
         self._target = target
         self._options = options
         self._progress = progress
-        self._aside = aside
+        self._rejects = reject_log
         self._seconds: dict[str, float] = {}
         self._now = datetime.now(UTC)
-        self._intake = Intake(options.intake, store.staging / _INTAKE, aside, workers, progress, self._now)
+        self._intake = FeedPipeline(options.intake, store.staging / _INTAKE, reject_log, workers, progress, self._now)
         self._synonyms = Synonyms.load(options.synonyms) if options.synonyms else Synonyms()
         self._analyzer = Analyzer(self._synonyms)
-        self._before: Before | None = None
-        self._folding = Folding()
+        self._before: PreviousVersion | None = None
+        self._folding = UpdateMerge()
         self._encoded = 0
         self._states: TokenStatesInfo | None = None
 
@@ -192,8 +192,8 @@ class _Rebuild:
         named = self._options.encoder
         asked = self._opened(named, "as asked for", self._options.dimension) if named else None
         self._timed("read", self._intake.read)
-        self._before = open_before(self._store)
-        self._folding = pending_changes(self._store.root, self._before)
+        self._before = open_previous_version(self._store)
+        self._folding = load_updates(self._store.root, self._before)
         if not self._intake.usable:
             raise EmptyCatalogError(self._nothing_left())
         encoder, name, reason = asked or self._suitable_encoder()
@@ -203,7 +203,7 @@ class _Rebuild:
         quality = self._timed("report", lambda: self._report_quality(building))
         self._check_publish(building)
         before = self._before
-        if before and before.is_unharmed and self._is_unchanged(before, building, written, encoder):
+        if before and before.is_undamaged and self._is_unchanged(before, building, written, encoder):
             self._target.restore(before.manifest, before.folder, self._progress)
             self._clear_up()
             return self._report(before.manifest, name, reason, quality, published=False)
@@ -215,12 +215,12 @@ class _Rebuild:
         return self._report(manifest, name, reason, quality, published=True)
 
     def _nothing_left(self) -> str:
-        feeds, rejected = ", ".join(self._options.feeds), self._aside.rejected
+        feeds, rejected = ", ".join(self._options.feeds), self._rejects.rejected
         if not rejected:
             return f"{feeds}: no rows in it; nothing was published"
-        self._aside.flush()
+        self._rejects.flush()
         reasons = ", ".join(f"{reason} ({count})" for reason, count in rejected.most_common(3))
-        return f"{feeds}: no row can be used ({reasons}); nothing was published; the rows are in {self._aside.path}"
+        return f"{feeds}: no row can be used ({reasons}); nothing was published; the rows are in {self._rejects.path}"
 
     def _opened(self, name: str, reason: str, dimension: int | None = None) -> tuple[Encoder, str, str]:
         """An encoder, its name, and why that one."""
@@ -250,15 +250,15 @@ class _Rebuild:
     def _index(self, building: Path) -> VersionWriter:
         self._progress.begin("index", self._intake.usable, "products")
         before = self._before
-        found = self._intake.found_fields(self._folding, before.catalog if before else None)
-        documents = Documents(found, takes_over=bool(before and before.shares_analysis(found)))
+        found = self._intake.possible_fields(self._folding, before.catalog if before else None)
+        documents = KeywordLineOptions(found, reuses_lines=bool(before and before.shares_analysis(found)))
         builder = self._target.builder
-        written = VersionWriter(building, found, before, takes_over=documents.takes_over, builder=builder)
-        for settled in self._intake.settle(self._folding, before, documents):
+        written = VersionWriter(building, found, before, takes_over=documents.reuses_lines, builder=builder)
+        for settled in self._intake.publishable_batches(self._folding, before, documents):
             written.add(settled)
             self._progress.advance(len(settled.ids))
-        counted = self._intake.counted_fields(found)
-        written.finish(counted, self._folding.standing)
+        counted = self._intake.published_fields(found)
+        written.finish(counted, self._folding.pending)
         # Not the file's copy: it may have been edited since its rules were read.
         (building / SYNONYMS_FILE).write_text(self._synonyms.text, "utf-8")
         self._progress.end(f"{len(written):,} products, {len(counted.fields):,} fields")
@@ -273,8 +273,8 @@ class _Rebuild:
         for name, content in ((QUALITY_FILE, report.to_json()), (QUALITY_PAGE, html(report).encode())):
             (building / name).write_bytes(content)
             write_durably(self._store.root / name, content)
-        self._aside.flush()
-        shutil.copyfile(self._aside.path, building / REJECTED_FILE)
+        self._rejects.flush()
+        shutil.copyfile(self._rejects.path, building / REJECTED_FILE)
         self._progress.end(f"{len(report.findings):,} kinds of finding")
         return report
 
@@ -290,12 +290,12 @@ class _Rebuild:
         served = self._before.manifest.products if self._before else None
         try:
             if not self._options.force:
-                check_publish(self._intake.rows, self._aside.rejected.total(), self._intake.products, served)
+                check_publish(self._intake.rows, self._rejects.rejected.total(), self._intake.products, served)
         except PublishRefusedError:
             shutil.rmtree(building)
             raise
 
-    def _is_unchanged(self, before: Before, building: Path, written: VersionWriter, encoder: Encoder) -> bool:
+    def _is_unchanged(self, before: PreviousVersion, building: Path, written: VersionWriter, encoder: Encoder) -> bool:
         made = before.manifest
         columns = made.states.dimension if made.states else 0
         made_of = (
@@ -326,7 +326,7 @@ class _Rebuild:
         """The vectors that stayed where they belong: those of products whose text is that of the version before."""
         if self._before is None or self._before.manifest.encoder != encoder.identity:
             return None
-        keys, rows = load_array(self._before.folder / TEXT_KEYS_FILE), written.rows_before
+        keys, rows = load_array(self._before.folder / TEXT_KEYS_FILE), written.previous_rows
         is_same = (rows >= 0) & (keys[rows] == written.keys).all(axis=1)
         return PreviousVectors(self._before.folder / VECTORS_FOLDER, np.where(is_same, rows, -1).astype(np.int64))
 
@@ -336,7 +336,7 @@ class _Rebuild:
         model = encoder_entries(store, encoder)
         version = store.next_version()
         files = store.checksum_files(building, store.version_folder(version).relative_to(store.root)) | model
-        aside = self._aside
+        reject_log = self._rejects
         return Manifest(
             schema=SCHEMA,
             version=version,
@@ -351,7 +351,11 @@ class _Rebuild:
             background=measure_background(load_array(building / VECTORS_FOLDER / VECTORS_FILE, mapped=True)),
             recipe=RECIPE,
             files=files,
-            report={"read": self._intake.rows, "rejected": dict(aside.rejected), "noted": dict(aside.noted.counts)},
+            report={
+                "read": self._intake.rows,
+                "rejected": dict(reject_log.rejected),
+                "noted": dict(reject_log.notes.counts),
+            },
             changes=written.changes,
             last_merged_change=self._folding.sequence,
             cluster=self._target.place,
@@ -368,9 +372,9 @@ class _Rebuild:
     def _clear_up(self) -> list[str]:
         """Removes what is of no more use, and returns the versions among it."""
         pruned = self._store.prune(self._options.keep, damaged=self._before.damaged if self._before else ())
-        self._target.clear_up()
+        self._target.prune()
         shutil.rmtree(self._store.staging)
-        forget_folded(self._store.root, self._store.last_merged_changes())
+        prune_journal(self._store.root, self._store.last_merged_changes())
         return pruned
 
     def _timed(self, phase: str, work: Callable[[], T]) -> T:
@@ -390,11 +394,11 @@ class _Rebuild:
             published=published,
             products=manifest.products,
             read=self._intake.rows,
-            rejected=dict(self._aside.rejected.most_common()),
-            noted=dict(self._aside.noted.counts.most_common()),
+            rejected=dict(self._rejects.rejected.most_common()),
+            noted=dict(self._rejects.notes.counts.most_common()),
             cleaned=dict(quality.cleaned),
             changes=manifest.changes if published else None,
-            live=len(self._folding.standing),
+            live=len(self._folding.pending),
             encoder=name,
             encoder_reason=reason,
             encoded=self._encoded,
@@ -409,7 +413,7 @@ class _Rebuild:
 # What keeps a broken feed from replacing a good catalog: limits on what a publish may lose.
 
 MOST_REJECTED = 0.05
-"""Share of the rows read that may be set aside."""
+"""Share of the rows read that may be rejected."""
 MOST_LOST = 0.20
 """Share by which the number of products may fall against the version that serves."""
 
@@ -422,7 +426,7 @@ def check_publish(read: int, rejected: int, products: int, served: int | None) -
     if rejected > MOST_REJECTED * read:
         share = rejected / read
         raise PublishRefusedError(
-            f"{rejected:,} of {read:,} rows ({share:.1%}) were set aside, more than {MOST_REJECTED:.0%}; nothing was "
+            f"{rejected:,} of {read:,} rows ({share:.1%}) were rejected, more than {MOST_REJECTED:.0%}; nothing was "
             "published: repair the feed (the rows are in rejected.jsonl), or publish all the same with --force"
         )
     if served is not None and products < (1 - MOST_LOST) * served:

@@ -9,8 +9,8 @@ from typing import Protocol
 
 import numpy as np
 
-from indexer.embedding_cache import ChunkFolder, Keys, KeyTable, KnownTokens, KnownVectors, whole_keys
-from indexer.incremental import add_vectors_of_versions
+from indexer.embedding_cache import EncodingCheckpoints, Keys, KeyTable, TokenCache, VectorCache, whole_keys
+from indexer.incremental import cache_version_vectors
 from retrieval.encoders.base import Encoder, as_token_encoder
 from retrieval.index.token_states import StatesWriter, TokenRuns, TokenStatesInfo, quantise_tokens
 from retrieval.index.vectors import Rows, Vectors, create_vectors
@@ -21,7 +21,7 @@ from retrieval.store.versions import Store
 
 
 @dataclass(frozen=True, slots=True)
-class Encoded:
+class EncodingResult:
     """What was made: how many texts had to be encoded, and the facts of the states, if there are any."""
 
     texts: int
@@ -44,35 +44,35 @@ class CatalogEncoder:
         self._states = state_dimension
         self._progress = progress
 
-    def run(self, building: Path, keys: Keys, before: str) -> Encoded:
+    def run(self, building: Path, keys: Keys, before: str) -> EncodingResult:
         """Fills vectors, text keys and states of the version that is `building`, whose products are there already.
 
         `keys` (n, 16) are those of its texts; `before` names the version whose vectors are looked at first.
         """
-        known = KnownVectors(self._encoder.dimension, KnownTokens() if self._states else None)
-        add_vectors_of_versions(self._store, self._encoder.identity, known, before, self._states)
+        known = VectorCache(self._encoder.dimension, TokenCache() if self._states else None)
+        cache_version_vectors(self._store, self._encoder.identity, known, before, self._states)
         folder = self._store.staging / f"vectors-{self._encoder.identity}"
-        chunks = ChunkFolder(folder, self._encoder.dimension, self._states)
+        chunks = EncodingCheckpoints(folder, self._encoder.dimension, self._states)
         chunks.load(known)
         rows = missing_rows(keys, known)
         self._progress.begin("encode", len(rows), "products")
         vectors = create_vectors(building / VECTORS_FOLDER, len(keys), self._encoder.dimension)
-        is_known = known.known(keys)
+        is_known = known.contains(keys)
         known.fill(keys[is_known], np.flatnonzero(is_known), vectors)
         products = ProductStore(building)
         for chunk, made in encode_rows(
             rows, keys, lambda row: encoder_text(products[row]), self._encoder, chunks, self._progress.advance
         ):
             vectors[chunk] = made
-        spread(keys, rows, vectors)
+        copy_to_duplicates(keys, rows, vectors)
         np.save(building / TEXT_KEYS_FILE, keys)
         chunks.add_saved_tokens(known)
         states = self._write_states(building / STATES_FOLDER, keys, known.tokens)
         told = f"{states.tokens:,} token states" if states else "no token states"
         self._progress.end(f"{len(rows):,} texts encoded, {len(keys) - len(rows):,} vectors reused, {told}")
-        return Encoded(len(rows), states)
+        return EncodingResult(len(rows), states)
 
-    def _write_states(self, folder: Path, keys: Keys, tokens: KnownTokens | None) -> TokenStatesInfo | None:
+    def _write_states(self, folder: Path, keys: Keys, tokens: TokenCache | None) -> TokenStatesInfo | None:
         telling = as_token_encoder(self._encoder)
         if tokens is None or telling is None:
             return None
@@ -98,15 +98,20 @@ class TextSource(Protocol):
         ...
 
 
-def missing_rows(keys: Keys, known: KnownVectors) -> Rows:
+def missing_rows(keys: Keys, known: VectorCache) -> Rows:
     """Rows of `keys` (n, 16) whose texts have to be encoded: the first of each text without a vector, ascending."""
-    unknown = np.flatnonzero(~known.known(keys))
+    unknown = np.flatnonzero(~known.contains(keys))
     _, first = np.unique(whole_keys(keys[unknown]), return_index=True)
     return np.asarray(unknown[np.sort(first)], dtype=np.int64)
 
 
 def encode_rows(
-    rows: Rows, keys: Keys, text_of: TextSource, encoder: Encoder, chunks: ChunkFolder, advance: Callable[[int], None]
+    rows: Rows,
+    keys: Keys,
+    text_of: TextSource,
+    encoder: Encoder,
+    chunks: EncodingCheckpoints,
+    advance: Callable[[int], None],
 ) -> Iterator[tuple[Rows, Vectors]]:
     """Encodes the texts of `rows` (m,) of `keys` (n, 16): each chunk's rows with their vectors, when they are safe.
 
@@ -133,12 +138,12 @@ def _encoded(
     return vectors, quantise_tokens(tokens, state_dimension)
 
 
-def spread(keys: Keys, rows: Rows, into: Vectors) -> None:
+def copy_to_duplicates(keys: Keys, rows: Rows, into: Vectors) -> None:
     """Copies the vectors at `rows` (m,), which have distinct keys, to the other rows of `into` with the same keys."""
     if not len(rows):
         return
     table = KeyTable(keys[rows])
     for start in range(0, len(keys), _COPIED_ROWS):
-        places = table.places(keys[start : start + _COPIED_ROWS])
+        places = table.find(keys[start : start + _COPIED_ROWS])
         others = np.flatnonzero(places >= 0)
         into[start + others] = into[rows[places[others]]]

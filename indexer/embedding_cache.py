@@ -21,7 +21,7 @@ from retrieval.store.manifest import open_scratch
 
 
 @dataclass(frozen=True, slots=True)
-class Segment:
+class TokenSegment:
     """The tokens of one chunk: the number of the first, how many they are, and their XXH3 checksum (16 bytes)."""
 
     start: int
@@ -29,7 +29,7 @@ class Segment:
     digest: bytes
 
 
-class TokenSpool:
+class TokenFile:
     """The file. Only what a chunk names is in use: what a killed run wrote besides is passed over."""
 
     def __init__(self, path: Path, dimension: int) -> None:
@@ -37,7 +37,7 @@ class TokenSpool:
         self._path = path
         self._kind = np.dtype([("id", np.int32), ("state", np.int8, (dimension,))])
 
-    def append(self, tokens: TokenRuns) -> Segment:
+    def append(self, tokens: TokenRuns) -> TokenSegment:
         """Adds tokens that lie end to end, as `retrieval.index.token_states.quantised` gives them."""
         records = np.empty(len(tokens.ids), self._kind)
         records["id"], records["state"] = tokens.ids, tokens.states
@@ -47,9 +47,9 @@ class TokenSpool:
             file.write(bytes(-file.tell() % self._kind.itemsize))
             start = file.tell() // self._kind.itemsize
             file.write(content)
-        return Segment(start, len(records), xxhash.xxh3_128_digest(content))
+        return TokenSegment(start, len(records), xxhash.xxh3_128_digest(content))
 
-    def is_whole(self, segment: Segment) -> bool:
+    def is_whole(self, segment: TokenSegment) -> bool:
         """Whether the file has the tokens of this segment as they were written."""
         size = self._kind.itemsize
         # A chunk that is damaged may ask for anything.
@@ -74,7 +74,7 @@ class TokenSpool:
         return self._path.stat().st_size if self._path.exists() else 0
 
 
-class ChunkFolder:
+class EncodingCheckpoints:
     """Where chunks of finished work wait for the version that they belong to."""
 
     def __init__(self, folder: Path, dimension: int, state_dimension: int = 0) -> None:
@@ -82,11 +82,11 @@ class ChunkFolder:
         self._folder = folder
         self._dimension = dimension
         self.state_dimension = state_dimension
-        self._spool = TokenSpool(folder / f"tokens-{state_dimension}.bin", state_dimension) if state_dimension else None
-        self._saved: list[tuple[Keys, _Located]] = []
+        self._spool = TokenFile(folder / f"tokens-{state_dimension}.bin", state_dimension) if state_dimension else None
+        self._saved: list[tuple[Keys, _ChunkTokens]] = []
         folder.mkdir(parents=True, exist_ok=True)
 
-    def load(self, known: KnownVectors) -> int:
+    def load(self, known: VectorCache) -> int:
         """Adds every whole chunk to `known` and returns how many vectors that were; a damaged one is encoded again."""
         chunks = [chunk for path in sorted(self._folder.glob("chunk-*.npz")) if (chunk := self._chunk(path))]
         if not chunks:
@@ -102,14 +102,14 @@ class ChunkFolder:
         scratch = self._folder / f".{name}"
         arrays: dict[str, NDArray[Any]] = {"keys": keys, "vectors": vectors}
         if self._spool is not None and tokens is not None:
-            located = _Located(self._spool.append(tokens), tokens.lengths)
+            located = _ChunkTokens(self._spool.append(tokens), tokens.lengths)
             self._saved.append((keys, located))
             arrays |= located.arrays()
         with open_scratch(scratch) as file:
             np.savez(file, allow_pickle=False, **arrays)
         scratch.replace(self._folder / name)
 
-    def add_saved_tokens(self, known: KnownVectors) -> None:
+    def add_saved_tokens(self, known: VectorCache) -> None:
         """Adds the tokens of the chunks that this run has saved."""
         if known.tokens is None or not self._saved:
             return
@@ -117,17 +117,17 @@ class ChunkFolder:
         if runs := self._runs(list(located)):
             known.tokens.add(KeyTable(np.concatenate(keys)), runs)
 
-    def _runs(self, located: list[_Located]) -> TokenRuns | None:
+    def _runs(self, located: list[_ChunkTokens]) -> TokenRuns | None:
         if self._spool is None:
             return None
         starts = np.concatenate([each.starts for each in located])
         return self._spool.runs(starts, np.concatenate([each.lengths for each in located]))
 
-    def _chunk(self, path: Path) -> tuple[Keys, Vectors, _Located | None] | None:
+    def _chunk(self, path: Path) -> tuple[Keys, Vectors, _ChunkTokens | None] | None:
         try:
             with np.load(path, allow_pickle=False) as chunk:
                 keys, vectors = chunk["keys"], chunk["vectors"]
-                located = _Located.read(chunk) if self._spool else None
+                located = _ChunkTokens.read(chunk) if self._spool else None
             shapes = (len(keys), KEY_BYTES), (len(keys), self._dimension)
             is_whole = (keys.shape, vectors.shape) == shapes and (keys.dtype, vectors.dtype) == (np.uint8, np.float32)
             if is_whole and (self._spool is None or (located and located.fits(self._spool, len(keys)))):
@@ -139,10 +139,10 @@ class ChunkFolder:
 
 
 @dataclass(frozen=True, slots=True)
-class _Located:
+class _ChunkTokens:
     """Where in the spool the tokens of a chunk's texts are, and how many each text has (m,)."""
 
-    segment: Segment
+    segment: TokenSegment
     lengths: NDArray[np.int32]
 
     @property
@@ -156,12 +156,12 @@ class _Located:
         return {"segment": segment, "digest": np.frombuffer(self.segment.digest, np.uint8), "lengths": self.lengths}
 
     @classmethod
-    def read(cls, chunk: Mapping[str, NDArray[Any]]) -> _Located:
+    def read(cls, chunk: Mapping[str, NDArray[Any]]) -> _ChunkTokens:
         """What `arrays` gave; raises KeyError or ValueError for a chunk without it."""
         start, count = chunk["segment"].tolist()
-        return cls(Segment(int(start), int(count), chunk["digest"].tobytes()), chunk["lengths"])
+        return cls(TokenSegment(int(start), int(count), chunk["digest"].tobytes()), chunk["lengths"])
 
-    def fits(self, spool: TokenSpool, texts: int) -> bool:
+    def fits(self, spool: TokenFile, texts: int) -> bool:
         """Whether these are the tokens of so many texts, and the spool has them."""
         lengths = self.lengths
         if lengths.shape != (texts,) or lengths.dtype != np.int32 or lengths.min(initial=0) < 0:
@@ -176,7 +176,7 @@ _BLOCK_ROWS = 4_096
 """Products whose tokens are in memory at once: some ten megabytes."""
 
 
-class KnownTokens:
+class TokenCache:
     """The tokens at hand. Of two sources with the same text the one that came first counts."""
 
     def __init__(self) -> None:
@@ -193,7 +193,7 @@ class KnownTokens:
 
     def _block(self, keys: Keys) -> tuple[NDArray[np.int32], NDArray[np.int8], NDArray[np.int32]]:
         """Ids and states of the tokens of b texts end to end, and the number of each one's."""
-        lengths, found = np.zeros(len(keys), np.int32), self._found(keys)
+        lengths, found = np.zeros(len(keys), np.int32), self._locate(keys)
         for tokens, rows, places in found:
             lengths[rows] = tokens.lengths[places]
         begins = np.cumsum(lengths, dtype=np.int64) - lengths
@@ -204,11 +204,11 @@ class KnownTokens:
             ids[into], states[into] = tokens.ids[at], tokens.states[at]
         return ids, states, lengths
 
-    def _found(self, keys: Keys) -> list[tuple[TokenRuns, NDArray[np.int64], NDArray[np.int64]]]:
+    def _locate(self, keys: Keys) -> list[tuple[TokenRuns, NDArray[np.int64], NDArray[np.int64]]]:
         """Each source that is needed, with rows of `keys` and their places in it."""
         found, rows = [], np.arange(len(keys))
         for table, tokens in self._sources:
-            places = table.places(keys[rows])
+            places = table.find(keys[rows])
             is_here = places >= 0
             if is_here.any():
                 found.append((tokens, rows[is_here], places[is_here]))
@@ -218,10 +218,10 @@ class KnownTokens:
         return found
 
 
-class KnownVectors:
+class VectorCache:
     """The vectors at hand, by the fingerprint of the text that they were made from."""
 
-    def __init__(self, dimension: int, tokens: KnownTokens | None = None) -> None:
+    def __init__(self, dimension: int, tokens: TokenCache | None = None) -> None:
         """Where `tokens` are wanted, a vector without them is of no use: one run of the encoder gives both."""
         self._dimension = dimension
         self.tokens = tokens
@@ -239,11 +239,11 @@ class KnownVectors:
             self.tokens.add(table, tokens)
         self._sources.append((table, vectors))
 
-    def known(self, keys: Keys) -> NDArray[np.bool_]:
+    def contains(self, keys: Keys) -> NDArray[np.bool_]:
         """Which of the keys (n, 16) have a vector here (n,)."""
         found = np.zeros(len(keys), dtype=bool)
         for table, _ in self._sources:
-            found |= table.places(keys) >= 0
+            found |= table.find(keys) >= 0
         return found
 
     def fill(self, keys: Keys, rows: Rows, into: Vectors) -> None:
@@ -252,7 +252,7 @@ class KnownVectors:
         Raises KeyError for a key without a vector.
         """
         for table, vectors in self._sources:
-            places = table.places(keys)
+            places = table.find(keys)
             found = places >= 0
             for start in range(0, int(found.sum()), _COPIED_ROWS):
                 piece = slice(start, start + _COPIED_ROWS)
@@ -287,7 +287,7 @@ class KeyTable:
         self._order = np.argsort(whole, kind="stable")
         self._sorted = whole[self._order]
 
-    def places(self, keys: Keys) -> Rows:
+    def find(self, keys: Keys) -> Rows:
         """For each key (n, 16) its place, the first of equal ones, or -1 (n,)."""
         wanted = whole_keys(keys)
         at = np.searchsorted(self._sorted, wanted).clip(max=len(self._sorted) - 1)

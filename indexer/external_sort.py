@@ -38,21 +38,21 @@ class Entry(NamedTuple):
 
 
 @dataclass(slots=True)
-class _Held:
+class _RunBuffer:
     """What waits in memory for the next run."""
 
     entries: list[Entry]
     bytes: int = 0
 
 
-class Spool:
+class ExternalSorter:
     """Products come in any order and leave in the order of their ids (that of their UTF-8 bytes)."""
 
     def __init__(self, folder: Path, *, run_bytes: int = RUN_BYTES) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self._folder = folder
         self._run_bytes = run_bytes
-        self._held = _Held([])
+        self._held = _RunBuffer([])
         self._runs: list[Path] = []
         self._count = self._written = 0
 
@@ -67,7 +67,7 @@ class Spool:
         self._count += 1
         if self._held.bytes >= self._run_bytes:
             self._write_run(sorted(self._held.entries))
-            self._held = _Held([])
+            self._held = _RunBuffer([])
             if len(self._runs) > MOST_RUNS:
                 self._merge_runs()
 
@@ -111,7 +111,7 @@ def _entry(file: BinaryIO, head: bytes) -> Entry:
 _PLACE = struct.Struct("<iQ")
 
 
-class Places:
+class RowLocations:
     """A file's number and a line for each row, written in order and read back in any."""
 
     def __init__(self, path: Path) -> None:

@@ -106,18 +106,18 @@ def template(path: Path, filters: Mapping[str, Callable[..., Any]]) -> Template:
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
-        finalize=_harmless,
+        finalize=_replace_harmful,
     )
-    environment.filters |= {"count": _counted, **filters}
+    environment.filters |= {"count": _format_count, **filters}
     return environment.get_template(path.name)
 
 
-def drawn(plots: Mapping[str, str]) -> dict[str, Markup]:
+def mark_safe(plots: Mapping[str, str]) -> dict[str, Markup]:
     """Plots of our own, by title, that a page takes as they are."""
     return {title: Markup(svg) for title, svg in plots.items()}  # noqa: S704  # matplotlib escapes what it writes
 
 
-def _harmless(value: object) -> object:
+def _replace_harmful(value: object) -> object:
     """A text without characters that a page cannot hold or that would turn its text around."""
     if not isinstance(value, str) or isinstance(value, Markup) or (value.isascii() and value.isprintable()):
         return value
@@ -134,5 +134,5 @@ def _is_surrogate(mark: str) -> bool:
     return 0xD800 <= ord(mark) < 0xE000
 
 
-def _counted(value: int) -> str:
+def _format_count(value: int) -> str:
     return f"{value:,}"

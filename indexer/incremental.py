@@ -7,8 +7,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from indexer.cleaning.spelling import Settler, brand_key, level_key
-from indexer.embedding_cache import KnownVectors
+from indexer.cleaning.spelling import SpellingNormalizer, brand_key, level_key
+from indexer.embedding_cache import VectorCache
 from retrieval.errors import StoreDamagedError, StoreError
 from retrieval.filters.schema import FieldCatalog
 from retrieval.index.keyword_documents import LINES_FILE
@@ -35,14 +35,14 @@ from retrieval.updates.journal import Journal
 from retrieval.updates.three_way_merge import PendingUpdate, read_pending_updates
 
 
-class Before:
+class PreviousVersion:
     """A whole version that was published earlier, opened for reading."""
 
     def __init__(self, store: Store, serving: ServingVersion) -> None:
         self.manifest = serving.manifest
         self.damaged = serving.damaged
         """Versions that were passed over for it."""
-        self.is_unharmed = not serving.notices
+        self.is_undamaged = not serving.notices
         """Whether nothing damaged had to be passed over to find it."""
         self.folder = store.version_folder(self.manifest.version)
         self.products = ProductStore(self.folder)
@@ -63,16 +63,16 @@ class Before:
         row = self.products.row_of(product_id)
         return None if row is None else self.products[row]
 
-    def standing(self) -> Iterator[PendingUpdate]:
+    def pending_updates(self) -> Iterator[PendingUpdate]:
         """The live changes that stand in it."""
         path = self.folder / PENDING_UPDATES_FILE
         return read_pending_updates(path) if path.exists() else iter(())
 
 
-class Cursor:
+class PreviousProducts:
     """Walks through the products of the version before, in the order of ids, beside another walk in that order."""
 
-    def __init__(self, before: Before | None) -> None:
+    def __init__(self, before: PreviousVersion | None) -> None:
         self._lines = enumerate(before.products.lines()) if before else iter(())
         self._head = next(self._lines, None)
 
@@ -85,16 +85,16 @@ class Cursor:
         return self._head[0], self._head[1][1]
 
 
-def open_before(store: Store) -> Before | None:
+def open_previous_version(store: Store) -> PreviousVersion | None:
     """The version that serves, if any."""
     try:
-        return Before(store, store.find_serving())
+        return PreviousVersion(store, store.find_serving())
     except StoreError:
         return None
 
 
-def add_vectors_of_versions(
-    store: Store, encoder: str, known: KnownVectors, first: str = "", state_dimension: int = 0
+def cache_version_vectors(
+    store: Store, encoder: str, known: VectorCache, first: str = "", state_dimension: int = 0
 ) -> None:
     """Adds the vectors of every version that this encoder made, those of the version `first` before the others.
 
@@ -139,7 +139,7 @@ _SPELLED: Mapping[str, Callable[[Any], object]] = {
 }
 
 
-class Folding:
+class UpdateMerge:
     """Live changes by the UTF-8 bytes of their product's id, and what is left of them once the feed is known.
 
     `sequence` is the number of the last one among them.
@@ -147,13 +147,13 @@ class Folding:
 
     def __init__(self, changes: dict[str, PendingUpdate] | None = None, sequence: int = 0) -> None:
         self._changes = {product_id.encode(): change for product_id, change in (changes or {}).items()}
-        self._settler: Settler | None = None
+        self._settler: SpellingNormalizer | None = None
         self.ids = sorted(self._changes)
         self.sequence = sequence
-        self.standing: list[PendingUpdate] = []
+        self.pending: list[PendingUpdate] = []
         """Those that stand on, in the order of ids, as far as `line` was asked."""
 
-    def using(self, settler: Settler) -> Folding:
+    def use_spelling(self, settler: SpellingNormalizer) -> UpdateMerge:
         """This folding, with products in a catalog's spelling."""
         self._settler = settler
         return self
@@ -163,15 +163,15 @@ class Folding:
         """What the changes made, those that were deleted left out."""
         return (change.live for change in self._changes.values() if change.live is not None)
 
-    def line(self, product_id: bytes, feed: bytes | None) -> bytes | None:
+    def merge(self, product_id: bytes, feed: bytes | None) -> bytes | None:
         """The product of an id as JSON, given what the feed says; None where there is none. Each is asked for once."""
-        rebased = self.rebased(product_id, feed)
+        rebased = self.rebase(product_id, feed)
         if rebased is None or not rebased.is_pending:
             return feed
-        self.standing.append(rebased)
+        self.pending.append(rebased)
         return None if rebased.live is None else product_to_json(rebased.live)
 
-    def rebased(self, product_id: bytes, feed: bytes | None) -> PendingUpdate | None:
+    def rebase(self, product_id: bytes, feed: bytes | None) -> PendingUpdate | None:
         """The change of a product on top of what the feed says of it now; None where there is no change."""
         change = self._changes.get(product_id)
         if change is None:
@@ -181,7 +181,7 @@ class Folding:
         return PendingUpdate(change.id, base, live).rebase(now)
 
     def _settled(self, product: Product | None) -> Product | None:
-        return product if product is None or self._settler is None else self._settler.settle(product)
+        return product if product is None or self._settler is None else self._settler.normalize(product)
 
 
 def _respelled(
@@ -202,24 +202,24 @@ def _with(product: Product, name: str, value: object) -> Product:
     return replace(product, **{name: value})  # type: ignore[arg-type]
 
 
-def pending_changes(root: Path, before: Before | None) -> Folding:
+def load_updates(root: Path, before: PreviousVersion | None) -> UpdateMerge:
     """What the next version has to fold in; raises StoreDamagedError for a journal that cannot be read."""
-    changes = {each.id: each for each in before.standing()} if before else {}
+    changes = {each.id: each for each in before.pending_updates()} if before else {}
     sequence = before.manifest.last_merged_change if before else 0
     with Journal(root) as journal:
         for entry in journal.since(sequence):
             sequence, product_id = entry.seq, entry.change.id
             known = changes.get(product_id) or _untouched(product_id, before)
             changes[product_id] = PendingUpdate(product_id, known.base, apply_change(known.live, entry.change))
-    return Folding(changes, sequence)
+    return UpdateMerge(changes, sequence)
 
 
-def _untouched(product_id: str, before: Before | None) -> PendingUpdate:
+def _untouched(product_id: str, before: PreviousVersion | None) -> PendingUpdate:
     product = before.product(product_id) if before else None
     return PendingUpdate(product_id, product, product)
 
 
-def forget_folded(root: Path, folded: list[int]) -> None:
+def prune_journal(root: Path, folded: list[int]) -> None:
     """Removes from the journal what every kept version has in it; `folded` are their last changes' numbers."""
     with Journal(root) as journal:
         if folded and min(folded) > 0:

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import msgspec
 
-from indexer.embedding import CatalogEncoder, Encoded, state_columns
-from indexer.incremental import forget_folded
+from indexer.embedding import CatalogEncoder, EncodingResult, state_columns
+from indexer.incremental import prune_journal
 from indexer.targets import Target, open_target
 from retrieval.elasticsearch.settings import ClusterSettings
 from retrieval.encoders.base import Encoder
@@ -43,7 +43,7 @@ from retrieval.store.versions import Store
 
 # The version that serves with the vectors of another encoder: the same products, words and live changes, no feed.
 
-Judge = Callable[[Path], bool]
+AcceptVectors = Callable[[Path], bool]
 """Whether a version with the vectors in this folder may serve in the place of the one that does."""
 
 
@@ -68,7 +68,7 @@ def reencode(
     progress: Progress,
     *,
     cluster: ClusterSettings | None = None,
-    judge: Judge = lambda _: True,
+    judge: AcceptVectors = lambda _: True,
     keep: int = 3,
 ) -> ReencodeReport:
     """Encodes the products of the version that serves by another encoder, of this name, and publishes them as the next
@@ -92,37 +92,37 @@ def reencode(
             target.check()
             manifest, texts = before, 0
             if before.encoder != encoder.identity:
-                manifest, texts = _reencoded(store, target, before, encoder, name, progress, judge, keep)
+                manifest, texts = _publish_reencoded(store, target, before, encoder, name, progress, judge, keep)
     seconds = round(time.perf_counter() - started, 3)
     return ReencodeReport(manifest.version, manifest is not before, before.products, name, texts, seconds)
 
 
-def _reencoded(
+def _publish_reencoded(
     store: Store,
     target: Target,
     before: Manifest,
     encoder: Encoder,
     name: str,
     progress: Progress,
-    judge: Judge,
+    judge: AcceptVectors,
     keep: int,
 ) -> tuple[Manifest, int]:
     """The manifest of the version that serves in the end, and how many texts were encoded."""
     store.staging.mkdir(exist_ok=True)
     building, folder = store.create_build_folder(), store.version_folder(before.version)
     progress.begin("copy", None, "")
-    take_over(folder, building, {VECTORS_FOLDER, STATES_FOLDER, TEXT_KEYS_FILE})
+    copy_files(folder, building, {VECTORS_FOLDER, STATES_FOLDER, TEXT_KEYS_FILE})
     progress.end(f"what does not depend on the encoder, from {before.version}")
     columns = state_columns(encoder, before.states.dimension if before.states else DIMENSION)
     keys = load_array(folder / TEXT_KEYS_FILE)
-    made: Encoded = CatalogEncoder(store, encoder, columns, progress).run(building, keys, before.version)
+    made: EncodingResult = CatalogEncoder(store, encoder, columns, progress).run(building, keys, before.version)
     kind = build_index(building / VECTORS_FOLDER).value
     if not judge(building / VECTORS_FOLDER):
         shutil.rmtree(building)
         return before, made.texts
     progress.begin("publish", None, "")
     manifest = msgspec.structs.replace(
-        successor(store, before, building, encoder_entries(store, encoder)),
+        next_manifest(store, before, building, encoder_entries(store, encoder)),
         encoder=encoder.identity,
         encoder_name=resolve_model_name(name),
         dimension=encoder.dimension,
@@ -141,7 +141,7 @@ def _reencoded(
 # A version made of the one that serves, without its feed: what is taken over, and how it is published.
 
 
-def take_over(folder: Path, building: Path, without: Collection[str]) -> None:
+def copy_files(folder: Path, building: Path, without: Collection[str]) -> None:
     """Copies the files of a version, but for the files and folders named in `without`, which are made anew.
 
     Copies and no links: a version that is damaged later leaves the other one whole.
@@ -160,7 +160,7 @@ def shared_entries(store: Store, version: Manifest) -> dict[str, FileEntry]:
     return {path: entry for path, entry in version.files.items() if not path.startswith(f"{prefix}/")}
 
 
-def successor(store: Store, before: Manifest, building: Path, shared: Mapping[str, FileEntry]) -> Manifest:
+def next_manifest(store: Store, before: Manifest, building: Path, shared: Mapping[str, FileEntry]) -> Manifest:
     """The manifest of what stands in `building`, and of the `shared` files outside: of the same products, by a name,
     time and checksums of its own."""
     name = store.next_version()
@@ -185,8 +185,8 @@ def publish(store: Store, target: Target, manifest: Manifest, building: Path, ke
     store.publish(building, manifest)
     target.serve(manifest)
     store.prune(keep)
-    target.clear_up()
-    forget_folded(store.root, store.last_merged_changes())
+    target.prune()
+    prune_journal(store.root, store.last_merged_changes())
 
 
 # Moving a served index from one backend to another without its feed: same products, vectors and live changes.
@@ -217,13 +217,13 @@ def move(
     started = time.perf_counter()
     with store.lock("move"), closing(open_target(cluster, store, vectors=vectors)) as target:
         target.check()
-        manifest, published, restored = _moved(store, target, progress, keep)
+        manifest, published, restored = _publish_moved(store, target, progress, keep)
     backend = "elasticsearch" if cluster else "embedded"
     seconds = round(time.perf_counter() - started, 3)
     return MoveReport(manifest.version, published, restored, manifest.products, backend, seconds)
 
 
-def _moved(store: Store, target: Target, progress: Progress, keep: int) -> tuple[Manifest, bool, bool]:
+def _publish_moved(store: Store, target: Target, progress: Progress, keep: int) -> tuple[Manifest, bool, bool]:
     before = store.find_serving().manifest
     folder = store.version_folder(before.version)
     if before.cluster == target.place:
@@ -231,7 +231,7 @@ def _moved(store: Store, target: Target, progress: Progress, keep: int) -> tuple
     building = store.create_build_folder()
     _copy(folder, building, target, progress)
     manifest = msgspec.structs.replace(
-        successor(store, before, building, shared_entries(store, before)), cluster=target.place
+        next_manifest(store, before, building, shared_entries(store, before)), cluster=target.place
     )
     target.fill(manifest, building, progress)
     publish(store, target, manifest, building, keep)
@@ -241,7 +241,7 @@ def _moved(store: Store, target: Target, progress: Progress, keep: int) -> tuple
 def _copy(folder: Path, building: Path, target: Target, progress: Progress) -> None:
     """Everything but the keyword index, which is made anew from its lines."""
     progress.begin("copy", None, "")
-    take_over(folder, building, {KEYWORD_FOLDER})
+    copy_files(folder, building, {KEYWORD_FOLDER})
     builder = target.builder(building / KEYWORD_FOLDER, read_fields(folder / FIELDS_FILE))
     for row, line in enumerate(read_lines(folder / KEYWORD_FOLDER)):
         builder.add_line(row, line)

@@ -20,20 +20,20 @@ from typing import TYPE_CHECKING, TypeVar
 import msgspec
 
 from indexer.cleaning.cleaner import Cleaner
-from indexer.cleaning.spelling import Census, Settler
+from indexer.cleaning.spelling import SpellingCensus, SpellingNormalizer
 from indexer.embedding_cache import text_key
-from indexer.external_sort import Entry, Places, Spool
+from indexer.external_sort import Entry, ExternalSorter, RowLocations
 from indexer.feeds.io import feed_size
 from indexer.feeds.mapping import FeedMapping
-from indexer.feeds.reader import FieldNames, Record, RecordReader, Rejected, records
-from indexer.incremental import Before, Cursor, Folding
+from indexer.feeds.reader import FieldNames, Record, RecordReader, RejectedRow, read_records
+from indexer.incremental import PreviousProducts, PreviousVersion, UpdateMerge
 from indexer.quality.duplicates import DuplicateFinder
-from indexer.quality.findings import Findings, Place
+from indexer.quality.findings import Findings, RowLocation
 from indexer.quality.norms import CategoryCensus
-from indexer.quality.report import Intake as Origin
+from indexer.quality.report import FeedSummary as Origin
 from indexer.quality.report import QualityReport, make_report
-from indexer.quality.rules import Rule, built_in_rules
-from indexer.rejects import Aside, Notes, printable
+from indexer.quality.rules import QualityRule, built_in_rules
+from indexer.rejects import NoteCounts, RejectLog, printable
 from indexer.workers import Workers
 from retrieval.errors import EmptyCatalogError, RowError
 from retrieval.filters.schema import FieldCatalog, FieldCounter
@@ -66,41 +66,47 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
-class IntakeOptions:
+class FeedOptions:
     """What to read, and how."""
 
     feeds: tuple[str, ...]
     mapping: FeedMapping = field(default_factory=FeedMapping)
     format: str = ""
     """A feed format's name; empty recognises each feed's by looking."""
-    rules: tuple[Rule, ...] = ()
+    rules: tuple[QualityRule, ...] = ()
     """Quality rules; none asks the built-in ones."""
 
 
-class Intake:
+class FeedPipeline:
     """One run over feeds. Its files go into `folder`; `now` is what ages are counted from."""
 
     def __init__(
-        self, options: IntakeOptions, folder: Path, aside: Aside, workers: Workers, progress: Progress, now: datetime
+        self,
+        options: FeedOptions,
+        folder: Path,
+        reject_log: RejectLog,
+        workers: Workers,
+        progress: Progress,
+        now: datetime,
     ) -> None:
         self._options = options
         self._rules = options.rules or built_in_rules()
         self._folder = folder
-        self._aside = aside
+        self._rejects = reject_log
         self._workers = workers
         self._progress = progress
         self._now = now
-        self._spool = Spool(folder / "runs")
+        self._spool = ExternalSorter(folder / "runs")
         self._files: dict[str, int] = {}
-        self._spellings = Census()
+        self._spellings = SpellingCensus()
         self._categories = CategoryCensus()
         self._fields = FieldCounter()
         self._findings = Findings()
         self._duplicates = DuplicateFinder(folder / "duplicates", self._rules)
-        self._places = Places(folder / "places")
+        self._places = RowLocations(folder / "places")
         self._cleaned: Counter[str] = Counter()
         self.rows = 0
-        """Rows of the feeds, those that were set aside among them."""
+        """Rows of the feeds, those that were rejected among them."""
         self.chinese = 0
         """Titles with Chinese in them, of the rows that can be used."""
         self.products = 0
@@ -116,14 +122,14 @@ class Intake:
         sizes = [feed_size(path) for path in self._options.feeds]
         self._progress.begin("read", None if None in sizes else sum(size or 0 for size in sizes), "bytes")
         names: FieldNames | None = None
-        for cleaned in self._workers.map(ReadRows(self._options.mapping, self._now), _batches(self._records(), ROWS)):
+        for cleaned in self._workers.map(FirstPass(self._options.mapping, self._now), _batches(self._records(), ROWS)):
             self._take(cleaned)
-            names = cleaned.names if names is None or cleaned.names is None else names.merged(cleaned.names)
-        for noted in names.noted(", ".join(self._options.feeds)) if names else ():
-            self._aside.noted.add(noted)
-        self._progress.end(f"{self.rows:,} rows, {self._aside.rejected.total():,} set aside")
+            names = cleaned.names if names is None or cleaned.names is None else names.merge(cleaned.names)
+        for noted in names.notes(", ".join(self._options.feeds)) if names else ():
+            self._rejects.notes.add(noted)
+        self._progress.end(f"{self.rows:,} rows, {self._rejects.rejected.total():,} rejected")
 
-    def _records(self) -> Iterator[Record | Rejected]:
+    def _records(self) -> Iterator[Record | RejectedRow]:
         consumed = 0
 
         def progress(count: int, _: int | None) -> None:
@@ -131,15 +137,15 @@ class Intake:
             self._progress.advance(count - consumed)
             consumed = count
 
-        options, note = self._options, self._aside.noted.add
-        return records(options.feeds, mapping=options.mapping, format=options.format, note=note, progress=progress)
+        options, note = self._options, self._rejects.notes.add
+        return read_records(options.feeds, mapping=options.mapping, format=options.format, note=note, progress=progress)
 
-    def _take(self, cleaned: CleanedRows) -> None:
-        columns = (cleaned.ids, cleaned.lines, cleaned.files, cleaned.rows, cleaned.guessed)
+    def _take(self, cleaned: CleanedBatch) -> None:
+        columns = (cleaned.ids, cleaned.lines, cleaned.files, cleaned.rows, cleaned.has_detected_language)
         for product_id, line, file, row, guessed in zip(*columns, strict=True):
             self._spool.add(product_id, line, 2 * self._files.setdefault(file, len(self._files)) + guessed, row)
-        self._aside.reject(cleaned.rejected)
-        self._aside.noted.merge(cleaned.noted)
+        self._rejects.reject(cleaned.rejected)
+        self._rejects.notes.merge(cleaned.notes)
         self.rows += len(cleaned.ids) + len(cleaned.rejected)
         self._cleaned.update(cleaned.cleaned)
         self._spellings.merge(cleaned.spellings)
@@ -147,10 +153,10 @@ class Intake:
         self._fields.merge(cleaned.fields)
         self.chinese += cleaned.chinese
 
-    def found_fields(self, folding: Folding | None = None, before: FieldCatalog | None = None) -> FieldCatalog:
+    def possible_fields(self, folding: UpdateMerge | None = None, before: FieldCatalog | None = None) -> FieldCatalog:
         """The fields that products may have, known after the first pass: a place for each, and the category roots."""
-        settler = self._spellings.settler()
-        folding = (folding or Folding()).using(settler)
+        settler = self._spellings.normalizer()
+        folding = (folding or UpdateMerge()).use_spelling(settler)
         found = self._fields_with(folding.products).catalog(before, settler.levels)
         if found.category_roots == self._fields_with(()).catalog(None, settler.levels).category_roots:
             return found
@@ -165,39 +171,42 @@ class Intake:
         fields.merge(self._fields)
         return fields
 
-    def _folded(self, folding: Folding) -> Iterator[Product]:
+    def _folded(self, folding: UpdateMerge) -> Iterator[Product]:
         """The products that live changes make of what the feed says."""
         ids = set(folding.ids)
         lines = {entry.id: entry.line for entry, is_first in self._spool.sorted() if is_first and entry.id in ids}
         for product_id in folding.ids:
-            rebased = folding.rebased(product_id, lines.get(product_id))
+            rebased = folding.rebase(product_id, lines.get(product_id))
             if rebased is not None and rebased.live is not None:
                 yield rebased.live
 
-    def counted_fields(self, found: FieldCatalog) -> FieldCatalog:
+    def published_fields(self, found: FieldCatalog) -> FieldCatalog:
         """The fields that the products have, known after the second pass, in the places of those that were `found`."""
         return FieldCatalog(self._fields.catalog(found).fields, found.category_roots)
 
-    def settle(
-        self, folding: Folding | None = None, before: Before | None = None, documents: Documents | None = None
-    ) -> Iterator[Settled]:
+    def publishable_batches(
+        self,
+        folding: UpdateMerge | None = None,
+        before: PreviousVersion | None = None,
+        documents: KeywordLineOptions | None = None,
+    ) -> Iterator[PublishableBatch]:
         """The second pass: the products to publish in the order of their ids, batch by batch."""
-        settler = self._spellings.settler()
-        work = SettleRows(settler, Judging(self._rules, self._categories.norms(), self._now), documents)
-        items = self._items((folding or Folding()).using(settler), Cursor(before))
+        settler = self._spellings.normalizer()
+        work = SecondPass(settler, InspectionOptions(self._rules, self._categories.norms(), self._now), documents)
+        items = self._items((folding or UpdateMerge()).use_spelling(settler), PreviousProducts(before))
         for settled in self._workers.map(work, items):
             self._findings.merge(settled.findings)
             self._duplicates.add(settled.signatures)
-            self._cleaned.update(settled.settled)
+            self._cleaned.update(settled.spelling_counts)
             self.products += len(settled.ids)
             yield settled
 
-    def _items(self, folding: Folding, before: Cursor) -> Iterator[Items]:
+    def _items(self, folding: UpdateMerge, before: PreviousProducts) -> Iterator[SortedBatch]:
         names = [*self._files, LIVE]
-        items = Items(0)
+        items = SortedBatch(0)
         for product_id, entry in _with_ids(self._unique(names), folding.ids):
             feed = entry.line if entry else None
-            line = folding.line(product_id, feed)
+            line = folding.merge(product_id, feed)
             if line is not feed:
                 self._recount(feed, line)
             if line is None:
@@ -209,12 +218,12 @@ class Intake:
             items.lines.append(line)
             items.files.append(names[file // 2])
             items.rows.append(row)
-            items.guessed.append(bool(file % 2))
-            items.rows_before.append(row_before)
-            items.lines_before.append(line_before)
+            items.has_detected_language.append(bool(file % 2))
+            items.previous_rows.append(row_before)
+            items.previous_lines.append(line_before)
             if len(items.ids) == PRODUCTS:
                 yield items
-                items = Items(items.first_row + PRODUCTS)
+                items = SortedBatch(items.first_row + PRODUCTS)
         if items.ids:
             yield items
 
@@ -224,7 +233,7 @@ class Intake:
                 yield entry
             else:
                 self._recount(entry.line, None)
-                self._aside.reject([_duplicate(entry, names[entry.file // 2])])
+                self._rejects.reject([_duplicate(entry, names[entry.file // 2])])
 
     def _recount(self, before: bytes | None, after: bytes | None) -> None:
         """Another product than the one that was counted, or none, will be published."""
@@ -237,25 +246,27 @@ class Intake:
         """What was found, known after the second pass; `product_of` gives a product by its row."""
         names = [*self._files, LIVE]
 
-        def row_of(row: int) -> tuple[Product, Place]:
+        def row_of(row: int) -> tuple[Product, RowLocation]:
             file, line = self._places[row]
-            return product_of(row), Place(names[file], line)
+            return product_of(row), RowLocation(names[file], line)
 
-        aside = self._aside
+        reject_log = self._rejects
         origin = Origin(
             created=self._now,
             feeds=tuple(map(printable, self._options.feeds)),
             read=self.rows,
-            rejected=aside.counted_rejections,
-            noted=aside.counted_notes,
+            rejected=reject_log.rejection_counts,
+            noted=reject_log.note_counts,
             cleaned=self._cleaned,
         )
         return make_report(origin, self._findings, self._duplicates.groups(row_of), self._rules)
 
 
-def _duplicate(entry: Entry, file: str) -> Rejected:
+def _duplicate(entry: Entry, file: str) -> RejectedRow:
     """The row as a product: what it was in the feed is gone by the time that its id turns out to be there before."""
-    return Rejected(file, entry.row, "duplicate id", repr(entry.id.decode()), "jsonl", msgspec.json.decode(entry.line))
+    return RejectedRow(
+        file, entry.row, "duplicate id", repr(entry.id.decode()), "jsonl", msgspec.json.decode(entry.line)
+    )
 
 
 def _with_ids(entries: Iterable[Entry], ids: list[bytes]) -> Iterator[tuple[bytes, Entry | None]]:
@@ -283,7 +294,7 @@ def _batches(each: Iterable[T], size: int) -> Iterator[list[T]]:
 
 
 @dataclass(slots=True)
-class CleanedRows:
+class CleanedBatch:
     """What the first pass makes of a batch. The lists are of one length: a place in each for each usable row."""
 
     ids: list[bytes] = field(default_factory=list)
@@ -293,13 +304,13 @@ class CleanedRows:
     files: list[str] = field(default_factory=list)
     rows: list[int] = field(default_factory=list)
     """Lines of the files, from 1."""
-    guessed: list[bool] = field(default_factory=list)
+    has_detected_language: list[bool] = field(default_factory=list)
     """Whether the language was detected, not declared."""
-    rejected: list[Rejected] = field(default_factory=list)
-    noted: Notes = field(default_factory=Notes)
+    rejected: list[RejectedRow] = field(default_factory=list)
+    notes: NoteCounts = field(default_factory=NoteCounts)
     cleaned: dict[str, int] = field(default_factory=dict)
     """By cleaning rule: values that were changed."""
-    spellings: Census = field(default_factory=Census)
+    spellings: SpellingCensus = field(default_factory=SpellingCensus)
     categories: CategoryCensus = field(default_factory=CategoryCensus)
     fields: FieldCounter = field(default_factory=FieldCounter)
     chinese: int = 0
@@ -307,18 +318,18 @@ class CleanedRows:
     names: FieldNames | None = None
 
 
-class ReadRows:
+class FirstPass:
     """The first pass, by a mapping and as of a time."""
 
     def __init__(self, mapping: FeedMapping, now: datetime) -> None:
         self._mapping = mapping
         self._now = now
 
-    def __call__(self, batch: Sequence[Record | Rejected]) -> CleanedRows:
+    def __call__(self, batch: Sequence[Record | RejectedRow]) -> CleanedBatch:
         """Products of the rows that can be used, and counts of everything else."""
-        made = CleanedRows()
+        made = CleanedBatch()
         products = self._read(batch, made)
-        made.guessed = [not product.language for product in products]
+        made.has_detected_language = [not product.language for product in products]
         cleaned = self._cleaner.clean(products)
         made.cleaned = cleaned.counts
         made.ids = [product.id.encode() for product in cleaned.products]
@@ -339,16 +350,16 @@ class ReadRows:
     def _cleaner(self) -> Cleaner:
         return Cleaner()
 
-    def _read(self, batch: Sequence[Record | Rejected], made: CleanedRows) -> list[Product]:
+    def _read(self, batch: Sequence[Record | RejectedRow], made: CleanedBatch) -> list[Product]:
         products: list[Product] = []
         for record in batch:
-            if isinstance(record, Rejected):
+            if isinstance(record, RejectedRow):
                 made.rejected.append(record)
                 continue
             try:
-                products.append(self._reader.product(record, made.noted.add))
+                products.append(self._reader.read_product(record, made.notes.add))
             except RowError as error:
-                made.rejected.append(self._reader.rejected(record, error))
+                made.rejected.append(self._reader.reject(record, error))
             else:
                 made.files.append(record.file)
                 made.rows.append(record.line)
@@ -361,7 +372,7 @@ class ReadRows:
 
 
 @dataclass(slots=True)
-class Items:
+class SortedBatch:
     """A batch of products in the order of their ids. The lists are of one length."""
 
     first_row: int
@@ -371,75 +382,77 @@ class Items:
     """The products as JSON: cleaned, live changes folded in."""
     files: list[str] = field(default_factory=list)
     rows: list[int] = field(default_factory=list)
-    guessed: list[bool] = field(default_factory=list)
-    rows_before: list[int] = field(default_factory=list)
+    has_detected_language: list[bool] = field(default_factory=list)
+    previous_rows: list[int] = field(default_factory=list)
     """The row of the same id in the version before, or -1."""
-    lines_before: list[bytes] = field(default_factory=list)
+    previous_lines: list[bytes] = field(default_factory=list)
     """The product there as JSON, or nothing."""
 
 
 @dataclass(frozen=True, slots=True)
-class Settled:
+class PublishableBatch:
     """What the second pass makes of a batch: the products as they will be published. The lists are of one length."""
 
     ids: list[bytes]
     lines: list[bytes]
     keys: list[bytes]
     """Fingerprints of the texts that become vectors; empty where no index is built."""
-    rows_before: list[int]
-    are_as_before: list[bool]
+    previous_rows: list[int]
+    is_unchanged: list[bool]
     terms: list[bytes]
     """Lines of the keyword index, each empty where that of the version before can stay; empty where none is built."""
-    settled: dict[str, int]
+    spelling_counts: dict[str, int]
     """By rule: values that were written in the catalog's spelling."""
     findings: Findings
     signatures: Signatures
 
 
 @dataclass(frozen=True, slots=True)
-class Documents:
+class KeywordLineOptions:
     """How the second pass makes lines of a keyword index."""
 
     catalog: FieldCatalog
-    takes_over: bool
+    reuses_lines: bool
     """Whether an unchanged product's line of the version before can stay."""
 
 
 @dataclass(frozen=True, slots=True)
-class Judging:
+class InspectionOptions:
     """What products are inspected by."""
 
-    rules: tuple[Rule, ...]
+    rules: tuple[QualityRule, ...]
     norms: Norms
     now: datetime
 
 
-class SettleRows:
+class SecondPass:
     """The second pass; `documents` is None where no index is built."""
 
-    def __init__(self, settler: Settler, judging: Judging, documents: Documents | None) -> None:
+    def __init__(
+        self, settler: SpellingNormalizer, judging: InspectionOptions, documents: KeywordLineOptions | None
+    ) -> None:
         self._settler = settler
         self._judging = judging
         self._documents = documents
         self._analyzer = Analyzer()  # synonyms are for queries only
 
-    def __call__(self, items: Items) -> Settled:
+    def __call__(self, items: SortedBatch) -> PublishableBatch:
         """The products that will be published, inspected."""
         cleaned = [product_from_json(line) for line in items.lines]
-        settled = self._settler.settle_all(cleaned)
+        settled = self._settler.normalize_all(cleaned)
         lines = [
             line if product is before else product_to_json(product)
             for line, before, product in zip(items.lines, cleaned, settled.products, strict=True)
         ]
-        are_as_before = [line == before for line, before in zip(lines, items.lines_before, strict=True)]
-        places = list(map(Place, items.files, items.rows, items.guessed))
+        are_as_before = [line == before for line, before in zip(lines, items.previous_lines, strict=True)]
+        places = list(map(RowLocation, items.files, items.rows, items.has_detected_language))
         inspected = self._inspector.inspect(settled.products, places, items.first_row)
         documents = self._documents
-        return Settled(
+        return PublishableBatch(
             items.ids,
             lines,
             [] if documents is None else [text_key(encoder_text(product)) for product in settled.products],
-            items.rows_before,
+            items.previous_rows,
             are_as_before,
             [] if documents is None else self._terms(documents, settled.products, are_as_before),
             settled.counts,
@@ -455,9 +468,11 @@ class SettleRows:
 
         return Inspector(self._judging.rules, self._judging.norms, self._judging.now, detect)
 
-    def _terms(self, documents: Documents, products: Sequence[Product], are_as_before: Sequence[bool]) -> list[bytes]:
+    def _terms(
+        self, documents: KeywordLineOptions, products: Sequence[Product], are_as_before: Sequence[bool]
+    ) -> list[bytes]:
         return [
-            b"" if documents.takes_over and is_as_before else self._line(documents.catalog, product)
+            b"" if documents.reuses_lines and is_as_before else self._line(documents.catalog, product)
             for product, is_as_before in zip(products, are_as_before, strict=True)
         ]
 
@@ -468,8 +483,8 @@ class SettleRows:
 # A feed's quality report alone: everything that a rebuild does before it encodes, and nothing is published.
 
 
-def check(
-    options: IntakeOptions,
+def check_feeds(
+    options: FeedOptions,
     rejected: Path | None = None,
     progress: Progress | None = None,
     *,
@@ -485,18 +500,18 @@ def check(
     heard = progress or NullProgress()
     with TemporaryDirectory(prefix="shelfwise-check-") as scratch, Workers(workers) as pool:
         folder = Path(scratch)
-        with Aside(rejected or folder / "rejected.jsonl") as aside:
-            intake = Intake(options, folder, aside, pool, heard, now or datetime.now(UTC))
+        with RejectLog(rejected or folder / "rejected.jsonl") as reject_log:
+            intake = FeedPipeline(options, folder, reject_log, pool, heard, now or datetime.now(UTC))
             intake.read()
             if not intake.rows:
                 raise EmptyCatalogError(f"{', '.join(options.feeds)}: no rows in it")
             return _inspected(intake, folder, heard)
 
 
-def _inspected(intake: Intake, folder: Path, progress: Progress) -> QualityReport:
+def _inspected(intake: FeedPipeline, folder: Path, progress: Progress) -> QualityReport:
     progress.begin("inspect", intake.usable, "products")
     products = ProductWriter(folder)
-    for settled in intake.settle():
+    for settled in intake.publishable_batches():
         for product_id, line in zip(settled.ids, settled.lines, strict=True):
             products.add(product_id, line)
         progress.advance(len(settled.ids))

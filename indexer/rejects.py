@@ -1,4 +1,4 @@
-"""What a run sets aside: bad rows in a file that is a feed itself, to be repaired and read again, and counts of all."""
+"""What a run rejects: bad rows in a file that is a feed itself, to be repaired and read again, and counts of all."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from typing import Self
 
 import msgspec
 
-from indexer.feeds.reader import Noted, Rejected
+from indexer.feeds.reader import FeedNote, RejectedRow
 from indexer.quality.findings import Example
-from indexer.quality.report import Counted
+from indexer.quality.report import ReasonCount
 from retrieval.store.manifest import open_scratch, scratch_path
 
 REJECTED_FILE = "rejected.jsonl"
@@ -22,26 +22,26 @@ EXAMPLES = 10
 
 
 @dataclasses.dataclass(slots=True)
-class Notes:
+class NoteCounts:
     """Dropped values, counted by field and reason, with the first examples of each; what follows merges into it."""
 
     counts: Counter[str] = dataclasses.field(default_factory=Counter)
     examples: dict[str, list[Example]] = dataclasses.field(default_factory=dict)
 
-    def add(self, noted: Noted) -> None:
+    def add(self, noted: FeedNote) -> None:
         """Counts one."""
         kind = f"{noted.field}: {noted.reason}"
         self.counts[kind] += 1
-        _keep(self.examples, kind, (Example("", noted.detail, printable(noted.file), noted.line),))
+        _keep_examples(self.examples, kind, (Example("", noted.detail, printable(noted.file), noted.line),))
 
-    def merge(self, later: Notes) -> None:
+    def merge(self, later: NoteCounts) -> None:
         """Adds what came later."""
         self.counts.update(later.counts)
         for kind, examples in later.examples.items():
-            _keep(self.examples, kind, examples)
+            _keep_examples(self.examples, kind, examples)
 
 
-class Aside:
+class RejectLog:
     """Writes rejected rows to a file as they come, and counts them and the values that were dropped.
 
     The file takes its place when it is flushed or closed: until then the one there before may be a feed that is read.
@@ -51,30 +51,30 @@ class Aside:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.rejected: Counter[str] = Counter()
-        self.noted = Notes()
+        self.notes = NoteCounts()
         self._examples: dict[str, list[Example]] = {}
         is_file = path.is_file() or not path.exists()  # and no terminal, pipe or /dev/null
         self._scratch = scratch_path(path.resolve()) if is_file else None
         self._file = open_scratch(self._scratch) if self._scratch else path.open("wb")
 
-    def reject(self, rows: Iterable[Rejected]) -> None:
+    def reject(self, rows: Iterable[RejectedRow]) -> None:
         """Takes rows that cannot be used."""
         for row in rows:
             self.rejected[row.reason] += 1
             file = printable(row.file)
-            _keep(self._examples, row.reason, (Example("", row.detail, file, row.line),))
+            _keep_examples(self._examples, row.reason, (Example("", row.detail, file, row.line),))
             self._file.write(msgspec.json.encode(dataclasses.replace(row, file=file)) + b"\n")
 
     @property
-    def counted_rejections(self) -> Mapping[str, Counted]:
+    def rejection_counts(self) -> Mapping[str, ReasonCount]:
         """By reason, with examples."""
-        return {reason: Counted(count, tuple(self._examples[reason])) for reason, count in self.rejected.items()}
+        return {reason: ReasonCount(count, tuple(self._examples[reason])) for reason, count in self.rejected.items()}
 
     @property
-    def counted_notes(self) -> Mapping[str, Counted]:
+    def note_counts(self) -> Mapping[str, ReasonCount]:
         """By field and reason, with examples."""
-        examples = self.noted.examples
-        return {kind: Counted(count, tuple(examples[kind])) for kind, count in self.noted.counts.items()}
+        examples = self.notes.examples
+        return {kind: ReasonCount(count, tuple(examples[kind])) for kind, count in self.notes.counts.items()}
 
     def flush(self) -> None:
         """Lets a reader of the file see everything so far."""
@@ -107,6 +107,6 @@ def printable(name: str) -> str:
     return name.encode("utf-8", "backslashreplace").decode()
 
 
-def _keep(examples: dict[str, list[Example]], kind: str, more: Iterable[Example]) -> None:
+def _keep_examples(examples: dict[str, list[Example]], kind: str, more: Iterable[Example]) -> None:
     kept = examples.setdefault(kind, [])
     kept.extend(list(more)[: EXAMPLES - len(kept)])

@@ -35,7 +35,7 @@ class Target(Protocol):
         """Makes again what a published version has lost; returns whether there was anything."""
         ...
 
-    def clear_up(self) -> list[str]:
+    def prune(self) -> list[str]:
         """Removes what belongs to versions that are gone; returns its names."""
         ...
 
@@ -44,7 +44,7 @@ class Target(Protocol):
         ...
 
 
-class Embedded:
+class EmbeddedTarget:
     """Everything is among the version's own files."""
 
     builder: type[KeywordBuilder] = TantivyBuilder
@@ -63,7 +63,7 @@ class Embedded:
         """Nothing can be lost without the version being damaged."""
         return False
 
-    def clear_up(self) -> list[str]:
+    def prune(self) -> list[str]:
         """Nothing is anywhere else."""
         return []
 
@@ -74,15 +74,15 @@ class Embedded:
 def open_target(cluster: ClusterSettings | None, store: Store, *, vectors: bool) -> Target:
     """The cluster that is named, or the version's own files."""
     if cluster is None:
-        return Embedded()
+        return EmbeddedTarget()
     # A client that most rebuilds do without.
-    return InCluster(cluster, store, vectors=vectors)
+    return ClusterTarget(cluster, store, vectors=vectors)
 
 
 # A rebuild whose indexes go to an Elasticsearch cluster.
 
 
-class InCluster:
+class ClusterTarget:
     """Words are searched in a cluster, vectors too where asked for; the version's own files can fill it again."""
 
     builder: type[KeywordBuilder] = KeywordBuilder
@@ -121,7 +121,7 @@ class InCluster:
         self.serve(manifest)
         return is_lost
 
-    def clear_up(self) -> list[str]:
+    def prune(self) -> list[str]:
         """Removes the indexes of versions that are gone."""
         return self._versions.prune(self._places)
 

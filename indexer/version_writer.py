@@ -17,8 +17,8 @@ import numpy as np
 import xxhash
 
 from indexer.embedding_cache import Keys, key_array
-from indexer.incremental import Before
-from indexer.pipeline import Settled
+from indexer.incremental import PreviousVersion
+from indexer.pipeline import PublishableBatch
 from retrieval.filters.schema import FieldCatalog
 from retrieval.index.keyword_documents import KeywordBuilder
 from retrieval.index.tantivy import TantivyBuilder
@@ -54,7 +54,7 @@ class VersionWriter:
         self,
         folder: Path,
         found: FieldCatalog,
-        before: Before | None,
+        before: PreviousVersion | None,
         *,
         takes_over: bool,
         builder: type[KeywordBuilder] = TantivyBuilder,
@@ -71,10 +71,10 @@ class VersionWriter:
         self._rows_before = array("q")
         self._same = 0
 
-    def add(self, settled: Settled) -> None:
+    def add(self, settled: PublishableBatch) -> None:
         """Takes the next products."""
         number = len(self._rows_before)
-        columns = (settled.ids, settled.lines, settled.terms, settled.rows_before)
+        columns = (settled.ids, settled.lines, settled.terms, settled.previous_rows)
         for product_id, line, terms, row_before in zip(*columns, strict=True):
             self._products.add(product_id, line)
             if terms:
@@ -86,8 +86,8 @@ class VersionWriter:
         self._words.add(settled.lines)
         self._digest.update(b"".join(line + b"\n" for line in settled.lines))
         self._keys += b"".join(settled.keys)
-        self._rows_before.extend(settled.rows_before)
-        self._same += sum(settled.are_as_before)
+        self._rows_before.extend(settled.previous_rows)
+        self._same += sum(settled.is_unchanged)
 
     def __len__(self) -> int:
         return len(self._rows_before)
@@ -112,7 +112,7 @@ class VersionWriter:
         return key_array(self._keys)
 
     @property
-    def rows_before(self) -> Rows:
+    def previous_rows(self) -> Rows:
         """For each row that of the same product in the version before, or -1 (n,)."""
         return np.frombuffer(self._rows_before, dtype=np.int64) if self._rows_before else np.empty(0, dtype=np.int64)
 
@@ -121,7 +121,7 @@ class VersionWriter:
         """How many products are new, other or gone."""
         if self._before is None:
             return None
-        known = int((self.rows_before >= 0).sum())
+        known = int((self.previous_rows >= 0).sum())
         return VersionChanges(
             self._before.manifest.version,
             added=len(self._rows_before) - known,
@@ -166,7 +166,7 @@ _NO_END = frozenset(
 """Words that no phrase begins or ends with."""
 
 
-class _Line(msgspec.Struct, frozen=True):
+class _TitleAndBrand(msgspec.Struct, frozen=True):
     """What of a product is read."""
 
     title: str
@@ -175,7 +175,7 @@ class _Line(msgspec.Struct, frozen=True):
     rating_count: int | None = None
 
 
-_decoder = msgspec.json.Decoder(_Line)
+_decoder = msgspec.json.Decoder(_TitleAndBrand)
 
 
 class WordsWriter:
@@ -186,7 +186,7 @@ class WordsWriter:
         self._words = array("I")
         self._lengths = array("I")
         self._known = array("q")
-        self._phrases = _Phrases()
+        self._phrases = PhraseCounter()
         self._brands: Counter[str] = Counter()
         self._categories: Counter[tuple[str, ...]] = Counter()
         self._wares: Counter[tuple[str, str]] = Counter()
@@ -225,9 +225,9 @@ class WordsWriter:
         """Writes the files into a folder, which is made."""
         entries = VocabularyEntries(
             FORMAT,
-            tuple(_best(self._all_phrases(), MOST_PHRASES)),
-            tuple(_best(self._brands, MOST_NAMES)),
-            tuple(_best(self._categories, MOST_NAMES)),
+            tuple(_most_common(self._all_phrases(), MOST_PHRASES)),
+            tuple(_most_common(self._brands, MOST_NAMES)),
+            tuple(_most_common(self._categories, MOST_NAMES)),
             len(self._lengths),
         )
         named = chain((text for text, _ in entries.phrases), (name for name, _ in entries.brands))
@@ -255,7 +255,7 @@ class WordsWriter:
         return phrases
 
 
-class _Phrases:
+class PhraseCounter:
     """Counts phrases in bounded memory: where too many are counted, the rarest are forgotten (lossy counting: Manku &
     Motwani 2002, Approximate Frequency Counts over Data Streams), by the order of products alone."""
 
@@ -336,6 +336,6 @@ def _can_end(word: str) -> bool:
     return is_of_letters and word not in _NO_END and word not in units.WORDS and (len(word) > 1 or not word.isascii())
 
 
-def _best(counts: Counter[Name], most: int) -> list[tuple[Name, int]]:
+def _most_common(counts: Counter[Name], most: int) -> list[tuple[Name, int]]:
     """Those of most products, in an order that does not depend on how they were counted."""
     return sorted(counts.items(), key=lambda each: (-each[1], each[0]))[:most]

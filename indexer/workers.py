@@ -45,7 +45,7 @@ class Workers:
         self._count = len(os.sched_getaffinity(0)) if count is None else count
         self._local = threading.local()
         self._threads: ThreadPoolExecutor | None = None
-        self._processes: list[_Process] = []
+        self._processes: list[WorkerProcess] = []
 
     def map(self, work: Callable[[B], R], batches: Iterable[B]) -> Iterator[R]:
         """What `work`, which must be picklable, makes of each batch, in their order; few batches are under way at once.
@@ -57,7 +57,7 @@ class Workers:
         if len(first) < INLINE_BATCHES or self._count < 2:
             yield from map(work, itertools.chain(first, remaining))
         else:
-            yield from self._beside(work, itertools.chain(first, remaining))
+            yield from self._map_in_processes(work, itertools.chain(first, remaining))
 
     def close(self) -> None:
         """Ends the processes."""
@@ -74,28 +74,28 @@ class Workers:
     ) -> None:
         self.close()
 
-    def _beside(self, work: Callable[[B], R], batches: Iterator[B]) -> Iterator[R]:
+    def _map_in_processes(self, work: Callable[[B], R], batches: Iterator[B]) -> Iterator[R]:
         if self._threads is None:
             self._threads = ThreadPoolExecutor(self._count, "shelfwise-worker")
         packed = pickle.dumps(work)
         waiting: deque[Future[object]] = deque()
         for batch in batches:
-            waiting.append(self._threads.submit(self._ask, packed, batch))
+            waiting.append(self._threads.submit(self._run_in_process, packed, batch))
             if len(waiting) > self._count * _AHEAD:
                 yield cast(R, waiting.popleft().result())
         while waiting:
             yield cast(R, waiting.popleft().result())
 
-    def _ask(self, packed: bytes, batch: object) -> object:
+    def _run_in_process(self, packed: bytes, batch: object) -> object:
         """Runs in one of our threads, which has one process of its own."""
-        process: _Process | None = getattr(self._local, "process", None)
+        process: WorkerProcess | None = getattr(self._local, "process", None)
         if process is None:
-            process = self._local.process = _Process()
+            process = self._local.process = WorkerProcess()
             self._processes.append(process)
-        return process.ask(packed, batch)
+        return process.run(packed, batch)
 
 
-class _Process:
+class WorkerProcess:
     """One worker process, and what it has been told to do."""
 
     def __init__(self) -> None:
@@ -110,7 +110,7 @@ class _Process:
                 fcntl.fcntl(pipe, fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
         self._work = b""
 
-    def ask(self, packed: bytes, batch: object) -> object:
+    def run(self, packed: bytes, batch: object) -> object:
         """What the work makes of a batch; raises its error, and WorkerError where the process ended."""
         try:
             if packed != self._work:
@@ -150,10 +150,10 @@ def serve() -> None:
         if message[:1] == b"w":
             work = pickle.loads(message[1:])
         elif work is not None:
-            _send(sink, _answer(work, message[1:]))
+            _send(sink, _run_batch(work, message[1:]))
 
 
-def _answer(work: Callable[[object], object], batch: bytes) -> bytes:
+def _run_batch(work: Callable[[object], object], batch: bytes) -> bytes:
     try:
         return pickle.dumps((True, work(pickle.loads(batch))), pickle.HIGHEST_PROTOCOL)
     except Exception as error:
@@ -175,11 +175,11 @@ def _send(pipe: IO[bytes], message: bytes) -> None:
 
 
 def _receive(pipe: IO[bytes]) -> bytes:
-    length = int.from_bytes(_exactly(pipe, _LENGTH_BYTES), "little")
-    return _exactly(pipe, length)
+    length = int.from_bytes(_read_exactly(pipe, _LENGTH_BYTES), "little")
+    return _read_exactly(pipe, length)
 
 
-def _exactly(pipe: IO[bytes], length: int) -> bytes:
+def _read_exactly(pipe: IO[bytes], length: int) -> bytes:
     received = pipe.read(length)
     if len(received) < length:
         raise EOFError("its pipe is closed")

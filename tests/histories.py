@@ -14,7 +14,7 @@ from typing import Any
 from hypothesis import strategies as st
 
 from indexer.cleaning.cleaner import Cleaner
-from indexer.cleaning.spelling import Census, Settler, brand_key, level_key
+from indexer.cleaning.spelling import SpellingCensus, SpellingNormalizer, brand_key, level_key
 from retrieval.records import Availability, Product
 from retrieval.updates.changes import Change, Delete, Patch, Upsert, apply_change
 from tests import catalogs
@@ -114,10 +114,10 @@ class Expected:
     def rebuild(self, feed: Sequence[Product], version: str) -> None:
         """A version is built from a feed."""
         rows = {each.id: each for each in Cleaner().clean(feed).products}
-        census = Census()
+        census = SpellingCensus()
         for each in rows.values():
             census.add(each)
-        settler = census.settler()
+        settler = census.normalizer()
         ids = sorted({*rows, *self.products}, key=str.encode)
         merged = {each: _merged(self.products.get(each, Known()), rows.get(each), settler) for each in ids}
         self.products = {key: known for key, known in merged.items() if known.row or known.live}
@@ -139,9 +139,9 @@ class Expected:
             self.products[each.id] = dataclasses.replace(known, live=apply_change(known.live, each))
 
 
-def _merged(known: Known, row: Product | None, settler: Settler) -> Known:
-    shown = settler.settle(row) if row else None
-    live = settler.settle(known.live) if known.live else None
+def _merged(known: Known, row: Product | None, settler: SpellingNormalizer) -> Known:
+    shown = settler.normalize(row) if row else None
+    live = settler.normalize(known.live) if known.live else None
     if _compared(known.row) == _compared(row) and (live is None or row is None):
         return Known(row, shown, live)
     if known.row is None or live is None or row is None or shown is None or known.shown is None:

@@ -29,7 +29,7 @@ def with_events(index: Path, folder: Path, sessions: int = 300) -> Path:
     root = Path(shutil.copytree(index, folder / "store"))
     log = write_demo_store(folder / "demo", products=600, sessions=sessions).events
     with EventLog.open(root, SETTINGS) as events:
-        import_events([str(log)], events.store, events.intake, aside=rejects_path(events.folder, utc_now()))
+        import_events([str(log)], events.store, events.intake, rejected=rejects_path(events.folder, utc_now()))
     return root
 
 

@@ -8,9 +8,9 @@ from pathlib import Path
 
 from indexer.quality.checks import Inspector
 from indexer.quality.duplicates import DuplicateFinder
-from indexer.quality.findings import DuplicateFindings, Findings, Place
+from indexer.quality.findings import DuplicateFindings, Findings, RowLocation
 from indexer.quality.norms import CategoryCensus
-from indexer.quality.rules import Check, Measure, Rule, Severity
+from indexer.quality.rules import Measure, QualityCheck, QualityRule, Severity
 from retrieval.records import Product
 
 NOW = datetime(2025, 1, 6, 12, tzinfo=UTC)
@@ -22,17 +22,22 @@ def detect_by_word(titles: Sequence[str]) -> list[str]:
     return ["de" if "mit" in each else "en" if "with" in each else "" for each in words]
 
 
-def rule(field: str, check: Check, **operands: object) -> Rule:
+def rule(field: str, check: QualityCheck, **operands: object) -> QualityRule:
     """A warning of consistency named after its field and check."""
     name = f"{field}_{check}".replace(".", "_")
-    return Rule(name, Measure.CONSISTENCY, Severity.WARNING, field, check, "fails", **operands)  # type: ignore[arg-type]
+    return QualityRule(name, Measure.CONSISTENCY, Severity.WARNING, field, check, "fails", **operands)  # type: ignore[arg-type]
 
 
 def judged(
-    products: Sequence[Product], rules: Sequence[Rule], folder: Path, *, batch: int = 1_000, guessed: bool = False
+    products: Sequence[Product],
+    rules: Sequence[QualityRule],
+    folder: Path,
+    *,
+    batch: int = 1_000,
+    guessed: bool = False,
 ) -> tuple[Findings, DuplicateFindings]:
     """What the rules find in a catalog; product number n stood in line n + 1 of feed.jsonl."""
-    rows = [(product, Place("feed.jsonl", at + 1, guessed)) for at, product in enumerate(products)]
+    rows = [(product, RowLocation("feed.jsonl", at + 1, guessed)) for at, product in enumerate(products)]
     ordered = sorted(rows, key=lambda row: row[0].id)
     census = CategoryCensus()
     for product, _ in ordered:
@@ -48,7 +53,7 @@ def judged(
     return findings, finder.groups(ordered.__getitem__)
 
 
-def failing(products: Sequence[Product], one: Rule, folder: Path) -> list[str]:
+def failing(products: Sequence[Product], one: QualityRule, folder: Path) -> list[str]:
     """The ids of the products that fail a rule (at most ten)."""
     findings, duplicates = judged(products, [one], folder)
     failures = {**findings.failures, **duplicates.failures}.get(one.name)

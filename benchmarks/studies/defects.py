@@ -13,7 +13,7 @@ from typing import Any
 
 import msgspec
 
-from indexer.pipeline import IntakeOptions, check
+from indexer.pipeline import FeedOptions, check_feeds
 from indexer.quality.findings import MOST_EXAMPLES, Example
 from indexer.quality.report import QualityReport
 from retrieval.errors import SettingError
@@ -258,7 +258,7 @@ def defects(folder: Path, *, seed: int = 7, products: int = 2_000) -> DefectScor
     feed = planted([item.product for item in make_catalog(seed, products).products], seed)
     path = folder / "defects.jsonl"
     path.write_bytes(b"".join(line + b"\n" for line in feed.lines))
-    return score(check(IntakeOptions((str(path),)), now=NOW), feed)
+    return score(check_feeds(FeedOptions((str(path),)), now=NOW), feed)
 
 
 def planted(products: Sequence[Product], seed: int) -> DefectFeed:

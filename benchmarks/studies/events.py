@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 
 from benchmarks.tables import plain_table
 from indexer.events.importer import import_events
-from indexer.feeds.io import numbered_lines, open_source
+from indexer.feeds.io import iterate_lines, open_source
 from rerank.sessions.refresh import RefreshResult, refresh
 from rerank.sessions.tables import open_derived
 from retrieval.events.privacy import EventIntake, Masker, Pseudonyms
@@ -74,7 +74,7 @@ def measure_event_refresh(folder: Path, events: int = 1_000_000, seed: int = 17)
 def _take(log: pl.DataFrame, store: EventStore, intake: EventIntake, folder: Path) -> None:
     path = folder / "log.csv"
     log.write_csv(path)
-    import_events([str(path)], store, intake, aside=folder / "aside.jsonl")
+    import_events([str(path)], store, intake, rejected=folder / "aside.jsonl")
 
 
 def _measured(label: str, store: EventStore, folder: Path) -> EventRefresh:
@@ -272,7 +272,7 @@ seconds = time.perf_counter() - started
 own = int(re.search(r"VmHWM:\\s+(\\d+)", Path("/proc/self/status").read_text())[1])  # not that of who started it
 peaks = [own / 1024, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024]
 spent = sum(sum(resource.getrusage(who)[:2]) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
-print(json.dumps([report.taken, report.set_aside, seconds, spent, *peaks]))
+print(json.dumps([report.added, report.rejected_count, seconds, spent, *peaks]))
 """
 
 
@@ -348,7 +348,7 @@ def decoding_seconds(log: Path) -> float:
     started = time.perf_counter()
     decode = msgspec.json.Decoder().decode
     with open_source(str(log), lambda _: None) as source:
-        for _, line in numbered_lines(source):
+        for _, line in iterate_lines(source):
             decode(line)
     return time.perf_counter() - started
 

@@ -19,9 +19,9 @@ from retrieval.errors import SettingError
 _PROGRAM = """
 import json, resource, sys, time
 started = time.perf_counter()
-from indexer.pipeline import check
-from indexer.pipeline import IntakeOptions
-report = check(IntakeOptions((sys.argv[1],)))
+from indexer.pipeline import check_feeds
+from indexer.pipeline import FeedOptions
+report = check_feeds(FeedOptions((sys.argv[1],)))
 seconds = time.perf_counter() - started
 peaks = [resource.getrusage(who).ru_maxrss / 1024 for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
 spent = sum(sum(resource.getrusage(who)[:2]) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))

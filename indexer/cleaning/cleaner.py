@@ -12,8 +12,8 @@ from itertools import chain
 from typing import Any
 
 from indexer.cleaning.language import detect
-from indexer.cleaning.measures import measured
-from indexer.cleaning.text import all_plain, cleaned_text, is_placeholder, one_line, without_invisible
+from indexer.cleaning.measures import parse_quantity
+from indexer.cleaning.text import all_plain, clean_text, drop_invisible, is_placeholder, join_lines
 from indexer.feeds.values import currency_code
 from retrieval.filters.schema import fold_value
 from retrieval.records import AttributeValue, Product, Variant
@@ -48,7 +48,7 @@ def _attribute_texts(attributes: Mapping[str, AttributeValue]) -> list[str]:
     return texts
 
 
-def with_clean_texts(product: Product, counts: Counter[str]) -> Product:
+def clean_texts(product: Product, counts: Counter[str]) -> Product:
     """The product with every text cleaned; each value counts once for each rule that changed it.
 
     A title that nothing would be left of stays as it was; what else is left empty goes.
@@ -78,7 +78,7 @@ class _TextCleaner:
         if not text or (all_plain((), (text,)) if lines else all_plain((text,))):
             return text
         changed: set[str] = set()
-        after = cleaned_text(text, changed, lines=lines)
+        after = clean_text(text, changed, lines=lines)
         if after == text or (keep and not after):  # what one rule did, another may have undone
             return text
         for rule in changed:
@@ -115,12 +115,12 @@ class _TextCleaner:
 _LANGUAGE = re.compile(r"\s*([a-z]{2})(?:[-_][a-z0-9_-]*)?\s*", re.IGNORECASE | re.ASCII)
 
 
-def cleaned_currency(text: str) -> str:
+def clean_currency(text: str) -> str:
     """The ISO 4217 code of a code in any case or of a symbol that only one currency has; else the text as it is."""
     return currency_code(text.strip()) or text
 
 
-def cleaned_language(text: str) -> str:
+def clean_language(text: str) -> str:
     """The ISO 639-1 part of a code with or without a region ("EN-us" is "en"); else the text as it is."""
     found = _LANGUAGE.fullmatch(text)
     return found[1].lower() if found else text
@@ -138,7 +138,7 @@ def is_good_image(address: str) -> bool:
     return _GOOD.fullmatch(address) is not None
 
 
-def cleaned_image(address: str, changed: list[str]) -> str:
+def clean_image(address: str, changed: list[str]) -> str:
     """The address with a scheme and without blanks, or "" for what is none; the rule that changed it is added."""
     if is_good_image(address):
         return address
@@ -188,7 +188,7 @@ def is_broken(text: str, kind: str) -> bool:
     return _SPREADSHEET.fullmatch(text) is not None and (kind.lower() in _DIGIT_KINDS or "+" in text)
 
 
-def cleaned_identifier(kind: str, text: str, changed: list[str]) -> str:
+def clean_identifier(kind: str, text: str, changed: list[str]) -> str:
     """The identifier after every rule, "" where nothing is left; the rule that changed it is added."""
     if is_plain_code(text):
         return text
@@ -227,15 +227,15 @@ def split_levels(path: Path) -> Path:
     """A path whose levels hold no separators: ("A > B", "C") is ("A", "B", "C")."""
     if not any(map(_MARKS.search, path)):
         return path
-    return tuple(one_line(without_invisible(part)) for level in path for part in _MARKS.split(level))
+    return tuple(join_lines(drop_invisible(part)) for level in path for part in _MARKS.split(level))
 
 
-def without_placeholders(path: Path) -> Path:
+def drop_placeholders(path: Path) -> Path:
     """A path without levels that say nothing; "" is left to `without_repeats`."""
     return tuple(level for level in path if not level or not is_placeholder(level))
 
 
-def without_root(path: Path) -> Path:
+def drop_root(path: Path) -> Path:
     """A path that begins below the level that stands for the whole store."""
     start = 0
     while start < len(path) and fold_value(path[start]) in _ROOTS:
@@ -243,7 +243,7 @@ def without_root(path: Path) -> Path:
     return path[start:]
 
 
-def without_repeats(path: Path) -> Path:
+def drop_repeats(path: Path) -> Path:
     """A path without empty levels and without a level that repeats the one before, whatever its case."""
     kept: list[str] = []
     for level in filter(None, path):
@@ -253,14 +253,14 @@ def without_repeats(path: Path) -> Path:
 
 
 @lru_cache(maxsize=1 << 14)
-def cleaned_path(path: Path) -> tuple[Path, frozenset[str]]:
+def clean_path(path: Path) -> tuple[Path, frozenset[str]]:
     """The path after every rule for paths, and the names of the rules that changed it."""
     changed = set()
     for name, step in (
         ("category-levels", split_levels),
-        ("placeholders", without_placeholders),
-        ("category-repeats", without_repeats),
-        ("category-root", without_root),
+        ("placeholders", drop_placeholders),
+        ("category-repeats", drop_repeats),
+        ("category-root", drop_root),
     ):
         after = step(path)
         if after != path:
@@ -273,7 +273,7 @@ _DIGITS = frozenset("0123456789")
 
 
 @dataclass(frozen=True, slots=True)
-class Cleaned:
+class CleaningResult:
     """Products, as many and in the same order as they came, and how many values each rule changed."""
 
     products: list[Product]
@@ -287,17 +287,17 @@ class Cleaner:
     comes back as the same object.
     """
 
-    def clean(self, products: Sequence[Product]) -> Cleaned:
+    def clean(self, products: Sequence[Product]) -> CleaningResult:
         """The products cleaned; `counts` has the rules that changed something, in the order of their names."""
         counts: Counter[str] = Counter()
-        cleaned = [cleaned_product(product, counts) for product in products]
-        return Cleaned(_with_languages(cleaned, counts), dict(sorted(counts.items())))
+        cleaned = [clean_product(product, counts) for product in products]
+        return CleaningResult(_add_languages(cleaned, counts), dict(sorted(counts.items())))
 
 
-def cleaned_product(product: Product, counts: Counter[str]) -> Product:
+def clean_product(product: Product, counts: Counter[str]) -> Product:
     """One product after every rule but the language's."""
     if not texts_are_plain(product):
-        product = with_clean_texts(product, counts)
+        product = clean_texts(product, counts)
     changes: dict[str, object] = {}
     for name, rule in _FIELD_RULES:
         before = getattr(product, name)
@@ -306,7 +306,7 @@ def cleaned_product(product: Product, counts: Counter[str]) -> Product:
     return replace(product, **changes) if changes else product  # type: ignore[arg-type]
 
 
-def _with_languages(products: list[Product], counts: Counter[str]) -> list[Product]:
+def _add_languages(products: list[Product], counts: Counter[str]) -> list[Product]:
     """The products, those without a language given that of their title, else that of their description's beginning."""
     unknown = [place for place, product in enumerate(products) if not product.language]
     found = dict(zip(unknown, detect([products[place].title for place in unknown]), strict=True))
@@ -327,7 +327,7 @@ def _unless_placeholder(text: str, counts: Counter[str]) -> str:
 
 
 def _category(path: tuple[str, ...], counts: Counter[str]) -> tuple[str, ...]:
-    cleaned, changed = cleaned_path(path)
+    cleaned, changed = clean_path(path)
     counts.update(changed)
     return cleaned if changed else path
 
@@ -337,7 +337,7 @@ def _identifiers(identifiers: Identifiers, counts: Counter[str]) -> Identifiers:
         return identifiers
     changed: list[str] = []
     cleaned = {
-        kind: tuple(cleaned_identifier(kind, text, changed) for text in values) for kind, values in identifiers.items()
+        kind: tuple(clean_identifier(kind, text, changed) for text in values) for kind, values in identifiers.items()
     }
     if not changed:
         return identifiers
@@ -350,21 +350,21 @@ def _images(images: tuple[str, ...], counts: Counter[str]) -> tuple[str, ...]:
     if all(map(is_good_image, images)) and len(images) == len(set(images)):
         return images
     changed: list[str] = []
-    cleaned = [address for address in (cleaned_image(address, changed) for address in images) if address]
+    cleaned = [address for address in (clean_image(address, changed) for address in images) if address]
     kept = tuple(dict.fromkeys(cleaned))
     changed += ["image-addresses"] * (len(cleaned) - len(kept))
     counts.update(changed)
     return kept
 
 
-def _with_measures(attributes: Mapping[str, AttributeValue], counts: Counter[str]) -> Mapping[str, AttributeValue]:
+def _add_measures(attributes: Mapping[str, AttributeValue], counts: Counter[str]) -> Mapping[str, AttributeValue]:
     """The attributes, with a number beside each text that is one quantity; what the feed has under that name stays."""
     candidates = [name for name, value in attributes.items() if type(value) is str and value[:1] in _DIGITS]
     if not candidates:
         return attributes
     added: dict[str, AttributeValue] = {}
     for name in candidates:
-        found = measured(str(attributes[name]))
+        found = parse_quantity(str(attributes[name]))
         if found and f"{name}_{found[0]}" not in attributes:
             added[f"{name}_{found[0]}"] = found[1]
     if not added:
@@ -374,11 +374,11 @@ def _with_measures(attributes: Mapping[str, AttributeValue], counts: Counter[str
 
 
 def _currency(text: str, counts: Counter[str]) -> str:
-    return _counted("currency", text, cleaned_currency(text), counts)
+    return _counted("currency", text, clean_currency(text), counts)
 
 
 def _language(text: str, counts: Counter[str]) -> str:
-    return _counted("language-code", text, cleaned_language(text), counts)
+    return _counted("language-code", text, clean_language(text), counts)
 
 
 def _counted(rule: str, before: str, after: str, counts: Counter[str]) -> str:
@@ -405,7 +405,7 @@ _FIELD_RULES: tuple[tuple[str, Callable[[Any, Counter[str]], object]], ...] = (
     ("category", _category),
     ("identifiers", _identifiers),
     ("images", _images),
-    ("attributes", _with_measures),
+    ("attributes", _add_measures),
     ("currency", _currency),
     ("language", _language),
     ("variants", _variants),

@@ -54,19 +54,19 @@ def script_language(text: str) -> str | None:
     latin = len(_LATIN.findall(text))
     kana, han = len(_KANA.findall(text)), len(_HAN.findall(text))
     if han or kana:
-        return _enough("ja" if kana else "zh", 2 * (han + kana), latin)  # a character holds what two letters do
+        return _if_enough("ja" if kana else "zh", 2 * (han + kana), latin)  # a character holds what two letters do
     for script, decide in ((_CYRILLIC, _of_cyrillic), (_ARABIC, _of_arabic), (_DEVANAGARI, None)):
         letters = len(script.findall(text))
         if letters:
-            return _enough(decide(text), letters, latin) if decide else ""
+            return _if_enough(decide(text), letters, latin) if decide else ""
     for language, script in _SCRIPT_OF.items():
         letters = len(script.findall(text))
         if letters > 1:  # one alone is a symbol: Ω, µ, π
-            return _enough(language, letters, latin)
+            return _if_enough(language, letters, latin)
     return None
 
 
-def _enough(language: str, letters: int, latin: int) -> str:
+def _if_enough(language: str, letters: int, latin: int) -> str:
     return language if letters * _FEWEST >= latin else ""
 
 
@@ -340,7 +340,7 @@ def _language(title: str) -> str:
     votes = _votes(text.lower())
     if not votes:
         return ""
-    clear, candidates = _verdict(votes)
+    clear, candidates = _decide(votes)
     return clear if clear or not candidates else _by_lingua(text, candidates)
 
 
@@ -381,7 +381,7 @@ def _ending_votes(word: str) -> int:
 
 
 @lru_cache(maxsize=1 << 14)
-def _verdict(votes: int) -> tuple[str, frozenset[str]]:
+def _decide(votes: int) -> tuple[str, frozenset[str]]:
     """The language that wins clearly, or "" and those that lingua may choose from (none: it need not be asked).
 
     One English word alone decides nothing: product lines have English names in every country.

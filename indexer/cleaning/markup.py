@@ -26,7 +26,7 @@ _ENTITY = re.compile(r"&(?:#[0-9]{1,7}|#x[0-9a-f]{1,6}|[a-z][a-z0-9]{1,31});", r
 _AMPERSANDS = re.compile(r"&(?>(?:(?:amp|#0{0,5}38|#x0{0,4}26);)+)", re.IGNORECASE)
 
 
-def without_markup(text: str) -> str:
+def strip_markup(text: str) -> str:
     """A text without HTML: blocks and breaks become lines, scripts and comments go, entities stay as they are.
 
     Only tags of HTML count: "<3", "a < b" and "<new>" are text.
@@ -38,7 +38,7 @@ def without_markup(text: str) -> str:
     return _parsed(text) if any(map(_is_tag, _OPENING.finditer(text))) else text
 
 
-def without_entities(text: str) -> str:
+def decode_entities(text: str) -> str:
     """A text with HTML's entities as characters, those that were escaped several times too.
 
     Only what ends with a semicolon counts: "AT&T" and "R&D" are text.
@@ -113,7 +113,7 @@ def is_suspect(text: str) -> bool:
     return _SUSPECT.search(text) is not None
 
 
-def without_mojibake(text: str) -> str:
+def fix_mojibake(text: str) -> str:
     """A text as it was before it was decoded with the wrong encoding: "CafÃ©" is "Café".
 
     Only what ftfy is certain about: the text must be impossible as it stands and sensible as it becomes.

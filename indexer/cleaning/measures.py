@@ -51,7 +51,7 @@ _LONGEST = 40
 
 
 @lru_cache(maxsize=1 << 16)
-def measured(text: str) -> tuple[str, float] | None:
+def parse_quantity(text: str) -> tuple[str, float] | None:
     """The unit and the number of a text that is one quantity ("16 GB": gb, 16); None for any other.
 
     Never guessed: a range, dimensions, a unit with several meanings and a number that reads two ways are None.

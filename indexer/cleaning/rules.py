@@ -9,7 +9,7 @@ TEXTS = "title, description, brand, category, attributes, options, identifiers"
 
 
 @dataclass(frozen=True, slots=True)
-class Rule:
+class CleaningRule:
     """One rule: its name in counts, the fields it works on, what it does, and an example in one of the fields."""
 
     name: str
@@ -20,12 +20,12 @@ class Rule:
     after: str
 
 
-def _table(*rules: Rule) -> Mapping[str, Rule]:
+def _table(*rules: CleaningRule) -> Mapping[str, CleaningRule]:
     return {rule.name: rule for rule in rules}
 
 
-RULES: Mapping[str, Rule] = _table(
-    Rule(
+CLEANING_RULES: Mapping[str, CleaningRule] = _table(
+    CleaningRule(
         "mojibake",
         TEXTS,
         "repairs text that was decoded with the wrong encoding, where that is certain",
@@ -33,7 +33,7 @@ RULES: Mapping[str, Rule] = _table(
         "CafetiÃ¨re Ã\xa0 piston",
         "Cafetière à piston",
     ),
-    Rule(
+    CleaningRule(
         "markup",
         TEXTS,
         "takes HTML out; paragraphs, list items and breaks become lines; `a < b` and `<3` stay",
@@ -41,8 +41,10 @@ RULES: Mapping[str, Rule] = _table(
         "<p>Oak table</p><ul><li>solid<li>oiled</ul>",
         "Oak table\nsolid\noiled",
     ),
-    Rule("entities", TEXTS, "writes HTML's entities as characters", "title", "Salt &amp;amp; pepper", "Salt & pepper"),
-    Rule(
+    CleaningRule(
+        "entities", TEXTS, "writes HTML's entities as characters", "title", "Salt &amp;amp; pepper", "Salt & pepper"
+    ),
+    CleaningRule(
         "characters",
         TEXTS,
         "drops control, zero-width and direction characters and soft hyphens",
@@ -50,8 +52,10 @@ RULES: Mapping[str, Rule] = _table(
         "Bo\u200bsch\x07",
         "Bosch",
     ),
-    Rule("composition", TEXTS, "composes letters and their accents (Unicode NFC)", "brand", "Nestle\u0301", "Nestlé"),
-    Rule(
+    CleaningRule(
+        "composition", TEXTS, "composes letters and their accents (Unicode NFC)", "brand", "Nestle\u0301", "Nestlé"
+    ),
+    CleaningRule(
         "spaces",
         TEXTS,
         "makes runs of white space one space; descriptions, attributes and options keep their lines",
@@ -59,7 +63,7 @@ RULES: Mapping[str, Rule] = _table(
         " Oak\u00a0 table ",
         "Oak table",
     ),
-    Rule(
+    CleaningRule(
         "placeholders",
         "description, brand, category, identifiers",
         "empties a value that only says that there is none (`N/A`, `unknown`, `does not apply`, `-`, `无`)",
@@ -67,7 +71,7 @@ RULES: Mapping[str, Rule] = _table(
         "Does not apply",
         "",
     ),
-    Rule(
+    CleaningRule(
         "category-levels",
         "category",
         "splits a level that is a path (`>`, `›`, `»`, `|`) into its levels",
@@ -75,7 +79,7 @@ RULES: Mapping[str, Rule] = _table(
         "Tools > Drills | Cordless",
         "Tools / Drills / Cordless",
     ),
-    Rule(
+    CleaningRule(
         "category-root",
         "category",
         "drops a first level that stands for the whole store (`Root`, `All products`, `Default Category`, `首页`)",
@@ -83,7 +87,7 @@ RULES: Mapping[str, Rule] = _table(
         "All products / Tools",
         "Tools",
     ),
-    Rule(
+    CleaningRule(
         "category-repeats",
         "category",
         "drops empty levels and a level that repeats the one before",
@@ -91,7 +95,7 @@ RULES: Mapping[str, Rule] = _table(
         "Tools / tools / Drills",
         "Tools / Drills",
     ),
-    Rule(
+    CleaningRule(
         "identifier-digits",
         "identifiers ean, gtin, upc, isbn, barcode",
         "takes spaces, hyphens, Excel's apostrophe and `.0` out of a code of digits; check digits are not touched",
@@ -99,7 +103,7 @@ RULES: Mapping[str, Rule] = _table(
         "'4-006381 333931",
         "4006381333931",
     ),
-    Rule(
+    CleaningRule(
         "broken-identifiers",
         "identifiers",
         "drops what a spreadsheet made of a code: its last digits are lost",
@@ -107,7 +111,7 @@ RULES: Mapping[str, Rule] = _table(
         "4.00638E+12",
         "",
     ),
-    Rule(
+    CleaningRule(
         "measures",
         "attributes",
         "adds a number in one unit for each dimension beside a text that is one quantity; the text stays",
@@ -115,7 +119,7 @@ RULES: Mapping[str, Rule] = _table(
         "1,5 kg",
         "weight_g = 1500",
     ),
-    Rule(
+    CleaningRule(
         "image-addresses",
         "images",
         "trims addresses, completes `//host/...`, writes blanks as `%20`, drops repeated ones",
@@ -123,7 +127,7 @@ RULES: Mapping[str, Rule] = _table(
         " //shop.example/a b.jpg",
         "https://shop.example/a%20b.jpg",
     ),
-    Rule(
+    CleaningRule(
         "unusable-images",
         "images",
         "drops what is no `http` or `https` address",
@@ -131,9 +135,11 @@ RULES: Mapping[str, Rule] = _table(
         "data:image/png;base64,AAAA",
         "",
     ),
-    Rule("currency", "currency", "writes an ISO 4217 code in capitals, a symbol as its code", "currency", "eur", "EUR"),
-    Rule("language-code", "language", "keeps the ISO 639-1 part of a code", "language", "EN-us", "en"),
-    Rule(
+    CleaningRule(
+        "currency", "currency", "writes an ISO 4217 code in capitals, a symbol as its code", "currency", "eur", "EUR"
+    ),
+    CleaningRule("language-code", "language", "keeps the ISO 639-1 part of a code", "language", "EN-us", "en"),
+    CleaningRule(
         "language-detected",
         "language",
         "finds the language of the title, then of the description, where the feed has none",
@@ -141,7 +147,7 @@ RULES: Mapping[str, Rule] = _table(
         "Schreibtischlampe mit Netzteil",
         "language = de",
     ),
-    Rule(
+    CleaningRule(
         "brand-spelling",
         "brand",
         "writes a brand as most of its products have it; case, accents, punctuation and legal forms do not count",
@@ -149,7 +155,7 @@ RULES: Mapping[str, Rule] = _table(
         "BOSCH GmbH",
         "Bosch",
     ),
-    Rule(
+    CleaningRule(
         "category-spelling",
         "category",
         "writes a level as most products have it; case, accents and punctuation do not count",

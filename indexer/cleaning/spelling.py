@@ -17,7 +17,7 @@ from types import MappingProxyType
 import msgspec
 from xxhash import xxh3_64_intdigest
 
-from indexer.cleaning.cleaner import Cleaned, without_repeats
+from indexer.cleaning.cleaner import CleaningResult, drop_repeats
 from retrieval.records import Product
 from retrieval.text.analysis import fold
 
@@ -86,7 +86,7 @@ def depth_of(key: str) -> int:
     return _HASH_BITS - xxh3_64_intdigest(key.encode("utf-8", "surrogatepass")).bit_length()
 
 
-class Census:
+class SpellingCensus:
     """What settling needs to know of a whole catalog: the spellings of brands and of category levels."""
 
     def __init__(self, most: int = MOST_SPELLINGS) -> None:
@@ -100,20 +100,20 @@ class Census:
         for level in product.category:
             self.levels.add(level)
 
-    def merge(self, other: Census) -> None:
+    def merge(self, other: SpellingCensus) -> None:
         """Takes what another one counted into account."""
         self.brands.merge(other.brands)
         self.levels.merge(other.levels)
 
-    def settler(self) -> Settler:
+    def normalizer(self) -> SpellingNormalizer:
         """What writes each brand and category level in its commonest spelling."""
-        return Settler(self.brands.variants(), self.levels.variants(), self.brands.depth, self.levels.depth)
+        return SpellingNormalizer(self.brands.variants(), self.levels.variants(), self.brands.depth, self.levels.depth)
 
 
 # Brands and category levels written in one spelling over the whole catalog.
 
 
-class Settler(msgspec.Struct, frozen=True):
+class SpellingNormalizer(msgspec.Struct, frozen=True):
     """Which spelling stands for which. Small (spellings that change, and no others), to be pickled or kept as JSON.
 
     Settling twice changes nothing more; a product that needs nothing comes back as the same object.
@@ -123,23 +123,23 @@ class Settler(msgspec.Struct, frozen=True):
     """Each spelling of a brand that is written otherwise to the commonest one."""
     levels: dict[str, str]
     """The same of category levels."""
-    unsettled_brands: int = 0
+    brand_depth: int = 0
     """0 when every spelling was counted; else one key in 2 to this power was, and the others stay as they are."""
-    unsettled_levels: int = 0
+    level_depth: int = 0
 
-    def settle(self, product: Product) -> Product:
+    def normalize(self, product: Product) -> Product:
         """The product in the catalog's spelling."""
         brand = self.brands.get(product.brand, product.brand)
         category = product.category
         if self.levels and not self.levels.keys().isdisjoint(category):
-            category = without_repeats(tuple(self.levels.get(level, level) for level in category))
+            category = drop_repeats(tuple(self.levels.get(level, level) for level in category))
         if brand is product.brand and category is product.category:
             return product
         return replace(product, brand=brand, category=category)
 
-    def settle_all(self, products: Sequence[Product]) -> Cleaned:
+    def normalize_all(self, products: Sequence[Product]) -> CleaningResult:
         """The products in the catalog's spelling, and how many brands and categories were written otherwise."""
-        settled = [self.settle(product) for product in products]
+        settled = [self.normalize(product) for product in products]
         changed = [(before, after) for before, after in zip(products, settled, strict=True) if before is not after]
         counts = Counter(
             {
@@ -147,7 +147,7 @@ class Settler(msgspec.Struct, frozen=True):
                 "category-spelling": sum(before.category != after.category for before, after in changed),
             }
         )
-        return Cleaned(settled, dict(sorted((+counts).items())))
+        return CleaningResult(settled, dict(sorted((+counts).items())))
 
 
 _LEGAL_FORMS = (

@@ -6,7 +6,7 @@ import re
 import unicodedata
 from collections.abc import Callable, Collection
 
-from indexer.cleaning.markup import is_suspect, without_entities, without_markup, without_mojibake
+from indexer.cleaning.markup import decode_entities, fix_mojibake, is_suspect, strip_markup
 from retrieval.filters.schema import fold_value
 
 _MOST_ROUNDS = 10
@@ -22,38 +22,38 @@ _MARKS = re.compile("[<>&]+")
 Steps = tuple[tuple[str, Callable[[str], str]], ...]
 
 
-def without_invisible(text: str) -> str:
+def drop_invisible(text: str) -> str:
     """A text without control, zero-width and direction characters, soft hyphens and lone surrogates."""
     return _DROPPED.sub("", text) if _MAY_DROP.search(text) else text
 
 
-def composed(text: str) -> str:
+def compose(text: str) -> str:
     """A text in Unicode's composed form: a letter and its accent are one character."""
     return unicodedata.normalize("NFC", text)
 
 
-def one_line(text: str) -> str:
+def join_lines(text: str) -> str:
     """A text with each run of white space as one space, none around it."""
     return " ".join(text.split())
 
 
 def tidy_lines(text: str) -> str:
     """A text whose lines are each without needless white space; blank lines go."""
-    return "\n".join(filter(None, map(one_line, text.splitlines())))
+    return "\n".join(filter(None, map(join_lines, text.splitlines())))
 
 
 def _steps(spaces: Callable[[str], str]) -> Steps:
     return (
-        ("mojibake", without_mojibake),
-        ("markup", without_markup),
-        ("entities", without_entities),
-        ("characters", without_invisible),
-        ("composition", composed),
+        ("mojibake", fix_mojibake),
+        ("markup", strip_markup),
+        ("entities", decode_entities),
+        ("characters", drop_invisible),
+        ("composition", compose),
         ("spaces", spaces),
     )
 
 
-_ONE_LINE, _LINES = _steps(one_line), _steps(tidy_lines)
+_ONE_LINE, _LINES = _steps(join_lines), _steps(tidy_lines)
 
 
 def all_plain(one_liners: Collection[str], others: Collection[str] = ()) -> bool:
@@ -84,7 +84,7 @@ def _is_plain(padded: str) -> bool:
     return padded.isascii() or (unicodedata.is_normalized("NFC", padded) and not is_suspect(padded))
 
 
-def cleaned_text(text: str, changed: set[str], *, lines: bool = False) -> str:
+def clean_text(text: str, changed: set[str], *, lines: bool = False) -> str:
     """The text after every rule, again until none changes it; the names of those that did are added to `changed`.
 
     With `lines` it may have several lines, else it becomes one.
@@ -100,7 +100,7 @@ def cleaned_text(text: str, changed: set[str], *, lines: bool = False) -> str:
         if text == before or (all_plain((), (text,)) if lines else all_plain((text,))):
             return text
     # Markup inside markup, many times over: nobody's description, so its marks go instead of being read for ever.
-    return cleaned_text(_MARKS.sub(" ", text), changed, lines=lines)
+    return clean_text(_MARKS.sub(" ", text), changed, lines=lines)
 
 
 _LONGEST = 32

@@ -11,11 +11,11 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from indexer.events.mapping import EventMapping, number
-from indexer.events.rejects import masked_text
+from indexer.events.rejects import mask_text
 from indexer.events.row_parser import Row
-from indexer.feeds.base import Feed, Record, Rejected
-from indexer.feeds.csv import Check, opened_table, read_csv
-from indexer.feeds.json import decoded, read_array, read_lines
+from indexer.feeds.base import Feed, Record, RejectedRow
+from indexer.feeds.csv import ColumnCheck, open_table, read_csv
+from indexer.feeds.json import decode_line, read_json_array, read_json_lines
 from indexer.feeds.mapping import FeedMapping
 from indexer.feeds.parquet import parquet_rows, read_parquet
 from retrieval.errors import FeedError, RowError, close_names
@@ -39,21 +39,21 @@ class EventFormat:
     name: str
     title: str
     """What people call it."""
-    read: Callable[[Feed, Check], Iterator[Record | Rejected]]
+    read: Callable[[Feed, ColumnCheck], Iterator[Record | RejectedRow]]
     """The raw rows. Raises FeedError for what is not of this format, lacks a column, or breaks off."""
     row: Callable[[object], Row]
     """A raw row decoded. Raises RowError for what cannot be decoded."""
 
 
 def _object(line: object) -> Row:
-    value = decoded(line) if isinstance(line, bytes) else line
+    value = decode_line(line) if isinstance(line, bytes) else line
     if not isinstance(value, dict):
         raise RowError("not an object", "a row is a JSON object with the fields of one event")
     return value
 
 
-def _read_table(feed: Feed, check: Check) -> Iterator[Record | Rejected]:
-    if opened_table(feed) is None and feed.source.head.strip():
+def _read_table(feed: Feed, check: ColumnCheck) -> Iterator[Record | RejectedRow]:
+    if open_table(feed) is None and feed.source.head.strip():
         raise FeedError(f"{feed.source.path}: line 1: is no header of a table; put the names of its columns there")
     return read_csv(feed, check)
 
@@ -61,9 +61,9 @@ def _read_table(feed: Feed, check: Check) -> Iterator[Record | Rejected]:
 EVENT_FORMATS: Mapping[str, EventFormat] = {
     one.name: one
     for one in (
-        EventFormat("jsonl", "JSON lines", lambda feed, _: read_lines(feed), _object),
-        EventFormat("json", "JSON array", lambda feed, _: read_array(feed), _object),
-        EventFormat("response", "search responses", lambda feed, _: read_array(feed, _HITS), _object),
+        EventFormat("jsonl", "JSON lines", lambda feed, _: read_json_lines(feed), _object),
+        EventFormat("json", "JSON array", lambda feed, _: read_json_array(feed), _object),
+        EventFormat("response", "search responses", lambda feed, _: read_json_array(feed, _HITS), _object),
         EventFormat("csv", "table with a header (CSV, TSV)", _read_table, _object),
         EventFormat("parquet", "Parquet", read_parquet, lambda row: parquet_rows(row)[0]),
     )
@@ -83,10 +83,10 @@ def event_format(feed: Feed, name: str, masker: Masker) -> EventFormat:
         return EVENT_FORMATS["response"]
     if not head or head.startswith(b"{"):
         return EVENT_FORMATS["jsonl"]
-    if opened_table(feed, fewest=2) is None:
+    if open_table(feed, fewest=2) is None:
         line = feed.source.head.decode(errors="replace").lstrip().partition("\n")[0].rstrip()
         raise FeedError(
-            f"{feed.source.path}: line 1: cannot be recognised: {masked_text(line, masker, _SHOWN)!r} begins no JSON "
+            f"{feed.source.path}: line 1: cannot be recognised: {mask_text(line, masker, _SHOWN)!r} begins no JSON "
             f"and no table with a header; say what it is with --format ({', '.join(EVENT_FORMATS)})"
         )
     return EVENT_FORMATS["csv"]
@@ -100,7 +100,7 @@ def _named(name: str) -> EventFormat:
     return EVENT_FORMATS[name]
 
 
-def column_check(mapping: EventMapping, masker: Masker) -> Check:
+def column_check(mapping: EventMapping, masker: Masker) -> ColumnCheck:
     """What a table's columns are held against: it raises FeedError where no row of it could be an event."""
 
     def check(path: str, names: Sequence[str], _columns: FeedMapping) -> None:

@@ -16,10 +16,10 @@ from typing import Any
 
 from indexer.events.formats import EVENT_FORMATS, column_check, event_format
 from indexer.events.mapping import EventMapping
-from indexer.events.rejects import EventAside, ImportReport, told
-from indexer.events.row_parser import Keyed, RowEvents, SkipError
-from indexer.feeds.base import Feed, Noted, Record, Rejected, ignore
-from indexer.feeds.io import Progress, opened_sources
+from indexer.events.rejects import ImportReport, RejectedEvents, event_fields
+from indexer.events.row_parser import EventRowParser, KeyedIds, SkipError
+from indexer.feeds.base import Feed, FeedNote, Record, RejectedRow, ignore
+from indexer.feeds.io import Progress, open_sources
 from indexer.feeds.reader import FieldNames
 from indexer.workers import Workers
 from retrieval.errors import EventError, FeedError, RowError
@@ -57,38 +57,38 @@ def import_events(
     intake: EventIntake,
     options: ImportOptions | None = None,
     *,
-    aside: Path,
+    rejected: Path,
     progress: Progress = ignore,
 ) -> ImportReport:
-    """Takes the events of several logs; what cannot be used is written to the file `aside`, without personal data.
+    """Takes the events of several logs; what cannot be used is written to the file `rejected`, without personal data.
 
     `progress` counts the bytes of all logs; the total is None where one is standard input. Where nothing could be
-    used, the report's `why_useless` says why. Where nothing is set aside there is no file.
+    used, the report's `why_useless` says why. Where nothing is rejected there is no file.
 
     Raises FeedError for a log that cannot be opened (before the first row, when it is missing), is of no known format
     or lacks a column, and for one that breaks off, after the events before the break are in the store. Raises
     StoreError or ClusterError where the store cannot be written.
     """
     chosen = options or ImportOptions()
-    with EventAside(aside, intake.pseudonyms, intake.masker) as kept, Workers(chosen.workers) as pool:
-        run = _Import(store, intake, chosen, kept)
+    with RejectedEvents(rejected, intake.pseudonyms, intake.masker) as kept, Workers(chosen.workers) as pool:
+        run = EventImport(store, intake, chosen, kept)
         run.run(paths, progress, pool)
         return run.report(paths)
 
 
 @dataclass(slots=True)
-class _Batch:
+class RowBatch:
     """Raw rows of one log, with their lines, and those that were none already when they were read."""
 
     file: str
     format: str
     lines: list[int] = field(default_factory=list)
     rows: list[object] = field(default_factory=list)
-    rejected: list[Rejected] = field(default_factory=list)
+    rejected: list[RejectedRow] = field(default_factory=list)
     size: int = 0
 
-    def add(self, record: Record | Rejected) -> None:
-        if isinstance(record, Rejected):
+    def add(self, record: Record | RejectedRow) -> None:
+        if isinstance(record, RejectedRow):
             self.rejected.append(record)
         else:
             self.lines.append(record.line)
@@ -103,34 +103,34 @@ class _Batch:
         return len(self.rows) + len(self.rejected)
 
 
-class _Import:
+class EventImport:
     """One import under way."""
 
-    def __init__(self, store: EventStore, intake: EventIntake, options: ImportOptions, aside: EventAside) -> None:
+    def __init__(self, store: EventStore, intake: EventIntake, options: ImportOptions, rejects: RejectedEvents) -> None:
         self._store = store
         self._options = options
-        self._aside = aside
+        self._rejects = rejects
         self._masker = intake.masker
-        self._maker = Maker(options.mapping, intake, options.clock())
-        self._tally = Tally()
+        self._maker = BatchParser(options.mapping, intake, options.clock())
+        self._tally = ImportCounts()
         self._notes: dict[str, None] = {}
         self._skipped: Counter[str] = Counter()
         self._fields: FieldNames | None = None
         self._count = 0
         self._started = time.perf_counter()
-        self._under_way: deque[_Batch] = deque()
+        self._under_way: deque[RowBatch] = deque()
         self._events: list[StoredEvent] = []
-        self._places: list[tuple[_Batch, int]] = []
+        self._places: list[tuple[RowBatch, int]] = []
         self._held = 0
         self._error: FeedError | None = None
 
     def run(self, paths: Sequence[str], progress: Progress, pool: Workers) -> None:
         """Takes all events. A log that breaks off raises its FeedError when all before the break are in the store."""
-        for made in pool.map(self._maker.made, self._sent(paths, progress)):
+        for made in pool.map(self._maker.parse, self._sent(paths, progress)):
             self._take(self._under_way.popleft(), made)
         self._flush()
         if self._error is not None:
-            taken = self._tally.taken
+            taken = self._tally.added
             told = f"; {taken:,} events of what came before it were taken" if taken else ""
             raise FeedError(f"{self._error}{told}") from self._error
 
@@ -142,35 +142,35 @@ class _Import:
         except FeedError as error:
             self._error = error
 
-    def _batches(self, paths: Sequence[str], progress: Progress) -> Iterator[_Batch]:
+    def _batches(self, paths: Sequence[str], progress: Progress) -> Iterator[RowBatch]:
         check = column_check(self._options.mapping, self._masker)
-        for source in opened_sources(paths, progress):
+        for source in open_sources(paths, progress):
             feed = Feed(source, self._options.mapping.columns, self._note)
             known = event_format(feed, self._options.format, self._masker)
-            batch = _Batch(source.path, known.name)
+            batch = RowBatch(source.path, known.name)
             try:
                 for record in known.read(feed, check):
                     batch.add(record)
                     if batch.is_full:
                         yield batch
-                        batch = _Batch(source.path, known.name)
+                        batch = RowBatch(source.path, known.name)
             except FeedError:
                 yield batch
                 raise
             yield batch
 
-    def _note(self, noted: Noted) -> None:
+    def _note(self, noted: FeedNote) -> None:
         self._notes[f"{noted.file}: {noted.field}: {noted.reason}: {noted.detail}"] = None
 
-    def _take(self, batch: _Batch, made: Made) -> None:
+    def _take(self, batch: RowBatch, made: ParsedBatch) -> None:
         self._count += len(batch)
         self._skipped.update(made.skipped)
-        self._fields = made.fields if self._fields is None else self._fields.merged(made.fields)
+        self._fields = made.fields if self._fields is None else self._fields.merge(made.fields)
         for row in batch.rejected:
-            self._aside.add(row.file, row.line, RowError(row.reason, row.detail))
+            self._rejects.add(row.file, row.line, RowError(row.reason, row.detail))
         for refused in made.refused:
             error = EventError(refused.reason, refused.detail)
-            self._aside.add(batch.file, batch.lines[refused.row], error, refused.event)
+            self._rejects.add(batch.file, batch.lines[refused.row], error, refused.event)
         self._events.extend(map(StoredEvent._make, made.events))
         self._places.extend((batch, row) for row in made.rows)
         self._held += 1
@@ -187,23 +187,23 @@ class _Import:
         for place in appended.conflicts:
             batch, row = places[place]
             event = self._maker.event(batch.format, batch.rows[row], events[place].key)
-            self._aside.add(batch.file, batch.lines[row], conflict_error(event), told(event))
+            self._rejects.add(batch.file, batch.lines[row], conflict_error(event), event_fields(event))
         self._tally.add(events, appended)
 
     def report(self, paths: Sequence[str]) -> ImportReport:
         """What was done."""
         seconds = time.perf_counter() - self._started
         tally = self._tally
-        unseen = self._fields.noted(", ".join(paths)) if self._fields and self._count else ()
+        unseen = self._fields.notes(", ".join(paths)) if self._fields and self._count else ()
         for each in unseen:
             self._note(each)
         return ImportReport(
             files=tuple(paths),
             rows=self._count,
             events=tally.kinds,
-            taken=tally.taken,
+            added=tally.added,
             repeated=tally.repeated,
-            aside=self._aside.reasons,
+            rejected=self._rejects.reasons,
             skipped=dict(self._skipped.most_common()),
             notes=tuple(self._notes),
             first=tally.first,
@@ -227,7 +227,7 @@ def _size(row: object) -> int:
 
 
 @dataclass(frozen=True, slots=True)
-class Refused:
+class RefusedEvent:
     """A row, or one of its events, that cannot be used."""
 
     row: int
@@ -239,70 +239,70 @@ class Refused:
 
 
 @dataclass(slots=True)
-class Made:
+class ParsedBatch:
     """What became of a batch of rows."""
 
     events: list[tuple[Any, ...]] = field(default_factory=list)
     """Stored events as plain tuples, which travel between processes in a third of the time."""
     rows: list[int] = field(default_factory=list)
     """The place in the batch, from 0, of the row that each event comes from."""
-    refused: list[Refused] = field(default_factory=list)
+    refused: list[RefusedEvent] = field(default_factory=list)
     skipped: Counter[str] = field(default_factory=Counter)
     fields: FieldNames = field(default_factory=lambda: FieldNames(frozenset(), frozenset()))
     """Which of the user's names no row has had, of all batches that were made in this process so far."""
 
 
-class Maker:
+class BatchParser:
     """Makes stored events of rows by one mapping. It travels to a process beside as what it was made of."""
 
     def __init__(self, mapping: EventMapping, intake: EventIntake, now: datetime) -> None:
         self._parts = (mapping, intake, now)
         self._intake = intake
         self._now = now
-        self._rows = RowEvents(mapping, Keyed(intake.pseudonyms.key))
+        self._rows = EventRowParser(mapping, KeyedIds(intake.pseudonyms.key))
 
-    def __reduce__(self) -> tuple[type[Maker], tuple[EventMapping, EventIntake, datetime]]:
-        return Maker, self._parts
+    def __reduce__(self) -> tuple[type[BatchParser], tuple[EventMapping, EventIntake, datetime]]:
+        return BatchParser, self._parts
 
-    def made(self, batch: tuple[str, Sequence[object]]) -> Made:
+    def parse(self, batch: tuple[str, Sequence[object]]) -> ParsedBatch:
         """What becomes of the raw rows of a format, which is named first."""
         name, rows = batch
         decode = EVENT_FORMATS[name].row
-        made = Made()
+        made = ParsedBatch()
         for place, row in enumerate(rows):
             try:
                 self._make(made, place, decode(row))
             except RowError as error:
-                made.refused.append(Refused(place, error.reason, error.detail, None))
+                made.refused.append(RefusedEvent(place, error.reason, error.detail, None))
             except SkipError as error:
                 made.skipped[str(error)] += 1
         made.fields = self._rows.fields
         return made
 
-    def _make(self, made: Made, place: int, row: Mapping[str, object]) -> None:
+    def _make(self, made: ParsedBatch, place: int, row: Mapping[str, object]) -> None:
         try:
-            events = self._rows.events(row)
+            events = self._rows.parse(row)
         except EventError as error:
-            made.refused.append(Refused(place, error.reason, error.detail, self._rows.shown(row)))
+            made.refused.append(RefusedEvent(place, error.reason, error.detail, self._rows.event_values(row)))
             return
         stored: Callable[[Event, datetime], tuple[object, ...]] = self._intake.prepare
         for event in events:
             try:
                 made.events.append(tuple(stored(event, self._now)))
             except EventError as error:
-                made.refused.append(Refused(place, error.reason, error.detail, told(event)))
+                made.refused.append(RefusedEvent(place, error.reason, error.detail, event_fields(event)))
             else:
                 made.rows.append(place)
 
     def event(self, name: str, row: object, key: bytes) -> Event:
         """The event of a row, which was made before, that has a key."""
-        events = self._rows.events(EVENT_FORMATS[name].row(row))
+        events = self._rows.parse(EVENT_FORMATS[name].row(row))
         return next(event for event in events if self._has_key(event, key))
 
     def _has_key(self, event: Event, key: bytes) -> bool:
         try:
             return self._intake.prepare(event, self._now).key == key
-        except EventError:  # another event of the row, which was set aside when it was made
+        except EventError:  # another event of the row, which was rejected when it was made
             return False
 
 
@@ -312,7 +312,7 @@ MOST_COUNTED = 1_000_000
 """Different products, shoppers or sessions that are told apart: more would take too much memory."""
 
 
-class _Different:
+class DistinctCounter:
     """How many different texts there are, as long as they are not too many."""
 
     def __init__(self) -> None:
@@ -331,20 +331,20 @@ class _Different:
         return None if self._is_full else len(self._seen - {""})
 
 
-class Tally:
+class ImportCounts:
     """What the store has of the logs so far."""
 
     def __init__(self) -> None:
-        self.taken = 0
+        self.added = 0
         self.repeated = 0
         self._kinds: Counter[str] = Counter()
         self._first: int | None = None
         self._last: int | None = None
-        self._products, self._shoppers, self._sessions = _Different(), _Different(), _Different()
+        self._products, self._shoppers, self._sessions = DistinctCounter(), DistinctCounter(), DistinctCounter()
 
     def add(self, batch: Sequence[StoredEvent], appended: AppendResult) -> None:
         """Counts a batch, without the events that were not taken because another one has their id."""
-        self.taken += appended.added
+        self.added += appended.added
         self.repeated += appended.duplicates
         refused = set(appended.conflicts)
         kept = [event for place, event in enumerate(batch) if place not in refused] if refused else batch

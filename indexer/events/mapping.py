@@ -18,7 +18,7 @@ from zoneinfo import ZoneInfo
 
 import msgspec
 
-from indexer.feeds.mapping import FeedMapping, Rule, Source
+from indexer.feeds.mapping import FeedMapping, FieldSource, MappingRule
 from indexer.feeds.row_parser import value_at
 from retrieval.errors import FeedError, close_names
 from retrieval.records import Event, EventKind
@@ -78,10 +78,10 @@ def event_mapping(content: object, place: str) -> EventMapping:
     rules = _fields(table.get("fields", {}), f"{place}: [fields]")
     return EventMapping(
         fields={**DEFAULT_FIELDS, **rules},
-        kinds={**KNOWN_ACTIONS, **_kinds(table.get("kinds", {}), f"{place}: [kinds]")},
+        kinds={**ACTION_KINDS, **_kinds(table.get("kinds", {}), f"{place}: [kinds]")},
         events=tuple(_each(table, "events", place, _event)) or EventMapping().events,
         skips=tuple(_each(table, "skip", place, _skip)),
-        given=frozenset(rules),
+        user_fields=frozenset(rules),
     )
 
 
@@ -168,7 +168,7 @@ def _check_zone(value: object, place: str) -> None:
 def _kinds(content: object, place: str) -> dict[str, EventKind]:
     if not isinstance(content, dict):
         raise FeedError(f"{place}: expected a table of values and kinds, such as add_to_cart = 'cart'")
-    return {plain_action(str(name)): _kind(kind, f"{place} {name}") for name, kind in content.items()}
+    return {normalize_action(str(name)): _kind(kind, f"{place} {name}") for name, kind in content.items()}
 
 
 def _kind(content: object, place: str) -> EventKind:
@@ -223,7 +223,7 @@ _NAMES = {
     EventKind.PURCHASE: "purchased product_purchase item_purchase buy order checkout transaction",
     EventKind.RATING: "rate review stars",
 }
-KNOWN_ACTIONS: Mapping[str, EventKind] = {
+ACTION_KINDS: Mapping[str, EventKind] = {
     name: kind for kind, names in _NAMES.items() for name in (kind.value, *names.split())
 }
 """Names in small letters, with underscores between words.
@@ -232,7 +232,7 @@ A bare `view` is taken for the least that it may mean: an impression taken for a
 """
 
 
-def plain_action(name: str) -> str:
+def normalize_action(name: str) -> str:
     """A name as `KNOWN_ACTIONS` spells it: `Add to cart` and `add-to-cart` are add_to_cart."""
     return "_".join(name.lower().replace("-", " ").split())
 
@@ -254,7 +254,7 @@ class Condition:
     operand: tuple[object, ...] = ()
     """What the value is compared with; of `among` several."""
 
-    def compiled(self) -> Callable[[Mapping[str, object]], bool]:
+    def compile(self) -> Callable[[Mapping[str, object]], bool]:
         """The question as a function of a row. A row without the field, or with none to compare, answers no."""
         field, test = self.field, _test(self.test, self.operand)
 
@@ -275,15 +275,15 @@ def _test(name: str, operand: tuple[object, ...]) -> Callable[[object], bool]:
         beginning = str(operand[0])
         return lambda value: str(value).strip().startswith(beginning)
     if name in ("equals", "among"):
-        texts = frozenset(spelled(one) for one in operand)
+        texts = frozenset(normalize_value(one) for one in operand)
         numbers = frozenset(number(one) for one in operand if type(one) in (int, float))
         if numbers:
-            return lambda value: spelled(value) in texts or number(value) in numbers
-        return lambda value: spelled(value) in texts
-    return lambda value: value is True or (value is not False and spelled(value).lower() in _TRUE)
+            return lambda value: normalize_value(value) in texts or number(value) in numbers
+        return lambda value: normalize_value(value) in texts
+    return lambda value: value is True or (value is not False and normalize_value(value).lower() in _TRUE)
 
 
-def spelled(value: object) -> str:
+def normalize_value(value: object) -> str:
     """A value as texts are compared: without the blanks around it, true and false in small letters."""
     if type(value) is str:
         return value.strip()
@@ -343,24 +343,24 @@ class SkipRule:
     when: tuple[Condition, ...]
 
 
-def known(*names: str) -> FieldRule:
+def first_field(*names: str) -> FieldRule:
     """The first of these names that has a value."""
     return FieldRule(names)
 
 
 DEFAULT_FIELDS: Mapping[str, FieldRule] = {
-    "kind": known("kind", "action", "action_name", "event", "event_type"),
-    "product_id": known("product_id", "object_id", "item_id", "sku", "event_attributes.object.object_id"),
-    "query_id": known("query_id"),
-    "query": known("query", "user_query"),
-    "shopper": known("shopper", "user", "user_id", "client_id", "customer_id"),
-    "session": known("session", "session_id"),
-    "position": known("position", "rank", "ordinal", "event_attributes.position.ordinal"),
-    "time": known("time", "timestamp"),
-    "event_id": known("event_id", "id"),
-    "quantity": known("quantity"),
-    "rating": known("rating"),
-    "results": known("results"),
+    "kind": first_field("kind", "action", "action_name", "event", "event_type"),
+    "product_id": first_field("product_id", "object_id", "item_id", "sku", "event_attributes.object.object_id"),
+    "query_id": first_field("query_id"),
+    "query": first_field("query", "user_query"),
+    "shopper": first_field("shopper", "user", "user_id", "client_id", "customer_id"),
+    "session": first_field("session", "session_id"),
+    "position": first_field("position", "rank", "ordinal", "event_attributes.position.ordinal"),
+    "time": first_field("time", "timestamp"),
+    "event_id": first_field("event_id", "id"),
+    "quantity": first_field("quantity"),
+    "rating": first_field("rating"),
+    "results": first_field("results"),
 }
 
 
@@ -369,22 +369,22 @@ class EventMapping:
     """How rows become events; as it comes, by the names that are known by default."""
 
     fields: Mapping[str, FieldRule] = field(default_factory=lambda: DEFAULT_FIELDS)
-    kinds: Mapping[str, EventKind] = field(default_factory=lambda: KNOWN_ACTIONS)
+    kinds: Mapping[str, EventKind] = field(default_factory=lambda: ACTION_KINDS)
     """Values of the field that says the kind, as `plain_action` spells them."""
     events: tuple[EventRule, ...] = (EventRule(),)
     skips: tuple[SkipRule, ...] = ()
-    given: frozenset[str] = frozenset()
+    user_fields: frozenset[str] = frozenset()
     """The event fields that the user gave rules for."""
 
     @property
-    def asked(self) -> frozenset[str]:
+    def user_names(self) -> frozenset[str]:
         """The names that the user gave: one that no row has is worth a warning."""
-        names = {name for target in self.given for name in self.fields[target].names}
+        names = {name for target in self.user_fields for name in self.fields[target].names}
         asked = [rule.when for rule in self.events] + [rule.when for rule in self.skips]
         return frozenset(names | {condition.field for conditions in asked for condition in conditions})
 
     @property
     def columns(self) -> FeedMapping:
         """The names alone, as the readers of tables want them."""
-        rules = {target: Rule(tuple(map(Source, rule.names))) for target, rule in self.fields.items()}
-        return FeedMapping(rules, self.asked, self.given)
+        rules = {target: MappingRule(tuple(map(FieldSource, rule.names))) for target, rule in self.fields.items()}
+        return FeedMapping(rules, self.user_names, self.user_fields)

@@ -1,6 +1,6 @@
-"""What an import sets aside: counted by reason, with the first examples, and kept in a file to be looked at.
+"""Rejected rows of an import: counted by reason, with the first examples, and kept in a file to be looked at.
 
-Where nothing is set aside there is no file. It is JSON lines of `file`, `line`, `reason`, `detail` and `event`: only
+Where nothing is rejected there is no file. It is JSON lines of `file`, `line`, `reason`, `detail` and `event`: only
 what the mapping took for fields of an event, never another column, with the shopper and the session as pseudonyms and
 every text masked and shortened. Of a row that could not be read there is no `event`.
 """
@@ -34,7 +34,7 @@ _LONGEST_ADDRESS = 254
 """Characters of an e-mail address (RFC 5321, section 4.5.3.1.3: a path of 256 less its angle brackets)."""
 
 
-def masked_text(text: str, masker: Masker, most: int) -> str:
+def mask_text(text: str, masker: Masker, most: int) -> str:
     """A text masked and then cut to so many characters: half an address would no longer look like one."""
     masked = masker.mask(printable_text(text[:MAX_QUERY]))
     if len(text) > MAX_QUERY:
@@ -54,8 +54,8 @@ _MOST_REASONS = 3
 
 
 @dataclass(frozen=True, slots=True)
-class Example:
-    """Where one row was set aside, and why exactly."""
+class RejectExample:
+    """Where one row was rejected, and why exactly."""
 
     file: str
     line: int
@@ -63,11 +63,11 @@ class Example:
 
 
 @dataclass(frozen=True, slots=True)
-class SetAside:
+class RejectReason:
     """How often there was one reason, with the first examples."""
 
     count: int
-    examples: tuple[Example, ...]
+    examples: tuple[RejectExample, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,11 +78,11 @@ class ImportReport:
     rows: int
     events: Mapping[str, int]
     """By kind, those that the store has now: taken or repeated."""
-    taken: int
+    added: int
     """Events that were new."""
     repeated: int
     """Events that the store had already, word for word, or that came twice in these logs."""
-    aside: Mapping[str, SetAside]
+    rejected: Mapping[str, RejectReason]
     """Rows and events that cannot be used, by reason, the most frequent first."""
     skipped: Mapping[str, int]
     """Rows that the mapping leaves out on purpose, by reason."""
@@ -99,22 +99,22 @@ class ImportReport:
     rows_per_second: float
 
     @property
-    def set_aside(self) -> int:
+    def rejected_count(self) -> int:
         """Rows and events that cannot be used."""
-        return sum(each.count for each in self.aside.values())
+        return sum(each.count for each in self.rejected.values())
 
     @property
-    def why_useless(self) -> str:
+    def failure(self) -> str:
         """Why nothing of the logs could be used; empty where something could. The command then ends with 1."""
         if self.events:
             return ""
         names = ", ".join(self.files)
         if not self.rows:
             return f"{names}: no rows in it"
-        reasons = [*((reason, each.count) for reason, each in self.aside.items()), *self.skipped.items()]
+        reasons = [*((reason, each.count) for reason, each in self.rejected.items()), *self.skipped.items()]
         reasons.sort(key=lambda each: -each[1])
         most = ", ".join(f"{reason} ({count:,})" for reason, count in reasons[:_MOST_REASONS])
-        example = next((one for each in self.aside.values() for one in each.examples), None)
+        example = next((one for each in self.rejected.values() for one in each.examples), None)
         told = f"; for example line {example.line:,} of {example.file}: {example.detail}" if example else ""
         return f"{names}: none of its {self.rows:,} rows can be used: {most}{told}"
 
@@ -124,10 +124,10 @@ EXAMPLES = 5
 _SHOWN = 200
 """Characters that are kept of a text."""
 _WAIT_SECONDS = 10.0
-_WHAT = "the files of what is set aside"
+_WHAT = "the files of what is rejected"
 
 
-class EventAside:
+class RejectedEvents:
     """Writes events and rows that cannot be taken to a file, which takes its place, durably, when it is closed.
 
     The first of them makes the file; without any there is none, nor one of an earlier import under this name. Until it
@@ -139,9 +139,9 @@ class EventAside:
         self._pseudonyms = pseudonyms
         self._masker = masker
         self._counts: Counter[str] = Counter()
-        self._examples: dict[str, list[Example]] = {}
+        self._examples: dict[str, list[RejectExample]] = {}
         self._file: BinaryIO | None = None
-        with _told(path):
+        with _wrap_write_errors(path):
             path.parent.mkdir(parents=True, exist_ok=True)
 
     def add(
@@ -152,7 +152,7 @@ class EventAside:
         Shopper and session are spelled as in an event, since their pseudonyms are made of them. Raises StoreError where
         the file cannot be written.
         """
-        example = Example(printable(file), line, self._text(error.detail))
+        example = RejectExample(printable(file), line, self._text(error.detail))
         self._counts[error.reason] += 1
         examples = self._examples.setdefault(error.reason, [])
         if len(examples) < EXAMPLES:
@@ -160,15 +160,17 @@ class EventAside:
         row = {"file": example.file, "line": line, "reason": error.reason, "detail": example.detail}
         if event is not None:
             row["event"] = {field: self._shown(field, value) for field, value in event.items()}
-        with _told(self.path):
+        with _wrap_write_errors(self.path):
             if self._file is None:
                 self._file = _locked_scratch(self.path)
             self._file.write(msgspec.json.encode(row) + b"\n")
 
     @property
-    def reasons(self) -> dict[str, SetAside]:
+    def reasons(self) -> dict[str, RejectReason]:
         """By reason, the most frequent first."""
-        return {reason: SetAside(count, tuple(self._examples[reason])) for reason, count in self._counts.most_common()}
+        return {
+            reason: RejectReason(count, tuple(self._examples[reason])) for reason, count in self._counts.most_common()
+        }
 
     def _shown(self, field: str, value: object) -> object:
         if field in ("shopper", "session"):
@@ -189,11 +191,11 @@ class EventAside:
         return made(printable_text(value))
 
     def _text(self, text: str) -> str:
-        return masked_text(text, self._masker, _SHOWN)
+        return mask_text(text, self._masker, _SHOWN)
 
     def close(self) -> None:
         """Ends the file; it is on the disk, under its name."""
-        with _told(self.path):
+        with _wrap_write_errors(self.path):
             if self._file is None:
                 self.path.unlink(missing_ok=True)
                 return
@@ -220,7 +222,7 @@ def remove_unfinished(folder: Path) -> None:
     """
     if not folder.is_dir():
         return
-    with _told(folder), lock_folder(folder, _WAIT_SECONDS, _WHAT):
+    with _wrap_write_errors(folder), lock_folder(folder, _WAIT_SECONDS, _WHAT):
         for scratch in folder.glob(scratch_path(folder / "*").name):
             _remove_unheld(scratch)
 
@@ -252,17 +254,17 @@ def _try_lock(file: BinaryIO) -> bool:
 
 
 @contextmanager
-def _told(path: Path) -> Iterator[None]:
+def _wrap_write_errors(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
         raise StoreError(
-            f"{path}, for what is set aside, cannot be written ({error.strerror}); see to the disk and to the rights "
+            f"{path}, for what is rejected, cannot be written ({error.strerror}); see to the disk and to the rights "
             f"to its folder"
         ) from error
 
 
-def told(event: Event) -> dict[str, object]:
+def event_fields(event: Event) -> dict[str, object]:
     """The fields of an event that say something."""
     values = {each.name: getattr(event, each.name) for each in fields(event)}
     return {name: value for name, value in values.items() if value not in ("", None)}

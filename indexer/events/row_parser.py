@@ -11,7 +11,7 @@ from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from zoneinfo import ZoneInfo
 
-from indexer.events.mapping import EVENT_FIELDS, Condition, EventMapping, EventRule, FieldRule, plain_action
+from indexer.events.mapping import EVENT_FIELDS, Condition, EventMapping, EventRule, FieldRule, normalize_action
 from indexer.feeds.reader import FieldNames
 from indexer.feeds.row_parser import value_at
 from retrieval.errors import EventError
@@ -43,19 +43,19 @@ class SkipError(Exception):
     """A row that makes no event, on purpose: the message is the reason it is counted under."""
 
 
-class Keyed:
+class KeyedIds:
     """Ids made of others, such as of a session and a query: keyed hashes, so that nobody can try until one fits."""
 
     def __init__(self, key: Callable[[str], bytes]) -> None:
         self._key = key
-        self.made = lru_cache(_REMEMBERED)(self._made)
+        self.make = lru_cache(_REMEMBERED)(self._made)
 
     def _made(self, *parts: str) -> str:
         return urlsafe_b64encode(self._key(_BETWEEN.join(parts))).decode().rstrip("=")
 
 
 @dataclass(frozen=True, slots=True)
-class _Making:
+class _EventTemplate:
     """One event that a row makes: when, of which kind where that is fixed."""
 
     holds: tuple[Callable[[Row], bool], ...]
@@ -65,7 +65,9 @@ class _Making:
 class EventPlan:
     """Makes events of rows that have these names, and no others."""
 
-    def __init__(self, mapping: EventMapping, names: Collection[str], keyed: Keyed, *, is_query: bool = False) -> None:
+    def __init__(
+        self, mapping: EventMapping, names: Collection[str], keyed: KeyedIds, *, is_query: bool = False
+    ) -> None:
         self.is_query = is_query
         """Whether these are the names of a query of UBI."""
         self._keyed = keyed
@@ -73,7 +75,7 @@ class EventPlan:
         self._kinds = mapping.kinds
         self._getters = {field: got for field, rule in mapping.fields.items() if (got := _getter(rule, names))}
         self._said = lru_cache(_REMEMBERED)(self._known_kind)
-        self._makings = tuple(_Making(_compiled(rule.when), rule.kind) for rule in mapping.events)
+        self._makings = tuple(_EventTemplate(_compiled(rule.when), rule.kind) for rule in mapping.events)
         self._skips = tuple((skip.reason, _compiled(skip.when)) for skip in mapping.skips)
         self._asks_nothing = not self._skips and len(self._makings) == 1 and not self._makings[0].holds
         self._readers = {kind: tuple(self._readers_of(mapping, kind)) for kind in EventKind}
@@ -114,7 +116,7 @@ class EventPlan:
             raise SkipError("no event of the mapping")
         return made
 
-    def shown(self, row: Row) -> dict[str, object]:
+    def event_values(self, row: Row) -> dict[str, object]:
         """What a row has for the fields of an event: no other field of it, and unread but for shopper and session.
 
         Those are spelled as in the row's events, so that they are found under the same names; empty where they cannot
@@ -122,7 +124,7 @@ class EventPlan:
         """
         found = {field: value for field, get in self._getters.items() if (value := get(row)) is not None}
         for field in self._owners.keys() & found.keys():
-            found[field] = _readable(self._owners[field], row)
+            found[field] = _read_or_blank(self._owners[field], row)
         return found
 
     def _kind(self, row: Row) -> EventKind:
@@ -133,7 +135,7 @@ class EventPlan:
         return self._said(value if type(value) is str else quoted(value))
 
     def _known_kind(self, value: str) -> EventKind:
-        kind = self._kinds.get(plain_action(value))
+        kind = self._kinds.get(normalize_action(value))
         if kind is None:
             kinds = ", ".join(EventKind)
             raise EventError("unknown kind", f"{quoted(value)}; the kinds are {kinds}; say which it is under [kinds]")
@@ -155,11 +157,11 @@ class EventPlan:
         return Event(kind, *values)  # type: ignore[arg-type]
 
     def _derived(self, session: object, query: object, time: datetime) -> str:
-        return self._keyed.made("query", str(session), " ".join(str(query).split()), str((time - EPOCH).days))
+        return self._keyed.make("query", str(session), " ".join(str(query).split()), str((time - EPOCH).days))
 
 
 def _compiled(conditions: Collection[Condition]) -> tuple[Callable[[Row], bool], ...]:
-    return tuple(condition.compiled() for condition in conditions)
+    return tuple(condition.compile() for condition in conditions)
 
 
 def _getter(rule: FieldRule, names: Collection[str]) -> _Reader | None:
@@ -241,14 +243,14 @@ def _reading_text(name: str, convert: Callable[[object], object]) -> _Reader:
     return read
 
 
-def _readable(read: _Reader, row: Row) -> object:
+def _read_or_blank(read: _Reader, row: Row) -> object:
     try:
         return read(row)
     except EventError:
         return ""
 
 
-def _joining(field: str, rule: FieldRule, get: _Reader, keyed: Keyed) -> _Reader:
+def _joining(field: str, rule: FieldRule, get: _Reader, keyed: KeyedIds) -> _Reader:
     convert = text_reader(field, rule)
 
     def read(row: Row) -> object:
@@ -256,7 +258,7 @@ def _joining(field: str, rule: FieldRule, get: _Reader, keyed: Keyed) -> _Reader
         if not isinstance(values, list):
             return None
         parts = [convert(value) for value in values]
-        return keyed.made(field, *parts) if field in ("query_id", "event_id") else ":".join(parts)
+        return keyed.make(field, *parts) if field in ("query_id", "event_id") else ":".join(parts)
 
     return read
 
@@ -286,31 +288,31 @@ _MAX_PLANS = 1_000
 _MAX_NAMES = 10_000
 
 
-class RowEvents:
+class EventRowParser:
     """Makes events of rows by one mapping, and remembers which of the user's names no row has had."""
 
-    def __init__(self, mapping: EventMapping, keyed: Keyed) -> None:
+    def __init__(self, mapping: EventMapping, keyed: KeyedIds) -> None:
         self._mapping = mapping
         self._queries = replace(mapping, events=(EventRule(EventKind.QUERY),))
-        self._takes_queries = mapping.events == EventMapping().events and "kind" not in mapping.given
+        self._takes_queries = mapping.events == EventMapping().events and "kind" not in mapping.user_fields
         self._keyed = keyed
         self._plans: dict[tuple[str, ...], EventPlan] = {}
-        self._unseen = mapping.asked
+        self._unseen = mapping.user_names
         self._names: set[str] = set()
 
-    def events(self, row: Row) -> list[Event]:
+    def parse(self, row: Row) -> list[Event]:
         """The events of a row. Raises SkipError where it means to make none, EventError where one cannot be made."""
-        row = unwrapped(row)
+        row = unwrap_document(row)
         plan = self._plan(row)
         events = plan.events(row)
         if plan.is_query:
-            return [event for each in events for event in with_impressions(each, row.get(_HITS))]
+            return [event for each in events for event in add_impressions(each, row.get(_HITS))]
         return events
 
-    def shown(self, row: Row) -> dict[str, object]:
+    def event_values(self, row: Row) -> dict[str, object]:
         """What a row has for the fields of an event, as `EventPlan.shown` gives it."""
-        row = unwrapped(row)
-        return self._plan(row).shown(row)
+        row = unwrap_document(row)
+        return self._plan(row).event_values(row)
 
     @property
     def fields(self) -> FieldNames:
@@ -336,7 +338,7 @@ class RowEvents:
         self._unseen = frozenset(name for name in self._unseen if name not in row and value_at(row, name) is None)
 
 
-def unwrapped(row: Row) -> Row:
+def unwrap_document(row: Row) -> Row:
     """A document out of what a search engine's export wraps it in. Raises SkipError for the line before a document."""
     if len(row) == 1:
         ((name, value),) = row.items()
@@ -348,7 +350,7 @@ def unwrapped(row: Row) -> Row:
     return inner if isinstance(inner, Mapping) else row
 
 
-def with_impressions(query: Event, hits: object) -> list[Event]:
+def add_impressions(query: Event, hits: object) -> list[Event]:
     """A query and an impression of each product that it returned, in their order from position 1."""
     # Where only one product was returned, its id may stand alone.
     ids = hits if isinstance(hits, list) else [hits] if isinstance(hits, str | int) else None

@@ -12,8 +12,8 @@ from datetime import datetime
 
 import msgspec
 
-from indexer.feeds.io import Source
-from indexer.feeds.mapping import FeedMapping, Note, Rule
+from indexer.feeds.io import FeedSource
+from indexer.feeds.mapping import DropHandler, FeedMapping, MappingRule
 from retrieval.errors import RowError
 from retrieval.records import Variant
 
@@ -36,8 +36,8 @@ class Record(msgspec.Struct, frozen=True, gc=False):
 
 
 @dataclass(frozen=True, slots=True)
-class Rejected:
-    """A row that was set aside. `reason` is short and the same for every row with this fault, so that it counts.
+class RejectedRow:
+    """A row that was rejected. `reason` is short and the same for every row with this fault, so that it counts.
 
     As one JSON object a line, these are a feed themselves (the format "rejected"): the repaired `row` is read again.
     """
@@ -52,7 +52,7 @@ class Rejected:
 
 
 @dataclass(frozen=True, slots=True)
-class Noted:
+class FeedNote:
     """Something that was dropped while its row stayed, or that is true of a whole feed (line 0)."""
 
     file: str
@@ -62,14 +62,14 @@ class Noted:
     detail: str
 
 
-Noting = Callable[[Noted], None]
+NoteHandler = Callable[[FeedNote], None]
 
 
 def ignore(*_: object) -> None:
     """A hook that does not listen."""
 
 
-def shortened(text: str) -> str:
+def shorten(text: str) -> str:
     """The beginning of a row that is too long to keep."""
     return text if len(text) <= EXCERPT else f"{text[:EXCERPT]}..."
 
@@ -81,9 +81,9 @@ Row = Mapping[str, object]
 class Feed:
     """A feed about to be read: its bytes, the user's mapping, and the hook for what is dropped on the way."""
 
-    source: Source
+    source: FeedSource
     mapping: FeedMapping = field(default_factory=FeedMapping)
-    note: Noting = ignore
+    note: NoteHandler = ignore
 
 
 def object_row(row: object) -> Sequence[Row]:
@@ -98,22 +98,22 @@ def object_row(row: object) -> Sequence[Row]:
     return rows
 
 
-def first_row(rows: Sequence[Row], _note: Note, _now: datetime) -> tuple[Row, tuple[Variant, ...]]:
+def first_row(rows: Sequence[Row], _note: DropHandler, _now: datetime) -> tuple[Row, tuple[Variant, ...]]:
     """The only row of a product without variants."""
     return rows[0], ()
 
 
 @dataclass(frozen=True, slots=True)
-class Format:
+class FeedFormat:
     """One format of feeds."""
 
     name: str
     title: str
     """What people call it."""
-    read: Callable[[Feed], Iterator[Record | Rejected]]
-    rules: Mapping[str, Rule] = field(default_factory=dict)
+    read: Callable[[Feed], Iterator[Record | RejectedRow]]
+    rules: Mapping[str, MappingRule] = field(default_factory=dict)
     """What the columns of the format mean, over the names known by default; the user's mapping goes over both."""
     rows: Callable[[object], Sequence[Row]] = object_row
     """The decoded row or rows of a record. Raises RowError for what cannot be decoded."""
-    assemble: Callable[[Sequence[Row], Note, datetime], tuple[Row, tuple[Variant, ...]]] = first_row
+    assemble: Callable[[Sequence[Row], DropHandler, datetime], tuple[Row, tuple[Variant, ...]]] = first_row
     """One row for the rules, and the product's variants, as of a time: it decides which sale prices hold."""

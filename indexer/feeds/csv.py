@@ -1,6 +1,6 @@
 """Text in columns: which delimiter and which escaping a file has, its header, and its rows with true line numbers.
 
-A row with more or fewer cells than the header is set aside. Where a stray quote has swallowed the lines after it, only
+A row with more or fewer cells than the header is rejected. Where a stray quote has swallowed the lines after it, only
 its own line is: reading goes on at the next line that is a whole row.
 """
 
@@ -12,8 +12,8 @@ from collections import deque
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from indexer.feeds.base import Feed, Format, Noted, Record, Rejected, Row, object_row, shortened
-from indexer.feeds.io import MAX_LINE, Source, detected_encoding, numbered_lines
+from indexer.feeds.base import Feed, FeedFormat, FeedNote, Record, RejectedRow, Row, object_row, shorten
+from indexer.feeds.io import MAX_LINE, FeedSource, detect_encoding, iterate_lines
 from indexer.feeds.json import TOO_LONG
 from indexer.feeds.mapping import FeedMapping
 from retrieval.errors import FeedError, RowError, close_names
@@ -41,12 +41,12 @@ class Table:
     first: int = 2
     """The line after the header."""
 
-    def renamed(self, names: Mapping[str, str]) -> Table:
+    def rename(self, names: Mapping[str, str]) -> Table:
         """The same table with some columns under other names."""
         return replace(self, names=_unique([names.get(name, name) for name in self.names]))
 
 
-def recognised_table(head: str, is_whole: bool, fewest: int = 2) -> Table | None:
+def detect_table(head: str, is_whole: bool, fewest: int = 2) -> Table | None:
     """The table that a text begins with, if its first line is a header of at least `fewest` columns.
 
     The delimiter is the one that divides the header most; the escaping is the one under which fewer of the first rows
@@ -118,11 +118,11 @@ class _TooLongError(Exception):
     """A row has more than MAX_LINE characters."""
 
 
-class _Lines:
+class _TableLines:
     """The lines of a table, as csv takes them; those of the row at hand are kept, and can be given again."""
 
-    def __init__(self, source: Source, first: int) -> None:
-        self._lines = numbered_lines(source)
+    def __init__(self, source: FeedSource, first: int) -> None:
+        self._lines = iterate_lines(source)
         self._first = first
         self._again: deque[tuple[int, str, bool]] = deque()
         self._budget = _FREE
@@ -178,14 +178,14 @@ class _Lines:
 class TableReader:
     """The rows of a table: a list of cells for each good one, as many as there are columns."""
 
-    def __init__(self, source: Source, table: Table, named: str) -> None:
+    def __init__(self, source: FeedSource, table: Table, named: str) -> None:
         self._source = source
         self._table = table
         self._format = named
-        self._lines = _Lines(source, table.first)
+        self._lines = _TableLines(source, table.first)
 
-    def __iter__(self) -> Iterator[tuple[int, list[str]] | Rejected]:
-        """The line of each row and its cells, or what was set aside. Raises FeedError where the feed breaks off."""
+    def __iter__(self) -> Iterator[tuple[int, list[str]] | RejectedRow]:
+        """The line of each row and its cells, or what was rejected. Raises FeedError where the feed breaks off."""
         lines, width = self._lines, len(self._table.names)
         reader = _reader(self._table, lines)
         while True:
@@ -204,7 +204,7 @@ class TableReader:
             else:
                 yield from self._odd(cells)
 
-    def _odd(self, cells: list[str]) -> Iterator[tuple[int, list[str]] | Rejected]:
+    def _odd(self, cells: list[str]) -> Iterator[tuple[int, list[str]] | RejectedRow]:
         names, lines = self._table.names, self._lines
         extra = cells[len(names) :]
         if lines.is_broken:
@@ -217,20 +217,20 @@ class TableReader:
             if self._go_back():
                 cells = next(_reader(self._table, iter([text for _, text, _ in lines.taken])), cells)
                 extra = cells[len(names) :]
-            row = {**dict(zip(names, cells, strict=False)), EXTRA: [shortened(cell) for cell in extra[:_MAX_COLUMNS]]}
+            row = {**dict(zip(names, cells, strict=False)), EXTRA: [shorten(cell) for cell in extra[:_MAX_COLUMNS]]}
             yield self._rejected(WRONG_CELLS, detail, row)
 
-    def _unreadable(self, error: Exception) -> Rejected:
+    def _unreadable(self, error: Exception) -> RejectedRow:
         """What csv gives up at: a row or a cell that is too long, or a carriage return in the middle of a line."""
-        text = shortened(self._lines.taken[0][1])
+        text = shorten(self._lines.taken[0][1])
         self._go_back()
         if isinstance(error, _TooLongError) or "limit" in str(error):
             limit = csv.field_size_limit()
             return self._rejected(TOO_LONG, f"a row may have {MAX_LINE:,} bytes, a cell {limit:,} characters", text)
         return self._rejected("not a row", str(error), text)
 
-    def _rejected(self, reason: str, detail: str, row: object) -> Rejected:
-        return Rejected(self._source.path, self._lines.taken[0][0], reason, detail, self._format, row)
+    def _rejected(self, reason: str, detail: str, row: object) -> RejectedRow:
+        return RejectedRow(self._source.path, self._lines.taken[0][0], reason, detail, self._format, row)
 
     def _go_back(self) -> bool:
         """To the first line inside the row that is a whole row by itself, if a quote that never ends began it."""
@@ -249,53 +249,53 @@ class TableReader:
             return False
 
 
-Check = Callable[[str, Sequence[str], FeedMapping], None]
+ColumnCheck = Callable[[str, Sequence[str], FeedMapping], None]
 """Told a feed's path, its columns under known names, and the mapping; raises FeedError where one is missing."""
 _NEEDED = ("id", "title")
 _ENOUGH = 2
 _TITLES = {"google-tsv": "Google Merchant", "shopify": "Shopify", "woocommerce": "WooCommerce"}
 
 
-def opened_table(feed: Feed, fewest: int = 1) -> Table | None:
+def open_table(feed: Feed, fewest: int = 1) -> Table | None:
     """The table at the beginning of a feed, whose encoding is looked for first.
 
     None where its first line is no header.
     """
     source = feed.source
-    encoding = detected_encoding(source.head)
+    encoding = detect_encoding(source.head)
     if encoding != source.encoding and source.encoding == "utf-8":
         source.decode(encoding)
-    return recognised_table(source.head.decode(errors="replace"), source.is_short, fewest)
+    return detect_table(source.head.decode(errors="replace"), source.is_short, fewest)
 
 
 def read_table(
     feed: Feed, named: str, renamed: Callable[[Table], Mapping[str, str]], required: Sequence[str] = ()
-) -> Iterator[tuple[int, dict[str, str]] | Rejected]:
+) -> Iterator[tuple[int, dict[str, str]] | RejectedRow]:
     """The rows of a table, each with its line, under the names that `renamed` gives to columns.
 
     Raises FeedError when the feed is no table, lacks one of the `required` columns, or breaks off.
     """
     source = feed.source
-    table = opened_table(feed)
+    table = open_table(feed)
     if table is None:
         if source.head.strip():
             raise FeedError(f"{source.path}: line 1: is no header of a table: {first_line(source.head)}")
         return
     if source.encoding != "utf-8":
         detail = f"the text is read as {source.encoding}; where that is wrong, convert the feed to UTF-8"
-        feed.note(Noted(source.path, 0, "encoding", "not UTF-8", detail))
-    asked = feed.mapping.asked
-    table = table.renamed({old: new for old, new in renamed(table).items() if old not in asked})
+        feed.note(FeedNote(source.path, 0, "encoding", "not UTF-8", detail))
+    asked = feed.mapping.user_names
+    table = table.rename({old: new for old, new in renamed(table).items() if old not in asked})
     check_columns(source.path, named, table.names, required)
     names = table.names
     for row in TableReader(source, table, named):
-        if isinstance(row, Rejected):
+        if isinstance(row, RejectedRow):
             yield row
         else:
             yield row[0], dict(zip(names, row[1], strict=True))
 
 
-def resembles(names: Iterable[str], typical: re.Pattern[str]) -> bool:
+def has_typical_columns(names: Iterable[str], typical: re.Pattern[str]) -> bool:
     """Whether columns are those of one shop software's export: two that are nobody else's."""
     return sum(bool(typical.fullmatch(name)) for name in names) >= _ENOUGH
 
@@ -304,7 +304,7 @@ def is_for_sale(feed: Feed, line: int, row: Mapping[str, str], hidden: Mapping[s
     """Whether no column has one of its `hidden` values; a product that is not for sale is noted."""
     for name, values in hidden.items():
         if row.get(name, "").strip().lower() in values:
-            feed.note(Noted(feed.source.path, line, name, "not for sale", row[name]))
+            feed.note(FeedNote(feed.source.path, line, name, "not for sale", row[name]))
             return False
     return True
 
@@ -325,7 +325,7 @@ def check_columns(path: str, named: str, names: Iterable[str], required: Sequenc
         )
 
 
-def check_mapped(path: str, names: Sequence[str], mapping: FeedMapping) -> None:
+def check_product_columns(path: str, names: Sequence[str], mapping: FeedMapping) -> None:
     """Raises FeedError when no column can be a product's id, or none its title."""
     present = {*names, *(name.partition(".")[0] for name in names)}
     for target in _NEEDED:
@@ -339,7 +339,7 @@ def check_mapped(path: str, names: Sequence[str], mapping: FeedMapping) -> None:
             )
 
 
-def known_names(names: Sequence[str], mapping: FeedMapping) -> dict[str, str]:
+def map_column_names(names: Sequence[str], mapping: FeedMapping) -> dict[str, str]:
     """Columns that spell a known name in another way ("Product ID" for product_id), with that name."""
     known = {source.name for rule in mapping.rules.values() for source in rule.sources}
     found: dict[str, str] = {}
@@ -350,23 +350,23 @@ def known_names(names: Sequence[str], mapping: FeedMapping) -> dict[str, str]:
     return found
 
 
-def read_csv(feed: Feed, check: Check = check_mapped) -> Iterator[Record | Rejected]:
+def read_csv(feed: Feed, check: ColumnCheck = check_product_columns) -> Iterator[Record | RejectedRow]:
     """A record for each row of a table whose columns are known names or mapped ones."""
     path = feed.source.path
 
     def renamed(table: Table) -> dict[str, str]:
-        names = known_names(table.names, feed.mapping)
+        names = map_column_names(table.names, feed.mapping)
         check(path, [names.get(name, name) for name in table.names], feed.mapping)
         return names
 
     for row in read_table(feed, "csv", renamed):
-        yield row if isinstance(row, Rejected) else Record(path, row[0], "csv", row[1])
+        yield row if isinstance(row, RejectedRow) else Record(path, row[0], "csv", row[1])
 
 
 def table_rows(row: object) -> Sequence[Row]:
     """The rows of a record of a table.
 
-    Raises RowError for one that was set aside for its number of cells and is not yet repaired.
+    Raises RowError for one that was rejected for its number of cells and is not yet repaired.
     """
     rows = object_row(row)
     if any(EXTRA in one for one in rows):
@@ -374,4 +374,4 @@ def table_rows(row: object) -> Sequence[Row]:
     return rows
 
 
-CSV = Format("csv", "table with a header (CSV, TSV)", read_csv, rows=table_rows)
+CSV_FORMAT = FeedFormat("csv", "table with a header (CSV, TSV)", read_csv, rows=table_rows)

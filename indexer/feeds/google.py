@@ -12,11 +12,11 @@ from datetime import datetime
 from typing import Protocol
 from xml.etree.ElementTree import ParseError
 
-from indexer.feeds.base import Feed, Format, Record, Rejected, Row, shortened
+from indexer.feeds.base import Feed, FeedFormat, Record, RejectedRow, Row, shorten
 from indexer.feeds.csv import Table, read_table, table_rows
-from indexer.feeds.io import MAX_LINE, Source, declared_encoding, detected_encoding
+from indexer.feeds.io import MAX_LINE, FeedSource, declared_encoding, detect_encoding
 from indexer.feeds.json import TOO_LONG
-from indexer.feeds.mapping import Note, Rule, names_rule
+from indexer.feeds.mapping import DropHandler, MappingRule, first_of
 from retrieval.errors import FeedError
 from retrieval.records import Variant
 
@@ -36,10 +36,10 @@ minimum_order_value carrier_shipping
 _TERMS = frozenset(_TERM_LIST.split())
 _ADDRESSES = re.compile(r"\s*,\s*(?=https?://)")
 
-RULES: Mapping[str, Rule] = {
-    "category": names_rule("product_type", "google_product_category", "category"),
-    "updated": names_rule("updated", "pubDate"),
-    "description": names_rule("description", "summary", "content"),
+RULES: Mapping[str, MappingRule] = {
+    "category": first_of("product_type", "google_product_category", "category"),
+    "updated": first_of("updated", "pubDate"),
+    "description": first_of("description", "summary", "content"),
 }
 
 
@@ -54,7 +54,7 @@ def google_name(name: str) -> str:
     return "_".join(name.lower().removeprefix("g:").split())
 
 
-def assemble_google(rows: Sequence[Row], _note: Note, _now: datetime) -> tuple[Row, tuple[Variant, ...]]:
+def assemble_google(rows: Sequence[Row], _note: DropHandler, _now: datetime) -> tuple[Row, tuple[Variant, ...]]:
     """One offer for the rules: details as attributes, several images in one text apart, terms left out."""
     row = {name: value for name, value in rows[0].items() if name not in _TERMS}
     details = row.pop("product_detail", None)
@@ -86,13 +86,13 @@ def google_columns(table: Table) -> dict[str, str]:
     return {name: google_name(name) for name in table.names}
 
 
-def read_google_text(feed: Feed) -> Iterator[Record | Rejected]:
+def read_google_text(feed: Feed) -> Iterator[Record | RejectedRow]:
     """A record for each row of a text file."""
     for row in read_table(feed, "google-tsv", google_columns, REQUIRED):
-        yield row if isinstance(row, Rejected) else Record(feed.source.path, row[0], "google-tsv", row[1])
+        yield row if isinstance(row, RejectedRow) else Record(feed.source.path, row[0], "google-tsv", row[1])
 
 
-GOOGLE_TEXT = Format(
+GOOGLE_TEXT = FeedFormat(
     "google-tsv", "Google Merchant text file", read_google_text, RULES, rows=table_rows, assemble=assemble_google
 )
 
@@ -135,7 +135,7 @@ class Item:
     is_too_long: bool
 
 
-class Items:
+class ItemCollector:
     """Takes the parser's events and makes rows of them: the field's name to its text, to an object, or to a list."""
 
     def __init__(self) -> None:
@@ -241,7 +241,7 @@ _LOOKED_AT = 100
 """Items that show which fields a feed has."""
 
 
-class _Parser(Protocol):
+class _XmlParser(Protocol):
     """ElementTree's parser with its expat one inside."""
 
     @property
@@ -250,7 +250,7 @@ class _Parser(Protocol):
     def close(self) -> object: ...
 
 
-def read_google_xml(feed: Feed) -> Iterator[Record | Rejected]:
+def read_google_xml(feed: Feed) -> Iterator[Record | RejectedRow]:
     """A record for each item or entry.
 
     Raises FeedError for XML that is not well-formed, declares entities, is no RSS and no Atom, or whose items lack a
@@ -259,7 +259,7 @@ def read_google_xml(feed: Feed) -> Iterator[Record | Rejected]:
     source = feed.source
     path = source.path
     _decode(source)
-    waiting: list[Record | Rejected] = []
+    waiting: list[Record | RejectedRow] = []
     fields: set[str] = set()
     is_checked = False
     for item in _items(source):
@@ -274,11 +274,11 @@ def read_google_xml(feed: Feed) -> Iterator[Record | Rejected]:
         yield from waiting
 
 
-def _record(path: str, item: Item) -> Record | Rejected:
+def _record(path: str, item: Item) -> Record | RejectedRow:
     if not item.is_too_long:
         return Record(path, item.line, "google-xml", item.fields)
-    text = shortened(" ".join(value for value in item.fields.values() if isinstance(value, str)))
-    return Rejected(path, item.line, TOO_LONG, f"an item may have {MAX_LINE:,} characters", "google-xml", text)
+    text = shorten(" ".join(value for value in item.fields.values() if isinstance(value, str)))
+    return RejectedRow(path, item.line, TOO_LONG, f"an item may have {MAX_LINE:,} characters", "google-xml", text)
 
 
 def _check(path: str, fields: set[str]) -> bool:
@@ -291,30 +291,30 @@ def _check(path: str, fields: set[str]) -> bool:
     return True
 
 
-def _decode(source: Source) -> None:
+def _decode(source: FeedSource) -> None:
     """XML says its encoding itself; where it does not and is no UTF-8, it is detected."""
     if source.encoding == "utf-8":
-        source.decode(declared_encoding(source.head) or detected_encoding(source.head))
+        source.decode(declared_encoding(source.head) or detect_encoding(source.head))
 
 
-def _items(source: Source) -> Iterator[Item]:
+def _items(source: FeedSource) -> Iterator[Item]:
     from defusedxml.ElementTree import DefusedXMLParser  # type: ignore[import-untyped]
 
-    items = Items()
+    items = ItemCollector()
     parser = DefusedXMLParser(target=items, encoding="utf-8", forbid_dtd=False)
     items.expat = parser.parser
     for piece in _pieces(source):
-        fault = _fed(source, parser, items, piece)
+        fault = _feed_parser(source, parser, items, piece)
         yield from items.rows
         items.rows.clear()
         if fault:
             raise fault
 
 
-def _pieces(source: Source) -> Iterator[bytes]:
+def _pieces(source: FeedSource) -> Iterator[bytes]:
     """The text in pieces, and nothing (the end) after the last of a feed that is not empty."""
     is_empty = True
-    for chunk in source.chunks():
+    for chunk in source.read_utf8():
         is_empty = False
         for start in range(0, len(chunk), _PIECE):
             yield chunk[start : start + _PIECE]
@@ -322,7 +322,7 @@ def _pieces(source: Source) -> Iterator[bytes]:
         yield b""
 
 
-def _fed(source: Source, parser: _Parser, items: Items, piece: bytes) -> FeedError | None:
+def _feed_parser(source: FeedSource, parser: _XmlParser, items: ItemCollector, piece: bytes) -> FeedError | None:
     """Gives the parser a piece; what is wrong there is told after the items before it."""
     from defusedxml import DefusedXmlException  # type: ignore[import-untyped]
 
@@ -342,9 +342,9 @@ def _fed(source: Source, parser: _Parser, items: Items, piece: bytes) -> FeedErr
         return FeedError(f"{source.path}: line {expat.CurrentLineNumber:,}: {error}")
     except ParseError as error:
         source.line = error.position[0] - 1
-        return source.broken(f"not well-formed XML: {error}")
+        return source.truncation_error(f"not well-formed XML: {error}")
     source.line = max(expat.CurrentLineNumber - 1, 0)
     return None
 
 
-GOOGLE_XML = Format("google-xml", "Google Merchant XML", read_google_xml, RULES, assemble=assemble_google)
+GOOGLE_XML = FeedFormat("google-xml", "Google Merchant XML", read_google_xml, RULES, assemble=assemble_google)

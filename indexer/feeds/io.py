@@ -18,7 +18,7 @@ from retrieval.errors import FeedError
 
 # The encoding of a feed's text: by its byte order mark, else UTF-8, else detected; and all of it as UTF-8.
 #
-# What cannot be decoded comes as the byte FF, which UTF-8 never has: its row is set aside by whoever decodes it.
+# What cannot be decoded comes as the byte FF, which UTF-8 never has: its row is rejected by whoever decodes it.
 
 UTF_8 = "utf-8"
 _MARKS = {
@@ -37,7 +37,7 @@ _DECLARED = re.compile(rb"""<\?xml[^>]{0,200}?encoding\s*=\s*["']([A-Za-z][A-Za-
 _ERRORS = "shelfwise.undecodable"
 
 
-def marked_encoding(head: bytes) -> str:
+def bom_encoding(head: bytes) -> str:
     """The encoding that the byte order mark says, or that of ASCII with zeros between; empty without either."""
     for mark, name in _MARKS.items():
         if head.startswith(mark):
@@ -63,7 +63,7 @@ def _known(name: str) -> str:
         return ""
 
 
-def detected_encoding(head: bytes) -> str:
+def detect_encoding(head: bytes) -> str:
     """UTF-8 where most lines with more than ASCII are UTF-8 (the others are broken lines), else the likeliest one."""
     whole = head[: head.rfind(b"\n") + 1] or head
     lines = [line for line in whole.split(b"\n") if not line.isascii()]
@@ -90,7 +90,7 @@ def _is_utf8(line: bytes) -> bool:
     return True
 
 
-def as_utf8(chunks: Iterator[bytes], encoding: str) -> Iterator[bytes]:
+def decode_to_utf8(chunks: Iterator[bytes], encoding: str) -> Iterator[bytes]:
     """The text in UTF-8, without a byte order mark."""
     if encoding == UTF_8:
         yield from _without_mark(chunks)
@@ -146,7 +146,7 @@ _FOREIGN = {
 _TAR_MARK = slice(257, 262)
 
 
-class BombError(Exception):
+class DecompressionBombError(Exception):
     """A compressed feed unpacks to far more than a feed of products would."""
 
 
@@ -160,7 +160,7 @@ class _Decompressor(Protocol):
     def unused_data(self) -> bytes: ...
 
 
-def foreign(head: bytes) -> str:
+def foreign_format(head: bytes) -> str:
     """What a file is that is no feed, and what to do with it; empty for anything else."""
     if head[_TAR_MARK] == b"ustar":
         return "is a tar archive; unpack it, and name the feeds in it"
@@ -172,7 +172,7 @@ def is_packed(head: bytes) -> bool:
     return head.startswith((_GZIP, _ZSTD)) or head[1:4] == _SKIPPABLE
 
 
-def unpacked(head: bytes, blocks: Iterator[bytes]) -> Iterator[bytes]:
+def unpack(head: bytes, blocks: Iterator[bytes]) -> Iterator[bytes]:
     """The content in chunks, none of them empty; what is not packed as it is.
 
     Raises zlib.error, zstandard.ZstdError or EOFError for a broken file, BombError for one that unpacks to more than
@@ -202,7 +202,7 @@ def _bounded(blocks: Iterator[bytes], size: int, opened: Callable[[], _Decompres
     for chunk in _members(counted(), opened):
         total += len(chunk)
         if total > _FREE and total > MAX_RATIO * packed:
-            raise BombError(f"it unpacks to more than {MAX_RATIO} times its size")
+            raise DecompressionBombError(f"it unpacks to more than {MAX_RATIO} times its size")
         yield chunk
 
 
@@ -236,7 +236,7 @@ _BLOCK = 1 << 17
 _FIRST = 512
 
 
-class _Counted:
+class _ByteCounter:
     """A file that counts the bytes taken from it, and shows its first ones beforehand."""
 
     def __init__(self, file: BinaryIO) -> None:
@@ -270,7 +270,7 @@ def feed_size(path: str) -> int | None:
     return state.st_size if stat.S_ISREG(state.st_mode) else None
 
 
-class Source:
+class FeedSource:
     """One open feed. `head` is its beginning; `chunks` gives all of it once, as the format's reader asks for it."""
 
     def __init__(self, path: str, file: BinaryIO, consumed: Callable[[int], None]) -> None:
@@ -278,21 +278,21 @@ class Source:
         self.line = 0
         """The last line that was read whole: kept by the format's reader, for what is said when the file breaks off."""
         self._report = consumed
-        self._counted = _Counted(file)
-        if fault := foreign(self._counted.head):
+        self._counted = _ByteCounter(file)
+        if fault := foreign_format(self._counted.head):
             raise FeedError(f"{path}: {fault}")
         self.is_plain = path != STANDARD_INPUT and not is_packed(self._counted.head) and Path(path).is_file()
         """Whether the bytes lie in the file as they are, so that it can be opened by its path."""
         self._broken: Exception | None = None
-        self._content = unpacked(self._counted.head, self._counted.blocks())
+        self._content = unpack(self._counted.head, self._counted.blocks())
         self._before = list(self._beginning())
         self.is_short = sum(map(len, self._before)) < HEAD_BYTES
         """Whether `head` is the whole feed."""
         self.encoding = ""
         self.head = b"".join(self._before)[:HEAD_BYTES]
-        if fault := foreign(self.head):
+        if fault := foreign_format(self.head):
             raise FeedError(f"{path}: {fault}")
-        self.decode(marked_encoding(self.head) or UTF_8)
+        self.decode(bom_encoding(self.head) or UTF_8)
 
     def _beginning(self) -> Iterator[bytes]:
         size = 0
@@ -310,9 +310,9 @@ class Source:
     def decode(self, encoding: str) -> None:
         """Takes the bytes for text in an encoding, from the first on."""
         self.encoding = encoding
-        self.head = b"".join(as_utf8(iter([b"".join(self._before)[:HEAD_BYTES]]), encoding))
+        self.head = b"".join(decode_to_utf8(iter([b"".join(self._before)[:HEAD_BYTES]]), encoding))
 
-    def raw(self) -> Iterator[bytes]:
+    def read_raw(self) -> Iterator[bytes]:
         """The unpacked content in chunks as it is. Raises FeedError where it breaks off."""
         chunks = chain(self._before, self._rest())
         self._before = []
@@ -328,33 +328,33 @@ class Source:
             raise self._broken
         yield from self._content
 
-    def chunks(self) -> Iterator[bytes]:
+    def read_utf8(self) -> Iterator[bytes]:
         """The content in chunks of UTF-8, without a byte order mark. Raises FeedError where it breaks off."""
-        return as_utf8(self.raw(), self.encoding)
+        return decode_to_utf8(self.read_raw(), self.encoding)
 
     def _next(self, chunks: Iterator[bytes]) -> bytes:
         from zstandard import ZstdError
 
         try:
             return next(chunks, b"")
-        except BombError as error:
+        except DecompressionBombError as error:
             raise FeedError(f"{self.path}: line {self.line + 1:,}: {error}; a feed does not pack so well") from error
         except (OSError, EOFError, zlib.error, ZstdError) as error:
-            raise self.broken(_why(error)) from error
+            raise self.truncation_error(_why(error)) from error
 
-    def finish(self) -> None:
+    def report_all_read(self) -> None:
         """Tells that all of it was read, where it was not read by `raw` or `chunks`."""
         if self.is_plain:
             self._report(Path(self.path).stat().st_size)
 
-    def broken(self, why: str) -> FeedError:
+    def truncation_error(self, why: str) -> FeedError:
         """The error for a feed that breaks off after the line that was read last."""
         advice = "the rows up to there were read; fetch the file again"
         return FeedError(f"{self.path}: breaks off after line {self.line:,}: {why}; {advice}")
 
 
 @contextmanager
-def open_source(path: str, consumed: Callable[[int], None]) -> Iterator[Source]:
+def open_source(path: str, consumed: Callable[[int], None]) -> Iterator[FeedSource]:
     """A feed, open: a file's path, or "-" for standard input. `consumed` is told the bytes taken from it as they grow.
 
     Raises FeedError when it cannot be opened or is of a foreign format.
@@ -365,13 +365,13 @@ def open_source(path: str, consumed: Callable[[int], None]) -> Iterator[Source]:
         raise FeedError(f"{path}: cannot be read: {_why(error)}") from error
     with nullcontext() if path == STANDARD_INPUT else file:
         try:
-            source = Source(path, file, consumed)
+            source = FeedSource(path, file, consumed)
         except OSError as error:
             raise FeedError(f"{path}: cannot be read: {_why(error)}") from error
         yield source
 
 
-def opened_sources(paths: Sequence[str], progress: Progress) -> Iterator[Source]:
+def open_sources(paths: Sequence[str], progress: Progress) -> Iterator[FeedSource]:
     """Several feeds, each open until the next one is asked for. `progress` counts over all of them.
 
     Raises FeedError as `open_source`, and before the first one where any is missing.
@@ -392,11 +392,11 @@ def opened_sources(paths: Sequence[str], progress: Progress) -> Iterator[Source]
         before += consumed
 
 
-def numbered_lines(source: Source) -> Iterator[tuple[int, bytes]]:
+def iterate_lines(source: FeedSource) -> Iterator[tuple[int, bytes]]:
     """Every line with its number from 1, without its newline. Raises FeedError where the feed breaks off."""
     number = 0
     rest = b""
-    for chunk in source.chunks():
+    for chunk in source.read_utf8():
         if len(rest) > MAX_LINE and b"\n" not in chunk:
             continue  # the middle of a line that is already too long
         *lines, rest = (rest + chunk).split(b"\n")

@@ -10,9 +10,9 @@ from datetime import datetime
 import msgspec
 
 from indexer.feeds import values
-from indexer.feeds.base import Feed, Format, Record, Rejected, Row, shortened
-from indexer.feeds.io import MAX_LINE, Source, numbered_lines
-from indexer.feeds.mapping import Note
+from indexer.feeds.base import Feed, FeedFormat, Record, RejectedRow, Row, shorten
+from indexer.feeds.io import MAX_LINE, FeedSource, iterate_lines
+from indexer.feeds.mapping import DropHandler
 from indexer.feeds.values import UnusableValueError
 from indexer.feeds.variants import amount, check_count
 from retrieval.errors import FeedError, RowError
@@ -23,7 +23,7 @@ from retrieval.records import Availability, Variant
 _CODES = ("sku", "gtin", "ean", "upc", "mpn")
 
 
-def assemble_objects(rows: Sequence[Row], note: Note, _now: datetime) -> tuple[Row, tuple[Variant, ...]]:
+def assemble_objects(rows: Sequence[Row], note: DropHandler, _now: datetime) -> tuple[Row, tuple[Variant, ...]]:
     """The row without its variants, and these: a list of objects with id, options, price, availability, identifiers
     (or sku, gtin, ean, upc, mpn) and image. Anything else under that name is an attribute.
 
@@ -38,7 +38,7 @@ def assemble_objects(rows: Sequence[Row], note: Note, _now: datetime) -> tuple[R
     return rest, tuple(_variant(one, place, note) for place, one in enumerate(listed, 1))
 
 
-def _variant(row: Row, place: int, note: Note) -> Variant:
+def _variant(row: Row, place: int, note: DropHandler) -> Variant:
     codes = {kind: row[kind] for kind in _CODES if row.get(kind) is not None}
     identifiers = {**codes, **_object("variants.identifiers", row.get("identifiers"))}
     options = _object("variants.options", row.get("options"))
@@ -66,7 +66,7 @@ def _text(field: str, value: object) -> str:
     return "" if value is None else values.text(field, value)
 
 
-def _availability(value: object, note: Note) -> Availability | None:
+def _availability(value: object, note: DropHandler) -> Availability | None:
     if value is None or value == "":
         return None
     try:
@@ -80,23 +80,23 @@ def _availability(value: object, note: Note) -> Availability | None:
 
 TOO_LONG = "over 1 MB"
 _decoder = msgspec.json.Decoder()
-_rejected_decoder = msgspec.json.Decoder(Rejected)
+_rejected_decoder = msgspec.json.Decoder(RejectedRow)
 
 
-def read_lines(feed: Feed, named: str = "jsonl") -> Iterator[Record | Rejected]:
+def read_json_lines(feed: Feed, named: str = "jsonl") -> Iterator[Record | RejectedRow]:
     """A record for each line that is not blank, its bytes not yet decoded."""
     path = feed.source.path
-    for number, line in numbered_lines(feed.source):
+    for number, line in iterate_lines(feed.source):
         if len(line) > MAX_LINE:
-            yield too_long(path, number, named, line)
+            yield reject_too_long(path, number, named, line)
         elif line and not line.isspace():
             yield Record(path, number, named, line)
 
 
-def too_long(path: str, line: int, named: str, row: bytes) -> Rejected:
+def reject_too_long(path: str, line: int, named: str, row: bytes) -> RejectedRow:
     """A row that has more than MAX_LINE bytes."""
-    text = shortened(row[:MAX_LINE].decode(errors="replace"))
-    return Rejected(path, line, TOO_LONG, f"a row may have {MAX_LINE:,} bytes", named, text)
+    text = shorten(row[:MAX_LINE].decode(errors="replace"))
+    return RejectedRow(path, line, TOO_LONG, f"a row may have {MAX_LINE:,} bytes", named, text)
 
 
 def json_rows(row: object) -> Sequence[Row]:
@@ -106,13 +106,13 @@ def json_rows(row: object) -> Sequence[Row]:
     """
     value: object = row.encode(errors="surrogatepass") if isinstance(row, str) else row
     if isinstance(value, bytes):
-        value = decoded(value)
+        value = decode_line(value)
     if not isinstance(value, dict):
         raise RowError("not an object", "a row is a JSON object with the fields of one product")
     return (value,)
 
 
-def decoded(line: bytes) -> object:
+def decode_line(line: bytes) -> object:
     """The value of a line of JSON. Raises RowError where it has none."""
     try:
         return _decoder.decode(line)
@@ -140,9 +140,9 @@ def _lenient(line: bytes, error: Exception) -> object:
     return row
 
 
-def read_rejected(feed: Feed) -> Iterator[Record | Rejected]:
+def read_rejected(feed: Feed) -> Iterator[Record | RejectedRow]:
     """A record for each line of a file of rejected rows."""
-    return read_lines(feed, "rejected")
+    return read_json_lines(feed, "rejected")
 
 
 def is_rejected(line: bytes) -> bool:
@@ -151,10 +151,10 @@ def is_rejected(line: bytes) -> bool:
         value = _decoder.decode(line)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         return False
-    return isinstance(value, dict) and value.keys() == set(Rejected.__dataclass_fields__)
+    return isinstance(value, dict) and value.keys() == set(RejectedRow.__dataclass_fields__)
 
 
-def unwrapped(record: Record) -> Record:
+def unwrap_rejected(record: Record) -> Record:
     """The record inside a line of rejected rows, with the place of that line. Raises RowError where there is none."""
     line = record.row if isinstance(record.row, bytes) else b""
     try:
@@ -166,8 +166,8 @@ def unwrapped(record: Record) -> Record:
     return Record(record.file, record.line, inner.format, inner.row)
 
 
-JSON_LINES = Format("jsonl", "JSON lines", read_lines, rows=json_rows, assemble=assemble_objects)
-REJECTED = Format("rejected", "rejected rows", read_rejected)
+JSON_LINES = FeedFormat("jsonl", "JSON lines", read_json_lines, rows=json_rows, assemble=assemble_objects)
+REJECTED = FeedFormat("rejected", "rejected rows", read_rejected)
 
 
 # Brackets are counted outside strings, so that one malformed element is one bad row and not the end of the feed. An
@@ -186,7 +186,7 @@ _MARK = re.compile(rb'(?>(?:[^"{}\[\],]++|' + _STRINGS + rb")*)([{}\[\],])", re.
 _INNER = re.compile(rb'(?>(?:[^"{}\[\]]++|' + _STRINGS + rb")*)([{}\[\]])", re.DOTALL)
 
 
-def read_array(feed: Feed, inside: re.Pattern[bytes] | None = None) -> Iterator[Record | Rejected]:
+def read_json_array(feed: Feed, inside: re.Pattern[bytes] | None = None) -> Iterator[Record | RejectedRow]:
     """A record for each element, with the line on which it begins.
 
     Where the array stands inside something else, `inside` matches what is before it, up to its bracket; arrays that
@@ -194,20 +194,20 @@ def read_array(feed: Feed, inside: re.Pattern[bytes] | None = None) -> Iterator[
     over 16 MB.
     """
     path = feed.source.path
-    for line, element in _Elements(feed.source, inside):
+    for line, element in _ArrayElements(feed.source, inside):
         if len(element) > MAX_LINE:
-            yield too_long(path, line, "json", element)
+            yield reject_too_long(path, line, "json", element)
         else:
             yield Record(path, line, "json", element)
 
 
-class _Elements:
+class _ArrayElements:
     """The elements of the array in a source. The buffer never holds more than one element and one chunk."""
 
-    def __init__(self, source: Source, inside: re.Pattern[bytes] | None) -> None:
+    def __init__(self, source: FeedSource, inside: re.Pattern[bytes] | None) -> None:
         self._source = source
         self._inside = inside
-        self._chunks = source.chunks()
+        self._chunks = source.read_utf8()
         self._buffer = b""
         self._start = 0
         """Where the element begins, or the text between two."""
@@ -252,7 +252,7 @@ class _Elements:
             match = (_MARK if self._depth == 1 else _INNER).match(self._buffer, self._place)
             if match is None:
                 if not self._more():
-                    raise self._source.broken("the array is not closed")
+                    raise self._source.truncation_error("the array is not closed")
                 continue
             self._place = match.end()
             yield from self._mark(match[1])
@@ -304,4 +304,4 @@ class _Elements:
                 return
 
 
-JSON_ARRAY = Format("json", "JSON array", read_array, rows=json_rows, assemble=assemble_objects)
+JSON_ARRAY = FeedFormat("json", "JSON array", read_json_array, rows=json_rows, assemble=assemble_objects)

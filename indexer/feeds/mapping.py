@@ -30,7 +30,7 @@ from retrieval.updates.validation import EXACT
 
 
 @dataclass(frozen=True, slots=True)
-class Source:
+class FieldSource:
     """Where a value stands in a row: a field's name, or a path with dots into the objects of the row."""
 
     name: str
@@ -39,48 +39,48 @@ class Source:
 
 
 @dataclass(frozen=True, slots=True)
-class Rule:
+class MappingRule:
     """The sources of one product field, the first with a value wins; `value` stands in where none has one."""
 
-    sources: tuple[Source, ...] = ()
+    sources: tuple[FieldSource, ...] = ()
     value: object = None
 
 
-def names_rule(*names: str) -> Rule:
+def first_of(*names: str) -> MappingRule:
     """The first of these names that has a value."""
-    return Rule(tuple(Source(name, "cents" if name.endswith("_cents") else "") for name in names))
+    return MappingRule(tuple(FieldSource(name, "cents" if name.endswith("_cents") else "") for name in names))
 
 
 SALE_PERIOD = "sale_period"
 """No field of a product: when its sale price holds, as two times with a slash between them."""
 
-DEFAULT_RULES: Mapping[str, Rule] = {
-    "id": names_rule("id", "product_id", "sku", "asin"),
-    "title": names_rule("title", "name"),
-    "description": names_rule("description", "long_description", "short_description"),
-    "brand": names_rule("brand", "manufacturer", "vendor"),
-    "category": names_rule("category", "categories", "product_type", "google_product_category"),
-    "price": names_rule("sale_price", "sale_price_cents", "price", "price_cents"),
-    "currency": names_rule("currency", "price_currency", "currency_code"),
-    "availability": names_rule("availability", "in_stock"),
-    "rating": names_rule("rating", "average_rating"),
-    "rating_count": names_rule("rating_count", "review_count"),
-    "images": names_rule("image", "images", "image_url", "image_link", "image_urls", "additional_image_link"),
-    "identifiers": names_rule("identifiers"),
-    "identifiers.sku": names_rule("sku"),
-    "identifiers.ean": names_rule("ean"),
-    "identifiers.gtin": names_rule("gtin"),
-    "identifiers.upc": names_rule("upc"),
-    "identifiers.mpn": names_rule("mpn"),
-    "identifiers.isbn": names_rule("isbn"),
-    "identifiers.asin": names_rule("asin"),
-    "identifiers.model": names_rule("model", "model_number"),
-    "attributes": names_rule("attributes"),
-    "created": names_rule("created", "created_at", "released", "release_date"),
-    "updated": names_rule("updated", "updated_at"),
-    "expires": names_rule("expires", "expiration_date", "valid_until", "price_valid_until"),
-    "language": names_rule("language", "lang"),
-    SALE_PERIOD: names_rule("sale_price_effective_date"),
+DEFAULT_RULES: Mapping[str, MappingRule] = {
+    "id": first_of("id", "product_id", "sku", "asin"),
+    "title": first_of("title", "name"),
+    "description": first_of("description", "long_description", "short_description"),
+    "brand": first_of("brand", "manufacturer", "vendor"),
+    "category": first_of("category", "categories", "product_type", "google_product_category"),
+    "price": first_of("sale_price", "sale_price_cents", "price", "price_cents"),
+    "currency": first_of("currency", "price_currency", "currency_code"),
+    "availability": first_of("availability", "in_stock"),
+    "rating": first_of("rating", "average_rating"),
+    "rating_count": first_of("rating_count", "review_count"),
+    "images": first_of("image", "images", "image_url", "image_link", "image_urls", "additional_image_link"),
+    "identifiers": first_of("identifiers"),
+    "identifiers.sku": first_of("sku"),
+    "identifiers.ean": first_of("ean"),
+    "identifiers.gtin": first_of("gtin"),
+    "identifiers.upc": first_of("upc"),
+    "identifiers.mpn": first_of("mpn"),
+    "identifiers.isbn": first_of("isbn"),
+    "identifiers.asin": first_of("asin"),
+    "identifiers.model": first_of("model", "model_number"),
+    "attributes": first_of("attributes"),
+    "created": first_of("created", "created_at", "released", "release_date"),
+    "updated": first_of("updated", "updated_at"),
+    "expires": first_of("expires", "expiration_date", "valid_until", "price_valid_until"),
+    "language": first_of("language", "lang"),
+    SALE_PERIOD: first_of("sale_price_effective_date"),
 }
 _CONTAINERS = ("identifiers", "attributes")
 _FIELDS = tuple(field.name for field in fields(Product) if field.name != "variants")
@@ -91,23 +91,23 @@ _KEYS = {"field", "unit", "value"}
 class FeedMapping:
     """The rule of each product field; as it comes, the names that are known by default."""
 
-    rules: Mapping[str, Rule] = field(default_factory=lambda: DEFAULT_RULES)
-    asked: frozenset[str] = frozenset()
+    rules: Mapping[str, MappingRule] = field(default_factory=lambda: DEFAULT_RULES)
+    user_names: frozenset[str] = frozenset()
     """The source names that the user gave: one that no row has is worth a warning."""
-    given: frozenset[str] = frozenset()
+    user_fields: frozenset[str] = frozenset()
     """The product fields that the user gave rules for: these go over what a format's columns mean."""
 
-    def replacing(self, rules: Mapping[str, Rule]) -> FeedMapping:
+    def replace(self, rules: Mapping[str, MappingRule]) -> FeedMapping:
         """This mapping with the rules of some fields replaced by a user's."""
         names = {source.name for rule in rules.values() for source in rule.sources}
-        return FeedMapping({**self.rules, **rules}, self.asked | names, self.given | rules.keys())
+        return FeedMapping({**self.rules, **rules}, self.user_names | names, self.user_fields | rules.keys())
 
-    def under(self, rules: Mapping[str, Rule]) -> FeedMapping:
+    def with_format_rules(self, rules: Mapping[str, MappingRule]) -> FeedMapping:
         """This mapping for a format whose columns mean `rules`, where the user has not said otherwise."""
         if not rules:
             return self
-        known = {target: rule for target, rule in rules.items() if target not in self.given}
-        return FeedMapping({**self.rules, **known}, self.asked, self.given)
+        known = {target: rule for target, rule in rules.items() if target not in self.user_fields}
+        return FeedMapping({**self.rules, **known}, self.user_names, self.user_fields)
 
 
 def load_mapping(path: str | Path) -> FeedMapping:
@@ -121,7 +121,7 @@ def load_mapping(path: str | Path) -> FeedMapping:
         table = msgspec.json.decode(content) if is_json else tomllib.loads(content)
     except (OSError, ValueError, RecursionError, msgspec.MsgspecError) as error:
         raise FeedError(f"mapping {path}: cannot be read as TOML or JSON: {error}") from error
-    return FeedMapping().replacing(dict(_rules(table, f"mapping {path}")))
+    return FeedMapping().replace(dict(_rules(table, f"mapping {path}")))
 
 
 def parse_map_flags(flags: Iterable[str], mapping: FeedMapping | None = None) -> FeedMapping:
@@ -135,7 +135,7 @@ def parse_map_flags(flags: Iterable[str], mapping: FeedMapping | None = None) ->
         target, separator, source = (part.strip() for part in flag.partition("="))
         if not separator or not target or not source:
             raise FeedError(f"--map {flag}: expected FIELD=NAME, such as title=product_name")
-        result = result.replacing(dict(_rules({target: _flag_value(source, flag)}, f"--map {flag}")))
+        result = result.replace(dict(_rules({target: _flag_value(source, flag)}, f"--map {flag}")))
     return result
 
 
@@ -148,7 +148,7 @@ def _flag_value(source: str, flag: str) -> object:
         raise FeedError(f"--map {flag}: {source} is no TOML value: {error}") from error
 
 
-def _rules(table: Mapping[str, object], place: str) -> Iterable[tuple[str, Rule]]:
+def _rules(table: Mapping[str, object], place: str) -> Iterable[tuple[str, MappingRule]]:
     for target, content in table.items():
         # `identifiers.ean = ...` is a table in a table; `attributes = {field = ...}` is a rule of its own
         if target in _CONTAINERS and isinstance(content, dict) and "field" not in content:
@@ -168,12 +168,12 @@ def _check_target(target: str, place: str) -> None:
     raise FeedError(f"{place}: a product has no field {target!r}; {advice}")
 
 
-def _rule(content: object, place: str) -> Rule:
+def _rule(content: object, place: str) -> MappingRule:
     if isinstance(content, list):
         parts = [_rule(part, place) for part in content]
-        return Rule(tuple(source for part in parts for source in part.sources))
+        return MappingRule(tuple(source for part in parts for source in part.sources))
     if isinstance(content, str) and content:
-        return Rule((Source(content),))
+        return MappingRule((FieldSource(content),))
     if not isinstance(content, dict) or not content or not content.keys() <= _KEYS:
         raise FeedError(f"{place}: expected a name, a list of names, or a table of field, unit and value")
     name, unit, value = content.get("field"), content.get("unit", ""), content.get("value")
@@ -183,19 +183,19 @@ def _rule(content: object, place: str) -> Rule:
         raise FeedError(f"{place}: expected a field, a value (a text, a number, true, false or a list), or both")
     if name is not None and (not isinstance(name, str) or not name):
         raise FeedError(f"{place}: field is {name!r}; expected a name")
-    return Rule((Source(name, unit),) if name else (), value)
+    return MappingRule((FieldSource(name, unit),) if name else (), value)
 
 
 # The free attributes of a product: typed as the feed has them, objects flattened with dots, what is empty left out.
 
-Note = Callable[[str, str, str], None]
+DropHandler = Callable[[str, str, str], None]
 """Told the field, the reason and the detail of a value that was dropped."""
 
 _MAX_DEPTH = 8
 
 
 def add_attributes(
-    found: dict[str, AttributeValue], values: Mapping[str, object], note: Note, prefix: str = ""
+    found: dict[str, AttributeValue], values: Mapping[str, object], note: DropHandler, prefix: str = ""
 ) -> None:
     """Adds each value under its name; a name that is there already keeps its value.
 
@@ -222,7 +222,7 @@ def add_attributes(
                 found[name] = converted
 
 
-def _add_inner(found: dict[str, AttributeValue], name: str, values: Mapping[str, object], note: Note) -> None:
+def _add_inner(found: dict[str, AttributeValue], name: str, values: Mapping[str, object], note: DropHandler) -> None:
     if name.count(".") < _MAX_DEPTH:
         add_attributes(found, values, note, f"{name}.")
     else:
@@ -246,7 +246,7 @@ def named_attributes(field: str, value: object) -> Mapping[str, object]:
     return pairs
 
 
-def _converted(name: str, value: object, note: Note) -> AttributeValue | None:
+def _converted(name: str, value: object, note: DropHandler) -> AttributeValue | None:
     if isinstance(value, str):
         return value.strip() or None
     if isinstance(value, bool):
@@ -262,7 +262,7 @@ def _converted(name: str, value: object, note: Note) -> AttributeValue | None:
     return None
 
 
-def _several(name: str, values: list[object], note: Note) -> tuple[str, ...]:
+def _several(name: str, values: list[object], note: DropHandler) -> tuple[str, ...]:
     if any(isinstance(value, dict | list) for value in values):
         note(f"attributes.{name}", "a list of objects", f"{len(values)} of them")
         return ()

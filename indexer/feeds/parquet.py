@@ -9,9 +9,9 @@ from datetime import date, datetime, time, timedelta
 from decimal import Decimal
 from typing import BinaryIO
 
-from indexer.feeds.base import Feed, Format, Record, Rejected, Row, object_row
-from indexer.feeds.csv import Check, check_mapped, known_names
-from indexer.feeds.io import Source
+from indexer.feeds.base import Feed, FeedFormat, Record, RejectedRow, Row, object_row
+from indexer.feeds.csv import ColumnCheck, check_product_columns, map_column_names
+from indexer.feeds.io import FeedSource
 from indexer.feeds.json import assemble_objects
 from retrieval.errors import FeedError, RowError
 
@@ -24,7 +24,7 @@ _BATCH = 500
 _BUFFER = 1 << 20
 
 
-def read_parquet(feed: Feed, check: Check = check_mapped) -> Iterator[Record | Rejected]:
+def read_parquet(feed: Feed, check: ColumnCheck = check_product_columns) -> Iterator[Record | RejectedRow]:
     """A record for each row; its line is the number of the row.
 
     Raises FeedError for a file that is damaged, has row groups over 4 GB, or one that lacks a column, as
@@ -40,7 +40,7 @@ def read_parquet(feed: Feed, check: Check = check_mapped) -> Iterator[Record | R
             file = stack.enter_context(ParquetFile(opened, pre_buffer=False, buffer_size=_BUFFER))
             _check_groups(source.path, file.metadata)
             columns = [str(name) for name in file.schema_arrow.names]
-            names = known_names(columns, feed.mapping)
+            names = map_column_names(columns, feed.mapping)
             check(source.path, [names.get(name, name) for name in columns], feed.mapping)
             for batch in file.iter_batches(batch_size=_BATCH):
                 for row in batch.to_pylist():
@@ -48,8 +48,8 @@ def read_parquet(feed: Feed, check: Check = check_mapped) -> Iterator[Record | R
                     renamed = {names.get(name, name): value for name, value in row.items()} if names else row
                     yield Record(source.path, source.line, "parquet", renamed)
         except (pyarrow.ArrowException, OSError, ValueError, OverflowError) as error:
-            raise source.broken(str(error).split("\n")[0][:300]) from error
-    source.finish()
+            raise source.truncation_error(str(error).split("\n")[0][:300]) from error
+    source.report_all_read()
 
 
 def _check_groups(path: str, metadata: object) -> None:
@@ -62,10 +62,10 @@ def _check_groups(path: str, metadata: object) -> None:
             )
 
 
-def _spooled(source: Source) -> BinaryIO:
+def _spooled(source: FeedSource) -> BinaryIO:
     file: BinaryIO = tempfile.TemporaryFile()  # noqa: SIM115  # the caller closes it
     size = 0
-    for chunk in source.raw():
+    for chunk in source.read_raw():
         size += len(chunk)
         if size > MAX_SPOOLED:
             file.close()
@@ -113,4 +113,4 @@ def _plain(value: object) -> object:
     return value
 
 
-PARQUET = Format("parquet", "Parquet", read_parquet, rows=parquet_rows, assemble=assemble_objects)
+PARQUET = FeedFormat("parquet", "Parquet", read_parquet, rows=parquet_rows, assemble=assemble_objects)

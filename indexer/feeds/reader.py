@@ -1,7 +1,7 @@
 """Feeds in, products out: records in the process that reads, products wherever they are made.
 
 `records` opens the feeds, recognises each one's format and gives its raw rows with their lines; `RecordReader` makes a
-product of one of them. `read_products` does both in one process. A row that cannot be used is set aside with its line
+product of one of them. `read_products` does both in one process. A row that cannot be used is rejected with its line
 and its reason (see `indexer.feeds.row_parser`); a file that breaks off raises FeedError after the rows before the
 break: a broken file must never look like a small catalog.
 """
@@ -14,55 +14,39 @@ from datetime import UTC, datetime
 
 import msgspec
 
-from indexer.feeds.base import Feed, Format, Noted, Noting, Record, Rejected, ignore
-from indexer.feeds.csv import CSV, first_line, opened_table
+from indexer.feeds.base import Feed, FeedFormat, FeedNote, NoteHandler, Record, RejectedRow, ignore
+from indexer.feeds.csv import CSV_FORMAT, first_line, open_table
 from indexer.feeds.google import GOOGLE_TEXT, GOOGLE_XML, google_name, resembles_google
-from indexer.feeds.io import Progress, Source, opened_sources
-from indexer.feeds.json import JSON_ARRAY, JSON_LINES, REJECTED, is_rejected, unwrapped
+from indexer.feeds.io import FeedSource, Progress, open_sources
+from indexer.feeds.json import JSON_ARRAY, JSON_LINES, REJECTED, is_rejected, unwrap_rejected
 from indexer.feeds.mapping import FeedMapping
 from indexer.feeds.parquet import PARQUET
 from indexer.feeds.row_parser import RowReader
 from indexer.feeds.shopify import SHOPIFY, resembles_shopify
-from indexer.feeds.variants import with_variants
+from indexer.feeds.variants import add_variants
 from indexer.feeds.woocommerce import WOOCOMMERCE, resembles_woocommerce
 from retrieval.errors import FeedError, RowError, close_names
 from retrieval.records import Product
-
-__all__ = [
-    "FORMATS",
-    "FieldNames",
-    "Noted",
-    "Noting",
-    "ProductRow",
-    "Record",
-    "RecordReader",
-    "Rejected",
-    "format_named",
-    "read_products",
-    "recognised",
-    "records",
-]
-
 
 _MAX_NAMES = 10_000
 
 
 @dataclass(frozen=True, slots=True)
-class ProductRow:
+class NumberedProduct:
     """A product with the line of its feed, counted from 1."""
 
     line: int
     product: Product
 
 
-def records(
+def read_records(
     paths: Sequence[str],
     *,
     mapping: FeedMapping | None = None,
     format: str = "",  # noqa: A002  # as the option is called
-    note: Noting = ignore,
+    note: NoteHandler = ignore,
     progress: Progress = ignore,
-) -> Iterator[Record | Rejected]:
+) -> Iterator[Record | RejectedRow]:
     """The rows of several feeds, one after the other, undecoded; and those that are none already here.
 
     `format` is the name of all feeds' format; empty recognises each one's. `note` is told what is true of a whole feed
@@ -70,10 +54,10 @@ def records(
     input or a pipe. Raises FeedError for a feed that cannot be opened (before the first row, when it is missing), is of
     no known format, lacks a column, or breaks off (after its rows before that).
     """
-    asked = format_named(format) if format else None
-    for source in opened_sources(paths, progress):
+    asked = get_format(format) if format else None
+    for source in open_sources(paths, progress):
         feed = Feed(source, mapping or FeedMapping(), note)
-        yield from (asked or recognised(feed)).read(feed)
+        yield from (asked or detect_format(feed)).read(feed)
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,16 +67,16 @@ class FieldNames:
     unseen: frozenset[str]
     names: frozenset[str]
 
-    def merged(self, other: FieldNames) -> FieldNames:
+    def merge(self, other: FieldNames) -> FieldNames:
         """What two readers of parts of the rows say of all of them."""
         return FieldNames(self.unseen & other.unseen, self.names | other.names)
 
-    def noted(self, files: str) -> Iterator[Noted]:
+    def notes(self, files: str) -> Iterator[FeedNote]:
         """A note for each unseen name: most likely it is misspelled."""
         for name in sorted(self.unseen):
             close = close_names(name, sorted(self.names))
             advice = f"did you mean {' or '.join(close)}?" if close else "the mapping has no effect there"
-            yield Noted(files, 0, name, "no row has this field", advice)
+            yield FeedNote(files, 0, name, "no row has this field", advice)
 
 
 class RecordReader:
@@ -103,37 +87,37 @@ class RecordReader:
         self._now = now or datetime.now(UTC)
         self._readers: dict[str, RowReader] = {}
 
-    def product(self, record: Record, note: Noting = ignore) -> Product:
+    def read_product(self, record: Record, note: NoteHandler = ignore) -> Product:
         """The product of a record; `note` is told of each value that was dropped.
 
-        Raises RowError when the row has to be set aside.
+        Raises RowError when the row has to be rejected.
         """
         record = _inner(record)
         known = FORMATS[record.format]
         reader = self._readers.get(record.format)
         if reader is None:
-            reader = self._readers[record.format] = RowReader(self._mapping.under(known.rules), self._now)
+            reader = self._readers[record.format] = RowReader(self._mapping.with_format_rules(known.rules), self._now)
 
         def noted(field: str, reason: str, detail: str) -> None:
-            note(Noted(record.file, record.line, field, reason, detail))
+            note(FeedNote(record.file, record.line, field, reason, detail))
 
         row, variants = known.assemble(known.rows(record.row), noted, self._now)
         product = reader.read(row, noted)
-        return with_variants(product, variants) if variants else product
+        return add_variants(product, variants) if variants else product
 
     def row_of(self, record: Record) -> object:
         """The row of a record as JSON can hold it: decoded, or the text of what cannot be."""
         return _row_of(_innermost(record))
 
-    def rejected(self, record: Record, error: RowError) -> Rejected:
-        """A record as a row that was set aside for an error."""
+    def reject(self, record: Record, error: RowError) -> RejectedRow:
+        """A record as a row that was rejected for an error."""
         inner = _innermost(record)
-        return Rejected(record.file, record.line, error.reason, error.detail, inner.format, _row_of(inner))
+        return RejectedRow(record.file, record.line, error.reason, error.detail, inner.format, _row_of(inner))
 
     @property
     def fields(self) -> FieldNames:
         """Which of the user's names none of the rows had so far, and the names that they had."""
-        unseen = self._mapping.asked
+        unseen = self._mapping.user_names
         for reader in self._readers.values():
             unseen = unseen & reader.unseen
         names = [name for reader in self._readers.values() for name in reader.names]
@@ -143,7 +127,7 @@ class RecordReader:
 def _inner(record: Record) -> Record:
     """The record itself, or the one inside a rejected row. Raises RowError where that has no format."""
     if record.format == "rejected":
-        record = unwrapped(record)
+        record = unwrap_rejected(record)
         if record.format not in FORMATS or record.format == "rejected":
             raise RowError("not a rejected row", f"its format is {record.format[:80]!r}")
     return record
@@ -174,39 +158,39 @@ def _row_of(record: Record) -> object:
 def read_products(
     paths: Sequence[str],
     mapping: FeedMapping,
-    reject: Callable[[Rejected], None],
+    reject: Callable[[RejectedRow], None],
     *,
     format: str = "",  # noqa: A002  # as the option is called
-    note: Noting = ignore,
+    note: NoteHandler = ignore,
     progress: Progress = ignore,
     now: datetime | None = None,
-) -> Iterator[ProductRow]:
+) -> Iterator[NumberedProduct]:
     """The products of several feeds as one catalog, in one process. The first of equal ids stays, across feeds too.
 
     See `records` for the hooks, and for what it raises. The ids are held in memory.
     """
     reader = RecordReader(mapping, now=now)
     ids: set[str] = set()
-    for record in records(paths, mapping=mapping, format=format, note=note, progress=progress):
-        if isinstance(record, Rejected):
+    for record in read_records(paths, mapping=mapping, format=format, note=note, progress=progress):
+        if isinstance(record, RejectedRow):
             reject(record)
             continue
         try:
-            product = reader.product(record, note)
+            product = reader.read_product(record, note)
             if product.id in ids:
                 raise RowError("duplicate id", repr(product.id))
         except RowError as error:
-            reject(reader.rejected(record, error))
+            reject(reader.reject(record, error))
         else:
             ids.add(product.id)
-            yield ProductRow(record.line, product)
-    for unseen in reader.fields.noted(", ".join(paths)):
+            yield NumberedProduct(record.line, product)
+    for unseen in reader.fields.notes(", ".join(paths)):
         note(unseen)
 
 
 # All formats, and which one a feed has: told by its first bytes and its header, never by its name.
 
-FORMATS: Mapping[str, Format] = {
+FORMATS: Mapping[str, FeedFormat] = {
     one.name: one
     for one in (
         GOOGLE_XML,
@@ -215,14 +199,14 @@ FORMATS: Mapping[str, Format] = {
         WOOCOMMERCE,
         JSON_LINES,
         JSON_ARRAY,
-        CSV,
+        CSV_FORMAT,
         PARQUET,
         REJECTED,
     )
 }
 
 
-def format_named(name: str) -> Format:
+def get_format(name: str) -> FeedFormat:
     """A format by its name. Raises FeedError for an unknown one, naming those that there are."""
     if name in FORMATS:
         return FORMATS[name]
@@ -231,7 +215,7 @@ def format_named(name: str) -> Format:
     raise FeedError(f"--format {name}: there is no such format; {advice}")
 
 
-def recognised(feed: Feed) -> Format:
+def detect_format(feed: Feed) -> FeedFormat:
     """The format of a feed. An empty one is JSON lines without a line. Raises FeedError for what is none."""
     source = feed.source
     if source.head.startswith(b"PAR1"):
@@ -248,8 +232,8 @@ def recognised(feed: Feed) -> Format:
     return _table_format(feed, source)
 
 
-def _table_format(feed: Feed, source: Source) -> Format:
-    table = opened_table(feed, fewest=2)
+def _table_format(feed: Feed, source: FeedSource) -> FeedFormat:
+    table = open_table(feed, fewest=2)
     if table is None:
         raise FeedError(
             f"{source.path}: line 1: cannot be recognised: {first_line(source.head)} begins no JSON, no XML and no "
@@ -261,4 +245,4 @@ def _table_format(feed: Feed, source: Source) -> Format:
         return WOOCOMMERCE
     if resembles_google([google_name(name) for name in table.names]):
         return GOOGLE_TEXT
-    return CSV
+    return CSV_FORMAT

@@ -8,7 +8,15 @@ from datetime import datetime
 from typing import Any, TypeVar
 
 from indexer.feeds import values
-from indexer.feeds.mapping import SALE_PERIOD, FeedMapping, Note, Rule, Source, add_attributes, named_attributes
+from indexer.feeds.mapping import (
+    SALE_PERIOD,
+    DropHandler,
+    FeedMapping,
+    FieldSource,
+    MappingRule,
+    add_attributes,
+    named_attributes,
+)
 from indexer.feeds.values import UnusableValueError, currency_code, price
 from retrieval.errors import RowError
 from retrieval.records import AttributeValue, Product
@@ -33,17 +41,17 @@ _PARSERS: Mapping[str, Callable[[str, object], object]] = {
 _MODEL = re.compile(r"(?=\D*\d)\S+")
 
 
-class Plan:
+class RowPlan:
     """The rules for rows with the same names, without the sources that none of them has."""
 
-    def __init__(self, rules: Mapping[str, Rule], targets: Mapping[str, str], names: frozenset[str]) -> None:
+    def __init__(self, rules: Mapping[str, MappingRule], targets: Mapping[str, str], names: frozenset[str]) -> None:
         self.targets = targets
         """The product field that each name of the mapping stands for first."""
-        self.rules: dict[str, Rule] = {}
+        self.rules: dict[str, MappingRule] = {}
         for target, rule in rules.items():
             sources = tuple(one for one in rule.sources if one.name in names or one.name.partition(".")[0] in names)
             if sources or rule.value is not None:
-                self.rules[target] = Rule(sources, rule.value)
+                self.rules[target] = MappingRule(sources, rule.value)
         parsers = [(target, parse) for target, parse in _PARSERS.items() if target in self.rules]
         alone = {target: name for target, _ in parsers if (name := _only_name(self.rules[target], names))}
         self.singles = [(target, alone[target], parse) for target, parse in parsers if target in alone]
@@ -56,19 +64,19 @@ class Plan:
         self.named = [target.partition(".")[2] for target in self.rules if target.startswith("attributes.")]
 
 
-def _only_name(rule: Rule, names: frozenset[str]) -> str:
+def _only_name(rule: MappingRule, names: frozenset[str]) -> str:
     """The name that alone can give a field its value; empty where there are others, or a constant."""
     if len(rule.sources) != 1 or rule.value is not None or rule.sources[0].name not in names:
         return ""
     return rule.sources[0].name
 
 
-class Reading:
+class RowReading:
     """One row on its way: what was found for which product field, and which names of the row were taken."""
 
     __slots__ = ("_found", "_is_on_sale", "_note", "_plan", "_row", "_taken")
 
-    def __init__(self, plan: Plan, row: Mapping[str, object], note: Note) -> None:
+    def __init__(self, plan: RowPlan, row: Mapping[str, object], note: DropHandler) -> None:
         self._plan = plan
         self._row = row
         self._note = note
@@ -76,7 +84,7 @@ class Reading:
         self._taken: set[str] = set()
         self._is_on_sale = False
 
-    def find(self, target: str) -> tuple[Source, object] | None:
+    def find(self, target: str) -> tuple[FieldSource, object] | None:
         """The first value that the rule of a product field gives, with where it stood."""
         rule = self._plan.rules.get(target)
         if rule is None:
@@ -115,7 +123,7 @@ class Reading:
         found = self.find(target)
         return None if found is None else self._parsed(found, target, parse)
 
-    def _parsed(self, found: tuple[Source, object], target: str, parse: Callable[[str, object], T]) -> T | None:
+    def _parsed(self, found: tuple[FieldSource, object], target: str, parse: Callable[[str, object], T]) -> T | None:
         source, value = found
         try:
             return parse(source.name, value)
@@ -161,7 +169,7 @@ class Reading:
         if found is None:
             return True
         period = self._parsed(found, SALE_PERIOD, values.period)
-        return period is not None and values.holds(period, now)
+        return period is not None and values.is_in_period(period, now)
 
     def images(self) -> tuple[str, ...]:
         """The images of all the names that the row has."""
@@ -172,8 +180,8 @@ class Reading:
             found = tuple(dict.fromkeys(found + images)) if found else images
         return found
 
-    def _candidates(self, target: str) -> Iterator[tuple[Source, object]]:
-        rule = self._plan.rules.get(target, Rule())
+    def _candidates(self, target: str) -> Iterator[tuple[FieldSource, object]]:
+        rule = self._plan.rules.get(target, MappingRule())
         for source in rule.sources:
             value = value_at(self._row, source.name)
             if value is not None and not _is_blank(value):
@@ -181,7 +189,7 @@ class Reading:
         if rule.value is not None:
             yield _CONSTANT, rule.value
 
-    def _take(self, source: Source) -> None:
+    def _take(self, source: FieldSource) -> None:
         self._taken.add(source.name if source.name in self._row else source.name.partition(".")[0])
 
     def identifiers(self, title: str) -> dict[str, tuple[str, ...]]:
@@ -199,10 +207,10 @@ class Reading:
         name = self._row.get("name") if self._plan.has_name else None
         if "name" not in self._taken and isinstance(name, str) and name != title and _MODEL.fullmatch(name.strip()):
             self._taken.add("name")
-            self._add_identifier(found, "model", (Source("name"), name))
+            self._add_identifier(found, "model", (FieldSource("name"), name))
         return found
 
-    def _add_identifier(self, found: dict[str, tuple[str, ...]], kind: str, value: tuple[Source, object]) -> None:
+    def _add_identifier(self, found: dict[str, tuple[str, ...]], kind: str, value: tuple[FieldSource, object]) -> None:
         spelled = self._parsed(value, f"identifiers.{kind}", values.texts)
         if spelled:
             found[kind] = tuple(dict.fromkeys(found[kind] + spelled)) if kind in found else spelled
@@ -235,11 +243,11 @@ class Reading:
             elif target is None or value != self._found.get(target):
                 yield name, value
 
-    def _price_source(self, name: str) -> Source:
+    def _price_source(self, name: str) -> FieldSource:
         return next(source for source in self._plan.rules["price"].sources if source.name == name)
 
 
-_CONSTANT = Source("value")
+_CONSTANT = FieldSource("value")
 
 
 def value_at(row: Mapping[str, object], name: str) -> object:
@@ -259,7 +267,7 @@ def _is_blank(value: object) -> bool:
     return value is None or (not value and isinstance(value, list | dict))
 
 
-def _amount(source: Source, value: object) -> tuple[float, str]:
+def _amount(source: FieldSource, value: object) -> tuple[float, str]:
     """A price in units of its currency, from a number, a text, or an object with value (or amount) and currency."""
     currency = ""
     if isinstance(value, dict):
@@ -278,17 +286,17 @@ def _amount(source: Source, value: object) -> tuple[float, str]:
 #
 # | field                                | of another type   | of the right type, but not usable                       |
 # |--------------------------------------|-------------------|---------------------------------------------------------|
-# | id                                   | row set aside     | missing, blank, over 512 bytes, control characters: row |
-# | title                                | row set aside     | missing or blank: row set aside                         |
-# | price                                | row set aside     | no number, negative, NaN, infinite: row set aside       |
-# | description, brand, category, images | row set aside     | every text is usable                                    |
-# | identifiers                          | row set aside     | a number that is not finite: dropped with a note        |
-# | currency, language                   | row set aside     | no code that is known: dropped with a note              |
-# | availability                         | row set aside     | an unknown word: dropped with a note                    |
-# | rating                               | row set aside     | no number, NaN, outside 0 to 5: dropped with a note     |
-# | rating_count                         | row set aside     | no whole number from 0: dropped with a note             |
-# | created, updated, expires            | row set aside     | not a date: dropped with a note                         |
-# | attributes                           | row set aside     | NaN, lists of objects, too deep: dropped with a note    |
+# | id                                   | row rejected     | missing, blank, over 512 bytes, control characters: row |
+# | title                                | row rejected     | missing or blank: row rejected                         |
+# | price                                | row rejected     | no number, negative, NaN, infinite: row rejected       |
+# | description, brand, category, images | row rejected     | every text is usable                                    |
+# | identifiers                          | row rejected     | a number that is not finite: dropped with a note        |
+# | currency, language                   | row rejected     | no code that is known: dropped with a note              |
+# | availability                         | row rejected     | an unknown word: dropped with a note                    |
+# | rating                               | row rejected     | no number, NaN, outside 0 to 5: dropped with a note     |
+# | rating_count                         | row rejected     | no whole number from 0: dropped with a note             |
+# | created, updated, expires            | row rejected     | not a date: dropped with a note                         |
+# | attributes                           | row rejected     | NaN, lists of objects, too deep: dropped with a note    |
 #
 # A null, a blank text, an empty list and an empty object are no value: the next name of the mapping is tried. A field
 # of the row that no rule took becomes an attribute, with three exceptions: a name known for a product field is left out
@@ -308,35 +316,35 @@ class RowReader:
     """
 
     def __init__(self, mapping: FeedMapping, now: datetime) -> None:
-        self.unseen = set(mapping.asked)
+        self.unseen = set(mapping.user_names)
         self.names: set[str] = set()
         """The names of the rows, gathered while some of the user's are still unseen."""
         self._now = now
         self._rules = {target: rule for target, rule in mapping.rules.items() if rule.sources or rule.value is not None}
-        self._plans: dict[tuple[str, ...], Plan] = {}
+        self._plans: dict[tuple[str, ...], RowPlan] = {}
         self._targets: dict[str, str] = {}
         for target, rule in self._rules.items():
             for source in rule.sources:
                 self._targets.setdefault(source.name, target)
 
-    def _plan(self, row: Mapping[str, object]) -> Plan:
+    def _plan(self, row: Mapping[str, object]) -> RowPlan:
         """The rules that can say something about a row. Feeds have few sets of names, so each is worked out once."""
         names = tuple(row)
         plan = self._plans.get(names)
         if plan is None:
             if len(self._plans) >= _MAX_PLANS:
                 self._plans.clear()
-            plan = self._plans[names] = Plan(self._rules, self._targets, frozenset(names))
+            plan = self._plans[names] = RowPlan(self._rules, self._targets, frozenset(names))
         return plan
 
-    def read(self, row: Mapping[str, object], note: Note) -> Product:
-        """The product of a row. Raises RowError when the row has to be set aside."""
+    def read(self, row: Mapping[str, object], note: DropHandler) -> Product:
+        """The product of a row. Raises RowError when the row has to be rejected."""
         if self.unseen:
             if len(self.names) < MAX_NAMES:
                 self.names.update(row)
             self.unseen = {name for name in self.unseen if value_at(row, name) is None and name not in row}
         plan = self._plan(row)
-        reading = Reading(plan, row, note)
+        reading = RowReading(plan, row, note)
         identity, title = reading.identity(), reading.title()
         amount, currency = reading.price(self._now) if plan.has_price else (None, "")
         found: dict[str, Any] = reading.singles()

@@ -10,11 +10,20 @@ import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from datetime import datetime
 
-from indexer.feeds.base import Feed, Format, Record, Rejected, Row
-from indexer.feeds.csv import Table, is_for_sale, read_table, resembles, table_rows
-from indexer.feeds.mapping import Note, Rule, names_rule
+from indexer.feeds.base import Feed, FeedFormat, Record, RejectedRow, Row
+from indexer.feeds.csv import Table, has_typical_columns, is_for_sale, read_table, table_rows
+from indexer.feeds.mapping import DropHandler, MappingRule, first_of
 from indexer.feeds.values import decimal_of
-from indexer.feeds.variants import Joined, Offer, amount, availability_of, check_count, listed, lowest, option_values
+from indexer.feeds.variants import (
+    VariantPrice,
+    VariantRows,
+    amount,
+    best_availability,
+    cheapest,
+    check_count,
+    option_values,
+    unique_texts,
+)
 from retrieval.records import Availability, Variant
 
 _TRACKER = "Variant Inventory Tracker"
@@ -75,24 +84,24 @@ _METAFIELD = re.compile(r"\s*\((product|variant)\.metafields\.[^)]*\)$")
 _NOT_FOR_SALE = {"Published": {"false", "no", "0"}, "Status": {"draft", "archived", "unlisted"}}
 _YES = {"continue", "true", "yes"}
 
-RULES: Mapping[str, Rule] = {
-    "id": names_rule("Handle"),
-    "title": names_rule("Title"),
-    "description": names_rule("Body (HTML)"),
-    "brand": names_rule("Vendor"),
-    "category": names_rule("Product Category", "Type"),
-    "price": names_rule("Variant Price"),
-    "availability": names_rule("availability"),
-    "images": names_rule("Image Src"),
-    "identifiers.sku": names_rule("Variant SKU"),
-    "identifiers.gtin": names_rule("Variant Barcode"),
-    "identifiers.mpn": names_rule("Google Shopping / MPN"),
+RULES: Mapping[str, MappingRule] = {
+    "id": first_of("Handle"),
+    "title": first_of("Title"),
+    "description": first_of("Body (HTML)"),
+    "brand": first_of("Vendor"),
+    "category": first_of("Product Category", "Type"),
+    "price": first_of("Variant Price"),
+    "availability": first_of("availability"),
+    "images": first_of("Image Src"),
+    "identifiers.sku": first_of("Variant SKU"),
+    "identifiers.gtin": first_of("Variant Barcode"),
+    "identifiers.mpn": first_of("Google Shopping / MPN"),
 }
 
 
 def resembles_shopify(names: Collection[str]) -> bool:
     """Whether columns are those of Shopify's export: two that are nobody else's."""
-    return resembles(names, _TYPICAL)
+    return has_typical_columns(names, _TYPICAL)
 
 
 def shopify_columns(table: Table) -> dict[str, str]:
@@ -105,12 +114,12 @@ def shopify_columns(table: Table) -> dict[str, str]:
     return found
 
 
-def read_shopify(feed: Feed) -> Iterator[Record | Rejected]:
+def read_shopify(feed: Feed) -> Iterator[Record | RejectedRow]:
     """A record for each product, with all its rows, blank cells left out."""
     path = feed.source.path
-    product: Joined | None = None
+    product: VariantRows | None = None
     for row in read_table(feed, "shopify", shopify_columns, REQUIRED):
-        if isinstance(row, Rejected):
+        if isinstance(row, RejectedRow):
             yield row
             continue
         line, cells = row
@@ -120,12 +129,12 @@ def read_shopify(feed: Feed) -> Iterator[Record | Rejected]:
             continue
         if product and is_for_sale(feed, product.line, product.rows[0], _NOT_FOR_SALE):
             yield product.record(path, "shopify")
-        product = Joined(line, filled)
+        product = VariantRows(line, filled)
     if product and is_for_sale(feed, product.line, product.rows[0], _NOT_FOR_SALE):
         yield product.record(path, "shopify")
 
 
-def assemble_shopify(rows: Sequence[Row], _note: Note, _now: datetime) -> tuple[Row, tuple[Variant, ...]]:
+def assemble_shopify(rows: Sequence[Row], _note: DropHandler, _now: datetime) -> tuple[Row, tuple[Variant, ...]]:
     """The product's own row with what it takes from its variants, and these.
 
     Raises RowError for a broken price of a variant.
@@ -136,16 +145,16 @@ def assemble_shopify(rows: Sequence[Row], _note: Note, _now: datetime) -> tuple[
     options = {number: str(own.get(f"Option{number} Name") or "").strip() for number in (1, 2, 3)}
     variants = tuple(_variant(str(own.get("Handle", "")), place, row, options) for place, row in enumerate(sold, 1))
     row = {_METAFIELD.sub("", name): value for name, value in own.items() if not _LEFT_OUT.fullmatch(name)}
-    offer = lowest(map(_offer, sold))
+    offer = cheapest(map(_offer, sold))
     if offer:
         row["Variant Price"] = offer.price
         if offer.regular is not None:
             row["regular_price"] = offer.regular
-    row["availability"] = availability_of(variants)
+    row["availability"] = best_availability(variants)
     for name in ("Variant SKU", "Variant Barcode"):
-        row[name] = listed(*(_code(one, name) for one in sold))
-    row["Image Src"] = listed(*_images(rows), *(variant.image for variant in variants))
-    row["Tags"] = listed(*str(own.get("Tags", "")).split(","))
+        row[name] = unique_texts(*(_code(one, name) for one in sold))
+    row["Image Src"] = unique_texts(*_images(rows), *(variant.image for variant in variants))
+    row["Tags"] = unique_texts(*str(own.get("Tags", "")).split(","))
     row["attributes"] = option_values(variants)
     is_one = len(variants) == 1 and not variants[0].options
     return row, () if is_one else variants
@@ -162,12 +171,12 @@ def _position(row: Row) -> float:
     return (decimal_of(value) if isinstance(value, str) else None) or 0.0
 
 
-def _offer(row: Row) -> Offer | None:
+def _offer(row: Row) -> VariantPrice | None:
     now = amount("Variant Price", row.get("Variant Price"))
     before = amount("Variant Compare At Price", row.get("Variant Compare At Price"))
     if now is None:
         return None
-    return Offer(now, before if before is not None and before > now else None)
+    return VariantPrice(now, before if before is not None and before > now else None)
 
 
 def _variant(handle: str, place: int, row: Row, names: Mapping[int, str]) -> Variant:
@@ -201,4 +210,4 @@ def _stock(row: Row) -> Availability | None:
     return Availability.BACKORDER if may_go_on else Availability.OUT_OF_STOCK
 
 
-SHOPIFY = Format("shopify", "Shopify product CSV", read_shopify, RULES, rows=table_rows, assemble=assemble_shopify)
+SHOPIFY = FeedFormat("shopify", "Shopify product CSV", read_shopify, RULES, rows=table_rows, assemble=assemble_shopify)

@@ -1,6 +1,6 @@
 """One value of a feed's row to one field of a product: pure functions, each for one kind of field.
 
-A value of the wrong type (a list where a text belongs) raises RowError: the row is set aside. A value of the right type
+A value of the wrong type (a list where a text belongs) raises RowError: the row is rejected. A value of the right type
 that says nothing usable (a date nobody can read) raises UnusableValueError: the row stays, without the field. A null,
 a blank text and an empty list are no value at all, and are never given to these functions.
 """
@@ -43,7 +43,7 @@ class UnusableValueError(RowError):
 
 
 def wrong_type(field: str, value: object) -> RowError:
-    """The error that sets a row aside because a field holds something of another type."""
+    """The error that rejects a row because a field holds something of another type."""
     kinds = {dict: "an object", list: "a list", bool: "true or false", type(None): "null"}
     return RowError(BAD_TYPE, f"{field} is {kinds.get(type(value), 'a number')}")
 
@@ -227,7 +227,7 @@ def period(field: str, value: object) -> Period:
     return first, last
 
 
-def holds(period: Period, now: datetime) -> bool:
+def is_in_period(period: Period, now: datetime) -> bool:
     """Whether a time lies in a period; its end is no part of it."""
     start, end = period
     return (start is None or start <= now) and (end is None or now < end)

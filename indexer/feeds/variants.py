@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
-from indexer.feeds.base import Record, Rejected, shortened
+from indexer.feeds.base import Record, RejectedRow, shorten
 from indexer.feeds.io import MAX_LINE
 from indexer.feeds.values import price, wrong_type
 from retrieval.errors import RowError
@@ -20,7 +20,7 @@ TOO_MANY = "too many variants"
 _BEST_FIRST = (Availability.IN_STOCK, Availability.PREORDER, Availability.BACKORDER, Availability.OUT_OF_STOCK)
 
 
-class Joined:
+class VariantRows:
     """The rows of one product as they come, within bounds: what goes past them is not kept, and known by its size."""
 
     def __init__(self, line: int, row: dict[str, str]) -> None:
@@ -40,24 +40,24 @@ class Joined:
         """Whether the rows are too many or too long for a product."""
         return len(self.rows) > MAX_VARIANTS + 1 or self._size > MAX_CHARACTERS
 
-    def record(self, path: str, named: str) -> Record | Rejected:
-        """The rows as a record; set aside where they are too many or too long."""
+    def record(self, path: str, named: str) -> Record | RejectedRow:
+        """The rows as a record; rejected where they are too many or too long."""
         if not self.is_full:
             return Record(path, self.line, named, self.rows)
         detail = f"a product may have {MAX_VARIANTS:,} rows and {MAX_CHARACTERS:,} characters"
-        text = shortened(" ".join(value for row in self.rows[:1] for value in row.values()))
-        return Rejected(path, self.line, TOO_MANY, detail, named, text)
+        text = shorten(" ".join(value for row in self.rows[:1] for value in row.values()))
+        return RejectedRow(path, self.line, TOO_MANY, detail, named, text)
 
 
 @dataclass(frozen=True, slots=True)
-class Offer:
+class VariantPrice:
     """A price, and the price before it where it is a sale's."""
 
     price: float
     regular: float | None = None
 
 
-def lowest(offers: Iterable[Offer | None]) -> Offer | None:
+def cheapest(offers: Iterable[VariantPrice | None]) -> VariantPrice | None:
     """The cheapest offer, the first of equal ones; None where no variant has a price."""
     return min((offer for offer in offers if offer), key=lambda offer: offer.price, default=None)
 
@@ -71,7 +71,7 @@ def amount(field: str, value: object) -> float | None:
     return price(field, value)[0]
 
 
-def availability_of(variants: Iterable[Variant]) -> Availability | None:
+def best_availability(variants: Iterable[Variant]) -> Availability | None:
     """Whether any of the variants can be had; None where none says."""
     found = {variant.availability for variant in variants}
     return next((value for value in _BEST_FIRST if value in found), None)
@@ -92,9 +92,9 @@ def check_count(rows: Sequence[object]) -> None:
         raise RowError(TOO_MANY, f"{len(rows):,} rows; a product may have {MAX_VARIANTS:,}")
 
 
-def with_variants(product: Product, variants: tuple[Variant, ...]) -> Product:
+def add_variants(product: Product, variants: tuple[Variant, ...]) -> Product:
     """The product with its variants, and with all by which it answers for them: what its own row says goes first."""
-    cheapest = lowest(Offer(variant.price) for variant in variants if variant.price is not None)
+    lowest = cheapest(VariantPrice(variant.price) for variant in variants if variant.price is not None)
     identifiers = dict(product.identifiers)
     for variant in variants:
         for kind, found in variant.identifiers.items():
@@ -103,13 +103,13 @@ def with_variants(product: Product, variants: tuple[Variant, ...]) -> Product:
     return replace(
         product,
         variants=variants,
-        price=cheapest.price if product.price is None and cheapest else product.price,
-        availability=product.availability or availability_of(variants),
+        price=lowest.price if product.price is None and lowest else product.price,
+        availability=product.availability or best_availability(variants),
         identifiers=identifiers,
         attributes={**options, **product.attributes},
     )
 
 
-def listed(*values: object) -> list[str]:
+def unique_texts(*values: object) -> list[str]:
     """The texts that are not blank, each once."""
     return list(dict.fromkeys(value.strip() for value in values if isinstance(value, str) and value.strip()))

@@ -13,11 +13,20 @@ from datetime import datetime
 
 import msgspec
 
-from indexer.feeds.base import Feed, Format, Record, Rejected, Row
-from indexer.feeds.csv import Table, is_for_sale, read_table, resembles, table_rows
-from indexer.feeds.mapping import Note, Rule, names_rule
-from indexer.feeds.values import UnusableValueError, decimal_of, holds, period
-from indexer.feeds.variants import Joined, Offer, amount, availability_of, check_count, listed, lowest, option_values
+from indexer.feeds.base import Feed, FeedFormat, Record, RejectedRow, Row
+from indexer.feeds.csv import Table, has_typical_columns, is_for_sale, read_table, table_rows
+from indexer.feeds.mapping import DropHandler, MappingRule, first_of
+from indexer.feeds.values import UnusableValueError, decimal_of, is_in_period, period
+from indexer.feeds.variants import (
+    VariantPrice,
+    VariantRows,
+    amount,
+    best_availability,
+    cheapest,
+    check_count,
+    option_values,
+    unique_texts,
+)
 from retrieval.errors import FeedError, RowError
 from retrieval.records import Availability, Variant
 
@@ -27,7 +36,7 @@ _PARENT_ID = re.compile(r"id:\s*(\S+)", re.IGNORECASE)
 _ITS_OWN = "FROM variations WHERE line NOT IN joined AND ((id = ?1 AND ?1 <> '') OR (sku = ?2 AND ?2 <> ''))"
 
 
-class Waiting:
+class VariationStore:
     """Products and variations until the end of the feed, on disk where they are many."""
 
     def __init__(self) -> None:
@@ -56,14 +65,14 @@ class Waiting:
             identity, sku = (by_id[1], "") if by_id else ("", parent)
         self._rows.execute(insert, (line, identity, sku, msgspec.json.encode(row)))
 
-    def products(self) -> Iterator[Joined]:
+    def products(self) -> Iterator[VariantRows]:
         """Each product's own row with those of its variations behind it."""
         self._rows.executescript(
             "CREATE INDEX variations_by_id ON variations (id); CREATE INDEX variations_by_sku ON variations (sku);"
             "CREATE TABLE joined (line INTEGER PRIMARY KEY);"
         )
         for line, identity, sku, content in self._rows.execute("SELECT * FROM parents ORDER BY line"):
-            product, names = Joined(line, _row(content)), (identity, sku)
+            product, names = VariantRows(line, _row(content)), (identity, sku)
             for (variation,) in self._rows.execute(f"SELECT row {_ITS_OWN} ORDER BY line", names):
                 product.add(_row(variation))
                 if product.is_full:
@@ -125,23 +134,23 @@ _ATTRIBUTE = re.compile(r"Attribute (\d+) name", re.IGNORECASE)
 _COMMA = re.compile(r"(?<!\\),")
 _HIDDEN = {"Published": {"0", "-1", "false", "no"}, "Visibility in catalog": {"hidden"}}
 
-RULES: Mapping[str, Rule] = {
-    "id": names_rule("ID"),
-    "title": names_rule("Name"),
-    "description": names_rule("Description"),
-    "brand": names_rule("Brands"),
-    "category": names_rule("Categories"),
-    "price": names_rule("Regular price"),
-    "availability": names_rule("availability"),
-    "images": names_rule("Images"),
-    "identifiers.sku": names_rule("SKU"),
-    "identifiers.gtin": names_rule("GTIN, UPC, EAN, or ISBN"),
+RULES: Mapping[str, MappingRule] = {
+    "id": first_of("ID"),
+    "title": first_of("Name"),
+    "description": first_of("Description"),
+    "brand": first_of("Brands"),
+    "category": first_of("Categories"),
+    "price": first_of("Regular price"),
+    "availability": first_of("availability"),
+    "images": first_of("Images"),
+    "identifiers.sku": first_of("SKU"),
+    "identifiers.gtin": first_of("GTIN, UPC, EAN, or ISBN"),
 }
 
 
 def resembles_woocommerce(names: Collection[str]) -> bool:
     """Whether columns are those of WooCommerce's export: two that are nobody else's."""
-    return resembles(names, _TYPICAL)
+    return has_typical_columns(names, _TYPICAL)
 
 
 def woocommerce_columns(table: Table) -> dict[str, str]:
@@ -149,12 +158,12 @@ def woocommerce_columns(table: Table) -> dict[str, str]:
     return {name: _BY_SPELLING[name.lower()] for name in table.names if name.lower() in _BY_SPELLING}
 
 
-def read_woocommerce(feed: Feed) -> Iterator[Record | Rejected]:
+def read_woocommerce(feed: Feed) -> Iterator[Record | RejectedRow]:
     """A record for each product, with its variations behind its own row, blank cells left out."""
     import sqlite3
 
     try:
-        with closing(Waiting()) as waiting:
+        with closing(VariationStore()) as waiting:
             yield from _products(feed, waiting)
     except sqlite3.Error as error:
         raise FeedError(
@@ -162,15 +171,15 @@ def read_woocommerce(feed: Feed) -> Iterator[Record | Rejected]:
         ) from error
 
 
-def _products(feed: Feed, waiting: Waiting) -> Iterator[Record | Rejected]:
+def _products(feed: Feed, waiting: VariationStore) -> Iterator[Record | RejectedRow]:
     path = feed.source.path
     for row in read_table(feed, "woocommerce", woocommerce_columns, REQUIRED):
-        if isinstance(row, Rejected):
+        if isinstance(row, RejectedRow):
             yield row
             continue
         line, cells = row
         filled = {name: value for name, value in cells.items() if value}
-        kinds = set(listed(*filled.get("Type", "").lower().split(",")))
+        kinds = set(unique_texts(*filled.get("Type", "").lower().split(",")))
         if kinds & {"variable", "variation"}:
             waiting.add(line, filled, is_parent="variable" in kinds)
         elif is_for_sale(feed, line, filled, _HIDDEN):
@@ -179,10 +188,10 @@ def _products(feed: Feed, waiting: Waiting) -> Iterator[Record | Rejected]:
         if is_for_sale(feed, product.line, product.rows[0], _HIDDEN):
             yield product.record(path, "woocommerce")
     for line, one in waiting.orphans():
-        yield Rejected(path, line, NO_PARENT, f"no product is {one.get('Parent', '')!r}", "woocommerce", [one])
+        yield RejectedRow(path, line, NO_PARENT, f"no product is {one.get('Parent', '')!r}", "woocommerce", [one])
 
 
-def assemble_woocommerce(rows: Sequence[Row], note: Note, now: datetime) -> tuple[Row, tuple[Variant, ...]]:
+def assemble_woocommerce(rows: Sequence[Row], note: DropHandler, now: datetime) -> tuple[Row, tuple[Variant, ...]]:
     """The product's own row with what it takes from its variations, and these.
 
     Raises RowError for a broken price, and for a variation without its product.
@@ -193,20 +202,20 @@ def assemble_woocommerce(rows: Sequence[Row], note: Note, now: datetime) -> tupl
         raise RowError(NO_PARENT, f"a variation alone is no product; its parent is {own.get('Parent', '')!r}")
     sold = [row for row in rows[1:] if str(row.get("Published", "1")).strip() not in _HIDDEN["Published"]]
     variants = tuple(_variant(row, note, now) for row in sold)
-    offer = lowest(_offer(row, note, now) for row in sold) or _offer(own, note, now)
+    offer = cheapest(_offer(row, note, now) for row in sold) or _offer(own, note, now)
     row = {name: value for name, value in own.items() if not _LEFT_OUT.fullmatch(name)}
     if offer:
         row["Regular price"] = offer.price
         if offer.regular is not None:
             row["regular_price"] = offer.regular
-    row["availability"] = availability_of(variants) or _stock(own)
-    row["SKU"] = listed(own.get("SKU"), *(one.get("SKU") for one in sold))
-    row["GTIN, UPC, EAN, or ISBN"] = listed(*(one.get("GTIN, UPC, EAN, or ISBN") for one in (own, *sold)))
+    row["availability"] = best_availability(variants) or _stock(own)
+    row["SKU"] = unique_texts(own.get("SKU"), *(one.get("SKU") for one in sold))
+    row["GTIN, UPC, EAN, or ISBN"] = unique_texts(*(one.get("GTIN, UPC, EAN, or ISBN") for one in (own, *sold)))
     texts = (own.get("Short description"), own.get("Description"))
-    row["Description"] = listed(*(str(text).replace("\\n", "\n") for text in texts if text))
+    row["Description"] = unique_texts(*(str(text).replace("\\n", "\n") for text in texts if text))
     row["Categories"] = (_several(own.get("Categories")) or [""])[0]
     row["Tags"] = _several(own.get("Tags"))
-    row["Images"] = listed(*_several(own.get("Images")), *(variant.image for variant in variants))
+    row["Images"] = unique_texts(*_several(own.get("Images")), *(variant.image for variant in variants))
     row["attributes"] = {**_attributes(own), **option_values(variants)}
     return row, variants
 
@@ -214,7 +223,7 @@ def assemble_woocommerce(rows: Sequence[Row], note: Note, now: datetime) -> tupl
 def _several(value: object) -> list[str]:
     """The values of a cell with commas between them; a comma that belongs to a value has a backslash."""
     parts = _COMMA.split(value) if isinstance(value, str) else []
-    return listed(*(part.replace("\\,", ",") for part in parts))
+    return unique_texts(*(part.replace("\\,", ",") for part in parts))
 
 
 def _attributes(row: Row) -> dict[str, object]:
@@ -228,24 +237,24 @@ def _attributes(row: Row) -> dict[str, object]:
     return found
 
 
-def _offer(row: Row, note: Note, now: datetime) -> Offer | None:
+def _offer(row: Row, note: DropHandler, now: datetime) -> VariantPrice | None:
     regular = amount("Regular price", row.get("Regular price"))
     sale = amount("Sale price", row.get("Sale price"))
     if not sale or not _is_on_sale(row, note, now):
-        return None if regular is None else Offer(regular)
-    return Offer(sale, regular if regular is not None and regular > sale else None)
+        return None if regular is None else VariantPrice(regular)
+    return VariantPrice(sale, regular if regular is not None and regular > sale else None)
 
 
-def _is_on_sale(row: Row, note: Note, now: datetime) -> bool:
+def _is_on_sale(row: Row, note: DropHandler, now: datetime) -> bool:
     start, end = (str(row.get(f"Date sale price {edge}") or "") for edge in ("starts", "ends"))
     try:
-        return holds(period("Date sale price", f"{start}/{end}"), now)
+        return is_in_period(period("Date sale price", f"{start}/{end}"), now)
     except UnusableValueError as error:
         note("sale_period", error.reason, error.detail)
         return False
 
 
-def _variant(row: Row, note: Note, now: datetime) -> Variant:
+def _variant(row: Row, note: DropHandler, now: datetime) -> Variant:
     offer = _offer(row, note, now)
     pairs = (("sku", row.get("SKU")), ("gtin", row.get("GTIN, UPC, EAN, or ISBN")))
     return Variant(
@@ -253,7 +262,7 @@ def _variant(row: Row, note: Note, now: datetime) -> Variant:
         options={name: value for name, value in _attributes(row).items() if isinstance(value, str)},
         price=offer.price if offer else None,
         availability=_stock(row),
-        identifiers={kind: tuple(found) for kind, value in pairs if (found := listed(value))},
+        identifiers={kind: tuple(found) for kind, value in pairs if (found := unique_texts(value))},
         image=next(iter(_several(row.get("Images"))), ""),
     )
 
@@ -272,6 +281,6 @@ def _stock(row: Row) -> Availability | None:
     return Availability.BACKORDER if may_wait else Availability.OUT_OF_STOCK
 
 
-WOOCOMMERCE = Format(
+WOOCOMMERCE = FeedFormat(
     "woocommerce", "WooCommerce product CSV", read_woocommerce, RULES, rows=table_rows, assemble=assemble_woocommerce
 )

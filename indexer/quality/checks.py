@@ -13,7 +13,7 @@ import pointblank as pb
 import polars as pl
 from numpy.typing import NDArray
 
-from indexer.quality.derived import Batch, Detect, batch_of
+from indexer.quality.derived import Detect, ProductBatch, make_batch
 from indexer.quality.duplicates import Signatures, signatures
 from indexer.quality.findings import (
     AGES,
@@ -24,18 +24,18 @@ from indexer.quality.findings import (
     Example,
     Failures,
     Findings,
-    Place,
-    packed,
-    shortened,
+    RowLocation,
+    pack_bits,
+    shorten,
 )
 from indexer.quality.norms import Norms
 from indexer.quality.rules import (
     ACROSS_ROWS,
     FIELDS,
-    Check,
-    Kind,
+    FieldKind,
     Measure,
-    Rule,
+    QualityCheck,
+    QualityRule,
     Severity,
     base_frame,
     column_of,
@@ -45,13 +45,13 @@ from indexer.quality.rules import (
 from retrieval.errors import SettingError
 from retrieval.records import Product
 
-_SHOWS_NOTHING = frozenset({Check.NOT_NULL})
+_SHOWS_NOTHING = frozenset({QualityCheck.NOT_NULL})
 _YEAR_MOST = 253_402_300_800.0
 """The year 10000, in seconds since 1970."""
 
 
 @dataclass(frozen=True, slots=True)
-class Inspected:
+class InspectionResult:
     """What one batch gave: findings to merge, and what a DuplicateFinder needs to know of its rows."""
 
     findings: Findings
@@ -61,20 +61,22 @@ class Inspected:
 class Inspector:
     """Judges products by rules, the norms of their catalog and the time. Picklable when `detect` is."""
 
-    def __init__(self, rules: Sequence[Rule], norms: Norms, now: datetime, detect: Detect) -> None:
+    def __init__(self, rules: Sequence[QualityRule], norms: Norms, now: datetime, detect: Detect) -> None:
         self._rules = tuple(rule for rule in rules if rule.check not in ACROSS_ROWS)
         self._across = tuple(rule for rule in rules if rule.check in ACROSS_ROWS)
         self._norms = norms
         self._now = now
         self._detect = detect
 
-    def inspect(self, products: Sequence[Product], places: Sequence[Place], first_row: int = 0) -> Inspected:
+    def inspect(
+        self, products: Sequence[Product], places: Sequence[RowLocation], first_row: int = 0
+    ) -> InspectionResult:
         """Judges a batch; `first_row` is the position of its first product in the order of ids.
 
         Raises SettingError for a rule that cannot be evaluated.
         """
-        guessed = [place.guessed for place in places]
-        batch = batch_of(products, guessed, self._norms, self._now, self._detect)
+        guessed = [place.has_detected_language for place in places]
+        batch = make_batch(products, guessed, self._norms, self._now, self._detect)
         base = base_frame(batch, self._rules, COMPLETENESS_FIELDS)
         findings = Findings(
             products=len(products),
@@ -84,11 +86,16 @@ class Inspector:
             languages=languages(base),
         )
         if products:
-            self._judge(batch, rule_frame(base, self._rules), places, first_row, findings)
-        return Inspected(findings, signatures(batch, self._across, first_row))
+            self._check_rules(batch, rule_frame(base, self._rules), places, first_row, findings)
+        return InspectionResult(findings, signatures(batch, self._across, first_row))
 
-    def _judge(
-        self, batch: Batch, frame: pl.DataFrame, places: Sequence[Place], first_row: int, findings: Findings
+    def _check_rules(
+        self,
+        batch: ProductBatch,
+        frame: pl.DataFrame,
+        places: Sequence[RowLocation],
+        first_row: int,
+        findings: Findings,
     ) -> None:
         marked: dict[Measure, list[NDArray[np.int64]]] = {measure: [] for measure in Measure}
         for rule, rows in failing_rows(frame, self._rules):
@@ -104,15 +111,15 @@ class Inspector:
                 ],
             )
         for measure, rows_of_rules in marked.items():
-            findings.marks[measure, first_row] = packed(rows_of_rules, len(batch.products))
+            findings.marks[measure, first_row] = pack_bits(rows_of_rules, len(batch.products))
 
 
-def _example(product: Product, place: Place, value: str) -> Example:
-    shown = "" if value == product.title else shortened(value)
-    return Example(product.id, shortened(product.title), place.file, place.line, shown)
+def _example(product: Product, place: RowLocation, value: str) -> Example:
+    shown = "" if value == product.title else shorten(value)
+    return Example(product.id, shorten(product.title), place.file, place.line, shown)
 
 
-def _value(frame: pl.DataFrame, rule: Rule, row: int) -> str:
+def _value(frame: pl.DataFrame, rule: QualityRule, row: int) -> str:
     """What failed, as people read it."""
     if rule.check in _SHOWS_NOTHING:
         return ""
@@ -125,7 +132,7 @@ def _value(frame: pl.DataFrame, rule: Rule, row: int) -> str:
 def _spelled(field: str, value: object) -> str:
     if not isinstance(value, int | float):
         return str(value)
-    if field in FIELDS and FIELDS[field].kind is Kind.TIME:
+    if field in FIELDS and FIELDS[field].kind is FieldKind.TIME:
         return f"{datetime.fromtimestamp(value, UTC):%Y-%m-%d}" if 0 <= value < _YEAR_MOST else f"{value:.0f}"
     return f"{value:,.2f}".removesuffix(".00")
 
@@ -139,7 +146,7 @@ _ROW = "_row_num_"
 """The column in which pointblank numbers the rows of an extract, from 1."""
 
 
-def failing_rows(frame: pl.DataFrame, rules: Sequence[Rule]) -> Iterator[tuple[Rule, NDArray[np.int64]]]:
+def failing_rows(frame: pl.DataFrame, rules: Sequence[QualityRule]) -> Iterator[tuple[QualityRule, NDArray[np.int64]]]:
     """Each rule that rows fail, with their positions in the frame, ascending.
 
     Raises SettingError for a rule that the library cannot evaluate over the frame.
@@ -151,16 +158,16 @@ def failing_rows(frame: pl.DataFrame, rules: Sequence[Rule]) -> Iterator[tuple[R
                 yield rule, rows
 
 
-def _says_something(rule: Rule, column: pl.Series) -> bool:
+def _says_something(rule: QualityRule, column: pl.Series) -> bool:
     """Whether a row could fail. Most rules have nothing to look at in most batches, and a step is not free."""
     nulls = column.null_count()
-    return nulls > 0 if rule.check is Check.NOT_NULL else nulls < len(column)
+    return nulls > 0 if rule.check is QualityCheck.NOT_NULL else nulls < len(column)
 
 
-def _failing(frame: pl.DataFrame, rule: Rule) -> NDArray[np.int64]:
+def _failing(frame: pl.DataFrame, rule: QualityRule) -> NDArray[np.int64]:
     columns = [rule.name, other_column(rule)] if rule.other else [rule.name]
     # A frame of only these columns: the library copies the frame's schema many times a step.
-    validation = _declared(pb.Validate(frame.select(columns)), rule)
+    validation = _declare(pb.Validate(frame.select(columns)), rule)
     validation = validation.interrogate(collect_tbl_checked=False, extract_limit=frame.height)
     if validation.validation_info[0].eval_error:
         raise SettingError(f"rule {rule.name}: {rule.check.value} cannot be evaluated on {rule.field}; change it")
@@ -171,29 +178,29 @@ def _failing(frame: pl.DataFrame, rule: Rule) -> NDArray[np.int64]:
     return rows
 
 
-def _declared(validation: pb.Validate, rule: Rule) -> pb.Validate:
+def _declare(validation: pb.Validate, rule: QualityRule) -> pb.Validate:
     column = rule.name
     match rule.check:
-        case Check.NOT_NULL:
+        case QualityCheck.NOT_NULL:
             return validation.col_vals_not_null(column)
-        case Check.NULL | Check.NOT_REGEX:  # the frame holds what not_regex found
+        case QualityCheck.NULL | QualityCheck.NOT_REGEX:  # the frame holds what not_regex found
             return validation.col_vals_null(column)
-        case Check.BETWEEN:
+        case QualityCheck.BETWEEN:
             low, high = map(float, rule.values)
             return validation.col_vals_between(column, low, high, na_pass=True)
-        case Check.IN_SET:
+        case QualityCheck.IN_SET:
             return validation.col_vals_in_set(column, [*rule.values, None])
-        case Check.NOT_IN_SET:
+        case QualityCheck.NOT_IN_SET:
             return validation.col_vals_not_in_set(column, list(rule.values), na_pass=True)
-        case Check.REGEX:
+        case QualityCheck.REGEX:
             return validation.col_vals_regex(column, rule.pattern, na_pass=True)
-        case Check.COMPARE:
-            return _compared(validation, rule)
+        case QualityCheck.COMPARE:
+            return _declare_comparison(validation, rule)
         case _:
             raise ValueError(f"{rule.check} is answered by no batch alone")
 
 
-def _compared(validation: pb.Validate, rule: Rule) -> pb.Validate:
+def _declare_comparison(validation: pb.Validate, rule: QualityRule) -> pb.Validate:
     steps = {
         "<": validation.col_vals_lt,
         "<=": validation.col_vals_le,

@@ -10,7 +10,7 @@ from datetime import datetime
 
 import numpy as np
 
-from indexer.quality.norms import Norm, Norms, Usual
+from indexer.quality.norms import Norm, Norms, UsualValue
 from retrieval.records import AttributeValue, Product, Variant
 
 # Trade numbers (EAN, UPC, GTIN, ISBN): their length and check digit.
@@ -37,7 +37,7 @@ def trade_numbers(products: Sequence[Product]) -> list[TradeNumber]:
     ]
 
 
-def broken(numbers: Sequence[TradeNumber]) -> list[bool]:
+def are_broken(numbers: Sequence[TradeNumber]) -> list[bool]:
     """For each trade number, whether it has another length than such numbers have, a letter, or a wrong check
     digit. All check digits are worked out at once, over arrays.
     """
@@ -90,13 +90,13 @@ _VARIANT_FACTOR = 20.0
 
 
 @dataclass(frozen=True, slots=True)
-class Batch:
+class ProductBatch:
     """Products with what they are judged by: for each the norm of its category, and whether its language was detected
     rather than declared. Made by `batch_of`.
     """
 
     products: Sequence[Product]
-    guessed: Sequence[bool]
+    has_detected_language: Sequence[bool]
     norms: Sequence[Norm]
     now: datetime
     detect: Detect
@@ -108,9 +108,9 @@ class Batch:
         return zip(self.products, self.norms, strict=True)
 
 
-def batch_of(
+def make_batch(
     products: Sequence[Product], guessed: Sequence[bool], norms: Norms, now: datetime, detect: Detect
-) -> Batch:
+) -> ProductBatch:
     """The batch of some products; what several fields need is worked out once."""
     known: dict[tuple[str, ...], Norm] = {}
     each = []
@@ -119,7 +119,7 @@ def batch_of(
         if norm is None:
             norm = known[product.category] = norms.of(product.category)
         each.append(norm)
-    return Batch(products, guessed, each, now, detect, trade_numbers(products))
+    return ProductBatch(products, guessed, each, now, detect, trade_numbers(products))
 
 
 def plain_number(spelled: str) -> float | None:
@@ -149,7 +149,7 @@ def identifier(product: Product) -> str | None:
     return None
 
 
-def trade_number(batch: Batch) -> Values:
+def trade_number(batch: ProductBatch) -> Values:
     """The first EAN, GTIN, UPC or ISBN of each product."""
     found: list[str | None] = [None] * len(batch.products)
     for place, _, number in reversed(batch.numbers):
@@ -157,10 +157,10 @@ def trade_number(batch: Batch) -> Values:
     return found
 
 
-def broken_gtin(batch: Batch) -> Values:
+def broken_gtin(batch: ProductBatch) -> Values:
     """The first trade number that cannot be right, with its kind."""
     found: list[str | None] = [None] * len(batch.products)
-    for (place, kind, number), is_broken in zip(batch.numbers[::-1], broken(batch.numbers)[::-1], strict=True):
+    for (place, kind, number), is_broken in zip(batch.numbers[::-1], are_broken(batch.numbers)[::-1], strict=True):
         if is_broken:
             found[place] = f"{kind} {number}"
     return found
@@ -205,7 +205,7 @@ def _price_fault(product: Product, variants: Sequence[Variant]) -> str | None:
     return None
 
 
-def odd_price(batch: Batch) -> Values:
+def odd_price(batch: ProductBatch) -> Values:
     """Prices outside the bounds of their category, with its median."""
     return [_odd_price(product, norm) if product.price and norm.prices else None for product, norm in batch.pairs()]
 
@@ -218,46 +218,46 @@ def _odd_price(product: Product, norm: Norm) -> str | None:
     return f"{price:,.2f}; the median of {prices.category} is {prices.median:,.2f}"
 
 
-def odd_currency(batch: Batch) -> Values:
+def odd_currency(batch: ProductBatch) -> Values:
     """Currencies that are not their category's."""
     return [_odd(product.currency, norm.currency) for product, norm in batch.pairs()]
 
 
-def odd_language(batch: Batch) -> Values:
+def odd_language(batch: ProductBatch) -> Values:
     """Languages that are not their category's; one that was detected counts only where the title confirms it."""
     found = [_odd(product.language, norm.language) for product, norm in batch.pairs()]
-    unsure = [place for place, odd in enumerate(found) if odd and batch.guessed[place]]
+    unsure = [place for place, odd in enumerate(found) if odd and batch.has_detected_language[place]]
     languages = [batch.products[place].language for place in unsure]
-    for place, is_confirmed in zip(unsure, _confirmed(batch, unsure, languages), strict=True):
+    for place, is_confirmed in zip(unsure, _confirm_languages(batch, unsure, languages), strict=True):
         if not is_confirmed:
             found[place] = None
     return found
 
 
-def _odd(value: str, usual: Usual | None) -> str | None:
+def _odd(value: str, usual: UsualValue | None) -> str | None:
     if usual is None or not value or value == usual.value:
         return None
     return f"{value}; in {usual.category} {usual.value} is usual"
 
 
-def other_language(batch: Batch) -> Values:
+def other_language(batch: ProductBatch) -> Values:
     """The languages of titles that are not the declared ones; a title that tells no language passes."""
     asked = [
         place
-        for place, (product, guessed) in enumerate(zip(batch.products, batch.guessed, strict=True))
+        for place, (product, guessed) in enumerate(zip(batch.products, batch.has_detected_language, strict=True))
         if product.language and not guessed
     ]
     found: list[str | None] = [None] * len(batch.products)
     detected = dict(zip(asked, batch.detect([batch.products[place].title for place in asked]), strict=True))
     others = {place: one for place, one in detected.items() if one and one != batch.products[place].language}
-    confirmed = _confirmed(batch, list(others), list(others.values()))
+    confirmed = _confirm_languages(batch, list(others), list(others.values()))
     for (place, language), is_confirmed in zip(others.items(), confirmed, strict=True):
         if is_confirmed:
             found[place] = f"{language}, declared {batch.products[place].language}"
     return found
 
 
-def _confirmed(batch: Batch, places: Sequence[int], languages: Sequence[str]) -> list[bool]:
+def _confirm_languages(batch: ProductBatch, places: Sequence[int], languages: Sequence[str]) -> list[bool]:
     """Whether both halves of each title are in the language. Made-up brands sound like some language once in a thousand
     titles, but hardly ever in both halves.
     """

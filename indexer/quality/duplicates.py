@@ -20,14 +20,14 @@ import rensa
 import xxhash
 from numpy.typing import NDArray
 
-from indexer.quality.derived import KINDS, Batch
-from indexer.quality.findings import MOST_EXAMPLES, DuplicateFindings, Example, Failures, Place, shortened
-from indexer.quality.rules import Check, Rule, every_value
+from indexer.quality.derived import KINDS, ProductBatch
+from indexer.quality.findings import MOST_EXAMPLES, DuplicateFindings, Example, Failures, RowLocation, shorten
+from indexer.quality.rules import QualityCheck, QualityRule, all_values
 from retrieval.filters.schema import fold_value
 from retrieval.records import Product
 from retrieval.text.analysis import HAN, identifier_key
 
-RowOf = Callable[[int], tuple[Product, Place]]
+RowOf = Callable[[int], tuple[Product, RowLocation]]
 """The product of a row, by its position in the order of ids, and where it stood."""
 
 MOST_PAIRS = 500_000
@@ -47,13 +47,16 @@ _RECORD = np.dtype([("hash", "<u8"), ("row", "<i8")])
 class DuplicateFinder:
     """Gathers the signatures of all batches in a folder of its own, in any order, and then finds the groups."""
 
-    def __init__(self, folder: Path, rules: Sequence[Rule]) -> None:
+    def __init__(self, folder: Path, rules: Sequence[QualityRule]) -> None:
         self._folder = folder
-        self._rules = {rule.name: rule for rule in rules if rule.check is Check.UNIQUE}
+        self._rules = {rule.name: rule for rule in rules if rule.check is QualityCheck.UNIQUE}
         self._copies = {
             likeness: rule.name
             for rule in rules
-            for check, likeness in ((Check.NO_COPIES, Likeness.EXACT), (Check.NO_NEAR_COPIES, Likeness.NEAR))
+            for check, likeness in (
+                (QualityCheck.NO_COPIES, Similarity.EXACT),
+                (QualityCheck.NO_NEAR_COPIES, Similarity.NEAR),
+            )
             if rule.check is check
         }
         self._count = 0
@@ -67,8 +70,8 @@ class DuplicateFinder:
         self._count += signatures.count
         with self._claims.open("r+b") as file:
             file.seek(signatures.first_row * _CLAIM_BYTES)
-            file.write(signatures.claims.tobytes())
-        for key, meeting in signatures.meetings.items():
+            file.write(signatures.identifier_hashes.tobytes())
+        for key, meeting in signatures.hashes.items():
             waiting = self._waiting.setdefault(key, [])
             waiting.append(_records(meeting))
             if sum(map(len, waiting)) >= _BUFFERED:
@@ -121,18 +124,18 @@ class DuplicateFinder:
 
     def _find_copies(self, row_of: RowOf, found: DuplicateFindings) -> None:
         pairs = self._candidates(found)
-        judge = CopyJudge(lambda row: row_of(row)[0])
-        likeness: dict[Likeness, dict[int, int]] = {Likeness.EXACT: {}, Likeness.NEAR: {}}
+        judge = CopyComparer(lambda row: row_of(row)[0])
+        likeness: dict[Similarity, dict[int, int]] = {Similarity.EXACT: {}, Similarity.NEAR: {}}
         flagged = {kind: np.zeros(self._count, dtype=bool) for kind in likeness}
         originals = {kind: np.zeros(self._count, dtype=bool) for kind in likeness}
         for later, earlier in pairs:
-            if flagged[Likeness.EXACT][later]:
+            if flagged[Similarity.EXACT][later]:
                 continue
-            kind = judge.likeness(earlier, later)
+            kind = judge.compare(earlier, later)
             if kind is None or flagged[kind][later]:
                 continue
             flagged[kind][later] = True
-            flagged[Likeness.NEAR][later] &= kind is Likeness.NEAR
+            flagged[Similarity.NEAR][later] &= kind is Similarity.NEAR
             originals[kind][earlier] = True
             if len(likeness[kind]) <= 4 * MOST_EXAMPLES:
                 likeness[kind][later] = earlier
@@ -151,9 +154,9 @@ class DuplicateFinder:
             pairs = runs.pairs()
             met.append(pairs[~_claim_otherwise(claims, pairs)])
             if sum(map(len, met)) > _MOST_MEETINGS:
-                met = [_bounded(np.sort(np.concatenate(met)), _MOST_MEETINGS // 2, found)]
+                met = [_limit_pairs(np.sort(np.concatenate(met)), _MOST_MEETINGS // 2, found)]
         pairs, bands = np.unique(np.concatenate(met), return_counts=True)
-        kept = _bounded(pairs[bands >= _LEAST_BANDS], MOST_PAIRS, found)
+        kept = _limit_pairs(pairs[bands >= _LEAST_BANDS], MOST_PAIRS, found)
         found.pairs = len(kept)
         return zip((kept >> _SHIFT).tolist(), (kept & _LOW).tolist(), strict=True)
 
@@ -174,7 +177,7 @@ class DuplicateFinder:
         found.rows[name] = rows
 
 
-def _records(meeting: Meeting) -> NDArray[np.void]:
+def _records(meeting: RowHashes) -> NDArray[np.void]:
     records = np.empty(len(meeting.rows), dtype=_RECORD)
     records["hash"] = meeting.hashes
     records["row"] = meeting.rows
@@ -232,7 +235,7 @@ def _claim_otherwise(claims: NDArray[np.uint32], pairs: NDArray[np.int64]) -> ND
     return otherwise
 
 
-def _bounded(pairs: NDArray[np.int64], most: int, found: DuplicateFindings) -> NDArray[np.int64]:
+def _limit_pairs(pairs: NDArray[np.int64], most: int, found: DuplicateFindings) -> NDArray[np.int64]:
     """The first of sorted pairs; which ones does not depend on the order in which they came."""
     found.unchecked += max(0, len(pairs) - most)
     return pairs[:most]
@@ -251,7 +254,7 @@ def _example(row: int, partners: Sequence[int], row_of: RowOf) -> Example:
     others = [row_of(other)[0].id for other in partners[:3]]
     more = f" and {len(partners) - 3} more" if len(partners) > 3 else ""
     return Example(
-        product.id, shortened(product.title), place.file, place.line, shortened(f"like {', '.join(others)}{more}")
+        product.id, shorten(product.title), place.file, place.line, shorten(f"like {', '.join(others)}{more}")
     )
 
 
@@ -262,25 +265,25 @@ _KINDS = (*KINDS, "mpn", "asin", "model")
 _KEPT = 4_096
 
 
-class Likeness(Enum):
+class Similarity(Enum):
     """How alike two products are."""
 
     EXACT = "exact"
     NEAR = "near"
 
 
-class CopyJudge:
+class CopyComparer:
     """Compares rows of a catalog; the latest products stay at hand, because candidates come in the order of rows."""
 
     def __init__(self, product_of: Callable[[int], Product]) -> None:
         @lru_cache(maxsize=_KEPT)
         def known(row: int) -> tuple[Product, frozenset[bytes], bytes]:
             product = product_of(row)
-            return product, frozenset(shingles(product)), guard(product)
+            return product, frozenset(shingles(product)), copy_key(product)
 
         self._known = known
 
-    def likeness(self, one: int, other: int) -> Likeness | None:
+    def compare(self, one: int, other: int) -> Similarity | None:
         """Exact when everything but id, SKU and dates is equal. Near when the words agree by a Jaccard similarity of
         0.9, brand and numbers of the title are the same, and no identifier or attribute says otherwise.
         """
@@ -289,8 +292,8 @@ class CopyJudge:
         if numbers != second_numbers or jaccard(words, second_words) < LEAST_JACCARD:
             return None
         if _content(product) == _content(second):
-            return Likeness.EXACT
-        return None if _says_otherwise(product, second) else Likeness.NEAR
+            return Similarity.EXACT
+        return None if _says_otherwise(product, second) else Similarity.NEAR
 
 
 def _content(product: Product) -> Product:
@@ -348,7 +351,7 @@ def _pairs(chinese: str) -> list[bytes]:
     return [encoded[at : at + 6] for at in range(0, len(encoded) - 3, 3)]
 
 
-def guard(product: Product) -> bytes:
+def copy_key(product: Product) -> bytes:
     """What copies must share to the letter: the brand and every word of the title that has a digit. Models of a series
     often differ in nothing else, and are no copies.
     """
@@ -369,7 +372,7 @@ def band_hashes(products: Sequence[Product]) -> NDArray[np.uint64]:
     places = chain.from_iterable(matrix.to_rows())
     signatures = np.fromiter(places, dtype=np.uint32, count=len(products) * BANDS * _ROWS)
     hashes = signatures.reshape(len(products), BANDS, _ROWS).astype(np.uint64)
-    guards = np.fromiter(map(text_hash, map(guard, products)), dtype=np.uint64, count=len(products))
+    guards = np.fromiter(map(text_hash, map(copy_key, products)), dtype=np.uint64, count=len(products))
     mixed: NDArray[np.uint64] = np.add.outer(guards, np.arange(BANDS, dtype=np.uint64))
     for place in range(_ROWS):
         mixed = _mix(mixed ^ hashes[:, :, place])
@@ -401,7 +404,7 @@ COPIES = "copies"
 
 
 @dataclass(frozen=True, slots=True)
-class Meeting:
+class RowHashes:
     """Hashes and the rows that have them, equally long; a row may be there several times."""
 
     hashes: NDArray[np.uint64]
@@ -414,30 +417,30 @@ class Signatures:
 
     first_row: int
     count: int
-    meetings: Mapping[str, Meeting]
-    claims: NDArray[np.uint32]
+    hashes: Mapping[str, RowHashes]
+    identifier_hashes: NDArray[np.uint32]
     """For each row (columns: trade number, maker's number) a hash of the only one that it has, or 0: rows with
     different ones are different products.
     """
 
 
-def signatures(batch: Batch, rules: Sequence[Rule], first_row: int) -> Signatures:
+def signatures(batch: ProductBatch, rules: Sequence[QualityRule], first_row: int) -> Signatures:
     """The hashes that the rules across rows ask for."""
     meetings = {}
-    if any(rule.check is not Check.UNIQUE for rule in rules):
+    if any(rule.check is not QualityCheck.UNIQUE for rule in rules):
         hashes = band_hashes(batch.products)
         rows = np.arange(first_row, first_row + len(hashes), dtype=np.int64)
-        meetings[COPIES] = Meeting(hashes.ravel(), np.repeat(rows, hashes.shape[1]))
+        meetings[COPIES] = RowHashes(hashes.ravel(), np.repeat(rows, hashes.shape[1]))
     for rule in rules:
-        if rule.check is Check.UNIQUE:
+        if rule.check is QualityCheck.UNIQUE:
             meetings[rule.name] = _values(rule.field, batch, first_row)
     return Signatures(first_row, len(batch.products), meetings, _claims(batch))
 
 
-def _claims(batch: Batch) -> NDArray[np.uint32]:
+def _claims(batch: ProductBatch) -> NDArray[np.uint32]:
     claims = np.zeros((len(batch.products), 2), dtype=np.uint32)
-    places, numbers = every_value("gtin", batch)
-    makers, models = every_value("identifiers.mpn", batch)
+    places, numbers = all_values("gtin", batch)
+    makers, models = all_values("identifiers.mpn", batch)
     for column, (rows, values) in enumerate(((places, numbers), (makers, models))):
         rows_of = np.array(rows, dtype=np.int64)
         claims[rows_of, column] = _same_for_spellings(values, of_identifiers=True).hash(seed=_SEED).to_numpy() >> 32
@@ -445,13 +448,13 @@ def _claims(batch: Batch) -> NDArray[np.uint32]:
     return claims
 
 
-def _values(field: str, batch: Batch, first_row: int) -> Meeting:
+def _values(field: str, batch: ProductBatch, first_row: int) -> RowHashes:
     """Hashes of a field's values; two spellings of one value have the same."""
-    places, values = every_value(field, batch)
+    places, values = all_values(field, batch)
     text = _same_for_spellings(values, of_identifiers=field == "gtin" or field.startswith("identifiers."))
     says_something = (text.str.len_bytes() > 0).to_numpy()
     rows = np.array(places, dtype=np.int64) + first_row
-    return Meeting(text.hash(seed=_SEED).to_numpy()[says_something], rows[says_something])
+    return RowHashes(text.hash(seed=_SEED).to_numpy()[says_something], rows[says_something])
 
 
 def _same_for_spellings(values: Sequence[str], *, of_identifiers: bool) -> pl.Series:

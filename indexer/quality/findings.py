@@ -47,12 +47,12 @@ PRICE_STEPS = 4
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class RowLocation:
     """Where a product stood: the feed and the line in it. `guessed`: its language was detected, not declared."""
 
     file: str
     line: int
-    guessed: bool = False
+    has_detected_language: bool = False
 
 
 class Example(msgspec.Struct, frozen=True):
@@ -65,7 +65,7 @@ class Example(msgspec.Struct, frozen=True):
     value: str = ""
 
 
-def shortened(text: str) -> str:
+def shorten(text: str) -> str:
     """The beginning of a text, for people, on one line and without control characters."""
     shown = "".join(mark if mark.isprintable() else " " for mark in text[: _MOST_TEXT + 1])
     return shown if len(shown) <= _MOST_TEXT else f"{shown[: _MOST_TEXT - 1]}…"
@@ -151,7 +151,7 @@ class DuplicateFindings:
     """Candidate pairs past the bound on comparisons, which were not."""
 
 
-def packed(rows: Sequence[NDArray[np.int64]], count: int) -> bytes:
+def pack_bits(rows: Sequence[NDArray[np.int64]], count: int) -> bytes:
     """One bit for each of `count` rows, set for those named."""
     bits = np.zeros(count, dtype=np.uint8)
     for each in rows:

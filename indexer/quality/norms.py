@@ -49,7 +49,7 @@ class PriceNorm:
 
 
 @dataclass(frozen=True, slots=True)
-class Usual:
+class UsualValue:
     """The value that nearly all products of a category have."""
 
     category: str
@@ -60,12 +60,12 @@ class Usual:
 class Norm:
     """What is usual for a product; None where nothing is (under 95% agree, or there are too few products)."""
 
-    currency: Usual | None = None
-    language: Usual | None = None
+    currency: UsualValue | None = None
+    language: UsualValue | None = None
     prices: Mapping[str, PriceNorm] = field(default_factory=dict)
     """By currency."""
 
-    def under(self, wider: Norm) -> Norm:
+    def inherit(self, wider: Norm) -> Norm:
         """This norm, with what it lacks taken from that of a wider category."""
         prices = {currency: norm.for_narrower() for currency, norm in wider.prices.items()}
         return Norm(self.currency or wider.currency, self.language or wider.language, {**prices, **self.prices})
@@ -85,11 +85,11 @@ class Norms:
         path = folded_path(category)
         norm = Norm()
         for depth in range(1, len(path) + 1):
-            norm = self.categories.get(path[:depth], _NOTHING).under(norm)
+            norm = self.categories.get(path[:depth], _NOTHING).inherit(norm)
         return norm
 
 
-class _Counts:
+class _CategoryCounts:
     """The counts of one category."""
 
     __slots__ = ("currencies", "languages", "prices")
@@ -99,7 +99,7 @@ class _Counts:
         self.languages: Counter[str] = Counter()
         self.prices: dict[str, Counter[int]] = {}
 
-    def merge(self, other: _Counts) -> None:
+    def merge(self, other: _CategoryCounts) -> None:
         self.currencies.update(other.currencies)
         self.languages.update(other.languages)
         for currency, bins in other.prices.items():
@@ -110,7 +110,7 @@ class CategoryCensus:
     """Counts prices, currencies and languages by category."""
 
     def __init__(self) -> None:
-        self._counts: dict[CategoryPath, _Counts] = {}
+        self._counts: dict[CategoryPath, _CategoryCounts] = {}
         self._depth = 100
 
     def add(self, product: Product) -> None:
@@ -120,7 +120,7 @@ class CategoryCensus:
         path = folded_path(product.category)
         counts = self._counts.get(path[: self._depth])
         if counts is None:
-            self._counts[path[: self._depth]] = _Counts()
+            self._counts[path[: self._depth]] = _CategoryCounts()
             self._bound()
             counts = self._counts[path[: self._depth]]  # where it is counted now
         if product.language:
@@ -142,15 +142,15 @@ class CategoryCensus:
         before, self._counts = self._counts, {}
         for part in (before, other._counts):
             for path, counts in part.items():
-                self._counts.setdefault(path[: self._depth], _Counts()).merge(counts)
+                self._counts.setdefault(path[: self._depth], _CategoryCounts()).merge(counts)
         self._bound()
 
     def norms(self) -> Norms:
         """What is usual in every category and every level above that has enough products."""
-        levels: dict[CategoryPath, _Counts] = {}
+        levels: dict[CategoryPath, _CategoryCounts] = {}
         for path, counts in self._counts.items():
             for depth in range(1, len(path) + 1):
-                levels.setdefault(path[:depth], _Counts()).merge(counts)
+                levels.setdefault(path[:depth], _CategoryCounts()).merge(counts)
         return Norms({path: norm for path, counts in sorted(levels.items()) if (norm := _norm(path, counts))})
 
     def _bound(self) -> None:
@@ -158,7 +158,7 @@ class CategoryCensus:
             self._depth = min(self._depth, max(map(len, self._counts))) - 1
             before, self._counts = self._counts, {}
             for path, counts in before.items():
-                self._counts.setdefault(path[: self._depth], _Counts()).merge(counts)
+                self._counts.setdefault(path[: self._depth], _CategoryCounts()).merge(counts)
 
 
 @lru_cache(maxsize=20_000)
@@ -167,7 +167,7 @@ def folded_path(category: CategoryPath) -> CategoryPath:
     return tuple(map(fold_value, category))
 
 
-def _norm(path: CategoryPath, counts: _Counts) -> Norm | None:
+def _norm(path: CategoryPath, counts: _CategoryCounts) -> Norm | None:
     name = " > ".join(path)
     prices = {
         currency: norm
@@ -178,12 +178,12 @@ def _norm(path: CategoryPath, counts: _Counts) -> Norm | None:
     return Norm(currency, language, prices) if prices or currency or language else None
 
 
-def _usual(name: str, values: Counter[str]) -> Usual | None:
+def _usual(name: str, values: Counter[str]) -> UsualValue | None:
     total = values.total()
     if total < LEAST_PRODUCTS:
         return None
     value, count = max(values.items(), key=lambda item: (item[1], item[0]))
-    return Usual(name, value) if count >= _USUAL_SHARE * total else None
+    return UsualValue(name, value) if count >= _USUAL_SHARE * total else None
 
 
 def _price_norm(name: str, bins: Mapping[int, int]) -> PriceNorm | None:

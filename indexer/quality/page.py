@@ -10,7 +10,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from indexer.html_report import AMBER, BLUE, GREY, QUIET, RED, RULE, drawn, percent, show_counts, svg, template
+from indexer.html_report import AMBER, BLUE, GREY, QUIET, RED, RULE, mark_safe, percent, show_counts, svg, template
 from indexer.quality.findings import NO_DATE
 from indexer.quality.report import Finding, PriceBin, QualityReport, share_text
 from indexer.quality.rules import Measure, Severity
@@ -26,7 +26,7 @@ _PAGE = Path(__file__).with_name("page.html.j2")
 def html(report: QualityReport) -> str:
     """The page; the same report gives the same bytes."""
     rejected = sum(counted.count for counted in report.rejected.values())
-    return _template().render(report=report, plots=drawn(plots(report)), rejected=rejected)
+    return _template().render(report=report, plots=mark_safe(plots(report)), rejected=rejected)
 
 
 @cache

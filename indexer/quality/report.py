@@ -17,12 +17,12 @@ from indexer.quality.findings import (
     Failures,
     Findings,
 )
-from indexer.quality.rules import Measure, Rule, Severity
+from indexer.quality.rules import Measure, QualityRule, Severity
 from retrieval.errors import StoreDamagedError
 
 SCHEMA = 1
 
-HOW: Mapping[Measure, str] = {
+SCORE_DEFINITIONS: Mapping[Measure, str] = {
     Measure.COMPLETENESS: "the mean share of products with a value in the fields of the completeness chart",
     Measure.CONSISTENCY: "the share of products without an error or warning under consistency",
     Measure.ACCURACY: "the share of products without an error or warning under accuracy",
@@ -31,22 +31,22 @@ HOW: Mapping[Measure, str] = {
 _ORDER = tuple(Severity)
 
 
-class Counted(msgspec.Struct, frozen=True):
+class ReasonCount(msgspec.Struct, frozen=True):
     """Something that was counted while reading or cleaning, with rows that show it."""
 
     count: int
     examples: tuple[Example, ...] = ()
 
 
-class Intake(msgspec.Struct, frozen=True):
+class FeedSummary(msgspec.Struct, frozen=True):
     """What happened before inspection."""
 
     created: datetime
     feeds: tuple[str, ...]
     read: int
-    rejected: Mapping[str, Counted] = {}
-    """By reason: rows that were set aside."""
-    noted: Mapping[str, Counted] = {}
+    rejected: Mapping[str, ReasonCount] = {}
+    """By reason: rows that were rejected."""
+    noted: Mapping[str, ReasonCount] = {}
     """By field and reason: values that were dropped while their rows stayed."""
     cleaned: Mapping[str, int] = {}
     """By cleaning rule: values that were changed."""
@@ -105,8 +105,8 @@ class QualityReport(msgspec.Struct, frozen=True):
     feeds: tuple[str, ...]
     read: int
     products: int
-    rejected: Mapping[str, Counted]
-    noted: Mapping[str, Counted]
+    rejected: Mapping[str, ReasonCount]
+    noted: Mapping[str, ReasonCount]
     cleaned: Mapping[str, int]
     scores: tuple[Score, ...]
     findings: tuple[Finding, ...]
@@ -142,7 +142,7 @@ def share_text(share: float | None) -> str:
 
 
 def make_report(
-    intake: Intake, findings: Findings, duplicates: DuplicateFindings, rules: Sequence[Rule]
+    intake: FeedSummary, findings: Findings, duplicates: DuplicateFindings, rules: Sequence[QualityRule]
 ) -> QualityReport:
     """Puts the parts together; `rules` are all that were asked."""
     return QualityReport(
@@ -162,11 +162,11 @@ def make_report(
     )
 
 
-def _by_count(counted: Mapping[str, Counted]) -> dict[str, Counted]:
+def _by_count(counted: Mapping[str, ReasonCount]) -> dict[str, ReasonCount]:
     return dict(sorted(counted.items(), key=lambda item: (-item[1].count, item[0])))
 
 
-def _findings(findings: Findings, duplicates: DuplicateFindings, rules: Sequence[Rule]) -> tuple[Finding, ...]:
+def _findings(findings: Findings, duplicates: DuplicateFindings, rules: Sequence[QualityRule]) -> tuple[Finding, ...]:
     failures = {**findings.failures, **duplicates.failures}
     made = [
         _finding(rule, failures[rule.name], findings.products, duplicates.groups.get(rule.name, 0))
@@ -176,7 +176,7 @@ def _findings(findings: Findings, duplicates: DuplicateFindings, rules: Sequence
     return tuple(sorted(made, key=lambda finding: (_ORDER.index(finding.severity), -finding.count, finding.rule)))
 
 
-def _finding(rule: Rule, failures: Failures, products: int, groups: int) -> Finding:
+def _finding(rule: QualityRule, failures: Failures, products: int, groups: int) -> Finding:
     return Finding(
         rule=rule.name,
         measure=rule.measure,
@@ -190,10 +190,10 @@ def _finding(rule: Rule, failures: Failures, products: int, groups: int) -> Find
     )
 
 
-def _scores(findings: Findings, duplicates: DuplicateFindings, rules: Sequence[Rule]) -> tuple[Score, ...]:
+def _scores(findings: Findings, duplicates: DuplicateFindings, rules: Sequence[QualityRule]) -> tuple[Score, ...]:
     products = findings.products
     if not products:
-        return tuple(Score(measure, None, HOW[measure]) for measure in Measure)
+        return tuple(Score(measure, None, SCORE_DEFINITIONS[measure]) for measure in Measure)
     shares = [findings.filled[name] / products for name in COMPLETENESS_FIELDS]
     scores = {Measure.COMPLETENESS: sum(shares) / len(shares)}
     for measure in (Measure.CONSISTENCY, Measure.ACCURACY, Measure.TIMELINESS):
@@ -203,7 +203,7 @@ def _scores(findings: Findings, duplicates: DuplicateFindings, rules: Sequence[R
             if rule.measure is measure and rule.severity is not Severity.INFO and rule.name in duplicates.rows
         ]
         scores[measure] = 1 - findings.marked(measure, across) / products
-    return tuple(Score(measure, scores[measure], HOW[measure]) for measure in Measure)
+    return tuple(Score(measure, scores[measure], SCORE_DEFINITIONS[measure]) for measure in Measure)
 
 
 def _charts(findings: Findings) -> Charts:

@@ -15,7 +15,7 @@ import msgspec
 import polars as pl
 
 from indexer.quality import derived
-from indexer.quality.derived import Batch, Values
+from indexer.quality.derived import ProductBatch, Values
 from retrieval.errors import SettingError, close_names
 from retrieval.records import AttributeValue, Product
 
@@ -39,7 +39,7 @@ class Severity(StrEnum):
     INFO = "info"
 
 
-class Check(StrEnum):
+class QualityCheck(StrEnum):
     """What a rule can ask of its field. A field without a value passes every check but `not_null`."""
 
     NOT_NULL = "not_null"
@@ -55,12 +55,12 @@ class Check(StrEnum):
     NO_NEAR_COPIES = "no_near_copies"
 
 
-ACROSS_ROWS = frozenset({Check.UNIQUE, Check.NO_COPIES, Check.NO_NEAR_COPIES})
+ACROSS_ROWS = frozenset({QualityCheck.UNIQUE, QualityCheck.NO_COPIES, QualityCheck.NO_NEAR_COPIES})
 """Checks that no batch can answer alone."""
 
 
 @dataclass(frozen=True, slots=True)
-class When:
+class RuleScope:
     """The products that a rule is about: those with a value in `field` that equals, or starts with, a text (case does
     not count); with neither text, those with any value.
     """
@@ -71,14 +71,14 @@ class When:
 
 
 @dataclass(frozen=True, slots=True)
-class Rule:
+class QualityRule:
     """A declared rule. `says` ends the sentence "The product ..."."""
 
     name: str
     measure: Measure
     severity: Severity
     field: str
-    check: Check
+    check: QualityCheck
     says: str
     advice: str = ""
     values: tuple[str | float, ...] = ()
@@ -89,7 +89,7 @@ class Rule:
     """Of compare: one of < <= > >= = !=."""
     other: str = ""
     """The field that compare holds against, where it is no value."""
-    when: When | None = None
+    when: RuleScope | None = None
 
     @property
     def fields(self) -> tuple[str, ...]:
@@ -102,10 +102,10 @@ class Rule:
 
 _DAY = 86_400.0
 _FREE = ("attributes.", "identifiers.")
-_NUMERIC = frozenset({Check.BETWEEN, Check.COMPARE})
+_NUMERIC = frozenset({QualityCheck.BETWEEN, QualityCheck.COMPARE})
 
 
-class Kind(StrEnum):
+class FieldKind(StrEnum):
     """What the values of a field are. A time is in seconds since 1970, UTC."""
 
     TEXT = "text"
@@ -114,83 +114,91 @@ class Kind(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Field:
+class RuleField:
     """A field of known name: its kind, what it holds, and how its values are read off a batch (None: no value)."""
 
-    kind: Kind
+    kind: FieldKind
     says: str
-    values: Callable[[Batch], Values]
+    values: Callable[[ProductBatch], Values]
 
 
-def _each(kind: Kind, says: str, read: Callable[[Product], object]) -> Field:
-    return Field(kind, says, lambda batch: [read(product) for product in batch.products])
+def _each(kind: FieldKind, says: str, read: Callable[[Product], object]) -> RuleField:
+    return RuleField(kind, says, lambda batch: [read(product) for product in batch.products])
 
 
-def _text(says: str, read: Callable[[Product], object]) -> Field:
-    return _each(Kind.TEXT, says, read)
+def _text(says: str, read: Callable[[Product], object]) -> RuleField:
+    return _each(FieldKind.TEXT, says, read)
 
 
-def _own(kind: Kind, says: str, name: str) -> Field:
+def _own(kind: FieldKind, says: str, name: str) -> RuleField:
     """A field of the product itself, where an empty text is no value."""
     read = attrgetter(name)
-    if kind is Kind.TEXT:
-        return Field(kind, says, lambda batch: [value or None for value in map(read, batch.products)])
-    if kind is Kind.TIME:
-        return Field(kind, says, lambda batch: [time and time.timestamp() for time in map(read, batch.products)])
-    return Field(kind, says, lambda batch: list(map(read, batch.products)))
+    if kind is FieldKind.TEXT:
+        return RuleField(kind, says, lambda batch: [value or None for value in map(read, batch.products)])
+    if kind is FieldKind.TIME:
+        return RuleField(kind, says, lambda batch: [time and time.timestamp() for time in map(read, batch.products)])
+    return RuleField(kind, says, lambda batch: list(map(read, batch.products)))
 
 
-FIELDS: Mapping[str, Field] = {
-    "id": _own(Kind.TEXT, "the product's id", "id"),
-    "title": _own(Kind.TEXT, "the title", "title"),
-    "description": _own(Kind.TEXT, "the description", "description"),
+FIELDS: Mapping[str, RuleField] = {
+    "id": _own(FieldKind.TEXT, "the product's id", "id"),
+    "title": _own(FieldKind.TEXT, "the title", "title"),
+    "description": _own(FieldKind.TEXT, "the description", "description"),
     "text": _text("title and description", lambda product: f"{product.title}\n{product.description}"),
-    "brand": _own(Kind.TEXT, "the brand", "brand"),
+    "brand": _own(FieldKind.TEXT, "the brand", "brand"),
     "category": _text("the path, with > between levels", lambda product: " > ".join(product.category) or None),
-    "price": _own(Kind.NUMBER, "the price", "price"),
-    "currency": _own(Kind.TEXT, "the currency, ISO 4217", "currency"),
-    "availability": _own(Kind.TEXT, "in_stock, out_of_stock, preorder or backorder", "availability"),
-    "rating": _own(Kind.NUMBER, "the mean rating, 0 to 5", "rating"),
-    "rating_count": _own(Kind.NUMBER, "the number of ratings", "rating_count"),
-    "language": _own(Kind.TEXT, "the language, ISO 639-1", "language"),
+    "price": _own(FieldKind.NUMBER, "the price", "price"),
+    "currency": _own(FieldKind.TEXT, "the currency, ISO 4217", "currency"),
+    "availability": _own(FieldKind.TEXT, "in_stock, out_of_stock, preorder or backorder", "availability"),
+    "rating": _own(FieldKind.NUMBER, "the mean rating, 0 to 5", "rating"),
+    "rating_count": _own(FieldKind.NUMBER, "the number of ratings", "rating_count"),
+    "language": _own(FieldKind.TEXT, "the language, ISO 639-1", "language"),
     "image": _text("the first image", lambda product: product.images[0] if product.images else None),
-    "created": _own(Kind.TIME, "when it was created", "created"),
-    "updated": _own(Kind.TIME, "when it was last updated", "updated"),
-    "expires": _own(Kind.TIME, "until when the offer holds", "expires"),
+    "created": _own(FieldKind.TIME, "when it was created", "created"),
+    "updated": _own(FieldKind.TIME, "when it was last updated", "updated"),
+    "expires": _own(FieldKind.TIME, "until when the offer holds", "expires"),
     "title_length": _each(
-        Kind.NUMBER, "bytes of the title; a Chinese character is three", lambda product: len(product.title.encode())
+        FieldKind.NUMBER,
+        "bytes of the title; a Chinese character is three",
+        lambda product: len(product.title.encode()),
     ),
     "description_length": _each(
-        Kind.NUMBER, "bytes of the description, if any", lambda product: len(product.description.encode()) or None
+        FieldKind.NUMBER, "bytes of the description, if any", lambda product: len(product.description.encode()) or None
     ),
     "category_depth": _each(
-        Kind.NUMBER, "levels of the category, if any", lambda product: len(product.category) or None
+        FieldKind.NUMBER, "levels of the category, if any", lambda product: len(product.category) or None
     ),
-    "image_count": _each(Kind.NUMBER, "how many images", lambda product: len(product.images)),
-    "variant_count": _each(Kind.NUMBER, "how many variants", lambda product: len(product.variants)),
+    "image_count": _each(FieldKind.NUMBER, "how many images", lambda product: len(product.images)),
+    "variant_count": _each(FieldKind.NUMBER, "how many variants", lambda product: len(product.variants)),
     "regular_price": _each(
-        Kind.NUMBER, "the attribute regular_price", lambda product: _number(product.attributes.get("regular_price"))
+        FieldKind.NUMBER,
+        "the attribute regular_price",
+        lambda product: _number(product.attributes.get("regular_price")),
     ),
-    "stock": _each(Kind.NUMBER, "pieces in stock, from an attribute such as stock or quantity", derived.stock),
+    "stock": _each(FieldKind.NUMBER, "pieces in stock, from an attribute such as stock or quantity", derived.stock),
     "identifier": _text("the first identifier that makers give", derived.identifier),
-    "gtin": Field(Kind.TEXT, "the first EAN, GTIN, UPC or ISBN; unique looks at all", derived.trade_number),
-    "broken_gtin": Field(Kind.TEXT, "one with a wrong length or check digit", derived.broken_gtin),
+    "gtin": RuleField(FieldKind.TEXT, "the first EAN, GTIN, UPC or ISBN; unique looks at all", derived.trade_number),
+    "broken_gtin": RuleField(FieldKind.TEXT, "one with a wrong length or check digit", derived.broken_gtin),
     "variant_fault": _text("what is wrong between the variants", derived.variant_fault),
-    "odd_price": Field(Kind.TEXT, "a price far from those of the category", derived.odd_price),
-    "odd_currency": Field(Kind.TEXT, "a currency that the category has not", derived.odd_currency),
-    "odd_language": Field(Kind.TEXT, "a language that the category has not", derived.odd_language),
-    "other_language": Field(Kind.TEXT, "the title's language, not the declared one", derived.other_language),
-    "now": Field(Kind.TIME, "when the report is made", lambda batch: [batch.now.timestamp()] * len(batch.products)),
-    "soon": Field(
-        Kind.TIME, "a day later, for time zones", lambda batch: [batch.now.timestamp() + _DAY] * len(batch.products)
+    "odd_price": RuleField(FieldKind.TEXT, "a price far from those of the category", derived.odd_price),
+    "odd_currency": RuleField(FieldKind.TEXT, "a currency that the category has not", derived.odd_currency),
+    "odd_language": RuleField(FieldKind.TEXT, "a language that the category has not", derived.odd_language),
+    "other_language": RuleField(FieldKind.TEXT, "the title's language, not the declared one", derived.other_language),
+    "now": RuleField(
+        FieldKind.TIME, "when the report is made", lambda batch: [batch.now.timestamp()] * len(batch.products)
     ),
-    "year_ago": Field(
-        Kind.TIME, "365 days before", lambda batch: [batch.now.timestamp() - 365 * _DAY] * len(batch.products)
+    "soon": RuleField(
+        FieldKind.TIME,
+        "a day later, for time zones",
+        lambda batch: [batch.now.timestamp() + _DAY] * len(batch.products),
+    ),
+    "year_ago": RuleField(
+        FieldKind.TIME, "365 days before", lambda batch: [batch.now.timestamp() - 365 * _DAY] * len(batch.products)
     ),
 }
 
 
-def known_fields() -> tuple[str, ...]:
+def field_names() -> tuple[str, ...]:
     """The names of fields, for messages; any attributes.NAME and identifiers.KIND come on top."""
     return (*FIELDS, "attributes.NAME", "identifiers.KIND")
 
@@ -200,27 +208,27 @@ def is_field(name: str) -> bool:
     return name in FIELDS or any(name.startswith(prefix) and len(name) > len(prefix) for prefix in _FREE)
 
 
-def kind_of(name: str, check: Check, *, number: bool = True) -> Kind:
+def kind_of(name: str, check: QualityCheck, *, number: bool = True) -> FieldKind:
     """What a field's values are for a check: a free attribute is a number where numbers are compared, unless `number`
     is false, else a text.
     """
     if name in FIELDS:
         return FIELDS[name].kind
-    return Kind.NUMBER if name.startswith("attributes.") and check in _NUMERIC and number else Kind.TEXT
+    return FieldKind.NUMBER if name.startswith("attributes.") and check in _NUMERIC and number else FieldKind.TEXT
 
 
-def read_field(name: str, kind: Kind, batch: Batch) -> Values:
+def read_field(name: str, kind: FieldKind, batch: ProductBatch) -> Values:
     """The values of a field over a batch, None where a product has none."""
     if name in FIELDS:
         return FIELDS[name].values(batch)
     container, _, key = name.partition(".")
     if container == "identifiers":
         return [_first(product.identifiers.get(key, ())) for product in batch.products]
-    read = _number if kind is Kind.NUMBER else _spelled
+    read = _number if kind is FieldKind.NUMBER else _spelled
     return [read(product.attributes.get(key)) for product in batch.products]
 
 
-def every_value(name: str, batch: Batch) -> tuple[list[int], list[str]]:
+def all_values(name: str, batch: ProductBatch) -> tuple[list[int], list[str]]:
     """All texts that the products have in a field, for uniqueness (a product may have several identifiers), and before
     them the place of each one's product in the batch.
     """
@@ -230,7 +238,7 @@ def every_value(name: str, batch: Batch) -> tuple[list[int], list[str]]:
     elif container == "identifiers":
         pairs = [(place, one) for place, each in enumerate(batch.products) for one in each.identifiers.get(key, ())]
     else:
-        values = read_field(name, Kind.TEXT, batch)
+        values = read_field(name, FieldKind.TEXT, batch)
         pairs = [(place, str(value)) for place, value in enumerate(values) if value is not None]
     return [place for place, _ in pairs], [value for _, value in pairs]
 
@@ -266,28 +274,28 @@ BUILT_IN = Path(__file__).with_name("rules.toml")
 OPERATORS = ("<", "<=", ">", ">=", "=", "!=")
 
 _COMMON = ("name", "measure", "severity", "field", "check", "says", "advice", "when")
-_OPERANDS: Mapping[Check, tuple[str, ...]] = {
-    Check.BETWEEN: ("min", "max"),
-    Check.IN_SET: ("values",),
-    Check.NOT_IN_SET: ("values",),
-    Check.REGEX: ("pattern",),
-    Check.NOT_REGEX: ("pattern",),
-    Check.COMPARE: ("op", "value", "other"),
+_OPERANDS: Mapping[QualityCheck, tuple[str, ...]] = {
+    QualityCheck.BETWEEN: ("min", "max"),
+    QualityCheck.IN_SET: ("values",),
+    QualityCheck.NOT_IN_SET: ("values",),
+    QualityCheck.REGEX: ("pattern",),
+    QualityCheck.NOT_REGEX: ("pattern",),
+    QualityCheck.COMPARE: ("op", "value", "other"),
 }
 _NAME = re.compile(r"[a-z][a-z0-9_]{0,60}")
 _MOST_RULES = 200
-_OF_NUMBERS = (Check.BETWEEN,)
-_OF_TEXT = (Check.REGEX, Check.NOT_REGEX, Check.UNIQUE)
-_OF_PRODUCTS = (Check.NO_COPIES, Check.NO_NEAR_COPIES)
+_OF_NUMBERS = (QualityCheck.BETWEEN,)
+_OF_TEXT = (QualityCheck.REGEX, QualityCheck.NOT_REGEX, QualityCheck.UNIQUE)
+_OF_PRODUCTS = (QualityCheck.NO_COPIES, QualityCheck.NO_NEAR_COPIES)
 
 
 @cache
-def built_in_rules() -> tuple[Rule, ...]:
+def built_in_rules() -> tuple[QualityRule, ...]:
     """The rules that every report has."""
     return load_rules(BUILT_IN)
 
 
-def with_own_rules(path: str | Path) -> tuple[Rule, ...]:
+def merge_custom_rules(path: str | Path) -> tuple[QualityRule, ...]:
     """The built-in rules and a store's own; an own rule with a built-in name takes that one's place.
 
     Raises SettingError for a file that cannot be read or says anything else than rules.
@@ -297,7 +305,7 @@ def with_own_rules(path: str | Path) -> tuple[Rule, ...]:
     return tuple({**kept, **own}.values())
 
 
-def load_rules(path: str | Path) -> tuple[Rule, ...]:
+def load_rules(path: str | Path) -> tuple[QualityRule, ...]:
     """The rules of one TOML file.
 
     Raises SettingError naming file, rule and key, with what is right, when anything in it cannot be used.
@@ -330,14 +338,14 @@ class _RuleReader:
         self._table = table
         self._place = f"rules {path}: rule {table.get('name', number)!r}"
 
-    def rule(self) -> Rule:
+    def rule(self) -> QualityRule:
         name = self._text("name")
         if not _NAME.fullmatch(name):
             raise self._fault("name", f"is {name!r}; a name has small letters, digits and underscores")
-        check = Check(self._one_of("check", tuple(Check)))
+        check = QualityCheck(self._one_of("check", tuple(QualityCheck)))
         self._check_keys(check)
         field = self._field("field", self._text("field"), check)
-        return Rule(
+        return QualityRule(
             name=name,
             measure=Measure(self._one_of("measure", tuple(Measure))),
             severity=Severity(self._one_of("severity", tuple(Severity))),
@@ -346,53 +354,53 @@ class _RuleReader:
             says=self._text("says"),
             advice=self._text("advice") if "advice" in self._table else "",
             values=self._values(check, field),
-            pattern=self._pattern() if check in (Check.REGEX, Check.NOT_REGEX) else "",
-            op=self._one_of("op", OPERATORS) if check is Check.COMPARE else "",
+            pattern=self._pattern() if check in (QualityCheck.REGEX, QualityCheck.NOT_REGEX) else "",
+            op=self._one_of("op", OPERATORS) if check is QualityCheck.COMPARE else "",
             other=self._other(field) if "other" in self._table else "",
             when=self._when() if "when" in self._table else None,
         )
 
-    def _check_keys(self, check: Check) -> None:
+    def _check_keys(self, check: QualityCheck) -> None:
         right = (*_COMMON, *_OPERANDS.get(check, ()))
         for key in self._table:
             if key not in right:
                 raise self._fault(key, f"is no key of a rule with check {check.value!r}; {_advice(key, right)}")
 
-    def _values(self, check: Check, field: str) -> tuple[str | float, ...]:
+    def _values(self, check: QualityCheck, field: str) -> tuple[str | float, ...]:
         match check:
-            case Check.BETWEEN:
-                low, high = self._operand("min", Kind.NUMBER), self._operand("max", Kind.NUMBER)
+            case QualityCheck.BETWEEN:
+                low, high = self._operand("min", FieldKind.NUMBER), self._operand("max", FieldKind.NUMBER)
                 if float(low) > float(high):
                     raise self._fault("min", f"is {low}, more than max, which is {high}")
                 return low, high
-            case Check.IN_SET | Check.NOT_IN_SET:
+            case QualityCheck.IN_SET | QualityCheck.NOT_IN_SET:
                 return self._set(kind_of(field, check))
-            case Check.COMPARE if ("value" in self._table) == ("other" in self._table):
+            case QualityCheck.COMPARE if ("value" in self._table) == ("other" in self._table):
                 raise self._fault("value", "and other: a compare has one of them")
-            case Check.COMPARE if "value" in self._table:
+            case QualityCheck.COMPARE if "value" in self._table:
                 return (self._operand("value", self._compared(field)),)
             case _:
                 return ()
 
-    def _compared(self, field: str) -> Kind:
+    def _compared(self, field: str) -> FieldKind:
         """A free attribute is compared as what the value is."""
-        return kind_of(field, Check.COMPARE, number=not isinstance(self._table.get("value"), str))
+        return kind_of(field, QualityCheck.COMPARE, number=not isinstance(self._table.get("value"), str))
 
-    def _set(self, kind: Kind) -> tuple[str | float, ...]:
+    def _set(self, kind: FieldKind) -> tuple[str | float, ...]:
         values = self._table.get("values")
         if not isinstance(values, list) or not values or not all(_fits(one, kind) for one in values):
             raise self._fault("values", f"is {values!r}; expected a list of {_KIND_NAMES[kind]}s")
         return tuple(values)
 
-    def _operand(self, key: str, kind: Kind) -> str | float:
+    def _operand(self, key: str, kind: FieldKind) -> str | float:
         value = self._table.get(key)
         if not _fits(value, kind):
             raise self._fault(key, f"is {value!r}; expected a {_KIND_NAMES[kind]}")
         return value if isinstance(value, str) else float(str(value))
 
     def _other(self, field: str) -> str:
-        other = self._field("other", self._text("other"), Check.COMPARE)
-        kinds = kind_of(field, Check.COMPARE), kind_of(other, Check.COMPARE)
+        other = self._field("other", self._text("other"), QualityCheck.COMPARE)
+        kinds = kind_of(field, QualityCheck.COMPARE), kind_of(other, QualityCheck.COMPARE)
         if kinds[0] is not kinds[1]:
             says = (
                 f"{field} is a {_KIND_NAMES[kinds[0]]}, {other} is a {_KIND_NAMES[kinds[1]]}: they cannot be compared"
@@ -407,29 +415,29 @@ class _RuleReader:
             raise self._fault("pattern", f"is no regular expression: {fault}")
         return pattern
 
-    def _when(self) -> When:
+    def _when(self) -> RuleScope:
         content = self._table["when"]
         table = {"field": content} if isinstance(content, str) else content
         try:
-            when = msgspec.convert(table, When)
+            when = msgspec.convert(table, RuleScope)
         except msgspec.ValidationError as error:
             raise self._fault("when", f"expected a field, or field with equals or starts: {error}") from error
         if isinstance(table, dict) and (extra := set(table) - {"field", "equals", "starts"}):
             raise self._fault("when", f"has {min(extra)!r}; it can have field, equals and starts")
-        self._field("when", when.field, Check.IN_SET if when.equals or when.starts else Check.NOT_NULL)
+        self._field("when", when.field, QualityCheck.IN_SET if when.equals or when.starts else QualityCheck.NOT_NULL)
         return when
 
-    def _field(self, key: str, name: str, check: Check) -> str:
+    def _field(self, key: str, name: str, check: QualityCheck) -> str:
         if check in _OF_PRODUCTS:
             if name != "product":
                 raise self._fault(key, f"is {name!r}; {check.value} is about a whole 'product'")
             return name
         if not is_field(name):
-            raise self._fault(key, f"is {name!r}, which products do not have; {_advice(name, known_fields())}")
+            raise self._fault(key, f"is {name!r}, which products do not have; {_advice(name, field_names())}")
         kind = kind_of(name, check)
-        wanted = Kind.NUMBER if check in _OF_NUMBERS else Kind.TEXT if check in _OF_TEXT else kind
-        if key == "when" and check is Check.IN_SET:
-            wanted = Kind.TEXT
+        wanted = FieldKind.NUMBER if check in _OF_NUMBERS else FieldKind.TEXT if check in _OF_TEXT else kind
+        if key == "when" and check is QualityCheck.IN_SET:
+            wanted = FieldKind.TEXT
         if kind is not wanted:
             says = f"is {name!r}, a {_KIND_NAMES[kind]}; {check.value} takes a {_KIND_NAMES[wanted]}"
             raise self._fault(key, says)
@@ -452,13 +460,13 @@ class _RuleReader:
         return SettingError(f"{self._place}: {key} {says}")
 
 
-_KIND_NAMES = {Kind.TEXT: "text", Kind.NUMBER: "number", Kind.TIME: "time"}
+_KIND_NAMES = {FieldKind.TEXT: "text", FieldKind.NUMBER: "number", FieldKind.TIME: "time"}
 
 
-def _fits(value: object, kind: Kind) -> bool:
-    if kind is Kind.TEXT:
+def _fits(value: object, kind: FieldKind) -> bool:
+    if kind is FieldKind.TEXT:
         return isinstance(value, str)
-    return kind is Kind.NUMBER and isinstance(value, int | float) and not isinstance(value, bool)
+    return kind is FieldKind.NUMBER and isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def _advice(name: str, right: Sequence[str]) -> str:
@@ -471,8 +479,8 @@ def _advice(name: str, right: Sequence[str]) -> str:
 # All columns are made in one fused pass. Conditions (`when`, the other field of a comparison) empty the column where
 # the rule says nothing, so every check is a plain one.
 
-_TYPES = {Kind.TEXT: pl.String, Kind.NUMBER: pl.Float64, Kind.TIME: pl.Float64}
-_STAND_IN = {Kind.TEXT: pl.lit("-"), Kind.NUMBER: pl.lit(0.0), Kind.TIME: pl.lit(0.0)}
+_TYPES = {FieldKind.TEXT: pl.String, FieldKind.NUMBER: pl.Float64, FieldKind.TIME: pl.Float64}
+_STAND_IN = {FieldKind.TEXT: pl.lit("-"), FieldKind.NUMBER: pl.lit(0.0), FieldKind.TIME: pl.lit(0.0)}
 """What not_null sees where its rule says nothing."""
 
 
@@ -485,7 +493,7 @@ def pattern_fault(pattern: str) -> str:
     return ""
 
 
-def base_frame(batch: Batch, rules: Sequence[Rule], fields: Sequence[str]) -> pl.DataFrame:
+def base_frame(batch: ProductBatch, rules: Sequence[QualityRule], fields: Sequence[str]) -> pl.DataFrame:
     """A column for each field that a rule reads or that `fields` names, under `column_of` it."""
     wanted = {column_of(name, FIELDS[name].kind): (name, FIELDS[name].kind) for name in fields}
     for rule in rules:
@@ -500,35 +508,35 @@ def base_frame(batch: Batch, rules: Sequence[Rule], fields: Sequence[str]) -> pl
     )
 
 
-def rule_frame(base: pl.DataFrame, rules: Sequence[Rule]) -> pl.DataFrame:
+def rule_frame(base: pl.DataFrame, rules: Sequence[QualityRule]) -> pl.DataFrame:
     """One column for each rule, under its name, and one under `other_column` for a rule that compares two fields."""
     return base.select(expression for rule in rules for expression in _expressions(rule))
 
 
-def column_of(name: str, kind: Kind) -> str:
+def column_of(name: str, kind: FieldKind) -> str:
     """The name of a field's column in the base frame; a free attribute can be there as a text and as a number."""
     return f"{name}:{kind.value}"
 
 
-def other_column(rule: Rule) -> str:
+def other_column(rule: QualityRule) -> str:
     """The column of the field that a rule compares with."""
     return f"{rule.name}/other"
 
 
-def _kind(name: str, rule: Rule) -> Kind:
+def _kind(name: str, rule: QualityRule) -> FieldKind:
     if rule.when is not None and name == rule.when.field:
-        return kind_of(name, Check.IN_SET)
+        return kind_of(name, QualityCheck.IN_SET)
     return kind_of(name, rule.check, number=not any(isinstance(value, str) for value in rule.values))
 
 
-def _expressions(rule: Rule) -> list[pl.Expr]:
+def _expressions(rule: QualityRule) -> list[pl.Expr]:
     kind = _kind(rule.field, rule)
     value = pl.col(column_of(rule.field, kind))
-    if rule.check is Check.NOT_REGEX:
+    if rule.check is QualityCheck.NOT_REGEX:
         value = value.str.extract(rule.pattern, 0)  # what is found is what the report shows
     if rule.when is not None:
-        concerned = _concerned(rule.when, _kind(rule.when.field, rule))
-        stand_in = _STAND_IN[kind] if rule.check is Check.NOT_NULL else pl.lit(None)
+        concerned = _is_in_scope(rule.when, _kind(rule.when.field, rule))
+        stand_in = _STAND_IN[kind] if rule.check is QualityCheck.NOT_NULL else pl.lit(None)
         value = pl.when(concerned).then(value).otherwise(stand_in)
     if not rule.other:
         return [value.alias(rule.name)]
@@ -538,7 +546,7 @@ def _expressions(rule: Rule) -> list[pl.Expr]:
     return [value.alias(rule.name), other.alias(other_column(rule))]
 
 
-def _concerned(when: When, kind: Kind) -> pl.Expr:
+def _is_in_scope(when: RuleScope, kind: FieldKind) -> pl.Expr:
     value = pl.col(column_of(when.field, kind))
     if when.equals:
         return (value.str.to_lowercase() == when.equals.lower()).fill_null(value=False)

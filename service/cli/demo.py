@@ -59,7 +59,7 @@ def _take_events(index: Path, files: DemoFiles, progress: ProgressLines) -> None
     with EventLog.open(index, settings) as log:
         with BytesRead(progress) as read:
             aside = rejects_path(log.folder, utc_now())
-            import_events([str(files.events)], log.store, log.intake, aside=aside, progress=read)
+            import_events([str(files.events)], log.store, log.intake, rejected=aside, progress=read)
         with StepsDone(progress) as steps:
             DerivedTablesManager(index, log, settings.events, progress=steps).refresh()
 

@@ -73,10 +73,10 @@ def import_logs(
         remove_unfinished(log.folder / REJECTS_FOLDER)
         aside = rejects_path(log.folder, utc_now())
         with BytesRead(lines) as progress:
-            report = import_events(logs, log.store, log.intake, options, aside=aside, progress=progress)
+            report = import_events(logs, log.store, log.intake, options, rejected=aside, progress=progress)
     write_json(msgspec.json.encode(report)) if as_json else show_import(report, aside)
-    if report.why_useless:
-        raise FeedError(report.why_useless)
+    if report.failure:
+        raise FeedError(report.failure)
 
 
 @events.command(epilog="Example: shelfwise events refresh --index store")
@@ -250,7 +250,7 @@ def show_import(report: ImportReport, aside: Path) -> None:
 
     table = _grid()
     table.add_row("rows", f"{report.rows:,} in {report.seconds:.1f} s, {report.rows_per_second:,.0f} a second")
-    table.add_row("events", f"{report.taken:,} new, {report.repeated:,} that were there already")
+    table.add_row("events", f"{report.added:,} new, {report.repeated:,} that were there already")
     if report.events:
         table.add_row("kinds", _counted(report.events))
     if report.first and report.last:
@@ -259,8 +259,8 @@ def show_import(report: ImportReport, aside: Path) -> None:
     table.add_row("different", ", ".join(f"{name}: {_many(count)}" for name, count in different.items()))
     if report.skipped:
         table.add_row("left out", _counted(report.skipped))
-    table.add_row("set aside", f"{report.set_aside:,}{f', see {aside}' if report.set_aside else ''}")
-    for reason, each in report.aside.items():
+    table.add_row("set aside", f"{report.rejected_count:,}{f', see {aside}' if report.rejected_count else ''}")
+    for reason, each in report.rejected.items():
         table.add_row("", shown(f"{each.count:,} x {reason}"))
         for example in each.examples[:2]:
             place = f"{Path(example.file).name} line {example.line:,}"

@@ -34,8 +34,8 @@ from service.cli.options import (
 )
 
 if TYPE_CHECKING:
-    from indexer.feeds.reader import Rejected
-    from indexer.quality.rules import Rule
+    from indexer.feeds.reader import RejectedRow
+    from indexer.quality.rules import QualityRule
     from retrieval.elasticsearch.settings import ClusterSettings
     from retrieval.records import Product
     from service.engine.engine import SearchEngine
@@ -200,14 +200,14 @@ def check(
     """Report a feed's data quality: what is missing, inconsistent, wrong or old, with example rows. Changes nothing."""
     import msgspec
 
-    from indexer.pipeline import IntakeOptions
-    from indexer.pipeline import check as run
+    from indexer.pipeline import FeedOptions
+    from indexer.pipeline import check_feeds as run
     from service.cli.output import ProgressLines, write_json
     from service.cli.quality import show_quality
 
     _check_writable("--html", page)
     _check_writable("--rejected", rejected)
-    options = IntakeOptions(tuple(feeds), feed_mapping(mapping, maps), feed_format, _rules(rules))
+    options = FeedOptions(tuple(feeds), feed_mapping(mapping, maps), feed_format, _rules(rules))
     with ProgressLines() as progress:
         report = run(options, rejected, progress, workers=workers)
     if page is not None:
@@ -225,10 +225,10 @@ def _check_writable(option: str, path: Path | None) -> None:
         raise SettingError(f"{option}: there is no folder {path.parent}; make it, or name another file")
 
 
-def _rules(path: Path | None) -> tuple[Rule, ...]:
-    from indexer.quality.rules import built_in_rules, with_own_rules
+def _rules(path: Path | None) -> tuple[QualityRule, ...]:
+    from indexer.quality.rules import built_in_rules, merge_custom_rules
 
-    return with_own_rules(path) if path else built_in_rules()
+    return merge_custom_rules(path) if path else built_in_rules()
 
 
 EXAMPLES = (
@@ -269,7 +269,7 @@ def upsert(
     rejected: Counter[str] = Counter()
     shown: list[str] = []
 
-    def reject(row: Rejected) -> None:
+    def reject(row: RejectedRow) -> None:
         rejected[row.reason] += 1
         if len(shown) < _MOST_SHOWN:
             shown.append(f"{row.file} line {row.line}: {row.reason}{f': {row.detail}' if row.detail else ''}")

@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from indexer.quality.findings import Example
-from indexer.quality.report import Counted, Finding, QualityReport, share_text
+from indexer.quality.report import Finding, QualityReport, ReasonCount, share_text
 from indexer.quality.rules import Severity
 from service.cli.output import out, shown
 
@@ -70,7 +70,7 @@ def _example(example: Example) -> str:
     return shown(f"{Path(example.file).name}:{example.line} {example.id}: {example.value or example.title}")
 
 
-def _numbers(counted: Mapping[str, Counted]) -> dict[str, int]:
+def _numbers(counted: Mapping[str, ReasonCount]) -> dict[str, int]:
     return {name: each.count for name, each in counted.items()}
 
 

@@ -95,7 +95,7 @@ def prune(
     """Remove old versions, encoders that none uses and live changes that all have; the version that serves stays."""
     import msgspec
 
-    from indexer.incremental import forget_folded
+    from indexer.incremental import prune_journal
     from retrieval.store.versions import Store
     from service.cli.output import write_json
     from service.engine.snapshot import cluster_versions
@@ -112,7 +112,7 @@ def prune(
             store.prune(keep, spare)
             if cluster:
                 cluster.prune(places)
-            forget_folded(store.root, store.last_merged_changes())
+            prune_journal(store.root, store.last_merged_changes())
     document = {"dry_run": dry_run, "versions": surplus.versions, "encoders": surplus.encoders, "bytes": surplus.bytes}
     write_json(msgspec.json.encode(document)) if as_json else show_pruned(surplus, dry_run=dry_run)
 

@@ -346,7 +346,7 @@ def _measure(name: str, value: object) -> tuple[str, float] | None:
     """The name and the number of an attribute's measure; None where it is not one quantity."""
     if not isinstance(value, str) or not value[:1].isdecimal():
         return None
-    from indexer.cleaning.measures import measured
+    from indexer.cleaning.measures import parse_quantity
 
-    found = measured(value)
+    found = parse_quantity(value)
     return (f"{name}_{found[0]}", found[1]) if found else None

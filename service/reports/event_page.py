@@ -22,7 +22,7 @@ from indexer.html_report import (
     QUIET,
     RED,
     RULE,
-    drawn,
+    mark_safe,
     percent,
     show_counts,
     show_shares,
@@ -63,7 +63,7 @@ _PAGE = Path(__file__).with_name("event_page.html.j2")
 
 def html(report: EventReport) -> str:
     """The page; the same report gives the same bytes."""
-    drawings = drawn(plots(report))
+    drawings = mark_safe(plots(report))
     return _template().render(report=report, plots=drawings, least_rise=LEAST_RISE, most_reasons=_MOST_REASONS)
 
 

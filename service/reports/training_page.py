@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from indexer.html_report import AMBER, BLUE, GREY, INK, RED, RULE, drawn, show_counts, show_shares, svg, template
+from indexer.html_report import AMBER, BLUE, GREY, INK, RED, RULE, mark_safe, show_counts, show_shares, svg, template
 from rerank.click_models.registry import BASELINES
 from rerank.evaluation.promotion import NDCG, Comparison
 from rerank.evaluation.statistics import Difference
@@ -35,7 +35,7 @@ def html(report: LearnReport) -> str:
     drawings = dict(plots(report.findings)) if report.findings else {}
     if report.shoppers:
         drawings["shoppers"] = shopper_plot(report.shoppers.report.curve)
-    return _template().render(report=report, plots=drawn(drawings))
+    return _template().render(report=report, plots=mark_safe(drawings))
 
 
 @cache

@@ -45,7 +45,7 @@ def store(cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     log = folder / "events.jsonl"
     log.write_text("\n".join(json.dumps(event) for event in _events()))
     with EventLog.open(root, SETTINGS) as events:
-        import_events([str(log)], events.store, events.intake, aside=rejects_path(events.folder, utc_now()))
+        import_events([str(log)], events.store, events.intake, rejected=rejects_path(events.folder, utc_now()))
     return root
 
 

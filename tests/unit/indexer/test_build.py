@@ -16,7 +16,7 @@ import indexer.build
 import indexer.embedding
 from indexer.build import RebuildOptions, RebuildReport, rebuild
 from indexer.embedding_cache import key_array, text_key
-from indexer.feeds.reader import Rejected
+from indexer.feeds.reader import RejectedRow
 from indexer.rejects import REJECTED_FILE
 from retrieval.encoders.base import Encoder
 from retrieval.encoders.registry import DEFAULT_CHINESE_MODEL, DEFAULT_MODEL, load_encoder, open_encoder
@@ -254,7 +254,7 @@ class TestBadInput:
             1,
         )
         lines = (fresh.folder() / REJECTED_FILE).read_bytes().splitlines()
-        rows = [msgspec.json.decode(line, type=Rejected) for line in lines]
+        rows = [msgspec.json.decode(line, type=RejectedRow) for line in lines]
         # Whose id was there before is known only when all rows are sorted.
         assert [(row.file, row.line) for row in rows] == [(str(feed), line) for line in (2, 3, 4, 5, 7, 6)]
         assert {row.reason for row in rows} == set(report.rejected)

@@ -9,7 +9,7 @@ import msgspec
 import pytest
 
 from indexer.build import RebuildOptions, rebuild
-from indexer.pipeline import IntakeOptions, check
+from indexer.pipeline import FeedOptions, check_feeds
 from indexer.quality.report import QualityReport
 from retrieval.errors import EmptyCatalogError, FeedError
 from retrieval.store.manifest import QUALITY_FILE
@@ -19,10 +19,10 @@ from tests.unit.indexer.feeds.feed_outcome import FEEDS
 NOW = datetime(2024, 6, 15, tzinfo=UTC)
 
 
-def feed(folder: Path, *lines: str) -> IntakeOptions:
+def feed(folder: Path, *lines: str) -> FeedOptions:
     path = folder / "feed.jsonl"
     path.write_text("".join(f"{line}\n" for line in lines))
-    return IntakeOptions((str(path),))
+    return FeedOptions((str(path),))
 
 
 @pytest.mark.parametrize("name", ["products.jsonl", "woocommerce.csv"])
@@ -30,13 +30,13 @@ def test_it_reports_what_a_rebuild_reports(tmp_path: Path, cache: Path, name: st
     path, root = str(FEEDS / name), tmp_path / "index"
     rebuild(root, RebuildOptions((path,), cache, encoder=ENCODER, runtime="onnx-int8", workers=1, force=True))
     built = msgspec.json.decode((root / QUALITY_FILE).read_bytes(), type=QualityReport)
-    checked = check(IntakeOptions((path,)), now=built.created)
+    checked = check_feeds(FeedOptions((path,)), now=built.created)
     assert msgspec.json.decode(checked.to_json(), type=QualityReport) == built
 
 
 def test_rejected_rows_are_written_where_they_are_asked_for(tmp_path: Path) -> None:
     options = feed(tmp_path, '{"id": "1", "title": "drill"}', "{", '{"id": "2"}', '{"id": "1", "title": "saw"}')
-    report = check(options, tmp_path / "rejected.jsonl", now=NOW)
+    report = check_feeds(options, tmp_path / "rejected.jsonl", now=NOW)
     rows = [msgspec.json.decode(line) for line in (tmp_path / "rejected.jsonl").read_bytes().splitlines()]
     assert [(row["line"], row["reason"]) for row in rows] == [(2, "not JSON"), (3, "no title"), (4, "duplicate id")]
     assert {reason: each.count for reason, each in report.rejected.items()} == {row["reason"]: 1 for row in rows}
@@ -46,27 +46,27 @@ def test_rejected_rows_are_written_where_they_are_asked_for(tmp_path: Path) -> N
 def test_nothing_else_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     options = feed(tmp_path, '{"id": "1", "title": "drill"}')
     monkeypatch.chdir(tmp_path)
-    check(options, now=NOW)
+    check_feeds(options, now=NOW)
     assert [path.name for path in tmp_path.iterdir()] == ["feed.jsonl"]
 
 
 def test_the_rejected_rows_of_one_run_may_be_the_feed_of_the_next_and_its_file(tmp_path: Path) -> None:
     rows = tmp_path / "rejected.jsonl"
-    check(feed(tmp_path, '{"id": "2"}', '{"id": "1", "title": "drill"}'), rows, now=NOW)
+    check_feeds(feed(tmp_path, '{"id": "2"}', '{"id": "1", "title": "drill"}'), rows, now=NOW)
     rows.write_text(rows.read_text().replace('"id":"2"', '"id":"2","title":"saw"'))
-    report = check(IntakeOptions((str(rows),)), rows, now=NOW)
+    report = check_feeds(FeedOptions((str(rows),)), rows, now=NOW)
     assert (report.read, report.products, rows.read_bytes()) == (1, 1, b"")
 
 
 def test_a_feed_without_a_usable_row_has_a_report_all_the_same(tmp_path: Path) -> None:
-    report = check(feed(tmp_path, "{", '{"id": "1"}'), now=NOW)
+    report = check_feeds(feed(tmp_path, "{", '{"id": "1"}'), now=NOW)
     assert (report.read, report.products, sum(each.count for each in report.rejected.values())) == (2, 0, 2)
     assert report.to_json()
 
 
 def test_a_feed_without_a_row_has_none(tmp_path: Path) -> None:
     with pytest.raises(EmptyCatalogError, match=r"feed\.jsonl: no rows in it"):
-        check(feed(tmp_path), now=NOW)
+        check_feeds(feed(tmp_path), now=NOW)
 
 
 def test_a_feed_that_is_missing_is_told_before_another_is_read(tmp_path: Path) -> None:
@@ -74,5 +74,5 @@ def test_a_feed_that_is_missing_is_told_before_another_is_read(tmp_path: Path) -
     rows = tmp_path / "rejected.jsonl"
     rows.write_text("repaired by hand")
     with pytest.raises(FeedError, match=r"nowhere\.csv: cannot be read"):
-        check(IntakeOptions((*options.feeds, str(tmp_path / "nowhere.csv"))), rows, now=NOW)
+        check_feeds(FeedOptions((*options.feeds, str(tmp_path / "nowhere.csv"))), rows, now=NOW)
     assert rows.read_text() == "repaired by hand"

@@ -23,10 +23,10 @@ class TestRejectedRows:
     @pytest.mark.parametrize(
         ("read", "rejected", "said"),
         [
-            (100, 6, r"6 of 100 rows \(6\.0%\) were set aside, more than 5%"),
-            (19, 1, r"1 of 19 rows \(5\.3%\) were set aside, more than 5%"),
-            (1_000_000, 50_001, r"50,001 of 1,000,000 rows \(5\.0%\) were set aside, more than 5%"),
-            (4, 4, r"4 of 4 rows \(100\.0%\) were set aside"),
+            (100, 6, r"6 of 100 rows \(6\.0%\) were rejected, more than 5%"),
+            (19, 1, r"1 of 19 rows \(5\.3%\) were rejected, more than 5%"),
+            (1_000_000, 50_001, r"50,001 of 1,000,000 rows \(5\.0%\) were rejected, more than 5%"),
+            (4, 4, r"4 of 4 rows \(100\.0%\) were rejected"),
         ],
     )
     def test_more_are_refused_with_both_numbers_and_what_to_do(self, read: int, rejected: int, said: str) -> None:

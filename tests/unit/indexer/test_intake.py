@@ -13,9 +13,9 @@ import pytest
 
 import indexer.external_sort
 import indexer.pipeline
-from indexer.pipeline import Intake, IntakeOptions
+from indexer.pipeline import FeedOptions, FeedPipeline
 from indexer.quality.report import QualityReport
-from indexer.rejects import Aside
+from indexer.rejects import RejectLog
 from indexer.workers import Workers
 from retrieval.errors import FeedError
 from retrieval.filters.schema import FieldCatalog
@@ -63,21 +63,21 @@ class Taken:
 
 def take_in(feeds: list[Path], folder: Path, workers: int = 1) -> Taken:
     folder.mkdir()
-    options = IntakeOptions(tuple(map(str, feeds)))
-    with Workers(workers) as pool, Aside(folder / "rejected.jsonl") as aside:
-        intake = Intake(options, folder, aside, pool, NullProgress(), NOW)
+    options = FeedOptions(tuple(map(str, feeds)))
+    with Workers(workers) as pool, RejectLog(folder / "rejected.jsonl") as reject_log:
+        intake = FeedPipeline(options, folder, reject_log, pool, NullProgress(), NOW)
         intake.read()
-        found = intake.found_fields()
+        found = intake.possible_fields()
         writer = ProductWriter(folder)
         lines = []
-        for settled in intake.settle():
+        for settled in intake.publishable_batches():
             for product_id, line in zip(settled.ids, settled.lines, strict=True):
                 writer.add(product_id, line)
             lines += settled.lines
         writer.finish()
         report = intake.report([product_from_json(line) for line in lines].__getitem__)
-        aside.flush()
-        return Taken(lines, aside.path.read_bytes(), report, intake.counted_fields(found), intake.rows)
+        reject_log.flush()
+        return Taken(lines, reject_log.path.read_bytes(), report, intake.published_fields(found), intake.rows)
 
 
 @pytest.fixture(scope="module")
@@ -118,7 +118,7 @@ def test_batches_of_any_size_give_the_same(
 ) -> None:
     monkeypatch.setattr(indexer.pipeline, "ROWS", rows)
     monkeypatch.setattr(indexer.pipeline, "PRODUCTS", products)
-    monkeypatch.setattr(indexer.external_sort.Spool.__init__, "__kwdefaults__", {"run_bytes": run_bytes})
+    monkeypatch.setattr(indexer.external_sort.ExternalSorter.__init__, "__kwdefaults__", {"run_bytes": run_bytes})
     assert take_in(feeds, tmp_path / "work") == usual
 
 

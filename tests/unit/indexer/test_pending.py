@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from indexer.build import RebuildOptions, RebuildReport, rebuild
-from indexer.cleaning.spelling import Settler
-from indexer.incremental import Folding, forget_folded
+from indexer.cleaning.spelling import SpellingNormalizer
+from indexer.incremental import UpdateMerge, prune_journal
 from retrieval.errors import EmptyCatalogError
 from retrieval.records import Product
 from retrieval.store.products import ProductStore, product_from_json, product_to_json
@@ -28,14 +28,14 @@ HOSE = Product("2", "garden hose", price=20.0, language="en")
 
 
 def folded(
-    standing: PendingUpdate, feed: Product | None, settler: Settler | None = None
+    standing: PendingUpdate, feed: Product | None, settler: SpellingNormalizer | None = None
 ) -> tuple[Product | None, bool]:
     """The product of the next version, and whether the change stands on."""
-    folding = Folding({standing.id: standing}, 1)
+    folding = UpdateMerge({standing.id: standing}, 1)
     if settler is not None:
-        folding = folding.using(settler)
-    line = folding.line(standing.id.encode(), None if feed is None else product_to_json(feed))
-    return None if line is None else product_from_json(line), bool(folding.standing)
+        folding = folding.use_spelling(settler)
+    line = folding.merge(standing.id.encode(), None if feed is None else product_to_json(feed))
+    return None if line is None else product_from_json(line), bool(folding.pending)
 
 
 def replaced(product: Product, **values: object) -> Product:
@@ -76,18 +76,20 @@ class TestFolding:
         assert folded(PendingUpdate("1", None, DRILL), known) == (replaced(expected, id="1"), stands)
 
     def test_an_untouched_product_is_the_feeds_own_line(self) -> None:
-        folding, line = Folding({"1": PendingUpdate("1", DRILL, None)}, 1), product_to_json(HOSE)
-        assert folding.line(b"2", line) is line
-        assert folding.line(b"3", None) is None
+        folding, line = UpdateMerge({"1": PendingUpdate("1", DRILL, None)}, 1), product_to_json(HOSE)
+        assert folding.merge(b"2", line) is line
+        assert folding.merge(b"3", None) is None
 
     def test_where_nothing_stands_any_more_the_feeds_own_line_is_left_to_be_settled_and_counted(self) -> None:
         line = product_to_json(replaced(DRILL, brand="BOSCH"))
-        folding = Folding({"1": PendingUpdate("1", DRILL, DRILL)}, 1).using(Settler({"BOSCH": "Bosch"}, {}))
-        assert folding.line(b"1", line) is line
-        assert not folding.standing
+        folding = UpdateMerge({"1": PendingUpdate("1", DRILL, DRILL)}, 1).use_spelling(
+            SpellingNormalizer({"BOSCH": "Bosch"}, {})
+        )
+        assert folding.merge(b"1", line) is line
+        assert not folding.pending
 
     def test_a_settled_spelling_is_no_change_of_the_feed(self) -> None:
-        settler = Settler({"BOSCH": "Bosch"}, {"tools": "Tools"})
+        settler = SpellingNormalizer({"BOSCH": "Bosch"}, {"tools": "Tools"})
         said = replaced(DRILL, brand="BOSCH", category=("tools", "Drills"))
         assert folded(PendingUpdate("1", DRILL, None), said, settler) == (None, True)
 
@@ -99,13 +101,13 @@ class TestFolding:
     ) -> None:
         """The other products that gave the spelling are gone, so nothing settles it: the feed says the same still."""
         now = replaced(DRILL, **respelled)
-        assert folded(PendingUpdate("1", DRILL, None), now, Settler({}, {})) == (None, True)
+        assert folded(PendingUpdate("1", DRILL, None), now, SpellingNormalizer({}, {})) == (None, True)
         cheaper = PendingUpdate("1", DRILL, replaced(DRILL, price=79.0))
-        assert folded(cheaper, now, Settler({}, {})) == (replaced(now, price=79.0), True)
+        assert folded(cheaper, now, SpellingNormalizer({}, {})) == (replaced(now, price=79.0), True)
 
     def test_a_brand_that_was_changed_by_hand_keeps_its_spelling(self) -> None:
         by_hand = PendingUpdate("1", DRILL, replaced(DRILL, brand="BOSCH"))
-        assert folded(by_hand, DRILL, Settler({}, {})) == (replaced(DRILL, brand="BOSCH"), True)
+        assert folded(by_hand, DRILL, SpellingNormalizer({}, {})) == (replaced(DRILL, brand="BOSCH"), True)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -228,7 +230,7 @@ class TestForgetting:
         assert shop.pending() == 1
 
     def test_without_versions_or_changes_there_is_nothing_to_forget(self, tmp_path: Path) -> None:
-        forget_folded(tmp_path, [])
-        forget_folded(tmp_path, [0, 3])
-        forget_folded(tmp_path, [3])
+        prune_journal(tmp_path, [])
+        prune_journal(tmp_path, [0, 3])
+        prune_journal(tmp_path, [3])
         assert list(tmp_path.iterdir()) == []

@@ -9,11 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import indexer.external_sort
-from indexer.external_sort import Spool
+from indexer.external_sort import ExternalSorter
 
 
-def spooled(folder: Path, ids: list[str], run_bytes: int) -> Spool:
-    spool = Spool(folder, run_bytes=run_bytes)
+def spooled(folder: Path, ids: list[str], run_bytes: int) -> ExternalSorter:
+    spool = ExternalSorter(folder, run_bytes=run_bytes)
     for number, product_id in enumerate(ids):
         spool.add(product_id.encode(), f"line {number}".encode(), number % 3, number + 1)
     return spool
@@ -51,11 +51,11 @@ def test_many_runs_become_one_before_there_are_too_many_files(tmp_path: Path, mo
 
 
 def test_a_row_and_a_line_may_be_large(tmp_path: Path) -> None:
-    spool = Spool(tmp_path, run_bytes=10)
+    spool = ExternalSorter(tmp_path, run_bytes=10)
     spool.add(b"a", b"x" * 1_000_000, 3, 5_000_000_000)
     ((entry, is_first),) = spool.sorted()
     assert (len(entry.line), entry.file, entry.row, is_first) == (1_000_000, 3, 5_000_000_000, True)
 
 
 def test_an_empty_spool_is_empty(tmp_path: Path) -> None:
-    assert list(Spool(tmp_path).sorted()) == []
+    assert list(ExternalSorter(tmp_path).sorted()) == []

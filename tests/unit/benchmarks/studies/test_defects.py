@@ -8,8 +8,8 @@ import msgspec
 import pytest
 
 from benchmarks.studies.defects import DEFECT_KINDS, NOW, ROWS_PER_KIND, DefectFeed, Outcome, defects, planted, score
-from indexer.cleaning.rules import RULES
-from indexer.pipeline import IntakeOptions, check
+from indexer.cleaning.rules import CLEANING_RULES
+from indexer.pipeline import FeedOptions, check_feeds
 from indexer.quality.report import QualityReport
 from indexer.quality.rules import built_in_rules
 from retrieval.errors import SettingError
@@ -25,7 +25,7 @@ def feed() -> DefectFeed:
 def report(feed: DefectFeed, tmp_path_factory: pytest.TempPathFactory) -> QualityReport:
     path = tmp_path_factory.mktemp("defects") / "feed.jsonl"
     path.write_bytes(b"\n".join(feed.lines))
-    return check(IntakeOptions((str(path),)), now=NOW)
+    return check_feeds(FeedOptions((str(path),)), now=NOW)
 
 
 def test_every_kind_is_found_and_nothing_in_the_clean_half(tmp_path: Path) -> None:
@@ -54,7 +54,7 @@ def test_the_same_arguments_give_the_same_feed(feed: DefectFeed) -> None:
 def test_kinds_name_rules_that_there_are() -> None:
     rules = {rule.name for rule in built_in_rules()}
     assert {kind.key for kind in DEFECT_KINDS if kind.outcome is Outcome.FINDING} <= rules
-    assert {kind.key for kind in DEFECT_KINDS if kind.outcome is Outcome.CLEANED} <= set(RULES)
+    assert {kind.key for kind in DEFECT_KINDS if kind.outcome is Outcome.CLEANED} <= set(CLEANING_RULES)
     assert len({kind.name for kind in DEFECT_KINDS}) == len(DEFECT_KINDS)
 
 

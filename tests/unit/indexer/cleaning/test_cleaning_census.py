@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from indexer.cleaning.spelling import Census, Settler, SpellingCounter, brand_key, level_key
+from indexer.cleaning.spelling import SpellingCensus, SpellingCounter, SpellingNormalizer, brand_key, level_key
 from retrieval.records import Product
 
 BRANDS = (
@@ -40,8 +40,8 @@ made_products = st.lists(
 )
 
 
-def census_of(products: list[Product], most: int = 200_000) -> Census:
-    census = Census(most)
+def census_of(products: list[Product], most: int = 200_000) -> SpellingCensus:
+    census = SpellingCensus(most)
     for product in products:
         census.add(product)
     return census
@@ -95,43 +95,43 @@ def test_levels_keep_plurals_and_legal_forms_apart() -> None:
 
 
 def test_the_commonest_spelling_wins_and_of_equal_ones_the_first() -> None:
-    settler = census_of(branded("BOSCH", "Bosch", "Bosch", "bosch GmbH", "sony", "SONY")).settler()
-    assert [settler.settle(each).brand for each in branded("BOSCH", "bosch GmbH", "Bosch", "sony")] == [
+    settler = census_of(branded("BOSCH", "Bosch", "Bosch", "bosch GmbH", "sony", "SONY")).normalizer()
+    assert [settler.normalize(each).brand for each in branded("BOSCH", "bosch GmbH", "Bosch", "sony")] == [
         *["Bosch"] * 3,
         "SONY",
     ]
 
 
 def test_a_brand_with_one_spelling_keeps_its_legal_form() -> None:
-    settler = census_of(branded("Bosch GmbH", "Sony")).settler()
-    assert settler.settle_all(branded("Bosch GmbH")).counts == {}
+    settler = census_of(branded("Bosch GmbH", "Sony")).normalizer()
+    assert settler.normalize_all(branded("Bosch GmbH")).counts == {}
 
 
 @given(made=made_products, cut=st.integers(0, 30), random=st.randoms(use_true_random=False))
 def test_order_and_split_change_nothing(made: list[Product], cut: int, random: Random) -> None:
     for most in (200_000, 3):
-        whole = census_of(made, most).settler()
+        whole = census_of(made, most).normalizer()
         shuffled = list(made)
         random.shuffle(shuffled)
         parts = census_of(shuffled[cut:], most)
         parts.merge(census_of(shuffled[:cut], most))
-        assert parts.settler() == whole
+        assert parts.normalizer() == whole
 
 
 @given(made=made_products)
 def test_settling_twice_is_settling_once(made: list[Product]) -> None:
-    settler = census_of(made).settler()
-    once = settler.settle_all(made)
-    twice = settler.settle_all(once.products)
+    settler = census_of(made).normalizer()
+    once = settler.normalize_all(made)
+    twice = settler.normalize_all(once.products)
     assert twice.counts == {}
     assert all(after is before for before, after in zip(once.products, twice.products, strict=True))
-    assert census_of(once.products).settler() == Settler({}, {})
+    assert census_of(once.products).normalizer() == SpellingNormalizer({}, {})
 
 
 def test_levels_that_become_one_are_one_level() -> None:
     product = Product("1", "x", category=("Power Tools", "power-tools", "Drills"))
     census = census_of([product, Product("2", "x", category=("Power Tools",))])
-    assert census.settler().settle(product).category == ("Power Tools", "Drills")
+    assert census.normalizer().normalize(product).category == ("Power Tools", "Drills")
 
 
 def test_memory_is_bounded_and_says_so() -> None:
@@ -155,14 +155,14 @@ def test_what_was_counted_is_exact_however_late_the_bound_was_met() -> None:
 
 def test_a_settler_says_what_it_could_not_count() -> None:
     census = census_of(branded(*(f"Brand {number}" for number in range(50))), most=10)
-    settler = census.settler()
-    assert settler.unsettled_brands > 0
-    assert settler.unsettled_levels == 0
+    settler = census.normalizer()
+    assert settler.brand_depth > 0
+    assert settler.level_depth == 0
 
 
 def test_both_travel_between_processes_and_a_settler_is_json() -> None:
     census = census_of(branded("BOSCH", "Bosch", "Bosch"))
-    assert pickle.loads(pickle.dumps(census)).settler() == census.settler()
-    settler = census.settler()
+    assert pickle.loads(pickle.dumps(census)).settler() == census.normalizer()
+    settler = census.normalizer()
     assert pickle.loads(pickle.dumps(settler)) == settler
-    assert msgspec.json.decode(msgspec.json.encode(settler), type=Settler) == settler
+    assert msgspec.json.decode(msgspec.json.encode(settler), type=SpellingNormalizer) == settler

@@ -8,15 +8,15 @@ from pathlib import Path
 import pytest
 
 from indexer.cleaning.cleaner import Cleaner
-from indexer.cleaning.rules import RULES, Rule
-from indexer.cleaning.spelling import Census
+from indexer.cleaning.rules import CLEANING_RULES, CleaningRule
+from indexer.cleaning.spelling import SpellingCensus
 from retrieval.records import Product
 
 DOCS = Path(__file__).parents[4] / "docs/cleaning.md"
 SETTLED = ("brand-spelling", "category-spelling")
 
 
-def example(rule: Rule) -> Product:
+def example(rule: CleaningRule) -> Product:
     fields: dict[str, dict[str, object]] = {
         "brand": {"brand": rule.before},
         "title": {"title": rule.before},
@@ -31,7 +31,7 @@ def example(rule: Rule) -> Product:
     return Product(**{"id": "1", "title": "X1", **fields[rule.field]})  # type: ignore[arg-type]
 
 
-def shown(rule: Rule, product: Product) -> str:
+def shown(rule: CleaningRule, product: Product) -> str:
     if rule.name == "language-detected":
         return f"language = {product.language}"
     if rule.name == "measures":
@@ -45,9 +45,9 @@ def shown(rule: Rule, product: Product) -> str:
 
 
 @pytest.mark.parametrize(
-    "rule", [rule for rule in RULES.values() if rule.name not in SETTLED], ids=lambda rule: rule.name
+    "rule", [rule for rule in CLEANING_RULES.values() if rule.name not in SETTLED], ids=lambda rule: rule.name
 )
-def test_a_rule_makes_of_its_example_what_the_table_says_and_counts_it(rule: Rule) -> None:
+def test_a_rule_makes_of_its_example_what_the_table_says_and_counts_it(rule: CleaningRule) -> None:
     cleaned = Cleaner().clean([example(rule)])
     assert shown(rule, cleaned.products[0]) == rule.after
     assert cleaned.counts[rule.name] == 1
@@ -55,11 +55,11 @@ def test_a_rule_makes_of_its_example_what_the_table_says_and_counts_it(rule: Rul
 
 @pytest.mark.parametrize("name", SETTLED)
 def test_a_spelling_rule_makes_of_its_example_what_the_table_says_and_counts_it(name: str) -> None:
-    rule = RULES[name]
-    census = Census()
+    rule = CLEANING_RULES[name]
+    census = SpellingCensus()
     for text in (rule.before, rule.after, rule.after):
         census.add(Product("1", "X1", brand=text) if rule.field == "brand" else Product("1", "X1", category=(text,)))
-    settled = census.settler().settle_all([example(rule)])
+    settled = census.normalizer().normalize_all([example(rule)])
     assert shown(rule, settled.products[0]) == rule.after
     assert settled.counts == {name: 1}
 
@@ -69,7 +69,7 @@ def written(text: str) -> str:
     return "".join(char if char.isprintable() else f"\\u{ord(char):04x}" for char in text).replace("|", "\\|")
 
 
-def row(rule: Rule) -> str:
+def row(rule: CleaningRule) -> str:
     """The rule's line in the docs."""
     before, after = f"`{written(rule.before)}`", f"`{written(rule.after)}`" if rule.after else "nothing"
     return f"| `{rule.name}` | {rule.fields} | {written(rule.does)} | {rule.field}: {before} becomes {after} |"
@@ -77,11 +77,11 @@ def row(rule: Rule) -> str:
 
 def test_the_docs_list_every_rule_as_the_table_has_it_and_no_other() -> None:
     lines = [line for line in DOCS.read_text("utf-8").splitlines() if line.startswith("| `")]
-    assert lines == [row(rule) for rule in RULES.values()]
+    assert lines == [row(rule) for rule in CLEANING_RULES.values()]
 
 
 def test_counts_name_rules_of_the_table_only() -> None:
     counted: Counter[str] = Counter()
-    for rule in RULES.values():
+    for rule in CLEANING_RULES.values():
         counted.update(Cleaner().clean([example(rule)]).counts)
-    assert counted.keys() <= RULES.keys()
+    assert counted.keys() <= CLEANING_RULES.keys()

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from indexer.cleaning.markup import without_entities, without_markup, without_mojibake
-from indexer.cleaning.text import all_plain, cleaned_text, composed, one_line, tidy_lines, without_invisible
+from indexer.cleaning.markup import decode_entities, fix_mojibake, strip_markup
+from indexer.cleaning.text import all_plain, clean_text, compose, drop_invisible, join_lines, tidy_lines
 
 PIECES = st.sampled_from(
     (
@@ -55,7 +55,7 @@ texts = st.one_of(st.lists(PIECES, max_size=14).map("".join), st.text(max_size=3
     "text", ["I <3 you", "a < b", "5 <6", "a <b and c> d", "use <new> here", "<>", "AT&T", "R&D; more", "x <y@z.org>"]
 )
 def test_what_only_looks_like_markup_stays(text: str) -> None:
-    assert without_entities(without_markup(text)) == text
+    assert decode_entities(strip_markup(text)) == text
 
 
 @pytest.mark.parametrize(
@@ -80,7 +80,7 @@ def test_what_only_looks_like_markup_stays(text: str) -> None:
     ],
 )
 def test_markup_goes_and_its_lines_stay(text: str, expected: str) -> None:
-    assert cleaned_text(text, set(), lines=True) == expected
+    assert clean_text(text, set(), lines=True) == expected
 
 
 @pytest.mark.parametrize(
@@ -94,7 +94,7 @@ def test_markup_goes_and_its_lines_stay(text: str, expected: str) -> None:
     ],
 )
 def test_entities_become_characters(text: str, expected: str) -> None:
-    assert without_entities(text) == expected
+    assert decode_entities(text) == expected
 
 
 @pytest.mark.parametrize(
@@ -108,42 +108,42 @@ def test_entities_become_characters(text: str, expected: str) -> None:
     ],
 )
 def test_wrongly_decoded_text_is_repaired(text: str, expected: str) -> None:
-    assert without_mojibake(text) == expected
+    assert fix_mojibake(text) == expected
 
 
 @pytest.mark.parametrize(
     "text", ["LANCÔME® “x”", "CAFÉ™", "Ã", "Škoda®", "naïve façade", "20°C", "São Paulo", "Ångström…"]
 )
 def test_text_that_can_be_meant_is_not_repaired(text: str) -> None:
-    assert without_mojibake(text) == text
+    assert fix_mojibake(text) == text
 
 
 def test_invisible_characters_go_but_joiners_of_a_script_stay() -> None:
-    assert without_invisible("a\u200bb\x00c\ufeff\u200ed\u00ade\ud800") == "abcde"
-    assert without_invisible("می\u200cخواهم") == "می\u200cخواهم"
-    assert without_invisible("x\u200cy") == "xy"
+    assert drop_invisible("a\u200bb\x00c\ufeff\u200ed\u00ade\ud800") == "abcde"
+    assert drop_invisible("می\u200cخواهم") == "می\u200cخواهم"
+    assert drop_invisible("x\u200cy") == "xy"
 
 
 def test_letters_and_accents_are_composed() -> None:
-    assert composed("e\u0301") == "é"
+    assert compose("e\u0301") == "é"
 
 
 def test_white_space_becomes_single_spaces_and_lines() -> None:
-    assert one_line(" a\u00a0 b\n\tc\u3000") == "a b c"
+    assert join_lines(" a\u00a0 b\n\tc\u3000") == "a b c"
     assert tidy_lines(" a  b \r\n\r\n c\u2028d\v") == "a b\nc\nd"
 
 
 @given(text=texts, lines=st.booleans())
 def test_cleaning_twice_is_cleaning_once(text: str, lines: bool) -> None:
-    once = cleaned_text(text, set(), lines=lines)
+    once = clean_text(text, set(), lines=lines)
     changed: set[str] = set()
-    assert cleaned_text(once, changed, lines=lines) == once
+    assert clean_text(once, changed, lines=lines) == once
     assert not changed
 
 
 @given(text=texts)
 def test_a_clean_text_is_composed_tidy_and_writable(text: str) -> None:
-    cleaned = cleaned_text(text, set())
+    cleaned = clean_text(text, set())
     assert cleaned == unicodedata.normalize("NFC", cleaned) == " ".join(cleaned.split())
     cleaned.encode()
 
@@ -151,8 +151,8 @@ def test_a_clean_text_is_composed_tidy_and_writable(text: str) -> None:
 @given(one_liners=st.lists(texts, max_size=3), others=st.lists(texts, max_size=3))
 def test_what_counts_as_plain_is_changed_by_no_rule(one_liners: list[str], others: list[str]) -> None:
     if all_plain(one_liners, others):
-        assert [cleaned_text(text, set()) for text in one_liners] == one_liners
-        assert [cleaned_text(text, set(), lines=True) for text in others] == others
+        assert [clean_text(text, set()) for text in one_liners] == one_liners
+        assert [clean_text(text, set(), lines=True) for text in others] == others
 
 
 @pytest.mark.parametrize(
@@ -171,9 +171,9 @@ def test_a_text_with_tidy_lines_is_plain_where_lines_may_be() -> None:
 
 def test_markup_nested_without_end_loses_its_marks() -> None:
     nested = "<" * 40 + "<b></b>" + "b></b>" * 40
-    cleaned = cleaned_text(nested, set())
+    cleaned = clean_text(nested, set())
     assert "<" not in cleaned
-    assert cleaned_text(cleaned, set()) == cleaned
+    assert clean_text(cleaned, set()) == cleaned
 
 
 @pytest.mark.parametrize(
@@ -198,5 +198,5 @@ def test_markup_nested_without_end_loses_its_marks() -> None:
 )
 def test_a_long_hostile_text_is_cleaned_as_any_other(piece: str) -> None:
     """Each would take minutes if a rule looked at the rest of the text again from every place."""
-    cleaned = cleaned_text(piece * (200_000 // len(piece)), set(), lines=True)
-    assert cleaned_text(cleaned, set(), lines=True) == cleaned
+    cleaned = clean_text(piece * (200_000 // len(piece)), set(), lines=True)
+    assert clean_text(cleaned, set(), lines=True) == cleaned

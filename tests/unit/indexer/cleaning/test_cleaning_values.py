@@ -7,19 +7,19 @@ from pint import UnitRegistry
 
 from indexer.cleaning import cleaner
 from indexer.cleaning.cleaner import (
-    cleaned_currency,
-    cleaned_identifier,
-    cleaned_image,
-    cleaned_language,
+    clean_currency,
+    clean_identifier,
+    clean_image,
+    clean_language,
     digits_only,
     is_broken,
 )
-from indexer.cleaning.measures import measured
+from indexer.cleaning.measures import parse_quantity
 from indexer.cleaning.text import is_placeholder
 
 
 def number_of(text: str, unit: str) -> float:
-    found = measured(text)
+    found = parse_quantity(text)
     assert found is not None
     assert found[0] == unit
     return found[1]
@@ -53,10 +53,10 @@ def test_real_brands_are_no_placeholders(text: str) -> None:
     ],
 )
 def test_category_paths(path: tuple[str, ...], expected: tuple[str, ...]) -> None:
-    cleaned, changed = cleaner.cleaned_path(path)
+    cleaned, changed = cleaner.clean_path(path)
     assert cleaned == expected
     assert bool(changed) == (path != expected)
-    assert cleaner.cleaned_path(cleaned) == (cleaned, frozenset())
+    assert cleaner.clean_path(cleaned) == (cleaned, frozenset())
 
 
 @pytest.mark.parametrize(
@@ -95,9 +95,9 @@ def test_codes_that_a_spreadsheet_rounded_are_broken(kind: str, text: str, broke
 
 def test_identifiers_that_say_nothing_are_dropped_and_skus_stay_as_they_are() -> None:
     changed: list[str] = []
-    assert cleaned_identifier("ean", "0000000000000", changed) == ""
-    assert cleaned_identifier("mpn", "Does not apply", changed) == ""
-    assert cleaned_identifier("sku", "AB 12-3", changed) == "AB 12-3"
+    assert clean_identifier("ean", "0000000000000", changed) == ""
+    assert clean_identifier("mpn", "Does not apply", changed) == ""
+    assert clean_identifier("sku", "AB 12-3", changed) == "AB 12-3"
     assert changed == ["placeholders", "placeholders"]
 
 
@@ -116,7 +116,7 @@ def test_identifiers_that_say_nothing_are_dropped_and_skus_stay_as_they_are() ->
 )
 def test_image_addresses(address: str, expected: str) -> None:
     changed: list[str] = []
-    assert cleaned_image(address, changed) == expected
+    assert clean_image(address, changed) == expected
     assert bool(changed) == (address != expected)
 
 
@@ -171,7 +171,7 @@ def test_a_text_that_is_one_quantity_gets_its_number(text: str, expected: tuple[
     ],
 )
 def test_a_text_that_is_no_quantity_or_reads_two_ways_gets_none(text: str) -> None:
-    assert measured(text) is None
+    assert parse_quantity(text) is None
 
 
 def test_gallons_and_ounces_are_those_of_the_united_states() -> None:
@@ -182,9 +182,9 @@ def test_gallons_and_ounces_are_those_of_the_united_states() -> None:
 
 @pytest.mark.parametrize(("text", "expected"), [("eur", "EUR"), (" usd ", "USD"), ("€", "EUR"), ("$", "$"), ("", "")])
 def test_currencies(text: str, expected: str) -> None:
-    assert cleaned_currency(text) == expected
+    assert clean_currency(text) == expected
 
 
 @pytest.mark.parametrize(("text", "expected"), [("EN", "en"), ("de_AT", "de"), ("zh-Hans-CN", "zh"), ("deu", "deu")])
 def test_languages(text: str, expected: str) -> None:
-    assert cleaned_language(text) == expected
+    assert clean_language(text) == expected

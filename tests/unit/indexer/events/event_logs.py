@@ -1,4 +1,4 @@
-"""Imports event logs in tests: what the store has of them, what was set aside, and how it ended."""
+"""Imports event logs in tests: what the store has of them, what was rejected, and how it ended."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ class Log:
                 store,
                 self.intake,
                 ImportOptions(chosen, format, lambda: NOW, batch, workers=1),
-                aside=self.folder / "aside.jsonl",
+                rejected=self.folder / "rejected.jsonl",
                 progress=lambda count, total: self.progress.append((count, total)),
             )
         finally:
@@ -109,11 +109,11 @@ class Log:
         return [{name: value for name, value in row.items() if value not in ("", None)} for row in rows]
 
     @property
-    def aside(self) -> list[dict[str, Any]]:
-        """What the last import set aside; nothing where it left no file."""
-        path = self.folder / "aside.jsonl"
+    def rejects(self) -> list[dict[str, Any]]:
+        """What the last import rejected; nothing where it left no file."""
+        path = self.folder / "rejected.jsonl"
         return [json.loads(line) for line in path.read_text("utf-8").splitlines()] if path.exists() else []
 
     @property
     def reasons(self) -> list[tuple[int, str]]:
-        return [(row["line"], row["reason"]) for row in self.aside]
+        return [(row["line"], row["reason"]) for row in self.rejects]

@@ -55,7 +55,18 @@ def test_a_file_says_fields_kinds_events_and_what_is_left_out(tmp_path: Path) ->
     assert mapping.kinds["click"] is EventKind.CLICK
     assert mapping.events == (EventRule(None, (Condition("amount", "above", (0,)), Condition("is_shown"))),)
     assert mapping.skips == (SkipRule("postage", (Condition("sku", "among", ("POST", "DOT")),)),)
-    assert mapping.asked == {"visit", "tab", "customer", "item.code", "sku", "rank", "at", "what", "amount", "is_shown"}
+    assert mapping.user_names == {
+        "visit",
+        "tab",
+        "customer",
+        "item.code",
+        "sku",
+        "rank",
+        "at",
+        "what",
+        "amount",
+        "is_shown",
+    }
 
 
 def test_the_same_in_json(tmp_path: Path) -> None:
@@ -73,7 +84,7 @@ def test_a_time_may_be_written_as_toml_writes_times() -> None:
 
 @pytest.mark.parametrize("name", shipped_mappings())
 def test_what_is_shipped_can_be_read(name: str) -> None:
-    assert load_event_mapping(name).given
+    assert load_event_mapping(name).user_fields
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from indexer.events.mapping import event_mapping
-from indexer.events.row_parser import Keyed, RowEvents, SkipError, with_impressions
+from indexer.events.row_parser import EventRowParser, KeyedIds, SkipError, add_impressions
 from retrieval.errors import EventError
 from retrieval.records import Event, EventKind
 from tests.unit.indexer.events.event_logs import CLICK, UBI_EVENT, UBI_QUERY
@@ -16,12 +16,14 @@ TIME = datetime(2024, 6, 1, 10, tzinfo=UTC)
 WHEN = "2024-06-01T10:00:00Z"
 
 
-def reader(content: dict[str, object] | None = None) -> RowEvents:
-    return RowEvents(event_mapping(content or {}, "mapping"), Keyed(lambda name: sha256(name.encode()).digest()[:16]))
+def reader(content: dict[str, object] | None = None) -> EventRowParser:
+    return EventRowParser(
+        event_mapping(content or {}, "mapping"), KeyedIds(lambda name: sha256(name.encode()).digest()[:16])
+    )
 
 
 def events(row: dict[str, Any], **content: object) -> list[Event]:
-    return reader(content).events(row)
+    return reader(content).parse(row)
 
 
 def reason(row: dict[str, Any], **content: object) -> str:
@@ -102,10 +104,10 @@ def test_one_row_makes_several_events_with_ids_of_their_own() -> None:
 )
 def test_conditions(condition: object, yes: list[object], no: list[object]) -> None:
     rows = reader({"events": [{"kind": "click", "when": condition}]})
-    assert all(rows.events({**CLICK, "a": value}) for value in yes)
+    assert all(rows.parse({**CLICK, "a": value}) for value in yes)
     for value in no:
         with pytest.raises(SkipError, match="no event of the mapping"):
-            rows.events({**CLICK, "a": value})
+            rows.parse({**CLICK, "a": value})
 
 
 def test_rows_that_the_mapping_leaves_out() -> None:
@@ -164,7 +166,7 @@ def test_joined_columns() -> None:
 
 def test_only_the_fields_of_events_are_shown() -> None:
     row = {**CLICK, "ip": "10.1.2.3", "agent": "Mozilla", "position": "x"}
-    assert reader().shown(row) == {**CLICK, "position": "x"}
+    assert reader().event_values(row) == {**CLICK, "position": "x"}
 
 
 @pytest.mark.parametrize(
@@ -183,20 +185,20 @@ def test_only_the_fields_of_events_are_shown() -> None:
 def test_shopper_and_session_are_shown_as_events_have_them(field: str, rule: object, row: dict[str, object]) -> None:
     rows = reader({"fields": {field: rule}})
     whole = {**CLICK, **row}
-    (event,) = rows.events(whole)
-    assert rows.shown({**whole, "time": "soon"})[field] == getattr(event, field) != ""
+    (event,) = rows.parse(whole)
+    assert rows.event_values({**whole, "time": "soon"})[field] == getattr(event, field) != ""
 
 
 def test_a_shopper_that_cannot_be_read_is_not_shown() -> None:
-    assert reader().shown({**CLICK, "shopper": ["ann"]})["shopper"] == ""
+    assert reader().event_values({**CLICK, "shopper": ["ann"]})["shopper"] == ""
 
 
 def test_names_that_no_row_has() -> None:
     rows = reader({"fields": {"query": "serch", "session": ["visit", "session"]}, "events": [{"when": "shwon"}]})
     for row in ({**CLICK, "search": "x", "shown": 1}, {**CLICK, "visit": "v"}):
         with pytest.raises(SkipError):
-            rows.events(row)
-    notes = [(note.field, note.detail) for note in rows.fields.noted("log")]
+            rows.parse(row)
+    notes = [(note.field, note.detail) for note in rows.fields.notes("log")]
     assert notes == [("serch", "did you mean search?"), ("shwon", "did you mean shown?")]
 
 
@@ -246,6 +248,6 @@ def test_a_mapping_goes_over_what_ubi_means() -> None:
 
 def test_a_single_hit_may_stand_alone() -> None:
     query = Event(EventKind.QUERY, query_id="q1", query="lamp", session="s1")
-    search, shown = with_impressions(query, "B1")
+    search, shown = add_impressions(query, "B1")
     assert (search.results, shown.product_id, shown.position) == (1, "B1", 1)
-    assert with_impressions(query, None) == [query]
+    assert add_impressions(query, None) == [query]

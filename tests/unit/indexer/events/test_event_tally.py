@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from indexer.events import importer
-from indexer.events.importer import Tally
+from indexer.events.importer import ImportCounts
 from retrieval.events.store import AppendResult
 from retrieval.events.stored import StoredEvent, moment
 
@@ -14,18 +14,18 @@ def event(number: int, time: int) -> StoredEvent:
 
 
 def test_what_was_refused_is_not_counted() -> None:
-    counts = Tally()
+    counts = ImportCounts()
     counts.add([event(1, 50), event(2, 10), event(3, 70)], AppendResult(1, 1, (1,)))
     counts.add([event(4, 40)], AppendResult(0, 0, (0,)))
     counts.add([event(5, 60)], AppendResult(1, 0))
-    assert (counts.taken, counts.repeated, counts.kinds) == (2, 1, {"click": 3})
+    assert (counts.added, counts.repeated, counts.kinds) == (2, 1, {"click": 3})
     assert (counts.first, counts.last) == (moment(50), moment(70))
     assert (counts.products, counts.shoppers, counts.sessions) == (3, 1, 0)
 
 
 def test_too_many_are_not_told_apart(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(importer, "MOST_COUNTED", 3)
-    counts = Tally()
+    counts = ImportCounts()
     for number in range(5):
         counts.add([event(number, 0)], AppendResult(1, 0))
     assert (counts.products, counts.shoppers) == (None, 1)

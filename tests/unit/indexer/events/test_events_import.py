@@ -14,7 +14,7 @@ import polars as pl
 import pytest
 import zstandard
 
-from indexer.events.importer import ImportOptions, Made, Maker, import_events
+from indexer.events.importer import BatchParser, ImportOptions, ParsedBatch, import_events
 from indexer.feeds.io import MAX_LINE
 from retrieval.errors import FeedError, StoreError
 from retrieval.events.sqlite import SqliteEvents
@@ -45,13 +45,13 @@ def test_a_log_is_imported_and_reported(log: Log) -> None:
         {**CLICK, "event_id": "e20", "kind": "purchase", "time": "2024-06-02T10:00:00Z", "quantity": 2},
     ]
     report = log.take(log.write(rows))
-    assert (report.rows, report.taken, report.repeated, report.set_aside) == (21, 21, 0, 0)
+    assert (report.rows, report.added, report.repeated, report.rejected_count) == (21, 21, 0, 0)
     assert report.events == {"click": 20, "purchase": 1}
     assert report.first == datetime(2024, 6, 1, 10, tzinfo=UTC)
     assert report.last == datetime(2024, 6, 2, 10, tzinfo=UTC)
     assert (report.products, report.shoppers, report.sessions) == (20, 1, 1)
-    assert (report.notes, report.skipped, report.why_useless) == ((), {}, "")
-    assert msgspec.json.decode(msgspec.json.encode(report))["taken"] == 21
+    assert (report.notes, report.skipped, report.failure) == ((), {}, "")
+    assert msgspec.json.decode(msgspec.json.encode(report))["added"] == 21
     last = log.stored[-1]
     assert last.pop("key") == log.intake.pseudonyms.key("e20")
     assert last == {
@@ -74,7 +74,7 @@ def test_importing_again_counts_everything_as_repeated(log: Log) -> None:
     first = log.take(path)
     stored = log.stored
     again = log.take(path)
-    assert (first.taken, first.repeated, again.taken, again.repeated) == (20, 1, 0, 21)
+    assert (first.added, first.repeated, again.added, again.repeated) == (20, 1, 0, 21)
     assert again.events == first.events == {"click": 21}
     assert log.stored == stored
 
@@ -82,9 +82,9 @@ def test_importing_again_counts_everything_as_repeated(log: Log) -> None:
 def test_an_id_that_says_something_else_is_set_aside(log: Log) -> None:
     path = log.write([CLICK, {**CLICK, "product_id": "B2", **PRIVATE}, {**CLICK, "event_id": "e2"}])
     report = log.take(path)
-    assert (report.taken, report.repeated, report.events) == (2, 0, {"click": 2})
+    assert (report.added, report.repeated, report.events) == (2, 0, {"click": 2})
     assert log.reasons == [(2, "another event's id")]
-    assert log.aside[0]["event"]["product_id"] == "B2"
+    assert log.rejects[0]["event"]["product_id"] == "B2"
 
 
 BAD: list[tuple[dict[str, Any], str]] = [
@@ -116,10 +116,10 @@ BAD: list[tuple[dict[str, Any], str]] = [
 def test_a_bad_row_is_set_aside_and_the_good_one_beside_it_taken(log: Log, change: dict[str, Any], reason: str) -> None:
     bad = {**CLICK, "event_id": "bad", **change}
     report = log.take(log.write([CLICK, bad]))
-    assert (report.taken, log.reasons) == (1, [(2, reason)])
-    (example,) = report.aside[reason].examples
-    assert (example.line, report.aside[reason].count) == (2, 1)
-    assert len((log.folder / "aside.jsonl").read_bytes()) < 3_000
+    assert (report.added, log.reasons) == (1, [(2, reason)])
+    (example,) = report.rejected[reason].examples
+    assert (example.line, report.rejected[reason].count) == (2, 1)
+    assert len((log.folder / "rejected.jsonl").read_bytes()) < 3_000
 
 
 @pytest.mark.parametrize(
@@ -139,8 +139,8 @@ def test_a_bad_row_is_set_aside_and_the_good_one_beside_it_taken(log: Log, chang
 )
 def test_of_a_row_that_cannot_be_read_no_text_is_kept(log: Log, bad: bytes, reason: str) -> None:
     report = log.take(log.write(lines([CLICK]) + bad + b"\n" + lines([{**CLICK, "event_id": "e2"}])))
-    assert (report.taken, log.reasons) == (2, [(2, reason)])
-    assert log.aside[0].keys() == {"file", "line", "reason", "detail"}
+    assert (report.added, log.reasons) == (2, [(2, reason)])
+    assert log.rejects[0].keys() == {"file", "line", "reason", "detail"}
 
 
 def test_nothing_private_is_kept_anywhere(log: Log) -> None:
@@ -161,22 +161,22 @@ def test_nothing_private_is_kept_anywhere(log: Log) -> None:
         {**private, "event_id": "e1", "product_id": "B2"},
     ]
     report = log.take(log.write(rows))
-    assert (report.taken, report.set_aside) == (1, 12)
+    assert (report.added, report.rejected_count) == (1, 12)
     kept = b"".join(
         path.read_bytes() for path in log.folder.iterdir() if path.name not in ("events.jsonl", "keys.json")
     )
     kept += msgspec.json.encode(report)
     for secret in (SECRET, "ann@ex", *PRIVATE.values()):
         assert secret.encode() not in kept
-    assert log.aside[1]["event"]["shopper"] == log.intake.pseudonyms.shopper(SECRET)
-    assert log.aside[1]["event"]["session"] == log.intake.pseudonyms.session(f"{SECRET}-1")
-    assert log.aside[1]["event"]["query"] == "mail [email]"
+    assert log.rejects[1]["event"]["shopper"] == log.intake.pseudonyms.shopper(SECRET)
+    assert log.rejects[1]["event"]["session"] == log.intake.pseudonyms.session(f"{SECRET}-1")
+    assert log.rejects[1]["event"]["query"] == "mail [email]"
 
 
 def test_a_joined_session_is_not_shown(log: Log) -> None:
     mapping = {"fields": {"query_id": {"join": ["session", "product_id"]}}}
     log.take(log.write([{**CLICK, "session": SECRET, "position": "x"}]), mapping=mapping)
-    assert SECRET not in json.dumps(log.aside)
+    assert SECRET not in json.dumps(log.rejects)
 
 
 TABLE = "kind,time,Session ID,product_id,position\n"
@@ -186,20 +186,20 @@ ROWS = "click,2024-06-01T10:00:00Z,s1,B1,3\nclick,2024-06-01T10:01:00Z,s1,B2,\n"
 @pytest.mark.parametrize("delimiter", [",", ";", "\t"])
 def test_tables(log: Log, delimiter: str) -> None:
     report = log.take(log.write((TABLE + ROWS).replace(",", delimiter), "events.txt"))
-    assert (report.taken, report.sessions) == (2, 1)
+    assert (report.added, report.sessions) == (2, 1)
     assert [event.get("position") for event in log.stored] == [3, None]
 
 
 def test_a_row_of_a_table_with_another_number_of_cells(log: Log) -> None:
     report = log.take(log.write(TABLE + f"click,{SECRET}\n" + ROWS, "events.csv"))
-    assert (report.taken, log.reasons) == (2, [(2, "wrong number of cells")])
-    assert SECRET not in json.dumps(log.aside)
+    assert (report.added, log.reasons) == (2, [(2, "wrong number of cells")])
+    assert SECRET not in json.dumps(log.rejects)
 
 
 def test_a_table_in_another_encoding_is_noted(log: Log) -> None:
     table = "kind,time,session,product_id,query\nclick,2024-06-01T10:00:00Z,s1,B1,küche grün straße\n" * 1
     report = log.take(log.write(table.encode("cp1252"), "events.csv"))
-    assert (report.taken, log.stored[0]["query"]) == (1, "küche grün straße")
+    assert (report.added, log.stored[0]["query"]) == (1, "küche grün straße")
     assert any("not UTF-8" in note for note in report.notes)
 
 
@@ -264,7 +264,7 @@ def test_parquet(log: Log) -> None:
     rows = [{**row, "time": datetime(2024, 6, 1, 10, tzinfo=UTC)} for row in clicks(3)]
     pl.DataFrame(rows).write_parquet(path)
     report = log.take(path)
-    assert (report.taken, report.set_aside) == (3, 0)
+    assert (report.added, report.rejected_count) == (3, 0)
     stored = log.stored
     log.take(log.write(clicks(3)))
     assert log.stored == stored
@@ -289,7 +289,7 @@ def test_arrays_and_search_responses(log: Log, indent: int | None) -> None:
 
 def test_several_responses_in_one_file_are_all_read(log: Log) -> None:
     pages = [{"took": 1, "hits": {"hits": [{"_source": {**UBI_EVENT, "query_id": f"q{page}"}}]}} for page in range(3)]
-    assert log.take(log.write(lines(pages))).taken == 3
+    assert log.take(log.write(lines(pages))).added == 3
     assert log.take(log.write(b"\n" * 5_000 + lines(pages))).repeated == 3
 
 
@@ -301,12 +301,12 @@ def test_a_response_that_breaks_off_is_no_small_one(log: Log) -> None:
 
 @pytest.mark.parametrize("packed", [gzip.compress, zstandard.compress])
 def test_packed_logs(log: Log, packed: Any) -> None:  # noqa: ANN401
-    assert log.take(log.write(packed(lines(clicks(30))))).taken == 30
+    assert log.take(log.write(packed(lines(clicks(30))))).added == 30
 
 
 def test_standard_input(log: Log, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(lines(clicks(3)))))
-    assert log.take("-").taken == 3
+    assert log.take("-").added == 3
     assert log.progress[-1][1] is None
 
 
@@ -327,7 +327,7 @@ def test_what_was_before_a_break_is_stored(log: Log) -> None:
     stored = log.stored
     assert 1_000 < len(stored) < 9_000
     report = log.take(log.write(whole))
-    assert (report.repeated, report.taken) == (len(stored), 9_000 - len(stored))
+    assert (report.repeated, report.added) == (len(stored), 9_000 - len(stored))
 
 
 def test_a_missing_log_is_told_before_anything_is_taken(log: Log) -> None:
@@ -347,8 +347,8 @@ def test_a_missing_log_is_told_before_anything_is_taken(log: Log) -> None:
 )
 def test_a_log_in_which_nothing_can_be_used_says_why(log: Log, content: bytes, why: str) -> None:
     report = log.take(log.write(content))
-    assert why in report.why_useless
-    assert (report.taken, log.stored) == (0, [])
+    assert why in report.failure
+    assert (report.added, log.stored) == (0, [])
 
 
 @pytest.mark.parametrize("content", [b"\x89PNG\r\n\x1a\n\x00\x00", b"hello\n", b"<rss/>", b"\x00" * 50])
@@ -371,7 +371,7 @@ def test_what_was_set_aside_replaces_what_was_before(log: Log) -> None:
     log.take(log.write([{**CLICK, "time": "x"}]))
     assert log.reasons == [(1, "bad time")]
     log.take(log.write([CLICK]))
-    assert not (log.folder / "aside.jsonl").exists()
+    assert not (log.folder / "rejected.jsonl").exists()
 
 
 def test_a_store_that_cannot_be_written_ends_the_import(log: Log) -> None:
@@ -381,7 +381,7 @@ def test_a_store_that_cannot_be_written_ends_the_import(log: Log) -> None:
 
     path = log.write(clicks(3))
     with pytest.raises(StoreError, match="the disk is full"):
-        import_events([str(path)], Full(log.folder), log.intake, aside=log.folder / "aside.jsonl")
+        import_events([str(path)], Full(log.folder), log.intake, rejected=log.folder / "rejected.jsonl")
 
 
 def test_what_was_taken_and_set_aside_before_a_store_fails_is_kept_and_the_next_import_does_the_rest(log: Log) -> None:
@@ -395,41 +395,41 @@ def test_what_was_taken_and_set_aside_before_a_store_fails_is_kept_and_the_next_
     store = Filling(log.folder)
     options = ImportOptions(clock=lambda: NOW, batch=3_000, workers=1)
     with pytest.raises(StoreError, match="the disk is full"):
-        import_events([str(path)], store, log.intake, options, aside=log.folder / "aside.jsonl")
+        import_events([str(path)], store, log.intake, options, rejected=log.folder / "rejected.jsonl")
     taken = store.count()
     store.close()
     assert 0 < taken < 9_000
     assert log.reasons == [(1, "bad time")]
     report = log.take(path, batch=3_000)
-    assert (report.repeated, report.taken, report.set_aside) == (taken, 9_000 - taken, 1)
+    assert (report.repeated, report.added, report.rejected_count) == (taken, 9_000 - taken, 1)
 
 
 def test_a_query_that_says_something_else_beside_a_hit_without_a_product(log: Log) -> None:
     query = {**UBI_QUERY, "id": "e", "query_response_hit_ids": ["", "B1"]}
     log.take(log.write([query]))
     report = log.take(log.write([{**query, "user_query": "hammer"}, CLICK]))
-    assert (report.taken, report.repeated) == (1, 0)
+    assert (report.added, report.repeated) == (1, 0)
     assert log.reasons == [(1, "no product"), (1, "another event's id"), (1, "another event's id")]
-    assert [row["event"]["kind"] for row in log.aside] == ["impression", "query", "impression"]
+    assert [row["event"]["kind"] for row in log.rejects] == ["impression", "query", "impression"]
 
 
 def test_a_file_for_what_is_set_aside_that_cannot_be_written(log: Log) -> None:
-    (log.folder / "aside.jsonl").mkdir()
-    with pytest.raises(StoreError, match="for what is set aside, cannot be written"):
+    (log.folder / "rejected.jsonl").mkdir()
+    with pytest.raises(StoreError, match="for what is rejected, cannot be written"):
         log.take(log.write([CLICK]))
 
 
 def test_long_rows_go_in_smaller_batches(log: Log, monkeypatch: pytest.MonkeyPatch) -> None:
     sizes: list[int] = []
-    made = Maker.made
+    made = BatchParser.parse
 
-    def noted(self: Maker, batch: tuple[str, Sequence[object]]) -> Made:
+    def noted(self: BatchParser, batch: tuple[str, Sequence[object]]) -> ParsedBatch:
         sizes.append(len(batch[1]))
         return made(self, batch)
 
-    monkeypatch.setattr(Maker, "made", noted)
+    monkeypatch.setattr(BatchParser, "made", noted)
     report = log.take(log.write([{**row, "note": "x" * 900_000} for row in clicks(12)]))
-    assert (report.taken, sizes) == (12, [5, 5, 2])
+    assert (report.added, sizes) == (12, [5, 5, 2])
 
 
 def test_processes_beside_make_the_same_of_a_log(log: Log, tmp_path: Path) -> None:
@@ -437,13 +437,13 @@ def test_processes_beside_make_the_same_of_a_log(log: Log, tmp_path: Path) -> No
     rows.append({**CLICK, "event_id": "e1", "product_id": "other"})
     path = log.write(rows)
     alone = log.take(path, batch=1_000)
-    stored, aside = log.stored, log.aside
+    stored, rejects = log.stored, log.rejects
     beside = Log(tmp_path)
     for file in tmp_path.glob("events.sqlite*"):
         file.unlink()
     store = SqliteEvents(tmp_path)
     options = ImportOptions(clock=lambda: NOW, batch=1_000, workers=2)
-    report = import_events([str(path)], store, beside.intake, options, aside=tmp_path / "aside.jsonl")
+    report = import_events([str(path)], store, beside.intake, options, rejected=tmp_path / "rejected.jsonl")
     store.close()
-    assert (report.taken, report.aside) == (alone.taken, alone.aside)
-    assert (report.taken, beside.stored, beside.aside) == (10_989, stored, aside)
+    assert (report.added, report.rejected) == (alone.added, alone.rejected)
+    assert (report.added, beside.stored, beside.rejects) == (10_989, stored, rejects)

@@ -45,8 +45,8 @@ def test_no_bytes_end_an_import_but_with_a_reason(content: bytes) -> None:
         except FeedError as error:
             assert folder in str(error)
         else:
-            assert report.taken == len(log.stored)
-            assert report.taken or report.why_useless
+            assert report.added == len(log.stored)
+            assert report.added or report.failure
 
 
 @given(st.lists(ROWS, min_size=1, max_size=5))
@@ -81,4 +81,4 @@ def test_neither_the_order_of_rows_nor_a_second_import_changes_what_is_stored(nu
         stored = log.stored
         again = log.take(log.write(shuffled))
         assert log.stored == stored
-        assert (again.taken, again.repeated) == (0, first.taken + first.repeated)
+        assert (again.added, again.repeated) == (0, first.added + first.repeated)

@@ -56,8 +56,8 @@ def test_what_is_set_aside_of_a_shopper_is_under_the_pseudonym_of_their_events(t
     log = Log(tmp_path)
     table = ONLINE_RETAIL.replace("2010-12-01 08:26:00,2.55", "yesterday,2.55")
     report = log.take(log.write(table, "retail.csv"), mapping=load_event_mapping("online_retail"))
-    assert list(report.aside) == ["bad time"]
-    assert log.aside[0]["event"]["shopper"] == log.intake.pseudonyms.shopper("17850")
+    assert list(report.rejected) == ["bad time"]
+    assert log.rejects[0]["event"]["shopper"] == log.intake.pseudonyms.shopper("17850")
 
 
 @pytest.mark.data
@@ -70,7 +70,7 @@ def test_the_real_sessions_of_retrotech(tmp_path: Path) -> None:
     report = log.take(path, mapping=load_event_mapping("retrotech"), batch=50_000)
     clicked = (rows["clicked"] == "True").sum()
     assert report.events == {"impression": rows.height, "query": rows["sess_id"].n_unique(), "click": clicked}
-    assert (report.set_aside, report.repeated) == (0, 0)
+    assert (report.rejected_count, report.repeated) == (0, 0)
     products = {event["product_id"] for event in log.stored if event["kind"] == "impression"}
     assert products <= catalog
 
@@ -85,8 +85,8 @@ def test_the_real_transactions_of_online_retail(tmp_path: Path) -> None:
     rows = pl.read_csv(head, infer_schema=False)
     log = Log(tmp_path)
     report = log.take(head, mapping=load_event_mapping("online_retail"), batch=50_000)
-    assert (report.rows, report.set_aside) == (rows.height, 0)
-    assert report.taken + report.repeated + sum(report.skipped.values()) == rows.height
+    assert (report.rows, report.rejected_count) == (rows.height, 0)
+    assert report.added + report.repeated + sum(report.skipped.values()) == rows.height
     kinds = Counter(event["kind"] for event in log.stored)
     assert kinds.keys() == {"purchase", "removal"}
     assert not {"POST", "D", "M"} & {event["product_id"] for event in log.stored}

@@ -11,7 +11,7 @@ from pathlib import Path
 import msgspec
 
 from indexer.feeds.mapping import parse_map_flags
-from indexer.feeds.reader import Noted, ProductRow, Rejected, read_products
+from indexer.feeds.reader import FeedNote, NumberedProduct, RejectedRow, read_products
 from retrieval.errors import FeedError
 from retrieval.records import Product
 
@@ -22,9 +22,9 @@ NOW = datetime(2024, 6, 15, tzinfo=UTC)
 
 @dataclass
 class Outcome:
-    rows: list[ProductRow] = field(default_factory=list)
-    rejected: list[Rejected] = field(default_factory=list)
-    noted: list[Noted] = field(default_factory=list)
+    rows: list[NumberedProduct] = field(default_factory=list)
+    rejected: list[RejectedRow] = field(default_factory=list)
+    noted: list[FeedNote] = field(default_factory=list)
     progress: list[tuple[int, int | None]] = field(default_factory=list)
     error: str = ""
 

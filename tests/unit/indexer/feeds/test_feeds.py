@@ -1,4 +1,4 @@
-"""Feeds: what becomes a product, what is set aside and why, and that a broken file is never taken for a small one."""
+"""Feeds: what becomes a product, what is rejected and why, and that a broken file is never taken for a small one."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from indexer.feeds.io import MAX_LINE
 from indexer.feeds.mapping import FeedMapping, parse_map_flags
-from indexer.feeds.reader import Record, RecordReader, read_products, records
+from indexer.feeds.reader import Record, RecordReader, read_products, read_records
 from retrieval.records import Availability, Product, Variant
 from tests.unit.indexer.feeds.feed_outcome import read, read_bytes, read_rows
 
@@ -538,22 +538,22 @@ class TestSeveralReaders:
         path.write_bytes(b'{"id": "1", "title": "a", "colour": "red"}\n{"id": "2", "title": "b", "size": "XL"}\n')
         mapping = parse_map_flags(["attributes.a=colour", "attributes.b=size", "attributes.c=colur"])
         readers = [RecordReader(mapping), RecordReader(mapping), RecordReader(mapping)]
-        for reader, record in zip(readers, records([str(path)], mapping=mapping), strict=False):
+        for reader, record in zip(readers, read_records([str(path)], mapping=mapping), strict=False):
             assert isinstance(record, Record)
-            reader.product(record)
+            reader.read_product(record)
         first, second, idle = (reader.fields for reader in readers)
-        merged = first.merged(second).merged(idle)
-        assert merged == idle.merged(second.merged(first))
-        assert [(noted.field, noted.detail) for noted in merged.noted("feed")] == [("colur", "did you mean colour?")]
+        merged = first.merge(second).merge(idle)
+        assert merged == idle.merge(second.merge(first))
+        assert [(noted.field, noted.detail) for noted in merged.notes("feed")] == [("colur", "did you mean colour?")]
 
     def test_a_reader_says_the_time_that_decides_about_sales(self, tmp_path: Path) -> None:
         path = tmp_path / "feed"
         path.write_bytes(b'{"id":"1","title":"a","price":9,"sale_price":5,"sale_price_effective_date":"2024-01-01/"}')
-        (record,) = records([str(path)])
+        (record,) = read_records([str(path)])
         assert isinstance(record, Record)
         for year, price in ((2023, 9.0), (2024, 5.0)):
             reader = RecordReader(FeedMapping(), now=datetime(year, 6, 1, tzinfo=UTC))
-            assert reader.product(record).price == price
+            assert reader.read_product(record).price == price
 
 
 VALUES = st.recursive(

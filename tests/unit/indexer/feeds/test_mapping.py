@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from indexer.feeds.mapping import DEFAULT_RULES, FeedMapping, Rule, Source, load_mapping, parse_map_flags
+from indexer.feeds.mapping import DEFAULT_RULES, FeedMapping, FieldSource, MappingRule, load_mapping, parse_map_flags
 from retrieval.errors import FeedError
 
 TOML = """
@@ -32,23 +32,23 @@ def test_a_mapping_file_replaces_the_names_of_the_fields_it_names(tmp_path: Path
     path = tmp_path / "mapping"
     path.write_text(content, encoding="utf-8")
     mapping = load_mapping(path)
-    assert mapping.rules["title"] == Rule((Source("product_name"),))
-    assert mapping.rules["brand"] == Rule((Source("maker.name"),))
-    assert mapping.rules["description"] == Rule((Source("long_text"), Source("short_text")))
-    assert mapping.rules["price"] == Rule((Source("cost", "cents"),))
-    assert mapping.rules["currency"] == Rule((), "EUR")
-    assert mapping.rules["identifiers.ean"] == Rule((Source("barcode"),))
-    assert mapping.rules["attributes"] == Rule((Source("specs"),))
+    assert mapping.rules["title"] == MappingRule((FieldSource("product_name"),))
+    assert mapping.rules["brand"] == MappingRule((FieldSource("maker.name"),))
+    assert mapping.rules["description"] == MappingRule((FieldSource("long_text"), FieldSource("short_text")))
+    assert mapping.rules["price"] == MappingRule((FieldSource("cost", "cents"),))
+    assert mapping.rules["currency"] == MappingRule((), "EUR")
+    assert mapping.rules["identifiers.ean"] == MappingRule((FieldSource("barcode"),))
+    assert mapping.rules["attributes"] == MappingRule((FieldSource("specs"),))
     assert mapping.rules["id"] == DEFAULT_RULES["id"], "what the file does not name stays"
-    assert mapping.asked == {"product_name", "maker.name", "long_text", "short_text", "cost", "barcode", "specs"}
+    assert mapping.user_names == {"product_name", "maker.name", "long_text", "short_text", "cost", "barcode", "specs"}
 
 
 def test_flags_replace_one_field_each_and_go_over_a_file() -> None:
     first = parse_map_flags(["title=product_name", "price=cost"])
     mapping = parse_map_flags([' price = {field = "cost", unit = "cents"}', "attributes.colour=farbe"], first)
-    assert mapping.rules["title"] == Rule((Source("product_name"),))
-    assert mapping.rules["price"] == Rule((Source("cost", "cents"),))
-    assert mapping.rules["attributes.colour"] == Rule((Source("farbe"),))
+    assert mapping.rules["title"] == MappingRule((FieldSource("product_name"),))
+    assert mapping.rules["price"] == MappingRule((FieldSource("cost", "cents"),))
+    assert mapping.rules["attributes.colour"] == MappingRule((FieldSource("farbe"),))
 
 
 def test_no_flags_are_the_default_mapping() -> None:

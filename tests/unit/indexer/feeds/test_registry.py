@@ -13,7 +13,7 @@ import pytest
 import zstandard
 
 from indexer.feeds.mapping import FeedMapping
-from indexer.feeds.reader import FORMATS, Record, RecordReader, records
+from indexer.feeds.reader import FORMATS, Record, RecordReader, read_records
 from tests.unit.indexer.feeds.feed_outcome import FEEDS, read, read_bytes
 
 FORMAT_OF = {
@@ -35,7 +35,7 @@ GOOGLE = "id\ttitle\tdescription\tlink\timage_link\tavailability\tprice\tbrand"
 def test_a_format_is_told_by_its_content(tmp_path: Path, name: str, pack: Callable[[bytes], bytes]) -> None:
     path = tmp_path / "feed"
     path.write_bytes(pack((FEEDS / name).read_bytes()))
-    assert {record.format for record in records([str(path)])} == {FORMAT_OF[name]}
+    assert {record.format for record in read_records([str(path)])} == {FORMAT_OF[name]}
     outcome, plain = read(path), read(FEEDS / name)
     assert outcome.rows == plain.rows != []
     assert outcome.reasons == plain.reasons
@@ -76,7 +76,7 @@ def test_records_travel_between_processes() -> None:
 
     reader = pickle.loads(pickle.dumps(RecordReader(FeedMapping())))
     for name in FORMAT_OF:
-        for record in records([str(FEEDS / name)]):
+        for record in read_records([str(FEEDS / name)]):
             assert pickle.loads(pickle.dumps(record)) == record
             if isinstance(record, Record) and name == "google.tsv":
                 assert reader.product(record).title.endswith("Lamp")
@@ -85,7 +85,7 @@ def test_records_travel_between_processes() -> None:
 def test_a_format_that_is_named_is_not_looked_for(tmp_path: Path) -> None:
     path = tmp_path / "feed"
     shutil.copy(FEEDS / "google.tsv", path)
-    assert {record.format for record in records([str(path)], format="csv")} == {"csv"}
+    assert {record.format for record in read_records([str(path)], format="csv")} == {"csv"}
     assert read(path, format="jsonl").reasons == [(1, "not JSON"), (2, "not JSON"), (3, "not JSON")]
 
 
@@ -127,7 +127,7 @@ def test_a_shop_export_without_a_required_column_is_refused_by_its_name(tmp_path
 
 def test_a_table_like_googles_without_any_address_is_a_table(tmp_path: Path) -> None:
     content = b"id,title,description,availability,price,gtin\n1,Drill,Good,in stock,5,123\n"
-    assert {record.format for record in records([str(_written(tmp_path, content))])} == {"csv"}
+    assert {record.format for record in read_records([str(_written(tmp_path, content))])} == {"csv"}
 
 
 def _written(folder: Path, content: bytes) -> Path:

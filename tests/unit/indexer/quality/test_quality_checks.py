@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from indexer.quality.rules import Check, Rule, When
+from indexer.quality.rules import QualityCheck, QualityRule, RuleScope
 from retrieval.errors import SettingError
 from retrieval.records import Availability, Product
 from tests.quality_rows import failing, rule
@@ -28,58 +28,63 @@ BARE = Product(id="b", title="Saw")
 @pytest.mark.parametrize(
     ("one", "expected"),
     [
-        (rule("brand", Check.NOT_NULL), ["b"]),
-        (rule("brand", Check.NULL), ["a"]),
-        (rule("attributes.new", Check.NOT_NULL), ["b"]),
-        (rule("attributes.length", Check.BETWEEN, values=(2.0, 3.0)), []),
-        (rule("attributes.length", Check.BETWEEN, values=(2.5, 3.0)), ["a"]),
-        (rule("attributes.width", Check.BETWEEN, values=(4.0, 5.0)), ["a"]),
-        (rule("attributes.colour", Check.IN_SET, values=("red", "blue")), []),
-        (rule("attributes.colour", Check.IN_SET, values=("blue",)), ["a"]),
-        (rule("attributes.tags", Check.IN_SET, values=("x, y",)), []),
-        (rule("attributes.new", Check.IN_SET, values=("false",)), ["a"]),
-        (rule("price", Check.NOT_IN_SET, values=(10.0,)), ["a"]),
-        (rule("price", Check.NOT_IN_SET, values=(11.0,)), []),
-        (rule("title", Check.REGEX, pattern="^D"), ["b"]),
-        (rule("brand", Check.REGEX, pattern="^D"), ["a"]),
-        (rule("title", Check.NOT_REGEX, pattern="a."), ["b"]),
-        (rule("identifiers.sku", Check.REGEX, pattern=r"^\d+$"), []),
-        (rule("price", Check.COMPARE, op="<", values=(10.0,)), ["a"]),
-        (rule("price", Check.COMPARE, op="<=", values=(10.0,)), []),
-        (rule("price", Check.COMPARE, op=">", values=(10.0,)), ["a"]),
-        (rule("price", Check.COMPARE, op=">=", values=(10.5,)), ["a"]),
-        (rule("price", Check.COMPARE, op="=", values=(10.0,)), []),
-        (rule("attributes.colour", Check.COMPARE, op="!=", values=("red",)), ["a"]),
-        (rule("attributes.length", Check.COMPARE, op=">", other="attributes.width"), ["a"]),
-        (rule("attributes.length", Check.COMPARE, op=">", other="attributes.depth"), []),
-        (rule("title", Check.COMPARE, op="=", other="brand"), ["a"]),
-        (rule("availability", Check.COMPARE, op="!=", values=("in_stock",)), ["a"]),
+        (rule("brand", QualityCheck.NOT_NULL), ["b"]),
+        (rule("brand", QualityCheck.NULL), ["a"]),
+        (rule("attributes.new", QualityCheck.NOT_NULL), ["b"]),
+        (rule("attributes.length", QualityCheck.BETWEEN, values=(2.0, 3.0)), []),
+        (rule("attributes.length", QualityCheck.BETWEEN, values=(2.5, 3.0)), ["a"]),
+        (rule("attributes.width", QualityCheck.BETWEEN, values=(4.0, 5.0)), ["a"]),
+        (rule("attributes.colour", QualityCheck.IN_SET, values=("red", "blue")), []),
+        (rule("attributes.colour", QualityCheck.IN_SET, values=("blue",)), ["a"]),
+        (rule("attributes.tags", QualityCheck.IN_SET, values=("x, y",)), []),
+        (rule("attributes.new", QualityCheck.IN_SET, values=("false",)), ["a"]),
+        (rule("price", QualityCheck.NOT_IN_SET, values=(10.0,)), ["a"]),
+        (rule("price", QualityCheck.NOT_IN_SET, values=(11.0,)), []),
+        (rule("title", QualityCheck.REGEX, pattern="^D"), ["b"]),
+        (rule("brand", QualityCheck.REGEX, pattern="^D"), ["a"]),
+        (rule("title", QualityCheck.NOT_REGEX, pattern="a."), ["b"]),
+        (rule("identifiers.sku", QualityCheck.REGEX, pattern=r"^\d+$"), []),
+        (rule("price", QualityCheck.COMPARE, op="<", values=(10.0,)), ["a"]),
+        (rule("price", QualityCheck.COMPARE, op="<=", values=(10.0,)), []),
+        (rule("price", QualityCheck.COMPARE, op=">", values=(10.0,)), ["a"]),
+        (rule("price", QualityCheck.COMPARE, op=">=", values=(10.5,)), ["a"]),
+        (rule("price", QualityCheck.COMPARE, op="=", values=(10.0,)), []),
+        (rule("attributes.colour", QualityCheck.COMPARE, op="!=", values=("red",)), ["a"]),
+        (rule("attributes.length", QualityCheck.COMPARE, op=">", other="attributes.width"), ["a"]),
+        (rule("attributes.length", QualityCheck.COMPARE, op=">", other="attributes.depth"), []),
+        (rule("title", QualityCheck.COMPARE, op="=", other="brand"), ["a"]),
+        (rule("availability", QualityCheck.COMPARE, op="!=", values=("in_stock",)), ["a"]),
     ],
-    ids=lambda value: f"{value.name}-{value.op}" if isinstance(value, Rule) else None,
+    ids=lambda value: f"{value.name}-{value.op}" if isinstance(value, QualityRule) else None,
 )
-def test_a_check_fails_for_the_products_that_it_should(one: Rule, expected: list[str], tmp_path: Path) -> None:
+def test_a_check_fails_for_the_products_that_it_should(one: QualityRule, expected: list[str], tmp_path: Path) -> None:
     assert failing([DRILL, BARE], one, tmp_path) == expected
 
 
 @pytest.mark.parametrize(
     ("when", "expected"),
     [
-        (When("price"), ["b"]),
-        (When("availability", equals="IN_STOCK"), ["b"]),
-        (When("category", starts="tools > d"), ["b"]),
-        (When("category", starts="Drills"), []),
-        (When("brand", equals="Makita"), []),
+        (RuleScope("price"), ["b"]),
+        (RuleScope("availability", equals="IN_STOCK"), ["b"]),
+        (RuleScope("category", starts="tools > d"), ["b"]),
+        (RuleScope("category", starts="Drills"), []),
+        (RuleScope("brand", equals="Makita"), []),
     ],
 )
-def test_a_rule_with_a_condition_passes_over_other_products(when: When, expected: list[str], tmp_path: Path) -> None:
+def test_a_rule_with_a_condition_passes_over_other_products(
+    when: RuleScope, expected: list[str], tmp_path: Path
+) -> None:
     coloured, bare = DRILL, replace(DRILL, id="b", attributes={})
-    assert failing([coloured, bare, BARE], rule("attributes.colour", Check.NOT_NULL, when=when), tmp_path) == expected
-    red = rule("attributes.colour", Check.NOT_IN_SET, values=("red",), when=when)
+    assert (
+        failing([coloured, bare, BARE], rule("attributes.colour", QualityCheck.NOT_NULL, when=when), tmp_path)
+        == expected
+    )
+    red = rule("attributes.colour", QualityCheck.NOT_IN_SET, values=("red",), when=when)
     assert failing([coloured, bare, BARE], red, tmp_path) == (["a"] if expected else [])
 
 
 def test_a_rule_that_the_library_cannot_evaluate_is_named(tmp_path: Path) -> None:
-    impossible = rule("title", Check.BETWEEN, values=(1.0, 2.0))  # no rule file can say this
+    impossible = rule("title", QualityCheck.BETWEEN, values=(1.0, 2.0))  # no rule file can say this
     with pytest.raises(SettingError, match="title_between"):
         failing([DRILL], impossible, tmp_path)
 
@@ -87,7 +92,7 @@ def test_a_rule_that_the_library_cannot_evaluate_is_named(tmp_path: Path) -> Non
 def test_the_value_that_fails_is_shown_beside_the_one_that_it_is_held_against(tmp_path: Path) -> None:
     from tests.quality_rows import judged
 
-    one = rule("attributes.length", Check.COMPARE, op=">", other="attributes.width")
+    one = rule("attributes.length", QualityCheck.COMPARE, op=">", other="attributes.width")
     (example,) = judged([DRILL], [one], tmp_path)[0].failures[one.name].examples
     assert (example.file, example.line, example.id, example.title) == ("feed.jsonl", 1, "a", "Drill")
     assert example.value == "2; attributes.width is 3.50"

@@ -14,12 +14,12 @@ from hypothesis import strategies as st
 
 from indexer.quality import duplicates as module
 from indexer.quality.duplicates import BANDS, band_hashes, jaccard, shingles
-from indexer.quality.rules import Check, Rule
+from indexer.quality.rules import QualityCheck, QualityRule
 from retrieval.records import Product
 from tests.quality_rows import failing, judged, rule
 
-EXACT = rule("product", Check.NO_COPIES)
-NEAR = rule("product", Check.NO_NEAR_COPIES)
+EXACT = rule("product", QualityCheck.NO_COPIES)
+NEAR = rule("product", QualityCheck.NO_NEAR_COPIES)
 WORDS = "light oak table with four legs and a drawer for cutlery made by hand in a small shop near the sea since 1950"
 TABLE = Product(
     "a",
@@ -116,7 +116,7 @@ def products() -> st.SearchStrategy[list[tuple[str, ...]]]:
 def test_shared_values_are_those_of_a_stupid_oracle(numbers: list[tuple[str, ...]], batch: int) -> None:
     import tempfile
 
-    one = rule("identifiers.mpn", Check.UNIQUE)
+    one = rule("identifiers.mpn", QualityCheck.UNIQUE)
     rows = [Product(f"{at:03d}", "T", identifiers={"mpn": each}) for at, each in enumerate(numbers)]
     holders: dict[str, set[str]] = defaultdict(set)
     for product in rows:
@@ -135,26 +135,28 @@ def test_shared_values_are_those_of_a_stupid_oracle(numbers: list[tuple[str, ...
 @pytest.mark.parametrize(
     ("one", "first", "second", "meet"),
     [
-        (rule("title", Check.UNIQUE), Product("a", "Oak  Table"), Product("b", "oak table"), True),
-        (rule("title", Check.UNIQUE), Product("a", "Oak Table"), Product("b", "Oak Tables"), False),
+        (rule("title", QualityCheck.UNIQUE), Product("a", "Oak  Table"), Product("b", "oak table"), True),
+        (rule("title", QualityCheck.UNIQUE), Product("a", "Oak Table"), Product("b", "Oak Tables"), False),
         (
-            rule("gtin", Check.UNIQUE),
+            rule("gtin", QualityCheck.UNIQUE),
             Product("a", "A", identifiers={"upc": ("036000291452",)}),
             Product("b", "B", identifiers={"ean": ("0036000291452",)}),
             True,
         ),
         (
-            rule("attributes.slug", Check.UNIQUE),
+            rule("attributes.slug", QualityCheck.UNIQUE),
             Product("a", "A", attributes={"slug": "x"}),
             Product("b", "B", attributes={"slug": "x"}),
             True,
         ),
     ],
 )
-def test_spellings_of_one_value_meet(one: Rule, first: Product, second: Product, meet: bool, tmp_path: Path) -> None:
+def test_spellings_of_one_value_meet(
+    one: QualityRule, first: Product, second: Product, meet: bool, tmp_path: Path
+) -> None:
     assert failing([first, second], one, tmp_path) == (["a", "b"] if meet else [])
 
 
 def test_one_product_with_a_number_twice_shares_it_with_nobody(tmp_path: Path) -> None:
     product = Product("a", "A", identifiers={"ean": ("4006381333931",), "gtin": ("04006381333931",)})
-    assert failing([product], rule("gtin", Check.UNIQUE), tmp_path) == []
+    assert failing([product], rule("gtin", QualityCheck.UNIQUE), tmp_path) == []

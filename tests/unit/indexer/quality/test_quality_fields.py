@@ -8,16 +8,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from indexer.quality.derived import batch_of, broken, identifier, stock, variant_fault
+from indexer.quality.derived import are_broken, identifier, make_batch, stock, variant_fault
 from indexer.quality.norms import Norms
-from indexer.quality.rules import FIELDS, Check, read_field
+from indexer.quality.rules import FIELDS, QualityCheck, read_field
 from retrieval.records import Product, Variant
 from service.demo.catalog import ean13
 from tests.quality_rows import NOW, detect_by_word, failing, rule
 
 
 def is_broken(kind: str, number: str) -> bool:
-    return broken([(0, kind, number)])[0]
+    return are_broken([(0, kind, number)])[0]
 
 
 def check_digit(body: str) -> str:
@@ -58,7 +58,7 @@ def test_trade_numbers_of_the_books(kind: str, number: str, expected: bool) -> N
 
 
 def test_the_demo_stores_numbers_are_right() -> None:
-    assert not any(broken([(0, "ean", ean13(index)) for index in range(0, 10**6, 997)]))
+    assert not any(are_broken([(0, "ean", ean13(index)) for index in range(0, 10**6, 997)]))
 
 
 def test_the_first_broken_number_is_shown_with_its_kind() -> None:
@@ -68,7 +68,7 @@ def test_the_first_broken_number_is_shown_with_its_kind() -> None:
 
 
 def read(field: str, product: Product) -> object:
-    batch = batch_of([product], [False], Norms({}), NOW, detect_by_word)
+    batch = make_batch([product], [False], Norms({}), NOW, detect_by_word)
     return read_field(field, FIELDS[field].kind, batch)[0]
 
 
@@ -127,7 +127,7 @@ def test_a_title_in_another_language_than_declared(product: Product, expected: s
 
 
 def test_a_language_that_was_detected_is_not_held_against_itself() -> None:
-    batch = batch_of([titled("Pfanne mit Deckel mit Griff", "en")], [True], Norms({}), NOW, detect_by_word)
+    batch = make_batch([titled("Pfanne mit Deckel mit Griff", "en")], [True], Norms({}), NOW, detect_by_word)
     assert list(read_field("other_language", FIELDS["other_language"].kind, batch)) == [None]
 
 
@@ -138,4 +138,4 @@ def test_a_chinese_character_counts_as_three_letters() -> None:
 def test_every_field_can_be_asked_for(tmp_path: Path) -> None:
     everything = Product("a", "A")
     for name in FIELDS:
-        assert failing([everything], rule(name, Check.NOT_NULL), tmp_path / name) in ([], ["a"])
+        assert failing([everything], rule(name, QualityCheck.NOT_NULL), tmp_path / name) in ([], ["a"])

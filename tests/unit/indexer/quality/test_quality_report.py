@@ -14,17 +14,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from indexer.quality.findings import DuplicateFindings, Example, Findings, shortened
+from indexer.quality.findings import DuplicateFindings, Example, Findings, shorten
 from indexer.quality.page import html
 from indexer.quality.report import (
-    Counted,
-    Intake,
+    FeedSummary,
     QualityReport,
+    ReasonCount,
     make_report,
     report_from_json,
     share_text,
 )
-from indexer.quality.rules import Check, Measure, Rule, Severity, built_in_rules
+from indexer.quality.rules import Measure, QualityCheck, QualityRule, Severity, built_in_rules
 from retrieval.errors import StoreDamagedError
 from retrieval.records import Product
 from tests.catalogs import products as catalogs
@@ -33,9 +33,11 @@ from tests.quality_rows import NOW, detect_by_word, judged, rule
 HOSTILE = '<script>alert(1)</script>"onmouseover="x" &amp; \x07\u202egnp.exe {{ 7*7 }} $x^2$'
 
 
-def report_of(products: Sequence[Product], rules: Sequence[Rule], folder: Path, batch: int = 1_000) -> QualityReport:
+def report_of(
+    products: Sequence[Product], rules: Sequence[QualityRule], folder: Path, batch: int = 1_000
+) -> QualityReport:
     findings, duplicates = judged(products, rules, folder, batch=batch)
-    return make_report(Intake(NOW, ("feed.jsonl",), len(products)), findings, duplicates, rules)
+    return make_report(FeedSummary(NOW, ("feed.jsonl",), len(products)), findings, duplicates, rules)
 
 
 @given(catalogs(maximum=30), st.integers(1, 30))
@@ -49,7 +51,7 @@ def test_batches_of_any_size_give_the_same_report(products: list[Product], batch
 
 
 def test_findings_merge_in_any_order(tmp_path: Path) -> None:
-    rules = [rule("brand", Check.NOT_NULL)]
+    rules = [rule("brand", QualityCheck.NOT_NULL)]
     parts = []
     for start in (0, 20, 40):
         products = [Product(f"{at:02d}", "T", price=at + 1.0) for at in range(start, start + 20)]
@@ -67,11 +69,11 @@ def test_findings_merge_in_any_order(tmp_path: Path) -> None:
 
 def test_scores_can_be_worked_out_by_hand(tmp_path: Path) -> None:
     rules = [
-        replace(rule("price", Check.COMPARE, op=">", values=(1.0,)), name="cheap", measure=Measure.ACCURACY),
-        replace(rule("price", Check.COMPARE, op="<", values=(9.0,)), name="dear", measure=Measure.ACCURACY),
-        replace(rule("brand", Check.NOT_NULL), name="bare", measure=Measure.ACCURACY, severity=Severity.INFO),
-        rule("title", Check.UNIQUE),
-        rule("product", Check.NO_COPIES),
+        replace(rule("price", QualityCheck.COMPARE, op=">", values=(1.0,)), name="cheap", measure=Measure.ACCURACY),
+        replace(rule("price", QualityCheck.COMPARE, op="<", values=(9.0,)), name="dear", measure=Measure.ACCURACY),
+        replace(rule("brand", QualityCheck.NOT_NULL), name="bare", measure=Measure.ACCURACY, severity=Severity.INFO),
+        rule("title", QualityCheck.UNIQUE),
+        rule("product", QualityCheck.NO_COPIES),
     ]
     prices = (1.0, 5.0, 9.0, 5.0)
     products = [Product(str(at), "Same" if at < 2 else f"T{at}", price=price) for at, price in enumerate(prices)]
@@ -83,7 +85,7 @@ def test_scores_can_be_worked_out_by_hand(tmp_path: Path) -> None:
 
 
 def test_a_product_that_fails_alone_and_with_others_counts_once(tmp_path: Path) -> None:
-    rules = [rule("price", Check.NOT_NULL), rule("title", Check.UNIQUE)]
+    rules = [rule("price", QualityCheck.NOT_NULL), rule("title", QualityCheck.UNIQUE)]
     products = [Product("a", "T"), Product("b", "T", price=1.0), Product("c", "U"), Product("d", "V", price=1.0)]
     for batch in (1, 3, 4):
         scores = report_of(products, rules, tmp_path / str(batch), batch).scores
@@ -100,10 +102,10 @@ def test_a_catalog_without_products_has_no_scores(tmp_path: Path) -> None:
 
 def test_findings_come_by_severity_then_by_count(tmp_path: Path) -> None:
     rules = [
-        replace(rule("brand", Check.NOT_NULL), name="info", severity=Severity.INFO),
-        replace(rule("price", Check.NOT_NULL), name="few"),
-        replace(rule("image", Check.NOT_NULL), name="many"),
-        replace(rule("description", Check.NOT_NULL), name="error", severity=Severity.ERROR),
+        replace(rule("brand", QualityCheck.NOT_NULL), name="info", severity=Severity.INFO),
+        replace(rule("price", QualityCheck.NOT_NULL), name="few"),
+        replace(rule("image", QualityCheck.NOT_NULL), name="many"),
+        replace(rule("description", QualityCheck.NOT_NULL), name="error", severity=Severity.ERROR),
     ]
     products = [Product("a", "T", price=1.0), Product("b", "U")]
     report = report_of(products, rules, tmp_path)
@@ -146,8 +148,8 @@ def hostile(tmp_path: Path) -> QualityReport:
     product = Product(HOSTILE, HOSTILE, category=(HOSTILE,), price=1.0, currency="USD")
     findings, duplicates = judged([product], built_in_rules(), tmp_path)
     example = Example("", HOSTILE, HOSTILE, 3, HOSTILE)
-    counted = {HOSTILE: Counted(1, (example,))}
-    intake = Intake(NOW, (HOSTILE,), 1, rejected=counted, noted=counted, cleaned={HOSTILE: 1})
+    counted = {HOSTILE: ReasonCount(1, (example,))}
+    intake = FeedSummary(NOW, (HOSTILE,), 1, rejected=counted, noted=counted, cleaned={HOSTILE: 1})
     return make_report(intake, findings, duplicates, built_in_rules())
 
 
@@ -211,8 +213,8 @@ def test_a_share_is_all_or_nothing_only_when_it_is(share: float | None, text: st
 
 
 def test_long_texts_are_shortened_to_one_printable_line() -> None:
-    assert shortened("a\nb\x1b[31m") == "a b [31m"
-    assert len(shortened("x" * 1_000)) == 160
+    assert shorten("a\nb\x1b[31m") == "a b [31m"
+    assert len(shorten("x" * 1_000)) == 160
 
 
 def test_no_rows_across_batches_leave_the_findings_alone() -> None:

@@ -7,7 +7,16 @@ from pathlib import Path
 
 import pytest
 
-from indexer.quality.rules import BUILT_IN, Check, Measure, Severity, When, built_in_rules, load_rules, with_own_rules
+from indexer.quality.rules import (
+    BUILT_IN,
+    Measure,
+    QualityCheck,
+    RuleScope,
+    Severity,
+    built_in_rules,
+    load_rules,
+    merge_custom_rules,
+)
 from retrieval.errors import SettingError
 
 DOCS = Path(__file__).parents[4] / "docs" / "quality.md"
@@ -51,10 +60,10 @@ def test_the_docs_list_every_built_in_rule_as_it_is() -> None:
 
 def test_own_rules_come_on_top_and_replace_built_in_ones_of_their_name(tmp_path: Path) -> None:
     own = OWN + changed(name='"no_image"', field='"image"', severity='"error"', when="")
-    rules = {rule.name: rule for rule in with_own_rules(written(tmp_path, own))}
+    rules = {rule.name: rule for rule in merge_custom_rules(written(tmp_path, own))}
     assert len(rules) == len(built_in_rules()) + 1
     assert rules["no_image"].severity is Severity.ERROR
-    assert rules["no_colour"].when == When("category", starts="Clothing")
+    assert rules["no_colour"].when == RuleScope("category", starts="Clothing")
 
 
 def test_the_operands_of_every_check_are_read(tmp_path: Path) -> None:
@@ -117,5 +126,5 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
 
 def test_every_check_is_used_by_the_built_in_rules_or_documented() -> None:
     text = DOCS.read_text("utf-8")
-    assert all(f"`{check.value}`" in text for check in Check)
+    assert all(f"`{check.value}`" in text for check in QualityCheck)
     assert BUILT_IN.name in text

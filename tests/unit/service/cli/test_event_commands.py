@@ -85,7 +85,7 @@ def held(index: Path) -> int:
 
 def test_import_counts_what_it_takes_and_sets_aside(index: Path, log: Path) -> None:
     report = document(run("import", log, "--index", index, "--workers", 1, "--json"))
-    assert report["taken"] == held(index) == 8 * (5 + 2)
+    assert report["added"] == held(index) == 8 * (5 + 2)
     assert sum(each["count"] for each in report["rejected"].values()) == 2
     rejected = next((index / EVENTS_FOLDER / "rejected").iterdir()).read_text("utf-8")
     assert "bad position" in rejected
@@ -95,7 +95,7 @@ def test_import_counts_what_it_takes_and_sets_aside(index: Path, log: Path) -> N
 
 def test_import_again_takes_nothing_twice(filled: Path, log: Path) -> None:
     report = document(run("import", log, "--index", filled, "--workers", 1, "--json"))
-    assert (report["taken"], report["repeated"]) == (0, 8 * (5 + 2))
+    assert (report["added"], report["repeated"]) == (0, 8 * (5 + 2))
     assert held(filled) == 8 * (5 + 2)
 
 
@@ -202,7 +202,7 @@ def test_a_place_without_events_is_told_and_left_as_it_is(command: list[str], tm
 def test_an_import_again_after_a_rotation_takes_nothing_twice(filled: Path, log: Path) -> None:
     run("rotate-key", "--index", filled)
     report = document(run("import", log, "--index", filled, "--workers", 1, "--json"))
-    assert (report["taken"], report["repeated"]) == (0, 8 * (5 + 2))
+    assert (report["added"], report["repeated"]) == (0, 8 * (5 + 2))
 
 
 def test_forgetting_nobody_is_misuse(filled: Path) -> None:

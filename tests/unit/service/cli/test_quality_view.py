@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from rich.console import Console
 
 from indexer.quality.findings import DuplicateFindings, Example, Failures, Findings
-from indexer.quality.report import Counted, Intake, QualityReport, make_report
+from indexer.quality.report import FeedSummary, QualityReport, ReasonCount, make_report
 from indexer.quality.rules import built_in_rules
 from service.cli.quality import show_quality
 
@@ -22,8 +22,13 @@ def shown(report: QualityReport, width: int = 80) -> list[str]:
 
 
 def report_with(failures: dict[str, Failures], products: int = 1_000) -> QualityReport:
-    intake = Intake(
-        NOW, ("f.jsonl",), products, {"no id": Counted(1_234)}, {"rating: outside 0 to 5": Counted(2)}, {"markup": 3}
+    intake = FeedSummary(
+        NOW,
+        ("f.jsonl",),
+        products,
+        {"no id": ReasonCount(1_234)},
+        {"rating: outside 0 to 5": ReasonCount(2)},
+        {"markup": 3},
     )
     return make_report(intake, Findings(products, failures), DuplicateFindings(), built_in_rules())
 

@@ -1,4 +1,4 @@
-"""Rows that are set aside: told with line and reason, kept as a feed, and products once they are repaired."""
+"""Rows that are rejected: told with line and reason, kept as a feed, and products once they are repaired."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ import msgspec
 import pytest
 
 from indexer.build import RebuildOptions, RebuildReport, rebuild
-from indexer.feeds.reader import Noted, Rejected
-from indexer.rejects import EXAMPLES, REJECTED_FILE, Aside, Notes, printable
+from indexer.feeds.reader import FeedNote, RejectedRow
+from indexer.rejects import EXAMPLES, REJECTED_FILE, NoteCounts, RejectLog, printable
 from retrieval.errors import FeedError, PublishRefusedError
 from retrieval.records import Product
 from retrieval.store.products import ProductStore
@@ -20,14 +20,14 @@ from tests.conftest import ENCODER
 from tests.unit.indexer.feeds.feed_outcome import FEEDS
 
 
-def rejected(line: int, reason: str = "no title", row: object = None, file: str = "feed.csv") -> Rejected:
-    return Rejected(file, line, reason, f"detail {line}", "csv", row)
+def rejected(line: int, reason: str = "no title", row: object = None, file: str = "feed.csv") -> RejectedRow:
+    return RejectedRow(file, line, reason, f"detail {line}", "csv", row)
 
 
 class TestTheFile:
     def test_a_line_has_file_line_reason_detail_format_and_row(self, tmp_path: Path) -> None:
-        with Aside(tmp_path / REJECTED_FILE) as aside:
-            aside.reject([rejected(3, row={"id": "1", "title": ""})])
+        with RejectLog(tmp_path / REJECTED_FILE) as reject_log:
+            reject_log.reject([rejected(3, row={"id": "1", "title": ""})])
         assert msgspec.json.decode((tmp_path / REJECTED_FILE).read_bytes()) == {
             "file": "feed.csv",
             "line": 3,
@@ -38,37 +38,37 @@ class TestTheFile:
         }
 
     def test_every_row_is_there_and_counted_with_the_first_examples(self, tmp_path: Path) -> None:
-        with Aside(tmp_path / REJECTED_FILE) as aside:
-            aside.reject(rejected(line, "no id" if line % 3 else "no title") for line in range(1, 101))
-            aside.flush()
+        with RejectLog(tmp_path / REJECTED_FILE) as reject_log:
+            reject_log.reject(rejected(line, "no id" if line % 3 else "no title") for line in range(1, 101))
+            reject_log.flush()
             assert len((tmp_path / REJECTED_FILE).read_bytes().splitlines()) == 100
-            counted = aside.counted_rejections
+            counted = reject_log.rejection_counts
         assert {reason: each.count for reason, each in counted.items()} == {"no id": 67, "no title": 33}
         assert [each.line for each in counted["no title"].examples] == [3 * place for place in range(1, EXAMPLES + 1)]
 
     def test_a_run_without_a_bad_row_leaves_an_empty_file_where_an_older_run_left_rows(self, tmp_path: Path) -> None:
         for rows in ([rejected(1)], []):
-            with Aside(tmp_path / REJECTED_FILE) as aside:
-                aside.reject(rows)
+            with RejectLog(tmp_path / REJECTED_FILE) as reject_log:
+                reject_log.reject(rows)
         assert (tmp_path / REJECTED_FILE).read_bytes() == b""
 
     def test_the_file_there_before_stays_until_the_new_one_is_whole(self, tmp_path: Path) -> None:
         path = tmp_path / REJECTED_FILE
         path.write_text("repaired by hand")
         path.chmod(0o400)
-        with Aside(path) as aside:
-            aside.reject([rejected(1)])
+        with RejectLog(path) as reject_log:
+            reject_log.reject([rejected(1)])
             assert path.read_text() == "repaired by hand"
-            aside.flush()
-            aside.reject([rejected(2)])
+            reject_log.flush()
+            reject_log.reject([rejected(2)])
         assert len(path.read_bytes().splitlines()) == 2
         assert [each.name for each in tmp_path.iterdir()] == [REJECTED_FILE]
 
     def test_after_an_error_the_file_there_before_is_there_still(self, tmp_path: Path) -> None:
         path = tmp_path / REJECTED_FILE
         path.write_text("repaired by hand")
-        with pytest.raises(FeedError), Aside(path) as aside:
-            aside.reject([rejected(1)])
+        with pytest.raises(FeedError), RejectLog(path) as reject_log:
+            reject_log.reject([rejected(1)])
             raise FeedError("another feed is missing")
         assert path.read_text() == "repaired by hand"
         assert [each.name for each in tmp_path.iterdir()] == [REJECTED_FILE]
@@ -76,27 +76,27 @@ class TestTheFile:
     def test_a_link_stays_one_and_what_is_no_file_is_written_to_as_it_is(self, tmp_path: Path) -> None:
         (tmp_path / "link").symlink_to(tmp_path / "target")
         for path in (tmp_path / "link", Path("/dev/null")):
-            with Aside(path) as aside:
-                aside.reject([rejected(1)])
+            with RejectLog(path) as reject_log:
+                reject_log.reject([rejected(1)])
         assert (tmp_path / "link").is_symlink()
         assert (tmp_path / "target").read_bytes()
         assert Path("/dev/null").is_char_device()
 
     def test_a_file_name_that_is_not_utf_8_is_written_so_that_it_can_be_read(self, tmp_path: Path) -> None:
         name = b"f\xff.csv".decode("utf-8", "surrogateescape")
-        with Aside(tmp_path / REJECTED_FILE) as aside:
-            aside.reject([rejected(1, file=name)])
+        with RejectLog(tmp_path / REJECTED_FILE) as reject_log:
+            reject_log.reject([rejected(1, file=name)])
         assert msgspec.json.decode((tmp_path / REJECTED_FILE).read_bytes())["file"] == printable(name) == r"f\udcff.csv"
 
 
 class TestNotes:
     def test_notes_of_parts_add_up_to_those_of_the_whole(self) -> None:
-        noted = [Noted("f", line, ("price", "rating")[line % 2], "odd", str(line)) for line in range(50)]
-        whole, merged = Notes(), Notes()
+        noted = [FeedNote("f", line, ("price", "rating")[line % 2], "odd", str(line)) for line in range(50)]
+        whole, merged = NoteCounts(), NoteCounts()
         for each in noted:
             whole.add(each)
         for start in range(0, 50, 7):
-            part = Notes()
+            part = NoteCounts()
             for each in noted[start : start + 7]:
                 part.add(each)
             merged.merge(part)
@@ -138,7 +138,7 @@ class TestRepairing:
     def test_the_rows_of_a_refused_publish_can_be_repaired_too(self, tmp_path: Path, cache: Path) -> None:
         path = tmp_path / "feed.jsonl"
         path.write_text('{"id": "1", "title": "drill"}\n{"id": "2"}\n')
-        with pytest.raises(PublishRefusedError, match=r"1 of 2 rows \(50\.0%\) were set aside"):
+        with pytest.raises(PublishRefusedError, match=r"1 of 2 rows \(50\.0%\) were rejected"):
             self.rebuild(tmp_path / "index", cache, path)
         row = msgspec.json.decode((tmp_path / "index" / REJECTED_FILE).read_bytes())
         row["row"]["title"] = "saw"
@@ -158,7 +158,7 @@ class TestRepairing:
         assert (made["1"].title, made["2"].title, made["2"].attributes) == ("drill", "saw", {"colour": "red"})
 
     def test_the_file_itself_may_be_the_feed_of_the_next_rebuild(self, tmp_path: Path, cache: Path) -> None:
-        """It is written while it is read: what was set aside must not get lost."""
+        """It is written while it is read: what was rejected must not get lost."""
         root, path = tmp_path / "index", tmp_path / "feed.jsonl"
         path.write_text('{"id": "1", "title": "drill"}\n{"id": "2"}\n')
         self.rebuild(root, cache, path, force=True)
@@ -172,10 +172,10 @@ class TestRepairing:
 def test_rows_of_any_format_come_back_from_a_rebuilds_own_file(tmp_path: Path, cache: Path, name: str) -> None:
     options = RebuildOptions((str(FEEDS / name),), cache, encoder=ENCODER, runtime="onnx-int8", workers=1, force=True)
     first = rebuild(tmp_path / "index", options)
-    aside = tmp_path / "aside.jsonl"
-    aside.write_bytes((tmp_path / "index" / REJECTED_FILE).read_bytes())
-    second = rebuild(tmp_path / "index", dataclasses.replace(options, feeds=(*options.feeds, str(aside))))
-    # What nobody repaired is set aside again, for the same reasons, and nothing else is lost or new.
+    reject_log = tmp_path / "rejected.jsonl"
+    reject_log.write_bytes((tmp_path / "index" / REJECTED_FILE).read_bytes())
+    second = rebuild(tmp_path / "index", dataclasses.replace(options, feeds=(*options.feeds, str(reject_log))))
+    # What nobody repaired is rejected again, for the same reasons, and nothing else is lost or new.
     assert first.rejected
     assert sum(second.rejected.values()) == 2 * sum(first.rejected.values())
     assert (second.products, second.published) == (first.products, False)

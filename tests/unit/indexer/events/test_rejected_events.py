@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from indexer.events.rejects import EventAside, masked_text, remove_unfinished
+from indexer.events.rejects import RejectedEvents, mask_text, remove_unfinished
 from retrieval.errors import EventError, FeedError, StoreError
 from retrieval.events.privacy import Masker, Pseudonyms
 
@@ -17,27 +17,27 @@ ERROR = EventError("bad time", "'soon'")
 KILLED = """
 import os, signal, sys
 from pathlib import Path
-from indexer.events.rejects import EventAside
+from indexer.events.rejects import RejectedEvents
 from retrieval.errors import EventError
 from retrieval.events.privacy import Masker
 from retrieval.events.privacy import Pseudonyms
 folder = Path(sys.argv[1])
-kept = EventAside(folder / "aside" / "a.jsonl", Pseudonyms(folder / "keys.json"), Masker())
+kept = RejectedEvents(folder / "rejected" / "a.jsonl", Pseudonyms(folder / "keys.json"), Masker())
 kept.add("log", 1, EventError("bad time"))
 os.kill(os.getpid(), signal.SIGKILL)
 """
 
 
-def aside(folder: Path, name: str = "a.jsonl") -> EventAside:
-    return EventAside(folder / "aside" / name, Pseudonyms(folder / "keys.json"), Masker())
+def open_rejects(folder: Path, name: str = "a.jsonl") -> RejectedEvents:
+    return RejectedEvents(folder / "rejected" / name, Pseudonyms(folder / "keys.json"), Masker())
 
 
 def names(folder: Path) -> list[str]:
-    return sorted(path.name for path in (folder / "aside").iterdir())
+    return sorted(path.name for path in (folder / "rejected").iterdir())
 
 
 def test_the_file_takes_its_place_when_it_is_closed(tmp_path: Path) -> None:
-    with aside(tmp_path) as kept:
+    with open_rejects(tmp_path) as kept:
         assert names(tmp_path) == []
         kept.add("log", 1, ERROR)
         assert names(tmp_path) == [".a.jsonl.new"]
@@ -45,61 +45,61 @@ def test_the_file_takes_its_place_when_it_is_closed(tmp_path: Path) -> None:
 
 
 def test_nothing_set_aside_leaves_no_file_even_where_the_import_fails(tmp_path: Path) -> None:
-    with aside(tmp_path):
+    with open_rejects(tmp_path):
         pass
     assert names(tmp_path) == []
-    with pytest.raises(FeedError), aside(tmp_path):
+    with pytest.raises(FeedError), open_rejects(tmp_path):
         raise FeedError("log: breaks off")
     assert names(tmp_path) == []
 
 
 def test_what_was_set_aside_before_an_import_failed_is_kept(tmp_path: Path) -> None:
-    with pytest.raises(FeedError), aside(tmp_path) as kept:
+    with pytest.raises(FeedError), open_rejects(tmp_path) as kept:
         kept.add("log", 7, ERROR)
         raise FeedError("log: breaks off")
-    assert json.loads((tmp_path / "aside" / "a.jsonl").read_bytes())["line"] == 7
+    assert json.loads((tmp_path / "rejected" / "a.jsonl").read_bytes())["line"] == 7
 
 
 def test_what_a_killed_import_left_is_removed_and_no_other_file(tmp_path: Path) -> None:
-    with aside(tmp_path, "earlier.jsonl") as kept:
+    with open_rejects(tmp_path, "earlier.jsonl") as kept:
         kept.add("log", 1, ERROR)
     killed = subprocess.run([sys.executable, "-c", KILLED, str(tmp_path)], cwd=Path(__file__).parents[4], check=False)
     assert killed.returncode == -signal.SIGKILL
     assert names(tmp_path) == [".a.jsonl.new", "earlier.jsonl"]
-    with aside(tmp_path, "later.jsonl") as kept:
+    with open_rejects(tmp_path, "later.jsonl") as kept:
         kept.add("log", 1, ERROR)
-        remove_unfinished(tmp_path / "aside")
+        remove_unfinished(tmp_path / "rejected")
         assert names(tmp_path) == [".later.jsonl.new", "earlier.jsonl"]
         kept.add("log", 2, ERROR)
     assert names(tmp_path) == ["earlier.jsonl", "later.jsonl"]
-    assert len((tmp_path / "aside" / "later.jsonl").read_bytes().splitlines()) == 2
+    assert len((tmp_path / "rejected" / "later.jsonl").read_bytes().splitlines()) == 2
 
 
 def test_there_is_nothing_to_remove_where_nothing_was_imported(tmp_path: Path) -> None:
-    remove_unfinished(tmp_path / "aside")
-    assert not (tmp_path / "aside").exists()
+    remove_unfinished(tmp_path / "rejected")
+    assert not (tmp_path / "rejected").exists()
 
 
 def test_an_import_begins_a_file_anew_that_a_killed_one_left_under_its_name(tmp_path: Path) -> None:
-    (tmp_path / "aside").mkdir()
-    (tmp_path / "aside" / ".a.jsonl.new").write_bytes(b"half a li")
-    with aside(tmp_path) as kept:
+    (tmp_path / "rejected").mkdir()
+    (tmp_path / "rejected" / ".a.jsonl.new").write_bytes(b"half a li")
+    with open_rejects(tmp_path) as kept:
         kept.add("log", 3, ERROR)
-    assert json.loads((tmp_path / "aside" / "a.jsonl").read_bytes())["line"] == 3
+    assert json.loads((tmp_path / "rejected" / "a.jsonl").read_bytes())["line"] == 3
 
 
 def test_two_imports_do_not_write_one_file(tmp_path: Path) -> None:
-    with aside(tmp_path) as kept:
+    with open_rejects(tmp_path) as kept:
         kept.add("log", 1, ERROR)
-        other = aside(tmp_path)
+        other = open_rejects(tmp_path)
         with pytest.raises(StoreError, match="is being written by another import"):
             other.add("log", 2, ERROR)
-    assert json.loads((tmp_path / "aside" / "a.jsonl").read_bytes())["line"] == 1
+    assert json.loads((tmp_path / "rejected" / "a.jsonl").read_bytes())["line"] == 1
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="nothing is forbidden to this user")
 def test_what_cannot_be_removed_is_told(tmp_path: Path) -> None:
-    folder = tmp_path / "aside"
+    folder = tmp_path / "rejected"
     folder.mkdir()
     (folder / ".a.jsonl.new").touch()
     folder.chmod(0o500)
@@ -111,10 +111,10 @@ def test_what_cannot_be_removed_is_told(tmp_path: Path) -> None:
 @pytest.mark.parametrize("blanks", range(970, 1_001, 3))
 def test_no_half_of_an_address_is_left_where_a_long_text_is_cut(blanks: int) -> None:
     text = "x" * 20 + " " * blanks + "john.doe@example.com" + " y" * 100
-    assert "john" not in masked_text(text, Masker(), 10_000)
+    assert "john" not in mask_text(text, Masker(), 10_000)
 
 
 def test_a_text_is_masked_before_it_is_cut() -> None:
-    assert masked_text("x" * 50 + " john.doe@example.com", Masker(), 60) == "x" * 50 + " [email]"
-    assert masked_text("x" * 61, Masker(), 60) == "x" * 60 + "..."
-    assert masked_text("x" * 900_000, Masker(), 60) == "x" * 60 + "..."
+    assert mask_text("x" * 50 + " john.doe@example.com", Masker(), 60) == "x" * 50 + " [email]"
+    assert mask_text("x" * 61, Masker(), 60) == "x" * 60 + "..."
+    assert mask_text("x" * 900_000, Masker(), 60) == "x" * 60 + "..."
