@@ -28,12 +28,12 @@ from service.http.connections import ConnectionLimiter, ConnectionLimits, Limite
 from service.http.context import ServiceContext, is_loopback
 from service.http.errors import handle_errors
 from service.http.impressions import ImpressionRecorder
-from service.http.limits import AnswerThreads, RateLimiter
+from service.http.limits import RateLimiter, WorkerThreads
 from service.http.middleware import RequestLimits, RequestMiddleware
 from service.http.request import ProtocolCorsMiddleware
 from service.http.routes import curation, ingest, search, store
 from service.http.tasks import TaskService
-from service.http.tracing import Tracing
+from service.http.telemetry import Tracing
 from service.instantsearch import routes as instantsearch
 from service.instantsearch.recommend import PurchaseStatistics
 from service.settings import ServiceSettings, SourcedSettings, describe_settings
@@ -97,7 +97,7 @@ def create_app(
         engine,
         KeyFile(settings.keys or engine.root / KEYS_FILE),
         RateLimiter(settings.requests_per_minute_key, settings.requests_per_minute_address),
-        AnswerThreads(settings.worker_threads, settings.queue),
+        WorkerThreads(settings.worker_threads, settings.queue),
         ImpressionRecorder(engine.record),
         ServedExperiments(engine.root),
         TaskService(engine.root, settings.feeds),
@@ -160,7 +160,7 @@ def serve(engine: SearchEngine, sourced: SourcedSettings, *, notice: float = 0.0
     """
     settings = sourced.settings.service
     keys = KeyFile(settings.keys or engine.root / KEYS_FILE)
-    if not keys.is_there and not is_loopback(settings.host):
+    if not keys.exists and not is_loopback(settings.host):
         raise SettingError(
             f"service.host is {settings.host}, which others reach, and there is no key: make one first "
             f"(shelfwise keys create web --scope search --index {engine.root}), or serve 127.0.0.1"

@@ -1,10 +1,10 @@
-"""What the routes work with, and who asks: put together once, when the application is made."""
+"""Shared state of the routes, and the authorization of requests."""
 
 from __future__ import annotations
 
 import ipaddress
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Annotated
 from urllib.parse import urlsplit
@@ -13,12 +13,15 @@ from fastapi import Depends, Request
 from fastapi.security import APIKeyHeader, HTTPBearer
 from fastapi.security.http import HTTPAuthorizationCredentials
 
+from retrieval.errors import UnknownProductError
+from retrieval.filters.parser import Comparison, format_filter
 from service.engine.engine import SearchEngine
+from service.engine.spelling import Suggestions
 from service.experiments.store import ServedExperiments
-from service.http.auth import KeyFile, Permit, Scope
+from service.http.auth import KeyFile, Permit, Scope, combine_filters
 from service.http.errors import RequestError
 from service.http.impressions import ImpressionRecorder
-from service.http.limits import AnswerThreads, RateLimiter
+from service.http.limits import RateLimiter, WorkerThreads
 from service.http.request import is_protocol_path
 from service.http.tasks import TaskService
 
@@ -26,23 +29,57 @@ _LOCAL_NAMES = frozenset({"localhost", "127.0.0.1", "[::1]"})
 _EVERYTHING = Permit("", frozenset({Scope.ADMIN}))
 _BEARER = HTTPBearer(auto_error=False, description="A key made by `shelfwise keys create`.")
 _HEADER = APIKeyHeader(name="X-API-Key", auto_error=False, description="The same, for clients that set no bearer.")
+_CATEGORY_SEPARATOR = " > "
 
 
 @dataclass(frozen=True, slots=True)
 class ServiceContext:
-    """One service: an engine, who may ask it, the threads that answer, and the work that takes longer."""
+    """Shared state of one service's routes."""
 
     engine: SearchEngine
     keys: KeyFile
     rates: RateLimiter
-    threads: AnswerThreads
+    threads: WorkerThreads
     impressions: ImpressionRecorder
     experiments: ServedExperiments
     tasks: TaskService
 
+    def suggest(self, permit: Permit, typed: str, size: int) -> Suggestions:
+        """Suggestions for typed text; for a key with filters, those that lead to a product that it may see."""
+        found = self.engine.suggest(typed, size=size)
+        filters = combine_filters(permit.filters)
+        return _narrow_suggestions(self.engine, found, filters) if filters else found
+
+
+def _narrow_suggestions(engine: SearchEngine, found: Suggestions, filters: str) -> Suggestions:
+    def has_hits(text: str, *conditions: str) -> bool:
+        narrowed = combine_filters((filters, *conditions))
+        page = engine.search(text, size=0, filters=narrowed, stage="bm25", correct=False)
+        return page.total > 0 and not page.relaxed
+
+    def is_value(field: str, value: str) -> bool:
+        return has_hits("", format_filter(Comparison(field, "=", value)))
+
+    def is_visible(product_id: str) -> bool:
+        try:
+            engine.product(product_id, filters=filters)
+        except UnknownProductError:
+            return False
+        return True
+
+    return replace(
+        found,
+        queries=tuple(each for each in found.queries if has_hits(each.text)),
+        categories=tuple(
+            each for each in found.categories if is_value("category", _CATEGORY_SEPARATOR.join(each.path))
+        ),
+        brands=tuple(each for each in found.brands if is_value("brand", each.name)),
+        products=tuple(each for each in found.products if is_visible(each.product.id)),
+    )
+
 
 def context_of(request: Request) -> ServiceContext:
-    """The application's."""
+    """The context of a request's application."""
     context: ServiceContext = request.app.state.context
     return context
 
@@ -51,13 +88,13 @@ Contextual = Annotated[ServiceContext, Depends(context_of)]
 
 
 def authorize(context: ServiceContext, request: Request, key: str, scope: Scope) -> Permit:
-    """What whoever sent a request may do; raises RequestError (401, 403, 429) where that is not what it asks for.
+    """The permit of a request's key; raises RequestError (401, 403, 429) if it lacks the scope.
 
-    While there is no key at all, whoever is on this machine may do everything, and nobody else anything.
+    While the service has no key at all, requests from this machine may do everything and others nothing.
     """
     address = request.client.host if request.client else ""
     context.rates.count_address(address)
-    if not context.keys.is_there:
+    if not context.keys.exists:
         return _authorize_loopback(request, address)
     if not key:
         raise RequestError(401, "a key is needed: send it as Authorization: Bearer KEY, or as X-API-Key")
@@ -87,19 +124,19 @@ def require_scope(scope: Scope) -> Callable[..., Awaitable[Permit]]:
 MaySearch = Annotated[Permit, Depends(require_scope(Scope.SEARCH))]
 MayRecord = Annotated[Permit, Depends(require_scope(Scope.EVENTS))]
 MayWrite = Annotated[Permit, Depends(require_scope(Scope.WRITE))]
-MayWatch = Annotated[Permit, Depends(require_scope(Scope.METRICS))]
+MayReadMetrics = Annotated[Permit, Depends(require_scope(Scope.METRICS))]
 MayAdminister = Annotated[Permit, Depends(require_scope(Scope.ADMIN))]
 
 
 def _authorize_loopback(request: Request, address: str) -> Permit:
-    # The name is looked at too: a page of somewhere else may have a name that leads here.
+    # The host name is checked, too: a page of another site may have a name that resolves to this machine.
     name = request.headers.get("host", "").lower()
     name = name if name.endswith("]") else name.rpartition(":")[0] or name
     if not is_loopback(address) or name not in _LOCAL_NAMES:
         raise RequestError(401, "without a key only this machine is served; make one: shelfwise keys create")
     origin = urlsplit(request.headers.get("origin", "")).hostname
     if is_protocol_path(request.scope) and "origin" in request.headers and not is_loopback(origin or ""):
-        # Browsers let pages of any origin ask here, so those of other machines are told from this one's.
+        # Browsers let pages of any origin call these paths.
         raise RequestError(401, "without a key only pages of this machine are served; make one: shelfwise keys create")
     return _EVERYTHING
 

@@ -1,11 +1,9 @@
-"""Every refusal of the HTTP API, in one JSON shape: what was wrong, where, and by which request; under the paths of the
-InstantSearch protocol in that one's."""
+"""Error responses of the HTTP API, all of one JSON shape; under the InstantSearch paths, of that protocol's shape."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
-import structlog
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, Field
@@ -14,7 +12,6 @@ from starlette.exceptions import HTTPException
 from retrieval import errors
 from service.http.request import REQUEST_ID, is_protocol_path, request_id
 
-_log = structlog.get_logger("shelfwise.http")
 _STATUS: Mapping[type[errors.ShelfwiseError], tuple[int, str]] = {
     errors.UnknownProductError: (404, "unknown_product"),
     errors.UnknownVersionError: (404, "unknown_version"),
@@ -38,14 +35,14 @@ _STATUS: Mapping[type[errors.ShelfwiseError], tuple[int, str]] = {
     errors.ModelError: (503, "{family}"),
 }
 _SERVER_MESSAGES = {
-    "store": "the index cannot be used as asked now",
-    "cluster": "the search cluster does not answer as it should now",
-    "encoder": "what was asked cannot be encoded now",
-    "ranker": "the ranker cannot be used as asked now",
-    "user_tower": "the user tower cannot be used as asked now",
-    "internal": "this is a fault of the server",
+    "store": "the index is not usable now",
+    "cluster": "the search cluster does not respond as expected now",
+    "encoder": "the text cannot be encoded now",
+    "ranker": "the ranker is not usable now",
+    "user_tower": "the user tower is not usable now",
+    "internal": "internal server error",
 }
-"""What a client is told, by code."""
+"""The message of a server error, by code: the error's own text names files and machines."""
 _CODES = {
     400: "bad_request",
     401: "no_key",
@@ -63,29 +60,29 @@ _CODES = {
 
 
 class ErrorDetail(BaseModel):
-    """What was wrong."""
+    """Content of an error response."""
 
-    code: str = Field(description="One word for programs.", examples=["bad_filter"])
-    message: str = Field(description="For people: what was wrong, and what is right.")
-    field: str = Field("", description="Which field of the request it is about, where it is one.", examples=["filters"])
-    request_id: str = Field(description="The request, as the log names it.")
+    code: str = Field(description="A code for programs.", examples=["bad_filter"])
+    message: str = Field(description="A message for people: what is wrong, and what is right.")
+    field: str = Field("", description="The field of the request that is wrong, if it is one.", examples=["filters"])
+    request_id: str = Field(description="The id of the request in the log.")
 
 
 class ErrorResponse(BaseModel):
-    """The body of every answer that is not what was asked for."""
+    """Body of every error response."""
 
     error: ErrorDetail
 
 
 class ProtocolErrorResponse(BaseModel):
-    """The same under the paths of the InstantSearch protocol."""
+    """Body of an error response under the InstantSearch paths."""
 
-    message: str = Field(description="For people: what was wrong, and what is right.")
-    status: int = Field(description="The status of the answer.")
+    message: str = Field(description="A message for people: what is wrong, and what is right.")
+    status: int = Field(description="The status code of the response.")
 
 
 class RequestError(Exception):
-    """Ends a request with a status; `retry_after` is in seconds, `allow` the methods that a path knows."""
+    """Ends a request with a status; `retry_after` is in seconds, `allow` lists the methods of the path."""
 
     def __init__(
         self, status: int, message: str, *, field: str = "", code: str = "", retry_after: int = 0, allow: str = ""
@@ -100,48 +97,47 @@ class RequestError(Exception):
 
 
 def error_response(error: RequestError, identity: str, *, in_protocol: bool = False) -> Response:
-    """Its answer; in the InstantSearch protocol's shape, if that is what was spoken."""
+    """The response of an error to the request with this id, `in_protocol` in the InstantSearch shape."""
     headers = {REQUEST_ID: identity}
     if error.retry_after:
         headers["Retry-After"] = str(error.retry_after)
     if error.allow:
         headers["Allow"] = error.allow
+    body: BaseModel
     if in_protocol:
-        told = ProtocolErrorResponse(message=error.message, status=error.status)
-        return Response(told.model_dump_json(), error.status, headers, "application/json")
-    body = ErrorResponse(
-        error=ErrorDetail(code=error.code, message=error.message, field=error.field, request_id=identity)
-    )
+        body = ProtocolErrorResponse(message=error.message, status=error.status)
+    else:
+        detail = ErrorDetail(code=error.code, message=error.message, field=error.field, request_id=identity)
+        body = ErrorResponse(error=detail)
     return Response(body.model_dump_json(), error.status, headers, "application/json")
 
 
 def handle_errors(app: FastAPI) -> None:
-    """Has every error of the application answered in the one shape."""
+    """Installs one handler for every error of an application."""
 
-    async def refused(request: Request, error: Exception) -> Response:
-        return error_response(
-            to_request_error(error), request_id(request.scope), in_protocol=is_protocol_path(request.scope)
-        )
+    async def respond(request: Request, error: Exception) -> Response:
+        scope = request.scope
+        return error_response(to_request_error(error), request_id(scope), in_protocol=is_protocol_path(scope))
 
     for kind in (RequestError, RequestValidationError, HTTPException, errors.ShelfwiseError, Exception):
-        app.add_exception_handler(kind, refused)
+        app.add_exception_handler(kind, respond)
 
 
 def to_request_error(error: Exception) -> RequestError:
-    """What a client is told of an error: of one that nobody foresaw, nothing but that it happened."""
+    """Status, code and message for an error; an unexpected error has no details in its message."""
     match error:
         case RequestError():
             return error
         case RequestValidationError():
             return _from_validation_error(error)
         case HTTPException() if isinstance(error.__cause__, UnicodeDecodeError):
-            return RequestError(400, "the body holds bytes that are no UTF-8", field="body")
+            return RequestError(400, "the body is not valid UTF-8", field="body")
         case HTTPException():
             return RequestError(error.status_code, str(error.detail), allow=(error.headers or {}).get("Allow", ""))
         case errors.ShelfwiseError():
             return _from_shelfwise_error(error)
         case _:
-            return RequestError(500, f"{_SERVER_MESSAGES['internal']}; the log has the request's id", code="internal")
+            return _server_error(500, "internal")
 
 
 def _from_shelfwise_error(error: errors.ShelfwiseError) -> RequestError:
@@ -149,22 +145,26 @@ def _from_shelfwise_error(error: errors.ShelfwiseError) -> RequestError:
     if isinstance(error, errors.ModelError):
         code = code.format(family=error.family)
     if status >= 500:
-        # What is said of it names files and machines, which are the operator's business.
-        return RequestError(status, f"{_SERVER_MESSAGES[code]}; the log has the request's id", code=code, retry_after=1)
+        return _server_error(status, code, retry_after=1)
     field = "filters" if isinstance(error, errors.FilterError) else getattr(error, "field", "")
     return RequestError(status, str(error), field=field, code=code)
 
 
+def _server_error(status: int, code: str, retry_after: int = 0) -> RequestError:
+    message = f"{_SERVER_MESSAGES[code]}; the log has the request's id"
+    return RequestError(status, message, code=code, retry_after=retry_after)
+
+
 def _from_validation_error(error: RequestValidationError) -> RequestError:
-    """The first fault alone: the others often follow from it."""
+    """Reports the first fault: the others often follow from it."""
     faults = error.errors()
     first = faults[0]
     place = [str(part) for part in first["loc"]]
     field = ".".join(place[1:] if place and place[0] in ("body", "query", "path", "header") else place)
     if first["type"] == "json_invalid":
-        told = f"the body is no JSON: {first.get('ctx', {}).get('error', first['msg'])}"
-        return RequestError(400, told, field="body")
-    unknown = first["type"] == "extra_forbidden"
-    told = f"there is no field {field}" if unknown else f"{field or 'the request'}: {first['msg']}"
+        message = f"the body is not valid JSON: {first.get('ctx', {}).get('error', first['msg'])}"
+        return RequestError(400, message, field="body")
+    is_unknown = first["type"] == "extra_forbidden"
+    message = f"there is no field {field}" if is_unknown else f"{field or 'the request'}: {first['msg']}"
     more = f" (and {len(faults) - 1} more)" if len(faults) > 1 else ""
-    return RequestError(400, told + more, field=field, code="unknown_field" if unknown else "bad_request")
+    return RequestError(400, message + more, field=field, code="unknown_field" if is_unknown else "bad_request")

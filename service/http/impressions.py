@@ -1,4 +1,7 @@
-"""What searches showed, recorded behind the answers: clicks that come with a query id then have something to be of."""
+"""Recording of searches and impressions, in the background of the responses.
+
+A click with a query id refers to the impressions of that search.
+"""
 
 from __future__ import annotations
 
@@ -12,35 +15,35 @@ from retrieval.records import Event, EventKind, Page
 
 _SECONDS = 0.25
 _MOST_WAITING = 20_000
-"""Events; what comes on top of them is counted as lost."""
+"""Events; further ones are counted as lost."""
 _MOST_QUERY = 1_000
-"""Characters of a query that an event may have."""
-_AT_ONCE = 2_000
+"""Characters of a query in an event."""
+_BATCH = 2_000
+"""Events written at once."""
 
 
 @dataclass(frozen=True, slots=True)
 class ShopperIdentity:
-    """Whose search it is, as the store calls them; both empty for one that is not to be recorded."""
+    """The shopper and session of a search, as the store names them; both empty if it is not recorded."""
 
     shopper: str = ""
     session: str = ""
 
 
 class ImpressionRecorder:
-    """Takes down queries and impressions in a thread of its own, so that no search waits for the disk."""
+    """Writes queries and impressions in a thread, so that no search waits for the disk."""
 
     def __init__(self, record: Callable[..., object]) -> None:
         """`record` is `SearchEngine.record`."""
         self._record = record
         self._waiting: list[Event] = []
         self._writing: list[Event] = []
-        """Those that are being written."""
         self._changing = threading.Condition()
         self._is_closed = False
         self.lost = 0
         """Events that could not be recorded."""
         self.trouble = ""
-        """Why the last ones could not."""
+        """The last error."""
         self._thread = threading.Thread(target=self._run, name="impressions", daemon=True)
         self._thread.start()
 
@@ -51,13 +54,13 @@ class ImpressionRecorder:
 
     @property
     def lag(self) -> float:
-        """Seconds that the oldest of them has waited; 0 where none does."""
+        """Age of the oldest of them in seconds; 0 if there is none."""
         with self._changing:
             oldest = next(iter((*self._writing[:1], *self._waiting[:1])), None)
         return 0.0 if oldest is None or oldest.time is None else (datetime.now(UTC) - oldest.time).total_seconds()
 
     def record_page(self, query_id: str, text: str, page: Page, shopper: ShopperIdentity) -> None:
-        """One answer: its query, and each of its hits at its place."""
+        """Adds a search: its query, and an impression of each hit at its position."""
         if not (shopper.shopper or shopper.session) or len(text) > _MOST_QUERY:
             return
         events = _events(query_id, text, page, shopper)
@@ -67,7 +70,7 @@ class ImpressionRecorder:
             self.lost += max(0, len(events) - room)
 
     def close(self) -> None:
-        """Returns when all of them are recorded."""
+        """Returns when all events are written."""
         with self._changing:
             self._is_closed = True
             self._changing.notify()
@@ -77,7 +80,7 @@ class ImpressionRecorder:
         while True:
             with self._changing:
                 self._changing.wait(_SECONDS)
-                self._writing, self._waiting = self._waiting[:_AT_ONCE], self._waiting[_AT_ONCE:]
+                self._writing, self._waiting = self._waiting[:_BATCH], self._waiting[_BATCH:]
                 is_last = self._is_closed and not self._waiting
             if self._writing:
                 self._write(self._writing)
@@ -89,7 +92,7 @@ class ImpressionRecorder:
         try:
             self._record(*events)
         except EventError as error:
-            # Together they are refused together: one that cannot be taken is no reason to lose the others.
+            # A batch is refused as a whole: written one by one, only the invalid event is lost.
             if len(events) > 1:
                 for event in events:
                     self._write([event])
@@ -103,25 +106,26 @@ class ImpressionRecorder:
         self.trouble = str(error)
 
 
-def _events(query_id: str, text: str, page: Page, asker: ShopperIdentity) -> list[Event]:
+def _events(query_id: str, text: str, page: Page, shopper: ShopperIdentity) -> list[Event]:
     now = datetime.now(UTC)
-    shown = (page.page - 1) * page.size
+    offset = (page.page - 1) * page.size
 
-    def event(kind: EventKind, name: str, product_id: str = "", place: int | None = None) -> Event:
+    def event(kind: EventKind, name: str, product_id: str = "", position: int | None = None) -> Event:
         return Event(
             kind,
             product_id,
             query_id=query_id,
             query=text,
-            shopper=asker.shopper,
-            session=asker.session,
-            position=place,
+            shopper=shopper.shopper,
+            session=shopper.session,
+            position=position,
             time=now,
             event_id=f"{query_id}-{name}",
             results=page.total if kind is EventKind.QUERY else None,
         )
 
-    places = enumerate(page.hits, shown + 1)
-    impressions = [event(EventKind.IMPRESSION, str(at), hit.product.id, at) for at, hit in places]
-    # What was browsed has no text, so no query: its impressions say that it was shown.
+    impressions = [
+        event(EventKind.IMPRESSION, str(at), hit.product.id, at) for at, hit in enumerate(page.hits, offset + 1)
+    ]
+    # Browsing has no query text, so there is no query event: its impressions suffice.
     return [event(EventKind.QUERY, "query"), *impressions] if text.strip() else impressions

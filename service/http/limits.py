@@ -1,4 +1,4 @@
-"""Limits: the threads that answer and how many requests may wait, and how often a key or an address may ask."""
+"""Limits of the service: worker threads with a bounded queue, and rates by key and address."""
 
 from __future__ import annotations
 
@@ -18,83 +18,72 @@ from service.http.errors import RequestError
 
 T = TypeVar("T")
 _PRESSED_SECONDS = 1.0
-"""With half of the places taken for so long a server is not ready for more."""
+"""With half of the queue full for this long, the server is not ready for more requests."""
 
 
-class AnswerThreads:
-    """Runs what takes the processor in threads, for the event loop that asks for it; not shared between loops."""
+class WorkerThreads:
+    """Runs CPU-bound work in threads on behalf of one event loop."""
 
-    def __init__(self, threads: int, waiting: int) -> None:
-        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="answer")
-        self.threads = threads
-        self.places = threads + waiting
-        """Requests that are answered or wait at once, at most."""
-        self._comfortable = threads + waiting // 2
-        self._taken = 0
+    def __init__(self, count: int, queue: int) -> None:
+        self._pool = ThreadPoolExecutor(count, thread_name_prefix="answer")
+        self.count = count
+        self.places = count + queue
+        """The most requests that run or wait at once."""
+        self._comfortable = count + queue // 2
+        self.in_progress = 0
+        """Requests that run or wait."""
         self._pressed_since: float | None = None
         self.refused = 0
         """Requests that found no place."""
 
     @property
-    def in_progress(self) -> int:
-        """Requests that have a place, those that are being answered among them."""
-        return self._taken
-
-    @property
     def is_pressed(self) -> bool:
-        """Whether half of the places to wait have been taken for a second."""
+        """Whether half of the queue has been full for a second."""
         since = self._pressed_since
         return since is not None and time.monotonic() - since > _PRESSED_SECONDS
 
     async def run(self, work: Callable[[], T]) -> T:
-        """What `work` returns or raises; raises RequestError (503) where all places are taken."""
-        if self._taken >= self.places:
+        """The result of `work`; raises what it raises, and RequestError (503) if all places are occupied."""
+        if self.in_progress >= self.places:
             self.refused += 1
-            raise RequestError(503, "the server has as many requests as it can answer; try again", retry_after=1)
-        self._take()
+            raise RequestError(503, "the server is at its limit of requests; try again", retry_after=1)
+        self._count(1)
         loop = asyncio.get_running_loop()
         future = self._pool.submit(copy_context().run, work)
-        # A place is free when its work is over, not when whoever waits for it has given up.
-        future.add_done_callback(lambda _: _call(loop, self._free))
+
+        def free(_: object) -> None:
+            with suppress(RuntimeError):  # the loop is closed: the server has ended
+                loop.call_soon_threadsafe(self._count, -1)
+
+        # A place is free when its work is over, not when its client has given up.
+        future.add_done_callback(free)
         return await asyncio.wrap_future(future)
 
-    def _take(self) -> None:
-        self._taken += 1
-        if self._taken > self._comfortable and self._pressed_since is None:
+    def _count(self, change: int) -> None:
+        self.in_progress += change
+        if self.in_progress <= self._comfortable:
+            self._pressed_since = None
+        elif self._pressed_since is None:
             self._pressed_since = time.monotonic()
 
-    def _free(self) -> None:
-        self._taken -= 1
-        if self._taken <= self._comfortable:
-            self._pressed_since = None
-
     def close(self) -> None:
-        """Ends the threads, once what they have begun is done."""
+        """Ends the threads once their running work is done."""
         self._pool.shutdown(wait=True, cancel_futures=True)
 
 
-def _call(loop: asyncio.AbstractEventLoop, free: Callable[[], None]) -> None:
-    with suppress(RuntimeError):  # the loop is closed: the server has ended
-        loop.call_soon_threadsafe(free)
-
-
-# How often a key, and an address, may ask: counted over a sliding minute, in this process.
-
-
 class RateLimiter:
-    """Counts requests. Each replica of a service counts its own."""
+    """Counts requests over a sliding minute, in this process."""
 
     def __init__(self, per_key: int, per_address: int) -> None:
-        """The most requests a minute; a key may have a limit of its own."""
         self._limiter = SlidingWindowCounterRateLimiter(MemoryStorage())
         self._per_key, self._per_address = per_key, per_address
 
     def count_key(self, identity: str, own: int | None) -> None:
-        """Raises RequestError (429) for a key that has asked too often."""
+        """Raises RequestError (429) for a key above its own limit, or the limit of all keys."""
         self._count(own or self._per_key, "key", identity)
 
     def count_address(self, address: str) -> None:
-        """The same for an address."""
+        """Raises RequestError (429) for an address above the limit."""
         self._count(self._per_address, "address", address)
 
     def _count(self, most: int, kind: str, name: str) -> None:

@@ -1,8 +1,8 @@
-"""What every request goes through before the application sees it, and every answer on its way out.
+"""Middleware of every request and response.
 
-A request gets an id, its address must be UTF-8, its body is read within bounds, and it must be answered by a deadline;
-an answer gets the headers that keep browsers safe, and one line in the log, which holds no query, no key and nobody's
-name.
+`RequestMiddleware` gives a request an id, checks that its address is UTF-8, reads its body within limits and bounds the
+time until the response. It adds the security headers and writes one line to the log, without query, key or name.
+`ProtocolCorsMiddleware` lets pages of any origin call the InstantSearch paths.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from dataclasses import dataclass
 
 import structlog
 from starlette.datastructures import MutableHeaders
+from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.http.errors import RequestError, error_response, to_request_error
-from service.http.metrics import count_request
 from service.http.request import (
     REQUEST_ID,
     describe_undecodable,
@@ -29,33 +29,39 @@ from service.http.request import (
     is_utf8,
     request_id,
 )
-from service.http.tracing import CURRENT, Tracing
+from service.http.telemetry import CURRENT_TRACE, Tracing, record_request
 
 _log = structlog.get_logger("shelfwise.http")
-_SAFE_HEADERS = {
+_SECURITY_HEADERS = {
     "X-Content-Type-Options": "nosniff",
     "X-Frame-Options": "DENY",
     "Referrer-Policy": "no-referrer",
     "Cross-Origin-Opener-Policy": "same-origin",
 }
+_ANY_ORIGIN = {"Access-Control-Allow-Origin": "*", "Access-Control-Expose-Headers": "X-Request-ID, Retry-After"}
+_PREFLIGHT = {
+    **_ANY_ORIGIN,
+    "Access-Control-Allow-Methods": "*",
+    "Access-Control-Allow-Headers": "*",
+    "Access-Control-Max-Age": "86400",
+}
 
 
 @dataclass(frozen=True, slots=True)
 class RequestLimits:
-    """What one request may take."""
+    """Limits of one request, and of all bodies together."""
 
     body_bytes: int
-    """Bytes."""
     body_seconds: float
-    """Until the whole body is there."""
+    """Until the whole body is received."""
     response_seconds: float
-    """Until it is answered, from there."""
+    """From there until the response."""
     total_body_bytes: int = 256_000_000
-    """Bytes of all bodies that are held at once."""
+    """Of all bodies in memory."""
 
 
 class RequestMiddleware:
-    """An ASGI application around another one."""
+    """ASGI middleware that applies the limits, the headers, the log, metrics and traces."""
 
     def __init__(
         self,
@@ -64,7 +70,7 @@ class RequestMiddleware:
         draining: threading.Event | None = None,
         tracing: Tracing | None = None,
     ) -> None:
-        """While it is `draining`, each answer ends its connection, so that the client makes its next one elsewhere."""
+        """While `draining` is set, each response closes its connection, so that the client reconnects elsewhere."""
         self._app = app
         self._tracing = tracing
         self._limits = limits
@@ -72,52 +78,52 @@ class RequestMiddleware:
         self._budget = BodyBudget(limits.total_body_bytes)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """One request, or the life of the server."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        answer = _ResponseSender(send, request_id(scope), self._draining)
+        response = _ResponseSender(send, request_id(scope), self._draining)
         started = time.perf_counter()
         trace = self._tracing.begin(scope) if self._tracing else None
-        CURRENT.set(trace)
+        CURRENT_TRACE.set(trace)
         try:
-            await self._handle(scope, receive, answer)
+            await self._handle(scope, receive, response)
         except Exception as error:
-            await self._respond_with_error(error, scope, receive, answer)
+            await self._respond_with_error(error, scope, receive, response)
         finally:
             seconds = time.perf_counter() - started
             route = getattr(scope.get("route"), "path", "")
-            count_request(scope, answer.status, seconds)
+            record_request(scope, response.status, seconds)
             if trace is not None:
-                trace.end(route, answer.status, answer.identity)
+                trace.end(route, response.status, response.identity)
             _log.info(
                 "answered",
-                request=answer.identity,
+                request=response.identity,
                 method=scope["method"],
                 route=route,
-                status=answer.status,
+                status=response.status,
                 ms=round(seconds * 1_000, 1),
             )
 
-    async def _handle(self, scope: Scope, receive: Receive, answer: _ResponseSender) -> None:
+    async def _handle(self, scope: Scope, receive: Receive, response: _ResponseSender) -> None:
         _check_address(scope)
         with self._budget.share() as share:
             body = await read_body(scope, receive, self._limits.body_bytes, self._limits.body_seconds, share)
             try:
                 async with asyncio.timeout(self._limits.response_seconds):
-                    await self._app(scope, _BodyReplay(body, receive), answer.send)
+                    await self._app(scope, _BodyReplay(body, receive), response.send)
             except TimeoutError:
-                message = f"there was no answer within {self._limits.response_seconds:g} seconds"
+                message = f"there was no response within {self._limits.response_seconds:g} seconds"
                 raise RequestError(504, message, retry_after=1) from None
 
     async def _respond_with_error(
-        self, error: Exception, scope: Scope, receive: Receive, answer: _ResponseSender
+        self, error: Exception, scope: Scope, receive: Receive, response: _ResponseSender
     ) -> None:
         if not isinstance(error, RequestError):
-            _log.exception("failed", request=answer.identity)
-        if not answer.has_begun:
-            refused = error_response(to_request_error(error), answer.identity, in_protocol=is_protocol_path(scope))
-            await refused(scope, receive, answer.send)
+            _log.exception("failed", request=response.identity)
+        if response.status == 0:
+            in_protocol = is_protocol_path(scope)
+            send_error = error_response(to_request_error(error), response.identity, in_protocol=in_protocol)
+            await send_error(scope, receive, response.send)
 
 
 def _check_address(scope: Scope) -> None:
@@ -128,7 +134,7 @@ def _check_address(scope: Scope) -> None:
 
 
 class _BodyReplay:
-    """A body that was read, told once; afterwards what the client does."""
+    """Receives a body that is already read, then whatever the client sends next."""
 
     def __init__(self, body: bytes, receive: Receive) -> None:
         self._body: bytes | None = body
@@ -142,38 +148,52 @@ class _BodyReplay:
 
 
 class _ResponseSender:
-    """An answer on its way out."""
+    """Sends a response with the headers that every response has."""
 
     def __init__(self, send: Send, identity: str, draining: threading.Event) -> None:
         self._send = send
         self._draining = draining
         self.identity = identity
         self.status = 0
-        """0 while there is none."""
-
-    @property
-    def has_begun(self) -> bool:
-        """Whether the client has its status."""
-        return self.status > 0
+        """0 until the response begins."""
 
     async def send(self, message: Message) -> None:
-        """Adds what every answer carries."""
         if message["type"] == "http.response.start":
             self.status = message["status"]
             headers = MutableHeaders(scope=message)
             headers[REQUEST_ID] = self.identity
             if self._draining.is_set():
                 headers["Connection"] = "close"
-            for name, value in _SAFE_HEADERS.items():
+            for name, value in _SECURITY_HEADERS.items():
                 headers.setdefault(name, value)
         await self._send(message)
 
 
-# The body of a request, read whole before anything looks at it: bounded in bytes and in time, unpacked if gzipped.
+class ProtocolCorsMiddleware:
+    """CORS for the InstantSearch paths: any origin and no cookies, since a key alone authorizes a request."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async def send_with_headers(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                headers = MutableHeaders(scope=message)
+                headers.update(_ANY_ORIGIN)
+                # Added for the origins of service.cors_origins, which may send cookies elsewhere.
+                del headers["Access-Control-Allow-Credentials"]
+            await send(message)
+
+        if not is_protocol_path(scope):
+            await self._app(scope, receive, send)
+        elif scope["method"] == "OPTIONS":
+            await Response(None, 204, _PREFLIGHT)(scope, receive, send)
+        else:
+            await self._app(scope, receive, send_with_headers)
 
 
 class BodyBudget:
-    """The bytes of all bodies that one server holds; for its event loop alone."""
+    """The bytes of all request bodies in memory, for one event loop."""
 
     def __init__(self, most: int) -> None:
         self._most = most
@@ -181,7 +201,7 @@ class BodyBudget:
 
     @contextmanager
     def share(self) -> Iterator[BodyShare]:
-        """One request's part, given back when it is over."""
+        """The bytes of one request, released when it is over."""
         share = BodyShare(self)
         try:
             yield share
@@ -189,47 +209,45 @@ class BodyBudget:
             self.held -= share.held
 
     def hold(self, size: int) -> None:
-        """Raises RequestError (503) where there is no room for so many more."""
+        """Raises RequestError (503) if there is no room for `size` more bytes."""
         if self.held + size > self._most:
-            raise RequestError(503, "the server holds as many bytes of requests as it may; try again", retry_after=1)
+            raise RequestError(503, "the bodies of requests fill the server's memory; try again", retry_after=1)
         self.held += size
 
 
 class BodyShare:
-    """What one request holds of it."""
+    """The bytes that one request holds."""
 
     def __init__(self, budget: BodyBudget) -> None:
         self._budget = budget
         self.held = 0
 
     def hold(self, size: int) -> None:
-        """So many bytes more; raises as `BodyBudget.hold`."""
+        """Raises as `BodyBudget.hold`."""
         self._budget.hold(size)
         self.held += size
 
 
 async def read_body(scope: Scope, receive: Receive, most: int, seconds: float, share: BodyShare) -> bytes:
-    """Raises Refused for one of more than `most` bytes, unpacked or not (413), one that does not come within `seconds`
-    (408), one for which there is no room (503), and one that is not what its encoding says (400, 415)."""
+    """The whole body, decompressed. Raises RequestError for more than `most` bytes before or after decompression
+    (413), a body that takes more than `seconds` (408), no room (503), and a wrong or unknown encoding (400, 415)."""
     headers = {name: value for name, value in scope["headers"] if name in (b"content-length", b"content-encoding")}
-    told = headers.get(b"content-length", b"0")
-    if told.isdigit() and int(told) > most:
+    length = headers.get(b"content-length", b"0")
+    if length.isdigit() and int(length) > most:
         raise _too_large(most)
     try:
         async with asyncio.timeout(seconds):
             body = await _receive_body(receive, most, share)
     except TimeoutError:
-        raise RequestError(408, f"the body did not come within {seconds:g} seconds") from None
+        raise RequestError(408, f"the body was not received within {seconds:g} seconds") from None
     match headers.get(b"content-encoding", b"").strip().lower():
         case b"" | b"identity":
             return body
         case b"gzip":
             return _decompress(body, most, share)
         case other:
-            name = other.decode("latin-1")[:40]
-            raise RequestError(
-                415, f"a body may come as it is or with gzip, not with {name!r}", field="Content-Encoding"
-            )
+            message = f"the content encoding {other.decode('latin-1')[:40]!r} is not supported; send gzip or none"
+            raise RequestError(415, message, field="Content-Encoding")
 
 
 async def _receive_body(receive: Receive, most: int, share: BodyShare) -> bytes:
@@ -238,7 +256,7 @@ async def _receive_body(receive: Receive, most: int, share: BodyShare) -> bytes:
     while True:
         message = await receive()
         if message["type"] == "http.disconnect":
-            raise RequestError(400, "the client went away before its body had come")
+            raise RequestError(400, "the client disconnected before its body was received")
         part = message.get("body", b"")
         size += len(part)
         if size > most:
@@ -250,17 +268,15 @@ async def _receive_body(receive: Receive, most: int, share: BodyShare) -> bytes:
 
 
 def _decompress(body: bytes, most: int, share: BodyShare) -> bytes:
-    unpacking = zlib.decompressobj(wbits=zlib.MAX_WBITS | 16)
+    stream = zlib.decompressobj(wbits=zlib.MAX_WBITS | 16)
     try:
-        found = unpacking.decompress(body, most + 1)
+        found = stream.decompress(body, most + 1)
     except zlib.error:
-        raise RequestError(
-            400, "the body is not gzip, as its Content-Encoding says", field="Content-Encoding"
-        ) from None
+        raise RequestError(400, "the body is not valid gzip", field="Content-Encoding") from None
     if len(found) > most:
         raise _too_large(most)
-    if not unpacking.eof:
-        raise RequestError(400, "the gzipped body ends too early", field="Content-Encoding")
+    if not stream.eof:
+        raise RequestError(400, "the gzip body is truncated", field="Content-Encoding")
     share.hold(len(found))
     return found
 

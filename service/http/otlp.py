@@ -1,6 +1,6 @@
-"""Traces by OpenTelemetry: a span for each request, and in it one for each stage of its searches.
+"""Traces by OpenTelemetry: a span for each request, with one inside it for each stage of its searches.
 
-No query, no filter, no product and nobody's name is in one. This is the only file that imports OpenTelemetry.
+Spans hold no query, filter, product or name. This is the only file that imports OpenTelemetry.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from starlette.types import Scope
 
 _SEND_SECONDS = 2.0
 _UNTRACED = frozenset({"/health/live", "/health/ready", "/metrics"})
-"""Asked again and again, by machines."""
+"""Paths that probes and scrapers poll."""
 _CONTEXT_HEADERS = (b"traceparent", b"tracestate")
 _AFTER: Mapping[str, tuple[str, ...]] = {
     "bm25": (),
@@ -28,11 +28,11 @@ _AFTER: Mapping[str, tuple[str, ...]] = {
     "merge": ("bm25", "dense"),
     "rerank": ("merge",),
 }
-"""What each stage of a search waits for: bm25 runs beside the others."""
+"""The stages that each stage of a search waits for: bm25 runs in parallel to encode and dense."""
 
 
 class OpenTelemetry:
-    """Spans of one service; see `service.http.tracing.Tracing`."""
+    """`service.http.telemetry.Tracing` with OpenTelemetry spans."""
 
     def __init__(self, processor: SpanProcessor) -> None:
         self._provider = TracerProvider(resource=Resource.create({"service.name": "shelfwise"}), shutdown_on_exit=False)
@@ -41,21 +41,23 @@ class OpenTelemetry:
         self._propagator = TraceContextTextMapPropagator()
 
     def begin(self, scope: Scope) -> RequestSpan | None:
-        """Goes on with the client's trace, where it tells of one."""
+        """Continues the client's trace, if its headers name one."""
         if scope["path"] in _UNTRACED:
             return None
-        told = {name.decode(): value.decode("latin-1") for name, value in scope["headers"] if name in _CONTEXT_HEADERS}
-        span = self._tracer.start_span(scope["method"], self._propagator.extract(told), SpanKind.SERVER)
+        parent = {
+            name.decode(): value.decode("latin-1") for name, value in scope["headers"] if name in _CONTEXT_HEADERS
+        }
+        span = self._tracer.start_span(scope["method"], self._propagator.extract(parent), SpanKind.SERVER)
         span.set_attribute("http.request.method", scope["method"])
         return RequestSpan(self._tracer, span, scope["method"])
 
     def close(self) -> None:
-        """Sends what is left, and waits for it for seconds at most."""
+        """Sends the remaining spans, within seconds."""
         self._provider.shutdown()
 
 
 class RequestSpan:
-    """One request; see `service.http.tracing.RequestTrace`."""
+    """`service.http.telemetry.RequestTrace` with OpenTelemetry spans."""
 
     def __init__(self, tracer: Tracer, span: Span, method: str) -> None:
         self._tracer = tracer
@@ -64,7 +66,7 @@ class RequestSpan:
         self._inside: Context = set_span_in_context(span)
 
     def add_stages(self, timings: Mapping[str, float]) -> None:
-        """Each at its place in the search."""
+        """Adds a span for each stage, ending now."""
         placed = list(place_stages(timings))
         began = time.time_ns() - int(max((end for _, _, end in placed), default=0) * 1e6)
         for stage, start, end in placed:
@@ -72,7 +74,7 @@ class RequestSpan:
             span.end(began + int(end * 1e6))
 
     def end(self, route: str, status: int, request_id: str) -> None:
-        """By the pattern of its path."""
+        """Names the span by the route's pattern."""
         self._span.update_name(f"{self._method} {route}".rstrip())
         self._span.set_attributes(
             {"http.route": route, "http.response.status_code": status, "shelfwise.request_id": request_id}
@@ -83,8 +85,10 @@ class RequestSpan:
 
 
 def place_stages(timings: Mapping[str, float]) -> Iterator[tuple[str, float, float]]:
-    """Stages with their begin and end, in milliseconds from the search's begin. What each took was measured; when it
-    began follows from what it waits for."""
+    """Each stage with its begin and end in milliseconds from the search's begin.
+
+    Durations are measured; begins follow from the stages that a stage waits for.
+    """
     ends: dict[str, float] = {}
     for stage in sorted(timings, key=[*_AFTER, *timings].index):
         start = max((ends.get(before, 0.0) for before in _AFTER.get(stage, tuple(ends))), default=0.0)
@@ -93,5 +97,5 @@ def place_stages(timings: Mapping[str, float]) -> Iterator[tuple[str, float, flo
 
 
 def open_tracing(endpoint: str) -> OpenTelemetry:
-    """Sends spans to an OTLP endpoint, in a thread of its own; what cannot be sent is dropped."""
+    """Sends spans to an OTLP endpoint from a background thread; spans that cannot be sent are dropped."""
     return OpenTelemetry(BatchSpanProcessor(OTLPSpanExporter(endpoint, timeout=_SEND_SECONDS)))

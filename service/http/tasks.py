@@ -1,4 +1,4 @@
-"""Tasks that run for long, such as a rebuild: kept in a SQLite file, run one after another, shown."""
+"""Long-running tasks, such as a rebuild: a durable queue in SQLite, and the thread that runs them in turn."""
 
 from __future__ import annotations
 
@@ -23,11 +23,12 @@ from filelock import FileLock, Timeout
 from retrieval.errors import InputError, ShelfwiseError, TaskFailedError, UnknownTaskError
 from service.curation.document_store import Layout, SqliteFile
 
-# The tasks of an index directory, in a SQLite file: what was asked for is on the disk before it is acknowledged.
-
 TASKS_FILE = "tasks.sqlite"
+LOCK_FILE = "tasks.lock"
+PERSONAL = frozenset({"forget"})
+"""Kinds of tasks whose arguments are about a person: they are deleted when the task is over."""
 _MOST_KEPT = 1_000
-"""Tasks that are over; older ones are removed."""
+"""Tasks that are over; older ones are deleted."""
 _LAYOUT = Layout(
     "tasks",
     0x5357544B,
@@ -41,10 +42,16 @@ CREATE TABLE tasks (
 """,
 )
 _COLUMNS = "id, kind, arguments, state, created, started, ended, result, error"
+_PROGRAM = "import os; os.nice(10); from service.cli.main import main; main()"
+"""Runs a command with a lower priority than searches."""
+_POLL_SECONDS = 0.2
+_IDLE_POLL_SECONDS = 0.5
+_MOST_ERROR = 2_000
+"""Characters of a failed command's error message."""
 
 
 class TaskState(StrEnum):
-    """How far a task is."""
+    """Progress of a task."""
 
     WAITING = "waiting"
     RUNNING = "running"
@@ -54,7 +61,7 @@ class TaskState(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """One piece of work."""
+    """A long-running task."""
 
     id: str
     kind: str
@@ -63,21 +70,20 @@ class Task:
     started: datetime | None = None
     ended: datetime | None = None
     result: Any = None
-    """What it said when it was done."""
+    """The JSON that the command printed."""
     error: str = ""
-    """Why it failed."""
     arguments: Mapping[str, Any] = field(default_factory=dict)
-    """What it was asked for; forgotten when it is over where it is about a person."""
+    """Deleted when the task is over if they are about a person."""
 
 
 class TaskQueue:
-    """Adds tasks and follows them. Processes may share it; each call is a transaction of its own."""
+    """The tasks of an index directory, durable. Processes may share it; each call is one transaction."""
 
     def __init__(self, root: Path) -> None:
         self._file = SqliteFile(root / TASKS_FILE, _LAYOUT, private=True)
 
     def add(self, kind: str, arguments: Mapping[str, Any]) -> Task:
-        """A new task; the one that waits already where it was asked for the same."""
+        """A new task, or the waiting one of the same kind and arguments."""
         encoded = msgspec.json.encode(dict(arguments), order="deterministic").decode()
         with self._file.writing() as cursor:
             same = "SELECT id FROM tasks WHERE kind = ? AND arguments = ? AND state = ?"
@@ -86,74 +92,71 @@ class TaskQueue:
             if not found:
                 row = (identity, kind, encoded, TaskState.WAITING, time.time())
                 cursor.execute("INSERT INTO tasks (id, kind, arguments, state, created) VALUES (?, ?, ?, ?, ?)", row)
-                over = "SELECT id FROM tasks WHERE ended IS NOT NULL ORDER BY number DESC LIMIT -1 OFFSET ?"
-                cursor.execute(f"DELETE FROM tasks WHERE id IN ({over})", (_MOST_KEPT,))  # noqa: S608 - our names
-            return _task(_one(cursor, identity))
+                old = "SELECT id FROM tasks WHERE ended IS NOT NULL ORDER BY number DESC LIMIT -1 OFFSET ?"
+                cursor.execute(f"DELETE FROM tasks WHERE id IN ({old})", (_MOST_KEPT,))  # noqa: S608 - our names
+            return _select(cursor, identity)
 
     def get(self, identity: str) -> Task:
-        """One task; raises UnknownTaskError where there is none of this id."""
+        """A task by id; raises UnknownTaskError."""
         with self._file.reading() as cursor:
-            return _task(_one(cursor, identity))
+            return _select(cursor, identity)
 
     def list(self, limit: int = 100) -> tuple[Task, ...]:
-        """The last ones, newest first."""
+        """The last tasks, newest first."""
         with self._file.reading() as cursor:
             if cursor is None:
                 return ()
-            asked = f"SELECT {_COLUMNS} FROM tasks ORDER BY number DESC LIMIT ?"  # noqa: S608 - our names
-            return tuple(map(_task, cursor.execute(asked, (limit,)).fetchall()))
+            query = f"SELECT {_COLUMNS} FROM tasks ORDER BY number DESC LIMIT ?"  # noqa: S608 - our names
+            return tuple(map(_to_task, cursor.execute(query, (limit,)).fetchall()))
 
     def claim(self) -> Task | None:
-        """The one that has waited longest, which is running from now on; None where none waits."""
-        if not self._waits():
-            return None
+        """Marks the oldest waiting task as running; None if there is none."""
+        oldest = "SELECT id FROM tasks WHERE state = ? ORDER BY number LIMIT 1"
+        # Called often, so it first reads without the writers' lock.
+        with self._file.reading() as reader:
+            if reader is None or reader.execute(oldest, (TaskState.WAITING,)).fetchone() is None:
+                return None
         with self._file.writing() as cursor:
-            first = "SELECT id FROM tasks WHERE state = ? ORDER BY number LIMIT 1"
-            found = cursor.execute(first, (TaskState.WAITING,)).fetchone()
+            found = cursor.execute(oldest, (TaskState.WAITING,)).fetchone()
             if found is None:
                 return None
-            cursor.execute(
-                "UPDATE tasks SET state = ?, started = ? WHERE id = ?", (TaskState.RUNNING, time.time(), found[0])
-            )
-            return _task(_one(cursor, found[0]))
+            values = (TaskState.RUNNING, time.time(), found[0])
+            cursor.execute("UPDATE tasks SET state = ?, started = ? WHERE id = ?", values)
+            return _select(cursor, found[0])
 
     def finish(self, identity: str, *, result: object = None, error: str = "", forget: bool = False) -> None:
-        """It is over: done, or failed where there is an `error`. With `forget` its arguments are no longer kept."""
+        """Ends a task as done, or as failed with an `error`; `forget` deletes its arguments."""
         state = TaskState.FAILED if error else TaskState.DONE
-        told = msgspec.json.encode(result).decode()
+        encoded = msgspec.json.encode(result).decode()
         with self._file.writing() as cursor:
-            values = (state, time.time(), told, error, forget, identity)
+            values = (state, time.time(), encoded, error, forget, identity)
             cursor.execute(
                 "UPDATE tasks SET state = ?, ended = ?, result = ?, error = ?, "
                 "arguments = CASE WHEN ? THEN '{}' ELSE arguments END WHERE id = ?",
                 values,
             )
 
-    def _waits(self) -> bool:
-        """Looked at often, so without a lock that keeps others waiting."""
-        with self._file.reading() as cursor:
-            asked = "SELECT 1 FROM tasks WHERE state = ? LIMIT 1"
-            return cursor is not None and cursor.execute(asked, (TaskState.WAITING,)).fetchone() is not None
-
     def resume(self) -> int:
-        """Has those wait again that were running when their process ended; how many. Whoever runs tasks calls it once,
-        before the first."""
+        """Returns tasks that were running when their process ended to the queue, and counts them.
+
+        A runner calls it once, before its first task.
+        """
         if not self._file.path.exists():
             return 0
         with self._file.writing() as cursor:
-            asked = "UPDATE tasks SET state = ?, started = NULL WHERE state = ?"
-            return cursor.execute(asked, (TaskState.WAITING, TaskState.RUNNING)).rowcount
+            update = "UPDATE tasks SET state = ?, started = NULL WHERE state = ?"
+            return cursor.execute(update, (TaskState.WAITING, TaskState.RUNNING)).rowcount
 
 
-def _one(cursor: sqlite3.Cursor | None, identity: str) -> tuple[Any, ...]:
-    asked = f"SELECT {_COLUMNS} FROM tasks WHERE id = ?"  # noqa: S608 - our names
-    found: tuple[Any, ...] | None = cursor.execute(asked, (identity,)).fetchone() if cursor else None
+def _select(cursor: sqlite3.Cursor | None, identity: str) -> Task:
+    query = f"SELECT {_COLUMNS} FROM tasks WHERE id = ?"  # noqa: S608 - our names
+    found: tuple[Any, ...] | None = cursor.execute(query, (identity,)).fetchone() if cursor else None
     if found is None:
         raise UnknownTaskError(f"there is no task {identity[:100]!r}")
-    return found
+    return _to_task(found)
 
 
-def _task(row: tuple[Any, ...]) -> Task:
+def _to_task(row: tuple[Any, ...]) -> Task:
     identity, kind, arguments, state, created, started, ended, result, error = row
     return Task(
         identity,
@@ -172,21 +175,8 @@ def _moment(seconds: float) -> datetime:
     return datetime.fromtimestamp(seconds, UTC)
 
 
-# What tasks do: the program's own commands, each in a process of its own, so that searches keep their threads.
-
-_PROGRAM = "import os; os.nice(10); from service.cli.main import main; main()"
-"""Searches go first."""
-_POLL_SECONDS = 0.2
-_MOST_ERROR = 2_000
-"""Characters of what a command that failed has said."""
-
-
-PERSONAL = frozenset({"forget"})
-"""Kinds whose arguments are about somebody."""
-
-
 def feed_paths(names: Sequence[str], folder: Path | None) -> list[Path]:
-    """The feeds of these names in the folder of feeds; raises InputError for one that is not there."""
+    """The feeds of these names in the feed folder; raises InputError for a file outside it or a missing one."""
     if folder is None:
         raise InputError("service.feeds is not set: it names the folder that feeds are read from")
     base, paths = folder.resolve(), []
@@ -199,7 +189,7 @@ def feed_paths(names: Sequence[str], folder: Path | None) -> list[Path]:
 
 
 def task_command(kind: str, arguments: Mapping[str, Any], root: Path, feeds: Path | None) -> list[str]:
-    """The command line of a task, without the program; raises InputError for one that cannot be."""
+    """The arguments of the command of a task; raises InputError for an unknown kind or feed."""
     index = ["--index", str(root), "--json"]
     match kind:
         case "rebuild":
@@ -218,10 +208,10 @@ def task_command(kind: str, arguments: Mapping[str, Any], root: Path, feeds: Pat
             raise InputError(f"there is no task of the kind {kind!r}")
 
 
-def run_command(command: Sequence[str], stop: threading.Event) -> Any:  # noqa: ANN401 - what the command's JSON says
-    """Runs it to its end, and gives the JSON that it prints; raises TaskFailedError where it fails.
+def run_command(command: Sequence[str], stop: threading.Event) -> Any:  # noqa: ANN401 - the JSON of the command
+    """Runs a command of the program in a process, and decodes the JSON that it prints; raises TaskFailedError.
 
-    Where `stop` is set it is ended, and None returned: run again it goes on from where it was.
+    If `stop` is set, ends it and returns None: the next run continues its work.
     """
     process = subprocess.Popen(
         [sys.executable, "-c", _PROGRAM, *command],
@@ -230,8 +220,8 @@ def run_command(command: Sequence[str], stop: threading.Event) -> Any:  # noqa: 
         text=True,
         start_new_session=True,
     )
-    told: list[str] = []
-    reading = threading.Thread(target=lambda: told.extend(process.communicate()), daemon=True)
+    output: list[str] = []
+    reading = threading.Thread(target=lambda: output.extend(process.communicate()), daemon=True)
     reading.start()
     while reading.is_alive() and not stop.wait(_POLL_SECONDS):
         reading.join(_POLL_SECONDS)
@@ -239,28 +229,22 @@ def run_command(command: Sequence[str], stop: threading.Event) -> Any:  # noqa: 
         os.killpg(process.pid, signal.SIGTERM)
         reading.join()
         return None
-    out, err = told
+    out, err = output
     if process.returncode:
-        said = err.strip().removeprefix("error: ")[-_MOST_ERROR:]
-        raise TaskFailedError(said or f"it ended with {process.returncode}")
+        message = err.strip().removeprefix("error: ")[-_MOST_ERROR:]
+        raise TaskFailedError(message or f"exit status {process.returncode}")
     return msgspec.json.decode(out) if out.strip() else None
 
 
-# Runs the tasks of an index directory, one after the other, in one of the processes that serve it.
-
-LOCK_FILE = "tasks.lock"
-_RUNNER_POLL_SECONDS = 0.5
-
 Job = Callable[[str, Mapping[str, Any], threading.Event], Any]
-"""Does what a kind of task and its arguments say, and returns what came of it; where the event is set it may end
-early."""
+"""Runs a task of a kind with its arguments, and returns its result; it may end early when the event is set."""
 
 
 class TaskRunner:
-    """Looks for tasks in a thread of its own. Of several processes the one that has the lock runs them."""
+    """Runs queued tasks in a thread. Of several processes, the one that holds the lock runs them."""
 
     def __init__(self, root: Path, queue: TaskQueue, job: Job, personal: frozenset[str] = frozenset()) -> None:
-        """Of `personal` kinds the arguments are not kept when they are over."""
+        """Arguments of `personal` kinds are deleted when a task is over."""
         self._queue = queue
         self._job = job
         self._personal = personal
@@ -271,11 +255,11 @@ class TaskRunner:
         self._thread.start()
 
     def notify(self) -> None:
-        """A task was added."""
+        """Wakes the thread after a task was added."""
         self._added.set()
 
     def close(self) -> None:
-        """What is running is ended, and goes on when tasks are run again."""
+        """Interrupts the running task, which continues when tasks are run again."""
         self._stop.set()
         self._added.set()
         self._thread.join()
@@ -287,54 +271,52 @@ class TaskRunner:
                     self._queue.resume()
                     self._run_all()
             except (Timeout, ShelfwiseError, OSError):
-                # Another process runs them, or the disk is gone for now.
-                self._stop.wait(_RUNNER_POLL_SECONDS)
+                # Another process has the lock, or the disk is not available.
+                self._stop.wait(_IDLE_POLL_SECONDS)
 
     def _run_all(self) -> None:
         while not self._stop.is_set():
             task = self._queue.claim()
             if task is None:
-                self._added.wait(_RUNNER_POLL_SECONDS)
+                self._added.wait(_IDLE_POLL_SECONDS)
                 self._added.clear()
             else:
-                self._do(task)
+                self._run_task(task)
 
-    def _do(self, task: Task) -> None:
+    def _run_task(self, task: Task) -> None:
         forget = task.kind in self._personal
         try:
             result = self._job(task.kind, task.arguments, self._stop)
         except (ShelfwiseError, OSError) as error:
             self._queue.finish(task.id, error=str(error) or type(error).__name__, forget=forget)
-        except Exception as error:  # one that fails in a way that nobody foresaw must not end the others
-            self._queue.finish(task.id, error=str(TaskFailedError(f"a fault of the program: {error!r}")), forget=forget)
+        except Exception as error:  # an unexpected error must not end the runner
+            message = str(TaskFailedError(f"a fault of the program: {error!r}"))
+            self._queue.finish(task.id, error=message, forget=forget)
         else:
-            # One that was ended stays as running: whoever runs tasks next begins it again.
+            # An interrupted task stays running: the next runner resumes it.
             if not self._stop.is_set():
                 self._queue.finish(task.id, result=result, forget=forget)
 
 
-# The tasks of a service: what was asked for, and the thread that does it.
-
-
 class TaskService:
-    """Adds tasks of an index directory and has them done."""
+    """Queues tasks of an index directory, and runs them."""
 
     def __init__(self, root: Path, feeds: Path | None) -> None:
         """`feeds` is the folder that feeds are read from."""
         self.feeds = feeds
         self.queue = TaskQueue(root)
         self._root = root
-        self._runner = TaskRunner(root, self.queue, self._do, PERSONAL)
+        self._runner = TaskRunner(root, self.queue, self._run, PERSONAL)
 
     def add(self, kind: str, arguments: Mapping[str, Any]) -> Task:
-        """One more; it is on the disk when this returns."""
-        made = self.queue.add(kind, arguments)
+        """Queues a task, durably."""
+        added = self.queue.add(kind, arguments)
         self._runner.notify()
-        return made
+        return added
 
     def close(self) -> None:
-        """What is running is ended; it goes on when the index is served again."""
+        """Interrupts the running task, which continues when the index is served again."""
         self._runner.close()
 
-    def _do(self, kind: str, arguments: Mapping[str, Any], stop: threading.Event) -> Any:  # noqa: ANN401 - JSON
+    def _run(self, kind: str, arguments: Mapping[str, Any], stop: threading.Event) -> Any:  # noqa: ANN401 - JSON
         return run_command(task_command(kind, arguments, self._root, self.feeds), stop)

@@ -16,10 +16,10 @@ from service.http.auth import Permit, Scope, combine_filters
 from service.http.context import Contextual, ServiceContext, authorize
 from service.http.errors import ProtocolErrorResponse
 from service.http.impressions import ShopperIdentity
-from service.http.metrics import count_search
 from service.http.request import PREFIX
 from service.http.routes.search import narrow_suggestions
 from service.http.schemas import MOST_ID, json_response
+from service.http.telemetry import record_search
 from service.instantsearch.events import parse_events
 from service.instantsearch.recommend import Recommender
 from service.instantsearch.request import Hooks, JsonObject, names, objects, parse_body, text
@@ -158,7 +158,7 @@ def _hooks(context: ServiceContext, permit: Permit, request: Request) -> Hooks:
 
 
 def _count(page: Page) -> None:
-    count_search(page)
+    record_search(page)
 
 
 def _answer(answering: SearchBatch | Recommender, payload: JsonObject) -> Callable[[], Any]:

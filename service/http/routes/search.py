@@ -20,7 +20,6 @@ from service.http.auth import Permit, combine_filters
 from service.http.context import Contextual, MaySearch, ServiceContext
 from service.http.errors import RequestError
 from service.http.impressions import ShopperIdentity
-from service.http.metrics import count_search
 from service.http.schemas import (
     MOST_ID,
     RESPONSES,
@@ -38,6 +37,7 @@ from service.http.schemas import (
     search_response,
     tagged_response,
 )
+from service.http.telemetry import record_search
 
 search_router = APIRouter(prefix="/v1", tags=["search"], responses=RESPONSES)
 
@@ -133,7 +133,7 @@ def run_search(context: ServiceContext, permit: Permit, given: SearchBody, *, is
     page = found.page
     hits = _hits(context, page, given.q, wanted)
     took = (time.perf_counter() - started) * 1_000
-    count_search(page)
+    record_search(page)
     if not is_private:
         context.impressions.record_page(found.query_id, given.q, page, ShopperIdentity(given.shopper, given.session))
     return search_response(found.query_id, given.q, page, hits, took)

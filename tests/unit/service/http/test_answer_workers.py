@@ -10,7 +10,7 @@ import pytest
 
 from service.http import limits as workers_module
 from service.http.errors import RequestError
-from service.http.limits import AnswerThreads
+from service.http.limits import WorkerThreads
 
 
 @pytest.fixture
@@ -22,7 +22,7 @@ def held() -> Iterator[threading.Event]:
 
 
 def test_what_the_work_returns_or_raises_comes_back() -> None:
-    workers = AnswerThreads(1, 1)
+    workers = WorkerThreads(1, 1)
 
     def failing() -> None:
         raise KeyError("nosuch")
@@ -38,7 +38,7 @@ def test_what_the_work_returns_or_raises_comes_back() -> None:
 
 
 def test_more_than_may_wait_is_refused_at_once(held: threading.Event) -> None:
-    workers = AnswerThreads(1, 1)
+    workers = WorkerThreads(1, 1)
 
     async def three() -> list[BaseException | None]:
         asked = [asyncio.create_task(workers.run(held.wait)) for _ in range(3)]
@@ -57,7 +57,7 @@ def test_more_than_may_wait_is_refused_at_once(held: threading.Event) -> None:
 
 
 def test_a_place_is_free_when_the_work_is_over_not_when_nobody_waits_for_it(held: threading.Event) -> None:
-    workers = AnswerThreads(1, 0)
+    workers = WorkerThreads(1, 0)
 
     async def given_up() -> None:
         with pytest.raises(TimeoutError):
@@ -75,7 +75,7 @@ def test_a_place_is_free_when_the_work_is_over_not_when_nobody_waits_for_it(held
 
 def test_a_server_whose_places_stay_taken_says_so(monkeypatch: pytest.MonkeyPatch, held: threading.Event) -> None:
     monkeypatch.setattr(workers_module, "_PRESSED_SECONDS", 0.02)
-    workers = AnswerThreads(1, 2)
+    workers = WorkerThreads(1, 2)
 
     async def pressed() -> None:
         asked = [asyncio.create_task(workers.run(held.wait)) for _ in range(3)]

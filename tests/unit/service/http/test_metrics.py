@@ -42,7 +42,7 @@ def test_a_server_that_drains_is_not_ready_in_metrics_either(client: TestClient)
 
 
 def test_what_is_refused_is_counted_from_the_context(client: TestClient) -> None:
-    client.app.state.context.workers.refused = 41  # type: ignore[attr-defined]
+    client.app.state.context.threads.refused = 41  # type: ignore[attr-defined]
     assert value(client, "shelfwise_requests_refused_total") == 41
 
 

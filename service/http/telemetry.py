@@ -1,0 +1,74 @@
+"""Metrics and traces of requests and searches.
+
+Metrics are in the process's default registry. `service.http.otlp` implements the protocols of tracing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextvars import ContextVar
+from typing import Protocol
+
+from prometheus_client import Counter, Histogram
+from starlette.types import Scope
+
+from retrieval.records import Page
+
+_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+_METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+
+REQUESTS = Counter("shelfwise_http_requests", "HTTP requests", ["route", "method", "status"])
+SECONDS = Histogram("shelfwise_http_request_duration_seconds", "Duration of HTTP requests", ["route"], buckets=_SECONDS)
+STAGE_SECONDS = Histogram(
+    "shelfwise_stage_duration_seconds", "Duration of each stage of a search", ["stage"], buckets=_SECONDS
+)
+SEARCHES = Counter("shelfwise_searches", "Searches by outcome", ["outcome"])
+CONNECTIONS_CLOSED = Counter("shelfwise_connections_closed", "Connections closed by the server, by reason", ["reason"])
+
+for _outcome in ("answered", "nothing", "degraded"):
+    SEARCHES.labels(_outcome)  # exported as 0 from the start, so that the first one is a rise
+
+
+class RequestTrace(Protocol):
+    """The span of one request."""
+
+    def add_stages(self, timings: Mapping[str, float]) -> None:
+        """Adds a span for each stage of a search that ends now; durations are in milliseconds."""
+        ...
+
+    def end(self, route: str, status: int, request_id: str) -> None:
+        """Ends the span with the response's status."""
+        ...
+
+
+class Tracing(Protocol):
+    """A source of spans."""
+
+    def begin(self, scope: Scope) -> RequestTrace | None:
+        """The span of a request that begins now; None for a path without traces."""
+        ...
+
+    def close(self) -> None:
+        """Sends the remaining spans."""
+        ...
+
+
+CURRENT_TRACE: ContextVar[RequestTrace | None] = ContextVar("shelfwise_trace", default=None)
+"""The trace of the request that this task or thread works for."""
+
+
+def record_search(page: Page) -> None:
+    """Counts a search by its outcome, and adds its stages to the metrics and to the request's trace."""
+    for stage, spent in page.timings.items():
+        STAGE_SECONDS.labels(stage).observe(spent / 1_000)
+    SEARCHES.labels("degraded" if page.degraded else "answered" if page.total else "nothing").inc()
+    if trace := CURRENT_TRACE.get():
+        trace.add_stages(page.timings)
+
+
+def record_request(scope: Scope, status: int, seconds: float) -> None:
+    """Counts a request by route pattern and known method: a client may send any path and any method."""
+    route = getattr(scope.get("route"), "path", "none")
+    method = scope["method"] if scope["method"] in _METHODS else "other"
+    REQUESTS.labels(route, method, str(status)).inc()
+    SECONDS.labels(route).observe(seconds)
