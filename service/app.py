@@ -29,8 +29,7 @@ from service.http.context import ServiceContext, is_loopback
 from service.http.errors import handle_errors
 from service.http.impressions import ImpressionRecorder
 from service.http.limits import RateLimiter, WorkerThreads
-from service.http.middleware import RequestLimits, RequestMiddleware
-from service.http.request import ProtocolCorsMiddleware
+from service.http.middleware import ProtocolCorsMiddleware, RequestLimits, RequestMiddleware
 from service.http.routes import curation, ingest, search, store
 from service.http.tasks import TaskService
 from service.http.telemetry import Tracing
@@ -39,14 +38,15 @@ from service.instantsearch.recommend import PurchaseStatistics
 from service.settings import ServiceSettings, SourcedSettings, describe_settings
 from service.web import pages
 
-_LEAST_COMPRESSED = 1_000
-"""Bytes."""
-_FILES_BESIDE_CONNECTIONS = 1_000
-_KEEP_ALIVE_SECONDS = 65
-"""Longer than load balancers and clients keep an idle connection, 60 seconds at most as they come: whoever closes first
-does so while the other may be sending, and of the two only the client knows that it is not."""
 DRAIN_SECONDS = 30
-"""Requests under way when the server is told to end have so long."""
+"""Time for requests in progress after the server is told to stop."""
+_KEEP_ALIVE_SECONDS = 65
+"""Longer than the 60 seconds that load balancers and clients keep an idle connection by default. The side that closes
+first may do so while the other is sending, and only the client knows that it is not."""
+_LEAST_COMPRESSED = 1_000
+"""Bytes of a response."""
+_OTHER_FILES = 1_000
+"""Open files of the process that are not connections."""
 _ROUTERS = (
     health.router,
     search.suggest_router,
@@ -69,14 +69,13 @@ def create_app(
     tracing: Tracing | None = None,
     sourced: SourcedSettings | None = None,
 ) -> FastAPI:
-    """An ASGI application that answers for an engine; whoever made the engine closes it, after the application ended.
-    `sourced` are all settings of the process, `settings` among them, where somebody may look at them.
+    """An ASGI application for an engine, which the caller closes after the application has ended.
 
-    Any ASGI server runs it; `shelfwise serve` is one.
+    `sourced` are all settings of the process, which the settings route shows. Any ASGI server can run it.
     """
 
     @asynccontextmanager
-    async def life(_app: FastAPI) -> AsyncIterator[None]:
+    async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
         yield
         context.threads.close()
         context.impressions.close()
@@ -88,7 +87,7 @@ def create_app(
         title="Shelfwise",
         summary="Product search for web stores",
         version="1",
-        lifespan=life,
+        lifespan=lifespan,
         docs_url="/docs",
         redoc_url=None,
         openapi_url="/v1/openapi.json",
@@ -112,6 +111,12 @@ def create_app(
         app.state.page_key = settings.page_key
         app.include_router(pages.router)
     handle_errors(app)
+    _add_middleware(app, settings, tracing)
+    return app
+
+
+def _add_middleware(app: FastAPI, settings: ServiceSettings, tracing: Tracing | None) -> None:
+    """The last one added sees a request first."""
     app.add_middleware(GZipMiddleware, minimum_size=_LEAST_COMPRESSED, compresslevel=4)
     if settings.origins:
         app.add_middleware(
@@ -124,39 +129,12 @@ def create_app(
     limits = RequestLimits(settings.body_bytes, settings.body_seconds, settings.deadline, settings.bodies_bytes)
     app.add_middleware(RequestMiddleware, limits=limits, draining=app.state.draining, tracing=tracing)
     app.add_middleware(ProtocolCorsMiddleware)
-    return app
-
-
-class _DrainingServer(uvicorn.Server):
-    """Tells that it is draining before it stops to listen, so that a load balancer may look elsewhere first."""
-
-    def __init__(self, config: uvicorn.Config, draining: threading.Event, notice: float) -> None:
-        super().__init__(config)
-        self._draining = draining
-        self._notice = notice
-
-    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """A second signal ends the notice."""
-        if self._draining.is_set() or not self._notice:
-            self._end(sig, frame)
-            return
-        self._draining.set()
-        timer = threading.Timer(self._notice, self._end, (signal.SIGTERM, None))
-        timer.daemon = True
-        timer.start()
-
-    def _end(self, sig: int, frame: FrameType | None) -> None:
-        self._draining.set()
-        super().handle_exit(sig, frame)
-        # uvicorn would raise it once more after all is answered, and kill the process before its engine is closed.
-        self._captured_signals.clear()
 
 
 def serve(engine: SearchEngine, sourced: SourcedSettings, *, notice: float = 0.0) -> None:
-    """Answers until SIGTERM or SIGINT; `notice` is for how many seconds it then says that it is not ready, and answers
-    still.
+    """Serves until SIGTERM or SIGINT. For `notice` seconds after it, the server still answers but is not ready.
 
-    Raises SettingError where others than this machine would be served and there is no key.
+    Raises SettingError if it would listen on a public address without a key.
     """
     settings = sourced.settings.service
     keys = KeyFile(settings.keys or engine.root / KEYS_FILE)
@@ -173,13 +151,38 @@ def serve(engine: SearchEngine, sourced: SourcedSettings, *, notice: float = 0.0
         per_address=settings.connections_per_address,
         proxies=settings.proxies,
     )
-    raise_file_limit(2 * limits.total + _FILES_BESIDE_CONNECTIONS)
+    raise_file_limit(2 * limits.total + _OTHER_FILES)
     config = server_config(app, settings, ConnectionLimiter(limits))
     _DrainingServer(config, app.state.draining, notice).run()
 
 
+class _DrainingServer(uvicorn.Server):
+    """Reports that it is not ready before it stops listening, so that a load balancer sends requests elsewhere."""
+
+    def __init__(self, config: uvicorn.Config, draining: threading.Event, notice: float) -> None:
+        super().__init__(config)
+        self._draining = draining
+        self._notice = notice
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Stops after the notice, or at once on a second signal."""
+        if self._draining.is_set() or not self._notice:
+            self._stop(sig, frame)
+            return
+        self._draining.set()
+        timer = threading.Timer(self._notice, self._stop, (signal.SIGTERM, None))
+        timer.daemon = True
+        timer.start()
+
+    def _stop(self, sig: int, frame: FrameType | None) -> None:
+        self._draining.set()
+        super().handle_exit(sig, frame)
+        # uvicorn would raise the signal again at its end, and so kill the process before the engine is closed.
+        self._captured_signals.clear()
+
+
 def server_config(app: FastAPI, settings: ServiceSettings, limiter: ConnectionLimiter) -> uvicorn.Config:
-    """How uvicorn runs an application."""
+    """The configuration of uvicorn."""
     return uvicorn.Config(
         app,
         settings.host,
@@ -187,7 +190,7 @@ def server_config(app: FastAPI, settings: ServiceSettings, limiter: ConnectionLi
         log_config=None,
         access_log=False,
         server_header=False,
-        # h11 underneath: it bounds the bytes of a request's head
+        # h11 limits the size of a request's head
         http=cast(type[asyncio.Protocol], partial(LimitedProtocol, limiter)),
         ws="none",
         proxy_headers=bool(settings.proxies),
@@ -198,16 +201,16 @@ def server_config(app: FastAPI, settings: ServiceSettings, limiter: ConnectionLi
 
 
 def open_tracing(endpoint: str) -> Tracing:
-    """Raises SettingError where the packages that it takes are not there."""
+    """Tracing to an OTLP endpoint; raises SettingError if OpenTelemetry is not installed."""
     try:
-        from service.http.otlp import open_tracing
+        from service.http import otlp
     except ImportError:
         raise SettingError("service.traces needs OpenTelemetry; run: pip install 'shelfwise[trace]'") from None
-    return open_tracing(endpoint)
+    return otlp.open_tracing(endpoint)
 
 
 def raise_file_limit(wanted: int) -> None:
-    """Raises the number of files that the process may have open, connections among them, as far as it is let."""
+    """Raises the limit of open files, connections among them, as far as the process may."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     most = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
     if soft != resource.RLIM_INFINITY and soft < most:
@@ -215,7 +218,7 @@ def raise_file_limit(wanted: int) -> None:
 
 
 def configure_logs() -> None:
-    """One JSON object a line on standard error, from uvicorn as well."""
+    """Logs one JSON object a line to standard error, uvicorn's log included."""
     shared: list[structlog.types.Processor] = [
         structlog.stdlib.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
@@ -226,15 +229,8 @@ def configure_logs() -> None:
         logger_factory=structlog.stdlib.LoggerFactory(),
         cache_logger_on_first_use=True,
     )
+    render = [structlog.stdlib.ProcessorFormatter.remove_processors_meta, structlog.processors.JSONRenderer()]
     handler = logging.StreamHandler()
-    handler.setFormatter(
-        structlog.stdlib.ProcessorFormatter(
-            foreign_pre_chain=shared,
-            processors=[
-                structlog.stdlib.ProcessorFormatter.remove_processors_meta,
-                structlog.processors.JSONRenderer(),
-            ],
-        )
-    )
+    handler.setFormatter(structlog.stdlib.ProcessorFormatter(foreign_pre_chain=shared, processors=render))
     logging.basicConfig(handlers=[handler], level=logging.INFO, force=True)
     logging.getLogger("uvicorn.error").setLevel(logging.WARNING)

@@ -82,7 +82,7 @@ class Ledger:
             for first in range(0, len(self.events), _RESENT):
                 events = self.events[first : first + _RESENT]
                 answer = client.post("/v1/events", json={"events": events}).raise_for_status().json()
-                lost += answer["recorded"]
+                lost += answer["stored"]
         return lost
 
     def _agrees(self, product: str, status: int, body: bytes) -> bool:

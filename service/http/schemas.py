@@ -1,4 +1,4 @@
-"""What requests say, checked on the way in, and what answers say."""
+"""Schemas of request bodies and responses. Unknown and invalid fields are refused by name."""
 
 from __future__ import annotations
 
@@ -19,80 +19,77 @@ from service.engine.highlight import MOST_FIELDS, MOST_WORDS, WORDS
 from service.engine.search import MOST_FACETS, MOST_SIZE, MOST_TEXT
 from service.http.errors import ErrorResponse
 
-# What requests say, checked on the way in: a field that is unknown or wrong is named in the answer.
-
 MOST_SEARCHES = 20
 MOST_CHANGES = 1_000
 MOST_EVENTS = 1_000
-_MOST_NAME = 200
-_MOST_EXPRESSION = 10_000
 MOST_ID = 1_000
 """Characters of a product's id."""
+_MOST_NAME = 200
+_MOST_EXPRESSION = 10_000
 
 Name = Annotated[str, StringConstraints(max_length=_MOST_NAME)]
 ProductId = Annotated[str, StringConstraints(min_length=1, max_length=MOST_ID)]
 
 
 class RequestBody(BaseModel):
-    """Refuses what it does not know."""
+    """A JSON object without unknown fields."""
 
     model_config = ConfigDict(extra="forbid", allow_inf_nan=False, frozen=True)
 
 
 class SearchParameters(RequestBody):
-    """One search, as a query string can say it."""
+    """One search, as in a query string."""
 
-    q: str = Field("", max_length=MOST_TEXT, description="What the shopper typed; empty browses everything.")
+    q: str = Field("", max_length=MOST_TEXT, description="The shopper's query; empty browses all products.")
     size: int = Field(20, ge=0, le=MOST_SIZE, description="Hits on a page.")
-    page: int = Field(1, ge=1, le=100_000, description="Which page, from 1.")
+    page: int = Field(1, ge=1, le=100_000, description="Page number, from 1.")
     filters: str = Field("", max_length=_MOST_EXPRESSION, examples=["price < 100 AND brand IN (Bosch, Makita)"])
     facets: list[Name] = Field([], max_length=MOST_FACETS, description="Fields to count.", examples=[["brand"]])
     sort: Name = Field("", description='A numeric field, "-" before it for descending.', examples=["-price"])
     highlight: list[Name] = Field(
         [],
         max_length=MOST_FIELDS,
-        description="Texts of each hit to mark what matched in: title, description, brand, category, an attribute.",
+        description="Fields of each hit to mark matches in: title, description, brand, category, an attribute.",
         examples=[["title", "description"]],
     )
-    highlight_words: int = Field(WORDS, ge=1, le=MOST_WORDS, description="Words that a longer one of them is cut to.")
-    explain: bool = Field(False, description="Say what the ranker's score of each hit is made of.")
-    correct: bool = Field(True, description="Search for what a misspelled word surely means.")
-    shopper: Name = Field("", description="Who searches, as the store calls them; kept as a pseudonym.")
-    session: Name = Field("", description="Their visit. With either, the search is recorded, to learn from.")
+    highlight_words: int = Field(WORDS, ge=1, le=MOST_WORDS, description="Length of a highlighted excerpt in words.")
+    explain: bool = Field(False, description="Explain the ranker's score of each hit.")
+    correct: bool = Field(True, description="Search for the correction of a misspelled query if it is certain.")
+    shopper: Name = Field("", description="The shopper's id in the store; kept as a pseudonym.")
+    session: Name = Field("", description="The shopper's session. With either, the search is recorded for learning.")
 
 
 class PastActBody(RequestBody):
-    """Something that the shopper did before."""
+    """An earlier act of the shopper."""
 
     product_id: ProductId
     kind: Literal[EventKind.CLICK, EventKind.CONSULTATION, EventKind.CART, EventKind.PURCHASE] = EventKind.CLICK
     at: datetime | None = None
 
     def to_past_act(self) -> PastAct:
-        """As the engine takes it."""
         return PastAct(self.product_id, self.kind, self.at)
 
 
 class SearchBody(SearchParameters):
     """One search."""
 
-    history: list[PastActBody] = Field([], max_length=500, description="What this shopper did before, oldest first.")
+    history: list[PastActBody] = Field([], max_length=500, description="Earlier acts of the shopper, oldest first.")
 
 
 class MultiSearchBody(RequestBody):
-    """Several searches, answered together."""
+    """Several searches."""
 
     searches: list[SearchBody] = Field(min_length=1, max_length=MOST_SEARCHES)
 
 
 class RecommendBody(RequestBody):
-    """For whom to recommend."""
+    """A shopper's history to recommend for."""
 
-    history: list[PastActBody] = Field([], max_length=500, description="What this shopper did, oldest first.")
+    history: list[PastActBody] = Field([], max_length=500, description="Earlier acts of the shopper, oldest first.")
     size: int = Field(10, ge=1, le=100)
     filters: str = Field("", max_length=_MOST_EXPRESSION)
     include_seen: bool | None = Field(
-        None, description="Whether products of the history may be among them; by default as the store has set it."
+        None, description="Whether products of the history may be recommended; by default as in the settings."
     )
 
 
@@ -103,7 +100,7 @@ class ProductBody(RequestBody):
 
 
 class PatchValues(RequestBody):
-    """Some fields of a product."""
+    """New values of some fields of a product."""
 
     id: ProductId
     values: dict[Name, Any] = Field(
@@ -112,11 +109,11 @@ class PatchValues(RequestBody):
 
 
 class ChangeOperation(RequestBody):
-    """One change: exactly one of the three."""
+    """One change: exactly one of the three fields."""
 
-    put: Product | None = Field(None, description="Adds a product, or takes the place of the one with its id.")
+    put: Product | None = Field(None, description="Adds a product, or replaces the one with its id.")
     patch: PatchValues | None = Field(None, description="Changes some fields of a product.")
-    delete: ProductId | None = Field(None, description="Takes a product away; one that is not there is no error.")
+    delete: ProductId | None = Field(None, description="Deletes a product, if it exists.")
 
     @model_validator(mode="after")
     def _is_one(self) -> Self:
@@ -126,103 +123,98 @@ class ChangeOperation(RequestBody):
         return self
 
     def to_change(self) -> Change:
-        """As the engine takes it."""
         if self.put is not None:
             return Upsert(self.put)
         return Patch(self.patch.id, self.patch.values) if self.patch is not None else Delete(self.delete or "")
 
 
 class ChangesBody(RequestBody):
-    """Changes, all of which are taken or none."""
+    """Changes that are applied together or not at all."""
 
     operations: list[ChangeOperation] = Field(min_length=1, max_length=MOST_CHANGES)
 
 
 class EventsBody(RequestBody):
-    """What shoppers did; all of it is durable when the answer comes."""
+    """Events of shoppers, durable when the response is sent."""
 
     events: list[Event] = Field(min_length=1, max_length=MOST_EVENTS)
 
 
 class ForgetBody(RequestBody):
-    """Whom to forget."""
+    """A shopper to erase."""
 
     shopper: str = Field(min_length=1, max_length=_MOST_NAME)
 
 
 class RulesBody(RequestBody):
-    """Merchandising rules, as docs/rules.md writes them."""
+    """Merchandising rules, as in docs/rules.md."""
 
     rules: list[dict[str, Any]] = Field(min_length=1, max_length=1_000)
 
 
 class PreviewBody(RequestBody):
-    """A search, and the rules that would be changed before it."""
+    """A search, and changes of rules to preview on it."""
 
     q: str = Field("", max_length=MOST_TEXT)
     size: int = Field(20, ge=0, le=100)
     page: int = Field(1, ge=1, le=1_000)
     filters: str = Field("", max_length=_MOST_EXPRESSION)
     put: list[dict[str, Any]] = Field([], max_length=1_000, description="Rules to add or replace.")
-    delete: list[Name] = Field([], max_length=1_000, description="Ids of rules to take away.")
+    delete: list[Name] = Field([], max_length=1_000, description="Ids of rules to delete.")
 
 
 class RestoreBody(RequestBody):
-    """Which revision to go back to."""
+    """A revision to restore."""
 
     revision: int = Field(ge=0, le=2**53)
 
 
 class SynonymBody(RequestBody):
-    """One synonym, as docs/synonyms.md has it."""
+    """One synonym, as in docs/synonyms.md."""
 
     id: str = Field(max_length=_MOST_NAME)
     kind: SynonymKind
     phrases: tuple[Name, ...] = Field(max_length=100, examples=[["sofa", "couch"]])
-    to: tuple[Name, ...] = Field((), max_length=100, description="What a one-way one leads to.")
+    to: tuple[Name, ...] = Field((), max_length=100, description="Phrases that a one-way synonym expands to.")
     enabled: bool = True
 
     def to_synonym(self) -> Synonym:
-        """As the engine takes it."""
         return Synonym(self.id, self.kind, self.phrases, self.to, self.enabled)
 
 
 class SynonymsBody(RequestBody):
-    """Synonyms, all of which are taken or none."""
+    """Synonyms that are stored together or not at all."""
 
     synonyms: list[SynonymBody] = Field(min_length=1, max_length=1_000)
 
 
 class RollbackBody(RequestBody):
-    """What to let serve; by default the newest before."""
+    """The version or model to serve; by default the previous one."""
 
     name: Name = ""
 
 
 class RebuildBody(RequestBody):
-    """What to rebuild from."""
+    """Feeds to rebuild from."""
 
     feeds: list[Annotated[str, StringConstraints(min_length=1, max_length=1_000)]] = Field(min_length=1, max_length=100)
     map: list[Name] = Field([], max_length=100, examples=[["title=product_name"]])
-    force: bool = Field(False, description="Publish even where much of the catalog would be lost.")
+    force: bool = Field(False, description="Publish even if much of the catalog would be lost.")
 
 
 class LearnBody(RequestBody):
-    """When to learn."""
+    """Condition for learning."""
 
-    if_new: int | None = Field(None, ge=1, description="Only where there are so many new events.")
+    if_new: int | None = Field(None, ge=1, description="The least number of new events to learn from.")
 
 
-# What the API answers with: values written as JSON by msgspec, with a fingerprint so that a client may ask again.
-
-# A read-only mapping is written as the dict it shows.
-_encoder = msgspec.json.Encoder(enc_hook=dict)
+_encoder = msgspec.json.Encoder(enc_hook=dict)  # a read-only mapping is encoded as a dict
 _ERRORS = (400, 401, 403, 404, 405, 408, 409, 413, 415, 429, 500, 503, 504)
 RESPONSES: dict[int | str, dict[str, Any]] = {
     **{status: {"model": ErrorResponse} for status in _ERRORS},
-    422: {"model": ErrorResponse, "description": "Never sent: what is not understood is a 400."},
+    422: {"model": ErrorResponse, "description": "Never sent: an invalid request is a 400."},
 }
-"""What every route may answer besides what it is for."""
+"""Error responses of every route."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -230,7 +222,7 @@ class SearchHit(Hit):
     """A hit of a search."""
 
     highlights: Mapping[str, str] = field(default_factory=dict)
-    """Of each field that `highlight` names its text as HTML: escaped, with `<mark>` around what matched."""
+    """The text of each field that `highlight` names as HTML: escaped, with `<mark>` around matches."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -238,27 +230,27 @@ class SearchResponse:
     """One page of hits."""
 
     query_id: str
-    """Send it with the clicks that come of these hits."""
+    """To be sent with the clicks on these hits."""
     query: str
     hits: tuple[SearchHit, ...]
     total: int
-    """Of all hits, not only this page's."""
+    """Hits of all pages."""
     page: int
     size: int
     facets: Mapping[str, Facet]
     degraded: tuple[str, ...]
-    """Stages that should have taken part and could not."""
+    """Stages that failed or were too slow."""
     relaxed: bool
     fit: float | None
     nothing_fits: bool
     suggestion: str
-    """What may have been meant instead; empty where nothing is misspelled."""
+    """A correction of the query; empty if nothing is misspelled."""
     corrected: bool
-    """Whether that was searched for."""
+    """Whether the correction was searched for."""
     rules: tuple[str, ...]
-    """The merchandising rules that took part."""
+    """The merchandising rules that were applied."""
     redirect: str
-    """A page to show instead, where a rule names one."""
+    """A page to show instead, if a rule names one."""
     version: str
     took_ms: float
 
@@ -272,7 +264,7 @@ class MultiSearchResponse:
 
 @dataclass(frozen=True, slots=True)
 class SimilarResponse:
-    """Products near to one."""
+    """Products similar to one."""
 
     hits: tuple[Hit, ...]
     degraded: tuple[str, ...]
@@ -288,81 +280,72 @@ class ProductResponse:
 
 @dataclass(frozen=True, slots=True)
 class ChangesResponse:
-    """Changes that were taken: they are durable, and searches find them."""
+    """Changes that are durable and searchable."""
 
     sequence: int
-    """The number of the last one; 0 where there was nothing to change."""
+    """The number of the last one; 0 if there was nothing to change."""
     products: int
-    """How many products they were about."""
+    """Products that the changes are about."""
 
 
 @dataclass(frozen=True, slots=True)
 class EventsResponse:
-    """Events that are on the disk."""
+    """Events that are durable."""
 
-    recorded: int
+    stored: int
+    """New events."""
     repeated: int
-    """Of them, those that were there already."""
+    """Events that were already stored."""
 
 
 @dataclass(frozen=True, slots=True)
 class HealthResponse:
-    """Whether requests are answered, and what is wrong although they are."""
+    """Status of the service."""
 
     status: str
     version: str = ""
     products: int = 0
     ranker: str = ""
-    """The one that puts the last order, where one does."""
+    """The ranker that serves, if one does."""
     notices: tuple[str, ...] = field(default_factory=tuple)
+    """Problems that do not stop searches."""
 
 
 def search_hit(hit: Hit, highlights: Mapping[str, str]) -> SearchHit:
-    """A hit as the API tells it."""
+    """A hit with its highlights."""
     return SearchHit(**{each.name: getattr(hit, each.name) for each in fields(Hit)}, highlights=highlights)
 
 
 def search_response(
     query_id: str, text: str, page: Page, hits: tuple[SearchHit, ...], took_ms: float
 ) -> SearchResponse:
-    """A page as the API tells it, with its hits."""
-    return SearchResponse(
-        query_id,
-        text,
-        hits,
-        page.total,
-        page.page,
-        page.size,
-        page.facets,
-        page.degraded,
-        page.relaxed,
-        page.fit,
-        page.nothing_fits,
-        page.suggestion,
-        page.corrected,
-        page.rules,
-        page.redirect,
-        page.version,
-        round(took_ms, 2),
-    )
+    """The response for a page of the engine."""
+    own: dict[str, Any] = {"query_id": query_id, "query": text, "hits": hits, "took_ms": round(took_ms, 2)}
+    shared = {each.name: getattr(page, each.name) for each in fields(SearchResponse) if each.name not in own}
+    return SearchResponse(**own, **shared)
 
 
 def encode(value: object) -> bytes:
-    """Its JSON."""
+    """The JSON of a value."""
     return _encoder.encode(value)
 
 
 def json_response(value: object, status: int = 200) -> Response:
-    """An answer that is not kept by anyone in between."""
+    """A JSON response that no cache stores."""
     return Response(encode(value), status, {"Cache-Control": "no-store"}, "application/json")
 
 
 def tagged_response(request: Request, value: object) -> Response:
-    """The same with a fingerprint; 304 without a body where the client has it already."""
+    """A JSON response with an ETag; 304 without a body if the client has it already."""
     body = encode(value)
     tag = f'"{xxhash.xxh3_128_hexdigest(body)}"'
     headers = {"ETag": tag, "Cache-Control": "private, no-cache"}
-    known = {each.strip().removeprefix("W/") for each in request.headers.get("if-none-match", "").split(",")}
-    if tag in known:
+    if matches_tag(request, tag):
         return Response(None, 304, headers)
     return Response(body, 200, headers, "application/json")
+
+
+def matches_tag(request: Request, tag: str) -> bool:
+    """Whether a request's If-None-Match has an ETag."""
+    known = request.headers.get("if-none-match", "").split(",")
+    return tag in {each.strip().removeprefix("W/") for each in known}

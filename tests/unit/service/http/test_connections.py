@@ -30,8 +30,8 @@ class Served:
     """A server in a thread of its own."""
 
     def __init__(self, bounds: ConnectionLimits) -> None:
-        self.keeper = ConnectionLimiter(bounds)
-        config = server_config(application(), ServiceSettings(port=0), self.keeper)
+        self.limiter = ConnectionLimiter(bounds)
+        config = server_config(application(), ServiceSettings(port=0), self.limiter)
         self._server = uvicorn.Server(config)
         self._thread = threading.Thread(target=self._server.run)
         self._thread.start()
@@ -155,7 +155,7 @@ def test_an_answer_that_is_not_read_is_given_up(served: Served) -> None:
     with served.connected() as other:
         other.sendall(GET)
         assert status(other) == 200
-    assert within(5, lambda: count(served.keeper) == 0)
+    assert within(5, lambda: count(served.limiter) == 0)
     for client in clients:
         client.close()
 
@@ -182,7 +182,7 @@ def test_what_is_no_http_is_refused_in_the_one_shape(served: Served, head: bytes
 
 def test_one_address_does_not_take_all_connections(patient: Served) -> None:
     held = [patient.connected() for _ in range(6)]
-    assert within(2, lambda: count(patient.keeper) == 6)
+    assert within(2, lambda: count(patient.limiter) == 6)
     with patient.connected() as one_more, patient.connected() as probe:
         one_more.sendall(GET)
         answer = one_more.recv(65_536)
@@ -193,7 +193,7 @@ def test_one_address_does_not_take_all_connections(patient: Served) -> None:
         assert status(probe) == 200
     for client in held:
         client.close()
-    assert within(3, lambda: count(patient.keeper) == 0)
+    assert within(3, lambda: count(patient.limiter) == 0)
     with patient.connected() as again:
         again.sendall(GET)
         assert status(again) == 200
@@ -201,15 +201,15 @@ def test_one_address_does_not_take_all_connections(patient: Served) -> None:
 
 def test_what_comes_on_top_of_twice_as_many_is_closed(patient: Served) -> None:
     held = [patient.connected() for _ in range(16)]
-    assert within(2, lambda: count(patient.keeper) >= 16)
+    assert within(2, lambda: count(patient.limiter) >= 16)
     with patient.connected() as one_more:
         assert is_closed_after(one_more, b"") < 1
     for client in held:
         client.close()
 
 
-def count(keeper: ConnectionLimiter) -> int:
-    return keeper._all
+def count(limiter: ConnectionLimiter) -> int:
+    return limiter._total
 
 
 @pytest.mark.parametrize(
@@ -224,5 +224,5 @@ def count(keeper: ConnectionLimiter) -> int:
     ],
 )
 def test_a_proxy_speaks_for_many(proxies: tuple[str, ...], address: str, allowed: bool) -> None:
-    keeper = ConnectionLimiter(ConnectionLimits(total=100, per_address=2, proxies=proxies))
-    assert [keeper.enter(address) for _ in range(3)] == [True, True, allowed]
+    limiter = ConnectionLimiter(ConnectionLimits(total=100, per_address=2, proxies=proxies))
+    assert [limiter.enter(address) for _ in range(3)] == [True, True, allowed]

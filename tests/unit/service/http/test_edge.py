@@ -89,7 +89,7 @@ def test_a_body_that_is_no_utf_8_is_refused_as_that() -> None:
     client.headers["Content-Type"] = "application/json"
     assert client.post("/json", content='{"q": "螺丝"}'.encode()).json() == {"q": "螺丝"}
     error = client.post("/json", content=b'{"q": "\xff"}').json()["error"]
-    assert (error["field"], error["message"]) == ("body", "the body holds bytes that are no UTF-8")
+    assert (error["field"], error["message"]) == ("body", "the body is not valid UTF-8")
 
 
 def test_an_address_of_any_writing_is_taken() -> None:

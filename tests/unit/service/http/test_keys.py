@@ -97,7 +97,7 @@ def test_what_cannot_be_a_key_is_refused() -> None:
         new_key(" ", (Scope.SEARCH,), now=NOW)
     with pytest.raises(FilterError):
         new_key("web", (Scope.SEARCH,), now=NOW, filters="price <")
-    with pytest.raises(SettingError, match="no whole key"):
+    with pytest.raises(SettingError, match="no complete key"):
         narrow_key("sw_123_short")
 
 
@@ -109,7 +109,7 @@ def test_a_request_cannot_reach_out_of_the_brackets_of_its_key() -> None:
 
 
 def test_a_file_of_keys_is_taken_up_when_it_changes(keys: KeyFile) -> None:
-    assert not keys.is_there
+    assert not keys.exists
     running = KeyFile(keys.path)
     assert running.keys() == {}
     key = made(keys, Scope.SEARCH)

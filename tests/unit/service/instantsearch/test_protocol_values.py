@@ -50,7 +50,7 @@ def test_a_body_is_json_or_a_form(body: bytes, said: JsonObject) -> None:
     [(b"page=1&query=%ff", "query"), (b"query=\xff", "query"), (b"q%fe=a", r"q\\xfe"), (b"query=%ed%a0%80", "query")],
 )
 def test_text_that_is_no_utf_8_is_refused_by_name(text: bytes, name: str) -> None:
-    with pytest.raises(QueryError, match=f"^{name} holds bytes that are no UTF-8"):
+    with pytest.raises(QueryError, match=f"^{name} is not valid UTF-8"):
         parse_body(text)
     if text.isascii():
         with pytest.raises(QueryError, match=f"^{name} holds bytes"):

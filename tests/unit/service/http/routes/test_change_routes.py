@@ -72,8 +72,8 @@ def test_events_are_counted_once(client: TestClient, store: SearchEngine) -> Non
     product = store.search("drill").hits[0].product.id
     click = {"kind": "click", "product_id": product, "query_id": "q1", "session": "s", "event_id": "e1", "position": 1}
     click["time"] = "2026-05-01T00:00:00Z"
-    assert client.post("/v1/events", json={"events": [click]}).json() == {"recorded": 1, "repeated": 0}
-    assert client.post("/v1/events", json={"events": [click]}).json() == {"recorded": 0, "repeated": 1}
+    assert client.post("/v1/events", json={"events": [click]}).json() == {"stored": 1, "repeated": 0}
+    assert client.post("/v1/events", json={"events": [click]}).json() == {"stored": 0, "repeated": 1}
 
 
 @pytest.mark.parametrize(

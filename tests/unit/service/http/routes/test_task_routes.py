@@ -71,7 +71,7 @@ def test_what_cannot_be_rebuilt_from_is_refused_before_it_is_accepted(own: TestC
 def test_a_shopper_is_forgotten_and_named_nowhere(own: TestClient, tmp_path: Path) -> None:
     product = own.get("/v1/search").json()["hits"][0]["product"]["id"]
     click = {"kind": "click", "product_id": product, "shopper": "anna@example.com"}
-    assert own.post("/v1/events", json={"events": [click, {**click, "shopper": "bert"}]}).json()["recorded"] == 2
+    assert own.post("/v1/events", json={"events": [click, {**click, "shopper": "bert"}]}).json()["stored"] == 2
     accepted = own.post("/v1/events/forget", json={"shopper": "anna@example.com"})
     assert accepted.status_code == 202
     told = ended(own, accepted.headers["Location"])
