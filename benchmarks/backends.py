@@ -22,8 +22,8 @@ from retrieval.index.keyword_documents import LINES_FILE, read_lines
 from retrieval.index.tantivy import TantivyBuilder
 from retrieval.index.vectors import VECTORS_FILE
 from retrieval.progress import Progress
+from retrieval.store.files import load_array
 from retrieval.store.manifest import FIELDS_FILE, KEYWORD_FOLDER, VECTORS_FOLDER, read_fields
-from retrieval.store.signals import load_array
 from retrieval.store.versions import Store
 from service.engine.engine import SearchEngine
 from service.settings import Settings

@@ -162,8 +162,8 @@ def bench_recall(
     from benchmarks.latency import measure_recall, title_queries
     from benchmarks.tables import show_recall
     from retrieval.index.vectors import VECTORS_FILE
+    from retrieval.store.files import load_array
     from retrieval.store.manifest import VECTORS_FOLDER
-    from retrieval.store.signals import load_array
     from service.cli.output import write_json
     from service.engine.engine import SearchEngine
 

@@ -36,6 +36,7 @@ from retrieval.index.faiss import PreviousVectors, build_index
 from retrieval.index.token_states import DIMENSION, TokenStatesInfo
 from retrieval.index.vectors import VECTORS_FILE, measure_background
 from retrieval.progress import NullProgress, Progress
+from retrieval.store.files import checksum, load_array, write_durably
 from retrieval.store.manifest import (
     PENDING_UPDATES_FILE,
     QUALITY_FILE,
@@ -46,11 +47,8 @@ from retrieval.store.manifest import (
     WORDS_FOLDER,
     Manifest,
     VersionChanges,
-    checksum,
-    write_durably,
 )
 from retrieval.store.products import RECIPE, ProductStore
-from retrieval.store.signals import load_array
 from retrieval.store.versions import SCHEMA, Store
 from retrieval.text.analysis import Analyzer
 from retrieval.text.synonyms import Synonyms

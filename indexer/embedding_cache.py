@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from retrieval.index.token_states import StatesWriter, TokenRuns, run_indices
 from retrieval.index.vectors import Rows, Vectors
-from retrieval.store.manifest import open_scratch
+from retrieval.store.files import atomic_file
 
 # Tokens of encoded texts in one file that outlives an interrupted run: chunk after chunk, read memory-mapped.
 
@@ -99,15 +99,13 @@ class EncodingCheckpoints:
     def save(self, keys: Keys, vectors: Vectors, tokens: TokenRuns | None = None) -> None:
         """Keeps a chunk; a kill while it is written leaves no part of it."""
         name = f"chunk-{xxhash.xxh3_64_hexdigest(keys.tobytes())}.npz"
-        scratch = self._folder / f".{name}"
         arrays: dict[str, NDArray[Any]] = {"keys": keys, "vectors": vectors}
         if self._spool is not None and tokens is not None:
             located = _ChunkTokens(self._spool.append(tokens), tokens.lengths)
             self._saved.append((keys, located))
             arrays |= located.arrays()
-        with open_scratch(scratch) as file:
+        with atomic_file(self._folder / name, durable=False) as file:
             np.savez(file, allow_pickle=False, **arrays)
-        scratch.replace(self._folder / name)
 
     def add_saved_tokens(self, known: VectorCache) -> None:
         """Adds the tokens of the chunks that this run has saved."""

@@ -15,6 +15,7 @@ from retrieval.index.keyword_documents import LINES_FILE
 from retrieval.index.token_states import MOST_TOKENS, STATES_FILES, StoredStates, TokenRuns
 from retrieval.index.vectors import VECTORS_FILE
 from retrieval.records import Product
+from retrieval.store.files import file_problem, load_array
 from retrieval.store.manifest import (
     FIELDS_FILE,
     KEYWORD_FOLDER,
@@ -23,11 +24,9 @@ from retrieval.store.manifest import (
     TEXT_KEYS_FILE,
     VECTORS_FOLDER,
     Manifest,
-    file_problem,
     read_fields,
 )
 from retrieval.store.products import RECIPE, ProductStore, product_from_json, product_to_json
-from retrieval.store.signals import load_array
 from retrieval.store.versions import ServingVersion, Store
 from retrieval.text.analysis import RULES
 from retrieval.updates.changes import apply_change

@@ -24,6 +24,7 @@ from retrieval.index.keyword_documents import LINES_FILE, read_lines
 from retrieval.index.token_states import DIMENSION
 from retrieval.index.vectors import VECTORS_FILE, measure_background
 from retrieval.progress import Progress
+from retrieval.store.files import FileEntry, load_array
 from retrieval.store.manifest import (
     FIELDS_FILE,
     KEYWORD_FOLDER,
@@ -32,13 +33,11 @@ from retrieval.store.manifest import (
     STATES_FOLDER,
     TEXT_KEYS_FILE,
     VECTORS_FOLDER,
-    FileEntry,
     Manifest,
     VersionChanges,
     read_fields,
 )
 from retrieval.store.products import RECIPE
-from retrieval.store.signals import load_array
 from retrieval.store.versions import Store
 
 # The version that serves with the vectors of another encoder: the same products, words and live changes, no feed.

@@ -14,7 +14,7 @@ import msgspec
 from indexer.feeds.reader import FeedNote, RejectedRow
 from indexer.quality.findings import Example
 from indexer.quality.report import ReasonCount
-from retrieval.store.manifest import open_scratch, scratch_path
+from retrieval.store.files import open_scratch, scratch_path
 
 REJECTED_FILE = "rejected.jsonl"
 EXAMPLES = 10

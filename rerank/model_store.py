@@ -23,7 +23,6 @@ from rerank.ranker.spec import (
     verify_ranker,
     write_ranker,
 )
-from retrieval.encoders.folder import whole_folder
 from retrieval.errors import (
     InputError,
     ModelDamagedError,
@@ -33,7 +32,8 @@ from retrieval.errors import (
     StoreError,
     UnknownModelError,
 )
-from retrieval.store.manifest import CURRENT, file_stamp, pointer_content, read_pointer, sync, write_durably
+from retrieval.store.files import atomic_folder, file_stamp, read_pointer, sync, write_pointer
+from retrieval.store.manifest import CURRENT
 
 # The rankers that were trained for an index: kept as folders that never change, with a pointer to the one that serves.
 #
@@ -250,10 +250,9 @@ class RankerRegistry:
     def _add(self, build: Build, spec: RankerSpec, report: RankerReport) -> Published:
         names = self.names()
         name = f"ranker-{(_number(names[-1]) if names else 0) + 1:04d}"
-        with whole_folder(self.folder / name) as scratch:
+        with atomic_folder(self.folder / name) as scratch:
             build(scratch)
             spec = write_ranker(scratch, spec, report)
-        sync(self.folder)
         return Published(name, self.folder / name, spec, report)
 
     def _find_serving(self, encoding: Encoding | None) -> Serving:
@@ -361,7 +360,7 @@ class RankerPointer:
 
     def write(self, name: str) -> None:
         """Lets a ranker serve, or none where the name is empty."""
-        write_durably(self._path, pointer_content(name or NO_RANKER))
+        write_pointer(self._path, name or NO_RANKER)
 
     def remove(self) -> None:
         """Names none, as before the first was published."""

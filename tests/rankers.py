@@ -19,8 +19,7 @@ from rerank.ranker.spec import (
     RankerReport,
     RankerSpec,
 )
-from rerank.sealed_folder import SEAL_FILE
-from retrieval.store.manifest import FileEntry, checksum
+from retrieval.store.files import SEAL_FILE, FileEntry, checksum
 from tests.versions import DIMENSION
 
 ENCODING = Encoding("encoder-1", DIMENSION)

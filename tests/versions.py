@@ -16,6 +16,7 @@ from retrieval.index.faiss import VectorIndexKind, build_index
 from retrieval.index.tantivy import TantivyBuilder
 from retrieval.index.vectors import Vectors, create_vectors
 from retrieval.records import Product
+from retrieval.store.files import checksum
 from retrieval.store.manifest import (
     FIELDS_FILE,
     KEYWORD_FOLDER,
@@ -25,7 +26,6 @@ from retrieval.store.manifest import (
     TEXT_KEYS_FILE,
     VECTORS_FOLDER,
     Manifest,
-    checksum,
     write_fields,
 )
 from retrieval.store.products import RECIPE, encoder_text, keyword_document, write_products

@@ -25,7 +25,7 @@ from retrieval.errors import EventError, RowError, StoreError
 from retrieval.events.privacy import Masker, Pseudonyms
 from retrieval.events.stored import MAX_QUERY
 from retrieval.records import Event
-from retrieval.store.manifest import scratch_path, sync
+from retrieval.store.files import scratch_path, sync
 from retrieval.updates.journal import lock_folder
 
 # Texts of a log as a message or a file may show them: writable, without personal data, and short.

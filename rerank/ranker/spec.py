@@ -20,9 +20,9 @@ import xxhash
 
 from rerank.evaluation.promotion import Decision
 from rerank.ranker.features import FEATURES
-from rerank.sealed_folder import SEAL_FILE, check_graph, check_weights, read_told, seal, sealed_problem
+from rerank.sealed_folder import check_graph, check_weights
 from retrieval.errors import InputError, ModelDamagedError, ModelMismatchError
-from retrieval.store.manifest import FileEntry, checksum
+from retrieval.store.files import SEAL_FILE, FileEntry, checksum, read_json, seal_folder, sealed_problem
 
 FORMAT = 1
 """Counts up when a ranker's files change so that an older program could not use them. The seal stays as it is."""
@@ -144,7 +144,7 @@ def write_ranker(folder: Path, spec: RankerSpec, report: RankerReport) -> Ranker
     if not all(map(math.isfinite, report.measures.values())):
         raise InputError(f"a ranker's measures are finite numbers; these are {dict(report.measures)}")
     spec = msgspec.structs.replace(spec, format=FORMAT, identity=_identity(folder, spec))
-    seal(folder, {SPEC_FILE: spec, REPORT_FILE: report})
+    seal_folder(folder, {SPEC_FILE: spec, REPORT_FILE: report})
     read_report(folder)
     return verify_ranker(folder)
 
@@ -258,7 +258,7 @@ def _check_sealed(path: Path, entries: Mapping[str, FileEntry]) -> None:
 
 def _read(path: Path, kind: type[_Read]) -> _Read:
     try:
-        return read_told(path, kind, MOST_TOLD_BYTES)
+        return read_json(path, kind, MOST_TOLD_BYTES)
     except ValueError as error:
         raise ModelDamagedError(f"{path} {error}; {_CURE}") from error
 

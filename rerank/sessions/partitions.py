@@ -22,7 +22,7 @@ from rerank.sessions.options import DeriveOptions, Window
 from retrieval.errors import StoreDamagedError, StoreError
 from retrieval.events.store import DayState, EventStore
 from retrieval.events.stored import DAY_MS, EVENT_SCHEMA, milliseconds, moment
-from retrieval.store.manifest import sync
+from retrieval.store.files import atomic_folder, sync
 
 # A day's folder is named by the day and by everything that it was made from: the states of its events, of the next
 # day's and of those of the day before, among which answers are looked up; what the day before has claimed; the rules;
@@ -354,7 +354,6 @@ def shopper_is_known() -> pl.Expr:
 # Folders of Parquet files that appear whole or not at all, and are never changed afterwards.
 
 SUFFIX = ".parquet"
-_UNFINISHED = ".making-"
 
 
 def write_folder(
@@ -365,20 +364,14 @@ def write_folder(
     `metadata` goes into every Parquet file. A folder that has this name already is replaced. Raises StoreError where
     it cannot be written.
     """
-    scratch = folder.with_name(f"{_UNFINISHED}{folder.name}")
     try:
-        shutil.rmtree(scratch, ignore_errors=True)
-        scratch.mkdir(parents=True)
-        for name, frame in frames.items():
-            frame.write_parquet(scratch / f"{name}{SUFFIX}", metadata=dict(metadata))
-        for name, content in facts.items():
-            (scratch / name).write_bytes(content)
-        for path in (*scratch.iterdir(), scratch):
-            sync(path)
-        if folder.exists():
-            shutil.rmtree(folder)
-        scratch.rename(folder)
-        sync(folder.parent)
+        with atomic_folder(folder, replace=True) as scratch:
+            for name, frame in frames.items():
+                frame.write_parquet(scratch / f"{name}{SUFFIX}", metadata=dict(metadata))
+            for name, content in facts.items():
+                (scratch / name).write_bytes(content)
+            for path in (*scratch.iterdir(), scratch):
+                sync(path)
     except (OSError, PolarsError) as error:
         raise StoreError(f"{folder} cannot be written ({error}); see to the disk and to the rights to it") from error
 

@@ -27,7 +27,7 @@ from rerank.sessions.partitions import (
 )
 from rerank.sessions.product_tables import scores_before
 from retrieval.errors import StoreDamagedError, StoreError, StoreForeignError, StoreMissingError
-from retrieval.store.manifest import FileEntry, checksum, file_problem, write_durably
+from retrieval.store.files import FileEntry, checksum, file_problem, write_durably
 
 
 class DerivedTables:

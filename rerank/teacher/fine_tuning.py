@@ -23,9 +23,9 @@ from rerank.teacher.pairs import PairTokenizer
 from rerank.training.losses import list_softmax
 from rerank.training.trainer import Epoch, LoopOptions, Training, best_of, train
 from retrieval.encoders.base import DEFAULT_MAX_LENGTH
-from retrieval.encoders.folder import whole_folder
 from retrieval.encoders.weights import ModelSource
 from retrieval.errors import SettingError, StoreError, TrainingError
+from retrieval.store.files import atomic_folder
 
 # Graded lists, queries with texts and what each is worth, as a cross-encoder is fine-tuned on them.
 
@@ -266,7 +266,7 @@ def _quality(model: CrossEncoder, lists: Sequence[GradedList], pairs: PairTokeni
 
 def _save(model: CrossEncoder, target: Path) -> None:
     try:
-        with whole_folder(target) as scratch:
+        with atomic_folder(target) as scratch:
             model.save(str(scratch), create_model_card=False)
     except (OSError, SafetensorError) as error:
         message = f"the model cannot be stored as {target} ({str(error)[:200]}); see to the disk, then try again"

@@ -19,9 +19,10 @@ from rerank.teacher.cross_encoder import (
     write_spec,
 )
 from retrieval.encoders.base import Runtime
-from retrieval.encoders.folder import MODEL_FILE, TOKENIZER_FILE, whole_folder
+from retrieval.encoders.folder import MODEL_FILE, TOKENIZER_FILE
 from retrieval.encoders.onnx_export import OPSET, Precision, export_graph, quantise_graph
 from retrieval.encoders.weights import ModelSource
+from retrieval.store.files import atomic_folder
 
 
 def export_teacher(source: ModelSource, folder: Path, precision: Precision, *, max_length: int) -> TeacherSpec:
@@ -36,7 +37,7 @@ def export_teacher(source: ModelSource, folder: Path, precision: Precision, *, m
     spec = spec_of(source, model, runtime, max_length, OPSET)
     tokenizer = fast_tokenizer(model, source.name)
     graph = _exported(model, source.name)
-    with whole_folder(folder) as scratch:
+    with atomic_folder(folder) as scratch:
         onnx.save(quantise_graph(graph) if precision == "int8" else graph, scratch / MODEL_FILE)
         tokenizer.save(str(scratch / TOKENIZER_FILE))
         write_spec(spec, scratch)

@@ -18,7 +18,7 @@ from rerank.text_towers.model import TextTower
 from rerank.text_towers.negatives import NegativePools, build_pools, nearest, window
 from rerank.text_towers.options import Products, Score, TextTowerTask
 from retrieval.records import Product
-from retrieval.store.manifest import open_scratch, scratch_path
+from retrieval.store.files import atomic_file
 from retrieval.store.products import encoder_text
 from retrieval.text.analysis import fold
 
@@ -130,9 +130,8 @@ class Mining:
         if path.exists():
             return list(self._read(path))
         ranked = np.stack(self._ranked_now(number))
-        with open_scratch(scratch_path(path)) as file:
+        with atomic_file(path, durable=False) as file:
             np.save(file, ranked)
-        scratch_path(path).replace(path)
         return list(ranked)
 
     def _ranked_now(self, number: int) -> list[Rows]:

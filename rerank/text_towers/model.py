@@ -22,10 +22,10 @@ from transformers import PreTrainedModel
 from rerank.text_towers.dataset import Floats
 from rerank.training.trainer import weights_of
 from retrieval.encoders.base import prepare_text, unit_rows
-from retrieval.encoders.folder import whole_folder
 from retrieval.encoders.torch import load_model, model_length, no_progress_bar, prompts
 from retrieval.encoders.weights import ModelSource
 from retrieval.errors import SettingError, StoreError, TrainingError
+from retrieval.store.files import atomic_folder
 
 _CHUNK = 2_048
 _BATCH_CPU, _BATCH_GPU = 64, 256
@@ -68,7 +68,7 @@ class TextTower:
             raise SettingError(f"{folder} exists; name a new folder for the towers, or remove it")
         self.model.max_seq_length = self.full_length
         try:
-            with whole_folder(folder) as scratch, no_progress_bar():
+            with atomic_folder(folder) as scratch, no_progress_bar():
                 self.model.save(str(scratch), create_model_card=False)
                 beside(scratch)
         except (OSError, SafetensorError) as error:

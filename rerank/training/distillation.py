@@ -23,7 +23,7 @@ from rerank.training.evaluation import ndcg, scores_of
 from rerank.training.losses import distillation
 from rerank.training.trainer import Epoch, LoopOptions, Training, train
 from retrieval.errors import TrainingError
-from retrieval.store.manifest import open_scratch, scratch_path
+from retrieval.store.files import atomic_file
 
 Floats = NDArray[np.float32]
 FIRST_STAGE_WEIGHT = 1.5
@@ -217,9 +217,8 @@ class TeacherScores:
         order = np.argsort(keys)
         name = xxhash.xxh3_64_hexdigest(keys[order].tobytes())
         path = self._folder / f"{name}{_SUFFIX}"
-        with open_scratch(scratch_path(path)) as file:
+        with atomic_file(path, durable=False) as file:
             np.savez(file, keys=keys[order], scores=scores[order])
-        scratch_path(path).replace(path)
         return path
 
 

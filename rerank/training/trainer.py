@@ -24,7 +24,7 @@ from torch import Tensor, nn, uint8
 from torch.optim import Optimizer
 
 from retrieval.errors import TrainingError
-from retrieval.store.manifest import open_scratch, scratch_path, write_durably
+from retrieval.store.files import atomic_file, write_durably
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
@@ -209,10 +209,8 @@ def keep(folder: Path, network: nn.Module, optimizer: Optimizer, state: RunState
     # Tensors that share memory may not stand in one file.
     tensors = {name: value.detach().clone().contiguous() for name, value in tensors.items()}
     progress = msgspec.json.encode(state.progress).decode()
-    scratch = scratch_path(folder / STATE_FILE)
-    with open_scratch(scratch) as file:
+    with atomic_file(folder / STATE_FILE, durable=False) as file:
         file.write(save(tensors, {_PROGRESS: progress, _CHECKSUM: _checksum(progress, tensors)}))
-    scratch.replace(folder / STATE_FILE)
     write_durably(folder / CURVE_FILE, msgspec.json.encode(state.progress.curve))
 
 

@@ -27,9 +27,8 @@ from safetensors.numpy import save_file as save_arrays
 
 from rerank.evaluation.statistics import Difference
 from rerank.model_store import remove, sweep
-from rerank.sealed_folder import SEAL_FILE, check_graph, read_told, seal, sealed_problem
+from rerank.sealed_folder import check_graph
 from rerank.user_tower.item_neighbours import NO_NEIGHBOURS, NeighbourOptions, Neighbours, WeightedNeighbours
-from retrieval.encoders.folder import whole_folder
 from retrieval.errors import (
     USER_TOWER,
     InputError,
@@ -40,8 +39,19 @@ from retrieval.errors import (
     StoreError,
     UnknownModelError,
 )
+from retrieval.store.files import (
+    SEAL_FILE,
+    FileEntry,
+    atomic_folder,
+    file_stamp,
+    read_json,
+    read_pointer,
+    seal_folder,
+    sealed_problem,
+    write_pointer,
+)
 from retrieval.store.lock import hold_lock
-from retrieval.store.manifest import CURRENT, FileEntry, file_stamp, pointer_content, read_pointer, sync, write_durably
+from retrieval.store.manifest import CURRENT
 from retrieval.store.versions import Store
 
 if TYPE_CHECKING:
@@ -162,7 +172,7 @@ def tower_misfit(spec: UserTowerSpec, encoder: str, dimension: int) -> str:
 def write_user_tower(folder: Path, spec: UserTowerSpec, report: UserTowerReport) -> None:
     """Completes a folder that holds a tower's model files and products: writes what it says of itself, seals and syncs
     all. Raises as `open_user_tower` where the folder is then none that it takes."""
-    seal(folder, {SPEC_FILE: spec, REPORT_FILE: report})
+    seal_folder(folder, {SPEC_FILE: spec, REPORT_FILE: report})
     open_user_tower(folder)
 
 
@@ -239,7 +249,7 @@ def _problem(path: Path, entry: FileEntry | None) -> str:
 
 def _read(path: Path, kind: type[_Read]) -> _Read:
     try:
-        return read_told(path, kind, _MOST_BYTES)
+        return read_json(path, kind, _MOST_BYTES)
     except ValueError as error:
         raise ModelDamagedError(f"{path} {error}; {_CURE}", USER_TOWER) from error
 
@@ -365,7 +375,7 @@ class TowerRegistry:
                 before = self.current()
             except ModelDamagedError:
                 before = ""
-            write_durably(self._pointer, pointer_content(name))
+            write_pointer(self._pointer, name)
         return RolledBackTower(before, tower)
 
     def add(self, build: Build, spec: UserTowerSpec, report: UserTowerReport) -> StoredUserTower:
@@ -377,13 +387,12 @@ class TowerRegistry:
         with self._locked("publish", _PATIENCE_SECONDS):
             names = self.names()
             name = f"tower-{(_number(names[-1]) if names else 0) + 1:04d}"
-            with whole_folder(self.folder / name) as scratch:
+            with atomic_folder(self.folder / name) as scratch:
                 build(scratch)
                 write_user_tower(scratch, spec, report)
-            sync(self.folder)
-            write_durably(self._without, pointer_content(report.fallback))
+            write_pointer(self._without, report.fallback)
             if not report.rejection_reasons:
-                write_durably(self._pointer, pointer_content(name))
+                write_pointer(self._pointer, name)
             self._prune(name)
         return StoredUserTower(name, self.folder / name, spec, report)
 

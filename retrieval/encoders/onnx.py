@@ -25,8 +25,9 @@ from retrieval.encoders.base import (
     token_spans,
     unit_rows,
 )
-from retrieval.encoders.folder import MODEL_FILE, TOKENIZER_FILE, EncoderSpec, read_spec, whole_folder
+from retrieval.encoders.folder import MODEL_FILE, TOKENIZER_FILE, EncoderSpec, read_spec
 from retrieval.errors import EncoderError, EncoderUnavailableError
+from retrieval.store.files import atomic_folder
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -133,7 +134,7 @@ class OnnxEncoder:
 
     def save(self, folder: Path) -> None:
         """Copies the exported files to `folder`, complete or not at all."""
-        with whole_folder(folder) as scratch:
+        with atomic_folder(folder) as scratch:
             shutil.copytree(self._folder, scratch, dirs_exist_ok=True)
 
     def _token_ids(self, texts: Sequence[str], prompt: str) -> list[list[int]]:

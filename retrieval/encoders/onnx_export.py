@@ -25,15 +25,7 @@ from onnxscript.rewriter.ort_fusions.sdpa import fuse_sdpa
 from sentence_transformers import SentenceTransformer
 
 from retrieval.encoders.base import DEFAULT_MAX_LENGTH, Runtime
-from retrieval.encoders.folder import (
-    FORMAT,
-    MODEL_FILE,
-    TOKENIZER_FILE,
-    EncoderSpec,
-    identity_of,
-    whole_folder,
-    write_spec,
-)
+from retrieval.encoders.folder import FORMAT, MODEL_FILE, TOKENIZER_FILE, EncoderSpec, identity_of, write_spec
 from retrieval.encoders.torch import (
     load_model,
     model_length,
@@ -45,6 +37,7 @@ from retrieval.encoders.torch import (
 )
 from retrieval.encoders.weights import ModelSource
 from retrieval.errors import EncoderUnavailableError
+from retrieval.store.files import atomic_folder
 
 Precision = Literal["fp32", "int8"]
 OPSET = 20
@@ -74,7 +67,7 @@ def export_onnx(
     if tokenizer is None:
         raise EncoderUnavailableError(f"{source.name} has no fast tokenizer, which ONNX runtimes need; use torch")
     graph = _exported(model, source)
-    with whole_folder(folder) as scratch:
+    with atomic_folder(folder) as scratch:
         onnx.save(quantise_graph(graph) if precision == "int8" else graph, scratch / MODEL_FILE)
         tokenizer.save(str(scratch / TOKENIZER_FILE))
         write_spec(spec, scratch)

@@ -30,17 +30,10 @@ from retrieval.encoders.base import (
     token_spans,
     unit_rows,
 )
-from retrieval.encoders.folder import (
-    FIRST_WITH_STATES,
-    FORMAT,
-    TORCH_FOLDER,
-    EncoderSpec,
-    identity_of,
-    whole_folder,
-    write_spec,
-)
+from retrieval.encoders.folder import FIRST_WITH_STATES, FORMAT, TORCH_FOLDER, EncoderSpec, identity_of, write_spec
 from retrieval.encoders.weights import ModelSource
 from retrieval.errors import EncoderError, EncoderUnavailableError, SettingError
+from retrieval.store.files import atomic_folder
 
 _BATCH_CPU, _BATCH_GPU = 32, 256
 _CHUNK = 4_096
@@ -151,7 +144,7 @@ class TorchEncoder:
     def save(self, folder: Path) -> None:
         """Writes a folder that `retrieval.encoders.registry.load_encoder` opens: the model as it came with the
         projection of its states, and encoder.json."""
-        with whole_folder(folder) as scratch:
+        with atomic_folder(folder) as scratch:
             shutil.copytree(self._folder, scratch / TORCH_FOLDER)
             if self._has_states:
                 np.save(scratch / TORCH_FOLDER / PROJECTION_FILE, self._projection)

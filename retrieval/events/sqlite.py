@@ -23,7 +23,7 @@ from retrieval.errors import StoreDamagedError, StoreError, StoreForeignError
 from retrieval.events.privacy import prefix
 from retrieval.events.store import AppendResult, DayState, check_expected
 from retrieval.events.stored import DAY_MS, EVENT_SCHEMA, StoredEvent, event_table
-from retrieval.store.manifest import sync
+from retrieval.store.files import sync
 from retrieval.updates.journal import lock_folder
 
 EVENTS_FILE = "events.sqlite"

@@ -12,7 +12,7 @@ import polars as pl
 
 from retrieval.errors import StoreError
 from retrieval.events.stored import DAY_MS, EVENT_SCHEMA, StoredEvent, moment
-from retrieval.store.manifest import scratch_path, sync
+from retrieval.store.files import atomic_file
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,18 +127,11 @@ def _month(day: int) -> str:
 def _write(path: Path, tables: Iterator[pl.DataFrame], advance: Callable[[int], None]) -> int:
     import pyarrow.parquet as pq  # type: ignore[import-untyped]
 
-    scratch = scratch_path(path)
     schema = pl.DataFrame(schema=EVENT_SCHEMA).to_arrow().schema
     count = 0
-    try:
-        with pq.ParquetWriter(scratch, schema, compression="zstd") as writer:
-            for table in tables:
-                writer.write_table(table.to_arrow().cast(schema), row_group_size=_GROUP_ROWS)
-                count += table.height
-                advance(table.height)
-        sync(scratch)
-        scratch.replace(path)
-        sync(path.parent)
-    finally:
-        scratch.unlink(missing_ok=True)
+    with atomic_file(path) as file, pq.ParquetWriter(file, schema, compression="zstd") as writer:
+        for table in tables:
+            writer.write_table(table.to_arrow().cast(schema), row_group_size=_GROUP_ROWS)
+            count += table.height
+            advance(table.height)
     return count

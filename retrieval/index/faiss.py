@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from retrieval.errors import StoreDamagedError
 from retrieval.index.vectors import CHUNK_ROWS, Rows, StoredVectors, Vectors, map_vectors
-from retrieval.store.signals import load_array
+from retrieval.store.files import load_array
 
 INDEX_FILE = "index.faiss"
 ROWS_FILE = "rows.npy"

@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 
 from retrieval.encoders.base import Tokens, unit_rows
 from retrieval.errors import StoreDamagedError
-from retrieval.store.signals import GrowingArray, load_array
+from retrieval.store.files import GrowingArray, load_array
 
 STATES_FILE = "states.npy"
 IDS_FILE = "ids.npy"

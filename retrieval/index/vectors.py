@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from retrieval.errors import StoreDamagedError
-from retrieval.store.signals import load_array
+from retrieval.store.files import load_array
 
 Rows = NDArray[np.int64]
 Vectors = NDArray[np.float32]

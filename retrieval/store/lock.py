@@ -19,7 +19,7 @@ import filelock
 import msgspec
 
 from retrieval.errors import StoreError, StoreLockedError
-from retrieval.store.manifest import write_durably
+from retrieval.store.files import write_durably
 
 LOCK = "lock"
 HOLDER = "lock.json"

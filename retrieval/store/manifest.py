@@ -2,31 +2,22 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import msgspec
-import xxhash
 
 from retrieval.errors import StoreDamagedError
 from retrieval.filters.schema import FieldCatalog
 from retrieval.index.token_states import TokenStatesInfo
 from retrieval.index.vectors import DEFAULT_BACKGROUND, Background
+from retrieval.store.files import FileEntry, text_seal
 
 MANIFEST = "manifest.json"
 SEAL = "manifest.xxh3"
 """Beside a manifest: the checksum of the manifest itself."""
-_CHUNK_BYTES = 1 << 20
-
-
-class FileEntry(msgspec.Struct, frozen=True):
-    """One file of a version: its length in bytes and its XXH3 checksum (128 bits, hexadecimal)."""
-
-    bytes: int
-    xxh3: str
 
 
 class VersionChanges(msgspec.Struct, frozen=True):
@@ -85,69 +76,6 @@ class Manifest(msgspec.Struct, frozen=True):
     """Its token states; None where its encoder gave none, and in a version that an older program built."""
 
 
-def write_durably(path: Path, content: bytes) -> None:
-    """Replaces a file at once: a reader, or a crash, meets the old content or the new, never a part."""
-    scratch = scratch_path(path)
-    with open_scratch(scratch) as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    scratch.replace(path)
-    sync(path.parent)
-
-
-def file_stamp(path: Path) -> tuple[int, int]:
-    """Changes whenever a file is replaced; zeros where there is none."""
-    try:
-        status = path.stat()
-    except OSError:
-        return (0, 0)
-    return status.st_mtime_ns, status.st_ino
-
-
-def scratch_path(path: Path) -> Path:
-    """Where `write_durably` writes before the file takes its name."""
-    return path.with_name(f".{path.name}.new")
-
-
-def open_scratch(scratch: Path) -> BinaryIO:
-    """Opens a scratch file for writing; one that a killed process left and that cannot be opened is removed first."""
-    try:
-        return scratch.open("wb")
-    except OSError:
-        scratch.unlink(missing_ok=True)
-        return scratch.open("wb")
-
-
-def checksum(path: Path) -> str:
-    """The XXH3 checksum of a file (128 bits, hexadecimal)."""
-    digest = xxhash.xxh3_128()
-    with path.open("rb") as file:
-        while chunk := file.read(_CHUNK_BYTES):
-            digest.update(chunk)
-    return digest.hexdigest()
-
-
-def file_problem(path: Path, entry: FileEntry) -> str:
-    """What is wrong with a file, or nothing."""
-    try:
-        length = path.stat().st_size
-        if length != entry.bytes:
-            return f"has {length} bytes, not {entry.bytes}"
-        return "" if checksum(path) == entry.xxh3 else "has another checksum than when it was published"
-    except OSError as error:
-        return f"cannot be read ({error.strerror})"
-
-
-def sync(path: Path) -> None:
-    """Waits until a file, or a folder's list of names, is on the disk."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
 # The small files that say what an index directory is: its schema, and which version, ranker or tower serves.
 #
 # Each carries a checksum, so that a flipped bit is never read as another schema or another version. They are read
@@ -167,7 +95,6 @@ PROPOSALS_FILE = "synonym_proposals.json"
 """Made of events, for a person to accept: service/curation/synonym_mining.py."""
 CURRENT = "CURRENT"
 VERSION_NAME = re.compile(r"v\d{6,}")
-_MOST_POINTER_BYTES = 256
 
 
 class _Marker(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -177,7 +104,7 @@ class _Marker(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 def marker_content() -> bytes:
     """What the marker of this program's schema holds."""
-    return msgspec.json.encode(_Marker(SCHEMA, _seal(str(SCHEMA))))
+    return msgspec.json.encode(_Marker(SCHEMA, text_seal(str(SCHEMA))))
 
 
 def read_marker(path: Path) -> int:
@@ -186,29 +113,9 @@ def read_marker(path: Path) -> int:
         marker = msgspec.json.decode(path.read_bytes(), type=_Marker)
     except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         raise ValueError(str(error)) from error
-    if marker.xxh3 not in ("", _seal(str(marker.schema))):
+    if marker.xxh3 not in ("", text_seal(str(marker.schema))):
         raise ValueError("it has another checksum than when it was written")
     return marker.schema
-
-
-def pointer_content(name: str) -> bytes:
-    """What a pointer to what is called so holds."""
-    return f"{name} {_seal(name)}\n".encode()
-
-
-def read_pointer(path: Path, names: re.Pattern[str] = VERSION_NAME) -> str:
-    """The name that a pointer holds, by default a version's; raises OSError, or ValueError, which begins with what it
-    says, for content that is none of `names`."""
-    with path.open("rb") as file:
-        content = file.read(_MOST_POINTER_BYTES).decode("ascii", "replace").rstrip("\r\n")
-    name, _, seal = content.partition(" ")
-    if not names.fullmatch(name) or seal not in ("", _seal(name)):
-        raise ValueError(f"it says {content[:40]!r}")
-    return name
-
-
-def _seal(text: str) -> str:
-    return xxhash.xxh3_64_hexdigest(text.encode())
 
 
 # The files of one version, by name, and the small ones' way to disk and back. The build writes them, serving reads

@@ -18,7 +18,7 @@ from retrieval.errors import StoreDamagedError
 from retrieval.filters.schema import CATEGORY_SEPARATOR, FieldCatalog, normalize_space, product_columns
 from retrieval.index.keyword import KeywordDocument
 from retrieval.records import AttributeValue, Availability, Product, Variant
-from retrieval.store.signals import load_array
+from retrieval.store.files import load_array
 from retrieval.text.analysis import Analyzer, identifier_key
 
 PRODUCTS_FILE = "products.jsonl"

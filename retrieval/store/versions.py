@@ -30,6 +30,16 @@ import msgspec
 
 from retrieval.encoders.folder import SPEC_FILE
 from retrieval.errors import StoreDamagedError, StoreForeignError, StoreMissingError, UnknownVersionError
+from retrieval.store.files import (
+    FileEntry,
+    checksum,
+    file_problem,
+    read_pointer,
+    scratch_path,
+    sync,
+    write_durably,
+    write_pointer,
+)
 from retrieval.store.lock import hold_lock
 from retrieval.store.manifest import (
     COVIEWS_FILE,
@@ -43,17 +53,9 @@ from retrieval.store.manifest import (
     SCHEMA,
     SEAL,
     VERSION_NAME,
-    FileEntry,
     Manifest,
-    checksum,
-    file_problem,
     marker_content,
-    pointer_content,
     read_marker,
-    read_pointer,
-    scratch_path,
-    sync,
-    write_durably,
 )
 
 __all__ = ["CURRENT", "MARKER", "SCHEMA", "ServingVersion", "Store", "Surplus"]
@@ -128,7 +130,7 @@ class Store:
         self.check_ours()
         path = self.root / CURRENT
         try:
-            return read_pointer(path)
+            return read_pointer(path, VERSION_NAME)
         except (OSError, ValueError) as error:
             if isinstance(error, FileNotFoundError) and not self.versions():
                 message = f"{self.root} has no published version yet; run: shelfwise rebuild FEED --index {self.root}"
@@ -325,7 +327,7 @@ class Store:
         folder = self.version_folder(manifest.version)
         building.rename(folder)
         sync(folder.parent)
-        write_durably(self.root / CURRENT, pointer_content(manifest.version))
+        write_pointer(self.root / CURRENT, manifest.version)
 
     def identity(self) -> str:
         """What tells the directory from others that share a cluster with it.
@@ -354,7 +356,7 @@ class Store:
         """
         self.check_known(name)
         manifest = self.verify(name)
-        write_durably(self.root / CURRENT, pointer_content(name))
+        write_pointer(self.root / CURRENT, name)
         return manifest
 
     def prune(self, keep: int, spare: Collection[str] = (), damaged: Collection[str] = ()) -> list[str]:

@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from retrieval.errors import StoreDamagedError
-from retrieval.store.signals import load_array
+from retrieval.store.files import load_array
 from retrieval.text.analysis import HAN, contains_chinese, fold
 
 # Which texts have which words: found by whole words and by the beginning of one, the best texts first.

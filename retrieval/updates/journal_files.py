@@ -20,7 +20,7 @@ from typing import Self
 import xxhash
 
 from retrieval.errors import StoreDamagedError, StoreError, StoreForeignError
-from retrieval.store.manifest import open_scratch, scratch_path, sync
+from retrieval.store.files import atomic_file
 
 JOURNAL = "live.log"
 COPY = "live.log.copy"
@@ -425,21 +425,11 @@ def _content(checked: Checked, header: Header) -> Iterator[bytes]:
 
 def _replace(path: Path, other: Path | None, content: Iterator[bytes] | Sequence[bytes]) -> int:
     """Writes a file anew, at once, and returns its size."""
-    scratch = scratch_path(path)
-    try:
-        with open_scratch(scratch) as file:
-            for piece in content:
-                file.write(piece)
-            _take_rights(file.fileno(), path, other)
-            file.flush()
-            os.fsync(file.fileno())
-            size = file.tell()
-        scratch.replace(path)
-    except BaseException:
-        scratch.unlink(missing_ok=True)
-        raise
-    sync(path.parent)
-    return size
+    with atomic_file(path) as file:
+        for piece in content:
+            file.write(piece)
+        _take_rights(file.fileno(), path, other)
+        return file.tell()
 
 
 def _take_rights(file: int, *models: Path | None) -> None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Self
 import typer
 
 from retrieval.errors import FeedError, SettingError, StoreError
-from retrieval.store.manifest import write_durably
+from retrieval.store.files import write_durably
 from service.cli.options import Backend, JsonOption, SettingsOption, WorkersOption
 
 if TYPE_CHECKING:

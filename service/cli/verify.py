@@ -33,6 +33,7 @@ from retrieval.index.tantivy import TantivyIndex
 from retrieval.index.token_states import StoredStates
 from retrieval.index.vectors import VECTORS_FILE, VectorIndex, Vectors
 from retrieval.records import Product
+from retrieval.store.files import file_problem, load_array
 from retrieval.store.manifest import (
     FIELDS_FILE,
     KEYWORD_FOLDER,
@@ -43,7 +44,6 @@ from retrieval.store.manifest import (
     TEXT_KEYS_FILE,
     VECTORS_FOLDER,
     Manifest,
-    file_problem,
     read_fields,
 )
 from retrieval.store.products import (
@@ -57,7 +57,7 @@ from retrieval.store.products import (
     keyword_terms,
     product_from_json,
 )
-from retrieval.store.signals import SIGNALS_FILE, StoredSignals, load_array
+from retrieval.store.signals import SIGNALS_FILE, StoredSignals
 from retrieval.store.versions import CURRENT, MARKER, Store
 from retrieval.text.analysis import Analyzer, TermGroup, identifier_key
 from retrieval.updates.journal import COPY, JOURNAL, Journal

@@ -15,7 +15,7 @@ from typing import Any, Generic, Protocol, TypeVar
 import msgspec
 
 from retrieval.errors import InputError, StoreDamagedError, StoreError, StoreForeignError, suggest_names
-from retrieval.store.manifest import sync
+from retrieval.store.files import sync
 
 # Who changed what a store keeps, and when: as its file has that.
 

@@ -15,11 +15,12 @@ import msgspec
 import numpy as np
 
 from retrieval.errors import SynonymError
+from retrieval.store.files import SealedJson
 from retrieval.store.manifest import PROPOSALS_FILE
 from retrieval.text.analysis import chinese_words, contains_chinese, dictionary_words, word_term
 from retrieval.text.vocabulary import CatalogWords, words_of
 from service.curation.synonyms import MARKS, Synonym, SynonymKind, name_synonym, products_with, validate_synonym
-from service.engine.hot_reload import SealedJson
+from service.engine.hot_reload import CURE
 
 if TYPE_CHECKING:
     import polars as pl
@@ -243,7 +244,7 @@ class Proposal:
         return name_synonym(self.kind, self.phrases, self.to)
 
 
-_FILE = SealedJson("proposals", SCHEMA, msgspec.json.Decoder(tuple[Proposal, ...]))
+_FILE = SealedJson(SCHEMA, CURE, "proposals", msgspec.json.Decoder(tuple[Proposal, ...]))
 
 
 def proposal_id(one: str, other: str) -> str:

@@ -18,7 +18,8 @@ from typing import TYPE_CHECKING, Self
 from retrieval.errors import ClusterError, QueryError, ShelfwiseError, StoreDamagedError
 from retrieval.index.fusion import DEFAULT
 from retrieval.records import Event, Page, PastAct, Product, Query
-from retrieval.store.manifest import CURRENT, Manifest, file_stamp
+from retrieval.store.files import file_stamp
+from retrieval.store.manifest import CURRENT, Manifest
 from retrieval.store.versions import Store
 from retrieval.updates.changes import Change, Delete, Patch, Upsert
 from service.curation.rule_editor import EngineRules

@@ -13,12 +13,12 @@ from typing import Any, Generic, Self, TypeVar
 
 import msgspec
 import numpy as np
-import xxhash
 from numpy.typing import NDArray
 
-from retrieval.errors import StoreDamagedError, StoreError, StoreForeignError
+from retrieval.errors import StoreDamagedError, StoreError
 from retrieval.index.keyword import Rows
-from retrieval.store.manifest import COVIEWS_FILE, POPULARITY_FILE, file_stamp, write_durably
+from retrieval.store.files import SealedArrays, SealedJson, file_stamp
+from retrieval.store.manifest import COVIEWS_FILE, POPULARITY_FILE
 
 T = TypeVar("T")
 
@@ -49,141 +49,7 @@ class ServedFile(Generic[T]):
             self._seen = seen
 
 
-# What files that are made of events have in common: replaced whole, of bounded size, under a schema and a checksum.
-
 CURE = "shelfwise events refresh makes it anew"
-
-
-class Schema(msgspec.Struct, frozen=True):
-    """What is read of such a file first."""
-
-    schema: int
-
-
-def replace_file(path: Path, content: bytes) -> None:
-    """Replaces a file; raises StoreError where it cannot be written."""
-    try:
-        write_durably(path, content)
-    except OSError as error:
-        message = f"{path} cannot be written ({error.strerror}); see to the disk and to the rights"
-        raise StoreError(message) from error
-
-
-def bounded_bytes(path: Path, most: int) -> bytes:
-    """All of a file; raises StoreDamagedError for one of more bytes than `most`, OSError where it cannot be read."""
-    with path.open("rb") as file:
-        said = file.read(most + 1)
-    if len(said) > most:
-        raise StoreDamagedError(f"{path} has more than {most:,} bytes; {CURE}")
-    return said
-
-
-def check_schema(path: Path, found: Schema, wanted: int) -> None:
-    """Raises StoreForeignError for a file of another schema."""
-    if found.schema != wanted:
-        raise StoreForeignError(f"{path} is in schema {found.schema}, this program reads {wanted}; {CURE}")
-
-
-def checksum_of(content: bytes | msgspec.Raw) -> str:
-    """XXH3 (64 bits, hexadecimal), as such a file has it of what it holds."""
-    return xxhash.xxh3_64_hexdigest(content)
-
-
-def check_sum(path: Path, content: bytes | msgspec.Raw, said: str) -> None:
-    """Raises StoreDamagedError where a file says another checksum than its content has."""
-    if said != checksum_of(content):
-        raise StoreDamagedError(f"{path} has another checksum than when it was written; {CURE}")
-
-
-# A file of arrays that is made of events: replaced whole, under a checksum of what it holds; read without a copy.
-
-
-class _Sealed(Schema, frozen=True):
-    """What such a file holds, as MessagePack."""
-
-    made: datetime
-    xxh3: str
-    """Of the bytes of `arrays`."""
-    arrays: msgspec.Raw
-    """By name, each as its bytes."""
-
-
-@dataclass(frozen=True, slots=True)
-class SealedArrays:
-    """How the files of one kind are written and read."""
-
-    schema: int
-    """Counts up when the file changes so that an older program could not read it."""
-    kinds: Mapping[str, str]
-    """The arrays, each of one axis, by name: numpy's name of their numbers, with the order of bytes."""
-
-    def write(self, path: Path, arrays: Mapping[str, NDArray[Any]], made: datetime) -> None:
-        """Replaces the file; raises StoreError where it cannot be written."""
-        told = {name: np.ascontiguousarray(arrays[name], kind).tobytes() for name, kind in self.kinds.items()}
-        content = msgspec.msgpack.encode(told)
-        sealed = _Sealed(self.schema, made, checksum_of(content), msgspec.Raw(content))
-        replace_file(path, msgspec.msgpack.encode(sealed))
-
-    def read(self, path: Path, most_bytes: int) -> dict[str, NDArray[Any]] | None:
-        """The arrays of a file of at most so many bytes, read-only; None where there is none.
-
-        Raises StoreDamagedError for a file that cannot be read or is not whole, StoreForeignError for one of another
-        schema.
-        """
-        try:
-            said = bounded_bytes(path, most_bytes)
-            check_schema(path, msgspec.msgpack.decode(said, type=Schema), self.schema)
-            sealed = msgspec.msgpack.decode(said, type=_Sealed)
-            check_sum(path, sealed.arrays, sealed.xxh3)
-            told = msgspec.msgpack.decode(sealed.arrays, type=dict[str, memoryview])
-            return {name: np.frombuffer(told[name], kind) for name, kind in self.kinds.items()}
-        except FileNotFoundError:
-            return None
-        except (OSError, msgspec.MsgspecError, UnicodeDecodeError, ValueError, KeyError) as error:
-            raise StoreDamagedError(f"{path} cannot be read ({error}); {CURE}") from error
-
-
-# A small JSON file that is made of events: replaced whole, under a checksum of what it holds.
-
-
-@dataclass(frozen=True, slots=True)
-class SealedJson(Generic[T]):
-    """What such a file holds: {"schema", "made", "xxh3" of the bytes that follow, and by `field` what it is about}."""
-
-    field: str
-    schema: int
-    """Counts up when the file changes so that an older program could not read it."""
-    content: msgspec.json.Decoder[T]
-
-    def write(self, path: Path, content: T, made: datetime) -> None:
-        """Replaces the file; raises StoreError where it cannot be written."""
-        told = msgspec.json.encode(content)
-        whole = {"schema": self.schema, "made": made, "xxh3": checksum_of(told)}
-        replace_file(path, msgspec.json.encode({**whole, self.field: msgspec.Raw(told)}))
-
-    def read(self, path: Path, most_bytes: int, problem: Callable[[T], str] = lambda _: "") -> T | None:
-        """What the file of at most so many bytes holds; None where there is none. `problem` says what is wrong with
-        the content, or nothing.
-
-        Raises StoreDamagedError for a file that cannot be read or is not whole, StoreForeignError for one of another
-        schema.
-        """
-        fields = [("schema", int), ("made", datetime), ("xxh3", str), (self.field, msgspec.Raw)]
-        whole: Any = msgspec.defstruct("Sealed", fields)
-        try:
-            said = bounded_bytes(path, most_bytes)
-            check_schema(path, msgspec.json.decode(said, type=Schema), self.schema)
-            sealed = msgspec.json.decode(said, type=whole)
-            told = bytes(getattr(sealed, self.field))
-            content = self.content.decode(told)
-        except FileNotFoundError:
-            return None
-        except (OSError, msgspec.MsgspecError, UnicodeDecodeError) as error:
-            raise StoreDamagedError(f"{path} cannot be read ({error}); {CURE}") from error
-        check_sum(path, told, sealed.xxh3)
-        if found := problem(content):
-            raise StoreDamagedError(f"{path} {found}; {CURE}")
-        return content
 
 
 # How popular products are, as the ranker reads it: one small file beside the index, made with the tables of events.
@@ -196,7 +62,7 @@ SCHEMA = 1
 """Counts up when the file changes so that an older program could not read it."""
 MOST_POPULARITY_BYTES = 256 << 20
 """Of the file: several million products."""
-_POPULARITY_FILE = SealedJson("scores", SCHEMA, msgspec.json.Decoder(dict[str, float]))
+_POPULARITY_FILE = SealedJson(SCHEMA, CURE, "scores", msgspec.json.Decoder(dict[str, float]))
 
 
 @dataclass(frozen=True, slots=True)
@@ -268,7 +134,7 @@ MOST = 20
 MOST_COVIEW_BYTES = 1 << 30
 """Of the file: several million products."""
 _COVIEWS_FILE = SealedArrays(
-    SCHEMA, {"ids": "|u1", "ends": "<i8", "starts": "<i8", "others": "<u4", "strengths": "<f4"}
+    SCHEMA, CURE, {"ids": "|u1", "ends": "<i8", "starts": "<i8", "others": "<u4", "strengths": "<f4"}
 )
 
 

@@ -17,9 +17,10 @@ from typing import TYPE_CHECKING
 import msgspec
 import numpy as np
 
+from retrieval.store.files import SealedJson
 from retrieval.store.manifest import POPULAR_QUERIES_FILE
 from retrieval.text.vocabulary import WordPostings, index_words, postings_of, words_of
-from service.engine.hot_reload import SealedJson, ServedFile
+from service.engine.hot_reload import CURE, ServedFile
 
 if TYPE_CHECKING:
     from rerank.sessions.tables import DerivedTables
@@ -44,7 +45,7 @@ class PopularQuery(msgspec.Struct, frozen=True):
     """The queries that go with it, by their places, the nearest first."""
 
 
-_FILE = SealedJson("queries", SCHEMA, msgspec.json.Decoder(tuple[PopularQuery, ...]))
+_FILE = SealedJson(SCHEMA, CURE, "queries", msgspec.json.Decoder(tuple[PopularQuery, ...]))
 
 
 @dataclass(frozen=True)

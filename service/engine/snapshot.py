@@ -43,6 +43,7 @@ from retrieval.index.keyword import (
 from retrieval.index.token_states import StoredStates, TokenStates
 from retrieval.index.vectors import VectorIndex, measure_background
 from retrieval.records import Facet
+from retrieval.store.files import load_array
 from retrieval.store.manifest import (
     FIELDS_FILE,
     KEYWORD_FOLDER,
@@ -53,7 +54,7 @@ from retrieval.store.manifest import (
     read_fields,
 )
 from retrieval.store.products import ProductStore
-from retrieval.store.signals import ProductSignals, StoredSignals, load_array
+from retrieval.store.signals import ProductSignals, StoredSignals
 from retrieval.store.versions import ServingVersion, Store
 from retrieval.text.analysis import Analyzer, TermGroup
 from retrieval.text.synonyms import Synonyms

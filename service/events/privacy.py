@@ -14,7 +14,7 @@ from retrieval.errors import StoreDamagedError, StoreLockedError
 from retrieval.events.privacy import prefix, utc_now
 from retrieval.events.store import EventStore
 from retrieval.events.stored import DAY_MS, milliseconds, moment
-from retrieval.store.manifest import scratch_path, write_durably
+from retrieval.store.files import scratch_path, write_durably
 from retrieval.updates.journal import lock_folder
 from service.events.event_log import REJECTS_FOLDER, EventLog, reject_files, rejects_time
 

@@ -25,7 +25,7 @@ from filelock import FileLock
 
 from retrieval.errors import SettingError, StoreDamagedError, StoreError
 from retrieval.filters.parser import And, format_filter, parse_filter
-from retrieval.store.manifest import file_stamp, scratch_path, write_durably
+from retrieval.store.files import file_stamp, write_durably
 
 KEYS_FILE = "keys.json"
 """In the index directory, unless the settings name another file."""

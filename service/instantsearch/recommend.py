@@ -21,7 +21,8 @@ from rerank.sessions.tables import DERIVED, open_derived
 from retrieval.errors import QueryError, StoreError, UnknownProductError
 from retrieval.filters.parser import And, Filter, In, format_filter
 from retrieval.records import Product
-from retrieval.store.manifest import EVENTS_FOLDER, file_stamp
+from retrieval.store.files import file_stamp
+from retrieval.store.manifest import EVENTS_FOLDER
 from service.engine.engine import SearchEngine
 from service.engine.highlight import Matcher
 from service.engine.hot_reload import ServedPopularity

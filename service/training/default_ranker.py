@@ -24,9 +24,9 @@ from rerank.ranker.spec import MODEL_FILE, WEIGHTS_FILE, RankerReport, RankerSpe
 from rerank.training.datasets import full_batches, merged_scores
 from rerank.training.distillation import DistillationCatalog, DistilOptions, agreement, distil, mix_targets, split_lists
 from rerank.training.evaluation import fit_calibration, scores_of
-from retrieval.encoders.folder import whole_folder
 from retrieval.errors import TrainingError
 from retrieval.progress import NullProgress, Progress
+from retrieval.store.files import atomic_folder
 from service.engine.snapshot import serving_snapshot
 from service.training.ranker_dataset import CatalogOptions, list_data, score_lists
 from service.training.ranker_from_catalog import EVENT_WEIGHTS
@@ -85,7 +85,7 @@ def train_default(indexes: Sequence[Path], target: Path, options: DefaultOptions
         measures=dict(_measures(stores, agreements[:, chosen], agreements[:, -1])),
         against="the merged order",
     )
-    with whole_folder(target) as scratch:
+    with atomic_folder(target) as scratch:
         export_network(network, scratch / MODEL_FILE)
         save_network(network, scratch / WEIGHTS_FILE)
         write_ranker(scratch, spec, report)

@@ -27,7 +27,7 @@ from retrieval.errors import (
 )
 from retrieval.events.privacy import utc_now
 from retrieval.progress import Progress
-from retrieval.store.manifest import write_durably
+from retrieval.store.files import write_durably
 from retrieval.store.versions import Store
 from service.events.event_log import EventLog
 from service.reports import training

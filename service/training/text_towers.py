@@ -48,7 +48,7 @@ from retrieval.encoders.weights import ModelSource, find_model
 from retrieval.errors import EncoderUnavailableError, NothingBetterError, SettingError
 from retrieval.judgments import read_judgments
 from retrieval.progress import Progress
-from retrieval.store.manifest import write_durably
+from retrieval.store.files import write_durably
 from service.engine.snapshot import Snapshot
 from service.settings import Settings
 from service.training.text_towers_promotion import (

@@ -19,7 +19,7 @@ import pytest
 
 from retrieval.errors import StoreError
 from retrieval.records import Product
-from retrieval.store.manifest import scratch_path
+from retrieval.store.files import scratch_path
 from retrieval.updates.changes import Change, Delete, Upsert
 from retrieval.updates.journal import COPY, JOURNAL, Journal
 

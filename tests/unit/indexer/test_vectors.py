@@ -119,7 +119,7 @@ class TestChunkFolder:
         assert np.array_equal(filled(known, "cab"), vectors_of("cab"))
 
     def test_a_half_written_chunk_is_not_taken_for_one(self, chunks: EncodingCheckpoints, tmp_path: Path) -> None:
-        (tmp_path / "chunks" / ".chunk-0123.npz").write_bytes(b"PK\x03\x04")
+        (tmp_path / "chunks" / ".chunk-0123.npz.new").write_bytes(b"PK\x03\x04")
         assert chunks.load(VectorCache(DIMENSION)) == 0
 
     @pytest.mark.parametrize("content", [b"", b"PK\x03\x04", b"garbage" * 100, b"\x93NUMPY\x01\x00"])

@@ -25,8 +25,8 @@ from rerank.ranker.spec import (
     verify_ranker,
     write_ranker,
 )
-from rerank.sealed_folder import SEAL_FILE
 from retrieval.errors import InputError, ModelDamagedError, ModelMismatchError
+from retrieval.store.files import SEAL_FILE
 from tests.rankers import ENCODING, REPORT, SPEC, building, linear_graph, reseal_ranker, rewrite
 
 FILES = (MODEL_FILE, WEIGHTS_FILE, SPEC_FILE, REPORT_FILE)

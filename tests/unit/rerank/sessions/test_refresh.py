@@ -206,13 +206,13 @@ def test_a_refresh_that_is_broken_off_leaves_the_old_tables_and_can_be_run_again
     with pytest.raises(KeyboardInterrupt):
         refreshed(tmp_path, store, steps=replace(BOT, tables=(*TABLES, broken("late"))))
     assert all_tables(open_derived(tmp_path)) == before
-    (tmp_path / ".making-tables-000002").mkdir()
+    (tmp_path / ".tables-000002.x7").mkdir()
     (tmp_path / "tables-000002").mkdir()
-    (tmp_path / "days" / ".making-2026-11-20").mkdir()
+    (tmp_path / "days" / ".2026-11-20.x7").mkdir()
     refreshed(tmp_path, store)
     refreshed(tmp_path / "anew", store)
     assert all_tables(open_derived(tmp_path)) == all_tables(open_derived(tmp_path / "anew"))
-    assert not list(tmp_path.rglob(".making-*"))
+    assert not list(tmp_path.rglob("*.x7"))
 
 
 KILLED = """

@@ -4,13 +4,14 @@ from pathlib import Path
 
 import pytest
 
-from retrieval.encoders.folder import folder_fingerprint, identity_of, read_spec, whole_folder
+from retrieval.encoders.folder import folder_fingerprint, identity_of, read_spec
 from retrieval.errors import EncoderUnavailableError
+from retrieval.store.files import atomic_folder
 
 
 def test_whole_folder_appears_complete(tmp_path: Path) -> None:
     target = tmp_path / "models" / "one"
-    with whole_folder(target) as scratch:
+    with atomic_folder(target) as scratch:
         (scratch / "a").write_text("1")
         assert not target.exists()
     assert [path.name for path in target.iterdir()] == ["a"]
@@ -18,14 +19,14 @@ def test_whole_folder_appears_complete(tmp_path: Path) -> None:
 
 
 def test_whole_folder_leaves_nothing_after_an_error(tmp_path: Path) -> None:
-    with pytest.raises(RuntimeError), whole_folder(tmp_path / "one"):
+    with pytest.raises(RuntimeError), atomic_folder(tmp_path / "one"):
         raise RuntimeError
     assert not list(tmp_path.iterdir())
 
 
 def test_whole_folder_keeps_what_a_faster_process_wrote(tmp_path: Path) -> None:
     target = tmp_path / "one"
-    with whole_folder(target) as scratch:
+    with atomic_folder(target) as scratch:
         (scratch / "a").write_text("ours")
         target.mkdir()
         (target / "a").write_text("theirs")

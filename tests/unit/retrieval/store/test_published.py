@@ -21,7 +21,8 @@ from retrieval.errors import (
     StoreMissingError,
     UnknownVersionError,
 )
-from retrieval.store.manifest import MANIFEST, SEAL, Manifest, checksum, pointer_content, scratch_path, write_durably
+from retrieval.store.files import checksum, scratch_path, text_seal, write_durably
+from retrieval.store.manifest import MANIFEST, SEAL, Manifest
 from retrieval.store.versions import _WORDS_ALONE, CURRENT, MARKER, SCHEMA, Store
 
 
@@ -101,7 +102,7 @@ class TestPublishing:
         stop.set()
         reader.join()
         assert not faults
-        assert seen <= {pointer_content(name).decode() for name in names}
+        assert seen <= {f"{name} {text_seal(name)}\n" for name in names}
         assert len(seen) > 1
 
     def test_a_crash_before_the_pointer_is_replaced_leaves_the_old_version_serving(

@@ -18,7 +18,8 @@ from rerank.ranker.features import FEATURES
 from rerank.sessions.tables import open_derived
 from retrieval.errors import StoreDamagedError, StoreError, StoreForeignError, StoreMissingError
 from retrieval.records import Event, EventKind, Product
-from retrieval.store.manifest import POPULARITY_FILE, scratch_path
+from retrieval.store.files import scratch_path
+from retrieval.store.manifest import POPULARITY_FILE
 from retrieval.store.versions import Store
 from service.engine.engine import SearchEngine
 from service.engine.hot_reload import UNKNOWN, Popularity, ServedPopularity, read_popularity, write_popularity

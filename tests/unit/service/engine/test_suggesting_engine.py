@@ -15,7 +15,8 @@ from typer.testing import CliRunner
 from indexer.build import RebuildOptions, rebuild
 from retrieval.errors import QueryError
 from retrieval.records import Page, Product
-from retrieval.store.manifest import SEAL, WORDS_FOLDER, checksum
+from retrieval.store.files import checksum
+from retrieval.store.manifest import SEAL, WORDS_FOLDER
 from retrieval.text.vocabulary import forms, words_of
 from service.cli.main import app
 from service.engine.engine import SearchEngine

@@ -17,7 +17,6 @@ import pytest
 from safetensors.numpy import load_file, save_file
 from typer.testing import CliRunner
 
-from rerank.sealed_folder import SEAL_FILE
 from rerank.user_tower.files import KEEP, MODEL_FILE, SPEC_FILE, TABLE_FILE, TowerRegistry, open_user_tower, read_table
 from rerank.user_tower.histories import Histories
 from rerank.user_tower.item_neighbours import NO_NEIGHBOURS
@@ -32,7 +31,7 @@ from retrieval.errors import (
     UnknownModelError,
 )
 from retrieval.records import PastAct
-from retrieval.store.manifest import FileEntry, checksum
+from retrieval.store.files import SEAL_FILE, FileEntry, checksum
 from service.cli.models import models
 from service.curation.rules import Hide, Rule
 from service.engine.engine import SearchEngine

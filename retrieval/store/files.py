@@ -1,0 +1,375 @@
+"""Atomic, durable and sealed files: replaced whole, on the disk when a call returns, verified by checksum when read.
+
+A file is written under a scratch name beside it, synced, and renamed; then its folder is synced. So a reader, or a
+crash at any time, meets the old content or the new one, never a part. Sealed files hold a checksum of what is in them.
+Checksums are XXH3.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import tempfile
+import tokenize
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any, BinaryIO, Generic, TypeVar
+
+import msgspec
+import numpy as np
+import xxhash
+from numpy.typing import NDArray
+
+from retrieval.errors import StoreDamagedError, StoreError, StoreForeignError
+
+T = TypeVar("T")
+
+_CHUNK_BYTES = 1 << 20
+_POINTER_BYTES = 256
+
+
+def scratch_path(path: Path) -> Path:
+    """The name that `atomic_file` writes under before the file takes its own."""
+    return path.with_name(f".{path.name}.new")
+
+
+def open_scratch(scratch: Path) -> BinaryIO:
+    """Opens a scratch file for writing; one that a killed process left and that cannot be opened is removed first."""
+    try:
+        return scratch.open("wb")
+    except OSError:
+        scratch.unlink(missing_ok=True)
+        return scratch.open("wb")
+
+
+@contextmanager
+def atomic_file(path: Path, *, durable: bool = True, private: bool = False) -> Iterator[BinaryIO]:
+    """A new file that takes its place at `path` on leaving; on an error the old file stays.
+
+    It is on the disk then, unless `durable` is false: that is for caches, which a power failure may damage. A `private`
+    file can be read by its owner only.
+    """
+    scratch = scratch_path(path)
+    if private:
+        scratch.unlink(missing_ok=True)
+        scratch.touch(mode=0o600)
+    try:
+        with open_scratch(scratch) as file:
+            yield file
+            file.flush()
+            if durable:
+                os.fsync(file.fileno())
+        scratch.replace(path)
+    except BaseException:
+        scratch.unlink(missing_ok=True)
+        raise
+    if durable:
+        sync(path.parent)
+
+
+def write_durably(path: Path, content: bytes, *, private: bool = False) -> None:
+    """Replaces a file by this content, atomically and durably; raises OSError."""
+    with atomic_file(path, private=private) as file:
+        file.write(content)
+
+
+@contextmanager
+def atomic_folder(target: Path, *, replace: bool = False) -> Iterator[Path]:
+    """A temporary folder beside `target` that takes its name on leaving, at once and complete.
+
+    Its files are not synced, the name is. A folder that has the name already is removed first where `replace` is set;
+    else it stays and this one, which holds the same, is dropped. On an error nothing stays.
+    """
+    target.parent.mkdir(parents=True, exist_ok=True)
+    scratch = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
+    try:
+        yield scratch
+        scratch.chmod(0o755)
+        if replace and target.exists():
+            shutil.rmtree(target)
+        try:
+            scratch.rename(target)
+        except OSError:
+            if not target.is_dir():
+                raise
+        sync(target.parent)
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+
+
+def sync(path: Path) -> None:
+    """Waits until a file, or a folder's list of names, is on the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def file_stamp(path: Path) -> tuple[int, int]:
+    """A value that changes whenever a file is replaced; zeros where there is none."""
+    try:
+        status = path.stat()
+    except OSError:
+        return (0, 0)
+    return status.st_mtime_ns, status.st_ino
+
+
+def format_json(content: object) -> bytes:
+    """JSON that people can read: indented by one blank."""
+    return msgspec.json.format(msgspec.json.encode(content), indent=1)
+
+
+class FileEntry(msgspec.Struct, frozen=True):
+    """The length of a file in bytes and its XXH3 checksum (128 bits, hexadecimal)."""
+
+    bytes: int
+    xxh3: str
+
+
+def checksum(path: Path) -> str:
+    """The XXH3 checksum of a file (128 bits, hexadecimal)."""
+    digest = xxhash.xxh3_128()
+    with path.open("rb") as file:
+        while chunk := file.read(_CHUNK_BYTES):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+def file_entry(path: Path) -> FileEntry:
+    """The length and checksum of a file as it is now."""
+    return FileEntry(path.stat().st_size, checksum(path))
+
+
+def file_problem(path: Path, entry: FileEntry) -> str:
+    """What is wrong with a file that should be as `entry` says; empty where nothing is."""
+    try:
+        length = path.stat().st_size
+        if length != entry.bytes:
+            return f"has {length} bytes, not {entry.bytes}"
+        return "" if checksum(path) == entry.xxh3 else "has another checksum than when it was published"
+    except OSError as error:
+        return f"cannot be read ({error.strerror})"
+
+
+SEAL_FILE = "seal.json"
+"""In a sealed folder: the length and checksum of each file beside it."""
+
+
+def seal_folder(folder: Path, documents: Mapping[str, msgspec.Struct]) -> None:
+    """Completes a folder: writes `documents` as JSON by file name, then the seal over all files, and syncs them."""
+    for name, content in documents.items():
+        (folder / name).write_bytes(format_json(content))
+    sealed = sorted(path for path in folder.iterdir() if path.is_file() and path.name != SEAL_FILE)
+    (folder / SEAL_FILE).write_bytes(format_json({path.name: file_entry(path) for path in sealed}))
+    for path in (*sealed, folder / SEAL_FILE, folder):
+        sync(path)
+
+
+def sealed_problem(path: Path, entry: FileEntry) -> str:
+    """What is wrong with a file of a sealed folder; empty where nothing is."""
+    return "is a link" if path.is_symlink() else file_problem(path, entry)
+
+
+def read_json(path: Path, kind: type[T], most_bytes: int) -> T:
+    """The content of a JSON file; raises ValueError, which says what is wrong, for any other file or a longer one."""
+    try:
+        content = _read_bounded(path, most_bytes)
+        if content is not None:
+            return msgspec.json.decode(content, type=kind)
+    except (OSError, msgspec.MsgspecError, UnicodeDecodeError) as error:
+        raise ValueError(f"cannot be read ({error})") from error
+    raise ValueError(f"has more than {most_bytes:,} bytes")
+
+
+def _read_bounded(path: Path, most_bytes: int) -> bytes | None:
+    """All of a file; None where it is longer."""
+    with path.open("rb") as file:
+        content = file.read(most_bytes + 1)
+    return content if len(content) <= most_bytes else None
+
+
+def text_seal(text: str) -> str:
+    """The checksum that a small text file carries of its own content (64 bits, hexadecimal)."""
+    return xxhash.xxh3_64_hexdigest(text.encode())
+
+
+def write_pointer(path: Path, name: str) -> None:
+    """Writes the name of what serves, with a checksum: a flipped bit is never read as another name."""
+    write_durably(path, f"{name} {text_seal(name)}\n".encode())
+
+
+def read_pointer(path: Path, names: re.Pattern[str]) -> str:
+    """The name in a pointer file; a person may write it without a checksum.
+
+    Raises OSError, or ValueError, which quotes the content, for content that is none of `names`.
+    """
+    with path.open("rb") as file:
+        content = file.read(_POINTER_BYTES).decode("ascii", "replace").rstrip("\r\n")
+    name, _, seal = content.partition(" ")
+    if not names.fullmatch(name) or seal not in ("", text_seal(name)):
+        raise ValueError(f"it says {content[:40]!r}")
+    return name
+
+
+class _Schema(msgspec.Struct, frozen=True):
+    schema: int
+
+
+class _SealedArrays(_Schema, frozen=True):
+    """The file of `SealedArrays` as MessagePack."""
+
+    made: datetime
+    xxh3: str
+    """Of the bytes of `arrays`."""
+    arrays: msgspec.Raw
+    """By name, each as its bytes."""
+
+
+@dataclass(frozen=True, slots=True)
+class _SealedFile:
+    """A kind of file that is replaced whole, of bounded size, under a schema and a checksum of its content."""
+
+    schema: int
+    """Counts up when the file changes so that an older program could not read it."""
+    cure: str
+    """The last words of every error: how the file is made anew."""
+
+    def _replace(self, path: Path, content: bytes) -> None:
+        try:
+            write_durably(path, content)
+        except OSError as error:
+            message = f"{path} cannot be written ({error.strerror}); see to the disk and to the rights"
+            raise StoreError(message) from error
+
+    def _content(self, path: Path, most_bytes: int, decode: Callable[..., _Schema]) -> bytes:
+        """The bytes of a file of this schema; raises StoreDamagedError, StoreForeignError or OSError."""
+        content = _read_bounded(path, most_bytes)
+        if content is None:
+            raise StoreDamagedError(f"{path} has more than {most_bytes:,} bytes; {self.cure}")
+        found = decode(content, type=_Schema).schema
+        if found != self.schema:
+            raise StoreForeignError(f"{path} is in schema {found}, this program reads {self.schema}; {self.cure}")
+        return content
+
+    def _check(self, path: Path, content: bytes | msgspec.Raw, checksum: str) -> None:
+        if xxhash.xxh3_64_hexdigest(content) != checksum:
+            raise StoreDamagedError(f"{path} has another checksum than when it was written; {self.cure}")
+
+    def _unreadable(self, path: Path, error: Exception) -> StoreDamagedError:
+        return StoreDamagedError(f"{path} cannot be read ({error}); {self.cure}")
+
+
+@dataclass(frozen=True, slots=True)
+class SealedArrays(_SealedFile):
+    """A kind of file that holds arrays of one axis, read without a copy."""
+
+    dtypes: Mapping[str, str]
+    """The arrays by name: numpy's name of their type, with the order of bytes."""
+
+    def write(self, path: Path, arrays: Mapping[str, NDArray[Any]], made: datetime) -> None:
+        """Replaces the file; raises StoreError where it cannot be written."""
+        packed = {name: np.ascontiguousarray(arrays[name], dtype).tobytes() for name, dtype in self.dtypes.items()}
+        content = msgspec.msgpack.encode(packed)
+        sealed = _SealedArrays(self.schema, made, xxhash.xxh3_64_hexdigest(content), msgspec.Raw(content))
+        self._replace(path, msgspec.msgpack.encode(sealed))
+
+    def read(self, path: Path, most_bytes: int) -> dict[str, NDArray[Any]] | None:
+        """The arrays of a file of at most so many bytes, read-only; None where there is none.
+
+        Raises StoreDamagedError for a file that cannot be read or is not whole, StoreForeignError for one of another
+        schema.
+        """
+        try:
+            content = self._content(path, most_bytes, msgspec.msgpack.decode)
+            sealed = msgspec.msgpack.decode(content, type=_SealedArrays)
+            self._check(path, sealed.arrays, sealed.xxh3)
+            packed = msgspec.msgpack.decode(sealed.arrays, type=dict[str, memoryview])
+            return {name: np.frombuffer(packed[name], dtype) for name, dtype in self.dtypes.items()}
+        except FileNotFoundError:
+            return None
+        except (OSError, msgspec.MsgspecError, UnicodeDecodeError, ValueError, KeyError) as error:
+            raise self._unreadable(path, error) from error
+
+
+@dataclass(frozen=True, slots=True)
+class SealedJson(_SealedFile, Generic[T]):
+    """A kind of JSON file: {"schema", "made", "xxh3" of the bytes that follow, and the content by `field`}."""
+
+    field: str
+    decoder: msgspec.json.Decoder[T]
+
+    def write(self, path: Path, content: T, made: datetime) -> None:
+        """Replaces the file; raises StoreError where it cannot be written."""
+        encoded = msgspec.json.encode(content)
+        header = {"schema": self.schema, "made": made, "xxh3": xxhash.xxh3_64_hexdigest(encoded)}
+        self._replace(path, msgspec.json.encode({**header, self.field: msgspec.Raw(encoded)}))
+
+    def read(self, path: Path, most_bytes: int, problem: Callable[[T], str] = lambda _: "") -> T | None:
+        """The content of a file of at most so many bytes; None where there is none.
+
+        `problem` says what is wrong with the content, or nothing. Raises StoreDamagedError for a file that cannot be
+        read or is not whole, StoreForeignError for one of another schema.
+        """
+        fields = [("schema", int), ("made", datetime), ("xxh3", str), (self.field, msgspec.Raw)]
+        whole: Any = msgspec.defstruct("Sealed", fields)
+        try:
+            sealed = msgspec.json.decode(self._content(path, most_bytes, msgspec.json.decode), type=whole)
+            encoded = bytes(getattr(sealed, self.field))
+            content = self.decoder.decode(encoded)
+        except FileNotFoundError:
+            return None
+        except (OSError, msgspec.MsgspecError, UnicodeDecodeError) as error:
+            raise self._unreadable(path, error) from error
+        self._check(path, encoded, sealed.xxh3)
+        if found := problem(content):
+            raise StoreDamagedError(f"{path} {found}; {self.cure}")
+        return content
+
+
+def load_array(path: Path, *, mapped: bool = False) -> NDArray[Any]:
+    """The array that numpy saved at `path`, read or mapped; raises StoreDamagedError for anything else."""
+    try:
+        array = np.load(path, mmap_mode="r" if mapped else None, allow_pickle=False)
+    except (OSError, ValueError, EOFError, TypeError, SyntaxError, tokenize.TokenError) as error:
+        # numpy reads a header as Python source and lets that parser's errors through.
+        raise StoreDamagedError(f"{path} cannot be read ({error}); rebuild the index") from error
+    # A plain view of the mapped file: numpy's own memmap class makes every look-up slower.
+    return np.asarray(array)
+
+
+class GrowingArray:
+    """An array on disk in numpy's format that rows are appended to; its header is completed by `close`."""
+
+    def __init__(self, path: Path, dtype: np.dtype[Any], columns: int | None = None) -> None:
+        """`columns` is the length of a row; None makes an array of one axis."""
+        self._file = path.open("wb")
+        self._dtype = dtype
+        self._row = () if columns is None else (columns,)
+        self._count = 0
+        self._write_header()
+        self._begin = self._file.tell()
+
+    def add(self, rows: NDArray[Any]) -> None:
+        """Appends rows; raises ValueError for those of another shape or type."""
+        if rows.shape[1:] != self._row or rows.dtype != self._dtype:
+            takes = f"{self._dtype} rows of shape {self._row}"
+            raise ValueError(f"{self._file.name} takes {takes}, not {rows.dtype}{rows.shape}")
+        self._file.write(np.ascontiguousarray(rows).data)
+        self._count += len(rows)
+
+    def close(self) -> None:
+        """Writes the number of rows into the header, for which numpy leaves room."""
+        self._file.seek(0)
+        self._write_header()
+        if self._file.tell() != self._begin:
+            raise ValueError(f"{self._file.name} holds more rows than its header has room for")
+        self._file.close()
+
+    def _write_header(self) -> None:
+        described = {"descr": self._dtype.str, "fortran_order": False, "shape": (self._count, *self._row)}
+        np.lib.format.write_array_header_1_0(self._file, described)
