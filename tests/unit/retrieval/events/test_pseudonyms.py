@@ -92,7 +92,7 @@ def test_keys_that_are_not_there_are_made_only_where_they_may_be(path: Path) -> 
 
 def test_what_a_killed_rotation_left_is_removed(path: Path) -> None:
     pseudonyms = Pseudonyms(path)
-    (path.parent / ".keys.json.abc123").write_bytes(b"secrets")
+    (path.parent / ".keys.json.new").write_bytes(b"secrets")
     pseudonyms.rotate()
     assert [each.name for each in path.parent.iterdir()] == ["keys.json"]
 

@@ -419,7 +419,7 @@ class TestTheLock:
     def test_another_process_holds_it_until_it_is_killed(self, store: Store) -> None:
         program = (
             "import sys, pathlib; from retrieval.store.versions import Store\n"
-            "with Store(pathlib.Path(sys.argv[1])).locked(): print('held', flush=True); sys.stdin.read()"
+            "with Store(pathlib.Path(sys.argv[1])).lock(): print('held', flush=True); sys.stdin.read()"
         )
         holder = subprocess.Popen(
             [sys.executable, "-c", program, str(store.root)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True

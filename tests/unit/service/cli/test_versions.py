@@ -346,7 +346,7 @@ class TestTheLock:
     ) -> None:
         program = (
             "import sys, pathlib; from retrieval.store.versions import Store\n"
-            "with Store(pathlib.Path(sys.argv[1])).locked(): print('held', flush=True); sys.stdin.read()"
+            "with Store(pathlib.Path(sys.argv[1])).lock(): print('held', flush=True); sys.stdin.read()"
         )
         holder = subprocess.Popen(
             [sys.executable, "-c", program, str(root)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
