@@ -1,14 +1,24 @@
-"""The paired bootstrap: by how much one ranker does better than another on the same queries, and how sure that is."""
+"""Statistics of differences and shares: paired bootstrap, delta method, confidence sequences, Wilson interval."""
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
+from statistics import NormalDist
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from rerank.click_models.click_log import Floats, sums
 from retrieval.errors import InputError
 
+if TYPE_CHECKING:
+    import polars as pl
+
+ALPHA = 0.05
+"""How often an interval of 95% misses the truth."""
+Z = 1.959964
+"""Standard normal quantile of two-sided 95% intervals."""
 _CHUNK_DRAWS = 1 << 21
 """Draws at a time: their indices and values take about 50 MB."""
 _MOST_UNITS = 10_000
@@ -16,12 +26,11 @@ _MOST_UNITS = 10_000
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """The challenger's measure less the served ranker's, in the measure's own unit."""
+    """A mean difference over queries: the challenger's measure less the other's, with a bootstrap interval."""
 
     mean: float
     low: float
     high: float
-    """The ends of the interval."""
     better: float
     """The share of resamples in which the challenger is better; those in which both are equal count half."""
     queries: int
@@ -96,3 +105,133 @@ def _resampled_means(weighted: Floats, weights: Floats, resamples: int, random: 
         drawn = random.integers(count, size=(min(step, resamples - start), count), dtype=np.int32)
         means[start : start + step] = weighted[drawn].sum(axis=1) / weights[drawn].sum(axis=1)
     return means
+
+
+@dataclass(frozen=True, slots=True)
+class Interval:
+    """From `low` to `high`."""
+
+    low: float
+    high: float
+
+    @property
+    def excludes_zero(self) -> bool:
+        return self.low > 0 or self.high < 0
+
+    @classmethod
+    def around(cls, value: float, half_width: float) -> Interval:
+        return cls(value - half_width, value + half_width)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class RatioSums:
+    """What each shopper adds to a figure that is a sum over a sum: (n,) each, zeros of who was not in it."""
+
+    above: Floats
+    below: Floats
+
+    @property
+    def figure(self) -> float:
+        return float(self.above.sum() / self.below.sum())
+
+    @property
+    def influence(self) -> Floats:
+        """(n,): by how much each shopper moves the figure, times n; their mean is 0."""
+        return np.asarray((self.above - self.figure * self.below) / self.below.mean())
+
+
+@dataclass(frozen=True, slots=True)
+class SequentialDifference:
+    """The difference of two figures over shoppers, with an interval that stays valid at every look."""
+
+    value: float
+    fixed: Interval
+    """Valid for one look, at a time that was fixed before."""
+    always: Interval
+    """Valid however often and whenever it is looked at."""
+    deviation: float
+    """The standard deviation of what a shopper moves it by."""
+    shoppers: int
+
+
+def ratio_difference(
+    control: RatioSums, challenger: RatioSums, *, planned: int, alpha: float = ALPHA
+) -> SequentialDifference | None:
+    """The challenger's figure less the control's, over the same shoppers in both; None where either has nothing below,
+    or there are not two shoppers.
+
+    Figures are sums over sums, such as clicked searches over searches. Shoppers are independent of each other, searches
+    of one shopper are not, so the error is that of the mean of the shoppers' influences (the delta method; Deng,
+    Knoblich & Lu 2018, Applying the Delta Method in Metric Analytics). One shopper with all successes and one with none
+    are added to each variant (Agresti & Caffo 2000, Simple and Effective Confidence Intervals for Proportions and
+    Differences of Proportions), so that nothing is certain because nothing has happened yet.
+    """
+    if len(control.below) < 2 or not (control.below.sum() > 0 and challenger.below.sum() > 0):
+        return None
+    influence = _add_two_shoppers(challenger, 1, 2).influence - _add_two_shoppers(control, 0, 2).influence
+    return _sequential(challenger.figure - control.figure, influence, len(control.below), planned, alpha)
+
+
+def above_half(sums: RatioSums, *, planned: int, alpha: float = ALPHA) -> SequentialDifference | None:
+    """A share less one half; None as in `ratio_difference`."""
+    if len(sums.below) < 2 or not sums.below.sum() > 0:
+        return None
+    return _sequential(sums.figure - 0.5, _add_two_shoppers(sums, 0, 1).influence, len(sums.below), planned, alpha)
+
+
+def sequence_margin(deviation: float, shoppers: float, planned: int, alpha: float) -> float:
+    """Half the width of the interval that is valid at every look.
+
+    Waudby-Smith, Arbour, Sinha, Kennedy & Ramdas 2021, Time-uniform central limit theory and asymptotic confidence
+    sequences, theorem 2.2: with t observations of deviation s, and any r > 0 that was chosen before,
+
+        s sqrt(2 (t r^2 + 1) / (t^2 r^2) log(sqrt(t r^2 + 1) / alpha))
+
+    around the mean has the truth in it at all t at once with a probability that comes near 1 - alpha as the first look
+    comes later. It is narrowest near the t for which r^2 = (-2 log(alpha) + log(-2 log(alpha)) + 1) / t: that t is
+    `planned`.
+    """
+    surprise = -2.0 * math.log(alpha)
+    spread = shoppers * (surprise + math.log(surprise) + 1.0) / planned
+    inside = 2.0 * (spread + 1.0) / (shoppers * spread) * math.log(math.sqrt(spread + 1.0) / alpha)
+    return deviation * math.sqrt(inside)
+
+
+def _add_two_shoppers(sums: RatioSums, place: int, places: int) -> RatioSums:
+    """With the two more shoppers of one of several variants; those of the others are not in it."""
+    typical = sums.below[sums.below > 0].mean()
+    above, below = np.zeros(2 * places), np.zeros(2 * places)
+    above[2 * place], below[2 * place : 2 * place + 2] = typical, typical
+    return RatioSums(np.append(sums.above, above), np.append(sums.below, below))
+
+
+def _sequential(value: float, influence: Floats, shoppers: int, planned: int, alpha: float) -> SequentialDifference:
+    deviation = float(np.std(influence, ddof=1))
+    once = NormalDist().inv_cdf(1.0 - alpha / 2) * deviation / math.sqrt(shoppers)
+    always = Interval.around(value, sequence_margin(deviation, shoppers, planned, alpha))
+    return SequentialDifference(value, Interval.around(value, once), always, deviation, shoppers)
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """A value with its 95% interval; the ends are None where there is too little data for one."""
+
+    value: float
+    lower: float | None = None
+    upper: float | None = None
+
+
+def wilson(hits: pl.Expr, trials: pl.Expr) -> tuple[pl.Expr, pl.Expr]:
+    """Lower and upper end of the 95% interval of hits / trials; 0 and 1 where there are no trials.
+
+    The score interval of Wilson 1927 (Probable Inference, the Law of Succession, and Statistical Inference), which
+    Brown, Cai & DasGupta 2001 (Interval Estimation for a Binomial Proportion) recommend for few trials.
+    """
+    import polars as pl
+
+    count = trials.cast(pl.Float64)
+    share = pl.when(count > 0).then(hits / count).otherwise(0.5)
+    reach = Z * Z
+    middle = (share * count + reach / 2) / (count + reach)
+    half = Z * (share * (1 - share) * count + reach / 4).sqrt() / (count + reach)
+    return (middle - half).clip(0, 1), (middle + half).clip(0, 1)

@@ -16,9 +16,9 @@ from service.experiments.store import StoredExperiment
 if TYPE_CHECKING:
     from rich.table import Table
 
+    from rerank.evaluation.statistics import Interval
     from service.experiments.analysis import (
         Comparison,
-        ConfidenceInterval,
         DraftFigures,
         ExperimentAnalysis,
         ExperimentReport,
@@ -227,5 +227,5 @@ def _moved(goal: Goal, difference: float) -> str:
     return f"{100 * difference:+.2f} points" if goal in _RATES else f"{difference:+.4f}"
 
 
-def _interval(goal: Goal, interval: ConfidenceInterval) -> str:
+def _interval(goal: Goal, interval: Interval) -> str:
     return f"{_moved(goal, interval.low).removesuffix(' points')} to {_moved(goal, interval.high)}"

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
 from pathlib import Path
-from statistics import NormalDist
 from typing import Any
 
 import msgspec
@@ -16,7 +14,15 @@ import numpy as np
 import polars as pl
 from scipy import stats
 
-from rerank.click_models.click_log import Floats
+from rerank.evaluation.statistics import (
+    ALPHA,
+    Interval,
+    RatioSums,
+    SequentialDifference,
+    above_half,
+    ratio_difference,
+    sequence_margin,
+)
 from rerank.sessions.query_tables import attribute_to_answers, normalise_queries
 from retrieval.store.manifest import EVENTS_FOLDER
 from service.events.event_log import DERIVED_FOLDER
@@ -46,118 +52,6 @@ def report_document(report: ExperimentReport) -> Document:
     """A report; the experiment as it was put."""
     made: Document = msgspec.to_builtins(report)
     return made | {"experiment": experiment_document(report.experiment)}
-
-
-# How sure a difference is: an interval for one look at a planned time, and one that may be looked at at any time.
-#
-# Figures are sums over sums, such as clicked searches over searches, and shoppers are independent of each other, while
-# searches of one shopper are not. So each shopper gets what it alone moves the difference by (the delta method; Deng,
-# Knoblich & Lu 2018, Applying the Delta Method in Metric Analytics): the difference's error is their mean. How much
-# they differ is told with one shopper more of each variant of whom all came to pass and one of whom nothing did
-# (Agresti & Caffo 2000, Simple and Effective Confidence Intervals for Proportions and Differences of Proportions): so
-# nothing is certain because nothing has happened yet.
-
-ALPHA = 0.05
-
-
-@dataclass(frozen=True, slots=True)
-class ConfidenceInterval:
-    """From `low` to `high`."""
-
-    low: float
-    high: float
-
-    @property
-    def excludes_zero(self) -> bool:
-        """Whether there is a difference, whichever."""
-        return self.low > 0 or self.high < 0
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Sums:
-    """What each shopper adds to a figure: (n,) each, zeros of who was not in it."""
-
-    above: Floats
-    below: Floats
-
-    @property
-    def figure(self) -> float:
-        """The sum above over the sum below."""
-        return float(self.above.sum() / self.below.sum())
-
-    @property
-    def influence(self) -> Floats:
-        """(n,): by how much each shopper moves the figure, times n; their mean is 0."""
-        return np.asarray((self.above - self.figure * self.below) / self.below.mean())
-
-
-@dataclass(frozen=True, slots=True)
-class Difference:
-    """By how much one figure is above another."""
-
-    value: float
-    fixed: ConfidenceInterval
-    """Right for one look, at a time that was fixed before."""
-    always: ConfidenceInterval
-    """Right however often and whenever it is looked at."""
-    deviation: float
-    """The standard deviation of what a shopper moves it by."""
-    shoppers: int
-
-
-def difference(control: Sums, challenger: Sums, *, planned: int, alpha: float = ALPHA) -> Difference | None:
-    """The challenger's figure less the control's, over the same shoppers in both; None where either has nothing below,
-    or there are not two shoppers."""
-    if len(control.below) < 2 or not (control.below.sum() > 0 and challenger.below.sum() > 0):
-        return None
-    influence = _with_two_more(challenger, 1, 2).influence - _with_two_more(control, 0, 2).influence
-    return _around(challenger.figure - control.figure, influence, len(control.below), planned, alpha)
-
-
-def above_half(sums: Sums, *, planned: int, alpha: float = ALPHA) -> Difference | None:
-    """A share less one half."""
-    if len(sums.below) < 2 or not sums.below.sum() > 0:
-        return None
-    return _around(sums.figure - 0.5, _with_two_more(sums, 0, 1).influence, len(sums.below), planned, alpha)
-
-
-def margin(deviation: float, shoppers: float, planned: int, alpha: float) -> float:
-    """Half the width of the interval that may be looked at at any time.
-
-    Waudby-Smith, Arbour, Sinha, Kennedy & Ramdas 2021, Time-uniform central limit theory and asymptotic confidence
-    sequences, theorem 2.2: with t observations of deviation s, and any r > 0 that was chosen before,
-
-        s sqrt(2 (t r^2 + 1) / (t^2 r^2) log(sqrt(t r^2 + 1) / alpha))
-
-    around the mean has the truth in it at all t at once with a probability that comes near 1 - alpha as the first look
-    comes later. It is narrowest near the t for which r^2 = (-2 log(alpha) + log(-2 log(alpha)) + 1) / t: that t is
-    `planned`.
-    """
-    surprise = -2.0 * math.log(alpha)
-    spread = shoppers * (surprise + math.log(surprise) + 1.0) / planned
-    inside = 2.0 * (spread + 1.0) / (shoppers * spread) * math.log(math.sqrt(spread + 1.0) / alpha)
-    return deviation * math.sqrt(inside)
-
-
-def _with_two_more(sums: Sums, place: int, places: int) -> Sums:
-    """With the two more shoppers of one of several variants; those of the others are not in it."""
-    usual = sums.below[sums.below > 0].mean()
-    above, below = np.zeros(2 * places), np.zeros(2 * places)
-    above[2 * place], below[2 * place : 2 * place + 2] = usual, usual
-    return Sums(np.append(sums.above, above), np.append(sums.below, below))
-
-
-def _around(value: float, influence: Floats, shoppers: int, planned: int, alpha: float) -> Difference:
-    deviation = float(np.std(influence, ddof=1))
-    once = NormalDist().inv_cdf(1.0 - alpha / 2) * deviation / math.sqrt(shoppers)
-    ever = margin(deviation, shoppers, planned, alpha)
-    return Difference(
-        value,
-        ConfidenceInterval(value - once, value + once),
-        ConfidenceInterval(value - ever, value + ever),
-        deviation,
-        shoppers,
-    )
 
 
 # What came of the searches that took part in an experiment, shopper by shopper, out of cleaned events.
@@ -362,7 +256,13 @@ class Course:
 
 
 def decide(
-    names: tuple[str, str], found: Difference | None, fewest: int, least: float, course: Course, *, less: bool = False
+    names: tuple[str, str],
+    found: SequentialDifference | None,
+    fewest: int,
+    least: float,
+    course: Course,
+    *,
+    less: bool = False,
 ) -> ExperimentDecision:
     """What a difference says. `names` are the control and the challenger, `fewest` how many shoppers saw the one that
     fewer saw, `least` is the smallest difference that matters; `less` where less is better."""
@@ -381,7 +281,7 @@ def decide(
     return _undecided(found, least, course)
 
 
-def _undecided(found: Difference, least: float, course: Course) -> ExperimentDecision:
+def _undecided(found: SequentialDifference, least: float, course: Course) -> ExperimentDecision:
     if course.is_over:
         return ExperimentDecision(Outcome.NEVER, "", "it is over, and what was seen can be chance")
     effect = max(abs(found.value), least)
@@ -398,12 +298,12 @@ def _undecided(found: Difference, least: float, course: Course) -> ExperimentDec
     return ExperimentDecision(Outcome.NOT_YET, "", text)
 
 
-def _needed(found: Difference, effect: float, course: Course) -> int:
+def _needed(found: SequentialDifference, effect: float, course: Course) -> int:
     """How many shoppers tell a difference of this size from nothing; at most a billion."""
     low, high = found.shoppers, found.shoppers
 
     def told(shoppers: int) -> bool:
-        return margin(found.deviation, shoppers, course.planned, course.alpha) < effect
+        return sequence_margin(found.deviation, shoppers, course.planned, course.alpha) < effect
 
     while not told(high) and high < 1_000_000_000:
         low, high = high, high * 2
@@ -444,9 +344,9 @@ class Comparison:
     difference: float
     relative: float | None
     """As a share of the first variant's figure."""
-    fixed: ConfidenceInterval
+    fixed: Interval
     """For one look, at the planned end."""
-    always: ConfidenceInterval
+    always: Interval
     """For any look at any time."""
     better_less: bool
 
@@ -464,8 +364,8 @@ class DraftFigures:
     ties: int
     win_share: float | None
     """Of searches that were won, plus half of the ties; one half where both are liked alike."""
-    fixed: ConfidenceInterval | None
-    always: ConfidenceInterval | None
+    fixed: Interval | None
+    always: Interval | None
     sign_p: float | None
     """Of the sign test over shoppers: how likely so uneven preferences are where there is none; for one look."""
 
@@ -510,7 +410,7 @@ def draft_analysis(experiment: Experiment, shoppers: pl.DataFrame, course: Cours
     control, challenger = (variant.name for variant in experiment.variants)
     wins, losses, ties = (shoppers[name].to_numpy().astype(np.float64) for name in ("wins", "losses", "ties"))
     told = (wins + losses + ties) > 0
-    sums = Sums((wins + ties / 2)[told], (wins + losses + ties)[told])
+    sums = RatioSums((wins + ties / 2)[told], (wins + losses + ties)[told])
     found = above_half(sums, planned=experiment.planned)
     ahead, behind = int((wins > losses).sum()), int((wins < losses).sum())
     figures = DraftFigures(
@@ -549,23 +449,23 @@ def _warnings(p: float | None) -> tuple[str, ...]:
 
 def _between(
     shoppers: pl.DataFrame, names: tuple[str, str], goal: Goal, planned: int, alpha: float
-) -> tuple[Difference, float] | None:
+) -> tuple[SequentialDifference, float] | None:
     """The difference of two variants, and the control's figure."""
     above, below = OVER[goal]
     both = shoppers.filter(pl.col("variant").is_in(names))
     control, challenger = (_sums(both, name, above, below) for name in names)
-    found = difference(control, challenger, planned=planned, alpha=alpha)
+    found = ratio_difference(control, challenger, planned=planned, alpha=alpha)
     return (found, control.figure) if found else None
 
 
-def _sums(both: pl.DataFrame, name: str, above: str, below: str) -> Sums:
+def _sums(both: pl.DataFrame, name: str, above: str, below: str) -> RatioSums:
     """One entry for each shopper of both variants, in the order of their names."""
     theirs = pl.col("variant") == name
     sums = both.group_by("who").agg(pl.col(above, below).filter(theirs).sum()).sort("who")
-    return Sums(sums[above].to_numpy(), sums[below].to_numpy())
+    return RatioSums(sums[above].to_numpy(), sums[below].to_numpy())
 
 
-def _comparison(name: str, goal: Goal, experiment: Experiment, pair: tuple[Difference, float]) -> Comparison:
+def _comparison(name: str, goal: Goal, experiment: Experiment, pair: tuple[SequentialDifference, float]) -> Comparison:
     found, base = pair
     relative = found.value / base if base else None
     return Comparison(
@@ -591,8 +491,8 @@ def _rows(shoppers: pl.DataFrame, name: str) -> int:
     return int((shoppers["variant"] == name).sum())
 
 
-def _moved(interval: ConfidenceInterval) -> ConfidenceInterval:
-    return ConfidenceInterval(0.5 + interval.low, 0.5 + interval.high)
+def _moved(interval: Interval) -> Interval:
+    return Interval(0.5 + interval.low, 0.5 + interval.high)
 
 
 # The report on an experiment of an index directory, on what the last refresh made of the events.

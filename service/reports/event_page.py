@@ -30,9 +30,10 @@ from indexer.html_report import (
     template,
 )
 from indexer.quality.report import share_text
+from rerank.evaluation.statistics import Estimate
 from service.cli.output import out, shown
 from service.reports.event_bots import FraudReport, Suspect
-from service.reports.event_inputs import Estimate, RejectSummary
+from service.reports.event_inputs import RejectSummary
 from service.reports.event_sections import (
     LEAST_RISE,
     DayCount,

@@ -15,12 +15,13 @@ import polars as pl
 from rerank.click_models.base import FitOptions
 from rerank.click_models.click_log import ClickLog, Floats, click_log, query_texts
 from rerank.click_models.pbm_ubm import PositionBased, UserBrowsing
+from rerank.evaluation.statistics import Estimate, Z, wilson
 from rerank.sessions.query_tables import ANSWER_PARTIAL
 from retrieval.errors import ShelfwiseError
 from retrieval.records import EventKind
 from retrieval.store.products import ProductStore
 from retrieval.store.versions import Store
-from service.reports.event_inputs import Estimate, ReportInputs, Z, wilson
+from service.reports.event_inputs import ReportInputs
 
 # How much was done: events by kind and by day, sessions and shoppers.
 

@@ -300,7 +300,7 @@ class RunDecision(StrEnum):
 
     SERVES = "serves"
     SWITCHED_OFF = "may serve, rankers are switched off"
-    ASIDE = "rejected"
+    REJECTED = "rejected"
     REFUSED = "not trained"
 
 

@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import binomtest
 
+from rerank.evaluation.statistics import Z, wilson
 from retrieval.errors import StoreDamagedError
 from retrieval.records import EventKind
 from service.reports.event_bots import BINS, Subject, fraud_found
@@ -20,10 +21,8 @@ from service.reports.event_inputs import (
     EventExample,
     RejectedRows,
     RowExample,
-    Z,
     summarize_events,
     summarize_rows,
-    wilson,
 )
 from service.reports.event_sections import (
     DayCount,

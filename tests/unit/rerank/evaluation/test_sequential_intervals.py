@@ -8,14 +8,21 @@ import numpy as np
 import pytest
 
 from rerank.click_models.click_log import Floats
-from service.experiments.analysis import ALPHA, Difference, Sums, above_half, difference, margin
+from rerank.evaluation.statistics import (
+    ALPHA,
+    RatioSums,
+    SequentialDifference,
+    above_half,
+    ratio_difference,
+    sequence_margin,
+)
 
 DAYS = 30
 NEW_A_DAY = 60
 EXPERIMENTS = 400
 
 
-def looks(random: np.random.Generator, lift: float = 0.0) -> list[Difference]:
+def looks(random: np.random.Generator, lift: float = 0.0) -> list[SequentialDifference]:
     """One experiment looked at after each day. Shoppers come on any day, come back within ten more, and each has its
     own liking for clicks; those of the second variant click so much more."""
     count = DAYS * NEW_A_DAY
@@ -32,9 +39,9 @@ def looks(random: np.random.Generator, lift: float = 0.0) -> list[Difference]:
         searches = np.bincount(who[seen], minlength=count).astype(float)
         clicks = np.bincount(who[seen], clicked[seen], minlength=count).astype(float)
         there = searches > 0
-        arms = [Sums(clicks[there] * arm[there], searches[there] * arm[there]) for arm in (~is_second, is_second)]
+        arms = [RatioSums(clicks[there] * arm[there], searches[there] * arm[there]) for arm in (~is_second, is_second)]
         if min(arm[there].sum() for arm in (~is_second, is_second)) >= 100:
-            told = difference(*arms, planned=1_000)
+            told = ratio_difference(*arms, planned=1_000)
             assert told is not None
             found.append(told)
     return found
@@ -51,7 +58,7 @@ def test_an_interval_for_any_look_is_wrong_as_rarely_as_it_says_when_one_looks_e
     assert fixed > 3 * ALPHA * EXPERIMENTS
 
 
-def returning(random: np.random.Generator) -> list[Difference]:
+def returning(random: np.random.Generator) -> list[SequentialDifference]:
     """One experiment without a difference that the same 400 shoppers come back to, some daily, some hardly ever: what
     is known of each changes from look to look, which the theorem does not speak of."""
     count = 400
@@ -62,8 +69,8 @@ def returning(random: np.random.Generator) -> list[Difference]:
         searches += today
         clicks += random.binomial(today, likes)
         there = searches > 0
-        arms = [Sums(clicks[there] * arm[there], searches[there] * arm[there]) for arm in (~is_second, is_second)]
-        told = difference(*arms, planned=400)
+        arms = [RatioSums(clicks[there] * arm[there], searches[there] * arm[there]) for arm in (~is_second, is_second)]
+        told = ratio_difference(*arms, planned=400)
         assert told is not None
         found.append(told)
     return found
@@ -95,11 +102,13 @@ def test_the_margin_is_the_formula_of_the_theorem() -> None:
     t, planned, alpha, s = 500, 2_000, 0.05, 0.3
     r2 = (-2 * math.log(alpha) + math.log(-2 * math.log(alpha)) + 1) / planned
     inside = 2 * (t * r2 + 1) / (t**2 * r2) * math.log(math.sqrt(t * r2 + 1) / alpha)
-    assert margin(s, t, planned, alpha) == pytest.approx(s * math.sqrt(inside))
+    assert sequence_margin(s, t, planned, alpha) == pytest.approx(s * math.sqrt(inside))
 
 
-def test_the_margin_is_narrowest_beside_the_fixed_one_near_what_was_planned() -> None:
-    wider = {t: margin(1.0, t, 1_000, ALPHA) / (1.96 / math.sqrt(t)) for t in (10, 100, 1_000, 10_000, 100_000)}
+def test_the_margin_is_narrowest_near_what_was_planned() -> None:
+    wider = {
+        t: sequence_margin(1.0, t, 1_000, ALPHA) / (1.96 / math.sqrt(t)) for t in (10, 100, 1_000, 10_000, 100_000)
+    }
     assert min(wider, key=wider.__getitem__) == 1_000
     assert 1.4 < wider[1_000] < 1.6
 
@@ -110,9 +119,9 @@ def test_shoppers_are_what_is_counted_not_searches() -> None:
     clicked = (random.random(400) < 0.4).astype(float)
     second = (np.arange(400) % 2).astype(float)
 
-    def found(searches: float) -> Difference | None:
+    def found(searches: float) -> SequentialDifference | None:
         arms: list[Floats] = [1 - second, second]
-        return difference(*(Sums(searches * clicked * arm, searches * arm) for arm in arms), planned=1_000)
+        return ratio_difference(*(RatioSums(searches * clicked * arm, searches * arm) for arm in arms), planned=1_000)
 
     one, hundred = found(1), found(100)
     assert one is not None
@@ -122,19 +131,19 @@ def test_shoppers_are_what_is_counted_not_searches() -> None:
 
 
 def test_nothing_is_said_of_nothing() -> None:
-    nobody = Sums(np.zeros(3), np.zeros(3))
-    assert difference(nobody, Sums(np.ones(3), np.ones(3)), planned=1_000) is None
+    nobody = RatioSums(np.zeros(3), np.zeros(3))
+    assert ratio_difference(nobody, RatioSums(np.ones(3), np.ones(3)), planned=1_000) is None
     assert above_half(nobody, planned=1_000) is None
 
 
 def test_nothing_is_certain_because_nothing_has_happened_yet() -> None:
     """Of 150 shoppers of each none has bought anything: three in a hundred may do so all the same."""
     second = np.repeat([0.0, 1.0], 150)
-    found = difference(Sums(np.zeros(300), 1 - second), Sums(np.zeros(300), second), planned=1_000)
+    found = ratio_difference(RatioSums(np.zeros(300), 1 - second), RatioSums(np.zeros(300), second), planned=1_000)
     assert found is not None
     assert (found.value, found.always.excludes_zero) == (0, False)
     assert 0.01 < found.fixed.high < found.always.high < 0.1
-    sure = above_half(Sums(np.ones(300), np.ones(300)), planned=1_000)
+    sure = above_half(RatioSums(np.ones(300), np.ones(300)), planned=1_000)
     assert sure is not None
     assert sure.value == 0.5
     assert 0.4 < sure.always.low < 0.5
