@@ -145,8 +145,7 @@ class KeyFile:
     def _write(self, keys: dict[str, StoredKey]) -> None:
         encoded = msgspec.json.format(msgspec.json.encode(list(keys.values())))
         try:
-            scratch_path(self.path).touch(mode=0o600)  # before it has content
-            write_durably(self.path, encoded)
+            write_durably(self.path, encoded, private=True)
         except OSError as error:
             raise StoreError(f"{self.path} cannot be written ({error.strerror}); check its permissions") from error
         self._checked = -_CHECK_SECONDS
